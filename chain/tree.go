@@ -1,0 +1,93 @@
+package chain
+
+import (
+	"fmt"
+	"math/bits"
+	"slices"
+
+	"golang.org/x/mod/sumdb/tlog"
+)
+
+// Tree is the compact range of an RFC 6962 tree: what is needed to add leaves and to know the root, 32 bytes for each set
+// bit of its size. The zero value is the empty tree. A Tree is a value: Append never changes a copy that was made before.
+type Tree struct {
+	size  uint64
+	nodes []Hash // roots of the full subtrees, largest first; never written in place once shared
+}
+
+// NewTree makes a tree from its size and the roots of its full subtrees, largest first.
+// The error wraps [ErrTree] when their number does not fit the size.
+func NewTree(size uint64, nodes []Hash) (Tree, error) {
+	if len(nodes) != bits.OnesCount64(size) {
+		return Tree{}, fmt.Errorf("%w: a tree of %d leaves has %d full subtrees, not %d",
+			ErrTree, size, bits.OnesCount64(size), len(nodes))
+	}
+	return Tree{size: size, nodes: slices.Clone(nodes)}, nil
+}
+
+// Size is the number of leaves.
+func (t Tree) Size() uint64 { return t.size }
+
+// Nodes returns a copy of the roots of the full subtrees, largest first.
+func (t Tree) Nodes() []Hash { return slices.Clone(t.nodes) }
+
+// Append returns the tree with more leaf hashes behind it. t itself stays as it is.
+func (t Tree) Append(leaves ...Hash) Tree {
+	nodes := make([]Hash, len(t.nodes), len(t.nodes)+bits.Len(uint(len(leaves)))+1)
+	copy(nodes, t.nodes)
+	size := t.size
+	for _, leaf := range leaves {
+		// Each trailing one bit of the size is a full subtree that the new leaf completes one level up.
+		for ones := size; ones&1 == 1; ones >>= 1 {
+			leaf = NodeHash(nodes[len(nodes)-1], leaf)
+			nodes = nodes[:len(nodes)-1]
+		}
+		nodes = append(nodes, leaf)
+		size++
+	}
+	return Tree{size: size, nodes: nodes}
+}
+
+// Root is the tree's root hash, RFC 6962 section 2.1; that of the empty tree is SHA-256 of nothing.
+func (t Tree) Root() Hash {
+	if t.size == 0 {
+		return emptyRoot
+	}
+	root := t.nodes[len(t.nodes)-1]
+	for i := len(t.nodes) - 2; i >= 0; i-- {
+		root = NodeHash(t.nodes[i], root)
+	}
+	return root
+}
+
+// emptyRoot is SHA-256 of the empty string.
+var emptyRoot = Hash{
+	0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24,
+	0x27, 0xae, 0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
+}
+
+// Proof is an inclusion proof, RFC 6962 section 2.1.1: the hashes beside the way from a leaf up to the root, the lowest first.
+type Proof struct {
+	Index uint64 // of the leaf
+	Size  uint64 // of the tree
+	Path  []Hash
+}
+
+// Check reports whether the proof shows that leaf stands at its index in the tree of that root: nil, or an error that
+// wraps [ErrProof].
+func (p *Proof) Check(leaf, root Hash) error {
+	if p.Index >= p.Size || p.Size > maxTreeSize {
+		return fmt.Errorf("%w: leaf %d of a tree of %d", ErrProof, p.Index, p.Size)
+	}
+	path := make(tlog.RecordProof, len(p.Path))
+	for i, h := range p.Path {
+		path[i] = tlog.Hash(h)
+	}
+	if err := tlog.CheckRecord(path, int64(p.Size), tlog.Hash(root), int64(p.Index), tlog.Hash(leaf)); err != nil {
+		return fmt.Errorf("%w: leaf %d is not shown in the tree of %d", ErrProof, p.Index, p.Size)
+	}
+	return nil
+}
+
+// maxTreeSize is the largest tree that tlog's signed sizes can name with room for its own arithmetic.
+const maxTreeSize = 1 << 62

@@ -1,0 +1,117 @@
+package chain
+
+import (
+	"encoding/binary"
+	"fmt"
+)
+
+// Head is where a chain stands: what is needed to say whether a block extends it. The zero Head is that of an empty chain.
+type Head struct {
+	Height uint64 // number of blocks
+	Hash   Hash   // of the last block, zero where there is none
+	Time   uint64 // of the last block, unix milliseconds
+	Tree   Tree   // all leaves, the last seal included
+}
+
+// Verifier takes blocks one by one and says whether each extends the chain. It is the one piece of code that decides this.
+// A Verifier belongs to one goroutine.
+type Verifier struct {
+	head   Head
+	leaves []Hash // of the last block taken, its seal last; reused
+}
+
+// NewVerifier starts at a head that the caller trusts; the zero Head starts at block 0.
+func NewVerifier(head Head) *Verifier { return &Verifier{head: head} }
+
+// Head is the chain's head after the last block that was taken.
+func (v *Verifier) Head() Head { return v.head }
+
+// Take checks number, link, first leaf index, count, time, root and proof of work, re-hashing every payload, and moves the
+// head when all hold. Otherwise it returns a [*BlockError] and the head stays. On success it returns the hashes of the
+// leaves that the block adds to the tree, the seal's last; the slice is good until the next call.
+func (v *Verifier) Take(b *Block) ([]Hash, error) {
+	if err := v.checkLink(&b.Header); err != nil {
+		return nil, &BlockError{Block: v.head.Height, Err: err}
+	}
+	var ordered bool
+	v.leaves, ordered = b.leaves(v.leaves[:0], v.head.Time)
+	tree := v.head.Tree.Append(v.leaves...)
+	if tree.Root() != b.Header.Root {
+		return nil, &BlockError{Block: v.head.Height, Err: ErrRoot}
+	}
+	if !ordered {
+		return nil, &BlockError{Block: v.head.Height, Err: fmt.Errorf("%w within the block", ErrTime)}
+	}
+	hash, err := checkWork(&b.Header)
+	if err != nil {
+		return nil, &BlockError{Block: v.head.Height, Err: err}
+	}
+	seal := b.Header.SealHash()
+	v.leaves = append(v.leaves, seal)
+	v.head = Head{Height: v.head.Height + 1, Hash: hash, Time: b.Header.Time, Tree: tree.Append(seal)}
+	return v.leaves, nil
+}
+
+// checkLink holds a header against the head: all but what the records and the nonce decide.
+func (v *Verifier) checkLink(h *Header) error {
+	switch {
+	case h.Version != Version:
+		return fmt.Errorf("%w: version %d", ErrVersion, h.Version)
+	case h.Block != v.head.Height:
+		return fmt.Errorf("%w: %d where %d is due", ErrNumber, h.Block, v.head.Height)
+	case h.Prev != v.head.Hash:
+		return fmt.Errorf("%w: prev is %v, the block before is %v", ErrLink, h.Prev, v.head.Hash)
+	case h.First != v.head.Tree.Size():
+		return fmt.Errorf("%w: %d where %d is due", ErrFirst, h.First, v.head.Tree.Size())
+	case h.Count == 0:
+		return fmt.Errorf("%w: no record", ErrCount)
+	case h.Time < v.head.Time:
+		return fmt.Errorf("%w: %d after %d", ErrTime, h.Time, v.head.Time)
+	}
+	return nil
+}
+
+// checkWork returns the block's hash when it is mined.
+func checkWork(h *Header) (Hash, error) {
+	hash := h.Hash()
+	if !Mined(hash, h.Difficulty) {
+		return Hash{}, fmt.Errorf("%w: %v has %d leading zero bits, %d are due",
+			ErrWork, hash, LeadingZeros(hash), h.Difficulty)
+	}
+	return hash, nil
+}
+
+// AppendTo adds the head to dst (big endian): height u64 ‖ hash[32] ‖ time u64 ‖ size u64 ‖ nodes, 32 bytes for each set
+// bit of size.
+func (h *Head) AppendTo(dst []byte) []byte {
+	dst = binary.BigEndian.AppendUint64(dst, h.Height)
+	dst = append(dst, h.Hash[:]...)
+	dst = binary.BigEndian.AppendUint64(dst, h.Time)
+	dst = binary.BigEndian.AppendUint64(dst, h.Tree.size)
+	for _, n := range h.Tree.nodes {
+		dst = append(dst, n[:]...)
+	}
+	return dst
+}
+
+// ParseHead reads a head that fills data exactly. The error wraps [ErrFrame] or [ErrTree].
+func ParseHead(data []byte) (Head, error) {
+	const fixed = 8 + HashSize + 8 + 8
+	if len(data) < fixed || (len(data)-fixed)%HashSize != 0 {
+		return Head{}, fmt.Errorf("%w: %d bytes are no head", ErrFrame, len(data))
+	}
+	nodes := make([]Hash, 0, (len(data)-fixed)/HashSize)
+	for at := fixed; at < len(data); at += HashSize {
+		nodes = append(nodes, Hash(data[at:at+HashSize]))
+	}
+	tree, err := NewTree(binary.BigEndian.Uint64(data[48:]), nodes)
+	if err != nil {
+		return Head{}, err
+	}
+	return Head{
+		Height: binary.BigEndian.Uint64(data),
+		Hash:   Hash(data[8:40]),
+		Time:   binary.BigEndian.Uint64(data[40:]),
+		Tree:   tree,
+	}, nil
+}

@@ -1,0 +1,191 @@
+package client
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/httpapi/wire"
+)
+
+// Entry is a record to append.
+type Entry struct {
+	// Payload is the record's content, at least one byte. A cluster takes up to 1 MiB unless its masters were told otherwise.
+	Payload []byte
+	// Key is for the user's own use, UTF-8, at most 255 bytes; "" for none.
+	Key string
+	// Type is the media type, UTF-8, at most 255 bytes. With "" the master gives the record its default type.
+	Type string
+	// IdempotencyKey makes a repeated append with the same content give the first one's position: within the project, for
+	// as long as the cluster remembers keys (status shows how long that is; ten minutes and a million keys by default).
+	// With "" the client makes one up, which covers its own retries. Entries of a batch have none of their own.
+	IdempotencyKey string
+}
+
+// expectFrom is the payload size from which the client asks before it sends: a master that refuses the size then says so
+// before the body is on its way.
+const expectFrom = 1 << 20
+
+// check reports what the record format does not hold: the error wraps [ErrEmptyBody] or [chain.ErrRecord].
+func (e *Entry) check() error {
+	if len(e.Payload) == 0 {
+		return ErrEmptyBody
+	}
+	r := chain.Record{Key: e.Key, Type: e.Type, Payload: e.Payload}
+	return r.Check()
+}
+
+// Append appends a record and returns where it stands for good: the answer comes after a majority of the masters have it
+// on disk. However often it tries, it appends once. The payload is not kept.
+//
+// An error wraps [chain.ErrRecord] or [ErrEmptyBody] for an entry that no cluster takes, or is as the package's
+// documentation says. When it is not known whether the record was appended it is an [*UnknownOutcomeError].
+func (c *Client) Append(ctx context.Context, e Entry) (wire.Position, error) {
+	return c.appendOne(ctx, e, "/v1/records", 0)
+}
+
+// AppendWait is Append that also waits, for at most timeout, until the record's block is on as many storage nodes as the
+// cluster's replicas setting asks. The position's state tells whether that came about: [wire.StateStored], or
+// [wire.StateCommitted] when the time was over first, which is no error: the record is appended then too.
+func (c *Client) AppendWait(ctx context.Context, e Entry, timeout time.Duration) (wire.Position, error) {
+	query := url.Values{"wait": {wire.StateStored}, "timeout": {timeout.String()}}
+	return c.appendOne(ctx, e, "/v1/records?"+query.Encode(), timeout)
+}
+
+func (c *Client) appendOne(ctx context.Context, e Entry, path string, patience time.Duration) (wire.Position, error) {
+	if err := e.check(); err != nil {
+		return wire.Position{}, err
+	}
+	if !fitsHeader(e.Key) || !fitsHeader(e.Type) {
+		if patience != 0 {
+			return wire.Position{}, fmt.Errorf(
+				"%w: a key or type with line breaks, other control characters or spaces at its ends goes with Append or AppendBatch only",
+				ErrBadRequest)
+		}
+		return c.appendFramed(ctx, e)
+	}
+	q := c.newQuery(http.MethodPost, path, maxSmall)
+	q.body, q.patience = e.Payload, patience
+	if e.Key != "" {
+		q.header[wire.HeaderKey] = []string{e.Key}
+	}
+	if e.Type != "" {
+		q.header["Content-Type"] = []string{e.Type}
+	}
+	if len(e.Payload) > expectFrom {
+		q.header["Expect"] = []string{"100-continue"}
+	}
+	var at wire.Position
+	err := c.appendQuery(ctx, q, e.IdempotencyKey, func(a *answer) error {
+		at = wire.Position{}
+		return a.decode(&at)
+	})
+	if err != nil {
+		return wire.Position{}, err
+	}
+	return at, nil
+}
+
+// appendFramed sends a record whose key or type no header holds, as a batch of one.
+func (c *Client) appendFramed(ctx context.Context, e Entry) (wire.Position, error) {
+	key := e.IdempotencyKey
+	e.IdempotencyKey = ""
+	at, err := c.AppendBatch(ctx, []Entry{e}, key)
+	if err != nil {
+		return wire.Position{}, err
+	}
+	return at[0], nil
+}
+
+// fitsHeader reports whether a header gives a value back as it is, RFC 9110 section 5.5.
+func fitsHeader(value string) bool {
+	for i := range len(value) {
+		if value[i] < ' ' || value[i] == 0x7f {
+			return false
+		}
+	}
+	return strings.Trim(value, " ") == value
+}
+
+// AppendBatch appends records in one go, all or none, in their order; they may run over into the next block. It takes up to
+// [wire.MaxBatchRecords] records whose frames ([wire.AppendFrame]) have up to [wire.MaxBatchBytes] together, and fails
+// with an error that wraps [ErrTooLarge] beyond that. idempotencyKey covers the whole batch; with "" the client makes one up.
+// Positions come in the order of the entries. Errors are as of [Client.Append].
+func (c *Client) AppendBatch(ctx context.Context, entries []Entry, idempotencyKey string) ([]wire.Position, error) {
+	if len(entries) == 0 {
+		return nil, fmt.Errorf("%w: a batch without a record", ErrBadRequest)
+	}
+	size := 0
+	for i := range entries {
+		e := &entries[i]
+		if err := e.check(); err != nil {
+			return nil, fmt.Errorf("entry %d of the batch: %w", i, err)
+		}
+		if e.IdempotencyKey != "" {
+			return nil, fmt.Errorf("%w: entry %d of the batch has an idempotency key of its own: give one for the whole batch",
+				ErrBadRequest, i)
+		}
+		size += e.frameSize()
+	}
+	if len(entries) > wire.MaxBatchRecords || size > wire.MaxBatchBytes {
+		return nil, fmt.Errorf("%w: a batch of %d records and %d bytes, the limits are %d and %d: split it",
+			ErrTooLarge, len(entries), size, wire.MaxBatchRecords, wire.MaxBatchBytes)
+	}
+	body := make([]byte, 0, size)
+	for i := range entries {
+		e := &entries[i]
+		body = wire.AppendFrame(body, e.Key, e.Type, e.Payload)
+	}
+	return c.appendFrames(ctx, body, len(entries), idempotencyKey)
+}
+
+func (e *Entry) frameSize() int {
+	return wire.FrameOverhead + len(e.Key) + len(e.Type) + len(e.Payload)
+}
+
+// appendFrames sends a batch of count records that is encoded already.
+func (c *Client) appendFrames(ctx context.Context, body []byte, count int, idempotencyKey string) ([]wire.Position, error) {
+	q := c.newQuery(http.MethodPost, "/v1/records:batch", maxMedium)
+	q.body = body
+	q.header["Content-Type"] = typeFrames
+	var positions wire.Positions
+	err := c.appendQuery(ctx, q, idempotencyKey, func(a *answer) error {
+		positions.Records = make([]wire.Position, 0, count)
+		if err := a.decode(&positions); err != nil {
+			return err
+		}
+		if len(positions.Records) != count {
+			return fmt.Errorf("%s: %w: %d positions for %d records", a.base, ErrAnswer, len(positions.Records), count)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return positions.Records, nil
+}
+
+// Header values that never change; no transport writes to them.
+var (
+	typeFrames = []string{wire.TypeFrames}
+	typeOctets = []string{wire.TypeOctets}
+	typeJSON   = []string{"application/json"}
+)
+
+// appendQuery sends an append under its idempotency key, or one made up.
+func (c *Client) appendQuery(ctx context.Context, q *query, key string, take func(*answer) error) error {
+	if key == "" {
+		key = rand.Text()
+	}
+	q.header[wire.HeaderIdempotencyKey] = []string{key}
+	maybe, err := c.do(ctx, q, take)
+	if err != nil && maybe {
+		return &UnknownOutcomeError{IdempotencyKey: key, Err: err}
+	}
+	return err
+}

@@ -1,0 +1,315 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"golang.org/x/sync/semaphore"
+
+	"github.com/chainstore/chainstore/httpapi/wire"
+)
+
+// BatcherConfig says how a [Batcher] groups. The zero value is a good one.
+type BatcherConfig struct {
+	// MaxRecords and MaxBytes (of frames) bound a batch; 0, or more than the API takes, stands for
+	// [wire.MaxBatchRecords] and [wire.MaxBatchBytes].
+	MaxRecords, MaxBytes int
+	// MaxBuffered bounds the bytes of the entries that were added and are not answered yet; 0 stands for four full batches,
+	// and it is never less than one. It also bounds the entries: none counts for less than 64 bytes.
+	MaxBuffered int
+	// InFlight is how many batches are under way at once; 0 stands for 1. With 1 the chain has the records in the order in
+	// which they were added; with more the order holds within each batch only.
+	InFlight int
+}
+
+// entryWeight is the least that an entry counts for in MaxBuffered: its position takes that much.
+const entryWeight = 64
+
+func (cfg *BatcherConfig) setDefaults() {
+	if cfg.MaxRecords <= 0 || cfg.MaxRecords > wire.MaxBatchRecords {
+		cfg.MaxRecords = wire.MaxBatchRecords
+	}
+	if cfg.MaxBytes <= 0 || cfg.MaxBytes > wire.MaxBatchBytes {
+		cfg.MaxBytes = wire.MaxBatchBytes
+	}
+	if cfg.MaxBuffered <= 0 {
+		cfg.MaxBuffered = 4 * cfg.MaxBytes
+	}
+	cfg.MaxBuffered = max(cfg.MaxBuffered, cfg.MaxBytes)
+	if cfg.InFlight <= 0 {
+		cfg.InFlight = 1
+	}
+}
+
+// Batcher appends many records in few calls. Entries that are added while batches are under way go out together in the next:
+// there is no timer, so a lone entry goes out at once, and the batches grow with the load.
+//
+// Add hands back a [Future] and blocks while too much waits for its answer. It may be called by many goroutines at once.
+//
+// Like a bufio.Writer, a Batcher stops at the first batch that the cluster does not take within the client's patience: all
+// entries that are not answered by then, and all that come later, fail with that error. An entry that the cluster refuses
+// for what it is (too large, say) fails alone: a batch that is refused for its content is sent again in halves until it is
+// found. Close must be called in any case.
+type Batcher struct {
+	client *Client
+	ctx    context.Context // of the batches under way
+	cfg    BatcherConfig
+	room   *semaphore.Weighted // of MaxBuffered
+	work   sync.WaitGroup      // the senders
+
+	mu     sync.Mutex // guards all below
+	wake   sync.Cond  // a group was queued, or the Batcher was closed
+	queue  []*group   // not yet taken by a sender, oldest first; the last takes further entries
+	live   map[*group]struct{}
+	hint   int // how many bytes the last batch had
+	closed bool
+	failed error // of the batch that ended it
+	first  error // the first error of any entry
+}
+
+// group is a batch on its way. While it is in the queue the Batcher's lock guards it; then its sender owns it until answered
+// is closed, after which it never changes.
+type group struct {
+	frames []byte
+	ends   []int // where each frame ends in frames
+	weight int64
+
+	answered  chan struct{}
+	positions []wire.Position
+	err       error   // of the batch: it ends the Batcher
+	errs      []error // of each entry, where not all share err
+}
+
+// Future is the answer to an entry, once it is there.
+type Future struct {
+	group *group
+	index int
+}
+
+// Done is closed when the answer is there.
+func (f Future) Done() <-chan struct{} { return f.group.answered }
+
+// Wait waits for the answer: the record's position, or an error as [Client.AppendBatch] gives it. It may be called again.
+func (f Future) Wait(ctx context.Context) (wire.Position, error) {
+	select {
+	case <-f.group.answered:
+	case <-ctx.Done():
+		return wire.Position{}, ctx.Err()
+	}
+	return f.group.result(f.index)
+}
+
+func (g *group) result(i int) (wire.Position, error) {
+	switch {
+	case g.errs != nil && g.errs[i] != nil:
+		return wire.Position{}, g.errs[i]
+	case g.errs == nil && g.err != nil:
+		return wire.Position{}, g.err
+	}
+	return g.positions[i], nil
+}
+
+// NewBatcher starts a Batcher. When ctx ends everything that is not answered fails; whether it was appended is then not known.
+func (c *Client) NewBatcher(ctx context.Context, cfg BatcherConfig) *Batcher {
+	cfg.setDefaults()
+	b := &Batcher{
+		client: c, ctx: ctx, cfg: cfg,
+		room: semaphore.NewWeighted(int64(cfg.MaxBuffered)),
+		live: make(map[*group]struct{}),
+	}
+	b.wake.L = &b.mu
+	for range cfg.InFlight {
+		b.work.Go(b.sender)
+	}
+	return b
+}
+
+// Add gives an entry to the next batch and returns at once, or waits while too much is not answered yet. The payload is
+// copied. The error is that of an entry that no cluster takes (as of [Client.Append]; the Batcher goes on), ctx's, what ended
+// the Batcher, or [ErrClosed].
+func (b *Batcher) Add(ctx context.Context, e Entry) (Future, error) {
+	if err := e.check(); err != nil {
+		return Future{}, err
+	}
+	if e.IdempotencyKey != "" {
+		return Future{}, fmt.Errorf("%w: an entry of a batch has no idempotency key of its own", ErrBadRequest)
+	}
+	size := e.frameSize()
+	if size > b.cfg.MaxBytes {
+		return Future{}, fmt.Errorf("%w: a record of %d bytes in a batch, the limit is %d: use Append", ErrTooLarge, size, b.cfg.MaxBytes)
+	}
+	weight := int64(max(size, entryWeight))
+	if err := b.room.Acquire(ctx, weight); err != nil {
+		return Future{}, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	err := b.failed
+	if err == nil && b.closed {
+		err = ErrClosed
+	}
+	if err != nil {
+		b.room.Release(weight)
+		return Future{}, err
+	}
+	g := b.open(size)
+	g.frames = wire.AppendFrame(g.frames, e.Key, e.Type, e.Payload)
+	g.ends = append(g.ends, len(g.frames))
+	g.weight += weight
+	return Future{group: g, index: len(g.ends) - 1}, nil
+}
+
+// open is the group that takes the next frame. The lock is held.
+func (b *Batcher) open(size int) *group {
+	if n := len(b.queue); n > 0 {
+		g := b.queue[n-1]
+		if len(g.ends) < b.cfg.MaxRecords && len(g.frames)+size <= b.cfg.MaxBytes {
+			return g
+		}
+	}
+	g := &group{answered: make(chan struct{}), frames: make([]byte, 0, max(size, b.hint))}
+	b.queue = append(b.queue, g)
+	b.live[g] = struct{}{}
+	b.wake.Signal()
+	return g
+}
+
+// Flush waits until everything that was added before is answered, and returns the first error that any entry has had.
+func (b *Batcher) Flush(ctx context.Context) error {
+	b.mu.Lock()
+	waiting := make([]*group, 0, len(b.live))
+	for g := range b.live {
+		waiting = append(waiting, g)
+	}
+	b.mu.Unlock()
+	for _, g := range waiting {
+		select {
+		case <-g.answered:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.first
+}
+
+// Close takes no more entries, waits until all are answered, and returns the first error that any of them has had. It may be
+// called again.
+func (b *Batcher) Close() error {
+	b.mu.Lock()
+	b.closed = true
+	b.wake.Broadcast()
+	b.mu.Unlock()
+	b.work.Wait()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.first
+}
+
+// sender sends one group after the other until the Batcher is closed and nothing is left.
+func (b *Batcher) sender() {
+	for {
+		g, failed := b.next()
+		if g == nil {
+			return
+		}
+		g.err = failed
+		if failed == nil {
+			b.deliver(g)
+		}
+		b.answer(g)
+	}
+}
+
+// next waits for a group to send, nil at the end.
+func (b *Batcher) next() (*group, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for len(b.queue) == 0 && !b.closed {
+		b.wake.Wait()
+	}
+	if len(b.queue) == 0 {
+		return nil, nil
+	}
+	g := b.queue[0]
+	b.queue = b.queue[1:]
+	b.hint = len(g.frames)
+	return g, b.failed
+}
+
+// deliver sends a group and puts its results into it.
+func (b *Batcher) deliver(g *group) {
+	positions, err := b.client.appendFrames(b.ctx, g.frames, len(g.ends), "")
+	switch {
+	case err == nil:
+		g.positions = positions
+	case len(g.ends) > 1 && refusedForContent(err):
+		g.positions, g.errs = make([]wire.Position, len(g.ends)), make([]error, len(g.ends))
+		half := len(g.ends) / 2
+		if g.err = b.deliverPart(g, 0, half); g.err == nil {
+			g.err = b.deliverPart(g, half, len(g.ends))
+		}
+	case refusedForContent(err):
+		g.errs = []error{err}
+	default:
+		g.err = err
+	}
+}
+
+// deliverPart sends the entries from i to j of a group that was refused for its content, halving until each bad one stands
+// alone. The error is one that ends the Batcher: entries that were sent before it keep their positions.
+func (b *Batcher) deliverPart(g *group, i, j int) error {
+	start := 0
+	if i > 0 {
+		start = g.ends[i-1]
+	}
+	positions, err := b.client.appendFrames(b.ctx, g.frames[start:g.ends[j-1]], j-i, "")
+	switch {
+	case err == nil:
+		copy(g.positions[i:j], positions)
+		return nil
+	case !refusedForContent(err):
+		for k := i; k < len(g.errs); k++ {
+			g.errs[k] = err
+		}
+		return err
+	case j-i == 1:
+		g.errs[i] = err
+		return nil
+	}
+	half := (i + j) / 2
+	if err := b.deliverPart(g, i, half); err != nil {
+		return err
+	}
+	return b.deliverPart(g, half, j)
+}
+
+// refusedForContent reports whether a batch was refused, and nothing of it appended, for what an entry of it is.
+func refusedForContent(err error) bool {
+	if errors.Is(err, ErrUnknownOutcome) {
+		return false
+	}
+	return errors.Is(err, ErrTooLarge) || errors.Is(err, ErrBadRequest)
+}
+
+// answer publishes a group's results and makes room for what it took.
+func (b *Batcher) answer(g *group) {
+	b.mu.Lock()
+	delete(b.live, g)
+	if b.failed == nil {
+		b.failed = g.err
+	}
+	for i := 0; b.first == nil && i < len(g.errs); i++ {
+		b.first = g.errs[i]
+	}
+	if b.first == nil {
+		b.first = g.err
+	}
+	b.mu.Unlock()
+	g.frames, g.ends = nil, nil
+	close(g.answered)
+	b.room.Release(g.weight)
+}

@@ -1,0 +1,284 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+// Config says where a cluster is and who asks.
+type Config struct {
+	// Masters are the URLs of the cluster's masters, all or some, as in http://127.0.0.1:8000. The first is tried first.
+	Masters []string
+	// Token is the project's, or the admin token for administration; "" for what needs none.
+	Token string
+	// HTTP is what requests go through; nil for one of the client's own, which keeps connections and finds proxies in the
+	// environment.
+	HTTP *http.Client
+	// RetryFor is how long a call goes on trying while every master is dead, without a leader or refuses for its backlog:
+	// 30 seconds where it is 0, one round through the masters where it is negative. The context may end it sooner.
+	RetryFor time.Duration
+}
+
+const (
+	defaultRetryFor = 30 * time.Second
+	dialTimeout     = 3 * time.Second
+	// tryFor is how long one master may take for an answer: longer than it waits for a leader itself.
+	tryFor = 15 * time.Second
+	// slowest is the slowest upload that is not taken for a dead master, bytes per second.
+	slowest = 64 << 10
+	// The wait after each round through the masters doubles from minBackoff up to maxBackoff.
+	minBackoff = 50 * time.Millisecond
+	maxBackoff = 2 * time.Second
+	// keptUsers is how many idle connections a user's client keeps to each master.
+	keptUsers = 512
+)
+
+// Client is a user's view of a cluster. It may be used by many goroutines at once.
+//
+// A call goes to the master that answered last. When that one is dead, broken or has no leader the call goes on with the next;
+// after a round through all of them it waits, a little longer each time, with jitter, and at least as long as a
+// Retry-After asked for. It ends with an answer, with the context, or when Config.RetryFor is over; the error is then that
+// of the last try.
+type Client struct {
+	masters  []string
+	auth     []string
+	send     sendFunc
+	own      *http.Transport // nil where the caller gave Config.HTTP
+	retryFor time.Duration
+	good     atomic.Uint32 // index of the master that answered last
+}
+
+// New makes a client. It connects to nobody yet. The error wraps [ErrConfig].
+func New(cfg Config) (*Client, error) {
+	if len(cfg.Masters) == 0 {
+		return nil, fmt.Errorf("%w: no master is named: give the URL of at least one", ErrConfig)
+	}
+	c := &Client{auth: bearer(cfg.Token), retryFor: cfg.RetryFor}
+	if c.retryFor == 0 {
+		c.retryFor = defaultRetryFor
+	}
+	for i := range len(cfg.Token) {
+		if cfg.Token[i] <= ' ' || cfg.Token[i] > '~' {
+			return nil, fmt.Errorf("%w: the token holds a space, a line break or another byte that no token has", ErrConfig)
+		}
+	}
+	for _, m := range cfg.Masters {
+		base, err := checkBase(m)
+		if err != nil {
+			return nil, err
+		}
+		c.masters = append(c.masters, base)
+	}
+	if cfg.HTTP != nil {
+		c.send = cfg.HTTP.Do
+		return c, nil
+	}
+	c.own = newTransport(dialTimeout, keptUsers)
+	c.own.Proxy = http.ProxyFromEnvironment
+	c.send = c.own.RoundTrip // follows no redirect: masters send none, and a token goes to no other address
+	return c, nil
+}
+
+// CloseIdle closes the connections that no call uses at the moment. The client can be used afterwards. It does nothing
+// where Config.HTTP was given.
+func (c *Client) CloseIdle() {
+	if c.own != nil {
+		c.own.CloseIdleConnections()
+	}
+}
+
+// query is a request to whichever master answers.
+type query struct {
+	method string
+	path   string
+	header http.Header
+	body   []byte
+	limit  int
+	// patience is how long a master was asked to wait before it answers.
+	patience time.Duration
+	// once: to carry it out twice would do harm, so it is not sent again after a try that may have been carried out.
+	once bool
+}
+
+// newQuery is a query with the client's token, to which the caller may add.
+func (c *Client) newQuery(method, path string, limit int) *query {
+	header := make(http.Header, 8)
+	if c.auth != nil {
+		header["Authorization"] = c.auth
+	}
+	return &query{method: method, path: path, header: header, limit: limit}
+}
+
+// verdict is what follows from a failed try.
+type verdict int
+
+const (
+	final     verdict = iota // it is the cluster's answer
+	tryNext                  // another master may do better, or this one later
+	tryOthers                // another master may do better; when all of them fail so it is final
+	tryLater                 // it is the whole cluster's answer for the moment
+)
+
+// judge says what to do after a failed try.
+func judge(err error) verdict {
+	if errors.Is(err, ErrUnreachable) {
+		return tryNext
+	}
+	var e *Error
+	if !errors.As(err, &e) {
+		return tryOthers
+	}
+	s := sentinel(e.name())
+	switch s {
+	case ErrBacklog:
+		return tryLater
+	case ErrNoLeader, ErrUnknownOutcome, ErrUnavailable:
+		return tryNext
+	case ErrInternal:
+		return tryOthers
+	case nil:
+		// A proxy's answer, or a problem of a newer version.
+		switch e.Problem.Status {
+		case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+			return tryNext
+		}
+		if e.name() == "" {
+			return tryOthers
+		}
+	}
+	return final
+}
+
+// mayBeDone reports whether a failed try may have been carried out all the same.
+func mayBeDone(err error) bool {
+	if errors.Is(err, ErrUnreachable) {
+		return !notSent(err)
+	}
+	var e *Error
+	if !errors.As(err, &e) {
+		return true
+	}
+	switch sentinel(e.name()) {
+	case ErrUnknownOutcome, ErrInternal:
+		return true
+	case nil:
+		return e.Problem.Status >= 500
+	}
+	return false
+}
+
+// do carries a query out and hands the good answer to take, which decodes it; an error of take counts as the master's.
+// maybe tells of a failed query whether some try of it may have been carried out.
+func (c *Client) do(ctx context.Context, q *query, take func(*answer) error) (maybe bool, err error) {
+	var (
+		begin    = time.Now()
+		at       = c.good.Load()
+		backoff  = minBackoff
+		asked    time.Duration // the shortest Retry-After of this round
+		tried    int           // masters in this round
+		hopeless int           // masters in a row that failed in a way that waiting does not mend
+	)
+	for {
+		if ctx.Err() != nil {
+			return maybe, ended(ctx, err)
+		}
+		err = c.try(ctx, c.masters[at], q, take)
+		if err == nil {
+			c.good.Store(at)
+			return false, nil
+		}
+		done := mayBeDone(err)
+		maybe = maybe || done
+		v := judge(err)
+		if v == final || done && q.once {
+			return maybe, err
+		}
+		hopeless++
+		if v != tryOthers {
+			hopeless = 0
+		}
+		if hopeless == len(c.masters) {
+			return maybe, err
+		}
+		var e *Error
+		if errors.As(err, &e) && e.RetryAfter > 0 && (asked == 0 || e.RetryAfter < asked) {
+			asked = e.RetryAfter
+		}
+		tried++
+		if v == tryLater {
+			tried = len(c.masters)
+		} else {
+			next := (at + 1) % uint32(len(c.masters))
+			c.good.CompareAndSwap(at, next)
+			at = next
+		}
+		if tried < len(c.masters) {
+			continue
+		}
+		wait := max(backoff, asked)
+		wait += rand.N(wait/2 + 1)
+		if time.Since(begin)+wait > max(0, c.retryFor) {
+			return maybe, err
+		}
+		if !sleep(ctx, wait) {
+			return maybe, ended(ctx, err)
+		}
+		backoff = min(2*backoff, maxBackoff)
+		tried, asked = 0, 0
+	}
+}
+
+// try asks one master.
+func (c *Client) try(ctx context.Context, base string, q *query, take func(*answer) error) error {
+	limit := tryFor + q.patience + time.Duration(len(q.body))*time.Second/slowest
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("it took longer than %v", limit))
+	defer cancel()
+	header := q.header
+	if c.own == nil {
+		header = header.Clone() // a caller's http.Client may add its cookies to it
+	}
+	a, err := exchange(ctx, c.send, &request{
+		method: q.method, base: base, path: q.path, header: header, body: q.body, limit: q.limit,
+	})
+	if err != nil {
+		return err
+	}
+	if e := a.problem(); e != nil {
+		return e
+	}
+	return take(a)
+}
+
+// ended is the error of a call whose context ended, or is about to, after the last try failed with err or before there was
+// one.
+func ended(ctx context.Context, err error) error {
+	why := ctx.Err()
+	if why == nil {
+		why = context.DeadlineExceeded
+	}
+	if err == nil {
+		return why
+	}
+	return fmt.Errorf("%w; the last try: %w", why, err)
+}
+
+// sleep waits and reports whether it came to the end of the wait. It does not begin a wait that the context's deadline cuts
+// short.
+func sleep(ctx context.Context, wait time.Duration) bool {
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < wait {
+		return false
+	}
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

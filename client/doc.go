@@ -1,0 +1,13 @@
+// Package client has two halves.
+//
+// [Client] and [Batcher] are for users of a cluster: they append records and read them back through any of its masters, go
+// on with the next master when one is dead, and check what they are given. They need nothing of the server but the types of
+// package wire.
+//
+// [Masters] and [Workers] are the calls that the nodes make on each other. They go to one address, once: whom to ask next is
+// for the caller to decide.
+//
+// Both halves speak HTTP/1.1 over kept connections, bound every answer that they read, and never put a token into an
+// error. An error of a call is one of three kinds: it wraps [ErrUnreachable] when there was no answer, it is an [*Error]
+// when the answer was a problem, and it wraps [ErrAnswer] when the answer is not one that ChainStore gives.
+package client

@@ -1,0 +1,170 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/chainstore/chainstore/httpapi/wire"
+)
+
+// What can go wrong besides a problem that the other side names.
+var (
+	// ErrUnreachable: no answer came: nobody listens there, the connection broke, or the time was over. Whether the
+	// request was carried out is not known.
+	ErrUnreachable = errors.New("no answer")
+	// ErrAnswer: what came is no answer of ChainStore: another program listens there, or the answer is damaged.
+	ErrAnswer = errors.New("answer is not acceptable")
+	// ErrMismatch: a record that does not match its own commitment or leaf, or is not the one that was asked for; or a
+	// block that does not match its hash. It wraps ErrAnswer.
+	ErrMismatch = fmt.Errorf("%w: the content does not match its hash", ErrAnswer)
+	// ErrConfig: a [Config] that cannot work.
+	ErrConfig = errors.New("client configuration not acceptable")
+	// ErrClosed: the [Batcher] takes no more entries.
+	ErrClosed = errors.New("batcher is closed")
+)
+
+// Problems that a ChainStore answers with, for [errors.Is] on an [*Error]. docs/api.md tells more of each.
+var (
+	ErrBadRequest   = errors.New("request not acceptable")
+	ErrEmptyBody    = fmt.Errorf("%w: a record without a payload", ErrBadRequest)
+	ErrUnauthorized = errors.New("no token, or one that is not known")
+	ErrForbidden    = errors.New("the token does not open this")
+	ErrNotFound     = errors.New("not found")
+	ErrSealIndex    = fmt.Errorf("%w: the leaf of that index is a block's seal", ErrNotFound)
+	ErrMethod       = errors.New("method not allowed")
+	ErrNotMined     = errors.New("the block is committed and not yet mined")
+	ErrNotSealed    = errors.New("the proof is not yet sealed")
+	ErrNameTaken    = errors.New("the name is taken")
+	ErrTooLarge     = errors.New("over the size limit")
+	ErrKeyReused    = errors.New("the idempotency key was used for another body")
+	ErrInternal     = errors.New("internal error of the server")
+	ErrBacklog      = errors.New("backlog full: appends are refused until blocks are stored")
+	ErrNoLeader     = fmt.Errorf("the masters have no leader: %w", wire.ErrNotLeader)
+	ErrUnavailable  = errors.New("no storage node could give the record")
+	// ErrUnknownOutcome: an append may or may not have been committed; see [UnknownOutcomeError].
+	ErrUnknownOutcome = errors.New("outcome unknown")
+
+	// Of workers.
+	ErrFenced   = errors.New("order of a deposed leader refused")
+	ErrNotNext  = errors.New("the block does not follow the node's last") // see [NotNextError]
+	ErrBadBlock = errors.New("the block fails the verifier")
+)
+
+// sentinel is the error that stands for a problem of that name, nil where there is none.
+func sentinel(name string) error {
+	switch name {
+	case wire.ProblemBadRequest:
+		return ErrBadRequest
+	case wire.ProblemEmptyBody:
+		return ErrEmptyBody
+	case wire.ProblemUnauthorized:
+		return ErrUnauthorized
+	case wire.ProblemForbidden:
+		return ErrForbidden
+	case wire.ProblemNotFound:
+		return ErrNotFound
+	case wire.ProblemSealIndex:
+		return ErrSealIndex
+	case wire.ProblemMethod:
+		return ErrMethod
+	case wire.ProblemNotMined:
+		return ErrNotMined
+	case wire.ProblemNotSealed:
+		return ErrNotSealed
+	case wire.ProblemNameTaken:
+		return ErrNameTaken
+	case wire.ProblemFenced:
+		return ErrFenced
+	case wire.ProblemNotNext:
+		return ErrNotNext
+	case wire.ProblemTooLarge:
+		return ErrTooLarge
+	case wire.ProblemKeyReused:
+		return ErrKeyReused
+	case wire.ProblemBadBlock:
+		return ErrBadBlock
+	case wire.ProblemInternal:
+		return ErrInternal
+	case wire.ProblemBacklog:
+		return ErrBacklog
+	case wire.ProblemNoLeader:
+		return ErrNoLeader
+	case wire.ProblemUnknownOutcome:
+		return ErrUnknownOutcome
+	case wire.ProblemUnavailable:
+		return ErrUnavailable
+	}
+	return nil
+}
+
+// Error is a problem that a node answered with. [errors.Is] finds the sentinel of its type.
+type Error struct {
+	URL        string // of the node
+	Problem    wire.Problem
+	RetryAfter time.Duration // how long the node asks to wait, 0 where it does not
+}
+
+// Error says what was wrong in the node's own words.
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString(e.URL)
+	b.WriteString(": ")
+	b.WriteString(e.Problem.Title)
+	if e.Problem.Detail != "" && e.Problem.Detail != e.Problem.Title {
+		b.WriteString(": ")
+		b.WriteString(e.Problem.Detail)
+	}
+	if name := e.name(); name != "" {
+		fmt.Fprintf(&b, " (%s, HTTP %d)", name, e.Problem.Status)
+	} else {
+		fmt.Fprintf(&b, " (HTTP %d)", e.Problem.Status)
+	}
+	return b.String()
+}
+
+// Is makes the problem's sentinel match, and what that wraps.
+func (e *Error) Is(target error) bool {
+	s := sentinel(e.name())
+	return s != nil && errors.Is(s, target)
+}
+
+// name is the problem's name without [wire.ProblemBase], "" for one that is not ChainStore's.
+func (e *Error) name() string {
+	name, ok := strings.CutPrefix(e.Problem.Type, wire.ProblemBase)
+	if !ok {
+		return ""
+	}
+	return name
+}
+
+// NotNextError is [ErrNotNext] with what the storage node has.
+type NotNextError struct {
+	Problem *Error
+	Status  wire.StorageStatus
+}
+
+// Error says what was wrong in the node's own words.
+func (e *NotNextError) Error() string { return e.Problem.Error() }
+
+// Unwrap gives the problem.
+func (e *NotNextError) Unwrap() error { return e.Problem }
+
+// UnknownOutcomeError: the call was given up after a try that may have been carried out. To find out, and to append if it
+// was not, call again with the same content and this IdempotencyKey. [errors.Is] finds [ErrUnknownOutcome] and what Err wraps.
+type UnknownOutcomeError struct {
+	IdempotencyKey string
+	Err            error // why it was given up
+}
+
+// Error names the key to retry with.
+func (e *UnknownOutcomeError) Error() string {
+	return fmt.Sprintf("%v; the records may or may not have been appended: retry with the idempotency key %q", e.Err, e.IdempotencyKey)
+}
+
+// Unwrap gives the reason.
+func (e *UnknownOutcomeError) Unwrap() error { return e.Err }
+
+// Is makes [ErrUnknownOutcome] match.
+func (e *UnknownOutcomeError) Is(target error) bool { return target == ErrUnknownOutcome }

@@ -1,0 +1,166 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+
+	"github.com/chainstore/chainstore/httpapi/wire"
+)
+
+// Workers are the calls of a master on storage nodes and miners. Each goes to one node, once, and lasts as long as its
+// context lets it. It may be used by many goroutines at once. Every call may be repeated safely, and the transport sends it
+// once more by itself when a kept connection turns out to be closed, unless it was in the middle of a large body.
+type Workers struct {
+	transport *http.Transport
+}
+
+// NewWorkers makes the calls of a master.
+func NewWorkers() *Workers {
+	return &Workers{transport: newTransport(nodeDialTimeout, keptNodes)}
+}
+
+// CloseIdle closes the connections that no call uses at the moment.
+func (c *Workers) CloseIdle() { c.transport.CloseIdleConnections() }
+
+// StorageStatus asks a storage node what it has.
+func (c *Workers) StorageStatus(ctx context.Context, w wire.Worker, o wire.Order) (wire.StorageStatus, error) {
+	return workerJSON[wire.StorageStatus](ctx, c, w, &request{
+		method: http.MethodGet, path: wire.PathWorkerStatus, header: orderHeader(w, o), limit: maxSmall,
+	})
+}
+
+// MinerStatus asks a miner what it does.
+func (c *Workers) MinerStatus(ctx context.Context, w wire.Worker, o wire.Order) (wire.MinerStatus, error) {
+	return workerJSON[wire.MinerStatus](ctx, c, w, &request{
+		method: http.MethodGet, path: wire.PathWorkerStatus, header: orderHeader(w, o), limit: maxSmall,
+	})
+}
+
+// PutBlock stores an encoded block on a storage node and returns what the node has on disk afterwards. A block that the
+// node has already is no error. The error is a [*NotNextError] with what the node has where the block does not follow its
+// last, and wraps [ErrBadBlock] where it fails the verifier, [ErrFenced] for a deposed leader.
+func (c *Workers) PutBlock(ctx context.Context, w wire.Worker, o wire.Order, number uint64, block []byte) (wire.StorageStatus, error) {
+	header := orderHeader(w, o)
+	header["Content-Type"] = typeOctets
+	a, err := call(ctx, c.transport, &request{
+		method: http.MethodPut, base: w.URL, path: wire.PathBlocks + strconv.FormatUint(number, 10),
+		header: header, body: block, limit: maxSmall,
+	})
+	var e *Error
+	if errors.As(err, &e) && errors.Is(e, ErrNotNext) {
+		var has wire.NotNext
+		if err := a.decode(&has); err != nil {
+			return wire.StorageStatus{}, err
+		}
+		return wire.StorageStatus{}, &NotNextError{Problem: e, Status: has.StorageStatus}
+	}
+	if err != nil {
+		return wire.StorageStatus{}, err
+	}
+	return decoded[wire.StorageStatus](a)
+}
+
+// ReadRecords reads records with their proofs from a storage node, up to [wire.MaxPlaces], and answers for each place in
+// order. Nothing is proven yet: that is for the caller, who knows the headers. The records point into one buffer per answer
+// of up to [wire.MaxReadBytes]: copy what is kept for long.
+func (c *Workers) ReadRecords(ctx context.Context, w wire.Worker, places []wire.Place) ([]wire.ProvenRecord, error) {
+	records := make([]wire.ProvenRecord, 0, len(places))
+	// A node ends an answer that has grown long, so what is left is asked for again.
+	for len(records) < len(places) {
+		left := places[len(records):]
+		header := nodeHeader(bearer(w.Token))
+		header["Content-Type"] = typeOctets
+		a, err := call(ctx, c.transport, &request{
+			method: http.MethodPost, base: w.URL, path: wire.PathReadRecords,
+			header: header, body: wire.AppendPlaces(make([]byte, 0, 12*len(left)), left), limit: maxRecords,
+		})
+		if err != nil {
+			return nil, err
+		}
+		before := len(records)
+		for data := a.body; len(data) > 0; {
+			if len(records) == len(places) {
+				return nil, fmt.Errorf("%s: %w: %d bytes behind the last of %d records", w.URL, ErrAnswer, len(data), len(left))
+			}
+			var p wire.ProvenRecord
+			if p, data, err = wire.ParseProvenRecord(data); err != nil {
+				return nil, fmt.Errorf("%s: %w: %w", w.URL, ErrAnswer, err)
+			}
+			records = append(records, p)
+		}
+		if len(records) == before {
+			return nil, fmt.Errorf("%s: %w: nothing for %d places", w.URL, ErrAnswer, len(left))
+		}
+	}
+	return records, nil
+}
+
+// Headers reads up to limit headers from block from on, each with the inclusion path of its seal in the tree of that
+// size; fewer where the node or the tree has no more. Nothing is proven yet, besides that the numbers follow each other.
+func (c *Workers) Headers(ctx context.Context, w wire.Worker, from uint64, limit int, size uint64) ([]wire.ProvenHeader, error) {
+	path := wire.PathHeaders + "?from=" + strconv.FormatUint(from, 10) + "&limit=" + strconv.Itoa(limit) +
+		"&size=" + strconv.FormatUint(size, 10)
+	a, err := call(ctx, c.transport, &request{
+		method: http.MethodGet, base: w.URL, path: path, header: nodeHeader(bearer(w.Token)), limit: maxMedium,
+	})
+	if err != nil {
+		return nil, err
+	}
+	headers, err := wire.ParseProvenHeaders(a.body)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: %w", w.URL, ErrAnswer, err)
+	}
+	if len(headers) > limit {
+		return nil, fmt.Errorf("%s: %w: %d headers where %d were asked for", w.URL, ErrAnswer, len(headers), limit)
+	}
+	for i := range headers {
+		if got, due := headers[i].Header.Block, from+uint64(i); got != due {
+			return nil, fmt.Errorf("%s: %w: the header of block %d where that of %d is due", w.URL, ErrAnswer, got, due)
+		}
+	}
+	return headers, nil
+}
+
+// Locate asks a storage node which block a leaf belongs to. The answer is a hint: proving the record proves it.
+func (c *Workers) Locate(ctx context.Context, w wire.Worker, index uint64) (uint64, error) {
+	located, err := workerJSON[wire.Located](ctx, c, w, &request{
+		method: http.MethodGet, path: wire.PathLocate + strconv.FormatUint(index, 10),
+		header: nodeHeader(bearer(w.Token)), limit: maxSmall,
+	})
+	return located.Block, err
+}
+
+// Mine has a miner look for a nonce, and waits for it as long as it takes: the context's end tells the miner to stop. The
+// nonce is not checked.
+func (c *Workers) Mine(ctx context.Context, w wire.Worker, o wire.Order, order wire.MineOrder) (uint64, error) {
+	body, err := json.Marshal(order)
+	if err != nil {
+		return 0, err
+	}
+	header := orderHeader(w, o)
+	header["Content-Type"] = typeJSON
+	found, err := workerJSON[wire.Found](ctx, c, w, &request{
+		method: http.MethodPost, path: wire.PathMine, header: header, body: body, limit: maxSmall,
+	})
+	return found.Nonce, err
+}
+
+func orderHeader(w wire.Worker, o wire.Order) http.Header {
+	header := nodeHeader(bearer(w.Token))
+	header[wire.HeaderFence] = []string{o.String()}
+	return header
+}
+
+func workerJSON[T any](ctx context.Context, c *Workers, w wire.Worker, q *request) (T, error) {
+	q.base = w.URL
+	a, err := call(ctx, c.transport, q)
+	if err != nil {
+		var none T
+		return none, err
+	}
+	return decoded[T](a)
+}

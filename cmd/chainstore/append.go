@@ -1,0 +1,232 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/client"
+	"github.com/chainstore/chainstore/httpapi/wire"
+)
+
+// textType is the type of a record that was a line.
+const textType = "text/plain; charset=utf-8"
+
+// appending is one run of the append command.
+type appending struct {
+	lines          bool
+	keepNewlines   bool
+	wait           bool
+	timeout        time.Duration
+	asJSON         bool
+	key, typ       string
+	idempotencyKey string
+
+	client    *client.Client
+	in        io.Reader
+	size      int64 // of what there is to read, -1 where it is not known
+	out, errs io.Writer
+}
+
+// newAppendCommand appends records.
+func newAppendCommand() *cobra.Command {
+	a := &appending{}
+	cmd := &cobra.Command{
+		Use:   "append [FILE|-]",
+		Short: "Append a record, or one for each line",
+		Long: `Append the whole input as one record, or with --lines one record for each line. The input is FILE, or the standard input.
+
+A position is printed when a majority of the masters has the record on disk: from then on the record is there for good and at
+that place. With --wait the command also waits until the record's block is on as many storage nodes as the cluster asks for.
+
+Lines: the line feed at the end of a line is not part of the record, nor is one carriage return right before it. Empty lines
+are skipped, and their number is told. With --keep-newlines records keep their line ends, and no line is skipped. Records
+keep the order of the lines. When something fails, the message says how many records are acknowledged, and up to which line.`,
+		Example: `  echo hello | chainstore append --wait
+  chainstore append --type image/png --key cover cover.png
+  chainstore append --lines /var/log/syslog
+  tail -f app.log | chainstore append --lines --json > positions.ndjson`,
+		Args: cobra.MaximumNArgs(1),
+	}
+	connect := addConnection(cmd, asProject)
+	flags := cmd.Flags()
+	flags.BoolVarP(&a.lines, "lines", "l", false, "append one record for each line")
+	flags.BoolVar(&a.keepNewlines, "keep-newlines", false, "with --lines: keep the line ends, and empty lines")
+	flags.StringVar(&a.key, "key", "", "`key` of the record, for your own use; with --lines of each")
+	flags.StringVar(&a.typ, "type", "", "media `type` of the record (default "+wire.TypeOctets+", with --lines "+textType+")")
+	flags.StringVar(&a.idempotencyKey, "idempotency-key", "",
+		"`key` under which the same content is appended once, however often it is sent; not with --lines")
+	flags.BoolVar(&a.wait, "wait", false, "wait until the records are stored")
+	flags.DurationVar(&a.timeout, "timeout", 30*time.Second, "with --wait: for how long at most")
+	addJSON(cmd, &a.asJSON, "print the position of each record as a JSON object on a line, in order")
+	for _, name := range []string{"key", "type", "idempotency-key", "timeout"} {
+		mustComplete(cmd.RegisterFlagCompletionFunc(name, cobra.NoFileCompletions))
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		switch {
+		case a.keepNewlines && !a.lines:
+			return errors.New("--keep-newlines goes with --lines only: without it a record is the whole input as it is")
+		case a.idempotencyKey != "" && a.lines:
+			return errors.New("--idempotency-key is for one record: it does not go with --lines")
+		case a.timeout <= 0:
+			return fmt.Errorf("--timeout %v is not more than 0", a.timeout)
+		}
+		var err error
+		if a.client, err = connect.open(0); err != nil {
+			return err
+		}
+		defer a.client.CloseIdle()
+		closeInput, err := a.open(cmd, args)
+		if err != nil {
+			return err
+		}
+		defer closeInput()
+		a.out, a.errs = cmd.OutOrStdout(), cmd.ErrOrStderr()
+		if a.lines {
+			return a.appendLines(cmd.Context())
+		}
+		return a.appendWhole(cmd.Context())
+	}
+	return cmd
+}
+
+// open finds the input and its size.
+func (a *appending) open(cmd *cobra.Command, args []string) (closeInput func(), err error) {
+	a.in, a.size = cmd.InOrStdin(), -1
+	closeInput = func() {}
+	if len(args) == 1 && args[0] != "-" {
+		f, err := os.Open(args[0])
+		if err != nil {
+			return nil, err
+		}
+		a.in, closeInput = f, func() { _ = f.Close() } // only read
+	}
+	f, ok := a.in.(*os.File)
+	if !ok {
+		return closeInput, nil
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return closeInput, nil // it may be readable all the same
+	}
+	switch {
+	case info.IsDir():
+		closeInput()
+		return nil, fmt.Errorf("%s is a folder: name a file", f.Name())
+	case info.Mode().IsRegular():
+		a.size = info.Size()
+		if at, err := f.Seek(0, io.SeekCurrent); err == nil {
+			a.size -= at
+		}
+	case isTerminal(f):
+		fmt.Fprintln(cmd.ErrOrStderr(), "reading from the terminal; Ctrl-D at the start of a line ends the input")
+	}
+	return closeInput, nil
+}
+
+// reader is the input; reads from what may block end with ctx.
+func (a *appending) reader(ctx context.Context) io.Reader {
+	if a.size >= 0 {
+		return a.in
+	}
+	return newStoppable(ctx, a.in)
+}
+
+// appendWhole appends the input as one record.
+func (a *appending) appendWhole(ctx context.Context) error {
+	if a.size > chain.MaxPayload {
+		return fmt.Errorf("the input has %d bytes, a record holds at most %d", a.size, chain.MaxPayload)
+	}
+	payload, err := io.ReadAll(io.LimitReader(a.reader(ctx), chain.MaxPayload+1))
+	if err != nil {
+		return fmt.Errorf("read the input: %w; nothing was appended", err)
+	}
+	if len(payload) > chain.MaxPayload {
+		return fmt.Errorf("the input has more than %d bytes, which is all that a record holds", chain.MaxPayload)
+	}
+	if len(payload) == 0 {
+		return errors.New("the input is empty: a record has at least one byte")
+	}
+	entry := client.Entry{Payload: payload, Key: a.key, Type: a.typ, IdempotencyKey: a.idempotencyKey}
+	at, waitErr := wire.Position{}, error(nil)
+	if a.wait {
+		at, waitErr, err = a.appendWait(ctx, entry)
+	} else {
+		at, err = a.client.Append(ctx, entry)
+	}
+	if err != nil {
+		return withRetryHint(err)
+	}
+	if a.asJSON {
+		_, err = a.out.Write(append(at.AppendJSON(nil), '\n'))
+	} else {
+		_, err = fmt.Fprintf(a.out, "1 record appended at %s (index %d), %s\n", place(at), at.Index, at.State)
+	}
+	return errors.Join(err, waitErr)
+}
+
+// longestServerWait is for how long a master lets an append wait.
+const longestServerWait = time.Minute
+
+// appendWait appends and waits until the record is stored. waitErr says that it is appended and was not stored in time.
+func (a *appending) appendWait(ctx context.Context, entry client.Entry) (at wire.Position, waitErr, err error) {
+	deadline := time.Now().Add(a.timeout)
+	if at, err = a.client.AppendWait(ctx, entry, min(a.timeout, longestServerWait)); err != nil {
+		return at, nil, err
+	}
+	if at.State != wire.StateStored {
+		if waitErr = a.waitStored(ctx, at.Block, time.Until(deadline)); waitErr == nil {
+			at.State = wire.StateStored
+		}
+	}
+	return at, waitErr, nil
+}
+
+// storedPoll is the time between two looks at how far the storage nodes are.
+const storedPoll = 100 * time.Millisecond
+
+// waitStored waits until the blocks up to this one are stored.
+func (a *appending) waitStored(ctx context.Context, block uint64, limit time.Duration) error {
+	late := fmt.Errorf("appended, and not stored within %v: a majority of the masters has it, so do not append it again", a.timeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, late)
+	defer cancel()
+	tick := time.NewTicker(storedPoll)
+	defer tick.Stop()
+	for {
+		status, err := a.client.Cluster(ctx)
+		switch {
+		case ctx.Err() != nil:
+		case err != nil:
+			return fmt.Errorf("appended, and whether it is stored cannot be told: %w", err)
+		case status.Stored > block:
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			if cause := context.Cause(ctx); cause != late {
+				return errors.New("appended, and stopped while waiting for it to be stored")
+			}
+			return late
+		case <-tick.C:
+		}
+	}
+}
+
+// withRetryHint says how to go on after an append of unknown outcome.
+func withRetryHint(err error) error {
+	var unknown *client.UnknownOutcomeError
+	if errors.As(err, &unknown) {
+		return fmt.Errorf("%w; the record may or may not have been appended: give the same input again with --idempotency-key %s, which appends it once",
+			unknown.Err, unknown.IdempotencyKey)
+	}
+	return err
+}
+
+// place names a position for people.
+func place(at wire.Position) string { return fmt.Sprintf("block %d, offset %d", at.Block, at.Offset) }

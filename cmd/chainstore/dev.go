@@ -1,0 +1,125 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/chainstore/chainstore/devcluster"
+)
+
+// newDevCommand runs a whole cluster on this machine.
+func newDevCommand() *cobra.Command {
+	var dir string
+	var port int
+	var processes bool
+	cmd := &cobra.Command{
+		Use:   "dev",
+		Short: "Run a whole cluster on this machine: three masters, three storage nodes, one miner",
+		Long: `Run a whole cluster on loopback, for development and to look around. Everything it keeps is in one folder; started again on
+the same folder, the chain goes on where it was. Ctrl-C stops it.
+
+With --processes the seven roles are processes of their own, so that one can be killed with kill -9 and watched.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			abs, err := filepath.Abs(dir)
+			if err != nil {
+				return err
+			}
+			t := devcluster.NewTopology(abs, port)
+			var c *devcluster.Cluster
+			if processes {
+				executable, err := os.Executable()
+				if err != nil {
+					return err
+				}
+				c, err = devcluster.StartProcesses(cmd.Context(), t, executable)
+				if err != nil {
+					return err
+				}
+			} else if c, err = devcluster.Start(cmd.Context(), t, devcluster.InProcess{}); err != nil {
+				return err
+			}
+			err = show(cmd, c, processes)
+			return errors.Join(err, c.Stop())
+		},
+	}
+	cmd.Flags().StringVar(&dir, "data", "chainstore-data", "`folder` of the cluster")
+	cmd.Flags().IntVar(&port, "port", 8000, "base `port`: masters from it on, raft from +10, the miner at +79, storage nodes from +82")
+	cmd.Flags().BoolVar(&processes, "processes", false, "run each role as a process of its own")
+	return cmd
+}
+
+// show prints what is running and what to try next, says "ready", and tells of roles that end, until the command ends.
+func show(cmd *cobra.Command, c *devcluster.Cluster, processes bool) error {
+	ctx := cmd.Context()
+	out := cmd.OutOrStdout()
+	if err := printTable(ctx, out, c, processes); err != nil {
+		return err
+	}
+	printHints(out, c)
+	fmt.Fprintln(out, "ready")
+	c.Ended(ctx, func(name string, err error) {
+		if err == nil {
+			err = errors.New("it ended")
+		}
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s stopped: %v\nthe others go on; see %s\n",
+			name, err, filepath.Join(c.Topology().Dir, "logs", name+".log"))
+	})
+	<-ctx.Done()
+	return nil
+}
+
+// printTable prints the roles with their URLs and states.
+func printTable(ctx context.Context, out io.Writer, c *devcluster.Cluster, processes bool) error {
+	status, err := c.Status(ctx)
+	if err != nil {
+		return err
+	}
+	states := map[string]string{}
+	for _, m := range status.Masters {
+		states[m.URL] = m.State
+	}
+	for _, s := range status.Storages {
+		states[s.URL] = fmt.Sprintf("%s, %d blocks", s.State, s.Height)
+	}
+	for _, m := range status.Miners {
+		states[m.URL] = map[bool]string{true: "live", false: "not live"}[m.Live]
+	}
+	pids := c.PIDs()
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	if processes {
+		fmt.Fprintln(w, "ROLE\tURL\tPID\tSTATE")
+	} else {
+		fmt.Fprintln(w, "ROLE\tURL\tSTATE")
+	}
+	for _, r := range c.Topology().Roles() {
+		if processes {
+			fmt.Fprintf(w, "%s\t%s\t%d\t%s\n", r.Name, r.URL(), pids[r.Name], states[r.URL()])
+		} else {
+			fmt.Fprintf(w, "%s\t%s\t%s\n", r.Name, r.URL(), states[r.URL()])
+		}
+	}
+	return w.Flush()
+}
+
+// printHints prints the three commands to try next. The token stays in its file.
+func printHints(out io.Writer, c *devcluster.Cluster) {
+	file := devcluster.ClusterFilePath(c.Topology().Dir)
+	masters := c.Topology().MasterURLs()
+	first, last := masters[0], masters[len(masters)-1]
+	fmt.Fprintf(out, `
+Try:
+  export TOKEN=$(sed -n 's/.*"project": "\(.*\)".*/\1/p' %s)
+  curl -H "Authorization: Bearer $TOKEN" --data-binary 'hello' '%s/v1/records?wait=stored'
+  curl -H "Authorization: Bearer $TOKEN" %s/v1/blocks/0/records/0
+  curl -H "Authorization: Bearer $TOKEN" %s/v1/cluster
+
+`, file, first, last, first)
+}

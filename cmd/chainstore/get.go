@@ -1,0 +1,86 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"github.com/chainstore/chainstore/client"
+	"github.com/chainstore/chainstore/httpapi/wire"
+)
+
+// newGetCommand reads one record.
+func newGetCommand() *cobra.Command {
+	var index uint64
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "get {BLOCK OFFSET | --index N}",
+		Short: "Read a record",
+		Long: `Read the record at a position and write its payload to the standard output as it is, without a line feed of its own.
+
+What comes back was checked: the payload was hashed again and held against the commitment and the leaf of the tree.`,
+		Example: `  chainstore get 0 0
+  chainstore get --index 17 --json`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			byIndex := cmd.Flags().Changed("index")
+			if byIndex && len(args) > 0 || !byIndex && len(args) != 2 {
+				return errors.New("name one record: get BLOCK OFFSET, or get --index N")
+			}
+			return nil
+		},
+		ValidArgsFunction: cobra.NoFileCompletions,
+	}
+	connect := addConnection(cmd, asProject)
+	cmd.Flags().Uint64Var(&index, "index", 0, "read the record of this leaf `index`")
+	mustComplete(cmd.RegisterFlagCompletionFunc("index", cobra.NoFileCompletions))
+	addJSON(cmd, &asJSON, "print the record in its envelope, as JSON")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		var block, offset uint64
+		if len(args) == 2 {
+			var err error
+			if block, err = parseNumber("BLOCK", args[0], 64); err != nil {
+				return err
+			}
+			if offset, err = parseNumber("OFFSET", args[1], 32); err != nil {
+				return err
+			}
+		}
+		c, err := connect.open(0)
+		if err != nil {
+			return err
+		}
+		defer c.CloseIdle()
+		var r wire.Record
+		if len(args) == 2 {
+			r, err = c.Get(cmd.Context(), block, uint32(offset))
+		} else {
+			r, err = c.GetIndex(cmd.Context(), index)
+		}
+		if errors.Is(err, client.ErrSealIndex) {
+			return fmt.Errorf("%w: a block's records are before its seal", err)
+		}
+		if err != nil {
+			return err
+		}
+		if asJSON {
+			return printJSON(cmd.OutOrStdout(), r)
+		}
+		_, err = cmd.OutOrStdout().Write(r.Payload)
+		return err
+	}
+	return cmd
+}
+
+// parseNumber reads an argument that is a whole number from 0 on.
+func parseNumber(name, arg string, bits int) (uint64, error) {
+	n, err := strconv.ParseUint(arg, 10, bits)
+	if errors.Is(err, strconv.ErrRange) {
+		return 0, fmt.Errorf("%s %q is too large: the limit is %d", name, arg, uint64(1)<<bits-1)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("%s %q is not a whole number from 0 on", name, arg)
+	}
+	return n, nil
+}

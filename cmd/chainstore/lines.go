@@ -1,0 +1,141 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// lineReader cuts an input into the payloads of records: a line feed ends a line, and it is not part of the payload, nor is one
+// carriage return right before it; lines that are empty then are skipped. With keep the payload is the line with its end, and
+// none is skipped. The last line needs no line feed.
+type lineReader struct {
+	in    *bufio.Reader
+	limit int // bytes of the longest payload
+	keep  bool
+
+	long    []byte // of a line longer than the buffer of in
+	number  int64  // of the last line read, from 1
+	size    int64  // of the last record's line and the empty ones before it, in the input
+	skipped int64
+}
+
+const lineBuffer = 64 << 10
+
+func newLineReader(in io.Reader, limit int, keep bool) *lineReader {
+	return &lineReader{in: bufio.NewReaderSize(in, lineBuffer), limit: limit, keep: keep}
+}
+
+// next is the next payload, good until the next call, or io.EOF. Other errors name the line.
+func (r *lineReader) next() ([]byte, error) {
+	r.size = 0
+	for {
+		line, err := r.read()
+		if len(line) == 0 {
+			return nil, err
+		}
+		if err != nil && !errors.Is(err, io.EOF) {
+			return nil, err
+		}
+		r.size += int64(len(line))
+		payload := line
+		if !r.keep {
+			var ended bool
+			if payload, ended = bytes.CutSuffix(line, []byte("\n")); ended {
+				payload = bytes.TrimSuffix(payload, []byte("\r"))
+			}
+		}
+		if len(payload) > r.limit {
+			return nil, r.tooLong()
+		}
+		if len(payload) > 0 {
+			return payload, nil
+		}
+		r.skipped++
+	}
+}
+
+// read reads one line with its end. It is empty at the end of the input, and only then; io.EOF may come with the last line.
+func (r *lineReader) read() ([]byte, error) {
+	r.number++
+	part, err := r.in.ReadSlice('\n')
+	if !errors.Is(err, bufio.ErrBufferFull) {
+		return part, r.wrap(err)
+	}
+	r.long = r.long[:0]
+	for {
+		r.long = append(r.long, part...)
+		if len(r.long) > r.limit+len("\r\n") {
+			return r.long, r.tooLong()
+		}
+		if !errors.Is(err, bufio.ErrBufferFull) {
+			return r.long, r.wrap(err)
+		}
+		part, err = r.in.ReadSlice('\n')
+	}
+}
+
+func (r *lineReader) wrap(err error) error {
+	if err == nil || errors.Is(err, io.EOF) {
+		return err
+	}
+	return fmt.Errorf("read line %d: %w", r.number, err)
+}
+
+func (r *lineReader) tooLong() error {
+	return fmt.Errorf("line %d has more than %d bytes, the limit for a record in a batch: append it alone, without --lines", r.number, r.limit)
+}
+
+// stoppable is a reader whose reads end with a context. A read of a terminal or a pipe cannot be called back, so it is done in
+// a goroutine, which is left to itself when the context ends in the middle of one: it ends with the process, at the latest.
+type stoppable struct {
+	ctx    context.Context
+	chunks chan chunk
+	rest   []byte
+	err    error
+}
+
+type chunk struct {
+	data []byte
+	err  error
+}
+
+func newStoppable(ctx context.Context, r io.Reader) *stoppable {
+	s := &stoppable{ctx: ctx, chunks: make(chan chunk)}
+	go func() {
+		// While the receiver uses one buffer the other is read into. It asks for the next only when it is done with the last.
+		var buffers [2][lineBuffer]byte
+		for i := 0; ; i = 1 - i {
+			n, err := r.Read(buffers[i][:])
+			select {
+			case s.chunks <- chunk{buffers[i][:n], err}:
+			case <-ctx.Done():
+				return
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	return s
+}
+
+func (s *stoppable) Read(p []byte) (int, error) {
+	for len(s.rest) == 0 {
+		if s.err != nil {
+			return 0, s.err
+		}
+		select {
+		case c := <-s.chunks:
+			s.rest, s.err = c.data, c.err
+		case <-s.ctx.Done():
+			s.err = s.ctx.Err()
+		}
+	}
+	n := copy(p, s.rest)
+	s.rest = s.rest[n:]
+	return n, nil
+}

@@ -1,0 +1,72 @@
+// Command chainstore runs the nodes of a ChainStore cluster, and is what people use one with.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// The first signal asks the command to end in good order; a second one ends the process at once.
+	context.AfterFunc(ctx, stop)
+	err := newRootCommand().ExecuteContext(ctx)
+	stop()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "chainstore: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+// The groups of commands in the help.
+const (
+	groupUse     = "use"
+	groupRun     = "run"
+	groupInspect = "inspect"
+)
+
+// newRootCommand is the whole command line. Commands return their errors, main prints them.
+func newRootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "chainstore",
+		Short: "A tamper-evident, replicated, append-only record store",
+		Long: `ChainStore keeps records in a chain of blocks: replicated, append-only, and such that a changed byte shows.
+
+To look around, start a whole cluster on this machine, and in another terminal of the same folder append and read:
+
+  chainstore dev
+  echo hello | chainstore append --wait
+  chainstore get 0 0
+  chainstore status
+
+Commands that use a cluster find it by --cluster DIR/cluster.json; by --masters and --token-file; by CHAINSTORE_MASTERS and
+CHAINSTORE_TOKEN; or, with none of these, by ` + defaultClusterFile() + `.`,
+		Args:          cobra.NoArgs,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return fmt.Errorf("%w (see '%s --help')", err, cmd.CommandPath())
+	})
+	root.AddGroup(
+		&cobra.Group{ID: groupUse, Title: "Append and read:"},
+		&cobra.Group{ID: groupInspect, Title: "Look and check:"},
+		&cobra.Group{ID: groupRun, Title: "Run nodes:"},
+	)
+	add := func(group string, commands ...*cobra.Command) {
+		for _, c := range commands {
+			c.GroupID = group
+			root.AddCommand(c)
+		}
+	}
+	add(groupUse, newAppendCommand(), newGetCommand(), newProjectCommand())
+	add(groupInspect, newStatusCommand(), newBlocksCommand(), newVerifyCommand(), newBenchCommand())
+	add(groupRun, newDevCommand(), newMasterCommand(), newStorageCommand(), newMinerCommand())
+	root.AddCommand(newVersionCommand())
+	return root
+}

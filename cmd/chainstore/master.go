@@ -1,0 +1,69 @@
+package main
+
+import (
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode"
+	"github.com/chainstore/chainstore/roles"
+)
+
+// newMasterCommand runs one master.
+func newMasterCommand() *cobra.Command {
+	var common roleFlags
+	var adminTokenFile string
+	var keyAge time.Duration
+	cfg := roles.MasterConfig{Settings: masterfsm.DefaultSettings(), Limits: masternode.DefaultLimits()}
+	cmd := &cobra.Command{
+		Use:   "master",
+		Short: "Run a master",
+		Long: `Run a master: a member of the raft group that keeps the status table and serves the API.
+
+Give every master the same --peers, the HTTP URLs of all of them, at every start. The first of the list founds the
+group once all are there and all are new.`,
+		Example: `  chainstore master --data /var/lib/chainstore --http 127.0.0.1:8000 --raft 127.0.0.1:8010 \
+    --peers http://127.0.0.1:8000,http://127.0.0.1:8001,http://127.0.0.1:8002 \
+    --cluster-token-file cluster.token --admin-token-file admin.token`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			log, err := common.logger("master")
+			if err != nil {
+				return err
+			}
+			cfg.Data, cfg.HTTP, cfg.Advertise, cfg.Insecure, cfg.Logger = common.data, common.http, common.advertise, common.insecure, log
+			if cfg.ClusterToken, err = readSecret(common.clusterTokenFile, "CHAINSTORE_CLUSTER_TOKEN"); err != nil {
+				return err
+			}
+			if cfg.AdminToken, err = readSecret(adminTokenFile, "CHAINSTORE_ADMIN_TOKEN"); err != nil {
+				return err
+			}
+			cfg.Settings.KeyAge = uint64(max(keyAge, 0).Milliseconds())
+			master, err := roles.OpenMaster(cfg)
+			if err != nil {
+				return err
+			}
+			return runRole(cmd, log, master)
+		},
+	}
+	flags := cmd.Flags()
+	common.add(flags, "127.0.0.1:8000")
+	flags.StringVar(&adminTokenFile, "admin-token-file", "", "`file` with the admin token (or CHAINSTORE_ADMIN_TOKEN)")
+	flags.StringVar(&cfg.Raft, "raft", "127.0.0.1:8010", "`address` of the raft port")
+	flags.StringSliceVar(&cfg.Peers, "peers", nil, "`URLs` of all masters, this one among them; none for a group of one")
+	flags.DurationVar(&cfg.Timeout, "raft-timeout", 0, "heartbeat, election and lease time-out of raft (default 300ms)")
+	flags.DurationVar(&cfg.MaxAge, "max-age", 0, "cut a block when its oldest record is as old as this (default 1s)")
+
+	s := &cfg.Settings
+	flags.Uint32Var(&s.MaxRecords, "max-records", s.MaxRecords, "cut a block at this many records")
+	flags.Uint32Var(&s.MaxBytes, "max-bytes", s.MaxBytes, "cut a block at this many bytes")
+	flags.Uint64Var(&s.MaxPendingBytes, "max-pending-bytes", s.MaxPendingBytes, "refuse appends when this many bytes are not stored yet")
+	flags.Uint64Var(&s.RetainBytes, "retain-bytes", s.RetainBytes, "stored bytes kept in memory for storage nodes that are behind")
+	flags.Uint8Var(&s.Difficulty, "difficulty", s.Difficulty, "leading zero bits of a block's hash")
+	flags.Uint8Var(&s.Replicas, "replicas", s.Replicas, "storage nodes that must have a block before the masters drop it")
+	flags.Uint32Var(&s.MaxKeys, "max-keys", s.MaxKeys, "idempotency keys remembered")
+	flags.DurationVar(&keyAge, "key-age", time.Duration(s.KeyAge)*time.Millisecond, "time for which idempotency keys are remembered")
+	flags.IntVar(&cfg.Limits.RecordBytes, "max-record-bytes", cfg.Limits.RecordBytes, "largest record taken, in bytes")
+	return cmd
+}

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+)
+
+// drawEvery is the shortest time between two drawings of a progress bar.
+const drawEvery = 100 * time.Millisecond
+
+// newBar makes a bar on w, which shows nothing unless w is a terminal, and is gone when it is done. total is -1 where it is
+// not known.
+func newBar(w io.Writer, total int64, options ...progressbar.Option) *progressbar.ProgressBar {
+	return progressbar.NewOptions64(total, append([]progressbar.Option{
+		progressbar.OptionSetWriter(w),
+		progressbar.OptionSetVisibility(isTerminal(w)),
+		progressbar.OptionThrottle(drawEvery),
+		progressbar.OptionClearOnFinish(),
+		progressbar.OptionFullWidth(),
+		progressbar.OptionShowCount(),
+		progressbar.OptionSetPredictTime(total >= 0),
+		progressbar.OptionSetElapsedTime(true),
+		progressbar.OptionUseIECUnits(true),
+		progressbar.OptionSetTheme(progressbar.ThemeASCII),
+		progressbar.OptionSetSpinnerChangeInterval(0), // else it draws from a goroutine that outlives it
+	}, options...)...)
+}
+
+// byteBar shows how many bytes are done, at what rate, and the time left.
+type byteBar struct {
+	w    io.Writer
+	what string
+	bar  *progressbar.ProgressBar // nil before the first call of set
+}
+
+func newByteBar(w io.Writer, what string) *byteBar { return &byteBar{w: w, what: what} }
+
+// set tells where the work is.
+func (b *byteBar) set(done, total int64) {
+	if total <= 0 {
+		return
+	}
+	if b.bar == nil {
+		b.bar = newBar(b.w, total, progressbar.OptionShowBytes(true), progressbar.OptionSetDescription(b.what))
+	}
+	if total != b.bar.GetMax64() {
+		b.bar.ChangeMax64(total)
+	}
+	_ = b.bar.Set64(done) // a bar that cannot be drawn stops no work
+}
+
+// done takes the bar away.
+func (b *byteBar) done() {
+	if b.bar != nil {
+		_ = b.bar.Clear()
+	}
+}
+
+// recordBar shows how many records are acknowledged and at what rate; where the size of the input is known, how much of it,
+// and the time left.
+type recordBar struct {
+	bar     *progressbar.ProgressBar
+	start   time.Time
+	drawn   time.Time
+	sized   bool
+	records int
+}
+
+// newRecordBar makes a bar for an input of size bytes, -1 where that is not known.
+func newRecordBar(w io.Writer, size int64) *recordBar {
+	b := &recordBar{start: time.Now(), sized: size > 0}
+	if b.sized {
+		b.bar = newBar(w, size, progressbar.OptionShowBytes(true))
+	} else {
+		b.bar = newBar(w, -1, progressbar.OptionSetItsString("records"), progressbar.OptionShowIts(),
+			progressbar.OptionSetDescription("records"))
+	}
+	return b
+}
+
+// add counts one record that is acknowledged and stood in that many bytes of the input.
+func (b *recordBar) add(bytes int64) {
+	b.records++
+	if !b.sized {
+		_ = b.bar.Add(1)
+		return
+	}
+	if now := time.Now(); now.Sub(b.drawn) >= drawEvery {
+		b.drawn = now
+		b.bar.Describe(fmt.Sprintf("%d records, %s", b.records, rateText(b.records, now.Sub(b.start))))
+	}
+	_ = b.bar.Add64(bytes)
+}
+
+// done takes the bar away.
+func (b *recordBar) done() { _ = b.bar.Clear() }
+
+// rateText is a number of records by the time that they took.
+func rateText(records int, took time.Duration) string {
+	if took <= 0 {
+		return "0 records/s"
+	}
+	return fmt.Sprintf("%.0f records/s", float64(records)/took.Seconds())
+}

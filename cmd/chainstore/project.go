@@ -1,0 +1,59 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/chainstore/chainstore/httpapi/wire"
+)
+
+// newProjectCommand is the parent of the commands on projects.
+func newProjectCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "project",
+		Short: "Create projects",
+		Args:  cobra.NoArgs,
+	}
+	connect := addConnection(cmd, asAdmin)
+	cmd.AddCommand(newProjectCreateCommand(connect))
+	return cmd
+}
+
+func newProjectCreateCommand(connect *connection) *cobra.Command {
+	var public, asJSON bool
+	cmd := &cobra.Command{
+		Use:   "create NAME",
+		Short: "Create a project and print its token, which is shown this once",
+		Long: `Create a project and print its id and its token. It takes the admin token.
+
+The token is shown this once: keep it, with --json say:
+
+  chainstore project create sensors --json | jq -r .token > sensors.token`,
+		Args:              cobra.ExactArgs(1),
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := connect.open(0)
+			if err != nil {
+				return err
+			}
+			defer c.CloseIdle()
+			created, err := c.CreateProject(cmd.Context(), wire.NewProject{Name: args[0], Public: public})
+			if err != nil {
+				return err
+			}
+			out := cmd.OutOrStdout()
+			if asJSON {
+				return printJSON(out, created)
+			}
+			if _, err := fmt.Fprintf(out, "id     %d\nname   %s\ntoken  %s\n", created.ID, created.Name, created.Token); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(cmd.ErrOrStderr(), "The token is shown this once: keep it.")
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&public, "public", false, "let everybody read the project's records")
+	addJSON(cmd, &asJSON, "print one JSON object")
+	return cmd
+}

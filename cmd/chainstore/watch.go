@@ -1,0 +1,100 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/chainstore/chainstore/httpapi/wire"
+)
+
+// watcher shows the status again and again.
+type watcher struct {
+	fetch func(context.Context) (wire.Cluster, error)
+	print func(io.Writer, *wire.Cluster) error
+	ticks <-chan time.Time
+	out   io.Writer
+	errs  io.Writer // where redraw is false
+	// redraw: the output is a terminal, where each status takes the place of the last.
+	redraw bool
+	width  int
+	// between stands behind each status where redraw is false.
+	between string
+
+	last string
+}
+
+// ANSI sequences: cursor to the top left corner, clear the screen, clear what is right of the cursor, clear what is below it.
+const (
+	ansiHome       = "\x1b[H"
+	ansiClear      = "\x1b[2J"
+	ansiClearRight = "\x1b[K"
+	ansiClearBelow = "\x1b[J"
+)
+
+// run shows the status at once and at each tick, until the context ends, which is no error. A status that cannot be had is
+// told and asked for again.
+func (w *watcher) run(ctx context.Context) error {
+	if w.redraw {
+		if _, err := io.WriteString(w.out, ansiClear); err != nil {
+			return err
+		}
+	}
+	for {
+		if err := w.once(ctx); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-w.ticks:
+		}
+	}
+}
+
+func (w *watcher) once(ctx context.Context) error {
+	status, err := w.fetch(ctx)
+	if ctx.Err() != nil {
+		return nil
+	}
+	var text bytes.Buffer
+	to := w.out
+	if err != nil {
+		fmt.Fprintf(&text, "no status: %v\ntrying again every second; Ctrl-C ends\n", err)
+		if !w.redraw {
+			to = w.errs
+		}
+	} else if err := w.print(&text, &status); err != nil {
+		return err
+	}
+	if w.redraw {
+		return w.draw(text.String())
+	}
+	if text.String() == w.last {
+		return nil
+	}
+	w.last = text.String()
+	_, err = fmt.Fprint(to, w.last, w.between)
+	return err
+}
+
+// draw overwrites the screen from its top, line by line, which flickers less than clearing it.
+func (w *watcher) draw(text string) error {
+	var b strings.Builder
+	b.WriteString(ansiHome)
+	for line := range strings.Lines(text) {
+		if len(line) > w.width {
+			for _, part := range wrap(line, w.width) {
+				b.WriteString(part + ansiClearRight + "\n")
+			}
+			continue
+		}
+		b.WriteString(strings.TrimSuffix(line, "\n") + ansiClearRight + "\n")
+	}
+	b.WriteString(ansiClearBelow)
+	_, err := io.WriteString(w.out, b.String())
+	return err
+}

@@ -1,0 +1,296 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/chainstore/chainstore/durable"
+)
+
+// Config says what is measured and how long.
+type Config struct {
+	Executable  string        // the chainstore program; its roles and the bare gin handler are run from it
+	Dir         string        // a folder for the data is made in it, and removed at the end
+	Keep        bool          // do not remove it
+	Port        int           // base port of the cluster
+	Runs        int           // of each scenario
+	Duration    time.Duration // of each run
+	Warmup      time.Duration // before the first run of each scenario
+	ReadRecords int           // the chain has at least so many records when reads begin
+	Only        []string      // names of scenarios, or their beginnings up to a "-"; none for all
+	// Progress is told what is being done; last where the scenario is over. nil for nobody.
+	Progress func(line string, last bool)
+}
+
+// Names of systems.
+const (
+	systemGin        = "gin"
+	systemRaft       = "raft"
+	systemEtcd       = "etcd"
+	systemChainStore = "chainstore"
+)
+
+// work is what the clients of a ChainStore scenario do.
+type work int
+
+const (
+	workAppend work = iota
+	workBatch
+	workRead
+)
+
+// scenario is one kind of load.
+type scenario struct {
+	name    string
+	title   string
+	system  string
+	clients int
+	batch   int // records a request
+	work    work
+}
+
+// scenarios are all there are, in the order in which they are measured: the ceilings first, while no cluster runs.
+var scenarios = [...]scenario{
+	{name: "gin-64", title: "bare gin: body of 256 B, 201", system: systemGin, clients: 64, batch: 1},
+	{name: "raft-64", title: "bare raft: entries of 100 x 256 B", system: systemRaft, clients: 64, batch: batchSize},
+	{name: "etcd-put-64", title: "etcd: put of 256 B", system: systemEtcd, clients: 64, batch: 1},
+	{name: "etcd-txn-64", title: "etcd: transaction of 100 puts", system: systemEtcd, clients: 64, batch: batchSize},
+	{name: "append-1", title: "append of 256 B", system: systemChainStore, clients: 1, batch: 1, work: workAppend},
+	{name: "append-64", title: "append of 256 B", system: systemChainStore, clients: 64, batch: 1, work: workAppend},
+	{name: "append-256", title: "append of 256 B", system: systemChainStore, clients: 256, batch: 1, work: workAppend},
+	{name: "batch-64", title: "append of 100 x 256 B", system: systemChainStore, clients: 64, batch: batchSize, work: workBatch},
+	{name: "read-64", title: "read of 256 B, any of the chain", system: systemChainStore, clients: 64, batch: 1, work: workRead},
+}
+
+func (s scenario) result() Result {
+	return Result{Name: s.name, Title: s.title, System: s.system, Clients: s.clients, Batch: s.batch}
+}
+
+// Names lists the scenarios, for errors and help.
+func Names() []string {
+	var all []string
+	for _, s := range scenarios {
+		all = append(all, s.name)
+	}
+	return all
+}
+
+// choose picks scenarios by names or their beginnings.
+func choose(only []string) ([]scenario, error) {
+	if len(only) == 0 {
+		return scenarios[:], nil
+	}
+	var chosen []scenario
+	for _, s := range scenarios {
+		if slices.ContainsFunc(only, func(o string) bool { return s.name == o || strings.HasPrefix(s.name, o+"-") }) {
+			chosen = append(chosen, s)
+		}
+	}
+	for _, o := range only {
+		if !slices.ContainsFunc(chosen, func(s scenario) bool { return s.name == o || strings.HasPrefix(s.name, o+"-") }) {
+			return nil, fmt.Errorf("there is no scenario %q; there are %s", o, strings.Join(Names(), ", "))
+		}
+	}
+	return chosen, nil
+}
+
+func (c *Config) validate() error {
+	switch {
+	case c.Runs < 1:
+		return fmt.Errorf("--runs %d: at least 1 is needed", c.Runs)
+	case c.Duration < 10*time.Millisecond:
+		return fmt.Errorf("--duration %v: at least 10ms are needed", c.Duration)
+	case c.Warmup < 0:
+		return fmt.Errorf("--warmup %v is less than nothing", c.Warmup)
+	case c.ReadRecords < 1:
+		return fmt.Errorf("--read-records %d: at least 1 is needed", c.ReadRecords)
+	}
+	return nil
+}
+
+// bench is one run of it all. One goroutine uses it.
+type bench struct {
+	cfg          Config
+	dir          string // of this bench, absolute
+	report       *Report
+	acknowledged uint64 // records that the cluster has acknowledged to the load generator
+}
+
+// Run measures. The report is what was found up to an error, if there is one; an error is also a chain that does not verify.
+func Run(ctx context.Context, cfg Config) (report *Report, err error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	chosen, err := choose(cfg.Only)
+	if err != nil {
+		return nil, err
+	}
+	base, err := filepath.Abs(cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := durable.MkdirAll(base); err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp(base, "run-*")
+	if err != nil {
+		return nil, err
+	}
+	b := &bench{cfg: cfg, dir: dir, report: newReport(cfg)}
+	if !cfg.Keep {
+		defer func() {
+			if err != nil {
+				err = fmt.Errorf("%w (logs and data are kept in %s)", err, dir)
+				return
+			}
+			err = os.RemoveAll(dir)
+		}()
+	} else {
+		b.note("Data and logs are in %s.", dir)
+	}
+	err = b.run(ctx, chosen)
+	b.report.Ratios = ratios(b.report.Results)
+	return b.report, err
+}
+
+func newReport(cfg Config) *Report {
+	return &Report{
+		Time: time.Now(), Runs: cfg.Runs, Duration: cfg.Duration.Seconds(), Warmup: cfg.Warmup.Seconds(),
+		Machine: fmt.Sprintf("%s/%s, %d processors, %s", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version()),
+		Results: []Result{}, Ratios: []Ratio{}, Processes: []Process{}, Notes: []string{},
+	}
+}
+
+// run measures the scenarios, those of one system together.
+func (b *bench) run(ctx context.Context, chosen []scenario) error {
+	by := map[string][]scenario{}
+	for _, s := range chosen {
+		by[s.system] = append(by[s.system], s)
+	}
+	for _, s := range by[systemGin] {
+		if err := b.gin(ctx, s); err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+	}
+	for _, s := range by[systemRaft] {
+		if err := b.raft(ctx, s); err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+	}
+	if len(by[systemEtcd]) > 0 {
+		program, err := exec.LookPath("etcd")
+		if errors.Is(err, exec.ErrNotFound) {
+			b.note("etcd-*: left out, no etcd is installed here (Debian: apt-get install etcd-server).")
+		} else if err != nil {
+			return err
+		} else if err := b.etcd(ctx, program, by[systemEtcd]); err != nil {
+			return fmt.Errorf("etcd: %w", err)
+		}
+	}
+	if len(by[systemChainStore]) > 0 {
+		return b.chainstore(ctx, by[systemChainStore])
+	}
+	return nil
+}
+
+// measure runs a scenario: connects, warms up, and runs without a pause in between. It closes the connections.
+func (b *bench) measure(ctx context.Context, s scenario, f fleet, g groups) error {
+	r, err := b.load(ctx, s, f, g)
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.name, err)
+	}
+	b.done(s, r)
+	return nil
+}
+
+// load is measure without the entry in the report.
+func (b *bench) load(ctx context.Context, s scenario, f fleet, g groups) (r Result, err error) {
+	r = s.result()
+	b.progress(s, "connecting %d clients", len(f))
+	if err := f.connect(ctx); err != nil {
+		return r, err
+	}
+	defer func() { err = errors.Join(err, f.close()) }()
+	count := func(t tally) {
+		if s.system == systemChainStore && s.work != workRead {
+			b.acknowledged += t.answered * uint64(s.batch)
+		}
+	}
+	if b.cfg.Warmup > 0 {
+		b.progress(s, "warming up")
+		t, err := f.run(ctx, b.cfg.Warmup)
+		count(t)
+		if err != nil {
+			return r, err
+		}
+		if t.answered == 0 && t.first != nil {
+			return r, fmt.Errorf("no request succeeded; the first error: %w", t.first)
+		}
+	}
+	before, err := g.cpu()
+	if err != nil {
+		return r, err
+	}
+	var rates, p50, p99 []float64
+	for i := range b.cfg.Runs {
+		b.progress(s, "run %d of %d", i+1, b.cfg.Runs)
+		t, err := f.run(ctx, b.cfg.Duration)
+		count(t)
+		if err != nil {
+			return r, err
+		}
+		rates = append(rates, float64(len(t.latencies)*s.batch)/t.elapsed.Seconds())
+		p50 = append(p50, quantile(t.latencies, 0.50))
+		p99 = append(p99, quantile(t.latencies, 0.99))
+		r.Completed += uint64(len(t.latencies))
+		if r.Errors += t.errors; r.First == "" && t.first != nil {
+			r.First = t.first.Error()
+		}
+	}
+	after, err := g.cpu()
+	if err != nil {
+		return r, err
+	}
+	r.Cores = map[string]float64{}
+	for name := range after {
+		r.Cores[name] = (after[name] - before[name]) / (float64(b.cfg.Runs) * b.cfg.Duration.Seconds())
+	}
+	r.Rate = newSpread(rates)
+	spread50, spread99 := newSpread(p50), newSpread(p99)
+	r.P50, r.P99 = &spread50, &spread99
+	return r, nil
+}
+
+// done enters a result.
+func (b *bench) done(s scenario, r Result) {
+	b.report.Results = append(b.report.Results, r)
+	line := fmt.Sprintf("%s: %s records/s", s.name, thousands(r.Rate.Median))
+	if r.Errors > 0 {
+		line += fmt.Sprintf(", %d errors, the first: %s", r.Errors, r.First)
+		b.note("%s: %d errors, the first: %s", s.name, r.Errors, r.First)
+	}
+	b.tell(line, true)
+}
+
+// progress tells what is being done.
+func (b *bench) progress(s scenario, format string, args ...any) {
+	b.tell(s.name+": "+fmt.Sprintf(format, args...), false)
+}
+
+func (b *bench) tell(line string, last bool) {
+	if b.cfg.Progress != nil {
+		b.cfg.Progress(line, last)
+	}
+}
+
+func (b *bench) note(format string, args ...any) {
+	b.report.Notes = append(b.report.Notes, fmt.Sprintf(format, args...))
+}

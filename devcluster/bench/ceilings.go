@@ -1,0 +1,177 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	ginceiling "github.com/chainstore/chainstore/httpapi/ceiling"
+	raftceiling "github.com/chainstore/chainstore/raftstore/ceiling"
+)
+
+// ServeCeiling is the bare gin handler in a process of its own: it serves on a free port of loopback until the context ends,
+// and writes its address to a file, host:port, once it listens.
+func ServeCeiling(ctx context.Context, addrFile string) error {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(addrFile+".new", []byte(listener.Addr().String()), 0o600); err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	if err := os.Rename(addrFile+".new", addrFile); err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	server := &http.Server{Handler: ginceiling.Handler(), ReadHeaderTimeout: 10 * time.Second}
+	stop := context.AfterFunc(ctx, func() { _ = server.Close() }) // Serve tells
+	defer stop()
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// gin measures the bare handler.
+func (b *bench) gin(ctx context.Context, s scenario) (err error) {
+	runtime.LockOSThread() // see child
+	defer runtime.UnlockOSThread()
+	log, addrFile := filepath.Join(b.dir, "gin.log"), filepath.Join(b.dir, "gin.addr")
+	c, err := startChild(log, b.cfg.Executable, "bench", "--serve-ceiling", addrFile)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.stop()) }()
+	var addr []byte
+	err = c.await(ctx, log, func() bool {
+		addr, err = os.ReadFile(addrFile)
+		return err == nil
+	})
+	if err != nil {
+		return err
+	}
+	var f fleet
+	for i := range s.clients {
+		// The token is not looked at; it makes the request as long as ChainStore's.
+		request := newAppend(string(addr), strings.Repeat("x", 26), uint64(i))
+		f = append(f, &httpClient{addr: string(addr), next: request.next, want: http.StatusCreated})
+	}
+	b.note("gin-*: a process of its own with the bare handler; the same load generator and requests as for ChainStore's appends.")
+	return b.measure(ctx, s, f, groups{"gin": {c.cmd.Process.Pid}})
+}
+
+// raft measures the bare raft group, in this process.
+func (b *bench) raft(ctx context.Context, s scenario) error {
+	r := s.result()
+	before, err := groups{}.cpu()
+	if err != nil {
+		return err
+	}
+	begin := time.Now()
+	var rates []float64
+	for i := range b.cfg.Runs {
+		b.progress(s, "run %d of %d", i+1, b.cfg.Runs)
+		applied, err := raftceiling.Run(ctx, b.dir, payloadSize, s.batch, s.clients, b.cfg.Duration)
+		if err != nil {
+			return err
+		}
+		rates = append(rates, float64(applied)/b.cfg.Duration.Seconds())
+		r.Completed += applied / uint64(s.batch)
+	}
+	r.Rate = newSpread(rates)
+	after, err := groups{}.cpu()
+	if err != nil {
+		return err
+	}
+	r.Cores = map[string]float64{"raft": (after[self] - before[self]) / time.Since(begin).Seconds()}
+	b.note("raft-*: three members in this process, applied on the leader directly by %d goroutines: no HTTP, no load generator.", s.clients)
+	b.done(s, r)
+	return nil
+}
+
+// etcd measures three etcd members, with their data on the same disk as all else and etcd's own settings.
+func (b *bench) etcd(ctx context.Context, program string, scenarios []scenario) (err error) {
+	runtime.LockOSThread() // see child
+	defer runtime.UnlockOSThread()
+	const members = 3
+	ports, err := freePorts(2 * members)
+	if err != nil {
+		return err
+	}
+	url := func(port int) string { return fmt.Sprintf("http://127.0.0.1:%d", port) }
+	var peers []string
+	for i := range members {
+		peers = append(peers, fmt.Sprintf("member%d=%s", i, url(ports[members+i])))
+	}
+	dir := filepath.Join(b.dir, "etcd")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	var children []*child
+	defer func() { err = errors.Join(err, stopAll(children)) }()
+	var pids []int
+	log := func(i int) string { return filepath.Join(b.dir, fmt.Sprintf("etcd-%d.log", i)) }
+	for i := range members {
+		c, err := startChild(log(i), program, "--name", fmt.Sprintf("member%d", i), "--data-dir", filepath.Join(dir, fmt.Sprint(i)),
+			"--listen-client-urls", url(ports[i]), "--advertise-client-urls", url(ports[i]),
+			"--listen-peer-urls", url(ports[members+i]), "--initial-advertise-peer-urls", url(ports[members+i]),
+			"--initial-cluster", strings.Join(peers, ","), "--initial-cluster-state", "new", "--log-level", "warn")
+		if err != nil {
+			return err
+		}
+		children = append(children, c)
+		pids = append(pids, c.cmd.Process.Pid)
+	}
+	asker := &http.Client{Timeout: time.Second}
+	defer asker.CloseIdleConnections()
+	for i, c := range children {
+		err := c.await(ctx, log(i), func() bool {
+			answer, err := asker.Get(url(ports[i]) + "/health")
+			if err != nil {
+				return false
+			}
+			_ = answer.Body.Close() // only the status matters
+			return answer.StatusCode == http.StatusOK
+		})
+		if err != nil {
+			return err
+		}
+	}
+	b.note("etcd-*: three members of %s, default settings and fsync; driven by this load generator's own minimal gRPC client, one connection a client, over all members.", program)
+	for at, s := range scenarios {
+		var f fleet
+		for i := range s.clients {
+			addr := fmt.Sprintf("127.0.0.1:%d", ports[i%members])
+			id := uint64(at)<<32 | uint64(i) // keys are new in each scenario
+			if s.batch > 1 {
+				f = append(f, &grpcClient{addr: addr, method: etcdTxn, next: newEtcdTxn(id, s.batch).next})
+			} else {
+				f = append(f, &grpcClient{addr: addr, method: etcdPut, next: newEtcdPut(id).next})
+			}
+		}
+		if err := b.measure(ctx, s, f, groups{"etcd": pids}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// freePorts finds ports of loopback that nobody has at the moment.
+func freePorts(n int) (ports []int, err error) {
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer l.Close() // all at the end, so that they differ
+		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+	}
+	return ports, nil
+}

@@ -1,0 +1,223 @@
+package bench
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// Report is what a bench found.
+type Report struct {
+	Time      time.Time `json:"time"`
+	Machine   string    `json:"machine"` // system, processors, Go version
+	Runs      int       `json:"runs"`
+	Duration  float64   `json:"duration_seconds"` // of each run
+	Warmup    float64   `json:"warmup_seconds"`   // before the runs of each scenario
+	Results   []Result  `json:"results"`
+	Ratios    []Ratio   `json:"ratios"`
+	Processes []Process `json:"processes"` // of the cluster
+	Chain     *Chain    `json:"chain,omitempty"`
+	Notes     []string  `json:"notes"`
+}
+
+// Result is what a scenario found.
+type Result struct {
+	Name      string  `json:"name"`
+	Title     string  `json:"title"`
+	System    string  `json:"system"`
+	Clients   int     `json:"clients"`
+	Batch     int     `json:"batch"` // records a request
+	Rate      Spread  `json:"records_per_second"`
+	P50       *Spread `json:"p50_ms,omitempty"` // of requests; not known of raft
+	P99       *Spread `json:"p99_ms,omitempty"`
+	Completed uint64  `json:"requests"` // of all runs together
+	Errors    int     `json:"errors"`
+	First     string  `json:"first_error,omitempty"`
+	// Cores is how many cores each group of processes kept busy over the runs; "load" is the load generator.
+	Cores map[string]float64 `json:"cores"`
+	// Settled is how long after the last run everything was stored on every node, seconds.
+	Settled *float64 `json:"settled_seconds,omitempty"`
+}
+
+// Spread is a number over several runs.
+type Spread struct {
+	Median float64   `json:"median"`
+	Min    float64   `json:"min"`
+	Max    float64   `json:"max"`
+	Runs   []float64 `json:"runs"`
+}
+
+func newSpread(runs []float64) Spread {
+	sorted := slices.Sorted(slices.Values(runs))
+	n := len(sorted)
+	if n == 0 {
+		return Spread{}
+	}
+	return Spread{Median: (sorted[(n-1)/2] + sorted[n/2]) / 2, Min: sorted[0], Max: sorted[n-1], Runs: runs}
+}
+
+// Ratio compares the medians of two scenarios.
+type Ratio struct {
+	Of    string  `json:"of"`
+	To    string  `json:"to"`
+	Value float64 `json:"value"`
+	Goal  float64 `json:"goal,omitempty"` // at least; 0 for none
+}
+
+// Process is what one process of the cluster took.
+type Process struct {
+	Name     string  `json:"name"`
+	IdleRSS  uint64  `json:"idle_rss_bytes"` // before any load
+	IdleCPU  float64 `json:"idle_cpu"`       // cores
+	RSS      uint64  `json:"rss_bytes"`      // after the last scenario
+	PeakRSS  uint64  `json:"peak_rss_bytes"`
+	CPU      float64 `json:"cpu_seconds"`
+	DiskSize uint64  `json:"disk_bytes"`
+}
+
+// Chain is the chain at the end, and what the full verifier says of it on each node.
+type Chain struct {
+	Blocks       uint64   `json:"blocks"`
+	Records      uint64   `json:"records"`
+	Acknowledged uint64   `json:"acknowledged"` // records that the load generator has an answer for
+	Head         string   `json:"head"`
+	Nodes        []Verify `json:"nodes"`
+}
+
+// Verify is the verifier's word on one storage node.
+type Verify struct {
+	Name    string `json:"name"`
+	Valid   bool   `json:"valid"`
+	Problem string `json:"problem,omitempty"`
+}
+
+// comparisons are the ratios that matter, with what is to be reached.
+var comparisons = [...]Ratio{
+	{Of: "append-64", To: "gin-64", Goal: 0.4},
+	{Of: "read-64", To: "gin-64", Goal: 0.4},
+	{Of: "batch-64", To: "raft-64", Goal: 0.4},
+	{Of: "append-64", To: "etcd-put-64", Goal: 3.5},
+	{Of: "batch-64", To: "etcd-txn-64"},
+}
+
+// ratios compares what was measured.
+func ratios(results []Result) []Ratio {
+	medians := map[string]float64{}
+	for _, r := range results {
+		medians[r.Name] = r.Rate.Median
+	}
+	found := []Ratio{}
+	for _, c := range comparisons {
+		if medians[c.Of] > 0 && medians[c.To] > 0 {
+			c.Value = medians[c.Of] / medians[c.To]
+			found = append(found, c)
+		}
+	}
+	return found
+}
+
+// Print writes the report for people.
+func (r *Report) Print(out io.Writer) error {
+	fmt.Fprintf(out, "%s: %d runs of %v each after %v to warm up\n", r.Machine, r.Runs, seconds(r.Duration), seconds(r.Warmup))
+	fmt.Fprint(out, "Rates are medians of the runs (lowest - highest); latencies are of requests, in milliseconds.\n\n")
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "SCENARIO\tWHAT\tCLIENTS\tRECORDS/S\t\tP50\tP99\tERRORS\tBUSY CORES")
+	for _, s := range r.Results {
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t(%s - %s)\t%s\t%s\t%d\t%s\n", s.Name, s.Title, s.Clients,
+			thousands(s.Rate.Median), thousands(s.Rate.Min), thousands(s.Rate.Max), latency(s.P50), latency(s.P99), s.Errors, cores(s.Cores))
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for _, s := range r.Results {
+		if s.Settled != nil {
+			fmt.Fprintf(out, "%s: everything was stored on every node %.1f s after the last run\n", s.Name, *s.Settled)
+		}
+	}
+	if len(r.Ratios) > 0 {
+		fmt.Fprintln(out)
+		fmt.Fprintln(w, "RATIO\tVALUE\tGOAL\t")
+		for _, q := range r.Ratios {
+			goal, verdict := "-", ""
+			if q.Goal > 0 {
+				goal, verdict = fmt.Sprintf("%.2f", q.Goal), "reached"
+				if q.Value < q.Goal {
+					verdict = "below"
+				}
+			}
+			fmt.Fprintf(w, "%s / %s\t%.2f\t%s\t%s\n", q.Of, q.To, q.Value, goal, verdict)
+		}
+	}
+	if len(r.Processes) > 0 {
+		fmt.Fprintln(w)
+		fmt.Fprintln(w, "PROCESS\tIDLE MIB\tIDLE CPU %\tMIB\tPEAK MIB\tCPU S\tDISK MIB")
+		for _, p := range r.Processes {
+			fmt.Fprintf(w, "%s\t%s\t%.1f\t%s\t%s\t%.1f\t%s\n", p.Name, mebibytes(p.IdleRSS), 100*p.IdleCPU, mebibytes(p.RSS),
+				mebibytes(p.PeakRSS), p.CPU, mebibytes(p.DiskSize))
+		}
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	if c := r.Chain; c != nil {
+		fmt.Fprintf(out, "\nChain: %s blocks, %s records (%s acknowledged), head %s\n",
+			thousands(float64(c.Blocks)), thousands(float64(c.Records)), thousands(float64(c.Acknowledged)), c.Head)
+		for _, n := range c.Nodes {
+			verdict := "chain valid"
+			if !n.Valid {
+				verdict = n.Problem
+			}
+			fmt.Fprintf(out, "%s: %s\n", n.Name, verdict)
+		}
+	}
+	if len(r.Notes) > 0 {
+		fmt.Fprintln(out)
+	}
+	for _, n := range r.Notes {
+		fmt.Fprintln(out, n)
+	}
+	return nil
+}
+
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+
+func mebibytes(n uint64) string { return fmt.Sprintf("%.1f", float64(n)/(1<<20)) }
+
+func latency(s *Spread) string {
+	if s == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%.2f", s.Median)
+}
+
+// thousands writes a number rounded, with commas.
+func thousands(n float64) string {
+	digits := fmt.Sprintf("%.0f", n)
+	var b strings.Builder
+	for i, d := range digits {
+		if i > 0 && (len(digits)-i)%3 == 0 {
+			b.WriteByte(',')
+		}
+		b.WriteRune(d)
+	}
+	return b.String()
+}
+
+// cores lists the groups, the busiest first.
+func cores(groups map[string]float64) string {
+	names := make([]string, 0, len(groups))
+	for name := range groups {
+		names = append(names, name)
+	}
+	slices.SortFunc(names, func(a, b string) int {
+		return cmp.Or(cmp.Compare(groups[b], groups[a]), cmp.Compare(a, b))
+	})
+	for i, name := range names {
+		names[i] = fmt.Sprintf("%s %.2f", name, groups[name])
+	}
+	return strings.Join(names, ", ")
+}

@@ -1,0 +1,160 @@
+package devcluster
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Processes runs each role as a child process of a chainstore executable. The children end with this process, however it ends:
+// they are told so by the kernel (PR_SET_PDEATHSIG), which watches the thread that started them, so one locked thread
+// starts them all and lives until Close.
+type Processes struct {
+	executable string
+	starts     chan start
+	ended      chan struct{}
+}
+
+// start asks the locked thread to start a child.
+type start struct {
+	cmd    *exec.Cmd
+	answer chan error
+}
+
+// NewProcesses makes a launcher of an executable; Close ends it.
+func NewProcesses(executable string) *Processes {
+	p := &Processes{executable: executable, starts: make(chan start), ended: make(chan struct{})}
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		defer close(p.ended)
+		for s := range p.starts {
+			s.answer <- s.cmd.Start()
+		}
+	}()
+	return p
+}
+
+// Close ends the launcher. The children must have been stopped before: any that still runs is ended.
+func (p *Processes) Close() {
+	close(p.starts)
+	<-p.ended
+}
+
+// process is a role in a child process.
+type process struct {
+	role Role
+	cmd  *exec.Cmd
+	done chan struct{}
+	err  error // set before done is closed
+}
+
+// Launch implements Launcher.
+func (p *Processes) Launch(t Topology, r Role, tokens Tokens) (Running, error) {
+	log, err := os.OpenFile(r.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close() // the child has its own descriptor
+	cmd := exec.Command(p.executable, arguments(t, r)...)
+	cmd.Env = append(environment(), "CHAINSTORE_CLUSTER_TOKEN="+tokens.Cluster, "CHAINSTORE_ADMIN_TOKEN="+tokens.Admin)
+	cmd.Stdout, cmd.Stderr = log, log
+	// A group of its own: Ctrl-C on the terminal reaches this process alone, which then stops the children in order.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	s := start{cmd: cmd, answer: make(chan error, 1)}
+	p.starts <- s
+	if err := <-s.answer; err != nil {
+		return nil, fmt.Errorf("%s: %w", r.Name, err)
+	}
+	c := &process{role: r, cmd: cmd, done: make(chan struct{})}
+	go func() {
+		defer close(c.done)
+		if err := cmd.Wait(); err != nil {
+			c.err = fmt.Errorf("%s: %w: %s", r.Name, err, lastLine(r.Log))
+		}
+	}()
+	return c, nil
+}
+
+// environment is this process's own, less what belongs to a role.
+func environment() []string {
+	var env []string
+	for _, v := range os.Environ() {
+		if !strings.HasPrefix(v, "CHAINSTORE_") {
+			env = append(env, v)
+		}
+	}
+	return env
+}
+
+// arguments is the command line of a role.
+func arguments(t Topology, r Role) []string {
+	args := []string{string(r.Kind), "--data", r.Data, "--http", r.HTTP, "--log-level", t.LogLevel}
+	masters := strings.Join(t.MasterURLs(), ",")
+	switch r.Kind {
+	case KindMaster:
+		s := t.Settings
+		args = append(args, "--raft", r.Raft, "--peers", masters,
+			"--max-records", strconv.FormatUint(uint64(s.MaxRecords), 10),
+			"--max-bytes", strconv.FormatUint(uint64(s.MaxBytes), 10),
+			"--max-pending-bytes", strconv.FormatUint(s.MaxPendingBytes, 10),
+			"--retain-bytes", strconv.FormatUint(s.RetainBytes, 10),
+			"--difficulty", strconv.Itoa(int(s.Difficulty)), "--replicas", strconv.Itoa(int(s.Replicas)))
+		if t.Timeout > 0 {
+			args = append(args, "--raft-timeout", t.Timeout.String())
+		}
+		if t.MaxAge > 0 {
+			args = append(args, "--max-age", t.MaxAge.String())
+		}
+	case KindStorage:
+		args = append(args, "--masters", masters)
+	case KindMiner:
+		args = append(args, "--masters", masters, "--threads", strconv.Itoa(t.Threads))
+	}
+	return args
+}
+
+// lastLine is the end of a log: what a role that could not go on said last.
+func lastLine(path string) string {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err.Error()
+	}
+	data = bytes.TrimSpace(data)
+	return string(data[bytes.LastIndexByte(data, '\n')+1:])
+}
+
+func (c *process) Done() <-chan struct{} { return c.done }
+func (c *process) Err() error            { return c.err }
+func (c *process) PID() int              { return c.cmd.Process.Pid }
+
+// stopTime is how long a child may take to end cleanly.
+const stopTime = 10 * time.Second
+
+func (c *process) Stop() error {
+	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	select {
+	case <-c.done:
+		return c.err
+	case <-time.After(stopTime):
+		return errors.Join(fmt.Errorf("%s did not stop within %v and was killed", c.role.Name, stopTime), c.kill())
+	}
+}
+
+// kill ends the process at once and waits for its end.
+func (c *process) kill() error {
+	err := c.cmd.Process.Signal(syscall.SIGKILL)
+	if errors.Is(err, os.ErrProcessDone) {
+		err = nil
+	}
+	<-c.done
+	return err
+}

@@ -1,0 +1,128 @@
+package devcluster
+
+import (
+	"fmt"
+	"net"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/chainstore/chainstore/masterfsm"
+)
+
+// Topology describes a cluster on this machine's loopback address.
+type Topology struct {
+	Dir      string // folder of everything: cluster.json, logs/, and a folder for each role
+	Port     int    // base: masters from it on, raft from +10, miners from +79, storage nodes from +82
+	Masters  int
+	Storages int
+	Miners   int
+	Threads  int           // of each miner
+	LogLevel string        // of all roles
+	Timeout  time.Duration // of raft; 0 for the default
+	MaxAge   time.Duration // of the oldest record of the open block; 0 for the default
+	Settings masterfsm.Settings
+}
+
+// NewTopology is the cluster that `chainstore dev` starts: three masters, three storage nodes, one miner.
+func NewTopology(dir string, port int) Topology {
+	return Topology{
+		Dir: dir, Port: port, Masters: 3, Storages: 3, Miners: 1, Threads: 1, LogLevel: "info",
+		Settings: masterfsm.DefaultSettings(),
+	}
+}
+
+// Offsets of the ports of each kind of role from the base.
+const (
+	raftOffset    = 10
+	minerOffset   = 79
+	storageOffset = 82
+)
+
+// Kind is what a role of the cluster is; its text is the subcommand that runs it.
+type Kind string
+
+// The kinds of role.
+const (
+	KindMaster  Kind = "master"
+	KindStorage Kind = "storage"
+	KindMiner   Kind = "miner"
+)
+
+// Role is one role of a topology.
+type Role struct {
+	Name string // "master-1"
+	Kind Kind
+	Data string // its folder, absolute
+	Log  string // its log file, absolute
+	HTTP string // host:port
+	Raft string // host:port, of a master
+}
+
+// URL is where the role is reached.
+func (r Role) URL() string { return "http://" + r.HTTP }
+
+func (t Topology) validate() error {
+	switch {
+	case t.Dir == "" || !filepath.IsAbs(t.Dir):
+		return fmt.Errorf("the cluster's folder must be an absolute path, not %q", t.Dir)
+	case t.Masters < 1 || t.Masters > raftOffset || t.Storages < 0 || t.Miners < 0 || t.Miners > storageOffset-minerOffset:
+		return fmt.Errorf("%d masters, %d storage nodes and %d miners do not fit the ports", t.Masters, t.Storages, t.Miners)
+	case t.Port < 1 || t.Port+storageOffset+t.Storages > 65536:
+		return fmt.Errorf("--port %d: ports %d to %d must lie within 1 and 65535", t.Port, t.Port, t.Port+storageOffset+t.Storages-1)
+	}
+	return t.Settings.Check()
+}
+
+// Roles lists all roles, the masters first.
+func (t Topology) Roles() []Role {
+	var roles []Role
+	add := func(kind Kind, n, offset int) {
+		for i := range n {
+			name := fmt.Sprintf("%s-%d", kind, i+1)
+			role := Role{
+				Name: name, Kind: kind, Data: filepath.Join(t.Dir, name), Log: filepath.Join(t.Dir, "logs", name+".log"),
+				HTTP: t.address(offset + i),
+			}
+			if kind == KindMaster {
+				role.Raft = t.address(raftOffset + i)
+			}
+			roles = append(roles, role)
+		}
+	}
+	add(KindMaster, t.Masters, 0)
+	add(KindStorage, t.Storages, storageOffset)
+	add(KindMiner, t.Miners, minerOffset)
+	return roles
+}
+
+func (t Topology) address(offset int) string {
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(t.Port+offset))
+}
+
+// MasterURLs lists the masters' URLs.
+func (t Topology) MasterURLs() []string {
+	var urls []string
+	for _, r := range t.Roles() {
+		if r.Kind == KindMaster {
+			urls = append(urls, r.URL())
+		}
+	}
+	return urls
+}
+
+// file is the cluster file of the topology.
+func (t Topology) file(tokens Tokens) ClusterFile {
+	f := ClusterFile{Version: clusterFileVersion, Masters: []string{}, Storages: []StorageFile{}, Miners: []string{}, Tokens: tokens}
+	for _, r := range t.Roles() {
+		switch r.Kind {
+		case KindMaster:
+			f.Masters = append(f.Masters, r.URL())
+		case KindStorage:
+			f.Storages = append(f.Storages, StorageFile{URL: r.URL(), Data: r.Data})
+		case KindMiner:
+			f.Miners = append(f.Miners, r.URL())
+		}
+	}
+	return f
+}

@@ -1,0 +1,170 @@
+package httpapi
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/masternode"
+)
+
+// MasterConfig is what a master's API is made of.
+type MasterConfig struct {
+	Node         *masternode.Node
+	Adopt        func(wire.Adoption) error // makes a new master part of a group
+	ClusterToken string
+	AdminToken   string
+	Logger       hclog.Logger
+}
+
+// master holds the handlers of a master.
+type master struct {
+	*engine
+	node    *masternode.Node
+	adopt   func(wire.Adoption) error
+	cluster secret
+	admin   secret
+	leader  *leaderProxy
+}
+
+// NewMaster makes the handler of a master: its API for users, and the routes between the nodes.
+func NewMaster(cfg MasterConfig) http.Handler {
+	m := &master{
+		engine: newEngine(cfg.Logger), node: cfg.Node, adopt: cfg.Adopt,
+		cluster: newSecret(cfg.ClusterToken), admin: newSecret(cfg.AdminToken), leader: newLeaderProxy(cfg.Node),
+	}
+	// In gin a bare colon starts a parameter: the one of records:batch is escaped.
+	m.POST("/v1/records", m.withProject(m.appendRecord))
+	m.POST(`/v1/records\:batch`, m.withProject(m.appendBatch))
+	m.GET("/v1/records/:index", m.withProject(m.recordByIndex))
+	m.HEAD("/v1/records/:index", m.withProject(m.recordByIndex))
+	m.GET("/v1/blocks/:block/records/:offset", m.withProject(m.record))
+	m.HEAD("/v1/blocks/:block/records/:offset", m.withProject(m.record))
+	m.GET("/v1/blocks", m.withAnyToken(m.blocks))
+	m.GET("/v1/blocks/:block", m.withAnyToken(m.block))
+	m.GET("/v1/cluster", m.withAnyToken(m.clusterStatus))
+	m.POST("/v1/projects", m.withAdmin(m.createProject))
+
+	m.GET("/livez", func(c *gin.Context) { c.String(http.StatusOK, "ok\n") })
+	m.GET("/readyz", m.do(func(c *gin.Context) error {
+		if err := m.node.Ready(); err != nil {
+			return err
+		}
+		c.String(http.StatusOK, "ok\n")
+		return nil
+	}))
+	m.GET("/metrics", gin.WrapH(newMetrics(cfg.Node)))
+
+	nodes := m.Group("/", m.requires(m.cluster))
+	nodes.GET(wire.PathMember, func(c *gin.Context) { c.JSON(http.StatusOK, m.node.Member()) })
+	nodes.POST(wire.PathAdopt, m.do(m.adoptGroup))
+	nodes.POST(wire.PathSubmissions, m.do(m.submission))
+	nodes.GET(wire.PathReadIndex, m.do(m.readIndex))
+	nodes.GET(wire.PathLeaderStatus, m.do(m.leaderStatus))
+	nodes.POST(wire.PathWorkers, m.do(m.register))
+	return m
+}
+
+// maxSmallBody bounds the JSON bodies of administration, maxSubmission what one master forwards.
+const (
+	maxSmallBody  = 64 << 10
+	maxSubmission = 64 << 20
+)
+
+// readJSON reads a small JSON body into v.
+func readJSON(c *gin.Context, v any) error {
+	body, err := readBody(c.Request, maxSmallBody)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(body, v); err != nil {
+		return fmt.Errorf("%w: the body is not the JSON that this route takes: %w", errBadRequest, err)
+	}
+	return nil
+}
+
+func (m *master) adoptGroup(c *gin.Context) error {
+	var a wire.Adoption
+	if err := readJSON(c, &a); err != nil {
+		return err
+	}
+	if err := m.adopt(a); err != nil {
+		return fmt.Errorf("%w: %w", errBadRequest, err)
+	}
+	c.JSON(http.StatusOK, m.node.Member())
+	return nil
+}
+
+func (m *master) submission(c *gin.Context) error {
+	body, err := readBody(c.Request, maxSubmission)
+	if err != nil {
+		return err
+	}
+	answer, err := m.node.Submit(c.Request.Context(), body)
+	if err != nil {
+		return err
+	}
+	c.Data(http.StatusOK, wire.TypeOctets, answer)
+	return nil
+}
+
+func (m *master) readIndex(c *gin.Context) error {
+	index, err := m.node.ReadIndex(c.Request.Context())
+	if err != nil {
+		return err
+	}
+	c.JSON(http.StatusOK, index)
+	return nil
+}
+
+func (m *master) leaderStatus(c *gin.Context) error {
+	status, err := m.node.LeaderCluster()
+	if err != nil {
+		return err
+	}
+	c.JSON(http.StatusOK, status)
+	return nil
+}
+
+func (m *master) register(c *gin.Context) error {
+	var r wire.Registration
+	if err := readJSON(c, &r); err != nil {
+		return err
+	}
+	registered, err := m.node.Register(c.Request.Context(), r, c.GetHeader(wire.HeaderHops) != "")
+	if err != nil {
+		return err
+	}
+	c.JSON(http.StatusOK, registered)
+	return nil
+}
+
+func (m *master) clusterStatus(c *gin.Context) error {
+	c.Header("Cache-Control", "no-store")
+	c.JSON(http.StatusOK, m.node.Cluster(c.Request.Context()))
+	return nil
+}
+
+func (m *master) createProject(c *gin.Context) error {
+	body, err := readBody(c.Request, maxSmallBody)
+	if err != nil {
+		return err
+	}
+	var p wire.NewProject
+	if err := json.Unmarshal(body, &p); err != nil {
+		return fmt.Errorf(`%w: the body must be {"name": "...", "public": true or false}: %w`, errBadRequest, err)
+	}
+	return m.leader.do(c, body, func() error {
+		created, err := m.node.CreateProject(c.Request.Context(), p.Name, p.Public)
+		if err != nil {
+			return err
+		}
+		c.Header("Cache-Control", "no-store")
+		c.JSON(http.StatusCreated, created)
+		return nil
+	})
+}

@@ -1,0 +1,112 @@
+package httpapi
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode"
+	"github.com/chainstore/chainstore/minernode"
+	"github.com/chainstore/chainstore/storagenode"
+	"github.com/chainstore/chainstore/worker"
+)
+
+// Errors of this package itself.
+var (
+	errNoRoute      = errors.New("no such route")
+	errMethod       = errors.New("this route does not take that method")
+	errBadRequest   = errors.New("request cannot be used")
+	errUnauthorized = errors.New("a token is needed: send the header Authorization: Bearer TOKEN")
+	errForbidden    = errors.New("that token does not open this route")
+	errTooLarge     = errors.New("body over the limit")
+	errInternal     = errors.New("something failed that should not")
+)
+
+// answers says how each error is answered; the first that matches counts. retry is the Retry-After in seconds, 0 for none.
+var answers = []struct {
+	err    error
+	status int
+	name   string
+	title  string
+	retry  string
+}{
+	{errNoRoute, http.StatusNotFound, wire.ProblemNotFound, "No such route", ""},
+	{errMethod, http.StatusMethodNotAllowed, wire.ProblemMethod, "Method not allowed", ""},
+	{errUnauthorized, http.StatusUnauthorized, wire.ProblemUnauthorized, "Token needed", ""},
+	{masternode.ErrUnauthorized, http.StatusUnauthorized, wire.ProblemUnauthorized, "Unknown token", ""},
+	{errForbidden, http.StatusForbidden, wire.ProblemForbidden, "Not with this token", ""},
+	{masternode.ErrForbidden, http.StatusForbidden, wire.ProblemForbidden, "Not with this token", ""},
+	{masternode.ErrSeal, http.StatusNotFound, wire.ProblemSealIndex, "Index of a seal", ""},
+	{masternode.ErrNotFound, http.StatusNotFound, wire.ProblemNotFound, "Not found", ""},
+	{storagenode.ErrBehind, http.StatusNotFound, wire.ProblemNotFound, "Not on this node", ""},
+	{masternode.ErrNotMined, http.StatusConflict, wire.ProblemNotMined, "Not mined yet", "1"},
+	{masterfsm.ErrNameTaken, http.StatusConflict, wire.ProblemNameTaken, "Name taken", ""},
+	{worker.ErrFenced, http.StatusConflict, wire.ProblemFenced, "Order of a deposed leader", ""},
+	{storagenode.ErrNotNext, http.StatusConflict, wire.ProblemNotNext, "Not the next block", ""},
+	{minernode.ErrSuperseded, http.StatusConflict, wire.ProblemFenced, "Another header is being mined", ""},
+	{masternode.ErrTooLarge, http.StatusRequestEntityTooLarge, wire.ProblemTooLarge, "Too large", ""},
+	{errTooLarge, http.StatusRequestEntityTooLarge, wire.ProblemTooLarge, "Too large", ""},
+	{masterfsm.ErrKeyReused, http.StatusUnprocessableEntity, wire.ProblemKeyReused, "Idempotency key reused", ""},
+	{storagenode.ErrBadBlock, http.StatusUnprocessableEntity, wire.ProblemBadBlock, "Bad block", ""},
+	{masternode.ErrEmpty, http.StatusBadRequest, wire.ProblemEmptyBody, "Empty body", ""},
+	{errBadRequest, http.StatusBadRequest, wire.ProblemBadRequest, "Bad request", ""},
+	{masternode.ErrBadRequest, http.StatusBadRequest, wire.ProblemBadRequest, "Bad request", ""},
+	{masterfsm.ErrBadCommand, http.StatusBadRequest, wire.ProblemBadRequest, "Bad request", ""},
+	{wire.ErrMalformed, http.StatusBadRequest, wire.ProblemBadRequest, "Bad request", ""},
+	{masterfsm.ErrBacklog, http.StatusServiceUnavailable, wire.ProblemBacklog, "Backlog full", "1"},
+	{masternode.ErrUnknownOutcome, http.StatusServiceUnavailable, wire.ProblemUnknownOutcome, "Outcome not known", "1"},
+	{masternode.ErrOutcomeUnknown, http.StatusServiceUnavailable, wire.ProblemUnknownOutcome, "Outcome not known", "1"},
+	{masternode.ErrNoLeader, http.StatusServiceUnavailable, wire.ProblemNoLeader, "No leader", "1"},
+	{masternode.ErrNotLeader, http.StatusServiceUnavailable, wire.ProblemNoLeader, "Not the leader", "1"},
+	{masternode.ErrUnavailable, http.StatusServiceUnavailable, wire.ProblemUnavailable, "Not readable now", "1"},
+	{storagenode.ErrFailed, http.StatusServiceUnavailable, wire.ProblemUnavailable, "Node has failed", ""},
+	{context.DeadlineExceeded, http.StatusServiceUnavailable, wire.ProblemUnavailable, "Took too long", "1"},
+	{context.Canceled, http.StatusServiceUnavailable, wire.ProblemUnavailable, "Given up", "1"},
+}
+
+// problemOf finds the answer to an error. What is not in the table is a 500, and its text goes to the log alone.
+func problemOf(err error) (p wire.Problem, retry string) {
+	for i := range answers {
+		if a := &answers[i]; errors.Is(err, a.err) {
+			return wire.Problem{Type: wire.ProblemBase + a.name, Title: a.title, Status: a.status, Detail: err.Error()}, a.retry
+		}
+	}
+	return wire.Problem{
+		Type: wire.ProblemBase + wire.ProblemInternal, Title: "Internal error", Status: http.StatusInternalServerError,
+		Detail: "something failed that should not; this node's log says what",
+	}, ""
+}
+
+// fail answers a request with the problem that its error stands for.
+func (e *engine) fail(c *gin.Context, err error) {
+	p, retry := problemOf(err)
+	if p.Status == http.StatusInternalServerError {
+		e.log.Error("request failed", "method", c.Request.Method, "route", c.FullPath(), "error", err)
+	}
+	var body any = p
+	var notNext *notNextError
+	if errors.As(err, &notNext) {
+		body = wire.NotNext{Problem: p, StorageStatus: notNext.status}
+	}
+	if c.Writer.Written() {
+		return // the answer has begun: all that is left is to end it
+	}
+	if retry != "" {
+		c.Header("Retry-After", retry)
+	}
+	if p.Status == http.StatusUnauthorized {
+		c.Header("WWW-Authenticate", "Bearer")
+	}
+	c.Header("Cache-Control", "no-store")
+	encoded, err := json.Marshal(body)
+	if err != nil {
+		e.log.Error("encode problem", "error", err)
+	}
+	c.Data(p.Status, wire.TypeProblem, encoded)
+	c.Abort()
+}

@@ -1,0 +1,261 @@
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode"
+)
+
+// maxWait bounds ?timeout= of an append that waits.
+const maxWait = time.Minute
+
+// appendRecord is POST /v1/records: the body is the payload, its Content-Type the record's type.
+func (m *master) appendRecord(c *gin.Context, project masterfsm.Project) error {
+	wait, err := waitOf(c)
+	if err != nil {
+		return err
+	}
+	payload, err := readBody(c.Request, int64(m.node.Limits().RecordBytes))
+	if err != nil {
+		return err
+	}
+	entry := masternode.Entry{Key: c.GetHeader(wire.HeaderKey), Type: c.GetHeader("Content-Type"), Payload: payload}
+	appended, err := m.node.Append(c.Request.Context(), project, []masternode.Entry{entry}, c.GetHeader(wire.HeaderIdempotencyKey))
+	if err != nil {
+		return err
+	}
+	status := m.await(c, wait, &appended)
+	c.Data(status, "application/json", appended.Positions[0].AppendJSON(make([]byte, 0, 256)))
+	return nil
+}
+
+// appendBatch is POST /v1/records:batch: NDJSON, or length-framed when the Content-Type says so.
+func (m *master) appendBatch(c *gin.Context, project masterfsm.Project) error {
+	wait, err := waitOf(c)
+	if err != nil {
+		return err
+	}
+	limits := m.node.Limits()
+	// Base64, names and quotes make an NDJSON body longer than its payloads.
+	body, err := readBody(c.Request, 2*int64(limits.BatchBytes)+int64(limits.BatchRecords)*64)
+	if err != nil {
+		return err
+	}
+	var entries []masternode.Entry
+	mediaType, _, _ := mime.ParseMediaType(c.GetHeader("Content-Type")) // what cannot be parsed is NDJSON, as is none
+	if mediaType == wire.TypeFrames {
+		entries, err = parseFrames(body)
+	} else {
+		entries, err = parseNDJSON(body, limits.BatchRecords)
+	}
+	if err != nil {
+		return err
+	}
+	appended, err := m.node.Append(c.Request.Context(), project, entries, c.GetHeader(wire.HeaderIdempotencyKey))
+	if err != nil {
+		return err
+	}
+	status := m.await(c, wait, &appended)
+	answer := append(make([]byte, 0, 32+200*len(appended.Positions)), `{"records":[`...)
+	for i := range appended.Positions {
+		if i > 0 {
+			answer = append(answer, ',')
+		}
+		answer = appended.Positions[i].AppendJSON(answer)
+	}
+	c.Data(status, "application/json", append(answer, "]}"...))
+	return nil
+}
+
+func parseFrames(body []byte) ([]masternode.Entry, error) {
+	var entries []masternode.Entry
+	err := wire.ParseFrames(body, func(key, typ, payload []byte) error {
+		entries = append(entries, masternode.Entry{Key: string(key), Type: string(typ), Payload: payload})
+		return nil
+	})
+	return entries, err
+}
+
+// parseNDJSON reads a batch of lines; empty lines are passed over. It stops soon after the limit is passed: what is behind
+// does not matter any more.
+func parseNDJSON(body []byte, limit int) ([]masternode.Entry, error) {
+	var entries []masternode.Entry
+	number := 0
+	for line := range bytes.Lines(body) {
+		number++
+		line = bytes.TrimSpace(line)
+		if len(line) == 0 {
+			continue
+		}
+		var l wire.BatchLine
+		if err := json.Unmarshal(line, &l); err != nil {
+			return nil, fmt.Errorf("%w: line %d is not JSON of a record: %w", errBadRequest, number, err)
+		}
+		entry := masternode.Entry{Key: l.Key, Type: l.Type}
+		switch {
+		case l.Payload != nil && l.Text == nil:
+			entry.Payload = *l.Payload
+		case l.Text != nil && l.Payload == nil:
+			entry.Payload = []byte(*l.Text)
+		default:
+			return nil, fmt.Errorf(`%w: line %d needs "payload" (base64) or "text", one of the two`, errBadRequest, number)
+		}
+		if entries = append(entries, entry); len(entries) > limit {
+			break
+		}
+	}
+	return entries, nil
+}
+
+// waitOf reads ?wait=stored&timeout=5s; zero means not to wait.
+func waitOf(c *gin.Context) (time.Duration, error) {
+	switch wait := c.Query("wait"); wait {
+	case "":
+		return 0, nil
+	case wire.StateStored:
+	default:
+		return 0, fmt.Errorf("%w: wait=%s; what can be waited for is stored", errBadRequest, wait)
+	}
+	timeout := c.DefaultQuery("timeout", "5s")
+	d, err := time.ParseDuration(timeout)
+	if err != nil || d <= 0 || d > maxWait {
+		return 0, fmt.Errorf("%w: timeout=%s; it is written like 5s and is at most %v", errBadRequest, timeout, maxWait)
+	}
+	return d, nil
+}
+
+// await waits for the last record's block where the client asked for it, and gives the status of the answer: 202 where it has
+// not come about in time. The record is committed either way.
+func (m *master) await(c *gin.Context, wait time.Duration, appended *masternode.Appended) int {
+	if appended.Replay {
+		c.Header(wire.HeaderReplay, "true")
+	}
+	if wait == 0 {
+		return http.StatusCreated
+	}
+	ctx, cancel := context.WithTimeout(c.Request.Context(), wait)
+	defer cancel()
+	last := appended.Positions[len(appended.Positions)-1]
+	if err := m.node.WaitStored(ctx, last.Block); err != nil {
+		return http.StatusAccepted
+	}
+	for i := range appended.Positions {
+		appended.Positions[i].State = wire.StateStored
+	}
+	return http.StatusCreated
+}
+
+// record is GET /v1/blocks/{block}/records/{offset}.
+func (m *master) record(c *gin.Context, project masterfsm.Project) error {
+	block, err := number(c, "block", math.MaxUint64)
+	if err != nil {
+		return err
+	}
+	offset, err := number(c, "offset", math.MaxUint32)
+	if err != nil {
+		return err
+	}
+	r, err := m.node.Record(c.Request.Context(), project, block, uint32(offset))
+	if err != nil {
+		return err
+	}
+	answerRecord(c, &r)
+	return nil
+}
+
+// recordByIndex is GET /v1/records/{index}.
+func (m *master) recordByIndex(c *gin.Context, project masterfsm.Project) error {
+	index, err := number(c, "index", math.MaxUint64)
+	if err != nil {
+		return err
+	}
+	r, err := m.node.RecordByIndex(c.Request.Context(), project, index)
+	if err != nil {
+		return err
+	}
+	answerRecord(c, &r)
+	return nil
+}
+
+// number reads a number of the path. What is no number is a bad request; what is one and beyond all there can be, or below
+// zero, is not found.
+func number(c *gin.Context, name string, highest uint64) (uint64, error) {
+	text := c.Param(name)
+	n, err := strconv.ParseUint(text, 10, 64)
+	if _, signed := strconv.ParseInt(text, 10, 64); errors.Is(err, strconv.ErrRange) || err != nil && signed == nil || n > highest {
+		return 0, fmt.Errorf("%w: %s %s is out of range", masternode.ErrNotFound, name, text)
+	}
+	if err != nil {
+		return 0, fmt.Errorf("%w: %s %q is not a number", errBadRequest, name, text)
+	}
+	return n, nil
+}
+
+// answerRecord writes a record: the payload as it is, or the envelope for who accepts JSON and nothing else before it. The
+// payload is somebody's bytes: a browser is told not to guess its type and to run nothing in it.
+func answerRecord(c *gin.Context, r *masternode.Record) {
+	position := r.Position()
+	h := c.Writer.Header()
+	h.Set("Vary", "Accept, Authorization")
+	envelope := wantsJSON(c.GetHeader("Accept"))
+	if r.Sealed {
+		tag := `"` + r.Leaf.String() + `"`
+		if envelope {
+			// The envelope's state goes from committed to stored, so it is another thing then.
+			tag = `"` + r.Leaf.String() + "-" + position.State + `"`
+		}
+		h.Set("ETag", tag)
+		if !envelope || r.Stored {
+			h.Set("Cache-Control", "private, max-age=31536000, immutable")
+		} else {
+			h.Set("Cache-Control", "private, no-cache")
+		}
+		if match := c.GetHeader("If-None-Match"); match != "" && strings.Contains(match, tag) {
+			c.Status(http.StatusNotModified)
+			return
+		}
+	} else {
+		h.Set("Cache-Control", "private, no-cache")
+	}
+	if envelope {
+		c.JSON(http.StatusOK, wire.Record{
+			Position: position, Project: r.Project, ProjectID: r.Record.Project, Key: r.Key, Type: r.Type,
+			Size: uint32(len(r.Payload)), Salt: r.Salt[:], Commit: r.Commit, Payload: r.Payload,
+		})
+		return
+	}
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Content-Security-Policy", "sandbox")
+	h.Set(wire.HeaderPosition, fmt.Sprintf("%d/%d/%d", position.Block, position.Offset, position.Index))
+	h.Set(wire.HeaderTime, strconv.FormatUint(position.Time, 10))
+	h.Set(wire.HeaderLeaf, position.Leaf.String())
+	if r.Key != "" {
+		h.Set(wire.HeaderKey, r.Key)
+	}
+	typ := r.Type
+	if typ == "" {
+		typ = wire.TypeOctets
+	}
+	c.Data(http.StatusOK, typ, r.Payload)
+}
+
+// wantsJSON reports whether the first type that an Accept header names is JSON.
+func wantsJSON(accept string) bool {
+	first, _, _ := strings.Cut(accept, ",")
+	mediaType, _, _ := strings.Cut(first, ";")
+	return strings.TrimSpace(mediaType) == "application/json"
+}

@@ -1,0 +1,180 @@
+package httpapi
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"slices"
+	"strconv"
+
+	"github.com/gin-gonic/gin"
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/storagenode"
+	"github.com/chainstore/chainstore/worker"
+)
+
+// StorageConfig is what a storage node's API is made of.
+type StorageConfig struct {
+	Node        *storagenode.Node
+	Fence       *worker.Fence
+	ID          func() string // the node's id, "" before it is registered
+	MasterToken string
+	Fail        func(error) // called when the disk failed under the fence: the role must stop
+	Logger      hclog.Logger
+}
+
+type storage struct {
+	*engine
+	node *storagenode.Node
+	id   func() string
+	gate gate
+}
+
+// NewStorage makes the handler of a storage node. All its routes take the master token.
+func NewStorage(cfg StorageConfig) http.Handler {
+	s := &storage{
+		engine: newEngine(cfg.Logger), node: cfg.Node, id: cfg.ID,
+		gate: gate{fence: cfg.Fence, fail: cfg.Fail},
+	}
+	s.GET("/livez", func(c *gin.Context) { c.String(http.StatusOK, "ok\n") })
+	routes := s.Group("/", s.requires(newSecret(cfg.MasterToken)))
+	routes.GET(wire.PathWorkerStatus, s.do(s.status))
+	routes.PUT(wire.PathBlocks+":block", s.do(s.put))
+	routes.POST("/worker/v1/records\\:read", s.do(s.read))
+	routes.GET(wire.PathHeaders, s.do(s.headers))
+	routes.GET(wire.PathLocate+":index", s.do(s.locate))
+	return s
+}
+
+// gate lets the orders of the newest leader in.
+type gate struct {
+	fence *worker.Fence
+	fail  func(error)
+}
+
+// pass reads the order's fence and refuses one of a deposed leader.
+func (g *gate) pass(c *gin.Context) error {
+	order, err := wire.ParseOrder(c.GetHeader(wire.HeaderFence))
+	if err != nil {
+		return fmt.Errorf("header %s: %w", wire.HeaderFence, err)
+	}
+	err = g.fence.Pass(order)
+	if err != nil && !errors.Is(err, worker.ErrFenced) {
+		g.fail(err)
+	}
+	return err
+}
+
+// notNextError carries where the node stands with a refused block.
+type notNextError struct {
+	err    error
+	status wire.StorageStatus
+}
+
+func (e *notNextError) Error() string { return e.err.Error() }
+func (e *notNextError) Unwrap() error { return e.err }
+
+func (s *storage) wireStatus(at storagenode.Status) wire.StorageStatus {
+	return wire.StorageStatus{ID: s.id(), Height: at.Height, Hash: at.Hash, Size: at.Size}
+}
+
+func (s *storage) status(c *gin.Context) error {
+	if err := s.gate.pass(c); err != nil {
+		return err
+	}
+	c.JSON(http.StatusOK, s.wireStatus(s.node.Status()))
+	return nil
+}
+
+// maxBlock bounds a block's bytes: the largest buffer that can be set, and one record behind it.
+const maxBlock = 256 << 20
+
+func (s *storage) put(c *gin.Context) error {
+	n, err := number(c, "block", math.MaxUint64)
+	if err != nil {
+		return err
+	}
+	if err := s.gate.pass(c); err != nil {
+		return err
+	}
+	block, err := readBody(c.Request, maxBlock)
+	if err != nil {
+		return err
+	}
+	at, err := s.node.Put(n, block)
+	if errors.Is(err, storagenode.ErrNotNext) {
+		return &notNextError{err: err, status: s.wireStatus(at)}
+	}
+	if err != nil {
+		return err
+	}
+	c.JSON(http.StatusOK, s.wireStatus(at))
+	return nil
+}
+
+// readChunk is how many records are read before the answer's size is looked at.
+const readChunk = 16
+
+func (s *storage) read(c *gin.Context) error {
+	body, err := readBody(c.Request, maxSmallBody)
+	if err != nil {
+		return err
+	}
+	places, err := wire.ParsePlaces(body)
+	if err != nil {
+		return err
+	}
+	var out []byte
+	answers := make([]wire.ProvenRecord, 0, readChunk)
+	for len(places) > 0 && len(out) < wire.MaxReadBytes {
+		n := min(readChunk, len(places))
+		answers = s.node.Read(places[:n], answers[:0])
+		places = places[n:]
+		size := len(out)
+		for i := range answers {
+			size += 6 + len(answers[i].Record) + chain.HashSize*len(answers[i].Path)
+		}
+		out = slices.Grow(out, size-len(out))
+		for i := range answers {
+			out = answers[i].AppendTo(out)
+		}
+	}
+	c.Data(http.StatusOK, wire.TypeOctets, out)
+	return nil
+}
+
+func (s *storage) headers(c *gin.Context) error {
+	from, err1 := strconv.ParseUint(c.Query("from"), 10, 64)
+	size, err2 := strconv.ParseUint(c.Query("size"), 10, 64)
+	limit, err3 := strconv.Atoi(c.Query("limit"))
+	if err := errors.Join(err1, err2, err3); err != nil || limit < 1 || limit > wire.MaxHeaders {
+		return fmt.Errorf("%w: from, size and limit (1 to %d) are needed", errBadRequest, wire.MaxHeaders)
+	}
+	headers, err := s.node.Headers(from, limit, size)
+	if err != nil {
+		return err
+	}
+	var out []byte
+	for i := range headers {
+		out = headers[i].AppendTo(out)
+	}
+	c.Data(http.StatusOK, wire.TypeOctets, out)
+	return nil
+}
+
+func (s *storage) locate(c *gin.Context) error {
+	index, err := number(c, "index", math.MaxUint64)
+	if err != nil {
+		return err
+	}
+	block, err := s.node.Locate(index)
+	if err != nil {
+		return err
+	}
+	c.JSON(http.StatusOK, wire.Located{Block: block})
+	return nil
+}

@@ -1,0 +1,124 @@
+package wire
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/chainstore/chainstore/chain"
+)
+
+// Member is who a master is.
+type Member struct {
+	ID    string `json:"id"`
+	URL   string `json:"url"`
+	Raft  string `json:"raft"`  // host:port
+	Group string `json:"group"` // the cluster's id, "" for a master that is new
+}
+
+// Adoption makes a new master part of a group.
+type Adoption struct {
+	Group string `json:"group"`
+	// Member is the master that is meant: a master wiped since it was asked refuses.
+	Member string `json:"member"`
+}
+
+// ReadIndex is the leader's commit index, confirmed by a majority.
+type ReadIndex struct {
+	Index uint64 `json:"index"`
+	Term  uint64 `json:"term"`
+}
+
+// Registration is what a worker says of itself.
+type Registration struct {
+	Role        string     `json:"role"`                   // "storage" or "miner"
+	ID          string     `json:"id,omitempty"`           // "" the first time
+	AccessToken string     `json:"access_token,omitempty"` // what it was given with its id
+	URL         string     `json:"url"`
+	MasterToken string     `json:"master_token"` // what masters are to show to it
+	Boot        string     `json:"boot"`         // another text at each start of the worker: a new start is judged anew
+	Height      uint64     `json:"height"`
+	Hash        chain.Hash `json:"hash"`
+}
+
+// Registered answers a registration.
+type Registered struct {
+	ID          string `json:"id"`
+	AccessToken string `json:"access_token"`
+	Group       string `json:"group"`
+}
+
+// StorageStatus is what a storage node has.
+type StorageStatus struct {
+	ID     string     `json:"id"`
+	Height uint64     `json:"height"` // blocks on disk, from 0 on without a gap
+	Hash   chain.Hash `json:"hash"`   // of the last of them
+	Size   uint64     `json:"size"`   // of the tree
+}
+
+// MinerStatus is what a miner does.
+type MinerStatus struct {
+	ID      string `json:"id"`
+	Threads int    `json:"threads"`
+	Mining  bool   `json:"mining"`
+}
+
+// MineOrder asks for a nonce: the first from Start on, wrapping at 2^64, that mines a block of that inner hash.
+type MineOrder struct {
+	Block      uint64     `json:"block"`
+	Inner      chain.Hash `json:"inner"`
+	Difficulty uint8      `json:"difficulty"`
+	Start      uint64     `json:"start,string"`
+}
+
+// Found is the nonce.
+type Found struct {
+	Nonce uint64 `json:"nonce,string"`
+}
+
+// Located is the block that a leaf belongs to.
+type Located struct {
+	Block uint64 `json:"block"`
+}
+
+// Worker is how a master reaches a worker.
+type Worker struct {
+	URL   string
+	Token string // the worker's master token
+}
+
+// String is the worker's URL: its token goes into no log.
+func (w Worker) String() string { return w.URL }
+
+// GoString is the worker's URL: its token goes into no log.
+func (w Worker) GoString() string { return w.URL }
+
+// Order is the (group epoch, term) of the leader that gives an order to a worker, in [HeaderFence].
+type Order struct {
+	Epoch, Term uint64
+}
+
+// Less reports whether o is of an older leader than p.
+func (o Order) Less(p Order) bool {
+	return o.Epoch < p.Epoch || o.Epoch == p.Epoch && o.Term < p.Term
+}
+
+// String is the form of the header: "<epoch>.<term>", both decimal.
+func (o Order) String() string { return fmt.Sprintf("%d.%d", o.Epoch, o.Term) }
+
+// ParseOrder reads the form of the header. The error wraps [ErrMalformed].
+func ParseOrder(s string) (Order, error) {
+	epoch, term, ok := strings.Cut(s, ".")
+	e, err1 := strconv.ParseUint(epoch, 10, 64)
+	t, err2 := strconv.ParseUint(term, 10, 64)
+	if !ok || err1 != nil || err2 != nil {
+		return Order{}, fmt.Errorf("%w: %q is no order, which is written <epoch>.<term>", ErrMalformed, s)
+	}
+	return Order{Epoch: e, Term: t}, nil
+}
+
+// NotNext is the problem [ProblemNotNext]: it tells what the node has, so that the leader goes on from there.
+type NotNext struct {
+	Problem
+	StorageStatus
+}

@@ -1,0 +1,38 @@
+package wire
+
+// Headers that ChainStore uses beside the standard ones.
+const (
+	HeaderKey            = "Chainstore-Key"      // a record's key
+	HeaderIdempotencyKey = "Idempotency-Key"     // of a record or batch, within its project
+	HeaderReplay         = "Idempotent-Replay"   // "true" on the answer to a retry
+	HeaderFence          = "Chainstore-Fence"    // "<epoch>.<term>" of the leader that gives an order to a worker
+	HeaderHops           = "Chainstore-Hops"     // how many masters a forwarded request has passed
+	HeaderPosition       = "Chainstore-Position" // "<block>/<offset>/<index>" of a record that is answered as bare payload
+	HeaderTime           = "Chainstore-Time"     // its time, unix milliseconds
+	HeaderLeaf           = "Chainstore-Leaf"     // its leaf hash
+)
+
+// Media types of the binary forms.
+const (
+	TypeProblem = "application/problem+json"          // RFC 9457
+	TypeNDJSON  = "application/x-ndjson"              // a batch, one JSON object a line
+	TypeFrames  = "application/vnd.chainstore.frames" // a batch, length-framed: see AppendFrame
+	TypeOctets  = "application/octet-stream"          // what stands in for a missing Content-Type of a record
+)
+
+// Routes between the nodes. Those of users are in package httpapi and docs/api.md.
+const (
+	PathMember       = "/internal/v1/member"     // GET: who a master is; cluster token
+	PathAdopt        = "/internal/v1/adopt"      // POST: be part of a group; cluster token
+	PathSubmissions  = "/internal/v1/append"     // POST: a submission for the leader; cluster token
+	PathReadIndex    = "/internal/v1/read-index" // GET: the leader's commit index; cluster token
+	PathLeaderStatus = "/internal/v1/cluster"    // GET: the cluster as the leader sees it; cluster token
+	PathWorkers      = "/internal/v1/workers"    // POST: register a worker; cluster token
+
+	PathWorkerStatus = "/worker/v1/status"       // GET; master token, as all below
+	PathBlocks       = "/worker/v1/blocks/"      // PUT {number}: store a block
+	PathReadRecords  = "/worker/v1/records:read" // POST: records with their proofs
+	PathHeaders      = "/worker/v1/headers"      // GET ?from=&limit=&size=: headers with the proofs of their seals
+	PathLocate       = "/worker/v1/locate/"      // GET {index}: the block of a leaf
+	PathMine         = "/worker/v1/mine"         // POST: find a nonce
+)

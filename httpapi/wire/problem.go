@@ -1,0 +1,42 @@
+package wire
+
+import "errors"
+
+// Problem is an error on the wire, RFC 9457. Type is stable; docs/api.md lists all of them.
+type Problem struct {
+	Type   string `json:"type"`
+	Title  string `json:"title"`
+	Status int    `json:"status"`
+	Detail string `json:"detail,omitempty"`
+}
+
+// ProblemBase stands before the name of each problem type.
+const ProblemBase = "https://chainstore.dev/problems/"
+
+// Names of problem types, without ProblemBase.
+const (
+	ProblemBadRequest     = "bad-request"        // 400: not a number, not JSON, a field over its limit
+	ProblemEmptyBody      = "empty-body"         // 400: an append without a payload
+	ProblemUnauthorized   = "unauthorized"       // 401: no token, or one that is not known
+	ProblemForbidden      = "forbidden"          // 403: the token does not open this
+	ProblemNotFound       = "not-found"          // 404: no such record, block, project or route
+	ProblemSealIndex      = "seal-index"         // 404: the leaf of that index is a block's seal
+	ProblemMethod         = "method-not-allowed" // 405
+	ProblemNotMined       = "not-mined"          // 409: the block is committed and not yet mined
+	ProblemNotSealed      = "not-sealed"         // 409: the proof is not yet sealed
+	ProblemNameTaken      = "name-taken"         // 409
+	ProblemFenced         = "fenced"             // 409: an order of a deposed leader
+	ProblemNotNext        = "not-next"           // 409: a block that does not follow the node's last
+	ProblemTooLarge       = "too-large"          // 413: a body, record or batch over its limit
+	ProblemKeyReused      = "key-reused"         // 422: the idempotency key was used for another body
+	ProblemBadBlock       = "bad-block"          // 422: a block that fails the verifier
+	ProblemInternal       = "internal"           // 500
+	ProblemBacklog        = "backlog-full"       // 503 with Retry-After: the masters hold max_pending_bytes
+	ProblemNoLeader       = "no-leader"          // 503 with Retry-After: no leader within the time that the request could wait
+	ProblemUnknownOutcome = "unknown-outcome"    // 503: the append may or may not have been committed; retry with the same Idempotency-Key
+	ProblemUnavailable    = "unavailable"        // 503: no storage node could prove the record
+)
+
+// ErrNotLeader: the master that was asked does not lead and did nothing. Calls between masters wrap it when the answer is
+// [ProblemNoLeader].
+var ErrNotLeader = errors.New("not the leader")

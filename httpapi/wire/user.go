@@ -1,0 +1,182 @@
+package wire
+
+import (
+	"encoding/hex"
+	"strconv"
+
+	"github.com/chainstore/chainstore/chain"
+)
+
+// States of a position.
+const (
+	StateCommitted = "committed" // on a majority of the masters
+	StateStored    = "stored"    // on as many storage nodes as the cluster's replicas setting asks
+)
+
+// Position is where a record stands, for good.
+type Position struct {
+	Block  uint64     `json:"block"`
+	Offset uint32     `json:"offset"`
+	Index  uint64     `json:"index"` // leaf index in the tree
+	Time   uint64     `json:"time"`  // unix milliseconds
+	Leaf   chain.Hash `json:"leaf"`  // leaf hash
+	State  string     `json:"state"`
+}
+
+// Record is a record in its envelope.
+type Record struct {
+	Position
+	Project   string     `json:"project"`
+	ProjectID uint32     `json:"project_id"`
+	Key       string     `json:"key"`
+	Type      string     `json:"type"`
+	Size      uint32     `json:"size"` // of the payload, bytes
+	Salt      []byte     `json:"salt"` // base64
+	Commit    chain.Hash `json:"commit"`
+	Payload   []byte     `json:"payload"` // base64
+}
+
+// Positions answers a batch.
+type Positions struct {
+	Records []Position `json:"records"`
+}
+
+// BatchLine is one line of an NDJSON batch: Payload or Text, not both.
+type BatchLine struct {
+	Payload *[]byte `json:"payload,omitempty"` // base64
+	Text    *string `json:"text,omitempty"`
+	Key     string  `json:"key,omitempty"`
+	Type    string  `json:"type,omitempty"`
+}
+
+// Block is a block's header with its hash.
+type Block struct {
+	Version    uint8      `json:"version"`
+	Block      uint64     `json:"block"`
+	First      uint64     `json:"first"`
+	Count      uint32     `json:"count"`
+	Prev       chain.Hash `json:"prev"`
+	Root       chain.Hash `json:"root"`
+	Time       uint64     `json:"time"`
+	Difficulty uint8      `json:"difficulty"`
+	Nonce      uint64     `json:"nonce,string"`
+	Hash       chain.Hash `json:"hash"`
+}
+
+// NewBlock gives a header the form that it has on the wire.
+func NewBlock(h chain.Header) Block {
+	return Block{
+		Version: h.Version, Block: h.Block, First: h.First, Count: h.Count, Prev: h.Prev, Root: h.Root,
+		Time: h.Time, Difficulty: h.Difficulty, Nonce: h.Nonce, Hash: h.Hash(),
+	}
+}
+
+// Header is the header that b shows; b.Hash is not looked at.
+func (b Block) Header() chain.Header {
+	return chain.Header{
+		Version: b.Version, Block: b.Block, First: b.First, Count: b.Count, Prev: b.Prev, Root: b.Root,
+		Time: b.Time, Difficulty: b.Difficulty, Nonce: b.Nonce,
+	}
+}
+
+// Blocks is a page of blocks, the newest first.
+type Blocks struct {
+	Blocks []Block `json:"blocks"`
+	Next   string  `json:"next,omitempty"` // cursor of the next page, "" at the end
+}
+
+// NewProject asks for a project.
+type NewProject struct {
+	Name   string `json:"name"`
+	Public bool   `json:"public,omitempty"`
+}
+
+// CreatedProject is the answer: the only time that the token is shown.
+type CreatedProject struct {
+	ID    uint32 `json:"id"`
+	Name  string `json:"name"`
+	Token string `json:"token"`
+}
+
+// Cluster is the status table as a master tells it.
+type Cluster struct {
+	Group    string    `json:"group"`
+	Epoch    uint64    `json:"epoch"`
+	Leader   string    `json:"leader"` // a master's id, "" where none is known
+	Term     uint64    `json:"term"`
+	Head     Head      `json:"head"`
+	Stored   uint64    `json:"stored"` // blocks that replicas nodes have on disk
+	Replicas uint8     `json:"replicas"`
+	Masters  []Master  `json:"masters"`
+	Storages []Storage `json:"storages"`
+	Miners   []Miner   `json:"miners"`
+	Buffer   Amount    `json:"buffer"`
+	Pending  Pending   `json:"pending"`
+	Keys     Keys      `json:"keys"`
+	// Notices say in words what an operator should know: "no miner", too few storage nodes, an alarm.
+	Notices []string `json:"notices"`
+}
+
+// Head is the head of the mined chain.
+type Head struct {
+	Height uint64     `json:"height"`
+	Hash   chain.Hash `json:"hash"`
+	Size   uint64     `json:"size"`
+	Root   chain.Hash `json:"root"`
+}
+
+// Master is a member of the master group.
+type Master struct {
+	ID    string `json:"id"`
+	URL   string `json:"url"`   // "" while it is not known
+	Raft  string `json:"raft"`  // host:port
+	State string `json:"state"` // "leader", "follower", "unreachable" or "unknown"
+}
+
+// Storage is a storage node.
+type Storage struct {
+	ID     string `json:"id"`
+	URL    string `json:"url"`
+	State  string `json:"state"` // "valid", "validating", "invalid", "sending" or "receiving"
+	Height uint64 `json:"height"`
+	Live   bool   `json:"live"`
+	Cause  string `json:"cause,omitempty"` // of the state
+	Since  uint64 `json:"since"`           // when the state began
+}
+
+// Miner is a miner node.
+type Miner struct {
+	ID   string `json:"id"`
+	URL  string `json:"url"`
+	Live bool   `json:"live"`
+}
+
+// Amount is a number of records and their bytes.
+type Amount struct {
+	Records int `json:"records"`
+	Bytes   int `json:"bytes"`
+}
+
+// Pending is what is cut and not yet stored.
+type Pending struct {
+	Blocks int    `json:"blocks"`
+	Bytes  uint64 `json:"bytes"` // all unstored bytes, the buffer's among them
+}
+
+// Keys tells how far back a retry is recognised now.
+type Keys struct {
+	Remembered int     `json:"remembered"`
+	Seconds    float64 `json:"seconds"`
+}
+
+// AppendJSON adds the position to dst as encoding/json writes it, without reflection: positions are the one thing that is
+// answered by the hundred thousand.
+func (p *Position) AppendJSON(dst []byte) []byte {
+	dst = strconv.AppendUint(append(dst, `{"block":`...), p.Block, 10)
+	dst = strconv.AppendUint(append(dst, `,"offset":`...), uint64(p.Offset), 10)
+	dst = strconv.AppendUint(append(dst, `,"index":`...), p.Index, 10)
+	dst = strconv.AppendUint(append(dst, `,"time":`...), p.Time, 10)
+	dst = hex.AppendEncode(append(dst, `,"leaf":"`...), p.Leaf[:])
+	dst = append(append(dst, `","state":"`...), p.State...)
+	return append(dst, `"}`...)
+}

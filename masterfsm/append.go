@@ -1,0 +1,150 @@
+package masterfsm
+
+import (
+	"fmt"
+
+	"github.com/chainstore/chainstore/chain"
+)
+
+// Run is a row of positions: Count records from (Block, Offset) on, with leaf indices from Index on.
+type Run struct {
+	Block  uint64 `json:"block"`
+	Offset uint32 `json:"offset"`
+	Count  uint32 `json:"count"`
+	Index  uint64 `json:"index"`
+}
+
+// Placement is what became of one request of a submission.
+type Placement struct {
+	Runs   []Run  `json:"runs,omitempty"` // where its records stand, in order; for a replay the first run covers all of them
+	Time   uint64 `json:"time,omitempty"` // of its records
+	Replay bool   `json:"replay,omitempty"`
+	Err    Reason `json:"err,omitempty"`
+}
+
+// Reason says why a request was refused, in a form that travels between masters.
+type Reason uint8
+
+// The reasons; [Reason.Error] gives the error of this package that stands for each.
+const (
+	Accepted Reason = iota
+	RefusedBacklog
+	RefusedProject
+	RefusedKey
+)
+
+// Error is nil for Accepted, else ErrBacklog, ErrUnknownProject or ErrKeyReused.
+func (r Reason) Error() error {
+	switch r {
+	case Accepted:
+		return nil
+	case RefusedBacklog:
+		return ErrBacklog
+	case RefusedProject:
+		return ErrUnknownProject
+	case RefusedKey:
+		return ErrKeyReused
+	}
+	return fmt.Errorf("%w: reason %d", ErrBadCommand, r)
+}
+
+// SubmissionWindow is how many sequence numbers of a member are remembered with their results: a member keeps fewer
+// submissions under way.
+const SubmissionWindow = 32
+
+// memberWindow remembers what became of the last submissions of one member's newest boot.
+type memberWindow struct {
+	Boot    uint64                 `json:"boot"`
+	Newest  uint64                 `json:"newest"`
+	Results map[uint64][]Placement `json:"results"` // by sequence number
+}
+
+// passed reports whether a sequence number lies so far back that its result is forgotten.
+func (w *memberWindow) passed(seq uint64) bool {
+	return seq < w.Newest && w.Newest-seq >= SubmissionWindow
+}
+
+// append puts the records of a submission into the buffer, or finds that it did so before.
+func (s *State) append(a *appendCommand) (any, error) {
+	w := s.members[a.member]
+	if w == nil || w.Boot < a.boot {
+		w = &memberWindow{Boot: a.boot, Results: map[uint64][]Placement{}}
+		s.members[a.member] = w
+	}
+	if done, ok := w.Results[a.seq]; ok && w.Boot == a.boot {
+		return done, nil
+	}
+	if a.boot < w.Boot || w.passed(a.seq) {
+		return nil, fmt.Errorf("%w: submission %d of boot %d, the table is at %d of boot %d",
+			ErrStale, a.seq, a.boot, w.Newest, w.Boot)
+	}
+	s.tick(a.time)
+	s.keys.evict(s.now, s.settings)
+	placements := make([]Placement, len(a.requests))
+	for i := range a.requests {
+		placements[i] = s.place(&a.requests[i])
+	}
+	w.Results[a.seq] = placements
+	w.Newest = max(w.Newest, a.seq)
+	for seq := range w.Results {
+		if w.passed(seq) {
+			delete(w.Results, seq)
+		}
+	}
+	return placements, nil
+}
+
+// place gives the records of one request their positions, all or none.
+func (s *State) place(q *request) Placement {
+	if q.project == 0 || int(q.project) > len(s.projects) {
+		return Placement{Err: RefusedProject}
+	}
+	if q.key != (Digest{}) {
+		if e, ok := s.keys.find(q.project, q.key); ok {
+			if e.body != q.body {
+				return Placement{Err: RefusedKey}
+			}
+			return Placement{Runs: []Run{e.run}, Time: e.time, Replay: true}
+		}
+	}
+	if s.pendingBytes >= s.settings.MaxPendingBytes {
+		return Placement{Err: RefusedBacklog}
+	}
+	p := Placement{Time: s.now}
+	for i := range q.records {
+		s.put(&p, &q.records[i])
+	}
+	s.projects[q.project-1].Records += uint64(len(q.records))
+	if q.key != (Digest{}) {
+		run := p.Runs[0]
+		run.Count = uint32(len(q.records))
+		s.keys.add(keyEntry{project: q.project, key: q.key, body: q.body, run: run, time: s.now})
+	}
+	return p
+}
+
+// put gives one record its position at the end of the buffer, and cuts the buffer when it is full.
+func (s *State) put(p *Placement, r *submitted) {
+	b := &s.open
+	offset := uint32(len(b.ends))
+	if offset == 0 {
+		b.oldest = s.now
+	}
+	start := len(b.records)
+	b.records = append(b.records, r.record...)
+	encoded := b.records[start:]
+	chain.SetEncodedTime(encoded, s.now)
+	leaf := chain.EncodedLeaf(encoded, r.commit)
+	b.leaves = append(b.leaves, leaf.Hash())
+	b.ends = append(b.ends, uint32(len(b.records)))
+	s.pendingBytes += uint64(len(encoded))
+
+	if n := len(p.Runs); n > 0 && p.Runs[n-1].Block == b.number {
+		p.Runs[n-1].Count++
+	} else {
+		p.Runs = append(p.Runs, Run{Block: b.number, Offset: offset, Count: 1, Index: b.first + uint64(offset)})
+	}
+	if len(b.ends) >= int(s.settings.MaxRecords) || len(b.records) >= int(s.settings.MaxBytes) {
+		s.cut()
+	}
+}

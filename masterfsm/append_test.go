@@ -1,0 +1,428 @@
+package masterfsm
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/chainstore/chainstore/chain"
+)
+
+func payloads(count int, prefix string) []string {
+	p := make([]string, count)
+	for i := range p {
+		p[i] = fmt.Sprintf("%s %d", prefix, i)
+	}
+	return p
+}
+
+func TestAppendGivesPositions(t *testing.T) {
+	b := newTable(t, smallSettings()) // 4 records a block
+	got := b.add(startTime+1,
+		call{project: 1, payloads: payloads(3, "a")},
+		call{project: 2, payloads: payloads(1, "b")},
+		call{project: 1, payloads: payloads(9, "c")}, // fills block 1 and 2, and starts block 3
+	)
+	want := []Placement{
+		{Time: startTime + 1, Runs: []Run{{Block: 0, Offset: 0, Count: 3, Index: 0}}},
+		{Time: startTime + 1, Runs: []Run{{Block: 0, Offset: 3, Count: 1, Index: 3}}}, // index 4 is the seal of block 0
+		{Time: startTime + 1, Runs: []Run{
+			{Block: 1, Offset: 0, Count: 4, Index: 5},
+			{Block: 2, Offset: 0, Count: 4, Index: 10},
+			{Block: 3, Offset: 0, Count: 1, Index: 15},
+		}},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v\nwant %+v", got, want)
+	}
+	// Halfway into an open block and over its end.
+	got = b.add(startTime+2, call{project: 2, payloads: payloads(5, "d")})
+	want = []Placement{{Time: startTime + 2, Runs: []Run{
+		{Block: 3, Offset: 1, Count: 3, Index: 16},
+		{Block: 4, Offset: 0, Count: 2, Index: 20},
+	}}}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v\nwant %+v", got, want)
+	}
+	if b.NextIndex() != 22 || b.Height() != 4 {
+		t.Errorf("next index %d, height %d", b.NextIndex(), b.Height())
+	}
+	one, _ := b.Project(1)
+	two, _ := b.Project(2)
+	if one.Records != 12 || two.Records != 6 {
+		t.Errorf("%d and %d records", one.Records, two.Records)
+	}
+	checkLeaves(t, b.State)
+	b.mine()
+	checkHeldChain(t, b.State, zeroHead)
+}
+
+func TestAppendKeepsTheBytes(t *testing.T) {
+	b := newTable(t, smallSettings())
+	c := call{project: 2, key: "k", payloads: payloads(6, "kept")}
+	p := b.add(startTime+7, c)
+	at := 0
+	for _, run := range p[0].Runs {
+		for i := range run.Count {
+			want := c.record(at)
+			want.Time = startTime + 7
+			found, position, encoded, _ := b.Record(run.Block, run.Offset+i)
+			if found != FoundRecord || position.Index != run.Index+uint64(i) || !bytes.Equal(encoded, want.AppendTo(nil)) {
+				t.Errorf("record %d: found %d at %+v", at, found, position)
+			}
+			at++
+		}
+	}
+	if at != 6 {
+		t.Errorf("%d records placed", at)
+	}
+}
+
+func TestCutByBytes(t *testing.T) {
+	settings := smallSettings()
+	settings.MaxRecords = 1000
+	b := newTable(t, settings) // 2,000 bytes a block
+	big := strings.Repeat("x", 700)
+	b.add(startTime, call{project: 1, payloads: []string{big + "1", big + "2"}})
+	if b.Height() != 0 {
+		t.Fatalf("cut at %d bytes", len(b.open.records))
+	}
+	// The record that reaches the limit belongs to the block that it closes.
+	p := b.add(startTime, call{project: 1, payloads: []string{big + "3", "after"}})
+	want := []Run{{Block: 0, Offset: 2, Count: 1, Index: 2}, {Block: 1, Offset: 0, Count: 1, Index: 4}}
+	if b.Height() != 1 || !reflect.DeepEqual(p[0].Runs, want) {
+		t.Errorf("height %d, %+v", b.Height(), p[0].Runs)
+	}
+	// A record over the limit is a block of its own, behind what waits.
+	huge := strings.Repeat("y", 5000)
+	p = b.add(startTime, call{project: 1, payloads: []string{huge}})
+	if b.Height() != 2 || p[0].Runs[0] != (Run{Block: 1, Offset: 1, Count: 1, Index: 5}) {
+		t.Errorf("height %d, %+v", b.Height(), p[0].Runs)
+	}
+}
+
+func TestAppendRefusesProject(t *testing.T) {
+	b := newTable(t, smallSettings())
+	for _, project := range []uint32{0, 3, math.MaxUint32} {
+		before := b.NextIndex()
+		p := b.add(startTime, call{project: project, payloads: []string{"x"}}, call{project: 1, payloads: []string{"y"}})
+		if p[0].Err != RefusedProject || p[0].Runs != nil || !errors.Is(p[0].Err.Error(), ErrUnknownProject) {
+			t.Errorf("project %d: %+v", project, p[0])
+		}
+		// The other calls of the submission are not touched by it.
+		if p[1].Err != Accepted || p[1].Err.Error() != nil || b.NextIndex() < before+1 {
+			t.Errorf("project %d: %+v", project, p[1])
+		}
+	}
+}
+
+func TestReasons(t *testing.T) {
+	for r, want := range map[Reason]error{
+		RefusedBacklog: ErrBacklog, RefusedProject: ErrUnknownProject, RefusedKey: ErrKeyReused, 200: ErrBadCommand,
+	} {
+		if !errors.Is(r.Error(), want) {
+			t.Errorf("reason %d: %v", r, r.Error())
+		}
+	}
+}
+
+func TestBacklog(t *testing.T) {
+	settings := smallSettings()
+	settings.MaxPendingBytes = 300
+	b := newTable(t, settings)
+	kept := call{project: 1, key: "kept", payloads: []string{strings.Repeat("k", 100)}}
+	first := b.add(startTime, kept)[0]
+	// The request that passes the limit is taken whole; those behind it are refused, in the same submission too.
+	p := b.add(startTime, call{project: 1, payloads: payloads(6, "over")}, call{project: 1, payloads: []string{"no"}})
+	if p[0].Err != Accepted || p[1].Err != RefusedBacklog || !errors.Is(p[1].Err.Error(), ErrBacklog) {
+		t.Fatalf("%+v", p)
+	}
+	next := b.NextIndex()
+	if p := b.add(startTime, call{project: 1, key: "new", payloads: []string{"no"}}); p[0].Err != RefusedBacklog {
+		t.Errorf("%+v", p)
+	}
+	if b.NextIndex() != next {
+		t.Error("a refused append moved the next index")
+	}
+	// A retry of what was acknowledged is answered however full the masters are.
+	if p := b.add(startTime, kept); !p[0].Replay || p[0].Runs[0] != first.Runs[0] {
+		t.Errorf("%+v", p)
+	}
+	// A refused key is not remembered: it is new once there is room.
+	b.node("a", 0)
+	b.node("b", 0)
+	b.ok(&Cut{Block: b.Height(), Time: startTime})
+	b.mine()
+	b.ack("a", b.Height())
+	b.ack("b", b.Height())
+	if p := b.add(startTime, call{project: 1, key: "new", payloads: []string{"yes"}}); p[0].Err != Accepted || p[0].Replay {
+		t.Errorf("%+v", p)
+	}
+}
+
+func TestKeys(t *testing.T) {
+	b := newTable(t, smallSettings())
+	c := call{project: 1, key: "k", payloads: payloads(6, "keyed")}
+	b.fill(2)
+	first := b.add(startTime+1, c)[0]
+	if first.Replay || len(first.Runs) != 2 {
+		t.Fatalf("%+v", first)
+	}
+	next := b.NextIndex()
+	again := b.add(startTime+9, c)[0]
+	want := Placement{Replay: true, Time: startTime + 1, Runs: []Run{{Block: 0, Offset: 2, Count: 6, Index: 2}}}
+	if !reflect.DeepEqual(again, want) {
+		t.Errorf("replay %+v, want %+v", again, want)
+	}
+	if other := b.add(startTime+9, call{project: 1, key: "k", payloads: []string{"other"}})[0]; other.Err != RefusedKey ||
+		other.Runs != nil || !errors.Is(other.Err.Error(), ErrKeyReused) {
+		t.Errorf("another body: %+v", other)
+	}
+	if b.NextIndex() != next {
+		t.Errorf("replays appended: next index %d, was %d", b.NextIndex(), next)
+	}
+	// The key belongs to its project.
+	elsewhere := c
+	elsewhere.project = 2
+	if p := b.add(startTime+9, elsewhere)[0]; p.Replay || p.Err != Accepted {
+		t.Errorf("in another project: %+v", p)
+	}
+	// Twice in one submission.
+	twin := call{project: 1, key: "twin", payloads: []string{"t"}}
+	p := b.add(startTime+9, twin, twin)
+	if p[0].Replay || !p[1].Replay || p[1].Runs[0] != p[0].Runs[0] {
+		t.Errorf("twins: %+v", p)
+	}
+	// No key, no replay.
+	plain := call{project: 1, payloads: []string{"p"}}
+	if p := b.add(startTime+9, plain, plain); p[1].Replay || p[1].Runs[0] == p[0].Runs[0] {
+		t.Errorf("without keys: %+v", p)
+	}
+	if n, oldest := b.Keys(); n != 3 || oldest != startTime+1 {
+		t.Errorf("%d keys since %d", n, oldest)
+	}
+}
+
+func TestKeysAreForgottenByCount(t *testing.T) {
+	settings := smallSettings()
+	settings.MaxKeys = 3
+	b := newTable(t, settings)
+	keyed := func(n int) call { return call{project: 1, key: fmt.Sprint("k", n), payloads: []string{fmt.Sprint(n)}} }
+	for n := range 4 {
+		b.add(startTime, keyed(n))
+	}
+	// They are forgotten when the next append comes: the three newest are known then.
+	if p := b.add(startTime, keyed(1), keyed(2), keyed(3)); !p[0].Replay || !p[1].Replay || !p[2].Replay {
+		t.Errorf("%+v", p)
+	}
+	if p := b.add(startTime, keyed(0)); p[0].Replay || p[0].Err != Accepted {
+		t.Errorf("the oldest of 4 is remembered: %+v", p)
+	}
+	if n, _ := b.Keys(); n > 4 {
+		t.Errorf("%d keys", n)
+	}
+}
+
+func TestKeysAreForgottenByAge(t *testing.T) {
+	settings := smallSettings()
+	settings.KeyAge = 1000
+	b := newTable(t, settings)
+	c := call{project: 1, key: "k", payloads: []string{"x"}}
+	b.add(startTime, c)
+	if p := b.add(startTime+1000, c); !p[0].Replay {
+		t.Error("forgotten at its age")
+	}
+	if p := b.add(startTime+1001, c); p[0].Replay {
+		t.Error("remembered beyond its age")
+	}
+	// The new entry counts from its own time.
+	if p := b.add(startTime+2001, c); !p[0].Replay || p[0].Time != startTime+1001 {
+		t.Errorf("%+v", p)
+	}
+	settings.KeyAge = math.MaxUint64 // must not overflow into the past
+	b.ok(&BeginTerm{Term: 2, Time: startTime + 2001, Settings: settings})
+	if p := b.add(startTime+1_000_000, c); !p[0].Replay {
+		t.Error("forgotten although keys are kept for ever")
+	}
+}
+
+// More keys than a page holds, forgotten at every place of a page.
+func TestKeyPages(t *testing.T) {
+	w := newKeyWindow()
+	settings := Settings{MaxKeys: keyPage + 10, KeyAge: math.MaxUint64}
+	key := func(n int) Digest { return digest(fmt.Sprint(n)) }
+	const most = 3*keyPage + 7
+	for n := range most {
+		w.add(keyEntry{project: 1, key: key(n), run: Run{Index: uint64(n)}, time: uint64(n)})
+		w.evict(uint64(n), settings)
+		if got := w.next - w.first; got != uint64(min(n+1, keyPage+10)) {
+			t.Fatalf("%d keys after %d", got, n)
+		}
+	}
+	for n := range most {
+		e, ok := w.find(1, key(n))
+		if ok != (n >= most-keyPage-10) || ok && (e.run.Index != uint64(n) || e.key != key(n)) {
+			t.Fatalf("key %d: %v, %+v", n, ok, e)
+		}
+	}
+	if len(w.pages) > 3 {
+		t.Errorf("%d pages", len(w.pages))
+	}
+	w.evict(math.MaxUint64, Settings{MaxKeys: 100, KeyAge: 0})
+	if w.first != w.next || len(w.byKey) != 0 {
+		t.Errorf("%d entries, %d keys are left", w.next-w.first, len(w.byKey))
+	}
+	w.add(keyEntry{project: 1, key: key(0), time: 5})
+	if _, ok := w.find(1, key(0)); !ok {
+		t.Error("not found after everything was forgotten")
+	}
+}
+
+func TestSubmissionSentAgain(t *testing.T) {
+	b := newTable(t, smallSettings())
+	c := call{project: 1, payloads: payloads(6, "once")}
+	data := submission(t, "m2", 7, 1, startTime+1, c)
+	first := b.submit(data)
+	before := snapshotBytes(t, b.State)
+	again := bytes.Clone(data)
+	if err := StampSubmission(again, startTime+500); err != nil { // the leader stamps it anew
+		t.Fatal(err)
+	}
+	if got := b.submit(again); !reflect.DeepEqual(got, first) {
+		t.Errorf("sent again: %+v, want %+v", got, first)
+	}
+	if !bytes.Equal(before, snapshotBytes(t, b.State)) {
+		t.Error("a submission that was known changed the state")
+	}
+	// The same number of another member or boot is another submission.
+	if got := b.submit(submission(t, "m3", 7, 1, startTime, c)); reflect.DeepEqual(got, first) {
+		t.Error("taken for that of another member")
+	}
+	if got := b.submit(submission(t, "m2", 8, 1, startTime, c)); reflect.DeepEqual(got, first) {
+		t.Error("taken for that of an older boot")
+	}
+	b.refusedBytes(data, ErrStale) // of the boot before
+	b.refusedBytes(submission(t, "m2", 7, 2, startTime, c), ErrStale)
+}
+
+func TestRefusedRequestStaysRefusedWhenSentAgain(t *testing.T) {
+	b := newTable(t, smallSettings())
+	data := submission(t, "m2", 1, 1, startTime, call{project: 3, payloads: []string{"x"}})
+	b.submit(data)
+	b.ok(&CreateProject{Name: "three", TokenHash: chain.Hash{3}, Time: startTime})
+	if p := b.submit(data); p[0].Err != RefusedProject {
+		t.Errorf("%+v", p)
+	}
+}
+
+func TestSubmissionWindow(t *testing.T) {
+	b := newTable(t, smallSettings())
+	c := call{project: 1, payloads: []string{"x"}}
+	at := func(seq uint64) []byte { return submission(t, "m2", 1, seq, startTime, c) }
+	first := map[uint64][]Placement{}
+	// Out of order, as they arrive over several connections.
+	for seq := uint64(100); seq > 100-SubmissionWindow; seq-- {
+		first[seq] = b.submit(at(seq))
+	}
+	b.refusedBytes(at(100-SubmissionWindow), ErrStale)
+	b.refusedBytes(at(0), ErrStale)
+	for seq, want := range first {
+		if got := b.submit(at(seq)); !reflect.DeepEqual(got, want) {
+			t.Errorf("seq %d: %+v, want %+v", seq, got, want)
+		}
+	}
+	b.submit(at(103)) // 69, 70 and 71 fall out of the window
+	b.refusedBytes(at(71), ErrStale)
+	if got := b.submit(at(72)); !reflect.DeepEqual(got, first[72]) {
+		t.Errorf("seq 72: %+v", got)
+	}
+	b.submit(at(500))
+	if got := len(b.members["m2"].Results); got != 1 {
+		t.Errorf("%d results are kept", got)
+	}
+	// At the end of the numbers nothing wraps around.
+	b.submit(at(math.MaxUint64))
+	b.submit(at(math.MaxUint64 - SubmissionWindow + 1))
+	b.refusedBytes(at(math.MaxUint64-SubmissionWindow), ErrStale)
+	b.submit(submission(t, "m9", 1, math.MaxUint64, startTime, c))
+	b.submit(submission(t, "m9", 2, 1, startTime, c))
+}
+
+func TestSubmissionWithoutRequests(t *testing.T) {
+	b := newTable(t, smallSettings())
+	if p := b.submit(submission(t, "m2", 1, 1, startTime)); len(p) != 0 {
+		t.Errorf("%+v", p)
+	}
+	if got := snapshotBytes(t, restored(t, b.State)); !bytes.Equal(got, snapshotBytes(t, b.State)) {
+		t.Error("restored with other bytes")
+	}
+}
+
+func TestSubmissionBuilder(t *testing.T) {
+	c := call{project: 5, key: "k", payloads: payloads(3, "x")}
+	data := submission(t, "member", 3, 4, startTime, c, c)
+	k, body, err := checkCommand(data)
+	if err != nil || k != kindAppend {
+		t.Fatalf("%d, %v", k, err)
+	}
+	a, err := parseSubmission(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.time != startTime || a.boot != 3 || a.seq != 4 || a.member != "member" || len(a.requests) != 2 {
+		t.Fatalf("%+v", a)
+	}
+	for _, q := range a.requests {
+		if q.project != 5 || q.key != digest("k") || q.body != digest(fmt.Sprint(c.payloads)) || len(q.records) != 3 {
+			t.Fatalf("%+v", q)
+		}
+		for i, r := range q.records {
+			want := c.record(i)
+			if r.commit != want.Commit() || !bytes.Equal(r.record, want.AppendTo(nil)) {
+				t.Errorf("record %d differs", i)
+			}
+		}
+	}
+	s := NewSubmission(make([]byte, 0, 10), "m", 1, 2)
+	s.StartRequest(1, Digest{}, Digest{})
+	if s.Requests() != 1 || s.Size() != len(s.Bytes()) {
+		t.Errorf("%d requests, %d bytes of %d", s.Requests(), s.Size(), len(s.Bytes()))
+	}
+	// A request without a record has no place in the log.
+	if err := StampSubmission(s.Bytes(), startTime); !errors.Is(err, ErrCommand) {
+		t.Errorf("empty request: %v", err)
+	}
+}
+
+func TestStampSubmissionErrors(t *testing.T) {
+	good := submission(t, "m2", 1, 1, startTime, call{project: 1, payloads: payloads(2, "x")})
+	for n := range good {
+		if err := StampSubmission(bytes.Clone(good[:n]), 5); !errors.Is(err, ErrCommand) {
+			t.Fatalf("cut to %d bytes: %v", n, err)
+		}
+	}
+	for bit := range 8 * len(good) {
+		bad := bytes.Clone(good)
+		bad[bit/8] ^= 1 << (bit % 8)
+		kept := bytes.Clone(bad)
+		if err := StampSubmission(bad, 5); !errors.Is(err, ErrCommand) || !bytes.Equal(bad, kept) {
+			t.Fatalf("bit %d: %v", bit, err)
+		}
+	}
+	if err := StampSubmission(Encode(&Cut{}), 5); !errors.Is(err, ErrCommand) {
+		t.Errorf("a cut: %v", err)
+	}
+	// Well summed and cut short all the same.
+	for n := commandHead; n < len(good); n++ {
+		if err := StampSubmission(seal(bytes.Clone(good[:n])), 5); !errors.Is(err, ErrCommand) {
+			t.Fatalf("cut to %d bytes and summed: %v", n, err)
+		}
+	}
+	if err := StampSubmission(seal(append(bytes.Clone(good), 0)), 5); !errors.Is(err, ErrCommand) {
+		t.Errorf("a byte behind: %v", err)
+	}
+}

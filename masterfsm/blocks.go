@@ -1,0 +1,290 @@
+package masterfsm
+
+import (
+	"fmt"
+
+	"github.com/chainstore/chainstore/chain"
+)
+
+// buffer gathers the records of the block that is open.
+type buffer struct {
+	number  uint64 // of the block
+	first   uint64 // leaf index of its first record
+	oldest  uint64 // time of its first record
+	ends    []uint32
+	records []byte // append-only: what is written stays
+	leaves  []chain.Hash
+}
+
+// heldBlock is a block whose body the masters hold. It is not changed once it is cut, but for the mined block being put in.
+type heldBlock struct {
+	number, first uint64
+	time          uint64 // of the cut
+	ends          []uint32
+	records       []byte
+	leaves        []chain.Hash // until it is mined
+	mined         bool
+	block         chain.Block // once it is mined
+}
+
+func (b *heldBlock) size() uint64 { return uint64(len(b.records)) }
+
+// waiting is the header of the block that is to be mined next, and the tree up to its last record.
+type waiting struct {
+	header chain.Header
+	tree   chain.Tree
+}
+
+// cut closes the open buffer and opens the next.
+func (s *State) cut() {
+	b := &s.open
+	if len(b.ends) == 0 {
+		return
+	}
+	s.held = append(s.held, heldBlock{
+		number: b.number, first: b.first, time: s.now, ends: b.ends, records: b.records, leaves: b.leaves,
+	})
+	s.open = buffer{number: b.number + 1, first: b.first + uint64(len(b.ends)) + 1}
+	if s.waiting == nil {
+		s.prepare()
+	}
+}
+
+// prepare makes the header of the next block to be mined, where one is cut.
+func (s *State) prepare() {
+	s.waiting = nil
+	b := s.heldAt(s.head.Height)
+	if b == nil {
+		return
+	}
+	tree := s.head.Tree.Append(b.leaves...)
+	s.waiting = &waiting{tree: tree, header: chain.Header{
+		Version: chain.Version, Block: b.number, First: b.first, Count: uint32(len(b.ends)),
+		Prev: s.head.Hash, Root: tree.Root(), Time: b.time, Difficulty: s.settings.Difficulty,
+	}}
+}
+
+func (c *Cut) apply(s *State) (any, error) {
+	if c.Block != s.open.number || len(s.open.ends) == 0 {
+		return nil, fmt.Errorf("%w: block %d is not the open one", ErrStale, c.Block)
+	}
+	s.tick(c.Time)
+	s.cut()
+	return nil, nil
+}
+
+func (c *Mined) apply(s *State) (any, error) {
+	if s.waiting == nil || c.Block != s.waiting.header.Block {
+		return nil, fmt.Errorf("%w: block %d does not wait for a nonce", ErrStale, c.Block)
+	}
+	header := s.waiting.header
+	header.Nonce = c.Nonce
+	hash := header.Hash()
+	if !chain.Mined(hash, header.Difficulty) {
+		return nil, fmt.Errorf("%w: block %d, nonce %d: %d leading zero bits, %d are due",
+			ErrNonce, c.Block, c.Nonce, chain.LeadingZeros(hash), header.Difficulty)
+	}
+	held := s.heldAt(c.Block)
+	block, err := chain.NewBlock(header, held.ends, held.records)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrCommand, err) // the state does not fit itself: stop
+	}
+	s.tick(c.Time)
+	held.block, held.mined, held.leaves, held.ends, held.records = block, true, nil, nil, recordsOf(&block)
+	tree := s.waiting.tree.Append(header.SealHash())
+	s.head = chain.Head{Height: header.Block + 1, Hash: hash, Time: header.Time, Tree: tree}
+	if len(s.boundaries) == Boundaries {
+		s.boundaries = s.boundaries[1:] // never moved within the array: a snapshot may share it
+	}
+	s.boundaries = append(s.boundaries, Boundary{Height: s.head.Height, Hash: hash, Size: tree.Size(), Root: tree.Root()})
+	s.prepare()
+	s.settle()
+	return nil, nil
+}
+
+// recordsOf is the part of a mined block that holds its records, so that the unmined copy can go.
+func recordsOf(b *chain.Block) []byte { return b.Bytes()[chain.BlockOverhead(b.Header.Count):] }
+
+func (c *Acknowledge) apply(s *State) (any, error) {
+	s.tick(c.Time)
+	for _, n := range c.Nodes {
+		if node := s.storage(n.ID); node != nil && node.Version == n.Version && n.Height <= s.head.Height {
+			node.Height = max(node.Height, n.Height)
+		}
+	}
+	s.settle()
+	return nil, nil
+}
+
+// settle draws the conclusions from the nodes' heights: which blocks are stored, and which bodies the masters need no longer.
+// A body goes when Replicas nodes have it and every Valid node has it too; past RetainBytes the slow node is left behind,
+// which makes it Invalid.
+func (s *State) settle() {
+	stored := max(s.stored, s.replicated())
+	for i := range s.held {
+		if b := &s.held[i]; b.number >= s.stored && b.number < stored {
+			s.pendingBytes -= b.size()
+			s.retained += b.size()
+		}
+	}
+	s.stored = stored
+
+	slowest := s.stored
+	for i := range s.storages {
+		if n := &s.storages[i]; n.State != Invalid && n.State != Receiving {
+			slowest = min(slowest, n.Height)
+		}
+	}
+	drop := 0
+	for drop < len(s.held) && s.held[drop].number < s.stored &&
+		(s.held[drop].number < slowest || s.retained > s.settings.RetainBytes) {
+		s.retained -= s.held[drop].size()
+		drop++
+	}
+	if drop > 0 {
+		s.held = append([]heldBlock(nil), s.held[drop:]...)
+	}
+	for i := range s.storages {
+		if n := &s.storages[i]; n.State != Invalid && n.State != Receiving && n.Height < s.heldFrom() {
+			n.move(Invalid, "behind: the masters no longer hold the blocks that it lacks", s.now)
+		}
+	}
+}
+
+// replicated is the number of blocks that at least Replicas nodes have on disk.
+func (s *State) replicated() uint64 {
+	// The Replicas-th greatest height; nodes are few.
+	var best uint64
+	for i := range s.storages {
+		if !s.storages[i].State.Keeps() {
+			continue
+		}
+		height, have := s.storages[i].Height, 0
+		for j := range s.storages {
+			if s.storages[j].State.Keeps() && s.storages[j].Height >= height {
+				have++
+			}
+		}
+		if have >= int(s.settings.Replicas) {
+			best = max(best, height)
+		}
+	}
+	return best
+}
+
+// heldFrom is the number of the first block that the masters hold.
+func (s *State) heldFrom() uint64 {
+	if len(s.held) == 0 {
+		return s.open.number
+	}
+	return s.held[0].number
+}
+
+func (s *State) heldAt(number uint64) *heldBlock {
+	from := s.heldFrom()
+	if number < from || number-from >= uint64(len(s.held)) {
+		return nil
+	}
+	return &s.held[number-from]
+}
+
+// Block is a mined block that the masters hold.
+func (s *State) Block(number uint64) (chain.Block, bool) {
+	b := s.heldAt(number)
+	if b == nil || !b.mined {
+		return chain.Block{}, false
+	}
+	return b.block, true
+}
+
+// Found tells what the table knows of a position.
+type Found uint8
+
+const (
+	// FoundNothing: the position is not given out yet.
+	FoundNothing Found = iota
+	// FoundRecord: the masters hold the record.
+	FoundRecord
+	// FoundElsewhere: the block was stored and dropped; storage nodes have it, the offset unchecked.
+	FoundElsewhere
+	// FoundBeyond: the block is known and has fewer records, for good.
+	FoundBeyond
+	// FoundSeal: the leaf index is that of a seal.
+	FoundSeal
+)
+
+// Position is where a record stands.
+type Position struct {
+	Block  uint64
+	Offset uint32
+	Index  uint64
+}
+
+// Record looks for the record at an offset of a block. The encoded record is returned where the masters hold it; it may be
+// kept and must not be changed. header is nil as long as the block is not mined.
+func (s *State) Record(block uint64, offset uint32) (found Found, at Position, encoded []byte, header *chain.Header) {
+	at = Position{Block: block, Offset: offset}
+	switch {
+	case block < s.heldFrom():
+		return FoundElsewhere, at, nil, nil
+	case block > s.open.number:
+		return FoundNothing, at, nil, nil
+	case block == s.open.number:
+		if int(offset) >= len(s.open.ends) {
+			return FoundNothing, at, nil, nil
+		}
+		at.Index = s.open.first + uint64(offset)
+		return FoundRecord, at, encodedAt(s.open.ends, s.open.records, offset), nil
+	}
+	b := s.heldAt(block)
+	at.Index = b.first + uint64(offset)
+	if b.mined {
+		if offset >= b.block.Header.Count {
+			return FoundBeyond, at, nil, nil
+		}
+		header := b.block.Header
+		return FoundRecord, at, b.block.Encoded(offset), &header
+	}
+	if int(offset) >= len(b.ends) {
+		return FoundBeyond, at, nil, nil
+	}
+	return FoundRecord, at, encodedAt(b.ends, b.records, offset), nil
+}
+
+// Locate finds the position of a leaf index. FoundElsewhere means that a storage node must tell the block.
+func (s *State) Locate(index uint64) (Found, Position) {
+	if index >= s.open.first {
+		offset := index - s.open.first
+		if offset >= uint64(len(s.open.ends)) {
+			return FoundNothing, Position{}
+		}
+		return FoundRecord, Position{Block: s.open.number, Offset: uint32(offset), Index: index}
+	}
+	for i := len(s.held) - 1; i >= 0; i-- {
+		b := &s.held[i]
+		if index < b.first {
+			continue
+		}
+		offset := index - b.first
+		if offset >= b.count() {
+			return FoundSeal, Position{Block: b.number, Index: index}
+		}
+		return FoundRecord, Position{Block: b.number, Offset: uint32(offset), Index: index}
+	}
+	return FoundElsewhere, Position{Index: index}
+}
+
+func (b *heldBlock) count() uint64 {
+	if b.mined {
+		return uint64(b.block.Header.Count)
+	}
+	return uint64(len(b.ends))
+}
+
+func encodedAt(ends []uint32, records []byte, offset uint32) []byte {
+	start := uint32(0)
+	if offset > 0 {
+		start = ends[offset-1]
+	}
+	return records[start:ends[offset]:ends[offset]]
+}

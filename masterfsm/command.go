@@ -1,0 +1,174 @@
+package masterfsm
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"hash/crc32"
+	"io"
+
+	"github.com/chainstore/chainstore/chain"
+)
+
+// A command in the raft log (big endian):
+//
+//	crc u32 ‖ kind u8 ‖ body
+//
+// crc is CRC-32C of kind and body. The body of an Append is binary (see [Submission]), that of the others JSON: they are
+// few and small.
+const commandHead = 4 + 1
+
+type kind uint8
+
+const (
+	kindBeginTerm     kind = 1
+	kindAppend        kind = 2
+	kindCut           kind = 3
+	kindMined         kind = 4
+	kindAcknowledge   kind = 5
+	kindRegister      kind = 6
+	kindSetState      kind = 7
+	kindCreateProject kind = 8
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// Command is a change of the state, other than an append.
+type Command interface {
+	kind() kind
+	apply(*State) (any, error)
+}
+
+// BeginTerm is the first act of a leader: barrier, fence and address in one.
+type BeginTerm struct {
+	Term     uint64   `json:"term"`
+	Member   string   `json:"member"` // the leader's member id
+	URL      string   `json:"url"`    // the leader's HTTP address
+	Time     uint64   `json:"time"`   // unix milliseconds
+	Group    string   `json:"group"`  // the cluster's id, taken by the first BeginTerm of all
+	Settings Settings `json:"settings"`
+}
+
+// Cut closes the open buffer because its oldest record waits too long. It is refused with [ErrStale] when block Block is no
+// longer the open one.
+type Cut struct {
+	Block uint64 `json:"block"`
+	Time  uint64 `json:"time"`
+}
+
+// Mined brings the nonce of the block that waits for one.
+type Mined struct {
+	Block uint64 `json:"block"`
+	Nonce uint64 `json:"nonce"`
+	Time  uint64 `json:"time"`
+}
+
+// Acknowledge records up to which height storage nodes have everything on disk.
+type Acknowledge struct {
+	Nodes []NodeHeight `json:"nodes"`
+	Time  uint64       `json:"time"`
+}
+
+// NodeHeight is one storage node's word. It is passed over when the table knows a newer version of the node.
+type NodeHeight struct {
+	ID      string `json:"id"`
+	Version uint64 `json:"version"`
+	Height  uint64 `json:"height"`
+}
+
+// Register enters a worker, or a known worker's new address and tokens. A worker of another id at the same address is
+// replaced: it lost its identity.
+type Register struct {
+	Role        Role       `json:"role"`
+	ID          string     `json:"id"`
+	URL         string     `json:"url"`
+	MasterToken string     `json:"master_token"` // what masters show to the worker
+	AccessHash  chain.Hash `json:"access_hash"`  // SHA-256 of what the worker shows to masters
+	Boot        string     `json:"boot"`         // another text at each start of the worker
+	Height      uint64     `json:"height"`       // storage nodes: blocks on disk
+	Hash        chain.Hash `json:"hash"`         // storage nodes: of the last of them
+	Time        uint64     `json:"time"`
+}
+
+// SetState moves a storage node to another state. It is refused with [ErrStale] when Version is not the table's.
+type SetState struct {
+	ID      string    `json:"id"`
+	Version uint64    `json:"version"`
+	State   NodeState `json:"state"`
+	Cause   string    `json:"cause"`
+	Time    uint64    `json:"time"`
+}
+
+// CreateProject makes a project with its first token. The result is its [Project].
+type CreateProject struct {
+	Name      string     `json:"name"`
+	Public    bool       `json:"public"`
+	TokenHash chain.Hash `json:"token_hash"`
+	Time      uint64     `json:"time"`
+}
+
+func (*BeginTerm) kind() kind     { return kindBeginTerm }
+func (*Cut) kind() kind           { return kindCut }
+func (*Mined) kind() kind         { return kindMined }
+func (*Acknowledge) kind() kind   { return kindAcknowledge }
+func (*Register) kind() kind      { return kindRegister }
+func (*SetState) kind() kind      { return kindSetState }
+func (*CreateProject) kind() kind { return kindCreateProject }
+
+// Encode gives the command the form that it has in the log.
+func Encode(c Command) []byte {
+	body, err := json.Marshal(c)
+	if err != nil {
+		panic(fmt.Sprintf("masterfsm: %T cannot be encoded: %v", c, err)) // fixed types of plain fields: cannot happen
+	}
+	data := make([]byte, commandHead, commandHead+len(body))
+	data[4] = byte(c.kind())
+	data = append(data, body...)
+	binary.BigEndian.PutUint32(data, crc32.Checksum(data[4:], castagnoli))
+	return data
+}
+
+// checkCommand holds the checksum against the bytes and returns kind and body.
+func checkCommand(data []byte) (kind, []byte, error) {
+	if len(data) < commandHead {
+		return 0, nil, fmt.Errorf("%w: %d bytes are too few", ErrCommand, len(data))
+	}
+	if want, got := binary.BigEndian.Uint32(data), crc32.Checksum(data[4:], castagnoli); want != got {
+		return 0, nil, fmt.Errorf("%w: checksum %08x, the bytes have %08x", ErrCommand, want, got)
+	}
+	return kind(data[4]), data[commandHead:], nil
+}
+
+// decode makes a command other than an append from kind and body.
+func decode(k kind, body []byte) (Command, error) {
+	var c Command
+	switch k {
+	case kindBeginTerm:
+		c = new(BeginTerm)
+	case kindCut:
+		c = new(Cut)
+	case kindMined:
+		c = new(Mined)
+	case kindAcknowledge:
+		c = new(Acknowledge)
+	case kindRegister:
+		c = new(Register)
+	case kindSetState:
+		c = new(SetState)
+	case kindCreateProject:
+		c = new(CreateProject)
+	default:
+		return nil, fmt.Errorf("%w: unknown kind %d: a newer ChainStore wrote it", ErrCommand, k)
+	}
+	// A field that this program does not know is one that another master acts upon.
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	if err := d.Decode(c); err != nil {
+		return nil, fmt.Errorf("%w: kind %d: %w", ErrCommand, k, err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return nil, fmt.Errorf("%w: kind %d: more than one JSON value", ErrCommand, k)
+	}
+	return c, nil
+}

@@ -1,0 +1,87 @@
+package masterfsm
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"reflect"
+	"testing"
+
+	"github.com/chainstore/chainstore/chain"
+)
+
+// seal writes the right checksum in front of a command's bytes.
+func seal(data []byte) []byte {
+	binary.BigEndian.PutUint32(data, crc32.Checksum(data[4:], castagnoli))
+	return data
+}
+
+// commandOf makes the bytes of a command of any kind and body.
+func commandOf(k kind, body string) []byte {
+	return seal(append([]byte{0, 0, 0, 0, byte(k)}, body...))
+}
+
+func everyCommand() []Command {
+	return []Command{
+		&BeginTerm{Term: 2, Member: "m", URL: "http://m", Time: startTime, Group: "g", Settings: DefaultSettings()},
+		&Cut{Block: 1, Time: startTime},
+		&Mined{Block: 1, Nonce: 1<<64 - 1, Time: startTime},
+		&Acknowledge{Nodes: []NodeHeight{{ID: "a", Version: 2, Height: 3}}, Time: startTime},
+		&Register{Role: RoleStorage, ID: "a", URL: "u", MasterToken: "t", AccessHash: chain.Hash{1}, Boot: "b", Height: 3, Hash: chain.Hash{2}, Time: startTime},
+		&SetState{ID: "a", Version: 1, State: Invalid, Cause: "c", Time: startTime},
+		&CreateProject{Name: "p", Public: true, TokenHash: chain.Hash{4}, Time: startTime},
+	}
+}
+
+func TestCommandRoundTrip(t *testing.T) {
+	for _, c := range everyCommand() {
+		k, body, err := checkCommand(Encode(c))
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, err := decode(k, body)
+		if err != nil || !reflect.DeepEqual(back, c) {
+			t.Errorf("%T: got %+v, %v", c, back, err)
+		}
+	}
+}
+
+func TestDamagedCommandsStopTheMaster(t *testing.T) {
+	b := newTable(t, smallSettings())
+	for _, c := range everyCommand() {
+		good := Encode(c)
+		for n := range good {
+			if _, err := b.Apply(good[:n]); !errors.Is(err, ErrCommand) {
+				t.Fatalf("%T cut to %d bytes: %v", c, n, err)
+			}
+		}
+		for bit := range 8 * len(good) {
+			bad := bytes.Clone(good)
+			bad[bit/8] ^= 1 << (bit % 8)
+			if _, err := b.Apply(bad); !errors.Is(err, ErrCommand) {
+				t.Fatalf("%T, bit %d: %v", c, bit, err)
+			}
+		}
+	}
+}
+
+func TestCommandsThatAnotherVersionWrote(t *testing.T) {
+	b := newTable(t, smallSettings())
+	for name, data := range map[string][]byte{
+		"empty":         nil,
+		"unknown kind":  commandOf(99, "{}"),
+		"kind 0":        commandOf(0, "{}"),
+		"no JSON":       commandOf(kindCut, "{"),
+		"no body":       commandOf(kindCut, ""),
+		"two values":    commandOf(kindCut, "{}{}"),
+		"another type":  commandOf(kindCut, `{"block":"x"}`),
+		"out of range":  commandOf(kindCut, `{"block":-1}`),
+		"unknown field": commandOf(kindCut, `{"block":0,"time":5,"force":true}`),
+		"append of 0":   commandOf(kindAppend, ""),
+		"many requests": commandOf(kindAppend, string(make([]byte, 25))+"\xff\xff\xff\xff"),
+		"many records":  commandOf(kindAppend, string(make([]byte, 25))+"\x00\x00\x00\x01"+string(make([]byte, 36))+"\xff\xff\xff\xff"),
+	} {
+		t.Run(name, func(t *testing.T) { b.refusedBytes(data, ErrCommand) })
+	}
+}

@@ -1,0 +1,26 @@
+package masterfsm
+
+import "errors"
+
+// Why a command was refused. A refusal is the same on every master and changes nothing.
+var (
+	// ErrCommand: the bytes are no command of this version. It must stop a master: to skip an entry that another master
+	// understands would part their states.
+	ErrCommand = errors.New("log entry cannot be applied")
+	// ErrBacklog: the masters hold max_pending_bytes already.
+	ErrBacklog = errors.New("backlog full: the masters hold as many unstored bytes as they may")
+	// ErrUnknownProject: the project is not in the table.
+	ErrUnknownProject = errors.New("unknown project")
+	// ErrKeyReused: the idempotency key was used in this project for another body.
+	ErrKeyReused = errors.New("idempotency key already used for another body")
+	// ErrStale: the command speaks of an older version of the state than the table has, or of one that is past.
+	ErrStale = errors.New("command is out of date")
+	// ErrNonce: the nonce does not mine the block that waits.
+	ErrNonce = errors.New("nonce does not mine the block")
+	// ErrNameTaken: a project of that name exists.
+	ErrNameTaken = errors.New("project name taken")
+	// ErrBadCommand: a field of the command is over its limit.
+	ErrBadCommand = errors.New("command not acceptable")
+	// ErrUnknownNode: no worker of that id is registered.
+	ErrUnknownNode = errors.New("unknown node")
+)

@@ -1,0 +1,128 @@
+package masterfsm
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+)
+
+// refusals are all errors that Apply may return.
+var refusals = []error{
+	ErrCommand, ErrBacklog, ErrUnknownProject, ErrKeyReused, ErrStale, ErrNonce, ErrNameTaken, ErrBadCommand, ErrUnknownNode,
+}
+
+func isRefusal(err error) bool {
+	for _, r := range refusals {
+		if errors.Is(err, r) {
+			return true
+		}
+	}
+	return false
+}
+
+// FuzzApply gives a busy table a command of any kind and body with the right checksum in front.
+func FuzzApply(f *testing.F) {
+	b := busyTable(f)
+	base := snapshotBytes(f, b.State)
+	for _, c := range append(everyCommand(), b.solved(), &Cut{Block: b.Height(), Time: startTime}) {
+		f.Add(Encode(c)[4:])
+	}
+	f.Add(submission(f, "m1", 1, 1000, startTime, call{project: 1, key: "k", payloads: payloads(3, "x")})[4:])
+	f.Add([]byte{99})
+	f.Fuzz(func(t *testing.T, data []byte) {
+		s, err := Restore(bytes.NewReader(base))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(data) == 0 {
+			data = []byte{0}
+		}
+		result, err := s.Apply(seal(append(make([]byte, 4), data...)))
+		if err == nil {
+			checkInvariants(t, s)
+			return
+		}
+		if !isRefusal(err) || result != nil {
+			t.Errorf("result %v, an error of another kind: %v", result, err)
+		}
+		if !bytes.Equal(snapshotBytes(t, s), base) {
+			t.Errorf("the refusal changed the state: %v", err)
+		}
+	})
+}
+
+func FuzzStampSubmission(f *testing.F) {
+	f.Add(submission(f, "m1", 1, 1000, 0, call{project: 1, key: "k", payloads: payloads(3, "x")})[4:])
+	f.Add(submission(f, "", 0, 0, 0)[4:])
+	f.Fuzz(func(t *testing.T, data []byte) {
+		data = seal(append(make([]byte, 4, len(data)+5), append(data, make([]byte, max(0, 1-len(data)))...)...))
+		kept := bytes.Clone(data)
+		if err := StampSubmission(data, startTime); err != nil {
+			if !errors.Is(err, ErrCommand) || !bytes.Equal(data, kept) {
+				t.Errorf("%v; the bytes must stay", err)
+			}
+			return
+		}
+		k, body, err := checkCommand(data)
+		if err != nil || k != kindAppend {
+			t.Fatalf("kind %d, %v", k, err)
+		}
+		a, err := parseSubmission(body)
+		if err != nil || a.time != startTime {
+			t.Errorf("time %d, %v", a.time, err)
+		}
+		// The builder makes the same bytes of the same parts.
+		again := NewSubmission(nil, a.member, a.boot, a.seq)
+		for _, q := range a.requests {
+			again.StartRequest(q.project, q.key, q.body)
+			for _, r := range q.records {
+				again.AddEncoded(r.commit, r.record)
+			}
+		}
+		built := again.Bytes()
+		if err := StampSubmission(built, startTime); err != nil || !bytes.Equal(built, data) {
+			t.Errorf("built again it has other bytes: %v", err)
+		}
+	})
+}
+
+func FuzzParsePlacements(f *testing.F) {
+	f.Add(AppendPlacements(nil, []Placement{{Time: 5, Replay: true, Runs: []Run{{Block: 3, Offset: 4, Count: 5, Index: 6}}}, {Err: RefusedKey}}))
+	f.Add(AppendPlacements(nil, nil))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		placements, err := ParsePlacements(data)
+		if err != nil {
+			if !errors.Is(err, ErrBadCommand) {
+				t.Errorf("an error of another kind: %v", err)
+			}
+			return
+		}
+		again := AppendPlacements(nil, placements)
+		if len(again) != len(data) {
+			t.Errorf("%d bytes when encoded again, %d before", len(again), len(data))
+		}
+		if back, err := ParsePlacements(again); err != nil || !bytes.Equal(AppendPlacements(nil, back), again) {
+			t.Errorf("not stable: %v", err)
+		}
+	})
+}
+
+// FuzzRestore gives Restore bytes with the right checksum behind them: it must never panic or take memory beyond them.
+func FuzzRestore(f *testing.F) {
+	for _, s := range []*State{New(), newTable(f, smallSettings()).State, busyTable(f).State} {
+		data := snapshotBytes(f, s)
+		f.Add(data[:len(data)-4])
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		sum := seal(append(make([]byte, 4), data...))[:4]
+		s, err := Restore(bytes.NewReader(append(bytes.Clone(data), sum...)))
+		if err != nil {
+			if !errors.Is(err, ErrSnapshot) || s != nil {
+				t.Errorf("an error of another kind: %v", err)
+			}
+			return
+		}
+		snapshotBytes(t, s)
+		s.View()
+	})
+}

@@ -1,0 +1,371 @@
+package masterfsm
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/chainstore/chainstore/chain"
+)
+
+// startTime is when the tests begin, unix milliseconds.
+const startTime = 1_700_000_000_000
+
+// smallSettings cut after 4 records or 2,000 bytes, mine at once, and keep little.
+func smallSettings() Settings {
+	s := DefaultSettings()
+	s.MaxRecords, s.MaxBytes, s.Difficulty = 4, 2000, 4
+	s.MaxPendingBytes, s.RetainBytes = 100_000, 1_000_000
+	return s
+}
+
+// table is a state under test: every command goes in through its encoded form, and the invariants are held after each.
+type table struct {
+	t testing.TB
+	*State
+	seq uint64
+}
+
+// newTable makes the table of a group with one leader and the projects 1 and 2.
+func newTable(t testing.TB, settings Settings) *table {
+	t.Helper()
+	b := &table{t: t, State: New()}
+	b.ok(&BeginTerm{Term: 1, Member: "m1", URL: "http://m1", Time: startTime, Group: "g", Settings: settings})
+	b.ok(&CreateProject{Name: "one", TokenHash: chain.Hash{1}, Time: startTime})
+	b.ok(&CreateProject{Name: "two", Public: true, TokenHash: chain.Hash{2}, Time: startTime})
+	return b
+}
+
+// ok applies a command that must be accepted.
+func (b *table) ok(c Command) any {
+	b.t.Helper()
+	result, err := b.Apply(Encode(c))
+	if err != nil {
+		b.t.Fatalf("%T: %v", c, err)
+	}
+	checkInvariants(b.t, b.State)
+	return result
+}
+
+// refused applies a command that must be refused with an error and leave every byte of the state as it was.
+func (b *table) refused(c Command, want error) {
+	b.t.Helper()
+	b.refusedBytes(Encode(c), want)
+}
+
+func (b *table) refusedBytes(data []byte, want error) {
+	b.t.Helper()
+	before := snapshotBytes(b.t, b.State)
+	result, err := b.Apply(data)
+	if !errors.Is(err, want) || result != nil {
+		b.t.Fatalf("got %v, %v, want %v", result, err, want)
+	}
+	if !bytes.Equal(before, snapshotBytes(b.t, b.State)) {
+		b.t.Fatalf("the refusal changed the state: %v", err)
+	}
+}
+
+// call is one client's request in a submission.
+type call struct {
+	project  uint32
+	key      string // "" for none
+	payloads []string
+}
+
+func digest(s string) Digest {
+	if s == "" {
+		return Digest{}
+	}
+	sum := sha256.Sum256([]byte(s))
+	return Digest(sum[:16])
+}
+
+// record is the record that a call's payload becomes, its time still zero.
+func (c *call) record(i int) chain.Record {
+	salt := sha256.Sum256([]byte(c.payloads[i]))
+	return chain.Record{
+		Project: c.project, Salt: [16]byte(salt[:16]), Key: c.key, Type: "text/plain", Payload: []byte(c.payloads[i]),
+	}
+}
+
+// submission makes the bytes of a submission as they go into the log.
+func submission(t testing.TB, member string, boot, seq, time uint64, calls ...call) []byte {
+	t.Helper()
+	s := NewSubmission(nil, member, boot, seq)
+	for _, c := range calls {
+		s.StartRequest(c.project, digest(c.key), digest(fmt.Sprint(c.payloads)))
+		for i := range c.payloads {
+			r := c.record(i)
+			s.AddEncoded(r.Commit(), r.AppendTo(nil))
+		}
+	}
+	data := bytes.Clone(s.Bytes())
+	if err := StampSubmission(data, time); err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// submit applies bytes that must be accepted as a whole.
+func (b *table) submit(data []byte) []Placement {
+	b.t.Helper()
+	result, err := b.Apply(data)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	checkInvariants(b.t, b.State)
+	return result.([]Placement)
+}
+
+// add appends the payloads of one call at a time.
+func (b *table) add(time uint64, calls ...call) []Placement {
+	b.t.Helper()
+	b.seq++
+	return b.submit(submission(b.t, "m1", 1, b.seq, time, calls...))
+}
+
+// fill appends count records, one a submission, and returns their positions.
+func (b *table) fill(count int) []Position {
+	b.t.Helper()
+	var at []Position
+	for i := range count {
+		p := b.add(b.now, call{project: 1, payloads: []string{fmt.Sprintf("filler %d of %d", i, b.seq)}})
+		at = append(at, Position{Block: p[0].Runs[0].Block, Offset: p[0].Runs[0].Offset, Index: p[0].Runs[0].Index})
+	}
+	return at
+}
+
+// solved is the command that brings the right nonce for the waiting block.
+func (b *table) solved() *Mined {
+	b.t.Helper()
+	if b.waiting == nil {
+		b.t.Fatal("no block waits")
+	}
+	header := b.waiting.header
+	nonce, found := chain.Solve(header.Inner(), header.Difficulty, 0, 1<<24)
+	if !found {
+		b.t.Fatal("no nonce")
+	}
+	return &Mined{Block: header.Block, Nonce: nonce, Time: b.now}
+}
+
+// mine mines all blocks that are cut.
+func (b *table) mine() {
+	b.t.Helper()
+	for b.waiting != nil {
+		b.ok(b.solved())
+	}
+}
+
+// node registers a storage node that has height blocks, as they are in the chain.
+func (b *table) node(id string, height uint64) *Storage {
+	b.t.Helper()
+	var hash chain.Hash
+	if at, ok := b.BoundaryAt(height); ok {
+		hash = at.Hash
+	}
+	return b.ok(&Register{Role: RoleStorage, ID: id, URL: "http://" + id, Height: height, Hash: hash, Time: b.now}).(*Storage)
+}
+
+// ack acknowledges a height in the name of a node.
+func (b *table) ack(id string, height uint64) {
+	b.t.Helper()
+	b.ok(&Acknowledge{Nodes: []NodeHeight{{ID: id, Version: b.storage(id).Version, Height: height}}, Time: b.now})
+}
+
+// is fails the test where a node is in another state.
+func (b *table) is(id string, state NodeState, height uint64) {
+	b.t.Helper()
+	n := b.storage(id)
+	if n == nil {
+		b.t.Fatalf("%s is not in the table", id)
+	}
+	if n.State != state || n.Height != height {
+		b.t.Errorf("%s is %s at %d (%s), want %s at %d", id, n.State, n.Height, n.Cause, state, height)
+	}
+}
+
+func snapshotBytes(t testing.TB, s *State) []byte {
+	t.Helper()
+	var buf bytes.Buffer
+	n, err := s.Snapshot().WriteTo(&buf)
+	if err != nil || n != int64(buf.Len()) {
+		t.Fatalf("snapshot: %d bytes of %d, %v", n, buf.Len(), err)
+	}
+	return buf.Bytes()
+}
+
+func restored(t testing.TB, s *State) *State {
+	t.Helper()
+	back, err := Restore(bytes.NewReader(snapshotBytes(t, s)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return back
+}
+
+// checkInvariants holds the state against itself: what is kept beside the data is computed again from it.
+func checkInvariants(t testing.TB, s *State) {
+	t.Helper()
+	checkBlocks(t, s)
+	checkSums(t, s)
+	checkWorkers(t, s)
+	for number, key := range s.keys.byKey {
+		e := s.keys.at(key)
+		if key < s.keys.first || key >= s.keys.next || number != (scopedKey{e.project, e.key}) {
+			t.Fatalf("key %v leads to entry %d of %d to %d", number, key, s.keys.first, s.keys.next)
+		}
+	}
+	if uint64(len(s.keys.byKey)) != s.keys.next-s.keys.first {
+		t.Fatalf("%d keys, %d entries", len(s.keys.byKey), s.keys.next-s.keys.first)
+	}
+	if len(s.tokens) != len(s.projects) || len(s.names) != len(s.projects) {
+		t.Fatalf("%d projects, %d tokens, %d names", len(s.projects), len(s.tokens), len(s.names))
+	}
+	for id, w := range s.members {
+		if len(w.Results) > SubmissionWindow {
+			t.Fatalf("%d results of %s", len(w.Results), id)
+		}
+	}
+}
+
+// checkBlocks: the held blocks follow one another without a gap, the mined ones first, and the head stands behind those.
+func checkBlocks(t testing.TB, s *State) {
+	t.Helper()
+	number, first := s.open.number, s.open.first
+	mined := uint64(0)
+	for i := len(s.held) - 1; i >= 0; i-- {
+		b := &s.held[i]
+		if b.number+1 != number || b.first+b.count()+1 != first || b.count() == 0 {
+			t.Fatalf("block %d of %d records at %d stands before block %d at %d", b.number, b.count(), b.first, number, first)
+		}
+		number, first = b.number, b.first
+		if b.mined {
+			mined++
+			if h := &b.block.Header; h.Block != b.number || h.First != b.first || h.Time != b.time {
+				t.Fatalf("block %d has the header %+v", b.number, h)
+			}
+		} else if mined > 0 || len(b.leaves) != len(b.ends) || int(b.ends[len(b.ends)-1]) != len(b.records) {
+			t.Fatalf("block %d: %d leaves, %d ends, %d mined blocks behind it", b.number, len(b.leaves), len(b.ends), mined)
+		}
+	}
+	if want := s.heldFrom() + mined; s.head.Height != want {
+		t.Fatalf("the head is at %d, %d blocks from %d on are mined", s.head.Height, mined, s.heldFrom())
+	}
+	if (s.waiting == nil) != (s.head.Height == s.open.number) {
+		t.Fatalf("head %d, open block %d, waiting %+v", s.head.Height, s.open.number, s.waiting)
+	}
+	if w := s.waiting; w != nil {
+		h := &w.header
+		if h.Block != s.head.Height || h.Prev != s.head.Hash || h.First != s.head.Tree.Size() ||
+			h.Root != w.tree.Root() || h.Size() != w.tree.Size()+1 || h.Time < s.head.Time {
+			t.Fatalf("the waiting header %+v does not extend the head %+v", h, s.head)
+		}
+	}
+	if s.stored < s.heldFrom() || s.stored > s.head.Height {
+		t.Fatalf("%d blocks are stored, held are those from %d on, mined %d", s.stored, s.heldFrom(), s.head.Height)
+	}
+	if len(s.boundaries) > Boundaries || uint64(len(s.boundaries)) != min(s.head.Height, Boundaries) {
+		t.Fatalf("%d boundaries at height %d", len(s.boundaries), s.head.Height)
+	}
+	for i := range s.boundaries {
+		if b := &s.boundaries[i]; b.Height != s.head.Height-uint64(len(s.boundaries)-1-i) {
+			t.Fatalf("boundary %d is of height %d", i, b.Height)
+		}
+	}
+	if b := s.Boundary(); b.Height != s.head.Height || b.Hash != s.head.Hash || b.Size != s.head.Tree.Size() || b.Root != s.head.Tree.Root() {
+		t.Fatalf("boundary %+v, head %+v", b, s.head)
+	}
+	if len(s.open.leaves) != len(s.open.ends) || len(s.open.ends) > 0 && int(s.open.ends[len(s.open.ends)-1]) != len(s.open.records) {
+		t.Fatalf("open: %d leaves, %d ends", len(s.open.leaves), len(s.open.ends))
+	}
+}
+
+func checkSums(t testing.TB, s *State) {
+	t.Helper()
+	pending, retained := uint64(len(s.open.records)), uint64(0)
+	for i := range s.held {
+		if b := &s.held[i]; b.number < s.stored {
+			retained += b.size()
+		} else {
+			pending += b.size()
+		}
+	}
+	if s.pendingBytes != pending || s.retained != retained {
+		t.Fatalf("pending %d, retained %d; the blocks have %d and %d", s.pendingBytes, s.retained, pending, retained)
+	}
+	records := uint64(0)
+	for i := range s.projects {
+		records += s.projects[i].Records
+	}
+	if given := s.NextIndex() - s.Height(); records != given { // one leaf a block is its seal
+		t.Fatalf("the projects have %d records, %d indices were given out", records, given)
+	}
+}
+
+func checkWorkers(t testing.TB, s *State) {
+	t.Helper()
+	urls := map[string]bool{}
+	last := ""
+	for i := range s.storages {
+		n := &s.storages[i]
+		if n.ID <= last || urls[n.URL] || n.Version == 0 {
+			t.Fatalf("storage node %q at %s, version %d, behind %q", n.ID, n.URL, n.Version, last)
+		}
+		last, urls[n.URL] = n.ID, true
+		if n.State.Keeps() && (n.Height > s.head.Height || n.Height < s.heldFrom()) {
+			t.Fatalf("%s is %s at %d; held are the blocks from %d to %d", n.ID, n.State, n.Height, s.heldFrom(), s.head.Height)
+		}
+	}
+	clear(urls)
+	last = ""
+	for _, m := range s.miners {
+		if m.ID <= last || urls[m.URL] {
+			t.Fatalf("miner %q at %s behind %q", m.ID, m.URL, last)
+		}
+		last, urls[m.URL] = m.ID, true
+	}
+}
+
+// checkLeaves computes every leaf hash of the unmined records again.
+func checkLeaves(t testing.TB, s *State) {
+	t.Helper()
+	check := func(number uint64, ends []uint32, records []byte, leaves []chain.Hash) {
+		for i := range ends {
+			r, err := chain.ParseRecord(encodedAt(ends, records, uint32(i)))
+			if err != nil || r.Leaf().Hash() != leaves[i] || r.Time > s.now {
+				t.Fatalf("block %d, record %d: %v, time %d of %d", number, i, err, r.Time, s.now)
+			}
+		}
+	}
+	for i := range s.held {
+		if b := &s.held[i]; !b.mined {
+			check(b.number, b.ends, b.records, b.leaves)
+		}
+	}
+	check(s.open.number, s.open.ends, s.open.records, s.open.leaves)
+}
+
+// checkHeldChain takes every held mined block into a chain verifier that starts at the boundary before them, which the
+// test must have kept: start is the head at heldFrom.
+func checkHeldChain(t testing.TB, s *State, start chain.Head) {
+	t.Helper()
+	v := chain.NewVerifier(start)
+	for number := s.heldFrom(); number < s.head.Height; number++ {
+		b, ok := s.Block(number)
+		if !ok {
+			t.Fatalf("block %d is not held", number)
+		}
+		if _, err := v.Take(&b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if v.Head().Hash != s.head.Hash || v.Head().Tree.Root() != s.head.Tree.Root() {
+		t.Fatalf("the blocks lead to %v, the head is %v", v.Head().Hash, s.head.Hash)
+	}
+}
+
+// zeroHead is the head of an empty chain.
+var zeroHead chain.Head

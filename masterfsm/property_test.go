@@ -1,0 +1,397 @@
+package masterfsm
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/chainstore/chainstore/chain"
+)
+
+// simulation applies one random sequence of commands to two states, one of which is written down and restored now and then,
+// and remembers beside them what was promised to clients.
+type simulation struct {
+	t     *testing.T
+	rng   *rand.Rand
+	a, b  *State
+	time  uint64
+	seqs  map[string]uint64 // by member
+	boots map[string]uint64
+	sent  [][]byte // submissions that may be sent again
+
+	v       *chain.Verifier
+	heads   []chain.Head // by height
+	records map[Position][]byte
+	byIndex map[uint64]Position
+	handed  [][2][]byte // bytes that the state handed out, and a copy of then
+	taken   []takenSnapshot
+}
+
+// takenSnapshot is a snapshot that is written long after it was taken, and what it would have written then.
+type takenSnapshot struct {
+	snapshot *Snapshot
+	want     []byte
+}
+
+func newSimulation(t *testing.T, seed uint64) *simulation {
+	return &simulation{
+		t: t, rng: rand.New(rand.NewPCG(seed, 1)), a: New(), b: New(), time: startTime,
+		seqs: map[string]uint64{}, boots: map[string]uint64{"m1": 1, "m2": 1},
+		v: chain.NewVerifier(chain.Head{}), heads: []chain.Head{{}},
+		records: map[Position][]byte{}, byIndex: map[uint64]Position{},
+	}
+}
+
+func TestRandomCommands(t *testing.T) {
+	for seed := range uint64(6) {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			s := newSimulation(t, seed)
+			s.apply(Encode(&BeginTerm{Term: 1, Member: "m1", Time: startTime, Group: "g", Settings: smallSettings()}))
+			for range 600 {
+				s.apply(s.command())
+				s.checkRead()
+				switch s.rng.IntN(40) {
+				case 0:
+					s.b = restored(t, s.b)
+				case 1:
+					s.taken = append(s.taken, takenSnapshot{s.a.Snapshot(), snapshotBytes(t, s.a)})
+				}
+			}
+			s.finish()
+		})
+	}
+}
+
+// chance is true once in n times.
+func (s *simulation) chance(n int) bool { return s.rng.IntN(n) == 0 }
+
+// command makes the next random command: mostly one that fits the state, now and then one that does not.
+func (s *simulation) command() []byte {
+	s.time += uint64(s.rng.IntN(50))
+	time := s.time - uint64(s.rng.IntN(100)) // clocks differ
+	switch n := s.rng.IntN(100); {
+	case n < 40:
+		return s.submission(time)
+	case n < 50:
+		block := s.a.Height()
+		if s.chance(8) {
+			block += uint64(s.rng.IntN(3)) - 1
+		}
+		return Encode(&Cut{Block: block, Time: time})
+	case n < 70:
+		c := &Mined{Block: s.a.Head().Height, Nonce: s.rng.Uint64(), Time: time}
+		if s.a.waiting != nil && !s.chance(8) {
+			h := s.a.waiting.header
+			c.Nonce, _ = chain.Solve(h.Inner(), h.Difficulty, 0, 1<<20)
+		}
+		return Encode(c)
+	case n < 84:
+		c := &Acknowledge{Time: time}
+		for range 1 + s.rng.IntN(3) {
+			n := NodeHeight{ID: s.id(), Version: uint64(s.rng.IntN(5)), Height: uint64(s.rng.IntN(len(s.heads) + 1))}
+			if node := s.a.storage(n.ID); node != nil && !s.chance(8) {
+				n.Version = node.Version
+				n.Height = uint64(len(s.heads)-1) - uint64(s.rng.IntN(min(3, len(s.heads))))
+			}
+			c.Nodes = append(c.Nodes, n)
+		}
+		return Encode(c)
+	case n < 90:
+		return s.registration(time)
+	case n < 95:
+		states := []NodeState{Valid, Validating, Invalid, Sending, Receiving}
+		c := &SetState{ID: s.id(), State: states[s.rng.IntN(len(states))], Cause: "random", Time: time}
+		if node := s.a.storage(c.ID); node != nil && !s.chance(8) {
+			c.Version = node.Version
+		}
+		return Encode(c)
+	case n < 98:
+		name := s.rng.IntN(6)
+		return Encode(&CreateProject{Name: fmt.Sprint("p", name), TokenHash: chain.Hash{byte(s.rng.IntN(8) + 1)}, Time: time})
+	}
+	settings := smallSettings()
+	settings.MaxRecords = uint32(1 + s.rng.IntN(6))
+	settings.MaxBytes = uint32(200 + s.rng.IntN(2000))
+	settings.MaxPendingBytes = uint64(1000 + s.rng.IntN(20_000))
+	settings.RetainBytes = uint64(s.rng.IntN(3000))
+	settings.Difficulty = uint8(s.rng.IntN(7))
+	settings.Replicas = uint8(s.rng.IntN(4)) // 0 is refused
+	settings.MaxKeys, settings.KeyAge = uint32(s.rng.IntN(10)), uint64(s.rng.IntN(2000))
+	return Encode(&BeginTerm{Term: s.a.Term().Term + uint64(s.rng.IntN(3)) - 1, Member: "m2", Time: time, Settings: settings})
+}
+
+func (s *simulation) id() string { return string(rune('a' + s.rng.IntN(5))) }
+
+func (s *simulation) submission(time uint64) []byte {
+	if len(s.sent) > 0 && s.chance(6) {
+		return s.sent[max(0, len(s.sent)-1-s.rng.IntN(60))] // sent again, some of them long past
+	}
+	member := []string{"m1", "m2"}[s.rng.IntN(2)]
+	if s.chance(40) {
+		s.boots[member]++
+		s.seqs[member] = 0
+	}
+	s.seqs[member] += 1 + uint64(s.rng.IntN(3))
+	var calls []call
+	for range s.rng.IntN(4) {
+		c := call{project: uint32(s.rng.IntN(5))}
+		if s.chance(3) {
+			c.key = fmt.Sprint("key", s.rng.IntN(12))
+		}
+		for range 1 + s.rng.IntN(7) {
+			c.payloads = append(c.payloads, fmt.Sprint(s.rng.Uint32(), strings.Repeat(".", s.rng.IntN(80))))
+		}
+		if c.key != "" && !s.chance(4) {
+			c.payloads = []string{"the body of " + c.key, "goes with it"}
+		}
+		calls = append(calls, c)
+	}
+	data := submission(s.t, member, s.boots[member], s.seqs[member], time, calls...)
+	s.sent = append(s.sent, data)
+	return data
+}
+
+func (s *simulation) registration(time uint64) []byte {
+	c := &Register{Role: RoleStorage, ID: s.id(), Time: time}
+	c.URL = "http://" + c.ID
+	switch {
+	case s.chance(6):
+		c.URL = "http://" + s.id() // in the place of another
+	case s.chance(4):
+		c.Role = RoleMiner
+	}
+	head := s.heads[s.rng.IntN(len(s.heads))]
+	if !s.chance(3) {
+		head = s.heads[len(s.heads)-1-s.rng.IntN(min(3, len(s.heads)))]
+	}
+	c.Height, c.Hash = head.Height, head.Hash
+	if s.chance(8) {
+		c.Hash[0] ^= 1
+	}
+	if s.chance(8) {
+		c.Height += uint64(s.rng.IntN(4))
+	}
+	return Encode(c)
+}
+
+// apply gives the command to both states, holds them against each other, and holds what was promised against the state.
+func (s *simulation) apply(data []byte) {
+	s.t.Helper()
+	before := s.a.View()
+	unchanged := s.chance(10)
+	var bytesBefore []byte
+	if unchanged {
+		bytesBefore = snapshotBytes(s.t, s.a)
+	}
+	result, err := s.a.Apply(bytes.Clone(data))
+	result2, err2 := s.b.Apply(bytes.Clone(data))
+	if !reflect.DeepEqual(result, result2) || fmt.Sprint(err) != fmt.Sprint(err2) {
+		s.t.Fatalf("the states parted: %+v, %v and %+v, %v", result, err, result2, err2)
+	}
+	if err != nil && unchanged && !bytes.Equal(bytesBefore, snapshotBytes(s.t, s.a)) {
+		s.t.Fatalf("a refusal changed the state: %v", err)
+	}
+	checkInvariants(s.t, s.a)
+	s.checkProgress(before)
+	if placements, ok := result.([]Placement); ok {
+		s.placed(data, placements)
+	}
+	if s.a.Head().Height > before.Head.Height {
+		block, ok := s.a.Block(before.Head.Height)
+		if !ok { // mined and dropped at once: no node can have it yet
+			s.t.Fatalf("block %d is not held after it was mined", before.Head.Height)
+		}
+		if _, err := s.v.Take(&block); err != nil {
+			s.t.Fatal(err)
+		}
+		s.heads = append(s.heads, s.v.Head())
+	}
+	if got, want := s.a.Head(), s.v.Head(); !bytes.Equal(got.AppendTo(nil), want.AppendTo(nil)) {
+		s.t.Fatalf("head %+v, the verifier has %+v", got, want)
+	}
+}
+
+// checkProgress holds what may only grow, and that blocks are stored and dropped for a reason.
+func (s *simulation) checkProgress(before View) {
+	s.t.Helper()
+	now := s.a.View()
+	if now.Now < before.Now || now.Head.Height < before.Head.Height || now.Stored < before.Stored ||
+		now.HeldFrom < before.HeldFrom || now.OpenBlock < before.OpenBlock || now.Term.Term < before.Term.Term {
+		s.t.Fatalf("went backwards: %+v after %+v", now, before)
+	}
+	if now.Stored > before.Stored {
+		copies := 0
+		for _, n := range now.Storages {
+			if n.State.Keeps() && n.Height >= now.Stored {
+				copies++
+			}
+		}
+		if copies < int(now.Settings.Replicas) {
+			s.t.Fatalf("stored went from %d to %d with %d copies, %d are due: %+v",
+				before.Stored, now.Stored, copies, now.Settings.Replicas, now.Storages)
+		}
+	}
+}
+
+// placed writes down what a submission was promised: no position or index is ever given out twice, and a replay leads to
+// where the first answer led.
+func (s *simulation) placed(data []byte, placements []Placement) {
+	s.t.Helper()
+	_, body, err := checkCommand(data)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	a, err := parseSubmission(body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for i, p := range placements {
+		q := &a.requests[i]
+		if p.Err != Accepted {
+			if p.Runs != nil {
+				s.t.Fatalf("refused and placed: %+v", p)
+			}
+			continue
+		}
+		count := uint32(0)
+		for _, run := range p.Runs {
+			for n := range run.Count {
+				at := Position{Block: run.Block, Offset: run.Offset + n, Index: run.Index + uint64(n)}
+				if p.Replay {
+					break // only where it starts is told
+				}
+				want := bytes.Clone(q.records[count+n].record)
+				chain.SetEncodedTime(want, p.Time)
+				known, again := s.records[at]
+				if again && !bytes.Equal(known, want) {
+					s.t.Fatalf("%+v was given out twice", at)
+				}
+				if other, ok := s.byIndex[at.Index]; ok && other != at {
+					s.t.Fatalf("index %d was given to %+v and %+v", at.Index, other, at)
+				}
+				s.records[at], s.byIndex[at.Index] = want, at
+			}
+			count += run.Count
+		}
+		if int(count) != len(q.records) {
+			s.t.Fatalf("%d records placed, %d submitted", count, len(q.records))
+		}
+		if start := p.Runs[0]; p.Replay {
+			at := Position{Block: start.Block, Offset: start.Offset, Index: start.Index}
+			r := bytes.Clone(q.records[0].record)
+			chain.SetEncodedTime(r, p.Time)
+			// A retry may carry another salt in life; here payload and salt go together.
+			if !bytes.Equal(s.records[at], r) {
+				s.t.Fatalf("the replay of %q leads to other bytes at %+v", r, at)
+			}
+		}
+	}
+}
+
+// checkRead reads one of the promised records and keeps the bytes that were handed out.
+func (s *simulation) checkRead() {
+	s.t.Helper()
+	next := s.a.NextIndex()
+	if next == 0 {
+		return
+	}
+	index := uint64(s.rng.Int64N(int64(next)))
+	at, isRecord := s.byIndex[index]
+	found, located := s.a.Locate(index)
+	switch {
+	case found == FoundElsewhere:
+		if isRecord && at.Block >= s.a.heldFrom() {
+			s.t.Fatalf("index %d of %+v should be held", index, at)
+		}
+		return
+	case !isRecord:
+		if found != FoundSeal {
+			s.t.Fatalf("index %d was given to no record: %d", index, found)
+		}
+		return
+	case found != FoundRecord || located != at:
+		s.t.Fatalf("index %d: found %d at %+v, want %+v", index, found, located, at)
+	}
+	found, located, encoded, header := s.a.Record(at.Block, at.Offset)
+	if found != FoundRecord || located != at || !bytes.Equal(encoded, s.records[at]) || (header != nil) != (at.Block < s.a.Head().Height) {
+		s.t.Fatalf("%+v: found %d at %+v", at, found, located)
+	}
+	s.handed = append(s.handed, [2][]byte{encoded, bytes.Clone(encoded)})
+}
+
+// finish holds the whole against the whole.
+func (s *simulation) finish() {
+	t := s.t
+	if !bytes.Equal(snapshotBytes(t, s.a), snapshotBytes(t, s.b)) {
+		t.Error("the restored state differs from the other")
+	}
+	checkLeaves(t, s.a)
+	for _, h := range s.handed {
+		if !bytes.Equal(h[0], h[1]) {
+			t.Fatal("bytes that were handed out changed")
+		}
+	}
+	for i, taken := range s.taken {
+		var late bytes.Buffer
+		if _, err := taken.snapshot.WriteTo(&late); err != nil || !bytes.Equal(late.Bytes(), taken.want) {
+			t.Errorf("snapshot %d changed after it was taken: %v", i, err)
+		}
+	}
+	// Every index below the next is a record's or, once a block, a seal's.
+	seals := uint64(0)
+	for index := range s.a.NextIndex() {
+		if _, ok := s.byIndex[index]; !ok {
+			seals++
+		}
+	}
+	if seals != s.a.Height() || uint64(len(s.byIndex))+seals != s.a.NextIndex() || len(s.byIndex) != len(s.records) {
+		t.Errorf("%d records, %d seals, %d blocks, next index %d", len(s.byIndex), seals, s.a.Height(), s.a.NextIndex())
+	}
+	for at := range s.records {
+		if next := at.Index + 1; at.Offset > 0 {
+			if before := s.byIndex[at.Index-1]; before.Block != at.Block || before.Offset+1 != at.Offset {
+				t.Fatalf("%+v stands behind %+v", at, before)
+			}
+		} else if _, ok := s.byIndex[at.Index-1]; ok {
+			t.Fatalf("no seal before %+v, next %d", at, next)
+		}
+	}
+	if len(s.heads) < 20 || len(s.records) < 100 || len(s.handed) == 0 || len(s.taken) == 0 {
+		t.Errorf("too little happened: %d blocks, %d records", len(s.heads), len(s.records))
+	}
+}
+
+// TestSameLogSameState: what a state becomes depends on the log alone, not on the order of maps or on when it was restored.
+func TestSameLogSameState(t *testing.T) {
+	s := newSimulation(t, 77)
+	var log [][]byte
+	s.apply(Encode(&BeginTerm{Term: 1, Time: startTime, Group: "g", Settings: smallSettings()}))
+	for range 200 {
+		c := s.command()
+		log = append(log, c)
+		s.apply(c)
+	}
+	want := snapshotBytes(t, s.a)
+	for range 3 {
+		again := New()
+		if _, err := again.Apply(Encode(&BeginTerm{Term: 1, Time: startTime, Group: "g", Settings: smallSettings()})); err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range log {
+			kept := bytes.Clone(c)
+			_, _ = again.Apply(c)
+			if !bytes.Equal(c, kept) {
+				t.Fatalf("Apply wrote into the log entry of kind %d", c[4])
+			}
+			clear(c[binary.Size(uint32(0)):]) // and it must not keep hold of it either
+			copy(c, kept)
+		}
+		if !bytes.Equal(snapshotBytes(t, again), want) {
+			t.Fatal("the same log gave another state")
+		}
+	}
+}

@@ -1,0 +1,383 @@
+package masterfsm
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"maps"
+	"slices"
+
+	"github.com/chainstore/chainstore/chain"
+)
+
+// A snapshot of the state (big endian; a "part" is length u64 ‖ bytes):
+//
+//	magic "CSSN" ‖ version u8
+//	part: the small tables as JSON (image)
+//	members u64 ‖ (part: member id ‖ boot u64 ‖ newest u64 ‖ results u64 ‖ (seq u64 ‖ part: placements) × results) × members
+//	keys u64    ‖ (project u32 ‖ key[16] ‖ body[16] ‖ run[24] ‖ time u64) × keys
+//	held u64    ‖ held block × held
+//	              a mined one:   1 u8 ‖ part: block as on disk
+//	              a pending one: 0 u8 ‖ pending
+//	open        ‖ pending
+//	pending     = number u64 ‖ first u64 ‖ time u64 ‖ part: ends u32 … ‖ part: records ‖ part: leaf hashes
+//	crc u32: CRC-32C of everything before it
+//
+// Equal states have equal bytes: maps are written in the order of their keys.
+const (
+	snapshotMagic   = "CSSN"
+	snapshotVersion = 1
+)
+
+// ErrSnapshot: the bytes are no snapshot of a state, or were damaged.
+var ErrSnapshot = errors.New("snapshot cannot be read")
+
+// image is the part of a state that is small.
+type image struct {
+	Group      Group      `json:"group"`
+	Term       Term       `json:"term"`
+	Settings   Settings   `json:"settings"`
+	Now        uint64     `json:"now"`
+	Head       []byte     `json:"head"` // as chain.Head.AppendTo writes it
+	Boundaries []Boundary `json:"boundaries"`
+	Stored     uint64     `json:"stored"`
+	Difficulty uint8      `json:"difficulty"` // of the block that waits for a nonce
+	Storages   []Storage  `json:"storages"`
+	Miners     []Miner    `json:"miners"`
+	Projects   []Project  `json:"projects"`
+}
+
+// Snapshot is a state as it was at one moment. It shares all that never changes, so taking one is quick however much the
+// masters hold.
+type Snapshot struct{ state State }
+
+// Snapshot takes a snapshot.
+func (s *State) Snapshot() *Snapshot {
+	c := *s
+	c.held = slices.Clone(s.held)
+	c.storages, c.miners, c.projects = slices.Clone(s.storages), slices.Clone(s.miners), slices.Clone(s.projects)
+	if s.waiting != nil {
+		w := *s.waiting
+		c.waiting = &w
+	}
+	c.members = make(map[string]*memberWindow, len(s.members))
+	for id, w := range s.members {
+		c.members[id] = &memberWindow{Boot: w.Boot, Newest: w.Newest, Results: maps.Clone(w.Results)}
+	}
+	c.keys.byKey, c.keys.pages = nil, slices.Clone(s.keys.pages)
+	c.tokens, c.names = nil, nil
+	return &Snapshot{state: c}
+}
+
+// sink writes fields and sums them up. After an error it writes nothing more.
+type sink struct {
+	w   *bufio.Writer
+	crc uint32
+	n   int64
+	err error
+}
+
+func (k *sink) raw(b []byte) {
+	if k.err != nil {
+		return
+	}
+	var n int
+	n, k.err = k.w.Write(b)
+	k.n += int64(n)
+	k.crc = crc32.Update(k.crc, castagnoli, b)
+}
+
+func (k *sink) u8(v uint8) { k.raw([]byte{v}) }
+
+func (k *sink) u64(v uint64) {
+	var b [8]byte
+	binary.BigEndian.PutUint64(b[:], v)
+	k.raw(b[:])
+}
+
+func (k *sink) part(b []byte) {
+	k.u64(uint64(len(b)))
+	k.raw(b)
+}
+
+// WriteTo writes the snapshot's bytes.
+func (sn *Snapshot) WriteTo(w io.Writer) (int64, error) {
+	s := &sn.state
+	k := &sink{w: bufio.NewWriterSize(w, 256<<10)}
+	k.raw([]byte(snapshotMagic))
+	k.u8(snapshotVersion)
+	img := image{
+		Group: s.group, Term: s.term, Settings: s.settings, Now: s.now, Head: s.head.AppendTo(nil),
+		Boundaries: s.boundaries, Stored: s.stored, Storages: s.storages, Miners: s.miners, Projects: s.projects,
+	}
+	if s.waiting != nil {
+		img.Difficulty = s.waiting.header.Difficulty
+	}
+	small, err := json.Marshal(img)
+	if err != nil {
+		return 0, fmt.Errorf("encode snapshot: %w", err)
+	}
+	k.part(small)
+	s.writeMembers(k)
+	s.writeKeys(k)
+	k.u64(uint64(len(s.held)))
+	for i := range s.held {
+		b := &s.held[i]
+		if b.mined {
+			k.u8(1)
+			k.part(b.block.Bytes())
+		} else {
+			k.u8(0)
+			writePending(k, b)
+		}
+	}
+	o := &s.open
+	writePending(k, &heldBlock{number: o.number, first: o.first, time: o.oldest, ends: o.ends, records: o.records, leaves: o.leaves})
+	k.raw(binary.BigEndian.AppendUint32(nil, k.crc))
+	if k.err == nil {
+		k.err = k.w.Flush()
+	}
+	return k.n, k.err
+}
+
+func (s *State) writeMembers(k *sink) {
+	k.u64(uint64(len(s.members)))
+	for _, id := range slices.Sorted(maps.Keys(s.members)) {
+		w := s.members[id]
+		k.part([]byte(id))
+		k.u64(w.Boot)
+		k.u64(w.Newest)
+		k.u64(uint64(len(w.Results)))
+		for _, seq := range slices.Sorted(maps.Keys(w.Results)) {
+			k.u64(seq)
+			k.part(AppendPlacements(nil, w.Results[seq]))
+		}
+	}
+}
+
+func (s *State) writeKeys(k *sink) {
+	k.u64(s.keys.next - s.keys.first)
+	var b []byte
+	for number := s.keys.first; number < s.keys.next; number++ {
+		e := s.keys.at(number)
+		b = binary.BigEndian.AppendUint32(b[:0], e.project)
+		b = append(append(b, e.key[:]...), e.body[:]...)
+		b = appendRun(b, e.run)
+		k.raw(binary.BigEndian.AppendUint64(b, e.time))
+	}
+}
+
+func writePending(k *sink, b *heldBlock) {
+	k.u64(b.number)
+	k.u64(b.first)
+	k.u64(b.time)
+	ends := make([]byte, 0, 4*len(b.ends))
+	for _, end := range b.ends {
+		ends = binary.BigEndian.AppendUint32(ends, end)
+	}
+	k.part(ends)
+	k.part(b.records)
+	k.u64(uint64(len(b.leaves)) * chain.HashSize)
+	for i := range b.leaves {
+		k.raw(b.leaves[i][:])
+	}
+}
+
+// source reads fields and sums them up. After an error it gives zeros.
+type source struct {
+	r   *bufio.Reader
+	crc uint32
+	err error
+}
+
+// raw reads n bytes. A length that the stream does not bear out costs no more memory than the stream is long.
+func (c *source) raw(n uint64) []byte {
+	if c.err != nil {
+		return nil
+	}
+	const chunk = 1 << 20
+	var b []byte
+	if n <= chunk {
+		b = make([]byte, n)
+		_, c.err = io.ReadFull(c.r, b)
+	} else {
+		var buf bytes.Buffer
+		if n < 1<<32 {
+			_, c.err = io.CopyN(&buf, c.r, int64(n))
+		} else {
+			c.err = fmt.Errorf("a part of %d bytes", n)
+		}
+		b = buf.Bytes()
+	}
+	if c.err != nil {
+		return nil
+	}
+	c.crc = crc32.Update(c.crc, castagnoli, b)
+	return b
+}
+
+func (c *source) u8() uint8 {
+	if b := c.raw(1); b != nil {
+		return b[0]
+	}
+	return 0
+}
+
+func (c *source) u64() uint64 {
+	if b := c.raw(8); b != nil {
+		return binary.BigEndian.Uint64(b)
+	}
+	return 0
+}
+
+func (c *source) part() []byte { return c.raw(c.u64()) }
+
+func (c *source) fail(err error) {
+	if c.err == nil {
+		c.err = err
+	}
+}
+
+// Restore reads a snapshot to its end and makes the state that it was taken of. The error wraps [ErrSnapshot].
+func Restore(r io.Reader) (*State, error) {
+	c := &source{r: bufio.NewReaderSize(r, 256<<10)}
+	s, err := restore(c)
+	if err == nil {
+		err = c.err
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrSnapshot, err)
+	}
+	return s, nil
+}
+
+func restore(c *source) (*State, error) {
+	if magic := c.raw(4); c.err == nil && string(magic) != snapshotMagic {
+		return nil, fmt.Errorf("it starts with %q, not %q", magic, snapshotMagic)
+	}
+	if v := c.u8(); c.err == nil && v != snapshotVersion {
+		return nil, fmt.Errorf("version %d, this program knows %d", v, snapshotVersion)
+	}
+	var img image
+	if small := c.part(); c.err == nil {
+		if err := json.Unmarshal(small, &img); err != nil {
+			return nil, err
+		}
+	}
+	if c.err != nil {
+		return nil, c.err
+	}
+	head, err := chain.ParseHead(img.Head)
+	if err != nil {
+		return nil, err
+	}
+	s := New()
+	s.group, s.term, s.settings, s.now = img.Group, img.Term, img.Settings, img.Now
+	s.head, s.boundaries, s.stored = head, img.Boundaries, img.Stored
+	s.storages, s.miners = img.Storages, img.Miners
+	for i, p := range img.Projects {
+		if p.ID != uint32(i+1) {
+			return nil, fmt.Errorf("project %d stands at place %d", p.ID, i+1)
+		}
+		s.addProject(p)
+	}
+	s.readMembers(c)
+	s.readKeys(c)
+	s.readBlocks(c)
+	sum := c.crc
+	if stored := c.raw(4); c.err == nil && binary.BigEndian.Uint32(stored) != sum {
+		return nil, fmt.Errorf("checksum %08x, the bytes have %08x", stored, sum)
+	}
+	if c.err != nil {
+		return nil, c.err
+	}
+	s.prepare()
+	if s.waiting != nil {
+		s.waiting.header.Difficulty = img.Difficulty
+	}
+	return s, nil
+}
+
+func (s *State) readMembers(c *source) {
+	for n := c.u64(); n > 0 && c.err == nil; n-- {
+		id := string(c.part())
+		w := &memberWindow{Boot: c.u64(), Newest: c.u64(), Results: map[uint64][]Placement{}}
+		for m := c.u64(); m > 0 && c.err == nil; m-- {
+			seq := c.u64()
+			placements, err := ParsePlacements(c.part())
+			if err != nil {
+				c.fail(err)
+			}
+			w.Results[seq] = placements
+		}
+		s.members[id] = w
+	}
+}
+
+func (s *State) readKeys(c *source) {
+	const size = 4 + 16 + 16 + runSize + 8
+	for n := c.u64(); n > 0 && c.err == nil; n-- {
+		r := reader{data: c.raw(size)}
+		s.keys.add(keyEntry{
+			project: r.u32(), key: Digest(r.fixed(16)), body: Digest(r.fixed(16)), run: r.run(), time: r.u64(),
+		})
+	}
+}
+
+func (s *State) readBlocks(c *source) {
+	for n := c.u64(); n > 0 && c.err == nil; n-- {
+		var b heldBlock
+		if c.u8() == 1 {
+			block, err := chain.ParseBlock(c.part())
+			if err != nil {
+				c.fail(err)
+				return
+			}
+			b = heldBlock{
+				number: block.Header.Block, first: block.Header.First, time: block.Header.Time,
+				mined: true, block: block, records: recordsOf(&block),
+			}
+		} else {
+			b = readPending(c)
+		}
+		s.held = append(s.held, b)
+		if b.number < s.stored {
+			s.retained += b.size()
+		} else {
+			s.pendingBytes += b.size()
+		}
+	}
+	o := readPending(c)
+	s.open = buffer{number: o.number, first: o.first, oldest: o.time, ends: o.ends, records: o.records, leaves: o.leaves}
+	s.pendingBytes += o.size()
+}
+
+func readPending(c *source) heldBlock {
+	b := heldBlock{number: c.u64(), first: c.u64(), time: c.u64()}
+	ends := c.part()
+	b.records = c.part()
+	leaves := c.part()
+	if len(ends)/4 != len(leaves)/chain.HashSize || len(ends)%4 != 0 || len(leaves)%chain.HashSize != 0 {
+		c.fail(fmt.Errorf("block %d: %d bytes of ends, %d of leaves", b.number, len(ends), len(leaves)))
+		return heldBlock{}
+	}
+	last := uint32(0)
+	for i := 0; i < len(ends); i += 4 {
+		end := binary.BigEndian.Uint32(ends[i:])
+		if end < last || uint64(end) > uint64(len(b.records)) {
+			c.fail(fmt.Errorf("block %d: a record ends at %d", b.number, end))
+			return heldBlock{}
+		}
+		last = end
+		b.ends = append(b.ends, end)
+	}
+	for i := 0; i < len(leaves); i += chain.HashSize {
+		b.leaves = append(b.leaves, chain.Hash(leaves[i:i+chain.HashSize]))
+	}
+	return b
+}

@@ -1,0 +1,167 @@
+package masterfsm
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/chainstore/chainstore/chain"
+)
+
+// Boundaries is how many block boundaries the table remembers.
+const Boundaries = 1024
+
+// Boundary is where the chain stood after a block: a root that the group committed.
+type Boundary struct {
+	Height uint64     `json:"height"`
+	Hash   chain.Hash `json:"hash"` // of block Height-1
+	Size   uint64     `json:"size"` // of the tree with that block's seal
+	Root   chain.Hash `json:"root"` // of that tree
+}
+
+// State is the status table. Apply is called by one goroutine at a time, and by nobody while another reads. The zero State
+// is not valid: make one with [New] or [Restore].
+type State struct {
+	group    Group
+	term     Term
+	settings Settings
+	now      uint64 // the newest time that a command brought, unix milliseconds: never runs backwards
+
+	head       chain.Head // of the mined chain
+	boundaries []Boundary // the newest last, at most Boundaries
+	waiting    *waiting   // the header of the first held block that is not mined, nil where there is none
+
+	held   []heldBlock // the blocks that the masters hold, without a gap: mined first, then pending
+	open   buffer      // the records behind them
+	stored uint64      // number of blocks that Replicas nodes have on disk: never falls
+
+	pendingBytes uint64 // of records in blocks that are not stored, and in the open buffer
+	retained     uint64 // of records in held blocks that are stored
+
+	storages []Storage // by id
+	miners   []Miner   // by id
+	projects []Project // by id; project n stands at n-1
+	tokens   map[chain.Hash]uint32
+	names    map[string]uint32
+
+	members map[string]*memberWindow // by member id
+	keys    keyWindow
+}
+
+// Group names the cluster.
+type Group struct {
+	ID    string `json:"id"`
+	Epoch uint64 `json:"epoch"` // goes up when a lost majority is replaced by hand
+}
+
+// Term is who leads, by the newest BeginTerm.
+type Term struct {
+	Term   uint64 `json:"term"`
+	Leader string `json:"leader"` // member id
+	URL    string `json:"url"`
+}
+
+// New makes the empty table of a group that is yet to be founded.
+func New() *State {
+	return &State{
+		settings: DefaultSettings(),
+		tokens:   map[chain.Hash]uint32{},
+		names:    map[string]uint32{},
+		members:  map[string]*memberWindow{},
+		keys:     newKeyWindow(),
+	}
+}
+
+// Apply changes the state by one committed log entry. The result depends on the command: []Placement for an append, *Project
+// for CreateProject, *Storage or *Miner for Register, nil for the others. An error that wraps [ErrCommand] must stop the
+// master; any other is a refusal that changed nothing.
+func (s *State) Apply(data []byte) (any, error) {
+	k, body, err := checkCommand(data)
+	if err != nil {
+		return nil, err
+	}
+	if k == kindAppend {
+		a, err := parseSubmission(body)
+		if err != nil {
+			return nil, err
+		}
+		return s.append(a)
+	}
+	c, err := decode(k, body)
+	if err != nil {
+		return nil, err
+	}
+	return c.apply(s)
+}
+
+// tick moves the clock of the table, never backwards, and returns it.
+func (s *State) tick(time uint64) uint64 {
+	s.now = max(s.now, time)
+	return s.now
+}
+
+func (c *BeginTerm) apply(s *State) (any, error) {
+	if err := c.Settings.Check(); err != nil {
+		return nil, err
+	}
+	if c.Term < s.term.Term {
+		return nil, fmt.Errorf("%w: term %d after term %d", ErrStale, c.Term, s.term.Term)
+	}
+	s.tick(c.Time)
+	if s.group.ID == "" {
+		s.group = Group{ID: c.Group, Epoch: 1}
+	}
+	s.term = Term{Term: c.Term, Leader: c.Member, URL: c.URL}
+	s.settings = c.Settings
+	if s.waiting != nil && c.Settings.Difficulty < s.waiting.header.Difficulty {
+		s.waiting.header.Difficulty = c.Settings.Difficulty // a block may wait for easier work, never for harder
+	}
+	s.settle()
+	return nil, nil
+}
+
+// Group names the cluster; its ID is "" until the first leader has begun.
+func (s *State) Group() Group { return s.group }
+
+// Term is who leads, by the newest BeginTerm.
+func (s *State) Term() Term { return s.term }
+
+// Settings are those in force.
+func (s *State) Settings() Settings { return s.settings }
+
+// Now is the newest time that a command brought, unix milliseconds.
+func (s *State) Now() uint64 { return s.now }
+
+// Head is the head of the mined chain.
+func (s *State) Head() chain.Head { return s.head }
+
+// Stored is the number of blocks, from block 0 on, that Replicas storage nodes were known to have on disk.
+func (s *State) Stored() uint64 { return s.stored }
+
+// Boundary is the newest boundary, zero in an empty chain.
+func (s *State) Boundary() Boundary {
+	if len(s.boundaries) == 0 {
+		return Boundary{Root: chain.Tree{}.Root()}
+	}
+	return s.boundaries[len(s.boundaries)-1]
+}
+
+// BoundaryAt is the boundary at a height, when the table still remembers it.
+func (s *State) BoundaryAt(height uint64) (Boundary, bool) {
+	i, ok := slices.BinarySearchFunc(s.boundaries, height, func(b Boundary, h uint64) int {
+		return compare(b.Height, h)
+	})
+	if !ok {
+		return Boundary{}, false
+	}
+	return s.boundaries[i], true
+}
+
+func compare(a, b uint64) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,185 @@
+package masterfsm
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"math"
+
+	"github.com/chainstore/chainstore/chain"
+)
+
+// Submission is what one master gathered from its clients and hands to the leader whole; in the log it is the Append
+// command. Member, boot and sequence name it, so that it is recognised when it is sent again. Its bytes are made once, by
+// the master that received the records, and travel as they are: over HTTP to the leader, through the raft log, into the
+// buffer. The leader only writes the time into them.
+//
+//	crc u32 ‖ kind u8 ‖ time u64 ‖ boot u64 ‖ seq u64 ‖ member length u8 ‖ member ‖ requests u32 ‖ request …
+//	request = project u32 ‖ key[16] ‖ body[16] ‖ count u32 ‖ (commit[32] ‖ record) × count
+//
+// A record has the form of [chain.Record.AppendTo], its time still zero. key is the digest of the idempotency key, zero
+// where there is none; body that of the content.
+type Submission struct {
+	data     []byte
+	requests uint32
+	countAt  int // where the current request's count stands
+	fieldAt  int // where the number of requests stands
+}
+
+const submissionTime = commandHead
+
+// Digest names an idempotency key within its project, or a request's content: the first half of a SHA-256.
+type Digest [16]byte
+
+// NewSubmission starts a submission of a member (at most 255 bytes), its boot number and its sequence number in that boot.
+// buf is used as the space for its bytes.
+func NewSubmission(buf []byte, member string, boot, seq uint64) *Submission {
+	data := append(buf[:0], 0, 0, 0, 0, byte(kindAppend))
+	data = binary.BigEndian.AppendUint64(data, 0)
+	data = binary.BigEndian.AppendUint64(data, boot)
+	data = binary.BigEndian.AppendUint64(data, seq)
+	data = append(append(data, byte(len(member))), member...)
+	return &Submission{data: binary.BigEndian.AppendUint32(data, 0), fieldAt: len(data)}
+}
+
+// StartRequest begins the next request: the records of one client call, appended all or none.
+func (s *Submission) StartRequest(project uint32, key, body Digest) {
+	s.requests++
+	binary.BigEndian.PutUint32(s.data[s.fieldAt:], s.requests)
+	s.data = binary.BigEndian.AppendUint32(s.data, project)
+	s.data = append(append(s.data, key[:]...), body[:]...)
+	s.countAt = len(s.data)
+	s.data = binary.BigEndian.AppendUint32(s.data, 0)
+}
+
+// AddEncoded adds a record to the request that was started last: its commitment, and its bytes as
+// [chain.Record.AppendTo] makes them.
+func (s *Submission) AddEncoded(commit chain.Hash, record []byte) {
+	binary.BigEndian.PutUint32(s.data[s.countAt:], binary.BigEndian.Uint32(s.data[s.countAt:])+1)
+	s.data = append(append(s.data, commit[:]...), record...)
+}
+
+// Requests is the number of requests so far.
+func (s *Submission) Requests() int { return int(s.requests) }
+
+// Size is the number of bytes so far.
+func (s *Submission) Size() int { return len(s.data) }
+
+// Bytes seals the submission with its checksum and returns it.
+func (s *Submission) Bytes() []byte {
+	binary.BigEndian.PutUint32(s.data, crc32.Checksum(s.data[4:], castagnoli))
+	return s.data
+}
+
+// StampSubmission makes a submission that came from another master ready for the log: it checks the bytes whole, writes
+// the leader's time into them, and seals them again. The error wraps [ErrCommand].
+func StampSubmission(data []byte, time uint64) error {
+	k, body, err := checkCommand(data)
+	if err != nil {
+		return err
+	}
+	if k != kindAppend {
+		return fmt.Errorf("%w: kind %d is no append", ErrCommand, k)
+	}
+	if _, err := parseSubmission(body); err != nil {
+		return err
+	}
+	binary.BigEndian.PutUint64(data[submissionTime:], time)
+	binary.BigEndian.PutUint32(data, crc32.Checksum(data[4:], castagnoli))
+	return nil
+}
+
+// append is a parsed Append command; its records point into the log entry.
+type appendCommand struct {
+	time      uint64
+	boot, seq uint64
+	member    string
+	requests  []request
+}
+
+type request struct {
+	project   uint32
+	key, body Digest
+	records   []submitted
+}
+
+type submitted struct {
+	commit chain.Hash
+	record []byte
+}
+
+// parseSubmission reads the body of an Append. It trusts no length.
+func parseSubmission(body []byte) (*appendCommand, error) {
+	r := reader{data: body}
+	a := &appendCommand{time: r.u64(), boot: r.u64(), seq: r.u64()}
+	a.member = string(r.bytes(int(r.u8())))
+	n := r.u32()
+	const smallestRequest = 4 + 16 + 16 + 4
+	if uint64(n)*smallestRequest > uint64(len(r.data)) {
+		return nil, fmt.Errorf("%w: %d requests in %d bytes", ErrCommand, n, len(r.data))
+	}
+	a.requests = make([]request, n)
+	for i := range a.requests {
+		q := &a.requests[i]
+		q.project = r.u32()
+		q.key, q.body = Digest(r.fixed(16)), Digest(r.fixed(16))
+		count := r.u32()
+		const smallestRecord = chain.HashSize + chain.RecordOverhead
+		if r.failed || count == 0 || uint64(count)*smallestRecord > uint64(len(r.data)) {
+			return nil, fmt.Errorf("%w: request %d holds %d records in %d bytes", ErrCommand, i, count, len(r.data))
+		}
+		q.records = make([]submitted, count)
+		for j := range q.records {
+			q.records[j].commit = chain.Hash(r.fixed(chain.HashSize))
+			size, err := chain.EncodedRecordSize(r.data)
+			if err != nil {
+				return nil, fmt.Errorf("%w: record %d of request %d: %w", ErrCommand, j, i, err)
+			}
+			q.records[j].record = r.bytes(size)
+		}
+	}
+	if r.failed || len(r.data) != 0 {
+		return nil, fmt.Errorf("%w: an append with %d bytes behind its end, or cut short", ErrCommand, len(r.data))
+	}
+	return a, nil
+}
+
+// reader takes big-endian fields from the front of data. After the first field that does not fit it only gives zeros.
+type reader struct {
+	data   []byte
+	failed bool
+}
+
+var zeros [chain.HashSize]byte
+
+func (r *reader) bytes(n int) []byte {
+	if n < 0 || n > len(r.data) {
+		r.failed, r.data = true, nil
+		return nil
+	}
+	b := r.data[:n:n]
+	r.data = r.data[n:]
+	return b
+}
+
+// fixed is bytes for n up to 32 that gives n zeros where there are too few.
+func (r *reader) fixed(n int) []byte {
+	if b := r.bytes(n); b != nil {
+		return b
+	}
+	return zeros[:n]
+}
+
+func (r *reader) u8() uint8   { return r.fixed(1)[0] }
+func (r *reader) u32() uint32 { return binary.BigEndian.Uint32(r.fixed(4)) }
+func (r *reader) u64() uint64 { return binary.BigEndian.Uint64(r.fixed(8)) }
+
+// length is a u64 that counts bytes or things in memory.
+func (r *reader) length() int {
+	n := r.u64()
+	if n > math.MaxInt32 {
+		r.failed, r.data = true, nil
+		return 0
+	}
+	return int(n)
+}

@@ -1,0 +1,186 @@
+package masternode
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/masterfsm"
+)
+
+// Entry is a record to be appended.
+type Entry struct {
+	Key     string // at most 255 bytes of UTF-8
+	Type    string // at most 255 bytes of UTF-8
+	Payload []byte // 1 byte to Limits.RecordBytes; not changed until Append returns
+}
+
+// Appended tells where the entries of an append stand, in their order.
+type Appended struct {
+	Positions []wire.Position
+	Replay    bool // the same append was made before, under the same idempotency key
+}
+
+// pendingAppend is an append on its way to the leader. Append makes it; the lane that takes it fills in the result and closes
+// done.
+type pendingAppend struct {
+	project   uint32
+	key, body masterfsm.Digest
+	commits   []chain.Hash
+	ends      []int  // where each record ends in encoded
+	encoded   []byte // the records, one behind the other
+	deadline  context.Context
+
+	done      chan struct{}
+	placement masterfsm.Placement
+	err       error
+}
+
+func (p *pendingAppend) finish(err error) {
+	p.err = err
+	close(p.done)
+}
+
+// requestOverhead is what a request and a record add to a submission besides the encoded record, rounded up.
+const requestOverhead = 64
+
+func (p *pendingAppend) size() int {
+	return len(p.encoded) + len(p.commits)*chain.HashSize + requestOverhead
+}
+
+// Append appends entries to a project, all or none, in their order, and returns when a majority of the masters has them on
+// disk. An idempotency key ("" for none) makes a retry safe. Errors: ErrEmpty, ErrTooLarge, ErrBadRequest, ErrNoLeader,
+// ErrUnknownOutcome, masterfsm.ErrBacklog, masterfsm.ErrKeyReused.
+func (n *Node) Append(ctx context.Context, project masterfsm.Project, entries []Entry, idempotencyKey string) (Appended, error) {
+	if err := n.cfg.Limits.check(entries, idempotencyKey); err != nil {
+		return Appended{}, err
+	}
+	p, err := prepare(project.ID, entries, idempotencyKey)
+	if err != nil {
+		return Appended{}, err
+	}
+	p.deadline = ctx
+	n.appends.add(p)
+	// No early return when ctx ends: the entries' bytes may be in use until the lane is done with them, and the lane gives up
+	// by itself.
+	<-p.done
+	if p.err != nil {
+		return Appended{}, p.err
+	}
+	if err := p.placement.Err.Error(); err != nil {
+		return Appended{}, refused(err)
+	}
+	if p.placement.Replay {
+		return n.replay(ctx, project, p.placement)
+	}
+	return Appended{Positions: p.positions()}, nil
+}
+
+// prepare encodes and hashes the entries, each master for its own clients.
+func prepare(project uint32, entries []Entry, idempotencyKey string) (*pendingAppend, error) {
+	size := 0
+	for i := range entries {
+		size += chain.RecordOverhead + len(entries[i].Key) + len(entries[i].Type) + len(entries[i].Payload)
+	}
+	p := &pendingAppend{
+		project: project, done: make(chan struct{}),
+		commits: make([]chain.Hash, len(entries)), ends: make([]int, len(entries)), encoded: make([]byte, 0, size),
+	}
+	salts := make([]byte, chain.SaltSize*len(entries))
+	if _, err := rand.Read(salts); err != nil {
+		return nil, fmt.Errorf("random salts: %w", err)
+	}
+	for i := range entries {
+		r := chain.Record{Project: project, Key: entries[i].Key, Type: entries[i].Type, Payload: entries[i].Payload}
+		copy(r.Salt[:], salts[i*chain.SaltSize:])
+		if err := r.Check(); err != nil {
+			return nil, fmt.Errorf("%w: entry %d: %w", ErrBadRequest, i, err)
+		}
+		start := len(p.encoded)
+		p.encoded = r.AppendTo(p.encoded)
+		p.commits[i] = chain.EncodedCommit(p.encoded[start:])
+		p.ends[i] = len(p.encoded)
+	}
+	if idempotencyKey != "" {
+		p.key = digest(sha256.Sum256([]byte(idempotencyKey)))
+		p.body = bodyDigest(entries)
+	}
+	return p, nil
+}
+
+func digest(sum [sha256.Size]byte) masterfsm.Digest { return masterfsm.Digest(sum[:16]) }
+
+// bodyDigest tells two bodies apart: every field with its length before it, so that no two lists of entries look alike.
+func bodyDigest(entries []Entry) masterfsm.Digest {
+	h := sha256.New()
+	var length [8]byte
+	field := func(b []byte) {
+		binary.BigEndian.PutUint64(length[:], uint64(len(b)))
+		h.Write(length[:])
+		h.Write(b)
+	}
+	for i := range entries {
+		field([]byte(entries[i].Key))
+		field([]byte(entries[i].Type))
+		field(entries[i].Payload)
+	}
+	return digest([sha256.Size]byte(h.Sum(nil)))
+}
+
+// record is the encoded record i.
+func (p *pendingAppend) record(i int) []byte {
+	start := 0
+	if i > 0 {
+		start = p.ends[i-1]
+	}
+	return p.encoded[start:p.ends[i]]
+}
+
+// positions lists where the records stand.
+func (p *pendingAppend) positions() []wire.Position {
+	positions := make([]wire.Position, 0, len(p.commits))
+	for _, run := range p.placement.Runs {
+		for j := range run.Count {
+			i := len(positions)
+			if i == len(p.commits) {
+				break
+			}
+			leaf := chain.EncodedLeaf(p.record(i), p.commits[i])
+			leaf.Time = p.placement.Time
+			positions = append(positions, wire.Position{
+				Block: run.Block, Offset: run.Offset + j, Index: run.Index + uint64(j),
+				Time: p.placement.Time, Leaf: leaf.Hash(), State: wire.StateCommitted,
+			})
+		}
+	}
+	return positions
+}
+
+// replay answers a retry with the positions of the first time. The table remembers where the first record stands and how
+// many there are; the rest is read from the records themselves.
+func (n *Node) replay(ctx context.Context, project masterfsm.Project, p masterfsm.Placement) (Appended, error) {
+	if len(p.Runs) != 1 {
+		return Appended{}, fmt.Errorf("a replay of %d runs", len(p.Runs))
+	}
+	at := p.Runs[0]
+	answer := Appended{Replay: true, Positions: make([]wire.Position, 0, at.Count)}
+	block, offset := at.Block, at.Offset
+	for len(answer.Positions) < int(at.Count) {
+		r, err := n.Record(ctx, project, block, offset)
+		if errors.Is(err, ErrNotFound) && offset > 0 {
+			block, offset = block+1, 0 // the batch ran over into the next block
+			continue
+		}
+		if err != nil {
+			return Appended{}, fmt.Errorf("read the records of the first time: %w", err)
+		}
+		answer.Positions = append(answer.Positions, r.Position())
+		offset++
+	}
+	return answer, nil
+}

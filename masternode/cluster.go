@@ -1,0 +1,166 @@
+package masternode
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/masterfsm"
+)
+
+// statusTimeout is how long a follower asks the leader for the status before it tells what it knows itself.
+const statusTimeout = time.Second
+
+// Cluster tells the status table, with who is alive by the leader's word. A master that cannot reach the leader tells its own
+// table and says so in the notices.
+func (n *Node) Cluster(ctx context.Context) wire.Cluster {
+	if l := n.leadership.Load(); l != nil {
+		return n.describe(l)
+	}
+	leader, url := n.leader()
+	if leader != "" && leader != n.cfg.Member.ID && url != "" {
+		ask, cancel := context.WithTimeout(ctx, statusTimeout)
+		defer cancel()
+		if c, err := n.cfg.Masters.Cluster(ask, url); err == nil {
+			return c
+		}
+	}
+	c := n.describe(nil)
+	c.Leader = leader
+	c.Notices = append(c.Notices, "this master cannot reach the leader: who is live is not known, and the table may be behind")
+	return c
+}
+
+// LeaderCluster is Cluster for another master: the error wraps [ErrNotLeader] where this one does not lead.
+func (n *Node) LeaderCluster() (wire.Cluster, error) {
+	l := n.leadership.Load()
+	if l == nil {
+		return wire.Cluster{}, ErrNotLeader
+	}
+	return n.describe(l), nil
+}
+
+// describe puts the table, and what the leader has seen, into the form of the API.
+func (n *Node) describe(l *leadership) wire.Cluster {
+	var v masterfsm.View
+	var keys wire.Keys
+	n.cfg.Ledger.Read(func(s *masterfsm.State) {
+		v = s.View()
+		remembered, oldest := s.Keys()
+		keys.Remembered = remembered
+		if remembered > 0 {
+			keys.Seconds = float64(s.Now()-oldest) / 1000
+		}
+	})
+	c := wire.Cluster{
+		Group: v.Group.ID, Epoch: v.Group.Epoch, Leader: v.Term.Leader, Term: v.Term.Term,
+		Head:   wire.Head{Height: v.Head.Height, Hash: v.Head.Hash, Size: v.Head.Size, Root: v.Head.Root},
+		Stored: v.Stored, Replicas: v.Settings.Replicas,
+		Storages: []wire.Storage{}, Miners: []wire.Miner{},
+		Buffer:  wire.Amount{Records: v.OpenRecords, Bytes: v.OpenBytes},
+		Pending: wire.Pending{Blocks: v.Pending, Bytes: v.PendingBytes},
+		Keys:    keys, Notices: []string{},
+	}
+	live, masters := l.sightings()
+	c.Masters = n.masters(v, masters, l != nil)
+	good, liveMiners := 0, 0
+	for i := range v.Storages {
+		s := &v.Storages[i]
+		c.Storages = append(c.Storages, wire.Storage{
+			ID: s.ID, URL: s.URL, State: string(s.State), Height: s.Height, Live: live[s.ID], Cause: s.Cause, Since: s.Since,
+		})
+		if s.State.Keeps() && (l == nil || live[s.ID]) {
+			good++
+		}
+		if s.State == masterfsm.Invalid {
+			c.Notices = append(c.Notices, fmt.Sprintf("storage node %s is invalid: %s", s.ID, s.Cause))
+		}
+	}
+	for i := range v.Miners {
+		m := &v.Miners[i]
+		c.Miners = append(c.Miners, wire.Miner{ID: m.ID, URL: m.URL, Live: live[m.ID]})
+		if l == nil || live[m.ID] {
+			liveMiners++
+		}
+	}
+	if liveMiners == 0 {
+		c.Notices = append(c.Notices, "no miner: appends are taken until the backlog is full, blocks wait for their proof of work")
+	}
+	if good < int(v.Settings.Replicas) {
+		c.Notices = append(c.Notices, fmt.Sprintf(
+			"%d of %d storage nodes that a block needs are there: the masters keep the records until more are", good, v.Settings.Replicas))
+	}
+	if v.PendingBytes >= v.Settings.MaxPendingBytes {
+		c.Notices = append(c.Notices, "backlog full: appends are refused until blocks are stored")
+	}
+	return c
+}
+
+// sightings copies what the leader has seen; nothing where this master does not lead.
+func (l *leadership) sightings() (live map[string]bool, masters map[string]string) {
+	live, masters = map[string]bool{}, map[string]string{}
+	if l == nil {
+		return live, masters
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for id, ok := range l.live {
+		live[id] = ok
+	}
+	for id, url := range l.master {
+		masters[id] = url
+	}
+	return live, masters
+}
+
+// masters lists the group. Only a leader can say who is reachable.
+func (n *Node) masters(v masterfsm.View, answered map[string]string, leading bool) []wire.Master {
+	masters := n.cfg.Ledger.Members()
+	for i := range masters {
+		m := &masters[i]
+		url, seen := answered[m.ID]
+		switch {
+		case m.ID == n.cfg.Member.ID:
+			m.URL = n.cfg.Member.URL
+		case seen:
+			m.URL = url
+		case m.ID == v.Term.Leader:
+			m.URL = v.Term.URL
+		}
+		switch {
+		case leading && m.ID == n.cfg.Member.ID, !leading && m.ID == v.Term.Leader:
+			m.State = "leader"
+		case m.ID == n.cfg.Member.ID || seen:
+			m.State = "follower"
+		case leading:
+			m.State = "unreachable"
+		default:
+			m.State = "unknown"
+		}
+	}
+	return masters
+}
+
+// Figures are the numbers of this master's state that are watched over time.
+type Figures struct {
+	Leading       bool
+	Term          uint64
+	Height        uint64 // mined blocks
+	Stored        uint64 // blocks
+	NextIndex     uint64 // leaf index that the next record gets
+	BufferRecords int
+	PendingBlocks int
+	PendingBytes  uint64
+}
+
+// Figures reads them.
+func (n *Node) Figures() Figures {
+	f := Figures{Leading: n.leadership.Load() != nil}
+	n.cfg.Ledger.Read(func(s *masterfsm.State) {
+		v := s.View()
+		f.Term, f.Height, f.Stored, f.NextIndex = v.Term.Term, v.Head.Height, v.Stored, s.NextIndex()
+		f.BufferRecords, f.PendingBlocks, f.PendingBytes = v.OpenRecords, v.Pending, v.PendingBytes
+	})
+	return f
+}

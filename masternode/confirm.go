@@ -1,0 +1,75 @@
+package masternode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/chainstore/chainstore/httpapi/wire"
+)
+
+// confirm makes this master's state at least as new as what was committed when it was called: the leader, confirmed by a
+// majority in its own term, names its commit index, and this master waits until it has applied that. After it, what is not in
+// the state is not there. The error wraps [ErrNoLeader] when no leader answers in time.
+func (n *Node) confirm(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, leaderWait)
+	defer cancel()
+	for {
+		changed := n.cfg.Ledger.Changed()
+		index, err := n.askReadIndex(ctx)
+		if err == nil {
+			err = n.cfg.Ledger.WaitApplied(ctx, index.Index)
+		}
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w to confirm it: %w", ErrNoLeader, err)
+		case <-changed:
+		case <-time.After(retryPause):
+		}
+	}
+}
+
+func (n *Node) askReadIndex(ctx context.Context) (wire.ReadIndex, error) {
+	leader, url := n.leader()
+	switch {
+	case leader == n.cfg.Member.ID:
+		return n.cfg.Ledger.ReadIndex(ctx)
+	case leader == "" || url == "":
+		return wire.ReadIndex{}, fmt.Errorf("%w: no leader is known", ErrNotLeader)
+	}
+	return n.cfg.Masters.ReadIndex(ctx, url)
+}
+
+// ReadIndex answers another master's question for the commit index.
+func (n *Node) ReadIndex(ctx context.Context) (wire.ReadIndex, error) {
+	return n.cfg.Ledger.ReadIndex(ctx)
+}
+
+// confirmed runs look, and once more after confirming with the leader when it found nothing: "not found" is the leader's word.
+func (n *Node) confirmed(ctx context.Context, look func() error) error {
+	err := look()
+	if !errors.Is(err, errNotHere) {
+		return err
+	}
+	if err := n.confirm(ctx); err != nil {
+		return err
+	}
+	switch err := look(); {
+	case errors.Is(err, errNotMinedHere):
+		return ErrNotMined
+	case errors.Is(err, errNotHere):
+		return ErrNotFound
+	default:
+		return err
+	}
+}
+
+// errNotHere: this master's state does not have it, which says nothing about newer states.
+var errNotHere = errors.New("not in this master's state")
+
+// errNotMinedHere is what errNotHere is for a block that waits: another master may know of its nonce already.
+var errNotMinedHere = fmt.Errorf("%w: committed and not yet mined", errNotHere)

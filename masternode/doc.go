@@ -1,0 +1,17 @@
+// Package masternode is one master: the service that its API offers, and the duties of the leader.
+//
+// # Appends
+//
+// Each master gathers its clients' appends into submissions (gather.go, append.go) and delivers them to the leader, itself or
+// another (deliver.go). A submission carries a name, so that it can be sent again after an unknown outcome and is appended once.
+//
+// # Reads
+//
+// A master answers from its own state while it holds the block (read.go); what it no longer holds it has a storage node
+// prove against roots that the group committed (prove.go). What is not found is confirmed with the leader first (confirm.go).
+//
+// # The leader
+//
+// plan.go says, as a pure function of the replicated state, the leader's memory and the time, what should be under way; lead.go
+// starts and cancels it (execute.go has one function for each kind of action). Nothing is handed from leader to leader.
+package masternode

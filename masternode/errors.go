@@ -1,0 +1,44 @@
+package masternode
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/chainstore/chainstore/masterfsm"
+)
+
+// What a request can end in. Refusals of the state machine come through as they are: masterfsm.ErrBacklog,
+// ErrKeyReused, ErrNameTaken, ErrBadCommand.
+var (
+	// ErrNotFound: there is no such record or block. It is the leader's word, or follows from a block that is final.
+	ErrNotFound = errors.New("not found")
+	// ErrSeal: the leaf of that index is a block's seal. It wraps ErrNotFound.
+	ErrSeal = fmt.Errorf("%w: the leaf of that index is a block's seal, not a record", ErrNotFound)
+	// ErrNotMined: the block is committed, and its header not made yet.
+	ErrNotMined = errors.New("block is committed and not yet mined")
+	// ErrForbidden: the project's records are not open to that token.
+	ErrForbidden = errors.New("the token does not open this project")
+	// ErrUnauthorized: no token, or one that the cluster does not know.
+	ErrUnauthorized = errors.New("unknown token")
+	// ErrNoLeader: no leader could be reached within the time that the request may wait. Nothing was changed.
+	ErrNoLeader = errors.New("no leader could be reached")
+	// ErrUnknownOutcome: the connection to the leader, or its leadership, was lost while the append was under way. It may
+	// have been committed.
+	ErrUnknownOutcome = errors.New("the outcome is not known")
+	// ErrUnavailable: no storage node could prove the record now.
+	ErrUnavailable = errors.New("no storage node could prove it")
+	// ErrTooLarge: a record or a batch over its limit.
+	ErrTooLarge = errors.New("over the limit")
+	// ErrEmpty: a record without a payload.
+	ErrEmpty = errors.New("a record needs a payload of at least one byte")
+	// ErrBadRequest: a field that cannot be used.
+	ErrBadRequest = errors.New("bad request")
+)
+
+// refused turns a refusal of the state machine into the error of this package that stands for it.
+func refused(err error) error {
+	if errors.Is(err, masterfsm.ErrUnknownProject) {
+		return fmt.Errorf("%w: %w", ErrUnauthorized, err)
+	}
+	return err
+}

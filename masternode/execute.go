@@ -1,0 +1,202 @@
+package masternode
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/masterfsm"
+)
+
+// Times that an order may take. A miner may look for a nonce as long as it wants: others look beside it.
+const (
+	pingTimeout = 2 * time.Second
+	putTimeout  = 30 * time.Second
+)
+
+// job is an action made ready to run: it has all it needs and touches nothing that belongs to the loop. It returns what the
+// loop is to learn from its end.
+type job func(ctx context.Context) (learn func(*memory, time.Time), err error)
+
+// job makes an action ready, from the view and the memory that it was planned from.
+func (l *leadership) job(a action, view masterfsm.View, m *memory) job {
+	switch a.kind {
+	case actCut:
+		return l.propose(&masterfsm.Cut{Block: a.block, Time: l.node.now()})
+	case actMine:
+		return l.mine(a, view)
+	case actPut:
+		return l.put(a, view)
+	case actAcknowledge:
+		return l.acknowledge(view, m)
+	case actInvalidate:
+		return l.invalidate(a, m)
+	case actPingStorage:
+		return l.pingStorage(a, view)
+	case actPingMiner:
+		return l.pingMiner(a, view)
+	case actPingMaster:
+		return l.pingMaster(a)
+	}
+	return func(context.Context) (func(*memory, time.Time), error) {
+		return nil, fmt.Errorf("unknown action %d", a.kind)
+	}
+}
+
+func (l *leadership) propose(c masterfsm.Command) job {
+	return func(ctx context.Context) (func(*memory, time.Time), error) {
+		_, err := l.node.propose(ctx, c)
+		return nil, err
+	}
+}
+
+func (l *leadership) mine(a action, view masterfsm.View) job {
+	var target wire.Worker
+	for _, miner := range view.Miners {
+		if miner.ID == a.node {
+			target = wire.Worker{URL: miner.URL, Token: miner.MasterToken}
+		}
+	}
+	header := *view.Waiting
+	order := wire.MineOrder{
+		Block: header.Block, Inner: header.Inner(), Difficulty: header.Difficulty, Start: a.share.start(),
+	}
+	return func(ctx context.Context) (func(*memory, time.Time), error) {
+		nonce, err := l.node.cfg.Workers.Mine(ctx, target, l.order, order)
+		if err != nil {
+			return nil, err
+		}
+		if !chain.Mined(chain.BlockHash(order.Inner, nonce), order.Difficulty) {
+			return nil, fmt.Errorf("miner %s answered with nonce %d, which does not mine block %d", a.node, nonce, a.block)
+		}
+		_, err = l.node.propose(ctx, &masterfsm.Mined{Block: a.block, Nonce: nonce, Time: l.node.now()})
+		return sighted(a.node), err
+	}
+}
+
+// put gives a storage node one block from this master's own state.
+func (l *leadership) put(a action, view masterfsm.View) job {
+	target := storageWorker(view, a.node)
+	return func(ctx context.Context) (func(*memory, time.Time), error) {
+		var block chain.Block
+		var held bool
+		l.node.cfg.Ledger.Read(func(s *masterfsm.State) { block, held = s.Block(a.block) })
+		if !held {
+			return nil, nil // dropped meanwhile: the next plan knows
+		}
+		ctx, cancel := context.WithTimeout(ctx, putTimeout)
+		defer cancel()
+		status, err := l.node.cfg.Workers.PutBlock(ctx, target, l.order, a.block, block.Bytes())
+		if err != nil {
+			// Its height may be another than was thought: ask it at once.
+			return func(m *memory, _ time.Time) { m.of(a.node).tried = time.Time{} }, err
+		}
+		return l.heard(a.node, status, view), nil
+	}
+}
+
+// heard takes a storage node's answer into the memory, after holding it against the table.
+func (l *leadership) heard(id string, status wire.StorageStatus, view masterfsm.View) func(*memory, time.Time) {
+	bad := ""
+	for i := range view.Storages {
+		if n := &view.Storages[i]; n.ID == id && status.Height < n.Height {
+			bad = fmt.Sprintf("short chain: it has %d blocks and had acknowledged %d", status.Height, n.Height)
+		}
+	}
+	l.node.cfg.Ledger.Read(func(s *masterfsm.State) {
+		if b, ok := s.BoundaryAt(status.Height); ok && b.Hash != status.Hash {
+			bad = fmt.Sprintf("another chain: block %d has another hash", status.Height-1)
+		}
+		if status.Height > s.Head().Height {
+			bad = fmt.Sprintf("alarm: it has %d blocks, the masters know of %d", status.Height, s.Head().Height)
+		}
+	})
+	return func(m *memory, now time.Time) {
+		s := m.of(id)
+		s.last = now
+		if !s.counted || s.height != status.Height {
+			s.heightAt = now
+		}
+		s.counted, s.height, s.bad = true, status.Height, bad
+	}
+}
+
+func sighted(id string) func(*memory, time.Time) {
+	return func(m *memory, now time.Time) { m.of(id).last = now }
+}
+
+// acknowledge commits the heights that nodes have answered with since.
+func (l *leadership) acknowledge(view masterfsm.View, m *memory) job {
+	c := &masterfsm.Acknowledge{Time: l.node.now()}
+	for i := range view.Storages {
+		n := &view.Storages[i]
+		if s := m.nodes[n.ID]; s != nil && s.counted && s.bad == "" && s.height > n.Height {
+			c.Nodes = append(c.Nodes, masterfsm.NodeHeight{ID: n.ID, Version: n.Version, Height: s.height})
+		}
+	}
+	return l.propose(c)
+}
+
+func (l *leadership) invalidate(a action, m *memory) job {
+	cause := m.of(a.node).bad
+	l.node.log.Error("storage node is invalid", "node", a.node, "because", cause)
+	return l.propose(&masterfsm.SetState{
+		ID: a.node, Version: a.version, State: masterfsm.Invalid, Cause: cause, Time: l.node.now(),
+	})
+}
+
+func (l *leadership) pingStorage(a action, view masterfsm.View) job {
+	target := storageWorker(view, a.node)
+	return func(ctx context.Context) (func(*memory, time.Time), error) {
+		ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+		defer cancel()
+		status, err := l.node.cfg.Workers.StorageStatus(ctx, target, l.order)
+		if err != nil {
+			return nil, err
+		}
+		return l.heard(a.node, status, view), nil
+	}
+}
+
+func (l *leadership) pingMiner(a action, view masterfsm.View) job {
+	var target wire.Worker
+	for _, miner := range view.Miners {
+		if miner.ID == a.node {
+			target = wire.Worker{URL: miner.URL, Token: miner.MasterToken}
+		}
+	}
+	return func(ctx context.Context) (func(*memory, time.Time), error) {
+		ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+		defer cancel()
+		if _, err := l.node.cfg.Workers.MinerStatus(ctx, target, l.order); err != nil {
+			return nil, err
+		}
+		return sighted(a.node), nil
+	}
+}
+
+func (l *leadership) pingMaster(a action) job {
+	return func(ctx context.Context) (func(*memory, time.Time), error) {
+		ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+		defer cancel()
+		member, err := l.node.cfg.Masters.Member(ctx, a.node)
+		if err != nil {
+			return nil, err
+		}
+		return func(m *memory, now time.Time) {
+			s := m.of(a.node)
+			s.last, s.memberID = now, member.ID
+		}, nil
+	}
+}
+
+func storageWorker(view masterfsm.View, id string) wire.Worker {
+	for i := range view.Storages {
+		if view.Storages[i].ID == id {
+			return worker(view.Storages[i])
+		}
+	}
+	return wire.Worker{}
+}

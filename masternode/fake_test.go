@@ -1,0 +1,414 @@
+package masternode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/masterfsm"
+)
+
+// fakeLedger is a group of one whose log is committed at once, and whose leadership a test can cut.
+type fakeLedger struct {
+	t     *testing.T
+	delay func() time.Duration // of a commit
+
+	mu      sync.RWMutex // guards all below
+	state   *masterfsm.State
+	changed chan struct{}
+	term    uint64
+	leader  bool
+	cut     chan struct{} // closed when the leadership is cut
+	entries int
+}
+
+func newFakeLedger(t *testing.T) *fakeLedger {
+	return &fakeLedger{
+		t: t, state: masterfsm.New(), changed: make(chan struct{}), cut: make(chan struct{}),
+		delay: func() time.Duration { return 0 },
+	}
+}
+
+func (l *fakeLedger) Propose(ctx context.Context, command []byte) (any, error) {
+	if d := l.delay(); d > 0 {
+		time.Sleep(d) // the time that the disks take; in a synctest bubble it costs nothing
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.leader {
+		return nil, ErrNotLeader
+	}
+	result, err := l.state.Apply(command)
+	if errors.Is(err, masterfsm.ErrCommand) {
+		l.t.Errorf("a command that would stop the masters: %v", err)
+	}
+	l.entries++
+	l.wake()
+	return result, err
+}
+
+// wake tells that something changed; mu is held.
+func (l *fakeLedger) wake() {
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+func (l *fakeLedger) Read(f func(*masterfsm.State)) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	f(l.state)
+}
+
+func (l *fakeLedger) Changed() <-chan struct{} {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.changed
+}
+
+func (l *fakeLedger) ReadIndex(context.Context) (wire.ReadIndex, error) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if !l.leader {
+		return wire.ReadIndex{}, ErrNotLeader
+	}
+	return wire.ReadIndex{Index: 1, Term: l.term}, nil
+}
+
+func (l *fakeLedger) WaitApplied(context.Context, uint64) error { return nil }
+
+func (l *fakeLedger) Leader() string {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if l.leader {
+		return "m1"
+	}
+	return ""
+}
+
+func (l *fakeLedger) LastContact() time.Duration { return 0 }
+func (l *fakeLedger) Members() []wire.Master     { return []wire.Master{{ID: "m1"}} }
+
+// RunAsLeader elects the one member again a moment after its leadership was cut.
+func (l *fakeLedger) RunAsLeader(ctx context.Context, lead func(context.Context, uint64) error) error {
+	for ctx.Err() == nil {
+		l.mu.Lock()
+		l.leader = true
+		l.term++
+		term, cut := l.term, l.cut
+		l.wake()
+		l.mu.Unlock()
+		leading, cancel := context.WithCancel(ctx)
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			if err := lead(leading, term); err != nil && leading.Err() == nil {
+				l.t.Errorf("lead: %v", err)
+			}
+		}()
+		select {
+		case <-ctx.Done():
+		case <-cut:
+		}
+		l.mu.Lock()
+		l.leader = false
+		l.cut = make(chan struct{})
+		l.wake()
+		l.mu.Unlock()
+		cancel()
+		<-ended
+		select {
+		case <-ctx.Done():
+		case <-time.After(300 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+// cutLeadership ends the leadership of now.
+func (l *fakeLedger) cutLeadership() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	select {
+	case <-l.cut:
+	default:
+		close(l.cut)
+	}
+}
+
+// fakeStorage is a storage node in memory. It asserts that what it is given extends its chain and that orders do not go backwards.
+type fakeStorage struct {
+	mu       sync.Mutex // guards all below
+	verifier *chain.Verifier
+	blocks   []chain.Block
+	leaves   []chain.Hash
+	highest  wire.Order
+	down     bool
+	lie      func(*wire.ProvenRecord) // changes an answer
+	reads    int
+}
+
+func (s *fakeStorage) status() wire.StorageStatus {
+	h := s.verifier.Head()
+	return wire.StorageStatus{Height: h.Height, Hash: h.Hash, Size: h.Tree.Size()}
+}
+
+// hashes serves tlog from the leaves of a fakeStorage, hashing anew each time: nodes are few.
+func (s *fakeStorage) prove(size, index uint64) []chain.Hash {
+	stored := map[int64]tlog.Hash{}
+	reader := tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) {
+		out := make([]tlog.Hash, len(indexes))
+		for i, x := range indexes {
+			out[i] = stored[x]
+		}
+		return out, nil
+	})
+	for i := range int64(size) {
+		hashes, err := tlog.StoredHashesForRecordHash(i, tlog.Hash(s.leaves[i]), reader)
+		if err != nil {
+			panic(err)
+		}
+		at := tlog.StoredHashIndex(0, i)
+		for j, h := range hashes {
+			stored[at+int64(j)] = h
+		}
+	}
+	proof, err := tlog.ProveRecord(int64(size), int64(index), reader)
+	if err != nil {
+		panic(err)
+	}
+	path := make([]chain.Hash, len(proof))
+	for i, h := range proof {
+		path[i] = chain.Hash(h)
+	}
+	return path
+}
+
+// fakeWorkers are storage nodes and miners by URL. flaky makes calls fail now and then.
+type fakeWorkers struct {
+	t        *testing.T
+	storages map[string]*fakeStorage
+	flaky    func() error
+	delay    func() time.Duration
+}
+
+func newFakeWorkers(t *testing.T, storages int) *fakeWorkers {
+	w := &fakeWorkers{
+		t: t, storages: map[string]*fakeStorage{},
+		flaky: func() error { return nil }, delay: func() time.Duration { return time.Millisecond },
+	}
+	for i := range storages {
+		w.storages[fmt.Sprintf("http://s%d", i)] = &fakeStorage{verifier: chain.NewVerifier(chain.Head{})}
+	}
+	return w
+}
+
+var errDown = errors.New("connection refused")
+
+// on calls a storage node.
+func (w *fakeWorkers) on(ctx context.Context, target wire.Worker, f func(*fakeStorage) error) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(w.delay()):
+	}
+	if err := w.flaky(); err != nil {
+		return err
+	}
+	s := w.storages[target.URL]
+	if s == nil {
+		return errDown
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.down {
+		return errDown
+	}
+	return f(s)
+}
+
+func (w *fakeWorkers) StorageStatus(ctx context.Context, t wire.Worker, _ wire.Order) (st wire.StorageStatus, err error) {
+	err = w.on(ctx, t, func(s *fakeStorage) error { st = s.status(); return nil })
+	return st, err
+}
+
+func (w *fakeWorkers) MinerStatus(context.Context, wire.Worker, wire.Order) (wire.MinerStatus, error) {
+	return wire.MinerStatus{}, w.flaky()
+}
+
+func (w *fakeWorkers) PutBlock(ctx context.Context, t wire.Worker, o wire.Order, number uint64, data []byte) (st wire.StorageStatus, err error) {
+	err = w.on(ctx, t, func(s *fakeStorage) error {
+		if o.Less(s.highest) {
+			return errors.New("fenced")
+		}
+		s.highest = o
+		if number < uint64(len(s.blocks)) {
+			st = s.status()
+			return nil
+		}
+		b, err := chain.ParseBlock(data)
+		if err != nil {
+			w.t.Errorf("block %d: %v", number, err)
+			return err
+		}
+		leaves, err := s.verifier.Take(&b)
+		if err != nil {
+			w.t.Errorf("block %d: %v", number, err)
+			return err
+		}
+		s.leaves = append(s.leaves, leaves...)
+		s.blocks = append(s.blocks, b)
+		st = s.status()
+		return nil
+	})
+	return st, err
+}
+
+func (w *fakeWorkers) ReadRecords(ctx context.Context, t wire.Worker, places []wire.Place) (out []wire.ProvenRecord, err error) {
+	err = w.on(ctx, t, func(s *fakeStorage) error {
+		s.reads++
+		for _, p := range places {
+			if p.Block >= uint64(len(s.blocks)) {
+				out = append(out, wire.ProvenRecord{Status: wire.ReadBehind})
+				continue
+			}
+			b := s.blocks[p.Block]
+			a := wire.ProvenRecord{
+				Record: append([]byte(nil), b.Encoded(p.Offset)...),
+				Path:   s.prove(b.Header.Seal(), b.Header.First+uint64(p.Offset)),
+			}
+			if s.lie != nil {
+				s.lie(&a)
+			}
+			out = append(out, a)
+		}
+		return nil
+	})
+	return out, err
+}
+
+func (w *fakeWorkers) Headers(ctx context.Context, t wire.Worker, from uint64, limit int, size uint64) (out []wire.ProvenHeader, err error) {
+	err = w.on(ctx, t, func(s *fakeStorage) error {
+		for b := from; b < uint64(len(s.blocks)) && len(out) < limit; b++ {
+			h := s.blocks[b].Header
+			out = append(out, wire.ProvenHeader{Header: h, Path: s.prove(size, h.Seal())})
+		}
+		return nil
+	})
+	return out, err
+}
+
+func (w *fakeWorkers) Locate(ctx context.Context, t wire.Worker, index uint64) (block uint64, err error) {
+	err = w.on(ctx, t, func(s *fakeStorage) error {
+		for _, b := range s.blocks {
+			if index < b.Header.Size() {
+				block = b.Header.Block
+				return nil
+			}
+		}
+		return errors.New("no such leaf")
+	})
+	return block, err
+}
+
+func (w *fakeWorkers) Mine(ctx context.Context, _ wire.Worker, _ wire.Order, o wire.MineOrder) (uint64, error) {
+	select {
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	case <-time.After(w.delay()):
+	}
+	if err := w.flaky(); err != nil {
+		return 0, err
+	}
+	nonce, ok := chain.Solve(o.Inner, o.Difficulty, o.Start, 1<<20)
+	if !ok {
+		return 0, errors.New("no nonce")
+	}
+	return nonce, nil
+}
+
+// noMasters is a group of one: nobody else to call.
+type noMasters struct{}
+
+var errNoMaster = errors.New("no such master")
+
+func (noMasters) Member(context.Context, string) (wire.Member, error) {
+	return wire.Member{}, errNoMaster
+}
+func (noMasters) Submit(context.Context, string, []byte, bool) ([]byte, error) {
+	return nil, errNoMaster
+}
+func (noMasters) ReadIndex(context.Context, string) (wire.ReadIndex, error) {
+	return wire.ReadIndex{}, errNoMaster
+}
+func (noMasters) Cluster(context.Context, string) (wire.Cluster, error) {
+	return wire.Cluster{}, errNoMaster
+}
+func (noMasters) Register(context.Context, string, wire.Registration) (wire.Registered, error) {
+	return wire.Registered{}, errNoMaster
+}
+
+// rig is one master on a fake ledger with fake workers, running until the test ends.
+type rig struct {
+	*Node
+	ledger  *fakeLedger
+	workers *fakeWorkers
+	project masterfsm.Project
+	stop    func()
+}
+
+// newRig starts it; change may alter what it is made of before it runs.
+func newRig(t *testing.T, storages int, change func(*Config, *rig)) *rig {
+	t.Helper()
+	r := &rig{ledger: newFakeLedger(t), workers: newFakeWorkers(t, storages)}
+	settings := masterfsm.DefaultSettings()
+	settings.Difficulty, settings.MaxRecords = 4, 16
+	cfg := Config{
+		Member: wire.Member{ID: "m1", URL: "http://m1"}, Boot: 1, Group: func() string { return "cs-test" },
+		Ledger: r.ledger, Masters: noMasters{}, Workers: r.workers, Settings: settings, Limits: DefaultLimits(),
+		Logger: hclog.NewNullLogger(),
+	}
+	if change != nil {
+		change(&cfg, r)
+	}
+	var err error
+	if r.Node, err = New(cfg); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- r.Run(ctx) }()
+	r.stop = func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	}
+	for url := range r.workers.storages {
+		r.registerWorker(t, "storage", url)
+	}
+	r.registerWorker(t, "miner", "http://miner")
+	created, err := r.CreateProject(t.Context(), "p", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.project, err = r.Project(t.Context(), created.Token); err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func (r *rig) registerWorker(t *testing.T, role, url string) {
+	t.Helper()
+	_, err := r.Register(t.Context(), wire.Registration{Role: role, URL: url, MasterToken: "x", Boot: "1"}, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,165 @@
+package masternode
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/masterfsm"
+)
+
+// outcome is how an action ended. It is applied to the memory by the goroutine of lead.
+type outcome struct {
+	action action
+	err    error
+	learn  func(m *memory, now time.Time) // what the answer tells, nil where it tells nothing
+}
+
+// leadership is one term of this master as leader.
+type leadership struct {
+	node     *Node
+	order    wire.Order
+	outcomes chan outcome
+	over     chan struct{}  // closed when the loop has ended and takes no outcome any more
+	running  sync.WaitGroup // the actions
+
+	mu     sync.Mutex        // guards live
+	live   map[string]bool   // by worker id: who answered lately, for Cluster
+	master map[string]string // member id to URL, of masters that answered lately
+}
+
+// lead does the duties of the leader until ctx, which dies with the leadership, ends.
+func (n *Node) lead(ctx context.Context, term uint64) error {
+	if err := n.begin(ctx, term); err != nil {
+		return err
+	}
+	var epoch uint64
+	n.cfg.Ledger.Read(func(s *masterfsm.State) { epoch = s.Group().Epoch })
+	l := &leadership{
+		node: n, order: wire.Order{Epoch: epoch, Term: term}, outcomes: make(chan outcome), over: make(chan struct{}),
+		live: map[string]bool{}, master: map[string]string{},
+	}
+	n.setLeadership(l)
+	defer n.setLeadership(nil)
+	n.log.Info("leading", "term", term, "epoch", epoch)
+	ctx, cancel := context.WithCancel(ctx)
+	defer l.running.Wait()
+	defer cancel()
+	defer close(l.over)
+	l.loop(ctx)
+	n.log.Info("no longer leading", "term", term)
+	return nil
+}
+
+// begin commits BeginTerm: barrier, fence and address in one.
+func (n *Node) begin(ctx context.Context, term uint64) error {
+	_, err := n.propose(ctx, &masterfsm.BeginTerm{
+		Term: term, Member: n.cfg.Member.ID, URL: n.cfg.Member.URL, Time: n.now(),
+		Group: n.cfg.Group(), Settings: n.cfg.Settings,
+	})
+	return err
+}
+
+// loop plans, starts, cancels and waits, until ctx ends. It alone touches the memory.
+func (l *leadership) loop(ctx context.Context) {
+	m := newMemory(l.node.cfg.Clock())
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		changed := l.node.cfg.Ledger.Changed()
+		var view masterfsm.View
+		l.node.cfg.Ledger.Read(func(s *masterfsm.State) { view = s.View() })
+		now := l.node.cfg.Clock()
+		m.note(view, now)
+		d := plan(view, m, l.node.cfg.Peers, l.node.pace, now)
+		for _, a := range d.cancel {
+			m.inflight[a]()
+		}
+		for _, a := range d.start {
+			l.start(ctx, m, a, view, now)
+		}
+		l.publish(view, m, now)
+		timer.Reset(max(d.wake.Sub(now), time.Millisecond))
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		case <-timer.C:
+		case o := <-l.outcomes:
+			l.learn(ctx, m, o)
+		}
+	}
+}
+
+// start runs an action in a goroutine of its own.
+func (l *leadership) start(ctx context.Context, m *memory, a action, view masterfsm.View, now time.Time) {
+	ctx, cancel := context.WithCancel(ctx)
+	m.inflight[a] = cancel
+	switch a.kind {
+	case actPingStorage, actPingMiner, actPingMaster:
+		m.of(a.node).tried = now
+	}
+	// What the action needs of the memory is taken now: the memory belongs to the loop.
+	job := l.job(a, view, m)
+	l.running.Go(func() {
+		defer cancel()
+		learn, err := job(ctx)
+		select {
+		case l.outcomes <- outcome{action: a, err: err, learn: learn}:
+		case <-l.over:
+		}
+	})
+}
+
+// learn takes an outcome into the memory.
+func (l *leadership) learn(ctx context.Context, m *memory, o outcome) {
+	now := l.node.cfg.Clock()
+	delete(m.inflight, o.action)
+	if o.learn != nil {
+		o.learn(m, now)
+	}
+	for a, again := range m.failed {
+		if now.After(again) {
+			delete(m.failed, a)
+		}
+	}
+	if o.err == nil || ctx.Err() != nil {
+		return
+	}
+	pause := l.node.pace.retry
+	if o.action.kind == actMine {
+		pause = l.node.pace.retryMine
+	}
+	m.failed[o.action] = now.Add(pause)
+	if errors.Is(o.err, context.Canceled) || errors.Is(o.err, masterfsm.ErrStale) {
+		return // another was quicker: nothing is wrong
+	}
+	switch o.action.kind {
+	case actPingStorage, actPingMiner, actPingMaster:
+		return // who does not answer shows in the status
+	}
+	l.node.log.Debug("action failed", "action", o.action.kind, "node", o.action.node, "block", o.action.block, "error", o.err)
+}
+
+// publish makes what the leader has seen readable for Cluster.
+func (l *leadership) publish(view masterfsm.View, m *memory, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	clear(l.live)
+	clear(l.master)
+	for i := range view.Storages {
+		id := view.Storages[i].ID
+		l.live[id] = m.live(id, now, l.node.pace)
+	}
+	for i := range view.Miners {
+		id := view.Miners[i].ID
+		l.live[id] = m.live(id, now, l.node.pace)
+	}
+	for _, url := range l.node.cfg.Peers {
+		if s := m.nodes[url]; s != nil && m.live(url, now, l.node.pace) {
+			l.master[s.memberID] = url
+		}
+	}
+}

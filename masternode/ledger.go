@@ -1,0 +1,81 @@
+package masternode
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/masterfsm"
+)
+
+// Ledger is the replicated state as the master sees it. Its methods may be called by many goroutines.
+type Ledger interface {
+	// Propose commits a command and returns what the state machine answered. The error wraps ErrNotLeader when the command
+	// was certainly not taken, ErrOutcomeUnknown when it may yet be committed; any other is the state machine's
+	// refusal. The command must not be changed afterwards.
+	Propose(ctx context.Context, command []byte) (any, error)
+	// Read calls f with the state, which stays as it is meanwhile. f must be quick and must not keep the state.
+	Read(f func(*masterfsm.State))
+	// Changed is closed at the next change of the state or of the leadership.
+	Changed() <-chan struct{}
+	// ReadIndex is the commit index of this leader's own term, confirmed by a majority. The error wraps ErrNotLeader.
+	ReadIndex(ctx context.Context) (wire.ReadIndex, error)
+	// WaitApplied blocks until the state has applied the log up to index.
+	WaitApplied(ctx context.Context, index uint64) error
+	// Leader is the member id of the leader that this master believes in, "" where it knows none.
+	Leader() string
+	// LastContact is how long ago this master heard from a leader, 0 on the leader.
+	LastContact() time.Duration
+	// Members lists the master group; the URLs may be empty.
+	Members() []wire.Master
+	// RunAsLeader calls lead whenever this master becomes leader, with a context that dies with the leadership, until ctx ends.
+	RunAsLeader(ctx context.Context, lead func(ctx context.Context, term uint64) error) error
+}
+
+// Errors that a [Ledger] answers with.
+var (
+	// ErrNotLeader: this master does not lead, and did nothing.
+	ErrNotLeader = wire.ErrNotLeader
+	// ErrOutcomeUnknown: leadership was lost while a command was under way.
+	ErrOutcomeUnknown = errors.New("leadership was lost while the command was under way")
+)
+
+// Masters calls the other masters by their URLs. An error wraps [ErrNotLeader] when the master that was asked certainly did
+// nothing because it does not lead.
+type Masters interface {
+	Member(ctx context.Context, url string) (wire.Member, error)
+	// Submit hands a submission to the leader. fresh asks for a connection of its own rather than a kept one.
+	Submit(ctx context.Context, url string, submission []byte, fresh bool) ([]byte, error)
+	ReadIndex(ctx context.Context, url string) (wire.ReadIndex, error)
+	Cluster(ctx context.Context, url string) (wire.Cluster, error)
+	Register(ctx context.Context, url string, r wire.Registration) (wire.Registered, error)
+}
+
+// Workers calls the workers. Every order may be repeated. What a storage node answers is not to be believed before it is proven.
+type Workers interface {
+	StorageStatus(ctx context.Context, w wire.Worker, o wire.Order) (wire.StorageStatus, error)
+	MinerStatus(ctx context.Context, w wire.Worker, o wire.Order) (wire.MinerStatus, error)
+	// PutBlock stores a block; the answer tells up to where the node has everything on disk.
+	PutBlock(ctx context.Context, w wire.Worker, o wire.Order, number uint64, block []byte) (wire.StorageStatus, error)
+	// ReadRecords answers for each place in its order.
+	ReadRecords(ctx context.Context, w wire.Worker, places []wire.Place) ([]wire.ProvenRecord, error)
+	// Headers answers with up to limit headers from a block on, their seals proven in the tree of that size.
+	Headers(ctx context.Context, w wire.Worker, from uint64, limit int, size uint64) ([]wire.ProvenHeader, error)
+	// Locate tells the block of a leaf index.
+	Locate(ctx context.Context, w wire.Worker, index uint64) (uint64, error)
+	// Mine blocks until the miner has found a nonce.
+	Mine(ctx context.Context, w wire.Worker, o wire.Order, order wire.MineOrder) (uint64, error)
+}
+
+// Record is a record that was read.
+type Record struct {
+	chain.Record
+	Project string // the project's name
+	At      masterfsm.Position
+	Commit  chain.Hash
+	Leaf    chain.Hash
+	Sealed  bool // its block is mined: nothing about it changes any more
+	Stored  bool // its block is on as many storage nodes as the settings ask
+}

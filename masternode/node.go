@@ -1,0 +1,121 @@
+package masternode
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/masterfsm"
+)
+
+// Config is what a master is made of.
+type Config struct {
+	Member   wire.Member   // who this master is; the group may be empty still
+	Boot     uint64        // goes up by one at each start of this master
+	Group    func() string // the cluster's id, once it is known
+	Peers    []string      // URLs of the other masters
+	Ledger   Ledger
+	Masters  Masters
+	Workers  Workers
+	Settings masterfsm.Settings
+	Limits   Limits
+	MaxAge   time.Duration // of the oldest record of the open block; 0 for the default of 1 s
+	Logger   hclog.Logger
+	Clock    func() time.Time // nil for time.Now
+}
+
+func (c *Config) validate() error {
+	switch {
+	case c.Ledger == nil || c.Masters == nil || c.Workers == nil || c.Logger == nil || c.Group == nil:
+		return fmt.Errorf("masternode: Ledger, Masters, Workers, Group and Logger are needed")
+	case c.Member.ID == "" || len(c.Member.ID) > 255 || c.Member.URL == "":
+		return fmt.Errorf("masternode: a member needs an id of 1 to 255 bytes and a URL")
+	case c.MaxAge < 0:
+		return fmt.Errorf("masternode: max age %v is negative", c.MaxAge)
+	}
+	return c.Settings.Check()
+}
+
+// Node is one master. Its methods may be called by many goroutines while Run runs.
+type Node struct {
+	cfg     Config
+	pace    pace
+	log     hclog.Logger
+	appends gatherer[*pendingAppend]
+	prover  *prover
+
+	seq        atomic.Uint64              // of submissions in this boot
+	leadership atomic.Pointer[leadership] // nil while this master does not lead
+}
+
+// submissionBytes is how large a submission may become, unless one request alone is larger.
+const submissionBytes = 512 << 10
+
+// submissionLanes is how many submissions of a master may be under way. With two, the next is made while the one before is on
+// its way to the disks. It must stay well below masterfsm.SubmissionWindow.
+const submissionLanes = 2
+
+// New makes a master. Nothing happens until Run is called.
+func New(cfg Config) (*Node, error) {
+	if cfg.Clock == nil {
+		cfg.Clock = time.Now
+	}
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	n := &Node{cfg: cfg, pace: defaultPace(), log: cfg.Logger.Named("master"), prover: newProver(cfg)}
+	if cfg.MaxAge > 0 {
+		n.pace.maxAge = cfg.MaxAge
+	}
+	n.appends = gatherer[*pendingAppend]{
+		lanes: submissionLanes, maxCount: 4096, maxSize: submissionBytes,
+		size:   (*pendingAppend).size,
+		handle: n.submit,
+		refuse: func(p *pendingAppend, err error) {
+			p.finish(fmt.Errorf("%w: this master is stopping: %w", ErrNoLeader, err))
+		},
+	}
+	n.appends.init()
+	return n, nil
+}
+
+// Run hands on appends and reads, and leads whenever this master is elected, until ctx ends.
+func (n *Node) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { n.appends.run(ctx); return nil })
+	g.Go(func() error { n.prover.reads.run(ctx); return nil })
+	g.Go(func() error { return n.cfg.Ledger.RunAsLeader(ctx, n.lead) })
+	return g.Wait()
+}
+
+func (n *Node) setLeadership(l *leadership) { n.leadership.Store(l) }
+
+// Member is who this master is.
+func (n *Node) Member() wire.Member {
+	m := n.cfg.Member
+	m.Group = n.cfg.Group()
+	return m
+}
+
+// LeaderURL is where the leader can be reached, "" where this master knows none; self tells that it is this master.
+func (n *Node) LeaderURL() (url string, self bool) {
+	id, url := n.leader()
+	return url, id == n.cfg.Member.ID
+}
+
+// Limits are those of what clients may send to this master.
+func (n *Node) Limits() Limits { return n.cfg.Limits }
+
+// Ready reports whether this master can take appends now: it knows a leader that has begun its term. The error says what is
+// missing.
+func (n *Node) Ready() error {
+	if _, url := n.leader(); url == "" {
+		return fmt.Errorf("%w: this master knows no leader that has begun its term", ErrNoLeader)
+	}
+	return nil
+}

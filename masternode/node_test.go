@@ -1,0 +1,340 @@
+package masternode
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/masterfsm"
+)
+
+func TestAppendStoredReadBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 3, nil)
+		defer r.stop()
+		ctx := t.Context()
+		var positions []wire.Position
+		for i := range 40 { // two full blocks and a part
+			a, err := r.Append(ctx, r.project, []Entry{{Key: "k", Type: "text/plain", Payload: fmt.Appendf(nil, "record %d", i)}}, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			positions = append(positions, a.Positions...)
+		}
+		if err := r.WaitStored(ctx, positions[39].Block); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		for i, p := range positions {
+			if wantBlock, wantOffset := uint64(i/16), uint32(i%16); p.Block != wantBlock || p.Offset != wantOffset || p.Index != uint64(i+i/16) {
+				t.Errorf("record %d stands at %+v", i, p)
+			}
+			want := fmt.Appendf(nil, "record %d", i)
+			byPlace, err := r.Record(ctx, r.project, p.Block, p.Offset)
+			if err != nil || !bytes.Equal(byPlace.Payload, want) || byPlace.Leaf != p.Leaf {
+				t.Fatalf("record %d: %q, %v", i, byPlace.Payload, err)
+			}
+			byIndex, err := r.RecordByIndex(ctx, r.project, p.Index)
+			if err != nil || !bytes.Equal(byIndex.Payload, want) {
+				t.Fatalf("record %d by index: %q, %v", i, byIndex.Payload, err)
+			}
+		}
+		if _, err := r.RecordByIndex(ctx, r.project, 16); !errors.Is(err, ErrSeal) {
+			t.Errorf("index of a seal: %v", err)
+		}
+		for _, p := range []wire.Place{{Block: 0, Offset: 16}, {Block: 2, Offset: 8}, {Block: 3}, {Block: 1 << 60}} {
+			if _, err := r.Record(ctx, r.project, p.Block, p.Offset); !errors.Is(err, ErrNotFound) {
+				t.Errorf("%+v: %v", p, err)
+			}
+		}
+		headers, err := r.Blocks(ctx, 1<<63, 2)
+		if err != nil || len(headers) != 2 || headers[0].Block != 2 || headers[1].Block != 1 {
+			t.Errorf("blocks: %+v, %v", headers, err)
+		}
+	})
+}
+
+func TestReadsAreServedFromTheMastersUntilTheyAreStored(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 1, nil) // fewer than replicas: the bodies stay
+		defer r.stop()
+		a, err := r.Append(t.Context(), r.project, []Entry{{Payload: []byte("x")}}, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Block(t.Context(), 0); !errors.Is(err, ErrNotMined) {
+			t.Errorf("the open block: %v", err)
+		}
+		time.Sleep(5 * time.Second) // in the bubble: enough to be cut, mined and put
+		if _, err := r.Block(t.Context(), 0); err != nil {
+			t.Errorf("the mined block: %v", err)
+		}
+		got, err := r.Record(t.Context(), r.project, a.Positions[0].Block, 0)
+		if err != nil || string(got.Payload) != "x" || got.Stored || !got.Sealed {
+			t.Errorf("%+v, %v", got, err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := r.WaitStored(ctx, 0); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("one node cannot be two: %v", err)
+		}
+		notices := fmt.Sprint(r.Cluster(t.Context()).Notices)
+		if !bytes.Contains([]byte(notices), []byte("1 of 2 storage nodes")) {
+			t.Errorf("notices: %s", notices)
+		}
+	})
+}
+
+func TestLyingStorageNodeIsPassedOver(t *testing.T) {
+	lies := map[string]func(*wire.ProvenRecord){
+		"another payload":    func(a *wire.ProvenRecord) { a.Record[len(a.Record)-1] ^= 1 },
+		"another time":       func(a *wire.ProvenRecord) { chain.SetEncodedTime(a.Record, 7) },
+		"a truncated path":   func(a *wire.ProvenRecord) { a.Path = a.Path[:len(a.Path)-1] },
+		"a truncated record": func(a *wire.ProvenRecord) { a.Record = a.Record[:len(a.Record)-1] },
+		"bad":                func(a *wire.ProvenRecord) { *a = wire.ProvenRecord{Status: wire.ReadBad} },
+		"not there":          func(a *wire.ProvenRecord) { *a = wire.ProvenRecord{Status: wire.ReadBeyond} },
+	}
+	for name, lie := range lies {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, 3, nil)
+				defer r.stop()
+				var entries []Entry
+				for i := range 16 {
+					entries = append(entries, Entry{Payload: []byte{byte(i), 1, 2, 3}})
+				}
+				if _, err := r.Append(t.Context(), r.project, entries, ""); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(5 * time.Second)
+				liars := 0
+				for _, s := range r.workers.storages {
+					if liars < 2 { // one honest node is enough
+						s.mu.Lock()
+						s.lie = lie
+						s.mu.Unlock()
+						liars++
+					}
+				}
+				for i := range 16 {
+					got, err := r.Record(t.Context(), r.project, 0, uint32(i))
+					if err != nil || !bytes.Equal(got.Payload, entries[i].Payload) {
+						t.Fatalf("record %d: %v, %v", i, got.Payload, err)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestIdempotencyKeyAcrossBlocks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 3, nil)
+		defer r.stop()
+		var entries []Entry
+		for i := range 40 {
+			entries = append(entries, Entry{Payload: fmt.Appendf(nil, "%d", i)})
+		}
+		if _, err := r.Append(t.Context(), r.project, entries[:5], ""); err != nil {
+			t.Fatal(err)
+		}
+		first, err := r.Append(t.Context(), r.project, entries, "key")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, after := range []time.Duration{0, 10 * time.Second} { // from the masters, then from storage nodes
+			time.Sleep(after)
+			again, err := r.Append(t.Context(), r.project, entries, "key")
+			if err != nil || !again.Replay {
+				t.Fatalf("replay: %+v, %v", again.Replay, err)
+			}
+			for i := range first.Positions {
+				a, b := first.Positions[i], again.Positions[i]
+				a.State, b.State = "", ""
+				if a != b {
+					t.Fatalf("record %d: first %+v, again %+v", i, a, b)
+				}
+			}
+		}
+		if _, err := r.Append(t.Context(), r.project, entries[:1], "key"); !errors.Is(err, masterfsm.ErrKeyReused) {
+			t.Errorf("another body under the same key: %v", err)
+		}
+	})
+}
+
+func TestLimits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 3, func(c *Config, _ *rig) { c.Limits = Limits{RecordBytes: 10, BatchRecords: 3, BatchBytes: 20} })
+		defer r.stop()
+		of := func(sizes ...int) (entries []Entry) {
+			for _, n := range sizes {
+				entries = append(entries, Entry{Payload: make([]byte, n)})
+			}
+			return entries
+		}
+		for name, c := range map[string]struct {
+			entries []Entry
+			want    error
+		}{
+			"fits":                {of(10), nil},
+			"batch fits":          {of(10, 5, 5), nil},
+			"empty":               {of(0), ErrEmpty},
+			"none":                {nil, ErrEmpty},
+			"one of them empty":   {of(1, 0), ErrEmpty},
+			"record too large":    {of(11), ErrTooLarge},
+			"too many":            {of(1, 1, 1, 1), ErrTooLarge},
+			"too many bytes":      {of(10, 10, 1), ErrTooLarge},
+			"key too long":        {[]Entry{{Key: string(make([]byte, 256)), Payload: []byte("x")}}, ErrBadRequest},
+			"key that is no text": {[]Entry{{Key: "\xff", Payload: []byte("x")}}, ErrBadRequest},
+		} {
+			before := r.ledger.entries
+			_, err := r.Append(t.Context(), r.project, c.entries, "")
+			if !errors.Is(err, c.want) {
+				t.Errorf("%s: %v, want %v", name, err, c.want)
+			}
+			if err != nil && r.ledger.entries != before {
+				t.Errorf("%s: refused, and yet something was committed", name)
+			}
+		}
+	})
+}
+
+func TestNoLeaderEndsIn503NotInLoss(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 3, nil)
+		r.ledger.mu.Lock()
+		r.ledger.leader = false
+		r.ledger.mu.Unlock()
+		start := time.Now()
+		_, err := r.Append(t.Context(), r.project, []Entry{{Payload: []byte("x")}}, "")
+		if !errors.Is(err, ErrNoLeader) || errors.Is(err, ErrUnknownOutcome) {
+			t.Errorf("append: %v", err)
+		}
+		if waited := time.Since(start); waited < 4*time.Second || waited > 6*time.Second {
+			t.Errorf("it waited for %v", waited)
+		}
+		if _, err := r.Record(t.Context(), r.project, 9, 9); !errors.Is(err, ErrNoLeader) {
+			t.Errorf("a read of nothing without a leader: %v", err)
+		}
+		r.stop()
+	})
+}
+
+// TestSimulation runs writers against a cluster whose leader is cut and whose workers fail at random, for many seeds. In the end
+// every acknowledged record must read back at its position, on chains that the verifier took block by block.
+func TestSimulation(t *testing.T) {
+	seeds := 60
+	if testing.Short() {
+		seeds = 10
+	}
+	for seed := range seeds {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { simulate(t, uint64(seed)) })
+		})
+	}
+}
+
+func simulate(t *testing.T, seed uint64) {
+	var mu sync.Mutex // guards rnd
+	rnd := rand.New(rand.NewPCG(seed, 1))
+	intN := func(n int) int {
+		mu.Lock()
+		defer mu.Unlock()
+		return rnd.IntN(n)
+	}
+	var calm atomic.Bool // the faults are over
+	r := newRig(t, 3, func(_ *Config, r *rig) {
+		r.workers.flaky = func() error {
+			if !calm.Load() && intN(4) == 0 {
+				return errDown
+			}
+			return nil
+		}
+		r.workers.delay = func() time.Duration { return time.Duration(intN(30)) * time.Millisecond }
+		r.ledger.delay = func() time.Duration { return time.Duration(intN(5)) * time.Millisecond }
+	})
+	type acked struct {
+		wire.Position
+		payload []byte
+	}
+	var ackedMu sync.Mutex
+	var all []acked
+	ctx := t.Context()
+	var writers sync.WaitGroup
+	for w := range 4 {
+		writers.Go(func() {
+			for i := range 30 {
+				var entries []Entry
+				for j := range 1 + intN(5) {
+					entries = append(entries, Entry{Payload: fmt.Appendf(nil, "%d-%d-%d-%d", seed, w, i, j)})
+				}
+				a, err := r.Append(ctx, r.project, entries, fmt.Sprintf("%d-%d", w, i))
+				if err != nil {
+					t.Errorf("append: %v", err)
+					return
+				}
+				ackedMu.Lock()
+				for j, p := range a.Positions {
+					all = append(all, acked{p, entries[j].Payload})
+				}
+				ackedMu.Unlock()
+				time.Sleep(time.Duration(intN(100)) * time.Millisecond)
+			}
+		})
+	}
+	faults, endFaults := context.WithCancel(ctx)
+	var chaos sync.WaitGroup
+	chaos.Go(func() {
+		for faults.Err() == nil {
+			time.Sleep(time.Duration(100+intN(900)) * time.Millisecond)
+			r.ledger.cutLeadership()
+		}
+	})
+	writers.Wait()
+	endFaults()
+	chaos.Wait()
+	calm.Store(true)
+	last := uint64(0)
+	for _, a := range all {
+		last = max(last, a.Block)
+	}
+	if err := r.WaitStored(ctx, last); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(10 * time.Second) // the third node catches up
+	seen := map[uint64]bool{}
+	for _, a := range all {
+		if seen[a.Index] {
+			t.Errorf("index %d was given out twice", a.Index)
+		}
+		seen[a.Index] = true
+		got, err := r.Record(ctx, r.project, a.Block, a.Offset)
+		if err != nil || !bytes.Equal(got.Payload, a.payload) || got.Leaf != a.Leaf {
+			t.Errorf("%d/%d: %q (%v), acknowledged as %q", a.Block, a.Offset, got.Payload, err, a.payload)
+		}
+	}
+	var records uint64
+	r.ledger.Read(func(s *masterfsm.State) {
+		p, _ := s.Project(r.project.ID)
+		records = p.Records
+	})
+	if records != uint64(len(all)) {
+		t.Errorf("%d records in the table, %d acknowledged", records, len(all))
+	}
+	head := r.Cluster(ctx).Head
+	for url, s := range r.workers.storages {
+		if got := s.status(); got.Height != head.Height || got.Hash != head.Hash {
+			t.Errorf("%s has %d blocks, the masters %d", url, got.Height, head.Height)
+		}
+	}
+	r.stop()
+}

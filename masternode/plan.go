@@ -1,0 +1,275 @@
+package masternode
+
+import (
+	"math"
+	"time"
+
+	"github.com/chainstore/chainstore/masterfsm"
+)
+
+// actionKind is what the leader may have under way.
+type actionKind uint8
+
+const (
+	actCut         actionKind = iota + 1 // close the open block, whose oldest record has waited long enough
+	actMine                              // have one miner look for the nonce of the block that waits
+	actPut                               // give a storage node the next block that it lacks
+	actAcknowledge                       // commit the heights that storage nodes have answered with
+	actInvalidate                        // commit that a storage node is Invalid
+	actPingStorage                       // ask a storage node how it is
+	actPingMiner
+	actPingMaster
+)
+
+// action is one thing to do. Actions are compared: two that are equal are the same piece of work.
+type action struct {
+	kind    actionKind
+	node    string // worker id, or a master's URL
+	block   uint64 // of cut, mine and put
+	version uint64 // of the node's entry in the table: a node that registers anew is another target
+	share   share  // of mine: which part of the nonces
+}
+
+// share is part number of of the nonce space.
+type share struct{ number, of int }
+
+// start is the first nonce of the share.
+func (s share) start() uint64 { return math.MaxUint64 / uint64(s.of) * uint64(s.number) }
+
+// pace are the times that the policy goes by.
+type pace struct {
+	maxAge    time.Duration // of the oldest record of the open block
+	ping      time.Duration // between two signs of life of a node
+	dead      time.Duration // after the last sign of life a node counts as not live
+	ackDelay  time.Duration // for heights that make no block stored
+	retry     time.Duration // after a failed action
+	retryMine time.Duration // after a miner failed
+}
+
+func defaultPace() pace {
+	return pace{
+		maxAge: time.Second, ping: time.Second, dead: 3 * time.Second, ackDelay: 250 * time.Millisecond,
+		retry: 250 * time.Millisecond, retryMine: 100 * time.Millisecond,
+	}
+}
+
+// memory is what a leader knows beside the replicated state: who answers, and what failed just now. It begins empty with each
+// leadership. The goroutine of lead owns it.
+type memory struct {
+	began    time.Time            // of the leadership
+	nodes    map[string]*sighting // by worker id or master URL
+	open     uint64               // the block that was open last
+	openedAt time.Time            // when it was first seen with a record in it; zero where it has none
+	failed   map[action]time.Time // do not try again before
+	inflight map[action]func()    // what is under way, and how to cancel it
+}
+
+// sighting is what a leader has seen of a node.
+type sighting struct {
+	last     time.Time // of the last answer; zero before the first
+	tried    time.Time // of the last try
+	height   uint64    // storage nodes: blocks on disk, by its last answer
+	heightAt time.Time // when that height was first heard
+	counted  bool      // the node has answered with its height
+	bad      string    // why it must become Invalid, "" where it need not
+	memberID string    // masters: who answers at that URL
+}
+
+func newMemory(now time.Time) *memory {
+	return &memory{
+		began: now, nodes: map[string]*sighting{},
+		failed: map[action]time.Time{}, inflight: map[action]func(){},
+	}
+}
+
+func (m *memory) of(id string) *sighting {
+	s := m.nodes[id]
+	if s == nil {
+		s = &sighting{}
+		m.nodes[id] = s
+	}
+	return s
+}
+
+// note remembers since when the open block has had a record.
+func (m *memory) note(view masterfsm.View, now time.Time) {
+	switch {
+	case view.OpenRecords == 0:
+		m.openedAt = time.Time{}
+	case view.OpenBlock != m.open || m.openedAt.IsZero():
+		m.open, m.openedAt = view.OpenBlock, now
+	}
+}
+
+// live reports whether a node answered lately.
+func (m *memory) live(id string, now time.Time, p pace) bool {
+	s := m.nodes[id]
+	return s != nil && !s.last.IsZero() && now.Sub(s.last) < p.dead
+}
+
+// decision is what plan wants: what to start, what to cancel, and when to look again at the latest if nothing changes.
+type decision struct {
+	start  []action
+	cancel []action
+	wake   time.Time
+}
+
+// planner builds a decision.
+type planner struct {
+	view    masterfsm.View
+	memory  *memory
+	pace    pace
+	peers   []string // URLs of the other masters
+	now     time.Time
+	wanted  map[action]bool
+	decided decision
+}
+
+// plan is the leader's policy: replicated state, memory and time in, actions out. It is level-triggered: it says what should
+// be under way now, whatever happened before, so a new leader goes on from the table alone. It changes nothing.
+func plan(view masterfsm.View, m *memory, peers []string, p pace, now time.Time) decision {
+	w := &planner{view: view, memory: m, pace: p, peers: peers, now: now, wanted: map[action]bool{}}
+	w.decided.wake = now.Add(p.ping)
+	w.cut()
+	w.mine()
+	w.storages()
+	w.pings()
+	for a := range m.inflight {
+		if !w.wanted[a] && a.kind == actMine {
+			w.decided.cancel = append(w.decided.cancel, a)
+		}
+	}
+	return w.decided
+}
+
+// want asks for an action, unless it is under way or failed just now.
+func (w *planner) want(a action) {
+	w.wanted[a] = true
+	if _, running := w.memory.inflight[a]; running {
+		return
+	}
+	if again, failed := w.memory.failed[a]; failed && w.now.Before(again) {
+		w.wakeAt(again)
+		return
+	}
+	w.decided.start = append(w.decided.start, a)
+}
+
+func (w *planner) wakeAt(t time.Time) {
+	if t.Before(w.decided.wake) {
+		w.decided.wake = t
+	}
+}
+
+// cut closes the open block when its oldest record has waited for maxAge. The waiting is timed by this leader's own clock.
+func (w *planner) cut() {
+	if w.view.OpenRecords == 0 {
+		return
+	}
+	if due := w.memory.openedAt.Add(w.pace.maxAge); w.now.Before(due) {
+		w.wakeAt(due)
+		return
+	}
+	w.want(action{kind: actCut, block: w.view.OpenBlock})
+}
+
+// mine gives every miner a share of the nonces of the block that waits. All miners are asked, live or not: one that is dead
+// costs a refused connection now and then.
+func (w *planner) mine() {
+	if w.view.Waiting == nil {
+		return
+	}
+	for i := range w.view.Miners {
+		w.want(action{
+			kind: actMine, node: w.view.Miners[i].ID, block: w.view.Waiting.Block,
+			share: share{number: i, of: len(w.view.Miners)},
+		})
+	}
+}
+
+// storages gives each node its next block, and commits what nodes have answered.
+func (w *planner) storages() {
+	acknowledge := false
+	stored := w.stored()
+	for i := range w.view.Storages {
+		n := &w.view.Storages[i]
+		if !n.State.Keeps() {
+			continue
+		}
+		seen := w.memory.nodes[n.ID]
+		height := n.Height
+		if seen != nil && seen.counted {
+			if seen.bad != "" {
+				w.want(action{kind: actInvalidate, node: n.ID, version: n.Version})
+				continue
+			}
+			if seen.height > n.Height {
+				height = seen.height
+				due := seen.heightAt.Add(w.pace.ackDelay)
+				if stored > w.view.Stored || !w.now.Before(due) {
+					acknowledge = true
+				} else {
+					w.wakeAt(due)
+				}
+			}
+		}
+		if height < w.view.Head.Height && height >= w.view.HeldFrom {
+			w.want(action{kind: actPut, node: n.ID, block: height, version: n.Version})
+		}
+	}
+	if acknowledge {
+		w.want(action{kind: actAcknowledge})
+	}
+}
+
+// stored is the number of blocks that enough nodes have, by what they answered this leader.
+func (w *planner) stored() uint64 {
+	var best uint64
+	for i := range w.view.Storages {
+		height, have := w.heightOf(&w.view.Storages[i]), 0
+		for j := range w.view.Storages {
+			if n := &w.view.Storages[j]; n.State.Keeps() && w.heightOf(n) >= height {
+				have++
+			}
+		}
+		if have >= int(w.view.Settings.Replicas) {
+			best = max(best, height)
+		}
+	}
+	return best
+}
+
+func (w *planner) heightOf(n *masterfsm.Storage) uint64 {
+	if s := w.memory.nodes[n.ID]; s != nil && s.counted {
+		return max(s.height, n.Height)
+	}
+	return n.Height
+}
+
+// pings asks every node for a sign of life that gave none for a while.
+func (w *planner) pings() {
+	for i := range w.view.Storages {
+		w.ping(action{kind: actPingStorage, node: w.view.Storages[i].ID})
+	}
+	for i := range w.view.Miners {
+		w.ping(action{kind: actPingMiner, node: w.view.Miners[i].ID})
+	}
+	for _, url := range w.peers {
+		w.ping(action{kind: actPingMaster, node: url})
+	}
+}
+
+func (w *planner) ping(a action) {
+	due := w.memory.began
+	if s := w.memory.nodes[a.node]; s != nil {
+		due = s.tried.Add(w.pace.ping)
+		if answered := s.last.Add(w.pace.ping); answered.After(due) {
+			due = answered
+		}
+	}
+	if w.now.Before(due) {
+		w.wakeAt(due)
+		return
+	}
+	w.want(a)
+}

@@ -1,0 +1,319 @@
+package masternode
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/masterfsm"
+)
+
+// prover reads from storage nodes and believes nothing that it cannot prove from a root that the group committed:
+//
+//	record ─► its leaf ─path─► header.Root ─► header ─► its seal ─path─► root of a block boundary in the table
+//
+// Headers that were proven once are kept, so a record costs one path. A node that answers wrong is passed over for a while,
+// as is one that does not answer; the read goes to another.
+type prover struct {
+	self    string // member id: it decides which node this master asks first, so that masters spread over the nodes
+	ledger  Ledger
+	workers Workers
+	log     hclog.Logger
+	clock   func() time.Time
+
+	reads   gatherer[*pendingRead]
+	flights singleflight.Group // fetches of headers
+
+	mu      sync.Mutex                 // guards all below
+	headers [2]map[uint64]chain.Header // by block; the younger generation first
+	unwell  map[string]time.Time       // node id: do not ask before
+}
+
+const (
+	headerGeneration = 8192 // headers kept in a generation
+	headerPage       = 64   // headers fetched at a time
+	readTimeout      = 2 * time.Second
+	unwellFor        = time.Second      // after no answer
+	distrustFor      = 60 * time.Second // after a wrong answer
+	readLanes        = 4
+)
+
+// pendingRead is a record on its way from a storage node. The lane that takes it fills in the result and closes done.
+type pendingRead struct {
+	header chain.Header // of its block, proven
+	offset uint32
+
+	done    chan struct{}
+	encoded []byte
+	err     error
+}
+
+func newProver(cfg Config) *prover {
+	p := &prover{
+		self: cfg.Member.ID, ledger: cfg.Ledger, workers: cfg.Workers, log: cfg.Logger.Named("prover"), clock: cfg.Clock,
+		headers: [2]map[uint64]chain.Header{{}, {}}, unwell: map[string]time.Time{},
+	}
+	p.reads = gatherer[*pendingRead]{
+		lanes: readLanes, maxCount: 128, maxSize: 128,
+		size:   func(*pendingRead) int { return 1 },
+		handle: p.readBatch,
+		refuse: func(r *pendingRead, err error) { r.err = err; close(r.done) },
+	}
+	p.reads.init()
+	return p
+}
+
+// record reads one record of a block whose header is proven.
+func (p *prover) record(ctx context.Context, header chain.Header, offset uint32) ([]byte, error) {
+	r := &pendingRead{header: header, offset: offset, done: make(chan struct{})}
+	p.reads.add(r)
+	select {
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	case <-r.done:
+		return r.encoded, r.err
+	}
+}
+
+// readBatch asks one node after the other for what is still missing.
+func (p *prover) readBatch(ctx context.Context, batch []*pendingRead) {
+	missing := batch
+	for _, node := range p.candidates(func(masterfsm.Storage) bool { return true }) {
+		if len(missing) == 0 || ctx.Err() != nil {
+			break
+		}
+		missing = p.readFrom(ctx, node, missing)
+	}
+	for _, r := range missing {
+		r.err = fmt.Errorf("%w: record %d of block %d", ErrUnavailable, r.offset, r.header.Block)
+		close(r.done)
+	}
+}
+
+// readFrom asks one node and returns the reads that it could not prove.
+func (p *prover) readFrom(ctx context.Context, node masterfsm.Storage, batch []*pendingRead) (missing []*pendingRead) {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	places := make([]wire.Place, len(batch))
+	for i, r := range batch {
+		places[i] = wire.Place{Block: r.header.Block, Offset: r.offset}
+	}
+	answers, err := p.workers.ReadRecords(ctx, worker(node), places)
+	if err != nil || len(answers) != len(batch) {
+		p.passOver(node, unwellFor, "no answer to a read", err)
+		return batch
+	}
+	for i, r := range batch {
+		if err := p.take(r, &answers[i]); err != nil {
+			if answers[i].Status != wire.ReadBehind {
+				p.passOver(node, distrustFor, "a record that it cannot prove", err)
+			}
+			missing = append(missing, r)
+		}
+	}
+	return missing
+}
+
+// take checks an answer and finishes the read when it is proven.
+func (p *prover) take(r *pendingRead, a *wire.ProvenRecord) error {
+	if a.Status != wire.ReadFound {
+		return fmt.Errorf("record %d of block %d: read status %d", r.offset, r.header.Block, a.Status)
+	}
+	size, err := chain.EncodedRecordSize(a.Record)
+	if err != nil {
+		return err
+	}
+	if size != len(a.Record) {
+		return fmt.Errorf("a record of %d bytes in %d", size, len(a.Record))
+	}
+	leaf := chain.EncodedLeaf(a.Record, chain.EncodedCommit(a.Record))
+	proof := chain.Proof{Index: r.header.First + uint64(r.offset), Size: r.header.Seal(), Path: a.Path}
+	if err := proof.Check(leaf.Hash(), r.header.Root); err != nil {
+		return err
+	}
+	r.encoded = a.Record
+	close(r.done)
+	return nil
+}
+
+// header is the proven header of a mined block.
+func (p *prover) header(ctx context.Context, block uint64) (chain.Header, error) {
+	if h, ok := p.known(block); ok {
+		return h, nil
+	}
+	page := block - block%headerPage
+	// The page is fetched for whoever asks for it now, so it must not end with the first one's request.
+	fetched := p.flights.DoChan(strconv.FormatUint(page, 10), func() (any, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*readTimeout)
+		defer cancel()
+		return nil, p.fetchHeaders(ctx, page, block)
+	})
+	select {
+	case <-ctx.Done():
+		return chain.Header{}, context.Cause(ctx)
+	case f := <-fetched:
+		if f.Err != nil {
+			return chain.Header{}, f.Err
+		}
+	}
+	if h, ok := p.known(block); ok {
+		return h, nil
+	}
+	// The page came for an earlier block, from a node that did not have this one yet.
+	if err := p.fetchHeaders(ctx, page, block); err != nil {
+		return chain.Header{}, err
+	}
+	h, _ := p.known(block)
+	return h, nil
+}
+
+func (p *prover) known(block uint64) (chain.Header, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if h, ok := p.headers[0][block]; ok {
+		return h, true
+	}
+	h, ok := p.headers[1][block]
+	if ok {
+		p.keep(h)
+	}
+	return h, ok
+}
+
+// keep puts a header into the younger generation; mu is held.
+func (p *prover) keep(h chain.Header) {
+	if len(p.headers[0]) >= headerGeneration {
+		p.headers = [2]map[uint64]chain.Header{make(map[uint64]chain.Header, headerGeneration), p.headers[0]}
+	}
+	p.headers[0][h.Block] = h
+}
+
+// fetchHeaders gets a page of headers, the needed one among them, from the first node that can prove them.
+func (p *prover) fetchHeaders(ctx context.Context, page, needed uint64) error {
+	nodes := p.candidates(func(n masterfsm.Storage) bool { return n.Height > needed })
+	for _, node := range nodes {
+		var boundary masterfsm.Boundary
+		var ok bool
+		p.ledger.Read(func(s *masterfsm.State) { boundary, ok = s.BoundaryAt(min(node.Height, s.Head().Height)) })
+		if !ok {
+			continue // it is so far behind that the table has forgotten a root that it has
+		}
+		limit := int(min(headerPage, boundary.Height-page))
+		tryCtx, cancel := context.WithTimeout(ctx, readTimeout)
+		headers, err := p.workers.Headers(tryCtx, worker(node), page, limit, boundary.Size)
+		cancel()
+		if err != nil {
+			p.passOver(node, unwellFor, "no answer for headers", err)
+			continue
+		}
+		if err := p.takeHeaders(headers, page, needed, boundary); err != nil {
+			p.passOver(node, distrustFor, "headers that it cannot prove", err)
+			continue
+		}
+		return nil
+	}
+	return fmt.Errorf("%w: header of block %d", ErrUnavailable, needed)
+}
+
+func (p *prover) takeHeaders(headers []wire.ProvenHeader, page, needed uint64, boundary masterfsm.Boundary) error {
+	if needed-page >= uint64(len(headers)) {
+		return fmt.Errorf("%d headers from block %d on, block %d is not among them", len(headers), page, needed)
+	}
+	for i := range headers {
+		h := &headers[i].Header
+		if h.Block != page+uint64(i) {
+			return fmt.Errorf("header of block %d where that of block %d is due", h.Block, page+uint64(i))
+		}
+		proof := chain.Proof{Index: h.Seal(), Size: boundary.Size, Path: headers[i].Path}
+		if err := proof.Check(h.SealHash(), boundary.Root); err != nil {
+			return fmt.Errorf("seal of block %d: %w", h.Block, err)
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range headers {
+		p.keep(headers[i].Header)
+	}
+	return nil
+}
+
+// locate finds the block of a leaf index that the masters no longer hold. A node's word for it is checked by the proven header.
+func (p *prover) locate(ctx context.Context, index uint64) (masterfsm.Position, error) {
+	for _, node := range p.candidates(func(masterfsm.Storage) bool { return true }) {
+		tryCtx, cancel := context.WithTimeout(ctx, readTimeout)
+		block, err := p.workers.Locate(tryCtx, worker(node), index)
+		cancel()
+		if err != nil {
+			p.passOver(node, unwellFor, "no answer for a leaf index", err)
+			continue
+		}
+		h, err := p.header(ctx, block)
+		switch {
+		case err != nil:
+			return masterfsm.Position{}, err
+		case index == h.Seal():
+			return masterfsm.Position{}, ErrSeal
+		case index >= h.First && index < h.Seal():
+			return masterfsm.Position{Block: block, Offset: uint32(index - h.First), Index: index}, nil
+		}
+		p.passOver(node, distrustFor, "a wrong block for a leaf index", fmt.Errorf("block %d for leaf %d", block, index))
+	}
+	return masterfsm.Position{}, fmt.Errorf("%w: leaf %d", ErrUnavailable, index)
+}
+
+// candidates lists the storage nodes that may be asked, the best first: those that answered last time before those that did
+// not, Valid ones before others, and among equals in an order of this master's own.
+func (p *prover) candidates(fits func(masterfsm.Storage) bool) []masterfsm.Storage {
+	var nodes []masterfsm.Storage
+	p.ledger.Read(func(s *masterfsm.State) { nodes = s.Storages() })
+	nodes = slices.DeleteFunc(nodes, func(n masterfsm.Storage) bool { return !fits(n) })
+	now := p.clock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	rank := func(n masterfsm.Storage) int {
+		r := 0
+		if now.Before(p.unwell[n.ID]) {
+			r += 2
+		}
+		if n.State != masterfsm.Valid {
+			r++
+		}
+		return r
+	}
+	slices.SortFunc(nodes, func(a, b masterfsm.Storage) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(p.affinity(a.ID), p.affinity(b.ID)), cmp.Compare(a.ID, b.ID))
+	})
+	return nodes
+}
+
+// affinity orders the nodes differently for each master (rendezvous hashing).
+func (p *prover) affinity(id string) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(p.self)) // a hash does not fail
+	_, _ = h.Write([]byte(id))
+	return h.Sum64()
+}
+
+// passOver asks a node last for a while.
+func (p *prover) passOver(node masterfsm.Storage, d time.Duration, what string, err error) {
+	if errors.Is(err, context.Canceled) {
+		return // the reader went away
+	}
+	p.log.Warn("storage node passed over", "node", node.ID, "url", node.URL, "for", d, "because", what, "error", err)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.unwell[node.ID] = p.clock().Add(d)
+}
+
+func worker(n masterfsm.Storage) wire.Worker { return wire.Worker{URL: n.URL, Token: n.MasterToken} }

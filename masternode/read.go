@@ -1,0 +1,188 @@
+package masternode
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/masterfsm"
+)
+
+// Record reads the record at an offset of a block for a reader's project. Errors: ErrNotFound, ErrForbidden, ErrNoLeader,
+// ErrUnavailable.
+func (n *Node) Record(ctx context.Context, reader masterfsm.Project, block uint64, offset uint32) (Record, error) {
+	var r Record
+	err := n.confirmed(ctx, func() (err error) {
+		r, err = n.lookUp(ctx, block, offset)
+		return err
+	})
+	if err != nil {
+		return Record{}, err
+	}
+	return r, n.permit(reader, &r)
+}
+
+// RecordByIndex reads the record of a leaf index. Errors: as Record, and ErrSeal.
+func (n *Node) RecordByIndex(ctx context.Context, reader masterfsm.Project, index uint64) (Record, error) {
+	var r Record
+	err := n.confirmed(ctx, func() error {
+		var found masterfsm.Found
+		var at masterfsm.Position
+		n.cfg.Ledger.Read(func(s *masterfsm.State) { found, at = s.Locate(index) })
+		var err error
+		switch found {
+		case masterfsm.FoundNothing:
+			return errNotHere
+		case masterfsm.FoundSeal:
+			return ErrSeal
+		case masterfsm.FoundElsewhere:
+			if at, err = n.prover.locate(ctx, index); err != nil {
+				return err
+			}
+		}
+		r, err = n.lookUp(ctx, at.Block, at.Offset)
+		return err
+	})
+	if err != nil {
+		return Record{}, err
+	}
+	return r, n.permit(reader, &r)
+}
+
+// permit says whether a project may read a record, and fills in the name of the record's own.
+func (n *Node) permit(reader masterfsm.Project, r *Record) error {
+	owner := reader
+	if r.Record.Project != reader.ID {
+		n.cfg.Ledger.Read(func(s *masterfsm.State) { owner, _ = s.Project(r.Record.Project) })
+		if !owner.Public {
+			return ErrForbidden
+		}
+	}
+	r.Project = owner.Name
+	return nil
+}
+
+// lookUp finds a record in the state, or has a storage node prove it. errNotHere means that this state does not have it.
+func (n *Node) lookUp(ctx context.Context, block uint64, offset uint32) (Record, error) {
+	var found masterfsm.Found
+	var at masterfsm.Position
+	var encoded []byte
+	var header *chain.Header
+	var stored uint64
+	n.cfg.Ledger.Read(func(s *masterfsm.State) {
+		found, at, encoded, header = s.Record(block, offset)
+		stored = s.Stored()
+	})
+	switch found {
+	case masterfsm.FoundNothing:
+		return Record{}, errNotHere
+	case masterfsm.FoundBeyond:
+		return Record{}, fmt.Errorf("%w: block %d has fewer records", ErrNotFound, block)
+	case masterfsm.FoundRecord:
+		return newRecord(encoded, at, header != nil, block < stored)
+	}
+	h, err := n.prover.header(ctx, block)
+	if err != nil {
+		return Record{}, err
+	}
+	if offset >= h.Count {
+		return Record{}, fmt.Errorf("%w: block %d has %d records", ErrNotFound, block, h.Count)
+	}
+	proven, err := n.prover.record(ctx, h, offset)
+	if err != nil {
+		return Record{}, err
+	}
+	at.Index = h.First + uint64(offset)
+	r, err := newRecord(proven, at, true, true)
+	return r, err
+}
+
+func newRecord(encoded []byte, at masterfsm.Position, sealed, stored bool) (Record, error) {
+	r, err := chain.ParseRecord(encoded)
+	if err != nil {
+		return Record{}, err
+	}
+	leaf := r.Leaf()
+	return Record{Record: r, At: at, Commit: leaf.Commit, Leaf: leaf.Hash(), Sealed: sealed, Stored: stored}, nil
+}
+
+// Position is the record's position as the API tells it.
+func (r *Record) Position() wire.Position {
+	state := wire.StateCommitted
+	if r.Stored {
+		state = wire.StateStored
+	}
+	return wire.Position{
+		Block: r.At.Block, Offset: r.At.Offset, Index: r.At.Index, Time: r.Time, Leaf: r.Leaf, State: state,
+	}
+}
+
+// Block reads a block's header. Errors: ErrNotFound, ErrNotMined, ErrNoLeader, ErrUnavailable.
+func (n *Node) Block(ctx context.Context, number uint64) (chain.Header, error) {
+	var h chain.Header
+	look := func() error {
+		var mined, exists bool
+		n.cfg.Ledger.Read(func(s *masterfsm.State) {
+			v := s.View()
+			mined = number < v.Head.Height
+			exists = number < v.OpenBlock || number == v.OpenBlock && v.OpenRecords > 0
+			if b, ok := s.Block(number); ok {
+				h = b.Header
+			}
+		})
+		switch {
+		case !mined && exists:
+			return errNotMinedHere
+		case !mined:
+			return errNotHere
+		case h.Version != 0:
+			return nil
+		}
+		var err error
+		h, err = n.prover.header(ctx, number)
+		return err
+	}
+	err := n.confirmed(ctx, look)
+	return h, err
+}
+
+// MaxBlocksPage is how many headers a page of Blocks may hold.
+const MaxBlocksPage = 256
+
+// Blocks lists mined blocks, the newest first: up to limit headers of blocks before a number (math.MaxUint64 for the newest).
+func (n *Node) Blocks(ctx context.Context, before uint64, limit int) ([]chain.Header, error) {
+	if limit < 1 || limit > MaxBlocksPage {
+		return nil, fmt.Errorf("%w: limit %d is not within 1 and %d", ErrBadRequest, limit, MaxBlocksPage)
+	}
+	var height uint64
+	n.cfg.Ledger.Read(func(s *masterfsm.State) { height = s.Head().Height })
+	before = min(before, height)
+	headers := make([]chain.Header, 0, min(uint64(limit), before))
+	for before > 0 && len(headers) < limit {
+		before--
+		h, err := n.Block(ctx, before)
+		if err != nil {
+			return nil, err
+		}
+		headers = append(headers, h)
+	}
+	return headers, nil
+}
+
+// WaitStored blocks until as many storage nodes as the settings ask have a block on disk, or ctx ends.
+func (n *Node) WaitStored(ctx context.Context, block uint64) error {
+	for {
+		changed := n.cfg.Ledger.Changed()
+		var stored uint64
+		n.cfg.Ledger.Read(func(s *masterfsm.State) { stored = s.Stored() })
+		if block < stored {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-changed:
+		}
+	}
+}

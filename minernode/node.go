@@ -1,0 +1,180 @@
+package minernode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/httpapi/wire"
+)
+
+// Errors of this package.
+var (
+	// ErrSuperseded: another header was asked for while this one was mined.
+	ErrSuperseded = errors.New("another block is mined instead")
+	// ErrDifficulty: the order asks for more than chain.MaxDifficulty.
+	ErrDifficulty = errors.New("difficulty not acceptable")
+	// ErrClosed: the miner stopped.
+	ErrClosed = errors.New("miner stopped")
+)
+
+// sliceTries is how many nonces a thread tries before it looks whether to stop: under a millisecond.
+const sliceTries = 4096
+
+// Config of a miner.
+type Config struct {
+	Threads int // how many nonces are tried at a time; 0 for the number of cores
+	Logger  hclog.Logger
+}
+
+// Node is a miner. Its methods may be called from any goroutine.
+type Node struct {
+	cfg Config
+	log hclog.Logger
+
+	mu     sync.Mutex // guards all below
+	job    *job       // nil where nothing is mined
+	closed bool
+	wg     sync.WaitGroup // the threads of all jobs; only added to with mu held and closed false
+}
+
+// New makes a miner. Close ends it.
+func New(cfg Config) *Node {
+	if cfg.Threads <= 0 {
+		cfg.Threads = runtime.GOMAXPROCS(0)
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = hclog.NewNullLogger()
+	}
+	return &Node{cfg: cfg, log: cfg.Logger}
+}
+
+// Threads is the number of nonces that are tried at a time.
+func (n *Node) Threads() int { return n.cfg.Threads }
+
+// Mining reports whether a job runs.
+func (n *Node) Mining() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.job != nil
+}
+
+// Mine finds a nonce that mines the ordered block, searching from order.Start on, and blocks until it is found or ctx ends.
+// An order for the header that is mined already joins that job, whatever its Start.
+//
+// Errors: ErrSuperseded, ErrDifficulty, ErrClosed, and the cause of ctx's end.
+func (n *Node) Mine(ctx context.Context, order wire.MineOrder) (nonce uint64, err error) {
+	if order.Difficulty > chain.MaxDifficulty {
+		return 0, fmt.Errorf("%w: %d leading zero bits, the limit is %d", ErrDifficulty, order.Difficulty, chain.MaxDifficulty)
+	}
+	if err := context.Cause(ctx); err != nil {
+		return 0, err
+	}
+	j, err := n.join(order)
+	if err != nil {
+		return 0, err
+	}
+	defer n.leave(j)
+	select {
+	case <-j.done:
+		return j.nonce, j.err
+	case <-ctx.Done():
+		return 0, context.Cause(ctx)
+	}
+}
+
+// join finds or begins the job of an order.
+func (n *Node) join(order wire.MineOrder) (*job, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closed {
+		return nil, ErrClosed
+	}
+	if n.job != nil && n.job.inner == order.Inner && n.job.difficulty == order.Difficulty {
+		n.job.callers++
+		return n.job, nil
+	}
+	if n.job != nil {
+		n.end(n.job, 0, fmt.Errorf("%w: block %d instead of block %d", ErrSuperseded, order.Block, n.job.block))
+	}
+	j := &job{
+		block: order.Block, inner: order.Inner, difficulty: order.Difficulty, callers: 1, done: make(chan struct{}),
+	}
+	n.job = j
+	n.log.Debug("mining", "block", j.block, "difficulty", j.difficulty, "start", order.Start, "threads", n.cfg.Threads)
+	for i := range n.cfg.Threads {
+		n.wg.Add(1)
+		go n.search(j, order.Start+uint64(i)*sliceTries)
+	}
+	return j, nil
+}
+
+// leave takes a caller off a job, and ends the job with the last one.
+func (n *Node) leave(j *job) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if j.callers--; j.callers == 0 {
+		n.end(j, 0, context.Canceled)
+	}
+}
+
+// end finishes a job, unless it has ended before; mu is held.
+func (n *Node) end(j *job, nonce uint64, err error) {
+	if j.ended {
+		return
+	}
+	j.ended, j.nonce, j.err = true, nonce, err
+	close(j.done)
+	if n.job == j {
+		n.job = nil
+	}
+}
+
+// Close ends the running job and waits for its threads.
+func (n *Node) Close() error {
+	n.mu.Lock()
+	n.closed = true
+	if n.job != nil {
+		n.end(n.job, 0, ErrClosed)
+	}
+	n.mu.Unlock()
+	n.wg.Wait()
+	return nil
+}
+
+// job is the search for one nonce.
+type job struct {
+	block      uint64
+	inner      chain.Hash
+	difficulty uint8
+
+	callers int           // guarded by Node.mu
+	ended   bool          // guarded by Node.mu
+	nonce   uint64        // set before done is closed
+	err     error         // set before done is closed
+	done    chan struct{} // closed when the job has ended
+}
+
+// search is a thread: it tries every slice that is its own, the first from start on, until the job ends.
+func (n *Node) search(j *job, start uint64) {
+	defer n.wg.Done()
+	stride := uint64(n.cfg.Threads) * sliceTries
+	for ; ; start += stride {
+		select {
+		case <-j.done:
+			return
+		default:
+		}
+		if nonce, found := chain.Solve(j.inner, j.difficulty, start, sliceTries); found {
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			n.end(j, nonce, nil)
+			return
+		}
+	}
+}

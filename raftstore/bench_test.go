@@ -1,0 +1,70 @@
+package raftstore
+
+import (
+	"fmt"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/masterfsm"
+)
+
+func cpu() time.Duration {
+	var u syscall.Rusage
+	_ = syscall.Getrusage(syscall.RUSAGE_SELF, &u)
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+func TestTmpIdle(t *testing.T) {
+	nodes := testGroup(t, 3, func(c *Config) { c.Timeout = 300 * time.Millisecond })
+	leaderOf(t, nodes...)
+	time.Sleep(time.Second)
+	a := cpu()
+	time.Sleep(5 * time.Second)
+	t.Logf("IDLE three masters: %.2f%% of a core", 100*float64(cpu()-a)/5e9)
+}
+
+func BenchmarkPropose(b *testing.B) {
+	for _, clients := range []int{1, 4, 16, 64} {
+		b.Run(map[int]string{1: "1", 4: "4", 16: "16", 64: "64"}[clients], func(b *testing.B) {
+			nodes := testGroup(b, 3, func(c *Config) { c.Timeout = time.Second })
+			leader := leaderOf(b, nodes...)
+			if _, err := leader.Propose(b.Context(), project("p")); err != nil {
+				b.Fatal(err)
+			}
+			var payload [256]byte
+			rec := chain.Record{Project: 1, Payload: payload[:]}
+			encoded := rec.AppendTo(nil)
+			b.ResetTimer()
+			var tasks sync.WaitGroup
+			var mu sync.Mutex
+			var seq uint64
+			for c := range clients {
+				tasks.Go(func() {
+					for {
+						mu.Lock()
+						if seq == uint64(b.N) {
+							mu.Unlock()
+							return
+						}
+						seq++
+						n := seq
+						mu.Unlock()
+						s := masterfsm.NewSubmission(nil, fmt.Sprint("m", c), 1, n)
+						s.StartRequest(1, masterfsm.Digest{}, masterfsm.Digest{})
+						for range 100 {
+							s.AddEncoded(rec.Commit(), encoded)
+						}
+						if _, err := leader.Propose(b.Context(), s.Bytes()); err != nil && n%100 == 0 {
+							b.Log(err)
+						}
+					}
+				})
+			}
+			tasks.Wait()
+			b.ReportMetric(float64(b.N)*100/b.Elapsed().Seconds(), "records/s")
+		})
+	}
+}

@@ -1,0 +1,28 @@
+package raftstore
+
+import "sync"
+
+// broadcast wakes all who wait for the next change.
+type broadcast struct {
+	mu   sync.Mutex
+	next chan struct{} // nil when nobody has asked since the last change
+}
+
+// wait returns a channel that is closed at the next change.
+func (b *broadcast) wait() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.next == nil {
+		b.next = make(chan struct{})
+	}
+	return b.next
+}
+
+func (b *broadcast) tell() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.next != nil {
+		close(b.next)
+		b.next = nil
+	}
+}

@@ -1,0 +1,61 @@
+package raftstore
+
+import (
+	"fmt"
+	"runtime"
+	"sync"
+)
+
+// failure holds the first fatal error of a store.
+type failure struct {
+	once sync.Once
+	told chan error    // gets the error, once
+	dead chan struct{} // closed after err is set
+	err  error
+}
+
+func newFailure() *failure {
+	return &failure{told: make(chan error, 1), dead: make(chan struct{})}
+}
+
+// report makes err the failure, unless there is one.
+func (f *failure) report(err error) {
+	f.once.Do(func() {
+		f.err = err
+		close(f.dead)
+		f.told <- err
+	})
+}
+
+// get is the failure, nil where there is none.
+func (f *failure) get() error {
+	select {
+	case <-f.dead:
+		return f.err
+	default:
+		return nil
+	}
+}
+
+// exit reports err and ends the goroutine. It is for calls from raft, which would panic or go on.
+func (f *failure) exit(err error) {
+	f.report(err)
+	runtime.Goexit()
+}
+
+// guard runs work on a goroutine of its own and waits for it, so that an exit in it ends no other. It returns the error
+// of the work, and the failure before all.
+func (f *failure) guard(work func() error) error {
+	result := make(chan error, 1)
+	go func() {
+		defer close(result)
+		result <- work()
+	}()
+	err := <-result
+	if failed := f.get(); failed != nil {
+		return failed
+	}
+	return err
+}
+
+func diskError(what string, err error) error { return fmt.Errorf("%w: %s: %w", ErrDisk, what, err) }

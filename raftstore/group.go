@@ -1,0 +1,202 @@
+package raftstore
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/raftstore/internal/tune"
+)
+
+// Found makes this master the founder of a group of members, of which it is one. The group exists when this returns;
+// the other members are to be adopted. To found the same group once more does nothing. The error wraps [ErrOtherGroup]
+// when this master has another.
+func (s *Store) Found(group string, members []wire.Member) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.mayJoin(group); err != nil {
+		return err
+	}
+	if s.identity.Group == group {
+		return nil
+	}
+	if err := checkMembers(group, members, s.identity.ID); err != nil {
+		return err
+	}
+	next := s.identity
+	next.Group, next.Founding = group, slices.Clone(members)
+	if err := s.saveIdentity(next); err != nil {
+		return err
+	}
+	return s.begin()
+}
+
+// Adopt makes this master part of a group, which it stays. Member is who is meant: the error wraps [ErrOtherMember] when
+// that is not this one, and [ErrOtherGroup] when this master has another group. To be adopted once more does nothing.
+func (s *Store) Adopt(group, member string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if member != s.identity.ID {
+		return fmt.Errorf("%w: %q, this is %q (a wiped data folder makes a new member)", ErrOtherMember, member, s.identity.ID)
+	}
+	if err := s.mayJoin(group); err != nil {
+		return err
+	}
+	if s.identity.Group == group {
+		return nil
+	}
+	if group == "" {
+		return errors.New("a group needs an id")
+	}
+	next := s.identity
+	next.Group = group
+	if err := s.saveIdentity(next); err != nil {
+		return err
+	}
+	return s.begin()
+}
+
+// mayJoin reports what speaks against being part of a group. The lock is held.
+func (s *Store) mayJoin(group string) error {
+	s.gate.Lock()
+	closing := s.closing
+	s.gate.Unlock()
+	if closing {
+		return ErrClosed
+	}
+	if err := s.fail.get(); err != nil {
+		return err
+	}
+	if own := s.identity.Group; own != "" && own != group {
+		return fmt.Errorf("%w: %q, not %q", ErrOtherGroup, own, group)
+	}
+	return nil
+}
+
+func checkMembers(group string, members []wire.Member, self string) error {
+	if group == "" || len(group) > 255 {
+		return fmt.Errorf("a group id has 1 to 255 bytes, not %d", len(group))
+	}
+	seen := map[string]bool{}
+	for _, m := range members {
+		if _, _, err := net.SplitHostPort(m.Raft); err != nil {
+			return fmt.Errorf("raft address of member %q: %w", m.ID, err)
+		}
+		if _, _, err := splitAddress(serverAddress(m.ID, m.Raft)); err != nil || len(m.ID) > 255 {
+			return fmt.Errorf("%q is no member id", m.ID)
+		}
+		if seen[m.ID] || seen[m.Raft] {
+			return fmt.Errorf("member %q at %s is listed twice", m.ID, m.Raft)
+		}
+		seen[m.ID], seen[m.Raft] = true, true
+	}
+	if !seen[self] {
+		return fmt.Errorf("the founder, %q, is not among the members", self)
+	}
+	return nil
+}
+
+// saveIdentity writes the identity down and takes it on. The lock is held.
+func (s *Store) saveIdentity(id identity) error {
+	if err := id.save(s.cfg.Dir); err != nil {
+		err = diskError("write to "+s.cfg.Dir, err)
+		s.fail.report(err)
+		return err
+	}
+	s.identity = id
+	return nil
+}
+
+// begin starts raft for the group that the identity names, after finishing its founding.
+func (s *Store) begin() error {
+	config := tune.Raft(s.identity.ID, s.cfg.Timeout, s.log.Named("raft"))
+	s.lead.notify = make(chan bool, 16)
+	config.NotifyCh = s.lead.notify
+	s.stream.open(s.identity.Group)
+	transport := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream: s.stream, MaxPool: tune.MaxPool, MaxRPCsInFlight: tune.MaxRPCsInFlight, Timeout: tune.RPCTimeout,
+		Logger: config.Logger,
+	})
+	s.tasks.Go(s.drainNotices)
+	var r *raft.Raft
+	err := s.fail.guard(func() (err error) {
+		if err := s.bootstrap(config, transport); err != nil {
+			return err
+		}
+		r, err = raft.NewRaft(config, s.machine, s.logs, s.votes, s.snaps, transport)
+		return err
+	})
+	if err == nil {
+		err = s.checkGap()
+	}
+	if err != nil {
+		if r != nil {
+			err = errors.Join(err, r.Shutdown().Error())
+		}
+		err = fmt.Errorf("start of raft in %s: %w", s.cfg.Dir, errors.Join(err, transport.Close()))
+		s.fail.report(err)
+		return err
+	}
+	s.raft.Store(r)
+	s.observe(r)
+	s.tasks.Go(func() { s.takeSnapshots(r) })
+	s.tasks.Go(func() { s.confirmReads(r) })
+	s.news.tell()
+	return nil
+}
+
+// keyTerm is raft's name of the current term in the stable store.
+const keyTerm = "CurrentTerm"
+
+// bootstrap writes the first configuration of a group that this master founded, where that is not yet done.
+func (s *Store) bootstrap(config *raft.Config, transport raft.Transport) error {
+	if len(s.identity.Founding) == 0 {
+		return nil
+	}
+	last, err := s.logs.LastIndex()
+	if err != nil {
+		return err
+	}
+	list, err := s.snaps.List()
+	if err != nil {
+		return err
+	}
+	if last > 0 || len(list) > 0 {
+		return nil
+	}
+	// Raft writes the term before the configuration and takes a term for a sign that all is done.
+	if err := s.votes.SetUint64([]byte(keyTerm), 0); err != nil {
+		return err
+	}
+	var configuration raft.Configuration
+	for _, m := range s.identity.Founding {
+		configuration.Servers = append(configuration.Servers, raft.Server{
+			Suffrage: raft.Voter, ID: raft.ServerID(m.ID), Address: serverAddress(m.ID, m.Raft),
+		})
+	}
+	return raft.BootstrapCluster(config, s.logs, s.votes, s.snaps, transport, configuration)
+}
+
+// checkGap reports a log that does not begin where the newest snapshot ends.
+func (s *Store) checkGap() error {
+	first, err := s.logs.FirstIndex()
+	if err != nil {
+		return err
+	}
+	list, err := s.snaps.List()
+	if err != nil {
+		return err
+	}
+	var snapshot uint64
+	if len(list) > 0 {
+		snapshot = list[0].Index
+	}
+	if first > snapshot+1 {
+		return diskError(s.logs.name, fmt.Errorf("the log begins at entry %d, the newest snapshot ends at %d", first, snapshot))
+	}
+	return nil
+}

@@ -1,0 +1,427 @@
+package raftstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/durable"
+	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/masterfsm"
+)
+
+const testToken = "the cluster token of the tests"
+
+// node is a master's store under test, with a RunAsLeader that begins each term.
+type node struct {
+	*Store
+	cfg  Config
+	end  context.CancelFunc
+	done chan error
+}
+
+func testConfig(t testing.TB, dir string) Config {
+	cfg := Config{Dir: dir, Bind: "127.0.0.1:0", ClusterToken: testToken, Timeout: raftTimeout}
+	if testing.Verbose() {
+		cfg.Logger = hclog.New(&hclog.LoggerOptions{Name: filepath.Base(dir), Level: hclog.Debug, Output: testWriter{t}})
+	}
+	return cfg
+}
+
+type testWriter struct{ t testing.TB }
+
+func (w testWriter) Write(b []byte) (int, error) {
+	if w.t.Context().Err() == nil {
+		w.t.Logf("%s", b)
+	}
+	return len(b), nil
+}
+
+func openStore(t testing.TB, cfg Config) *Store {
+	t.Helper()
+	s, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func openNode(t testing.TB, cfg Config) *node {
+	t.Helper()
+	n := &node{Store: openStore(t, cfg), cfg: cfg, done: make(chan error, 1)}
+	n.cfg.Bind = n.Member().Raft // the same port again
+	ctx, cancel := context.WithCancel(context.Background())
+	n.end = cancel
+	go func() { n.done <- n.RunAsLeader(ctx, n.lead) }()
+	t.Cleanup(n.stop)
+	return n
+}
+
+func (n *node) lead(ctx context.Context, term uint64) error {
+	_, err := n.Propose(ctx, masterfsm.Encode(&masterfsm.BeginTerm{
+		Term: term, Member: n.Member().ID, Group: n.Member().Group, Time: 1000 + term, Settings: masterfsm.DefaultSettings(),
+	}))
+	if err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// stop ends the leader's duties and closes the store, as a master does.
+func (n *node) stop() {
+	n.end()
+	if n.done != nil {
+		<-n.done
+		n.done = nil
+	}
+	if err := n.Close(); err != nil {
+		n.log.Error("close", "error", err)
+	}
+}
+
+// testGroup founds a group.
+func testGroup(t testing.TB, size int, change func(*Config)) []*node {
+	t.Helper()
+	var nodes []*node
+	var members []wire.Member
+	for i := range size {
+		cfg := testConfig(t, filepath.Join(t.TempDir(), fmt.Sprint("master", i)))
+		if change != nil {
+			change(&cfg)
+		}
+		nodes = append(nodes, openNode(t, cfg))
+		members = append(members, nodes[i].Member())
+	}
+	if err := nodes[0].Found("group-1", members); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range nodes[1:] {
+		if err := n.Adopt("group-1", n.Member().ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return nodes
+}
+
+func patience(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// leaderOf waits until one of the nodes leads and has begun its term.
+func leaderOf(t testing.TB, nodes ...*node) *node {
+	t.Helper()
+	ctx := patience(t)
+	for {
+		for _, n := range nodes {
+			if _, err := n.ReadIndex(ctx); err == nil {
+				return n
+			}
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatal("no leader")
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+func project(name string) []byte {
+	return masterfsm.Encode(&masterfsm.CreateProject{Name: name, TokenHash: chain.Hash([]byte(fmt.Sprintf("%-32.32s", name))), Time: 1})
+}
+
+// create makes a project through whoever leads.
+func create(t testing.TB, name string, nodes ...*node) {
+	t.Helper()
+	ctx := patience(t)
+	for {
+		_, err := leaderOf(t, nodes...).Propose(ctx, project(name))
+		if err == nil || errors.Is(err, masterfsm.ErrNameTaken) {
+			return
+		}
+		if !errors.Is(err, ErrNotLeader) && !errors.Is(err, ErrOutcomeUnknown) {
+			t.Fatal(err)
+		}
+	}
+}
+
+func (n *node) has(name string) bool {
+	var found bool
+	n.Read(func(s *masterfsm.State) {
+		_, found = s.ProjectByName(name)
+	})
+	return found
+}
+
+// agree waits until all nodes hold what was committed, and compares their states.
+func agree(t testing.TB, nodes ...*node) {
+	t.Helper()
+	ctx := patience(t)
+	read, err := leaderOf(t, nodes...).ReadIndex(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range nodes {
+		if err := n.WaitApplied(ctx, read.Index); err != nil {
+			t.Fatalf("member %s at %d: %v", n.Member().ID, n.Applied(), err)
+		}
+	}
+}
+
+func TestGroupFailover(t *testing.T) {
+	t.Parallel()
+	nodes := testGroup(t, 3, nil)
+	create(t, "one", nodes...)
+	agree(t, nodes...)
+	for _, n := range nodes {
+		if !n.has("one") {
+			t.Fatalf("member %s lacks what was committed", n.Member().ID)
+		}
+	}
+	first := leaderOf(t, nodes...)
+	var rest []*node
+	for _, n := range nodes {
+		if n != first {
+			rest = append(rest, n)
+			if _, err := n.Propose(t.Context(), project("no")); !errors.Is(err, ErrNotLeader) {
+				t.Fatalf("a follower answers %v", err)
+			}
+			if _, err := n.ReadIndex(t.Context()); !errors.Is(err, ErrNotLeader) {
+				t.Fatalf("a follower answers %v", err)
+			}
+		}
+	}
+	first.stop()
+	if _, err := first.Propose(t.Context(), project("no")); !errors.Is(err, ErrClosed) {
+		t.Fatalf("a closed store answers %v", err)
+	}
+	create(t, "two", rest...)
+
+	boot, id := first.Boot(), first.Member().ID
+	again := openNode(t, first.cfg)
+	if again.Boot() != boot+1 || again.Member().ID != id {
+		t.Fatalf("boot %d after %d, member %s after %s", again.Boot(), boot, again.Member().ID, id)
+	}
+	all := append(rest, again)
+	agree(t, all...)
+	if !again.has("one") || !again.has("two") {
+		t.Fatal("the restarted master lacks projects")
+	}
+	second := leaderOf(t, all...)
+	for _, m := range second.Members() {
+		if want := map[bool]string{true: "leader", false: "follower"}[m.ID == second.Member().ID]; m.State != want {
+			t.Errorf("the leader says that %s is %s", m.ID, m.State)
+		}
+	}
+	if again.LastContact() > time.Minute || second.LastContact() != 0 {
+		t.Errorf("last contact %v on a follower, %v on the leader", again.LastContact(), second.LastContact())
+	}
+}
+
+func TestAllRestart(t *testing.T) {
+	t.Parallel()
+	nodes := testGroup(t, 3, nil)
+	create(t, "one", nodes...)
+	for _, n := range nodes {
+		n.stop()
+	}
+	for i := range nodes {
+		nodes[i] = openNode(t, nodes[i].cfg)
+	}
+	create(t, "two", nodes...)
+	agree(t, nodes...)
+	for _, n := range nodes {
+		if !n.has("one") || !n.has("two") {
+			t.Fatalf("member %s lacks projects", n.Member().ID)
+		}
+	}
+}
+
+func TestTransfer(t *testing.T) {
+	t.Parallel()
+	nodes := testGroup(t, 3, nil)
+	first := leaderOf(t, nodes...)
+	if err := first.TransferLeadership(); err != nil {
+		t.Fatal(err)
+	}
+	if second := leaderOf(t, nodes...); second == first {
+		t.Fatal("the leader still leads")
+	}
+	if err := first.TransferLeadership(); !errors.Is(err, ErrNotLeader) {
+		t.Fatalf("a follower answers %v", err)
+	}
+}
+
+func TestFoundAndAdopt(t *testing.T) {
+	t.Parallel()
+	cfg := testConfig(t, t.TempDir())
+	s := openStore(t, cfg)
+	self := s.Member()
+	if self.Group != "" || self.ID == "" {
+		t.Fatalf("a new master is %+v", self)
+	}
+	if _, err := s.Propose(t.Context(), project("x")); !errors.Is(err, ErrNotLeader) {
+		t.Fatalf("a new master answers %v", err)
+	}
+	if err := s.Adopt("g", "somebody else"); !errors.Is(err, ErrOtherMember) {
+		t.Fatalf("adopting another: %v", err)
+	}
+	for name, members := range map[string][]wire.Member{
+		"without the founder": {{ID: "a", Raft: "127.0.0.1:1"}},
+		"twice the same":      {self, {ID: self.ID, Raft: "127.0.0.1:1"}},
+		"without a port":      {self, {ID: "a", Raft: "127.0.0.1"}},
+		"not an id":           {self, {ID: "a@b", Raft: ""}},
+	} {
+		if err := s.Found("g", members); err == nil {
+			t.Errorf("founding %s worked", name)
+		}
+	}
+	for range 2 {
+		if err := s.Found("g", []wire.Member{self}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Found("h", []wire.Member{self}); !errors.Is(err, ErrOtherGroup) {
+		t.Fatalf("a second founding: %v", err)
+	}
+	if err := s.Adopt("h", self.ID); !errors.Is(err, ErrOtherGroup) {
+		t.Fatalf("an adoption by another group: %v", err)
+	}
+	if err := s.Adopt("g", self.ID); err != nil {
+		t.Fatalf("an adoption by its own group: %v", err)
+	}
+	if s.Member().Group != "g" {
+		t.Fatalf("the founder is %+v", s.Member())
+	}
+}
+
+// A founding that a crash cut short at any place is finished at the next start.
+func TestFoundingCutShort(t *testing.T) {
+	t.Parallel()
+	for _, step := range []string{"before the term", "before the configuration"} {
+		t.Run(step, func(t *testing.T) {
+			cfg := testConfig(t, t.TempDir())
+			s := openStore(t, cfg)
+			cfg.Bind = s.Member().Raft
+			id := s.identity
+			id.Group, id.Founding = "g", []wire.Member{s.Member()}
+			if err := id.save(cfg.Dir); err != nil {
+				t.Fatal(err)
+			}
+			if step == "before the configuration" {
+				if err := s.bolt.SetUint64([]byte(keyTerm), 1); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			create(t, "one", openNode(t, cfg))
+		})
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	t.Parallel()
+	cfg := testConfig(t, t.TempDir())
+	s := openStore(t, cfg)
+	other := cfg
+	if _, err := Open(other); !errors.Is(err, durable.ErrLocked) {
+		t.Errorf("a folder in use: %v", err)
+	}
+	other.Dir, other.Bind = filepath.Join(t.TempDir(), "new"), s.Member().Raft
+	if _, err := Open(other); err == nil {
+		t.Error("a port in use: no error")
+	}
+	if _, err := os.Stat(other.Dir); err == nil {
+		t.Error("a port in use, and the folder was made")
+	}
+	other.Bind = ":0"
+	if _, err := Open(other); err == nil {
+		t.Error("an address that nobody can dial: no error")
+	}
+	other = testConfig(t, t.TempDir())
+	path := filepath.Join(other.Dir, "master.json")
+	if err := os.WriteFile(path, []byte(`{"version":2,"id":"x"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(other); !errors.Is(err, ErrNewerFormat) {
+		t.Errorf("a newer format: %v", err)
+	}
+	if data, err := os.ReadFile(path); err != nil || string(data) != `{"version":2,"id":"x"}` {
+		t.Errorf("a newer format was changed to %s, %v", data, err)
+	}
+	if err := os.WriteFile(path, []byte(`{"vers`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(other); !errors.Is(err, ErrDisk) {
+		t.Errorf("a damaged identity: %v", err)
+	}
+}
+
+// Concurrent proposals and reads all end, whoever leads, and what was acknowledged is there.
+func TestProposeWhileLeadersChange(t *testing.T) {
+	t.Parallel()
+	nodes := testGroup(t, 3, nil)
+	leaderOf(t, nodes...)
+	ctx := patience(t)
+	var mu sync.Mutex
+	var kept []string
+	var tasks sync.WaitGroup
+	stop := make(chan struct{})
+	for w := range 4 {
+		tasks.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				name := fmt.Sprintf("p-%d-%d", w, i)
+				n := nodes[i%len(nodes)]
+				if _, err := n.Propose(ctx, project(name)); err == nil {
+					mu.Lock()
+					kept = append(kept, name)
+					mu.Unlock()
+				} else if !errors.Is(err, ErrNotLeader) && !errors.Is(err, ErrOutcomeUnknown) {
+					t.Errorf("propose: %v", err)
+				}
+			}
+		})
+	}
+	for range 3 {
+		n := leaderOf(t, nodes...)
+		if err := n.TransferLeadership(); err != nil {
+			t.Log(err)
+		}
+		create(t, "after-"+n.Member().ID, nodes...)
+	}
+	close(stop)
+	tasks.Wait()
+	agree(t, nodes...)
+	if len(kept) == 0 {
+		t.Fatal("nothing was acknowledged")
+	}
+	for _, n := range nodes {
+		for _, name := range kept {
+			if !n.has(name) {
+				t.Fatalf("member %s lacks %s, which was acknowledged", n.Member().ID, name)
+			}
+		}
+	}
+}

@@ -1,0 +1,63 @@
+package raftstore
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/chainstore/chainstore/durable"
+	"github.com/chainstore/chainstore/httpapi/wire"
+)
+
+const formatVersion = 1
+
+// identity is the file master.json: who this master is.
+type identity struct {
+	Version int    `json:"version"`
+	ID      string `json:"id"`
+	Boot    uint64 `json:"boot"`  // goes up at each start
+	Group   string `json:"group"` // "" while the master is new
+	// Founding are the first members of a group that this master founded, kept so that a founding that was cut short is
+	// finished at the next start.
+	Founding []wire.Member `json:"founding,omitempty"`
+}
+
+// loadIdentity reads the identity of a data folder, or makes one up where there is none. It writes nothing.
+func loadIdentity(dir string) (identity, error) {
+	path := filepath.Join(dir, "master.json")
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return identity{Version: formatVersion, ID: newMemberID()}, nil
+	}
+	if err != nil {
+		return identity{}, err
+	}
+	var id identity
+	if err := json.Unmarshal(data, &id); err != nil {
+		return identity{}, fmt.Errorf("%w: %s cannot be read: %w (move the folder away to join as a new master)", ErrDisk, path, err)
+	}
+	if id.Version > formatVersion {
+		return identity{}, fmt.Errorf("%s: %w: version %d, this program knows %d", path, ErrNewerFormat, id.Version, formatVersion)
+	}
+	if id.Version != formatVersion || id.ID == "" || strings.Contains(id.ID, "@") {
+		return identity{}, fmt.Errorf("%w: %s holds no identity of version %d (move the folder away to join as a new master)",
+			ErrDisk, path, formatVersion)
+	}
+	return id, nil
+}
+
+func (id identity) save(dir string) error {
+	data, err := json.MarshalIndent(id, "", "  ")
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(filepath.Join(dir, "master.json"), append(data, '\n'), 0o600)
+}
+
+// newMemberID is 80 random bits in lower-case base 32.
+func newMemberID() string { return strings.ToLower(rand.Text()[:16]) }

@@ -1,0 +1,55 @@
+// Package tune holds the settings of raft and its log store that were chosen by measuring, for the store and for the bare
+// raft that it is measured against.
+package tune
+
+import (
+	"math"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	"go.etcd.io/bbolt"
+)
+
+// The transport.
+const (
+	// RPCTimeout is for one call; that of a snapshot is scaled by its size.
+	RPCTimeout = 5 * time.Second
+	// MaxRPCsInFlight of 1 turns pipelining off: see hashicorp/raft#612.
+	MaxRPCsInFlight = 1
+	// MaxPool is the number of idle connections kept to each member.
+	MaxPool = 3
+)
+
+// Raft is the configuration of a member. Timeout is that of heartbeat, election and lease each.
+func Raft(id string, timeout time.Duration, logger hclog.Logger) *raft.Config {
+	c := raft.DefaultConfig()
+	c.LocalID = raft.ServerID(id)
+	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = timeout, timeout, timeout
+	// How long a follower may not know of a commit when nothing follows it; up to twice that.
+	c.CommitTimeout = 50 * time.Millisecond
+	c.MaxAppendEntries = 16
+	c.ShutdownOnRemove = false
+	c.NoLegacyTelemetry = true
+	c.Logger = Quiet(logger)
+	// Raft takes no snapshot by itself.
+	c.SnapshotInterval, c.SnapshotThreshold = 24*time.Hour, math.MaxUint64
+	return c
+}
+
+// Bolt opens the log store. Every commit is synced; the list of free pages is not written but rebuilt on opening.
+func Bolt(path string) (*raftboltdb.BoltStore, error) {
+	return raftboltdb.New(raftboltdb.Options{
+		Path: path,
+		BoltOptions: &bbolt.Options{
+			Timeout:        time.Second,
+			NoFreelistSync: true,
+			FreelistType:   bbolt.FreelistMapType,
+			NoStatistics:   true,
+			// Address space, not memory: remapping a growing file waits for all readers.
+			InitialMmapSize: 256 << 20,
+		},
+		NoSync: false,
+	})
+}

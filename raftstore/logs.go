@@ -1,0 +1,330 @@
+package raftstore
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"sync"
+
+	"github.com/hashicorp/raft"
+)
+
+const (
+	cachedEntries = 512
+	cachedBytes   = 16 << 20
+	// deletedAtOnce bounds how long a trim of the log holds up appends.
+	deletedAtOnce = 2048
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// logStore stands between raft and the log store. It checks entries, keeps the newest in memory, knows their sizes, and
+// makes the first failure the last. Its methods may be called by any goroutine.
+type logStore struct {
+	raft.LogStore
+	name string // of the file, for errors
+	fail *failure
+
+	mu     sync.RWMutex // guards all below
+	recent window[raft.Log]
+	bytes  int            // of data in recent
+	sizes  window[uint32] // bytes of data of every entry that was seen since the start
+}
+
+// window holds a value for each index of a row without gaps.
+type window[T any] struct {
+	first uint64
+	items []T
+}
+
+// set puts in the value of an index that follows the last, or starts the row anew.
+func (w *window[T]) set(index uint64, v T) {
+	if index != w.first+uint64(len(w.items)) {
+		w.first, w.items = index, nil
+	}
+	w.items = append(w.items, v)
+}
+
+func (w *window[T]) get(index uint64) (v T, ok bool) {
+	if index < w.first || index-w.first >= uint64(len(w.items)) {
+		return v, false
+	}
+	return w.items[index-w.first], true
+}
+
+// remove takes out the indices from low to high, which are at one of the ends.
+func (w *window[T]) remove(low, high uint64) {
+	end := w.first + uint64(len(w.items))
+	low, high = max(low, w.first), min(high+1, end)
+	switch {
+	case low >= high:
+	case low == w.first:
+		clear(w.items[:high-low])
+		w.items, w.first = w.items[high-low:], high
+	default:
+		w.items = w.items[:low-w.first]
+	}
+}
+
+// checksum is what an entry's extension field holds: CRC-32C of index u64 ‖ term u64 ‖ type u8 ‖ data, big endian.
+func checksum(l *raft.Log) [4]byte {
+	var head [17]byte
+	binary.BigEndian.PutUint64(head[:], l.Index)
+	binary.BigEndian.PutUint64(head[8:], l.Term)
+	head[16] = byte(l.Type)
+	sum := crc32.Update(crc32.Checksum(head[:], castagnoli), castagnoli, l.Data)
+	return [4]byte(binary.BigEndian.AppendUint32(nil, sum))
+}
+
+func checkEntry(l *raft.Log) error {
+	if sum := checksum(l); !bytes.Equal(l.Extensions, sum[:]) {
+		return fmt.Errorf("entry %d has checksum %x, its bytes have %x", l.Index, l.Extensions, sum)
+	}
+	return nil
+}
+
+// GetLog gets an entry. A goroutine that meets a damaged one ends here.
+func (s *logStore) GetLog(index uint64, l *raft.Log) error {
+	s.mu.RLock()
+	cached, ok := s.recent.get(index)
+	s.mu.RUnlock()
+	if ok {
+		*l = cached
+		return nil
+	}
+	err := s.LogStore.GetLog(index, l)
+	if errors.Is(err, raft.ErrLogNotFound) {
+		return err
+	}
+	if err == nil && l.Index != index {
+		err = fmt.Errorf("entry %d stands in the place of %d", l.Index, index)
+	}
+	if err == nil {
+		err = checkEntry(l)
+	}
+	if err != nil {
+		s.fail.exit(diskError("read "+s.name, err))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, known := s.sizes.get(index); !known && index >= s.sizes.first {
+		s.sizes.set(index, uint32(len(l.Data)))
+	}
+	return nil
+}
+
+// StoreLog stores one entry.
+func (s *logStore) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l}) }
+
+// StoreLogs stores entries. Those that came from another master are checked first. A goroutine that meets a failure of the
+// disk ends here.
+func (s *logStore) StoreLogs(logs []*raft.Log) error {
+	if err := s.fail.get(); err != nil {
+		s.fail.exit(err)
+	}
+	for _, l := range logs {
+		if len(l.Extensions) == 0 {
+			sum := checksum(l)
+			l.Extensions = sum[:]
+		} else if err := checkEntry(l); err != nil {
+			return fmt.Errorf("from the leader: %w", err)
+		}
+	}
+	if err := s.LogStore.StoreLogs(logs); err != nil {
+		s.fail.exit(diskError("append to "+s.name, err))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range logs {
+		s.forget(l.Index, l.Index) // an entry is written anew only where it was never committed
+		if s.recent.first+uint64(len(s.recent.items)) != l.Index {
+			s.bytes = 0
+		}
+		s.recent.set(l.Index, *l)
+		s.bytes += len(l.Data)
+		s.sizes.set(l.Index, uint32(len(l.Data)))
+	}
+	for len(s.recent.items) > 1 && (s.bytes > cachedBytes || len(s.recent.items) > cachedEntries) {
+		s.forget(s.recent.first, s.recent.first)
+	}
+	return nil
+}
+
+// forget takes entries out of the cache. The lock is held.
+func (s *logStore) forget(low, high uint64) {
+	for i := max(low, s.recent.first); i <= high; i++ {
+		l, ok := s.recent.get(i)
+		if !ok {
+			break
+		}
+		s.bytes -= len(l.Data)
+	}
+	s.recent.remove(low, high)
+}
+
+// DeleteRange deletes entries at one end of the log. From the front it goes piece by piece, so that appends come in
+// between. A failure is reported and returned.
+func (s *logStore) DeleteRange(low, high uint64) error {
+	if err := s.fail.get(); err != nil {
+		return err
+	}
+	first, err := s.LogStore.FirstIndex()
+	if err != nil {
+		return s.broken("read", err)
+	}
+	s.mu.Lock()
+	s.forget(low, high)
+	s.sizes.remove(low, high)
+	s.mu.Unlock()
+	if low > first {
+		if err := s.LogStore.DeleteRange(low, high); err != nil {
+			return s.broken("cut", err)
+		}
+		return nil
+	}
+	for ; low <= high; low += deletedAtOnce {
+		if err := s.LogStore.DeleteRange(low, min(low+deletedAtOnce-1, high)); err != nil {
+			return s.broken("trim", err)
+		}
+	}
+	return nil
+}
+
+// FirstIndex is the index of the first entry, 0 where there is none.
+func (s *logStore) FirstIndex() (uint64, error) {
+	index, err := s.LogStore.FirstIndex()
+	if err != nil {
+		return 0, s.broken("read", err)
+	}
+	return index, nil
+}
+
+// LastIndex is the index of the last entry, 0 where there is none.
+func (s *logStore) LastIndex() (uint64, error) {
+	index, err := s.LogStore.LastIndex()
+	if err != nil {
+		return 0, s.broken("read", err)
+	}
+	return index, nil
+}
+
+func (s *logStore) broken(what string, err error) error {
+	err = diskError(what+" "+s.name, err)
+	s.fail.report(err)
+	return err
+}
+
+// trailing is how many of the newest entries have at most so many bytes together: at most maxEntries, at least one, and none that was
+// not seen since the start.
+func (s *logStore) trailing(maxBytes, maxEntries uint64) uint64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var n, bytes uint64
+	for i := len(s.sizes.items) - 1; i >= 0 && n < maxEntries; i-- {
+		bytes += uint64(s.sizes.items[i])
+		if bytes > maxBytes {
+			break
+		}
+		n++
+	}
+	return max(n, 1)
+}
+
+// Raft's names of what it keeps in the stable store.
+const (
+	keyVoteTerm      = "LastVoteTerm"
+	keyVoteCandidate = "LastVoteCand"
+	// keyVote is this package's: term u64 ‖ candidate.
+	keyVote = "Vote"
+)
+
+// errNoValue has the text by which raft knows a missing value.
+var errNoValue = errors.New("not found")
+
+// stableStore stands between raft and the stable store. Raft writes a vote as two values, one after the other; here they
+// become one (hashicorp/raft#661). A goroutine that meets a failure ends here, as raft would panic.
+type stableStore struct {
+	raft.StableStore
+	name string
+	fail *failure
+
+	mu       sync.Mutex
+	voteTerm uint64 // the first half of a vote
+}
+
+// Set stores a value.
+func (s *stableStore) Set(key, value []byte) error {
+	if string(key) == keyVoteCandidate {
+		s.mu.Lock()
+		value = append(binary.BigEndian.AppendUint64(nil, s.voteTerm), value...)
+		s.mu.Unlock()
+		key = []byte(keyVote)
+	}
+	s.stop()
+	if err := s.StableStore.Set(key, value); err != nil {
+		s.fail.exit(diskError("write to "+s.name, err))
+	}
+	return nil
+}
+
+// SetUint64 stores a number. The term of a vote waits for its candidate.
+func (s *stableStore) SetUint64(key []byte, v uint64) error {
+	if string(key) == keyVoteTerm {
+		s.mu.Lock()
+		s.voteTerm = v
+		s.mu.Unlock()
+		return nil
+	}
+	s.stop()
+	if err := s.StableStore.SetUint64(key, v); err != nil {
+		s.fail.exit(diskError("write to "+s.name, err))
+	}
+	return nil
+}
+
+// Get gets a value.
+func (s *stableStore) Get(key []byte) ([]byte, error) {
+	if string(key) == keyVoteCandidate {
+		vote, err := s.get([]byte(keyVote))
+		if err != nil {
+			return nil, err
+		}
+		return vote[8:], nil
+	}
+	return s.get(key)
+}
+
+// GetUint64 gets a number.
+func (s *stableStore) GetUint64(key []byte) (uint64, error) {
+	if string(key) == keyVoteTerm {
+		key = []byte(keyVote)
+	}
+	value, err := s.get(key)
+	if err != nil {
+		return 0, err
+	}
+	return binary.BigEndian.Uint64(value), nil
+}
+
+func (s *stableStore) get(key []byte) ([]byte, error) {
+	value, err := s.StableStore.Get(key)
+	if err != nil && err.Error() == errNoValue.Error() {
+		return nil, errNoValue
+	}
+	if err == nil && len(value) < 8 {
+		err = fmt.Errorf("value of %s has %d bytes", key, len(value))
+	}
+	if err != nil {
+		s.fail.exit(diskError("read "+s.name, err))
+	}
+	return value, nil
+}
+
+// stop ends the goroutine when the store failed before.
+func (s *stableStore) stop() {
+	if err := s.fail.get(); err != nil {
+		s.fail.exit(err)
+	}
+}

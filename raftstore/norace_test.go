@@ -1,0 +1,8 @@
+//go:build !race
+
+package raftstore
+
+import "time"
+
+// raftTimeout is raft's timeout in tests.
+const raftTimeout = 200 * time.Millisecond

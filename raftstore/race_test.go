@@ -1,0 +1,8 @@
+//go:build race
+
+package raftstore
+
+import "time"
+
+// raftTimeout is raft's timeout in tests: the race detector makes all slower.
+const raftTimeout = 900 * time.Millisecond

@@ -1,0 +1,202 @@
+package raftstore
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+
+	"github.com/chainstore/chainstore/durable"
+)
+
+const (
+	keptSnapshots   = 2
+	snapshotSuffix  = ".tmp" // of one that is being written
+	afterNoSnapshot = time.Second
+)
+
+// snapshotStore stands between raft and its store of snapshots in files. It makes failures known, and its files private.
+type snapshotStore struct {
+	*raft.FileSnapshotStore
+	dir  string
+	fail *failure
+}
+
+// openSnapshots opens the folder "snapshots" in dir, and clears away what a crash left half written.
+func openSnapshots(dir string, fail *failure, log hclog.Logger) (*snapshotStore, error) {
+	s := &snapshotStore{dir: filepath.Join(dir, "snapshots"), fail: fail}
+	if err := durable.MkdirAll(s.dir); err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), snapshotSuffix) {
+			if err := os.RemoveAll(filepath.Join(s.dir, e.Name())); err != nil {
+				return nil, err
+			}
+		}
+	}
+	s.FileSnapshotStore, err = raft.NewFileSnapshotStoreWithLogger(dir, keptSnapshots, log)
+	return s, err
+}
+
+func (s *snapshotStore) broken(what string, err error) error {
+	err = diskError(what+" "+s.dir, err)
+	s.fail.report(err)
+	return err
+}
+
+// Create begins a snapshot.
+func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64, configuration raft.Configuration,
+	configurationIndex uint64, trans raft.Transport,
+) (raft.SnapshotSink, error) {
+	if err := s.fail.get(); err != nil {
+		return nil, err
+	}
+	sink, err := s.FileSnapshotStore.Create(version, index, term, configuration, configurationIndex, trans)
+	if err != nil {
+		return nil, s.broken("begin a snapshot in", err)
+	}
+	dir := filepath.Join(s.dir, sink.ID()+snapshotSuffix)
+	err = errors.Join(os.Chmod(dir, 0o700), os.Chmod(filepath.Join(dir, "state.bin"), 0o600),
+		os.Chmod(filepath.Join(dir, "meta.json"), 0o600))
+	if err != nil {
+		return nil, errors.Join(s.broken("begin a snapshot in", err), sink.Cancel())
+	}
+	return &snapshotSink{SnapshotSink: sink, store: s}, nil
+}
+
+// List lists the snapshots, the newest first.
+func (s *snapshotStore) List() ([]*raft.SnapshotMeta, error) {
+	list, err := s.FileSnapshotStore.List()
+	if err != nil {
+		return nil, s.broken("list", err)
+	}
+	return list, nil
+}
+
+// Open opens a snapshot after its checksum was found right.
+func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
+	meta, reader, err := s.FileSnapshotStore.Open(id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, err // newer ones took its place
+	}
+	path := filepath.Join(s.dir, id)
+	if err != nil {
+		err = diskError("snapshot "+path, err)
+		s.fail.report(err)
+		return nil, nil, err
+	}
+	return meta, &snapshotReader{ReadCloser: reader, name: path, index: meta.Index, size: meta.Size}, nil
+}
+
+// snapshotSink makes failures of a snapshot that is being written known.
+type snapshotSink struct {
+	raft.SnapshotSink
+	store *snapshotStore
+}
+
+func (k *snapshotSink) Write(b []byte) (int, error) {
+	n, err := k.SnapshotSink.Write(b)
+	if err != nil {
+		err = k.store.broken("write a snapshot in", err)
+	}
+	return n, err
+}
+
+// Close makes the snapshot durable, the entries of its folder too: raft trims its log next.
+func (k *snapshotSink) Close() error {
+	err := k.SnapshotSink.Close()
+	if err == nil {
+		err = durable.SyncDir(filepath.Join(k.store.dir, k.ID()))
+	}
+	if err != nil {
+		return k.store.broken("finish a snapshot in", err)
+	}
+	return nil
+}
+
+// snapshotReader knows which snapshot it reads; raft does not tell the state machine.
+type snapshotReader struct {
+	io.ReadCloser
+	name  string
+	index uint64
+	size  int64
+}
+
+// unwrap finds the snapshotReader below what raft puts around it.
+func unwrap(r io.ReadCloser) (*snapshotReader, bool) {
+	for {
+		switch v := r.(type) {
+		case *snapshotReader:
+			return v, true
+		case raft.ReadCloserWrapper:
+			r = v.WrappedReadCloser()
+		default:
+			return nil, false
+		}
+	}
+}
+
+// takeSnapshots takes a snapshot each time that one is due, until the store stops.
+func (s *Store) takeSnapshots(r *raft.Raft) {
+	for {
+		select {
+		case <-s.due:
+		case <-s.stop:
+			return
+		}
+		for {
+			err := s.takeSnapshot(r)
+			if err == nil || s.fail.get() != nil {
+				break
+			}
+			// While a change of the members is being committed raft takes none.
+			s.log.Debug("no snapshot", "error", err)
+			if !s.pause(s.stop, afterNoSnapshot) {
+				return
+			}
+		}
+	}
+}
+
+// takeSnapshot takes a snapshot when one is due.
+func (s *Store) takeSnapshot(r *raft.Raft) error {
+	s.machine.mu.RLock()
+	due, mark := s.machine.snapshotDue(), s.machine.grown
+	s.machine.mu.RUnlock()
+	if !due {
+		return nil
+	}
+	config := r.ReloadableConfig()
+	config.TrailingLogs = s.logs.trailing(s.cfg.TrailingBytes, 2*s.cfg.SnapshotEntries)
+	if err := r.ReloadConfig(config); err != nil {
+		return fmt.Errorf("set trailing logs to %d: %w", config.TrailingLogs, err)
+	}
+	start := time.Now()
+	if err := r.Snapshot().Error(); err != nil && !errors.Is(err, raft.ErrNothingNewToSnapshot) {
+		return err
+	}
+	list, err := s.snaps.List()
+	if err != nil {
+		return err
+	}
+	s.machine.mu.Lock()
+	defer s.machine.mu.Unlock()
+	s.machine.marked = mark
+	if len(list) > 0 {
+		s.machine.policy.last = uint64(list[0].Size)
+		s.log.Debug("snapshot taken", "index", list[0].Index, "bytes", list[0].Size, "took", time.Since(start))
+	}
+	return nil
+}

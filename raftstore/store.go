@@ -1,0 +1,290 @@
+package raftstore
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+
+	"github.com/chainstore/chainstore/durable"
+	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/raftstore/internal/tune"
+)
+
+// Config says how a master's store is opened. Dir, Bind and ClusterToken are needed.
+type Config struct {
+	Dir          string // data folder, made when it is not there
+	Bind         string // where raft listens, host:port
+	Advertise    string // where the other masters reach it, host:port; "" for the address that Bind gave
+	URL          string // this master's HTTP address, only passed on in [Store.Member]
+	ClusterToken string
+
+	// Timeout is that of raft's heartbeat, election and lease each: 300 ms by default.
+	Timeout time.Duration
+
+	SnapshotBytes   uint64 // of log between two snapshots: 64 MiB by default
+	SnapshotEntries uint64 // in the log between two snapshots: 8192 by default
+	TrailingBytes   uint64 // of log kept behind a snapshot: twice SnapshotBytes by default
+
+	Logger hclog.Logger // nil for none
+}
+
+func (c *Config) prepare() error {
+	switch {
+	case c.Dir == "":
+		return errors.New("a master needs a data folder")
+	case c.Bind == "":
+		return errors.New("a master needs an address for raft, host:port")
+	case c.ClusterToken == "":
+		return errors.New("a master needs the cluster token")
+	}
+	if c.Timeout == 0 {
+		c.Timeout = 300 * time.Millisecond
+	}
+	if least := 20 * time.Millisecond; c.Timeout < least {
+		return fmt.Errorf("a raft timeout of %v is too short, at least %v is needed", c.Timeout, least)
+	}
+	if c.SnapshotBytes == 0 {
+		c.SnapshotBytes = 64 << 20
+	}
+	if c.SnapshotEntries == 0 {
+		c.SnapshotEntries = 8192
+	}
+	if c.TrailingBytes == 0 {
+		c.TrailingBytes = 2 * c.SnapshotBytes
+	}
+	if c.Logger == nil {
+		c.Logger = hclog.NewNullLogger()
+	}
+	return nil
+}
+
+// Store is this master's copy of the replicated state, and its voice in the group. Its methods may be called by any
+// goroutine.
+type Store struct {
+	cfg  Config
+	log  hclog.Logger
+	boot uint64
+
+	lock    *durable.Lock
+	bolt    *raftboltdb.BoltStore
+	logs    *logStore
+	votes   *stableStore
+	snaps   *snapshotStore
+	stream  *stream
+	machine *machine
+
+	fail *failure
+	news broadcast
+	due  chan struct{} // a snapshot may be due
+	lead leadership
+
+	reads chan struct{} // told that waiting is not empty
+	wmu   sync.Mutex
+	wait  []chan<- readAnswer // ReadIndex calls that wait for the next confirmation
+
+	mu       sync.Mutex // guards identity, and the starting of raft
+	identity identity
+	raft     atomic.Pointer[raft.Raft] // nil while the master is new
+
+	gate    sync.Mutex
+	closing bool           // guarded by gate
+	calls   sync.WaitGroup // calls into raft whose answers are awaited
+
+	closed chan struct{}  // closed when Close begins
+	stop   chan struct{}  // closed when raft is down: the store's goroutines end
+	tasks  sync.WaitGroup // the store's goroutines
+	once   sync.Once
+	err    error // of Close
+}
+
+// Open opens a master's data folder, and its place in its group when it has one. The error names the folder or the port:
+// it wraps [durable.ErrLocked], [ErrNewerFormat], [ErrDisk] or the system's error.
+func Open(cfg Config) (_ *Store, err error) {
+	if err := cfg.prepare(); err != nil {
+		return nil, err
+	}
+	var undo []func() error
+	defer func() {
+		if err != nil {
+			for i := len(undo) - 1; i >= 0; i-- {
+				err = errors.Join(err, undo[i]())
+			}
+		}
+	}()
+	listener, advertise, err := listen(cfg.Bind, cfg.Advertise)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Advertise = advertise
+	undo = append(undo, listener.Close)
+	if err := durable.MkdirAll(cfg.Dir); err != nil {
+		return nil, err
+	}
+	lock, err := durable.LockDir(cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	undo = append(undo, lock.Close)
+	id, err := loadIdentity(cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	key, err := newHandshakeKey(cfg.ClusterToken)
+	if err != nil {
+		return nil, err
+	}
+	cfg.ClusterToken = ""
+
+	s := &Store{
+		cfg: cfg, log: cfg.Logger, lock: lock, fail: newFailure(), due: make(chan struct{}, 1), reads: make(chan struct{}, 1),
+		closed: make(chan struct{}), stop: make(chan struct{}),
+	}
+	path := filepath.Join(cfg.Dir, "raft.db")
+	if s.bolt, err = tune.Bolt(path); err != nil {
+		return nil, diskError("open "+path, err)
+	}
+	undo = append(undo, s.bolt.Close)
+	s.logs = &logStore{LogStore: s.bolt, name: path, fail: s.fail}
+	s.votes = &stableStore{StableStore: s.bolt, name: path, fail: s.fail}
+	if s.snaps, err = openSnapshots(cfg.Dir, s.fail, tune.Quiet(cfg.Logger)); err != nil {
+		return nil, diskError("open "+filepath.Join(cfg.Dir, "snapshots"), err)
+	}
+	s.machine = &machine{
+		fail: s.fail, news: &s.news, due: s.due, state: masterfsm.New(),
+		policy: snapshotPolicy{entries: cfg.SnapshotEntries, bytes: cfg.SnapshotBytes},
+	}
+	id.Boot++
+	if err := id.save(cfg.Dir); err != nil {
+		return nil, diskError("write to "+cfg.Dir, err)
+	}
+	s.identity, s.boot = id, id.Boot
+
+	s.stream = newStream(listener, id.ID, advertise, key, s.log)
+	undo = []func() error{s.Close}
+	if id.Group != "" {
+		if err := s.begin(); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// listen opens the raft port, and says how the others reach it.
+func listen(bind, advertise string) (net.Listener, string, error) {
+	listener, err := net.Listen("tcp", bind)
+	if err != nil {
+		return nil, "", fmt.Errorf("raft port: %w", err)
+	}
+	if advertise == "" {
+		advertise = listener.Addr().String()
+	}
+	host, port, err := net.SplitHostPort(advertise)
+	if ip := net.ParseIP(host); err == nil && (host == "" || port == "0" || ip != nil && ip.IsUnspecified()) {
+		err = errors.New("others cannot dial it: say which address they are to use")
+	}
+	if err != nil {
+		return nil, "", errors.Join(fmt.Errorf("raft address %s: %w", advertise, err), listener.Close())
+	}
+	return listener, advertise, nil
+}
+
+// Member is who this master is. Its Group is "" while it is new.
+func (s *Store) Member() wire.Member {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return wire.Member{ID: s.identity.ID, URL: s.cfg.URL, Raft: s.cfg.Advertise, Group: s.identity.Group}
+}
+
+// Boot goes up by one each time that the data folder is opened.
+func (s *Store) Boot() uint64 { return s.boot }
+
+// Failed gives the error after which the master must stop, once: it wraps [ErrDisk] or [masterfsm.ErrCommand]. The store does
+// nothing more then.
+func (s *Store) Failed() <-chan error { return s.fail.told }
+
+// Close hands the leadership over, stops raft, and gives back port and folder. It may be called more than once.
+func (s *Store) Close() error {
+	s.once.Do(func() { s.err = s.close() })
+	return s.err
+}
+
+func (s *Store) close() error {
+	s.gate.Lock()
+	s.closing = true
+	s.gate.Unlock()
+	close(s.closed)
+	// No start of raft is under way after this, and none begins.
+	s.mu.Lock()
+	r := s.raft.Load()
+	s.mu.Unlock()
+
+	var err error
+	if r != nil {
+		if s.fail.get() == nil && r.State() == raft.Leader {
+			if err := r.LeadershipTransfer().Error(); err != nil {
+				s.log.Debug("leadership not handed over", "error", err)
+			}
+		}
+		s.awaitCalls()
+		down := r.Shutdown()
+		err = s.stream.Close()
+		err = errors.Join(err, down.Error())
+	} else {
+		err = s.stream.Close()
+	}
+	close(s.stop)
+	s.tasks.Wait()
+	return errors.Join(err, s.bolt.Close(), s.lock.Close())
+}
+
+// awaitCalls waits until raft has answered the calls under way: some it would never answer after its shutdown. A leader
+// that has lost the others answers when its lease has ended.
+func (s *Store) awaitCalls() {
+	done := make(chan struct{})
+	go func() {
+		s.calls.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-s.fail.dead:
+	case <-time.After(4*s.cfg.Timeout + time.Second):
+		s.log.Warn("calls into raft still wait for their answers at shutdown")
+	}
+}
+
+// enter begins a call into raft, which ends by s.calls.Done.
+func (s *Store) enter() (*raft.Raft, error) {
+	s.gate.Lock()
+	defer s.gate.Unlock()
+	if s.closing || s.fail.get() != nil {
+		return nil, ErrClosed
+	}
+	r := s.raft.Load()
+	if r == nil {
+		return nil, fmt.Errorf("%w: it belongs to no group yet", ErrNotLeader)
+	}
+	s.calls.Add(1)
+	return r, nil
+}
+
+// pause waits; it reports whether the channel is still open.
+func (s *Store) pause(end <-chan struct{}, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-end:
+		return false
+	}
+}

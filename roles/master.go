@@ -1,0 +1,151 @@
+package roles
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/chainstore/chainstore/client"
+	"github.com/chainstore/chainstore/httpapi"
+	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode"
+	"github.com/chainstore/chainstore/raftstore"
+)
+
+// MasterConfig is what a master is made of.
+type MasterConfig struct {
+	Data         string   // data folder
+	HTTP         string   // address to listen on
+	Advertise    string   // URL at which clients, workers and the other masters reach it, "" for the address
+	Raft         string   // address of the raft port
+	Peers        []string // the masters' URLs, identical on all of them; the first founds the group. Empty for a group of one
+	ClusterToken string
+	AdminToken   string
+	Timeout      time.Duration // heartbeat, election and lease of raft; 0 for the default
+	MaxAge       time.Duration // of the oldest record of the open block; 0 for the default
+	Settings     masterfsm.Settings
+	Limits       masternode.Limits
+	Insecure     bool // addresses other than loopback are meant
+	Logger       hclog.Logger
+}
+
+func (c *MasterConfig) validate() error {
+	switch {
+	case c.Data == "":
+		return errors.New("a data folder is needed: --data DIR")
+	case c.ClusterToken == "":
+		return errors.New("the cluster token is needed: --cluster-token-file FILE, or CHAINSTORE_CLUSTER_TOKEN")
+	case c.AdminToken == "":
+		return errors.New("the admin token is needed: --admin-token-file FILE, or CHAINSTORE_ADMIN_TOKEN")
+	case c.AdminToken == c.ClusterToken:
+		return errors.New("the admin token and the cluster token must differ")
+	}
+	if err := c.Settings.Check(); err != nil {
+		return err
+	}
+	return checkLoopback("--raft", c.Raft, c.Insecure)
+}
+
+// Master is a master that is open and not yet running.
+type Master struct {
+	cfg      MasterConfig
+	listener net.Listener
+	url      string
+	store    *raftstore.Store
+	node     *masternode.Node
+	masters  masters
+	handler  http.Handler
+}
+
+// OpenMaster takes the ports and the folder of a master.
+func OpenMaster(cfg MasterConfig) (m *Master, err error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	m = &Master{cfg: cfg}
+	if m.listener, m.url, err = listen(cfg.HTTP, cfg.Advertise, cfg.Insecure); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, m.listener.Close())
+		}
+	}()
+	for i, peer := range cfg.Peers {
+		cfg.Peers[i] = strings.TrimRight(peer, "/")
+	}
+	if len(cfg.Peers) > 0 && !slices.Contains(cfg.Peers, m.url) {
+		return nil, fmt.Errorf("--peers does not list this master: it is reached at %s (set --advertise, or correct the list)", m.url)
+	}
+	m.store, err = raftstore.Open(raftstore.Config{
+		Dir: cfg.Data, Bind: cfg.Raft, URL: m.url, ClusterToken: cfg.ClusterToken, Timeout: cfg.Timeout, Logger: cfg.Logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	kept := client.NewMasters(cfg.ClusterToken)
+	m.masters = masters{Masters: kept, fresh: kept.Fresh()}
+	m.node, err = masternode.New(masternode.Config{
+		Member: m.store.Member(), Boot: m.store.Boot(), Group: func() string { return m.store.Member().Group },
+		Peers:  slices.DeleteFunc(slices.Clone(cfg.Peers), func(url string) bool { return url == m.url }),
+		Ledger: m.store, Masters: m.masters, Workers: client.NewWorkers(),
+		Settings: cfg.Settings, Limits: cfg.Limits, MaxAge: cfg.MaxAge, Logger: cfg.Logger,
+	})
+	if err != nil {
+		return nil, errors.Join(err, m.store.Close())
+	}
+	m.handler = httpapi.NewMaster(httpapi.MasterConfig{
+		Node: m.node, Adopt: func(a wire.Adoption) error { return m.store.Adopt(a.Group, a.Member) },
+		ClusterToken: cfg.ClusterToken, AdminToken: cfg.AdminToken, Logger: cfg.Logger,
+	})
+	return m, nil
+}
+
+// Run serves until ctx ends or the store fails. The HTTP server drains while the duties still run, so that appends that are under
+// way end well; then the duties end, and last the store, which hands its leadership over.
+func (m *Master) Run(ctx context.Context) error {
+	duties, endDuties := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer endDuties(nil)
+	serving, ctx := errgroup.WithContext(ctx)
+	serving.Go(func() error { return httpapi.Serve(ctx, m.listener, m.handler, m.cfg.Logger) })
+	serving.Go(func() error { return m.bootstrap(ctx) })
+	serving.Go(func() error {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-m.store.Failed():
+			return fmt.Errorf("%w (this master stops; see docs/operations.md for the way back)", err)
+		}
+	})
+	var ended errgroup.Group
+	ended.Go(func() error { return m.node.Run(duties) })
+	err := serving.Wait()
+	endDuties(errors.New("shutdown"))
+	return errors.Join(err, ended.Wait(), m.store.Close())
+}
+
+// Close gives back what OpenMaster took, for a master that is not run.
+func (m *Master) Close() error { return errors.Join(m.listener.Close(), m.store.Close()) }
+
+// masters are the calls on other masters, with fresh connections where one is asked for.
+type masters struct {
+	*client.Masters
+	fresh *client.Masters
+}
+
+// Submit implements masternode.Masters.
+func (m masters) Submit(ctx context.Context, url string, submission []byte, fresh bool) ([]byte, error) {
+	if fresh {
+		return m.fresh.Submit(ctx, url, submission)
+	}
+	return m.Masters.Submit(ctx, url, submission)
+}

@@ -1,0 +1,197 @@
+package roles
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+
+	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/client"
+	"github.com/chainstore/chainstore/durable"
+	"github.com/chainstore/chainstore/httpapi"
+	"github.com/chainstore/chainstore/minernode"
+	"github.com/chainstore/chainstore/storagenode"
+	"github.com/chainstore/chainstore/worker"
+)
+
+// WorkerConfig is what storage nodes and miners are made of.
+type WorkerConfig struct {
+	Data         string   // data folder
+	HTTP         string   // address to listen on
+	Advertise    string   // URL at which the masters reach it, "" for the address
+	Masters      []string // URLs
+	ClusterToken string
+	Threads      int  // miners: goroutines that search
+	Insecure     bool // addresses other than loopback are meant
+	Logger       hclog.Logger
+}
+
+func (c *WorkerConfig) validate() error {
+	switch {
+	case c.Data == "":
+		return errors.New("a data folder is needed: --data DIR")
+	case len(c.Masters) == 0:
+		return errors.New("at least one master is needed: --masters URL,…")
+	case c.ClusterToken == "":
+		return errors.New("the cluster token is needed: --cluster-token-file FILE, or CHAINSTORE_CLUSTER_TOKEN")
+	}
+	return nil
+}
+
+// base is what every worker has.
+type base struct {
+	listener  net.Listener
+	url       string
+	identity  worker.Identity
+	fence     *worker.Fence
+	registrar *worker.Registrar
+	failed    chan error // a failure under a handler, which the role must stop on
+	log       hclog.Logger
+}
+
+// openBase takes the port first, so that a port in use changes nothing on disk. The folder must be locked by the caller's
+// store already, which is why it comes as a function.
+func openBase(cfg WorkerConfig, role string, open func() error, at func() (uint64, chain.Hash)) (b *base, err error) {
+	if err := cfg.validate(); err != nil {
+		return nil, err
+	}
+	b = &base{failed: make(chan error, 1), log: cfg.Logger}
+	if b.listener, b.url, err = listen(cfg.HTTP, cfg.Advertise, cfg.Insecure); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, b.listener.Close())
+		}
+	}()
+	if err := open(); err != nil {
+		return nil, err
+	}
+	if b.identity, err = worker.LoadIdentity(cfg.Data); err != nil {
+		return nil, err
+	}
+	if b.fence, err = worker.OpenFence(cfg.Data); err != nil {
+		return nil, err
+	}
+	masters := client.NewMasters(cfg.ClusterToken)
+	b.registrar = worker.NewRegistrar(worker.RegistrarConfig{
+		Dir: cfg.Data, Identity: b.identity, Role: role, URL: b.url, Masters: cfg.Masters, Fence: b.fence,
+		Chain: at, Register: masters.Register, Logger: cfg.Logger,
+	})
+	return b, nil
+}
+
+// fail reports a failure that the role must stop on; the first counts.
+func (b *base) fail(err error) {
+	select {
+	case b.failed <- err:
+	default:
+	}
+}
+
+// run serves and keeps registered until ctx ends or something fails.
+func (b *base) run(ctx context.Context, h http.Handler, broken <-chan error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return httpapi.Serve(ctx, b.listener, h, b.log) })
+	g.Go(func() error { return b.registrar.Run(ctx) })
+	g.Go(func() error {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-b.failed:
+			return err
+		case err := <-broken:
+			return err
+		}
+	})
+	return g.Wait()
+}
+
+// Storage is a storage node that is open and not yet running.
+type Storage struct {
+	*base
+	node *storagenode.Node
+}
+
+// OpenStorage takes the port and the folder of a storage node.
+func OpenStorage(cfg WorkerConfig) (*Storage, error) {
+	s := &Storage{}
+	var err error
+	s.base, err = openBase(cfg, "storage", func() (err error) {
+		s.node, err = storagenode.Open(storagenode.Config{Dir: cfg.Data, Logger: cfg.Logger})
+		return err
+	}, func() (uint64, chain.Hash) {
+		status := s.node.Status()
+		return status.Height, status.Hash
+	})
+	if err != nil && s.node != nil {
+		err = errors.Join(err, s.node.Close())
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// Run serves until ctx ends or the disk fails, and closes the node.
+func (s *Storage) Run(ctx context.Context) error {
+	h := httpapi.NewStorage(httpapi.StorageConfig{
+		Node: s.node, Fence: s.fence, ID: s.registrar.ID, MasterToken: s.identity.MasterToken, Fail: s.fail, Logger: s.log,
+	})
+	return errors.Join(s.run(ctx, h, s.node.Failed()), s.node.Close())
+}
+
+// Close gives back what OpenStorage took, for a node that is not run.
+func (s *Storage) Close() error { return errors.Join(s.listener.Close(), s.node.Close()) }
+
+// Miner is a miner that is open and not yet running.
+type Miner struct {
+	*base
+	node    *minernode.Node
+	lock    *durable.Lock
+	threads int
+}
+
+// OpenMiner takes the port and the folder of a miner.
+func OpenMiner(cfg WorkerConfig) (*Miner, error) {
+	if cfg.Threads < 1 {
+		return nil, fmt.Errorf("--threads %d: a miner needs at least one", cfg.Threads)
+	}
+	m := &Miner{threads: cfg.Threads}
+	var err error
+	m.base, err = openBase(cfg, "miner", func() (err error) {
+		if err := durable.MkdirAll(cfg.Data); err != nil {
+			return err
+		}
+		m.lock, err = durable.LockDir(cfg.Data)
+		return err
+	}, nil)
+	if err != nil && m.lock != nil {
+		err = errors.Join(err, m.lock.Close())
+	}
+	if err != nil {
+		return nil, err
+	}
+	m.node = minernode.New(minernode.Config{Threads: cfg.Threads, Logger: cfg.Logger})
+	return m, nil
+}
+
+// Run serves until ctx ends, and closes the node.
+func (m *Miner) Run(ctx context.Context) error {
+	h := httpapi.NewMiner(httpapi.MinerConfig{
+		Node: m.node, Fence: m.fence, ID: m.registrar.ID, Threads: m.threads,
+		MasterToken: m.identity.MasterToken, Fail: m.fail, Logger: m.log,
+	})
+	err := m.run(ctx, h, nil)
+	return errors.Join(err, m.node.Close(), m.lock.Close())
+}
+
+// Close gives back what OpenMiner took, for a miner that is not run.
+func (m *Miner) Close() error {
+	return errors.Join(m.listener.Close(), m.node.Close(), m.lock.Close())
+}

@@ -1,0 +1,28 @@
+package storagenode
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/chainstore/chainstore/storagenode/segment"
+)
+
+// Errors of this package.
+var (
+	// ErrNotNext: the block does not follow the node's last. The Status that comes with it says what is due.
+	ErrNotNext = errors.New("not the next block")
+	// ErrConflict: the node has another block of that number. It wraps ErrNotNext.
+	ErrConflict = fmt.Errorf("%w: another block of that number is here", ErrNotNext)
+	// ErrBadBlock: the block does not extend the chain. The error of package chain is wrapped beside it.
+	ErrBadBlock = errors.New("bad block")
+	// ErrFailed: a write or sync failed, and the node takes no more blocks until it is started again.
+	ErrFailed = errors.New("storage node stopped after a failed write")
+	// ErrBehind: the node does not have that block, leaf or tree size yet.
+	ErrBehind = errors.New("not here yet")
+	// ErrDamaged: the node has the block and cannot read it, or cannot go on because of a block that it cannot read.
+	ErrDamaged = segment.ErrDamaged
+	// ErrNewerFormat: a newer ChainStore wrote a file of the folder. Nothing was changed.
+	ErrNewerFormat = segment.ErrNewerFormat
+	// ErrTiles: the files of the tree's hashes do not fit the blocks, which are good.
+	ErrTiles = errors.New("hashes of the tree do not fit the blocks")
+)

@@ -1,0 +1,150 @@
+package storagenode
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/durable"
+	"github.com/chainstore/chainstore/storagenode/segment"
+	"github.com/chainstore/chainstore/storagenode/tiles"
+)
+
+// DefaultSegmentBytes is the size at which a new segment is begun.
+const DefaultSegmentBytes = 64 << 20
+
+// syncEvery is after how many blocks index and tiles are synced at the latest: what a start after a crash has to verify.
+const syncEvery = 4096
+
+// Config of a storage node.
+type Config struct {
+	Dir          string // the data folder; made if it is not there
+	SegmentBytes int64  // a segment of at least so many bytes gets no more blocks; 0 for DefaultSegmentBytes
+	Logger       hclog.Logger
+
+	open segment.OpenFunc // nil for the real file system
+}
+
+// Status is what a node has.
+type Status struct {
+	Height uint64     // blocks from 0 on that it has, verified
+	Hash   chain.Hash // of the last of them
+	Size   uint64     // of the tree, the last seal included
+}
+
+// Node is a storage node. Its methods may be called from any goroutine.
+type Node struct {
+	cfg  Config
+	log  hclog.Logger
+	lock *durable.Lock
+
+	index index
+	files files
+	tiles *tiles.Store
+	// status is what readers see. It moves last, after disk, tiles and index.
+	status  atomic.Pointer[Status]
+	readers sync.Pool // of *reader
+	// barred: blocks from the height on are on disk and cannot be proven, because one before them is damaged. Set by Open.
+	barred bool
+
+	failed chan error
+
+	mu        sync.Mutex // guards all below: one block is put at a time
+	verifier  *chain.Verifier
+	writer    *segment.Writer // nil until the first block that needs it
+	indexFile *indexFile
+	synced    uint64 // blocks that index and tiles have on disk for sure
+	stopped   error  // why no more blocks are taken: wraps ErrFailed or ErrDamaged
+	closed    bool
+}
+
+func (n *Node) segmentsDir() string   { return filepath.Join(n.cfg.Dir, "segments") }
+func (n *Node) tilesDir() string      { return filepath.Join(n.cfg.Dir, "tiles") }
+func (n *Node) quarantineDir() string { return filepath.Join(n.cfg.Dir, "quarantine") }
+func (n *Node) indexPath() string     { return filepath.Join(n.cfg.Dir, "index") }
+func (n *Node) syncedPath() string    { return syncedPath(n.cfg.Dir) }
+
+func syncedPath(dir string) string { return filepath.Join(dir, "tiles", "synced") }
+
+// Status is what the node has now.
+func (n *Node) Status() Status { return *n.status.Load() }
+
+// publish shows readers the verifier's head; mu is held, or nobody else has the node yet.
+func (n *Node) publish() {
+	head := n.verifier.Head()
+	n.status.Store(&Status{Height: head.Height, Hash: head.Hash, Size: head.Tree.Size()})
+}
+
+// Failed delivers the error that stopped the node, once, and is closed behind it. The role must end: what is on disk is known
+// again only after a new start.
+func (n *Node) Failed() <-chan error { return n.failed }
+
+// fail stops the node for good; mu is held.
+func (n *Node) fail(err error) error {
+	if n.stopped == nil || !errors.Is(n.stopped, ErrFailed) {
+		n.stopped = fmt.Errorf("%w: %w", ErrFailed, err)
+		n.log.Error("storage node stops: a write failed", "error", err)
+		n.failed <- n.stopped
+		close(n.failed)
+	}
+	return n.stopped
+}
+
+// Close syncs index and tiles and gives the folder back. Blocks that Put took are on disk already.
+func (n *Node) Close() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closed {
+		return nil
+	}
+	n.closed = true
+	var errs []error
+	if !errors.Is(n.stopped, ErrFailed) {
+		errs = append(errs, n.sync())
+	}
+	n.stopped = fmt.Errorf("%w: it was closed", ErrFailed)
+	return errors.Join(append(errs, n.release())...)
+}
+
+// release closes whatever is open.
+func (n *Node) release() error {
+	var errs []error
+	if n.writer != nil {
+		errs = append(errs, n.writer.Close())
+	}
+	if n.indexFile != nil {
+		errs = append(errs, n.indexFile.file.Close())
+	}
+	errs = append(errs, n.files.close())
+	if n.tiles != nil {
+		errs = append(errs, n.tiles.Close())
+	}
+	if n.lock != nil {
+		errs = append(errs, n.lock.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// sync makes index and tiles durable and notes the head that they go up to; mu is held.
+func (n *Node) sync() error {
+	head := n.verifier.Head()
+	if head.Height == n.synced {
+		return nil
+	}
+	if err := n.indexFile.sync(); err != nil {
+		return err
+	}
+	if err := n.tiles.Sync(); err != nil {
+		return err
+	}
+	if err := writeSynced(n.syncedPath(), head); err != nil {
+		return fmt.Errorf("write %s: %w", n.syncedPath(), err)
+	}
+	n.synced = head.Height
+	return nil
+}

@@ -1,0 +1,338 @@
+package storagenode
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/durable"
+	"github.com/chainstore/chainstore/storagenode/segment"
+	"github.com/chainstore/chainstore/storagenode/tiles"
+)
+
+// Open takes hold of a data folder and makes the node that it holds. What a crash left behind the last whole block is moved to quarantine/.
+// A damaged block further in is reported in the log and reads as damaged; a node whose tree cannot be known beyond it stands
+// at the height before it, and Put says why.
+//
+// The error wraps [durable.ErrLocked] when another process has the folder, ErrNewerFormat when a newer ChainStore wrote it.
+func Open(cfg Config) (*Node, error) {
+	if cfg.SegmentBytes <= 0 {
+		cfg.SegmentBytes = DefaultSegmentBytes
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = hclog.NewNullLogger()
+	}
+	if cfg.open == nil {
+		cfg.open = segment.OpenFile
+	}
+	if err := durable.MkdirAll(cfg.Dir); err != nil {
+		return nil, err
+	}
+	lock, err := durable.LockDir(cfg.Dir)
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{cfg: cfg, log: cfg.Logger, lock: lock, failed: make(chan error, 1)}
+	n.files = files{dir: n.segmentsDir(), opener: cfg.open, open: map[uint64]segment.File{}}
+	n.readers.New = func() any { return new(reader) }
+	if err := n.load(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the storage node in %s: %w", cfg.Dir, err), n.release())
+	}
+	return n, nil
+}
+
+// load is Open with the lock held. Up to settle it only reads.
+func (n *Node) load() error {
+	synced, err := readSynced(n.syncedPath())
+	if err != nil {
+		return err
+	}
+	if err := tiles.CheckVersion(n.tilesDir()); err != nil {
+		return err
+	}
+	segments, err := n.survey()
+	if err != nil {
+		return err
+	}
+	indexed, err := n.readIndex(segments)
+	if err != nil {
+		return err
+	}
+	if err := n.scan(segments); err != nil {
+		return err
+	}
+	for _, dir := range []string{n.segmentsDir(), n.tilesDir(), n.quarantineDir(), filepath.Join(n.cfg.Dir, "inbox")} {
+		if err := durable.MkdirAll(dir); err != nil {
+			return err
+		}
+	}
+	if err := n.settle(segments); err != nil {
+		return err
+	}
+	if err := n.openIndex(min(indexed, n.index.len())); err != nil {
+		return err
+	}
+	if n.tiles, err = tiles.Open(n.cfg.open, n.tilesDir()); err != nil {
+		return err
+	}
+	if err := n.replay(synced); err != nil {
+		return err
+	}
+	n.publish()
+	return nil
+}
+
+// found is a segment as it was found in the folder.
+type found struct {
+	first uint64
+	size  int64
+	good  bool // its header is
+}
+
+// survey looks at the header of every segment.
+func (n *Node) survey() ([]found, error) {
+	list, err := segment.List(n.segmentsDir())
+	if err != nil {
+		return nil, err
+	}
+	segments := make([]found, len(list))
+	for i, first := range list {
+		path := filepath.Join(n.segmentsDir(), segment.Name(first))
+		size, err := checkSegment(path, first)
+		if errors.Is(err, ErrDamaged) {
+			n.log.Error("a segment has no good header", "file", path, "error", err)
+		} else if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		segments[i] = found{first: first, size: size, good: err == nil}
+	}
+	return segments, nil
+}
+
+func checkSegment(path string, first uint64) (size int64, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = f.Close() }() // only read
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	header := make([]byte, segment.HeaderSize)
+	got, err := io.ReadFull(f, header)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return 0, err
+	}
+	return info.Size(), segment.CheckHeader(header[:got], first)
+}
+
+// readIndex takes the places from the index file as far as they hold together and agree with the segments, and returns how many
+// entries at the start of the file can stay as they are.
+func (n *Node) readIndex(segments []found) (height uint64, err error) {
+	listed := make(map[uint64]bool, len(segments))
+	for _, s := range segments {
+		listed[s.first] = true
+		n.index.addSegment(s.first)
+	}
+	var before place
+	err = readIndexFile(n.indexPath(), func(p place) bool {
+		block := n.index.len()
+		begins := p.offset == segment.HeaderSize
+		if !p.lost() {
+			if listed[block] && !begins || block == 0 && !begins {
+				return false
+			}
+			if block > 0 && !before.lost() {
+				follows := p.offset == before.offset+segment.FrameHeader+int64(before.length)
+				if p.first != before.next() || !begins && !follows {
+					return false
+				}
+			}
+			if begins {
+				n.index.addSegment(block) // its file may be gone; the others must not be taken for it
+			}
+		}
+		if p.first < before.first {
+			return false
+		}
+		n.index.add(p)
+		before = p
+		return true
+	})
+	if err != nil {
+		return 0, err
+	}
+	n.trim(segments)
+	return n.index.len(), nil
+}
+
+// trim forgets what the index says of the last segment beyond what is there: the scan looks at it again.
+func (n *Node) trim(segments []found) {
+	var end found
+	if len(segments) > 0 {
+		end = segments[len(segments)-1]
+	}
+	for {
+		p, seg, ok := n.index.last()
+		if !ok {
+			return
+		}
+		height := n.index.len()
+		switch {
+		case p.lost():
+		case seg > end.first || len(segments) == 0:
+		case seg < end.first:
+			return
+		case p.offset+segment.FrameHeader+int64(p.length) > end.size:
+		default:
+			if _, err := n.Block(height - 1); err == nil {
+				return
+			}
+		}
+		if seg == height-1 && (seg > end.first || len(segments) == 0) {
+			n.index.dropSegment(seg)
+		}
+		n.index.cut(height - 1)
+	}
+}
+
+// openIndex makes the index file hold the places of all blocks; its first good entries do already.
+func (n *Node) openIndex(good uint64) error {
+	f, err := openIndexFile(n.cfg.open, n.cfg.Dir, n.indexPath(), good)
+	if err != nil {
+		return err
+	}
+	n.indexFile = f
+	for block := good; block < n.index.len(); block++ {
+		p, _, _ := n.index.get(block)
+		if err := f.put(block, &p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// replay finds the head: it starts at the synced one, if tiles and segments agree with it, and takes the blocks behind it as Put
+// does. Where nothing is synced, or does not fit, that is the whole chain.
+func (n *Node) replay(synced chain.Head) error {
+	base, err := n.base(synced)
+	if err == nil {
+		err = n.tiles.Reset(base.Tree.Size())
+	}
+	n.synced = synced.Height
+	if err != nil {
+		n.log.Warn("the tree's hashes are computed again from the blocks", "blocks", n.index.len(), "because", err)
+		base, n.synced = chain.Head{}, 0
+		if err := n.tiles.Reset(0); err != nil {
+			return err
+		}
+	}
+	n.verifier = chain.NewVerifier(base)
+	for block := base.Height; block < n.index.len(); block = n.verifier.Head().Height {
+		leaves, bad := n.take(block)
+		if bad == nil {
+			if err := n.tiles.Append(leaves); err != nil {
+				return err
+			}
+			continue
+		}
+		n.log.Error("a block is damaged", "block", block, "error", bad)
+		head, ok := n.bridge(block)
+		if ok {
+			ok = n.tiles.Reset(head.Tree.Size()) == nil
+		}
+		if !ok {
+			n.barred = true
+			n.stopped = fmt.Errorf("%w: the tree behind block %d cannot be known before it is repaired: %w", ErrDamaged, block, bad)
+			n.log.Error("the node stands before a damaged block", "height", block, "error", n.stopped)
+			break
+		}
+		n.verifier = chain.NewVerifier(head)
+	}
+	return n.sync() // so that the next start need not do this again
+}
+
+// base proves that tiles and blocks fit the synced head, or the last head before it where blocks are gone since.
+func (n *Node) base(synced chain.Head) (chain.Head, error) {
+	height := min(synced.Height, n.index.len())
+	if height == 0 {
+		if n.index.len() > 0 {
+			return chain.Head{}, errors.New("no head was synced")
+		}
+		return chain.Head{}, nil
+	}
+	head := synced
+	r := n.readers.Get().(*reader)
+	defer n.readers.Put(r)
+	h, err := r.header(n, height-1)
+	if err == nil {
+		before, err := n.tiles.Tree(h.Seal())
+		if err != nil {
+			return chain.Head{}, err
+		}
+		if before.Root() != h.Root {
+			return chain.Head{}, fmt.Errorf("%w: at block %d", ErrTiles, height-1)
+		}
+		head = chain.Head{Height: height, Hash: h.Hash(), Time: h.Time, Tree: before.Append(h.SealHash())}
+	}
+	if height == synced.Height {
+		// With the last block damaged the synced head is known all the same.
+		if head.Hash != synced.Hash || head.Tree.Root() != synced.Tree.Root() {
+			return chain.Head{}, fmt.Errorf("the synced head of height %d is of another chain", height)
+		}
+	} else if err != nil {
+		return chain.Head{}, err
+	}
+	tree, err := n.tiles.Tree(head.Tree.Size())
+	if err != nil {
+		return chain.Head{}, err
+	}
+	if tree.Root() != head.Tree.Root() {
+		return chain.Head{}, fmt.Errorf("%w: at block %d", ErrTiles, height-1)
+	}
+	return head, nil
+}
+
+// take has the verifier take a block from disk.
+func (n *Node) take(number uint64) ([]chain.Hash, error) {
+	data, err := n.Block(number)
+	if err != nil {
+		return nil, err
+	}
+	block, err := chain.ParseBlock(data)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return n.verifier.Take(&block)
+}
+
+// bridge looks for a block behind a damaged one from which the chain goes on: one whose root shows that the hashes on disk
+// are those of the tree before it.
+func (n *Node) bridge(damaged uint64) (chain.Head, bool) {
+	for number := damaged + 1; number < n.index.len(); number++ {
+		data, err := n.Block(number)
+		if err != nil {
+			continue
+		}
+		block, err := chain.ParseBlock(data)
+		if err != nil {
+			continue
+		}
+		tree, err := n.tiles.Tree(block.Header.First)
+		if err != nil {
+			continue
+		}
+		head := chain.Head{Height: number, Hash: block.Header.Prev, Tree: tree}
+		if _, err := chain.NewVerifier(head).Take(&block); err != nil {
+			continue
+		}
+		return head, true
+	}
+	return chain.Head{}, false
+}

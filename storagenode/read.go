@@ -1,0 +1,269 @@
+package storagenode
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/storagenode/segment"
+	"github.com/chainstore/chainstore/storagenode/tiles"
+)
+
+// reader is what one call needs to read: its own tile reader, and buffers that a call through an interface would otherwise
+// put on the heap each time.
+type reader struct {
+	tiles *tiles.Reader
+	small [chain.HeaderSize]byte
+	arena []byte       // where the next records go
+	paths []chain.Hash // where the next paths go
+}
+
+func (n *Node) reader() *reader {
+	r := n.readers.Get().(*reader)
+	r.tiles = n.tiles.Reader()
+	return r
+}
+
+func (r *reader) release(n *Node) {
+	r.tiles.Release()
+	r.tiles, r.arena, r.paths = nil, nil, nil
+	n.readers.Put(r)
+}
+
+// Sizes of the memory that records and paths of one Read are cut from.
+const (
+	arenaBytes = 32 << 10
+	pathHashes = 64
+)
+
+// Read looks up records and adds an answer for each place to out, in order: the encoded record and the inclusion path of its
+// leaf in the tree that its block's header names the root of. Found records were held against the leaf hash on disk; the
+// path is as it stands there, so the reader must check it, as it must anyway. The answers belong to the caller.
+func (n *Node) Read(places []wire.Place, out []wire.ProvenRecord) []wire.ProvenRecord {
+	status := n.Status()
+	r := n.reader()
+	defer r.release(n)
+	for _, at := range places {
+		out = append(out, n.readRecord(r, status.Height, at))
+	}
+	return out
+}
+
+func (n *Node) readRecord(r *reader, height uint64, at wire.Place) wire.ProvenRecord {
+	p, seg, ok := n.index.get(at.Block)
+	switch {
+	case !ok || at.Block >= height && !n.barred:
+		return wire.ProvenRecord{Status: wire.ReadBehind}
+	case p.lost() || at.Block >= height:
+		return wire.ProvenRecord{Status: wire.ReadBad}
+	case at.Offset >= p.count:
+		return wire.ProvenRecord{Status: wire.ReadBeyond}
+	}
+	path, leaf, err := r.path(p.first+uint64(at.Offset), p.first+uint64(p.count))
+	if err != nil {
+		n.log.Error("hashes of the tree cannot be read", "block", at.Block, "offset", at.Offset, "error", err)
+		return wire.ProvenRecord{Status: wire.ReadBad}
+	}
+	record, err := n.readAt(r, &p, seg, at.Offset)
+	if err == nil && leafHash(record) != leaf {
+		err = fmt.Errorf("%w: the record does not fit its leaf", ErrDamaged)
+	}
+	if err != nil {
+		if record, err = n.readWhole(at, err); err != nil {
+			n.log.Error("a record cannot be read", "block", at.Block, "offset", at.Offset,
+				"file", segment.Name(seg), "at", p.offset, "error", err)
+			return wire.ProvenRecord{Status: wire.ReadBad}
+		}
+	}
+	return wire.ProvenRecord{Status: wire.ReadFound, Record: record, Path: path}
+}
+
+// path cuts the memory of an inclusion path from a larger piece.
+func (r *reader) path(index, size uint64) (path []chain.Hash, leaf chain.Hash, err error) {
+	if cap(r.paths)-len(r.paths) < pathHashes {
+		r.paths = make([]chain.Hash, 0, 8*pathHashes)
+	}
+	start := len(r.paths)
+	r.paths, leaf, err = r.tiles.Path(r.paths, index, size)
+	return r.paths[start:len(r.paths):len(r.paths)], leaf, err
+}
+
+// readAt reads one record of a block: two of the ends in the block's table, then the record.
+func (n *Node) readAt(r *reader, p *place, seg uint64, offset uint32) (record []byte, err error) {
+	if uint64(p.length) < uint64(chain.BlockOverhead(p.count))+chain.RecordOverhead {
+		return nil, fmt.Errorf("%w: %d bytes cannot hold %d records", ErrDamaged, p.length, p.count)
+	}
+	err = n.files.with(seg, func(f segment.File) error {
+		block := p.offset + segment.FrameHeader
+		start := uint32(0)
+		ends, at := r.small[:8], block+chain.HeaderSize+4*(int64(offset)-1)
+		if offset == 0 {
+			ends, at = ends[:4], at+4
+		}
+		if _, err := f.ReadAt(ends, at); err != nil {
+			return err
+		}
+		if offset > 0 {
+			start = binary.BigEndian.Uint32(ends)
+		}
+		end := binary.BigEndian.Uint32(ends[len(ends)-4:])
+		head := uint32(chain.BlockOverhead(p.count))
+		if start > end || end > p.length-head || end-start < chain.RecordOverhead {
+			return fmt.Errorf("%w: the table of ends is not one", ErrDamaged)
+		}
+		record = r.take(int(end - start))
+		_, err := f.ReadAt(record, block+int64(head)+int64(start))
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if size, err := chain.EncodedRecordSize(record); err != nil || size != len(record) {
+		return nil, fmt.Errorf("%w: %d bytes are no record", ErrDamaged, len(record))
+	}
+	return record, nil
+}
+
+// take cuts memory for a record.
+func (r *reader) take(size int) []byte {
+	if size > arenaBytes/4 {
+		return make([]byte, size)
+	}
+	if cap(r.arena)-len(r.arena) < size {
+		r.arena = make([]byte, 0, arenaBytes)
+	}
+	start := len(r.arena)
+	r.arena = r.arena[:start+size]
+	return r.arena[start : start+size : start+size]
+}
+
+func leafHash(encoded []byte) chain.Hash {
+	leaf := chain.EncodedLeaf(encoded, chain.EncodedCommit(encoded))
+	return leaf.Hash()
+}
+
+// readWhole reads a record that does not fit its leaf on disk once more, from the whole block: if the block is good, then the
+// leaf is not, and the record is.
+func (n *Node) readWhole(at wire.Place, cause error) ([]byte, error) {
+	data, err := n.Block(at.Block)
+	if err != nil {
+		return nil, err
+	}
+	block, err := chain.ParseBlock(data)
+	if err != nil || at.Offset >= block.Header.Count {
+		return nil, errors.Join(cause, err)
+	}
+	n.log.Error("hashes of the tree are damaged, the block is not; remove the folder tiles to have them rebuilt at the next start",
+		"block", at.Block, "offset", at.Offset, "error", cause)
+	return block.Encoded(at.Offset), nil
+}
+
+// header reads the header of a block that is here.
+func (r *reader) header(n *Node, block uint64) (chain.Header, error) {
+	p, seg, ok := n.index.get(block)
+	if !ok {
+		return chain.Header{}, fmt.Errorf("%w: block %d", ErrBehind, block)
+	}
+	if p.lost() {
+		return chain.Header{}, fmt.Errorf("%w: block %d is lost", ErrDamaged, block)
+	}
+	err := n.files.with(seg, func(f segment.File) error {
+		_, err := f.ReadAt(r.small[:chain.HeaderSize], p.offset+segment.FrameHeader)
+		return err
+	})
+	if err != nil {
+		return chain.Header{}, fmt.Errorf("header of block %d: %w", block, err)
+	}
+	h, err := chain.ParseHeader(r.small[:])
+	if err == nil && (h.Block != block || h.First != p.first || h.Count != p.count) {
+		err = errors.New("it is of another block")
+	}
+	if err != nil {
+		return chain.Header{}, fmt.Errorf("%w: header of block %d in %s: %w", ErrDamaged, block, segment.Name(seg), err)
+	}
+	return h, nil
+}
+
+// Headers reads up to limit headers from a block on, each with the inclusion path of its seal in the tree of the first size
+// leaves. It ends before the first block whose seal is not in that tree, and before one that cannot be read, unless that is
+// the first one. Errors: ErrBehind where the node's tree is smaller than size, ErrDamaged.
+func (n *Node) Headers(from uint64, limit int, size uint64) ([]wire.ProvenHeader, error) {
+	status := n.Status()
+	if size > status.Size {
+		return nil, fmt.Errorf("%w: a tree of %d leaves, of %d that are here", ErrBehind, size, status.Size)
+	}
+	r := n.reader()
+	defer r.release(n)
+	var headers []wire.ProvenHeader
+	for block := from; block < status.Height && len(headers) < min(limit, wire.MaxHeaders); block++ {
+		p, _, _ := n.index.get(block)
+		if !p.lost() && p.next() > size {
+			break
+		}
+		h, err := n.provenHeader(r, block, size)
+		if err != nil {
+			n.log.Error("a header cannot be read", "block", block, "error", err)
+			if len(headers) == 0 {
+				return nil, err
+			}
+			break
+		}
+		headers = append(headers, h)
+	}
+	return headers, nil
+}
+
+func (n *Node) provenHeader(r *reader, block, size uint64) (wire.ProvenHeader, error) {
+	h, err := r.header(n, block)
+	if err != nil {
+		return wire.ProvenHeader{}, err
+	}
+	path, leaf, err := r.path(h.Seal(), size)
+	if err != nil {
+		return wire.ProvenHeader{}, err
+	}
+	if h.SealHash() != leaf {
+		// One of the two is damaged; the checksum of the whole block tells which.
+		if _, err := n.Block(block); err != nil {
+			return wire.ProvenHeader{}, err
+		}
+	}
+	return wire.ProvenHeader{Header: h, Path: path}, nil
+}
+
+// Locate is the block that a leaf belongs to, a record's or a seal. Errors: ErrBehind, ErrDamaged.
+func (n *Node) Locate(index uint64) (block uint64, err error) {
+	if size := n.Status().Size; index >= size {
+		return 0, fmt.Errorf("%w: leaf %d, of %d that are here", ErrBehind, index, size)
+	}
+	block, p, ok := n.index.find(index)
+	if !ok || p.lost() {
+		return 0, fmt.Errorf("%w: leaf %d is of a lost block", ErrDamaged, index)
+	}
+	return block, nil
+}
+
+// Block reads a whole encoded block, its checksum and number checked. Errors: ErrBehind, ErrDamaged.
+func (n *Node) Block(number uint64) ([]byte, error) {
+	p, seg, ok := n.index.get(number)
+	if !ok {
+		return nil, fmt.Errorf("%w: block %d", ErrBehind, number)
+	}
+	if p.lost() {
+		return nil, fmt.Errorf("%w: block %d is lost", ErrDamaged, number)
+	}
+	var data []byte
+	err := n.files.with(seg, func(f segment.File) (err error) {
+		data, err = segment.ReadFrame(f, p.offset, p.length)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("block %d in %s: %w", number, segment.Name(seg), err)
+	}
+	if h, err := chain.ParseHeader(data); err != nil || h.Block != number {
+		return nil, fmt.Errorf("%w: the frame at offset %d of %s is not of block %d", ErrDamaged, p.offset, segment.Name(seg), number)
+	}
+	return data, nil
+}

@@ -1,0 +1,55 @@
+package segment
+
+import (
+	"errors"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// File is what a storage node needs of a file. Reads may run while a write does. After a failed write or sync the file must
+// not be written again.
+type File interface {
+	io.ReaderAt
+	io.WriterAt
+	io.Closer
+	Stat() (os.FileInfo, error)
+	Truncate(size int64) error
+	Sync() error     // all of it, fsync(2)
+	DataSync() error // the bytes and what is needed to find them, fdatasync(2)
+}
+
+// OpenFunc opens a file as os.OpenFile does, mode 0600.
+type OpenFunc func(path string, flag int) (File, error)
+
+// OpenFile is the [OpenFunc] of the real file system.
+func OpenFile(path string, flag int) (File, error) {
+	f, err := os.OpenFile(path, flag, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	return osFile{f}, nil
+}
+
+type osFile struct{ *os.File }
+
+// DataSync calls fdatasync(2) until no signal interrupts it.
+func (f osFile) DataSync() error {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var syncErr error
+	err = raw.Control(func(fd uintptr) {
+		for {
+			if syncErr = unix.Fdatasync(int(fd)); !errors.Is(syncErr, unix.EINTR) {
+				return
+			}
+		}
+	})
+	if syncErr != nil {
+		return &os.PathError{Op: "fdatasync", Path: f.Name(), Err: syncErr}
+	}
+	return err
+}

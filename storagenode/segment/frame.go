@@ -1,0 +1,85 @@
+package segment
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"slices"
+)
+
+// Frames walks over the frames of a file, the first that [Frames.Next] finds at a given offset. It belongs to one goroutine.
+type Frames struct {
+	file   io.ReaderAt
+	size   int64 // of the file
+	offset int64 // of the next frame
+	small  [FrameHeader]byte
+	buf    []byte
+}
+
+// Frame is a frame as it stands in a file.
+type Frame struct {
+	Offset int64  // of the frame's first byte
+	Block  []byte // nil where Err is not; good until the next call of Next
+	Length uint32 // of the block
+	Err    error  // wraps ErrDamaged: the bytes do not fit the checksum, the frame behind it may
+}
+
+// NewFrames starts at an offset of a file of that size.
+func NewFrames(file io.ReaderAt, offset, size int64) *Frames {
+	return &Frames{file: file, offset: offset, size: size}
+}
+
+// Next reads the next frame. The error is io.EOF where the file ends behind a whole frame, and wraps [ErrDamaged] where the
+// bytes from [Frames.Offset] on cannot hold a frame: a torn tail, or damage from which the next frame cannot be found. Any other error
+// is the disk's.
+func (f *Frames) Next() (Frame, error) {
+	left := f.size - f.offset
+	if left <= 0 {
+		return Frame{}, io.EOF
+	}
+	if left < FrameHeader {
+		return Frame{}, fmt.Errorf("%w: %d bytes at offset %d are too few for a frame", ErrDamaged, left, f.offset)
+	}
+	if _, err := f.file.ReadAt(f.small[:], f.offset); err != nil {
+		return Frame{}, err
+	}
+	length := binary.BigEndian.Uint32(f.small[:])
+	if length < minBlock || int64(length) > left-FrameHeader {
+		return Frame{}, fmt.Errorf("%w: no frame of %d bytes can stand at offset %d, where %d are left",
+			ErrDamaged, length, f.offset, left)
+	}
+	f.buf = slices.Grow(f.buf[:0], int(length))[:length]
+	if _, err := f.file.ReadAt(f.buf, f.offset+FrameHeader); err != nil {
+		return Frame{}, err
+	}
+	frame := Frame{Offset: f.offset, Block: f.buf, Length: length}
+	if want := binary.BigEndian.Uint32(f.small[4:]); Checksum(f.buf) != want {
+		frame.Block = nil
+		frame.Err = fmt.Errorf("%w: the frame of %d bytes at offset %d has the wrong checksum", ErrDamaged, length, f.offset)
+	}
+	f.offset += FrameHeader + int64(length)
+	return frame, nil
+}
+
+// Offset is where the next frame is looked for.
+func (f *Frames) Offset() int64 { return f.offset }
+
+// ReadFrame reads the block of length bytes in the frame at an offset into fresh memory. The error wraps [ErrDamaged] where no frame
+// of that length stands there or the checksum does not fit.
+func ReadFrame(file io.ReaderAt, offset int64, length uint32) ([]byte, error) {
+	frame := make([]byte, FrameHeader+int(length))
+	if _, err := file.ReadAt(frame, offset); err != nil {
+		if err == io.EOF {
+			return nil, fmt.Errorf("%w: the file ends within the frame at offset %d", ErrDamaged, offset)
+		}
+		return nil, err
+	}
+	block := frame[FrameHeader:]
+	if got := binary.BigEndian.Uint32(frame); got != length {
+		return nil, fmt.Errorf("%w: the frame at offset %d has length %d, not %d", ErrDamaged, offset, got, length)
+	}
+	if Checksum(block) != binary.BigEndian.Uint32(frame[4:]) {
+		return nil, fmt.Errorf("%w: the frame of %d bytes at offset %d has the wrong checksum", ErrDamaged, length, offset)
+	}
+	return block, nil
+}

@@ -1,0 +1,100 @@
+package segment
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/chainstore/chainstore/durable"
+)
+
+// Writer appends blocks to one segment. It belongs to one goroutine at a time. After an error it must not be used again: the kernel
+// may have dropped what it could not write.
+type Writer struct {
+	file  File
+	path  string
+	size  int64
+	small [FrameHeader]byte
+}
+
+// Create makes the segment whose first block has that number, which must not be there yet, and syncs it and its folder.
+func Create(open OpenFunc, dir string, first uint64) (*Writer, error) {
+	path := filepath.Join(dir, Name(first))
+	f, err := open(path, os.O_RDWR|os.O_CREATE|os.O_EXCL)
+	if err != nil {
+		return nil, err
+	}
+	w := &Writer{file: f, path: path, size: HeaderSize}
+	if err := w.begin(dir, first); err != nil {
+		return nil, errors.Join(fmt.Errorf("create %s: %w", path, err), f.Close())
+	}
+	return w, nil
+}
+
+func (w *Writer) begin(dir string, first uint64) error {
+	if _, err := w.file.WriteAt(appendHeader(nil, first), 0); err != nil {
+		return err
+	}
+	if err := w.file.Sync(); err != nil {
+		return err
+	}
+	return durable.SyncDir(dir)
+}
+
+// RestoreHeader writes the header of a segment again, where it was damaged, and syncs it.
+func RestoreHeader(open OpenFunc, path string, first uint64) error {
+	f, err := open(path, os.O_RDWR)
+	if err != nil {
+		return err
+	}
+	if _, err = f.WriteAt(appendHeader(nil, first), 0); err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+// Continue opens a segment to append behind its first size bytes, which is all that it may hold.
+func Continue(open OpenFunc, dir string, first uint64, size int64) (*Writer, error) {
+	path := filepath.Join(dir, Name(first))
+	f, err := open(path, os.O_RDWR)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && info.Size() != size {
+		err = fmt.Errorf("%s has %d bytes, not %d", path, info.Size(), size)
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return &Writer{file: f, path: path, size: size}, nil
+}
+
+// Append writes a block and syncs it: when it returns nil, the block survives a power cut. It returns the offset of the block's frame.
+func (w *Writer) Append(block []byte) (offset int64, err error) {
+	if uint64(len(block)) > MaxBlock {
+		return 0, fmt.Errorf("a block of %d bytes does not fit a frame", len(block))
+	}
+	binary.BigEndian.PutUint32(w.small[:], uint32(len(block)))
+	binary.BigEndian.PutUint32(w.small[4:], Checksum(block))
+	if _, err := w.file.WriteAt(w.small[:], w.size); err != nil {
+		return 0, fmt.Errorf("write %s: %w", w.path, err)
+	}
+	if _, err := w.file.WriteAt(block, w.size+FrameHeader); err != nil {
+		return 0, fmt.Errorf("write %s: %w", w.path, err)
+	}
+	if err := w.file.DataSync(); err != nil {
+		return 0, fmt.Errorf("sync %s: %w", w.path, err)
+	}
+	offset = w.size
+	w.size += FrameHeader + int64(len(block))
+	return offset, nil
+}
+
+// Size is the size of the file in bytes.
+func (w *Writer) Size() int64 { return w.size }
+
+// Close closes the file; all that was appended is synced already.
+func (w *Writer) Close() error { return w.file.Close() }

@@ -1,0 +1,179 @@
+package tiles
+
+import (
+	"fmt"
+	"math/bits"
+	"slices"
+
+	"github.com/chainstore/chainstore/chain"
+)
+
+// Reader reads nodes of the tree and keeps the tiles that it saw last, so that neighbours cost little. It belongs to one
+// goroutine. Get one from [Store.Reader] and give it back with [Reader.Release].
+type Reader struct {
+	store  *Store
+	limit  uint64 // leaves that the files are known to hold
+	cached bool   // use the store's cache
+	raw    [tileBytes]byte
+	seen   [maxLevels][2]tile // by stored level: the last tile beside a path, and the last at the tree's right edge
+}
+
+// tile holds the nodes of a tile and of the three levels between it and the next stored level: 16 ‖ 8 ‖ 4 ‖ 2 hashes.
+type tile struct {
+	level int
+	index uint64
+	count int // hashes of the lowest row; nodes above a hash that is missing are not set. 0 for an empty tile.
+	nodes [rowEnd]chain.Hash
+}
+
+// rowStart are the places of the rows in tile.nodes.
+var rowStart = [tileHeight]int{0, 16, 24, 28}
+
+const rowEnd = 30
+
+// Reader returns a reader of the tree as it is now.
+func (s *Store) Reader() *Reader {
+	r := s.pool.Get().(*Reader)
+	r.limit, r.cached = s.size.Load(), true
+	for i := range r.seen {
+		for j := range r.seen[i] {
+			// A full tile never changes; one that was not full then may have grown.
+			if t := &r.seen[i][j]; t.count < tileWidth {
+				t.count = 0
+			}
+		}
+	}
+	return r
+}
+
+// Release gives the reader back.
+func (r *Reader) Release() { r.store.pool.Put(r) }
+
+// Path adds the inclusion path of a leaf in the tree of the first size leaves to dst (RFC 6962 section 2.1.1), and returns the
+// leaf's hash as it stands in the files. index < size must hold, and size be at most that of the store.
+func (r *Reader) Path(dst []chain.Hash, index, size uint64) (path []chain.Hash, leaf chain.Hash, err error) {
+	if index >= size || size > r.limit {
+		return dst, leaf, fmt.Errorf("%w: leaf %d in a tree of %d, of %d that are here", ErrMissing, index, size, r.limit)
+	}
+	t, err := r.tile(0, index/tileWidth, false)
+	if err != nil {
+		return dst, leaf, err
+	}
+	leaf = t.nodes[index%tileWidth]
+	for l := 0; (size-1)>>l > 0; l++ {
+		if l%tileHeight == 0 {
+			if t, err = r.tile(l/tileHeight, index>>l/tileWidth, false); err != nil {
+				return dst, leaf, err
+			}
+		}
+		sibling := index>>l ^ 1
+		switch {
+		case (sibling+1)<<l <= size:
+			row := l % tileHeight
+			dst = append(dst, t.nodes[rowStart[row]+int(sibling&(tileWidth>>row-1))])
+		case sibling<<l < size:
+			h, err := r.edge(sibling<<l, size)
+			if err != nil {
+				return dst, leaf, err
+			}
+			dst = append(dst, h)
+		}
+	}
+	return dst, leaf, nil
+}
+
+// edge is the hash over the leaves from start to the end of the tree of that size, fewer than what start is aligned to: a right
+// child that is not complete.
+func (r *Reader) edge(start, size uint64) (chain.Hash, error) {
+	var h chain.Hash
+	for l, end := 0, size; end > start; l++ {
+		if (size-start)>>l&1 == 0 {
+			continue
+		}
+		node, err := r.node(l, end>>l-1)
+		if err != nil {
+			return h, err
+		}
+		if end == size {
+			h = node
+		} else {
+			h = chain.NodeHash(node, h)
+		}
+		end -= 1 << l
+	}
+	return h, nil
+}
+
+// node is the root of the complete subtree number index of a level.
+func (r *Reader) node(l int, index uint64) (chain.Hash, error) {
+	row := l % tileHeight
+	t, err := r.tile(l/tileHeight, index>>(tileHeight-row), true)
+	if err != nil {
+		return chain.Hash{}, err
+	}
+	return t.nodes[rowStart[row]+int(index&(tileWidth>>row-1))], nil
+}
+
+// tile loads a tile; edge tells that it stands at the right edge of a tree that is asked for, as it will be again for the same block.
+func (r *Reader) tile(stored int, index uint64, edge bool) (*tile, error) {
+	slots := &r.seen[stored]
+	for i := range slots {
+		if t := &slots[i]; t.count > 0 && t.index == index {
+			return t, nil
+		}
+	}
+	t := &slots[0]
+	if edge {
+		t = &slots[1]
+	}
+	if r.cached && r.store.cache.get(stored, index, t) {
+		return t, nil
+	}
+	count := min(r.limit>>(tileHeight*stored)-index*tileWidth, tileWidth)
+	t.count = 0 // not valid until it is filled
+	if count > 0 {
+		if err := r.store.read(stored, index, int(count), &r.raw); err != nil {
+			return nil, err
+		}
+		decode(t.nodes[:count], &r.raw)
+	}
+	t.level, t.index, t.count = stored, index, int(count)
+	t.fill()
+	if r.cached && t.count == tileWidth && (stored > 0 || edge) {
+		r.store.cache.put(t)
+	}
+	return t, nil
+}
+
+// fill computes the rows above the lowest.
+func (t *tile) fill() {
+	for row := 1; row < tileHeight; row++ {
+		from, to := rowStart[row-1], rowStart[row]
+		for i := range t.count >> row {
+			t.nodes[to+i] = chain.NodeHash(t.nodes[from+2*i], t.nodes[from+2*i+1])
+		}
+	}
+}
+
+// Tree reads the compact range of the first size leaves from the files, whatever the store's size. The error wraps [ErrMissing]
+// where the files are too short; that the hashes are right is for the caller to prove from a block's root.
+func (s *Store) Tree(size uint64) (chain.Tree, error) {
+	r := &Reader{store: s, limit: size}
+	var nodes []chain.Hash
+	for l, end := 0, size; end > 0; l++ {
+		if size>>l&1 == 0 {
+			continue
+		}
+		h, err := r.node(l, end>>l-1)
+		if err != nil {
+			return chain.Tree{}, err
+		}
+		nodes = append(nodes, h)
+		end -= 1 << l
+	}
+	slices.Reverse(nodes)
+	if len(nodes) != bits.OnesCount64(size) {
+		return chain.Tree{}, fmt.Errorf("%w: tree of %d", ErrMissing, size)
+	}
+	return chain.NewTree(size, nodes)
+}

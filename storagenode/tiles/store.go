@@ -1,0 +1,241 @@
+package tiles
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/durable"
+	"github.com/chainstore/chainstore/storagenode/segment"
+)
+
+const (
+	headerSize = 512
+	magic      = "CSTL"
+	version    = 1
+	tileBytes  = tileWidth * chain.HashSize
+)
+
+// ErrMissing: the files do not hold hashes that are needed.
+var ErrMissing = errors.New("hashes of the tree are missing")
+
+// Store is the hashes of one tree. One goroutine at a time may call Reset, Append, Sync and Close; readers run beside it.
+type Store struct {
+	dir  string
+	open segment.OpenFunc
+
+	builder Builder // of the goroutine that appends
+	raw     []byte  // its scratch
+
+	size  atomic.Uint64                    // leaves that readers may ask for
+	files [maxLevels]atomic.Pointer[level] // by stored level; set once
+	cache cache
+	pool  sync.Pool // of *Reader
+}
+
+// level is the file of one stored level.
+type level struct{ segment.File }
+
+// path of the file of a stored level, in the folder dir.
+func path(dir string, stored int) string {
+	return filepath.Join(dir, fmt.Sprintf("%02d", tileHeight*stored))
+}
+
+func header(stored int) []byte {
+	h := make([]byte, headerSize)
+	copy(h, magic)
+	h[4], h[5] = version, byte(tileHeight*stored)
+	return h
+}
+
+// CheckVersion looks at the headers of all files in the folder and reports one that a newer ChainStore wrote: the error wraps
+// [segment.ErrNewerFormat] and names the file.
+func CheckVersion(dir string) error {
+	for i := range maxLevels {
+		f, err := os.Open(path(dir, i))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		var h [6]byte
+		_, err = io.ReadFull(f, h[:])
+		if err := f.Close(); err != nil {
+			return err
+		}
+		if err == nil && string(h[:4]) == magic && h[4] > version {
+			return fmt.Errorf("%s: %w: version %d, this program knows %d", path(dir, i), segment.ErrNewerFormat, h[4], version)
+		}
+	}
+	return nil
+}
+
+// OffsetOf is where a hash of a level stands in its file.
+func OffsetOf(hash uint64) int64 { return headerSize + int64(hash)*chain.HashSize }
+
+// Complete is the number of hashes that a tree of size leaves has at a stored level, counted from 0 as [Builder.Append] does.
+func Complete(size uint64, level int) uint64 { return size >> (tileHeight * level) }
+
+// Files opens the files of a folder to read, by stored level; nil where there is none.
+func Files(dir string) ([]*os.File, error) {
+	list := make([]*os.File, maxLevels)
+	for i := range list {
+		f, err := os.Open(path(dir, i))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			for _, f := range list[:i] {
+				if f != nil {
+					err = errors.Join(err, f.Close())
+				}
+			}
+			return nil, err
+		}
+		if err == nil {
+			list[i] = f
+		}
+	}
+	return list, nil
+}
+
+// Open opens the files of a folder. The store is empty until [Store.Reset] says how much of them is good. A file whose header
+// is not good is begun anew.
+func Open(open segment.OpenFunc, dir string) (*Store, error) {
+	s := &Store{dir: dir, open: open}
+	s.pool.New = func() any { return &Reader{store: s} }
+	for i := range maxLevels {
+		if _, err := os.Stat(path(dir, i)); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err := s.openLevel(i); err != nil {
+			return nil, errors.Join(err, s.Close())
+		}
+	}
+	return s, nil
+}
+
+// openLevel opens or makes the file of a stored level.
+func (s *Store) openLevel(i int) error {
+	f, err := s.open(path(s.dir, i), os.O_RDWR|os.O_CREATE)
+	if err != nil {
+		return err
+	}
+	want := header(i)
+	got := make([]byte, headerSize)
+	if _, err := f.ReadAt(got, 0); err != nil || string(got) != string(want) {
+		if err := errors.Join(f.Truncate(0), writeAll(f, want)); err != nil {
+			return errors.Join(fmt.Errorf("begin %s: %w", path(s.dir, i), err), f.Close())
+		}
+	}
+	s.files[i].Store(&level{f})
+	return nil
+}
+
+func writeAll(f segment.File, header []byte) error {
+	if _, err := f.WriteAt(header, 0); err != nil {
+		return err
+	}
+	return nil
+}
+
+// Reset makes the store that of the first size leaves, whose hashes the files must hold: the error wraps [ErrMissing] if they
+// do not. Hashes behind them stay in the files until they are written over, where [Store.Tree] can still see them.
+func (s *Store) Reset(size uint64) error {
+	var b Builder
+	b.size = size
+	for i := range maxLevels {
+		n := size >> (tileHeight * i)
+		if n == 0 {
+			break
+		}
+		if held := n % tileWidth; held > 0 {
+			var raw [tileBytes]byte
+			if err := s.read(i, n/tileWidth, int(held), &raw); err != nil {
+				return err
+			}
+			decode(b.open[i][:held], &raw)
+		}
+	}
+	s.builder = b
+	s.size.Store(size)
+	return nil
+}
+
+// Size is the number of leaves.
+func (s *Store) Size() uint64 { return s.size.Load() }
+
+// Append adds leaf hashes. They are not synced. After an error the store must not be appended to again.
+func (s *Store) Append(leaves []chain.Hash) error {
+	if err := s.builder.Append(leaves, s.write); err != nil {
+		return err
+	}
+	s.size.Store(s.builder.size)
+	return nil
+}
+
+func (s *Store) write(stored int, first uint64, run []chain.Hash) error {
+	f := s.files[stored].Load()
+	if f == nil {
+		if err := s.openLevel(stored); err != nil {
+			return err
+		}
+		f = s.files[stored].Load()
+	}
+	s.raw = s.raw[:0]
+	for i := range run {
+		s.raw = append(s.raw, run[i][:]...)
+	}
+	if _, err := f.WriteAt(s.raw, OffsetOf(first)); err != nil {
+		return fmt.Errorf("write %s: %w", path(s.dir, stored), err)
+	}
+	return nil
+}
+
+// Sync makes all that was appended durable.
+func (s *Store) Sync() error {
+	for i := range s.files {
+		if f := s.files[i].Load(); f != nil {
+			if err := f.DataSync(); err != nil {
+				return fmt.Errorf("sync %s: %w", path(s.dir, i), err)
+			}
+		}
+	}
+	return durable.SyncDir(s.dir)
+}
+
+// Close closes the files without syncing them. No reader may be at work.
+func (s *Store) Close() error {
+	var errs []error
+	for i := range s.files {
+		if f := s.files[i].Swap(nil); f != nil {
+			errs = append(errs, f.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// read gets the first count hashes of a tile.
+func (s *Store) read(stored int, tile uint64, count int, raw *[tileBytes]byte) error {
+	f := s.files[stored].Load()
+	if f == nil {
+		return fmt.Errorf("%w: there is no %s", ErrMissing, path(s.dir, stored))
+	}
+	if _, err := f.ReadAt(raw[:count*chain.HashSize], OffsetOf(tile*tileWidth)); err != nil {
+		if err == io.EOF {
+			return fmt.Errorf("%w: %s ends before hash %d", ErrMissing, path(s.dir, stored), tile*tileWidth+uint64(count))
+		}
+		return fmt.Errorf("read %s: %w", path(s.dir, stored), err)
+	}
+	return nil
+}
+
+func decode(dst []chain.Hash, raw *[tileBytes]byte) {
+	for i := range dst {
+		dst[i] = chain.Hash(raw[i*chain.HashSize:])
+	}
+}

@@ -1,0 +1,3 @@
+// Package worker is what storage nodes and miners have in common: an identity on disk, the fence that keeps a deposed leader's
+// orders out, and the loop that registers with the masters.
+package worker

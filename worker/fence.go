@@ -1,0 +1,91 @@
+package worker
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/chainstore/chainstore/durable"
+	"github.com/chainstore/chainstore/httpapi/wire"
+)
+
+// ErrFenced: the order comes from a leader that has been deposed.
+var ErrFenced = errors.New("order of a deposed leader refused")
+
+// Fence keeps the highest order that a worker has seen on disk and refuses lower ones.
+//
+// The file, big endian: magic "CSFN" ‖ version u8 = 1 ‖ epoch u64 ‖ term u64 ‖ CRC-32C of what is before it.
+type Fence struct {
+	path string
+
+	mu      sync.Mutex // guards all below
+	highest wire.Order
+	changed chan struct{} // closed when highest moves
+}
+
+const (
+	fenceMagic   = "CSFN"
+	fenceVersion = 1
+	fenceSize    = 4 + 1 + 8 + 8 + 4
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// OpenFence reads the fence of a data folder; where there is none it stands at zero.
+func OpenFence(dir string) (*Fence, error) {
+	f := &Fence{path: filepath.Join(dir, "fence"), changed: make(chan struct{})}
+	data, err := os.ReadFile(f.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return f, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(data) >= 5 && string(data[:4]) == fenceMagic && data[4] > fenceVersion {
+		return nil, fmt.Errorf("%s: %w: version %d", f.path, ErrNewerFormat, data[4])
+	}
+	if len(data) != fenceSize || string(data[:4]) != fenceMagic || data[4] != fenceVersion ||
+		crc32.Checksum(data[:fenceSize-4], castagnoli) != binary.BigEndian.Uint32(data[fenceSize-4:]) {
+		return nil, fmt.Errorf("%s is damaged: remove it when no old leader of the cluster can be running any more", f.path)
+	}
+	f.highest = wire.Order{Epoch: binary.BigEndian.Uint64(data[5:]), Term: binary.BigEndian.Uint64(data[13:])}
+	return f, nil
+}
+
+// Pass lets an order of the newest leader in, after a newer one is on disk, and refuses older ones with [ErrFenced]. Any
+// other error means that the disk failed: the role must stop.
+func (f *Fence) Pass(o wire.Order) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if o == f.highest {
+		return nil
+	}
+	if o.Less(f.highest) {
+		return fmt.Errorf("%w: epoch %d, term %d; this node has seen epoch %d, term %d",
+			ErrFenced, o.Epoch, o.Term, f.highest.Epoch, f.highest.Term)
+	}
+	data := append(make([]byte, 0, fenceSize), fenceMagic...)
+	data = append(data, fenceVersion)
+	data = binary.BigEndian.AppendUint64(data, o.Epoch)
+	data = binary.BigEndian.AppendUint64(data, o.Term)
+	data = binary.BigEndian.AppendUint32(data, crc32.Checksum(data, castagnoli))
+	if err := durable.WriteFile(f.path, data, 0o600); err != nil {
+		return fmt.Errorf("write %s: %w", f.path, err)
+	}
+	f.highest = o
+	close(f.changed)
+	f.changed = make(chan struct{})
+	return nil
+}
+
+// Highest is the newest order that was let in, and a channel that is closed when a newer one is.
+func (f *Fence) Highest() (wire.Order, <-chan struct{}) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.highest, f.changed
+}
