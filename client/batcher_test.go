@@ -118,7 +118,7 @@ func entries(payloads ...string) (list []Entry) {
 func TestBatcherKeepsOrderAndGroups(t *testing.T) {
 	l := &ledger{}
 	b := newClient(t, 0, l.ServeHTTP).NewBatcher(t.Context(), BatcherConfig{})
-	const n = 25_000
+	const n = 12_000
 	futures := make([]Future, n)
 	buf := make([]byte, 0, 32)
 	for i := range n {

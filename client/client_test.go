@@ -405,3 +405,34 @@ func TestRetryAfterHeader(t *testing.T) {
 		}
 	}
 }
+
+func TestALargeRecordIsAnnouncedFirst(t *testing.T) {
+	var limit atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength > limit.Load() {
+			problem(w, http.StatusRequestEntityTooLarge, wire.ProblemTooLarge)
+			return
+		}
+		n, err := io.Copy(io.Discard, r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		reply(w, http.StatusCreated, wire.Position{Index: uint64(n)})
+	}))
+	defer server.Close()
+	c, err := New(Config{Masters: []string{server.URL}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.CloseIdle()
+	payload := make([]byte, 8<<20)
+	for range 5 { // the refusal comes through whole every time, rather than as a broken connection
+		if _, err := c.Append(t.Context(), Entry{Payload: payload}); !errors.Is(err, ErrTooLarge) {
+			t.Error(err)
+		}
+	}
+	limit.Store(16 << 20)
+	if at, err := c.Append(t.Context(), Entry{Payload: payload}); err != nil || at.Index != uint64(len(payload)) {
+		t.Errorf("%+v, %v", at, err)
+	}
+}

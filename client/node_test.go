@@ -146,47 +146,46 @@ func TestNodeErrorsTellWhetherThereWasAnAnswer(t *testing.T) {
 	}
 }
 
+// get asks for an answer of at most limit bytes.
+func get(t *testing.T, url, path string, limit int) (*answer, error) {
+	return call(t.Context(), newMasters(t).transport,
+		&request{method: http.MethodGet, base: url, path: path, header: http.Header{}, limit: limit})
+}
+
 func TestAnswersAreBounded(t *testing.T) {
 	server, _ := node(t, func(w http.ResponseWriter, r *http.Request) {
-		size := maxMedium + 1
-		if r.URL.Path == wire.PathMember {
-			size = maxSmall + 1
+		if r.URL.Path == "/said" { // else it is found while reading
+			w.Header().Set("Content-Length", "10001")
 		}
-		if r.Header.Get(wire.HeaderHops) == "1" {
-			w.Header().Set("Content-Length", strconv.Itoa(size)) // said beforehand; else found while reading
-		}
-		w.Write(make([]byte, size))
+		w.Write(make([]byte, 10_001))
 	})
-	m := newMasters(t)
-	if _, err := m.Member(t.Context(), server.URL); !errors.Is(err, ErrAnswer) {
-		t.Error(err)
+	for _, path := range []string{"/said", "/chunked"} {
+		if _, err := get(t, server.URL, path, 10_000); !errors.Is(err, ErrAnswer) || errors.Is(err, ErrUnreachable) {
+			t.Errorf("%s: %v", path, err)
+		}
+		if a, err := get(t, server.URL, path, 10_001); err != nil || len(a.body) != 10_001 {
+			t.Errorf("%s: %v", path, err)
+		}
 	}
-	if _, err := m.Cluster(t.Context(), server.URL); !errors.Is(err, ErrAnswer) {
-		t.Error(err)
-	}
-	if _, err := m.Submit(t.Context(), server.URL, []byte("x")); !errors.Is(err, ErrAnswer) {
+	// A problem is bounded too, whatever the answer might have been.
+	long, _ := node(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusBadGateway)
+		w.Write(make([]byte, maxSmall+1))
+	})
+	if _, err := get(t, long.URL, "/", maxMedium); !errors.Is(err, ErrAnswer) {
 		t.Error(err)
 	}
 }
 
 func TestLargeAnswersComeWhole(t *testing.T) {
-	for _, size := range []int{0, 1, firstRead, firstRead + 1, 3 * firstRead} {
-		want := make([]byte, size)
-		for i := range want {
-			want[i] = byte(i % 251)
-		}
-		server, _ := node(t, func(w http.ResponseWriter, r *http.Request) {
-			if r.URL.RawQuery == "" {
-				w.Header().Set("Content-Length", strconv.Itoa(size))
-			}
+	for _, size := range []int{0, 1, firstRead, firstRead + 7} {
+		want := bytes.Repeat([]byte("an odd number of bytes."), size/23+1)[:size]
+		server, _ := node(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", strconv.Itoa(size))
 			w.Write(want)
 		})
-		for _, query := range []string{"", "?chunked"} {
-			a, err := call(t.Context(), newMasters(t).transport,
-				&request{method: http.MethodGet, base: server.URL, path: "/" + query, header: http.Header{}, limit: maxMedium})
-			if err != nil || !bytes.Equal(a.body, want) {
-				t.Errorf("%d bytes%s: %v", size, query, err)
-			}
+		if a, err := get(t, server.URL, "/", maxMedium); err != nil || !bytes.Equal(a.body, want) {
+			t.Errorf("%d bytes: %v", size, err)
 		}
 	}
 }
@@ -225,7 +224,7 @@ func TestTheBodyIsTheCallersAgainWhenTheCallReturns(t *testing.T) {
 	// still reads what is changed below.
 	server, _ := node(t, refuse(http.StatusServiceUnavailable, wire.ProblemNoLeader))
 	m := newMasters(t)
-	body := make([]byte, 8<<20)
+	body := make([]byte, 4<<20)
 	for range 5 {
 		// Whether the answer or the broken connection is seen first is the network's choice.
 		if _, err := m.Submit(t.Context(), server.URL, body); !errors.Is(err, ErrNoLeader) && !errors.Is(err, ErrUnreachable) {
@@ -398,7 +397,10 @@ func TestStatusLocateAndMine(t *testing.T) {
 			if err = errors.Join(err, json.Unmarshal(body, &got)); err != nil {
 				t.Error(err)
 			}
-			if got == order {
+			if got.Block == 4 {
+				if want := (wire.MineOrder{Block: 4, Inner: chain.Hash{1}, Difficulty: 16, Start: 1 << 63}); got != want {
+					t.Errorf("order %+v, want %+v", got, want)
+				}
 				reply(w, 200, wire.Found{Nonce: 1<<63 + 5})
 				return
 			}

@@ -105,6 +105,37 @@ func TestCutByBytes(t *testing.T) {
 	}
 }
 
+// The limit itself closes a block, one byte less does not.
+func TestCutAtTheVeryByte(t *testing.T) {
+	overhead := len((&chain.Record{Type: "text/plain"}).AppendTo(nil))
+	for _, size := range []int{1999, 2000, 2001} {
+		b := newTable(t, smallSettings())
+		b.add(startTime, call{project: 1, payloads: []string{strings.Repeat("x", size-overhead)}})
+		want := uint64(0)
+		if size >= 2000 {
+			want = 1
+		}
+		if b.Height() != want {
+			t.Errorf("%d bytes: height %d", size, b.Height())
+		}
+	}
+}
+
+// The age of a buffer is that of its oldest record.
+func TestOpenSince(t *testing.T) {
+	b := newTable(t, smallSettings())
+	for n := range uint64(6) {
+		b.add(startTime+n, call{project: 1, payloads: []string{"x"}})
+		want := startTime + n - n%4
+		if v := b.View(); v.OpenRecords > 0 && v.OpenSince != want {
+			t.Errorf("after record %d: since %d, want %d", n, v.OpenSince, want)
+		}
+	}
+	if v := restored(t, b.State).View(); v.OpenSince != startTime+4 {
+		t.Errorf("restored: since %d", v.OpenSince)
+	}
+}
+
 func TestAppendRefusesProject(t *testing.T) {
 	b := newTable(t, smallSettings())
 	for _, project := range []uint32{0, 3, math.MaxUint32} {

@@ -86,7 +86,7 @@ func TestBoundaries(t *testing.T) {
 	v := chain.NewVerifier(zeroHead)
 	var early *Snapshot
 	var earlyBytes []byte
-	for n := range uint64(2*Boundaries + 50) {
+	for n := range uint64(Boundaries + 200) {
 		if _, err := b.Apply(submission(t, "m1", 1, n+1, startTime, call{project: 1, payloads: []string{fmt.Sprint(n)}})); err != nil {
 			t.Fatal(err)
 		}

@@ -1,7 +1,6 @@
 package masterfsm
 
 import (
-	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -65,9 +64,7 @@ func TestCreateProjectRefusals(t *testing.T) {
 
 func TestProjectsAreLimited(t *testing.T) {
 	b := newTable(t, smallSettings())
-	for n := len(b.projects); n < maxProjects; n++ {
-		b.addProject(Project{ID: uint32(n + 1), Name: fmt.Sprint("p", n)})
-	}
+	b.projects = make([]Project, maxProjects)
 	if _, err := b.Apply(Encode(&CreateProject{Name: "one more", TokenHash: chain.Hash{9}})); err == nil || len(b.projects) != maxProjects {
 		t.Errorf("%v, %d projects", err, len(b.projects))
 	}

@@ -47,11 +47,11 @@ func newSimulation(t *testing.T, seed uint64) *simulation {
 }
 
 func TestRandomCommands(t *testing.T) {
-	for seed := range uint64(6) {
+	for seed := range uint64(4) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			s := newSimulation(t, seed)
 			s.apply(Encode(&BeginTerm{Term: 1, Member: "m1", Time: startTime, Group: "g", Settings: smallSettings()}))
-			for range 600 {
+			for range 400 {
 				s.apply(s.command())
 				s.checkRead()
 				switch s.rng.IntN(40) {

@@ -165,12 +165,12 @@ func TestSnapshotTellsAFailedWrite(t *testing.T) {
 
 func TestRestoreErrors(t *testing.T) {
 	good := snapshotBytes(t, busyTable(t).State)
-	for n := 0; n < len(good); n += 5 {
+	for n := 0; n < len(good); n += 13 {
 		if _, err := Restore(bytes.NewReader(good[:n])); !errors.Is(err, ErrSnapshot) {
 			t.Fatalf("cut to %d of %d bytes: %v", n, len(good), err)
 		}
 	}
-	for at := 0; at < len(good); at += 7 {
+	for at := 0; at < len(good); at += 17 {
 		bad := bytes.Clone(good)
 		bad[at] ^= 1 << (at % 8)
 		if s, err := Restore(bytes.NewReader(bad)); !errors.Is(err, ErrSnapshot) || s != nil {

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
-	"math"
 
 	"github.com/chainstore/chainstore/chain"
 )
@@ -173,13 +172,3 @@ func (r *reader) fixed(n int) []byte {
 func (r *reader) u8() uint8   { return r.fixed(1)[0] }
 func (r *reader) u32() uint32 { return binary.BigEndian.Uint32(r.fixed(4)) }
 func (r *reader) u64() uint64 { return binary.BigEndian.Uint64(r.fixed(8)) }
-
-// length is a u64 that counts bytes or things in memory.
-func (r *reader) length() int {
-	n := r.u64()
-	if n > math.MaxInt32 {
-		r.failed, r.data = true, nil
-		return 0
-	}
-	return int(n)
-}

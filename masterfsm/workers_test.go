@@ -113,6 +113,7 @@ func TestJudge(t *testing.T) {
 	b.fill(4 * 6)
 	b.mine() // 6 blocks
 	b.ack("first", 3)
+	b.fill(8) // two more are cut and not mined
 	if b.heldFrom() != 3 {
 		t.Fatalf("held from %d", b.heldFrom())
 	}

@@ -41,11 +41,12 @@ func LoadIdentity(dir string) (Identity, error) {
 		return Identity{}, err
 	}
 	var id Identity
-	if err := json.Unmarshal(data, &id); err != nil {
-		return Identity{}, fmt.Errorf("%s: %w (move it away to register as a new node)", path, err)
-	}
-	if id.Version > identityVersion {
+	err = json.Unmarshal(data, &id)
+	if id.Version > identityVersion { // before the error: a newer version may have fields of other types
 		return Identity{}, fmt.Errorf("%s: %w: version %d, this program knows %d", path, ErrNewerFormat, id.Version, identityVersion)
+	}
+	if err != nil {
+		return Identity{}, fmt.Errorf("%s: %w (move it away to register as a new node)", path, err)
 	}
 	if id.Version != identityVersion || id.MasterToken == "" {
 		return Identity{}, fmt.Errorf("%s: no identity of version %d (move it away to register as a new node)", path, identityVersion)

@@ -209,7 +209,7 @@ func (a *appending) waitStored(ctx context.Context, block uint64, limit time.Dur
 		}
 		select {
 		case <-ctx.Done():
-			if cause := context.Cause(ctx); cause != late {
+			if !errors.Is(context.Cause(ctx), late) {
 				return errors.New("appended, and stopped while waiting for it to be stored")
 			}
 			return late

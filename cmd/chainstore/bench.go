@@ -4,12 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/chainstore/chainstore/devcluster/bench"
 	"github.com/chainstore/chainstore/durable"
@@ -36,8 +36,8 @@ Nothing else should be at work on the machine meanwhile. The scenarios: ` + stri
 			if cfg.Executable, err = os.Executable(); err != nil {
 				return err
 			}
-			if term.IsTerminal(int(os.Stderr.Fd())) {
-				cfg.Progress = progressLine
+			if w := cmd.ErrOrStderr(); isTerminal(w) {
+				cfg.Progress = func(line string, last bool) { progressLine(w, line, last) }
 			}
 			report, err := bench.Run(cmd.Context(), cfg)
 			if report == nil {
@@ -68,17 +68,15 @@ Nothing else should be at work on the machine meanwhile. The scenarios: ` + stri
 	flags.BoolVar(&asJSON, "json", false, "print the report as JSON")
 	flags.StringVar(&outFile, "out", "", "write the report as JSON to a `file` as well")
 	flags.StringVar(&serve, "serve-ceiling", "", "serve the bare gin handler and write its address to a `file`")
-	if err := flags.MarkHidden("serve-ceiling"); err != nil {
-		panic(err) // the flag was defined in the line above
-	}
+	flags.Lookup("serve-ceiling").Hidden = true
 	return cmd
 }
 
 // progressLine shows on a terminal what is being done, one line a scenario.
-func progressLine(line string, last bool) {
+func progressLine(w io.Writer, line string, last bool) {
 	end := ""
 	if last {
 		end = "\n"
 	}
-	fmt.Fprintf(os.Stderr, "\r\x1b[K%s%s", line, end)
+	fmt.Fprintf(w, "\r\x1b[K%s%s", line, end)
 }

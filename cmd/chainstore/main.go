@@ -46,7 +46,6 @@ To look around, start a whole cluster on this machine, and in another terminal o
 
 Commands that use a cluster find it by --cluster DIR/cluster.json; by --masters and --token-file; by CHAINSTORE_MASTERS and
 CHAINSTORE_TOKEN; or, with none of these, by ` + defaultClusterFile() + `.`,
-		Args:          cobra.NoArgs,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
@@ -68,5 +67,6 @@ CHAINSTORE_TOKEN; or, with none of these, by ` + defaultClusterFile() + `.`,
 	add(groupInspect, newStatusCommand(), newBlocksCommand(), newVerifyCommand(), newBenchCommand())
 	add(groupRun, newDevCommand(), newMasterCommand(), newStorageCommand(), newMinerCommand())
 	root.AddCommand(newVersionCommand())
+	shapeHelp(root)
 	return root
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -14,6 +15,7 @@ func newProjectCommand() *cobra.Command {
 		Use:   "project",
 		Short: "Create projects",
 		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	connect := addConnection(cmd, asAdmin)
 	cmd.AddCommand(newProjectCreateCommand(connect))
@@ -30,7 +32,12 @@ func newProjectCreateCommand(connect *connection) *cobra.Command {
 The token is shown this once: keep it, with --json say:
 
   chainstore project create sensors --json | jq -r .token > sensors.token`,
-		Args:              cobra.ExactArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return errors.New("name one project: project create NAME")
+			}
+			return nil
+		},
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := connect.open(0)

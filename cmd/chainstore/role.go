@@ -17,6 +17,7 @@ type roleFlags struct {
 	data, http, advertise string
 	clusterTokenFile      string
 	logLevel, logFormat   string
+	pprof                 string
 	insecure              bool
 }
 
@@ -27,6 +28,7 @@ func (f *roleFlags) add(flags *pflag.FlagSet, addr string) {
 	flags.StringVar(&f.clusterTokenFile, "cluster-token-file", "", "`file` with the cluster token (or CHAINSTORE_CLUSTER_TOKEN)")
 	flags.StringVar(&f.logLevel, "log-level", "info", "trace, debug, info, warn or error")
 	flags.StringVar(&f.logFormat, "log-format", "text", "text or json")
+	flags.StringVar(&f.pprof, "pprof", "", "loopback `address` to serve Go profiles on (default: none)")
 	flags.BoolVar(&f.insecure, "insecure", false, "allow addresses other than loopback: tokens and records then cross that network in the clear")
 }
 
@@ -38,6 +40,9 @@ func (f *roleFlags) logger(name string) (hclog.Logger, error) {
 	}
 	if f.logFormat != "text" && f.logFormat != "json" {
 		return nil, fmt.Errorf("--log-format %q is neither text nor json", f.logFormat)
+	}
+	if err := serveProfiles(f.pprof); err != nil {
+		return nil, err
 	}
 	return hclog.New(&hclog.LoggerOptions{Name: name, Level: level, JSONFormat: f.logFormat == "json", Output: os.Stderr}), nil
 }

@@ -17,8 +17,8 @@ const (
 	pause = 10 * time.Millisecond
 )
 
-// client is one end of the load: it makes one request after the other. One goroutine uses it at a time.
-type client interface {
+// caller is one end of the load: it makes one request after the other. One goroutine uses it at a time.
+type caller interface {
 	// connect dials. It is called again after an error that is no *refusal.
 	connect(ctx context.Context) error
 	// request makes one request and takes its answer.
@@ -29,7 +29,7 @@ type client interface {
 }
 
 // fleet is the clients of a scenario.
-type fleet []client
+type fleet []caller
 
 // connect dials for all of them, and closes all again where one fails.
 func (f fleet) connect(ctx context.Context) error {
@@ -88,7 +88,7 @@ func (f fleet) run(ctx context.Context, d time.Duration) (tally, error) {
 }
 
 // loop is one client's part of a run.
-func loop(ctx context.Context, c client, begin, end time.Time) tally {
+func loop(ctx context.Context, c caller, begin, end time.Time) tally {
 	t := tally{latencies: make([]uint32, 0, 4096)}
 	failed := func(err error) {
 		t.errors++

@@ -140,16 +140,16 @@ func (r *Report) Print(out io.Writer) error {
 	}
 	if len(r.Ratios) > 0 {
 		fmt.Fprintln(out)
-		fmt.Fprintln(w, "RATIO\tVALUE\tGOAL\t")
+		fmt.Fprintln(w, "RATIO\tVALUE\tGOAL\tREACHED")
 		for _, q := range r.Ratios {
-			goal, verdict := "-", ""
+			goal, reached := "-", "-"
 			if q.Goal > 0 {
-				goal, verdict = fmt.Sprintf("%.2f", q.Goal), "reached"
+				goal, reached = fmt.Sprintf("%.2f", q.Goal), "yes"
 				if q.Value < q.Goal {
-					verdict = "below"
+					reached = "no"
 				}
 			}
-			fmt.Fprintf(w, "%s / %s\t%.2f\t%s\t%s\n", q.Of, q.To, q.Value, goal, verdict)
+			fmt.Fprintf(w, "%s / %s\t%.3f\t%s\t%s\n", q.Of, q.To, q.Value, goal, reached)
 		}
 	}
 	if len(r.Processes) > 0 {

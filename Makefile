@@ -1,0 +1,31 @@
+# What there is to do with the sources. `make test` needs nothing but Go.
+
+GO      ?= go
+SOAK    ?= 10m
+FUZZ    ?= 10s
+BENCH   ?=
+
+.PHONY: build test vet fuzz bench soak
+
+build: ## the one binary
+	$(GO) build -o chainstore ./cmd/chainstore
+
+test: vet ## everything, with the race detector
+	$(GO) test -race -timeout 15m ./...
+
+vet:
+	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+
+fuzz: ## every fuzz target for FUZZ each
+	@for pkg in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+			echo "$$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZ) $$pkg || exit 1; \
+		done; \
+	done
+
+bench: build ## measure against the ceilings; BENCH='--runs 1 --only append' to measure less
+	./chainstore bench $(BENCH)
+
+soak: ## random kills for SOAK, on real processes
+	CHAINSTORE_SOAK=$(SOAK) $(GO) test -timeout 0 -count 1 -v -run TestRandomKills ./e2e

@@ -1,0 +1,293 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/chainstore/chainstore/httpapi/wire"
+)
+
+// steady takes the times out of a summary.
+func steady(s string) string {
+	return regexp.MustCompile(`in \S+ \(\d+ records/s\)`).ReplaceAllString(s, "in TIME (RATE)")
+}
+
+func TestAppendWhole(t *testing.T) {
+	f := newFakeCluster(t)
+	f.use(t)
+	file := writeFile(t, "cover.png", "\x89PNG\r\n\n")
+	tests := []struct {
+		in   string
+		args []string
+		want string
+	}{
+		{"hello\n", nil, "1 record appended at block 0, offset 0 (index 0), committed\n"},
+		{"", []string{"--key", "cover", "--type", "image/png", file}, "1 record appended at block 0, offset 1 (index 1), committed\n"},
+		{"stored", []string{"--wait", "-"}, "1 record appended at block 0, offset 2 (index 2), stored\n"},
+		{"once", []string{"--idempotency-key", "K"}, "1 record appended at block 0, offset 3 (index 3), committed\n"},
+		{"once", []string{"--idempotency-key", "K"}, "1 record appended at block 0, offset 3 (index 3), committed\n"},
+	}
+	for _, test := range tests {
+		out, errs, err := run(t, strings.NewReader(test.in), append([]string{"append"}, test.args...)...)
+		if err != nil || out != test.want || errs != "" {
+			t.Errorf("append %q: %q, %q, %v; want %q", test.args, out, errs, err, test.want)
+		}
+	}
+	if want := []string{"hello\n", "\x89PNG\r\n\n", "stored", "once"}; !slices.Equal(f.payloads(), want) {
+		t.Errorf("payloads %q, want %q", f.payloads(), want)
+	}
+	if r := f.records[1]; r.Key != "cover" || r.Type != "image/png" {
+		t.Errorf("key %q, type %q", r.Key, r.Type)
+	}
+
+	out, _, err := run(t, strings.NewReader("x"), "append", "--json")
+	var at wire.Position
+	if err != nil || json.Unmarshal([]byte(out), &at) != nil || at.Block != 1 || at.Index != 5 || strings.Count(out, "\n") != 1 {
+		t.Errorf("--json: %q, %v", out, err)
+	}
+}
+
+func TestAppendRefused(t *testing.T) {
+	f := newFakeCluster(t)
+	f.use(t)
+	f.limit = 10
+	tests := []struct {
+		in   string
+		args []string
+		want string
+	}{
+		{"", nil, "the input is empty"},
+		{"", []string{t.TempDir()}, "is a folder: name a file"},
+		{"", []string{"nowhere.txt"}, "nowhere.txt: no such file"},
+		{"a", []string{"--keep-newlines"}, "--keep-newlines goes with --lines only"},
+		{"a", []string{"--lines", "--idempotency-key", "k"}, "does not go with --lines"},
+		{"a", []string{"--wait", "--timeout", "0"}, "--timeout 0s is not more than 0"},
+		{"more than ten", nil, "Record of more than 10 bytes (too-large, HTTP 413)"},
+		{"a", []string{"--key", "\xff"}, "the key is not UTF-8"},
+		{"a", []string{"one", "two"}, "accepts at most 1 arg"},
+	}
+	for _, test := range tests {
+		out, _, err := run(t, strings.NewReader(test.in), append([]string{"append"}, test.args...)...)
+		mustFail(t, err, test.want)
+		if out != "" {
+			t.Errorf("append %q printed %q", test.args, out)
+		}
+	}
+	t.Setenv(envToken, "another-token")
+	_, _, err := run(t, strings.NewReader("a"), "append")
+	mustFail(t, err, "Unknown token")
+	_, _, err = run(t, strings.NewReader("a\nb\n"), "append", "--lines")
+	mustFail(t, err, "line 1 was not appended: ")
+	mustFail(t, err, "no record is acknowledged")
+	if len(f.payloads()) != 0 {
+		t.Errorf("appended %q", f.payloads())
+	}
+}
+
+// An append that may have been carried out names the key to repeat it with, and the repetition appends once.
+func TestAppendUnknownOutcome(t *testing.T) {
+	f := newFakeCluster(t)
+	f.use(t)
+	f.after = func(w http.ResponseWriter) bool {
+		problem(w, http.StatusInternalServerError, wire.ProblemInternal, "Internal error")
+		return true
+	}
+	_, _, err := run(t, strings.NewReader("a"), "append")
+	mustFail(t, err, "may or may not have been appended: give the same input again with --idempotency-key ")
+	key := err.Error()[strings.LastIndex(err.Error(), "--idempotency-key ")+len("--idempotency-key "):]
+	key, _, _ = strings.Cut(key, ",")
+	f.set(func() { f.after = nil })
+	if _, _, err := run(t, strings.NewReader("a"), "append", "--idempotency-key", key); err != nil {
+		t.Fatal(err)
+	}
+	if len(f.payloads()) != 1 {
+		t.Errorf("%d records, not 1", len(f.payloads()))
+	}
+}
+
+func TestAppendWaitTooLong(t *testing.T) {
+	f := newFakeCluster(t)
+	f.use(t)
+	f.status.Stored = 0
+	for _, args := range [][]string{nil, {"--lines"}} {
+		out, _, err := run(t, strings.NewReader("a\nb\n"), append([]string{"append", "--wait", "--timeout", "20ms"}, args...)...)
+		mustFail(t, err, "appended, and not stored within 20ms: a majority of the masters has it, so do not append it again")
+		if !strings.Contains(out, "appended") {
+			t.Errorf("%q: the position is not told: %q", args, out)
+		}
+	}
+}
+
+func TestAppendLines(t *testing.T) {
+	f := newFakeCluster(t)
+	f.use(t)
+	out, errs, err := run(t, strings.NewReader("a\r\n\nb\n\nc"), "append", "--lines", "--wait", "--key", "k")
+	want := "3 records appended, from block 0, offset 0 to block 0, offset 2, in TIME (RATE); 2 empty lines skipped\n"
+	if err != nil || steady(out) != want || errs != "" {
+		t.Errorf("got %q, %q, %v; want %q", out, errs, err, want)
+	}
+	if r := f.records[1]; r.Key != "k" || r.Type != textType {
+		t.Errorf("key %q, type %q", r.Key, r.Type)
+	}
+	out, _, err = run(t, strings.NewReader("d\n"), "append", "--lines", "--type", "x/y", "--keep-newlines")
+	if want := "1 record appended at block 0, offset 3, in TIME (RATE)\n"; err != nil || steady(out) != want {
+		t.Errorf("got %q, %v; want %q", out, err, want)
+	}
+	if want := []string{"a", "b", "c", "d\n"}; !slices.Equal(f.payloads(), want) {
+		t.Errorf("payloads %q, want %q", f.payloads(), want)
+	}
+	out, _, err = run(t, strings.NewReader("\n"), "append", "--lines", "--wait")
+	if want := "0 records appended, in TIME (RATE); 1 empty line skipped\n"; err != nil || steady(out) != want {
+		t.Errorf("got %q, %v; want %q", out, err, want)
+	}
+}
+
+// More lines than a batch, and than may be ahead: all there, in order, each with its position.
+func TestAppendManyLines(t *testing.T) {
+	f := newFakeCluster(t)
+	f.use(t)
+	const lines = 2*linesAhead + 7
+	var in strings.Builder
+	for i := range lines {
+		fmt.Fprintf(&in, "line %d\n", i)
+	}
+	out, errs, err := run(t, nil, "append", "--lines", "--json", writeFile(t, "many.log", in.String()+"\n"))
+	if err != nil || errs != "1 empty line skipped\n" {
+		t.Fatalf("%q, %v", errs, err)
+	}
+	decoder := json.NewDecoder(strings.NewReader(out))
+	for i := range lines {
+		var at wire.Position
+		if err := decoder.Decode(&at); err != nil {
+			t.Fatal(err)
+		}
+		if r := f.records[i]; at != r.Position || string(r.Payload) != fmt.Sprintf("line %d", i) {
+			t.Fatalf("line %d: position %+v, record %q at %+v", i, at, r.Payload, r.Position)
+		}
+	}
+	if len(f.records) != lines || decoder.More() {
+		t.Errorf("%d records", len(f.records))
+	}
+}
+
+// A record that the cluster refuses stops the rest; what went with it or was under way is appended and told.
+func TestAppendLinesRefused(t *testing.T) {
+	f := newFakeCluster(t)
+	f.use(t)
+	f.limit = 10
+	in, w := io.Pipe()
+	go func() { _, _ = io.WriteString(w, "one\ntwo\nmuch too long\nfour\n") }() // the pipe stays open
+	out, _, err := run(t, in, "append", "--lines")
+	_ = in.Close() // ends the goroutine and the reader
+	mustFail(t, err, "line 3 was not appended: ")
+	mustFail(t, err, "Record of more than 10 bytes")
+	if got := f.payloads(); len(got) < 2 || got[0] != "one" || got[1] != "two" || slices.Contains(got, "much too long") {
+		t.Errorf("payloads %q", got)
+	} else {
+		mustFail(t, err, fmt.Sprintf("%d records are acknowledged, up to line ", len(got)))
+	}
+	if out != "" {
+		t.Errorf("printed %q", out)
+	}
+}
+
+func TestAppendLineTooLong(t *testing.T) {
+	f := newFakeCluster(t)
+	f.use(t)
+	_, _, err := run(t, strings.NewReader("one\n"+strings.Repeat("x", wire.MaxBatchBytes)+"\nthree\n"), "append", "--lines")
+	mustFail(t, err, "line 2 has more than ")
+	mustFail(t, err, "append it alone, without --lines; 1 record is acknowledged, up to line 1")
+	if got := f.payloads(); !slices.Equal(got, []string{"one"}) {
+		t.Errorf("payloads %q", got)
+	}
+}
+
+// The second batch fails, carried out or not: what is acknowledged is told, and what is not known.
+func TestAppendLinesUnknownOutcome(t *testing.T) {
+	for _, done := range []bool{false, true} {
+		f := newFakeCluster(t)
+		f.use(t)
+		fail := func(w http.ResponseWriter) bool {
+			if len(f.byKey) == 0 || done && len(f.byKey) < 2 {
+				return false
+			}
+			problem(w, http.StatusInternalServerError, wire.ProblemInternal, "Internal error")
+			return true
+		}
+		if done {
+			f.after = fail
+		} else {
+			f.before = func(w http.ResponseWriter, _ int) bool { return fail(w) }
+		}
+		const lines = wire.MaxBatchRecords + 500
+		_, _, err := run(t, strings.NewReader(strings.Repeat("x\n", lines)), "append", "--lines")
+		mustFail(t, err, "Internal error")
+		known := 0 // of the first batch, which may have had any number of lines
+		if _, err := fmt.Sscanf(err.Error()[strings.Index(err.Error(), "; ")+2:], "%d record", &known); err != nil {
+			t.Fatal(err)
+		}
+		acked := "records are"
+		if known == 1 {
+			acked = "record is"
+		}
+		mustFail(t, err, fmt.Sprintf("%d %s acknowledged, up to line %d; lines %d to ", known, acked, known, known+1))
+		mustFail(t, err, " may or may not have been appended")
+		if got := len(f.payloads()); !done && got != known || done && got <= known {
+			t.Errorf("carried out %v: %d records, %d acknowledged", done, got, known)
+		}
+	}
+}
+
+// An interrupt ends a run whose input goes on, tells what is acknowledged, and loses none of it.
+func TestAppendLinesInterrupted(t *testing.T) {
+	f := newFakeCluster(t)
+	f.use(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	f.after = func(http.ResponseWriter) bool { cancel(); return false }
+	in, w := io.Pipe()
+	go func() { _, _ = io.WriteString(w, "one\n") }()
+	_, _, err := runContext(ctx, in, "append", "--lines")
+	_ = in.Close()
+	mustFail(t, err, "stopped; 1 record is acknowledged, up to line 1")
+	if got := f.payloads(); !slices.Equal(got, []string{"one"}) {
+		t.Errorf("payloads %q", got)
+	}
+
+	in, _ = io.Pipe()
+	ctx, cancel = context.WithCancel(t.Context())
+	cancel()
+	_, _, err = runContext(ctx, in, "append")
+	_ = in.Close()
+	mustFail(t, err, "nothing was appended")
+}
+
+// Positions that cannot be written stop the run.
+func TestAppendOutputFails(t *testing.T) {
+	f := newFakeCluster(t)
+	f.use(t)
+	full := errors.New("no space left")
+	in, w := io.Pipe()
+	go func() { _, _ = io.WriteString(w, "one\n") }()
+	cmd := newRootCommand()
+	cmd.SetArgs([]string{"append", "--lines", "--json"})
+	cmd.SetIn(in)
+	cmd.SetOut(failingWriter{full})
+	err := cmd.ExecuteContext(t.Context())
+	_ = in.Close()
+	if !errors.Is(err, full) {
+		t.Fatal(err)
+	}
+	mustFail(t, err, "write the positions: no space left; 1 record is acknowledged, up to line 1")
+}
+
+type failingWriter struct{ err error }
+
+func (w failingWriter) Write([]byte) (int, error) { return 0, w.err }

@@ -1,0 +1,466 @@
+package storagenode
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/storagenode/segment"
+)
+
+// copyDir makes a copy of a data folder.
+func copyDir(t testing.TB, from string) string {
+	t.Helper()
+	to := t.TempDir()
+	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+	return to
+}
+
+// TestTornTail cuts the last segment at every byte of its last frame, with the index as it was before that frame, as after a
+// power cut, and without any index.
+func TestTornTail(t *testing.T) {
+	c := newTestChain(1)
+	c.growTo(t, 8)
+	cfg := Config{Dir: t.TempDir()}
+	n := mustOpen(t, cfg)
+	for number := range uint64(7) {
+		if _, err := n.Put(number, c.blocks[number].Bytes()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	index, err := os.ReadFile(n.indexPath())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.putAll(t, n)
+	path, last := segmentOf(t, n, 7)
+	crash(t, n)
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for cut := last.offset; cut <= int64(len(whole)); cut++ {
+		dir := copyDir(t, cfg.Dir)
+		if err := os.WriteFile(filepath.Join(dir, "segments", filepath.Base(path)), whole[:cut], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if cut%2 == 0 {
+			err = os.WriteFile(filepath.Join(dir, "index"), index, 0o600)
+		} else {
+			err = os.Remove(filepath.Join(dir, "index"))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		height := 7
+		if cut == int64(len(whole)) {
+			height = 8
+		}
+		got, err := Verify(context.Background(), dir, nil)
+		if err != nil || got.Height != uint64(height) || height == 7 && got.Torn != cut-last.offset {
+			t.Fatalf("cut at %d: verified %+v, %v", cut, got, err)
+		}
+		n := mustOpen(t, Config{Dir: dir})
+		c.check(t, n, height)
+		c.putAll(t, n)
+		c.check(t, n, 8)
+		mustClose(t, n)
+		verified(t, dir, c, 8)
+	}
+}
+
+// TestGarbageTail: what stands behind the last block is kept in quarantine, whatever it is.
+func TestGarbageTail(t *testing.T) {
+	for name, garbage := range map[string][]byte{
+		"zeros": make([]byte, 5000),
+		"ones":  {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1},
+		"text":  []byte("this was never a frame, and is longer than the header of one"),
+	} {
+		c, cfg := filled(t, 2, 9)
+		list, err := segment.List(filepath.Join(cfg.Dir, "segments"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(cfg.Dir, "segments", segment.Name(list[len(list)-1]))
+		data, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, append(data, garbage...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		n := mustOpen(t, cfg)
+		c.check(t, n, 9)
+		c.growTo(t, 12)
+		c.putAll(t, n)
+		c.check(t, n, 12)
+		mustClose(t, n)
+		verified(t, cfg.Dir, c, 12)
+		kept, err := filepath.Glob(filepath.Join(cfg.Dir, "quarantine", "*"))
+		if err != nil || len(kept) != 1 {
+			t.Fatalf("%s: %d files in quarantine", name, len(kept))
+		}
+		if got, err := os.ReadFile(kept[0]); err != nil || string(got) != string(garbage) {
+			t.Errorf("%s: %d bytes kept, %v", name, len(got), err)
+		}
+	}
+}
+
+// TestUnfinishedSegment: a crash can leave a segment without a block, or without a whole header.
+func TestUnfinishedSegment(t *testing.T) {
+	for size := range segment.HeaderSize + 1 {
+		c, cfg := filled(t, 3, 9)
+		// Small segments: whether the last one is full does not matter, the next begins at the height.
+		header, err := os.ReadFile(filepath.Join(cfg.Dir, "segments", segment.Name(0)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		data := append([]byte(nil), header[:segment.HeaderSize]...)
+		if size == segment.HeaderSize {
+			n := mustOpen(t, Config{Dir: t.TempDir()}) // a good header, of block 9
+			w, err := segment.Create(segment.OpenFile, n.cfg.Dir, 9)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := w.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if data, err = os.ReadFile(filepath.Join(n.cfg.Dir, segment.Name(9))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.WriteFile(filepath.Join(cfg.Dir, "segments", segment.Name(9)), data[:size], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := Verify(context.Background(), cfg.Dir, nil); err != nil || got.Height != 9 {
+			t.Fatalf("%d bytes: verified %+v, %v", size, got, err)
+		}
+		n := mustOpen(t, cfg)
+		c.check(t, n, 9)
+		c.growTo(t, 15)
+		c.putAll(t, n)
+		c.check(t, n, 15)
+		mustClose(t, n)
+		verified(t, cfg.Dir, c, 15)
+	}
+}
+
+// TestBitFlips flips a bit at every byte of a block in the middle of the chain. The node opens with or without its index, the
+// damaged block reads as damaged, all others read, and blocks are still taken; the verifier names the block.
+func TestBitFlips(t *testing.T) {
+	const height, damaged = 40, 17
+	c, cfg := filled(t, 4, height)
+	n := mustOpen(t, cfg)
+	path, p := segmentOf(t, n, damaged)
+	mustClose(t, n)
+	c.growTo(t, height+3)
+	end := p.offset + segment.FrameHeader + int64(p.length)
+	for at := p.offset; at < end; at++ {
+		length := at < p.offset+4
+		dir := copyDir(t, cfg.Dir)
+		flip(t, filepath.Join(dir, "segments", filepath.Base(path)), at)
+
+		_, err := Verify(context.Background(), dir, nil)
+		var bad *chain.BlockError
+		if !errors.As(err, &bad) || bad.Block != damaged || !errors.Is(err, ErrDamaged) {
+			t.Fatalf("byte %d: Verify says %v", at-p.offset, err)
+		}
+		if at%2 == 0 {
+			if err := os.Remove(filepath.Join(dir, "index")); err != nil {
+				t.Fatal(err)
+			}
+			if length {
+				continue // TestLostBlocks
+			}
+		}
+		n := mustOpen(t, Config{Dir: dir, SegmentBytes: 2000})
+		c.check(t, n, height, damaged)
+		c.putAll(t, n)
+		c.check(t, n, height+3, damaged)
+		mustClose(t, n)
+		n = mustOpen(t, Config{Dir: dir, SegmentBytes: 2000})
+		c.check(t, n, height+3, damaged)
+		mustClose(t, n)
+	}
+}
+
+// TestLostBlocks: with a frame's length damaged, or a segment gone, and no index, what is lost up to the next segment is known as lost.
+func TestLostBlocks(t *testing.T) {
+	const height, damaged = 60, 20
+	for _, gone := range []bool{false, true} {
+		c, cfg := filled(t, 5, height)
+		n := mustOpen(t, cfg)
+		path, p := segmentOf(t, n, damaged)
+		first := uint64(damaged)
+		_, seg, _ := n.index.get(damaged)
+		end := uint64(damaged)
+		for {
+			if _, s, _ := n.index.get(end); s != seg {
+				break
+			}
+			end++
+		}
+		mustClose(t, n)
+		if gone {
+			first = seg
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			flip(t, path, p.offset)
+		}
+		if err := os.Remove(filepath.Join(cfg.Dir, "index")); err != nil {
+			t.Fatal(err)
+		}
+		var bad []uint64
+		for b := first; b < end; b++ {
+			bad = append(bad, b)
+		}
+		var blockErr *chain.BlockError
+		if _, err := Verify(context.Background(), cfg.Dir, nil); !errors.As(err, &blockErr) || blockErr.Block != first {
+			t.Errorf("Verify says %v, want block %d", err, first)
+		}
+		c.growTo(t, height+5)
+		for range 2 {
+			n = mustOpen(t, cfg)
+			c.check(t, n, int(n.Status().Height), bad...)
+			c.putAll(t, n)
+			c.check(t, n, height+5, bad...)
+			if _, err := n.Locate(c.blocks[damaged].Header.First); !errors.Is(err, ErrDamaged) {
+				t.Errorf("leaf of a lost block: %v", err)
+			}
+			mustClose(t, n)
+		}
+	}
+}
+
+// TestSegmentGoneIndexThere: the index remembers what stood in a lost file.
+func TestSegmentGoneIndexThere(t *testing.T) {
+	const height = 60
+	c, cfg := filled(t, 6, height)
+	n := mustOpen(t, cfg)
+	_, seg, _ := n.index.get(20)
+	var bad []uint64
+	for b := range uint64(height) {
+		if _, s, _ := n.index.get(b); s == seg {
+			bad = append(bad, b)
+		}
+	}
+	mustClose(t, n)
+	if err := os.Remove(filepath.Join(cfg.Dir, "segments", segment.Name(seg))); err != nil {
+		t.Fatal(err)
+	}
+	n = mustOpen(t, cfg)
+	c.check(t, n, height, bad...)
+	mustClose(t, n)
+}
+
+// TestLastSegmentGone: the chain ends earlier, and goes on from there.
+func TestLastSegmentGone(t *testing.T) {
+	const height = 60
+	for _, index := range []bool{false, true} {
+		c, cfg := filled(t, 7, height)
+		list, err := segment.List(filepath.Join(cfg.Dir, "segments"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		first := list[len(list)-1]
+		if err := os.Remove(filepath.Join(cfg.Dir, "segments", segment.Name(first))); err != nil {
+			t.Fatal(err)
+		}
+		if !index {
+			if err := os.Remove(filepath.Join(cfg.Dir, "index")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		n := mustOpen(t, cfg)
+		c.check(t, n, int(first))
+		c.putAll(t, n)
+		c.check(t, n, height)
+		mustClose(t, n)
+		verified(t, cfg.Dir, c, height)
+	}
+}
+
+// TestRebuild removes or damages each file that can be computed again, after a clean end and after a crash.
+func TestRebuild(t *testing.T) {
+	const height = 70
+	for name, damage := range map[string]func(t *testing.T, dir string){
+		"nothing":          func(*testing.T, string) {},
+		"index gone":       func(t *testing.T, dir string) { remove(t, dir, "index") },
+		"tiles gone":       func(t *testing.T, dir string) { remove(t, dir, "tiles") },
+		"synced gone":      func(t *testing.T, dir string) { remove(t, dir, "tiles/synced") },
+		"level gone":       func(t *testing.T, dir string) { remove(t, dir, "tiles/04") },
+		"all gone":         func(t *testing.T, dir string) { remove(t, dir, "tiles"); remove(t, dir, "index") },
+		"inbox gone":       func(t *testing.T, dir string) { remove(t, dir, "inbox"); remove(t, dir, "quarantine") },
+		"index entry":      func(t *testing.T, dir string) { flip(t, filepath.Join(dir, "index"), indexHeader+30*indexEntry+3) },
+		"index header":     func(t *testing.T, dir string) { flip(t, filepath.Join(dir, "index"), 0) },
+		"index short":      func(t *testing.T, dir string) { short(t, filepath.Join(dir, "index"), 100) },
+		"synced damaged":   func(t *testing.T, dir string) { flip(t, filepath.Join(dir, "tiles/synced"), 20) },
+		"level header":     func(t *testing.T, dir string) { flip(t, filepath.Join(dir, "tiles/00"), 1) },
+		"leaves short":     func(t *testing.T, dir string) { short(t, filepath.Join(dir, "tiles/00"), 600) },
+		"last leaf":        func(t *testing.T, dir string) { flipEnd(t, filepath.Join(dir, "tiles/00")) },
+		"last of level 4":  func(t *testing.T, dir string) { flipEnd(t, filepath.Join(dir, "tiles/04")) },
+		"segment header":   func(t *testing.T, dir string) { flip(t, filepath.Join(dir, "segments", segment.Name(0)), 9) },
+		"all of segment 0": func(t *testing.T, dir string) { flip(t, filepath.Join(dir, "segments", segment.Name(0)), 19) },
+	} {
+		for _, clean := range []bool{true, false} {
+			c := newTestChain(8)
+			c.growTo(t, height)
+			cfg := Config{Dir: t.TempDir(), SegmentBytes: 4000}
+			n := mustOpen(t, cfg)
+			c.putAll(t, n)
+			if clean {
+				mustClose(t, n)
+			} else {
+				crash(t, n)
+			}
+			damage(t, cfg.Dir)
+			n = mustOpen(t, cfg)
+			if n.Status() != c.statusAt(height) {
+				t.Fatalf("%s (clean %v): %+v, want %+v", name, clean, n.Status(), c.statusAt(height))
+			}
+			c.check(t, n, height)
+			mustClose(t, n)
+			verified(t, cfg.Dir, c, height)
+		}
+	}
+}
+
+func remove(t *testing.T, dir, name string) {
+	t.Helper()
+	if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func short(t *testing.T, path string, size int64) {
+	t.Helper()
+	if err := os.Truncate(path, size); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func flipEnd(t *testing.T, path string) {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	flip(t, path, info.Size()-1)
+}
+
+// TestBadTileIsNoBadBlock damages hashes far from the tree's edge, where Open does not look: the chain verifies, the verifier
+// names the tile, and no block reads as damaged.
+func TestBadTileIsNoBadBlock(t *testing.T) {
+	const height = 60
+	c, cfg := filled(t, 9, height)
+	flip(t, filepath.Join(cfg.Dir, "tiles", "00"), 512+32*40+5)
+	got, err := Verify(context.Background(), cfg.Dir, nil)
+	var bad *chain.BlockError
+	if !errors.Is(err, ErrTiles) || errors.As(err, &bad) || got.Height != height {
+		t.Fatalf("verified %+v, %v", got, err)
+	}
+	n := mustOpen(t, cfg)
+	block, err := n.Locate(40)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.Block(block); err != nil {
+		t.Fatal(err)
+	}
+	places := 0
+	for offset := range c.blocks[block].Header.Count {
+		for _, a := range n.Read([]wire.Place{{Block: block, Offset: offset}}, nil) {
+			if a.Status != 0 || string(a.Record) != string(c.blocks[block].Encoded(offset)) {
+				t.Errorf("record %d: read status %d", offset, a.Status)
+			}
+			places++
+		}
+	}
+	mustClose(t, n)
+	remove(t, cfg.Dir, "tiles")
+	n = mustOpen(t, cfg)
+	c.check(t, n, height)
+	mustClose(t, n)
+	verified(t, cfg.Dir, c, height)
+}
+
+// TestDamagedBlockAndNoTiles: the tree behind the damaged block cannot be known, so the node stands before it and says so.
+// Nothing is thrown away: with the block good again it has everything.
+func TestDamagedBlockAndNoTiles(t *testing.T) {
+	const height, damaged = 40, 17
+	c, cfg := filled(t, 10, height)
+	n := mustOpen(t, cfg)
+	path, p := segmentOf(t, n, damaged)
+	mustClose(t, n)
+	flip(t, path, p.offset+100)
+	remove(t, cfg.Dir, "tiles")
+	for range 2 {
+		n = mustOpen(t, cfg)
+		c.check(t, n, damaged)
+		if _, err := n.Put(damaged, c.blocks[damaged].Bytes()); !errors.Is(err, ErrDamaged) {
+			t.Errorf("Put: %v", err)
+		}
+		if _, err := n.Put(3, c.blocks[3].Bytes()); err != nil {
+			t.Errorf("Put of a block that is here: %v", err)
+		}
+		for _, block := range []uint64{damaged, damaged + 1, height - 1} {
+			if a := n.Read([]wire.Place{{Block: block}}, nil); a[0].Status != 3 {
+				t.Errorf("block %d: read status %d", block, a[0].Status)
+			}
+		}
+		if data, err := n.Block(damaged + 1); err != nil || string(data) != string(c.blocks[damaged+1].Bytes()) {
+			t.Errorf("block behind the damage: %v", err)
+		}
+		mustClose(t, n)
+	}
+	flip(t, path, p.offset+100)
+	n = mustOpen(t, cfg)
+	c.check(t, n, height)
+	mustClose(t, n)
+}
+
+// TestDamagedLastBlock: the last block is the one whose loss the rest of the chain does not show. It is kept aside, and taken again.
+func TestDamagedLastBlock(t *testing.T) {
+	const height = 20
+	c, cfg := filled(t, 11, height)
+	n := mustOpen(t, cfg)
+	path, p := segmentOf(t, n, height-1)
+	mustClose(t, n)
+	flip(t, path, p.offset+60)
+	var bad *chain.BlockError
+	if _, err := Verify(context.Background(), cfg.Dir, nil); !errors.As(err, &bad) || bad.Block != height-1 {
+		t.Errorf("Verify says %v", err)
+	}
+	n = mustOpen(t, cfg)
+	c.check(t, n, height-1)
+	c.putAll(t, n)
+	c.check(t, n, height)
+	mustClose(t, n)
+	verified(t, cfg.Dir, c, height)
+}
+
+func TestForeignSegmentName(t *testing.T) {
+	_, cfg := filled(t, 12, 5)
+	data, err := os.ReadFile(filepath.Join(cfg.Dir, "segments", segment.Name(0)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(cfg.Dir, "segments", segment.Name(1<<60)), data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before := tree(t, cfg.Dir)
+	if _, err := Open(cfg); !errors.Is(err, ErrDamaged) {
+		t.Errorf("Open: %v", err)
+	}
+	if tree(t, cfg.Dir) != before {
+		t.Error("the folder was changed")
+	}
+}

@@ -1,0 +1,253 @@
+package storagenode
+
+import (
+	"encoding/binary"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/storagenode/segment"
+)
+
+const startTime = 1_700_000_000_000
+
+// testChain grows a chain and keeps it whole in memory, so that a node can be held against it.
+type testChain struct {
+	verifier *chain.Verifier
+	blocks   []chain.Block
+	sizes    []uint64 // of the tree behind each block
+	rng      *rand.Rand
+}
+
+func newTestChain(seed uint64) *testChain {
+	return &testChain{verifier: chain.NewVerifier(chain.Head{}), rng: rand.New(rand.NewPCG(seed, 7))}
+}
+
+// grow adds a block of count records with payloads of up to size bytes, and returns its bytes.
+func (c *testChain) grow(t testing.TB, count, size int) []byte {
+	t.Helper()
+	head := c.verifier.Head()
+	time := startTime + 1000*head.Height
+	tree := head.Tree
+	var body []byte
+	var ends []uint32
+	var leaves []chain.Hash
+	for range count {
+		r := chain.Record{Project: 1, Time: time, Key: "k", Type: "text/plain", Payload: make([]byte, c.rng.IntN(size+1))}
+		binary.BigEndian.PutUint64(r.Salt[:], c.rng.Uint64())
+		for i := range r.Payload {
+			r.Payload[i] = byte(c.rng.Uint32())
+		}
+		body = r.AppendTo(body)
+		ends = append(ends, uint32(len(body)))
+		leaves = append(leaves, r.Leaf().Hash())
+	}
+	tree = tree.Append(leaves...)
+	h := chain.Header{
+		Version: chain.Version, Block: head.Height, First: head.Tree.Size(), Count: uint32(count),
+		Prev: head.Hash, Root: tree.Root(), Time: time, Difficulty: 4,
+	}
+	nonce, found := chain.Solve(h.Inner(), h.Difficulty, 0, 1<<20)
+	if !found {
+		t.Fatal("no nonce")
+	}
+	h.Nonce = nonce
+	b, err := chain.NewBlock(h, ends, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.verifier.Take(&b); err != nil {
+		t.Fatal(err)
+	}
+	c.blocks = append(c.blocks, b)
+	c.sizes = append(c.sizes, c.verifier.Head().Tree.Size())
+	return b.Bytes()
+}
+
+// growTo adds small blocks of differing sizes up to a height.
+func (c *testChain) growTo(t testing.TB, height int) {
+	t.Helper()
+	for len(c.blocks) < height {
+		c.grow(t, 1+c.rng.IntN(9), 60)
+	}
+}
+
+func mustOpen(t testing.TB, cfg Config) *Node {
+	t.Helper()
+	n, err := Open(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = n.Close() }) // tests that care close it themselves
+	return n
+}
+
+func mustClose(t testing.TB, n *Node) {
+	t.Helper()
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// crash gives up a node as the end of its process would: nothing is synced any more.
+func crash(t testing.TB, n *Node) {
+	t.Helper()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.closed = true
+	if err := n.release(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// putAll puts the chain's blocks from the node's height on.
+func (c *testChain) putAll(t testing.TB, n *Node) {
+	t.Helper()
+	for number := n.Status().Height; number < uint64(len(c.blocks)); number++ {
+		if _, err := n.Put(number, c.blocks[number].Bytes()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// filled makes a folder with the first height blocks of a new chain, in segments of about 2 KiB.
+func filled(t testing.TB, seed uint64, height int) (*testChain, Config) {
+	t.Helper()
+	c := newTestChain(seed)
+	c.growTo(t, height)
+	cfg := Config{Dir: t.TempDir(), SegmentBytes: 2000}
+	n := mustOpen(t, cfg)
+	c.putAll(t, n)
+	mustClose(t, n)
+	return c, cfg
+}
+
+// statusAt is the status of a node with that many blocks of the chain.
+func (c *testChain) statusAt(height int) Status {
+	if height == 0 {
+		return Status{}
+	}
+	return Status{Height: uint64(height), Hash: c.blocks[height-1].Header.Hash(), Size: c.sizes[height-1]}
+}
+
+// check holds everything that a node says against the first height blocks of the chain; the blocks in bad must read as damaged.
+func (c *testChain) check(t testing.TB, n *Node, height int, bad ...uint64) {
+	t.Helper()
+	if got := n.Status(); got != c.statusAt(height) {
+		t.Fatalf("status %+v, want %+v", got, c.statusAt(height))
+	}
+	isBad := map[uint64]bool{}
+	for _, b := range bad {
+		isBad[b] = true
+	}
+	for number := range uint64(height) {
+		c.checkBlock(t, n, number, isBad[number])
+	}
+	if got := n.Read([]wire.Place{{Block: uint64(len(c.blocks))}}, nil); got[0].Status != wire.ReadBehind {
+		t.Errorf("a block to come: read status %d", got[0].Status)
+	}
+	if len(bad) == 0 && height > 0 {
+		c.checkHeaders(t, n, height)
+	}
+}
+
+func (c *testChain) checkBlock(t testing.TB, n *Node, number uint64, bad bool) {
+	t.Helper()
+	b := &c.blocks[number]
+	data, err := n.Block(number)
+	if bad {
+		if !errors.Is(err, ErrDamaged) {
+			t.Errorf("block %d: %v, want ErrDamaged", number, err)
+		}
+	} else if err != nil || string(data) != string(b.Bytes()) {
+		t.Fatalf("block %d: %d bytes, %v", number, len(data), err)
+	}
+	var places []wire.Place
+	for offset := range b.Header.Count + 1 {
+		places = append(places, wire.Place{Block: number, Offset: offset})
+	}
+	anyBad := false
+	for offset, a := range n.Read(places, nil) {
+		index := b.Header.First + uint64(offset)
+		if bad && a.Status == wire.ReadBad {
+			anyBad = true
+			continue
+		}
+		if uint32(offset) == b.Header.Count {
+			if a.Status != wire.ReadBeyond {
+				t.Errorf("offset %d of block %d, which is its seal: read status %d", offset, number, a.Status)
+			}
+			continue
+		}
+		if a.Status != wire.ReadFound || string(a.Record) != string(b.Encoded(uint32(offset))) {
+			t.Fatalf("record %d of block %d: read status %d, %d bytes", offset, number, a.Status, len(a.Record))
+		}
+		proof := chain.Proof{Index: index, Size: b.Header.Seal(), Path: a.Path}
+		if err := proof.Check(leafHash(a.Record), b.Header.Root); err != nil {
+			t.Fatalf("record %d of block %d: %v", offset, number, err)
+		}
+		if at, err := n.Locate(index); err != nil || at != number {
+			t.Fatalf("leaf %d: block %d, %v, want %d", index, at, err, number)
+		}
+	}
+	_ = anyBad // damage in the table of ends or in one record leaves the others readable
+}
+
+func (c *testChain) checkHeaders(t testing.TB, n *Node, height int) {
+	t.Helper()
+	for _, size := range []uint64{c.sizes[height-1], c.sizes[height/2]} {
+		headers, err := n.Headers(0, wire.MaxHeaders, size)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var tree chain.Tree
+		for i := range c.blocks[:height] {
+			if c.sizes[i] > size {
+				if len(headers) != i {
+					t.Fatalf("%d headers in a tree of %d, want %d", len(headers), size, i)
+				}
+				break
+			}
+			b := &c.blocks[i]
+			for offset := range b.Header.Count {
+				tree = tree.Append(leafHash(b.Encoded(offset)))
+			}
+			tree = tree.Append(b.Header.SealHash())
+		}
+		for i := range headers {
+			if headers[i].Header != c.blocks[i].Header {
+				t.Fatalf("header %d is %+v", i, headers[i].Header)
+			}
+			proof := chain.Proof{Index: headers[i].Header.Seal(), Size: size, Path: headers[i].Path}
+			if err := proof.Check(headers[i].Header.SealHash(), tree.Root()); err != nil {
+				t.Fatalf("seal of block %d in a tree of %d: %v", i, size, err)
+			}
+		}
+	}
+}
+
+// segmentOf is the file that a block stands in, and its frame's offset there.
+func segmentOf(t testing.TB, n *Node, number uint64) (path string, p place) {
+	t.Helper()
+	p, seg, ok := n.index.get(number)
+	if !ok {
+		t.Fatalf("no block %d", number)
+	}
+	return filepath.Join(n.segmentsDir(), segment.Name(seg)), p
+}
+
+func flip(t testing.TB, path string, offset int64) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[offset] ^= 0x10
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}

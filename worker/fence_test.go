@@ -1,0 +1,149 @@
+package worker_test
+
+import (
+	"bytes"
+	"errors"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/worker"
+)
+
+func openFence(t *testing.T, dir string) *worker.Fence {
+	t.Helper()
+	f, err := worker.OpenFence(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func TestFence(t *testing.T) {
+	dir := t.TempDir()
+	f := openFence(t, dir)
+	order := func(epoch, term uint64) wire.Order { return wire.Order{Epoch: epoch, Term: term} }
+	if highest, _ := f.Highest(); highest != order(0, 0) {
+		t.Errorf("a new fence stands at %v", highest)
+	}
+	highest := order(0, 0)
+	for _, c := range []struct {
+		order wire.Order
+		pass  bool
+	}{
+		{order(0, 0), true},
+		{order(1, 5), true},
+		{order(1, 5), true}, // the same leader again
+		{order(1, 4), false},
+		{order(0, 9), false},
+		{order(1, 6), true},
+		{order(2, 1), true}, // a higher epoch counts more than a term
+		{order(1, 100), false},
+		{order(2, 0), false},
+		{order(2, math.MaxUint64), true},
+		{order(math.MaxUint64, 0), true},
+	} {
+		_, changed := f.Highest()
+		err := f.Pass(c.order)
+		if c.pass != (err == nil) || err != nil && !errors.Is(err, worker.ErrFenced) {
+			t.Errorf("order %v at %v: %v", c.order, highest, err)
+		}
+		moved := false
+		select {
+		case <-changed:
+			moved = true
+		default:
+		}
+		if want := c.pass && c.order != highest; moved != want {
+			t.Errorf("order %v at %v: the channel is closed: %v", c.order, highest, moved)
+		}
+		if c.pass {
+			highest = c.order
+		}
+		// What was let in is on disk: a worker that starts anew refuses what this one refused.
+		for _, fence := range []*worker.Fence{f, openFence(t, dir)} {
+			if got, _ := fence.Highest(); got != highest {
+				t.Errorf("stands at %v, want %v", got, highest)
+			}
+		}
+	}
+}
+
+func TestFenceThatCannotBeWritten(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "gone")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	f := openFence(t, dir)
+	if err := os.Remove(dir); err != nil {
+		t.Fatal(err)
+	}
+	err := f.Pass(wire.Order{Epoch: 1, Term: 1})
+	if err == nil || errors.Is(err, worker.ErrFenced) {
+		t.Errorf("a failed write: %v", err)
+	}
+	if highest, _ := f.Highest(); highest != (wire.Order{}) {
+		t.Errorf("moved to %v although it is not on disk", highest)
+	}
+}
+
+func TestFenceThatCannotBeRead(t *testing.T) {
+	dir := t.TempDir()
+	if err := openFence(t, dir).Pass(wire.Order{Epoch: 1, Term: 7}); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "fence")
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := map[string][]byte{"empty": {}, "byte behind": append(bytes.Clone(good), 0)}
+	for n := range good {
+		bad["cut"] = good[:n]
+		flipped := bytes.Clone(good)
+		flipped[n] ^= 0x80
+		bad["flipped"] = flipped
+		for name, data := range bad {
+			if err := os.WriteFile(path, data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if f, err := worker.OpenFence(dir); err == nil || f != nil || !strings.Contains(err.Error(), path) {
+				t.Errorf("%s at %d: %v", name, n, err)
+			}
+		}
+	}
+	newer := bytes.Clone(good)
+	newer[4] = 2
+	if err := os.WriteFile(path, append(newer, "more"...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := worker.OpenFence(dir); !errors.Is(err, worker.ErrNewerFormat) {
+		t.Errorf("newer version: %v", err)
+	}
+}
+
+// Orders that come at once: in the end the highest is on disk, and no order passed after a higher one.
+func TestFenceUnderConcurrentOrders(t *testing.T) {
+	dir := t.TempDir()
+	f := openFence(t, dir)
+	var orders sync.WaitGroup
+	for n := range 8 {
+		orders.Go(func() {
+			for term := range uint64(10) {
+				o := wire.Order{Epoch: 1, Term: 10*uint64(n%4) + term}
+				before, _ := f.Highest()
+				if err := f.Pass(o); err == nil && o.Less(before) {
+					t.Errorf("%v passed after %v", o, before)
+				}
+			}
+		})
+	}
+	orders.Wait()
+	if highest, _ := openFence(t, dir).Highest(); highest != (wire.Order{Epoch: 1, Term: 39}) {
+		t.Errorf("on disk is %v", highest)
+	}
+}
