@@ -96,6 +96,9 @@ func environment() []string {
 // arguments is the command line of a role.
 func arguments(t Topology, r Role) []string {
 	args := []string{string(r.Kind), "--data", r.Data, "--http", r.HTTP, "--log-level", t.LogLevel}
+	if r.Profiles != "" {
+		args = append(args, "--pprof", r.Profiles)
+	}
 	masters := strings.Join(t.MasterURLs(), ",")
 	switch r.Kind {
 	case KindMaster:

@@ -22,6 +22,9 @@ type Topology struct {
 	Timeout  time.Duration // of raft; 0 for the default
 	MaxAge   time.Duration // of the oldest record of the open block; 0 for the default
 	Settings masterfsm.Settings
+	// Profiles is the base port of Go profiles, one a role from it on, in the order of Roles; 0 for none. Roles in one process
+	// serve none.
+	Profiles int
 }
 
 // NewTopology is the cluster that `chainstore dev` starts: three masters, three storage nodes, one miner.
@@ -57,6 +60,8 @@ type Role struct {
 	Log  string // its log file, absolute
 	HTTP string // host:port
 	Raft string // host:port, of a master
+	// Profiles is where its Go profiles are served, host:port, "" where they are not.
+	Profiles string
 }
 
 // URL is where the role is reached.
@@ -86,6 +91,9 @@ func (t Topology) Roles() []Role {
 			}
 			if kind == KindMaster {
 				role.Raft = t.address(raftOffset + i)
+			}
+			if t.Profiles > 0 {
+				role.Profiles = net.JoinHostPort("127.0.0.1", strconv.Itoa(t.Profiles+len(roles)))
 			}
 			roles = append(roles, role)
 		}

@@ -424,15 +424,15 @@ func TestSubmissionBuilder(t *testing.T) {
 		t.Errorf("%d requests, %d bytes of %d", s.Requests(), s.Size(), len(s.Bytes()))
 	}
 	// A request without a record has no place in the log.
-	if err := StampSubmission(s.Bytes(), startTime); !errors.Is(err, ErrCommand) {
+	if err := CheckSubmission(s.Bytes()); !errors.Is(err, ErrBadCommand) {
 		t.Errorf("empty request: %v", err)
 	}
 }
 
-func TestStampSubmissionErrors(t *testing.T) {
+func TestCheckSubmissionErrors(t *testing.T) {
 	good := submission(t, "m2", 1, 1, startTime, call{project: 1, payloads: payloads(2, "x")})
 	for n := range good {
-		if err := StampSubmission(bytes.Clone(good[:n]), 5); !errors.Is(err, ErrCommand) {
+		if err := CheckSubmission(bytes.Clone(good[:n])); !errors.Is(err, ErrBadCommand) {
 			t.Fatalf("cut to %d bytes: %v", n, err)
 		}
 	}
@@ -440,20 +440,56 @@ func TestStampSubmissionErrors(t *testing.T) {
 		bad := bytes.Clone(good)
 		bad[bit/8] ^= 1 << (bit % 8)
 		kept := bytes.Clone(bad)
-		if err := StampSubmission(bad, 5); !errors.Is(err, ErrCommand) || !bytes.Equal(bad, kept) {
+		if err := CheckSubmission(bad); !errors.Is(err, ErrBadCommand) || !bytes.Equal(bad, kept) {
 			t.Fatalf("bit %d: %v", bit, err)
 		}
 	}
-	if err := StampSubmission(Encode(&Cut{}), 5); !errors.Is(err, ErrCommand) {
+	if err := CheckSubmission(Encode(&Cut{})); !errors.Is(err, ErrBadCommand) {
 		t.Errorf("a cut: %v", err)
 	}
 	// Well summed and cut short all the same.
 	for n := commandHead; n < len(good); n++ {
-		if err := StampSubmission(seal(bytes.Clone(good[:n])), 5); !errors.Is(err, ErrCommand) {
+		if err := CheckSubmission(seal(bytes.Clone(good[:n]))); !errors.Is(err, ErrBadCommand) {
 			t.Fatalf("cut to %d bytes and summed: %v", n, err)
 		}
 	}
-	if err := StampSubmission(seal(append(bytes.Clone(good), 0)), 5); !errors.Is(err, ErrCommand) {
+	if err := CheckSubmission(seal(append(bytes.Clone(good), 0))); !errors.Is(err, ErrBadCommand) {
 		t.Errorf("a byte behind: %v", err)
+	}
+	// What is well formed and yet no block could be made of.
+	of := func(change func(*chain.Record, *chain.Hash)) []byte {
+		r := chain.Record{Project: 1, Key: "k", Payload: []byte("x")}
+		commit := r.Commit()
+		change(&r, &commit)
+		s := NewSubmission(nil, "m2", 1, 1)
+		s.StartRequest(1, Digest{}, Digest{})
+		s.AddEncoded(commit, r.AppendTo(nil))
+		return s.Bytes()
+	}
+	for name, c := range map[string]struct {
+		change func(*chain.Record, *chain.Hash)
+		good   bool
+	}{
+		"as it should be":    {func(*chain.Record, *chain.Hash) {}, true},
+		"another commitment": {func(_ *chain.Record, h *chain.Hash) { h[0] ^= 1 }, false},
+		"another payload":    {func(r *chain.Record, _ *chain.Hash) { r.Payload = []byte("y") }, false},
+		"another project":    {func(r *chain.Record, _ *chain.Hash) { r.Project = 2 }, false},
+		"a key that is no text": {func(r *chain.Record, h *chain.Hash) {
+			r.Key = "\xff"
+			*h = r.Commit()
+		}, false},
+	} {
+		if err := CheckSubmission(of(c.change)); (err == nil) != c.good || err != nil && !errors.Is(err, ErrBadCommand) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestStampSubmissionRefusesOtherCommands(t *testing.T) {
+	for _, data := range [][]byte{nil, {1, 2, 3, 4, 5}, Encode(&Cut{Block: 1, Time: 2})} {
+		kept := bytes.Clone(data)
+		if err := StampSubmission(data, 5); !errors.Is(err, ErrBadCommand) || !bytes.Equal(data, kept) {
+			t.Errorf("%q: %v", data, err)
+		}
 	}
 }

@@ -51,17 +51,20 @@ func FuzzApply(f *testing.F) {
 	})
 }
 
-func FuzzStampSubmission(f *testing.F) {
+func FuzzCheckSubmission(f *testing.F) {
 	f.Add(submission(f, "m1", 1, 1000, 0, call{project: 1, key: "k", payloads: payloads(3, "x")})[4:])
 	f.Add(submission(f, "", 0, 0, 0)[4:])
 	f.Fuzz(func(t *testing.T, data []byte) {
 		data = seal(append(make([]byte, 4, len(data)+5), append(data, make([]byte, max(0, 1-len(data)))...)...))
 		kept := bytes.Clone(data)
-		if err := StampSubmission(data, startTime); err != nil {
-			if !errors.Is(err, ErrCommand) || !bytes.Equal(data, kept) {
+		if err := CheckSubmission(data); err != nil || !bytes.Equal(data, kept) {
+			if !errors.Is(err, ErrBadCommand) || !bytes.Equal(data, kept) {
 				t.Errorf("%v; the bytes must stay", err)
 			}
 			return
+		}
+		if err := StampSubmission(data, startTime); err != nil {
+			t.Fatal(err)
 		}
 		k, body, err := checkCommand(data)
 		if err != nil || k != kindAppend {

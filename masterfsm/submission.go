@@ -70,18 +70,43 @@ func (s *Submission) Bytes() []byte {
 	return s.data
 }
 
-// StampSubmission makes a submission that came from another master ready for the log: it checks the bytes whole, writes
-// the leader's time into them, and seals them again. The error wraps [ErrCommand].
-func StampSubmission(data []byte, time uint64) error {
+// CheckSubmission looks over a submission that came from another master, before it may enter the log: its checksum, its form,
+// and that every record is of its request's project, is text where it must be, and hashes to its commitment. One record that
+// did not would make a block that no storage node takes. The error wraps [ErrBadCommand].
+func CheckSubmission(data []byte) error {
 	k, body, err := checkCommand(data)
+	if err == nil && k != kindAppend {
+		err = fmt.Errorf("kind %d is no append", k)
+	}
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", ErrBadCommand, err)
 	}
-	if k != kindAppend {
-		return fmt.Errorf("%w: kind %d is no append", ErrCommand, k)
+	a, err := parseSubmission(body)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrBadCommand, err)
 	}
-	if _, err := parseSubmission(body); err != nil {
-		return err
+	for i := range a.requests {
+		for j, r := range a.requests[i].records {
+			record, err := chain.ParseRecord(r.record)
+			switch {
+			case err != nil:
+				return fmt.Errorf("%w: record %d of request %d: %w", ErrBadCommand, j, i, err)
+			case record.Project != a.requests[i].project:
+				return fmt.Errorf("%w: record %d of request %d is of project %d, the request of %d",
+					ErrBadCommand, j, i, record.Project, a.requests[i].project)
+			case chain.EncodedCommit(r.record) != r.commit:
+				return fmt.Errorf("%w: record %d of request %d does not hash to its commitment", ErrBadCommand, j, i)
+			}
+		}
+	}
+	return nil
+}
+
+// StampSubmission makes a submission ready for the log: it writes the leader's time into it and seals it again. One that came
+// from another master must have passed [CheckSubmission]. The error wraps [ErrBadCommand].
+func StampSubmission(data []byte, time uint64) error {
+	if len(data) < submissionTime+8 || kind(data[4]) != kindAppend {
+		return fmt.Errorf("%w: %d bytes are no submission", ErrBadCommand, len(data))
 	}
 	binary.BigEndian.PutUint64(data[submissionTime:], time)
 	binary.BigEndian.PutUint32(data, crc32.Checksum(data[4:], castagnoli))

@@ -73,7 +73,7 @@ var transitions = map[NodeState][]NodeState{
 	Valid:      {Sending, Validating, Invalid},
 	Sending:    {Valid, Invalid},
 	Validating: {Valid, Invalid},
-	Invalid:    {Receiving, Validating, Valid},
+	Invalid:    {Receiving},
 	Receiving:  {Valid, Invalid},
 }
 

@@ -127,7 +127,7 @@ func (n *Node) forward(ctx context.Context, url string, submission []byte, fresh
 // proposeSubmission stamps a submission with the time and commits it.
 func (n *Node) proposeSubmission(ctx context.Context, submission []byte) ([]masterfsm.Placement, error) {
 	if err := masterfsm.StampSubmission(submission, n.now()); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrBadRequest, err)
+		return nil, err
 	}
 	result, err := n.cfg.Ledger.Propose(ctx, submission)
 	if err != nil {
@@ -146,6 +146,9 @@ func (n *Node) proposeSubmission(ctx context.Context, submission []byte) ([]mast
 func (n *Node) Submit(ctx context.Context, submission []byte) ([]byte, error) {
 	if n.cfg.Ledger.Leader() != n.cfg.Member.ID {
 		return nil, ErrNotLeader
+	}
+	if err := masterfsm.CheckSubmission(submission); err != nil {
+		return nil, err
 	}
 	placements, err := n.proposeSubmission(ctx, submission)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"time"
+	"unicode/utf8"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/httpapi/wire"
@@ -42,6 +43,10 @@ func (n *Node) Project(ctx context.Context, token string) (masterfsm.Project, er
 // CreateProject makes a project with its first token. This master must lead: the error wraps [ErrNotLeader] otherwise. Other
 // errors: masterfsm.ErrNameTaken, masterfsm.ErrBadCommand.
 func (n *Node) CreateProject(ctx context.Context, name string, public bool) (wire.CreatedProject, error) {
+	if !utf8.ValidString(name) {
+		// Looked at here, since the command's JSON would put other characters in the place of what is no text.
+		return wire.CreatedProject{}, fmt.Errorf("%w: a project's name must be UTF-8", ErrBadRequest)
+	}
 	token := rand.Text()
 	result, err := n.propose(ctx, &masterfsm.CreateProject{
 		Name: name, Public: public, TokenHash: sha256.Sum256([]byte(token)), Time: n.now(),

@@ -38,6 +38,7 @@ func BenchmarkPropose(b *testing.B) {
 			rec := chain.Record{Project: 1, Payload: payload[:]}
 			encoded := rec.AppendTo(nil)
 			b.ResetTimer()
+			start := cpu()
 			var tasks sync.WaitGroup
 			var mu sync.Mutex
 			var seq uint64
@@ -64,7 +65,52 @@ func BenchmarkPropose(b *testing.B) {
 				})
 			}
 			tasks.Wait()
+			b.ReportMetric(float64((cpu()-start).Microseconds())/float64(b.N), "us-cpu/entry")
 			b.ReportMetric(float64(b.N)*100/b.Elapsed().Seconds(), "records/s")
 		})
 	}
+}
+
+func TestTmpRestart(t *testing.T) {
+	nodes := testGroup(t, 1, func(c *Config) { c.SnapshotBytes = 1 << 40; c.SnapshotEntries = 1 << 40 })
+	n := leaderOf(t, nodes...)
+	if _, err := n.Propose(t.Context(), project("p")); err != nil {
+		t.Fatal(err)
+	}
+	var payload [256]byte
+	rec := chain.Record{Project: 1, Payload: payload[:]}
+	encoded := rec.AppendTo(nil)
+	var tasks sync.WaitGroup
+	for c := range 16 {
+		tasks.Go(func() {
+			for i := range 500 {
+				s := masterfsm.NewSubmission(nil, fmt.Sprint("m", c), 1, uint64(i))
+				s.StartRequest(1, masterfsm.Digest{}, masterfsm.Digest{})
+				for range 100 {
+					s.AddEncoded(rec.Commit(), encoded)
+				}
+				if _, err := n.Propose(t.Context(), s.Bytes()); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	tasks.Wait()
+	at := n.Applied()
+	n.stop()
+	start := time.Now()
+	c0 := cpu()
+	n = openNode(t, n.cfg)
+	opened := time.Since(start)
+	if err := n.WaitApplied(t.Context(), at); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("RESTART %d entries, %d MB: open %v, applied %v, cpu %v", at, at*35000/1e6, opened, time.Since(start), cpu()-c0)
+	n.machine.mu.Lock()
+	n.machine.policy.entries = 1
+	n.machine.mu.Unlock()
+	n.due <- struct{}{}
+	c0 = cpu()
+	awaitSnapshot(t, n, 1)
+	t.Logf("SNAPSHOT cpu %v", cpu()-c0)
 }

@@ -15,7 +15,7 @@ import (
 // copyDir makes a copy of a data folder.
 func copyDir(t testing.TB, from string) string {
 	t.Helper()
-	to := t.TempDir()
+	to := memDir(t)
 	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
 		t.Fatal(err)
 	}
@@ -26,8 +26,9 @@ func copyDir(t testing.TB, from string) string {
 // power cut, and without any index.
 func TestTornTail(t *testing.T) {
 	c := newTestChain(1)
-	c.growTo(t, 8)
-	cfg := Config{Dir: t.TempDir()}
+	c.growTo(t, 7)
+	c.grow(t, 2, 10)
+	cfg := Config{Dir: memDir(t)}
 	n := mustOpen(t, cfg)
 	for number := range uint64(7) {
 		if _, err := n.Put(number, c.blocks[number].Bytes()); err != nil {
@@ -123,7 +124,7 @@ func TestUnfinishedSegment(t *testing.T) {
 		}
 		data := append([]byte(nil), header[:segment.HeaderSize]...)
 		if size == segment.HeaderSize {
-			n := mustOpen(t, Config{Dir: t.TempDir()}) // a good header, of block 9
+			n := mustOpen(t, Config{Dir: memDir(t)}) // a good header, of block 9
 			w, err := segment.Create(segment.OpenFile, n.cfg.Dir, 9)
 			if err != nil {
 				t.Fatal(err)
@@ -163,6 +164,12 @@ func TestBitFlips(t *testing.T) {
 	end := p.offset + segment.FrameHeader + int64(p.length)
 	for at := p.offset; at < end; at++ {
 		length := at < p.offset+4
+		if at > p.offset+150 {
+			at += 6 // records, one like the other
+			if at >= end {
+				break
+			}
+		}
 		dir := copyDir(t, cfg.Dir)
 		flip(t, filepath.Join(dir, "segments", filepath.Base(path)), at)
 
@@ -313,7 +320,7 @@ func TestRebuild(t *testing.T) {
 		for _, clean := range []bool{true, false} {
 			c := newTestChain(8)
 			c.growTo(t, height)
-			cfg := Config{Dir: t.TempDir(), SegmentBytes: 4000}
+			cfg := Config{Dir: memDir(t), SegmentBytes: 4000}
 			n := mustOpen(t, cfg)
 			c.putAll(t, n)
 			if clean {

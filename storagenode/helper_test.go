@@ -76,6 +76,22 @@ func (c *testChain) growTo(t testing.TB, height int) {
 	}
 }
 
+// memDir is a folder in memory where the system has one: tests that go through a table of damages sync a lot, and are about bytes,
+// not about a disk.
+func memDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "storagenode-*")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
 func mustOpen(t testing.TB, cfg Config) *Node {
 	t.Helper()
 	n, err := Open(cfg)
@@ -119,7 +135,7 @@ func filled(t testing.TB, seed uint64, height int) (*testChain, Config) {
 	t.Helper()
 	c := newTestChain(seed)
 	c.growTo(t, height)
-	cfg := Config{Dir: t.TempDir(), SegmentBytes: 2000}
+	cfg := Config{Dir: memDir(t), SegmentBytes: 2000}
 	n := mustOpen(t, cfg)
 	c.putAll(t, n)
 	mustClose(t, n)
@@ -170,12 +186,10 @@ func (c *testChain) checkBlock(t testing.TB, n *Node, number uint64, bad bool) {
 	for offset := range b.Header.Count + 1 {
 		places = append(places, wire.Place{Block: number, Offset: offset})
 	}
-	anyBad := false
 	for offset, a := range n.Read(places, nil) {
 		index := b.Header.First + uint64(offset)
 		if bad && a.Status == wire.ReadBad {
-			anyBad = true
-			continue
+			continue // where only one record is damaged the others stay readable
 		}
 		if uint32(offset) == b.Header.Count {
 			if a.Status != wire.ReadBeyond {
@@ -194,7 +208,6 @@ func (c *testChain) checkBlock(t testing.TB, n *Node, number uint64, bad bool) {
 			t.Fatalf("leaf %d: block %d, %v, want %d", index, at, err, number)
 		}
 	}
-	_ = anyBad // damage in the table of ends or in one record leaves the others readable
 }
 
 func (c *testChain) checkHeaders(t testing.TB, n *Node, height int) {

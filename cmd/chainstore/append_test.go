@@ -154,7 +154,7 @@ func TestAppendLines(t *testing.T) {
 func TestAppendManyLines(t *testing.T) {
 	f := newFakeCluster(t)
 	f.use(t)
-	const lines = 2*linesAhead + 7
+	const lines = linesAhead + 7
 	var in strings.Builder
 	for i := range lines {
 		fmt.Fprintf(&in, "line %d\n", i)

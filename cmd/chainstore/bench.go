@@ -65,6 +65,7 @@ Nothing else should be at work on the machine meanwhile. The scenarios: ` + stri
 	flags.StringVar(&cfg.Dir, "data", "bench-data", "`folder` in which a folder for the data is made, and removed at the end")
 	flags.BoolVar(&cfg.Keep, "keep", false, "do not remove the data at the end")
 	flags.IntVar(&cfg.Port, "port", 18000, "base `port` of the cluster")
+	flags.StringVar(&cfg.Profiles, "profiles", "", "put CPU profiles of all processes, taken in the last runs, into a `folder`")
 	flags.BoolVar(&asJSON, "json", false, "print the report as JSON")
 	flags.StringVar(&outFile, "out", "", "write the report as JSON to a `file` as well")
 	flags.StringVar(&serve, "serve-ceiling", "", "serve the bare gin handler and write its address to a `file`")

@@ -26,6 +26,9 @@ type Config struct {
 	Warmup      time.Duration // before the first run of each scenario
 	ReadRecords int           // the chain has at least so many records when reads begin
 	Only        []string      // names of scenarios, or their beginnings up to a "-"; none for all
+	// Profiles is a folder for CPU profiles of the cluster's processes, taken during the last run of each scenario, which they
+	// slow down a little; "" for none.
+	Profiles string
 	// Progress is told what is being done; last where the scenario is over. nil for nobody.
 	Progress func(line string, last bool)
 }
@@ -122,6 +125,7 @@ type bench struct {
 	dir          string // of this bench, absolute
 	report       *Report
 	acknowledged uint64 // records that the cluster has acknowledged to the load generator
+	profiler     *profiler
 }
 
 // Run measures. The report is what was found up to an error, if there is one; an error is also a chain that does not verify.
@@ -147,11 +151,11 @@ func Run(ctx context.Context, cfg Config) (report *Report, err error) {
 	b := &bench{cfg: cfg, dir: dir, report: newReport(cfg)}
 	if !cfg.Keep {
 		defer func() {
-			if err != nil {
+			if err != nil && ctx.Err() == nil {
 				err = fmt.Errorf("%w (logs and data are kept in %s)", err, dir)
 				return
 			}
-			err = os.RemoveAll(dir)
+			err = errors.Join(err, os.RemoveAll(dir))
 		}()
 	} else {
 		b.note("Data and logs are in %s.", dir)
@@ -239,12 +243,17 @@ func (b *bench) load(ctx context.Context, s scenario, f fleet, g groups) (r Resu
 	if err != nil {
 		return r, err
 	}
+	begin := time.Now()
 	var rates, p50, p99 []float64
 	for i := range b.cfg.Runs {
 		b.progress(s, "run %d of %d", i+1, b.cfg.Runs)
+		profiled := func() error { return nil }
+		if i == b.cfg.Runs-1 && s.system == systemChainStore {
+			profiled = b.profiler.start(ctx, s.name, b.cfg.Duration)
+		}
 		t, err := f.run(ctx, b.cfg.Duration)
 		count(t)
-		if err != nil {
+		if err := errors.Join(err, profiled()); err != nil {
 			return r, err
 		}
 		rates = append(rates, float64(len(t.latencies)*s.batch)/t.elapsed.Seconds())
@@ -259,10 +268,7 @@ func (b *bench) load(ctx context.Context, s scenario, f fleet, g groups) (r Resu
 	if err != nil {
 		return r, err
 	}
-	r.Cores = map[string]float64{}
-	for name := range after {
-		r.Cores[name] = (after[name] - before[name]) / (float64(b.cfg.Runs) * b.cfg.Duration.Seconds())
-	}
+	r.Cores = cores(before, after, time.Since(begin))
 	r.Rate = newSpread(rates)
 	spread50, spread99 := newSpread(p50), newSpread(p99)
 	r.P50, r.P99 = &spread50, &spread99

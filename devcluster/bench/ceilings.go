@@ -89,8 +89,8 @@ func (b *bench) raft(ctx context.Context, s scenario) error {
 	if err != nil {
 		return err
 	}
-	r.Cores = map[string]float64{"raft": (after[self] - before[self]) / time.Since(begin).Seconds()}
-	b.note("raft-*: three members in this process, applied on the leader directly by %d goroutines: no HTTP, no load generator.", s.clients)
+	r.Cores = cores(before, after, time.Since(begin))
+	b.note("raft-*: three members in this process (\"load\"), applied on the leader directly by %d goroutines: no HTTP, no load generator.", s.clients)
 	b.done(s, r)
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/devcluster"
+	"github.com/chainstore/chainstore/durable"
 	"github.com/chainstore/chainstore/httpapi/wire"
 )
 
@@ -37,6 +38,14 @@ type system struct {
 // chainstore measures a cluster of seven processes, and verifies its chain at the end.
 func (b *bench) chainstore(ctx context.Context, scenarios []scenario) (err error) {
 	topology := devcluster.NewTopology(filepath.Join(b.dir, "cluster"), b.cfg.Port)
+	if b.cfg.Profiles != "" {
+		if err := durable.MkdirAll(b.cfg.Profiles); err != nil {
+			return err
+		}
+		topology.Profiles = b.cfg.Port + profileOffset
+		b.profiler = &profiler{dir: b.cfg.Profiles, roles: topology.Roles()}
+		b.note("The last run of each scenario was profiled, which slows it down a little; see %s.", b.cfg.Profiles)
+	}
 	cluster, err := devcluster.StartProcesses(ctx, topology, b.cfg.Executable)
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // ticksPerSecond is the unit of CPU times in /proc, USER_HZ: 100 on every Linux that Go runs on.
@@ -73,13 +74,17 @@ func cpuSeconds(stat []byte) (float64, error) {
 	return float64(user+system) / ticksPerSecond, err
 }
 
-// self is the group of this process, the load generator.
-const self = "load"
+// Groups that are always there: this process, which is the load generator, and all that is not measured: the rest of the machine,
+// and what the kernel does for nobody in particular.
+const (
+	self  = "load"
+	other = "other"
+)
 
 // groups names processes by what they are: several may be one group.
 type groups map[string][]int
 
-// cpu gives the seconds that each group has used, and this process.
+// cpu gives the seconds that each group has used, this process, and all others together.
 func (g groups) cpu() (map[string]float64, error) {
 	used := map[string]float64{}
 	u, err := usageOf(os.Getpid())
@@ -96,7 +101,49 @@ func (g groups) cpu() (map[string]float64, error) {
 			used[name] += u.cpu
 		}
 	}
+	stat, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return nil, err
+	}
+	all, err := busySeconds(stat)
+	if err != nil {
+		return nil, err
+	}
+	for _, seconds := range used {
+		all -= seconds
+	}
+	used[other] = all
 	return used, nil
+}
+
+// busySeconds reads from /proc/stat how long all processors together have been at work, proc_stat(5): all of the first line but
+// idle and iowait, and guest times, which are part of user times.
+func busySeconds(stat []byte) (float64, error) {
+	line, _, _ := bytes.Cut(stat, []byte("\n"))
+	fields := strings.Fields(string(line))
+	if len(fields) < 9 || fields[0] != "cpu" {
+		return 0, fmt.Errorf("/proc/stat is not understood: %.100q", line)
+	}
+	var ticks uint64
+	for i, field := range fields[1:9] {
+		n, err := strconv.ParseUint(field, 10, 64)
+		if err != nil {
+			return 0, err
+		}
+		if i != 3 && i != 4 {
+			ticks += n
+		}
+	}
+	return float64(ticks) / ticksPerSecond, nil
+}
+
+// cores is how many cores each group kept busy between two looks.
+func cores(before, after map[string]float64, elapsed time.Duration) map[string]float64 {
+	busy := map[string]float64{}
+	for name := range after {
+		busy[name] = max(0, after[name]-before[name]) / elapsed.Seconds()
+	}
+	return busy
 }
 
 // sizeOf is the size of all files below a folder, bytes. Files that come and go meanwhile do not matter.

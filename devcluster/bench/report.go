@@ -37,7 +37,8 @@ type Result struct {
 	Completed uint64  `json:"requests"` // of all runs together
 	Errors    int     `json:"errors"`
 	First     string  `json:"first_error,omitempty"`
-	// Cores is how many cores each group of processes kept busy over the runs; "load" is the load generator.
+	// Cores is how many cores each group of processes kept busy over the runs; "load" is the load generator,
+	// "other" what is not measured. Where that is much, the machine was not free and the rate is too low.
 	Cores map[string]float64 `json:"cores"`
 	// Settled is how long after the last run everything was stored on every node, seconds.
 	Settled *float64 `json:"settled_seconds,omitempty"`
@@ -125,10 +126,12 @@ func (r *Report) Print(out io.Writer) error {
 	fmt.Fprintf(out, "%s: %d runs of %v each after %v to warm up\n", r.Machine, r.Runs, seconds(r.Duration), seconds(r.Warmup))
 	fmt.Fprint(out, "Rates are medians of the runs (lowest - highest); latencies are of requests, in milliseconds.\n\n")
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "SCENARIO\tWHAT\tCLIENTS\tRECORDS/S\t\tP50\tP99\tERRORS\tBUSY CORES")
+	if len(r.Results) > 0 {
+		fmt.Fprintln(w, "SCENARIO\tWHAT\tCLIENTS\tRECORDS/S\t\tP50\tP99\tERRORS\tBUSY CORES")
+	}
 	for _, s := range r.Results {
 		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t(%s - %s)\t%s\t%s\t%d\t%s\n", s.Name, s.Title, s.Clients,
-			thousands(s.Rate.Median), thousands(s.Rate.Min), thousands(s.Rate.Max), latency(s.P50), latency(s.P99), s.Errors, cores(s.Cores))
+			thousands(s.Rate.Median), thousands(s.Rate.Min), thousands(s.Rate.Max), latency(s.P50), latency(s.P99), s.Errors, busy(s.Cores))
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -207,8 +210,8 @@ func thousands(n float64) string {
 	return b.String()
 }
 
-// cores lists the groups, the busiest first.
-func cores(groups map[string]float64) string {
+// busy lists the groups, the busiest first.
+func busy(groups map[string]float64) string {
 	names := make([]string, 0, len(groups))
 	for name := range groups {
 		names = append(names, name)

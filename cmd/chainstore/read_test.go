@@ -1,0 +1,129 @@
+package main
+
+import (
+	"encoding/json"
+	"runtime/debug"
+	"strings"
+	"testing"
+
+	"github.com/chainstore/chainstore/httpapi/wire"
+)
+
+func TestGet(t *testing.T) {
+	f := newFakeCluster(t)
+	f.use(t)
+	if _, _, err := run(t, strings.NewReader("\x00one\n\xff\n"), "append", "--key", "k"); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := run(t, strings.NewReader("two\nthree\nfour\n"), "append", "--lines"); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"get", "0", "0"}, {"get", "--index", "0"}} {
+		out, errs, err := run(t, nil, args...)
+		if err != nil || out != "\x00one\n\xff\n" || errs != "" {
+			t.Errorf("%q: %q, %q, %v", args, out, errs, err)
+		}
+	}
+	out, _, err := run(t, nil, "get", "0", "1", "--json")
+	var r wire.Record
+	if err != nil || json.Unmarshal([]byte(out), &r) != nil || string(r.Payload) != "two" || r.Offset != 1 || strings.Count(out, "\n") != 1 {
+		t.Errorf("--json: %q, %v", out, err)
+	}
+	tests := []struct {
+		args []string
+		want string
+	}{
+		{nil, "name one record: get BLOCK OFFSET, or get --index N"},
+		{[]string{"1"}, "name one record"},
+		{[]string{"1", "2", "--index", "3"}, "name one record"},
+		{[]string{"one", "2"}, `BLOCK "one" is not a whole number`},
+		{[]string{"--", "1", "-2"}, `OFFSET "-2" is not a whole number`},
+		{[]string{"1", "4294967296"}, `OFFSET "4294967296" is too large: the limit is 4294967295`},
+		{[]string{"18446744073709551616", "0"}, `is too large: the limit is 18446744073709551615`},
+		{[]string{"9", "0"}, "Not found (not-found, HTTP 404)"},
+		{[]string{"--index", "4"}, "a block's records are before its seal"},
+	}
+	for _, test := range tests {
+		out, _, err := run(t, nil, append([]string{"get"}, test.args...)...)
+		mustFail(t, err, test.want)
+		if out != "" {
+			t.Errorf("%q printed %q", test.args, out)
+		}
+	}
+	// A record that does not match its hash is not printed.
+	f.set(func() { f.records[1].Payload = []byte("TWO") })
+	out, _, err = run(t, nil, "get", "0", "1")
+	mustFail(t, err, "the content does not match its hash")
+	if out != "" {
+		t.Errorf("printed %q", out)
+	}
+}
+
+func TestBlocks(t *testing.T) {
+	f := newFakeCluster(t)
+	f.use(t)
+	hash := func(n int) string { return f.blocks[n].Hash.String()[:12] }
+	line := map[int]string{
+		2: "2      4        10     2023-11-14T22:13:22Z  4           " + hash(2) + "\n",
+		1: "1      4        5      2023-11-14T22:13:21Z  4           " + hash(1) + "\n",
+		0: "0      4        0  2023-11-14T22:13:20Z  4           " + hash(0) + "\n",
+	}
+	head := "BLOCK  RECORDS  FIRST  TIME                  DIFFICULTY  HASH\n"
+	for _, test := range []struct{ limit, want string }{
+		{"1", head + line[2]}, {"2", head + line[2] + line[1]}, {"0", head + line[2] + line[1] + line[0]}, {"99", head + line[2] + line[1] + line[0]},
+	} {
+		out, _, err := run(t, nil, "blocks", "--limit", test.limit)
+		if err != nil || strings.Join(strings.Fields(out), " ") != strings.Join(strings.Fields(test.want), " ") {
+			t.Errorf("--limit %s: %v\n%swant\n%s", test.limit, err, out, test.want)
+		}
+	}
+	out, _, err := run(t, nil, "blocks", "--json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	decoder := json.NewDecoder(strings.NewReader(out))
+	for n := 2; n >= 0; n-- {
+		var b wire.Block
+		if err := decoder.Decode(&b); err != nil || b != f.blocks[n] {
+			t.Errorf("block %d: %+v, %v", n, b, err)
+		}
+	}
+	f.set(func() { f.blocks = nil })
+	if out, _, err = run(t, nil, "blocks"); err != nil || out != head[:strings.Index(head, "TIME")]+"TIME  DIFFICULTY  HASH\n" {
+		t.Errorf("empty chain: %q, %v", out, err)
+	}
+}
+
+func TestProjectCreate(t *testing.T) {
+	f := newFakeCluster(t)
+	f.use(t)
+	out, errs, err := run(t, nil, "project", "create", "sensors", "--public")
+	if want := "id     7\nname   sensors\ntoken  NEWTOKEN\n"; err != nil || out != want || !strings.Contains(errs, "keep it") {
+		t.Errorf("got %q, %q, %v; want %q", out, errs, err, want)
+	}
+	if len(f.projects) != 1 || !f.projects[0].Public {
+		t.Errorf("projects %+v", f.projects)
+	}
+	out, errs, err = run(t, nil, "project", "create", "other", "--json")
+	if want := `{"id":7,"name":"other","token":"NEWTOKEN"}` + "\n"; err != nil || out != want || errs != "" {
+		t.Errorf("got %q, %q, %v; want %q", out, errs, err, want)
+	}
+	_, _, err = run(t, nil, "project", "create", "other")
+	mustFail(t, err, "Name taken")
+	_, _, err = run(t, nil, "project", "create")
+	mustFail(t, err, "name one project: project create NAME")
+	t.Setenv(envAdminToken, projectToken)
+	_, _, err = run(t, nil, "project", "create", "third")
+	mustFail(t, err, "unauthorized, HTTP 401")
+}
+
+func TestVersionLine(t *testing.T) {
+	info := &debug.BuildInfo{GoVersion: "go1.26.0", Settings: []debug.BuildSetting{{Key: "vcs.revision", Value: "abc"}, {Key: "vcs.modified", Value: "true"}}}
+	info.Main.Version = "v1.2.3"
+	if got, want := versionLine(info), "chainstore v1.2.3 commit abc with changes go1.26.0 "; !strings.HasPrefix(got, want) {
+		t.Errorf("%q, want %q…", got, want)
+	}
+	if got := versionLine(&debug.BuildInfo{}); !strings.HasPrefix(got, "chainstore (devel) go1") {
+		t.Errorf("%q", got)
+	}
+}

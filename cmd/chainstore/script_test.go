@@ -1,0 +1,26 @@
+package main
+
+import (
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"chainstore": main})
+}
+
+// TestScripts runs the program as a process of its own: what it prints where, and how it ends.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(env *testscript.Env) error {
+			f := newFakeCluster(env.T().(testing.TB))
+			env.Setenv("CLUSTER_URL", f.url)
+			env.Setenv("PROJECT_TOKEN", projectToken)
+			env.Setenv("ADMIN_TOKEN", adminToken)
+			env.Setenv("TZ", "UTC")
+			return nil
+		},
+	})
+}

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/chainstore/chainstore/storagenode"
+)
+
+// newStorageDir makes the data folder of a storage node that has the test chain.
+func newStorageDir(t *testing.T, blocks int) string {
+	t.Helper()
+	dir := t.TempDir()
+	node, err := storagenode.Open(storagenode.Config{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n, b := range testChain(t, blocks) {
+		if _, err := node.Put(uint64(n), b.Bytes()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := node.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// damage changes a text in a folder's segments to another of the same length.
+func damage(t *testing.T, dir, text, to string) {
+	t.Helper()
+	segments, err := filepath.Glob(filepath.Join(dir, "segments", "*"))
+	if err != nil || len(segments) != 1 {
+		t.Fatalf("segments %q, %v", segments, err)
+	}
+	data, err := os.ReadFile(segments[0])
+	if err != nil || bytes.Count(data, []byte(text)) != 1 {
+		t.Fatalf("%q is not there once: %v", text, err)
+	}
+	if err := os.WriteFile(segments[0], bytes.Replace(data, []byte(text), []byte(to), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestVerify(t *testing.T) {
+	dir := newStorageDir(t, 3)
+	chain := testChain(t, 3)
+	head := chain[2].Header.Hash().String()
+	out, errs, err := run(t, nil, "verify", "--data", dir)
+	if want := "height   3\nrecords  12\nhead     " + head + "\nchain valid\n"; err != nil || out != want || errs != "" {
+		t.Errorf("got %q, %q, %v; want %q", out, errs, err, want)
+	}
+	out, _, err = run(t, nil, "verify", "--data", dir, "--json")
+	if want := `{"valid":true,"height":3,"records":12,"size":15,"head":"` + head + `","torn":0}` + "\n"; err != nil || out != want {
+		t.Errorf("got %q, %v; want %q", out, err, want)
+	}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	out, _, err = runContext(ctx, nil, "verify", "--data", dir)
+	mustFail(t, err, "stopped after ")
+	if out != "" {
+		t.Errorf("stopped, and printed %q", out)
+	}
+
+	damage(t, dir, "record 2 of block 1", "record 2 of block l")
+	out, _, err = run(t, nil, "verify", "--data", dir)
+	mustFail(t, err, "the chain is not valid: the first bad block is 1: ")
+	if out != "" {
+		t.Errorf("not valid, and printed %q", out)
+	}
+	out, _, err = run(t, nil, "verify", "--data", dir, "--json")
+	mustFail(t, err, "the first bad block is 1")
+	var v verified
+	if json.Unmarshal([]byte(out), &v) != nil || v.Valid || v.Height != 1 || v.Bad == nil || *v.Bad != 1 || !strings.Contains(err.Error(), v.Error) {
+		t.Errorf("--json: %q", out)
+	}
+}
+
+func TestVerifyRefused(t *testing.T) {
+	for _, test := range []struct{ dir, want string }{
+		{"", "name the data folder of a storage node with --data"},
+		{t.TempDir(), "is not the data folder of a storage node"},
+		{filepath.Join(t.TempDir(), "nowhere"), "is not the data folder of a storage node"},
+	} {
+		out, _, err := run(t, nil, "verify", "--data", test.dir)
+		mustFail(t, err, test.want)
+		if out != "" {
+			t.Errorf("%q: printed %q", test.dir, out)
+		}
+	}
+}

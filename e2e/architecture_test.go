@@ -1,0 +1,193 @@
+package e2e
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/chainstore/chainstore/"
+
+// mayImport says which of our packages each of our folders may import. A folder stands for the packages below it. An arrow only
+// ever points down.
+var mayImport = map[string][]string{
+	"chain":        {},
+	"durable":      {},
+	"httpapi/wire": {"chain"},
+	"masterfsm":    {"chain"},
+	"raftstore":    {"masterfsm", "durable", "httpapi/wire"},
+	"storagenode":  {"chain", "durable", "httpapi/wire"},
+	"minernode":    {"chain", "httpapi/wire"},
+	"worker":       {"chain", "durable", "httpapi/wire"},
+	"masternode":   {"chain", "masterfsm", "httpapi/wire"},
+	"client":       {"chain", "httpapi/wire"},
+	"httpapi":      {"chain", "httpapi/wire", "masterfsm", "masternode", "storagenode", "minernode", "worker"},
+	"roles": {
+		"chain", "client", "durable", "httpapi", "masterfsm", "masternode", "minernode", "raftstore", "storagenode", "worker",
+	},
+	"devcluster": {
+		"chain", "client", "durable", "httpapi", "masterfsm", "masternode", "raftstore", "roles", "storagenode",
+	},
+	"cmd": {
+		"chain", "client", "devcluster", "durable", "httpapi", "masterfsm", "masternode", "roles", "storagenode",
+	},
+	"e2e": {},
+}
+
+// onlyIn says which folder alone may import a library.
+var onlyIn = map[string]string{
+	"github.com/hashicorp/raft":       "raftstore",
+	"github.com/hashicorp/go-metrics": "raftstore",
+	"go.etcd.io/bbolt":                "raftstore",
+	"github.com/gin-gonic/gin":        "httpapi",
+	"github.com/spf13":                "cmd",
+	"flag":                            "cmd",
+}
+
+// pure folders have no I/O, no clock, no randomness and no goroutine.
+var pure = []string{"chain", "masterfsm"}
+
+var impure = []string{
+	"context", "crypto/rand", "log", "log/slog", "math/rand", "math/rand/v2", "net", "net/http", "os", "os/exec", "path/filepath",
+	"runtime", "sync", "sync/atomic", "syscall", "time",
+}
+
+// source is a file of the project, tests left out.
+type source struct {
+	folder  string // the longest folder of mayImport that holds it
+	path    string
+	file    *ast.File
+	imports []string
+}
+
+func TestArchitecture(t *testing.T) {
+	sources := readSources(t)
+	seen := map[string]bool{}
+	for _, s := range sources {
+		seen[s.folder] = true
+		for _, path := range s.imports {
+			checkOwn(t, s, path)
+			for library, home := range onlyIn {
+				if (path == library || strings.HasPrefix(path, library+"/")) && !within(s.folder, home) {
+					t.Errorf("%s imports %s, which is for %s alone", s.path, path, home)
+				}
+			}
+			if slices.Contains(pure, s.folder) && slices.Contains(impure, path) {
+				t.Errorf("%s imports %s, and %s is pure", s.path, path, s.folder)
+			}
+		}
+		if slices.Contains(pure, s.folder) {
+			ast.Inspect(s.file, func(n ast.Node) bool {
+				if _, ok := n.(*ast.GoStmt); ok {
+					t.Errorf("%s starts a goroutine, and %s is pure", s.path, s.folder)
+				}
+				return true
+			})
+		}
+		if s.folder != "cmd" {
+			checkNoExit(t, s)
+		}
+	}
+	for folder := range mayImport {
+		if !seen[folder] && folder != "e2e" {
+			t.Errorf("there is a rule for %s, and no such folder", folder)
+		}
+	}
+}
+
+func within(folder, home string) bool { return folder == home || strings.HasPrefix(folder, home+"/") }
+
+// checkOwn holds an import of one of our packages against mayImport.
+func checkOwn(t *testing.T, s source, path string) {
+	t.Helper()
+	own, ok := strings.CutPrefix(path, module)
+	if !ok {
+		return
+	}
+	target := folderOf(own)
+	if target == s.folder || slices.ContainsFunc(mayImport[s.folder], func(f string) bool { return within(target, f) }) {
+		return
+	}
+	t.Errorf("%s imports %s: %s may import %v", s.path, own, s.folder, mayImport[s.folder])
+}
+
+// checkNoExit: only cmd ends a process.
+func checkNoExit(t *testing.T, s source) {
+	ast.Inspect(s.file, func(n ast.Node) bool {
+		call, ok := n.(*ast.SelectorExpr)
+		if !ok {
+			return true
+		}
+		if x, ok := call.X.(*ast.Ident); ok && (x.Name == "os" && call.Sel.Name == "Exit" || x.Name == "log" && strings.HasPrefix(call.Sel.Name, "Fatal")) {
+			t.Errorf("%s ends the process: role code returns errors", s.path)
+		}
+		return true
+	})
+}
+
+// folderOf finds the folder of mayImport that a package is in, "" where there is none.
+func folderOf(pkg string) string {
+	best := ""
+	for folder := range mayImport {
+		if within(pkg, folder) && len(folder) > len(best) {
+			best = folder
+		}
+	}
+	return best
+}
+
+func readSources(t *testing.T) []source {
+	t.Helper()
+	var sources []source
+	root := ".."
+	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name := entry.Name()
+		if entry.IsDir() {
+			if path != root && (strings.HasPrefix(name, ".") || name == "testdata" || strings.HasSuffix(name, "-data")) {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
+			return nil
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		relative, err := filepath.Rel(root, path)
+		if err != nil {
+			return err
+		}
+		s := source{folder: folderOf(filepath.ToSlash(filepath.Dir(relative))), path: relative, file: file}
+		if s.folder == "" {
+			t.Errorf("%s is in a folder that the architecture does not know; a new one needs a decision record in docs/adr", relative)
+			return nil
+		}
+		for _, spec := range file.Imports {
+			imported, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return err
+			}
+			s.imports = append(s.imports, imported)
+		}
+		sources = append(sources, s)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(sources) < 50 {
+		t.Fatalf("only %d files found: the test looks in the wrong place", len(sources))
+	}
+	return sources
+}

@@ -1,0 +1,368 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/chainstore/chainstore/client"
+	"github.com/chainstore/chainstore/devcluster"
+	"github.com/chainstore/chainstore/httpapi/wire"
+)
+
+const (
+	// patience is how long a condition may take that the cluster is to bring about by itself.
+	patience = 60 * time.Second
+	// glance is the time between two looks at a condition.
+	glance = 25 * time.Millisecond
+	// askFor is how long one master may take to tell its status: one that is halted takes for ever.
+	askFor = 2 * time.Second
+)
+
+// cluster is a cluster of real processes under test. Its methods belong to the goroutine of the test.
+type cluster struct {
+	*devcluster.Cluster
+	t       *testing.T
+	dir     string
+	masters []*client.Client // one for each master, which asks no other; with the project's token
+	halted  map[string]int   // by role, the process that was halted
+	running bool
+}
+
+// start starts a cluster of three masters, three storage nodes and a miner on free ports. Blocks are small and young, so that all
+// three causes of a cut come about and batches run over into the next block. When the test ends all processes end; when it
+// has failed the folder stays.
+func start(t *testing.T) *cluster {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "chainstore-e2e-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &cluster{t: t, dir: dir, halted: map[string]int{}}
+	t.Cleanup(c.cleanUp)
+	topology := devcluster.NewTopology(dir, freePorts(t))
+	topology.LogLevel = "debug"
+	topology.Timeout = raftTimeout
+	topology.MaxAge = 250 * time.Millisecond
+	topology.Settings.MaxRecords = 100
+	topology.Settings.MaxBytes = 64 << 10
+	topology.Settings.Difficulty = 12
+	if c.Cluster, err = devcluster.StartProcesses(t.Context(), topology, binary); err != nil {
+		t.Fatal(err)
+	}
+	c.running = true
+	for _, url := range c.File().Masters {
+		c.masters = append(c.masters, c.client(url))
+	}
+	return c
+}
+
+// client makes a client with the project's token.
+func (c *cluster) client(masters ...string) *client.Client {
+	c.t.Helper()
+	cl, err := client.New(client.Config{Masters: masters, Token: c.File().Tokens.Project})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(cl.CloseIdle)
+	return cl
+}
+
+// freePorts finds a base from which on all ports of a cluster are free, those of a fourth storage node among them. It stays
+// below the ports that the kernel gives to outgoing connections.
+func freePorts(t *testing.T) int {
+	t.Helper()
+	for range 100 {
+		topology := devcluster.NewTopology("/", 10_000+100*rand.IntN(220))
+		topology.Storages = 4
+		if allFree(topology) {
+			return topology.Port
+		}
+	}
+	t.Fatal("found no base with enough free ports")
+	return 0
+}
+
+func allFree(topology devcluster.Topology) bool {
+	for _, r := range topology.Roles() {
+		for _, addr := range []string{r.HTTP, r.Raft} {
+			if addr == "" {
+				continue
+			}
+			l, err := net.Listen("tcp", addr)
+			if err != nil || l.Close() != nil {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// cleanUp ends all processes, and the folder unless the test has failed.
+func (c *cluster) cleanUp() {
+	c.stop()
+	if !c.t.Failed() {
+		if err := os.RemoveAll(c.dir); err != nil {
+			c.t.Error(err)
+		}
+		return
+	}
+	c.t.Logf("the folder is kept: %s", c.dir)
+	for _, path := range c.logs() {
+		c.t.Logf("the end of %s:\n%s", path, tail(path, 25))
+	}
+}
+
+// stop ends all processes cleanly.
+func (c *cluster) stop() {
+	c.t.Helper()
+	if !c.running {
+		return
+	}
+	c.running = false
+	for name := range c.halted {
+		c.resume(name)
+	}
+	if err := c.Stop(); err != nil {
+		c.t.Errorf("stop the cluster: %v", err)
+	}
+}
+
+// logs lists the log files of all roles.
+func (c *cluster) logs() []string {
+	paths, err := filepath.Glob(filepath.Join(c.dir, "logs", "*.log"))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return paths
+}
+
+// tail is the last lines of a file.
+func tail(path string, lines int) string {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err.Error()
+	}
+	all := strings.Split(strings.TrimRight(string(data), "\n"), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
+
+// await waits until missing says "", and fails the test when that takes longer than the cluster may take.
+func (c *cluster) await(what string, missing func() string) {
+	c.t.Helper()
+	c.awaitFor(patience, what, missing)
+}
+
+func (c *cluster) awaitFor(limit time.Duration, what string, missing func() string) {
+	c.t.Helper()
+	deadline := time.NewTimer(limit)
+	defer deadline.Stop()
+	tick := time.NewTicker(glance)
+	defer tick.Stop()
+	for {
+		text := missing()
+		if text == "" {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			c.t.Fatalf("%s did not come about within %v: %s", what, limit, text)
+		case <-c.t.Context().Done():
+			c.t.Fatalf("the test ended while waiting for this: %s: %s", what, text)
+		}
+	}
+}
+
+var errNoLeader = errors.New("no master speaks for a leader")
+
+// status is what the leader says, through the first master that reaches it.
+func (c *cluster) status() (wire.Cluster, error) {
+	why := errNoLeader
+	for _, m := range c.masters {
+		ctx, cancel := context.WithTimeout(c.t.Context(), askFor)
+		s, err := m.Cluster(ctx)
+		cancel()
+		switch {
+		case err != nil:
+			why = fmt.Errorf("%w; %w", why, err)
+		case s.Leader == "" || slices.ContainsFunc(s.Notices, func(n string) bool { return strings.Contains(n, "cannot reach the leader") }):
+		default:
+			return s, nil
+		}
+	}
+	return wire.Cluster{}, why
+}
+
+// leader waits for a leader other than the one named (which may be ""), and names its role.
+func (c *cluster) leader(not string) string {
+	c.t.Helper()
+	var name string
+	c.await("a leader", func() string {
+		s, err := c.status()
+		if err != nil {
+			return err.Error()
+		}
+		for _, m := range s.Masters {
+			if m.State == "leader" {
+				name = c.nameOf(m.URL)
+			}
+		}
+		if name == "" || name == not {
+			return fmt.Sprintf("%q leads", name)
+		}
+		return ""
+	})
+	return name
+}
+
+// nameOf is the role at a URL, "" where there is none.
+func (c *cluster) nameOf(url string) string {
+	for _, r := range c.Topology().Roles() {
+		if r.URL() == url {
+			return r.Name
+		}
+	}
+	return ""
+}
+
+// followers are the masters besides one.
+func (c *cluster) followers(leader string) []string {
+	return slices.DeleteFunc(c.names(devcluster.KindMaster), func(name string) bool { return name == leader })
+}
+
+// names lists the roles of a kind.
+func (c *cluster) names(kind devcluster.Kind) []string {
+	var names []string
+	for _, r := range c.Topology().Roles() {
+		if r.Kind == kind {
+			names = append(names, r.Name)
+		}
+	}
+	return names
+}
+
+// kill ends roles with SIGKILL, as nearly at once as can be: all have the signal before the first is waited for.
+func (c *cluster) kill(names ...string) {
+	c.t.Helper()
+	pids := c.PIDs()
+	for _, name := range names {
+		c.signal(name, pids[name], syscall.SIGKILL)
+		delete(c.halted, name)
+	}
+	for _, name := range names {
+		if err := c.KillRole(name); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+}
+
+// launch starts roles that do not run.
+func (c *cluster) launch(names ...string) {
+	c.t.Helper()
+	for _, name := range names {
+		if err := c.StartRole(name); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+}
+
+// halt stops a process without ending it: to the others it looks as if it hung, and it does not know that time goes by.
+func (c *cluster) halt(name string) {
+	c.t.Helper()
+	c.halted[name] = c.PIDs()[name]
+	c.signal(name, c.halted[name], syscall.SIGSTOP)
+}
+
+// resume lets a process go on that was halted.
+func (c *cluster) resume(name string) {
+	c.t.Helper()
+	c.signal(name, c.halted[name], syscall.SIGCONT)
+	delete(c.halted, name)
+}
+
+// signal sends a signal to the process of a role that runs.
+func (c *cluster) signal(name string, pid int, signal syscall.Signal) {
+	c.t.Helper()
+	if pid <= 0 {
+		c.t.Fatalf("%s does not run", name)
+	}
+	if err := syscall.Kill(pid, signal); err != nil {
+		c.t.Fatalf("%v to %s (%d): %v", signal, name, pid, err)
+	}
+}
+
+// awaitComplete waits until every role is there and well.
+func (c *cluster) awaitComplete(storages int) {
+	c.t.Helper()
+	c.await("a complete cluster", func() string {
+		s, err := c.status()
+		if err != nil {
+			return err.Error()
+		}
+		return incomplete(s, storages)
+	})
+}
+
+// incomplete says what a status of three masters and one miner lacks, "" where it lacks nothing.
+func incomplete(s wire.Cluster, storages int) string {
+	well := 0
+	for _, m := range s.Masters {
+		if m.State == "leader" || m.State == "follower" {
+			well++
+		}
+	}
+	if well != 3 || len(s.Masters) != 3 {
+		return fmt.Sprintf("masters: %+v", s.Masters)
+	}
+	well = 0
+	for _, n := range s.Storages {
+		if n.Live && n.State == "valid" {
+			well++
+		}
+	}
+	if well != storages || len(s.Storages) != storages {
+		return fmt.Sprintf("storage nodes: %+v", s.Storages)
+	}
+	if len(s.Miners) != 1 || !s.Miners[0].Live {
+		return fmt.Sprintf("miners: %+v", s.Miners)
+	}
+	return ""
+}
+
+// awaitSettled waits until the cluster is complete, and every record is in a block that every storage node has.
+func (c *cluster) awaitSettled(storages int) wire.Cluster {
+	c.t.Helper()
+	var s wire.Cluster
+	c.await("a cluster that has stored everything", func() (text string) {
+		var err error
+		if s, err = c.status(); err != nil {
+			return err.Error()
+		}
+		if text = incomplete(s, storages); text != "" {
+			return text
+		}
+		if s.Buffer.Records > 0 || s.Pending.Blocks > 0 || s.Stored != s.Head.Height {
+			return fmt.Sprintf("buffer %+v, pending %+v, %d blocks of %d stored", s.Buffer, s.Pending, s.Stored, s.Head.Height)
+		}
+		for _, n := range s.Storages {
+			if n.Height != s.Head.Height {
+				return fmt.Sprintf("%s has %d blocks of %d", n.URL, n.Height, s.Head.Height)
+			}
+		}
+		return ""
+	})
+	if len(s.Notices) > 0 {
+		c.t.Errorf("a cluster that has stored everything has notices: %q", s.Notices)
+	}
+	return s
+}

@@ -1,0 +1,204 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/chainstore/chainstore/client"
+	"github.com/chainstore/chainstore/httpapi/wire"
+)
+
+// The load: so much that something is always under way, and so little that the verifier can read all of it back many times.
+const (
+	singleWriters = 6
+	batchWriters  = 3
+	readers       = 2
+	singleEvery   = 40 * time.Millisecond
+	batchEvery    = 400 * time.Millisecond
+	readEvery     = 10 * time.Millisecond
+	mostInBatch   = 60
+	// tryFor is how long a writer tries to append the same records before it gives them up.
+	tryFor = 90 * time.Second
+)
+
+// load is writers and readers at work, through all masters.
+type load struct {
+	c       *cluster
+	o       *oracle
+	workers sync.WaitGroup
+	ending  chan struct{} // closed: no new append is begun
+	once    sync.Once
+}
+
+// startLoad starts writers, whose clients begin with different masters and go on with the others, and readers, which read
+// what was acknowledged. It ends with end, or with the test.
+func (c *cluster) startLoad(o *oracle) *load {
+	c.t.Helper()
+	l := &load{c: c, o: o, ending: make(chan struct{})}
+	c.t.Cleanup(l.end)
+	for i := range singleWriters + batchWriters {
+		w := &writer{
+			load: l, name: fmt.Sprintf("w%d-%d", i, o.count()), client: c.client(rotated(c.File().Masters, i)...),
+			random: rand.New(rand.NewPCG(uint64(i), uint64(o.count()))), most: 1, every: singleEvery,
+		}
+		if i >= singleWriters {
+			w.most, w.every = mostInBatch, batchEvery
+		}
+		l.workers.Go(w.run)
+	}
+	for i := range readers {
+		cl, random := c.client(rotated(c.File().Masters, i)...), rand.New(rand.NewPCG(uint64(i), 2))
+		l.workers.Go(func() { l.read(cl, random) })
+	}
+	return l
+}
+
+// rotated is a list that begins with another of its elements.
+func rotated(list []string, by int) []string {
+	by %= len(list)
+	return slices.Concat(list[by:], list[:by])
+}
+
+// end waits until all appends that are under way have their answers.
+func (l *load) end() {
+	l.once.Do(func() { close(l.ending) })
+	l.workers.Wait()
+}
+
+// more waits until so many further records are acknowledged, or something is wrong.
+func (l *load) more(n int) {
+	l.c.t.Helper()
+	want := l.o.count() + n
+	l.c.await("more acknowledged records", func() string {
+		if l.o.failed() {
+			l.c.t.FailNow() // by the faults: see report
+		}
+		if got := l.o.count(); got < want {
+			return fmt.Sprintf("%d are acknowledged, %d are waited for", got, want)
+		}
+		return ""
+	})
+}
+
+// writer appends records, one append after the other.
+type writer struct {
+	load   *load
+	name   string
+	client *client.Client
+	random *rand.Rand
+	most   int // records in an append
+	every  time.Duration
+	seq    int
+	last   *wire.Position // of the last acknowledged record
+}
+
+func (w *writer) run() {
+	tick := time.NewTicker(w.every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-w.load.ending:
+			return
+		case <-tick.C:
+		}
+		if !w.append() {
+			return
+		}
+	}
+}
+
+// entry makes a record: mostly small, sometimes as large as a block; no two alike.
+func (w *writer) entry() client.Entry {
+	w.seq++
+	name := fmt.Sprintf("%s/%d", w.name, w.seq)
+	size := w.random.IntN(600)
+	if w.random.IntN(100) == 0 {
+		size = w.random.IntN(100 << 10)
+	}
+	payload := append(make([]byte, 0, len(name)+1+size), name...)
+	payload = append(payload, '\n')
+	for range size {
+		payload = append(payload, byte(w.random.Uint32()))
+	}
+	e := client.Entry{Payload: payload, Key: name}
+	if w.random.IntN(4) == 0 {
+		e.Type = "application/x-e2e; name=\"" + name + "\""
+	}
+	return e
+}
+
+// append appends one record or a batch, and reports whether to go on.
+func (w *writer) append() bool {
+	o := w.load.o
+	entries := make([]client.Entry, 1+w.random.IntN(w.most))
+	for i := range entries {
+		entries[i] = w.entry()
+	}
+	ctx, cancel := context.WithTimeout(w.load.c.t.Context(), tryFor)
+	defer cancel()
+	at, err := w.try(ctx, entries, "")
+	for ctx.Err() == nil {
+		// A writer that is told that nobody knows asks again, under the same key.
+		var unknown *client.UnknownOutcomeError
+		if !errors.As(err, &unknown) {
+			break
+		}
+		at, err = w.try(ctx, entries, unknown.IdempotencyKey)
+	}
+	if err != nil {
+		o.giveUp(entries)
+		o.fault("%s: append of %d records: %v", w.name, len(entries), err)
+		return false
+	}
+	o.ack(entries, at)
+	// This append began when the one before had its answer: so it stands behind it.
+	if w.last != nil && at[0].Index <= w.last.Index {
+		o.fault("%s: a later append stands at %+v, before the one that was acknowledged at %+v", w.name, at[0], *w.last)
+	}
+	w.last = &at[len(at)-1]
+	return true
+}
+
+func (w *writer) try(ctx context.Context, entries []client.Entry, key string) ([]wire.Position, error) {
+	if w.most > 1 {
+		return w.client.AppendBatch(ctx, entries, key)
+	}
+	e := entries[0]
+	e.IdempotencyKey = key
+	at, err := w.client.Append(ctx, e)
+	return []wire.Position{at}, err
+}
+
+// read reads acknowledged records while processes come and go. That there is no answer is no fault; another answer is.
+func (l *load) read(cl *client.Client, random *rand.Rand) {
+	tick := time.NewTicker(readEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-l.ending:
+			return
+		case <-tick.C:
+		}
+		r := l.o.any(random)
+		if r == nil {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(l.c.t.Context(), tryFor)
+		got, err := cl.Get(ctx, r.at.Block, r.at.Offset)
+		cancel()
+		switch {
+		case errors.Is(err, client.ErrUnreachable), errors.Is(err, client.ErrNoLeader), errors.Is(err, client.ErrUnavailable), ctx.Err() != nil:
+		case err != nil:
+			l.o.fault("read %v: %v", r, err)
+		default:
+			if d := r.differs(got); d != "" {
+				l.o.fault("read %v: %s", r, d)
+			}
+		}
+	}
+}

@@ -1,0 +1,47 @@
+package e2e
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// binary is the chainstore executable that the tests run. TestMain sets it, nobody changes it.
+var binary string
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	os.Exit(run(m))
+}
+
+// run builds the executable, once, and runs the tests.
+func run(m *testing.M) int {
+	if testing.Short() {
+		fmt.Println("e2e: real processes take their time: nothing is tested with -short")
+		return 0
+	}
+	if binary = os.Getenv("CHAINSTORE_E2E_BINARY"); binary != "" {
+		return m.Run()
+	}
+	dir, err := os.MkdirTemp("", "chainstore-e2e-bin-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	binary = filepath.Join(dir, "chainstore")
+	args := []string{"build", "-o", binary}
+	if underRace {
+		args = append(args, "-race")
+	}
+	build := exec.Command("go", append(args, "../cmd/chainstore")...)
+	build.Stdout, build.Stderr = os.Stdout, os.Stderr
+	if err := build.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, "e2e: build chainstore:", err)
+		return 1
+	}
+	return m.Run()
+}

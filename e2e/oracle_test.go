@@ -1,0 +1,130 @@
+package e2e
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+
+	"github.com/chainstore/chainstore/client"
+	"github.com/chainstore/chainstore/httpapi/wire"
+)
+
+// oracle knows what the cluster must hold: every record that was acknowledged, at its place. It may be used by many goroutines.
+type oracle struct {
+	mu      sync.Mutex // guards all below
+	acked   map[place]*ackedRecord
+	order   []*ackedRecord // in the order of the acknowledgements
+	unknown []client.Entry // whose outcome stayed unknown: each is in the chain once, or not at all
+	faults  []string       // what the cluster did wrong
+}
+
+// place is where a record stands.
+type place struct {
+	block  uint64
+	offset uint32
+}
+
+// ackedRecord is a record that was acknowledged.
+type ackedRecord struct {
+	entry client.Entry
+	at    wire.Position
+}
+
+func (r *ackedRecord) String() string {
+	return fmt.Sprintf("block %d, offset %d (index %d, %d bytes, key %q)", r.at.Block, r.at.Offset, r.at.Index, len(r.entry.Payload), r.entry.Key)
+}
+
+// maxFaults bounds what is told: a cluster that goes wrong goes wrong in everything.
+const maxFaults = 20
+
+func newOracle() *oracle { return &oracle{acked: map[place]*ackedRecord{}} }
+
+// fault takes down what the cluster did wrong.
+func (o *oracle) fault(format string, args ...any) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.faultLocked(format, args...)
+}
+
+func (o *oracle) faultLocked(format string, args ...any) {
+	if len(o.faults) < maxFaults {
+		o.faults = append(o.faults, fmt.Sprintf(format, args...))
+	}
+}
+
+// ack takes down an acknowledgement. The entries are kept.
+func (o *oracle) ack(entries []client.Entry, at []wire.Position) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(at) != len(entries) {
+		o.faultLocked("%d positions for %d records", len(at), len(entries))
+		return
+	}
+	for i := range entries {
+		r := &ackedRecord{entry: entries[i], at: at[i]}
+		if i > 0 && (at[i].Index <= at[i-1].Index || at[i].Block < at[i-1].Block || at[i].Block == at[i-1].Block && at[i].Offset != at[i-1].Offset+1) {
+			o.faultLocked("within a batch %v comes after %v", r, &ackedRecord{entry: entries[i-1], at: at[i-1]})
+		}
+		where := place{at[i].Block, at[i].Offset}
+		if other := o.acked[where]; other != nil {
+			o.faultLocked("one position was given twice: %v, and key %q", other, r.entry.Key)
+			continue
+		}
+		o.acked[where] = r
+		o.order = append(o.order, r)
+	}
+}
+
+// giveUp takes down records of which nobody knows whether they were appended.
+func (o *oracle) giveUp(entries []client.Entry) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.unknown = append(o.unknown, entries...)
+}
+
+// count is how many records are acknowledged.
+func (o *oracle) count() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.order)
+}
+
+// all lists what is acknowledged.
+func (o *oracle) all() []*ackedRecord {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.order[:len(o.order):len(o.order)]
+}
+
+// any is some acknowledged record, the newest with more chance; nil where there is none.
+func (o *oracle) any(random *rand.Rand) *ackedRecord {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	n := len(o.order)
+	switch {
+	case n == 0:
+		return nil
+	case random.IntN(2) == 0:
+		return o.order[n-1-random.IntN(min(n, 64))]
+	}
+	return o.order[random.IntN(n)]
+}
+
+// differs says how what was read differs from what was acknowledged, "" where it does not. The state may go on from committed to
+// stored, and a type that was not given is the cluster's to choose.
+func (r *ackedRecord) differs(got wire.Record) string {
+	at := got.Position
+	at.State = r.at.State
+	switch {
+	case at != r.at:
+		return fmt.Sprintf("it was acknowledged at %+v and is at %+v", r.at, got.Position)
+	case !bytes.Equal(got.Payload, r.entry.Payload):
+		return fmt.Sprintf("the payload differs: %d bytes %.80q, not %d bytes %.80q", len(got.Payload), got.Payload, len(r.entry.Payload), r.entry.Payload)
+	case got.Key != r.entry.Key:
+		return fmt.Sprintf("the key is %q, not %q", got.Key, r.entry.Key)
+	case r.entry.Type != "" && got.Type != r.entry.Type:
+		return fmt.Sprintf("the type is %q, not %q", got.Type, r.entry.Type)
+	}
+	return ""
+}

@@ -1,0 +1,239 @@
+package e2e
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/client"
+	"github.com/chainstore/chainstore/storagenode"
+	"github.com/chainstore/chainstore/storagenode/segment"
+)
+
+// readsAtOnce is how many reads of the verifier are under way at each master.
+const readsAtOnce = 8
+
+// failed reports whether the cluster did anything wrong.
+func (o *oracle) failed() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.faults) > 0
+}
+
+// verify is the full verifier, and the end of the cluster: see the package's documentation. extra are the data folders of storage
+// nodes beside the topology's; end, which may be nil, ends their processes.
+func (c *cluster) verify(o *oracle, end func(), extra ...string) {
+	c.t.Helper()
+	defer func() {
+		c.t.Helper()
+		for _, f := range o.faults {
+			c.t.Error(f)
+		}
+	}()
+	folders := extra
+	for _, s := range c.File().Storages {
+		folders = append(folders, s.Data)
+	}
+	status := c.awaitSettled(len(folders))
+	c.readBack(o)
+	c.stop()
+	if end != nil {
+		end()
+	}
+	for _, dir := range folders {
+		found, err := storagenode.Verify(c.t.Context(), dir, nil)
+		if err != nil {
+			c.t.Errorf("verify %s: %v", dir, err)
+			continue
+		}
+		if found.Height != status.Head.Height || found.Hash != status.Head.Hash || found.Size != status.Head.Size || found.Torn != 0 {
+			c.t.Errorf("verify %s: %+v; the cluster's head was %+v", dir, found, status.Head)
+		}
+	}
+	c.scan(o, folders[0])
+	c.checkLogs(folders)
+	c.t.Logf("%d records acknowledged, %d unknown, %d blocks", len(o.order), len(o.unknown), status.Head.Height)
+}
+
+// readBack reads every acknowledged record through every master.
+func (c *cluster) readBack(o *oracle) {
+	c.t.Helper()
+	records := o.all()
+	var reading errgroup.Group
+	for i, m := range c.masters {
+		for part := range readsAtOnce {
+			reading.Go(func() error {
+				for j := part; j < len(records); j += readsAtOnce {
+					if o.enough() {
+						return nil
+					}
+					o.compare(c, m, records[j], fmt.Sprintf("master-%d", i+1))
+				}
+				return nil
+			})
+		}
+	}
+	_ = reading.Wait() // what is wrong is told to the oracle
+}
+
+func (o *oracle) compare(c *cluster, m *client.Client, r *ackedRecord, through string) {
+	ctx := c.t.Context()
+	got, err := m.Get(ctx, r.at.Block, r.at.Offset)
+	if err != nil {
+		o.fault("through %s: read %v: %v", through, r, err)
+		return
+	}
+	if d := r.differs(got); d != "" {
+		o.fault("through %s: %v: %s", through, r, d)
+	}
+	if r.at.Index%16 != 0 {
+		return
+	}
+	if got, err = m.GetIndex(ctx, r.at.Index); err != nil {
+		o.fault("through %s: read by index %v: %v", through, r, err)
+	} else if d := r.differs(got); d != "" {
+		o.fault("through %s, by index: %v: %s", through, r, d)
+	}
+}
+
+// enough reports whether so much is wrong already that more would tell nothing new.
+func (o *oracle) enough() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.faults) >= maxFaults
+}
+
+// scan walks over the segments of a storage node by itself and holds every record against the oracle: what was acknowledged is
+// there, at its place, and nothing else is but what stayed unknown, and that at most once.
+func (c *cluster) scan(o *oracle, dir string) {
+	c.t.Helper()
+	firsts, err := segment.List(filepath.Join(dir, "segments"))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	unknown := map[string]int{}
+	for _, e := range o.unknown {
+		unknown[string(e.Payload)]++
+	}
+	seen := 0
+	for _, first := range firsts {
+		err := eachBlock(filepath.Join(dir, "segments", segment.Name(first)), func(b *chain.Block) error {
+			for offset := range b.Header.Count {
+				record, err := b.Record(offset)
+				if err != nil {
+					return err
+				}
+				where := place{b.Header.Block, offset}
+				if r := o.acked[where]; r != nil {
+					seen++
+					leaf := record.Leaf()
+					if !bytes.Equal(record.Payload, r.entry.Payload) || record.Key != r.entry.Key || leaf.Hash() != r.at.Leaf ||
+						record.Time != r.at.Time || b.Header.First+uint64(offset) != r.at.Index {
+						o.fault("in the chain %v is another record: key %q, %.80q", r, record.Key, record.Payload)
+					}
+					continue
+				}
+				if unknown[string(record.Payload)]--; unknown[string(record.Payload)] < 0 {
+					o.fault("block %d, offset %d was acknowledged to nobody: key %q, %.80q", where.block, where.offset, record.Key, record.Payload)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	if seen != len(o.order) {
+		o.fault("%d records are acknowledged, the chain has %d of them", len(o.order), seen)
+	}
+}
+
+// eachBlock calls f with each block of a segment.
+func eachBlock(path string, f func(*chain.Block) error) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = file.Close() }() // only read
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	for frames := segment.NewFrames(file, segment.HeaderSize, info.Size()); frames.Offset() < info.Size(); {
+		frame, err := frames.Next()
+		if err == nil {
+			err = frame.Err
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		block, err := chain.ParseBlock(frame.Block)
+		if err == nil {
+			err = f(&block)
+		}
+		if err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	return nil
+}
+
+// tokenLine finds the tokens of a cluster.json, among other strings.
+var tokenLine = regexp.MustCompile(`"(?:admin|project|cluster|master_token|access_token)": "([^"]+)"`)
+
+// tokens lists all tokens of the cluster and of its workers.
+func (c *cluster) tokens(folders []string) []string {
+	c.t.Helper()
+	files := []string{filepath.Join(c.dir, "cluster.json")}
+	for _, name := range c.names("miner") {
+		files = append(files, filepath.Join(c.dir, name, "identity.json"))
+	}
+	for _, dir := range folders {
+		files = append(files, filepath.Join(dir, "identity.json"))
+	}
+	var tokens []string
+	for i, path := range files {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		found := tokenLine.FindAllStringSubmatch(string(data), -1)
+		if due := 3 - min(i, 1); len(found) != due { // three of the cluster, two of a worker
+			c.t.Fatalf("%s holds %d tokens, not %d", path, len(found), due)
+		}
+		for _, f := range found {
+			tokens = append(tokens, f[1])
+		}
+	}
+	return tokens
+}
+
+// checkLogs looks for what no log may hold: a token, a race, a panic, or a storage node's answer that could not be proven.
+func (c *cluster) checkLogs(folders []string) {
+	c.t.Helper()
+	bad := append(c.tokens(folders), "WARNING: DATA RACE", "panic:", "fatal error:", "cannot prove", "storage node is invalid")
+	for _, path := range c.logs() {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		text := string(data)
+		for i, b := range bad {
+			at := strings.Index(text, b)
+			if at < 0 {
+				continue
+			}
+			if i < len(bad)-5 {
+				c.t.Errorf("%s holds a token", path)
+				continue
+			}
+			c.t.Errorf("%s: %s", path, text[at:min(len(text), at+2000)])
+		}
+	}
+}

@@ -1,0 +1,266 @@
+package storagenode
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"testing"
+
+	"github.com/chainstore/chainstore/storagenode/segment"
+)
+
+var errDisk = errors.New("the disk said no")
+
+// How an operation fails.
+const (
+	notDone  = "not done"
+	halfDone = "half done" // of a write
+	done     = "done all the same"
+)
+
+// faultyDisk opens real files and fails their operations from one on. It remembers what each file held when it was last synced, so
+// that a power cut can take back the rest.
+type faultyDisk struct {
+	mu     sync.Mutex
+	left   int    // operations before the first that fails
+	how    string // it fails
+	hit    string // the first operation that failed
+	synced map[string][]byte
+}
+
+func newFaultyDisk(left int, how string) *faultyDisk {
+	return &faultyDisk{left: left, how: how, synced: map[string][]byte{}}
+}
+
+func (d *faultyDisk) open(path string, flag int) (segment.File, error) {
+	f, err := segment.OpenFile(path, flag)
+	if err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if _, ok := d.synced[path]; !ok && flag != os.O_RDONLY {
+		if d.synced[path], err = os.ReadFile(path); err != nil {
+			return nil, err
+		}
+	}
+	return &faultyFile{File: f, disk: d, path: path}, nil
+}
+
+// try runs an operation, or fails it; half is what it does when it is cut short.
+func (d *faultyDisk) try(name string, whole, half func() error) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.left > 0 {
+		d.left--
+		return whole()
+	}
+	how := d.how
+	if d.hit == "" {
+		d.hit = name
+	} else {
+		how = notDone
+	}
+	switch how {
+	case done:
+		return errors.Join(whole(), errDisk)
+	case halfDone:
+		return errors.Join(half(), errDisk)
+	}
+	return errDisk
+}
+
+// powerCut takes back what was not synced.
+func (d *faultyDisk) powerCut(t *testing.T) {
+	t.Helper()
+	for path, data := range d.synced {
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+type faultyFile struct {
+	segment.File
+	disk *faultyDisk
+	path string
+}
+
+func (f *faultyFile) WriteAt(data []byte, at int64) (n int, err error) {
+	err = f.disk.try("write "+f.path, func() error {
+		n, err = f.File.WriteAt(data, at)
+		return err
+	}, func() error {
+		_, err := f.File.WriteAt(data[:len(data)/2], at)
+		return err
+	})
+	return n, err
+}
+
+func (f *faultyFile) Truncate(size int64) error {
+	cut := func() error { return f.File.Truncate(size) }
+	return f.disk.try("truncate "+f.path, cut, cut)
+}
+
+func (f *faultyFile) sync() (err error) {
+	f.disk.synced[f.path], err = os.ReadFile(f.path)
+	return err
+}
+
+func (f *faultyFile) Sync() error     { return f.disk.try("sync "+f.path, f.sync, f.sync) }
+func (f *faultyFile) DataSync() error { return f.Sync() }
+
+// TestFaults fails every single operation on the node's files while blocks are put, in each way, and ends the process or cuts
+// the power then. What was acknowledged is there at the next start, the node takes the rest, and the chain verifies.
+func TestFaults(t *testing.T) {
+	c := newTestChain(1)
+	c.growTo(t, 14)
+	for _, how := range []string{notDone, halfDone, done} {
+		for _, power := range []bool{false, true} {
+			hit := true
+			for left := 0; hit; left++ {
+				hit = fault(t, c, left, how, power)
+			}
+		}
+	}
+}
+
+// fault runs the story once, and reports whether the operation was reached at all.
+func fault(t *testing.T, c *testChain, left int, how string, power bool) bool {
+	t.Helper()
+	disk := newFaultyDisk(left, how)
+	cfg := Config{Dir: memDir(t), SegmentBytes: 1500, open: disk.open}
+	n, err := Open(cfg)
+	acked := uint64(0)
+	if err == nil {
+		acked = putUntilFailed(t, c, n)
+		crash(t, n)
+	} else if !errors.Is(err, errDisk) {
+		t.Fatal(err)
+	}
+	name := fmt.Sprintf("operation %d (%s), %s, power cut %v, %d acknowledged", left, disk.hit, how, power, acked)
+	if disk.hit != "" && err == nil && acked == uint64(len(c.blocks)) {
+		t.Fatalf("%s: nobody noticed", name)
+	}
+	if power {
+		disk.powerCut(t)
+	}
+	cfg.open = nil
+	if n, err = Open(cfg); err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	height := n.Status().Height
+	if height < acked || height > acked+1 {
+		t.Fatalf("%s: height %d", name, height)
+	}
+	c.check(t, n, int(height))
+	c.putAll(t, n)
+	c.check(t, n, len(c.blocks))
+	mustClose(t, n)
+	verified(t, cfg.Dir, c, len(c.blocks))
+	return disk.hit != ""
+}
+
+// putUntilFailed puts the chain's blocks and returns how many were acknowledged. After a failure the node must have stopped.
+func putUntilFailed(t *testing.T, c *testChain, n *Node) (acked uint64) {
+	t.Helper()
+	for number := range c.blocks {
+		_, err := n.Put(uint64(number), c.blocks[number].Bytes())
+		if err == nil {
+			acked++
+			continue
+		}
+		if !errors.Is(err, ErrFailed) || !errors.Is(err, errDisk) {
+			t.Fatalf("Put: %v", err)
+		}
+		if err := <-n.Failed(); !errors.Is(err, ErrFailed) || !errors.Is(err, errDisk) {
+			t.Fatalf("Failed delivers %v", err)
+		}
+		if _, open := <-n.Failed(); open {
+			t.Fatal("Failed delivers twice")
+		}
+		for _, again := range []int{number, 0} {
+			if status, err := n.Put(uint64(again), c.blocks[again].Bytes()); !errors.Is(err, ErrFailed) || status.Height != acked {
+				t.Fatalf("Put after a failure: %+v, %v", status, err)
+			}
+		}
+		c.check(t, n, int(acked)) // reads go on
+		break
+	}
+	return acked
+}
+
+// TestCloseFails: a sync that fails at the end is told, and loses nothing.
+func TestCloseFails(t *testing.T) {
+	c := newTestChain(2)
+	c.growTo(t, 5)
+	disk := newFaultyDisk(1<<30, notDone)
+	cfg := Config{Dir: memDir(t), open: disk.open}
+	n := mustOpen(t, cfg)
+	c.putAll(t, n)
+	disk.mu.Lock()
+	disk.left = 0
+	disk.mu.Unlock()
+	if err := n.Close(); !errors.Is(err, errDisk) {
+		t.Errorf("Close: %v", err)
+	}
+	disk.powerCut(t)
+	cfg.open = nil
+	n = mustOpen(t, cfg)
+	c.check(t, n, 5)
+}
+
+// TestLostTilePages: after a power cut any page behind the synced head may be missing, also before others that are there.
+func TestLostTilePages(t *testing.T) {
+	c, cfg := filled(t, 3, 20)
+	n := mustOpen(t, cfg)
+	from := n.Status().Size
+	n.cfg.SegmentBytes = 1 << 30
+	c.growTo(t, 60)
+	n.writer.Close() //nolint:errcheck // a new one is made
+	n.writer = nil
+	c.putAll(t, n)
+	crash(t, n)
+	path := cfg.Dir + "/tiles/00"
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear(data[512+32*(from+3) : 512+32*(from+40)])
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n = mustOpen(t, cfg)
+	c.check(t, n, 60)
+	mustClose(t, n)
+	verified(t, cfg.Dir, c, 60)
+}
+
+// TestDamageAfterCrash: a block behind the synced head is damaged, and the blocks behind it show that the tree is right.
+func TestDamageAfterCrash(t *testing.T) {
+	for _, index := range []bool{true, false} {
+		c := newTestChain(4)
+		c.growTo(t, 40)
+		cfg := Config{Dir: memDir(t)}
+		n := mustOpen(t, cfg)
+		c.putAll(t, n)
+		path, p := segmentOf(t, n, 25)
+		crash(t, n)
+		flip(t, path, p.offset+90)
+		if !index {
+			remove(t, cfg.Dir, "index")
+		}
+		c.growTo(t, 44)
+		n = mustOpen(t, cfg)
+		c.check(t, n, 40, 25)
+		c.putAll(t, n)
+		c.check(t, n, 44, 25)
+		mustClose(t, n)
+		flip(t, path, p.offset+90)
+		n = mustOpen(t, cfg)
+		c.check(t, n, 44)
+		mustClose(t, n)
+		verified(t, cfg.Dir, c, 44)
+	}
+}
