@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -36,6 +37,10 @@ type cluster struct {
 	masters []*client.Client // one for each master, which asks no other; with the project's token
 	halted  map[string]int   // by role, the process that was halted
 	running bool
+
+	// A fourth storage node, beside those of the topology.
+	fourth   devcluster.Running   // nil where it does not run
+	launcher *devcluster.Processes // of it; nil where there is none
 }
 
 // start starts a cluster of three masters, three storage nodes and a miner on free ports. Blocks are small and young, so that all
@@ -56,14 +61,29 @@ func start(t *testing.T) *cluster {
 	topology.Settings.MaxRecords = 100
 	topology.Settings.MaxBytes = 64 << 10
 	topology.Settings.Difficulty = 12
-	if c.Cluster, err = devcluster.StartProcesses(t.Context(), topology, binary); err != nil {
-		t.Fatal(err)
-	}
-	c.running = true
+	c.up(topology)
 	for _, url := range c.File().Masters {
 		c.masters = append(c.masters, c.client(url))
 	}
 	return c
+}
+
+// up starts the processes.
+func (c *cluster) up(topology devcluster.Topology) {
+	c.t.Helper()
+	var err error
+	if c.Cluster, err = devcluster.StartProcesses(c.t.Context(), topology, binary); err != nil {
+		c.t.Fatal(err)
+	}
+	c.running = true
+}
+
+// restart stops the cluster in good order and starts it again on the same folder.
+func (c *cluster) restart() {
+	c.t.Helper()
+	topology := c.Topology()
+	c.stop()
+	c.up(topology)
 }
 
 // client makes a client with the project's token.
@@ -135,6 +155,37 @@ func (c *cluster) stop() {
 	if err := c.Stop(); err != nil {
 		c.t.Errorf("stop the cluster: %v", err)
 	}
+	if c.fourth != nil {
+		if err := c.fourth.Stop(); err != nil {
+			c.t.Errorf("stop the fourth storage node: %v", err)
+		}
+	}
+	if c.launcher != nil {
+		c.launcher.Close()
+	}
+	c.fourth, c.launcher = nil, nil
+}
+
+// startFourthStorage starts a storage node that the topology does not have, and that knows one master only. It tells its data
+// folder.
+func (c *cluster) startFourthStorage(master string) string {
+	c.t.Helper()
+	topology := c.Topology()
+	topology.Storages = 4
+	role, known := roleOf(topology, "storage-4"), topology
+	_, port, err := net.SplitHostPort(roleOf(topology, master).HTTP)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	known.Masters = 1
+	if known.Port, err = strconv.Atoi(port); err != nil {
+		c.t.Fatal(err)
+	}
+	c.launcher = devcluster.NewProcesses(binary)
+	if c.fourth, err = c.launcher.Launch(known, role, c.File().Tokens); err != nil {
+		c.t.Fatal(err)
+	}
+	return role.Data
 }
 
 // logs lists the log files of all roles.
@@ -225,6 +276,12 @@ func (c *cluster) leader(not string) string {
 	return name
 }
 
+// roleOf is the role of a name, which must be there.
+func roleOf(topology devcluster.Topology, name string) devcluster.Role {
+	roles := topology.Roles()
+	return roles[slices.IndexFunc(roles, func(r devcluster.Role) bool { return r.Name == name })]
+}
+
 // nameOf is the role at a URL, "" where there is none.
 func (c *cluster) nameOf(url string) string {
 	for _, r := range c.Topology().Roles() {
@@ -310,6 +367,24 @@ func (c *cluster) awaitComplete(storages int) {
 			return err.Error()
 		}
 		return incomplete(s, storages)
+	})
+}
+
+// awaitStorage waits until a storage node is well and has all blocks.
+func (c *cluster) awaitStorage(name string) {
+	c.t.Helper()
+	url := roleOf(c.Topology(), name).URL()
+	c.await(name+" with all blocks", func() string {
+		s, err := c.status()
+		if err != nil {
+			return err.Error()
+		}
+		for _, n := range s.Storages {
+			if n.URL == url && n.Live && n.State == "valid" && n.Height == s.Head.Height {
+				return ""
+			}
+		}
+		return fmt.Sprintf("storage nodes: %+v, head: %+v", s.Storages, s.Head)
 	})
 }
 

@@ -27,8 +27,8 @@ func (o *oracle) failed() bool {
 }
 
 // verify is the full verifier, and the end of the cluster: see the package's documentation. extra are the data folders of storage
-// nodes beside the topology's; end, which may be nil, ends their processes.
-func (c *cluster) verify(o *oracle, end func(), extra ...string) {
+// nodes beside the topology's.
+func (c *cluster) verify(o *oracle, extra ...string) {
 	c.t.Helper()
 	defer func() {
 		c.t.Helper()
@@ -43,9 +43,6 @@ func (c *cluster) verify(o *oracle, end func(), extra ...string) {
 	status := c.awaitSettled(len(folders))
 	c.readBack(o)
 	c.stop()
-	if end != nil {
-		end()
-	}
 	for _, dir := range folders {
 		found, err := storagenode.Verify(c.t.Context(), dir, nil)
 		if err != nil {
@@ -217,23 +214,22 @@ func (c *cluster) tokens(folders []string) []string {
 // checkLogs looks for what no log may hold: a token, a race, a panic, or a storage node's answer that could not be proven.
 func (c *cluster) checkLogs(folders []string) {
 	c.t.Helper()
-	bad := append(c.tokens(folders), "WARNING: DATA RACE", "panic:", "fatal error:", "cannot prove", "storage node is invalid")
+	tokens := c.tokens(folders)
 	for _, path := range c.logs() {
 		data, err := os.ReadFile(path)
 		if err != nil {
 			c.t.Fatal(err)
 		}
 		text := string(data)
-		for i, b := range bad {
-			at := strings.Index(text, b)
-			if at < 0 {
-				continue
-			}
-			if i < len(bad)-5 {
+		for _, token := range tokens {
+			if strings.Contains(text, token) {
 				c.t.Errorf("%s holds a token", path)
-				continue
 			}
-			c.t.Errorf("%s: %s", path, text[at:min(len(text), at+2000)])
+		}
+		for _, bad := range []string{"WARNING: DATA RACE", "panic:", "fatal error:", "cannot prove", "storage node is invalid"} {
+			if at := strings.Index(text, bad); at >= 0 {
+				c.t.Errorf("%s: %s", path, text[at:min(len(text), at+2000)])
+			}
 		}
 	}
 }

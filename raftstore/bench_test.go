@@ -114,3 +114,28 @@ func TestTmpRestart(t *testing.T) {
 	awaitSnapshot(t, n, 1)
 	t.Logf("SNAPSHOT cpu %v", cpu()-c0)
 }
+
+func TestTmpFailover(t *testing.T) {
+	var all []int
+	for range 20 {
+		nodes := testGroup(t, 3, func(c *Config) { c.Timeout = 300 * time.Millisecond })
+		l := leaderOf(t, nodes...)
+		create(t, "x", nodes...)
+		agree(t, nodes...)
+		time.Sleep(300 * time.Millisecond)
+		start := time.Now()
+		l.stream.Close()
+		var rest []*node
+		for _, n := range nodes {
+			if n != l {
+				rest = append(rest, n)
+			}
+		}
+		leaderOf(t, rest...)
+		all = append(all, int(time.Since(start).Milliseconds()))
+		for _, n := range nodes {
+			n.stop()
+		}
+	}
+	t.Log("FAILOVER", all)
+}

@@ -1,0 +1,198 @@
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/chainstore/chainstore/devcluster"
+)
+
+// some is how many acknowledged records stand for "it goes on".
+const some = 150
+
+// TestLeaderKilledUnderLoad: another master leads on; the killed one follows when it is back.
+func TestLeaderKilledUnderLoad(t *testing.T) {
+	c, o := start(t), newOracle()
+	l := c.startLoad(o)
+	l.more(some)
+	first := c.leader("")
+	c.kill(first)
+	second := c.leader(first)
+	l.more(some)
+	c.launch(first)
+	c.awaitComplete(3)
+	// What was there before is served by the new leader, and by the masters that had it from the old one.
+	c.readBack(o)
+	c.kill(second)
+	l.more(some)
+	c.launch(second)
+	c.awaitComplete(3)
+	l.more(some)
+	l.end()
+	c.verify(o)
+}
+
+// TestLeaderHalted: a leader that hangs is deposed; when it goes on it does no harm, and follows.
+func TestLeaderHalted(t *testing.T) {
+	c, o := start(t), newOracle()
+	l := c.startLoad(o)
+	l.more(some)
+	first := c.leader("")
+	c.halt(first)
+	c.leader(first)
+	l.more(some / 3) // by those writers that do not wait for an answer of the halted master
+	c.resume(first)
+	l.more(some)
+	c.awaitComplete(3)
+	l.end()
+	c.verify(o)
+}
+
+// TestStorageNodeKilledUnderLoad: two nodes are enough; the third catches up when it is back.
+func TestStorageNodeKilledUnderLoad(t *testing.T) {
+	c, o := start(t), newOracle()
+	l := c.startLoad(o)
+	for _, name := range c.names(devcluster.KindStorage) {
+		l.more(some / 2)
+		c.kill(name)
+		l.more(some)
+		c.launch(name)
+		c.awaitComplete(3)
+	}
+	// With two of three gone the masters keep the records, and say so.
+	c.kill("storage-1", "storage-3")
+	before, err := c.status()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.awaitNotice("1 of 2 storage nodes that a block needs are there")
+	l.more(some)
+	after, err := c.status()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after.Stored > before.Head.Height+1 { // one block may have been under way
+		t.Errorf("%d blocks count as stored, %d were mined when two of three storage nodes were killed", after.Stored, before.Head.Height)
+	}
+	c.launch("storage-1", "storage-3")
+	l.more(some)
+	l.end()
+	c.verify(o)
+}
+
+// TestMinerKilled: appends go on, status says plainly that there is no miner, and when it is back all is mined and stored.
+func TestMinerKilled(t *testing.T) {
+	c, o := start(t), newOracle()
+	l := c.startLoad(o)
+	l.more(some)
+	c.kill("miner-1")
+	c.awaitNotice("no miner")
+	stuck, err := c.status()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.more(2 * some)
+	c.readBack(o) // also from blocks that are not mined
+	s, err := c.status()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Head != stuck.Head || s.Pending.Blocks == 0 {
+		t.Errorf("without a miner the head went from %+v to %+v; %d blocks wait", stuck.Head, s.Head, s.Pending.Blocks)
+	}
+	// The blocks that wait are in the log: a new leader has them too.
+	leader := c.leader("")
+	c.kill(leader)
+	c.leader(leader)
+	l.more(some / 2)
+	c.launch("miner-1", leader)
+	l.more(some / 2)
+	l.end()
+	c.verify(o)
+}
+
+// awaitNotice waits until the status says something.
+func (c *cluster) awaitNotice(text string) {
+	c.t.Helper()
+	c.await(fmt.Sprintf("the notice %q", text), func() string {
+		s, err := c.status()
+		if err != nil {
+			return err.Error()
+		}
+		if all := strings.Join(s.Notices, "; "); !strings.Contains(all, text) {
+			return fmt.Sprintf("the notices are %q", all)
+		}
+		return ""
+	})
+}
+
+// TestAllMastersKilledAtOnce: nothing that was acknowledged is lost, and writers that were under way go on.
+func TestAllMastersKilledAtOnce(t *testing.T) {
+	c, o := start(t), newOracle()
+	masters := c.names(devcluster.KindMaster)
+	l := c.startLoad(o)
+	l.more(some)
+	c.kill(masters...)
+	c.launch(masters...)
+	l.more(some)
+	// Once more with nobody writing, and with everything else killed too.
+	l.end()
+	for _, name := range []string{"miner-1", "storage-2"} {
+		masters = append(masters, name)
+	}
+	c.kill(masters...)
+	c.launch(masters...)
+	c.awaitComplete(3)
+	c.readBack(o)
+	l = c.startLoad(o)
+	l.more(some)
+	l.end()
+	c.verify(o)
+}
+
+// TestClusterStartedAgain: stopped in good order and started on the same folder, the chain goes on where it was.
+func TestClusterStartedAgain(t *testing.T) {
+	c, o := start(t), newOracle()
+	l := c.startLoad(o)
+	l.more(some)
+	l.end()
+	before := c.awaitSettled(3)
+	c.restart()
+	if after := c.awaitSettled(3); after.Head != before.Head || after.Group != before.Group {
+		t.Errorf("the cluster went on as %s from %+v; it was %s at %+v", after.Group, after.Head, before.Group, before.Head)
+	}
+	l = c.startLoad(o)
+	l.more(some)
+	l.end()
+	c.verify(o)
+}
+
+// TestWorkerRegistersWhileLeaderIsDown: workers that start while there is no leader register with the next one, and through a
+// master that does not lead.
+func TestWorkerRegistersWhileLeaderIsDown(t *testing.T) {
+	c, o := start(t), newOracle()
+	// While the chain is empty a new node lacks nothing. With two masters gone nobody can lead: the third, which is the only
+	// one that the new node knows, must wait for a leader, and most likely is not it.
+	leader := c.leader("")
+	followers := c.followers(leader)
+	c.kill(leader, followers[0])
+	fourth := c.startFourthStorage(followers[1])
+	c.launch(leader, followers[0])
+	c.awaitComplete(4)
+	l := c.startLoad(o)
+	l.more(some)
+
+	// A node that comes back while the leader is down, with blocks that it lacks.
+	c.kill("storage-2")
+	l.more(some)
+	leader = c.leader("")
+	c.kill(leader)
+	c.launch("storage-2")
+	l.more(some)
+	c.awaitStorage("storage-2")
+	c.launch(leader)
+	c.awaitComplete(4)
+	l.end()
+	c.verify(o, fourth)
+}

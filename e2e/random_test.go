@@ -1,0 +1,118 @@
+package e2e
+
+import (
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chainstore/chainstore/devcluster"
+)
+
+// defaultSoak is how long TestRandomKills goes on where CHAINSTORE_SOAK does not say.
+const defaultSoak = 20 * time.Second
+
+// TestRandomKills kills, stops and halts what a seeded schedule says, several roles at a time, and starts them again.
+func TestRandomKills(t *testing.T) {
+	soak, seed := defaultSoak, uint64(time.Now().UnixNano())
+	var err error
+	if v := os.Getenv("CHAINSTORE_SOAK"); v != "" {
+		if soak, err = time.ParseDuration(v); err != nil {
+			t.Fatalf("CHAINSTORE_SOAK: %v", err)
+		}
+	}
+	if v := os.Getenv("CHAINSTORE_SEED"); v != "" {
+		if seed, err = strconv.ParseUint(v, 10, 64); err != nil {
+			t.Fatalf("CHAINSTORE_SEED: %v", err)
+		}
+	}
+	t.Logf("CHAINSTORE_SEED=%d CHAINSTORE_SOAK=%v", seed, soak)
+	c, o := start(t), newOracle()
+	l := c.startLoad(o)
+	l.more(some)
+	s := schedule{c: c, random: rand.New(rand.NewPCG(seed, 1))}
+	for end := time.Now().Add(soak); time.Now().Before(end) && !o.failed(); {
+		s.disturb()
+		if s.random.IntN(3) == 0 {
+			c.awaitComplete(3)
+		}
+		l.more(some / 3)
+	}
+	l.end()
+	c.verify(o)
+}
+
+// schedule decides what is done to the roles of a cluster, by its seed alone.
+type schedule struct {
+	c      *cluster
+	random *rand.Rand
+	steps  int
+}
+
+// disturb puts one to three roles out of order, all at a time or shortly one after the other, and back.
+func (s *schedule) disturb() {
+	s.c.t.Helper()
+	s.steps++
+	victims := s.victims()
+	var told []string
+	var undo []func()
+	for _, name := range victims {
+		var how string
+		switch n := s.random.IntN(10); {
+		case n < 6:
+			how = "kill"
+			s.c.kill(name)
+			undo = append(undo, func() { s.c.launch(name) })
+		case n < 8:
+			how = "stop"
+			if err := s.c.StopRole(name); err != nil {
+				s.c.t.Fatalf("step %d: stop %s: %v", s.steps, name, err)
+			}
+			undo = append(undo, func() { s.c.launch(name) })
+		default:
+			how = "halt"
+			s.c.halt(name)
+			undo = append(undo, func() { s.c.resume(name) })
+		}
+		told = append(told, how+" "+name)
+		s.pass(300 * time.Millisecond)
+	}
+	s.c.t.Logf("step %d: %s", s.steps, strings.Join(told, ", "))
+	s.pass(2500 * time.Millisecond)
+	s.random.Shuffle(len(undo), func(i, j int) { undo[i], undo[j] = undo[j], undo[i] })
+	for _, f := range undo {
+		f()
+		s.pass(200 * time.Millisecond)
+	}
+}
+
+// victims are the leader, all masters, or any of the roles.
+func (s *schedule) victims() []string {
+	switch n := s.random.IntN(10); {
+	case n < 3:
+		return []string{s.c.leader("")}
+	case n < 4:
+		return s.c.names(devcluster.KindMaster)
+	}
+	var all []string
+	for _, r := range s.c.Topology().Roles() {
+		all = append(all, r.Name)
+	}
+	s.random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	return all[:1+s.random.IntN(3)]
+}
+
+// pass lets up to so much time go by, often none: the schedule's times are part of it.
+func (s *schedule) pass(most time.Duration) {
+	if s.random.IntN(3) == 0 {
+		return
+	}
+	timer := time.NewTimer(time.Duration(s.random.Int64N(int64(most))))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-s.c.t.Context().Done():
+	}
+}
