@@ -42,7 +42,7 @@ func Start(ctx context.Context, t Topology, launcher Launcher) (c *Cluster, err 
 	if err := t.validate(); err != nil {
 		return nil, err
 	}
-	if err := checkPorts(t); err != nil {
+	if err := PortsFree(t); err != nil {
 		return nil, err
 	}
 	c = &Cluster{topology: t, launcher: launcher, running: map[string]Running{}}
@@ -78,8 +78,8 @@ func StartProcesses(ctx context.Context, t Topology, executable string) (*Cluste
 	return c, nil
 }
 
-// checkPorts names the first port that another process has.
-func checkPorts(t Topology) error {
+// PortsFree names the first port that another process has.
+func PortsFree(t Topology) error {
 	for _, r := range t.Roles() {
 		for _, addr := range []string{r.HTTP, r.Raft} {
 			if addr == "" {

@@ -39,7 +39,7 @@ type cluster struct {
 	running bool
 
 	// A fourth storage node, beside those of the topology.
-	fourth   devcluster.Running   // nil where it does not run
+	fourth   devcluster.Running    // nil where it does not run
 	launcher *devcluster.Processes // of it; nil where there is none
 }
 

@@ -145,6 +145,7 @@ func (s *Store) begin() error {
 	s.observe(r)
 	s.tasks.Go(func() { s.takeSnapshots(r) })
 	s.tasks.Go(func() { s.confirmReads(r) })
+	s.tasks.Go(func() { s.watchLeader(r) })
 	s.news.tell()
 	return nil
 }

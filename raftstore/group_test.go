@@ -425,3 +425,47 @@ func TestProposeWhileLeadersChange(t *testing.T) {
 		}
 	}
 }
+
+// A wiped disk at an old address is another member: it is not led, cannot vote, and cannot pass for the old one.
+func TestWipedMember(t *testing.T) {
+	t.Parallel()
+	nodes := testGroup(t, 3, nil)
+	create(t, "one", nodes...)
+	agree(t, nodes...)
+	leader := leaderOf(t, nodes...)
+	var old *node
+	for i, n := range nodes {
+		if n != leader {
+			old = n
+			nodes = append(nodes[:i], nodes[i+1:]...)
+			break
+		}
+	}
+	old.stop()
+	if err := os.RemoveAll(old.cfg.Dir); err != nil {
+		t.Fatal(err)
+	}
+	wiped := openNode(t, old.cfg)
+	if err := wiped.Adopt("group-1", old.Member().ID); !errors.Is(err, ErrOtherMember) {
+		t.Fatalf("the wiped master passes for the old one: %v", err)
+	}
+	if err := wiped.Adopt("group-1", wiped.Member().ID); err != nil {
+		t.Fatal(err)
+	}
+	// The leader is left alone with it: nobody may be elected.
+	for _, n := range nodes {
+		if n != leader {
+			n.stop()
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 4*raftTimeout)
+	defer cancel()
+	_, err := leader.Propose(ctx, project("two"))
+	if err == nil {
+		t.Error("a wiped master made up a majority")
+	}
+	<-ctx.Done()
+	if wiped.Applied() != 0 || wiped.Leader() != "" || leader.Leader() != "" {
+		t.Errorf("the wiped master is at %d, led by %q; the other by %q", wiped.Applied(), wiped.Leader(), leader.Leader())
+	}
+}

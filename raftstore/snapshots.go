@@ -2,7 +2,6 @@ package raftstore
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -178,11 +177,9 @@ func (s *Store) takeSnapshot(r *raft.Raft) error {
 	if !due {
 		return nil
 	}
-	config := r.ReloadableConfig()
-	config.TrailingLogs = s.logs.trailing(s.cfg.TrailingBytes, 2*s.cfg.SnapshotEntries)
-	if err := r.ReloadConfig(config); err != nil {
-		return fmt.Errorf("set trailing logs to %d: %w", config.TrailingLogs, err)
-	}
+	s.reload(r, func(c *raft.ReloadableConfig) {
+		c.TrailingLogs = s.logs.trailing(s.cfg.TrailingBytes, 2*s.cfg.SnapshotEntries)
+	})
 	start := time.Now()
 	if err := r.Snapshot().Error(); err != nil && !errors.Is(err, raft.ErrNothingNewToSnapshot) {
 		return err

@@ -95,6 +95,8 @@ type Store struct {
 	identity identity
 	raft     atomic.Pointer[raft.Raft] // nil while the master is new
 
+	reloading sync.Mutex // held while raft's configuration is changed
+
 	gate    sync.Mutex
 	closing bool           // guarded by gate
 	calls   sync.WaitGroup // calls into raft whose answers are awaited

@@ -115,7 +115,7 @@ func (f *faultyFile) DataSync() error { return f.Sync() }
 // the power then. What was acknowledged is there at the next start, the node takes the rest, and the chain verifies.
 func TestFaults(t *testing.T) {
 	c := newTestChain(1)
-	c.growTo(t, 14)
+	c.growTo(t, 9)
 	for _, how := range []string{notDone, halfDone, done} {
 		for _, power := range []bool{false, true} {
 			hit := true
@@ -130,7 +130,7 @@ func TestFaults(t *testing.T) {
 func fault(t *testing.T, c *testChain, left int, how string, power bool) bool {
 	t.Helper()
 	disk := newFaultyDisk(left, how)
-	cfg := Config{Dir: memDir(t), SegmentBytes: 1500, open: disk.open}
+	cfg := Config{Dir: memDir(t), SegmentBytes: 1200, open: disk.open}
 	n, err := Open(cfg)
 	acked := uint64(0)
 	if err == nil {

@@ -39,6 +39,7 @@ func newBlocksCommand() *cobra.Command {
 		}
 		defer c.CloseIdle()
 		out := cmd.OutOrStdout()
+		table := &blockTable{out: out}
 		var cursor string
 		for listed := uint64(0); limit == 0 || listed < limit; {
 			ask := uint64(blocksPage)
@@ -52,7 +53,7 @@ func newBlocksCommand() *cobra.Command {
 			if asJSON {
 				err = printBlockLines(out, page.Blocks)
 			} else {
-				err = printBlockRows(out, page.Blocks, listed == 0)
+				err = table.print(page.Blocks)
 			}
 			if err != nil {
 				return err
@@ -77,22 +78,33 @@ func printBlockLines(w io.Writer, blocks []wire.Block) error {
 	return nil
 }
 
-// printBlockRows prints a page of the table. Numbers only shrink towards older blocks, so every page gets the head's widths
-// or less; a page is aligned in itself.
-func printBlockRows(w io.Writer, blocks []wire.Block, head bool) error {
-	var rows [][]string
-	if head {
-		rows = append(rows, []string{"BLOCK", "RECORDS", "FIRST", "TIME", "DIFFICULTY", "HASH"})
+// blockTable prints blocks in columns that stay where they are from page to page: numbers only shrink towards older blocks.
+type blockTable struct {
+	out          io.Writer
+	block, first int // widths, 0 before the first page
+}
+
+func (t *blockTable) print(blocks []wire.Block) error {
+	if t.block == 0 {
+		t.block, t.first = len("BLOCK"), len("FIRST")
+		if len(blocks) > 0 {
+			t.block = max(t.block, len(strconv.FormatUint(blocks[0].Block, 10)))
+			t.first = max(t.first, len(strconv.FormatUint(blocks[0].First, 10)))
+		}
+		_, err := fmt.Fprintf(t.out, "%-*s  RECORDS  %-*s  %-25s  DIFFICULTY  HASH\n", t.block, "BLOCK", t.first, "FIRST", "TIME")
+		if err != nil {
+			return err
+		}
 	}
 	for i := range blocks {
 		b := &blocks[i]
-		rows = append(rows, []string{
-			// Padded to the head's names, so that later pages stand below them.
-			fmt.Sprintf("%-5d", b.Block), fmt.Sprintf("%-7d", b.Count), strconv.FormatUint(b.First, 10),
-			localTime(b.Time), fmt.Sprintf("%-10d", b.Difficulty), b.Hash.String()[:12],
-		})
+		_, err := fmt.Fprintf(t.out, "%-*d  %-7d  %-*d  %-25s  %-10d  %s\n",
+			t.block, b.Block, b.Count, t.first, b.First, localTime(b.Time), b.Difficulty, b.Hash.String()[:12])
+		if err != nil {
+			return err
+		}
 	}
-	return printRows(w, rows)
+	return nil
 }
 
 // localTime is a time of the chain, unix milliseconds, in RFC 3339 and the local zone.

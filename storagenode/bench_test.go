@@ -1,0 +1,161 @@
+package storagenode
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/httpapi/wire"
+)
+
+// BenchmarkPut puts blocks of 4,096 records of 256 bytes, to the disk of the temporary folder and to memory; verify is what the
+// verifier alone takes for the same blocks, the floor.
+func BenchmarkPut(b *testing.B) {
+	const count, size = 4096, 256
+	c := newTestChain(1)
+	for range 24 {
+		growFixed(b, c, count, size)
+	}
+	report := func(b *testing.B) {
+		b.SetBytes(count * size)
+		b.ReportMetric(count*float64(b.N)/b.Elapsed().Seconds(), "records/s")
+	}
+	for _, place := range []string{"disk", "memory"} {
+		b.Run(place, func(b *testing.B) {
+			b.ReportAllocs()
+			var n *Node
+			at := len(c.blocks)
+			for b.Loop() {
+				if at == len(c.blocks) {
+					b.StopTimer()
+					dir := b.TempDir()
+					if place == "memory" {
+						dir = memDir(b)
+					}
+					n, at = mustOpen(b, Config{Dir: dir}), 0
+					b.StartTimer()
+				}
+				if _, err := n.Put(uint64(at), c.blocks[at].Bytes()); err != nil {
+					b.Fatal(err)
+				}
+				at++
+			}
+			report(b)
+		})
+	}
+	b.Run("verify", func(b *testing.B) {
+		var v *chain.Verifier
+		at := len(c.blocks)
+		for b.Loop() {
+			if at == len(c.blocks) {
+				v, at = chain.NewVerifier(chain.Head{}), 0
+			}
+			if _, err := v.Take(&c.blocks[at]); err != nil {
+				b.Fatal(err)
+			}
+			at++
+		}
+		report(b)
+	})
+}
+
+// growFixed adds a block of records with payloads of one size.
+func growFixed(b testing.TB, c *testChain, count, size int) {
+	head := c.verifier.Head()
+	time := startTime + 1000*head.Height
+	var body []byte
+	ends := make([]uint32, 0, count)
+	leaves := make([]chain.Hash, 0, count)
+	r := chain.Record{Project: 1, Time: time, Type: "text/plain", Payload: make([]byte, size)}
+	for range count {
+		for i := 0; i < size; i += 4 {
+			r.Payload[i] = byte(c.rng.Uint32())
+		}
+		body = r.AppendTo(body)
+		ends = append(ends, uint32(len(body)))
+		leaves = append(leaves, r.Leaf().Hash())
+	}
+	h := chain.Header{
+		Version: chain.Version, Block: head.Height, First: head.Tree.Size(), Count: uint32(count),
+		Prev: head.Hash, Root: head.Tree.Append(leaves...).Root(), Time: time,
+	}
+	block, err := chain.NewBlock(h, ends, body)
+	if err != nil {
+		b.Fatal(err)
+	}
+	if _, err := c.verifier.Take(&block); err != nil {
+		b.Fatal(err)
+	}
+	c.blocks = append(c.blocks, block)
+	c.sizes = append(c.sizes, c.verifier.Head().Tree.Size())
+}
+
+// readChain makes a node with a chain of blocks of count records of 256 bytes.
+func readChain(b *testing.B, blocks, count int) (*Node, Config) {
+	c := newTestChain(2)
+	cfg := Config{Dir: memDir(b)}
+	n := mustOpen(b, cfg)
+	for i := range blocks {
+		growFixed(b, c, count, 256)
+		if _, err := n.Put(uint64(i), c.blocks[i].Bytes()); err != nil {
+			b.Fatal(err)
+		}
+		c.blocks[i] = chain.Block{} // not needed again
+	}
+	return n, cfg
+}
+
+// BenchmarkRead reads single records, uniform over a chain of half a million records of 256 bytes in the page cache, in batches
+// as a master gathers them.
+func BenchmarkRead(b *testing.B) {
+	const blocks, count = 64, 8192
+	n, _ := readChain(b, blocks, count)
+	for _, batch := range []int{1, 16, 64} {
+		b.Run(fmt.Sprintf("batch=%d", batch), func(b *testing.B) {
+			rng := rand.New(rand.NewPCG(3, 4))
+			places := make([]wire.Place, batch)
+			out := make([]wire.ProvenRecord, 0, batch)
+			b.ReportAllocs()
+			for b.Loop() {
+				for i := range places {
+					places[i] = wire.Place{Block: rng.Uint64N(blocks), Offset: rng.Uint32N(count)}
+				}
+				out = n.Read(places, out[:0])
+				for i := range out {
+					if out[i].Status != wire.ReadFound {
+						b.Fatal(out[i].Status)
+					}
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*batch), "ns/record")
+		})
+	}
+}
+
+func BenchmarkHeaders(b *testing.B) {
+	n, _ := readChain(b, 2000, 4)
+	size := n.Status().Size
+	b.ReportAllocs()
+	for b.Loop() {
+		if h, err := n.Headers(512, 64, size); err != nil || len(h) != 64 {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*64), "ns/header")
+}
+
+func BenchmarkVerify(b *testing.B) {
+	n, cfg := readChain(b, 32, 8192)
+	if err := n.Close(); err != nil {
+		b.Fatal(err)
+	}
+	var total int64
+	for b.Loop() {
+		if _, err := Verify(context.Background(), cfg.Dir, func(_, all int64) { total = all }); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.SetBytes(total)
+}
