@@ -44,7 +44,13 @@ func (s *State) cut() {
 	s.held = append(s.held, heldBlock{
 		number: b.number, first: b.first, time: s.now, ends: b.ends, records: b.records, leaves: b.leaves,
 	})
-	s.open = buffer{number: b.number + 1, first: b.first + uint64(len(b.ends)) + 1}
+	// Under load one block is about as large as the one before: room for it at once saves moving it again and again. A small
+	// margin keeps the last record of a block of the same size from doubling it.
+	s.open = buffer{
+		number: b.number + 1, first: b.first + uint64(len(b.ends)) + 1,
+		ends: make([]uint32, 0, len(b.ends)), leaves: make([]chain.Hash, 0, len(b.leaves)),
+		records: make([]byte, 0, len(b.records)+len(b.records)/32),
+	}
 	if s.waiting == nil {
 		s.prepare()
 	}

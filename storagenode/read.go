@@ -4,6 +4,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/bits"
+	"slices"
+	"sync"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/httpapi/wire"
@@ -16,6 +19,7 @@ import (
 type reader struct {
 	tiles *tiles.Reader
 	small [chain.HeaderSize]byte
+	left  int          // records or headers that may follow in this call
 	arena []byte       // where the next records go
 	paths []chain.Hash // where the next paths go
 }
@@ -32,23 +36,45 @@ func (r *reader) release(n *Node) {
 	n.readers.Put(r)
 }
 
-// Sizes of the memory that records and paths of one Read are cut from.
+// Bounds of the memory that the records and paths of a call are cut from, so that one that is kept does not hold on to many others.
 const (
 	arenaBytes = 32 << 10
-	pathHashes = 64
+	arenaPaths = 16
+)
+
+// A Read of many records is done by several goroutines, so that the disk has more than one thing to look for at a time.
+const (
+	readShare   = 16 // records that are worth a goroutine
+	readWorkers = 4
 )
 
 // Read looks up records and adds an answer for each place to out, in order: the encoded record and the inclusion path of its
 // leaf in the tree that its block's header names the root of. Found records were held against the leaf hash on disk; the
 // path is as it stands there, so the reader must check it, as it must anyway. The answers belong to the caller.
 func (n *Node) Read(places []wire.Place, out []wire.ProvenRecord) []wire.ProvenRecord {
-	status := n.Status()
+	height := n.Status().Height
+	start := len(out)
+	out = slices.Grow(out, len(places))[:start+len(places)]
+	answers := out[start:]
+	var others sync.WaitGroup
+	share := max(readShare, (len(places)+readWorkers-1)/readWorkers)
+	for len(places) > share {
+		theirs, into := places[:share], answers[:share]
+		others.Go(func() { n.readRecords(height, theirs, into) })
+		places, answers = places[share:], answers[share:]
+	}
+	n.readRecords(height, places, answers)
+	others.Wait()
+	return out
+}
+
+func (n *Node) readRecords(height uint64, places []wire.Place, answers []wire.ProvenRecord) {
 	r := n.reader()
 	defer r.release(n)
-	for _, at := range places {
-		out = append(out, n.readRecord(r, status.Height, at))
+	for i, at := range places {
+		r.left = len(places) - i
+		answers[i] = n.readRecord(r, height, at)
 	}
-	return out
 }
 
 func (n *Node) readRecord(r *reader, height uint64, at wire.Place) wire.ProvenRecord {
@@ -82,8 +108,8 @@ func (n *Node) readRecord(r *reader, height uint64, at wire.Place) wire.ProvenRe
 
 // path cuts the memory of an inclusion path from a larger piece.
 func (r *reader) path(index, size uint64) (path []chain.Hash, leaf chain.Hash, err error) {
-	if cap(r.paths)-len(r.paths) < pathHashes {
-		r.paths = make([]chain.Hash, 0, 8*pathHashes)
+	if longest := bits.Len64(size); cap(r.paths)-len(r.paths) < longest {
+		r.paths = make([]chain.Hash, 0, longest*min(r.left, arenaPaths))
 	}
 	start := len(r.paths)
 	r.paths, leaf, err = r.tiles.Path(r.paths, index, size)
@@ -128,11 +154,8 @@ func (n *Node) readAt(r *reader, p *place, seg uint64, offset uint32) (record []
 
 // take cuts memory for a record.
 func (r *reader) take(size int) []byte {
-	if size > arenaBytes/4 {
-		return make([]byte, size)
-	}
 	if cap(r.arena)-len(r.arena) < size {
-		r.arena = make([]byte, 0, arenaBytes)
+		r.arena = make([]byte, 0, max(size, min(size*r.left, arenaBytes)))
 	}
 	start := len(r.arena)
 	r.arena = r.arena[:start+size]
@@ -202,6 +225,7 @@ func (n *Node) Headers(from uint64, limit int, size uint64) ([]wire.ProvenHeader
 		if !p.lost() && p.next() > size {
 			break
 		}
+		r.left = min(limit, wire.MaxHeaders) - len(headers)
 		h, err := n.provenHeader(r, block, size)
 		if err != nil {
 			n.log.Error("a header cannot be read", "block", block, "error", err)

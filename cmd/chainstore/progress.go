@@ -21,6 +21,7 @@ func newBar(w io.Writer, total int64, options ...progressbar.Option) *progressba
 		progressbar.OptionClearOnFinish(),
 		progressbar.OptionFullWidth(),
 		progressbar.OptionShowCount(),
+		progressbar.OptionShowTotalBytes(total >= 0),
 		progressbar.OptionSetPredictTime(total >= 0),
 		progressbar.OptionSetElapsedTime(true),
 		progressbar.OptionUseIECUnits(true),
@@ -76,7 +77,7 @@ func newRecordBar(w io.Writer, size int64) *recordBar {
 		b.bar = newBar(w, size, progressbar.OptionShowBytes(true))
 	} else {
 		b.bar = newBar(w, -1, progressbar.OptionSetItsString("records"), progressbar.OptionShowIts(),
-			progressbar.OptionSetDescription("records"))
+			progressbar.OptionSetDescription("appended"))
 	}
 	return b
 }

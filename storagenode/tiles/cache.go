@@ -16,22 +16,21 @@ func slotOf(level int, index uint64) uint64 {
 	return (index*maxLevels + uint64(level)) * 0x9e3779b97f4a7c15 >> (64 - 13)
 }
 
-// get copies a tile into t if it is there.
-func (c *cache) get(level int, index uint64, t *tile) bool {
-	found := c.slots[slotOf(level, index)].Load()
-	if found == nil || found.level != level || found.index != index {
-		return false
+// get is a tile, or nil. It must not be changed.
+func (c *cache) get(level int, index uint64) *tile {
+	t := c.slots[slotOf(level, index)].Load()
+	if t == nil || t.level != level || t.index != index {
+		return nil
 	}
-	*t = *found
-	return true
+	return t
 }
 
-// put keeps a copy of a full tile.
-func (c *cache) put(t *tile) {
+// put takes a full tile, unless one of a higher level has its place, and reports whether it did: then it must not be changed any more.
+func (c *cache) put(t *tile) bool {
 	slot := &c.slots[slotOf(t.level, t.index)]
 	if old := slot.Load(); old != nil && old.level > t.level {
-		return
+		return false
 	}
-	kept := *t
-	slot.Store(&kept)
+	slot.Store(t)
+	return true
 }

@@ -15,7 +15,8 @@ type Reader struct {
 	limit  uint64 // leaves that the files are known to hold
 	cached bool   // use the store's cache
 	raw    [tileBytes]byte
-	seen   [maxLevels][2]tile // by stored level: the last tile beside a path, and the last at the tree's right edge
+	seen   [maxLevels][2]*tile // by stored level: the last tile beside a path, and the last at the tree's right edge
+	own    [maxLevels][2]*tile // memory to read tiles into that nobody else sees
 }
 
 // tile holds the nodes of a tile and of the three levels between it and the next stored level: 16 ‖ 8 ‖ 4 ‖ 2 hashes.
@@ -38,8 +39,8 @@ func (s *Store) Reader() *Reader {
 	for i := range r.seen {
 		for j := range r.seen[i] {
 			// A full tile never changes; one that was not full then may have grown.
-			if t := &r.seen[i][j]; t.count < tileWidth {
-				t.count = 0
+			if t := r.seen[i][j]; t != nil && t.count < tileWidth {
+				r.seen[i][j] = nil
 			}
 		}
 	}
@@ -116,31 +117,39 @@ func (r *Reader) node(l int, index uint64) (chain.Hash, error) {
 
 // tile loads a tile; edge tells that it stands at the right edge of a tree that is asked for, as it will be again for the same block.
 func (r *Reader) tile(stored int, index uint64, edge bool) (*tile, error) {
-	slots := &r.seen[stored]
-	for i := range slots {
-		if t := &slots[i]; t.count > 0 && t.index == index {
+	for _, t := range r.seen[stored] {
+		if t != nil && t.index == index {
 			return t, nil
 		}
 	}
-	t := &slots[0]
+	slot := 0
 	if edge {
-		t = &slots[1]
+		slot = 1
 	}
-	if r.cached && r.store.cache.get(stored, index, t) {
-		return t, nil
+	if r.cached {
+		if t := r.store.cache.get(stored, index); t != nil {
+			r.seen[stored][slot] = t
+			return t, nil
+		}
 	}
-	count := min(r.limit>>(tileHeight*stored)-index*tileWidth, tileWidth)
-	t.count = 0 // not valid until it is filled
-	if count > 0 {
-		if err := r.store.read(stored, index, int(count), &r.raw); err != nil {
+	t := r.own[stored][slot]
+	if t == nil {
+		t = new(tile)
+		r.own[stored][slot] = t
+	}
+	r.seen[stored][slot] = nil // until it is filled
+	t.level, t.index = stored, index
+	t.count = int(min(r.limit>>(tileHeight*stored)-index*tileWidth, tileWidth))
+	if t.count > 0 {
+		if err := r.store.read(stored, index, t.count, &r.raw); err != nil {
 			return nil, err
 		}
-		decode(t.nodes[:count], &r.raw)
+		decode(t.nodes[:t.count], &r.raw)
 	}
-	t.level, t.index, t.count = stored, index, int(count)
 	t.fill()
-	if r.cached && t.count == tileWidth && (stored > 0 || edge) {
-		r.store.cache.put(t)
+	r.seen[stored][slot] = t
+	if r.cached && t.count == tileWidth && (stored > 0 || edge) && r.store.cache.put(t) {
+		r.own[stored][slot] = nil // it is everybody's now
 	}
 	return t, nil
 }
