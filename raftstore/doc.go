@@ -32,16 +32,23 @@
 //
 // # Log and snapshots
 //
-// Raft's own snapshot timer is off; the store decides, after each applied batch. A snapshot is due after SnapshotBytes of log
-// or SnapshotEntries entries, and waits until the log has grown by as much as the last snapshot was large, so that
-// snapshots never write more than the log does (at most 16 times SnapshotEntries, which bounds what a restart replays).
+// Raft's own snapshot timer is off; the store decides, after each applied batch. A snapshot is due after SnapshotBytes of
+// log or SnapshotEntries entries. It waits until the log has grown by as much as the last snapshot was large, so that
+// snapshots never write more than the log does, but for at most 16 times SnapshotEntries, which bounds what a restart
+// replays.
 //
-// Raft trims its log to a count of entries that stay behind a snapshot, for followers that are a little behind. That count
-// is set anew before each snapshot, from the sizes of the entries: up to twice SnapshotEntries, as long as they are no more
-// than TrailingBytes (by default twice SnapshotBytes) together. So while the state is smaller than SnapshotBytes the log
-// holds at most three times SnapshotBytes, and that is what raft.db grows to; bbolt reuses its pages and never shrinks.
-// Where the state is larger, put the size of its snapshot for the first of the three. In an idle or slow cluster counts rule: 24,576 entries
-// of a few hundred bytes.
+// Raft trims its log to a count of entries that stay behind a snapshot, for followers that are a little behind and for one
+// that a snapshot is on its way to. That count is set anew before each snapshot, from the sizes of the entries: twice
+// SnapshotEntries, or as many as have TrailingBytes together (by default twice SnapshotBytes) when that is fewer. So
+// raft.db, which reuses its pages and never shrinks, comes to hold at most the larger of SnapshotBytes and the size of a
+// snapshot, and TrailingBytes: 192 MiB by default while the state is small. Small entries, of an idle or slow cluster, are
+// bounded by their number: 18 times SnapshotEntries, less than 100 MiB.
+//
+// # Silence of the leader
+//
+// Raft looks for a heartbeat at random moments, one to two timeouts apart, and a follower that believes in a leader
+// refuses its vote to another; so a dead leader would be replaced after one to three timeouts and more. The store has
+// raft look at the right time instead (watchLeader), which brings it to one and a half.
 //
 // # Goroutines
 //

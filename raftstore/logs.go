@@ -30,7 +30,7 @@ type logStore struct {
 	mu     sync.RWMutex // guards all below
 	recent window[raft.Log]
 	bytes  int            // of data in recent
-	sizes  window[uint32] // bytes of data of every entry that was seen since the start
+	sizes  window[uint32] // bytes of data of the newest entries, as far back as they were seen since the start
 }
 
 // window holds a value for each index of a row without gaps.
@@ -39,9 +39,12 @@ type window[T any] struct {
 	items []T
 }
 
+// end is the index after the last.
+func (w *window[T]) end() uint64 { return w.first + uint64(len(w.items)) }
+
 // set puts in the value of an index that follows the last, or starts the row anew.
 func (w *window[T]) set(index uint64, v T) {
-	if index != w.first+uint64(len(w.items)) {
+	if index != w.end() {
 		w.first, w.items = index, nil
 	}
 	w.items = append(w.items, v)
@@ -56,8 +59,7 @@ func (w *window[T]) get(index uint64) (v T, ok bool) {
 
 // remove takes out the indices from low to high, which are at one of the ends.
 func (w *window[T]) remove(low, high uint64) {
-	end := w.first + uint64(len(w.items))
-	low, high = max(low, w.first), min(high+1, end)
+	low, high = max(low, w.first), min(high+1, w.end())
 	switch {
 	case low >= high:
 	case low == w.first:
@@ -109,7 +111,8 @@ func (s *logStore) GetLog(index uint64, l *raft.Log) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, known := s.sizes.get(index); !known && index >= s.sizes.first {
+	// Raft reads the last entry when it starts, and then all that follow the snapshot, in order.
+	if _, known := s.sizes.get(index); !known && (index == s.sizes.end() || len(s.sizes.items) <= 1) {
 		s.sizes.set(index, uint32(len(l.Data)))
 	}
 	return nil
@@ -139,7 +142,7 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 	defer s.mu.Unlock()
 	for _, l := range logs {
 		s.forget(l.Index, l.Index) // an entry is written anew only where it was never committed
-		if s.recent.first+uint64(len(s.recent.items)) != l.Index {
+		if s.recent.end() != l.Index {
 			s.bytes = 0
 		}
 		s.recent.set(l.Index, *l)
@@ -216,8 +219,8 @@ func (s *logStore) broken(what string, err error) error {
 	return err
 }
 
-// trailing is how many of the newest entries have at most so many bytes together: at most maxEntries, at least one, and none that was
-// not seen since the start.
+// trailing is how many of the newest entries have at most so many bytes together: at most maxEntries, at least one, and
+// none that was not seen since the start.
 func (s *logStore) trailing(maxBytes, maxEntries uint64) uint64 {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

@@ -105,6 +105,19 @@ func TestLogStore(t *testing.T) {
 	if err := s.fail.get(); err != nil {
 		t.Error(err)
 	}
+	// After a restart raft reads the last entry, and then all behind the snapshot.
+	s = &logStore{LogStore: disk, name: "test.db", fail: newFailure()}
+	for _, i := range []uint64{1000, 996, 997, 998, 999, 1000, 992} {
+		if err := s.GetLog(i, &l); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.StoreLog(entry(1001, "new")); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.trailing(1000, 1000); got != 6 {
+		t.Errorf("after a restart %d entries may trail, 6 were seen", got)
+	}
 }
 
 // The real store deletes all that it is told to, and no more.

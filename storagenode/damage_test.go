@@ -155,7 +155,7 @@ func TestUnfinishedSegment(t *testing.T) {
 // TestBitFlips flips a bit at every byte of a block in the middle of the chain. The node opens with or without its index, the
 // damaged block reads as damaged, all others read, and blocks are still taken; the verifier names the block.
 func TestBitFlips(t *testing.T) {
-	const height, damaged = 40, 17
+	const height, damaged = 16, 7
 	c, cfg := filled(t, 4, height)
 	n := mustOpen(t, cfg)
 	path, p := segmentOf(t, n, damaged)
@@ -164,8 +164,8 @@ func TestBitFlips(t *testing.T) {
 	end := p.offset + segment.FrameHeader + int64(p.length)
 	for at := p.offset; at < end; at++ {
 		length := at < p.offset+4
-		if at > p.offset+150 {
-			at += 6 // records, one like the other
+		if at > p.offset+130 {
+			at += 10 // records, one like the other
 			if at >= end {
 				break
 			}

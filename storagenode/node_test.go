@@ -160,7 +160,7 @@ func TestSecondProcessIsKeptOut(t *testing.T) {
 func TestConcurrentReads(t *testing.T) {
 	c := newTestChain(5)
 	c.growTo(t, 150)
-	n := mustOpen(t, Config{Dir: t.TempDir(), SegmentBytes: 5000})
+	n := mustOpen(t, Config{Dir: memDir(t), SegmentBytes: 5000})
 	var wg sync.WaitGroup
 	stop := make(chan struct{})
 	for worker := range 3 {

@@ -65,7 +65,9 @@ func readSecret(file, variable string) (string, error) {
 }
 
 // runnable is a role that is open.
-type runnable interface{ Run(ctx context.Context) error }
+type runnable interface {
+	Run(ctx context.Context) error
+}
 
 // runRole runs a role until a signal ends the command.
 func runRole(cmd *cobra.Command, log hclog.Logger, role runnable) error {

@@ -137,6 +137,18 @@ func TestWatch(t *testing.T) {
 	}
 }
 
+// A row that just fits is drawn as it is, whatever its letters take in bytes; a message that does not is broken.
+func TestWatchWidth(t *testing.T) {
+	row := "a  …" + strings.Repeat("x", standardWidth-4)
+	out, _ := watchAll(t, true, row, errors.New(strings.Repeat("word ", 20)))
+	if !strings.Contains(out, row+"\x1b[K\n") {
+		t.Errorf("the row is not as it was: %q", out)
+	}
+	if !strings.Contains(out, "word\x1b[K\nword") {
+		t.Errorf("the message is not broken: %q", out)
+	}
+}
+
 func TestWatchOutputFails(t *testing.T) {
 	full := errors.New("no space left")
 	for _, redraw := range []bool{false, true} {

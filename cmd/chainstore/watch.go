@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/chainstore/chainstore/httpapi/wire"
 )
@@ -86,13 +87,13 @@ func (w *watcher) draw(text string) error {
 	var b strings.Builder
 	b.WriteString(ansiHome)
 	for line := range strings.Lines(text) {
-		if len(line) > w.width {
-			for _, part := range wrap(line, w.width) {
-				b.WriteString(part + ansiClearRight + "\n")
-			}
-			continue
+		parts := []string{strings.TrimSuffix(line, "\n")}
+		if utf8.RuneCountInString(parts[0]) > w.width {
+			parts = wrap(parts[0], w.width)
 		}
-		b.WriteString(strings.TrimSuffix(line, "\n") + ansiClearRight + "\n")
+		for _, part := range parts {
+			b.WriteString(part + ansiClearRight + "\n")
+		}
 	}
 	b.WriteString(ansiClearBelow)
 	_, err := io.WriteString(w.out, b.String())
