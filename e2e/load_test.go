@@ -24,6 +24,8 @@ const (
 	mostInBatch   = 60
 	// tryFor is how long a writer tries to append the same records before it gives them up.
 	tryFor = 90 * time.Second
+	// hastyFor is the longest time that a hasty writer waits.
+	hastyFor = 40 * time.Millisecond
 )
 
 // load is writers and readers at work, through all masters.
@@ -43,7 +45,8 @@ func (c *cluster) startLoad(o *oracle) *load {
 	c.t.Cleanup(l.end)
 	for i := range singleWriters + batchWriters {
 		w := &writer{
-			load: l, name: fmt.Sprintf("w%d-%d", i, o.count()), client: c.client(rotated(c.File().Masters, i)...),
+			load: l, name: fmt.Sprintf("w%d-%d", i, o.count()),
+			client: c.client(rotated(c.File().Masters, i)...), other: c.client(rotated(c.File().Masters, i+1)...),
 			random: rand.New(rand.NewPCG(uint64(i), uint64(o.count()))), most: 1, every: singleEvery,
 		}
 		if i >= singleWriters {
@@ -90,6 +93,7 @@ type writer struct {
 	load   *load
 	name   string
 	client *client.Client
+	other  *client.Client // begins with another master
 	random *rand.Rand
 	most   int // records in an append
 	every  time.Duration
@@ -132,24 +136,24 @@ func (w *writer) entry() client.Entry {
 	return e
 }
 
-// append appends one record or a batch, and reports whether to go on.
+// append appends one record or a batch, and reports whether to go on. Every append has an idempotency key, under which it is sent
+// more than once now and then: whatever the masters go through meanwhile, it is appended once.
 func (w *writer) append() bool {
 	o := w.load.o
 	entries := make([]client.Entry, 1+w.random.IntN(w.most))
 	for i := range entries {
 		entries[i] = w.entry()
 	}
-	ctx, cancel := context.WithTimeout(w.load.c.t.Context(), tryFor)
-	defer cancel()
-	at, err := w.try(ctx, entries, "")
-	for ctx.Err() == nil {
-		// A writer that is told that nobody knows asks again, under the same key.
-		var unknown *client.UnknownOutcomeError
-		if !errors.As(err, &unknown) {
-			break
-		}
-		at, err = w.try(ctx, entries, unknown.IdempotencyKey)
+	key := "key of " + entries[0].Key
+	if w.random.IntN(8) == 0 && w.hasty(entries, key) {
+		return true
 	}
+	var early sync.WaitGroup
+	if w.random.IntN(16) == 0 {
+		early.Go(func() { w.repeat(entries, key) })
+	}
+	at, err := w.persist(w.client, entries, key)
+	early.Wait()
 	if err != nil {
 		o.giveUp(entries)
 		o.fault("%s: append of %d records: %v", w.name, len(entries), err)
@@ -161,16 +165,56 @@ func (w *writer) append() bool {
 		o.fault("%s: a later append stands at %+v, before the one that was acknowledged at %+v", w.name, at[0], *w.last)
 	}
 	w.last = &at[len(at)-1]
+	if w.random.IntN(16) == 0 {
+		w.repeat(entries, key)
+	}
 	return true
 }
 
-func (w *writer) try(ctx context.Context, entries []client.Entry, key string) ([]wire.Position, error) {
+// hasty tries an append for a moment only, and reports whether to leave it at that.
+func (w *writer) hasty(entries []client.Entry, key string) bool {
+	ctx, cancel := context.WithTimeout(w.load.c.t.Context(), time.Duration(w.random.Int64N(int64(hastyFor))))
+	defer cancel()
+	_, err := w.try(ctx, w.client, entries, key)
+	if err == nil || w.random.IntN(3) > 0 {
+		return false // once more with patience, which must give the positions of this time
+	}
+	// Any other error says that nothing was appended: so the verifier holds it against the cluster when it finds it.
+	if errors.Is(err, client.ErrUnknownOutcome) {
+		w.load.o.giveUp(entries)
+	}
+	return true
+}
+
+// repeat sends an append again, to another master first. The oracle holds its positions against those of the other times.
+func (w *writer) repeat(entries []client.Entry, key string) {
+	at, err := w.persist(w.other, entries, key)
+	if err != nil {
+		w.load.o.fault("%s: repeat of an append of %d records: %v", w.name, len(entries), err)
+		return
+	}
+	w.load.o.repeated(entries, at)
+}
+
+// persist appends until there is an answer. A writer that is told that the outcome is not known asks again, under the same key.
+func (w *writer) persist(cl *client.Client, entries []client.Entry, key string) ([]wire.Position, error) {
+	ctx, cancel := context.WithTimeout(w.load.c.t.Context(), tryFor)
+	defer cancel()
+	for {
+		at, err := w.try(ctx, cl, entries, key)
+		if err == nil || ctx.Err() != nil || !errors.Is(err, client.ErrUnknownOutcome) {
+			return at, err
+		}
+	}
+}
+
+func (w *writer) try(ctx context.Context, cl *client.Client, entries []client.Entry, key string) ([]wire.Position, error) {
 	if w.most > 1 {
-		return w.client.AppendBatch(ctx, entries, key)
+		return cl.AppendBatch(ctx, entries, key)
 	}
 	e := entries[0]
 	e.IdempotencyKey = key
-	at, err := w.client.Append(ctx, e)
+	at, err := cl.Append(ctx, e)
 	return []wire.Position{at}, err
 }
 

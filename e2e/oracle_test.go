@@ -16,7 +16,14 @@ type oracle struct {
 	acked   map[place]*ackedRecord
 	order   []*ackedRecord // in the order of the acknowledgements
 	unknown []client.Entry // whose outcome stayed unknown: each is in the chain once, or not at all
+	repeats []repeat       // held against acked in the end
 	faults  []string       // what the cluster did wrong
+}
+
+// repeat is an append that was answered once more.
+type repeat struct {
+	entries []client.Entry
+	at      []wire.Position
 }
 
 // place is where a record stands.
@@ -73,6 +80,37 @@ func (o *oracle) ack(entries []client.Entry, at []wire.Position) {
 		}
 		o.acked[where] = r
 		o.order = append(o.order, r)
+	}
+}
+
+// repeated takes down the answer to an append that was sent once more; the first answer may be under way still.
+func (o *oracle) repeated(entries []client.Entry, at []wire.Position) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.repeats = append(o.repeats, repeat{entries, at})
+}
+
+// checkRepeats holds the positions of repeated appends against those of the first time.
+func (o *oracle) checkRepeats() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, again := range o.repeats {
+		if len(again.at) != len(again.entries) {
+			o.faultLocked("%d positions for %d records that were appended again", len(again.at), len(again.entries))
+			continue
+		}
+		for i, e := range again.entries {
+			at := again.at[i]
+			first := o.acked[place{at.Block, at.Offset}]
+			if first == nil {
+				o.faultLocked("a record that was appended again is said to be at %+v, where none is acknowledged: key %q", at, e.Key)
+				continue
+			}
+			at.State = first.at.State
+			if at != first.at || first.entry.Key != e.Key {
+				o.faultLocked("appended again, key %q is said to be at %+v; %v was acknowledged at %+v", e.Key, at, first, first.at)
+			}
+		}
 	}
 }
 

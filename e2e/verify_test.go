@@ -41,6 +41,7 @@ func (c *cluster) verify(o *oracle, extra ...string) {
 		folders = append(folders, s.Data)
 	}
 	status := c.awaitSettled(len(folders))
+	o.checkRepeats()
 	c.readBack(o)
 	c.stop()
 	for _, dir := range folders {
@@ -55,7 +56,7 @@ func (c *cluster) verify(o *oracle, extra ...string) {
 	}
 	c.scan(o, folders[0])
 	c.checkLogs(folders)
-	c.t.Logf("%d records acknowledged, %d unknown, %d blocks", len(o.order), len(o.unknown), status.Head.Height)
+	c.t.Logf("%d records acknowledged, %d unknown, %d appends repeated, %d blocks", len(o.order), len(o.unknown), len(o.repeats), status.Head.Height)
 }
 
 // readBack reads every acknowledged record through every master.

@@ -65,6 +65,9 @@ var answers = []struct {
 	{masternode.ErrNotLeader, http.StatusServiceUnavailable, wire.ProblemNoLeader, "Not the leader", "1"},
 	{masternode.ErrUnavailable, http.StatusServiceUnavailable, wire.ProblemUnavailable, "Not readable now", "1"},
 	{storagenode.ErrFailed, http.StatusServiceUnavailable, wire.ProblemUnavailable, "Node has failed", ""},
+	{storagenode.ErrDamaged, http.StatusServiceUnavailable, wire.ProblemUnavailable, "Damaged on this node", ""},
+	{minernode.ErrDifficulty, http.StatusBadRequest, wire.ProblemBadRequest, "Bad request", ""},
+	{minernode.ErrClosed, http.StatusServiceUnavailable, wire.ProblemUnavailable, "Stopping", ""},
 	{context.DeadlineExceeded, http.StatusServiceUnavailable, wire.ProblemUnavailable, "Took too long", "1"},
 	{context.Canceled, http.StatusServiceUnavailable, wire.ProblemUnavailable, "Given up", "1"},
 }

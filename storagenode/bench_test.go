@@ -12,8 +12,8 @@ import (
 	"github.com/chainstore/chainstore/httpapi/wire"
 )
 
-// BenchmarkPut puts blocks of 4,096 records of 256 bytes, to the disk of the temporary folder and to memory; verify is what the
-// verifier alone takes for the same blocks, the floor.
+// BenchmarkPut puts blocks of 4,096 records of 256 bytes, to the disk of the temporary folder and to memory; verify is
+// what the verifier alone takes for the same blocks, the floor.
 func BenchmarkPut(b *testing.B) {
 	const count, size = 4096, 256
 	c := newTestChain(1)
@@ -122,8 +122,8 @@ func readChain(b *testing.B, blocks, count int) (*Node, Config) {
 	return n, cfg
 }
 
-// BenchmarkRead reads single records, uniform over a chain of half a million records of 256 bytes in the page cache, in batches
-// as a master gathers them.
+// BenchmarkRead reads single records, uniform over a chain of half a million records of 256 bytes in the page cache, in
+// batches as a master gathers them.
 func BenchmarkRead(b *testing.B) {
 	const blocks, count = 64, 8192
 	n, _ := readChain(b, blocks, count)

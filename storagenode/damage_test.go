@@ -152,8 +152,8 @@ func TestUnfinishedSegment(t *testing.T) {
 	}
 }
 
-// TestBitFlips flips a bit at every byte of a block in the middle of the chain. The node opens with or without its index, the
-// damaged block reads as damaged, all others read, and blocks are still taken; the verifier names the block.
+// TestBitFlips flips a bit at every byte of a block in the middle of the chain. The node opens with or without its
+// index, the damaged block reads as damaged, all others read, and blocks are still taken; the verifier names the block.
 func TestBitFlips(t *testing.T) {
 	const height, damaged = 16, 7
 	c, cfg := filled(t, 4, height)
@@ -197,7 +197,8 @@ func TestBitFlips(t *testing.T) {
 	}
 }
 
-// TestLostBlocks: with a frame's length damaged, or a segment gone, and no index, what is lost up to the next segment is known as lost.
+// TestLostBlocks: with a frame's length damaged, or a segment gone, and no index, what is lost up to the next segment
+// is known as lost.
 func TestLostBlocks(t *testing.T) {
 	const height, damaged = 60, 20
 	for _, gone := range []bool{false, true} {
@@ -363,8 +364,8 @@ func flipEnd(t *testing.T, path string) {
 	flip(t, path, info.Size()-1)
 }
 
-// TestBadTileIsNoBadBlock damages hashes far from the tree's edge, where Open does not look: the chain verifies, the verifier
-// names the tile, and no block reads as damaged.
+// TestBadTileIsNoBadBlock damages hashes far from the tree's edge, where Open does not look: the chain verifies, the
+// verifier names the tile, and no block reads as damaged.
 func TestBadTileIsNoBadBlock(t *testing.T) {
 	const height = 60
 	c, cfg := filled(t, 9, height)
@@ -434,7 +435,8 @@ func TestDamagedBlockAndNoTiles(t *testing.T) {
 	mustClose(t, n)
 }
 
-// TestDamagedLastBlock: the last block is the one whose loss the rest of the chain does not show. It is kept aside, and taken again.
+// TestDamagedLastBlock: the last block is the one whose loss the rest of the chain does not show. It is kept aside, and
+// taken again.
 func TestDamagedLastBlock(t *testing.T) {
 	const height = 20
 	c, cfg := filled(t, 11, height)

@@ -1,5 +1,5 @@
-// Package storagenode keeps the chain on one machine's disk: it takes blocks, checks each with chain.Verifier, makes it durable before
-// it says so, and reads records and headers back with the proofs that show them to be right.
+// Package storagenode keeps the chain on one machine's disk: it takes blocks, checks each with chain.Verifier, makes it
+// durable before it says so, and reads records and headers back with the proofs that show them to be right.
 //
 //	DIR/LOCK          held while the node runs
 //	DIR/segments/     the blocks: package segment
@@ -8,9 +8,10 @@
 //	DIR/inbox/        blocks that wait while the node is not Valid
 //	DIR/quarantine/   bytes that were found damaged and moved aside
 //
-// Only the segments hold what cannot be computed again. They are synced at every block; index and tiles are written behind
-// them without a sync, and synced when a segment is full, after some thousand blocks, and at the end. [Open] takes up at the head in
-// tiles/synced, proves that tiles and segments agree there, and puts the blocks behind it through the verifier as [Node.Put] does.
+// Only the segments hold what cannot be computed again. They are synced at every block; index and tiles are written
+// behind them without a sync, and synced when a segment is full, after some thousand blocks, and at the end. [Open]
+// takes up at the head in tiles/synced, proves that tiles and segments agree there, and puts the blocks behind it
+// through the verifier as [Node.Put] does.
 //
 // After a failed write or sync the node takes no more blocks: see [Node.Failed].
 package storagenode

@@ -19,8 +19,8 @@ const (
 	done     = "done all the same"
 )
 
-// faultyDisk opens real files and fails their operations from one on. It remembers what each file held when it was last synced, so
-// that a power cut can take back the rest.
+// faultyDisk opens real files and fails their operations from one on. It remembers what each file held when it was last
+// synced, so that a power cut can take back the rest.
 type faultyDisk struct {
 	mu     sync.Mutex
 	left   int    // operations before the first that fails
@@ -111,8 +111,9 @@ func (f *faultyFile) sync() (err error) {
 func (f *faultyFile) Sync() error     { return f.disk.try("sync "+f.path, f.sync, f.sync) }
 func (f *faultyFile) DataSync() error { return f.Sync() }
 
-// TestFaults fails every single operation on the node's files while blocks are put, in each way, and ends the process or cuts
-// the power then. What was acknowledged is there at the next start, the node takes the rest, and the chain verifies.
+// TestFaults fails every single operation on the node's files while blocks are put, in each way, and ends the process
+// or cuts the power then. What was acknowledged is there at the next start, the node takes the rest, and the chain
+// verifies.
 func TestFaults(t *testing.T) {
 	c := newTestChain(1)
 	c.growTo(t, 9)

@@ -17,14 +17,15 @@ const maxOpenFiles = 512
 type files struct {
 	dir    string
 	opener segment.OpenFunc
+	most   int // files kept open
 
 	mu   sync.RWMutex // held to read while a file is in use, so that none is closed under a reader
 	open map[uint64]segment.File
 	done bool
 }
 
-// with calls use with the segment of that first block, which must not be kept. The error wraps [ErrDamaged], whatever kept the
-// bytes from being read: to a reader a lost file, a short one and a bad sector are the same.
+// with calls use with the segment of that first block, which must not be kept. The error wraps [ErrDamaged], whatever
+// kept the bytes from being read: to a reader a lost file, a short one and a bad sector are the same.
 func (s *files) with(first uint64, use func(segment.File) error) error {
 	err := s.try(first, use)
 	if err != nil && !errors.Is(err, ErrDamaged) {
@@ -56,7 +57,7 @@ func (s *files) load(first uint64) error {
 	if s.open[first] != nil {
 		return nil
 	}
-	if len(s.open) >= maxOpenFiles {
+	if len(s.open) >= s.most {
 		for other, f := range s.open { // any one: reads are spread evenly or go to few segments
 			delete(s.open, other)
 			if err := f.Close(); err != nil {

@@ -13,8 +13,8 @@ import (
 	"github.com/chainstore/chainstore/storagenode/segment"
 )
 
-// FuzzSegment opens a node on a segment of any bytes, with a good index and tiles and without. It must not panic, and whatever
-// it then has must be a chain: each block extends the one before, and each record is proven by its header.
+// FuzzSegment opens a node on a segment of any bytes, with a good index and tiles and without. It must not panic, and
+// whatever it then has must be a chain: each block extends the one before, and each record is proven by its header.
 func FuzzSegment(f *testing.F) {
 	c := newTestChain(1)
 	c.growTo(f, 6)

@@ -76,8 +76,8 @@ func (c *testChain) growTo(t testing.TB, height int) {
 	}
 }
 
-// memDir is a folder in memory where the system has one: tests that go through a table of damages sync a lot, and are about bytes,
-// not about a disk.
+// memDir is a folder in memory where the system has one: tests that go through a table of damages sync a lot, and are
+// about bytes, not about a disk.
 func memDir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "storagenode-*")
@@ -150,7 +150,8 @@ func (c *testChain) statusAt(height int) Status {
 	return Status{Height: uint64(height), Hash: c.blocks[height-1].Header.Hash(), Size: c.sizes[height-1]}
 }
 
-// check holds everything that a node says against the first height blocks of the chain; the blocks in bad must read as damaged.
+// check holds everything that a node says against the first height blocks of the chain; the blocks in bad must read as
+// damaged.
 func (c *testChain) check(t testing.TB, n *Node, height int, bad ...uint64) {
 	t.Helper()
 	if got := n.Status(); got != c.statusAt(height) {

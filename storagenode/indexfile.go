@@ -19,8 +19,9 @@ import (
 //
 //	entry  first u64 ‖ offset u64 ‖ length u32 ‖ count u32 ‖ CRC-32C u32 of (block number u64 ‖ the 24 bytes before)
 //
-// offset is that of the frame in its segment: a block at offset 20 is the first of a segment. A length of 0 marks a block that
-// was lost. The file is written behind the segments; where it ends, or an entry is not good, the segments say the rest.
+// offset is that of the frame in its segment: a block at offset 20 is the first of a segment. A length of 0 marks a
+// block that was lost. The file is written behind the segments; where it ends, or an entry is not good, the segments
+// say the rest.
 const (
 	indexMagic   = "CSIX"
 	indexVersion = 1
@@ -58,8 +59,8 @@ func indexFileHeader() []byte {
 	return append(make([]byte, 0, indexHeader), indexMagic[0], indexMagic[1], indexMagic[2], indexMagic[3], indexVersion, 0, 0, 0)
 }
 
-// readIndexFile hands out the places in the file one by one, until the file ends, an entry is not good or take returns false. A
-// missing or foreign file has none. The error wraps ErrNewerFormat, or is the disk's.
+// readIndexFile hands out the places in the file one by one, until the file ends, an entry is not good or take returns
+// false. A missing or foreign file has none. The error wraps ErrNewerFormat, or is the disk's.
 func readIndexFile(path string, take func(place) bool) error {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -80,8 +80,8 @@ func (n *Node) publish() {
 	n.status.Store(&Status{Height: head.Height, Hash: head.Hash, Size: head.Tree.Size()})
 }
 
-// Failed delivers the error that stopped the node, once, and is closed behind it. The role must end: what is on disk is known
-// again only after a new start.
+// Failed delivers the error that stopped the node, once, and is closed behind it. The role must end: what is on disk is
+// known again only after a new start.
 func (n *Node) Failed() <-chan error { return n.failed }
 
 // fail stops the node for good; mu is held.

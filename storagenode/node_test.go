@@ -201,6 +201,66 @@ func TestConcurrentReads(t *testing.T) {
 	c.check(t, n, 150)
 }
 
+// TestFewOpenFiles reads from more segments than are kept open, from several goroutines.
+func TestFewOpenFiles(t *testing.T) {
+	c, cfg := filled(t, 7, 60)
+	n := mustOpen(t, cfg)
+	n.files.mu.Lock()
+	n.files.most = 2
+	n.files.mu.Unlock()
+	var wg sync.WaitGroup
+	for range 3 {
+		wg.Go(func() {
+			for number := range uint64(60) {
+				if data, err := n.Block(number); err != nil || string(data) != string(c.blocks[number].Bytes()) {
+					t.Errorf("block %d: %v", number, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	n.files.mu.Lock()
+	defer n.files.mu.Unlock()
+	if len(n.files.open) > 2 {
+		t.Errorf("%d files are open", len(n.files.open))
+	}
+}
+
+// TestManyPlaces reads a batch that is shared out, with all outcomes in it, in order.
+func TestManyPlaces(t *testing.T) {
+	c, cfg := filled(t, 8, 30)
+	n := mustOpen(t, cfg)
+	var places []wire.Place
+	for i := range uint64(wire.MaxPlaces) {
+		places = append(places, wire.Place{Block: i % 31, Offset: uint32(i % 5)})
+	}
+	before := wire.ProvenRecord{Status: 99}
+	out := n.Read(places, []wire.ProvenRecord{before})
+	if len(out) != 1+len(places) || out[0].Status != 99 {
+		t.Fatalf("%d answers for %d places", len(out)-1, len(places))
+	}
+	for i, a := range out[1:] {
+		at, want := places[i], wire.ReadFound
+		switch {
+		case at.Block >= 30:
+			want = wire.ReadBehind
+		case at.Offset >= c.blocks[at.Block].Header.Count:
+			want = wire.ReadBeyond
+		}
+		if a.Status != want {
+			t.Fatalf("%+v: read status %d, want %d", at, a.Status, want)
+		}
+		if want != wire.ReadFound {
+			continue
+		}
+		h := c.blocks[at.Block].Header
+		proof := chain.Proof{Index: h.First + uint64(at.Offset), Size: h.Seal(), Path: a.Path}
+		if err := proof.Check(leafHash(a.Record), h.Root); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestNewerFormatChangesNothing(t *testing.T) {
 	for _, name := range []string{"index", "tiles/synced", "tiles/00", "segments/" + segment.Name(0)} {
 		_, cfg := filled(t, 6, 30)

@@ -15,9 +15,9 @@ import (
 	"github.com/chainstore/chainstore/storagenode/tiles"
 )
 
-// Open takes hold of a data folder and makes the node that it holds. What a crash left behind the last whole block is moved to quarantine/.
-// A damaged block further in is reported in the log and reads as damaged; a node whose tree cannot be known beyond it stands
-// at the height before it, and Put says why.
+// Open takes hold of a data folder and makes the node that it holds. What a crash left behind the last whole block is
+// moved to quarantine/. A damaged block further in is reported in the log and reads as damaged; a node whose tree
+// cannot be known beyond it stands at the height before it, and Put says why.
 //
 // The error wraps [durable.ErrLocked] when another process has the folder, ErrNewerFormat when a newer ChainStore wrote it.
 func Open(cfg Config) (*Node, error) {
@@ -38,7 +38,7 @@ func Open(cfg Config) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{cfg: cfg, log: cfg.Logger, lock: lock, failed: make(chan error, 1)}
-	n.files = files{dir: n.segmentsDir(), opener: cfg.open, open: map[uint64]segment.File{}}
+	n.files = files{dir: n.segmentsDir(), opener: cfg.open, most: maxOpenFiles, open: map[uint64]segment.File{}}
 	n.readers.New = func() any { return new(reader) }
 	if err := n.load(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the storage node in %s: %w", cfg.Dir, err), n.release())
@@ -132,8 +132,8 @@ func checkSegment(path string, first uint64) (size int64, err error) {
 	return info.Size(), segment.CheckHeader(header[:got], first)
 }
 
-// readIndex takes the places from the index file as far as they hold together and agree with the segments, and returns how many
-// entries at the start of the file can stay as they are.
+// readIndex takes the places from the index file as far as they hold together and agree with the segments, and returns
+// how many entries at the start of the file can stay as they are.
 func (n *Node) readIndex(segments []found) (height uint64, err error) {
 	listed := make(map[uint64]bool, len(segments))
 	for _, s := range segments {
@@ -218,8 +218,8 @@ func (n *Node) openIndex(good uint64) error {
 	return nil
 }
 
-// replay finds the head: it starts at the synced one, if tiles and segments agree with it, and takes the blocks behind it as Put
-// does. Where nothing is synced, or does not fit, that is the whole chain.
+// replay finds the head: it starts at the synced one, if tiles and segments agree with it, and takes the blocks behind
+// it as Put does. Where nothing is synced, or does not fit, that is the whole chain.
 func (n *Node) replay(synced chain.Head) error {
 	base, err := n.base(synced)
 	if err == nil {

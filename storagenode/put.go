@@ -8,11 +8,12 @@ import (
 	"github.com/chainstore/chainstore/storagenode/segment"
 )
 
-// Put takes the next block: it verifies it against the node's head, appends it and syncs it, and returns when it would survive a
-// power cut. A block that is here already is taken again with no effect. data is not kept. The Status is the node's after the
-// call, whatever its outcome.
+// Put takes the next block: it verifies it against the node's head, appends it and syncs it, and returns when it would
+// survive a power cut. A block that is here already is taken again with no effect. data is not kept. The Status is the
+// node's after the call, whatever its outcome.
 //
-// Errors: ErrNotNext (ErrConflict), ErrBadBlock, ErrFailed, and ErrDamaged for a node that cannot go on before a block is repaired.
+// Errors: ErrNotNext (ErrConflict), ErrBadBlock, ErrFailed, and ErrDamaged for a node that cannot go on before a block
+// is repaired.
 func (n *Node) Put(number uint64, data []byte) (Status, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -36,7 +36,8 @@ func (r *reader) release(n *Node) {
 	n.readers.Put(r)
 }
 
-// Bounds of the memory that the records and paths of a call are cut from, so that one that is kept does not hold on to many others.
+// Bounds of the memory that the records and paths of a call are cut from, so that one that is kept does not hold on to
+// many others.
 const (
 	arenaBytes = 32 << 10
 	arenaPaths = 16
@@ -167,8 +168,8 @@ func leafHash(encoded []byte) chain.Hash {
 	return leaf.Hash()
 }
 
-// readWhole reads a record that does not fit its leaf on disk once more, from the whole block: if the block is good, then the
-// leaf is not, and the record is.
+// readWhole reads a record that does not fit its leaf on disk once more, from the whole block: if the block is good,
+// then the leaf is not, and the record is.
 func (n *Node) readWhole(at wire.Place, cause error) ([]byte, error) {
 	data, err := n.Block(at.Block)
 	if err != nil {

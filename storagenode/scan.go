@@ -16,7 +16,8 @@ import (
 const maxGap = 1 << 20
 
 // scan finds the blocks behind those that the index knows, frame by frame. Damaged frames become places all the same
-// when a good block follows that shows what they were; else they are left out, and settle moves them aside if nothing follows.
+// when a good block follows that shows what they were; else they are left out, and settle moves them aside if nothing
+// follows.
 func (n *Node) scan(segments []found) error {
 	for i, s := range segments {
 		height := n.index.len()
@@ -86,8 +87,8 @@ func (n *Node) placeOf(frame *segment.Frame, number uint64) (place, error) {
 	return place{first: h.First, offset: frame.Offset, length: frame.Length, count: h.Count}, nil
 }
 
-// admit puts a good block behind the index, and before it the blocks that are missing between: those of damaged frames, and lost
-// ones. It refuses a block whose first leaf does not leave room for exactly them.
+// admit puts a good block behind the index, and before it the blocks that are missing between: those of damaged frames,
+// and lost ones. It refuses a block whose first leaf does not leave room for exactly them.
 func (n *Node) admit(p place, number uint64, bad []place) bool {
 	height := n.index.len()
 	due := uint64(0)
@@ -110,8 +111,8 @@ func (n *Node) admit(p place, number uint64, bad []place) bool {
 	return true
 }
 
-// settle makes the end of the segments fit the index: what stands behind the last block is moved to quarantine/, and the writer is
-// put there.
+// settle makes the end of the segments fit the index: what stands behind the last block is moved to quarantine/, and
+// the writer is put there.
 func (n *Node) settle(segments []found) error {
 	last, seg, any := n.index.last()
 	for _, s := range segments {
@@ -163,7 +164,8 @@ func (n *Node) continueAt(s found, end int64) error {
 	return err
 }
 
-// restoreHeader writes a segment's damaged header again, if its first block is good: the header says no more than the name and that.
+// restoreHeader writes a segment's damaged header again, if its first block is good: the header says no more than the
+// name and that.
 func (n *Node) restoreHeader(s found) error {
 	if _, err := n.Block(s.first); err != nil {
 		return nil

@@ -21,8 +21,8 @@ type Summary struct {
 	Records uint64     // in them
 	Hash    chain.Hash // of the last block
 	Size    uint64     // of the tree
-	// Torn is how many bytes stand behind the last block where a write was cut short; the node cuts them off at its next start. They
-	// are not counted while a node is at work in the folder: they may be its next block.
+	// Torn is how many bytes stand behind the last block where a write was cut short; the node cuts them off at its
+	// next start. They are not counted while a node is at work in the folder: they may be its next block.
 	Torn int64
 }
 
@@ -54,6 +54,11 @@ func Verify(ctx context.Context, dir string, progress func(done, total int64)) (
 		if !more {
 			break
 		}
+	}
+	if v.summary.Height < v.indexed {
+		// The segments end between two blocks, or one of them is gone: only the index tells that there was more.
+		return v.summary, &chain.BlockError{Block: v.summary.Height, Err: fmt.Errorf(
+			"%w: it is missing, the index knows %d blocks", ErrDamaged, v.indexed)}
 	}
 	return v.summary, v.tilesErr
 }

@@ -29,9 +29,9 @@ func NewFrames(file io.ReaderAt, offset, size int64) *Frames {
 	return &Frames{file: file, offset: offset, size: size}
 }
 
-// Next reads the next frame. The error is io.EOF where the file ends behind a whole frame, and wraps [ErrDamaged] where the
-// bytes from [Frames.Offset] on cannot hold a frame: a torn tail, or damage from which the next frame cannot be found. Any other error
-// is the disk's.
+// Next reads the next frame. The error is io.EOF where the file ends behind a whole frame, and wraps [ErrDamaged] where
+// the bytes from [Frames.Offset] on cannot hold a frame: a torn tail, or damage from which the next frame cannot be
+// found. Any other error is the disk's.
 func (f *Frames) Next() (Frame, error) {
 	left := f.size - f.offset
 	if left <= 0 {
@@ -64,8 +64,8 @@ func (f *Frames) Next() (Frame, error) {
 // Offset is where the next frame is looked for.
 func (f *Frames) Offset() int64 { return f.offset }
 
-// ReadFrame reads the block of length bytes in the frame at an offset into fresh memory. The error wraps [ErrDamaged] where no frame
-// of that length stands there or the checksum does not fit.
+// ReadFrame reads the block of length bytes in the frame at an offset into fresh memory. The error wraps [ErrDamaged]
+// where no frame of that length stands there or the checksum does not fit.
 func ReadFrame(file io.ReaderAt, offset int64, length uint32) ([]byte, error) {
 	frame := make([]byte, FrameHeader+int(length))
 	if _, err := file.ReadAt(frame, offset); err != nil {

@@ -10,8 +10,8 @@ import (
 	"github.com/chainstore/chainstore/durable"
 )
 
-// Writer appends blocks to one segment. It belongs to one goroutine at a time. After an error it must not be used again: the kernel
-// may have dropped what it could not write.
+// Writer appends blocks to one segment. It belongs to one goroutine at a time. After an error it must not be used
+// again: the kernel may have dropped what it could not write.
 type Writer struct {
 	file  File
 	path  string
@@ -72,7 +72,8 @@ func Continue(open OpenFunc, dir string, first uint64, size int64) (*Writer, err
 	return &Writer{file: f, path: path, size: size}, nil
 }
 
-// Append writes a block and syncs it: when it returns nil, the block survives a power cut. It returns the offset of the block's frame.
+// Append writes a block and syncs it: when it returns nil, the block survives a power cut. It returns the offset of the
+// block's frame.
 func (w *Writer) Append(block []byte) (offset int64, err error) {
 	if uint64(len(block)) > MaxBlock {
 		return 0, fmt.Errorf("a block of %d bytes does not fit a frame", len(block))

@@ -8,8 +8,8 @@ const (
 	maxLevels  = 64 / tileHeight // stored levels of the largest tree
 )
 
-// Builder computes the stored hashes of a growing tree. It keeps the unfinished tile of each stored level. The zero value is that of
-// the empty tree. It belongs to one goroutine.
+// Builder computes the stored hashes of a growing tree. It keeps the unfinished tile of each stored level. The zero
+// value is that of the empty tree. It belongs to one goroutine.
 type Builder struct {
 	size uint64
 	open [maxLevels][tileWidth]chain.Hash // the first (size >> 4·i) % 16 of open[i] count
@@ -19,9 +19,9 @@ type Builder struct {
 // Size is the number of leaves.
 func (b *Builder) Size() uint64 { return b.size }
 
-// Append adds leaf hashes to the tree and hands out each run of hashes that this adds to a stored level: level is 0 for the leaves,
-// 1 for the roots of 16 leaves and so on, first the place of the run's first hash in its level. The run is good until
-// the call returns. After an error of emit the builder must not be used again.
+// Append adds leaf hashes to the tree and hands out each run of hashes that this adds to a stored level: level is 0 for
+// the leaves, 1 for the roots of 16 leaves and so on, first the place of the run's first hash in its level. The run is
+// good until the call returns. After an error of emit the builder must not be used again.
 func (b *Builder) Append(leaves []chain.Hash, emit func(level int, first uint64, run []chain.Hash) error) error {
 	row := leaves
 	first := b.size
@@ -36,7 +36,8 @@ func (b *Builder) Append(leaves []chain.Hash, emit func(level int, first uint64,
 	return nil
 }
 
-// fold puts a row behind the held hashes of its level's open tile, returns the roots of the tiles that are full now, and keeps the rest.
+// fold puts a row behind the held hashes of its level's open tile, returns the roots of the tiles that are full now,
+// and keeps the rest.
 func (b *Builder) fold(level, held int, row []chain.Hash) []chain.Hash {
 	roots := b.rows[level][:0]
 	open := &b.open[level]

@@ -25,7 +25,8 @@ func (c *cache) get(level int, index uint64) *tile {
 	return t
 }
 
-// put takes a full tile, unless one of a higher level has its place, and reports whether it did: then it must not be changed any more.
+// put takes a full tile, unless one of a higher level has its place, and reports whether it did: then it must not be
+// changed any more.
 func (c *cache) put(t *tile) bool {
 	slot := &c.slots[slotOf(t.level, t.index)]
 	if old := slot.Load(); old != nil && old.level > t.level {

@@ -1,9 +1,9 @@
 // Package tiles keeps the hashes of the chain's tree on disk, so that a proof is read and not computed from all records.
 //
 // It stores every fourth level of the tree: level 0 (the leaf hashes), 4, 8, … 60. Each level is one file, "tiles/00",
-// "tiles/04", …, that only grows: a header of 512 bytes, then hash n of the level, 32 bytes, at 512 + 32·n. Hash n of level l is
-// the root of the complete subtree over the leaves n·2^l up to (n+1)·2^l (RFC 6962 section 2.1); a subtree that is not
-// complete is not stored. In all that is 32·16/15, some 34 bytes a leaf.
+// "tiles/04", …, that only grows: a header of 512 bytes, then hash n of the level, 32 bytes, at 512 + 32·n. Hash n of
+// level l is the root of the complete subtree over the leaves n·2^l up to (n+1)·2^l (RFC 6962 section 2.1); a subtree
+// that is not complete is not stored. In all that is 32·16/15, some 34 bytes a leaf.
 //
 //	header  magic "CSTL" ‖ version u8 = 1 ‖ level u8 ‖ zeros up to 512 bytes
 //
@@ -14,6 +14,6 @@
 // between are computed from it, so four levels of an inclusion path cost one read and at most 14 hashes, and the upper
 // levels stay in a small cache. A C2SP tlog-tiles tile of height 8 is 8 KiB in a row of levels 0, 8, 16, ….
 //
-// The files are not synced at each append: all of them can be rebuilt from the blocks. Up to where they are good is for the storage
-// node to know.
+// The files are not synced at each append: all of them can be rebuilt from the blocks. Up to where they are good is for
+// the storage node to know.
 package tiles

@@ -50,8 +50,8 @@ func (s *Store) Reader() *Reader {
 // Release gives the reader back.
 func (r *Reader) Release() { r.store.pool.Put(r) }
 
-// Path adds the inclusion path of a leaf in the tree of the first size leaves to dst (RFC 6962 section 2.1.1), and returns the
-// leaf's hash as it stands in the files. index < size must hold, and size be at most that of the store.
+// Path adds the inclusion path of a leaf in the tree of the first size leaves to dst (RFC 6962 section 2.1.1), and
+// returns the leaf's hash as it stands in the files. index < size must hold, and size be at most that of the store.
 func (r *Reader) Path(dst []chain.Hash, index, size uint64) (path []chain.Hash, leaf chain.Hash, err error) {
 	if index >= size || size > r.limit {
 		return dst, leaf, fmt.Errorf("%w: leaf %d in a tree of %d, of %d that are here", ErrMissing, index, size, r.limit)
@@ -83,8 +83,8 @@ func (r *Reader) Path(dst []chain.Hash, index, size uint64) (path []chain.Hash, 
 	return dst, leaf, nil
 }
 
-// edge is the hash over the leaves from start to the end of the tree of that size, fewer than what start is aligned to: a right
-// child that is not complete.
+// edge is the hash over the leaves from start to the end of the tree of that size, fewer than what start is aligned to:
+// a right child that is not complete.
 func (r *Reader) edge(start, size uint64) (chain.Hash, error) {
 	var h chain.Hash
 	for l, end := 0, size; end > start; l++ {
@@ -115,7 +115,8 @@ func (r *Reader) node(l int, index uint64) (chain.Hash, error) {
 	return t.nodes[rowStart[row]+int(index&(tileWidth>>row-1))], nil
 }
 
-// tile loads a tile; edge tells that it stands at the right edge of a tree that is asked for, as it will be again for the same block.
+// tile loads a tile; edge tells that it stands at the right edge of a tree that is asked for, as it will be again for
+// the same block.
 func (r *Reader) tile(stored int, index uint64, edge bool) (*tile, error) {
 	for _, t := range r.seen[stored] {
 		if t != nil && t.index == index {
@@ -164,8 +165,8 @@ func (t *tile) fill() {
 	}
 }
 
-// Tree reads the compact range of the first size leaves from the files, whatever the store's size. The error wraps [ErrMissing]
-// where the files are too short; that the hashes are right is for the caller to prove from a block's root.
+// Tree reads the compact range of the first size leaves from the files, whatever the store's size. The error wraps
+// [ErrMissing] where the files are too short; that the hashes are right is for the caller to prove from a block's root.
 func (s *Store) Tree(size uint64) (chain.Tree, error) {
 	r := &Reader{store: s, limit: size}
 	var nodes []chain.Hash

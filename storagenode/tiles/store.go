@@ -54,8 +54,8 @@ func header(stored int) []byte {
 	return h
 }
 
-// CheckVersion looks at the headers of all files in the folder and reports one that a newer ChainStore wrote: the error wraps
-// [segment.ErrNewerFormat] and names the file.
+// CheckVersion looks at the headers of all files in the folder and reports one that a newer ChainStore wrote: the error
+// wraps [segment.ErrNewerFormat] and names the file.
 func CheckVersion(dir string) error {
 	for i := range maxLevels {
 		f, err := os.Open(path(dir, i))
@@ -80,7 +80,8 @@ func CheckVersion(dir string) error {
 // OffsetOf is where a hash of a level stands in its file.
 func OffsetOf(hash uint64) int64 { return headerSize + int64(hash)*chain.HashSize }
 
-// Complete is the number of hashes that a tree of size leaves has at a stored level, counted from 0 as [Builder.Append] does.
+// Complete is the number of hashes that a tree of size leaves has at a stored level, counted from 0 as [Builder.Append]
+// does.
 func Complete(size uint64, level int) uint64 { return size >> (tileHeight * level) }
 
 // Files opens the files of a folder to read, by stored level; nil where there is none.
@@ -103,8 +104,8 @@ func Files(dir string) ([]*os.File, error) {
 	return list, nil
 }
 
-// Open opens the files of a folder. The store is empty until [Store.Reset] says how much of them is good. A file whose header
-// is not good is begun anew.
+// Open opens the files of a folder. The store is empty until [Store.Reset] says how much of them is good. A file whose
+// header is not good is begun anew.
 func Open(open segment.OpenFunc, dir string) (*Store, error) {
 	s := &Store{dir: dir, open: open}
 	s.pool.New = func() any { return &Reader{store: s} }
@@ -143,8 +144,9 @@ func writeAll(f segment.File, header []byte) error {
 	return nil
 }
 
-// Reset makes the store that of the first size leaves, whose hashes the files must hold: the error wraps [ErrMissing] if they
-// do not. Hashes behind them stay in the files until they are written over, where [Store.Tree] can still see them.
+// Reset makes the store that of the first size leaves, whose hashes the files must hold: the error wraps [ErrMissing]
+// if they do not. Hashes behind them stay in the files until they are written over, where [Store.Tree] can still see
+// them.
 func (s *Store) Reset(size uint64) error {
 	var b Builder
 	b.size = size

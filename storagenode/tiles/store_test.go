@@ -163,7 +163,8 @@ func TestPathsOfLargeTree(t *testing.T) {
 	}
 }
 
-// TestReopenAtAnySize opens the same files again at every size up to what they hold, appends from there, and ends with the same bytes.
+// TestReopenAtAnySize opens the same files again at every size up to what they hold, appends from there, and ends with
+// the same bytes.
 func TestReopenAtAnySize(t *testing.T) {
 	const most = 600
 	dir := t.TempDir()

@@ -1,0 +1,145 @@
+package storagenode
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/storagenode/segment"
+)
+
+// TestVerifyBesideRunningNode verifies while blocks are put: whatever it catches the node at, the chain is good and
+// goes at least up to where it was at the start. Nothing is changed.
+func TestVerifyBesideRunningNode(t *testing.T) {
+	c := newTestChain(1)
+	c.growTo(t, 200)
+	n := mustOpen(t, Config{Dir: memDir(t), SegmentBytes: 20_000})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for number := range c.blocks {
+			if _, err := n.Put(uint64(number), c.blocks[number].Bytes()); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	for n.Status().Height < uint64(len(c.blocks)) && !t.Failed() {
+		least := n.Status().Height
+		got, err := Verify(context.Background(), n.cfg.Dir, nil)
+		if err != nil || got.Height < least || got.Torn != 0 {
+			t.Errorf("verified %+v, %v, the node had %d", got, err, least)
+		}
+	}
+	wg.Wait()
+	verified(t, n.cfg.Dir, c, len(c.blocks))
+}
+
+func TestVerifyProgress(t *testing.T) {
+	c, cfg := filled(t, 2, 30)
+	before := tree(t, cfg.Dir)
+	last, all := int64(0), int64(0)
+	_, err := Verify(context.Background(), cfg.Dir, func(done, total int64) {
+		if done < last || done > total {
+			t.Errorf("%d of %d bytes after %d", done, total, last)
+		}
+		last, all = done, total
+	})
+	if err != nil || last != all || all == 0 {
+		t.Errorf("%d of %d bytes, %v", last, all, err)
+	}
+	if tree(t, cfg.Dir) != before {
+		t.Error("the folder was changed")
+	}
+	verified(t, cfg.Dir, c, 30)
+}
+
+func TestVerifyEnds(t *testing.T) {
+	_, cfg := filled(t, 3, 5)
+	ctx, cancel := context.WithCancelCause(context.Background())
+	cause := errors.New("stopped by hand")
+	cancel(cause)
+	if _, err := Verify(ctx, cfg.Dir, nil); !errors.Is(err, cause) {
+		t.Errorf("cancelled: %v", err)
+	}
+	if _, err := Verify(context.Background(), t.TempDir(), nil); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("not a data folder: %v", err)
+	}
+	empty := mustOpen(t, Config{Dir: memDir(t)})
+	if got, err := Verify(context.Background(), empty.cfg.Dir, nil); err != nil || got != (Summary{}) {
+		t.Errorf("an empty chain: %+v, %v", got, err)
+	}
+}
+
+// TestVerifyForgery: blocks that are whole, with right checksums, and are not the chain's.
+func TestVerifyForgery(t *testing.T) {
+	const height, forged = 12, 6
+	c := newTestChain(4)
+	c.growTo(t, height)
+	other := newTestChain(5)
+	other.growTo(t, height)
+	payload := append([]byte(nil), c.blocks[forged].Bytes()...)
+	payload[len(payload)-1] ^= 1
+	for name, row := range map[string]struct {
+		block []byte
+		want  error
+	}{
+		"a block of another chain": {other.blocks[forged].Bytes(), chain.ErrLink},
+		"a changed payload":        {payload, chain.ErrRoot},
+		"the block before again":   {c.blocks[forged-1].Bytes(), chain.ErrNumber},
+		"no block":                 {make([]byte, 200), chain.ErrFrame},
+	} {
+		dir := memDir(t)
+		segments := filepath.Join(dir, "segments")
+		if err := os.Mkdir(segments, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		w, err := segment.Create(segment.OpenFile, segments, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for number := range c.blocks {
+			data := c.blocks[number].Bytes()
+			if number == forged {
+				data = row.block
+			}
+			if _, err := w.Append(data); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		got, err := Verify(context.Background(), dir, nil)
+		var bad *chain.BlockError
+		if !errors.As(err, &bad) || bad.Block != forged || !errors.Is(err, row.want) || got.Height != forged {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
+		// A node that opens the folder does not serve it either.
+		n := mustOpen(t, Config{Dir: dir})
+		c.check(t, n, forged)
+		mustClose(t, n)
+	}
+}
+
+// TestVerifyMissesTheEnd: segments that end between two blocks are whole in themselves; the index tells that there was more.
+func TestVerifyMissesTheEnd(t *testing.T) {
+	_, cfg := filled(t, 9, 30)
+	dir := filepath.Join(cfg.Dir, "segments")
+	list, err := segment.List(dir)
+	if err != nil || len(list) < 2 {
+		t.Fatalf("%d segments, %v", len(list), err)
+	}
+	last := list[len(list)-1]
+	if err := os.Remove(filepath.Join(dir, segment.Name(last))); err != nil {
+		t.Fatal(err)
+	}
+	got, err := Verify(context.Background(), cfg.Dir, nil)
+	var bad *chain.BlockError
+	if !errors.As(err, &bad) || bad.Block != last || got.Height != last {
+		t.Errorf("without the segment of block %d: %+v, %v", last, got, err)
+	}
+}
