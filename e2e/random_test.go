@@ -64,7 +64,18 @@ func (s *schedule) disturb() {
 		case n < 6:
 			how = "kill"
 			s.c.kill(name)
-			undo = append(undo, func() { s.c.launch(name) })
+			twice := s.random.IntN(4) == 0
+			undo = append(undo, func() {
+				s.c.launch(name)
+				if twice { // at any moment of its start
+					s.pass(200 * time.Millisecond)
+					s.c.kill(name)
+					s.c.launch(name)
+				}
+			})
+			if twice {
+				how = "kill twice"
+			}
 		case n < 8:
 			how = "stop"
 			if err := s.c.StopRole(name); err != nil {

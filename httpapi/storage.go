@@ -22,6 +22,7 @@ type StorageConfig struct {
 	Node        *storagenode.Node
 	Fence       *worker.Fence
 	ID          func() string // the node's id, "" before it is registered
+	Registered  func() bool   // since its start: until then it takes no block
 	MasterToken string
 	Fail        func(error) // called when the disk failed under the fence: the role must stop
 	Logger      hclog.Logger
@@ -29,15 +30,16 @@ type StorageConfig struct {
 
 type storage struct {
 	*engine
-	node *storagenode.Node
-	id   func() string
-	gate gate
+	node       *storagenode.Node
+	id         func() string
+	registered func() bool
+	gate       gate
 }
 
 // NewStorage makes the handler of a storage node. All its routes take the master token.
 func NewStorage(cfg StorageConfig) http.Handler {
 	s := &storage{
-		engine: newEngine(cfg.Logger), node: cfg.Node, id: cfg.ID,
+		engine: newEngine(cfg.Logger), node: cfg.Node, id: cfg.ID, registered: cfg.Registered,
 		gate: gate{fence: cfg.Fence, fail: cfg.Fail},
 	}
 	s.GET("/livez", func(c *gin.Context) { c.String(http.StatusOK, "ok\n") })
@@ -100,6 +102,9 @@ func (s *storage) put(c *gin.Context) error {
 	}
 	if err := s.gate.pass(c); err != nil {
 		return err
+	}
+	if !s.registered() {
+		return worker.ErrNotRegistered
 	}
 	block, err := readBody(c.Request, maxBlock)
 	if err != nil {

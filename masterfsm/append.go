@@ -64,8 +64,23 @@ func (w *memberWindow) passed(seq uint64) bool {
 	return seq < w.Newest && w.Newest-seq >= SubmissionWindow
 }
 
-// append puts the records of a submission into the buffer, or finds that it did so before.
-func (s *State) append(a *appendCommand) (any, error) {
+// Outcome is what became of one submission of an Append: a placement for each of its requests, or ErrStale.
+type Outcome struct {
+	Placements []Placement
+	Err        error
+}
+
+// append takes the submissions of one Append.
+func (s *State) append(time uint64, submissions []submission) []Outcome {
+	outcomes := make([]Outcome, len(submissions))
+	for i := range submissions {
+		outcomes[i].Placements, outcomes[i].Err = s.submit(time, &submissions[i])
+	}
+	return outcomes
+}
+
+// submit puts the records of a submission into the buffer, or finds that it did so before.
+func (s *State) submit(time uint64, a *submission) ([]Placement, error) {
 	w := s.members[a.member]
 	if w == nil || w.Boot < a.boot {
 		w = &memberWindow{Boot: a.boot, Results: map[uint64][]Placement{}}
@@ -78,7 +93,7 @@ func (s *State) append(a *appendCommand) (any, error) {
 		return nil, fmt.Errorf("%w: submission %d of boot %d, the table is at %d of boot %d",
 			ErrStale, a.seq, a.boot, w.Newest, w.Boot)
 	}
-	s.tick(a.time)
+	s.tick(time)
 	s.keys.evict(s.now, s.settings)
 	placements := make([]Placement, len(a.requests))
 	for i := range a.requests {

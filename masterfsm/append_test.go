@@ -316,13 +316,10 @@ func TestKeyPages(t *testing.T) {
 func TestSubmissionSentAgain(t *testing.T) {
 	b := newTable(t, smallSettings())
 	c := call{project: 1, payloads: payloads(6, "once")}
-	data := submission(t, "m2", 7, 1, startTime+1, c)
+	data := appendOf(t, "m2", 7, 1, startTime+1, c)
 	first := b.submit(data)
 	before := snapshotBytes(t, b.State)
-	again := bytes.Clone(data)
-	if err := StampSubmission(again, startTime+500); err != nil { // the leader stamps it anew
-		t.Fatal(err)
-	}
+	again := appendOf(t, "m2", 7, 1, startTime+500, c) // at another time, perhaps by another leader
 	if got := b.submit(again); !reflect.DeepEqual(got, first) {
 		t.Errorf("sent again: %+v, want %+v", got, first)
 	}
@@ -330,19 +327,19 @@ func TestSubmissionSentAgain(t *testing.T) {
 		t.Error("a submission that was known changed the state")
 	}
 	// The same number of another member or boot is another submission.
-	if got := b.submit(submission(t, "m3", 7, 1, startTime, c)); reflect.DeepEqual(got, first) {
+	if got := b.submit(appendOf(t, "m3", 7, 1, startTime, c)); reflect.DeepEqual(got, first) {
 		t.Error("taken for that of another member")
 	}
-	if got := b.submit(submission(t, "m2", 8, 1, startTime, c)); reflect.DeepEqual(got, first) {
+	if got := b.submit(appendOf(t, "m2", 8, 1, startTime, c)); reflect.DeepEqual(got, first) {
 		t.Error("taken for that of an older boot")
 	}
 	b.refusedBytes(data, ErrStale) // of the boot before
-	b.refusedBytes(submission(t, "m2", 7, 2, startTime, c), ErrStale)
+	b.refusedBytes(appendOf(t, "m2", 7, 2, startTime, c), ErrStale)
 }
 
 func TestRefusedRequestStaysRefusedWhenSentAgain(t *testing.T) {
 	b := newTable(t, smallSettings())
-	data := submission(t, "m2", 1, 1, startTime, call{project: 3, payloads: []string{"x"}})
+	data := appendOf(t, "m2", 1, 1, startTime, call{project: 3, payloads: []string{"x"}})
 	b.submit(data)
 	b.ok(&CreateProject{Name: "three", TokenHash: chain.Hash{3}, Time: startTime})
 	if p := b.submit(data); p[0].Err != RefusedProject {
@@ -353,7 +350,7 @@ func TestRefusedRequestStaysRefusedWhenSentAgain(t *testing.T) {
 func TestSubmissionWindow(t *testing.T) {
 	b := newTable(t, smallSettings())
 	c := call{project: 1, payloads: []string{"x"}}
-	at := func(seq uint64) []byte { return submission(t, "m2", 1, seq, startTime, c) }
+	at := func(seq uint64) []byte { return appendOf(t, "m2", 1, seq, startTime, c) }
 	first := map[uint64][]Placement{}
 	// Out of order, as they arrive over several connections.
 	for seq := uint64(100); seq > 100-SubmissionWindow; seq-- {
@@ -379,13 +376,13 @@ func TestSubmissionWindow(t *testing.T) {
 	b.submit(at(math.MaxUint64))
 	b.submit(at(math.MaxUint64 - SubmissionWindow + 1))
 	b.refusedBytes(at(math.MaxUint64-SubmissionWindow), ErrStale)
-	b.submit(submission(t, "m9", 1, math.MaxUint64, startTime, c))
-	b.submit(submission(t, "m9", 2, 1, startTime, c))
+	b.submit(appendOf(t, "m9", 1, math.MaxUint64, startTime, c))
+	b.submit(appendOf(t, "m9", 2, 1, startTime, c))
 }
 
 func TestSubmissionWithoutRequests(t *testing.T) {
 	b := newTable(t, smallSettings())
-	if p := b.submit(submission(t, "m2", 1, 1, startTime)); len(p) != 0 {
+	if p := b.submit(appendOf(t, "m2", 1, 1, startTime)); len(p) != 0 {
 		t.Errorf("%+v", p)
 	}
 	if got := snapshotBytes(t, restored(t, b.State)); !bytes.Equal(got, snapshotBytes(t, b.State)) {
@@ -395,16 +392,17 @@ func TestSubmissionWithoutRequests(t *testing.T) {
 
 func TestSubmissionBuilder(t *testing.T) {
 	c := call{project: 5, key: "k", payloads: payloads(3, "x")}
-	data := submission(t, "member", 3, 4, startTime, c, c)
+	data := appendOf(t, "member", 3, 4, startTime, c, c)
 	k, body, err := checkCommand(data)
 	if err != nil || k != kindAppend {
 		t.Fatalf("%d, %v", k, err)
 	}
-	a, err := parseSubmission(body)
-	if err != nil {
-		t.Fatal(err)
+	time, all, err := parseAppend(body)
+	if err != nil || time != startTime || len(all) != 1 {
+		t.Fatalf("time %d, %d submissions, %v", time, len(all), err)
 	}
-	if a.time != startTime || a.boot != 3 || a.seq != 4 || a.member != "member" || len(a.requests) != 2 {
+	a := all[0]
+	if a.boot != 3 || a.seq != 4 || a.member != "member" || len(a.requests) != 2 {
 		t.Fatalf("%+v", a)
 	}
 	for _, q := range a.requests {
@@ -430,7 +428,7 @@ func TestSubmissionBuilder(t *testing.T) {
 }
 
 func TestCheckSubmissionErrors(t *testing.T) {
-	good := submission(t, "m2", 1, 1, startTime, call{project: 1, payloads: payloads(2, "x")})
+	good := sent(t, "m2", 1, 1, call{project: 1, payloads: payloads(2, "x")})
 	for n := range good {
 		if err := CheckSubmission(bytes.Clone(good[:n])); !errors.Is(err, ErrBadCommand) {
 			t.Fatalf("cut to %d bytes: %v", n, err)
@@ -485,11 +483,33 @@ func TestCheckSubmissionErrors(t *testing.T) {
 	}
 }
 
-func TestStampSubmissionRefusesOtherCommands(t *testing.T) {
-	for _, data := range [][]byte{nil, {1, 2, 3, 4, 5}, Encode(&Cut{Block: 1, Time: 2})} {
-		kept := bytes.Clone(data)
-		if err := StampSubmission(data, 5); !errors.Is(err, ErrBadCommand) || !bytes.Equal(data, kept) {
-			t.Errorf("%q: %v", data, err)
+// TestSeveralSubmissionsInOneAppend: they are taken in their order, and one that is refused leaves the others alone.
+func TestSeveralSubmissionsInOneAppend(t *testing.T) {
+	b := newTable(t, smallSettings())
+	c := call{project: 1, payloads: payloads(3, "x")}
+	b.submit(appendOf(t, "m2", 5, 100, startTime, c))
+	result, err := b.Apply(EncodeAppend(startTime,
+		sent(t, "m1", 9, 1, c, c), sent(t, "m2", 5, 3, c), sent(t, "m3", 1, 1, c), sent(t, "m2", 5, 100, c)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkInvariants(t, b.State)
+	outcomes := result.([]Outcome)
+	if len(outcomes) != 4 || !errors.Is(outcomes[1].Err, ErrStale) || outcomes[0].Err != nil || outcomes[2].Err != nil {
+		t.Fatalf("%+v", outcomes)
+	}
+	next := uint64(0)
+	for _, placements := range [][]Placement{outcomes[3].Placements, outcomes[0].Placements, outcomes[2].Placements} {
+		for _, p := range placements {
+			for _, run := range p.Runs {
+				if run.Index < next {
+					t.Errorf("index %d after %d: %+v", run.Index, next, outcomes)
+				}
+				next = run.Index + uint64(run.Count)
+			}
 		}
+	}
+	if result, err := b.Apply(EncodeAppend(startTime)); err != nil || len(result.([]Outcome)) != 0 {
+		t.Errorf("an append of nothing: %v, %v", result, err)
 	}
 }

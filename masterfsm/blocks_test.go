@@ -87,7 +87,7 @@ func TestBoundaries(t *testing.T) {
 	var early *Snapshot
 	var earlyBytes []byte
 	for n := range uint64(Boundaries + 200) {
-		if _, err := b.Apply(submission(t, "m1", 1, n+1, startTime, call{project: 1, payloads: []string{fmt.Sprint(n)}})); err != nil {
+		if _, err := b.Apply(appendOf(t, "m1", 1, n+1, startTime, call{project: 1, payloads: []string{fmt.Sprint(n)}})); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := b.Apply(Encode(&Mined{Block: n, Nonce: n, Time: startTime})); err != nil {

@@ -15,7 +15,7 @@ import (
 //
 //	crc u32 ‖ kind u8 ‖ body
 //
-// crc is CRC-32C of kind and body. The body of an Append is binary (see [Submission]), that of the others JSON: they are
+// crc is CRC-32C of kind and body. The body of an Append is binary (see [EncodeAppend]), that of the others JSON: they are
 // few and small.
 const commandHead = 4 + 1
 
@@ -30,6 +30,8 @@ const (
 	kindRegister      kind = 6
 	kindSetState      kind = 7
 	kindCreateProject kind = 8
+
+	kindSubmission kind = 128 // never in the log by itself
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

@@ -79,8 +79,10 @@ func TestCommandsThatAnotherVersionWrote(t *testing.T) {
 		"out of range":  commandOf(kindCut, `{"block":-1}`),
 		"unknown field": commandOf(kindCut, `{"block":0,"time":5,"force":true}`),
 		"append of 0":   commandOf(kindAppend, ""),
-		"many requests": commandOf(kindAppend, string(make([]byte, 25))+"\xff\xff\xff\xff"),
-		"many records":  commandOf(kindAppend, string(make([]byte, 25))+"\x00\x00\x00\x01"+string(make([]byte, 36))+"\xff\xff\xff\xff"),
+		"submission":    sent(t, "m2", 1, 1, call{project: 1, payloads: []string{"x"}}),
+		"many":          commandOf(kindAppend, string(make([]byte, 8))+"\xff\xff\xff\xff"),
+		"many requests": commandOf(kindAppend, string(make([]byte, 8))+"\x00\x00\x00\x01\x00\x00\x00\x15"+string(make([]byte, 17))+"\xff\xff\xff\xff"),
+		"many records":  commandOf(kindAppend, string(make([]byte, 8))+"\x00\x00\x00\x01\x00\x00\x00\x3d"+string(make([]byte, 17))+"\x00\x00\x00\x01"+string(make([]byte, 36))+"\xff\xff\xff\xff"),
 	} {
 		t.Run(name, func(t *testing.T) { b.refusedBytes(data, ErrCommand) })
 	}

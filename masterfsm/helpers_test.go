@@ -58,7 +58,7 @@ func (b *table) refused(c Command, want error) {
 func (b *table) refusedBytes(data []byte, want error) {
 	b.t.Helper()
 	before := snapshotBytes(b.t, b.State)
-	result, err := b.Apply(data)
+	result, err := only(b.Apply(data))
 	if !errors.Is(err, want) || result != nil {
 		b.t.Fatalf("got %v, %v, want %v", result, err, want)
 	}
@@ -90,8 +90,8 @@ func (c *call) record(i int) chain.Record {
 	}
 }
 
-// submission makes the bytes of a submission as they go into the log.
-func submission(t testing.TB, member string, boot, seq, time uint64, calls ...call) []byte {
+// sent makes the bytes of a submission as they travel between masters.
+func sent(t testing.TB, member string, boot, seq uint64, calls ...call) []byte {
 	t.Helper()
 	s := NewSubmission(nil, member, boot, seq)
 	for _, c := range calls {
@@ -101,17 +101,31 @@ func submission(t testing.TB, member string, boot, seq, time uint64, calls ...ca
 			s.AddEncoded(r.Commit(), r.AppendTo(nil))
 		}
 	}
-	data := bytes.Clone(s.Bytes())
-	if err := StampSubmission(data, time); err != nil {
-		t.Fatal(err)
+	return bytes.Clone(s.Bytes())
+}
+
+// appendOf makes the command of one submission.
+func appendOf(t testing.TB, member string, boot, seq, time uint64, calls ...call) []byte {
+	t.Helper()
+	return EncodeAppend(time, sent(t, member, boot, seq, calls...))
+}
+
+// only is the outcome of the one submission of an append; the result of another command stays as it is.
+func only(result any, err error) (any, error) {
+	outcomes, ok := result.([]Outcome)
+	switch {
+	case !ok || len(outcomes) != 1:
+		return result, err
+	case outcomes[0].Err != nil:
+		return nil, outcomes[0].Err
 	}
-	return data
+	return outcomes[0].Placements, err
 }
 
 // submit applies bytes that must be accepted as a whole.
 func (b *table) submit(data []byte) []Placement {
 	b.t.Helper()
-	result, err := b.Apply(data)
+	result, err := only(b.Apply(data))
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -123,7 +137,7 @@ func (b *table) submit(data []byte) []Placement {
 func (b *table) add(time uint64, calls ...call) []Placement {
 	b.t.Helper()
 	b.seq++
-	return b.submit(submission(b.t, "m1", 1, b.seq, time, calls...))
+	return b.submit(appendOf(b.t, "m1", 1, b.seq, time, calls...))
 }
 
 // fill appends count records, one a submission, and returns their positions.

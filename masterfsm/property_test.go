@@ -150,7 +150,7 @@ func (s *simulation) submission(time uint64) []byte {
 		}
 		calls = append(calls, c)
 	}
-	data := submission(s.t, member, s.boots[member], s.seqs[member], time, calls...)
+	data := appendOf(s.t, member, s.boots[member], s.seqs[member], time, calls...)
 	s.sent = append(s.sent, data)
 	return data
 }
@@ -187,8 +187,8 @@ func (s *simulation) apply(data []byte) {
 	if unchanged {
 		bytesBefore = snapshotBytes(s.t, s.a)
 	}
-	result, err := s.a.Apply(bytes.Clone(data))
-	result2, err2 := s.b.Apply(bytes.Clone(data))
+	result, err := only(s.a.Apply(bytes.Clone(data)))
+	result2, err2 := only(s.b.Apply(bytes.Clone(data)))
 	if !reflect.DeepEqual(result, result2) || fmt.Sprint(err) != fmt.Sprint(err2) {
 		s.t.Fatalf("the states parted: %+v, %v and %+v, %v", result, err, result2, err2)
 	}
@@ -245,12 +245,12 @@ func (s *simulation) placed(data []byte, placements []Placement) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	a, err := parseSubmission(body)
+	_, all, err := parseAppend(body)
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	for i, p := range placements {
-		q := &a.requests[i]
+		q := &all[0].requests[i]
 		if p.Err != Accepted {
 			if p.Runs != nil {
 				s.t.Fatalf("refused and placed: %+v", p)

@@ -31,8 +31,8 @@ func busyTable(t testing.TB) *table {
 	b.ack("b", 3)
 	b.ack("c", 1)
 	b.ok(&SetState{ID: "c", Version: b.storage("c").Version, State: Sending, Cause: "asked", Time: startTime + 2})
-	b.submit(submission(t, "m2", 7, 40, startTime+3, call{project: 2, key: "k2", payloads: payloads(3, "other")}))
-	b.submit(submission(t, "m2", 7, 41, startTime+3, call{project: 2, key: "k2", payloads: payloads(3, "other")}))
+	b.submit(appendOf(t, "m2", 7, 40, startTime+3, call{project: 2, key: "k2", payloads: payloads(3, "other")}))
+	b.submit(appendOf(t, "m2", 7, 41, startTime+3, call{project: 2, key: "k2", payloads: payloads(3, "other")}))
 	if b.heldFrom() != 1 || b.Stored() != 3 || b.Head().Height != 4 || b.Height() != 5 || len(b.open.ends) != 3 {
 		t.Fatalf("held from %d, stored %d, head %d, height %d, %d open records",
 			b.heldFrom(), b.Stored(), b.Head().Height, b.Height(), len(b.open.ends))
@@ -88,7 +88,7 @@ func TestRestoredTableGoesOn(t *testing.T) {
 		if p := s.add(startTime+9, call{project: 1, key: "k1", payloads: payloads(5, "keyed")})[0]; !p.Replay {
 			t.Errorf("%+v", p)
 		}
-		if p := s.submit(submission(t, "m2", 7, 40, startTime+9, call{project: 2, payloads: []string{"?"}}))[0]; p.Runs[0].Count != 3 {
+		if p := s.submit(appendOf(t, "m2", 7, 40, startTime+9, call{project: 2, payloads: []string{"?"}}))[0]; p.Runs[0].Count != 3 {
 			t.Errorf("%+v", p)
 		}
 		s.mine()

@@ -71,7 +71,7 @@ func New() *State {
 	}
 }
 
-// Apply changes the state by one committed log entry. The result depends on the command: []Placement for an append, *Project
+// Apply changes the state by one committed log entry. The result depends on the command: []Outcome for an append, *Project
 // for CreateProject, *Storage or *Miner for Register, nil for the others. An error that wraps [ErrCommand] must stop the
 // master; any other is a refusal that changed nothing.
 func (s *State) Apply(data []byte) (any, error) {
@@ -80,11 +80,11 @@ func (s *State) Apply(data []byte) (any, error) {
 		return nil, err
 	}
 	if k == kindAppend {
-		a, err := parseSubmission(body)
+		time, submissions, err := parseAppend(body)
 		if err != nil {
 			return nil, err
 		}
-		return s.append(a)
+		return s.append(time, submissions), nil
 	}
 	c, err := decode(k, body)
 	if err != nil {

@@ -8,16 +8,15 @@ import (
 	"github.com/chainstore/chainstore/chain"
 )
 
-// Submission is what one master gathered from its clients and hands to the leader whole; in the log it is the Append
-// command. Member, boot and sequence name it, so that it is recognised when it is sent again. Its bytes are made once, by
-// the master that received the records, and travel as they are: over HTTP to the leader, through the raft log, into the
-// buffer. The leader only writes the time into them.
+// Submission is what one master gathered from its clients and hands to the leader whole. Member, boot and sequence name it, so
+// that it is recognised when it is sent again. Its bytes are made once, by the master that received the records.
 //
-//	crc u32 ‖ kind u8 ‖ time u64 ‖ boot u64 ‖ seq u64 ‖ member length u8 ‖ member ‖ requests u32 ‖ request …
+//	crc u32 ‖ kind u8 ‖ boot u64 ‖ seq u64 ‖ member length u8 ‖ member ‖ requests u32 ‖ request …
 //	request = project u32 ‖ key[16] ‖ body[16] ‖ count u32 ‖ (commit[32] ‖ record) × count
 //
 // A record has the form of [chain.Record.AppendTo], its time still zero. key is the digest of the idempotency key, zero
-// where there is none; body that of the content.
+// where there is none; body that of the content. The leader puts the submissions that arrive together into one command, see
+// [EncodeAppend].
 type Submission struct {
 	data     []byte
 	requests uint32
@@ -25,16 +24,13 @@ type Submission struct {
 	fieldAt  int // where the number of requests stands
 }
 
-const submissionTime = commandHead
-
 // Digest names an idempotency key within its project, or a request's content: the first half of a SHA-256.
 type Digest [16]byte
 
 // NewSubmission starts a submission of a member (at most 255 bytes), its boot number and its sequence number in that boot.
 // buf is used as the space for its bytes.
 func NewSubmission(buf []byte, member string, boot, seq uint64) *Submission {
-	data := append(buf[:0], 0, 0, 0, 0, byte(kindAppend))
-	data = binary.BigEndian.AppendUint64(data, 0)
+	data := append(buf[:0], 0, 0, 0, 0, byte(kindSubmission))
 	data = binary.BigEndian.AppendUint64(data, boot)
 	data = binary.BigEndian.AppendUint64(data, seq)
 	data = append(append(data, byte(len(member))), member...)
@@ -75,25 +71,25 @@ func (s *Submission) Bytes() []byte {
 // did not would make a block that no storage node takes. The error wraps [ErrBadCommand].
 func CheckSubmission(data []byte) error {
 	k, body, err := checkCommand(data)
-	if err == nil && k != kindAppend {
-		err = fmt.Errorf("kind %d is no append", k)
+	if err == nil && k != kindSubmission {
+		err = fmt.Errorf("kind %d is no submission", k)
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrBadCommand, err)
 	}
-	a, err := parseSubmission(body)
+	sub, err := parseSubmission(body)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrBadCommand, err)
 	}
-	for i := range a.requests {
-		for j, r := range a.requests[i].records {
+	for i := range sub.requests {
+		for j, r := range sub.requests[i].records {
 			record, err := chain.ParseRecord(r.record)
 			switch {
 			case err != nil:
 				return fmt.Errorf("%w: record %d of request %d: %w", ErrBadCommand, j, i, err)
-			case record.Project != a.requests[i].project:
+			case record.Project != sub.requests[i].project:
 				return fmt.Errorf("%w: record %d of request %d is of project %d, the request of %d",
-					ErrBadCommand, j, i, record.Project, a.requests[i].project)
+					ErrBadCommand, j, i, record.Project, sub.requests[i].project)
 			case chain.EncodedCommit(r.record) != r.commit:
 				return fmt.Errorf("%w: record %d of request %d does not hash to its commitment", ErrBadCommand, j, i)
 			}
@@ -102,20 +98,48 @@ func CheckSubmission(data []byte) error {
 	return nil
 }
 
-// StampSubmission makes a submission ready for the log: it writes the leader's time into it and seals it again. One that came
-// from another master must have passed [CheckSubmission]. The error wraps [ErrBadCommand].
-func StampSubmission(data []byte, time uint64) error {
-	if len(data) < submissionTime+8 || kind(data[4]) != kindAppend {
-		return fmt.Errorf("%w: %d bytes are no submission", ErrBadCommand, len(data))
+// EncodeAppend makes the Append command of submissions: what a leader commits together, at its time in unix milliseconds.
+// Submissions of other masters must have passed [CheckSubmission].
+//
+//	crc u32 ‖ kind u8 ‖ time u64 ‖ submissions u32 ‖ (length u32 ‖ submission without crc and kind) …
+func EncodeAppend(time uint64, submissions ...[]byte) []byte {
+	size := commandHead + 8 + 4
+	for _, s := range submissions {
+		size += 4 + len(s)
 	}
-	binary.BigEndian.PutUint64(data[submissionTime:], time)
+	data := append(make([]byte, 0, size), 0, 0, 0, 0, byte(kindAppend))
+	data = binary.BigEndian.AppendUint64(data, time)
+	data = binary.BigEndian.AppendUint32(data, uint32(len(submissions)))
+	for _, s := range submissions {
+		body := s[commandHead:]
+		data = append(binary.BigEndian.AppendUint32(data, uint32(len(body))), body...)
+	}
 	binary.BigEndian.PutUint32(data, crc32.Checksum(data[4:], castagnoli))
-	return nil
+	return data
 }
 
-// append is a parsed Append command; its records point into the log entry.
-type appendCommand struct {
-	time      uint64
+// parseAppend reads the body of an Append. It trusts no length.
+func parseAppend(body []byte) (time uint64, submissions []submission, err error) {
+	r := reader{data: body}
+	time = r.u64()
+	n := r.u32()
+	if uint64(n)*4 > uint64(len(r.data)) {
+		return 0, nil, fmt.Errorf("%w: %d submissions in %d bytes", ErrCommand, n, len(r.data))
+	}
+	submissions = make([]submission, n)
+	for i := range submissions {
+		if submissions[i], err = parseSubmission(r.bytes(int(r.u32()))); err != nil {
+			return 0, nil, fmt.Errorf("submission %d: %w", i, err)
+		}
+	}
+	if r.failed || len(r.data) != 0 {
+		return 0, nil, fmt.Errorf("%w: an append with %d bytes behind its end, or cut short", ErrCommand, len(r.data))
+	}
+	return time, submissions, nil
+}
+
+// submission is a parsed Submission; its records point into the log entry.
+type submission struct {
 	boot, seq uint64
 	member    string
 	requests  []request
@@ -132,15 +156,15 @@ type submitted struct {
 	record []byte
 }
 
-// parseSubmission reads the body of an Append. It trusts no length.
-func parseSubmission(body []byte) (*appendCommand, error) {
+// parseSubmission reads a submission without its crc and kind. It trusts no length.
+func parseSubmission(body []byte) (submission, error) {
 	r := reader{data: body}
-	a := &appendCommand{time: r.u64(), boot: r.u64(), seq: r.u64()}
+	a := submission{boot: r.u64(), seq: r.u64()}
 	a.member = string(r.bytes(int(r.u8())))
 	n := r.u32()
 	const smallestRequest = 4 + 16 + 16 + 4
 	if uint64(n)*smallestRequest > uint64(len(r.data)) {
-		return nil, fmt.Errorf("%w: %d requests in %d bytes", ErrCommand, n, len(r.data))
+		return submission{}, fmt.Errorf("%w: %d requests in %d bytes", ErrCommand, n, len(r.data))
 	}
 	a.requests = make([]request, n)
 	for i := range a.requests {
@@ -150,20 +174,20 @@ func parseSubmission(body []byte) (*appendCommand, error) {
 		count := r.u32()
 		const smallestRecord = chain.HashSize + chain.RecordOverhead
 		if r.failed || count == 0 || uint64(count)*smallestRecord > uint64(len(r.data)) {
-			return nil, fmt.Errorf("%w: request %d holds %d records in %d bytes", ErrCommand, i, count, len(r.data))
+			return submission{}, fmt.Errorf("%w: request %d holds %d records in %d bytes", ErrCommand, i, count, len(r.data))
 		}
 		q.records = make([]submitted, count)
 		for j := range q.records {
 			q.records[j].commit = chain.Hash(r.fixed(chain.HashSize))
 			size, err := chain.EncodedRecordSize(r.data)
 			if err != nil {
-				return nil, fmt.Errorf("%w: record %d of request %d: %w", ErrCommand, j, i, err)
+				return submission{}, fmt.Errorf("%w: record %d of request %d: %w", ErrCommand, j, i, err)
 			}
 			q.records[j].record = r.bytes(size)
 		}
 	}
 	if r.failed || len(r.data) != 0 {
-		return nil, fmt.Errorf("%w: an append with %d bytes behind its end, or cut short", ErrCommand, len(r.data))
+		return submission{}, fmt.Errorf("%w: a submission with %d bytes behind its end, or cut short", ErrCommand, len(r.data))
 	}
 	return a, nil
 }

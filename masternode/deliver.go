@@ -55,9 +55,8 @@ func (n *Node) submit(ctx context.Context, batch []*pendingAppend) {
 func (n *Node) deliver(ctx context.Context, submission []byte) ([]masterfsm.Placement, error) {
 	ctx, cancel := context.WithTimeout(ctx, leaderWait)
 	defer cancel()
-	var last error    // of the last try
-	unknown := false  // a try may have been committed
-	proposed := false // the bytes may still be in use by the log
+	var last error   // of the last try
+	unknown := false // a try may have been committed
 	tries := 0
 	for {
 		changed := n.cfg.Ledger.Changed()
@@ -68,11 +67,7 @@ func (n *Node) deliver(ctx context.Context, submission []byte) ([]masterfsm.Plac
 		case leader == "":
 			err = fmt.Errorf("%w: an election is under way", ErrNotLeader)
 		case leader == n.cfg.Member.ID:
-			if proposed {
-				submission = append([]byte(nil), submission...)
-			}
-			proposed = true
-			placements, err = n.proposeSubmission(ctx, submission)
+			placements, err = n.commit(ctx, submission)
 		case url == "":
 			err = fmt.Errorf("%w: its address is not known yet", ErrNotLeader)
 		default:
@@ -124,25 +119,54 @@ func (n *Node) forward(ctx context.Context, url string, submission []byte, fresh
 	return masterfsm.ParsePlacements(answer)
 }
 
-// proposeSubmission stamps a submission with the time and commits it.
-func (n *Node) proposeSubmission(ctx context.Context, submission []byte) ([]masterfsm.Placement, error) {
-	if err := masterfsm.StampSubmission(submission, n.now()); err != nil {
-		return nil, err
+// pendingCommit is a submission that waits for its turn in the log. The lane that takes it fills in the outcome and closes done.
+type pendingCommit struct {
+	submission []byte
+	done       chan struct{}
+	outcome    masterfsm.Outcome
+}
+
+func (p *pendingCommit) finish(o masterfsm.Outcome) {
+	p.outcome = o
+	close(p.done)
+}
+
+// commit brings a submission, of this master or another, into the log, together with those that arrive meanwhile: one commit is
+// under way at a time, so that the disks of all masters are synced once for all that waits.
+func (n *Node) commit(ctx context.Context, submission []byte) ([]masterfsm.Placement, error) {
+	p := &pendingCommit{submission: submission, done: make(chan struct{})}
+	n.commits.add(p)
+	select {
+	case <-p.done:
+		return p.outcome.Placements, p.outcome.Err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: %w", ErrOutcomeUnknown, context.Cause(ctx))
 	}
-	result, err := n.cfg.Ledger.Propose(ctx, submission)
-	if err != nil {
-		return nil, err
+}
+
+// commitBatch proposes what waits as one command. It is the handle of the commits.
+func (n *Node) commitBatch(ctx context.Context, batch []*pendingCommit) {
+	submissions := make([][]byte, len(batch))
+	for i, p := range batch {
+		submissions[i] = p.submission
 	}
-	placements, ok := result.([]masterfsm.Placement)
-	if !ok {
-		return nil, fmt.Errorf("the state machine answered an append with %T", result)
+	result, err := n.cfg.Ledger.Propose(ctx, masterfsm.EncodeAppend(n.now(), submissions...))
+	outcomes, ok := result.([]masterfsm.Outcome)
+	if err == nil && (!ok || len(outcomes) != len(batch)) {
+		err = fmt.Errorf("the state machine answered %d submissions with %T", len(batch), result)
 	}
-	return placements, nil
+	for i, p := range batch {
+		if err != nil {
+			p.finish(masterfsm.Outcome{Err: err})
+			continue
+		}
+		p.finish(outcomes[i])
+	}
 }
 
 // Submit takes a submission that another master gathered, and answers with its placements in the form of
-// [masterfsm.AppendPlacements]. The bytes are kept and written into. The error wraps [ErrNotLeader] when this master does not
-// lead: a submission is forwarded once, never on and on.
+// [masterfsm.AppendPlacements]. The error wraps [ErrNotLeader] when this master does not lead: a submission is forwarded once,
+// never on and on.
 func (n *Node) Submit(ctx context.Context, submission []byte) ([]byte, error) {
 	if n.cfg.Ledger.Leader() != n.cfg.Member.ID {
 		return nil, ErrNotLeader
@@ -150,7 +174,10 @@ func (n *Node) Submit(ctx context.Context, submission []byte) ([]byte, error) {
 	if err := masterfsm.CheckSubmission(submission); err != nil {
 		return nil, err
 	}
-	placements, err := n.proposeSubmission(ctx, submission)
+	placements, err := n.commit(ctx, submission)
+	if errors.Is(err, masterfsm.ErrStale) {
+		return nil, fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
+	}
 	if err != nil {
 		return nil, err
 	}

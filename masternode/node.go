@@ -46,19 +46,24 @@ type Node struct {
 	cfg     Config
 	pace    pace
 	log     hclog.Logger
-	appends gatherer[*pendingAppend]
+	appends gatherer[*pendingAppend] // of this master's clients
+	commits gatherer[*pendingCommit] // of all masters, where this one leads
 	prover  *prover
 
 	seq        atomic.Uint64              // of submissions in this boot
 	leadership atomic.Pointer[leadership] // nil while this master does not lead
 }
 
-// submissionBytes is how large a submission may become, unless one request alone is larger.
+// submissionBytes is how large a submission, and a command in the log, may become, unless one request alone is larger.
 const submissionBytes = 512 << 10
 
-// submissionLanes is how many submissions of a master may be under way. With two, the next is made while the one before is on
-// its way to the disks. It must stay well below masterfsm.SubmissionWindow.
+// submissionLanes is how many submissions of a master may be under way: one on its way to the disks, and one that waits at the
+// leader to go next. It must stay well below masterfsm.SubmissionWindow.
 const submissionLanes = 2
+
+// commitLanes is how many commands with appends the leader has under way. One: each commit costs every master two syncs of
+// its disk, so the more records share it the better.
+const commitLanes = 1
 
 // New makes a master. Nothing happens until Run is called.
 func New(cfg Config) (*Node, error) {
@@ -81,6 +86,15 @@ func New(cfg Config) (*Node, error) {
 		},
 	}
 	n.appends.init()
+	n.commits = gatherer[*pendingCommit]{
+		lanes: commitLanes, maxCount: 256, maxSize: submissionBytes,
+		size:   func(p *pendingCommit) int { return len(p.submission) },
+		handle: n.commitBatch,
+		refuse: func(p *pendingCommit, err error) {
+			p.finish(masterfsm.Outcome{Err: fmt.Errorf("%w: it is stopping: %w", ErrNotLeader, err)})
+		},
+	}
+	n.commits.init()
 	return n, nil
 }
 
@@ -88,6 +102,7 @@ func New(cfg Config) (*Node, error) {
 func (n *Node) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { n.appends.run(ctx); return nil })
+	g.Go(func() error { n.commits.run(ctx); return nil })
 	g.Go(func() error { n.prover.reads.run(ctx); return nil })
 	g.Go(func() error { return n.cfg.Ledger.RunAsLeader(ctx, n.lead) })
 	return g.Wait()

@@ -141,7 +141,8 @@ func OpenStorage(cfg WorkerConfig) (*Storage, error) {
 // Run serves until ctx ends or the disk fails, and closes the node.
 func (s *Storage) Run(ctx context.Context) error {
 	h := httpapi.NewStorage(httpapi.StorageConfig{
-		Node: s.node, Fence: s.fence, ID: s.registrar.ID, MasterToken: s.identity.MasterToken, Fail: s.fail, Logger: s.log,
+		Node: s.node, Fence: s.fence, ID: s.registrar.ID, Registered: s.registrar.Registered,
+		MasterToken: s.identity.MasterToken, Fail: s.fail, Logger: s.log,
 	})
 	return errors.Join(s.run(ctx, h, s.node.Failed()), s.node.Close())
 }

@@ -14,8 +14,12 @@ import (
 	"github.com/chainstore/chainstore/httpapi/wire"
 )
 
-// ErrOtherCluster: the data folder belongs to another cluster than the one that the masters are of.
-var ErrOtherCluster = errors.New("this data folder belongs to another cluster")
+var (
+	// ErrOtherCluster: the data folder belongs to another cluster than the one that the masters are of.
+	ErrOtherCluster = errors.New("this data folder belongs to another cluster")
+	// ErrNotRegistered: no master has taken the registration of this start of the worker yet.
+	ErrNotRegistered = errors.New("this node is not registered yet since its start")
+)
 
 // RegistrarConfig is what a Registrar is made of.
 type RegistrarConfig struct {
@@ -38,8 +42,9 @@ type Registrar struct {
 	cfg  RegistrarConfig
 	boot string
 
-	mu       sync.Mutex // guards identity
-	identity Identity
+	mu         sync.Mutex // guards all below
+	identity   Identity
+	registered bool // since the start
 }
 
 // Times of the registrar.
@@ -60,6 +65,15 @@ func (r *Registrar) ID() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.identity.ID
+}
+
+// Registered reports whether a registration of this start was answered. Until then a storage node takes no block: the masters judge it
+// by the height that it registers with, and one that had gone on meanwhile, on the orders of a leader that knew the node from before,
+// would be judged by a height that the masters no longer hold the next block of.
+func (r *Registrar) Registered() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.registered
 }
 
 // Run registers, and again whenever there is cause, until ctx ends. An error means that the role must stop.
@@ -123,16 +137,16 @@ func (r *Registrar) try(ctx context.Context, master string) error {
 		return fmt.Errorf("%w: %s is of cluster %s, the masters are of %s; choose another --data folder or other --masters",
 			ErrOtherCluster, r.cfg.Dir, id.Group, answer.Group)
 	}
-	if answer.ID == id.ID && answer.AccessToken == id.AccessToken && answer.Group == id.Group {
-		return nil
-	}
+	same := answer.ID == id.ID && answer.AccessToken == id.AccessToken && answer.Group == id.Group
 	id.ID, id.AccessToken, id.Group = answer.ID, answer.AccessToken, answer.Group
-	if err := id.Save(r.cfg.Dir); err != nil {
-		return fmt.Errorf("%w: %w", errSave, err)
+	if !same {
+		if err := id.Save(r.cfg.Dir); err != nil {
+			return fmt.Errorf("%w: %w", errSave, err)
+		}
+		r.cfg.Logger.Info("registered", "id", id.ID, "master", master)
 	}
 	r.mu.Lock()
-	r.identity = id
-	r.mu.Unlock()
-	r.cfg.Logger.Info("registered", "id", id.ID, "master", master)
+	defer r.mu.Unlock()
+	r.identity, r.registered = id, true
 	return nil
 }

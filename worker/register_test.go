@@ -89,6 +89,9 @@ func TestRegistrarRegisters(t *testing.T) {
 		if r.ID() != "" {
 			t.Errorf("id %q before it registered", r.ID())
 		}
+		if r.Registered() {
+			t.Error("registered before any master was asked")
+		}
 		stop := running(r)
 		synctest.Wait()
 		_, got := m.seen()
@@ -97,8 +100,8 @@ func TestRegistrarRegisters(t *testing.T) {
 			first.MasterToken == "" || first.Boot == "" || first.Height != 7 || first.Hash != (chain.Hash{7}) {
 			t.Errorf("%+v", got)
 		}
-		if r.ID() != "w1" {
-			t.Errorf("id %q", r.ID())
+		if r.ID() != "w1" || !r.Registered() {
+			t.Errorf("id %q, registered: %v", r.ID(), r.Registered())
 		}
 		if id, err := worker.LoadIdentity(dir); err != nil || id.ID != "w1" || id.AccessToken != "secret-access" || id.Group != "g" {
 			t.Errorf("on disk %+v, %v", id, err)
