@@ -13,7 +13,7 @@ import (
 var (
 	// ErrUnreachable: no answer came: nobody listens there, the connection broke, or the time was over. Whether the
 	// request was carried out is not known.
-	ErrUnreachable = errors.New("no answer")
+	ErrUnreachable = wire.ErrNoAnswer
 	// ErrAnswer: what came is no answer of ChainStore: another program listens there, or the answer is damaged.
 	ErrAnswer = errors.New("answer is not acceptable")
 	// ErrMismatch: a record that does not match its own commitment or leaf, or is not the one that was asked for; or a
@@ -44,7 +44,7 @@ var (
 	ErrNoLeader     = fmt.Errorf("the masters have no leader: %w", wire.ErrNotLeader)
 	ErrUnavailable  = errors.New("no storage node could give the record")
 	// ErrUnknownOutcome: an append may or may not have been committed; see [UnknownOutcomeError].
-	ErrUnknownOutcome = errors.New("outcome unknown")
+	ErrUnknownOutcome = wire.ErrOutcomeUnknown
 
 	// Of workers.
 	ErrFenced   = errors.New("order of a deposed leader refused")

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strconv"
 	"sync"
+	"testing"
 	"time"
 
 	"github.com/chainstore/chainstore/client"
@@ -18,12 +21,12 @@ const (
 	singleWriters = 6
 	batchWriters  = 3
 	readers       = 2
-	singleEvery   = 40 * time.Millisecond
-	batchEvery    = 400 * time.Millisecond
-	readEvery     = 10 * time.Millisecond
+	singleEvery   = slower * 40 * time.Millisecond
+	batchEvery    = slower * 400 * time.Millisecond
+	readEvery     = slower * 10 * time.Millisecond
 	mostInBatch   = 60
 	// tryFor is how long a writer tries to append the same records before it gives them up.
-	tryFor = 90 * time.Second
+	tryFor = 2 * patience
 	// hastyFor is the longest time that a hasty writer waits.
 	hastyFor = 40 * time.Millisecond
 )
@@ -43,22 +46,37 @@ func (c *cluster) startLoad(o *oracle) *load {
 	c.t.Helper()
 	l := &load{c: c, o: o, ending: make(chan struct{})}
 	c.t.Cleanup(l.end)
-	for i := range singleWriters + batchWriters {
+	times := loadTimes(c.t)
+	for i := range times * (singleWriters + batchWriters) {
 		w := &writer{
 			load: l, name: fmt.Sprintf("w%d-%d", i, o.count()),
 			client: c.client(rotated(c.File().Masters, i)...), other: c.client(rotated(c.File().Masters, i+1)...),
 			random: rand.New(rand.NewPCG(uint64(i), uint64(o.count()))), most: 1, every: singleEvery,
 		}
-		if i >= singleWriters {
+		if i >= times*singleWriters {
 			w.most, w.every = mostInBatch, batchEvery
 		}
 		l.workers.Go(w.run)
 	}
-	for i := range readers {
+	for i := range times * readers {
 		cl, random := c.client(rotated(c.File().Masters, i)...), rand.New(rand.NewPCG(uint64(i), 2))
 		l.workers.Go(func() { l.read(cl, random) })
 	}
 	return l
+}
+
+// loadTimes is CHAINSTORE_LOAD: how many times the load is put on.
+func loadTimes(t *testing.T) int {
+	t.Helper()
+	v := os.Getenv("CHAINSTORE_LOAD")
+	if v == "" {
+		return 1
+	}
+	times, err := strconv.Atoi(v)
+	if err != nil || times < 1 || times > 100 {
+		t.Fatalf("CHAINSTORE_LOAD=%s is not a number from 1 to 100", v)
+	}
+	return times
 }
 
 // rotated is a list that begins with another of its elements.

@@ -28,7 +28,7 @@ func TestRandomKills(t *testing.T) {
 			t.Fatalf("CHAINSTORE_SEED: %v", err)
 		}
 	}
-	t.Logf("CHAINSTORE_SEED=%d CHAINSTORE_SOAK=%v", seed, soak)
+	t.Logf("CHAINSTORE_SEED=%d CHAINSTORE_SOAK=%v CHAINSTORE_LOAD=%d", seed, soak, loadTimes(t))
 	c, o := start(t), newOracle()
 	l := c.startLoad(o)
 	l.more(some)

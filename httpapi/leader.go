@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"time"
 
@@ -47,7 +48,7 @@ func (l *leaderProxy) do(c *gin.Context, body []byte, act func() error) error {
 		case c.GetHeader(wire.HeaderHops) != "":
 			return masternode.ErrNotLeader
 		default:
-			return l.forward(ctx, c, url, body)
+			err = l.forward(ctx, c, url, body)
 		}
 		if !errors.Is(err, masternode.ErrNotLeader) {
 			return err
@@ -60,7 +61,8 @@ func (l *leaderProxy) do(c *gin.Context, body []byte, act func() error) error {
 	}
 }
 
-// forward sends the request to the leader and its answer back.
+// forward sends the request to the leader and its answer back. The error wraps masternode.ErrNotLeader where the request surely was
+// not sent: nobody listens there, so another will lead.
 func (l *leaderProxy) forward(ctx context.Context, c *gin.Context, url string, body []byte) error {
 	request, err := http.NewRequestWithContext(ctx, c.Request.Method, url+c.Request.URL.RequestURI(), bytes.NewReader(body))
 	if err != nil {
@@ -73,6 +75,9 @@ func (l *leaderProxy) forward(ctx context.Context, c *gin.Context, url string, b
 	}
 	request.Header.Set(wire.HeaderHops, "1")
 	response, err := l.http.Do(request)
+	if dial := (*net.OpError)(nil); errors.As(err, &dial) && dial.Op == "dial" {
+		return fmt.Errorf("%w: it cannot be reached: %w", masternode.ErrNotLeader, err)
+	}
 	if err != nil {
 		return fmt.Errorf("%w: the connection to the leader broke: %w", masternode.ErrUnknownOutcome, err)
 	}

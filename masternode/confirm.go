@@ -41,6 +41,8 @@ func (n *Node) askReadIndex(ctx context.Context) (wire.ReadIndex, error) {
 	case leader == "" || url == "":
 		return wire.ReadIndex{}, fmt.Errorf("%w: no leader is known", ErrNotLeader)
 	}
+	ctx, release := n.underLeader(ctx, leader)
+	defer release()
 	return n.cfg.Masters.ReadIndex(ctx, url)
 }
 

@@ -72,7 +72,7 @@ func (n *Node) deliver(ctx context.Context, submission []byte) ([]masterfsm.Plac
 			err = fmt.Errorf("%w: its address is not known yet", ErrNotLeader)
 		default:
 			// A kept connection may be dead without anybody having noticed: from the second try on a new one is made.
-			placements, err = n.forward(ctx, url, submission, tries > 0)
+			placements, err = n.forward(ctx, leader, url, submission, tries > 0)
 			tries++
 		}
 		if err == nil {
@@ -111,7 +111,9 @@ func (n *Node) leader() (id, url string) {
 	return id, url
 }
 
-func (n *Node) forward(ctx context.Context, url string, submission []byte, fresh bool) ([]masterfsm.Placement, error) {
+func (n *Node) forward(ctx context.Context, leader, url string, submission []byte, fresh bool) ([]masterfsm.Placement, error) {
+	ctx, release := n.underLeader(ctx, leader)
+	defer release()
 	answer, err := n.cfg.Masters.Submit(ctx, url, submission, fresh)
 	if err != nil {
 		return nil, err

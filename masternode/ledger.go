@@ -2,7 +2,6 @@ package masternode
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/chainstore/chainstore/chain"
@@ -39,11 +38,11 @@ var (
 	// ErrNotLeader: this master does not lead, and did nothing.
 	ErrNotLeader = wire.ErrNotLeader
 	// ErrOutcomeUnknown: leadership was lost while a command was under way.
-	ErrOutcomeUnknown = errors.New("leadership was lost while the command was under way")
+	ErrOutcomeUnknown = wire.ErrOutcomeUnknown
 )
 
 // Masters calls the other masters by their URLs. An error wraps [ErrNotLeader] when the master that was asked certainly did
-// nothing because it does not lead.
+// nothing because it does not lead, [ErrOutcomeUnknown] or [wire.ErrNoAnswer] when it may have done something.
 type Masters interface {
 	Member(ctx context.Context, url string) (wire.Member, error)
 	// Submit hands a submission to the leader. fresh asks for a connection of its own rather than a kept one.

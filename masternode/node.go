@@ -57,13 +57,14 @@ type Node struct {
 // submissionBytes is how large a submission, and a command in the log, may become, unless one request alone is larger.
 const submissionBytes = 512 << 10
 
-// submissionLanes is how many submissions of a master may be under way: one on its way to the disks, and one that waits at the
-// leader to go next. It must stay well below masterfsm.SubmissionWindow.
-const submissionLanes = 2
-
-// commitLanes is how many commands with appends the leader has under way. One: each commit costs every master two syncs of
-// its disk, so the more records share it the better.
-const commitLanes = 1
+// How many batches may be under way: full ones up to the lanes, others up to the eager number. Each commit costs every master two
+// syncs of its disk, so the more records share it the better: the leader has one that is not full under way. A master has two
+// submissions: one that rides, and one that waits at the leader to go next. submissionLanes must stay well below
+// masterfsm.SubmissionWindow.
+const (
+	eagerSubmissions, submissionLanes = 2, 6
+	eagerCommits, commitLanes         = 1, 4
+)
 
 // New makes a master. Nothing happens until Run is called.
 func New(cfg Config) (*Node, error) {
@@ -78,7 +79,7 @@ func New(cfg Config) (*Node, error) {
 		n.pace.maxAge = cfg.MaxAge
 	}
 	n.appends = gatherer[*pendingAppend]{
-		lanes: submissionLanes, maxCount: 4096, maxSize: submissionBytes,
+		lanes: submissionLanes, eager: eagerSubmissions, maxCount: 4096, maxSize: submissionBytes,
 		size:   (*pendingAppend).size,
 		handle: n.submit,
 		refuse: func(p *pendingAppend, err error) {
@@ -87,7 +88,7 @@ func New(cfg Config) (*Node, error) {
 	}
 	n.appends.init()
 	n.commits = gatherer[*pendingCommit]{
-		lanes: commitLanes, maxCount: 256, maxSize: submissionBytes,
+		lanes: commitLanes, eager: eagerCommits, maxCount: 256, maxSize: submissionBytes,
 		size:   func(p *pendingCommit) int { return len(p.submission) },
 		handle: n.commitBatch,
 		refuse: func(p *pendingCommit, err error) {

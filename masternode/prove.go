@@ -44,7 +44,8 @@ const (
 	headerGeneration = 8192 // headers kept in a generation
 	headerPage       = 64   // headers fetched at a time
 	readTimeout      = 2 * time.Second
-	unwellFor        = time.Second      // after no answer
+	unwellFor        = time.Second      // after an answer that came at once and was none
+	hungFor          = 10 * time.Second // after no answer in time
 	distrustFor      = 60 * time.Second // after a wrong answer
 	readLanes        = 4
 )
@@ -65,7 +66,7 @@ func newProver(cfg Config) *prover {
 		headers: [2]map[uint64]chain.Header{{}, {}}, unwell: map[string]time.Time{},
 	}
 	p.reads = gatherer[*pendingRead]{
-		lanes: readLanes, maxCount: 128, maxSize: 128,
+		lanes: readLanes, eager: 1, maxCount: 128, maxSize: 128,
 		size:   func(*pendingRead) int { return 1 },
 		handle: p.readBatch,
 		refuse: func(r *pendingRead, err error) { r.err = err; close(r.done) },
@@ -307,8 +308,11 @@ func (p *prover) affinity(id string) uint64 {
 
 // passOver asks a node last for a while.
 func (p *prover) passOver(node masterfsm.Storage, d time.Duration, what string, err error) {
-	if errors.Is(err, context.Canceled) {
+	switch {
+	case errors.Is(err, context.Canceled):
 		return // the reader went away
+	case errors.Is(err, context.DeadlineExceeded):
+		d = max(d, hungFor)
 	}
 	p.log.Warn("storage node passed over", "node", node.ID, "url", node.URL, "for", d, "because", what, "error", err)
 	p.mu.Lock()

@@ -28,16 +28,21 @@ func (n *Node) Register(ctx context.Context, r wire.Registration, forwarded bool
 	for {
 		changed := n.cfg.Ledger.Changed()
 		registered, err := n.tryRegister(ctx, r, forwarded)
-		if err == nil || forwarded || !errors.Is(err, ErrNotLeader) {
+		if err == nil || forwarded || !mayRegisterAgain(err) {
 			return registered, err
 		}
 		select {
 		case <-ctx.Done():
-			return wire.Registered{}, fmt.Errorf("%w within %v", ErrNoLeader, leaderWait)
+			return wire.Registered{}, fmt.Errorf("%w within %v: %w", ErrNoLeader, leaderWait, err)
 		case <-changed:
 		case <-time.After(retryPause):
 		}
 	}
+}
+
+// mayRegisterAgain tells the failures that the next try, or the next leader, may mend. To register twice does no harm.
+func mayRegisterAgain(err error) bool {
+	return errors.Is(err, ErrNotLeader) || errors.Is(err, ErrOutcomeUnknown) || errors.Is(err, wire.ErrNoAnswer)
 }
 
 func checkRegistration(r wire.Registration) error {
@@ -61,6 +66,8 @@ func (n *Node) tryRegister(ctx context.Context, r wire.Registration, forwarded b
 	case forwarded || leader == "" || url == "" || leader == n.cfg.Member.ID:
 		return wire.Registered{}, fmt.Errorf("%w: the leader is not known yet", ErrNotLeader)
 	}
+	ctx, release := n.underLeader(ctx, leader)
+	defer release()
 	return n.cfg.Masters.Register(ctx, url, r)
 }
 

@@ -37,6 +37,12 @@ const (
 	ProblemUnavailable    = "unavailable"        // 503: no storage node could prove the record
 )
 
-// ErrNotLeader: the master that was asked does not lead and did nothing. Calls between masters wrap it when the answer is
-// [ProblemNoLeader].
-var ErrNotLeader = errors.New("not the leader")
+// How calls on the replicated state end that were not carried out, or may not have been. Calls between masters wrap them too.
+var (
+	// ErrNotLeader: the master that was asked does not lead and did nothing. It stands for the answer [ProblemNoLeader].
+	ErrNotLeader = errors.New("not the leader")
+	// ErrOutcomeUnknown: it may have been carried out, or may be yet. It stands for the answer [ProblemUnknownOutcome].
+	ErrOutcomeUnknown = errors.New("outcome unknown")
+	// ErrNoAnswer: the other node gave no answer. Whether it did anything is not known.
+	ErrNoAnswer = errors.New("no answer")
+)

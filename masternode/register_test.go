@@ -1,0 +1,85 @@
+package masternode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/masterfsm"
+)
+
+// following is a ledger of a master that believes that m2 leads.
+type following struct{ *fakeLedger }
+
+func (following) Leader() string { return "m2" }
+
+// registerMasters answers registrations one after the other with these errors, then well.
+type registerMasters struct {
+	noMasters
+	errs  []error
+	asked int
+}
+
+func (m *registerMasters) Register(_ context.Context, url string, _ wire.Registration) (wire.Registered, error) {
+	if url != "http://m2" {
+		return wire.Registered{}, fmt.Errorf("%s was asked", url)
+	}
+	m.asked++
+	if m.asked <= len(m.errs) {
+		return wire.Registered{}, m.errs[m.asked-1]
+	}
+	return wire.Registered{ID: "s-1"}, nil
+}
+
+// A registration through a follower outlives its leader, as long as a request may wait; a refusal comes back at once.
+func TestRegisterThroughFollower(t *testing.T) {
+	refusal := errors.New("a refusal")
+	dead := fmt.Errorf("%w: connection refused", wire.ErrNoAnswer)
+	for _, c := range []struct {
+		name  string
+		errs  []error
+		want  error
+		asked int
+	}{
+		{"well", nil, nil, 1},
+		{"the leader is dead, another leads", []error{dead, dead}, nil, 3},
+		{"the leader is deposed meanwhile", []error{ErrNotLeader, ErrOutcomeUnknown}, nil, 3},
+		{"refused", []error{dead, refusal}, refusal, 2},
+		{"nobody leads", make([]error, 1000), ErrNoLeader, int(leaderWait / retryPause)},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				for i := range c.errs {
+					if c.errs[i] == nil {
+						c.errs[i] = dead
+					}
+				}
+				ledger := following{newFakeLedger(t)}
+				_, err := ledger.state.Apply(masterfsm.Encode(&masterfsm.BeginTerm{
+					Term: 1, Member: "m2", URL: "http://m2", Group: "cs-test", Settings: masterfsm.DefaultSettings(),
+				}))
+				if err != nil {
+					t.Fatal(err)
+				}
+				masters := &registerMasters{errs: c.errs}
+				n, err := New(Config{
+					Member: wire.Member{ID: "m1", URL: "http://m1"}, Boot: 1, Group: func() string { return "cs-test" },
+					Ledger: ledger, Masters: masters, Workers: newFakeWorkers(t, 0), Settings: masterfsm.DefaultSettings(),
+					Limits: DefaultLimits(), Logger: hclog.NewNullLogger(),
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, err = n.Register(t.Context(), wire.Registration{Role: "storage", URL: "http://s", MasterToken: "x", Boot: "1"}, false)
+				if !errors.Is(err, c.want) || (err != nil) != (c.want != nil) || masters.asked < c.asked || masters.asked > c.asked+1 {
+					t.Errorf("%v after %d calls; want %v after %d", err, masters.asked, c.want, c.asked)
+				}
+			})
+		})
+	}
+}
