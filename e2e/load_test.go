@@ -97,7 +97,8 @@ func (l *load) more(n int) {
 	want := l.o.count() + n
 	l.c.await("more acknowledged records", func() string {
 		if l.o.failed() {
-			l.c.t.FailNow() // by the faults: see report
+			l.o.report(l.c.t)
+			l.c.t.FailNow()
 		}
 		if got := l.o.count(); got < want {
 			return fmt.Sprintf("%d are acknowledged, %d are waited for", got, want)

@@ -1,10 +1,13 @@
 package e2e
 
 import (
+	"errors"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -78,7 +81,7 @@ func (s *schedule) disturb() {
 			}
 		case n < 8:
 			how = "stop"
-			if err := s.c.StopRole(name); err != nil {
+			if err := s.c.StopRole(name); err != nil && !terminated(err) {
 				s.c.t.Fatalf("step %d: stop %s: %v", s.steps, name, err)
 			}
 			undo = append(undo, func() { s.c.launch(name) })
@@ -97,6 +100,17 @@ func (s *schedule) disturb() {
 		f()
 		s.pass(200 * time.Millisecond)
 	}
+}
+
+// terminated reports whether a process ended by the signal itself: it was asked to stop before it had come as far as to listen to
+// signals.
+func terminated(err error) bool {
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		return false
+	}
+	status, ok := exit.Sys().(syscall.WaitStatus)
+	return ok && status.Signaled() && status.Signal() == syscall.SIGTERM
 }
 
 // victims are the leader, all masters, or any of the roles.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"testing"
 
 	"golang.org/x/sync/errgroup"
 
@@ -26,16 +27,21 @@ func (o *oracle) failed() bool {
 	return len(o.faults) > 0
 }
 
+// report tells what the cluster did wrong.
+func (o *oracle) report(t *testing.T) {
+	t.Helper()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, f := range o.faults {
+		t.Error(f)
+	}
+}
+
 // verify is the full verifier, and the end of the cluster: see the package's documentation. extra are the data folders of storage
 // nodes beside the topology's.
 func (c *cluster) verify(o *oracle, extra ...string) {
 	c.t.Helper()
-	defer func() {
-		c.t.Helper()
-		for _, f := range o.faults {
-			c.t.Error(f)
-		}
-	}()
+	defer o.report(c.t)
 	folders := extra
 	for _, s := range c.File().Storages {
 		folders = append(folders, s.Data)

@@ -114,27 +114,25 @@ func (l *leadership) sightings() (live map[string]bool, masters map[string]strin
 	return live, masters
 }
 
-// masters lists the group. Only a leader can say who is reachable.
+// masters lists the group. Only a leader can say who is reachable: raft tells it. The URLs are those at which members answered.
 func (n *Node) masters(v masterfsm.View, answered map[string]string, leading bool) []wire.Master {
 	masters := n.cfg.Ledger.Members()
 	for i := range masters {
 		m := &masters[i]
-		url, seen := answered[m.ID]
-		switch {
-		case m.ID == n.cfg.Member.ID:
+		switch m.ID {
+		case n.cfg.Member.ID:
 			m.URL = n.cfg.Member.URL
-		case seen:
-			m.URL = url
-		case m.ID == v.Term.Leader:
+		case v.Term.Leader:
 			m.URL = v.Term.URL
+		default:
+			m.URL = answered[m.ID]
 		}
 		switch {
-		case leading && m.ID == n.cfg.Member.ID, !leading && m.ID == v.Term.Leader:
-			m.State = "leader"
-		case m.ID == n.cfg.Member.ID || seen:
-			m.State = "follower"
 		case leading:
-			m.State = "unreachable"
+		case m.ID == v.Term.Leader:
+			m.State = "leader"
+		case m.ID == n.cfg.Member.ID:
+			m.State = "follower"
 		default:
 			m.State = "unknown"
 		}

@@ -27,7 +27,7 @@ type leadership struct {
 
 	mu     sync.Mutex        // guards live
 	live   map[string]bool   // by worker id: who answered lately, for Cluster
-	master map[string]string // member id to URL, of masters that answered lately
+	master map[string]string // member id to URL, of masters that have answered
 }
 
 // lead does the duties of the leader until ctx, which dies with the leadership, ends.
@@ -158,7 +158,7 @@ func (l *leadership) publish(view masterfsm.View, m *memory, now time.Time) {
 		l.live[id] = m.live(id, now, l.node.pace)
 	}
 	for _, url := range l.node.cfg.Peers {
-		if s := m.nodes[url]; s != nil && m.live(url, now, l.node.pace) {
+		if s := m.nodes[url]; s != nil && s.memberID != "" {
 			l.master[s.memberID] = url
 		}
 	}

@@ -39,7 +39,8 @@ func (s share) start() uint64 { return math.MaxUint64 / uint64(s.of) * uint64(s.
 // pace are the times that the policy goes by.
 type pace struct {
 	maxAge    time.Duration // of the oldest record of the open block
-	ping      time.Duration // between two signs of life of a node
+	ping      time.Duration // between two signs of life of a worker
+	ask       time.Duration // between two questions to a master who it is: raft tells whether it is there
 	dead      time.Duration // after the last sign of life a node counts as not live
 	ackDelay  time.Duration // for heights that make no block stored
 	retry     time.Duration // after a failed action
@@ -48,7 +49,7 @@ type pace struct {
 
 func defaultPace() pace {
 	return pace{
-		maxAge: time.Second, ping: time.Second, dead: 3 * time.Second, ackDelay: 250 * time.Millisecond,
+		maxAge: time.Second, ping: time.Second, ask: 5 * time.Second, dead: 3 * time.Second, ackDelay: 250 * time.Millisecond,
 		retry: 250 * time.Millisecond, retryMine: 100 * time.Millisecond,
 	}
 }
@@ -249,21 +250,25 @@ func (w *planner) heightOf(n *masterfsm.Storage) uint64 {
 // pings asks every node for a sign of life that gave none for a while.
 func (w *planner) pings() {
 	for i := range w.view.Storages {
-		w.ping(action{kind: actPingStorage, node: w.view.Storages[i].ID})
+		w.ping(action{kind: actPingStorage, node: w.view.Storages[i].ID}, w.pace.ping)
 	}
 	for i := range w.view.Miners {
-		w.ping(action{kind: actPingMiner, node: w.view.Miners[i].ID})
+		w.ping(action{kind: actPingMiner, node: w.view.Miners[i].ID}, w.pace.ping)
 	}
 	for _, url := range w.peers {
-		w.ping(action{kind: actPingMaster, node: url})
+		every := w.pace.ask
+		if s := w.memory.nodes[url]; s == nil || s.memberID == "" {
+			every = w.pace.ping // it has not said yet who it is
+		}
+		w.ping(action{kind: actPingMaster, node: url}, every)
 	}
 }
 
-func (w *planner) ping(a action) {
+func (w *planner) ping(a action, every time.Duration) {
 	due := w.memory.began
 	if s := w.memory.nodes[a.node]; s != nil {
-		due = s.tried.Add(w.pace.ping)
-		if answered := s.last.Add(w.pace.ping); answered.After(due) {
+		due = s.tried.Add(every)
+		if answered := s.last.Add(every); answered.After(due) {
 			due = answered
 		}
 	}
