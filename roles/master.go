@@ -75,9 +75,10 @@ func OpenMaster(cfg MasterConfig) (m *Master, err error) {
 	if m.listener, m.url, err = listen(cfg.HTTP, cfg.Advertise, cfg.Insecure); err != nil {
 		return nil, err
 	}
+	listener := m.listener // m is nil where an error is returned
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, m.listener.Close())
+			err = errors.Join(err, listener.Close())
 		}
 	}()
 	for i, peer := range cfg.Peers {

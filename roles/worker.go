@@ -64,9 +64,10 @@ func openBase(cfg WorkerConfig, role string, open func() error, at func() (uint6
 	if b.listener, b.url, err = listen(cfg.HTTP, cfg.Advertise, cfg.Insecure); err != nil {
 		return nil, err
 	}
+	listener := b.listener // b is nil where an error is returned
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, b.listener.Close())
+			err = errors.Join(err, listener.Close())
 		}
 	}()
 	if err := open(); err != nil {

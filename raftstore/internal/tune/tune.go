@@ -28,7 +28,7 @@ func Raft(id string, timeout time.Duration, logger hclog.Logger) *raft.Config {
 	c.LocalID = raft.ServerID(id)
 	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = timeout, timeout, timeout
 	// How long a follower may not know of a commit when nothing follows it; up to twice that.
-	c.CommitTimeout = 80 * time.Millisecond
+	c.CommitTimeout = 100 * time.Millisecond
 	c.MaxAppendEntries = 16
 	c.ShutdownOnRemove = false
 	c.NoLegacyTelemetry = true
