@@ -38,6 +38,9 @@ type MasterConfig struct {
 	Logger       hclog.Logger
 }
 
+// maxRecordBytes bounds the setting: a record travels and is committed in one piece.
+const maxRecordBytes = 16 << 20
+
 func (c *MasterConfig) validate() error {
 	switch {
 	case c.Data == "":
@@ -48,6 +51,9 @@ func (c *MasterConfig) validate() error {
 		return errors.New("the admin token is needed: --admin-token-file FILE, or CHAINSTORE_ADMIN_TOKEN")
 	case c.AdminToken == c.ClusterToken:
 		return errors.New("the admin token and the cluster token must differ")
+	}
+	if n := c.Limits.RecordBytes; n < 1 || n > maxRecordBytes {
+		return fmt.Errorf("--max-record-bytes %d is not within 1 and %d", n, maxRecordBytes)
 	}
 	if err := c.Settings.Check(); err != nil {
 		return err
