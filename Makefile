@@ -2,7 +2,9 @@
 
 GO      ?= go
 SOAK    ?= 10m
-FUZZ    ?= 10s
+# How much each fuzz target runs: a number of inputs, like 1000x, or a time, like 1m. A time may end in "context deadline exceeded" of
+# go test itself, without an input that failed.
+FUZZ    ?= 1000x
 BENCH   ?=
 
 .PHONY: build test vet fuzz bench soak
@@ -17,7 +19,7 @@ vet:
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
 	$(GO) vet ./...
 
-fuzz: ## every fuzz target for FUZZ each
+fuzz: ## every fuzz target, FUZZ of each
 	@for pkg in $$($(GO) list ./...); do \
 		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
 			echo "$$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZ) $$pkg || exit 1; \
