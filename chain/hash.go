@@ -37,13 +37,6 @@ func (h *Hash) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// ParseHash reads 64 hex digits.
-func ParseHash(s string) (Hash, error) {
-	var h Hash
-	err := h.UnmarshalText([]byte(s))
-	return h, err
-}
-
 // NodeHash is the hash of an inner node of the tree: SHA-256(0x01 ‖ left ‖ right), RFC 6962 section 2.1.
 func NodeHash(left, right Hash) Hash {
 	return Hash(tlog.NodeHash(tlog.Hash(left), tlog.Hash(right)))

@@ -151,7 +151,8 @@ func TestHashText(t *testing.T) {
 	if err != nil || string(text) != h.String() || strings.ToLower(h.String()) != h.String() || len(text) != 64 {
 		t.Fatalf("%q, %v", text, err)
 	}
-	back, err := chain.ParseHash(h.String())
+	var back chain.Hash
+	err = back.UnmarshalText([]byte(h.String()))
 	if err != nil || back != h {
 		t.Errorf("%v, %v", back, err)
 	}

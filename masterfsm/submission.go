@@ -54,12 +54,6 @@ func (s *Submission) AddEncoded(commit chain.Hash, record []byte) {
 	s.data = append(append(s.data, commit[:]...), record...)
 }
 
-// Requests is the number of requests so far.
-func (s *Submission) Requests() int { return int(s.requests) }
-
-// Size is the number of bytes so far.
-func (s *Submission) Size() int { return len(s.data) }
-
 // Bytes seals the submission with its checksum and returns it.
 func (s *Submission) Bytes() []byte {
 	binary.BigEndian.PutUint32(s.data, crc32.Checksum(s.data[4:], castagnoli))

@@ -189,7 +189,7 @@ func (n *Node) Submit(ctx context.Context, submission []byte) ([]byte, error) {
 // now is the wall clock in unix milliseconds. The state machine lets it run forwards only.
 func (n *Node) now() uint64 { return uint64(n.cfg.Clock().UnixMilli()) }
 
-// propose commits a command of the leader, and waits a while for this master to lead.
+// propose commits a command where this master leads.
 func (n *Node) propose(ctx context.Context, c masterfsm.Command) (any, error) {
 	return n.cfg.Ledger.Propose(ctx, masterfsm.Encode(c))
 }
