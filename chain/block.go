@@ -90,17 +90,26 @@ func (b *Block) Encoded(offset uint32) []byte {
 // Record decodes the record at an offset below Header.Count. Its payload points into the block.
 func (b *Block) Record(offset uint32) (Record, error) { return ParseRecord(b.Encoded(offset)) }
 
-// leaves appends the leaf hashes of the block's records to dst, and tells whether their times are in order, not earlier than
-// since, which is the time of the block before, and not later than the block's.
-func (b *Block) leaves(dst []Hash, since uint64) (leaves []Hash, ordered bool) {
-	ordered = true
-	last := since
+// Leaves appends the leaf hashes of the block's records to dst. It re-hashes every payload, and is nearly all the work of
+// checking a block: several blocks may be hashed at a time, and given to [Verifier.TakeHashed] in order.
+func (b *Block) Leaves(dst []Hash) []Hash {
 	for i := range b.Header.Count {
 		encoded := b.Encoded(i)
 		leaf := EncodedLeaf(encoded, EncodedCommit(encoded))
-		ordered = ordered && leaf.Time >= last && leaf.Time <= b.Header.Time
-		last = leaf.Time
 		dst = append(dst, leaf.Hash())
 	}
-	return dst, ordered
+	return dst
+}
+
+// ordered tells whether the times of the records are in order, not earlier than since, which is the time of the block before,
+// and not later than the block's.
+func (b *Block) ordered(since uint64) bool {
+	for i := range b.Header.Count {
+		t := binary.BigEndian.Uint64(b.Encoded(i)[timeAt:])
+		if t < since || t > b.Header.Time {
+			return false
+		}
+		since = t
+	}
+	return true
 }

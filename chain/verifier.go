@@ -33,13 +33,28 @@ func (v *Verifier) Take(b *Block) ([]Hash, error) {
 	if err := v.checkLink(&b.Header); err != nil {
 		return nil, &BlockError{Block: v.head.Height, Err: err}
 	}
-	var ordered bool
-	v.leaves, ordered = b.leaves(v.leaves[:0], v.head.Time)
-	tree := v.head.Tree.Append(v.leaves...)
+	v.leaves = b.Leaves(v.leaves[:0])
+	leaves, err := v.TakeHashed(b, v.leaves)
+	if err == nil {
+		v.leaves = leaves
+	}
+	return leaves, err
+}
+
+// TakeHashed is Take for a block whose [Block.Leaves] are known already. It returns them with the seal's hash behind them, in
+// the same memory where that has room.
+func (v *Verifier) TakeHashed(b *Block, leaves []Hash) ([]Hash, error) {
+	if err := v.checkLink(&b.Header); err != nil {
+		return nil, &BlockError{Block: v.head.Height, Err: err}
+	}
+	if uint64(len(leaves)) != uint64(b.Header.Count) {
+		return nil, &BlockError{Block: v.head.Height, Err: fmt.Errorf("%w: %d leaf hashes for %d records", ErrCount, len(leaves), b.Header.Count)}
+	}
+	tree := v.head.Tree.Append(leaves...)
 	if tree.Root() != b.Header.Root {
 		return nil, &BlockError{Block: v.head.Height, Err: ErrRoot}
 	}
-	if !ordered {
+	if !b.ordered(v.head.Time) {
 		return nil, &BlockError{Block: v.head.Height, Err: fmt.Errorf("%w within the block", ErrTime)}
 	}
 	hash, err := checkWork(&b.Header)
@@ -47,9 +62,8 @@ func (v *Verifier) Take(b *Block) ([]Hash, error) {
 		return nil, &BlockError{Block: v.head.Height, Err: err}
 	}
 	seal := b.Header.SealHash()
-	v.leaves = append(v.leaves, seal)
 	v.head = Head{Height: v.head.Height + 1, Hash: hash, Time: b.Header.Time, Tree: tree.Append(seal)}
-	return v.leaves, nil
+	return append(leaves, seal), nil
 }
 
 // checkLink holds a header against the head: all but what the records and the nonce decide.

@@ -37,6 +37,8 @@ var (
 	ErrNotMined     = errors.New("the block is committed and not yet mined")
 	ErrNotSealed    = errors.New("the proof is not yet sealed")
 	ErrNameTaken    = errors.New("the name is taken")
+	ErrTooFewCopies = errors.New("too few good copies would remain")
+	ErrNotLost      = errors.New("the block is not reported as lost")
 	ErrTooLarge     = errors.New("over the size limit")
 	ErrKeyReused    = errors.New("the idempotency key was used for another body")
 	ErrInternal     = errors.New("internal error of the server")
@@ -47,9 +49,13 @@ var (
 	ErrUnknownOutcome = wire.ErrOutcomeUnknown
 
 	// Of workers.
-	ErrFenced   = errors.New("order of a deposed leader refused")
-	ErrNotNext  = errors.New("the block does not follow the node's last") // see [NotNextError]
-	ErrBadBlock = errors.New("the block fails the verifier")
+	ErrFenced    = errors.New("order of a deposed leader refused")
+	ErrNotNext   = errors.New("the block does not follow the node's last") // see [NotNextError]
+	ErrBadBlock  = errors.New("the block fails the verifier")
+	ErrInboxFull = errors.New("the storage node's inbox is full until it is repaired")
+
+	// For workers.
+	ErrRemoved = errors.New("the worker was taken out of the cluster for good")
 )
 
 // sentinel is the error that stands for a problem of that name, nil where there is none.
@@ -75,6 +81,14 @@ func sentinel(name string) error {
 		return ErrNotSealed
 	case wire.ProblemNameTaken:
 		return ErrNameTaken
+	case wire.ProblemTooFewCopies:
+		return ErrTooFewCopies
+	case wire.ProblemNotLost:
+		return ErrNotLost
+	case wire.ProblemInboxFull:
+		return ErrInboxFull
+	case wire.ProblemRemoved:
+		return ErrRemoved
 	case wire.ProblemFenced:
 		return ErrFenced
 	case wire.ProblemNotNext:

@@ -89,6 +89,17 @@ func (m *Masters) Cluster(ctx context.Context, url string) (wire.Cluster, error)
 	return getJSON[wire.Cluster](ctx, m, url, wire.PathLeaderStatus, maxMedium)
 }
 
+// Integrity asks the leader for the integrity of the storage nodes as it sees it.
+func (m *Masters) Integrity(ctx context.Context, url string) (wire.Integrity, error) {
+	return getJSON[wire.Integrity](ctx, m, url, wire.PathLeaderIntegrity, maxMedium)
+}
+
+// Suspect tells the leader of a storage node that answered wrong.
+func (m *Masters) Suspect(ctx context.Context, url string, s wire.Suspicion) error {
+	_, err := m.postJSON(ctx, url, wire.PathSuspects, s)
+	return err
+}
+
 // Register registers a worker through a master, which need not be the leader.
 func (m *Masters) Register(ctx context.Context, url string, r wire.Registration) (wire.Registered, error) {
 	a, err := m.postJSON(ctx, url, wire.PathWorkers, r)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 
@@ -44,10 +45,20 @@ func (c *Workers) MinerStatus(ctx context.Context, w wire.Worker, o wire.Order) 
 // node has already is no error. The error is a [*NotNextError] with what the node has where the block does not follow its
 // last, and wraps [ErrBadBlock] where it fails the verifier, [ErrFenced] for a deposed leader.
 func (c *Workers) PutBlock(ctx context.Context, w wire.Worker, o wire.Order, number uint64, block []byte) (wire.StorageStatus, error) {
+	return c.put(ctx, w, o, wire.PathBlocks, number, block)
+}
+
+// PutInbox keeps an encoded block on a storage node whose chain does not reach to it, and returns what the node has afterwards. The error
+// wraps [ErrInboxFull] where it has no room, and those of [Workers.PutBlock].
+func (c *Workers) PutInbox(ctx context.Context, w wire.Worker, o wire.Order, number uint64, block []byte) (wire.StorageStatus, error) {
+	return c.put(ctx, w, o, wire.PathInbox, number, block)
+}
+
+func (c *Workers) put(ctx context.Context, w wire.Worker, o wire.Order, path string, number uint64, block []byte) (wire.StorageStatus, error) {
 	header := orderHeader(w, o)
 	header["Content-Type"] = typeOctets
 	a, err := call(ctx, c.transport, &request{
-		method: http.MethodPut, base: w.URL, path: wire.PathBlocks + strconv.FormatUint(number, 10),
+		method: http.MethodPut, base: w.URL, path: path + strconv.FormatUint(number, 10),
 		header: header, body: block, limit: maxSmall,
 	})
 	var e *Error
@@ -137,16 +148,71 @@ func (c *Workers) Locate(ctx context.Context, w wire.Worker, index uint64) (uint
 // Mine has a miner look for a nonce, and waits for it as long as it takes: the context's end tells the miner to stop. The
 // nonce is not checked.
 func (c *Workers) Mine(ctx context.Context, w wire.Worker, o wire.Order, order wire.MineOrder) (uint64, error) {
+	found, err := workerOrder[wire.Found](ctx, c, w, o, wire.PathMine, order)
+	return found.Nonce, err
+}
+
+// Check has a storage node check its chain, or asks how that goes.
+func (c *Workers) Check(ctx context.Context, w wire.Worker, o wire.Order, order wire.CheckOrder) (wire.CheckStatus, error) {
+	return workerOrder[wire.CheckStatus](ctx, c, w, o, wire.PathCheck, order)
+}
+
+// Receive opens a storage node for a repair, or asks how that goes.
+func (c *Workers) Receive(ctx context.Context, w wire.Worker, o wire.Order, order wire.ReceiveOrder) (wire.ReceiveStatus, error) {
+	return workerOrder[wire.ReceiveStatus](ctx, c, w, o, wire.PathReceive, order)
+}
+
+// Send has a storage node send blocks to another, or asks how that goes.
+func (c *Workers) Send(ctx context.Context, w wire.Worker, o wire.Order, order wire.SendOrder) (wire.SendStatus, error) {
+	return workerOrder[wire.SendStatus](ctx, c, w, o, wire.PathSend, order)
+}
+
+// Transfer streams blocks from one storage node to another, whose repair has that ticket, for as long as write goes on, and waits for the
+// receiver's word. The error wraps [ErrBadBlock] where the receiver refused a block, and [ErrUnauthorized] where the ticket is not open.
+func (c *Workers) Transfer(ctx context.Context, to, ticket string, write func(io.Writer) error) error {
+	body, stream := io.Pipe()
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, to+wire.PathTransfer, body)
+	if err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrUnreachable, to, err)
+	}
+	request.Header = http.Header{"Authorization": bearer(ticket), "Content-Type": typeOctets}
+	written := make(chan error, 1)
+	go func() {
+		err := write(stream)
+		_ = stream.CloseWithError(err) // never fails; nil ends the stream well
+		written <- err
+	}()
+	response, err := c.transport.RoundTrip(request)
+	// The receiver may have answered before the stream's end: the writer must not wait for somebody to read.
+	_ = body.CloseWithError(io.ErrClosedPipe)
+	writeErr := <-written
+	if err != nil {
+		if writeErr != nil && !errors.Is(writeErr, io.ErrClosedPipe) {
+			return writeErr
+		}
+		return unreachable(to, err)
+	}
+	answered, err := readBounded(response, maxSmall)
+	_ = response.Body.Close()
+	if err != nil {
+		return unreachable(to, err)
+	}
+	if e := (&answer{base: to, status: response.StatusCode, header: response.Header, body: answered}).problem(); e != nil {
+		return e
+	}
+	return writeErr
+}
+
+// workerOrder sends an order as JSON.
+func workerOrder[T any](ctx context.Context, c *Workers, w wire.Worker, o wire.Order, path string, order any) (T, error) {
 	body, err := json.Marshal(order)
 	if err != nil {
-		return 0, err
+		var none T
+		return none, err
 	}
 	header := orderHeader(w, o)
 	header["Content-Type"] = typeJSON
-	found, err := workerJSON[wire.Found](ctx, c, w, &request{
-		method: http.MethodPost, path: wire.PathMine, header: header, body: body, limit: maxSmall,
-	})
-	return found.Nonce, err
+	return workerJSON[T](ctx, c, w, &request{method: http.MethodPost, path: path, header: header, body: body, limit: maxMedium})
 }
 
 func orderHeader(w wire.Worker, o wire.Order) http.Header {

@@ -77,6 +77,7 @@ func open(t Topology, r Role, tokens Tokens, log hclog.Logger) (opened, error) {
 		return roles.OpenMaster(roles.MasterConfig{
 			Data: r.Data, HTTP: r.HTTP, Raft: r.Raft, Peers: t.MasterURLs(),
 			ClusterToken: tokens.Cluster, AdminToken: tokens.Admin, Timeout: t.Timeout, MaxAge: t.MaxAge,
+			CheckInterval: t.CheckInterval, CheckRate: t.CheckRate,
 			Settings: t.Settings, Limits: masternode.DefaultLimits(), Logger: log,
 		})
 	case KindStorage, KindMiner:

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode"
 )
 
 // Topology describes a cluster on this machine's loopback address.
@@ -21,7 +22,10 @@ type Topology struct {
 	LogLevel string        // of all roles
 	Timeout  time.Duration // of raft; 0 for the default
 	MaxAge   time.Duration // of the oldest record of the open block; 0 for the default
-	Settings masterfsm.Settings
+	// CheckInterval and CheckRate are those of roles.MasterConfig.
+	CheckInterval time.Duration
+	CheckRate     int64
+	Settings      masterfsm.Settings
 	// Profiles is the base port of Go profiles, one a role from it on, in the order of Roles; 0 for none. Roles in one process
 	// serve none.
 	Profiles int
@@ -31,7 +35,7 @@ type Topology struct {
 func NewTopology(dir string, port int) Topology {
 	return Topology{
 		Dir: dir, Port: port, Masters: 3, Storages: 3, Miners: 1, Threads: 1, LogLevel: "info",
-		Settings: masterfsm.DefaultSettings(),
+		CheckInterval: masternode.DefaultCheckInterval, CheckRate: masternode.DefaultCheckRate, Settings: masterfsm.DefaultSettings(),
 	}
 }
 

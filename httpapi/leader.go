@@ -28,6 +28,9 @@ const (
 	leaderPause = 100 * time.Millisecond
 )
 
+// maxLeaderAnswer bounds what the leader may answer.
+const maxLeaderAnswer = 4 << 20
+
 func newLeaderProxy(node *masternode.Node) *leaderProxy {
 	return &leaderProxy{node: node, http: &http.Client{Timeout: leaderWait}}
 }
@@ -82,7 +85,7 @@ func (l *leaderProxy) forward(ctx context.Context, c *gin.Context, url string, b
 		return fmt.Errorf("%w: the connection to the leader broke: %w", masternode.ErrUnknownOutcome, err)
 	}
 	defer response.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(response.Body, maxSmallBody))
+	answer, err := io.ReadAll(io.LimitReader(response.Body, maxLeaderAnswer))
 	if err != nil {
 		return fmt.Errorf("%w: the connection to the leader broke: %w", masternode.ErrUnknownOutcome, err)
 	}

@@ -47,6 +47,10 @@ func NewMaster(cfg MasterConfig) http.Handler {
 	m.GET("/v1/blocks", m.withAnyToken(m.blocks))
 	m.GET("/v1/blocks/:block", m.withAnyToken(m.block))
 	m.GET("/v1/cluster", m.withAnyToken(m.clusterStatus))
+	m.GET("/v1/cluster/integrity", m.withAnyToken(m.integrity))
+	m.POST("/v1/cluster/integrity/confirm-lost", m.withAdmin(m.confirmLost))
+	m.POST("/v1/storages/:id/check", m.withAdmin(m.checkStorage))
+	m.DELETE("/v1/storages/:id", m.withAdmin(m.removeStorage))
 	m.POST("/v1/projects", m.withAdmin(m.createProject))
 
 	m.GET("/livez", func(c *gin.Context) { c.String(http.StatusOK, "ok\n") })
@@ -65,6 +69,8 @@ func NewMaster(cfg MasterConfig) http.Handler {
 	nodes.POST(wire.PathSubmissions, m.do(m.submission))
 	nodes.GET(wire.PathReadIndex, m.do(m.readIndex))
 	nodes.GET(wire.PathLeaderStatus, m.do(m.leaderStatus))
+	nodes.GET(wire.PathLeaderIntegrity, m.do(m.leaderIntegrity))
+	nodes.POST(wire.PathSuspects, m.do(m.suspect))
 	nodes.POST(wire.PathWorkers, m.do(m.register))
 	return m
 }

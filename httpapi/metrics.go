@@ -13,6 +13,7 @@ import (
 // gauge is a metric that is read from the master's state when it is asked for: counting costs the record's path nothing.
 type gauge struct {
 	desc  *prometheus.Desc
+	kind  prometheus.ValueType
 	value func(masternode.Figures) float64
 }
 
@@ -26,7 +27,13 @@ type metrics struct {
 func newMetrics(node *masternode.Node) http.Handler {
 	m := &metrics{node: node}
 	add := func(name, help string, value func(masternode.Figures) float64) {
-		m.gauges = append(m.gauges, gauge{prometheus.NewDesc("chainstore_"+name, help, nil, nil), value})
+		m.gauges = append(m.gauges, gauge{prometheus.NewDesc("chainstore_"+name, help, nil, nil), prometheus.GaugeValue, value})
+	}
+	count := func(name, help string, value func(masternode.Figures) uint64) {
+		m.gauges = append(m.gauges, gauge{
+			prometheus.NewDesc("chainstore_"+name+"_total", help, nil, nil), prometheus.CounterValue,
+			func(f masternode.Figures) float64 { return float64(value(f)) },
+		})
 	}
 	add("leader", "1 where this master leads", func(f masternode.Figures) float64 {
 		if f.Leading {
@@ -41,6 +48,17 @@ func newMetrics(node *masternode.Node) http.Handler {
 	add("buffer_records", "records in the open block", func(f masternode.Figures) float64 { return float64(f.BufferRecords) })
 	add("pending_blocks", "blocks that are cut and not stored", func(f masternode.Figures) float64 { return float64(f.PendingBlocks) })
 	add("pending_bytes", "bytes that are committed and not stored", func(f masternode.Figures) float64 { return float64(f.PendingBytes) })
+	add("whole_storages", "storage nodes that count as a copy", func(f masternode.Figures) float64 { return float64(f.WholeStorages) })
+	add("lost_blocks", "blocks that no storage node has a good copy of", func(f masternode.Figures) float64 { return float64(f.LostBlocks) })
+	// Counted in the replicated table, so all masters tell the same, whoever leads.
+	count("checks", "checks of storage nodes that ended", func(f masternode.Figures) uint64 { return f.Integrity.Checks })
+	count("checked_bytes", "bytes of segments that checks read and hashed", func(f masternode.Figures) uint64 { return f.Integrity.CheckedBytes })
+	count("bad_blocks", "bad blocks that were found", func(f masternode.Figures) uint64 { return f.Integrity.BadBlocks })
+	count("bad_tile_hashes", "wrong hashes of the tree that were written again", func(f masternode.Figures) uint64 { return f.Integrity.BadTiles })
+	count("repairs", "repairs that ended good", func(f masternode.Figures) uint64 { return f.Integrity.Repairs })
+	count("failed_repairs", "repairs that ended early", func(f masternode.Figures) uint64 { return f.Integrity.FailedRepairs })
+	count("repaired_blocks", "blocks that were sent for repairs", func(f masternode.Figures) uint64 { return f.Integrity.RepairedBlocks })
+	count("repaired_bytes", "bytes that were sent for repairs", func(f masternode.Figures) uint64 { return f.Integrity.RepairedBytes })
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(m, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
@@ -57,6 +75,6 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	figures := m.node.Figures()
 	for i := range m.gauges {
-		ch <- prometheus.MustNewConstMetric(m.gauges[i].desc, prometheus.GaugeValue, m.gauges[i].value(figures))
+		ch <- prometheus.MustNewConstMetric(m.gauges[i].desc, m.gauges[i].kind, m.gauges[i].value(figures))
 	}
 }

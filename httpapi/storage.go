@@ -36,7 +36,8 @@ type storage struct {
 	gate       gate
 }
 
-// NewStorage makes the handler of a storage node. All its routes take the master token.
+// NewStorage makes the handler of a storage node. All its routes take the master token, but the one by which another storage node sends
+// blocks for a repair.
 func NewStorage(cfg StorageConfig) http.Handler {
 	s := &storage{
 		engine: newEngine(cfg.Logger), node: cfg.Node, id: cfg.ID, registered: cfg.Registered,
@@ -46,9 +47,14 @@ func NewStorage(cfg StorageConfig) http.Handler {
 	routes := s.Group("/", s.requires(newSecret(cfg.MasterToken)))
 	routes.GET(wire.PathWorkerStatus, s.do(s.status))
 	routes.PUT(wire.PathBlocks+":block", s.do(s.put))
+	routes.PUT(wire.PathInbox+":block", s.do(s.putInbox))
 	routes.POST("/worker/v1/records\\:read", s.do(s.read))
 	routes.GET(wire.PathHeaders, s.do(s.headers))
 	routes.GET(wire.PathLocate+":index", s.do(s.locate))
+	routes.POST(wire.PathCheck, s.do(s.check))
+	routes.POST(wire.PathReceive, s.do(s.receive))
+	routes.POST(wire.PathSend, s.do(s.send))
+	s.POST(wire.PathTransfer, s.do(s.transfer)) // the repair's ticket is the token
 	return s
 }
 
@@ -81,7 +87,7 @@ func (e *notNextError) Error() string { return e.err.Error() }
 func (e *notNextError) Unwrap() error { return e.err }
 
 func (s *storage) wireStatus(at storagenode.Status) wire.StorageStatus {
-	return wire.StorageStatus{ID: s.id(), Height: at.Height, Hash: at.Hash, Size: at.Size}
+	return wire.StorageStatus{ID: s.id(), Height: at.Height, Hash: at.Hash, Size: at.Size, Inbox: at.Inbox}
 }
 
 func (s *storage) status(c *gin.Context) error {
@@ -95,7 +101,11 @@ func (s *storage) status(c *gin.Context) error {
 // maxBlock bounds a block's bytes: the largest buffer that can be set, and one record behind it.
 const maxBlock = 256 << 20
 
-func (s *storage) put(c *gin.Context) error {
+func (s *storage) put(c *gin.Context) error { return s.takeBlock(c, s.node.Put) }
+
+func (s *storage) putInbox(c *gin.Context) error { return s.takeBlock(c, s.node.PutInbox) }
+
+func (s *storage) takeBlock(c *gin.Context, take func(uint64, []byte) (storagenode.Status, error)) error {
 	n, err := number(c, "block", math.MaxUint64)
 	if err != nil {
 		return err
@@ -110,7 +120,7 @@ func (s *storage) put(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	at, err := s.node.Put(n, block)
+	at, err := take(n, block)
 	if errors.Is(err, storagenode.ErrNotNext) {
 		return &notNextError{err: err, status: s.wireStatus(at)}
 	}

@@ -114,7 +114,7 @@ func recordsOf(b *chain.Block) []byte { return b.Bytes()[chain.BlockOverhead(b.H
 func (c *Acknowledge) apply(s *State) (any, error) {
 	s.tick(c.Time)
 	for _, n := range c.Nodes {
-		if node := s.storage(n.ID); node != nil && node.Version == n.Version && n.Height <= s.head.Height {
+		if node := s.storage(n.ID); node != nil && node.Whole && node.Version == n.Version && n.Height <= s.head.Height {
 			node.Height = max(node.Height, n.Height)
 		}
 	}
@@ -123,9 +123,10 @@ func (c *Acknowledge) apply(s *State) (any, error) {
 }
 
 // settle draws the conclusions from the nodes' heights: which blocks are stored, and which bodies the masters need no longer.
-// A body goes when Replicas nodes have it and every Valid node has it too; past RetainBytes the slow node is left behind,
+// A body goes when Replicas nodes have it and every whole node has it too; past RetainBytes the slow node is left behind,
 // which makes it Invalid.
 func (s *State) settle() {
+	s.reckon()
 	stored := max(s.stored, s.replicated())
 	for i := range s.held {
 		if b := &s.held[i]; b.number >= s.stored && b.number < stored {
@@ -137,7 +138,7 @@ func (s *State) settle() {
 
 	slowest := s.stored
 	for i := range s.storages {
-		if n := &s.storages[i]; n.State != Invalid && n.State != Receiving {
+		if n := &s.storages[i]; n.Whole {
 			slowest = min(slowest, n.Height)
 		}
 	}
@@ -150,10 +151,16 @@ func (s *State) settle() {
 	if drop > 0 {
 		s.held = append([]heldBlock(nil), s.held[drop:]...)
 	}
+	behind := false
 	for i := range s.storages {
-		if n := &s.storages[i]; n.State != Invalid && n.State != Receiving && n.Height < s.heldFrom() {
+		if n := &s.storages[i]; n.Whole && n.Height < s.heldFrom() {
+			s.leaveRepair(n)
+			n.Sound, behind = false, true
 			n.move(Invalid, "behind: the masters no longer hold the blocks that it lacks", s.now)
 		}
+	}
+	if drop > 0 || behind {
+		s.reckon()
 	}
 }
 
@@ -162,12 +169,12 @@ func (s *State) replicated() uint64 {
 	// The Replicas-th greatest height; nodes are few.
 	var best uint64
 	for i := range s.storages {
-		if !s.storages[i].State.Keeps() {
+		if !s.storages[i].Whole {
 			continue
 		}
 		height, have := s.storages[i].Height, 0
 		for j := range s.storages {
-			if s.storages[j].State.Keeps() && s.storages[j].Height >= height {
+			if s.storages[j].Whole && s.storages[j].Height >= height {
 				have++
 			}
 		}

@@ -177,18 +177,21 @@ func TestOnlyNodesThatKeepTheirBlocksCount(t *testing.T) {
 			b := newTable(t, smallSettings())
 			b.node("a", 0)
 			b.node("b", 0)
+			if c.state == Sending {
+				b.node("other", 0)
+			}
 			for _, to := range c.path {
-				b.ok(&SetState{ID: "b", Version: b.storage("b").Version, State: to, Time: startTime})
+				b.ok(b.command("b", to))
 			}
 			b.fill(8)
 			b.mine()
 			b.ack("a", 2)
 			b.ack("b", 2)
-			b.is("b", c.state, 2) // its height is known either way
 			want := uint64(0)
 			if c.keeps {
 				want = 2
 			}
+			b.is("b", c.state, want)
 			if c.state.Keeps() != c.keeps || b.Stored() != want || b.heldFrom() != want {
 				t.Errorf("stored %d, held from %d", b.Stored(), b.heldFrom())
 			}
@@ -283,15 +286,15 @@ func TestNodeCannotBeMadeValidBehindWhatIsHeld(t *testing.T) {
 	b := newTable(t, settings)
 	b.node("a", 0)
 	b.node("b", 0)
-	b.ok(&SetState{ID: "b", Version: b.storage("b").Version, State: Invalid, Time: startTime})
+	b.ok(b.command("b", Invalid))
 	b.fill(8)
 	b.mine()
 	b.ack("a", 2)
 	if b.heldFrom() != 2 {
 		t.Fatalf("held from %d", b.heldFrom())
 	}
-	b.ok(&SetState{ID: "b", Version: b.storage("b").Version, State: Receiving, Time: startTime})
-	b.ok(&SetState{ID: "b", Version: b.storage("b").Version, State: Valid, Time: startTime})
+	b.ok(b.command("b", Receiving))
+	b.ok(b.command("b", Valid))
 	b.is("b", Invalid, 0)
 }
 

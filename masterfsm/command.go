@@ -28,8 +28,15 @@ const (
 	kindMined         kind = 4
 	kindAcknowledge   kind = 5
 	kindRegister      kind = 6
-	kindSetState      kind = 7
+	kindInvalidate    kind = 7
 	kindCreateProject kind = 8
+	kindSuspect       kind = 9
+	kindBeginCheck    kind = 10
+	kindEndCheck      kind = 11
+	kindBeginRepair   kind = 12
+	kindEndRepair     kind = 13
+	kindConfirmLost   kind = 14
+	kindRemoveStorage kind = 15
 
 	kindSubmission kind = 128 // never in the log by itself
 )
@@ -90,16 +97,17 @@ type Register struct {
 	Boot        string     `json:"boot"`         // another text at each start of the worker
 	Height      uint64     `json:"height"`       // storage nodes: blocks on disk
 	Hash        chain.Hash `json:"hash"`         // storage nodes: of the last of them
+	Unclean     bool       `json:"unclean"`      // storage nodes: the start before this one did not end cleanly
 	Time        uint64     `json:"time"`
 }
 
-// SetState moves a storage node to another state. It is refused with [ErrStale] when Version is not the table's.
-type SetState struct {
-	ID      string    `json:"id"`
-	Version uint64    `json:"version"`
-	State   NodeState `json:"state"`
-	Cause   string    `json:"cause"`
-	Time    uint64    `json:"time"`
+// Invalidate makes a storage node Invalid that was seen to be short or on another chain. It is refused with [ErrStale] when Version is
+// not the table's.
+type Invalidate struct {
+	ID      string `json:"id"`
+	Version uint64 `json:"version"`
+	Cause   string `json:"cause"`
+	Time    uint64 `json:"time"`
 }
 
 // CreateProject makes a project with its first token. The result is its [Project].
@@ -115,8 +123,15 @@ func (*Cut) kind() kind           { return kindCut }
 func (*Mined) kind() kind         { return kindMined }
 func (*Acknowledge) kind() kind   { return kindAcknowledge }
 func (*Register) kind() kind      { return kindRegister }
-func (*SetState) kind() kind      { return kindSetState }
+func (*Invalidate) kind() kind    { return kindInvalidate }
 func (*CreateProject) kind() kind { return kindCreateProject }
+func (*Suspect) kind() kind       { return kindSuspect }
+func (*BeginCheck) kind() kind    { return kindBeginCheck }
+func (*EndCheck) kind() kind      { return kindEndCheck }
+func (*BeginRepair) kind() kind   { return kindBeginRepair }
+func (*EndRepair) kind() kind     { return kindEndRepair }
+func (*ConfirmLost) kind() kind   { return kindConfirmLost }
+func (*RemoveStorage) kind() kind { return kindRemoveStorage }
 
 // Encode gives the command the form that it has in the log.
 func Encode(c Command) []byte {
@@ -156,10 +171,24 @@ func decode(k kind, body []byte) (Command, error) {
 		c = new(Acknowledge)
 	case kindRegister:
 		c = new(Register)
-	case kindSetState:
-		c = new(SetState)
+	case kindInvalidate:
+		c = new(Invalidate)
 	case kindCreateProject:
 		c = new(CreateProject)
+	case kindSuspect:
+		c = new(Suspect)
+	case kindBeginCheck:
+		c = new(BeginCheck)
+	case kindEndCheck:
+		c = new(EndCheck)
+	case kindBeginRepair:
+		c = new(BeginRepair)
+	case kindEndRepair:
+		c = new(EndRepair)
+	case kindConfirmLost:
+		c = new(ConfirmLost)
+	case kindRemoveStorage:
+		c = new(RemoveStorage)
 	default:
 		return nil, fmt.Errorf("%w: unknown kind %d: a newer ChainStore wrote it", ErrCommand, k)
 	}

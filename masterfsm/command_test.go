@@ -29,7 +29,23 @@ func everyCommand() []Command {
 		&Mined{Block: 1, Nonce: 1<<64 - 1, Time: startTime},
 		&Acknowledge{Nodes: []NodeHeight{{ID: "a", Version: 2, Height: 3}}, Time: startTime},
 		&Register{Role: RoleStorage, ID: "a", URL: "u", MasterToken: "t", AccessHash: chain.Hash{1}, Boot: "b", Height: 3, Hash: chain.Hash{2}, Time: startTime},
-		&SetState{ID: "a", Version: 1, State: Invalid, Cause: "c", Time: startTime},
+		&Invalidate{ID: "a", Version: 1, Cause: "c", Time: startTime},
+		&Suspect{ID: "a", Cause: "c", Time: startTime},
+		&BeginCheck{ID: "a", Version: 1, Time: startTime},
+		&EndCheck{
+			ID: "a", Version: 1, Findings: []chain.Finding{{Block: 1, What: chain.WrongFrame, Detail: "d"}},
+			Bad: []chain.Range{{From: 1, To: 2}}, Unchecked: 2, Strange: true, Tiles: 3, Bytes: 4, Millis: 5, Time: startTime,
+		},
+		&BeginRepair{
+			ID: "a", Version: 1, Sender: "b", SenderVersion: 2, Ticket: "t", Keep: 3,
+			Missing: []chain.Range{{From: 1, To: 2}}, Time: startTime,
+		},
+		&EndRepair{
+			ID: "a", Version: 1, Failed: "f", Height: 2, Hash: chain.Hash{3}, Bad: []chain.Range{{From: 1, To: 2}}, Unchecked: 1,
+			Changed: "c", Blocks: 4, Bytes: 5, Time: startTime,
+		},
+		&ConfirmLost{Block: 7, Time: startTime},
+		&RemoveStorage{ID: "a", Force: true, Time: startTime},
 		&CreateProject{Name: "p", Public: true, TokenHash: chain.Hash{4}, Time: startTime},
 	}
 }

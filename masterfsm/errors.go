@@ -23,4 +23,10 @@ var (
 	ErrBadCommand = errors.New("command not acceptable")
 	// ErrUnknownNode: no worker of that id is registered.
 	ErrUnknownNode = errors.New("unknown node")
+	// ErrNotLost: a block is to be confirmed as lost that may be somewhere.
+	ErrNotLost = errors.New("the block is not reported as lost")
+	// ErrTooFewCopies: without that storage node fewer than Replicas good copies would remain.
+	ErrTooFewCopies = errors.New("too few good copies would remain")
+	// ErrRemoved: the worker was taken out of the cluster for good.
+	ErrRemoved = errors.New("the worker was removed from the cluster")
 )

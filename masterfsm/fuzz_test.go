@@ -8,7 +8,7 @@ import (
 
 // refusals are all errors that Apply may return.
 var refusals = []error{
-	ErrCommand, ErrBacklog, ErrUnknownProject, ErrKeyReused, ErrStale, ErrNonce, ErrNameTaken, ErrBadCommand, ErrUnknownNode,
+	ErrCommand, ErrBacklog, ErrUnknownProject, ErrKeyReused, ErrStale, ErrNonce, ErrNameTaken, ErrBadCommand, ErrUnknownNode, ErrNotLost, ErrTooFewCopies, ErrRemoved,
 }
 
 func isRefusal(err error) bool {

@@ -329,7 +329,24 @@ func checkWorkers(t testing.TB, s *State) {
 			t.Fatalf("storage node %q at %s, version %d, behind %q", n.ID, n.URL, n.Version, last)
 		}
 		last, urls[n.URL] = n.ID, true
-		if n.State.Keeps() && (n.Height > s.head.Height || n.Height < s.heldFrom()) {
+		if n.Whole != s.whole(n) || n.Whole && !n.Sound {
+			t.Fatalf("%s is %s, whole %v, sound %v", n.ID, n.State, n.Whole, n.Sound)
+		}
+		if err := checkRanges(n.Bad); err != nil {
+			t.Fatal(err)
+		}
+		if n.State == Valid && (len(s.unrepaired(n)) > 0 || n.Unchecked > 0) {
+			t.Fatalf("%s is valid, and lacks %v", n.ID, n.Bad)
+		}
+		if n.State != Receiving && n.State != Validating && n.Target != (Target{}) || n.Target.Height > s.head.Height {
+			t.Fatalf("%s is %s with the target %+v", n.ID, n.State, n.Target)
+		}
+		if n.State == Sending {
+			if r := s.storage(n.Peer); r == nil || r.State != Receiving || r.Peer != n.ID {
+				t.Fatalf("%s sends to %q, which is %+v", n.ID, n.Peer, r)
+			}
+		}
+		if n.Whole && (n.Height > s.head.Height || n.Height < s.heldFrom()) {
 			t.Fatalf("%s is %s at %d; held are the blocks from %d to %d", n.ID, n.State, n.Height, s.heldFrom(), s.head.Height)
 		}
 	}

@@ -100,15 +100,10 @@ func (s *simulation) command() []byte {
 			c.Nodes = append(c.Nodes, n)
 		}
 		return Encode(c)
-	case n < 90:
+	case n < 88:
 		return s.registration(time)
-	case n < 95:
-		states := []NodeState{Valid, Validating, Invalid, Sending, Receiving}
-		c := &SetState{ID: s.id(), State: states[s.rng.IntN(len(states))], Cause: "random", Time: time}
-		if node := s.a.storage(c.ID); node != nil && !s.chance(8) {
-			c.Version = node.Version
-		}
-		return Encode(c)
+	case n < 96:
+		return Encode(s.integrity(time))
 	case n < 98:
 		name := s.rng.IntN(6)
 		return Encode(&CreateProject{Name: fmt.Sprint("p", name), TokenHash: chain.Hash{byte(s.rng.IntN(8) + 1)}, Time: time})
@@ -122,6 +117,66 @@ func (s *simulation) command() []byte {
 	settings.Replicas = uint8(s.rng.IntN(4)) // 0 is refused
 	settings.MaxKeys, settings.KeyAge = uint32(s.rng.IntN(10)), uint64(s.rng.IntN(2000))
 	return Encode(&BeginTerm{Term: s.a.Term().Term + uint64(s.rng.IntN(3)) - 1, Member: "m2", Time: time, Settings: settings})
+}
+
+// integrity makes a command of checks and repairs, mostly one that fits a node's state.
+func (s *simulation) integrity(time uint64) Command {
+	id := s.id()
+	n := Storage{ID: id, State: Invalid}
+	if node := s.a.storage(id); node != nil {
+		n = *node
+	}
+	if s.chance(8) {
+		n.Version++
+	}
+	var bad []chain.Range
+	for at := uint64(0); at < n.Height && s.chance(2); at += 2 + uint64(s.rng.IntN(3)) {
+		bad = append(bad, chain.Range{From: at, To: at + 1})
+	}
+	if s.chance(3) && len(s.heads) > 2 {
+		bad = []chain.Range{{From: 1, To: 2}} // so that now and then all nodes lack the same
+	}
+	what := s.rng.IntN(12)
+	switch n.State {
+	case Validating:
+		if s.chance(3) {
+			return &EndCheck{ID: id, Version: n.Version, Aborted: "random", Time: time}
+		}
+		return &EndCheck{
+			ID: id, Version: n.Version, Bad: bad, Strange: s.chance(8), Tiles: uint64(s.rng.IntN(2)), Time: time,
+			Findings: []chain.Finding{{Block: 1, What: chain.WrongFrame}},
+		}
+	case Receiving:
+		head := s.heads[len(s.heads)-1-s.rng.IntN(min(3, len(s.heads)))]
+		c := &EndRepair{ID: id, Version: n.Version, Height: head.Height, Hash: head.Hash, Bad: bad, Blocks: 1, Bytes: 10, Time: time}
+		if s.chance(3) {
+			c.Failed = "random"
+		}
+		return c
+	case Invalid:
+		if what < 9 {
+			c := &BeginRepair{ID: id, Version: n.Version, Ticket: "t", Keep: n.Height, Missing: bad, Time: time}
+			if sender := s.a.storage(s.id()); sender != nil {
+				c.Sender, c.SenderVersion = sender.ID, sender.Version
+			}
+			return c
+		}
+	case Valid:
+		if what < 8 {
+			return &BeginCheck{ID: id, Version: n.Version, Time: time}
+		}
+	}
+	switch what {
+	case 9:
+		return &Suspect{ID: id, Cause: "random", Time: time}
+	case 10:
+		return &ConfirmLost{Block: uint64(s.rng.IntN(3)), Time: time}
+	case 11:
+		if s.chance(4) {
+			return &RemoveStorage{ID: id, Force: s.chance(2), Time: time}
+		}
+	}
+	return &Invalidate{ID: id, Version: n.Version, Cause: "random", Time: time}
 }
 
 func (s *simulation) id() string { return string(rune('a' + s.rng.IntN(5))) }
@@ -226,7 +281,7 @@ func (s *simulation) checkProgress(before View) {
 	if now.Stored > before.Stored {
 		copies := 0
 		for _, n := range now.Storages {
-			if n.State.Keeps() && n.Height >= now.Stored {
+			if n.Whole && n.Height >= now.Stored {
 				copies++
 			}
 		}

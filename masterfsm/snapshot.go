@@ -50,6 +50,7 @@ type image struct {
 	Storages   []Storage  `json:"storages"`
 	Miners     []Miner    `json:"miners"`
 	Projects   []Project  `json:"projects"`
+	Story      Story      `json:"story"`
 }
 
 // Snapshot is a state as it was at one moment. It shares all that never changes, so taking one is quick however much the
@@ -113,7 +114,7 @@ func (sn *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	k.u8(snapshotVersion)
 	img := image{
 		Group: s.group, Term: s.term, Settings: s.settings, Now: s.now, Head: s.head.AppendTo(nil),
-		Boundaries: s.boundaries, Stored: s.stored, Storages: s.storages, Miners: s.miners, Projects: s.projects,
+		Boundaries: s.boundaries, Stored: s.stored, Storages: s.storages, Miners: s.miners, Projects: s.projects, Story: s.story,
 	}
 	if s.waiting != nil {
 		img.Difficulty = s.waiting.header.Difficulty
@@ -279,7 +280,7 @@ func restore(c *source) (*State, error) {
 	s := New()
 	s.group, s.term, s.settings, s.now = img.Group, img.Term, img.Settings, img.Now
 	s.head, s.boundaries, s.stored = head, img.Boundaries, img.Stored
-	s.storages, s.miners = img.Storages, img.Miners
+	s.storages, s.miners, s.story = img.Storages, img.Miners, img.Story
 	for i, p := range img.Projects {
 		if p.ID != uint32(i+1) {
 			return nil, fmt.Errorf("project %d stands at place %d", p.ID, i+1)

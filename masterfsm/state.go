@@ -37,6 +37,7 @@ type State struct {
 	pendingBytes uint64 // of records in blocks that are not stored, and in the open buffer
 	retained     uint64 // of records in held blocks that are stored
 
+	story    Story
 	storages []Storage // by id
 	miners   []Miner   // by id
 	projects []Project // by id; project n stands at n-1
@@ -72,7 +73,7 @@ func New() *State {
 }
 
 // Apply changes the state by one committed log entry. The result depends on the command: []Outcome for an append, *Project
-// for CreateProject, *Storage or *Miner for Register, nil for the others. An error that wraps [ErrCommand] must stop the
+// for CreateProject, *Storage or *Miner for Register, *Storage for Suspect, BeginCheck and BeginRepair, nil for the others. An error that wraps [ErrCommand] must stop the
 // master; any other is a refusal that changed nothing.
 func (s *State) Apply(data []byte) (any, error) {
 	k, body, err := checkCommand(data)

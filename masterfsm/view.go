@@ -25,8 +25,10 @@ type View struct {
 	Pending      int    // blocks that are cut and not stored
 	PendingBytes uint64 // unstored bytes, the open buffer's among them
 
-	Storages []Storage
-	Miners   []Miner
+	Storages  []Storage
+	Miners    []Miner
+	Lost      []chain.Range // blocks that no node has a good copy of
+	Confirmed []chain.Range // those that a person confirmed as lost
 }
 
 // View takes a view. It costs a few small copies, however many blocks and records there are.
@@ -37,6 +39,7 @@ func (s *State) View() View {
 		OpenBlock: s.open.number, OpenRecords: len(s.open.ends), OpenBytes: len(s.open.records), OpenSince: s.open.oldest,
 		Pending: int(s.open.number - s.stored), PendingBytes: s.pendingBytes,
 		Storages: slices.Clone(s.storages), Miners: slices.Clone(s.miners),
+		Lost: s.story.Lost, Confirmed: s.story.Confirmed,
 	}
 	if s.waiting != nil {
 		header := s.waiting.header

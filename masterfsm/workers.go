@@ -1,6 +1,7 @@
 package masterfsm
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -44,6 +45,21 @@ type Storage struct {
 	MasterToken string     `json:"master_token"`
 	AccessHash  chain.Hash `json:"access_hash"`
 	Boot        string     `json:"boot"` // the worker's start that was judged
+
+	// What is known of the blocks below Height.
+	Sound     bool          `json:"sound"`         // they are the group's chain, but for the bad ones
+	Bad       []chain.Range `json:"bad,omitempty"` // known to be damaged or missing
+	Unchecked uint64        `json:"unchecked"`     // the last check could not look at what is from here on, 0 where it could
+	Whole     bool          `json:"whole"`         // it counts as a copy of them: see State.whole
+	Due       string        `json:"due"`           // why a check is due at once, "" where none is
+	Checked   uint64        `json:"checked"`       // when the last check ended, unix milliseconds
+
+	// What is under way: of a node that is Validating, Receiving or Sending.
+	Target  Target        `json:"target"`
+	Peer    string        `json:"peer"`              // the other node of the repair
+	Ticket  string        `json:"ticket"`            // Receiving
+	Keep    uint64        `json:"keep"`              // Receiving: its chain is the group's below this block
+	Missing []chain.Range `json:"missing,omitempty"` // Receiving: what is to be sent
 }
 
 func (n *Storage) move(to NodeState, cause string, now uint64) {
@@ -68,7 +84,7 @@ const (
 	maxText    = 1024
 )
 
-// transitions are the moves of a storage node that section 6 of the design allows.
+// transitions are the moves of a storage node that section 6 of the design allows. Registration judges a node anew, whatever its state.
 var transitions = map[NodeState][]NodeState{
 	Valid:      {Sending, Validating, Invalid},
 	Sending:    {Valid, Invalid},
@@ -76,6 +92,8 @@ var transitions = map[NodeState][]NodeState{
 	Invalid:    {Receiving},
 	Receiving:  {Valid, Invalid},
 }
+
+func (n NodeState) may(to NodeState) bool { return slices.Contains(transitions[n], to) }
 
 func (s *State) storage(id string) *Storage {
 	i, ok := slices.BinarySearchFunc(s.storages, id, func(n Storage, id string) int { return strings.Compare(n.ID, id) })
@@ -85,23 +103,19 @@ func (s *State) storage(id string) *Storage {
 	return &s.storages[i]
 }
 
-func (c *SetState) apply(s *State) (any, error) {
-	n := s.storage(c.ID)
-	switch {
-	case n == nil:
-		return nil, fmt.Errorf("%w: %s", ErrUnknownNode, c.ID)
-	case n.Version != c.Version:
-		return nil, fmt.Errorf("%w: version %d of %s, the table has %d", ErrStale, c.Version, c.ID, n.Version)
-	case !slices.Contains(transitions[n.State], c.State):
-		return nil, fmt.Errorf("%w: %s cannot go from %s to %s", ErrStale, c.ID, n.State, c.State)
-	case c.State.Keeps() && n.Height > s.head.Height:
-		// Its height would count as blocks that are on disk, and those of the masters would be dropped for it.
-		return nil, fmt.Errorf("%w: %s has %d blocks, the masters know of %d", ErrStale, c.ID, n.Height, s.head.Height)
-	case len(c.Cause) > maxText:
+func (c *Invalidate) apply(s *State) (any, error) {
+	n, err := s.at(c.ID, c.Version, Invalid)
+	if err != nil {
+		return nil, err
+	}
+	if len(c.Cause) > maxText {
 		return nil, fmt.Errorf("%w: a cause of %d bytes", ErrBadCommand, len(c.Cause))
 	}
 	s.tick(c.Time)
-	n.move(c.State, c.Cause, s.now)
+	s.leaveRepair(n)
+	n.Sound = false
+	n.move(Invalid, c.Cause, s.now)
+	s.tell(Event{Kind: EventFinding, Node: n.ID, URL: n.URL, Cause: c.Cause})
 	s.settle()
 	return nil, nil
 }
@@ -109,6 +123,9 @@ func (c *SetState) apply(s *State) (any, error) {
 func (c *Register) apply(s *State) (any, error) {
 	if c.ID == "" || c.URL == "" || len(c.ID) > maxText || len(c.URL) > maxText || len(c.MasterToken) > maxText || len(c.Boot) > maxText {
 		return nil, fmt.Errorf("%w: a worker needs id and URL, of at most %d bytes each", ErrBadCommand, maxText)
+	}
+	if slices.Contains(s.story.Removed, c.ID) {
+		return nil, fmt.Errorf("%w: %s", ErrRemoved, c.ID)
 	}
 	switch c.Role {
 	case RoleStorage:
@@ -125,17 +142,46 @@ func (s *State) registerStorage(c *Register) (any, error) {
 		return nil, fmt.Errorf("%w: %d storage nodes are registered already", ErrBadCommand, maxWorkers)
 	}
 	s.tick(c.Time)
-	s.storages = others
+	for i := range s.storages {
+		if old := &s.storages[i]; old.URL == c.URL && old.ID != c.ID {
+			s.leaveRepair(old)
+		}
+	}
+	s.storages = slices.DeleteFunc(s.storages, func(n Storage) bool { return n.URL == c.URL && n.ID != c.ID })
 	n := s.storage(c.ID)
 	if n == nil {
-		s.storages = append(s.storages, Storage{ID: c.ID, Since: s.now})
+		s.storages = append(slices.Clone(s.storages), Storage{ID: c.ID, Since: s.now})
 		slices.SortFunc(s.storages, func(a, b Storage) int { return strings.Compare(a.ID, b.ID) })
 		n = s.storage(c.ID)
 	}
+	before := *n
 	n.URL, n.MasterToken, n.AccessHash, n.Boot = c.URL, c.MasterToken, c.AccessHash, c.Boot
+	s.leaveRepair(n)
 	n.Height = c.Height
-	state, cause := s.judge(c.Height, c.Hash)
-	n.move(state, cause, s.now)
+	s.enter(n, c.Hash)
+	switch {
+	case c.Height < before.Height:
+		missing := chain.Range{From: c.Height, To: before.Height}
+		s.story.Totals.BadBlocks += missing.Len()
+		s.tell(Event{
+			Kind: EventFinding, Node: n.ID, URL: n.URL, Ranges: []chain.Range{missing}, Blocks: missing.Len(),
+			Findings: []chain.Finding{{
+				Block: c.Height, What: chain.WrongShort,
+				Detail: fmt.Sprintf("it started with %d blocks and had acknowledged %d", c.Height, before.Height),
+			}},
+			Cause: n.Cause,
+		})
+	case before.Version == 0 && c.Height > 0, before.Height == c.Height && n.State == Invalid && before.State.Keeps():
+		if n.State == Invalid {
+			s.tell(Event{Kind: EventFinding, Node: n.ID, URL: n.URL, Cause: n.Cause})
+		}
+	}
+	switch {
+	case c.Unclean && c.Height > 0:
+		n.Due = "its last stop was not a clean one"
+	case before.State == Validating:
+		n.Due = cmp.Or(n.Due, "its check was cut off")
+	}
 	s.settle()
 	registered := *s.storage(c.ID)
 	return &registered, nil
@@ -178,3 +224,38 @@ func (s *State) Storages() []Storage { return slices.Clone(s.storages) }
 
 // Miners returns a copy of the miners, by id.
 func (s *State) Miners() []Miner { return slices.Clone(s.miners) }
+
+// RemoveStorage takes a storage node out for good: its id is never let in again. It is refused with [ErrTooFewCopies] while fewer than
+// Replicas other nodes would have a good copy of all that is stored, unless Force is set.
+type RemoveStorage struct {
+	ID    string `json:"id"`
+	Force bool   `json:"force"`
+	Time  uint64 `json:"time"`
+}
+
+func (c *RemoveStorage) apply(s *State) (any, error) {
+	n := s.storage(c.ID)
+	if n == nil {
+		return nil, fmt.Errorf("%w: %s", ErrUnknownNode, c.ID)
+	}
+	copies := 0
+	for i := range s.storages {
+		if other := &s.storages[i]; other.ID != c.ID && other.Whole && other.Height >= s.stored {
+			copies++
+		}
+	}
+	if copies < int(s.settings.Replicas) && !c.Force {
+		return nil, fmt.Errorf("%w: without %s there would be %d good copies of the stored blocks, %d are due; wait until other nodes are valid, or force it",
+			ErrTooFewCopies, c.ID, copies, s.settings.Replicas)
+	}
+	s.tick(c.Time)
+	s.tell(Event{Kind: EventRemoved, Node: n.ID, URL: n.URL, Cause: "taken out for good"})
+	s.leaveRepair(n)
+	s.storages = slices.DeleteFunc(slices.Clone(s.storages), func(n Storage) bool { return n.ID == c.ID })
+	s.story.Removed = append(slices.Clone(s.story.Removed), c.ID)
+	if over := len(s.story.Removed) - maxRemoved; over > 0 {
+		s.story.Removed = s.story.Removed[over:]
+	}
+	s.settle()
+	return nil, nil
+}

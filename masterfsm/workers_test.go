@@ -2,6 +2,7 @@ package masterfsm
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -58,8 +59,9 @@ func TestRegisterStorage(t *testing.T) {
 	}).(*Storage)
 	want := Storage{
 		ID: "b", URL: "http://b", State: Valid, Version: 1, Since: startTime + 1, MasterToken: "tok", AccessHash: chain.Hash{7}, Boot: "1",
+		Sound: true, Whole: true,
 	}
-	if *n != want || *b.storage("b") != want {
+	if !reflect.DeepEqual(*n, want) || !reflect.DeepEqual(*b.storage("b"), want) {
 		t.Errorf("%+v, want %+v", *n, want)
 	}
 	// The result is a copy.
@@ -68,7 +70,7 @@ func TestRegisterStorage(t *testing.T) {
 	// Again, at another address, with other tokens: a new version; the state began when it began.
 	n = b.ok(&Register{Role: RoleStorage, ID: "b", URL: "http://b2", MasterToken: "tok2", AccessHash: chain.Hash{8}, Boot: "2", Time: startTime + 5}).(*Storage)
 	want.URL, want.MasterToken, want.AccessHash, want.Boot, want.Version = "http://b2", "tok2", chain.Hash{8}, "2", 2
-	if *n != want {
+	if !reflect.DeepEqual(*n, want) {
 		t.Errorf("%+v, want %+v", *n, want)
 	}
 	// They are kept by id.
@@ -162,7 +164,35 @@ func TestJudge(t *testing.T) {
 	})
 }
 
-func TestSetStateTransitions(t *testing.T) {
+// command makes the command by which a node would go to a state, whatever its own.
+func (b *table) command(id string, to NodeState) Command {
+	n := b.storage(id)
+	switch to {
+	case Validating:
+		return &BeginCheck{ID: id, Version: n.Version, Time: startTime + 2}
+	case Invalid:
+		return &Invalidate{ID: id, Version: n.Version, Cause: "because", Time: startTime + 2}
+	case Receiving:
+		return &BeginRepair{ID: id, Version: n.Version, Ticket: "t", Time: startTime + 2}
+	case Sending:
+		other := b.storage("other")
+		if other.State == Valid {
+			b.ok(&Invalidate{ID: "other", Version: other.Version, Time: startTime + 2})
+		}
+		return &BeginRepair{
+			ID: "other", Version: other.Version, Sender: id, SenderVersion: n.Version, Ticket: "t", Time: startTime + 2,
+		}
+	}
+	switch n.State {
+	case Sending:
+		return &EndRepair{ID: "other", Version: b.storage("other").Version, Time: startTime + 2}
+	case Receiving:
+		return &EndRepair{ID: id, Version: n.Version, Time: startTime + 2}
+	}
+	return &EndCheck{ID: id, Version: n.Version, Time: startTime + 2}
+}
+
+func TestTransitions(t *testing.T) {
 	// From where each state is reached out of Valid.
 	paths := map[NodeState][]NodeState{
 		Valid: nil, Sending: {Sending}, Validating: {Validating}, Invalid: {Invalid}, Receiving: {Invalid, Receiving},
@@ -171,18 +201,24 @@ func TestSetStateTransitions(t *testing.T) {
 		for to := range paths {
 			b := newTable(t, smallSettings())
 			b.node("n", 0)
+			b.node("other", 0)
+			b.node("third", 0)
 			for _, via := range path {
-				b.ok(&SetState{ID: "n", Version: b.storage("n").Version, State: via, Time: startTime + 1})
+				b.ok(b.command("n", via))
 			}
+			c := b.command("n", to)
 			version := b.storage("n").Version
-			c := &SetState{ID: "n", Version: version, State: to, Cause: "because", Time: startTime + 2}
 			if !slices.Contains(transitions[from], to) {
+				if from == Invalid && to == Sending {
+					b.ok(c) // it may send what it has good copies of, and stays Invalid
+					b.is("n", Invalid, 0)
+					continue
+				}
 				b.refused(c, ErrStale)
 				continue
 			}
 			b.ok(c)
-			n := b.storage("n")
-			if n.State != to || n.Cause != "because" || n.Version != version+1 || n.Since != startTime+2 {
+			if n := b.storage("n"); n.State != to || n.Version != version+1 || n.Since != startTime+2 {
 				t.Errorf("%s to %s: %+v", from, to, n)
 			}
 		}
@@ -192,19 +228,17 @@ func TestSetStateTransitions(t *testing.T) {
 	}
 }
 
-func TestSetStateRefusals(t *testing.T) {
+func TestInvalidateRefusals(t *testing.T) {
 	b := newTable(t, smallSettings())
 	version := b.node("n", 0).Version
 	for name, c := range map[string]struct {
-		command SetState
+		command Invalidate
 		want    error
 	}{
-		"unknown node":   {SetState{ID: "x", Version: version, State: Invalid}, ErrUnknownNode},
-		"older version":  {SetState{ID: "n", Version: version - 1, State: Invalid}, ErrStale},
-		"newer version":  {SetState{ID: "n", Version: version + 1, State: Invalid}, ErrStale},
-		"unknown state":  {SetState{ID: "n", Version: version, State: "asleep"}, ErrStale},
-		"no state":       {SetState{ID: "n", Version: version}, ErrStale},
-		"cause too long": {SetState{ID: "n", Version: version, State: Invalid, Cause: strings.Repeat("x", maxText+1)}, ErrBadCommand},
+		"unknown node":   {Invalidate{ID: "x", Version: version}, ErrUnknownNode},
+		"older version":  {Invalidate{ID: "n", Version: version - 1}, ErrStale},
+		"newer version":  {Invalidate{ID: "n", Version: version + 1}, ErrStale},
+		"cause too long": {Invalidate{ID: "n", Version: version, Cause: strings.Repeat("x", maxText+1)}, ErrBadCommand},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.command.Time = startTime + 99
@@ -223,12 +257,35 @@ func TestNodeWithMoreBlocksThanThereAreNeverCounts(t *testing.T) {
 	if n.State != Invalid {
 		t.Fatalf("%+v", n)
 	}
-	for _, to := range []NodeState{Valid, Validating} {
-		b.refused(&SetState{ID: "liar", Version: n.Version, State: to, Time: startTime}, ErrStale)
-	}
-	b.ok(&SetState{ID: "liar", Version: n.Version, State: Receiving, Time: startTime})
-	b.refused(&SetState{ID: "liar", Version: n.Version + 1, State: Valid, Time: startTime}, ErrStale)
+	b.refused(b.command("liar", Validating), ErrStale)
+	b.ok(b.command("liar", Receiving))
+	b.ok(&EndRepair{ID: "liar", Version: b.storage("liar").Version, Height: 2, Time: startTime})
+	b.is("liar", Invalid, 2)
 	if b.Stored() != 0 || b.heldFrom() != 0 {
 		t.Errorf("stored %d, held from %d", b.Stored(), b.heldFrom())
+	}
+}
+
+func TestRemoveStorage(t *testing.T) {
+	b := newTable(t, smallSettings())
+	for _, id := range []string{"a", "b", "c"} {
+		b.node(id, 0)
+	}
+	b.fill(8)
+	b.mine()
+	b.ack("a", 2)
+	b.ack("b", 2)
+	b.refused(&RemoveStorage{ID: "x", Time: startTime}, ErrUnknownNode)
+	b.refused(&RemoveStorage{ID: "a", Time: startTime}, ErrTooFewCopies) // c has nothing yet
+	b.ack("c", 2)
+	b.ok(&RemoveStorage{ID: "a", Time: startTime})
+	if b.storage("a") != nil || len(b.Storages()) != 2 {
+		t.Fatalf("%+v", b.Storages())
+	}
+	b.refused(&Register{Role: RoleStorage, ID: "a", URL: "http://a", Time: startTime}, ErrRemoved)
+	b.refused(&RemoveStorage{ID: "b", Time: startTime}, ErrTooFewCopies)
+	b.ok(&RemoveStorage{ID: "b", Force: true, Time: startTime})
+	if e := b.Story().Events; len(e) != 2 || e[0].Kind != EventRemoved || e[1].Node != "b" || e[1].Number != 1 {
+		t.Errorf("%+v", e)
 	}
 }

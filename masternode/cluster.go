@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/httpapi/wire"
 	"github.com/chainstore/chainstore/masterfsm"
 )
@@ -70,12 +71,15 @@ func (n *Node) describe(l *leadership) wire.Cluster {
 		c.Storages = append(c.Storages, wire.Storage{
 			ID: s.ID, URL: s.URL, State: string(s.State), Height: s.Height, Live: live[s.ID], Cause: s.Cause, Since: s.Since,
 		})
-		if s.State.Keeps() && (l == nil || live[s.ID]) {
+		if s.Whole && (l == nil || live[s.ID]) {
 			good++
 		}
 		if s.State == masterfsm.Invalid {
 			c.Notices = append(c.Notices, fmt.Sprintf("storage node %s is invalid: %s", s.ID, s.Cause))
 		}
+	}
+	if lost := chain.CutRanges(v.Lost, v.Confirmed); len(lost) > 0 {
+		c.Notices = append(c.Notices, lostNotice(lost))
 	}
 	for i := range v.Miners {
 		m := &v.Miners[i]
@@ -150,6 +154,9 @@ type Figures struct {
 	BufferRecords int
 	PendingBlocks int
 	PendingBytes  uint64
+	Integrity     masterfsm.Totals
+	LostBlocks    uint64
+	WholeStorages int // storage nodes that count as a copy
 }
 
 // Figures reads them.
@@ -158,6 +165,12 @@ func (n *Node) Figures() Figures {
 	n.cfg.Ledger.Read(func(s *masterfsm.State) {
 		v := s.View()
 		f.Term, f.Height, f.Stored, f.NextIndex = v.Term.Term, v.Head.Height, v.Stored, s.NextIndex()
+		f.Integrity, f.LostBlocks = s.Story().Totals, chain.CountBlocks(v.Lost)
+		for i := range v.Storages {
+			if v.Storages[i].Whole {
+				f.WholeStorages++
+			}
+		}
 		f.BufferRecords, f.PendingBlocks, f.PendingBytes = v.OpenRecords, v.Pending, v.PendingBytes
 	})
 	return f

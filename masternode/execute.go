@@ -33,6 +33,20 @@ func (l *leadership) job(a action, view masterfsm.View, m *memory) job {
 		return l.acknowledge(view, m)
 	case actInvalidate:
 		return l.invalidate(a, m)
+	case actInbox:
+		return l.inbox(a, view)
+	case actBeginCheck:
+		return l.propose(&masterfsm.BeginCheck{ID: a.node, Version: a.version, Time: l.node.now()})
+	case actCheck:
+		return l.check(a, view)
+	case actAbortCheck:
+		return l.propose(&masterfsm.EndCheck{ID: a.node, Version: a.version, Aborted: "its check came to no end", Time: l.node.now()})
+	case actBeginRepair:
+		return l.beginRepair(a, view, m, l.node.cfg.Clock())
+	case actRepair:
+		return l.repair(a, view, m)
+	case actAbortRepair:
+		return l.abortRepair(a, view)
 	case actPingStorage:
 		return l.pingStorage(a, view)
 	case actPingMiner:
@@ -119,7 +133,7 @@ func (l *leadership) heard(id string, status wire.StorageStatus, view masterfsm.
 		if !s.counted || s.height != status.Height {
 			s.heightAt = now
 		}
-		s.counted, s.height, s.bad = true, status.Height, bad
+		s.counted, s.height, s.bad, s.inbox = true, status.Height, bad, status.Inbox.To
 	}
 }
 
@@ -142,9 +156,7 @@ func (l *leadership) acknowledge(view masterfsm.View, m *memory) job {
 func (l *leadership) invalidate(a action, m *memory) job {
 	cause := m.of(a.node).bad
 	l.node.log.Error("storage node is invalid", "node", a.node, "because", cause)
-	return l.propose(&masterfsm.SetState{
-		ID: a.node, Version: a.version, State: masterfsm.Invalid, Cause: cause, Time: l.node.now(),
-	})
+	return l.propose(&masterfsm.Invalidate{ID: a.node, Version: a.version, Cause: cause, Time: l.node.now()})
 }
 
 func (l *leadership) pingStorage(a action, view masterfsm.View) job {

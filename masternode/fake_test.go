@@ -153,11 +153,80 @@ type fakeStorage struct {
 	down     bool
 	lie      func(*wire.ProvenRecord) // changes an answer
 	reads    int
+
+	bad    map[uint64]bool // blocks that are damaged on its disk
+	inbox  map[uint64]chain.Block
+	check  wire.CheckStatus
+	polls  int // how often it was asked how the check goes
+	ticket string
+	open   []wire.Piece // under the ticket
+	got    uint64       // blocks, under the ticket
+	sent   wire.SendOrder
+	answer wire.SendStatus
 }
 
 func (s *fakeStorage) status() wire.StorageStatus {
 	h := s.verifier.Head()
-	return wire.StorageStatus{Height: h.Height, Hash: h.Hash, Size: h.Tree.Size()}
+	st := wire.StorageStatus{Height: h.Height, Hash: h.Hash, Size: h.Tree.Size()}
+	for number := range s.inbox {
+		st.Inbox.To = max(st.Inbox.To, number+1)
+	}
+	for st.Inbox.From = st.Inbox.To; st.Inbox.From > 0; st.Inbox.From-- {
+		if _, ok := s.inbox[st.Inbox.From-1]; !ok {
+			break
+		}
+	}
+	return st
+}
+
+// add puts a block behind the chain.
+func (s *fakeStorage) add(b chain.Block) error {
+	leaves, err := s.verifier.Take(&b)
+	if err != nil {
+		return err
+	}
+	s.leaves = append(s.leaves, leaves...)
+	s.blocks = append(s.blocks, b)
+	return nil
+}
+
+// cutAt forgets the blocks from a number on.
+func (s *fakeStorage) cutAt(height uint64) {
+	blocks := s.blocks
+	s.blocks, s.leaves, s.verifier = nil, nil, chain.NewVerifier(chain.Head{})
+	for _, b := range blocks[:min(height, uint64(len(blocks)))] {
+		if err := s.add(b); err != nil {
+			panic(err)
+		}
+	}
+}
+
+// missing is what the node lacks of the pieces that are open.
+func (s *fakeStorage) missing() []chain.Range {
+	list := []chain.Range{}
+	for _, p := range s.open {
+		for number := p.From; number < p.To; number++ {
+			if number >= uint64(len(s.blocks)) || s.bad[number] {
+				list = chain.AddRange(list, chain.Range{From: number, To: number + 1})
+			}
+		}
+	}
+	return list
+}
+
+// drain puts what fits from the inbox behind the chain.
+func (s *fakeStorage) drain() {
+	for number := uint64(len(s.blocks)); ; number++ {
+		b, ok := s.inbox[number]
+		if !ok || s.add(b) != nil {
+			break
+		}
+	}
+	for number := range s.inbox {
+		if number < uint64(len(s.blocks)) {
+			delete(s.inbox, number)
+		}
+	}
 }
 
 // hashes serves tlog from the leaves of a fakeStorage, hashing anew each time: nodes are few.
@@ -197,6 +266,7 @@ type fakeWorkers struct {
 	storages map[string]*fakeStorage
 	flaky    func() error
 	delay    func() time.Duration
+	lossy    bool // nodes lose blocks, so that the leader may be wrong about what is next
 }
 
 func newFakeWorkers(t *testing.T, storages int) *fakeWorkers {
@@ -205,7 +275,9 @@ func newFakeWorkers(t *testing.T, storages int) *fakeWorkers {
 		flaky: func() error { return nil }, delay: func() time.Duration { return time.Millisecond },
 	}
 	for i := range storages {
-		w.storages[fmt.Sprintf("http://s%d", i)] = &fakeStorage{verifier: chain.NewVerifier(chain.Head{})}
+		w.storages[fmt.Sprintf("http://s%d", i)] = &fakeStorage{
+			verifier: chain.NewVerifier(chain.Head{}), bad: map[uint64]bool{}, inbox: map[uint64]chain.Block{},
+		}
 	}
 	return w
 }
@@ -258,14 +330,147 @@ func (w *fakeWorkers) PutBlock(ctx context.Context, t wire.Worker, o wire.Order,
 			w.t.Errorf("block %d: %v", number, err)
 			return err
 		}
-		leaves, err := s.verifier.Take(&b)
-		if err != nil {
-			w.t.Errorf("block %d: %v", number, err)
+		if err := s.add(b); err != nil {
+			if !w.lossy {
+				w.t.Errorf("block %d: %v", number, err)
+			}
 			return err
 		}
-		s.leaves = append(s.leaves, leaves...)
-		s.blocks = append(s.blocks, b)
 		st = s.status()
+		return nil
+	})
+	return st, err
+}
+
+func (w *fakeWorkers) PutInbox(ctx context.Context, t wire.Worker, o wire.Order, number uint64, data []byte) (st wire.StorageStatus, err error) {
+	err = w.on(ctx, t, func(s *fakeStorage) error {
+		if o.Less(s.highest) {
+			return errors.New("fenced")
+		}
+		b, err := chain.ParseBlock(data)
+		if err != nil {
+			return err
+		}
+		if number >= uint64(len(s.blocks)) {
+			s.inbox[number] = b
+		}
+		st = s.status()
+		return nil
+	})
+	return st, err
+}
+
+// Check takes three questions.
+func (w *fakeWorkers) Check(ctx context.Context, t wire.Worker, o wire.Order, order wire.CheckOrder) (st wire.CheckStatus, err error) {
+	err = w.on(ctx, t, func(s *fakeStorage) error {
+		if o.Less(s.highest) {
+			return errors.New("fenced")
+		}
+		if s.check.Check != order.Check {
+			s.check, s.polls = wire.CheckStatus{Check: order.Check}, 0
+		}
+		if s.polls++; s.polls == 3 {
+			report := &wire.Report{Unchecked: order.Height}
+			for number := range min(order.Height, uint64(len(s.blocks))) {
+				if s.bad[number] {
+					report.Bad = chain.AddRange(report.Bad, chain.Range{From: number, To: number + 1})
+					report.Findings = append(report.Findings, chain.Finding{Block: number, What: chain.WrongPayload})
+				}
+			}
+			if have := uint64(len(s.blocks)); have < order.Height {
+				report.Bad = chain.AddRange(report.Bad, chain.Range{From: have, To: order.Height})
+				report.Findings = append(report.Findings, chain.Finding{Block: have, What: chain.WrongShort})
+			} else if have > 0 && order.Height > 0 {
+				report.Other = s.blocks[order.Height-1].Header.Hash() != order.Hash
+			}
+			report.Findings = report.Findings[:min(len(report.Findings), chain.MaxFindings)]
+			report.Bad = chain.BoundRanges(report.Bad, chain.MaxFindings)
+			s.check.Report = report
+		}
+		st = s.check
+		return nil
+	})
+	return st, err
+}
+
+func (w *fakeWorkers) Receive(ctx context.Context, t wire.Worker, o wire.Order, order wire.ReceiveOrder) (st wire.ReceiveStatus, err error) {
+	err = w.on(ctx, t, func(s *fakeStorage) error {
+		if o.Less(s.highest) {
+			return errors.New("fenced")
+		}
+		if s.ticket != order.Ticket {
+			if order.Keep < uint64(len(s.blocks)) {
+				s.cutAt(order.Keep)
+			}
+			s.ticket, s.open, s.got = order.Ticket, order.Pieces, 0
+		}
+		if len(s.missing()) == 0 {
+			s.drain()
+		}
+		st = wire.ReceiveStatus{StorageStatus: s.status(), Missing: s.missing(), Blocks: s.got, Bytes: 100 * s.got}
+		return nil
+	})
+	return st, err
+}
+
+// Send moves one block each time it is asked how it goes.
+func (w *fakeWorkers) Send(ctx context.Context, t wire.Worker, o wire.Order, order wire.SendOrder) (st wire.SendStatus, err error) {
+	var b *chain.Block
+	err = w.on(ctx, t, func(s *fakeStorage) error {
+		if o.Less(s.highest) {
+			return errors.New("fenced")
+		}
+		if s.sent.Ticket != order.Ticket || s.sent.Attempt != order.Attempt {
+			s.sent, s.answer = order, wire.SendStatus{Running: true}
+		}
+		if s.answer.Running {
+			number := s.sent.Pieces[0].From
+			switch {
+			case number >= uint64(len(s.blocks)) || s.bad[number]:
+				s.answer = wire.SendStatus{Error: "cannot read a block", Faulty: true}
+			default:
+				b = &s.blocks[number]
+			}
+		}
+		st = s.answer
+		return nil
+	})
+	if err != nil || b == nil {
+		return st, err
+	}
+	refused := w.on(ctx, wire.Worker{URL: order.To}, func(r *fakeStorage) error {
+		number := b.Header.Block
+		switch {
+		case r.ticket != order.Ticket:
+			return errors.New("unknown ticket")
+		case number < uint64(len(r.blocks)):
+			if r.blocks[number].Header != b.Header {
+				w.t.Errorf("block %d was sent into another chain", number)
+			}
+			delete(r.bad, number)
+		case number == uint64(len(r.blocks)):
+			if err := r.add(*b); err != nil {
+				return err
+			}
+		default:
+			return errors.New("a gap")
+		}
+		r.got++
+		return nil
+	})
+	err = w.on(ctx, t, func(s *fakeStorage) error {
+		switch {
+		case s.sent.Ticket != order.Ticket || s.sent.Attempt != order.Attempt || !s.answer.Running:
+		case refused != nil:
+			s.answer = wire.SendStatus{Error: refused.Error()}
+		default:
+			s.sent.Pieces = unfinished(s.sent.Pieces, []chain.Range{{From: b.Header.Block + 1, To: 1 << 62}})
+			if len(s.sent.Pieces) == 0 {
+				s.answer.Running = false
+			}
+			s.answer.Blocks++
+		}
+		st = s.answer
 		return nil
 	})
 	return st, err
@@ -284,6 +489,9 @@ func (w *fakeWorkers) ReadRecords(ctx context.Context, t wire.Worker, places []w
 				Record: append([]byte(nil), b.Encoded(p.Offset)...),
 				Path:   s.prove(b.Header.Seal(), b.Header.First+uint64(p.Offset)),
 			}
+			if s.bad[p.Block] {
+				a.Record[len(a.Record)-1] ^= 1
+			}
 			if s.lie != nil {
 				s.lie(&a)
 			}
@@ -296,6 +504,9 @@ func (w *fakeWorkers) ReadRecords(ctx context.Context, t wire.Worker, places []w
 
 func (w *fakeWorkers) Headers(ctx context.Context, t wire.Worker, from uint64, limit int, size uint64) (out []wire.ProvenHeader, err error) {
 	err = w.on(ctx, t, func(s *fakeStorage) error {
+		if size > uint64(len(s.leaves)) {
+			return errors.New("behind")
+		}
 		for b := from; b < uint64(len(s.blocks)) && len(out) < limit; b++ {
 			h := s.blocks[b].Header
 			out = append(out, wire.ProvenHeader{Header: h, Path: s.prove(size, h.Seal())})
@@ -351,6 +562,10 @@ func (noMasters) ReadIndex(context.Context, string) (wire.ReadIndex, error) {
 func (noMasters) Cluster(context.Context, string) (wire.Cluster, error) {
 	return wire.Cluster{}, errNoMaster
 }
+func (noMasters) Integrity(context.Context, string) (wire.Integrity, error) {
+	return wire.Integrity{}, errNoMaster
+}
+func (noMasters) Suspect(context.Context, string, wire.Suspicion) error { return errNoMaster }
 func (noMasters) Register(context.Context, string, wire.Registration) (wire.Registered, error) {
 	return wire.Registered{}, errNoMaster
 }

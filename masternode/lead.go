@@ -3,8 +3,11 @@ package masternode
 import (
 	"context"
 	"errors"
+	"maps"
 	"sync"
 	"time"
+
+	"github.com/hashicorp/go-hclog"
 
 	"github.com/chainstore/chainstore/httpapi/wire"
 	"github.com/chainstore/chainstore/masterfsm"
@@ -25,8 +28,9 @@ type leadership struct {
 	over     chan struct{}  // closed when the loop has ended and takes no outcome any more
 	running  sync.WaitGroup // the actions
 
-	mu     sync.Mutex        // guards live
-	live   map[string]bool   // by worker id: who answered lately, for Cluster
+	mu     sync.Mutex      // guards all below
+	live   map[string]bool // by worker id: who answered lately, for Cluster
+	tasks  map[string]wire.Task
 	master map[string]string // member id to URL, of masters that have answered
 }
 
@@ -120,19 +124,20 @@ func (l *leadership) learn(ctx context.Context, m *memory, o outcome) {
 	if o.learn != nil {
 		o.learn(m, now)
 	}
-	for a, again := range m.failed {
+	for a, again := range m.paused {
 		if now.After(again) {
-			delete(m.failed, a)
+			delete(m.paused, a)
 		}
 	}
-	if o.err == nil || ctx.Err() != nil {
+	if ctx.Err() != nil {
 		return
 	}
-	pause := l.node.pace.retry
-	if o.action.kind == actMine {
-		pause = l.node.pace.retryMine
+	if pause := l.node.pace.after(o.action.kind, o.err); pause > 0 {
+		m.paused[o.action] = now.Add(pause)
 	}
-	m.failed[o.action] = now.Add(pause)
+	if o.err == nil {
+		return
+	}
 	if errors.Is(o.err, context.Canceled) || errors.Is(o.err, masterfsm.ErrStale) {
 		return // another was quicker: nothing is wrong
 	}
@@ -140,7 +145,11 @@ func (l *leadership) learn(ctx context.Context, m *memory, o outcome) {
 	case actPingStorage, actPingMiner, actPingMaster:
 		return // who does not answer shows in the status
 	}
-	l.node.log.Debug("action failed", "action", o.action.kind, "node", o.action.node, "block", o.action.block, "error", o.err)
+	level := hclog.Debug
+	if o.action.kind == actBeginRepair {
+		level = hclog.Warn // it is tried again now and then, and somebody must know why the node stays invalid
+	}
+	l.node.log.Log(level, "action failed", "action", o.action.kind, "node", o.action.node, "block", o.action.block, "error", o.err)
 }
 
 // publish makes what the leader has seen readable for Cluster.
@@ -157,6 +166,7 @@ func (l *leadership) publish(view masterfsm.View, m *memory, now time.Time) {
 		id := view.Miners[i].ID
 		l.live[id] = m.live(id, now, l.node.pace)
 	}
+	l.tasks = maps.Clone(m.tasks)
 	for _, url := range l.node.cfg.Peers {
 		if s := m.nodes[url]; s != nil && s.memberID != "" {
 			l.master[s.memberID] = url

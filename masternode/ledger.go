@@ -49,6 +49,9 @@ type Masters interface {
 	Submit(ctx context.Context, url string, submission []byte, fresh bool) ([]byte, error)
 	ReadIndex(ctx context.Context, url string) (wire.ReadIndex, error)
 	Cluster(ctx context.Context, url string) (wire.Cluster, error)
+	Integrity(ctx context.Context, url string) (wire.Integrity, error)
+	// Suspect tells the leader of a storage node that answered wrong.
+	Suspect(ctx context.Context, url string, s wire.Suspicion) error
 	Register(ctx context.Context, url string, r wire.Registration) (wire.Registered, error)
 }
 
@@ -64,6 +67,12 @@ type Workers interface {
 	Headers(ctx context.Context, w wire.Worker, from uint64, limit int, size uint64) ([]wire.ProvenHeader, error)
 	// Locate tells the block of a leaf index.
 	Locate(ctx context.Context, w wire.Worker, index uint64) (uint64, error)
+	// PutInbox keeps a block beyond the end of the node's chain, durably.
+	PutInbox(ctx context.Context, w wire.Worker, o wire.Order, number uint64, block []byte) (wire.StorageStatus, error)
+	// Check, Receive and Send start work on the node, or ask how it goes.
+	Check(ctx context.Context, w wire.Worker, o wire.Order, order wire.CheckOrder) (wire.CheckStatus, error)
+	Receive(ctx context.Context, w wire.Worker, o wire.Order, order wire.ReceiveOrder) (wire.ReceiveStatus, error)
+	Send(ctx context.Context, w wire.Worker, o wire.Order, order wire.SendOrder) (wire.SendStatus, error)
 	// Mine blocks until the miner has found a nonce.
 	Mine(ctx context.Context, w wire.Worker, o wire.Order, order wire.MineOrder) (uint64, error)
 }

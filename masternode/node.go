@@ -25,9 +25,19 @@ type Config struct {
 	Settings masterfsm.Settings
 	Limits   Limits
 	MaxAge   time.Duration // of the oldest record of the open block; 0 for the default of 1 s
-	Logger   hclog.Logger
-	Clock    func() time.Time // nil for time.Now
+	// CheckInterval is how long after a storage node's last check the next begins, 0 for none on a schedule; CheckRate how many bytes
+	// of its segments it reads a second, 0 for as fast as it goes.
+	CheckInterval time.Duration
+	CheckRate     int64
+	Logger        hclog.Logger
+	Clock         func() time.Time // nil for time.Now
 }
+
+// Defaults of checks: a minute between two of a node, as with the original, at 32 MiB a second.
+const (
+	DefaultCheckInterval = time.Minute
+	DefaultCheckRate     = 32 << 20
+)
 
 func (c *Config) validate() error {
 	switch {
@@ -35,8 +45,8 @@ func (c *Config) validate() error {
 		return fmt.Errorf("masternode: Ledger, Masters, Workers, Group and Logger are needed")
 	case c.Member.ID == "" || len(c.Member.ID) > 255 || c.Member.URL == "":
 		return fmt.Errorf("masternode: a member needs an id of 1 to 255 bytes and a URL")
-	case c.MaxAge < 0:
-		return fmt.Errorf("masternode: max age %v is negative", c.MaxAge)
+	case c.MaxAge < 0 || c.CheckInterval < 0 || c.CheckRate < 0:
+		return fmt.Errorf("masternode: max age %v, check interval %v or check rate %d is negative", c.MaxAge, c.CheckInterval, c.CheckRate)
 	}
 	return c.Settings.Check()
 }
@@ -78,6 +88,7 @@ func New(cfg Config) (*Node, error) {
 	if cfg.MaxAge > 0 {
 		n.pace.maxAge = cfg.MaxAge
 	}
+	n.pace.check = cfg.CheckInterval
 	n.appends = gatherer[*pendingAppend]{
 		lanes: submissionLanes, eager: eagerSubmissions, maxCount: 4096, maxSize: submissionBytes,
 		size:   (*pendingAppend).size,
@@ -105,6 +116,7 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error { n.appends.run(ctx); return nil })
 	g.Go(func() error { n.commits.run(ctx); return nil })
 	g.Go(func() error { n.prover.reads.run(ctx); return nil })
+	g.Go(func() error { return n.suspicions(ctx) })
 	g.Go(func() error { return n.cfg.Ledger.RunAsLeader(ctx, n.lead) })
 	return g.Wait()
 }

@@ -4,6 +4,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/chainstore/chainstore/httpapi/wire"
 	"github.com/chainstore/chainstore/masterfsm"
 )
 
@@ -16,6 +17,13 @@ const (
 	actPut                               // give a storage node the next block that it lacks
 	actAcknowledge                       // commit the heights that storage nodes have answered with
 	actInvalidate                        // commit that a storage node is Invalid
+	actInbox                             // give a storage node that is not whole the next block for its inbox
+	actBeginCheck                        // commit that a storage node is Validating
+	actCheck                             // have it check its chain, or ask how that goes, and commit what it found
+	actAbortCheck                        // commit that its check came to no end
+	actBeginRepair                       // find out what a storage node lacks and commit that it is Receiving
+	actRepair                            // have it repaired, or see how that goes, and commit the end
+	actAbortRepair                       // commit that its repair came to no end
 	actPingStorage                       // ask a storage node how it is
 	actPingMiner
 	actPingMaster
@@ -45,12 +53,17 @@ type pace struct {
 	ackDelay  time.Duration // for heights that make no block stored
 	retry     time.Duration // after a failed action
 	retryMine time.Duration // after a miner failed
+	check     time.Duration // after a storage node's last check, 0 for no checks on a schedule
+	poll      time.Duration // between two questions how a check or a repair goes
+	again     time.Duration // after a repair that could not begin, and after an inbox that was full
+	stall     time.Duration // a repair that does not get on for so long ends; one whose sender does not answer, after dead
 }
 
 func defaultPace() pace {
 	return pace{
 		maxAge: time.Second, ping: time.Second, ask: 5 * time.Second, dead: 3 * time.Second, ackDelay: 250 * time.Millisecond,
 		retry: 250 * time.Millisecond, retryMine: 100 * time.Millisecond,
+		check: DefaultCheckInterval, poll: 100 * time.Millisecond, again: 2 * time.Second, stall: time.Minute,
 	}
 }
 
@@ -61,8 +74,10 @@ type memory struct {
 	nodes    map[string]*sighting // by worker id or master URL
 	open     uint64               // the block that was open last
 	openedAt time.Time            // when it was first seen with a record in it; zero where it has none
-	failed   map[action]time.Time // do not try again before
+	paused   map[action]time.Time // do not do again before: it failed, or is a question that was just answered
 	inflight map[action]func()    // what is under way, and how to cancel it
+	tasks    map[string]wire.Task // by node: the check or repair that is under way, as it was last heard of
+	repairs  map[string]*repair   // by receiver; each belongs to the job of its node while one is in flight
 }
 
 // sighting is what a leader has seen of a node.
@@ -72,14 +87,18 @@ type sighting struct {
 	height   uint64    // storage nodes: blocks on disk, by its last answer
 	heightAt time.Time // when that height was first heard
 	counted  bool      // the node has answered with its height
+	inbox    uint64    // storage nodes: the block behind the last one in the inbox, 0 where it is empty
 	bad      string    // why it must become Invalid, "" where it need not
-	memberID string    // masters: who answers at that URL
+	// repairAgain is when a storage node whose repair ended early may be repaired again.
+	repairAgain time.Time
+	memberID    string // masters: who answers at that URL
 }
 
 func newMemory(now time.Time) *memory {
 	return &memory{
 		began: now, nodes: map[string]*sighting{},
-		failed: map[action]time.Time{}, inflight: map[action]func(){},
+		paused: map[action]time.Time{}, inflight: map[action]func(){},
+		tasks: map[string]wire.Task{}, repairs: map[string]*repair{},
 	}
 }
 
@@ -134,6 +153,8 @@ func plan(view masterfsm.View, m *memory, peers []string, p pace, now time.Time)
 	w.cut()
 	w.mine()
 	w.storages()
+	w.checks()
+	w.repairs()
 	w.pings()
 	for a := range m.inflight {
 		if !w.wanted[a] && a.kind == actMine {
@@ -143,13 +164,13 @@ func plan(view masterfsm.View, m *memory, peers []string, p pace, now time.Time)
 	return w.decided
 }
 
-// want asks for an action, unless it is under way or failed just now.
+// want asks for an action, unless it is under way or was done or failed just now.
 func (w *planner) want(a action) {
 	w.wanted[a] = true
 	if _, running := w.memory.inflight[a]; running {
 		return
 	}
-	if again, failed := w.memory.failed[a]; failed && w.now.Before(again) {
+	if again, paused := w.memory.paused[a]; paused && w.now.Before(again) {
 		w.wakeAt(again)
 		return
 	}
@@ -188,19 +209,20 @@ func (w *planner) mine() {
 	}
 }
 
-// storages gives each node its next block, and commits what nodes have answered.
+// storages gives each node its next block, into its chain or its inbox, and commits what nodes have answered.
 func (w *planner) storages() {
 	acknowledge := false
 	stored := w.stored()
 	for i := range w.view.Storages {
 		n := &w.view.Storages[i]
-		if !n.State.Keeps() {
+		if !n.Whole {
+			w.inbox(n)
 			continue
 		}
 		seen := w.memory.nodes[n.ID]
 		height := n.Height
 		if seen != nil && seen.counted {
-			if seen.bad != "" {
+			if seen.bad != "" && n.State.Keeps() {
 				w.want(action{kind: actInvalidate, node: n.ID, version: n.Version})
 				continue
 			}
@@ -229,7 +251,7 @@ func (w *planner) stored() uint64 {
 	for i := range w.view.Storages {
 		height, have := w.heightOf(&w.view.Storages[i]), 0
 		for j := range w.view.Storages {
-			if n := &w.view.Storages[j]; n.State.Keeps() && w.heightOf(n) >= height {
+			if n := &w.view.Storages[j]; n.Whole && w.heightOf(n) >= height {
 				have++
 			}
 		}

@@ -35,6 +35,8 @@ type prover struct {
 	reads   gatherer[*pendingRead]
 	flights singleflight.Group // fetches of headers
 
+	suspects chan wire.Suspicion // nodes that answered wrong, for the leader
+
 	mu      sync.Mutex                 // guards all below
 	headers [2]map[uint64]chain.Header // by block; the younger generation first
 	unwell  map[string]time.Time       // node id: do not ask before
@@ -48,6 +50,7 @@ const (
 	hungFor          = 10 * time.Second // after no answer in time
 	distrustFor      = 60 * time.Second // after a wrong answer
 	readLanes        = 4
+	maxSuspects      = 64 // that wait to be reported; more are forgotten
 )
 
 // pendingRead is a record on its way from a storage node. The lane that takes it fills in the result and closes done.
@@ -63,7 +66,7 @@ type pendingRead struct {
 func newProver(cfg Config) *prover {
 	p := &prover{
 		self: cfg.Member.ID, ledger: cfg.Ledger, workers: cfg.Workers, log: cfg.Logger.Named("prover"), clock: cfg.Clock,
-		headers: [2]map[uint64]chain.Header{{}, {}}, unwell: map[string]time.Time{},
+		headers: [2]map[uint64]chain.Header{{}, {}}, unwell: map[string]time.Time{}, suspects: make(chan wire.Suspicion, maxSuspects),
 	}
 	p.reads = gatherer[*pendingRead]{
 		lanes: readLanes, eager: 1, maxCount: 128, maxSize: 128,
@@ -115,13 +118,17 @@ func (p *prover) readFrom(ctx context.Context, node masterfsm.Storage, batch []*
 		p.passOver(node, unwellFor, "no answer to a read", err)
 		return batch
 	}
+	var wrong error
 	for i, r := range batch {
 		if err := p.take(r, &answers[i]); err != nil {
 			if answers[i].Status != wire.ReadBehind {
-				p.passOver(node, distrustFor, "a record that it cannot prove", err)
+				wrong = err
 			}
 			missing = append(missing, r)
 		}
+	}
+	if wrong != nil {
+		p.distrust(node, "a record that it cannot prove", wrong)
 	}
 	return missing
 }
@@ -219,7 +226,7 @@ func (p *prover) fetchHeaders(ctx context.Context, page, needed uint64) error {
 			continue
 		}
 		if err := p.takeHeaders(headers, page, needed, boundary); err != nil {
-			p.passOver(node, distrustFor, "headers that it cannot prove", err)
+			p.distrust(node, "headers that it cannot prove", err)
 			continue
 		}
 		return nil
@@ -268,7 +275,7 @@ func (p *prover) locate(ctx context.Context, index uint64) (masterfsm.Position, 
 		case index >= h.First && index < h.Seal():
 			return masterfsm.Position{Block: block, Offset: uint32(index - h.First), Index: index}, nil
 		}
-		p.passOver(node, distrustFor, "a wrong block for a leaf index", fmt.Errorf("block %d for leaf %d", block, index))
+		p.distrust(node, "a wrong block for a leaf index", fmt.Errorf("block %d for leaf %d", block, index))
 	}
 	return masterfsm.Position{}, fmt.Errorf("%w: leaf %d", ErrUnavailable, index)
 }
@@ -304,6 +311,19 @@ func (p *prover) affinity(id string) uint64 {
 	_, _ = h.Write([]byte(p.self)) // a hash does not fail
 	_, _ = h.Write([]byte(id))
 	return h.Sum64()
+}
+
+// distrust passes a node over that answered wrong, and has it reported to the leader, who has it checked at once. A node that is not Valid is
+// being looked after already.
+func (p *prover) distrust(node masterfsm.Storage, what string, err error) {
+	p.passOver(node, distrustFor, what, err)
+	if node.State != masterfsm.Valid && node.State != masterfsm.Sending {
+		return
+	}
+	select {
+	case p.suspects <- wire.Suspicion{ID: node.ID, Cause: fmt.Sprintf("it answered with %s: %v", what, err)}:
+	default:
+	}
 }
 
 // passOver asks a node last for a while.

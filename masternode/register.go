@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,7 +19,8 @@ import (
 
 // Register enters a worker into the table. Any master takes a registration and brings it to the leader; forwarded tells that it
 // came from another master already. A worker that is known, and says nothing new, costs no log entry, so workers may
-// register as often as they like. Errors: ErrBadRequest, ErrNoLeader, masterfsm.ErrBadCommand.
+// register as often as they like. Errors: ErrBadRequest, ErrNoLeader, masterfsm.ErrBadCommand,
+// masterfsm.ErrRemoved.
 func (n *Node) Register(ctx context.Context, r wire.Registration, forwarded bool) (wire.Registered, error) {
 	if err := checkRegistration(r); err != nil {
 		return wire.Registered{}, err
@@ -75,7 +77,11 @@ func (n *Node) tryRegister(ctx context.Context, r wire.Registration, forwarded b
 func (n *Node) register(ctx context.Context, r wire.Registration) (wire.Registered, error) {
 	r.URL = strings.TrimRight(r.URL, "/")
 	var v masterfsm.View
-	n.cfg.Ledger.Read(func(s *masterfsm.State) { v = s.View() })
+	var removed bool
+	n.cfg.Ledger.Read(func(s *masterfsm.State) {
+		v = s.View()
+		removed = r.ID != "" && slices.Contains(s.Story().Removed, r.ID)
+	})
 	answer := wire.Registered{ID: r.ID, AccessToken: r.AccessToken, Group: v.Group.ID}
 	hash := chain.Hash(sha256.Sum256([]byte(r.AccessToken)))
 	known, upToDate := false, false
@@ -98,6 +104,9 @@ func (n *Node) register(ctx context.Context, r wire.Registration) (wire.Register
 	if upToDate {
 		return answer, nil
 	}
+	if removed {
+		return wire.Registered{}, fmt.Errorf("%w: %s", masterfsm.ErrRemoved, r.ID)
+	}
 	if !known {
 		answer.ID = r.Role[:1] + "-" + strings.ToLower(rand.Text()[:12])
 		answer.AccessToken = rand.Text()
@@ -105,7 +114,7 @@ func (n *Node) register(ctx context.Context, r wire.Registration) (wire.Register
 	}
 	_, err := n.propose(ctx, &masterfsm.Register{
 		Role: masterfsm.Role(r.Role), ID: answer.ID, URL: r.URL, MasterToken: r.MasterToken, AccessHash: hash, Boot: r.Boot,
-		Height: r.Height, Hash: r.Hash, Time: n.now(),
+		Height: r.Height, Hash: r.Hash, Unclean: r.Unclean, Time: n.now(),
 	})
 	if err != nil {
 		return wire.Registered{}, err

@@ -32,10 +32,14 @@ type MasterConfig struct {
 	AdminToken   string
 	Timeout      time.Duration // heartbeat, election and lease of raft; 0 for the default
 	MaxAge       time.Duration // of the oldest record of the open block; 0 for the default
-	Settings     masterfsm.Settings
-	Limits       masternode.Limits
-	Insecure     bool // addresses other than loopback are meant
-	Logger       hclog.Logger
+	// CheckInterval is how long after a storage node's last check the next begins, 0 for no checks on a schedule; CheckRate how many
+	// bytes of its segments it reads a second, 0 for as fast as it goes.
+	CheckInterval time.Duration
+	CheckRate     int64
+	Settings      masterfsm.Settings
+	Limits        masternode.Limits
+	Insecure      bool // addresses other than loopback are meant
+	Logger        hclog.Logger
 }
 
 // maxRecordBytes bounds the setting: a record travels and is committed in one piece.
@@ -105,7 +109,8 @@ func OpenMaster(cfg MasterConfig) (m *Master, err error) {
 		Member: m.store.Member(), Boot: m.store.Boot(), Group: func() string { return m.store.Member().Group },
 		Peers:  slices.DeleteFunc(slices.Clone(cfg.Peers), func(url string) bool { return url == m.url }),
 		Ledger: m.store, Masters: m.masters, Workers: client.NewWorkers(),
-		Settings: cfg.Settings, Limits: cfg.Limits, MaxAge: cfg.MaxAge, Logger: cfg.Logger,
+		Settings: cfg.Settings, Limits: cfg.Limits, MaxAge: cfg.MaxAge,
+		CheckInterval: cfg.CheckInterval, CheckRate: cfg.CheckRate, Logger: cfg.Logger,
 	})
 	if err != nil {
 		return nil, errors.Join(err, m.store.Close())

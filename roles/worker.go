@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"path/filepath"
 
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sync/errgroup"
@@ -14,6 +16,7 @@ import (
 	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/durable"
 	"github.com/chainstore/chainstore/httpapi"
+	"github.com/chainstore/chainstore/httpapi/wire"
 	"github.com/chainstore/chainstore/minernode"
 	"github.com/chainstore/chainstore/storagenode"
 	"github.com/chainstore/chainstore/worker"
@@ -56,7 +59,7 @@ type base struct {
 
 // openBase takes the port first, so that a port in use changes nothing on disk. The folder must be locked by the caller's
 // store already, which is why it comes as a function.
-func openBase(cfg WorkerConfig, role string, open func() error, at func() (uint64, chain.Hash)) (b *base, err error) {
+func openBase(cfg WorkerConfig, role string, open func() error, at func() (uint64, chain.Hash, bool)) (b *base, err error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
@@ -82,9 +85,21 @@ func openBase(cfg WorkerConfig, role string, open func() error, at func() (uint6
 	masters := client.NewMasters(cfg.ClusterToken)
 	b.registrar = worker.NewRegistrar(worker.RegistrarConfig{
 		Dir: cfg.Data, Identity: b.identity, Role: role, URL: b.url, Masters: cfg.Masters, Fence: b.fence,
-		Chain: at, Register: masters.Register, Logger: cfg.Logger,
+		Chain: at, Register: register(cfg.Data, masters), Logger: cfg.Logger,
 	})
 	return b, nil
+}
+
+// register registers with a master, and says what to do where the cluster does not take this worker any more.
+func register(dir string, masters *client.Masters) func(context.Context, string, wire.Registration) (wire.Registered, error) {
+	return func(ctx context.Context, master string, r wire.Registration) (wire.Registered, error) {
+		answer, err := masters.Register(ctx, master, r)
+		if errors.Is(err, client.ErrRemoved) {
+			err = fmt.Errorf("%w: to let it in as a new node, stop it and remove %s: %w",
+				worker.ErrRemoved, filepath.Join(dir, "identity.json"), err)
+		}
+		return answer, err
+	}
 }
 
 // fail reports a failure that the role must stop on; the first counts.
@@ -124,11 +139,11 @@ func OpenStorage(cfg WorkerConfig) (*Storage, error) {
 	s := &Storage{}
 	var err error
 	s.base, err = openBase(cfg, "storage", func() (err error) {
-		s.node, err = storagenode.Open(storagenode.Config{Dir: cfg.Data, Logger: cfg.Logger})
+		s.node, err = storagenode.Open(storagenode.Config{Dir: cfg.Data, Transfer: transfer(client.NewWorkers()), Logger: cfg.Logger})
 		return err
-	}, func() (uint64, chain.Hash) {
+	}, func() (uint64, chain.Hash, bool) {
 		status := s.node.Status()
-		return status.Height, status.Hash
+		return status.Height, status.Hash, s.node.Unclean()
 	})
 	if err != nil && s.node != nil {
 		err = errors.Join(err, s.node.Close())
@@ -137,6 +152,17 @@ func OpenStorage(cfg WorkerConfig) (*Storage, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// transfer is how a storage node's stream reaches another node.
+func transfer(workers *client.Workers) func(ctx context.Context, to, ticket string, write func(io.Writer) error) error {
+	return func(ctx context.Context, to, ticket string, write func(io.Writer) error) error {
+		err := workers.Transfer(ctx, to, ticket, write)
+		if errors.Is(err, client.ErrBadBlock) {
+			return fmt.Errorf("%w: %w", storagenode.ErrRefused, err)
+		}
+		return err
+	}
 }
 
 // Run serves until ctx ends or the disk fails, and closes the node.

@@ -23,6 +23,12 @@ var (
 	ErrDamaged = segment.ErrDamaged
 	// ErrNewerFormat: a newer ChainStore wrote a file of the folder. Nothing was changed.
 	ErrNewerFormat = segment.ErrNewerFormat
+	// ErrInboxFull: the inbox takes no more blocks before the node is repaired.
+	ErrInboxFull = errors.New("inbox is full")
+	// ErrTicket: no repair is open under that ticket.
+	ErrTicket = errors.New("no repair is open under that ticket")
+	// ErrRefused: the receiver of a transfer found that a block was bad.
+	ErrRefused = errors.New("the receiver refused a block")
 	// ErrTiles: the files of the tree's hashes do not fit the blocks, which are good.
 	ErrTiles = errors.New("hashes of the tree do not fit the blocks")
 )

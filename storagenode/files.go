@@ -74,6 +74,18 @@ func (s *files) load(first uint64) error {
 	return nil
 }
 
+// stray reports whether a segment is open that is not the file which info is of; nil for none.
+func (s *files) stray(first uint64, info os.FileInfo) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	f := s.open[first]
+	if f == nil {
+		return false
+	}
+	mine, err := f.Stat()
+	return err != nil || info == nil || !os.SameFile(mine, info)
+}
+
 // forget closes a segment that is about to be moved away.
 func (s *files) forget(first uint64) error {
 	s.mu.Lock()
@@ -88,8 +100,14 @@ func (s *files) forget(first uint64) error {
 
 func (s *files) close() error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.done = true
+	s.mu.Unlock()
+	return s.forgetAll()
+}
+
+func (s *files) forgetAll() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	var errs []error
 	for _, f := range s.open {
 		errs = append(errs, f.Close())

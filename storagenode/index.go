@@ -3,6 +3,8 @@ package storagenode
 import (
 	"sort"
 	"sync"
+
+	"github.com/chainstore/chainstore/storagenode/segment"
 )
 
 // place says where a block stands. It is all that a node keeps in memory of a block: 24 bytes.
@@ -17,6 +19,9 @@ type place struct {
 func (p *place) next() uint64 { return p.first + uint64(p.count) + 1 }
 
 func (p *place) lost() bool { return p.length == 0 }
+
+// end is where the frame ends in its segment.
+func (p *place) end() int64 { return p.offset + segment.FrameHeader + int64(p.length) }
 
 const indexPage = 1 << 12 // places that are allocated at a time
 
@@ -73,6 +78,33 @@ func (x *index) cut(height uint64) {
 	defer x.mu.Unlock()
 	x.height = height
 	x.pages = x.pages[:(height+indexPage-1)/indexPage]
+}
+
+// set changes the places of blocks that are there, from a number on.
+func (x *index) set(from uint64, places []place) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for i := range places {
+		*x.at(from + uint64(i)) = places[i]
+	}
+}
+
+// reset forgets everything.
+func (x *index) reset() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.pages, x.height, x.segments = nil, 0, nil
+}
+
+// segmentEnd is the first block behind a segment: that of the next one, or the number of blocks.
+func (x *index) segmentEnd(seg uint64) uint64 {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	i := sort.Search(len(x.segments), func(i int) bool { return x.segments[i] > seg })
+	if i < len(x.segments) {
+		return min(x.segments[i], x.height)
+	}
+	return x.height
 }
 
 // addSegment names a segment; ascending order is kept.

@@ -137,6 +137,18 @@ func (w *indexFile) put(block uint64, p *place) error {
 	return nil
 }
 
+// spoil makes the entry of a block one that is not good, durably: a start now looks into the segments from there on.
+func (w *indexFile) spoil(block uint64) error {
+	bad := make([]byte, indexEntry)
+	for i := range bad {
+		bad[i] = 0xff
+	}
+	if _, err := w.file.WriteAt(bad, indexHeader+int64(block)*indexEntry); err != nil {
+		return fmt.Errorf("write %s: %w", w.path, err)
+	}
+	return w.sync()
+}
+
 func (w *indexFile) sync() error {
 	if err := w.file.DataSync(); err != nil {
 		return fmt.Errorf("sync %s: %w", w.path, err)

@@ -1,8 +1,11 @@
 package storagenode
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -25,9 +28,38 @@ const syncEvery = 4096
 type Config struct {
 	Dir          string // the data folder; made if it is not there
 	SegmentBytes int64  // a segment of at least so many bytes gets no more blocks; 0 for DefaultSegmentBytes
+	InboxBytes   int64  // what inbox/ may hold; 0 for DefaultInboxBytes
+	CheckThreads int    // goroutines that hash during a check; 0 for 1
 	Logger       hclog.Logger
 
-	open segment.OpenFunc // nil for the real file system
+	// Transfer brings a stream of blocks to the storage node at a URL, whose ticket it shows: it calls write once, with where the
+	// stream goes, and when it returns that writer fails if it is still in use. Its error wraps ErrRefused when the receiver said that a block was bad.
+	Transfer func(ctx context.Context, to, ticket string, write func(io.Writer) error) error
+
+	open      segment.OpenFunc                                       // nil for the real file system
+	writeFile func(path string, data []byte, mode os.FileMode) error // nil for durable.WriteFile
+}
+
+// setDefaults fills in what was left out.
+func (c *Config) setDefaults() {
+	if c.SegmentBytes <= 0 {
+		c.SegmentBytes = DefaultSegmentBytes
+	}
+	if c.InboxBytes <= 0 {
+		c.InboxBytes = DefaultInboxBytes
+	}
+	if c.CheckThreads <= 0 {
+		c.CheckThreads = 1
+	}
+	if c.Logger == nil {
+		c.Logger = hclog.NewNullLogger()
+	}
+	if c.open == nil {
+		c.open = segment.OpenFile
+	}
+	if c.writeFile == nil {
+		c.writeFile = durable.WriteFile
+	}
 }
 
 // Status is what a node has.
@@ -35,13 +67,21 @@ type Status struct {
 	Height uint64     // blocks from 0 on that it has, verified
 	Hash   chain.Hash // of the last of them
 	Size   uint64     // of the tree, the last seal included
+	// Inbox are the blocks that wait in the inbox: the run without a gap that ends with the last of them. Zero for none.
+	Inbox chain.Range
 }
 
 // Node is a storage node. Its methods may be called from any goroutine.
 type Node struct {
-	cfg  Config
-	log  hclog.Logger
-	lock *durable.Lock
+	cfg     Config
+	log     hclog.Logger
+	lock    *durable.Lock
+	unclean bool // set by Open
+
+	// life is held by every call while it uses what is below, and alone by what takes the node down and loads it again: Close, and
+	// a repair that cuts the chain or finds out where it leads. The goroutines of checks and transfers do not hold it: they are
+	// stopped before. Locks are taken in the order life, jobs, a receipt's, mu, and those of files and index.
+	life sync.RWMutex
 
 	index index
 	files files
@@ -51,6 +91,9 @@ type Node struct {
 	readers sync.Pool // of *reader
 	// barred: blocks from the height on are on disk and cannot be proven, because one before them is damaged. Set by Open.
 	barred bool
+	// swaps counts segments that were replaced by a repair, each between the change of the places and the next read.
+	swaps atomic.Uint64
+	jobs  jobs
 
 	failed chan error
 
@@ -61,6 +104,10 @@ type Node struct {
 	synced    uint64 // blocks that index and tiles have on disk for sure
 	stopped   error  // why no more blocks are taken: wraps ErrFailed or ErrDamaged
 	closed    bool
+	unsynced  group
+	inbox     inbox
+	lost      []chain.Range // confirmed as lost, as in DIR/lost
+	rest      *leftover     // of load
 }
 
 func (n *Node) segmentsDir() string   { return filepath.Join(n.cfg.Dir, "segments") }
@@ -77,7 +124,7 @@ func (n *Node) Status() Status { return *n.status.Load() }
 // publish shows readers the verifier's head; mu is held, or nobody else has the node yet.
 func (n *Node) publish() {
 	head := n.verifier.Head()
-	n.status.Store(&Status{Height: head.Height, Hash: head.Hash, Size: head.Tree.Size()})
+	n.status.Store(&Status{Height: head.Height, Hash: head.Hash, Size: head.Tree.Size(), Inbox: n.inbox.run})
 }
 
 // Failed delivers the error that stopped the node, once, and is closed behind it. The role must end: what is on disk is
@@ -95,8 +142,12 @@ func (n *Node) fail(err error) error {
 	return n.stopped
 }
 
-// Close syncs index and tiles and gives the folder back. Blocks that Put took are on disk already.
+// Close syncs index and tiles and gives the folder back. Blocks that Put took are on disk already. A check and a transfer that
+// run are stopped, and waited for.
 func (n *Node) Close() error {
+	n.life.Lock()
+	defer n.life.Unlock()
+	n.jobs.stop(true)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.closed {
@@ -106,6 +157,9 @@ func (n *Node) Close() error {
 	var errs []error
 	if !errors.Is(n.stopped, ErrFailed) {
 		errs = append(errs, n.sync())
+		if errs[0] == nil {
+			errs = append(errs, n.unmark())
+		}
 	}
 	n.stopped = fmt.Errorf("%w: it was closed", ErrFailed)
 	return errors.Join(append(errs, n.release())...)
@@ -113,25 +167,35 @@ func (n *Node) Close() error {
 
 // release closes whatever is open.
 func (n *Node) release() error {
-	var errs []error
-	if n.writer != nil {
-		errs = append(errs, n.writer.Close())
-	}
-	if n.indexFile != nil {
-		errs = append(errs, n.indexFile.file.Close())
-	}
-	errs = append(errs, n.files.close())
-	if n.tiles != nil {
-		errs = append(errs, n.tiles.Close())
-	}
+	errs := []error{n.unload(), n.files.close()}
 	if n.lock != nil {
 		errs = append(errs, n.lock.Close())
 	}
 	return errors.Join(errs...)
 }
 
+// unload closes the files that are written.
+func (n *Node) unload() error {
+	var errs []error
+	if n.writer != nil {
+		errs = append(errs, n.writer.Close())
+		n.writer = nil
+	}
+	if n.indexFile != nil {
+		errs = append(errs, n.indexFile.file.Close())
+		n.indexFile = nil
+	}
+	if n.tiles != nil {
+		errs = append(errs, n.tiles.Close())
+	}
+	return errors.Join(errs...)
+}
+
 // sync makes index and tiles durable and notes the head that they go up to; mu is held.
 func (n *Node) sync() error {
+	if err := n.flush(); err != nil {
+		return err
+	}
 	head := n.verifier.Head()
 	if head.Height == n.synced {
 		return nil

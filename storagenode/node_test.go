@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"runtime"
 	"sync"
 	"testing"
@@ -57,7 +58,7 @@ func verified(t testing.TB, dir string, c *testChain, height int) {
 	}
 	at := c.statusAt(height)
 	want := Summary{Height: at.Height, Hash: at.Hash, Size: at.Size, Records: at.Size - at.Height}
-	if got != want {
+	if !reflect.DeepEqual(got, want) {
 		t.Fatalf("verified %+v, want %+v", got, want)
 	}
 }

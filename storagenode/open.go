@@ -6,8 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-
-	"github.com/hashicorp/go-hclog"
+	"slices"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/durable"
@@ -21,15 +20,7 @@ import (
 //
 // The error wraps [durable.ErrLocked] when another process has the folder, ErrNewerFormat when a newer ChainStore wrote it.
 func Open(cfg Config) (*Node, error) {
-	if cfg.SegmentBytes <= 0 {
-		cfg.SegmentBytes = DefaultSegmentBytes
-	}
-	if cfg.Logger == nil {
-		cfg.Logger = hclog.NewNullLogger()
-	}
-	if cfg.open == nil {
-		cfg.open = segment.OpenFile
-	}
+	cfg.setDefaults()
 	if err := durable.MkdirAll(cfg.Dir); err != nil {
 		return nil, err
 	}
@@ -37,13 +28,24 @@ func Open(cfg Config) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Node{cfg: cfg, log: cfg.Logger, lock: lock, failed: make(chan error, 1)}
-	n.files = files{dir: n.segmentsDir(), opener: cfg.open, most: maxOpenFiles, open: map[uint64]segment.File{}}
-	n.readers.New = func() any { return new(reader) }
-	if err := n.load(); err != nil {
+	n := newNode(cfg, lock)
+	if n.unclean, err = n.marked(); err == nil {
+		err = n.load()
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the storage node in %s: %w", cfg.Dir, err), n.release())
 	}
 	return n, nil
+}
+
+// newNode is a node before it is loaded.
+func newNode(cfg Config, lock *durable.Lock) *Node {
+	n := &Node{cfg: cfg, log: cfg.Logger, lock: lock, failed: make(chan error, 1)}
+	n.files = files{dir: n.segmentsDir(), opener: cfg.open, most: maxOpenFiles, open: map[uint64]segment.File{}}
+	n.tiles = tiles.Empty(cfg.open, n.tilesDir())
+	n.readers.New = func() any { return new(reader) }
+	n.status.Store(&Status{})
+	return n
 }
 
 // load is Open with the lock held. Up to settle it only reads.
@@ -55,15 +57,27 @@ func (n *Node) load() error {
 	if err := tiles.CheckVersion(n.tilesDir()); err != nil {
 		return err
 	}
+	if n.lost, err = readLost(n.cfg.Dir); err != nil {
+		return err
+	}
 	segments, err := n.survey()
 	if err != nil {
 		return err
 	}
-	indexed, err := n.readIndex(segments)
+	entries, err := n.readIndex(segments)
 	if err != nil {
 		return err
 	}
+	n.trim(segments)
+	indexed := n.index.len()
 	if err := n.scan(segments); err != nil {
+		return err
+	}
+	if indexed < entries || entries < min(synced.Height, n.index.len()) || n.index.len() < synced.Height ||
+		slices.ContainsFunc(segments, func(s found) bool { return !s.good && s.size > 0 }) {
+		n.unclean = true
+	}
+	if err := n.mark(); err != nil {
 		return err
 	}
 	for _, dir := range []string{n.segmentsDir(), n.tilesDir(), n.quarantineDir(), filepath.Join(n.cfg.Dir, "inbox")} {
@@ -71,20 +85,28 @@ func (n *Node) load() error {
 			return err
 		}
 	}
+	if err := n.removeNew(); err != nil {
+		return err
+	}
 	if err := n.settle(segments); err != nil {
 		return err
 	}
 	if err := n.openIndex(min(indexed, n.index.len())); err != nil {
 		return err
 	}
-	if n.tiles, err = tiles.Open(n.cfg.open, n.tilesDir()); err != nil {
+	store, err := tiles.Open(n.cfg.open, n.tilesDir())
+	if err != nil {
+		return err
+	}
+	n.tiles = store
+	if err := n.loadInbox(); err != nil {
 		return err
 	}
 	if err := n.replay(synced); err != nil {
 		return err
 	}
 	n.publish()
-	return nil
+	return n.drain()
 }
 
 // found is a segment as it was found in the folder.
@@ -132,8 +154,8 @@ func checkSegment(path string, first uint64) (size int64, err error) {
 	return info.Size(), segment.CheckHeader(header[:got], first)
 }
 
-// readIndex takes the places from the index file as far as they hold together and agree with the segments, and returns
-// how many entries at the start of the file can stay as they are.
+// readIndex takes the places from the index file as far as they hold together and agree with the segments, and returns how many
+// they are.
 func (n *Node) readIndex(segments []found) (height uint64, err error) {
 	listed := make(map[uint64]bool, len(segments))
 	for _, s := range segments {
@@ -165,11 +187,7 @@ func (n *Node) readIndex(segments []found) (height uint64, err error) {
 		before = p
 		return true
 	})
-	if err != nil {
-		return 0, err
-	}
-	n.trim(segments)
-	return n.index.len(), nil
+	return n.index.len(), err
 }
 
 // trim forgets what the index says of the last segment beyond what is there: the scan looks at it again.
@@ -191,7 +209,7 @@ func (n *Node) trim(segments []found) {
 			return
 		case p.offset+segment.FrameHeader+int64(p.length) > end.size:
 		default:
-			if _, err := n.Block(height - 1); err == nil {
+			if _, err := n.block(height - 1); err == nil {
 				return
 			}
 		}
@@ -228,6 +246,7 @@ func (n *Node) replay(synced chain.Head) error {
 	n.synced = synced.Height
 	if err != nil {
 		n.log.Warn("the tree's hashes are computed again from the blocks", "blocks", n.index.len(), "because", err)
+		n.unclean = n.unclean || n.index.len() > 0
 		base, n.synced = chain.Head{}, 0
 		if err := n.tiles.Reset(0); err != nil {
 			return err
@@ -243,6 +262,7 @@ func (n *Node) replay(synced chain.Head) error {
 			continue
 		}
 		n.log.Error("a block is damaged", "block", block, "error", bad)
+		n.unclean = true
 		head, ok := n.bridge(block)
 		if ok {
 			ok = n.tiles.Reset(head.Tree.Size()) == nil
@@ -301,7 +321,7 @@ func (n *Node) base(synced chain.Head) (chain.Head, error) {
 
 // take has the verifier take a block from disk.
 func (n *Node) take(number uint64) ([]chain.Hash, error) {
-	data, err := n.Block(number)
+	data, err := n.block(number)
 	if err != nil {
 		return nil, err
 	}
@@ -316,7 +336,7 @@ func (n *Node) take(number uint64) ([]chain.Hash, error) {
 // are those of the tree before it.
 func (n *Node) bridge(damaged uint64) (chain.Head, bool) {
 	for number := damaged + 1; number < n.index.len(); number++ {
-		data, err := n.Block(number)
+		data, err := n.block(number)
 		if err != nil {
 			continue
 		}

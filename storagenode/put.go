@@ -15,25 +15,42 @@ import (
 // Errors: ErrNotNext (ErrConflict), ErrBadBlock, ErrFailed, and ErrDamaged for a node that cannot go on before a block
 // is repaired.
 func (n *Node) Put(number uint64, data []byte) (Status, error) {
+	n.life.RLock()
+	defer n.life.RUnlock()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	err := n.put(number, data)
+	if err == nil {
+		err = n.drain()
+	}
 	return n.Status(), err
+}
+
+// parseBlock looks over the bytes of a block that was named. The error wraps ErrBadBlock.
+func parseBlock(number uint64, data []byte) (chain.Block, error) {
+	if uint64(len(data)) > segment.MaxBlock {
+		return chain.Block{}, fmt.Errorf("%w: %d bytes, the limit is %d", ErrBadBlock, len(data), uint64(segment.MaxBlock))
+	}
+	block, err := chain.ParseBlock(data)
+	if err != nil {
+		return chain.Block{}, fmt.Errorf("%w: block %d: %w", ErrBadBlock, number, err)
+	}
+	if block.Header.Block != number {
+		return chain.Block{}, fmt.Errorf("%w: block %d was named block %d", ErrBadBlock, block.Header.Block, number)
+	}
+	return block, nil
 }
 
 func (n *Node) put(number uint64, data []byte) error {
 	if errors.Is(n.stopped, ErrFailed) {
 		return n.stopped
 	}
-	if uint64(len(data)) > segment.MaxBlock {
-		return fmt.Errorf("%w: %d bytes, the limit is %d", ErrBadBlock, len(data), uint64(segment.MaxBlock))
-	}
-	block, err := chain.ParseBlock(data)
+	block, err := parseBlock(number, data)
 	if err != nil {
-		return fmt.Errorf("%w: block %d: %w", ErrBadBlock, number, err)
+		return err
 	}
-	if block.Header.Block != number {
-		return fmt.Errorf("%w: block %d was named block %d", ErrBadBlock, block.Header.Block, number)
+	if err := n.flushed(); err != nil {
+		return err
 	}
 	height := n.Status().Height
 	if number < height {
@@ -53,8 +70,7 @@ func (n *Node) put(number uint64, data []byte) error {
 	if err := n.store(&block, leaves); err != nil {
 		return n.fail(err)
 	}
-	n.publish()
-	return nil
+	return n.flushed()
 }
 
 // same holds a header against that of the block of its number that is here.
@@ -71,13 +87,26 @@ func (n *Node) same(h *chain.Header) error {
 	return nil
 }
 
-// store writes a verified block: segment, sync, tiles, index.
+// group are blocks at the end of the chain that are written and not synced: the index file and the status do not tell of them.
+type group struct {
+	from   uint64 // the first
+	places []place
+	bytes  int64
+}
+
+// Bounds of a group, in blocks and bytes.
+const (
+	groupBlocks = 256
+	groupBytes  = 4 << 20
+)
+
+// store writes a verified block: segment, tiles, index. It is durable, and shown, after flush.
 func (n *Node) store(block *chain.Block, leaves []chain.Hash) error {
 	number := block.Header.Block
 	if err := n.room(number); err != nil {
 		return err
 	}
-	offset, err := n.writer.Append(block.Bytes())
+	offset, err := n.writer.Write(block.Bytes())
 	if err != nil {
 		return err
 	}
@@ -87,12 +116,43 @@ func (n *Node) store(block *chain.Block, leaves []chain.Hash) error {
 	p := place{
 		first: block.Header.First, offset: offset, length: uint32(len(block.Bytes())), count: block.Header.Count,
 	}
-	if err := n.indexFile.put(number, &p); err != nil {
+	if len(n.unsynced.places) == 0 {
+		n.unsynced.from = number
+	}
+	n.unsynced.places = append(n.unsynced.places, p)
+	n.unsynced.bytes += int64(p.length)
+	n.index.add(p)
+	return nil
+}
+
+// flush syncs the blocks that were stored, and shows them.
+func (n *Node) flush() error {
+	if len(n.unsynced.places) == 0 {
+		return nil
+	}
+	if err := n.writer.Sync(); err != nil {
 		return err
 	}
-	n.index.add(p)
-	if n.writer.Size() >= n.cfg.SegmentBytes || number+1-n.synced >= syncEvery {
-		return n.sync()
+	for i := range n.unsynced.places {
+		if err := n.indexFile.put(n.unsynced.from+uint64(i), &n.unsynced.places[i]); err != nil {
+			return err
+		}
+	}
+	n.unsynced = group{places: n.unsynced.places[:0]}
+	height := n.verifier.Head().Height
+	if n.writer.Size() >= n.cfg.SegmentBytes || height-n.synced >= syncEvery {
+		if err := n.sync(); err != nil {
+			return err
+		}
+	}
+	n.publish()
+	return nil
+}
+
+// flushed is flush, after which an error stops the node.
+func (n *Node) flushed() error {
+	if err := n.flush(); err != nil {
+		return n.fail(err)
 	}
 	return nil
 }
@@ -103,6 +163,9 @@ func (n *Node) room(number uint64) error {
 		return nil
 	}
 	if n.writer != nil {
+		if err := n.flush(); err != nil {
+			return err
+		}
 		full := n.writer
 		n.writer = nil
 		if err := full.Close(); err != nil {

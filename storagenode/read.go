@@ -53,6 +53,8 @@ const (
 // leaf in the tree that its block's header names the root of. Found records were held against the leaf hash on disk; the
 // path is as it stands there, so the reader must check it, as it must anyway. The answers belong to the caller.
 func (n *Node) Read(places []wire.Place, out []wire.ProvenRecord) []wire.ProvenRecord {
+	n.life.RLock()
+	defer n.life.RUnlock()
 	height := n.Status().Height
 	start := len(out)
 	out = slices.Grow(out, len(places))[:start+len(places)]
@@ -74,7 +76,12 @@ func (n *Node) readRecords(height uint64, places []wire.Place, answers []wire.Pr
 	defer r.release(n)
 	for i, at := range places {
 		r.left = len(places) - i
-		answers[i] = n.readRecord(r, height, at)
+		_ = n.steady(func() error {
+			if answers[i] = n.readRecord(r, height, at); answers[i].Status == wire.ReadBad {
+				return ErrDamaged
+			}
+			return nil
+		})
 	}
 }
 
@@ -171,7 +178,7 @@ func leafHash(encoded []byte) chain.Hash {
 // readWhole reads a record that does not fit its leaf on disk once more, from the whole block: if the block is good,
 // then the leaf is not, and the record is.
 func (n *Node) readWhole(at wire.Place, cause error) ([]byte, error) {
-	data, err := n.Block(at.Block)
+	data, err := n.block(at.Block)
 	if err != nil {
 		return nil, err
 	}
@@ -179,13 +186,29 @@ func (n *Node) readWhole(at wire.Place, cause error) ([]byte, error) {
 	if err != nil || at.Offset >= block.Header.Count {
 		return nil, errors.Join(cause, err)
 	}
-	n.log.Error("hashes of the tree are damaged, the block is not; remove the folder tiles to have them rebuilt at the next start",
+	tree, err := n.tiles.Tree(block.Header.First)
+	if err != nil {
+		return nil, errors.Join(cause, err)
+	}
+	v := chain.NewVerifier(chain.Head{Height: at.Block, Hash: block.Header.Prev, Tree: tree})
+	if _, err := v.Take(&block); err != nil {
+		return nil, errors.Join(cause, err)
+	}
+	n.log.Error("hashes of the tree are damaged, the block is not; the next check writes them again",
 		"block", at.Block, "offset", at.Offset, "error", cause)
 	return block.Encoded(at.Offset), nil
 }
 
 // header reads the header of a block that is here.
-func (r *reader) header(n *Node, block uint64) (chain.Header, error) {
+func (r *reader) header(n *Node, block uint64) (h chain.Header, err error) {
+	err = n.steady(func() error {
+		h, err = r.headerOnce(n, block)
+		return err
+	})
+	return h, err
+}
+
+func (r *reader) headerOnce(n *Node, block uint64) (chain.Header, error) {
 	p, seg, ok := n.index.get(block)
 	if !ok {
 		return chain.Header{}, fmt.Errorf("%w: block %d", ErrBehind, block)
@@ -214,6 +237,8 @@ func (r *reader) header(n *Node, block uint64) (chain.Header, error) {
 // leaves. It ends before the first block whose seal is not in that tree, and before one that cannot be read, unless that is
 // the first one. Errors: ErrBehind where the node's tree is smaller than size, ErrDamaged.
 func (n *Node) Headers(from uint64, limit int, size uint64) ([]wire.ProvenHeader, error) {
+	n.life.RLock()
+	defer n.life.RUnlock()
 	status := n.Status()
 	if size > status.Size {
 		return nil, fmt.Errorf("%w: a tree of %d leaves, of %d that are here", ErrBehind, size, status.Size)
@@ -251,7 +276,7 @@ func (n *Node) provenHeader(r *reader, block, size uint64) (wire.ProvenHeader, e
 	}
 	if h.SealHash() != leaf {
 		// One of the two is damaged; the checksum of the whole block tells which.
-		if _, err := n.Block(block); err != nil {
+		if _, err := n.block(block); err != nil {
 			return wire.ProvenHeader{}, err
 		}
 	}
@@ -260,6 +285,8 @@ func (n *Node) provenHeader(r *reader, block, size uint64) (wire.ProvenHeader, e
 
 // Locate is the block that a leaf belongs to, a record's or a seal. Errors: ErrBehind, ErrDamaged.
 func (n *Node) Locate(index uint64) (block uint64, err error) {
+	n.life.RLock()
+	defer n.life.RUnlock()
 	if size := n.Status().Size; index >= size {
 		return 0, fmt.Errorf("%w: leaf %d, of %d that are here", ErrBehind, index, size)
 	}
@@ -272,23 +299,12 @@ func (n *Node) Locate(index uint64) (block uint64, err error) {
 
 // Block reads a whole encoded block, its checksum and number checked. Errors: ErrBehind, ErrDamaged.
 func (n *Node) Block(number uint64) ([]byte, error) {
-	p, seg, ok := n.index.get(number)
-	if !ok {
-		return nil, fmt.Errorf("%w: block %d", ErrBehind, number)
-	}
-	if p.lost() {
-		return nil, fmt.Errorf("%w: block %d is lost", ErrDamaged, number)
-	}
-	var data []byte
-	err := n.files.with(seg, func(f segment.File) (err error) {
-		data, err = segment.ReadFrame(f, p.offset, p.length)
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("block %d in %s: %w", number, segment.Name(seg), err)
-	}
-	if h, err := chain.ParseHeader(data); err != nil || h.Block != number {
-		return nil, fmt.Errorf("%w: the frame at offset %d of %s is not of block %d", ErrDamaged, p.offset, segment.Name(seg), number)
-	}
-	return data, nil
+	n.life.RLock()
+	defer n.life.RUnlock()
+	return n.block(number)
+}
+
+func (n *Node) block(number uint64) ([]byte, error) {
+	b := blockReader{n: n}
+	return b.block(number)
 }

@@ -44,10 +44,12 @@ func (n *Node) scanSegment(s found, offset int64) error {
 	return n.files.try(s.first, func(f segment.File) error {
 		frames := segment.NewFrames(f, offset, s.size)
 		var bad []place // damaged frames since the last good one
+		torn := true    // of them, the first may be a write that was cut short
 		next := max(s.first, n.index.len())
 		for {
 			frame, err := frames.Next()
 			if errors.Is(err, io.EOF) || errors.Is(err, ErrDamaged) {
+				n.leave(s, frames.Offset(), bad, torn)
 				return nil
 			}
 			if err != nil {
@@ -63,12 +65,33 @@ func (n *Node) scanSegment(s found, offset int64) error {
 				return fmt.Errorf("%w: block %d: %w", ErrNewerFormat, number, err)
 			case err != nil:
 				n.log.Error("a frame is damaged", "file", segment.Name(s.first), "at", frame.Offset, "block", number, "error", err)
+				torn = torn && frame.Err != nil
 				bad = append(bad, place{offset: frame.Offset, length: frame.Length})
 			default:
-				next, bad = number+1, nil
+				next, bad, torn, n.rest = number+1, nil, true, nil
 			}
 		}
 	})
+}
+
+// leftover is what stands behind the last block that was found.
+type leftover struct {
+	seg    uint64
+	frames []place // damaged ones
+	size   int64   // bytes
+	torn   bool    // it can be a write that was cut short
+}
+
+// leave notes what of a segment belongs to no block; end is where no frame can be found any more.
+func (n *Node) leave(s found, end int64, bad []place, torn bool) {
+	from := end
+	if len(bad) > 0 {
+		from = bad[0].offset
+		torn = torn && len(bad) == 1 && end == s.size
+	}
+	if from < s.size {
+		n.rest = &leftover{seg: s.first, frames: bad, size: s.size - from, torn: torn}
+	}
 }
 
 // placeOf reads from a frame where its block stands.
@@ -167,7 +190,7 @@ func (n *Node) continueAt(s found, end int64) error {
 // restoreHeader writes a segment's damaged header again, if its first block is good: the header says no more than the
 // name and that.
 func (n *Node) restoreHeader(s found) error {
-	if _, err := n.Block(s.first); err != nil {
+	if _, err := n.block(s.first); err != nil {
 		return nil
 	}
 	path := filepath.Join(n.segmentsDir(), segment.Name(s.first))

@@ -17,6 +17,8 @@ import (
 var (
 	// ErrOtherCluster: the data folder belongs to another cluster than the one that the masters are of.
 	ErrOtherCluster = errors.New("this data folder belongs to another cluster")
+	// ErrRemoved: the worker was taken out of the cluster for good.
+	ErrRemoved = errors.New("this node was taken out of the cluster for good")
 	// ErrNotRegistered: no master has taken the registration of this start of the worker yet.
 	ErrNotRegistered = errors.New("this node is not registered yet since its start")
 )
@@ -29,9 +31,9 @@ type RegistrarConfig struct {
 	URL      string   // where masters reach the worker
 	Masters  []string // URLs; any of them will do
 	Fence    *Fence
-	// Chain tells up to where a storage node has the chain; nil for a miner.
-	Chain func() (height uint64, hash chain.Hash)
-	// Register calls one master.
+	// Chain tells up to where a storage node has the chain, and whether the start before this one ended uncleanly; nil for a miner.
+	Chain func() (height uint64, hash chain.Hash, unclean bool)
+	// Register calls one master. The error wraps ErrRemoved where the cluster does not take the worker any more.
 	Register func(ctx context.Context, master string, r wire.Registration) (wire.Registered, error)
 	Logger   hclog.Logger
 }
@@ -101,7 +103,7 @@ func (r *Registrar) register(ctx context.Context) error {
 	for {
 		for _, master := range r.cfg.Masters {
 			err := r.try(ctx, master)
-			if err == nil || ctx.Err() != nil || errors.Is(err, ErrOtherCluster) || errors.Is(err, errSave) {
+			if err == nil || ctx.Err() != nil || errors.Is(err, ErrOtherCluster) || errors.Is(err, ErrRemoved) || errors.Is(err, errSave) {
 				return err
 			}
 			r.cfg.Logger.Debug("not registered yet", "master", master, "error", err)
@@ -127,7 +129,7 @@ func (r *Registrar) try(ctx context.Context, master string) error {
 		Role: r.cfg.Role, ID: id.ID, AccessToken: id.AccessToken, URL: r.cfg.URL, MasterToken: id.MasterToken, Boot: r.boot,
 	}
 	if r.cfg.Chain != nil {
-		registration.Height, registration.Hash = r.cfg.Chain()
+		registration.Height, registration.Hash, registration.Unclean = r.cfg.Chain()
 	}
 	answer, err := r.cfg.Register(ctx, master, registration)
 	if err != nil {

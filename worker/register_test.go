@@ -63,7 +63,7 @@ func registrar(t *testing.T, dir string, m *masters, log *bytes.Buffer) (*worker
 	fence := openFence(t, dir)
 	return worker.NewRegistrar(worker.RegistrarConfig{
 		Dir: dir, Identity: id, Role: "storage", URL: "http://w1", Masters: []string{"http://m1", "http://m2"}, Fence: fence,
-		Chain:    func() (uint64, chain.Hash) { return 7, chain.Hash{7} },
+		Chain:    func() (uint64, chain.Hash, bool) { return 7, chain.Hash{7}, true },
 		Register: m.register,
 		Logger:   hclog.New(&hclog.LoggerOptions{Output: log, Level: hclog.Trace}),
 	}), fence

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/devcluster"
@@ -43,8 +44,16 @@ type connection struct {
 
 // addConnection gives a command, and those below it, the flags that say where the cluster is.
 func addConnection(cmd *cobra.Command, r role) *connection {
+	return addConnectionFlags(cmd, cmd.PersistentFlags(), r)
+}
+
+// addLocalConnection gives them to the command alone: those below it show another token.
+func addLocalConnection(cmd *cobra.Command, r role) *connection {
+	return addConnectionFlags(cmd, cmd.Flags(), r)
+}
+
+func addConnectionFlags(cmd *cobra.Command, flags *pflag.FlagSet, r role) *connection {
 	c := &connection{role: r}
-	flags := cmd.PersistentFlags()
 	flags.StringSliceVar(&c.masters, "masters", nil, "`URLs` of the masters, all or some (or "+envMasters+")")
 	name, usage := "token-file", "`file` with the project's token (or "+envToken+")"
 	if r == asAdmin {
@@ -52,8 +61,8 @@ func addConnection(cmd *cobra.Command, r role) *connection {
 	}
 	flags.StringVar(&c.tokenFile, name, "", usage)
 	flags.StringVar(&c.cluster, "cluster", "", "cluster `file` to take masters and token from (default "+defaultClusterFile()+" where it is there and nothing else is given)")
-	mustComplete(cmd.MarkPersistentFlagFilename("cluster", "json"))
-	mustComplete(cmd.MarkPersistentFlagFilename(name))
+	mustComplete(cobra.MarkFlagFilename(flags, "cluster", "json"))
+	mustComplete(cobra.MarkFlagFilename(flags, name))
 	mustComplete(cmd.RegisterFlagCompletionFunc("masters", cobra.NoFileCompletions))
 	return c
 }

@@ -19,6 +19,7 @@ func newDevCommand() *cobra.Command {
 	var dir string
 	var port int
 	var processes bool
+	var checks checkFlags
 	cmd := &cobra.Command{
 		Use:   "dev",
 		Short: "Run a whole cluster on this machine: three masters, three storage nodes, one miner",
@@ -33,6 +34,9 @@ With --processes the seven roles are processes of their own, so that one can be 
 				return err
 			}
 			t := devcluster.NewTopology(abs, port)
+			if t.CheckInterval, t.CheckRate, err = checks.values(); err != nil {
+				return err
+			}
 			var c *devcluster.Cluster
 			if processes {
 				executable, err := os.Executable()
@@ -53,6 +57,7 @@ With --processes the seven roles are processes of their own, so that one can be 
 	cmd.Flags().StringVar(&dir, "data", "chainstore-data", "`folder` of the cluster")
 	cmd.Flags().IntVar(&port, "port", 8000, "base `port`: masters from it on, raft from +10, the miner at +79, storage nodes from +82")
 	cmd.Flags().BoolVar(&processes, "processes", false, "run each role as a process of its own")
+	checks.add(cmd.Flags())
 	return cmd
 }
 

@@ -43,6 +43,8 @@ type fakeCluster struct {
 	// after is asked when it was carried out, in the same way.
 	after    func(w http.ResponseWriter) bool
 	projects []wire.NewProject
+
+	integrity fakeIntegrity
 }
 
 func newFakeCluster(t testing.TB) *fakeCluster {
@@ -58,6 +60,7 @@ func newFakeCluster(t testing.TB) *fakeCluster {
 	mux.HandleFunc("GET /v1/blocks", f.any(f.listBlocks))
 	mux.HandleFunc("GET /v1/cluster", f.any(f.cluster))
 	mux.HandleFunc("POST /v1/projects", f.admin(f.createProject))
+	f.handleIntegrity(mux)
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
 	f.url = server.URL

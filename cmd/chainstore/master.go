@@ -15,6 +15,7 @@ func newMasterCommand() *cobra.Command {
 	var common roleFlags
 	var adminTokenFile string
 	var keyAge time.Duration
+	var checks checkFlags
 	cfg := roles.MasterConfig{Settings: masterfsm.DefaultSettings(), Limits: masternode.DefaultLimits()}
 	cmd := &cobra.Command{
 		Use:   "master",
@@ -39,6 +40,9 @@ group once all are there and all are new.`,
 			if cfg.AdminToken, err = readSecret(adminTokenFile, "CHAINSTORE_ADMIN_TOKEN"); err != nil {
 				return err
 			}
+			if cfg.CheckInterval, cfg.CheckRate, err = checks.values(); err != nil {
+				return err
+			}
 			cfg.Settings.KeyAge = uint64(max(keyAge, 0).Milliseconds())
 			master, err := roles.OpenMaster(cfg)
 			if err != nil {
@@ -54,6 +58,8 @@ group once all are there and all are new.`,
 	flags.StringSliceVar(&cfg.Peers, "peers", nil, "`URLs` of all masters, this one among them; none for a group of one")
 	flags.DurationVar(&cfg.Timeout, "raft-timeout", 0, "heartbeat, election and lease time-out of raft (default 300ms)")
 	flags.DurationVar(&cfg.MaxAge, "max-age", 0, "cut a block when its oldest record is as old as this (default 1s)")
+
+	checks.add(flags)
 
 	s := &cfg.Settings
 	flags.Uint32Var(&s.MaxRecords, "max-records", s.MaxRecords, "cut a block at this many records")

@@ -34,6 +34,7 @@ func newBar(w io.Writer, total int64, options ...progressbar.Option) *progressba
 type byteBar struct {
 	w    io.Writer
 	what string
+	unit string                   // what is counted, "" for bytes
 	bar  *progressbar.ProgressBar // nil before the first call of set
 }
 
@@ -45,7 +46,11 @@ func (b *byteBar) set(done, total int64) {
 		return
 	}
 	if b.bar == nil {
-		b.bar = newBar(b.w, total, progressbar.OptionShowBytes(true), progressbar.OptionSetDescription(b.what))
+		counts := []progressbar.Option{progressbar.OptionShowBytes(true)}
+		if b.unit != "" {
+			counts = []progressbar.Option{progressbar.OptionSetItsString(b.unit), progressbar.OptionShowIts()}
+		}
+		b.bar = newBar(b.w, total, append(counts, progressbar.OptionSetDescription(b.what))...)
 	}
 	if total != b.bar.GetMax64() {
 		b.bar.ChangeMax64(total)

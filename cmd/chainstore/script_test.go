@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/chainstore/chainstore/chain"
 )
 
 func TestMain(m *testing.M) {
@@ -16,6 +18,9 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
 			f := newFakeCluster(env.T().(testing.TB))
+			f.integrity.state.Lost = []chain.Range{{From: 7, To: 8}}
+			f.integrity.checks["s-aaaabbbbcccc"] = []step{checking, checkedGood}
+			f.integrity.checks["s-ddddeeeeffff"] = []step{checkedBad, repairing, repaired}
 			env.Setenv("CLUSTER_URL", f.url)
 			env.Setenv("PROJECT_TOKEN", projectToken)
 			env.Setenv("ADMIN_TOKEN", adminToken)

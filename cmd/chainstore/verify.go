@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -21,6 +23,13 @@ type verified struct {
 	// Bad is the first block that is not good, where one is the reason.
 	Bad   *uint64 `json:"bad_block,omitempty"`
 	Error string  `json:"error,omitempty"`
+	// Findings are the first of what is wrong; Ranges all blocks that are bad; Lost the bad ones that a person confirmed as lost,
+	// which are no reason.
+	Findings []chain.Finding `json:"findings"`
+	Ranges   []chain.Range   `json:"bad"`
+	Lost     []chain.Range   `json:"lost"`
+	// Unchecked is the first block that could not be looked at, because bad blocks before it hide the tree.
+	Unchecked uint64 `json:"unchecked,omitempty"`
 }
 
 // newVerifyCommand checks a storage node's folder.
@@ -34,8 +43,9 @@ func newVerifyCommand() *cobra.Command {
 against the one before it, the tree and its proof of work. Nothing is changed, no cluster is needed, and the node may be
 running or not.
 
-It prints the number of blocks and records and the hash of the last block, and last "chain valid". Otherwise it names the first
-bad block and what is wrong with it, and the exit status is 1.`,
+It prints the number of blocks and records and the hash of the last block, and last "chain valid". Otherwise it lists what is
+wrong and which blocks are bad, names the first of them, and the exit status is 1. Blocks that a person has confirmed as lost are
+listed each time; they alone make no chain invalid.`,
 		Example:           "  chainstore verify --data chainstore-data/storage1",
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
@@ -68,6 +78,7 @@ func verify(cmd *cobra.Command, dir string, asJSON bool) error {
 	if asJSON {
 		v := verified{
 			Valid: err == nil, Height: found.Height, Records: found.Records, Size: found.Size, Head: found.Hash, Torn: found.Torn,
+			Findings: orEmpty(found.Findings), Ranges: orEmpty(found.Bad), Lost: orEmpty(found.Lost), Unchecked: found.Unchecked,
 		}
 		if isBad {
 			v.Bad = &bad.Block
@@ -76,6 +87,9 @@ func verify(cmd *cobra.Command, dir string, asJSON bool) error {
 			v.Error = err.Error()
 		}
 		return errors.Join(err, printJSON(out, v))
+	}
+	if _, err := io.WriteString(out, verifyText(&found, widthOf(out))); err != nil {
+		return err
 	}
 	if err != nil {
 		return err
@@ -86,4 +100,34 @@ func verify(cmd *cobra.Command, dir string, asJSON bool) error {
 	}
 	_, err = fmt.Fprintf(out, "height   %d\nrecords  %d\nhead     %v\nchain valid\n", found.Height, found.Records, found.Hash)
 	return err
+}
+
+// verifyText lists what is wrong, which blocks are bad, and which are confirmed as lost; "" where all is good.
+func verifyText(found *storagenode.Summary, width int) string {
+	var b strings.Builder
+	for _, f := range found.Findings {
+		writeWrapped(&b, "", findingText(f), width)
+	}
+	if len(found.Bad) > 0 {
+		writeWrapped(&b, "", "bad: "+runsText(found.Bad), width)
+	}
+	if found.Unchecked > 0 {
+		fmt.Fprintf(&b, "blocks from %d on could not be looked at: bad ones before them hide the tree\n", found.Unchecked)
+	}
+	for _, r := range found.Lost {
+		if r.Len() == 1 {
+			fmt.Fprintf(&b, "block %d is lost; confirmed\n", r.From)
+		} else {
+			fmt.Fprintf(&b, "blocks %d to %d are lost; confirmed\n", r.From, r.To-1)
+		}
+	}
+	return b.String()
+}
+
+// orEmpty is a list that JSON shows as one where it is empty, too.
+func orEmpty[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/storagenode"
 )
 
@@ -49,14 +50,13 @@ func damage(t *testing.T, dir, text, to string) {
 
 func TestVerify(t *testing.T) {
 	dir := newStorageDir(t, 3)
-	chain := testChain(t, 3)
-	head := chain[2].Header.Hash().String()
+	head := testChain(t, 3)[2].Header.Hash().String()
 	out, errs, err := run(t, nil, "verify", "--data", dir)
 	if want := "height   3\nrecords  12\nhead     " + head + "\nchain valid\n"; err != nil || out != want || errs != "" {
 		t.Errorf("got %q, %q, %v; want %q", out, errs, err, want)
 	}
 	out, _, err = run(t, nil, "verify", "--data", dir, "--json")
-	if want := `{"valid":true,"height":3,"records":12,"size":15,"head":"` + head + `","torn":0}` + "\n"; err != nil || out != want {
+	if want := `{"valid":true,"height":3,"records":12,"size":15,"head":"` + head + `","torn":0,"findings":[],"bad":[],"lost":[]}` + "\n"; err != nil || out != want {
 		t.Errorf("got %q, %v; want %q", out, err, want)
 	}
 
@@ -71,13 +71,15 @@ func TestVerify(t *testing.T) {
 	damage(t, dir, "record 2 of block 1", "record 2 of block l")
 	out, _, err = run(t, nil, "verify", "--data", dir)
 	mustFail(t, err, "the chain is not valid: the first bad block is 1: ")
-	if out != "" {
+	if strings.Contains(out, "valid") || !strings.HasPrefix(out, "block 1: ") ||
+		!strings.HasSuffix(out, "\nbad: 1 block: 1\n") {
 		t.Errorf("not valid, and printed %q", out)
 	}
 	out, _, err = run(t, nil, "verify", "--data", dir, "--json")
 	mustFail(t, err, "the first bad block is 1")
 	var v verified
-	if json.Unmarshal([]byte(out), &v) != nil || v.Valid || v.Height != 1 || v.Bad == nil || *v.Bad != 1 || !strings.Contains(err.Error(), v.Error) {
+	if json.Unmarshal([]byte(out), &v) != nil || v.Valid || v.Height != 1 || v.Bad == nil || *v.Bad != 1 ||
+		len(v.Findings) != 1 || v.Findings[0].Block != 1 || len(v.Ranges) != 1 || v.Ranges[0].From != 1 || !strings.Contains(err.Error(), v.Error) {
 		t.Errorf("--json: %q", out)
 	}
 }
@@ -93,5 +95,27 @@ func TestVerifyRefused(t *testing.T) {
 		if out != "" {
 			t.Errorf("%q: printed %q", test.dir, out)
 		}
+	}
+}
+
+func TestVerifyText(t *testing.T) {
+	found := storagenode.Summary{
+		Findings:  []chain.Finding{{Block: 2, What: chain.WrongFrame, Detail: "segments/0 at 47\x1b[2J"}, {Block: 9, What: chain.WrongShort}},
+		Bad:       []chain.Range{{From: 2, To: 3}, {From: 9, To: 12}},
+		Unchecked: 12,
+		Lost:      []chain.Range{{From: 4, To: 5}, {From: 6, To: 8}},
+	}
+	want := `block 2: its frame is damaged (frame): segments/0 at 47?[2J
+block 9: the chain ends before it (short-chain)
+bad: 4 blocks: 2, 9-11
+blocks from 12 on could not be looked at: bad ones before them hide the tree
+block 4 is lost; confirmed
+blocks 6 to 7 are lost; confirmed
+`
+	if out := verifyText(&found, standardWidth); out != want {
+		t.Errorf("got %q, want %q", out, want)
+	}
+	if out := verifyText(&storagenode.Summary{}, standardWidth); out != "" {
+		t.Errorf("of a good chain: %q", out)
 	}
 }

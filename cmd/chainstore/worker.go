@@ -18,6 +18,7 @@ func newStorageCommand() *cobra.Command {
 	cmd.Long = `Run a storage node: it keeps the whole chain in its data folder and proves what it serves.
 
 It registers through any of the masters, also one that does not lead, and again whenever the leader changes.`
+	cmd.AddCommand(newStorageRemoveCommand())
 	return cmd
 }
 

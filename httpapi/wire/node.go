@@ -39,6 +39,7 @@ type Registration struct {
 	Boot        string     `json:"boot"`         // another text at each start of the worker: a new start is judged anew
 	Height      uint64     `json:"height"`
 	Hash        chain.Hash `json:"hash"`
+	Unclean     bool       `json:"unclean,omitempty"` // storage nodes: the one before this start was not shut down
 }
 
 // Registered answers a registration.
@@ -54,6 +55,8 @@ type StorageStatus struct {
 	Height uint64     `json:"height"` // blocks on disk, from 0 on without a gap
 	Hash   chain.Hash `json:"hash"`   // of the last of them
 	Size   uint64     `json:"size"`   // of the tree
+	// Inbox are the blocks beyond the chain's end that wait in the inbox: the run without a gap that ends with the last. Zero for none.
+	Inbox chain.Range `json:"inbox"`
 }
 
 // MinerStatus is what a miner does.

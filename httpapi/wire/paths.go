@@ -22,12 +22,14 @@ const (
 
 // Routes between the nodes. Those of users are in package httpapi and docs/api.md.
 const (
-	PathMember       = "/internal/v1/member"     // GET: who a master is; cluster token
-	PathAdopt        = "/internal/v1/adopt"      // POST: be part of a group; cluster token
-	PathSubmissions  = "/internal/v1/append"     // POST: a submission for the leader; cluster token
-	PathReadIndex    = "/internal/v1/read-index" // GET: the leader's commit index; cluster token
-	PathLeaderStatus = "/internal/v1/cluster"    // GET: the cluster as the leader sees it; cluster token
-	PathWorkers      = "/internal/v1/workers"    // POST: register a worker; cluster token
+	PathMember          = "/internal/v1/member"     // GET: who a master is; cluster token
+	PathAdopt           = "/internal/v1/adopt"      // POST: be part of a group; cluster token
+	PathSubmissions     = "/internal/v1/append"     // POST: a submission for the leader; cluster token
+	PathReadIndex       = "/internal/v1/read-index" // GET: the leader's commit index; cluster token
+	PathLeaderStatus    = "/internal/v1/cluster"    // GET: the cluster as the leader sees it; cluster token
+	PathWorkers         = "/internal/v1/workers"    // POST: register a worker; cluster token
+	PathLeaderIntegrity = "/internal/v1/integrity"  // GET: the integrity as the leader sees it; cluster token
+	PathSuspects        = "/internal/v1/suspects"   // POST: a storage node answered wrong; cluster token
 
 	PathWorkerStatus = "/worker/v1/status"       // GET; master token, as all below
 	PathBlocks       = "/worker/v1/blocks/"      // PUT {number}: store a block
@@ -35,4 +37,9 @@ const (
 	PathHeaders      = "/worker/v1/headers"      // GET ?from=&limit=&size=: headers with the proofs of their seals
 	PathLocate       = "/worker/v1/locate/"      // GET {index}: the block of a leaf
 	PathMine         = "/worker/v1/mine"         // POST: find a nonce
+	PathInbox        = "/worker/v1/inbox/"       // PUT {number}: keep a block that is beyond the chain's end
+	PathCheck        = "/worker/v1/check"        // POST: check the chain, or tell how that goes
+	PathReceive      = "/worker/v1/receive"      // POST: be open for a repair, or tell how that goes
+	PathSend         = "/worker/v1/send"         // POST: send blocks to another storage node, or tell how that goes
+	PathTransfer     = "/worker/v1/transfer"     // POST: blocks from another storage node; the repair's ticket is the token
 )

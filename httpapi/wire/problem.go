@@ -27,6 +27,10 @@ const (
 	ProblemNameTaken      = "name-taken"         // 409
 	ProblemFenced         = "fenced"             // 409: an order of a deposed leader
 	ProblemNotNext        = "not-next"           // 409: a block that does not follow the node's last
+	ProblemTooFewCopies   = "too-few-copies"     // 409: without that storage node too few good copies would remain
+	ProblemNotLost        = "not-lost"           // 409: the block is not reported as lost
+	ProblemInboxFull      = "inbox-full"         // 409: the storage node's inbox takes no more until it is repaired
+	ProblemRemoved        = "removed"            // 410: the worker was taken out of the cluster for good
 	ProblemTooLarge       = "too-large"          // 413: a body, record or batch over its limit
 	ProblemKeyReused      = "key-reused"         // 422: the idempotency key was used for another body
 	ProblemBadBlock       = "bad-block"          // 422: a block that fails the verifier

@@ -53,3 +53,18 @@ func (f osFile) DataSync() error {
 	}
 	return err
 }
+
+// DropCache has the kernel forget what it holds of a part of the file, so that the next read comes from the disk; length 0
+// is all from the offset on. What is not written back yet stays.
+func (f osFile) DropCache(offset, length int64) error {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var adviseErr error
+	err = raw.Control(func(fd uintptr) { adviseErr = unix.Fadvise(int(fd), offset, length, unix.FADV_DONTNEED) })
+	return errors.Join(err, adviseErr)
+}
+
+// Forget is DropCache for all of a file; it is a hint.
+func Forget(f *os.File) { _ = osFile{f}.DropCache(0, 0) }

@@ -67,19 +67,40 @@ func (f *Frames) Offset() int64 { return f.offset }
 // ReadFrame reads the block of length bytes in the frame at an offset into fresh memory. The error wraps [ErrDamaged]
 // where no frame of that length stands there or the checksum does not fit.
 func ReadFrame(file io.ReaderAt, offset int64, length uint32) ([]byte, error) {
-	frame := make([]byte, FrameHeader+int(length))
+	frame, err := ReadFrameInto(nil, file, offset, length)
+	if err != nil {
+		return nil, err
+	}
+	return frame[FrameHeader:], nil
+}
+
+// ReadFrameInto is ReadFrame into buf, which it grows where it must. It returns the whole frame, and buf in any case to be used
+// again.
+func ReadFrameInto(buf []byte, file io.ReaderAt, offset int64, length uint32) ([]byte, error) {
+	size := FrameHeader + int(length)
+	frame := slices.Grow(buf[:0], size)[:size]
 	if _, err := file.ReadAt(frame, offset); err != nil {
 		if err == io.EOF {
-			return nil, fmt.Errorf("%w: the file ends within the frame at offset %d", ErrDamaged, offset)
+			return frame, fmt.Errorf("%w: the file ends within the frame at offset %d", ErrDamaged, offset)
 		}
-		return nil, err
+		return frame, err
 	}
 	block := frame[FrameHeader:]
 	if got := binary.BigEndian.Uint32(frame); got != length {
-		return nil, fmt.Errorf("%w: the frame at offset %d has length %d, not %d", ErrDamaged, offset, got, length)
+		return frame, fmt.Errorf("%w: the frame at offset %d has length %d, not %d", ErrDamaged, offset, got, length)
 	}
 	if Checksum(block) != binary.BigEndian.Uint32(frame[4:]) {
-		return nil, fmt.Errorf("%w: the frame of %d bytes at offset %d has the wrong checksum", ErrDamaged, length, offset)
+		return frame, fmt.Errorf("%w: the frame of %d bytes at offset %d has the wrong checksum", ErrDamaged, length, offset)
 	}
-	return block, nil
+	return frame, nil
 }
+
+// AppendFrame adds the frame of a block to dst.
+func AppendFrame(dst, block []byte) []byte {
+	dst = binary.BigEndian.AppendUint32(dst, uint32(len(block)))
+	dst = binary.BigEndian.AppendUint32(dst, Checksum(block))
+	return append(dst, block...)
+}
+
+// SetLength writes the length into a frame again, where it was damaged. The checksum stays as it is.
+func SetLength(frame []byte, length uint32) { binary.BigEndian.PutUint32(frame, length) }

@@ -15,6 +15,7 @@ import (
 type Writer struct {
 	file  File
 	path  string
+	first uint64
 	size  int64
 	small [FrameHeader]byte
 }
@@ -26,7 +27,7 @@ func Create(open OpenFunc, dir string, first uint64) (*Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Writer{file: f, path: path, size: HeaderSize}
+	w := &Writer{file: f, path: path, first: first, size: HeaderSize}
 	if err := w.begin(dir, first); err != nil {
 		return nil, errors.Join(fmt.Errorf("create %s: %w", path, err), f.Close())
 	}
@@ -41,6 +42,18 @@ func (w *Writer) begin(dir string, first uint64) error {
 		return err
 	}
 	return durable.SyncDir(dir)
+}
+
+// Begin makes a file at a path with the header of a segment, not synced; what stood there is gone. It returns its size.
+func Begin(open OpenFunc, path string, first uint64) (File, int64, error) {
+	f, err := open(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
+	if err != nil {
+		return nil, 0, err
+	}
+	if _, err := f.WriteAt(appendHeader(nil, first), 0); err != nil {
+		return nil, 0, errors.Join(fmt.Errorf("write %s: %w", path, err), f.Close())
+	}
+	return f, HeaderSize, nil
 }
 
 // RestoreHeader writes the header of a segment again, where it was damaged, and syncs it.
@@ -69,12 +82,20 @@ func Continue(open OpenFunc, dir string, first uint64, size int64) (*Writer, err
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return &Writer{file: f, path: path, size: size}, nil
+	return &Writer{file: f, path: path, first: first, size: size}, nil
 }
 
 // Append writes a block and syncs it: when it returns nil, the block survives a power cut. It returns the offset of the
 // block's frame.
 func (w *Writer) Append(block []byte) (offset int64, err error) {
+	if offset, err = w.Write(block); err != nil {
+		return 0, err
+	}
+	return offset, w.Sync()
+}
+
+// Write is Append without the sync.
+func (w *Writer) Write(block []byte) (offset int64, err error) {
 	if uint64(len(block)) > MaxBlock {
 		return 0, fmt.Errorf("a block of %d bytes does not fit a frame", len(block))
 	}
@@ -86,13 +107,24 @@ func (w *Writer) Append(block []byte) (offset int64, err error) {
 	if _, err := w.file.WriteAt(block, w.size+FrameHeader); err != nil {
 		return 0, fmt.Errorf("write %s: %w", w.path, err)
 	}
-	if err := w.file.DataSync(); err != nil {
-		return 0, fmt.Errorf("sync %s: %w", w.path, err)
-	}
 	offset = w.size
 	w.size += FrameHeader + int64(len(block))
 	return offset, nil
 }
+
+// Sync makes durable what was written.
+func (w *Writer) Sync() error {
+	if err := w.file.DataSync(); err != nil {
+		return fmt.Errorf("sync %s: %w", w.path, err)
+	}
+	return nil
+}
+
+// Stat tells of the open file, wherever its name points now.
+func (w *Writer) Stat() (os.FileInfo, error) { return w.file.Stat() }
+
+// First is the number of the segment's first block.
+func (w *Writer) First() uint64 { return w.first }
 
 // Size is the size of the file in bytes.
 func (w *Writer) Size() int64 { return w.size }

@@ -16,10 +16,10 @@ func slotOf(level int, index uint64) uint64 {
 	return (index*maxLevels + uint64(level)) * 0x9e3779b97f4a7c15 >> (64 - 13)
 }
 
-// get is a tile, or nil. It must not be changed.
-func (c *cache) get(level int, index uint64) *tile {
+// get is a tile that was read since the last correction, or nil. It must not be changed.
+func (c *cache) get(level int, index, gen uint64) *tile {
 	t := c.slots[slotOf(level, index)].Load()
-	if t == nil || t.level != level || t.index != index {
+	if t == nil || t.level != level || t.index != index || t.gen != gen {
 		return nil
 	}
 	return t
@@ -29,7 +29,7 @@ func (c *cache) get(level int, index uint64) *tile {
 // changed any more.
 func (c *cache) put(t *tile) bool {
 	slot := &c.slots[slotOf(t.level, t.index)]
-	if old := slot.Load(); old != nil && old.level > t.level {
+	if old := slot.Load(); old != nil && old.level > t.level && old.gen == t.gen {
 		return false
 	}
 	slot.Store(t)

@@ -13,6 +13,7 @@ import (
 type Reader struct {
 	store  *Store
 	limit  uint64 // leaves that the files are known to hold
+	gen    uint64 // of the store, when the tiles below were read
 	cached bool   // use the store's cache
 	raw    [tileBytes]byte
 	seen   [maxLevels][2]*tile // by stored level: the last tile beside a path, and the last at the tree's right edge
@@ -23,7 +24,8 @@ type Reader struct {
 type tile struct {
 	level int
 	index uint64
-	count int // hashes of the lowest row; nodes above a hash that is missing are not set. 0 for an empty tile.
+	gen   uint64 // of the store before it was read
+	count int    // hashes of the lowest row; nodes above a hash that is missing are not set. 0 for an empty tile.
 	nodes [rowEnd]chain.Hash
 }
 
@@ -36,6 +38,10 @@ const rowEnd = 30
 func (s *Store) Reader() *Reader {
 	r := s.pool.Get().(*Reader)
 	r.limit, r.cached = s.size.Load(), true
+	if gen := s.gen.Load(); gen != r.gen {
+		clear(r.seen[:])
+		r.gen = gen
+	}
 	for i := range r.seen {
 		for j := range r.seen[i] {
 			// A full tile never changes; one that was not full then may have grown.
@@ -128,7 +134,7 @@ func (r *Reader) tile(stored int, index uint64, edge bool) (*tile, error) {
 		slot = 1
 	}
 	if r.cached {
-		if t := r.store.cache.get(stored, index); t != nil {
+		if t := r.store.cache.get(stored, index, r.gen); t != nil {
 			r.seen[stored][slot] = t
 			return t, nil
 		}
@@ -139,7 +145,7 @@ func (r *Reader) tile(stored int, index uint64, edge bool) (*tile, error) {
 		r.own[stored][slot] = t
 	}
 	r.seen[stored][slot] = nil // until it is filled
-	t.level, t.index = stored, index
+	t.level, t.index, t.gen = stored, index, r.gen
 	t.count = int(min(r.limit>>(tileHeight*stored)-index*tileWidth, tileWidth))
 	if t.count > 0 {
 		if err := r.store.read(stored, index, t.count, &r.raw); err != nil {
@@ -168,7 +174,7 @@ func (t *tile) fill() {
 // Tree reads the compact range of the first size leaves from the files, whatever the store's size. The error wraps
 // [ErrMissing] where the files are too short; that the hashes are right is for the caller to prove from a block's root.
 func (s *Store) Tree(size uint64) (chain.Tree, error) {
-	r := &Reader{store: s, limit: size}
+	r := &Reader{store: s, limit: size, gen: s.gen.Load()}
 	var nodes []chain.Hash
 	for l, end := 0, size; end > 0; l++ {
 		if size>>l&1 == 0 {

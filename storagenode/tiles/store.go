@@ -34,9 +34,13 @@ type Store struct {
 	raw     []byte  // its scratch
 
 	size  atomic.Uint64                    // leaves that readers may ask for
-	files [maxLevels]atomic.Pointer[level] // by stored level; set once
+	files [maxLevels]atomic.Pointer[level] // by stored level
+	gen   atomic.Uint64                    // counts corrections: tiles that were read before the last one are not believed
 	cache cache
 	pool  sync.Pool // of *Reader
+
+	mu      sync.Mutex
+	retired []segment.File // that a correction replaced: a reader may still be at work in them
 }
 
 // level is the file of one stored level.
@@ -107,8 +111,7 @@ func Files(dir string) ([]*os.File, error) {
 // Open opens the files of a folder. The store is empty until [Store.Reset] says how much of them is good. A file whose
 // header is not good is begun anew.
 func Open(open segment.OpenFunc, dir string) (*Store, error) {
-	s := &Store{dir: dir, open: open}
-	s.pool.New = func() any { return &Reader{store: s} }
+	s := Empty(open, dir)
 	for i := range maxLevels {
 		if _, err := os.Stat(path(dir, i)); errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -118,6 +121,13 @@ func Open(open segment.OpenFunc, dir string) (*Store, error) {
 		}
 	}
 	return s, nil
+}
+
+// Empty is a store without any file open.
+func Empty(open segment.OpenFunc, dir string) *Store {
+	s := &Store{dir: dir, open: open}
+	s.pool.New = func() any { return &Reader{store: s} }
+	return s
 }
 
 // openLevel opens or makes the file of a stored level.
@@ -218,6 +228,12 @@ func (s *Store) Close() error {
 			errs = append(errs, f.Close())
 		}
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.retired {
+		errs = append(errs, f.Close())
+	}
+	s.retired = nil
 	return errors.Join(errs...)
 }
 

@@ -1,0 +1,89 @@
+package chain
+
+import "slices"
+
+// Range is a run of blocks, From up to and without To. A list of ranges is in ascending order, and no two touch.
+type Range struct {
+	From uint64 `json:"from"`
+	To   uint64 `json:"to"`
+}
+
+// Len is the number of blocks.
+func (r Range) Len() uint64 { return r.To - r.From }
+
+// Holds reports whether a block is in the range.
+func (r Range) Holds(block uint64) bool { return block >= r.From && block < r.To }
+
+// AddRange puts a range into a list.
+func AddRange(list []Range, r Range) []Range {
+	if r.From >= r.To {
+		return list
+	}
+	out := make([]Range, 0, len(list)+1)
+	for _, have := range list {
+		switch {
+		case have.To < r.From:
+			out = append(out, have)
+		case have.From > r.To:
+			if r.From < r.To {
+				out = append(out, r)
+				r = Range{}
+			}
+			out = append(out, have)
+		default:
+			r = Range{From: min(have.From, r.From), To: max(have.To, r.To)}
+		}
+	}
+	if r.From < r.To {
+		out = append(out, r)
+	}
+	return out
+}
+
+// CutRanges is the list without the blocks of the other list.
+func CutRanges(list, without []Range) []Range {
+	var out []Range
+	for _, r := range list {
+		for _, w := range without {
+			if w.To <= r.From || w.From >= r.To {
+				continue
+			}
+			if w.From > r.From {
+				out = append(out, Range{From: r.From, To: w.From})
+			}
+			r.From = min(w.To, r.To)
+		}
+		if r.From < r.To {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// CommonRanges are the blocks that both lists have.
+func CommonRanges(a, b []Range) []Range { return CutRanges(a, CutRanges(a, b)) }
+
+// CountBlocks is the number of blocks in a list.
+func CountBlocks(list []Range) uint64 {
+	var n uint64
+	for _, r := range list {
+		n += r.Len()
+	}
+	return n
+}
+
+// BoundRanges joins the ranges with the smallest gaps between them until at most most are left.
+func BoundRanges(list []Range, most int) []Range {
+	list = slices.Clone(list)
+	for len(list) > most {
+		at := 1
+		for i := 2; i < len(list); i++ {
+			if list[i].From-list[i-1].To < list[at].From-list[at-1].To {
+				at = i
+			}
+		}
+		list[at-1].To = list[at].To
+		list = slices.Delete(list, at, at+1)
+	}
+	return list
+}

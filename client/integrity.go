@@ -1,0 +1,82 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+
+	"github.com/chainstore/chainstore/httpapi/wire"
+)
+
+// Integrity reads how the storage nodes stand, which blocks are lost, and the story of what was found and repaired.
+func (c *Client) Integrity(ctx context.Context) (wire.Integrity, error) {
+	var found wire.Integrity
+	err := c.read(ctx, "/v1/cluster/integrity", maxMedium, func(a *answer) error {
+		found = wire.Integrity{}
+		return a.decode(&found)
+	})
+	if err != nil {
+		return wire.Integrity{}, err
+	}
+	return found, nil
+}
+
+// CheckStorage makes a check of a storage node due, and returns the node as it stands: the check comes when the leader finds the
+// time. It needs the admin token. id is the node's id or its URL. The error wraps [ErrNotFound] where there is no such node. To
+// ask again does no harm: a check that is due is due once.
+func (c *Client) CheckStorage(ctx context.Context, id string) (wire.NodeIntegrity, error) {
+	var node wire.NodeIntegrity
+	q := c.newQuery(http.MethodPost, storagePath(id)+"/check", maxSmall)
+	_, err := c.do(ctx, q, func(a *answer) error {
+		node = wire.NodeIntegrity{}
+		return a.decode(&node)
+	})
+	if err != nil {
+		return wire.NodeIntegrity{}, err
+	}
+	return node, nil
+}
+
+// ConfirmLost records that a person takes a block for lost, and returns how the cluster stands then. It needs the admin token. The
+// error wraps [ErrNotLost] where a storage node has the block, or may have it. A block that is confirmed already is no error.
+func (c *Client) ConfirmLost(ctx context.Context, block uint64) (wire.Integrity, error) {
+	body, err := json.Marshal(struct {
+		Block uint64 `json:"block"`
+	}{block})
+	if err != nil {
+		return wire.Integrity{}, err
+	}
+	q := c.newQuery(http.MethodPost, "/v1/cluster/integrity/confirm-lost", maxMedium)
+	q.header["Content-Type"] = typeJSON
+	q.body = body
+	var found wire.Integrity
+	_, err = c.do(ctx, q, func(a *answer) error {
+		found = wire.Integrity{}
+		return a.decode(&found)
+	})
+	if err != nil {
+		return wire.Integrity{}, err
+	}
+	return found, nil
+}
+
+// RemoveStorage takes a storage node out of the cluster for good. It needs the admin token. id is the node's id or its URL. The
+// error wraps [ErrTooFewCopies] where fewer good copies would remain than the cluster's replicas setting asks, which force
+// overrules, and [ErrNotFound] where there is no such node; not, though, when that may be because an earlier try of this call has
+// removed it without an answer.
+func (c *Client) RemoveStorage(ctx context.Context, id string, force bool) error {
+	path := storagePath(id)
+	if force {
+		path += "?force=true"
+	}
+	maybe, err := c.do(ctx, c.newQuery(http.MethodDelete, path, maxSmall), func(*answer) error { return nil })
+	if maybe && errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+// storagePath is the path of a storage node, which is named by its id or its URL.
+func storagePath(id string) string { return "/v1/storages/" + url.PathEscape(id) }

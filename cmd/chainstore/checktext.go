@@ -1,0 +1,84 @@
+package main
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/chainstore/chainstore/httpapi/wire"
+)
+
+// checkText is the result of checks, for people: a table, then what was found and what became of it, in words.
+func checkText(all []checked, in *wire.Integrity, width int) string {
+	var b strings.Builder
+	rows := [][]string{{"NODE", "RESULT", "BLOCKS", "SIZE", "TOOK", "FOUND"}}
+	for i := range all {
+		r := &all[i]
+		row := []string{elide(plain(r.ID), maxShownID), r.Result, "-", "-", "-", foundText(r)}
+		if r.Blocks > 0 || r.good() {
+			row[2] = strconv.FormatUint(r.Blocks, 10)
+		}
+		if r.Bytes > 0 {
+			row[3] = bytesText(r.Bytes)
+		}
+		if r.Millis > 0 {
+			row[4] = millisText(r.Millis)
+		}
+		rows = append(rows, row)
+	}
+	_ = printRows(&b, rows) // a strings.Builder takes everything
+	for i := range all {
+		writeChecked(&b, &all[i], width)
+	}
+	writeLost(&b, in, width)
+	return b.String()
+}
+
+// foundText is what was found, in short.
+func foundText(r *checked) string {
+	switch {
+	case r.BadBlocks > 0:
+		return counted(r.BadBlocks, "bad block")
+	case len(r.Findings) > 0:
+		return counted(len(r.Findings), "finding")
+	case len(r.Bad) > 0:
+		return runsText(r.Bad)
+	case len(r.Tiles) > 0:
+		return "bad hashes of the tree"
+	case r.good():
+		return "nothing"
+	}
+	return "-"
+}
+
+// writeChecked writes what was found on a node and what became of it, where there is something to say.
+func writeChecked(b *strings.Builder, r *checked, width int) {
+	var lines []string
+	for _, f := range r.Findings {
+		lines = append(lines, findingText(f))
+	}
+	for i := range r.Tiles {
+		lines = append(lines, r.Tiles[i].Cause)
+	}
+	for i := range r.Repairs {
+		e := &r.Repairs[i]
+		text := fmt.Sprintf("repair: %s, %s", counted(e.Blocks, "block"), bytesText(e.Bytes))
+		if e.Source != "" {
+			text += " from " + e.Source
+		}
+		if text += " in " + millisText(e.Millis); e.Cause != "" {
+			text += "; " + e.Cause
+		}
+		lines = append(lines, text)
+	}
+	if len(r.Bad) > 0 {
+		lines = append(lines, "bad still: "+runsText(r.Bad))
+	}
+	if len(lines) == 0 {
+		return
+	}
+	fmt.Fprintf(b, "\n%s (%s)\n", plain(r.ID), plain(r.URL))
+	for _, line := range lines {
+		writeWrapped(b, "  - ", line, width)
+	}
+}

@@ -1,0 +1,87 @@
+package httpapi
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/worker"
+)
+
+// maxOrder bounds an order for a check or a repair: it lists ranges of blocks.
+const maxOrder = 4 << 20
+
+// readOrder lets an order of the newest leader in and reads it. A node that is not registered since its start takes none: the masters do not
+// know yet what it has.
+func (s *storage) readOrder(c *gin.Context, order any) error {
+	if err := s.gate.pass(c); err != nil {
+		return err
+	}
+	if !s.registered() {
+		return worker.ErrNotRegistered
+	}
+	body, err := readBody(c.Request, maxOrder)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(body, order); err != nil {
+		return fmt.Errorf("%w: the body is not the order that this route takes: %w", errBadRequest, err)
+	}
+	return nil
+}
+
+func (s *storage) check(c *gin.Context) error {
+	var order wire.CheckOrder
+	if err := s.readOrder(c, &order); err != nil {
+		return err
+	}
+	status, err := s.node.Check(order)
+	if err != nil {
+		return err
+	}
+	c.JSON(http.StatusOK, status)
+	return nil
+}
+
+func (s *storage) receive(c *gin.Context) error {
+	var order wire.ReceiveOrder
+	if err := s.readOrder(c, &order); err != nil {
+		return err
+	}
+	status, err := s.node.Receive(order)
+	if err != nil {
+		return err
+	}
+	status.ID = s.id()
+	c.JSON(http.StatusOK, status)
+	return nil
+}
+
+func (s *storage) send(c *gin.Context) error {
+	var order wire.SendOrder
+	if err := s.readOrder(c, &order); err != nil {
+		return err
+	}
+	status, err := s.node.Send(order)
+	if err != nil {
+		return err
+	}
+	c.JSON(http.StatusOK, status)
+	return nil
+}
+
+// transfer takes blocks from another storage node, as long as they come.
+func (s *storage) transfer(c *gin.Context) error {
+	ticket, err := bearer(c.Request)
+	if err != nil {
+		return err
+	}
+	if err := s.node.Take(c.Request.Context(), ticket, c.Request.Body); err != nil {
+		return err
+	}
+	c.Status(http.StatusNoContent)
+	return nil
+}

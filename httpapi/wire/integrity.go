@@ -1,0 +1,172 @@
+package wire
+
+import "github.com/chainstore/chainstore/chain"
+
+// CheckOrder has a storage node check its chain up to a target, or asks how that goes: an order with the name of the check that
+// runs, or that ran last, starts nothing.
+type CheckOrder struct {
+	Check  string        `json:"check"`
+	Height uint64        `json:"height"` // blocks to check: the height that the node has acknowledged
+	Hash   chain.Hash    `json:"hash"`   // of the last of them, zero where there is none
+	Rate   int64         `json:"rate"`   // bytes of segments a second, 0 for as fast as it goes
+	Lost   []chain.Range `json:"lost"`   // blocks that a person confirmed as lost: that they are missing is no finding
+}
+
+// CheckStatus answers a CheckOrder.
+type CheckStatus struct {
+	Check  string  `json:"check"`
+	Blocks uint64  `json:"blocks"` // looked at
+	Bytes  uint64  `json:"bytes"`  // of segments that were read
+	Total  uint64  `json:"total"`  // of segments that there are to read
+	Millis uint64  `json:"millis"` // since the start, until the end
+	Report *Report `json:"report"` // nil while it runs
+}
+
+// Report is what a check found.
+type Report struct {
+	Findings []chain.Finding `json:"findings"` // the first, at most chain.MaxFindings
+	Bad      []chain.Range   `json:"bad"`      // all blocks that are damaged or missing below the target, ascending, at most chain.MaxFindings
+	// Unchecked is the first block that could not be looked at, because a bad block before it hides the tree; the target's height
+	// where all were. What is behind it is checked when the blocks before it are repaired.
+	Unchecked uint64 `json:"unchecked"`
+	// Other: the chain is consistent up to the target and its last hash is not the target's: another chain. Which block differs first
+	// is for the leader to find.
+	Other bool `json:"other"`
+	// Tiles is how many hashes of the tree were wrong on disk and were written again from the blocks.
+	Tiles uint64 `json:"tiles"`
+}
+
+// Piece is a run of blocks for a repair, and the hash of the last of them: from it their headers prove themselves backwards.
+type Piece struct {
+	chain.Range
+	Hash chain.Hash `json:"hash"`
+}
+
+// MaxPiece is how many blocks a piece may have: their headers are held in memory while it is received.
+const MaxPiece = 4096
+
+// ReceiveOrder opens a storage node for a repair under a ticket, or asks how that goes: an order with the ticket that is open, or that
+// was closed last because nothing was missing any more, starts nothing.
+type ReceiveOrder struct {
+	Ticket string `json:"ticket"`
+	// Keep is where the node's chain stops being the group's: its blocks from there on are moved aside. At least its height where there
+	// are none.
+	Keep   uint64  `json:"keep"`
+	Pieces []Piece `json:"pieces"` // ascending, no two overlap
+}
+
+// ReceiveStatus answers a ReceiveOrder.
+type ReceiveStatus struct {
+	StorageStatus
+	Missing []chain.Range `json:"missing"` // of the pieces: not received yet
+	Blocks  uint64        `json:"blocks"`  // received under this ticket
+	Bytes   uint64        `json:"bytes"`
+	// Changed tells for people what was wrong with the blocks that were replaced, as far as it can be said: which bytes differed.
+	Changed []string `json:"changed"`
+}
+
+// SendOrder has a storage node send blocks to another one, or asks how that goes: an order with ticket and attempt of the transfer that
+// runs, or that ran last, starts nothing.
+type SendOrder struct {
+	Ticket  string  `json:"ticket"`
+	Attempt uint64  `json:"attempt"`
+	To      string  `json:"to"` // URL of the receiver
+	Pieces  []Piece `json:"pieces"`
+}
+
+// SendStatus answers a SendOrder.
+type SendStatus struct {
+	Running bool   `json:"running"`
+	Blocks  uint64 `json:"blocks"`
+	Bytes   uint64 `json:"bytes"`
+	// Error is why the transfer ended early, "" where it did not. Faulty tells that the sender itself is to blame: it has a block that
+	// it cannot read, or sent one that the receiver refused.
+	Error  string `json:"error"`
+	Faulty bool   `json:"faulty"`
+}
+
+// Suspicion is what a master tells the leader of a storage node that answered wrong.
+type Suspicion struct {
+	ID    string `json:"id"`
+	Cause string `json:"cause"`
+}
+
+// Kinds of events in the story of a cluster's integrity.
+const (
+	EventFinding   = "finding"   // a node was found damaged, short, or on another chain
+	EventRepair    = "repair"    // a node got blocks from another, or gave up trying
+	EventTiles     = "tiles"     // a node's hashes of the tree were wrong and were written again
+	EventLost      = "lost"      // blocks of which no node has a good copy
+	EventFound     = "found"     // blocks that were lost are there again
+	EventConfirmed = "confirmed" // a person confirmed that blocks are lost
+	EventSuspect   = "suspect"   // a node answered wrong, stopped uncleanly, or a person asked for a check
+	EventRemoved   = "removed"   // a node was taken out for good
+)
+
+// Event is one entry of the story.
+type Event struct {
+	Number   uint64          `json:"number"` // counts all events of the cluster
+	Time     uint64          `json:"time"`   // unix milliseconds
+	Kind     string          `json:"kind"`
+	Node     string          `json:"node,omitempty"`   // its id
+	URL      string          `json:"url,omitempty"`    // its address
+	Source   string          `json:"source,omitempty"` // repair: the id of the node that sent
+	Cause    string          `json:"cause,omitempty"`  // for people
+	Findings []chain.Finding `json:"findings,omitempty"`
+	Ranges   []chain.Range   `json:"ranges,omitempty"` // the blocks that it is about
+	Blocks   uint64          `json:"blocks,omitempty"` // how many
+	Bytes    uint64          `json:"bytes,omitempty"`
+	Millis   uint64          `json:"millis,omitempty"` // how long it took
+}
+
+// NodeIntegrity is how a storage node stands.
+type NodeIntegrity struct {
+	ID      string        `json:"id"`
+	URL     string        `json:"url"`
+	State   string        `json:"state"`
+	Live    bool          `json:"live"`
+	Height  uint64        `json:"height"`
+	Cause   string        `json:"cause,omitempty"`
+	Bad     []chain.Range `json:"bad"`               // known to be damaged or missing
+	Due     string        `json:"due,omitempty"`     // why a check is due at once
+	Checked uint64        `json:"checked,omitempty"` // when the last check ended, unix milliseconds; 0 for never
+	Task    *Task         `json:"task,omitempty"`    // what is under way
+}
+
+// Task is a check or a repair that is under way, as far as the leader knows.
+type Task struct {
+	Kind   string `json:"kind"` // "check", "receive" or "send"
+	Peer   string `json:"peer,omitempty"`
+	Blocks uint64 `json:"blocks"` // done
+	Height uint64 `json:"height"` // of the target
+	Bytes  uint64 `json:"bytes"`  // done
+	Total  uint64 `json:"total"`  // bytes in all, 0 where that is not known
+	Millis uint64 `json:"millis"` // since its start
+}
+
+// Totals count since the cluster's founding.
+type Totals struct {
+	Checks         uint64 `json:"checks"`          // that ended
+	CheckedBytes   uint64 `json:"checked_bytes"`   // of segments, read and hashed
+	BadBlocks      uint64 `json:"bad_blocks"`      // found
+	BadTiles       uint64 `json:"bad_tiles"`       // hashes of the tree that were written again
+	Repairs        uint64 `json:"repairs"`         // that ended good
+	FailedRepairs  uint64 `json:"failed_repairs"`  // that ended early
+	RepairedBlocks uint64 `json:"repaired_blocks"` // that were sent from node to node
+	RepairedBytes  uint64 `json:"repaired_bytes"`
+}
+
+// Integrity answers GET /v1/cluster/integrity.
+type Integrity struct {
+	Nodes     []NodeIntegrity `json:"nodes"`
+	Lost      []chain.Range   `json:"lost"`      // blocks of which no node has a good copy
+	Confirmed []chain.Range   `json:"confirmed"` // those that a person confirmed
+	Totals    Totals          `json:"totals"`
+	Events    []Event         `json:"events"` // the newest first
+	Notices   []string        `json:"notices"`
+}
+
+// LostBlock is the body of POST /v1/cluster/integrity/confirm-lost.
+type LostBlock struct {
+	Block *uint64 `json:"block"`
+}

@@ -1,0 +1,184 @@
+package masterfsm
+
+import (
+	"cmp"
+	"fmt"
+
+	"github.com/chainstore/chainstore/chain"
+)
+
+// Target is how far a check or a repair goes.
+type Target struct {
+	Height uint64     `json:"height"`
+	Hash   chain.Hash `json:"hash"` // of block Height-1
+}
+
+// Suspect makes a check of a storage node due at once: it answered wrong, or somebody asks for it.
+type Suspect struct {
+	ID    string `json:"id"`
+	Cause string `json:"cause"`
+	Time  uint64 `json:"time"`
+}
+
+// BeginCheck makes a Valid node Validating. The target is what it has acknowledged. It is refused with [ErrStale] while another
+// node is checked, and for the last Valid node unless there is a cause or only one is registered. The result is the node's [Storage].
+type BeginCheck struct {
+	ID      string `json:"id"`
+	Version uint64 `json:"version"`
+	Time    uint64 `json:"time"`
+}
+
+// EndCheck brings what the check of a Validating node has found, and makes it Valid or Invalid.
+type EndCheck struct {
+	ID       string          `json:"id"`
+	Version  uint64          `json:"version"`
+	Aborted  string          `json:"aborted"` // why the check came to no end, "" where it did; nothing else counts then
+	Findings []chain.Finding `json:"findings"`
+	Bad      []chain.Range   `json:"bad"`
+	// Unchecked is the first block below the target that could not be looked at, 0 where all were.
+	Unchecked uint64 `json:"unchecked"`
+	// Strange: the node's chain is another one, or ends before the target. Its end is not one that the group knows.
+	Strange bool   `json:"strange"`
+	Tiles   uint64 `json:"tiles"`  // hashes of the tree that it wrote again
+	Bytes   uint64 `json:"bytes"`  // read
+	Millis  uint64 `json:"millis"` // taken
+	Time    uint64 `json:"time"`
+}
+
+func (c *Suspect) apply(s *State) (any, error) {
+	n := s.storage(c.ID)
+	if n == nil {
+		return nil, fmt.Errorf("%w: %s", ErrUnknownNode, c.ID)
+	}
+	if c.Cause == "" || len(c.Cause) > maxText {
+		return nil, fmt.Errorf("%w: a cause of 1 to %d bytes is needed", ErrBadCommand, maxText)
+	}
+	s.tick(c.Time)
+	if n.Due == "" {
+		n.Due = c.Cause
+		s.tell(Event{Kind: EventSuspect, Node: n.ID, URL: n.URL, Cause: c.Cause})
+	}
+	copied := *n
+	return &copied, nil
+}
+
+// at finds a node that a command speaks of, and holds version and transition against the table.
+func (s *State) at(id string, version uint64, to NodeState) (*Storage, error) {
+	n := s.storage(id)
+	switch {
+	case n == nil:
+		return nil, fmt.Errorf("%w: %s", ErrUnknownNode, id)
+	case n.Version != version:
+		return nil, fmt.Errorf("%w: version %d of %s, the table has %d", ErrStale, version, id, n.Version)
+	case !n.State.may(to):
+		return nil, fmt.Errorf("%w: %s cannot go from %s to %s", ErrStale, id, n.State, to)
+	}
+	return n, nil
+}
+
+func (c *BeginCheck) apply(s *State) (any, error) {
+	n, err := s.at(c.ID, c.Version, Validating)
+	if err != nil {
+		return nil, err
+	}
+	valid := 0
+	for i := range s.storages {
+		switch other := &s.storages[i]; {
+		case other.ID == c.ID:
+		case other.State == Validating:
+			return nil, fmt.Errorf("%w: %s is being checked", ErrStale, other.ID)
+		case other.State == Valid:
+			valid++
+		}
+	}
+	if valid == 0 && len(s.storages) > 1 && n.Due == "" {
+		return nil, fmt.Errorf("%w: %s is the last valid storage node, and there is no cause to check it", ErrStale, c.ID)
+	}
+	target := Target{Height: n.Height}
+	if n.Height > 0 {
+		b, ok := s.BoundaryAt(n.Height)
+		if !ok {
+			return nil, fmt.Errorf("%w: height %d of %s is older than the table remembers", ErrStale, n.Height, c.ID)
+		}
+		target.Hash = b.Hash
+	}
+	s.tick(c.Time)
+	n.move(Validating, n.Due, s.now)
+	n.Target = target
+	s.settle()
+	copied := *n
+	return &copied, nil
+}
+
+func (c *EndCheck) apply(s *State) (any, error) {
+	n, err := s.at(c.ID, c.Version, Valid)
+	switch {
+	case err != nil:
+		return nil, err
+	case n.State != Validating:
+		return nil, fmt.Errorf("%w: %s is %s, not being checked", ErrStale, c.ID, n.State)
+	case len(c.Findings) > chain.MaxFindings || len(c.Bad) > maxRanges || len(c.Aborted) > maxText:
+		return nil, fmt.Errorf("%w: %d findings, %d ranges", ErrBadCommand, len(c.Findings), len(c.Bad))
+	}
+	for _, f := range c.Findings {
+		if len(f.What) > maxText || len(f.Detail) > maxText {
+			return nil, fmt.Errorf("%w: a finding of %d bytes", ErrBadCommand, len(f.What)+len(f.Detail))
+		}
+	}
+	if err := checkRanges(c.Bad); err != nil {
+		return nil, err
+	}
+	s.tick(c.Time)
+	target := n.Target
+	n.Target = Target{}
+	if c.Aborted != "" {
+		n.Due = cmp.Or(n.Due, c.Aborted)
+		if bad := s.unrepaired(n); len(bad) > 0 {
+			n.move(Invalid, damaged(bad), s.now)
+		} else {
+			n.move(Valid, "", s.now)
+		}
+		s.settle()
+		return nil, nil
+	}
+	n.Checked, n.Due = s.now, ""
+	n.Unchecked, n.Sound = c.Unchecked, !c.Strange
+	// A node does not name again what a person confirmed as lost.
+	confirmed := chain.CommonRanges(n.Bad, s.story.Confirmed)
+	n.Bad = c.Bad
+	for _, r := range confirmed {
+		n.Bad = chain.AddRange(n.Bad, r)
+	}
+	s.story.Totals.Checks++
+	s.story.Totals.CheckedBytes += c.Bytes
+	if c.Tiles > 0 {
+		s.story.Totals.BadTiles += c.Tiles
+		s.tell(Event{Kind: EventTiles, Node: n.ID, URL: n.URL, Blocks: target.Height, Cause: fmt.Sprintf(
+			"%d hashes of the tree were wrong on disk and were computed again from the blocks", c.Tiles)})
+	}
+	bad := s.unrepaired(n)
+	if len(bad) == 0 && c.Unchecked == 0 && !c.Strange {
+		n.move(Valid, "", s.now)
+	} else {
+		n.move(Invalid, damaged(bad), s.now)
+	}
+	if len(c.Findings) > 0 || n.State == Invalid {
+		s.story.Totals.BadBlocks += chain.CountBlocks(bad)
+		s.tell(Event{
+			Kind: EventFinding, Node: n.ID, URL: n.URL, Findings: c.Findings, Ranges: bad, Blocks: chain.CountBlocks(bad),
+			Bytes: c.Bytes, Millis: c.Millis, Cause: n.Cause,
+		})
+	}
+	s.settle()
+	return nil, nil
+}
+
+// checkRanges refuses a list that is not in ascending order with gaps between.
+func checkRanges(list []chain.Range) error {
+	for i, r := range list {
+		if r.From >= r.To || i > 0 && r.From <= list[i-1].To {
+			return fmt.Errorf("%w: ranges of blocks must ascend and not touch: %v", ErrBadCommand, list)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,214 @@
+package masterfsm
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/chainstore/chainstore/chain"
+)
+
+// EventKind tells what an entry of the story is about.
+type EventKind string
+
+// The kinds of events.
+const (
+	EventFinding   EventKind = "finding"   // a node was found damaged, short, or on another chain
+	EventRepair    EventKind = "repair"    // a node got blocks from another, or gave up trying
+	EventTiles     EventKind = "tiles"     // a node's hashes of the tree were wrong and were written again
+	EventLost      EventKind = "lost"      // blocks of which no node has a good copy
+	EventFound     EventKind = "found"     // blocks that were lost are there again
+	EventConfirmed EventKind = "confirmed" // a person confirmed that blocks are lost
+	EventSuspect   EventKind = "suspect"   // a node answered wrong, stopped uncleanly, or a person asked for a check
+	EventRemoved   EventKind = "removed"   // a node was taken out for good
+)
+
+// Event is one entry of the story of the cluster's integrity.
+type Event struct {
+	Number   uint64          `json:"number"` // counts all events of the cluster
+	Time     uint64          `json:"time"`   // unix milliseconds
+	Kind     EventKind       `json:"kind"`
+	Node     string          `json:"node,omitempty"`
+	URL      string          `json:"url,omitempty"`
+	Source   string          `json:"source,omitempty"` // of a repair: the node that sent
+	Cause    string          `json:"cause,omitempty"`
+	Findings []chain.Finding `json:"findings,omitempty"`
+	Ranges   []chain.Range   `json:"ranges,omitempty"`
+	Blocks   uint64          `json:"blocks,omitempty"`
+	Bytes    uint64          `json:"bytes,omitempty"`
+	Millis   uint64          `json:"millis,omitempty"`
+}
+
+// Totals count since the group's founding.
+type Totals struct {
+	Checks         uint64 `json:"checks"`
+	CheckedBytes   uint64 `json:"checked_bytes"`
+	BadBlocks      uint64 `json:"bad_blocks"`
+	BadTiles       uint64 `json:"bad_tiles"`
+	Repairs        uint64 `json:"repairs"`
+	FailedRepairs  uint64 `json:"failed_repairs"`
+	RepairedBlocks uint64 `json:"repaired_blocks"`
+	RepairedBytes  uint64 `json:"repaired_bytes"`
+}
+
+// Story is what became of the cluster's integrity: bounded, so old events go.
+type Story struct {
+	Events    []Event       `json:"events"`    // the newest last
+	Next      uint64        `json:"next"`      // number of the next event
+	Lost      []chain.Range `json:"lost"`      // blocks that no node has and the masters do not hold
+	Confirmed []chain.Range `json:"confirmed"` // those that a person confirmed
+	Totals    Totals        `json:"totals"`
+	Removed   []string      `json:"removed"` // ids of workers that were taken out for good, the newest last
+}
+
+// Bounds of the story.
+const (
+	maxEvents        = 256
+	maxEventFindings = 8  // of a check's findings, what the story keeps
+	maxEventRanges   = 32 // the ranges of an event
+	maxRanges        = 1024
+	maxRemoved       = 1024
+)
+
+// Story returns a copy of the story.
+func (s *State) Story() Story {
+	story := s.story
+	story.Events = slices.Clone(s.story.Events)
+	return story
+}
+
+// tell adds an event to the story.
+func (s *State) tell(e Event) {
+	e.Number, e.Time = s.story.Next, s.now
+	if len(e.Findings) > maxEventFindings {
+		e.Findings = slices.Clone(e.Findings[:maxEventFindings])
+	}
+	if len(e.Ranges) > maxEventRanges {
+		e.Ranges = slices.Clone(e.Ranges[:maxEventRanges])
+	}
+	s.story.Next++
+	if len(s.story.Events) == maxEvents {
+		s.story.Events = s.story.Events[1:] // never moved within the array: a snapshot may share it
+	}
+	s.story.Events = append(s.story.Events, e)
+}
+
+// unrepaired are the bad blocks of a node that nobody has confirmed as lost.
+func (s *State) unrepaired(n *Storage) []chain.Range {
+	return chain.CutRanges(n.Bad, s.story.Confirmed)
+}
+
+// whole says whether a node counts as a copy of all that it acknowledged: it is in a state that keeps its blocks, or all that it
+// lacks is lost everywhere, so that no repair can help it and the cluster must go on with it.
+func (s *State) whole(n *Storage) bool {
+	return n.State.Keeps() ||
+		n.State == Invalid && n.Sound && n.Unchecked == 0 && len(n.Bad) > 0 && len(chain.CutRanges(n.Bad, s.story.Lost)) == 0
+}
+
+// reckon draws the conclusions from what the nodes lack: which blocks are lost, and which nodes are whole.
+func (s *State) reckon() {
+	if lost := s.lost(); !slices.Equal(lost, s.story.Lost) {
+		if gone := chain.CutRanges(lost, s.story.Lost); len(gone) > 0 {
+			s.tell(Event{
+				Kind: EventLost, Ranges: gone, Blocks: chain.CountBlocks(gone),
+				Cause: "no storage node has a good copy of " + RangesText(gone),
+			})
+		}
+		if found := chain.CutRanges(s.story.Lost, lost); len(found) > 0 {
+			s.tell(Event{
+				Kind: EventFound, Ranges: found, Blocks: chain.CountBlocks(found),
+				Cause: "a storage node may have a good copy again of " + RangesText(found),
+			})
+			s.story.Confirmed = chain.CutRanges(s.story.Confirmed, found)
+			for i := range s.storages { // they were Valid because nobody could have had it
+				if n := &s.storages[i]; n.State == Valid && len(s.unrepaired(n)) > 0 {
+					n.move(Invalid, damaged(s.unrepaired(n)), s.now)
+				}
+			}
+		}
+		s.story.Lost = lost
+	}
+	for i := range s.storages {
+		s.storages[i].Whole = s.whole(&s.storages[i])
+	}
+}
+
+// lost are the blocks that every registered node lacks and the masters do not hold. A node that is not there may have what it
+// had acknowledged.
+func (s *State) lost() []chain.Range {
+	if len(s.storages) == 0 || s.heldFrom() == 0 {
+		return nil
+	}
+	all := chain.Range{To: s.heldFrom()}
+	lost := []chain.Range{all}
+	for i := range s.storages {
+		if lost = chain.CommonRanges(lost, s.storages[i].lacks(all)); len(lost) == 0 {
+			return nil
+		}
+	}
+	return lost
+}
+
+// lacks are the blocks within a range that the node is known not to have.
+func (n *Storage) lacks(within chain.Range) []chain.Range {
+	list := chain.CommonRanges(n.Bad, []chain.Range{within})
+	return chain.AddRange(list, chain.Range{From: max(n.Height, within.From), To: within.To})
+}
+
+// Lacks are the blocks below a height that the node is known not to have.
+func (n *Storage) Lacks(height uint64) []chain.Range { return n.lacks(chain.Range{To: height}) }
+
+// RangesText names blocks for people.
+func RangesText(list []chain.Range) string {
+	const most = 6
+	var parts []string
+	for i, r := range list {
+		if i == most {
+			parts = append(parts, fmt.Sprintf("%d more runs", len(list)-most))
+			break
+		}
+		if r.Len() == 1 {
+			parts = append(parts, fmt.Sprint(r.From))
+		} else {
+			parts = append(parts, fmt.Sprintf("%d to %d", r.From, r.To-1))
+		}
+	}
+	word := "blocks "
+	if chain.CountBlocks(list) == 1 {
+		word = "block "
+	}
+	return word + strings.Join(parts, ", ")
+}
+
+func damaged(bad []chain.Range) string { return "damaged: " + RangesText(bad) }
+
+// ConfirmLost records a person's word that a block of which no node has a good copy is lost for good. Nodes that lack nothing
+// but confirmed blocks are Valid from then on.
+type ConfirmLost struct {
+	Block uint64 `json:"block"`
+	Time  uint64 `json:"time"`
+}
+
+func (c *ConfirmLost) apply(s *State) (any, error) {
+	one := chain.Range{From: c.Block, To: c.Block + 1}
+	if len(chain.CommonRanges(s.story.Lost, []chain.Range{one})) == 0 {
+		return nil, fmt.Errorf("%w: block %d", ErrNotLost, c.Block)
+	}
+	s.tick(c.Time)
+	if len(chain.CutRanges([]chain.Range{one}, s.story.Confirmed)) == 0 {
+		return nil, nil // it was confirmed before
+	}
+	s.story.Confirmed = chain.AddRange(s.story.Confirmed, one)
+	s.tell(Event{
+		Kind: EventConfirmed, Ranges: []chain.Range{one}, Blocks: 1,
+		Cause: fmt.Sprintf("a person confirmed that block %d is lost", c.Block),
+	})
+	for i := range s.storages {
+		n := &s.storages[i]
+		if n.State == Invalid && n.Whole && len(s.unrepaired(n)) == 0 {
+			n.move(Valid, "", s.now)
+		}
+	}
+	s.settle()
+	return nil, nil
+}

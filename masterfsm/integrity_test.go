@@ -1,0 +1,326 @@
+package masterfsm
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/chainstore/chainstore/chain"
+)
+
+func ranges(pairs ...uint64) []chain.Range {
+	var list []chain.Range
+	for i := 0; i < len(pairs); i += 2 {
+		list = append(list, chain.Range{From: pairs[i], To: pairs[i+1]})
+	}
+	return list
+}
+
+// threeNodes is a table of three nodes that all have blocks 0 to 5, which the masters dropped.
+func threeNodes(t *testing.T) *table {
+	b := newTable(t, smallSettings())
+	for _, id := range []string{"a", "b", "c"} {
+		b.node(id, 0)
+	}
+	b.fill(6 * 4)
+	b.mine()
+	for _, id := range []string{"a", "b", "c"} {
+		b.ack(id, 6)
+	}
+	if b.heldFrom() != 6 {
+		t.Fatalf("held from %d", b.heldFrom())
+	}
+	return b
+}
+
+// check has a node checked with a result.
+func (b *table) check(id string, end EndCheck) {
+	b.t.Helper()
+	began := b.ok(&BeginCheck{ID: id, Version: b.storage(id).Version, Time: b.now}).(*Storage)
+	end.ID, end.Version, end.Time = id, began.Version, b.now+5
+	b.ok(&end)
+}
+
+// repair has an Invalid node repaired from another.
+func (b *table) repair(id, sender string, end EndRepair) {
+	b.t.Helper()
+	c := &BeginRepair{ID: id, Version: b.storage(id).Version, Ticket: "t", Keep: 6, Time: b.now}
+	if sender != "" {
+		c.Sender, c.SenderVersion = sender, b.storage(sender).Version
+	}
+	began := b.ok(c).(*Storage)
+	end.ID, end.Version, end.Height, end.Hash, end.Time = id, began.Version, b.head.Height, b.head.Hash, b.now+7
+	b.ok(&end)
+}
+
+func TestCheckAndRepair(t *testing.T) {
+	b := threeNodes(t)
+	b.check("a", EndCheck{Bytes: 100})
+	b.is("a", Valid, 6)
+	b.check("b", EndCheck{
+		Bad: ranges(3, 4), Findings: []chain.Finding{{Block: 3, What: chain.WrongPayload, Detail: "record 1"}}, Bytes: 100, Millis: 9,
+	})
+	b.is("b", Invalid, 6)
+	if n := b.storage("b"); n.Whole || n.Cause != "damaged: block 3" || n.Checked != b.now {
+		t.Errorf("%+v", n)
+	}
+	began := b.ok(&BeginRepair{
+		ID: "b", Version: b.storage("b").Version, Sender: "c", SenderVersion: b.storage("c").Version, Ticket: "secret", Keep: 6,
+		Missing: ranges(3, 4), Time: b.now,
+	}).(*Storage)
+	if began.State != Receiving || began.Target.Height != 6 || began.Target.Hash != b.head.Hash || b.storage("c").State != Sending {
+		t.Errorf("%+v, %+v", began, b.storage("c"))
+	}
+	b.ok(&EndRepair{
+		ID: "b", Version: began.Version, Height: 6, Hash: b.head.Hash, Blocks: 1, Bytes: 50, Changed: "one byte", Time: b.now + 3,
+	})
+	b.is("b", Valid, 6)
+	b.is("c", Valid, 6)
+	if n := b.storage("b"); n.Ticket != "" || n.Peer != "" || n.Missing != nil || n.Target != (Target{}) || !n.Whole {
+		t.Errorf("%+v", n)
+	}
+	story := b.Story()
+	want := Totals{Checks: 2, CheckedBytes: 200, BadBlocks: 1, Repairs: 1, RepairedBlocks: 1, RepairedBytes: 50}
+	if story.Totals != want || len(story.Events) != 2 {
+		t.Errorf("%+v", story)
+	}
+	finding, repair := story.Events[0], story.Events[1]
+	if finding.Kind != EventFinding || finding.Node != "b" || finding.Blocks != 1 || finding.Findings[0].Detail != "record 1" {
+		t.Errorf("%+v", finding)
+	}
+	if repair.Kind != EventRepair || repair.Source != "c" || repair.Bytes != 50 || repair.Millis != 3 || repair.Cause != "one byte" ||
+		!reflect.DeepEqual(repair.Ranges, ranges(3, 4)) {
+		t.Errorf("%+v", repair)
+	}
+}
+
+func TestCheckIsRefused(t *testing.T) {
+	b := threeNodes(t)
+	begin := func(id string) *BeginCheck {
+		return &BeginCheck{ID: id, Version: b.storage(id).Version, Time: b.now + 99}
+	}
+	b.ok(begin("a"))
+	b.refused(begin("b"), ErrStale) // one at a time
+	b.ok(&EndCheck{ID: "a", Version: b.storage("a").Version, Aborted: "no answer", Time: b.now})
+	b.is("a", Valid, 6)
+	if b.storage("a").Due != "no answer" || b.storage("a").Checked != 0 {
+		t.Errorf("%+v", b.storage("a"))
+	}
+	b.check("a", EndCheck{Bad: ranges(1, 2)})
+	b.check("b", EndCheck{Bad: ranges(1, 2)})
+	b.refused(begin("c"), ErrStale) // the last valid one
+	b.ok(&Suspect{ID: "c", Cause: "it answered wrong", Time: b.now})
+	b.check("c", EndCheck{}) // unless there is a cause
+	b.ok(&RemoveStorage{ID: "a", Force: true, Time: b.now})
+	b.ok(&RemoveStorage{ID: "b", Force: true, Time: b.now})
+	b.ok(begin("c")) // unless it is alone
+	b.refused(&EndCheck{ID: "c", Version: b.storage("c").Version, Bad: ranges(2, 2), Time: b.now + 99}, ErrBadCommand)
+	b.refused(&EndCheck{ID: "c", Version: b.storage("c").Version, Bad: ranges(2, 4, 4, 6), Time: b.now + 99}, ErrBadCommand)
+}
+
+func TestRepairIsRefused(t *testing.T) {
+	b := threeNodes(t)
+	b.check("a", EndCheck{Bad: ranges(1, 2)})
+	c := func(sender string) *BeginRepair {
+		return &BeginRepair{
+			ID: "a", Version: b.storage("a").Version, Sender: sender, SenderVersion: b.storage("b").Version, Ticket: "t", Time: b.now + 99,
+		}
+	}
+	b.refused(c("x"), ErrUnknownNode)
+	b.refused(c("a"), ErrUnknownNode)
+	stale := c("b")
+	stale.SenderVersion++
+	b.refused(stale, ErrStale)
+	b.ok(&BeginCheck{ID: "b", Version: b.storage("b").Version, Time: b.now})
+	b.refused(c("b"), ErrStale) // it is being checked
+}
+
+// A failed repair leaves what is known, and lets the sender go.
+func TestFailedRepair(t *testing.T) {
+	b := threeNodes(t)
+	b.check("a", EndCheck{Bad: ranges(1, 2, 4, 5)})
+	b.repair("a", "b", EndRepair{Failed: "the sender died", Bad: ranges(4, 5)})
+	b.is("a", Invalid, 6)
+	b.is("b", Valid, 6)
+	if n := b.storage("a"); n.Whole || !reflect.DeepEqual(n.Bad, ranges(4, 5)) || b.Story().Totals.FailedRepairs != 1 {
+		t.Errorf("%+v", n)
+	}
+	b.repair("a", "c", EndRepair{Bad: ranges(4, 5)}) // c did not have it either
+	b.is("a", Invalid, 6)
+	b.repair("a", "c", EndRepair{Unchecked: 5})
+	b.is("a", Invalid, 6)
+	b.repair("a", "c", EndRepair{})
+	b.is("a", Valid, 6)
+}
+
+// What a person confirmed as lost is a hole that everybody may have; until then the nodes with just that hole go on keeping new blocks.
+func TestLostBlocks(t *testing.T) {
+	b := threeNodes(t)
+	b.refused(&ConfirmLost{Block: 2, Time: b.now + 99}, ErrNotLost)
+	b.check("a", EndCheck{Bad: ranges(2, 3)})
+	b.check("b", EndCheck{Bad: ranges(2, 3, 5, 6)})
+	if len(b.Story().Lost) != 0 {
+		t.Fatalf("%+v", b.Story().Lost)
+	}
+	b.ok(&RemoveStorage{ID: "c", Force: true, Time: b.now}) // the last that had it
+	if lost := b.Story().Lost; !reflect.DeepEqual(lost, ranges(2, 3)) {
+		t.Fatalf("%+v", lost)
+	}
+	if !b.storage("a").Whole || b.storage("b").Whole {
+		t.Fatalf("%+v", b.Storages())
+	}
+	b.repair("b", "a", EndRepair{Bad: ranges(2, 3)})
+	b.is("b", Invalid, 6)
+	b.fill(4)
+	b.mine()
+	b.ack("a", 7)
+	b.ack("b", 7)
+	if b.Stored() != 7 {
+		t.Errorf("stored %d: nodes that lack only what is lost everywhere must count", b.Stored())
+	}
+	b.ok(&ConfirmLost{Block: 2, Time: b.now})
+	b.ok(&ConfirmLost{Block: 2, Time: b.now}) // again: nothing new
+	b.is("a", Valid, 7)
+	b.is("b", Valid, 7)
+	// A check that does not name the hole keeps it in the table; one that finds more does not forget it.
+	b.check("a", EndCheck{})
+	b.is("a", Valid, 7)
+	if !reflect.DeepEqual(b.storage("a").Bad, ranges(2, 3)) {
+		t.Errorf("%+v", b.storage("a"))
+	}
+	b.check("a", EndCheck{Bad: ranges(3, 4)})
+	b.is("a", Invalid, 7)
+	if !reflect.DeepEqual(b.storage("a").Bad, ranges(2, 4)) {
+		t.Errorf("%+v", b.storage("a"))
+	}
+	kinds := []EventKind{}
+	for _, e := range b.Story().Events {
+		kinds = append(kinds, e.Kind)
+	}
+	want := []EventKind{EventFinding, EventFinding, EventRemoved, EventLost, EventRepair, EventConfirmed, EventFinding}
+	if !slices.Equal(kinds, want) {
+		t.Errorf("%v", kinds)
+	}
+	// A node that may have it is there again: it is not lost any more, and no longer confirmed.
+	b.node("d", 7)
+	if s := b.Story(); len(s.Lost) != 0 || len(s.Confirmed) != 0 || s.Events[len(s.Events)-1].Kind != EventFound {
+		t.Errorf("%+v", s)
+	}
+	b.is("b", Invalid, 7)
+}
+
+// What is known of a node's damage outlives its restart.
+func TestRegistrationKeepsWhatIsKnown(t *testing.T) {
+	b := threeNodes(t)
+	b.check("a", EndCheck{Bad: ranges(2, 3)})
+	b.node("a", 6)
+	b.is("a", Invalid, 6)
+	if n := b.storage("a"); n.Cause != "damaged: block 2" || !n.Sound {
+		t.Errorf("%+v", n)
+	}
+	// A node that comes back with less tells of it.
+	b.node("b", 4)
+	b.is("b", Invalid, 4)
+	e := b.Story().Events
+	if f := e[len(e)-1]; f.Kind != EventFinding || f.Node != "b" || f.Findings[0].What != chain.WrongShort || f.Findings[0].Block != 4 {
+		t.Errorf("%+v", f)
+	}
+	b.repair("a", "c", EndRepair{})
+	// One that was not shut down is checked at once.
+	b.ok(&Register{Role: RoleStorage, ID: "c", URL: "http://c", Height: 6, Hash: b.head.Hash, Unclean: true, Time: b.now})
+	if n := b.storage("c"); n.Due == "" || n.State != Valid {
+		t.Errorf("%+v", n)
+	}
+	b.check("c", EndCheck{Tiles: 2})
+	if n := b.storage("c"); n.Due != "" || b.Story().Totals.BadTiles != 2 {
+		t.Errorf("%+v", n)
+	}
+}
+
+// A sender that starts again goes on sending; a receiver that does ends the repair, and frees the sender.
+func TestRestartsWithinARepair(t *testing.T) {
+	b := threeNodes(t)
+	begin := func() {
+		b.ok(&BeginRepair{
+			ID: "a", Version: b.storage("a").Version, Sender: "b", SenderVersion: b.storage("b").Version, Ticket: "t", Keep: 6,
+			Missing: ranges(2, 3), Time: b.now,
+		})
+	}
+	b.check("a", EndCheck{Bad: ranges(2, 3)})
+	begin()
+	b.node("b", 6)
+	b.is("b", Sending, 6)
+	b.node("a", 6)
+	b.is("a", Invalid, 6)
+	b.is("b", Valid, 6)
+	begin()
+	// A node that took the sender's address.
+	b.ok(&Register{Role: RoleStorage, ID: "z", URL: b.storage("b").URL, Time: b.now})
+	b.is("a", Receiving, 6)
+	b.ok(&Invalidate{ID: "a", Version: b.storage("a").Version, Cause: "another chain", Time: b.now})
+	if b.storage("a").Sound || b.storage("a").Peer != "" {
+		t.Errorf("%+v", b.storage("a"))
+	}
+	// The receiver goes: its sender is free.
+	b.repair("a", "", EndRepair{})
+	b.check("a", EndCheck{Bad: ranges(2, 3)})
+	b.ok(&BeginRepair{
+		ID: "a", Version: b.storage("a").Version, Sender: "c", SenderVersion: b.storage("c").Version, Ticket: "t", Keep: 6, Time: b.now,
+	})
+	b.is("c", Sending, 6)
+	b.ok(&RemoveStorage{ID: "a", Force: true, Time: b.now})
+	b.is("c", Valid, 6)
+}
+
+func TestSuspectIsDueOnce(t *testing.T) {
+	b := threeNodes(t)
+	b.refused(&Suspect{ID: "x", Cause: "c", Time: b.now + 99}, ErrUnknownNode)
+	b.refused(&Suspect{ID: "a", Time: b.now + 99}, ErrBadCommand)
+	b.refused(&Suspect{ID: "a", Cause: strings.Repeat("x", maxText+1), Time: b.now + 99}, ErrBadCommand)
+	b.ok(&Suspect{ID: "a", Cause: "it answered wrong", Time: b.now})
+	b.ok(&Suspect{ID: "a", Cause: "it answered wrong again", Time: b.now})
+	if b.storage("a").Due != "it answered wrong" || len(b.Story().Events) != 1 {
+		t.Errorf("%+v, %+v", b.storage("a"), b.Story().Events)
+	}
+}
+
+func TestStoryIsBounded(t *testing.T) {
+	b := threeNodes(t)
+	var findings []chain.Finding
+	var bad []chain.Range
+	for i := range uint64(chain.MaxFindings) {
+		findings = append(findings, chain.Finding{Block: 2 * i, What: chain.WrongFrame})
+		bad = append(bad, chain.Range{From: 2 * i, To: 2*i + 1})
+	}
+	for i := range maxEvents {
+		b.ok(&BeginCheck{ID: "a", Version: b.storage("a").Version, Time: b.now})
+		b.ok(&EndCheck{
+			ID: "a", Version: b.storage("a").Version, Findings: findings, Bad: bad, Millis: uint64(i), Time: b.now,
+		})
+		b.repair("a", "b", EndRepair{})
+	}
+	e := b.Story().Events
+	if len(e) != maxEvents || e[0].Number != maxEvents || len(e[0].Findings) != maxEventFindings || len(e[0].Ranges) != maxEventRanges {
+		t.Errorf("%d events, the first %+v", len(e), e[0])
+	}
+	back := restored(t, b.State)
+	if !reflect.DeepEqual(back.Story(), b.Story()) {
+		t.Error("the story is another one after a snapshot")
+	}
+}
+
+func TestRangesText(t *testing.T) {
+	for want, list := range map[string][]chain.Range{
+		"block 7":                               ranges(7, 8),
+		"blocks 7 to 8":                         ranges(7, 9),
+		"blocks 1, 3 to 5":                      ranges(1, 2, 3, 6),
+		"blocks 0, 2, 4, 6, 8, 10, 2 more runs": ranges(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
+		fmt.Sprintf("blocks 0 to %d", uint64(1<<40)-1): ranges(0, 1<<40),
+	} {
+		if got := RangesText(list); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}

@@ -1,0 +1,155 @@
+package masterfsm
+
+import (
+	"fmt"
+
+	"github.com/chainstore/chainstore/chain"
+)
+
+// BeginRepair makes an Invalid node Receiving, and the Valid node that sends to it Sending. A sender that is Invalid itself and has
+// good copies of what is missing stays Invalid. There is no sender where nothing is missing that the masters do not hold. The
+// target is the head. The result is the receiver's [Storage].
+type BeginRepair struct {
+	ID            string        `json:"id"`
+	Version       uint64        `json:"version"`
+	Sender        string        `json:"sender"`
+	SenderVersion uint64        `json:"sender_version"`
+	Ticket        string        `json:"ticket"`  // by which the receiver knows the sender
+	Keep          uint64        `json:"keep"`    // the receiver's chain is the group's below this block
+	Missing       []chain.Range `json:"missing"` // what is to be sent
+	Time          uint64        `json:"time"`
+}
+
+// EndRepair ends a repair. The receiver is judged by height and hash as at its boot, and by what it still lacks.
+type EndRepair struct {
+	ID        string        `json:"id"`
+	Version   uint64        `json:"version"`
+	Failed    string        `json:"failed"` // why it ended early, "" where it did not
+	Height    uint64        `json:"height"`
+	Hash      chain.Hash    `json:"hash"`
+	Bad       []chain.Range `json:"bad"` // below height, still
+	Unchecked uint64        `json:"unchecked"`
+	Changed   string        `json:"changed"` // for people: which bytes were replaced
+	Blocks    uint64        `json:"blocks"`  // received
+	Bytes     uint64        `json:"bytes"`
+	Time      uint64        `json:"time"`
+}
+
+func (c *BeginRepair) apply(s *State) (any, error) {
+	n, err := s.at(c.ID, c.Version, Receiving)
+	if err != nil {
+		return nil, err
+	}
+	if len(c.Ticket) > maxText || len(c.Missing) > maxRanges {
+		return nil, fmt.Errorf("%w: a ticket of %d bytes, %d ranges", ErrBadCommand, len(c.Ticket), len(c.Missing))
+	}
+	if err := checkRanges(c.Missing); err != nil {
+		return nil, err
+	}
+	var sender *Storage
+	if c.Sender != "" {
+		sender = s.storage(c.Sender)
+		switch {
+		case sender == nil || c.Sender == c.ID:
+			return nil, fmt.Errorf("%w: sender %s", ErrUnknownNode, c.Sender)
+		case sender.Version != c.SenderVersion:
+			return nil, fmt.Errorf("%w: version %d of sender %s, the table has %d", ErrStale, c.SenderVersion, c.Sender, sender.Version)
+		case sender.State != Valid && sender.State != Invalid:
+			return nil, fmt.Errorf("%w: %s is %s and cannot send", ErrStale, c.Sender, sender.State)
+		}
+	}
+	s.tick(c.Time)
+	if sender != nil && sender.State == Valid {
+		sender.move(Sending, "", s.now)
+		sender.Peer = c.ID
+	}
+	n.move(Receiving, n.Cause, s.now)
+	n.Peer, n.Ticket, n.Keep, n.Missing = c.Sender, c.Ticket, c.Keep, c.Missing
+	n.Target = Target{Height: s.head.Height, Hash: s.head.Hash}
+	s.settle()
+	copied := *n
+	return &copied, nil
+}
+
+func (c *EndRepair) apply(s *State) (any, error) {
+	n, err := s.at(c.ID, c.Version, Invalid)
+	switch {
+	case err != nil:
+		return nil, err
+	case n.State != Receiving:
+		return nil, fmt.Errorf("%w: %s is %s, not being repaired", ErrStale, c.ID, n.State)
+	case len(c.Failed) > maxText || len(c.Changed) > maxText || len(c.Bad) > maxRanges:
+		return nil, fmt.Errorf("%w: a cause of %d bytes, %d ranges", ErrBadCommand, len(c.Failed)+len(c.Changed), len(c.Bad))
+	}
+	if err := checkRanges(c.Bad); err != nil {
+		return nil, err
+	}
+	s.tick(c.Time)
+	source, missing, took, was := n.Peer, n.Missing, s.now-n.Since, n.Cause
+	cut := n.Keep < n.Height
+	n.Bad, n.Unchecked = c.Bad, c.Unchecked
+	s.leaveRepair(n)
+	if c.Failed != "" {
+		n.Sound = n.Sound && !cut
+		n.move(Invalid, was, s.now)
+		s.story.Totals.FailedRepairs++
+	} else {
+		n.Height = c.Height
+		s.enter(n, c.Hash)
+		s.story.Totals.Repairs++
+	}
+	s.story.Totals.RepairedBlocks += c.Blocks
+	s.story.Totals.RepairedBytes += c.Bytes
+	cause := was
+	switch {
+	case c.Failed != "":
+		cause = "ended early: " + c.Failed
+	case c.Changed != "":
+		cause = c.Changed
+	}
+	if source != "" || c.Failed != "" {
+		s.tell(Event{
+			Kind: EventRepair, Node: n.ID, URL: n.URL, Source: source, Ranges: missing, Blocks: c.Blocks, Bytes: c.Bytes,
+			Millis: took, Cause: cause,
+		})
+	}
+	s.settle()
+	return nil, nil
+}
+
+// leaveRepair takes a node out of the repair that it is part of, and lets its sender go. Its receiver, where it is the sender, goes on
+// waiting for it: a sender may be back soon.
+func (s *State) leaveRepair(n *Storage) {
+	if n.State == Receiving {
+		if sender := s.storage(n.Peer); sender != nil && sender.State == Sending && sender.Peer == n.ID {
+			sender.Peer = ""
+			if bad := s.unrepaired(sender); len(bad) > 0 { // what was confirmed as lost when it began to send was found since
+				sender.move(Invalid, damaged(bad), s.now)
+			} else {
+				sender.move(Valid, "", s.now)
+			}
+		}
+	}
+	n.Peer, n.Ticket, n.Keep, n.Missing, n.Target = "", "", 0, nil, Target{}
+}
+
+// enter puts a node of n.Height blocks, the last of that hash, into the state that it deserves.
+func (s *State) enter(n *Storage, hash chain.Hash) {
+	state, cause := s.judge(n.Height, hash)
+	n.Sound = state == Valid
+	n.Bad = chain.CommonRanges(n.Bad, []chain.Range{{To: n.Height}})
+	switch bad := s.unrepaired(n); {
+	case state != Valid:
+	case len(bad) > 0:
+		state, cause = Invalid, damaged(bad)
+	case n.Unchecked > 0:
+		state, cause = Invalid, fmt.Sprintf("blocks from %d on could not be checked", n.Unchecked)
+	default:
+		for i := range s.storages {
+			if other := &s.storages[i]; other.State == Receiving && other.Peer == n.ID {
+				state, n.Peer = Sending, other.ID
+			}
+		}
+	}
+	n.move(state, cause, s.now)
+}

@@ -1,0 +1,216 @@
+package masternode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/masterfsm"
+)
+
+// Integrity tells how the storage nodes stand, and the story of their damage and repairs, by the leader's word. A master that cannot
+// reach the leader tells its own table and says so.
+func (n *Node) Integrity(ctx context.Context) wire.Integrity {
+	if l := n.leadership.Load(); l != nil {
+		return n.integrity(l)
+	}
+	leader, url := n.leader()
+	if leader != "" && leader != n.cfg.Member.ID && url != "" {
+		ask, cancel := context.WithTimeout(ctx, statusTimeout)
+		defer cancel()
+		if i, err := n.cfg.Masters.Integrity(ask, url); err == nil {
+			return i
+		}
+	}
+	i := n.integrity(nil)
+	i.Notices = append(i.Notices, "this master cannot reach the leader: what is under way is not known, and the table may be behind")
+	return i
+}
+
+// LeaderIntegrity is Integrity for another master: the error wraps [ErrNotLeader] where this one does not lead.
+func (n *Node) LeaderIntegrity() (wire.Integrity, error) {
+	l := n.leadership.Load()
+	if l == nil {
+		return wire.Integrity{}, ErrNotLeader
+	}
+	return n.integrity(l), nil
+}
+
+func (n *Node) integrity(l *leadership) wire.Integrity {
+	var nodes []masterfsm.Storage
+	var story masterfsm.Story
+	n.cfg.Ledger.Read(func(s *masterfsm.State) { nodes, story = s.Storages(), s.Story() })
+	i := wire.Integrity{
+		Nodes: []wire.NodeIntegrity{}, Lost: orNone(story.Lost), Confirmed: orNone(story.Confirmed),
+		Totals: wire.Totals(story.Totals), Events: []wire.Event{}, Notices: []string{},
+	}
+	live, _ := l.sightings()
+	tasks := l.underWay()
+	for k := range nodes {
+		i.Nodes = append(i.Nodes, nodeIntegrity(&nodes[k], live, tasks))
+	}
+	for _, e := range slices.Backward(story.Events) {
+		i.Events = append(i.Events, wire.Event{
+			Number: e.Number, Time: e.Time, Kind: string(e.Kind), Node: e.Node, URL: e.URL, Source: e.Source, Cause: e.Cause,
+			Findings: e.Findings, Ranges: e.Ranges, Blocks: e.Blocks, Bytes: e.Bytes, Millis: e.Millis,
+		})
+	}
+	if lost := chain.CutRanges(story.Lost, story.Confirmed); len(lost) > 0 {
+		i.Notices = append(i.Notices, lostNotice(lost))
+	}
+	return i
+}
+
+func lostNotice(lost []chain.Range) string {
+	return fmt.Sprintf("no storage node has a good copy of %s: bring back a node or a disk that has one, or confirm the loss with 'chainstore integrity confirm-lost N'",
+		masterfsm.RangesText(lost))
+}
+
+func orNone(list []chain.Range) []chain.Range {
+	if list == nil {
+		return []chain.Range{}
+	}
+	return list
+}
+
+func nodeIntegrity(s *masterfsm.Storage, live map[string]bool, tasks map[string]wire.Task) wire.NodeIntegrity {
+	i := wire.NodeIntegrity{
+		ID: s.ID, URL: s.URL, State: string(s.State), Live: live[s.ID], Height: s.Height, Cause: s.Cause, Bad: orNone(s.Bad), Due: s.Due,
+		Checked: s.Checked,
+	}
+	if task, ok := tasks[s.ID]; ok {
+		i.Task = &task
+	}
+	return i
+}
+
+// underWay copies the checks and repairs that are under way; nothing where this master does not lead.
+func (l *leadership) underWay() map[string]wire.Task {
+	tasks := map[string]wire.Task{}
+	if l == nil {
+		return tasks
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for id, task := range l.tasks {
+		tasks[id] = task
+	}
+	return tasks
+}
+
+// find is the storage node of an id or an address. The error wraps [ErrNotFound].
+func (n *Node) find(idOrURL string) (masterfsm.Storage, error) {
+	var nodes []masterfsm.Storage
+	n.cfg.Ledger.Read(func(s *masterfsm.State) { nodes = s.Storages() })
+	url := strings.TrimRight(idOrURL, "/")
+	for _, s := range nodes {
+		if s.ID == idOrURL || s.URL == url || s.URL == "http://"+url || s.URL == "https://"+url {
+			return s, nil
+		}
+	}
+	return masterfsm.Storage{}, fmt.Errorf("%w: no storage node has the id or address %q", ErrNotFound, idOrURL)
+}
+
+// CheckStorage makes a check of a storage node due at once. This master must lead: the error wraps [ErrNotLeader] otherwise. Other errors:
+// ErrNotFound.
+func (n *Node) CheckStorage(ctx context.Context, idOrURL string) (wire.NodeIntegrity, error) {
+	l := n.leadership.Load()
+	if l == nil {
+		return wire.NodeIntegrity{}, ErrNotLeader
+	}
+	s, err := n.find(idOrURL)
+	if err != nil {
+		return wire.NodeIntegrity{}, err
+	}
+	result, err := n.propose(ctx, &masterfsm.Suspect{ID: s.ID, Cause: "a person asked for a check", Time: n.now()})
+	if err != nil {
+		return wire.NodeIntegrity{}, err
+	}
+	due, ok := result.(*masterfsm.Storage)
+	if !ok {
+		return wire.NodeIntegrity{}, fmt.Errorf("the state machine answered with %T", result)
+	}
+	live, _ := l.sightings()
+	return nodeIntegrity(due, live, l.underWay()), nil
+}
+
+// ConfirmLost records a person's word that a block is lost. This master must lead. Errors: ErrNotLeader, masterfsm.ErrNotLost.
+func (n *Node) ConfirmLost(ctx context.Context, block uint64) (wire.Integrity, error) {
+	if _, err := n.propose(ctx, &masterfsm.ConfirmLost{Block: block, Time: n.now()}); err != nil {
+		return wire.Integrity{}, err
+	}
+	n.log.Warn("a person confirmed that a block is lost", "block", block)
+	return n.integrity(n.leadership.Load()), nil
+}
+
+// RemoveStorage takes a storage node out for good. This master must lead. Errors: ErrNotLeader, ErrNotFound, masterfsm.ErrTooFewCopies.
+func (n *Node) RemoveStorage(ctx context.Context, idOrURL string, force bool) error {
+	s, err := n.find(idOrURL)
+	if err != nil {
+		return err
+	}
+	if _, err := n.propose(ctx, &masterfsm.RemoveStorage{ID: s.ID, Force: force, Time: n.now()}); err != nil {
+		return err
+	}
+	n.log.Warn("storage node taken out for good", "node", s.ID, "url", s.URL, "forced", force)
+	return nil
+}
+
+// Suspect takes another master's word that a storage node answered wrong. This master must lead.
+func (n *Node) Suspect(ctx context.Context, s wire.Suspicion) error {
+	if n.leadership.Load() == nil {
+		return ErrNotLeader
+	}
+	if _, err := n.find(s.ID); err != nil {
+		return err
+	}
+	_, err := n.propose(ctx, &masterfsm.Suspect{ID: s.ID, Cause: clip(s.Cause), Time: n.now()})
+	return err
+}
+
+// suspicions brings what the prover found wrong to the leader, until ctx ends. What cannot be brought is forgotten: a node that goes on
+// answering wrong is reported again.
+func (n *Node) suspicions(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case s := <-n.prover.suspects:
+			if err := n.report(ctx, s); err != nil && !errors.Is(err, ErrNotFound) {
+				n.log.Warn("a storage node that answered wrong could not be reported", "node", s.ID, "error", err)
+			}
+		}
+	}
+}
+
+func (n *Node) report(ctx context.Context, s wire.Suspicion) error {
+	ctx, cancel := context.WithTimeout(ctx, leaderWait)
+	defer cancel()
+	for {
+		changed := n.cfg.Ledger.Changed()
+		leader, url := n.leader()
+		var err error
+		switch {
+		case n.leadership.Load() != nil:
+			err = n.Suspect(ctx, s)
+		case leader == "" || url == "" || leader == n.cfg.Member.ID:
+			err = ErrNotLeader
+		default:
+			err = n.cfg.Masters.Suspect(ctx, url, s)
+		}
+		if err == nil || !mayRegisterAgain(err) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-changed:
+		case <-time.After(retryPause):
+		}
+	}
+}

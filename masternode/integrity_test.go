@@ -1,0 +1,381 @@
+package masternode
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/masterfsm"
+)
+
+// newDamageRig is a rig of three nodes with some twenty blocks, checked every few seconds.
+func newDamageRig(t *testing.T, change func(*Config, *rig)) (*rig, [][]byte) {
+	r := newRig(t, 3, func(c *Config, r *rig) {
+		c.CheckInterval = 5 * time.Second
+		c.Settings.RetainBytes = 0
+		r.workers.lossy = true
+		if change != nil {
+			change(c, r)
+		}
+	})
+	var payloads [][]byte
+	for i := range 20 * 16 {
+		payload := fmt.Appendf(nil, "record %d", i)
+		if _, err := r.Append(t.Context(), r.project, []Entry{{Payload: payload}}, ""); err != nil {
+			t.Fatal(err)
+		}
+		payloads = append(payloads, payload)
+	}
+	if err := r.WaitStored(t.Context(), 19); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Second)
+	return r, payloads
+}
+
+// on changes a node under its lock.
+func (r *rig) on(url string, f func(*fakeStorage)) {
+	s := r.workers.storages[url]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f(s)
+}
+
+// restart has a node register as after a new start.
+func (r *rig) restart(t *testing.T, url, boot string) {
+	t.Helper()
+	s, err := r.find(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var st wire.StorageStatus
+	r.on(url, func(f *fakeStorage) { f.down, st = false, f.status() })
+	for {
+		_, err = r.ledger.Propose(t.Context(), masterfsm.Encode(&masterfsm.Register{
+			Role: masterfsm.RoleStorage, ID: s.ID, URL: url, MasterToken: "x", AccessHash: s.AccessHash, Boot: boot,
+			Height: st.Height, Hash: st.Hash, Unclean: true, Time: r.now(),
+		}))
+		switch {
+		case err == nil:
+			return
+		case !mayRegisterAgain(err):
+			t.Fatal(err)
+		}
+		time.Sleep(50 * time.Millisecond)
+		r.on(url, func(f *fakeStorage) { st = f.status() })
+	}
+}
+
+// allValid waits until all nodes are Valid, at the head, and without a bad block.
+func (r *rig) allValid(t *testing.T, within time.Duration) {
+	t.Helper()
+	deadline := time.Now().Add(within)
+	for {
+		problem := ""
+		head := r.Cluster(t.Context()).Head
+		for _, n := range r.Integrity(t.Context()).Nodes {
+			r.on(n.URL, func(s *fakeStorage) {
+				st := s.status()
+				if n.State != "valid" || len(s.bad) > 0 || st.Height != head.Height || st.Hash != head.Hash || n.Due != "" {
+					problem = fmt.Sprintf("%s is %s (%s, due %q) with %d of %d blocks, bad %v, inbox %v",
+						n.URL, n.State, n.Cause, n.Due, st.Height, head.Height, s.bad, st.Inbox)
+				}
+			})
+		}
+		if problem == "" {
+			return
+		}
+		if time.Now().After(deadline) {
+			i := r.Integrity(t.Context())
+			t.Fatalf("%s; nodes %+v, events %+v", problem, i.Nodes, i.Events[:min(6, len(i.Events))])
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+func (r *rig) readsAll(t *testing.T, payloads [][]byte) {
+	t.Helper()
+	for i, want := range payloads {
+		got, err := r.Record(t.Context(), r.project, uint64(i/16), uint32(i%16))
+		if err != nil || !bytes.Equal(got.Payload, want) {
+			t.Fatalf("record %d: %q, %v", i, got.Payload, err)
+		}
+	}
+}
+
+func hasEvent(i wire.Integrity, kind string) bool {
+	return slices.ContainsFunc(i.Events, func(e wire.Event) bool { return e.Kind == kind })
+}
+
+func TestDamageIsFoundAndRepaired(t *testing.T) {
+	for name, damage := range map[string]func(r *rig){
+		"one block": func(r *rig) { r.on("http://s0", func(s *fakeStorage) { s.bad[3] = true }) },
+		"two nodes, other blocks": func(r *rig) {
+			r.on("http://s0", func(s *fakeStorage) { s.bad[3] = true })
+			r.on("http://s1", func(s *fakeStorage) { s.bad[3], s.bad[7] = false, true })
+		},
+		"all three, other blocks": func(r *rig) {
+			for i, url := range []string{"http://s0", "http://s1", "http://s2"} {
+				r.on(url, func(s *fakeStorage) { s.bad[uint64(3+i)], s.bad[uint64(13+i)] = true, true })
+			}
+		},
+		"the chain's end is gone": func(r *rig) { r.on("http://s2", func(s *fakeStorage) { s.cutAt(12) }) },
+		"everything is gone":      func(r *rig) { r.on("http://s2", func(s *fakeStorage) { s.cutAt(0) }) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r, payloads := newDamageRig(t, nil)
+				defer r.stop()
+				for _, s := range r.workers.storages {
+					s.mu.Lock()
+				}
+				for _, s := range r.workers.storages {
+					s.mu.Unlock()
+				}
+				damage(r)
+				for url := range r.workers.storages {
+					r.on(url, func(s *fakeStorage) {
+						for number, bad := range s.bad {
+							if !bad {
+								delete(s.bad, number)
+							}
+						}
+					})
+				}
+				r.readsAll(t, payloads) // while it is damaged
+				r.allValid(t, 2*time.Minute)
+				r.readsAll(t, payloads)
+				i := r.Integrity(t.Context())
+				if !hasEvent(i, "finding") || i.Totals.Repairs == 0 || len(i.Lost) != 0 {
+					t.Errorf("%+v", i)
+				}
+			})
+		})
+	}
+}
+
+// A record that cannot be proven has its node checked long before its check is due.
+func TestSuspectIsCheckedAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, payloads := newDamageRig(t, func(c *Config, _ *rig) { c.CheckInterval = 0 })
+		defer r.stop()
+		for url := range r.workers.storages {
+			r.on(url, func(s *fakeStorage) {
+				s.bad[map[string]uint64{"http://s0": 3, "http://s1": 5, "http://s2": 7}[url]] = true
+			})
+		}
+		r.readsAll(t, payloads)
+		if i := r.Integrity(t.Context()); !hasEvent(i, "suspect") {
+			t.Fatalf("%+v", i.Events)
+		}
+		// Only the nodes that were read from can be suspect; each is checked and repaired as soon as it is.
+		time.Sleep(10 * time.Second)
+		for range 3 {
+			r.workersTurn(t, payloads)
+		}
+		if i := r.Integrity(t.Context()); i.Totals.Repairs == 0 || i.Totals.Checks == 0 {
+			t.Errorf("%+v", i)
+		}
+	})
+}
+
+// workersTurn asks every node at once for a check, and waits.
+func (r *rig) workersTurn(t *testing.T, payloads [][]byte) {
+	t.Helper()
+	for _, n := range r.Integrity(t.Context()).Nodes {
+		if _, err := r.CheckStorage(t.Context(), n.URL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.allValid(t, time.Minute)
+	r.readsAll(t, payloads)
+}
+
+func TestLostBlockIsReportedAndConfirmed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, payloads := newDamageRig(t, func(c *Config, _ *rig) { c.Settings.RetainBytes = 1 << 20 })
+		defer r.stop()
+		for url := range r.workers.storages {
+			r.on(url, func(s *fakeStorage) { s.bad[4] = true })
+		}
+		r.on("http://s1", func(s *fakeStorage) { s.bad[6] = true })
+		time.Sleep(time.Minute)
+		i := r.Integrity(t.Context())
+		if !slices.Equal(i.Lost, []chain.Range{{From: 4, To: 5}}) || len(i.Notices) != 1 || !strings.Contains(i.Notices[0], "block 4") {
+			t.Fatalf("%+v", i)
+		}
+		r.on("http://s1", func(s *fakeStorage) {
+			if s.bad[6] {
+				t.Error("block 6 was not repaired from another node that lacks only block 4")
+			}
+		})
+		// The rest stays served, and the cluster goes on.
+		r.readsAll(t, payloads[:4*16])
+		if _, err := r.Record(t.Context(), r.project, 4, 0); !errors.Is(err, ErrUnavailable) {
+			t.Errorf("a lost record: %v", err)
+		}
+		a, err := r.Append(t.Context(), r.project, []Entry{{Payload: []byte("new")}}, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.WaitStored(t.Context(), a.Positions[0].Block); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.ConfirmLost(t.Context(), 5); !errors.Is(err, masterfsm.ErrNotLost) {
+			t.Errorf("confirm a block that is there: %v", err)
+		}
+		if i, err = r.ConfirmLost(t.Context(), 4); err != nil || !slices.Equal(i.Confirmed, i.Lost) {
+			t.Fatalf("%+v, %v", i, err)
+		}
+		for _, n := range r.Integrity(t.Context()).Nodes {
+			if n.State != "valid" {
+				t.Errorf("%+v", n)
+			}
+		}
+	})
+}
+
+func TestSenderDiesAndComesBackWrong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, payloads := newDamageRig(t, nil)
+		defer r.stop()
+		r.on("http://s0", func(s *fakeStorage) { s.cutAt(0) })
+		r.restart(t, "http://s0", "2")
+		// As soon as a sender is at work it dies, and the next one too.
+		var dead []string
+		for len(dead) < 2 {
+			sender := ""
+			for tries := 0; sender == ""; tries++ {
+				if tries == 1000 {
+					t.Fatalf("nobody sends: %+v", r.Integrity(t.Context()))
+				}
+				time.Sleep(20 * time.Millisecond)
+				for _, n := range r.Integrity(t.Context()).Nodes {
+					if n.State == "sending" && !slices.Contains(dead, n.URL) {
+						sender = n.URL
+					}
+				}
+			}
+			r.on(sender, func(s *fakeStorage) { s.down = true })
+			dead = append(dead, sender)
+		}
+		time.Sleep(10 * time.Second)
+		for _, url := range dead {
+			r.restart(t, url, "3")
+		}
+		r.allValid(t, 2*time.Minute)
+		r.readsAll(t, payloads)
+	})
+}
+
+func TestRemoveStorageForGood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := newDamageRig(t, func(c *Config, _ *rig) { c.CheckInterval = 0 })
+		defer r.stop()
+		if err := r.RemoveStorage(t.Context(), "nobody", false); !errors.Is(err, ErrNotFound) {
+			t.Errorf("%v", err)
+		}
+		s, err := r.find("http://s1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.RemoveStorage(t.Context(), "http://s1/", false); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.RemoveStorage(t.Context(), "http://s0", false); !errors.Is(err, masterfsm.ErrTooFewCopies) {
+			t.Errorf("%v", err)
+		}
+		_, err = r.Register(t.Context(), wire.Registration{Role: "storage", ID: s.ID, URL: s.URL, MasterToken: "x", Boot: "9"}, false)
+		if !errors.Is(err, masterfsm.ErrRemoved) {
+			t.Errorf("it came back: %v", err)
+		}
+		if err := r.RemoveStorage(t.Context(), "http://s0", true); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// TestDamageSimulation damages, cuts short and stops nodes at random while leaders change and records are appended. In the end all nodes
+// must be Valid with the whole chain, and every record read back.
+func TestDamageSimulation(t *testing.T) {
+	seeds := 24
+	if testing.Short() {
+		seeds = 4
+	}
+	for seed := range seeds {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				rnd := rand.New(rand.NewPCG(uint64(seed), 7))
+				r, payloads := newDamageRig(t, func(c *Config, _ *rig) { c.CheckInterval = 3 * time.Second })
+				defer r.stop()
+				urls := []string{"http://s0", "http://s1", "http://s2"}
+				for i := range 30 {
+					url := urls[rnd.IntN(3)]
+					block := uint64(rnd.IntN(18))
+					switch rnd.IntN(6) {
+					case 0, 1: // not all three may lose the same block
+						copies := 0
+						for _, other := range urls {
+							r.on(other, func(s *fakeStorage) {
+								if other != url && !s.bad[block] && uint64(len(s.blocks)) > block {
+									copies++
+								}
+							})
+						}
+						if copies > 0 {
+							r.on(url, func(s *fakeStorage) {
+								if uint64(len(s.blocks)) > block {
+									s.bad[block] = true
+								}
+							})
+						}
+					case 2:
+						whole := 0
+						for _, other := range urls {
+							r.on(other, func(s *fakeStorage) {
+								if other != url && len(s.bad) == 0 && len(s.blocks) >= 20 {
+									whole++
+								}
+							})
+						}
+						if whole > 0 {
+							r.on(url, func(s *fakeStorage) {
+								s.cutAt(block)
+								for number := range s.bad {
+									if number >= uint64(len(s.blocks)) {
+										delete(s.bad, number)
+									}
+								}
+							})
+							r.restart(t, url, fmt.Sprint("cut ", i))
+						}
+					case 3:
+						r.on(url, func(s *fakeStorage) { s.down = true })
+						time.Sleep(time.Duration(rnd.IntN(6000)) * time.Millisecond)
+						r.restart(t, url, fmt.Sprint("again ", i))
+					case 4:
+						r.ledger.cutLeadership()
+					case 5:
+						if _, err := r.Append(t.Context(), r.project, []Entry{{Payload: []byte{byte(i)}}}, ""); err != nil {
+							t.Fatal(err)
+						}
+					}
+					time.Sleep(time.Duration(rnd.IntN(3000)) * time.Millisecond)
+				}
+				r.allValid(t, 5*time.Minute)
+				r.readsAll(t, payloads)
+				if i := r.Integrity(t.Context()); len(i.Lost) > 0 {
+					t.Errorf("%+v", i)
+				}
+			})
+		})
+	}
+}

@@ -1,0 +1,129 @@
+package masternode
+
+import (
+	"time"
+
+	"github.com/chainstore/chainstore/masterfsm"
+)
+
+// after is how long an action is not to be done again, by its kind and how it ended.
+func (p pace) after(kind actionKind, err error) time.Duration {
+	switch kind {
+	case actCheck, actRepair:
+		return p.poll // a question; what it is about goes on meanwhile
+	case actMine:
+		if err != nil {
+			return p.retryMine
+		}
+	case actBeginRepair, actInbox:
+		if err != nil {
+			return p.again
+		}
+	}
+	if err != nil {
+		return p.retry
+	}
+	return 0
+}
+
+// inbox gives a node that cannot take blocks into its chain the next one for its inbox.
+func (w *planner) inbox(n *masterfsm.Storage) {
+	seen := w.memory.nodes[n.ID]
+	if seen == nil || !seen.counted || !w.memory.live(n.ID, w.now, w.pace) {
+		return
+	}
+	next := max(seen.inbox, seen.height, w.view.HeldFrom)
+	if next < w.view.Head.Height {
+		w.want(action{kind: actInbox, node: n.ID, block: next, version: n.Version})
+	}
+}
+
+// checks has one storage node at a time check its chain: first those for which there is a cause, then those whose last check is longest
+// ago. The last valid one only for a cause, unless it is alone.
+func (w *planner) checks() {
+	valid := 0
+	for i := range w.view.Storages {
+		n := &w.view.Storages[i]
+		switch {
+		case n.State == masterfsm.Validating:
+			w.checking(n)
+			return
+		case n.State == masterfsm.Valid:
+			valid++
+		}
+	}
+	last := valid < 2 && len(w.view.Storages) > 1
+	var next *masterfsm.Storage
+	for i := range w.view.Storages {
+		n := &w.view.Storages[i]
+		if n.State != masterfsm.Valid || !w.memory.live(n.ID, w.now, w.pace) || !w.due(n) || last && n.Due == "" {
+			continue
+		}
+		if next == nil || (n.Due != "") && (next.Due == "") || (n.Due != "") == (next.Due != "") && n.Checked < next.Checked {
+			next = n
+		}
+	}
+	if next != nil {
+		w.want(action{kind: actBeginCheck, node: next.ID, version: next.Version})
+	}
+}
+
+// due reports whether a node is to be checked now, and wakes the loop when it will be.
+func (w *planner) due(n *masterfsm.Storage) bool {
+	switch {
+	case n.Due != "":
+		return true
+	case w.pace.check == 0 || n.Height == 0:
+		return false
+	}
+	at := time.UnixMilli(int64(n.Checked)).Add(w.pace.check)
+	if w.now.Before(at) {
+		w.wakeAt(at)
+		return false
+	}
+	return true
+}
+
+// checking follows a check. One of a node that does not answer is given up, so that others can be checked; it is due at once when the node
+// is back.
+func (w *planner) checking(n *masterfsm.Storage) {
+	if w.gone(n) {
+		w.want(action{kind: actAbortCheck, node: n.ID, version: n.Version})
+		return
+	}
+	w.want(action{kind: actCheck, node: n.ID, version: n.Version})
+}
+
+// gone reports whether a node does not answer, once the leader has led for long enough to know.
+func (w *planner) gone(n *masterfsm.Storage) bool {
+	return w.now.Sub(w.memory.began) > w.pace.dead && !w.memory.live(n.ID, w.now, w.pace)
+}
+
+// repairs has one storage node at a time repaired from another. A node that lacks only what is lost everywhere is left alone.
+func (w *planner) repairs() {
+	for i := range w.view.Storages {
+		if n := &w.view.Storages[i]; n.State == masterfsm.Receiving {
+			if w.gone(n) {
+				w.want(action{kind: actAbortRepair, node: n.ID, version: n.Version})
+			} else {
+				w.want(action{kind: actRepair, node: n.ID, version: n.Version})
+			}
+			return
+		}
+	}
+	for i := range w.view.Storages {
+		n := &w.view.Storages[i]
+		if n.State != masterfsm.Invalid || n.Whole || !w.memory.live(n.ID, w.now, w.pace) {
+			continue
+		}
+		if again := w.memory.nodes[n.ID].repairAgain; w.now.Before(again) {
+			w.wakeAt(again)
+			continue
+		}
+		a := action{kind: actBeginRepair, node: n.ID, version: n.Version}
+		w.want(a)
+		if _, paused := w.memory.paused[a]; !paused {
+			return
+		}
+	}
+}

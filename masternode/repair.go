@@ -1,0 +1,364 @@
+package masternode
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/masterfsm"
+)
+
+// repair is what the leader remembers of a repair that is under way. A new leader begins it anew from the table: the two nodes go on
+// meanwhile.
+type repair struct {
+	ticket   string
+	pieces   []wire.Piece // what the sender has of what is missing, with hashes that this leader proved
+	attempt  uint64       // of the transfer
+	moved    time.Time    // when it last got on
+	heard    time.Time    // when the sender last answered, or was not asked
+	blocks   uint64       // received by then
+	status   wire.ReceiveStatus
+	failures int // transfers in a row that ended early
+}
+
+// maxTransferFailures is how many transfers in a row may end early before another sender is tried.
+const maxTransferFailures = 5
+
+// beginRepair finds out what an Invalid node lacks, chooses who sends it, and commits that.
+func (l *leadership) beginRepair(a action, view masterfsm.View, m *memory, now time.Time) job {
+	n := storageOf(view, a.node)
+	live := map[string]bool{}
+	for i := range view.Storages {
+		id := view.Storages[i].ID
+		live[id] = m.live(id, now, l.node.pace)
+	}
+	return func(ctx context.Context) (func(*memory, time.Time), error) {
+		status, err := l.node.cfg.Workers.StorageStatus(ctx, worker(n), l.order)
+		if err != nil {
+			return nil, err
+		}
+		if status.Height > view.Head.Height {
+			return nil, fmt.Errorf("%s has %d blocks, the masters know of %d: nothing is repaired downwards; find out which of them is right",
+				n.URL, status.Height, view.Head.Height)
+		}
+		keep, err := l.keep(ctx, n, status)
+		if err != nil {
+			return nil, fmt.Errorf("find out which of its blocks are the group's: %w", err)
+		}
+		missing := chain.CommonRanges(chain.CutRanges(n.Bad, view.Confirmed), []chain.Range{{To: keep}})
+		if keep < view.HeldFrom {
+			missing = chain.AddRange(missing, chain.Range{From: keep, To: view.Head.Height})
+		}
+		begin := &masterfsm.BeginRepair{ID: n.ID, Version: n.Version, Ticket: rand.Text(), Keep: keep}
+		if len(missing) > 0 {
+			sender, has := chooseSender(view, live, n.ID, missing)
+			begin.Sender, begin.SenderVersion = sender.ID, sender.Version
+			begin.Missing = chain.BoundRanges(has, chain.MaxFindings)
+			if len(has) == 0 && (n.Sound || keep < view.HeldFrom) {
+				return nil, fmt.Errorf("no storage node that answers has a good copy of %s", masterfsm.RangesText(missing))
+			}
+		}
+		begin.Time = l.node.now()
+		if _, err := l.node.propose(ctx, begin); err != nil {
+			return nil, err
+		}
+		l.node.log.Info("repair begins", "node", n.ID, "url", n.URL, "because", n.Cause, "keeps", keep,
+			"missing", masterfsm.RangesText(begin.Missing), "sender", begin.Sender)
+		return func(m *memory, now time.Time) { delete(m.repairs, n.ID) }, nil
+	}
+}
+
+// keep is up to which height a node's chain is the group's.
+func (l *leadership) keep(ctx context.Context, n masterfsm.Storage, status wire.StorageStatus) (uint64, error) {
+	if status.Height == 0 {
+		return 0, nil
+	}
+	var boundary masterfsm.Boundary
+	var known bool
+	l.node.cfg.Ledger.Read(func(s *masterfsm.State) { boundary, known = s.BoundaryAt(status.Height) })
+	if known && boundary.Hash == status.Hash {
+		return status.Height, nil
+	}
+	if !known {
+		h, err := l.node.prover.header(ctx, status.Height-1)
+		if err != nil {
+			return 0, err
+		}
+		if h.Hash() == status.Hash {
+			return status.Height, nil
+		}
+	}
+	return l.common(ctx, n, status.Height, status.Size)
+}
+
+// chooseSender picks the node that sends, and says what it has of what is missing: a Valid one that is not suspect before others, then the
+// one that has most.
+func chooseSender(view masterfsm.View, live map[string]bool, receiver string, missing []chain.Range) (masterfsm.Storage, []chain.Range) {
+	var best masterfsm.Storage
+	var bestHas []chain.Range
+	for _, n := range view.Storages {
+		if n.ID == receiver || !live[n.ID] || n.State != masterfsm.Valid && n.State != masterfsm.Invalid {
+			continue
+		}
+		if n.State == masterfsm.Invalid && !n.Sound {
+			continue // what its blocks are worth is not known
+		}
+		has := chain.CutRanges(missing, n.Lacks(view.Head.Height))
+		better := chain.CountBlocks(has) > chain.CountBlocks(bestHas)
+		if len(has) > 0 && len(bestHas) > 0 && trusted(&n) != trusted(&best) {
+			better = trusted(&n)
+		}
+		if better {
+			best, bestHas = n, has
+		}
+	}
+	if len(bestHas) == 0 {
+		return masterfsm.Storage{}, nil
+	}
+	return best, bestHas
+}
+
+func trusted(n *masterfsm.Storage) bool { return n.State == masterfsm.Valid && n.Due == "" }
+
+// repair has a Receiving node repaired, or sees how that goes, and commits the end when it is there.
+func (l *leadership) repair(a action, view masterfsm.View, m *memory) job {
+	n := storageOf(view, a.node)
+	r := m.repairs[n.ID]
+	if r == nil || r.ticket != n.Ticket {
+		r = &repair{ticket: n.Ticket, moved: l.node.cfg.Clock(), heard: l.node.cfg.Clock()}
+		m.repairs[n.ID] = r
+	}
+	return func(ctx context.Context) (func(*memory, time.Time), error) {
+		ctx, cancel := context.WithTimeout(ctx, putTimeout)
+		defer cancel()
+		end, status, err := l.goOn(ctx, n, storageOf(view, n.Peer), r, view.Confirmed)
+		switch now := l.node.cfg.Clock(); {
+		case end != nil:
+		case now.Sub(r.heard) > l.node.pace.dead:
+			end = l.failedRepair(n, r, fmt.Errorf("no answer for %v: %w", l.node.pace.dead, err))
+		case now.Sub(r.moved) > l.node.pace.stall:
+			end = l.failedRepair(n, r, fmt.Errorf("nothing was received for %v", l.node.pace.stall))
+		}
+		if end == nil {
+			return func(m *memory, now time.Time) {
+				if err == nil {
+					m.of(n.ID).last = now
+				}
+				m.tasks[n.ID] = wire.Task{
+					Kind: "receive", Peer: n.Peer, Blocks: r.status.Blocks, Height: n.Target.Height, Bytes: r.status.Bytes, Total: status.Total,
+					Millis: uint64(max(0, l.node.cfg.Clock().Sub(time.UnixMilli(int64(n.Since))).Milliseconds())),
+				}
+				if n.Peer != "" {
+					m.tasks[n.Peer] = wire.Task{Kind: "send", Peer: n.ID, Blocks: r.status.Blocks, Height: n.Target.Height, Bytes: r.status.Bytes}
+				}
+			}, err
+		}
+		end.ID, end.Version, end.Time = n.ID, n.Version, l.node.now()
+		if _, err := l.node.propose(ctx, end); err != nil {
+			return nil, err
+		}
+		if end.Failed != "" {
+			l.node.log.Error("repair ended early", "node", n.ID, "url", n.URL, "sender", n.Peer, "because", end.Failed, "blocks", end.Blocks)
+		} else {
+			l.node.log.Info("repair ended", "node", n.ID, "url", n.URL, "sender", n.Peer, "blocks", end.Blocks, "bytes", end.Bytes,
+				"height", end.Height, "changed", end.Changed)
+		}
+		return func(m *memory, now time.Time) {
+			m.of(n.ID).last = now
+			m.of(n.ID).counted = false // its height is another one now
+			if end.Failed != "" {
+				m.of(n.ID).repairAgain = now.Add(l.node.pace.again)
+			}
+			delete(m.repairs, n.ID)
+			delete(m.tasks, n.ID)
+			delete(m.tasks, n.Peer)
+		}, nil
+	}
+}
+
+// goOn takes a repair one step on. It returns the command that ends it, nil where it has to go on.
+func (l *leadership) goOn(ctx context.Context, n, sender masterfsm.Storage, r *repair, confirmed []chain.Range) (*masterfsm.EndRepair, wire.CheckStatus, error) {
+	var none wire.CheckStatus
+	if r.pieces == nil {
+		pieces, err := l.pieces(ctx, n)
+		if err != nil {
+			return nil, none, err
+		}
+		r.pieces = pieces
+	}
+	status, err := l.node.cfg.Workers.Receive(ctx, worker(n), l.order, wire.ReceiveOrder{Ticket: n.Ticket, Keep: n.Keep, Pieces: r.pieces})
+	if err != nil {
+		return nil, none, fmt.Errorf("the receiver: %w", err)
+	}
+	if status.Blocks != r.blocks || len(status.Missing) == 0 {
+		r.moved, r.failures = l.node.cfg.Clock(), 0
+	}
+	r.blocks, r.status = status.Blocks, status
+	if len(status.Missing) > 0 {
+		return l.send(ctx, n, sender, r)
+	}
+	r.heard = l.node.cfg.Clock()
+	end := &masterfsm.EndRepair{
+		Height: status.Height, Hash: status.Hash, Bad: r.left(n), Blocks: status.Blocks, Bytes: status.Bytes, Changed: changedText(status.Changed),
+	}
+	if n.Unchecked == 0 {
+		return end, none, nil
+	}
+	// What the last check could not look at, because of a hole that is closed now, it looks at before the node may be Valid.
+	check, err := l.askCheck(ctx, n, wire.CheckOrder{
+		Check: n.Ticket, Height: status.Height, Hash: status.Hash, Rate: l.node.cfg.CheckRate, Lost: confirmed,
+	})
+	r.moved = l.node.cfg.Clock()
+	if err != nil || check.Report == nil {
+		return nil, check, err
+	}
+	end.Bad = check.Report.Bad
+	if check.Report.Unchecked < status.Height {
+		end.Unchecked = check.Report.Unchecked
+	}
+	return end, check, nil
+}
+
+// send has the sender send what is missing still, or asks how that goes.
+func (l *leadership) send(ctx context.Context, n, sender masterfsm.Storage, r *repair) (*masterfsm.EndRepair, wire.CheckStatus, error) {
+	var none wire.CheckStatus
+	if sender.ID == "" {
+		return l.failedRepair(n, r, errors.New("its sender is gone")), none, nil
+	}
+	status, err := l.node.cfg.Workers.Send(ctx, worker(sender), l.order, wire.SendOrder{
+		Ticket: n.Ticket, Attempt: r.attempt, To: n.URL, Pieces: unfinished(r.pieces, r.status.Missing),
+	})
+	if err == nil {
+		r.heard = l.node.cfg.Clock()
+	}
+	switch {
+	case err != nil:
+		return nil, none, fmt.Errorf("the sender: %w", err)
+	case status.Running:
+		return nil, none, nil
+	case status.Faulty:
+		if _, err := l.node.propose(ctx, &masterfsm.Suspect{
+			ID: sender.ID, Cause: "as a sender: " + clip(status.Error), Time: l.node.now(),
+		}); err != nil {
+			return nil, none, err
+		}
+		return l.failedRepair(n, r, fmt.Errorf("the sender: %s", status.Error)), none, nil
+	}
+	r.attempt++
+	if status.Error != "" {
+		r.failures++
+		err = fmt.Errorf("the transfer: %s", status.Error)
+	}
+	if r.failures >= maxTransferFailures {
+		return l.failedRepair(n, r, err), none, nil
+	}
+	return nil, none, err
+}
+
+// failedRepair is the command that ends a repair early.
+func (l *leadership) failedRepair(n masterfsm.Storage, r *repair, cause error) *masterfsm.EndRepair {
+	return &masterfsm.EndRepair{
+		Failed: clip(cause.Error()), Bad: r.left(n), Unchecked: n.Unchecked, Blocks: r.status.Blocks, Bytes: r.status.Bytes,
+		Changed: changedText(r.status.Changed),
+	}
+}
+
+// left is what is bad still of a node's blocks, by what it said last.
+func (r *repair) left(n masterfsm.Storage) []chain.Range {
+	var got []chain.Range
+	if r.status.Blocks > 0 || len(r.status.Missing) == 0 {
+		for _, p := range r.pieces {
+			got = chain.AddRange(got, p.Range)
+		}
+		got = chain.CutRanges(got, r.status.Missing)
+	}
+	return chain.CutRanges(n.Bad, got)
+}
+
+// abortRepair ends a repair whose receiver does not answer.
+func (l *leadership) abortRepair(a action, view masterfsm.View) job {
+	n := storageOf(view, a.node)
+	return l.propose(&masterfsm.EndRepair{
+		ID: a.node, Version: a.version, Failed: "the receiver does not answer", Bad: n.Bad, Unchecked: n.Unchecked, Time: l.node.now(),
+	})
+}
+
+// pieces cuts what is missing into pieces and proves the hash of the last block of each. What cannot be proven now is left out.
+func (l *leadership) pieces(ctx context.Context, n masterfsm.Storage) ([]wire.Piece, error) {
+	pieces := []wire.Piece{}
+	var last error
+	for _, r := range n.Missing {
+		for from := r.From; from < r.To; from += wire.MaxPiece {
+			p := wire.Piece{Range: chain.Range{From: from, To: min(from+wire.MaxPiece, r.To)}}
+			var err error
+			if p.Hash, err = l.provenHash(ctx, n, p.To); err != nil {
+				last = err
+				continue
+			}
+			pieces = append(pieces, p)
+		}
+	}
+	if len(pieces) == 0 && len(n.Missing) > 0 {
+		return nil, last
+	}
+	return pieces, nil
+}
+
+// provenHash is the hash of the last of a number of blocks, by what the group committed.
+func (l *leadership) provenHash(ctx context.Context, n masterfsm.Storage, height uint64) (chain.Hash, error) {
+	var boundary masterfsm.Boundary
+	var known bool
+	l.node.cfg.Ledger.Read(func(s *masterfsm.State) { boundary, known = s.BoundaryAt(height) })
+	switch {
+	case height == n.Target.Height:
+		return n.Target.Hash, nil
+	case known:
+		return boundary.Hash, nil
+	}
+	h, err := l.node.prover.header(ctx, height-1)
+	if err == nil {
+		return h.Hash(), nil
+	}
+	// The block behind it names its hash.
+	if next, nextErr := l.node.prover.header(ctx, height); nextErr == nil {
+		return next.Prev, nil
+	}
+	return chain.Hash{}, err
+}
+
+// unfinished are the ends of the pieces, from the first block of each that is missing on.
+func unfinished(pieces []wire.Piece, missing []chain.Range) []wire.Piece {
+	var left []wire.Piece
+	for _, p := range pieces {
+		if here := chain.CommonRanges(missing, []chain.Range{p.Range}); len(here) > 0 {
+			p.From = here[0].From
+			left = append(left, p)
+		}
+	}
+	return left
+}
+
+// maxCause bounds what the table keeps of a text for people.
+const maxCause = 500
+
+func clip(s string) string {
+	if len(s) <= maxCause {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxCause], "") + "…"
+}
+
+func changedText(changed []string) string {
+	const most = 4
+	shown := slices.Clone(changed[:min(len(changed), most)])
+	if len(changed) > most {
+		shown = append(shown, fmt.Sprintf("and %d more", len(changed)-most))
+	}
+	return clip(strings.Join(shown, "; "))
+}

@@ -1,0 +1,192 @@
+package storagenode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/storagenode/segment"
+)
+
+// pipeTo is a Config.Transfer that hands the stream to a node in this process.
+func pipeTo(to *Node) func(context.Context, string, string, func(io.Writer) error) error {
+	return func(ctx context.Context, _, ticket string, write func(io.Writer) error) error {
+		pr, pw := io.Pipe()
+		written := make(chan error, 1)
+		go func() {
+			err := write(pw)
+			pw.CloseWithError(err) //nolint:errcheck // it returns nil
+			written <- err
+		}()
+		err := to.Take(ctx, ticket, pr)
+		pr.CloseWithError(io.ErrClosedPipe) //nolint:errcheck // it returns nil
+		<-written
+		if errors.Is(err, ErrBadBlock) {
+			return fmt.Errorf("%w: %w", ErrRefused, err)
+		}
+		return err
+	}
+}
+
+// checked runs a check to its end.
+func (c *testChain) checked(t testing.TB, n *Node, height int, lost ...chain.Range) wire.Report {
+	t.Helper()
+	n.jobs.mu.Lock()
+	name := "check-1"
+	if n.jobs.check != nil {
+		name = n.jobs.check.order.Check + "1"
+	}
+	n.jobs.mu.Unlock()
+	o := wire.CheckOrder{Check: name, Height: uint64(height), Hash: c.statusAt(height).Hash, Lost: lost}
+	if _, err := n.Check(o); err != nil {
+		t.Fatal(err)
+	}
+	n.jobs.mu.Lock()
+	ended := n.jobs.check.ended
+	n.jobs.mu.Unlock()
+	<-ended
+	status, err := n.Check(o)
+	if err != nil || status.Report == nil {
+		t.Fatalf("check: %+v, %v", status, err)
+	}
+	if len(status.Report.Bad) == 0 && status.Report.Unchecked == o.Height && (status.Blocks != o.Height || status.Bytes != status.Total) {
+		t.Fatalf("check: %+v", status)
+	}
+	return *status.Report
+}
+
+// clean demands a report without anything in it.
+func (c *testChain) clean(t testing.TB, n *Node, height int) {
+	t.Helper()
+	r := c.checked(t, n, height)
+	if len(r.Findings) > 0 || len(r.Bad) > 0 || r.Unchecked != uint64(height) || r.Other || r.Tiles != 0 {
+		t.Fatalf("not clean: %+v", r)
+	}
+}
+
+// pieces are what is needed to repair ranges.
+func (c *testChain) pieces(ranges ...chain.Range) []wire.Piece {
+	var list []wire.Piece
+	for _, r := range ranges {
+		for from := r.From; from < r.To; from += wire.MaxPiece {
+			to := min(r.To, from+wire.MaxPiece)
+			list = append(list, wire.Piece{Range: chain.Range{From: from, To: to}, Hash: c.blocks[to-1].Header.Hash()})
+		}
+	}
+	return list
+}
+
+// repair sends blocks from one node to another as a leader would have it, and demands that nothing is missing then.
+func (c *testChain) repair(t testing.TB, from, to *Node, keep uint64, ranges ...chain.Range) wire.ReceiveStatus {
+	t.Helper()
+	order := wire.ReceiveOrder{Ticket: fmt.Sprintf("ticket-%d-%d", keep, to.swaps.Load()), Keep: keep, Pieces: c.pieces(ranges...)}
+	opened, err := to.Receive(order)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(opened.Missing) > 0 {
+		c.send(t, from, to, wire.SendOrder{Ticket: order.Ticket, Pieces: order.Pieces})
+	}
+	status, err := to.Receive(order)
+	if err != nil || len(status.Missing) > 0 {
+		t.Fatalf("after the transfer: %+v, %v", status, err)
+	}
+	return status
+}
+
+// send runs a transfer to its end, and demands that it went well.
+func (c *testChain) send(t testing.TB, from, to *Node, o wire.SendOrder) {
+	t.Helper()
+	if s := sent(t, from, to, o); s.Error != "" || s.Running {
+		t.Fatalf("send: %+v", s)
+	}
+}
+
+// sent runs a transfer to its end.
+func sent(t testing.TB, from, to *Node, o wire.SendOrder) wire.SendStatus {
+	t.Helper()
+	from.life.Lock()
+	from.cfg.Transfer = pipeTo(to)
+	from.life.Unlock()
+	from.jobs.mu.Lock()
+	if from.jobs.send != nil {
+		o.Attempt = from.jobs.send.order.Attempt + 1
+	}
+	from.jobs.mu.Unlock()
+	if _, err := from.Send(o); err != nil {
+		t.Fatal(err)
+	}
+	from.jobs.mu.Lock()
+	ended := from.jobs.send.ended
+	from.jobs.mu.Unlock()
+	<-ended
+	s, err := from.Send(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// source is a node that has the whole chain.
+func (c *testChain) source(t testing.TB) *Node {
+	t.Helper()
+	n := mustOpen(t, Config{Dir: memDir(t), SegmentBytes: 3000})
+	c.putAll(t, n)
+	return n
+}
+
+// segmentSpan are the blocks of a segment.
+func segmentSpan(t testing.TB, n *Node, block uint64) chain.Range {
+	t.Helper()
+	_, seg, ok := n.index.get(block)
+	if !ok {
+		t.Fatalf("no block %d", block)
+	}
+	return chain.Range{From: seg, To: n.index.segmentEnd(seg)}
+}
+
+// edit changes a file in place, as somebody with an editor of bytes would.
+func edit(t testing.TB, path string, change func([]byte) []byte) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Write(change(data)); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// quarantined are the bytes of all files in quarantine/.
+func quarantined(t testing.TB, n *Node) map[string][]byte {
+	t.Helper()
+	kept := map[string][]byte{}
+	entries, err := os.ReadDir(n.quarantineDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if kept[e.Name()], err = os.ReadFile(filepath.Join(n.quarantineDir(), e.Name())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return kept
+}
+
+// frameOf is the frame of a block.
+func (c *testChain) frameOf(number uint64) []byte {
+	return segment.AppendFrame(nil, c.blocks[number].Bytes())
+}

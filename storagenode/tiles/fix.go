@@ -1,0 +1,119 @@
+package tiles
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/durable"
+	"github.com/chainstore/chainstore/storagenode/segment"
+)
+
+// Levels is how many stored levels the largest tree has.
+const Levels = maxLevels
+
+// Fix writes hashes of a stored level again that are wrong in its file, and forgets all tiles in memory: the next reader reads
+// the files. They are not synced. It must not run beside Append.
+func (s *Store) Fix(stored int, first uint64, run []chain.Hash) error {
+	err := s.write(stored, first, run)
+	s.gen.Add(1)
+	return err
+}
+
+// CheckHeader tells whether the header in the file of a stored level is good.
+func CheckHeader(f io.ReaderAt, stored int) bool {
+	got := make([]byte, headerSize)
+	_, err := f.ReadAt(got, 0)
+	return err == nil && string(got) == string(header(stored))
+}
+
+// FixHeader writes the header of a stored level's file again. It must not run beside Append.
+func (s *Store) FixHeader(stored int) error {
+	f := s.files[stored].Load()
+	if f == nil {
+		return nil
+	}
+	return writeAll(f, header(stored))
+}
+
+// Strayed lists the stored levels whose file is not the one at its path any more: somebody removed or replaced that.
+func (s *Store) Strayed() ([]int, error) {
+	var list []int
+	for i := range s.files {
+		f := s.files[i].Load()
+		if f == nil {
+			continue
+		}
+		mine, err := f.Stat()
+		if err != nil {
+			return nil, err
+		}
+		there, err := os.Stat(path(s.dir, i))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		if err != nil || !os.SameFile(mine, there) {
+			list = append(list, i)
+		}
+	}
+	return list, nil
+}
+
+// Return puts the file of a stored level at its path again, with what the open one holds, and goes on with that. It must not
+// run beside Append.
+func (s *Store) Return(stored int) (err error) {
+	old := s.files[stored].Load()
+	tmp := path(s.dir, stored) + ".new"
+	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := s.open(tmp, os.O_RDWR|os.O_CREATE)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(fmt.Errorf("make %s again: %w", path(s.dir, stored), err), f.Close())
+		}
+	}()
+	if err := copyFile(f, old); err != nil {
+		return err
+	}
+	if err := writeAll(f, header(stored)); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, path(s.dir, stored)); err != nil {
+		return err
+	}
+	s.files[stored].Store(&level{f})
+	s.mu.Lock()
+	s.retired = append(s.retired, old)
+	s.mu.Unlock()
+	s.gen.Add(1)
+	return durable.SyncDir(s.dir)
+}
+
+func copyFile(to, from segment.File) error {
+	info, err := from.Stat()
+	if err != nil {
+		return err
+	}
+	buf := make([]byte, 1<<20)
+	for at := int64(0); at < info.Size(); {
+		n := int(min(int64(len(buf)), info.Size()-at))
+		if _, err := from.ReadAt(buf[:n], at); err != nil {
+			return err
+		}
+		if _, err := to.WriteAt(buf[:n], at); err != nil {
+			return err
+		}
+		at += int64(n)
+	}
+	return nil
+}
