@@ -64,13 +64,13 @@ func (r *Record) Commit() Hash {
 	return commit(head, r.Payload)
 }
 
-// commit hashes head ‖ payload. Short input goes through one call on a buffer of the stack: it saves the hash object.
+// smallCommit is up to how many bytes are hashed in one call: it saves the hash object.
+const smallCommit = 1024
+
+// commit hashes head ‖ payload.
 func commit(head, payload []byte) Hash {
-	var small [1024]byte
-	if len(head)+len(payload) <= len(small) {
-		n := copy(small[:], head)
-		n += copy(small[n:], payload)
-		return sha256.Sum256(small[:n])
+	if len(head)+len(payload) <= smallCommit {
+		return commitSmall(head, payload)
 	}
 	h := sha256.New()
 	h.Write(head)
@@ -78,6 +78,16 @@ func commit(head, payload []byte) Hash {
 	var sum Hash
 	h.Sum(sum[:0])
 	return sum
+}
+
+// commitSmall is commit through a buffer on the stack. It is a function of its own so that only short input pays for clearing that.
+//
+//go:noinline
+func commitSmall(head, payload []byte) Hash {
+	var small [smallCommit]byte
+	n := copy(small[:], head)
+	n += copy(small[n:], payload)
+	return sha256.Sum256(small[:n])
 }
 
 // Leaf is the record's leaf of the tree.

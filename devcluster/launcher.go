@@ -82,7 +82,8 @@ func open(t Topology, r Role, tokens Tokens, log hclog.Logger) (opened, error) {
 		})
 	case KindStorage, KindMiner:
 		cfg := roles.WorkerConfig{
-			Data: r.Data, HTTP: r.HTTP, Masters: t.MasterURLs(), ClusterToken: tokens.Cluster, Threads: t.Threads, Logger: log,
+			Data: r.Data, HTTP: r.HTTP, Masters: t.MasterURLs(), ClusterToken: tokens.Cluster, Threads: t.Threads,
+			SegmentBytes: t.SegmentBytes, Logger: log,
 		}
 		if r.Kind == KindMiner {
 			return roles.OpenMiner(cfg)

@@ -118,6 +118,9 @@ func arguments(t Topology, r Role) []string {
 		}
 	case KindStorage:
 		args = append(args, "--masters", masters)
+		if t.SegmentBytes > 0 {
+			args = append(args, "--segment-bytes", strconv.FormatInt(t.SegmentBytes, 10))
+		}
 	case KindMiner:
 		args = append(args, "--masters", masters, "--threads", strconv.Itoa(t.Threads))
 	}

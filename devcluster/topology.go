@@ -25,6 +25,7 @@ type Topology struct {
 	// CheckInterval and CheckRate are those of roles.MasterConfig.
 	CheckInterval time.Duration
 	CheckRate     int64
+	SegmentBytes  int64 // of storage nodes; 0 for the default
 	Settings      masterfsm.Settings
 	// Profiles is the base port of Go profiles, one a role from it on, in the order of Roles; 0 for none. Roles in one process
 	// serve none.

@@ -223,7 +223,7 @@ func TestLockDir(t *testing.T) {
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 0 {
 		t.Errorf("%v, %v", entries, err)
 	}
-	for range 2 { // it can be taken again after it was given back
+	for range 3 { // it can be taken again after it was given back
 		lock, err := durable.LockDir(dir)
 		if err != nil {
 			t.Fatal(err)
@@ -233,6 +233,14 @@ func TestLockDir(t *testing.T) {
 			if !errors.Is(err, durable.ErrLocked) || second != nil || !strings.Contains(err.Error(), dir) {
 				t.Errorf("a second holder: %v", err)
 			}
+		}
+		locked(true)
+		// A LOCK that goes away while the folder is in use lets nobody in.
+		if err := os.Remove(filepath.Join(dir, "LOCK")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := durable.LockDir(dir); !errors.Is(err, durable.ErrLocked) {
+			t.Errorf("a second holder, where LOCK was removed: %v", err)
 		}
 		locked(true)
 		if err := lock.Close(); err != nil {

@@ -49,6 +49,12 @@ type cluster struct {
 // has failed the folder stays.
 func start(t *testing.T) *cluster {
 	t.Helper()
+	return startWith(t, func(*devcluster.Topology) {})
+}
+
+// startWith starts such a cluster after its description was changed.
+func startWith(t *testing.T, change func(*devcluster.Topology)) *cluster {
+	t.Helper()
 	if testing.Short() {
 		t.Skip("real processes take their time: none runs with -short")
 	}
@@ -65,6 +71,7 @@ func start(t *testing.T) *cluster {
 	topology.Settings.MaxRecords = 100
 	topology.Settings.MaxBytes = 64 << 10
 	topology.Settings.Difficulty = 12
+	change(&topology)
 	c.up(topology)
 	for _, url := range c.File().Masters {
 		c.masters = append(c.masters, c.client(url))

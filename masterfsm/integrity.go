@@ -161,6 +161,9 @@ func (n *Storage) Lacks(height uint64) []chain.Range { return n.lacks(chain.Rang
 // RangesText names blocks for people.
 func RangesText(list []chain.Range) string {
 	const most = 6
+	if len(list) == 0 {
+		return "no block"
+	}
 	var parts []string
 	for i, r := range list {
 		if i == most {

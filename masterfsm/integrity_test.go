@@ -314,6 +314,7 @@ func TestStoryIsBounded(t *testing.T) {
 func TestRangesText(t *testing.T) {
 	for want, list := range map[string][]chain.Range{
 		"block 7":                               ranges(7, 8),
+		"no block":                              nil,
 		"blocks 7 to 8":                         ranges(7, 9),
 		"blocks 1, 3 to 5":                      ranges(1, 2, 3, 6),
 		"blocks 0, 2, 4, 6, 8, 10, 2 more runs": ranges(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),

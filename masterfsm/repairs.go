@@ -63,6 +63,17 @@ func (c *BeginRepair) apply(s *State) (any, error) {
 		sender.move(Sending, "", s.now)
 		sender.Peer = c.ID
 	}
+	if c.Keep < n.Height && len(chain.CommonRanges(n.Bad, []chain.Range{{From: c.Keep, To: n.Height}})) == 0 {
+		other := chain.Range{From: c.Keep, To: n.Height} // no check has told of it
+		s.story.Totals.BadBlocks += other.Len()
+		s.tell(Event{
+			Kind: EventFinding, Node: n.ID, URL: n.URL, Ranges: []chain.Range{other}, Blocks: other.Len(), Cause: n.Cause,
+			Findings: []chain.Finding{{
+				Block: c.Keep, What: chain.WrongChain,
+				Detail: fmt.Sprintf("its blocks from %d on are of another chain, or cannot be read", c.Keep),
+			}},
+		})
+	}
 	n.move(Receiving, n.Cause, s.now)
 	n.Peer, n.Ticket, n.Keep, n.Missing = c.Sender, c.Ticket, c.Keep, c.Missing
 	n.Target = Target{Height: s.head.Height, Hash: s.head.Hash}

@@ -101,7 +101,7 @@ func (l *leadership) findFork(ctx context.Context, n masterfsm.Storage, end *mas
 	if err != nil {
 		return err
 	}
-	keep, err := l.common(ctx, n, min(status.Height, n.Target.Height), status.Size)
+	keep, err := l.common(ctx, n, status, min(status.Height, n.Target.Height))
 	if err != nil {
 		return fmt.Errorf("find the first block that differs: %w", err)
 	}
@@ -118,12 +118,12 @@ func (l *leadership) findFork(ctx context.Context, n masterfsm.Storage, end *mas
 }
 
 // common is how many of a node's first height blocks are the group's: it looks, by halves, for the first header that differs from a proven
-// one. Links make all headers differ behind the first that does. size is that of the node's tree.
-func (l *leadership) common(ctx context.Context, n masterfsm.Storage, height, size uint64) (uint64, error) {
+// one. Links make all headers differ behind the first that does.
+func (l *leadership) common(ctx context.Context, n masterfsm.Storage, status wire.StorageStatus, height uint64) (uint64, error) {
 	low, high := uint64(0), height // blocks below low are the group's; high is not, or is the height
 	for low < high {
 		middle := low + (high-low)/2
-		same, err := l.sameHeader(ctx, n, middle, size)
+		same, err := l.sameHeader(ctx, n, status, middle)
 		if err != nil {
 			return 0, err
 		}
@@ -137,24 +137,23 @@ func (l *leadership) common(ctx context.Context, n masterfsm.Storage, height, si
 }
 
 // sameHeader reports whether a node's header is the group's. One that it cannot read is taken for another: what is sent again because of
-// that does no harm.
-func (l *leadership) sameHeader(ctx context.Context, n masterfsm.Storage, block, size uint64) (bool, error) {
+// that does no harm. The error tells that the node does not answer, or is no longer at that status.
+func (l *leadership) sameHeader(ctx context.Context, n masterfsm.Storage, status wire.StorageStatus, block uint64) (bool, error) {
 	proven, err := l.node.prover.header(ctx, block)
 	if err != nil {
 		return false, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, orderTimeout)
 	defer cancel()
-	headers, err := l.node.cfg.Workers.Headers(ctx, worker(n), block, 1, size)
-	if err != nil && !l.answers(ctx, n) {
+	headers, err := l.node.cfg.Workers.Headers(ctx, worker(n), block, 1, status.Size)
+	if err == nil {
+		return len(headers) == 1 && headers[0].Header == proven, nil
+	}
+	now, statusErr := l.node.cfg.Workers.StorageStatus(ctx, worker(n), l.order)
+	if statusErr != nil || now.Height != status.Height || now.Hash != status.Hash {
 		return false, err
 	}
-	return err == nil && len(headers) == 1 && headers[0].Header == proven, nil
-}
-
-func (l *leadership) answers(ctx context.Context, n masterfsm.Storage) bool {
-	_, err := l.node.cfg.Workers.StorageStatus(ctx, worker(n), l.order)
-	return err == nil
+	return false, nil
 }
 
 func (l *leadership) logFindings(n masterfsm.Storage, end *masterfsm.EndCheck) {

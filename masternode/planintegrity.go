@@ -1,6 +1,7 @@
 package masternode
 
 import (
+	"errors"
 	"time"
 
 	"github.com/chainstore/chainstore/masterfsm"
@@ -16,7 +17,7 @@ func (p pace) after(kind actionKind, err error) time.Duration {
 			return p.retryMine
 		}
 	case actBeginRepair, actInbox:
-		if err != nil {
+		if err != nil && !errors.Is(err, masterfsm.ErrStale) {
 			return p.again
 		}
 	}
@@ -87,27 +88,24 @@ func (w *planner) due(n *masterfsm.Storage) bool {
 // checking follows a check. One of a node that does not answer is given up, so that others can be checked; it is due at once when the node
 // is back.
 func (w *planner) checking(n *masterfsm.Storage) {
-	if w.gone(n) {
-		w.want(action{kind: actAbortCheck, node: n.ID, version: n.Version})
-		return
-	}
-	w.want(action{kind: actCheck, node: n.ID, version: n.Version})
+	w.follow(n, action{kind: actCheck, node: n.ID, version: n.Version}, action{kind: actAbortCheck, node: n.ID, version: n.Version})
 }
 
-// gone reports whether a node does not answer, once the leader has led for long enough to know.
-func (w *planner) gone(n *masterfsm.Storage) bool {
-	return w.now.Sub(w.memory.began) > w.pace.dead && !w.memory.live(n.ID, w.now, w.pace)
+// follow asks a node how its work goes, and gives the work up when the node does not answer, once the leader has led for long enough to know.
+func (w *planner) follow(n *masterfsm.Storage, ask, abort action) {
+	_, asking := w.memory.inflight[ask]
+	if !asking && w.now.Sub(w.memory.began) > w.pace.dead && !w.memory.live(n.ID, w.now, w.pace) {
+		w.want(abort)
+		return
+	}
+	w.want(ask)
 }
 
 // repairs has one storage node at a time repaired from another. A node that lacks only what is lost everywhere is left alone.
 func (w *planner) repairs() {
 	for i := range w.view.Storages {
 		if n := &w.view.Storages[i]; n.State == masterfsm.Receiving {
-			if w.gone(n) {
-				w.want(action{kind: actAbortRepair, node: n.ID, version: n.Version})
-			} else {
-				w.want(action{kind: actRepair, node: n.ID, version: n.Version})
-			}
+			w.follow(n, action{kind: actRepair, node: n.ID, version: n.Version}, action{kind: actAbortRepair, node: n.ID, version: n.Version})
 			return
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -52,15 +53,22 @@ func (l *leadership) beginRepair(a action, view masterfsm.View, m *memory, now t
 			return nil, fmt.Errorf("find out which of its blocks are the group's: %w", err)
 		}
 		missing := chain.CommonRanges(chain.CutRanges(n.Bad, view.Confirmed), []chain.Range{{To: keep}})
+		behind := chain.Range{From: keep, To: view.Head.Height}
+		if status.Inbox.To >= view.HeldFrom { // what is in its inbox need not be sent, and what is behind that the masters hold
+			behind.To = max(keep, status.Inbox.From)
+		}
 		if keep < view.HeldFrom {
-			missing = chain.AddRange(missing, chain.Range{From: keep, To: view.Head.Height})
+			missing = chain.AddRange(missing, behind)
 		}
 		begin := &masterfsm.BeginRepair{ID: n.ID, Version: n.Version, Ticket: rand.Text(), Keep: keep}
+		if keep == status.Height {
+			begin.Keep = math.MaxUint64 // nothing is to be cut off, also of what came since
+		}
 		if len(missing) > 0 {
 			sender, has := chooseSender(view, live, n.ID, missing)
 			begin.Sender, begin.SenderVersion = sender.ID, sender.Version
 			begin.Missing = chain.BoundRanges(has, chain.MaxFindings)
-			if len(has) == 0 && (n.Sound || keep < view.HeldFrom) {
+			if len(has) == 0 && (n.Sound || keep < view.HeldFrom && behind.Len() > 0) {
 				return nil, fmt.Errorf("no storage node that answers has a good copy of %s", masterfsm.RangesText(missing))
 			}
 		}
@@ -70,7 +78,10 @@ func (l *leadership) beginRepair(a action, view masterfsm.View, m *memory, now t
 		}
 		l.node.log.Info("repair begins", "node", n.ID, "url", n.URL, "because", n.Cause, "keeps", keep,
 			"missing", masterfsm.RangesText(begin.Missing), "sender", begin.Sender)
-		return func(m *memory, now time.Time) { delete(m.repairs, n.ID) }, nil
+		return func(m *memory, now time.Time) {
+			m.of(n.ID).last = now
+			delete(m.repairs, n.ID)
+		}, nil
 	}
 }
 
@@ -94,7 +105,7 @@ func (l *leadership) keep(ctx context.Context, n masterfsm.Storage, status wire.
 			return status.Height, nil
 		}
 	}
-	return l.common(ctx, n, status.Height, status.Size)
+	return l.common(ctx, n, status, status.Height)
 }
 
 // chooseSender picks the node that sends, and says what it has of what is missing: a Valid one that is not suspect before others, then the

@@ -29,8 +29,9 @@ type WorkerConfig struct {
 	Advertise    string   // URL at which the masters reach it, "" for the address
 	Masters      []string // URLs
 	ClusterToken string
-	Threads      int  // miners: goroutines that search
-	Insecure     bool // addresses other than loopback are meant
+	Threads      int   // miners: goroutines that search
+	SegmentBytes int64 // storage nodes: size at which a new segment is begun, 0 for the default
+	Insecure     bool  // addresses other than loopback are meant
 	Logger       hclog.Logger
 }
 
@@ -76,8 +77,12 @@ func openBase(cfg WorkerConfig, role string, open func() error, at func() (uint6
 	if err := open(); err != nil {
 		return nil, err
 	}
-	if b.identity, err = worker.LoadIdentity(cfg.Data); err != nil {
+	var damaged error
+	if b.identity, damaged, err = worker.LoadIdentity(cfg.Data); err != nil {
 		return nil, err
+	}
+	if damaged != nil {
+		cfg.Logger.Error("this node registers as a new one, in the place of the one at its address", "because", damaged)
 	}
 	if b.fence, err = worker.OpenFence(cfg.Data); err != nil {
 		return nil, err
@@ -139,7 +144,9 @@ func OpenStorage(cfg WorkerConfig) (*Storage, error) {
 	s := &Storage{}
 	var err error
 	s.base, err = openBase(cfg, "storage", func() (err error) {
-		s.node, err = storagenode.Open(storagenode.Config{Dir: cfg.Data, Transfer: transfer(client.NewWorkers()), Logger: cfg.Logger})
+		s.node, err = storagenode.Open(storagenode.Config{
+			Dir: cfg.Data, SegmentBytes: cfg.SegmentBytes, Transfer: transfer(client.NewWorkers()), Logger: cfg.Logger,
+		})
 		return err
 	}, func() (uint64, chain.Hash, bool) {
 		status := s.node.Status()

@@ -228,11 +228,11 @@ func matrixRow(t *testing.T, c *testChain, dir string, source *Node, row damage,
 // another node.
 func TestEveryBit(t *testing.T) {
 	c := newTestChain(21)
-	for range 5 {
-		c.grow(t, 2, 9)
+	for range 3 {
+		c.grow(t, 1, 3)
 	}
-	const height = 5
-	cfg := Config{Dir: memDir(t), SegmentBytes: 700}
+	const height = 3
+	cfg := Config{Dir: memDir(t), SegmentBytes: 300}
 	n := mustOpen(t, cfg)
 	c.putAll(t, n)
 	source := c.source(t)
@@ -326,15 +326,14 @@ func TestRemined(t *testing.T) {
 	for _, tiles := range []bool{true, false} {
 		dir := copyDir(t, cfg.Dir)
 		n := mustOpen(t, Config{Dir: dir, SegmentBytes: 2000})
-		head := remine(t, c, n, fork, back)
-		_ = head
+		remine(t, c, n, fork, back)
 		if !tiles {
-			remove(t, dir, "tiles/00")
+			short(t, dir+"/tiles/00", 600)
 		}
 		want := []chain.Range{{From: fork, To: back}}
 		for round := 0; ; round++ {
 			r := c.checked(t, n, height)
-			if tiles && (!reflect.DeepEqual(r.Bad, want) || r.Unchecked != height || r.Findings[0].What != chain.WrongPayload) {
+			if tiles && round == 0 && (!reflect.DeepEqual(r.Bad, want) || r.Unchecked != height || r.Findings[0].What != chain.WrongPayload) {
 				t.Fatalf("report %+v", r)
 			}
 			if len(r.Bad) == 0 && !r.Other {
@@ -353,7 +352,7 @@ func TestRemined(t *testing.T) {
 }
 
 // remine changes a payload of a block, and mines it and those behind it again, up to a block, in the node's files.
-func remine(t *testing.T, c *testChain, n *Node, from, to uint64) chain.Head {
+func remine(t *testing.T, c *testChain, n *Node, from, to uint64) {
 	t.Helper()
 	v := chain.NewVerifier(chain.Head{})
 	for number := range from {
@@ -389,7 +388,6 @@ func remine(t *testing.T, c *testChain, n *Node, from, to uint64) chain.Head {
 			return file
 		})
 	}
-	return v.Head()
 }
 
 // TestDerivedFiles damages what is computed from the blocks, while the node runs: it is written again, and is no block's finding.
@@ -435,8 +433,6 @@ func TestDerivedFiles(t *testing.T) {
 			}
 			c.clean(t, n, height)
 			c.check(t, n, height)
-			own := *c
-			own.blocks = append([]chain.Block(nil), c.blocks...)
 			crash(t, n)
 			if _, err := Verify(context.Background(), cfg.Dir, nil); err != nil {
 				t.Fatal(err)

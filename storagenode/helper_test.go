@@ -21,6 +21,7 @@ type testChain struct {
 	blocks   []chain.Block
 	sizes    []uint64 // of the tree behind each block
 	rng      *rand.Rand
+	full     *Node // of sourceOnce
 }
 
 func newTestChain(seed uint64) *testChain {

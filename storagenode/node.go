@@ -99,6 +99,7 @@ type Node struct {
 
 	mu        sync.Mutex // guards all below: one block is put at a time
 	verifier  *chain.Verifier
+	stored    chain.Head      // of the blocks that are written: the verifier may be one ahead
 	writer    *segment.Writer // nil until the first block that needs it
 	indexFile *indexFile
 	synced    uint64 // blocks that index and tiles have on disk for sure
@@ -121,9 +122,15 @@ func syncedPath(dir string) string { return filepath.Join(dir, "tiles", "synced"
 // Status is what the node has now.
 func (n *Node) Status() Status { return *n.status.Load() }
 
-// publish shows readers the verifier's head; mu is held, or nobody else has the node yet.
+// publish shows readers the head of the blocks that are synced; mu is held, or nobody else has the node yet.
 func (n *Node) publish() {
-	head := n.verifier.Head()
+	if len(n.unsynced.places) > 0 {
+		at := *n.status.Load()
+		at.Inbox = n.inbox.run
+		n.status.Store(&at)
+		return
+	}
+	head := n.stored
 	n.status.Store(&Status{Height: head.Height, Hash: head.Hash, Size: head.Tree.Size(), Inbox: n.inbox.run})
 }
 
@@ -196,11 +203,15 @@ func (n *Node) sync() error {
 	if err := n.flush(); err != nil {
 		return err
 	}
-	head := n.verifier.Head()
+	head := n.stored
 	if head.Height == n.synced {
 		return nil
 	}
 	if err := n.indexFile.sync(); err != nil {
+		return err
+	}
+	// Somebody may have removed the folder: what was in it is computed again by the next check, or at the next start.
+	if err := durable.MkdirAll(n.tilesDir()); err != nil {
 		return err
 	}
 	if err := n.tiles.Sync(); err != nil {

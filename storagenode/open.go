@@ -275,6 +275,7 @@ func (n *Node) replay(synced chain.Head) error {
 		}
 		n.verifier = chain.NewVerifier(head)
 	}
+	n.stored = n.verifier.Head()
 	return n.sync() // so that the next start need not do this again
 }
 

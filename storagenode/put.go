@@ -122,6 +122,7 @@ func (n *Node) store(block *chain.Block, leaves []chain.Hash) error {
 	n.unsynced.places = append(n.unsynced.places, p)
 	n.unsynced.bytes += int64(p.length)
 	n.index.add(p)
+	n.stored = n.verifier.Head()
 	return nil
 }
 
@@ -139,7 +140,7 @@ func (n *Node) flush() error {
 		}
 	}
 	n.unsynced = group{places: n.unsynced.places[:0]}
-	height := n.verifier.Head().Height
+	height := n.stored.Height
 	if n.writer.Size() >= n.cfg.SegmentBytes || height-n.synced >= syncEvery {
 		if err := n.sync(); err != nil {
 			return err

@@ -50,7 +50,7 @@ func (r *receipt) synced() {
 const maxChanged = 64
 
 // Receive opens the node for a repair under a ticket, or tells how that goes. Where the chain is another one, its blocks from
-// Keep on are moved to quarantine/ first.
+// Keep on are moved to quarantine/ first; that is done once for a ticket, whatever the node is started between.
 //
 // Errors: ErrFailed, ErrBadBlock for an order that makes no sense.
 func (n *Node) Receive(o wire.ReceiveOrder) (wire.ReceiveStatus, error) {
@@ -103,14 +103,15 @@ func (n *Node) receipt(o wire.ReceiveOrder) (*receipt, error) {
 	if err := n.abandon(); err != nil {
 		return nil, err
 	}
-	if o.Keep < n.Status().Height {
-		if err := n.cut(o.Keep); err != nil {
-			return nil, err
-		}
+	if err := n.cutFor(o.Ticket, o.Keep); err != nil {
+		return nil, err
 	}
 	r = &receipt{ticket: o.Ticket, pieces: slices.Clone(o.Pieces)}
 	for _, p := range o.Pieces {
 		r.missing = chain.AddRange(r.missing, p.Range)
+	}
+	if have := n.Status().Height; o.Keep < have { // received under this ticket before a start
+		r.missing = chain.CutRanges(r.missing, []chain.Range{{From: o.Keep, To: have}})
 	}
 	n.jobs.mu.Lock()
 	n.jobs.receipt = r

@@ -25,7 +25,11 @@ func (n *Node) scan(segments []found) error {
 			continue // all of it is known
 		}
 		offset := int64(segment.HeaderSize)
-		if p, seg, ok := n.index.last(); ok && seg == s.first && !p.lost() {
+		p, seg, ok := n.index.last()
+		if ok && seg > s.first {
+			continue // a later one is, whose file is gone or was not there yet
+		}
+		if ok && seg == s.first && !p.lost() {
 			offset = p.offset + segment.FrameHeader + int64(p.length)
 		}
 		if s.first > height && s.first-height > maxGap {

@@ -1,10 +1,12 @@
 package worker
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -15,7 +17,8 @@ import (
 // identityVersion is the version of identity.json.
 const identityVersion = 1
 
-// Identity is who a worker is: the file identity.json of its data folder, mode 0600.
+// Identity is who a worker is: the file identity.json of its data folder, mode 0600. In the file it carries a checksum, so that a
+// damaged one is not taken for another worker's.
 type Identity struct {
 	Version     int    `json:"version"`
 	ID          string `json:"id"`           // given by the masters; "" until the first registration
@@ -29,29 +32,71 @@ var ErrNewerFormat = errors.New("written by a newer version of ChainStore")
 
 func identityPath(dir string) string { return filepath.Join(dir, "identity.json") }
 
-// LoadIdentity reads the identity of a data folder, or makes a new one, with a master token and no id, and writes it down.
-func LoadIdentity(dir string) (Identity, error) {
+// checksumKey stands in the file before the checksum, the last of the fields: the CRC-32C of all bytes before it, in decimal. So the
+// checksum of a newer version's file can be told too.
+const checksumKey = ",\n  \"checksum\": "
+
+// sealed adds the checksum to an identity's JSON.
+func sealed(data []byte) []byte {
+	data = bytes.TrimSuffix(data, []byte("\n}"))
+	return fmt.Appendf(data, "%s%d\n}\n", checksumKey, crc32.Checksum(data, castagnoli))
+}
+
+// intact reports whether a file is as it was written.
+func intact(data []byte) bool {
+	before, _, found := bytes.Cut(data, []byte(checksumKey))
+	return found && bytes.Equal(data, sealed(before))
+}
+
+// LoadIdentity reads the identity of a data folder, or makes a new one, with a master token and no id, and writes it down. A damaged one
+// is moved aside, to identity.json.damaged-N: the worker registers anew then, and replaces its old self by its address. damaged says
+// what was wrong, nil where nothing was.
+func LoadIdentity(dir string) (id Identity, damaged, err error) {
 	path := identityPath(dir)
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		id := Identity{Version: identityVersion, MasterToken: rand.Text()}
-		return id, id.Save(dir)
+		id, err := newIdentity(dir)
+		return id, nil, err
 	}
 	if err != nil {
-		return Identity{}, err
+		return Identity{}, nil, err
 	}
-	var id Identity
 	err = json.Unmarshal(data, &id)
-	if id.Version > identityVersion { // before the error: a newer version may have fields of other types
-		return Identity{}, fmt.Errorf("%s: %w: version %d, this program knows %d", path, ErrNewerFormat, id.Version, identityVersion)
+	switch {
+	case !intact(data):
+		damaged = errors.New("its checksum does not fit")
+	case id.Version > identityVersion: // before the error: a newer version may have fields of other types
+		return Identity{}, nil, fmt.Errorf("%s: %w: version %d, this program knows %d", path, ErrNewerFormat, id.Version, identityVersion)
+	case err != nil:
+		damaged = err
+	case id.Version != identityVersion || id.MasterToken == "":
+		damaged = fmt.Errorf("no identity of version %d", identityVersion)
+	default:
+		return id, nil, nil
 	}
+	aside, err := moveAside(path)
 	if err != nil {
-		return Identity{}, fmt.Errorf("%s: %w (move it away to register as a new node)", path, err)
+		return Identity{}, nil, err
 	}
-	if id.Version != identityVersion || id.MasterToken == "" {
-		return Identity{}, fmt.Errorf("%s: no identity of version %d (move it away to register as a new node)", path, identityVersion)
+	id, err = newIdentity(dir)
+	return id, fmt.Errorf("%s was damaged and is moved to %s: %w", path, aside, damaged), err
+}
+
+func newIdentity(dir string) (Identity, error) {
+	id := Identity{Version: identityVersion, MasterToken: rand.Text()}
+	return id, id.Save(dir)
+}
+
+// moveAside gives a file a name beside its own that is free.
+func moveAside(path string) (string, error) {
+	for n := 1; ; n++ {
+		to := fmt.Sprintf("%s.damaged-%d", path, n)
+		if _, err := os.Lstat(to); errors.Is(err, fs.ErrNotExist) {
+			return to, errors.Join(os.Rename(path, to), durable.SyncDir(filepath.Dir(path)))
+		} else if err != nil {
+			return "", err
+		}
 	}
-	return id, nil
 }
 
 // Save writes the identity into a data folder.
@@ -60,5 +105,5 @@ func (id Identity) Save(dir string) error {
 	if err != nil {
 		return err
 	}
-	return durable.WriteFile(identityPath(dir), append(data, '\n'), 0o600)
+	return durable.WriteFile(identityPath(dir), sealed(data), 0o600)
 }

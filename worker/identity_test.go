@@ -1,6 +1,7 @@
 package worker_test
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -12,7 +13,7 @@ import (
 
 func TestIdentityIsMadeOnce(t *testing.T) {
 	dir := t.TempDir()
-	made, err := worker.LoadIdentity(dir)
+	made, _, err := worker.LoadIdentity(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -23,11 +24,11 @@ func TestIdentityIsMadeOnce(t *testing.T) {
 	if err != nil || info.Mode() != 0o600 {
 		t.Errorf("%v, %v", info, err)
 	}
-	again, err := worker.LoadIdentity(dir)
-	if err != nil || again != made {
+	again, damaged, err := worker.LoadIdentity(dir)
+	if err != nil || damaged != nil || again != made {
 		t.Errorf("%+v, %v, want %+v", again, err, made)
 	}
-	other, err := worker.LoadIdentity(t.TempDir())
+	other, _, err := worker.LoadIdentity(t.TempDir())
 	if err != nil || other.MasterToken == made.MasterToken {
 		t.Errorf("two workers with one token: %v", err)
 	}
@@ -35,7 +36,7 @@ func TestIdentityIsMadeOnce(t *testing.T) {
 
 func TestIdentitySave(t *testing.T) {
 	dir := t.TempDir()
-	id, err := worker.LoadIdentity(dir)
+	id, _, err := worker.LoadIdentity(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,45 +44,81 @@ func TestIdentitySave(t *testing.T) {
 	if err := id.Save(dir); err != nil {
 		t.Fatal(err)
 	}
-	back, err := worker.LoadIdentity(dir)
-	if err != nil || back != id {
+	back, damaged, err := worker.LoadIdentity(dir)
+	if err != nil || damaged != nil || back != id {
 		t.Errorf("%+v, %v, want %+v", back, err, id)
 	}
 	if err := id.Save(filepath.Join(dir, "missing")); err == nil {
 		t.Error("saved into a folder that is not there")
 	}
-	if _, err := worker.LoadIdentity(filepath.Join(dir, "missing")); err == nil {
+	if _, _, err := worker.LoadIdentity(filepath.Join(dir, "missing")); err == nil {
 		t.Error("a new identity that could not be written down")
 	}
 }
 
-func TestIdentityThatCannotBeRead(t *testing.T) {
-	for name, c := range map[string]struct {
-		content string
-		want    error // nil: any
-	}{
-		"empty":                    {"", nil},
-		"no JSON":                  {`{"version":1,"id":"w1","master_token":"secret`, nil},
-		"no version":               {`{"id":"w1","master_token":"secret"}`, nil},
-		"no token":                 {`{"version":1,"id":"w1"}`, nil},
-		"another type":             {`{"version":1,"id":7,"master_token":"secret"}`, nil},
-		"newer version":            {`{"version":2,"id":"w1","master_token":"secret"}`, worker.ErrNewerFormat},
-		"newer with another shape": {`{"version":2,"id":{"name":"w1"},"master_token":["secret"]}`, worker.ErrNewerFormat},
+// Every bit that flips in the file is found: the worker becomes a new one, and the file is kept aside. Nothing of it is told.
+func TestEveryFlippedBitOfAnIdentityIsFound(t *testing.T) {
+	dir := t.TempDir()
+	id, _, err := worker.LoadIdentity(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id.ID, id.AccessToken, id.Group = "w1", "access", "g"
+	if err := id.Save(dir); err != nil {
+		t.Fatal(err)
+	}
+	good, err := os.ReadFile(filepath.Join(dir, "identity.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for bit := range 8 * len(good) {
+		content := bytes.Clone(good)
+		content[bit/8] ^= 1 << (bit % 8)
+		checkDamaged(t, content, id)
+	}
+	for cut := range good {
+		checkDamaged(t, good[:cut], id)
+	}
+	checkDamaged(t, append(bytes.Clone(good), '\n'), id)
+}
+
+func checkDamaged(t *testing.T, content []byte, before worker.Identity) {
+	t.Helper()
+	dir := t.TempDir()
+	path := filepath.Join(dir, "identity.json")
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	id, damaged, err := worker.LoadIdentity(dir)
+	if err != nil || damaged == nil || id.ID != "" || id.MasterToken == "" || id.MasterToken == before.MasterToken {
+		t.Fatalf("%q: %+v, %v, %v", content, id, damaged, err)
+	}
+	if !strings.Contains(damaged.Error(), path) || strings.Contains(damaged.Error(), before.MasterToken) {
+		t.Fatalf("it must name the file and no token: %v", damaged)
+	}
+	if kept, err := os.ReadFile(path + ".damaged-1"); err != nil || !bytes.Equal(kept, content) {
+		t.Fatalf("the damaged file was not kept: %q, %v", kept, err)
+	}
+	if again, damaged, err := worker.LoadIdentity(dir); err != nil || damaged != nil || again != id {
+		t.Fatalf("the new identity: %+v, %v, %v", again, damaged, err)
+	}
+}
+
+func TestIdentityOfANewerVersion(t *testing.T) {
+	for name, content := range map[string]string{
+		"newer version":            "{\n  \"version\": 2,\n  \"id\": \"w1\",\n  \"checksum\": 3258330572\n}\n",
+		"newer with another shape": "{\n  \"version\": 2,\n  \"id\": [\"w1\"],\n  \"checksum\": 1593805007\n}\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			path := filepath.Join(dir, "identity.json")
-			if err := os.WriteFile(path, []byte(c.content), 0o600); err != nil {
+			if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			id, err := worker.LoadIdentity(dir)
-			if err == nil || c.want != nil && !errors.Is(err, c.want) || id != (worker.Identity{}) {
-				t.Fatalf("%+v, %v", id, err)
+			if id, damaged, err := worker.LoadIdentity(dir); !errors.Is(err, worker.ErrNewerFormat) || damaged != nil || id != (worker.Identity{}) {
+				t.Fatalf("%+v, %v, %v", id, damaged, err)
 			}
-			if !strings.Contains(err.Error(), path) || strings.Contains(err.Error(), "secret") {
-				t.Errorf("the error must name the file and no token: %v", err)
-			}
-			if data, err := os.ReadFile(path); err != nil || string(data) != c.content {
+			if data, err := os.ReadFile(path); err != nil || string(data) != content {
 				t.Errorf("the file changed: %q, %v", data, err)
 			}
 		})

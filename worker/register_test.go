@@ -56,7 +56,7 @@ func accept(string, wire.Registration) (wire.Registered, error) {
 // registrar makes a registrar on a data folder. Logs go to log.
 func registrar(t *testing.T, dir string, m *masters, log *bytes.Buffer) (*worker.Registrar, *worker.Fence) {
 	t.Helper()
-	id, err := worker.LoadIdentity(dir)
+	id, _, err := worker.LoadIdentity(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +103,7 @@ func TestRegistrarRegisters(t *testing.T) {
 		if r.ID() != "w1" || !r.Registered() {
 			t.Errorf("id %q, registered: %v", r.ID(), r.Registered())
 		}
-		if id, err := worker.LoadIdentity(dir); err != nil || id.ID != "w1" || id.AccessToken != "secret-access" || id.Group != "g" {
+		if id, _, err := worker.LoadIdentity(dir); err != nil || id.ID != "w1" || id.AccessToken != "secret-access" || id.Group != "g" {
 			t.Errorf("on disk %+v, %v", id, err)
 		}
 		// Again when a new leader gives its first order, with the id and the token that it got.
@@ -182,7 +182,7 @@ func TestRegistrarsBoot(t *testing.T) {
 func TestRegistrarOfAnotherCluster(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
-		id, err := worker.LoadIdentity(dir)
+		id, _, err := worker.LoadIdentity(dir)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -195,7 +195,7 @@ func TestRegistrarOfAnotherCluster(t *testing.T) {
 		if !errors.Is(err, worker.ErrOtherCluster) || !strings.Contains(err.Error(), dir) {
 			t.Errorf("got %v", err)
 		}
-		if now, err := worker.LoadIdentity(dir); err != nil || now != id || r.ID() != "w0" {
+		if now, _, err := worker.LoadIdentity(dir); err != nil || now != id || r.ID() != "w0" {
 			t.Errorf("the identity changed: %+v, %v", now, err)
 		}
 	})
@@ -205,7 +205,7 @@ func TestRegistrarThatCannotWriteItsIdentityStops(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		m := &masters{answer: accept}
-		id, err := worker.LoadIdentity(dir)
+		id, _, err := worker.LoadIdentity(dir)
 		if err != nil {
 			t.Fatal(err)
 		}

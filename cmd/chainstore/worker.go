@@ -7,17 +7,19 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/chainstore/chainstore/roles"
+	"github.com/chainstore/chainstore/storagenode"
 )
 
 // newStorageCommand runs one storage node.
 func newStorageCommand() *cobra.Command {
-	cmd, _ := newWorkerCommand("storage", "127.0.0.1:8082", func(cfg roles.WorkerConfig) (runnable, error) {
+	cmd, cfg := newWorkerCommand("storage", "127.0.0.1:8082", func(cfg roles.WorkerConfig) (runnable, error) {
 		return roles.OpenStorage(cfg)
 	})
 	cmd.Short = "Run a storage node"
 	cmd.Long = `Run a storage node: it keeps the whole chain in its data folder and proves what it serves.
 
 It registers through any of the masters, also one that does not lead, and again whenever the leader changes.`
+	cmd.Flags().Int64Var(&cfg.SegmentBytes, "segment-bytes", storagenode.DefaultSegmentBytes, "size at which a new file of blocks is begun")
 	cmd.AddCommand(newStorageRemoveCommand())
 	return cmd
 }

@@ -1,0 +1,560 @@
+package e2e
+
+import (
+	"context"
+	enc "encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/client"
+	"github.com/chainstore/chainstore/devcluster"
+	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/storagenode/segment"
+)
+
+// damage is one row of the matrix in docs/integrity.md: what is done to the files of one storage node, while it runs and while it is down.
+type damage struct {
+	name string
+	do   func(d *disk)
+	// found is what the story must tell of it while the node runs; "" for damage that is harmless, or in files that are not read before
+	// the next start.
+	found string
+	// foundDown is the same for damage that was done while the node was down: what can be computed from the blocks is computed again at
+	// the start, without a story.
+	foundDown string
+	// stranger: the node comes back as a new one.
+	stranger bool
+}
+
+// damages are the rows of the matrix.
+var damages = []damage{
+	// The blocks.
+	{"segment: a bit in a payload", func(d *disk) { d.flip(d.block + chain.BlockOverhead(d.header.Count) + d.payload) }, "finding", "finding", false},
+	{"segment: a bit in a salt", func(d *disk) { d.flip(d.block + chain.BlockOverhead(d.header.Count) + d.salt) }, "finding", "finding", false},
+	{"segment: a bit in a header", func(d *disk) { d.flip(d.block + 60) }, "finding", "finding", false},
+	{"segment: a bit in a nonce", func(d *disk) { d.flip(d.block + chain.HeaderSize - 1) }, "finding", "finding", false},
+	{"segment: a bit in the table of ends", func(d *disk) { d.flip(d.block + chain.HeaderSize + 3) }, "finding", "finding", false},
+	{"segment: a bit in a frame's length", func(d *disk) { d.flip(d.block - 6) }, "finding", "finding", false},
+	{"segment: a bit in a frame's checksum", func(d *disk) { d.flip(d.block - 2) }, "finding", "finding", false},
+	{"segment: a bit in the file's header", func(d *disk) { d.flip(9) }, "finding", "", false},
+	{"segment: a block removed", (*disk).removeBlock, "finding", "finding", false},
+	{"segment: two blocks swapped", (*disk).swapBlocks, "finding", "finding", false},
+	{"segment: cut mid-frame", func(d *disk) { d.truncate(int64(d.block) + 50) }, "finding", "finding", false},
+	{"segment: the last one cut mid-frame", func(d *disk) { d.last(); d.truncate(int64(d.block) + 50) }, "finding", "finding", false},
+	{"segment: deleted", func(d *disk) { d.must(os.Remove(d.path)) }, "finding", "finding", false},
+	{"segment: the last one deleted", func(d *disk) { d.last(); d.must(os.Remove(d.path)) }, "finding", "finding", false},
+	{"segment: emptied", func(d *disk) { d.truncate(0) }, "finding", "finding", false},
+	{"segment: all deleted", (*disk).removeSegments, "finding", "finding", false},
+	{"segment: another node's older copy of the last one", (*disk).olderCopy, "finding", "finding", false},
+	{"segment: two files swapped", (*disk).swapFiles, "finding", "finding", false},
+	{"segment: the chain mined again with one payload changed", (*disk).mineAgain, "finding", "finding", false},
+	// What can be computed from them.
+	{"index: a bit", func(d *disk) { d.at("index"); d.flip(8 + 28*3 + 5) }, "", "", false},
+	{"index: cut", func(d *disk) { d.at("index"); d.truncate(8 + 28*2 + 5) }, "", "", false},
+	{"index: deleted", func(d *disk) { d.at("index"); d.must(os.Remove(d.path)) }, "", "", false},
+	{"tile: a bit in a leaf's hash", func(d *disk) { d.at("tiles/00"); d.flip(512 + 32*5 + 1) }, "tiles", "tiles", false},
+	{"tile: a bit in an upper hash", func(d *disk) { d.at("tiles/04"); d.flip(512 + 32*5 + 1) }, "tiles", "tiles", false},
+	{"tile: cut", func(d *disk) { d.at("tiles/00"); d.truncate(512 + 32*7) }, "tiles", "", false},
+	{"tile: one deleted", func(d *disk) { d.at("tiles/00"); d.must(os.Remove(d.path)) }, "tiles", "", false},
+	{"tile: all deleted", func(d *disk) { d.at("tiles/00"); d.must(os.RemoveAll(filepath.Dir(d.path))) }, "tiles", "", false},
+	{"tile: a bit in the synced head", func(d *disk) { d.at("tiles/synced"); d.flip(20) }, "", "", false},
+	// The rest.
+	{"inbox: a file of garbage", func(d *disk) { d.inbox(nil) }, "", "", false},
+	{"inbox: a block of another chain", func(d *disk) { d.inbox(d.read()[d.block : d.block+d.length]) }, "", "", false},
+	{"identity: a bit", func(d *disk) { d.at("identity.json"); d.flip(30) }, "", "", true},
+	{"identity: deleted", func(d *disk) { d.at("identity.json"); d.must(os.Remove(d.path)) }, "", "", true},
+	{"lock: deleted", func(d *disk) { d.at("LOCK"); d.must(os.Remove(d.path)) }, "", "", false},
+	{"lock: written into", func(d *disk) { d.at("LOCK"); d.must(os.WriteFile(d.path, []byte("not empty"), 0o600)) }, "", "", false},
+}
+
+// TestDamageMatrix does every kind of damage to one storage node after the other, while it runs and while it is down, under a load that
+// reads all the time: no reader sees a wrong byte or an error, the damage is found and told, and all nodes are Valid again without anybody's
+// help.
+func TestDamageMatrix(t *testing.T) {
+	c, o := startSmallSegments(t), newOracle()
+	l := c.startLoad(o)
+	l.more(6 * some)
+	c.awaitSegments(4)
+	older := c.copyLastSegment("storage-3")
+	l.more(2 * some)
+	nodes := c.storageNames()
+	for i, row := range damages {
+		for _, down := range []bool{false, true} {
+			name := nodes[i%len(nodes)]
+			mode := "running"
+			if down {
+				mode = "down"
+			}
+			ok := t.Run(row.name+", "+mode, func(t *testing.T) {
+				part := *c
+				part.t = t
+				c := &damaged{cluster: &part, name: name}
+				if c.name == "storage-3" && strings.Contains(row.name, "older copy") {
+					c.name = "storage-1"
+				}
+				c.suffer(row, down, older)
+			})
+			if !ok {
+				t.FailNow()
+			}
+			if o.failed() {
+				o.report(t)
+				t.Fatalf("a reader or a writer met something wrong at %s, %s", row.name, mode)
+			}
+		}
+	}
+	l.end()
+	c.verify(o)
+}
+
+// startSmallSegments starts a cluster whose segments hold few blocks, that checks nothing on a schedule, and whose masters drop what is
+// stored, so that reads go to the storage nodes.
+func startSmallSegments(t *testing.T) *cluster {
+	t.Helper()
+	return startWith(t, func(topology *devcluster.Topology) {
+		topology.CheckInterval = 0
+		topology.SegmentBytes = 32 << 10
+		topology.Settings.MaxBytes = 8 << 10
+		topology.Settings.RetainBytes = 1 << 20
+	})
+}
+
+func (c *cluster) storageNames() []string { return []string{"storage-1", "storage-2", "storage-3"} }
+
+// damaged is the cluster as one row of the matrix sees it.
+type damaged struct {
+	*cluster
+	name string // of the role that suffers
+}
+
+func (c *damaged) suffer(row damage, down bool, older string) {
+	before := c.story()
+	url := roleOf(c.Topology(), c.name).URL()
+	was := nodeAt(before, url)
+	if down {
+		c.kill(c.name)
+	}
+	d := c.disk()
+	d.older, d.acked = older, was.Height
+	row.do(d)
+	found := row.found
+	if down {
+		found = row.foundDown
+		c.launch(c.name)
+	} else {
+		if _, err := c.admin().CheckStorage(c.t.Context(), was.ID); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	now := c.awaitHealed(before, url, was)
+	for tries := 0; !down && found != "" && !told(before, now, url, found) && tries < 3; tries++ {
+		// What the node had not acknowledged to the table when the check began is for the next check.
+		was = nodeAt(now, url)
+		if _, err := c.admin().CheckStorage(c.t.Context(), was.ID); err != nil {
+			c.t.Fatal(err)
+		}
+		now = c.awaitHealed(now, url, was)
+	}
+	if !down && row.stranger { // what it does at its next start
+		c.kill(c.name)
+		c.launch(c.name)
+		c.await("another id", func() string {
+			i, err := c.tryStory()
+			if err != nil {
+				return err.Error()
+			}
+			if n := nodeAt(i, url); n.ID == was.ID || n.State != "valid" || !n.Live || n.Due != "" {
+				return fmt.Sprintf("%+v", n)
+			}
+			return ""
+		})
+	}
+	if down && (nodeAt(now, url).ID != was.ID) != row.stranger {
+		c.t.Errorf("its id was %s, and is %s", was.ID, nodeAt(now, url).ID)
+	}
+	if len(now.Nodes) != 3 || len(now.Lost) > 0 {
+		c.t.Errorf("nodes %+v, lost %+v", now.Nodes, now.Lost)
+	}
+	c.tells(before, now, url, found)
+}
+
+// awaitHealed waits until a node was checked since, or filled where it had nothing to check, and all are Valid.
+func (c *damaged) awaitHealed(before wire.Integrity, url string, was wire.NodeIntegrity) (now wire.Integrity) {
+	c.t.Helper()
+	c.await("all valid again", func() string {
+		i, err := c.tryStory()
+		if err != nil {
+			return err.Error()
+		}
+		now = i
+		n := nodeAt(i, url)
+		if n.Checked <= was.Checked && !told(before, i, url, "repair") {
+			return fmt.Sprintf("%s was not checked: %+v", c.name, n)
+		}
+		for _, n := range i.Nodes {
+			if n.State != "valid" || !n.Live || n.Due != "" || len(n.Bad) > 0 {
+				return fmt.Sprintf("%+v; the story: %+v", n, i.Events[:min(4, len(i.Events))])
+			}
+		}
+		return ""
+	})
+	return now
+}
+
+// told reports whether the story has an event of a kind that it did not have before.
+func told(before, now wire.Integrity, url, kind string) bool {
+	first := uint64(0)
+	if len(before.Events) > 0 {
+		first = before.Events[0].Number + 1
+	}
+	return slices.ContainsFunc(now.Events, func(e wire.Event) bool { return e.Number >= first && e.Kind == kind && e.URL == url })
+}
+
+// tells holds the new part of the story against what must have been found.
+func (c *damaged) tells(before, now wire.Integrity, url, found string) {
+	c.t.Helper()
+	var kinds []string
+	first := uint64(0)
+	if len(before.Events) > 0 {
+		first = before.Events[0].Number + 1
+	}
+	for _, e := range now.Events {
+		if e.Number < first || e.Kind == "suspect" {
+			continue
+		}
+		if e.URL != url && e.Kind != "tiles" {
+			c.t.Errorf("of another node: %+v", e)
+		}
+		kinds = append(kinds, e.Kind)
+		for _, f := range e.Findings {
+			c.t.Logf("found: block %d: %s: %s", f.Block, f.What, f.Detail)
+		}
+		if e.Kind == "repair" {
+			c.t.Logf("repaired: %d blocks, %d bytes: %s", e.Blocks, e.Bytes, e.Cause)
+		}
+	}
+	if found == "" && len(kinds) > 0 || found != "" && !slices.Contains(kinds, found) {
+		c.t.Errorf("the story tells of %q, %q is due", kinds, found)
+	}
+}
+
+// admin is a client with the admin token.
+func (c *cluster) admin() *client.Client {
+	c.t.Helper()
+	cl, err := client.New(client.Config{Masters: c.File().Masters, Token: c.File().Tokens.Admin, RetryFor: patience})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(cl.CloseIdle)
+	return cl
+}
+
+// tryStory is the integrity as the leader tells it.
+func (c *cluster) tryStory() (wire.Integrity, error) {
+	why := errNoLeader
+	for _, m := range c.masters {
+		ctx, cancel := context.WithTimeout(c.t.Context(), askFor)
+		i, err := m.Integrity(ctx)
+		cancel()
+		switch {
+		case err != nil:
+			why = errors.Join(why, err)
+		case slices.ContainsFunc(i.Notices, func(n string) bool { return strings.Contains(n, "cannot reach the leader") }):
+		default:
+			return i, nil
+		}
+	}
+	return wire.Integrity{}, why
+}
+
+func (c *cluster) story() (i wire.Integrity) {
+	c.t.Helper()
+	c.await("the story", func() string {
+		var err error
+		if i, err = c.tryStory(); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
+	return i
+}
+
+func nodeAt(i wire.Integrity, url string) wire.NodeIntegrity {
+	for _, n := range i.Nodes {
+		if n.URL == url {
+			return n
+		}
+	}
+	return wire.NodeIntegrity{}
+}
+
+// awaitSegments waits until every storage node has so many segments.
+func (c *cluster) awaitSegments(n int) {
+	c.t.Helper()
+	c.await("several segments", func() string {
+		for _, name := range c.storageNames() {
+			firsts, err := segment.List(filepath.Join(roleOf(c.Topology(), name).Data, "segments"))
+			if err != nil || len(firsts) < n {
+				return fmt.Sprintf("%s has %d: %v", name, len(firsts), err)
+			}
+		}
+		return ""
+	})
+}
+
+// copyLastSegment keeps a copy of a node's last segment as it is now.
+func (c *cluster) copyLastSegment(name string) string {
+	c.t.Helper()
+	d := &disk{t: c.t, dir: roleOf(c.Topology(), name).Data, acked: nodeAt(c.story(), roleOf(c.Topology(), name).URL()).Height}
+	d.last()
+	copied := filepath.Join(c.dir, "older-"+filepath.Base(d.path))
+	d.must(os.WriteFile(copied, d.read(), 0o600))
+	return copied
+}
+
+// disk is the files of a storage node, and the place in them where damage is to be done: a frame in the midst of a segment in the midst of
+// the chain, if nothing else is said.
+type disk struct {
+	t      *testing.T
+	dir    string
+	path   string       // of the file
+	block  int          // offset in the file of the first byte of the block
+	length int          // of the block
+	header chain.Header // of the block
+	older  string       // an older copy of some last segment
+	acked  uint64       // blocks that the node is known to have acknowledged
+	// Offsets within the block's records, of a byte of the first record's salt and of its payload.
+	salt, payload int
+}
+
+func (c *damaged) disk() *disk {
+	d := &disk{t: c.t, dir: roleOf(c.Topology(), c.name).Data}
+	firsts := d.segments()
+	for _, first := range firsts[len(firsts)/2:] {
+		d.at(filepath.Join("segments", segment.Name(first)))
+		if frames := d.frames(); len(frames) > 2 {
+			d.choose(frames[len(frames)/2])
+			return d
+		}
+	}
+	d.t.Fatal("no segment of several blocks")
+	return nil
+}
+
+func (d *disk) must(err error) {
+	d.t.Helper()
+	if err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+func (d *disk) segments() []uint64 {
+	d.t.Helper()
+	firsts, err := segment.List(filepath.Join(d.dir, "segments"))
+	d.must(err)
+	return firsts
+}
+
+// at goes to a file of the folder.
+func (d *disk) at(name string) { d.path = filepath.Join(d.dir, filepath.FromSlash(name)) }
+
+func (d *disk) read() []byte {
+	d.t.Helper()
+	data, err := os.ReadFile(d.path)
+	d.must(err)
+	return data
+}
+
+// frames lists the whole frames of the file.
+func (d *disk) frames() []segment.Frame {
+	d.t.Helper()
+	f, err := os.Open(d.path)
+	d.must(err)
+	defer f.Close()
+	info, err := f.Stat()
+	d.must(err)
+	frames := segment.NewFrames(f, segment.HeaderSize, info.Size())
+	var list []segment.Frame
+	for {
+		frame, err := frames.Next()
+		if errors.Is(err, io.EOF) || errors.Is(err, segment.ErrDamaged) { // the node may be about to write the last one
+			return list
+		}
+		d.must(err)
+		frame.Block = slices.Clone(frame.Block)
+		list = append(list, frame)
+	}
+}
+
+// choose goes to a frame.
+func (d *disk) choose(frame segment.Frame) {
+	d.t.Helper()
+	d.block, d.length = int(frame.Offset)+segment.FrameHeader, int(frame.Length)
+	block, err := chain.ParseBlock(frame.Block)
+	d.must(err)
+	d.header = block.Header
+	record, err := block.Record(0)
+	d.must(err)
+	encoded := block.Encoded(0)
+	d.payload = len(encoded) - len(record.Payload)/2 - 1
+	d.salt = strings.Index(string(encoded), string(record.Salt[:])) + 3
+}
+
+// last goes to the last frame that the node is known to have acknowledged, in the last segment that has one.
+func (d *disk) last() {
+	d.t.Helper()
+	for _, first := range slices.Backward(d.segments()) {
+		d.at(filepath.Join("segments", segment.Name(first)))
+		for _, frame := range slices.Backward(d.frames()) {
+			if d.choose(frame); d.header.Block < d.acked {
+				return
+			}
+		}
+	}
+	d.t.Fatal("no block was acknowledged")
+}
+
+// flip flips one bit.
+func (d *disk) flip(offset int) {
+	d.t.Helper()
+	f, err := os.OpenFile(d.path, os.O_RDWR, 0)
+	d.must(err)
+	defer f.Close()
+	var b [1]byte
+	_, err = f.ReadAt(b[:], int64(offset))
+	d.must(err)
+	b[0] ^= 4
+	_, err = f.WriteAt(b[:], int64(offset))
+	d.must(err)
+}
+
+func (d *disk) truncate(size int64) {
+	d.t.Helper()
+	d.must(os.Truncate(d.path, size))
+}
+
+// replace puts another file in the place of one, as an editor does.
+func (d *disk) replace(path string, data []byte) {
+	d.t.Helper()
+	d.must(os.WriteFile(path+".edited", data, 0o600))
+	d.must(os.Rename(path+".edited", path))
+}
+
+func (d *disk) removeSegments() {
+	for _, first := range d.segments() {
+		d.must(os.Remove(filepath.Join(d.dir, "segments", segment.Name(first))))
+	}
+}
+
+func (d *disk) removeBlock() {
+	data := d.read()
+	d.replace(d.path, slices.Delete(data, d.block-segment.FrameHeader, d.block+d.length))
+}
+
+func (d *disk) swapBlocks() {
+	frames := d.frames()
+	if len(frames) < 2 {
+		d.t.Fatal("a segment of one block")
+	}
+	data := d.read()
+	a, b := frames[0], frames[1]
+	end := b.Offset + segment.FrameHeader + int64(b.Length)
+	swapped := slices.Concat(data[:a.Offset], data[b.Offset:end], data[a.Offset:b.Offset], data[end:])
+	d.replace(d.path, swapped)
+}
+
+// olderCopy puts another node's older copy in the place of a segment that has grown since.
+func (d *disk) olderCopy() {
+	older, err := os.ReadFile(d.older)
+	d.must(err)
+	d.at(filepath.Join("segments", strings.TrimPrefix(filepath.Base(d.older), "older-")))
+	if now := d.read(); len(now) <= len(older) {
+		d.t.Fatalf("%s has not grown since: %d bytes", d.path, len(now))
+	}
+	d.replace(d.path, older)
+}
+
+func (d *disk) swapFiles() {
+	firsts := d.segments()
+	one := filepath.Join(d.dir, "segments", segment.Name(firsts[0]))
+	other := filepath.Join(d.dir, "segments", segment.Name(firsts[1]))
+	d.must(os.Rename(one, one+".aside"))
+	d.must(os.Rename(other, one))
+	d.must(os.Rename(one+".aside", other))
+}
+
+// inbox puts a file into the inbox under the name of a block far behind the chain's end: garbage, or a well-formed file of some block.
+func (d *disk) inbox(block []byte) {
+	const number = 1 << 40
+	data := []byte("garbage")
+	if block != nil {
+		data = append([]byte("CSIB"), 1, 0, 0, 0)
+		data = enc.BigEndian.AppendUint64(data, number)
+		data = enc.BigEndian.AppendUint32(data, uint32(len(block)))
+		data = append(data, block...)
+		data = enc.BigEndian.AppendUint32(data, segment.Checksum(data))
+	}
+	d.at(filepath.Join("inbox", fmt.Sprintf("%020d.block", number)))
+	d.must(os.WriteFile(d.path, data, 0o600))
+}
+
+// mineAgain changes a payload in the midst of the chain and makes the chain from there on anew: every link, root and proof of work is right,
+// and it is another chain.
+func (d *disk) mineAgain() {
+	v := chain.NewVerifier(chain.Head{})
+	for _, first := range d.segments() {
+		d.at(filepath.Join("segments", segment.Name(first)))
+		data := d.read()
+		for _, frame := range d.frames() {
+			block, err := chain.ParseBlock(frame.Block)
+			d.must(err)
+			if block.Header.Block >= d.header.Block {
+				block = d.minedAgain(v.Head(), block)
+				at := frame.Offset
+				enc.BigEndian.PutUint32(data[at+4:], segment.Checksum(block.Bytes()))
+				copy(data[at+segment.FrameHeader:], block.Bytes())
+			}
+			_, err = v.Take(&block)
+			d.must(err)
+		}
+		d.replace(d.path, data)
+	}
+}
+
+// minedAgain is a block behind another head; the one that is to be changed has a bit of its first payload flipped.
+func (d *disk) minedAgain(head chain.Head, block chain.Block) chain.Block {
+	h := block.Header
+	records := slices.Clone(block.Bytes()[chain.BlockOverhead(h.Count):])
+	if h.Block == d.header.Block {
+		records[d.payload] ^= 4
+	}
+	ends := make([]uint32, h.Count)
+	for i := range ends {
+		ends[i] = enc.BigEndian.Uint32(block.Bytes()[chain.HeaderSize+4*i:])
+	}
+	h.Prev = head.Hash
+	changed, err := chain.NewBlock(h, ends, records)
+	d.must(err)
+	tree := head.Tree
+	for i := range h.Count {
+		record, err := changed.Record(i)
+		d.must(err)
+		tree = tree.Append(record.Leaf().Hash())
+	}
+	h.Root = tree.Root()
+	nonce, found := chain.Solve(h.Inner(), h.Difficulty, 0, 1<<32)
+	if !found {
+		d.t.Fatal("no nonce")
+	}
+	h.Nonce = nonce
+	changed, err = chain.NewBlock(h, ends, records)
+	d.must(err)
+	return changed
+}

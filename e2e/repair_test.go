@@ -1,0 +1,434 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chainstore/chainstore/client"
+	"github.com/chainstore/chainstore/devcluster"
+	"github.com/chainstore/chainstore/httpapi/wire"
+)
+
+// The chain of a test with transfers.
+const (
+	chainMiB = 16 / slower
+	// midst is where a transfer is held.
+	midst = chainMiB << 20 / 4 * 3
+	// sentAgain is how much may travel a second time after a crash: what the receiver had not made durable yet, and what was under way.
+	sentAgain = 5 << 20
+)
+
+// repairsOf are the repairs of a node that are told of, the newest first.
+func repairsOf(i wire.Integrity, url string) []wire.Event {
+	return slices.DeleteFunc(slices.Clone(i.Events), func(e wire.Event) bool { return e.Kind != wire.EventRepair || e.URL != url })
+}
+
+// TestTransferPartnersKilled: whoever dies in the midst of a transfer, the node that receives gets all it lacks, and what it has got is
+// not sent again.
+func TestTransferPartnersKilled(t *testing.T) {
+	c, o := startForRepairs(t), newOracle()
+	c.fill(o, "bulk", chainMiB, 3)
+	r := c.newRelay()
+
+	// The sender: another one goes on while it is dead. The receiver is a new, empty node.
+	h := holdAt(midst)
+	r.next(fate{hold: h, cut: midst}) // what it had sent, and nobody had read, is lost with it
+	r.startNode()
+	r.awaitHeld(h)
+	sender := c.awaitReceiving(r.url())
+	senderID := nodeAt(c.story(), roleOf(c.Topology(), sender).URL()).ID
+	c.kill(sender)
+	close(h.goOn)
+	i := c.awaitIntegrity("the new node valid while its first sender is dead", isValid(r.url()))
+	told := repairsOf(i, r.url())
+	if len(told) < 2 || told[0].Source == senderID || told[0].Blocks == 0 || told[len(told)-1].Source != senderID ||
+		!strings.Contains(told[len(told)-1].Cause, "ended early") {
+		t.Errorf("after the sender %s was killed these repairs are told of: %+v", senderID, told)
+	}
+	c.launch(sender)
+	c.awaitSettled(4)
+	r.checkResumed(t, "the sender was killed")
+
+	// The receiver. It lost its blocks, and is who it was.
+	id := nodeAt(i, r.url()).ID
+	r.killNode()
+	c.wipe(r.role.Data, "identity.json")
+	h = r.holdNext(midst)
+	r.startNode()
+	r.awaitHeld(h)
+	c.awaitReceiving(r.url())
+	r.killNode()
+	close(h.goOn)
+	r.startNode()
+	i = c.awaitIntegrity("the receiver valid again", isValid(r.url()))
+	if now := nodeAt(i, r.url()).ID; now != id {
+		t.Errorf("the receiver was %s and is %s", id, now)
+	}
+	c.awaitSettled(4)
+	r.checkResumed(t, "the receiver was killed")
+
+	// The leader: the transfer goes on as if nothing had been, under the next one.
+	r.killNode()
+	c.wipe(r.role.Data)
+	h = r.holdNext(midst)
+	r.startNode()
+	r.awaitHeld(h)
+	first := c.leader("")
+	c.kill(first)
+	c.leader(first)
+	c.awaitReceiving(r.url())
+	close(h.goOn)
+	c.awaitIntegrity("the node valid under the next leader", isValid(r.url()))
+	c.launch(first)
+	c.awaitSettled(4)
+	if seen := r.seen(); len(seen) != 1 || seen[0].status != http.StatusNoContent {
+		t.Errorf("the leader was killed during one transfer, and there were %d; the first was answered with %d", len(seen), seen[0].status)
+	}
+	c.verify(o, r.role.Data)
+}
+
+// checkResumed looks whether no more travelled than had to.
+func (r *relay) checkResumed(t *testing.T, what string) {
+	t.Helper()
+	seen := r.seen()
+	if got := r.carried(); len(seen) < 2 || got > chainMiB<<20+sentAgain {
+		t.Errorf("%s: %d bytes travelled in %d transfers, for a chain of %d MiB", what, got, len(seen), chainMiB)
+	}
+}
+
+// TestTransferCut: a new, empty node is filled however often the connection breaks, wherever it does, and the cluster tells of it.
+func TestTransferCut(t *testing.T) {
+	c, o := startForRepairs(t), newOracle()
+	c.fill(o, "bulk", chainMiB, 3)
+	before := c.story()
+	const quarter = chainMiB << 20 / 4
+	var fates []fate
+	for _, at := range []int64{1, 7, 1000, 100 << 10, 1 << 20, quarter + 777, quarter, quarter} {
+		fates = append(fates, fate{cut: at})
+	}
+	r := c.newRelay()
+	h := holdAt(1 << 20)
+	r.next(append(fates, fate{hold: h})...)
+	r.startNode()
+	r.awaitHeld(h)
+	sender := c.awaitReceiving(r.url())
+	i := c.story()
+	if n := nodeAt(i, r.url()); n.Task == nil || n.Task.Blocks == 0 || n.Task.Bytes == 0 || !strings.Contains(n.Cause, "behind") {
+		t.Errorf("in the midst of its repair the node is told of as %+v, task %+v", n, n.Task)
+	}
+	if n := nodeAt(i, roleOf(c.Topology(), sender).URL()); n.State != "sending" || n.Task == nil || n.Task.Kind != "send" {
+		t.Errorf("in the midst of the repair its sender is told of as %+v, task %+v", n, n.Task)
+	}
+	close(h.goOn)
+	i = c.awaitIntegrity("the new node valid", isValid(r.url()))
+	seen := r.seen()
+	for k := range fates {
+		if seen[k].bytes != fates[k].cut || seen[k].status == http.StatusNoContent {
+			t.Errorf("transfer %d was to be cut behind %d bytes; %d came, the answer was %d", k, fates[k].cut, seen[k].bytes, seen[k].status)
+		}
+	}
+	if last := seen[len(seen)-1]; last.status != http.StatusNoContent {
+		t.Errorf("the last of %d transfers was answered with %d", len(seen), last.status)
+	}
+	// What was whole when the connection broke does not travel again: at most a block, and the headers, do.
+	if got := r.carried(); got > chainMiB<<20+int64(len(seen))*400<<10 {
+		t.Errorf("%d bytes travelled in %d transfers, for a chain of %d MiB", got, len(seen), chainMiB)
+	}
+	status := c.awaitSettled(4)
+	told := repairsOf(i, r.url())
+	if len(told) == 0 || told[0].Source == "" || i.Totals.RepairedBlocks-before.Totals.RepairedBlocks != status.Head.Height ||
+		i.Totals.RepairedBytes-before.Totals.RepairedBytes < chainMiB<<20 {
+		t.Errorf("a node was filled with %d blocks, and this is told of it: %+v, totals %+v", status.Head.Height, told, i.Totals)
+	}
+	c.verify(o, r.role.Data)
+}
+
+// TestForgedTransfer: who has no ticket, or one that is over, changes nothing; a sender whose bytes are wrong, or become so on their way, is
+// refused, looked into, and replaced. Nobody reads a wrong byte meanwhile.
+func TestForgedTransfer(t *testing.T) {
+	c, o := startForRepairs(t), newOracle()
+	c.fill(o, "bulk", chainMiB/2, 3)
+	before := c.story()
+	l := c.startLoad(o)
+	r := c.newRelay()
+	h := holdAt(1 << 20)
+	flips := []fate{{flip: 200 << 10}, {flip: 300 << 10}, {flip: 400 << 10}}
+	r.next(append(flips, fate{hold: h})...)
+	r.startNode()
+	r.awaitHeld(h)
+	l.more(some / 3)
+	i := c.story()
+	seen := r.seen()
+	for k := range flips {
+		if seen[k].status != http.StatusUnprocessableEntity {
+			t.Errorf("transfer %d, with a wrong byte, was answered with %d", k, seen[k].status)
+		}
+	}
+	if got := i.Totals.FailedRepairs - before.Totals.FailedRepairs; got != uint64(len(flips)) {
+		t.Errorf("%d repairs failed, for %d transfers with a wrong byte: %+v", got, len(flips), i.Events)
+	}
+	suspects := slices.DeleteFunc(slices.Clone(i.Events), func(e wire.Event) bool {
+		return e.Kind != wire.EventSuspect || !strings.Contains(e.Cause, "as a sender")
+	})
+	if len(suspects) != len(flips) {
+		t.Errorf("%d senders were suspected, for %d transfers with a wrong byte: %+v", len(suspects), len(flips), i.Events)
+	}
+
+	// While the repair is open, and a transfer is under way: an old ticket, a wrong one, none.
+	begin, open := seen[len(seen)-1].begin, seen[len(seen)-1].ticket
+	for what, ticket := range map[string]string{
+		"none": "", "a wrong one": "wrong", "a shorter one": open[:len(open)-1], "a longer one": open + "x",
+		"that of an ended repair": seen[0].ticket, "the cluster's token": c.File().Tokens.Cluster,
+	} {
+		c.forge(r, what, ticket, begin)
+	}
+	close(h.goOn)
+	l.more(some / 3)
+	l.end()
+	c.awaitSettled(4)
+	if last := r.seen()[len(flips)]; last.status != http.StatusNoContent {
+		t.Errorf("the transfer that somebody tried to take the place of was answered with %d", last.status)
+	}
+
+	// When it is over: its own ticket too.
+	files := c.listing(r.role.Data)
+	for what, ticket := range map[string]string{
+		"none": "", "a wrong one": "wrong", "that of the last repair": open, "that of an earlier repair": seen[0].ticket,
+	} {
+		c.forge(r, what, ticket, begin)
+	}
+	if after := c.listing(r.role.Data); !slices.Equal(after, files) {
+		t.Errorf("forged transfers changed the folder from %q to %q", files, after)
+	}
+	c.verify(o, r.role.Data)
+}
+
+// forge tries a transfer, straight to the node, which must be refused.
+func (c *cluster) forge(r *relay, what, ticket string, stream []byte) {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, r.role.URL()+wire.PathTransfer, bytes.NewReader(stream))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	if ticket != "" {
+		request.Header.Set("Authorization", "Bearer "+ticket)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		c.t.Errorf("a transfer whose ticket is %s: %v", what, err)
+		return
+	}
+	answer, err := io.ReadAll(response.Body)
+	if err = errors.Join(err, response.Body.Close()); err != nil {
+		c.t.Errorf("a transfer whose ticket is %s: %v", what, err)
+	}
+	if response.StatusCode != http.StatusUnauthorized {
+		c.t.Errorf("a transfer whose ticket is %s was answered with %d: %s", what, response.StatusCode, answer)
+	}
+}
+
+// TestLostIdentity: a node that forgot who it is takes the place of its old self, with the blocks that it has.
+func TestLostIdentity(t *testing.T) {
+	c, o := startForRepairs(t), newOracle()
+	c.fill(o, "bulk", 4, 3)
+	l := c.startLoad(o)
+	for _, test := range []struct {
+		name string
+		lose func(dir string)
+		all  bool // its blocks are lost too
+	}{
+		{"storage-2", func(dir string) {
+			if err := os.Remove(filepath.Join(dir, "identity.json")); err != nil {
+				t.Fatal(err)
+			}
+		}, false},
+		{"storage-3", func(dir string) { c.wipe(dir) }, true},
+	} {
+		role := roleOf(c.Topology(), test.name)
+		before := c.story()
+		old := nodeAt(before, role.URL())
+		c.kill(test.name)
+		test.lose(role.Data)
+		c.launch(test.name)
+		after := c.awaitIntegrity(test.name+" in the place of its old self", func(i wire.Integrity) string {
+			if n := nodeAt(i, role.URL()); n.ID == old.ID || n.State != "valid" {
+				return fmt.Sprintf("%+v", i.Nodes)
+			}
+			return ""
+		})
+		if len(after.Nodes) != 3 || slices.ContainsFunc(after.Nodes, func(n wire.NodeIntegrity) bool { return n.ID == old.ID }) {
+			t.Errorf("%s was %s; now there are %+v", test.name, old.ID, after.Nodes)
+		}
+		moved := after.Totals.RepairedBlocks - before.Totals.RepairedBlocks
+		if test.all && moved < old.Height || !test.all && moved != 0 {
+			t.Errorf("%s: %d blocks were sent; it had %d", test.name, moved, old.Height)
+		}
+		c.awaitComplete(3)
+		l.more(some / 3)
+	}
+	l.end()
+	c.verify(o)
+}
+
+// TestStorageRemoved: a node is not taken out while too few copies would remain, unless somebody insists; then it ends, says what to do,
+// and is not let in again.
+func TestStorageRemoved(t *testing.T) {
+	c, o := startForRepairs(t), newOracle()
+	dir := c.startFourthStorage("master-1")
+	c.awaitComplete(4)
+	topology := c.Topology()
+	topology.Storages = 4
+	url := roleOf(topology, "storage-4").URL()
+	i := c.story()
+	id := nodeAt(i, url).ID
+
+	// Two nodes miss what the other two have: one of these is not to go.
+	c.kill("storage-2", "storage-3")
+	entries := bulk("kept by two", 8)
+	at, err := c.client(c.File().Masters...).AppendBatch(t.Context(), entries, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.ack(entries, at)
+	c.await("blocks that two nodes have", func() string {
+		s, err := c.status()
+		if err != nil || s.Stored <= at[len(at)-1].Block {
+			return fmt.Sprintf("%d blocks are stored, %v", s.Stored, err)
+		}
+		return ""
+	})
+	admin := c.admin()
+	for _, name := range []string{id, url} {
+		if err := admin.RemoveStorage(t.Context(), name, false); !errors.Is(err, client.ErrTooFewCopies) {
+			t.Fatalf("the removal of %s, with one good copy left, was answered with %v", name, err)
+		}
+	}
+	if err := admin.RemoveStorage(t.Context(), "s-nobody", true); !errors.Is(err, client.ErrNotFound) {
+		t.Errorf("the removal of a node that there is not was answered with %v", err)
+	}
+	if i = c.story(); len(i.Nodes) != 4 {
+		t.Errorf("refused removals left %+v", i.Nodes)
+	}
+	if err := admin.RemoveStorage(t.Context(), url, true); err != nil {
+		t.Fatal(err)
+	}
+	c.awaitRemoved(dir)
+	// It does not come back.
+	role := roleOf(topology, "storage-4")
+	if c.fourth, err = c.launcher.Launch(topology, role, c.File().Tokens); err != nil {
+		t.Fatal(err)
+	}
+	c.awaitRemoved(dir)
+	c.launch("storage-2", "storage-3")
+	c.awaitComplete(3)
+	i = c.story()
+	if !slices.ContainsFunc(i.Events, func(e wire.Event) bool { return e.Kind == wire.EventRemoved && e.Node == id && e.URL == url }) {
+		t.Errorf("the removal is not told of: %+v", i.Events)
+	}
+	// As a new node it may; and with three others, it may go without force.
+	if err := os.Remove(filepath.Join(dir, "identity.json")); err != nil {
+		t.Fatal(err)
+	}
+	if c.fourth, err = c.launcher.Launch(topology, role, c.File().Tokens); err != nil {
+		t.Fatal(err)
+	}
+	c.awaitSettled(4)
+	if err := admin.RemoveStorage(t.Context(), url, false); err != nil {
+		t.Errorf("the removal of one of four good nodes: %v", err)
+	}
+	_ = c.fourth.Stop() // unless it has ended by itself by now, as it did before
+	c.fourth = nil
+	c.verify(o)
+}
+
+// awaitRemoved waits until the process of the fourth node has ended by itself, and looks at what it said.
+func (c *cluster) awaitRemoved(dir string) {
+	c.t.Helper()
+	c.await("the end of the node that was removed", func() string {
+		select {
+		case <-c.fourth.Done():
+			return ""
+		default:
+			return "it runs"
+		}
+	})
+	err := c.fourth.Err()
+	if err == nil || !strings.Contains(err.Error(), filepath.Join(dir, "identity.json")) || !strings.Contains(err.Error(), "taken out") {
+		c.t.Errorf("a node that was removed ended with: %v", err)
+	}
+	c.fourth = nil
+}
+
+// TestAppendsDuringRepair: with three nodes, of which one sends to another, as much is appended as would fill the masters more than once; no
+// append meets a full backlog.
+func TestAppendsDuringRepair(t *testing.T) {
+	const backlog = 8 << 20
+	c, o := startWith(t, func(topology *devcluster.Topology) {
+		largeBlocks(topology)
+		topology.Storages = 2
+		topology.Settings.MaxPendingBytes = backlog
+		topology.Settings.RetainBytes = backlog
+	}), newOracle()
+	c.fill(o, "bulk", 4, 2)
+	r := c.newRelay()
+	h := r.holdNext(2 << 20)
+	r.startNode()
+	r.awaitHeld(h)
+	c.awaitReceiving(r.url())
+
+	const writers, each = 4, 2 * backlog / recordBytes / 4
+	var writing sync.WaitGroup
+	failed := make(chan error, writers)
+	for w := range writers {
+		// A client that does not hide a full backlog by trying again.
+		cl, err := client.New(client.Config{Masters: c.File().Masters, Token: c.File().Tokens.Project, RetryFor: -1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(cl.CloseIdle)
+		writing.Go(func() {
+			tick := time.NewTicker(slower * 20 * time.Millisecond)
+			defer tick.Stop()
+			for _, e := range bulk(fmt.Sprintf("writer-%d", w), each) {
+				select {
+				case <-tick.C:
+				case <-t.Context().Done():
+					return
+				}
+				at, err := cl.Append(t.Context(), e)
+				if err != nil {
+					failed <- fmt.Errorf("writer %d, %s: %w", w, e.Key, err)
+					return
+				}
+				o.ack([]client.Entry{e}, []wire.Position{at})
+			}
+		})
+	}
+	writing.Wait()
+	close(failed)
+	for err := range failed {
+		t.Errorf("an append during a repair: %v", err)
+	}
+	if i := c.story(); nodeAt(i, r.url()).State != "receiving" {
+		t.Errorf("the repair was to last until all was appended: %+v", i.Nodes)
+	}
+	close(h.goOn)
+	c.awaitSettled(3)
+	if o.count() < 2*backlog/recordBytes {
+		t.Errorf("%d records were acknowledged", o.count())
+	}
+	c.verify(o, r.role.Data)
+}

@@ -1,0 +1,167 @@
+package storagenode
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"os"
+	"testing"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/storagenode/segment"
+)
+
+func TestInbox(t *testing.T) {
+	c := newTestChain(50)
+	c.growTo(t, 12)
+	cfg := Config{Dir: memDir(t), InboxBytes: 6 * inboxUnit}
+	n := mustOpen(t, cfg)
+	put := func(number uint64) (Status, error) { return n.PutInbox(number, c.blocks[number].Bytes()) }
+	for number := range uint64(3) {
+		if _, err := n.Put(number, c.blocks[number].Bytes()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, row := range []struct {
+		number uint64
+		run    chain.Range
+	}{
+		{2, chain.Range{}}, {5, chain.Range{From: 5, To: 6}}, {7, chain.Range{From: 7, To: 8}}, {6, chain.Range{From: 5, To: 8}},
+		{6, chain.Range{From: 5, To: 8}}, {8, chain.Range{From: 5, To: 9}}, {10, chain.Range{From: 10, To: 11}},
+	} {
+		if status, err := put(row.number); err != nil || status.Inbox != row.run || n.Status().Inbox != row.run {
+			t.Fatalf("block %d: %+v, %v, want %v", row.number, status, err, row.run)
+		}
+	}
+	if _, err := n.PutInbox(9, c.blocks[8].Bytes()); !errors.Is(err, ErrBadBlock) {
+		t.Errorf("a block with another name: %v", err)
+	}
+	if _, err := n.PutInbox(9, []byte("hello")); !errors.Is(err, ErrBadBlock) {
+		t.Errorf("no block: %v", err)
+	}
+	if _, err := put(4); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := put(9); !errors.Is(err, ErrInboxFull) {
+		t.Errorf("one too many: %v", err)
+	}
+	crash(t, n)
+	must(t, os.WriteFile(cfg.Dir+"/inbox/.00000000000000000009.block.tmp-1", []byte("half"), 0o600))
+	damaged := n.inboxPath(6)
+	flip(t, damaged, inboxHeader+40)
+	n = mustOpen(t, cfg)
+	if got := n.Status().Inbox; got != (chain.Range{From: 10, To: 11}) {
+		t.Errorf("after a crash: %v", got)
+	}
+	// With block 3 the next two follow; the damaged one is moved aside.
+	status, err := n.Put(3, c.blocks[3].Bytes())
+	if err != nil || status.Height != 6 {
+		t.Fatalf("%+v, %v", status, err)
+	}
+	c.check(t, n2(n, status), 6)
+	if kept := quarantined(t, n); len(kept) != 1 {
+		t.Errorf("%d files in quarantine", len(kept))
+	}
+	if status, err = n.Put(6, c.blocks[6].Bytes()); err != nil || status.Height != 9 {
+		t.Fatalf("%+v, %v", status, err)
+	}
+	if status, err = put(9); err != nil || status.Inbox != (chain.Range{From: 9, To: 11}) {
+		t.Fatalf("%+v, %v", status, err)
+	}
+	mustClose(t, n)
+	n = mustOpen(t, cfg) // what follows is taken at the start
+	c.check(t, n, 11)
+	if entries, err := os.ReadDir(cfg.Dir + "/inbox"); err != nil || len(entries) != 0 {
+		t.Errorf("left in the inbox: %v, %v", entries, err)
+	}
+	c.clean(t, n, 11)
+}
+
+// n2 is the node, whose status without the inbox is what check compares.
+func n2(n *Node, at Status) *Node {
+	at.Inbox = chain.Range{}
+	n.status.Store(&at)
+	return n
+}
+
+// TestInboxOfOtherChain: a block that does not follow the chain's end waits; the chain may be the wrong one.
+func TestInboxOfOtherChain(t *testing.T) {
+	c, other := newTestChain(51), newTestChain(52)
+	c.growTo(t, 6)
+	other.growTo(t, 6)
+	n := mustOpen(t, Config{Dir: memDir(t)})
+	for number := range uint64(4) {
+		if _, err := n.Put(number, other.blocks[number].Bytes()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := n.PutInbox(5, c.blocks[5].Bytes()); err != nil {
+		t.Fatal(err)
+	}
+	if status, err := n.Put(4, other.blocks[4].Bytes()); err != nil || status.Height != 5 || status.Inbox.From != 5 {
+		t.Errorf("%+v, %v", status, err)
+	}
+}
+
+// TestInboxFaults fails the write of a block to the inbox, with the block there all the same and without: the node stops, and says
+// nothing of a block that it may not have.
+func TestInboxFaults(t *testing.T) {
+	c := newTestChain(53)
+	c.growTo(t, 4)
+	for _, how := range []string{notDone, done} {
+		cfg := Config{Dir: memDir(t)}
+		cfg.writeFile = func(path string, data []byte, mode os.FileMode) error {
+			if how == done {
+				must(t, os.WriteFile(path, data, mode))
+			}
+			return errDisk
+		}
+		n := mustOpen(t, cfg)
+		if status, err := n.PutInbox(2, c.blocks[2].Bytes()); !errors.Is(err, ErrFailed) || !errors.Is(err, errDisk) || status.Inbox.To != 0 {
+			t.Fatalf("%+v, %v", status, err)
+		}
+		if err := <-n.Failed(); !errors.Is(err, errDisk) {
+			t.Errorf("Failed delivers %v", err)
+		}
+		if _, err := n.PutInbox(3, c.blocks[3].Bytes()); !errors.Is(err, ErrFailed) {
+			t.Errorf("after a failure: %v", err)
+		}
+		mustClose(t, n)
+		cfg.writeFile = nil
+		n = mustOpen(t, cfg)
+		if !n.Unclean() {
+			t.Error("a stop after a failed write is not told")
+		}
+		if got := n.Status().Inbox.To; got != map[string]uint64{notDone: 0, done: 3}[how] {
+			t.Errorf("%s: the inbox ends at %d", how, got)
+		}
+		mustClose(t, n)
+	}
+}
+
+// TestInboxFormat holds the bytes of a file of the inbox against their drawing.
+func TestInboxFormat(t *testing.T) {
+	want := append([]byte("CSIB\x01\x00\x00\x00"), 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 5)
+	want = append(want, "block"...)
+	want = binary.BigEndian.AppendUint32(want, segment.Checksum(want))
+	got := appendInbox(nil, 7, []byte("block"))
+	if !bytes.Equal(got, want) {
+		t.Errorf("got  %x\nwant %x", got, want)
+	}
+	for i := range got {
+		bad := bytes.Clone(got)
+		bad[i] ^= 2
+		if b, err := parseInbox(bad, 7); err == nil {
+			t.Errorf("byte %d flipped: %q", i, b)
+		}
+		if _, err := parseInbox(got[:i], 7); err == nil {
+			t.Errorf("cut to %d bytes", i)
+		}
+	}
+	if b, err := parseInbox(got, 7); err != nil || string(b) != "block" {
+		t.Errorf("%q, %v", b, err)
+	}
+	if _, err := parseInbox(got, 8); !errors.Is(err, ErrDamaged) {
+		t.Errorf("another block's file: %v", err)
+	}
+}
