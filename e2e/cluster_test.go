@@ -38,6 +38,7 @@ type cluster struct {
 	masters []*client.Client // one for each master, which asks no other; with the project's token
 	halted  map[string]int   // by role, the process that was halted
 	running bool
+	harmed  bool // the test has done damage to a storage node's files
 
 	// A fourth storage node, beside those of the topology.
 	fourth   devcluster.Running    // nil where it does not run
