@@ -39,6 +39,7 @@ var (
 	ErrNameTaken    = errors.New("the name is taken")
 	ErrTooFewCopies = errors.New("too few good copies would remain")
 	ErrNotLost      = errors.New("the block is not reported as lost")
+	ErrLost         = errors.New("the block is lost for good")
 	ErrTooLarge     = errors.New("over the size limit")
 	ErrKeyReused    = errors.New("the idempotency key was used for another body")
 	ErrInternal     = errors.New("internal error of the server")
@@ -87,6 +88,8 @@ func sentinel(name string) error {
 		return ErrNotLost
 	case wire.ProblemInboxFull:
 		return ErrInboxFull
+	case wire.ProblemLost:
+		return ErrLost
 	case wire.ProblemRemoved:
 		return ErrRemoved
 	case wire.ProblemFenced:

@@ -16,6 +16,7 @@ import (
 	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/devcluster"
 	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/storagenode"
 	"github.com/chainstore/chainstore/storagenode/segment"
 )
 
@@ -558,4 +559,155 @@ func (d *disk) minedAgain(head chain.Head, block chain.Block) chain.Block {
 	changed, err = chain.NewBlock(h, ends, records)
 	d.must(err)
 	return changed
+}
+
+// TestSeveralNodesDamaged: two nodes, and then all three, are damaged in different blocks at the same time; no node is wholly good, and every
+// block is taken from one that has a good copy of it.
+func TestSeveralNodesDamaged(t *testing.T) {
+	c, o := startSmallSegments(t), newOracle()
+	c.harmed = true
+	l := c.startLoad(o)
+	l.more(6 * some)
+	c.awaitSegments(4)
+	for _, suffering := range []int{2, 3} {
+		before := c.story()
+		was := map[string]wire.NodeIntegrity{}
+		for i, name := range c.storageNames()[:suffering] {
+			c := &damaged{cluster: c, name: name}
+			d := c.disk()
+			firsts := d.segments()
+			for _, part := range []int{i, i + 3} { // two places, others on each node
+				d.at(filepath.Join("segments", segment.Name(firsts[part*len(firsts)/6])))
+				frames := d.frames()
+				d.choose(frames[len(frames)-1])
+				d.flip(d.block + chain.BlockOverhead(d.header.Count) + d.payload)
+			}
+			url := roleOf(c.Topology(), name).URL()
+			was[url] = nodeAt(before, url)
+		}
+		for _, n := range was {
+			if _, err := c.admin().CheckStorage(t.Context(), n.ID); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for url, n := range was {
+			c := &damaged{cluster: c, name: c.nameOf(url)}
+			now := c.awaitHealed(before, url, n)
+			if !told(before, now, url, "finding") || !told(before, now, url, "repair") {
+				t.Errorf("%d nodes damaged: the story of %s: %+v", suffering, c.name, now.Events)
+			}
+		}
+	}
+	l.end()
+	c.verify(o)
+}
+
+// TestLostBlock: a block that is bad on all nodes is reported as lost by number; everything else stays served, appends go on and are stored;
+// a person's word makes the nodes Valid, and every verifier names the hole.
+func TestLostBlock(t *testing.T) {
+	c, o := startSmallSegments(t), newOracle()
+	c.harmed = true
+	l := c.startLoad(o)
+	l.more(6 * some)
+	c.awaitSegments(4)
+	l.end() // its readers would ask for what is lost
+	c.awaitSettled(3)
+	lost := (&damaged{cluster: c, name: "storage-1"}).disk().header.Block
+	for _, name := range c.storageNames() {
+		d := (&damaged{cluster: c, name: name}).disk()
+		if d.header.Block != lost {
+			t.Fatalf("block %d stands where block %d is on another node", d.header.Block, lost)
+		}
+		d.flip(d.block + chain.BlockOverhead(d.header.Count) + d.payload)
+	}
+	for _, n := range c.story().Nodes {
+		if _, err := c.admin().CheckStorage(t.Context(), n.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	hole := []chain.Range{{From: lost, To: lost + 1}}
+	c.await("the block reported as lost", func() string {
+		i, err := c.tryStory()
+		if err != nil {
+			return err.Error()
+		}
+		if !slices.Equal(i.Lost, hole) || len(i.Notices) == 0 {
+			return fmt.Sprintf("lost %v, nodes %+v", i.Lost, i.Nodes)
+		}
+		return ""
+	})
+	c.appendStored(o, "after the loss")
+	there := newOracle()
+	var inHole []*ackedRecord
+	for _, r := range o.all() {
+		if r.at.Block != lost {
+			there.ack([]client.Entry{r.entry}, []wire.Position{r.at})
+			continue
+		}
+		inHole = append(inHole, r)
+	}
+	c.readBack(there, sample)
+	there.report(t)
+	if _, err := c.admin().ConfirmLost(t.Context(), lost+1); !errors.Is(err, client.ErrNotLost) {
+		t.Errorf("confirm a block that is there: %v", err)
+	}
+	if _, err := c.admin().ConfirmLost(t.Context(), lost); err != nil {
+		t.Fatal(err)
+	}
+	// The other records of the block prove themselves and are served still.
+	for _, r := range inHole {
+		got, err := c.masters[0].Get(t.Context(), r.at.Block, r.at.Offset)
+		if r.at.Offset == 0 && !errors.Is(err, client.ErrLost) {
+			t.Errorf("the lost record: %+v, %v", got, err)
+		} else if r.at.Offset > 0 && (err != nil || r.differs(got) != "") {
+			t.Errorf("%v of the lost block: %v, %s", r, err, r.differs(got))
+		}
+	}
+	before := c.story()
+	for _, n := range before.Nodes {
+		if n.State != "valid" && n.State != "validating" {
+			t.Errorf("confirmed, and yet %+v", n)
+		}
+		if _, err := c.admin().CheckStorage(t.Context(), n.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.await("checks that know of the hole", func() string {
+		i := c.story()
+		for k, n := range i.Nodes {
+			if n.State != "valid" || n.Due != "" || n.Checked <= before.Nodes[k].Checked {
+				return fmt.Sprintf("%+v", n)
+			}
+		}
+		return ""
+	})
+	c.appendStored(o, "after the confirmation")
+	c.stop()
+	for _, name := range c.storageNames() {
+		found, err := storagenode.Verify(t.Context(), roleOf(c.Topology(), name).Data, nil)
+		if err != nil || !slices.Equal(found.Lost, hole) || len(found.Bad) > 0 {
+			t.Errorf("verify %s: %+v, %v", name, found, err)
+		}
+	}
+}
+
+// appendStored appends a record and waits until it is stored.
+func (c *cluster) appendStored(o *oracle, payload string) {
+	c.t.Helper()
+	entry := client.Entry{Payload: []byte(payload)}
+	at, err := c.masters[0].Append(c.t.Context(), entry)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	o.ack([]client.Entry{entry}, []wire.Position{at})
+	c.await("a stored block", func() string {
+		s, err := c.status()
+		if err != nil {
+			return err.Error()
+		}
+		if s.Stored <= at.Block {
+			return fmt.Sprintf("%d blocks are stored, the record is in block %d; %q", s.Stored, at.Block, s.Notices)
+		}
+		return ""
+	})
 }

@@ -52,6 +52,7 @@ var answers = []struct {
 	{masterfsm.ErrTooFewCopies, http.StatusConflict, wire.ProblemTooFewCopies, "Too few copies", ""},
 	{masterfsm.ErrNotLost, http.StatusConflict, wire.ProblemNotLost, "Not lost", ""},
 	{masterfsm.ErrUnknownNode, http.StatusNotFound, wire.ProblemNotFound, "No such node", ""},
+	{masternode.ErrLost, http.StatusGone, wire.ProblemLost, "Lost for good", ""},
 	{masterfsm.ErrRemoved, http.StatusGone, wire.ProblemRemoved, "Taken out of the cluster", ""},
 	{storagenode.ErrInboxFull, http.StatusConflict, wire.ProblemInboxFull, "Inbox full", ""},
 	{storagenode.ErrTicket, http.StatusUnauthorized, wire.ProblemUnauthorized, "Unknown ticket", ""},

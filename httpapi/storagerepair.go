@@ -2,7 +2,9 @@ package httpapi
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 
 	"github.com/gin-gonic/gin"
@@ -79,7 +81,9 @@ func (s *storage) transfer(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.node.Take(c.Request.Context(), ticket, c.Request.Body); err != nil {
+	if err := s.node.Take(c.Request.Context(), ticket, c.Request.Body); errors.Is(err, io.ErrUnexpectedEOF) {
+		return cutShort(err)
+	} else if err != nil {
 		return err
 	}
 	c.Status(http.StatusNoContent)

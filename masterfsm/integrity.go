@@ -77,6 +77,14 @@ func (s *State) Story() Story {
 	return story
 }
 
+// Lost reports whether no storage node has a good copy of a block, and whether a person has confirmed that.
+func (s *State) Lost(block uint64) (lost, confirmed bool) {
+	holds := func(list []chain.Range) bool {
+		return slices.ContainsFunc(list, func(r chain.Range) bool { return r.Holds(block) })
+	}
+	return holds(s.story.Lost), holds(s.story.Confirmed)
+}
+
 // tell adds an event to the story.
 func (s *State) tell(e Event) {
 	e.Number, e.Time = s.story.Next, s.now

@@ -27,6 +27,8 @@ var (
 	ErrUnknownOutcome = errors.New("the outcome is not known")
 	// ErrUnavailable: no storage node could prove the record now.
 	ErrUnavailable = errors.New("no storage node could prove it")
+	// ErrLost: the record is in a block of which no storage node has a good copy, and a person has confirmed that it is lost.
+	ErrLost = errors.New("the block is lost for good")
 	// ErrTooLarge: a record or a batch over its limit.
 	ErrTooLarge = errors.New("over the limit")
 	// ErrEmpty: a record without a payload.

@@ -236,9 +236,12 @@ func TestLostBlockIsReportedAndConfirmed(t *testing.T) {
 			t.Fatalf("%+v, %v", i, err)
 		}
 		for _, n := range r.Integrity(t.Context()).Nodes {
-			if n.State != "valid" {
+			if n.State != "valid" && n.State != "validating" {
 				t.Errorf("%+v", n)
 			}
+		}
+		if _, err := r.Record(t.Context(), r.project, 4, 0); !errors.Is(err, ErrLost) {
+			t.Errorf("a record whose loss is confirmed: %v", err)
 		}
 	})
 }

@@ -121,7 +121,7 @@ func (p *prover) readFrom(ctx context.Context, node masterfsm.Storage, batch []*
 	var wrong error
 	for i, r := range batch {
 		if err := p.take(r, &answers[i]); err != nil {
-			if answers[i].Status != wire.ReadBehind {
+			if answers[i].Status != wire.ReadBehind && !(answers[i].Status == wire.ReadBad && p.lost(r.header.Block)) {
 				wrong = err
 			}
 			missing = append(missing, r)
@@ -131,6 +131,12 @@ func (p *prover) readFrom(ctx context.Context, node masterfsm.Storage, batch []*
 		p.distrust(node, "a record that it cannot prove", wrong)
 	}
 	return missing
+}
+
+// lost reports whether nobody has a good copy of a block: that a node says so of itself is no news.
+func (p *prover) lost(block uint64) (lost bool) {
+	p.ledger.Read(func(s *masterfsm.State) { lost, _ = s.Lost(block) })
+	return lost
 }
 
 // take checks an answer and finishes the read when it is proven.

@@ -30,6 +30,7 @@ const (
 	ProblemTooFewCopies   = "too-few-copies"     // 409: without that storage node too few good copies would remain
 	ProblemNotLost        = "not-lost"           // 409: the block is not reported as lost
 	ProblemInboxFull      = "inbox-full"         // 409: the storage node's inbox takes no more until it is repaired
+	ProblemLost           = "lost"               // 410: the block is lost for good, as a person has confirmed
 	ProblemRemoved        = "removed"            // 410: the worker was taken out of the cluster for good
 	ProblemTooLarge       = "too-large"          // 413: a body, record or batch over its limit
 	ProblemKeyReused      = "key-reused"         // 422: the idempotency key was used for another body
