@@ -153,6 +153,9 @@ type fakeStorage struct {
 	down     bool
 	lie      func(*wire.ProvenRecord) // changes an answer
 	reads    int
+	// lieHeaders and liePlace do the same to headers, and to the block of a leaf.
+	lieHeaders func([]wire.ProvenHeader) []wire.ProvenHeader
+	liePlace   bool
 
 	bad    map[uint64]bool // blocks that are damaged on its disk
 	inbox  map[uint64]chain.Block
@@ -511,6 +514,9 @@ func (w *fakeWorkers) Headers(ctx context.Context, t wire.Worker, from uint64, l
 			h := s.blocks[b].Header
 			out = append(out, wire.ProvenHeader{Header: h, Path: s.prove(size, h.Seal())})
 		}
+		if s.lieHeaders != nil && len(out) > 0 {
+			out = s.lieHeaders(out)
+		}
 		return nil
 	})
 	return out, err
@@ -521,6 +527,9 @@ func (w *fakeWorkers) Locate(ctx context.Context, t wire.Worker, index uint64) (
 		for _, b := range s.blocks {
 			if index < b.Header.Size() {
 				block = b.Header.Block
+				if s.liePlace {
+					block = (block + 1) % uint64(len(s.blocks))
+				}
 				return nil
 			}
 		}

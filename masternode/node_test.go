@@ -95,13 +95,25 @@ func TestReadsAreServedFromTheMastersUntilTheyAreStored(t *testing.T) {
 }
 
 func TestLyingStorageNodeIsPassedOver(t *testing.T) {
-	lies := map[string]func(*wire.ProvenRecord){
-		"another payload":    func(a *wire.ProvenRecord) { a.Record[len(a.Record)-1] ^= 1 },
-		"another time":       func(a *wire.ProvenRecord) { chain.SetEncodedTime(a.Record, 7) },
-		"a truncated path":   func(a *wire.ProvenRecord) { a.Path = a.Path[:len(a.Path)-1] },
-		"a truncated record": func(a *wire.ProvenRecord) { a.Record = a.Record[:len(a.Record)-1] },
-		"bad":                func(a *wire.ProvenRecord) { *a = wire.ProvenRecord{Status: wire.ReadBad} },
-		"not there":          func(a *wire.ProvenRecord) { *a = wire.ProvenRecord{Status: wire.ReadBeyond} },
+	other := func(s *fakeStorage, a *wire.ProvenRecord, offset uint32, size uint64) {
+		b := s.blocks[0]
+		a.Record = append([]byte(nil), b.Encoded(offset)...)
+		a.Path = s.prove(size, b.Header.First+uint64(offset))
+	}
+	lies := map[string]func(*fakeStorage, *wire.ProvenRecord){
+		"another record and its valid proof": func(s *fakeStorage, a *wire.ProvenRecord) { other(s, a, 3, s.blocks[0].Header.Seal()) },
+		"the proof of an older root": func(s *fakeStorage, a *wire.ProvenRecord) {
+			a.Path = s.prove(5, 2)
+		},
+		"the proof of a newer root": func(s *fakeStorage, a *wire.ProvenRecord) {
+			a.Path = s.prove(uint64(len(s.leaves)), 2)
+		},
+		"another payload":    func(_ *fakeStorage, a *wire.ProvenRecord) { a.Record[len(a.Record)-1] ^= 1 },
+		"another time":       func(_ *fakeStorage, a *wire.ProvenRecord) { chain.SetEncodedTime(a.Record, 7) },
+		"a truncated path":   func(_ *fakeStorage, a *wire.ProvenRecord) { a.Path = a.Path[:len(a.Path)-1] },
+		"a truncated record": func(_ *fakeStorage, a *wire.ProvenRecord) { a.Record = a.Record[:len(a.Record)-1] },
+		"bad":                func(_ *fakeStorage, a *wire.ProvenRecord) { *a = wire.ProvenRecord{Status: wire.ReadBad} },
+		"not there":          func(_ *fakeStorage, a *wire.ProvenRecord) { *a = wire.ProvenRecord{Status: wire.ReadBeyond} },
 	}
 	for name, lie := range lies {
 		t.Run(name, func(t *testing.T) {
@@ -116,18 +128,59 @@ func TestLyingStorageNodeIsPassedOver(t *testing.T) {
 					t.Fatal(err)
 				}
 				time.Sleep(5 * time.Second)
-				liars := 0
-				for _, s := range r.workers.storages {
-					if liars < 2 { // one honest node is enough
-						s.mu.Lock()
-						s.lie = lie
-						s.mu.Unlock()
-						liars++
-					}
+				// Those two lie that are asked first; one honest node is enough.
+				for _, n := range r.prover.candidates(func(masterfsm.Storage) bool { return true })[:2] {
+					r.on(n.URL, func(s *fakeStorage) { s.lie = func(a *wire.ProvenRecord) { lie(s, a) } })
 				}
 				for i := range 16 {
 					got, err := r.Record(t.Context(), r.project, 0, uint32(i))
 					if err != nil || !bytes.Equal(got.Payload, entries[i].Payload) {
+						t.Fatalf("record %d: %v, %v", i, got.Payload, err)
+					}
+				}
+				// One that lied is checked at once; here it is its answers that are wrong, not its disk, so it is found good.
+				time.Sleep(time.Second)
+				if i := r.Integrity(t.Context()); !hasEvent(i, "suspect") || i.Totals.Checks == 0 {
+					t.Errorf("nobody was suspect: %+v", i)
+				}
+			})
+		})
+	}
+}
+
+// Headers and places that a node makes up are passed over as well.
+func TestLyingAboutHeadersAndPlaces(t *testing.T) {
+	for name, lie := range map[string]func(*fakeStorage){
+		"another header": func(s *fakeStorage) {
+			s.lieHeaders = func(h []wire.ProvenHeader) []wire.ProvenHeader { h[0].Header.Time++; return h }
+		},
+		"another root": func(s *fakeStorage) {
+			s.lieHeaders = func(h []wire.ProvenHeader) []wire.ProvenHeader { h[0].Header.Root[0] ^= 1; return h }
+		},
+		"the header of another block": func(s *fakeStorage) {
+			s.lieHeaders = func(h []wire.ProvenHeader) []wire.ProvenHeader { h[0] = h[len(h)-1]; return h }
+		},
+		"no header": func(s *fakeStorage) {
+			s.lieHeaders = func(h []wire.ProvenHeader) []wire.ProvenHeader { return nil }
+		},
+		"another block for a leaf": func(s *fakeStorage) { s.liePlace = true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, 3, func(c *Config, _ *rig) { c.Settings.RetainBytes = 0 })
+				defer r.stop()
+				for i := range 64 {
+					if _, err := r.Append(t.Context(), r.project, []Entry{{Payload: []byte{byte(i)}}}, ""); err != nil {
+						t.Fatal(err)
+					}
+				}
+				time.Sleep(10 * time.Second)
+				for _, n := range r.prover.candidates(func(masterfsm.Storage) bool { return true })[:2] {
+					r.on(n.URL, lie)
+				}
+				for i := range 64 {
+					got, err := r.RecordByIndex(t.Context(), r.project, uint64(i+i/16))
+					if err != nil || got.Payload[0] != byte(i) {
 						t.Fatalf("record %d: %v, %v", i, got.Payload, err)
 					}
 				}
