@@ -64,7 +64,7 @@ var damages = []damage{
 	{"tile: a bit in an upper hash", func(d *disk) { d.at("tiles/04"); d.flip(512 + 32*5 + 1) }, "tiles", "tiles", false},
 	{"tile: cut", func(d *disk) { d.at("tiles/00"); d.truncate(512 + 32*7) }, "tiles", "", false},
 	{"tile: one deleted", func(d *disk) { d.at("tiles/00"); d.must(os.Remove(d.path)) }, "tiles", "", false},
-	{"tile: all deleted", func(d *disk) { d.at("tiles/00"); d.must(os.RemoveAll(filepath.Dir(d.path))) }, "tiles", "", false},
+	{"tile: all deleted", (*disk).removeTiles, "tiles", "", false},
 	{"tile: a bit in the synced head", func(d *disk) { d.at("tiles/synced"); d.flip(20) }, "", "", false},
 	// The rest.
 	{"inbox: a file of garbage", func(d *disk) { d.inbox(nil) }, "", "", false},
@@ -311,13 +311,22 @@ func (c *cluster) awaitSegments(n int) {
 	})
 }
 
-// copyLastSegment keeps a copy of a node's last segment as it is now.
+// copyLastSegment keeps a copy of a node's last segment as it is now, when it is one that will grow.
 func (c *cluster) copyLastSegment(name string) string {
 	c.t.Helper()
-	d := &disk{t: c.t, dir: roleOf(c.Topology(), name).Data, acked: nodeAt(c.story(), roleOf(c.Topology(), name).URL()).Height}
-	d.last()
+	url := roleOf(c.Topology(), name).URL()
+	d := &disk{t: c.t, dir: roleOf(c.Topology(), name).Data}
+	var data []byte
+	c.await("a last segment that is not full", func() string {
+		d.acked = nodeAt(c.story(), url).Height
+		d.last()
+		if data = d.read(); int64(len(data)) >= c.Topology().SegmentBytes {
+			return fmt.Sprintf("%s has %d bytes", d.path, len(data))
+		}
+		return ""
+	})
 	copied := filepath.Join(c.dir, "older-"+filepath.Base(d.path))
-	d.must(os.WriteFile(copied, d.read(), 0o600))
+	d.must(os.WriteFile(copied, data, 0o600))
 	return copied
 }
 
@@ -452,6 +461,13 @@ func (d *disk) replace(path string, data []byte) {
 func (d *disk) removeSegments() {
 	for _, first := range d.segments() {
 		d.must(os.Remove(filepath.Join(d.dir, "segments", segment.Name(first))))
+	}
+}
+
+// removeTiles removes the whole folder, again where the node puts a file into it meanwhile.
+func (d *disk) removeTiles() {
+	d.at("tiles")
+	for os.RemoveAll(d.path) != nil {
 	}
 }
 

@@ -25,6 +25,7 @@ type Config struct {
 	Duration    time.Duration // of each run
 	Warmup      time.Duration // before the first run of each scenario
 	ReadRecords int           // the chain has at least so many records when reads begin
+	ChainMiB    int           // of records of 1 KiB, in the chain that is checked and repaired
 	Only        []string      // names of scenarios, or their beginnings up to a "-"; none for all
 	// Profiles is a folder for CPU profiles of the cluster's processes, taken during the last run of each scenario, which they
 	// slow down a little; "" for none.
@@ -39,6 +40,8 @@ const (
 	systemRaft       = "raft"
 	systemEtcd       = "etcd"
 	systemChainStore = "chainstore"
+	systemCheck      = "check"  // one storage node in this process
+	systemRepair     = "repair" // storage nodes in processes of their own, without a cluster
 )
 
 // work is what the clients of a ChainStore scenario do.
@@ -48,6 +51,11 @@ const (
 	workAppend work = iota
 	workBatch
 	workRead
+	workHash   // bare SHA-256 of the records that a check reads
+	workCheck  // on as many threads as there are clients
+	workCopy   // of the files of a chain, by bare net/http
+	workRepair // of an empty node, from another
+	workMemory // of checks and repairs, for chains of two lengths
 )
 
 // scenario is one kind of load.
@@ -58,6 +66,8 @@ type scenario struct {
 	clients int
 	batch   int // records a request
 	work    work
+	long    bool // the chain is made as long before as for reads, so that checks take a while
+	checked bool // the storage nodes are checked all the while, one after the other
 }
 
 // scenarios are all there are, in the order in which they are measured: the ceilings first, while no cluster runs.
@@ -66,11 +76,23 @@ var scenarios = [...]scenario{
 	{name: "raft-64", title: "bare raft: entries of 100 x 256 B", system: systemRaft, clients: 64, batch: batchSize},
 	{name: "etcd-put-64", title: "etcd: put of 256 B", system: systemEtcd, clients: 64, batch: 1},
 	{name: "etcd-txn-64", title: "etcd: transaction of 100 puts", system: systemEtcd, clients: 64, batch: batchSize},
+	{name: "check-sha", title: "bare SHA-256 of 1 KiB", system: systemCheck, clients: 1, batch: 1, work: workHash},
+	{name: "check-1", title: "check of records of 1 KiB, 1 thread", system: systemCheck, clients: 1, batch: 1, work: workCheck},
+	{name: "check-2", title: "check of records of 1 KiB, 2 threads", system: systemCheck, clients: 2, batch: 1, work: workCheck},
+	{name: "repair-copy", title: "bare net/http: the chain's files, 1 fsync", system: systemRepair, clients: 1, batch: 1, work: workCopy},
+	{name: "repair-fill", title: "an empty storage node from another", system: systemRepair, clients: 1, batch: 1, work: workRepair},
+	{name: "repair-memory", title: "memory of checks and repairs", system: systemRepair, work: workMemory},
 	{name: "append-1", title: "append of 256 B", system: systemChainStore, clients: 1, batch: 1, work: workAppend},
 	{name: "append-64", title: "append of 256 B", system: systemChainStore, clients: 64, batch: 1, work: workAppend},
 	{name: "append-256", title: "append of 256 B", system: systemChainStore, clients: 256, batch: 1, work: workAppend},
 	{name: "batch-64", title: "append of 100 x 256 B", system: systemChainStore, clients: 64, batch: batchSize, work: workBatch},
 	{name: "read-64", title: "read of 256 B, any of the chain", system: systemChainStore, clients: 64, batch: 1, work: workRead},
+	{name: "read-checked-64", title: "read of 256 B, checks go on", system: systemChainStore, clients: 64, batch: 1, work: workRead, checked: true},
+	{name: "append-unchecked-64", title: "append of 256 B to a long chain", system: systemChainStore, clients: 64, batch: 1, work: workAppend, long: true},
+	{
+		name: "append-checked-64", title: "append of 256 B to a long chain, checks go on", system: systemChainStore, clients: 64, batch: 1,
+		work: workAppend, long: true, checked: true,
+	},
 }
 
 func (s scenario) result() Result {
@@ -115,6 +137,8 @@ func (c *Config) validate() error {
 		return fmt.Errorf("--warmup %v is less than nothing", c.Warmup)
 	case c.ReadRecords < 1:
 		return fmt.Errorf("--read-records %d: at least 1 is needed", c.ReadRecords)
+	case c.ChainMiB < 1 || c.ChainMiB > maxChainMiB:
+		return fmt.Errorf("--chain-mib %d is not within 1 and %d", c.ChainMiB, maxChainMiB)
 	}
 	return nil
 }
@@ -169,7 +193,7 @@ func newReport(cfg Config) *Report {
 	return &Report{
 		Time: time.Now(), Runs: cfg.Runs, Duration: cfg.Duration.Seconds(), Warmup: cfg.Warmup.Seconds(),
 		Machine: fmt.Sprintf("%s/%s, %d processors, %s", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version()),
-		Results: []Result{}, Ratios: []Ratio{}, Processes: []Process{}, Notes: []string{},
+		Results: []Result{}, Ratios: []Ratio{}, Memory: []Memory{}, Processes: []Process{}, Notes: []string{},
 	}
 }
 
@@ -197,6 +221,16 @@ func (b *bench) run(ctx context.Context, chosen []scenario) error {
 			return err
 		} else if err := b.etcd(ctx, program, by[systemEtcd]); err != nil {
 			return fmt.Errorf("etcd: %w", err)
+		}
+	}
+	if len(by[systemCheck]) > 0 {
+		if err := b.checks(ctx, by[systemCheck]); err != nil {
+			return fmt.Errorf("check: %w", err)
+		}
+	}
+	if len(by[systemRepair]) > 0 {
+		if err := b.repairs(ctx, by[systemRepair]); err != nil {
+			return fmt.Errorf("repair: %w", err)
 		}
 	}
 	if len(by[systemChainStore]) > 0 {
@@ -279,6 +313,9 @@ func (b *bench) load(ctx context.Context, s scenario, f fleet, g groups) (r Resu
 func (b *bench) done(s scenario, r Result) {
 	b.report.Results = append(b.report.Results, r)
 	line := fmt.Sprintf("%s: %s records/s", s.name, thousands(r.Rate.Median))
+	if r.Throughput != nil {
+		line += fmt.Sprintf(", %.0f MiB/s", r.Throughput.Median)
+	}
 	if r.Errors > 0 {
 		line += fmt.Sprintf(", %d errors, the first: %s", r.Errors, r.First)
 		b.note("%s: %d errors, the first: %s", s.name, r.Errors, r.First)

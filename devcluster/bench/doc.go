@@ -9,4 +9,9 @@
 //
 // A run counts the answers that came within its time. A scenario is one warm-up and several runs without a pause between them,
 // so that what a system only puts off (blocks to be mined and stored) falls into the next run and shows.
+//
+// Checks and repairs of storage nodes are measured without a cluster (integrity.go), a whole chain a run: a check through the same
+// orders as a leader's, on a node in this process, beside the bare hash of as many bytes; a repair between two processes, whose master
+// this process is (storages.go), beside a bare HTTP copy of the same files. What checks cost the users is measured with the cluster
+// (checked.go): the same load with and without them.
 package bench

@@ -19,6 +19,7 @@ type Report struct {
 	Warmup    float64   `json:"warmup_seconds"`   // before the runs of each scenario
 	Results   []Result  `json:"results"`
 	Ratios    []Ratio   `json:"ratios"`
+	Memory    []Memory  `json:"memory"`    // of checks and repairs
 	Processes []Process `json:"processes"` // of the cluster
 	Chain     *Chain    `json:"chain,omitempty"`
 	Notes     []string  `json:"notes"`
@@ -26,17 +27,19 @@ type Report struct {
 
 // Result is what a scenario found.
 type Result struct {
-	Name      string  `json:"name"`
-	Title     string  `json:"title"`
-	System    string  `json:"system"`
-	Clients   int     `json:"clients"`
-	Batch     int     `json:"batch"` // records a request
-	Rate      Spread  `json:"records_per_second"`
-	P50       *Spread `json:"p50_ms,omitempty"` // of requests; not known of raft
-	P99       *Spread `json:"p99_ms,omitempty"`
-	Completed uint64  `json:"requests"` // of all runs together
-	Errors    int     `json:"errors"`
-	First     string  `json:"first_error,omitempty"`
+	Name    string  `json:"name"`
+	Title   string  `json:"title"`
+	System  string  `json:"system"`
+	Clients int     `json:"clients"`
+	Batch   int     `json:"batch"` // records a request
+	Rate    Spread  `json:"records_per_second"`
+	P50     *Spread `json:"p50_ms,omitempty"` // of requests; not known of raft
+	P99     *Spread `json:"p99_ms,omitempty"`
+	// Throughput is in MiB of payloads a second, of checks and repairs.
+	Throughput *Spread `json:"mib_per_second,omitempty"`
+	Completed  uint64  `json:"requests"` // of all runs together
+	Errors     int     `json:"errors"`
+	First      string  `json:"first_error,omitempty"`
 	// Cores is how many cores each group of processes kept busy over the runs; "load" is the load generator,
 	// "other" what is not measured. Where that is much, the machine was not free and the rate is too low.
 	Cores map[string]float64 `json:"cores"`
@@ -68,6 +71,20 @@ type Ratio struct {
 	Value float64 `json:"value"`
 	Goal  float64 `json:"goal,omitempty"` // at least; 0 for none
 }
+
+// Memory is what a storage node took above what it took idle.
+type Memory struct {
+	Name    string `json:"name"`           // "check", "receive" or "send"
+	Chain   uint64 `json:"chain_bytes"`    // of payloads in the chain that was checked or repaired
+	IdleRSS uint64 `json:"idle_rss_bytes"` // before
+	PeakRSS uint64 `json:"peak_rss_bytes"` // meanwhile
+	Limit   uint64 `json:"limit_bytes"`    // what it may take above idle
+}
+
+// memoryLimit is what a check or a repair may take above idle, whatever the chain's length.
+const memoryLimit = 100 << 20
+
+func (m Memory) above() uint64 { return max(m.PeakRSS, m.IdleRSS) - m.IdleRSS }
 
 // Process is what one process of the cluster took.
 type Process struct {
@@ -103,6 +120,11 @@ var comparisons = [...]Ratio{
 	{Of: "batch-64", To: "raft-64", Goal: 0.4},
 	{Of: "append-64", To: "etcd-put-64", Goal: 3.5},
 	{Of: "batch-64", To: "etcd-txn-64"},
+	{Of: "check-1", To: "check-sha", Goal: 0.5},
+	{Of: "check-2", To: "check-1"},
+	{Of: "repair-fill", To: "repair-copy", Goal: 0.3},
+	{Of: "append-checked-64", To: "append-unchecked-64", Goal: 0.8},
+	{Of: "read-checked-64", To: "read-64", Goal: 0.8},
 }
 
 // ratios compares what was measured.
@@ -126,20 +148,17 @@ func (r *Report) Print(out io.Writer) error {
 	fmt.Fprintf(out, "%s: %d runs of %v each after %v to warm up\n", r.Machine, r.Runs, seconds(r.Duration), seconds(r.Warmup))
 	fmt.Fprint(out, "Rates are medians of the runs (lowest - highest); latencies are of requests, in milliseconds.\n\n")
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	if len(r.Results) > 0 {
-		fmt.Fprintln(w, "SCENARIO\tWHAT\tCLIENTS\tRECORDS/S\t\tP50\tP99\tERRORS\tBUSY CORES")
-	}
-	for _, s := range r.Results {
-		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t(%s - %s)\t%s\t%s\t%d\t%s\n", s.Name, s.Title, s.Clients,
-			thousands(s.Rate.Median), thousands(s.Rate.Min), thousands(s.Rate.Max), latency(s.P50), latency(s.P99), s.Errors, busy(s.Cores))
-	}
-	if err := w.Flush(); err != nil {
+	requests, err := printRequests(w, r.Results)
+	if err != nil {
 		return err
 	}
 	for _, s := range r.Results {
 		if s.Settled != nil {
 			fmt.Fprintf(out, "%s: everything was stored on every node %.1f s after the last run\n", s.Name, *s.Settled)
 		}
+	}
+	if err := printChains(w, r.Results, requests); err != nil {
+		return err
 	}
 	if len(r.Ratios) > 0 {
 		fmt.Fprintln(out)
@@ -154,6 +173,24 @@ func (r *Report) Print(out io.Writer) error {
 			}
 			fmt.Fprintf(w, "%s / %s\t%.3f\t%s\t%s\n", q.Of, q.To, q.Value, goal, reached)
 		}
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	if len(r.Memory) > 0 {
+		fmt.Fprintln(w)
+		fmt.Fprintln(w, "MEMORY\tCHAIN MIB\tIDLE MIB\tPEAK MIB\tABOVE IDLE\tLIMIT\tKEPT")
+		for _, m := range r.Memory {
+			kept := "yes"
+			if m.above() >= m.Limit {
+				kept = "no"
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.Name, mebibytes(m.Chain), mebibytes(m.IdleRSS), mebibytes(m.PeakRSS),
+				mebibytes(m.above()), mebibytes(m.Limit), kept)
+		}
+	}
+	if err := w.Flush(); err != nil {
+		return err
 	}
 	if len(r.Processes) > 0 {
 		fmt.Fprintln(w)
@@ -184,6 +221,42 @@ func (r *Report) Print(out io.Writer) error {
 		fmt.Fprintln(out, n)
 	}
 	return nil
+}
+
+// printRequests writes the scenarios of requests, and tells whether there are any.
+func printRequests(w *tabwriter.Writer, results []Result) (some bool, err error) {
+	for _, s := range results {
+		if s.Throughput != nil {
+			continue
+		}
+		if !some {
+			some = true
+			fmt.Fprintln(w, "SCENARIO\tWHAT\tCLIENTS\tRECORDS/S\t\tP50\tP99\tERRORS\tBUSY CORES")
+		}
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t(%s - %s)\t%s\t%s\t%d\t%s\n", s.Name, s.Title, s.Clients,
+			thousands(s.Rate.Median), thousands(s.Rate.Min), thousands(s.Rate.Max), latency(s.P50), latency(s.P99), s.Errors, busy(s.Cores))
+	}
+	return some, w.Flush()
+}
+
+// printChains writes the scenarios of whole chains, behind a line where something goes before them.
+func printChains(w *tabwriter.Writer, results []Result, behind bool) error {
+	some := false
+	for _, s := range results {
+		if s.Throughput == nil {
+			continue
+		}
+		if !some {
+			some = true
+			if behind {
+				fmt.Fprintln(w)
+			}
+			fmt.Fprintln(w, "SCENARIO\tWHAT\tRECORDS/S\tMIB/S\t\tBUSY CORES")
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%.1f\t(%.1f - %.1f)\t%s\n", s.Name, s.Title, thousands(s.Rate.Median),
+			s.Throughput.Median, s.Throughput.Min, s.Throughput.Max, busy(s.Cores))
+	}
+	return w.Flush()
 }
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }

@@ -32,6 +32,19 @@ func example() *Report {
 				Rate: newSpread([]float64{15_000, 16_000}), P50: ptr(newSpread([]float64{4})), P99: ptr(newSpread([]float64{12.346})),
 				Errors: 2, First: "status 503", Cores: map[string]float64{"master": 1.5, "load": 0.25, "miner": 0.25}, Settled: ptr(1.25),
 			},
+			{
+				Name: "check-sha", Title: "bare SHA-256 of 1 KiB", System: systemCheck, Clients: 1, Batch: 1,
+				Rate: newSpread([]float64{1_024_000}), Throughput: ptr(newSpread([]float64{1000})), Cores: map[string]float64{"load": 1},
+			},
+			{
+				Name: "check-1", Title: "check of records of 1 KiB, 1 thread", System: systemCheck, Clients: 1, Batch: 1,
+				Rate: newSpread([]float64{614_400, 512_000, 563_200}), Throughput: ptr(newSpread([]float64{600, 500, 550})),
+				Cores: map[string]float64{"load": 1.125},
+			},
+		},
+		Memory: []Memory{
+			{Name: "check", Chain: 64 << 20, IdleRSS: 20 << 20, PeakRSS: 45 << 20, Limit: memoryLimit},
+			{Name: "receive", Chain: 512 << 20, IdleRSS: 20 << 20, PeakRSS: 120 << 20, Limit: memoryLimit},
 		},
 		Processes: []Process{
 			{Name: "master-1", IdleRSS: 30 << 20, IdleCPU: 0.012, RSS: 120 << 20, PeakRSS: 250 << 20, CPU: 33.33, DiskSize: 1500 << 20},
@@ -71,6 +84,9 @@ func TestReportForPrograms(t *testing.T) {
 		t.Fatal(err)
 	}
 	if back.Results[2].Rate.Median != 15_500 || back.Results[1].P50 != nil || *back.Results[2].Settled != 1.25 || !back.Chain.Nodes[0].Valid {
+		t.Errorf("came back as %+v", back)
+	}
+	if back.Results[4].Throughput.Median != 550 || back.Results[0].Throughput != nil || back.Memory[1].PeakRSS != 120<<20 {
 		t.Errorf("came back as %+v", back)
 	}
 	empty, err := json.Marshal(newReport(Config{}))
@@ -127,7 +143,7 @@ func TestChoose(t *testing.T) {
 		want string
 	}{
 		{nil, strings.Join(Names(), " ")},
-		{[]string{"append"}, "append-1 append-64 append-256"},
+		{[]string{"append"}, "append-1 append-64 append-256 append-unchecked-64 append-checked-64"},
 		{[]string{"append-1"}, "append-1"},
 		{[]string{"read-64", "gin"}, "gin-64 read-64"},
 		{[]string{"etcd-put"}, "etcd-put-64"},
@@ -148,12 +164,13 @@ func TestChoose(t *testing.T) {
 }
 
 func TestRunRefusesWhatMakesNoSense(t *testing.T) {
-	good := Config{Dir: t.TempDir(), Runs: 1, Duration: time.Second, ReadRecords: 1}
+	good := Config{Dir: t.TempDir(), Runs: 1, Duration: time.Second, ReadRecords: 1, ChainMiB: 1}
 	for name, change := range map[string]func(*Config){
 		"--runs":         func(c *Config) { c.Runs = 0 },
 		"--duration":     func(c *Config) { c.Duration = 0 },
 		"--warmup":       func(c *Config) { c.Warmup = -1 },
 		"--read-records": func(c *Config) { c.ReadRecords = 0 },
+		"--chain-mib":    func(c *Config) { c.ChainMiB = maxChainMiB + 1 },
 		"scenario":       func(c *Config) { c.Only = []string{"x"} },
 	} {
 		cfg := good
