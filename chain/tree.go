@@ -32,15 +32,24 @@ func (t Tree) Size() uint64 { return t.size }
 func (t Tree) Nodes() []Hash { return slices.Clone(t.nodes) }
 
 // Append returns the tree with more leaf hashes behind it. t itself stays as it is.
-func (t Tree) Append(leaves ...Hash) Tree {
+func (t Tree) Append(leaves ...Hash) Tree { return t.grow(leaves, nil) }
+
+// SubtreeLevel is the level of the subtrees whose roots [Verifier.Subtrees] tells: 16 leaves each.
+const SubtreeLevel = 4
+
+// grow is Append. Where subtrees is not nil, the roots of the subtrees of 1<<SubtreeLevel leaves that are complete now are added to it.
+func (t Tree) grow(leaves []Hash, subtrees *[]Hash) Tree {
 	nodes := make([]Hash, len(t.nodes), len(t.nodes)+bits.Len(uint(len(leaves)))+1)
 	copy(nodes, t.nodes)
 	size := t.size
 	for _, leaf := range leaves {
 		// Each trailing one bit of the size is a full subtree that the new leaf completes one level up.
-		for ones := size; ones&1 == 1; ones >>= 1 {
+		for ones, level := size, 1; ones&1 == 1; ones, level = ones>>1, level+1 {
 			leaf = NodeHash(nodes[len(nodes)-1], leaf)
 			nodes = nodes[:len(nodes)-1]
+			if level == SubtreeLevel && subtrees != nil {
+				*subtrees = append(*subtrees, leaf)
+			}
 		}
 		nodes = append(nodes, leaf)
 		size++

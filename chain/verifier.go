@@ -18,6 +18,8 @@ type Head struct {
 type Verifier struct {
 	head   Head
 	leaves []Hash // of the last block taken, its seal last; reused
+	// subtrees are what the last block taken has completed: see Subtrees; reused.
+	subtrees []Hash
 }
 
 // NewVerifier starts at a head that the caller trusts; the zero Head starts at block 0.
@@ -50,7 +52,8 @@ func (v *Verifier) TakeHashed(b *Block, leaves []Hash) ([]Hash, error) {
 	if uint64(len(leaves)) != uint64(b.Header.Count) {
 		return nil, &BlockError{Block: v.head.Height, Err: fmt.Errorf("%w: %d leaf hashes for %d records", ErrCount, len(leaves), b.Header.Count)}
 	}
-	tree := v.head.Tree.Append(leaves...)
+	v.subtrees = v.subtrees[:0]
+	tree := v.head.Tree.grow(leaves, &v.subtrees)
 	if tree.Root() != b.Header.Root {
 		return nil, &BlockError{Block: v.head.Height, Err: ErrRoot}
 	}
@@ -62,9 +65,13 @@ func (v *Verifier) TakeHashed(b *Block, leaves []Hash) ([]Hash, error) {
 		return nil, &BlockError{Block: v.head.Height, Err: err}
 	}
 	seal := b.Header.SealHash()
-	v.head = Head{Height: v.head.Height + 1, Hash: hash, Time: b.Header.Time, Tree: tree.Append(seal)}
+	v.head = Head{Height: v.head.Height + 1, Hash: hash, Time: b.Header.Time, Tree: tree.grow([]Hash{seal}, &v.subtrees)}
 	return append(leaves, seal), nil
 }
+
+// Subtrees are the roots of the subtrees of 1<<[SubtreeLevel] leaves that the block which was taken last has completed, in order, so that
+// whoever stores hashes of the tree need not compute them again. The slice is good until the next call of Take or TakeHashed.
+func (v *Verifier) Subtrees() []Hash { return v.subtrees }
 
 // checkLink holds a header against the head: all but what the records and the nonce decide.
 func (v *Verifier) checkLink(h *Header) error {

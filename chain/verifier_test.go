@@ -259,3 +259,26 @@ func TestHeadRoundTrip(t *testing.T) {
 		}
 	}
 }
+
+// The subtrees that a verifier tells are those of the tree, whatever the blocks are cut like.
+func TestVerifierSubtrees(t *testing.T) {
+	v := chain.NewVerifier(chain.Head{})
+	var leaves, subtrees []chain.Hash
+	for n := range 60 {
+		b := makeBlock(t, v.Head(), startTime+uint64(n), workBits, makeRecords(100*n, 1+n*5%37, startTime+uint64(n), 5))
+		added, err := v.Take(&b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		leaves = append(leaves, added...)
+		subtrees = append(subtrees, v.Subtrees()...)
+		if len(subtrees) != len(leaves)/(1<<chain.SubtreeLevel) {
+			t.Fatalf("block %d: %d subtrees of %d leaves", n, len(subtrees), len(leaves))
+		}
+	}
+	for i, root := range subtrees {
+		if want := (chain.Tree{}).Append(leaves[i<<chain.SubtreeLevel : (i+1)<<chain.SubtreeLevel]...).Root(); root != want {
+			t.Fatalf("subtree %d is %v, want %v", i, root, want)
+		}
+	}
+}

@@ -177,7 +177,7 @@ func (a *audit) good(s *slot, before chain.Head) error {
 	at := mark{before, a.builder}
 	a.last = before
 	a.wrong.any, a.wrong.leaf = false, false
-	if err := a.builder.Append(s.leaves, a.compare); err != nil {
+	if err := a.builder.Append(s.leaves, a.verifier.Subtrees(), a.compare); err != nil {
 		return err
 	}
 	if a.wrong.any && a.redo == nil {
@@ -248,7 +248,7 @@ func (a *audit) feed(at mark, to uint64) error {
 			return err
 		}
 		a.wrong.any = false
-		if err := a.builder.Append(leaves, a.compare); err != nil {
+		if err := a.builder.Append(leaves, nil, a.compare); err != nil {
 			return err
 		}
 		if a.wrong.any && a.redo == nil {

@@ -223,7 +223,7 @@ func (h *healer) block(number uint64) error {
 				return nil
 			}
 			tree = tree.Append(leaves...)
-			if err := builder.Append(leaves, h.compare); err != nil {
+			if err := builder.Append(leaves, nil, h.compare); err != nil {
 				return err
 			}
 		}
@@ -234,7 +234,7 @@ func (h *healer) block(number uint64) error {
 	if err != nil {
 		return nil
 	}
-	return h.builder.Append(leaves, h.compare)
+	return h.builder.Append(leaves, h.verifier.Subtrees(), h.compare)
 }
 
 // compare writes a run of hashes again where it differs from the file.

@@ -256,7 +256,7 @@ func (n *Node) replay(synced chain.Head) error {
 	for block := base.Height; block < n.index.len(); block = n.verifier.Head().Height {
 		leaves, bad := n.take(block)
 		if bad == nil {
-			if err := n.tiles.Append(leaves); err != nil {
+			if err := n.tiles.Append(leaves, n.verifier.Subtrees()); err != nil {
 				return err
 			}
 			continue

@@ -110,7 +110,7 @@ func (n *Node) store(block *chain.Block, leaves []chain.Hash) error {
 	if err != nil {
 		return err
 	}
-	if err := n.tiles.Append(leaves); err != nil {
+	if err := n.tiles.Append(leaves, n.verifier.Subtrees()); err != nil {
 		return err
 	}
 	p := place{

@@ -3,9 +3,9 @@ package tiles
 import "github.com/chainstore/chainstore/chain"
 
 const (
-	tileHeight = 4               // tree levels from one stored level to the next
-	tileWidth  = 1 << tileHeight // hashes in a tile
-	maxLevels  = 64 / tileHeight // stored levels of the largest tree
+	tileHeight = chain.SubtreeLevel // tree levels from one stored level to the next
+	tileWidth  = 1 << tileHeight    // hashes in a tile
+	maxLevels  = 64 / tileHeight    // stored levels of the largest tree
 )
 
 // Builder computes the stored hashes of a growing tree. It keeps the unfinished tile of each stored level. The zero
@@ -21,19 +21,33 @@ func (b *Builder) Size() uint64 { return b.size }
 
 // Append adds leaf hashes to the tree and hands out each run of hashes that this adds to a stored level: level is 0 for
 // the leaves, 1 for the roots of 16 leaves and so on, first the place of the run's first hash in its level. The run is
-// good until the call returns. After an error of emit the builder must not be used again.
-func (b *Builder) Append(leaves []chain.Hash, emit func(level int, first uint64, run []chain.Hash) error) error {
+// good until the call returns. subtrees are the roots of the tiles of leaves that are full now, as [chain.Verifier.Subtrees] tells
+// them; they are computed where it is nil. After an error of emit the builder must not be used again.
+func (b *Builder) Append(leaves, subtrees []chain.Hash, emit func(level int, first uint64, run []chain.Hash) error) error {
 	row := leaves
 	first := b.size
 	for level := 0; len(row) > 0 && level < maxLevels; level++ {
 		if err := emit(level, first, row); err != nil {
 			return err
 		}
-		row = b.fold(level, int(first%tileWidth), row)
+		held := int(first % tileWidth)
+		if level == 0 && subtrees != nil {
+			b.keep(held, leaves)
+			row = subtrees
+		} else {
+			row = b.fold(level, held, row)
+		}
 		first /= tileWidth
 	}
 	b.size += uint64(len(leaves))
 	return nil
+}
+
+// keep puts leaves behind the held ones as fold does, without the roots.
+func (b *Builder) keep(held int, leaves []chain.Hash) {
+	rest := (held + len(leaves)) % tileWidth
+	n := min(rest, len(leaves))
+	copy(b.open[0][rest-n:], leaves[len(leaves)-n:])
 }
 
 // fold puts a row behind the held hashes of its level's open tile, returns the roots of the tiles that are full now,

@@ -181,9 +181,10 @@ func (s *Store) Reset(size uint64) error {
 // Size is the number of leaves.
 func (s *Store) Size() uint64 { return s.size.Load() }
 
-// Append adds leaf hashes. They are not synced. After an error the store must not be appended to again.
-func (s *Store) Append(leaves []chain.Hash) error {
-	if err := s.builder.Append(leaves, s.write); err != nil {
+// Append adds leaf hashes; subtrees are as for [Builder.Append]. They are not synced. After an error the store must not be appended to
+// again.
+func (s *Store) Append(leaves, subtrees []chain.Hash) error {
+	if err := s.builder.Append(leaves, subtrees, s.write); err != nil {
 		return err
 	}
 	s.size.Store(s.builder.size)

@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"testing"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -118,7 +120,7 @@ func TestPathsOfSmallTrees(t *testing.T) {
 	for size := uint64(1); size <= most; size++ {
 		leaf := leavesOf(size-1, 1)
 		ref.add(t, leaf)
-		if err := s.Append(leaf); err != nil {
+		if err := s.Append(leaf, nil); err != nil {
 			t.Fatal(err)
 		}
 		if size%7 == 0 || size < 40 {
@@ -140,7 +142,7 @@ func TestPathsOfLargeTree(t *testing.T) {
 		run := leavesOf(s.Size(), 1+rng.Uint64N(700))
 		ref.add(t, run)
 		tree = tree.Append(run...)
-		if err := s.Append(run); err != nil {
+		if err := s.Append(run, nil); err != nil {
 			t.Fatal(err)
 		}
 		r := s.Reader()
@@ -169,7 +171,7 @@ func TestReopenAtAnySize(t *testing.T) {
 	const most = 600
 	dir := t.TempDir()
 	s := openStore(t, dir, 0)
-	if err := s.Append(leavesOf(0, most)); err != nil {
+	if err := s.Append(leavesOf(0, most), nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Sync(); err != nil {
@@ -184,7 +186,7 @@ func TestReopenAtAnySize(t *testing.T) {
 		if err := s.Reset(size); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.Append(leavesOf(size, most-size)); err != nil {
+		if err := s.Append(leavesOf(size, most-size), nil); err != nil {
 			t.Fatal(err)
 		}
 		if err := s.Close(); err != nil {
@@ -215,7 +217,7 @@ func readFiles(t testing.TB, dir string) (all string) {
 func TestFormat(t *testing.T) {
 	dir := t.TempDir()
 	s := openStore(t, dir, 0)
-	if err := s.Append(leavesOf(0, 40)); err != nil {
+	if err := s.Append(leavesOf(0, 40), nil); err != nil {
 		t.Fatal(err)
 	}
 	for name, hashes := range map[string]int64{"00": 40, "04": 2} {
@@ -240,7 +242,7 @@ func TestFormat(t *testing.T) {
 func TestMissingHashes(t *testing.T) {
 	dir := t.TempDir()
 	s := openStore(t, dir, 0)
-	if err := s.Append(leavesOf(0, 100)); err != nil {
+	if err := s.Append(leavesOf(0, 100), nil); err != nil {
 		t.Fatal(err)
 	}
 	r := s.Reader()
@@ -271,7 +273,7 @@ func TestHeaders(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(s.Append(leavesOf(0, 20)), s.Close()); err != nil {
+	if err := errors.Join(s.Append(leavesOf(0, 20), nil), s.Close()); err != nil {
 		t.Fatal(err)
 	}
 	if err := CheckVersion(dir); err != nil {
@@ -312,7 +314,7 @@ func FuzzPath(f *testing.F) {
 			return
 		}
 		s := openStore(t, t.TempDir(), 0)
-		if err := errors.Join(s.Append(leavesOf(0, uint64(first%2048))), s.Append(leavesOf(uint64(first%2048), uint64(second%2048)))); err != nil {
+		if err := errors.Join(s.Append(leavesOf(0, uint64(first%2048)), nil), s.Append(leavesOf(uint64(first%2048), uint64(second%2048)), nil)); err != nil {
 			t.Fatal(err)
 		}
 		n := uint64(size)%total + 1
@@ -335,7 +337,7 @@ func BenchmarkPath(b *testing.B) {
 	const leaves, block = 1 << 21, 16384
 	s := openStore(b, b.TempDir(), 0)
 	for s.Size() < leaves {
-		if err := s.Append(leavesOf(s.Size(), block)); err != nil {
+		if err := s.Append(leavesOf(s.Size(), block), nil); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -355,5 +357,44 @@ func BenchmarkPath(b *testing.B) {
 			b.Fatal(err)
 		}
 		r.Release()
+	}
+}
+
+// TestKnownSubtrees: hashes that are handed in, as the verifier knows them, lead to the same files as computed ones.
+func TestKnownSubtrees(t *testing.T) {
+	type emitted struct {
+		level int
+		first uint64
+		run   []chain.Hash
+	}
+	var computed, known Builder
+	size := uint64(0)
+	for step := range 400 {
+		leaves := leavesOf(size, uint64(step*7%41+step%3))
+		var subtrees []chain.Hash
+		for tile := size / tileWidth; (tile+1)*tileWidth <= size+uint64(len(leaves)); tile++ {
+			subtrees = append(subtrees, chain.Tree{}.Append(leavesOf(tile*tileWidth, tileWidth)...).Root())
+		}
+		if subtrees == nil {
+			subtrees = []chain.Hash{}
+		}
+		var want, got []emitted
+		for b, into := range map[*Builder]*[]emitted{&computed: &want, &known: &got} {
+			given := subtrees
+			if b == &computed {
+				given = nil
+			}
+			err := b.Append(leaves, given, func(level int, first uint64, run []chain.Hash) error {
+				*into = append(*into, emitted{level, first, slices.Clone(run)})
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !reflect.DeepEqual(got, want) {
+			t.Fatalf("step %d, from leaf %d on %d leaves: %v, want %v", step, size, len(leaves), got, want)
+		}
+		size += uint64(len(leaves))
 	}
 }
