@@ -33,5 +33,5 @@ fuzz: ## every fuzz target, FUZZ of each
 bench: build ## measure against the ceilings; BENCH='--runs 1 --only append' to measure less
 	./chainstore bench $(BENCH)
 
-soak: ## random kills for SOAK, on real processes
-	CHAINSTORE_SOAK=$(SOAK) $(GO) test -timeout 0 -count 1 -v -run TestRandomKills ./e2e
+soak: ## random kills and random damage, each for SOAK, on real processes
+	CHAINSTORE_SOAK=$(SOAK) $(GO) test -timeout 0 -count 1 -v -run TestRandom ./e2e

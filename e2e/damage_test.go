@@ -98,7 +98,7 @@ func TestDamageMatrix(t *testing.T) {
 				part := *c
 				part.t = t
 				c := &damaged{cluster: &part, name: name}
-				if c.name == "storage-3" && strings.Contains(row.name, "older copy") {
+				if c.name == "storage-3" && row.needsOlder() {
 					c.name = "storage-1"
 				}
 				c.suffer(row, down, older)
@@ -121,12 +121,19 @@ func TestDamageMatrix(t *testing.T) {
 func startSmallSegments(t *testing.T) *cluster {
 	t.Helper()
 	return startWith(t, func(topology *devcluster.Topology) {
+		smallSegments(topology)
 		topology.CheckInterval = 0
-		topology.SegmentBytes = 32 << 10
-		topology.Settings.MaxBytes = 8 << 10
-		topology.Settings.RetainBytes = 1 << 20
 	})
 }
+
+func smallSegments(topology *devcluster.Topology) {
+	topology.SegmentBytes = 32 << 10
+	topology.Settings.MaxBytes = 8 << 10
+	topology.Settings.RetainBytes = 1 << 20
+}
+
+// needsOlder reports whether the damage needs an older copy of a segment.
+func (d *damage) needsOlder() bool { return strings.Contains(d.name, "older copy") }
 
 func (c *cluster) storageNames() []string { return []string{"storage-1", "storage-2", "storage-3"} }
 

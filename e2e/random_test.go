@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -19,7 +20,26 @@ const defaultSoak = 20 * time.Second
 
 // TestRandomKills kills, stops and halts what a seeded schedule says, several roles at a time, and starts them again.
 func TestRandomKills(t *testing.T) {
-	soak, seed := defaultSoak, uint64(time.Now().UnixNano())
+	soak, seed := schedulesOf(t)
+	c, o := start(t), newOracle()
+	l := c.startLoad(o)
+	l.more(some)
+	s := schedule{c: c, random: rand.New(rand.NewPCG(seed, 1))}
+	for end := time.Now().Add(soak); time.Now().Before(end) && !o.failed(); {
+		s.disturb()
+		if s.random.IntN(3) == 0 {
+			c.awaitComplete(3)
+		}
+		l.more(some / 3)
+	}
+	l.end()
+	c.verify(o)
+}
+
+// schedulesOf says for how long a random schedule goes on, and by which seed.
+func schedulesOf(t *testing.T) (soak time.Duration, seed uint64) {
+	t.Helper()
+	soak, seed = defaultSoak, uint64(time.Now().UnixNano())
 	var err error
 	if v := os.Getenv("CHAINSTORE_SOAK"); v != "" {
 		if soak, err = time.ParseDuration(v); err != nil {
@@ -32,16 +52,60 @@ func TestRandomKills(t *testing.T) {
 		}
 	}
 	t.Logf("CHAINSTORE_SEED=%d CHAINSTORE_SOAK=%v CHAINSTORE_LOAD=%d", seed, soak, loadTimes(t))
-	c, o := start(t), newOracle()
+	return soak, seed
+}
+
+// TestRandomDamage does random damage to the files of one storage node after the other, while a schedule kills, stops and halts whatever it
+// says, the damaged node and its sender among them. Checks go by their own schedule; nobody helps.
+func TestRandomDamage(t *testing.T) {
+	soak, seed := schedulesOf(t)
+	c, o := startWith(t, func(topology *devcluster.Topology) {
+		smallSegments(topology)
+		topology.CheckInterval = 2 * time.Second
+	}), newOracle()
+	c.harmed = true
 	l := c.startLoad(o)
-	l.more(some)
-	s := schedule{c: c, random: rand.New(rand.NewPCG(seed, 1))}
+	l.more(6 * some)
+	c.awaitSegments(4)
+	s := schedule{c: c, random: rand.New(rand.NewPCG(seed, 2))}
 	for end := time.Now().Add(soak); time.Now().Before(end) && !o.failed(); {
-		s.disturb()
-		if s.random.IntN(3) == 0 {
-			c.awaitComplete(3)
+		// One node at a time: what is damaged on all of them is lost, and that is another test.
+		harmed := &damaged{cluster: c, name: c.storageNames()[s.random.IntN(3)]}
+		before, url := c.story(), roleOf(c.Topology(), harmed.name).URL()
+		was := nodeAt(before, url)
+		row := damages[s.random.IntN(len(damages))]
+		if row.needsOlder() {
+			continue
 		}
+		down := s.random.IntN(2) == 0
+		t.Logf("step %d: %s of %s, while it is down: %v", s.steps+1, row.name, harmed.name, down)
+		if down {
+			c.kill(harmed.name)
+		}
+		d := harmed.disk()
+		d.acked = was.Height
+		row.do(d)
+		if down {
+			c.launch(harmed.name)
+		}
+		s.pass(500 * time.Millisecond)
+		s.disturb()
 		l.more(some / 3)
+		c.await("all valid, and checked since", func() string {
+			i, err := c.tryStory()
+			if err != nil {
+				return err.Error()
+			}
+			for _, n := range i.Nodes {
+				if n.State != "valid" && n.State != "validating" || !n.Live || n.Due != "" || len(n.Bad) > 0 {
+					return fmt.Sprintf("%+v; %+v", n, i.Events[:min(3, len(i.Events))])
+				}
+			}
+			if n := nodeAt(i, url); n.Checked <= was.Checked && n.ID == was.ID || n.Checked == 0 || n.State != "valid" {
+				return fmt.Sprintf("%+v was not checked since %d", n, was.Checked)
+			}
+			return ""
+		})
 	}
 	l.end()
 	c.verify(o)

@@ -46,6 +46,9 @@ func (c *BeginRepair) apply(s *State) (any, error) {
 	if err := checkRanges(c.Missing); err != nil {
 		return nil, err
 	}
+	if last := len(c.Missing) - 1; last >= 0 && c.Missing[last].To > s.head.Height {
+		return nil, fmt.Errorf("%w: block %d is said to be missing, the head is at %d", ErrBadCommand, c.Missing[last].To-1, s.head.Height)
+	}
 	var sender *Storage
 	if c.Sender != "" {
 		sender = s.storage(c.Sender)

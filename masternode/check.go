@@ -53,8 +53,8 @@ func (l *leadership) check(a action, view masterfsm.View) job {
 			return checking(n, status), nil
 		}
 		end := &masterfsm.EndCheck{
-			ID: n.ID, Version: n.Version, Findings: status.Report.Findings, Bad: status.Report.Bad,
-			Tiles: status.Report.Tiles, Bytes: status.Bytes, Millis: status.Millis,
+			ID: n.ID, Version: n.Version, Tiles: status.Report.Tiles,
+			Findings: status.Report.Findings[:min(len(status.Report.Findings), chain.MaxFindings)], Bad: below(status.Report.Bad, n.Target.Height), Bytes: status.Bytes, Millis: status.Millis,
 		}
 		if status.Report.Unchecked < n.Target.Height {
 			end.Unchecked = status.Report.Unchecked
@@ -77,6 +77,14 @@ func (l *leadership) check(a action, view masterfsm.View) job {
 			delete(m.tasks, n.ID)
 		}, nil
 	}
+}
+
+// below is what a node reports as bad, as far as it can be believed: blocks below a height, in order, and not too many runs of them.
+func below(bad []chain.Range, height uint64) (list []chain.Range) {
+	for _, r := range bad {
+		list = chain.AddRange(list, chain.Range{From: r.From, To: min(r.To, height)})
+	}
+	return chain.BoundRanges(list, chain.MaxFindings)
 }
 
 func (l *leadership) askCheck(ctx context.Context, n masterfsm.Storage, order wire.CheckOrder) (wire.CheckStatus, error) {

@@ -162,6 +162,21 @@ func TestDamageIsFoundAndRepaired(t *testing.T) {
 	}
 }
 
+// What a node says of its inbox is not believed: blocks that nobody can have sent do not stand in the way of its repair.
+func TestRepairInSpiteOfAStrangeInbox(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, payloads := newDamageRig(t, nil)
+		defer r.stop()
+		r.on("http://s1", func(s *fakeStorage) {
+			s.cutAt(4)
+			s.inbox[1<<40] = chain.Block{}
+		})
+		r.restart(t, "http://s1", "2")
+		r.allValid(t, time.Minute)
+		r.readsAll(t, payloads)
+	})
+}
+
 // A record that cannot be proven has its node checked long before its check is due.
 func TestSuspectIsCheckedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

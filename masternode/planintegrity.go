@@ -33,7 +33,10 @@ func (w *planner) inbox(n *masterfsm.Storage) {
 	if seen == nil || !seen.counted || !w.memory.live(n.ID, w.now, w.pace) {
 		return
 	}
-	next := max(seen.inbox, seen.height, w.view.HeldFrom)
+	next := max(seen.height, w.view.HeldFrom)
+	if seen.inbox <= w.view.Head.Height { // else there is something in it that no leader can have sent
+		next = max(next, seen.inbox)
+	}
 	if next < w.view.Head.Height {
 		w.want(action{kind: actInbox, node: n.ID, block: next, version: n.Version})
 	}

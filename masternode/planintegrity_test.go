@@ -130,6 +130,13 @@ func TestPlanOfChecksAndRepairs(t *testing.T) {
 			},
 			want: []action{{kind: actInbox, node: "a", block: 10, version: 3}, {kind: actRepair, node: "a", version: 3}},
 		},
+		"from what the masters hold on, whatever else is in the inbox": {
+			nodes: []masterfsm.Storage{node("a", receiving, nil), node("b", sending, func(n *masterfsm.Storage) { n.Height = 12 })},
+			change: func(m *memory, _ *pace) {
+				m.nodes["a"].counted, m.nodes["a"].height, m.nodes["a"].inbox = true, 4, 1<<40
+			},
+			want: []action{{kind: actInbox, node: "a", block: 10, version: 3}, {kind: actRepair, node: "a", version: 3}},
+		},
 		"into the chain of one that lacks only what is lost": {
 			nodes: []masterfsm.Storage{node("a", invalid, onlyLost), node("b", valid, func(n *masterfsm.Storage) { n.Height = 12 })},
 			want:  []action{{kind: actPut, node: "a", block: 10, version: 3}},

@@ -54,7 +54,7 @@ func (l *leadership) beginRepair(a action, view masterfsm.View, m *memory, now t
 		}
 		missing := chain.CommonRanges(chain.CutRanges(n.Bad, view.Confirmed), []chain.Range{{To: keep}})
 		behind := chain.Range{From: keep, To: view.Head.Height}
-		if status.Inbox.To >= view.HeldFrom { // what is in its inbox need not be sent, and what is behind that the masters hold
+		if status.Inbox.To >= view.HeldFrom && status.Inbox.To <= view.Head.Height { // what is in its inbox need not be sent, and what is behind that the masters hold
 			behind.To = max(keep, status.Inbox.From)
 		}
 		if keep < view.HeldFrom {
@@ -229,7 +229,7 @@ func (l *leadership) goOn(ctx context.Context, n, sender masterfsm.Storage, r *r
 	if err != nil || check.Report == nil {
 		return nil, check, err
 	}
-	end.Bad = check.Report.Bad
+	end.Bad = below(check.Report.Bad, status.Height)
 	if check.Report.Unchecked < status.Height {
 		end.Unchecked = check.Report.Unchecked
 	}
@@ -306,6 +306,9 @@ func (l *leadership) pieces(ctx context.Context, n masterfsm.Storage) ([]wire.Pi
 	var last error
 	for _, r := range n.Missing {
 		for from := r.From; from < r.To; from += wire.MaxPiece {
+			if ctx.Err() != nil {
+				return nil, context.Cause(ctx)
+			}
 			p := wire.Piece{Range: chain.Range{From: from, To: min(from+wire.MaxPiece, r.To)}}
 			var err error
 			if p.Hash, err = l.provenHash(ctx, n, p.To); err != nil {

@@ -122,8 +122,9 @@ func parseInbox(data []byte, number uint64) ([]byte, error) {
 }
 
 // PutInbox keeps a block that is beyond the chain's end until the blocks before it are there: it returns when the block would
-// survive a power cut. A block below the height, or one that is in the inbox, is taken with no effect. Nothing is said of whether
-// the block will fit. data is not kept.
+// survive a power cut. A block below the height, or one that is in the inbox, is taken with no effect. Blocks come in order, so
+// what the inbox has behind a gap after this one is of no leader, and is moved aside. Nothing is said of whether the block will fit. data
+// is not kept.
 //
 // Errors: ErrBadBlock, ErrInboxFull, ErrFailed.
 func (n *Node) PutInbox(number uint64, data []byte) (Status, error) {
@@ -142,7 +143,13 @@ func (n *Node) putInbox(number uint64, data []byte) error {
 	if _, err := parseBlock(number, data); err != nil {
 		return err
 	}
-	if _, known := n.inbox.sizes[number]; known || number < n.Status().Height {
+	if number < n.Status().Height {
+		return nil
+	}
+	if err := n.asideStrays(number); err != nil {
+		return err
+	}
+	if _, known := n.inbox.sizes[number]; known {
 		return nil
 	}
 	size := inboxHeader + int64(len(data)) + 4
@@ -157,6 +164,29 @@ func (n *Node) putInbox(number uint64, data []byte) error {
 	n.inbox.add(number, size)
 	n.inbox.grow(number)
 	n.publish()
+	return nil
+}
+
+// asideStrays moves the files aside that do not follow a block without a gap; mu is held.
+func (n *Node) asideStrays(number uint64) error {
+	end := number + 1
+	for ; ; end++ {
+		if _, ok := n.inbox.sizes[end]; !ok {
+			break
+		}
+	}
+	if n.inbox.run.To <= end {
+		return nil
+	}
+	for _, stray := range slices.Sorted(maps.Keys(n.inbox.sizes)) {
+		if stray <= end {
+			continue
+		}
+		n.log.Error("a file of the inbox that does not follow is moved aside", "block", stray, "after", end-1)
+		if err := n.asideInbox(stray); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

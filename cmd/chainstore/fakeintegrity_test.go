@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"net/http"
+	"sync"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/httpapi/wire"
@@ -13,6 +14,7 @@ type step func(in *wire.Integrity, n *wire.NodeIntegrity)
 
 // fakeIntegrity is the part of the fake that is about checks. The fake's lock guards it.
 type fakeIntegrity struct {
+	mu    sync.Mutex // guards all below while the server runs
 	state wire.Integrity
 	// checks are what becomes of the check of each node, by its id: a step a look, from the order on.
 	checks  map[string][]step
@@ -39,6 +41,8 @@ func (f *fakeIntegrity) node(id string) *wire.NodeIntegrity {
 }
 
 func (f *fakeCluster) getIntegrity(w http.ResponseWriter, _ *http.Request) {
+	f.integrity.mu.Lock()
+	defer f.integrity.mu.Unlock()
 	in := &f.integrity
 	if len(in.pending) > 0 {
 		in.pending[0]()
@@ -48,6 +52,8 @@ func (f *fakeCluster) getIntegrity(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (f *fakeCluster) checkStorage(w http.ResponseWriter, r *http.Request) {
+	f.integrity.mu.Lock()
+	defer f.integrity.mu.Unlock()
 	in := &f.integrity
 	n := in.node(r.PathValue("id"))
 	if n == nil {
@@ -64,6 +70,8 @@ func (f *fakeCluster) checkStorage(w http.ResponseWriter, r *http.Request) {
 }
 
 func (f *fakeCluster) confirmLost(w http.ResponseWriter, r *http.Request) {
+	f.integrity.mu.Lock()
+	defer f.integrity.mu.Unlock()
 	var body struct {
 		Block *uint64 `json:"block"`
 	}
@@ -81,6 +89,8 @@ func (f *fakeCluster) confirmLost(w http.ResponseWriter, r *http.Request) {
 }
 
 func (f *fakeCluster) removeStorage(w http.ResponseWriter, r *http.Request) {
+	f.integrity.mu.Lock()
+	defer f.integrity.mu.Unlock()
 	n := f.integrity.node(r.PathValue("id"))
 	switch {
 	case n == nil:

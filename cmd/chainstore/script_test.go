@@ -18,6 +18,8 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
 			f := newFakeCluster(env.T().(testing.TB))
+			f.integrity.mu.Lock()
+			defer f.integrity.mu.Unlock()
 			f.integrity.state.Lost = []chain.Range{{From: 7, To: 8}}
 			f.integrity.checks["s-aaaabbbbcccc"] = []step{checking, checkedGood}
 			f.integrity.checks["s-ddddeeeeffff"] = []step{checkedBad, repairing, repaired}
