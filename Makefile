@@ -17,7 +17,7 @@ build: ## the one binary
 
 test: vet ## everything, with the race detector
 	@test -n "$(RACE)" || echo "NO C COMPILER: the tests run without the race detector"
-	$(GO) test $(RACE) -timeout 15m ./...
+	$(GO) test $(RACE) -timeout 18m ./...
 
 vet:
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi

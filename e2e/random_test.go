@@ -16,7 +16,7 @@ import (
 )
 
 // defaultSoak is how long TestRandomKills goes on where CHAINSTORE_SOAK does not say.
-const defaultSoak = 20 * time.Second
+const defaultSoak = 12 * time.Second
 
 // TestRandomKills kills, stops and halts what a seeded schedule says, several roles at a time, and starts them again.
 func TestRandomKills(t *testing.T) {
