@@ -468,3 +468,23 @@ func TestQuarantineKeepsOldBytes(t *testing.T) {
 		t.Errorf("kept %d files", len(kept))
 	}
 }
+
+// One rotten block of many is one finding, and is all that travels.
+func TestOneRottenBlockOfMany(t *testing.T) {
+	c := newTestChain(99)
+	const height, rotten = 5000, 2345
+	c.growTo(t, height)
+	n := mustOpen(t, Config{Dir: memDir(t)})
+	c.putAll(t, n)
+	p, seg, _ := n.index.get(rotten)
+	flip(t, filepath.Join(n.segmentsDir(), segment.Name(seg)), p.offset+segment.FrameHeader+int64(p.length)-1)
+	r := c.checked(t, n, height)
+	if len(r.Findings) != 1 || r.Unchecked != height || !slices.Equal(r.Bad, []chain.Range{{From: rotten, To: rotten + 1}}) {
+		t.Fatalf("%+v", r)
+	}
+	status := c.repair(t, c.source(t), n, height, r.Bad...)
+	if status.Blocks != 1 || status.Bytes != uint64(p.length) {
+		t.Errorf("%d blocks, %d bytes were received; block %d has %d", status.Blocks, status.Bytes, rotten, p.length)
+	}
+	c.clean(t, n, height)
+}
