@@ -8,7 +8,6 @@ import (
 	"os"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/durable"
 	"github.com/chainstore/chainstore/storagenode/tiles"
 )
 
@@ -141,12 +140,9 @@ func (n *Node) returnTiles() (fixed uint64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := durable.MkdirAll(n.tilesDir()); err != nil { // the whole folder may be gone
-		return 0, n.fail(err)
-	}
 	for _, stored := range strayed {
 		n.log.Error("a file of the tree's hashes was removed or replaced while it was open, and is written again", "level", 4*stored)
-		if err := n.tiles.Return(stored); err != nil {
+		if err := n.inTiles(func() error { return n.tiles.Return(stored) }); err != nil {
 			return fixed, n.fail(err)
 		}
 		fixed += tiles.Complete(n.tiles.Size(), stored)

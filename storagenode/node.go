@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"io"
 	"os"
 	"path/filepath"
@@ -210,16 +211,34 @@ func (n *Node) sync() error {
 	if err := n.indexFile.sync(); err != nil {
 		return err
 	}
-	// Somebody may have removed the folder: what was in it is computed again by the next check, or at the next start.
-	if err := durable.MkdirAll(n.tilesDir()); err != nil {
+	if err := n.inTiles(func() error {
+		if err := n.tiles.Sync(); err != nil {
+			return err
+		}
+		if err := writeSynced(n.syncedPath(), head); err != nil {
+			return fmt.Errorf("write %s: %w", n.syncedPath(), err)
+		}
+		return nil
+	}); err != nil {
 		return err
-	}
-	if err := n.tiles.Sync(); err != nil {
-		return err
-	}
-	if err := writeSynced(n.syncedPath(), head); err != nil {
-		return fmt.Errorf("write %s: %w", n.syncedPath(), err)
 	}
 	n.synced = head.Height
 	return nil
+}
+
+// tilesTries is how often the folder of the tree's hashes is made again in a row when somebody removes it.
+const tilesTries = 5
+
+// inTiles runs a write into the folder of the tree's hashes, once more where somebody removed the folder meanwhile: what was in it is computed
+// again by the next check, or at the next start.
+func (n *Node) inTiles(write func() error) (err error) {
+	for range tilesTries {
+		if err = durable.MkdirAll(n.tilesDir()); err == nil {
+			err = write()
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return err
 }
