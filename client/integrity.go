@@ -42,9 +42,7 @@ func (c *Client) CheckStorage(ctx context.Context, id string) (wire.NodeIntegrit
 // ConfirmLost records that a person takes a block for lost, and returns how the cluster stands then. It needs the admin token. The
 // error wraps [ErrNotLost] where a storage node has the block, or may have it. A block that is confirmed already is no error.
 func (c *Client) ConfirmLost(ctx context.Context, block uint64) (wire.Integrity, error) {
-	body, err := json.Marshal(struct {
-		Block uint64 `json:"block"`
-	}{block})
+	body, err := json.Marshal(wire.LostBlock{Block: &block})
 	if err != nil {
 		return wire.Integrity{}, err
 	}

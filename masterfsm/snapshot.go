@@ -298,6 +298,7 @@ func restore(c *source) (*State, error) {
 		return nil, c.err
 	}
 	s.prepare()
+	s.reckon()
 	if s.waiting != nil {
 		s.waiting.header.Difficulty = img.Difficulty
 	}

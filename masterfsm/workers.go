@@ -50,7 +50,7 @@ type Storage struct {
 	Sound     bool          `json:"sound"`         // they are the group's chain, but for the bad ones
 	Bad       []chain.Range `json:"bad,omitempty"` // known to be damaged or missing
 	Unchecked uint64        `json:"unchecked"`     // the last check could not look at what is from here on, 0 where it could
-	Whole     bool          `json:"whole"`         // it counts as a copy of them: see State.whole
+	Whole     bool          `json:"-"`             // it counts as a copy of them: reckoned from the rest, see State.whole
 	Due       string        `json:"due"`           // why a check is due at once, "" where none is
 	Checked   uint64        `json:"checked"`       // when the last check ended, unix milliseconds
 

@@ -14,29 +14,6 @@ import (
 // orderTimeout is how long the answer to an order may take that starts work, or asks how it goes.
 const orderTimeout = 5 * time.Second
 
-// inbox gives a storage node one block for its inbox.
-func (l *leadership) inbox(a action, view masterfsm.View) job {
-	target := storageWorker(view, a.node)
-	return func(ctx context.Context) (func(*memory, time.Time), error) {
-		block, held := l.held(a.block)
-		if !held {
-			return nil, nil // dropped meanwhile: the next plan knows
-		}
-		ctx, cancel := context.WithTimeout(ctx, putTimeout)
-		defer cancel()
-		status, err := l.node.cfg.Workers.PutInbox(ctx, target, l.order, a.block, block.Bytes())
-		if err != nil {
-			return nil, err
-		}
-		return l.heard(a.node, status, view), nil
-	}
-}
-
-func (l *leadership) held(number uint64) (block chain.Block, held bool) {
-	l.node.cfg.Ledger.Read(func(s *masterfsm.State) { block, held = s.Block(number) })
-	return block, held
-}
-
 // check has a Validating node check its chain, or asks how that goes, and commits what it found when it is done.
 func (l *leadership) check(a action, view masterfsm.View) job {
 	n := storageOf(view, a.node)

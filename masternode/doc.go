@@ -13,5 +13,10 @@
 // # The leader
 //
 // plan.go says, as a pure function of the replicated state, the leader's memory and the time, what should be under way; lead.go
-// starts and cancels it (execute.go has one function for each kind of action). Nothing is handed from leader to leader.
+// starts and cancels it, with one function for each kind of action (execute.go; check.go and repair.go for those that look after the
+// storage nodes, whose part of the policy is planintegrity.go). Nothing is handed from leader to leader.
+//
+// # Integrity
+//
+// prove.go reports whoever answers wrong; integrity.go brings that to the leader, and tells the story.
 package masternode

@@ -28,13 +28,13 @@ func (l *leadership) job(a action, view masterfsm.View, m *memory) job {
 	case actMine:
 		return l.mine(a, view)
 	case actPut:
-		return l.put(a, view)
+		return l.put(a, view, l.node.cfg.Workers.PutBlock)
 	case actAcknowledge:
 		return l.acknowledge(view, m)
 	case actInvalidate:
 		return l.invalidate(a, m)
 	case actInbox:
-		return l.inbox(a, view)
+		return l.put(a, view, l.node.cfg.Workers.PutInbox)
 	case actBeginCheck:
 		return l.propose(&masterfsm.BeginCheck{ID: a.node, Version: a.version, Time: l.node.now()})
 	case actCheck:
@@ -90,8 +90,11 @@ func (l *leadership) mine(a action, view masterfsm.View) job {
 	}
 }
 
+// giveBlock is how a block gets to a storage node: into its chain or its inbox.
+type giveBlock func(ctx context.Context, w wire.Worker, o wire.Order, number uint64, block []byte) (wire.StorageStatus, error)
+
 // put gives a storage node one block from this master's own state.
-func (l *leadership) put(a action, view masterfsm.View) job {
+func (l *leadership) put(a action, view masterfsm.View, give giveBlock) job {
 	target := storageWorker(view, a.node)
 	return func(ctx context.Context) (func(*memory, time.Time), error) {
 		var block chain.Block
@@ -102,7 +105,7 @@ func (l *leadership) put(a action, view masterfsm.View) job {
 		}
 		ctx, cancel := context.WithTimeout(ctx, putTimeout)
 		defer cancel()
-		status, err := l.node.cfg.Workers.PutBlock(ctx, target, l.order, a.block, block.Bytes())
+		status, err := give(ctx, target, l.order, a.block, block.Bytes())
 		if err != nil {
 			// Its height may be another than was thought: ask it at once.
 			return func(m *memory, _ time.Time) { m.of(a.node).tried = time.Time{} }, err

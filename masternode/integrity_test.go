@@ -111,6 +111,19 @@ func (r *rig) readsAll(t *testing.T, payloads [][]byte) {
 	}
 }
 
+// The table and the API each have their names of events and counters, since neither may know the other: they must be the same.
+func TestEventKindsAreThoseOfTheAPI(t *testing.T) {
+	for kind, name := range map[masterfsm.EventKind]string{
+		masterfsm.EventFinding: wire.EventFinding, masterfsm.EventRepair: wire.EventRepair, masterfsm.EventTiles: wire.EventTiles,
+		masterfsm.EventLost: wire.EventLost, masterfsm.EventFound: wire.EventFound, masterfsm.EventConfirmed: wire.EventConfirmed,
+		masterfsm.EventSuspect: wire.EventSuspect, masterfsm.EventRemoved: wire.EventRemoved,
+	} {
+		if string(kind) != name {
+			t.Errorf("%q in the table, %q in the API", kind, name)
+		}
+	}
+}
+
 func hasEvent(i wire.Integrity, kind string) bool {
 	return slices.ContainsFunc(i.Events, func(e wire.Event) bool { return e.Kind == kind })
 }

@@ -23,9 +23,9 @@ type repair struct {
 	attempt  uint64       // of the transfer
 	moved    time.Time    // when it last got on
 	heard    time.Time    // when the sender last answered, or was not asked
-	blocks   uint64       // received by then
 	status   wire.ReceiveStatus
-	failures int // transfers in a row that ended early
+	check    wire.CheckStatus // of what the last check could not look at, once all is there
+	failures int              // transfers in a row that ended early
 }
 
 // maxTransferFailures is how many transfers in a row may end early before another sender is tried.
@@ -148,7 +148,7 @@ func (l *leadership) repair(a action, view masterfsm.View, m *memory) job {
 	return func(ctx context.Context) (func(*memory, time.Time), error) {
 		ctx, cancel := context.WithTimeout(ctx, putTimeout)
 		defer cancel()
-		end, status, err := l.goOn(ctx, n, storageOf(view, n.Peer), r, view.Confirmed)
+		end, err := l.goOn(ctx, n, storageOf(view, n.Peer), r, view.Confirmed)
 		switch now := l.node.cfg.Clock(); {
 		case end != nil:
 		case now.Sub(r.heard) > l.node.pace.dead:
@@ -162,7 +162,7 @@ func (l *leadership) repair(a action, view masterfsm.View, m *memory) job {
 					m.of(n.ID).last = now
 				}
 				m.tasks[n.ID] = wire.Task{
-					Kind: "receive", Peer: n.Peer, Blocks: r.status.Blocks, Height: n.Target.Height, Bytes: r.status.Bytes, Total: status.Total,
+					Kind: "receive", Peer: n.Peer, Blocks: r.status.Blocks, Height: n.Target.Height, Bytes: r.status.Bytes, Total: r.check.Total,
 					Millis: uint64(max(0, l.node.cfg.Clock().Sub(time.UnixMilli(int64(n.Since))).Milliseconds())),
 				}
 				if n.Peer != "" {
@@ -194,23 +194,22 @@ func (l *leadership) repair(a action, view masterfsm.View, m *memory) job {
 }
 
 // goOn takes a repair one step on. It returns the command that ends it, nil where it has to go on.
-func (l *leadership) goOn(ctx context.Context, n, sender masterfsm.Storage, r *repair, confirmed []chain.Range) (*masterfsm.EndRepair, wire.CheckStatus, error) {
-	var none wire.CheckStatus
+func (l *leadership) goOn(ctx context.Context, n, sender masterfsm.Storage, r *repair, confirmed []chain.Range) (*masterfsm.EndRepair, error) {
 	if r.pieces == nil {
 		pieces, err := l.pieces(ctx, n)
 		if err != nil {
-			return nil, none, err
+			return nil, err
 		}
 		r.pieces = pieces
 	}
 	status, err := l.node.cfg.Workers.Receive(ctx, worker(n), l.order, wire.ReceiveOrder{Ticket: n.Ticket, Keep: n.Keep, Pieces: r.pieces})
 	if err != nil {
-		return nil, none, fmt.Errorf("the receiver: %w", err)
+		return nil, fmt.Errorf("the receiver: %w", err)
 	}
-	if status.Blocks != r.blocks || len(status.Missing) == 0 {
+	if status.Blocks != r.status.Blocks || len(status.Missing) == 0 {
 		r.moved, r.failures = l.node.cfg.Clock(), 0
 	}
-	r.blocks, r.status = status.Blocks, status
+	r.status = status
 	if len(status.Missing) > 0 {
 		return l.send(ctx, n, sender, r)
 	}
@@ -219,28 +218,27 @@ func (l *leadership) goOn(ctx context.Context, n, sender masterfsm.Storage, r *r
 		Height: status.Height, Hash: status.Hash, Bad: r.left(n), Blocks: status.Blocks, Bytes: status.Bytes, Changed: changedText(status.Changed),
 	}
 	if n.Unchecked == 0 {
-		return end, none, nil
+		return end, nil
 	}
 	// What the last check could not look at, because of a hole that is closed now, it looks at before the node may be Valid.
 	check, err := l.askCheck(ctx, n, wire.CheckOrder{
 		Check: n.Ticket, Height: status.Height, Hash: status.Hash, Rate: l.node.cfg.CheckRate, Lost: confirmed,
 	})
-	r.moved = l.node.cfg.Clock()
+	r.moved, r.check = l.node.cfg.Clock(), check
 	if err != nil || check.Report == nil {
-		return nil, check, err
+		return nil, err
 	}
 	end.Bad = below(check.Report.Bad, status.Height)
 	if check.Report.Unchecked < status.Height {
 		end.Unchecked = check.Report.Unchecked
 	}
-	return end, check, nil
+	return end, nil
 }
 
 // send has the sender send what is missing still, or asks how that goes.
-func (l *leadership) send(ctx context.Context, n, sender masterfsm.Storage, r *repair) (*masterfsm.EndRepair, wire.CheckStatus, error) {
-	var none wire.CheckStatus
+func (l *leadership) send(ctx context.Context, n, sender masterfsm.Storage, r *repair) (*masterfsm.EndRepair, error) {
 	if sender.ID == "" {
-		return l.failedRepair(n, r, errors.New("its sender is gone")), none, nil
+		return l.failedRepair(n, r, errors.New("its sender is gone")), nil
 	}
 	status, err := l.node.cfg.Workers.Send(ctx, worker(sender), l.order, wire.SendOrder{
 		Ticket: n.Ticket, Attempt: r.attempt, To: n.URL, Pieces: unfinished(r.pieces, r.status.Missing),
@@ -250,16 +248,16 @@ func (l *leadership) send(ctx context.Context, n, sender masterfsm.Storage, r *r
 	}
 	switch {
 	case err != nil:
-		return nil, none, fmt.Errorf("the sender: %w", err)
+		return nil, fmt.Errorf("the sender: %w", err)
 	case status.Running:
-		return nil, none, nil
+		return nil, nil
 	case status.Faulty:
 		if _, err := l.node.propose(ctx, &masterfsm.Suspect{
 			ID: sender.ID, Cause: "as a sender: " + clip(status.Error), Time: l.node.now(),
 		}); err != nil {
-			return nil, none, err
+			return nil, err
 		}
-		return l.failedRepair(n, r, fmt.Errorf("the sender: %s", status.Error)), none, nil
+		return l.failedRepair(n, r, fmt.Errorf("the sender: %s", status.Error)), nil
 	}
 	r.attempt++
 	if status.Error != "" {
@@ -267,9 +265,9 @@ func (l *leadership) send(ctx context.Context, n, sender masterfsm.Storage, r *r
 		err = fmt.Errorf("the transfer: %s", status.Error)
 	}
 	if r.failures >= maxTransferFailures {
-		return l.failedRepair(n, r, err), none, nil
+		return l.failedRepair(n, r, err), nil
 	}
-	return nil, none, err
+	return nil, err
 }
 
 // failedRepair is the command that ends a repair early.

@@ -12,9 +12,6 @@ import (
 	"github.com/chainstore/chainstore/storagenode/segment"
 )
 
-// Levels is how many stored levels the largest tree has.
-const Levels = maxLevels
-
 // Fix writes hashes of a stored level again that are wrong in its file, and forgets all tiles in memory: the next reader reads
 // the files. They are not synced. It must not run beside Append.
 func (s *Store) Fix(stored int, first uint64, run []chain.Hash) error {
@@ -91,12 +88,15 @@ func (s *Store) Return(stored int) (err error) {
 	if err := os.Rename(tmp, path(s.dir, stored)); err != nil {
 		return err
 	}
+	if err := durable.SyncDir(s.dir); err != nil {
+		return err
+	}
 	s.files[stored].Store(&level{f})
 	s.mu.Lock()
 	s.retired = append(s.retired, old)
 	s.mu.Unlock()
 	s.gen.Add(1)
-	return durable.SyncDir(s.dir)
+	return nil
 }
 
 func copyFile(to, from segment.File) error {
