@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"net/url"
 
 	"github.com/chainstore/chainstore/httpapi/wire"
 )
@@ -37,4 +38,16 @@ func (c *Client) CreateProject(ctx context.Context, p wire.NewProject) (wire.Cre
 		return wire.CreatedProject{}, err
 	}
 	return created, nil
+}
+
+// RenewToken gives a project, named by its name or id, a new token in the place of its old ones; it needs the admin token. Its answer is
+// the only place where the token is ever shown. To call it again makes another.
+func (c *Client) RenewToken(ctx context.Context, nameOrID string) (wire.CreatedProject, error) {
+	q := c.newQuery(http.MethodPost, "/v1/projects/"+url.PathEscape(nameOrID)+"/token", maxSmall)
+	q.once = true
+	var renewed wire.CreatedProject
+	if _, err := c.do(ctx, q, func(a *answer) error { return a.decode(&renewed) }); err != nil {
+		return wire.CreatedProject{}, err
+	}
+	return renewed, nil
 }

@@ -38,14 +38,18 @@ var (
 	ErrNotSealed    = errors.New("the proof is not yet sealed")
 	ErrNameTaken    = errors.New("the name is taken")
 	ErrTooFewCopies = errors.New("too few good copies would remain")
-	ErrNotLost      = errors.New("the block is not reported as lost")
-	ErrLost         = errors.New("the block is lost for good")
-	ErrTooLarge     = errors.New("over the size limit")
-	ErrKeyReused    = errors.New("the idempotency key was used for another body")
-	ErrInternal     = errors.New("internal error of the server")
-	ErrBacklog      = errors.New("backlog full: appends are refused until blocks are stored")
-	ErrNoLeader     = fmt.Errorf("the masters have no leader: %w", wire.ErrNotLeader)
-	ErrUnavailable  = errors.New("no storage node could give the record")
+	// ErrTooFewMasters: the masters that would remain could not elect a leader.
+	ErrTooFewMasters = errors.New("too few masters would remain")
+	ErrOtherGroup    = errors.New("the master belongs to another group")
+	ErrNotVoter      = errors.New("that master cannot take the leadership")
+	ErrNotLost       = errors.New("the block is not reported as lost")
+	ErrLost          = errors.New("the block is lost for good")
+	ErrTooLarge      = errors.New("over the size limit")
+	ErrKeyReused     = errors.New("the idempotency key was used for another body")
+	ErrInternal      = errors.New("internal error of the server")
+	ErrBacklog       = errors.New("backlog full: appends are refused until blocks are stored")
+	ErrNoLeader      = fmt.Errorf("the masters have no leader: %w", wire.ErrNotLeader)
+	ErrUnavailable   = errors.New("no storage node could give the record")
 	// ErrUnknownOutcome: an append may or may not have been committed; see [UnknownOutcomeError].
 	ErrUnknownOutcome = wire.ErrOutcomeUnknown
 
@@ -56,7 +60,7 @@ var (
 	ErrInboxFull = errors.New("the storage node's inbox is full until it is repaired")
 
 	// For workers.
-	ErrRemoved = errors.New("the worker was taken out of the cluster for good")
+	ErrRemoved = errors.New("the node was taken out of the cluster for good")
 )
 
 // sentinel is the error that stands for a problem of that name, nil where there is none.
@@ -84,6 +88,12 @@ func sentinel(name string) error {
 		return ErrNameTaken
 	case wire.ProblemTooFewCopies:
 		return ErrTooFewCopies
+	case wire.ProblemTooFewMasters:
+		return ErrTooFewMasters
+	case wire.ProblemOtherGroup:
+		return ErrOtherGroup
+	case wire.ProblemNotVoter:
+		return ErrNotVoter
 	case wire.ProblemNotLost:
 		return ErrNotLost
 	case wire.ProblemInboxFull:

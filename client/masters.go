@@ -94,6 +94,21 @@ func (m *Masters) Integrity(ctx context.Context, url string) (wire.Integrity, er
 	return getJSON[wire.Integrity](ctx, m, url, wire.PathLeaderIntegrity, maxMedium)
 }
 
+// Announce tells a master who this one is, and has it let in where it is new. The error wraps [ErrRemoved] where the group has
+// taken it out, [ErrOtherGroup] where it is of another, and [ErrTooFewMasters] where it cannot take the place of another now.
+func (m *Masters) Announce(ctx context.Context, url string, member wire.Member) (wire.Announced, error) {
+	a, err := m.postJSON(ctx, url, wire.PathMasters, member)
+	if err != nil {
+		return wire.Announced{}, err
+	}
+	return decoded[wire.Announced](a)
+}
+
+// State asks a master for the hash of its state.
+func (m *Masters) State(ctx context.Context, url string) (wire.StateHash, error) {
+	return getJSON[wire.StateHash](ctx, m, url, wire.PathState, maxSmall)
+}
+
 // Suspect tells the leader of a storage node that answered wrong.
 func (m *Masters) Suspect(ctx context.Context, url string, s wire.Suspicion) error {
 	_, err := m.postJSON(ctx, url, wire.PathSuspects, s)

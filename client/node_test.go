@@ -64,7 +64,7 @@ func TestMastersCalls(t *testing.T) {
 		case "GET " + wire.PathMember:
 			reply(w, 200, wire.Member{ID: "m1", Group: "g"})
 		case "POST " + wire.PathAdopt:
-			if string(body) != `{"group":"g","member":"m1"}` {
+			if string(body) != `{"group":"g","epoch":3,"member":"m1"}` {
 				t.Errorf("adoption %s", body)
 			}
 			w.WriteHeader(http.StatusNoContent)
@@ -91,7 +91,7 @@ func TestMastersCalls(t *testing.T) {
 	if v, err := m.Member(ctx, server.URL); err != nil || v.ID != "m1" {
 		t.Errorf("%+v, %v", v, err)
 	}
-	if err := m.Adopt(ctx, server.URL, wire.Adoption{Group: "g", Member: "m1"}); err != nil {
+	if err := m.Adopt(ctx, server.URL, wire.Adoption{Group: "g", Epoch: 3, Member: "m1"}); err != nil {
 		t.Error(err)
 	}
 	if v, err := m.Submit(ctx, server.URL, []byte("submission")); err != nil || string(v) != "answer to submission" {

@@ -74,8 +74,12 @@ func (InProcess) Launch(t Topology, r Role, tokens Tokens) (Running, error) {
 func open(t Topology, r Role, tokens Tokens, log hclog.Logger) (opened, error) {
 	switch r.Kind {
 	case KindMaster:
+		peers := t.MasterURLs()
+		if len(r.Join) > 0 {
+			peers = nil
+		}
 		return roles.OpenMaster(roles.MasterConfig{
-			Data: r.Data, HTTP: r.HTTP, Raft: r.Raft, Peers: t.MasterURLs(),
+			Data: r.Data, HTTP: r.HTTP, Raft: r.Raft, Peers: peers, Join: r.Join,
 			ClusterToken: tokens.Cluster, AdminToken: tokens.Admin, Timeout: t.Timeout, MaxAge: t.MaxAge,
 			CheckInterval: t.CheckInterval, CheckRate: t.CheckRate,
 			Settings: t.Settings, Limits: masternode.DefaultLimits(), Logger: log,

@@ -103,12 +103,16 @@ func arguments(t Topology, r Role) []string {
 	switch r.Kind {
 	case KindMaster:
 		s := t.Settings
-		args = append(args, "--raft", r.Raft, "--peers", masters,
+		group := []string{"--peers", masters}
+		if len(r.Join) > 0 {
+			group = []string{"--join", strings.Join(r.Join, ",")}
+		}
+		args = append(append(args, "--raft", r.Raft), append(group,
 			"--max-records", strconv.FormatUint(uint64(s.MaxRecords), 10),
 			"--max-bytes", strconv.FormatUint(uint64(s.MaxBytes), 10),
 			"--max-pending-bytes", strconv.FormatUint(s.MaxPendingBytes, 10),
 			"--retain-bytes", strconv.FormatUint(s.RetainBytes, 10),
-			"--difficulty", strconv.Itoa(int(s.Difficulty)), "--replicas", strconv.Itoa(int(s.Replicas)))
+			"--difficulty", strconv.Itoa(int(s.Difficulty)), "--replicas", strconv.Itoa(int(s.Replicas)))...)
 		if t.Timeout > 0 {
 			args = append(args, "--raft-timeout", t.Timeout.String())
 		}

@@ -65,6 +65,8 @@ type Role struct {
 	Log  string // its log file, absolute
 	HTTP string // host:port
 	Raft string // host:port, of a master
+	// Join are the URLs of masters whose group a master is to join, in the place of the topology's; nil for a founding master.
+	Join []string
 	// Profiles is where its Go profiles are served, host:port, "" where they are not.
 	Profiles string
 }

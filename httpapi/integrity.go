@@ -74,12 +74,12 @@ func (m *master) confirmLost(c *gin.Context) error {
 }
 
 func (m *master) removeStorage(c *gin.Context) error {
-	force := c.Query("force")
-	if force != "" && force != "true" && force != "false" {
-		return fmt.Errorf("%w: force is true or false, not %q", errBadRequest, force)
+	force, err := forced(c)
+	if err != nil {
+		return err
 	}
 	return m.leader.do(c, nil, func() error {
-		if err := m.node.RemoveStorage(c.Request.Context(), c.Param("id"), force == "true"); err != nil {
+		if err := m.node.RemoveStorage(c.Request.Context(), c.Param("id"), force); err != nil {
 			return err
 		}
 		c.Status(http.StatusNoContent)

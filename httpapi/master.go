@@ -15,7 +15,7 @@ import (
 // MasterConfig is what a master's API is made of.
 type MasterConfig struct {
 	Node         *masternode.Node
-	Adopt        func(wire.Adoption) error // makes a new master part of a group
+	Adopt        func(wire.Adoption) error // makes a new master, which the founder comes for, part of a group
 	ClusterToken string
 	AdminToken   string
 	Logger       hclog.Logger
@@ -51,7 +51,10 @@ func NewMaster(cfg MasterConfig) http.Handler {
 	m.POST("/v1/cluster/integrity/confirm-lost", m.withAdmin(m.confirmLost))
 	m.POST("/v1/storages/:id/check", m.withAdmin(m.checkStorage))
 	m.DELETE("/v1/storages/:id", m.withAdmin(m.removeStorage))
+	m.DELETE("/v1/masters/:id", m.withAdmin(m.removeMaster))
+	m.POST("/v1/leader/transfer", m.withAdmin(m.transferLeadership))
 	m.POST("/v1/projects", m.withAdmin(m.createProject))
+	m.POST("/v1/projects/:project/token", m.withAdmin(m.renewToken))
 
 	m.GET("/livez", func(c *gin.Context) { c.String(http.StatusOK, "ok\n") })
 	m.GET("/readyz", m.do(func(c *gin.Context) error {
@@ -66,6 +69,8 @@ func NewMaster(cfg MasterConfig) http.Handler {
 	nodes := m.Group("/", m.requires(m.cluster))
 	nodes.GET(wire.PathMember, func(c *gin.Context) { c.JSON(http.StatusOK, m.node.Member()) })
 	nodes.POST(wire.PathAdopt, m.do(m.adoptGroup))
+	nodes.POST(wire.PathMasters, m.do(m.announce))
+	nodes.GET(wire.PathState, m.do(m.stateHash))
 	nodes.POST(wire.PathSubmissions, m.do(m.submission))
 	nodes.GET(wire.PathReadIndex, m.do(m.readIndex))
 	nodes.GET(wire.PathLeaderStatus, m.do(m.leaderStatus))
@@ -153,6 +158,19 @@ func (m *master) clusterStatus(c *gin.Context) error {
 	c.Header("Cache-Control", "no-store")
 	c.JSON(http.StatusOK, m.node.Cluster(c.Request.Context()))
 	return nil
+}
+
+// renewToken gives a project a new token; the old ones open nothing from then on.
+func (m *master) renewToken(c *gin.Context) error {
+	return m.leader.do(c, nil, func() error {
+		renewed, err := m.node.RenewToken(c.Request.Context(), c.Param("project"))
+		if err != nil {
+			return err
+		}
+		c.Header("Cache-Control", "no-store")
+		c.JSON(http.StatusOK, renewed)
+		return nil
+	})
 }
 
 func (m *master) createProject(c *gin.Context) error {

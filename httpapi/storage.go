@@ -22,25 +22,29 @@ type StorageConfig struct {
 	Node        *storagenode.Node
 	Fence       *worker.Fence
 	ID          func() string // the node's id, "" before it is registered
+	Group       func() string // the cluster that it is of, "" before it is registered
 	Registered  func() bool   // since its start: until then it takes no block
 	MasterToken string
-	Fail        func(error) // called when the disk failed under the fence: the role must stop
-	Logger      hclog.Logger
+	// ClusterToken opens the chain to a recovery of the masters, which know no master token.
+	ClusterToken string
+	Fail         func(error) // called when the disk failed under the fence: the role must stop
+	Logger       hclog.Logger
 }
 
 type storage struct {
 	*engine
 	node       *storagenode.Node
 	id         func() string
+	group      func() string
 	registered func() bool
 	gate       gate
 }
 
 // NewStorage makes the handler of a storage node. All its routes take the master token, but the one by which another storage node sends
-// blocks for a repair.
+// blocks for a repair, and those by which masters are recovered from its chain.
 func NewStorage(cfg StorageConfig) http.Handler {
 	s := &storage{
-		engine: newEngine(cfg.Logger), node: cfg.Node, id: cfg.ID, registered: cfg.Registered,
+		engine: newEngine(cfg.Logger), node: cfg.Node, id: cfg.ID, group: cfg.Group, registered: cfg.Registered,
 		gate: gate{fence: cfg.Fence, fail: cfg.Fail},
 	}
 	s.GET("/livez", func(c *gin.Context) { c.String(http.StatusOK, "ok\n") })
@@ -55,6 +59,9 @@ func NewStorage(cfg StorageConfig) http.Handler {
 	routes.POST(wire.PathReceive, s.do(s.receive))
 	routes.POST(wire.PathSend, s.do(s.send))
 	s.POST(wire.PathTransfer, s.do(s.transfer)) // the repair's ticket is the token
+	recovery := s.Group("/", s.requires(newSecret(cfg.ClusterToken)))
+	recovery.GET(wire.PathChain, s.do(s.chainStatus))
+	recovery.GET(wire.PathChainBlocks, s.do(s.chainBlocks))
 	return s
 }
 

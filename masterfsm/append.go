@@ -16,8 +16,10 @@ type Run struct {
 
 // Placement is what became of one request of a submission.
 type Placement struct {
-	Runs   []Run  `json:"runs,omitempty"` // where its records stand, in order; for a replay the first run covers all of them
-	Time   uint64 `json:"time,omitempty"` // of its records
+	// Runs is where its records stand, in order. A replay has one, without Index: where the first record stands, and how many follow, which
+	// may run over into the blocks behind.
+	Runs   []Run  `json:"runs,omitempty"`
+	Time   uint64 `json:"time,omitempty"` // of its records; 0 for a replay
 	Replay bool   `json:"replay,omitempty"`
 	Err    Reason `json:"err,omitempty"`
 }
@@ -70,17 +72,20 @@ type Outcome struct {
 	Err        error
 }
 
+// longestLeadership bounds what a leader may say that it has led, in milliseconds: 8,000 years, so that no sum runs over.
+const longestLeadership = 1 << 48
+
 // append takes the submissions of one Append.
-func (s *State) append(time uint64, submissions []submission) []Outcome {
+func (s *State) append(time, elapsed uint64, submissions []submission) []Outcome {
 	outcomes := make([]Outcome, len(submissions))
 	for i := range submissions {
-		outcomes[i].Placements, outcomes[i].Err = s.submit(time, &submissions[i])
+		outcomes[i].Placements, outcomes[i].Err = s.submit(time, elapsed, &submissions[i])
 	}
 	return outcomes
 }
 
 // submit puts the records of a submission into the buffer, or finds that it did so before.
-func (s *State) submit(time uint64, a *submission) ([]Placement, error) {
+func (s *State) submit(time, elapsed uint64, a *submission) ([]Placement, error) {
 	w := s.members[a.member]
 	if w == nil || w.Boot < a.boot {
 		w = &memberWindow{Boot: a.boot, Results: map[uint64][]Placement{}}
@@ -94,7 +99,8 @@ func (s *State) submit(time uint64, a *submission) ([]Placement, error) {
 			ErrStale, a.seq, a.boot, w.Newest, w.Boot)
 	}
 	s.tick(time)
-	s.keys.evict(s.now, s.settings)
+	s.age = max(s.age, s.begun+min(elapsed, longestLeadership))
+	s.keys.evict(s.age, s.settings)
 	placements := make([]Placement, len(a.requests))
 	for i := range a.requests {
 		placements[i] = s.place(&a.requests[i])
@@ -111,15 +117,18 @@ func (s *State) submit(time uint64, a *submission) ([]Placement, error) {
 
 // place gives the records of one request their positions, all or none.
 func (s *State) place(q *request) Placement {
-	if q.project == 0 || int(q.project) > len(s.projects) {
+	project := s.projectAt(q.project)
+	if project == nil {
 		return Placement{Err: RefusedProject}
 	}
+	var key Digest
 	if q.key != (Digest{}) {
-		if e, ok := s.keys.find(q.project, q.key); ok {
-			if e.body != q.body {
+		key = scopedKey(q.project, q.key)
+		if e, ok := s.keys.find(key); ok {
+			if e.body != [8]byte(q.body[:8]) {
 				return Placement{Err: RefusedKey}
 			}
-			return Placement{Runs: []Run{e.run}, Time: e.time, Replay: true}
+			return Placement{Runs: []Run{{Block: e.block, Offset: e.offset, Count: e.count}}, Replay: true}
 		}
 	}
 	if s.pendingBytes >= s.settings.MaxPendingBytes {
@@ -129,11 +138,11 @@ func (s *State) place(q *request) Placement {
 	for i := range q.records {
 		s.put(&p, &q.records[i])
 	}
-	s.projects[q.project-1].Records += uint64(len(q.records))
+	project.Records += uint64(len(q.records))
 	if q.key != (Digest{}) {
-		run := p.Runs[0]
-		run.Count = uint32(len(q.records))
-		s.keys.add(keyEntry{project: q.project, key: q.key, body: q.body, run: run, time: s.now})
+		s.keys.add(keyEntry{
+			key: key, body: [8]byte(q.body[:8]), block: p.Runs[0].Block, offset: p.Runs[0].Offset, count: uint32(len(q.records)), age: s.age,
+		})
 	}
 	return p
 }

@@ -205,7 +205,7 @@ func TestKeys(t *testing.T) {
 	}
 	next := b.NextIndex()
 	again := b.add(startTime+9, c)[0]
-	want := Placement{Replay: true, Time: startTime + 1, Runs: []Run{{Block: 0, Offset: 2, Count: 6, Index: 2}}}
+	want := Placement{Replay: true, Runs: []Run{{Block: 0, Offset: 2, Count: 6}}}
 	if !reflect.DeepEqual(again, want) {
 		t.Errorf("replay %+v, want %+v", again, want)
 	}
@@ -225,7 +225,7 @@ func TestKeys(t *testing.T) {
 	// Twice in one submission.
 	twin := call{project: 1, key: "twin", payloads: []string{"t"}}
 	p := b.add(startTime+9, twin, twin)
-	if p[0].Replay || !p[1].Replay || p[1].Runs[0] != p[0].Runs[0] {
+	if p[0].Replay || !p[1].Replay || p[1].Runs[0].Block != p[0].Runs[0].Block || p[1].Runs[0].Offset != p[0].Runs[0].Offset {
 		t.Errorf("twins: %+v", p)
 	}
 	// No key, no replay.
@@ -233,8 +233,8 @@ func TestKeys(t *testing.T) {
 	if p := b.add(startTime+9, plain, plain); p[1].Replay || p[1].Runs[0] == p[0].Runs[0] {
 		t.Errorf("without keys: %+v", p)
 	}
-	if n, oldest := b.Keys(); n != 3 || oldest != startTime+1 {
-		t.Errorf("%d keys since %d", n, oldest)
+	if n, oldest := b.Keys(); n != 3 || oldest != 8 {
+		t.Errorf("%d keys, the oldest of %d ms", n, oldest)
 	}
 }
 
@@ -271,7 +271,7 @@ func TestKeysAreForgottenByAge(t *testing.T) {
 		t.Error("remembered beyond its age")
 	}
 	// The new entry counts from its own time.
-	if p := b.add(startTime+2001, c); !p[0].Replay || p[0].Time != startTime+1001 {
+	if p := b.add(startTime+2001, c); !p[0].Replay {
 		t.Errorf("%+v", p)
 	}
 	settings.KeyAge = math.MaxUint64 // must not overflow into the past
@@ -288,15 +288,15 @@ func TestKeyPages(t *testing.T) {
 	key := func(n int) Digest { return digest(fmt.Sprint(n)) }
 	const most = 3*keyPage + 7
 	for n := range most {
-		w.add(keyEntry{project: 1, key: key(n), run: Run{Index: uint64(n)}, time: uint64(n)})
+		w.add(keyEntry{key: key(n), block: uint64(n), age: uint64(n)})
 		w.evict(uint64(n), settings)
 		if got := w.next - w.first; got != uint64(min(n+1, keyPage+10)) {
 			t.Fatalf("%d keys after %d", got, n)
 		}
 	}
 	for n := range most {
-		e, ok := w.find(1, key(n))
-		if ok != (n >= most-keyPage-10) || ok && (e.run.Index != uint64(n) || e.key != key(n)) {
+		e, ok := w.find(key(n))
+		if ok != (n >= most-keyPage-10) || ok && (e.block != uint64(n) || e.key != key(n)) {
 			t.Fatalf("key %d: %v, %+v", n, ok, e)
 		}
 	}
@@ -304,11 +304,11 @@ func TestKeyPages(t *testing.T) {
 		t.Errorf("%d pages", len(w.pages))
 	}
 	w.evict(math.MaxUint64, Settings{MaxKeys: 100, KeyAge: 0})
-	if w.first != w.next || len(w.byKey) != 0 {
-		t.Errorf("%d entries, %d keys are left", w.next-w.first, len(w.byKey))
+	if w.first != w.next || len(w.slots) != fewestSlots {
+		t.Errorf("%d entries are left in %d slots", w.next-w.first, len(w.slots))
 	}
-	w.add(keyEntry{project: 1, key: key(0), time: 5})
-	if _, ok := w.find(1, key(0)); !ok {
+	w.add(keyEntry{key: key(0), age: 5})
+	if _, ok := w.find(key(0)); !ok {
 		t.Error("not found after everything was forgotten")
 	}
 }
@@ -397,7 +397,7 @@ func TestSubmissionBuilder(t *testing.T) {
 	if err != nil || k != kindAppend {
 		t.Fatalf("%d, %v", k, err)
 	}
-	time, all, err := parseAppend(body)
+	time, _, all, err := parseAppend(body)
 	if err != nil || time != startTime || len(all) != 1 {
 		t.Fatalf("time %d, %d submissions, %v", time, len(all), err)
 	}
@@ -485,7 +485,7 @@ func TestSeveralSubmissionsInOneAppend(t *testing.T) {
 	b := newTable(t, smallSettings())
 	c := call{project: 1, payloads: payloads(3, "x")}
 	b.submit(appendOf(t, "m2", 5, 100, startTime, c))
-	result, err := b.Apply(EncodeAppend(startTime,
+	result, err := b.Apply(EncodeAppend(startTime, 0,
 		sent(t, "m1", 9, 1, c, c), sent(t, "m2", 5, 3, c), sent(t, "m3", 1, 1, c), sent(t, "m2", 5, 100, c)))
 	if err != nil {
 		t.Fatal(err)
@@ -506,7 +506,7 @@ func TestSeveralSubmissionsInOneAppend(t *testing.T) {
 			}
 		}
 	}
-	if result, err := b.Apply(EncodeAppend(startTime)); err != nil || len(result.([]Outcome)) != 0 {
+	if result, err := b.Apply(EncodeAppend(startTime, 0)); err != nil || len(result.([]Outcome)) != 0 {
 		t.Errorf("an append of nothing: %v, %v", result, err)
 	}
 }

@@ -37,6 +37,9 @@ const (
 	kindEndRepair     kind = 13
 	kindConfirmLost   kind = 14
 	kindRemoveStorage kind = 15
+	kindAdmitMaster   kind = 16
+	kindRemoveMaster  kind = 17
+	kindRenewToken    kind = 18
 
 	kindSubmission kind = 128 // never in the log by itself
 )
@@ -189,6 +192,12 @@ func decode(k kind, body []byte) (Command, error) {
 		c = new(ConfirmLost)
 	case kindRemoveStorage:
 		c = new(RemoveStorage)
+	case kindAdmitMaster:
+		c = new(AdmitMaster)
+	case kindRemoveMaster:
+		c = new(RemoveMaster)
+	case kindRenewToken:
+		c = new(RenewToken)
 	default:
 		return nil, fmt.Errorf("%w: unknown kind %d: a newer ChainStore wrote it", ErrCommand, k)
 	}

@@ -46,6 +46,9 @@ func everyCommand() []Command {
 		},
 		&ConfirmLost{Block: 7, Time: startTime},
 		&RemoveStorage{ID: "a", Force: true, Time: startTime},
+		&AdmitMaster{ID: "m", URL: "http://m", Raft: "m:1", Time: startTime},
+		&RemoveMaster{ID: "m", Time: startTime},
+		&RenewToken{Project: 1, TokenHash: chain.Hash{9}, Time: startTime},
 		&CreateProject{Name: "p", Public: true, TokenHash: chain.Hash{4}, Time: startTime},
 	}
 }

@@ -27,6 +27,8 @@ var (
 	ErrNotLost = errors.New("the block is not reported as lost")
 	// ErrTooFewCopies: without that storage node fewer than Replicas good copies would remain.
 	ErrTooFewCopies = errors.New("too few good copies would remain")
+	// ErrMasterRemoved: the master was taken out of the group for good.
+	ErrMasterRemoved = errors.New("the master was removed from the group")
 	// ErrRemoved: the worker was taken out of the cluster for good.
 	ErrRemoved = errors.New("the worker was removed from the cluster")
 )

@@ -107,7 +107,7 @@ func sent(t testing.TB, member string, boot, seq uint64, calls ...call) []byte {
 // appendOf makes the command of one submission.
 func appendOf(t testing.TB, member string, boot, seq, time uint64, calls ...call) []byte {
 	t.Helper()
-	return EncodeAppend(time, sent(t, member, boot, seq, calls...))
+	return EncodeAppend(time, max(time, startTime)-startTime, sent(t, member, boot, seq, calls...))
 }
 
 // only is the outcome of the one submission of an append; the result of another command stays as it is.
@@ -226,16 +226,28 @@ func checkInvariants(t testing.TB, s *State) {
 	checkBlocks(t, s)
 	checkSums(t, s)
 	checkWorkers(t, s)
-	for number, key := range s.keys.byKey {
-		e := s.keys.at(key)
-		if key < s.keys.first || key >= s.keys.next || number != (scopedKey{e.project, e.key}) {
-			t.Fatalf("key %v leads to entry %d of %d to %d", number, key, s.keys.first, s.keys.next)
+	used := 0
+	for _, slot := range s.keys.slots {
+		if slot != 0 {
+			used++
 		}
 	}
-	if uint64(len(s.keys.byKey)) != s.keys.next-s.keys.first {
-		t.Fatalf("%d keys, %d entries", len(s.keys.byKey), s.keys.next-s.keys.first)
+	if uint64(used) != s.keys.count() {
+		t.Fatalf("%d slots of the table of keys are taken, %d keys are remembered", used, s.keys.count())
 	}
-	if len(s.tokens) != len(s.projects) || len(s.names) != len(s.projects) {
+	for number := s.keys.first; number < s.keys.next; number++ {
+		if e, ok := s.keys.find(s.keys.at(number).key); !ok || e != s.keys.at(number) {
+			t.Fatalf("key %d of %d to %d is not found", number, s.keys.first, s.keys.next)
+		}
+	}
+	tokens := 0
+	for i, p := range s.projects {
+		tokens += len(p.Tokens)
+		if i > 0 && p.ID <= s.projects[i-1].ID || p.ID >= s.nextProject || s.names[p.Name] != p.ID {
+			t.Fatalf("project %+v stands at %d, the next gets id %d", p, i, s.nextProject)
+		}
+	}
+	if len(s.tokens) != tokens || len(s.names) != len(s.projects) {
 		t.Fatalf("%d projects, %d tokens, %d names", len(s.projects), len(s.tokens), len(s.names))
 	}
 	for id, w := range s.members {

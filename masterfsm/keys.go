@@ -1,42 +1,83 @@
 package masterfsm
 
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"hash/maphash"
+	"math"
+)
+
 // keyWindow remembers idempotency keys for as long as the settings say, in the order in which they came. The order is kept in
-// pages that are only ever added to, so that a snapshot can share them while the state goes on.
+// pages that are only ever added to, so that a snapshot can share them while the state goes on. A key costs 48 bytes there and 5 to
+// 11 in the table that finds it: under 64 in all.
 type keyWindow struct {
-	byKey map[scopedKey]uint64 // the entry's number
-	pages [][]keyEntry         // entries by number, keyPage of them a page
-	first uint64               // number of the oldest entry that is remembered
-	next  uint64               // number of the next entry
-	base  uint64               // number of the first entry of pages[0]
+	pages [][]keyEntry // entries by number, keyPage of them a page
+	first uint64       // number of the oldest entry that is remembered
+	next  uint64       // number of the next entry
+	base  uint64       // number of the first entry of pages[0]
+
+	// The table: open addressing with linear probing; an entry that goes lets those behind it move up. Which slot is whose differs from
+	// master to master and shows nowhere. A slot is an entry's number less origin plus 1, 0 where it is free.
+	slots  []uint32
+	origin uint64
+	seed   maphash.Seed // so that nobody can choose keys that all fall together
 }
 
-const keyPage = 4096
+const (
+	keyPage     = 4096
+	fewestSlots = 64
+)
 
-type scopedKey struct {
-	project uint32
-	key     Digest
-}
-
+// keyEntry is a request with an idempotency key: 48 bytes.
 type keyEntry struct {
-	project   uint32
-	key, body Digest
-	run       Run // of all records of the request
-	time      uint64
+	key    Digest  // of project and key
+	body   [8]byte // of the content's digest: enough to tell a client that it uses a key for something else
+	block  uint64  // where the first record stands
+	offset uint32
+	count  uint32 // records
+	age    uint64 // of the table when it came, milliseconds: see State.age
 }
 
-func newKeyWindow() keyWindow { return keyWindow{byKey: map[scopedKey]uint64{}} }
+func newKeyWindow() keyWindow {
+	return keyWindow{slots: make([]uint32, fewestSlots), seed: maphash.MakeSeed()}
+}
+
+// scopedKey makes one name of a project and a key within it.
+func scopedKey(project uint32, key Digest) Digest {
+	var b [4 + len(key)]byte
+	binary.BigEndian.PutUint32(b[:], project)
+	copy(b[4:], key[:])
+	sum := sha256.Sum256(b[:])
+	return Digest(sum[:len(key)])
+}
 
 func (w *keyWindow) at(number uint64) *keyEntry {
 	i := number - w.base
 	return &w.pages[i/keyPage][i%keyPage]
 }
 
-func (w *keyWindow) find(project uint32, key Digest) (*keyEntry, bool) {
-	number, ok := w.byKey[scopedKey{project, key}]
-	if !ok {
+func (w *keyWindow) count() uint64 { return w.next - w.first }
+
+// home is the slot at which the search for a key begins.
+func (w *keyWindow) home(key *Digest) int {
+	return int(maphash.Bytes(w.seed, key[:]) & uint64(len(w.slots)-1))
+}
+
+// slot is where a key stands in the table, or the free slot where its search ends.
+func (w *keyWindow) slot(key *Digest) int {
+	i := w.home(key)
+	for w.slots[i] != 0 && w.at(w.origin+uint64(w.slots[i])-1).key != *key {
+		i = (i + 1) & (len(w.slots) - 1)
+	}
+	return i
+}
+
+func (w *keyWindow) find(key Digest) (*keyEntry, bool) {
+	n := w.slots[w.slot(&key)]
+	if n == 0 {
 		return nil, false
 	}
-	return w.at(number), true
+	return w.at(w.origin + uint64(n) - 1), true
 }
 
 func (w *keyWindow) add(e keyEntry) {
@@ -45,27 +86,63 @@ func (w *keyWindow) add(e keyEntry) {
 	}
 	last := len(w.pages) - 1
 	w.pages[last] = append(w.pages[last], e)
-	w.byKey[scopedKey{e.project, e.key}] = w.next
 	w.next++
+	if 4*w.count() > 3*uint64(len(w.slots)) {
+		w.rebuild(2 * len(w.slots))
+		return
+	}
+	if w.next-w.origin > math.MaxUint32 {
+		w.rebuild(len(w.slots))
+		return
+	}
+	w.slots[w.slot(&e.key)] = uint32(w.next - w.origin)
+}
+
+// rebuild makes the table anew, of a size that is a power of two.
+func (w *keyWindow) rebuild(size int) {
+	w.slots, w.origin = make([]uint32, size), w.first
+	for number := w.first; number < w.next; number++ {
+		w.slots[w.slot(&w.at(number).key)] = uint32(number - w.origin + 1)
+	}
 }
 
 // evict forgets the keys that are too old or too many.
-func (w *keyWindow) evict(now uint64, s Settings) {
-	for w.first < w.next && (w.next-w.first > uint64(s.MaxKeys) || now-w.at(w.first).time > s.KeyAge) {
-		e := w.at(w.first)
-		delete(w.byKey, scopedKey{e.project, e.key})
+func (w *keyWindow) evict(age uint64, s Settings) {
+	for w.first < w.next && (w.count() > uint64(s.MaxKeys) || age-w.at(w.first).age > s.KeyAge) {
+		w.free(w.slot(&w.at(w.first).key))
 		w.first++
 		if w.first-w.base == keyPage {
 			w.pages = append([][]keyEntry(nil), w.pages[1:]...)
 			w.base += keyPage
 		}
 	}
+	size := len(w.slots)
+	for size > fewestSlots && 8*w.count() < uint64(size) {
+		size /= 2
+	}
+	if size < len(w.slots) {
+		w.rebuild(size)
+	}
 }
 
-// Keys is how many idempotency keys are remembered, and since when (unix milliseconds, 0 where there is none).
+// free empties a slot. What stands behind it and would not be found any more moves up.
+func (w *keyWindow) free(i int) {
+	mask := len(w.slots) - 1
+	for j := (i + 1) & mask; w.slots[j] != 0; j = (j + 1) & mask {
+		home := w.home(&w.at(w.origin + uint64(w.slots[j]) - 1).key)
+		if (j-home)&mask >= (j-i)&mask {
+			w.slots[i] = w.slots[j]
+			i = j
+		}
+	}
+	w.slots[i] = 0
+}
+
+// Keys is how many idempotency keys are remembered, and how many milliseconds have passed since the oldest of them came, by the clock
+// that they go by.
 func (s *State) Keys() (remembered int, oldest uint64) {
-	if s.keys.first == s.keys.next {
+	if s.keys.count() == 0 {
 		return 0, 0
 	}
-	return int(s.keys.next - s.keys.first), s.keys.at(s.keys.first).time
+	return int(s.keys.count()), s.age - s.keys.at(s.keys.first).age
 }

@@ -3,6 +3,7 @@ package masterfsm
 import (
 	"bufio"
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -20,7 +21,7 @@ import (
 //	magic "CSSN" ‖ version u8
 //	part: the small tables as JSON (image)
 //	members u64 ‖ (part: member id ‖ boot u64 ‖ newest u64 ‖ results u64 ‖ (seq u64 ‖ part: placements) × results) × members
-//	keys u64    ‖ (project u32 ‖ key[16] ‖ body[16] ‖ run[24] ‖ time u64) × keys
+//	keys u64    ‖ (key[16] ‖ body[8] ‖ block u64 ‖ offset u32 ‖ count u32 ‖ age u64) × keys
 //	held u64    ‖ held block × held
 //	              a mined one:   1 u8 ‖ part: block as on disk
 //	              a pending one: 0 u8 ‖ pending
@@ -31,7 +32,7 @@ import (
 // Equal states have equal bytes: maps are written in the order of their keys.
 const (
 	snapshotMagic   = "CSSN"
-	snapshotVersion = 1
+	snapshotVersion = 2
 )
 
 // ErrSnapshot: the bytes are no snapshot of a state, or were damaged.
@@ -43,13 +44,18 @@ type image struct {
 	Term       Term       `json:"term"`
 	Settings   Settings   `json:"settings"`
 	Now        uint64     `json:"now"`
-	Head       []byte     `json:"head"` // as chain.Head.AppendTo writes it
+	Age        uint64     `json:"age"`   // of the keys' clock, milliseconds
+	Begun      uint64     `json:"begun"` // the age at which the term began
+	Head       []byte     `json:"head"`  // as chain.Head.AppendTo writes it
 	Boundaries []Boundary `json:"boundaries"`
 	Stored     uint64     `json:"stored"`
 	Difficulty uint8      `json:"difficulty"` // of the block that waits for a nonce
 	Storages   []Storage  `json:"storages"`
 	Miners     []Miner    `json:"miners"`
 	Projects   []Project  `json:"projects"`
+	Next       uint32     `json:"next_project"`
+	Masters    []Master   `json:"masters"`
+	Removed    []string   `json:"removed_masters"`
 	Story      Story      `json:"story"`
 }
 
@@ -70,9 +76,18 @@ func (s *State) Snapshot() *Snapshot {
 	for id, w := range s.members {
 		c.members[id] = &memberWindow{Boot: w.Boot, Newest: w.Newest, Results: maps.Clone(w.Results)}
 	}
-	c.keys.byKey, c.keys.pages = nil, slices.Clone(s.keys.pages)
+	c.keys.slots, c.keys.pages = nil, slices.Clone(s.keys.pages)
 	c.tokens, c.names = nil, nil
 	return &Snapshot{state: c}
+}
+
+// Digest is the SHA-256 of the snapshot's bytes: it is equal on all masters at equal log indices.
+func (sn *Snapshot) Digest() (chain.Hash, error) {
+	h := sha256.New()
+	if _, err := sn.WriteTo(h); err != nil {
+		return chain.Hash{}, err
+	}
+	return chain.Hash(h.Sum(nil)), nil
 }
 
 // sink writes fields and sums them up. After an error it writes nothing more.
@@ -113,8 +128,9 @@ func (sn *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	k.raw([]byte(snapshotMagic))
 	k.u8(snapshotVersion)
 	img := image{
-		Group: s.group, Term: s.term, Settings: s.settings, Now: s.now, Head: s.head.AppendTo(nil),
+		Group: s.group, Term: s.term, Age: s.age, Begun: s.begun, Settings: s.settings, Now: s.now, Head: s.head.AppendTo(nil),
 		Boundaries: s.boundaries, Stored: s.stored, Storages: s.storages, Miners: s.miners, Projects: s.projects, Story: s.story,
+		Next: s.nextProject, Masters: s.masters, Removed: s.removedMasters,
 	}
 	if s.waiting != nil {
 		img.Difficulty = s.waiting.header.Difficulty
@@ -166,10 +182,11 @@ func (s *State) writeKeys(k *sink) {
 	var b []byte
 	for number := s.keys.first; number < s.keys.next; number++ {
 		e := s.keys.at(number)
-		b = binary.BigEndian.AppendUint32(b[:0], e.project)
-		b = append(append(b, e.key[:]...), e.body[:]...)
-		b = appendRun(b, e.run)
-		k.raw(binary.BigEndian.AppendUint64(b, e.time))
+		b = append(append(b[:0], e.key[:]...), e.body[:]...)
+		b = binary.BigEndian.AppendUint64(b, e.block)
+		b = binary.BigEndian.AppendUint32(b, e.offset)
+		b = binary.BigEndian.AppendUint32(b, e.count)
+		k.raw(binary.BigEndian.AppendUint64(b, e.age))
 	}
 }
 
@@ -281,12 +298,14 @@ func restore(c *source) (*State, error) {
 	s.group, s.term, s.settings, s.now = img.Group, img.Term, img.Settings, img.Now
 	s.head, s.boundaries, s.stored = head, img.Boundaries, img.Stored
 	s.storages, s.miners, s.story = img.Storages, img.Miners, img.Story
-	for i, p := range img.Projects {
-		if p.ID != uint32(i+1) {
-			return nil, fmt.Errorf("project %d stands at place %d", p.ID, i+1)
+	s.age, s.begun, s.masters, s.removedMasters = img.Age, img.Begun, img.Masters, img.Removed
+	for _, p := range img.Projects {
+		if p.ID < s.nextProject {
+			return nil, fmt.Errorf("project %d stands where one from %d on is due", p.ID, s.nextProject)
 		}
 		s.addProject(p)
 	}
+	s.nextProject = max(s.nextProject, img.Next)
 	s.readMembers(c)
 	s.readKeys(c)
 	s.readBlocks(c)
@@ -322,11 +341,11 @@ func (s *State) readMembers(c *source) {
 }
 
 func (s *State) readKeys(c *source) {
-	const size = 4 + 16 + 16 + runSize + 8
+	const size = 16 + 8 + 8 + 4 + 4 + 8
 	for n := c.u64(); n > 0 && c.err == nil; n-- {
 		r := reader{data: c.raw(size)}
 		s.keys.add(keyEntry{
-			project: r.u32(), key: Digest(r.fixed(16)), body: Digest(r.fixed(16)), run: r.run(), time: r.u64(),
+			key: Digest(r.fixed(16)), body: [8]byte(r.fixed(8)), block: r.u64(), offset: r.u32(), count: r.u32(), age: r.u64(),
 		})
 	}
 }

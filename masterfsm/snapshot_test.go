@@ -189,8 +189,8 @@ func TestRestoreErrors(t *testing.T) {
 		}
 	}
 	newer := bytes.Clone(good)
-	newer[4] = 2
-	if _, err := Restore(bytes.NewReader(newer)); !errors.Is(err, ErrSnapshot) || !strings.Contains(err.Error(), "version 2") {
+	newer[4] = snapshotVersion + 1
+	if _, err := Restore(bytes.NewReader(newer)); !errors.Is(err, ErrSnapshot) || !strings.Contains(err.Error(), "version 3") {
 		t.Errorf("newer version: %v", err)
 	}
 	broken := io.MultiReader(bytes.NewReader(good[:100]), brokenReader{})

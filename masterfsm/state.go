@@ -26,6 +26,9 @@ type State struct {
 	settings Settings
 	now      uint64 // the newest time that a command brought, unix milliseconds: never runs backwards
 
+	// The clock of the keys: milliseconds that leaders have counted by their monotonic clocks, each since its BeginTerm. Nobody can set it.
+	age, begun uint64 // now, and when the term began
+
 	head       chain.Head // of the mined chain
 	boundaries []Boundary // the newest last, at most Boundaries
 	waiting    *waiting   // the header of the first held block that is not mined, nil where there is none
@@ -40,9 +43,14 @@ type State struct {
 	story    Story
 	storages []Storage // by id
 	miners   []Miner   // by id
-	projects []Project // by id; project n stands at n-1
-	tokens   map[chain.Hash]uint32
-	names    map[string]uint32
+	projects []Project // by id
+	// nextProject is the id that the next project gets.
+	nextProject uint32
+	tokens      map[chain.Hash]uint32
+	names       map[string]uint32
+
+	masters        []Master // by id
+	removedMasters []string // ids, the newest last
 
 	members map[string]*memberWindow // by member id
 	keys    keyWindow
@@ -64,16 +72,17 @@ type Term struct {
 // New makes the empty table of a group that is yet to be founded.
 func New() *State {
 	return &State{
-		settings: DefaultSettings(),
-		tokens:   map[chain.Hash]uint32{},
-		names:    map[string]uint32{},
-		members:  map[string]*memberWindow{},
-		keys:     newKeyWindow(),
+		settings:    DefaultSettings(),
+		nextProject: 1,
+		tokens:      map[chain.Hash]uint32{},
+		names:       map[string]uint32{},
+		members:     map[string]*memberWindow{},
+		keys:        newKeyWindow(),
 	}
 }
 
 // Apply changes the state by one committed log entry. The result depends on the command: []Outcome for an append, *Project
-// for CreateProject, *Storage or *Miner for Register, *Storage for Suspect, BeginCheck and BeginRepair, nil for the others. An error that wraps [ErrCommand] must stop the
+// for CreateProject and RenewToken, *Storage or *Miner for Register, *Storage for Suspect, BeginCheck and BeginRepair, nil for the others. An error that wraps [ErrCommand] must stop the
 // master; any other is a refusal that changed nothing.
 func (s *State) Apply(data []byte) (any, error) {
 	k, body, err := checkCommand(data)
@@ -81,11 +90,11 @@ func (s *State) Apply(data []byte) (any, error) {
 		return nil, err
 	}
 	if k == kindAppend {
-		time, submissions, err := parseAppend(body)
+		time, elapsed, submissions, err := parseAppend(body)
 		if err != nil {
 			return nil, err
 		}
-		return s.append(time, submissions), nil
+		return s.append(time, elapsed, submissions), nil
 	}
 	c, err := decode(k, body)
 	if err != nil {
@@ -111,7 +120,7 @@ func (c *BeginTerm) apply(s *State) (any, error) {
 	if s.group.ID == "" {
 		s.group = Group{ID: c.Group, Epoch: 1}
 	}
-	s.term = Term{Term: c.Term, Leader: c.Member, URL: c.URL}
+	s.term, s.begun = Term{Term: c.Term, Leader: c.Member, URL: c.URL}, s.age
 	s.settings = c.Settings
 	if s.waiting != nil && c.Settings.Difficulty < s.waiting.header.Difficulty {
 		s.waiting.header.Difficulty = c.Settings.Difficulty // a block may wait for easier work, never for harder

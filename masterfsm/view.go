@@ -29,6 +29,9 @@ type View struct {
 	Miners    []Miner
 	Lost      []chain.Range // blocks that no node has a good copy of
 	Confirmed []chain.Range // those that a person confirmed as lost
+
+	Masters        []Master // by id
+	RemovedMasters []string // ids of those that were taken out for good
 }
 
 // View takes a view. It costs a few small copies, however many blocks and records there are.
@@ -40,6 +43,7 @@ func (s *State) View() View {
 		Pending: int(s.open.number - s.stored), PendingBytes: s.pendingBytes,
 		Storages: slices.Clone(s.storages), Miners: slices.Clone(s.miners),
 		Lost: s.story.Lost, Confirmed: s.story.Confirmed,
+		Masters: s.masters, RemovedMasters: s.removedMasters, // never changed in place
 	}
 	if s.waiting != nil {
 		header := s.waiting.header

@@ -49,10 +49,7 @@ func (n *Node) describe(l *leadership) wire.Cluster {
 	n.cfg.Ledger.Read(func(s *masterfsm.State) {
 		v = s.View()
 		remembered, oldest := s.Keys()
-		keys.Remembered = remembered
-		if remembered > 0 {
-			keys.Seconds = float64(s.Now()-oldest) / 1000
-		}
+		keys.Remembered, keys.Seconds = remembered, float64(oldest)/1000
 	})
 	c := wire.Cluster{
 		Group: v.Group.ID, Epoch: v.Group.Epoch, Leader: v.Term.Leader, Term: v.Term.Term,
@@ -63,8 +60,8 @@ func (n *Node) describe(l *leadership) wire.Cluster {
 		Pending: wire.Pending{Blocks: v.Pending, Bytes: v.PendingBytes},
 		Keys:    keys, Notices: []string{},
 	}
-	live, masters := l.sightings()
-	c.Masters = n.masters(v, masters, l != nil)
+	live := l.sightings()
+	c.Masters = n.masters(v, l != nil)
 	good, liveMiners := 0, 0
 	for i := range v.Storages {
 		s := &v.Storages[i]
@@ -102,25 +99,22 @@ func (n *Node) describe(l *leadership) wire.Cluster {
 }
 
 // sightings copies what the leader has seen; nothing where this master does not lead.
-func (l *leadership) sightings() (live map[string]bool, masters map[string]string) {
-	live, masters = map[string]bool{}, map[string]string{}
+func (l *leadership) sightings() map[string]bool {
+	live := map[string]bool{}
 	if l == nil {
-		return live, masters
+		return live
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for id, ok := range l.live {
 		live[id] = ok
 	}
-	for id, url := range l.master {
-		masters[id] = url
-	}
-	return live, masters
+	return live
 }
 
-// masters lists the group. Only a leader can say who is reachable: raft tells it. The URLs are those at which members answered.
-func (n *Node) masters(v masterfsm.View, answered map[string]string, leading bool) []wire.Master {
-	masters := n.cfg.Ledger.Members()
+// masters lists the group. Only a leader can say who is reachable: raft tells it.
+func (n *Node) masters(v masterfsm.View, leading bool) []wire.Master {
+	masters := n.cfg.Membership.Members()
 	for i := range masters {
 		m := &masters[i]
 		switch m.ID {
@@ -129,7 +123,7 @@ func (n *Node) masters(v masterfsm.View, answered map[string]string, leading boo
 		case v.Term.Leader:
 			m.URL = v.Term.URL
 		default:
-			m.URL = answered[m.ID]
+			m.URL = urlOf(v, m.ID)
 		}
 		switch {
 		case leading:
@@ -174,4 +168,20 @@ func (n *Node) Figures() Figures {
 		f.BufferRecords, f.PendingBlocks, f.PendingBytes = v.OpenRecords, v.Pending, v.PendingBytes
 	})
 	return f
+}
+
+// StateHash names this master's state, for comparing masters. It reads all of the state: it is for tests and for doubts.
+func (n *Node) StateHash() (wire.StateHash, error) {
+	const tries = 100
+	for range tries {
+		var snapshot *masterfsm.Snapshot
+		applied := n.cfg.Ledger.Applied()
+		n.cfg.Ledger.Read(func(s *masterfsm.State) { snapshot = s.Snapshot() })
+		if n.cfg.Ledger.Applied() != applied {
+			continue // an entry came in between: which state was taken is not certain
+		}
+		hash, err := snapshot.Digest()
+		return wire.StateHash{Applied: applied, Hash: hash}, err
+	}
+	return wire.StateHash{}, fmt.Errorf("%w: the state changes too often to be taken with its index", ErrUnavailable)
 }

@@ -152,7 +152,7 @@ func (n *Node) commitBatch(ctx context.Context, batch []*pendingCommit) {
 	for i, p := range batch {
 		submissions[i] = p.submission
 	}
-	result, err := n.cfg.Ledger.Propose(ctx, masterfsm.EncodeAppend(n.now(), submissions...))
+	result, err := n.cfg.Ledger.Propose(ctx, masterfsm.EncodeAppend(n.now(), n.elapsed(), submissions...))
 	outcomes, ok := result.([]masterfsm.Outcome)
 	if err == nil && (!ok || len(outcomes) != len(batch)) {
 		err = fmt.Errorf("the state machine answered %d submissions with %T", len(batch), result)
@@ -188,6 +188,15 @@ func (n *Node) Submit(ctx context.Context, submission []byte) ([]byte, error) {
 
 // now is the wall clock in unix milliseconds. The state machine lets it run forwards only.
 func (n *Node) now() uint64 { return uint64(n.cfg.Clock().UnixMilli()) }
+
+// elapsed is what has passed of this master's leadership, in milliseconds, by a clock that no one sets: 0 before its term has begun.
+func (n *Node) elapsed() uint64 {
+	l := n.leadership.Load()
+	if l == nil {
+		return 0
+	}
+	return uint64(max(0, n.cfg.Clock().Sub(l.began).Milliseconds()))
+}
 
 // propose commits a command where this master leads.
 func (n *Node) propose(ctx context.Context, c masterfsm.Command) (any, error) {

@@ -29,6 +29,14 @@ var (
 	ErrUnavailable = errors.New("no storage node could prove it")
 	// ErrLost: the record is in a block of which no storage node has a good copy, and a person has confirmed that it is lost.
 	ErrLost = errors.New("the block is lost for good")
+	// ErrRemoved: this master was taken out of its group for good.
+	ErrRemoved = errors.New("this master was taken out of its group for good")
+	// ErrOtherGroup: a master of another group.
+	ErrOtherGroup = errors.New("the masters are of different groups")
+	// ErrTooFewMasters: the masters that would remain could not elect a leader.
+	ErrTooFewMasters = errors.New("too few masters would remain")
+	// ErrNotVoter: that master cannot lead now.
+	ErrNotVoter = errors.New("that master cannot take the leadership")
 	// ErrTooLarge: a record or a batch over its limit.
 	ErrTooLarge = errors.New("over the limit")
 	// ErrEmpty: a record without a payload.

@@ -52,7 +52,11 @@ func (l *leadership) job(a action, view masterfsm.View, m *memory) job {
 	case actPingMiner:
 		return l.pingMiner(a, view)
 	case actPingMaster:
-		return l.pingMaster(a)
+		return l.pingMaster(a, view)
+	case actPromote:
+		return l.change(a, "a master has caught up and votes from now on", l.node.cfg.Membership.Promote)
+	case actDropMaster:
+		return l.change(a, "a removed master is out of the group", l.node.cfg.Membership.RemoveMember)
 	}
 	return func(context.Context) (func(*memory, time.Time), error) {
 		return nil, fmt.Errorf("unknown action %d", a.kind)
@@ -192,18 +196,38 @@ func (l *leadership) pingMiner(a action, view masterfsm.View) job {
 	}
 }
 
-func (l *leadership) pingMaster(a action) job {
+// nearlyAll is how many log entries a master may lack and still get a vote: those that are on their way to it.
+const nearlyAll = 256
+
+func (l *leadership) pingMaster(a action, view masterfsm.View) job {
+	url := urlOf(view, a.node)
 	return func(ctx context.Context) (func(*memory, time.Time), error) {
 		ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 		defer cancel()
-		member, err := l.node.cfg.Masters.Member(ctx, a.node)
+		had := l.node.Member().Applied
+		member, err := l.node.cfg.Masters.Member(ctx, url)
 		if err != nil {
 			return nil, err
 		}
+		l.node.heardOf(member)
+		caughtUp := member.ID == a.node && member.Group == l.node.Member().Group && member.Applied+nearlyAll >= had
 		return func(m *memory, now time.Time) {
 			s := m.of(a.node)
-			s.last, s.memberID = now, member.ID
+			s.last, s.caughtUp = now, caughtUp
 		}, nil
+	}
+}
+
+// change changes who is in the group.
+func (l *leadership) change(a action, what string, do func(context.Context, string) error) job {
+	return func(ctx context.Context) (func(*memory, time.Time), error) {
+		l.node.changing.Lock()
+		defer l.node.changing.Unlock()
+		err := do(ctx, a.node)
+		if err == nil {
+			l.node.log.Info(what, "id", a.node)
+		}
+		return nil, err
 	}
 }
 

@@ -94,7 +94,12 @@ func (l *fakeLedger) Leader() string {
 }
 
 func (l *fakeLedger) LastContact() time.Duration { return 0 }
-func (l *fakeLedger) Members() []wire.Master     { return []wire.Master{{ID: "m1"}} }
+
+func (l *fakeLedger) Applied() uint64 {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return uint64(l.entries)
+}
 
 // RunAsLeader elects the one member again a moment after its leadership was cut.
 func (l *fakeLedger) RunAsLeader(ctx context.Context, lead func(context.Context, uint64) error) error {
@@ -564,6 +569,9 @@ var errNoMaster = errors.New("no such master")
 func (noMasters) Member(context.Context, string) (wire.Member, error) {
 	return wire.Member{}, errNoMaster
 }
+func (noMasters) Announce(context.Context, string, wire.Member) (wire.Announced, error) {
+	return wire.Announced{}, errNoMaster
+}
 func (noMasters) Submit(context.Context, string, []byte, bool) ([]byte, error) {
 	return nil, errNoMaster
 }
@@ -585,20 +593,22 @@ func (noMasters) Register(context.Context, string, wire.Registration) (wire.Regi
 type rig struct {
 	*Node
 	ledger  *fakeLedger
+	members *fakeMembership
 	workers *fakeWorkers
 	project masterfsm.Project
+	ended   <-chan error // of Run, once
 	stop    func()
 }
 
 // newRig starts it; change may alter what it is made of before it runs.
 func newRig(t *testing.T, storages int, change func(*Config, *rig)) *rig {
 	t.Helper()
-	r := &rig{ledger: newFakeLedger(t), workers: newFakeWorkers(t, storages)}
+	r := &rig{ledger: newFakeLedger(t), members: newFakeMembership(), workers: newFakeWorkers(t, storages)}
 	settings := masterfsm.DefaultSettings()
 	settings.Difficulty, settings.MaxRecords = 4, 16
 	cfg := Config{
-		Member: wire.Member{ID: "m1", URL: "http://m1"}, Boot: 1, Group: func() string { return "cs-test" },
-		Ledger: r.ledger, Masters: noMasters{}, Workers: r.workers, Settings: settings, Limits: DefaultLimits(),
+		Member: wire.Member{ID: "m1", URL: "http://m1"}, Boot: 1,
+		Ledger: r.ledger, Membership: r.members, Masters: noMasters{}, Workers: r.workers, Settings: settings, Limits: DefaultLimits(),
 		Logger: hclog.NewNullLogger(),
 	}
 	if change != nil {
@@ -611,6 +621,7 @@ func newRig(t *testing.T, storages int, change func(*Config, *rig)) *rig {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- r.Run(ctx) }()
+	r.ended = ended
 	r.stop = func() {
 		cancel()
 		if err := <-ended; err != nil {

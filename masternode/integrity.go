@@ -49,7 +49,7 @@ func (n *Node) integrity(l *leadership) wire.Integrity {
 		Nodes: []wire.NodeIntegrity{}, Lost: orNone(story.Lost), Confirmed: orNone(story.Confirmed),
 		Totals: wire.Totals(story.Totals), Events: []wire.Event{}, Notices: []string{},
 	}
-	live, _ := l.sightings()
+	live := l.sightings()
 	tasks := l.underWay()
 	for k := range nodes {
 		i.Nodes = append(i.Nodes, nodeIntegrity(&nodes[k], live, tasks))
@@ -135,7 +135,7 @@ func (n *Node) CheckStorage(ctx context.Context, idOrURL string) (wire.NodeInteg
 	if !ok {
 		return wire.NodeIntegrity{}, fmt.Errorf("the state machine answered with %T", result)
 	}
-	live, _ := l.sightings()
+	live := l.sightings()
 	return nodeIntegrity(due, live, l.underWay()), nil
 }
 

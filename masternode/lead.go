@@ -28,10 +28,11 @@ type leadership struct {
 	over     chan struct{}  // closed when the loop has ended and takes no outcome any more
 	running  sync.WaitGroup // the actions
 
-	mu     sync.Mutex      // guards all below
-	live   map[string]bool // by worker id: who answered lately, for Cluster
-	tasks  map[string]wire.Task
-	master map[string]string // member id to URL, of masters that have answered
+	began time.Time // after the term's BeginTerm was committed: the clock of keys goes by what has passed since
+
+	mu    sync.Mutex      // guards all below
+	live  map[string]bool // by worker id: who answered lately, for Cluster
+	tasks map[string]wire.Task
 }
 
 // lead does the duties of the leader until ctx, which dies with the leadership, ends.
@@ -43,7 +44,7 @@ func (n *Node) lead(ctx context.Context, term uint64) error {
 	n.cfg.Ledger.Read(func(s *masterfsm.State) { epoch = s.Group().Epoch })
 	l := &leadership{
 		node: n, order: wire.Order{Epoch: epoch, Term: term}, outcomes: make(chan outcome), over: make(chan struct{}),
-		live: map[string]bool{}, master: map[string]string{},
+		began: n.cfg.Clock(), live: map[string]bool{},
 	}
 	n.setLeadership(l)
 	defer n.setLeadership(nil)
@@ -61,7 +62,7 @@ func (n *Node) lead(ctx context.Context, term uint64) error {
 func (n *Node) begin(ctx context.Context, term uint64) error {
 	_, err := n.propose(ctx, &masterfsm.BeginTerm{
 		Term: term, Member: n.cfg.Member.ID, URL: n.cfg.Member.URL, Time: n.now(),
-		Group: n.cfg.Group(), Settings: n.cfg.Settings,
+		Group: n.Member().Group, Settings: n.cfg.Settings,
 	})
 	return err
 }
@@ -77,7 +78,7 @@ func (l *leadership) loop(ctx context.Context) {
 		l.node.cfg.Ledger.Read(func(s *masterfsm.State) { view = s.View() })
 		now := l.node.cfg.Clock()
 		m.note(view, now)
-		d := plan(view, m, l.node.cfg.Peers, l.node.pace, now)
+		d := plan(view, m, l.node.cfg.Membership.Members(), l.node.pace, now)
 		for _, a := range d.cancel {
 			m.inflight[a]()
 		}
@@ -157,7 +158,6 @@ func (l *leadership) publish(view masterfsm.View, m *memory, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	clear(l.live)
-	clear(l.master)
 	for i := range view.Storages {
 		id := view.Storages[i].ID
 		l.live[id] = m.live(id, now, l.node.pace)
@@ -167,9 +167,4 @@ func (l *leadership) publish(view masterfsm.View, m *memory, now time.Time) {
 		l.live[id] = m.live(id, now, l.node.pace)
 	}
 	l.tasks = maps.Clone(m.tasks)
-	for _, url := range l.node.cfg.Peers {
-		if s := m.nodes[url]; s != nil && s.memberID != "" {
-			l.master[s.memberID] = url
-		}
-	}
 }

@@ -17,6 +17,8 @@ type Ledger interface {
 	Propose(ctx context.Context, command []byte) (any, error)
 	// Read calls f with the state, which stays as it is meanwhile. f must be quick and must not keep the state.
 	Read(f func(*masterfsm.State))
+	// Applied is the index of the newest log entry in the state.
+	Applied() uint64
 	// Changed is closed at the next change of the state or of the leadership.
 	Changed() <-chan struct{}
 	// ReadIndex is the commit index of this leader's own term, confirmed by a majority. The error wraps ErrNotLeader.
@@ -27,10 +29,31 @@ type Ledger interface {
 	Leader() string
 	// LastContact is how long ago this master heard from a leader, 0 on the leader.
 	LastContact() time.Duration
-	// Members lists the master group; the URLs may be empty.
-	Members() []wire.Master
 	// RunAsLeader calls lead whenever this master becomes leader, with a context that dies with the leadership, until ctx ends.
 	RunAsLeader(ctx context.Context, lead func(ctx context.Context, term uint64) error) error
+}
+
+// Membership is who is in the master group. Its methods may be called by many goroutines. The error of those that change it wraps
+// ErrNotLeader or ErrOutcomeUnknown as that of Ledger.Propose does.
+type Membership interface {
+	// Member is who this master is; its Group is "" while it is new.
+	Member() wire.Member
+	// Members lists the group as raft's configuration has it, without URLs.
+	Members() []wire.Master
+	// AddMember adds a member without a vote, or changes the address of one. To do it again does nothing.
+	AddMember(ctx context.Context, m wire.Member) error
+	// Promote gives a member a vote.
+	Promote(ctx context.Context, id string) error
+	// RemoveMember takes a member out. One that is not there is no error.
+	RemoveMember(ctx context.Context, id string) error
+	// TransferLeadership hands the leadership to a member, "" for the one that has most of the log.
+	TransferLeadership(to string) error
+	// Meet tells the address at which a member can be reached, whatever raft's configuration says.
+	Meet(m wire.Member)
+	// Adopt makes this master, which is new and has that id, part of a group.
+	Adopt(group string, epoch uint64, id string) error
+	// Retire writes down that this master was taken out of its group, so that it cannot be started again.
+	Retire() error
 }
 
 // Errors that a [Ledger] answers with.
@@ -45,6 +68,8 @@ var (
 // nothing because it does not lead, [ErrOutcomeUnknown] or [wire.ErrNoAnswer] when it may have done something.
 type Masters interface {
 	Member(ctx context.Context, url string) (wire.Member, error)
+	// Announce tells a master who this one is. The error wraps ErrRemoved or ErrOtherGroup where this master must stop.
+	Announce(ctx context.Context, url string, m wire.Member) (wire.Announced, error)
 	// Submit hands a submission to the leader. fresh asks for a connection of its own rather than a kept one.
 	Submit(ctx context.Context, url string, submission []byte, fresh bool) ([]byte, error)
 	ReadIndex(ctx context.Context, url string) (wire.ReadIndex, error)

@@ -3,6 +3,7 @@ package masternode
 import (
 	"context"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -15,16 +16,18 @@ import (
 
 // Config is what a master is made of.
 type Config struct {
-	Member   wire.Member   // who this master is; the group may be empty still
-	Boot     uint64        // goes up by one at each start of this master
-	Group    func() string // the cluster's id, once it is known
-	Peers    []string      // URLs of the other masters
-	Ledger   Ledger
-	Masters  Masters
-	Workers  Workers
-	Settings masterfsm.Settings
-	Limits   Limits
-	MaxAge   time.Duration // of the oldest record of the open block; 0 for the default of 1 s
+	Member  wire.Member // who this master is; only its id and addresses count here
+	Boot    uint64      // goes up by one at each start of this master
+	Peers   []string    // URLs of the other masters
+	Join    []string    // URLs of masters of a group that this one is to join
+	Ledger  Ledger
+	Masters Masters
+	// Membership is who is in the group, this master among them once it is part of one.
+	Membership Membership
+	Workers    Workers
+	Settings   masterfsm.Settings
+	Limits     Limits
+	MaxAge     time.Duration // of the oldest record of the open block; 0 for the default of 1 s
 	// CheckInterval is how long after a storage node's last check the next begins, 0 for none on a schedule; CheckRate how many bytes
 	// of its segments it reads a second, 0 for as fast as it goes.
 	CheckInterval time.Duration
@@ -41,8 +44,8 @@ const (
 
 func (c *Config) validate() error {
 	switch {
-	case c.Ledger == nil || c.Masters == nil || c.Workers == nil || c.Logger == nil || c.Group == nil:
-		return fmt.Errorf("masternode: Ledger, Masters, Workers, Group and Logger are needed")
+	case c.Ledger == nil || c.Masters == nil || c.Membership == nil || c.Workers == nil || c.Logger == nil:
+		return fmt.Errorf("masternode: Ledger, Masters, Membership, Workers and Logger are needed")
 	case c.Member.ID == "" || len(c.Member.ID) > 255 || c.Member.URL == "":
 		return fmt.Errorf("masternode: a member needs an id of 1 to 255 bytes and a URL")
 	case c.MaxAge < 0 || c.CheckInterval < 0 || c.CheckRate < 0:
@@ -62,6 +65,9 @@ type Node struct {
 
 	seq        atomic.Uint64              // of submissions in this boot
 	leadership atomic.Pointer[leadership] // nil while this master does not lead
+
+	changing sync.Mutex // held while the leader changes who is in the group
+	over     chan error // why this master must stop
 }
 
 // submissionBytes is how large a submission, and a command in the log, may become, unless one request alone is larger.
@@ -84,7 +90,7 @@ func New(cfg Config) (*Node, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	n := &Node{cfg: cfg, pace: defaultPace(), log: cfg.Logger.Named("master"), prover: newProver(cfg)}
+	n := &Node{cfg: cfg, pace: defaultPace(), log: cfg.Logger.Named("master"), prover: newProver(cfg), over: make(chan error, 1)}
 	if cfg.MaxAge > 0 {
 		n.pace.maxAge = cfg.MaxAge
 	}
@@ -110,13 +116,15 @@ func New(cfg Config) (*Node, error) {
 	return n, nil
 }
 
-// Run hands on appends and reads, and leads whenever this master is elected, until ctx ends.
+// Run hands on appends and reads, leads whenever this master is elected, and keeps it known to its group, until ctx ends. The error wraps
+// [ErrRemoved] or [ErrOtherGroup] where this master must stop for good.
 func (n *Node) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { n.appends.run(ctx); return nil })
 	g.Go(func() error { n.commits.run(ctx); return nil })
 	g.Go(func() error { n.prover.reads.run(ctx); return nil })
 	g.Go(func() error { return n.suspicions(ctx) })
+	g.Go(func() error { return n.announce(ctx) })
 	g.Go(func() error { return n.cfg.Ledger.RunAsLeader(ctx, n.lead) })
 	return g.Wait()
 }
@@ -125,8 +133,8 @@ func (n *Node) setLeadership(l *leadership) { n.leadership.Store(l) }
 
 // Member is who this master is.
 func (n *Node) Member() wire.Member {
-	m := n.cfg.Member
-	m.Group = n.cfg.Group()
+	m := n.cfg.Membership.Member()
+	m.URL = n.cfg.Member.URL
 	return m
 }
 

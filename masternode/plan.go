@@ -2,6 +2,7 @@ package masternode
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/chainstore/chainstore/httpapi/wire"
@@ -27,12 +28,14 @@ const (
 	actPingStorage                       // ask a storage node how it is
 	actPingMiner
 	actPingMaster
+	actPromote    // give a master that has caught up a vote
+	actDropMaster // take a master out of raft's configuration that the table has as removed
 )
 
 // action is one thing to do. Actions are compared: two that are equal are the same piece of work.
 type action struct {
 	kind    actionKind
-	node    string // worker id, or a master's URL
+	node    string // worker or member id
 	block   uint64 // of cut, mine and put
 	version uint64 // of the node's entry in the table: a node that registers anew is another target
 	share   share  // of mine: which part of the nonces
@@ -71,7 +74,7 @@ func defaultPace() pace {
 // leadership. The goroutine of lead owns it.
 type memory struct {
 	began    time.Time            // of the leadership
-	nodes    map[string]*sighting // by worker id or master URL
+	nodes    map[string]*sighting // by worker or member id
 	open     uint64               // the block that was open last
 	openedAt time.Time            // when it was first seen with a record in it; zero where it has none
 	paused   map[action]time.Time // do not do again before: it failed, or is a question that was just answered
@@ -91,7 +94,7 @@ type sighting struct {
 	bad      string    // why it must become Invalid, "" where it need not
 	// repairAgain is when a storage node whose repair ended early may be repaired again.
 	repairAgain time.Time
-	memberID    string // masters: who answers at that URL
+	caughtUp    bool // masters: it had nearly all of the log that this one had when it was asked
 }
 
 func newMemory(now time.Time) *memory {
@@ -139,7 +142,7 @@ type planner struct {
 	view    masterfsm.View
 	memory  *memory
 	pace    pace
-	peers   []string // URLs of the other masters
+	members []wire.Master // of the group, as raft's configuration has them
 	now     time.Time
 	wanted  map[action]bool
 	decided decision
@@ -147,8 +150,8 @@ type planner struct {
 
 // plan is the leader's policy: replicated state, memory and time in, actions out. It is level-triggered: it says what should
 // be under way now, whatever happened before, so a new leader goes on from the table alone. It changes nothing.
-func plan(view masterfsm.View, m *memory, peers []string, p pace, now time.Time) decision {
-	w := &planner{view: view, memory: m, pace: p, peers: peers, now: now, wanted: map[action]bool{}}
+func plan(view masterfsm.View, m *memory, members []wire.Master, p pace, now time.Time) decision {
+	w := &planner{view: view, memory: m, pace: p, members: members, now: now, wanted: map[action]bool{}}
 	w.decided.wake = now.Add(p.ping)
 	w.cut()
 	w.mine()
@@ -156,6 +159,7 @@ func plan(view masterfsm.View, m *memory, peers []string, p pace, now time.Time)
 	w.checks()
 	w.repairs()
 	w.pings()
+	w.masters()
 	for a := range m.inflight {
 		if !w.wanted[a] && a.kind == actMine {
 			w.decided.cancel = append(w.decided.cancel, a)
@@ -277,12 +281,29 @@ func (w *planner) pings() {
 	for i := range w.view.Miners {
 		w.ping(action{kind: actPingMiner, node: w.view.Miners[i].ID}, w.pace.ping)
 	}
-	for _, url := range w.peers {
-		every := w.pace.ask
-		if s := w.memory.nodes[url]; s == nil || s.memberID == "" {
-			every = w.pace.ping // it has not said yet who it is
+}
+
+// masters asks the other masters who they are, gives those a vote that have caught up, and finishes what a leader before this one began.
+func (w *planner) masters() {
+	for i := range w.members {
+		m := &w.members[i]
+		seen := w.memory.nodes[m.ID]
+		switch {
+		case m.ID == w.view.Term.Leader:
+			continue
+		case slices.Contains(w.view.RemovedMasters, m.ID):
+			w.want(action{kind: actDropMaster, node: m.ID})
+			continue
+		case !m.Voter && seen != nil && seen.caughtUp:
+			w.want(action{kind: actPromote, node: m.ID})
 		}
-		w.ping(action{kind: actPingMaster, node: url}, every)
+		every := w.pace.ask
+		if !m.Voter {
+			every = w.pace.ping
+		}
+		if urlOf(w.view, m.ID) != "" {
+			w.ping(action{kind: actPingMaster, node: m.ID}, every)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 	"unicode/utf8"
 
@@ -38,6 +39,33 @@ func (n *Node) Project(ctx context.Context, token string) (masterfsm.Project, er
 		return p, ErrUnauthorized
 	}
 	return p, err
+}
+
+// RenewToken gives a project, named by its name or id, a new token, and takes the others from it. This master must lead. Errors:
+// ErrNotLeader, ErrNotFound.
+func (n *Node) RenewToken(ctx context.Context, nameOrID string) (wire.CreatedProject, error) {
+	if n.leadership.Load() == nil {
+		return wire.CreatedProject{}, ErrNotLeader
+	}
+	var p masterfsm.Project
+	var ok bool
+	n.cfg.Ledger.Read(func(s *masterfsm.State) {
+		if p, ok = s.ProjectByName(nameOrID); ok {
+			return
+		}
+		if id, err := strconv.ParseUint(nameOrID, 10, 32); err == nil {
+			p, ok = s.Project(uint32(id))
+		}
+	})
+	if !ok {
+		return wire.CreatedProject{}, fmt.Errorf("%w: no project has the name or id %q", ErrNotFound, nameOrID)
+	}
+	token := rand.Text()
+	if _, err := n.propose(ctx, &masterfsm.RenewToken{Project: p.ID, TokenHash: sha256.Sum256([]byte(token)), Time: n.now()}); err != nil {
+		return wire.CreatedProject{}, err
+	}
+	n.log.Warn("project has a new token, the old ones are void", "project", p.Name)
+	return wire.CreatedProject{ID: p.ID, Name: p.Name, Token: token}, nil
 }
 
 // CreateProject makes a project with its first token. This master must lead: the error wraps [ErrNotLeader] otherwise. Other

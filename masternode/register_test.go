@@ -68,8 +68,8 @@ func TestRegisterThroughFollower(t *testing.T) {
 				}
 				masters := &registerMasters{errs: c.errs}
 				n, err := New(Config{
-					Member: wire.Member{ID: "m1", URL: "http://m1"}, Boot: 1, Group: func() string { return "cs-test" },
-					Ledger: ledger, Masters: masters, Workers: newFakeWorkers(t, 0), Settings: masterfsm.DefaultSettings(),
+					Member: wire.Member{ID: "m1", URL: "http://m1"}, Boot: 1,
+					Ledger: ledger, Membership: newFakeMembership(), Masters: masters, Workers: newFakeWorkers(t, 0), Settings: masterfsm.DefaultSettings(),
 					Limits: DefaultLimits(), Logger: hclog.NewNullLogger(),
 				})
 				if err != nil {

@@ -19,6 +19,12 @@ var (
 	ErrOtherGroup = errors.New("this master belongs to another group")
 	// ErrOtherMember: another member than this one was meant. A wiped data folder makes a new member.
 	ErrOtherMember = errors.New("another master is meant")
+	// ErrNoMember: there is no such member.
+	ErrNoMember = errors.New("no member")
+	// ErrRemoved: the group has taken this master out for good.
+	ErrRemoved = errors.New("this master was taken out of its group for good")
+	// ErrRescue: a recovery of the data folder was begun and not finished.
+	ErrRescue = errors.New("a recovery of this data folder was begun and not finished: run 'chainstore master recover' again")
 	// ErrNewerFormat: a newer ChainStore wrote the data folder.
 	ErrNewerFormat = errors.New("written by a newer version of ChainStore")
 	// ErrDisk: a read, write or sync of the data folder failed, or what is there is damaged. The master must stop, since

@@ -28,7 +28,7 @@ func (s *Store) Found(group string, members []wire.Member) error {
 		return err
 	}
 	next := s.identity
-	next.Group, next.Founding = group, slices.Clone(members)
+	next.Group, next.Epoch, next.Founding = group, 1, slices.Clone(members)
 	if err := s.saveIdentity(next); err != nil {
 		return err
 	}
@@ -37,7 +37,7 @@ func (s *Store) Found(group string, members []wire.Member) error {
 
 // Adopt makes this master part of a group, which it stays. Member is who is meant: the error wraps [ErrOtherMember] when
 // that is not this one, and [ErrOtherGroup] when this master has another group. To be adopted once more does nothing.
-func (s *Store) Adopt(group, member string) error {
+func (s *Store) Adopt(group string, epoch uint64, member string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if member != s.identity.ID {
@@ -49,11 +49,11 @@ func (s *Store) Adopt(group, member string) error {
 	if s.identity.Group == group {
 		return nil
 	}
-	if group == "" {
-		return errors.New("a group needs an id")
+	if group == "" || epoch == 0 {
+		return errors.New("a group needs an id and an epoch")
 	}
 	next := s.identity
-	next.Group = group
+	next.Group, next.Epoch = group, epoch
 	if err := s.saveIdentity(next); err != nil {
 		return err
 	}
@@ -116,7 +116,7 @@ func (s *Store) begin() error {
 	config := tune.Raft(s.identity.ID, s.cfg.Timeout, s.log.Named("raft"))
 	s.lead.notify = make(chan bool, 16)
 	config.NotifyCh = s.lead.notify
-	s.stream.open(s.identity.Group)
+	s.stream.open(s.identity.handshakeGroup())
 	transport := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: s.stream, MaxPool: tune.MaxPool, MaxRPCsInFlight: tune.MaxRPCsInFlight, Timeout: tune.RPCTimeout,
 		Logger: config.Logger,

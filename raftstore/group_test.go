@@ -110,7 +110,7 @@ func testGroup(t testing.TB, size int, change func(*Config)) []*node {
 		t.Fatal(err)
 	}
 	for _, n := range nodes[1:] {
-		if err := n.Adopt("group-1", n.Member().ID); err != nil {
+		if err := n.Adopt("group-1", 1, n.Member().ID); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -256,13 +256,13 @@ func TestTransfer(t *testing.T) {
 	t.Parallel()
 	nodes := testGroup(t, 3, nil)
 	first := leaderOf(t, nodes...)
-	if err := first.TransferLeadership(); err != nil {
+	if err := first.TransferLeadership(""); err != nil {
 		t.Fatal(err)
 	}
 	if second := leaderOf(t, nodes...); second == first {
 		t.Fatal("the leader still leads")
 	}
-	if err := first.TransferLeadership(); !errors.Is(err, ErrNotLeader) {
+	if err := first.TransferLeadership(""); !errors.Is(err, ErrNotLeader) {
 		t.Fatalf("a follower answers %v", err)
 	}
 }
@@ -278,7 +278,7 @@ func TestFoundAndAdopt(t *testing.T) {
 	if _, err := s.Propose(t.Context(), project("x")); !errors.Is(err, ErrNotLeader) {
 		t.Fatalf("a new master answers %v", err)
 	}
-	if err := s.Adopt("g", "somebody else"); !errors.Is(err, ErrOtherMember) {
+	if err := s.Adopt("g", 1, "somebody else"); !errors.Is(err, ErrOtherMember) {
 		t.Fatalf("adopting another: %v", err)
 	}
 	for name, members := range map[string][]wire.Member{
@@ -299,10 +299,10 @@ func TestFoundAndAdopt(t *testing.T) {
 	if err := s.Found("h", []wire.Member{self}); !errors.Is(err, ErrOtherGroup) {
 		t.Fatalf("a second founding: %v", err)
 	}
-	if err := s.Adopt("h", self.ID); !errors.Is(err, ErrOtherGroup) {
+	if err := s.Adopt("h", 1, self.ID); !errors.Is(err, ErrOtherGroup) {
 		t.Fatalf("an adoption by another group: %v", err)
 	}
-	if err := s.Adopt("g", self.ID); err != nil {
+	if err := s.Adopt("g", 1, self.ID); err != nil {
 		t.Fatalf("an adoption by its own group: %v", err)
 	}
 	if s.Member().Group != "g" {
@@ -406,7 +406,7 @@ func TestProposeWhileLeadersChange(t *testing.T) {
 	}
 	for range 3 {
 		n := leaderOf(t, nodes...)
-		if err := n.TransferLeadership(); err != nil {
+		if err := n.TransferLeadership(""); err != nil {
 			t.Log(err)
 		}
 		create(t, "after-"+n.Member().ID, nodes...)
@@ -446,10 +446,10 @@ func TestWipedMember(t *testing.T) {
 		t.Fatal(err)
 	}
 	wiped := openNode(t, old.cfg)
-	if err := wiped.Adopt("group-1", old.Member().ID); !errors.Is(err, ErrOtherMember) {
+	if err := wiped.Adopt("group-1", 1, old.Member().ID); !errors.Is(err, ErrOtherMember) {
 		t.Fatalf("the wiped master passes for the old one: %v", err)
 	}
-	if err := wiped.Adopt("group-1", wiped.Member().ID); err != nil {
+	if err := wiped.Adopt("group-1", 1, wiped.Member().ID); err != nil {
 		t.Fatal(err)
 	}
 	// The leader is left alone with it: nobody may be elected.

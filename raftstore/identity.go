@@ -20,8 +20,11 @@ const formatVersion = 1
 type identity struct {
 	Version int    `json:"version"`
 	ID      string `json:"id"`
-	Boot    uint64 `json:"boot"`  // goes up at each start
-	Group   string `json:"group"` // "" while the master is new
+	Boot    uint64 `json:"boot"`              // goes up at each start
+	Group   string `json:"group"`             // "" while the master is new
+	Epoch   uint64 `json:"epoch"`             // of the group
+	Removed bool   `json:"removed,omitempty"` // the group has taken this master out
+	Rescue  bool   `json:"rescue,omitempty"`  // a recovery is under way
 	// Founding are the first members of a group that this master founded, kept so that a founding that was cut short is
 	// finished at the next start.
 	Founding []wire.Member `json:"founding,omitempty"`
@@ -49,6 +52,27 @@ func loadIdentity(dir string) (identity, error) {
 			ErrDisk, path, formatVersion)
 	}
 	return id, nil
+}
+
+// mayRun reports what speaks against running as this master.
+func (id identity) mayRun(dir string) error {
+	switch {
+	case id.Removed:
+		return fmt.Errorf("%w: %s, of group %s; to let the machine in as a new master, move %s away and start it with --join",
+			ErrRemoved, id.ID, id.Group, dir)
+	case id.Rescue:
+		return fmt.Errorf("%s: %w", dir, ErrRescue)
+	}
+	return nil
+}
+
+// handshakeGroup is the group as the handshake of connections names it, "" while the master is new: masters from before a recovery
+// have another epoch, and fit no more.
+func (id identity) handshakeGroup() string {
+	if id.Group == "" {
+		return ""
+	}
+	return fmt.Sprintf("%s#%d", id.Group, id.Epoch)
 }
 
 func (id identity) save(dir string) error {

@@ -2,8 +2,6 @@ package raftstore
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"math"
 	"sync"
 	"time"
@@ -138,7 +136,7 @@ func (s *Store) RunAsLeader(ctx context.Context, lead func(ctx context.Context, 
 			continue
 		}
 		s.log.Warn("the leader's duties ended, handing the leadership over", "reign", reign, "term", term, "error", err)
-		if err := s.TransferLeadership(); err != nil {
+		if err := s.TransferLeadership(""); err != nil {
 			s.log.Debug("leadership not handed over", "error", err)
 		}
 		select {
@@ -155,24 +153,6 @@ func (s *Store) leadOnce(ctx, reigning context.Context, term uint64, lead func(c
 	defer cancel(nil)
 	defer context.AfterFunc(reigning, func() { cancel(ErrNotLeader) })()
 	return lead(ctx, term)
-}
-
-// TransferLeadership hands the leadership to the follower that has most of the log. The error wraps [ErrNotLeader] when this
-// master has none to give.
-func (s *Store) TransferLeadership() error {
-	r, err := s.enter()
-	if err != nil {
-		return err
-	}
-	defer s.calls.Done()
-	err = r.LeadershipTransfer().Error()
-	if errors.Is(err, raft.ErrNotLeader) {
-		return ErrNotLeader
-	}
-	if err != nil {
-		return fmt.Errorf("hand leadership over: %w", err)
-	}
-	return nil
 }
 
 // Leader is the member that raft believes to lead, "" where it knows of none.
@@ -217,7 +197,7 @@ func (s *Store) Members() []wire.Master {
 		if err != nil {
 			hostPort = string(server.Address)
 		}
-		m := wire.Master{ID: id, Raft: hostPort, State: "unknown"}
+		m := wire.Master{ID: id, Raft: hostPort, State: "unknown", Voter: server.Suffrage == raft.Voter}
 		switch {
 		case id == leader:
 			m.State = "leader"

@@ -26,6 +26,7 @@ type logStore struct {
 	raft.LogStore
 	name string // of the file, for errors
 	fail *failure
+	dog  *watchdog
 
 	mu     sync.RWMutex // guards all below
 	recent window[raft.Log]
@@ -135,7 +136,10 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 			return fmt.Errorf("from the leader: %w", err)
 		}
 	}
-	if err := s.LogStore.StoreLogs(logs); err != nil {
+	done := s.dog.watch("append to " + s.name)
+	err := s.LogStore.StoreLogs(logs)
+	done()
+	if err != nil {
 		s.fail.exit(diskError("append to "+s.name, err))
 	}
 	s.mu.Lock()
@@ -182,17 +186,22 @@ func (s *logStore) DeleteRange(low, high uint64) error {
 	s.sizes.remove(low, high)
 	s.mu.Unlock()
 	if low > first {
-		if err := s.LogStore.DeleteRange(low, high); err != nil {
+		if err := s.delete(low, high); err != nil {
 			return s.broken("cut", err)
 		}
 		return nil
 	}
 	for ; low <= high; low += deletedAtOnce {
-		if err := s.LogStore.DeleteRange(low, min(low+deletedAtOnce-1, high)); err != nil {
+		if err := s.delete(low, min(low+deletedAtOnce-1, high)); err != nil {
 			return s.broken("trim", err)
 		}
 	}
 	return nil
+}
+
+func (s *logStore) delete(low, high uint64) error {
+	defer s.dog.watch("trim " + s.name)()
+	return s.LogStore.DeleteRange(low, high)
 }
 
 // FirstIndex is the index of the first entry, 0 where there is none.
@@ -252,6 +261,7 @@ type stableStore struct {
 	raft.StableStore
 	name string
 	fail *failure
+	dog  *watchdog
 
 	mu       sync.Mutex
 	voteTerm uint64 // the first half of a vote
@@ -266,7 +276,10 @@ func (s *stableStore) Set(key, value []byte) error {
 		key = []byte(keyVote)
 	}
 	s.stop()
-	if err := s.StableStore.Set(key, value); err != nil {
+	done := s.dog.watch("write a vote to " + s.name)
+	err := s.StableStore.Set(key, value)
+	done()
+	if err != nil {
 		s.fail.exit(diskError("write to "+s.name, err))
 	}
 	return nil
@@ -281,7 +294,10 @@ func (s *stableStore) SetUint64(key []byte, v uint64) error {
 		return nil
 	}
 	s.stop()
-	if err := s.StableStore.SetUint64(key, v); err != nil {
+	done := s.dog.watch("write a term to " + s.name)
+	err := s.StableStore.SetUint64(key, v)
+	done()
+	if err != nil {
 		s.fail.exit(diskError("write to "+s.name, err))
 	}
 	return nil

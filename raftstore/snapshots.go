@@ -26,11 +26,12 @@ type snapshotStore struct {
 	*raft.FileSnapshotStore
 	dir  string
 	fail *failure
+	dog  *watchdog
 }
 
 // openSnapshots opens the folder "snapshots" in dir, and clears away what a crash left half written.
-func openSnapshots(dir string, fail *failure, log hclog.Logger) (*snapshotStore, error) {
-	s := &snapshotStore{dir: filepath.Join(dir, "snapshots"), fail: fail}
+func openSnapshots(dir string, fail *failure, dog *watchdog, log hclog.Logger) (*snapshotStore, error) {
+	s := &snapshotStore{dir: filepath.Join(dir, "snapshots"), fail: fail, dog: dog}
 	if err := durable.MkdirAll(s.dir); err != nil {
 		return nil, err
 	}
@@ -106,6 +107,7 @@ type snapshotSink struct {
 }
 
 func (k *snapshotSink) Write(b []byte) (int, error) {
+	defer k.store.dog.watch("write a snapshot in " + k.store.dir)()
 	n, err := k.SnapshotSink.Write(b)
 	if err != nil {
 		err = k.store.broken("write a snapshot in", err)
@@ -115,6 +117,7 @@ func (k *snapshotSink) Write(b []byte) (int, error) {
 
 // Close makes the snapshot durable, the entries of its folder too: raft trims its log next.
 func (k *snapshotSink) Close() error {
+	// A large snapshot takes long to sync without anything being wrong: it is not watched. The log shows a disk that hangs.
 	err := k.SnapshotSink.Close()
 	if err == nil {
 		err = durable.SyncDir(filepath.Join(k.store.dir, k.ID()))

@@ -29,6 +29,8 @@ type Config struct {
 
 	// Timeout is that of raft's heartbeat, election and lease each: 300 ms by default.
 	Timeout time.Duration
+	// WriteTimeout is how long a write of the log, a vote or a snapshot may take before the store fails: 2 s by default.
+	WriteTimeout time.Duration
 
 	SnapshotBytes   uint64 // of log between two snapshots: 64 MiB by default
 	SnapshotEntries uint64 // in the log between two snapshots: 8192 by default
@@ -51,6 +53,12 @@ func (c *Config) prepare() error {
 	}
 	if least := 20 * time.Millisecond; c.Timeout < least {
 		return fmt.Errorf("a raft timeout of %v is too short, at least %v is needed", c.Timeout, least)
+	}
+	if c.WriteTimeout == 0 {
+		c.WriteTimeout = 2 * time.Second
+	}
+	if least := 10 * time.Millisecond; c.WriteTimeout < least {
+		return fmt.Errorf("a write time-out of %v is too short, at least %v is needed", c.WriteTimeout, least)
 	}
 	if c.SnapshotBytes == 0 {
 		c.SnapshotBytes = 64 << 20
@@ -83,6 +91,7 @@ type Store struct {
 	machine *machine
 
 	fail *failure
+	dog  *watchdog
 	news broadcast
 	due  chan struct{} // a snapshot may be due
 	lead leadership
@@ -140,6 +149,9 @@ func Open(cfg Config) (_ *Store, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := id.mayRun(cfg.Dir); err != nil {
+		return nil, err
+	}
 	key, err := newHandshakeKey(cfg.ClusterToken)
 	if err != nil {
 		return nil, err
@@ -150,16 +162,11 @@ func Open(cfg Config) (_ *Store, err error) {
 		cfg: cfg, log: cfg.Logger, lock: lock, fail: newFailure(), due: make(chan struct{}, 1), reads: make(chan struct{}, 1),
 		closed: make(chan struct{}), stop: make(chan struct{}),
 	}
-	path := filepath.Join(cfg.Dir, "raft.db")
-	if s.bolt, err = tune.Bolt(path); err != nil {
-		return nil, diskError("open "+path, err)
+	s.dog = newWatchdog(cfg.WriteTimeout, s.fail)
+	if err := s.openFiles(); err != nil {
+		return nil, err
 	}
 	undo = append(undo, s.bolt.Close)
-	s.logs = &logStore{LogStore: s.bolt, name: path, fail: s.fail}
-	s.votes = &stableStore{StableStore: s.bolt, name: path, fail: s.fail}
-	if s.snaps, err = openSnapshots(cfg.Dir, s.fail, tune.Quiet(cfg.Logger)); err != nil {
-		return nil, diskError("open "+filepath.Join(cfg.Dir, "snapshots"), err)
-	}
 	s.machine = &machine{
 		fail: s.fail, news: &s.news, due: s.due, state: masterfsm.New(),
 		policy: snapshotPolicy{entries: cfg.SnapshotEntries, bytes: cfg.SnapshotBytes},
@@ -178,6 +185,20 @@ func Open(cfg Config) (_ *Store, err error) {
 		}
 	}
 	return s, nil
+}
+
+// openFiles opens the log, the votes and the snapshots of the folder.
+func (s *Store) openFiles() (err error) {
+	path := filepath.Join(s.cfg.Dir, "raft.db")
+	if s.bolt, err = tune.Bolt(path); err != nil {
+		return diskError("open "+path, err)
+	}
+	s.logs = &logStore{LogStore: s.bolt, name: path, fail: s.fail, dog: s.dog}
+	s.votes = &stableStore{StableStore: s.bolt, name: path, fail: s.fail, dog: s.dog}
+	if s.snaps, err = openSnapshots(s.cfg.Dir, s.fail, s.dog, tune.Quiet(s.log)); err != nil {
+		return errors.Join(diskError("open "+filepath.Join(s.cfg.Dir, "snapshots"), err), s.bolt.Close())
+	}
+	return nil
 }
 
 // listen opens the raft port, and says how the others reach it.
@@ -203,7 +224,7 @@ func listen(bind, advertise string) (net.Listener, string, error) {
 func (s *Store) Member() wire.Member {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return wire.Member{ID: s.identity.ID, URL: s.cfg.URL, Raft: s.cfg.Advertise, Group: s.identity.Group}
+	return wire.Member{ID: s.identity.ID, URL: s.cfg.URL, Raft: s.cfg.Advertise, Group: s.identity.Group, Epoch: s.identity.Epoch, Applied: s.Applied()}
 }
 
 // Boot goes up by one each time that the data folder is opened.
@@ -213,13 +234,34 @@ func (s *Store) Boot() uint64 { return s.boot }
 // nothing more then.
 func (s *Store) Failed() <-chan error { return s.fail.told }
 
-// Close hands the leadership over, stops raft, and gives back port and folder. It may be called more than once.
+// closeAfterFailure is how long Close waits after a failure for what is under way: a write that hangs never ends.
+const closeAfterFailure = time.Second
+
+// Close hands the leadership over, stops raft, and gives back port and folder. It may be called more than once. After a failure it ends
+// the connections at once, so that the others need not wait, and gives up soon on what hangs: then the process must end.
 func (s *Store) Close() error {
 	s.once.Do(func() { s.err = s.close() })
 	return s.err
 }
 
 func (s *Store) close() error {
+	ended := make(chan error, 1)
+	go func() { ended <- s.shutDown() }()
+	select {
+	case err := <-ended:
+		return err
+	case <-s.fail.dead:
+	}
+	err := s.stream.Close()
+	select {
+	case other := <-ended:
+		return other
+	case <-time.After(closeAfterFailure):
+		return errors.Join(err, fmt.Errorf("%s is not given back before the process ends: a read or write of it does not end", s.cfg.Dir))
+	}
+}
+
+func (s *Store) shutDown() error {
 	s.gate.Lock()
 	s.closing = true
 	s.gate.Unlock()
@@ -245,6 +287,7 @@ func (s *Store) close() error {
 	}
 	close(s.stop)
 	s.tasks.Wait()
+	s.dog.close()
 	return errors.Join(err, s.bolt.Close(), s.lock.Close())
 }
 

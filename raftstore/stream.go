@@ -15,6 +15,7 @@ import (
 
 const (
 	handshakeTime    = 3 * time.Second
+	metTime          = time.Second // for an address that may be wrong
 	maxHandshakes    = 64 // under way at once; more are dropped
 	firstRedial      = 10 * time.Millisecond
 	slowestRedial    = 100 * time.Millisecond
@@ -57,7 +58,8 @@ type stream struct {
 	mu          sync.Mutex // guards all below
 	group       string     // "" while this master is new: then no connection is taken
 	conns       map[*streamConn]struct{}
-	unreachable map[string]bool // members that the last dial did not get through to
+	unreachable map[string]bool   // members that the last dial did not get through to
+	met         map[string]string // member id to raft address, of members that were met elsewhere than raft's configuration says
 	warned      time.Time
 }
 
@@ -66,7 +68,7 @@ func newStream(listener net.Listener, self, advertise string, key handshakeKey, 
 	s := &stream{
 		listener: listener, self: self, addr: streamAddr(serverAddress(self, advertise)), key: key, log: log,
 		ready: make(chan net.Conn), slots: make(chan struct{}, maxHandshakes),
-		conns: map[*streamConn]struct{}{}, unreachable: map[string]bool{},
+		conns: map[*streamConn]struct{}{}, unreachable: map[string]bool{}, met: map[string]string{},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.tasks.Go(s.acceptAll)
@@ -196,7 +198,7 @@ func (s *stream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Co
 	ctx, cancel := context.WithTimeout(s.ctx, timeout)
 	defer cancel()
 	for pause := firstRedial; ; pause = min(2*pause, slowestRedial) {
-		conn, err := s.dialOnce(ctx, member, hostPort)
+		conn, err := s.dialAnywhere(ctx, member, hostPort)
 		s.reached(member, err == nil)
 		if err == nil {
 			return conn, nil
@@ -206,6 +208,34 @@ func (s *stream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Co
 			return nil, fmt.Errorf("master %s at %s: %w", member, hostPort, err)
 		}
 	}
+}
+
+// dialAnywhere dials the address at which a member was met, and the one that raft has of it.
+func (s *stream) dialAnywhere(ctx context.Context, member, hostPort string) (net.Conn, error) {
+	s.mu.Lock()
+	met := s.met[member]
+	s.mu.Unlock()
+	if met == "" || met == hostPort {
+		return s.dialOnce(ctx, member, hostPort)
+	}
+	quick, cancel := context.WithTimeout(ctx, metTime)
+	conn, err := s.dialOnce(quick, member, met)
+	cancel()
+	if err == nil {
+		return conn, nil
+	}
+	conn, other := s.dialOnce(ctx, member, hostPort)
+	if other != nil {
+		return nil, errors.Join(err, other)
+	}
+	return conn, nil
+}
+
+// meet notes where a member was met.
+func (s *stream) meet(member, hostPort string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.met[member] = hostPort
 }
 
 func (s *stream) dialOnce(ctx context.Context, member, hostPort string) (net.Conn, error) {

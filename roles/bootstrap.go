@@ -17,11 +17,14 @@ const bootstrapPause = 100 * time.Millisecond
 // when every peer belongs to the group, and does nothing on masters other than the first.
 func (m *Master) bootstrap(ctx context.Context) error {
 	peers := m.cfg.Peers
+	if len(m.cfg.Join) > 0 {
+		return nil
+	}
 	if len(peers) == 0 {
 		peers = []string{m.url}
 	}
 	if peers[0] != m.url {
-		return nil
+		return m.awaitFounder(ctx, peers)
 	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -53,6 +56,35 @@ func (m *Master) bootstrap(ctx context.Context) error {
 	}
 }
 
+// founderPause is the time between two looks at the peers of a master that waits to be made part of a group.
+const founderPause = 2 * time.Second
+
+// awaitFounder says what a new master waits for that is not the first of its peers, until it is part of a group.
+func (m *Master) awaitFounder(ctx context.Context, peers []string) error {
+	tick := time.NewTicker(founderPause)
+	defer tick.Stop()
+	said := ""
+	for m.store.Member().Group == "" {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		if m.store.Member().Group != "" {
+			return nil
+		}
+		_, obstacle := m.askPeers(ctx, peers)
+		if obstacle == "" {
+			obstacle = peers[0] + " has not founded the group yet"
+		}
+		if obstacle != said && ctx.Err() == nil {
+			m.cfg.Logger.Info("waiting to be made part of a group", "because", obstacle)
+			said = obstacle
+		}
+	}
+	return nil
+}
+
 // askPeers asks every peer who it is, and tells what keeps the group from being founded: a peer that is away, or not new.
 func (m *Master) askPeers(ctx context.Context, peers []string) (members []wire.Member, obstacle string) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
@@ -68,7 +100,7 @@ func (m *Master) askPeers(ctx context.Context, peers []string) (members []wire.M
 			obstacle = url + " does not answer: " + err.Error()
 			continue
 		case member.Group != "" && m.store.Member().Group == "":
-			obstacle = url + " belongs to group " + member.Group + " already; a new master must join it"
+			obstacle = url + " belongs to group " + member.Group + " already: to take part in it, start this master with --join " + url
 		}
 		members = append(members, member)
 	}
@@ -93,7 +125,7 @@ func (m *Master) adoptPeers(ctx context.Context, group string, peers []wire.Memb
 		case !missing[peer.ID]:
 			obstacle = peer.URL + " is not the master that was there when the group was founded; it must join"
 		default:
-			if err := m.masters.Adopt(ctx, peer.URL, wire.Adoption{Group: group, Member: peer.ID}); err != nil {
+			if err := m.masters.Adopt(ctx, peer.URL, wire.Adoption{Group: group, Epoch: m.store.Member().Epoch, Member: peer.ID}); err != nil {
 				obstacle = peer.URL + " cannot be made part of the group: " + err.Error()
 				continue
 			}

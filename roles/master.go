@@ -28,8 +28,10 @@ type MasterConfig struct {
 	Advertise    string   // URL at which clients, workers and the other masters reach it, "" for the address
 	Raft         string   // address of the raft port
 	Peers        []string // the masters' URLs, identical on all of them; the first founds the group. Empty for a group of one
+	Join         []string // URLs of masters of a group that this one is to join, in the place of Peers
 	ClusterToken string
 	AdminToken   string
+	DiskTimeout  time.Duration // a write of the log or a vote that takes longer ends the master; 0 for the default
 	Timeout      time.Duration // heartbeat, election and lease of raft; 0 for the default
 	MaxAge       time.Duration // of the oldest record of the open block; 0 for the default
 	// CheckInterval is how long after a storage node's last check the next begins, 0 for no checks on a schedule; CheckRate how many
@@ -53,6 +55,8 @@ func (c *MasterConfig) validate() error {
 		return errors.New("the cluster token is needed: --cluster-token-file FILE, or CHAINSTORE_CLUSTER_TOKEN")
 	case c.AdminToken == "":
 		return errors.New("the admin token is needed: --admin-token-file FILE, or CHAINSTORE_ADMIN_TOKEN")
+	case len(c.Peers) > 0 && len(c.Join) > 0:
+		return errors.New("--peers founds a group, --join joins one that is there: give one of them")
 	case c.AdminToken == c.ClusterToken:
 		return errors.New("the admin token and the cluster token must differ")
 	}
@@ -91,14 +95,17 @@ func OpenMaster(cfg MasterConfig) (m *Master, err error) {
 			err = errors.Join(err, listener.Close())
 		}
 	}()
-	for i, peer := range cfg.Peers {
-		cfg.Peers[i] = strings.TrimRight(peer, "/")
+	for _, urls := range [][]string{cfg.Peers, cfg.Join} {
+		for i, url := range urls {
+			urls[i] = strings.TrimRight(url, "/")
+		}
 	}
 	if len(cfg.Peers) > 0 && !slices.Contains(cfg.Peers, m.url) {
 		return nil, fmt.Errorf("--peers does not list this master: it is reached at %s (set --advertise, or correct the list)", m.url)
 	}
 	m.store, err = raftstore.Open(raftstore.Config{
-		Dir: cfg.Data, Bind: cfg.Raft, URL: m.url, ClusterToken: cfg.ClusterToken, Timeout: cfg.Timeout, Logger: cfg.Logger,
+		Dir: cfg.Data, Bind: cfg.Raft, URL: m.url, ClusterToken: cfg.ClusterToken, Timeout: cfg.Timeout,
+		WriteTimeout: cfg.DiskTimeout, Logger: cfg.Logger,
 	})
 	if err != nil {
 		return nil, err
@@ -106,9 +113,9 @@ func OpenMaster(cfg MasterConfig) (m *Master, err error) {
 	kept := client.NewMasters(cfg.ClusterToken)
 	m.masters = masters{Masters: kept, fresh: kept.Fresh()}
 	m.node, err = masternode.New(masternode.Config{
-		Member: m.store.Member(), Boot: m.store.Boot(), Group: func() string { return m.store.Member().Group },
-		Peers:  slices.DeleteFunc(slices.Clone(cfg.Peers), func(url string) bool { return url == m.url }),
-		Ledger: m.store, Masters: m.masters, Workers: client.NewWorkers(),
+		Member: m.store.Member(), Boot: m.store.Boot(),
+		Peers: slices.DeleteFunc(slices.Clone(cfg.Peers), func(url string) bool { return url == m.url }), Join: cfg.Join,
+		Ledger: m.store, Membership: m.store, Masters: m.masters, Workers: client.NewWorkers(),
 		Settings: cfg.Settings, Limits: cfg.Limits, MaxAge: cfg.MaxAge,
 		CheckInterval: cfg.CheckInterval, CheckRate: cfg.CheckRate, Logger: cfg.Logger,
 	})
@@ -116,7 +123,7 @@ func OpenMaster(cfg MasterConfig) (m *Master, err error) {
 		return nil, errors.Join(err, m.store.Close())
 	}
 	m.handler = httpapi.NewMaster(httpapi.MasterConfig{
-		Node: m.node, Adopt: func(a wire.Adoption) error { return m.store.Adopt(a.Group, a.Member) },
+		Node: m.node, Adopt: func(a wire.Adoption) error { return m.store.Adopt(a.Group, a.Epoch, a.Member) },
 		ClusterToken: cfg.ClusterToken, AdminToken: cfg.AdminToken, Logger: cfg.Logger,
 	})
 	return m, nil
@@ -127,6 +134,8 @@ func OpenMaster(cfg MasterConfig) (m *Master, err error) {
 func (m *Master) Run(ctx context.Context) error {
 	duties, endDuties := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer endDuties(nil)
+	ctx, stopServing := context.WithCancelCause(ctx)
+	defer stopServing(nil)
 	serving, ctx := errgroup.WithContext(ctx)
 	serving.Go(func() error { return httpapi.Serve(ctx, m.listener, m.handler, m.cfg.Logger) })
 	serving.Go(func() error { return m.bootstrap(ctx) })
@@ -135,11 +144,16 @@ func (m *Master) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case err := <-m.store.Failed():
-			return fmt.Errorf("%w (this master stops; see docs/operations.md for the way back)", err)
+			// The store first: until its connections are closed the others believe that this master is well.
+			return errors.Join(fmt.Errorf("%w (this master stops; see docs/operations.md for the way back)", err), m.store.Close())
 		}
 	})
 	var ended errgroup.Group
-	ended.Go(func() error { return m.node.Run(duties) })
+	ended.Go(func() error {
+		err := m.node.Run(duties)
+		stopServing(err)
+		return err
+	})
 	err := serving.Wait()
 	endDuties(errors.New("shutdown"))
 	return errors.Join(err, ended.Wait(), m.store.Close())
@@ -152,6 +166,18 @@ func (m *Master) Close() error { return errors.Join(m.listener.Close(), m.store.
 type masters struct {
 	*client.Masters
 	fresh *client.Masters
+}
+
+// Announce implements masternode.Masters.
+func (m masters) Announce(ctx context.Context, url string, member wire.Member) (wire.Announced, error) {
+	answer, err := m.Masters.Announce(ctx, url, member)
+	switch {
+	case errors.Is(err, client.ErrRemoved):
+		err = fmt.Errorf("%w: %w", masternode.ErrRemoved, err)
+	case errors.Is(err, client.ErrOtherGroup):
+		err = fmt.Errorf("%w: %w", masternode.ErrOtherGroup, err)
+	}
+	return answer, err
 }
 
 // Submit implements masternode.Masters.

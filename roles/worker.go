@@ -55,6 +55,7 @@ type base struct {
 	fence     *worker.Fence
 	registrar *worker.Registrar
 	failed    chan error // a failure under a handler, which the role must stop on
+	cluster   string     // the cluster token
 	log       hclog.Logger
 }
 
@@ -64,7 +65,7 @@ func openBase(cfg WorkerConfig, role string, open func() error, at func() (uint6
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	b = &base{failed: make(chan error, 1), log: cfg.Logger}
+	b = &base{failed: make(chan error, 1), cluster: cfg.ClusterToken, log: cfg.Logger}
 	if b.listener, b.url, err = listen(cfg.HTTP, cfg.Advertise, cfg.Insecure); err != nil {
 		return nil, err
 	}
@@ -176,7 +177,7 @@ func transfer(workers *client.Workers) func(ctx context.Context, to, ticket stri
 func (s *Storage) Run(ctx context.Context) error {
 	h := httpapi.NewStorage(httpapi.StorageConfig{
 		Node: s.node, Fence: s.fence, ID: s.registrar.ID, Registered: s.registrar.Registered,
-		MasterToken: s.identity.MasterToken, Fail: s.fail, Logger: s.log,
+		Group: s.registrar.Group, MasterToken: s.identity.MasterToken, ClusterToken: s.cluster, Fail: s.fail, Logger: s.log,
 	})
 	return errors.Join(s.run(ctx, h, s.node.Failed()), s.node.Close())
 }

@@ -69,6 +69,13 @@ func (r *Registrar) ID() string {
 	return r.identity.ID
 }
 
+// Group is the cluster that the worker is of, "" before the first registration.
+func (r *Registrar) Group() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.identity.Group
+}
+
 // Registered reports whether a registration of this start was answered. Until then a storage node takes no block: the masters judge it
 // by the height that it registers with, and one that had gone on meanwhile, on the orders of a leader that knew the node from before,
 // would be judged by a height that the masters no longer hold the next block of.

@@ -23,7 +23,9 @@ func newMasterCommand() *cobra.Command {
 		Long: `Run a master: a member of the raft group that keeps the status table and serves the API.
 
 Give every master the same --peers, the HTTP URLs of all of them, at every start. The first of the list founds the
-group once all are there and all are new.`,
+group once all are there and all are new. To add a master to a group that is there, give it --join with the URLs of some of its masters
+instead: it catches up first and votes from then on. One whose disk was wiped comes back the same way, in the place of the one that
+was at its address.`,
 		Example: `  chainstore master --data /var/lib/chainstore --http 127.0.0.1:8000 --raft 127.0.0.1:8010 \
     --peers http://127.0.0.1:8000,http://127.0.0.1:8001,http://127.0.0.1:8002 \
     --cluster-token-file cluster.token --admin-token-file admin.token`,
@@ -56,6 +58,8 @@ group once all are there and all are new.`,
 	flags.StringVar(&adminTokenFile, "admin-token-file", "", "`file` with the admin token (or CHAINSTORE_ADMIN_TOKEN)")
 	flags.StringVar(&cfg.Raft, "raft", "127.0.0.1:8010", "`address` of the raft port")
 	flags.StringSliceVar(&cfg.Peers, "peers", nil, "`URLs` of all masters, this one among them; none for a group of one")
+	flags.StringSliceVar(&cfg.Join, "join", nil, "`URLs` of masters whose group this one is to join, in the place of --peers")
+	flags.DurationVar(&cfg.DiskTimeout, "disk-timeout", 0, "stop when a write of the log or of a vote takes longer (default 2s)")
 	flags.DurationVar(&cfg.Timeout, "raft-timeout", 0, "heartbeat, election and lease time-out of raft (default 300ms)")
 	flags.DurationVar(&cfg.MaxAge, "max-age", 0, "cut a block when its oldest record is as old as this (default 1s)")
 
@@ -71,5 +75,6 @@ group once all are there and all are new.`,
 	flags.Uint32Var(&s.MaxKeys, "max-keys", s.MaxKeys, "idempotency keys remembered")
 	flags.DurationVar(&keyAge, "key-age", time.Duration(s.KeyAge)*time.Millisecond, "time for which idempotency keys are remembered")
 	flags.IntVar(&cfg.Limits.RecordBytes, "max-record-bytes", cfg.Limits.RecordBytes, "largest record taken, in bytes")
+	cmd.AddCommand(newMasterRemoveCommand(), newMasterTransferCommand(), newMasterRecoverCommand())
 	return cmd
 }

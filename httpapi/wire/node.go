@@ -10,17 +10,41 @@ import (
 
 // Member is who a master is.
 type Member struct {
-	ID    string `json:"id"`
-	URL   string `json:"url"`
-	Raft  string `json:"raft"`  // host:port
-	Group string `json:"group"` // the cluster's id, "" for a master that is new
+	ID      string `json:"id"`
+	URL     string `json:"url"`
+	Raft    string `json:"raft"`    // host:port
+	Group   string `json:"group"`   // the cluster's id, "" for a master that is new
+	Epoch   uint64 `json:"epoch"`   // of the group: goes up when a lost majority is replaced by hand; 0 for a master that is new
+	Applied uint64 `json:"applied"` // index of the newest log entry that is in its state
 }
 
 // Adoption makes a new master part of a group.
 type Adoption struct {
 	Group string `json:"group"`
+	Epoch uint64 `json:"epoch"`
 	// Member is the master that is meant: a master wiped since it was asked refuses.
 	Member string `json:"member"`
+}
+
+// Announced answers a master that has said who it is: what it is part of.
+type Announced struct {
+	Group string `json:"group"`
+	Epoch uint64 `json:"epoch"`
+}
+
+// StateHash names a master's state: the hashes of two masters are equal at equal indices.
+type StateHash struct {
+	Applied uint64     `json:"applied"` // index of the newest log entry in the state
+	Hash    chain.Hash `json:"hash"`    // SHA-256 of its snapshot
+}
+
+// ChainStatus is what a storage node has, for a recovery of the masters.
+type ChainStatus struct {
+	ID     string     `json:"id"`
+	Group  string     `json:"group"`
+	Epoch  uint64     `json:"epoch"` // the highest that an order had
+	Height uint64     `json:"height"`
+	Hash   chain.Hash `json:"hash"` // of the last block
 }
 
 // ReadIndex is the leader's commit index, confirmed by a majority.

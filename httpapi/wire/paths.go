@@ -30,6 +30,12 @@ const (
 	PathWorkers         = "/internal/v1/workers"    // POST: register a worker; cluster token
 	PathLeaderIntegrity = "/internal/v1/integrity"  // GET: the integrity as the leader sees it; cluster token
 	PathSuspects        = "/internal/v1/suspects"   // POST: a storage node answered wrong; cluster token
+	PathMasters         = "/internal/v1/masters"    // POST: a master says who it is, and is let in; cluster token
+	PathState           = "/internal/v1/state"      // GET: the hash of a master's state; cluster token
+
+	// Of storage nodes, for a recovery of the masters: then nobody knows their master tokens.
+	PathChain       = "/internal/v1/chain"        // GET: how far the chain goes; cluster token
+	PathChainBlocks = "/internal/v1/chain/blocks" // GET ?from=&to=: blocks, each as length u32 ‖ block; cluster token
 
 	PathWorkerStatus = "/worker/v1/status"       // GET; master token, as all below
 	PathBlocks       = "/worker/v1/blocks/"      // PUT {number}: store a block

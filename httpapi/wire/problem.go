@@ -28,10 +28,13 @@ const (
 	ProblemFenced         = "fenced"             // 409: an order of a deposed leader
 	ProblemNotNext        = "not-next"           // 409: a block that does not follow the node's last
 	ProblemTooFewCopies   = "too-few-copies"     // 409: without that storage node too few good copies would remain
+	ProblemTooFewMasters  = "too-few-masters"    // 409: the masters that would remain could not elect a leader
+	ProblemOtherGroup     = "other-group"        // 409: the master belongs to another group
+	ProblemNotVoter       = "not-voter"          // 409: that master cannot lead: it is still catching up, or leads already
 	ProblemNotLost        = "not-lost"           // 409: the block is not reported as lost
 	ProblemInboxFull      = "inbox-full"         // 409: the storage node's inbox takes no more until it is repaired
 	ProblemLost           = "lost"               // 410: the block is lost for good, as a person has confirmed
-	ProblemRemoved        = "removed"            // 410: the worker was taken out of the cluster for good
+	ProblemRemoved        = "removed"            // 410: the worker or master was taken out of the cluster for good
 	ProblemTooLarge       = "too-large"          // 413: a body, record or batch over its limit
 	ProblemKeyReused      = "key-reused"         // 422: the idempotency key was used for another body
 	ProblemBadBlock       = "bad-block"          // 422: a block that fails the verifier

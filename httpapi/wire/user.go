@@ -131,6 +131,17 @@ type Master struct {
 	URL   string `json:"url"`   // "" while it is not known
 	Raft  string `json:"raft"`  // host:port
 	State string `json:"state"` // "leader", "follower", "unreachable" or "unknown"
+	Voter bool   `json:"voter"` // false for one that has joined and is still catching up
+}
+
+// Transfer asks for another leader.
+type Transfer struct {
+	To string `json:"to,omitempty"` // a master's id or URL; "" for the one that has most of the log
+}
+
+// Transferred answers it.
+type Transferred struct {
+	Leader string `json:"leader"` // the id of the master that leads now
 }
 
 // Storage is a storage node.

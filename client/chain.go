@@ -1,0 +1,86 @@
+package client
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/httpapi/wire"
+)
+
+// maxChainBlock bounds a block's bytes, so that a wrong length does not fill the memory.
+const maxChainBlock = 256 << 20
+
+// ChainStatus asks a storage node how far its chain goes, under the cluster token: for a recovery of the masters.
+func (m *Masters) ChainStatus(ctx context.Context, url string) (wire.ChainStatus, error) {
+	return getJSON[wire.ChainStatus](ctx, m, url, wire.PathChain, maxSmall)
+}
+
+// ChainBlocks reads the blocks from one number up to another from a storage node and hands each to take, in order. Nothing is proven:
+// that is for take, whose error ends the reading.
+func (m *Masters) ChainBlocks(ctx context.Context, url string, from, to uint64, take func(chain.Block) error) error {
+	path := wire.PathChainBlocks + "?from=" + strconv.FormatUint(from, 10) + "&to=" + strconv.FormatUint(to, 10)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url+path, nil)
+	if err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrUnreachable, url, err)
+	}
+	r.Header = nodeHeader(m.auth)
+	response, err := m.transport.RoundTrip(r)
+	if err != nil {
+		return unreachable(url, err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		body, err := readBounded(response, maxSmall)
+		if err != nil {
+			return unreachable(url, err)
+		}
+		return (&answer{base: url, status: response.StatusCode, header: response.Header, body: body}).problem()
+	}
+	stream := bufio.NewReaderSize(response.Body, 256<<10)
+	for number := from; number < to; number++ {
+		block, err := readChainBlock(stream)
+		if err != nil {
+			return fmt.Errorf("%s: block %d: %w", url, number, err)
+		}
+		if err := take(block); err != nil {
+			return fmt.Errorf("%s: %w", url, err)
+		}
+	}
+	return nil
+}
+
+// readChainBlock reads length u32 ‖ block.
+func readChainBlock(r io.Reader) (chain.Block, error) {
+	var head [4]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return chain.Block{}, brokenOff(err)
+	}
+	size := binary.BigEndian.Uint32(head[:])
+	if size > maxChainBlock {
+		return chain.Block{}, fmt.Errorf("%w: a block of %d bytes", ErrAnswer, size)
+	}
+	data := make([]byte, size)
+	if _, err := io.ReadFull(r, data); err != nil {
+		return chain.Block{}, brokenOff(err)
+	}
+	block, err := chain.ParseBlock(data)
+	if err != nil {
+		return chain.Block{}, fmt.Errorf("%w: %w", ErrAnswer, err)
+	}
+	return block, nil
+}
+
+// brokenOff: the node ends its answer early where it cannot read a block.
+func brokenOff(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	return fmt.Errorf("%w: the answer broke off: %w", ErrUnreachable, err)
+}

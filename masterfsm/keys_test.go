@@ -1,0 +1,118 @@
+package masterfsm
+
+import (
+	"encoding/binary"
+	"math"
+	"math/rand/v2"
+	"runtime"
+	"testing"
+)
+
+// A wall clock that jumps forgets no key: they go by the clock that leaders count.
+func TestKeysOutliveAClockJump(t *testing.T) {
+	settings := smallSettings()
+	settings.KeyAge = 1000
+	b := newTable(t, settings)
+	c := call{project: 1, key: "k", payloads: []string{"x"}}
+	send := func(time, elapsed uint64) Placement {
+		b.seq++
+		result, err := b.Apply(EncodeAppend(time, elapsed, sent(t, "m1", 1, b.seq, c)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return result.([]Outcome)[0].Placements[0]
+	}
+	send(startTime, 10)
+	const year = 365 * 24 * 3600 * 1000
+	if p := send(startTime+year, 20); !p.Replay {
+		t.Fatal("a clock that jumped by a year made it forget")
+	}
+	// Nothing passes between two leaders, and what a leader counts adds to what was.
+	b.ok(&BeginTerm{Term: 2, Time: startTime + 2*year, Settings: settings})
+	if p := send(startTime+2*year, 990); !p.Replay {
+		t.Error("forgotten before its age")
+	}
+	b.ok(&BeginTerm{Term: 3, Time: startTime, Settings: settings})
+	if p := send(startTime, 1); p.Replay {
+		t.Error("remembered beyond its age")
+	}
+	if n, oldest := b.Keys(); n != 1 || oldest != 0 {
+		t.Errorf("%d keys, the oldest of %d ms", n, oldest)
+	}
+	// What a leader says without sense does no harm.
+	send(startTime, math.MaxUint64)
+	b.ok(&BeginTerm{Term: 4, Time: startTime, Settings: settings})
+	send(startTime, math.MaxUint64)
+	if b.age < b.begun {
+		t.Error("the clock ran over")
+	}
+}
+
+func randomKey(random *rand.Rand) (d Digest) {
+	binary.BigEndian.PutUint64(d[:], random.Uint64())
+	binary.BigEndian.PutUint64(d[8:], random.Uint64())
+	return d
+}
+
+// A million keys cost less than 64 bytes each, all in all.
+func TestKeysAreSmall(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a million keys")
+	}
+	const keys = 1_000_000
+	random := rand.New(rand.NewPCG(1, 1))
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	w := newKeyWindow()
+	// Twice as many come as are remembered, as in life.
+	settings := Settings{MaxKeys: keys, KeyAge: math.MaxUint64}
+	for range 2 * keys {
+		w.add(keyEntry{key: randomKey(random)})
+		w.evict(0, settings)
+	}
+	each := float64(heap()-before) / keys
+	t.Logf("%.1f bytes a key", each)
+	if each >= 64 || w.count() != keys {
+		t.Errorf("%d keys cost %.1f bytes each", w.count(), each)
+	}
+	runtime.KeepAlive(w)
+}
+
+// The table finds what a map finds, whatever comes and goes.
+func TestKeyTableAgainstMap(t *testing.T) {
+	for seed := range uint64(20) {
+		random := rand.New(rand.NewPCG(seed, 2))
+		w, want := newKeyWindow(), map[Digest]uint64{}
+		w.base, w.first, w.next = math.MaxUint32-50, math.MaxUint32-50, math.MaxUint32-50 // slots run over soon
+		var order []Digest
+		most := 1 + random.IntN(300)
+		for range 3000 {
+			k := randomKey(random)
+			want[k] = w.next
+			order = append(order, k)
+			w.add(keyEntry{key: k, block: w.next})
+			if random.IntN(500) == 0 {
+				most = 1 + random.IntN(300)
+			}
+			w.evict(0, Settings{MaxKeys: uint32(most), KeyAge: math.MaxUint64})
+			for len(order) > most {
+				delete(want, order[0])
+				order = order[1:]
+			}
+			for _, k := range []Digest{order[random.IntN(len(order))], k, randomKey(random)} {
+				e, ok := w.find(k)
+				if n, known := want[k]; ok != known || ok && e.block != n {
+					t.Fatalf("seed %d: found %v, want %v", seed, ok, known)
+				}
+			}
+		}
+		if int(w.count()) != len(want) {
+			t.Fatalf("seed %d: %d keys, want %d", seed, w.count(), len(want))
+		}
+	}
+}

@@ -1,0 +1,91 @@
+package masterfsm
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Master is a master of the group as the table has it. Who votes is raft's configuration's to say.
+type Master struct {
+	ID    string `json:"id"` // member id
+	URL   string `json:"url"`
+	Raft  string `json:"raft"`  // host:port
+	Since uint64 `json:"since"` // when it was let in, unix milliseconds
+}
+
+// Limits of the table of masters.
+const (
+	maxMasters        = 15
+	maxRemovedMasters = 1024 // the oldest is forgotten then: its own folder still says that it was removed
+)
+
+// AdmitMaster enters a master, or a known one's new addresses. It is refused with [ErrMasterRemoved] where it was removed, and with
+// [ErrBadCommand] where another has one of its addresses.
+type AdmitMaster struct {
+	ID   string `json:"id"`
+	URL  string `json:"url"`
+	Raft string `json:"raft"`
+	Time uint64 `json:"time"`
+}
+
+// RemoveMaster takes a master out for good: its id is never let in again. Whether there is such a member raft's configuration knows.
+type RemoveMaster struct {
+	ID   string `json:"id"`
+	Time uint64 `json:"time"`
+}
+
+func (*AdmitMaster) kind() kind  { return kindAdmitMaster }
+func (*RemoveMaster) kind() kind { return kindRemoveMaster }
+
+func (c *AdmitMaster) apply(s *State) (any, error) {
+	switch {
+	case c.ID == "" || len(c.ID) > 255 || strings.Contains(c.ID, "@"):
+		return nil, fmt.Errorf("%w: %q is no id of a master", ErrBadCommand, c.ID)
+	case c.URL == "" || len(c.URL) > maxText || len(c.Raft) > maxText || !strings.Contains(c.Raft, ":"):
+		return nil, fmt.Errorf("%w: a master needs a URL and a raft address host:port, of at most %d bytes each", ErrBadCommand, maxText)
+	case s.MasterRemoved(c.ID):
+		return nil, fmt.Errorf("%w: %s", ErrMasterRemoved, c.ID)
+	}
+	m := Master{ID: c.ID, URL: c.URL, Raft: c.Raft}
+	others := make([]Master, 0, len(s.masters)+1)
+	for _, o := range s.masters {
+		switch {
+		case o.ID == m.ID:
+			m.Since = o.Since
+			continue
+		case o.URL == m.URL || o.Raft == m.Raft:
+			return nil, fmt.Errorf("%w: master %s has the URL %s and the raft address %s", ErrBadCommand, o.ID, o.URL, o.Raft)
+		}
+		others = append(others, o)
+	}
+	if len(others) >= maxMasters {
+		return nil, fmt.Errorf("%w: there are %d masters already, more do not help; remove one first", ErrBadCommand, maxMasters)
+	}
+	s.tick(c.Time)
+	if m.Since == 0 {
+		m.Since = s.now
+	}
+	s.masters = append(others, m)
+	slices.SortFunc(s.masters, func(a, b Master) int { return strings.Compare(a.ID, b.ID) })
+	return nil, nil
+}
+
+func (c *RemoveMaster) apply(s *State) (any, error) {
+	if c.ID == "" || len(c.ID) > 255 {
+		return nil, fmt.Errorf("%w: %q is no id of a master", ErrBadCommand, c.ID)
+	}
+	s.tick(c.Time)
+	s.masters = slices.DeleteFunc(slices.Clone(s.masters), func(m Master) bool { return m.ID == c.ID })
+	if s.MasterRemoved(c.ID) {
+		return nil, nil
+	}
+	s.removedMasters = append(slices.Clone(s.removedMasters), c.ID)
+	if n := len(s.removedMasters); n > maxRemovedMasters {
+		s.removedMasters = s.removedMasters[n-maxRemovedMasters:]
+	}
+	return nil, nil
+}
+
+// MasterRemoved reports whether a master was taken out for good.
+func (s *State) MasterRemoved(id string) bool { return slices.Contains(s.removedMasters, id) }

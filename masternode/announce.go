@@ -1,0 +1,143 @@
+package masternode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/masterfsm"
+)
+
+// Times of announcing.
+const (
+	announceEvery = 250 * time.Millisecond // a look at whether there is cause to
+	announcePause = 2 * time.Second        // after one that failed
+)
+
+// announce keeps this master known to its group under its present addresses, and learns when the group goes on without it. While the
+// table and raft both have it as it is, and a leader is heard of, it has nothing to do. It returns nil when ctx ends; the error wraps
+// [ErrRemoved] or [ErrOtherGroup] where this master must stop.
+func (n *Node) announce(ctx context.Context) error {
+	tick := time.NewTicker(announceEvery)
+	defer tick.Stop()
+	var again time.Time
+	said := ""
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-n.over:
+			return n.retire(err)
+		case <-tick.C:
+		}
+		var removed bool
+		n.cfg.Ledger.Read(func(s *masterfsm.State) { removed = s.MasterRemoved(n.cfg.Member.ID) })
+		if removed {
+			return n.retire(fmt.Errorf("%w: the table says so", ErrRemoved))
+		}
+		if n.cfg.Clock().Before(again) || n.settled() {
+			continue
+		}
+		err := n.announceOnce(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, ErrRemoved):
+			return n.retire(err)
+		case errors.Is(err, ErrOtherGroup):
+			return err
+		case err == nil || errors.Is(err, errNothingToAsk):
+			continue
+		}
+		again = n.cfg.Clock().Add(announcePause)
+		if text := err.Error(); text != said {
+			n.log.Warn("this master is not known to its group as it is now", "error", err)
+			said = text
+		}
+	}
+}
+
+// retire writes down that this master is out of its group, so that it stays out.
+func (n *Node) retire(why error) error {
+	if errors.Is(why, ErrRemoved) {
+		return errors.Join(why, n.cfg.Membership.Retire())
+	}
+	return why
+}
+
+// settled reports whether the group has this master as it is, and has a leader.
+func (n *Node) settled() bool {
+	own := n.Member()
+	if own.Group == "" || n.cfg.Ledger.LastContact() > maxSilence {
+		return false
+	}
+	var v masterfsm.View
+	n.cfg.Ledger.Read(func(s *masterfsm.State) { v = s.View() })
+	return memberOf(n.cfg.Membership.Members(), v, own)
+}
+
+// announceOnce asks one master after the other, until one has brought this one's announcement to the leader.
+func (n *Node) announceOnce(ctx context.Context) error {
+	own := n.Member()
+	if own.Group == "" && len(n.cfg.Join) == 0 {
+		return errNothingToAsk // the founder of the group comes for it
+	}
+	if n.leadership.Load() != nil {
+		_, err := n.admit(ctx, own)
+		return err
+	}
+	err := errNothingToAsk
+	for _, url := range n.othersURLs() {
+		var answer wire.Announced
+		if answer, err = n.announceTo(ctx, url, own); err == nil {
+			if own.Group == "" {
+				err = n.cfg.Membership.Adopt(answer.Group, answer.Epoch, own.ID)
+			}
+			return err
+		}
+		if errors.Is(err, ErrRemoved) || errors.Is(err, ErrOtherGroup) || ctx.Err() != nil {
+			return err
+		}
+	}
+	return err
+}
+
+// announceTo asks one master. Before, it learns that master's own address: raft's may be of yesterday.
+func (n *Node) announceTo(ctx context.Context, url string, own wire.Member) (wire.Announced, error) {
+	asking, cancel := context.WithTimeout(ctx, answerTime)
+	there, err := n.cfg.Masters.Member(asking, url)
+	cancel()
+	if err != nil {
+		return wire.Announced{}, err
+	}
+	if own.Group != "" && there.Group == own.Group && there.ID != own.ID {
+		n.heardOf(there)
+		n.cfg.Membership.Meet(there)
+	}
+	if there.Group == "" {
+		return wire.Announced{}, fmt.Errorf("%s is new itself", url)
+	}
+	asking, cancel = context.WithTimeout(ctx, leaderWait+answerTime)
+	defer cancel()
+	return n.cfg.Masters.Announce(asking, url, own)
+}
+
+// othersURLs are where other masters are, or were.
+func (n *Node) othersURLs() []string {
+	urls := slices.Concat(n.cfg.Join, n.cfg.Peers)
+	n.cfg.Ledger.Read(func(s *masterfsm.State) {
+		for _, m := range s.View().Masters {
+			urls = append(urls, m.URL)
+		}
+	})
+	var others []string
+	for _, url := range urls {
+		if url != n.cfg.Member.URL && !slices.Contains(others, url) {
+			others = append(others, url)
+		}
+	}
+	return others
+}

@@ -1,0 +1,287 @@
+package masternode
+
+import (
+	"errors"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/masterfsm"
+)
+
+// member is a master of the test's group.
+func member(id string) wire.Member {
+	return wire.Member{ID: id, URL: "http://" + id, Raft: id + ":1", Group: "cs-test", Epoch: 1}
+}
+
+// newGroup is a leader, m1, with m2 and m3 as voters that answer.
+func newGroup(t *testing.T) (*rig, *groupMasters) {
+	t.Helper()
+	masters := &groupMasters{at: map[string]wire.Member{}}
+	r := newRig(t, 1, func(cfg *Config, r *rig) { cfg.Masters = masters })
+	for _, id := range []string{"m2", "m3"} {
+		masters.set(member(id))
+		if _, err := r.Announce(t.Context(), member(id)); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.members.Promote(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	time.Sleep(time.Second) // until the leader has entered itself
+	synctest.Wait()
+	return r, masters
+}
+
+func (g *groupMasters) set(m wire.Member) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.at[m.URL] = m
+}
+
+func (g *groupMasters) away(id string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.at, "http://"+id)
+}
+
+func (r *rig) table() (v masterfsm.View) {
+	r.ledger.Read(func(s *masterfsm.State) { v = s.View() })
+	return v
+}
+
+func (r *rig) ids() (ids []string) {
+	for _, m := range r.members.Members() {
+		ids = append(ids, m.ID)
+	}
+	return ids
+}
+
+// A new master becomes a member without a vote, and gets one when it has nearly all of the log.
+func TestJoin(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, masters := newGroup(t)
+		defer r.stop()
+		r.members.mu.Lock()
+		r.members.applied = func() uint64 { return 100_000 }
+		r.members.mu.Unlock()
+		fresh := member("m4")
+		fresh.Group, fresh.Epoch = "", 0
+		masters.set(fresh)
+		answer, err := r.Announce(t.Context(), fresh)
+		if err != nil || answer.Group != "cs-test" || answer.Epoch != 1 {
+			t.Fatalf("%+v, %v", answer, err)
+		}
+		voter := func() bool {
+			for _, m := range r.members.Members() {
+				if m.ID == "m4" {
+					return m.Voter
+				}
+			}
+			t.Fatal("m4 is no member")
+			return false
+		}
+		behind := member("m4")
+		behind.Applied = 100_000 - nearlyAll - 1
+		masters.set(behind)
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if voter() {
+			t.Fatal("it votes while it is far behind")
+		}
+		behind.Applied++
+		masters.set(behind)
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		if !voter() {
+			t.Fatal("it has caught up and does not vote")
+		}
+		// The same again is no log entry, and its new address is taken.
+		entries := r.ledger.Applied()
+		if _, err := r.Announce(t.Context(), behind); err != nil || r.ledger.Applied() != entries {
+			t.Errorf("announced again: %v, %d entries more", err, r.ledger.Applied()-entries)
+		}
+		moved := behind
+		moved.URL, moved.Raft = "http://m4-new", "m4-new:1"
+		masters.set(moved)
+		if _, err := r.Announce(t.Context(), moved); err != nil || urlOf(r.table(), "m4") != moved.URL {
+			t.Errorf("moved: %v, %+v", err, r.table().Masters)
+		}
+		if m := r.members.Members(); m[3].Raft != moved.Raft || !m[3].Voter {
+			t.Errorf("moved: %+v", m[3])
+		}
+	})
+}
+
+func TestAnnounceRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, masters := newGroup(t)
+		defer r.stop()
+		other, old, silent, liar, removed := member("m5"), member("m5"), member("m6"), member("m7"), member("m2")
+		other.Group = "cs-other"
+		old.Epoch = 0
+		there := member("m7")
+		there.ID = "m8"
+		masters.set(there)
+		masters.set(other)
+		if err := r.RemoveMaster(t.Context(), "http://m2", false); err != nil {
+			t.Fatal(err)
+		}
+		for name, c := range map[string]struct {
+			m    wire.Member
+			want error
+		}{
+			"of another group":             {other, ErrOtherGroup},
+			"of before a recovery":         {old, masterfsm.ErrMasterRemoved},
+			"removed":                      {removed, masterfsm.ErrMasterRemoved},
+			"not there":                    {silent, ErrBadRequest},
+			"another one is there":         {liar, ErrBadRequest},
+			"the leader's own address":     {wire.Member{ID: "m9", URL: "http://m9", Raft: "m1:1"}, ErrBadRequest},
+			"no id":                        {wire.Member{URL: "http://x", Raft: "x:1"}, ErrBadRequest},
+			"an id that raft cannot carry": {wire.Member{ID: "a@b", URL: "http://x", Raft: "x:1"}, ErrBadRequest},
+			"no URL":                       {wire.Member{ID: "x", URL: "x", Raft: "x:1"}, ErrBadRequest},
+			"no raft address":              {wire.Member{ID: "x", URL: "http://x", Raft: "x"}, ErrBadRequest},
+		} {
+			if name == "the leader's own address" {
+				masters.set(c.m)
+			}
+			before := r.ledger.Applied()
+			if _, err := r.Announce(t.Context(), c.m); !errors.Is(err, c.want) {
+				t.Errorf("%s: %v, want %v", name, err, c.want)
+			}
+			if r.ledger.Applied() != before || !slices.Equal(r.ids(), []string{"m1", "m3"}) {
+				t.Errorf("%s: it changed something: %v", name, r.ids())
+			}
+		}
+	})
+}
+
+// A master whose disk was wiped comes with another id at the old address: the old one goes, if the others can do without it.
+func TestWipedMasterTakesItsPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, masters := newGroup(t)
+		defer r.stop()
+		wiped := member("m3")
+		wiped.ID, wiped.Group, wiped.Epoch = "m3b", "", 0
+		masters.set(wiped)
+		masters.away("m2")
+		if _, err := r.Announce(t.Context(), wiped); !errors.Is(err, ErrTooFewMasters) || !slices.Equal(r.ids(), []string{"m1", "m2", "m3"}) {
+			t.Fatalf("while another is away: %v, %v", err, r.ids())
+		}
+		masters.set(member("m2"))
+		if _, err := r.Announce(t.Context(), wiped); err != nil || !slices.Equal(r.ids(), []string{"m1", "m2", "m3b"}) {
+			t.Fatalf("%v, %v", err, r.ids())
+		}
+		if v := r.table(); !slices.Equal(v.RemovedMasters, []string{"m3"}) || urlOf(v, "m3b") != "http://m3" {
+			t.Errorf("the table: %+v, removed %v", v.Masters, v.RemovedMasters)
+		}
+	})
+}
+
+func TestRemoveMaster(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, masters := newGroup(t)
+		defer r.stop()
+		ctx := t.Context()
+		if err := r.RemoveMaster(ctx, "m9", false); !errors.Is(err, ErrNotFound) {
+			t.Errorf("one that is not there: %v", err)
+		}
+		masters.away("m2")
+		masters.away("m3")
+		if err := r.RemoveMaster(ctx, "m2", false); !errors.Is(err, ErrTooFewMasters) || len(r.ids()) != 3 {
+			t.Errorf("with m3 away: %v, %v", err, r.ids())
+		}
+		masters.set(member("m3"))
+		if err := r.RemoveMaster(ctx, "m2", false); err != nil || !slices.Equal(r.ids(), []string{"m1", "m3"}) {
+			t.Errorf("%v, %v", err, r.ids())
+		}
+		// The leader hands over first; the next one removes it.
+		if err := r.RemoveMaster(ctx, "http://m1/", false); !errors.Is(err, ErrNotLeader) || !slices.Equal(r.members.handed, []string{""}) {
+			t.Errorf("the leader itself: %v, handed to %q", err, r.members.handed)
+		}
+		masters.away("m3")
+		if err := r.RemoveMaster(ctx, "m3", true); err != nil || !slices.Equal(r.ids(), []string{"m1"}) {
+			t.Errorf("by force: %v, %v", err, r.ids())
+		}
+		if err := r.RemoveMaster(ctx, "m1", true); !errors.Is(err, ErrTooFewMasters) {
+			t.Errorf("the only one, by force: %v", err)
+		}
+	})
+}
+
+// What a leader committed to the table and did not bring into raft's configuration the next one does.
+func TestRemovalIsFinished(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := newGroup(t)
+		defer r.stop()
+		r.members.mu.Lock()
+		r.members.fail = ErrNotLeader
+		r.members.mu.Unlock()
+		if err := r.RemoveMaster(t.Context(), "m2", false); !errors.Is(err, ErrNotLeader) || len(r.ids()) != 3 {
+			t.Fatalf("%v, %v", err, r.ids())
+		}
+		r.ledger.cutLeadership()
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		if !slices.Equal(r.ids(), []string{"m1", "m3"}) {
+			t.Errorf("members: %v", r.ids())
+		}
+	})
+}
+
+// A master that hears of a higher epoch, or finds itself removed in the table, ends and writes it down.
+func TestMasterEnds(t *testing.T) {
+	for name, happen := range map[string]func(t *testing.T, r *rig, masters *groupMasters){
+		"recovered without it": func(_ *testing.T, _ *rig, masters *groupMasters) {
+			m := member("m2")
+			m.Epoch = 2
+			masters.set(m)
+		},
+		"removed": func(t *testing.T, r *rig, _ *groupMasters) {
+			if _, err := r.propose(t.Context(), &masterfsm.RemoveMaster{ID: "m1", Time: r.now()}); err != nil {
+				t.Error(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r, masters := newGroup(t)
+				ended := r.ended
+				happen(t, r, masters)
+				select {
+				case err := <-ended:
+					if !errors.Is(err, ErrRemoved) {
+						t.Errorf("it ended with %v", err)
+					}
+				case <-time.After(time.Minute):
+					t.Error("it goes on")
+					r.stop()
+				}
+				if !r.members.retired {
+					t.Error("it did not write it down")
+				}
+			})
+		})
+	}
+}
+
+func TestTransfer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := newGroup(t)
+		defer r.stop()
+		if _, err := r.TransferLeadership(t.Context(), "m9"); !errors.Is(err, ErrNotFound) {
+			t.Errorf("to one that is not there: %v", err)
+		}
+		if id, err := r.TransferLeadership(t.Context(), "m1"); err != nil || id != "m1" || len(r.members.handed) != 0 {
+			t.Errorf("to itself: %q, %v", id, err)
+		}
+		r.members.mu.Lock()
+		r.members.fail = errors.New("it does not answer")
+		r.members.mu.Unlock()
+		if _, err := r.TransferLeadership(t.Context(), "m2"); !errors.Is(err, ErrNotVoter) || !slices.Equal(r.members.handed, []string{"m2"}) {
+			t.Errorf("to one that does not answer: %v, %q", err, r.members.handed)
+		}
+	})
+}

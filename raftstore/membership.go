@@ -1,0 +1,147 @@
+package raftstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/chainstore/chainstore/httpapi/wire"
+)
+
+// AddMember adds a member without a vote, where this master leads, or gives one that is there another raft address: it keeps its vote. To do
+// it again does nothing. Errors are those of [Store.Propose].
+func (s *Store) AddMember(ctx context.Context, m wire.Member) error {
+	address := serverAddress(m.ID, m.Raft)
+	if _, _, err := splitAddress(address); err != nil || len(m.ID) > 255 {
+		return fmt.Errorf("%q at %q cannot be a member: an id and host:port are needed", m.ID, m.Raft)
+	}
+	return s.change(ctx, func(r *raft.Raft) raft.IndexFuture {
+		server, there := serverOf(r, m.ID)
+		switch {
+		case there && server.Address == address:
+			return nil
+		case there && server.Suffrage == raft.Voter:
+			return r.AddVoter(server.ID, address, 0, 0)
+		}
+		return r.AddNonvoter(raft.ServerID(m.ID), address, 0, 0)
+	})
+}
+
+// Promote gives a member its vote, where this master leads. Errors are those of [Store.Propose], and [ErrNoMember].
+func (s *Store) Promote(ctx context.Context, id string) error {
+	unknown := false
+	err := s.change(ctx, func(r *raft.Raft) raft.IndexFuture {
+		server, there := serverOf(r, id)
+		unknown = !there
+		if unknown || server.Suffrage == raft.Voter {
+			return nil
+		}
+		return r.AddVoter(server.ID, server.Address, 0, 0)
+	})
+	if unknown {
+		return fmt.Errorf("%w: %q", ErrNoMember, id)
+	}
+	return err
+}
+
+// RemoveMember takes another member out of the group, where this master leads. One that is not there is no error. Errors are those of
+// [Store.Propose]; a leader does not remove itself.
+func (s *Store) RemoveMember(ctx context.Context, id string) error {
+	if id == s.Member().ID {
+		return errors.New("a leader does not remove itself: the leadership must be handed over first")
+	}
+	return s.change(ctx, func(r *raft.Raft) raft.IndexFuture {
+		if _, there := serverOf(r, id); !there {
+			return nil
+		}
+		return r.RemoveServer(raft.ServerID(id), 0, 0)
+	})
+}
+
+// change brings a change of the configuration into the log and waits until it is committed. begin gives nil where there is nothing to do.
+func (s *Store) change(ctx context.Context, begin func(*raft.Raft) raft.IndexFuture) error {
+	r, err := s.enter()
+	if err != nil {
+		return err
+	}
+	if r.State() != raft.Leader {
+		s.calls.Done()
+		return ErrNotLeader
+	}
+	done := make(chan error, 1)
+	go func() {
+		defer s.calls.Done()
+		future := begin(r)
+		if future == nil {
+			done <- nil
+			return
+		}
+		if err := future.Error(); err != nil {
+			done <- proposeError(err)
+			return
+		}
+		done <- nil
+	}()
+	defer s.news.tell()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", ErrOutcomeUnknown, context.Cause(ctx))
+	case <-s.fail.dead:
+		return fmt.Errorf("%w: %w", ErrOutcomeUnknown, s.fail.get())
+	}
+}
+
+// serverOf finds a member in raft's configuration.
+func serverOf(r *raft.Raft, id string) (raft.Server, bool) {
+	for _, server := range r.GetConfiguration().Configuration().Servers {
+		if string(server.ID) == id {
+			return server, true
+		}
+	}
+	return raft.Server{}, false
+}
+
+// TransferLeadership hands the leadership to a member, "" for the one that has most of the log. The error wraps [ErrNotLeader] when this
+// master has none to give, and [ErrNoMember] when that one cannot take it.
+func (s *Store) TransferLeadership(to string) error {
+	r, err := s.enter()
+	if err != nil {
+		return err
+	}
+	defer s.calls.Done()
+	var future raft.Future
+	if to == "" {
+		future = r.LeadershipTransfer()
+	} else {
+		server, there := serverOf(r, to)
+		if !there || server.Suffrage != raft.Voter || to == s.Member().ID {
+			return fmt.Errorf("%w that could take the leadership: %q", ErrNoMember, to)
+		}
+		future = r.LeadershipTransferToServer(server.ID, server.Address)
+	}
+	err = future.Error()
+	if errors.Is(err, raft.ErrNotLeader) {
+		return ErrNotLeader
+	}
+	if err != nil {
+		return fmt.Errorf("hand leadership over: %w", err)
+	}
+	return nil
+}
+
+// Meet tells the raft address at which a member was met. It is dialled before the one in raft's configuration, which may be of yesterday;
+// the handshake makes a wrong one harmless.
+func (s *Store) Meet(m wire.Member) { s.stream.meet(m.ID, m.Raft) }
+
+// Retire writes down that the group has taken this master out: its folder is not opened again.
+func (s *Store) Retire() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next := s.identity
+	next.Removed = true
+	return s.saveIdentity(next)
+}
