@@ -233,7 +233,7 @@ func TestKeys(t *testing.T) {
 	if p := b.add(startTime+9, plain, plain); p[1].Replay || p[1].Runs[0] == p[0].Runs[0] {
 		t.Errorf("without keys: %+v", p)
 	}
-	if n, oldest := b.Keys(); n != 3 || oldest != 8 {
+	if n, oldest := b.Keys(0); n != 3 || oldest != 8 {
 		t.Errorf("%d keys, the oldest of %d ms", n, oldest)
 	}
 }
@@ -253,7 +253,7 @@ func TestKeysAreForgottenByCount(t *testing.T) {
 	if p := b.add(startTime, keyed(0)); p[0].Replay || p[0].Err != Accepted {
 		t.Errorf("the oldest of 4 is remembered: %+v", p)
 	}
-	if n, _ := b.Keys(); n > 4 {
+	if n, _ := b.Keys(0); n > 4 {
 		t.Errorf("%d keys", n)
 	}
 }

@@ -36,7 +36,7 @@ func TestKeysOutliveAClockJump(t *testing.T) {
 	if p := send(startTime, 1); p.Replay {
 		t.Error("remembered beyond its age")
 	}
-	if n, oldest := b.Keys(); n != 1 || oldest != 0 {
+	if n, oldest := b.Keys(0); n != 1 || oldest != 0 {
 		t.Errorf("%d keys, the oldest of %d ms", n, oldest)
 	}
 	// What a leader says without sense does no harm.

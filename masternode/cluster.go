@@ -46,9 +46,10 @@ func (n *Node) LeaderCluster() (wire.Cluster, error) {
 func (n *Node) describe(l *leadership) wire.Cluster {
 	var v masterfsm.View
 	var keys wire.Keys
+	elapsed := n.elapsed()
 	n.cfg.Ledger.Read(func(s *masterfsm.State) {
 		v = s.View()
-		remembered, oldest := s.Keys()
+		remembered, oldest := s.Keys(elapsed)
 		keys.Remembered, keys.Seconds = remembered, float64(oldest)/1000
 	})
 	c := wire.Cluster{

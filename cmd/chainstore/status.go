@@ -74,7 +74,7 @@ func statusText(c *wire.Cluster, width int) string {
 	known := livenessKnown(c)
 	writeNodes(&b, width, []int{1, 2}, []string{"MASTER", "URL", "RAFT", "STATE"}, len(c.Masters), func(i int) []string {
 		m := &c.Masters[i]
-		return []string{m.ID, orDash(m.URL), orDash(m.Raft), m.State}
+		return []string{m.ID, orDash(m.URL), orDash(m.Raft), masterText(*m)}
 	})
 	writeNodes(&b, width, []int{1}, []string{"STORAGE", "URL", "STATE", "HEIGHT", "LAG", "LIVE"}, len(c.Storages), func(i int) []string {
 		s := &c.Storages[i]
@@ -184,4 +184,12 @@ func orDash(s string) string {
 		return "-"
 	}
 	return s
+}
+
+// masterText is a master's state, and whether it is still catching up.
+func masterText(m wire.Master) string {
+	if !m.Voter {
+		return m.State + ", no vote yet"
+	}
+	return m.State
 }
