@@ -79,14 +79,14 @@ func open(t Topology, r Role, tokens Tokens, log hclog.Logger) (opened, error) {
 			peers = nil
 		}
 		return roles.OpenMaster(roles.MasterConfig{
-			Data: r.Data, HTTP: r.HTTP, Raft: r.Raft, Peers: peers, Join: r.Join,
+			Data: r.Data, HTTP: r.HTTP, Advertise: r.advertised(), Raft: r.Raft, RaftAdvertise: r.RaftAdvertise, Peers: peers, Join: r.Join,
 			ClusterToken: tokens.Cluster, AdminToken: tokens.Admin, Timeout: t.Timeout, MaxAge: t.MaxAge,
 			CheckInterval: t.CheckInterval, CheckRate: t.CheckRate,
 			Settings: t.Settings, Limits: masternode.DefaultLimits(), Logger: log,
 		})
 	case KindStorage, KindMiner:
 		cfg := roles.WorkerConfig{
-			Data: r.Data, HTTP: r.HTTP, Masters: t.MasterURLs(), ClusterToken: tokens.Cluster, Threads: t.Threads,
+			Data: r.Data, HTTP: r.HTTP, Advertise: r.advertised(), Masters: t.MasterURLs(), ClusterToken: tokens.Cluster, Threads: t.Threads,
 			SegmentBytes: t.SegmentBytes, Logger: log,
 		}
 		if r.Kind == KindMiner {

@@ -99,6 +99,9 @@ func arguments(t Topology, r Role) []string {
 	if r.Profiles != "" {
 		args = append(args, "--pprof", r.Profiles)
 	}
+	if r.Advertise != "" {
+		args = append(args, "--advertise", r.advertised())
+	}
 	masters := strings.Join(t.MasterURLs(), ",")
 	switch r.Kind {
 	case KindMaster:
@@ -106,6 +109,9 @@ func arguments(t Topology, r Role) []string {
 		group := []string{"--peers", masters}
 		if len(r.Join) > 0 {
 			group = []string{"--join", strings.Join(r.Join, ",")}
+		}
+		if r.RaftAdvertise != "" {
+			args = append(args, "--raft-advertise", r.RaftAdvertise)
 		}
 		args = append(append(args, "--raft", r.Raft), append(group,
 			"--max-records", strconv.FormatUint(uint64(s.MaxRecords), 10),

@@ -1,6 +1,7 @@
 package devcluster
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"path/filepath"
@@ -26,7 +27,10 @@ type Topology struct {
 	CheckInterval time.Duration
 	CheckRate     int64
 	SegmentBytes  int64 // of storage nodes; 0 for the default
-	Settings      masterfsm.Settings
+	// Proxied is what is added to the port of each role where the others reach it: something listens there and hands connections on. 0
+	// for no such thing.
+	Proxied  int
+	Settings masterfsm.Settings
 	// Profiles is the base port of Go profiles, one a role from it on, in the order of Roles; 0 for none. Roles in one process
 	// serve none.
 	Profiles int
@@ -65,6 +69,8 @@ type Role struct {
 	Log  string // its log file, absolute
 	HTTP string // host:port
 	Raft string // host:port, of a master
+	// Advertise and RaftAdvertise are where others reach it, host:port, where that is not HTTP and Raft.
+	Advertise, RaftAdvertise string
 	// Join are the URLs of masters whose group a master is to join, in the place of the topology's; nil for a founding master.
 	Join []string
 	// Profiles is where its Go profiles are served, host:port, "" where they are not.
@@ -72,7 +78,15 @@ type Role struct {
 }
 
 // URL is where the role is reached.
-func (r Role) URL() string { return "http://" + r.HTTP }
+func (r Role) URL() string { return "http://" + cmp.Or(r.Advertise, r.HTTP) }
+
+// advertised is the URL that the role is to tell, "" for that of HTTP.
+func (r Role) advertised() string {
+	if r.Advertise == "" {
+		return ""
+	}
+	return r.URL()
+}
 
 func (t Topology) validate() error {
 	switch {
@@ -96,8 +110,14 @@ func (t Topology) Roles() []Role {
 				Name: name, Kind: kind, Data: filepath.Join(t.Dir, name), Log: filepath.Join(t.Dir, "logs", name+".log"),
 				HTTP: t.address(offset + i),
 			}
+			if t.Proxied != 0 {
+				role.Advertise = t.address(t.Proxied + offset + i)
+			}
 			if kind == KindMaster {
 				role.Raft = t.address(raftOffset + i)
+				if t.Proxied != 0 {
+					role.RaftAdvertise = t.address(t.Proxied + raftOffset + i)
+				}
 			}
 			if t.Profiles > 0 {
 				role.Profiles = net.JoinHostPort("127.0.0.1", strconv.Itoa(t.Profiles+len(roles)))

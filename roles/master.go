@@ -23,17 +23,18 @@ import (
 
 // MasterConfig is what a master is made of.
 type MasterConfig struct {
-	Data         string   // data folder
-	HTTP         string   // address to listen on
-	Advertise    string   // URL at which clients, workers and the other masters reach it, "" for the address
-	Raft         string   // address of the raft port
-	Peers        []string // the masters' URLs, identical on all of them; the first founds the group. Empty for a group of one
-	Join         []string // URLs of masters of a group that this one is to join, in the place of Peers
-	ClusterToken string
-	AdminToken   string
-	DiskTimeout  time.Duration // a write of the log or a vote that takes longer ends the master; 0 for the default
-	Timeout      time.Duration // heartbeat, election and lease of raft; 0 for the default
-	MaxAge       time.Duration // of the oldest record of the open block; 0 for the default
+	Data          string   // data folder
+	HTTP          string   // address to listen on
+	Advertise     string   // URL at which clients, workers and the other masters reach it, "" for the address
+	Raft          string   // address of the raft port
+	RaftAdvertise string   // host:port at which the other masters reach it, "" for that address
+	Peers         []string // the masters' URLs, identical on all of them; the first founds the group. Empty for a group of one
+	Join          []string // URLs of masters of a group that this one is to join, in the place of Peers
+	ClusterToken  string
+	AdminToken    string
+	DiskTimeout   time.Duration // a write of the log or a vote that takes longer ends the master; 0 for the default
+	Timeout       time.Duration // heartbeat, election and lease of raft; 0 for the default
+	MaxAge        time.Duration // of the oldest record of the open block; 0 for the default
 	// CheckInterval is how long after a storage node's last check the next begins, 0 for no checks on a schedule; CheckRate how many
 	// bytes of its segments it reads a second, 0 for as fast as it goes.
 	CheckInterval time.Duration
@@ -104,7 +105,7 @@ func OpenMaster(cfg MasterConfig) (m *Master, err error) {
 		return nil, fmt.Errorf("--peers does not list this master: it is reached at %s (set --advertise, or correct the list)", m.url)
 	}
 	m.store, err = raftstore.Open(raftstore.Config{
-		Dir: cfg.Data, Bind: cfg.Raft, URL: m.url, ClusterToken: cfg.ClusterToken, Timeout: cfg.Timeout,
+		Dir: cfg.Data, Bind: cfg.Raft, Advertise: cfg.RaftAdvertise, URL: m.url, ClusterToken: cfg.ClusterToken, Timeout: cfg.Timeout,
 		WriteTimeout: cfg.DiskTimeout, Logger: cfg.Logger,
 	})
 	if err != nil {

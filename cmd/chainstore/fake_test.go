@@ -282,9 +282,9 @@ func sampleStatus() wire.Cluster {
 		Head:   wire.Head{Height: 12, Hash: hash, Size: 34579},
 		Stored: 11, Replicas: 2,
 		Masters: []wire.Master{
-			{ID: "aaaabbbbccccdddd", URL: "http://127.0.0.1:8000", Raft: "127.0.0.1:8010", State: "leader"},
-			{ID: "eeeeffffgggghhhh", URL: "http://127.0.0.1:8001", Raft: "127.0.0.1:8011", State: "follower"},
-			{ID: "iiiijjjjkkkkllll", Raft: "127.0.0.1:8012", State: "unreachable"},
+			{ID: "aaaabbbbccccdddd", URL: "http://127.0.0.1:8000", Raft: "127.0.0.1:8010", State: "leader", Voter: true},
+			{ID: "eeeeffffgggghhhh", URL: "http://127.0.0.1:8001", Raft: "127.0.0.1:8011", State: "follower", Voter: true},
+			{ID: "iiiijjjjkkkkllll", Raft: "127.0.0.1:8012", State: "unreachable", Voter: true},
 		},
 		Storages: []wire.Storage{
 			{ID: "s-aaaabbbbcccc", URL: "http://127.0.0.1:8082", State: "valid", Height: 12, Live: true},

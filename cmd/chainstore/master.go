@@ -57,6 +57,7 @@ was at its address.`,
 	common.add(flags, "127.0.0.1:8000")
 	flags.StringVar(&adminTokenFile, "admin-token-file", "", "`file` with the admin token (or CHAINSTORE_ADMIN_TOKEN)")
 	flags.StringVar(&cfg.Raft, "raft", "127.0.0.1:8010", "`address` of the raft port")
+	flags.StringVar(&cfg.RaftAdvertise, "raft-advertise", "", "`address` host:port at which the other masters reach the raft port (default: that of --raft)")
 	flags.StringSliceVar(&cfg.Peers, "peers", nil, "`URLs` of all masters, this one among them; none for a group of one")
 	flags.StringSliceVar(&cfg.Join, "join", nil, "`URLs` of masters whose group this one is to join, in the place of --peers")
 	flags.DurationVar(&cfg.DiskTimeout, "disk-timeout", 0, "stop when a write of the log or of a vote takes longer (default 2s)")
