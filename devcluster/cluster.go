@@ -156,6 +156,30 @@ func (c *Cluster) StartRole(name string) error {
 	return nil
 }
 
+// Alive reports whether a role that was started runs still.
+func (c *Cluster) Alive(name string) bool {
+	running, ok := c.running[name]
+	if !ok {
+		return false
+	}
+	select {
+	case <-running.Done():
+		return false
+	default:
+		return true
+	}
+}
+
+// Forget lets go of a role that has ended by itself, so that it can be started again. It returns why it ended.
+func (c *Cluster) Forget(name string) error {
+	running, ok := c.running[name]
+	if !ok || c.Alive(name) {
+		return fmt.Errorf("%s has not ended by itself", name)
+	}
+	delete(c.running, name)
+	return running.Err()
+}
+
 // StopRole stops a role cleanly.
 func (c *Cluster) StopRole(name string) error {
 	running, ok := c.running[name]

@@ -1,11 +1,13 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -38,7 +40,11 @@ type cluster struct {
 	masters []*client.Client // one for each master, which asks no other; with the project's token
 	halted  map[string]int   // by role, the process that was halted
 	running bool
-	harmed  bool // the test has done damage to a storage node's files
+	program string      // the executable, binary where it is ""
+	net     *network    // nil where nothing stands between the roles
+	link    *unreliable // between the writers and the masters, nil where it is good
+	small   int         // by how much records are smaller than they are as a rule; 0 for not at all
+	harmed  bool        // the test has done damage to a storage node's files
 
 	// A fourth storage node, beside those of the topology.
 	fourth   devcluster.Running    // nil where it does not run
@@ -55,6 +61,14 @@ func start(t *testing.T) *cluster {
 
 // startWith starts such a cluster after its description was changed.
 func startWith(t *testing.T, change func(*devcluster.Topology)) *cluster {
+	t.Helper()
+	c, topology := prepared(t, change)
+	c.begin(topology)
+	return c
+}
+
+// prepared makes what a cluster needs that is not started yet.
+func prepared(t *testing.T, change func(*devcluster.Topology)) (*cluster, devcluster.Topology) {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("real processes take their time: none runs with -short")
@@ -73,18 +87,63 @@ func startWith(t *testing.T, change func(*devcluster.Topology)) *cluster {
 	topology.Settings.MaxBytes = 64 << 10
 	topology.Settings.Difficulty = 12
 	change(&topology)
+	return c, topology
+}
+
+// begin starts it.
+func (c *cluster) begin(topology devcluster.Topology) {
+	c.t.Helper()
 	c.up(topology)
 	for _, url := range c.File().Masters {
 		c.masters = append(c.masters, c.client(url))
 	}
-	return c
+}
+
+// lean is by how much records are smaller than they are as a rule.
+func (c *cluster) lean() int { return max(1, c.small) }
+
+// hasteless is a client of one master that does not try again.
+func (c *cluster) hasteless(url string) *client.Client {
+	c.t.Helper()
+	cl, err := client.New(client.Config{Masters: []string{url}, Token: c.File().Tokens.Project, RetryFor: -1})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(cl.CloseIdle)
+	return cl
+}
+
+// compareStates holds the states of all masters against each other, at an index that all of them have applied.
+func (c *cluster) compareStates() {
+	c.t.Helper()
+	masters := client.NewMasters(c.File().Tokens.Cluster)
+	defer masters.CloseIdle()
+	c.await("masters at one log index", func() string {
+		var first wire.StateHash
+		for i, url := range c.File().Masters {
+			ctx, cancel := context.WithTimeout(c.t.Context(), askFor)
+			s, err := masters.State(ctx, url)
+			cancel()
+			switch {
+			case err != nil:
+				return err.Error()
+			case i == 0:
+				first = s
+			case s.Applied != first.Applied:
+				return fmt.Sprintf("%s is at %d, %s at %d", c.File().Masters[0], first.Applied, url, s.Applied)
+			case s.Hash != first.Hash:
+				c.t.Errorf("at index %d the state of %s hashes to %v, that of %s to %v", s.Applied, c.File().Masters[0], first.Hash, url, s.Hash)
+			}
+		}
+		return ""
+	})
 }
 
 // up starts the processes.
 func (c *cluster) up(topology devcluster.Topology) {
 	c.t.Helper()
 	var err error
-	if c.Cluster, err = devcluster.StartProcesses(c.t.Context(), topology, binary); err != nil {
+	if c.Cluster, err = devcluster.StartProcesses(c.t.Context(), topology, cmp.Or(c.program, binary)); err != nil {
 		c.t.Fatal(err)
 	}
 	c.running = true
@@ -109,6 +168,21 @@ func (c *cluster) client(masters ...string) *client.Client {
 	return cl
 }
 
+// writerClient is what writers use: it goes through the unreliable link where there is one.
+func (c *cluster) writerClient(masters ...string) *client.Client {
+	c.t.Helper()
+	if c.link == nil {
+		return c.client(masters...)
+	}
+	cl, err := client.New(client.Config{
+		Masters: masters, Token: c.File().Tokens.Project, RetryFor: patience, HTTP: &http.Client{Transport: c.link},
+	})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return cl
+}
+
 // freePorts finds a base from which on all ports of a cluster are free, those of a fourth storage node among them. It stays
 // below the ports that the kernel gives to outgoing connections.
 func freePorts(t *testing.T) int {
@@ -126,7 +200,7 @@ func freePorts(t *testing.T) int {
 
 func allFree(topology devcluster.Topology) bool {
 	for _, r := range topology.Roles() {
-		for _, addr := range []string{r.HTTP, r.Raft} {
+		for _, addr := range []string{r.HTTP, r.Raft, r.Advertise, r.RaftAdvertise} {
 			if addr == "" {
 				continue
 			}

@@ -415,7 +415,7 @@ func TestLostBlock(t *testing.T) {
 	var inHole []*ackedRecord
 	for _, r := range o.all() {
 		if r.at.Block != lost {
-			there.ack([]client.Entry{r.entry}, []wire.Position{r.at})
+			there.take(r)
 			continue
 		}
 		inHole = append(inHole, r)

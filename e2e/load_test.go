@@ -35,6 +35,7 @@ const (
 type load struct {
 	c       *cluster
 	o       *oracle
+	lean    int // by how much records are smaller than they are as a rule
 	workers sync.WaitGroup
 	ending  chan struct{} // closed: no new append is begun
 	once    sync.Once
@@ -44,19 +45,23 @@ type load struct {
 // what was acknowledged. It ends with end, or with the test.
 func (c *cluster) startLoad(o *oracle) *load {
 	c.t.Helper()
-	l := &load{c: c, o: o, ending: make(chan struct{})}
+	l := &load{c: c, o: o, lean: c.lean(), ending: make(chan struct{})}
 	c.t.Cleanup(l.end)
 	times := loadTimes(c.t)
 	for i := range times * (singleWriters + batchWriters) {
 		w := &writer{
-			load: l, name: fmt.Sprintf("w%d-%d", i, o.count()),
-			client: c.client(rotated(c.File().Masters, i)...), other: c.client(rotated(c.File().Masters, i+1)...),
+			load: l, number: i, name: fmt.Sprintf("w%d-%d", i, o.count()),
+			client: c.writerClient(rotated(c.File().Masters, i)...), other: c.writerClient(rotated(c.File().Masters, i+1)...),
 			random: rand.New(rand.NewPCG(uint64(i), uint64(o.count()))), most: 1, every: singleEvery,
 		}
 		if i >= times*singleWriters {
-			w.most, w.every = mostInBatch, batchEvery
+			w.most, w.every = mostInBatch*l.lean, batchEvery
 		}
 		l.workers.Go(w.run)
+	}
+	for i, url := range c.File().Masters {
+		cl, random := c.hasteless(url), rand.New(rand.NewPCG(uint64(i), 3))
+		l.workers.Go(func() { l.probe(cl, maxClients-1-i, random) })
 	}
 	for i := range times * readers {
 		cl, random := c.client(rotated(c.File().Masters, i)...), rand.New(rand.NewPCG(uint64(i), 2))
@@ -111,6 +116,7 @@ func (l *load) more(n int) {
 type writer struct {
 	load   *load
 	name   string
+	number int // of the client in the history
 	client *client.Client
 	other  *client.Client // begins with another master
 	random *rand.Rand
@@ -139,8 +145,8 @@ func (w *writer) run() {
 func (w *writer) entry() client.Entry {
 	w.seq++
 	name := fmt.Sprintf("%s/%d", w.name, w.seq)
-	size := w.random.IntN(600)
-	if w.random.IntN(100) == 0 {
+	size := w.random.IntN(600 / w.load.lean)
+	if w.random.IntN(100*w.load.lean) == 0 {
 		size = w.random.IntN(100 << 10)
 	}
 	payload := append(make([]byte, 0, len(name)+1+size), name...)
@@ -164,6 +170,7 @@ func (w *writer) append() bool {
 		entries[i] = w.entry()
 	}
 	key := "key of " + entries[0].Key
+	began := time.Now() // of the first try under this key
 	if w.random.IntN(8) == 0 && w.hasty(entries, key) {
 		return true
 	}
@@ -172,9 +179,14 @@ func (w *writer) append() bool {
 		early.Go(func() { w.repeat(entries, key) })
 	}
 	at, err := w.persist(w.client, entries, key)
+	ended := time.Now()
 	early.Wait()
+	if err == nil && len(at) > 0 {
+		o.appended(w.number, began, ended, at[0], at[len(at)-1])
+	}
 	if err != nil {
 		o.giveUp(entries)
+		o.unknownOutcome(w.number, began, entries)
 		o.fault("%s: append of %d records: %v", w.name, len(entries), err)
 		return false
 	}
@@ -192,6 +204,7 @@ func (w *writer) append() bool {
 
 // hasty tries an append for a moment only, and reports whether to leave it at that.
 func (w *writer) hasty(entries []client.Entry, key string) bool {
+	began := time.Now()
 	ctx, cancel := context.WithTimeout(w.load.c.t.Context(), time.Duration(w.random.Int64N(int64(hastyFor))))
 	defer cancel()
 	_, err := w.try(ctx, w.client, entries, key)
@@ -201,6 +214,7 @@ func (w *writer) hasty(entries []client.Entry, key string) bool {
 	// Any other error says that nothing was appended: so the verifier holds it against the cluster when it finds it.
 	if errors.Is(err, client.ErrUnknownOutcome) {
 		w.load.o.giveUp(entries)
+		w.load.o.unknownOutcome(w.number, began, entries)
 	}
 	return true
 }

@@ -28,7 +28,7 @@ const proxied = 200
 // mechanism that the tests have: see the log line of newNetwork.
 type network struct {
 	t         *testing.T
-	pids      func() map[string]int // by role
+	dir       string // of the cluster: a process with a role's folder in its command line is that role
 	listeners []net.Listener
 	tasks     sync.WaitGroup
 
@@ -38,6 +38,7 @@ type network struct {
 	slow    map[way]time.Duration
 	conns   map[net.Conn]struct{}
 	closed  bool
+	roles   map[int]string // by pid, of the roles' processes that were seen
 }
 
 // way is one direction between two roles; "client" is the test itself.
@@ -48,7 +49,7 @@ func newNetwork(t *testing.T, topology devcluster.Topology) *network {
 	t.Helper()
 	t.Log("network faults: TCP proxies of the tests' own, one before each port (no packet filter in network namespaces is used)")
 	n := &network{
-		t: t, pids: func() map[string]int { return nil }, changed: make(chan struct{}),
+		t: t, dir: topology.Dir, roles: map[int]string{}, changed: make(chan struct{}),
 		cut: map[way]bool{}, slow: map[way]time.Duration{}, conns: map[net.Conn]struct{}{},
 	}
 	t.Cleanup(n.close)
@@ -225,15 +226,55 @@ func (n *network) close() {
 // caller names the role whose process has the other end of a connection; "client" where it is this one, or nobody's.
 func (n *network) caller(remote net.Addr) string {
 	inode := socketOf(remote)
-	n.mu.Lock()
-	pids := n.pids
-	n.mu.Unlock()
-	for role, pid := range pids() {
-		if inode != "" && ownsSocket(pid, inode) {
+	if inode == "" {
+		return "client"
+	}
+	for pid, role := range n.processes() {
+		if ownsSocket(pid, inode) {
 			return role
 		}
 	}
 	return "client"
+}
+
+// processes are those of the cluster's roles that run now.
+func (n *network) processes() map[int]string {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	running := map[int]string{}
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		role := n.roles[pid]
+		if role == "" {
+			role = n.roleOf(e.Name())
+		}
+		if role != "" {
+			running[pid] = role
+		}
+	}
+	n.roles = running
+	return running
+}
+
+// roleOf finds the role of a process in its command line; "" where it is none.
+func (n *network) roleOf(pid string) string {
+	line, err := os.ReadFile(filepath.Join("/proc", pid, "cmdline"))
+	if err != nil {
+		return "" // it has ended
+	}
+	for _, arg := range strings.Split(string(line), "\x00") {
+		if role, ok := strings.CutPrefix(arg, n.dir+"/"); ok && !strings.Contains(role, "/") {
+			return role
+		}
+	}
+	return ""
 }
 
 // socketOf finds the inode of a local TCP socket by its own address, in /proc/net/tcp; "" where it is gone.

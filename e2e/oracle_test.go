@@ -1,10 +1,11 @@
 package e2e
 
 import (
-	"bytes"
+	"crypto/sha256"
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"time"
 
 	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/httpapi/wire"
@@ -18,6 +19,8 @@ type oracle struct {
 	unknown []client.Entry // whose outcome stayed unknown: each is in the chain once, or not at all
 	repeats []repeat       // held against acked in the end
 	faults  []string       // what the cluster did wrong
+	history []operation    // what single appends and probes ended in, for the model
+	acks    []time.Time    // when acknowledgements came
 }
 
 // repeat is an append that was answered once more.
@@ -32,14 +35,20 @@ type place struct {
 	offset uint32
 }
 
-// ackedRecord is a record that was acknowledged.
+// ackedRecord is a record that was acknowledged. Its payload is remembered by its hash: there may be a million.
 type ackedRecord struct {
-	entry client.Entry
-	at    wire.Position
+	key, kind string
+	size      int
+	sum       [sha256.Size]byte
+	at        wire.Position
+}
+
+func newAcked(e client.Entry, at wire.Position) *ackedRecord {
+	return &ackedRecord{key: e.Key, kind: e.Type, size: len(e.Payload), sum: sha256.Sum256(e.Payload), at: at}
 }
 
 func (r *ackedRecord) String() string {
-	return fmt.Sprintf("block %d, offset %d (index %d, %d bytes, key %q)", r.at.Block, r.at.Offset, r.at.Index, len(r.entry.Payload), r.entry.Key)
+	return fmt.Sprintf("block %d, offset %d (index %d, %d bytes, key %q)", r.at.Block, r.at.Offset, r.at.Index, r.size, r.key)
 }
 
 // maxFaults bounds what is told: a cluster that goes wrong goes wrong in everything.
@@ -64,23 +73,32 @@ func (o *oracle) faultLocked(format string, args ...any) {
 func (o *oracle) ack(entries []client.Entry, at []wire.Position) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.acks = append(o.acks, time.Now())
 	if len(at) != len(entries) {
 		o.faultLocked("%d positions for %d records", len(at), len(entries))
 		return
 	}
 	for i := range entries {
-		r := &ackedRecord{entry: entries[i], at: at[i]}
+		r := newAcked(entries[i], at[i])
 		if i > 0 && (at[i].Index <= at[i-1].Index || at[i].Block < at[i-1].Block || at[i].Block == at[i-1].Block && at[i].Offset != at[i-1].Offset+1) {
-			o.faultLocked("within a batch %v comes after %v", r, &ackedRecord{entry: entries[i-1], at: at[i-1]})
+			o.faultLocked("within a batch %v comes after %v", r, newAcked(entries[i-1], at[i-1]))
 		}
 		where := place{at[i].Block, at[i].Offset}
 		if other := o.acked[where]; other != nil {
-			o.faultLocked("one position was given twice: %v, and key %q", other, r.entry.Key)
+			o.faultLocked("one position was given twice: %v, and key %q", other, r.key)
 			continue
 		}
 		o.acked[where] = r
 		o.order = append(o.order, r)
 	}
+}
+
+// take takes over what another oracle knows.
+func (o *oracle) take(r *ackedRecord) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.acked[place{r.at.Block, r.at.Offset}] = r
+	o.order = append(o.order, r)
 }
 
 // repeated takes down the answer to an append that was sent once more; the first answer may be under way still.
@@ -107,7 +125,7 @@ func (o *oracle) checkRepeats() {
 				continue
 			}
 			at.State = first.at.State
-			if at != first.at || first.entry.Key != e.Key {
+			if at != first.at || first.key != e.Key {
 				o.faultLocked("appended again, key %q is said to be at %+v; %v was acknowledged at %+v", e.Key, at, first, first.at)
 			}
 		}
@@ -157,12 +175,12 @@ func (r *ackedRecord) differs(got wire.Record) string {
 	switch {
 	case at != r.at:
 		return fmt.Sprintf("it was acknowledged at %+v and is at %+v", r.at, got.Position)
-	case !bytes.Equal(got.Payload, r.entry.Payload):
-		return fmt.Sprintf("the payload differs: %d bytes %.80q, not %d bytes %.80q", len(got.Payload), got.Payload, len(r.entry.Payload), r.entry.Payload)
-	case got.Key != r.entry.Key:
-		return fmt.Sprintf("the key is %q, not %q", got.Key, r.entry.Key)
-	case r.entry.Type != "" && got.Type != r.entry.Type:
-		return fmt.Sprintf("the type is %q, not %q", got.Type, r.entry.Type)
+	case sha256.Sum256(got.Payload) != r.sum:
+		return fmt.Sprintf("the payload differs: %d bytes %.80q, where %d bytes were appended", len(got.Payload), got.Payload, r.size)
+	case got.Key != r.key:
+		return fmt.Sprintf("the key is %q, not %q", got.Key, r.key)
+	case r.kind != "" && got.Type != r.kind:
+		return fmt.Sprintf("the type is %q, not %q", got.Type, r.kind)
 	}
 	return ""
 }

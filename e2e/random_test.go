@@ -3,9 +3,11 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -15,17 +17,28 @@ import (
 	"github.com/chainstore/chainstore/devcluster"
 )
 
-// defaultSoak is how long TestRandomKills goes on where CHAINSTORE_SOAK does not say.
+// defaultSoak is how long the random tests go on where CHAINSTORE_SOAK does not say.
 const defaultSoak = 12 * time.Second
 
-// TestRandomKills kills, stops and halts what a seeded schedule says, several roles at a time, and starts them again.
-func TestRandomKills(t *testing.T) {
+// TestRandomFaults injects what a seeded schedule says, until the time is over and, where they are asked for, so many faults were injected and
+// so many records acknowledged (CHAINSTORE_FAULTS, CHAINSTORE_APPENDS).
+func TestRandomFaults(t *testing.T) {
 	soak, seed := schedulesOf(t)
-	c, o := start(t), newOracle()
+	faults, appends := numberOf(t, "CHAINSTORE_FAULTS"), numberOf(t, "CHAINSTORE_APPENDS")
+	o := newOracle()
+	c, s := startFaulty(t, seed, func(topology *devcluster.Topology) {
+		if appends > 0 { // many records: blocks and segments of an ordinary size
+			d := devcluster.NewTopology(topology.Dir, topology.Port)
+			topology.Settings, topology.LogLevel = d.Settings, "info"
+		}
+	})
+	if appends > 0 {
+		c.small = 8
+	}
+	began := time.Now()
 	l := c.startLoad(o)
 	l.more(some)
-	s := schedule{c: c, random: rand.New(rand.NewPCG(seed, 1))}
-	for end := time.Now().Add(soak); time.Now().Before(end) && !o.failed(); {
+	for end := began.Add(soak); !o.failed() && (time.Now().Before(end) || s.steps < faults || o.count() < appends); {
 		s.disturb()
 		if s.random.IntN(3) == 0 {
 			c.awaitComplete(3)
@@ -33,7 +46,46 @@ func TestRandomKills(t *testing.T) {
 		l.more(some / 3)
 	}
 	l.end()
+	s.report(o, seed, time.Since(began))
 	c.verify(o)
+}
+
+// numberOf is a number from the environment, 0 where there is none.
+func numberOf(t *testing.T, name string) int {
+	t.Helper()
+	v := os.Getenv(name)
+	if v == "" {
+		return 0
+	}
+	n, err := strconv.Atoi(v)
+	if err != nil || n < 0 {
+		t.Fatalf("%s=%s is no number", name, v)
+	}
+	return n
+}
+
+// report tells what was done, and how long nobody had an acknowledgement.
+func (s *schedule) report(o *oracle, seed uint64, took time.Duration) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	kinds := slices.Sorted(maps.Keys(s.counts))
+	total := 0
+	for i, kind := range kinds {
+		total += s.counts[kind]
+		kinds[i] = fmt.Sprintf("%s %d", kind, s.counts[kind])
+	}
+	if link := s.c.link; link != nil {
+		kinds = append(kinds, fmt.Sprintf("lost answers %d", link.lost.Load()), fmt.Sprintf("doubled requests %d", link.doubled.Load()))
+	}
+	gaps := make([]time.Duration, 0, len(o.acks))
+	for i := range o.acks[1:] {
+		gaps = append(gaps, o.acks[i+1].Sub(o.acks[i]))
+	}
+	slices.Sort(gaps)
+	at := func(q float64) time.Duration { return gaps[int(q*float64(len(gaps)-1))].Round(time.Microsecond) }
+	s.c.t.Logf("seed %d: %d faults in %d steps and %v: %s", seed, total, s.steps, took.Round(time.Second), strings.Join(kinds, ", "))
+	s.c.t.Logf("%d appends of %d records acknowledged; gaps between acknowledgements: p50 %v, p99 %v, p99.9 %v, max %v",
+		len(o.acks), len(o.order), at(0.5), at(0.99), at(0.999), at(1))
 }
 
 // schedulesOf says for how long a random schedule goes on, and by which seed.
@@ -67,7 +119,7 @@ func TestRandomDamage(t *testing.T) {
 	l := c.startLoad(o)
 	l.more(6 * some)
 	c.awaitSegments(4)
-	s := schedule{c: c, random: rand.New(rand.NewPCG(seed, 2))}
+	s := &schedule{c: c, random: rand.New(rand.NewPCG(seed, 2)), counts: map[string]int{}, faults: basicFaults()}
 	for end := time.Now().Add(soak); time.Now().Before(end) && !o.failed(); {
 		// One node at a time: what is damaged on all of them is lost, and that is another test.
 		harmed := &damaged{cluster: c, name: c.storageNames()[s.random.IntN(3)]}
@@ -109,61 +161,6 @@ func TestRandomDamage(t *testing.T) {
 	}
 	l.end()
 	c.verify(o)
-}
-
-// schedule decides what is done to the roles of a cluster, by its seed alone.
-type schedule struct {
-	c      *cluster
-	random *rand.Rand
-	steps  int
-}
-
-// disturb puts one to three roles out of order, all at a time or shortly one after the other, and back.
-func (s *schedule) disturb() {
-	s.c.t.Helper()
-	s.steps++
-	victims := s.victims()
-	var told []string
-	var undo []func()
-	for _, name := range victims {
-		var how string
-		switch n := s.random.IntN(10); {
-		case n < 6:
-			how = "kill"
-			s.c.kill(name)
-			twice := s.random.IntN(4) == 0
-			undo = append(undo, func() {
-				s.c.launch(name)
-				if twice { // at any moment of its start
-					s.pass(200 * time.Millisecond)
-					s.c.kill(name)
-					s.c.launch(name)
-				}
-			})
-			if twice {
-				how = "kill twice"
-			}
-		case n < 8:
-			how = "stop"
-			if err := s.c.StopRole(name); err != nil && !terminated(err) {
-				s.c.t.Fatalf("step %d: stop %s: %v", s.steps, name, err)
-			}
-			undo = append(undo, func() { s.c.launch(name) })
-		default:
-			how = "halt"
-			s.c.halt(name)
-			undo = append(undo, func() { s.c.resume(name) })
-		}
-		told = append(told, how+" "+name)
-		s.pass(300 * time.Millisecond)
-	}
-	s.c.t.Logf("step %d: %s", s.steps, strings.Join(told, ", "))
-	s.pass(2500 * time.Millisecond)
-	s.random.Shuffle(len(undo), func(i, j int) { undo[i], undo[j] = undo[j], undo[i] })
-	for _, f := range undo {
-		f()
-		s.pass(200 * time.Millisecond)
-	}
 }
 
 // terminated reports whether a process ended by the signal itself: it was asked to stop before it had come as far as to listen to

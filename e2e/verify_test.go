@@ -1,7 +1,7 @@
 package e2e
 
 import (
-	"bytes"
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -16,6 +16,9 @@ import (
 	"github.com/chainstore/chainstore/storagenode"
 	"github.com/chainstore/chainstore/storagenode/segment"
 )
+
+// mostReadBack is about how many records are read back through each master: all of them in the segments besides.
+const mostReadBack = 50_000
 
 // readsAtOnce is how many reads of the verifier are under way at each master.
 const readsAtOnce = 8
@@ -48,7 +51,8 @@ func (c *cluster) verify(o *oracle, extra ...string) {
 	}
 	status := c.awaitSettled(len(folders))
 	o.checkRepeats()
-	c.readBack(o, 1)
+	c.readBack(o, 1+o.count()/mostReadBack)
+	c.compareStates()
 	c.stop()
 	for _, dir := range folders {
 		found, err := storagenode.Verify(c.t.Context(), dir, nil)
@@ -61,6 +65,7 @@ func (c *cluster) verify(o *oracle, extra ...string) {
 		}
 	}
 	c.scan(o, folders[0])
+	o.checkHistory(c.t)
 	c.checkLogs(folders)
 	c.t.Logf("%d records acknowledged, %d unknown, %d appends repeated, %d blocks", len(o.order), len(o.unknown), len(o.repeats), status.Head.Height)
 }
@@ -140,12 +145,13 @@ func (c *cluster) scan(o *oracle, dir string) {
 				if r := o.acked[where]; r != nil {
 					seen++
 					leaf := record.Leaf()
-					if !bytes.Equal(record.Payload, r.entry.Payload) || record.Key != r.entry.Key || leaf.Hash() != r.at.Leaf ||
+					if sha256.Sum256(record.Payload) != r.sum || record.Key != r.key || leaf.Hash() != r.at.Leaf ||
 						record.Time != r.at.Time || b.Header.First+uint64(offset) != r.at.Index {
 						o.fault("in the chain %v is another record: key %q, %.80q", r, record.Key, record.Payload)
 					}
 					continue
 				}
+				o.resolve(record.Payload, where)
 				if unknown[string(record.Payload)]--; unknown[string(record.Payload)] < 0 {
 					o.fault("block %d, offset %d was acknowledged to nobody: key %q, %.80q", where.block, where.offset, record.Key, record.Payload)
 				}

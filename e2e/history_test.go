@@ -1,0 +1,279 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+
+	"github.com/chainstore/chainstore/client"
+	"github.com/chainstore/chainstore/httpapi/wire"
+)
+
+// maxClients bounds the clients of a history.
+const maxClients = 10_000
+
+// operation is something that a client did: an append, or a look at a place. Times are nanoseconds since the oracle's birth.
+type operation struct {
+	client      int
+	call, ended int64 // ended is math.MaxInt64 where the outcome is unknown
+	read        bool
+	found       bool   // of a read
+	first, last uint64 // order of the first and last place of an append; of the place that was looked at
+	payload     string // of the first record of an append whose outcome is unknown, "" once its place is known
+}
+
+// orderOf puts the places of a chain into one order.
+func orderOf(block uint64, offset uint32) uint64 { return block<<32 | uint64(offset) }
+
+// birth is what times of a history count from.
+var birth = time.Now()
+
+func since(t time.Time) int64 { return int64(t.Sub(birth)) }
+
+// appended takes an acknowledged append into the history.
+func (o *oracle) appended(client int, began, ended time.Time, first, last wire.Position) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.history = append(o.history, operation{
+		client: client, call: since(began), ended: since(ended),
+		first: orderOf(first.Block, first.Offset), last: orderOf(last.Block, last.Offset),
+	})
+}
+
+// unknownOutcome takes an append into the history of which nobody knows whether, or when, it was carried out.
+func (o *oracle) unknownOutcome(client int, began time.Time, entries []client.Entry) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, e := range entries {
+		o.history = append(o.history, operation{client: client, call: since(began), ended: math.MaxInt64, payload: string(e.Payload)})
+	}
+}
+
+// resolve gives an append of unknown outcome the place at which the chain has it.
+func (o *oracle) resolve(payload []byte, at place) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for i := range o.history {
+		if op := &o.history[i]; op.payload != "" && op.payload == string(payload) {
+			op.first, op.last, op.payload = orderOf(at.block, at.offset), orderOf(at.block, at.offset), ""
+		}
+	}
+}
+
+// probe looks through one master alone, without trying again, at places around the newest that was acknowledged anywhere: there or not there,
+// the answer must fit what was acknowledged meanwhile.
+func (l *load) probe(cl *client.Client, number int, random *rand.Rand) {
+	tick := time.NewTicker(readEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-l.ending:
+			return
+		case <-tick.C:
+		}
+		r := l.o.newest()
+		if r == nil {
+			continue
+		}
+		at := place{r.at.Block, r.at.Offset + uint32(random.IntN(4))}
+		if random.IntN(4) == 0 {
+			at = place{r.at.Block + 1, 0}
+		}
+		ctx, cancel := context.WithTimeout(l.c.t.Context(), tryFor)
+		began := time.Now()
+		_, err := cl.Get(ctx, at.block, at.offset)
+		ended := time.Now()
+		cancel()
+		if err == nil || errors.Is(err, client.ErrNotFound) {
+			l.o.looked(operation{
+				client: number, call: since(began), ended: since(ended), read: true, found: err == nil,
+				first: orderOf(at.block, at.offset), last: orderOf(at.block, at.offset),
+			})
+		}
+	}
+}
+
+func (o *oracle) looked(op operation) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.history = append(o.history, op)
+}
+
+// newest is the record that was acknowledged last.
+func (o *oracle) newest() *ackedRecord {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.order) == 0 {
+		return nil
+	}
+	return o.order[len(o.order)-1]
+}
+
+// oneLog is the model: places are given out in one order. Its state is the last place that was given out, plus 1.
+var oneLog = porcupine.Model{
+	Init: func() any { return uint64(0) },
+	Step: func(state, input, output any) (bool, any) {
+		last := state.(uint64)
+		op := input.(operation)
+		switch {
+		case op.read && op.found:
+			return op.last < last, last
+		case op.read:
+			return op.last >= last, last
+		}
+		return op.first >= last, op.last + 1
+	},
+	DescribeOperation: func(input, _ any) string {
+		op := input.(operation)
+		if op.read {
+			return fmt.Sprintf("look at %d/%d: %v", op.last>>32, uint32(op.last), op.found)
+		}
+		return fmt.Sprintf("append to %d/%d", op.first>>32, uint32(op.first))
+	},
+}
+
+// pieceSize is how many operations the model checker gets at a time; pieceTime how long it may take for them.
+const (
+	pieceSize = 600
+	pieceTime = 30 * time.Second
+)
+
+// checkHistory holds the history against the model, and against the plain rule that what ended before another began stands before it. It is
+// called when the chain has been scanned.
+func (o *oracle) checkHistory(t *testing.T) {
+	t.Helper()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	ops := o.known()
+	o.checkOrder(ops)
+	pieces, unknown := 0, 0
+	for from := 0; from < len(ops); from += pieceSize {
+		piece := ops[from:min(from+pieceSize, len(ops))]
+		history := o.piece(ops[:from], piece)
+		switch porcupine.CheckOperationsTimeout(oneLog, history, pieceTime) {
+		case porcupine.Illegal:
+			o.faultLocked("the history of appends and reads is not that of one log: %d operations from %v on: %s",
+				len(piece), time.Duration(piece[0].call), describe(piece))
+		case porcupine.Unknown:
+			unknown++
+		}
+		pieces++
+	}
+	t.Logf("history: %d operations in %d pieces fit one log; %d pieces took too long to tell", len(ops), pieces, unknown)
+	if 2*unknown > pieces {
+		o.faultLocked("of %d pieces of the history %d took too long to be checked", pieces, unknown)
+	}
+}
+
+// describe is the beginning of a piece that does not fit, for people.
+func describe(piece []operation) string {
+	text := ""
+	for _, op := range piece[:min(len(piece), 8)] {
+		text += oneLog.DescribeOperation(op, nil) + "; "
+	}
+	return text
+}
+
+// known are the operations whose outcome is known, in the order in which they began. A look that found nothing where nothing ever was says
+// nothing.
+func (o *oracle) known() []operation {
+	given := map[uint64]bool{}
+	for where := range o.acked {
+		given[orderOf(where.block, where.offset)] = true
+	}
+	for _, op := range o.history {
+		if !op.read && op.payload == "" {
+			given[op.first] = true
+		}
+	}
+	var ops []operation
+	for _, op := range o.history {
+		if op.payload == "" && (!op.read || op.found || given[op.last]) {
+			ops = append(ops, op)
+		}
+	}
+	slices.SortFunc(ops, func(a, b operation) int {
+		switch {
+		case a.call < b.call:
+			return -1
+		case a.call > b.call:
+			return 1
+		}
+		return 0
+	})
+	return ops
+}
+
+// checkOrder is the rule that scales: an append that ended before another began stands before it.
+func (o *oracle) checkOrder(ops []operation) {
+	ended := make([]operation, 0, len(ops))
+	for _, op := range ops {
+		if !op.read && op.ended != math.MaxInt64 {
+			ended = append(ended, op)
+		}
+	}
+	began := slices.Clone(ended)
+	slices.SortFunc(ended, func(a, b operation) int {
+		switch {
+		case a.ended < b.ended:
+			return -1
+		case a.ended > b.ended:
+			return 1
+		}
+		return 0
+	})
+	var highest uint64
+	next := 0
+	for _, op := range began { // by the time of the call
+		for next < len(ended) && ended[next].ended < op.call {
+			highest = max(highest, ended[next].last+1)
+			next++
+		}
+		if op.first < highest {
+			o.faultLocked("an append that began later stands at %d/%d, before one that had ended at %d/%d",
+				op.first>>32, uint32(op.first), (highest-1)>>32, uint32(highest-1))
+		}
+	}
+}
+
+// piece makes the history of some operations, given all that began before. What had ended before the first of them is one append that went
+// before; a look that may have seen what was under way then is left out.
+func (o *oracle) piece(before, piece []operation) []porcupine.Operation {
+	var floor uint64
+	var open []operation
+	for _, op := range before {
+		switch {
+		case op.read:
+		case op.ended < piece[0].call:
+			floor = max(floor, op.last+1)
+		default:
+			open = append(open, op)
+		}
+	}
+	history := make([]porcupine.Operation, 0, len(piece)+len(open)+1)
+	if floor > 0 {
+		history = append(history, porcupine.Operation{
+			ClientId: maxClients, Input: operation{first: floor - 1, last: floor - 1}, Call: piece[0].call - 2, Return: piece[0].call - 1,
+		})
+	}
+	for i, op := range slices.Concat(open, piece) {
+		if !op.read && op.last < floor && op.call < piece[0].call {
+			continue // it stands before one that had ended, at the same time
+		}
+		history = append(history, porcupine.Operation{
+			ClientId: maxClients + 1 + i, Input: op, Call: max(op.call, piece[0].call), Return: op.ended,
+		})
+	}
+	last := piece[len(piece)-1].call
+	return slices.DeleteFunc(history, func(h porcupine.Operation) bool {
+		op := h.Input.(operation)
+		return op.read && op.ended > last // what it saw may have begun after this piece
+	})
+}
