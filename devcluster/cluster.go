@@ -66,6 +66,19 @@ func Start(ctx context.Context, t Topology, launcher Launcher) (c *Cluster, err 
 	return c, c.ensureProject(ctx)
 }
 
+// PrepareProcesses makes the folder and the cluster file of a topology and starts nothing.
+func PrepareProcesses(t Topology, executable string) (*Cluster, error) {
+	if err := t.validate(); err != nil {
+		return nil, err
+	}
+	launcher := NewProcesses(executable)
+	c := &Cluster{topology: t, launcher: launcher, running: map[string]Running{}, ended: launcher.Close}
+	if err := c.prepare(); err != nil {
+		return nil, errors.Join(err, c.Stop())
+	}
+	return c, nil
+}
+
 // StartProcesses is Start with every role as a child process of an executable.
 func StartProcesses(ctx context.Context, t Topology, executable string) (*Cluster, error) {
 	launcher := NewProcesses(executable)
@@ -148,11 +161,16 @@ func (c *Cluster) StartRole(name string) error {
 	if err != nil {
 		return err
 	}
+	return c.StartAs(r)
+}
+
+// StartAs starts a role as it is given, which may be another than the topology has: a master that joins, or one that moved.
+func (c *Cluster) StartAs(r Role) error {
 	running, err := c.launcher.Launch(c.topology, r, c.file.Tokens)
 	if err != nil {
 		return err
 	}
-	c.running[name] = running
+	c.running[r.Name] = running
 	return nil
 }
 

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -73,6 +74,9 @@ func prepared(t *testing.T, change func(*devcluster.Topology)) (*cluster, devclu
 	if testing.Short() {
 		t.Skip("real processes take their time: none runs with -short")
 	}
+	if _, before := parallel.LoadOrStore(t, true); !before {
+		t.Parallel()
+	}
 	dir, err := os.MkdirTemp("", "chainstore-e2e-")
 	if err != nil {
 		t.Fatal(err)
@@ -114,7 +118,7 @@ func (c *cluster) hasteless(url string) *client.Client {
 }
 
 // compareStates holds the states of all masters against each other, at an index that all of them have applied.
-func (c *cluster) compareStates() {
+func (c *cluster) compareStates(o *oracle) {
 	c.t.Helper()
 	masters := client.NewMasters(c.File().Tokens.Cluster)
 	defer masters.CloseIdle()
@@ -132,7 +136,7 @@ func (c *cluster) compareStates() {
 			case s.Applied != first.Applied:
 				return fmt.Sprintf("%s is at %d, %s at %d", c.File().Masters[0], first.Applied, url, s.Applied)
 			case s.Hash != first.Hash:
-				c.t.Errorf("at index %d the state of %s hashes to %v, that of %s to %v", s.Applied, c.File().Masters[0], first.Hash, url, s.Hash)
+				o.fault("at index %d the state of %s hashes to %v, that of %s to %v", s.Applied, c.File().Masters[0], first.Hash, url, s.Hash)
 			}
 		}
 		return ""
@@ -183,14 +187,23 @@ func (c *cluster) writerClient(masters ...string) *client.Client {
 	return cl
 }
 
+// parallel are the tests that said that others may run beside them: one with two clusters may say so only once.
+var parallel sync.Map
+
+// takenPorts are the bases that tests of this process have: several run at a time.
+var takenPorts sync.Map
+
+// portsEach is how far the bases of two clusters are apart.
+const portsEach = 400
+
 // freePorts finds a base from which on all ports of a cluster are free, those of a fourth storage node among them. It stays
 // below the ports that the kernel gives to outgoing connections.
 func freePorts(t *testing.T) int {
 	t.Helper()
 	for range 100 {
-		topology := devcluster.NewTopology("/", 10_000+100*rand.IntN(220))
-		topology.Storages = 4
-		if allFree(topology) {
+		topology := devcluster.NewTopology("/", 10_000+portsEach*rand.IntN(22_000/portsEach))
+		topology.Storages, topology.Masters, topology.Miners, topology.Proxied = 4, 5, 2, proxied
+		if _, taken := takenPorts.LoadOrStore(topology.Port, t.Name()); !taken && allFree(topology) {
 			return topology.Port
 		}
 	}

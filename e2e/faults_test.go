@@ -356,13 +356,12 @@ func startFaulty(t *testing.T, seed uint64, change func(*devcluster.Topology)) (
 	})
 	s := &schedule{
 		c: c, random: rand.New(rand.NewPCG(seed, 1)), counts: map[string]int{}, faults: append(basicFaults(), networkFaults()...),
-		clocks: t.TempDir(),
+		clocks: os.Getenv(clockEnv),
 	}
 	c.link = &unreliable{random: rand.New(rand.NewPCG(seed, 4))}
 	c.harmed = true // a node that lags is invalid for a while
 	c.net = newNetwork(t, topology)
 	c.program = variant(t, "clock", settableClock()...)
-	t.Setenv(clockEnv, s.clocks)
 	s.faults = append(s.faults, clockFault())
 	disks := diskFaults()
 	if s.small = mountSmall(t, topology, "1g", "master-3", "storage-3"); len(s.small) > 0 {

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,7 @@ type operation struct {
 	read        bool
 	found       bool   // of a read
 	first, last uint64 // order of the first and last place of an append; of the place that was looked at
+	rank        int    // in its piece: how many appends stand before
 	payload     string // of the first record of an append whose outcome is unknown, "" once its place is known
 }
 
@@ -116,19 +118,19 @@ func (o *oracle) newest() *ackedRecord {
 	return o.order[len(o.order)-1]
 }
 
-// oneLog is the model: places are given out in one order. Its state is the last place that was given out, plus 1.
+// oneLog is the model: one log, to which appends go one after the other, in the order of their places. Its state is how many of a piece's
+// appends are done.
 var oneLog = porcupine.Model{
-	Init: func() any { return uint64(0) },
+	Init: func() any { return 0 },
 	Step: func(state, input, output any) (bool, any) {
-		last := state.(uint64)
-		op := input.(operation)
+		done, op := state.(int), input.(operation)
 		switch {
 		case op.read && op.found:
-			return op.last < last, last
+			return done > op.rank, done
 		case op.read:
-			return op.last >= last, last
+			return done <= op.rank, done
 		}
-		return op.first >= last, op.last + 1
+		return op.rank == done, done + 1
 	},
 	DescribeOperation: func(input, _ any) string {
 		op := input.(operation)
@@ -141,8 +143,8 @@ var oneLog = porcupine.Model{
 
 // pieceSize is how many operations the model checker gets at a time; pieceTime how long it may take for them.
 const (
-	pieceSize = 600
-	pieceTime = 30 * time.Second
+	pieceSize = 300
+	pieceTime = 5 * time.Second
 )
 
 // checkHistory holds the history against the model, and against the plain rule that what ended before another began stands before it. It is
@@ -153,12 +155,13 @@ func (o *oracle) checkHistory(t *testing.T) {
 	defer o.mu.Unlock()
 	ops := o.known()
 	o.checkOrder(ops)
-	pieces, unknown := 0, 0
+	pieces, illegal, unknown := 0, 0, 0
 	for from := 0; from < len(ops); from += pieceSize {
 		piece := ops[from:min(from+pieceSize, len(ops))]
 		history := o.piece(ops[:from], piece)
 		switch porcupine.CheckOperationsTimeout(oneLog, history, pieceTime) {
 		case porcupine.Illegal:
+			illegal++
 			o.faultLocked("the history of appends and reads is not that of one log: %d operations from %v on: %s",
 				len(piece), time.Duration(piece[0].call), describe(piece))
 		case porcupine.Unknown:
@@ -166,7 +169,7 @@ func (o *oracle) checkHistory(t *testing.T) {
 		}
 		pieces++
 	}
-	t.Logf("history: %d operations in %d pieces fit one log; %d pieces took too long to tell", len(ops), pieces, unknown)
+	t.Logf("history: %d operations in %d pieces: %d pieces do not fit one log, %d took too long to tell", len(ops), pieces, illegal, unknown)
 	if 2*unknown > pieces {
 		o.faultLocked("of %d pieces of the history %d took too long to be checked", pieces, unknown)
 	}
@@ -199,15 +202,7 @@ func (o *oracle) known() []operation {
 			ops = append(ops, op)
 		}
 	}
-	slices.SortFunc(ops, func(a, b operation) int {
-		switch {
-		case a.call < b.call:
-			return -1
-		case a.call > b.call:
-			return 1
-		}
-		return 0
-	})
+	slices.SortFunc(ops, func(a, b operation) int { return cmp.Compare(a.call, b.call) })
 	return ops
 }
 
@@ -220,15 +215,7 @@ func (o *oracle) checkOrder(ops []operation) {
 		}
 	}
 	began := slices.Clone(ended)
-	slices.SortFunc(ended, func(a, b operation) int {
-		switch {
-		case a.ended < b.ended:
-			return -1
-		case a.ended > b.ended:
-			return 1
-		}
-		return 0
-	})
+	slices.SortFunc(ended, func(a, b operation) int { return cmp.Compare(a.ended, b.ended) })
 	var highest uint64
 	next := 0
 	for _, op := range began { // by the time of the call
@@ -243,37 +230,43 @@ func (o *oracle) checkOrder(ops []operation) {
 	}
 }
 
-// piece makes the history of some operations, given all that began before. What had ended before the first of them is one append that went
-// before; a look that may have seen what was under way then is left out.
+// piece makes the history of some operations, given all that began before. What stands before the last place that had been given out for sure when
+// the piece begins is done; a look that may have seen what began after the piece is left out.
 func (o *oracle) piece(before, piece []operation) []porcupine.Operation {
+	begin, last := piece[0].call, piece[len(piece)-1].call
 	var floor uint64
-	var open []operation
 	for _, op := range before {
-		switch {
-		case op.read:
-		case op.ended < piece[0].call:
+		if !op.read && op.ended < begin {
 			floor = max(floor, op.last+1)
+		}
+	}
+	var ops, appends []operation
+	for _, op := range slices.Concat(before, piece) {
+		switch {
+		case op.read && (op.call < begin || op.ended > last):
+		case !op.read && op.call < begin && op.last < floor:
 		default:
-			open = append(open, op)
+			ops = append(ops, op)
+			if !op.read {
+				appends = append(appends, op)
+			}
 		}
 	}
-	history := make([]porcupine.Operation, 0, len(piece)+len(open)+1)
-	if floor > 0 {
-		history = append(history, porcupine.Operation{
-			ClientId: maxClients, Input: operation{first: floor - 1, last: floor - 1}, Call: piece[0].call - 2, Return: piece[0].call - 1,
+	slices.SortFunc(appends, func(a, b operation) int { return cmp.Compare(a.first, b.first) })
+	history := make([]porcupine.Operation, len(ops))
+	for i, op := range ops {
+		// The appends that stand before a place; the one that it belongs to is the last of them.
+		at, _ := slices.BinarySearchFunc(appends, op.first, func(a operation, place uint64) int {
+			if a.first <= place {
+				return -1
+			}
+			return 1
 		})
-	}
-	for i, op := range slices.Concat(open, piece) {
-		if !op.read && op.last < floor && op.call < piece[0].call {
-			continue // it stands before one that had ended, at the same time
+		op.rank = at - 1
+		if op.read && op.first >= floor && (op.rank < 0 || op.first > appends[op.rank].last) {
+			op.rank = len(appends) // of an append that began later
 		}
-		history = append(history, porcupine.Operation{
-			ClientId: maxClients + 1 + i, Input: op, Call: max(op.call, piece[0].call), Return: op.ended,
-		})
+		history[i] = porcupine.Operation{ClientId: i, Input: op, Call: max(op.call, begin), Return: op.ended}
 	}
-	last := piece[len(piece)-1].call
-	return slices.DeleteFunc(history, func(h porcupine.Operation) bool {
-		op := h.Input.(operation)
-		return op.read && op.ended > last // what it saw may have begun after this piece
-	})
+	return history
 }

@@ -19,6 +19,15 @@ func TestMain(m *testing.M) {
 
 // run builds the binary, once, and runs the tests.
 func run(m *testing.M) int {
+	clocks, err := os.MkdirTemp("", "chainstore-e2e-clocks-")
+	if err == nil {
+		err = os.Setenv(clockEnv, clocks)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		return 1
+	}
+	defer os.RemoveAll(clocks)
 	if binary = os.Getenv("CHAINSTORE_E2E_BINARY"); binary != "" || testing.Short() {
 		return m.Run()
 	}

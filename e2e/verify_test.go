@@ -50,9 +50,7 @@ func (c *cluster) verify(o *oracle, extra ...string) {
 		folders = append(folders, s.Data)
 	}
 	status := c.awaitSettled(len(folders))
-	o.checkRepeats()
-	c.readBack(o, 1+o.count()/mostReadBack)
-	c.compareStates()
+	c.checkServed(o)
 	c.stop()
 	for _, dir := range folders {
 		found, err := storagenode.Verify(c.t.Context(), dir, nil)
@@ -64,10 +62,24 @@ func (c *cluster) verify(o *oracle, extra ...string) {
 			c.t.Errorf("verify %s: %+v; the cluster's head was %+v", dir, found, status.Head)
 		}
 	}
-	c.scan(o, folders[0])
-	o.checkHistory(c.t)
+	c.checkStored(o, folders[0])
 	c.checkLogs(folders)
 	c.t.Logf("%d records acknowledged, %d unknown, %d appends repeated, %d blocks", len(o.order), len(o.unknown), len(o.repeats), status.Head.Height)
+}
+
+// checkServed holds what the cluster serves against the oracle, and the masters against each other.
+func (c *cluster) checkServed(o *oracle) {
+	c.t.Helper()
+	o.checkRepeats()
+	c.readBack(o, 1+o.count()/mostReadBack)
+	c.compareStates(o)
+}
+
+// checkStored holds the chain on a storage node against the oracle, and with it the history against its model.
+func (c *cluster) checkStored(o *oracle, folder string) {
+	c.t.Helper()
+	c.scan(o, folder)
+	o.checkHistory(c.t)
 }
 
 // sample is what readBack takes in the midst of a test.

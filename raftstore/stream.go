@@ -16,7 +16,7 @@ import (
 const (
 	handshakeTime    = 3 * time.Second
 	metTime          = time.Second // for an address that may be wrong
-	maxHandshakes    = 64 // under way at once; more are dropped
+	maxHandshakes    = 64          // under way at once; more are dropped
 	firstRedial      = 10 * time.Millisecond
 	slowestRedial    = 100 * time.Millisecond
 	warnAboutCallers = 10 * time.Second // between two warnings

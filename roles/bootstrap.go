@@ -100,7 +100,7 @@ func (m *Master) askPeers(ctx context.Context, peers []string) (members []wire.M
 			obstacle = url + " does not answer: " + err.Error()
 			continue
 		case member.Group != "" && m.store.Member().Group == "":
-			obstacle = url + " belongs to group " + member.Group + " already: to take part in it, start this master with --join " + url
+			return nil, url + " belongs to group " + member.Group + " already: to take part in it, start this master with --join " + url
 		}
 		members = append(members, member)
 	}

@@ -1,0 +1,131 @@
+package e2e
+
+import (
+	"testing"
+
+	"github.com/chainstore/chainstore/client"
+	"github.com/chainstore/chainstore/devcluster"
+)
+
+// launchFrom starts one more role from another program, and tells its data folder. It ends with the test.
+func (c *cluster) launchFrom(program string, change func(*devcluster.Topology), name string) devcluster.Running {
+	c.t.Helper()
+	topology := c.Topology()
+	change(&topology)
+	launcher := devcluster.NewProcesses(program)
+	c.t.Cleanup(launcher.Close)
+	running, err := launcher.Launch(topology, roleOf(topology, name), c.File().Tokens)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(func() {
+		select {
+		case <-running.Done():
+		default:
+			if err := running.Stop(); err != nil {
+				c.t.Error(err)
+			}
+		}
+	})
+	return running
+}
+
+// TestMinerOfWrongNonces: a miner that answers wrong costs nothing while another lives.
+func TestMinerOfWrongNonces(t *testing.T) {
+	c, o := start(t), newOracle()
+	wrong := variant(t, "wrong-nonce", edit{"minernode/node.go", "		return j.nonce, j.err\n", "		return j.nonce + 1, j.err\n"})
+	running := c.launchFrom(wrong, func(topology *devcluster.Topology) { topology.Miners = 2 }, "miner-2")
+	c.await("two miners", func() string {
+		if s, err := c.status(); err != nil || len(s.Miners) != 2 || !s.Miners[0].Live || !s.Miners[1].Live {
+			return "not yet"
+		}
+		return ""
+	})
+	l := c.startLoad(o)
+	before, err := c.status()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.more(4 * some)
+	c.await("mined blocks", func() string {
+		if s, err := c.status(); err != nil || s.Head.Height < before.Head.Height+3 {
+			return "too few"
+		}
+		return ""
+	})
+	l.end()
+	if err := running.Stop(); err != nil {
+		t.Error(err)
+	}
+	c.await("everything stored", func() string {
+		if s, err := c.status(); err != nil || s.Pending.Blocks > 0 || s.Buffer.Records > 0 {
+			return "not yet"
+		}
+		return ""
+	})
+	c.checkServed(o)
+	c.stop()
+	c.checkStored(o, c.File().Storages[0].Data)
+	o.report(t)
+}
+
+// TestStorageThatLies: with two replicas due, one storage node that says stored and is not loses nothing while the others live.
+func TestStorageThatLies(t *testing.T) {
+	c, o := start(t), newOracle()
+	liar := variant(t, "liar",
+		edit{"httpapi/storage.go", "	at, err := take(n, block)\n", `	at, err := take(n, block)
+	if b, bad := chain.ParseBlock(block); bad == nil && b.Header.Block == lie.Height {
+		lie, at, err = storagenode.Status{Height: n + 1, Hash: b.Header.Hash(), Size: b.Header.Size()}, storagenode.Status{Height: n + 1, Hash: b.Header.Hash()}, nil
+	}
+`},
+		edit{"httpapi/storage.go", "	c.JSON(http.StatusOK, s.wireStatus(s.node.Status()))\n", "	c.JSON(http.StatusOK, s.wireStatus(lie))\n"},
+		edit{"httpapi/storage.go", "func (s *storage) put(c *gin.Context) error { return s.takeBlock(c, s.node.Put) }", `var lie storagenode.Status
+
+func (s *storage) put(c *gin.Context) error {
+	return s.takeBlock(c, func(uint64, []byte) (storagenode.Status, error) { return lie, nil })
+}`},
+	)
+	running := c.launchFrom(liar, func(topology *devcluster.Topology) { topology.Storages = 4 }, "storage-4")
+	url := ""
+	c.await("four storage nodes", func() string {
+		s, err := c.status()
+		if err != nil || len(s.Storages) != 4 {
+			return "not yet"
+		}
+		for _, n := range s.Storages {
+			if c.nameOf(n.URL) == "" {
+				url = n.URL
+			}
+		}
+		return ""
+	})
+	l := c.startLoad(o)
+	l.more(4 * some)
+	c.await("the liar to have acknowledged blocks", func() string {
+		s, err := c.status()
+		if err != nil {
+			return err.Error()
+		}
+		for _, n := range s.Storages {
+			if n.URL == url && n.Height >= 2 {
+				return ""
+			}
+		}
+		return "none"
+	})
+	l.more(some)
+	l.end()
+	if err := running.Stop(); err != nil {
+		t.Error(err)
+	}
+	admin, err := client.New(client.Config{Masters: c.File().Masters, Token: c.File().Tokens.Admin})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.CloseIdle()
+	if err := admin.RemoveStorage(t.Context(), url, true); err != nil {
+		t.Fatal(err)
+	}
+	c.harmed = true // reads that asked the liar found it out
+	c.verify(o)
+}

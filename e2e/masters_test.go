@@ -1,0 +1,371 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chainstore/chainstore/client"
+	"github.com/chainstore/chainstore/devcluster"
+	"github.com/chainstore/chainstore/httpapi/wire"
+)
+
+// startMaster starts a role of the topology otherwise than the topology says.
+func (c *cluster) startMaster(name string, change func(*devcluster.Role)) {
+	c.t.Helper()
+	role := roleOf(c.Topology(), name)
+	change(&role)
+	if err := c.StartAs(role); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// admin is a client with the admin token.
+func (c *cluster) adminClient() *client.Client {
+	c.t.Helper()
+	cl, err := client.New(client.Config{Masters: c.File().Masters, Token: c.File().Tokens.Admin})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(cl.CloseIdle)
+	return cl
+}
+
+// awaitVoters waits until just the masters at these URLs are in the group, all with a vote and there.
+func (c *cluster) awaitVoters(urls ...string) {
+	c.t.Helper()
+	slices.Sort(urls)
+	c.await(fmt.Sprintf("%d voters", len(urls)), func() string {
+		s, err := c.status()
+		if err != nil {
+			return err.Error()
+		}
+		var got []string
+		for _, m := range s.Masters {
+			if m.Voter && (m.State == "leader" || m.State == "follower") {
+				got = append(got, m.URL)
+			}
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, urls) || len(s.Masters) != len(urls) {
+			return fmt.Sprintf("%+v", s.Masters)
+		}
+		return ""
+	})
+}
+
+// awaitEnded waits until a role has ended by itself, and returns what it said last.
+func (c *cluster) awaitEnded(name string) string {
+	c.t.Helper()
+	c.await(name+" to end", func() string {
+		if c.Alive(name) {
+			return "it runs"
+		}
+		return ""
+	})
+	err := c.Forget(name)
+	if err == nil {
+		c.t.Fatalf("%s ended without an error", name)
+	}
+	return err.Error()
+}
+
+// TestMembers: a fourth and a fifth master join under load, the leadership goes where it is sent, masters are removed and stay out, a wiped one
+// comes back in its own place, and one moves to other addresses.
+func TestMembers(t *testing.T) {
+	c, topology := prepared(t, func(*devcluster.Topology) {})
+	c.begin(topology)
+	three := slices.Clone(c.File().Masters)
+	admin, o := c.adminClient(), newOracle()
+	a := c.appendAlways(o)
+	c.awaitMore(a, some)
+
+	more := topology
+	more.Masters = 5
+	var five []string
+	for _, name := range []string{"master-4", "master-5"} {
+		role := roleOf(more, name)
+		role.Join = three[:2]
+		if err := c.StartAs(role); err != nil {
+			t.Fatal(err)
+		}
+		five = append(five, role.URL())
+		c.awaitVoters(slices.Concat(three, five)...)
+	}
+	c.awaitMore(a, some)
+	if id, err := admin.TransferLeadership(t.Context(), five[1]); err != nil || c.urlOf(id) != five[1] {
+		t.Errorf("handed to %s at %s: %v", id, c.urlOf(id), err)
+	}
+	if _, err := admin.TransferLeadership(t.Context(), "http://127.0.0.1:1"); !errors.Is(err, client.ErrNotFound) {
+		t.Errorf("handed to nobody: %v", err)
+	}
+	c.awaitMore(a, some)
+
+	// The leader is removed: it hands over first. It says so, and stays out.
+	if err := admin.RemoveMaster(t.Context(), five[1], false); err != nil {
+		t.Fatal(err)
+	}
+	if said := c.awaitEnded("master-5"); !strings.Contains(said, "taken out of its group for good") {
+		t.Errorf("master-5 said %q", said)
+	}
+	again := roleOf(more, "master-5")
+	again.Join = three
+	if err := c.StartAs(again); err != nil {
+		t.Fatal(err)
+	}
+	if said := c.awaitEnded("master-5"); !strings.Contains(said, "move") || !strings.Contains(said, "--join") {
+		t.Errorf("started again master-5 said %q", said)
+	}
+	c.awaitMore(a, some)
+
+	// One that is down when it is removed hears of it when it starts.
+	c.kill("master-4")
+	if err := admin.RemoveMaster(t.Context(), five[0], false); err != nil {
+		t.Fatal(err)
+	}
+	c.awaitVoters(three...)
+	down := roleOf(more, "master-4")
+	down.Join = three
+	if err := c.StartAs(down); err != nil {
+		t.Fatal(err)
+	}
+	if said := c.awaitEnded("master-4"); !strings.Contains(said, "taken out of its group for good") {
+		t.Errorf("master-4 said %q", said)
+	}
+
+	// With one of three away the quorum needs both others.
+	followers := c.followers(c.leader(""))
+	c.kill(followers[0])
+	if err := admin.RemoveMaster(t.Context(), roleOf(topology, followers[1]).URL(), false); !errors.Is(err, client.ErrTooFewMasters) {
+		t.Errorf("removed although too few would remain: %v", err)
+	}
+	c.awaitMore(a, some)
+
+	// Wiped, it comes back in its own place.
+	c.rejoin(followers[0])
+	c.awaitVoters(three...)
+	c.awaitMore(a, some)
+
+	// Another one moves.
+	moved := followers[1]
+	if err := c.StopRole(moved); err != nil {
+		t.Fatal(err)
+	}
+	there := roleOf(more, "master-5") // its ports are free
+	c.startMaster(moved, func(r *devcluster.Role) {
+		r.HTTP, r.Raft = there.HTTP, there.Raft
+		r.Join = three
+	})
+	c.awaitVoters(append(slices.DeleteFunc(slices.Clone(three), func(url string) bool { return url == roleOf(topology, moved).URL() }), there.URL())...)
+	c.awaitMore(a, some)
+	if err := c.StopRole(moved); err != nil {
+		t.Fatal(err)
+	}
+	c.startMaster(moved, func(*devcluster.Role) {})
+	c.awaitVoters(three...)
+	a.end()
+	c.verify(o)
+}
+
+// urlOf is where a master is, by the status.
+func (c *cluster) urlOf(id string) string {
+	s, err := c.status()
+	if err != nil {
+		return err.Error()
+	}
+	for _, m := range s.Masters {
+		if m.ID == id {
+			return m.URL
+		}
+	}
+	return ""
+}
+
+// flipInEntry flips a bit in the data of the newest large entry of a log: in the text of a record.
+func flipInEntry(t *testing.T, path string) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := []byte("writer ")
+	for at := bytes.LastIndex(data, text); at >= 0; at = bytes.LastIndex(data[:at], text) {
+		data[at] ^= 1
+	}
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// founding is a group that is being founded: masters alone, of which some run.
+type founding struct {
+	*cluster
+	topology devcluster.Topology
+	calls    *client.Masters
+}
+
+func newFounding(t *testing.T) *founding {
+	t.Helper()
+	c, topology := prepared(t, func(topology *devcluster.Topology) { topology.Storages, topology.Miners = 0, 0 })
+	var err error
+	if c.Cluster, err = devcluster.PrepareProcesses(topology, binary); err != nil {
+		t.Fatal(err)
+	}
+	f := &founding{cluster: c, topology: topology, calls: client.NewMasters(c.File().Tokens.Cluster)}
+	c.running = true
+	t.Cleanup(f.calls.CloseIdle)
+	return f
+}
+
+// member is what a master says it is.
+func (f *founding) member(name string) (wire.Member, error) {
+	ctx, cancel := context.WithTimeout(f.t.Context(), askFor)
+	defer cancel()
+	return f.calls.Member(ctx, roleOf(f.topology, name).URL())
+}
+
+// awaitGroup waits until the masters are of one group, and tells it.
+func (f *founding) awaitGroup(names ...string) (group string) {
+	f.t.Helper()
+	f.await("one group of "+strings.Join(names, ", "), func() string {
+		group = ""
+		for _, name := range names {
+			m, err := f.member(name)
+			switch {
+			case err != nil:
+				return err.Error()
+			case m.Group == "":
+				return name + " is new"
+			case group != "" && m.Group != group:
+				f.t.Fatalf("%s is of group %s, another is of %s", name, m.Group, group)
+			}
+			group = m.Group
+		}
+		return ""
+	})
+	return group
+}
+
+// TestBootstrap: in whichever order and at whatever pace masters start, and are killed while the group is founded, there is one group.
+func TestBootstrap(t *testing.T) {
+	for _, order := range [][]string{
+		{"master-1", "master-2", "master-3"}, {"master-3", "master-2", "master-1"}, {"master-2", "master-1", "master-3"},
+	} {
+		t.Run(strings.Join(order, " "), func(t *testing.T) {
+			f := newFounding(t)
+			for i, name := range order {
+				f.launch(name)
+				f.await(name+" to answer", func() string {
+					if m, err := f.member(name); err != nil || i < 2 && m.Group != "" {
+						return fmt.Sprintf("%+v, %v", m, err)
+					}
+					return ""
+				})
+				if i == 1 { // it changes nothing that one is killed before all are there
+					f.kill(name)
+					f.launch(name)
+				}
+			}
+			f.kill(order[2]) // at any moment of the founding
+			f.launch(order[2])
+			group := f.awaitGroup(order...)
+			f.kill(order...)
+			f.launch(order...)
+			if again := f.awaitGroup(order...); again != group {
+				t.Errorf("started again the group is %s, it was %s", again, group)
+			}
+		})
+	}
+}
+
+// TestWipedMasters: one that is wiped, the founder above all, founds no second group and does not vote in the first; it joins.
+func TestWipedMasters(t *testing.T) {
+	for _, name := range []string{"master-1", "master-2"} {
+		t.Run(name, func(t *testing.T) {
+			f := newFounding(t)
+			all := f.names(devcluster.KindMaster)
+			f.launch(all...)
+			group := f.awaitGroup(all...)
+			f.kill(all...)
+			f.wipe(roleOf(f.topology, name).Data)
+			// With one other master: were the wiped one to vote, or to found, there would be a leader.
+			other := all[2]
+			f.launch(name, other)
+			f.await(name+" to say why it waits", func() string {
+				for _, asked := range []string{name, other} {
+					if _, err := f.member(asked); err != nil {
+						return err.Error()
+					}
+				}
+				if said := tail(roleOf(f.topology, name).Log, 30); !strings.Contains(said, "belongs to group "+group) {
+					return said
+				}
+				return ""
+			})
+			f.stays(2*time.Second, func() string {
+				m, err := f.member(name)
+				if err != nil || m.Group != "" {
+					return fmt.Sprintf("the wiped master: %+v, %v", m, err)
+				}
+				if m, err = f.member(other); err != nil || m.Group != group {
+					return fmt.Sprintf("the other: %+v, %v", m, err)
+				}
+				if text := tail(roleOf(f.topology, other).Log, 1000); strings.Count(text, "leading: ") > 1 {
+					return "it leads: " + text
+				}
+				return ""
+			})
+			for _, rest := range all {
+				if rest != name && rest != other {
+					f.launch(rest)
+				}
+			}
+			f.kill(name)
+			f.startMaster(name, func(r *devcluster.Role) { r.Join = []string{roleOf(f.topology, other).URL()} })
+			f.awaitGroup(all...)
+		})
+	}
+}
+
+// stays fails the test when a condition does not hold for all of a time.
+func (c *cluster) stays(long time.Duration, wrong func() string) {
+	c.t.Helper()
+	tick := time.NewTicker(glance)
+	defer tick.Stop()
+	for end := time.Now().Add(long); time.Now().Before(end); <-tick.C {
+		if text := wrong(); text != "" {
+			c.t.Fatal(text)
+		}
+	}
+}
+
+// TestMasterOfAnotherCluster is refused by name.
+func TestMasterOfAnotherCluster(t *testing.T) {
+	f, g := newFounding(t), newFounding(t)
+	all := f.names(devcluster.KindMaster)
+	f.launch(all...)
+	g.launch(all...)
+	ours, theirs := f.awaitGroup(all...), g.awaitGroup(all...)
+	f.kill("master-3")
+	if err := g.StopRole("master-3"); err != nil && !terminated(err) {
+		t.Fatal(err)
+	}
+	// A master with the other cluster's folder, this one's peers and tokens.
+	f.wipe(roleOf(f.topology, "master-3").Data)
+	if err := os.Remove(roleOf(f.topology, "master-3").Data); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(roleOf(g.topology, "master-3").Data, roleOf(f.topology, "master-3").Data); err != nil {
+		t.Fatal(err)
+	}
+	f.launch("master-3")
+	if said := f.awaitEnded("master-3"); !strings.Contains(said, ours) || !strings.Contains(said, theirs) {
+		t.Errorf("it said %q; the groups are %s and %s", said, ours, theirs)
+	}
+}
