@@ -108,7 +108,7 @@ func (f *fakeMembership) Meet(m wire.Member) {
 	f.met = append(f.met, m)
 }
 
-func (f *fakeMembership) Adopt(group string, epoch uint64, id string) error {
+func (f *fakeMembership) Adopt(group string, epoch uint64, id string, _ ...wire.Member) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if id != f.self.ID || f.self.Group != "" {

@@ -51,7 +51,7 @@ type Membership interface {
 	// Meet tells the address at which a member can be reached, whatever raft's configuration says.
 	Meet(m wire.Member)
 	// Adopt makes this master, which is new and has that id, part of a group.
-	Adopt(group string, epoch uint64, id string) error
+	Adopt(group string, epoch uint64, id string, founding ...wire.Member) error
 	// Retire writes down that this master was taken out of its group, so that it cannot be started again.
 	Retire() error
 }

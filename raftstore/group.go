@@ -35,9 +35,19 @@ func (s *Store) Found(group string, members []wire.Member) error {
 	return s.begin()
 }
 
+// Founding are the members that the group was founded with, nil unless this master founded it or was adopted by its founder.
+func (s *Store) Founding() []wire.Member {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.identity.Founding)
+}
+
 // Adopt makes this master part of a group, which it stays. Member is who is meant: the error wraps [ErrOtherMember] when
 // that is not this one, and [ErrOtherGroup] when this master has another group. To be adopted once more does nothing.
-func (s *Store) Adopt(group string, epoch uint64, member string) error {
+//
+// Founding are the members of [Store.Found] where the founder itself asks. They become the first entry of this master's log, as
+// they are of the founder's: a founder that is lost at once leaves a group that knows its members.
+func (s *Store) Adopt(group string, epoch uint64, member string, founding ...wire.Member) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if member != s.identity.ID {
@@ -52,8 +62,13 @@ func (s *Store) Adopt(group string, epoch uint64, member string) error {
 	if group == "" || epoch == 0 {
 		return errors.New("a group needs an id and an epoch")
 	}
+	if len(founding) > 0 {
+		if err := checkMembers(group, founding, s.identity.ID); err != nil {
+			return err
+		}
+	}
 	next := s.identity
-	next.Group, next.Epoch = group, epoch
+	next.Group, next.Epoch, next.Founding = group, epoch, slices.Clone(founding)
 	if err := s.saveIdentity(next); err != nil {
 		return err
 	}
@@ -95,7 +110,7 @@ func checkMembers(group string, members []wire.Member, self string) error {
 		seen[m.ID], seen[m.Raft] = true, true
 	}
 	if !seen[self] {
-		return fmt.Errorf("the founder, %q, is not among the members", self)
+		return fmt.Errorf("this master, %q, is not among the members", self)
 	}
 	return nil
 }
@@ -153,7 +168,7 @@ func (s *Store) begin() error {
 // keyTerm is raft's name of the current term in the stable store.
 const keyTerm = "CurrentTerm"
 
-// bootstrap writes the first configuration of a group that this master founded, where that is not yet done.
+// bootstrap writes the first configuration of a group that this master was founded with, where that is not yet done.
 func (s *Store) bootstrap(config *raft.Config, transport raft.Transport) error {
 	if len(s.identity.Founding) == 0 {
 		return nil

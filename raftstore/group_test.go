@@ -267,6 +267,29 @@ func TestTransfer(t *testing.T) {
 	}
 }
 
+// TestFounderLost: the founder's disk is lost before its first entry has reached anybody. Those that it adopted know their group.
+func TestFounderLost(t *testing.T) {
+	t.Parallel()
+	var nodes []*node
+	var members []wire.Member
+	for i := range 3 {
+		nodes = append(nodes, openNode(t, testConfig(t, filepath.Join(t.TempDir(), fmt.Sprint("master", i)))))
+		members = append(members, nodes[i].Member())
+	}
+	if err := nodes[1].Adopt("g", 1, members[1].ID, members[0], members[2]); err == nil {
+		t.Error("adopted into a group of others")
+	}
+	for i, n := range nodes[1:] {
+		if err := n.Adopt("g", 1, members[i+1].ID, members...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l := leaderOf(t, nodes[1:]...)
+	if got := l.Members(); len(got) != 3 {
+		t.Errorf("the members are %+v", got)
+	}
+}
+
 func TestFoundAndAdopt(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t, t.TempDir())

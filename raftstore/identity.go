@@ -25,7 +25,7 @@ type identity struct {
 	Epoch   uint64 `json:"epoch"`             // of the group
 	Removed bool   `json:"removed,omitempty"` // the group has taken this master out
 	Rescue  bool   `json:"rescue,omitempty"`  // a recovery is under way
-	// Founding are the first members of a group that this master founded, kept so that a founding that was cut short is
+	// Founding are the first members of a group that this master is one of, kept so that a founding that was cut short is
 	// finished at the next start.
 	Founding []wire.Member `json:"founding,omitempty"`
 }

@@ -125,7 +125,8 @@ func (m *Master) adoptPeers(ctx context.Context, group string, peers []wire.Memb
 		case !missing[peer.ID]:
 			obstacle = peer.URL + " is not the master that was there when the group was founded; it must join"
 		default:
-			if err := m.masters.Adopt(ctx, peer.URL, wire.Adoption{Group: group, Epoch: m.store.Member().Epoch, Member: peer.ID}); err != nil {
+			adoption := wire.Adoption{Group: group, Epoch: m.store.Member().Epoch, Member: peer.ID, Founding: m.store.Founding()}
+			if err := m.masters.Adopt(ctx, peer.URL, adoption); err != nil {
 				obstacle = peer.URL + " cannot be made part of the group: " + err.Error()
 				continue
 			}

@@ -124,7 +124,7 @@ func OpenMaster(cfg MasterConfig) (m *Master, err error) {
 		return nil, errors.Join(err, m.store.Close())
 	}
 	m.handler = httpapi.NewMaster(httpapi.MasterConfig{
-		Node: m.node, Adopt: func(a wire.Adoption) error { return m.store.Adopt(a.Group, a.Epoch, a.Member) },
+		Node: m.node, Adopt: func(a wire.Adoption) error { return m.store.Adopt(a.Group, a.Epoch, a.Member, a.Founding...) },
 		ClusterToken: cfg.ClusterToken, AdminToken: cfg.AdminToken, Logger: cfg.Logger,
 	})
 	return m, nil

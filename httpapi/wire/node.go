@@ -24,6 +24,8 @@ type Adoption struct {
 	Epoch uint64 `json:"epoch"`
 	// Member is the master that is meant: a master wiped since it was asked refuses.
 	Member string `json:"member"`
+	// Founding are the members that the group was founded with, empty unless its founder asks.
+	Founding []Member `json:"founding,omitempty"`
 }
 
 // Announced answers a master that has said who it is: what it is part of.
