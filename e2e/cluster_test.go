@@ -41,6 +41,7 @@ type cluster struct {
 	masters []*client.Client // one for each master, which asks no other; with the project's token
 	halted  map[string]int   // by role, the process that was halted
 	running bool
+	token   string      // of the project, where it is not the cluster file's any more
 	program string      // the executable, binary where it is ""
 	net     *network    // nil where nothing stands between the roles
 	link    *unreliable // between the writers and the masters, nil where it is good
@@ -109,7 +110,7 @@ func (c *cluster) lean() int { return max(1, c.small) }
 // hasteless is a client of one master that does not try again.
 func (c *cluster) hasteless(url string) *client.Client {
 	c.t.Helper()
-	cl, err := client.New(client.Config{Masters: []string{url}, Token: c.File().Tokens.Project, RetryFor: -1})
+	cl, err := client.New(client.Config{Masters: []string{url}, Token: c.projectToken(), RetryFor: -1})
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -161,10 +162,12 @@ func (c *cluster) restart() {
 	c.up(topology)
 }
 
+func (c *cluster) projectToken() string { return cmp.Or(c.token, c.File().Tokens.Project) }
+
 // client makes a client with the project's token.
 func (c *cluster) client(masters ...string) *client.Client {
 	c.t.Helper()
-	cl, err := client.New(client.Config{Masters: masters, Token: c.File().Tokens.Project, RetryFor: patience})
+	cl, err := client.New(client.Config{Masters: masters, Token: c.projectToken(), RetryFor: patience})
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -179,7 +182,7 @@ func (c *cluster) writerClient(masters ...string) *client.Client {
 		return c.client(masters...)
 	}
 	cl, err := client.New(client.Config{
-		Masters: masters, Token: c.File().Tokens.Project, RetryFor: patience, HTTP: &http.Client{Transport: c.link},
+		Masters: masters, Token: c.projectToken(), RetryFor: patience, HTTP: &http.Client{Transport: c.link},
 	})
 	if err != nil {
 		c.t.Fatal(err)
