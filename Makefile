@@ -1,7 +1,11 @@
 # What there is to do with the sources. `make test` needs nothing but Go.
 
 GO      ?= go
+# How long the random tests go on, and how many faults and appended records TestRandomFaults has at least: it ends when it has all three.
 SOAK    ?= 10m
+FAULTS  ?= 200
+APPENDS ?= 1000000
+LOAD    ?= 4
 # How much each fuzz target runs: a number of inputs, like 1000x, or a time, like 1m. A time may end in "context deadline exceeded" of
 # go test itself, without an input that failed.
 FUZZ    ?= 1000x
@@ -10,7 +14,7 @@ BENCH   ?=
 # The race detector needs a C compiler, nothing else here does: where there is none, the tests run without it, and say so.
 RACE    := $(shell command -v "$$($(GO) env CC)" >/dev/null 2>&1 && echo -race)
 
-.PHONY: build test vet fuzz bench soak
+.PHONY: build test vet fuzz bench soak soak-damage soak-short
 
 build: ## the one binary
 	$(GO) build -o chainstore ./cmd/chainstore
@@ -33,5 +37,12 @@ fuzz: ## every fuzz target, FUZZ of each
 bench: build ## measure against the ceilings; BENCH='--runs 1 --only append' to measure less
 	./chainstore bench $(BENCH)
 
-soak: ## random kills and random damage, each for SOAK, on real processes
-	CHAINSTORE_SOAK=$(SOAK) $(GO) test -timeout 0 -count 1 -v -run TestRandom ./e2e
+soak: ## faults of all kinds among random load, on real processes: FAULTS of them and APPENDS; docs/faults.md
+	CHAINSTORE_SOAK=$(SOAK) CHAINSTORE_FAULTS=$(FAULTS) CHAINSTORE_APPENDS=$(APPENDS) CHAINSTORE_LOAD=$(LOAD) \
+		$(GO) test -timeout 0 -count 1 -v -run TestRandomFaults ./e2e
+
+soak-damage: ## random damage to storage nodes among kills and pauses, for SOAK
+	CHAINSTORE_SOAK=$(SOAK) $(GO) test $(RACE) -timeout 0 -count 1 -v -run TestRandomDamage ./e2e
+
+soak-short: ## the same as soak with the race detector, for SOAK alone
+	CHAINSTORE_SOAK=$(SOAK) $(GO) test $(RACE) -timeout 0 -count 1 -v -run TestRandomFaults ./e2e

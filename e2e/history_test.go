@@ -184,26 +184,38 @@ func describe(piece []operation) string {
 	return text
 }
 
-// known are the operations whose outcome is known, in the order in which they began. A look that found nothing where nothing ever was says
-// nothing.
+// known are the operations whose outcome is known, in the order in which they began. A look at a place that no append of the history was
+// given says nothing.
 func (o *oracle) known() []operation {
-	given := map[uint64]bool{}
-	for where := range o.acked {
-		given[orderOf(where.block, where.offset)] = true
-	}
+	var ops, looks []operation
 	for _, op := range o.history {
-		if !op.read && op.payload == "" {
-			given[op.first] = true
+		switch {
+		case op.read:
+			looks = append(looks, op)
+		case op.payload == "":
+			ops = append(ops, op)
 		}
 	}
-	var ops []operation
-	for _, op := range o.history {
-		if op.payload == "" && (!op.read || op.found || given[op.last]) {
+	slices.SortFunc(ops, func(a, b operation) int { return cmp.Compare(a.first, b.first) })
+	appends := len(ops)
+	for _, op := range looks {
+		if at := upTo(ops[:appends], op.first); at > 0 && op.first <= ops[at-1].last {
 			ops = append(ops, op)
 		}
 	}
 	slices.SortFunc(ops, func(a, b operation) int { return cmp.Compare(a.call, b.call) })
 	return ops
+}
+
+// upTo is how many appends, sorted by their places, begin at a place or before it.
+func upTo(appends []operation, place uint64) int {
+	at, _ := slices.BinarySearchFunc(appends, place, func(a operation, place uint64) int {
+		if a.first <= place {
+			return -1
+		}
+		return 1
+	})
+	return at
 }
 
 // checkOrder is the rule that scales: an append that ended before another began stands before it.
@@ -256,13 +268,7 @@ func (o *oracle) piece(before, piece []operation) []porcupine.Operation {
 	history := make([]porcupine.Operation, len(ops))
 	for i, op := range ops {
 		// The appends that stand before a place; the one that it belongs to is the last of them.
-		at, _ := slices.BinarySearchFunc(appends, op.first, func(a operation, place uint64) int {
-			if a.first <= place {
-				return -1
-			}
-			return 1
-		})
-		op.rank = at - 1
+		op.rank = upTo(appends, op.first) - 1
 		if op.read && op.first >= floor && (op.rank < 0 || op.first > appends[op.rank].last) {
 			op.rank = len(appends) // of an append that began later
 		}

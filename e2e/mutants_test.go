@@ -32,6 +32,19 @@ var mutants = []struct {
 	}}, "is said to be at"},
 }
 
+// awaitKnown waits until every master knows the project's token, without the leader's help.
+func (c *cluster) awaitKnown() {
+	c.t.Helper()
+	c.await("every master to know the token", func() string {
+		for _, m := range c.masters {
+			if _, err := m.Cluster(c.t.Context()); err != nil {
+				return err.Error()
+			}
+		}
+		return ""
+	})
+}
+
 // TestCheckersNotice runs each of the mutants, and the checkers on what they do.
 func TestCheckersNotice(t *testing.T) {
 	for _, m := range mutants {
@@ -40,6 +53,7 @@ func TestCheckersNotice(t *testing.T) {
 			c.program = variant(t, "mutant", m.edits...)
 			c.harmed = true
 			c.begin(topology)
+			c.awaitKnown()
 			o := newOracle()
 			l := c.startLoad(o)
 			c.await("appends, or a fault", func() string {
