@@ -80,7 +80,7 @@ func open(t Topology, r Role, tokens Tokens, log hclog.Logger) (opened, error) {
 		}
 		return roles.OpenMaster(roles.MasterConfig{
 			Data: r.Data, HTTP: r.HTTP, Advertise: r.advertised(), Raft: r.Raft, RaftAdvertise: r.RaftAdvertise, Peers: peers, Join: r.Join,
-			ClusterToken: tokens.Cluster, AdminToken: tokens.Admin, Timeout: t.Timeout, MaxAge: t.MaxAge,
+			ClusterToken: tokens.Cluster, AdminToken: tokens.Admin, Timeout: t.Timeout, DiskTimeout: t.DiskTimeout, MaxAge: t.MaxAge,
 			CheckInterval: t.CheckInterval, CheckRate: t.CheckRate,
 			Settings: t.Settings, Limits: masternode.DefaultLimits(), Logger: log,
 		})

@@ -122,6 +122,9 @@ func arguments(t Topology, r Role) []string {
 		if t.Timeout > 0 {
 			args = append(args, "--raft-timeout", t.Timeout.String())
 		}
+		if t.DiskTimeout > 0 {
+			args = append(args, "--disk-timeout", t.DiskTimeout.String())
+		}
 		args = append(args, "--check-interval", t.CheckInterval.String(), "--check-rate", strconv.FormatInt(t.CheckRate>>20, 10))
 		if t.MaxAge > 0 {
 			args = append(args, "--max-age", t.MaxAge.String())

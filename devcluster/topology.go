@@ -22,7 +22,10 @@ type Topology struct {
 	Threads  int           // of each miner
 	LogLevel string        // of all roles
 	Timeout  time.Duration // of raft; 0 for the default
-	MaxAge   time.Duration // of the oldest record of the open block; 0 for the default
+	// DiskTimeout is how long a write of a master's log may take; 0 for the default. On one disk that all of them share, with all else that
+	// a machine does, a stall would end every master at once.
+	DiskTimeout time.Duration
+	MaxAge      time.Duration // of the oldest record of the open block; 0 for the default
 	// CheckInterval and CheckRate are those of roles.MasterConfig.
 	CheckInterval time.Duration
 	CheckRate     int64
@@ -40,7 +43,7 @@ type Topology struct {
 func NewTopology(dir string, port int) Topology {
 	return Topology{
 		Dir: dir, Port: port, Masters: 3, Storages: 3, Miners: 1, Threads: 1, LogLevel: "info",
-		CheckInterval: masternode.DefaultCheckInterval, CheckRate: masternode.DefaultCheckRate, Settings: masterfsm.DefaultSettings(),
+		DiskTimeout: 10 * time.Second, CheckInterval: masternode.DefaultCheckInterval, CheckRate: masternode.DefaultCheckRate, Settings: masterfsm.DefaultSettings(),
 	}
 }
 

@@ -180,7 +180,7 @@ func TestHungDisk(t *testing.T) {
 	if _, err := exec.LookPath("strace"); err != nil {
 		t.Skipf("there is no strace to make a disk hang: %v", err)
 	}
-	c, o := start(t), newOracle()
+	c, o := startWith(t, func(topology *devcluster.Topology) { topology.DiskTimeout = 0 }), newOracle() // the default
 	a := c.appendAlways(o)
 	c.awaitMore(a, some)
 	leader := c.leader("")

@@ -26,17 +26,6 @@ func (c *cluster) startMaster(name string, change func(*devcluster.Role)) {
 	}
 }
 
-// admin is a client with the admin token.
-func (c *cluster) adminClient() *client.Client {
-	c.t.Helper()
-	cl, err := client.New(client.Config{Masters: c.File().Masters, Token: c.File().Tokens.Admin})
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	c.t.Cleanup(cl.CloseIdle)
-	return cl
-}
-
 // awaitVoters waits until just the masters at these URLs are in the group, all with a vote and there.
 func (c *cluster) awaitVoters(urls ...string) {
 	c.t.Helper()
@@ -82,7 +71,7 @@ func TestMembers(t *testing.T) {
 	c, topology := prepared(t, func(*devcluster.Topology) {})
 	c.begin(topology)
 	three := slices.Clone(c.File().Masters)
-	admin, o := c.adminClient(), newOracle()
+	admin, o := c.admin(), newOracle()
 	a := c.appendAlways(o)
 	c.awaitMore(a, some)
 

@@ -173,7 +173,7 @@ func (c *cluster) awaitAnswers(names ...string) {
 func TestRecoverFromStorage(t *testing.T) {
 	c := start(t)
 	o := newOracle()
-	second, err := c.adminClient().CreateProject(t.Context(), wire.NewProject{Name: "second", Public: true})
+	second, err := c.admin().CreateProject(t.Context(), wire.NewProject{Name: "second", Public: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -208,7 +208,7 @@ func TestRecoverFromStorage(t *testing.T) {
 		t.Errorf("recovered %+v of %d blocks", done, stored)
 	}
 	c.launch(all[0])
-	admin := c.adminClient()
+	admin := c.admin()
 	c.masters = []*client.Client{admin}
 	c.awaitVoters(first.URL())
 	for _, name := range rest {

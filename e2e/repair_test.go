@@ -287,7 +287,7 @@ func TestLostIdentity(t *testing.T) {
 // and is not let in again.
 func TestStorageRemoved(t *testing.T) {
 	c, o := startForRepairs(t), newOracle()
-	dir := c.startFourthStorage("master-1")
+	dir := c.startFourthStorage(c.followers(c.leader(""))[0])
 	c.awaitComplete(4)
 	topology := c.Topology()
 	topology.Storages = 4

@@ -181,6 +181,18 @@ func (m masters) Announce(ctx context.Context, url string, member wire.Member) (
 	return answer, err
 }
 
+// Register implements masternode.Masters: what the leader refuses, this master refuses for the same reason.
+func (m masters) Register(ctx context.Context, url string, r wire.Registration) (wire.Registered, error) {
+	answer, err := m.Masters.Register(ctx, url, r)
+	switch {
+	case errors.Is(err, client.ErrRemoved):
+		err = fmt.Errorf("%w: %w", masterfsm.ErrRemoved, err)
+	case errors.Is(err, client.ErrBadRequest):
+		err = fmt.Errorf("%w: %w", masternode.ErrBadRequest, err)
+	}
+	return answer, err
+}
+
 // Submit implements masternode.Masters.
 func (m masters) Submit(ctx context.Context, url string, submission []byte, fresh bool) ([]byte, error) {
 	if fresh {
