@@ -107,7 +107,7 @@ func (s *storage) put(c *gin.Context) error {
 			return err.Error()
 		}
 		for _, n := range s.Storages {
-			if n.URL == url && n.Height >= 2 {
+			if n.URL == url && n.Height > 0 {
 				return ""
 			}
 		}
