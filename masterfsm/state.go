@@ -1,6 +1,7 @@
 package masterfsm
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -158,20 +159,10 @@ func (s *State) Boundary() Boundary {
 // BoundaryAt is the boundary at a height, when the table still remembers it.
 func (s *State) BoundaryAt(height uint64) (Boundary, bool) {
 	i, ok := slices.BinarySearchFunc(s.boundaries, height, func(b Boundary, h uint64) int {
-		return compare(b.Height, h)
+		return cmp.Compare(b.Height, h)
 	})
 	if !ok {
 		return Boundary{}, false
 	}
 	return s.boundaries[i], true
-}
-
-func compare(a, b uint64) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }

@@ -1,6 +1,7 @@
 package roles
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -138,7 +139,7 @@ func (r *recovery) ask(ctx context.Context) error {
 		return fmt.Errorf("storage node %s was never part of a cluster: there is nothing to recover from it", r.cfg.FromStorage)
 	}
 	r.plan.Epoch++
-	slices.SortStableFunc(chains, func(a, b storageChain) int { return compare(b.status.Height, a.status.Height) })
+	slices.SortStableFunc(chains, func(a, b storageChain) int { return cmp.Compare(b.status.Height, a.status.Height) })
 	r.chains = chains
 	r.plan.Height = view.Head.Height
 	r.plan.Buffered = int(r.state.NextIndex() - view.Head.Size - (view.OpenBlock - view.Head.Height)) // less the seals in between
@@ -151,16 +152,6 @@ func (r *recovery) ask(ctx context.Context) error {
 		r.plan.Source, r.plan.ChainHeight = chains[0].url, chains[0].status.Height
 	}
 	return nil
-}
-
-func compare(a, b uint64) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 // adopt takes the highest chain over, from one node after the other where one breaks off.
