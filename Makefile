@@ -1,7 +1,7 @@
 # What there is to do with the sources. `make test` needs nothing but Go.
 
 GO      ?= go
-# How long the random tests go on, and how many faults and appended records TestRandomFaults has at least: it ends when it has all three.
+# How long the random tests go on, and how many faults and acknowledged appends TestRandomFaults has at least: it ends when it has all three.
 SOAK    ?= 10m
 FAULTS  ?= 200
 APPENDS ?= 1000000

@@ -45,7 +45,7 @@ type cluster struct {
 	program string      // the executable, binary where it is ""
 	net     *network    // nil where nothing stands between the roles
 	link    *unreliable // between the writers and the masters, nil where it is good
-	small   int         // by how much records are smaller than they are as a rule; 0 for not at all
+	dense   bool        // the load's records are small, and its writers make no pause
 	harmed  bool        // the test has done damage to a storage node's files
 
 	// A fourth storage node, beside those of the topology.
@@ -103,9 +103,6 @@ func (c *cluster) begin(topology devcluster.Topology) {
 		c.masters = append(c.masters, c.client(url))
 	}
 }
-
-// lean is by how much records are smaller than they are as a rule.
-func (c *cluster) lean() int { return max(1, c.small) }
 
 // hasteless is a client of one master that does not try again.
 func (c *cluster) hasteless(url string) *client.Client {

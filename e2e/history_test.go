@@ -28,7 +28,7 @@ type operation struct {
 	found       bool   // of a read
 	first, last uint64 // order of the first and last place of an append; of the place that was looked at
 	rank        int    // in its piece: how many appends stand before
-	payload     string // of the first record of an append whose outcome is unknown, "" once its place is known
+	lost        bool   // the outcome of an append is unknown, and so is its place
 }
 
 // orderOf puts the places of a chain into one order.
@@ -54,7 +54,8 @@ func (o *oracle) unknownOutcome(client int, began time.Time, entries []client.En
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, e := range entries {
-		o.history = append(o.history, operation{client: client, call: since(began), ended: math.MaxInt64, payload: string(e.Payload)})
+		o.open[string(e.Payload)] = len(o.history)
+		o.history = append(o.history, operation{client: client, call: since(began), ended: math.MaxInt64, lost: true})
 	}
 }
 
@@ -62,10 +63,9 @@ func (o *oracle) unknownOutcome(client int, began time.Time, entries []client.En
 func (o *oracle) resolve(payload []byte, at place) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for i := range o.history {
-		if op := &o.history[i]; op.payload != "" && op.payload == string(payload) {
-			op.first, op.last, op.payload = orderOf(at.block, at.offset), orderOf(at.block, at.offset), ""
-		}
+	if i, ok := o.open[string(payload)]; ok {
+		op := &o.history[i]
+		op.first, op.last, op.lost = orderOf(at.block, at.offset), orderOf(at.block, at.offset), false
 	}
 }
 
@@ -156,10 +156,9 @@ func (o *oracle) checkHistory(t *testing.T) {
 	ops := o.known()
 	o.checkOrder(ops)
 	pieces, illegal, unknown := 0, 0, 0
-	for from := 0; from < len(ops); from += pieceSize {
-		piece := ops[from:min(from+pieceSize, len(ops))]
-		history := o.piece(ops[:from], piece)
-		switch porcupine.CheckOperationsTimeout(oneLog, history, pieceTime) {
+	var w window
+	for piece := range slices.Chunk(ops, pieceSize) {
+		switch porcupine.CheckOperationsTimeout(oneLog, w.next(piece), pieceTime) {
 		case porcupine.Illegal:
 			illegal++
 			o.faultLocked("the history of appends and reads is not that of one log: %d operations from %v on: %s",
@@ -192,7 +191,7 @@ func (o *oracle) known() []operation {
 		switch {
 		case op.read:
 			looks = append(looks, op)
-		case op.payload == "":
+		case !op.lost:
 			ops = append(ops, op)
 		}
 	}
@@ -242,21 +241,26 @@ func (o *oracle) checkOrder(ops []operation) {
 	}
 }
 
-// piece makes the history of some operations, given all that began before. What stands before the last place that had been given out for sure when
-// the piece begins is done; a look that may have seen what began after the piece is left out.
-func (o *oracle) piece(before, piece []operation) []porcupine.Operation {
+// window goes over a history in pieces.
+type window struct {
+	before []operation // appends that began before the piece, and may be under way still
+	floor  uint64      // what stands before it had been given out for sure when the piece began
+}
+
+// next makes the history of the next piece. What stands before the floor is done; a look that may have seen what began after the piece is
+// left out.
+func (w *window) next(piece []operation) []porcupine.Operation {
 	begin, last := piece[0].call, piece[len(piece)-1].call
-	var floor uint64
-	for _, op := range before {
-		if !op.read && op.ended < begin {
-			floor = max(floor, op.last+1)
+	for _, op := range w.before {
+		if op.ended < begin {
+			w.floor = max(w.floor, op.last+1)
 		}
 	}
 	var ops, appends []operation
-	for _, op := range slices.Concat(before, piece) {
+	for _, op := range slices.Concat(w.before, piece) {
 		switch {
 		case op.read && (op.call < begin || op.ended > last):
-		case !op.read && op.call < begin && op.last < floor:
+		case !op.read && op.call < begin && op.last < w.floor:
 		default:
 			ops = append(ops, op)
 			if !op.read {
@@ -269,10 +273,11 @@ func (o *oracle) piece(before, piece []operation) []porcupine.Operation {
 	for i, op := range ops {
 		// The appends that stand before a place; the one that it belongs to is the last of them.
 		op.rank = upTo(appends, op.first) - 1
-		if op.read && op.first >= floor && (op.rank < 0 || op.first > appends[op.rank].last) {
+		if op.read && op.first >= w.floor && (op.rank < 0 || op.first > appends[op.rank].last) {
 			op.rank = len(appends) // of an append that began later
 		}
 		history[i] = porcupine.Operation{ClientId: i, Input: op, Call: max(op.call, begin), Return: op.ended}
 	}
+	w.before = appends
 	return history
 }

@@ -29,13 +29,17 @@ const (
 	tryFor = 2 * patience
 	// hastyFor is the longest time that a hasty writer waits.
 	hastyFor = 40 * time.Millisecond
+	// denseEvery is the pause of writers that make none.
+	denseEvery = time.Microsecond
+	// ordinarySize is how large most records are, in bytes; one in so many is up to largeSize.
+	ordinarySize, largeEvery, largeSize = 600, 100, 100 << 10
 )
 
 // load is writers and readers at work, through all masters.
 type load struct {
 	c       *cluster
 	o       *oracle
-	lean    int // by how much records are smaller than they are as a rule
+	dense   bool // records are small, and writers make no pause
 	workers sync.WaitGroup
 	ending  chan struct{} // closed: no new append is begun
 	once    sync.Once
@@ -45,7 +49,7 @@ type load struct {
 // what was acknowledged. It ends with end, or with the test.
 func (c *cluster) startLoad(o *oracle) *load {
 	c.t.Helper()
-	l := &load{c: c, o: o, lean: c.lean(), ending: make(chan struct{})}
+	l := &load{c: c, o: o, dense: c.dense, ending: make(chan struct{})}
 	c.t.Cleanup(l.end)
 	times := loadTimes(c.t)
 	for i := range times * (singleWriters + batchWriters) {
@@ -54,8 +58,11 @@ func (c *cluster) startLoad(o *oracle) *load {
 			client: c.writerClient(rotated(c.File().Masters, i)...), other: c.writerClient(rotated(c.File().Masters, i+1)...),
 			random: rand.New(rand.NewPCG(uint64(i), uint64(o.count()))), most: 1, every: singleEvery,
 		}
-		if i >= times*singleWriters {
-			w.most, w.every = mostInBatch*l.lean, batchEvery
+		switch {
+		case i >= times*singleWriters:
+			w.most, w.every = mostInBatch, batchEvery
+		case l.dense:
+			w.every = denseEvery
 		}
 		l.workers.Go(w.run)
 	}
@@ -145,9 +152,13 @@ func (w *writer) run() {
 func (w *writer) entry() client.Entry {
 	w.seq++
 	name := fmt.Sprintf("%s/%d", w.name, w.seq)
-	size := w.random.IntN(600 / w.load.lean)
-	if w.random.IntN(100*w.load.lean) == 0 {
-		size = w.random.IntN(100 << 10)
+	ordinary, every := ordinarySize, largeEvery
+	if w.load.dense {
+		ordinary, every = ordinary/10, every*10
+	}
+	size := w.random.IntN(ordinary)
+	if w.random.IntN(every) == 0 {
+		size = w.random.IntN(largeSize)
 	}
 	payload := append(make([]byte, 0, len(name)+1+size), name...)
 	payload = append(payload, '\n')

@@ -19,7 +19,8 @@ type oracle struct {
 	unknown []client.Entry // whose outcome stayed unknown: each is in the chain once, or not at all
 	repeats []repeat       // held against acked in the end
 	faults  []string       // what the cluster did wrong
-	history []operation    // what single appends and probes ended in, for the model
+	history []operation    // what appends and looks ended in, for the model
+	open    map[string]int // where in the history the appends of unknown outcome stand, by the payload
 	acks    []time.Time    // when acknowledgements came
 }
 
@@ -54,7 +55,7 @@ func (r *ackedRecord) String() string {
 // maxFaults bounds what is told: a cluster that goes wrong goes wrong in everything.
 const maxFaults = 20
 
-func newOracle() *oracle { return &oracle{acked: map[place]*ackedRecord{}} }
+func newOracle() *oracle { return &oracle{acked: map[place]*ackedRecord{}, open: map[string]int{}} }
 
 // fault takes down what the cluster did wrong.
 func (o *oracle) fault(format string, args ...any) {
@@ -144,6 +145,13 @@ func (o *oracle) count() int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return len(o.order)
+}
+
+// appends is how many appends, of one record or of many, are acknowledged.
+func (o *oracle) appends() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.acks)
 }
 
 // all lists what is acknowledged.

@@ -21,7 +21,7 @@ import (
 const defaultSoak = 12 * time.Second
 
 // TestRandomFaults injects what a seeded schedule says, until the time is over and, where they are asked for, so many faults were injected and
-// so many records acknowledged (CHAINSTORE_FAULTS, CHAINSTORE_APPENDS).
+// so many appends acknowledged (CHAINSTORE_FAULTS, CHAINSTORE_APPENDS).
 func TestRandomFaults(t *testing.T) {
 	soak, seed := schedulesOf(t)
 	faults, appends := numberOf(t, "CHAINSTORE_FAULTS"), numberOf(t, "CHAINSTORE_APPENDS")
@@ -33,12 +33,12 @@ func TestRandomFaults(t *testing.T) {
 		}
 	})
 	if appends > 0 {
-		c.small = 8
+		c.dense = true
 	}
 	began := time.Now()
 	l := c.startLoad(o)
 	l.more(some)
-	for end := began.Add(soak); !o.failed() && (time.Now().Before(end) || s.steps < faults || o.count() < appends); {
+	for end := began.Add(soak); !o.failed() && (time.Now().Before(end) || s.steps < faults || o.appends() < appends); {
 		s.disturb()
 		if s.random.IntN(3) == 0 {
 			c.awaitComplete(3)
