@@ -5,7 +5,7 @@ GO      ?= go
 SOAK    ?= 10m
 FAULTS  ?= 200
 APPENDS ?= 1000000
-LOAD    ?= 4
+LOAD    ?= 8
 # How much each fuzz target runs: a number of inputs, like 1000x, or a time, like 1m. A time may end in "context deadline exceeded" of
 # go test itself, without an input that failed.
 FUZZ    ?= 1000x

@@ -44,6 +44,14 @@ func TestRandomFaults(t *testing.T) {
 			c.awaitComplete(3)
 		}
 		l.more(some / 3)
+		if faults > 0 { // the faults are spread over the appends
+			c.await("appends between two faults", func() string {
+				if due := min(appends, s.steps*appends/faults); o.appends() < due && !o.failed() {
+					return fmt.Sprintf("%d of %d", o.appends(), due)
+				}
+				return ""
+			})
+		}
 	}
 	l.end()
 	s.report(o, seed, time.Since(began))
