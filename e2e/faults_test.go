@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -261,6 +262,7 @@ func mountSmall(t *testing.T, topology devcluster.Topology, size string, names .
 
 // unreliable is a transport that loses answers of what was carried out, and sends requests twice.
 type unreliable struct {
+	inner         *http.Transport
 	mu            sync.Mutex // guards random
 	random        *rand.Rand
 	lost, doubled atomic.Int64
@@ -284,12 +286,12 @@ func (u *unreliable) RoundTrip(r *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 		again.Body = body
-		if first, err := http.DefaultTransport.RoundTrip(again); err == nil {
+		if first, err := u.inner.RoundTrip(again); err == nil {
 			_ = first.Body.Close()
 		}
 		u.doubled.Add(1)
 	}
-	answer, err := http.DefaultTransport.RoundTrip(r)
+	answer, err := u.inner.RoundTrip(r)
 	if err == nil && chance >= 2 && chance < 4 {
 		_ = answer.Body.Close()
 		u.lost.Add(1)
@@ -358,7 +360,8 @@ func startFaulty(t *testing.T, seed uint64, change func(*devcluster.Topology)) (
 		c: c, random: rand.New(rand.NewPCG(seed, 1)), counts: map[string]int{}, faults: append(basicFaults(), networkFaults()...),
 		clocks: os.Getenv(clockEnv),
 	}
-	c.link = &unreliable{random: rand.New(rand.NewPCG(seed, 4))}
+	own := &net.Dialer{LocalAddr: &net.TCPAddr{IP: clientIP}}
+	c.link = &unreliable{inner: &http.Transport{MaxIdleConnsPerHost: maxClients, DialContext: own.DialContext}, random: rand.New(rand.NewPCG(seed, 4))}
 	c.harmed = true // a node that lags is invalid for a while
 	c.net = newNetwork(t, topology)
 	c.program = variant(t, "clock", settableClock()...)

@@ -223,8 +223,14 @@ func (n *network) close() {
 	n.tasks.Wait()
 }
 
+// clientIP is the address that this process calls from where it calls often: no role has it, and to look a caller up takes milliseconds.
+var clientIP = net.IPv4(127, 0, 0, 2)
+
 // caller names the role whose process has the other end of a connection; "client" where it is this one, or nobody's.
 func (n *network) caller(remote net.Addr) string {
+	if tcp, ok := remote.(*net.TCPAddr); ok && tcp.IP.Equal(clientIP) {
+		return "client"
+	}
 	inode := socketOf(remote)
 	if inode == "" {
 		return "client"
