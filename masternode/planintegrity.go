@@ -34,6 +34,11 @@ func (w *planner) inbox(n *masterfsm.Storage) {
 		return
 	}
 	next := max(seen.height, w.view.HeldFrom)
+	for _, sent := range n.Missing { // its repair brings these: to give them here too would cost the time in which the next ones are dropped
+		if sent.Holds(next) {
+			next = sent.To
+		}
+	}
 	if seen.inbox <= w.view.Head.Height { // else there is something in it that no leader can have sent
 		next = max(next, seen.inbox)
 	}

@@ -123,6 +123,14 @@ func TestPlanOfChecksAndRepairs(t *testing.T) {
 			},
 			want: []action{{kind: actInbox, node: "a", block: 11, version: 3}, {kind: actRepair, node: "a", version: 3}},
 		},
+		"from behind what the repair brings": {
+			nodes: []masterfsm.Storage{
+				node("a", receiving, func(n *masterfsm.Storage) { n.Missing = []chain.Range{{From: 1, To: 2}, {From: 4, To: 11}} }),
+				node("b", sending, func(n *masterfsm.Storage) { n.Height = 12 }),
+			},
+			change: func(m *memory, _ *pace) { m.nodes["a"].counted, m.nodes["a"].height = true, 4 },
+			want:   []action{{kind: actInbox, node: "a", block: 11, version: 3}, {kind: actRepair, node: "a", version: 3}},
+		},
 		"from what the masters hold on": {
 			nodes: []masterfsm.Storage{node("a", receiving, nil), node("b", sending, func(n *masterfsm.Storage) { n.Height = 12 })},
 			change: func(m *memory, _ *pace) {
