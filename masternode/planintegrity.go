@@ -30,7 +30,7 @@ func (p pace) after(kind actionKind, err error) time.Duration {
 // inbox gives a node that cannot take blocks into its chain the next one for its inbox.
 func (w *planner) inbox(n *masterfsm.Storage) {
 	seen := w.memory.nodes[n.ID]
-	if seen == nil || !seen.counted || !w.memory.live(n.ID, w.now, w.pace) {
+	if !seen.speaksOf(n) || !w.memory.live(n.ID, w.now, w.pace) {
 		return
 	}
 	next := max(seen.height, w.view.HeldFrom)
