@@ -212,12 +212,12 @@ type source struct {
 	err error
 }
 
-// raw reads n bytes. A length that the stream does not bear out costs no more memory than the stream is long.
+// raw reads n bytes. A length that the stream does not bear out costs no more memory than the stream is long, or a chunk.
 func (c *source) raw(n uint64) []byte {
 	if c.err != nil {
 		return nil
 	}
-	const chunk = 1 << 20
+	const chunk = 16 << 20 // the records of a block, as a rule
 	var b []byte
 	if n <= chunk {
 		b = make([]byte, n)
@@ -341,7 +341,9 @@ func (s *State) readMembers(c *source) {
 
 func (s *State) readKeys(c *source) {
 	const size = 16 + 8 + 8 + 4 + 4 + 8
-	for n := c.u64(); n > 0 && c.err == nil; n-- {
+	n := c.u64()
+	s.keys.reserve(n)
+	for ; n > 0 && c.err == nil; n-- {
 		r := reader{data: c.raw(size)}
 		s.keys.add(keyEntry{
 			key: Digest(r.fixed(16)), body: [8]byte(r.fixed(8)), block: r.u64(), offset: r.u32(), count: r.u32(), age: r.u64(),
