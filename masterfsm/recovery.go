@@ -50,9 +50,9 @@ func (r *Recovery) Adopt(b chain.Block, keep bool) error {
 	if err := r.count(&b, own); err != nil {
 		return err
 	}
-	body := heldBlock{number: number, first: b.Header.First, time: b.Header.Time, mined: true, block: b, records: recordsOf(&b)}
-	if held := s.heldAt(number); held != nil {
-		*held = body
+	body := minedBlock(b)
+	if s.heldAt(number) != nil {
+		s.replace(body)
 	} else {
 		s.open = buffer{number: number + 1, first: b.Header.Size()}
 		if keep {
@@ -88,8 +88,8 @@ func (r *Recovery) own(number uint64, leaves []chain.Hash, h chain.Header) int {
 	if same {
 		return len(mine)
 	}
-	for i := range s.held {
-		if b := &s.held[i]; b.number >= number {
+	for _, b := range s.held {
+		if b.number >= number {
 			r.dropped += len(b.ends)
 			r.uncount(b.ends, b.records)
 		}
@@ -161,8 +161,8 @@ func (r *Recovery) Finish(nodes []NodeHeight) Recovered {
 		s.stored = from // the bodies are not here: they are on a storage node, or lost
 	}
 	s.pendingBytes, s.retained = uint64(len(s.open.records)), 0
-	for i := range s.held {
-		if b := &s.held[i]; b.number < s.stored {
+	for _, b := range s.held {
+		if b.number < s.stored {
 			s.retained += b.size()
 		} else {
 			s.pendingBytes += b.size()

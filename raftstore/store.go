@@ -168,7 +168,7 @@ func Open(cfg Config) (_ *Store, err error) {
 	}
 	undo = append(undo, s.bolt.Close)
 	s.machine = &machine{
-		fail: s.fail, news: &s.news, due: s.due, state: masterfsm.New(),
+		log: s.log, fail: s.fail, news: &s.news, due: s.due, state: masterfsm.New(),
 		policy: snapshotPolicy{entries: cfg.SnapshotEntries, bytes: cfg.SnapshotBytes},
 	}
 	id.Boot++
