@@ -28,7 +28,9 @@
 // of its log, the goroutine that met it ends instead, by [runtime.Goexit], which runs raft's own deferred clean-up.
 //
 // Each log entry carries a CRC-32C of its index, term, type and data in raft's extension field. It is checked where an
-// entry comes from another master or from the disk.
+// entry comes from another master or from the disk. A snapshot's state has raft's checksum, what the snapshot says of itself one of this
+// package's, in meta.sum. A folder in which raft.db has lost what raft wrote, or whose log does not begin where a snapshot ends, is not
+// opened: master.json notes that raft has begun.
 //
 // # Log and snapshots
 //

@@ -59,7 +59,7 @@ func newFullFolder(t *testing.T) *fullFolder {
 	}
 	fail := newFailure()
 	dog := newWatchdog(time.Minute, fail)
-	f.logs = &logStore{LogStore: bolt, name: "raft.db", fail: fail, dog: dog}
+	f.logs = &logStore{LogStore: bolt, name: "raft.db", fail: fail, dog: dog, snaps: &snapshotStore{}}
 	f.close = func() {
 		f.flush()
 		dog.close()

@@ -27,9 +27,10 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // makes the first failure the last. Its methods may be called by any goroutine.
 type logStore struct {
 	raft.LogStore
-	name string // of the file, for errors
-	fail *failure
-	dog  *watchdog
+	name  string // of the file, for errors
+	fail  *failure
+	dog   *watchdog
+	snaps *snapshotStore
 
 	mu     sync.RWMutex // guards all below
 	recent window[raft.Log]
@@ -103,7 +104,10 @@ func (s *logStore) GetLog(index uint64, l *raft.Log) error {
 	}
 	err := s.LogStore.GetLog(index, l)
 	if errors.Is(err, raft.ErrLogNotFound) {
-		return err
+		if !s.isLost(index) {
+			return err
+		}
+		err = fmt.Errorf("entry %d is not there, those around it are", index)
 	}
 	if err == nil && l.Index != index {
 		err = fmt.Errorf("entry %d stands in the place of %d", l.Index, index)
@@ -124,6 +128,16 @@ func (s *logStore) GetLog(index uint64, l *raft.Log) error {
 		}
 	}
 	return nil
+}
+
+// isLost reports whether an entry that is not there must be. Below the newest snapshot there may be a gap: a snapshot from the leader leaves one.
+func (s *logStore) isLost(index uint64) bool {
+	if index <= s.snaps.newest.Load() {
+		return false
+	}
+	first, err1 := s.LogStore.FirstIndex()
+	last, err2 := s.LogStore.LastIndex()
+	return err1 == nil && err2 == nil && index >= first && index <= last
 }
 
 // cached gets an entry that is in memory.
@@ -366,6 +380,18 @@ func (s *stableStore) get(key []byte) ([]byte, error) {
 		s.fail.exit(diskError("read "+s.name, err))
 	}
 	return value, nil
+}
+
+// check reports a file that has lost what raft wrote: a master that goes on from an empty one votes twice and forgets what it acknowledged.
+func (s *stableStore) check(id identity) error {
+	if !id.Begun {
+		return nil
+	}
+	_, err := s.GetUint64([]byte(keyTerm))
+	if errors.Is(err, errNoValue) {
+		return diskError(s.name, errors.New("it is new or empty, and this master had written to it: move the whole folder away and start the master with --join"))
+	}
+	return err
 }
 
 // stop ends the goroutine when the store failed before.

@@ -54,7 +54,7 @@ func entry(index uint64, data string) *raft.Log {
 
 func testLogs() (*logStore, *faultyDisk) {
 	disk := &faultyDisk{InmemStore: raft.NewInmemStore()}
-	return &logStore{LogStore: disk, name: "test.db", fail: newFailure()}, disk
+	return &logStore{LogStore: disk, name: "test.db", fail: newFailure(), snaps: &snapshotStore{}}, disk
 }
 
 func TestLogStore(t *testing.T) {
@@ -106,7 +106,7 @@ func TestLogStore(t *testing.T) {
 		t.Error(err)
 	}
 	// After a restart raft reads the last entry, and then all behind the snapshot.
-	s = &logStore{LogStore: disk, name: "test.db", fail: newFailure()}
+	s = &logStore{LogStore: disk, name: "test.db", fail: newFailure(), snaps: &snapshotStore{}}
 	for _, i := range []uint64{1000, 996, 997, 998, 999, 1000, 992} {
 		if err := s.GetLog(i, &l); err != nil {
 			t.Fatal(err)
@@ -127,7 +127,7 @@ func TestBoltTrim(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer bolt.Close()
-	s := &logStore{LogStore: bolt, name: "raft.db", fail: newFailure()}
+	s := &logStore{LogStore: bolt, name: "raft.db", fail: newFailure(), snaps: &snapshotStore{}}
 	const n = 2*deletedAtOnce + 100
 	var logs []*raft.Log
 	for i := range uint64(n) {
@@ -204,6 +204,27 @@ func TestLogStoreDetectsDamage(t *testing.T) {
 				t.Errorf("a damaged entry on disk: %v", err)
 			}
 		})
+	}
+}
+
+// An entry that is missing between others is damage; below the newest snapshot it is not, and at either end there is just none.
+func TestLogStoreDetectsHole(t *testing.T) {
+	for _, c := range []struct {
+		index, snapshot uint64
+		lost            bool
+	}{{3, 0, true}, {3, 2, true}, {3, 3, false}, {6, 0, false}, {1, 0, false}} {
+		s, disk := testLogs()
+		s.snaps.newest.Store(c.snapshot)
+		for _, i := range []uint64{2, 4, 5} {
+			if err := disk.StoreLog(entry(i, "data")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var got raft.Log
+		err := s.fail.guard(func() error { return s.GetLog(c.index, &got) })
+		if errors.Is(err, ErrDisk) != c.lost || !c.lost && !errors.Is(err, raft.ErrLogNotFound) {
+			t.Errorf("%+v: %v", c, err)
+		}
 	}
 }
 

@@ -64,7 +64,12 @@ func OpenRescue(dir string, log hclog.Logger) (_ *Rescue, err error) {
 	if err := r.openFiles(); err != nil {
 		return nil, err
 	}
-	return r, r.files.fail.guard(r.read)
+	return r, r.files.fail.guard(func() error {
+		if err := r.files.votes.check(r.identity); err != nil {
+			return err
+		}
+		return r.read()
+	})
 }
 
 func (r *Rescue) openFiles() error {
@@ -126,6 +131,9 @@ func (r *Rescue) read() error {
 
 // restore reads a snapshot. One that is damaged makes way for an older one.
 func (r *Rescue) restore(id string) error {
+	if err := r.files.snaps.check(id); err != nil {
+		return err
+	}
 	_, reader, err := r.files.snaps.FileSnapshotStore.Open(id)
 	path := filepath.Join(r.files.snaps.dir, id)
 	if err != nil {
