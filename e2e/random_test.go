@@ -190,10 +190,7 @@ func (s *schedule) victims() []string {
 	case n < 4:
 		return s.c.names(devcluster.KindMaster)
 	}
-	var all []string
-	for _, r := range s.c.Topology().Roles() {
-		all = append(all, r.Name)
-	}
+	all := s.c.everybody()
 	s.random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	return all[:1+s.random.IntN(3)]
 }
