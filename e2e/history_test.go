@@ -198,7 +198,12 @@ func (o *oracle) known() []operation {
 	slices.SortFunc(ops, func(a, b operation) int { return cmp.Compare(a.first, b.first) })
 	appends := len(ops)
 	for _, op := range looks {
-		if at := upTo(ops[:appends], op.first); at > 0 && op.first <= ops[at-1].last {
+		at := upTo(ops[:appends], op.first)
+		if at == 0 || op.first > ops[at-1].last {
+			continue
+		}
+		// Within a batch that runs over into the next block lies also what is behind the end of the first: no record has that place.
+		if op.first == ops[at-1].last || o.acked[place{op.first >> 32, uint32(op.first)}] != nil {
 			ops = append(ops, op)
 		}
 	}
