@@ -67,46 +67,49 @@ var haveNamespaces = sync.OnceValue(func() error {
 			return err
 		}
 	}
-	if err := removeLeftovers(); err != nil {
-		return err
-	}
+	_ = removeLeftovers() // another test may be about to, and they are in nobody's way
 	ns, err := newNamespaces([]string{"a", "b"})
 	if err != nil {
 		return err
 	}
-	defer ns.close()
 	_, err = runTool("", "ip", "netns", "exec", ns.name("a"), "true")
-	return errors.Join(err, ns.set(map[way]condition{{"a", "b"}: {cut: true}}))
+	return errors.Join(err, ns.set(map[way]condition{{"a", "b"}: {cut: true}}), ns.close())
 })
 
 // networks counts the networks of this process, for their names.
 var networks atomic.Int64
 
 // newNamespaces makes the namespaces of roles and of the clients, and joins them.
-func newNamespaces(roles []string) (ns *namespaces, err error) {
-	ns = &namespaces{
+func newNamespaces(roles []string) (*namespaces, error) {
+	ns := &namespaces{
 		prefix:    fmt.Sprintf("%s%d-%d-", namespacePrefix, os.Getpid(), networks.Add(1)),
 		addresses: map[string]string{},
 	}
-	defer func() {
-		if err != nil {
-			ns.close()
-		}
-	}()
-	all := append(slices.Clone(roles), clientName)
-	if _, err := runTool("netns add "+ns.name(hub)+"\nnetns add "+strings.Join(ns.names(all), "\nnetns add "), "ip", "-batch", "-"); err != nil {
-		return nil, err
-	}
-	if err := ns.prepareHub(); err != nil {
-		return nil, err
-	}
-	for i, role := range all {
-		if err := ns.join(role, i+1); err != nil {
-			return nil, err
-		}
+	if err := ns.make(append(slices.Clone(roles), clientName)); err != nil {
+		return nil, errors.Join(err, ns.close())
 	}
 	ns.delays, ns.noDelays = newDelays(ns)
 	return ns, nil
+}
+
+// make makes the namespaces and joins them.
+func (ns *namespaces) make(roles []string) error {
+	script := ""
+	for _, role := range append([]string{hub}, roles...) {
+		script += "netns add " + ns.name(role) + "\n"
+	}
+	if _, err := runTool(script, "ip", "-batch", "-"); err != nil {
+		return err
+	}
+	if err := ns.prepareHub(); err != nil {
+		return err
+	}
+	for i, role := range roles {
+		if err := ns.join(role, i+1); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // prepareHub has the hub route, and filter. What comes back from delayDevice has a source that is not behind it: the hub must not mind.
@@ -144,13 +147,6 @@ func (ns *namespaces) join(role string, number int) error {
 }
 
 func (ns *namespaces) name(role string) string { return ns.prefix + role }
-
-func (ns *namespaces) names(roles []string) (names []string) {
-	for _, role := range roles {
-		names = append(names, ns.name(role))
-	}
-	return names
-}
 
 // place is where a role runs.
 func (ns *namespaces) place(role string) devcluster.Place {
@@ -216,11 +212,11 @@ func (ns *namespaces) listen(role, address string) (net.Listener, error) {
 }
 
 // close removes all namespaces, and with them all that is in them.
-func (ns *namespaces) close() {
+func (ns *namespaces) close() error {
 	if ns.delays != nil {
 		ns.delays.close()
 	}
-	_ = removeNamespaces(ns.prefix) // what stays is removed by the next test
+	return removeNamespaces(ns.prefix)
 }
 
 // inNamespace does something that makes a socket: it stays in the namespace that it was made in, whoever uses it.

@@ -42,7 +42,7 @@ type wires interface {
 	dial(ctx context.Context, network, address string) (net.Conn, error)
 	// listen opens a port in the place of a role that does not run.
 	listen(role, address string) (net.Listener, error)
-	close()
+	close() error
 }
 
 // network stands between all roles of a cluster, and between them and the clients. Each direction between each two of them can be cut or
@@ -194,5 +194,7 @@ func waysFrom(role string, others []string) []way {
 // close ends it. No role runs any more.
 func (n *network) close() {
 	n.transport.CloseIdleConnections()
-	n.wires.close()
+	if err := n.wires.close(); err != nil {
+		n.t.Error(err)
+	}
 }

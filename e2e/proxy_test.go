@@ -45,8 +45,7 @@ func newProxies(topology devcluster.Topology) (*proxies, error) {
 				continue
 			}
 			if err := p.forward(r.Name, from, to); err != nil {
-				p.close()
-				return nil, err
+				return nil, errors.Join(err, p.close())
 			}
 		}
 	}
@@ -187,7 +186,7 @@ func (p *proxies) dial(ctx context.Context, network, address string) (net.Conn, 
 // listen opens a port behind the proxies.
 func (p *proxies) listen(_, address string) (net.Listener, error) { return net.Listen("tcp", address) }
 
-func (p *proxies) close() {
+func (p *proxies) close() error {
 	p.mu.Lock()
 	p.closed = true
 	p.wake()
@@ -201,6 +200,7 @@ func (p *proxies) close() {
 		_ = c.Close()
 	}
 	p.tasks.Wait()
+	return nil
 }
 
 // clientIP is the address that this process calls from where it calls often: no role has it, and to look a caller up takes milliseconds.
