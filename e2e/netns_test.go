@@ -46,6 +46,7 @@ const (
 // filter is the hub's packet filter: what goes a way that is cut is dropped, what goes a slow one is marked and thereby routed to delayDevice,
 // from which it comes back later.
 const filter = `table ip faults {
+	counter stopped { }
 	set cut { type ipv4_addr . ipv4_addr; }
 	set slow { type ipv4_addr . ipv4_addr; }
 	chain early {
@@ -54,7 +55,7 @@ const filter = `table ip faults {
 	}
 	chain forward {
 		type filter hook forward priority filter;
-		ip saddr . ip daddr @cut drop
+		ip saddr . ip daddr @cut counter name stopped drop
 	}
 }
 `
@@ -191,6 +192,17 @@ func (ns *namespaces) set(ways map[way]condition) error {
 		}
 	}
 	return ns.nft(script)
+}
+
+// stopped implements wires. The tool answers `counter stopped { packets 12 bytes 720 }` within its table.
+func (ns *namespaces) stopped() (packets int, err error) {
+	told, err := runTool("", "ip", "netns", "exec", ns.name(hub), "nft", "list", "counter", "ip", "faults", "stopped")
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := strings.Cut(told, "packets ")
+	_, err = fmt.Sscan(rest, &packets)
+	return packets, err
 }
 
 func (ns *namespaces) canSlow() bool { return ns.delays != nil }

@@ -38,6 +38,8 @@ type wires interface {
 	set(ways map[way]condition) error
 	// canSlow reports whether ways can be slow.
 	canSlow() bool
+	// stopped counts what cuts have stopped so far: packets, or a proxy's reads.
+	stopped() (int, error)
 	// dial connects a client with a role.
 	dial(ctx context.Context, network, address string) (net.Conn, error)
 	// listen opens a port in the place of a role that does not run.

@@ -132,6 +132,9 @@ func TestCutWays(t *testing.T) {
 		heal()
 		l.arrives(server, "1")
 		l.arrives(client, "2")
+		if stopped, err := n.wires.stopped(); err != nil || stopped < 4 { // one at least by each of the cuts, two by the last
+			t.Errorf("cuts are said to have stopped %d packets or reads, and %v", stopped, err)
+		}
 	})
 }
 

@@ -33,6 +33,7 @@ type proxies struct {
 	ways    map[way]condition
 	conns   map[net.Conn]struct{}
 	closed  bool
+	held    int            // reads that a cut held up
 	roles   map[int]string // by pid, of the roles' processes that were seen
 }
 
@@ -118,13 +119,16 @@ func (p *proxies) copy(to, from net.Conn, w way) {
 
 // pass waits for as long as a way is slow or cut.
 func (p *proxies) pass(w way, conn net.Conn) {
-	for {
+	for first := true; ; first = false {
 		p.mu.Lock()
 		is, changed, closed := p.ways[w], p.changed, p.closed
 		if conn != nil {
 			if _, open := p.conns[conn]; !open {
 				closed = true
 			}
+		}
+		if first && is.cut {
+			p.held++
 		}
 		p.mu.Unlock()
 		if closed {
@@ -173,6 +177,12 @@ func (p *proxies) set(ways map[way]condition) error {
 func (p *proxies) wake() {
 	close(p.changed)
 	p.changed = make(chan struct{})
+}
+
+func (p *proxies) stopped() (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.held, nil
 }
 
 func (p *proxies) canSlow() bool { return true }
