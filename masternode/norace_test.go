@@ -1,0 +1,9 @@
+//go:build !race
+
+package masternode
+
+// Seeds of the simulations.
+const (
+	simulationSeeds = 3000
+	damageSeeds     = 300
+)
