@@ -5,5 +5,5 @@ package masternode
 // Seeds of the simulations.
 const (
 	simulationSeeds = 3000
-	damageSeeds     = 300
+	damageSeeds     = 200
 )
