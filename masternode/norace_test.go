@@ -4,6 +4,6 @@ package masternode
 
 // Seeds of the simulations.
 const (
-	simulationSeeds = 3000
-	damageSeeds     = 200
+	simulationSeeds = 2000
+	damageSeeds     = 150
 )

@@ -2,7 +2,7 @@
 
 package masternode
 
-// Seeds of the simulations: the race detector makes each ten times as long.
+// Seeds of the simulations: fewer, since the race detector makes each much slower.
 const (
 	simulationSeeds = 150
 	damageSeeds     = 24
