@@ -124,6 +124,9 @@ func (b *flood) write(ctx context.Context, o *oracle, batcher *client.Batcher, w
 // TestMasterFarBehind: a master that was killed comes back when the others have long cut their logs behind where it stood. It is given a
 // snapshot and is level with them soon. Restarted, with all that in its folder, it is there again at once.
 func TestMasterFarBehind(t *testing.T) {
+	if underRace {
+		t.Skip("224 MiB of log take minutes with the race detector; raftstore's TestSnapshots goes the same way with it")
+	}
 	c, o := startWith(t, func(topology *devcluster.Topology) {
 		d := devcluster.NewTopology(topology.Dir, topology.Port) // blocks, segments and logs of an ordinary size
 		topology.Settings, topology.LogLevel, topology.MaxAge = d.Settings, d.LogLevel, d.MaxAge

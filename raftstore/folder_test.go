@@ -1,97 +1,89 @@
 package raftstore
 
 import (
-	"bytes"
-	"errors"
-	"fmt"
+	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
+
+	"github.com/chainstore/chainstore/masterfsm"
 )
 
-// A master that has lost its log and votes does not start: it would vote twice, and go on as if it had never known what it acknowledged.
-func TestLostLogRefused(t *testing.T) {
-	t.Parallel()
-	nodes := testGroup(t, 3, nil)
-	create(t, "one", nodes...)
-	agree(t, nodes...)
-	for i, lose := range []func(path string) error{os.Remove, func(path string) error { return os.Truncate(path, 0) }} {
-		n := nodes[i]
-		n.stop()
-		if err := lose(filepath.Join(n.cfg.Dir, "raft.db")); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := Open(n.cfg); !errors.Is(err, ErrDisk) || !strings.Contains(err.Error(), "raft.db") || !strings.Contains(err.Error(), "--join") {
-			t.Errorf("raft.db lost, way %d: %v", i, err)
-		}
-		if r, err := OpenRescue(n.cfg.Dir, nil); !errors.Is(err, ErrDisk) {
-			t.Errorf("recovered from, way %d: %v", i, errors.Join(err, r.Close()))
-		}
-	}
-}
+// boltSlack is what bbolt adds to the log: it grows its file by 16 MiB at a time, and entries find room only where enough free pages lie side
+// by side.
+const boltSlack = 32 << 20
 
-// snapshotted is the folder of a master that has taken a snapshot and cut its log behind it.
-func snapshotted(t *testing.T) Config {
+// folderSizes are the bytes of raft.db and of the snapshots, those that are being written included.
+func folderSizes(t *testing.T, dir string) (log, snapshots int64) {
 	t.Helper()
-	nodes := testGroup(t, 1, smallSnapshots)
-	for i := range 30 {
-		create(t, fmt.Sprint("p", i), nodes...)
-	}
-	awaitSnapshot(t, nodes[0], 20)
-	nodes[0].stop()
-	return nodes[0].cfg
-}
-
-func TestLostSnapshotsRefused(t *testing.T) {
-	t.Parallel()
-	cfg := snapshotted(t)
-	if err := os.RemoveAll(filepath.Join(cfg.Dir, "snapshots")); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := Open(cfg); !errors.Is(err, ErrDisk) || !strings.Contains(err.Error(), "the log begins at entry") {
-		t.Errorf("%v", err)
-	}
-}
-
-// Whatever bit flips in what a snapshot says of itself, the master does not start with it.
-func TestDamagedSnapshotMeta(t *testing.T) {
-	t.Parallel()
-	cfg := snapshotted(t)
-	paths, err := filepath.Glob(filepath.Join(cfg.Dir, "snapshots", "*", metaFile))
-	if err != nil || len(paths) == 0 {
-		t.Fatal(paths, err)
-	}
-	path := paths[len(paths)-1]
-	store := &snapshotStore{dir: filepath.Join(cfg.Dir, "snapshots"), fail: newFailure()}
-	whole, err := os.ReadFile(path)
+	info, err := os.Stat(filepath.Join(dir, "raft.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for bit := range 8 * len(whole) {
-		data := bytes.Clone(whole)
-		data[bit/8] ^= 1 << (bit % 8)
-		if err := os.WriteFile(path, data, 0o600); err != nil {
+	err = filepath.WalkDir(filepath.Join(dir, "snapshots"), func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		snapshots += info.Size()
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Size(), snapshots
+}
+
+// However much goes through it, the folder does not outgrow the bound of the package's documentation.
+func TestFolderIsBounded(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("200 MiB of log")
+	}
+	const snapshotBytes, through = 8 << 20, 200 << 20
+	n := testGroup(t, 1, func(c *Config) { c.SnapshotBytes = snapshotBytes })[0]
+	leaderOf(t, n)
+	var wrote, most uint64
+	add := func(data []byte) {
+		t.Helper()
+		if _, err := n.Propose(t.Context(), data); err != nil {
 			t.Fatal(err)
 		}
-		if err := store.checkAll(); !errors.Is(err, ErrDisk) || !strings.Contains(err.Error(), metaFile) {
-			t.Fatalf("bit %d: %v", bit, err)
+		wrote += uint64(len(data))
+	}
+	term, _ := leaderTerm(n.raft.Load())
+	for _, c := range easyGroup(n.Member(), term) {
+		add(masterfsm.Encode(c))
+	}
+	add(project("p"))
+	random := rand.New(rand.NewPCG(1, 1))
+	var entries int
+	for seq := uint64(1); wrote < through; seq++ {
+		data := manyRecords(seq, 1+random.IntN(3000), false) // up to 1 MiB
+		most = max(most, uint64(len(data)))
+		add(data)
+		entries++
+		for {
+			var c masterfsm.Command
+			n.Read(func(s *masterfsm.State) { c = storing(s) })
+			if c == nil {
+				break
+			}
+			add(masterfsm.Encode(c))
 		}
 	}
-	if _, err := Open(cfg); !errors.Is(err, ErrDisk) || !strings.Contains(err.Error(), metaFile) {
-		t.Errorf("%v", err)
-	}
-	// A crash may have come between the snapshot and its checksum.
-	if err := os.WriteFile(path, whole, 0o600); err != nil {
+	log, snapshots := folderSizes(t, n.cfg.Dir)
+	list, err := n.snaps.List()
+	if err != nil {
 		t.Fatal(err)
 	}
-	sum := filepath.Join(filepath.Dir(path), sumFile)
-	if err := os.Remove(sum); err != nil {
-		t.Fatal(err)
+	t.Logf("after %d MiB in %d appends: log %d MiB, %d snapshots of %d MiB", wrote>>20, entries, log>>20, len(list), snapshots>>20)
+	if bound := int64(snapshotBytes + 2*snapshotBytes + boltSlack + most); log > bound {
+		t.Errorf("the log has %d bytes, bound are %d", log, bound)
 	}
-	n := openNode(t, cfg)
-	if _, err := os.Stat(sum); err != nil {
-		t.Error(err)
+	// A state without a backlog is an open block and its hashes. A third snapshot may be under way.
+	if len(list) > keptSnapshots || snapshots > 3*5<<20 {
+		t.Errorf("%d snapshots, %d bytes with one that is being written", len(list), snapshots)
 	}
-	create(t, "after", n)
 }

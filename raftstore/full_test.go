@@ -79,14 +79,24 @@ func newFullFolder(t *testing.T) *fullFolder {
 			f.apply(f.last.Data)
 		}
 	}
+	for _, c := range easyGroup(n.Member(), f.last.Term) {
+		f.add(masterfsm.Encode(c))
+	}
+	f.add(project("p"))
+	return f
+}
+
+// easyGroup are commands after which blocks need no work, and two storage nodes are there.
+func easyGroup(leader wire.Member, term uint64) []masterfsm.Command {
 	settings := masterfsm.DefaultSettings()
 	settings.Difficulty = 0
-	f.add(masterfsm.Encode(&masterfsm.BeginTerm{Term: f.last.Term, Member: n.Member().ID, Group: "g", Settings: settings}))
-	f.add(project("p"))
-	for _, id := range []string{"a", "b"} {
-		f.add(masterfsm.Encode(&masterfsm.Register{Role: masterfsm.RoleStorage, ID: id, URL: "http://" + id}))
+	commands := []masterfsm.Command{
+		&masterfsm.BeginTerm{Term: term, Member: leader.ID, Group: leader.Group, Settings: settings},
 	}
-	return f
+	for _, id := range []string{"a", "b"} {
+		commands = append(commands, &masterfsm.Register{Role: masterfsm.RoleStorage, ID: id, URL: "http://" + id})
+	}
+	return commands
 }
 
 func (f *fullFolder) apply(data []byte) {
@@ -122,33 +132,48 @@ func (f *fullFolder) flush() {
 func (f *fullFolder) records(count int, keyed bool) {
 	f.t.Helper()
 	f.seq++
-	s := masterfsm.NewSubmission(nil, "m", 1, f.seq)
+	f.add(manyRecords(f.seq, count, keyed))
+}
+
+func manyRecords(seq uint64, count int, keyed bool) []byte {
+	s := masterfsm.NewSubmission(nil, "m", 1, seq)
 	record := chain.Record{Project: 1, Payload: make([]byte, 256)}
 	encoded, commit := record.AppendTo(nil), record.Commit()
 	for i := range count {
 		if keyed || i == 0 {
 			var key masterfsm.Digest
 			if keyed {
-				key = masterfsm.Digest([]byte(fmt.Sprintf("%8d%8d", f.seq, i)))
+				key = masterfsm.Digest([]byte(fmt.Sprintf("%8d%8d", seq, i)))
 			}
 			s.StartRequest(1, key, masterfsm.Digest{})
 		}
 		s.AddEncoded(commit, encoded)
 	}
-	f.add(masterfsm.EncodeAppend(0, 0, s.Bytes()))
+	return masterfsm.EncodeAppend(0, 0, s.Bytes())
 }
 
 // store has every block that is cut mined, and the storage nodes keep them: the masters hold little then.
 func (f *fullFolder) store() {
 	f.t.Helper()
-	for v := f.state.View(); v.Waiting != nil; v = f.state.View() {
-		f.add(masterfsm.Encode(&masterfsm.Mined{Block: v.Waiting.Block}))
+	for c := storing(f.state); c != nil; c = storing(f.state) {
+		f.add(masterfsm.Encode(c))
 	}
-	var nodes []masterfsm.NodeHeight
-	for _, n := range f.state.View().Storages {
-		nodes = append(nodes, masterfsm.NodeHeight{ID: n.ID, Version: n.Version, Height: f.state.Head().Height})
+}
+
+// storing is the next command on the way of a block into the storage nodes, where blocks need no work; nil where all are there.
+func storing(s *masterfsm.State) masterfsm.Command {
+	v := s.View()
+	switch {
+	case v.Waiting != nil:
+		return &masterfsm.Mined{Block: v.Waiting.Block}
+	case v.Stored == v.Head.Height:
+		return nil
 	}
-	f.add(masterfsm.Encode(&masterfsm.Acknowledge{Nodes: nodes}))
+	c := &masterfsm.Acknowledge{}
+	for _, n := range v.Storages {
+		c.Nodes = append(c.Nodes, masterfsm.NodeHeight{ID: n.ID, Version: n.Version, Height: v.Head.Height})
+	}
+	return c
 }
 
 // snapshot takes one and trims the log behind it, as the store does.

@@ -158,6 +158,13 @@ func (s *logStore) cached(index uint64) (raft.Log, bool) {
 	return l, ok
 }
 
+// applied lets go of entries up to an index: they are in a snapshot, it may be another master's, and are not read to be applied.
+func (s *logStore) applied(index uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.again.remove(s.again.first, index)
+}
+
 // StoreLog stores one entry.
 func (s *logStore) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l}) }
 

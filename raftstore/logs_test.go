@@ -120,6 +120,71 @@ func TestLogStore(t *testing.T) {
 	}
 }
 
+// countingDisk counts what is read.
+type countingDisk struct {
+	*raft.InmemStore
+	reads int
+}
+
+func (d *countingDisk) GetLog(index uint64, l *raft.Log) error {
+	d.reads++
+	return d.InmemStore.GetLog(index, l)
+}
+
+// At a start raft reads each entry twice, the disk is asked once; what is written anew, trimmed or in a snapshot is not kept.
+func TestStartReadsOnce(t *testing.T) {
+	disk := &countingDisk{InmemStore: raft.NewInmemStore()}
+	s := &logStore{LogStore: disk, name: "test.db", fail: newFailure()}
+	for i := uint64(1); i <= 2000; i++ {
+		if err := s.StoreLog(entry(i, "data")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read := func(low, high uint64) {
+		t.Helper()
+		for i := low; i <= high; i++ {
+			var l raft.Log
+			if err := s.GetLog(i, &l); err != nil || l.Index != i {
+				t.Fatalf("entry %d is %+v, %v", i, l, err)
+			}
+		}
+	}
+	restart := func() {
+		t.Helper()
+		s, disk.reads = &logStore{LogStore: disk, name: "test.db", fail: newFailure()}, 0
+		read(2000, 2000)
+		read(1001, 2000)
+	}
+	restart()
+	read(1500, 1500) // a leader sends it to a follower
+	read(1001, 2000)
+	if disk.reads != 1001 || s.again.items != nil {
+		t.Errorf("%d reads of the disk, %d entries are kept", disk.reads, len(s.again.items))
+	}
+
+	restart()
+	if err := s.DeleteRange(1991, 2000); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.StoreLog(&raft.Log{Index: 1991, Term: 2, Data: []byte("other")}); err != nil {
+		t.Fatal(err)
+	}
+	var l raft.Log
+	if err := s.GetLog(1991, &l); err != nil || l.Term != 2 {
+		t.Errorf("entry 1991 is %+v, %v", l, err)
+	}
+	s.applied(1985)
+	if len(s.again.items) != 5 || s.again.first != 1986 {
+		t.Errorf("%d entries from %d on are kept, those of a snapshot among them", len(s.again.items), s.again.first)
+	}
+	if err := s.DeleteRange(1, 1988); err != nil {
+		t.Fatal(err)
+	}
+	if len(s.again.items) != 2 {
+		t.Errorf("%d entries are kept, trimmed ones among them", len(s.again.items))
+	}
+}
+
 // The real store deletes all that it is told to, and no more.
 func TestBoltTrim(t *testing.T) {
 	bolt, err := tune.Bolt(filepath.Join(t.TempDir(), "raft.db"))

@@ -266,6 +266,7 @@ func (s *Store) takeSnapshot(r *raft.Raft) error {
 	defer s.machine.mu.Unlock()
 	s.machine.marked = mark
 	if len(list) > 0 {
+		s.logs.applied(list[0].Index)
 		s.machine.policy.last = uint64(list[0].Size)
 		s.log.Debug("snapshot taken", "index", list[0].Index, "bytes", list[0].Size, "took", time.Since(start))
 	}
