@@ -2,6 +2,7 @@ package raftstore
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"runtime"
 	"testing"
@@ -15,8 +16,14 @@ import (
 	"github.com/chainstore/chainstore/raftstore/internal/tune"
 )
 
-// restartWithin bounds the restart of a master whose log is as full as it becomes.
-const restartWithin = 5 * time.Second
+// restartWithin bounds the restart of a master whose log is as full as it becomes, on a machine that does nothing else: make times. Others are
+// held to six times that.
+func restartWithin() time.Duration {
+	if os.Getenv("CHAINSTORE_TIMES") == "" {
+		return 30 * time.Second
+	}
+	return 5 * time.Second
+}
 
 // fullFolder writes the folder of a group of one as a master in production leaves it, without waiting for the disk at each entry: what goes
 // into the log goes into a state beside it, of which snapshots are taken.
@@ -265,7 +272,7 @@ func TestRestartWithFullLog(t *testing.T) {
 			took := time.Since(start)
 			t.Logf("snapshot of %d MiB, %d entries of %d MiB behind it: open after %v, all applied after %v",
 				f.policy.last>>20, f.grown.entries, f.grown.bytes>>20, opened, took)
-			if took > restartWithin {
+			if took > restartWithin() {
 				t.Errorf("a restart takes %v", took)
 			}
 			if keys, _ := f.state.Keys(0); keys < 500_000 {
