@@ -595,6 +595,7 @@ type rig struct {
 	ledger  *fakeLedger
 	members *fakeMembership
 	workers *fakeWorkers
+	access  masterfsm.Access // to the rig's project, with all rights
 	project masterfsm.Project
 	ended   <-chan error // of Run, once
 	stop    func()
@@ -632,13 +633,14 @@ func newRig(t *testing.T, storages int, change func(*Config, *rig)) *rig {
 		r.registerWorker(t, "storage", url)
 	}
 	r.registerWorker(t, "miner", "http://miner")
-	created, err := r.CreateProject(t.Context(), "p", false)
+	created, err := r.CreateProject(t.Context(), wire.NewProject{Name: "p"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.project, err = r.Project(t.Context(), created.Token); err != nil {
+	if r.access, err = r.Access(t.Context(), created.Token); err != nil {
 		t.Fatal(err)
 	}
+	r.project = r.access.Project
 	return r
 }
 
