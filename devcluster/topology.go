@@ -34,6 +34,8 @@ type Topology struct {
 	// for no such thing.
 	Proxied  int
 	Settings masterfsm.Settings
+	// OpenRegistration and OriginalAPI are those of roles.MasterConfig.
+	OpenRegistration, OriginalAPI bool
 	// Profiles is the base port of Go profiles, one a role from it on, in the order of Roles; 0 for none. Roles in one process
 	// serve none.
 	Profiles int
@@ -44,6 +46,7 @@ func NewTopology(dir string, port int) Topology {
 	return Topology{
 		Dir: dir, Port: port, Masters: 3, Storages: 3, Miners: 1, Threads: 1, LogLevel: "info",
 		DiskTimeout: 10 * time.Second, CheckInterval: masternode.DefaultCheckInterval, CheckRate: masternode.DefaultCheckRate, Settings: masterfsm.DefaultSettings(),
+		OpenRegistration: true, OriginalAPI: true,
 	}
 }
 

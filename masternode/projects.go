@@ -126,14 +126,21 @@ func (n *Node) RevokeToken(ctx context.Context, nameOrID string, token uint32) e
 // LegacyProject is the name of the project that the original's routes without a token write to and read.
 const LegacyProject = "legacy"
 
-// Legacy is the access that everybody has to the legacy project; ok is false while there is none. One that is not public is nobody's.
-func (n *Node) Legacy() (access masterfsm.Access, ok bool, err error) {
-	n.cfg.Ledger.Read(func(s *masterfsm.State) { access.Project, ok = s.ProjectByName(LegacyProject) })
-	if ok && !access.Project.Public {
-		return masterfsm.Access{}, true, fmt.Errorf("%w: the project %q is not public", ErrForbidden, LegacyProject)
+// Legacy is the project that the original's routes without a token are about. Errors: ErrNotFound while there is none, ErrForbidden where it
+// was made private, ErrNoLeader.
+func (n *Node) Legacy(ctx context.Context) (p masterfsm.Project, err error) {
+	err = n.confirmed(ctx, func() error {
+		var ok bool
+		n.cfg.Ledger.Read(func(s *masterfsm.State) { p, ok = s.ProjectByName(LegacyProject) })
+		if !ok {
+			return errNotHere
+		}
+		return nil
+	})
+	if err == nil && !p.Public {
+		err = fmt.Errorf("%w: the project %q is not public", ErrForbidden, LegacyProject)
 	}
-	access.Rights = masterfsm.MayRead | masterfsm.MayAppend
-	return access, ok, err
+	return p, err
 }
 
 // CreateLegacy makes the legacy project, public and without a token, unless it is there. This master must lead: the error wraps
