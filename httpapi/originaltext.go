@@ -119,9 +119,10 @@ func hex4(digits []byte) rune {
 }
 
 // appendText adds a text as a JSON string that parseText gives back: all bytes as they are, but for those that JSON must escape and halves
-// of surrogate pairs.
+// of surrogate pairs. A second half behind a first one stays as it is, since the two escapes would make one character.
 func appendText(dst, text []byte) []byte {
 	dst = append(dst, '"')
+	first := -1 // where the text goes on behind a first half that was escaped last
 	for i := 0; i < len(text); i++ {
 		switch b := text[i]; {
 		case b == '"' || b == '\\':
@@ -130,7 +131,14 @@ func appendText(dst, text []byte) []byte {
 			dst = fmt.Appendf(dst, `\u%04x`, b)
 		case b == 0xed && i+2 < len(text) && text[i+1]&0xe0 == 0xa0 && text[i+2]&0xc0 == 0x80:
 			r := 0xd000 | rune(text[i+1]&0x3f)<<6 | rune(text[i+2]&0x3f)
-			dst = fmt.Appendf(dst, `\u%04x`, r)
+			if second := r >= 0xdc00; second && i == first {
+				dst = append(dst, text[i:i+3]...)
+			} else {
+				dst = fmt.Appendf(dst, `\u%04x`, r)
+				if !second {
+					first = i + 3
+				}
+			}
 			i += 2
 		default:
 			dst = append(dst, b)

@@ -28,6 +28,7 @@ type fakeLedger struct {
 	leader  bool
 	cut     chan struct{} // closed when the leadership is cut
 	entries int
+	silence time.Duration // since it heard from a leader
 }
 
 func newFakeLedger(t *testing.T) *fakeLedger {
@@ -93,7 +94,11 @@ func (l *fakeLedger) Leader() string {
 	return ""
 }
 
-func (l *fakeLedger) LastContact() time.Duration { return 0 }
+func (l *fakeLedger) LastContact() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.silence
+}
 
 func (l *fakeLedger) Applied() uint64 {
 	l.mu.RLock()
