@@ -45,7 +45,7 @@ type MasterConfig struct {
 	OpenRegistration bool
 	OriginalAPI      bool
 	Insecure         bool // addresses other than loopback are meant
-	Logger        hclog.Logger
+	Logger           hclog.Logger
 }
 
 // maxRecordBytes bounds the setting: a record travels and is committed in one piece.
