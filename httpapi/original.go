@@ -187,6 +187,9 @@ func (m *master) listProjects(c *gin.Context) error {
 // saveInfo is POST /saveInfo {info}, to the legacy project. While there is none the leader makes it: it takes the whole request.
 func (m *master) saveInfo(c *gin.Context) error {
 	body, raw, err := m.readOriginal(c)
+	if bare, ok := bareInfo(raw); err != nil && ok {
+		body, err = bare, nil
+	}
 	if err != nil {
 		return err
 	}

@@ -134,16 +134,23 @@ func (c *cluster) provenance() {
 			c.t.Errorf("record %d is %q", i, got.Data)
 		}
 	}
+	// It also sends JSON within JSON, and writes the inner quotes bare.
+	paper := `{"writer":"law121212","title":"溯源 \"7\"","content":"}"}`
+	at := decodeInto[originalSaved](c, c.call(0, "POST", "/saveInfo", "application/json; charset=UTF-8", `{ "info" : "`+paper+`" }`, 200))
+	found := c.call(1, "GET", fmt.Sprintf("/findBlockInfo?blockIndex=%d&&blockOffset=%d", *at.BlockIndex, *at.BlockOffset), "", "", 200)
+	if got := decodeInto[struct{ Data string }](c, found); got.Data != paper {
+		c.t.Errorf("a bare text came back as %q", got.Data)
+	}
 	legacy := answer[wire.Project](c, 0, request{method: "GET", path: "/v1/projects/legacy", token: c.file.Tokens.Project, status: 200})
-	if !legacy.Public || legacy.Records != 9 {
+	if !legacy.Public || legacy.Records != 10 {
 		c.t.Errorf("the legacy project: %+v", legacy)
 	}
 	// Nobody but the administrator takes that name, and without a token nothing else is read, however public.
 	c.call(0, "POST", "/admin/project", "", `{"projectName":"legacy"}`, 409)
 	c.do(1, request{name: "legacy", method: "POST", path: "/v1/projects", body: `{"name":"legacy"}`, status: 409, problem: wire.ProblemNameTaken})
 	public := c.newProject("public and another", true)
-	at := c.append(public.Token, "for those with a token")
-	c.call(0, "GET", fmt.Sprintf("/findBlockInfo?blockIndex=%d&blockOffset=%d", at.Block, at.Offset), "", "", 403)
+	of := c.append(public.Token, "for those with a token")
+	c.call(0, "GET", fmt.Sprintf("/findBlockInfo?blockIndex=%d&blockOffset=%d", of.Block, of.Offset), "", "", 403)
 	c.call(0, "GET", "/findBlockInfo?blockIndex=0&blockOffset=0", "", "", 403)
 	setPublic := func(public bool) {
 		path := "/v1/projects/legacy"
@@ -208,6 +215,9 @@ func (c *cluster) originalErrors() {
 		{"POST", "/admin/project", `{"isPrivate":true}`, 400},
 		{"POST", "/admin/project", `{"projectName":"x","isPrivate":7}`, 400},
 		{"POST", "/saveInfo", `{"info":""}`, 400},
+		{"POST", "/saveInfo", `{"info":"x"`, 400},
+		{"POST", "/saveInfo", `{"info":x}`, 400},
+		{"POST", "/data", `{ "info" : "{"bare":1}" }`, 400},
 		{"GET", "/findBlockInfo?blockIndex=999999&blockOffset=0", "", 404},
 		{"GET", "/findBlockInfo?blockIndex=0", "", 400},
 	} {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"mime"
 	"net/url"
+	"regexp"
 	"strconv"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -19,7 +20,7 @@ type originalBody struct {
 	form   url.Values
 }
 
-// readOriginal reads a body, and returns its bytes too. Only a Content-Type that says form makes it one: the others, and none, mean JSON.
+// readOriginal reads a body, and returns its bytes too, also where they are not understood. Only a Content-Type that says form makes it one: the others, and none, mean JSON.
 func (m *master) readOriginal(c *gin.Context) (b originalBody, raw []byte, err error) {
 	// An escape makes six bytes of one; names, braces and a token come on top.
 	raw, err = readBody(c.Request, 6*int64(m.node.Limits().RecordBytes)+maxSmallBody)
@@ -29,14 +30,26 @@ func (m *master) readOriginal(c *gin.Context) (b originalBody, raw []byte, err e
 	mediaType, _, _ := mime.ParseMediaType(c.GetHeader("Content-Type")) // what cannot be parsed is JSON, as is none
 	if mediaType == "application/x-www-form-urlencoded" {
 		if b.form, err = url.ParseQuery(string(raw)); err != nil {
-			return b, nil, fmt.Errorf("%w: the body is not the form that its Content-Type says", errBadRequest)
+			return b, raw, fmt.Errorf("%w: the body is not the form that its Content-Type says", errBadRequest)
 		}
 		return b, raw, nil
 	}
 	if err := json.Unmarshal(raw, &b.object); err != nil {
-		return b, nil, fmt.Errorf("%w: the body is no JSON object", errBadRequest)
+		return b, raw, fmt.Errorf("%w: the body is no JSON object", errBadRequest)
 	}
 	return b, raw, nil
+}
+
+// bareInfoForm is how the provenance application writes a body: it puts a text, mostly JSON itself, between two quotes as it is.
+var bareInfoForm = regexp.MustCompile(`^\s*\{\s*"info"\s*:\s*"((?s:.*))"\s*\}\s*$`)
+
+// bareInfo takes such a body apart, once it was found to be no JSON. The text is all between the quotes.
+func bareInfo(raw []byte) (originalBody, bool) {
+	match := bareInfoForm.FindSubmatch(raw)
+	if match == nil {
+		return originalBody{}, false
+	}
+	return originalBody{form: url.Values{"info": {string(match[1])}}}, true
 }
 
 // text is the text of a name, "" where there is none.
