@@ -86,7 +86,8 @@ func open(t Topology, r Role, tokens Tokens, log hclog.Logger) (opened, error) {
 			Insecure:     r.Place.Host != "",
 			ClusterToken: tokens.Cluster, AdminToken: tokens.Admin, Timeout: t.Timeout, DiskTimeout: t.DiskTimeout, MaxAge: t.MaxAge,
 			CheckInterval: t.CheckInterval, CheckRate: t.CheckRate,
-			Settings: t.Settings, Limits: masternode.DefaultLimits(), Logger: log,
+			Settings: t.Settings, Limits: masternode.DefaultLimits(),
+			OpenRegistration: t.OpenRegistration, OriginalAPI: t.OriginalAPI, Logger: log,
 		})
 	case KindStorage, KindMiner:
 		cfg := roles.WorkerConfig{

@@ -124,6 +124,12 @@ func arguments(t Topology, r Role) []string {
 			"--max-pending-bytes", strconv.FormatUint(s.MaxPendingBytes, 10),
 			"--retain-bytes", strconv.FormatUint(s.RetainBytes, 10),
 			"--difficulty", strconv.Itoa(int(s.Difficulty)), "--replicas", strconv.Itoa(int(s.Replicas)))...)
+		if t.OpenRegistration {
+			args = append(args, "--open-registration")
+		}
+		if t.OriginalAPI {
+			args = append(args, "--original-api")
+		}
 		if t.Timeout > 0 {
 			args = append(args, "--raft-timeout", t.Timeout.String())
 		}

@@ -39,6 +39,8 @@ type Topology struct {
 	// HTTP is what this process speaks to the masters through, where they cannot be reached just so; nil for a client of its own.
 	HTTP     *http.Client
 	Settings masterfsm.Settings
+	// OpenRegistration and OriginalAPI are those of roles.MasterConfig.
+	OpenRegistration, OriginalAPI bool
 	// Profiles is the base port of Go profiles, one a role from it on, in the order of Roles; 0 for none. Roles in one process
 	// serve none.
 	Profiles int
@@ -49,6 +51,7 @@ func NewTopology(dir string, port int) Topology {
 	return Topology{
 		Dir: dir, Port: port, Masters: 3, Storages: 3, Miners: 1, Threads: 1, LogLevel: "info",
 		DiskTimeout: 10 * time.Second, CheckInterval: masternode.DefaultCheckInterval, CheckRate: masternode.DefaultCheckRate, Settings: masterfsm.DefaultSettings(),
+		OpenRegistration: true, OriginalAPI: true,
 	}
 }
 

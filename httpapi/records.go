@@ -160,7 +160,7 @@ func (m *master) await(c *gin.Context, wait time.Duration, appended *masternode.
 }
 
 // record is GET /v1/blocks/{block}/records/{offset}.
-func (m *master) record(c *gin.Context, project masterfsm.Project) error {
+func (m *master) record(c *gin.Context, reader masterfsm.Access) error {
 	block, err := number(c, "block", math.MaxUint64)
 	if err != nil {
 		return err
@@ -169,7 +169,7 @@ func (m *master) record(c *gin.Context, project masterfsm.Project) error {
 	if err != nil {
 		return err
 	}
-	r, err := m.node.Record(c.Request.Context(), project, block, uint32(offset))
+	r, err := m.node.Record(c.Request.Context(), reader, block, uint32(offset))
 	if err != nil {
 		return err
 	}
@@ -178,12 +178,12 @@ func (m *master) record(c *gin.Context, project masterfsm.Project) error {
 }
 
 // recordByIndex is GET /v1/records/{index}.
-func (m *master) recordByIndex(c *gin.Context, project masterfsm.Project) error {
+func (m *master) recordByIndex(c *gin.Context, reader masterfsm.Access) error {
 	index, err := number(c, "index", math.MaxUint64)
 	if err != nil {
 		return err
 	}
-	r, err := m.node.RecordByIndex(c.Request.Context(), project, index)
+	r, err := m.node.RecordByIndex(c.Request.Context(), reader, index)
 	if err != nil {
 		return err
 	}
@@ -194,7 +194,10 @@ func (m *master) recordByIndex(c *gin.Context, project masterfsm.Project) error 
 // number reads a number of the path. What is no number is a bad request; what is one and beyond all there can be, or below
 // zero, is not found.
 func number(c *gin.Context, name string, highest uint64) (uint64, error) {
-	text := c.Param(name)
+	return parseNumber(name, c.Param(name), highest)
+}
+
+func parseNumber(name, text string, highest uint64) (uint64, error) {
 	n, err := strconv.ParseUint(text, 10, 64)
 	if _, signed := strconv.ParseInt(text, 10, 64); errors.Is(err, strconv.ErrRange) || err != nil && signed == nil || n > highest {
 		return 0, fmt.Errorf("%w: %s %s is out of range", masternode.ErrNotFound, name, text)

@@ -243,6 +243,14 @@ func checkInvariants(t testing.TB, s *State) {
 	tokens := 0
 	for i, p := range s.projects {
 		tokens += len(p.Tokens)
+		for j, token := range p.Tokens {
+			if s.tokens[token.Hash] != p.ID || token.ID >= p.Next || j > 0 && token.ID <= p.Tokens[j-1].ID {
+				t.Fatalf("token %+v stands at %d of project %d, the next gets id %d", token, j, p.ID, p.Next)
+			}
+		}
+		if q := p.Quota; q.check() != nil || p.Spent.Records > 1000*q.RecordsPerSecond || p.Spent.Bytes > 1000*q.BytesPerSecond || p.Spent.Age > s.age {
+			t.Fatalf("project %d has spent %+v of %+v at age %d", p.ID, p.Spent, q, s.age)
+		}
 		if i > 0 && p.ID <= s.projects[i-1].ID || p.ID >= s.nextProject || s.names[p.Name] != p.ID {
 			t.Fatalf("project %+v stands at %d, the next gets id %d", p, i, s.nextProject)
 		}

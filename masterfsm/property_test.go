@@ -135,13 +135,12 @@ func (s *simulation) command() []byte {
 		case 0:
 			return Encode(&AdmitMaster{ID: id, URL: "u" + s.id(), Raft: s.id() + ":1", Time: time})
 		case 1:
-			return Encode(&RenewToken{Project: uint32(s.rng.IntN(5)), TokenHash: chain.Hash{byte(s.rng.IntN(8) + 1)}, Time: time})
+			return Encode(s.project(time))
 		default:
 			return Encode(&RemoveMaster{ID: id + string(rune('0'+s.rng.IntN(10))), Time: time})
 		}
 	case n < 98:
-		name := s.rng.IntN(6)
-		return Encode(&CreateProject{Name: fmt.Sprint("p", name), TokenHash: chain.Hash{byte(s.rng.IntN(8) + 1)}, Time: time})
+		return Encode(s.project(time))
 	}
 	settings := smallSettings()
 	settings.MaxRecords = uint32(1 + s.rng.IntN(6))
@@ -152,6 +151,28 @@ func (s *simulation) command() []byte {
 	settings.Replicas = uint8(s.rng.IntN(4)) // 0 is refused
 	settings.MaxKeys, settings.KeyAge = uint32(s.rng.IntN(10)), uint64(s.rng.IntN(2000))
 	return Encode(&BeginTerm{Term: s.a.Term().Term + uint64(s.rng.IntN(3)) - 1, Member: "m2", Time: time, Settings: settings})
+}
+
+// project makes a command of projects, their tokens and quotas; some refer to what is not there.
+func (s *simulation) project(time uint64) Command {
+	id, hash := uint32(s.rng.IntN(5)), chain.Hash{byte(s.rng.IntN(8))} // the zero hash is none
+	switch s.rng.IntN(5) {
+	case 0:
+		return &CreateToken{Project: id, Label: s.id(), Rights: Rights(s.rng.IntN(5)), TokenHash: hash, Time: time}
+	case 1:
+		return &RevokeToken{Project: id, Token: uint32(s.rng.IntN(6)), Time: time}
+	case 2:
+		rate := func() *uint64 {
+			if s.chance(2) {
+				return nil
+			}
+			rate := []uint64{0, 4, 9, 400, maxRate, maxRate + 1}[s.rng.IntN(6)]
+			return &rate
+		}
+		public := s.chance(2)
+		return &ChangeProject{Project: id, Public: &public, Quota: QuotaChange{rate(), rate(), rate()}, Time: time}
+	}
+	return &CreateProject{Name: fmt.Sprint("p", s.rng.IntN(6)), TokenHash: hash, Time: time}
 }
 
 // integrity makes a command of checks and repairs, mostly one that fits a node's state.

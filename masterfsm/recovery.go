@@ -141,7 +141,7 @@ func (r *Recovery) restore(id uint32, created uint64) *Project {
 	}
 	s.projects = append(s.projects, Project{})
 	copy(s.projects[at+1:], s.projects[at:])
-	s.projects[at] = Project{ID: id, Name: name, Created: created, Tokens: []Token{}}
+	s.projects[at] = Project{ID: id, Name: name, Created: created, Next: 1, Tokens: []Token{}}
 	s.names[name] = id
 	s.nextProject = max(s.nextProject, id+1)
 	r.projects++

@@ -213,7 +213,7 @@ func TestRecoverFromNothing(t *testing.T) {
 	if s.Group() != (Group{ID: "g", Epoch: 2}) {
 		t.Errorf("the group is %+v", s.Group())
 	}
-	b.ok(&RenewToken{Project: 3, TokenHash: chain.Hash{33}, Time: startTime + 99})
+	b.ok(&CreateToken{Project: 3, Rights: MayAppend, TokenHash: chain.Hash{33}, Time: startTime + 99})
 	if p := b.ok(&CreateProject{Name: "four", TokenHash: chain.Hash{4}, Time: startTime + 99}).(*Project); p.ID != 4+projectGap {
 		t.Errorf("a new project has id %d", p.ID)
 	}

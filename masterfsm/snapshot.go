@@ -32,7 +32,7 @@ import (
 // Equal states have equal bytes: maps are written in the order of their keys.
 const (
 	snapshotMagic   = "CSSN"
-	snapshotVersion = 2
+	snapshotVersion = 3
 )
 
 // ErrSnapshot: the bytes are no snapshot of a state, or were damaged.

@@ -35,7 +35,7 @@ func fullTable(t testing.TB, part, size, perBlock int) *table {
 		}
 	}
 	apply(&BeginTerm{Term: 1, Member: "m1", URL: "http://m1", Time: startTime, Group: "g", Settings: settings})
-	for i := range maxProjects / part {
+	for i := range MaxProjects / part {
 		token := chain.Hash([]byte(fmt.Sprintf("%-32d", i)))
 		apply(&CreateProject{Name: fmt.Sprint("project ", i), TokenHash: token, Time: startTime})
 	}

@@ -27,7 +27,7 @@ type State struct {
 	settings Settings
 	now      uint64 // the newest time that a command brought, unix milliseconds: never runs backwards
 
-	// The clock of the keys: milliseconds that leaders have counted by their monotonic clocks, each since its BeginTerm. Nobody can set it.
+	// The clock of the keys and the quotas: milliseconds that leaders have counted by their monotonic clocks, each since its BeginTerm. Nobody can set it.
 	age, begun uint64 // now, and when the term began
 
 	head       chain.Head // of the mined chain
@@ -83,7 +83,7 @@ func New() *State {
 }
 
 // Apply changes the state by one committed log entry. The result depends on the command: []Outcome for an append, *Project
-// for CreateProject and RenewToken, *Storage or *Miner for Register, *Storage for Suspect, BeginCheck and BeginRepair, nil for the others. An error that wraps [ErrCommand] must stop the
+// for CreateProject and ChangeProject, *Token for CreateToken, *Storage or *Miner for Register, *Storage for Suspect, BeginCheck and BeginRepair, nil for the others. An error that wraps [ErrCommand] must stop the
 // master; any other is a refusal that changed nothing.
 func (s *State) Apply(data []byte) (any, error) {
 	k, body, err := checkCommand(data)

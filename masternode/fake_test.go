@@ -472,6 +472,7 @@ type rig struct {
 	ledger  *fakeLedger
 	members *fakeMembership
 	workers *fakeWorkers
+	access  masterfsm.Access // to the rig's project, with all rights
 	project masterfsm.Project
 	ended   <-chan error // of Run, once
 	stop    func()
@@ -506,17 +507,18 @@ func newRig(t *testing.T, storages int, change func(*Config, *rig)) *rig {
 		}
 	}
 	synctest.Wait() // until it leads
-	created, err := r.CreateProject(t.Context(), "p", false)
+	created, err := r.CreateProject(t.Context(), wire.NewProject{Name: "p"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.project, err = r.Project(t.Context(), created.Token); err != nil {
+	if r.access, err = r.Access(t.Context(), created.Token); err != nil {
 		t.Fatal(err)
 	}
 	for url := range r.workers.storages {
 		r.registerWorker(t, masterfsm.RoleStorage, url)
 	}
 	r.registerWorker(t, masterfsm.RoleMiner, "http://miner")
+	r.project = r.access.Project
 	return r
 }
 

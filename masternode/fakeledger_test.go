@@ -36,7 +36,8 @@ type fakeLedger struct {
 	leader    bool
 	cut       chan struct{} // closed when the leadership is cut
 	entries   int
-	inherited [][]byte // commands of a deposed leader, not committed yet, that the next one will
+	silence   time.Duration // since it heard from a leader
+	inherited [][]byte      // commands of a deposed leader, not committed yet, that the next one will
 }
 
 func newFakeLedger(t *testing.T) *fakeLedger {
@@ -124,7 +125,11 @@ func (l *fakeLedger) Leader() string {
 	return ""
 }
 
-func (l *fakeLedger) LastContact() time.Duration { return 0 }
+func (l *fakeLedger) LastContact() time.Duration {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.silence
+}
 
 func (l *fakeLedger) Applied() uint64 {
 	l.mu.RLock()

@@ -107,7 +107,7 @@ func (r *rig) allValid(t *testing.T, within time.Duration) {
 func (r *rig) readsAll(t *testing.T, payloads [][]byte) {
 	t.Helper()
 	for i, want := range payloads {
-		got, err := r.Record(t.Context(), r.project, uint64(i/16), uint32(i%16))
+		got, err := r.Record(t.Context(), r.access, uint64(i/16), uint32(i%16))
 		if err != nil || !bytes.Equal(got.Payload, want) {
 			t.Fatalf("record %d: %q, %v", i, got.Payload, err)
 		}
@@ -250,7 +250,7 @@ func TestLostBlockIsReportedAndConfirmed(t *testing.T) {
 		})
 		// The rest stays served, and the cluster goes on.
 		r.readsAll(t, payloads[:4*16])
-		if _, err := r.Record(t.Context(), r.project, 4, 0); !errors.Is(err, ErrUnavailable) {
+		if _, err := r.Record(t.Context(), r.access, 4, 0); !errors.Is(err, ErrUnavailable) {
 			t.Errorf("a lost record: %v", err)
 		}
 		a, err := r.Append(t.Context(), r.project, []Entry{{Payload: []byte("new")}}, "")
@@ -271,7 +271,7 @@ func TestLostBlockIsReportedAndConfirmed(t *testing.T) {
 				t.Errorf("%+v", n)
 			}
 		}
-		if _, err := r.Record(t.Context(), r.project, 4, 0); !errors.Is(err, ErrLost) {
+		if _, err := r.Record(t.Context(), r.access, 4, 0); !errors.Is(err, ErrLost) {
 			t.Errorf("a record whose loss is confirmed: %v", err)
 		}
 	})

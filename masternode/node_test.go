@@ -36,20 +36,20 @@ func TestAppendStoredReadBack(t *testing.T) {
 				t.Errorf("record %d stands at %+v", i, p)
 			}
 			want := fmt.Appendf(nil, "record %d", i)
-			byPlace, err := r.Record(ctx, r.project, p.Block, p.Offset)
+			byPlace, err := r.Record(ctx, r.access, p.Block, p.Offset)
 			if err != nil || !bytes.Equal(byPlace.Payload, want) || byPlace.Leaf != p.Leaf {
 				t.Fatalf("record %d: %q, %v", i, byPlace.Payload, err)
 			}
-			byIndex, err := r.RecordByIndex(ctx, r.project, p.Index)
+			byIndex, err := r.RecordByIndex(ctx, r.access, p.Index)
 			if err != nil || !bytes.Equal(byIndex.Payload, want) {
 				t.Fatalf("record %d by index: %q, %v", i, byIndex.Payload, err)
 			}
 		}
-		if _, err := r.RecordByIndex(ctx, r.project, 16); !errors.Is(err, ErrSeal) {
+		if _, err := r.RecordByIndex(ctx, r.access, 16); !errors.Is(err, ErrSeal) {
 			t.Errorf("index of a seal: %v", err)
 		}
 		for _, p := range []wire.Place{{Block: 0, Offset: 16}, {Block: 2, Offset: 8}, {Block: 3}, {Block: 1 << 60}} {
-			if _, err := r.Record(ctx, r.project, p.Block, p.Offset); !errors.Is(err, ErrNotFound) {
+			if _, err := r.Record(ctx, r.access, p.Block, p.Offset); !errors.Is(err, ErrNotFound) {
 				t.Errorf("%+v: %v", p, err)
 			}
 		}
@@ -75,7 +75,7 @@ func TestReadsAreServedFromTheMastersUntilTheyAreStored(t *testing.T) {
 		if _, err := r.Block(t.Context(), 0); err != nil {
 			t.Errorf("the mined block: %v", err)
 		}
-		got, err := r.Record(t.Context(), r.project, a.Positions[0].Block, 0)
+		got, err := r.Record(t.Context(), r.access, a.Positions[0].Block, 0)
 		if err != nil || string(got.Payload) != "x" || got.Stored || !got.Sealed {
 			t.Errorf("%+v, %v", got, err)
 		}
@@ -130,7 +130,7 @@ func TestLyingStorageNodeIsPassedOver(t *testing.T) {
 					r.on(n.URL, func(s *fakeStorage) { s.lie = func(a *wire.ProvenRecord) { lie(s, a) } })
 				}
 				for i := range 16 {
-					got, err := r.Record(t.Context(), r.project, 0, uint32(i))
+					got, err := r.Record(t.Context(), r.access, 0, uint32(i))
 					if err != nil || !bytes.Equal(got.Payload, entries[i].Payload) {
 						t.Fatalf("record %d: %v, %v", i, got.Payload, err)
 					}
@@ -176,7 +176,7 @@ func TestLyingAboutHeadersAndPlaces(t *testing.T) {
 					r.on(n.URL, lie)
 				}
 				for i := range 64 {
-					got, err := r.RecordByIndex(t.Context(), r.project, uint64(i+i/16))
+					got, err := r.RecordByIndex(t.Context(), r.access, uint64(i+i/16))
 					if err != nil || got.Payload[0] != byte(i) {
 						t.Fatalf("record %d: %v, %v", i, got.Payload, err)
 					}
@@ -272,7 +272,7 @@ func TestNoLeaderEndsIn503NotInLoss(t *testing.T) {
 		if waited := time.Since(start); waited < 4*time.Second || waited > 6*time.Second {
 			t.Errorf("it waited for %v", waited)
 		}
-		if _, err := r.Record(t.Context(), r.project, 9, 9); !errors.Is(err, ErrNoLeader) {
+		if _, err := r.Record(t.Context(), r.access, 9, 9); !errors.Is(err, ErrNoLeader) {
 			t.Errorf("a read of nothing without a leader: %v", err)
 		}
 		r.stop()

@@ -135,7 +135,7 @@ func (s *simulation) same(w *write, again []wire.Position) {
 func (s *simulation) readBack(who string, w *write) {
 	i := s.dice.draw(who, len(w.positions))
 	p := w.positions[i]
-	r, err := s.anyMaster(who).Record(s.t.Context(), s.project, p.Block, p.Offset)
+	r, err := s.anyMaster(who).Record(s.t.Context(), s.access, p.Block, p.Offset)
 	if err == nil && !bytes.Equal(r.Payload, w.entries[i].Payload) || err != nil && !mayTryAgain(err) {
 		s.t.Errorf("read %q back from %+v: %q, %v", w.entries[i].Payload, p, r.Payload, err)
 	}
@@ -232,9 +232,9 @@ func (s *simulation) checkWrite(w *write, chained map[string]wire.Position) {
 // checkRead reads an acknowledged record from both masters, also by its leaf index where that is asked for.
 func (s *simulation) checkRead(want Entry, p wire.Position, byIndex bool) {
 	for _, n := range []*Node{s.Node, s.other} {
-		r, err := n.Record(s.t.Context(), s.project, p.Block, p.Offset)
+		r, err := n.Record(s.t.Context(), s.access, p.Block, p.Offset)
 		if byIndex && err == nil {
-			r, err = n.RecordByIndex(s.t.Context(), s.project, p.Index)
+			r, err = n.RecordByIndex(s.t.Context(), s.access, p.Index)
 		}
 		if err != nil || !bytes.Equal(r.Payload, want.Payload) || r.Key != want.Key || r.Type != want.Type || r.Leaf != p.Leaf || r.At.Index != p.Index {
 			s.t.Errorf("acknowledged as %q at %+v, read as %+v, %v", want.Payload, p, r, err)

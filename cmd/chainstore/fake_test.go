@@ -42,7 +42,7 @@ type fakeCluster struct {
 	before func(w http.ResponseWriter, entries int) bool
 	// after is asked when it was carried out, in the same way.
 	after    func(w http.ResponseWriter) bool
-	projects []wire.NewProject
+	projects fakeProjects
 
 	integrity fakeIntegrity
 }
@@ -59,7 +59,7 @@ func newFakeCluster(t testing.TB) *fakeCluster {
 	mux.HandleFunc("GET /v1/blocks/{block}/records/{offset}", f.project(f.byPosition))
 	mux.HandleFunc("GET /v1/blocks", f.any(f.listBlocks))
 	mux.HandleFunc("GET /v1/cluster", f.any(f.cluster))
-	mux.HandleFunc("POST /v1/projects", f.admin(f.createProject))
+	f.handleProjects(mux)
 	f.handleIntegrity(mux)
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
@@ -239,21 +239,6 @@ func (f *fakeCluster) listBlocks(w http.ResponseWriter, r *http.Request) {
 
 func (f *fakeCluster) cluster(w http.ResponseWriter, _ *http.Request) {
 	reply(w, http.StatusOK, f.status)
-}
-
-func (f *fakeCluster) createProject(w http.ResponseWriter, r *http.Request) {
-	var p wire.NewProject
-	if err := json.NewDecoder(r.Body).Decode(&p); err != nil {
-		f.t.Error(err)
-	}
-	for _, other := range f.projects {
-		if other.Name == p.Name {
-			problem(w, http.StatusConflict, wire.ProblemNameTaken, "Name taken")
-			return
-		}
-	}
-	f.projects = append(f.projects, p)
-	reply(w, http.StatusCreated, wire.CreatedProject{ID: 7, Name: p.Name, Token: "NEWTOKEN"})
 }
 
 // payloads is what was appended, in order.

@@ -29,7 +29,7 @@ each block of it verified; the storage nodes must run, the other masters must no
 
 What the lost masters had acknowledged and is neither in the survivor's log nor in a block of a storage node is lost, and so are
 idempotency keys that the survivor does not know. With --from-storage every record that was in no stored block yet is lost, and so are all
-keys and settings; projects come back private, named recovered-ID, and without tokens: 'chainstore project token' gives them new ones.
+keys and settings; projects come back private, named recovered-ID, and without tokens: 'chainstore project token create' gives them new ones.
 docs/operations.md tells more.
 
 Afterwards start the master as before, and let others in with 'chainstore master --join'.`,

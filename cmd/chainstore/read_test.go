@@ -99,11 +99,11 @@ func TestProjectCreate(t *testing.T) {
 	if want := "id     7\nname   sensors\ntoken  NEWTOKEN\n"; err != nil || out != want || !strings.Contains(errs, "keep it") {
 		t.Errorf("got %q, %q, %v; want %q", out, errs, err, want)
 	}
-	if len(f.projects) != 1 || !f.projects[0].Public {
-		t.Errorf("projects %+v", f.projects)
+	if n := len(f.projects.list); n != 2 || !f.projects.list[1].Public {
+		t.Errorf("projects %+v", f.projects.list)
 	}
 	out, errs, err = run(t, nil, "project", "create", "other", "--json")
-	if want := `{"id":7,"name":"other","token":"NEWTOKEN"}` + "\n"; err != nil || out != want || errs != "" {
+	if want := `{"id":8,"name":"other","public":false,"token":"NEWTOKEN","token_id":1}` + "\n"; err != nil || out != want || errs != "" {
 		t.Errorf("got %q, %q, %v; want %q", out, errs, err, want)
 	}
 	_, _, err = run(t, nil, "project", "create", "other")
