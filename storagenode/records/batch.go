@@ -1,0 +1,73 @@
+package records
+
+import (
+	"cmp"
+	"encoding/binary"
+	"slices"
+
+	"github.com/chainstore/chainstore/chain"
+)
+
+// Batch gathers blocks in a row that are to become a run.
+type Batch struct {
+	head
+	entries [sections][]entry
+}
+
+// NewBatch begins a batch whose first block has that number; it may be one that is passed over, because it is lost.
+func NewBatch(from uint64) *Batch { return &Batch{head: head{from: from, to: from}} }
+
+// Blocks is the number of the block behind the last.
+func (b *Batch) Blocks() uint64 { return b.to }
+
+// Leaves is how many leaves were added.
+func (b *Batch) Leaves() uint64 { return b.end - b.first }
+
+// Add puts a block behind the last, or behind lost ones that follow that; leaves are the leaf hashes of its records.
+func (b *Batch) Add(block *chain.Block, leaves []chain.Hash) {
+	h := &block.Header
+	if b.end == 0 {
+		b.first = h.First
+	}
+	b.to, b.end, b.last = h.Block+1, h.Size(), h.Hash()
+	start := uint32(h.First - b.first)
+	projects := b.entries[byProject]
+	for i := range h.Count {
+		encoded := block.Encoded(i)
+		place := start + i
+		project := binary.BigEndian.Uint32(encoded)
+		if n := len(projects); i > 0 && projects[n-1].tag>>32 == uint64(project) {
+			projects[n-1].value++
+		} else {
+			projects = append(projects, entry{projectTag(project, place), 1})
+		}
+		if r, err := chain.ParseRecord(encoded); err == nil && r.Key != "" {
+			b.add(byKey, entry{keyTag(project, r.Key), place})
+		}
+		b.add(byHash, entry{hashTag(leaves[i]), place})
+	}
+	b.entries[byProject] = projects
+	seal := start + h.Count
+	b.add(byHash, entry{hashTag(b.last), seal})
+	b.add(byHash, entry{hashTag(h.SealHash()), seal})
+}
+
+func (b *Batch) add(section int, e entry) { b.entries[section] = append(b.entries[section], e) }
+
+// write makes the batch's run.
+func (b *Batch) write(dir string) (*run, error) {
+	var sources [sections]sectionSource
+	for section, list := range b.entries {
+		slices.SortFunc(list, func(x, y entry) int { return cmp.Or(cmp.Compare(x.tag, y.tag), cmp.Compare(x.value, y.value)) })
+		b.counts[section] = uint32(len(list))
+		i := 0
+		sources[section] = func() (entry, bool, error) {
+			if i == len(list) {
+				return entry{}, false, nil
+			}
+			i++
+			return list[i-1], true, nil
+		}
+	}
+	return writeRun(dir, b.head, sources)
+}
