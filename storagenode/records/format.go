@@ -3,12 +3,11 @@ package records
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"hash/crc32"
 	"path/filepath"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/storagenode/segment"
 )
 
 // A run is the file "FROM-TO.run", 20 decimal digits each: the blocks from FROM up to TO. All integers are big endian:
@@ -44,9 +43,9 @@ const (
 // Errors of this package.
 var (
 	// ErrDamaged: a run cannot be read, or is not what was written. [Index.Mend] forgets it.
-	ErrDamaged = errors.New("the index of records is damaged")
+	ErrDamaged = fmt.Errorf("index of records: %w", segment.ErrDamaged)
 	// ErrNewerFormat: a newer ChainStore wrote the run.
-	ErrNewerFormat = errors.New("a newer version wrote it")
+	ErrNewerFormat = segment.ErrNewerFormat
 )
 
 // entry is what a section is made of.
@@ -90,7 +89,7 @@ func (h *head) appendTo(dst []byte) []byte {
 	for _, n := range h.counts {
 		dst = binary.BigEndian.AppendUint32(dst, n)
 	}
-	return binary.BigEndian.AppendUint32(dst, checksum(dst[start:]))
+	return binary.BigEndian.AppendUint32(dst, segment.Checksum(dst[start:]))
 }
 
 // parseHead reads a header. The error wraps ErrDamaged or ErrNewerFormat.
@@ -102,7 +101,7 @@ func parseHead(data []byte) (h head, err error) {
 		return h, fmt.Errorf("%w: version %d, this program knows %d", ErrNewerFormat, data[4], version)
 	}
 	body := data[:headerSize-4]
-	if data[4] != version || checksum(body) != binary.BigEndian.Uint32(data[len(body):]) {
+	if data[4] != version || segment.Checksum(body) != binary.BigEndian.Uint32(data[len(body):]) {
 		return h, fmt.Errorf("%w: wrong checksum of a run's header", ErrDamaged)
 	}
 	h.from, h.to = binary.BigEndian.Uint64(data[8:]), binary.BigEndian.Uint64(data[16:])
@@ -139,7 +138,3 @@ func parseEntry(data []byte) entry {
 func appendEntry(dst []byte, e entry) []byte {
 	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(dst, e.tag), e.value)
 }
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-func checksum(data []byte) uint32 { return crc32.Checksum(data, castagnoli) }

@@ -68,6 +68,25 @@ func Open(dir string) (*Index, error) {
 	return x, nil
 }
 
+// CheckVersion looks at the headers of all runs in a folder and reports one that a newer ChainStore wrote: the error wraps
+// ErrNewerFormat and names the file.
+func CheckVersion(dir string) error {
+	names, err := filepath.Glob(filepath.Join(dir, "*.run"))
+	if err != nil {
+		return err
+	}
+	for _, path := range names {
+		r, err := openRun(path)
+		if err == nil {
+			err = r.file.Close()
+		}
+		if errors.Is(err, ErrNewerFormat) {
+			return err
+		}
+	}
+	return nil
+}
+
 // fitting keeps the runs that follow each other from block 0 on, the largest first where a merge has not removed its parts, and closes
 // the others.
 func (x *Index) fitting(found []*run) (runs []*run) {

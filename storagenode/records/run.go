@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 	"sort"
+
+	"github.com/chainstore/chainstore/storagenode/segment"
 )
 
 // run is one file, open to read. It is not changed.
@@ -85,7 +87,7 @@ func (c *cursor) load(chunk int64) error {
 		return fmt.Errorf("%w: %s: %w", ErrDamaged, c.run.path, err)
 	}
 	body := data[:len(data)-4]
-	if checksum(body) != binary.BigEndian.Uint32(data[len(body):]) {
+	if segment.Checksum(body) != binary.BigEndian.Uint32(data[len(body):]) {
 		return fmt.Errorf("%w: wrong checksum of chunk %d of the section at %d in %s", ErrDamaged, chunk, c.at, c.run.path)
 	}
 	c.chunk = chunk
@@ -177,7 +179,7 @@ func writeSection(w io.Writer, count uint32, next sectionSource) error {
 		}
 		buf = appendEntry(buf, e)
 		if len(buf) == perChunk*entrySize || i == count-1 {
-			if _, err := w.Write(binary.BigEndian.AppendUint32(buf, checksum(buf))); err != nil {
+			if _, err := w.Write(binary.BigEndian.AppendUint32(buf, segment.Checksum(buf))); err != nil {
 				return err
 			}
 			buf = buf[:0]
