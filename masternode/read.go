@@ -17,10 +17,13 @@ func (n *Node) Record(ctx context.Context, reader masterfsm.Project, block uint6
 		r, err = n.lookUp(ctx, block, offset)
 		return err
 	})
+	if err == nil {
+		err = n.permit(reader, &r)
+	}
 	if err != nil {
 		return Record{}, err
 	}
-	return r, n.permit(reader, &r)
+	return r, nil
 }
 
 // RecordByIndex reads the record of a leaf index. Errors: as Record, and ErrSeal.
@@ -44,10 +47,13 @@ func (n *Node) RecordByIndex(ctx context.Context, reader masterfsm.Project, inde
 		r, err = n.lookUp(ctx, at.Block, at.Offset)
 		return err
 	})
+	if err == nil {
+		err = n.permit(reader, &r)
+	}
 	if err != nil {
 		return Record{}, err
 	}
-	return r, n.permit(reader, &r)
+	return r, nil
 }
 
 // permit says whether a project may read a record, and fills in the name of the record's own.
@@ -55,12 +61,17 @@ func (n *Node) permit(reader masterfsm.Project, r *Record) error {
 	owner := reader
 	if r.Record.Project != reader.ID {
 		n.cfg.Ledger.Read(func(s *masterfsm.State) { owner, _ = s.Project(r.Record.Project) })
-		if !owner.Public {
-			return ErrForbidden
-		}
 	}
 	r.Project = owner.Name
-	return nil
+	return mayRead(reader, owner)
+}
+
+// mayRead says whether a reader's project may read the records of another. The error is ErrForbidden.
+func mayRead(reader, owner masterfsm.Project) error {
+	if owner.ID == reader.ID || owner.Public {
+		return nil
+	}
+	return ErrForbidden
 }
 
 // lookUp finds a record in the state, or has a storage node prove it. errNotHere means that this state does not have it.

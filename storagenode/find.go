@@ -15,7 +15,7 @@ import (
 const indexWait = time.Second
 
 // Find looks records up in the index, in order. An answer is a hint: the reader proves each hit. That a hit has the key that was asked
-// for was looked at. Errors: ErrBehind for a node whose index does not reach the query's begin, ErrDamaged.
+// for was looked at. Where the index does not reach the query's begin there are none, and End is that begin. Errors: ErrDamaged.
 func (n *Node) Find(ctx context.Context, q wire.RecordQuery) (wire.RecordHits, error) {
 	n.follower.Load().reach(ctx, min(q.To, n.Status().Size))
 	n.life.RLock()
@@ -25,10 +25,8 @@ func (n *Node) Find(ctx context.Context, q wire.RecordQuery) (wire.RecordHits, e
 	switch {
 	case from >= to && to <= indexed && to < q.To, from == q.To:
 		return wire.RecordHits{End: q.To}, nil
-	case from >= indexed && from > q.From:
-		return wire.RecordHits{End: from}, nil // all before is too old
 	case from >= indexed:
-		return wire.RecordHits{}, fmt.Errorf("%w: leaf %d, the index of records goes up to %d", ErrBehind, from, indexed)
+		return wire.RecordHits{End: from}, nil // what is before Since is told all the same
 	}
 	g := records.Range{From: from, To: to, Limit: q.Limit}
 	found, end, err := n.lookUp(&q, g)
