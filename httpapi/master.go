@@ -40,6 +40,12 @@ func NewMaster(cfg MasterConfig) http.Handler {
 	// In gin a bare colon starts a parameter: the one of records:batch is escaped.
 	m.POST("/v1/records", m.withProject(m.appendRecord))
 	m.POST(`/v1/records\:batch`, m.withProject(m.appendBatch))
+	m.GET("/v1/records", m.withProject(m.list))
+	m.GET("/v1/records/stream", m.withProject(m.stream))
+	m.GET("/v1/records/:index/proof", m.withProject(m.proofByIndex))
+	m.GET("/v1/blocks/:block/records", m.withProject(m.blockRecords))
+	m.GET("/v1/blocks/:block/records/:offset/proof", m.withProject(m.proof))
+	m.GET("/v1/hashes/:hash", m.withAnyToken(m.findHash))
 	m.GET("/v1/records/:index", m.withProject(m.recordByIndex))
 	m.HEAD("/v1/records/:index", m.withProject(m.recordByIndex))
 	m.GET("/v1/blocks/:block/records/:offset", m.withProject(m.record))

@@ -17,6 +17,7 @@ const (
 	TypeProblem = "application/problem+json"          // RFC 9457
 	TypeNDJSON  = "application/x-ndjson"              // a batch, one JSON object a line
 	TypeFrames  = "application/vnd.chainstore.frames" // a batch, length-framed: see AppendFrame
+	TypeEvents  = "text/event-stream"                 // a stream of records, as the HTML standard has it
 	TypeOctets  = "application/octet-stream"          // what stands in for a missing Content-Type of a record
 )
 
