@@ -50,6 +50,8 @@ var (
 	ErrBacklog       = errors.New("backlog full: appends are refused until blocks are stored")
 	ErrNoLeader      = fmt.Errorf("the masters have no leader: %w", wire.ErrNotLeader)
 	ErrUnavailable   = errors.New("no storage node could give the record")
+	// ErrTooManyStreams: the master serves as many streams as it can; another may serve this one.
+	ErrTooManyStreams = errors.New("too many streams")
 	// ErrUnknownOutcome: an append may or may not have been committed; see [UnknownOutcomeError].
 	ErrUnknownOutcome = wire.ErrOutcomeUnknown
 
@@ -120,6 +122,8 @@ func sentinel(name string) error {
 		return ErrNoLeader
 	case wire.ProblemUnknownOutcome:
 		return ErrUnknownOutcome
+	case wire.ProblemTooManyStreams:
+		return ErrTooManyStreams
 	case wire.ProblemUnavailable:
 		return ErrUnavailable
 	}
