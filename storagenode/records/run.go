@@ -9,6 +9,7 @@ import (
 	"os"
 	"sort"
 
+	"github.com/chainstore/chainstore/durable"
 	"github.com/chainstore/chainstore/storagenode/segment"
 )
 
@@ -146,6 +147,9 @@ type sectionSource func() (e entry, ok bool, err error)
 // writeRun writes a run's file and opens it. Each source must give as many entries as the head counts.
 func writeRun(dir string, h head, sources [sections]sectionSource) (*run, error) {
 	path := runPath(dir, &h)
+	if err := durable.MkdirAll(dir); err != nil { // somebody may have removed it
+		return nil, err
+	}
 	f, err := os.OpenFile(path+newSuffix, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return nil, err
