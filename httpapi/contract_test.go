@@ -18,11 +18,11 @@ import (
 
 // cluster is a whole cluster in this process: the contract is held on what users get.
 type cluster struct {
-	t    *testing.T
+	t    testing.TB
 	file devcluster.ClusterFile
 }
 
-func startCluster(t *testing.T) *cluster {
+func startCluster(t testing.TB) *cluster {
 	t.Helper()
 	topology := devcluster.NewTopology(t.TempDir(), freePorts(t))
 	topology.LogLevel = "error"
@@ -42,7 +42,7 @@ func startCluster(t *testing.T) *cluster {
 }
 
 // freePorts finds a base for the ports of a cluster.
-func freePorts(t *testing.T) int {
+func freePorts(t testing.TB) int {
 	t.Helper()
 	for range 100 {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
