@@ -127,6 +127,26 @@ func TestListsAndStreams(t *testing.T) {
 	c.verify(o)
 }
 
+// checkLists lists everything through each master: what was acknowledged is all there, in order.
+func (c *cluster) checkLists(o *oracle) {
+	c.t.Helper()
+	want := o.inOrder()
+	for i, cl := range c.masters {
+		var got []wire.Record
+		for r, err := range cl.List(c.t.Context(), client.ListQuery{Limit: wire.MaxPage}) {
+			if err != nil {
+				c.t.Fatalf("list through master %d: %v", i+1, err)
+			}
+			r.Payload = nil // there may be many
+			// What was not acknowledged may be there, too.
+			if at := len(got); at < len(want) && r.Index == want[at].at.Index {
+				got = append(got, r)
+			}
+		}
+		same(c.t, fmt.Sprintf("the list through master %d", i+1), got, want)
+	}
+}
+
 // same holds records against those that are due, in order.
 func same(t *testing.T, what string, got []wire.Record, want []*ackedRecord) {
 	t.Helper()
