@@ -27,7 +27,8 @@ func (n *Node) BlockRecords(ctx context.Context, reader masterfsm.Project, block
 		var before bool
 		n.cfg.Ledger.Read(func(s *masterfsm.State) {
 			span, held = s.Span(block)
-			before = block < s.View().HeldFrom
+			found, _, _, _ := s.Record(block, 0)
+			before = found == masterfsm.FoundElsewhere
 		})
 		if !held && !before {
 			return errNotHere

@@ -116,24 +116,30 @@ func (f *follower) step(ctx context.Context) (more bool, err error) {
 	if ctx.Err() != nil {
 		return false, nil
 	}
+	batch, err := f.next()
+	if batch == nil || batch.Empty() {
+		return false, err
+	}
+	// Should the chain be cut meanwhile, the next step finds that out.
+	if err := f.index.Add(batch); err != nil {
+		return false, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	close(f.grown)
+	f.grown = make(chan struct{})
+	return true, nil
+}
+
+// next reads what is to be indexed next.
+func (f *follower) next() (*records.Batch, error) {
 	f.n.life.RLock()
 	defer f.n.life.RUnlock()
 	if err := f.fit(); err != nil {
-		return false, err
+		return nil, err
 	}
 	from, _, _ := f.index.End()
-	batch, err := f.gather(from)
-	if batch.Blocks() > from {
-		if addErr := f.index.Add(batch); addErr != nil {
-			return true, addErr
-		}
-		f.mu.Lock()
-		close(f.grown)
-		f.grown = make(chan struct{})
-		f.mu.Unlock()
-		return true, nil
-	}
-	return false, err
+	return f.gather(from)
 }
 
 // fit forgets what was found damaged, and what is not of this chain.

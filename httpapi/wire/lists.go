@@ -67,7 +67,7 @@ const (
 	KindRecord = "record" // a record's leaf hash
 )
 
-// Found tells what a hash is of; Offset and Index are a record's alone.
+// FoundHash tells what a hash is of; Offset and Index are a record's alone.
 type FoundHash struct {
 	Kind   string  `json:"kind"`
 	Block  uint64  `json:"block"`
@@ -92,7 +92,7 @@ type Proof struct {
 	Root       chain.Hash   `json:"root"`
 }
 
-// Names of the events of a stream of records.
+// EventRecord is the name of the events of a stream that are records.
 const EventRecord = "record"
 
 // HeaderLastEventID is the header by which a stream is resumed behind a record.

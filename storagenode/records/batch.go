@@ -17,8 +17,8 @@ type Batch struct {
 // NewBatch begins a batch whose first block has that number; it may be one that is passed over, because it is lost.
 func NewBatch(from uint64) *Batch { return &Batch{head: head{from: from, to: from}} }
 
-// Blocks is the number of the block behind the last.
-func (b *Batch) Blocks() uint64 { return b.to }
+// Empty reports whether no block was added.
+func (b *Batch) Empty() bool { return b.to == b.from }
 
 // Leaves is how many leaves were added.
 func (b *Batch) Leaves() uint64 { return b.end - b.first }
