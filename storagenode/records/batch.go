@@ -1,7 +1,6 @@
 package records
 
 import (
-	"cmp"
 	"encoding/binary"
 	"slices"
 
@@ -32,6 +31,7 @@ func (b *Batch) Add(block *chain.Block, leaves []chain.Hash) {
 	b.to, b.end, b.last = h.Block+1, h.Size(), h.Hash()
 	start := uint32(h.First - b.first)
 	projects := b.entries[byProject]
+	b.entries[byHash] = slices.Grow(b.entries[byHash], int(h.Count)+2)
 	for i := range h.Count {
 		encoded := block.Encoded(i)
 		place := start + i
@@ -41,8 +41,8 @@ func (b *Batch) Add(block *chain.Block, leaves []chain.Hash) {
 		} else {
 			projects = append(projects, entry{projectTag(project, place), 1})
 		}
-		if r, err := chain.ParseRecord(encoded); err == nil && r.Key != "" {
-			b.add(byKey, entry{keyTag(project, r.Key), place})
+		if key := chain.EncodedKey(encoded); len(key) > 0 {
+			b.add(byKey, entry{keyTag(project, key), place})
 		}
 		b.add(byHash, entry{hashTag(leaves[i]), place})
 	}
@@ -58,7 +58,7 @@ func (b *Batch) add(section int, e entry) { b.entries[section] = append(b.entrie
 func (b *Batch) write(dir string) (*run, error) {
 	var sources [sections]sectionSource
 	for section, list := range b.entries {
-		slices.SortFunc(list, func(x, y entry) int { return cmp.Or(cmp.Compare(x.tag, y.tag), cmp.Compare(x.value, y.value)) })
+		slices.SortFunc(list, entry.compare)
 		b.counts[section] = uint32(len(list))
 		i := 0
 		sources[section] = func() (entry, bool, error) {

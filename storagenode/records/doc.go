@@ -2,7 +2,7 @@
 // the leaf that has it.
 //
 // It is a list of runs, each the index of some blocks in a row, in a file that is written once and never changed. New blocks become a
-// run of their own, and runs of a like size are merged, so that there are few; one of maxRun leaves is merged no more. A run holds three
+// run of their own, and eight of a like size are merged, so that there are few; one of half a million leaves is merged no more. A run holds three
 // sections of entries of 12 bytes, sorted, in chunks of a page with a checksum each, so that a look-up reads some ten pages of a run.
 // Nothing is kept in memory but a file and a few numbers for each run.
 //

@@ -1,6 +1,7 @@
 package records
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
@@ -57,7 +58,15 @@ type entry struct {
 // before orders entries.
 func (e entry) before(o entry) bool { return e.tag < o.tag || e.tag == o.tag && e.value < o.value }
 
-func keyTag(project uint32, key string) uint64 {
+// compare is before as slices want it.
+func (e entry) compare(o entry) int {
+	if e.tag != o.tag {
+		return cmp.Compare(e.tag, o.tag)
+	}
+	return cmp.Compare(e.value, o.value)
+}
+
+func keyTag[T string | []byte](project uint32, key T) uint64 {
 	var buf [4 + chain.MaxKey]byte
 	h := sha256.Sum256(append(binary.BigEndian.AppendUint32(buf[:0], project), key...))
 	return binary.BigEndian.Uint64(h[:])

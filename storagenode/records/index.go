@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/bits"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,8 +16,15 @@ import (
 	"github.com/chainstore/chainstore/durable"
 )
 
-// maxRun is the size, in leaves, up to which runs are merged. A look-up searches every run, and a run's file has up to 36 bytes a leaf.
-const maxRun = 1 << 20
+// Runs are merged when fanOut of a like size have come together, so that an entry is rewritten once each time that its run grows by that
+// factor; one of at least fullRun leaves is merged no more. A look-up searches every run.
+const (
+	fanOut  = 8
+	fullRun = 1 << 19
+)
+
+// level is the size of a run as far as merging goes.
+func (r *run) level() int { return bits.Len64(r.leaves()) / 3 }
 
 // Index is the index of the first blocks of a chain. One goroutine at a time may call Add, Cut, Mend and Close; look-ups and Check may
 // come from any.
@@ -147,28 +155,33 @@ func (x *Index) Add(b *Batch) error {
 	return x.merge()
 }
 
-// merge merges the last two runs for as long as they are of a like size.
+// merge merges the last runs for as long as there are enough that are no larger than the last.
 func (x *Index) merge() error {
 	for {
 		n := len(x.runs)
-		if n < 2 {
+		from := n
+		for from > 0 && x.runs[from-1].level() <= x.runs[n-1].level() && x.runs[from-1].leaves() < fullRun {
+			from--
+		}
+		if n-from < fanOut {
 			return nil
 		}
-		a, b := x.runs[n-2], x.runs[n-1]
-		if a.leaves() > 2*b.leaves() || b.end-a.first > maxRun {
-			return nil
-		}
-		merged, err := mergeRuns(x.dir, a, b)
+		parts := x.runs[from:]
+		merged, err := mergeRuns(x.dir, parts)
 		if errors.Is(err, ErrDamaged) {
-			x.damaged(a) // one of the two is
+			x.damaged(parts[0]) // one of them is
 		}
 		if err != nil {
 			return err
 		}
 		x.mu.Lock()
-		x.runs = append(x.runs[:n-2:n-2], merged)
+		x.runs = append(x.runs[:from:from], merged)
 		x.mu.Unlock()
-		if err := errors.Join(a.remove(), b.remove()); err != nil {
+		var errs []error
+		for _, r := range parts {
+			errs = append(errs, r.remove())
+		}
+		if err := errors.Join(errs...); err != nil {
 			return err
 		}
 	}

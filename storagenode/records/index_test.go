@@ -159,7 +159,7 @@ func TestLookUps(t *testing.T) {
 	if err := x.Check(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if n := len(x.runs); n > 8 {
+	if n := len(x.runs); n > 2*fanOut {
 		t.Errorf("%d runs: they are not merged", n)
 	}
 	// The same after a start; a batch that does not follow is refused.

@@ -192,53 +192,74 @@ func writeSection(w io.Writer, count uint32, next sectionSource) error {
 	return nil
 }
 
-// mergeRuns makes one run of two that follow each other.
-func mergeRuns(dir string, a, b *run) (*run, error) {
-	h := head{from: a.from, to: b.to, first: a.first, end: b.end, last: b.last}
-	shift := uint32(b.first - a.first)
+// mergeRuns makes one run of some that follow each other.
+func mergeRuns(dir string, runs []*run) (*run, error) {
+	last := runs[len(runs)-1]
+	h := head{from: runs[0].from, to: last.to, first: runs[0].first, end: last.end, last: last.last}
 	var sources [sections]sectionSource
 	for section := range sections {
-		h.counts[section] = a.counts[section] + b.counts[section]
-		sources[section] = mergeSections(a, b, section, shift)
+		m := merge{section: section, runs: make([]merging, 0, len(runs))}
+		for _, r := range runs {
+			h.counts[section] += r.counts[section]
+			m.runs = append(m.runs, merging{shift: uint32(r.first - h.first)})
+			m.runs[len(m.runs)-1].cursor.open(r, section)
+		}
+		sources[section] = m.next
 	}
 	return writeRun(dir, h, sources)
 }
 
-// mergeSections gives the entries of two runs in order; shift is added to the places of the second.
-func mergeSections(a, b *run, section int, shift uint32) sectionSource {
-	var cursors [2]cursor
-	cursors[0].open(a, section)
-	cursors[1].open(b, section)
-	var at [2]uint32
-	var held [2]entry
-	var have [2]bool
-	fill := func(i int) error {
-		if have[i] || at[i] == cursors[i].count {
-			return nil
+// merge gives the entries of one section of some runs in order.
+type merge struct {
+	section int
+	runs    []merging
+	begun   bool
+}
+
+// merging is one of the runs that are merged.
+type merging struct {
+	cursor cursor
+	shift  uint32 // added to places, which are counted from the first run's first leaf then
+	at     uint32
+	entry  entry // the next, where ok
+	ok     bool
+}
+
+func (m *merge) next() (e entry, ok bool, err error) {
+	if !m.begun {
+		m.begun = true
+		for i := range m.runs {
+			if err := m.runs[i].advance(m.section); err != nil {
+				return entry{}, false, err
+			}
 		}
-		e, err := cursors[i].entry(at[i])
-		if err != nil {
-			return err
+	}
+	var first *merging
+	for i := range m.runs {
+		if r := &m.runs[i]; r.ok && (first == nil || r.entry.before(first.entry)) {
+			first = r
 		}
-		if i == 1 && section == byProject {
-			e.tag += uint64(shift)
-		} else if i == 1 {
-			e.value += shift
-		}
-		at[i]++
-		held[i], have[i] = e, true
+	}
+	if first == nil {
+		return entry{}, false, nil
+	}
+	e = first.entry
+	return e, true, first.advance(m.section)
+}
+
+// advance goes to the next entry.
+func (r *merging) advance(section int) (err error) {
+	if r.ok = r.at < r.cursor.count; !r.ok {
 		return nil
 	}
-	return func() (entry, bool, error) {
-		if err := errors.Join(fill(0), fill(1)); err != nil {
-			return entry{}, false, err
-		}
-		i := 0
-		if !have[0] || have[1] && held[1].before(held[0]) {
-			i = 1
-		}
-		ok := have[i]
-		have[i] = false
-		return held[i], ok, nil
+	if r.entry, err = r.cursor.entry(r.at); err != nil {
+		return err
 	}
+	r.at++
+	if section == byProject {
+		r.entry.tag += uint64(r.shift)
+	} else {
+		r.entry.value += r.shift
+	}
+	return nil
 }
