@@ -54,6 +54,8 @@ var (
 	ErrQuota       = errors.New("the project's quota is spent")
 	ErrNoLeader    = fmt.Errorf("the masters have no leader: %w", wire.ErrNotLeader)
 	ErrUnavailable = errors.New("no storage node could give the record")
+	// ErrTooManyStreams: the master serves as many streams as it can; another may serve this one.
+	ErrTooManyStreams = errors.New("too many streams")
 	// ErrUnknownOutcome: an append may or may not have been committed; see [UnknownOutcomeError].
 	ErrUnknownOutcome = wire.ErrOutcomeUnknown
 
@@ -128,6 +130,8 @@ func sentinel(name string) error {
 		return ErrNoLeader
 	case wire.ProblemUnknownOutcome:
 		return ErrUnknownOutcome
+	case wire.ProblemTooManyStreams:
+		return ErrTooManyStreams
 	case wire.ProblemUnavailable:
 		return ErrUnavailable
 	}

@@ -42,8 +42,11 @@ var (
 	gateAny    = gate{401, map[string]int{"own": 0, "read-only": 0, "append-only": 0, "other": 0, "admin": 0, "cluster": 0}}
 	gateRead   = gate{401, map[string]int{"own": 0, "read-only": 0, "append-only": 403, "other": 403, "admin": 403, "cluster": 403}}
 	gateAppend = gate{401, map[string]int{"own": 0, "read-only": 403, "append-only": 0, "other": 0, "admin": 403, "cluster": 403}}
-	gateAdmin  = gate{401, map[string]int{"own": 403, "read-only": 403, "append-only": 403, "other": 403, "admin": 0, "cluster": 403}}
-	gateNodes  = gate{401, map[string]int{"cluster": 0}}
+	// Of their own project's records; what a project may not read is hidden from it in what it gets.
+	gateOwn     = gate{401, map[string]int{"own": 0, "read-only": 0, "append-only": 403, "other": 0, "admin": 403, "cluster": 403}}
+	gateProject = gate{401, map[string]int{"own": 0, "read-only": 0, "append-only": 0, "other": 0, "admin": 403, "cluster": 403}}
+	gateAdmin   = gate{401, map[string]int{"own": 403, "read-only": 403, "append-only": 403, "other": 403, "admin": 0, "cluster": 403}}
+	gateNodes   = gate{401, map[string]int{"cluster": 0}}
 	// Registration is open here: anybody, but not with a token that is no good.
 	gateRegister = gate{401, map[string]int{"none": 0, "own": 0, "read-only": 0, "append-only": 0, "other": 0, "admin": 0, "cluster": 0}}
 	// The original's own routes: tokens of projects alone, and another status where they are no good.
@@ -74,6 +77,12 @@ var masterRows = []row{
 	{"HEAD /v1/records/:index", gateRead, "/v1/records/0", "", []int{200}},
 	{"GET /v1/blocks/:block/records/:offset", gateRead, "/v1/blocks/0/records/0", "", []int{200}},
 	{"HEAD /v1/blocks/:block/records/:offset", gateRead, "/v1/blocks/0/records/0", "", []int{200}},
+	{"GET /v1/blocks/:block/records/:offset/proof", gateRead, "/v1/blocks/0/records/0/proof", "", []int{200, 409}},
+	{"GET /v1/records/:index/proof", gateRead, "/v1/records/0/proof", "", []int{200, 409}},
+	{"GET /v1/records", gateOwn, "/v1/records", "", []int{200}},
+	{"GET /v1/records/stream", gateProject, "/v1/records/stream?from=x", "", []int{400}},
+	{"GET /v1/blocks/:block/records", gateProject, "/v1/blocks/0/records", "", []int{200}},
+	{"GET /v1/hashes/:hash", gateAny, "/v1/hashes/nothing", "", []int{400}},
 	{"GET /v1/blocks", gateAny, "", "", []int{200}},
 	{"GET /v1/blocks/:block", gateAny, "/v1/blocks/0", "", []int{200}},
 	{"GET /v1/cluster", gateAny, "", "", []int{200}},
@@ -120,6 +129,8 @@ var storageRows = []row{
 	{"PUT " + wire.PathBlocks + ":block", gateMaster, wire.PathBlocks + "0", "", []int{400}},
 	{"PUT " + wire.PathInbox + ":block", gateMaster, wire.PathInbox + "0", "", []int{400}},
 	{"POST " + wire.PathReadRecords, gateMaster, "", "", []int{200, 400}},
+	{"POST " + wire.PathFindRecords, gateMaster, "", "", []int{200, 400}},
+	{"GET " + wire.PathFindHash + ":hash", gateMaster, wire.PathFindHash + "nothing", "", []int{400}},
 	{"GET " + wire.PathHeaders, gateMaster, "", "", []int{400}},
 	{"GET " + wire.PathLocate + ":index", gateMaster, wire.PathLocate + "x", "", []int{400}},
 	{"POST " + wire.PathCheck, gateMaster, "", "", []int{400}},
@@ -137,7 +148,7 @@ var minerRows = []row{
 }
 
 // authorisation sends a request of every row with a token of every kind. The rows are those that the routers have, no less and no more.
-func (c *cluster) authorisation() {
+func (c *cluster) authorisation(t *testing.T) {
 	tokens := c.bearers()
 	log := hclog.NewNullLogger()
 	storage, miner := c.role(devcluster.KindStorage), c.role(devcluster.KindMiner)
@@ -154,7 +165,7 @@ func (c *cluster) authorisation() {
 		{"storage node", storage.URL(), httpapi.NewStorage(httpapi.StorageConfig{Logger: log}), storageRows, storage},
 		{"miner", miner.URL(), httpapi.NewMiner(httpapi.MinerConfig{Logger: log}), minerRows, miner},
 	} {
-		c.t.Run(table.name, func(t *testing.T) {
+		t.Run(table.name, func(t *testing.T) {
 			holdRoutes(t, table.handler, table.rows)
 			kinds := bearers{}
 			for kind, token := range tokens {

@@ -18,12 +18,12 @@ import (
 
 // cluster is a whole cluster in this process: the contract is held on what users get.
 type cluster struct {
-	t     *testing.T
+	t     testing.TB
 	file  devcluster.ClusterFile
 	roles []devcluster.Role
 }
 
-func startCluster(t *testing.T) *cluster {
+func startCluster(t testing.TB) *cluster {
 	t.Helper()
 	topology := devcluster.NewTopology(t.TempDir(), freePorts(t))
 	topology.LogLevel = "error"
@@ -43,7 +43,7 @@ func startCluster(t *testing.T) *cluster {
 }
 
 // freePorts finds a base for the ports of a cluster.
-func freePorts(t *testing.T) int {
+func freePorts(t testing.TB) int {
 	t.Helper()
 	for range 100 {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -135,7 +135,7 @@ func TestContract(t *testing.T) {
 	t.Run("the original's clients", func(t *testing.T) { c.with(t).originalClients() })
 	t.Run("the original's errors", func(t *testing.T) { c.with(t).originalErrors() })
 	t.Run("blocks", func(t *testing.T) { c.blocks(own) })
-	t.Run("who may", func(t *testing.T) { c.with(t).authorisation() })
+	t.Run("who may", func(t *testing.T) { c.with(t).authorisation(t) })
 	t.Run("open routes", func(t *testing.T) {
 		for i, path := range []string{"/livez", "/readyz", "/metrics"} {
 			c.do(i, request{name: path, method: "GET", path: path, status: 200})

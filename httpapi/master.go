@@ -48,6 +48,12 @@ func NewMaster(cfg MasterConfig) http.Handler {
 	// In gin a bare colon starts a parameter: the one of records:batch is escaped.
 	m.POST("/v1/records", m.withAppender(m.appendRecord))
 	m.POST(`/v1/records\:batch`, m.withAppender(m.appendBatch))
+	m.GET("/v1/records", m.withReader(m.list))
+	m.GET("/v1/records/stream", m.withReader(m.stream))
+	m.GET("/v1/records/:index/proof", m.withReader(m.proofByIndex))
+	m.GET("/v1/blocks/:block/records", m.withReader(m.blockRecords))
+	m.GET("/v1/blocks/:block/records/:offset/proof", m.withReader(m.proof))
+	m.GET("/v1/hashes/:hash", m.withAnyToken(m.findHash))
 	m.GET("/v1/records/:index", m.withReader(m.recordByIndex))
 	m.HEAD("/v1/records/:index", m.withReader(m.recordByIndex))
 	m.GET("/v1/blocks/:block/records/:offset", m.withReader(m.record))

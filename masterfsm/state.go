@@ -166,3 +166,13 @@ func (s *State) BoundaryAt(height uint64) (Boundary, bool) {
 	}
 	return s.boundaries[i], true
 }
+
+// BlockOfHash is the block of a hash, where the table still remembers its boundary.
+func (s *State) BlockOfHash(hash chain.Hash) (block uint64, ok bool) {
+	for i := len(s.boundaries) - 1; i >= 0; i-- {
+		if b := &s.boundaries[i]; b.Hash == hash {
+			return b.Height - 1, true
+		}
+	}
+	return 0, false
+}

@@ -17,6 +17,10 @@ var (
 	ErrSeal = fmt.Errorf("%w: the leaf of that index is a block's seal, not a record", ErrNotFound)
 	// ErrNotMined: the block is committed, and its header not made yet.
 	ErrNotMined = errors.New("block is committed and not yet mined")
+	// ErrNotSealed: the record's block has no proof of work yet, so nothing proves the record.
+	ErrNotSealed = errors.New("the record's block is committed and not yet sealed")
+	// ErrTooManyStreams: this master serves as many streams as it can.
+	ErrTooManyStreams = errors.New("too many streams")
 	// ErrForbidden: the project's records are not open to that token.
 	ErrForbidden = errors.New("the token does not open this project")
 	// ErrUnauthorized: no token, or one that the cluster does not know.

@@ -38,7 +38,7 @@ func (n *Node) ChangeProject(ctx context.Context, nameOrID string, change wire.P
 	if change.Public == nil && change.Quota == nil {
 		return wire.Project{}, fmt.Errorf("%w: nothing is to be changed: give public or quota", ErrBadRequest)
 	}
-	p, err := n.ledProject(nameOrID)
+	p, err := n.ledProject(ctx, nameOrID)
 	if err != nil {
 		return wire.Project{}, err
 	}
@@ -94,7 +94,7 @@ func (n *Node) CreateToken(ctx context.Context, nameOrID string, t wire.NewToken
 	if err != nil {
 		return wire.CreatedToken{}, err
 	}
-	p, err := n.ledProject(nameOrID)
+	p, err := n.ledProject(ctx, nameOrID)
 	if err != nil {
 		return wire.CreatedToken{}, err
 	}
@@ -112,7 +112,7 @@ func (n *Node) CreateToken(ctx context.Context, nameOrID string, t wire.NewToken
 // RevokeToken takes a token from a project: every master refuses it as soon as it has applied that, or 5 s after it last heard from a
 // leader. This master must lead. Errors: ErrNotLeader, masterfsm.ErrUnknownProject, masterfsm.ErrUnknownToken.
 func (n *Node) RevokeToken(ctx context.Context, nameOrID string, token uint32) error {
-	p, err := n.ledProject(nameOrID)
+	p, err := n.ledProject(ctx, nameOrID)
 	if err != nil {
 		return err
 	}
@@ -171,12 +171,20 @@ func (n *Node) confirmedProject(ctx context.Context, nameOrID string) (masterfsm
 	return n.projectNamed(nameOrID)
 }
 
-// ledProject looks for a project where this master leads, and so has applied all that is committed.
-func (n *Node) ledProject(nameOrID string) (masterfsm.Project, error) {
+// findProject looks for a project; that there is none is the leader's word.
+func (n *Node) findProject(ctx context.Context, nameOrID string) (masterfsm.Project, error) {
+	if p, err := n.projectNamed(nameOrID); err == nil {
+		return p, nil
+	}
+	return n.confirmedProject(ctx, nameOrID)
+}
+
+// ledProject looks for a project where this master leads.
+func (n *Node) ledProject(ctx context.Context, nameOrID string) (masterfsm.Project, error) {
 	if n.leadership.Load() == nil {
 		return masterfsm.Project{}, ErrNotLeader
 	}
-	return n.projectNamed(nameOrID)
+	return n.findProject(ctx, nameOrID)
 }
 
 func (n *Node) projectNamed(nameOrID string) (p masterfsm.Project, err error) {

@@ -43,6 +43,8 @@ type fakeCluster struct {
 	// after is asked when it was carried out, in the same way.
 	after    func(w http.ResponseWriter) bool
 	projects fakeProjects
+	// streaming is called with each stream that is asked for.
+	streaming func()
 
 	integrity fakeIntegrity
 }
@@ -55,6 +57,8 @@ func newFakeCluster(t testing.TB) *fakeCluster {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/records", f.project(f.append))
 	mux.HandleFunc("POST /v1/records:batch", f.project(f.appendBatch))
+	mux.HandleFunc("GET /v1/records", f.project(f.list))
+	mux.HandleFunc("GET /v1/records/stream", f.project(f.stream))
 	mux.HandleFunc("GET /v1/records/{index}", f.project(f.byIndex))
 	mux.HandleFunc("GET /v1/blocks/{block}/records/{offset}", f.project(f.byPosition))
 	mux.HandleFunc("GET /v1/blocks", f.any(f.listBlocks))
@@ -184,6 +188,68 @@ func (f *fakeCluster) appendBatch(w http.ResponseWriter, r *http.Request) {
 	}
 	if positions, ok := f.take(w, r, entries); ok {
 		reply(w, http.StatusCreated, wire.Positions{Records: positions})
+	}
+}
+
+// listed are the records that a request means.
+func (f *fakeCluster) listed(r *http.Request, from uint64) (list []wire.Record) {
+	q := r.URL.Query()
+	number := func(name string) uint64 {
+		if q.Get(name) == "" {
+			return 0
+		}
+		n, err := strconv.ParseUint(q.Get(name), 10, 64)
+		if err != nil {
+			f.t.Error(err)
+		}
+		return n
+	}
+	until := number("until")
+	for i := range f.records {
+		r := &f.records[i]
+		if r.Index >= max(from, number("from")) && (q.Get("key") == "" || r.Key == q.Get("key")) && r.Time >= number("since") && (until == 0 || r.Time < until) {
+			list = append(list, *r)
+		}
+	}
+	return list
+}
+
+// list gives pages of at most two records, so that a list takes several.
+func (f *fakeCluster) list(w http.ResponseWriter, r *http.Request) {
+	if p := r.URL.Query().Get("project"); p != "" && p != "default" {
+		problem(w, http.StatusForbidden, wire.ProblemForbidden, "Not with this token")
+		return
+	}
+	var from uint64
+	if cursor := r.URL.Query().Get("cursor"); cursor != "" {
+		from, _ = strconv.ParseUint(cursor, 10, 64)
+	}
+	page := wire.Records{Records: f.listed(r, from)}
+	if len(page.Records) > 2 {
+		page.Next = fmt.Sprint(page.Records[2].Index)
+		page.Records = page.Records[:2]
+	}
+	reply(w, http.StatusOK, page)
+}
+
+// stream gives what is there, and breaks off.
+func (f *fakeCluster) stream(w http.ResponseWriter, r *http.Request) {
+	var from uint64
+	if last := r.Header.Get(wire.HeaderLastEventID); last != "" {
+		id, err := strconv.ParseUint(last, 10, 64)
+		if err != nil {
+			f.t.Error(err)
+		}
+		from = id + 1
+	}
+	if f.streaming != nil {
+		f.streaming()
+	}
+	w.Header().Set("Content-Type", wire.TypeEvents)
+	_, _ = fmt.Fprint(w, ": alive\n\n")
+	for _, record := range f.listed(r, from) {
+		data, _ := json.Marshal(record)
+		_, _ = fmt.Fprintf(w, "id: %d\nevent: record\ndata: %s\n\n", record.Index, data)
 	}
 }
 

@@ -33,9 +33,12 @@ func TestGet(t *testing.T) {
 		args []string
 		want string
 	}{
-		{nil, "name one record: get BLOCK OFFSET, or get --index N"},
+		{nil, "name one record: get BLOCK OFFSET, get --index N, or get --key KEY"},
 		{[]string{"1"}, "name one record"},
 		{[]string{"1", "2", "--index", "3"}, "name one record"},
+		{[]string{"1", "2", "--key", "k"}, "name one record"},
+		{[]string{"--index", "0", "--key", "k"}, "name one record"},
+		{[]string{"--key", "nobody's"}, `no record of this project has the key "nobody's"`},
 		{[]string{"one", "2"}, `BLOCK "one" is not a whole number`},
 		{[]string{"--", "1", "-2"}, `OFFSET "-2" is not a whole number`},
 		{[]string{"1", "4294967296"}, `OFFSET "4294967296" is too large: the limit is 4294967295`},

@@ -44,6 +44,7 @@ const (
 	ProblemBacklog        = "backlog-full"       // 503 with Retry-After: the masters hold max_pending_bytes
 	ProblemNoLeader       = "no-leader"          // 503 with Retry-After: no leader within the time that the request could wait
 	ProblemUnknownOutcome = "unknown-outcome"    // 503: the append may or may not have been committed; retry with the same Idempotency-Key
+	ProblemTooManyStreams = "too-many-streams"   // 503 with Retry-After: the master serves as many streams as it can
 	ProblemUnavailable    = "unavailable"        // 503: no storage node could prove the record
 )
 
