@@ -157,7 +157,6 @@ func (r *recovery) ask(ctx context.Context) error {
 // adopt takes the highest chain over, from one node after the other where one breaks off.
 func (r *recovery) adopt(ctx context.Context) error {
 	adopting := r.state.Recover(masterfsm.Group{ID: r.plan.Group, Epoch: r.plan.Epoch})
-	replicated := r.replicated()
 	var why error
 	for _, c := range r.chains {
 		from, to := r.state.Head().Height, c.status.Height
@@ -166,8 +165,7 @@ func (r *recovery) adopt(ctx context.Context) error {
 		}
 		err := r.masters.ChainBlocks(ctx, c.url, from, to, func(b chain.Block) error {
 			number := b.Header.Block
-			keep := number >= replicated && r.plan.ChainHeight-number <= masterfsm.Boundaries
-			if err := adopting.Adopt(b, keep); err != nil {
+			if err := adopting.Adopt(b); err != nil {
 				return err
 			}
 			if r.cfg.Progress != nil {
@@ -192,21 +190,16 @@ func (r *recovery) adopt(ctx context.Context) error {
 			nodes = append(nodes, masterfsm.NodeHeight{ID: c.node.ID, Version: c.node.Version, Height: c.status.Height})
 		}
 	}
-	done := adopting.Finish(nodes)
+	stored := uint64(0)
+	if r.cfg.FromStorage != "" {
+		stored = r.plan.ChainHeight // the other storage nodes are not known yet: they are repaired from this one
+	}
+	done, err := adopting.Finish(stored, nodes)
+	if err != nil {
+		return err
+	}
 	r.plan.Adopted, r.plan.Dropped, r.plan.Projects = done.Blocks, done.Dropped, done.Projects
 	return nil
-}
-
-// replicated is the height up to which as many storage nodes as the settings ask have the chain: the masters hold what is above.
-func (r *recovery) replicated() uint64 {
-	replicas := int(r.state.Settings().Replicas)
-	if r.cfg.FromStorage != "" || replicas < 1 {
-		return r.plan.ChainHeight // the other storage nodes are not known yet: they are repaired from this one
-	}
-	if len(r.chains) < replicas {
-		return 0
-	}
-	return r.chains[replicas-1].status.Height
 }
 
 // removeOthers marks the lost masters as removed: should one come back, it is told.
