@@ -77,7 +77,8 @@ func RecoverMaster(ctx context.Context, cfg RecoverConfig) (_ Recovery, err erro
 	r := &recovery{cfg: cfg, state: rescue.State(), masters: client.NewMasters(cfg.ClusterToken)}
 	defer r.masters.CloseIdle()
 	member := rescue.Member()
-	r.plan = Recovery{Group: member.Group, Member: member.ID, LastEntry: rescue.LastIndex(), Epoch: max(member.Epoch, r.state.Group().Epoch)}
+	r.plan = Recovery{Group: member.Group, Member: member.ID, Epoch: max(member.Epoch, r.state.Group().Epoch)}
+	_, r.plan.LastEntry = rescue.Last()
 	if err := r.ask(ctx); err != nil {
 		return Recovery{}, err
 	}
