@@ -33,14 +33,15 @@ type Recovery struct {
 	Member              string // the master that becomes the whole group
 	LastTerm, LastEntry uint64 // of its log, 0 where it has none: of several survivors the highest term is best, then the highest entry
 	Damaged             []DamagedSnapshot
-	Forked              bool   // the storage nodes have another block Fork than the log mines: what the log has from there on is left out
-	Fork                uint64 //
+	Forked              bool   // the storage nodes have another block than the log mines: what the log has from there on is left out
+	Fork                uint64 // that block
 	Height              uint64 // mined blocks that it knows of
 	Buffered            int    // records that it holds and that are in no mined block
 	Lost                []string
 	Foreign             []string // URLs of storage nodes with another chain than the group committed
 	Source              string   // URL of the storage node whose chain is the highest, "" where none is higher than the survivor's
 	ChainHeight         uint64   // blocks of the chain that the group goes on from
+	Asked               int      // storage nodes
 	Replicas            int      // storage nodes that are to have each block
 	Replicated          uint64   // blocks that so many are known to have
 	// Done: what the recovery did.

@@ -117,6 +117,10 @@ func warnRecovery(r roles.Recovery) string {
 		say("Records that were acknowledged and are neither in this log nor in that chain are LOST, with their idempotency keys. Records of this log that")
 		say("the chain has others in place of were never committed, and are dropped.")
 	default:
+		if r.Asked < r.Replicas {
+			say("Only %s named, and each block is to be on %d: what others have is not looked at, and these are filled from it.",
+				countedAs(uint64(r.Asked), "storage node is", "storage nodes are"), r.Replicas)
+		}
 		say("Records that were acknowledged and are not in that chain are LOST, and so are all idempotency keys, and names and tokens of projects.")
 	}
 	for _, lost := range r.Lost {

@@ -28,8 +28,8 @@ func TestRecoveryWarning(t *testing.T) {
 			[]string{"p cannot be read and is moved to a: sum", "entries 10 to 12", "node f has other blocks"}, nil,
 		},
 		{
-			"from storage", roles.Recovery{Source: "s", ChainHeight: 9, Replicas: 2, Replicated: 9},
-			[]string{"up to block 8", "all idempotency keys, and names and tokens"}, []string{"log", "Fewer"},
+			"from storage", roles.Recovery{Source: "s", ChainHeight: 9, Asked: 1, Replicas: 2, Replicated: 9},
+			[]string{"up to block 8", "Only 1 storage node is named", "all idempotency keys, and names and tokens"}, []string{"log", "Fewer"},
 		},
 	} {
 		text := warnRecovery(c.plan)
