@@ -211,15 +211,15 @@ func describe(op porcupine.Operation) string {
 // says nothing: there are such places within a batch that ran over into the next block, behind the end of the first.
 func (o *oracle) known() []operation {
 	var ops []operation
-	resolved := map[uint64]bool{}
+	given := map[uint64]bool{} // of an append of unknown outcome only the chain tells the place
 	for _, op := range o.history {
 		if !op.read && !op.lost {
 			ops = append(ops, op)
-			resolved[op.first] = true
+			given[op.first], given[op.last] = true, true
 		}
 	}
 	for _, op := range o.history {
-		if op.read && (resolved[op.first] || o.acked[place{op.first >> 32, uint32(op.first)}] != nil) {
+		if op.read && (given[op.first] || o.acked[place{op.first >> 32, uint32(op.first)}] != nil) {
 			ops = append(ops, op)
 		}
 	}

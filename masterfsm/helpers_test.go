@@ -263,7 +263,7 @@ func checkBlocks(t testing.TB, s *State) {
 	number, first := s.open.number, s.open.first
 	mined := uint64(0)
 	for i := len(s.held) - 1; i >= 0; i-- {
-		b := &s.held[i]
+		b := s.held[i]
 		if b.number+1 != number || b.first+b.count()+1 != first || b.count() == 0 {
 			t.Fatalf("block %d of %d records at %d stands before block %d at %d", b.number, b.count(), b.first, number, first)
 		}
@@ -312,8 +312,8 @@ func checkBlocks(t testing.TB, s *State) {
 func checkSums(t testing.TB, s *State) {
 	t.Helper()
 	pending, retained := uint64(len(s.open.records)), uint64(0)
-	for i := range s.held {
-		if b := &s.held[i]; b.number < s.stored {
+	for _, b := range s.held {
+		if b.number < s.stored {
 			retained += b.size()
 		} else {
 			pending += b.size()
@@ -383,8 +383,8 @@ func checkLeaves(t testing.TB, s *State) {
 			}
 		}
 	}
-	for i := range s.held {
-		if b := &s.held[i]; !b.mined {
+	for _, b := range s.held {
+		if !b.mined {
 			check(b.number, b.ends, b.records, b.leaves)
 		}
 	}

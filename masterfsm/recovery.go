@@ -66,10 +66,10 @@ func (r *Recovery) Adopt(b chain.Block) error {
 	if err := r.count(&b, r.own(leaves, &b.Header)); err != nil {
 		return err
 	}
-	body := heldBlock{number: number, first: b.Header.First, time: b.Header.Time, mined: true, block: b, records: recordsOf(&b)}
+	body := minedBlock(b)
 	if held := s.heldAt(number); held != nil {
 		r.bytes -= held.size()
-		*held = body
+		s.replace(body)
 	} else {
 		s.open = buffer{number: number + 1, first: b.Header.Size()}
 		s.held = append(s.held, body)

@@ -34,9 +34,9 @@ type State struct {
 	boundaries []Boundary // the newest last, at most Boundaries
 	waiting    *waiting   // the header of the first held block that is not mined, nil where there is none
 
-	held   []heldBlock // the blocks that the masters hold, without a gap: mined first, then pending
-	open   buffer      // the records behind them
-	stored uint64      // number of blocks that Replicas nodes have on disk: never falls
+	held   []*heldBlock // the blocks that the masters hold, without a gap: mined first, then pending
+	open   buffer       // the records behind them
+	stored uint64       // number of blocks that Replicas nodes have on disk: never falls
 
 	pendingBytes uint64 // of records in blocks that are not stored, and in the open buffer
 	retained     uint64 // of records in held blocks that are stored

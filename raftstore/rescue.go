@@ -80,7 +80,7 @@ func OpenRescue(dir string, log hclog.Logger) (_ *Rescue, err error) {
 	if err := r.openFiles(); err != nil {
 		return nil, err
 	}
-	if err := r.files.fail.guard(r.read); err != nil {
+	if err := r.files.fail.guard(func() error { return errors.Join(r.files.votes.check(r.identity), r.read()) }); err != nil {
 		return nil, err
 	}
 	switch {

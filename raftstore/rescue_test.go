@@ -8,38 +8,42 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hashicorp/raft"
+
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
 )
 
 // loneMaster is a group of one with a few projects in its table.
-func loneMaster(t *testing.T, projects int, change func(*Config)) *node {
+func loneMaster(t *testing.T, projects int) *node {
 	t.Helper()
-	nodes := testGroup(t, 1, change)
+	nodes := testGroup(t, 1, nil)
 	for i := range projects {
 		create(t, fmt.Sprint("p", i), nodes...)
 	}
 	return nodes[0]
 }
 
-// twoSnapshots has a group of one take two snapshots, and returns its folder's last entry and the newest of them. The group is stopped.
-func twoSnapshots(t *testing.T, change func(*Config)) (n *node, last uint64, newest string) {
+// twoSnapshots has a group of one take two snapshots, behind which so many entries stay in the log, and returns its last entry and the
+// folder of the newer snapshot. The group is stopped.
+func twoSnapshots(t *testing.T, trailing uint64) (n *node, last uint64, newest string) {
 	t.Helper()
-	n = loneMaster(t, 40, change)
-	awaitSnapshot(t, n, 1)
-	list, err := n.snaps.List()
-	if err != nil {
-		t.Fatal(err)
+	n = loneMaster(t, 10)
+	r := n.raft.Load()
+	n.reload(r, func(c *raft.ReloadableConfig) { c.TrailingLogs = trailing })
+	for i := range 2 {
+		if err := r.Snapshot().Error(); err != nil {
+			t.Fatal(err)
+		}
+		for j := range 10 {
+			create(t, fmt.Sprint("q", 10*i+j), n)
+		}
 	}
-	for i := range 60 {
-		create(t, fmt.Sprint("q", i), n)
-	}
-	awaitSnapshot(t, n, list[0].Index+1)
 	last = n.Applied()
 	n.stop()
-	r := openRescue(t, n.cfg.Dir)
-	defer closeRescue(t, r)
-	return n, last, filepath.Join(r.files.snaps.dir, r.base.ID)
+	rescue := openRescue(t, n.cfg.Dir)
+	defer closeRescue(t, rescue)
+	return n, last, filepath.Join(rescue.files.snaps.dir, rescue.base.ID)
 }
 
 // propose commits a command.
@@ -89,7 +93,7 @@ func closeRescue(t *testing.T, r *Rescue) {
 // The state may be read up to where the log went another way; the log's end, by which survivors are compared, stays what it is.
 func TestRescueReadBelow(t *testing.T) {
 	t.Parallel()
-	n := loneMaster(t, 1, nil)
+	n := loneMaster(t, 1)
 	for number := range uint64(3) {
 		n.mine(t, number)
 	}
@@ -132,7 +136,7 @@ func spoil(t *testing.T, path string) {
 func TestRescueDamagedSnapshot(t *testing.T) {
 	t.Parallel()
 	for _, file := range []string{"state.bin", "meta.json"} {
-		n, last, damaged := twoSnapshots(t, func(c *Config) { c.SnapshotEntries, c.TrailingBytes = 20, 1<<20 })
+		n, last, damaged := twoSnapshots(t, 1000)
 		spoil(t, filepath.Join(damaged, file))
 		r := openRescue(t, n.cfg.Dir)
 		list := r.Damaged()
@@ -147,7 +151,7 @@ func TestRescueDamagedSnapshot(t *testing.T) {
 			t.Error(err)
 		}
 		back := openNode(t, n.cfg)
-		if leaderOf(t, back); !back.has("p0") || !back.has("q59") {
+		if leaderOf(t, back); !back.has("p0") || !back.has("q19") {
 			t.Errorf("%s: not all projects are there", file)
 		}
 	}
@@ -156,7 +160,7 @@ func TestRescueDamagedSnapshot(t *testing.T) {
 // Where the log does not reach back to a snapshot that can be read, nothing can be told, and nothing is changed.
 func TestRescueLostSnapshot(t *testing.T) {
 	t.Parallel()
-	n, _, damaged := twoSnapshots(t, smallSnapshots)
+	n, _, damaged := twoSnapshots(t, 1)
 	spoil(t, filepath.Join(damaged, "state.bin"))
 	_, err := OpenRescue(n.cfg.Dir, nil)
 	if !errors.Is(err, ErrDisk) || !strings.Contains(err.Error(), damaged) || !strings.Contains(err.Error(), "--from-storage") {
@@ -214,7 +218,7 @@ func TestRescueAgain(t *testing.T) {
 // A master whose own table has it as removed is not the one to go on with.
 func TestRescueRemoved(t *testing.T) {
 	t.Parallel()
-	n := loneMaster(t, 1, nil)
+	n := loneMaster(t, 1)
 	n.propose(t, masterfsm.Encode(&masterfsm.RemoveMaster{ID: n.Member().ID, Time: 1}))
 	n.stop()
 	if _, err := OpenRescue(n.cfg.Dir, nil); !errors.Is(err, ErrRemoved) || !strings.Contains(err.Error(), n.Member().ID) {

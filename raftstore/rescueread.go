@@ -1,7 +1,6 @@
 package raftstore
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -74,22 +73,9 @@ func (r *Rescue) choose() error {
 		if !f.IsDir() || listed {
 			continue
 		}
-		if err := checkMeta(filepath.Join(snaps.dir, f.Name())); err != nil {
+		if err := snaps.check(f.Name()); err != nil {
 			r.foundDamaged(f.Name(), err)
 		}
-	}
-	return nil
-}
-
-// checkMeta reports a snapshot that does not tell what it is: raft leaves it out of its list.
-func checkMeta(dir string) error {
-	path := filepath.Join(dir, "meta.json")
-	data, err := os.ReadFile(path)
-	if err == nil {
-		err = json.Unmarshal(data, new(raft.SnapshotMeta))
-	}
-	if err != nil {
-		return diskError("snapshot "+path, err)
 	}
 	return nil
 }
@@ -106,6 +92,9 @@ func (r *Rescue) foundDamaged(id string, err error) {
 // restore reads a snapshot.
 func (r *Rescue) restore(id string) (*masterfsm.State, error) {
 	path := filepath.Join(r.files.snaps.dir, id)
+	if err := r.files.snaps.check(id); err != nil {
+		return nil, err
+	}
 	_, reader, err := r.files.snaps.FileSnapshotStore.Open(id)
 	if err != nil {
 		return nil, diskError("snapshot "+path, err)
@@ -142,8 +131,8 @@ func (r *Rescue) replay(upTo uint64) error {
 		next = r.base.Index + 1
 	}
 	name := r.files.logs.name
-	var entry raft.Log
 	for index := next; index <= upTo; index++ {
+		var entry raft.Log // each its own: the store of the log may keep its bytes
 		if err := r.files.logs.GetLog(index, &entry); err != nil {
 			return diskError(name, err)
 		}
