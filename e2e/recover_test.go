@@ -101,6 +101,9 @@ func TestRecoverSurvivor(t *testing.T) {
 	}
 
 	done := c.recover(survivor)
+	if done.LastTerm == 0 || done.LastEntry == 0 || done.Forked || done.Replicated != stored || done.Single != 0 {
+		t.Errorf("recovered %+v", done)
+	}
 	if done.Epoch != 2 || done.Height > known || done.ChainHeight != stored || done.Adopted != int(stored-done.Height) || len(done.Lost) != 2 {
 		t.Errorf("recovered %+v; it knew %d blocks, %d were stored", done, known, stored)
 	}
@@ -203,7 +206,11 @@ func TestRecoverFromStorage(t *testing.T) {
 	}
 	first, rest := roleOf(c.Topology(), all[0]), all[1:]
 
-	done := c.recover(all[0], "--from-storage", roleOf(c.Topology(), "storage-2").URL())
+	var urls []string
+	for _, name := range c.storageNames() {
+		urls = append(urls, roleOf(c.Topology(), name).URL())
+	}
+	done := c.recover(all[0], "--from-storage", strings.Join(urls, ","))
 	if done.Epoch != 2 || done.ChainHeight != stored || done.Adopted != int(stored) || done.Projects != 2 {
 		t.Errorf("recovered %+v of %d blocks", done, stored)
 	}
