@@ -1,6 +1,6 @@
 // Package client has two halves.
 //
-// [Client] and [Batcher] are for users of a cluster: they append records and read them back through any of its masters, go
+// [Client] and [Batcher] are for users of a cluster: they append records, read, list and follow them through any of its masters, go
 // on with the next master when one is dead, and check what they are given. They need nothing of the server but the types of
 // package wire.
 //

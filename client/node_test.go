@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -431,4 +432,29 @@ func TestStatusLocateAndMine(t *testing.T) {
 		t.Error(err)
 	}
 	<-stopped // the end of the context reached the miner
+}
+
+func TestFindCalls(t *testing.T) {
+	query := wire.RecordQuery{Project: 3, Key: "k", From: 5, To: 1 << 60, Since: 7, Limit: 9}
+	hits := wire.RecordHits{Hits: []wire.Hit{{Index: 6, Block: 1, Offset: 2}, {Index: 1 << 59, Block: 1 << 40, Offset: 3}}, End: 1 << 60}
+	server, _ := node(t, func(w http.ResponseWriter, r *http.Request) {
+		switch r.Method + " " + r.URL.Path {
+		case "POST " + wire.PathFindRecords:
+			var got wire.RecordQuery
+			if err := json.NewDecoder(r.Body).Decode(&got); err != nil || got != query {
+				t.Errorf("%+v, %v", got, err)
+			}
+		case "GET " + wire.PathFindHash + (chain.Hash{9}).String():
+		default:
+			t.Errorf("%s %s", r.Method, r.URL)
+		}
+		reply(w, 200, hits)
+	})
+	c, w := newWorkers(t), wire.Worker{URL: server.URL, Token: masterToken}
+	if got, err := c.FindRecords(t.Context(), w, query); err != nil || !reflect.DeepEqual(got, hits) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if got, err := c.FindHash(t.Context(), w, chain.Hash{9}); err != nil || !reflect.DeepEqual(got, hits) {
+		t.Errorf("%+v, %v", got, err)
+	}
 }

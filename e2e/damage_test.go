@@ -64,8 +64,8 @@ var damages = []damage{
 	{"tile: one deleted", func(d *disk) { d.at("tiles/00"); d.must(os.Remove(d.path)) }, "tiles", "", false},
 	{"tile: all deleted", (*disk).removeTiles, "tiles", "", false},
 	{"tile: a bit in the synced head", func(d *disk) { d.at("tiles/synced"); d.flip(20) }, "", "", false},
-	{"records: a bit", func(d *disk) { d.run(); d.flip(300) }, "", "", false},
-	{"records: cut", func(d *disk) { d.run(); d.truncate(250) }, "", "", false},
+	{"records: a bit", func(d *disk) { d.run(); d.flip(100) }, "", "", false},
+	{"records: cut", func(d *disk) { d.run(); d.truncate(100) }, "", "", false},
 	{"records: garbage", func(d *disk) { d.run(); d.must(os.WriteFile(d.path, []byte("no index"), 0o600)) }, "", "", false},
 	{"records: deleted", func(d *disk) { d.at("records"); d.must(os.RemoveAll(d.path)) }, "", "", false},
 	// The rest.

@@ -80,6 +80,7 @@ func (e *events) Alive(next uint64) error {
 		h.Set("Content-Type", wire.TypeEvents)
 		h.Set("Cache-Control", "no-store")
 		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Connection", "close") // its write deadline is of no use to another request
 		e.c.Status(http.StatusOK)
 		e.buf = append(e.buf, "retry: 1000\n"...)
 		e.begun = true

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"os"
 	"runtime"
 	"slices"
 	"testing"
@@ -13,13 +14,19 @@ import (
 )
 
 const (
-	// holdUp is how long taking a snapshot may hold up applying.
-	holdUp = 10 * time.Millisecond
 	// The median of so many snapshots counts; where other processes took the processor away, that of the next round.
 	snapshots, rounds = 15, 5
 	// snapshotShare bounds what taking a snapshot allocates: one byte for so many that the state holds. A copy of the records would show.
 	snapshotShare = 12
 )
+
+// holdUp is how long taking a snapshot may hold up applying on a machine that does nothing else: make times. Others are held to ten times that.
+func holdUp() time.Duration {
+	if os.Getenv("CHAINSTORE_TIMES") == "" {
+		return 100 * time.Millisecond
+	}
+	return 10 * time.Millisecond
+}
 
 // fullTable is a table with as much as the masters may hold by default, or a part of it: records of this size, so many of them a block,
 // beside remembered keys, projects, workers, masters with full windows, and a full story.
@@ -103,14 +110,14 @@ func TestSnapshotHoldsUpShortly(t *testing.T) {
 				}
 				runtime.ReadMemStats(&after)
 				slices.Sort(took[:])
-				if took[snapshots/2] < holdUp {
+				if took[snapshots/2] < holdUp() {
 					break
 				}
 			}
 			each := (after.TotalAlloc - before.TotalAlloc) / snapshots
 			t.Logf("%d MiB in %d blocks, %d keys, %d projects: %v (%v - %v), %d KiB", b.pendingBytes>>20, len(b.held), b.keys.count(),
 				len(b.projects), took[snapshots/2], took[0], took[snapshots-1], each>>10)
-			if !underRace && took[snapshots/2] >= holdUp {
+			if !underRace && took[snapshots/2] >= holdUp() {
 				t.Errorf("a snapshot holds up applying for %v", took[snapshots/2])
 			}
 			if each > b.pendingBytes/snapshotShare {

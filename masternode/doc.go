@@ -10,6 +10,12 @@
 // A master answers from its own state while it holds the block (read.go); what it no longer holds it has a storage node
 // prove against roots that the group committed (prove.go). What is not found is confirmed with the leader first (confirm.go).
 //
+// # Lists and streams
+//
+// A walk (list.go) goes along the records of a query: those whose places a storage node's index tells, each proven and compared with the
+// query (provelist.go), and behind them those that the masters hold. A page is some of it; a stream (stream.go) is a walk that goes on as
+// the state grows. That a list ends is confirmed with the leader. lookup.go has what is found by block and by hash, and proofs.
+//
 // # The leader
 //
 // plan.go says, as a pure function of the replicated state, the leader's memory and the time, what should be under way; lead.go

@@ -130,12 +130,12 @@ func TestIndexFollowsTheChain(t *testing.T) {
 		},
 		"a bit": func(t *testing.T, dir string) {
 			for _, path := range runs(t, dir) {
-				flip(t, path, 300)
+				flip(t, path, 100)
 			}
 		},
 		"cut": func(t *testing.T, dir string) {
 			for _, path := range runs(t, dir) {
-				must(t, os.Truncate(path, 200))
+				must(t, os.Truncate(path, 100))
 			}
 		},
 		"of another chain": func(t *testing.T, dir string) {

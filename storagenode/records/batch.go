@@ -58,7 +58,7 @@ func (b *Batch) add(section int, e entry) { b.entries[section] = append(b.entrie
 func (b *Batch) write(dir string) (*run, error) {
 	var sources [sections]sectionSource
 	for section, list := range b.entries {
-		slices.SortFunc(list, entry.compare)
+		list = sorted(list)
 		b.counts[section] = uint32(len(list))
 		i := 0
 		sources[section] = func() (entry, bool, error) {
