@@ -133,7 +133,7 @@ func (s *simulation) command() []byte {
 	case n < 96:
 		switch id := s.id(); s.rng.IntN(3) {
 		case 0:
-			return Encode(&AdmitMaster{ID: id, URL: "u" + s.id(), Raft: s.id() + ":1", Time: time})
+			return Encode(&AdmitMaster{ID: id, URL: "u" + s.id(), Raft: s.id() + ":1", Take: s.chance(2), Time: time})
 		case 1:
 			return Encode(&RenewToken{Project: uint32(s.rng.IntN(5)), TokenHash: chain.Hash{byte(s.rng.IntN(8) + 1)}, Time: time})
 		default:
@@ -240,7 +240,7 @@ func (s *simulation) submission(time uint64) []byte {
 		}
 		calls = append(calls, c)
 	}
-	data := appendOf(s.t, member, s.boots[member], s.seqs[member], time, calls...)
+	data := appendBy(s.t, s.a.Term().Term-uint64(s.rng.IntN(8)/7), member, s.boots[member], s.seqs[member], time, calls...)
 	s.sent = append(s.sent, data)
 	return data
 }
