@@ -24,6 +24,7 @@ const (
 // [Masters.Fresh].
 type Masters struct {
 	auth      []string
+	hops      []string // the header's value, nil where a call comes from who makes it
 	transport *http.Transport
 	fresh     *http.Transport
 }
@@ -42,7 +43,12 @@ func NewMasters(token string) *Masters {
 // Fresh gives calls that each dial a connection of their own and close it afterwards: for the last try, when kept
 // connections may be dead without having said so.
 func (m *Masters) Fresh() *Masters {
-	return &Masters{auth: m.auth, transport: m.fresh, fresh: m.fresh}
+	return &Masters{auth: m.auth, hops: m.hops, transport: m.fresh, fresh: m.fresh}
+}
+
+// Forwarding gives calls that say that they have passed one master already: whom they reach does not send them on.
+func (m *Masters) Forwarding() *Masters {
+	return &Masters{auth: m.auth, hops: oneHop, transport: m.transport, fresh: m.fresh}
 }
 
 // CloseIdle closes the connections that no call uses at the moment.
@@ -142,6 +148,9 @@ func (m *Masters) postJSON(ctx context.Context, url, path string, body any) (*an
 	}
 	header := nodeHeader(m.auth)
 	header["Content-Type"] = typeJSON
+	if m.hops != nil {
+		header[wire.HeaderHops] = m.hops
+	}
 	return call(ctx, m.transport, &request{
 		method: http.MethodPost, base: url, path: path, header: header, body: data, limit: maxSmall,
 	})

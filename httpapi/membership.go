@@ -16,7 +16,7 @@ func (m *master) announce(c *gin.Context) error {
 	if err := readJSON(c, &member); err != nil {
 		return err
 	}
-	announced, err := m.node.Announce(c.Request.Context(), member)
+	announced, err := m.node.Announce(c.Request.Context(), member, c.GetHeader(wire.HeaderHops) != "")
 	if err != nil {
 		return err
 	}

@@ -57,6 +57,7 @@ var answers = []struct {
 	{masternode.ErrTooFewMasters, http.StatusConflict, wire.ProblemTooFewMasters, "Too few masters", ""},
 	{masternode.ErrOtherGroup, http.StatusConflict, wire.ProblemOtherGroup, "Of another group", ""},
 	{masternode.ErrNotVoter, http.StatusConflict, wire.ProblemNotVoter, "Cannot lead", ""},
+	{masternode.ErrRemoved, http.StatusGone, wire.ProblemRemoved, "Taken out of the group", ""},
 	{masterfsm.ErrMasterRemoved, http.StatusGone, wire.ProblemRemoved, "Taken out of the group", ""},
 	{masterfsm.ErrNotLost, http.StatusConflict, wire.ProblemNotLost, "Not lost", ""},
 	{masterfsm.ErrUnknownProject, http.StatusNotFound, wire.ProblemNotFound, "No such project", ""},

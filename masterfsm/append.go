@@ -74,7 +74,7 @@ func (w *memberWindow) passed(seq uint64) bool {
 	return seq < w.Newest && w.Newest-seq >= SubmissionWindow
 }
 
-// Outcome is what became of one submission of an Append: a placement for each of its requests, or ErrStale.
+// Outcome is what became of one submission of an Append: a placement for each of its requests, or ErrStale or ErrMasterRemoved.
 type Outcome struct {
 	Placements []Placement
 	Err        error
@@ -84,16 +84,28 @@ type Outcome struct {
 const longestLeadership = 1 << 48
 
 // append takes the submissions of one Append.
-func (s *State) append(time, elapsed uint64, submissions []submission) []Outcome {
+func (s *State) append(time uint64, reign Reign, submissions []submission) []Outcome {
 	outcomes := make([]Outcome, len(submissions))
 	for i := range submissions {
-		outcomes[i].Placements, outcomes[i].Err = s.submit(time, elapsed, &submissions[i])
+		outcomes[i].Placements, outcomes[i].Err = s.submit(time, reign, &submissions[i])
 	}
 	return outcomes
 }
 
+// ageAt is the clock of the keys, as far as a leader has counted it. What one says that led in another term means nothing: it counted
+// from another BeginTerm.
+func (s *State) ageAt(reign Reign) uint64 {
+	if reign.Term != s.term.Term {
+		return s.age
+	}
+	return max(s.age, s.begun+min(reign.Elapsed, longestLeadership))
+}
+
 // submit puts the records of a submission into the buffer, or finds that it did so before.
-func (s *State) submit(time, elapsed uint64, a *submission) ([]Placement, error) {
+func (s *State) submit(time uint64, reign Reign, a *submission) ([]Placement, error) {
+	if s.MasterRemoved(a.member) {
+		return nil, fmt.Errorf("%w: %s, which sent submission %d", ErrMasterRemoved, a.member, a.seq)
+	}
 	w := s.members[a.member]
 	if w == nil || w.Boot < a.boot {
 		w = &memberWindow{Boot: a.boot, Results: map[uint64][]Placement{}}
@@ -107,7 +119,7 @@ func (s *State) submit(time, elapsed uint64, a *submission) ([]Placement, error)
 			ErrStale, a.seq, a.boot, w.Newest, w.Boot)
 	}
 	s.tick(time)
-	s.age = max(s.age, s.begun+min(elapsed, longestLeadership))
+	s.age = s.ageAt(reign)
 	s.keys.evict(s.age, s.settings)
 	placements := make([]Placement, len(a.requests))
 	for i := range a.requests {

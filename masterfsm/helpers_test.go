@@ -104,10 +104,16 @@ func sent(t testing.TB, member string, boot, seq uint64, calls ...call) []byte {
 	return bytes.Clone(s.Bytes())
 }
 
-// appendOf makes the command of one submission.
+// appendOf makes the command of one submission, by the leader of term 1.
 func appendOf(t testing.TB, member string, boot, seq, time uint64, calls ...call) []byte {
 	t.Helper()
-	return EncodeAppend(time, max(time, startTime)-startTime, sent(t, member, boot, seq, calls...))
+	return appendBy(t, 1, member, boot, seq, time, calls...)
+}
+
+// appendBy is appendOf by the leader of a term, who began it at the start of the test.
+func appendBy(t testing.TB, term uint64, member string, boot, seq, time uint64, calls ...call) []byte {
+	t.Helper()
+	return EncodeAppend(time, Reign{Term: term, Elapsed: max(time, startTime) - startTime}, sent(t, member, boot, seq, calls...))
 }
 
 // only is the outcome of the one submission of an append; the result of another command stays as it is.
@@ -137,7 +143,7 @@ func (b *table) submit(data []byte) []Placement {
 func (b *table) add(time uint64, calls ...call) []Placement {
 	b.t.Helper()
 	b.seq++
-	return b.submit(appendOf(b.t, "m1", 1, b.seq, time, calls...))
+	return b.submit(appendBy(b.t, b.Term().Term, "m1", 1, b.seq, time, calls...))
 }
 
 // fill appends count records, one a submission, and returns their positions.

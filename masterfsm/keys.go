@@ -149,10 +149,10 @@ func (w *keyWindow) free(i int) {
 }
 
 // Keys is how many idempotency keys are remembered, and how many milliseconds have passed since the oldest of them came, by the clock
-// that they go by: elapsed is what a leader knows to have passed since its BeginTerm, 0 for what the log tells alone.
-func (s *State) Keys(elapsed uint64) (remembered int, oldest uint64) {
+// that they go by: reign is how long a leader has led, zero for what the log tells alone.
+func (s *State) Keys(reign Reign) (remembered int, oldest uint64) {
 	if s.keys.count() == 0 {
 		return 0, 0
 	}
-	return int(s.keys.count()), max(s.age, s.begun+min(elapsed, longestLeadership)) - s.keys.at(s.keys.first).age
+	return int(s.keys.count()), s.ageAt(reign) - s.keys.at(s.keys.first).age
 }

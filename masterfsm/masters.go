@@ -8,9 +8,9 @@ import (
 
 // Master is a master of the group as the table has it. Who votes is raft's configuration's to say.
 type Master struct {
-	ID    string `json:"id"` // member id
-	URL   string `json:"url"`
-	Raft  string `json:"raft"`  // host:port
+	ID    string `json:"id"`    // member id
+	URL   string `json:"url"`   // "" while another has taken it over
+	Raft  string `json:"raft"`  // host:port, "" while another has taken it over
 	Since uint64 `json:"since"` // when it was let in, unix milliseconds
 }
 
@@ -20,16 +20,19 @@ const (
 	maxRemovedMasters = 1024 // the oldest is forgotten then: its own folder still says that it was removed
 )
 
-// AdmitMaster enters a master, or a known one's new addresses. It is refused with [ErrMasterRemoved] where it was removed, and with
-// [ErrBadCommand] where another has one of its addresses.
+// AdmitMaster enters a master, or a known one's new addresses. It is refused with [ErrMasterRemoved] where it was removed. Where another
+// has one of its addresses it is refused with [ErrBadCommand], unless it takes them over: the other one is then without, and stays in the
+// table until it tells where it is now.
 type AdmitMaster struct {
 	ID   string `json:"id"`
 	URL  string `json:"url"`
 	Raft string `json:"raft"`
+	Take bool   `json:"take,omitempty"` // a member that has moved, perhaps to where another was before it moved too
 	Time uint64 `json:"time"`
 }
 
-// RemoveMaster takes a master out for good: its id is never let in again. Whether there is such a member raft's configuration knows.
+// RemoveMaster takes a master out for good: its id is never let in again, and what it submits is refused. Whether there is such a member
+// raft's configuration knows.
 type RemoveMaster struct {
 	ID   string `json:"id"`
 	Time uint64 `json:"time"`
@@ -54,7 +57,10 @@ func (c *AdmitMaster) apply(s *State) (any, error) {
 		case o.ID == m.ID:
 			m.Since = o.Since
 			continue
-		case o.URL == m.URL || o.Raft == m.Raft:
+		case o.URL != m.URL && o.Raft != m.Raft:
+		case c.Take:
+			o = o.without(m)
+		default:
 			return nil, fmt.Errorf("%w: master %s has the URL %s and the raft address %s", ErrBadCommand, o.ID, o.URL, o.Raft)
 		}
 		others = append(others, o)
@@ -71,12 +77,24 @@ func (c *AdmitMaster) apply(s *State) (any, error) {
 	return nil, nil
 }
 
+// without is the master without the addresses that another has.
+func (m Master) without(other Master) Master {
+	if m.URL == other.URL {
+		m.URL = ""
+	}
+	if m.Raft == other.Raft {
+		m.Raft = ""
+	}
+	return m
+}
+
 func (c *RemoveMaster) apply(s *State) (any, error) {
 	if c.ID == "" || len(c.ID) > 255 {
 		return nil, fmt.Errorf("%w: %q is no id of a master", ErrBadCommand, c.ID)
 	}
 	s.tick(c.Time)
 	s.masters = slices.DeleteFunc(slices.Clone(s.masters), func(m Master) bool { return m.ID == c.ID })
+	delete(s.members, c.ID)
 	if s.MasterRemoved(c.ID) {
 		return nil, nil
 	}

@@ -48,3 +48,42 @@ func TestMasters(t *testing.T) {
 		t.Errorf("%d are remembered as removed, the first is %s", len(v.RemovedMasters), v.RemovedMasters[0])
 	}
 }
+
+// One that has moved to where another was takes the address over. The other stays, without it, until it tells where it is.
+func TestAddressesTakenOver(t *testing.T) {
+	b := newTable(t, smallSettings())
+	b.ok(&AdmitMaster{ID: "m1", URL: "http://a", Raft: "a:1", Time: startTime})
+	b.ok(&AdmitMaster{ID: "m2", URL: "http://b", Raft: "b:1", Time: startTime})
+	b.ok(&AdmitMaster{ID: "m3", URL: "http://c", Raft: "c:1", Time: startTime})
+	before := b.View()
+	b.ok(&AdmitMaster{ID: "m1", URL: "http://b", Raft: "c:1", Take: true, Time: startTime})
+	if got := fmt.Sprint(b.View().Masters); got != fmt.Sprintf("[{m1 http://b c:1 %d} {m2  b:1 %d} {m3 http://c  %d}]", startTime, startTime, startTime) {
+		t.Errorf("taken over: %s", got)
+	}
+	b.refused(&AdmitMaster{ID: "m2", URL: "http://c", Raft: "b:1", Time: startTime}, ErrBadCommand)
+	b.ok(&AdmitMaster{ID: "m2", URL: "http://a", Raft: "a:1", Take: true, Time: startTime})
+	b.ok(&AdmitMaster{ID: "m3", URL: "http://c", Raft: "b:1", Time: startTime})
+	if got := fmt.Sprint(b.View().Masters); got != fmt.Sprintf("[{m1 http://b c:1 %d} {m2 http://a a:1 %d} {m3 http://c b:1 %d}]", startTime, startTime, startTime) {
+		t.Errorf("all have moved: %s", got)
+	}
+	if before.Masters[1].URL != "http://b" || before.Masters[2].Raft != "c:1" || len(b.View().RemovedMasters) != 0 {
+		t.Errorf("a view that was taken before changed: %+v, or one was removed: %v", before.Masters, b.View().RemovedMasters)
+	}
+}
+
+// What a removed master submits is refused, and what became of its submissions is not kept for ever.
+func TestSubmissionsOfARemovedMaster(t *testing.T) {
+	b := newTable(t, smallSettings())
+	one := call{project: 1, payloads: []string{"x"}}
+	for _, member := range []string{"m1", "m2"} {
+		if _, err := only(b.Apply(appendOf(t, member, 1, 1, startTime, one))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.ok(&RemoveMaster{ID: "m2", Time: startTime})
+	if len(b.members) != 1 || b.members["m1"] == nil {
+		t.Errorf("submissions of %d members are remembered", len(b.members))
+	}
+	b.refusedBytes(appendOf(t, "m2", 1, 2, startTime, one), ErrMasterRemoved)
+	b.refusedBytes(appendOf(t, "m2", 2, 1, startTime, one), ErrMasterRemoved)
+}

@@ -133,7 +133,7 @@ func (s *simulation) command() []byte {
 	case n < 96:
 		switch id := s.id(); s.rng.IntN(3) {
 		case 0:
-			return Encode(&AdmitMaster{ID: id, URL: "u" + s.id(), Raft: s.id() + ":1", Time: time})
+			return Encode(&AdmitMaster{ID: id, URL: "u" + s.id(), Raft: s.id() + ":1", Take: s.chance(2), Time: time})
 		case 1:
 			return Encode(s.project(time))
 		default:
@@ -261,7 +261,7 @@ func (s *simulation) submission(time uint64) []byte {
 		}
 		calls = append(calls, c)
 	}
-	data := appendOf(s.t, member, s.boots[member], s.seqs[member], time, calls...)
+	data := appendBy(s.t, s.a.Term().Term-uint64(s.rng.IntN(8)/7), member, s.boots[member], s.seqs[member], time, calls...)
 	s.sent = append(s.sent, data)
 	return data
 }

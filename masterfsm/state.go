@@ -91,11 +91,11 @@ func (s *State) Apply(data []byte) (any, error) {
 		return nil, err
 	}
 	if k == kindAppend {
-		time, elapsed, submissions, err := parseAppend(body)
+		time, reign, submissions, err := parseAppend(body)
 		if err != nil {
 			return nil, err
 		}
-		return s.append(time, elapsed, submissions), nil
+		return s.append(time, reign, submissions), nil
 	}
 	c, err := decode(k, body)
 	if err != nil {

@@ -92,19 +92,22 @@ func CheckSubmission(data []byte) error {
 	return nil
 }
 
-// EncodeAppend makes the Append command of submissions: what a leader commits together, at its time in unix milliseconds, elapsed
-// milliseconds after its BeginTerm by its monotonic clock.
+// Reign is how long a leader has led: Elapsed milliseconds since the BeginTerm of Term, by its monotonic clock. The zero Reign says nothing.
+type Reign struct{ Term, Elapsed uint64 }
+
+// EncodeAppend makes the Append command of submissions: what a leader commits together, at its time in unix milliseconds.
 // Submissions of other masters must have passed [CheckSubmission].
 //
-//	crc u32 ‖ kind u8 ‖ time u64 ‖ elapsed u64 ‖ submissions u32 ‖ (length u32 ‖ submission without crc and kind) …
-func EncodeAppend(time, elapsed uint64, submissions ...[]byte) []byte {
-	size := commandHead + 8 + 8 + 4
+//	crc u32 ‖ kind u8 ‖ time u64 ‖ term u64 ‖ elapsed u64 ‖ submissions u32 ‖ (length u32 ‖ submission without crc and kind) …
+func EncodeAppend(time uint64, reign Reign, submissions ...[]byte) []byte {
+	size := commandHead + 8 + 8 + 8 + 4
 	for _, s := range submissions {
 		size += 4 + len(s)
 	}
 	data := append(make([]byte, 0, size), 0, 0, 0, 0, byte(kindAppend))
 	data = binary.BigEndian.AppendUint64(data, time)
-	data = binary.BigEndian.AppendUint64(data, elapsed)
+	data = binary.BigEndian.AppendUint64(data, reign.Term)
+	data = binary.BigEndian.AppendUint64(data, reign.Elapsed)
 	data = binary.BigEndian.AppendUint32(data, uint32(len(submissions)))
 	for _, s := range submissions {
 		body := s[commandHead:]
@@ -115,23 +118,23 @@ func EncodeAppend(time, elapsed uint64, submissions ...[]byte) []byte {
 }
 
 // parseAppend reads the body of an Append. It trusts no length.
-func parseAppend(body []byte) (time, elapsed uint64, submissions []submission, err error) {
+func parseAppend(body []byte) (time uint64, reign Reign, submissions []submission, err error) {
 	r := reader{data: body}
-	time, elapsed = r.u64(), r.u64()
+	time, reign = r.u64(), Reign{Term: r.u64(), Elapsed: r.u64()}
 	n := r.u32()
 	if uint64(n)*4 > uint64(len(r.data)) {
-		return 0, 0, nil, fmt.Errorf("%w: %d submissions in %d bytes", ErrCommand, n, len(r.data))
+		return 0, Reign{}, nil, fmt.Errorf("%w: %d submissions in %d bytes", ErrCommand, n, len(r.data))
 	}
 	submissions = make([]submission, n)
 	for i := range submissions {
 		if submissions[i], err = parseSubmission(r.bytes(int(r.u32()))); err != nil {
-			return 0, 0, nil, fmt.Errorf("submission %d: %w", i, err)
+			return 0, Reign{}, nil, fmt.Errorf("submission %d: %w", i, err)
 		}
 	}
 	if r.failed || len(r.data) != 0 {
-		return 0, 0, nil, fmt.Errorf("%w: an append with %d bytes behind its end, or cut short", ErrCommand, len(r.data))
+		return 0, Reign{}, nil, fmt.Errorf("%w: an append with %d bytes behind its end, or cut short", ErrCommand, len(r.data))
 	}
-	return time, elapsed, submissions, nil
+	return time, reign, submissions, nil
 }
 
 // submission is a parsed Submission; its records point into the log entry.

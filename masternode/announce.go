@@ -122,7 +122,7 @@ func (n *Node) announceTo(ctx context.Context, url string, own wire.Member) (wir
 	}
 	asking, cancel = context.WithTimeout(ctx, leaderWait+answerTime)
 	defer cancel()
-	return n.cfg.Masters.Announce(asking, url, own)
+	return n.cfg.Masters.Announce(asking, url, own, false)
 }
 
 // othersURLs are where other masters are, or were.
@@ -135,7 +135,7 @@ func (n *Node) othersURLs() []string {
 	})
 	var others []string
 	for _, url := range urls {
-		if url != n.cfg.Member.URL && !slices.Contains(others, url) {
+		if url != "" && url != n.cfg.Member.URL && !slices.Contains(others, url) {
 			others = append(others, url)
 		}
 	}

@@ -46,10 +46,10 @@ func (n *Node) LeaderCluster() (wire.Cluster, error) {
 func (n *Node) describe(l *leadership) wire.Cluster {
 	var v masterfsm.View
 	var keys wire.Keys
-	elapsed := n.elapsed()
+	reign := n.reign()
 	n.cfg.Ledger.Read(func(s *masterfsm.State) {
 		v = s.View()
-		remembered, oldest := s.Keys(elapsed)
+		remembered, oldest := s.Keys(reign)
 		keys.Remembered, keys.Seconds = remembered, float64(oldest)/1000
 	})
 	c := wire.Cluster{

@@ -78,7 +78,7 @@ func (n *Node) deliver(ctx context.Context, submission []byte) ([]masterfsm.Plac
 		if err == nil {
 			return placements, nil
 		}
-		if errors.Is(err, masterfsm.ErrStale) {
+		if forgotten(err) {
 			return nil, fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
 		}
 		unknown = unknown || !errors.Is(err, ErrNotLeader)
@@ -95,6 +95,12 @@ func (n *Node) deliver(ctx context.Context, submission []byte) ([]masterfsm.Plac
 		case <-time.After(retryPause):
 		}
 	}
+}
+
+// forgotten reports whether the table refused a submission because it does not remember what became of those of that time, or of that
+// member: an earlier try may have been committed.
+func forgotten(err error) bool {
+	return errors.Is(err, masterfsm.ErrStale) || errors.Is(err, masterfsm.ErrMasterRemoved)
 }
 
 // leader is the member id and the URL of the leader that this master believes in.
@@ -152,7 +158,7 @@ func (n *Node) commitBatch(ctx context.Context, batch []*pendingCommit) {
 	for i, p := range batch {
 		submissions[i] = p.submission
 	}
-	result, err := n.cfg.Ledger.Propose(ctx, masterfsm.EncodeAppend(n.now(), n.elapsed(), submissions...))
+	result, err := n.cfg.Ledger.Propose(ctx, masterfsm.EncodeAppend(n.now(), n.reign(), submissions...))
 	outcomes, ok := result.([]masterfsm.Outcome)
 	if err == nil && (!ok || len(outcomes) != len(batch)) {
 		err = fmt.Errorf("the state machine answered %d submissions with %T", len(batch), result)
@@ -177,7 +183,7 @@ func (n *Node) Submit(ctx context.Context, submission []byte) ([]byte, error) {
 		return nil, err
 	}
 	placements, err := n.commit(ctx, submission)
-	if errors.Is(err, masterfsm.ErrStale) {
+	if forgotten(err) {
 		return nil, fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
 	}
 	if err != nil {
@@ -189,13 +195,14 @@ func (n *Node) Submit(ctx context.Context, submission []byte) ([]byte, error) {
 // now is the wall clock in unix milliseconds. The state machine lets it run forwards only.
 func (n *Node) now() uint64 { return uint64(n.cfg.Clock().UnixMilli()) }
 
-// elapsed is what has passed of this master's leadership, in milliseconds, by a clock that no one sets: 0 before its term has begun.
-func (n *Node) elapsed() uint64 {
+// reign is how long this master has led, by a clock that no one sets: zero before its term has begun. It names the term: while a command is
+// on its way another may begin.
+func (n *Node) reign() masterfsm.Reign {
 	l := n.leadership.Load()
 	if l == nil {
-		return 0
+		return masterfsm.Reign{}
 	}
-	return uint64(max(0, n.cfg.Clock().Sub(l.began).Milliseconds()))
+	return masterfsm.Reign{Term: l.order.Term, Elapsed: uint64(max(0, n.cfg.Clock().Sub(l.began).Milliseconds()))}
 }
 
 // propose commits a command where this master leads.

@@ -448,7 +448,7 @@ var errNoMaster = errors.New("no such master")
 func (noMasters) Member(context.Context, string) (wire.Member, error) {
 	return wire.Member{}, errNoMaster
 }
-func (noMasters) Announce(context.Context, string, wire.Member) (wire.Announced, error) {
+func (noMasters) Announce(context.Context, string, wire.Member, bool) (wire.Announced, error) {
 	return wire.Announced{}, errNoMaster
 }
 func (noMasters) Submit(context.Context, string, []byte, bool) ([]byte, error) {

@@ -28,6 +28,8 @@ type fakeLedger struct {
 	fate    func() fate            // of a command
 	vacancy func() time.Duration   // from the end of a leadership to the next
 	applied func(*masterfsm.State) // looks at the state after each command
+	confirm func() error           // why a majority does not confirm that this master leads
+	silence func() time.Duration   // since a leader was heard of
 
 	mu        sync.RWMutex // guards all below
 	state     *masterfsm.State
@@ -36,8 +38,7 @@ type fakeLedger struct {
 	leader    bool
 	cut       chan struct{} // closed when the leadership is cut
 	entries   int
-	silence   time.Duration // since it heard from a leader
-	inherited [][]byte      // commands of a deposed leader, not committed yet, that the next one will
+	inherited [][]byte // commands of a deposed leader, not committed yet, that the next one will
 }
 
 func newFakeLedger(t *testing.T) *fakeLedger {
@@ -47,6 +48,8 @@ func newFakeLedger(t *testing.T) *fakeLedger {
 		fate:    func() fate { return committed },
 		vacancy: func() time.Duration { return 300 * time.Millisecond },
 		applied: func(*masterfsm.State) {},
+		confirm: func() error { return nil },
+		silence: func() time.Duration { return 0 },
 	}
 }
 
@@ -106,6 +109,9 @@ func (l *fakeLedger) Changed() <-chan struct{} {
 }
 
 func (l *fakeLedger) ReadIndex(context.Context) (wire.ReadIndex, error) {
+	if err := l.confirm(); err != nil {
+		return wire.ReadIndex{}, err
+	}
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	if !l.leader {
@@ -125,11 +131,7 @@ func (l *fakeLedger) Leader() string {
 	return ""
 }
 
-func (l *fakeLedger) LastContact() time.Duration {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	return l.silence
-}
+func (l *fakeLedger) LastContact() time.Duration { return l.silence() }
 
 func (l *fakeLedger) Applied() uint64 {
 	l.mu.RLock()

@@ -21,6 +21,8 @@ type fakeMembership struct {
 	met     []wire.Member
 	retired bool
 	fail    error // of the next change
+	// reaches tells whether a member is there, at a raft address or anywhere; nil for all.
+	reaches func(id, address string) bool
 }
 
 // newFakeMembership is a group of one voter.
@@ -102,6 +104,13 @@ func (f *fakeMembership) TransferLeadership(to string) error {
 	return f.failing()
 }
 
+func (f *fakeMembership) Reaches(_ context.Context, id, address string) bool {
+	f.mu.Lock()
+	reaches := f.reaches
+	f.mu.Unlock()
+	return reaches == nil || reaches(id, address)
+}
+
 func (f *fakeMembership) Meet(m wire.Member) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -145,7 +154,7 @@ func (g *groupMasters) Member(_ context.Context, url string) (wire.Member, error
 	return m, nil
 }
 
-func (g *groupMasters) Announce(_ context.Context, url string, _ wire.Member) (wire.Announced, error) {
+func (g *groupMasters) Announce(_ context.Context, url string, _ wire.Member, _ bool) (wire.Announced, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.announced = append(g.announced, url)

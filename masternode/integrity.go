@@ -103,27 +103,34 @@ func (l *leadership) underWay() map[string]wire.Task {
 	return tasks
 }
 
-// find is the storage node of an id or an address. The error wraps [ErrNotFound].
-func (n *Node) find(idOrURL string) (masterfsm.Storage, error) {
-	var nodes []masterfsm.Storage
-	n.cfg.Ledger.Read(func(s *masterfsm.State) { nodes = s.Storages() })
+// find is the storage node of an id or an address. That there is none is told only after it was confirmed. Errors: ErrNotFound, ErrNoLeader.
+func (n *Node) find(ctx context.Context, idOrURL string) (found masterfsm.Storage, err error) {
 	url := strings.TrimRight(idOrURL, "/")
-	for _, s := range nodes {
-		if s.ID == idOrURL || s.URL == url || s.URL == "http://"+url || s.URL == "https://"+url {
-			return s, nil
+	err = n.confirmed(ctx, func() error {
+		var nodes []masterfsm.Storage
+		n.cfg.Ledger.Read(func(s *masterfsm.State) { nodes = s.Storages() })
+		for _, s := range nodes {
+			if s.ID == idOrURL || s.URL == url || s.URL == "http://"+url || s.URL == "https://"+url {
+				found = s
+				return nil
+			}
 		}
+		return errNotHere
+	})
+	if errors.Is(err, ErrNotFound) {
+		return masterfsm.Storage{}, fmt.Errorf("%w: no storage node has the id or address %q", ErrNotFound, idOrURL)
 	}
-	return masterfsm.Storage{}, fmt.Errorf("%w: no storage node has the id or address %q", ErrNotFound, idOrURL)
+	return found, err
 }
 
 // CheckStorage makes a check of a storage node due at once. This master must lead: the error wraps [ErrNotLeader] otherwise. Other errors:
-// ErrNotFound.
+// ErrNotFound, ErrNoLeader.
 func (n *Node) CheckStorage(ctx context.Context, idOrURL string) (wire.NodeIntegrity, error) {
 	l := n.leadership.Load()
 	if l == nil {
 		return wire.NodeIntegrity{}, ErrNotLeader
 	}
-	s, err := n.find(idOrURL)
+	s, err := n.find(ctx, idOrURL)
 	if err != nil {
 		return wire.NodeIntegrity{}, err
 	}
@@ -148,9 +155,10 @@ func (n *Node) ConfirmLost(ctx context.Context, block uint64) (wire.Integrity, e
 	return n.integrity(n.leadership.Load()), nil
 }
 
-// RemoveStorage takes a storage node out for good. This master must lead. Errors: ErrNotLeader, ErrNotFound, masterfsm.ErrTooFewCopies.
+// RemoveStorage takes a storage node out for good. This master must lead. Errors: ErrNotLeader, ErrNotFound, ErrNoLeader,
+// masterfsm.ErrTooFewCopies.
 func (n *Node) RemoveStorage(ctx context.Context, idOrURL string, force bool) error {
-	s, err := n.find(idOrURL)
+	s, err := n.find(ctx, idOrURL)
 	if err != nil {
 		return err
 	}
@@ -166,7 +174,7 @@ func (n *Node) Suspect(ctx context.Context, s wire.Suspicion) error {
 	if n.leadership.Load() == nil {
 		return ErrNotLeader
 	}
-	if _, err := n.find(s.ID); err != nil {
+	if _, err := n.find(ctx, s.ID); err != nil {
 		return err
 	}
 	_, err := n.propose(ctx, &masterfsm.Suspect{ID: s.ID, Cause: clip(s.Cause), Time: n.now()})

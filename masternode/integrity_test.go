@@ -55,7 +55,7 @@ func (r *rig) on(url string, f func(*fakeStorage)) {
 // restart has a node register as after a new start.
 func (r *rig) restart(t *testing.T, url, boot string) {
 	t.Helper()
-	s, err := r.find(url)
+	s, err := r.find(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -317,7 +317,7 @@ func TestRemoveStorageForGood(t *testing.T) {
 		if err := r.RemoveStorage(t.Context(), "nobody", false); !errors.Is(err, ErrNotFound) {
 			t.Errorf("%v", err)
 		}
-		s, err := r.find("http://s1")
+		s, err := r.find(t.Context(), "http://s1")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -27,7 +27,7 @@ type Ledger interface {
 	WaitApplied(ctx context.Context, index uint64) error
 	// Leader is the member id of the leader that this master believes in, "" where it knows none.
 	Leader() string
-	// LastContact is how long ago this master heard from a leader, 0 on the leader.
+	// LastContact is how long ago this master heard from a leader, or on the leader, how long ago it was certain to lead.
 	LastContact() time.Duration
 	// RunAsLeader calls lead whenever this master becomes leader, with a context that dies with the leadership, until ctx ends.
 	RunAsLeader(ctx context.Context, lead func(ctx context.Context, term uint64) error) error
@@ -48,6 +48,9 @@ type Membership interface {
 	RemoveMember(ctx context.Context, id string) error
 	// TransferLeadership hands the leadership to a member, "" for the one that has most of the log.
 	TransferLeadership(to string) error
+	// Reaches reports whether raft gets through to a member now, at a raft address, or at those that it knows of where that is "". It ends
+	// with ctx.
+	Reaches(ctx context.Context, id, address string) bool
 	// Meet tells the address at which a member can be reached, whatever raft's configuration says.
 	Meet(m wire.Member)
 	// Adopt makes this master, which is new and has that id, part of a group.
@@ -68,8 +71,9 @@ var (
 // nothing because it does not lead, [ErrOutcomeUnknown] or [wire.ErrNoAnswer] when it may have done something.
 type Masters interface {
 	Member(ctx context.Context, url string) (wire.Member, error)
-	// Announce tells a master who this one is. The error wraps ErrRemoved or ErrOtherGroup where this master must stop.
-	Announce(ctx context.Context, url string, m wire.Member) (wire.Announced, error)
+	// Announce tells a master who this one is, or where it is forwarded the leader who another is. The error wraps ErrRemoved or ErrOtherGroup
+	// where the announced master must stop, and what else Node.Announce may answer.
+	Announce(ctx context.Context, url string, m wire.Member, forwarded bool) (wire.Announced, error)
 	// Submit hands a submission to the leader. fresh asks for a connection of its own rather than a kept one.
 	Submit(ctx context.Context, url string, submission []byte, fresh bool) ([]byte, error)
 	ReadIndex(ctx context.Context, url string) (wire.ReadIndex, error)
@@ -77,6 +81,7 @@ type Masters interface {
 	Integrity(ctx context.Context, url string) (wire.Integrity, error)
 	// Suspect tells the leader of a storage node that answered wrong.
 	Suspect(ctx context.Context, url string, s wire.Suspicion) error
+	// Register hands a worker's registration to the leader.
 	Register(ctx context.Context, url string, r wire.Registration) (wire.Registered, error)
 }
 

@@ -21,9 +21,12 @@ func newGroup(t *testing.T) (*rig, *groupMasters) {
 	t.Helper()
 	masters := &groupMasters{at: map[string]wire.Member{}}
 	r := newRig(t, 1, func(cfg *Config, r *rig) { cfg.Masters = masters })
+	r.members.mu.Lock()
+	r.members.reaches = masters.reaches
+	r.members.mu.Unlock()
 	for _, id := range []string{"m2", "m3"} {
 		masters.set(member(id))
-		if _, err := r.Announce(t.Context(), member(id)); err != nil {
+		if _, err := r.Announce(t.Context(), member(id), false); err != nil {
 			t.Fatal(err)
 		}
 		if err := r.members.Promote(t.Context(), id); err != nil {
@@ -39,6 +42,18 @@ func (g *groupMasters) set(m wire.Member) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.at[m.URL] = m
+}
+
+// reaches is what raft finds of a master: it is at an address of its own, "" for any.
+func (g *groupMasters) reaches(id, address string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, m := range g.at {
+		if m.ID == id && (address == "" || m.Raft == address) {
+			return true
+		}
+	}
+	return false
 }
 
 func (g *groupMasters) away(id string) {
@@ -70,7 +85,7 @@ func TestJoin(t *testing.T) {
 		fresh := member("m4")
 		fresh.Group, fresh.Epoch = "", 0
 		masters.set(fresh)
-		answer, err := r.Announce(t.Context(), fresh)
+		answer, err := r.Announce(t.Context(), fresh, false)
 		if err != nil || answer.Group != "cs-test" || answer.Epoch != 1 {
 			t.Fatalf("%+v, %v", answer, err)
 		}
@@ -100,13 +115,13 @@ func TestJoin(t *testing.T) {
 		}
 		// The same again is no log entry, and its new address is taken.
 		entries := r.ledger.Applied()
-		if _, err := r.Announce(t.Context(), behind); err != nil || r.ledger.Applied() != entries {
+		if _, err := r.Announce(t.Context(), behind, false); err != nil || r.ledger.Applied() != entries {
 			t.Errorf("announced again: %v, %d entries more", err, r.ledger.Applied()-entries)
 		}
 		moved := behind
 		moved.URL, moved.Raft = "http://m4-new", "m4-new:1"
 		masters.set(moved)
-		if _, err := r.Announce(t.Context(), moved); err != nil || urlOf(r.table(), "m4") != moved.URL {
+		if _, err := r.Announce(t.Context(), moved, false); err != nil || urlOf(r.table(), "m4") != moved.URL {
 			t.Errorf("moved: %v, %+v", err, r.table().Masters)
 		}
 		if m := r.members.Members(); m[3].Raft != moved.Raft || !m[3].Voter {
@@ -148,7 +163,7 @@ func TestAnnounceRefused(t *testing.T) {
 				masters.set(c.m)
 			}
 			before := r.ledger.Applied()
-			if _, err := r.Announce(t.Context(), c.m); !errors.Is(err, c.want) {
+			if _, err := r.Announce(t.Context(), c.m, false); !errors.Is(err, c.want) {
 				t.Errorf("%s: %v, want %v", name, err, c.want)
 			}
 			if r.ledger.Applied() != before || !slices.Equal(r.ids(), []string{"m1", "m3"}) {
@@ -167,11 +182,11 @@ func TestWipedMasterTakesItsPlace(t *testing.T) {
 		wiped.ID, wiped.Group, wiped.Epoch = "m3b", "", 0
 		masters.set(wiped)
 		masters.away("m2")
-		if _, err := r.Announce(t.Context(), wiped); !errors.Is(err, ErrTooFewMasters) || !slices.Equal(r.ids(), []string{"m1", "m2", "m3"}) {
+		if _, err := r.Announce(t.Context(), wiped, false); !errors.Is(err, ErrTooFewMasters) || !slices.Equal(r.ids(), []string{"m1", "m2", "m3"}) {
 			t.Fatalf("while another is away: %v, %v", err, r.ids())
 		}
 		masters.set(member("m2"))
-		if _, err := r.Announce(t.Context(), wiped); err != nil || !slices.Equal(r.ids(), []string{"m1", "m2", "m3b"}) {
+		if _, err := r.Announce(t.Context(), wiped, false); err != nil || !slices.Equal(r.ids(), []string{"m1", "m2", "m3b"}) {
 			t.Fatalf("%v, %v", err, r.ids())
 		}
 		if v := r.table(); !slices.Equal(v.RemovedMasters, []string{"m3"}) || urlOf(v, "m3b") != "http://m3" {
@@ -269,7 +284,7 @@ func TestMasterEnds(t *testing.T) {
 
 func TestTransfer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r, _ := newGroup(t)
+		r, masters := newGroup(t)
 		defer r.stop()
 		if _, err := r.TransferLeadership(t.Context(), "m9"); !errors.Is(err, ErrNotFound) {
 			t.Errorf("to one that is not there: %v", err)
@@ -282,6 +297,19 @@ func TestTransfer(t *testing.T) {
 		r.members.mu.Unlock()
 		if _, err := r.TransferLeadership(t.Context(), "m2"); !errors.Is(err, ErrNotVoter) || !slices.Equal(r.members.handed, []string{"m2"}) {
 			t.Errorf("to one that does not answer: %v, %q", err, r.members.handed)
+		}
+		// One that has no vote yet cannot lead, and is not asked to.
+		masters.set(member("m4"))
+		if _, err := r.Announce(t.Context(), member("m4"), false); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.TransferLeadership(t.Context(), "http://m4"); !errors.Is(err, ErrNotVoter) || len(r.members.handed) != 1 {
+			t.Errorf("to one without a vote: %v, %q", err, r.members.handed)
+		}
+		// It is handed over, and nobody begins a term.
+		begin := time.Now()
+		if _, err := r.TransferLeadership(t.Context(), "m3"); !errors.Is(err, ErrNoLeader) || time.Since(begin) != handOverWait {
+			t.Errorf("without an end: %v after %v", err, time.Since(begin))
 		}
 	})
 }

@@ -181,8 +181,10 @@ func (p *prover) header(ctx context.Context, block uint64) (chain.Header, error)
 	if err := p.fetchHeaders(ctx, page, block); err != nil {
 		return chain.Header{}, err
 	}
-	h, _ := p.known(block)
-	return h, nil
+	if h, ok := p.known(block); ok {
+		return h, nil
+	}
+	return chain.Header{}, fmt.Errorf("%w: header of block %d was forgotten at once, so much is read", ErrUnavailable, block)
 }
 
 func (p *prover) known(block uint64) (chain.Header, bool) {

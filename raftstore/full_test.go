@@ -156,7 +156,7 @@ func manyRecords(seq uint64, count int, keyed bool) []byte {
 		}
 		s.AddEncoded(commit, encoded)
 	}
-	return masterfsm.EncodeAppend(0, 0, s.Bytes())
+	return masterfsm.EncodeAppend(0, masterfsm.Reign{}, s.Bytes())
 }
 
 // store has every block that is cut mined, and the storage nodes keep them: the masters hold little then.
@@ -275,7 +275,7 @@ func TestRestartWithFullLog(t *testing.T) {
 			if took > restartWithin() {
 				t.Errorf("a restart takes %v", took)
 			}
-			if keys, _ := f.state.Keys(0); keys < 500_000 {
+			if keys, _ := f.state.Keys(masterfsm.Reign{}); keys < 500_000 {
 				t.Errorf("%d keys are remembered", keys)
 			}
 			want, err := f.state.Snapshot().Digest()

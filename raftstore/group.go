@@ -161,6 +161,7 @@ func (s *Store) begin() error {
 	s.tasks.Go(func() { s.takeSnapshots(r) })
 	s.tasks.Go(func() { s.confirmReads(r) })
 	s.tasks.Go(func() { s.watchLeader(r) })
+	s.tasks.Go(func() { s.keepPulse(r) })
 	s.news.tell()
 	return nil
 }

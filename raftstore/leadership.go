@@ -2,7 +2,6 @@ package raftstore
 
 import (
 	"context"
-	"math"
 	"sync"
 	"time"
 
@@ -18,10 +17,11 @@ const afterFailedLead = time.Second
 type leadership struct {
 	notify chan bool
 
-	mu    sync.Mutex         // guards all below
-	reign uint64             // goes up each time that this master becomes the leader
-	ctx   context.Context    // of the present reign, nil where there is none
-	end   context.CancelFunc // ends ctx
+	mu      sync.Mutex         // guards all below
+	reign   uint64             // goes up each time that this master becomes the leader
+	ctx     context.Context    // of the present reign, nil where there is none
+	end     context.CancelFunc // ends ctx
+	contact contact
 }
 
 // drainNotices takes raft's notices of leadership. It never calls raft.
@@ -55,9 +55,11 @@ func (l *leadership) set(leads bool) {
 	if l.end != nil {
 		l.end()
 		l.ctx, l.end = nil, nil
+		l.contact.resigned = time.Now()
 	}
 	if leads {
 		l.reign++
+		l.contact.pulse = time.Now() // a majority has just elected it
 		l.ctx, l.end = context.WithCancel(context.Background())
 	}
 }
@@ -163,22 +165,6 @@ func (s *Store) Leader() string {
 	}
 	_, id := r.LeaderWithID()
 	return string(id)
-}
-
-// LastContact is how long ago this master heard from a leader: 0 on the leader, the longest duration where it never did.
-func (s *Store) LastContact() time.Duration {
-	r := s.raft.Load()
-	if r == nil || s.fail.get() != nil {
-		return math.MaxInt64
-	}
-	if r.State() == raft.Leader {
-		return 0
-	}
-	last := r.LastContact()
-	if last.IsZero() {
-		return math.MaxInt64
-	}
-	return time.Since(last)
 }
 
 // Members are the masters of the group, as raft's configuration has them; their URLs are left open. The leader knows which

@@ -140,6 +140,33 @@ func (s *Store) TransferLeadership(to string) error {
 	return nil
 }
 
+// Reaches reports whether a member answers raft's handshake now, at a raft address, or, where that is "", where it was met or where raft's
+// configuration has it. It ends with ctx.
+func (s *Store) Reaches(ctx context.Context, id, address string) bool {
+	dial := s.stream.dialOnce
+	if address == "" {
+		r := s.raft.Load()
+		if r == nil {
+			return false
+		}
+		server, there := serverOf(r, id)
+		if !there {
+			return false
+		}
+		var err error
+		if _, address, err = splitAddress(server.Address); err != nil {
+			return false
+		}
+		dial = s.stream.dialAnywhere
+	}
+	conn, err := dial(ctx, id, address)
+	if err != nil {
+		return false
+	}
+	_ = conn.Close() // it has told what it was opened for
+	return true
+}
+
 // Meet tells the raft address at which a member was met. It is dialled before the one in raft's configuration, which may be of yesterday;
 // the handshake makes a wrong one harmless.
 func (s *Store) Meet(m wire.Member) { s.stream.meet(m.ID, m.Raft) }

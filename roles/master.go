@@ -115,7 +115,7 @@ func OpenMaster(cfg MasterConfig) (m *Master, err error) {
 		return nil, err
 	}
 	kept := client.NewMasters(cfg.ClusterToken)
-	m.masters = masters{Masters: kept, fresh: kept.Fresh()}
+	m.masters = masters{Masters: kept, fresh: kept.Fresh(), forwarding: kept.Forwarding()}
 	m.node, err = masternode.New(masternode.Config{
 		Member: m.store.Member(), Boot: m.store.Boot(),
 		Peers: slices.DeleteFunc(slices.Clone(cfg.Peers), func(url string) bool { return url == m.url }), Join: cfg.Join,
@@ -167,27 +167,35 @@ func (m *Master) Run(ctx context.Context) error {
 // Close gives back what OpenMaster took, for a master that is not run.
 func (m *Master) Close() error { return errors.Join(m.listener.Close(), m.store.Close()) }
 
-// masters are the calls on other masters, with fresh connections where one is asked for.
+// masters are the calls on other masters, with fresh connections where one is asked for, and with the mark of what is sent on.
 type masters struct {
 	*client.Masters
-	fresh *client.Masters
+	fresh, forwarding *client.Masters
 }
 
-// Announce implements masternode.Masters.
-func (m masters) Announce(ctx context.Context, url string, member wire.Member) (wire.Announced, error) {
-	answer, err := m.Masters.Announce(ctx, url, member)
+// Announce implements masternode.Masters: what the leader refuses, this master refuses for the same reason.
+func (m masters) Announce(ctx context.Context, url string, member wire.Member, forwarded bool) (wire.Announced, error) {
+	calls := m.Masters
+	if forwarded {
+		calls = m.forwarding
+	}
+	answer, err := calls.Announce(ctx, url, member)
 	switch {
 	case errors.Is(err, client.ErrRemoved):
 		err = fmt.Errorf("%w: %w", masternode.ErrRemoved, err)
 	case errors.Is(err, client.ErrOtherGroup):
 		err = fmt.Errorf("%w: %w", masternode.ErrOtherGroup, err)
+	case errors.Is(err, client.ErrTooFewMasters):
+		err = fmt.Errorf("%w: %w", masternode.ErrTooFewMasters, err)
+	case errors.Is(err, client.ErrBadRequest):
+		err = fmt.Errorf("%w: %w", masternode.ErrBadRequest, err)
 	}
 	return answer, err
 }
 
 // Register implements masternode.Masters: what the leader refuses, this master refuses for the same reason.
 func (m masters) Register(ctx context.Context, url string, r wire.Registration) (wire.Registered, error) {
-	answer, err := m.Masters.Register(ctx, url, r)
+	answer, err := m.forwarding.Register(ctx, url, r)
 	switch {
 	case errors.Is(err, client.ErrRemoved):
 		err = fmt.Errorf("%w: %w", masterfsm.ErrRemoved, err)

@@ -1,0 +1,246 @@
+package masternode
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/masterfsm"
+)
+
+// answerTime is how long a master may take to say who it is before it counts as not there.
+const answerTime = time.Second
+
+// Announce takes a master's word of who it is. One that is new becomes a member, at first without a vote. One that has moved gets its new
+// addresses, also those that another had, which is to tell where it is now. A new one at the address of another that is gone takes its
+// place for good: the other one's disk was wiped, or its machine replaced. Any master takes an announcement and brings it to the leader;
+// forwarded tells that it came from another master already. To announce the same again changes nothing. Errors: ErrBadRequest,
+// ErrOtherGroup, ErrTooFewMasters, ErrNoLeader, ErrRemoved, masterfsm.ErrMasterRemoved.
+func (n *Node) Announce(ctx context.Context, m wire.Member, forwarded bool) (wire.Announced, error) {
+	m.URL = strings.TrimRight(m.URL, "/")
+	if err := checkAnnouncement(m); err != nil {
+		return wire.Announced{}, err
+	}
+	if err := n.ofThisGroup(m); err != nil {
+		return wire.Announced{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, leaderWait)
+	defer cancel()
+	for {
+		changed := n.cfg.Ledger.Changed()
+		answer, err := n.tryAnnounce(ctx, m, forwarded)
+		if err == nil || forwarded || !mayRegisterAgain(err) {
+			return answer, err
+		}
+		select {
+		case <-ctx.Done():
+			return wire.Announced{}, fmt.Errorf("%w within %v: %w", ErrNoLeader, leaderWait, err)
+		case <-changed:
+		case <-time.After(retryPause):
+		}
+	}
+}
+
+func checkAnnouncement(m wire.Member) error {
+	u, err := url.Parse(m.URL)
+	host, port, splitErr := net.SplitHostPort(m.Raft)
+	switch {
+	case m.ID == "" || len(m.ID) > 255 || strings.Contains(m.ID, "@"):
+		return fmt.Errorf("%w: %q is no id of a master", ErrBadRequest, m.ID)
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
+		return fmt.Errorf("%w: %q is no address of a master; one is written http://host:port", ErrBadRequest, m.URL)
+	case splitErr != nil || host == "" || port == "" || port == "0":
+		return fmt.Errorf("%w: %q is no raft address; one is written host:port", ErrBadRequest, m.Raft)
+	}
+	return nil
+}
+
+// ofThisGroup holds a master's group against this one's.
+func (n *Node) ofThisGroup(m wire.Member) error {
+	own := n.Member()
+	switch {
+	case own.Group == "":
+		return fmt.Errorf("%w: this master is new itself", ErrNoLeader)
+	case m.Group != "" && m.Group != own.Group:
+		return fmt.Errorf("%w: master %s at %s is of group %s, this is group %s", ErrOtherGroup, m.ID, m.URL, m.Group, own.Group)
+	case m.Group == own.Group && m.Epoch < own.Epoch:
+		return fmt.Errorf("%w: the group was recovered without it: it is at epoch %d, the group at %d", masterfsm.ErrMasterRemoved, m.Epoch, own.Epoch)
+	}
+	n.heardOf(m)
+	return nil
+}
+
+func (n *Node) tryAnnounce(ctx context.Context, m wire.Member, forwarded bool) (wire.Announced, error) {
+	leader, url := n.leader()
+	switch {
+	case n.leadership.Load() != nil:
+		return n.admit(ctx, m)
+	case forwarded || leader == "" || url == "" || leader == n.cfg.Member.ID:
+		return wire.Announced{}, fmt.Errorf("%w: the leader is not known yet", ErrNotLeader)
+	}
+	ctx, release := n.underLeader(ctx, leader)
+	defer release()
+	return n.cfg.Masters.Announce(ctx, url, m, true)
+}
+
+// admit runs on the leader. The table comes first: what it refuses raft never hears of.
+func (n *Node) admit(ctx context.Context, m wire.Member) (wire.Announced, error) {
+	n.changing.Lock()
+	defer n.changing.Unlock()
+	own := n.Member()
+	members, v := n.group()
+	if slices.Contains(v.RemovedMasters, m.ID) {
+		return wire.Announced{}, fmt.Errorf("%w: %s", masterfsm.ErrMasterRemoved, m.ID)
+	}
+	answer := wire.Announced{Group: own.Group, Epoch: own.Epoch}
+	if memberOf(members, v, m) {
+		return answer, nil
+	}
+	if m.ID != own.ID && (m.URL == own.URL || m.Raft == own.Raft) {
+		return wire.Announced{}, fmt.Errorf("%w: %s and %s are not both free: the leader has the URL %s and the raft address %s",
+			ErrBadRequest, m.URL, m.Raft, own.URL, own.Raft)
+	}
+	if err := n.answersAs(ctx, m); err != nil {
+		return wire.Announced{}, err
+	}
+	moved := m.Group == own.Group && slices.ContainsFunc(members, func(o wire.Master) bool { return o.ID == m.ID })
+	var err error
+	if moved {
+		err = n.meet(ctx, m)
+	} else {
+		err = n.makeRoom(ctx, members, v, m)
+	}
+	if err != nil {
+		return wire.Announced{}, err
+	}
+	if _, err := n.propose(ctx, &masterfsm.AdmitMaster{ID: m.ID, URL: m.URL, Raft: m.Raft, Take: moved, Time: n.now()}); err != nil {
+		return wire.Announced{}, err
+	}
+	if err := n.cfg.Membership.AddMember(ctx, m); err != nil {
+		return wire.Announced{}, err
+	}
+	n.log.Info("master let in", "id", m.ID, "url", m.URL, "raft", m.Raft)
+	return answer, nil
+}
+
+// group is the masters as raft's configuration has them, with their URLs, and the table.
+func (n *Node) group() (members []wire.Master, v masterfsm.View) {
+	n.cfg.Ledger.Read(func(s *masterfsm.State) { v = s.View() })
+	members = n.cfg.Membership.Members()
+	for i := range members {
+		members[i].URL = urlOf(v, members[i].ID)
+	}
+	return members, v
+}
+
+// withTable is the members, and behind them the masters that the table alone has: they were let in, and the leader got no further.
+func withTable(members []wire.Master, v masterfsm.View) []wire.Master {
+	all := slices.Clone(members)
+	for _, t := range v.Masters {
+		if !slices.ContainsFunc(members, func(m wire.Master) bool { return m.ID == t.ID }) {
+			all = append(all, wire.Master{ID: t.ID, URL: t.URL, Raft: t.Raft, State: "unknown"})
+		}
+	}
+	return all
+}
+
+// meet makes sure that a member is at the raft address that it gives, and has raft dial it there. Where it is wrong, another's address would be
+// taken over for nothing.
+func (n *Node) meet(ctx context.Context, m wire.Member) error {
+	if m.ID == n.cfg.Member.ID {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	if !n.cfg.Membership.Reaches(ctx, m.ID, m.Raft) {
+		return fmt.Errorf("%w: the leader cannot reach master %s at the raft address that it gives, %s: see --raft and --raft-advertise",
+			ErrBadRequest, m.ID, m.Raft)
+	}
+	n.cfg.Membership.Meet(m)
+	return nil
+}
+
+// makeRoom removes the masters in whose place a new one comes. It changes nothing where one of them lives: then the new one's address is
+// a mistake, or the other has moved and not told yet.
+func (n *Node) makeRoom(ctx context.Context, members []wire.Master, v masterfsm.View, m wire.Member) error {
+	var gone []wire.Master
+	for _, other := range withTable(members, v) {
+		if other.ID == m.ID || other.URL != m.URL && other.Raft != m.Raft && raftOf(v, other.ID) != m.Raft {
+			continue
+		}
+		if n.lives(ctx, other) {
+			return fmt.Errorf("%w: master %s has the URL %q and the raft address %s, and lives: give this one addresses of its own (--advertise, --raft, --raft-advertise), or remove the other first",
+				ErrBadRequest, other.ID, other.URL, other.Raft)
+		}
+		gone = append(gone, other)
+	}
+	for _, other := range gone {
+		n.log.Warn("another master is at the address of one: it takes its place", "url", m.URL, "raft", m.Raft, "old", other.ID, "new", m.ID)
+		if err := n.remove(ctx, members, other, false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lives asks whether a master is there: it answers by its id at its URL, or raft gets through to it, wherever it was met last.
+func (n *Node) lives(ctx context.Context, m wire.Master) bool {
+	if m.ID == n.cfg.Member.ID {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	var answers, reached bool
+	var asking sync.WaitGroup
+	if m.URL != "" {
+		asking.Go(func() {
+			there, err := n.cfg.Masters.Member(ctx, m.URL)
+			answers = err == nil && there.ID == m.ID
+		})
+	}
+	asking.Go(func() { reached = n.cfg.Membership.Reaches(ctx, m.ID, "") })
+	asking.Wait()
+	return answers || reached
+}
+
+// memberOf reports whether raft and the table both have a master with these addresses.
+func memberOf(members []wire.Master, v masterfsm.View, m wire.Member) bool {
+	return urlOf(v, m.ID) == m.URL && raftOf(v, m.ID) == m.Raft &&
+		slices.ContainsFunc(members, func(r wire.Master) bool { return r.ID == m.ID && r.Raft == m.Raft })
+}
+
+// tableOf is the entry of a master in the table, zero where there is none.
+func tableOf(v masterfsm.View, id string) masterfsm.Master {
+	for i := range v.Masters {
+		if v.Masters[i].ID == id {
+			return v.Masters[i]
+		}
+	}
+	return masterfsm.Master{}
+}
+
+func urlOf(v masterfsm.View, id string) string  { return tableOf(v, id).URL }
+func raftOf(v masterfsm.View, id string) string { return tableOf(v, id).Raft }
+
+// answersAs asks at a master's address whether it is there: an announcement by itself is only somebody's word.
+func (n *Node) answersAs(ctx context.Context, m wire.Member) error {
+	if m.ID == n.cfg.Member.ID {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	there, err := n.cfg.Masters.Member(ctx, m.URL)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: the leader cannot reach the master at the address that it gives, %s: %w", ErrBadRequest, m.URL, err)
+	case there.ID != m.ID || there.Raft != m.Raft:
+		return fmt.Errorf("%w: at %s answers master %s with raft address %s, not %s with %s", ErrBadRequest, m.URL, there.ID, there.Raft, m.ID, m.Raft)
+	}
+	return nil
+}

@@ -1,0 +1,212 @@
+package masternode
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/masterfsm"
+)
+
+// join lets masters into the group, with a vote.
+func (r *rig) join(t *testing.T, masters *groupMasters, ids ...string) {
+	t.Helper()
+	for _, id := range ids {
+		masters.set(member(id))
+		if _, err := r.Announce(t.Context(), member(id), false); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.members.Promote(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// joiner is a new master with addresses that may be another's.
+func joiner(id, url, raft string) wire.Member { return wire.Member{ID: id, URL: url, Raft: raft} }
+
+// A new master that gives an address of one that lives is refused, whichever way the other one shows that it does, and takes nobody out.
+func TestLivingMasterKeepsItsPlace(t *testing.T) {
+	for name, c := range map[string]struct {
+		m      wire.Member
+		happen func(*groupMasters)
+	}{
+		"a mistyped raft address": {m: joiner("m4", "http://m4", "m3:1"), happen: func(*groupMasters) {}},
+		"its HTTP does not answer": {m: joiner("m4", "http://m4", "m3:1"), happen: func(g *groupMasters) {
+			g.away("m3")
+			g.set(wire.Member{ID: "m3", URL: "raft alone", Raft: "m3:1"})
+		}},
+		"it has moved and not told yet": {m: joiner("m4", "http://m3", "m4:1"), happen: func(g *groupMasters) {
+			g.set(wire.Member{ID: "m3", URL: "http://elsewhere", Raft: "elsewhere:1"})
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r, masters := newGroup(t)
+				defer r.stop()
+				c.happen(masters)
+				masters.set(c.m)
+				before := r.ledger.Applied()
+				if _, err := r.Announce(t.Context(), c.m, false); !errors.Is(err, ErrBadRequest) {
+					t.Errorf("it got %v", err)
+				}
+				if v := r.table(); !slices.Equal(r.ids(), []string{"m1", "m2", "m3"}) || len(v.RemovedMasters) != 0 || r.ledger.Applied() != before {
+					t.Errorf("it changed something: %v, removed %v", r.ids(), v.RemovedMasters)
+				}
+			})
+		})
+	}
+}
+
+// Two joiners that both keep the default raft address: the second is told, and does not take the first one out.
+func TestJoinersWithOneRaftAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, masters := newGroup(t)
+		defer r.stop()
+		first, second := joiner("m4", "http://m4", "127.0.0.1:8010"), joiner("m5", "http://m5", "127.0.0.1:8010")
+		masters.set(first)
+		masters.set(second)
+		if _, err := r.Announce(t.Context(), first, false); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Announce(t.Context(), second, false); !errors.Is(err, ErrBadRequest) {
+			t.Errorf("the second got %v", err)
+		}
+		if !slices.Equal(r.ids(), []string{"m1", "m2", "m3", "m4"}) {
+			t.Errorf("members: %v", r.ids())
+		}
+	})
+}
+
+// Members that have swapped their addresses, or passed them on in a ring, all stay, whoever announces itself first.
+func TestSwappedAddresses(t *testing.T) {
+	for _, c := range []struct{ more, movers []string }{
+		{nil, []string{"m2", "m3"}},
+		{nil, []string{"m3", "m2"}},
+		{[]string{"m4", "m5"}, []string{"m4", "m5"}},
+		{[]string{"m4", "m5"}, []string{"m2", "m5", "m3", "m4"}},
+	} {
+		t.Run(fmt.Sprint(len(c.more)+3, " masters, ", c.movers), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r, masters := newGroup(t)
+				defer r.stop()
+				r.join(t, masters, c.more...)
+				var moved []wire.Member
+				for i, id := range c.movers {
+					m := member(c.movers[(i+1)%len(c.movers)])
+					m.ID = id
+					moved = append(moved, m)
+					masters.set(m)
+				}
+				for _, m := range moved {
+					if _, err := r.Announce(t.Context(), m, false); err != nil {
+						t.Fatalf("%s: %v", m.ID, err)
+					}
+				}
+				v := r.table()
+				if len(v.RemovedMasters) != 0 || len(r.ids()) != 3+len(c.more) {
+					t.Errorf("members %v, removed %v", r.ids(), v.RemovedMasters)
+				}
+				for _, m := range moved {
+					if !memberOf(r.members.Members(), v, m) {
+						t.Errorf("%s is not known at %s and %s: %+v", m.ID, m.URL, m.Raft, v.Masters)
+					}
+				}
+			})
+		})
+	}
+}
+
+// A member that gives a raft address at which it is not takes nobody's.
+func TestMemberWithAWrongRaftAddress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, masters := newGroup(t)
+		defer r.stop()
+		r.members.mu.Lock()
+		r.members.reaches = func(id, address string) bool { return address == "" || address == id+":1" }
+		r.members.mu.Unlock()
+		wrong := member("m2")
+		wrong.Raft = "m3:1"
+		masters.set(wrong)
+		if _, err := r.Announce(t.Context(), wrong, false); !errors.Is(err, ErrBadRequest) || raftOf(r.table(), "m3") != "m3:1" {
+			t.Errorf("%v, %+v", err, r.table().Masters)
+		}
+	})
+}
+
+// A join that was cut short between the table and raft, and never comes again, does not block its address, and can be taken out.
+func TestJoinCutShort(t *testing.T) {
+	for name, mend := range map[string]func(t *testing.T, r *rig, masters *groupMasters){
+		"it comes again": func(t *testing.T, r *rig, _ *groupMasters) {
+			if _, err := r.Announce(t.Context(), joiner("m4", "http://m4", "m4:1"), false); err != nil || !slices.Contains(r.ids(), "m4") {
+				t.Errorf("%v, %v", err, r.ids())
+			}
+		},
+		"its disk was wiped": func(t *testing.T, r *rig, masters *groupMasters) {
+			wiped := joiner("m4b", "http://m4", "m4:1")
+			masters.set(wiped)
+			if _, err := r.Announce(t.Context(), wiped, false); err != nil || !slices.Equal(r.ids(), []string{"m1", "m2", "m3", "m4b"}) {
+				t.Errorf("%v, %v", err, r.ids())
+			}
+			if v := r.table(); !slices.Equal(v.RemovedMasters, []string{"m4"}) {
+				t.Errorf("removed: %v", v.RemovedMasters)
+			}
+		},
+		"it is removed": func(t *testing.T, r *rig, masters *groupMasters) {
+			masters.away("m4")
+			if err := r.RemoveMaster(t.Context(), "http://m4", false); err != nil {
+				t.Error(err)
+			}
+			if v := r.table(); !slices.Equal(v.RemovedMasters, []string{"m4"}) || urlOf(v, "m4") != "" {
+				t.Errorf("the table: %+v, removed %v", v.Masters, v.RemovedMasters)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r, masters := newGroup(t)
+				defer r.stop()
+				masters.set(joiner("m4", "http://m4", "m4:1"))
+				r.members.mu.Lock()
+				r.members.fail = errors.New("raft does not take it")
+				r.members.mu.Unlock()
+				if _, err := r.Announce(t.Context(), joiner("m4", "http://m4", "m4:1"), false); err == nil || urlOf(r.table(), "m4") == "" || slices.Contains(r.ids(), "m4") {
+					t.Fatalf("not cut short: %v, %v", err, r.ids())
+				}
+				mend(t, r, masters)
+			})
+		})
+	}
+}
+
+// What was forwarded once is not sent on: two masters that each believe the other to lead would send it to and fro.
+func TestForwardedAnnouncement(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		masters := &groupMasters{at: map[string]wire.Member{}}
+		ledger := &swaying{leader: "m1"}
+		r := newRig(t, 0, func(cfg *Config, r *rig) {
+			ledger.fakeLedger = r.ledger
+			cfg.Ledger, cfg.Masters = ledger, masters
+		})
+		defer r.stop()
+		if _, err := r.propose(t.Context(), &masterfsm.BeginTerm{
+			Term: 9, Member: "m2", URL: "http://m2", Time: r.now(), Settings: r.cfg.Settings,
+		}); err != nil {
+			t.Fatal(err)
+		}
+		r.ledger.vacancy = func() time.Duration { return time.Hour }
+		ledger.elect("m2")
+		r.ledger.cutLeadership()
+		synctest.Wait()
+		if _, err := r.Announce(t.Context(), member("m3"), true); !errors.Is(err, ErrNotLeader) || len(masters.announced) != 0 {
+			t.Errorf("forwarded: %v, sent on to %v", err, masters.announced)
+		}
+		if _, err := r.Announce(t.Context(), member("m3"), false); err != nil || !slices.Equal(masters.announced, []string{"http://m2"}) {
+			t.Errorf("from the master itself: %v, sent on to %v", err, masters.announced)
+		}
+	})
+}

@@ -1,0 +1,91 @@
+package masternode
+
+import (
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/masterfsm"
+)
+
+// administration is what may say of a node that it is not there.
+var administration = map[string]func(t *testing.T, r *rig, id string) error{
+	"check a storage node":  func(t *testing.T, r *rig, id string) error { _, err := r.CheckStorage(t.Context(), id); return err },
+	"remove a storage node": func(t *testing.T, r *rig, id string) error { return r.RemoveStorage(t.Context(), id, true) },
+	"suspect a storage node": func(t *testing.T, r *rig, id string) error {
+		return r.Suspect(t.Context(), wire.Suspicion{ID: id, Cause: "x"})
+	},
+	"remove a master": func(t *testing.T, r *rig, id string) error { return r.RemoveMaster(t.Context(), id, true) },
+	"hand over to a master": func(t *testing.T, r *rig, id string) error {
+		_, err := r.TransferLeadership(t.Context(), id)
+		return err
+	},
+}
+
+// A leader that cannot confirm that it leads, since it was halted or is cut off, does not say that a node is not there.
+func TestNotFoundIsConfirmed(t *testing.T) {
+	for name, act := range administration {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r, _ := newGroup(t)
+				defer r.stop()
+				if err := act(t, r, "nobody"); !errors.Is(err, ErrNotFound) {
+					t.Errorf("confirmed: %v", err)
+				}
+				r.ledger.confirm = func() error { return ErrNotLeader }
+				if err := act(t, r, "nobody"); !errors.Is(err, ErrNoLeader) || errors.Is(err, ErrNotFound) {
+					t.Errorf("not confirmed: %v", err)
+				}
+			})
+		})
+	}
+}
+
+// A leader whose state catches up while it confirms finds the node.
+func TestFoundWhileConfirming(t *testing.T) {
+	for name, act := range administration {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r, _ := newGroup(t)
+				defer r.stop()
+				r.ledger.confirm = func() error {
+					r.ledger.confirm = func() error { return nil }
+					r.registerWorker(t, masterfsm.RoleStorage, "http://late")
+					if _, err := r.propose(t.Context(), &masterfsm.AdmitMaster{ID: "m9", URL: "http://late", Raft: "m9:1", Time: r.now()}); err != nil {
+						t.Error(err)
+					}
+					return nil
+				}
+				if err := act(t, r, "http://late"); errors.Is(err, ErrNotFound) || errors.Is(err, ErrNoLeader) {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+// A master that has not heard from a leader for 5 s reads nothing that needs a token: a revocation may have passed it by.
+func TestSilenceClosesTokens(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 0, nil)
+		defer r.stop()
+		created, err := r.CreateProject(t.Context(), wire.NewProject{Name: "q"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []struct {
+			silence time.Duration
+			want    error
+		}{{0, nil}, {maxSilence, nil}, {maxSilence + 1, ErrNoLeader}, {time.Hour, ErrNoLeader}, {maxSilence - 1, nil}} {
+			r.ledger.silence = func() time.Duration { return c.silence }
+			if _, err := r.Access(t.Context(), created.Token); !errors.Is(err, c.want) {
+				t.Errorf("after %v: %v, want %v", c.silence, err, c.want)
+			}
+			if _, err := r.Access(t.Context(), "no token"); c.want != nil && !errors.Is(err, c.want) {
+				t.Errorf("a token that is not known, after %v: %v", c.silence, err)
+			}
+		}
+	})
+}
