@@ -6,4 +6,5 @@
 //	master.go   the routes of users, and those between masters     records.go  append and read
 //	storage.go  the routes of a storage node                       blocks.go   headers
 //	miner.go    the routes of a miner                              serve.go    the server and its end
+//	console.go  the console's files, in console/                   crossorigin.go  what a page of another master may
 package httpapi

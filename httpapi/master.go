@@ -65,6 +65,11 @@ func NewMaster(cfg MasterConfig) http.Handler {
 		return nil
 	}))
 	m.GET("/metrics", gin.WrapH(newMetrics(cfg.Node)))
+	console := gin.WrapH(NewConsole(m.node.MasterURLs))
+	for _, path := range []string{"/", "/console/*file"} {
+		m.GET(path, console)
+		m.HEAD(path, console)
+	}
 
 	nodes := m.Group("/", m.requires(m.cluster))
 	nodes.GET(wire.PathMember, func(c *gin.Context) { c.JSON(http.StatusOK, m.node.Member()) })
@@ -77,7 +82,7 @@ func NewMaster(cfg MasterConfig) http.Handler {
 	nodes.GET(wire.PathLeaderIntegrity, m.do(m.leaderIntegrity))
 	nodes.POST(wire.PathSuspects, m.do(m.suspect))
 	nodes.POST(wire.PathWorkers, m.do(m.register))
-	return m
+	return CrossOrigin(m.node.MasterURLs, m)
 }
 
 // maxSmallBody bounds the JSON bodies of administration, maxSubmission what one master forwards.
