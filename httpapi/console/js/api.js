@@ -107,10 +107,20 @@ async function problemOf(answer) {
   });
 }
 
-/** getJSON asks for JSON. */
+/** valueOf reads the JSON of an answer, which may break off on its way. */
+async function valueOf(answer, signal) {
+  try {
+    return await answer.json();
+  } catch {
+    if (signal?.aborted) throw new Cancelled();
+    throw new Problem({ status: 0, name: 'no-answer', title: '', detail: '' });
+  }
+}
+
+/** getJSON sends a request, a GET where nothing else is said, and gives the JSON of its answer. */
 export async function getJSON(path, options = {}) {
   const answer = await request(path, { ...options, headers: { Accept: 'application/json', ...options.headers } });
-  return answer.json();
+  return valueOf(answer, options.signal);
 }
 
 /** sendJSON sends a value as JSON, and gives the answer's value; null where it has none. */
@@ -119,7 +129,7 @@ export async function sendJSON(method, path, value, options = {}) {
     as: 'admin', ...options, method, body: value === undefined ? undefined : JSON.stringify(value),
     headers: { Accept: 'application/json', ...(value === undefined ? {} : { 'Content-Type': 'application/json' }) },
   });
-  return answer.status === 204 ? null : answer.json();
+  return answer.status === 204 ? null : valueOf(answer, options.signal);
 }
 
 /** newKey makes an idempotency key: with it an append can be sent again without being appended twice. */

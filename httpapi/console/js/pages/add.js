@@ -1,6 +1,6 @@
 // Append a record: a text, or a file.
 
-import { newKey, request } from '../api.js';
+import { getJSON, newKey } from '../api.js';
 import { bytes, t } from '../i18n.js';
 import { recordHref } from '../router.js';
 import { token } from '../settings.js';
@@ -40,14 +40,13 @@ export function add({ signal }) {
 }
 
 /** append sends the record. Its idempotency key makes it safe to go to the next master with it. */
-async function append(body, { key, type, wait, signal }) {
+function append(body, { key, type, wait, signal }) {
   const headers = { 'Idempotency-Key': newKey() };
   if (type) headers['Content-Type'] = type;
   if (key) headers['Chainstore-Key'] = key;
-  const answer = await request(`/v1/records${wait ? `?wait=stored&timeout=${waitFor}` : ''}`, {
+  return getJSON(`/v1/records${wait ? `?wait=stored&timeout=${waitFor}` : ''}`, {
     method: 'POST', as: 'project', repeatable: true, timeout: 15_000, headers, body, signal,
   });
-  return answer.json();
 }
 
 /** sources is the choice between a text and a file: {node, body, clear}. */
