@@ -178,7 +178,7 @@ func (b *browser) see(what, condition string) {
 	defer deadline.Stop()
 	tick := time.NewTicker(glance)
 	defer tick.Stop()
-	for !eval[bool](b, "Boolean("+condition+")") {
+	for !eval[bool](b, "(async () => Boolean("+condition+"))()") {
 		select {
 		case <-tick.C:
 		case <-deadline.C:

@@ -50,7 +50,7 @@ const page = (b, from, signal) => getJSON(`/v1/blocks/${b.block}/records?from=${
 
 /** recordList is the table of a block's records with a button for more. */
 function recordList(b, first, signal) {
-  const columns = [{ text: t('record.offset'), right: true }, t('record.key'), t('record.type'), { text: t('record.size'), right: true }, t('record.payload')];
+  const columns = [t('record.offset'), t('record.key'), t('record.type'), { text: t('record.size'), right: true }, t('record.payload')];
   const list = table(t('block.recordsTitle'), columns, first.records.map(cells));
   const more = h('div', { class: 'more' });
   const offer = (last) => replace(more, last ? button(t('more'), () => append(last.offset + 1)) : null);

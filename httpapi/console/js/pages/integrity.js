@@ -127,7 +127,7 @@ function storyPanel(events) {
 }
 
 function event(e) {
-  const what = [e.cause, e.ranges?.length && t('integrity.blocks', { blocks: ranges(e.ranges) }), e.bytes && bytes(e.bytes), e.millis && t('integrity.millis', { n: e.millis })];
+  const what = [e.cause || (e.ranges?.length && t('integrity.blocks', { blocks: ranges(e.ranges) })), e.bytes && bytes(e.bytes), e.millis && t('integrity.millis', { n: e.millis })];
   return h('li', { class: `event event-${e.kind}` },
     h('div', { class: 'event-head' }, h('span', { class: 'event-kind' }, t(`event.${e.kind}`)), e.url && h('span', { class: 'mono' }, hostOf(e.url, e.node)), time(e.time)),
     h('p', {}, what.filter(Boolean).join(' · ')),

@@ -11,7 +11,7 @@ import { button, explain, head, panel, problemBox, spinner, stateBadge, stat, ta
 import { drawPicture, hostOf, layoutOf } from '../ui/picture.js';
 import { askForToken } from '../ui/tokens.js';
 
-const slots = 300; // samples in a chart
+const windows = [60, 120, 300]; // samples in a chart: the first that holds all there are
 const lastBlocks = 12; // in the strip
 
 export function overview({ signal }) {
@@ -88,7 +88,7 @@ const figures = (c) => [
   stat(t('overview.height'), c.head.height, t('overview.stored', { stored: c.stored })),
   stat(t('overview.perSecond'), meanRate()),
   stat(t('overview.copies'), c.replicas, t('overview.valid', { n: c.storages.filter((one) => one.state === 'valid' && one.live).length, all: c.storages.length })),
-  stat(t('overview.leader'), hostOf(c.masters.find((m) => m.id === c.leader)?.url, c.leader ? c.leader.slice(0, 8) : '—'), t('overview.term', { term: c.term })),
+  stat(t('overview.leader'), h('span', { class: 'mono' }, hostOf(c.masters.find((m) => m.id === c.leader)?.url, c.leader ? c.leader.slice(0, 8) : '—')), t('overview.term', { term: c.term })),
 ];
 
 const meanOver = 5; // samples
@@ -163,18 +163,21 @@ const stripBlock = (b, fresh) =>
       h('span', { class: 'strip-number' }, number(b.block)), h('span', { class: 'strip-count' }, t('records', { n: b.count })),
       h('code', {}, b.hash.slice(0, 8))));
 
+const slotsNow = () => windows.find((n) => status.samples.length <= n) ?? windows.at(-1);
+
 /** lastSamples are the samples of a chart, with null for the time before the page was opened. */
 const lastSamples = (value) => {
   const values = status.samples.map(value);
-  return [...Array(Math.max(slots - values.length, 0)).fill(null), ...values];
+  return [...Array(slotsNow() - values.length).fill(null), ...values];
 };
 
-const ends = () => [t('chart.ago', { minutes: slots / 60 }), t('chart.now')];
+/** timeline is what all charts have: how many samples there is room for, and the words at both ends. */
+const timeline = () => ({ slots: slotsNow(), ends: [t('chart.ago', { minutes: slotsNow() / 60 }), t('chart.now')] });
 
 function drawRate(place) {
   const values = lastSamples((_, i) => rateAt(i));
   place.draw({
-    series: [{ name: t('overview.perSecond'), kind: 'first', values, filled: true }], slots, ends: ends(),
+    series: [{ name: t('overview.perSecond'), kind: 'first', values, filled: true }], ...timeline(),
     summary: t('overview.rate.now', { now: meanRate(), most: Math.max(0, ...values.filter((v) => v !== null)) }),
   });
 }
@@ -186,7 +189,7 @@ function drawHeights(place, cluster) {
       ...cluster.storages.map((node, i) => ({ name: hostOf(node.url, node.id), kind: `node-${i % 6}`, values: lastSamples((one) => one.storages[node.id] ?? null) })),
       { name: t('overview.mined'), kind: 'first', values: lastSamples((one) => one.height) },
     ],
-    slots, ends: ends(), from, summary: t('overview.heights.now', { height: cluster.head.height, stored: cluster.stored }),
+    ...timeline(), from, summary: t('overview.heights.now', { height: cluster.head.height, stored: cluster.stored }),
   });
 }
 

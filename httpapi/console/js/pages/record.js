@@ -22,7 +22,7 @@ export function record({ parts, signal }) {
   const place = h('div', { class: 'stack' });
   load(place, () => getJSON(path, { as: 'project', signal }), (r) => [
     panel(t('record.payload'), payload(r, signal)),
-    h('div', { class: 'pair wide-left' }, aboutPanel(r), proofPanel(r, path, signal)),
+    h('div', { class: 'pair' }, aboutPanel(r), proofPanel(r, path, signal)),
   ]);
   return { title, node: [head(title, byIndex ? null : neighbours(Number(block), Number(offset))), place] };
 }

@@ -10,24 +10,24 @@ export const hostOf = (url, id) => (url ? url.replace(/^https?:\/\//, '') : id);
 /** layouts say where the parts of the picture stand, in the units of its view box. */
 const layouts = {
   wide: (c) => ({
-    width: 1080, height: Math.max(372, 66 + 70 * c.storages.length),
-    ring: { x: 176, y: 206, radius: 104 },
+    width: 1080, height: Math.max(336, 66 + 70 * c.storages.length),
+    ring: { x: 176, y: 200, radius: 104 },
     buffer: { x: 396, y: 104, width: 84, height: 168 },
     blocks: { x: 538, y: 104, columns: 4 },
     miner: { x: 718, y: 188 },
-    storages: { x: 806, y: 52, width: 266, step: 70 },
-    titles: { masters: [20, 26], buffer: [396, 80], blocks: [538, 80], miners: [668, 80], storages: [806, 26] },
+    storages: { x: 806, y: Math.max(52, 193 - 35 * c.storages.length), width: 266, step: 70 },
+    titles: { masters: [44, 40], buffer: [396, 80], blocks: [538, 80], miners: [688, 80], storages: [806, Math.max(40, 181 - 35 * c.storages.length)] },
     flows: [[332, 188, 384, 188], [492, 188, 528, 188], [646, 188, 676, 188], [760, 188, 796, 188]],
   }),
   narrow: (c) => ({
-    width: 360, height: 590 + 70 * c.storages.length,
+    width: 360, height: 606 + 70 * c.storages.length,
     ring: { x: 180, y: 178, radius: 104 },
     buffer: { x: 14, y: 372, width: 70, height: 130 },
     blocks: { x: 124, y: 372, columns: 4 },
     miner: { x: 308, y: 437 },
-    storages: { x: 14, y: 574, width: 332, step: 70 },
-    titles: { masters: [14, 24], buffer: [14, 350], blocks: [124, 350], miners: [268, 350], storages: [14, 556] },
-    flows: [[49, 300, 49, 326], [92, 437, 116, 437], [236, 437, 262, 437], [308, 486, 308, 530]],
+    storages: { x: 14, y: 592, width: 332, step: 70 },
+    titles: { masters: [14, 24], buffer: [14, 350], blocks: [124, 350], miners: [268, 350], storages: [14, 580] },
+    flows: [[49, 300, 49, 326], [92, 437, 116, 437], [236, 437, 262, 437], [308, 504, 308, 564]],
   }),
 };
 
