@@ -32,6 +32,7 @@ type fakeCluster struct {
 	storages []wire.NodeIntegrity
 	stories  []wire.Event
 	lost     []chain.Range
+	lag      int  // of the newest blocks, how many no storage node has yet
 	liar     bool // payloads come back altered, with an envelope that fits the alteration nowhere
 }
 
@@ -238,7 +239,7 @@ func (f *fakeCluster) cluster() wire.Cluster {
 	open := f.chain.records[f.chain.open:]
 	c := wire.Cluster{
 		Group: "g", Epoch: 1, Leader: fmt.Sprintf("m-%d", f.leader), Term: f.term, Head: f.chain.head(), Records: uint64(len(f.chain.records)),
-		Stored: uint64(len(f.chain.headers)), Replicas: 2, Cut: wire.Amount{Records: 4, Bytes: 1 << 20}, Buffer: wire.Amount{Records: len(open)},
+		Stored: uint64(len(f.chain.headers) - f.lag), Replicas: 2, Pending: wire.Pending{Blocks: f.lag}, Cut: wire.Amount{Records: 4, Bytes: 1 << 20}, Buffer: wire.Amount{Records: len(open)},
 		Miners: []wire.Miner{{ID: "n-0", URL: fakeURL(8079), Live: true}}, Notices: []string{}, Storages: []wire.Storage{},
 	}
 	for _, r := range open {

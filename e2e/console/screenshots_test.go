@@ -47,7 +47,7 @@ func TestScreenshots(t *testing.T) {
 		width, height                int64
 		before                       func()
 	}{
-		{"console-overview", "overview", "light", "en", 1280, 1000, nil},
+		{"console-overview", "overview", "light", "en", 1280, 1060, nil},
 		{"console-overview-dark-zh", "overview", "dark", "zh", 1280, 1000, nil},
 		{"console-chain", "chain", "light", "en", 1280, 800, nil},
 		{"console-block", "block/3", "light", "en", 1280, 900, nil},
@@ -112,6 +112,7 @@ func (f *fakeCluster) tell() {
 	for i := range 300 {
 		f.append(p, fmt.Sprintf("patient/%d", 4700+i%23), "text/plain; charset=utf-8", fmt.Appendf(nil, "observation %d entered", i))
 	}
+	f.lag = 2
 	now := uint64(time.Now().UnixMilli())
 	damaged := &f.storages[1]
 	damaged.State, damaged.Cause, damaged.Bad = "receiving", "damaged: block 7", []chain.Range{{From: 7, To: 8}}

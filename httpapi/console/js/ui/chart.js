@@ -6,11 +6,20 @@ import { h, newId, replace, s } from './dom.js';
 const [left, right, top, bottom] = [8, 8, 10, 20]; // px around the plot
 const lines = 3; // of the grid
 
-/** niceCeiling is the next round number: 1, 2, 2.5 or 5 times a power of ten. */
-function niceCeiling(n) {
-  if (n <= 0) return 1;
+/** round is the next round number: 1, 2 or 5 times a power of ten. */
+function round(n) {
   const power = 10 ** Math.floor(Math.log10(n));
-  return [1, 2, 2.5, 5, 10].find((step) => step * power >= n) * power;
+  return [1, 2, 5, 10].find((step) => step * power >= n) * power;
+}
+
+/** ticksOf finds where a scale begins and how far apart its lines are, so that they stand at round numbers and all values fit. */
+function ticksOf(least, most, smallest) {
+  let step = round(Math.max((most - least) / lines, smallest));
+  for (;;) {
+    const low = Math.floor(least / step) * step;
+    if (low + lines * step >= most) return { low, step };
+    step = round(step * 1.01);
+  }
 }
 
 /**
@@ -47,19 +56,17 @@ export function chart(title, { whole = false } = {}) {
 /** scaleOf maps samples and values to places. */
 function scaleOf({ series, slots, from = 0 }, width, height, whole) {
   const values = series.flatMap((one) => one.values).filter((v) => v !== null);
-  const low = values.length ? Math.min(from, ...values) : 0;
-  let span = niceCeiling((values.length ? Math.max(...values) : 0) - low);
-  if (whole) span = Math.max(span, lines);
+  const { low, step } = ticksOf(Math.min(from, ...values), Math.max(from, ...values), whole ? 1 : 0.5);
   return {
-    low, span,
+    low, step,
     x: (i) => left + ((width - left - right) * i) / Math.max(slots - 1, 1),
-    y: (v) => height - bottom - ((height - top - bottom) * (v - low)) / span,
+    y: (v) => height - bottom - ((height - top - bottom) * (v - low)) / (lines * step),
   };
 }
 
-function grid({ low, span, y }, width) {
+function grid({ low, step, y }, width) {
   return Array.from({ length: lines + 1 }, (_, i) => {
-    const value = low + (span * i) / lines;
+    const value = low + step * i;
     const at = Math.round(y(value)) + 0.5;
     return [
       s('line', { class: 'grid', x1: left, x2: width - right, y1: at, y2: at }),

@@ -16,7 +16,7 @@ const layouts = {
     blocks: { x: 538, y: 104, columns: 4 },
     miner: { x: 718, y: 188 },
     storages: { x: 806, y: Math.max(52, 193 - 35 * c.storages.length), width: 266, step: 70 },
-    titles: { masters: [44, 40], buffer: [396, 80], blocks: [538, 80], miners: [688, 80], storages: [806, Math.max(40, 181 - 35 * c.storages.length)] },
+    titles: { masters: [20, 40], buffer: [396, 80], blocks: [538, 80], miners: [688, 80], storages: [806, Math.max(40, 181 - 35 * c.storages.length)] },
     flows: [[332, 188, 384, 188], [492, 188, 528, 188], [646, 188, 676, 188], [760, 188, 796, 188]],
   }),
   narrow: (c) => ({
