@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/gin-gonic/gin"
+
 	"github.com/chainstore/chainstore/httpapi/wire"
 )
 
@@ -24,28 +26,40 @@ var (
 // the bearer token allows that it sends itself, and credentials of the browser are never allowed.
 func CrossOrigin(masters func() []string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		origin := r.Header.Get("Origin")
-		if !strings.HasPrefix(r.URL.Path, "/v1/") {
-			next.ServeHTTP(w, r)
-			return
-		}
-		h := w.Header()
-		h.Add("Vary", "Origin") // in every answer: what a browser has cached for the master's own page is not for another's
-		if origin == "" || !knownOrigin(origin, masters()) {
-			next.ServeHTTP(w, r) // without the headers below a browser keeps the answer from the page
-			return
-		}
-		h.Set("Access-Control-Allow-Origin", origin)
-		if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
-			h.Set("Access-Control-Allow-Methods", "GET, HEAD, POST, PATCH, DELETE")
-			h.Set("Access-Control-Allow-Headers", corsRequest)
-			h.Set("Access-Control-Max-Age", "600")
+		if allowOrigin(masters, w.Header(), r) {
 			w.WriteHeader(http.StatusNoContent)
 			return
 		}
-		h.Set("Access-Control-Expose-Headers", corsAnswer)
 		next.ServeHTTP(w, r)
 	})
+}
+
+// crossOrigin is CrossOrigin before every route of a master.
+func (m *master) crossOrigin(c *gin.Context) {
+	if allowOrigin(m.node.MasterURLs, c.Writer.Header(), c.Request) {
+		c.AbortWithStatus(http.StatusNoContent)
+	}
+}
+
+// allowOrigin sets the headers of CORS, and reports whether the request was only the question: it then needs no other answer.
+func allowOrigin(masters func() []string, h http.Header, r *http.Request) (asked bool) {
+	if !strings.HasPrefix(r.URL.Path, "/v1/") {
+		return false
+	}
+	h.Add("Vary", "Origin") // in every answer: what a browser has cached for the master's own page is not for another's
+	origin := r.Header.Get("Origin")
+	if origin == "" || !knownOrigin(origin, masters()) {
+		return false // without the headers below a browser keeps the answer from the page
+	}
+	h.Set("Access-Control-Allow-Origin", origin)
+	if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
+		h.Set("Access-Control-Allow-Methods", "GET, HEAD, POST, PATCH, DELETE")
+		h.Set("Access-Control-Allow-Headers", corsRequest)
+		h.Set("Access-Control-Max-Age", "600")
+		return true
+	}
+	h.Set("Access-Control-Expose-Headers", corsAnswer)
+	return false
 }
 
 // knownOrigin reports whether an origin is that of a master.

@@ -37,6 +37,7 @@ func NewMaster(cfg MasterConfig) http.Handler {
 		engine: newEngine(cfg.Logger), node: cfg.Node, adopt: cfg.Adopt,
 		cluster: newSecret(cfg.ClusterToken), admin: newSecret(cfg.AdminToken), leader: newLeaderProxy(cfg.Node),
 	}
+	m.Use(m.crossOrigin)
 	// In gin a bare colon starts a parameter: the one of records:batch is escaped.
 	m.POST("/v1/records", m.withProject(m.appendRecord))
 	m.POST(`/v1/records\:batch`, m.withProject(m.appendBatch))
@@ -82,7 +83,7 @@ func NewMaster(cfg MasterConfig) http.Handler {
 	nodes.GET(wire.PathLeaderIntegrity, m.do(m.leaderIntegrity))
 	nodes.POST(wire.PathSuspects, m.do(m.suspect))
 	nodes.POST(wire.PathWorkers, m.do(m.register))
-	return CrossOrigin(m.node.MasterURLs, m)
+	return m
 }
 
 // maxSmallBody bounds the JSON bodies of administration, maxSubmission what one master forwards.

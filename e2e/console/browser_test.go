@@ -85,6 +85,13 @@ func openBrowser(t *testing.T, origins []string) *browser {
 	return b
 }
 
+// in gives the browser to a subtest, until it ends.
+func (b *browser) in(t *testing.T) {
+	parent := b.t
+	b.t = t
+	t.Cleanup(func() { b.t = parent })
+}
+
 // hear notes what a page must not do.
 func (b *browser) hear(event any) {
 	switch e := event.(type) {

@@ -93,12 +93,14 @@ func TestConsoleOnCluster(t *testing.T) {
 	b.see("the payload", `document.querySelector('.payload pre')?.innerText === 'door 7 opened by Ada'`)
 
 	t.Run("verify", func(t *testing.T) {
+		b.in(t)
 		if !offers(t, c, "/v1/records/0/proof") {
 			t.Skip("NO PROOFS: the masters do not offer them")
 		}
 		b.verify("good")
 	})
 	t.Run("find", func(t *testing.T) {
+		b.in(t)
 		if !offers(t, c, "/v1/records") {
 			t.Skip("NO LISTS: the masters do not offer them")
 		}
@@ -110,6 +112,7 @@ func TestConsoleOnCluster(t *testing.T) {
 		b.see("the record of the block", `document.querySelector('tbody')?.innerText.includes('door 7 opened by Ada')`)
 	})
 	t.Run("a project", func(t *testing.T) {
+		b.in(t)
 		if !offers(t, c, "/v1/projects") {
 			t.Skip("NO PROJECTS: the masters do not list them")
 		}
@@ -118,8 +121,22 @@ func TestConsoleOnCluster(t *testing.T) {
 		b.press("Create a project")
 		b.text("#new-token")
 		b.press("I have noted it")
+		b.see("the new project", `[...document.querySelectorAll('tbody a')].some((a) => a.innerText === 'lab')`)
+		eval[bool](b, `([...document.querySelectorAll('tbody a')].find((a) => a.innerText === 'lab').click(), true)`)
+		b.fill("label", "reader")
+		b.press("Create the token")
+		b.text("#new-token")
+		b.press("I have noted it")
+		b.see("two tokens", `document.querySelectorAll('tbody tr').length === 2`)
+		b.fill("records_per_second", "50")
+		b.press("Save")
+		b.see("the quota", `document.querySelector('.facts')?.innerText.includes('50 records/s')`)
+		b.click(`button[aria-label="Revoke the token reader"]`)
+		b.click("dialog .danger")
+		b.see("one token", `document.querySelectorAll('tbody tr').length === 1`)
 	})
 	t.Run("a damaged disk", func(t *testing.T) {
+		b.in(t)
 		damage(t, file.Storages[0].Data)
 		b.goTo("integrity")
 		b.click(fmt.Sprintf(`button[aria-label="Check %s now"]`, file.Storages[0].URL[len("http://"):]))
@@ -127,6 +144,7 @@ func TestConsoleOnCluster(t *testing.T) {
 		b.see("that it was healed", `document.querySelector('.event-repair') && document.querySelectorAll('.card.state-valid').length === 3`)
 	})
 	t.Run("the end of the master", func(t *testing.T) {
+		b.in(t)
 		b.goTo("overview")
 		if err := c.StopRole("master-1"); err != nil {
 			t.Fatal(err)

@@ -68,6 +68,7 @@ func TestConsolePages(t *testing.T) {
 		}
 	}
 	t.Run("on a phone", func(t *testing.T) {
+		b.in(t)
 		b.size(360, 740)
 		for _, page := range consolePages {
 			b.goTo(page.path)
@@ -81,6 +82,7 @@ func TestConsolePages(t *testing.T) {
 func TestConsoleRecords(t *testing.T) {
 	f, b := doors(t)
 	t.Run("append, find and verify", func(t *testing.T) {
+		b.in(t)
 		b.goTo("add")
 		b.fill("key", "lot/1")
 		b.fill("text", "lot 1 left the dock")
@@ -97,6 +99,7 @@ func TestConsoleRecords(t *testing.T) {
 		}
 	})
 	t.Run("a key's history", func(t *testing.T) {
+		b.in(t)
 		b.goTo("find?by=key")
 		b.fill("key", "door/7")
 		b.press("Find")
@@ -105,11 +108,13 @@ func TestConsoleRecords(t *testing.T) {
 		b.see("all three", `document.querySelectorAll('tbody tr').length === 3`)
 	})
 	t.Run("a stretch of time", func(t *testing.T) {
+		b.in(t)
 		b.goTo("find?by=time")
 		b.press("Find")
 		b.see("what was appended now", `document.querySelectorAll('tbody tr').length === 2`)
 	})
 	t.Run("payloads", func(t *testing.T) {
+		b.in(t)
 		b.goTo("record/0/1")
 		if got := b.text(".payload pre"); !strings.Contains(got, "\n  \"serial\": 12345678901234567890,\n") || !strings.Contains(got, "true,\n    {}\n  ]") {
 			t.Errorf("JSON is shown as %s", got)
@@ -128,6 +133,7 @@ func TestConsoleRecords(t *testing.T) {
 		}
 	})
 	t.Run("jump to a hash", func(t *testing.T) {
+		b.in(t)
 		var hash string
 		f.change(func() { hash = f.chain.position(&f.chain.records[5]).Leaf.String() })
 		b.goTo("chain")
@@ -136,6 +142,7 @@ func TestConsoleRecords(t *testing.T) {
 		b.see("the record of that leaf", `location.hash === '#/record/1/1' && document.querySelector('.payload pre')?.innerText === 'door 7 closed'`)
 	})
 	t.Run("an altered payload does not verify", func(t *testing.T) {
+		b.in(t)
 		f.change(func() { f.liar = true })
 		b.goTo("record/0/0")
 		b.verify("bad")
@@ -233,6 +240,7 @@ func TestConsoleProjects(t *testing.T) {
 	b.see("that the name is taken", `document.querySelector('.problem')?.innerText.includes('There is a project of this name already.')`)
 
 	b.goTo("projects/3")
+	b.see("its one token", `document.querySelectorAll('tbody tr').length === 1`)
 	b.fill("label", "reader")
 	b.click(".rights .checkbox:nth-of-type(2) input")
 	b.press("Create the token")

@@ -12,10 +12,11 @@ import { projectPanel, quotaFields, quotaText } from './project.js';
 export function projects({ parts, signal, redraw }) {
   if (parts.length) return projectPanel(parts[0], signal, redraw);
   const list = h('div', {});
-  showList(list, signal);
+  const show = () => showList(list, signal);
+  show();
   const listed = panel(t('projects.list'), list);
   listed.classList.add('flush');
-  return { title: t('nav.projects'), node: [head(t('nav.projects')), lead(t('projects.lead')), listed, createPanel(signal)] };
+  return { title: t('nav.projects'), node: [head(t('nav.projects')), lead(t('projects.lead')), listed, createPanel(signal, show)] };
 }
 
 function showList(place, signal) {
@@ -45,8 +46,8 @@ const cells = (p) => [
   number(p.records ?? 0), h('span', { class: 'faint' }, quotaText(p.quota)), time(p.created),
 ];
 
-/** createPanel makes projects: with the admin token, or without one where the cluster lets anyone. */
-function createPanel(signal) {
+/** createPanel makes projects: with the admin token, or without one where the cluster lets anyone; made is called when there is another one. */
+function createPanel(signal, made) {
   const name = h('input', { type: 'text', name: 'name', required: true, maxlength: 100, autocomplete: 'off' });
   const open = checkbox(t('projects.isPublic'));
   const quota = quotaFields();
@@ -55,6 +56,7 @@ function createPanel(signal) {
     const created = await sendJSON('POST', '/v1/projects', { name: name.value.trim(), public: open.input.checked, ...(limits && { quota: limits }) },
       { as: token('admin') ? 'admin' : 'none', signal });
     await showToken(t('projects.made', { name: created.name }), created.token, true);
+    made();
     return null;
   };
   const node = form([
