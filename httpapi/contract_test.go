@@ -122,6 +122,7 @@ func TestContract(t *testing.T) {
 	c := startCluster(t)
 	own, admin := c.file.Tokens.Project, c.file.Tokens.Admin
 
+	t.Run("another master's page", func(t *testing.T) { c.crossOrigin(own) })
 	t.Run("append and read", func(t *testing.T) { c.appendAndRead(own) })
 	t.Run("limits", func(t *testing.T) { c.limits(own) })
 	t.Run("batch", func(t *testing.T) { c.batch(own) })
@@ -130,7 +131,6 @@ func TestContract(t *testing.T) {
 	t.Run("projects", func(t *testing.T) { c.projects(own, admin) })
 	t.Run("blocks", func(t *testing.T) { c.blocks(own) })
 	t.Run("tokens", func(t *testing.T) { c.tokens() })
-	t.Run("another master's page", func(t *testing.T) { c.crossOrigin(own) })
 	t.Run("open routes", func(t *testing.T) {
 		for i, path := range []string{"/livez", "/readyz", "/metrics"} {
 			c.do(i, request{name: path, method: "GET", path: path, status: 200})

@@ -27,6 +27,10 @@ const (
 	glance = 25 * time.Millisecond
 )
 
+// farName is this machine under a name that a browser does not know as its own: what comes from there over plain HTTP is not trusted with
+// WebCrypto or the clipboard.
+const farName = "far.test"
+
 // browser is a real browser with one tab, in which a test does what a person would. What goes wrong in the page fails the test when it ends.
 type browser struct {
 	t       *testing.T
@@ -64,6 +68,7 @@ func openBrowser(t *testing.T, origins []string) *browser {
 		chromedp.ExecPath(path), chromedp.UserDataDir(profile), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun,
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
 		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true), chromedp.Flag("lang", "en"),
+		chromedp.Flag("host-resolver-rules", "MAP "+farName+" 127.0.0.1"),
 	)...)
 	ctx, closeTab := chromedp.NewContext(allocator)
 	b := &browser{t: t, ctx: ctx, origins: origins}
@@ -166,6 +171,22 @@ func (b *browser) prefer(scheme string) {
 	if err != nil {
 		b.t.Fatal(err)
 	}
+}
+
+// speak sets the languages that the browser asks for.
+func (b *browser) speak(languages string) {
+	b.t.Helper()
+	agent := eval[string](b, `navigator.userAgent`)
+	_, err := chromedp.Call(b.ctx, emulation.SetUserAgentOverride, emulation.SetUserAgentOverrideParams{UserAgent: agent, AcceptLanguage: languages})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// keys presses keys, wherever the focus is.
+func (b *browser) keys(keys string) {
+	b.t.Helper()
+	b.do(chromedp.KeyEvent(keys))
 }
 
 // open loads the console from a master.

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/chromedp/chromedp/kb"
+
 	"github.com/chainstore/chainstore/chain"
 )
 
@@ -292,6 +294,82 @@ func TestConsoleIntegrity(t *testing.T) {
 	b.see("no lost block", `!document.querySelector('.alarm')`)
 	b.click(".card.state-invalid .button")
 	b.see("three valid nodes", `document.querySelectorAll('.card.state-valid').length === 3`)
+}
+
+// TestConsoleFirstVisit: who comes without a token is told what one is, in the browser's language, and can register where anyone may.
+func TestConsoleFirstVisit(t *testing.T) {
+	f := startFake(t)
+	b := openBrowser(t, f.urls())
+	b.speak("zh-CN")
+	b.open(f.masters[0].URL)
+	b.see("the welcome in Chinese", `document.querySelector('.welcome h2')?.innerText === '输入令牌以查看集群'`)
+	b.click(".choice button[lang=en]")
+	b.see("the welcome in English", `document.querySelector('.welcome h2')?.innerText === 'Enter a token to look inside' && document.documentElement.lang === 'en-GB'`)
+	b.open(f.masters[0].URL)
+	b.see("that the choice was kept", `document.querySelector('.welcome h2')?.innerText === 'Enter a token to look inside'`)
+	b.goTo("record/0/0")
+	b.see("that a token is needed", `document.querySelector('.problem')?.innerText.includes("Records are read and appended with a project's token.")`)
+	b.goTo("projects")
+	b.fill("name", "mine")
+	b.press("Create a project")
+	b.press("Use it in this tab")
+	b.goTo("overview")
+	b.see("the cluster", `document.querySelector('.picture')`)
+	b.giveTokens("of-nobody", "")
+	b.see("that the token is unknown", `document.querySelector('.welcome')?.innerText.includes('The cluster does not know this token.')`)
+}
+
+// TestConsoleKeyboard: all that is needed can be done with keys, and the focus is never lost.
+func TestConsoleKeyboard(t *testing.T) {
+	_, b := doors(t)
+	b.goTo("overview")
+	focused := func(what, condition string) {
+		t.Helper()
+		b.see("the focus on "+what, fmt.Sprintf(`((e) => %s)(document.activeElement)`, condition))
+	}
+	b.open(eval[string](b, `location.origin`))
+	b.see("the page", `document.querySelector('.picture')`)
+	b.keys(kb.Tab)
+	focused("the way past the navigation", `e.className === 'skip'`)
+	b.keys(kb.Enter)
+	focused("the heading", `e.tagName === 'H1'`)
+	eval[bool](b, `(document.querySelector('nav a[data-page=chain]').focus(), true)`)
+	b.keys(kb.Enter)
+	focused("the next page's heading", `e.tagName === 'H1' && e.innerText === 'Chain'`)
+	eval[bool](b, `(document.getElementById('token-button').focus(), true)`)
+	b.keys(kb.Enter)
+	focused("the first token", `e.name === 'token-project'`)
+	b.keys(kb.Escape)
+	focused("the button that opened the box", `e.id === 'token-button' && !document.querySelector('dialog')`)
+}
+
+// TestConsoleOldMaster: what a master does not offer is said plainly.
+func TestConsoleOldMaster(t *testing.T) {
+	f, b := doors(t)
+	f.change(func() { f.old = true })
+	b.goTo("find?by=key&key=door%2F7")
+	b.see("that there are no lists", `document.querySelector('.problem')?.innerText.includes('This master does not offer that.')`)
+	b.goTo("record/0/0")
+	b.click("#verify")
+	b.see("that there are no proofs", `document.querySelector('.proof .problem')?.innerText.includes('This master does not offer that.')`)
+}
+
+// TestConsoleFromAfar: over plain HTTP from another machine a page has no WebCrypto; the console hashes itself and says so, and says that it
+// cannot go on with another master from there.
+func TestConsoleFromAfar(t *testing.T) {
+	f, b := doors(t)
+	far := strings.Replace(f.masters[0].URL, "127.0.0.1", farName, 1)
+	b.origins = append(b.origins, far)
+	b.open(far)
+	b.giveTokens(f.tokensOf("default")[""], "")
+	b.see("that the page keeps to its master", `document.querySelector('.notice')?.innerText.includes("not a master's own")`)
+	b.goTo("record/0/0")
+	if by := b.verify("good"); by != "own" {
+		t.Errorf("verified with %s", by)
+	}
+	if got := b.text("main"); !strings.Contains(got, "the console's own SHA-256") {
+		t.Errorf("it is not said who hashes: %s", got)
+	}
 }
 
 // TestConsoleAccessible runs axe-core on every page, light and dark.

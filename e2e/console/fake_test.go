@@ -33,6 +33,7 @@ type fakeCluster struct {
 	stories  []wire.Event
 	lost     []chain.Range
 	lag      int  // of the newest blocks, how many no storage node has yet
+	old      bool // the masters have no lists and no proofs
 	liar     bool // payloads come back altered, with an envelope that fits the alteration nowhere
 }
 
@@ -197,6 +198,8 @@ func (f *fakeCluster) route(mux *http.ServeMux, pattern, who string, do answer) 
 		by, ok := f.caller(r)
 		status, value := http.StatusUnauthorized, any(problemName(wire.ProblemUnauthorized))
 		switch {
+		case f.old && (r.Method+r.URL.Path == "GET/v1/records" || strings.HasSuffix(r.URL.Path, "/proof")):
+			status, value = http.StatusNotFound, problemName(wire.ProblemNotFound)
 		case !ok && who != anybody:
 		case who == byAdmin && by.project != nil, who == ofData && by.project == nil:
 			status, value = http.StatusForbidden, problemName(wire.ProblemForbidden)
@@ -206,7 +209,7 @@ func (f *fakeCluster) route(mux *http.ServeMux, pattern, who string, do answer) 
 		typ := "application/json"
 		if name, bad := value.(problemName); bad {
 			typ = wire.TypeProblem
-			value = wire.Problem{Type: wire.ProblemBase + string(name), Title: "Problem", Status: status, Detail: "the fake says " + string(name)}
+			value = wire.Problem{Type: wire.ProblemBase + string(name), Title: map[bool]string{true: "No such route", false: "Problem"}[f.old], Status: status, Detail: "the fake says " + string(name)}
 		}
 		w.Header().Set("Content-Type", typ)
 		w.WriteHeader(status)

@@ -17,17 +17,18 @@ const lastBlocks = 12; // in the strip
 export function overview({ signal }) {
   const body = h('div', {});
   const live = liveParts(signal);
+  let told = ''; // the problem that is shown: drawn once, so that the focus stays on its buttons
   const show = () => {
-    if (status.cluster) {
+    const { cluster, problem } = status;
+    if (cluster) {
       if (body.firstChild !== live.node) replace(body, live.node);
-      live.show(status.cluster);
-    } else if (status.problem) {
-      replace(body, status.problem.status === 401 ? welcome(status.problem) : problemBox(status.problem));
-      if (status.problem.status === 401) shown = true;
+      live.show(cluster);
+    } else if (problem && problem.name !== told) {
+      told = problem.name;
+      replace(body, problem.status === 401 ? welcome(problem) : problemBox(problem));
     }
   };
-  let shown = false;
-  status.addEventListener('change', () => (shown && !status.cluster ? null : show()), { signal });
+  status.addEventListener('change', show, { signal });
   replace(body, spinner());
   show();
   return { title: t('nav.overview'), node: [head(t('nav.overview')), body] };
