@@ -18,14 +18,17 @@ import (
 )
 
 // TestScreenshots writes pictures of the console to the folder that CHAINSTORE_SCREENSHOTS names: of a fake cluster with a story to tell,
-// with appends going on.
+// with appends going on. Those that no document shows go to more/ in it.
 func TestScreenshots(t *testing.T) {
 	folder := os.Getenv("CHAINSTORE_SCREENSHOTS")
 	if folder == "" {
 		t.Skip("no folder for pictures: CHAINSTORE_SCREENSHOTS is not set")
 	}
+	if err := os.MkdirAll(filepath.Join(folder, "more"), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	f := startFake(t)
-	f.change(func() { f.tell() })
+	f.change(f.tell)
 	b := openBrowser(t, f.urls())
 	stop := make(chan struct{})
 	stopped := make(chan struct{})
@@ -49,27 +52,35 @@ func TestScreenshots(t *testing.T) {
 	}{
 		{"console-overview", "overview", "light", "en", 1280, 1060, nil},
 		{"console-overview-dark-zh", "overview", "dark", "zh", 1280, 1000, nil},
-		{"console-chain", "chain", "light", "en", 1280, 800, nil},
-		{"console-block", "block/3", "light", "en", 1280, 900, nil},
-		{"console-record", "record/1/1", "light", "en", 1280, 1000, func() {
+		{"more/chain", "chain", "light", "en", 1280, 800, nil},
+		{"more/block", "block/3", "light", "en", 1280, 900, nil},
+		{"more/record", "record/1/1", "light", "en", 1280, 1000, func() {
 			b.verify("good")
 			eval[bool](b, `(document.querySelectorAll('.step details')[4].open = true)`)
 		}},
 		{"console-record-dark-zh", "record/0/1", "dark", "zh", 1280, 900, func() { b.verify("good") }},
-		{"console-picture", "record/2/1", "dark", "en", 1280, 900, nil},
-		{"console-add", "add", "light", "en", 1280, 800, func() {
+		{"more/picture", "record/2/1", "dark", "en", 1280, 900, nil},
+		{"more/add", "add", "light", "en", 1280, 800, func() {
 			b.fill("key", "patient/4711")
 			b.fill("text", "dose 2 of 3 given by Ada")
 			b.press("Append")
 			b.text(".receipt")
 		}},
-		{"console-find", "find?by=key&key=patient%2F4711", "light", "en", 1280, 800, nil},
-		{"console-projects", "projects", "light", "en", 1280, 900, nil},
-		{"console-project", "projects/1", "dark", "en", 1280, 900, nil},
+		{"more/find", "find?by=key&key=patient%2F4711", "light", "en", 1280, 800, nil},
+		{"more/projects", "projects", "light", "en", 1280, 900, nil},
+		{"more/project", "projects/1", "dark", "en", 1280, 900, nil},
 		{"console-integrity", "integrity", "light", "en", 1280, 1000, nil},
-		{"console-integrity-dark-zh", "integrity", "dark", "zh", 1280, 1000, nil},
+		{"more/integrity-dark-zh", "integrity", "dark", "zh", 1280, 1000, nil},
 		{"console-phone", "overview", "light", "en", 360, 1280, nil},
-		{"console-phone-record", "record/1/1", "dark", "zh", 360, 1280, func() { b.verify("good") }},
+		{"more/phone-integrity", "integrity", "light", "en", 360, 1280, nil},
+		{"more/phone-chain", "chain", "dark", "en", 360, 900, nil},
+		{"more/phone-add", "add", "light", "zh", 360, 900, nil},
+		{"more/tablet-overview", "overview", "dark", "en", 820, 1180, nil},
+		{"more/phone-record", "record/1/1", "dark", "zh", 360, 1280, func() { b.verify("good") }},
+		{"more/token", "overview", "light", "en", 1280, 900, func() {
+			b.click("#token-button")
+			b.see("the box", `document.querySelector('dialog[open]')`)
+		}},
 	} {
 		b.prefer(shot.scheme)
 		b.size(shot.width, shot.height)
