@@ -54,6 +54,9 @@ func chromium() string {
 // openBrowser starts a browser with nothing in it. Its pages may ask the given origins and nobody else.
 func openBrowser(t *testing.T, origins []string) *browser {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("a browser takes its time: none runs with -short")
+	}
 	path := chromium()
 	if path == "" {
 		const why = "NO CHROMIUM: the console is not tested in a browser (on Debian: apt-get install chromium)"

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -50,6 +51,22 @@ func freePorts(t *testing.T) int {
 	return 0
 }
 
+// leaderOf is the place of the leader among the masters.
+func leaderOf(t *testing.T, c *devcluster.Cluster) int {
+	t.Helper()
+	status, err := c.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range status.Masters {
+		if m.ID == status.Leader {
+			return slices.Index(c.File().Masters, m.URL)
+		}
+	}
+	t.Fatalf("nobody leads: %+v", status)
+	return 0
+}
+
 // offers reports whether the masters have a route; the console says of one that they do not have that it is missing.
 func offers(t *testing.T, c *devcluster.Cluster, path string) bool {
 	t.Helper()
@@ -66,15 +83,14 @@ func offers(t *testing.T, c *devcluster.Cluster, path string) bool {
 }
 
 // TestConsoleOnCluster does on a whole cluster what the other tests do on the fake: append, find, verify; a project; a disk that is
-// damaged and healed; and the end of the master that the page is from.
+// damaged and healed; and the end of the leader, from which the page is.
 func TestConsoleOnCluster(t *testing.T) {
-	if chromium() == "" {
-		openBrowser(t, nil) // says so, before a cluster is started
-	}
+	b := openBrowser(t, nil) // first: it may skip the test
 	c := startCluster(t)
 	file := c.File()
-	b := openBrowser(t, file.Masters)
-	b.open(file.Masters[0])
+	b.origins = file.Masters
+	leader := leaderOf(t, c)
+	b.open(file.Masters[leader])
 	b.giveTokens(file.Tokens.Project, file.Tokens.Admin)
 
 	b.goTo("overview")
@@ -146,10 +162,10 @@ func TestConsoleOnCluster(t *testing.T) {
 	t.Run("the end of the master", func(t *testing.T) {
 		b.in(t)
 		b.goTo("overview")
-		if err := c.StopRole("master-1"); err != nil {
+		if err := c.StopRole(fmt.Sprintf("master-%d", leader+1)); err != nil {
 			t.Fatal(err)
 		}
-		b.see("another master", fmt.Sprintf(`!document.querySelector('.connection').title.includes(%q) && !document.querySelector('.connection.lost')`, file.Masters[0]))
+		b.see("another master", fmt.Sprintf(`!document.querySelector('.connection').title.includes(%q) && !document.querySelector('.connection.lost')`, file.Masters[leader]))
 		b.see("two of three", `document.querySelectorAll('.picture .master.unreachable').length === 1 && document.querySelectorAll('.picture .master.leader').length === 1`)
 		b.goTo("add")
 		b.fill("text", "door 7 closed")

@@ -374,11 +374,8 @@ func TestConsoleFromAfar(t *testing.T) {
 
 // TestConsoleAccessible runs axe-core on every page, light and dark.
 func TestConsoleAccessible(t *testing.T) {
-	if chromium() == "" {
-		openBrowser(t, nil) // says so
-	}
-	axe := axeCore(t)
 	_, b := doors(t)
+	axe := axeCore(t)
 	for _, scheme := range []string{"light", "dark"} {
 		b.prefer(scheme)
 		for _, page := range append(slices.Clone(consolePages), struct{ path, en, zh string }{"nowhere", "", ""}) {

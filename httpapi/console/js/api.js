@@ -48,7 +48,7 @@ function bearer(as) {
  * request sends one request and gives the answer, a Response that is not an error. GET and HEAD, and what is marked repeatable, go to the
  * next master where one does not answer or has no leader; anything else may have been done already, so its failure is told.
  */
-export async function request(path, { method = 'GET', as = 'any', headers = {}, body, repeatable, signal, timeout = patience } = {}) {
+async function request(path, { method = 'GET', as = 'any', headers = {}, body, repeatable, signal, timeout = patience } = {}) {
   const sent = new Headers(headers);
   const text = bearer(as);
   if (text) sent.set('Authorization', `Bearer ${text}`);

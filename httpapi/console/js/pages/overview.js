@@ -52,6 +52,7 @@ function liveParts(signal) {
   const rate = chart(t('overview.rate'));
   const heights = chart(t('overview.heights'), { whole: true });
   const nodes = h('div', {});
+  let listed = ''; // what the tables show
   signal.addEventListener('abort', () => [rate, heights].forEach((c) => c.close()));
   const node = h('div', { class: 'stack' },
     notices, stats,
@@ -68,7 +69,9 @@ function liveParts(signal) {
       strip.show(cluster);
       drawRate(rate);
       drawHeights(heights, cluster);
-      replace(nodes, nodeTables(cluster));
+      const now = JSON.stringify([cluster.masters, cluster.storages, cluster.miners, cluster.leader]);
+      if (now !== listed) replace(nodes, nodeTables(cluster));
+      listed = now;
     },
   };
 }

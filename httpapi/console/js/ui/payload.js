@@ -13,7 +13,7 @@ const shownHex = 2048; // bytes
 const previewed = 80; // characters
 
 /** textOf reads bytes as UTF-8; null where they are not, or hold what text does not. */
-export function textOf(data) {
+function textOf(data) {
   try {
     const text = new TextDecoder('utf-8', { fatal: true }).decode(data);
     return /[\u0000-\u0008\u000e-\u001a]/.test(text) ? null : text;
@@ -25,7 +25,7 @@ export function textOf(data) {
 const mediaType = (record) => record.type.split(';')[0].trim().toLowerCase();
 
 /** kindOf says how a payload is shown: "picture", "json", "text" or "hex". */
-export function kindOf(record, text) {
+function kindOf(record, text) {
   const type = mediaType(record);
   if (pictures.includes(type)) return 'picture';
   if (text === null) return 'hex';
@@ -37,7 +37,7 @@ export function kindOf(record, text) {
  * prettyJSON puts JSON on lines; null where the text is none. Its tokens stay as they are: to read and write it again would change numbers
  * that pass what JavaScript can hold.
  */
-export function prettyJSON(text) {
+function prettyJSON(text) {
   try {
     JSON.parse(text);
   } catch {

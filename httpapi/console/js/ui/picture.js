@@ -10,6 +10,7 @@ export const hostOf = (url, id) => (url ? url.replace(/^https?:\/\//, '') : id);
 /** layouts say where the parts of the picture stand, in the units of its view box. */
 const layouts = {
   wide: (c) => ({
+    name: 'wide',
     width: 1080, height: Math.max(336, 66 + 70 * c.storages.length),
     ring: { x: 176, y: 200, radius: 104 },
     buffer: { x: 396, y: 104, width: 84, height: 168 },
@@ -20,6 +21,7 @@ const layouts = {
     flows: [[332, 188, 384, 188], [492, 188, 528, 188], [646, 188, 676, 188], [760, 188, 796, 188]],
   }),
   narrow: (c) => ({
+    name: 'narrow',
     width: 360, height: 606 + 70 * c.storages.length,
     ring: { x: 180, y: 178, radius: 104 },
     buffer: { x: 14, y: 372, width: 70, height: 130 },
@@ -32,12 +34,12 @@ const layouts = {
 };
 
 /** layoutOf chooses by the width that there is, in CSS pixels. */
-export const layoutOf = (width, cluster) => layouts[width >= 720 ? 'wide' : 'narrow'](cluster);
+export const layoutOf = (width, cluster) => layouts[width >= 840 ? 'wide' : 'narrow'](cluster);
 
 /** drawPicture makes the picture of a cluster. Its words are those that a screen reader tells of it. */
 export function drawPicture(cluster, layout, words) {
   const waiting = Math.max(cluster.head.height - cluster.stored, 0);
-  return s('svg', { class: 'picture', viewBox: `0 0 ${layout.width} ${layout.height}`, role: 'img', 'aria-label': words },
+  return s('svg', { class: `picture ${layout.name}`, viewBox: `0 0 ${layout.width} ${layout.height}`, role: 'img', 'aria-label': words },
     s('g', { class: 'titles' }, Object.entries(layout.titles).map(([name, [x, y]]) => s('text', { x, y }, t(`picture.${name}`)))),
     layout.flows.map(([x1, y1, x2, y2]) => arrow(x1, y1, x2, y2)),
     masters(cluster, layout.ring),
