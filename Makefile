@@ -10,11 +10,13 @@ LOAD    ?= 8
 # go test itself, without an input that failed.
 FUZZ    ?= 1000x
 BENCH   ?=
+# By how many records a master is behind that comes back.
+BEHIND  ?= 10000000
 
 # The race detector needs a C compiler, nothing else here does: where there is none, the tests run without it, and say so.
 RACE    := $(shell command -v "$$($(GO) env CC)" >/dev/null 2>&1 && echo -race)
 
-.PHONY: build test vet fuzz bench soak soak-damage soak-short screenshots
+.PHONY: build test vet fuzz bench times behind soak soak-damage soak-short screenshots
 
 build: ## the one binary
 	$(GO) build -o chainstore ./cmd/chainstore
@@ -38,6 +40,12 @@ fuzz: ## every fuzz target, FUZZ of each
 
 bench: build ## measure against the ceilings; BENCH='--runs 1 --only append' to measure less
 	./chainstore bench $(BENCH)
+
+times: ## what must be quick, on a machine that does nothing else: failovers, restart with a full log, snapshots of much; docs/performance.md
+	CHAINSTORE_TIMES=1 $(GO) test -p 1 -timeout 0 -count 1 -v -run 'TestFailoverGap|TestRestartWithFullLog|TestSnapshotHoldsUpShortly' ./e2e ./raftstore ./masterfsm
+
+behind: ## a master comes back after BEHIND records and catches up by snapshot; docs/performance.md
+	CHAINSTORE_BEHIND=$(BEHIND) $(GO) test -timeout 0 -count 1 -v -run TestMasterFarBehind ./e2e
 
 soak: ## faults of all kinds among random load, on real processes: FAULTS of them and APPENDS; docs/faults.md
 	CHAINSTORE_SOAK=$(SOAK) CHAINSTORE_FAULTS=$(FAULTS) CHAINSTORE_APPENDS=$(APPENDS) CHAINSTORE_LOAD=$(LOAD) \

@@ -172,6 +172,11 @@ func EncodedLeaf(encoded []byte, commit Hash) Leaf {
 	}
 }
 
+// EncodedKey is the key of an encoded record of the right size; it points into it.
+func EncodedKey(encoded []byte) []byte {
+	return encoded[RecordOverhead : RecordOverhead+int(encoded[28])]
+}
+
 // EncodedCommit computes the commitment of an encoded record of the right size without decoding it. Salt, key, type and
 // payload lie in the order in which they are hashed; only the lengths must be moved between them.
 func EncodedCommit(encoded []byte) Hash {

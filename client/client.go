@@ -19,7 +19,7 @@ type Config struct {
 	// HTTP is what requests go through; nil for one of the client's own, which keeps connections and finds proxies in the
 	// environment.
 	HTTP *http.Client
-	// RetryFor is how long a call goes on trying while every master is dead, without a leader or refuses for its backlog:
+	// RetryFor is how long a call goes on trying while every master is dead, without a leader or refuses for its backlog or the project's quota:
 	// 30 seconds where it is 0, one round through the masters where it is negative. The context may end it sooner.
 	RetryFor time.Duration
 }
@@ -135,9 +135,9 @@ func judge(err error) verdict {
 	}
 	s := sentinel(e.name())
 	switch s {
-	case ErrBacklog:
+	case ErrBacklog, ErrQuota:
 		return tryLater
-	case ErrNoLeader, ErrUnknownOutcome, ErrUnavailable:
+	case ErrNoLeader, ErrUnknownOutcome, ErrUnavailable, ErrTooManyStreams:
 		return tryNext
 	case ErrInternal:
 		return tryOthers

@@ -37,6 +37,7 @@ var (
 	ErrNotMined     = errors.New("the block is committed and not yet mined")
 	ErrNotSealed    = errors.New("the proof is not yet sealed")
 	ErrNameTaken    = errors.New("the name is taken")
+	ErrTooMany      = errors.New("no more projects or tokens fit")
 	ErrTooFewCopies = errors.New("too few good copies would remain")
 	// ErrTooFewMasters: the masters that would remain could not elect a leader.
 	ErrTooFewMasters = errors.New("too few masters would remain")
@@ -48,8 +49,13 @@ var (
 	ErrKeyReused     = errors.New("the idempotency key was used for another body")
 	ErrInternal      = errors.New("internal error of the server")
 	ErrBacklog       = errors.New("backlog full: appends are refused until blocks are stored")
-	ErrNoLeader      = fmt.Errorf("the masters have no leader: %w", wire.ErrNotLeader)
-	ErrUnavailable   = errors.New("no storage node could give the record")
+	// ErrQuota: the project has spent what its quota gives in a second. [Error.RetryAfter] says when more is there; the client waits for it
+	// as long as Config.RetryFor lets it.
+	ErrQuota       = errors.New("the project's quota is spent")
+	ErrNoLeader    = fmt.Errorf("the masters have no leader: %w", wire.ErrNotLeader)
+	ErrUnavailable = errors.New("no storage node could give the record")
+	// ErrTooManyStreams: the master serves as many streams as it can; another may serve this one.
+	ErrTooManyStreams = errors.New("too many streams")
 	// ErrUnknownOutcome: an append may or may not have been committed; see [UnknownOutcomeError].
 	ErrUnknownOutcome = wire.ErrOutcomeUnknown
 
@@ -86,6 +92,10 @@ func sentinel(name string) error {
 		return ErrNotSealed
 	case wire.ProblemNameTaken:
 		return ErrNameTaken
+	case wire.ProblemTooMany:
+		return ErrTooMany
+	case wire.ProblemQuota:
+		return ErrQuota
 	case wire.ProblemTooFewCopies:
 		return ErrTooFewCopies
 	case wire.ProblemTooFewMasters:
@@ -120,6 +130,8 @@ func sentinel(name string) error {
 		return ErrNoLeader
 	case wire.ProblemUnknownOutcome:
 		return ErrUnknownOutcome
+	case wire.ProblemTooManyStreams:
+		return ErrTooManyStreams
 	case wire.ProblemUnavailable:
 		return ErrUnavailable
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 
 	"github.com/chainstore/chainstore/chain"
@@ -58,6 +59,38 @@ func master() *httptest.Server {
 		w.Header().Set("Content-Type", wire.TypeProblem)
 		reply(w, http.StatusNotFound, wire.Problem{
 			Type: wire.ProblemBase + wire.ProblemNotFound, Title: "no such record", Detail: "block 0 has " + fmt.Sprint(len(records)) + " records",
+		})
+	})
+	list := func(r *http.Request, from uint64) (found []wire.Record) {
+		for _, record := range records {
+			if key := r.URL.Query().Get("key"); record.Index >= from && (key == "" || record.Key == key) {
+				found = append(found, record)
+			}
+		}
+		return found
+	}
+	mux.HandleFunc("GET /v1/records", func(w http.ResponseWriter, r *http.Request) {
+		reply(w, http.StatusOK, wire.Records{Records: list(r, 0)})
+	})
+	mux.HandleFunc("GET /v1/records/stream", func(w http.ResponseWriter, r *http.Request) {
+		from := uint64(0)
+		if last, err := strconv.ParseUint(r.Header.Get(wire.HeaderLastEventID), 10, 64); err == nil {
+			from = last + 1
+		}
+		fmt.Fprint(w, ": alive\n\n")
+		for _, record := range list(r, from) {
+			data, _ := json.Marshal(record)
+			fmt.Fprintf(w, "id: %d\nevent: record\ndata: %s\n\n", record.Index, data)
+		}
+	})
+	mux.HandleFunc("GET /v1/records/0/proof", func(w http.ResponseWriter, r *http.Request) {
+		record := records[0]
+		header := chain.Header{Version: chain.Version, Count: 1, Root: record.Leaf, Time: record.Time, Difficulty: 4}
+		header.Nonce, _ = chain.Solve(header.Inner(), header.Difficulty, 0, 1<<16)
+		leaf := chain.Leaf{Project: record.ProjectID, Time: record.Time, Size: record.Size, Commit: record.Commit}
+		reply(w, http.StatusOK, wire.Proof{
+			Leaf: record.Leaf, LeafData: leaf.AppendTo(nil), Header: wire.NewBlock(header), SealIndex: 1,
+			SealPath: []chain.Hash{record.Leaf}, Size: 2, Root: chain.NodeHash(record.Leaf, header.SealHash()),
 		})
 	})
 	return httptest.NewServer(mux)
@@ -151,4 +184,93 @@ func ExampleBatcher() {
 	// 0 0 <nil>
 	// 0 1 <nil>
 	// 0 2 <nil>
+}
+
+func ExampleClient_List() {
+	m := master()
+	defer m.Close()
+	c, err := client.New(client.Config{Masters: []string{m.URL}, Token: "project-token"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	ctx := context.Background()
+	for _, e := range []client.Entry{
+		{Key: "crate/17", Payload: []byte("packed")}, {Key: "crate/18", Payload: []byte("packed")}, {Key: "crate/17", Payload: []byte("shipped")},
+	} {
+		if _, err := c.Append(ctx, e); err != nil {
+			fmt.Println(err)
+			return
+		}
+	}
+	// The history of a key.
+	for record, err := range c.List(ctx, client.ListQuery{Key: "crate/17"}) {
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		fmt.Printf("%d: %s\n", record.Index, record.Payload)
+	}
+	// Output:
+	// 0: packed
+	// 2: shipped
+}
+
+func ExampleClient_Stream() {
+	m := master()
+	defer m.Close()
+	c, err := client.New(client.Config{Masters: []string{"http://127.0.0.1:1", m.URL}, Token: "project-token"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	ctx := context.Background()
+	for _, text := range []string{"one", "two", "three"} {
+		if _, err := c.Append(ctx, client.Entry{Payload: []byte(text)}); err != nil {
+			fmt.Println(err)
+			return
+		}
+	}
+	// It goes on for ever, whichever master dies: whoever loops over it says when it is enough.
+	for record, err := range c.Stream(ctx, client.StreamQuery{From: 1}) {
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		fmt.Printf("%d: %s\n", record.Index, record.Payload)
+		if string(record.Payload) == "three" {
+			break
+		}
+	}
+	// Output:
+	// 1: two
+	// 2: three
+}
+
+func ExampleClient_Proof() {
+	m := master()
+	defer m.Close()
+	c, err := client.New(client.Config{Masters: []string{m.URL}, Token: "project-token"})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	ctx := context.Background()
+	at, err := c.Append(ctx, client.Entry{Payload: []byte("hello")})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	// The proof was checked before it is returned; it can be kept, and checked again without any cluster.
+	proof, err := c.Proof(ctx, at.Index)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(proof.Leaf == at.Leaf, client.CheckProof(&proof))
+	proof.Root[0] ^= 1
+	fmt.Println(client.CheckProof(&proof) == nil)
+	// Output:
+	// true <nil>
+	// false
 }

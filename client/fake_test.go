@@ -97,3 +97,12 @@ func sealed(block uint64, offset uint32, payload string) wire.Record {
 		Commit: leaf.Commit, Payload: r.Payload,
 	}
 }
+
+func marshal(t *testing.T, v any) []byte {
+	t.Helper()
+	data, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strconv"
 
+	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/httpapi/wire"
 )
 
@@ -143,6 +144,27 @@ func (c *Workers) Locate(ctx context.Context, w wire.Worker, index uint64) (uint
 		header: nodeHeader(bearer(w.Token)), limit: maxSmall,
 	})
 	return located.Block, err
+}
+
+// FindRecords asks a storage node's index for the places of records, in order. They are hints: proving the records proves
+// them. Where the index does not reach the query's begin the answer's End is that begin.
+func (c *Workers) FindRecords(ctx context.Context, w wire.Worker, q wire.RecordQuery) (wire.RecordHits, error) {
+	body, err := json.Marshal(q)
+	if err != nil {
+		return wire.RecordHits{}, err
+	}
+	header := nodeHeader(bearer(w.Token))
+	header["Content-Type"] = typeJSON
+	return workerJSON[wire.RecordHits](ctx, c, w, &request{
+		method: http.MethodPost, path: wire.PathFindRecords, header: header, body: body, limit: maxSmall,
+	})
+}
+
+// FindHash asks a storage node's index for the leaves that may have a hash.
+func (c *Workers) FindHash(ctx context.Context, w wire.Worker, h chain.Hash) (wire.RecordHits, error) {
+	return workerJSON[wire.RecordHits](ctx, c, w, &request{
+		method: http.MethodGet, path: wire.PathFindHash + h.String(), header: nodeHeader(bearer(w.Token)), limit: maxSmall,
+	})
 }
 
 // Mine has a miner look for a nonce, and waits for it as long as it takes: the context's end tells the miner to stop. The

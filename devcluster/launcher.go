@@ -48,6 +48,9 @@ type opened interface {
 
 // Launch implements Launcher.
 func (InProcess) Launch(t Topology, r Role, tokens Tokens) (Running, error) {
+	if len(r.Place.Enter) > 0 {
+		return nil, fmt.Errorf("%s: only a process of its own can go to a place of its own by %q", r.Name, r.Place.Enter)
+	}
 	file, err := os.OpenFile(r.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
@@ -80,14 +83,16 @@ func open(t Topology, r Role, tokens Tokens, log hclog.Logger) (opened, error) {
 		}
 		return roles.OpenMaster(roles.MasterConfig{
 			Data: r.Data, HTTP: r.HTTP, Advertise: r.advertised(), Raft: r.Raft, RaftAdvertise: r.RaftAdvertise, Peers: peers, Join: r.Join,
+			Insecure:     r.Place.Host != "",
 			ClusterToken: tokens.Cluster, AdminToken: tokens.Admin, Timeout: t.Timeout, DiskTimeout: t.DiskTimeout, MaxAge: t.MaxAge,
 			CheckInterval: t.CheckInterval, CheckRate: t.CheckRate,
-			Settings: t.Settings, Limits: masternode.DefaultLimits(), Logger: log,
+			Settings: t.Settings, Limits: masternode.DefaultLimits(),
+			OpenRegistration: t.OpenRegistration, OriginalAPI: t.OriginalAPI, Logger: log,
 		})
 	case KindStorage, KindMiner:
 		cfg := roles.WorkerConfig{
 			Data: r.Data, HTTP: r.HTTP, Advertise: r.advertised(), Masters: t.MasterURLs(), ClusterToken: tokens.Cluster, Threads: t.Threads,
-			SegmentBytes: t.SegmentBytes, Logger: log,
+			Insecure: r.Place.Host != "", SegmentBytes: t.SegmentBytes, Logger: log,
 		}
 		if r.Kind == KindMiner {
 			return roles.OpenMiner(cfg)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -62,7 +63,8 @@ func (p *Processes) Launch(t Topology, r Role, tokens Tokens) (Running, error) {
 		return nil, err
 	}
 	defer log.Close() // the child has its own descriptor
-	cmd := exec.Command(p.executable, arguments(t, r)...)
+	line := slices.Concat(r.Place.Enter, []string{p.executable}, arguments(t, r))
+	cmd := exec.Command(line[0], line[1:]...)
 	cmd.Env = append(environment(), "CHAINSTORE_CLUSTER_TOKEN="+tokens.Cluster, "CHAINSTORE_ADMIN_TOKEN="+tokens.Admin)
 	cmd.Stdout, cmd.Stderr = log, log
 	// A group of its own: Ctrl-C on the terminal reaches this process alone, which then stops the children in order.
@@ -96,6 +98,9 @@ func environment() []string {
 // arguments is the command line of a role.
 func arguments(t Topology, r Role) []string {
 	args := []string{string(r.Kind), "--data", r.Data, "--http", r.HTTP, "--log-level", t.LogLevel}
+	if r.Place.Host != "" {
+		args = append(args, "--insecure")
+	}
 	if r.Profiles != "" {
 		args = append(args, "--pprof", r.Profiles)
 	}
@@ -119,6 +124,12 @@ func arguments(t Topology, r Role) []string {
 			"--max-pending-bytes", strconv.FormatUint(s.MaxPendingBytes, 10),
 			"--retain-bytes", strconv.FormatUint(s.RetainBytes, 10),
 			"--difficulty", strconv.Itoa(int(s.Difficulty)), "--replicas", strconv.Itoa(int(s.Replicas)))...)
+		if t.OpenRegistration {
+			args = append(args, "--open-registration")
+		}
+		if t.OriginalAPI {
+			args = append(args, "--original-api")
+		}
 		if t.Timeout > 0 {
 			args = append(args, "--raft-timeout", t.Timeout.String())
 		}

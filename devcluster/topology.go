@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net"
+	"net/http"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -12,7 +13,7 @@ import (
 	"github.com/chainstore/chainstore/masternode"
 )
 
-// Topology describes a cluster on this machine's loopback address.
+// Topology describes a cluster on this machine: on its loopback address, but for roles that have places of their own.
 type Topology struct {
 	Dir      string // folder of everything: cluster.json, logs/, and a folder for each role
 	Port     int    // base: masters from it on, raft from +10, miners from +79, storage nodes from +82
@@ -32,8 +33,14 @@ type Topology struct {
 	SegmentBytes  int64 // of storage nodes; 0 for the default
 	// Proxied is what is added to the port of each role where the others reach it: something listens there and hands connections on. 0
 	// for no such thing.
-	Proxied  int
+	Proxied int
+	// Places are by their names the roles that run elsewhere than on loopback. nil for none.
+	Places map[string]Place
+	// HTTP is what this process speaks to the masters through, where they cannot be reached just so; nil for a client of its own.
+	HTTP     *http.Client
 	Settings masterfsm.Settings
+	// OpenRegistration and OriginalAPI are those of roles.MasterConfig.
+	OpenRegistration, OriginalAPI bool
 	// Profiles is the base port of Go profiles, one a role from it on, in the order of Roles; 0 for none. Roles in one process
 	// serve none.
 	Profiles int
@@ -44,6 +51,7 @@ func NewTopology(dir string, port int) Topology {
 	return Topology{
 		Dir: dir, Port: port, Masters: 3, Storages: 3, Miners: 1, Threads: 1, LogLevel: "info",
 		DiskTimeout: 10 * time.Second, CheckInterval: masternode.DefaultCheckInterval, CheckRate: masternode.DefaultCheckRate, Settings: masterfsm.DefaultSettings(),
+		OpenRegistration: true, OriginalAPI: true,
 	}
 }
 
@@ -64,6 +72,14 @@ const (
 	KindMiner   Kind = "miner"
 )
 
+// Place is where a role runs that this machine's loopback address is not for: a network namespace, say.
+type Place struct {
+	Host string // the IP address that it listens on and is reached at
+	// Enter is what its command line begins with, in front of the executable: a program that goes there and becomes (exec) what follows.
+	// Roles in one process cannot have it.
+	Enter []string
+}
+
 // Role is one role of a topology.
 type Role struct {
 	Name string // "master-1"
@@ -78,6 +94,8 @@ type Role struct {
 	Join []string
 	// Profiles is where its Go profiles are served, host:port, "" where they are not.
 	Profiles string
+	// Place is where it runs; zero for loopback. With a host it is started with --insecure.
+	Place Place
 }
 
 // URL is where the role is reached.
@@ -109,17 +127,21 @@ func (t Topology) Roles() []Role {
 	add := func(kind Kind, n, offset int) {
 		for i := range n {
 			name := fmt.Sprintf("%s-%d", kind, i+1)
+			place := t.Places[name]
+			address := func(offset int) string {
+				return net.JoinHostPort(cmp.Or(place.Host, "127.0.0.1"), strconv.Itoa(t.Port+offset))
+			}
 			role := Role{
 				Name: name, Kind: kind, Data: filepath.Join(t.Dir, name), Log: filepath.Join(t.Dir, "logs", name+".log"),
-				HTTP: t.address(offset + i),
+				HTTP: address(offset + i), Place: place,
 			}
 			if t.Proxied != 0 {
-				role.Advertise = t.address(t.Proxied + offset + i)
+				role.Advertise = address(t.Proxied + offset + i)
 			}
 			if kind == KindMaster {
-				role.Raft = t.address(raftOffset + i)
+				role.Raft = address(raftOffset + i)
 				if t.Proxied != 0 {
-					role.RaftAdvertise = t.address(t.Proxied + raftOffset + i)
+					role.RaftAdvertise = address(t.Proxied + raftOffset + i)
 				}
 			}
 			if t.Profiles > 0 {
@@ -132,10 +154,6 @@ func (t Topology) Roles() []Role {
 	add(KindStorage, t.Storages, storageOffset)
 	add(KindMiner, t.Miners, minerOffset)
 	return roles
-}
-
-func (t Topology) address(offset int) string {
-	return net.JoinHostPort("127.0.0.1", strconv.Itoa(t.Port+offset))
 }
 
 // MasterURLs lists the masters' URLs.

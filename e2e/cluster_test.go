@@ -3,6 +3,7 @@ package e2e
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -43,7 +44,7 @@ type cluster struct {
 	running bool
 	token   string      // of the project, where it is not the cluster file's any more
 	program string      // the executable, binary where it is ""
-	net     *network    // nil where nothing stands between the roles
+	net     *network    // nil where nothing stands between the roles; closed with the cluster
 	link    *unreliable // between the writers and the masters, nil where it is good
 	dense   bool        // the load's records are small, and its writers make no pause
 	harmed  bool        // the test has done damage to a storage node's files
@@ -107,7 +108,7 @@ func (c *cluster) begin(topology devcluster.Topology) {
 // hasteless is a client of one master that does not try again.
 func (c *cluster) hasteless(url string) *client.Client {
 	c.t.Helper()
-	cl, err := client.New(client.Config{Masters: []string{url}, Token: c.projectToken(), RetryFor: -1})
+	cl, err := client.New(client.Config{Masters: []string{url}, Token: c.projectToken(), RetryFor: -1, HTTP: c.Topology().HTTP})
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -118,13 +119,11 @@ func (c *cluster) hasteless(url string) *client.Client {
 // compareStates holds the states of all masters against each other, at an index that all of them have applied.
 func (c *cluster) compareStates(o *oracle) {
 	c.t.Helper()
-	masters := client.NewMasters(c.File().Tokens.Cluster)
-	defer masters.CloseIdle()
 	c.await("masters at one log index", func() string {
 		var first wire.StateHash
 		for i, url := range c.File().Masters {
 			ctx, cancel := context.WithTimeout(c.t.Context(), askFor)
-			s, err := masters.State(ctx, url)
+			s, err := c.state(ctx, url)
 			cancel()
 			switch {
 			case err != nil:
@@ -139,6 +138,24 @@ func (c *cluster) compareStates(o *oracle) {
 		}
 		return ""
 	})
+}
+
+// state asks a master for the hash of its state, along the way that all clients of the tests go.
+func (c *cluster) state(ctx context.Context, url string) (s wire.StateHash, err error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url+wire.PathState, nil)
+	if err != nil {
+		return s, err
+	}
+	request.Header.Set("Authorization", "Bearer "+c.File().Tokens.Cluster)
+	answer, err := cmp.Or(c.Topology().HTTP, http.DefaultClient).Do(request)
+	if err != nil {
+		return s, err
+	}
+	defer func() { _ = answer.Body.Close() }() // only read
+	if answer.StatusCode != http.StatusOK {
+		return s, fmt.Errorf("%s%s: %s", url, wire.PathState, answer.Status)
+	}
+	return s, json.NewDecoder(answer.Body).Decode(&s)
 }
 
 // up starts the processes.
@@ -164,7 +181,7 @@ func (c *cluster) projectToken() string { return cmp.Or(c.token, c.File().Tokens
 // client makes a client with the project's token.
 func (c *cluster) client(masters ...string) *client.Client {
 	c.t.Helper()
-	cl, err := client.New(client.Config{Masters: masters, Token: c.projectToken(), RetryFor: patience})
+	cl, err := client.New(client.Config{Masters: masters, Token: c.projectToken(), RetryFor: patience, HTTP: c.Topology().HTTP})
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -229,6 +246,9 @@ func allFree(topology devcluster.Topology) bool {
 // cleanUp ends all processes, and the folder unless the test has failed.
 func (c *cluster) cleanUp() {
 	c.stop()
+	if c.net != nil {
+		c.net.close()
+	}
 	if !c.t.Failed() && os.Getenv("CHAINSTORE_E2E_KEEP") == "" {
 		if err := os.RemoveAll(c.dir); err != nil {
 			c.t.Error(err)

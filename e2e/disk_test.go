@@ -61,6 +61,16 @@ func (d *disk) segments() []uint64 {
 // at goes to a file of the folder.
 func (d *disk) at(name string) { d.path = filepath.Join(d.dir, filepath.FromSlash(name)) }
 
+// run finds the first run of the index of records.
+func (d *disk) run() {
+	d.t.Helper()
+	runs, err := filepath.Glob(filepath.Join(d.dir, "records", "*.run"))
+	if err != nil || len(runs) == 0 {
+		d.t.Fatalf("no index of records in %s: %v", d.dir, err)
+	}
+	d.path = runs[0]
+}
+
 func (d *disk) read() []byte {
 	d.t.Helper()
 	data, err := os.ReadFile(d.path)

@@ -9,7 +9,8 @@
 //
 // The environment: CHAINSTORE_SOAK is how long the random tests go on (12s), CHAINSTORE_SEED repeats a schedule, CHAINSTORE_FAULTS and
 // CHAINSTORE_APPENDS are how many steps and acknowledged appends TestRandomFaults has at least, CHAINSTORE_LOAD multiplies the load of all tests (1),
-// CHAINSTORE_TRIES is how often TestFailoverGap has the leader go (3), CHAINSTORE_E2E_INPUT names a folder whose *.log files TestRealInput takes
+// CHAINSTORE_E2E_NETWORK=netns or =proxy forces the mechanism of network faults, which is namespaces where the machine has them,
+// CHAINSTORE_TIMES=1 has TestFailoverGap hold what it measures to its limits, in twenty tries, CHAINSTORE_E2E_INPUT names a folder whose *.log files TestRealInput takes
 // too, CHAINSTORE_E2E_BINARY an executable to test in the place of one that is built first, and CHAINSTORE_E2E_KEEP=1 keeps the
 // folders of all tests, not only of those that failed.
 // With -short the package runs no process.

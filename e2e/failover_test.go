@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"os"
 	"os/exec"
 	"slices"
 	"strconv"
@@ -106,11 +107,11 @@ func (c *cluster) awaitMore(a *acker, n int) {
 	})
 }
 
-// failoverTries is CHAINSTORE_TRIES: how often each failover is done.
-func failoverTries(t *testing.T) int { return max(3, numberOf(t, "CHAINSTORE_TRIES")) }
+// failoverTries is how often each failover is done where times are held to their limits, and where they are only told.
+const failoverTries, fewFailoverTries = 20, 3
 
-// TestFailoverGap: the longest time without an acknowledgement when the leader is killed, and when it is stopped in good order. What it is on a
-// machine that does nothing else is measured with CHAINSTORE_TRIES=20 and without the race detector.
+// TestFailoverGap: the longest time without an acknowledgement when the leader is killed, and when it is stopped in good order. On a machine that
+// does nothing else it is under a second and under 300 ms in 19 of 20 tries: make times.
 func TestFailoverGap(t *testing.T) {
 	for _, way := range []struct {
 		name  string
@@ -130,7 +131,11 @@ func TestFailoverGap(t *testing.T) {
 			c.awaitMore(a, some)
 			var gaps []time.Duration
 			within := 0
-			for range failoverTries(t) {
+			tries := fewFailoverTries
+			if timesCount() {
+				tries = failoverTries
+			}
+			for range tries {
 				leader := c.leader("")
 				from := time.Now()
 				way.end(c, leader)
@@ -149,6 +154,9 @@ func TestFailoverGap(t *testing.T) {
 			inOrder := slices.Sorted(slices.Values(gaps))
 			t.Logf("leader %s, %d writers: longest gap of each try %v; median %v, worst %v; %d of %d under %v",
 				way.name, failoverWriters, gaps, inOrder[len(inOrder)/2], inOrder[len(inOrder)-1], within, len(gaps), way.limit)
+			if timesCount() && within < tries-tries/20 {
+				t.Errorf("only %d of %d under %v", within, tries, way.limit)
+			}
 			if worst := inOrder[len(inOrder)-1]; worst > slower*slower*5*time.Second {
 				t.Errorf("nothing was acknowledged for %v", worst)
 			}
@@ -156,6 +164,9 @@ func TestFailoverGap(t *testing.T) {
 		})
 	}
 }
+
+// timesCount reports whether times are held to the limits that they have on a machine that does nothing else.
+func timesCount() bool { return os.Getenv("CHAINSTORE_TIMES") != "" }
 
 // TestRollingRestart stops and starts all seven processes, one after the other, under load: no request fails beyond what clients try again by
 // themselves, and nothing is lost.

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -59,10 +58,7 @@ func basicFaults() []fault {
 			}
 		}},
 		{"kill all", 1, func(s *schedule) (string, func()) {
-			var all []string
-			for _, r := range s.c.Topology().Roles() {
-				all = append(all, r.Name)
-			}
+			all := s.c.everybody()
 			s.c.kill(all...)
 			return "everything", func() { s.c.launch(all...) }
 		}},
@@ -81,33 +77,37 @@ func basicFaults() []fault {
 	}
 }
 
-// networkFaults need a network between the roles.
+// master is the leader, or any of the masters.
+func (s *schedule) master() string {
+	if s.random.IntN(2) == 0 {
+		return s.c.leader("")
+	}
+	masters := s.c.names(devcluster.KindMaster)
+	return masters[s.random.IntN(len(masters))]
+}
+
+// everybody lists all roles.
+func (c *cluster) everybody() (names []string) {
+	for _, r := range c.Topology().Roles() {
+		names = append(names, r.Name)
+	}
+	return names
+}
+
+// networkFaults cut ways of the network between the roles.
 func networkFaults() []fault {
-	master := func(s *schedule) string {
-		if s.random.IntN(2) == 0 {
-			return s.c.leader("")
-		}
-		masters := s.c.names(devcluster.KindMaster)
-		return masters[s.random.IntN(len(masters))]
-	}
-	everybody := func(s *schedule) (names []string) {
-		for _, r := range s.c.Topology().Roles() {
-			names = append(names, r.Name)
-		}
-		return names
-	}
 	return []fault{
 		{"partition", 3, func(s *schedule) (string, func()) {
-			name := master(s)
+			name := s.master()
 			others := s.c.names(devcluster.KindMaster)
 			if s.random.IntN(2) == 0 {
-				others = everybody(s)
+				others = s.c.everybody()
 			}
 			return name + " from " + strconv.Itoa(len(others)-1) + " others", s.c.net.isolate(name, others)
 		}},
 		{"one-way partition", 3, func(s *schedule) (string, func()) {
-			name := master(s)
-			others := slices.DeleteFunc(everybody(s), func(other string) bool { return other == name })
+			name := s.master()
+			others := slices.DeleteFunc(s.c.everybody(), func(other string) bool { return other == name })
 			other := others[s.random.IntN(len(others))]
 			from, to := name, other
 			if s.random.IntN(2) == 0 {
@@ -115,22 +115,16 @@ func networkFaults() []fault {
 			}
 			return from + " to " + to, s.c.net.cutWay(from, to)
 		}},
-		{"slow link", 2, func(s *schedule) (string, func()) {
-			name := master(s)
-			by := time.Duration(5+s.random.IntN(150)) * time.Millisecond
-			var heals []func()
-			for _, other := range everybody(s) {
-				if other != name {
-					heals = append(heals, s.c.net.slowWay(name, other, by), s.c.net.slowWay(other, name, by))
-				}
-			}
-			return fmt.Sprintf("%s, by %v", name, by), func() {
-				for _, heal := range heals {
-					heal()
-				}
-			}
-		}},
 	}
+}
+
+// slowLink has everything take longer that goes to a master, and that comes from it.
+func slowLink() fault {
+	return fault{"slow link", 2, func(s *schedule) (string, func()) {
+		name := s.master()
+		by := time.Duration(5+s.random.IntN(150)) * time.Millisecond
+		return fmt.Sprintf("%s, by %v", name, by), s.c.net.slow(name, s.c.everybody(), by)
+	}}
 }
 
 // clockFault has a master's wall clock jump, by up to a year either way. It stays wrong until it jumps back.
@@ -352,18 +346,17 @@ func (s *schedule) choose() fault {
 // startFaulty starts a cluster that every kind of fault can be done to, as far as the machine allows; what it does not is said.
 func startFaulty(t *testing.T, seed uint64, change func(*devcluster.Topology)) (*cluster, *schedule) {
 	t.Helper()
-	c, topology := prepared(t, func(topology *devcluster.Topology) {
-		topology.Proxied = proxied
-		change(topology)
-	})
+	c, topology := prepared(t, change)
 	s := &schedule{
-		c: c, random: rand.New(rand.NewPCG(seed, 1)), counts: map[string]int{}, faults: append(basicFaults(), networkFaults()...),
-		clocks: os.Getenv(clockEnv),
+		c: c, random: rand.New(rand.NewPCG(seed, 1)), counts: map[string]int{}, faults: basicFaults(), clocks: os.Getenv(clockEnv),
 	}
-	own := &net.Dialer{LocalAddr: &net.TCPAddr{IP: clientIP}}
-	c.link = &unreliable{inner: &http.Transport{MaxIdleConnsPerHost: maxClients, DialContext: own.DialContext}, random: rand.New(rand.NewPCG(seed, 4))}
+	c.net = newNetwork(t, &topology)
+	s.faults = append(s.faults, networkFaults()...)
+	if c.net.wires.canSlow() {
+		s.faults = append(s.faults, slowLink())
+	}
+	c.link = &unreliable{inner: c.net.transport, random: rand.New(rand.NewPCG(seed, 4))}
 	c.harmed = true // a node that lags is invalid for a while
-	c.net = newNetwork(t, topology)
 	c.program = variant(t, "clock", settableClock()...)
 	s.faults = append(s.faults, clockFault())
 	disks := diskFaults()

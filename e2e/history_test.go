@@ -158,11 +158,12 @@ func (o *oracle) checkHistory(t *testing.T) {
 	pieces, illegal, unknown := 0, 0, 0
 	var w window
 	for piece := range slices.Chunk(ops, pieceSize) {
-		switch porcupine.CheckOperationsTimeout(oneLog, w.next(piece), pieceTime) {
+		history := w.next(piece)
+		result, info := porcupine.CheckOperationsVerbose(oneLog, history, pieceTime)
+		switch result {
 		case porcupine.Illegal:
 			illegal++
-			o.faultLocked("the history of appends and reads is not that of one log: %d operations from %v on: %s",
-				len(piece), time.Duration(piece[0].call), describe(piece))
+			o.faultLocked("the history of appends and reads is not that of one log: %s", misfit(history, info))
 		case porcupine.Unknown:
 			unknown++
 		}
@@ -174,31 +175,51 @@ func (o *oracle) checkHistory(t *testing.T) {
 	}
 }
 
-// describe is the beginning of a piece that does not fit, for people.
-func describe(piece []operation) string {
-	text := ""
-	for _, op := range piece[:min(len(piece), 8)] {
-		text += oneLog.DescribeOperation(op, nil) + "; "
+// misfit is where a history stops to fit, for people: the operation that must come next because it ended first, and those around it.
+func misfit(history []porcupine.Operation, info porcupine.LinearizationInfo) string {
+	var done []int
+	for _, tries := range info.PartialLinearizations() {
+		for _, try := range tries {
+			if len(try) > len(done) {
+				done = try
+			}
+		}
+	}
+	rest := slices.Clone(history)
+	for _, i := range done {
+		rest[i].Call = math.MaxInt64
+	}
+	rest = slices.DeleteFunc(rest, func(op porcupine.Operation) bool { return op.Call == math.MaxInt64 })
+	slices.SortFunc(rest, func(a, b porcupine.Operation) int { return cmp.Compare(a.Return, b.Return) })
+	text := fmt.Sprintf("%d of %d operations fit, in which these came last:", len(done), len(history))
+	for _, i := range done[max(0, len(done)-4):] {
+		text += "\n\t" + describe(history[i])
+	}
+	text += "\nand then these cannot, of which the first ended first:"
+	for _, op := range rest[:min(len(rest), 8)] {
+		text += "\n\t" + describe(op)
 	}
 	return text
 }
 
-// known are the operations whose outcome is known, in the order in which they began. A look at a place that no append of the history was
-// given says nothing.
+func describe(op porcupine.Operation) string {
+	in := op.Input.(operation)
+	return fmt.Sprintf("%s (rank %d), from %v to %v", oneLog.DescribeOperation(in, nil), in.rank, time.Duration(in.call), time.Duration(in.ended))
+}
+
+// known are the operations whose outcome is known, in the order in which they began. A look at a place that no record of the history was given
+// says nothing: there are such places within a batch that ran over into the next block, behind the end of the first.
 func (o *oracle) known() []operation {
-	var ops, looks []operation
+	var ops []operation
+	given := map[uint64]bool{} // of an append of unknown outcome only the chain tells the place
 	for _, op := range o.history {
-		switch {
-		case op.read:
-			looks = append(looks, op)
-		case !op.lost:
+		if !op.read && !op.lost {
 			ops = append(ops, op)
+			given[op.first], given[op.last] = true, true
 		}
 	}
-	slices.SortFunc(ops, func(a, b operation) int { return cmp.Compare(a.first, b.first) })
-	appends := len(ops)
-	for _, op := range looks {
-		if at := upTo(ops[:appends], op.first); at > 0 && op.first <= ops[at-1].last {
+	for _, op := range o.history {
+		if op.read && (given[op.first] || o.acked[place{op.first >> 32, uint32(op.first)}] != nil) {
 			ops = append(ops, op)
 		}
 	}

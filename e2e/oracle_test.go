@@ -22,6 +22,7 @@ type oracle struct {
 	history []operation    // what appends and looks ended in, for the model
 	open    map[string]int // where in the history the appends of unknown outcome stand, by the payload
 	acks    []time.Time    // when acknowledgements came
+	flood   *flood         // what was appended besides, nil where nothing was
 }
 
 // repeat is an append that was answered once more.

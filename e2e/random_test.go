@@ -85,6 +85,13 @@ func (s *schedule) report(o *oracle, seed uint64, took time.Duration) {
 	if link := s.c.link; link != nil {
 		kinds = append(kinds, fmt.Sprintf("lost answers %d", link.lost.Load()), fmt.Sprintf("doubled requests %d", link.doubled.Load()))
 	}
+	if n := s.c.net; n != nil {
+		stopped, err := n.wires.stopped()
+		if err != nil {
+			s.c.t.Error(err)
+		}
+		kinds = append(kinds, fmt.Sprintf("packets or reads that cuts stopped %d", stopped))
+	}
 	gaps := make([]time.Duration, 0, len(o.acks))
 	for i := range o.acks[1:] {
 		gaps = append(gaps, o.acks[i+1].Sub(o.acks[i]))
@@ -190,10 +197,7 @@ func (s *schedule) victims() []string {
 	case n < 4:
 		return s.c.names(devcluster.KindMaster)
 	}
-	var all []string
-	for _, r := range s.c.Topology().Roles() {
-		all = append(all, r.Name)
-	}
+	all := s.c.everybody()
 	s.random.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	return all[:1+s.random.IntN(3)]
 }

@@ -154,6 +154,7 @@ func (c *cluster) scan(o *oracle, dir string) {
 					return err
 				}
 				where := place{b.Header.Block, offset}
+				inFlood := o.flood.found(o, &record)
 				if r := o.acked[where]; r != nil {
 					seen++
 					leaf := record.Leaf()
@@ -161,6 +162,9 @@ func (c *cluster) scan(o *oracle, dir string) {
 						record.Time != r.at.Time || b.Header.First+uint64(offset) != r.at.Index {
 						o.fault("in the chain %v is another record: key %q, %.80q", r, record.Key, record.Payload)
 					}
+					continue
+				}
+				if inFlood {
 					continue
 				}
 				o.resolve(record.Payload, where)
@@ -174,6 +178,7 @@ func (c *cluster) scan(o *oracle, dir string) {
 			c.t.Fatal(err)
 		}
 	}
+	o.flood.check(o)
 	if seen != len(o.order) {
 		o.fault("%d records are acknowledged, the chain has %d of them", len(o.order), seen)
 	}

@@ -18,11 +18,12 @@ import (
 
 // cluster is a whole cluster in this process: the contract is held on what users get.
 type cluster struct {
-	t    *testing.T
-	file devcluster.ClusterFile
+	t     testing.TB
+	file  devcluster.ClusterFile
+	roles []devcluster.Role
 }
 
-func startCluster(t *testing.T) *cluster {
+func startCluster(t testing.TB) *cluster {
 	t.Helper()
 	topology := devcluster.NewTopology(t.TempDir(), freePorts(t))
 	topology.LogLevel = "error"
@@ -38,11 +39,11 @@ func startCluster(t *testing.T) *cluster {
 			t.Error(err)
 		}
 	})
-	return &cluster{t: t, file: c.File()}
+	return &cluster{t: t, file: c.File(), roles: topology.Roles()}
 }
 
 // freePorts finds a base for the ports of a cluster.
-func freePorts(t *testing.T) int {
+func freePorts(t testing.TB) int {
 	t.Helper()
 	for range 100 {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -129,8 +130,13 @@ func TestContract(t *testing.T) {
 	t.Run("not there", func(t *testing.T) { c.notThere(own) })
 	t.Run("idempotency", func(t *testing.T) { c.idempotency(own) })
 	t.Run("projects", func(t *testing.T) { c.projects(own, admin) })
+	t.Run("tokens of a project", func(t *testing.T) { c.with(t).projectTokens() })
+	t.Run("quotas", func(t *testing.T) { c.with(t).quotas() })
+	t.Run("who reads", func(t *testing.T) { c.with(t).whoReads() })
+	t.Run("the original's clients", func(t *testing.T) { c.with(t).originalClients() })
+	t.Run("the original's errors", func(t *testing.T) { c.with(t).originalErrors() })
 	t.Run("blocks", func(t *testing.T) { c.blocks(own) })
-	t.Run("tokens", func(t *testing.T) { c.tokens() })
+	t.Run("who may", func(t *testing.T) { c.with(t).authorisation(t) })
 	t.Run("open routes", func(t *testing.T) {
 		for i, path := range []string{"/livez", "/readyz", "/metrics"} {
 			c.do(i, request{name: path, method: "GET", path: path, status: 200})
@@ -390,64 +396,5 @@ func (c *cluster) blocks(token string) {
 	}
 	if last.Block != 0 || seen < 3 {
 		c.t.Errorf("%d blocks down to block %d", seen, last.Block)
-	}
-}
-
-// tokens is the table of who may do what.
-func (c *cluster) tokens() {
-	bearers := map[string]string{
-		"none": "", "unknown": "nobody-knows-it", "project": c.file.Tokens.Project, "admin": c.file.Tokens.Admin, "cluster": c.file.Tokens.Cluster,
-	}
-	for _, row := range []struct {
-		method, path, body string
-		status             map[string]int
-	}{
-		{"POST", "/v1/records", "x", map[string]int{"none": 401, "unknown": 401, "project": 201, "admin": 403, "cluster": 403}},
-		{"POST", "/v1/records:batch", `{"text":"x"}`, map[string]int{"none": 401, "unknown": 401, "project": 201, "admin": 403, "cluster": 403}},
-		{"GET", "/v1/records/0", "", map[string]int{"none": 401, "unknown": 401, "project": 200, "admin": 403, "cluster": 403}},
-		{"GET", "/v1/blocks/0/records/0", "", map[string]int{"none": 401, "unknown": 401, "project": 200, "admin": 403, "cluster": 403}},
-		{"GET", "/v1/blocks", "", map[string]int{"none": 401, "unknown": 401, "project": 200, "admin": 200, "cluster": 200}},
-		{"GET", "/v1/blocks/0", "", map[string]int{"none": 401, "unknown": 401, "project": 200, "admin": 200, "cluster": 200}},
-		{"GET", "/v1/cluster", "", map[string]int{"none": 401, "unknown": 401, "project": 200, "admin": 200, "cluster": 200}},
-		{"POST", "/v1/projects", `{"name":"table"}`, map[string]int{"none": 401, "unknown": 401, "project": 403, "admin": 201, "cluster": 401}},
-		{"GET", wire.PathMember, "", map[string]int{"none": 401, "unknown": 401, "project": 401, "admin": 401, "cluster": 200}},
-		{"POST", wire.PathAdopt, `{"group":"x","member":"y"}`, map[string]int{"none": 401, "unknown": 401, "project": 401, "admin": 401, "cluster": 400}},
-		{"POST", wire.PathSubmissions, "junk", map[string]int{"none": 401, "unknown": 401, "project": 401, "admin": 401}},
-		{"GET", wire.PathReadIndex, "", map[string]int{"none": 401, "unknown": 401, "project": 401, "admin": 401}},
-		{"GET", wire.PathLeaderStatus, "", map[string]int{"none": 401, "unknown": 401, "project": 401, "admin": 401}},
-		{"POST", wire.PathWorkers, `{}`, map[string]int{"none": 401, "unknown": 401, "project": 401, "admin": 401, "cluster": 400}},
-	} {
-		for who, status := range row.status {
-			r := request{name: who + ": " + row.method + " " + row.path, method: row.method, path: row.path, body: row.body, token: bearers[who], status: status}
-			switch status {
-			case 401:
-				r.problem = wire.ProblemUnauthorized
-			case 403:
-				r.problem = wire.ProblemForbidden
-			case 400:
-				r.problem = wire.ProblemBadRequest
-			}
-			if header, _ := c.do(0, r); status == 401 && header.Get("WWW-Authenticate") == "" {
-				c.t.Errorf("%s: no WWW-Authenticate", r.name)
-			}
-		}
-	}
-	// A worker's routes are closed to all of these.
-	for _, token := range bearers {
-		for _, url := range append([]string{c.file.Storages[0].URL}, c.file.Miners...) {
-			req, err := http.NewRequestWithContext(c.t.Context(), "GET", url+wire.PathWorkerStatus, nil)
-			if err != nil {
-				c.t.Fatal(err)
-			}
-			req.Header.Set("Authorization", "Bearer "+token)
-			resp, err := http.DefaultClient.Do(req)
-			if err != nil {
-				c.t.Fatal(err)
-			}
-			resp.Body.Close()
-			if resp.StatusCode != http.StatusUnauthorized {
-				c.t.Errorf("%s answers %d without the master token", url, resp.StatusCode)
-			}
-		}
 	}
 }

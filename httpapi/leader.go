@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -66,8 +67,8 @@ func (l *leaderProxy) do(c *gin.Context, body []byte, act func() error) error {
 
 // forward sends the request to the leader and its answer back. The error wraps masternode.ErrNotLeader where the request surely was
 // not sent: nobody listens there, so another will lead.
-func (l *leaderProxy) forward(ctx context.Context, c *gin.Context, url string, body []byte) error {
-	request, err := http.NewRequestWithContext(ctx, c.Request.Method, url+c.Request.URL.RequestURI(), bytes.NewReader(body))
+func (l *leaderProxy) forward(ctx context.Context, c *gin.Context, leader string, body []byte) error {
+	request, err := http.NewRequestWithContext(ctx, c.Request.Method, leader+c.Request.URL.RequestURI(), bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
@@ -78,6 +79,9 @@ func (l *leaderProxy) forward(ctx context.Context, c *gin.Context, url string, b
 	}
 	request.Header.Set(wire.HeaderHops, "1")
 	response, err := l.http.Do(request)
+	if failed := (*url.Error)(nil); errors.As(err, &failed) {
+		err = failed.Err // without the URL: its query may hold what is nobody's to see
+	}
 	if dial := (*net.OpError)(nil); errors.As(err, &dial) && dial.Op == "dial" {
 		return fmt.Errorf("%w: it cannot be reached: %w", masternode.ErrNotLeader, err)
 	}

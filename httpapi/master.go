@@ -1,7 +1,9 @@
 package httpapi
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 
@@ -18,7 +20,10 @@ type MasterConfig struct {
 	Adopt        func(wire.Adoption) error // makes a new master, which the founder comes for, part of a group
 	ClusterToken string
 	AdminToken   string
-	Logger       hclog.Logger
+	// OpenRegistration lets anybody create a project, OriginalAPI opens the routes of the original system.
+	OpenRegistration bool
+	OriginalAPI      bool
+	Logger           hclog.Logger
 }
 
 // master holds the handlers of a master.
@@ -29,6 +34,8 @@ type master struct {
 	cluster secret
 	admin   secret
 	leader  *leaderProxy
+
+	openRegistration, originalAPI bool
 }
 
 // NewMaster makes the handler of a master: its API for users, and the routes between the nodes.
@@ -36,15 +43,22 @@ func NewMaster(cfg MasterConfig) http.Handler {
 	m := &master{
 		engine: newEngine(cfg.Logger), node: cfg.Node, adopt: cfg.Adopt,
 		cluster: newSecret(cfg.ClusterToken), admin: newSecret(cfg.AdminToken), leader: newLeaderProxy(cfg.Node),
+		openRegistration: cfg.OpenRegistration, originalAPI: cfg.OriginalAPI,
 	}
 	m.Use(m.crossOrigin)
 	// In gin a bare colon starts a parameter: the one of records:batch is escaped.
-	m.POST("/v1/records", m.withProject(m.appendRecord))
-	m.POST(`/v1/records\:batch`, m.withProject(m.appendBatch))
-	m.GET("/v1/records/:index", m.withProject(m.recordByIndex))
-	m.HEAD("/v1/records/:index", m.withProject(m.recordByIndex))
-	m.GET("/v1/blocks/:block/records/:offset", m.withProject(m.record))
-	m.HEAD("/v1/blocks/:block/records/:offset", m.withProject(m.record))
+	m.POST("/v1/records", m.withAppender(m.appendRecord))
+	m.POST(`/v1/records\:batch`, m.withAppender(m.appendBatch))
+	m.GET("/v1/records", m.withReader(m.list))
+	m.GET("/v1/records/stream", m.withReader(m.stream))
+	m.GET("/v1/records/:index/proof", m.withReader(m.proofByIndex))
+	m.GET("/v1/blocks/:block/records", m.withReader(m.blockRecords))
+	m.GET("/v1/blocks/:block/records/:offset/proof", m.withReader(m.proof))
+	m.GET("/v1/hashes/:hash", m.withAnyToken(m.findHash))
+	m.GET("/v1/records/:index", m.withReader(m.recordByIndex))
+	m.HEAD("/v1/records/:index", m.withReader(m.recordByIndex))
+	m.GET("/v1/blocks/:block/records/:offset", m.withReader(m.record))
+	m.HEAD("/v1/blocks/:block/records/:offset", m.withReader(m.record))
 	m.GET("/v1/blocks", m.withAnyToken(m.blocks))
 	m.GET("/v1/blocks/:block", m.withAnyToken(m.block))
 	m.GET("/v1/cluster", m.withAnyToken(m.clusterStatus))
@@ -54,8 +68,10 @@ func NewMaster(cfg MasterConfig) http.Handler {
 	m.DELETE("/v1/storages/:id", m.withAdmin(m.removeStorage))
 	m.DELETE("/v1/masters/:id", m.withAdmin(m.removeMaster))
 	m.POST("/v1/leader/transfer", m.withAdmin(m.transferLeadership))
-	m.POST("/v1/projects", m.withAdmin(m.createProject))
-	m.POST("/v1/projects/:project/token", m.withAdmin(m.renewToken))
+	m.projectRoutes()
+	if cfg.OriginalAPI {
+		m.originalRoutes()
+	}
 
 	m.GET("/livez", func(c *gin.Context) { c.String(http.StatusOK, "ok\n") })
 	m.GET("/readyz", m.do(func(c *gin.Context) error {
@@ -102,6 +118,25 @@ func readJSON(c *gin.Context, v any) error {
 		return fmt.Errorf("%w: the body is not the JSON that this route takes: %w", errBadRequest, err)
 	}
 	return nil
+}
+
+// readExact reads a small JSON body into v and returns its bytes. A field that v does not have is refused: whoever sends one means something
+// by it.
+func readExact(c *gin.Context, v any) ([]byte, error) {
+	body, err := readBody(c.Request, maxSmallBody)
+	if err != nil {
+		return nil, err
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	err = d.Decode(v)
+	if err == nil && d.More() {
+		err = errors.New("there is more behind it")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: the body is not the JSON that this route takes: %w", errBadRequest, err)
+	}
+	return body, nil
 }
 
 func (m *master) adoptGroup(c *gin.Context) error {
@@ -164,37 +199,4 @@ func (m *master) clusterStatus(c *gin.Context) error {
 	c.Header("Cache-Control", "no-store")
 	c.JSON(http.StatusOK, m.node.Cluster(c.Request.Context()))
 	return nil
-}
-
-// renewToken gives a project a new token; the old ones open nothing from then on.
-func (m *master) renewToken(c *gin.Context) error {
-	return m.leader.do(c, nil, func() error {
-		renewed, err := m.node.RenewToken(c.Request.Context(), c.Param("project"))
-		if err != nil {
-			return err
-		}
-		c.Header("Cache-Control", "no-store")
-		c.JSON(http.StatusOK, renewed)
-		return nil
-	})
-}
-
-func (m *master) createProject(c *gin.Context) error {
-	body, err := readBody(c.Request, maxSmallBody)
-	if err != nil {
-		return err
-	}
-	var p wire.NewProject
-	if err := json.Unmarshal(body, &p); err != nil {
-		return fmt.Errorf(`%w: the body must be {"name": "...", "public": true or false}: %w`, errBadRequest, err)
-	}
-	return m.leader.do(c, body, func() error {
-		created, err := m.node.CreateProject(c.Request.Context(), p.Name, p.Public)
-		if err != nil {
-			return err
-		}
-		c.Header("Cache-Control", "no-store")
-		c.JSON(http.StatusCreated, created)
-		return nil
-	})
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strconv"
 
 	"github.com/gin-gonic/gin"
 
@@ -45,6 +46,9 @@ var answers = []struct {
 	{masternode.ErrNotFound, http.StatusNotFound, wire.ProblemNotFound, "Not found", ""},
 	{storagenode.ErrBehind, http.StatusNotFound, wire.ProblemNotFound, "Not on this node", ""},
 	{masternode.ErrNotMined, http.StatusConflict, wire.ProblemNotMined, "Not mined yet", "1"},
+	{masterfsm.ErrTooMany, http.StatusConflict, wire.ProblemTooMany, "No more fit", ""},
+	{masternode.ErrNotSealed, http.StatusConflict, wire.ProblemNotSealed, "Not sealed yet", "1"},
+	{masternode.ErrTooManyStreams, http.StatusServiceUnavailable, wire.ProblemTooManyStreams, "Too many streams", "1"},
 	{masterfsm.ErrNameTaken, http.StatusConflict, wire.ProblemNameTaken, "Name taken", ""},
 	{worker.ErrFenced, http.StatusConflict, wire.ProblemFenced, "Order of a deposed leader", ""},
 	{storagenode.ErrNotNext, http.StatusConflict, wire.ProblemNotNext, "Not the next block", ""},
@@ -55,6 +59,8 @@ var answers = []struct {
 	{masternode.ErrNotVoter, http.StatusConflict, wire.ProblemNotVoter, "Cannot lead", ""},
 	{masterfsm.ErrMasterRemoved, http.StatusGone, wire.ProblemRemoved, "Taken out of the group", ""},
 	{masterfsm.ErrNotLost, http.StatusConflict, wire.ProblemNotLost, "Not lost", ""},
+	{masterfsm.ErrUnknownProject, http.StatusNotFound, wire.ProblemNotFound, "No such project", ""},
+	{masterfsm.ErrUnknownToken, http.StatusNotFound, wire.ProblemNotFound, "No such token", ""},
 	{masterfsm.ErrUnknownNode, http.StatusNotFound, wire.ProblemNotFound, "No such node", ""},
 	{masternode.ErrLost, http.StatusGone, wire.ProblemLost, "Lost for good", ""},
 	{masterfsm.ErrRemoved, http.StatusGone, wire.ProblemRemoved, "Taken out of the cluster", ""},
@@ -62,6 +68,8 @@ var answers = []struct {
 	{storagenode.ErrTicket, http.StatusUnauthorized, wire.ProblemUnauthorized, "Unknown ticket", ""},
 	{masternode.ErrTooLarge, http.StatusRequestEntityTooLarge, wire.ProblemTooLarge, "Too large", ""},
 	{errTooLarge, http.StatusRequestEntityTooLarge, wire.ProblemTooLarge, "Too large", ""},
+	{masterfsm.ErrOversize, http.StatusRequestEntityTooLarge, wire.ProblemTooLarge, "Too large for the quota", ""},
+	{masterfsm.ErrQuota, http.StatusTooManyRequests, wire.ProblemQuota, "Quota spent", "1"},
 	{masterfsm.ErrKeyReused, http.StatusUnprocessableEntity, wire.ProblemKeyReused, "Idempotency key reused", ""},
 	{storagenode.ErrBadBlock, http.StatusUnprocessableEntity, wire.ProblemBadBlock, "Bad block", ""},
 	{masternode.ErrEmpty, http.StatusBadRequest, wire.ProblemEmptyBody, "Empty body", ""},
@@ -99,17 +107,31 @@ func problemOf(err error) (p wire.Problem, retry string) {
 
 // fail answers a request with the problem that its error stands for.
 func (e *engine) fail(c *gin.Context, err error) {
+	p := e.failing(c, err)
+	var notNext *notNextError
+	if errors.As(err, &notNext) {
+		e.answerFailure(c, p.Status, wire.TypeProblem, wire.NotNext{Problem: p, StorageStatus: notNext.status})
+		return
+	}
+	e.answerFailure(c, p.Status, wire.TypeProblem, p)
+}
+
+// failing finds the answer to an error, sets the headers that go with it and logs what somebody must look at.
+func (e *engine) failing(c *gin.Context, err error) wire.Problem {
 	p, retry := problemOf(err)
 	if p.Status == http.StatusInternalServerError {
 		e.log.Error("request failed", "method", c.Request.Method, "route", c.FullPath(), "error", err)
 	}
-	var body any = p
-	var notNext *notNextError
-	if errors.As(err, &notNext) {
-		body = wire.NotNext{Problem: p, StorageStatus: notNext.status}
-	}
 	if c.Writer.Written() {
-		return // the answer has begun: all that is left is to end it
+		return p
+	}
+	var quota *masternode.QuotaError
+	if errors.As(err, &quota) {
+		// Whole seconds, rounded up: who waits as long as that is not refused again for what was spent until now.
+		retry = strconv.FormatUint((quota.Wait+999)/1000, 10)
+		c.Header("RateLimit-Limit", strconv.FormatUint(quota.Limit, 10))
+		c.Header("RateLimit-Remaining", strconv.FormatUint(quota.Left, 10))
+		c.Header("RateLimit-Reset", retry)
 	}
 	if retry != "" {
 		c.Header("Retry-After", retry)
@@ -118,10 +140,18 @@ func (e *engine) fail(c *gin.Context, err error) {
 		c.Header("WWW-Authenticate", "Bearer")
 	}
 	c.Header("Cache-Control", "no-store")
+	return p
+}
+
+// answerFailure ends a request with a body of JSON.
+func (e *engine) answerFailure(c *gin.Context, status int, contentType string, body any) {
+	if c.Writer.Written() {
+		return // the answer has begun: all that is left is to end it
+	}
 	encoded, err := json.Marshal(body)
 	if err != nil {
 		e.log.Error("encode problem", "error", err)
 	}
-	c.Data(p.Status, wire.TypeProblem, encoded)
+	c.Data(status, contentType, encoded)
 	c.Abort()
 }

@@ -160,16 +160,12 @@ func (m *master) await(c *gin.Context, wait time.Duration, appended *masternode.
 }
 
 // record is GET /v1/blocks/{block}/records/{offset}.
-func (m *master) record(c *gin.Context, project masterfsm.Project) error {
-	block, err := number(c, "block", math.MaxUint64)
+func (m *master) record(c *gin.Context, reader masterfsm.Access) error {
+	block, offset, err := placeOf(c)
 	if err != nil {
 		return err
 	}
-	offset, err := number(c, "offset", math.MaxUint32)
-	if err != nil {
-		return err
-	}
-	r, err := m.node.Record(c.Request.Context(), project, block, uint32(offset))
+	r, err := m.node.Record(c.Request.Context(), reader, block, offset)
 	if err != nil {
 		return err
 	}
@@ -177,13 +173,22 @@ func (m *master) record(c *gin.Context, project masterfsm.Project) error {
 	return nil
 }
 
+// placeOf reads the block and the offset of the path.
+func placeOf(c *gin.Context) (block uint64, offset uint32, err error) {
+	if block, err = number(c, "block", math.MaxUint64); err != nil {
+		return 0, 0, err
+	}
+	n, err := number(c, "offset", math.MaxUint32)
+	return block, uint32(n), err
+}
+
 // recordByIndex is GET /v1/records/{index}.
-func (m *master) recordByIndex(c *gin.Context, project masterfsm.Project) error {
+func (m *master) recordByIndex(c *gin.Context, reader masterfsm.Access) error {
 	index, err := number(c, "index", math.MaxUint64)
 	if err != nil {
 		return err
 	}
-	r, err := m.node.RecordByIndex(c.Request.Context(), project, index)
+	r, err := m.node.RecordByIndex(c.Request.Context(), reader, index)
 	if err != nil {
 		return err
 	}
@@ -194,7 +199,10 @@ func (m *master) recordByIndex(c *gin.Context, project masterfsm.Project) error 
 // number reads a number of the path. What is no number is a bad request; what is one and beyond all there can be, or below
 // zero, is not found.
 func number(c *gin.Context, name string, highest uint64) (uint64, error) {
-	text := c.Param(name)
+	return parseNumber(name, c.Param(name), highest)
+}
+
+func parseNumber(name, text string, highest uint64) (uint64, error) {
 	n, err := strconv.ParseUint(text, 10, 64)
 	if _, signed := strconv.ParseInt(text, 10, 64); errors.Is(err, strconv.ErrRange) || err != nil && signed == nil || n > highest {
 		return 0, fmt.Errorf("%w: %s %s is out of range", masternode.ErrNotFound, name, text)
@@ -211,15 +219,15 @@ func answerRecord(c *gin.Context, r *masternode.Record) {
 	position := r.Position()
 	h := c.Writer.Header()
 	h.Add("Vary", "Accept, Authorization")
-	envelope := wantsJSON(c.GetHeader("Accept"))
+	asEnvelope := wantsJSON(c.GetHeader("Accept"))
 	if r.Sealed {
 		tag := `"` + r.Leaf.String() + `"`
-		if envelope {
+		if asEnvelope {
 			// The envelope's state goes from committed to stored, so it is another thing then.
 			tag = `"` + r.Leaf.String() + "-" + position.State + `"`
 		}
 		h.Set("ETag", tag)
-		if !envelope || r.Stored {
+		if !asEnvelope || r.Stored {
 			h.Set("Cache-Control", "private, max-age=31536000, immutable")
 		} else {
 			h.Set("Cache-Control", "private, no-cache")
@@ -231,11 +239,8 @@ func answerRecord(c *gin.Context, r *masternode.Record) {
 	} else {
 		h.Set("Cache-Control", "private, no-cache")
 	}
-	if envelope {
-		c.JSON(http.StatusOK, wire.Record{
-			Position: position, Project: r.Project, ProjectID: r.Record.Project, Key: r.Key, Type: r.Type,
-			Size: uint32(len(r.Payload)), Salt: r.Salt[:], Commit: r.Commit, Payload: r.Payload,
-		})
+	if asEnvelope {
+		c.JSON(http.StatusOK, envelope(r))
 		return
 	}
 	h.Set("X-Content-Type-Options", "nosniff")
@@ -251,6 +256,14 @@ func answerRecord(c *gin.Context, r *masternode.Record) {
 		typ = wire.TypeOctets
 	}
 	c.Data(http.StatusOK, typ, r.Payload)
+}
+
+// envelope gives a record the form that it has on the wire.
+func envelope(r *masternode.Record) wire.Record {
+	return wire.Record{
+		Position: r.Position(), Project: r.Project, ProjectID: r.Record.Project, Key: r.Key, Type: r.Type,
+		Size: uint32(len(r.Payload)), Salt: r.Salt[:], Commit: r.Commit, Payload: r.Payload,
+	}
 }
 
 // wantsJSON reports whether the first type that an Accept header names is JSON.

@@ -14,6 +14,22 @@ import (
 // drainTime is how long requests that are under way may go on after the end has come.
 const drainTime = 2 * time.Second
 
+// drainKey is under which a request's context holds the one that ends when requests are to come to their end.
+type drainKey struct{}
+
+// untilDrain is a request's context for an answer that goes on and on: it also ends when the server takes no more requests.
+func untilDrain(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := func() bool { return false }
+	if serving, ok := ctx.Value(drainKey{}).(context.Context); ok {
+		stop = context.AfterFunc(serving, func() { cancel(context.Cause(serving)) })
+	}
+	return ctx, func() {
+		stop()
+		cancel(nil)
+	}
+}
+
 // Serve answers requests on a listener, which it closes, until ctx ends; then it takes no more, waits for those under way,
 // and returns nil.
 func Serve(ctx context.Context, listener net.Listener, h http.Handler, log hclog.Logger) error {
@@ -22,7 +38,10 @@ func Serve(ctx context.Context, listener net.Listener, h http.Handler, log hclog
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          log.Named("http").StandardLogger(&hclog.StandardLoggerOptions{InferLevels: true, ForceLevel: hclog.Debug}),
+		BaseContext: func(net.Listener) context.Context {
+			return context.WithValue(context.WithoutCancel(ctx), drainKey{}, ctx)
+		},
+		ErrorLog: log.Named("http").StandardLogger(&hclog.StandardLoggerOptions{InferLevels: true, ForceLevel: hclog.Debug}),
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(listener) }()

@@ -55,6 +55,8 @@ func NewStorage(cfg StorageConfig) http.Handler {
 	routes.POST("/worker/v1/records\\:read", s.do(s.read))
 	routes.GET(wire.PathHeaders, s.do(s.headers))
 	routes.GET(wire.PathLocate+":index", s.do(s.locate))
+	routes.POST("/worker/v1/records\\:find", s.do(s.findRecords))
+	routes.GET(wire.PathFindHash+":hash", s.do(s.findHash))
 	routes.POST(wire.PathCheck, s.do(s.check))
 	routes.POST(wire.PathReceive, s.do(s.receive))
 	routes.POST(wire.PathSend, s.do(s.send))

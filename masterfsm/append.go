@@ -22,6 +22,8 @@ type Placement struct {
 	Time   uint64 `json:"time,omitempty"` // of its records; 0 for a replay
 	Replay bool   `json:"replay,omitempty"`
 	Err    Reason `json:"err,omitempty"`
+	// Shortage tells more of RefusedRate.
+	Shortage *Shortage `json:"shortage,omitempty"`
 }
 
 // Reason says why a request was refused, in a form that travels between masters.
@@ -33,9 +35,11 @@ const (
 	RefusedBacklog
 	RefusedProject
 	RefusedKey
+	RefusedRate
+	RefusedSize
 )
 
-// Error is nil for Accepted, else ErrBacklog, ErrUnknownProject or ErrKeyReused.
+// Error is nil for Accepted, else ErrBacklog, ErrUnknownProject, ErrKeyReused, ErrQuota or ErrOversize.
 func (r Reason) Error() error {
 	switch r {
 	case Accepted:
@@ -46,6 +50,10 @@ func (r Reason) Error() error {
 		return ErrUnknownProject
 	case RefusedKey:
 		return ErrKeyReused
+	case RefusedRate:
+		return ErrQuota
+	case RefusedSize:
+		return ErrOversize
 	}
 	return fmt.Errorf("%w: reason %d", ErrBadCommand, r)
 }
@@ -133,6 +141,9 @@ func (s *State) place(q *request) Placement {
 	}
 	if s.pendingBytes >= s.settings.MaxPendingBytes {
 		return Placement{Err: RefusedBacklog}
+	}
+	if reason, short := s.afford(project, q.records); reason != Accepted {
+		return Placement{Err: reason, Shortage: short}
 	}
 	p := Placement{Time: s.now}
 	for i := range q.records {

@@ -153,7 +153,7 @@ func TestAppendRefusesProject(t *testing.T) {
 
 func TestReasons(t *testing.T) {
 	for r, want := range map[Reason]error{
-		RefusedBacklog: ErrBacklog, RefusedProject: ErrUnknownProject, RefusedKey: ErrKeyReused, 200: ErrBadCommand,
+		RefusedBacklog: ErrBacklog, RefusedProject: ErrUnknownProject, RefusedKey: ErrKeyReused, RefusedRate: ErrQuota, RefusedSize: ErrOversize, 200: ErrBadCommand,
 	} {
 		if !errors.Is(r.Error(), want) {
 			t.Errorf("reason %d: %v", r, r.Error())

@@ -16,7 +16,8 @@ type buffer struct {
 	leaves  []chain.Hash
 }
 
-// heldBlock is a block whose body the masters hold. It is not changed once it is cut, but for the mined block being put in.
+// heldBlock is a block whose body the masters hold. It is never changed, so that snapshots share it: once it is mined another takes its
+// place.
 type heldBlock struct {
 	number, first uint64
 	time          uint64 // of the cut
@@ -41,7 +42,7 @@ func (s *State) cut() {
 	if len(b.ends) == 0 {
 		return
 	}
-	s.held = append(s.held, heldBlock{
+	s.held = append(s.held, &heldBlock{
 		number: b.number, first: b.first, time: s.now, ends: b.ends, records: b.records, leaves: b.leaves,
 	})
 	// Under load one block is about as large as the one before: room for it at once saves moving it again and again. A small
@@ -96,7 +97,7 @@ func (c *Mined) apply(s *State) (any, error) {
 		return nil, fmt.Errorf("%w: %w", ErrCommand, err) // the state does not fit itself: stop
 	}
 	s.tick(c.Time)
-	held.block, held.mined, held.leaves, held.ends, held.records = block, true, nil, nil, recordsOf(&block)
+	s.replace(minedBlock(block))
 	tree := s.waiting.tree.Append(header.SealHash())
 	s.head = chain.Head{Height: header.Block + 1, Hash: hash, Time: header.Time, Tree: tree}
 	if len(s.boundaries) == Boundaries {
@@ -108,8 +109,16 @@ func (c *Mined) apply(s *State) (any, error) {
 	return nil, nil
 }
 
-// recordsOf is the part of a mined block that holds its records, so that the unmined copy can go.
-func recordsOf(b *chain.Block) []byte { return b.Bytes()[chain.BlockOverhead(b.Header.Count):] }
+// minedBlock is a held block once it is mined. Its records are part of the mined block, so that the unmined copy can go.
+func minedBlock(b chain.Block) *heldBlock {
+	return &heldBlock{
+		number: b.Header.Block, first: b.Header.First, time: b.Header.Time,
+		mined: true, block: b, records: b.Bytes()[chain.BlockOverhead(b.Header.Count):],
+	}
+}
+
+// replace puts a block in the place of the held one of the same number.
+func (s *State) replace(b *heldBlock) { s.held[b.number-s.heldFrom()] = b }
 
 func (c *Acknowledge) apply(s *State) (any, error) {
 	s.tick(c.Time)
@@ -128,8 +137,8 @@ func (c *Acknowledge) apply(s *State) (any, error) {
 func (s *State) settle() {
 	s.reckon()
 	stored := max(s.stored, s.replicated())
-	for i := range s.held {
-		if b := &s.held[i]; b.number >= s.stored && b.number < stored {
+	for _, b := range s.held {
+		if b.number >= s.stored && b.number < stored {
 			s.pendingBytes -= b.size()
 			s.retained += b.size()
 		}
@@ -149,7 +158,7 @@ func (s *State) settle() {
 		drop++
 	}
 	if drop > 0 {
-		s.held = append([]heldBlock(nil), s.held[drop:]...)
+		s.held = append([]*heldBlock(nil), s.held[drop:]...)
 	}
 	behind := false
 	for i := range s.storages {
@@ -198,7 +207,7 @@ func (s *State) heldAt(number uint64) *heldBlock {
 	if number < from || number-from >= uint64(len(s.held)) {
 		return nil
 	}
-	return &s.held[number-from]
+	return s.held[number-from]
 }
 
 // Block is a mined block that the masters hold.
@@ -274,7 +283,7 @@ func (s *State) Locate(index uint64) (Found, Position) {
 		return FoundRecord, Position{Block: s.open.number, Offset: uint32(offset), Index: index}
 	}
 	for i := len(s.held) - 1; i >= 0; i-- {
-		b := &s.held[i]
+		b := s.held[i]
 		if index < b.first {
 			continue
 		}

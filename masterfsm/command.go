@@ -39,7 +39,9 @@ const (
 	kindRemoveStorage kind = 15
 	kindAdmitMaster   kind = 16
 	kindRemoveMaster  kind = 17
-	kindRenewToken    kind = 18
+	kindChangeProject kind = 18
+	kindCreateToken   kind = 19
+	kindRevokeToken   kind = 20
 
 	kindSubmission kind = 128 // never in the log by itself
 )
@@ -113,21 +115,12 @@ type Invalidate struct {
 	Time    uint64 `json:"time"`
 }
 
-// CreateProject makes a project with its first token. The result is its [Project].
-type CreateProject struct {
-	Name      string     `json:"name"`
-	Public    bool       `json:"public"`
-	TokenHash chain.Hash `json:"token_hash"`
-	Time      uint64     `json:"time"`
-}
-
 func (*BeginTerm) kind() kind     { return kindBeginTerm }
 func (*Cut) kind() kind           { return kindCut }
 func (*Mined) kind() kind         { return kindMined }
 func (*Acknowledge) kind() kind   { return kindAcknowledge }
 func (*Register) kind() kind      { return kindRegister }
 func (*Invalidate) kind() kind    { return kindInvalidate }
-func (*CreateProject) kind() kind { return kindCreateProject }
 func (*Suspect) kind() kind       { return kindSuspect }
 func (*BeginCheck) kind() kind    { return kindBeginCheck }
 func (*EndCheck) kind() kind      { return kindEndCheck }
@@ -196,8 +189,12 @@ func decode(k kind, body []byte) (Command, error) {
 		c = new(AdmitMaster)
 	case kindRemoveMaster:
 		c = new(RemoveMaster)
-	case kindRenewToken:
-		c = new(RenewToken)
+	case kindChangeProject:
+		c = new(ChangeProject)
+	case kindCreateToken:
+		c = new(CreateToken)
+	case kindRevokeToken:
+		c = new(RevokeToken)
 	default:
 		return nil, fmt.Errorf("%w: unknown kind %d: a newer ChainStore wrote it", ErrCommand, k)
 	}

@@ -48,8 +48,10 @@ func everyCommand() []Command {
 		&RemoveStorage{ID: "a", Force: true, Time: startTime},
 		&AdmitMaster{ID: "m", URL: "http://m", Raft: "m:1", Time: startTime},
 		&RemoveMaster{ID: "m", Time: startTime},
-		&RenewToken{Project: 1, TokenHash: chain.Hash{9}, Time: startTime},
-		&CreateProject{Name: "p", Public: true, TokenHash: chain.Hash{4}, Time: startTime},
+		&CreateProject{Name: "p", Public: true, Quota: Quota{RecordsPerSecond: 1}, TokenHash: chain.Hash{4}, Time: startTime},
+		&ChangeProject{Project: 1, Public: new(bool), Quota: QuotaChange{BytesPerSecond: new(uint64)}, Time: startTime},
+		&CreateToken{Project: 1, Label: "l", Rights: MayAppend, TokenHash: chain.Hash{9}, Time: startTime},
+		&RevokeToken{Project: 1, Token: 1, Time: startTime},
 	}
 }
 

@@ -9,8 +9,16 @@ var (
 	ErrCommand = errors.New("log entry cannot be applied")
 	// ErrBacklog: the masters hold max_pending_bytes already.
 	ErrBacklog = errors.New("backlog full: the masters hold as many unstored bytes as they may")
+	// ErrQuota: the project has spent what it may append in a second; more comes with time.
+	ErrQuota = errors.New("the project's quota is spent")
+	// ErrOversize: a record over the project's quota, or more in one piece than the quota gives in a second.
+	ErrOversize = errors.New("larger than the project's quota takes in one piece")
 	// ErrUnknownProject: the project is not in the table.
 	ErrUnknownProject = errors.New("unknown project")
+	// ErrUnknownToken: the project has no token of that id.
+	ErrUnknownToken = errors.New("unknown token id")
+	// ErrTooMany: the table takes no more projects, or the project no more tokens.
+	ErrTooMany = errors.New("no more fit")
 	// ErrKeyReused: the idempotency key was used in this project for another body.
 	ErrKeyReused = errors.New("idempotency key already used for another body")
 	// ErrStale: the command speaks of an older version of the state than the table has, or of one that is past.

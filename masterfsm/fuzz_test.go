@@ -9,6 +9,7 @@ import (
 // refusals are all errors that Apply may return.
 var refusals = []error{
 	ErrCommand, ErrBacklog, ErrUnknownProject, ErrKeyReused, ErrStale, ErrNonce, ErrNameTaken, ErrBadCommand, ErrUnknownNode, ErrNotLost, ErrTooFewCopies, ErrRemoved,
+	ErrUnknownToken, ErrTooMany,
 }
 
 func isRefusal(err error) bool {
@@ -86,7 +87,7 @@ func FuzzCheckSubmission(f *testing.F) {
 }
 
 func FuzzParsePlacements(f *testing.F) {
-	f.Add(AppendPlacements(nil, []Placement{{Time: 5, Replay: true, Runs: []Run{{Block: 3, Offset: 4, Count: 5, Index: 6}}}, {Err: RefusedKey}}))
+	f.Add(AppendPlacements(nil, []Placement{{Time: 5, Replay: true, Runs: []Run{{Block: 3, Offset: 4, Count: 5, Index: 6}}}, {Err: RefusedKey}, {Err: RefusedRate, Shortage: &Shortage{Limit: 1}}}))
 	f.Add(AppendPlacements(nil, nil))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		placements, err := ParsePlacements(data)

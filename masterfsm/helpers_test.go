@@ -243,6 +243,14 @@ func checkInvariants(t testing.TB, s *State) {
 	tokens := 0
 	for i, p := range s.projects {
 		tokens += len(p.Tokens)
+		for j, token := range p.Tokens {
+			if s.tokens[token.Hash] != p.ID || token.ID >= p.Next || j > 0 && token.ID <= p.Tokens[j-1].ID {
+				t.Fatalf("token %+v stands at %d of project %d, the next gets id %d", token, j, p.ID, p.Next)
+			}
+		}
+		if q := p.Quota; q.check() != nil || p.Spent.Records > 1000*q.RecordsPerSecond || p.Spent.Bytes > 1000*q.BytesPerSecond || p.Spent.Age > s.age {
+			t.Fatalf("project %d has spent %+v of %+v at age %d", p.ID, p.Spent, q, s.age)
+		}
 		if i > 0 && p.ID <= s.projects[i-1].ID || p.ID >= s.nextProject || s.names[p.Name] != p.ID {
 			t.Fatalf("project %+v stands at %d, the next gets id %d", p, i, s.nextProject)
 		}
@@ -263,7 +271,7 @@ func checkBlocks(t testing.TB, s *State) {
 	number, first := s.open.number, s.open.first
 	mined := uint64(0)
 	for i := len(s.held) - 1; i >= 0; i-- {
-		b := &s.held[i]
+		b := s.held[i]
 		if b.number+1 != number || b.first+b.count()+1 != first || b.count() == 0 {
 			t.Fatalf("block %d of %d records at %d stands before block %d at %d", b.number, b.count(), b.first, number, first)
 		}
@@ -312,8 +320,8 @@ func checkBlocks(t testing.TB, s *State) {
 func checkSums(t testing.TB, s *State) {
 	t.Helper()
 	pending, retained := uint64(len(s.open.records)), uint64(0)
-	for i := range s.held {
-		if b := &s.held[i]; b.number < s.stored {
+	for _, b := range s.held {
+		if b.number < s.stored {
 			retained += b.size()
 		} else {
 			pending += b.size()
@@ -383,8 +391,8 @@ func checkLeaves(t testing.TB, s *State) {
 			}
 		}
 	}
-	for i := range s.held {
-		if b := &s.held[i]; !b.mined {
+	for _, b := range s.held {
+		if !b.mined {
 			check(b.number, b.ends, b.records, b.leaves)
 		}
 	}

@@ -98,6 +98,16 @@ func (w *keyWindow) add(e keyEntry) {
 	w.slots[w.slot(&e.key)] = uint32(w.next - w.origin)
 }
 
+// reserve makes room in an empty table for so many keys, so that it need not grow again and again.
+func (w *keyWindow) reserve(keys uint64) {
+	const most = 1 << 20 // a number that was read and may be wrong
+	size := len(w.slots)
+	for 4*min(keys, most) > 3*uint64(size) {
+		size *= 2
+	}
+	w.rebuild(size)
+}
+
 // rebuild makes the table anew, of a size that is a power of two.
 func (w *keyWindow) rebuild(size int) {
 	w.slots, w.origin = make([]uint32, size), w.first

@@ -3,8 +3,6 @@ package masterfsm
 import (
 	"fmt"
 	"testing"
-
-	"github.com/chainstore/chainstore/chain"
 )
 
 func TestMasters(t *testing.T) {
@@ -48,21 +46,5 @@ func TestMasters(t *testing.T) {
 	}
 	if v := b.View(); len(v.RemovedMasters) != maxRemovedMasters || v.RemovedMasters[0] != "gone0" {
 		t.Errorf("%d are remembered as removed, the first is %s", len(v.RemovedMasters), v.RemovedMasters[0])
-	}
-}
-
-func TestRenewToken(t *testing.T) {
-	b := newTable(t, smallSettings())
-	b.refused(&RenewToken{Project: 9, TokenHash: chain.Hash{7}, Time: startTime}, ErrUnknownProject)
-	b.refused(&RenewToken{Project: 1, TokenHash: chain.Hash{2}, Time: startTime}, ErrBadCommand)
-	p, ok := b.ok(&RenewToken{Project: 1, TokenHash: chain.Hash{7}, Time: startTime + 1}).(*Project)
-	if !ok || p.ID != 1 || len(p.Tokens) != 1 || p.Tokens[0].Created != startTime+1 {
-		t.Errorf("%+v", p)
-	}
-	if _, ok := b.ProjectByToken(chain.Hash{1}); ok {
-		t.Error("the old token still opens it")
-	}
-	if p, ok := b.ProjectByToken(chain.Hash{7}); !ok || p.Name != "one" {
-		t.Errorf("the new token opens %+v", p)
 	}
 }

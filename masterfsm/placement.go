@@ -10,6 +10,7 @@ import (
 //
 //	count u32 ‖ placement …
 //	placement = reason u8 ‖ replay u8 ‖ time u64 ‖ runs u32 ‖ (block u64 ‖ offset u32 ‖ count u32 ‖ index u64) × runs
+//	            ‖ (bytes u8 ‖ limit u64 ‖ left u64 ‖ wait u64), where the reason is RefusedRate
 func AppendPlacements(dst []byte, placements []Placement) []byte {
 	dst = binary.BigEndian.AppendUint32(dst, uint32(len(placements)))
 	for i := range placements {
@@ -24,6 +25,9 @@ func AppendPlacements(dst []byte, placements []Placement) []byte {
 		for _, r := range p.Runs {
 			dst = appendRun(dst, r)
 		}
+		if p.Err == RefusedRate {
+			dst = appendShortage(dst, p.Shortage)
+		}
 	}
 	return dst
 }
@@ -33,6 +37,16 @@ func appendRun(dst []byte, r Run) []byte {
 	dst = binary.BigEndian.AppendUint32(dst, r.Offset)
 	dst = binary.BigEndian.AppendUint32(dst, r.Count)
 	return binary.BigEndian.AppendUint64(dst, r.Index)
+}
+
+func appendShortage(dst []byte, s *Shortage) []byte {
+	bytes := byte(0)
+	if s.Bytes {
+		bytes = 1
+	}
+	dst = binary.BigEndian.AppendUint64(append(dst, bytes), s.Limit)
+	dst = binary.BigEndian.AppendUint64(dst, s.Left)
+	return binary.BigEndian.AppendUint64(dst, s.Wait)
 }
 
 const (
@@ -61,6 +75,9 @@ func ParsePlacements(data []byte) ([]Placement, error) {
 		}
 		for j := range p.Runs {
 			p.Runs[j] = r.run()
+		}
+		if p.Err == RefusedRate {
+			p.Shortage = &Shortage{Bytes: r.u8() != 0, Limit: r.u64(), Left: r.u64(), Wait: r.u64()}
 		}
 	}
 	if r.failed || len(r.data) != 0 {

@@ -1,6 +1,8 @@
 package masterfsm
 
 import (
+	"errors"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -13,14 +15,14 @@ func TestCreateProject(t *testing.T) {
 	p := b.ok(&CreateProject{Name: "three", Public: true, TokenHash: chain.Hash{3}, Time: startTime + 4}).(*Project)
 	want := Project{
 		ID: 3, Name: "three", Public: true, Created: startTime + 4,
-		Tokens: []Token{{Hash: chain.Hash{3}, Created: startTime + 4}},
+		Next: 2, Tokens: []Token{{ID: 1, Rights: MayRead | MayAppend, Hash: chain.Hash{3}, Created: startTime + 4}},
 	}
 	if !reflect.DeepEqual(*p, want) {
 		t.Errorf("%+v, want %+v", *p, want)
 	}
 	for name, look := range map[string]func(*State) (Project, bool){
 		"by id":    func(s *State) (Project, bool) { return s.Project(3) },
-		"by token": func(s *State) (Project, bool) { return s.ProjectByToken(chain.Hash{3}) },
+		"by token": func(s *State) (Project, bool) { a, ok := s.Access(chain.Hash{3}); return a.Project, ok },
 		"by name":  func(s *State) (Project, bool) { return s.ProjectByName("three") },
 	} {
 		for _, s := range []*State{b.State, restored(t, b.State)} {
@@ -32,8 +34,8 @@ func TestCreateProject(t *testing.T) {
 	for name, look := range map[string]func() (Project, bool){
 		"id 0":         func() (Project, bool) { return b.Project(0) },
 		"id 4":         func() (Project, bool) { return b.Project(4) },
-		"another hash": func() (Project, bool) { return b.ProjectByToken(chain.Hash{4}) },
-		"zero hash":    func() (Project, bool) { return b.ProjectByToken(chain.Hash{}) },
+		"another hash": func() (Project, bool) { a, ok := b.Access(chain.Hash{4}); return a.Project, ok },
+		"zero hash":    func() (Project, bool) { a, ok := b.Access(chain.Hash{}); return a.Project, ok },
 		"another name": func() (Project, bool) { return b.ProjectByName("Three") },
 		"no name":      func() (Project, bool) { return b.ProjectByName("") },
 	} {
@@ -53,6 +55,7 @@ func TestCreateProjectRefusals(t *testing.T) {
 		"name too long": {CreateProject{Name: strings.Repeat("n", MaxProjectName+1), TokenHash: chain.Hash{5}}, ErrBadCommand},
 		"name taken":    {CreateProject{Name: "one", TokenHash: chain.Hash{5}}, ErrNameTaken},
 		"token in use":  {CreateProject{Name: "three", TokenHash: chain.Hash{2}}, ErrBadCommand},
+		"quota":         {CreateProject{Name: "three", Quota: Quota{RecordBytes: maxRate + 1}}, ErrBadCommand},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.command.Time = startTime + 99
@@ -64,8 +67,59 @@ func TestCreateProjectRefusals(t *testing.T) {
 
 func TestProjectsAreLimited(t *testing.T) {
 	b := newTable(t, smallSettings())
-	b.projects = make([]Project, maxProjects)
-	if _, err := b.Apply(Encode(&CreateProject{Name: "one more", TokenHash: chain.Hash{9}})); err == nil || len(b.projects) != maxProjects {
+	b.projects = make([]Project, MaxProjects)
+	if _, err := b.Apply(Encode(&CreateProject{Name: "one more", TokenHash: chain.Hash{9}})); !errors.Is(err, ErrTooMany) || len(b.projects) != MaxProjects {
 		t.Errorf("%v, %d projects", err, len(b.projects))
+	}
+}
+
+func TestProjectWithoutToken(t *testing.T) {
+	b := newTable(t, smallSettings())
+	p := b.ok(&CreateProject{Name: "open", Public: true, Time: startTime}).(*Project)
+	if len(p.Tokens) != 0 || p.Next != 1 {
+		t.Errorf("%+v", p)
+	}
+}
+
+func TestChangeProject(t *testing.T) {
+	b := newTable(t, smallSettings())
+	b.refused(&ChangeProject{Project: 9, Time: startTime + 9}, ErrUnknownProject)
+	b.refused(&ChangeProject{Project: 1, Quota: QuotaChange{RecordsPerSecond: ptr[uint64](maxRate + 1)}, Time: startTime + 9}, ErrBadCommand)
+	b.ok(&ChangeProject{Project: 1, Quota: QuotaChange{RecordsPerSecond: ptr[uint64](5)}, Time: startTime})
+	b.ok(&ChangeProject{Project: 1, Public: ptr(true), Time: startTime})
+	p := b.ok(&ChangeProject{Project: 1, Quota: QuotaChange{RecordBytes: ptr[uint64](7)}, Time: startTime}).(*Project)
+	if !p.Public || p.Quota != (Quota{RecordsPerSecond: 5, RecordBytes: 7}) {
+		t.Errorf("%+v", p)
+	}
+}
+
+func ptr[T any](v T) *T { return &v }
+
+func TestFindProject(t *testing.T) {
+	b := newTable(t, smallSettings())
+	b.ok(&CreateProject{Name: "1", TokenHash: chain.Hash{5}, Time: startTime})
+	b.ok(&CreateProject{Name: "77", TokenHash: chain.Hash{6}, Time: startTime})
+	for name, id := range map[string]uint32{"1": 1, "one": 1, "3": 3, "77": 4, "nobody": 0, "99": 0, "": 0, "-1": 0} {
+		if p, ok := b.FindProject(name); ok != (id != 0) || p.ID != id {
+			t.Errorf("%q is project %d, want %d", name, p.ID, id)
+		}
+	}
+}
+
+func TestProjectsPage(t *testing.T) {
+	b := newTable(t, smallSettings())
+	b.ok(&CreateProject{Name: "three", TokenHash: chain.Hash{3}, Time: startTime})
+	for _, row := range []struct {
+		after uint32
+		limit int
+		want  string
+	}{{0, 9, "[1 2 3]"}, {0, 2, "[1 2]"}, {2, 2, "[3]"}, {3, 2, "[]"}, {9, 1, "[]"}} {
+		ids := []uint32{}
+		for _, p := range b.Projects(row.after, row.limit) {
+			ids = append(ids, p.ID)
+		}
+		if got := fmt.Sprint(ids); got != row.want {
+			t.Errorf("after %d: %s, want %s", row.after, got, row.want)
+		}
 	}
 }

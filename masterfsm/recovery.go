@@ -2,65 +2,79 @@ package masterfsm
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/chainstore/chainstore/chain"
 )
-
-// projectGap is how far above the highest id that was ever seen the ids of projects go on after a recovery: projects may have been made that
-// nothing tells of any more.
-const projectGap = 1024
 
 // Recovery turns a state into the first of a new epoch of its group, when the masters that would have told the rest are lost: that of a
 // master that survived, or the empty one. It is used offline and is in no log; what it leaves is the new group's first snapshot.
 //
 //	r := state.Recover(group)
 //	r.Adopt(block) for each block of the storage nodes' chain beyond the state's head
-//	r.Finish(heights)
+//	r.Finish(stored, heights)
 type Recovery struct {
 	s        *State
 	verifier *chain.Verifier
-	blocks   int
-	dropped  int
-	projects int
+	bytes    uint64 // of records in the blocks that the state holds
+	done     Recovered
 }
 
 // Recovered tells what a recovery did.
 type Recovered struct {
 	Blocks   int // that were adopted
-	Dropped  int // records of the state that did not fit behind them, or stood in the place of others
+	Dropped  int // records of the state that were never committed: the chain has others in their place, or in the place of one before
+	Keys     int // idempotency keys that were forgotten with them
 	Projects int // that were found in records alone
+	// Single blocks are on fewer storage nodes than the settings ask, and are more than the masters may hold: those right before the first
+	// that they hold.
+	Single uint64
+}
+
+// OnStorage is the number of blocks, from block 0 on, that some storage node was known to have. A leader gives them a block when it is
+// committed: however a log ends, this much of the state's chain is the group's.
+func (s *State) OnStorage() uint64 {
+	on := s.stored
+	for i := range s.storages {
+		if n := &s.storages[i]; n.Sound && n.Height <= s.head.Height {
+			on = max(on, n.Height)
+		}
+	}
+	return on
 }
 
 // Recover begins a recovery of the group, under an epoch that must be above all that were.
 func (s *State) Recover(g Group) *Recovery {
 	s.group = g
 	s.waiting = nil
-	return &Recovery{s: s, verifier: chain.NewVerifier(s.head)}
+	r := &Recovery{s: s, verifier: chain.NewVerifier(s.head)}
+	for number := s.heldFrom(); number < s.open.number; number++ {
+		r.bytes += s.heldAt(number).size()
+	}
+	return r
 }
 
 // Adopt makes a block the next of the chain, after the verifier found that it is. What the state holds of that block is the same, or goes.
-// With keep the masters hold the block's body; one that the state held anyway stays. The error is the verifier's: nothing was changed.
-func (r *Recovery) Adopt(b chain.Block, keep bool) error {
+// The masters hold its body, and let the oldest go where that is more than RetainBytes and MaxPendingBytes allow together. The error is the
+// verifier's: nothing was changed.
+func (r *Recovery) Adopt(b chain.Block) error {
 	leaves, err := r.verifier.Take(&b)
 	if err != nil {
 		return err
 	}
 	s, number := r.s, b.Header.Block
-	own := r.own(number, leaves, b.Header)
-	if err := r.count(&b, own); err != nil {
+	if err := r.count(&b, r.own(leaves, &b.Header)); err != nil {
 		return err
 	}
-	body := heldBlock{number: number, first: b.Header.First, time: b.Header.Time, mined: true, block: b, records: recordsOf(&b)}
+	body := minedBlock(b)
 	if held := s.heldAt(number); held != nil {
-		*held = body
+		r.bytes -= held.size()
+		s.replace(body)
 	} else {
 		s.open = buffer{number: number + 1, first: b.Header.Size()}
-		if keep {
-			s.held = append(s.held, body)
-		} else {
-			s.held = nil // without a gap, or not at all: the storage nodes have them
-		}
+		s.held = append(s.held, body)
 	}
+	r.bytes += body.size()
 	s.head = r.verifier.Head()
 	if len(s.boundaries) == Boundaries {
 		s.boundaries = s.boundaries[1:]
@@ -69,41 +83,48 @@ func (r *Recovery) Adopt(b chain.Block, keep bool) error {
 		Height: s.head.Height, Hash: s.head.Hash, Size: s.head.Tree.Size(), Root: s.head.Tree.Root(),
 	})
 	s.tick(b.Header.Time)
-	r.blocks++
+	r.done.Blocks++
+	r.shed()
 	return nil
 }
 
-// own is how many records of a block the state has, the same at the same places. Where it has others, all that it holds from that block on
-// is dropped: it was never committed, or in another group.
-func (r *Recovery) own(number uint64, leaves []chain.Hash, h chain.Header) int {
+// own is how many of a block's first records the state has, the same at the same places. Where it has others behind them, or has cut the
+// block at another time, its log went another way from there on: what it holds behind was never committed, or in another group, and goes.
+func (r *Recovery) own(leaves []chain.Hash, h *chain.Header) uint32 {
+	mine := r.s.open.leaves
+	held := r.s.heldAt(h.Block)
+	if held != nil {
+		mine = held.leaves
+	}
+	same := uint32(0)
+	for int(same) < len(mine) && same < h.Count && mine[same] == leaves[same] {
+		same++
+	}
+	if int(same) < len(mine) || held != nil && (same < h.Count || held.time != h.Time) {
+		r.drop(h.Block, same)
+	}
+	return same
+}
+
+// drop lets go of all that the state holds from a position on.
+func (r *Recovery) drop(block uint64, offset uint32) {
 	s := r.s
-	mine, first, cut := s.open.leaves, s.open.first, false
-	if held := s.heldAt(number); held != nil {
-		mine, first, cut = held.leaves, held.first, true
+	r.forget(block, offset)
+	first, _ := s.firstOf(block)
+	for number := block; number < s.open.number; number++ {
+		b := s.heldAt(number)
+		r.uncount(b.ends, b.records, offset)
+		r.bytes -= b.size()
+		offset = 0
 	}
-	same := first == h.First && len(mine) <= int(h.Count) && (!cut || len(mine) == int(h.Count))
-	for i := 0; same && i < len(mine); i++ {
-		same = mine[i] == leaves[i]
-	}
-	if same {
-		return len(mine)
-	}
-	for i := range s.held {
-		if b := &s.held[i]; b.number >= number {
-			r.dropped += len(b.ends)
-			r.uncount(b.ends, b.records)
-		}
-	}
-	r.dropped += len(s.open.ends)
-	r.uncount(s.open.ends, s.open.records)
-	s.held = s.held[:min(uint64(len(s.held)), number-min(number, s.heldFrom()))]
-	s.open = buffer{number: number, first: h.First}
-	return 0
+	r.uncount(s.open.ends, s.open.records, offset)
+	s.held = s.held[:block-s.heldFrom()]
+	s.open = buffer{number: block, first: first}
 }
 
 // count counts a block's records for their projects, but for the first own, which the state counted when they were appended.
-func (r *Recovery) count(b *chain.Block, own int) error {
-	for offset := uint32(own); offset < b.Header.Count; offset++ {
+func (r *Recovery) count(b *chain.Block, own uint32) error {
+	for offset := own; offset < b.Header.Count; offset++ {
 		record, err := chain.ParseRecord(b.Encoded(offset))
 		if err != nil {
 			return err // the verifier has parsed it: cannot happen
@@ -117,10 +138,11 @@ func (r *Recovery) count(b *chain.Block, own int) error {
 	return nil
 }
 
-// uncount takes records that are dropped from their projects.
-func (r *Recovery) uncount(ends []uint32, records []byte) {
-	for offset := range ends {
-		if record, err := chain.ParseRecord(encodedAt(ends, records, uint32(offset))); err == nil {
+// uncount takes the records of a block that are dropped, those from an offset on, from their projects.
+func (r *Recovery) uncount(ends []uint32, records []byte, from uint32) {
+	for offset := from; int(offset) < len(ends); offset++ {
+		r.done.Dropped++
+		if record, err := chain.ParseRecord(encodedAt(ends, records, offset)); err == nil {
 			if p := r.s.projectAt(record.Project); p != nil {
 				p.Records--
 			}
@@ -141,34 +163,65 @@ func (r *Recovery) restore(id uint32, created uint64) *Project {
 	}
 	s.projects = append(s.projects, Project{})
 	copy(s.projects[at+1:], s.projects[at:])
-	s.projects[at] = Project{ID: id, Name: name, Created: created, Tokens: []Token{}}
+	s.projects[at] = Project{ID: id, Name: name, Created: created, Next: 1, Tokens: []Token{}}
 	s.names[name] = id
-	s.nextProject = max(s.nextProject, id+1)
-	r.projects++
+	r.done.Projects++
 	return &s.projects[at]
 }
 
-// Finish ends the recovery. nodes are the heights that storage nodes are known to have on this very chain.
-func (r *Recovery) Finish(nodes []NodeHeight) Recovered {
+// shed lets the oldest bodies go where the masters would hold more than they may: a storage node has them.
+func (r *Recovery) shed() {
 	s := r.s
-	s.nextProject += projectGap
+	for len(s.held) > 0 && s.held[0].mined && r.bytes > s.settings.RetainBytes && r.bytes-s.settings.RetainBytes > s.settings.MaxPendingBytes {
+		r.bytes -= s.held[0].size()
+		clear(s.held[:1]) // so that its memory is free
+		s.held = s.held[1:]
+	}
+}
+
+// Finish ends the recovery. stored is how many blocks are on as many storage nodes as the settings ask where the table does not know these;
+// nodes are the heights that nodes of the table are known to have on this very chain. An error says that no ids are left for new projects.
+func (r *Recovery) Finish(stored uint64, nodes []NodeHeight) (Recovered, error) {
+	s := r.s
+	next, err := r.nextProject()
+	if err != nil {
+		return Recovered{}, err
+	}
+	s.nextProject = next
 	for _, n := range nodes {
 		if node := s.storage(n.ID); node != nil && node.Version == n.Version && n.Height <= s.head.Height {
 			node.Height = max(node.Height, n.Height)
 		}
 	}
-	if from := s.heldFrom(); s.stored < from {
+	s.stored = max(s.stored, min(stored, s.head.Height))
+	if from, copies := s.heldFrom(), max(s.stored, s.replicated()); copies < from {
+		r.done.Single = from - copies
 		s.stored = from // the bodies are not here: they are on a storage node, or lost
 	}
 	s.pendingBytes, s.retained = uint64(len(s.open.records)), 0
-	for i := range s.held {
-		if b := &s.held[i]; b.number < s.stored {
-			s.retained += b.size()
+	for number := s.heldFrom(); number < s.open.number; number++ {
+		if size := s.heldAt(number).size(); number < s.stored {
+			s.retained += size
 		} else {
-			s.pendingBytes += b.size()
+			s.pendingBytes += size
 		}
 	}
 	s.prepare()
 	s.settle()
-	return Recovered{Blocks: r.blocks, Dropped: r.dropped, Projects: r.projects}
+	return r.done, nil
+}
+
+// nextProject is the id that the first new project gets. Each epoch has MaxProjects ids of its own, which is as many as it can give out: no id
+// is ever given to two projects, whether or not anything tells of the first any more.
+func (r *Recovery) nextProject() (uint32, error) {
+	epoch, next := r.s.group.Epoch, uint64(r.s.nextProject)
+	if n := len(r.s.projects); n > 0 {
+		next = max(next, uint64(r.s.projects[n-1].ID)+1)
+	}
+	const epochs = math.MaxUint32 / MaxProjects
+	if epoch == 0 || epoch > epochs || next > math.MaxUint32-MaxProjects {
+		return 0, fmt.Errorf("%w: epoch %d, projects up to id %d: each epoch takes %d ids, and there are %d", ErrBadCommand,
+			epoch, next-1, MaxProjects, uint32(math.MaxUint32))
+	}
+	return uint32(max(next, (epoch-1)*MaxProjects+1)), nil
 }

@@ -60,17 +60,21 @@ func (g *lostGroup) survivor(entries int) *State {
 	return s
 }
 
-// adopt recovers a state with the storage nodes' blocks up to a height.
-func (g *lostGroup) adopt(s *State, height int, keep bool) Recovered {
+// adopt recovers a state with the storage nodes' blocks up to a height. stored of them are on as many nodes as are due.
+func (g *lostGroup) adopt(s *State, height int, stored uint64, nodes ...NodeHeight) Recovered {
 	g.t.Helper()
-	r := s.Recover(Group{ID: "g", Epoch: 2})
+	r := s.Recover(Group{ID: "g", Epoch: max(s.Group().Epoch, 1) + 1})
 	for n := int(s.Head().Height); n < height; n++ {
-		if err := r.Adopt(g.blocks[n], keep); err != nil {
+		if err := r.Adopt(g.blocks[n]); err != nil {
 			g.t.Fatal(err)
 		}
 	}
-	done := r.Finish(nil)
+	done, err := r.Finish(stored, nodes)
+	if err != nil {
+		g.t.Fatal(err)
+	}
 	checkInvariants(g.t, s)
+	checkLeaves(g.t, s)
 	restored, err := Restore(bytes.NewReader(snapshotBytes(g.t, s)))
 	if err != nil {
 		g.t.Fatal(err)
@@ -100,14 +104,18 @@ func TestRecoverSurvivor(t *testing.T) {
 	g.fill()
 	for entries := 1; entries <= len(g.log); entries++ {
 		for _, height := range []int{0, len(g.blocks) / 2, len(g.blocks)} {
-			for _, keep := range []bool{false, true} {
+			for _, most := range []uint64{1, 1 << 20} { // bytes that the masters may hold
 				s := g.survivor(entries)
 				next, mined := s.NextIndex(), s.Head().Height
-				done := g.adopt(s, height, keep)
+				s.settings.MaxPendingBytes, s.settings.RetainBytes = most, 0
+				done := g.adopt(s, height, 0)
 				if done.Dropped != 0 || done.Blocks != max(0, height-int(mined)) {
 					t.Fatalf("%d entries, %d blocks: %+v", entries, height, done)
 				}
-				if s.Group() != (Group{ID: "g", Epoch: 2}) || s.Head().Height != max(mined, uint64(height)) {
+				if shed := s.heldFrom(); done.Single != shed || shed > uint64(height) || shed == 0 && most == 1 && done.Blocks > 0 {
+					t.Fatalf("%d entries, %d blocks: the masters hold those from %d on, and said that %d are on too few nodes", entries, height, shed, done.Single)
+				}
+				if s.Group().Epoch < 2 || s.Head().Height != max(mined, uint64(height)) {
 					t.Fatalf("%d entries, %d blocks: group %+v, height %d", entries, height, s.Group(), s.Head().Height)
 				}
 				if want := max(next, s.Head().Tree.Size()); s.NextIndex() != want && s.NextIndex() != s.open.first {
@@ -143,8 +151,8 @@ func (g *lostGroup) goOn(s *State) {
 	b := &table{t: g.t, State: s, seq: 1000}
 	b.ok(&BeginTerm{Term: 9, Member: "m1", URL: "http://m1", Time: b.now, Settings: smallSettings()})
 	p := b.ok(&CreateProject{Name: fmt.Sprint("new", b.now), TokenHash: chain.Hash{77}, Time: b.now}).(*Project)
-	if p.ID <= projectGap {
-		g.t.Fatalf("a new project has id %d", p.ID)
+	if p.ID <= uint32(s.Group().Epoch-1)*MaxProjects {
+		g.t.Fatalf("a new project has id %d in epoch %d", p.ID, s.Group().Epoch)
 	}
 	b.add(b.now, call{project: p.ID, payloads: payloads(9, "after")})
 	v := chain.NewVerifier(s.Head())
@@ -161,21 +169,25 @@ func (g *lostGroup) goOn(s *State) {
 	}
 }
 
-// A survivor whose log ends in entries that were never committed: the chain has other records at their places.
+// A survivor whose log ends in entries that were never committed: the chain has other records at their places. What tells of the dropped
+// ones goes with them, so that a retry appends; what tells of the others stays.
 func TestRecoverDivergedSurvivor(t *testing.T) {
 	for _, own := range []int{1, 3, 4, 9} { // in the open block, up to several cut ones
 		g := newLostGroup(t)
-		g.append(call{project: 1, payloads: payloads(6, "common")})
+		g.append(call{project: 1, key: "common", payloads: payloads(6, "common")})
 		s := g.survivor(len(g.log))
 		a := &table{t: t, State: s, seq: 500}
-		a.add(startTime+50, call{project: 1, payloads: payloads(own, "never committed")})
+		alone := call{project: 1, key: "alone", payloads: payloads(own, "never committed")}
+		a.add(startTime+50, alone)
+		again := call{project: 1, key: "common", payloads: payloads(6, "common")}
+		a.add(startTime+50, again)
 		g.append(call{project: 1, payloads: payloads(7, "committed")})
 		for g.View().Waiting != nil {
 			g.do(Encode(g.solved()))
 		}
 		had, _ := s.Project(1)
-		done := g.adopt(s, len(g.blocks), true)
-		if done.Dropped < own {
+		done := g.adopt(s, len(g.blocks), 0)
+		if done.Dropped != own {
 			t.Errorf("%d records of its own: %+v", own, done)
 		}
 		p, _ := s.Project(1)
@@ -183,7 +195,117 @@ func TestRecoverDivergedSurvivor(t *testing.T) {
 			t.Errorf("%d of its own: the project has %d records, %d are in the chain", own, p.Records, inChain)
 		}
 		g.compare(s)
+		if done := a.submit(appendOf(t, "m1", 1, 502, startTime+90, again)); !done[0].Replay || done[0].Runs[0].Block != 0 {
+			t.Errorf("what a submission became whose records are kept: %+v", done)
+		}
+		if done := a.submit(appendOf(t, "m1", 1, 501, startTime+90, alone)); done[0].Replay || done[0].Runs[0].Block < uint64(len(g.blocks)) {
+			t.Errorf("%d of its own: the dropped submission became %+v", own, done)
+		}
+		if done := a.add(startTime+91, again, alone); !done[0].Replay || !done[1].Replay || done[1].Runs[0].Block < uint64(len(g.blocks)) {
+			t.Errorf("%d of its own: retries became %+v", own, done)
+		}
 		g.goOn(s)
+	}
+}
+
+// Which keys survive, at every position at which a survivor's log may have gone another way.
+func TestRecoverKeys(t *testing.T) {
+	const same = 9 // records before
+	for at := range same + 1 {
+		for size := 1; at+size <= same+3; size++ {
+			g := newLostGroup(t)
+			n := 0
+			add := func(a *lostGroup, count int, key string) {
+				for ; count > 0 && key == ""; count-- {
+					a.append(call{project: 1, payloads: payloads(1, fmt.Sprint("one", n))})
+					n++
+				}
+				if key != "" {
+					a.append(call{project: 1, key: key, payloads: payloads(count, key)})
+				}
+			}
+			add(g, at, "")
+			before, seq := len(g.log), g.seq
+			add(g, size, "k")
+			add(g, same+3-at-size, "")
+			s := g.survivor(len(g.log))
+			other := newLostGroup(t) // has the first nine records, and others behind
+			for _, data := range g.log[3:before] {
+				other.do(data)
+			}
+			left := same - at
+			if at+size <= same {
+				other.do(g.log[before])
+				left -= size
+				for _, data := range g.log[before+1 : before+1+left] {
+					other.do(data)
+				}
+			} else { // a request of which only a part fits is another request there
+				if other.seq = seq; left > 0 {
+					other.append(call{project: 1, key: "k", payloads: payloads(size, "k")[:left]})
+				}
+			}
+			other.seq += 100
+			other.append(call{project: 1, payloads: payloads(7, "other")})
+			for other.View().Waiting != nil {
+				other.do(Encode(other.solved()))
+			}
+			other.adopt(s, len(other.blocks), 0)
+			_, kept := s.keys.find(scopedKey(1, digest("k")))
+			if want := at+size <= same; kept != want {
+				t.Fatalf("a key of %d records from %d on, %d are kept: found %v", size, at, same, kept)
+			}
+		}
+	}
+}
+
+// A survivor that cut a block at another time than the group did: what it holds behind was never committed, and is older than the chain's head.
+func TestRecoverOtherCut(t *testing.T) {
+	for _, own := range []int{2, 5} {
+		g := newLostGroup(t)
+		g.append(call{project: 1, key: "common", payloads: payloads(3, "common")})
+		s := g.survivor(len(g.log))
+		a := &table{t: t, State: s, seq: 500}
+		a.ok(&Cut{Block: 0, Time: startTime + 10})
+		a.add(startTime+20, call{project: 1, key: "alone", payloads: payloads(own, "never committed")})
+		g.do(Encode(&Cut{Block: 0, Time: startTime + 99}))
+		g.do(Encode(g.solved()))
+		if done := g.adopt(s, 1, 0); done.Dropped != own || done.Keys != 1 {
+			t.Errorf("%d records behind the cut: %+v", own, done)
+		}
+		g.compare(s)
+		g.goOn(s)
+	}
+}
+
+// What the survivor held and no two nodes have stays with it, whatever nodes claim that do not count as copies.
+func TestRecoverKeepsBodies(t *testing.T) {
+	g := newLostGroup(t)
+	g.node("d1", 0)
+	g.node("d2", 0)
+	g.log = append(g.log,
+		Encode(&Register{Role: RoleStorage, ID: "d1", URL: "http://d1", Time: startTime}),
+		Encode(&Register{Role: RoleStorage, ID: "d2", URL: "http://d2", Time: startTime}),
+		Encode(&Invalidate{ID: "d2", Version: 1, Cause: "test", Time: startTime}))
+	if _, err := g.Apply(g.log[len(g.log)-1]); err != nil {
+		t.Fatal(err)
+	}
+	g.append(call{project: 1, payloads: payloads(12, "held")})
+	for g.View().Waiting != nil {
+		g.do(Encode(g.solved()))
+	}
+	s := g.survivor(len(g.log))
+	g.append(call{project: 1, payloads: payloads(12, "only in the chain")})
+	for g.View().Waiting != nil {
+		g.do(Encode(g.solved()))
+	}
+	d1, d2 := s.storage("d1").Version, s.storage("d2").Version
+	done := g.adopt(s, len(g.blocks), 0, NodeHeight{ID: "d1", Version: d1, Height: 6}, NodeHeight{ID: "d2", Version: d2, Height: 6})
+	if s.Stored() != 0 || s.heldFrom() != 0 || done.Single != 0 {
+		t.Errorf("%d blocks stored, held from %d on: %+v", s.Stored(), s.heldFrom(), done)
+	}
+	if got := s.OnStorage(); got != 6 {
+		t.Errorf("%d blocks are on a storage node", got)
 	}
 }
 
@@ -197,7 +319,7 @@ func TestRecoverFromNothing(t *testing.T) {
 		g.do(Encode(g.solved()))
 	}
 	s := New()
-	done := g.adopt(s, len(g.blocks), false)
+	done := g.adopt(s, len(g.blocks), uint64(len(g.blocks)))
 	if done.Projects != 2 || done.Blocks != len(g.blocks) || s.Stored() != uint64(len(g.blocks)) {
 		t.Errorf("%+v, %d blocks stored", done, s.Stored())
 	}
@@ -213,11 +335,46 @@ func TestRecoverFromNothing(t *testing.T) {
 	if s.Group() != (Group{ID: "g", Epoch: 2}) {
 		t.Errorf("the group is %+v", s.Group())
 	}
-	b.ok(&RenewToken{Project: 3, TokenHash: chain.Hash{33}, Time: startTime + 99})
-	if p := b.ok(&CreateProject{Name: "four", TokenHash: chain.Hash{4}, Time: startTime + 99}).(*Project); p.ID != 4+projectGap {
+	b.ok(&CreateToken{Project: 3, Rights: MayAppend, TokenHash: chain.Hash{33}, Time: startTime + 99})
+	if p := b.ok(&CreateProject{Name: "four", TokenHash: chain.Hash{4}, Time: startTime + 99}).(*Project); p.ID != MaxProjects+1 {
 		t.Errorf("a new project has id %d", p.ID)
 	}
 	g.goOn(s)
+}
+
+// Two recoveries from the same chain, of which the first group left no record: no id that it may have given out is given again.
+func TestRecoverTwice(t *testing.T) {
+	g := newLostGroup(t)
+	g.fill()
+	var last uint32
+	s := New()
+	for epoch := uint32(1); epoch <= 3; epoch++ {
+		r := s.Recover(Group{ID: "g", Epoch: uint64(epoch)})
+		if s.Head().Height == 0 {
+			if err := r.Adopt(g.blocks[0]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := r.Finish(1, nil); err != nil {
+			t.Fatal(err)
+		}
+		p, err := s.Apply(Encode(&CreateProject{Name: fmt.Sprint(epoch), TokenHash: chain.Hash{byte(epoch + 9)}, Time: startTime}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if id := p.(*Project).ID; id <= last || id <= (epoch-1)*MaxProjects {
+			t.Errorf("epoch %d gives out id %d", epoch, id)
+		}
+		last = epoch * MaxProjects
+		if epoch == 2 {
+			s = New()
+		}
+	}
+	for _, epoch := range []uint64{1 << 32 / MaxProjects, 1 << 32, 1<<64 - 1} {
+		if _, err := New().Recover(Group{ID: "g", Epoch: epoch + 1}).Finish(0, nil); err == nil {
+			t.Errorf("epoch %d leaves ids for its projects", epoch)
+		}
+	}
 }
 
 // A block that does not extend the chain is refused, and changes nothing.
@@ -233,11 +390,11 @@ func TestRecoverRefusesForeignBlocks(t *testing.T) {
 	r := s.Recover(Group{ID: "g", Epoch: 2})
 	before := snapshotBytes(t, s)
 	for _, b := range []chain.Block{other.blocks[1], g.blocks[0]} {
-		if err := r.Adopt(b, true); err == nil || !bytes.Equal(snapshotBytes(t, s), before) {
+		if err := r.Adopt(b); err == nil || !bytes.Equal(snapshotBytes(t, s), before) {
 			t.Errorf("block %d: %v", b.Header.Block, err)
 		}
 	}
-	if err := r.Adopt(g.blocks[1], true); err != nil {
+	if err := r.Adopt(g.blocks[1]); err != nil {
 		t.Error(err)
 	}
 }

@@ -32,7 +32,7 @@ import (
 // Equal states have equal bytes: maps are written in the order of their keys.
 const (
 	snapshotMagic   = "CSSN"
-	snapshotVersion = 2
+	snapshotVersion = 3
 )
 
 // ErrSnapshot: the bytes are no snapshot of a state, or were damaged.
@@ -143,8 +143,7 @@ func (sn *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	s.writeMembers(k)
 	s.writeKeys(k)
 	k.u64(uint64(len(s.held)))
-	for i := range s.held {
-		b := &s.held[i]
+	for _, b := range s.held {
 		if b.mined {
 			k.u8(1)
 			k.part(b.block.Bytes())
@@ -213,12 +212,12 @@ type source struct {
 	err error
 }
 
-// raw reads n bytes. A length that the stream does not bear out costs no more memory than the stream is long.
+// raw reads n bytes. A length that the stream does not bear out costs no more memory than the stream is long, or a chunk.
 func (c *source) raw(n uint64) []byte {
 	if c.err != nil {
 		return nil
 	}
-	const chunk = 1 << 20
+	const chunk = 16 << 20 // the records of a block, as a rule
 	var b []byte
 	if n <= chunk {
 		b = make([]byte, n)
@@ -342,7 +341,9 @@ func (s *State) readMembers(c *source) {
 
 func (s *State) readKeys(c *source) {
 	const size = 16 + 8 + 8 + 4 + 4 + 8
-	for n := c.u64(); n > 0 && c.err == nil; n-- {
+	n := c.u64()
+	s.keys.reserve(n)
+	for ; n > 0 && c.err == nil; n-- {
 		r := reader{data: c.raw(size)}
 		s.keys.add(keyEntry{
 			key: Digest(r.fixed(16)), body: [8]byte(r.fixed(8)), block: r.u64(), offset: r.u32(), count: r.u32(), age: r.u64(),
@@ -352,17 +353,14 @@ func (s *State) readKeys(c *source) {
 
 func (s *State) readBlocks(c *source) {
 	for n := c.u64(); n > 0 && c.err == nil; n-- {
-		var b heldBlock
+		var b *heldBlock
 		if c.u8() == 1 {
 			block, err := chain.ParseBlock(c.part())
 			if err != nil {
 				c.fail(err)
 				return
 			}
-			b = heldBlock{
-				number: block.Header.Block, first: block.Header.First, time: block.Header.Time,
-				mined: true, block: block, records: recordsOf(&block),
-			}
+			b = minedBlock(block)
 		} else {
 			b = readPending(c)
 		}
@@ -378,21 +376,21 @@ func (s *State) readBlocks(c *source) {
 	s.pendingBytes += o.size()
 }
 
-func readPending(c *source) heldBlock {
-	b := heldBlock{number: c.u64(), first: c.u64(), time: c.u64()}
+func readPending(c *source) *heldBlock {
+	b := &heldBlock{number: c.u64(), first: c.u64(), time: c.u64()}
 	ends := c.part()
 	b.records = c.part()
 	leaves := c.part()
 	if len(ends)/4 != len(leaves)/chain.HashSize || len(ends)%4 != 0 || len(leaves)%chain.HashSize != 0 {
 		c.fail(fmt.Errorf("block %d: %d bytes of ends, %d of leaves", b.number, len(ends), len(leaves)))
-		return heldBlock{}
+		return &heldBlock{}
 	}
 	last := uint32(0)
 	for i := 0; i < len(ends); i += 4 {
 		end := binary.BigEndian.Uint32(ends[i:])
 		if end < last || uint64(end) > uint64(len(b.records)) {
 			c.fail(fmt.Errorf("block %d: a record ends at %d", b.number, end))
-			return heldBlock{}
+			return &heldBlock{}
 		}
 		last = end
 		b.ends = append(b.ends, end)

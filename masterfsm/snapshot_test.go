@@ -190,7 +190,7 @@ func TestRestoreErrors(t *testing.T) {
 	}
 	newer := bytes.Clone(good)
 	newer[4] = snapshotVersion + 1
-	if _, err := Restore(bytes.NewReader(newer)); !errors.Is(err, ErrSnapshot) || !strings.Contains(err.Error(), "version 3") {
+	if _, err := Restore(bytes.NewReader(newer)); !errors.Is(err, ErrSnapshot) || !strings.Contains(err.Error(), "version 4") {
 		t.Errorf("newer version: %v", err)
 	}
 	broken := io.MultiReader(bytes.NewReader(good[:100]), brokenReader{})
@@ -207,6 +207,7 @@ func TestPlacementsRoundTrip(t *testing.T) {
 	for _, placements := range [][]Placement{
 		{},
 		{{Err: RefusedBacklog}},
+		{{Err: RefusedRate, Shortage: &Shortage{Bytes: true, Limit: 1<<64 - 1, Left: 2, Wait: 3}}, {Err: RefusedSize}},
 		{
 			{Time: startTime, Runs: []Run{{Block: 1 << 60, Offset: 1<<32 - 1, Count: 2, Index: 1<<64 - 1}, {Block: 2, Count: 1, Index: 9}}},
 			{Err: RefusedKey},

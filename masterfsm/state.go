@@ -27,16 +27,16 @@ type State struct {
 	settings Settings
 	now      uint64 // the newest time that a command brought, unix milliseconds: never runs backwards
 
-	// The clock of the keys: milliseconds that leaders have counted by their monotonic clocks, each since its BeginTerm. Nobody can set it.
+	// The clock of the keys and the quotas: milliseconds that leaders have counted by their monotonic clocks, each since its BeginTerm. Nobody can set it.
 	age, begun uint64 // now, and when the term began
 
 	head       chain.Head // of the mined chain
 	boundaries []Boundary // the newest last, at most Boundaries
 	waiting    *waiting   // the header of the first held block that is not mined, nil where there is none
 
-	held   []heldBlock // the blocks that the masters hold, without a gap: mined first, then pending
-	open   buffer      // the records behind them
-	stored uint64      // number of blocks that Replicas nodes have on disk: never falls
+	held   []*heldBlock // the blocks that the masters hold, without a gap: mined first, then pending
+	open   buffer       // the records behind them
+	stored uint64       // number of blocks that Replicas nodes have on disk: never falls
 
 	pendingBytes uint64 // of records in blocks that are not stored, and in the open buffer
 	retained     uint64 // of records in held blocks that are stored
@@ -83,7 +83,7 @@ func New() *State {
 }
 
 // Apply changes the state by one committed log entry. The result depends on the command: []Outcome for an append, *Project
-// for CreateProject and RenewToken, *Storage or *Miner for Register, *Storage for Suspect, BeginCheck and BeginRepair, nil for the others. An error that wraps [ErrCommand] must stop the
+// for CreateProject and ChangeProject, *Token for CreateToken, *Storage or *Miner for Register, *Storage for Suspect, BeginCheck and BeginRepair, nil for the others. An error that wraps [ErrCommand] must stop the
 // master; any other is a refusal that changed nothing.
 func (s *State) Apply(data []byte) (any, error) {
 	k, body, err := checkCommand(data)
@@ -165,4 +165,14 @@ func (s *State) BoundaryAt(height uint64) (Boundary, bool) {
 		return Boundary{}, false
 	}
 	return s.boundaries[i], true
+}
+
+// BlockOfHash is the block of a hash, where the table still remembers its boundary.
+func (s *State) BlockOfHash(hash chain.Hash) (block uint64, ok bool) {
+	for i := len(s.boundaries) - 1; i >= 0; i-- {
+		if b := &s.boundaries[i]; b.Hash == hash {
+			return b.Height - 1, true
+		}
+	}
+	return 0, false
 }

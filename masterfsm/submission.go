@@ -152,6 +152,9 @@ type submitted struct {
 	record []byte
 }
 
+// payloadSize is the number of bytes of the record's payload.
+func (r *submitted) payloadSize() uint32 { return chain.EncodedLeaf(r.record, r.commit).Size }
+
 // parseSubmission reads a submission without its crc and kind. It trusts no length.
 func parseSubmission(body []byte) (submission, error) {
 	r := reader{data: body}

@@ -55,7 +55,7 @@ func (p *pendingAppend) size() int {
 
 // Append appends entries to a project, all or none, in their order, and returns when a majority of the masters has them on
 // disk. An idempotency key ("" for none) makes a retry safe. Errors: ErrEmpty, ErrTooLarge, ErrBadRequest, ErrNoLeader,
-// ErrUnknownOutcome, masterfsm.ErrBacklog, masterfsm.ErrKeyReused.
+// ErrUnknownOutcome, masterfsm.ErrBacklog, masterfsm.ErrKeyReused, *QuotaError, masterfsm.ErrOversize.
 func (n *Node) Append(ctx context.Context, project masterfsm.Project, entries []Entry, idempotencyKey string) (Appended, error) {
 	if err := n.cfg.Limits.check(entries, idempotencyKey); err != nil {
 		return Appended{}, err
@@ -73,10 +73,10 @@ func (n *Node) Append(ctx context.Context, project masterfsm.Project, entries []
 		return Appended{}, p.err
 	}
 	if err := p.placement.Err.Error(); err != nil {
-		return Appended{}, refused(err)
+		return Appended{}, n.refused(err, project.ID, p.placement)
 	}
 	if p.placement.Replay {
-		return n.replay(ctx, project, p.placement)
+		return n.replay(ctx, p.placement)
 	}
 	return Appended{Positions: p.positions()}, nil
 }
@@ -163,7 +163,7 @@ func (p *pendingAppend) positions() []wire.Position {
 
 // replay answers a retry with the positions of the first time. The table remembers where the first record stands and how
 // many there are; the rest is read from the records themselves.
-func (n *Node) replay(ctx context.Context, project masterfsm.Project, p masterfsm.Placement) (Appended, error) {
+func (n *Node) replay(ctx context.Context, p masterfsm.Placement) (Appended, error) {
 	if len(p.Runs) != 1 {
 		return Appended{}, fmt.Errorf("a replay of %d runs", len(p.Runs))
 	}
@@ -171,7 +171,7 @@ func (n *Node) replay(ctx context.Context, project masterfsm.Project, p masterfs
 	answer := Appended{Replay: true, Positions: make([]wire.Position, 0, at.Count)}
 	block, offset := at.Block, at.Offset
 	for len(answer.Positions) < int(at.Count) {
-		r, err := n.Record(ctx, project, block, offset)
+		r, err := n.anyRecord(ctx, block, offset)
 		if errors.Is(err, ErrNotFound) && offset > 0 {
 			block, offset = block+1, 0 // the batch ran over into the next block
 			continue

@@ -3,12 +3,13 @@ package masternode
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/chainstore/chainstore/masterfsm"
 )
 
 // What a request can end in. Refusals of the state machine come through as they are: masterfsm.ErrBacklog,
-// ErrKeyReused, ErrNameTaken, ErrBadCommand.
+// ErrKeyReused, ErrQuota, ErrOversize, ErrNameTaken, ErrUnknownProject, ErrUnknownToken, ErrTooMany, ErrBadCommand.
 var (
 	// ErrNotFound: there is no such record or block. It is the leader's word, or follows from a block that is final.
 	ErrNotFound = errors.New("not found")
@@ -16,6 +17,10 @@ var (
 	ErrSeal = fmt.Errorf("%w: the leaf of that index is a block's seal, not a record", ErrNotFound)
 	// ErrNotMined: the block is committed, and its header not made yet.
 	ErrNotMined = errors.New("block is committed and not yet mined")
+	// ErrNotSealed: the record's block has no proof of work yet, so nothing proves the record.
+	ErrNotSealed = errors.New("the record's block is committed and not yet sealed")
+	// ErrTooManyStreams: this master serves as many streams as it can.
+	ErrTooManyStreams = errors.New("too many streams")
 	// ErrForbidden: the project's records are not open to that token.
 	ErrForbidden = errors.New("the token does not open this project")
 	// ErrUnauthorized: no token, or one that the cluster does not know.
@@ -45,10 +50,50 @@ var (
 	ErrBadRequest = errors.New("bad request")
 )
 
+// QuotaError is masterfsm.ErrQuota with what the project has left.
+type QuotaError struct{ masterfsm.Shortage }
+
+// Error says which part of the quota is spent, and when to try again.
+func (e *QuotaError) Error() string {
+	what := "records"
+	if e.Bytes {
+		what = "bytes"
+	}
+	return fmt.Sprintf("%v: %d %s a second, %d are left now; nothing was appended, try again in %d ms",
+		masterfsm.ErrQuota, e.Limit, what, e.Left, e.Wait)
+}
+
+// Unwrap gives masterfsm.ErrQuota.
+func (e *QuotaError) Unwrap() error { return masterfsm.ErrQuota }
+
 // refused turns a refusal of the state machine into the error of this package that stands for it.
-func refused(err error) error {
-	if errors.Is(err, masterfsm.ErrUnknownProject) {
+func (n *Node) refused(err error, project uint32, p masterfsm.Placement) error {
+	switch {
+	case p.Shortage != nil:
+		return &QuotaError{*p.Shortage}
+	case errors.Is(err, masterfsm.ErrOversize):
+		var q masterfsm.Quota
+		n.cfg.Ledger.Read(func(s *masterfsm.State) {
+			p, _ := s.Project(project)
+			q = p.Quota
+		})
+		return fmt.Errorf("%w; the quota is %s; nothing was appended, send smaller records or fewer at once", err, quotaText(q))
+	case errors.Is(err, masterfsm.ErrUnknownProject):
 		return fmt.Errorf("%w: %w", ErrUnauthorized, err)
 	}
 	return err
+}
+
+// quotaText says a quota in words.
+func quotaText(q masterfsm.Quota) string {
+	var parts []string
+	add := func(limit uint64, what string) {
+		if limit != 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", limit, what))
+		}
+	}
+	add(q.RecordBytes, "bytes a record")
+	add(q.RecordsPerSecond, "records a second")
+	add(q.BytesPerSecond, "bytes a second")
+	return strings.Join(parts, ", ")
 }

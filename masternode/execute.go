@@ -121,10 +121,9 @@ func (l *leadership) put(a action, view masterfsm.View, give giveBlock) job {
 // heard takes a storage node's answer into the memory, after holding it against the table.
 func (l *leadership) heard(id string, status wire.StorageStatus, view masterfsm.View) func(*memory, time.Time) {
 	bad := ""
-	for i := range view.Storages {
-		if n := &view.Storages[i]; n.ID == id && status.Height < n.Height {
-			bad = fmt.Sprintf("short chain: it has %d blocks and had acknowledged %d", status.Height, n.Height)
-		}
+	n := storageOf(view, id)
+	if status.Height < n.Height {
+		bad = fmt.Sprintf("short chain: it has %d blocks and had acknowledged %d", status.Height, n.Height)
 	}
 	l.node.cfg.Ledger.Read(func(s *masterfsm.State) {
 		if b, ok := s.BoundaryAt(status.Height); ok && b.Hash != status.Hash {
@@ -137,10 +136,10 @@ func (l *leadership) heard(id string, status wire.StorageStatus, view masterfsm.
 	return func(m *memory, now time.Time) {
 		s := m.of(id)
 		s.last = now
-		if !s.counted || s.height != status.Height {
+		if s.version == 0 || s.height != status.Height {
 			s.heightAt = now
 		}
-		s.counted, s.height, s.bad, s.inbox = true, status.Height, bad, status.Inbox.To
+		s.version, s.height, s.bad, s.inbox = n.Version, status.Height, bad, status.Inbox.To
 	}
 }
 
@@ -153,7 +152,7 @@ func (l *leadership) acknowledge(view masterfsm.View, m *memory) job {
 	c := &masterfsm.Acknowledge{Time: l.node.now()}
 	for i := range view.Storages {
 		n := &view.Storages[i]
-		if s := m.nodes[n.ID]; s != nil && s.counted && s.bad == "" && s.height > n.Height {
+		if s := m.nodes[n.ID]; s.speaksOf(n) && s.bad == "" && s.height > n.Height {
 			c.Nodes = append(c.Nodes, masterfsm.NodeHeight{ID: n.ID, Version: n.Version, Height: s.height})
 		}
 	}
@@ -231,11 +230,4 @@ func (l *leadership) change(a action, what string, do func(context.Context, stri
 	}
 }
 
-func storageWorker(view masterfsm.View, id string) wire.Worker {
-	for i := range view.Storages {
-		if view.Storages[i].ID == id {
-			return worker(view.Storages[i])
-		}
-	}
-	return wire.Worker{}
-}
+func storageWorker(view masterfsm.View, id string) wire.Worker { return worker(storageOf(view, id)) }

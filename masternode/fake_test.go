@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -16,146 +18,14 @@ import (
 	"github.com/chainstore/chainstore/masterfsm"
 )
 
-// fakeLedger is a group of one whose log is committed at once, and whose leadership a test can cut.
-type fakeLedger struct {
-	t     *testing.T
-	delay func() time.Duration // of a commit
-
-	mu      sync.RWMutex // guards all below
-	state   *masterfsm.State
-	changed chan struct{}
-	term    uint64
-	leader  bool
-	cut     chan struct{} // closed when the leadership is cut
-	entries int
-}
-
-func newFakeLedger(t *testing.T) *fakeLedger {
-	return &fakeLedger{
-		t: t, state: masterfsm.New(), changed: make(chan struct{}), cut: make(chan struct{}),
-		delay: func() time.Duration { return 0 },
-	}
-}
-
-func (l *fakeLedger) Propose(ctx context.Context, command []byte) (any, error) {
-	if d := l.delay(); d > 0 {
-		time.Sleep(d) // the time that the disks take; in a synctest bubble it costs nothing
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.leader {
-		return nil, ErrNotLeader
-	}
-	result, err := l.state.Apply(command)
-	if errors.Is(err, masterfsm.ErrCommand) {
-		l.t.Errorf("a command that would stop the masters: %v", err)
-	}
-	l.entries++
-	l.wake()
-	return result, err
-}
-
-// wake tells that something changed; mu is held.
-func (l *fakeLedger) wake() {
-	close(l.changed)
-	l.changed = make(chan struct{})
-}
-
-func (l *fakeLedger) Read(f func(*masterfsm.State)) {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	f(l.state)
-}
-
-func (l *fakeLedger) Changed() <-chan struct{} {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	return l.changed
-}
-
-func (l *fakeLedger) ReadIndex(context.Context) (wire.ReadIndex, error) {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	if !l.leader {
-		return wire.ReadIndex{}, ErrNotLeader
-	}
-	return wire.ReadIndex{Index: 1, Term: l.term}, nil
-}
-
-func (l *fakeLedger) WaitApplied(context.Context, uint64) error { return nil }
-
-func (l *fakeLedger) Leader() string {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	if l.leader {
-		return "m1"
-	}
-	return ""
-}
-
-func (l *fakeLedger) LastContact() time.Duration { return 0 }
-
-func (l *fakeLedger) Applied() uint64 {
-	l.mu.RLock()
-	defer l.mu.RUnlock()
-	return uint64(l.entries)
-}
-
-// RunAsLeader elects the one member again a moment after its leadership was cut.
-func (l *fakeLedger) RunAsLeader(ctx context.Context, lead func(context.Context, uint64) error) error {
-	for ctx.Err() == nil {
-		l.mu.Lock()
-		l.leader = true
-		l.term++
-		term, cut := l.term, l.cut
-		l.wake()
-		l.mu.Unlock()
-		leading, cancel := context.WithCancel(ctx)
-		ended := make(chan struct{})
-		go func() {
-			defer close(ended)
-			// Leadership may be lost before the context is told.
-			err := lead(leading, term)
-			if err != nil && leading.Err() == nil && !errors.Is(err, ErrNotLeader) && !errors.Is(err, ErrOutcomeUnknown) {
-				l.t.Errorf("lead: %v", err)
-			}
-		}()
-		select {
-		case <-ctx.Done():
-		case <-cut:
-		}
-		l.mu.Lock()
-		l.leader = false
-		l.cut = make(chan struct{})
-		l.wake()
-		l.mu.Unlock()
-		cancel()
-		<-ended
-		select {
-		case <-ctx.Done():
-		case <-time.After(300 * time.Millisecond):
-		}
-	}
-	return nil
-}
-
-// cutLeadership ends the leadership of now.
-func (l *fakeLedger) cutLeadership() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	select {
-	case <-l.cut:
-	default:
-		close(l.cut)
-	}
-}
-
 // fakeStorage is a storage node in memory. It asserts that what it is given extends its chain and that orders do not go backwards.
 type fakeStorage struct {
 	mu       sync.Mutex // guards all below
 	verifier *chain.Verifier
 	blocks   []chain.Block
 	leaves   []chain.Hash
+	hashes   []tlog.Hash // of the tree over those leaves that were in a proof, as tlog numbers them
+	hashed   int64       // leaves, of which hashes has the hashes
 	highest  wire.Order
 	down     bool
 	lie      func(*wire.ProvenRecord) // changes an answer
@@ -163,6 +33,8 @@ type fakeStorage struct {
 	// lieHeaders and liePlace do the same to headers, and to the block of a leaf.
 	lieHeaders func([]wire.ProvenHeader) []wire.ProvenHeader
 	liePlace   bool
+	lieHits    func(*wire.RecordHits) // the same to what the index tells
+	lag        int                    // blocks that are not in the index yet
 
 	bad    map[uint64]bool // blocks that are damaged on its disk
 	inbox  map[uint64]chain.Block
@@ -203,7 +75,7 @@ func (s *fakeStorage) add(b chain.Block) error {
 // cutAt forgets the blocks from a number on.
 func (s *fakeStorage) cutAt(height uint64) {
 	blocks := s.blocks
-	s.blocks, s.leaves, s.verifier = nil, nil, chain.NewVerifier(chain.Head{})
+	s.blocks, s.leaves, s.hashes, s.hashed, s.verifier = nil, nil, nil, 0, chain.NewVerifier(chain.Head{})
 	for _, b := range blocks[:min(height, uint64(len(blocks)))] {
 		if err := s.add(b); err != nil {
 			panic(err)
@@ -239,25 +111,21 @@ func (s *fakeStorage) drain() {
 	}
 }
 
-// hashes serves tlog from the leaves of a fakeStorage, hashing anew each time: nodes are few.
+// prove is the path of a leaf in the tree of a size.
 func (s *fakeStorage) prove(size, index uint64) []chain.Hash {
-	stored := map[int64]tlog.Hash{}
 	reader := tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) {
 		out := make([]tlog.Hash, len(indexes))
 		for i, x := range indexes {
-			out[i] = stored[x]
+			out[i] = s.hashes[x]
 		}
 		return out, nil
 	})
-	for i := range int64(size) {
-		hashes, err := tlog.StoredHashesForRecordHash(i, tlog.Hash(s.leaves[i]), reader)
+	for ; s.hashed < int64(size); s.hashed++ {
+		hashes, err := tlog.StoredHashesForRecordHash(s.hashed, tlog.Hash(s.leaves[s.hashed]), reader)
 		if err != nil {
 			panic(err)
 		}
-		at := tlog.StoredHashIndex(0, i)
-		for j, h := range hashes {
-			stored[at+int64(j)] = h
-		}
+		s.hashes = append(s.hashes, hashes...)
 	}
 	proof, err := tlog.ProveRecord(int64(size), int64(index), reader)
 	if err != nil {
@@ -270,19 +138,22 @@ func (s *fakeStorage) prove(size, index uint64) []chain.Hash {
 	return path
 }
 
-// fakeWorkers are storage nodes and miners by URL. flaky makes calls fail now and then.
+// fakeWorkers are storage nodes and miners by URL.
 type fakeWorkers struct {
 	t        *testing.T
 	storages map[string]*fakeStorage
-	flaky    func() error
-	delay    func() time.Duration
-	lossy    bool // nodes lose blocks, so that the leader may be wrong about what is next
+	flaky    func(url string) error         // asked twice in a call: the call may be lost, and the answer
+	delay    func(url string) time.Duration // of a call
+	wrong    func(url string) bool          // a miner answers with a nonce that does not mine the block
+	lossy    bool                           // nodes lose blocks, so that the leader may be wrong about what is next
 }
 
 func newFakeWorkers(t *testing.T, storages int) *fakeWorkers {
 	w := &fakeWorkers{
 		t: t, storages: map[string]*fakeStorage{},
-		flaky: func() error { return nil }, delay: func() time.Duration { return time.Millisecond },
+		flaky: func(string) error { return nil },
+		delay: func(string) time.Duration { return time.Millisecond },
+		wrong: func(string) bool { return false },
 	}
 	for i := range storages {
 		w.storages[fmt.Sprintf("http://s%d", i)] = &fakeStorage{
@@ -299,9 +170,9 @@ func (w *fakeWorkers) on(ctx context.Context, target wire.Worker, f func(*fakeSt
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-time.After(w.delay()):
+	case <-time.After(w.delay(target.URL)):
 	}
-	if err := w.flaky(); err != nil {
+	if err := w.flaky(target.URL); err != nil {
 		return err
 	}
 	s := w.storages[target.URL]
@@ -313,7 +184,10 @@ func (w *fakeWorkers) on(ctx context.Context, target wire.Worker, f func(*fakeSt
 	if s.down {
 		return errDown
 	}
-	return f(s)
+	if err := f(s); err != nil {
+		return err
+	}
+	return w.flaky(target.URL)
 }
 
 func (w *fakeWorkers) StorageStatus(ctx context.Context, t wire.Worker, _ wire.Order) (st wire.StorageStatus, err error) {
@@ -321,8 +195,8 @@ func (w *fakeWorkers) StorageStatus(ctx context.Context, t wire.Worker, _ wire.O
 	return st, err
 }
 
-func (w *fakeWorkers) MinerStatus(context.Context, wire.Worker, wire.Order) (wire.MinerStatus, error) {
-	return wire.MinerStatus{}, w.flaky()
+func (w *fakeWorkers) MinerStatus(_ context.Context, t wire.Worker, _ wire.Order) (wire.MinerStatus, error) {
+	return wire.MinerStatus{}, w.flaky(t.URL)
 }
 
 func (w *fakeWorkers) PutBlock(ctx context.Context, t wire.Worker, o wire.Order, number uint64, data []byte) (st wire.StorageStatus, err error) {
@@ -545,18 +419,79 @@ func (w *fakeWorkers) Locate(ctx context.Context, t wire.Worker, index uint64) (
 	return block, err
 }
 
-func (w *fakeWorkers) Mine(ctx context.Context, _ wire.Worker, _ wire.Order, o wire.MineOrder) (uint64, error) {
+// FindRecords looks through all records that the node has in its index: those of the blocks below indexed.
+func (w *fakeWorkers) FindRecords(ctx context.Context, t wire.Worker, q wire.RecordQuery) (found wire.RecordHits, err error) {
+	err = w.on(ctx, t, func(s *fakeStorage) error {
+		found.End = q.From
+		for i := range s.indexed() {
+			h := &s.blocks[i].Header
+			for offset := range h.Count {
+				r, err := s.blocks[i].Record(offset)
+				if err != nil {
+					return err
+				}
+				index := h.First + uint64(offset)
+				if index < q.From || index >= q.To {
+					continue
+				}
+				fits := r.Project == q.Project && (q.Key == "" || r.Key == q.Key) && r.Time >= q.Since && (q.Until == 0 || r.Time < q.Until)
+				if fits && len(found.Hits) < q.Limit {
+					found.Hits = append(found.Hits, wire.Hit{Index: index, Block: h.Block, Offset: offset})
+					found.End = index + 1
+				}
+			}
+			if len(found.Hits) < q.Limit {
+				found.End = max(found.End, min(h.Size(), q.To))
+			}
+		}
+		if s.lieHits != nil {
+			s.lieHits(&found)
+		}
+		return nil
+	})
+	return found, err
+}
+
+func (w *fakeWorkers) FindHash(ctx context.Context, t wire.Worker, hash chain.Hash) (found wire.RecordHits, err error) {
+	err = w.on(ctx, t, func(s *fakeStorage) error {
+		for i := range s.indexed() {
+			h := &s.blocks[i].Header
+			for offset := range h.Count + 1 {
+				index := h.First + uint64(offset)
+				if s.leaves[index] == hash || offset == h.Count && h.Hash() == hash {
+					found.Hits = append(found.Hits, wire.Hit{Index: index, Block: h.Block, Offset: offset})
+				}
+			}
+			found.End = h.Size()
+		}
+		if s.lieHits != nil {
+			s.lieHits(&found)
+		}
+		return nil
+	})
+	return found, err
+}
+
+// indexed is how many blocks are in the node's index.
+func (s *fakeStorage) indexed() int { return max(0, len(s.blocks)-s.lag) }
+
+func (w *fakeWorkers) Mine(ctx context.Context, t wire.Worker, _ wire.Order, o wire.MineOrder) (uint64, error) {
 	select {
 	case <-ctx.Done():
 		return 0, ctx.Err()
-	case <-time.After(w.delay()):
+	case <-time.After(w.delay(t.URL)):
 	}
-	if err := w.flaky(); err != nil {
+	if err := w.flaky(t.URL); err != nil {
 		return 0, err
 	}
 	nonce, ok := chain.Solve(o.Inner, o.Difficulty, o.Start, 1<<20)
 	if !ok {
 		return 0, errors.New("no nonce")
+	}
+	if w.wrong(t.URL) {
+		for chain.Mined(chain.BlockHash(o.Inner, nonce), o.Difficulty) {
+			nonce++
+		}
 	}
 	return nonce, nil
 }
@@ -595,6 +530,7 @@ type rig struct {
 	ledger  *fakeLedger
 	members *fakeMembership
 	workers *fakeWorkers
+	access  masterfsm.Access // to the rig's project, with all rights
 	project masterfsm.Project
 	ended   <-chan error // of Run, once
 	stop    func()
@@ -628,23 +564,29 @@ func newRig(t *testing.T, storages int, change func(*Config, *rig)) *rig {
 			t.Errorf("Run: %v", err)
 		}
 	}
-	for url := range r.workers.storages {
-		r.registerWorker(t, "storage", url)
-	}
-	r.registerWorker(t, "miner", "http://miner")
-	created, err := r.CreateProject(t.Context(), "p", false)
+	synctest.Wait() // until it leads
+	created, err := r.CreateProject(t.Context(), wire.NewProject{Name: "p"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.project, err = r.Project(t.Context(), created.Token); err != nil {
+	if r.access, err = r.Access(t.Context(), created.Token); err != nil {
 		t.Fatal(err)
 	}
+	for url := range r.workers.storages {
+		r.registerWorker(t, masterfsm.RoleStorage, url)
+	}
+	r.registerWorker(t, masterfsm.RoleMiner, "http://miner")
+	r.project = r.access.Project
 	return r
 }
 
-func (r *rig) registerWorker(t *testing.T, role, url string) {
+// registerWorker enters a worker into the table under an id that is known beforehand: the leader gives random ones, by which the order of the
+// nodes would be another in each run.
+func (r *rig) registerWorker(t *testing.T, role masterfsm.Role, url string) {
 	t.Helper()
-	_, err := r.Register(t.Context(), wire.Registration{Role: role, URL: url, MasterToken: "x", Boot: "1"}, false)
+	_, err := r.ledger.Propose(t.Context(), masterfsm.Encode(&masterfsm.Register{
+		Role: role, ID: strings.TrimPrefix(url, "http://"), URL: url, MasterToken: "x", Boot: "1", Time: r.now(),
+	}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,12 +27,15 @@ func newDamageRig(t *testing.T, change func(*Config, *rig)) (*rig, [][]byte) {
 		}
 	})
 	var payloads [][]byte
-	for i := range 20 * 16 {
-		payload := fmt.Appendf(nil, "record %d", i)
-		if _, err := r.Append(t.Context(), r.project, []Entry{{Payload: payload}}, ""); err != nil {
+	for range 20 {
+		var block []Entry
+		for range 16 {
+			payload := fmt.Appendf(nil, "record %d", len(payloads))
+			payloads, block = append(payloads, payload), append(block, Entry{Payload: payload})
+		}
+		if _, err := r.Append(t.Context(), r.project, block, ""); err != nil {
 			t.Fatal(err)
 		}
-		payloads = append(payloads, payload)
 	}
 	if err := r.WaitStored(t.Context(), 19); err != nil {
 		t.Fatal(err)
@@ -104,7 +107,7 @@ func (r *rig) allValid(t *testing.T, within time.Duration) {
 func (r *rig) readsAll(t *testing.T, payloads [][]byte) {
 	t.Helper()
 	for i, want := range payloads {
-		got, err := r.Record(t.Context(), r.project, uint64(i/16), uint32(i%16))
+		got, err := r.Record(t.Context(), r.access, uint64(i/16), uint32(i%16))
 		if err != nil || !bytes.Equal(got.Payload, want) {
 			t.Fatalf("record %d: %q, %v", i, got.Payload, err)
 		}
@@ -247,7 +250,7 @@ func TestLostBlockIsReportedAndConfirmed(t *testing.T) {
 		})
 		// The rest stays served, and the cluster goes on.
 		r.readsAll(t, payloads[:4*16])
-		if _, err := r.Record(t.Context(), r.project, 4, 0); !errors.Is(err, ErrUnavailable) {
+		if _, err := r.Record(t.Context(), r.access, 4, 0); !errors.Is(err, ErrUnavailable) {
 			t.Errorf("a lost record: %v", err)
 		}
 		a, err := r.Append(t.Context(), r.project, []Entry{{Payload: []byte("new")}}, "")
@@ -268,7 +271,7 @@ func TestLostBlockIsReportedAndConfirmed(t *testing.T) {
 				t.Errorf("%+v", n)
 			}
 		}
-		if _, err := r.Record(t.Context(), r.project, 4, 0); !errors.Is(err, ErrLost) {
+		if _, err := r.Record(t.Context(), r.access, 4, 0); !errors.Is(err, ErrLost) {
 			t.Errorf("a record whose loss is confirmed: %v", err)
 		}
 	})
@@ -335,78 +338,89 @@ func TestRemoveStorageForGood(t *testing.T) {
 }
 
 // TestDamageSimulation damages, cuts short and stops nodes at random while leaders change and records are appended. In the end all nodes
-// must be Valid with the whole chain, and every record read back.
-func TestDamageSimulation(t *testing.T) {
-	seeds := 24
-	if testing.Short() {
-		seeds = 4
+// must be Valid with the whole chain, and every record read back. One seed is repeated as with TestSimulation.
+func TestDamageSimulation(t *testing.T) { forEachSeed(t, damageSeeds, simulateDamage) }
+
+func simulateDamage(t *testing.T, seed uint64) {
+	rnd := rand.New(rand.NewPCG(seed, 7))
+	r, payloads := newDamageRig(t, func(c *Config, _ *rig) { c.CheckInterval = 3 * time.Second })
+	defer r.stop()
+	urls := []string{"http://s0", "http://s1", "http://s2"}
+	for i := range 30 {
+		url := urls[rnd.IntN(3)]
+		block := uint64(rnd.IntN(18))
+		switch rnd.IntN(6) {
+		case 0, 1:
+			r.damageBlock(url, block)
+		case 2:
+			if r.cutShort(url, block) {
+				r.restart(t, url, fmt.Sprint("cut ", i))
+			}
+		case 3:
+			r.on(url, func(s *fakeStorage) { s.down = true })
+			time.Sleep(time.Duration(rnd.IntN(6000)) * time.Millisecond)
+			r.restart(t, url, fmt.Sprint("again ", i))
+		case 4:
+			r.ledger.cutLeadership()
+		case 5:
+			if _, err := r.Append(t.Context(), r.project, []Entry{{Payload: []byte{byte(i)}}}, ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(time.Duration(rnd.IntN(3000)) * time.Millisecond)
 	}
-	for seed := range seeds {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				rnd := rand.New(rand.NewPCG(uint64(seed), 7))
-				r, payloads := newDamageRig(t, func(c *Config, _ *rig) { c.CheckInterval = 3 * time.Second })
-				defer r.stop()
-				urls := []string{"http://s0", "http://s1", "http://s2"}
-				for i := range 30 {
-					url := urls[rnd.IntN(3)]
-					block := uint64(rnd.IntN(18))
-					switch rnd.IntN(6) {
-					case 0, 1: // not all three may lose the same block
-						copies := 0
-						for _, other := range urls {
-							r.on(other, func(s *fakeStorage) {
-								if other != url && !s.bad[block] && uint64(len(s.blocks)) > block {
-									copies++
-								}
-							})
-						}
-						if copies > 0 {
-							r.on(url, func(s *fakeStorage) {
-								if uint64(len(s.blocks)) > block {
-									s.bad[block] = true
-								}
-							})
-						}
-					case 2:
-						whole := 0
-						for _, other := range urls {
-							r.on(other, func(s *fakeStorage) {
-								if other != url && len(s.bad) == 0 && len(s.blocks) >= 20 {
-									whole++
-								}
-							})
-						}
-						if whole > 0 {
-							r.on(url, func(s *fakeStorage) {
-								s.cutAt(block)
-								for number := range s.bad {
-									if number >= uint64(len(s.blocks)) {
-										delete(s.bad, number)
-									}
-								}
-							})
-							r.restart(t, url, fmt.Sprint("cut ", i))
-						}
-					case 3:
-						r.on(url, func(s *fakeStorage) { s.down = true })
-						time.Sleep(time.Duration(rnd.IntN(6000)) * time.Millisecond)
-						r.restart(t, url, fmt.Sprint("again ", i))
-					case 4:
-						r.ledger.cutLeadership()
-					case 5:
-						if _, err := r.Append(t.Context(), r.project, []Entry{{Payload: []byte{byte(i)}}}, ""); err != nil {
-							t.Fatal(err)
-						}
-					}
-					time.Sleep(time.Duration(rnd.IntN(3000)) * time.Millisecond)
-				}
-				r.allValid(t, 5*time.Minute)
-				r.readsAll(t, payloads)
-				if i := r.Integrity(t.Context()); len(i.Lost) > 0 {
-					t.Errorf("%+v", i)
-				}
-			})
-		})
+	r.allValid(t, 5*time.Minute)
+	r.readsAll(t, payloads)
+	if i := r.Integrity(t.Context()); len(i.Lost) > 0 {
+		t.Errorf("%+v", i)
 	}
+}
+
+// others calls every storage node but one.
+func (r *rig) others(url string, f func(*fakeStorage)) {
+	for other := range r.workers.storages {
+		if other != url {
+			r.on(other, f)
+		}
+	}
+}
+
+// damageBlock damages a node's copy of a block, unless it is the last good one.
+func (r *rig) damageBlock(url string, block uint64) {
+	copies := 0
+	r.others(url, func(s *fakeStorage) {
+		if !s.bad[block] && uint64(len(s.blocks)) > block {
+			copies++
+		}
+	})
+	if copies == 0 {
+		return
+	}
+	r.on(url, func(s *fakeStorage) {
+		if uint64(len(s.blocks)) > block {
+			s.bad[block] = true
+		}
+	})
+}
+
+// cutShort takes the end of a node's chain away, where another has the whole of it.
+func (r *rig) cutShort(url string, block uint64) bool {
+	whole := 0
+	r.others(url, func(s *fakeStorage) {
+		if len(s.bad) == 0 && len(s.blocks) >= 20 {
+			whole++
+		}
+	})
+	if whole == 0 {
+		return false
+	}
+	r.on(url, func(s *fakeStorage) {
+		s.cutAt(block)
+		for number := range s.bad {
+			if number >= uint64(len(s.blocks)) {
+				delete(s.bad, number)
+			}
+		}
+	})
+	return true
 }

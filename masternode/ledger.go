@@ -92,6 +92,10 @@ type Workers interface {
 	Headers(ctx context.Context, w wire.Worker, from uint64, limit int, size uint64) ([]wire.ProvenHeader, error)
 	// Locate tells the block of a leaf index.
 	Locate(ctx context.Context, w wire.Worker, index uint64) (uint64, error)
+	// FindRecords tells places of records, in order, as the node's index has them, and up to which leaf it told all.
+	FindRecords(ctx context.Context, w wire.Worker, q wire.RecordQuery) (wire.RecordHits, error)
+	// FindHash tells the leaves that may have a hash, and up to which leaf the node's index goes.
+	FindHash(ctx context.Context, w wire.Worker, h chain.Hash) (wire.RecordHits, error)
 	// PutInbox keeps a block beyond the end of the node's chain, durably.
 	PutInbox(ctx context.Context, w wire.Worker, o wire.Order, number uint64, block []byte) (wire.StorageStatus, error)
 	// Check, Receive and Send start work on the node, or ask how it goes.

@@ -66,6 +66,9 @@ type Node struct {
 	seq        atomic.Uint64              // of submissions in this boot
 	leadership atomic.Pointer[leadership] // nil while this master does not lead
 
+	streams counter    // under way
+	hashing sync.Mutex // held while records that the masters hold are hashed for a search
+
 	changing sync.Mutex // held while the leader changes who is in the group
 	over     chan error // why this master must stop
 }
@@ -95,6 +98,7 @@ func New(cfg Config) (*Node, error) {
 		n.pace.maxAge = cfg.MaxAge
 	}
 	n.pace.check = cfg.CheckInterval
+	n.streams.limit = maxStreams
 	n.appends = gatherer[*pendingAppend]{
 		lanes: submissionLanes, eager: eagerSubmissions, maxCount: 4096, maxSize: submissionBytes,
 		size:   (*pendingAppend).size,

@@ -5,9 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -39,20 +36,20 @@ func TestAppendStoredReadBack(t *testing.T) {
 				t.Errorf("record %d stands at %+v", i, p)
 			}
 			want := fmt.Appendf(nil, "record %d", i)
-			byPlace, err := r.Record(ctx, r.project, p.Block, p.Offset)
+			byPlace, err := r.Record(ctx, r.access, p.Block, p.Offset)
 			if err != nil || !bytes.Equal(byPlace.Payload, want) || byPlace.Leaf != p.Leaf {
 				t.Fatalf("record %d: %q, %v", i, byPlace.Payload, err)
 			}
-			byIndex, err := r.RecordByIndex(ctx, r.project, p.Index)
+			byIndex, err := r.RecordByIndex(ctx, r.access, p.Index)
 			if err != nil || !bytes.Equal(byIndex.Payload, want) {
 				t.Fatalf("record %d by index: %q, %v", i, byIndex.Payload, err)
 			}
 		}
-		if _, err := r.RecordByIndex(ctx, r.project, 16); !errors.Is(err, ErrSeal) {
+		if _, err := r.RecordByIndex(ctx, r.access, 16); !errors.Is(err, ErrSeal) {
 			t.Errorf("index of a seal: %v", err)
 		}
 		for _, p := range []wire.Place{{Block: 0, Offset: 16}, {Block: 2, Offset: 8}, {Block: 3}, {Block: 1 << 60}} {
-			if _, err := r.Record(ctx, r.project, p.Block, p.Offset); !errors.Is(err, ErrNotFound) {
+			if _, err := r.Record(ctx, r.access, p.Block, p.Offset); !errors.Is(err, ErrNotFound) {
 				t.Errorf("%+v: %v", p, err)
 			}
 		}
@@ -78,7 +75,7 @@ func TestReadsAreServedFromTheMastersUntilTheyAreStored(t *testing.T) {
 		if _, err := r.Block(t.Context(), 0); err != nil {
 			t.Errorf("the mined block: %v", err)
 		}
-		got, err := r.Record(t.Context(), r.project, a.Positions[0].Block, 0)
+		got, err := r.Record(t.Context(), r.access, a.Positions[0].Block, 0)
 		if err != nil || string(got.Payload) != "x" || got.Stored || !got.Sealed {
 			t.Errorf("%+v, %v", got, err)
 		}
@@ -133,7 +130,7 @@ func TestLyingStorageNodeIsPassedOver(t *testing.T) {
 					r.on(n.URL, func(s *fakeStorage) { s.lie = func(a *wire.ProvenRecord) { lie(s, a) } })
 				}
 				for i := range 16 {
-					got, err := r.Record(t.Context(), r.project, 0, uint32(i))
+					got, err := r.Record(t.Context(), r.access, 0, uint32(i))
 					if err != nil || !bytes.Equal(got.Payload, entries[i].Payload) {
 						t.Fatalf("record %d: %v, %v", i, got.Payload, err)
 					}
@@ -179,7 +176,7 @@ func TestLyingAboutHeadersAndPlaces(t *testing.T) {
 					r.on(n.URL, lie)
 				}
 				for i := range 64 {
-					got, err := r.RecordByIndex(t.Context(), r.project, uint64(i+i/16))
+					got, err := r.RecordByIndex(t.Context(), r.access, uint64(i+i/16))
 					if err != nil || got.Payload[0] != byte(i) {
 						t.Fatalf("record %d: %v, %v", i, got.Payload, err)
 					}
@@ -275,119 +272,9 @@ func TestNoLeaderEndsIn503NotInLoss(t *testing.T) {
 		if waited := time.Since(start); waited < 4*time.Second || waited > 6*time.Second {
 			t.Errorf("it waited for %v", waited)
 		}
-		if _, err := r.Record(t.Context(), r.project, 9, 9); !errors.Is(err, ErrNoLeader) {
+		if _, err := r.Record(t.Context(), r.access, 9, 9); !errors.Is(err, ErrNoLeader) {
 			t.Errorf("a read of nothing without a leader: %v", err)
 		}
 		r.stop()
 	})
-}
-
-// TestSimulation runs writers against a cluster whose leader is cut and whose workers fail at random, for many seeds. In the end
-// every acknowledged record must read back at its position, on chains that the verifier took block by block.
-func TestSimulation(t *testing.T) {
-	seeds := 60
-	if testing.Short() {
-		seeds = 10
-	}
-	for seed := range seeds {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { simulate(t, uint64(seed)) })
-		})
-	}
-}
-
-func simulate(t *testing.T, seed uint64) {
-	var mu sync.Mutex // guards rnd
-	rnd := rand.New(rand.NewPCG(seed, 1))
-	intN := func(n int) int {
-		mu.Lock()
-		defer mu.Unlock()
-		return rnd.IntN(n)
-	}
-	var calm atomic.Bool // the faults are over
-	r := newRig(t, 3, func(_ *Config, r *rig) {
-		r.workers.flaky = func() error {
-			if !calm.Load() && intN(4) == 0 {
-				return errDown
-			}
-			return nil
-		}
-		r.workers.delay = func() time.Duration { return time.Duration(intN(30)) * time.Millisecond }
-		r.ledger.delay = func() time.Duration { return time.Duration(intN(5)) * time.Millisecond }
-	})
-	type acked struct {
-		wire.Position
-		payload []byte
-	}
-	var ackedMu sync.Mutex
-	var all []acked
-	ctx := t.Context()
-	var writers sync.WaitGroup
-	for w := range 4 {
-		writers.Go(func() {
-			for i := range 30 {
-				var entries []Entry
-				for j := range 1 + intN(5) {
-					entries = append(entries, Entry{Payload: fmt.Appendf(nil, "%d-%d-%d-%d", seed, w, i, j)})
-				}
-				a, err := r.Append(ctx, r.project, entries, fmt.Sprintf("%d-%d", w, i))
-				if err != nil {
-					t.Errorf("append: %v", err)
-					return
-				}
-				ackedMu.Lock()
-				for j, p := range a.Positions {
-					all = append(all, acked{p, entries[j].Payload})
-				}
-				ackedMu.Unlock()
-				time.Sleep(time.Duration(intN(100)) * time.Millisecond)
-			}
-		})
-	}
-	faults, endFaults := context.WithCancel(ctx)
-	var chaos sync.WaitGroup
-	chaos.Go(func() {
-		for faults.Err() == nil {
-			time.Sleep(time.Duration(100+intN(900)) * time.Millisecond)
-			r.ledger.cutLeadership()
-		}
-	})
-	writers.Wait()
-	endFaults()
-	chaos.Wait()
-	calm.Store(true)
-	last := uint64(0)
-	for _, a := range all {
-		last = max(last, a.Block)
-	}
-	if err := r.WaitStored(ctx, last); err != nil {
-		t.Fatal(err)
-	}
-	time.Sleep(10 * time.Second) // the third node catches up
-	seen := map[uint64]bool{}
-	for _, a := range all {
-		if seen[a.Index] {
-			t.Errorf("index %d was given out twice", a.Index)
-		}
-		seen[a.Index] = true
-		got, err := r.Record(ctx, r.project, a.Block, a.Offset)
-		if err != nil || !bytes.Equal(got.Payload, a.payload) || got.Leaf != a.Leaf {
-			t.Errorf("%d/%d: %q (%v), acknowledged as %q", a.Block, a.Offset, got.Payload, err, a.payload)
-		}
-	}
-	var records uint64
-	r.ledger.Read(func(s *masterfsm.State) {
-		p, _ := s.Project(r.project.ID)
-		records = p.Records
-	})
-	if records != uint64(len(all)) {
-		t.Errorf("%d records in the table, %d acknowledged", records, len(all))
-	}
-	head := r.Cluster(ctx).Head
-	for url, s := range r.workers.storages {
-		if got := s.status(); got.Height != head.Height || got.Hash != head.Hash {
-			t.Errorf("%s has %d blocks, the masters %d", url, got.Height, head.Height)
-		}
-	}
-	r.stop()
 }

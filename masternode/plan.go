@@ -89,13 +89,17 @@ type sighting struct {
 	tried    time.Time // of the last try
 	height   uint64    // storage nodes: blocks on disk, by its last answer
 	heightAt time.Time // when that height was first heard
-	counted  bool      // the node has answered with its height
+	version  uint64    // storage nodes: of its entry in the table when it was asked for that answer, 0 before the first
 	inbox    uint64    // storage nodes: the block behind the last one in the inbox, 0 where it is empty
 	bad      string    // why it must become Invalid, "" where it need not
 	// repairAgain is when a storage node whose repair ended early may be repaired again.
 	repairAgain time.Time
 	caughtUp    bool // masters: it had nearly all of the log that this one had when it was asked
 }
+
+// speaksOf reports whether the last answer is of the node as the table has it: one that was started again or repaired since may have another
+// chain.
+func (s *sighting) speaksOf(n *masterfsm.Storage) bool { return s != nil && s.version == n.Version }
 
 func newMemory(now time.Time) *memory {
 	return &memory{
@@ -225,7 +229,7 @@ func (w *planner) storages() {
 		}
 		seen := w.memory.nodes[n.ID]
 		height := n.Height
-		if seen != nil && seen.counted {
+		if seen.speaksOf(n) {
 			if seen.bad != "" && n.State.Keeps() {
 				w.want(action{kind: actInvalidate, node: n.ID, version: n.Version})
 				continue
@@ -267,7 +271,7 @@ func (w *planner) stored() uint64 {
 }
 
 func (w *planner) heightOf(n *masterfsm.Storage) uint64 {
-	if s := w.memory.nodes[n.ID]; s != nil && s.counted {
+	if s := w.memory.nodes[n.ID]; s.speaksOf(n) {
 		return max(s.height, n.Height)
 	}
 	return n.Height
@@ -276,7 +280,11 @@ func (w *planner) heightOf(n *masterfsm.Storage) uint64 {
 // pings asks every node for a sign of life that gave none for a while.
 func (w *planner) pings() {
 	for i := range w.view.Storages {
-		w.ping(action{kind: actPingStorage, node: w.view.Storages[i].ID}, w.pace.ping)
+		n, every := &w.view.Storages[i], w.pace.ping
+		if s := w.memory.nodes[n.ID]; s != nil && !s.speaksOf(n) && !s.last.Before(s.tried) {
+			every = 0 // it answers, and what it said is of before
+		}
+		w.ping(action{kind: actPingStorage, node: n.ID}, every)
 	}
 	for i := range w.view.Miners {
 		w.ping(action{kind: actPingMiner, node: w.view.Miners[i].ID}, w.pace.ping)

@@ -30,10 +30,15 @@ func (p pace) after(kind actionKind, err error) time.Duration {
 // inbox gives a node that cannot take blocks into its chain the next one for its inbox.
 func (w *planner) inbox(n *masterfsm.Storage) {
 	seen := w.memory.nodes[n.ID]
-	if seen == nil || !seen.counted || !w.memory.live(n.ID, w.now, w.pace) {
+	if !seen.speaksOf(n) || !w.memory.live(n.ID, w.now, w.pace) {
 		return
 	}
 	next := max(seen.height, w.view.HeldFrom)
+	for _, sent := range n.Missing { // its repair brings these: to give them here too would cost the time in which the next ones are dropped
+		if sent.Holds(next) {
+			next = sent.To
+		}
+	}
 	if seen.inbox <= w.view.Head.Height { // else there is something in it that no leader can have sent
 		next = max(next, seen.inbox)
 	}

@@ -119,23 +119,41 @@ func TestPlanOfChecksAndRepairs(t *testing.T) {
 		"new blocks go into the inbox of a node that is repaired": {
 			nodes: []masterfsm.Storage{node("a", receiving, nil), node("b", sending, func(n *masterfsm.Storage) { n.Height = 12 })},
 			change: func(m *memory, _ *pace) {
-				m.nodes["a"].counted, m.nodes["a"].height, m.nodes["a"].inbox = true, 4, 11
+				m.nodes["a"].version, m.nodes["a"].height, m.nodes["a"].inbox = 3, 4, 11
 			},
 			want: []action{{kind: actInbox, node: "a", block: 11, version: 3}, {kind: actRepair, node: "a", version: 3}},
+		},
+		"from behind what the repair brings": {
+			nodes: []masterfsm.Storage{
+				node("a", receiving, func(n *masterfsm.Storage) { n.Missing = []chain.Range{{From: 1, To: 2}, {From: 4, To: 11}} }),
+				node("b", sending, func(n *masterfsm.Storage) { n.Height = 12 }),
+			},
+			change: func(m *memory, _ *pace) { m.nodes["a"].version, m.nodes["a"].height = 3, 4 },
+			want:   []action{{kind: actInbox, node: "a", block: 11, version: 3}, {kind: actRepair, node: "a", version: 3}},
 		},
 		"from what the masters hold on": {
 			nodes: []masterfsm.Storage{node("a", receiving, nil), node("b", sending, func(n *masterfsm.Storage) { n.Height = 12 })},
 			change: func(m *memory, _ *pace) {
-				m.nodes["a"].counted, m.nodes["a"].height = true, 4
+				m.nodes["a"].version, m.nodes["a"].height = 3, 4
 			},
 			want: []action{{kind: actInbox, node: "a", block: 10, version: 3}, {kind: actRepair, node: "a", version: 3}},
 		},
 		"from what the masters hold on, whatever else is in the inbox": {
 			nodes: []masterfsm.Storage{node("a", receiving, nil), node("b", sending, func(n *masterfsm.Storage) { n.Height = 12 })},
 			change: func(m *memory, _ *pace) {
-				m.nodes["a"].counted, m.nodes["a"].height, m.nodes["a"].inbox = true, 4, 1<<40
+				m.nodes["a"].version, m.nodes["a"].height, m.nodes["a"].inbox = 3, 4, 1<<40
 			},
 			want: []action{{kind: actInbox, node: "a", block: 10, version: 3}, {kind: actRepair, node: "a", version: 3}},
+		},
+		"from the table's height on, of a node that has registered anew since it told its own": {
+			nodes:  []masterfsm.Storage{node("a", valid, nil), node("b", valid, func(n *masterfsm.Storage) { n.Height = 12 })},
+			change: func(m *memory, _ *pace) { m.nodes["a"].version, m.nodes["a"].height = 2, 12 },
+			want:   []action{{kind: actPut, node: "a", block: 10, version: 3}},
+		},
+		"from the table's height on, of a node that was repaired since its chain was bad": {
+			nodes:  []masterfsm.Storage{node("a", valid, nil), node("b", valid, func(n *masterfsm.Storage) { n.Height = 12 })},
+			change: func(m *memory, _ *pace) { m.nodes["a"].version, m.nodes["a"].bad = 2, "short chain" },
+			want:   []action{{kind: actPut, node: "a", block: 10, version: 3}},
 		},
 		"into the chain of one that lacks only what is lost": {
 			nodes: []masterfsm.Storage{node("a", invalid, onlyLost), node("b", valid, func(n *masterfsm.Storage) { n.Height = 12 })},

@@ -6,85 +6,242 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"strconv"
-	"time"
 	"unicode/utf8"
 
-	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/httpapi/wire"
 	"github.com/chainstore/chainstore/masterfsm"
 )
 
-// maxSilence is how long a master may have heard from no leader and still believe its table of tokens.
-const maxSilence = 5 * time.Second
-
-// Project is the project that a token opens. What this master does not know it asks the leader about first; a master that has
-// not heard from a leader for 5 s refuses, since a revocation may have passed it by. Errors: ErrUnauthorized, ErrNoLeader.
-func (n *Node) Project(ctx context.Context, token string) (masterfsm.Project, error) {
-	if silence := n.cfg.Ledger.LastContact(); silence > maxSilence {
-		return masterfsm.Project{}, fmt.Errorf(
-			"%w: this master has not heard from one for %v, so it cannot tell whether the token still holds", ErrNoLeader, silence.Round(time.Second))
+// CreateProject makes a project with its first token. This master must lead: the error wraps [ErrNotLeader] otherwise. Other
+// errors: masterfsm.ErrNameTaken, masterfsm.ErrTooMany, masterfsm.ErrBadCommand, ErrBadRequest.
+func (n *Node) CreateProject(ctx context.Context, p wire.NewProject) (wire.CreatedProject, error) {
+	if err := checkText("a project's name", p.Name); err != nil {
+		return wire.CreatedProject{}, err
 	}
-	hash := chain.Hash(sha256.Sum256([]byte(token)))
-	var p masterfsm.Project
-	err := n.confirmed(ctx, func() error {
+	token := rand.Text()
+	c := &masterfsm.CreateProject{Name: p.Name, Public: p.Public, TokenHash: sha256.Sum256([]byte(token)), Time: n.now()}
+	if p.Quota != nil {
+		c.Quota = masterfsm.Quota(*p.Quota)
+	}
+	created, err := proposed[*masterfsm.Project](ctx, n, c)
+	if err != nil {
+		return wire.CreatedProject{}, err
+	}
+	return wire.CreatedProject{
+		ID: created.ID, Name: created.Name, Public: created.Public, Token: token, TokenID: created.Tokens[0].ID,
+	}, nil
+}
+
+// ChangeProject changes a project, named by its name or id. This master must lead. Errors: ErrNotLeader, masterfsm.ErrUnknownProject,
+// masterfsm.ErrBadCommand, ErrBadRequest.
+func (n *Node) ChangeProject(ctx context.Context, nameOrID string, change wire.ProjectChange) (wire.Project, error) {
+	if change.Public == nil && change.Quota == nil {
+		return wire.Project{}, fmt.Errorf("%w: nothing is to be changed: give public or quota", ErrBadRequest)
+	}
+	p, err := n.ledProject(ctx, nameOrID)
+	if err != nil {
+		return wire.Project{}, err
+	}
+	c := &masterfsm.ChangeProject{Project: p.ID, Public: change.Public, Time: n.now()}
+	if change.Quota != nil {
+		c.Quota = masterfsm.QuotaChange(*change.Quota)
+	}
+	changed, err := proposed[*masterfsm.Project](ctx, n, c)
+	if err != nil {
+		return wire.Project{}, err
+	}
+	n.log.Info("project changed", "project", changed.Name, "public", changed.Public, "quota", quotaText(changed.Quota))
+	return WireProject(changed), nil
+}
+
+// Project is the project of a name or id, as the leader knows it. Errors: masterfsm.ErrUnknownProject, ErrNoLeader.
+func (n *Node) Project(ctx context.Context, nameOrID string) (wire.Project, error) {
+	p, err := n.confirmedProject(ctx, nameOrID)
+	return WireProject(&p), err
+}
+
+// Projects lists up to limit projects whose id is above after, as the leader knows them. Error: ErrNoLeader.
+func (n *Node) Projects(ctx context.Context, after uint32, limit int) ([]wire.Project, error) {
+	if err := n.confirm(ctx); err != nil {
+		return nil, err
+	}
+	var page []masterfsm.Project
+	n.cfg.Ledger.Read(func(s *masterfsm.State) { page = s.Projects(after, limit) })
+	projects := make([]wire.Project, len(page))
+	for i := range page {
+		projects[i] = WireProject(&page[i])
+	}
+	return projects, nil
+}
+
+// Tokens lists a project's tokens. Errors: masterfsm.ErrUnknownProject, ErrNoLeader.
+func (n *Node) Tokens(ctx context.Context, nameOrID string) (wire.ProjectTokens, error) {
+	p, err := n.confirmedProject(ctx, nameOrID)
+	tokens := wire.ProjectTokens{Tokens: make([]wire.ProjectToken, len(p.Tokens))}
+	for i := range p.Tokens {
+		tokens.Tokens[i] = wireToken(&p.Tokens[i])
+	}
+	return tokens, err
+}
+
+// CreateToken gives a project one more token. This master must lead. Errors: ErrNotLeader, masterfsm.ErrUnknownProject,
+// masterfsm.ErrTooMany, masterfsm.ErrBadCommand, ErrBadRequest.
+func (n *Node) CreateToken(ctx context.Context, nameOrID string, t wire.NewToken) (wire.CreatedToken, error) {
+	if err := checkText("a token's label", t.Label); err != nil {
+		return wire.CreatedToken{}, err
+	}
+	rights, err := parseRights(t.Rights)
+	if err != nil {
+		return wire.CreatedToken{}, err
+	}
+	p, err := n.ledProject(ctx, nameOrID)
+	if err != nil {
+		return wire.CreatedToken{}, err
+	}
+	token := rand.Text()
+	created, err := proposed[*masterfsm.Token](ctx, n, &masterfsm.CreateToken{
+		Project: p.ID, Label: t.Label, Rights: rights, TokenHash: sha256.Sum256([]byte(token)), Time: n.now(),
+	})
+	if err != nil {
+		return wire.CreatedToken{}, err
+	}
+	n.log.Info("project has one more token", "project", p.Name, "id", created.ID, "label", created.Label)
+	return wire.CreatedToken{ProjectToken: wireToken(created), Token: token}, nil
+}
+
+// RevokeToken takes a token from a project: every master refuses it as soon as it has applied that, or 5 s after it last heard from a
+// leader. This master must lead. Errors: ErrNotLeader, masterfsm.ErrUnknownProject, masterfsm.ErrUnknownToken.
+func (n *Node) RevokeToken(ctx context.Context, nameOrID string, token uint32) error {
+	p, err := n.ledProject(ctx, nameOrID)
+	if err != nil {
+		return err
+	}
+	if _, err := n.propose(ctx, &masterfsm.RevokeToken{Project: p.ID, Token: token, Time: n.now()}); err != nil {
+		return err
+	}
+	n.log.Info("token revoked", "project", p.Name, "id", token)
+	return nil
+}
+
+// LegacyProject is the name of the project that the original's routes without a token write to and read.
+const LegacyProject = "legacy"
+
+// Legacy is the project that the original's routes without a token are about. Errors: ErrNotFound while there is none, ErrForbidden where it
+// was made private, ErrNoLeader.
+func (n *Node) Legacy(ctx context.Context) (p masterfsm.Project, err error) {
+	err = n.confirmed(ctx, func() error {
 		var ok bool
-		n.cfg.Ledger.Read(func(s *masterfsm.State) { p, ok = s.ProjectByToken(hash) })
+		n.cfg.Ledger.Read(func(s *masterfsm.State) { p, ok = s.ProjectByName(LegacyProject) })
 		if !ok {
 			return errNotHere
 		}
 		return nil
 	})
-	if errors.Is(err, ErrNotFound) {
-		return p, ErrUnauthorized
+	if err == nil && !p.Public {
+		err = fmt.Errorf("%w: the project %q is not public", ErrForbidden, LegacyProject)
 	}
 	return p, err
 }
 
-// RenewToken gives a project, named by its name or id, a new token, and takes the others from it. This master must lead. Errors:
-// ErrNotLeader, ErrNotFound.
-func (n *Node) RenewToken(ctx context.Context, nameOrID string) (wire.CreatedProject, error) {
-	if n.leadership.Load() == nil {
-		return wire.CreatedProject{}, ErrNotLeader
+// CreateLegacy makes the legacy project, public and without a token, unless it is there. This master must lead: the error wraps
+// [ErrNotLeader] otherwise.
+func (n *Node) CreateLegacy(ctx context.Context) error {
+	_, err := n.propose(ctx, &masterfsm.CreateProject{Name: LegacyProject, Public: true, Time: n.now()})
+	if errors.Is(err, masterfsm.ErrNameTaken) {
+		return nil // another request was quicker
 	}
-	var p masterfsm.Project
-	var ok bool
-	n.cfg.Ledger.Read(func(s *masterfsm.State) {
-		if p, ok = s.ProjectByName(nameOrID); ok {
-			return
-		}
-		if id, err := strconv.ParseUint(nameOrID, 10, 32); err == nil {
-			p, ok = s.Project(uint32(id))
-		}
-	})
-	if !ok {
-		return wire.CreatedProject{}, fmt.Errorf("%w: no project has the name or id %q", ErrNotFound, nameOrID)
-	}
-	token := rand.Text()
-	if _, err := n.propose(ctx, &masterfsm.RenewToken{Project: p.ID, TokenHash: sha256.Sum256([]byte(token)), Time: n.now()}); err != nil {
-		return wire.CreatedProject{}, err
-	}
-	n.log.Warn("project has a new token, the old ones are void", "project", p.Name)
-	return wire.CreatedProject{ID: p.ID, Name: p.Name, Token: token}, nil
+	return err
 }
 
-// CreateProject makes a project with its first token. This master must lead: the error wraps [ErrNotLeader] otherwise. Other
-// errors: masterfsm.ErrNameTaken, masterfsm.ErrBadCommand.
-func (n *Node) CreateProject(ctx context.Context, name string, public bool) (wire.CreatedProject, error) {
-	if !utf8.ValidString(name) {
-		// Looked at here, since the command's JSON would put other characters in the place of what is no text.
-		return wire.CreatedProject{}, fmt.Errorf("%w: a project's name must be UTF-8", ErrBadRequest)
+// proposed commits a command and takes its result, which is a T.
+func proposed[T any](ctx context.Context, n *Node, c masterfsm.Command) (T, error) {
+	result, err := n.propose(ctx, c)
+	typed, ok := result.(T)
+	if err == nil && !ok {
+		err = fmt.Errorf("the state machine answered with %T", result)
 	}
-	token := rand.Text()
-	result, err := n.propose(ctx, &masterfsm.CreateProject{
-		Name: name, Public: public, TokenHash: sha256.Sum256([]byte(token)), Time: n.now(),
-	})
-	if err != nil {
-		return wire.CreatedProject{}, err
+	return typed, err
+}
+
+// confirmedProject looks for a project after confirming that this master knows all that the leader does.
+func (n *Node) confirmedProject(ctx context.Context, nameOrID string) (masterfsm.Project, error) {
+	if err := n.confirm(ctx); err != nil {
+		return masterfsm.Project{}, err
 	}
-	p, ok := result.(*masterfsm.Project)
+	return n.projectNamed(nameOrID)
+}
+
+// findProject looks for a project; that there is none is the leader's word.
+func (n *Node) findProject(ctx context.Context, nameOrID string) (masterfsm.Project, error) {
+	if p, err := n.projectNamed(nameOrID); err == nil {
+		return p, nil
+	}
+	return n.confirmedProject(ctx, nameOrID)
+}
+
+// ledProject looks for a project where this master leads.
+func (n *Node) ledProject(ctx context.Context, nameOrID string) (masterfsm.Project, error) {
+	if n.leadership.Load() == nil {
+		return masterfsm.Project{}, ErrNotLeader
+	}
+	return n.findProject(ctx, nameOrID)
+}
+
+func (n *Node) projectNamed(nameOrID string) (p masterfsm.Project, err error) {
+	var ok bool
+	n.cfg.Ledger.Read(func(s *masterfsm.State) { p, ok = s.FindProject(nameOrID) })
 	if !ok {
-		return wire.CreatedProject{}, fmt.Errorf("the state machine answered with %T", result)
+		err = fmt.Errorf("%w: none has the name or id %q", masterfsm.ErrUnknownProject, nameOrID)
 	}
-	return wire.CreatedProject{ID: p.ID, Name: p.Name, Token: token}, nil
+	return p, err
+}
+
+// checkText refuses what is no UTF-8 here, since a command's JSON would put other characters in its place.
+func checkText(what, text string) error {
+	if !utf8.ValidString(text) {
+		return fmt.Errorf("%w: %s must be UTF-8", ErrBadRequest, what)
+	}
+	return nil
+}
+
+// WireProject is a project as the API tells it.
+func WireProject(p *masterfsm.Project) wire.Project {
+	return wire.Project{
+		ID: p.ID, Name: p.Name, Public: p.Public, Created: p.Created, Records: p.Records, Quota: wire.Quota(p.Quota),
+	}
+}
+
+func wireToken(t *masterfsm.Token) wire.ProjectToken {
+	return wire.ProjectToken{ID: t.ID, Label: t.Label, Rights: WireRights(t.Rights), Created: t.Created}
+}
+
+// WireRights are rights as the API tells them.
+func WireRights(r masterfsm.Rights) []string {
+	rights := []string{}
+	if r.Has(masterfsm.MayRead) {
+		rights = append(rights, wire.RightRead)
+	}
+	if r.Has(masterfsm.MayAppend) {
+		rights = append(rights, wire.RightAppend)
+	}
+	return rights
+}
+
+// parseRights reads the rights that a new token is to have: none named stands for all.
+func parseRights(names []string) (masterfsm.Rights, error) {
+	if len(names) == 0 {
+		return masterfsm.MayRead | masterfsm.MayAppend, nil
+	}
+	var r masterfsm.Rights
+	for _, name := range names {
+		switch name {
+		case wire.RightRead:
+			r |= masterfsm.MayRead
+		case wire.RightAppend:
+			r |= masterfsm.MayAppend
+		default:
+			return 0, fmt.Errorf("%w: there is no right %q: name %s, %s or both", ErrBadRequest, name, wire.RightRead, wire.RightAppend)
+		}
+	}
+	return r, nil
 }

@@ -80,14 +80,11 @@ func newProver(cfg Config) *prover {
 
 // record reads one record of a block whose header is proven.
 func (p *prover) record(ctx context.Context, header chain.Header, offset uint32) ([]byte, error) {
-	r := &pendingRead{header: header, offset: offset, done: make(chan struct{})}
-	p.reads.add(r)
-	select {
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	case <-r.done:
-		return r.encoded, r.err
+	r := p.begin(header, offset)
+	if err := r.wait(ctx); err != nil {
+		return nil, err
 	}
+	return r.encoded, nil
 }
 
 // readBatch asks one node after the other for what is still missing.
@@ -144,14 +141,10 @@ func (p *prover) take(r *pendingRead, a *wire.ProvenRecord) error {
 	if a.Status != wire.ReadFound {
 		return fmt.Errorf("record %d of block %d: read status %d", r.offset, r.header.Block, a.Status)
 	}
-	size, err := chain.EncodedRecordSize(a.Record)
+	leaf, err := encodedLeaf(a.Record)
 	if err != nil {
 		return err
 	}
-	if size != len(a.Record) {
-		return fmt.Errorf("a record of %d bytes in %d", size, len(a.Record))
-	}
-	leaf := chain.EncodedLeaf(a.Record, chain.EncodedCommit(a.Record))
 	proof := chain.Proof{Index: r.header.First + uint64(r.offset), Size: r.header.Seal(), Path: a.Path}
 	if err := proof.Check(leaf.Hash(), r.header.Root); err != nil {
 		return err

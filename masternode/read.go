@@ -9,22 +9,27 @@ import (
 	"github.com/chainstore/chainstore/masterfsm"
 )
 
-// Record reads the record at an offset of a block for a reader's project. Errors: ErrNotFound, ErrForbidden, ErrNoLeader,
+// Record reads the record at an offset of a block for who has access. Errors: ErrNotFound, ErrForbidden, ErrNoLeader,
 // ErrUnavailable.
-func (n *Node) Record(ctx context.Context, reader masterfsm.Project, block uint64, offset uint32) (Record, error) {
-	var r Record
-	err := n.confirmed(ctx, func() (err error) {
-		r, err = n.lookUp(ctx, block, offset)
-		return err
-	})
+func (n *Node) Record(ctx context.Context, reader masterfsm.Access, block uint64, offset uint32) (Record, error) {
+	r, err := n.anyRecord(ctx, block, offset)
 	if err != nil {
 		return Record{}, err
 	}
-	return r, n.permit(reader, &r)
+	return n.permitted(reader, r)
+}
+
+// anyRecord reads a record, whoever asks.
+func (n *Node) anyRecord(ctx context.Context, block uint64, offset uint32) (r Record, err error) {
+	err = n.confirmed(ctx, func() (err error) {
+		r, err = n.lookUp(ctx, block, offset)
+		return err
+	})
+	return r, err
 }
 
 // RecordByIndex reads the record of a leaf index. Errors: as Record, and ErrSeal.
-func (n *Node) RecordByIndex(ctx context.Context, reader masterfsm.Project, index uint64) (Record, error) {
+func (n *Node) RecordByIndex(ctx context.Context, reader masterfsm.Access, index uint64) (Record, error) {
 	var r Record
 	err := n.confirmed(ctx, func() error {
 		var found masterfsm.Found
@@ -47,20 +52,17 @@ func (n *Node) RecordByIndex(ctx context.Context, reader masterfsm.Project, inde
 	if err != nil {
 		return Record{}, err
 	}
-	return r, n.permit(reader, &r)
+	return n.permitted(reader, r)
 }
 
-// permit says whether a project may read a record, and fills in the name of the record's own.
-func (n *Node) permit(reader masterfsm.Project, r *Record) error {
-	owner := reader
-	if r.Record.Project != reader.ID {
-		n.cfg.Ledger.Read(func(s *masterfsm.State) { owner, _ = s.Project(r.Record.Project) })
-		if !owner.Public {
-			return ErrForbidden
-		}
+// permitted is the record with its project's name where the reader may read it, and nothing otherwise.
+func (n *Node) permitted(reader masterfsm.Access, r Record) (Record, error) {
+	owner, err := n.MayRead(reader, r.Record.Project)
+	if err != nil {
+		return Record{}, err
 	}
 	r.Project = owner.Name
-	return nil
+	return r, nil
 }
 
 // lookUp finds a record in the state, or has a storage node prove it. errNotHere means that this state does not have it.

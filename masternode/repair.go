@@ -182,7 +182,6 @@ func (l *leadership) repair(a action, view masterfsm.View, m *memory) job {
 		}
 		return func(m *memory, now time.Time) {
 			m.of(n.ID).last = now
-			m.of(n.ID).counted = false // its height is another one now
 			if end.Failed != "" {
 				m.of(n.ID).repairAgain = now.Add(l.node.pace.again)
 			}

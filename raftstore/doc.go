@@ -28,7 +28,9 @@
 // of its log, the goroutine that met it ends instead, by [runtime.Goexit], which runs raft's own deferred clean-up.
 //
 // Each log entry carries a CRC-32C of its index, term, type and data in raft's extension field. It is checked where an
-// entry comes from another master or from the disk.
+// entry comes from another master or from the disk. A snapshot's state has raft's checksum, what the snapshot says of itself one of this
+// package's, in meta.sum. A folder in which raft.db has lost what raft wrote, or whose log does not begin where a snapshot ends, is not
+// opened: master.json notes that raft has begun.
 //
 // # Log and snapshots
 //
@@ -40,9 +42,14 @@
 // Raft trims its log to a count of entries that stay behind a snapshot, for followers that are a little behind and for one
 // that a snapshot is on its way to. That count is set anew before each snapshot, from the sizes of the entries: twice
 // SnapshotEntries, or as many as have TrailingBytes together (by default twice SnapshotBytes) when that is fewer. So
-// raft.db, which reuses its pages and never shrinks, comes to hold at most the larger of SnapshotBytes and the size of a
-// snapshot, and TrailingBytes: 192 MiB by default while the state is small. Small entries, of an idle or slow cluster, are
-// bounded by their number: 18 times SnapshotEntries, less than 100 MiB.
+// raft.db, which reuses its pages and never shrinks, comes to hold entries of at most the larger of SnapshotBytes and the
+// size of a snapshot, and TrailingBytes: 192 MiB by default while the state is small, 0.5 GiB once it was as large as it
+// may be. To that comes what arrives while a snapshot is written, and up to 32 MiB for bbolt, which grows its file in steps
+// of 16 MiB and needs pages side by side. Small entries, of an idle or slow cluster, are bounded by their number: 18 times
+// SnapshotEntries, less than 100 MiB. Two snapshots stay, and a third is there while it is written.
+//
+// Raft reads all entries behind its snapshot when it starts, to find the members, and once more to apply them: up to 64 MiB
+// of them stay in memory in between.
 //
 // # Silence of the leader
 //

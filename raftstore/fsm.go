@@ -6,6 +6,7 @@ import (
 	"io"
 	"sync"
 
+	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
 
 	"github.com/chainstore/chainstore/masterfsm"
@@ -13,6 +14,7 @@ import (
 
 // machine is raft's state machine: the status table under its lock.
 type machine struct {
+	log  hclog.Logger
 	fail *failure
 	news *broadcast
 	due  chan<- struct{} // told when the log may have grown enough for a snapshot
@@ -121,6 +123,7 @@ func (m *machine) Restore(source io.ReadCloser) error {
 	}
 	m.state, m.applied, m.marked = state, reader.index, m.grown
 	m.policy.last = uint64(reader.size)
+	m.log.Info("state read from a snapshot", "index", reader.index, "bytes", reader.size)
 	m.news.tell()
 	return nil
 }

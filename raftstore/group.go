@@ -139,15 +139,15 @@ func (s *Store) begin() error {
 	s.tasks.Go(s.drainNotices)
 	var r *raft.Raft
 	err := s.fail.guard(func() (err error) {
+		if err := s.checkFolder(); err != nil {
+			return err
+		}
 		if err := s.bootstrap(config, transport); err != nil {
 			return err
 		}
 		r, err = raft.NewRaft(config, s.machine, s.logs, s.votes, s.snaps, transport)
 		return err
 	})
-	if err == nil {
-		err = s.checkGap()
-	}
 	if err != nil {
 		if r != nil {
 			err = errors.Join(err, r.Shutdown().Error())
@@ -168,8 +168,26 @@ func (s *Store) begin() error {
 // keyTerm is raft's name of the current term in the stable store.
 const keyTerm = "CurrentTerm"
 
-// bootstrap writes the first configuration of a group that this master was founded with, where that is not yet done.
+// bootstrap writes what raft needs for its first start, and notes that it is done: the first configuration of a group that this master was
+// founded with, and a term.
 func (s *Store) bootstrap(config *raft.Config, transport raft.Transport) error {
+	if s.identity.Begun {
+		return nil
+	}
+	if err := s.bootstrapRaft(config, transport); err != nil {
+		return err
+	}
+	if _, err := s.votes.GetUint64([]byte(keyTerm)); errors.Is(err, errNoValue) {
+		if err := s.votes.SetUint64([]byte(keyTerm), 0); err != nil {
+			return err
+		}
+	}
+	begun := s.identity
+	begun.Begun = true
+	return s.saveIdentity(begun)
+}
+
+func (s *Store) bootstrapRaft(config *raft.Config, transport raft.Transport) error {
 	if len(s.identity.Founding) == 0 {
 		return nil
 	}
@@ -195,6 +213,17 @@ func (s *Store) bootstrap(config *raft.Config, transport raft.Transport) error {
 		})
 	}
 	return raft.BootstrapCluster(config, s.logs, s.votes, s.snaps, transport, configuration)
+}
+
+// checkFolder reports what raft must not start with: it would vote and answer as if it had never known what is gone.
+func (s *Store) checkFolder() error {
+	if err := s.votes.check(s.identity); err != nil {
+		return err
+	}
+	if err := s.snaps.checkAll(); err != nil {
+		return err
+	}
+	return s.checkGap()
 }
 
 // checkGap reports a log that does not begin where the newest snapshot ends.

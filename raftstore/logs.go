@@ -14,6 +14,9 @@ import (
 const (
 	cachedEntries = 512
 	cachedBytes   = 16 << 20
+	// startBytes of entries are kept between the two times that raft reads them when it starts.
+	startBytes    = 64 << 20
+	entryOverhead = 128 // bytes of an entry in memory, besides its data
 	// deletedAtOnce bounds how long a trim of the log holds up appends.
 	deletedAtOnce = 2048
 )
@@ -24,14 +27,17 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // makes the first failure the last. Its methods may be called by any goroutine.
 type logStore struct {
 	raft.LogStore
-	name string // of the file, for errors
-	fail *failure
-	dog  *watchdog
+	name  string // of the file, for errors
+	fail  *failure
+	dog   *watchdog
+	snaps *snapshotStore
 
 	mu     sync.RWMutex // guards all below
 	recent window[raft.Log]
-	bytes  int            // of data in recent
-	sizes  window[uint32] // bytes of data of the newest entries, as far back as they were seen since the start
+	bytes  int              // of data in recent
+	again  window[raft.Log] // what raft has read to find its members, and reads again to apply it
+	taken  int              // of startBytes, by all that ever was in again
+	sizes  window[uint32]   // bytes of data of the newest entries, as far back as they were seen since the start
 }
 
 // window holds a value for each index of a row without gaps.
@@ -65,7 +71,9 @@ func (w *window[T]) remove(low, high uint64) {
 	case low >= high:
 	case low == w.first:
 		clear(w.items[:high-low])
-		w.items, w.first = w.items[high-low:], high
+		if w.items, w.first = w.items[high-low:], high; len(w.items) == 0 {
+			w.items = nil
+		}
 	default:
 		w.items = w.items[:low-w.first]
 	}
@@ -90,16 +98,16 @@ func checkEntry(l *raft.Log) error {
 
 // GetLog gets an entry. A goroutine that meets a damaged one ends here.
 func (s *logStore) GetLog(index uint64, l *raft.Log) error {
-	s.mu.RLock()
-	cached, ok := s.recent.get(index)
-	s.mu.RUnlock()
-	if ok {
+	if cached, ok := s.cached(index); ok {
 		*l = cached
 		return nil
 	}
 	err := s.LogStore.GetLog(index, l)
 	if errors.Is(err, raft.ErrLogNotFound) {
-		return err
+		if !s.isLost(index) {
+			return err
+		}
+		err = fmt.Errorf("entry %d is not there, those around it are", index)
 	}
 	if err == nil && l.Index != index {
 		err = fmt.Errorf("entry %d stands in the place of %d", l.Index, index)
@@ -115,8 +123,46 @@ func (s *logStore) GetLog(index uint64, l *raft.Log) error {
 	// Raft reads the last entry when it starts, and then all that follow the snapshot, in order.
 	if _, known := s.sizes.get(index); !known && (index == s.sizes.end() || len(s.sizes.items) <= 1) {
 		s.sizes.set(index, uint32(len(l.Data)))
+		if s.taken += len(l.Data) + entryOverhead; s.taken <= startBytes {
+			s.again.set(index, *l)
+		}
 	}
 	return nil
+}
+
+// isLost reports whether an entry that is not there must be. Below the newest snapshot there may be a gap: a snapshot from the leader leaves one.
+func (s *logStore) isLost(index uint64) bool {
+	if index <= s.snaps.newest.Load() {
+		return false
+	}
+	first, err1 := s.LogStore.FirstIndex()
+	last, err2 := s.LogStore.LastIndex()
+	return err1 == nil && err2 == nil && index >= first && index <= last
+}
+
+// cached gets an entry that is in memory.
+func (s *logStore) cached(index uint64) (raft.Log, bool) {
+	s.mu.RLock()
+	l, ok := s.recent.get(index)
+	again := !ok && len(s.again.items) > 0
+	s.mu.RUnlock()
+	if !again {
+		return l, ok
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l, ok = s.again.get(index)
+	if index == s.again.first {
+		s.again.remove(index, index) // raft applies it: this was the second time
+	}
+	return l, ok
+}
+
+// applied lets go of entries up to an index: they are in a snapshot, it may be another master's, and are not read to be applied.
+func (s *logStore) applied(index uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.again.remove(s.again.first, index)
 }
 
 // StoreLog stores one entry.
@@ -146,6 +192,7 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 	defer s.mu.Unlock()
 	for _, l := range logs {
 		s.forget(l.Index, l.Index) // an entry is written anew only where it was never committed
+		s.again.remove(l.Index, s.again.end())
 		if s.recent.end() != l.Index {
 			s.bytes = 0
 		}
@@ -183,6 +230,7 @@ func (s *logStore) DeleteRange(low, high uint64) error {
 	}
 	s.mu.Lock()
 	s.forget(low, high)
+	s.again.remove(low, high)
 	s.sizes.remove(low, high)
 	s.mu.Unlock()
 	if low > first {
@@ -339,6 +387,18 @@ func (s *stableStore) get(key []byte) ([]byte, error) {
 		s.fail.exit(diskError("read "+s.name, err))
 	}
 	return value, nil
+}
+
+// check reports a file that has lost what raft wrote: a master that goes on from an empty one votes twice and forgets what it acknowledged.
+func (s *stableStore) check(id identity) error {
+	if !id.Begun {
+		return nil
+	}
+	_, err := s.GetUint64([]byte(keyTerm))
+	if errors.Is(err, errNoValue) {
+		return diskError(s.name, errors.New("it is new or empty, and this master had written to it: move the whole folder away and start the master with --join"))
+	}
+	return err
 }
 
 // stop ends the goroutine when the store failed before.

@@ -54,7 +54,7 @@ func entry(index uint64, data string) *raft.Log {
 
 func testLogs() (*logStore, *faultyDisk) {
 	disk := &faultyDisk{InmemStore: raft.NewInmemStore()}
-	return &logStore{LogStore: disk, name: "test.db", fail: newFailure()}, disk
+	return &logStore{LogStore: disk, name: "test.db", fail: newFailure(), snaps: &snapshotStore{}}, disk
 }
 
 func TestLogStore(t *testing.T) {
@@ -106,7 +106,7 @@ func TestLogStore(t *testing.T) {
 		t.Error(err)
 	}
 	// After a restart raft reads the last entry, and then all behind the snapshot.
-	s = &logStore{LogStore: disk, name: "test.db", fail: newFailure()}
+	s = &logStore{LogStore: disk, name: "test.db", fail: newFailure(), snaps: &snapshotStore{}}
 	for _, i := range []uint64{1000, 996, 997, 998, 999, 1000, 992} {
 		if err := s.GetLog(i, &l); err != nil {
 			t.Fatal(err)
@@ -120,6 +120,71 @@ func TestLogStore(t *testing.T) {
 	}
 }
 
+// countingDisk counts what is read.
+type countingDisk struct {
+	*raft.InmemStore
+	reads int
+}
+
+func (d *countingDisk) GetLog(index uint64, l *raft.Log) error {
+	d.reads++
+	return d.InmemStore.GetLog(index, l)
+}
+
+// At a start raft reads each entry twice, the disk is asked once; what is written anew, trimmed or in a snapshot is not kept.
+func TestStartReadsOnce(t *testing.T) {
+	disk := &countingDisk{InmemStore: raft.NewInmemStore()}
+	s := &logStore{LogStore: disk, name: "test.db", fail: newFailure()}
+	for i := uint64(1); i <= 2000; i++ {
+		if err := s.StoreLog(entry(i, "data")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read := func(low, high uint64) {
+		t.Helper()
+		for i := low; i <= high; i++ {
+			var l raft.Log
+			if err := s.GetLog(i, &l); err != nil || l.Index != i {
+				t.Fatalf("entry %d is %+v, %v", i, l, err)
+			}
+		}
+	}
+	restart := func() {
+		t.Helper()
+		s, disk.reads = &logStore{LogStore: disk, name: "test.db", fail: newFailure()}, 0
+		read(2000, 2000)
+		read(1001, 2000)
+	}
+	restart()
+	read(1500, 1500) // a leader sends it to a follower
+	read(1001, 2000)
+	if disk.reads != 1001 || s.again.items != nil {
+		t.Errorf("%d reads of the disk, %d entries are kept", disk.reads, len(s.again.items))
+	}
+
+	restart()
+	if err := s.DeleteRange(1991, 2000); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.StoreLog(&raft.Log{Index: 1991, Term: 2, Data: []byte("other")}); err != nil {
+		t.Fatal(err)
+	}
+	var l raft.Log
+	if err := s.GetLog(1991, &l); err != nil || l.Term != 2 {
+		t.Errorf("entry 1991 is %+v, %v", l, err)
+	}
+	s.applied(1985)
+	if len(s.again.items) != 5 || s.again.first != 1986 {
+		t.Errorf("%d entries from %d on are kept, those of a snapshot among them", len(s.again.items), s.again.first)
+	}
+	if err := s.DeleteRange(1, 1988); err != nil {
+		t.Fatal(err)
+	}
+	if len(s.again.items) != 2 {
+		t.Errorf("%d entries are kept, trimmed ones among them", len(s.again.items))
+	}
+}
+
 // The real store deletes all that it is told to, and no more.
 func TestBoltTrim(t *testing.T) {
 	bolt, err := tune.Bolt(filepath.Join(t.TempDir(), "raft.db"))
@@ -127,7 +192,7 @@ func TestBoltTrim(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer bolt.Close()
-	s := &logStore{LogStore: bolt, name: "raft.db", fail: newFailure()}
+	s := &logStore{LogStore: bolt, name: "raft.db", fail: newFailure(), snaps: &snapshotStore{}}
 	const n = 2*deletedAtOnce + 100
 	var logs []*raft.Log
 	for i := range uint64(n) {
@@ -204,6 +269,27 @@ func TestLogStoreDetectsDamage(t *testing.T) {
 				t.Errorf("a damaged entry on disk: %v", err)
 			}
 		})
+	}
+}
+
+// An entry that is missing between others is damage; below the newest snapshot it is not, and at either end there is just none.
+func TestLogStoreDetectsHole(t *testing.T) {
+	for _, c := range []struct {
+		index, snapshot uint64
+		lost            bool
+	}{{3, 0, true}, {3, 2, true}, {3, 3, false}, {6, 0, false}, {1, 0, false}} {
+		s, disk := testLogs()
+		s.snaps.newest.Store(c.snapshot)
+		for _, i := range []uint64{2, 4, 5} {
+			if err := disk.StoreLog(entry(i, "data")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var got raft.Log
+		err := s.fail.guard(func() error { return s.GetLog(c.index, &got) })
+		if errors.Is(err, ErrDisk) != c.lost || !c.lost && !errors.Is(err, raft.ErrLogNotFound) {
+			t.Errorf("%+v: %v", c, err)
+		}
 	}
 }
 

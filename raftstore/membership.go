@@ -112,18 +112,25 @@ func (s *Store) TransferLeadership(to string) error {
 	if err != nil {
 		return err
 	}
-	defer s.calls.Done()
-	var future raft.Future
-	if to == "" {
-		future = r.LeadershipTransfer()
-	} else {
+	begin := r.LeadershipTransfer
+	if to != "" {
 		server, there := serverOf(r, to)
 		if !there || server.Suffrage != raft.Voter || to == s.Member().ID {
+			s.calls.Done()
 			return fmt.Errorf("%w that could take the leadership: %q", ErrNoMember, to)
 		}
-		future = r.LeadershipTransferToServer(server.ID, server.Address)
+		begin = func() raft.Future { return r.LeadershipTransferToServer(server.ID, server.Address) }
 	}
-	err = future.Error()
+	done := make(chan error, 1)
+	go func() {
+		defer s.calls.Done()
+		done <- begin().Error()
+	}()
+	select {
+	case err = <-done:
+	case <-s.fail.dead: // raft's main goroutine may be gone, and the answer with it
+		return ErrClosed
+	}
 	if errors.Is(err, raft.ErrNotLeader) {
 		return ErrNotLeader
 	}

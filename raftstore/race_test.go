@@ -6,3 +6,6 @@ import "time"
 
 // raftTimeout is raft's timeout in tests: the race detector makes all slower.
 const raftTimeout = 900 * time.Millisecond
+
+// underRace: whether the test is built with the race detector.
+const underRace = true

@@ -25,12 +25,27 @@ type Rescue struct {
 	identity identity
 	fresh    bool
 	state    *masterfsm.State
+	base     *raft.SnapshotMeta // the snapshot that was read, nil where there is none
+	settled  uint64             // blocks of the chain in it
+	minedAt  map[uint64]uint64  // by block: the log entry that mined it
+	damaged  []Damage
 	last     uint64 // index of the last entry or snapshot
+	lastTerm uint64 // its term
 	term     uint64 // the highest that the folder knows of
 }
 
+// Damage is a snapshot that cannot be read. Commit moves it aside: a master does not start with it.
+type Damage struct {
+	Path, Aside string // where it is, and where Commit moves it
+	Index       uint64 // the last entry that it has
+	Err         error
+	term        uint64
+}
+
 // OpenRescue opens a folder and reads its state: that of the newest snapshot that can be read, with every log entry behind it, committed or
-// not, since nobody is left who could tell. An empty folder gives an empty state and a new member. Nothing is changed.
+// not, since nobody is left who could tell; see ReadBelow where somebody can. An empty folder gives an empty state and a new member, and so
+// does one in which a founding from such a state was cut short. Nothing is changed. The error wraps [ErrRemoved] where the master was taken
+// out of its group.
 func OpenRescue(dir string, log hclog.Logger) (_ *Rescue, err error) {
 	if log == nil {
 		log = hclog.NewNullLogger()
@@ -54,17 +69,28 @@ func OpenRescue(dir string, log hclog.Logger) (_ *Rescue, err error) {
 		return nil, r.identity.mayRun(dir)
 	}
 	_, missing := os.Stat(filepath.Join(dir, "raft.db"))
-	if errors.Is(missing, fs.ErrNotExist) && r.identity.Group == "" {
-		r.fresh = true
+	empty := errors.Is(missing, fs.ErrNotExist)
+	r.fresh = r.identity.Group == "" && (empty || r.identity.Rescue)
+	switch {
+	case r.fresh && empty:
 		return r, nil
-	}
-	if r.identity.Group == "" && !r.identity.Rescue {
+	case r.identity.Group == "" && !r.fresh:
 		return nil, fmt.Errorf("%s is of a master that never was part of a group: there is nothing in it to recover", dir)
 	}
 	if err := r.openFiles(); err != nil {
 		return nil, err
 	}
-	return r, r.files.fail.guard(r.read)
+	if err := r.files.fail.guard(func() error { return errors.Join(r.files.votes.check(r.identity), r.read()) }); err != nil {
+		return nil, err
+	}
+	switch {
+	case r.fresh:
+		r.state = masterfsm.New()
+	case r.state.MasterRemoved(r.identity.ID):
+		return nil, fmt.Errorf("%w: the table in %s says so of %s, of group %s, and what the group did since is not there; recover another survivor, or found the group anew with --from-storage and an empty folder",
+			ErrRemoved, dir, r.identity.ID, r.identity.Group)
+	}
+	return r, nil
 }
 
 func (r *Rescue) openFiles() error {
@@ -76,79 +102,23 @@ func (r *Rescue) openFiles() error {
 	return nil
 }
 
-// read reads the state.
-func (r *Rescue) read() error {
-	s := r.files
-	list, err := s.snaps.List()
-	if err != nil {
-		return err
-	}
-	first, err := s.logs.FirstIndex()
-	if err != nil {
-		return err
-	}
-	last, err := s.logs.LastIndex()
-	if err != nil {
-		return err
-	}
-	var why error
-	found := len(list) == 0
-	for _, meta := range list {
-		if err := r.restore(meta.ID); err != nil {
-			why = errors.Join(why, err)
-			continue
-		}
-		r.last, r.term, found = meta.Index, meta.Term, true
-		break
-	}
-	if !found || first > r.last+1 {
-		return errors.Join(diskError(s.logs.name, fmt.Errorf("the log begins at entry %d, the newest snapshot that can be read ends at %d", first, r.last)), why)
-	}
-	var entry raft.Log
-	for index := r.last + 1; index <= last; index++ {
-		if err := s.logs.GetLog(index, &entry); err != nil {
-			return diskError(s.logs.name, err)
-		}
-		if entry.Type == raft.LogCommand {
-			if _, err := r.state.Apply(entry.Data); errors.Is(err, masterfsm.ErrCommand) {
-				return diskError(s.logs.name, fmt.Errorf("entry %d: %w", index, err))
-			}
-		}
-		r.last, r.term = index, entry.Term
-	}
-	term, err := s.votes.GetUint64([]byte(keyTerm))
-	if err != nil && err.Error() != errNoValue.Error() {
-		return err
-	}
-	r.term = max(r.term, term)
-	return nil
-}
-
-// restore reads a snapshot. One that is damaged makes way for an older one.
-func (r *Rescue) restore(id string) error {
-	_, reader, err := r.files.snaps.FileSnapshotStore.Open(id)
-	path := filepath.Join(r.files.snaps.dir, id)
-	if err != nil {
-		return diskError("snapshot "+path, err)
-	}
-	state, err := masterfsm.Restore(reader)
-	if err = errors.Join(err, reader.Close()); err != nil {
-		return diskError("snapshot "+path, err)
-	}
-	r.state = state
-	return nil
-}
-
 // Member is who the master is.
 func (r *Rescue) Member() wire.Member {
 	return wire.Member{ID: r.identity.ID, Group: r.identity.Group, Epoch: r.identity.Epoch, Applied: r.last}
 }
 
-// Fresh reports whether the folder was empty.
+// Fresh reports whether the folder holds no master of a group.
 func (r *Rescue) Fresh() bool { return r.fresh }
 
-// LastIndex is the index of the last log entry.
-func (r *Rescue) LastIndex() uint64 { return r.last }
+// Last tells term and index of the last log entry. Of several survivors the one with the highest term is to be recovered, of these the one
+// with the highest index: raft elects by the same order, so it has all that was committed and that any of them has.
+func (r *Rescue) Last() (term, index uint64) { return r.lastTerm, r.last }
+
+// Settled is the number of blocks of the state's chain that are known to be committed: they are in a snapshot.
+func (r *Rescue) Settled() uint64 { return r.settled }
+
+// Damaged are the snapshots that cannot be read.
+func (r *Rescue) Damaged() []Damage { return r.damaged }
 
 // State is what the folder holds. It may be changed before Commit.
 func (r *Rescue) State() *masterfsm.State { return r.state }
@@ -162,26 +132,37 @@ func (r *Rescue) Commit(group string, epoch uint64, raftAddress string) error {
 	if epoch <= r.identity.Epoch {
 		return fmt.Errorf("epoch %d is not above %d", epoch, r.identity.Epoch)
 	}
+	if err := r.begin(); err != nil {
+		return err
+	}
+	if err := r.files.fail.guard(func() error { return r.write(raftAddress) }); err != nil {
+		return err
+	}
+	done := r.identity
+	done.Group, done.Epoch, done.Rescue = group, epoch, false
+	return r.saveIdentity(done)
+}
+
+// begin notes that the folder is being changed.
+func (r *Rescue) begin() error {
 	begun := r.identity
 	begun.Rescue, begun.Founding = true, nil
-	if err := begun.save(r.dir); err != nil {
-		return diskError("write to "+r.dir, err)
+	if err := r.saveIdentity(begun); err != nil {
+		return err
 	}
-	r.identity = begun
 	if r.files == nil {
 		if err := r.openFiles(); err != nil {
 			return err
 		}
 	}
-	if err := r.files.fail.guard(func() error { return r.write(raftAddress) }); err != nil {
-		return err
-	}
-	done := begun
-	done.Group, done.Epoch, done.Rescue = group, epoch, false
-	if err := done.save(r.dir); err != nil {
+	return r.setAside()
+}
+
+func (r *Rescue) saveIdentity(id identity) error {
+	if err := id.save(r.dir); err != nil {
 		return diskError("write to "+r.dir, err)
 	}
-	r.identity = done
+	r.identity = id
 	return nil
 }
 
@@ -192,6 +173,9 @@ func (r *Rescue) write(raftAddress string) error {
 		Suffrage: raft.Voter, ID: raft.ServerID(r.identity.ID), Address: serverAddress(r.identity.ID, raftAddress),
 	}}}
 	index, term := r.last+1, max(r.term, 1)
+	for _, d := range r.damaged {
+		index, term = max(index, d.Index+1), max(term, d.term)
+	}
 	_, transport := raft.NewInmemTransport("") // the snapshot's form of old asks it for a name
 	sink, err := s.snaps.Create(raft.SnapshotVersionMax, index, term, configuration, index, transport)
 	if err != nil {
@@ -217,6 +201,23 @@ func (r *Rescue) write(raftAddress string) error {
 		}
 	}
 	return s.votes.SetUint64([]byte(keyTerm), term)
+}
+
+// setAside moves the snapshots that cannot be read out of the way.
+func (r *Rescue) setAside() error {
+	for _, d := range r.damaged {
+		aside := filepath.Dir(d.Aside)
+		if err := durable.MkdirAll(aside); err != nil {
+			return err
+		}
+		if err := os.Rename(d.Path, d.Aside); err != nil {
+			return err
+		}
+		if err := errors.Join(durable.SyncDir(aside), durable.SyncDir(filepath.Dir(d.Path))); err != nil {
+			return diskError("move "+d.Path+" aside", err)
+		}
+	}
+	return nil
 }
 
 // Close gives the folder back.

@@ -2,11 +2,14 @@ package raftstore
 
 import (
 	"errors"
+	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -18,15 +21,18 @@ import (
 const (
 	keptSnapshots   = 2
 	snapshotSuffix  = ".tmp" // of one that is being written
+	metaFile        = "meta.json"
+	sumFile         = "meta.sum" // CRC-32C of meta.json, 8 hex digits: raft's own checksum is of state.bin alone
 	afterNoSnapshot = time.Second
 )
 
 // snapshotStore stands between raft and its store of snapshots in files. It makes failures known, and its files private.
 type snapshotStore struct {
 	*raft.FileSnapshotStore
-	dir  string
-	fail *failure
-	dog  *watchdog
+	dir    string
+	fail   *failure
+	dog    *watchdog
+	newest atomic.Uint64 // the highest index of a snapshot
 }
 
 // openSnapshots opens the folder "snapshots" in dir, and clears away what a crash left half written.
@@ -47,8 +53,67 @@ func openSnapshots(dir string, fail *failure, dog *watchdog, log hclog.Logger) (
 		}
 	}
 	s.FileSnapshotStore, err = raft.NewFileSnapshotStoreWithLogger(dir, keptSnapshots, log)
+	if err != nil {
+		return nil, err
+	}
+	list, err := s.FileSnapshotStore.List()
+	if len(list) > 0 {
+		s.newest.Store(list[0].Index)
+	}
 	return s, err
 }
+
+// checkAll holds what all snapshots say of themselves against its checksum.
+func (s *snapshotStore) checkAll() error {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return diskError("read "+s.dir, err)
+	}
+	for _, e := range entries {
+		if !e.IsDir() {
+			continue
+		}
+		if err := s.check(e.Name()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// check holds what a snapshot says of itself, its index and the members among it, against its checksum. A crash may have come between a
+// snapshot and its checksum: then it is made up for.
+func (s *snapshotStore) check(id string) error {
+	path := filepath.Join(s.dir, id, metaFile)
+	meta, err := os.ReadFile(path)
+	if err != nil {
+		return diskError("read "+path, err)
+	}
+	said, err := os.ReadFile(filepath.Join(s.dir, id, sumFile))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return s.sum(id)
+	case err != nil:
+		return diskError("read "+filepath.Join(s.dir, id, sumFile), err)
+	case string(said) != metaSum(meta):
+		return diskError("snapshot "+path, fmt.Errorf("its checksum is %.8q, its bytes have %s", said, metaSum(meta)))
+	}
+	return nil
+}
+
+// sum writes the checksum of a snapshot down.
+func (s *snapshotStore) sum(id string) error {
+	dir := filepath.Join(s.dir, id)
+	meta, err := os.ReadFile(filepath.Join(dir, metaFile))
+	if err == nil {
+		err = durable.WriteFile(filepath.Join(dir, sumFile), []byte(metaSum(meta)), 0o600)
+	}
+	if err != nil {
+		return diskError("finish snapshot "+dir, err)
+	}
+	return nil
+}
+
+func metaSum(meta []byte) string { return fmt.Sprintf("%08x", crc32.Checksum(meta, castagnoli)) }
 
 func (s *snapshotStore) broken(what string, err error) error {
 	err = diskError(what+" "+s.dir, err)
@@ -73,7 +138,7 @@ func (s *snapshotStore) Create(version raft.SnapshotVersion, index, term uint64,
 	if err != nil {
 		return nil, errors.Join(s.broken("begin a snapshot in", err), sink.Cancel())
 	}
-	return &snapshotSink{SnapshotSink: sink, store: s}, nil
+	return &snapshotSink{SnapshotSink: sink, store: s, index: index}, nil
 }
 
 // List lists the snapshots, the newest first.
@@ -87,11 +152,15 @@ func (s *snapshotStore) List() ([]*raft.SnapshotMeta, error) {
 
 // Open opens a snapshot after its checksum was found right.
 func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
-	meta, reader, err := s.FileSnapshotStore.Open(id)
-	if errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(filepath.Join(s.dir, id)); errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, err // newer ones took its place
 	}
+	if err := s.check(id); err != nil {
+		s.fail.report(err)
+		return nil, nil, err
+	}
 	path := filepath.Join(s.dir, id)
+	meta, reader, err := s.FileSnapshotStore.Open(id)
 	if err != nil {
 		err = diskError("snapshot "+path, err)
 		s.fail.report(err)
@@ -104,6 +173,7 @@ func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, erro
 type snapshotSink struct {
 	raft.SnapshotSink
 	store *snapshotStore
+	index uint64
 }
 
 func (k *snapshotSink) Write(b []byte) (int, error) {
@@ -120,11 +190,12 @@ func (k *snapshotSink) Close() error {
 	// A large snapshot takes long to sync without anything being wrong: it is not watched. The log shows a disk that hangs.
 	err := k.SnapshotSink.Close()
 	if err == nil {
-		err = durable.SyncDir(filepath.Join(k.store.dir, k.ID()))
+		err = k.store.sum(k.ID()) // it syncs the folder
 	}
 	if err != nil {
 		return k.store.broken("finish a snapshot in", err)
 	}
+	k.store.newest.Store(max(k.index, k.store.newest.Load()))
 	return nil
 }
 
@@ -195,6 +266,7 @@ func (s *Store) takeSnapshot(r *raft.Raft) error {
 	defer s.machine.mu.Unlock()
 	s.machine.marked = mark
 	if len(list) > 0 {
+		s.logs.applied(list[0].Index)
 		s.machine.policy.last = uint64(list[0].Size)
 		s.log.Debug("snapshot taken", "index", list[0].Index, "bytes", list[0].Size, "took", time.Since(start))
 	}

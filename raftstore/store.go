@@ -168,7 +168,7 @@ func Open(cfg Config) (_ *Store, err error) {
 	}
 	undo = append(undo, s.bolt.Close)
 	s.machine = &machine{
-		fail: s.fail, news: &s.news, due: s.due, state: masterfsm.New(),
+		log: s.log, fail: s.fail, news: &s.news, due: s.due, state: masterfsm.New(),
 		policy: snapshotPolicy{entries: cfg.SnapshotEntries, bytes: cfg.SnapshotBytes},
 	}
 	id.Boot++
@@ -193,11 +193,11 @@ func (s *Store) openFiles() (err error) {
 	if s.bolt, err = tune.Bolt(path); err != nil {
 		return diskError("open "+path, err)
 	}
-	s.logs = &logStore{LogStore: s.bolt, name: path, fail: s.fail, dog: s.dog}
 	s.votes = &stableStore{StableStore: s.bolt, name: path, fail: s.fail, dog: s.dog}
 	if s.snaps, err = openSnapshots(s.cfg.Dir, s.fail, s.dog, tune.Quiet(s.log)); err != nil {
 		return errors.Join(diskError("open "+filepath.Join(s.cfg.Dir, "snapshots"), err), s.bolt.Close())
 	}
+	s.logs = &logStore{LogStore: s.bolt, name: path, fail: s.fail, dog: s.dog, snaps: s.snaps}
 	return nil
 }
 

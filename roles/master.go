@@ -41,8 +41,11 @@ type MasterConfig struct {
 	CheckRate     int64
 	Settings      masterfsm.Settings
 	Limits        masternode.Limits
-	Insecure      bool // addresses other than loopback are meant
-	Logger        hclog.Logger
+	// OpenRegistration lets anybody create a project, OriginalAPI opens the routes of the original system.
+	OpenRegistration bool
+	OriginalAPI      bool
+	Insecure         bool // addresses other than loopback are meant
+	Logger           hclog.Logger
 }
 
 // maxRecordBytes bounds the setting: a record travels and is committed in one piece.
@@ -125,7 +128,8 @@ func OpenMaster(cfg MasterConfig) (m *Master, err error) {
 	}
 	m.handler = httpapi.NewMaster(httpapi.MasterConfig{
 		Node: m.node, Adopt: func(a wire.Adoption) error { return m.store.Adopt(a.Group, a.Epoch, a.Member, a.Founding...) },
-		ClusterToken: cfg.ClusterToken, AdminToken: cfg.AdminToken, Logger: cfg.Logger,
+		ClusterToken: cfg.ClusterToken, AdminToken: cfg.AdminToken,
+		OpenRegistration: cfg.OpenRegistration, OriginalAPI: cfg.OriginalAPI, Logger: cfg.Logger,
 	})
 	return m, nil
 }

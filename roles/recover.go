@@ -1,20 +1,14 @@
 package roles
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
-	"sync"
-	"time"
 
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/client"
-	"github.com/chainstore/chainstore/httpapi/wire"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/raftstore"
 )
@@ -24,7 +18,7 @@ type RecoverConfig struct {
 	Data         string   // a survivor's data folder; an empty one with FromStorage
 	Raft         string   // address of its raft port from now on, host:port
 	ClusterToken string   // opens the storage nodes' chains
-	FromStorage  string   // URL of a storage node, when no master has survived
+	FromStorage  []string // URLs of all storage nodes, when no master has survived
 	Without      []string // ids or URLs of storage nodes that need not be asked
 	// Confirm is shown what is about to be done, and ends it with an error. Nothing was changed before.
 	Confirm  func(Recovery) error
@@ -34,29 +28,37 @@ type RecoverConfig struct {
 
 // Recovery tells what a recovery is about to do, or has done.
 type Recovery struct {
-	Group       string
-	Epoch       uint64 // the new one
-	Member      string // the master that becomes the whole group
-	LastEntry   uint64 // of its log, 0 where it has none
-	Height      uint64 // mined blocks that it knows of
-	Buffered    int    // records that it holds and that are in no mined block
-	Lost        []string
-	Source      string // URL of the storage node whose chain is the highest, "" where none is higher than the survivor's
-	ChainHeight uint64 // that node's
+	Group               string
+	Epoch               uint64 // the new one
+	Member              string // the master that becomes the whole group
+	LastTerm, LastEntry uint64 // of its log, 0 where it has none: of several survivors the highest term is best, then the highest entry
+	Damaged             []DamagedSnapshot
+	Forked              bool   // the storage nodes have another block than the log mines: what the log has from there on is left out
+	Fork                uint64 // that block
+	Height              uint64 // mined blocks that it knows of
+	Buffered            int    // records that it holds and that are in no mined block
+	Lost                []string
+	Foreign             []string // URLs of storage nodes with another chain than the group committed
+	Source              string   // URL of the storage node whose chain is the highest, "" where none is higher than the survivor's
+	ChainHeight         uint64   // blocks of the chain that the group goes on from
+	Asked               int      // storage nodes
+	Replicas            int      // storage nodes that are to have each block
+	Replicated          uint64   // blocks that so many are known to have
 	// Done: what the recovery did.
-	Adopted, Dropped int // blocks that were taken over from Source, records of the survivor that did not fit behind them
-	Projects         int // that were found in records alone
+	Adopted, Dropped int    // blocks that were taken over, records of the survivor that had been committed by nobody
+	Keys             int    // idempotency keys that went with these
+	Projects         int    // that were found in records alone
+	Single           uint64 // blocks that fewer than Replicas storage nodes have and the master does not hold: too many for it
 }
 
-// storageChain is what a storage node said of its chain.
-type storageChain struct {
-	node   masterfsm.Storage // zero for FromStorage
-	url    string
-	status wire.ChainStatus
-	err    error
+// DamagedSnapshot is a snapshot of the survivor that cannot be read.
+type DamagedSnapshot struct {
+	Path, Aside string // where it is, and where it is moved
+	Lost        uint64 // the last entry that is gone with it, 0 where an older snapshot and the log have all
+	Reason      string
 }
 
-// RecoverMaster makes one surviving master the whole group, or founds the group anew from a storage node's chain. The master must not run.
+// RecoverMaster makes one surviving master the whole group, or founds the group anew from the storage nodes' chain. The master must not run.
 // First it takes over the highest chain of the storage nodes, every block of it verified, so that no block is ever mined at a height that
 // one of them has. The group's epoch goes up: workers follow no leader of the old group any more.
 func RecoverMaster(ctx context.Context, cfg RecoverConfig) (_ Recovery, err error) {
@@ -69,15 +71,14 @@ func RecoverMaster(ctx context.Context, cfg RecoverConfig) (_ Recovery, err erro
 	}
 	defer func() { err = errors.Join(err, rescue.Close()) }()
 	switch fresh := rescue.Fresh(); {
-	case fresh && cfg.FromStorage == "":
-		return Recovery{}, fmt.Errorf("%s holds no master: name the folder of one that survived, or found the group anew with --from-storage URL", cfg.Data)
-	case !fresh && cfg.FromStorage != "":
+	case fresh && len(cfg.FromStorage) == 0:
+		return Recovery{}, fmt.Errorf("%s holds no master: name the folder of one that survived, or found the group anew with --from-storage URL,…", cfg.Data)
+	case !fresh && len(cfg.FromStorage) > 0:
 		return Recovery{}, fmt.Errorf("%s holds a master of group %s: recover it without --from-storage, or name an empty folder", cfg.Data, rescue.Member().Group)
 	}
-	r := &recovery{cfg: cfg, state: rescue.State(), masters: client.NewMasters(cfg.ClusterToken)}
+	r := &recovery{cfg: cfg, folder: rescue, masters: client.NewMasters(cfg.ClusterToken)}
 	defer r.masters.CloseIdle()
-	member := rescue.Member()
-	r.plan = Recovery{Group: member.Group, Member: member.ID, LastEntry: rescue.LastIndex(), Epoch: max(member.Epoch, r.state.Group().Epoch)}
+	r.planFrom(rescue)
 	if err := r.ask(ctx); err != nil {
 		return Recovery{}, err
 	}
@@ -93,130 +94,114 @@ func RecoverMaster(ctx context.Context, cfg RecoverConfig) (_ Recovery, err erro
 	return r.plan, rescue.Commit(r.plan.Group, r.plan.Epoch, cfg.Raft)
 }
 
+// survivor is the folder that is recovered: see [raftstore.Rescue].
+type survivor interface {
+	State() *masterfsm.State
+	Settled() uint64
+	ReadBelow(block uint64) error
+}
+
 // recovery is a recovery under way.
 type recovery struct {
 	cfg     RecoverConfig
-	state   *masterfsm.State
+	folder  survivor
 	masters *client.Masters
-	chains  []storageChain // of those that answered, the highest first
+	chains  []storageChain // the highest first
 	plan    Recovery
+	// doubtful: no storage node and no snapshot shows that the last blocks of the survivor's log were committed.
+	doubtful bool
 }
 
-// ask asks every storage node how far its chain goes, and makes the plan.
-func (r *recovery) ask(ctx context.Context) error {
-	view := r.state.View()
-	var chains []storageChain
-	for _, s := range view.Storages {
-		if !slices.Contains(r.cfg.Without, s.ID) && !slices.Contains(r.cfg.Without, s.URL) {
-			chains = append(chains, storageChain{node: s, url: s.URL})
+// state is the survivor's. Another takes its place where the log is read again.
+func (r *recovery) state() *masterfsm.State { return r.folder.State() }
+
+// planFrom puts into the plan what the folder tells.
+func (r *recovery) planFrom(rescue *raftstore.Rescue) {
+	member := rescue.Member()
+	r.plan = Recovery{Group: member.Group, Member: member.ID, Epoch: max(member.Epoch, r.state().Group().Epoch)}
+	r.plan.LastTerm, r.plan.LastEntry = rescue.Last()
+	for _, d := range rescue.Damaged() {
+		damaged := DamagedSnapshot{Path: d.Path, Aside: d.Aside, Reason: d.Err.Error()}
+		if d.Index > r.plan.LastEntry {
+			damaged.Lost = d.Index
 		}
+		r.plan.Damaged = append(r.plan.Damaged, damaged)
 	}
-	if r.cfg.FromStorage != "" {
-		chains = []storageChain{{url: strings.TrimRight(r.cfg.FromStorage, "/")}}
-	}
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	var asking sync.WaitGroup
-	for i := range chains {
-		c := &chains[i]
-		asking.Go(func() { c.status, c.err = r.masters.ChainStatus(ctx, c.url) })
-	}
-	asking.Wait()
-	for _, c := range chains {
-		if c.err != nil {
-			return fmt.Errorf("storage node %s does not tell how far its chain goes: start it, or leave it out with --without %s, which loses the blocks that it alone has: %w",
-				c.url, c.url, c.err)
-		}
-		if r.plan.Group == "" {
-			r.plan.Group = c.status.Group
-		}
-		if c.status.Group != r.plan.Group && c.status.Group != "" {
-			return fmt.Errorf("storage node %s is of group %s, not %s", c.url, c.status.Group, r.plan.Group)
-		}
-		r.plan.Epoch = max(r.plan.Epoch, c.status.Epoch)
-	}
-	if r.plan.Group == "" {
-		return fmt.Errorf("storage node %s was never part of a cluster: there is nothing to recover from it", r.cfg.FromStorage)
-	}
-	r.plan.Epoch++
-	slices.SortStableFunc(chains, func(a, b storageChain) int { return cmp.Compare(b.status.Height, a.status.Height) })
-	r.chains = chains
-	r.plan.Height = view.Head.Height
-	r.plan.Buffered = int(r.state.NextIndex() - view.Head.Size - (view.OpenBlock - view.Head.Height)) // less the seals in between
-	for _, m := range view.Masters {
-		if m.ID != r.plan.Member {
-			r.plan.Lost = append(r.plan.Lost, m.ID+" at "+m.URL)
-		}
-	}
-	if len(chains) > 0 && chains[0].status.Height > view.Head.Height {
-		r.plan.Source, r.plan.ChainHeight = chains[0].url, chains[0].status.Height
-	}
-	return nil
 }
 
-// adopt takes the highest chain over, from one node after the other where one breaks off.
+// adopt takes the highest chain over, from one node after the other where one breaks off, until no node brings it any further.
 func (r *recovery) adopt(ctx context.Context) error {
-	adopting := r.state.Recover(masterfsm.Group{ID: r.plan.Group, Epoch: r.plan.Epoch})
-	replicated := r.replicated()
+	state := r.state()
+	adopting := state.Recover(masterfsm.Group{ID: r.plan.Group, Epoch: r.plan.Epoch})
+	take := func(b chain.Block) error {
+		if err := adopting.Adopt(b); err != nil {
+			return err
+		}
+		if r.cfg.Progress != nil {
+			r.cfg.Progress(b.Header.Block+1, r.plan.ChainHeight)
+		}
+		return nil
+	}
 	var why error
-	for _, c := range r.chains {
-		from, to := r.state.Head().Height, c.status.Height
-		if to <= from {
-			break
-		}
-		err := r.masters.ChainBlocks(ctx, c.url, from, to, func(b chain.Block) error {
-			number := b.Header.Block
-			keep := number >= replicated && r.plan.ChainHeight-number <= masterfsm.Boundaries
-			if err := adopting.Adopt(b, keep); err != nil {
-				return err
+	for before, more := uint64(0), true; more; more = before < state.Head().Height {
+		before, why = state.Head().Height, nil
+		for i := range r.chains {
+			c := &r.chains[i]
+			from := state.Head().Height
+			if c.foreign || c.status.Height <= from {
+				continue
 			}
-			if r.cfg.Progress != nil {
-				r.cfg.Progress(number+1, r.plan.ChainHeight)
+			err := r.masters.ChainBlocks(ctx, c.url, from, c.status.Height, take)
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
 			}
-			return nil
-		})
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if err != nil {
 			why = errors.Join(why, err)
 		}
 	}
-	if height := r.state.Head().Height; height < r.plan.ChainHeight {
-		return fmt.Errorf("of the %d blocks that %s says it has only %d are good on any storage node: nothing was changed; repair the node, or leave it out with --without %s: %w",
-			r.plan.ChainHeight, r.plan.Source, height, r.plan.Source, why)
+	if height := state.Head().Height; height < r.plan.ChainHeight {
+		return r.brokenOff(height, why)
 	}
 	var nodes []masterfsm.NodeHeight
-	for _, c := range r.chains {
-		if b, ok := r.state.BoundaryAt(c.status.Height); ok && b.Hash == c.status.Hash && c.node.ID != "" {
+	for i := range r.chains {
+		if c := &r.chains[i]; c.known() && c.isOn(state) {
 			nodes = append(nodes, masterfsm.NodeHeight{ID: c.node.ID, Version: c.node.Version, Height: c.status.Height})
 		}
 	}
-	done := adopting.Finish(nodes)
-	r.plan.Adopted, r.plan.Dropped, r.plan.Projects = done.Blocks, done.Dropped, done.Projects
+	stored := uint64(0)
+	if len(r.cfg.FromStorage) > 0 {
+		stored = r.replicated()
+	}
+	done, err := adopting.Finish(stored, nodes)
+	if err != nil {
+		return err
+	}
+	r.plan.Adopted, r.plan.Dropped, r.plan.Keys, r.plan.Projects, r.plan.Single = done.Blocks, done.Dropped, done.Keys, done.Projects, done.Single
 	return nil
 }
 
-// replicated is the height up to which as many storage nodes as the settings ask have the chain: the masters hold what is above.
-func (r *recovery) replicated() uint64 {
-	replicas := int(r.state.Settings().Replicas)
-	if r.cfg.FromStorage != "" || replicas < 1 {
-		return r.plan.ChainHeight // the other storage nodes are not known yet: they are repaired from this one
+// brokenOff tells that no storage node has a good copy of a block below the highest chain's end.
+func (r *recovery) brokenOff(height uint64, why error) error {
+	what := fmt.Sprintf("%s has %d blocks, of which no storage node that was asked gives a good block %d: nothing was changed; bring back a node or a disk that has it",
+		r.plan.Source, r.plan.ChainHeight, height)
+	switch {
+	case r.doubtful:
+		// The node may have another block than this master's last, and that one was committed then: it must not be left out.
+	case len(r.cfg.FromStorage) > 0:
+		what += ", or do not name " + r.plan.Source + ", which loses what it alone has"
+	default:
+		what += ", or leave " + r.plan.Source + " out with --without, which loses what it alone has"
 	}
-	if len(r.chains) < replicas {
-		return 0
-	}
-	return r.chains[replicas-1].status.Height
+	return fmt.Errorf("%s: %w", what, why)
 }
 
 // removeOthers marks the lost masters as removed: should one come back, it is told.
 func (r *recovery) removeOthers() error {
-	view := r.state.View()
+	view := r.state().View()
 	for _, m := range view.Masters {
 		if m.ID == r.plan.Member {
 			continue
 		}
-		if _, err := r.state.Apply(masterfsm.Encode(&masterfsm.RemoveMaster{ID: m.ID, Time: view.Now})); err != nil {
+		if _, err := r.state().Apply(masterfsm.Encode(&masterfsm.RemoveMaster{ID: m.ID, Time: view.Now})); err != nil {
 			return err
 		}
 	}

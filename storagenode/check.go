@@ -111,6 +111,9 @@ func (n *Node) check(ctx context.Context, c *checkJob) (wire.Report, error) {
 	if report.Tiles, err = n.returnTiles(); err != nil {
 		return report, err
 	}
+	if err := n.checkRecords(ctx); err != nil {
+		return report, err
+	}
 	levels, err := tiles.Files(n.tilesDir())
 	if err != nil {
 		return report, err

@@ -5,6 +5,7 @@
 //	DIR/segments/     the blocks: package segment
 //	DIR/tiles/        the tree's hashes: package tiles; and "synced", the head up to which they are on disk for sure
 //	DIR/index         where each block stands; rebuilt from the segments where it is missing
+//	DIR/records/      from project, key and hash to leaves: package records; follows the chain
 //	DIR/inbox/        blocks that wait while the node is not Valid
 //	DIR/quarantine/   bytes that were found damaged and moved aside
 //	DIR/running       there while a node has the folder; left behind by one that was not shut down

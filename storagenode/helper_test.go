@@ -113,6 +113,9 @@ func mustClose(t testing.TB, n *Node) {
 // crash gives up a node as the end of its process would: nothing is synced any more.
 func crash(t testing.TB, n *Node) {
 	t.Helper()
+	if err := n.follower.Load().stop(); err != nil {
+		t.Fatal(err)
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.closed = true

@@ -93,8 +93,9 @@ type Node struct {
 	// barred: blocks from the height on are on disk and cannot be proven, because one before them is damaged. Set by Open.
 	barred bool
 	// swaps counts segments that were replaced by a repair, each between the change of the places and the next read.
-	swaps atomic.Uint64
-	jobs  jobs
+	swaps    atomic.Uint64
+	jobs     jobs
+	follower atomic.Pointer[follower] // nil while the node is being opened
 
 	failed chan error
 
@@ -133,6 +134,7 @@ func (n *Node) publish() {
 	}
 	head := n.stored
 	n.status.Store(&Status{Height: head.Height, Hash: head.Hash, Size: head.Tree.Size(), Inbox: n.inbox.run})
+	n.follower.Load().poke()
 }
 
 // Failed delivers the error that stopped the node, once, and is closed behind it. The role must end: what is on disk is
@@ -153,6 +155,10 @@ func (n *Node) fail(err error) error {
 // Close syncs index and tiles and gives the folder back. Blocks that Put took are on disk already. A check and a transfer that
 // run are stopped, and waited for.
 func (n *Node) Close() error {
+	var errs []error
+	if f := n.follower.Load(); f != nil {
+		errs = append(errs, f.stop())
+	}
 	n.life.Lock()
 	defer n.life.Unlock()
 	n.jobs.stop(true)
@@ -162,12 +168,12 @@ func (n *Node) Close() error {
 		return nil
 	}
 	n.closed = true
-	var errs []error
 	if !errors.Is(n.stopped, ErrFailed) {
-		errs = append(errs, n.sync())
-		if errs[0] == nil {
-			errs = append(errs, n.unmark())
+		err := n.sync()
+		if err == nil {
+			err = n.unmark()
 		}
+		errs = append(errs, err)
 	}
 	n.stopped = fmt.Errorf("%w: it was closed", ErrFailed)
 	return errors.Join(append(errs, n.release())...)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/durable"
+	"github.com/chainstore/chainstore/storagenode/records"
 	"github.com/chainstore/chainstore/storagenode/segment"
 	"github.com/chainstore/chainstore/storagenode/tiles"
 )
@@ -31,6 +32,9 @@ func Open(cfg Config) (*Node, error) {
 	n := newNode(cfg, lock)
 	if n.unclean, err = n.marked(); err == nil {
 		err = n.load()
+	}
+	if err == nil {
+		err = n.openFollower()
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the storage node in %s: %w", cfg.Dir, err), n.release())
@@ -55,6 +59,9 @@ func (n *Node) load() error {
 		return err
 	}
 	if err := tiles.CheckVersion(n.tilesDir()); err != nil {
+		return err
+	}
+	if err := records.CheckVersion(n.recordsDir()); err != nil {
 		return err
 	}
 	if n.lost, err = readLost(n.cfg.Dir); err != nil {

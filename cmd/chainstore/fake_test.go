@@ -42,7 +42,9 @@ type fakeCluster struct {
 	before func(w http.ResponseWriter, entries int) bool
 	// after is asked when it was carried out, in the same way.
 	after    func(w http.ResponseWriter) bool
-	projects []wire.NewProject
+	projects fakeProjects
+	// streaming is called with each stream that is asked for.
+	streaming func()
 
 	integrity fakeIntegrity
 }
@@ -55,11 +57,13 @@ func newFakeCluster(t testing.TB) *fakeCluster {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/records", f.project(f.append))
 	mux.HandleFunc("POST /v1/records:batch", f.project(f.appendBatch))
+	mux.HandleFunc("GET /v1/records", f.project(f.list))
+	mux.HandleFunc("GET /v1/records/stream", f.project(f.stream))
 	mux.HandleFunc("GET /v1/records/{index}", f.project(f.byIndex))
 	mux.HandleFunc("GET /v1/blocks/{block}/records/{offset}", f.project(f.byPosition))
 	mux.HandleFunc("GET /v1/blocks", f.any(f.listBlocks))
 	mux.HandleFunc("GET /v1/cluster", f.any(f.cluster))
-	mux.HandleFunc("POST /v1/projects", f.admin(f.createProject))
+	f.handleProjects(mux)
 	f.handleIntegrity(mux)
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
@@ -187,6 +191,68 @@ func (f *fakeCluster) appendBatch(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// listed are the records that a request means.
+func (f *fakeCluster) listed(r *http.Request, from uint64) (list []wire.Record) {
+	q := r.URL.Query()
+	number := func(name string) uint64 {
+		if q.Get(name) == "" {
+			return 0
+		}
+		n, err := strconv.ParseUint(q.Get(name), 10, 64)
+		if err != nil {
+			f.t.Error(err)
+		}
+		return n
+	}
+	until := number("until")
+	for i := range f.records {
+		r := &f.records[i]
+		if r.Index >= max(from, number("from")) && (q.Get("key") == "" || r.Key == q.Get("key")) && r.Time >= number("since") && (until == 0 || r.Time < until) {
+			list = append(list, *r)
+		}
+	}
+	return list
+}
+
+// list gives pages of at most two records, so that a list takes several.
+func (f *fakeCluster) list(w http.ResponseWriter, r *http.Request) {
+	if p := r.URL.Query().Get("project"); p != "" && p != "default" {
+		problem(w, http.StatusForbidden, wire.ProblemForbidden, "Not with this token")
+		return
+	}
+	var from uint64
+	if cursor := r.URL.Query().Get("cursor"); cursor != "" {
+		from, _ = strconv.ParseUint(cursor, 10, 64)
+	}
+	page := wire.Records{Records: f.listed(r, from)}
+	if len(page.Records) > 2 {
+		page.Next = fmt.Sprint(page.Records[2].Index)
+		page.Records = page.Records[:2]
+	}
+	reply(w, http.StatusOK, page)
+}
+
+// stream gives what is there, and breaks off.
+func (f *fakeCluster) stream(w http.ResponseWriter, r *http.Request) {
+	var from uint64
+	if last := r.Header.Get(wire.HeaderLastEventID); last != "" {
+		id, err := strconv.ParseUint(last, 10, 64)
+		if err != nil {
+			f.t.Error(err)
+		}
+		from = id + 1
+	}
+	if f.streaming != nil {
+		f.streaming()
+	}
+	w.Header().Set("Content-Type", wire.TypeEvents)
+	_, _ = fmt.Fprint(w, ": alive\n\n")
+	for _, record := range f.listed(r, from) {
+		data, _ := json.Marshal(record)
+		_, _ = fmt.Fprintf(w, "id: %d\nevent: record\ndata: %s\n\n", record.Index, data)
+	}
+}
+
 func (f *fakeCluster) byIndex(w http.ResponseWriter, r *http.Request) {
 	index, err := strconv.ParseUint(r.PathValue("index"), 10, 64)
 	if err != nil {
@@ -239,21 +305,6 @@ func (f *fakeCluster) listBlocks(w http.ResponseWriter, r *http.Request) {
 
 func (f *fakeCluster) cluster(w http.ResponseWriter, _ *http.Request) {
 	reply(w, http.StatusOK, f.status)
-}
-
-func (f *fakeCluster) createProject(w http.ResponseWriter, r *http.Request) {
-	var p wire.NewProject
-	if err := json.NewDecoder(r.Body).Decode(&p); err != nil {
-		f.t.Error(err)
-	}
-	for _, other := range f.projects {
-		if other.Name == p.Name {
-			problem(w, http.StatusConflict, wire.ProblemNameTaken, "Name taken")
-			return
-		}
-	}
-	f.projects = append(f.projects, p)
-	reply(w, http.StatusCreated, wire.CreatedProject{ID: 7, Name: p.Name, Token: "NEWTOKEN"})
 }
 
 // payloads is what was appended, in order.

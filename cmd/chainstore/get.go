@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strconv"
@@ -14,19 +15,26 @@ import (
 // newGetCommand reads one record.
 func newGetCommand() *cobra.Command {
 	var index uint64
+	var key string
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "get {BLOCK OFFSET | --index N}",
+		Use:   "get {BLOCK OFFSET | --index N | --key KEY}",
 		Short: "Read a record",
-		Long: `Read the record at a position and write its payload to the standard output as it is, without a line feed of its own.
+		Long: `Read the record at a position, or the newest one with a key, and write its payload to the standard output as it is, without a line feed of its own.
 
 What comes back was checked: the payload was hashed again and held against the commitment and the leaf of the tree.`,
 		Example: `  chainstore get 0 0
-  chainstore get --index 17 --json`,
+  chainstore get --index 17 --json
+  chainstore get --key door/7`,
 		Args: func(cmd *cobra.Command, args []string) error {
-			byIndex := cmd.Flags().Changed("index")
-			if byIndex && len(args) > 0 || !byIndex && len(args) != 2 {
-				return errors.New("name one record: get BLOCK OFFSET, or get --index N")
+			ways := 0
+			for _, way := range []bool{len(args) == 2, cmd.Flags().Changed("index"), key != ""} {
+				if way {
+					ways++
+				}
+			}
+			if ways != 1 || len(args) == 1 || len(args) > 2 {
+				return errors.New("name one record: get BLOCK OFFSET, get --index N, or get --key KEY")
 			}
 			return nil
 		},
@@ -34,7 +42,9 @@ What comes back was checked: the payload was hashed again and held against the c
 	}
 	connect := addConnection(cmd, asProject)
 	cmd.Flags().Uint64Var(&index, "index", 0, "read the record of this leaf `index`")
+	cmd.Flags().StringVar(&key, "key", "", "read the newest record with this `key`")
 	mustComplete(cmd.RegisterFlagCompletionFunc("index", cobra.NoFileCompletions))
+	mustComplete(cmd.RegisterFlagCompletionFunc("key", cobra.NoFileCompletions))
 	addJSON(cmd, &asJSON, "print the record in its envelope, as JSON")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		var block, offset uint64
@@ -53,9 +63,12 @@ What comes back was checked: the payload was hashed again and held against the c
 		}
 		defer c.CloseIdle()
 		var r wire.Record
-		if len(args) == 2 {
+		switch {
+		case len(args) == 2:
 			r, err = c.Get(cmd.Context(), block, uint32(offset))
-		} else {
+		case key != "":
+			r, err = getByKey(cmd.Context(), c, key)
+		default:
 			r, err = c.GetIndex(cmd.Context(), index)
 		}
 		if errors.Is(err, client.ErrSealIndex) {
@@ -71,6 +84,18 @@ What comes back was checked: the payload was hashed again and held against the c
 		return err
 	}
 	return cmd
+}
+
+// getByKey reads the newest record with a key.
+func getByKey(ctx context.Context, c *client.Client, key string) (wire.Record, error) {
+	last, err := newest(ctx, c, client.ListQuery{Key: key}, 1)
+	if err != nil {
+		return wire.Record{}, err
+	}
+	if len(last) == 0 {
+		return wire.Record{}, fmt.Errorf("no record of this project has the key %q", key)
+	}
+	return last[0], nil
 }
 
 // parseNumber reads an argument that is a whole number from 0 on.

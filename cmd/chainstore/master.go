@@ -64,6 +64,9 @@ was at its address.`,
 	flags.DurationVar(&cfg.Timeout, "raft-timeout", 0, "heartbeat, election and lease time-out of raft (default 300ms)")
 	flags.DurationVar(&cfg.MaxAge, "max-age", 0, "cut a block when its oldest record is as old as this (default 1s)")
 
+	flags.BoolVar(&cfg.OpenRegistration, "open-registration", false, "let anybody create a project, without a token; give it to all masters")
+	flags.BoolVar(&cfg.OriginalAPI, "original-api", false, "serve the routes of the original system too (docs/compatibility.md); give it to all masters")
+
 	checks.add(flags)
 
 	s := &cfg.Settings

@@ -23,18 +23,23 @@ func newMasterRecoverCommand() *cobra.Command {
 		Short: "Replace a majority of masters that is lost for good",
 		Long: `Replace a majority of masters that is lost for good. While a majority can come back, bring it back: nothing is lost then.
 
-With the data folder of a master that survived, and that is stopped, that master becomes the whole group. With --from-storage and an
-empty folder the group is founded anew from a storage node's chain. Either way the highest chain of the storage nodes is taken over first,
-each block of it verified; the storage nodes must run, the other masters must not, and never again.
+With the data folder of a master that survived, and that is stopped, that master becomes the whole group. Where several survived, take the
+one whose log ends in the highest term, of these the one with the highest entry: the command shows both before it asks.
+
+With --from-storage and an empty folder the group is founded anew from the storage nodes' chain. Name all of them: blocks that only a node has that is not named are
+lost, and a node that is not named and has seen a higher epoch refuses the new master.
+
+Either way the highest chain of the storage nodes is taken over first, each block of it verified; the storage nodes must run, the other
+masters must not, and never again.
 
 What the lost masters had acknowledged and is neither in the survivor's log nor in a block of a storage node is lost, and so are
-idempotency keys that the survivor does not know. With --from-storage every record that was in no stored block yet is lost, and so are all
-keys and settings; projects come back private, named recovered-ID, and without tokens: 'chainstore project token' gives them new ones.
-docs/operations.md tells more.
+idempotency keys that the survivor does not know. With --from-storage every record that is in no block of those nodes is lost, and so are all
+keys and settings; projects come back private, named recovered-ID, and without tokens: 'chainstore project token create' gives them new ones.
+docs/masters.md tells more.
 
 Afterwards start the master as before, and let others in with 'chainstore master --join'.`,
 		Example: `  chainstore master recover --data /var/lib/chainstore --raft 127.0.0.1:8010 --cluster-token-file cluster.token
-  chainstore master recover --data /var/lib/new --raft 127.0.0.1:8010 --cluster-token-file cluster.token --from-storage http://127.0.0.1:8082`,
+  chainstore master recover --data /var/lib/new --raft 127.0.0.1:8010 --cluster-token-file cluster.token --from-storage http://127.0.0.1:8081,http://127.0.0.1:8082`,
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
@@ -64,7 +69,7 @@ Afterwards start the master as before, and let others in with 'chainstore master
 	flags.StringVar(&cfg.Data, "data", "", "data `folder` of the master")
 	flags.StringVar(&cfg.Raft, "raft", "127.0.0.1:8010", "`address` of its raft port from now on")
 	flags.StringVar(&clusterTokenFile, "cluster-token-file", "", "`file` with the cluster token (or CHAINSTORE_CLUSTER_TOKEN)")
-	flags.StringVar(&cfg.FromStorage, "from-storage", "", "`URL` of a storage node, when no master has survived")
+	flags.StringSliceVar(&cfg.FromStorage, "from-storage", nil, "`URLs` of all storage nodes, when no master has survived")
 	flags.StringSliceVar(&cfg.Without, "without", nil, "ids or `URLs` of storage nodes that are gone: blocks that they alone have are lost")
 	flags.BoolVar(&yes, "yes", false, "do not ask")
 	addJSON(cmd, &asJSON, "print what was done as one JSON object")
@@ -75,23 +80,59 @@ Afterwards start the master as before, and let others in with 'chainstore master
 // errNotConfirmed: the person did not say yes.
 var errNotConfirmed = errors.New("not confirmed: nothing was changed")
 
-// confirmRecovery says plainly what may be lost, and asks.
-func confirmRecovery(cmd *cobra.Command, r roles.Recovery, yes bool) error {
-	w := cmd.ErrOrStderr()
+// warnRecovery says plainly what is about to be done, and what may be lost.
+func warnRecovery(r roles.Recovery) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "WARNING: master %s becomes the only master of group %s, which goes on as epoch %d.\n", r.Member, r.Group, r.Epoch)
-	if r.LastEntry > 0 {
-		fmt.Fprintf(&b, "Its log ends at entry %d: it knows %s mined and holds %s in no mined block.\n",
-			r.LastEntry, counted(r.Height, "block"), counted(uint64(r.Buffered), "record"))
+	say := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	say("WARNING: master %s becomes the only master of group %s, which goes on as epoch %d.", r.Member, r.Group, r.Epoch)
+	survivor := r.LastEntry > 0
+	if survivor {
+		say("Its log ends in term %d, at entry %d. If another survivor's ends in a higher term, or in the same at a higher entry, recover that one.",
+			r.LastTerm, r.LastEntry)
+	}
+	for _, d := range r.Damaged {
+		say("Snapshot %s cannot be read and is moved to %s: %s", d.Path, d.Aside, d.Reason)
+		if d.Lost > 0 {
+			say("With it all is gone that this folder knew of the log's entries %d to %d.", r.LastEntry+1, d.Lost)
+		}
+	}
+	if r.Forked {
+		say("The storage nodes have another block %d than its log, so what its log has from there on was never committed: it is left out.", r.Fork)
+	}
+	if survivor {
+		say("It knows %s mined and holds %s in no mined block.", counted(r.Height, "block"), counted(uint64(r.Buffered), "record"))
 	}
 	if r.Source != "" {
-		fmt.Fprintf(&b, "It takes over the chain of %s up to block %d.\n", r.Source, r.ChainHeight-1)
+		say("It takes over the chain of %s up to block %d.", r.Source, r.ChainHeight-1)
+		if r.Replicated < r.ChainHeight {
+			say("Fewer than %s are known to have its blocks from %d on: keep that node until others have them.",
+				counted(r.Replicas, "storage node"), r.Replicated)
+		}
 	}
-	b.WriteString("Records that were acknowledged by others and are neither in this log nor in that chain are LOST, with their idempotency keys.\n")
+	for _, url := range r.Foreign {
+		say("Storage node %s has other blocks than the group committed: they will be replaced, the old ones kept in its quarantine.", url)
+	}
+	switch {
+	case survivor:
+		say("Records that were acknowledged and are neither in this log nor in that chain are LOST, with their idempotency keys. Records of this log that")
+		say("the chain has others in place of were never committed, and are dropped.")
+	default:
+		if r.Asked < r.Replicas {
+			say("Only %s named, and each block is to be on %d: what others have is not looked at, and these are filled from it.",
+				countedAs(uint64(r.Asked), "storage node is", "storage nodes are"), r.Replicas)
+		}
+		say("Records that were acknowledged and are not in that chain are LOST, and so are all idempotency keys, and names and tokens of projects.")
+	}
 	for _, lost := range r.Lost {
-		fmt.Fprintf(&b, "Master %s must never run again with its folder.\n", lost)
+		say("Master %s must never run again with its folder.", lost)
 	}
-	if _, err := io.WriteString(w, b.String()); err != nil {
+	return b.String()
+}
+
+// confirmRecovery warns, and asks.
+func confirmRecovery(cmd *cobra.Command, r roles.Recovery, yes bool) error {
+	w := cmd.ErrOrStderr()
+	if _, err := io.WriteString(w, warnRecovery(r)); err != nil {
 		return err
 	}
 	if yes {
@@ -111,7 +152,14 @@ func confirmRecovery(cmd *cobra.Command, r roles.Recovery, yes bool) error {
 }
 
 func tellRecovered(w io.Writer, r roles.Recovery) error {
-	_, err := fmt.Fprintf(w, "master %s is group %s now, epoch %d: %s adopted, %s dropped\nStart it as before, and let others in with 'chainstore master --join'.\n",
-		r.Member, r.Group, r.Epoch, counted(uint64(r.Adopted), "block"), counted(uint64(r.Dropped), "record"))
+	var b strings.Builder
+	fmt.Fprintf(&b, "master %s is group %s now, epoch %d: %s adopted, %s and %s dropped\n", r.Member, r.Group, r.Epoch,
+		counted(r.Adopted, "block"), counted(r.Dropped, "record"), counted(r.Keys, "idempotency key"))
+	if r.Single > 0 {
+		fmt.Fprintf(&b, "%s of these, more than a master may hold, are on fewer than %s: keep every node until they are repaired.\n",
+			counted(r.Single, "block"), counted(r.Replicas, "storage node"))
+	}
+	b.WriteString("Start it as before, and let others in with 'chainstore master --join'.\n")
+	_, err := io.WriteString(w, b.String())
 	return err
 }

@@ -33,9 +33,12 @@ func TestGet(t *testing.T) {
 		args []string
 		want string
 	}{
-		{nil, "name one record: get BLOCK OFFSET, or get --index N"},
+		{nil, "name one record: get BLOCK OFFSET, get --index N, or get --key KEY"},
 		{[]string{"1"}, "name one record"},
 		{[]string{"1", "2", "--index", "3"}, "name one record"},
+		{[]string{"1", "2", "--key", "k"}, "name one record"},
+		{[]string{"--index", "0", "--key", "k"}, "name one record"},
+		{[]string{"--key", "nobody's"}, `no record of this project has the key "nobody's"`},
 		{[]string{"one", "2"}, `BLOCK "one" is not a whole number`},
 		{[]string{"--", "1", "-2"}, `OFFSET "-2" is not a whole number`},
 		{[]string{"1", "4294967296"}, `OFFSET "4294967296" is too large: the limit is 4294967295`},
@@ -99,11 +102,11 @@ func TestProjectCreate(t *testing.T) {
 	if want := "id     7\nname   sensors\ntoken  NEWTOKEN\n"; err != nil || out != want || !strings.Contains(errs, "keep it") {
 		t.Errorf("got %q, %q, %v; want %q", out, errs, err, want)
 	}
-	if len(f.projects) != 1 || !f.projects[0].Public {
-		t.Errorf("projects %+v", f.projects)
+	if n := len(f.projects.list); n != 2 || !f.projects.list[1].Public {
+		t.Errorf("projects %+v", f.projects.list)
 	}
 	out, errs, err = run(t, nil, "project", "create", "other", "--json")
-	if want := `{"id":7,"name":"other","token":"NEWTOKEN"}` + "\n"; err != nil || out != want || errs != "" {
+	if want := `{"id":8,"name":"other","public":false,"token":"NEWTOKEN","token_id":1}` + "\n"; err != nil || out != want || errs != "" {
 		t.Errorf("got %q, %q, %v; want %q", out, errs, err, want)
 	}
 	_, _, err = run(t, nil, "project", "create", "other")

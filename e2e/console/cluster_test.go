@@ -3,7 +3,6 @@ package console
 import (
 	"fmt"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -67,21 +66,6 @@ func leaderOf(t *testing.T, c *devcluster.Cluster) int {
 	return 0
 }
 
-// offers reports whether the masters have a route; the console says of one that they do not have that it is missing.
-func offers(t *testing.T, c *devcluster.Cluster, path string) bool {
-	t.Helper()
-	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, c.File().Masters[0]+path, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	answer, err := http.DefaultClient.Do(r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	answer.Body.Close()
-	return answer.StatusCode == http.StatusUnauthorized
-}
-
 // TestConsoleOnCluster does on a whole cluster what the other tests do on the fake: append, find, verify; a project; a disk that is
 // damaged and healed; and the end of the leader, from which the page is.
 func TestConsoleOnCluster(t *testing.T) {
@@ -110,16 +94,10 @@ func TestConsoleOnCluster(t *testing.T) {
 
 	t.Run("verify", func(t *testing.T) {
 		b.in(t)
-		if !offers(t, c, "/v1/records/0/proof") {
-			t.Skip("NO PROOFS: the masters do not offer them")
-		}
 		b.verify("good")
 	})
 	t.Run("find", func(t *testing.T) {
 		b.in(t)
-		if !offers(t, c, "/v1/records") {
-			t.Skip("NO LISTS: the masters do not offer them")
-		}
 		b.goTo("find?by=key")
 		b.fill("key", "door/7")
 		b.press("Find")
@@ -129,9 +107,6 @@ func TestConsoleOnCluster(t *testing.T) {
 	})
 	t.Run("a project", func(t *testing.T) {
 		b.in(t)
-		if !offers(t, c, "/v1/projects") {
-			t.Skip("NO PROJECTS: the masters do not list them")
-		}
 		b.goTo("projects")
 		b.fill("name", "lab")
 		b.press("Create a project")

@@ -17,6 +17,7 @@ const (
 	TypeProblem = "application/problem+json"          // RFC 9457
 	TypeNDJSON  = "application/x-ndjson"              // a batch, one JSON object a line
 	TypeFrames  = "application/vnd.chainstore.frames" // a batch, length-framed: see AppendFrame
+	TypeEvents  = "text/event-stream"                 // a stream of records, as the HTML standard has it
 	TypeOctets  = "application/octet-stream"          // what stands in for a missing Content-Type of a record
 )
 
@@ -42,6 +43,8 @@ const (
 	PathReadRecords  = "/worker/v1/records:read" // POST: records with their proofs
 	PathHeaders      = "/worker/v1/headers"      // GET ?from=&limit=&size=: headers with the proofs of their seals
 	PathLocate       = "/worker/v1/locate/"      // GET {index}: the block of a leaf
+	PathFindRecords  = "/worker/v1/records:find" // POST: places of records, by project and key, as the node's index has them
+	PathFindHash     = "/worker/v1/hashes/"      // GET {hash}: leaves that may have a hash
 	PathMine         = "/worker/v1/mine"         // POST: find a nonce
 	PathInbox        = "/worker/v1/inbox/"       // PUT {number}: keep a block that is beyond the chain's end
 	PathCheck        = "/worker/v1/check"        // POST: check the chain, or tell how that goes

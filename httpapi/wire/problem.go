@@ -25,6 +25,7 @@ const (
 	ProblemNotMined       = "not-mined"          // 409: the block is committed and not yet mined
 	ProblemNotSealed      = "not-sealed"         // 409: the proof is not yet sealed
 	ProblemNameTaken      = "name-taken"         // 409
+	ProblemTooMany        = "too-many"           // 409: the table takes no more projects, or the project no more tokens
 	ProblemFenced         = "fenced"             // 409: an order of a deposed leader
 	ProblemNotNext        = "not-next"           // 409: a block that does not follow the node's last
 	ProblemTooFewCopies   = "too-few-copies"     // 409: without that storage node too few good copies would remain
@@ -38,10 +39,12 @@ const (
 	ProblemTooLarge       = "too-large"          // 413: a body, record or batch over its limit
 	ProblemKeyReused      = "key-reused"         // 422: the idempotency key was used for another body
 	ProblemBadBlock       = "bad-block"          // 422: a block that fails the verifier
+	ProblemQuota          = "quota"              // 429 with Retry-After and RateLimit-*: the project has spent its quota
 	ProblemInternal       = "internal"           // 500
 	ProblemBacklog        = "backlog-full"       // 503 with Retry-After: the masters hold max_pending_bytes
 	ProblemNoLeader       = "no-leader"          // 503 with Retry-After: no leader within the time that the request could wait
 	ProblemUnknownOutcome = "unknown-outcome"    // 503: the append may or may not have been committed; retry with the same Idempotency-Key
+	ProblemTooManyStreams = "too-many-streams"   // 503 with Retry-After: the master serves as many streams as it can
 	ProblemUnavailable    = "unavailable"        // 503: no storage node could prove the record
 )
 

@@ -85,19 +85,6 @@ type Blocks struct {
 	Next   string  `json:"next,omitempty"` // cursor of the next page, "" at the end
 }
 
-// NewProject asks for a project.
-type NewProject struct {
-	Name   string `json:"name"`
-	Public bool   `json:"public,omitempty"`
-}
-
-// CreatedProject is the answer: the only time that the token is shown.
-type CreatedProject struct {
-	ID    uint32 `json:"id"`
-	Name  string `json:"name"`
-	Token string `json:"token"`
-}
-
 // Cluster is the status table as a master tells it.
 type Cluster struct {
 	Group    string    `json:"group"`

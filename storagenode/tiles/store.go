@@ -258,3 +258,19 @@ func decode(dst []chain.Hash, raw *[tileBytes]byte) {
 		dst[i] = chain.Hash(raw[i*chain.HashSize:])
 	}
 }
+
+// Leaves reads the hashes of count leaves from one on, and adds them to dst. They are as they stand on disk: nothing is proven.
+func (s *Store) Leaves(dst []chain.Hash, first uint64, count int) ([]chain.Hash, error) {
+	f := s.files[0].Load()
+	if f == nil || first+uint64(count) > s.Size() {
+		return dst, fmt.Errorf("%w: leaves %d to %d", ErrMissing, first, first+uint64(count))
+	}
+	raw := make([]byte, count*chain.HashSize)
+	if _, err := f.ReadAt(raw, OffsetOf(first)); err != nil {
+		return dst, fmt.Errorf("%w: read %s: %w", ErrMissing, path(s.dir, 0), err)
+	}
+	for i := range count {
+		dst = append(dst, chain.Hash(raw[i*chain.HashSize:]))
+	}
+	return dst, nil
+}

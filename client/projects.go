@@ -1,0 +1,92 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/chainstore/chainstore/httpapi/wire"
+)
+
+// CreateProject makes a project; it needs the admin token, or none where the cluster's registration is open. Its answer is the only place
+// where the project's token is ever shown, so the client does not try again after a try that may have been carried out: [ErrNameTaken] on a
+// second call then tells that it was, and [Client.CreateToken] gives the project another.
+func (c *Client) CreateProject(ctx context.Context, p wire.NewProject) (wire.CreatedProject, error) {
+	return ask[wire.CreatedProject](ctx, c, http.MethodPost, "/v1/projects", p, true)
+}
+
+// Projects reads a page of the projects, in the order of their ids: up to limit of them (at most [wire.MaxProjectsPage]) behind the page
+// that gave the cursor, "" for the first.
+func (c *Client) Projects(ctx context.Context, cursor string, limit int) (wire.Projects, error) {
+	query := url.Values{"limit": {strconv.Itoa(limit)}}
+	if cursor != "" {
+		query.Set("cursor", cursor)
+	}
+	return ask[wire.Projects](ctx, c, http.MethodGet, "/v1/projects?"+query.Encode(), nil, false)
+}
+
+// Project reads a project, named by its name or id. The error wraps [ErrNotFound] where there is none.
+func (c *Client) Project(ctx context.Context, nameOrID string) (wire.Project, error) {
+	return ask[wire.Project](ctx, c, http.MethodGet, projectPath(nameOrID), nil, false)
+}
+
+// ChangeProject changes who may read a project's records, or its quota; it needs the admin token.
+func (c *Client) ChangeProject(ctx context.Context, nameOrID string, change wire.ProjectChange) (wire.Project, error) {
+	return ask[wire.Project](ctx, c, http.MethodPatch, projectPath(nameOrID), change, false)
+}
+
+// Tokens lists the tokens of a project, without what they are shown as; it needs the admin token.
+func (c *Client) Tokens(ctx context.Context, nameOrID string) ([]wire.ProjectToken, error) {
+	list, err := ask[wire.ProjectTokens](ctx, c, http.MethodGet, projectPath(nameOrID)+"/tokens", nil, false)
+	return list.Tokens, err
+}
+
+// CreateToken gives a project one more token; it needs the admin token. Its answer is the only place where the token is ever shown, so the
+// client does not try again after a try that may have been carried out: the list of tokens tells then, and an unknown one can be revoked.
+func (c *Client) CreateToken(ctx context.Context, nameOrID string, t wire.NewToken) (wire.CreatedToken, error) {
+	return ask[wire.CreatedToken](ctx, c, http.MethodPost, projectPath(nameOrID)+"/tokens", t, true)
+}
+
+// RevokeToken takes a token, named by its id, from a project; it needs the admin token. The error wraps [ErrNotFound] where the project has no
+// such token; not, though, when that may be because an earlier try of this call has revoked it without an answer.
+func (c *Client) RevokeToken(ctx context.Context, nameOrID string, token uint32) error {
+	path := projectPath(nameOrID) + "/tokens/" + strconv.FormatUint(uint64(token), 10)
+	maybe, err := c.do(ctx, c.newQuery(http.MethodDelete, path, maxSmall), func(*answer) error { return nil })
+	if maybe && errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+// Me tells what the client's token is.
+func (c *Client) Me(ctx context.Context) (wire.Me, error) {
+	return ask[wire.Me](ctx, c, http.MethodGet, "/v1/me", nil, false)
+}
+
+func projectPath(nameOrID string) string { return "/v1/projects/" + url.PathEscape(nameOrID) }
+
+// ask sends a request of administration, with a body of JSON unless that is nil, and decodes the answer. once is that of [query].
+func ask[T any](ctx context.Context, c *Client, method, path string, body any, once bool) (T, error) {
+	q := c.newQuery(method, path, maxMedium)
+	q.once = once
+	var result, none T
+	if body != nil {
+		data, err := json.Marshal(body)
+		if err != nil {
+			return none, err
+		}
+		q.header["Content-Type"] = typeJSON
+		q.body = data
+	}
+	_, err := c.do(ctx, q, func(a *answer) error {
+		result = none
+		return a.decode(&result)
+	})
+	if err != nil {
+		return none, err
+	}
+	return result, nil
+}

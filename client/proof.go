@@ -1,0 +1,75 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/httpapi/wire"
+)
+
+// Proof reads the proof of the record of a leaf index, which was checked by [CheckProof]. The error wraps [ErrNotSealed] for a record whose
+// block has no proof of work yet, [ErrNotFound] where there is none.
+func (c *Client) Proof(ctx context.Context, index uint64) (wire.Proof, error) {
+	return c.proof(ctx, "/v1/records/"+strconv.FormatUint(index, 10)+"/proof", func(p *wire.Proof) bool { return p.Index == index })
+}
+
+// ProofAt is Proof for the record at a position.
+func (c *Client) ProofAt(ctx context.Context, block uint64, offset uint32) (wire.Proof, error) {
+	path := "/v1/blocks/" + strconv.FormatUint(block, 10) + "/records/" + strconv.FormatUint(uint64(offset), 10) + "/proof"
+	return c.proof(ctx, path, func(p *wire.Proof) bool { return p.Block == block && p.Offset == offset })
+}
+
+func (c *Client) proof(ctx context.Context, path string, meant func(*wire.Proof) bool) (wire.Proof, error) {
+	var p wire.Proof
+	err := c.read(ctx, path, maxSmall, func(a *answer) error {
+		p = wire.Proof{}
+		if err := a.decode(&p); err != nil {
+			return err
+		}
+		if !meant(&p) {
+			return fmt.Errorf("%s: %w: the proof of another record, index %d", a.base, ErrMismatch, p.Index)
+		}
+		if err := CheckProof(&p); err != nil {
+			return fmt.Errorf("%s: %w", a.base, err)
+		}
+		return nil
+	})
+	if err != nil {
+		return wire.Proof{}, err
+	}
+	return p, nil
+}
+
+// CheckProof shows, with nothing but hashes, that a record with the leaf p.Leaf stands at p.Block and p.Offset in the tree of p.Size leaves
+// with the root p.Root, in a block with proof of work. Whoever knows that root from elsewhere needs nobody's word; that a record has that
+// leaf is for its content to show: see [chain.Record.Leaf]. The error wraps [ErrMismatch].
+func CheckProof(p *wire.Proof) error {
+	leaf, err := chain.ParseLeaf(p.LeafData)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrMismatch, err)
+	}
+	hash := leaf.Hash()
+	header := p.Header.Header()
+	switch {
+	case hash != p.Leaf:
+		return fmt.Errorf("%w: the leaf hash is %v, that of the leaf's data is %v", ErrMismatch, p.Leaf, hash)
+	case p.Block != header.Block || p.Offset >= header.Count || p.Index != header.First+uint64(p.Offset):
+		return fmt.Errorf("%w: record %d of block %d, index %d, under the header of block %d", ErrMismatch, p.Offset, p.Block, p.Index, header.Block)
+	case p.SealIndex != header.Seal():
+		return fmt.Errorf("%w: the seal's index is %d, the header's is %d", ErrMismatch, p.SealIndex, header.Seal())
+	}
+	if err := checkHeader(&p.Header); err != nil {
+		return err
+	}
+	record := chain.Proof{Index: p.Index, Size: header.Seal(), Path: p.RecordPath}
+	if err := record.Check(hash, header.Root); err != nil {
+		return fmt.Errorf("%w: the record in its block: %w", ErrMismatch, err)
+	}
+	seal := chain.Proof{Index: p.SealIndex, Size: p.Size, Path: p.SealPath}
+	if err := seal.Check(header.SealHash(), p.Root); err != nil {
+		return fmt.Errorf("%w: the block in the chain: %w", ErrMismatch, err)
+	}
+	return nil
+}

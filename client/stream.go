@@ -1,0 +1,227 @@
+package client
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/chainstore/chainstore/httpapi/wire"
+)
+
+// StreamQuery says which records a stream gives.
+type StreamQuery struct {
+	Project string // name or id, "" for the token's own
+	Key     string // "" for all
+	From    uint64 // leaf index; not looked at with Now
+	Now     bool   // begin with what is appended from now on
+}
+
+// streamSilence is how long a stream may be silent before its master is taken for dead: masters send something every 10 seconds.
+const streamSilence = 25 * time.Second
+
+// Stream gives records in the order in which they stand in the chain, those that are there and then those that are appended, each once
+// and with none left out. When a master dies or has no leader it goes on at the next, from where it was. It goes on until the loop over
+// it ends, or with an error, after which nothing follows: the context's, a final answer such as [ErrUnauthorized], or the last failure
+// once no master has served it for [Config].RetryFor. Each record was checked as by [Client.Get]. One record at a time is held. A
+// [Config].HTTP must have no time-out of its own.
+func (c *Client) Stream(ctx context.Context, q StreamQuery) iter.Seq2[wire.Record, error] {
+	return func(yield func(wire.Record, error) bool) {
+		s := stream{client: c, query: q, next: q.From, known: !q.Now, yield: yield, served: time.Now()}
+		if err := s.run(ctx); err != nil {
+			yield(wire.Record{}, err)
+		}
+	}
+}
+
+// stream is one stream on its way through the masters.
+type stream struct {
+	client *Client
+	query  StreamQuery
+	next   uint64 // the leaf index that may come next
+	known  bool   // next is: a stream from now on learns it from the first master
+	yield  func(wire.Record, error) bool
+	served time.Time // when a master served it last
+}
+
+// errLoopEnded: whoever loops over the stream wants no more.
+var errLoopEnded = errors.New("the loop has ended")
+
+func (s *stream) run(ctx context.Context) error {
+	at := s.client.good.Load()
+	backoff, tried := minBackoff, 0
+	for {
+		before := s.served
+		err := s.once(ctx, s.client.masters[at])
+		switch {
+		case errors.Is(err, errLoopEnded):
+			return nil
+		case ctx.Err() != nil:
+			return ended(ctx, err)
+		case judge(err) == final:
+			return err
+		}
+		if s.served != before {
+			backoff, tried = minBackoff, 0
+		}
+		at = (at + 1) % uint32(len(s.client.masters))
+		if tried++; tried < len(s.client.masters) {
+			continue
+		}
+		wait := backoff + rand.N(backoff/2+1)
+		if time.Since(s.served)+wait > max(0, s.client.retryFor) {
+			return err
+		}
+		if !sleep(ctx, wait) {
+			return ended(ctx, err)
+		}
+		backoff, tried = min(2*backoff, maxBackoff), 0
+	}
+}
+
+// once follows the stream of one master until it breaks off.
+func (s *stream) once(ctx context.Context, base string) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	silence := time.AfterFunc(streamSilence, func() { cancel(fmt.Errorf("nothing came for %v", streamSilence)) })
+	defer silence.Stop()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/v1/records/stream?"+s.values().Encode(), nil)
+	if err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrUnreachable, base, err)
+	}
+	if s.client.auth != nil {
+		r.Header["Authorization"] = s.client.auth
+	}
+	r.Header.Set("Accept", wire.TypeEvents)
+	if s.known && s.next > 0 {
+		r.Header.Set(wire.HeaderLastEventID, strconv.FormatUint(s.next-1, 10))
+	}
+	response, err := s.client.send(r)
+	if err != nil {
+		return unreachable(base, errors.Join(err, context.Cause(ctx)))
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		body, err := readBounded(response, maxSmall)
+		if err != nil {
+			return unreachable(base, err)
+		}
+		return (&answer{base: base, status: response.StatusCode, header: response.Header, body: body}).problem()
+	}
+	events := bufio.NewReaderSize(response.Body, 64<<10)
+	for {
+		e, err := readEvent(events)
+		if err != nil {
+			return unreachable(base, errors.Join(err, context.Cause(ctx)))
+		}
+		silence.Reset(streamSilence)
+		if err := s.take(&e, base); err != nil {
+			return err
+		}
+		s.served = time.Now()
+	}
+}
+
+// values are the query as the API takes it. A stream that was begun has a place, which goes before what it began with.
+func (s *stream) values() url.Values {
+	v := url.Values{}
+	for name, text := range map[string]string{"project": s.query.Project, "key": s.query.Key} {
+		if text != "" {
+			v.Set(name, text)
+		}
+	}
+	if s.known {
+		v.Set("from", strconv.FormatUint(s.next, 10))
+	}
+	return v
+}
+
+// take gives a record on, or moves the place where the stream is resumed.
+func (s *stream) take(e *event, base string) error {
+	next := uint64(0)
+	if e.id != "" {
+		id, err := strconv.ParseUint(e.id, 10, 63)
+		if err != nil {
+			return fmt.Errorf("%s: %w: event id %q", base, ErrAnswer, e.id)
+		}
+		next = id + 1
+	}
+	if e.name != wire.EventRecord {
+		if !s.known || next > s.next {
+			s.next, s.known = next, true
+		}
+		return nil
+	}
+	var r wire.Record
+	if err := json.Unmarshal(e.data, &r); err != nil {
+		return fmt.Errorf("%s: %w: %w", base, ErrAnswer, err)
+	}
+	q := ListQuery{Key: s.query.Key}
+	if err := q.check(&r, s.next); err != nil {
+		return fmt.Errorf("%s: %w", base, err)
+	}
+	s.next, s.known = r.Index+1, true
+	if !s.yield(r, nil) {
+		return errLoopEnded
+	}
+	return nil
+}
+
+// event is one server-sent event, as the HTML standard has them.
+type event struct {
+	id, name string
+	data     []byte
+}
+
+// readEvent reads up to the next empty line.
+func readEvent(r *bufio.Reader) (e event, err error) {
+	for {
+		line, err := readLine(r)
+		if err != nil {
+			return e, err
+		}
+		if len(line) == 0 {
+			return e, nil
+		}
+		name, value, _ := bytes.Cut(line, []byte(":"))
+		value = bytes.TrimPrefix(value, []byte(" "))
+		switch string(name) {
+		case "id":
+			e.id = string(value)
+		case "event":
+			e.name = string(value)
+		case "data":
+			e.data = value
+		}
+	}
+}
+
+// readLine reads a line without its end, of up to maxRecords bytes.
+func readLine(r *bufio.Reader) ([]byte, error) {
+	var line []byte
+	for {
+		part, err := r.ReadSlice('\n')
+		if len(line)+len(part) > maxRecords {
+			return nil, tooLong(maxRecords)
+		}
+		line = append(line, part...)
+		switch {
+		case err == nil:
+			return bytes.TrimRight(line, "\r\n"), nil
+		case errors.Is(err, bufio.ErrBufferFull):
+		case errors.Is(err, io.EOF):
+			return nil, errors.New("the stream broke off")
+		default:
+			return nil, err
+		}
+	}
+}

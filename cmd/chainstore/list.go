@@ -1,0 +1,170 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"iter"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+
+	"github.com/chainstore/chainstore/client"
+	"github.com/chainstore/chainstore/httpapi/wire"
+)
+
+const defaultListed = 50
+
+// listing says which records a command lists, as its flags have it.
+type listing struct {
+	query        client.ListQuery
+	since, until string
+	asJSON       bool
+}
+
+// addQuery gives a command the flags that say which records are meant.
+func (l *listing) addQuery(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&l.query.Project, "project", "", "`name` or id of the project, another's if it is public (default the token's own)")
+	flags.StringVar(&l.query.Key, "key", "", "only records with this `key`")
+	addJSON(cmd, &l.asJSON, "print one JSON object a line for each record, in its envelope")
+	for _, name := range []string{"project", "key"} {
+		mustComplete(cmd.RegisterFlagCompletionFunc(name, cobra.NoFileCompletions))
+	}
+}
+
+// newListCommand lists records.
+func newListCommand() *cobra.Command {
+	l := &listing{}
+	var limit uint64
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List records, or the history of a key",
+		Long: `List records in the order in which they stand in the chain. With --key it is the history of that key.
+
+Times are written as 2006-01-02T15:04:05Z, as unix milliseconds, or as how long ago: 90s, 15m, 24h.
+
+Each record was checked against its hashes. That no record is missing from a list is the word of the cluster: a proof shows that a
+record is there, not that a list is complete.`,
+		Example: `  chainstore list --key door/7
+  chainstore list --since 1h --json
+  chainstore list --from 2000 --limit 0`,
+		Args:              cobra.NoArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
+	}
+	connect := addConnection(cmd, asProject)
+	l.addQuery(cmd)
+	flags := cmd.Flags()
+	flags.StringVar(&l.since, "since", "", "only records of this `time` or later")
+	flags.StringVar(&l.until, "until", "", "only records before this `time`")
+	flags.Uint64Var(&l.query.From, "from", 0, "begin with this leaf `index`")
+	flags.Uint64Var(&limit, "limit", defaultListed, "list at most `N` records, 0 for all")
+	for _, name := range []string{"since", "until", "from", "limit"} {
+		mustComplete(cmd.RegisterFlagCompletionFunc(name, cobra.NoFileCompletions))
+	}
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		now := time.Now()
+		var err error
+		if l.query.Since, err = parseTime("since", l.since, now); err != nil {
+			return err
+		}
+		if l.query.Until, err = parseTime("until", l.until, now); err != nil {
+			return err
+		}
+		c, err := connect.open(0)
+		if err != nil {
+			return err
+		}
+		defer c.CloseIdle()
+		l.query.Limit = wire.MaxPage
+		if limit != 0 {
+			l.query.Limit = int(min(limit, wire.MaxPage))
+		}
+		_, err = l.print(cmd.OutOrStdout(), c.List(cmd.Context(), l.query), limit)
+		return err
+	}
+	return cmd
+}
+
+// print prints records, limit of them at most, 0 for all, and returns the leaf index behind the last, 0 where there was none.
+func (l *listing) print(out io.Writer, records iter.Seq2[wire.Record, error], limit uint64) (next uint64, err error) {
+	table := recordTable{out: out}
+	printed := uint64(0)
+	for r, err := range records {
+		if err != nil {
+			return next, err
+		}
+		if l.asJSON {
+			err = printJSON(out, r)
+		} else {
+			err = table.print(&r)
+		}
+		if err != nil {
+			return next, err
+		}
+		next = r.Index + 1
+		if printed++; printed == limit {
+			break
+		}
+	}
+	return next, nil
+}
+
+// parseTime reads a time of a flag, "" for none, in unix milliseconds.
+func parseTime(flag, text string, now time.Time) (uint64, error) {
+	if text == "" {
+		return 0, nil
+	}
+	if ms, err := strconv.ParseUint(text, 10, 63); err == nil {
+		return ms, nil
+	}
+	if ago, err := time.ParseDuration(text); err == nil && ago >= 0 {
+		return uint64(max(0, now.Add(-ago).UnixMilli())), nil
+	}
+	if at, err := time.Parse(time.RFC3339, text); err == nil && at.UnixMilli() >= 0 {
+		return uint64(at.UnixMilli()), nil
+	}
+	return 0, fmt.Errorf("--%s %q is no time: write it like 2006-01-02T15:04:05Z, as unix milliseconds, or as how long ago, like 15m", flag, text)
+}
+
+// recordTable prints records in columns, one at a time.
+type recordTable struct {
+	out  io.Writer
+	head bool
+}
+
+// Widths of the columns.
+const (
+	keyWidth     = 16
+	payloadWidth = 40
+)
+
+func (t *recordTable) print(r *wire.Record) error {
+	const format = "%-10v  %-10v  %-25v  %-*v  %-10v  %v\n"
+	if !t.head {
+		t.head = true
+		if _, err := fmt.Fprintf(t.out, format, "INDEX", "POSITION", "TIME", keyWidth, "KEY", "SIZE", "PAYLOAD"); err != nil {
+			return err
+		}
+	}
+	at := fmt.Sprintf("%d/%d", r.Block, r.Offset)
+	_, err := fmt.Fprintf(t.out, format, r.Index, at, localTime(r.Time), keyWidth, elide(plain(r.Key), keyWidth), bytesText(uint64(r.Size)), glimpse(r))
+	return err
+}
+
+// glimpse is the begin of a payload where it is text, its type where it is not.
+func glimpse(r *wire.Record) string {
+	text := string(r.Payload[:min(len(r.Payload), utf8.UTFMax*(payloadWidth+1))])
+	for cut := 0; cut < utf8.UTFMax && !utf8.ValidString(text) && len(text) < len(r.Payload); cut++ {
+		text = text[:len(text)-1] // a letter may have been cut in two
+	}
+	if !utf8.ValidString(text) {
+		return elide(plain(r.Type), payloadWidth)
+	}
+	letters := []rune(text)
+	if len(letters) > payloadWidth {
+		text = string(letters[:payloadWidth-1]) + "…"
+	}
+	return plain(text)
+}

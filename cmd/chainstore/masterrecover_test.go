@@ -1,0 +1,47 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/chainstore/chainstore/roles"
+)
+
+// The warning says what the case at hand may lose, and nothing of the others.
+func TestRecoveryWarning(t *testing.T) {
+	for _, c := range []struct {
+		name       string
+		plan       roles.Recovery
+		says, lies []string
+	}{
+		{
+			"a survivor that knows all", roles.Recovery{Member: "m", LastTerm: 4, LastEntry: 9, Height: 3, ChainHeight: 3, Buffered: 1, Lost: []string{"n at u"}},
+			[]string{"term 4, at entry 9", "3 blocks mined and holds 1 record in", "neither in this log", "Master n at u must never"},
+			[]string{"takes over", "another block", "Snapshot", "names and tokens", "Fewer"},
+		},
+		{
+			"a forked one", roles.Recovery{LastEntry: 9, Forked: true, Fork: 7, Height: 7, Source: "s", ChainHeight: 9, Replicas: 2, Replicated: 8},
+			[]string{"another block 7", "chain of s up to block 8", "Fewer than 2 storage nodes are known to have its blocks from 8 on"}, nil,
+		},
+		{
+			"damage", roles.Recovery{LastEntry: 9, Damaged: []roles.DamagedSnapshot{{Path: "p", Aside: "a", Lost: 12, Reason: "sum"}}, Foreign: []string{"f"}},
+			[]string{"p cannot be read and is moved to a: sum", "entries 10 to 12", "node f has other blocks"}, nil,
+		},
+		{
+			"from storage", roles.Recovery{Source: "s", ChainHeight: 9, Asked: 1, Replicas: 2, Replicated: 9},
+			[]string{"up to block 8", "Only 1 storage node is named", "all idempotency keys, and names and tokens"}, []string{"log", "Fewer"},
+		},
+	} {
+		text := warnRecovery(c.plan)
+		for _, want := range c.says {
+			if !strings.Contains(text, want) {
+				t.Errorf("%s: %q is missing in\n%s", c.name, want, text)
+			}
+		}
+		for _, not := range c.lies {
+			if strings.Contains(text, not) {
+				t.Errorf("%s: %q is in\n%s", c.name, not, text)
+			}
+		}
+	}
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/chainstore/chainstore/client"
+	"github.com/chainstore/chainstore/httpapi/wire"
+)
+
+// newProjectTokenCommand is the parent of the commands on the tokens of a project.
+func newProjectTokenCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "token",
+		Short: "Create, list and revoke the tokens of a project",
+		Long: `Create, list and revoke the tokens of a project. It takes the admin token. After a recovery of the masters from a storage node
+projects have no token: create opens them again.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(newTokenCreateCommand(), newTokenListCommand(), newTokenRevokeCommand())
+	return cmd
+}
+
+func newTokenCreateCommand() *cobra.Command {
+	var t wire.NewToken
+	var asJSON bool
+	cmd := newClusterCommand(&cobra.Command{
+		Use:   "create",
+		Short: "Give a project one more token and print it, which is done this once",
+		Example: `  chainstore project token create sensors --label gateway-7 --rights append
+  chainstore project token create sensors --label dashboard --rights read --json | jq -r .token > dashboard.token`,
+	}, asAdmin, "one project", []string{"NAME|ID"}, func(cmd *cobra.Command, c *client.Client, args []string) error {
+		created, err := c.CreateToken(cmd.Context(), args[0], t)
+		if err != nil {
+			return notListed(err)
+		}
+		out := cmd.OutOrStdout()
+		if asJSON {
+			return printJSON(out, created)
+		}
+		err = printRows(out, [][]string{
+			{"id", tokenID(created.ProjectToken)}, {"label", plain(created.Label)}, {"rights", strings.Join(created.Rights, ", ")}, {"token", created.Token},
+		})
+		if err != nil {
+			return err
+		}
+		return shownOnce(cmd)
+	})
+	cmd.Flags().StringVar(&t.Label, "label", "", "`text` that tells it from the others, at most 64 bytes")
+	cmd.Flags().StringSliceVar(&t.Rights, "rights", nil, "what it may do: read, append, or read,append (default both)")
+	mustComplete(cmd.RegisterFlagCompletionFunc("rights", cobra.FixedCompletions(
+		[]string{wire.RightRead, wire.RightAppend, wire.RightRead + "," + wire.RightAppend}, cobra.ShellCompDirectiveNoFileComp)))
+	addJSON(cmd, &asJSON, "print one JSON object")
+	return cmd
+}
+
+func newTokenListCommand() *cobra.Command {
+	var asJSON bool
+	cmd := newClusterCommand(&cobra.Command{
+		Use:   "list",
+		Short: "List the tokens of a project, without what they are shown as",
+	}, asAdmin, "one project", []string{"NAME|ID"}, func(cmd *cobra.Command, c *client.Client, args []string) error {
+		tokens, err := c.Tokens(cmd.Context(), args[0])
+		if err != nil {
+			return notListed(err)
+		}
+		out := cmd.OutOrStdout()
+		rows := [][]string{{"ID", "LABEL", "RIGHTS", "CREATED"}}
+		for _, t := range tokens {
+			if asJSON {
+				if err := printJSON(out, t); err != nil {
+					return err
+				}
+				continue
+			}
+			rows = append(rows, []string{tokenID(t), plain(t.Label), strings.Join(t.Rights, ", "), localTime(t.Created)})
+		}
+		if asJSON {
+			return nil
+		}
+		return printRows(out, rows)
+	})
+	addJSON(cmd, &asJSON, "print one JSON object a line for each token")
+	return cmd
+}
+
+func newTokenRevokeCommand() *cobra.Command {
+	return newClusterCommand(&cobra.Command{
+		Use:   "revoke",
+		Short: "Revoke a token of a project; its other tokens stay",
+	}, asAdmin, "one project and one token", []string{"NAME|ID", "TOKEN-ID"}, func(cmd *cobra.Command, c *client.Client, args []string) error {
+		id, err := strconv.ParseUint(args[1], 10, 32)
+		if err != nil {
+			return fmt.Errorf("a token is named by its id, a number that 'chainstore project token list %s' tells", args[0])
+		}
+		if err := c.RevokeToken(cmd.Context(), args[0], uint32(id)); err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "token %d of project %s is revoked\n", id, plain(args[0]))
+		return err
+	})
+}
+
+func tokenID(t wire.ProjectToken) string { return strconv.FormatUint(uint64(t.ID), 10) }

@@ -1,0 +1,256 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/client"
+	"github.com/chainstore/chainstore/devcluster"
+	"github.com/chainstore/chainstore/httpapi/wire"
+)
+
+const (
+	floodWriters = 4
+	// One in so many records of a flood is acknowledged to the oracle with its position, and read back.
+	floodSample = 500
+	// Without CHAINSTORE_BEHIND so many records of this size: 224 MiB of log, more than stays behind a snapshot.
+	fewBehind, fewBehindSize = 28_000, 8 << 10
+)
+
+// flood is a load of which too many records are acknowledged to remember each: a record tells its writer and number, and all must be in
+// the chain, each once and those of a writer in their order.
+type flood struct {
+	each int               // records of each writer
+	size int               // least size of a payload
+	next [floodWriters]int // number of the record that must come next in the chain
+}
+
+func (b *flood) payload(writer, number int) []byte {
+	text := fmt.Sprintf("record %d/%d ", writer, number)
+	return []byte(text + strings.Repeat("x", max(0, b.size-len(text))))
+}
+
+// found takes a record of the chain, and reports whether it is of the flood.
+func (b *flood) found(o *oracle, r *chain.Record) bool {
+	var writer, number int
+	if b == nil {
+		return false
+	}
+	if _, err := fmt.Sscanf(string(r.Payload[:min(len(r.Payload), 40)]), "record %d/%d ", &writer, &number); err != nil || writer < 0 || writer >= floodWriters {
+		return false
+	}
+	if number != b.next[writer] {
+		o.fault("record %d of writer %d stands where %d is due", number, writer, b.next[writer])
+	}
+	b.next[writer] = number + 1
+	return true
+}
+
+// check holds what the chain had of the flood against what was acknowledged.
+func (b *flood) check(o *oracle) {
+	if b == nil {
+		return
+	}
+	for writer, next := range b.next {
+		if next != b.each {
+			o.fault("writer %d has %d of its %d records in the chain", writer, next, b.each)
+		}
+	}
+}
+
+// append has the writers append all records, and tells the oracle where some of them are.
+func (b *flood) append(c *cluster, o *oracle) error {
+	writers, ctx := errgroup.WithContext(c.t.Context())
+	for w := range floodWriters {
+		cl := c.client(rotated(c.File().Masters, w)...)
+		writers.Go(func() error {
+			batcher := cl.NewBatcher(ctx, client.BatcherConfig{})
+			err := b.write(ctx, o, batcher, w)
+			if closed := batcher.Close(); err == nil {
+				err = closed
+			}
+			return err
+		})
+	}
+	return writers.Wait()
+}
+
+func (b *flood) write(ctx context.Context, o *oracle, batcher *client.Batcher, writer int) error {
+	type sampled struct {
+		client.Entry
+		client.Future
+	}
+	var waiting []sampled
+	settle := func(most int) error {
+		for ; len(waiting) > most; waiting = waiting[1:] {
+			at, err := waiting[0].Wait(ctx)
+			if err != nil {
+				return err
+			}
+			o.ack([]client.Entry{waiting[0].Entry}, []wire.Position{at})
+		}
+		return nil
+	}
+	for number := range b.each {
+		e := client.Entry{Payload: b.payload(writer, number)}
+		f, err := batcher.Add(ctx, e)
+		if err != nil {
+			return err
+		}
+		if number%floodSample == 0 {
+			waiting = append(waiting, sampled{e, f})
+			if err := settle(4 * wire.MaxBatchRecords / floodSample); err != nil {
+				return err
+			}
+		}
+	}
+	if err := batcher.Flush(ctx); err != nil {
+		return err
+	}
+	return settle(0)
+}
+
+// TestMasterFarBehind: a master that was killed comes back when the others have long cut their logs behind where it stood. It is given a
+// snapshot and is level with them soon. Restarted, with all that in its folder, it is there again at once.
+func TestMasterFarBehind(t *testing.T) {
+	if underRace {
+		t.Skip("224 MiB of log take minutes with the race detector; raftstore's TestSnapshots goes the same way with it")
+	}
+	c, o := startWith(t, func(topology *devcluster.Topology) {
+		d := devcluster.NewTopology(topology.Dir, topology.Port) // blocks, segments and logs of an ordinary size
+		topology.Settings, topology.LogLevel, topology.MaxAge = d.Settings, d.LogLevel, d.MaxAge
+	}), newOracle()
+	records, size := numberOf(t, "CHAINSTORE_BEHIND"), 0
+	if records == 0 {
+		records, size = fewBehind, fewBehindSize
+	}
+	o.flood = &flood{each: records / floodWriters, size: size}
+	c.awaitComplete(3)
+	leader := c.leader("")
+	away := c.followers(leader)[0]
+	url, data := roleOf(c.Topology(), away).URL(), roleOf(c.Topology(), away).Data
+	masters := client.NewMasters(c.File().Tokens.Cluster)
+	t.Cleanup(masters.CloseIdle)
+	applied := func(url string) (uint64, error) {
+		ctx, cancel := context.WithTimeout(t.Context(), askFor)
+		defer cancel()
+		m, err := masters.Member(ctx, url)
+		return m.Applied, err
+	}
+	stood, err := applied(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.kill(away)
+	c.tellSizes("killed: " + away)
+
+	began := time.Now()
+	if err := o.flood.append(c, o); err != nil {
+		t.Fatal(err)
+	}
+	took := time.Since(began)
+	t.Logf("%d records appended in %v, %.0f a second", records, took.Round(time.Millisecond), float64(records)/took.Seconds())
+	c.tellSizes("appended")
+
+	level := func(what string) {
+		t.Helper()
+		at, err := applied(roleOf(c.Topology(), c.leader("")).URL())
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		c.launch(away)
+		c.await(away+" level with the others", func() string {
+			if has, err := applied(url); err != nil || has < at {
+				return fmt.Sprintf("it is at %d of %d, %v", has, at, err)
+			}
+			return ""
+		})
+		t.Logf("%s: level with entry %d after %v", what, at, time.Since(began).Round(time.Millisecond))
+		c.compareStates(o)
+	}
+	level("behind")
+	if from := c.snapshotsRead(away); len(from) == 0 || from[len(from)-1] <= stood {
+		t.Errorf("%s stood at entry %d and has read snapshots of %v: it was given the log", away, stood, from)
+	} else {
+		t.Logf("it stood at entry %d and was given the snapshot of entry %d", stood, from[len(from)-1])
+	}
+	c.tellSizes("level")
+	c.kill(away)
+	level("restarted")
+	c.checkFolder(data)
+	c.verify(o)
+}
+
+// readSnapshot finds in a master's log which snapshots its state was read from.
+var readSnapshot = regexp.MustCompile(`state read from a snapshot.*index[^0-9]+(\d+)`)
+
+// snapshotsRead are the entries that the snapshots end at which a master has read.
+func (c *cluster) snapshotsRead(master string) (entries []uint64) {
+	c.t.Helper()
+	text, err := os.ReadFile(roleOf(c.Topology(), master).Log)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for _, found := range readSnapshot.FindAllStringSubmatch(string(text), -1) {
+		entry, err := strconv.ParseUint(found[1], 10, 64)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		entries = append(entries, entry)
+	}
+	return entries
+}
+
+// folderSizes are the bytes of a master's log and snapshots. What goes away meanwhile does not count.
+func folderSizes(data string) (log, snapshots int64) {
+	if info, err := os.Stat(filepath.Join(data, "raft.db")); err == nil {
+		log = info.Size()
+	}
+	_ = filepath.WalkDir(filepath.Join(data, "snapshots"), func(_ string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			if info, err := d.Info(); err == nil {
+				snapshots += info.Size()
+			}
+		}
+		return nil
+	})
+	return log, snapshots
+}
+
+// tellSizes logs what the masters' folders hold, and the most memory that each took.
+func (c *cluster) tellSizes(when string) {
+	c.t.Helper()
+	pids := c.PIDs()
+	for _, name := range c.names(devcluster.KindMaster) {
+		log, snapshots := folderSizes(roleOf(c.Topology(), name).Data)
+		memory := "is down"
+		if status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pids[name])); err == nil {
+			_, memory, _ = strings.Cut(string(status), "VmHWM:")
+			memory, _, _ = strings.Cut(memory, "\n")
+		}
+		c.t.Logf("%s: %s has a log of %d MiB, snapshots of %d MiB; memory at most: %s", when, name, log>>20, snapshots>>20, strings.TrimSpace(memory))
+	}
+}
+
+// mostLog is how large raft.db becomes by default while the state is small, with what bbolt adds; see the package comment of raftstore.
+const mostLog = 288 << 20
+
+// checkFolder holds a master's folder against its bound.
+func (c *cluster) checkFolder(data string) {
+	c.t.Helper()
+	if log, snapshots := folderSizes(data); log > mostLog || snapshots > 2*(320+48)<<20 {
+		c.t.Errorf("%s has a log of %d bytes, and snapshots of %d", data, log, snapshots)
+	}
+}

@@ -1,0 +1,310 @@
+package e2e
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/chainstore/chainstore/devcluster"
+)
+
+// proxied is what is added to a role's ports to get those of its proxies.
+const proxied = 200
+
+// proxies are wires for machines that have no namespaces, or no right to them: a TCP proxy before each port of each role. Which role calls is
+// found out by the process that owns the connection's other end. A cut holds bytes back, and they go on when it heals, as with packets that
+// are lost and sent again; but a connection to a proxy comes about whatever is cut behind it, and no kernel's timer ever sees a loss.
+type proxies struct {
+	dir       string // of the cluster: a process with a role's folder in its command line is that role
+	listeners []net.Listener
+	tasks     sync.WaitGroup
+
+	mu      sync.Mutex // guards all below
+	changed chan struct{}
+	ways    map[way]condition
+	conns   map[net.Conn]struct{}
+	closed  bool
+	held    int            // reads that a cut held up
+	roles   map[int]string // by pid, of the roles' processes that were seen
+}
+
+// newProxies puts a proxy before every port of a topology, which must have Proxied set.
+func newProxies(topology devcluster.Topology) (*proxies, error) {
+	p := &proxies{dir: topology.Dir, roles: map[int]string{}, changed: make(chan struct{}), conns: map[net.Conn]struct{}{}}
+	for _, r := range topology.Roles() {
+		for from, to := range map[string]string{r.Advertise: r.HTTP, r.RaftAdvertise: r.Raft} {
+			if from == "" {
+				continue
+			}
+			if err := p.forward(r.Name, from, to); err != nil {
+				return nil, errors.Join(err, p.close())
+			}
+		}
+	}
+	return p, nil
+}
+
+// forward hands what comes at one address on to another.
+func (p *proxies) forward(role, from, to string) error {
+	listener, err := net.Listen("tcp", from)
+	if err != nil {
+		return err
+	}
+	p.listeners = append(p.listeners, listener)
+	p.tasks.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			p.tasks.Go(func() { p.join(conn, role, to) })
+		}
+	})
+	return nil
+}
+
+// join connects a caller with a role, until either side ends.
+func (p *proxies) join(near net.Conn, role, to string) {
+	caller := p.caller(near.RemoteAddr())
+	if !p.track(near) {
+		return
+	}
+	defer p.drop(near)
+	p.pass(way{caller, role}, nil) // not even the connection comes about while the way is cut
+	far, err := net.DialTimeout("tcp", to, time.Second)
+	if err != nil {
+		return
+	}
+	if !p.track(far) {
+		return
+	}
+	defer p.drop(far)
+	var both sync.WaitGroup
+	both.Go(func() { p.copy(far, near, way{caller, role}) })
+	both.Go(func() { p.copy(near, far, way{role, caller}) })
+	both.Wait()
+}
+
+// copy carries bytes one way. The end of one side is the end of the other.
+func (p *proxies) copy(to, from net.Conn, w way) {
+	buf := make([]byte, 64<<10)
+	for {
+		size, err := from.Read(buf)
+		p.pass(w, from)
+		if size > 0 {
+			if _, err := to.Write(buf[:size]); err != nil {
+				p.drop(from)
+				return
+			}
+		}
+		if err != nil {
+			if half, ok := to.(*net.TCPConn); ok && errors.Is(err, io.EOF) {
+				_ = half.CloseWrite() // the other side may have gone: then its reader finds out
+			} else {
+				p.drop(to)
+			}
+			return
+		}
+	}
+}
+
+// pass waits for as long as a way is slow or cut.
+func (p *proxies) pass(w way, conn net.Conn) {
+	for first := true; ; first = false {
+		p.mu.Lock()
+		is, changed, closed := p.ways[w], p.changed, p.closed
+		if conn != nil {
+			if _, open := p.conns[conn]; !open {
+				closed = true
+			}
+		}
+		if first && is.cut {
+			p.held++
+		}
+		p.mu.Unlock()
+		if closed {
+			return
+		}
+		if is.cut {
+			<-changed
+			continue
+		}
+		if is.slow > 0 {
+			timer := time.NewTimer(is.slow)
+			<-timer.C
+		}
+		return
+	}
+}
+
+func (p *proxies) track(c net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		_ = c.Close() // the network is gone
+		return false
+	}
+	p.conns[c] = struct{}{}
+	return true
+}
+
+func (p *proxies) drop(c net.Conn) {
+	p.mu.Lock()
+	delete(p.conns, c)
+	p.mu.Unlock()
+	_ = c.Close() // it may be closed already
+}
+
+// set implements wires, and wakes what waits on a way.
+func (p *proxies) set(ways map[way]condition) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ways = ways
+	p.wake()
+	return nil
+}
+
+// wake has all that waits look again.
+func (p *proxies) wake() {
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
+func (p *proxies) stopped() (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.held, nil
+}
+
+func (p *proxies) canSlow() bool { return true }
+
+// dial connects a client with a proxy.
+func (p *proxies) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	own := net.Dialer{LocalAddr: &net.TCPAddr{IP: clientIP}, Timeout: connectTime}
+	return own.DialContext(ctx, network, address)
+}
+
+// listen opens a port behind the proxies.
+func (p *proxies) listen(_, address string) (net.Listener, error) { return net.Listen("tcp", address) }
+
+func (p *proxies) close() error {
+	p.mu.Lock()
+	p.closed = true
+	p.wake()
+	conns := p.conns
+	p.conns = map[net.Conn]struct{}{}
+	p.mu.Unlock()
+	for _, l := range p.listeners {
+		_ = l.Close() // nobody listens any more either way
+	}
+	for c := range conns {
+		_ = c.Close()
+	}
+	p.tasks.Wait()
+	return nil
+}
+
+// clientIP is the address that this process calls from where it calls often: no role has it, and to look a caller up takes milliseconds.
+var clientIP = net.IPv4(127, 0, 0, 2)
+
+// caller names the role whose process has the other end of a connection; the clients where it is this one, or nobody's.
+func (p *proxies) caller(remote net.Addr) string {
+	if tcp, ok := remote.(*net.TCPAddr); ok && tcp.IP.Equal(clientIP) {
+		return clientName
+	}
+	inode := socketOf(remote)
+	if inode == "" {
+		return clientName
+	}
+	for pid, role := range p.processes() {
+		if ownsSocket(pid, inode) {
+			return role
+		}
+	}
+	return clientName
+}
+
+// processes are those of the cluster's roles that run now.
+func (p *proxies) processes() map[int]string {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	running := map[int]string{}
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		role := p.roles[pid]
+		if role == "" {
+			role = p.roleOf(e.Name())
+		}
+		if role != "" {
+			running[pid] = role
+		}
+	}
+	p.roles = running
+	return running
+}
+
+// roleOf finds the role of a process in its command line; "" where it is none.
+func (p *proxies) roleOf(pid string) string {
+	line, err := os.ReadFile(filepath.Join("/proc", pid, "cmdline"))
+	if err != nil {
+		return "" // it has ended
+	}
+	for _, arg := range strings.Split(string(line), "\x00") {
+		if role, ok := strings.CutPrefix(arg, p.dir+"/"); ok && !strings.Contains(role, "/") {
+			return role
+		}
+	}
+	return ""
+}
+
+// socketOf finds the inode of a local TCP socket by its own address, in the kernel's table; "" where it is gone.
+func socketOf(addr net.Addr) string {
+	tcp, ok := addr.(*net.TCPAddr)
+	if !ok {
+		return ""
+	}
+	file, err := os.Open("/proc/thread-self/net/tcp")
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = file.Close() }() // only read
+	ip := tcp.IP.To4()
+	want := fmt.Sprintf("%02X%02X%02X%02X:%04X", ip[3], ip[2], ip[1], ip[0], tcp.Port)
+	for lines := bufio.NewScanner(file); lines.Scan(); {
+		if fields := strings.Fields(lines.Text()); len(fields) > 9 && fields[1] == want {
+			return fields[9]
+		}
+	}
+	return ""
+}
+
+// ownsSocket looks through the descriptors of a process.
+func ownsSocket(pid int, inode string) bool {
+	dir := filepath.Join("/proc", strconv.Itoa(pid), "fd")
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return false
+	}
+	for _, e := range entries {
+		if to, err := os.Readlink(filepath.Join(dir, e.Name())); err == nil && to == "socket:["+inode+"]" {
+			return true
+		}
+	}
+	return false
+}

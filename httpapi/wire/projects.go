@@ -1,0 +1,102 @@
+package wire
+
+// Quota bounds what is appended to a project; 0 is no bound.
+type Quota struct {
+	RecordsPerSecond uint64 `json:"records_per_second"`
+	BytesPerSecond   uint64 `json:"bytes_per_second"` // of payloads
+	RecordBytes      uint64 `json:"record_bytes"`     // of one payload
+}
+
+// QuotaChange changes the parts of a quota that are not nil.
+type QuotaChange struct {
+	RecordsPerSecond *uint64 `json:"records_per_second,omitempty"`
+	BytesPerSecond   *uint64 `json:"bytes_per_second,omitempty"`
+	RecordBytes      *uint64 `json:"record_bytes,omitempty"`
+}
+
+// NewProject asks for a project.
+type NewProject struct {
+	Name   string `json:"name"` // 1 to 128 bytes of UTF-8
+	Public bool   `json:"public,omitempty"`
+	Quota  *Quota `json:"quota,omitempty"` // nil for no bounds
+}
+
+// CreatedProject is the answer: the only time that the token is shown.
+type CreatedProject struct {
+	ID      uint32 `json:"id"`
+	Name    string `json:"name"`
+	Public  bool   `json:"public"`
+	Token   string `json:"token"` // may read and append
+	TokenID uint32 `json:"token_id"`
+}
+
+// Project is a project as whoever has a token of the cluster sees it.
+type Project struct {
+	ID      uint32 `json:"id"`
+	Name    string `json:"name"`
+	Public  bool   `json:"public"`
+	Created uint64 `json:"created"` // unix milliseconds
+	Records uint64 `json:"records"` // appended so far
+	Quota   Quota  `json:"quota"`
+}
+
+// Projects is a page of projects, in the order of their ids.
+type Projects struct {
+	Projects []Project `json:"projects"`
+	Next     string    `json:"next,omitempty"` // cursor of the next page, "" at the end
+}
+
+// MaxProjectsPage is how many projects a page may have.
+const MaxProjectsPage = 1000
+
+// ProjectChange changes what is not nil of a project.
+type ProjectChange struct {
+	Public *bool        `json:"public,omitempty"`
+	Quota  *QuotaChange `json:"quota,omitempty"`
+}
+
+// Rights of a project's token.
+const (
+	RightRead   = "read"
+	RightAppend = "append"
+)
+
+// NewToken asks for one more token of a project.
+type NewToken struct {
+	Label  string   `json:"label,omitempty"`  // at most 64 bytes of UTF-8
+	Rights []string `json:"rights,omitempty"` // RightRead, RightAppend or both; none stands for both
+}
+
+// ProjectToken is a project's token without what it opens it with.
+type ProjectToken struct {
+	ID      uint32   `json:"id"` // within the project
+	Label   string   `json:"label"`
+	Rights  []string `json:"rights"`
+	Created uint64   `json:"created"` // unix milliseconds
+}
+
+// CreatedToken is the only answer that shows the token.
+type CreatedToken struct {
+	ProjectToken
+	Token string `json:"token"`
+}
+
+// ProjectTokens are the tokens of a project, in the order of their ids.
+type ProjectTokens struct {
+	Tokens []ProjectToken `json:"tokens"`
+}
+
+// Roles of a caller.
+const (
+	RoleAdmin   = "admin"
+	RoleCluster = "cluster"
+	RoleProject = "project"
+)
+
+// Me tells a caller what its token is.
+type Me struct {
+	Role             string   `json:"role"`
+	Project          *Project `json:"project,omitempty"` // where the role is RoleProject
+	Rights           []string `json:"rights,omitempty"`  // there
+	OpenRegistration bool     `json:"open_registration"` // whether anybody may create a project
+}

@@ -1,0 +1,166 @@
+package masterfsm
+
+import (
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"runtime"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/chainstore/chainstore/chain"
+)
+
+const (
+	// holdUp is how long taking a snapshot may hold up applying.
+	holdUp = 10 * time.Millisecond
+	// The median of so many snapshots counts; where other processes took the processor away, that of the next round.
+	snapshots, rounds = 15, 5
+	// snapshotShare bounds what taking a snapshot allocates: one byte for so many that the state holds. A copy of the records would show.
+	snapshotShare = 12
+)
+
+// fullTable is a table with as much as the masters may hold by default, or a part of it: records of this size, so many of them a block,
+// beside remembered keys, projects, workers, masters with full windows, and a full story.
+func fullTable(t testing.TB, part, size, perBlock int) *table {
+	t.Helper()
+	settings := DefaultSettings()
+	settings.MaxRecords, settings.MaxPendingBytes = uint32(perBlock), settings.MaxPendingBytes/uint64(part)
+	b := &table{t: t, State: New()}
+	apply := func(c Command) {
+		t.Helper()
+		if _, err := b.Apply(Encode(c)); err != nil {
+			t.Fatalf("%T: %v", c, err)
+		}
+	}
+	apply(&BeginTerm{Term: 1, Member: "m1", URL: "http://m1", Time: startTime, Group: "g", Settings: settings})
+	for i := range MaxProjects / part {
+		token := chain.Hash([]byte(fmt.Sprintf("%-32d", i)))
+		apply(&CreateProject{Name: fmt.Sprint("project ", i), TokenHash: token, Time: startTime})
+	}
+	for i := range 100 {
+		apply(&Register{Role: RoleStorage, ID: fmt.Sprintf("s%03d", i), URL: fmt.Sprint("http://s", i), Time: startTime})
+		apply(&Register{Role: RoleMiner, ID: fmt.Sprintf("m%03d", i), URL: fmt.Sprint("http://m", i), Time: startTime})
+	}
+	for range maxEvents {
+		b.tell(Event{Kind: EventFinding, Cause: "a finding", Findings: make([]chain.Finding, maxEventFindings)})
+	}
+	random := rand.New(rand.NewPCG(1, 1))
+	for range int(settings.MaxKeys) / part {
+		b.keys.add(keyEntry{key: randomKey(random)})
+	}
+
+	record := chain.Record{Project: 1, Payload: make([]byte, size)}
+	encoded, commit := record.AppendTo(nil), record.Commit()
+	for seq := uint64(1); b.pendingBytes < settings.MaxPendingBytes; seq++ {
+		s := NewSubmission(nil, fmt.Sprint("member ", seq%maxMasters), 1, seq)
+		for range 100 {
+			s.StartRequest(1, Digest{}, Digest{})
+			for range 10 {
+				s.AddEncoded(commit, encoded)
+			}
+		}
+		if _, err := only(b.Apply(EncodeAppend(startTime, 0, s.Bytes()))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b
+}
+
+// snapshotShapes are tables whose parts are as many as they become: blocks that loads cut, and those that a trickle of single records
+// leaves while the storage nodes are away for three days.
+var snapshotShapes = []struct {
+	name           string
+	size, perBlock int
+}{
+	{"small records", 200, 16_384},
+	{"large records", 64 << 10, 16_384},
+	{"a record a block", 1 << 10, 1},
+}
+
+// Taking a snapshot copies nothing that the clients sent, so applying waits for less than 10 ms, whatever the masters hold.
+func TestSnapshotHoldsUpShortly(t *testing.T) {
+	if testing.Short() {
+		t.Skip("256 MiB of records")
+	}
+	part := 1
+	if underRace {
+		part = 8
+	}
+	for _, shape := range snapshotShapes {
+		t.Run(shape.name, func(t *testing.T) {
+			b := fullTable(t, part, shape.size, shape.perBlock)
+			var before, after runtime.MemStats
+			var took [snapshots]time.Duration
+			for range rounds {
+				runtime.ReadMemStats(&before)
+				for i := range took {
+					start := time.Now()
+					s := b.Snapshot()
+					took[i] = time.Since(start)
+					runtime.KeepAlive(s)
+				}
+				runtime.ReadMemStats(&after)
+				slices.Sort(took[:])
+				if took[snapshots/2] < holdUp {
+					break
+				}
+			}
+			each := (after.TotalAlloc - before.TotalAlloc) / snapshots
+			t.Logf("%d MiB in %d blocks, %d keys, %d projects: %v (%v - %v), %d KiB", b.pendingBytes>>20, len(b.held), b.keys.count(),
+				len(b.projects), took[snapshots/2], took[0], took[snapshots-1], each>>10)
+			if !underRace && took[snapshots/2] >= holdUp {
+				t.Errorf("a snapshot holds up applying for %v", took[snapshots/2])
+			}
+			if each > b.pendingBytes/snapshotShare {
+				t.Errorf("a snapshot of %d bytes of records allocates %d bytes", b.pendingBytes, each)
+			}
+		})
+	}
+}
+
+// BenchmarkApplyBesideSnapshot applies 100 records of 256 bytes, alone and while snapshots of 256 MiB are written.
+func BenchmarkApplyBesideSnapshot(b *testing.B) {
+	for _, writing := range []bool{false, true} {
+		b.Run(fmt.Sprint("writing=", writing), func(b *testing.B) {
+			t := fullTable(b, 1, 200, 16_384)
+			t.settings.MaxPendingBytes *= 100
+			record := chain.Record{Project: 1, Payload: make([]byte, 256)}
+			encoded, commit := record.AppendTo(nil), record.Commit()
+			end, ended := make(chan struct{}), make(chan struct{})
+			go func() {
+				defer close(ended)
+				for writing {
+					select {
+					case <-end:
+						return
+					default:
+						if _, err := t.Snapshot().WriteTo(io.Discard); err != nil {
+							b.Error(err)
+						}
+					}
+				}
+			}()
+			took := make([]time.Duration, 0, b.N)
+			for seq := uint64(1); b.Loop(); seq++ {
+				s := NewSubmission(nil, "m", 1, seq)
+				s.StartRequest(1, Digest{}, Digest{})
+				for range 100 {
+					s.AddEncoded(commit, encoded)
+				}
+				start := time.Now()
+				if _, err := t.Apply(EncodeAppend(startTime, 0, s.Bytes())); err != nil {
+					b.Fatal(err)
+				}
+				took = append(took, time.Since(start))
+			}
+			close(end)
+			<-ended
+			slices.Sort(took)
+			b.ReportMetric(float64(took[len(took)/2].Microseconds()), "p50-µs")
+			b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-µs")
+			b.ReportMetric(float64(took[len(took)-1].Microseconds()), "max-µs")
+		})
+	}
+}

@@ -1,0 +1,259 @@
+package masternode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/masterfsm"
+)
+
+// Query says which records of a project are meant.
+type Query struct {
+	Project string // name or id, "" for the reader's own
+	Key     string // "" for all
+	From    uint64 // leaf index
+	// Since ≤ time < Until, unix milliseconds; 0 for no bound.
+	Since, Until uint64
+}
+
+// Page is a part of a list, in the order of the leaf indices.
+type Page struct {
+	Records []Record
+	Next    uint64 // leaf index at which the list goes on
+	// More: the list does not end here, or this master cannot tell now. That it ends is the leader's word.
+	More bool
+}
+
+// List lists records of a project: those that storage nodes have, each proven, and behind them those that the masters still hold. A page
+// ends with limit records or wire.PageBytes of payloads. That no record is missing among those of the storage nodes is the word of the
+// node that was asked; records of a block that was confirmed as lost are left out. Errors: ErrNotFound for an unknown project,
+// ErrForbidden, ErrBadRequest, ErrNoLeader, ErrUnavailable.
+func (n *Node) List(ctx context.Context, reader masterfsm.Access, q Query, limit int) (Page, error) {
+	if limit < 1 || limit > wire.MaxPage {
+		return Page{}, fmt.Errorf("%w: limit %d is not within 1 and %d", ErrBadRequest, limit, wire.MaxPage)
+	}
+	w, err := n.newWalk(ctx, reader, q)
+	if err != nil {
+		return Page{}, err
+	}
+	w.turn(limit, wire.PageBytes)
+	err = w.run(ctx)
+	if err == nil && !w.full() && !w.over {
+		// That no more follows must be asked of the leader.
+		if err = n.confirm(ctx); err == nil {
+			err = w.run(ctx)
+		}
+	}
+	if err != nil && w.next == q.From {
+		return Page{}, err
+	}
+	return Page{Records: w.records, Next: w.next, More: err != nil || w.full()}, nil
+}
+
+// walk goes along the records of a query, page by page. It belongs to one goroutine.
+type walk struct {
+	n     *Node
+	q     Query
+	owner masterfsm.Project
+
+	next uint64 // leaf index: all before were looked at
+	over bool   // all that follows is too young
+
+	records []Record // the page
+	limit   int      // of records and of bytes that are left
+	bytes   int
+}
+
+// newWalk begins a walk, if the reader may read what it leads along.
+func (n *Node) newWalk(ctx context.Context, reader masterfsm.Access, q Query) (*walk, error) {
+	owner := reader.Project
+	var err error
+	if q.Project != "" {
+		if owner, err = n.findProject(ctx, q.Project); err != nil {
+			return nil, err
+		}
+	}
+	if owner, err = n.MayRead(reader, owner.ID); err != nil {
+		return nil, err
+	}
+	return &walk{n: n, q: q, owner: owner, next: q.From}, nil
+}
+
+// turn begins a page.
+func (w *walk) turn(limit, bytes int) { w.records, w.limit, w.bytes = nil, limit, bytes }
+
+func (w *walk) full() bool { return w.limit <= 0 || w.bytes <= 0 }
+
+// run goes on until the page is full, or this master's state has no more.
+func (w *walk) run(ctx context.Context) error {
+	for !w.full() && !w.over {
+		var held, end uint64
+		var spans []masterfsm.Span
+		w.n.cfg.Ledger.Read(func(s *masterfsm.State) {
+			held, end = s.HeldLeaf(), s.NextIndex()
+			if w.next >= held {
+				spans = s.Spans(w.next)
+			}
+		})
+		if w.next >= end {
+			return nil
+		}
+		if w.next < held {
+			if err := w.stored(ctx, held); err != nil {
+				return err
+			}
+			continue
+		}
+		for i := range spans {
+			if err := w.span(&spans[i]); err != nil || w.full() || w.over {
+				return err
+			}
+		}
+		w.next = end
+	}
+	return nil
+}
+
+// span takes the records of a block that the masters hold.
+func (w *walk) span(s *masterfsm.Span) error {
+	from := max(w.next, s.First) - s.First
+	for offset := from; offset < uint64(s.Count()) && !w.full(); offset++ {
+		encoded := s.Encoded(uint32(offset))
+		ok, over := w.q.takes(w.owner.ID, encoded)
+		if over {
+			w.over = true
+			return nil
+		}
+		at := masterfsm.Position{Block: s.Block, Offset: uint32(offset), Index: s.First + offset}
+		if ok {
+			if err := w.take(encoded, at, s.Header != nil, s.Stored); err != nil {
+				return err
+			}
+		}
+		w.next = at.Index + 1
+	}
+	return nil
+}
+
+// takes reports whether a record is one of those that are meant, and whether all that follow are too young to be.
+func (q *Query) takes(project uint32, encoded []byte) (ok, over bool) {
+	leaf := chain.EncodedLeaf(encoded, chain.Hash{})
+	if q.Until > 0 && leaf.Time >= q.Until {
+		return false, true
+	}
+	return leaf.Project == project && leaf.Time >= q.Since && (q.Key == "" || q.Key == string(chain.EncodedKey(encoded))), false
+}
+
+// take puts a record on the page.
+func (w *walk) take(encoded []byte, at masterfsm.Position, sealed, stored bool) error {
+	r, err := newRecord(encoded, at, sealed, stored)
+	if err != nil {
+		return err
+	}
+	r.Project = w.owner.Name
+	w.records = append(w.records, r)
+	w.limit--
+	w.bytes -= len(r.Payload)
+	return nil
+}
+
+// stored takes records that the storage nodes have, before the leaf from which on the masters hold them. It goes on to the next node when
+// one tells of a record that is not what was asked for; what was taken before stays.
+func (w *walk) stored(ctx context.Context, held uint64) error {
+	p := w.n.prover
+	for _, node := range p.candidates(func(n masterfsm.Storage) bool { return n.Height > 0 }) {
+		q := wire.RecordQuery{
+			Project: w.owner.ID, Key: w.q.Key, From: w.next, To: held, Since: w.q.Since, Until: w.q.Until, Limit: min(w.limit, wire.MaxHits),
+		}
+		found, err := p.find(ctx, node, q)
+		if err != nil {
+			continue
+		}
+		wrong, err := w.hits(ctx, found.Hits)
+		if err != nil {
+			return err
+		}
+		if wrong != nil {
+			p.distrust(node, "a record that is not what was asked for", wrong)
+			continue
+		}
+		if w.full() {
+			return nil
+		}
+		if found.End > q.From {
+			w.next = found.End
+			return nil
+		}
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return fmt.Errorf("%w: the records from leaf %d on", ErrUnavailable, w.next)
+}
+
+// Bounds of how many records are asked for at a time, so that large ones do not fill the memory.
+const (
+	firstHits = 32
+	mostHits  = 128
+)
+
+// hits has records proven and takes them, in order, up to the first that nobody can prove. wrong tells of one that is not what was asked
+// for.
+func (w *walk) hits(ctx context.Context, hits []wire.Hit) (wrong, err error) {
+	chunk := firstHits
+	for len(hits) > 0 && !w.full() {
+		part := hits[:min(chunk, len(hits))]
+		hits = hits[len(part):]
+		bytes := 0
+		for i, r := range w.n.prove(ctx, part) {
+			if w.full() {
+				return nil, nil
+			}
+			err := r.wait(ctx)
+			if errors.Is(err, errNoRecord) {
+				return err, nil
+			}
+			if err != nil {
+				if err = w.n.orLost(part[i].Block, err); errors.Is(err, ErrLost) {
+					continue
+				}
+				return nil, err
+			}
+			if ok, _ := w.q.takes(w.owner.ID, r.encoded); !ok {
+				return fmt.Errorf("leaf %d is not of the project, key and times that were asked for", part[i].Index), nil
+			}
+			at := masterfsm.Position{Block: part[i].Block, Offset: part[i].Offset, Index: part[i].Index}
+			if err := w.take(r.encoded, at, true, true); err != nil {
+				return nil, err
+			}
+			w.next = at.Index + 1
+			bytes += len(r.encoded)
+		}
+		chunk = max(1, min(mostHits, w.bytes/(bytes/len(part)+1)))
+	}
+	return nil, nil
+}
+
+// errNoRecord: a storage node told of a record where there is none.
+var errNoRecord = errors.New("there is no such record")
+
+// prove begins to read the records of hits.
+func (n *Node) prove(ctx context.Context, hits []wire.Hit) []*pendingRead {
+	reads := make([]*pendingRead, len(hits))
+	for i, hit := range hits {
+		h, err := n.prover.header(ctx, hit.Block)
+		if err == nil && (hit.Offset >= h.Count || hit.Index != h.First+uint64(hit.Offset)) {
+			err = fmt.Errorf("%w: leaf %d at offset %d of block %d, which has %d from leaf %d on",
+				errNoRecord, hit.Index, hit.Offset, hit.Block, h.Count, h.First)
+		}
+		if err != nil {
+			reads[i] = failedRead(err)
+			continue
+		}
+		reads[i] = n.prover.begin(h, hit.Offset)
+	}
+	return reads
+}

@@ -1,0 +1,152 @@
+package masternode
+
+import (
+	"bytes"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/masterfsm"
+)
+
+func TestTokensOpenUntilRevoked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 1, nil)
+		defer r.stop()
+		reader, err := r.CreateToken(t.Context(), "p", wire.NewToken{Label: "dash", Rights: []string{wire.RightRead}})
+		if err != nil || reader.ID != 2 || reader.Token == "" {
+			t.Fatalf("%+v, %v", reader.ProjectToken, err)
+		}
+		a, err := r.Access(t.Context(), reader.Token)
+		if err != nil || a.Project.ID != r.project.ID || !errors.Is(MayAppend(a), ErrForbidden) {
+			t.Errorf("%+v, %v", a, err)
+		}
+		if err := MayAppend(r.access); err != nil {
+			t.Error(err)
+		}
+		// A master that heard from no leader for long does not know whether the token still holds.
+		r.ledger.mu.Lock()
+		r.ledger.silence = maxSilence + time.Millisecond
+		r.ledger.mu.Unlock()
+		if _, err := r.Access(t.Context(), reader.Token); !errors.Is(err, ErrNoLeader) {
+			t.Errorf("after a silence: %v", err)
+		}
+		r.ledger.mu.Lock()
+		r.ledger.silence = maxSilence
+		r.ledger.mu.Unlock()
+		if err := r.RevokeToken(t.Context(), "1", reader.ID); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Access(t.Context(), reader.Token); !errors.Is(err, ErrUnauthorized) {
+			t.Errorf("revoked: %v", err)
+		}
+		if err := r.RevokeToken(t.Context(), "p", reader.ID); !errors.Is(err, masterfsm.ErrUnknownToken) {
+			t.Errorf("again: %v", err)
+		}
+		tokens, err := r.Tokens(t.Context(), "p")
+		if err != nil || len(tokens.Tokens) != 1 || tokens.Tokens[0].ID != 1 {
+			t.Errorf("%+v, %v", tokens, err)
+		}
+	})
+}
+
+func TestQuotaSaysWhenToTryAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 1, nil)
+		defer r.stop()
+		rate, size := uint64(4), uint64(10)
+		if _, err := r.ChangeProject(t.Context(), "p", wire.ProjectChange{Quota: &wire.QuotaChange{RecordsPerSecond: &rate, RecordBytes: &size}}); err != nil {
+			t.Fatal(err)
+		}
+		add := func(n, bytesEach int) error {
+			entries := make([]Entry, n)
+			for i := range entries {
+				entries[i].Payload = bytes.Repeat([]byte("x"), bytesEach)
+			}
+			_, err := r.Append(t.Context(), r.project, entries, "")
+			return err
+		}
+		for _, err := range []error{add(1, 11), add(5, 1)} {
+			if !errors.Is(err, masterfsm.ErrOversize) || !strings.Contains(err.Error(), "10 bytes a record, 4 records a second") {
+				t.Errorf("what never fits: %v", err)
+			}
+		}
+		if err := add(4, 10); err != nil {
+			t.Fatal(err)
+		}
+		err := add(2, 1)
+		var quota *QuotaError
+		if !errors.As(err, &quota) || !errors.Is(err, masterfsm.ErrQuota) || quota.Limit != 4 || quota.Left != 0 || quota.Wait != 500 ||
+			!strings.Contains(err.Error(), "4 records a second, 0 are left now; nothing was appended, try again in 500 ms") {
+			t.Fatalf("refused with %v", err)
+		}
+		time.Sleep(time.Duration(quota.Wait) * time.Millisecond) // of the bubble's clock
+		if err := add(2, 1); err != nil {
+			t.Errorf("after waiting as told: %v", err)
+		}
+		p, err := r.Project(t.Context(), "p")
+		if err != nil || p.Records != 6 {
+			t.Errorf("%+v, %v", p, err)
+		}
+	})
+}
+
+func TestChangeOfNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 1, nil)
+		defer r.stop()
+		if _, err := r.ChangeProject(t.Context(), "p", wire.ProjectChange{}); !errors.Is(err, ErrBadRequest) {
+			t.Error(err)
+		}
+		public := true
+		if _, err := r.ChangeProject(t.Context(), "nobody", wire.ProjectChange{Public: &public}); !errors.Is(err, masterfsm.ErrUnknownProject) {
+			t.Error(err)
+		}
+		if _, err := r.CreateToken(t.Context(), "p", wire.NewToken{Rights: []string{"write"}}); !errors.Is(err, ErrBadRequest) {
+			t.Error(err)
+		}
+		if _, err := r.CreateToken(t.Context(), "p", wire.NewToken{Label: "\xff"}); !errors.Is(err, ErrBadRequest) {
+			t.Error(err)
+		}
+		if _, err := r.CreateProject(t.Context(), wire.NewProject{Name: "\xff"}); !errors.Is(err, ErrBadRequest) {
+			t.Error(err)
+		}
+	})
+}
+
+func TestLegacyProject(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 1, nil)
+		defer r.stop()
+		if _, err := r.Legacy(t.Context()); !errors.Is(err, ErrNotFound) {
+			t.Errorf("before it is made: %v", err)
+		}
+		for range 2 { // another request may be quicker
+			if err := r.CreateLegacy(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		p, err := r.Legacy(t.Context())
+		if err != nil || !p.Public || len(p.Tokens) != 0 {
+			t.Errorf("%+v, %v", p, err)
+		}
+		if _, err := r.MayRead(r.access, p.ID); err != nil {
+			t.Error(err)
+		}
+		private := false
+		if _, err := r.ChangeProject(t.Context(), LegacyProject, wire.ProjectChange{Public: &private}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Legacy(t.Context()); !errors.Is(err, ErrForbidden) {
+			t.Errorf("made private: %v", err)
+		}
+		for _, owner := range []uint32{p.ID, 99} {
+			if _, err := r.MayRead(r.access, owner); !errors.Is(err, ErrForbidden) {
+				t.Errorf("project %d: %v", owner, err)
+			}
+		}
+	})
+}

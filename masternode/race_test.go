@@ -1,0 +1,9 @@
+//go:build race
+
+package masternode
+
+// Seeds of the simulations: fewer, since the race detector makes each much slower.
+const (
+	simulationSeeds = 150
+	damageSeeds     = 24
+)

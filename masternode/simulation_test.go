@@ -1,0 +1,363 @@
+package masternode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/masterfsm"
+)
+
+// TestSimulation runs writers against two masters, one of which leads, and lets happen to them what a seed says: leaders are deposed, some in
+// the middle of a command whose outcome nobody can tell; calls and answers are lost, submissions come twice; storage nodes die and come
+// back, miners answer wrong, every leader has another wall clock. In the end the nodes must be Valid, the chain one, and the
+// history of the writers must fit it: see simulation.check.
+//
+// A failure names its seed, which alone decides what is drawn. This repeats seed 17, as often as is asked for (the runtime still chooses in
+// which order goroutines run that are ready at the same instant):
+//
+//	go test ./masternode -run 'TestSimulation/seed=17$' -count 20
+func TestSimulation(t *testing.T) {
+	forEachSeed(t, simulationSeeds, simulate)
+}
+
+// forEachSeed runs a simulation for as many seeds, each in a bubble of its own, as many at a time as there are processors.
+func forEachSeed(t *testing.T, seeds int, simulate func(*testing.T, uint64)) {
+	if testing.Short() {
+		seeds /= 10
+	}
+	for seed := range uint64(seeds) {
+		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) { simulate(t, seed) })
+		})
+	}
+}
+
+// dice are the random draws of a simulation: a stream for each who draws, so that what one does leaves the draws of the others as they are.
+type dice struct {
+	seed    uint64
+	mu      sync.Mutex // guards streams
+	streams map[string]*rand.Rand
+}
+
+// draw is one of the numbers below n.
+func (d *dice) draw(who string, n int) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	stream := d.streams[who]
+	if stream == nil {
+		name := fnv.New64a()
+		_, _ = name.Write([]byte(who)) // a hash does not fail
+		stream = rand.New(rand.NewPCG(d.seed, name.Sum64()))
+		d.streams[who] = stream
+	}
+	return stream.IntN(n)
+}
+
+// once is true once in n times, never where n is 0.
+func (d *dice) once(who string, n int) bool { return n > 0 && d.draw(who, n) == 0 }
+
+// within is a time below most, to the nanosecond: hardly two things happen at the same instant.
+func (d *dice) within(who string, most time.Duration) time.Duration {
+	return time.Duration(d.draw(who, int(most)))
+}
+
+// weather is what a seed has in store: each kind of fault once in so many times, 0 for never.
+type weather struct {
+	calls, answers int // lost calls and answers of workers, and of the leader to the other master
+	twice          int // submissions that come once more
+	nonces         int // wrong ones
+	outcomes       int // commands in whose middle the leader is deposed
+	deaths         bool
+	cuts           bool
+	clocks         bool
+}
+
+func (d *dice) weather() weather {
+	rate := func(rates ...int) int { return rates[d.draw("weather", len(rates))] }
+	return weather{
+		calls: rate(0, 8, 4), answers: rate(0, 16, 8), twice: rate(0, 4, 2), nonces: rate(0, 4, 2), outcomes: rate(0, 40, 10),
+		deaths: rate(0, 1, 1) > 0, cuts: rate(0, 1, 1) > 0, clocks: rate(0, 1) > 0,
+	}
+}
+
+// simulation is one seed's run.
+type simulation struct {
+	*rig
+	t       *testing.T
+	dice    *dice
+	weather weather
+	calm    atomic.Bool // no faults now
+	other   *Node       // the master that does not lead
+	network *lossyMasters
+	clock   atomic.Int64 // by how much the leader's wall clock is wrong, in nanoseconds
+	stored  uint64       // blocks, when it was last looked at; the ledger's lock guards it
+
+	instants atomic.Int64 // counts beginnings and ends of appends
+	mu       sync.Mutex   // guards writes
+	writes   []*write
+}
+
+const simulatedStorages = 3
+
+func simulate(t *testing.T, seed uint64) {
+	d := &dice{seed: seed, streams: map[string]*rand.Rand{}}
+	s := &simulation{t: t, dice: d, weather: d.weather()}
+	s.calm.Store(true) // until all is set up
+	s.rig = newRig(t, simulatedStorages, s.configure)
+	defer s.stop()
+	s.registerWorker(t, masterfsm.RoleMiner, "http://miner2")
+	defer s.startOther()()
+
+	s.calm.Store(false)
+	ctx, endFaults := context.WithCancel(t.Context())
+	var faults, writers sync.WaitGroup
+	if s.weather.cuts {
+		faults.Go(func() { s.cutLeaders(ctx) })
+	}
+	if s.weather.deaths {
+		for url := range s.workers.storages {
+			faults.Go(func() { s.killAndRestart(ctx, url) })
+		}
+	}
+	for _, name := range []string{"ann", "bob", "eve"} {
+		writers.Go(func() { s.write(name) })
+	}
+	writers.Wait()
+	endFaults()
+	faults.Wait()
+	s.network.late.Wait()
+	s.calm.Store(true)
+	s.settle()
+	s.check()
+}
+
+// configure makes the leader of a simulation, and the world around it.
+func (s *simulation) configure(c *Config, r *rig) {
+	d := s.dice
+	rate := func(n int) int {
+		if s.calm.Load() {
+			return 0
+		}
+		return n
+	}
+	slow := func(who string, most time.Duration) time.Duration {
+		if s.calm.Load() {
+			return time.Millisecond
+		}
+		return d.within(who, most)
+	}
+	c.Settings.MaxRecords = uint32(1 + d.draw("settings", 8))
+	c.Settings.Difficulty = uint8(1 + d.draw("settings", 4)) // at 0 no nonce would be wrong
+	c.Settings.Replicas = uint8(1 + d.draw("settings", 2))
+	c.Settings.RetainBytes = []uint64{0, 300, 1 << 20}[d.draw("settings", 3)]
+	c.Settings.MaxPendingBytes = []uint64{2000, 1 << 20}[d.draw("settings", 2)]
+	c.MaxAge = 10*time.Millisecond + d.within("settings", time.Second)
+	c.CheckInterval = []time.Duration{0, 2 * time.Second}[d.draw("settings", 2)]
+	c.Clock = func() time.Time { return time.Now().Add(time.Duration(s.clock.Load())) }
+
+	r.workers.flaky = func(url string) error {
+		if d.once(url+" flaky", rate(s.weather.calls)) {
+			return errDown
+		}
+		return nil
+	}
+	r.workers.delay = func(url string) time.Duration { return slow(url+" delay", 30*time.Millisecond) }
+	r.workers.wrong = func(url string) bool { return d.once(url+" wrong", rate(s.weather.nonces)) }
+	r.ledger.delay = func() time.Duration {
+		if s.calm.Load() {
+			return 0
+		}
+		return d.within("disk", 5*time.Millisecond)
+	}
+	r.ledger.fate = func() fate {
+		if !d.once("fate", rate(s.weather.outcomes)) {
+			return committed
+		}
+		return []fate{deposedKept, deposedForgot}[d.draw("fate", 2)]
+	}
+	r.ledger.vacancy = func() time.Duration {
+		if s.weather.clocks { // the next leader has another
+			s.clock.Store(int64(d.within("clock", 2*time.Hour) - time.Hour))
+		}
+		if d.once("vacancy", rate(12)) {
+			return leaderWait + time.Second // longer than a request waits
+		}
+		return d.within("vacancy", 400*time.Millisecond)
+	}
+	r.ledger.applied = s.applied
+}
+
+// applied holds a promise after every command: the masters count blocks as stored that as many nodes have on disk.
+func (s *simulation) applied(table *masterfsm.State) {
+	stored := table.Stored()
+	if stored == s.stored {
+		return
+	}
+	s.stored = stored
+	copies := 0
+	for _, n := range table.Storages() {
+		disk := s.workers.storages[n.URL]
+		disk.mu.Lock()
+		if n.State.Keeps() && uint64(len(disk.blocks)) >= stored {
+			copies++
+		}
+		disk.mu.Unlock()
+	}
+	if due := int(table.View().Settings.Replicas); copies < due {
+		s.t.Errorf("%d blocks count as stored; of the nodes that count %d have them, %d are due", stored, copies, due)
+	}
+}
+
+// startOther runs what serves clients of the master that does not lead. stop ends it.
+func (s *simulation) startOther() (stop func()) {
+	s.network = &lossyMasters{leader: s.Node, dice: s.dice, weather: s.weather, calm: &s.calm}
+	cfg := s.cfg
+	cfg.Member = wire.Member{ID: "m2", URL: "http://m2"}
+	cfg.Ledger, cfg.Masters, cfg.Clock = otherLedger{s.ledger}, s.network, time.Now
+	var err error
+	if s.other, err = New(cfg); err != nil {
+		s.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(s.t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { s.other.appends.run(ctx) })
+	running.Go(func() { s.other.prover.reads.run(ctx) })
+	return func() {
+		cancel()
+		running.Wait()
+	}
+}
+
+// cutLeaders deposes leaders.
+func (s *simulation) cutLeaders(ctx context.Context) {
+	for ctx.Err() == nil {
+		pause(ctx, s.dice.within("cuts", time.Second))
+		s.ledger.cutLeadership()
+	}
+}
+
+// killAndRestart has one storage node die, or drop out of the network, and come back.
+func (s *simulation) killAndRestart(ctx context.Context, url string) {
+	who := url + " deaths"
+	for boot := 2; ctx.Err() == nil; boot++ {
+		pause(ctx, s.dice.within(who, 3*time.Second))
+		s.on(url, func(f *fakeStorage) { f.down = true })
+		pause(ctx, s.dice.within(who, 3*time.Second))
+		if s.dice.once(who, 2) {
+			s.on(url, func(f *fakeStorage) { f.down = false }) // it was the network
+		} else {
+			s.restart(s.t, url, fmt.Sprint(boot))
+		}
+	}
+}
+
+// pause waits in the bubble's time, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// settle waits until nothing is left to do: every record in a stored block, every node Valid and at the head.
+func (s *simulation) settle() {
+	ctx, cancel := context.WithTimeout(s.t.Context(), 5*time.Minute)
+	defer cancel()
+	for {
+		changed := s.ledger.Changed()
+		var v masterfsm.View
+		s.ledger.Read(func(table *masterfsm.State) { v = table.View() })
+		settled := v.OpenRecords == 0 && v.Stored == v.OpenBlock && len(v.Storages) == simulatedStorages
+		for i := range v.Storages {
+			n := &v.Storages[i]
+			settled = settled && n.State == masterfsm.Valid && n.Height == v.Head.Height && n.Due == ""
+		}
+		if settled {
+			return
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			s.t.Fatalf("not all nodes are Valid with all blocks: %+v, events %+v", v, s.Integrity(s.t.Context()).Events)
+		}
+	}
+}
+
+// otherLedger is the group as a master sees it that never leads, and is never behind.
+type otherLedger struct{ *fakeLedger }
+
+func (otherLedger) Propose(context.Context, []byte) (any, error) { return nil, ErrNotLeader }
+func (otherLedger) ReadIndex(context.Context) (wire.ReadIndex, error) {
+	return wire.ReadIndex{}, ErrNotLeader
+}
+
+// lossyMasters brings a master's calls to the leader. Calls are lost, or their answers; submissions come once more, much later.
+type lossyMasters struct {
+	noMasters
+	leader  *Node
+	dice    *dice
+	weather weather
+	calm    *atomic.Bool
+	late    sync.WaitGroup // submissions that are to come once more
+}
+
+var errLostCall, errLostAnswer = fmt.Errorf("%w: the call is lost", wire.ErrNoAnswer), fmt.Errorf("%w: the answer is lost", wire.ErrNoAnswer)
+
+// over makes a call over the network.
+func (m *lossyMasters) over(ctx context.Context, call func() error) error {
+	if m.calm.Load() {
+		return call()
+	}
+	pause(ctx, m.dice.within("network", 20*time.Millisecond))
+	if ctx.Err() != nil || m.dice.once("network", m.weather.calls) {
+		return errLostCall
+	}
+	if err := call(); err != nil {
+		return err
+	}
+	if m.dice.once("network", m.weather.answers) {
+		return errLostAnswer
+	}
+	return nil
+}
+
+func (m *lossyMasters) Submit(ctx context.Context, _ string, submission []byte, _ bool) (answer []byte, err error) {
+	if !m.calm.Load() && m.dice.once("network", m.weather.twice) {
+		wait := m.dice.within("network", 2*time.Second)
+		m.late.Go(func() {
+			time.Sleep(wait)
+			_, _ = m.leader.Submit(context.WithoutCancel(ctx), submission) // nobody waits for the answer
+		})
+	}
+	err = m.over(ctx, func() (err error) {
+		answer, err = m.leader.Submit(ctx, submission)
+		return err
+	})
+	return answer, err
+}
+
+func (m *lossyMasters) ReadIndex(ctx context.Context, _ string) (index wire.ReadIndex, err error) {
+	err = m.over(ctx, func() (err error) {
+		index, err = m.leader.ReadIndex(ctx)
+		return err
+	})
+	return index, err
+}
+
+// mayTryAgain tells the errors that a client answers with another try.
+func mayTryAgain(err error) bool {
+	return unknownOutcome(err) || errors.Is(err, ErrNoLeader) || errors.Is(err, masterfsm.ErrBacklog) || errors.Is(err, ErrUnavailable)
+}
+
+// unknownOutcome reports whether an append that failed may have been made all the same.
+func unknownOutcome(err error) bool { return errors.Is(err, ErrUnknownOutcome) }

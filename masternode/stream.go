@@ -1,0 +1,130 @@
+package masternode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/chainstore/chainstore/masterfsm"
+)
+
+const (
+	// maxStreams is how many streams a master serves at a time.
+	maxStreams = 256
+	// A stream reads so many records, and bytes of payloads, before it writes them.
+	streamRecords = 256
+	streamBytes   = 1 << 20
+	// streamBeat is how long a stream may be silent, streamCheck how often it asks whether its reader may go on.
+	streamBeat  = 10 * time.Second
+	streamCheck = time.Second
+)
+
+// StreamSink takes what a stream gives. An error of it ends the stream.
+type StreamSink interface {
+	// Records takes records in order. They are the sink's until it returns.
+	Records(records []Record) error
+	// Alive tells, at the begin and then now and again, that all records before a leaf index were given.
+	Alive(next uint64) error
+}
+
+// StreamQuery says what a stream is to give.
+type StreamQuery struct {
+	Query
+	// Now: begin with what is appended from now on, whatever Query.From says.
+	Now bool
+}
+
+// Stream gives the records of a query in order, each once, and goes on with those that are appended, until ctx ends, the sink fails, or the
+// reader is no longer let in: who is asked for it again and again, and its error ends the stream. Memory is bounded by a page of records.
+// Errors: those of List and who, ErrTooManyStreams.
+func (n *Node) Stream(
+	ctx context.Context, q StreamQuery, who func(context.Context) (masterfsm.Access, error), sink StreamSink,
+) error {
+	if !n.streams.enter() {
+		return fmt.Errorf("%w: this master serves %d, the limit; ask another, or end one", ErrTooManyStreams, maxStreams)
+	}
+	defer n.streams.leave()
+	reader, err := who(ctx)
+	if err != nil {
+		return err
+	}
+	if q.Now {
+		if err := n.confirm(ctx); err != nil {
+			return err
+		}
+		n.cfg.Ledger.Read(func(s *masterfsm.State) { q.From = s.NextIndex() })
+	}
+	w, err := n.newWalk(ctx, reader, q.Query)
+	if err != nil {
+		return err
+	}
+	if err := sink.Alive(w.next); err != nil {
+		return err
+	}
+	return n.follow(ctx, w, who, sink)
+}
+
+// follow walks on and on.
+func (n *Node) follow(ctx context.Context, w *walk, who func(context.Context) (masterfsm.Access, error), sink StreamSink) error {
+	ticker := time.NewTicker(streamCheck)
+	defer ticker.Stop()
+	said := n.cfg.Clock()
+	for {
+		changed := n.cfg.Ledger.Changed()
+		// A token may have been taken back, and a project closed to others, meanwhile.
+		reader, err := who(ctx)
+		if err != nil {
+			return err
+		}
+		if w.owner, err = n.MayRead(reader, w.owner.ID); err != nil {
+			return err
+		}
+		w.turn(streamRecords, streamBytes)
+		err = w.run(ctx)
+		if len(w.records) > 0 {
+			if err := sink.Records(w.records); err != nil {
+				return err
+			}
+			said = n.cfg.Clock()
+		}
+		if w.full() {
+			continue
+		}
+		if now := n.cfg.Clock(); now.Sub(said) >= streamBeat {
+			if err := sink.Alive(w.next); err != nil {
+				return err
+			}
+			said = now
+		}
+		if err != nil {
+			if !errors.Is(err, ErrUnavailable) {
+				return err
+			}
+			changed = nil // the storage nodes may have it soon; the table need not be asked more often for that
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-changed:
+		case <-ticker.C:
+		}
+	}
+}
+
+// counter counts what is under way, up to a limit.
+type counter struct {
+	now   atomic.Int64
+	limit int64
+}
+
+func (c *counter) enter() bool {
+	if c.now.Add(1) <= c.limit {
+		return true
+	}
+	c.now.Add(-1)
+	return false
+}
+
+func (c *counter) leave() { c.now.Add(-1) }

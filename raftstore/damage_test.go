@@ -1,0 +1,97 @@
+package raftstore
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// A master that has lost its log and votes does not start: it would vote twice, and go on as if it had never known what it acknowledged.
+func TestLostLogRefused(t *testing.T) {
+	t.Parallel()
+	nodes := testGroup(t, 3, nil)
+	create(t, "one", nodes...)
+	agree(t, nodes...)
+	for i, lose := range []func(path string) error{os.Remove, func(path string) error { return os.Truncate(path, 0) }} {
+		n := nodes[i]
+		n.stop()
+		if err := lose(filepath.Join(n.cfg.Dir, "raft.db")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(n.cfg); !errors.Is(err, ErrDisk) || !strings.Contains(err.Error(), "raft.db") || !strings.Contains(err.Error(), "--join") {
+			t.Errorf("raft.db lost, way %d: %v", i, err)
+		}
+		if r, err := OpenRescue(n.cfg.Dir, nil); !errors.Is(err, ErrDisk) {
+			t.Errorf("recovered from, way %d: %v", i, errors.Join(err, r.Close()))
+		}
+	}
+}
+
+// snapshotted is the folder of a master that has taken a snapshot and cut its log behind it.
+func snapshotted(t *testing.T) Config {
+	t.Helper()
+	nodes := testGroup(t, 1, smallSnapshots)
+	for i := range 30 {
+		create(t, fmt.Sprint("p", i), nodes...)
+	}
+	awaitSnapshot(t, nodes[0], 20)
+	nodes[0].stop()
+	return nodes[0].cfg
+}
+
+func TestLostSnapshotsRefused(t *testing.T) {
+	t.Parallel()
+	cfg := snapshotted(t)
+	if err := os.RemoveAll(filepath.Join(cfg.Dir, "snapshots")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(cfg); !errors.Is(err, ErrDisk) || !strings.Contains(err.Error(), "the log begins at entry") {
+		t.Errorf("%v", err)
+	}
+}
+
+// Whatever bit flips in what a snapshot says of itself, the master does not start with it.
+func TestDamagedSnapshotMeta(t *testing.T) {
+	t.Parallel()
+	cfg := snapshotted(t)
+	paths, err := filepath.Glob(filepath.Join(cfg.Dir, "snapshots", "*", metaFile))
+	if err != nil || len(paths) == 0 {
+		t.Fatal(paths, err)
+	}
+	path := paths[len(paths)-1]
+	store := &snapshotStore{dir: filepath.Join(cfg.Dir, "snapshots"), fail: newFailure()}
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for bit := range 8 * len(whole) {
+		data := bytes.Clone(whole)
+		data[bit/8] ^= 1 << (bit % 8)
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := store.checkAll(); !errors.Is(err, ErrDisk) || !strings.Contains(err.Error(), metaFile) {
+			t.Fatalf("bit %d: %v", bit, err)
+		}
+	}
+	if _, err := Open(cfg); !errors.Is(err, ErrDisk) || !strings.Contains(err.Error(), metaFile) {
+		t.Errorf("%v", err)
+	}
+	// A crash may have come between the snapshot and its checksum.
+	if err := os.WriteFile(path, whole, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sum := filepath.Join(filepath.Dir(path), sumFile)
+	if err := os.Remove(sum); err != nil {
+		t.Fatal(err)
+	}
+	n := openNode(t, cfg)
+	if _, err := os.Stat(sum); err != nil {
+		t.Error(err)
+	}
+	create(t, "after", n)
+}

@@ -1,0 +1,89 @@
+package raftstore
+
+import (
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/chainstore/chainstore/masterfsm"
+)
+
+// boltSlack is what bbolt adds to the log: it grows its file by 16 MiB at a time, and entries find room only where enough free pages lie side
+// by side.
+const boltSlack = 32 << 20
+
+// folderSizes are the bytes of raft.db and of the snapshots, those that are being written included.
+func folderSizes(t *testing.T, dir string) (log, snapshots int64) {
+	t.Helper()
+	info, err := os.Stat(filepath.Join(dir, "raft.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = filepath.WalkDir(filepath.Join(dir, "snapshots"), func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		info, err := d.Info()
+		snapshots += info.Size()
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Size(), snapshots
+}
+
+// However much goes through it, the folder does not outgrow the bound of the package's documentation.
+func TestFolderIsBounded(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("200 MiB of log")
+	}
+	const snapshotBytes, through = 8 << 20, 200 << 20
+	n := testGroup(t, 1, func(c *Config) { c.SnapshotBytes = snapshotBytes })[0]
+	leaderOf(t, n)
+	var wrote, most uint64
+	add := func(data []byte) {
+		t.Helper()
+		if _, err := n.Propose(t.Context(), data); err != nil {
+			t.Fatal(err)
+		}
+		wrote += uint64(len(data))
+	}
+	term, _ := leaderTerm(n.raft.Load())
+	for _, c := range easyGroup(n.Member(), term) {
+		add(masterfsm.Encode(c))
+	}
+	add(project("p"))
+	random := rand.New(rand.NewPCG(1, 1))
+	var entries int
+	for seq := uint64(1); wrote < through; seq++ {
+		data := manyRecords(seq, 1+random.IntN(3000), false) // up to 1 MiB
+		most = max(most, uint64(len(data)))
+		add(data)
+		entries++
+		for {
+			var c masterfsm.Command
+			n.Read(func(s *masterfsm.State) { c = storing(s) })
+			if c == nil {
+				break
+			}
+			add(masterfsm.Encode(c))
+		}
+	}
+	log, snapshots := folderSizes(t, n.cfg.Dir)
+	list, err := n.snaps.List()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("after %d MiB in %d appends: log %d MiB, %d snapshots of %d MiB", wrote>>20, entries, log>>20, len(list), snapshots>>20)
+	if bound := int64(snapshotBytes + 2*snapshotBytes + boltSlack + most); log > bound {
+		t.Errorf("the log has %d bytes, bound are %d", log, bound)
+	}
+	// A state without a backlog is an open block and its hashes. A third snapshot may be under way.
+	if len(list) > keptSnapshots || snapshots > 3*5<<20 {
+		t.Errorf("%d snapshots, %d bytes with one that is being written", len(list), snapshots)
+	}
+}

@@ -1,0 +1,292 @@
+package raftstore
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/raftstore/internal/tune"
+)
+
+// restartWithin bounds the restart of a master whose log is as full as it becomes, on a machine that does nothing else: make times. Others are
+// held to six times that.
+func restartWithin() time.Duration {
+	if os.Getenv("CHAINSTORE_TIMES") == "" {
+		return 30 * time.Second
+	}
+	return 5 * time.Second
+}
+
+// fullFolder writes the folder of a group of one as a master in production leaves it, without waiting for the disk at each entry: what goes
+// into the log goes into a state beside it, of which snapshots are taken.
+type fullFolder struct {
+	t       *testing.T
+	cfg     Config
+	logs    *logStore
+	state   *masterfsm.State
+	last    raft.Log    // the newest entry
+	batch   []*raft.Log // that are not yet in the log store
+	grown   growth      // since the last snapshot
+	policy  snapshotPolicy
+	seq     uint64
+	members []wire.Member
+	close   func()
+}
+
+// newFullFolder founds the group. Its blocks need no work, and two storage nodes have as many of them as the test says.
+func newFullFolder(t *testing.T) *fullFolder {
+	t.Helper()
+	cfg := Config{Dir: t.TempDir(), Bind: "127.0.0.1:0", ClusterToken: testToken}
+	if err := cfg.prepare(); err != nil {
+		t.Fatal(err)
+	}
+	n := openNode(t, cfg)
+	cfg.Bind = n.Member().Raft
+	f := &fullFolder{
+		t: t, cfg: cfg, state: masterfsm.New(), members: []wire.Member{n.Member()},
+		policy: snapshotPolicy{entries: cfg.SnapshotEntries, bytes: cfg.SnapshotBytes},
+	}
+	if err := n.Found("g", f.members); err != nil {
+		t.Fatal(err)
+	}
+	leaderOf(t, n)
+	n.stop()
+
+	bolt, err := tune.Bolt(filepath.Join(cfg.Dir, "raft.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fail := newFailure()
+	dog := newWatchdog(time.Minute, fail)
+	f.logs = &logStore{LogStore: bolt, name: "raft.db", fail: fail, dog: dog, snaps: &snapshotStore{}}
+	f.close = func() {
+		f.flush()
+		dog.close()
+		if err := bolt.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	end, err := f.logs.LastIndex()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := uint64(1); i <= end; i++ {
+		if err := f.logs.GetLog(i, &f.last); err != nil {
+			t.Fatal(err)
+		}
+		if f.last.Type == raft.LogCommand {
+			f.apply(f.last.Data)
+		}
+	}
+	for _, c := range easyGroup(n.Member(), f.last.Term) {
+		f.add(masterfsm.Encode(c))
+	}
+	f.add(project("p"))
+	return f
+}
+
+// easyGroup are commands after which blocks need no work, and two storage nodes are there.
+func easyGroup(leader wire.Member, term uint64) []masterfsm.Command {
+	settings := masterfsm.DefaultSettings()
+	settings.Difficulty = 0
+	commands := []masterfsm.Command{
+		&masterfsm.BeginTerm{Term: term, Member: leader.ID, Group: leader.Group, Settings: settings},
+	}
+	for _, id := range []string{"a", "b"} {
+		commands = append(commands, &masterfsm.Register{Role: masterfsm.RoleStorage, ID: id, URL: "http://" + id})
+	}
+	return commands
+}
+
+func (f *fullFolder) apply(data []byte) {
+	f.t.Helper()
+	if _, err := f.state.Apply(data); err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// add appends an entry.
+func (f *fullFolder) add(data []byte) {
+	f.t.Helper()
+	f.apply(data)
+	f.last = raft.Log{Index: f.last.Index + 1, Term: f.last.Term, Type: raft.LogCommand, Data: data}
+	l := f.last
+	f.batch = append(f.batch, &l)
+	f.grown.entries++
+	f.grown.bytes += uint64(len(data))
+	if len(f.batch) == 256 {
+		f.flush()
+	}
+}
+
+func (f *fullFolder) flush() {
+	f.t.Helper()
+	if err := f.logs.StoreLogs(f.batch); err != nil {
+		f.t.Fatal(err)
+	}
+	f.batch = nil
+}
+
+// records appends an entry of so many records of 256 bytes, each a request with its own idempotency key where keyed says so.
+func (f *fullFolder) records(count int, keyed bool) {
+	f.t.Helper()
+	f.seq++
+	f.add(manyRecords(f.seq, count, keyed))
+}
+
+func manyRecords(seq uint64, count int, keyed bool) []byte {
+	s := masterfsm.NewSubmission(nil, "m", 1, seq)
+	record := chain.Record{Project: 1, Payload: make([]byte, 256)}
+	encoded, commit := record.AppendTo(nil), record.Commit()
+	for i := range count {
+		if keyed || i == 0 {
+			var key masterfsm.Digest
+			if keyed {
+				key = masterfsm.Digest([]byte(fmt.Sprintf("%8d%8d", seq, i)))
+			}
+			s.StartRequest(1, key, masterfsm.Digest{})
+		}
+		s.AddEncoded(commit, encoded)
+	}
+	return masterfsm.EncodeAppend(0, 0, s.Bytes())
+}
+
+// store has every block that is cut mined, and the storage nodes keep them: the masters hold little then.
+func (f *fullFolder) store() {
+	f.t.Helper()
+	for c := storing(f.state); c != nil; c = storing(f.state) {
+		f.add(masterfsm.Encode(c))
+	}
+}
+
+// storing is the next command on the way of a block into the storage nodes, where blocks need no work; nil where all are there.
+func storing(s *masterfsm.State) masterfsm.Command {
+	v := s.View()
+	switch {
+	case v.Waiting != nil:
+		return &masterfsm.Mined{Block: v.Waiting.Block}
+	case v.Stored == v.Head.Height:
+		return nil
+	}
+	c := &masterfsm.Acknowledge{}
+	for _, n := range v.Storages {
+		c.Nodes = append(c.Nodes, masterfsm.NodeHeight{ID: n.ID, Version: n.Version, Height: v.Head.Height})
+	}
+	return c
+}
+
+// snapshot takes one and trims the log behind it, as the store does.
+func (f *fullFolder) snapshot() {
+	f.t.Helper()
+	f.flush()
+	trailing := f.logs.trailing(f.cfg.TrailingBytes, 2*f.cfg.SnapshotEntries)
+	snaps, err := openSnapshots(f.cfg.Dir, f.logs.fail, f.logs.dog, tune.Quiet(nil))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	_, transport := raft.NewInmemTransport("")
+	m := f.members[0]
+	sink, err := snaps.Create(1, f.last.Index, f.last.Term, raft.Configuration{Servers: []raft.Server{
+		{Suffrage: raft.Voter, ID: raft.ServerID(m.ID), Address: serverAddress(m.ID, m.Raft)},
+	}}, 1, transport)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	size, err := f.state.Snapshot().WriteTo(sink)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	if err := sink.Close(); err != nil {
+		f.t.Fatal(err)
+	}
+	first, err := f.logs.FirstIndex()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	if f.last.Index > trailing && first <= f.last.Index-trailing {
+		if err := f.logs.DeleteRange(first, f.last.Index-trailing); err != nil {
+			f.t.Fatal(err)
+		}
+	}
+	f.grown, f.policy.last = growth{}, uint64(size)
+}
+
+// due reports whether a store would take a snapshot after one further entry of a size.
+func (f *fullFolder) due(size uint64) bool {
+	return f.policy.due(growth{entries: f.grown.entries + 1, bytes: f.grown.bytes + size})
+}
+
+// A master that was killed just before its next snapshot was due, with as much in its last snapshot and behind it as there can be by default,
+// is there again within 5 s: all of its log is applied.
+func TestRestartWithFullLog(t *testing.T) {
+	if testing.Short() || underRace {
+		t.Skip("700 MiB of log and snapshots")
+	}
+	for name, fill := range map[string]func(f *fullFolder){
+		"small entries": func(f *fullFolder) {
+			f.store()
+			for !f.due(1 << 10) {
+				f.records(1, true)
+				if f.state.View().PendingBytes > 16<<20 {
+					f.store()
+				}
+			}
+			if most := mostEntries * f.cfg.SnapshotEntries; f.grown.entries+1 != most {
+				f.t.Errorf("%d entries of %d before the next snapshot", f.grown.entries, most)
+			}
+		},
+		"large entries": func(f *fullFolder) {
+			for !f.due(1 << 20) {
+				f.store()
+				f.records(2000, true)
+			}
+			if f.grown.bytes < f.policy.last-2<<20 {
+				f.t.Errorf("%d bytes of log behind a snapshot of %d bytes", f.grown.bytes, f.policy.last)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFullFolder(t)
+			for most := f.state.Settings().MaxPendingBytes; f.state.View().PendingBytes < most; {
+				f.records(1000, true)
+			}
+			f.snapshot()
+			fill(f)
+			f.close()
+			runtime.GC()
+
+			start := time.Now()
+			s := openStore(t, f.cfg)
+			opened := time.Since(start)
+			if err := s.WaitApplied(patience(t), f.last.Index); err != nil {
+				t.Fatal(err)
+			}
+			took := time.Since(start)
+			t.Logf("snapshot of %d MiB, %d entries of %d MiB behind it: open after %v, all applied after %v",
+				f.policy.last>>20, f.grown.entries, f.grown.bytes>>20, opened, took)
+			if took > restartWithin() {
+				t.Errorf("a restart takes %v", took)
+			}
+			if keys, _ := f.state.Keys(0); keys < 500_000 {
+				t.Errorf("%d keys are remembered", keys)
+			}
+			want, err := f.state.Snapshot().Digest()
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.Read(func(state *masterfsm.State) {
+				if got, err := state.Snapshot().Digest(); err != nil || got != want {
+					t.Errorf("the state hashes to %v, %v, before it was %v", got, err, want)
+				}
+			})
+		})
+	}
+}

@@ -1,0 +1,227 @@
+package raftstore
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/masterfsm"
+)
+
+// loneMaster is a group of one with a few projects in its table.
+func loneMaster(t *testing.T, projects int) *node {
+	t.Helper()
+	nodes := testGroup(t, 1, nil)
+	for i := range projects {
+		create(t, fmt.Sprint("p", i), nodes...)
+	}
+	return nodes[0]
+}
+
+// twoSnapshots has a group of one take two snapshots, behind which so many entries stay in the log, and returns its last entry and the
+// folder of the newer snapshot. The group is stopped.
+func twoSnapshots(t *testing.T, trailing uint64) (n *node, last uint64, newest string) {
+	t.Helper()
+	n = loneMaster(t, 10)
+	r := n.raft.Load()
+	n.reload(r, func(c *raft.ReloadableConfig) { c.TrailingLogs = trailing })
+	for i := range 2 {
+		if err := r.Snapshot().Error(); err != nil {
+			t.Fatal(err)
+		}
+		for j := range 10 {
+			create(t, fmt.Sprint("q", 10*i+j), n)
+		}
+	}
+	last = n.Applied()
+	n.stop()
+	rescue := openRescue(t, n.cfg.Dir)
+	defer closeRescue(t, rescue)
+	return n, last, filepath.Join(rescue.files.snaps.dir, rescue.base.ID)
+}
+
+// propose commits a command.
+func (n *node) propose(t *testing.T, data []byte) {
+	t.Helper()
+	if _, err := n.Propose(patience(t), data); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// mine appends one record and mines its block.
+func (n *node) mine(t *testing.T, number uint64) {
+	t.Helper()
+	record := chain.Record{Project: 1, Type: "text/plain", Payload: fmt.Append(nil, number)}
+	sub := masterfsm.NewSubmission(nil, n.Member().ID, 1, number)
+	sub.StartRequest(1, masterfsm.Digest{}, masterfsm.Digest{1})
+	sub.AddEncoded(record.Commit(), record.AppendTo(nil))
+	n.propose(t, masterfsm.EncodeAppend(2000+number, 0, sub.Bytes()))
+	n.propose(t, masterfsm.Encode(&masterfsm.Cut{Block: number, Time: 2000 + number}))
+	var header chain.Header
+	n.Read(func(s *masterfsm.State) { header = *s.View().Waiting })
+	nonce, found := chain.Solve(header.Inner(), header.Difficulty, 0, 1<<24)
+	if !found {
+		t.Fatal("no nonce")
+	}
+	n.propose(t, masterfsm.Encode(&masterfsm.Mined{Block: number, Nonce: nonce, Time: 2000 + number}))
+}
+
+func openRescue(t *testing.T, dir string) *Rescue {
+	t.Helper()
+	r, err := OpenRescue(dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { closeRescue(t, r) })
+	return r
+}
+
+func closeRescue(t *testing.T, r *Rescue) {
+	t.Helper()
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+	r.files, r.lock = nil, nil
+}
+
+// The state may be read up to where the log went another way; the log's end, by which survivors are compared, stays what it is.
+func TestRescueReadBelow(t *testing.T) {
+	t.Parallel()
+	n := loneMaster(t, 1)
+	for number := range uint64(3) {
+		n.mine(t, number)
+	}
+	last := n.Applied()
+	n.stop()
+	r := openRescue(t, n.cfg.Dir)
+	term, index := r.Last()
+	if r.State().Head().Height != 3 || r.Settled() != 0 || index != last || term == 0 {
+		t.Errorf("height %d, %d settled, last entry %d of term %d, not %d", r.State().Head().Height, r.Settled(), index, term, last)
+	}
+	if err := r.ReadBelow(1); err != nil {
+		t.Fatal(err)
+	}
+	s := r.State()
+	if w := s.View().Waiting; s.Head().Height != 1 || w == nil || w.Block != 1 {
+		t.Errorf("below block 1 the state is at %d, and waits for %+v", s.Head().Height, w)
+	}
+	if again, at := r.Last(); again != term || at != index {
+		t.Errorf("the last entry is %d of term %d now", at, again)
+	}
+	if err := r.ReadBelow(7); err == nil {
+		t.Error("read below a block that is not there")
+	}
+}
+
+// spoil writes over a few bytes of a file.
+func spoil(t *testing.T, path string) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = f.WriteAt([]byte("spoiled"), 5)
+	if err = errors.Join(err, f.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A snapshot that cannot be read is named and moved aside, and what is recovered starts: from the one before, where the log reaches back to it.
+func TestRescueDamagedSnapshot(t *testing.T) {
+	t.Parallel()
+	for _, file := range []string{"state.bin", "meta.json"} {
+		n, last, damaged := twoSnapshots(t, 1000)
+		spoil(t, filepath.Join(damaged, file))
+		r := openRescue(t, n.cfg.Dir)
+		list := r.Damaged()
+		if _, index := r.Last(); index != last || len(list) != 1 || list[0].Path != damaged || list[0].Err == nil || list[0].Index == 0 {
+			t.Fatalf("%s: the last entry is %d, not %d, damaged are %+v", file, index, last, list)
+		}
+		if err := r.Commit("group-1", 2, n.cfg.Bind); err != nil {
+			t.Fatal(err)
+		}
+		closeRescue(t, r)
+		if _, err := os.Stat(list[0].Aside); err != nil {
+			t.Error(err)
+		}
+		back := openNode(t, n.cfg)
+		if leaderOf(t, back); !back.has("p0") || !back.has("q19") {
+			t.Errorf("%s: not all projects are there", file)
+		}
+	}
+}
+
+// Where the log does not reach back to a snapshot that can be read, nothing can be told, and nothing is changed.
+func TestRescueLostSnapshot(t *testing.T) {
+	t.Parallel()
+	n, _, damaged := twoSnapshots(t, 1)
+	spoil(t, filepath.Join(damaged, "state.bin"))
+	_, err := OpenRescue(n.cfg.Dir, nil)
+	if !errors.Is(err, ErrDisk) || !strings.Contains(err.Error(), damaged) || !strings.Contains(err.Error(), "--from-storage") {
+		t.Errorf("opened: %v", err)
+	}
+	if _, err := os.Stat(damaged); err != nil {
+		t.Error(err)
+	}
+}
+
+// A founding from an empty folder that was cut short begins anew, wherever that was.
+func TestRescueAgain(t *testing.T) {
+	t.Parallel()
+	for _, written := range []bool{false, true} {
+		dir := filepath.Join(t.TempDir(), "master")
+		r := openRescue(t, dir)
+		id := r.Member().ID
+		if !r.Fresh() {
+			t.Error("an empty folder is not fresh")
+		}
+		if _, err := r.State().Apply(project("of the first try")); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.begin(); err != nil {
+			t.Fatal(err)
+		}
+		if written {
+			if err := r.write("127.0.0.1:1"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		closeRescue(t, r)
+		if _, err := Open(testConfig(t, dir)); !errors.Is(err, ErrRescue) {
+			t.Errorf("a half-written folder opens: %v", err)
+		}
+		r = openRescue(t, dir)
+		if _, found := r.State().ProjectByName("of the first try"); found || !r.Fresh() || r.Member().ID != id {
+			t.Errorf("the second try begins with %+v", r.Member())
+		}
+		if _, err := r.State().Apply(project("of the second try")); err != nil {
+			t.Fatal(err)
+		}
+		cfg := testConfig(t, dir)
+		if err := r.Commit("g", 3, "127.0.0.1:1"); err != nil {
+			t.Fatal(err)
+		}
+		closeRescue(t, r)
+		n := openNode(t, cfg)
+		if leaderOf(t, n); !n.has("of the second try") || n.has("of the first try") || n.Member().Group != "g" || n.Member().Epoch != 3 {
+			t.Errorf("recovered %+v", n.Member())
+		}
+	}
+}
+
+// A master whose own table has it as removed is not the one to go on with.
+func TestRescueRemoved(t *testing.T) {
+	t.Parallel()
+	n := loneMaster(t, 1)
+	n.propose(t, masterfsm.Encode(&masterfsm.RemoveMaster{ID: n.Member().ID, Time: 1}))
+	n.stop()
+	if _, err := OpenRescue(n.cfg.Dir, nil); !errors.Is(err, ErrRemoved) || !strings.Contains(err.Error(), n.Member().ID) {
+		t.Errorf("opened: %v", err)
+	}
+}

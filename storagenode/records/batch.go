@@ -1,0 +1,73 @@
+package records
+
+import (
+	"encoding/binary"
+	"slices"
+
+	"github.com/chainstore/chainstore/chain"
+)
+
+// Batch gathers blocks in a row that are to become a run.
+type Batch struct {
+	head
+	entries [sections][]entry
+}
+
+// NewBatch begins a batch whose first block has that number; it may be one that is passed over, because it is lost.
+func NewBatch(from uint64) *Batch { return &Batch{head: head{from: from, to: from}} }
+
+// Empty reports whether no block was added.
+func (b *Batch) Empty() bool { return b.to == b.from }
+
+// Leaves is how many leaves were added.
+func (b *Batch) Leaves() uint64 { return b.end - b.first }
+
+// Add puts a block behind the last, or behind lost ones that follow that; leaves are the leaf hashes of its records.
+func (b *Batch) Add(block *chain.Block, leaves []chain.Hash) {
+	h := &block.Header
+	if b.end == 0 {
+		b.first = h.First
+	}
+	b.to, b.end, b.last = h.Block+1, h.Size(), h.Hash()
+	start := uint32(h.First - b.first)
+	projects := b.entries[byProject]
+	b.entries[byHash] = slices.Grow(b.entries[byHash], int(h.Count)+2)
+	for i := range h.Count {
+		encoded := block.Encoded(i)
+		place := start + i
+		project := binary.BigEndian.Uint32(encoded)
+		if n := len(projects); i > 0 && projects[n-1].tag>>32 == uint64(project) {
+			projects[n-1].value++
+		} else {
+			projects = append(projects, entry{projectTag(project, place), 1})
+		}
+		if key := chain.EncodedKey(encoded); len(key) > 0 {
+			b.add(byKey, entry{keyTag(project, key), place})
+		}
+		b.add(byHash, entry{hashTag(leaves[i]), place})
+	}
+	b.entries[byProject] = projects
+	seal := start + h.Count
+	b.add(byHash, entry{hashTag(b.last), seal})
+	b.add(byHash, entry{hashTag(h.SealHash()), seal})
+}
+
+func (b *Batch) add(section int, e entry) { b.entries[section] = append(b.entries[section], e) }
+
+// write makes the batch's run.
+func (b *Batch) write(dir string) (*run, error) {
+	var sources [sections]sectionSource
+	for section, list := range b.entries {
+		slices.SortFunc(list, entry.compare)
+		b.counts[section] = uint32(len(list))
+		i := 0
+		sources[section] = func() (entry, bool, error) {
+			if i == len(list) {
+				return entry{}, false, nil
+			}
+			i++
+			return list[i-1], true, nil
+		}
+	}
+	return writeRun(dir, b.head, sources)
+}

@@ -1,0 +1,269 @@
+package records
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/bits"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/durable"
+)
+
+// Runs are merged when fanOut of a like size have come together, so that an entry is rewritten once each time that its run grows by that
+// factor; one of at least fullRun leaves is merged no more. A look-up searches every run.
+const (
+	fanOut  = 8
+	fullRun = 1 << 19
+)
+
+// level is the size of a run as far as merging goes.
+func (r *run) level() int { return bits.Len64(r.leaves()) / 3 }
+
+// Index is the index of the first blocks of a chain. One goroutine at a time may call Add, Cut, Mend and Close; look-ups and Check may
+// come from any.
+type Index struct {
+	dir string
+	// bad is the first block of a run that could not be read, or the largest number for none.
+	bad atomic.Uint64
+
+	mu   sync.RWMutex // guards runs; held to read while their files are in use
+	runs []*run       // in order, without a gap between their blocks, from block 0 on
+}
+
+const nothingBad = ^uint64(0)
+
+// Open opens the index in a folder, which is made where it is missing, as far as it is good. The error is the disk's, or wraps
+// ErrNewerFormat: then nothing was changed.
+func Open(dir string) (*Index, error) {
+	x := &Index{dir: dir}
+	x.bad.Store(nothingBad)
+	if err := durable.MkdirAll(dir); err != nil {
+		return nil, err
+	}
+	names, err := filepath.Glob(filepath.Join(dir, "*.run*"))
+	if err != nil {
+		return nil, err
+	}
+	var found []*run
+	for _, path := range names {
+		if filepath.Ext(path) != ".run" {
+			continue // what was being written when the process ended
+		}
+		r, err := openRun(path)
+		if errors.Is(err, ErrDamaged) {
+			continue
+		}
+		if err != nil {
+			return nil, errors.Join(err, closeRuns(found))
+		}
+		found = append(found, r)
+	}
+	x.runs = x.fitting(found)
+	for _, path := range names {
+		if !slices.ContainsFunc(x.runs, func(r *run) bool { return r.path == path }) {
+			if err := os.Remove(path); err != nil {
+				return nil, errors.Join(err, x.Close())
+			}
+		}
+	}
+	return x, nil
+}
+
+// CheckVersion looks at the headers of all runs in a folder and reports one that a newer ChainStore wrote: the error wraps
+// ErrNewerFormat and names the file.
+func CheckVersion(dir string) error {
+	names, err := filepath.Glob(filepath.Join(dir, "*.run"))
+	if err != nil {
+		return err
+	}
+	for _, path := range names {
+		r, err := openRun(path)
+		if err == nil {
+			err = r.file.Close()
+		}
+		if errors.Is(err, ErrNewerFormat) {
+			return err
+		}
+	}
+	return nil
+}
+
+// fitting keeps the runs that follow each other from block 0 on, the largest first where a merge has not removed its parts, and closes
+// the others.
+func (x *Index) fitting(found []*run) (runs []*run) {
+	var next, leaf uint64
+	for {
+		var best *run
+		for _, r := range found {
+			if r.from == next && r.first >= leaf && r.path == runPath(x.dir, &r.head) && (best == nil || r.to > best.to) {
+				best = r
+			}
+		}
+		if best == nil {
+			break
+		}
+		runs = append(runs, best)
+		next, leaf = best.to, best.end
+	}
+	for _, r := range found {
+		if !slices.Contains(runs, r) {
+			_ = r.file.Close() // only read
+		}
+	}
+	return runs
+}
+
+func closeRuns(runs []*run) error {
+	var errs []error
+	for _, r := range runs {
+		errs = append(errs, r.file.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// End is up to where the index goes: so many blocks, the last of that hash, and so many leaves. Zero where there is nothing.
+func (x *Index) End() (blocks, leaves uint64, last chain.Hash) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	if n := len(x.runs); n > 0 {
+		r := x.runs[n-1]
+		return r.to, r.end, r.last
+	}
+	return 0, 0, chain.Hash{}
+}
+
+// Add indexes the blocks of a batch, which must begin with the block behind the last. After an error the index is as it was, or
+// smaller.
+func (x *Index) Add(b *Batch) error {
+	if blocks, _, _ := x.End(); b.from != blocks || b.to <= b.from {
+		return fmt.Errorf("records: a batch of blocks %d to %d behind block %d", b.from, b.to, blocks)
+	}
+	r, err := b.write(x.dir)
+	if err != nil {
+		return err
+	}
+	x.mu.Lock()
+	x.runs = append(x.runs, r)
+	x.mu.Unlock()
+	return x.merge()
+}
+
+// merge merges the last runs for as long as there are enough that are no larger than the last.
+func (x *Index) merge() error {
+	for {
+		n := len(x.runs)
+		from := n
+		for from > 0 && x.runs[from-1].level() <= x.runs[n-1].level() && x.runs[from-1].leaves() < fullRun {
+			from--
+		}
+		if n-from < fanOut {
+			return nil
+		}
+		parts := x.runs[from:]
+		merged, err := mergeRuns(x.dir, parts)
+		if errors.Is(err, ErrDamaged) {
+			x.damaged(parts[0]) // one of them is
+		}
+		if err != nil {
+			return err
+		}
+		x.mu.Lock()
+		x.runs = append(x.runs[:from:from], merged)
+		x.mu.Unlock()
+		var errs []error
+		for _, r := range parts {
+			errs = append(errs, r.remove())
+		}
+		if err := errors.Join(errs...); err != nil {
+			return err
+		}
+	}
+}
+
+// remove closes the file of a run that nobody reads any more, and removes it.
+func (r *run) remove() error {
+	err := errors.Join(r.file.Close(), os.Remove(r.path))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// damaged notes that a run cannot be read.
+func (x *Index) damaged(r *run) {
+	for {
+		was := x.bad.Load()
+		if r.from >= was || x.bad.CompareAndSwap(was, r.from) {
+			return
+		}
+	}
+}
+
+// Cut forgets the runs that go beyond a number of blocks.
+func (x *Index) Cut(blocks uint64) error {
+	x.mu.Lock()
+	n := len(x.runs)
+	for n > 0 && x.runs[n-1].to > blocks {
+		n--
+	}
+	gone := x.runs[n:]
+	x.runs = x.runs[:n:n]
+	x.mu.Unlock()
+	var errs []error
+	for _, r := range gone {
+		errs = append(errs, r.remove())
+	}
+	return errors.Join(errs...)
+}
+
+// Mend forgets the first run that was found damaged, and all behind it, and reports whether there was one.
+func (x *Index) Mend() (mended bool, err error) {
+	bad := x.bad.Swap(nothingBad)
+	if bad == nothingBad {
+		return false, nil
+	}
+	return true, x.Cut(bad)
+}
+
+// Check reads the whole index, a run at a time. The error wraps ErrDamaged, and the run is one for Mend then; or it is the context's.
+func (x *Index) Check(ctx context.Context) error {
+	x.mu.RLock()
+	runs := x.runs
+	x.mu.RUnlock()
+	for _, r := range runs {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err := x.checkRun(r); err != nil {
+			x.damaged(r)
+			return err
+		}
+	}
+	return nil
+}
+
+// checkRun reads a run that is still one of the index's.
+func (x *Index) checkRun(r *run) error {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	if !slices.Contains(x.runs, r) {
+		return nil // it was merged meanwhile
+	}
+	return r.check()
+}
+
+// Close closes the files.
+func (x *Index) Close() error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	runs := x.runs
+	x.runs = nil
+	return closeRuns(runs)
+}

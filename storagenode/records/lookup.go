@@ -1,0 +1,138 @@
+package records
+
+import (
+	"sync"
+
+	"github.com/chainstore/chainstore/chain"
+)
+
+// Range is the leaves that a look-up goes through: from the first up to the one before To, and up to Limit hits.
+type Range struct {
+	From, To uint64
+	Limit    int
+}
+
+// cursors are reused: one holds a chunk.
+var cursors = sync.Pool{New: func() any { return new(cursor) }}
+
+// each calls look with every run that has leaves in a range, in order, until it returns false. end is up to where all hits were found:
+// the range's end, or that of the index.
+func (x *Index) each(g Range, section int, look func(c *cursor) (more bool, err error)) (end uint64, err error) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	c := cursors.Get().(*cursor)
+	defer cursors.Put(c)
+	for _, r := range x.runs {
+		if r.end <= g.From {
+			continue
+		}
+		if r.first >= g.To {
+			break
+		}
+		c.open(r, section)
+		more, err := look(c)
+		if err != nil {
+			x.damaged(r)
+			return 0, err
+		}
+		if !more {
+			break
+		}
+	}
+	if n := len(x.runs); n > 0 {
+		end = x.runs[n-1].end
+	}
+	return min(end, g.To), nil
+}
+
+// bounds are a range's ends as places of a run.
+func (c *cursor) bounds(g Range) (from, to uint64) {
+	first := c.run.first
+	return max(g.From, first) - first, min(g.To, c.run.end) - first
+}
+
+// ByKey finds records of a project with a key, in order of their leaf indices, and tells up to which leaf it found all: where the limit
+// was reached, up to the last hit. The error wraps ErrDamaged.
+func (x *Index) ByKey(project uint32, key string, g Range) (hits []uint64, end uint64, err error) {
+	tag := keyTag(project, key)
+	end, err = x.each(g, byKey, func(c *cursor) (bool, error) {
+		from, to := c.bounds(g)
+		i, err := c.search(entry{tag, uint32(from)})
+		for ; err == nil && i < c.count && len(hits) < g.Limit; i++ {
+			var e entry
+			if e, err = c.entry(i); err != nil || e.tag != tag || uint64(e.value) >= to {
+				break
+			}
+			hits = append(hits, c.run.first+uint64(e.value))
+		}
+		return len(hits) < g.Limit, err
+	})
+	return closed(hits, end, err, g)
+}
+
+// ByProject is ByKey for all records of a project.
+func (x *Index) ByProject(project uint32, g Range) (hits []uint64, end uint64, err error) {
+	end, err = x.each(g, byProject, func(c *cursor) (bool, error) {
+		from, to := c.bounds(g)
+		i, err := c.search(entry{projectTag(project, uint32(from)), 0})
+		if err != nil {
+			return false, err
+		}
+		if i > 0 {
+			i-- // records in a row that began before may go on
+		}
+		for ; i < c.count && len(hits) < g.Limit; i++ {
+			e, err := c.entry(i)
+			if err != nil {
+				return false, err
+			}
+			if uint32(e.tag>>32) > project {
+				break
+			}
+			if uint32(e.tag>>32) < project {
+				continue
+			}
+			start := uint64(uint32(e.tag))
+			for place := max(start, from); place < min(start+uint64(e.value), to) && len(hits) < g.Limit; place++ {
+				hits = append(hits, c.run.first+place)
+			}
+		}
+		return len(hits) < g.Limit, nil
+	})
+	return closed(hits, end, err, g)
+}
+
+func closed(hits []uint64, end uint64, err error, g Range) ([]uint64, uint64, error) {
+	if err != nil {
+		return nil, 0, err
+	}
+	if n := len(hits); n > 0 && n == g.Limit {
+		end = hits[n-1] + 1
+	}
+	return hits, end, nil
+}
+
+// maxSame is how many leaves with the same first bytes of their hashes a look-up tells.
+const maxSame = 16
+
+// ByHash finds the leaves that may have a hash; the seal's where it may be a block's. end is up to which leaf the index goes. The error
+// wraps ErrDamaged.
+func (x *Index) ByHash(h chain.Hash) (hits []uint64, end uint64, err error) {
+	tag := hashTag(h)
+	g := Range{To: ^uint64(0), Limit: maxSame}
+	end, err = x.each(g, byHash, func(c *cursor) (bool, error) {
+		i, err := c.search(entry{tag: tag})
+		for ; err == nil && i < c.count && len(hits) < maxSame; i++ {
+			var e entry
+			if e, err = c.entry(i); err != nil || e.tag != tag {
+				break
+			}
+			hits = append(hits, c.run.first+uint64(e.value))
+		}
+		return len(hits) < maxSame, err
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	return hits, end, nil
+}

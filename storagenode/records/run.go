@@ -1,0 +1,265 @@
+package records
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sort"
+
+	"github.com/chainstore/chainstore/durable"
+	"github.com/chainstore/chainstore/storagenode/segment"
+)
+
+// run is one file, open to read. It is not changed.
+type run struct {
+	head
+	path string
+	file *os.File
+}
+
+// openRun opens a file and looks at its header and its length. The error wraps ErrDamaged or ErrNewerFormat, or is the disk's.
+func openRun(path string) (*run, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	r := &run{path: path, file: f}
+	if r.head, err = readHead(f); err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), f.Close())
+	}
+	return r, nil
+}
+
+func readHead(f *os.File) (h head, err error) {
+	data := make([]byte, headerSize)
+	n, err := f.ReadAt(data, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return h, err
+	}
+	if h, err = parseHead(data[:n]); err != nil {
+		return h, err
+	}
+	info, err := f.Stat()
+	if err == nil && info.Size() != h.size() {
+		err = fmt.Errorf("%w: a file of %d bytes, %d are due", ErrDamaged, info.Size(), h.size())
+	}
+	return h, err
+}
+
+// leaves is how many leaves the run spans.
+func (r *run) leaves() uint64 { return r.end - r.first }
+
+// cursor reads the entries of one section of a run, chunk by chunk. It belongs to one goroutine.
+type cursor struct {
+	run   *run
+	at    int64 // of the section
+	count uint32
+
+	buf   [chunkSize]byte
+	chunk int64 // that buf holds, -1 for none
+}
+
+func (c *cursor) open(r *run, section int) {
+	c.run, c.at, c.count, c.chunk = r, headerSize, r.counts[section], -1
+	for i := range section {
+		c.at += sectionSize(r.counts[i])
+	}
+}
+
+// entry reads the entry of a number below count. The error wraps ErrDamaged, whatever kept it from being read.
+func (c *cursor) entry(i uint32) (entry, error) {
+	chunk := int64(i) / perChunk
+	if chunk != c.chunk {
+		if err := c.load(chunk); err != nil {
+			return entry{}, err
+		}
+	}
+	return parseEntry(c.buf[int64(i)%perChunk*entrySize:]), nil
+}
+
+func (c *cursor) load(chunk int64) error {
+	c.chunk = -1
+	entries := min(perChunk, int64(c.count)-chunk*perChunk)
+	data := c.buf[:entries*entrySize+4]
+	if _, err := c.run.file.ReadAt(data, c.at+chunk*chunkSize); err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrDamaged, c.run.path, err)
+	}
+	body := data[:len(data)-4]
+	if segment.Checksum(body) != binary.BigEndian.Uint32(data[len(body):]) {
+		return fmt.Errorf("%w: wrong checksum of chunk %d of the section at %d in %s", ErrDamaged, chunk, c.at, c.run.path)
+	}
+	c.chunk = chunk
+	return nil
+}
+
+// search finds the first entry that is not before e; count where there is none.
+func (c *cursor) search(e entry) (i uint32, err error) {
+	n := sort.Search(int(c.count), func(i int) bool {
+		if err != nil {
+			return true
+		}
+		var at entry
+		at, err = c.entry(uint32(i))
+		return !at.before(e)
+	})
+	return uint32(n), err
+}
+
+// check reads the whole run: sums, and that entries ascend.
+func (r *run) check() error {
+	if h, err := readHead(r.file); err != nil || h != r.head {
+		return fmt.Errorf("%w: the header of %s: %w", ErrDamaged, r.path, errors.Join(errors.New("it is not the one that was written"), err))
+	}
+	mine, err := r.file.Stat()
+	if err != nil {
+		return err
+	}
+	if there, err := os.Stat(r.path); err != nil || !os.SameFile(mine, there) {
+		return fmt.Errorf("%w: %s was removed or replaced", ErrDamaged, r.path)
+	}
+	var c cursor
+	for section := range sections {
+		c.open(r, section)
+		var before entry
+		for i := range c.count {
+			e, err := c.entry(i)
+			if err != nil {
+				return err
+			}
+			if i > 0 && e.before(before) {
+				return fmt.Errorf("%w: entry %d of section %d in %s is out of order", ErrDamaged, i, section, r.path)
+			}
+			before = e
+		}
+	}
+	return nil
+}
+
+// newSuffix marks a file that is not whole yet.
+const newSuffix = ".new"
+
+// sectionSource gives a section's entries in order; ok is false behind the last.
+type sectionSource func() (e entry, ok bool, err error)
+
+// writeRun writes a run's file and opens it. Each source must give as many entries as the head counts.
+func writeRun(dir string, h head, sources [sections]sectionSource) (*run, error) {
+	path := runPath(dir, &h)
+	if err := durable.MkdirAll(dir); err != nil { // somebody may have removed it
+		return nil, err
+	}
+	f, err := os.OpenFile(path+newSuffix, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	w := bufio.NewWriterSize(f, 1<<16)
+	_, err = w.Write(h.appendTo(nil))
+	for section := 0; section < sections && err == nil; section++ {
+		err = writeSection(w, h.counts[section], sources[section])
+	}
+	if err == nil {
+		err = w.Flush()
+	}
+	if err == nil {
+		err = os.Rename(path+newSuffix, path)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("write %s: %w", path, err), f.Close(), os.Remove(path+newSuffix))
+	}
+	return &run{head: h, path: path, file: f}, nil
+}
+
+func writeSection(w io.Writer, count uint32, next sectionSource) error {
+	buf := make([]byte, 0, chunkSize)
+	for i := range count {
+		e, ok, err := next()
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return fmt.Errorf("%w: %d entries where %d are due", ErrDamaged, i, count)
+		}
+		buf = appendEntry(buf, e)
+		if len(buf) == perChunk*entrySize || i == count-1 {
+			if _, err := w.Write(binary.BigEndian.AppendUint32(buf, segment.Checksum(buf))); err != nil {
+				return err
+			}
+			buf = buf[:0]
+		}
+	}
+	return nil
+}
+
+// mergeRuns makes one run of some that follow each other.
+func mergeRuns(dir string, runs []*run) (*run, error) {
+	last := runs[len(runs)-1]
+	h := head{from: runs[0].from, to: last.to, first: runs[0].first, end: last.end, last: last.last}
+	var sources [sections]sectionSource
+	for section := range sections {
+		m := merge{section: section, runs: make([]merging, 0, len(runs))}
+		for _, r := range runs {
+			h.counts[section] += r.counts[section]
+			m.runs = append(m.runs, merging{shift: uint32(r.first - h.first)})
+			m.runs[len(m.runs)-1].cursor.open(r, section)
+		}
+		sources[section] = m.next
+	}
+	return writeRun(dir, h, sources)
+}
+
+// merge gives the entries of one section of some runs in order.
+type merge struct {
+	section int
+	runs    []merging
+	begun   bool
+}
+
+// merging is one of the runs that are merged.
+type merging struct {
+	cursor cursor
+	shift  uint32 // added to places, which are counted from the first run's first leaf then
+	at     uint32
+	entry  entry // the next, where ok
+	ok     bool
+}
+
+func (m *merge) next() (e entry, ok bool, err error) {
+	if !m.begun {
+		m.begun = true
+		for i := range m.runs {
+			if err := m.runs[i].advance(m.section); err != nil {
+				return entry{}, false, err
+			}
+		}
+	}
+	var first *merging
+	for i := range m.runs {
+		if r := &m.runs[i]; r.ok && (first == nil || r.entry.before(first.entry)) {
+			first = r
+		}
+	}
+	if first == nil {
+		return entry{}, false, nil
+	}
+	e = first.entry
+	return e, true, first.advance(m.section)
+}
+
+// advance goes to the next entry.
+func (r *merging) advance(section int) (err error) {
+	if r.ok = r.at < r.cursor.count; !r.ok {
+		return nil
+	}
+	if r.entry, err = r.cursor.entry(r.at); err != nil {
+		return err
+	}
+	r.at++
+	if section == byProject {
+		r.entry.tag += uint64(r.shift)
+	} else {
+		r.entry.value += r.shift
+	}
+	return nil
+}
