@@ -16,13 +16,15 @@ BEHIND  ?= 10000000
 # The race detector needs a C compiler, nothing else here does: where there is none, the tests run without it, and say so.
 RACE    := $(shell command -v "$$($(GO) env CC)" >/dev/null 2>&1 && echo -race)
 
-.PHONY: build test vet fuzz bench times behind soak soak-damage soak-short
+.PHONY: build test vet fuzz bench times behind soak soak-damage soak-short screenshots
 
 build: ## the one binary
 	$(GO) build -o chainstore ./cmd/chainstore
 
 test: vet ## everything, with the race detector
 	@test -n "$(RACE)" || echo "NO C COMPILER: the tests run without the race detector"
+	@for b in chromium chromium-browser google-chrome google-chrome-stable; do command -v $$b >/dev/null && exit; done; echo "NO CHROMIUM: the console is not tested in a browser"
+	@command -v npm >/dev/null || echo "NO NPM: the console's accessibility is not tested"
 	$(GO) test $(RACE) -timeout 18m ./...
 
 vet:
@@ -54,3 +56,7 @@ soak-damage: ## random damage to storage nodes among kills and pauses, for SOAK
 
 soak-short: ## the same as soak with the race detector, for SOAK alone
 	CHAINSTORE_SOAK=$(SOAK) $(GO) test $(RACE) -timeout 0 -count 1 -v -run TestRandomFaults ./e2e
+
+screenshots: ## pictures of the console, in docs/images: a browser and a cluster that is made up
+	mkdir -p docs/images
+	CHAINSTORE_SCREENSHOTS=$(CURDIR)/docs/images $(GO) test -count 1 -v -run TestScreenshots ./e2e/console

@@ -70,6 +70,10 @@ var masterRows = []row{
 	{"GET /livez", gateOpen, "", "", []int{200}},
 	{"GET /readyz", gateOpen, "", "", []int{200}},
 	{"GET /metrics", gateOpen, "", "", []int{200}},
+	{"GET /", gateOpen, "", "", []int{200}},
+	{"HEAD /", gateOpen, "", "", []int{200}},
+	{"GET /console/*file", gateOpen, "/console/js/main.js", "", []int{200}},
+	{"HEAD /console/*file", gateOpen, "/console/js/main.js", "", []int{200}},
 
 	{"POST /v1/records", gateAppend, "", "x", []int{201}},
 	{"POST /v1/records:batch", gateAppend, "", `{"text":"x"}`, []int{201}},

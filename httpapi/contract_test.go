@@ -123,6 +123,7 @@ func TestContract(t *testing.T) {
 	c := startCluster(t)
 	own, admin := c.file.Tokens.Project, c.file.Tokens.Admin
 
+	t.Run("another master's page", func(t *testing.T) { c.crossOrigin(own) })
 	t.Run("append and read", func(t *testing.T) { c.appendAndRead(own) })
 	t.Run("limits", func(t *testing.T) { c.limits(own) })
 	t.Run("batch", func(t *testing.T) { c.batch(own) })
@@ -145,6 +146,25 @@ func TestContract(t *testing.T) {
 			t.Errorf("no metric of the chain: %s", metrics)
 		}
 	})
+}
+
+// crossOrigin: the console of one master may ask the others, and a stranger's page may not.
+func (c *cluster) crossOrigin(token string) {
+	for origin, allowed := range map[string]string{c.file.Masters[1]: c.file.Masters[1], "http://stranger.example": ""} {
+		headers := map[string]string{"Origin": origin}
+		h, _ := c.do(0, request{name: "ask", method: "GET", path: "/v1/cluster", token: token, headers: headers, status: 200})
+		if got := h.Get("Access-Control-Allow-Origin"); got != allowed {
+			c.t.Errorf("a page of %s is answered with %q", origin, got)
+		}
+		headers["Access-Control-Request-Method"] = "POST"
+		r := request{name: "may I", method: "OPTIONS", path: "/v1/records", headers: headers, status: 204}
+		if allowed == "" {
+			r.status, r.problem = 405, wire.ProblemMethod
+		}
+		if h, _ = c.do(0, r); h.Get("Access-Control-Allow-Origin") != allowed {
+			c.t.Errorf("a page of %s that asks is answered with %q", origin, h.Get("Access-Control-Allow-Origin"))
+		}
+	}
 }
 
 func (c *cluster) appendAndRead(token string) {

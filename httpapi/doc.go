@@ -7,4 +7,5 @@
 //	projects.go projects, tokens, quotas                           original.go the original system's API
 //	storage.go  the routes of a storage node                       blocks.go   headers
 //	miner.go    the routes of a miner                              serve.go    the server and its end
+//	console.go  the console's files, in console/                   crossorigin.go  what a page of another master may
 package httpapi

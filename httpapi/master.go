@@ -45,6 +45,7 @@ func NewMaster(cfg MasterConfig) http.Handler {
 		cluster: newSecret(cfg.ClusterToken), admin: newSecret(cfg.AdminToken), leader: newLeaderProxy(cfg.Node),
 		openRegistration: cfg.OpenRegistration, originalAPI: cfg.OriginalAPI,
 	}
+	m.Use(m.crossOrigin)
 	// In gin a bare colon starts a parameter: the one of records:batch is escaped.
 	m.POST("/v1/records", m.withAppender(m.appendRecord))
 	m.POST(`/v1/records\:batch`, m.withAppender(m.appendBatch))
@@ -81,6 +82,11 @@ func NewMaster(cfg MasterConfig) http.Handler {
 		return nil
 	}))
 	m.GET("/metrics", gin.WrapH(newMetrics(cfg.Node)))
+	console := gin.WrapH(NewConsole(m.node.MasterURLs))
+	for _, path := range []string{"/", "/console/*file"} {
+		m.GET(path, console)
+		m.HEAD(path, console)
+	}
 
 	nodes := m.Group("/", m.requires(m.cluster))
 	nodes.GET(wire.PathMember, func(c *gin.Context) { c.JSON(http.StatusOK, m.node.Member()) })

@@ -218,7 +218,7 @@ func parseNumber(name, text string, highest uint64) (uint64, error) {
 func answerRecord(c *gin.Context, r *masternode.Record) {
 	position := r.Position()
 	h := c.Writer.Header()
-	h.Set("Vary", "Accept, Authorization")
+	h.Add("Vary", "Accept, Authorization")
 	asEnvelope := wantsJSON(c.GetHeader("Accept"))
 	if r.Sealed {
 		tag := `"` + r.Leaf.String() + `"`

@@ -46,18 +46,21 @@ func (n *Node) LeaderCluster() (wire.Cluster, error) {
 func (n *Node) describe(l *leadership) wire.Cluster {
 	var v masterfsm.View
 	var keys wire.Keys
+	var next uint64
 	reign := n.reign()
 	n.cfg.Ledger.Read(func(s *masterfsm.State) {
-		v = s.View()
+		v, next = s.View(), s.NextIndex()
 		remembered, oldest := s.Keys(reign)
 		keys.Remembered, keys.Seconds = remembered, float64(oldest)/1000
 	})
 	c := wire.Cluster{
 		Group: v.Group.ID, Epoch: v.Group.Epoch, Leader: v.Term.Leader, Term: v.Term.Term,
 		Head:   wire.Head{Height: v.Head.Height, Hash: v.Head.Hash, Size: v.Head.Size, Root: v.Head.Root},
-		Stored: v.Stored, Replicas: v.Settings.Replicas,
+		Records: next - v.OpenBlock, // a leaf of each block before the open one is its seal
+		Stored:  v.Stored, Replicas: v.Settings.Replicas,
 		Storages: []wire.Storage{}, Miners: []wire.Miner{},
 		Buffer:  wire.Amount{Records: v.OpenRecords, Bytes: v.OpenBytes},
+		Cut:     wire.Amount{Records: int(v.Settings.MaxRecords), Bytes: int(v.Settings.MaxBytes)},
 		Pending: wire.Pending{Blocks: v.Pending, Bytes: v.PendingBytes},
 		Keys:    keys, Notices: []string{},
 	}
@@ -137,6 +140,19 @@ func (n *Node) masters(v masterfsm.View, leading bool) []wire.Master {
 		}
 	}
 	return masters
+}
+
+// MasterURLs are the URLs of the group's masters, as this master knows them.
+func (n *Node) MasterURLs() []string {
+	var v masterfsm.View
+	n.cfg.Ledger.Read(func(s *masterfsm.State) { v = s.View() })
+	var urls []string
+	for _, m := range n.masters(v, false) {
+		if m.URL != "" {
+			urls = append(urls, m.URL)
+		}
+	}
+	return urls
 }
 
 // Figures are the numbers of this master's state that are watched over time.

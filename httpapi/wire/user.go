@@ -92,12 +92,14 @@ type Cluster struct {
 	Leader   string    `json:"leader"` // a master's id, "" where none is known
 	Term     uint64    `json:"term"`
 	Head     Head      `json:"head"`
-	Stored   uint64    `json:"stored"` // blocks that replicas nodes have on disk
+	Records  uint64    `json:"records"` // appended since the founding, seals not counted
+	Stored   uint64    `json:"stored"`  // blocks that replicas nodes have on disk
 	Replicas uint8     `json:"replicas"`
 	Masters  []Master  `json:"masters"`
 	Storages []Storage `json:"storages"`
 	Miners   []Miner   `json:"miners"`
 	Buffer   Amount    `json:"buffer"`
+	Cut      Amount    `json:"cut"` // the most that the buffer takes before it is cut into a block
 	Pending  Pending   `json:"pending"`
 	Keys     Keys      `json:"keys"`
 	// Notices say in words what an operator should know: "no miner", too few storage nodes, an alarm.

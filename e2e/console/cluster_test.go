@@ -1,0 +1,171 @@
+package console
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/chainstore/chainstore/devcluster"
+)
+
+// startCluster runs a whole cluster in this process.
+func startCluster(t *testing.T) *devcluster.Cluster {
+	t.Helper()
+	topology := devcluster.NewTopology(t.TempDir(), freePorts(t))
+	topology.LogLevel = "error"
+	topology.Timeout = time.Second // a browser and the race detector beside it take their time
+	topology.MaxAge = 50 * time.Millisecond
+	topology.Settings.Difficulty = 4
+	c, err := devcluster.Start(t.Context(), topology, devcluster.InProcess{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := c.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
+// freePorts finds a base for the ports of a cluster.
+func freePorts(t *testing.T) int {
+	t.Helper()
+	for range 100 {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		base := l.Addr().(*net.TCPAddr).Port
+		l.Close()
+		if base+100 < 65536 && devcluster.PortsFree(devcluster.NewTopology(t.TempDir(), base)) == nil {
+			return base
+		}
+	}
+	t.Fatal("no free ports found")
+	return 0
+}
+
+// leaderOf is the place of the leader among the masters.
+func leaderOf(t *testing.T, c *devcluster.Cluster) int {
+	t.Helper()
+	status, err := c.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range status.Masters {
+		if m.ID == status.Leader {
+			return slices.Index(c.File().Masters, m.URL)
+		}
+	}
+	t.Fatalf("nobody leads: %+v", status)
+	return 0
+}
+
+// TestConsoleOnCluster does on a whole cluster what the other tests do on the fake: append, find, verify; a project; a disk that is
+// damaged and healed; and the end of the leader, from which the page is.
+func TestConsoleOnCluster(t *testing.T) {
+	b := openBrowser(t, nil) // first: it may skip the test
+	c := startCluster(t)
+	file := c.File()
+	b.origins = file.Masters
+	leader := leaderOf(t, c)
+	b.open(file.Masters[leader])
+	b.giveTokens(file.Tokens.Project, file.Tokens.Admin)
+
+	b.goTo("overview")
+	b.see("three valid nodes", `document.querySelectorAll('.picture .storage.state-valid').length === 3 && document.querySelectorAll('.picture .master.leader').length === 1`)
+	if eval[bool](b, `document.querySelector('.notice') !== null`) {
+		t.Errorf("a sound cluster has something to tell: %s", b.text(".notices"))
+	}
+	b.goTo("add")
+	b.fill("key", "door/7")
+	b.fill("text", "door 7 opened by Ada")
+	b.press("Append")
+	b.see("the receipt", `document.querySelector('.receipt')?.innerText.includes('stored')`)
+	b.goTo("chain")
+	b.see("a block", `document.querySelectorAll('tbody tr').length === 1`)
+	b.goTo("record/0/0")
+	b.see("the payload", `document.querySelector('.payload pre')?.innerText === 'door 7 opened by Ada'`)
+
+	t.Run("verify", func(t *testing.T) {
+		b.in(t)
+		b.verify("good")
+	})
+	t.Run("find", func(t *testing.T) {
+		b.in(t)
+		b.goTo("find?by=key")
+		b.fill("key", "door/7")
+		b.press("Find")
+		b.see("the record", `document.querySelector('tbody')?.innerText.includes('door 7 opened by Ada')`)
+		b.goTo("block/0")
+		b.see("the record of the block", `document.querySelector('tbody')?.innerText.includes('door 7 opened by Ada')`)
+	})
+	t.Run("a project", func(t *testing.T) {
+		b.in(t)
+		b.goTo("projects")
+		b.fill("name", "lab")
+		b.press("Create a project")
+		b.text("#new-token")
+		b.press("I have noted it")
+		b.see("the new project", `[...document.querySelectorAll('tbody a')].some((a) => a.innerText === 'lab')`)
+		eval[bool](b, `([...document.querySelectorAll('tbody a')].find((a) => a.innerText === 'lab').click(), true)`)
+		b.fill("label", "reader")
+		b.press("Create the token")
+		b.text("#new-token")
+		b.press("I have noted it")
+		b.see("two tokens", `document.querySelectorAll('tbody tr').length === 2`)
+		b.fill("records_per_second", "50")
+		b.press("Save")
+		b.see("the quota", `document.querySelector('.facts')?.innerText.includes('50 records/s')`)
+		b.click(`button[aria-label="Revoke the token reader"]`)
+		b.click("dialog .danger")
+		b.see("one token", `document.querySelectorAll('tbody tr').length === 1`)
+	})
+	t.Run("a damaged disk", func(t *testing.T) {
+		b.in(t)
+		damage(t, file.Storages[0].Data)
+		b.goTo("integrity")
+		b.click(fmt.Sprintf(`button[aria-label="Check %s now"]`, file.Storages[0].URL[len("http://"):]))
+		b.see("what was found", `document.querySelector('.event-finding')`)
+		b.see("that it was healed", `document.querySelector('.event-repair') && document.querySelectorAll('.card.state-valid').length === 3`)
+	})
+	t.Run("the end of the master", func(t *testing.T) {
+		b.in(t)
+		b.goTo("overview")
+		if err := c.StopRole(fmt.Sprintf("master-%d", leader+1)); err != nil {
+			t.Fatal(err)
+		}
+		b.see("another master", fmt.Sprintf(`!document.querySelector('.connection').title.includes(%q) && !document.querySelector('.connection.lost')`, file.Masters[leader]))
+		b.see("two of three", `document.querySelectorAll('.picture .master.unreachable').length === 1 && document.querySelectorAll('.picture .master.leader').length === 1`)
+		b.goTo("add")
+		b.fill("text", "door 7 closed")
+		b.press("Append")
+		b.text(".receipt")
+		b.goTo("record/1/0")
+		b.see("the payload", `document.querySelector('.payload pre')?.innerText === 'door 7 closed'`)
+	})
+}
+
+// damage flips a bit of the first record's payload in a storage node's files.
+func damage(t *testing.T, data string) {
+	t.Helper()
+	path := filepath.Join(data, "segments", fmt.Sprintf("%020d.seg", 0))
+	segment, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	at := len(segment) - 1
+	if _, err := f.WriteAt([]byte{segment[at] ^ 1}, int64(at)); err != nil {
+		t.Fatal(err)
+	}
+}

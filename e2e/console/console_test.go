@@ -1,0 +1,429 @@
+package console
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/chromedp/kb"
+
+	"github.com/chainstore/chainstore/chain"
+)
+
+// consolePages are the console's pages with the headings that they have in both languages. 0/0 is a record, 0 a block.
+var consolePages = []struct{ path, en, zh string }{
+	{"overview", "Overview", "总览"},
+	{"chain", "Chain", "区块链"},
+	{"block/0", "Block 0", "区块 0"},
+	{"record/0/0", "Record 0/0", "记录 0/0"},
+	{"add", "Add", "添加"},
+	{"find?by=key&key=door%2F7", "Find", "查找"},
+	{"projects", "Projects", "项目"},
+	{"projects/1", "Project default", "项目 default"},
+	{"integrity", "Integrity", "完整性"},
+}
+
+// doors fills the fake with records of the kinds that the console tells apart, and gives a browser that has its tokens.
+func doors(t *testing.T) (*fakeCluster, *browser) {
+	t.Helper()
+	f := startFake(t)
+	f.change(func() {
+		p := f.projects[0]
+		f.append(p, "door/7", "text/plain; charset=utf-8", []byte("door 7 opened by Ada"))
+		f.append(p, "door/7", "application/json", []byte(`{"door":7,"serial":12345678901234567890,"ok":[true,{}]}`))
+		f.append(p, "page", "text/html", []byte(`<h1 id="evil">x</h1><img src=x onerror="document.title='evil'"><script>document.title='evil'</script>`))
+		f.append(p, "dump", "", []byte{0, 1, 2, 0xff})
+		f.append(f.addProject("sealed", false), "door/7", "text/plain", []byte("nobody else's"))
+		f.append(p, "door/7", "text/plain", []byte("door 7 closed"))
+		f.cut()
+	})
+	b := openBrowser(t, f.urls())
+	b.open(f.masters[0].URL)
+	b.giveTokens(f.tokensOf("default")[""], f.admin)
+	return f, b
+}
+
+func TestConsolePages(t *testing.T) {
+	_, b := doors(t)
+	for _, language := range []string{"en", "zh"} {
+		b.click(".choice button[lang=" + language + "]")
+		for _, page := range consolePages {
+			want := page.en
+			if language == "zh" {
+				want = page.zh
+			}
+			b.goTo(page.path)
+			b.see(want, fmt.Sprintf(`document.querySelector('main h1').innerText === %q && document.title.endsWith('· ChainStore')`, want))
+			if text := b.text("body"); strings.Contains(text, "undefined") || strings.Contains(text, "NaN") || strings.Contains(text, "[object") {
+				t.Errorf("%s in %s shows what is no text:\n%s", page.path, language, text)
+			}
+			if eval[bool](b, `document.querySelector('.problem') !== null`) {
+				t.Errorf("%s in %s shows a problem: %s", page.path, language, b.text(".problem"))
+			}
+			if !eval[bool](b, `document.activeElement.tagName === 'H1' || document.activeElement.lang !== ''`) {
+				t.Errorf("%s: the focus is not on the heading but on %s", page.path, eval[string](b, `document.activeElement.outerHTML.slice(0, 200)`))
+			}
+		}
+	}
+	t.Run("on a phone", func(t *testing.T) {
+		b.in(t)
+		b.size(360, 740)
+		for _, page := range consolePages {
+			b.goTo(page.path)
+			if width := eval[int](b, `document.documentElement.scrollWidth`); width > 360 {
+				t.Errorf("%s is %d px wide: %s", page.path, width, eval[string](b, `[...document.querySelectorAll('main *')].filter((e) => e.getBoundingClientRect().right > 361 && !e.closest('.table, .strip')).map((e) => e.className || e.tagName).join(' ')`))
+			}
+		}
+	})
+}
+
+func TestConsoleRecords(t *testing.T) {
+	f, b := doors(t)
+	t.Run("append, find and verify", func(t *testing.T) {
+		b.in(t)
+		b.goTo("add")
+		b.fill("key", "lot/1")
+		b.fill("text", "lot 1 left the dock")
+		b.press("Append")
+		if got := b.text(".receipt"); !strings.Contains(got, "block 2, offset 0") || !strings.Contains(got, "stored") {
+			t.Errorf("the receipt: %s", got)
+		}
+		b.goTo("find?by=position")
+		b.fill("position", "2/0")
+		b.press("Find")
+		b.see("the record", `document.querySelector('.payload pre')?.innerText === 'lot 1 left the dock'`)
+		if by := b.verify("good"); by != "native" {
+			t.Errorf("verified with %s", by)
+		}
+	})
+	t.Run("a key's history", func(t *testing.T) {
+		b.in(t)
+		b.goTo("find?by=key")
+		b.fill("key", "door/7")
+		b.press("Find")
+		b.see("two of three", `document.querySelectorAll('tbody tr').length === 2`)
+		b.press("Show more")
+		b.see("all three", `document.querySelectorAll('tbody tr').length === 3`)
+	})
+	t.Run("a stretch of time", func(t *testing.T) {
+		b.in(t)
+		b.goTo("find?by=time")
+		b.press("Find")
+		b.see("what was appended now", `document.querySelectorAll('tbody tr').length === 2`)
+	})
+	t.Run("payloads", func(t *testing.T) {
+		b.in(t)
+		b.goTo("record/0/1")
+		if got := b.text(".payload pre"); !strings.Contains(got, "\n  \"serial\": 12345678901234567890,\n") || !strings.Contains(got, "true,\n    {}\n  ]") {
+			t.Errorf("JSON is shown as %s", got)
+		}
+		b.goTo("record/0/2")
+		if got := b.text(".payload pre"); !strings.Contains(got, "<h1 id=\"evil\">") || eval[bool](b, `document.getElementById('evil') !== null || document.title === 'evil'`) {
+			t.Errorf("HTML in a record was not shown as text: %s", got)
+		}
+		b.goTo("record/0/3")
+		if got := b.text(".payload pre"); !strings.Contains(got, "000000  00 01 02 ff") {
+			t.Errorf("bytes are shown as %s", got)
+		}
+		b.goTo("block/1")
+		if got := b.text("tbody"); !strings.Contains(got, "private to another project") || strings.Contains(got, "nobody") {
+			t.Errorf("the records of a block of two projects: %s", got)
+		}
+	})
+	t.Run("jump to a hash", func(t *testing.T) {
+		b.in(t)
+		var hash string
+		f.change(func() { hash = f.chain.position(&f.chain.records[5]).Leaf.String() })
+		b.goTo("chain")
+		b.fill("jump", hash)
+		b.press("Go")
+		b.see("the record of that leaf", `location.hash === '#/record/1/1' && document.querySelector('.payload pre')?.innerText === 'door 7 closed'`)
+	})
+	t.Run("an altered payload does not verify", func(t *testing.T) {
+		b.in(t)
+		f.change(func() { f.liar = true })
+		b.goTo("record/0/0")
+		b.verify("bad")
+	})
+}
+
+// verify presses the button and tells who has hashed; verdict is "good" or "bad".
+func (b *browser) verify(verdict string) string {
+	b.t.Helper()
+	b.click("#verify")
+	b.see("a verdict", `document.querySelector('.verdict')`)
+	if got := eval[string](b, `document.querySelector('.verdict').className`); got != "verdict "+verdict {
+		b.t.Errorf("%s: %s\n%s", got, b.text(".verdict"), b.text(".steps"))
+	}
+	steps := eval[[]string](b, `[...document.querySelectorAll('.step')].map((e) => e.classList[1])`)
+	if good := !slices.Contains(steps, "bad") && len(steps) == 9; good != (verdict == "good") {
+		b.t.Errorf("the steps are %v", steps)
+	}
+	return eval[string](b, `import('/console/js/sha256.js').then((m) => m.hasher.native ? 'native' : 'own')`)
+}
+
+// TestConsoleHashes holds the console's own SHA-256, and its way up the tree, against what Go computes.
+func TestConsoleHashes(t *testing.T) {
+	f, b := doors(t)
+	same := eval[bool](b, `(async () => {
+		const { sha256 } = await import('/console/js/sha256.js');
+		const { toHex } = await import('/console/js/bytes.js');
+		for (const n of [0, 1, 3, 55, 56, 57, 63, 64, 65, 119, 120, 1000, 65537]) {
+			const data = Uint8Array.from({ length: n }, (_, i) => (i * 31 + n) % 256);
+			if (toHex(sha256(data)) !== toHex(new Uint8Array(await crypto.subtle.digest('SHA-256', data)))) return false;
+		}
+		return true;
+	})()`)
+	if !same {
+		t.Error("the console's own SHA-256 is not the browser's")
+	}
+	f.change(func() {
+		for i := range 40 {
+			f.append(f.projects[0], "", "text/plain", fmt.Append(nil, "record ", i))
+		}
+		f.cut()
+	})
+	var proofs []map[string]any
+	f.change(func() {
+		for i := range f.chain.records {
+			r := &f.chain.records[i]
+			proofs = append(proofs, map[string]any{"record": f.chain.envelope(r, ""), "proof": f.chain.proof(r)})
+		}
+	})
+	for name, breaks := range map[string]string{
+		"":         `0`,
+		"work":     `(p.header.difficulty = 64)`,
+		"path":     `p.record_path.push(p.root)`,
+		"seal":     `(p.seal_path[0] = p.root)`,
+		"place":    `(r.offset += 1)`,
+		"header":   `(p.header.nonce = '1')`,
+		"leafData": `(r.project_id += 1)`,
+	} {
+		wrong := eval[string](b, `(async (all) => {
+			const { verify } = await import('/console/js/verify.js');
+			const { sha256 } = await import('/console/js/sha256.js');
+			const told = [];
+			for (const { record: r, proof: p } of all) {
+				`+breaks+`;
+				const bad = (await verify(r, p, async (d) => sha256(d))).filter((s) => !s.ok).map((s) => s.name);
+				if (`+fmt.Sprintf("%q ? !bad.includes(%q) : bad.length", name, name)+`) told.push(r.index + ': ' + bad);
+			}
+			return told.join('; ');
+		})(`+asJSON(proofs)+`)`)
+		if wrong != "" {
+			t.Errorf("with %s broken: %s", name, wrong)
+		}
+	}
+}
+
+func TestConsoleProjects(t *testing.T) {
+	f, b := doors(t)
+	b.goTo("projects")
+	b.fill("name", "lab")
+	b.press("Create a project")
+	token := b.text("#new-token")
+	if token != f.tokensOf("lab")[""] {
+		t.Errorf("the token shown is %q", token)
+	}
+	b.press("Use it in this tab")
+	b.see("the new project in the list", `document.querySelector('tbody')?.innerText.includes('lab')`)
+	if eval[bool](b, fmt.Sprintf(`document.documentElement.outerHTML.includes(%q) || Object.values(localStorage).includes(%q)`, token, token)) {
+		t.Error("the token stays in the page or in the browser after it was shown")
+	}
+	if kept := eval[string](b, `sessionStorage.getItem('chainstore.token.project')`); kept != token {
+		t.Errorf("the tab uses %q", kept)
+	}
+	b.fill("name", "lab")
+	b.press("Create a project")
+	b.see("that the name is taken", `document.querySelector('.problem')?.innerText.includes('There is a project of this name already.')`)
+
+	b.goTo("projects/3")
+	b.see("its one token", `document.querySelectorAll('tbody tr').length === 1`)
+	b.fill("label", "reader")
+	b.click(".rights .checkbox:nth-of-type(2) input")
+	b.press("Create the token")
+	if got := b.text("#new-token"); got != f.tokensOf("lab")["reader"] {
+		t.Errorf("the token shown is %q", got)
+	}
+	b.press("I have noted it")
+	b.see("two tokens", `document.querySelectorAll('tbody tr').length === 2`)
+	b.fill("records_per_second", "50")
+	b.press("Save")
+	b.see("the quota", `document.querySelector('.facts')?.innerText.includes('50 records/s')`)
+	b.see("the tokens again", `document.querySelectorAll('tbody tr').length === 2`)
+	b.click(`button[aria-label="Revoke the token reader"]`)
+	b.click("dialog .danger")
+	b.see("one token", `document.querySelectorAll('tbody tr').length === 1`)
+}
+
+func TestConsoleSurvivesMaster(t *testing.T) {
+	f, b := doors(t)
+	b.goTo("overview")
+	b.see("the leader", `document.querySelectorAll('.picture .master.leader').length === 1`)
+	f.kill(0)
+	b.see("another master", fmt.Sprintf(`document.querySelector('.connection').title.includes(%q) && !document.querySelector('.connection.lost')`, f.masters[1].URL))
+	b.see("the new term", `document.querySelector('.stats').innerText.includes('term 4')`)
+	b.goTo("add")
+	b.fill("text", "after the failover")
+	b.press("Append")
+	b.text(".receipt")
+	b.goTo("record/2/0")
+	b.verify("good")
+	f.kill(1)
+	f.kill(2)
+	b.see("that no master answers", `document.querySelector('.connection.lost')`)
+}
+
+func TestConsoleIntegrity(t *testing.T) {
+	f, b := doors(t)
+	b.goTo("integrity")
+	b.see("three valid nodes", `document.querySelectorAll('.card.state-valid').length === 3`)
+	f.change(func() {
+		s := &f.storages[1]
+		s.State, s.Cause, s.Bad = "invalid", "damaged: block 0", []chain.Range{{From: 0, To: 1}}
+		f.lost = []chain.Range{{From: 0, To: 1}}
+	})
+	b.see("the damage", `document.querySelector('.card.state-invalid')?.innerText.includes('damaged: block 0')`)
+	b.see("that it is told", `document.querySelector('[aria-live=polite].unseen').innerText.includes('is invalid now')`)
+	b.press("Confirm block 0 as lost")
+	b.press("It is lost")
+	b.see("no lost block", `!document.querySelector('.alarm')`)
+	b.click(".card.state-invalid .button")
+	b.see("three valid nodes", `document.querySelectorAll('.card.state-valid').length === 3`)
+}
+
+// TestConsoleFirstVisit: who comes without a token is told what one is, in the browser's language, and can register where anyone may.
+func TestConsoleFirstVisit(t *testing.T) {
+	f := startFake(t)
+	b := openBrowser(t, f.urls())
+	b.speak("zh-CN")
+	b.open(f.masters[0].URL)
+	b.see("the welcome in Chinese", `document.querySelector('.welcome h2')?.innerText === '输入令牌以查看集群'`)
+	b.click(".choice button[lang=en]")
+	b.see("the welcome in English", `document.querySelector('.welcome h2')?.innerText === 'Enter a token to look inside' && document.documentElement.lang === 'en-GB'`)
+	b.open(f.masters[0].URL)
+	b.see("that the choice was kept", `document.querySelector('.welcome h2')?.innerText === 'Enter a token to look inside'`)
+	b.goTo("record/0/0")
+	b.see("that a token is needed", `document.querySelector('.problem')?.innerText.includes("Records are read and appended with a project's token.")`)
+	b.goTo("projects")
+	b.fill("name", "mine")
+	b.press("Create a project")
+	b.press("Use it in this tab")
+	b.goTo("overview")
+	b.see("the cluster", `document.querySelector('.picture')`)
+	b.giveTokens("of-nobody", "")
+	b.see("that the token is unknown", `document.querySelector('.welcome')?.innerText.includes('The cluster does not know this token.')`)
+}
+
+// TestConsoleKeyboard: all that is needed can be done with keys, and the focus is never lost.
+func TestConsoleKeyboard(t *testing.T) {
+	_, b := doors(t)
+	b.goTo("overview")
+	focused := func(what, condition string) {
+		t.Helper()
+		b.see("the focus on "+what, fmt.Sprintf(`((e) => %s)(document.activeElement)`, condition))
+	}
+	b.open(eval[string](b, `location.origin`))
+	b.see("the page", `document.querySelector('.picture')`)
+	b.keys(kb.Tab)
+	focused("the way past the navigation", `e.className === 'skip'`)
+	b.keys(kb.Enter)
+	focused("the heading", `e.tagName === 'H1'`)
+	eval[bool](b, `(document.querySelector('nav a[data-page=chain]').focus(), true)`)
+	b.keys(kb.Enter)
+	focused("the next page's heading", `e.tagName === 'H1' && e.innerText === 'Chain'`)
+	eval[bool](b, `(document.getElementById('token-button').focus(), true)`)
+	b.keys(kb.Enter)
+	focused("the first token", `e.name === 'token-project'`)
+	b.keys(kb.Escape)
+	focused("the button that opened the box", `e.id === 'token-button' && !document.querySelector('dialog')`)
+}
+
+// TestConsoleOldMaster: what a master does not offer is said plainly.
+func TestConsoleOldMaster(t *testing.T) {
+	f, b := doors(t)
+	f.change(func() { f.old = true })
+	b.goTo("find?by=key&key=door%2F7")
+	b.see("that there are no lists", `document.querySelector('.problem')?.innerText.includes('This master does not offer that.')`)
+	b.goTo("record/0/0")
+	b.click("#verify")
+	b.see("that there are no proofs", `document.querySelector('.proof .problem')?.innerText.includes('This master does not offer that.')`)
+}
+
+// TestConsoleFromAfar: over plain HTTP from another machine a page has no WebCrypto; the console hashes itself and says so, and says that it
+// cannot go on with another master from there.
+func TestConsoleFromAfar(t *testing.T) {
+	f, b := doors(t)
+	far := strings.Replace(f.masters[0].URL, "127.0.0.1", farName, 1)
+	b.origins = append(b.origins, far)
+	b.open(far)
+	b.giveTokens(f.tokensOf("default")[""], "")
+	b.see("that the page keeps to its master", `document.querySelector('.notice')?.innerText.includes("not a master's own")`)
+	b.goTo("record/0/0")
+	if by := b.verify("good"); by != "own" {
+		t.Errorf("verified with %s", by)
+	}
+	if got := b.text("main"); !strings.Contains(got, "the console's own SHA-256") {
+		t.Errorf("it is not said who hashes: %s", got)
+	}
+}
+
+// TestConsoleAccessible runs axe-core on every page, light and dark.
+func TestConsoleAccessible(t *testing.T) {
+	_, b := doors(t)
+	axe := axeCore(t)
+	for _, scheme := range []string{"light", "dark"} {
+		b.prefer(scheme)
+		for _, page := range append(slices.Clone(consolePages), struct{ path, en, zh string }{"nowhere", "", ""}) {
+			b.goTo(page.path)
+			if page.path == "record/0/0" {
+				b.verify("good")
+				eval[bool](b, `(document.querySelectorAll('.step details').forEach((d) => { d.open = true; }), true)`)
+			}
+			b.accessible(axe, page.path+" "+scheme)
+		}
+		b.click("#token-button")
+		b.see("the box for tokens", `document.querySelector('dialog[open]')`)
+		b.accessible(axe, "tokens "+scheme)
+		eval[bool](b, `(document.querySelector('dialog').close(), true)`)
+	}
+}
+
+// accessible fails for what axe-core calls serious or worse.
+func (b *browser) accessible(axe, what string) {
+	b.t.Helper()
+	found := eval[[]string](b, axe+`;axe.run(document).then((r) => (r.passes.length > 5 ? r.violations : [{id: 'axe-core found nothing to look at', impact: 'critical', nodes: []}])
+		.filter((v) => v.impact === 'serious' || v.impact === 'critical')
+		.map((v) => v.id + ': ' + v.help + ': ' + v.nodes.map((n) => n.target + ' ' + (n.any[0]?.message ?? '')).slice(0, 4).join(' | ')))`)
+	for _, one := range found {
+		b.t.Errorf("%s: %s", what, one)
+	}
+}
+
+// axeCore gets axe-core from npm, for this test alone. It is skipped, loudly, where there is no npm or it reaches no registry.
+func axeCore(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	pack := exec.CommandContext(t.Context(), "npm", "pack", "--silent", "axe-core@4.10.3")
+	pack.Dir = dir
+	out, err := pack.CombinedOutput()
+	if err != nil {
+		why := fmt.Sprintf("NO AXE-CORE: accessibility is not tested (npm pack: %v) %s", err, out)
+		fmt.Fprintln(os.Stderr, why)
+		t.Skip(why)
+	}
+	unpack := exec.CommandContext(t.Context(), "tar", "-xzf", strings.TrimSpace(string(out)), "package/axe.min.js")
+	unpack.Dir = dir
+	if out, err := unpack.CombinedOutput(); err != nil {
+		t.Fatalf("unpack axe-core: %v: %s", err, out)
+	}
+	source, err := os.ReadFile(filepath.Join(dir, "package", "axe.min.js"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(source)
+}

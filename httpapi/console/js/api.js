@@ -1,0 +1,141 @@
+// Requests to the masters. The page was loaded from one of them; when that one does not answer any more, the next is asked: their
+// URLs are known from GET /v1/cluster, and masters let each other's pages in.
+
+import { token } from './settings.js';
+
+/** Problem is what went wrong with a request: an answer of application/problem+json, or none at all (status 0). */
+export class Problem extends Error {
+  constructor({ status, name, title, detail, retryAfter }) {
+    super(detail || title);
+    Object.assign(this, { status, name, title, detail, retryAfter });
+  }
+
+  /** missing reports whether this master has no such route: it is older than this page, or the route is turned off. */
+  get missing() {
+    return this.status === 501 || this.status === 405 || (this.status === 404 && this.title === 'No such route');
+  }
+}
+
+/** Cancelled is thrown when the page that asked is left. */
+export class Cancelled extends Error {}
+
+/** connection tells which master is asked now; it fires "change" when that is another, or when none answers, or one does again. */
+export const connection = Object.assign(new EventTarget(), { master: location.origin, masters: [location.origin], lost: false });
+
+/** knowMasters takes the masters' URLs from the cluster's status. The one that the page is from stays among them. */
+export function knowMasters(urls) {
+  const known = urls.filter(Boolean).map((url) => new URL(url).origin);
+  connection.masters = [...new Set([location.origin, ...known])];
+}
+
+function moveTo(master, lost) {
+  if (connection.master === master && connection.lost === lost) return;
+  Object.assign(connection, { master, lost });
+  connection.dispatchEvent(new Event('change'));
+}
+
+const patience = 10_000; // ms that a master may take
+
+/** bearer is the token for a request: "project", "admin", "any" of the two (project first), or "none". */
+function bearer(as) {
+  if (as === 'none') return '';
+  const text = as === 'any' ? token('project') || token('admin') : token(as);
+  if (!text) throw new Problem({ status: 401, name: `no-${as}-token`, title: '', detail: '' });
+  return text;
+}
+
+/**
+ * request sends one request and gives the answer, a Response that is not an error. GET and HEAD, and what is marked repeatable, go to the
+ * next master where one does not answer or has no leader; anything else may have been done already, so its failure is told.
+ */
+async function request(path, { method = 'GET', as = 'any', headers = {}, body, repeatable, signal, timeout = patience } = {}) {
+  const sent = new Headers(headers);
+  const text = bearer(as);
+  if (text) sent.set('Authorization', `Bearer ${text}`);
+  const again = repeatable ?? (method === 'GET' || method === 'HEAD');
+  const start = Math.max(connection.masters.indexOf(connection.master), 0);
+  let failure;
+  for (let i = 0; i < connection.masters.length; i++) {
+    const master = connection.masters[(start + i) % connection.masters.length];
+    try {
+      const answer = await once(master + path, { method, headers: sent, body }, signal, timeout);
+      moveTo(master, false);
+      return answer;
+    } catch (error) {
+      if (error instanceof Cancelled) throw error;
+      failure = error;
+      const elsewhere = error.status === 0 || error.name === 'no-leader';
+      if (error.status !== 0) moveTo(master, false);
+      if (!elsewhere) throw error;
+      if (!again) {
+        if (error.status === 0) moveTo(connection.masters[(start + 1) % connection.masters.length], false);
+        throw error;
+      }
+    }
+  }
+  if (failure.status === 0) moveTo(connection.master, true);
+  throw failure;
+}
+
+/** once sends a request to one master. */
+async function once(url, init, signal, timeout) {
+  const limit = AbortSignal.timeout(timeout);
+  let answer;
+  try {
+    answer = await fetch(url, {
+      ...init, cache: 'default', credentials: 'omit', referrerPolicy: 'no-referrer',
+      signal: signal ? AbortSignal.any([signal, limit]) : limit,
+    });
+  } catch {
+    if (signal?.aborted) throw new Cancelled();
+    throw new Problem({ status: 0, name: 'no-answer', title: '', detail: '' });
+  }
+  if (answer.ok) return answer;
+  throw await problemOf(answer);
+}
+
+async function problemOf(answer) {
+  let told = {};
+  try {
+    told = await answer.json();
+  } catch {
+    // Something between us and the master has answered in its place.
+  }
+  return new Problem({
+    status: answer.status, name: String(told.type ?? '').split('/').pop(), title: told.title ?? '', detail: told.detail ?? '',
+    retryAfter: Number(answer.headers.get('Retry-After')) || 0,
+  });
+}
+
+/** valueOf reads the JSON of an answer, which may break off on its way. */
+async function valueOf(answer, signal) {
+  try {
+    return await answer.json();
+  } catch {
+    if (signal?.aborted) throw new Cancelled();
+    throw new Problem({ status: 0, name: 'no-answer', title: '', detail: '' });
+  }
+}
+
+/** getJSON sends a request, a GET where nothing else is said, and gives the JSON of its answer. */
+export async function getJSON(path, options = {}) {
+  const answer = await request(path, { ...options, headers: { Accept: 'application/json', ...options.headers } });
+  return valueOf(answer, options.signal);
+}
+
+/** sendJSON sends a value as JSON, and gives the answer's value; null where it has none. */
+export async function sendJSON(method, path, value, options = {}) {
+  const answer = await request(path, {
+    as: 'admin', ...options, method, body: value === undefined ? undefined : JSON.stringify(value),
+    headers: { Accept: 'application/json', ...(value === undefined ? {} : { 'Content-Type': 'application/json' }) },
+  });
+  return answer.status === 204 ? null : valueOf(answer, options.signal);
+}
+
+/** newKey makes an idempotency key: with it an append can be sent again without being appended twice. */
+export function newKey() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, '0')).join('');
+}
+
+/** segment escapes a text for one part of a path. */
+export const segment = encodeURIComponent;

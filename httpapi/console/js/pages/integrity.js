@@ -1,0 +1,138 @@
+// Integrity: how the storage nodes stand, what was found and healed, and what only a person can decide.
+
+import { Cancelled, getJSON, segment, sendJSON } from '../api.js';
+import { bytes, number, t } from '../i18n.js';
+import { href } from '../router.js';
+import { status } from '../status.js';
+import { toast } from '../ui/announce.js';
+import { confirm } from '../ui/dialog.js';
+import { h, replace } from '../ui/dom.js';
+import { button, empty, facts, head, lead, panel, problemBox, spinner, stateBadge, stat, time } from '../ui/parts.js';
+import { hostOf } from '../ui/picture.js';
+
+export function integrity({ signal }) {
+  const place = h('div', { class: 'stack' });
+  const result = h('div', { 'aria-live': 'polite' });
+  replace(place, spinner());
+  const follow = follower(place, result, signal);
+  status.addEventListener('change', follow, { signal });
+  follow();
+  return { title: t('nav.integrity'), node: [head(t('nav.integrity')), lead(t('integrity.lead')), result, place] };
+}
+
+/** follower asks again with every status, and draws what is other than before: what has the focus stays. */
+function follower(place, result, signal) {
+  let [asking, drawn] = [false, ''];
+  const act = async (work) => {
+    replace(result);
+    try {
+      await work();
+      await ask();
+    } catch (error) {
+      if (!(error instanceof Cancelled)) replace(result, problemBox(error));
+    }
+  };
+  const ask = async () => {
+    if (asking) return;
+    asking = true;
+    try {
+      const now = await getJSON('/v1/cluster/integrity', { signal });
+      const text = JSON.stringify(now);
+      if (text !== drawn) replaceKeepingFocus(place, parts(now, act, signal));
+      drawn = text;
+    } catch (error) {
+      if (!(error instanceof Cancelled) && !drawn) replace(place, problemBox(error, ask));
+    }
+    asking = false;
+  };
+  return ask;
+}
+
+/** replaceKeepingFocus draws anew, and gives the focus and the open details back. */
+function replaceKeepingFocus(place, nodes) {
+  const focused = place.contains(document.activeElement) ? document.activeElement.dataset.keep : null;
+  const open = new Set([...place.querySelectorAll('details[open]')].map((d) => d.dataset.keep));
+  replace(place, nodes);
+  for (const details of place.querySelectorAll('details')) details.open = open.has(details.dataset.keep);
+  if (focused) place.querySelector(`[data-keep="${CSS.escape(focused)}"]`)?.focus();
+}
+
+const parts = (now, act, signal) => [
+  lostPanel(now, act, signal),
+  h('section', { 'aria-label': t('integrity.nodes') }, h('h2', { class: 'unseen' }, t('integrity.nodes')),
+    now.nodes.length ? h('div', { class: 'cards' }, now.nodes.map((one) => nodeCard(one, act, signal))) : empty(t('picture.noStorages'))),
+  totalsPanel(now.totals),
+  storyPanel(now.events),
+];
+
+/** ranges writes blocks as people do: from and up to, the last one named. */
+const ranges = (all) => all.map((r) => (r.to - r.from === 1 ? number(r.from) : `${number(r.from)}–${number(r.to - 1)}`)).join(', ');
+
+/** lostPanel is there only where blocks are lost: of these a person has to say that they are. */
+function lostPanel(now, act, signal) {
+  const confirmed = new Set(now.confirmed.flatMap((r) => Array.from({ length: Math.min(r.to - r.from, 1000) }, (_, i) => r.from + i)));
+  const open = now.lost.flatMap((r) => Array.from({ length: Math.min(r.to - r.from, 1000) }, (_, i) => r.from + i)).filter((b) => !confirmed.has(b));
+  if (now.lost.length === 0) return null;
+  const node = panel(t('integrity.lost'), h('p', {}, t('integrity.lost.text', { blocks: ranges(now.lost) })),
+    now.confirmed.length ? h('p', { class: 'hint' }, t('integrity.confirmed', { blocks: ranges(now.confirmed) })) : null,
+    h('div', { class: 'form-do' }, open.map((block) =>
+      button(t('integrity.confirm', { block }), () => act(() => confirmLost(block, signal)), { kind: 'danger', 'data-keep': `lost-${block}` }))));
+  node.classList.add('alarm');
+  return node;
+}
+
+async function confirmLost(block, signal) {
+  if (!(await confirm(t('integrity.confirm', { block }), t('integrity.confirm.text', { block }), t('integrity.confirm.yes')))) return;
+  await sendJSON('POST', '/v1/cluster/integrity/confirm-lost', { block }, { signal });
+}
+
+function nodeCard(one, act, signal) {
+  const name = hostOf(one.url, one.id);
+  const check = async () => {
+    await sendJSON('POST', `/v1/storages/${segment(one.id)}/check`, undefined, { signal });
+    toast(t('integrity.asked', { node: name }));
+  };
+  return h('article', { class: `panel card state-${one.live || one.state === 'invalid' ? one.state : 'gone'}` },
+    h('div', { class: 'card-head' }, h('h3', {}, name), stateBadge(one.live || one.state === 'invalid' ? one.state : 'gone')),
+    one.cause && h('p', { class: 'cause' }, one.cause),
+    facts(
+      [t('node.height'), number(one.height)],
+      [t('integrity.checked'), one.checked ? time(one.checked) : t('integrity.never')],
+      one.bad?.length ? [t('integrity.bad'), ranges(one.bad)] : null,
+      one.due && [t('integrity.due'), one.due]),
+    one.task && taskOf(one.task),
+    button(t('integrity.check'), () => act(check), { 'aria-label': t('integrity.checkNode', { node: name }), 'data-keep': `check-${one.id}`, disabled: !one.live }));
+}
+
+/** taskOf shows a check or a repair under way. */
+function taskOf(task) {
+  const [done, all] = task.total ? [task.bytes, task.total] : [task.blocks, task.height];
+  const text = t(`integrity.task.${task.kind}`, { blocks: task.blocks, size: bytes(task.bytes) });
+  return h('div', { class: 'task' }, h('span', {}, text), h('progress', { value: String(Math.min(done, all)), max: String(all || 1), 'aria-label': text }));
+}
+
+const totalsPanel = (n) =>
+  panel(t('integrity.totals'), h('dl', { class: 'stats' },
+    stat(t('integrity.checks'), n.checks, bytes(n.checked_bytes)),
+    stat(t('integrity.badBlocks'), n.bad_blocks),
+    stat(t('integrity.repairs'), n.repairs, n.failed_repairs ? t('integrity.failed', { n: n.failed_repairs }) : null),
+    stat(t('integrity.repaired'), n.repaired_blocks, bytes(n.repaired_bytes))));
+
+/** storyPanel is what came about, the newest first. */
+function storyPanel(events) {
+  const list = events.length
+    ? h('ol', { class: 'story' }, events.map(event))
+    : empty(t('integrity.quiet'), h('p', {}, t('integrity.quiet.text')));
+  return panel(t('integrity.story'), list);
+}
+
+function event(e) {
+  const what = [e.cause || (e.ranges?.length && t('integrity.blocks', { blocks: ranges(e.ranges) })), e.bytes && bytes(e.bytes), e.millis && t('integrity.millis', { n: e.millis })];
+  return h('li', { class: `event event-${e.kind}` },
+    h('div', { class: 'event-head' }, h('span', { class: 'event-kind' }, t(`event.${e.kind}`)), e.url && h('span', { class: 'mono' }, hostOf(e.url, e.node)), time(e.time)),
+    h('p', {}, what.filter(Boolean).join(' · ')),
+    e.findings?.length ? h('details', { class: 'plain', 'data-keep': `event-${e.number}` }, h('summary', {}, t('integrity.findings', { n: e.findings.length })), h('ul', {}, e.findings.map(finding))) : null);
+}
+
+const finding = (f) =>
+  h('li', {}, h('a', { href: href(`block/${f.block}`) }, t('block.title', { number: f.block })), ' ', h('code', {}, f.what), f.detail && ` — ${f.detail}`);

@@ -1,0 +1,82 @@
+// Projects: who may append, and who may read. What only the administrator may is shown to who gave the admin token.
+
+import { getJSON, segment, sendJSON } from '../api.js';
+import { number, t } from '../i18n.js';
+import { setToken, token } from '../settings.js';
+import { toast } from '../ui/announce.js';
+import { dialog } from '../ui/dialog.js';
+import { h, replace } from '../ui/dom.js';
+import { button, checkbox, copyButton, empty, field, form, head, lead, load, panel, problemBox, row, table, time } from '../ui/parts.js';
+import { projectPanel, quotaFields, quotaText } from './project.js';
+
+export function projects({ parts, signal, redraw }) {
+  if (parts.length) return projectPanel(parts[0], signal, redraw);
+  const list = h('div', {});
+  const show = () => showList(list, signal);
+  show();
+  const listed = panel(t('projects.list'), list);
+  listed.classList.add('flush');
+  return { title: t('nav.projects'), node: [head(t('nav.projects')), lead(t('projects.lead')), listed, createPanel(signal, show)] };
+}
+
+function showList(place, signal) {
+  if (!token('project') && !token('admin')) {
+    replace(place, h('div', { class: 'inset' }, problemBox({ status: 401, name: 'no-any-token' })));
+    return;
+  }
+  load(place, () => getJSON('/v1/projects?limit=100', { signal }), (page) => (page.projects.length ? projectList(page, signal) : empty(t('projects.none'))));
+}
+
+function projectList(page, signal) {
+  const columns = [t('projects.name'), t('projects.who'), { text: t('projects.records'), right: true }, t('projects.quota'), t('projects.created')];
+  const list = table(t('projects.list'), columns, page.projects.map(cells));
+  const more = h('div', { class: 'more' });
+  const offer = (next) => replace(more, next ? button(t('more'), () => append(next)) : null);
+  const append = (cursor) => load(more, () => getJSON(`/v1/projects?limit=100&cursor=${segment(cursor)}`, { signal }), (next) => {
+    list.querySelector('tbody').append(...next.projects.map((p) => row(cells(p), columns)));
+    queueMicrotask(() => offer(next.next));
+    return null;
+  });
+  offer(page.next);
+  return [list, more];
+}
+
+const cells = (p) => [
+  h('a', { class: 'strong', href: `#/projects/${segment(p.id)}` }, p.name), h('span', { class: `badge ${p.public ? 'public' : 'private'}` }, t(p.public ? 'projects.public' : 'projects.private')),
+  number(p.records ?? 0), h('span', { class: 'faint' }, quotaText(p.quota)), time(p.created),
+];
+
+/** createPanel makes projects: with the admin token, or without one where the cluster lets anyone; made is called when there is another one. */
+function createPanel(signal, made) {
+  const name = h('input', { type: 'text', name: 'name', required: true, maxlength: 100, autocomplete: 'off' });
+  const open = checkbox(t('projects.isPublic'));
+  const quota = quotaFields();
+  const work = async () => {
+    const limits = quota.value();
+    const created = await sendJSON('POST', '/v1/projects', { name: name.value.trim(), public: open.input.checked, ...(limits && { quota: limits }) },
+      { as: token('admin') ? 'admin' : 'none', signal });
+    await showToken(t('projects.made', { name: created.name }), created.token, true);
+    made();
+    return null;
+  };
+  const node = form([
+    field(t('projects.name'), name), open.node,
+    h('details', { class: 'plain' }, h('summary', {}, t('projects.quota')), quota.node),
+  ], button(t('projects.create'), null, { type: 'submit', kind: 'primary' }), work);
+  return panel(t('projects.create'), h('p', { class: 'hint' }, t(token('admin') ? 'projects.create.admin' : 'projects.create.open')), node);
+}
+
+/** showToken shows a new token, this once. usable offers to go on with it as the project token of this page. */
+export function showToken(title, text, usable) {
+  return dialog(title, (close) => [
+    h('p', {}, t('token.once')),
+    h('p', { class: 'token-shown' }, h('code', { 'data-copy': true, id: 'new-token' }, text), copyButton(text, t('copy.token'))),
+    h('div', { class: 'dialog-do' },
+      usable && button(t('token.useNow'), () => {
+        close();
+        setToken('project', text);
+        toast(t('token.kept'));
+      }, { kind: 'primary' }),
+      button(t('token.noted'), () => close())),
+  ]);
+}

@@ -1,0 +1,103 @@
+// A record: what it holds, where it stands, and its proof, which the reader's own browser checks.
+
+import { getJSON } from '../api.js';
+import { bytes, moment, number, t } from '../i18n.js';
+import { href } from '../router.js';
+import { hasher } from '../sha256.js';
+import { refresh, status } from '../status.js';
+import { announce } from '../ui/announce.js';
+import { h } from '../ui/dom.js';
+import { icon } from '../ui/icons.js';
+import { button, empty, facts, hash, head, load, panel, stateBadge } from '../ui/parts.js';
+import { payload } from '../ui/payload.js';
+import { verify } from '../verify.js';
+import { keyOf } from './block.js';
+
+/** record is the page of a place (block/offset), or of an index. */
+export function record({ parts, signal }) {
+  const [block, offset] = parts;
+  const byIndex = offset === undefined;
+  const path = byIndex ? `/v1/records/${encodeURIComponent(block)}` : `/v1/blocks/${encodeURIComponent(block)}/records/${encodeURIComponent(offset)}`;
+  const title = byIndex ? t('record.byIndex', { index: block }) : t('record.title', { block, offset });
+  const place = h('div', { class: 'stack' });
+  load(place, () => getJSON(path, { as: 'project', signal }), (r) => [
+    panel(t('record.payload'), payload(r, signal)),
+    h('div', { class: 'pair' }, aboutPanel(r), proofPanel(r, path, signal)),
+  ]);
+  return { title, node: [head(title, byIndex ? null : neighbours(Number(block), Number(offset))), place] };
+}
+
+const neighbours = (block, offset) => [
+  offset > 0 && h('a', { class: 'button quiet', href: href(`record/${block}/${offset - 1}`), 'aria-label': t('record.before') }, icon('back')),
+  h('a', { class: 'button quiet', href: href(`record/${block}/${offset + 1}`), 'aria-label': t('record.after') }, icon('next')),
+];
+
+const aboutPanel = (r) =>
+  panel(t('record.about'), facts(
+    [t('record.place'), h('a', { href: href(`block/${r.block}`) }, t('record.placeText', { block: r.block, offset: r.offset }))],
+    [t('record.index'), number(r.index)],
+    [t('record.state'), stateBadge(r.state)],
+    [t('record.time'), h('time', { datetime: new Date(r.time).toISOString() }, moment(r.time))],
+    [t('record.project'), r.project],
+    [t('record.key'), keyOf(r)],
+    [t('record.type'), r.type || '—'],
+    [t('record.size'), bytes(r.size)],
+    [t('record.leaf'), hash(r.leaf)],
+    [t('record.commit'), hash(r.commit)]));
+
+/** proofPanel shows what the proof is, and checks it when told to. */
+function proofPanel(r, path, signal) {
+  const place = h('div', { class: 'proof', 'aria-live': 'off' });
+  const run = button(t('proof.verify'), () => load(place, () => check(r, path, signal), (result) => steps(result)), { kind: 'primary', glyph: 'check', id: 'verify' });
+  return panel(t('proof.title'), h('p', {}, t('proof.lead')), run, h('p', { class: 'hint' }, t(hasher.native ? 'proof.native' : 'proof.own')), place);
+}
+
+const tries = 3; // for a root that a master tells: the chain may grow between two questions
+
+/** check gets the proof and checks it, and holds its root against those that masters have told. */
+async function check(r, path, signal) {
+  let proof;
+  for (let i = 0; i < tries && !(proof && status.heads.has(proof.size)); i++) {
+    proof = await getJSON(`${path}/proof`, { as: 'project', signal });
+    await refresh();
+  }
+  const done = await verify(r, proof, hasher.digest);
+  const head_ = status.heads.get(proof.size);
+  done.push({
+    name: 'head', formula: 'root(size) = cluster.head.root', ok: head_ ? head_.root === proof.root : null,
+    inputs: [['size', String(proof.size)], ['master', head_?.from ?? '—']], got: proof.root, want: head_?.root ?? '—',
+  });
+  return done;
+}
+
+function steps(done) {
+  const bad = done.filter((step) => step.ok === false);
+  const verdict = bad.length ? t('proof.bad', { n: bad.length }) : t('proof.good');
+  announce(verdict);
+  return [
+    h('p', { class: `verdict ${bad.length ? 'bad' : 'good'}` }, icon(bad.length ? 'cross' : 'check'), verdict),
+    h('ol', { class: 'steps' }, done.map((one, i) => step(one, i))),
+  ];
+}
+
+/** step is one step of the proof: its result at a glance, all that went in when opened. */
+function step(one, i) {
+  const sign = { true: 'good', false: 'bad', null: 'open' }[String(one.ok)];
+  const node = h('li', { class: `step ${sign}` },
+    h('details', { open: one.ok === false },
+      h('summary', {},
+        h('span', { class: 'step-sign' }, icon({ good: 'check', bad: 'cross', open: 'warn' }[sign])),
+        h('span', { class: 'step-name' }, t(`proof.${one.name}`), h('span', { class: 'unseen' }, ` — ${t(`proof.is.${sign}`)}`))),
+      h('p', { class: 'hint' }, t(`proof.${one.name}.text`)),
+      h('code', { class: 'formula' }, one.formula),
+      facts(...one.inputs.map(([name, value]) => [h('code', {}, name), h('code', { class: 'long' }, value)])),
+      one.levels && levels(one.levels),
+      facts([t('proof.got'), h('code', { class: 'long' }, one.got)], [t('proof.want'), h('code', { class: 'long' }, one.want)])));
+  node.style.setProperty('--step', i);
+  return node;
+}
+
+/** levels are the hashes on the way up the tree. */
+const levels = (all) =>
+  all.length === 0 ? empty(t('proof.noPath')) : h('ol', { class: 'levels' }, all.map((level) =>
+    h('li', {}, h('span', { class: 'faint' }, t(`proof.${level.side}`)), h('code', { title: level.sibling }, level.sibling.slice(0, 16)), '→', h('code', { title: level.hash }, level.hash.slice(0, 16)))));

@@ -1,0 +1,52 @@
+// What the reader has chosen. Theme and language are kept in this browser; tokens for as long as the tab is open, and not longer.
+
+/** remember reads a text from a storage; "" where there is none or where storage is turned off. */
+function remember(storage, key) {
+  try {
+    return globalThis[storage].getItem(key) ?? '';
+  } catch {
+    return '';
+  }
+}
+
+/** keep writes a text to a storage; "" removes it. */
+function keep(storage, key, text) {
+  try {
+    if (text) globalThis[storage].setItem(key, text);
+    else globalThis[storage].removeItem(key);
+  } catch {
+    // It holds until the page is left.
+  }
+}
+
+export const themes = ['auto', 'light', 'dark'];
+
+export function theme() {
+  return document.documentElement.dataset.theme ?? 'auto';
+}
+
+export function setTheme(name) {
+  if (name === 'auto') delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = name;
+  keep('localStorage', 'chainstore.theme', name === 'auto' ? '' : name);
+}
+
+export const chosenLanguage = () => remember('localStorage', 'chainstore.language');
+export const chooseLanguage = (language) => keep('localStorage', 'chainstore.language', language);
+
+/** tokens are the two that the console can hold: one of a project, for records; the administrator's, for all else. */
+const tokens = {
+  project: remember('sessionStorage', 'chainstore.token.project'),
+  admin: remember('sessionStorage', 'chainstore.token.admin'),
+};
+
+/** tokenEvents fires "change" when a token was set or forgotten. */
+export const tokenEvents = new EventTarget();
+
+export const token = (slot) => tokens[slot];
+
+export function setToken(slot, text) {
+  tokens[slot] = text.trim();
+  keep('sessionStorage', `chainstore.token.${slot}`, tokens[slot]);
+  tokenEvents.dispatchEvent(new Event('change'));
+}

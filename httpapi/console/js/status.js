@@ -1,0 +1,80 @@
+// The cluster's status, asked for once a second while the page is seen, and what it was in the last minutes.
+
+import { Cancelled, connection, getJSON, knowMasters } from './api.js';
+import { tokenEvents } from './settings.js';
+
+const every = 1000; // ms
+const kept = 300; // samples, so five minutes
+
+/** status is what is known now; it fires "change" after every question, answered or not. */
+export const status = Object.assign(new EventTarget(), {
+  cluster: null, // the answer of GET /v1/cluster
+  problem: null, // why there is no newer one
+  samples: [], // {time, records, height, stored, storages: {id: height}}, the oldest first
+  heads: new Map(), // roots of the tree by its size, as masters told them
+});
+
+let timer = 0;
+let running = null; // the question that is under way
+
+/** ask asks, or waits for the question that is under way. */
+function ask() {
+  running ??= question().finally(() => {
+    running = null;
+  });
+  return running;
+}
+
+async function question() {
+  clearTimeout(timer);
+  try {
+    take(await getJSON('/v1/cluster', { timeout: 4000 }));
+  } catch (error) {
+    if (!(error instanceof Cancelled)) status.problem = error;
+  }
+  status.dispatchEvent(new Event('change'));
+  if (!document.hidden) timer = setTimeout(ask, every);
+}
+
+function take(cluster) {
+  status.cluster = cluster;
+  status.problem = null;
+  knowMasters(cluster.masters.map((m) => m.url));
+  rememberHead(cluster.head, connection.master);
+  status.samples.push({
+    time: Date.now(),
+    records: cluster.records ?? cluster.head.size - cluster.head.height + cluster.buffer.records,
+    height: cluster.head.height,
+    stored: cluster.stored,
+    storages: Object.fromEntries(cluster.storages.map((s) => [s.id, s.height])),
+  });
+  if (status.samples.length > kept) status.samples.shift();
+}
+
+function rememberHead(head, from) {
+  status.heads.set(head.size, { root: head.root, from });
+  if (status.heads.size > kept) status.heads.delete(status.heads.keys().next().value);
+}
+
+/** rateAt is the appends per second that led to a sample, never below zero. */
+export function rateAt(i) {
+  const [before, now] = [status.samples[i - 1], status.samples[i]];
+  if (!before) return 0;
+  return Math.max(0, ((now.records - before.records) * 1000) / Math.max(now.time - before.time, 1));
+}
+
+/** refresh asks at once, a question of its own: what is under way may have been answered before what the caller has seen. */
+export async function refresh() {
+  await running;
+  await ask();
+}
+
+/** startStatus begins to ask. A page that nobody sees asks nothing. */
+export function startStatus() {
+  document.addEventListener('visibilitychange', () => !document.hidden && ask());
+  tokenEvents.addEventListener('change', () => {
+    status.cluster = null;
+    ask();
+  });
+  ask();
+}

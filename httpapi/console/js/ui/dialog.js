@@ -1,0 +1,29 @@
+// Dialogs: the browser's own element keeps the focus inside, closes with Escape, and gives the focus back.
+
+import { t } from '../i18n.js';
+import { h, newId } from './dom.js';
+
+/** dialog shows one; close is called with what a button of it hands over, and with undefined for Escape. It resolves to that. */
+export function dialog(title, build) {
+  return new Promise((resolve) => {
+    const id = newId('dialog');
+    let answer;
+    const node = h('dialog', { class: 'dialog', 'aria-labelledby': id, onclose: () => (node.remove(), resolve(answer)) });
+    const close = (value) => {
+      answer = value;
+      node.close();
+    };
+    node.append(h('h2', { id }, title), ...[build(close)].flat());
+    document.body.append(node);
+    node.showModal();
+  });
+}
+
+/** confirm asks whether something is meant; true when it is. */
+export const confirm = (title, text, yes, kind = 'danger') =>
+  dialog(title, (close) => [
+    h('p', {}, text),
+    h('div', { class: 'dialog-do' },
+      h('button', { type: 'button', class: 'button', onclick: () => close(false) }, t('cancel')),
+      h('button', { type: 'button', class: `button ${kind}`, onclick: () => close(true) }, yes)),
+  ]);

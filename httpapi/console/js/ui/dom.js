@@ -1,0 +1,48 @@
+// Elements made in one line. Text goes in as text nodes alone, never as HTML: what a record holds cannot become part of the page.
+
+const svgSpace = 'http://www.w3.org/2000/svg';
+
+/** fill puts children behind an element: nodes, texts, lists of them; null, undefined and false are passed over. */
+function fill(element, children) {
+  for (const child of children.flat(Infinity)) {
+    if (child === null || child === undefined || child === false) continue;
+    element.append(child instanceof Node ? child : String(child));
+  }
+  return element;
+}
+
+/** set gives an element its properties: onclick and the like become listeners, class and aria-… attributes, true an empty attribute. */
+function set(element, props) {
+  for (const [name, value] of Object.entries(props ?? {})) {
+    if (value === null || value === undefined || value === false) continue;
+    if (name.startsWith('on')) element.addEventListener(name.slice(2), value);
+    else if (name === 'value') element.value = value;
+    else element.setAttribute(name, value === true ? '' : value);
+  }
+  return element;
+}
+
+/** h makes an HTML element. */
+export const h = (tag, props, ...children) => fill(set(document.createElement(tag), props), children);
+
+/** s makes an SVG element. */
+export const s = (tag, props, ...children) => fill(set(document.createElementNS(svgSpace, tag), props), children);
+
+/** replace puts other children in the place of those that an element has. */
+export function replace(element, ...children) {
+  element.replaceChildren();
+  return fill(element, children);
+}
+
+/** update sets a text where it is another than before, so that nothing flickers and nobody is told twice. */
+export function update(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+let count = 0;
+
+/** newId is an id that the page does not have yet, for labels. */
+export const newId = (prefix) => `${prefix}-${++count}`;
+
+/** calm reports whether the reader asked for no motion. */
+export const calm = () => matchMedia('(prefers-reduced-motion: reduce)').matches;

@@ -1,0 +1,169 @@
+// The parts that all pages are made of.
+
+import { Cancelled } from '../api.js';
+import { ago, moment, number, t } from '../i18n.js';
+import { toast } from './announce.js';
+import { h, newId, replace, update } from './dom.js';
+import { icon } from './icons.js';
+import { askForToken } from './tokens.js';
+
+/** panel is a part of a page with a heading of its own. */
+export function panel(title, ...children) {
+  const id = newId('panel');
+  return h('section', { class: 'panel', 'aria-labelledby': id }, h('h2', { id }, title), children);
+}
+
+/** head is a page's heading, which takes the focus when the page is opened, and what stands beside it. */
+export const head = (title, ...beside) =>
+  h('div', { class: 'head' }, h('h1', { tabindex: '-1' }, title), beside.length ? h('div', { class: 'head-beside' }, beside) : null);
+
+/** lead is the sentence under a heading. */
+export const lead = (text) => h('p', { class: 'lead' }, text);
+
+/** button makes a button; kind is "primary", "quiet" or "danger". */
+export const button = (text, onclick, { kind = '', type = 'button', glyph, ...props } = {}) =>
+  h('button', { type, class: `button ${kind}`, onclick, ...props }, glyph ? icon(glyph) : null, text ? h('span', {}, text) : null);
+
+/** field is a labelled control. */
+export function field(label, control, hint) {
+  const id = newId('field');
+  control.id = id;
+  const hintId = hint && `${id}-hint`;
+  if (hint) control.setAttribute('aria-describedby', hintId);
+  return h('div', { class: 'field' }, h('label', { for: id }, label), control, hint ? h('p', { class: 'hint', id: hintId }, hint) : null);
+}
+
+/** checkbox is a labelled box: {node, input}. */
+export function checkbox(label, checked = false) {
+  const input = h('input', { type: 'checkbox', checked });
+  return { node: h('label', { class: 'checkbox' }, input, h('span', {}, label)), input };
+}
+
+/** select is a choice: options are [value, text]. */
+export const select = (options, chosen, props = {}) =>
+  h('select', props, options.map(([value, text]) => h('option', { value, selected: value === chosen }, text)));
+
+/** copyButton copies a text. Where a browser has no clipboard for this page, it marks the text for the reader to copy. */
+export function copyButton(text, label) {
+  return h('button', {
+    type: 'button', class: 'button quiet small', 'aria-label': label, title: label,
+    onclick: async (event) => {
+      const at = event.currentTarget;
+      try {
+        await navigator.clipboard.writeText(text);
+        toast(t('copied'));
+      } catch {
+        const shown = at.parentElement.querySelector('[data-copy]');
+        if (shown) getSelection().selectAllChildren(shown);
+        toast(t('copy.byHand'));
+      }
+    },
+  }, icon('copy'));
+}
+
+/** short is a hash in few letters: its start is what people compare, its end tells that it was shortened. */
+export const short = (hash, letters = 10) => (hash.length > 2 * letters ? `${hash.slice(0, letters)}…${hash.slice(-4)}` : hash);
+
+/** hash shows a hash, whole where there is room, with a button that copies it. */
+export const hash = (text, { whole = false, letters } = {}) =>
+  h('span', { class: 'hash' }, h('code', { title: text, 'data-copy': true }, whole ? text : short(text, letters)),
+    copyButton(text, t('copy.hash')));
+
+/** time shows unix milliseconds as how long ago, the moment itself when pointed at. */
+export const time = (ms) =>
+  ms ? h('time', { datetime: new Date(ms).toISOString(), title: moment(ms), 'data-ago': ms }, ago(ms)) : h('span', { class: 'faint' }, '—');
+
+/** refreshTimes writes anew how long ago everything was. */
+export function refreshTimes() {
+  for (const node of document.querySelectorAll('[data-ago]')) update(node, ago(Number(node.dataset.ago)));
+}
+
+/** stateBadge shows the state of a storage node or master; the sign before it differs by state, not only by colour. */
+export const stateBadge = (state) => h('span', { class: `badge state-${state}` }, t(`state.${state}`));
+
+/** facts is a list of names and values. */
+export const facts = (...pairs) =>
+  h('dl', { class: 'facts' }, pairs.filter(Boolean).map(([name, value]) => h('div', {}, h('dt', {}, name), h('dd', {}, value))));
+
+/** table has a caption for screen readers, headings, and rows of cells; a column whose heading is {text, right} stands to the right. */
+export function table(caption, headings, rows, props = {}) {
+  const columns = headings.map((c) => (typeof c === 'object' ? c : { text: c }));
+  return h('div', { class: 'table', tabindex: '0', role: 'region', 'aria-label': caption, ...props },
+    h('table', {},
+      h('caption', { class: 'unseen' }, caption),
+      h('thead', {}, h('tr', {}, columns.map((c) => h('th', { scope: 'col', class: c.right && 'right' }, c.text)))),
+      h('tbody', {}, rows.map((cells) => row(cells, columns)))));
+}
+
+/** row is a row of a table. */
+export const row = (cells, columns = []) =>
+  h('tr', {}, cells.map((cell, i) => h('td', { class: columns[i]?.right && 'right' }, cell)));
+
+/** empty is shown where there is nothing yet, with what to do about it. */
+export const empty = (title, ...more) => h('div', { class: 'empty' }, h('p', { class: 'empty-title' }, title), more);
+
+/** spinner is shown while an answer is on its way. */
+export const spinner = () => h('p', { class: 'loading' }, t('loading'));
+
+/** explain says a problem in the reader's words, as far as it is one of the known kinds; the master's own words are behind it. */
+export function explain(problem) {
+  if (problem.missing) return t('problem.missing');
+  const known = {
+    'no-answer': 'problem.noAnswer', 'no-any-token': 'problem.needsToken', 'no-project-token': 'problem.needsProject',
+    'no-admin-token': 'problem.needsAdmin', unauthorized: 'problem.unauthorized', forbidden: 'problem.forbidden',
+    'not-found': 'problem.notFound', 'seal-index': 'problem.sealIndex', 'not-mined': 'problem.notMined', 'not-sealed': 'problem.notSealed',
+    'name-taken': 'problem.nameTaken', 'too-large': 'problem.tooLarge', quota: 'problem.quota', 'no-leader': 'problem.noLeader',
+    'backlog-full': 'problem.backlog', unavailable: 'problem.unavailable', lost: 'problem.lost', 'empty-body': 'problem.emptyBody',
+    'unknown-outcome': 'problem.unknownOutcome',
+  }[problem.name];
+  return known ? t(known, { seconds: problem.retryAfter || 1 }) : problem.title || t('problem.other', { status: problem.status ?? 0 });
+}
+
+/** problemBox shows a problem, and what can be done: give a token, or try again. */
+export function problemBox(problem, retry) {
+  if (!('status' in problem)) throw problem; // a fault of the console itself: it belongs into the browser's log
+  const slot = problem.name === 'no-admin-token' ? 'admin' : 'project';
+  const needsToken = problem.status === 401 || problem.name === 'forbidden';
+  return h('div', { class: 'problem', role: 'alert' },
+    icon('warn'),
+    h('div', {}, h('p', { class: 'problem-title' }, explain(problem)), problem.detail && h('p', { class: 'problem-detail' }, problem.detail)),
+    h('div', { class: 'problem-do' },
+      needsToken ? button(t('token.enter'), () => askForToken(slot)) : null,
+      retry && !problem.missing ? button(t('again'), retry) : null));
+}
+
+/** load fills a place with what an answer gives: a spinner first, the answer or the problem then. */
+export async function load(place, ask, show) {
+  replace(place, spinner());
+  try {
+    replace(place, show(await ask()));
+  } catch (error) {
+    if (error instanceof Cancelled) return;
+    replace(place, problemBox(error, () => load(place, ask, show)));
+  }
+}
+
+/** form is a form whose sending is work: its button rests meanwhile, a problem is shown under it. */
+export function form(children, submit, work) {
+  const result = h('div', { class: 'form-result' });
+  const node = h('form', {
+    class: 'form', novalidate: false,
+    onsubmit: async (event) => {
+      event.preventDefault();
+      submit.disabled = true;
+      replace(result);
+      try {
+        replace(result, await work());
+      } catch (error) {
+        if (!(error instanceof Cancelled)) replace(result, problemBox(error));
+      } finally {
+        submit.disabled = false;
+      }
+    },
+  }, children, h('div', { class: 'form-do' }, submit), result);
+  return node;
+}
+
+/** stat is a number that is looked at from afar. */
+export const stat = (name, value, more) =>
+  h('div', { class: 'stat' }, h('dt', {}, name), h('dd', {}, typeof value === 'number' ? number(value) : value, more && h('small', {}, more)));
