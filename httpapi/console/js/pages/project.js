@@ -8,7 +8,7 @@ import { toast } from '../ui/announce.js';
 import { confirm } from '../ui/dialog.js';
 import { h } from '../ui/dom.js';
 import { button, checkbox, empty, explain, facts, field, form, head, load, panel, table, time } from '../ui/parts.js';
-import { showToken } from './projects.js';
+import { showToken } from '../ui/newtoken.js';
 
 const limits = ['records_per_second', 'bytes_per_second', 'record_bytes'];
 

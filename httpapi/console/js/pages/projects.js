@@ -2,11 +2,10 @@
 
 import { getJSON, segment, sendJSON } from '../api.js';
 import { number, t } from '../i18n.js';
-import { setToken, token } from '../settings.js';
-import { toast } from '../ui/announce.js';
-import { dialog } from '../ui/dialog.js';
+import { token } from '../settings.js';
 import { h, replace } from '../ui/dom.js';
-import { button, checkbox, copyButton, empty, field, form, head, lead, load, panel, problemBox, row, table, time } from '../ui/parts.js';
+import { button, checkbox, empty, field, form, head, lead, load, panel, problemBox, row, table, time } from '../ui/parts.js';
+import { showToken } from '../ui/newtoken.js';
 import { projectPanel, quotaFields, quotaText } from './project.js';
 
 export function projects({ parts, signal, redraw }) {
@@ -64,19 +63,4 @@ function createPanel(signal, made) {
     h('details', { class: 'plain' }, h('summary', {}, t('projects.quota')), quota.node),
   ], button(t('projects.create'), null, { type: 'submit', kind: 'primary' }), work);
   return panel(t('projects.create'), h('p', { class: 'hint' }, t(token('admin') ? 'projects.create.admin' : 'projects.create.open')), node);
-}
-
-/** showToken shows a new token, this once. usable offers to go on with it as the project token of this page. */
-export function showToken(title, text, usable) {
-  return dialog(title, (close) => [
-    h('p', {}, t('token.once')),
-    h('p', { class: 'token-shown' }, h('code', { 'data-copy': true, id: 'new-token' }, text), copyButton(text, t('copy.token'))),
-    h('div', { class: 'dialog-do' },
-      usable && button(t('token.useNow'), () => {
-        close();
-        setToken('project', text);
-        toast(t('token.kept'));
-      }, { kind: 'primary' }),
-      button(t('token.noted'), () => close())),
-  ]);
 }

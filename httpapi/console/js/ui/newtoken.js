@@ -1,0 +1,23 @@
+// A token that was just made.
+
+import { t } from '../i18n.js';
+import { setToken } from '../settings.js';
+import { toast } from './announce.js';
+import { dialog } from './dialog.js';
+import { h } from './dom.js';
+import { button, copyButton } from './parts.js';
+
+/** showToken shows a new token, this once. usable offers to go on with it as the project token of this page. */
+export function showToken(title, text, usable) {
+  return dialog(title, (close) => [
+    h('p', {}, t('token.once')),
+    h('p', { class: 'token-shown' }, h('code', { 'data-copy': true, id: 'new-token' }, text), copyButton(text, t('copy.token'))),
+    h('div', { class: 'dialog-do' },
+      usable && button(t('token.useNow'), () => {
+        close();
+        setToken('project', text);
+        toast(t('token.kept'));
+      }, { kind: 'primary' }),
+      button(t('token.noted'), () => close())),
+  ]);
+}
