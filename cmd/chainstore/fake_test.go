@@ -61,6 +61,7 @@ func newFakeCluster(t testing.TB) *fakeCluster {
 	mux.HandleFunc("GET /v1/cluster", f.any(f.cluster))
 	mux.HandleFunc("POST /v1/projects", f.admin(f.createProject))
 	f.handleIntegrity(mux)
+	f.handleMasters(mux)
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
 	f.url = server.URL
