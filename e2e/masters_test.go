@@ -162,6 +162,68 @@ func TestMembers(t *testing.T) {
 	c.verify(o)
 }
 
+// TestAllMastersMove: all masters change their addresses at once, to each other's, to others, and back; none is removed, nothing is lost.
+func TestAllMastersMove(t *testing.T) {
+	c, topology := prepared(t, func(*devcluster.Topology) {})
+	c.begin(topology)
+	o := newOracle()
+	a := c.appendAlways(o)
+	c.awaitMore(a, some)
+	a.end()
+	names, home := c.names(devcluster.KindMaster), c.File().Masters
+	ids := c.masterIDs()
+	more := topology
+	more.Masters = 6
+	for what, seats := range [][]string{{"master-2", "master-3", "master-1"}, {"master-4", "master-5", "master-6"}, names} {
+		for _, name := range names {
+			if err := c.StopRole(name); err != nil && !terminated(err) {
+				t.Fatal(err)
+			}
+		}
+		var urls []string
+		for _, seat := range seats {
+			urls = append(urls, roleOf(more, seat).URL())
+		}
+		c.masters = nil
+		for i, name := range names {
+			there := roleOf(more, seats[i])
+			c.startMaster(name, func(r *devcluster.Role) { r.HTTP, r.Raft, r.Join = there.HTTP, there.Raft, urls })
+			c.masters = append(c.masters, c.client(there.URL()))
+		}
+		c.awaitVoters(slices.Clone(urls)...)
+		if now := c.masterIDs(); !slices.Equal(now, ids) {
+			t.Fatalf("move %d: the masters are %v, they were %v", what, now, ids)
+		}
+		for i, m := range c.masters {
+			if _, err := m.Append(t.Context(), client.Entry{Payload: fmt.Appendf(nil, "move %d, through master %d", what, i)}); err != nil {
+				t.Errorf("move %d: %v", what, err)
+			}
+		}
+	}
+	c.masters = nil
+	for _, url := range home {
+		c.masters = append(c.masters, c.client(url))
+	}
+	a = c.appendAlways(o)
+	c.awaitMore(a, some)
+	a.end()
+	c.verify(o)
+}
+
+// masterIDs lists the masters by the status.
+func (c *cluster) masterIDs() (ids []string) {
+	c.t.Helper()
+	s, err := c.status()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for _, m := range s.Masters {
+		ids = append(ids, m.ID)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
 // urlOf is where a master is, by the status.
 func (c *cluster) urlOf(id string) string {
 	s, err := c.status()

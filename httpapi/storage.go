@@ -38,6 +38,7 @@ type storage struct {
 	group      func() string
 	registered func() bool
 	gate       gate
+	quiet      quiet
 }
 
 // NewStorage makes the handler of a storage node. All its routes take the master token, but the one by which another storage node sends
@@ -47,6 +48,8 @@ func NewStorage(cfg StorageConfig) http.Handler {
 		engine: newEngine(cfg.Logger), node: cfg.Node, id: cfg.ID, group: cfg.Group, registered: cfg.Registered,
 		gate: gate{fence: cfg.Fence, fail: cfg.Fail},
 	}
+	s.quiet.heard()
+	s.gate.passed = s.quiet.heard
 	s.GET("/livez", func(c *gin.Context) { c.String(http.StatusOK, "ok\n") })
 	routes := s.Group("/", s.requires(newSecret(cfg.MasterToken)))
 	routes.GET(wire.PathWorkerStatus, s.do(s.status))
@@ -69,8 +72,9 @@ func NewStorage(cfg StorageConfig) http.Handler {
 
 // gate lets the orders of the newest leader in.
 type gate struct {
-	fence *worker.Fence
-	fail  func(error)
+	fence  *worker.Fence
+	fail   func(error)
+	passed func() // called when an order was let in; nil for nothing
 }
 
 // pass reads the order's fence and refuses one of a deposed leader.
@@ -82,6 +86,9 @@ func (g *gate) pass(c *gin.Context) error {
 	err = g.fence.Pass(order)
 	if err != nil && !errors.Is(err, worker.ErrFenced) {
 		g.fail(err)
+	}
+	if err == nil && g.passed != nil {
+		g.passed()
 	}
 	return err
 }

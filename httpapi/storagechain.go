@@ -19,12 +19,16 @@ func (s *storage) chainStatus(c *gin.Context) error {
 	return nil
 }
 
-// chainBlocks streams blocks as they are on disk. What is wrong with one ends the stream early: the reader verifies each.
+// chainBlocks streams blocks as they are on disk. What is wrong with one ends the stream early: the reader verifies each. The cluster token,
+// which every miner has, opens them, payloads and all, only while no leader is there whose masters would ask for a project's.
 func (s *storage) chainBlocks(c *gin.Context) error {
 	from, err1 := strconv.ParseUint(c.Query("from"), 10, 64)
 	to, err2 := strconv.ParseUint(c.Query("to"), 10, 64)
 	if height := s.node.Status().Height; err1 != nil || err2 != nil || from >= to || to > height {
 		return fmt.Errorf("%w: from and to must name blocks within 0 and %d, from before to", errBadRequest, height)
+	}
+	if err := s.quiet.await(c.Request.Context()); err != nil {
+		return err
 	}
 	c.Header("Content-Type", wire.TypeOctets)
 	c.Header("Cache-Control", "no-store")

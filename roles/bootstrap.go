@@ -9,12 +9,15 @@ import (
 	"github.com/chainstore/chainstore/httpapi/wire"
 )
 
-// bootstrapPause is the time between two looks at peers that are not there yet.
-const bootstrapPause = 100 * time.Millisecond
+// The time between two looks at peers that are not there yet: of the founder, and of the others.
+const (
+	bootstrapPause = 100 * time.Millisecond
+	founderPause   = 2 * time.Second
+)
 
-// bootstrap founds the group where this master is the first of its peers, all of them are there, and all say that they are new.
-// Then it makes the others part of the group, which they cannot be before: until then they take no raft connection. It ends
-// when every peer belongs to the group, and does nothing on masters other than the first.
+// bootstrap founds the group where this master is the first of its peers, all of them are there, and all say that they are new. Then it
+// makes the others part of the group, which they cannot be before: until then they take no raft connection. Each master that was made
+// part of it does the same: the founder may be lost before it has come to all. It ends when every peer belongs to the group.
 func (m *Master) bootstrap(ctx context.Context) error {
 	peers := m.cfg.Peers
 	if len(m.cfg.Join) > 0 {
@@ -23,66 +26,51 @@ func (m *Master) bootstrap(ctx context.Context) error {
 	if len(peers) == 0 {
 		peers = []string{m.url}
 	}
-	if peers[0] != m.url {
-		return m.awaitFounder(ctx, peers)
+	founder := peers[0] == m.url
+	pause := founderPause
+	if founder {
+		pause = bootstrapPause
 	}
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	said := ""
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-timer.C:
-		}
-		members, obstacle := m.askPeers(ctx, peers)
-		if m.store.Member().Group == "" && obstacle == "" {
-			group := "cs-" + strings.ToLower(rand.Text()[:12])
-			if err := m.store.Found(group, members); err != nil {
-				return err
-			}
-			m.cfg.Logger.Info("group founded", "group", group, "masters", len(members))
-		}
-		if group := m.store.Member().Group; group != "" {
-			if obstacle = m.adoptPeers(ctx, group, members); obstacle == "" {
-				return nil
-			}
-		}
-		if obstacle != said && obstacle != "" && ctx.Err() == nil {
-			m.cfg.Logger.Info("waiting for the other masters", "because", obstacle)
-			said = obstacle
-		}
-		timer.Reset(bootstrapPause)
-	}
-}
-
-// founderPause is the time between two looks at the peers of a master that waits to be made part of a group.
-const founderPause = 2 * time.Second
-
-// awaitFounder says what a new master waits for that is not the first of its peers, until it is part of a group.
-func (m *Master) awaitFounder(ctx context.Context, peers []string) error {
-	tick := time.NewTicker(founderPause)
+	tick := time.NewTicker(pause)
 	defer tick.Stop()
 	said := ""
-	for m.store.Member().Group == "" {
+	for {
+		if m.store.Member().Group != "" && len(m.store.Founding()) == 0 {
+			return nil // it joined, or the group was recovered: there is nobody left to come for
+		}
+		obstacle, err := m.bootstrapOnce(ctx, peers, founder)
+		if err != nil || obstacle == "" {
+			return err
+		}
+		if obstacle != said && ctx.Err() == nil {
+			m.cfg.Logger.Info("not all masters are part of the group yet", "because", obstacle)
+			said = obstacle
+		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
-		if m.store.Member().Group != "" {
-			return nil
-		}
-		_, obstacle := m.askPeers(ctx, peers)
-		if obstacle == "" {
-			obstacle = peers[0] + " has not founded the group yet"
-		}
-		if obstacle != said && ctx.Err() == nil {
-			m.cfg.Logger.Info("waiting to be made part of a group", "because", obstacle)
-			said = obstacle
-		}
 	}
-	return nil
+}
+
+// bootstrapOnce founds the group where that is due, and comes for the peers that are new. It tells what is still missing, "" for nothing.
+func (m *Master) bootstrapOnce(ctx context.Context, peers []string, founder bool) (obstacle string, err error) {
+	members, obstacle := m.askPeers(ctx, peers)
+	if m.store.Member().Group == "" && obstacle == "" {
+		if !founder {
+			return peers[0] + " has not founded the group yet", nil
+		}
+		group := "cs-" + strings.ToLower(rand.Text()[:12])
+		if err := m.store.Found(group, members); err != nil {
+			return "", err
+		}
+		m.cfg.Logger.Info("group founded", "group", group, "masters", len(members))
+	}
+	if group := m.store.Member().Group; group != "" {
+		obstacle = m.adoptPeers(ctx, group, members)
+	}
+	return obstacle, nil
 }
 
 // askPeers asks every peer who it is, and tells what keeps the group from being founded: a peer that is away, or not new.

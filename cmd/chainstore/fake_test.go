@@ -65,6 +65,7 @@ func newFakeCluster(t testing.TB) *fakeCluster {
 	mux.HandleFunc("GET /v1/cluster", f.any(f.cluster))
 	f.handleProjects(mux)
 	f.handleIntegrity(mux)
+	f.handleMasters(mux)
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
 	f.url = server.URL

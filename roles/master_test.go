@@ -1,0 +1,46 @@
+package roles
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/chainstore/chainstore/client"
+	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/masternode"
+)
+
+// What the leader refuses of an announcement or a registration this master refuses for the same reason; what it sends on says so.
+func TestLeaderRefuses(t *testing.T) {
+	problem, hops := "", ""
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		hops = r.Header.Get(wire.HeaderHops)
+		w.Header().Set("Content-Type", wire.TypeProblem)
+		w.WriteHeader(http.StatusConflict)
+		if err := json.NewEncoder(w).Encode(wire.Problem{Type: wire.ProblemBase + problem, Title: "no"}); err != nil {
+			t.Error(err)
+		}
+	}))
+	defer server.Close()
+	kept := client.NewMasters("token")
+	defer kept.CloseIdle()
+	m := masters{Masters: kept, fresh: kept.Fresh(), forwarding: kept.Forwarding()}
+	for name, want := range map[string]error{
+		wire.ProblemRemoved: masternode.ErrRemoved, wire.ProblemOtherGroup: masternode.ErrOtherGroup,
+		wire.ProblemTooFewMasters: masternode.ErrTooFewMasters, wire.ProblemBadRequest: masternode.ErrBadRequest,
+		wire.ProblemNoLeader: masternode.ErrNotLeader,
+	} {
+		problem = name
+		if _, err := m.Announce(t.Context(), server.URL, wire.Member{}, true); !errors.Is(err, want) || hops != "1" {
+			t.Errorf("%s: %v with %q hops, want %v", name, err, hops, want)
+		}
+		if _, err := m.Announce(t.Context(), server.URL, wire.Member{}, false); !errors.Is(err, want) || hops != "" {
+			t.Errorf("%s, for itself: %v with %q hops, want %v", name, err, hops, want)
+		}
+	}
+	if _, err := m.Register(t.Context(), server.URL, wire.Registration{}); err == nil || hops != "1" {
+		t.Errorf("a registration: %v with %q hops", err, hops)
+	}
+}
