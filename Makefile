@@ -25,7 +25,7 @@ test: vet ## everything, with the race detector
 	@test -n "$(RACE)" || echo "NO C COMPILER: the tests run without the race detector"
 	@for b in chromium chromium-browser google-chrome google-chrome-stable; do command -v $$b >/dev/null && exit; done; echo "NO CHROMIUM: the console is not tested in a browser"
 	@command -v npm >/dev/null || echo "NO NPM: the console's accessibility is not tested"
-	$(GO) test $(RACE) -timeout 18m ./...
+	$(GO) test $(RACE) -timeout 30m ./...
 
 vet:
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi

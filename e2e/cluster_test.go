@@ -47,6 +47,7 @@ type cluster struct {
 	net     *network    // nil where nothing stands between the roles; closed with the cluster
 	link    *unreliable // between the writers and the masters, nil where it is good
 	dense   bool        // the load's records are small, and its writers make no pause
+	sparse  bool        // the load's writers make long pauses: a chain that is read again and again stays short
 	harmed  bool        // the test has done damage to a storage node's files
 
 	// A fourth storage node, beside those of the topology.

@@ -82,7 +82,7 @@ var damages = []damage{
 // help.
 func TestDamageMatrix(t *testing.T) {
 	c, o := startSmallSegments(t), newOracle()
-	c.harmed = true
+	c.harmed, c.sparse = true, true
 	l := c.startLoad(o)
 	l.more(6 * some)
 	c.awaitSegments(4)

@@ -207,19 +207,27 @@ func describe(op porcupine.Operation) string {
 	return fmt.Sprintf("%s (rank %d), from %v to %v", oneLog.DescribeOperation(in, nil), in.rank, time.Duration(in.call), time.Duration(in.ended))
 }
 
-// known are the operations whose outcome is known, in the order in which they began. A look at a place that no record of the history was given
-// says nothing: there are such places within a batch that ran over into the next block, behind the end of the first.
+// known are the operations whose outcome is known, in the order in which they began. A look at a place that no append of the history was
+// given says nothing.
 func (o *oracle) known() []operation {
-	var ops []operation
-	given := map[uint64]bool{} // of an append of unknown outcome only the chain tells the place
+	var ops, looks []operation
 	for _, op := range o.history {
-		if !op.read && !op.lost {
+		switch {
+		case op.read:
+			looks = append(looks, op)
+		case !op.lost:
 			ops = append(ops, op)
-			given[op.first], given[op.last] = true, true
 		}
 	}
-	for _, op := range o.history {
-		if op.read && (given[op.first] || o.acked[place{op.first >> 32, uint32(op.first)}] != nil) {
+	slices.SortFunc(ops, func(a, b operation) int { return cmp.Compare(a.first, b.first) })
+	appends := len(ops)
+	for _, op := range looks {
+		at := upTo(ops[:appends], op.first)
+		if at == 0 || op.first > ops[at-1].last {
+			continue
+		}
+		// Within a batch that runs over into the next block lies also what is behind the end of the first: no record has that place.
+		if op.first == ops[at-1].last || o.acked[place{op.first >> 32, uint32(op.first)}] != nil {
 			ops = append(ops, op)
 		}
 	}

@@ -31,6 +31,8 @@ const (
 	hastyFor = 40 * time.Millisecond
 	// denseEvery is the pause of writers that make none.
 	denseEvery = time.Microsecond
+	// sparseTimes is by how much the pauses of writers are longer that make long ones.
+	sparseTimes = 8
 	// ordinarySize is how large most records are, in bytes; one in so many is up to largeSize.
 	ordinarySize, largeEvery, largeSize = 600, 100, 100 << 10
 )
@@ -63,6 +65,9 @@ func (c *cluster) startLoad(o *oracle) *load {
 			w.most, w.every = mostInBatch, batchEvery
 		case l.dense:
 			w.every = denseEvery
+		}
+		if c.sparse {
+			w.every *= sparseTimes
 		}
 		l.workers.Go(w.run)
 	}
