@@ -58,6 +58,28 @@ const (
 	workMemory // of checks and repairs, for chains of two lengths
 )
 
+// place is which members the clients are connected to.
+type place int
+
+const (
+	atAny      place = iota // all of them, one after the other
+	atLeader                // every client to the one that leads when the scenario begins
+	atFollower              // every client to one that does not
+)
+
+// among gives the members, in their order, that clients at that place are connected to.
+func (p place) among(members []string, leader string) []string {
+	i := slices.Index(members, leader)
+	switch {
+	case p == atAny || i < 0:
+		return members
+	case p == atLeader:
+		return members[i : i+1]
+	}
+	next := (i + 1) % len(members)
+	return members[next : next+1]
+}
+
 // scenario is one kind of load.
 type scenario struct {
 	name    string
@@ -66,6 +88,7 @@ type scenario struct {
 	clients int
 	batch   int // records a request
 	work    work
+	at      place
 	long    bool // the chain is made as long before as for reads, so that checks take a while
 	checked bool // the storage nodes are checked all the while, one after the other
 }
@@ -75,6 +98,8 @@ var scenarios = [...]scenario{
 	{name: "gin-64", title: "bare gin: body of 256 B, 201", system: systemGin, clients: 64, batch: 1},
 	{name: "raft-64", title: "bare raft: entries of 100 x 256 B", system: systemRaft, clients: 64, batch: batchSize},
 	{name: "etcd-put-64", title: "etcd: put of 256 B", system: systemEtcd, clients: 64, batch: 1},
+	{name: "etcd-put-1-leader", title: "etcd: put of 256 B, at the leader", system: systemEtcd, clients: 1, batch: 1, at: atLeader},
+	{name: "etcd-put-1-follower", title: "etcd: put of 256 B, at a follower", system: systemEtcd, clients: 1, batch: 1, at: atFollower},
 	{name: "etcd-txn-64", title: "etcd: transaction of 100 puts", system: systemEtcd, clients: 64, batch: batchSize},
 	{name: "check-sha", title: "bare SHA-256 of 1 KiB", system: systemCheck, clients: 1, batch: 1, work: workHash},
 	{name: "check-1", title: "check of records of 1 KiB, 1 thread", system: systemCheck, clients: 1, batch: 1, work: workCheck},
@@ -82,7 +107,11 @@ var scenarios = [...]scenario{
 	{name: "repair-copy", title: "bare net/http: the chain's files, 1 fsync", system: systemRepair, clients: 1, batch: 1, work: workCopy},
 	{name: "repair-fill", title: "an empty storage node from another", system: systemRepair, clients: 1, batch: 1, work: workRepair},
 	{name: "repair-memory", title: "memory of checks and repairs", system: systemRepair, work: workMemory},
-	{name: "append-1", title: "append of 256 B", system: systemChainStore, clients: 1, batch: 1, work: workAppend},
+	{name: "append-1-leader", title: "append of 256 B, at the leader", system: systemChainStore, clients: 1, batch: 1, work: workAppend, at: atLeader},
+	{
+		name: "append-1-follower", title: "append of 256 B, at a follower", system: systemChainStore, clients: 1, batch: 1,
+		work: workAppend, at: atFollower,
+	},
 	{name: "append-64", title: "append of 256 B", system: systemChainStore, clients: 64, batch: 1, work: workAppend},
 	{name: "append-256", title: "append of 256 B", system: systemChainStore, clients: 256, batch: 1, work: workAppend},
 	{name: "batch-64", title: "append of 100 x 256 B", system: systemChainStore, clients: 64, batch: batchSize, work: workBatch},

@@ -3,7 +3,6 @@ package bench
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -92,74 +91,6 @@ func (b *bench) raft(ctx context.Context, s scenario) error {
 	r.Cores = cores(before, after, time.Since(begin))
 	b.note("raft-*: three members in this process (\"load\"), applied on the leader directly by %d goroutines: no HTTP, no load generator.", s.clients)
 	b.done(s, r)
-	return nil
-}
-
-// etcd measures three etcd members, with their data on the same disk as all else and etcd's own settings.
-func (b *bench) etcd(ctx context.Context, program string, scenarios []scenario) (err error) {
-	runtime.LockOSThread() // see child
-	defer runtime.UnlockOSThread()
-	const members = 3
-	ports, err := freePorts(2 * members)
-	if err != nil {
-		return err
-	}
-	url := func(port int) string { return fmt.Sprintf("http://127.0.0.1:%d", port) }
-	var peers []string
-	for i := range members {
-		peers = append(peers, fmt.Sprintf("member%d=%s", i, url(ports[members+i])))
-	}
-	dir := filepath.Join(b.dir, "etcd")
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	var children []*child
-	defer func() { err = errors.Join(err, stopAll(children)) }()
-	var pids []int
-	log := func(i int) string { return filepath.Join(b.dir, fmt.Sprintf("etcd-%d.log", i)) }
-	for i := range members {
-		c, err := startChild(log(i), program, "--name", fmt.Sprintf("member%d", i), "--data-dir", filepath.Join(dir, fmt.Sprint(i)),
-			"--listen-client-urls", url(ports[i]), "--advertise-client-urls", url(ports[i]),
-			"--listen-peer-urls", url(ports[members+i]), "--initial-advertise-peer-urls", url(ports[members+i]),
-			"--initial-cluster", strings.Join(peers, ","), "--initial-cluster-state", "new", "--log-level", "warn")
-		if err != nil {
-			return err
-		}
-		children = append(children, c)
-		pids = append(pids, c.cmd.Process.Pid)
-	}
-	asker := &http.Client{Timeout: time.Second}
-	defer asker.CloseIdleConnections()
-	for i, c := range children {
-		err := c.await(ctx, log(i), func() bool {
-			answer, err := asker.Get(url(ports[i]) + "/health")
-			if err != nil {
-				return false
-			}
-			_ = answer.Body.Close() // only the status matters
-			return answer.StatusCode == http.StatusOK
-		})
-		if err != nil {
-			return err
-		}
-	}
-	b.note("etcd-*: three members of %s, default settings and fsync; driven by this load generator's own minimal gRPC client, one connection a client, over all members.", program)
-	for at, s := range scenarios {
-		var f fleet
-		for i := range s.clients {
-			addr := fmt.Sprintf("127.0.0.1:%d", ports[i%members])
-			id := uint64(at)<<32 | uint64(i) // keys are new in each scenario
-			if s.batch > 1 {
-				f = append(f, &grpcClient{addr: addr, method: etcdTxn, next: newEtcdTxn(id, s.batch).next})
-			} else {
-				f = append(f, &grpcClient{addr: addr, method: etcdPut, next: newEtcdPut(id).next})
-			}
-		}
-		if err := b.measure(ctx, s, f, groups{"etcd": pids}); err != nil {
-			return err
-		}
-	}
 	return nil
 }
 

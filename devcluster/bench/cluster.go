@@ -178,7 +178,11 @@ func (b *bench) scenario(ctx context.Context, sys *system, s scenario) error {
 			s.name, thousands(float64(p.records())), len(p.blocks))
 		return b.measure(ctx, s, f, sys.groups)
 	}
-	r, err := b.load(ctx, s, sys.appenders(s), sys.groups)
+	hosts, err := sys.at(ctx, s.at)
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.name, err)
+	}
+	r, err := b.load(ctx, s, sys.appenders(s, hosts), sys.groups)
 	if err != nil {
 		return fmt.Errorf("%s: %w", s.name, err)
 	}
@@ -193,11 +197,26 @@ func (b *bench) scenario(ctx context.Context, sys *system, s scenario) error {
 	return nil
 }
 
-// appenders are the clients of an append scenario, spread over all masters.
-func (sys *system) appenders(s scenario) fleet {
+// at gives the masters that clients at a place are connected to.
+func (sys *system) at(ctx context.Context, p place) ([]string, error) {
+	status, err := sys.client.Cluster(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range status.Masters {
+		if m.ID == status.Leader && m.URL != "" {
+			leader, err := hostOf(m.URL)
+			return p.among(sys.hosts, leader), err
+		}
+	}
+	return nil, errors.New("the masters have no leader")
+}
+
+// appenders are the clients of an append scenario, spread over those masters.
+func (sys *system) appenders(s scenario, hosts []string) fleet {
 	var f fleet
 	for i := range s.clients {
-		host := sys.hosts[i%len(sys.hosts)]
+		host := hosts[i%len(hosts)]
 		request := newAppend(host, sys.token, uint64(i))
 		if s.work == workBatch {
 			request = newBatch(host, sys.token, uint64(i), s.batch)
@@ -209,7 +228,7 @@ func (sys *system) appenders(s scenario) fleet {
 
 // readable makes the chain long enough, waits until it is stored, and lists what there is to read.
 func (b *bench) readable(ctx context.Context, sys *system, s scenario) (*places, error) {
-	f := sys.appenders(scenario{clients: 16, batch: batchSize, work: workBatch})
+	f := sys.appenders(scenario{clients: 16, batch: batchSize, work: workBatch}, sys.hosts)
 	if err := f.connect(ctx); err != nil {
 		return nil, err
 	}

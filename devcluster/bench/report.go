@@ -68,8 +68,38 @@ func newSpread(runs []float64) Spread {
 type Ratio struct {
 	Of    string  `json:"of"`
 	To    string  `json:"to"`
+	What  string  `json:"what"` // "rate", "p50" or "p99"
 	Value float64 `json:"value"`
-	Goal  float64 `json:"goal,omitempty"` // at least; 0 for none
+	Goal  float64 `json:"goal,omitempty"` // of a rate at least, of a latency at most; 0 for none
+}
+
+// What a ratio compares.
+const (
+	whatRate = "rate"
+	whatP50  = "p50"
+	whatP99  = "p99"
+)
+
+func (q Ratio) reached() bool {
+	if q.What == whatRate {
+		return q.Value >= q.Goal
+	}
+	return q.Value <= q.Goal
+}
+
+// medianOf is the median of what a ratio compares; 0 where it was not measured.
+func medianOf(r Result, what string) float64 {
+	spread := &r.Rate
+	switch what {
+	case whatP50:
+		spread = r.P50
+	case whatP99:
+		spread = r.P99
+	}
+	if spread == nil {
+		return 0
+	}
+	return spread.Median
 }
 
 // Memory is what a storage node took above what it took idle.
@@ -115,28 +145,33 @@ type Verify struct {
 
 // comparisons are the ratios that matter, with what is to be reached.
 var comparisons = [...]Ratio{
-	{Of: "append-64", To: "gin-64", Goal: 0.4},
-	{Of: "read-64", To: "gin-64", Goal: 0.4},
-	{Of: "batch-64", To: "raft-64", Goal: 0.4},
-	{Of: "append-64", To: "etcd-put-64", Goal: 3.5},
-	{Of: "batch-64", To: "etcd-txn-64"},
-	{Of: "check-1", To: "check-sha", Goal: 0.5},
-	{Of: "check-2", To: "check-1"},
-	{Of: "repair-fill", To: "repair-copy", Goal: 0.3},
-	{Of: "append-checked-64", To: "append-unchecked-64", Goal: 0.8},
-	{Of: "read-checked-64", To: "read-64", Goal: 0.8},
+	{Of: "append-64", To: "gin-64", What: whatRate, Goal: 0.4},
+	{Of: "read-64", To: "gin-64", What: whatRate, Goal: 0.4},
+	{Of: "batch-64", To: "raft-64", What: whatRate, Goal: 0.4},
+	{Of: "append-64", To: "etcd-put-64", What: whatRate, Goal: 3.5},
+	{Of: "batch-64", To: "etcd-txn-64", What: whatRate},
+	{Of: "append-1-leader", To: "etcd-put-1-leader", What: whatP50, Goal: 1},
+	{Of: "append-1-leader", To: "etcd-put-1-leader", What: whatP99, Goal: 1},
+	{Of: "append-1-follower", To: "etcd-put-1-follower", What: whatP50, Goal: 1},
+	{Of: "append-1-follower", To: "etcd-put-1-follower", What: whatP99, Goal: 1},
+	{Of: "check-1", To: "check-sha", What: whatRate, Goal: 0.5},
+	{Of: "check-2", To: "check-1", What: whatRate},
+	{Of: "repair-fill", To: "repair-copy", What: whatRate, Goal: 0.3},
+	{Of: "append-checked-64", To: "append-unchecked-64", What: whatRate, Goal: 0.8},
+	{Of: "read-checked-64", To: "read-64", What: whatRate, Goal: 0.8},
 }
 
 // ratios compares what was measured.
 func ratios(results []Result) []Ratio {
-	medians := map[string]float64{}
+	by := map[string]Result{}
 	for _, r := range results {
-		medians[r.Name] = r.Rate.Median
+		by[r.Name] = r
 	}
 	found := []Ratio{}
 	for _, c := range comparisons {
-		if medians[c.Of] > 0 && medians[c.To] > 0 {
-			c.Value = medians[c.Of] / medians[c.To]
+		of, to := medianOf(by[c.Of], c.What), medianOf(by[c.To], c.What)
+		if of > 0 && to > 0 {
+			c.Value = of / to
 			found = append(found, c)
 		}
 	}
@@ -160,20 +195,7 @@ func (r *Report) Print(out io.Writer) error {
 	if err := printChains(w, r.Results, requests); err != nil {
 		return err
 	}
-	if len(r.Ratios) > 0 {
-		fmt.Fprintln(out)
-		fmt.Fprintln(w, "RATIO\tVALUE\tGOAL\tREACHED")
-		for _, q := range r.Ratios {
-			goal, reached := "-", "-"
-			if q.Goal > 0 {
-				goal, reached = fmt.Sprintf("%.2f", q.Goal), "yes"
-				if q.Value < q.Goal {
-					reached = "no"
-				}
-			}
-			fmt.Fprintf(w, "%s / %s\t%.3f\t%s\t%s\n", q.Of, q.To, q.Value, goal, reached)
-		}
-	}
+	printRatios(w, r.Ratios)
 	if err := w.Flush(); err != nil {
 		return err
 	}
@@ -257,6 +279,29 @@ func printChains(w *tabwriter.Writer, results []Result, behind bool) error {
 			s.Throughput.Median, s.Throughput.Min, s.Throughput.Max, busy(s.Cores))
 	}
 	return w.Flush()
+}
+
+// printRatios writes what was compared, behind an empty line.
+func printRatios(w *tabwriter.Writer, all []Ratio) {
+	if len(all) == 0 {
+		return
+	}
+	fmt.Fprintln(w)
+	fmt.Fprintln(w, "RATIO\tOF\tVALUE\tGOAL\tREACHED")
+	for _, q := range all {
+		goal, reached := "-", "-"
+		if q.Goal > 0 {
+			bound := "at least"
+			if q.What != whatRate {
+				bound = "at most"
+			}
+			goal, reached = fmt.Sprintf("%s %.2f", bound, q.Goal), "yes"
+			if !q.reached() {
+				reached = "no"
+			}
+		}
+		fmt.Fprintf(w, "%s / %s\t%s\t%.3f\t%s\t%s\n", q.Of, q.To, q.What, q.Value, goal, reached)
+	}
 }
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }

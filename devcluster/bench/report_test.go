@@ -33,6 +33,16 @@ func example() *Report {
 				Errors: 2, First: "status 503", Cores: map[string]float64{"master": 1.5, "load": 0.25, "miner": 0.25}, Settled: ptr(1.25),
 			},
 			{
+				Name: "etcd-put-1-leader", Title: "etcd: put of 256 B, at the leader", System: systemEtcd, Clients: 1, Batch: 1,
+				Rate: newSpread([]float64{400}), P50: ptr(newSpread([]float64{2})), P99: ptr(newSpread([]float64{8})),
+				Cores: map[string]float64{"etcd": 0.5},
+			},
+			{
+				Name: "append-1-leader", Title: "append of 256 B, at the leader", System: systemChainStore, Clients: 1, Batch: 1,
+				Rate: newSpread([]float64{450}), P50: ptr(newSpread([]float64{1.5})), P99: ptr(newSpread([]float64{10})),
+				Cores: map[string]float64{"master": 0.5},
+			},
+			{
 				Name: "check-sha", Title: "bare SHA-256 of 1 KiB", System: systemCheck, Clients: 1, Batch: 1,
 				Rate: newSpread([]float64{1_024_000}), Throughput: ptr(newSpread([]float64{1000})), Cores: map[string]float64{"load": 1},
 			},
@@ -86,7 +96,7 @@ func TestReportForPrograms(t *testing.T) {
 	if back.Results[2].Rate.Median != 15_500 || back.Results[1].P50 != nil || *back.Results[2].Settled != 1.25 || !back.Chain.Nodes[0].Valid {
 		t.Errorf("came back as %+v", back)
 	}
-	if back.Results[4].Throughput.Median != 550 || back.Results[0].Throughput != nil || back.Memory[1].PeakRSS != 120<<20 {
+	if back.Results[6].Throughput.Median != 550 || back.Results[0].Throughput != nil || back.Memory[1].PeakRSS != 120<<20 {
 		t.Errorf("came back as %+v", back)
 	}
 	empty, err := json.Marshal(newReport(Config{}))
@@ -129,6 +139,40 @@ func TestRatiosNeedBoth(t *testing.T) {
 	}
 }
 
+func TestRatiosOfLatencies(t *testing.T) {
+	spread := func(median float64) *Spread { return &Spread{Median: median} }
+	got := ratios([]Result{
+		{Name: "append-1-leader", Rate: Spread{Median: 1}, P50: spread(3), P99: spread(6)},
+		{Name: "etcd-put-1-leader", Rate: Spread{Median: 2}, P50: spread(2), P99: spread(8)},
+		{Name: "append-1-follower", Rate: Spread{Median: 1}},
+		{Name: "etcd-put-1-follower", Rate: Spread{Median: 2}, P50: spread(2), P99: spread(8)},
+	})
+	if len(got) != 2 || got[0].What != whatP50 || got[0].Value != 1.5 || got[1].What != whatP99 || got[1].Value != 0.75 {
+		t.Fatalf("%+v", got)
+	}
+	if got[0].reached() || !got[1].reached() {
+		t.Errorf("a latency above the other's counts as reached, or one below as missed: %+v", got)
+	}
+	if rate := (Ratio{What: whatRate, Value: 0.5, Goal: 0.4}); !rate.reached() {
+		t.Errorf("a rate above its goal counts as missed: %+v", rate)
+	}
+}
+
+func TestPlaces(t *testing.T) {
+	members := []string{"a", "b", "c"}
+	for _, c := range []struct {
+		at     place
+		leader string
+		want   string
+	}{
+		{atAny, "b", "a b c"}, {atLeader, "a", "a"}, {atLeader, "c", "c"}, {atFollower, "a", "b"}, {atFollower, "c", "a"},
+	} {
+		if got := strings.Join(c.at.among(members, c.leader), " "); got != c.want {
+			t.Errorf("place %d with leader %s gives %q, wanted %q", c.at, c.leader, got, c.want)
+		}
+	}
+}
+
 func TestThousands(t *testing.T) {
 	for n, want := range map[float64]string{0: "0", 999: "999", 1000: "1,000", 12345.6: "12,346", 1_000_000: "1,000,000"} {
 		if got := thousands(n); got != want {
@@ -143,10 +187,10 @@ func TestChoose(t *testing.T) {
 		want string
 	}{
 		{nil, strings.Join(Names(), " ")},
-		{[]string{"append"}, "append-1 append-64 append-256 append-unchecked-64 append-checked-64"},
-		{[]string{"append-1"}, "append-1"},
+		{[]string{"append"}, "append-1-leader append-1-follower append-64 append-256 append-unchecked-64 append-checked-64"},
+		{[]string{"append-1"}, "append-1-leader append-1-follower"},
 		{[]string{"read-64", "gin"}, "gin-64 read-64"},
-		{[]string{"etcd-put"}, "etcd-put-64"},
+		{[]string{"etcd-put"}, "etcd-put-64 etcd-put-1-leader etcd-put-1-follower"},
 	}
 	for _, c := range cases {
 		chosen, err := choose(c.only)
