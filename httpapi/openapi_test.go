@@ -3,15 +3,17 @@ package httpapi_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/url"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -62,7 +64,6 @@ func loadDocument() (*openapi3.T, error) {
 type described struct {
 	doc  *openapi3.T
 	next http.RoundTripper
-	seen sync.Map // operation and status of what was held against the document
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -98,7 +99,6 @@ func (d *described) hold(r *http.Request, resp *http.Response) error {
 			}
 		}
 	}
-	d.seen.Store(fmt.Sprintf("%s %d", route.Operation.OperationID, resp.StatusCode), true)
 	return holdAnswer(request, resp)
 }
 
@@ -169,7 +169,10 @@ func holdAnswer(request *openapi3filter.RequestValidationInput, resp *http.Respo
 			}
 		}
 	}
-	options.ExcludeResponseBody = request.Request.Method == http.MethodHead || resp.Header.Get("Content-Type") == wire.TypeEvents
+	typ := resp.Header.Get("Content-Type")
+	stream := typ == wire.TypeEvents
+	bare := ref.Value.Content["*/*"] != nil && !strings.Contains(typ, "/") // a record's type is any text, and the library takes media types alone
+	options.ExcludeResponseBody = request.Request.Method == http.MethodHead || stream || bare
 	if !options.ExcludeResponseBody {
 		body, err := io.ReadAll(resp.Body)
 		resp.Body.Close()
@@ -183,7 +186,27 @@ func holdAnswer(request *openapi3filter.RequestValidationInput, resp *http.Respo
 		request.Request = request.Request.Clone(request.Request.Context())
 		request.Request.Method = http.MethodGet
 	}
-	return openapi3filter.ValidateResponse(request.Request.Context(), answer)
+	if err := openapi3filter.ValidateResponse(request.Request.Context(), answer); err != nil {
+		return err
+	}
+	return holdEnvelope(request.Route.Spec, ref, resp)
+}
+
+// holdEnvelope validates the envelope of a record. Where it stands there may be a payload of any type too, so the document has no schema there.
+func holdEnvelope(doc *openapi3.T, ref *openapi3.ResponseRef, resp *http.Response) error {
+	if ref.Value != doc.Components.Responses["Record"].Value || resp.Request.Method == http.MethodHead || resp.Header.Get(wire.HeaderPosition) != "" {
+		return nil
+	}
+	body, err := io.ReadAll(resp.Body)
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	var envelope any
+	if err := json.Unmarshal(body, &envelope); err != nil {
+		return err
+	}
+	return doc.Components.Schemas["Record"].Value.VisitJSON(envelope, openapi3.EnableJSONSchema2020())
 }
 
 // again is a request that was sent, with its body unread. Without a Content-Type a body is taken for JSON where JSON is taken.
@@ -192,6 +215,16 @@ func again(r *http.Request, operation *openapi3.Operation) *http.Request {
 	if r.GetBody != nil {
 		c.Body, _ = r.GetBody()
 	}
+	// The library reads whole numbers up to 2^63-1, the masters up to 2^64-1.
+	query := c.URL.Query()
+	for _, values := range query {
+		for i, value := range values {
+			if n, err := strconv.ParseUint(value, 10, 64); err == nil && n > math.MaxInt64 {
+				values[i] = strconv.Itoa(math.MaxInt64)
+			}
+		}
+	}
+	c.URL.RawQuery = query.Encode()
 	if body := operation.RequestBody; body != nil && r.Header.Get("Content-Type") == "" && body.Value.Content["application/json"] != nil {
 		c.Header.Set("Content-Type", "application/json")
 	}
