@@ -74,6 +74,8 @@ var masterRows = []row{
 	{"HEAD /", gateOpen, "", "", []int{200}},
 	{"GET /console/*file", gateOpen, "/console/js/main.js", "", []int{200}},
 	{"HEAD /console/*file", gateOpen, "/console/js/main.js", "", []int{200}},
+	{"GET /openapi.yaml", gateOpen, "", "", []int{200}},
+	{"HEAD /openapi.yaml", gateOpen, "", "", []int{200}},
 
 	{"POST /v1/records", gateAppend, "", "x", []int{201}},
 	{"POST /v1/records:batch", gateAppend, "", `{"text":"x"}`, []int{201}},

@@ -87,6 +87,8 @@ func NewMaster(cfg MasterConfig) http.Handler {
 		m.GET(path, console)
 		m.HEAD(path, console)
 	}
+	m.GET("/openapi.yaml", description)
+	m.HEAD("/openapi.yaml", description)
 
 	nodes := m.Group("/", m.requires(m.cluster))
 	nodes.GET(wire.PathMember, func(c *gin.Context) { c.JSON(http.StatusOK, m.node.Member()) })
