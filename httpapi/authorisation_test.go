@@ -70,6 +70,8 @@ var masterRows = []row{
 	{"GET /livez", gateOpen, "", "", []int{200}},
 	{"GET /readyz", gateOpen, "", "", []int{200}},
 	{"GET /metrics", gateOpen, "", "", []int{200}},
+	{"GET /openapi.yaml", gateOpen, "", "", []int{200}},
+	{"HEAD /openapi.yaml", gateOpen, "", "", []int{200}},
 
 	{"POST /v1/records", gateAppend, "", "x", []int{201}},
 	{"POST /v1/records:batch", gateAppend, "", `{"text":"x"}`, []int{201}},

@@ -81,6 +81,8 @@ func NewMaster(cfg MasterConfig) http.Handler {
 		return nil
 	}))
 	m.GET("/metrics", gin.WrapH(newMetrics(cfg.Node)))
+	m.GET("/openapi.yaml", description)
+	m.HEAD("/openapi.yaml", description)
 
 	nodes := m.Group("/", m.requires(m.cluster))
 	nodes.GET(wire.PathMember, func(c *gin.Context) { c.JSON(http.StatusOK, m.node.Member()) })
