@@ -141,6 +141,10 @@ func TestContract(t *testing.T) {
 		for i, path := range []string{"/livez", "/readyz", "/metrics"} {
 			c.do(i, request{name: path, method: "GET", path: path, status: 200})
 		}
+		described, _ := c.do(1, request{name: "description", method: "GET", path: "/openapi.yaml", status: 200})
+		c.do(2, request{
+			name: "description again", method: "GET", path: "/openapi.yaml", status: 304, headers: map[string]string{"If-None-Match": described.Get("Etag")},
+		})
 		_, metrics := c.do(0, request{name: "metrics", method: "GET", path: "/metrics", status: 200})
 		if !bytes.Contains(metrics, []byte("chainstore_height_blocks")) {
 			t.Errorf("no metric of the chain: %s", metrics)
