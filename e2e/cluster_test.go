@@ -247,6 +247,7 @@ func allFree(topology devcluster.Topology) bool {
 // cleanUp ends all processes, and the folder unless the test has failed.
 func (c *cluster) cleanUp() {
 	c.stop()
+	c.checkRaces()
 	if c.net != nil {
 		c.net.close()
 	}

@@ -23,6 +23,9 @@ func run(m *testing.M) int {
 	if err == nil {
 		err = os.Setenv(clockEnv, clocks)
 	}
+	if err == nil {
+		err = os.Setenv("GORACE", "exitcode=0") // of the processes under test: their logs are looked through
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
 		return 1
