@@ -226,7 +226,7 @@ func TestRemoveMaster(t *testing.T) {
 	})
 }
 
-// What a leader committed to the table and did not bring into raft's configuration the next one does.
+// What was committed to the table and not brought into raft's configuration the plan does, of this leader or the next.
 func TestRemovalIsFinished(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, _ := newGroup(t)
@@ -234,8 +234,8 @@ func TestRemovalIsFinished(t *testing.T) {
 		r.members.mu.Lock()
 		r.members.fail = ErrNotLeader
 		r.members.mu.Unlock()
-		if err := r.RemoveMaster(t.Context(), "m2", false); !errors.Is(err, ErrNotLeader) || len(r.ids()) != 3 {
-			t.Fatalf("%v, %v", err, r.ids())
+		if err := r.RemoveMaster(t.Context(), "m2", false); !errors.Is(err, ErrNotLeader) {
+			t.Fatal(err)
 		}
 		r.ledger.cutLeadership()
 		time.Sleep(5 * time.Second)
@@ -298,7 +298,10 @@ func TestTransfer(t *testing.T) {
 		if _, err := r.TransferLeadership(t.Context(), "m2"); !errors.Is(err, ErrNotVoter) || !slices.Equal(r.members.handed, []string{"m2"}) {
 			t.Errorf("to one that does not answer: %v, %q", err, r.members.handed)
 		}
-		// One that has no vote yet cannot lead, and is not asked to.
+		// One that has no vote yet cannot lead, and is not asked to. It gets none while it is so far behind.
+		r.members.mu.Lock()
+		r.members.applied = func() uint64 { return 10 * nearlyAll }
+		r.members.mu.Unlock()
 		masters.set(member("m4"))
 		if _, err := r.Announce(t.Context(), member("m4"), false); err != nil {
 			t.Fatal(err)

@@ -66,10 +66,11 @@ func newFakeCluster(t testing.TB) *fakeCluster {
 	f.handleProjects(mux)
 	f.handleIntegrity(mux)
 	f.handleMasters(mux)
-	server := httptest.NewServer(mux)
-	t.Cleanup(server.Close)
-	f.url = server.URL
+	server := httptest.NewUnstartedServer(mux)
+	f.url = "http://" + server.Listener.Addr().String() // the handlers tell it
 	f.status = sampleStatus()
+	server.Start()
+	t.Cleanup(server.Close)
 	return f
 }
 
