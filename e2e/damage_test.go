@@ -149,9 +149,12 @@ type damaged struct {
 func (c *damaged) suffer(row damage, down bool, older string) {
 	before := c.story()
 	url := roleOf(c.Topology(), c.name).URL()
-	was := nodeAt(before, url)
+	was, since := nodeAt(before, url), before
 	if down {
 		c.kill(c.name)
+		// What was still going on when the story was told, like a repair because it was behind, is not what follows from the damage.
+		since = c.story()
+		was = nodeAt(since, url)
 	}
 	d := c.disk()
 	d.older, d.acked = older, was.Height
@@ -165,14 +168,17 @@ func (c *damaged) suffer(row damage, down bool, older string) {
 			c.t.Fatal(err)
 		}
 	}
-	now := c.awaitHealed(before, url, was)
-	for tries := 0; !down && found != "" && !told(before, now, url, found) && tries < 3; tries++ {
-		// What the node had not acknowledged to the table when the check began is for the next check.
+	now := c.awaitHealed(since, url, was)
+	for tries, clean := 0, down; !clean && tries < 4; tries++ {
+		// What the node had not acknowledged to the table when the check began is for the next check: a block too that went to a file
+		// that was removed or replaced under it.
 		was = nodeAt(now, url)
 		if _, err := c.admin().CheckStorage(c.t.Context(), was.ID); err != nil {
 			c.t.Fatal(err)
 		}
-		now = c.awaitHealed(now, url, was)
+		next := c.awaitHealed(now, url, was)
+		clean = !told(now, next, url, "finding") && (found == "" || told(before, next, url, found))
+		now = next
 	}
 	if !down && row.stranger { // what it does at its next start
 		c.kill(c.name)
@@ -194,7 +200,7 @@ func (c *damaged) suffer(row damage, down bool, older string) {
 	if len(now.Nodes) != 3 || len(now.Lost) > 0 {
 		c.t.Errorf("nodes %+v, lost %+v", now.Nodes, now.Lost)
 	}
-	c.tells(before, now, url, found)
+	c.tells(since, now, url, found)
 }
 
 // awaitHealed waits until a node was checked since, or filled where it had nothing to check, and all are Valid.
