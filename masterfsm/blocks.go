@@ -1,7 +1,9 @@
 package masterfsm
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 
 	"github.com/chainstore/chainstore/chain"
 )
@@ -144,6 +146,7 @@ func (s *State) settle() {
 		}
 	}
 	s.stored = stored
+	s.advanceCheckpoint()
 
 	slowest := s.stored
 	for i := range s.storages {
@@ -170,6 +173,17 @@ func (s *State) settle() {
 	}
 	if drop > 0 || behind {
 		s.reckon()
+	}
+}
+
+// advanceCheckpoint moves the checkpoint up to the newest boundary that is stored.
+func (s *State) advanceCheckpoint() {
+	i, exact := slices.BinarySearchFunc(s.boundaries, s.stored, func(b Boundary, h uint64) int { return cmp.Compare(b.Height, h) })
+	if !exact {
+		i--
+	}
+	if i >= 0 && s.boundaries[i].Height > s.checkpoint.Height {
+		s.checkpoint = s.boundaries[i]
 	}
 }
 

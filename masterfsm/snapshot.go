@@ -32,7 +32,8 @@ import (
 // Equal states have equal bytes: maps are written in the order of their keys.
 const (
 	snapshotMagic   = "CSSN"
-	snapshotVersion = 3
+	snapshotVersion = 4
+	oldestSnapshot  = 3 // without a checkpoint: it follows from what is stored
 )
 
 // ErrSnapshot: the bytes are no snapshot of a state, or were damaged.
@@ -49,6 +50,7 @@ type image struct {
 	Head       []byte     `json:"head"`  // as chain.Head.AppendTo writes it
 	Boundaries []Boundary `json:"boundaries"`
 	Stored     uint64     `json:"stored"`
+	Checkpoint Boundary   `json:"checkpoint"`
 	Difficulty uint8      `json:"difficulty"` // of the block that waits for a nonce
 	Storages   []Storage  `json:"storages"`
 	Miners     []Miner    `json:"miners"`
@@ -129,7 +131,7 @@ func (sn *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	k.u8(snapshotVersion)
 	img := image{
 		Group: s.group, Term: s.term, Age: s.age, Begun: s.begun, Settings: s.settings, Now: s.now, Head: s.head.AppendTo(nil),
-		Boundaries: s.boundaries, Stored: s.stored, Storages: s.storages, Miners: s.miners, Projects: s.projects, Story: s.story,
+		Boundaries: s.boundaries, Stored: s.stored, Checkpoint: s.checkpoint, Storages: s.storages, Miners: s.miners, Projects: s.projects, Story: s.story,
 		Next: s.nextProject, Masters: s.masters, Removed: s.removedMasters,
 	}
 	if s.waiting != nil {
@@ -277,8 +279,8 @@ func restore(c *source) (*State, error) {
 	if magic := c.raw(4); c.err == nil && string(magic) != snapshotMagic {
 		return nil, fmt.Errorf("it starts with %q, not %q", magic, snapshotMagic)
 	}
-	if v := c.u8(); c.err == nil && v != snapshotVersion {
-		return nil, fmt.Errorf("version %d, this program knows %d", v, snapshotVersion)
+	if v := c.u8(); c.err == nil && (v < oldestSnapshot || v > snapshotVersion) {
+		return nil, fmt.Errorf("version %d, this program knows %d to %d", v, oldestSnapshot, snapshotVersion)
 	}
 	var img image
 	if small := c.part(); c.err == nil {
@@ -296,6 +298,10 @@ func restore(c *source) (*State, error) {
 	s := New()
 	s.group, s.term, s.settings, s.now = img.Group, img.Term, img.Settings, img.Now
 	s.head, s.boundaries, s.stored = head, img.Boundaries, img.Stored
+	if img.Checkpoint.Height > 0 {
+		s.checkpoint = img.Checkpoint
+	}
+	s.advanceCheckpoint()
 	s.storages, s.miners, s.story = img.Storages, img.Miners, img.Story
 	s.age, s.begun, s.masters, s.removedMasters = img.Age, img.Begun, img.Masters, img.Removed
 	for _, p := range img.Projects {

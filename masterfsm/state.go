@@ -37,6 +37,8 @@ type State struct {
 	held   []*heldBlock // the blocks that the masters hold, without a gap: mined first, then pending
 	open   buffer       // the records behind them
 	stored uint64       // number of blocks that Replicas nodes have on disk: never falls
+	// checkpoint is the newest boundary that is stored: what the group signs.
+	checkpoint Boundary
 
 	pendingBytes uint64 // of records in blocks that are not stored, and in the open buffer
 	retained     uint64 // of records in held blocks that are stored
@@ -74,6 +76,7 @@ type Term struct {
 func New() *State {
 	return &State{
 		settings:    DefaultSettings(),
+		checkpoint:  Boundary{Root: chain.Tree{}.Root()},
 		nextProject: 1,
 		tokens:      map[chain.Hash]uint32{},
 		names:       map[string]uint32{},
@@ -155,6 +158,11 @@ func (s *State) Boundary() Boundary {
 	}
 	return s.boundaries[len(s.boundaries)-1]
 }
+
+// Checkpoint is the newest boundary of which Replicas storage nodes have every block on disk, and which the table still remembered when
+// they had: what the group signs. It never goes back, and at one size every master has the same root. It is that of the empty tree
+// until the first block is stored.
+func (s *State) Checkpoint() Boundary { return s.checkpoint }
 
 // BoundaryAt is the boundary at a height, when the table still remembers it.
 func (s *State) BoundaryAt(height uint64) (Boundary, bool) {
