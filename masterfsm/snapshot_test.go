@@ -190,7 +190,7 @@ func TestRestoreErrors(t *testing.T) {
 	}
 	newer := bytes.Clone(good)
 	newer[4] = snapshotVersion + 1
-	if _, err := Restore(bytes.NewReader(newer)); !errors.Is(err, ErrSnapshot) || !strings.Contains(err.Error(), "version 4") {
+	if _, err := Restore(bytes.NewReader(newer)); !errors.Is(err, ErrSnapshot) || !strings.Contains(err.Error(), fmt.Sprintf("version %d,", snapshotVersion+1)) {
 		t.Errorf("newer version: %v", err)
 	}
 	broken := io.MultiReader(bytes.NewReader(good[:100]), brokenReader{})
