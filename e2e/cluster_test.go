@@ -37,18 +37,19 @@ const (
 // cluster is a cluster of real processes under test. Its methods belong to the goroutine of the test.
 type cluster struct {
 	*devcluster.Cluster
-	t       *testing.T
-	dir     string
-	masters []*client.Client // one for each master, which asks no other; with the project's token
-	halted  map[string]int   // by role, the process that was halted
-	running bool
-	token   string      // of the project, where it is not the cluster file's any more
-	program string      // the executable, binary where it is ""
-	net     *network    // nil where nothing stands between the roles; closed with the cluster
-	link    *unreliable // between the writers and the masters, nil where it is good
-	dense   bool        // the load's records are small, and its writers make no pause
-	sparse  bool        // the load's writers make long pauses: a chain that is read again and again stays short
-	harmed  bool        // the test has done damage to a storage node's files
+	t           *testing.T
+	dir         string
+	masters     []*client.Client // one for each master, which asks no other; with the project's token
+	halted      map[string]int   // by role, the process that was halted
+	running     bool
+	token       string       // of the project, where it is not the cluster file's any more
+	program     string       // the executable, binary where it is ""
+	net         *network     // nil where nothing stands between the roles; closed with the cluster
+	link        *unreliable  // between the writers and the masters, nil where it is good
+	dense       bool         // the load's records are small, and its writers make no pause
+	sparse      bool         // the load's writers make long pauses: a chain that is read again and again stays short
+	checkpoints *checkpoints // that the masters gave out, nil before anybody watches
+	harmed      bool         // the test has done damage to a storage node's files
 
 	// A fourth storage node, beside those of the topology.
 	fourth   devcluster.Running    // nil where it does not run

@@ -75,6 +75,12 @@ func (c *cluster) startLoad(o *oracle) *load {
 		cl, random := c.hasteless(url), rand.New(rand.NewPCG(uint64(i), 3))
 		l.workers.Go(func() { l.probe(cl, maxClients-1-i, random) })
 	}
+	if c.checkpoints == nil {
+		c.checkpoints = c.knownLog()
+	}
+	for _, url := range c.File().Masters {
+		l.workers.Go(func() { c.watchCheckpoints(o, url, l.ending) })
+	}
 	for i := range times * readers {
 		cl, random := c.client(rotated(c.File().Masters, i)...), rand.New(rand.NewPCG(uint64(i), 2))
 		l.workers.Go(func() { l.read(cl, random) })

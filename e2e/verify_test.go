@@ -79,6 +79,7 @@ func (c *cluster) checkServed(o *oracle) {
 func (c *cluster) checkStored(o *oracle, folder string) {
 	c.t.Helper()
 	c.scan(o, folder)
+	c.checkCheckpoints(o, folder)
 	o.checkHistory(c.t)
 }
 
