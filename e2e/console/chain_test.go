@@ -1,11 +1,14 @@
 package console
 
 import (
+	"crypto/rand"
 	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
 	"slices"
 	"time"
 
+	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/chainstore/chainstore/chain"
@@ -23,6 +26,32 @@ type fakeChain struct {
 	leaves  int64
 	hashes  []tlog.Hash // of the tree, as tlog stores them
 	now     uint64      // unix milliseconds of the last record
+	key     note.Signer // of the log
+	vkey    string
+}
+
+// fakeOrigin is the log's name.
+const fakeOrigin = "fake.example/log"
+
+// newFakeChain makes an empty chain with a key of its own.
+func newFakeChain() (*fakeChain, error) {
+	secret, vkey, err := note.GenerateKey(rand.Reader, fakeOrigin)
+	if err != nil {
+		return nil, err
+	}
+	key, err := note.NewSigner(secret)
+	return &fakeChain{key: key, vkey: vkey}, err
+}
+
+// checkpoint signs the tree of all blocks there are.
+func (c *fakeChain) checkpoint() string {
+	head := c.head()
+	text := fmt.Sprintf("%s\n%d\n%s\n", fakeOrigin, head.Size, base64.StdEncoding.EncodeToString(head.Root[:]))
+	signed, err := note.Sign(&note.Note{Text: text}, c.key)
+	if err != nil {
+		panic(err)
+	}
+	return string(signed)
 }
 
 // fakeRecord is a record and where it stands.
@@ -156,6 +185,7 @@ func (c *fakeChain) proof(r *fakeRecord) map[string]any {
 	return map[string]any{
 		"index": r.index, "block": r.block, "offset": r.offset, "leaf": leaf.Hash(), "leaf_data": leaf.AppendTo(nil), "header": wire.NewBlock(h),
 		"record_path": c.path(h.Seal(), r.index), "seal_index": h.Seal(), "seal_path": c.path(head.Size, h.Seal()), "size": head.Size, "root": head.Root,
+		"checkpoint": c.checkpoint(),
 	}
 }
 

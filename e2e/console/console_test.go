@@ -143,6 +143,27 @@ func TestConsoleRecords(t *testing.T) {
 		b.press("Go")
 		b.see("the record of that leaf", `location.hash === '#/record/1/1' && document.querySelector('.payload pre')?.innerText === 'door 7 closed'`)
 	})
+	t.Run("a receipt", func(t *testing.T) {
+		b.in(t)
+		b.goTo("record/0/0")
+		b.click("#receipt")
+		b.see("that it was saved", `document.querySelector('.proof')?.parentElement.innerText.includes('chainstore verify receipt')`)
+	})
+	t.Run("a checkpoint of another key does not verify", func(t *testing.T) {
+		b.in(t)
+		var mine string
+		f.change(func() {
+			other, err := newFakeChain()
+			if err != nil {
+				t.Fatal(err)
+			}
+			mine, f.chain.vkey = f.chain.vkey, other.vkey
+		})
+		b.goTo("record/0/0")
+		b.verify("bad")
+		f.change(func() { f.chain.vkey = mine })
+		b.goTo("chain")
+	})
 	t.Run("an altered payload does not verify", func(t *testing.T) {
 		b.in(t)
 		f.change(func() { f.liar = true })
@@ -160,7 +181,7 @@ func (b *browser) verify(verdict string) string {
 		b.t.Errorf("%s: %s\n%s", got, b.text(".verdict"), b.text(".steps"))
 	}
 	steps := eval[[]string](b, `[...document.querySelectorAll('.step')].map((e) => e.classList[1])`)
-	if good := !slices.Contains(steps, "bad") && len(steps) == 9; good != (verdict == "good") {
+	if good := !slices.Contains(steps, "bad") && len(steps) == 10; good != (verdict == "good") {
 		b.t.Errorf("the steps are %v", steps)
 	}
 	return eval[string](b, `import('/console/js/sha256.js').then((m) => m.hasher.native ? 'native' : 'own')`)

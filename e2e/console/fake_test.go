@@ -25,7 +25,7 @@ type fakeCluster struct {
 	admin   string
 
 	mu       sync.Mutex // guards all below
-	chain    fakeChain
+	chain    *fakeChain
 	projects []*fakeProject
 	leader   int
 	term     uint64
@@ -66,7 +66,11 @@ type fakeToken struct {
 // startFake starts a fake cluster with one project, whose name is "default" and which has one token.
 func startFake(t *testing.T) *fakeCluster {
 	t.Helper()
-	f := &fakeCluster{admin: "admin-of-the-fake", term: 3}
+	chained, err := newFakeChain()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &fakeCluster{admin: "admin-of-the-fake", term: 3, chain: chained}
 	for i, port := range []int{8082, 8083, 8084} {
 		f.storages = append(f.storages, wire.NodeIntegrity{
 			ID: fmt.Sprintf("s-%d", i), URL: fakeURL(port), State: "valid", Live: true, Bad: []chain.Range{}, Checked: uint64(time.Now().UnixMilli()) - 8000,
@@ -373,6 +377,16 @@ func (f *fakeCluster) routesOfRecords(mux *http.ServeMux) {
 	one("GET /v1/blocks/{block}/records/{offset}", envelope)
 	one("GET /v1/records/{index}/proof", proof)
 	one("GET /v1/blocks/{block}/records/{offset}/proof", proof)
+	f.route(mux, "GET /v1/log", anybody, func(*http.Request, fakeCaller) (int, any) {
+		return 200, map[string]any{"origin": fakeOrigin, "keys": []any{map[string]any{"vkey": f.chain.vkey}}}
+	})
+	one("GET /v1/blocks/{block}/records/{offset}/receipt", func(r *fakeRecord) (int, any) {
+		status, p := proof(r)
+		if receipt, ok := p.(map[string]any); ok {
+			receipt["format"] = "chainstore-receipt/v1"
+		}
+		return status, p
+	})
 	f.route(mux, "GET /v1/records", ofData, f.list)
 	f.route(mux, "POST /v1/records", ofData, func(r *http.Request, by fakeCaller) (int, any) {
 		payload, err := io.ReadAll(io.LimitReader(r.Body, 1<<20))

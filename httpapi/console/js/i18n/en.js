@@ -246,6 +246,12 @@ export default {
   'proof.work.text': 'The block\'s hash starts with as many zero bits as the header asks for.',
   'proof.seal': 'Path of the seal to the chain\'s root',
   'proof.seal.text': 'The header itself is a leaf, the block\'s seal: its path leads to the root over all that was appended.',
+  'proof.checkpoint': 'Root in the checkpoint',
+  'proof.checkpoint.text': 'The log\'s newest checkpoint names the same size and the same root.',
+  'proof.signature': 'Signature of the log',
+  'proof.signature.text': 'The checkpoint is signed with the log\'s key. The key is what this master tells: compare it with the one that the log\'s operator has published.',
+  'receipt.save': 'Save a receipt',
+  'receipt.saved': 'Saved. Who has the receipt, the record and the log\'s key can check them without this cluster: chainstore verify receipt.',
   'proof.head': 'Root that the masters told',
   'proof.head.text': 'The same root stood in the cluster\'s status at this size. Where the chain has grown past it before this page asked, it is not compared.',
 

@@ -246,6 +246,12 @@ export default {
   'proof.work.text': '区块哈希开头的零位数达到区块头的要求。',
   'proof.seal': '封印到链根的路径',
   'proof.seal.text': '区块头本身也是叶子，即区块的封印：它的路径通向覆盖全部内容的树根。',
+  'proof.checkpoint': '检查点中的树根',
+  'proof.checkpoint.text': '日志最新的检查点写明了同样的大小和同样的树根。',
+  'proof.signature': '日志的签名',
+  'proof.signature.text': '检查点由日志的密钥签名。此密钥由该主节点告知：请与日志运营者公布的密钥核对。',
+  'receipt.save': '保存回执',
+  'receipt.saved': '已保存。持有回执、记录和日志公钥的人，无需此集群即可验证：chainstore verify receipt。',
   'proof.head': '主节点公布的树根',
   'proof.head.text': '集群状态在该大小时给出的是同一个树根。若页面查询前链已增长，则不作比较。',
 

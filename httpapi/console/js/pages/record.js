@@ -1,7 +1,9 @@
 // A record: what it holds, where it stands, and its proof, which the reader's own browser checks.
 
 import { getJSON } from '../api.js';
+import { fromBase64, toHex } from '../bytes.js';
 import { bytes, moment, number, t } from '../i18n.js';
+import { parse, signedBy } from '../note.js';
 import { href } from '../router.js';
 import { hasher } from '../sha256.js';
 import { refresh, status } from '../status.js';
@@ -10,6 +12,7 @@ import { h } from '../ui/dom.js';
 import { icon } from '../ui/icons.js';
 import { button, empty, facts, hash, head, load, panel, stateBadge } from '../ui/parts.js';
 import { payload } from '../ui/payload.js';
+import { save } from '../ui/save.js';
 import { verify } from '../verify.js';
 import { keyOf } from './block.js';
 
@@ -49,25 +52,50 @@ const aboutPanel = (r) =>
 function proofPanel(r, path, signal) {
   const place = h('div', { class: 'proof', 'aria-live': 'off' });
   const run = button(t('proof.verify'), () => load(place, () => check(r, path, signal), (result) => steps(result)), { kind: 'primary', glyph: 'check', id: 'verify' });
-  return panel(t('proof.title'), h('p', {}, t('proof.lead')), run, h('p', { class: 'hint' }, t(hasher.native ? 'proof.native' : 'proof.own')), place);
+  const kept = h('div');
+  const keep = button(t('receipt.save'), () => load(kept, () => keepReceipt(r, path, signal), (node) => node), { glyph: 'download', id: 'receipt' });
+  return panel(t('proof.title'), h('p', {}, t('proof.lead')), h('div', { class: 'form-do' }, run, keep),
+    h('p', { class: 'hint' }, t(hasher.native ? 'proof.native' : 'proof.own')), kept, place);
 }
 
-const tries = 3; // for a root that a master tells: the chain may grow between two questions
-
-/** check gets the proof and checks it, and holds its root against those that masters have told. */
+/** check gets the proof and checks it, up to the signature of the log, or to a root that a master has told where nothing covers it yet. */
 async function check(r, path, signal) {
-  let proof;
-  for (let i = 0; i < tries && !(proof && status.heads.has(proof.size)); i++) {
-    proof = await getJSON(`${path}/proof`, { as: 'project', signal });
-    await refresh();
-  }
+  const proof = await getJSON(`${path}/proof`, { as: 'project', signal });
   const done = await verify(r, proof, hasher.digest);
+  return done.concat(proof.checkpoint ? await signed(proof, signal) : await told(proof));
+}
+
+/** signed holds the proof's root against the checkpoint, and that against the log's keys. */
+async function signed(proof, signal) {
+  const note = parse(proof.checkpoint);
+  const [origin, size, root] = note.lines;
+  const log = await getJSON('/v1/log', { as: 'none', signal });
+  const by = await signedBy(note, log.keys.map((key) => key.vkey));
+  const [got, want] = [`${proof.size} ${proof.root}`, `${size} ${toHex(fromBase64(root))}`];
+  return [
+    { name: 'checkpoint', formula: 'size, root = checkpoint', ok: got === want, inputs: [['origin', origin]], got, want },
+    {
+      name: 'signature', formula: 'Ed25519(key, checkpoint)', ok: by ? by.ok : false,
+      inputs: [['checkpoint', note.text], ...note.signatures.map((s) => [s.name, s.id])], got: by?.key ?? '—', want: log.keys[0]?.vkey ?? '—',
+    },
+  ];
+}
+
+/** told holds the proof's root against those that masters have told. */
+async function told(proof) {
+  await refresh();
   const head_ = status.heads.get(proof.size);
-  done.push({
+  return [{
     name: 'head', formula: 'root(size) = cluster.head.root', ok: head_ ? head_.root === proof.root : null,
     inputs: [['size', String(proof.size)], ['master', head_?.from ?? '—']], got: proof.root, want: head_?.root ?? '—',
-  });
-  return done;
+  }];
+}
+
+/** keepReceipt saves the record's receipt as a file. */
+async function keepReceipt(r, path, signal) {
+  const receipt = await getJSON(`${path}/receipt`, { as: 'project', signal });
+  save(`${JSON.stringify(receipt, null, 2)}\n`, `receipt-${r.block}-${r.offset}.json`);
+  return h('p', { class: 'hint', role: 'status' }, t('receipt.saved'));
 }
 
 function steps(done) {

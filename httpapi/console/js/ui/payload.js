@@ -4,6 +4,7 @@ import { fromBase64, toHex } from '../bytes.js';
 import { bytes, t } from '../i18n.js';
 import { h } from './dom.js';
 import { button } from './parts.js';
+import { save } from './save.js';
 
 /** pictures are the types that a browser only ever draws; SVG, which can hold more, is shown as the text that it is. */
 const pictures = ['image/png', 'image/jpeg', 'image/gif', 'image/webp', 'image/avif', 'image/bmp'];
@@ -84,7 +85,7 @@ export function payload(record, signal) {
   return h('div', { class: `payload payload-${kind}` },
     { picture: () => picture(record, data, signal), json: () => written(prettyJSON(text)), text: () => written(text), hex: () => hex(data) }[kind](),
     h('div', { class: 'payload-foot' }, h('span', { class: 'faint' }, t('payload.as', { kind: t(`payload.${kind}`), size: bytes(data.length) })),
-      button(t('payload.download'), () => download(record, data), { kind: 'quiet', glyph: 'download' })));
+      button(t('payload.download'), () => save(data, nameOf(record)), { kind: 'quiet', glyph: 'download' })));
 }
 
 const written = (text) => [
@@ -114,10 +115,4 @@ function hex(data) {
 
 const endings = { 'text/plain': 'txt', 'text/csv': 'csv', 'application/json': 'json', 'image/png': 'png', 'image/jpeg': 'jpg', 'image/gif': 'gif', 'image/webp': 'webp', 'application/pdf': 'pdf' };
 
-/** download hands the bytes over as a file, of a type that a browser does not open by itself. */
-function download(record, data) {
-  const url = URL.createObjectURL(new Blob([data], { type: 'application/octet-stream' }));
-  const link = h('a', { href: url, download: `record-${record.block}-${record.offset}.${endings[mediaType(record)] ?? 'bin'}` });
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(url), 1000);
-}
+const nameOf = (record) => `record-${record.block}-${record.offset}.${endings[mediaType(record)] ?? 'bin'}`;

@@ -1,0 +1,50 @@
+// Signed notes (https://c2sp.org/signed-note), the form of the log's checkpoints: a text, an empty line, and lines of signatures.
+
+import { fromBase64, toHex, utf8 } from './bytes.js';
+
+const ed25519 = 1; // the kind of key that a verifier key begins with
+
+/** parse takes a note apart: {text, lines, signatures: [{name, id, signature}]}. It throws where it is none. */
+export function parse(note) {
+  const at = note.lastIndexOf('\n\n');
+  if (at < 0) throw new Error('not a signed note');
+  const text = note.slice(0, at + 1);
+  const signatures = note.slice(at + 2).split('\n').filter(Boolean).map((line) => {
+    const [dash, name, data] = line.split(' ');
+    if (dash !== '—' || !data) throw new Error('not a signed note');
+    const bytes = fromBase64(data);
+    return { name, id: toHex(bytes.subarray(0, 4)), signature: bytes.subarray(4) };
+  });
+  return { text, lines: text.split('\n'), signatures };
+}
+
+/**
+ * signedBy looks for a signature of one of the keys, written as verifier keys (name+id+base64). It gives {key, ok}: ok is true or false where the
+ * browser could check it, null where it knows no Ed25519 or keeps WebCrypto from this page; nothing where no key has signed.
+ */
+export async function signedBy(note, keys) {
+  for (const key of keys) {
+    const [name, id, data] = split(key);
+    const material = fromBase64(data);
+    const found = note.signatures.find((s) => s.name === name && s.id === id);
+    if (!found || material[0] !== ed25519) continue;
+    const checked = await check(material.subarray(1), found.signature, utf8(note.text));
+    return { key, ok: checked };
+  }
+  return null;
+}
+
+/** split takes a verifier key apart; its base64 may have plus signs of its own. */
+function split(key) {
+  const [name, id] = key.split('+', 2);
+  return [name, id, key.slice(name.length + id.length + 2)];
+}
+
+async function check(key, signature, text) {
+  try {
+    const imported = await crypto.subtle.importKey('raw', key, { name: 'Ed25519' }, false, ['verify']);
+    return await crypto.subtle.verify({ name: 'Ed25519' }, imported, signature, text);
+  } catch {
+    return null;
+  }
+}
