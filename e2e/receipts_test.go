@@ -1,0 +1,203 @@
+package e2e
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/transparency-dev/formats/log"
+	"github.com/transparency-dev/merkle/proof"
+	"github.com/transparency-dev/merkle/rfc6962"
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/chainstore/chainstore/client"
+	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/storagenode"
+	"github.com/chainstore/chainstore/storagenode/segment"
+)
+
+// TestReceiptsLast: a receipt from the first minute is good after the log's key was replaced, after the record's block was damaged and repaired, and for
+// the chain that was exported and imported elsewhere; with another payload the verifier says that it is the payload that does not fit.
+func TestReceiptsLast(t *testing.T) {
+	c, o := startSmallSegments(t), newOracle()
+	c.harmed = true
+	const payload = "the first record of all"
+	first := c.logKeys()
+	kept := c.appendForReceipt(o, payload)
+	checkPublicly(t, kept, first[0])
+	receipt, record := filepath.Join(c.dir, "first.receipt"), filepath.Join(c.dir, "first.record")
+	c.keep(receipt, kept)
+	c.keep(record, []byte(payload))
+
+	l := c.startLoad(o)
+	l.more(3 * some)
+	c.command(nil, "log", "key", "add", "--cluster", c.clusterFile())
+	both := c.logKeys()
+	if len(both) != 2 || both[0] != first[0] {
+		t.Fatalf("with a successor the keys that sign are %q", both)
+	}
+	c.command(nil, "log", "key", "retire", keyID(first[0]), "--cluster", c.clusterFile())
+	if left := c.logKeys(); len(left) != 1 || left[0] != both[1] {
+		t.Fatalf("after the first was retired the keys that sign are %q", left)
+	}
+	c.checkpoints.verifier = verifierOf(t, both[1])
+	checkPublicly(t, c.appendForReceipt(o, "under the second key"), both[1])
+
+	c.awaitSegments(3)
+	before := c.story()
+	sick := &damaged{cluster: c, name: "storage-1"}
+	d := sick.disk()
+	d.at(filepath.Join("segments", segment.Name(0)))
+	d.truncate(100)
+	url := roleOf(c.Topology(), "storage-1").URL()
+	was := nodeAt(before, url)
+	if _, err := c.admin().CheckStorage(t.Context(), was.ID); err != nil {
+		t.Fatal(err)
+	}
+	if now := sick.awaitHealed(before, url, was); !told(before, now, url, "repair") {
+		t.Errorf("nothing was repaired: %+v", now.Events)
+	}
+	l.end()
+	c.awaitStored()
+
+	export, imported := filepath.Join(c.dir, "chain.export"), filepath.Join(c.dir, "imported")
+	c.command(nil, "export", "--data", roleOf(c.Topology(), "storage-1").Data, "--out", export, "--cluster", c.clusterFile())
+	c.command(nil, "verify", "--file", export, "--key", both[1])
+	c.command(nil, "import", export, "--data", imported)
+	c.command(nil, "verify", "receipt", receipt, "--payload", record, "--key", first[0])
+	c.command(nil, "verify", "--url", c.File().Masters[0], "--key", both[1])
+
+	c.keep(record, []byte(strings.Replace(payload, "first", "First", 1)))
+	if status, said := c.refusedBy("verify", "receipt", receipt, "--payload", record, "--key", first[0]); status != 1 || !strings.Contains(said, "payload") {
+		t.Errorf("with a byte of the payload changed: exit status %d, %s", status, said)
+	}
+	c.keep(record, []byte(payload))
+	if status, said := c.refusedBy("verify", "receipt", receipt, "--payload", record, "--key", both[1]); status != 1 || !strings.Contains(said, "key") {
+		t.Errorf("with a key that did not sign: exit status %d, %s", status, said)
+	}
+	c.verify(o)
+	here, err := storagenode.Verify(t.Context(), roleOf(c.Topology(), "storage-1").Data, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	there, err := storagenode.Verify(t.Context(), imported, nil)
+	if err != nil || there.Hash != here.Hash || there.Height != here.Height {
+		t.Errorf("imported: %+v, %v; exported: %+v", there, err, here)
+	}
+}
+
+// keep writes a file, over another where there is one.
+func (c *cluster) keep(path string, data []byte) {
+	c.t.Helper()
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// logKeys are the keys that sign, as the command tells them.
+func (c *cluster) logKeys() []string {
+	c.t.Helper()
+	return strings.Fields(string(c.command(nil, "log", "key", "--cluster", c.clusterFile())))
+}
+
+// keyID is the id in a verifier key, name+id+base64.
+func keyID(vkey string) string { return strings.Split(vkey, "+")[1] }
+
+func verifierOf(t *testing.T, vkey string) note.Verifier {
+	t.Helper()
+	v, err := note.NewVerifier(vkey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// refusedBy runs a command that must fail, and tells its exit status and what it said.
+func (c *cluster) refusedBy(args ...string) (status int, said string) {
+	c.t.Helper()
+	out, err := exec.CommandContext(c.t.Context(), binary, args...).CombinedOutput()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) {
+		c.t.Errorf("chainstore %s: %v", strings.Join(args, " "), err)
+		return 0, string(out)
+	}
+	return exit.ExitCode(), string(out)
+}
+
+// appendForReceipt appends a record, waits until it is stored, and gives the receipt that came with the answer.
+func (c *cluster) appendForReceipt(o *oracle, payload string) []byte {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, c.File().Masters[0]+"/v1/records?wait=stored&timeout=30s", strings.NewReader(payload))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+c.projectToken())
+	answer, err := cmp.Or(c.Topology().HTTP, http.DefaultClient).Do(request)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer func() { _ = answer.Body.Close() }() // only read
+	body, err := io.ReadAll(answer.Body)
+	if err != nil || answer.StatusCode != http.StatusCreated {
+		c.t.Fatalf("append: %s: %s, %v", answer.Status, body, err)
+	}
+	var said struct {
+		wire.Position
+		Receipt json.RawMessage `json:"receipt"`
+	}
+	if err := json.Unmarshal(body, &said); err != nil || len(said.Receipt) == 0 {
+		c.t.Fatalf("append: %s, %v", body, err)
+	}
+	o.ack([]client.Entry{{Payload: []byte(payload)}}, []wire.Position{said.Position})
+	return said.Receipt
+}
+
+// checkPublicly checks a receipt with libraries that are not of this project, but for the two hashes that are ChainStore's own.
+func checkPublicly(t *testing.T, receipt []byte, vkey string) {
+	t.Helper()
+	var r struct {
+		Origin string `json:"origin"`
+		wire.Proof
+		TreeSize   uint64 `json:"tree_size"`
+		Checkpoint string `json:"checkpoint"`
+	}
+	d := json.NewDecoder(bytes.NewReader(receipt))
+	if err := d.Decode(&r); err != nil {
+		t.Fatal(err)
+	}
+	signed, _, _, err := log.ParseCheckpoint([]byte(r.Checkpoint), r.Origin, verifierOf(t, vkey))
+	if err != nil {
+		t.Fatal(err)
+	}
+	header := r.Header.Header()
+	check := func(what string, index, size uint64, leaf []byte, path [][]byte, root []byte) {
+		t.Helper()
+		hash := rfc6962.DefaultHasher.HashLeaf(leaf)
+		if err := proof.VerifyInclusion(rfc6962.DefaultHasher, index, size, hash, path, root); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	var record, seal [][]byte
+	for _, h := range r.RecordPath {
+		record = append(record, h[:])
+	}
+	for _, h := range r.SealPath {
+		seal = append(seal, h[:])
+	}
+	check("the record in its block's tree", r.Index, header.Seal(), r.LeafData, record, header.Root[:])
+	check("the block's seal in the checkpoint's tree", header.Seal(), signed.Size, header.AppendTo(nil), seal, signed.Hash)
+	if signed.Size != r.TreeSize {
+		t.Errorf("the checkpoint is of %d leaves, the receipt of %d", signed.Size, r.TreeSize)
+	}
+}
