@@ -138,6 +138,8 @@ var storageRows = []row{
 	{"POST " + wire.PathFindRecords, gateMaster, "", "", []int{200, 400}},
 	{"GET " + wire.PathFindHash + ":hash", gateMaster, wire.PathFindHash + "nothing", "", []int{400}},
 	{"GET " + wire.PathHeaders, gateMaster, "", "", []int{400}},
+	{"POST " + wire.PathReadTiles, gateMaster, "", "x", []int{400}},
+	{"GET " + wire.PathEntries, gateMaster, wire.PathEntries + "?first=x", "", []int{400}},
 	{"GET " + wire.PathLocate + ":index", gateMaster, wire.PathLocate + "x", "", []int{400}},
 	{"POST " + wire.PathCheck, gateMaster, "", "", []int{400}},
 	{"POST " + wire.PathReceive, gateMaster, "", "", []int{400}},

@@ -53,7 +53,7 @@ func (n *Node) BlockRecords(ctx context.Context, reader masterfsm.Access, block 
 	}
 	h, err := n.prover.header(ctx, block)
 	if err != nil {
-		return nil, false, n.orLost(block, err)
+		return nil, false, n.prover.orLost(block, err)
 	}
 	for from < h.Count {
 		if p.full() {
@@ -68,7 +68,7 @@ func (n *Node) BlockRecords(ctx context.Context, reader masterfsm.Access, block 
 				return p.list, true, nil
 			}
 			if err := r.wait(ctx); err != nil {
-				return nil, false, n.orLost(block, err)
+				return nil, false, n.prover.orLost(block, err)
 			}
 			at := masterfsm.Position{Block: block, Offset: r.offset, Index: h.First + uint64(r.offset)}
 			if err := p.take(r.encoded, at, true, true); err != nil {
@@ -192,7 +192,7 @@ func (n *Node) proofOf(ctx context.Context, read func() (Record, error)) (wire.P
 	}
 	proof, err := n.prover.proof(ctx, r.At.Block, r.At.Offset)
 	if err != nil {
-		return wire.Proof{}, n.orLost(r.At.Block, err)
+		return wire.Proof{}, n.prover.orLost(r.At.Block, err)
 	}
 	return proof, nil
 }
