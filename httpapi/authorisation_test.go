@@ -76,6 +76,8 @@ var masterRows = []row{
 	{"HEAD /console/*file", gateOpen, "/console/js/main.js", "", []int{200}},
 	{"GET /openapi.yaml", gateOpen, "", "", []int{200}},
 	{"HEAD /openapi.yaml", gateOpen, "", "", []int{200}},
+	{"GET /checkpoint", gateOpen, "", "", []int{200}},
+	{"HEAD /checkpoint", gateOpen, "", "", []int{200}},
 
 	{"POST /v1/records", gateAppend, "", "x", []int{201}},
 	{"POST /v1/records:batch", gateAppend, "", `{"text":"x"}`, []int{201}},

@@ -41,7 +41,8 @@ func (n *Node) lead(ctx context.Context, term uint64) error {
 		return err
 	}
 	var epoch uint64
-	n.cfg.Ledger.Read(func(s *masterfsm.State) { epoch = s.Group().Epoch })
+	var log masterfsm.Log
+	n.cfg.Ledger.Read(func(s *masterfsm.State) { epoch, log = s.Group().Epoch, s.Log() })
 	l := &leadership{
 		node: n, order: wire.Order{Epoch: epoch, Term: term}, outcomes: make(chan outcome), over: make(chan struct{}),
 		began: n.cfg.Clock(), live: map[string]bool{},
@@ -49,6 +50,7 @@ func (n *Node) lead(ctx context.Context, term uint64) error {
 	n.setLeadership(l)
 	defer n.setLeadership(nil)
 	n.log.Info("leading", "term", term, "epoch", epoch)
+	n.warnOfLog(log)
 	ctx, cancel := context.WithCancel(ctx)
 	defer l.running.Wait()
 	defer cancel()
@@ -76,6 +78,7 @@ func (l *leadership) loop(ctx context.Context) {
 		changed := l.node.cfg.Ledger.Changed()
 		var view masterfsm.View
 		l.node.cfg.Ledger.Read(func(s *masterfsm.State) { view = s.View() })
+		m.givenKey = l.node.cfg.Log.givenKey(view.Log)
 		now := l.node.cfg.Clock()
 		m.note(view, now)
 		d := plan(view, m, l.node.cfg.Membership.Members(), l.node.pace, now)

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/httpapi/wire"
 	"github.com/chainstore/chainstore/masterfsm"
 )
@@ -30,6 +31,8 @@ const (
 	actPingMaster
 	actPromote    // give a master that has caught up a vote
 	actDropMaster // take a master out of raft's configuration that the table has as removed
+	actFoundLog   // give the log its first key
+	actAddLogKey  // give the log the key that this master was given
 )
 
 // action is one thing to do. Actions are compared: two that are equal are the same piece of work.
@@ -81,6 +84,7 @@ type memory struct {
 	inflight map[action]func()    // what is under way, and how to cancel it
 	tasks    map[string]wire.Task // by node: the check or repair that is under way, as it was last heard of
 	repairs  map[string]*repair   // by receiver; each belongs to the job of its node while one is in flight
+	givenKey chain.Hash           // public part of the key that this master was given for the log, zero for none
 }
 
 // sighting is what a leader has seen of a node.
@@ -164,6 +168,7 @@ func plan(view masterfsm.View, m *memory, members []wire.Master, p pace, now tim
 	w.repairs()
 	w.pings()
 	w.masters()
+	w.log()
 	for a := range m.inflight {
 		if !w.wanted[a] && a.kind == actMine {
 			w.decided.cancel = append(w.decided.cancel, a)
