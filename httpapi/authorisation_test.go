@@ -78,6 +78,9 @@ var masterRows = []row{
 	{"HEAD /openapi.yaml", gateOpen, "", "", []int{200}},
 	{"GET /checkpoint", gateOpen, "", "", []int{200}},
 	{"HEAD /checkpoint", gateOpen, "", "", []int{200}},
+	{"GET /tile/:level/*index", gateOpen, "/tile/63/000", "", []int{404}},
+	{"HEAD /tile/:level/*index", gateOpen, "/tile/entries/x999/999", "", []int{404}},
+	{"GET /v1/consistency", gateOpen, "/v1/consistency?from=0", "", []int{200}},
 
 	{"POST /v1/records", gateAppend, "", "x", []int{201}},
 	{"POST /v1/records:batch", gateAppend, "", `{"text":"x"}`, []int{201}},
@@ -87,6 +90,8 @@ var masterRows = []row{
 	{"HEAD /v1/blocks/:block/records/:offset", gateRead, "/v1/blocks/0/records/0", "", []int{200}},
 	{"GET /v1/blocks/:block/records/:offset/proof", gateRead, "/v1/blocks/0/records/0/proof", "", []int{200, 409}},
 	{"GET /v1/records/:index/proof", gateRead, "/v1/records/0/proof", "", []int{200, 409}},
+	{"GET /v1/blocks/:block/records/:offset/receipt", gateRead, "/v1/blocks/0/records/0/receipt", "", []int{200, 409}},
+	{"GET /v1/records/:index/receipt", gateRead, "/v1/records/0/receipt", "", []int{200, 409}},
 	{"GET /v1/records", gateOwn, "/v1/records", "", []int{200}},
 	{"GET /v1/records/stream", gateProject, "/v1/records/stream?from=x", "", []int{400}},
 	{"GET /v1/blocks/:block/records", gateProject, "/v1/blocks/0/records", "", []int{200}},

@@ -12,6 +12,9 @@ import (
 func (m *master) logRoutes() {
 	m.GET("/checkpoint", m.withFollower(m.checkpoint))
 	m.HEAD("/checkpoint", m.withFollower(m.checkpoint))
+	m.GET("/tile/:level/*index", m.withFollower(m.tile))
+	m.HEAD("/tile/:level/*index", m.withFollower(m.tile))
+	m.GET("/v1/consistency", m.withFollower(m.consistency))
 }
 
 // withFollower is a handler for whoever follows the log: everybody, or with --private-log whoever has a token of the cluster.

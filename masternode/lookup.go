@@ -166,33 +166,3 @@ func (n *Node) findHeld(ctx context.Context, spans []masterfsm.Span, h chain.Has
 	}
 	return wire.FoundHash{}, false
 }
-
-// Proof proves a record without anybody's word; whoever may read the record may have it. Errors: those of Record, and ErrNotSealed.
-func (n *Node) Proof(ctx context.Context, reader masterfsm.Access, block uint64, offset uint32) (wire.Proof, error) {
-	return n.proofOf(ctx, func() (Record, error) { return n.Record(ctx, reader, block, offset) })
-}
-
-// ProofByIndex proves the record of a leaf index. Errors: as Proof, and ErrSeal.
-func (n *Node) ProofByIndex(ctx context.Context, reader masterfsm.Access, index uint64) (wire.Proof, error) {
-	return n.proofOf(ctx, func() (Record, error) { return n.RecordByIndex(ctx, reader, index) })
-}
-
-func (n *Node) proofOf(ctx context.Context, read func() (Record, error)) (wire.Proof, error) {
-	r, err := read()
-	if err == nil && !r.Sealed { // another master may know of the seal already
-		if err = n.confirm(ctx); err == nil {
-			r, err = read()
-		}
-	}
-	switch {
-	case err != nil:
-		return wire.Proof{}, err
-	case !r.Sealed:
-		return wire.Proof{}, fmt.Errorf("%w: block %d", ErrNotSealed, r.At.Block)
-	}
-	proof, err := n.prover.proof(ctx, r.At.Block, r.At.Offset)
-	if err != nil {
-		return wire.Proof{}, n.prover.orLost(r.At.Block, err)
-	}
-	return proof, nil
-}

@@ -86,7 +86,7 @@ func TestProofsOfTheTreeHoldForOthers(t *testing.T) {
 		}
 		for size := uint64(1); size <= end.Size; size += 1 + size%37 {
 			for index := uint64(0); index < size; index += 1 + index%41 {
-				path, err := r.treeProof(t.Context(), index, size)
+				path, err := r.tree.inclusion(t.Context(), index, size)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -107,10 +107,10 @@ func TestProofsOfTheTreeHoldForOthers(t *testing.T) {
 		if _, err := r.consistency(t.Context(), 5, 4); !errors.Is(err, ErrBadRequest) {
 			t.Errorf("backwards: %v", err)
 		}
-		if _, err := r.treeProof(t.Context(), 7, 7); !errors.Is(err, ErrBadRequest) {
+		if _, err := r.tree.inclusion(t.Context(), 7, 7); !errors.Is(err, ErrBadRequest) {
 			t.Errorf("a leaf that is not in the tree: %v", err)
 		}
-		if _, err := r.treeProof(t.Context(), 7, end.Size+1); !errors.Is(err, ErrUnavailable) {
+		if _, err := r.tree.inclusion(t.Context(), 7, end.Size+1); !errors.Is(err, ErrUnavailable) {
 			t.Errorf("a tree that is not there: %v", err)
 		}
 	})
