@@ -101,6 +101,10 @@ var masterRows = []row{
 	{"GET /v1/cluster", gateAny, "", "", []int{200}},
 	{"GET /v1/cluster/integrity", gateAny, "", "", []int{200}},
 
+	{"GET /v1/log", gateOpen, "", "", []int{200}},
+	{"POST /v1/log/keys", gateAdmin, "", "", []int{201, 409}},
+	{"DELETE /v1/log/keys/:id", gateAdmin, "/v1/log/keys/00000000", "", []int{404}},
+
 	{"POST /v1/cluster/integrity/confirm-lost", gateAdmin, "", `{"block":0}`, []int{409}},
 	{"POST /v1/storages/:id/check", gateAdmin, "/v1/storages/nobody/check", "", []int{404}},
 	{"DELETE /v1/storages/:id", gateAdmin, "/v1/storages/nobody", "", []int{404}},

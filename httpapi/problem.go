@@ -63,6 +63,8 @@ var answers = []struct {
 	{masterfsm.ErrNotLost, http.StatusConflict, wire.ProblemNotLost, "Not lost", ""},
 	{masterfsm.ErrUnknownProject, http.StatusNotFound, wire.ProblemNotFound, "No such project", ""},
 	{masterfsm.ErrUnknownToken, http.StatusNotFound, wire.ProblemNotFound, "No such token", ""},
+	{masterfsm.ErrUnknownLogKey, http.StatusNotFound, wire.ProblemNotFound, "No such key", ""},
+	{masterfsm.ErrLastLogKey, http.StatusConflict, wire.ProblemLastKey, "The last key", ""},
 	{masterfsm.ErrUnknownNode, http.StatusNotFound, wire.ProblemNotFound, "No such node", ""},
 	{masternode.ErrLost, http.StatusGone, wire.ProblemLost, "Lost for good", ""},
 	{masterfsm.ErrRemoved, http.StatusGone, wire.ProblemRemoved, "Taken out of the cluster", ""},

@@ -61,14 +61,13 @@ func (l Log) VerifierKey(k *LogKey) string {
 	return vkey
 }
 
-// Key is the key of an id, or of a public part.
-func (l Log) Key(is func(*LogKey) bool) (LogKey, bool) {
-	for i := range l.Keys {
-		if is(&l.Keys[i]) {
-			return l.Keys[i], true
-		}
+// Known is the key with a public part.
+func (l Log) Known(public chain.Hash) (LogKey, bool) {
+	at := slices.IndexFunc(l.Keys, func(k LogKey) bool { return k.Public == public })
+	if at < 0 {
+		return LogKey{}, false
 	}
-	return LogKey{}, false
+	return l.Keys[at], true
 }
 
 // Signing are the keys that sign.
@@ -76,8 +75,8 @@ func (l Log) Signing() []LogKey {
 	return slices.DeleteFunc(slices.Clone(l.Keys), func(k LogKey) bool { return !k.Signs() })
 }
 
-// AddLogKey gives the log one more key that signs. The first of all fixes the origin; where First is set and there is a key already, it is
-// refused with [ErrStale], and so is a key that the table knows. The result is the [LogKey].
+// AddLogKey gives the log one more key that signs, or a key that signs another seal. The first of all fixes the origin; where First is set and
+// there is a key already, it is refused with [ErrStale], and so is one that is retired. The result is the [LogKey].
 type AddLogKey struct {
 	Origin string     `json:"origin"`
 	Public chain.Hash `json:"public"`
@@ -99,13 +98,13 @@ func (c *AddLogKey) apply(s *State) (any, error) {
 	if err := CheckOrigin(c.Origin); err != nil {
 		return nil, err
 	}
-	k := LogKey{Public: c.Public, Sealed: c.Sealed}
+	k := LogKey{Public: c.Public, Sealed: c.Sealed, Since: max(s.now, c.Time)}
 	if len(c.Sealed) != SealedLogKey || c.Public.IsZero() {
 		return nil, fmt.Errorf("%w: a log key has a public part and %d sealed bytes, %d came", ErrBadCommand, SealedLogKey, len(c.Sealed))
 	}
 	// A vkey is name+id+key, and the key may hold a plus.
 	k.ID = strings.SplitN(Log{Origin: c.Origin}.VerifierKey(&k), "+", 3)[1]
-	known, taken := s.log.Key(func(o *LogKey) bool { return o.ID == k.ID })
+	at := slices.IndexFunc(s.log.Keys, func(o LogKey) bool { return o.ID == k.ID })
 	switch {
 	case c.First && len(s.log.Keys) > 0:
 		return nil, fmt.Errorf("%w: the log has a key already", ErrStale)
@@ -113,15 +112,22 @@ func (c *AddLogKey) apply(s *State) (any, error) {
 		return nil, fmt.Errorf("%w: the log has no first key yet", ErrStale)
 	case !c.First && c.Origin != s.log.Origin:
 		return nil, fmt.Errorf("%w: the log's origin is %q for good, the key is one of %q", ErrBadCommand, s.log.Origin, c.Origin)
-	case taken && known.Public == k.Public:
-		return nil, fmt.Errorf("%w: the log has or had the key %s", ErrStale, k.ID)
-	case taken:
+	case at >= 0 && s.log.Keys[at].Public != k.Public:
 		return nil, fmt.Errorf("%w: another key of the log has the id %s: make another", ErrBadCommand, k.ID)
-	case len(s.log.Signing()) >= MaxLogKeys:
+	case at >= 0 && !s.log.Keys[at].Signs():
+		return nil, fmt.Errorf("%w: the key %s is retired", ErrStale, k.ID)
+	case at < 0 && len(s.log.Signing()) >= MaxLogKeys:
 		return nil, fmt.Errorf("%w: %d keys sign already: retire one first", ErrTooMany, MaxLogKeys)
 	}
-	k.Since = s.tick(c.Time)
-	s.log = Log{Origin: c.Origin, Keys: append(slices.Clone(s.log.Keys), k)}
+	s.tick(c.Time)
+	keys := slices.Clone(s.log.Keys)
+	if at >= 0 {
+		k.Since = keys[at].Since
+		keys[at] = k
+	} else {
+		keys = append(keys, k)
+	}
+	s.log = Log{Origin: c.Origin, Keys: keys}
 	return &k, nil
 }
 

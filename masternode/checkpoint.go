@@ -37,7 +37,7 @@ func (n *Node) checkpointHere() (Checkpoint, error) {
 	var keys masterfsm.Log
 	var group string
 	n.cfg.Ledger.Read(func(s *masterfsm.State) { published, keys, group = s.Published(), s.Log(), s.Group().ID })
-	signed, err := n.notary.sign(logSecret{token: n.cfg.Log.Secret, group: group}, keys, published)
+	signed, err := n.notary.sign(n.logSecret(group), keys, published)
 	if n.notary.isNews(err) {
 		n.log.Error("no checkpoint can be signed", "error", err)
 	}

@@ -60,7 +60,7 @@ func (l *leadership) job(a action, view masterfsm.View, m *memory) job {
 	case actFoundLog:
 		return l.foundLog(view)
 	case actAddLogKey:
-		return l.addGivenKey()
+		return l.addGivenKey(view)
 	}
 	return func(context.Context) (func(*memory, time.Time), error) {
 		return nil, fmt.Errorf("unknown action %d", a.kind)

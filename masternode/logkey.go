@@ -22,6 +22,12 @@ import (
 type LogKey struct {
 	origin string
 	seed   [ed25519.SeedSize]byte
+	public chain.Hash
+}
+
+func newLogKey(origin string, seed [ed25519.SeedSize]byte) *LogKey {
+	public := ed25519.NewKeyFromSeed(seed[:]).Public().(ed25519.PublicKey)
+	return &LogKey{origin: origin, seed: seed, public: chain.Hash(public)}
 }
 
 // NewLogKey makes a key of a log.
@@ -29,9 +35,9 @@ func NewLogKey(origin string) (*LogKey, error) {
 	if err := masterfsm.CheckOrigin(origin); err != nil {
 		return nil, err
 	}
-	k := &LogKey{origin: origin}
-	_, _ = rand.Read(k.seed[:]) // never fails
-	return k, nil
+	var seed [ed25519.SeedSize]byte
+	_, _ = rand.Read(seed[:]) // never fails
+	return newLogKey(origin, seed), nil
 }
 
 // ParseLogKey reads a key as golang.org/x/mod/sumdb/note writes it: PRIVATE+KEY+name+hash+base64. No error tells any of it.
@@ -48,16 +54,14 @@ func ParseLogKey(text string) (*LogKey, error) {
 	if err := masterfsm.CheckOrigin(parts[2]); err != nil {
 		return nil, err
 	}
-	return &LogKey{origin: parts[2], seed: [ed25519.SeedSize]byte(raw[1:])}, nil
+	return newLogKey(parts[2], [ed25519.SeedSize]byte(raw[1:])), nil
 }
 
 // Origin is the name of the log that the key signs for.
 func (k *LogKey) Origin() string { return k.origin }
 
 // Public is the public key.
-func (k *LogKey) Public() chain.Hash {
-	return chain.Hash(ed25519.NewKeyFromSeed(k.seed[:]).Public().(ed25519.PublicKey))
-}
+func (k *LogKey) Public() chain.Hash { return k.public }
 
 // VerifierKey is the public key as those write it who check notes.
 func (k *LogKey) VerifierKey() string {
@@ -124,7 +128,7 @@ func (s logSecret) open(origin string, k *masterfsm.LogKey) (*LogKey, error) {
 	if err != nil {
 		return nil, fmt.Errorf("key %s of the log: %w", k.ID, errSealed)
 	}
-	opened := &LogKey{origin: origin, seed: [ed25519.SeedSize]byte(seed)}
+	opened := newLogKey(origin, [ed25519.SeedSize]byte(seed))
 	if opened.Public() != k.Public {
 		return nil, fmt.Errorf("key %s of the log: the sealed private key belongs to another public key", k.ID)
 	}

@@ -5,7 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/httpapi/wire"
 	"github.com/chainstore/chainstore/masterfsm"
 )
@@ -62,6 +61,7 @@ type pace struct {
 	check     time.Duration // after a storage node's last check, 0 for no checks on a schedule
 	poll      time.Duration // between two questions how a check or a repair goes
 	again     time.Duration // after a repair that could not begin, and after an inbox that was full
+	rekey     time.Duration // after a log key that was refused
 	stall     time.Duration // a repair that does not get on for so long ends; one whose sender does not answer, after dead
 }
 
@@ -69,7 +69,7 @@ func defaultPace() pace {
 	return pace{
 		maxAge: time.Second, ping: time.Second, ask: 5 * time.Second, dead: 3 * time.Second, ackDelay: 250 * time.Millisecond,
 		retry: 250 * time.Millisecond, retryMine: 100 * time.Millisecond,
-		check: DefaultCheckInterval, poll: 100 * time.Millisecond, again: 2 * time.Second, stall: time.Minute,
+		check: DefaultCheckInterval, poll: 100 * time.Millisecond, again: 2 * time.Second, rekey: time.Minute, stall: time.Minute,
 	}
 }
 
@@ -84,7 +84,7 @@ type memory struct {
 	inflight map[action]func()    // what is under way, and how to cancel it
 	tasks    map[string]wire.Task // by node: the check or repair that is under way, as it was last heard of
 	repairs  map[string]*repair   // by receiver; each belongs to the job of its node while one is in flight
-	givenKey chain.Hash           // public part of the key that this master was given for the log, zero for none
+	keyDue   bool                 // the log is to have a key that this master was given
 }
 
 // sighting is what a leader has seen of a node.

@@ -22,7 +22,7 @@ func (p pace) after(kind actionKind, err error) time.Duration {
 		}
 	case actAddLogKey:
 		if err != nil {
-			return p.again
+			return p.rekey
 		}
 	}
 	if err != nil {

@@ -34,6 +34,7 @@ const (
 	ProblemOtherGroup     = "other-group"        // 409: the master belongs to another group
 	ProblemNotVoter       = "not-voter"          // 409: that master cannot lead: it is still catching up, or leads already
 	ProblemNotLost        = "not-lost"           // 409: the block is not reported as lost
+	ProblemLastKey        = "last-key"           // 409: without that key nothing would sign the checkpoints
 	ProblemInboxFull      = "inbox-full"         // 409: the storage node's inbox takes no more until it is repaired
 	ProblemLost           = "lost"               // 410: the block is lost for good, as a person has confirmed
 	ProblemRemoved        = "removed"            // 410: the worker or master was taken out of the cluster for good
