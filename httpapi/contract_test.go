@@ -169,7 +169,7 @@ func (c *cluster) appendAndRead(token string) {
 		headers: map[string]string{"Content-Type": "x/y; v=1", wire.HeaderKey: "door/7"},
 	})
 	var p map[string]any
-	if err := json.Unmarshal(body, &p); err != nil || len(p) != 6 || p["state"] != "stored" {
+	if err := json.Unmarshal(body, &p); err != nil || len(p) != 7 || p["state"] != "stored" || p["receipt"] == nil {
 		c.t.Fatalf("position: %s, %v", body, err)
 	}
 	if header.Get("Content-Type") != "application/json" {
