@@ -101,13 +101,11 @@ func (c *fileCheck) checkpoints(notes []string) {
 	for _, signed := range notes {
 		var cp Checkpoint
 		if len(c.trust.keys) == 0 {
-			parsed, err := parseCheckpoint(signed)
-			if err != nil {
+			var err error
+			if cp, err = ReadCheckpoint(signed); err != nil {
 				c.found.add(CodeCheckpoint, "a checkpoint in the file is none: %v", err)
 				continue
 			}
-			parsed.Note = signed
-			cp = parsed
 		} else {
 			opened, found := c.trust.open([]byte(signed))
 			if c.found = append(c.found, found...); opened.Origin == "" {
