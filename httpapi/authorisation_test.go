@@ -76,6 +76,8 @@ var masterRows = []row{
 	{"HEAD /console/*file", gateOpen, "/console/js/main.js", "", []int{200}},
 	{"GET /openapi.yaml", gateOpen, "", "", []int{200}},
 	{"HEAD /openapi.yaml", gateOpen, "", "", []int{200}},
+	{"GET /checkpoint", gateOpen, "", "", []int{200}},
+	{"HEAD /checkpoint", gateOpen, "", "", []int{200}},
 
 	{"POST /v1/records", gateAppend, "", "x", []int{201}},
 	{"POST /v1/records:batch", gateAppend, "", `{"text":"x"}`, []int{201}},
@@ -93,6 +95,10 @@ var masterRows = []row{
 	{"GET /v1/blocks/:block", gateAny, "/v1/blocks/0", "", []int{200}},
 	{"GET /v1/cluster", gateAny, "", "", []int{200}},
 	{"GET /v1/cluster/integrity", gateAny, "", "", []int{200}},
+
+	{"GET /v1/log", gateOpen, "", "", []int{200}},
+	{"POST /v1/log/keys", gateAdmin, "", "", []int{201, 409}},
+	{"DELETE /v1/log/keys/:id", gateAdmin, "/v1/log/keys/00000000", "", []int{404}},
 
 	{"POST /v1/cluster/integrity/confirm-lost", gateAdmin, "", `{"block":0}`, []int{409}},
 	{"POST /v1/storages/:id/check", gateAdmin, "/v1/storages/nobody/check", "", []int{404}},

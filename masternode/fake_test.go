@@ -489,7 +489,7 @@ func newRig(t *testing.T, storages int, change func(*Config, *rig)) *rig {
 	cfg := Config{
 		Member: wire.Member{ID: "m1", URL: "http://m1"}, Boot: 1,
 		Ledger: r.ledger, Membership: r.members, Masters: noMasters{}, Workers: r.workers, Settings: settings, Limits: DefaultLimits(),
-		Logger: hclog.NewNullLogger(),
+		Log: LogConfig{Secret: "cluster token"}, Logger: hclog.NewNullLogger(),
 	}
 	if change != nil {
 		change(&cfg, r)

@@ -18,6 +18,7 @@ const (
 	TypeNDJSON  = "application/x-ndjson"              // a batch, one JSON object a line
 	TypeFrames  = "application/vnd.chainstore.frames" // a batch, length-framed: see AppendFrame
 	TypeEvents  = "text/event-stream"                 // a stream of records, as the HTML standard has it
+	TypeNote    = "text/plain; charset=utf-8"         // a signed note: see C2SP signed-note
 	TypeOctets  = "application/octet-stream"          // what stands in for a missing Content-Type of a record
 )
 
