@@ -14,16 +14,33 @@ type Head struct {
 }
 
 // Verifier takes blocks one by one and says whether each extends the chain. It is the one piece of code that decides this.
+// A block comes whole, to Take; or, where its records are not there, as its leaves and its seal, to TakeLeaves and TakeSeal.
 // A Verifier belongs to one goroutine.
 type Verifier struct {
 	head   Head
 	leaves []Hash // of the last block taken, its seal last; reused
 	// subtrees are what the last block taken has completed: see Subtrees; reused.
 	subtrees []Hash
+	// open is the block whose leaves come to TakeLeaves.
+	open struct {
+		tree       Tree // head.Tree with its leaves so far
+		newest     uint64
+		disordered bool
+	}
 }
 
 // NewVerifier starts at a head that the caller trusts; the zero Head starts at block 0.
-func NewVerifier(head Head) *Verifier { return &Verifier{head: head} }
+func NewVerifier(head Head) *Verifier {
+	v := &Verifier{}
+	v.move(head)
+	return v
+}
+
+// move makes head the verifier's, with no leaf behind it.
+func (v *Verifier) move(head Head) {
+	v.head = head
+	v.open.tree, v.open.newest, v.open.disordered = head.Tree, head.Time, false
+}
 
 // Head is the chain's head after the last block that was taken.
 func (v *Verifier) Head() Head { return v.head }
@@ -53,24 +70,61 @@ func (v *Verifier) TakeHashed(b *Block, leaves []Hash) ([]Hash, error) {
 		return nil, &BlockError{Block: v.head.Height, Err: fmt.Errorf("%w: %d leaf hashes for %d records", ErrCount, len(leaves), b.Header.Count)}
 	}
 	v.subtrees = v.subtrees[:0]
-	tree := v.head.Tree.grow(leaves, &v.subtrees)
-	if tree.Root() != b.Header.Root {
-		return nil, &BlockError{Block: v.head.Height, Err: ErrRoot}
-	}
-	if !b.ordered(v.head.Time) {
-		return nil, &BlockError{Block: v.head.Height, Err: fmt.Errorf("%w within the block", ErrTime)}
-	}
-	hash, err := checkWork(&b.Header)
+	seal, err := v.seal(&b.Header, v.head.Tree.grow(leaves, &v.subtrees), b.ordered(v.head.Time))
 	if err != nil {
-		return nil, &BlockError{Block: v.head.Height, Err: err}
+		return nil, err
 	}
-	seal := b.Header.SealHash()
-	v.head = Head{Height: v.head.Height + 1, Hash: hash, Time: b.Header.Time, Tree: tree.grow([]Hash{seal}, &v.subtrees)}
 	return append(leaves, seal), nil
 }
 
-// Subtrees are the roots of the subtrees of 1<<[SubtreeLevel] leaves that the block which was taken last has completed, in order, so that
-// whoever stores hashes of the tree need not compute them again. The slice is good until the next call of Take or TakeHashed.
+// TakeLeaves takes the next leaves of the block behind the head, all or some of them: any number of calls may go before TakeSeal. Only
+// the tree's compact range is kept, so it costs no memory however many leaves come.
+func (v *Verifier) TakeLeaves(leaves ...Leaf) {
+	v.leaves, v.subtrees = v.leaves[:0], v.subtrees[:0]
+	for i := range leaves {
+		v.open.disordered = v.open.disordered || leaves[i].Time < v.open.newest
+		v.open.newest = leaves[i].Time
+		v.leaves = append(v.leaves, leaves[i].Hash())
+	}
+	v.open.tree = v.open.tree.Append(v.leaves...)
+}
+
+// TakeSeal ends the block whose leaves TakeLeaves has taken. It checks what Take checks, but for what only a record's bytes show: that
+// they are those of its leaf. Where it holds the head moves; otherwise it returns a [*BlockError] and the head stays.
+func (v *Verifier) TakeSeal(h Header) error {
+	if err := v.checkLink(&h); err != nil {
+		return &BlockError{Block: v.head.Height, Err: err}
+	}
+	if have := v.open.tree.Size() - v.head.Tree.Size(); have != uint64(h.Count) {
+		return &BlockError{Block: v.head.Height, Err: fmt.Errorf("%w: %d leaves before the seal of a block of %d records", ErrCount, have, h.Count)}
+	}
+	_, err := v.seal(&h, v.open.tree, !v.open.disordered && v.open.newest <= h.Time)
+	return err
+}
+
+// Open is the head's tree with the leaves that TakeLeaves took and that no seal has ended yet.
+func (v *Verifier) Open() Tree { return v.open.tree }
+
+// seal ends a block whose header follows from the head: tree is the head's with the block's records, ordered tells whether their times are in order.
+// It moves the head, and returns the seal's hash as a leaf.
+func (v *Verifier) seal(h *Header, tree Tree, ordered bool) (Hash, error) {
+	if tree.Root() != h.Root {
+		return Hash{}, &BlockError{Block: v.head.Height, Err: ErrRoot}
+	}
+	if !ordered {
+		return Hash{}, &BlockError{Block: v.head.Height, Err: fmt.Errorf("%w within the block", ErrTime)}
+	}
+	hash, err := checkWork(h)
+	if err != nil {
+		return Hash{}, &BlockError{Block: v.head.Height, Err: err}
+	}
+	seal := h.SealHash()
+	v.move(Head{Height: v.head.Height + 1, Hash: hash, Time: h.Time, Tree: tree.grow([]Hash{seal}, &v.subtrees)})
+	return seal, nil
+}
+
+// Subtrees are the roots of the subtrees of 1<<[SubtreeLevel] leaves that the block which Take or TakeHashed took last has completed, in order, so that
+// whoever stores hashes of the tree need not compute them again. The slice is good until the next block.
 func (v *Verifier) Subtrees() []Hash { return v.subtrees }
 
 // checkLink holds a header against the head: all but what the records and the nonce decide.

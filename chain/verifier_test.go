@@ -118,6 +118,14 @@ func TestVerifierRefuses(t *testing.T) {
 			if !reflect.DeepEqual(v.Head(), head) {
 				t.Error("the head moved")
 			}
+			// Its leaves and its seal alone show the same.
+			apart := chain.NewVerifier(head)
+			if err := takeApart(t, apart, &b); !errors.Is(err, c.want) || !errors.As(err, &bad) || bad.Block != head.Height {
+				t.Errorf("by its leaves: got %v, want %v", err, c.want)
+			}
+			if !reflect.DeepEqual(apart.Head(), head) {
+				t.Error("the head moved by leaves")
+			}
 			// The verifier goes on: the good block is still taken.
 			records, h := good()
 			mine(t, &h)
@@ -126,6 +134,58 @@ func TestVerifierRefuses(t *testing.T) {
 				t.Errorf("the good block after it: %v", err)
 			}
 		})
+	}
+}
+
+// takeApart gives a block to a verifier as its leaves, a few at a time, and its seal.
+func takeApart(t *testing.T, v *chain.Verifier, b *chain.Block) error {
+	t.Helper()
+	var leaves []chain.Leaf
+	for i := range b.Header.Count {
+		r, err := b.Record(i)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if leaves = append(leaves, r.Leaf()); len(leaves) > 2 {
+			v.TakeLeaves(leaves...)
+			leaves = leaves[:0]
+		}
+	}
+	v.TakeLeaves(leaves...)
+	return v.TakeSeal(b.Header)
+}
+
+// A chain that comes as leaves and seals ends in the head that its blocks end in, and the two ways may take turns.
+func TestVerifierTakesLeaves(t *testing.T) {
+	blocks, head := makeChain(t, 9, 20, workBits)
+	for turns := range 3 {
+		v := chain.NewVerifier(chain.Head{})
+		for i := range blocks {
+			if turns > 0 && i%(turns+1) == 0 {
+				if _, err := v.Take(&blocks[i]); err != nil {
+					t.Fatal(err)
+				}
+				continue
+			}
+			if err := takeApart(t, v, &blocks[i]); err != nil {
+				t.Fatal(err)
+			}
+			if v.Open().Root() != v.Head().Tree.Root() {
+				t.Errorf("block %d leaves something open", i)
+			}
+		}
+		if !reflect.DeepEqual(v.Head(), head) {
+			t.Errorf("the head is %+v, not %+v", v.Head(), head)
+		}
+	}
+	// A leaf too many, one too few.
+	v := chain.NewVerifier(chain.Head{})
+	v.TakeLeaves(chain.Leaf{}, chain.Leaf{})
+	if err := v.TakeSeal(blocks[0].Header); !errors.Is(err, chain.ErrCount) || v.Open().Size() != 2 {
+		t.Errorf("a leaf too many: %v", err)
+	}
+	if err := chain.NewVerifier(chain.Head{}).TakeSeal(blocks[0].Header); !errors.Is(err, chain.ErrCount) {
+		t.Errorf("a leaf too few: %v", err)
 	}
 }
 

@@ -27,15 +27,16 @@ var mayImport = map[string][]string{
 	"worker":       {"chain", "durable", "httpapi/wire"},
 	"masternode":   {"chain", "masterfsm", "httpapi/wire"},
 	"client":       {"chain", "httpapi/wire"},
+	"verify":       {"chain", "httpapi/wire"},
 	"httpapi":      {"chain", "httpapi/wire", "masterfsm", "masternode", "storagenode", "minernode", "worker"},
 	"roles": {
-		"chain", "client", "durable", "httpapi", "masterfsm", "masternode", "minernode", "raftstore", "storagenode", "worker",
+		"chain", "client", "durable", "httpapi", "masterfsm", "masternode", "minernode", "raftstore", "storagenode", "verify", "worker",
 	},
 	"devcluster": {
 		"chain", "client", "durable", "httpapi", "masterfsm", "masternode", "raftstore", "roles", "storagenode",
 	},
 	"cmd": {
-		"chain", "client", "devcluster", "durable", "httpapi", "masterfsm", "masternode", "roles", "storagenode",
+		"chain", "client", "devcluster", "durable", "httpapi", "masterfsm", "masternode", "roles", "storagenode", "verify",
 	},
 	"e2e": {},
 }

@@ -3,6 +3,7 @@ package storagenode
 import (
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/storagenode/segment"
@@ -24,6 +25,35 @@ func (n *Node) Put(number uint64, data []byte) (Status, error) {
 		err = n.drain()
 	}
 	return n.Status(), err
+}
+
+// PutAll takes the blocks that next gives, each the one behind the one before it, as Put does, and syncs them in groups: until it returns, fewer may be durable than
+// were taken. It ends with [io.EOF] of next, or with the first error.
+func (n *Node) PutAll(next func() (chain.Block, error)) error {
+	n.life.RLock()
+	defer n.life.RUnlock()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for {
+		block, err := next()
+		if errors.Is(err, io.EOF) {
+			return n.flushed()
+		}
+		if err != nil {
+			return errors.Join(err, n.flushed())
+		}
+		if n.stopped != nil {
+			return n.stopped
+		}
+		if err := n.extend(&block); err != nil {
+			return err
+		}
+		if n.unsynced.bytes >= groupBytes || len(n.unsynced.places) >= groupBlocks {
+			if err := n.flushed(); err != nil {
+				return err
+			}
+		}
+	}
 }
 
 // parseBlock looks over the bytes of a block that was named. The error wraps ErrBadBlock.
@@ -62,15 +92,23 @@ func (n *Node) put(number uint64, data []byte) error {
 	if number > height {
 		return fmt.Errorf("%w: block %d, where block %d is due", ErrNotNext, number, height)
 	}
-	leaves, err := n.verifier.Take(&block)
+	if err := n.extend(&block); err != nil {
+		return err
+	}
+	return n.flushed()
+}
+
+// extend verifies the next block and writes it; it is durable after flush.
+func (n *Node) extend(block *chain.Block) error {
+	leaves, err := n.verifier.Take(block)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrBadBlock, err)
 	}
 	// The verifier has moved on: from here an error stops the node.
-	if err := n.store(&block, leaves); err != nil {
+	if err := n.store(block, leaves); err != nil {
 		return n.fail(err)
 	}
-	return n.flushed()
+	return nil
 }
 
 // same holds a header against that of the block of its number that is here.

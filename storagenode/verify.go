@@ -39,22 +39,13 @@ type Summary struct {
 // is not confirmed as lost. Where the chain is good and only hashes of the tree are not, the error wraps ErrTiles, and the Summary
 // is whole.
 func Verify(ctx context.Context, dir string, progress func(done, total int64)) (Summary, error) {
-	if progress == nil {
-		progress = func(int64, int64) {}
+	v, err := openVerification(dir, progress)
+	if err != nil {
+		return Summary{}, err
 	}
-	if info, err := os.Stat(filepath.Join(dir, "segments")); err != nil || !info.IsDir() {
-		return Summary{}, errors.Join(fmt.Errorf("%s is not the data folder of a storage node: it has no folder segments", dir), err)
-	}
-	cfg := Config{Dir: dir}
-	cfg.setDefaults()
-	v := verification{n: newNode(cfg, nil), progress: progress}
-	if err := v.prepare(); err != nil {
-		return Summary{}, errors.Join(err, v.n.files.close())
-	}
-	defer closeAll(v.audit.levels)
-	err := v.audit.run(ctx)
+	err = v.audit.run(ctx)
 	v.summarise()
-	return v.summary, errors.Join(v.verdict(err), v.n.files.close())
+	return v.summary, errors.Join(v.verdict(err), v.close())
 }
 
 // verification is one run of Verify. Its node is never opened: it only finds the blocks' places, as Open does.
@@ -65,6 +56,28 @@ type verification struct {
 	summary  Summary
 
 	done, total int64 // bytes
+}
+
+// openVerification finds the blocks of a data folder. What it returns must be closed.
+func openVerification(dir string, progress func(done, total int64)) (*verification, error) {
+	if progress == nil {
+		progress = func(int64, int64) {}
+	}
+	if info, err := os.Stat(filepath.Join(dir, "segments")); err != nil || !info.IsDir() {
+		return nil, errors.Join(fmt.Errorf("%s is not the data folder of a storage node: it has no folder segments", dir), err)
+	}
+	cfg := Config{Dir: dir}
+	cfg.setDefaults()
+	v := &verification{n: newNode(cfg, nil), progress: progress}
+	if err := v.prepare(); err != nil {
+		return nil, errors.Join(err, v.n.files.close())
+	}
+	return v, nil
+}
+
+func (v *verification) close() error {
+	closeAll(v.audit.levels)
+	return v.n.files.close()
 }
 
 func (v *verification) prepare() error {

@@ -52,34 +52,51 @@ func intact(data []byte) bool {
 // is moved aside, to identity.json.damaged-N: the worker registers anew then, and replaces its old self by its address. damaged says
 // what was wrong, nil where nothing was.
 func LoadIdentity(dir string) (id Identity, damaged, err error) {
-	path := identityPath(dir)
-	data, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	id, damaged, err = readIdentity(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		id, err := newIdentity(dir)
 		return id, nil, err
+	case err != nil || damaged == nil:
+		return id, nil, err
 	}
-	if err != nil {
-		return Identity{}, nil, err
-	}
-	err = json.Unmarshal(data, &id)
-	switch {
-	case !intact(data):
-		damaged = errors.New("its checksum does not fit")
-	case id.Version > identityVersion: // before the error: a newer version may have fields of other types
-		return Identity{}, nil, fmt.Errorf("%s: %w: version %d, this program knows %d", path, ErrNewerFormat, id.Version, identityVersion)
-	case err != nil:
-		damaged = err
-	case id.Version != identityVersion || id.MasterToken == "":
-		damaged = fmt.Errorf("no identity of version %d", identityVersion)
-	default:
-		return id, nil, nil
-	}
+	path := identityPath(dir)
 	aside, err := moveAside(path)
 	if err != nil {
 		return Identity{}, nil, err
 	}
 	id, err = newIdentity(dir)
 	return id, fmt.Errorf("%s was damaged and is moved to %s: %w", path, aside, damaged), err
+}
+
+// ReadIdentity reads the identity of a data folder and changes nothing. The zero Identity stands for one that is not there or damaged.
+func ReadIdentity(dir string) (Identity, error) {
+	id, damaged, err := readIdentity(dir)
+	if errors.Is(err, fs.ErrNotExist) || damaged != nil {
+		return Identity{}, nil
+	}
+	return id, err
+}
+
+// readIdentity reads the file. damaged says what is wrong with its content.
+func readIdentity(dir string) (id Identity, damaged, err error) {
+	path := identityPath(dir)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return Identity{}, nil, err
+	}
+	err = json.Unmarshal(data, &id)
+	switch {
+	case !intact(data):
+		return Identity{}, errors.New("its checksum does not fit"), nil
+	case id.Version > identityVersion: // before the error: a newer version may have fields of other types
+		return Identity{}, nil, fmt.Errorf("%s: %w: version %d, this program knows %d", path, ErrNewerFormat, id.Version, identityVersion)
+	case err != nil:
+		return Identity{}, err, nil
+	case id.Version != identityVersion || id.MasterToken == "":
+		return Identity{}, fmt.Errorf("no identity of version %d", identityVersion), nil
+	}
+	return id, nil, nil
 }
 
 func newIdentity(dir string) (Identity, error) {

@@ -1,0 +1,157 @@
+package verify
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/chainstore/chainstore/chain"
+)
+
+// Tiles of C2SP tlog-tiles have 2^8 hashes, and bundles as many entries.
+const (
+	tileHeight = 8
+	tileWidth  = 1 << tileHeight
+)
+
+// maxBundle is the size of a bundle of the longest entries, which are seals: each has its length before it, in two bytes.
+const maxBundle = tileWidth * (2 + chain.HeaderSize)
+
+// bundle is a run of leaves as the log serves them.
+type bundle struct {
+	number  uint64
+	width   uint64
+	entries []entry
+	gone    bool // no one has the bytes any more
+	err     error
+}
+
+// entry is one leaf: a record's or a seal.
+type entry struct {
+	leaf   chain.Leaf
+	header chain.Header
+	seal   bool
+}
+
+// hash is the entry's hash in the tree.
+func (e *entry) hash() chain.Hash {
+	if e.seal {
+		return e.header.SealHash()
+	}
+	return e.leaf.Hash()
+}
+
+// errEntry: a bundle is not what it should be.
+var errEntry = errors.New("not a bundle of leaves")
+
+// parseBundle reads the first width entries of a bundle that has most of them: `length u16 ‖ entry`, one behind the other.
+func parseBundle(data []byte, first, width, most uint64) ([]entry, error) {
+	entries := make([]entry, 0, width)
+	for n := range most {
+		if len(data) < 2 {
+			return nil, fmt.Errorf("%w: it ends before leaf %d", errEntry, first+n)
+		}
+		size := int(binary.BigEndian.Uint16(data))
+		if data = data[2:]; len(data) < size {
+			return nil, fmt.Errorf("%w: leaf %d has %d bytes, of which %d are there", errEntry, first+n, size, len(data))
+		}
+		e, err := parseEntry(data[:size])
+		if err != nil {
+			return nil, fmt.Errorf("leaf %d: %w", first+n, err)
+		}
+		if data = data[size:]; n < width {
+			entries = append(entries, e)
+		}
+	}
+	if len(data) > 0 {
+		return nil, fmt.Errorf("%w: %d bytes behind its last leaf", errEntry, len(data))
+	}
+	return entries, nil
+}
+
+func parseEntry(data []byte) (e entry, err error) {
+	switch len(data) {
+	case chain.LeafSize:
+		e.leaf, err = chain.ParseLeaf(data)
+	case chain.HeaderSize:
+		e.seal = true
+		e.header, err = chain.ParseHeader(data)
+	default:
+		err = fmt.Errorf("%w: %d bytes are neither a record's leaf nor a seal", errEntry, len(data))
+	}
+	return e, err
+}
+
+// tilePath is where a tile is served, with its width where it is partial; level -1 stands for the entries.
+func tilePath(level int, number, width uint64) string {
+	t := tlog.Tile{H: tileHeight, L: level, N: int64(number), W: int(width)}
+	path := strings.TrimPrefix(t.Path(), fmt.Sprintf("tile/%d/", tileHeight))
+	return "tile/" + strings.Replace(path, "data/", "entries/", 1)
+}
+
+// tile fetches a tile or a bundle. A partial one may be gone where the full one is there; full tells that it is that one.
+func (f *fetcher) tile(ctx context.Context, level int, number, width uint64, limit int64) (data []byte, full bool, err error) {
+	data, err = f.get(ctx, tilePath(level, number, width), limit)
+	if width < tileWidth && hasStatus(err, http.StatusNotFound) {
+		if whole, e := f.get(ctx, tilePath(level, number, tileWidth), limit); e == nil {
+			return whole, true, nil
+		}
+	}
+	return data, width == tileWidth, err
+}
+
+// bundle fetches and reads a bundle.
+func (f *fetcher) bundle(ctx context.Context, number, width uint64) bundle {
+	b := bundle{number: number, width: width}
+	data, full, err := f.tile(ctx, -1, number, width, maxBundle)
+	if hasStatus(err, http.StatusGone) {
+		b.gone = true
+		return b
+	}
+	if err != nil {
+		b.err = err
+		return b
+	}
+	most := width
+	if full {
+		most = tileWidth
+	}
+	b.entries, b.err = parseBundle(data, number*tileWidth, width, most)
+	return b
+}
+
+// bundles fetches the bundles that hold the leaves from one on up to another, several at once, and hands them over in order. It ends when all are
+// handed over, or with the first error of take.
+func (f *fetcher) bundles(ctx context.Context, from, to uint64, parallel int, take func(bundle) error) error {
+	parent := ctx
+	ctx, cancel := context.WithCancel(ctx)
+	var fetching sync.WaitGroup
+	defer fetching.Wait()
+	defer cancel()
+	queue := make(chan chan bundle, parallel-1) // and one more is waited for
+	fetching.Go(func() {
+		defer close(queue)
+		for number := from / tileWidth; number*tileWidth < to; number++ {
+			result := make(chan bundle, 1)
+			select {
+			case queue <- result:
+			case <-ctx.Done():
+				return
+			}
+			width := min(tileWidth, to-number*tileWidth)
+			fetching.Go(func() { result <- f.bundle(ctx, number, width) })
+		}
+	})
+	for result := range queue {
+		if err := take(<-result); err != nil {
+			return err
+		}
+	}
+	return context.Cause(parent)
+}

@@ -1,0 +1,81 @@
+package export
+
+import (
+	"bufio"
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"io"
+
+	"github.com/chainstore/chainstore/chain"
+)
+
+// Writer writes an export. After an error it is of no more use.
+type Writer struct {
+	w *bufio.Writer
+}
+
+// NewWriter begins an export: what comes before the blocks.
+func NewWriter(to io.Writer, group Group, keys, checkpoints []string) (*Writer, error) {
+	w := &Writer{w: bufio.NewWriterSize(to, 1<<20)}
+	if _, err := w.w.Write([]byte{magic[0], magic[1], magic[2], magic[3], version, 0, 0, 0}); err != nil {
+		return nil, err
+	}
+	if err := w.part(kindGroup, group.appendTo(nil)); err != nil {
+		return nil, err
+	}
+	for kind, texts := range [][]string{kindKey: keys, kindCheckpoint: checkpoints} {
+		if len(texts) > maxTexts {
+			return nil, fmt.Errorf("%d keys or checkpoints are more than an export holds: %d", len(texts), maxTexts)
+		}
+		for _, text := range texts {
+			if err := w.part(byte(kind), []byte(text)); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return w, nil
+}
+
+// Block writes the next block, which must extend the chain.
+func (w *Writer) Block(b *chain.Block) error { return w.part(kindBlock, b.Bytes()) }
+
+// End ends the export at the head that its last block has led to.
+func (w *Writer) End(head chain.Head) error {
+	if err := w.part(kindEnd, EndOf(head).appendTo(nil)); err != nil {
+		return err
+	}
+	return w.w.Flush()
+}
+
+func (w *Writer) part(kind byte, data []byte) error {
+	if err := checkLength(kind, uint64(len(data))); err != nil {
+		return err
+	}
+	head := binary.BigEndian.AppendUint32([]byte{kind}, uint32(len(data)))
+	sum := crc32.Update(crc32.Checksum(head, castagnoli), castagnoli, data)
+	for _, piece := range [][]byte{head, data, binary.BigEndian.AppendUint32(nil, sum)} {
+		if _, err := w.w.Write(piece); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkLength holds a part's length against its bound.
+func checkLength(kind byte, length uint64) error {
+	limit := uint64(maxText)
+	switch kind {
+	case kindBlock:
+		limit = maxBlock
+	case kindGroup, kindKey, kindCheckpoint:
+	case kindEnd:
+		limit = endSize
+	default:
+		return fmt.Errorf("%w: a part of kind %d, which is not known", ErrFormat, kind)
+	}
+	if length > limit {
+		return fmt.Errorf("%w: a part of kind %d has %d bytes, the limit is %d", ErrFormat, kind, length, limit)
+	}
+	return nil
+}

@@ -1,0 +1,141 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// requestTimeout bounds one try of a request, its answer read.
+const requestTimeout = 30 * time.Second
+
+// Tries of a request, and the pauses between them: each is twice the one before.
+const (
+	tries0       = 6
+	firstPause   = 250 * time.Millisecond
+	longestPause = 10 * time.Second
+)
+
+// statusError is an answer that is not 200.
+type statusError struct {
+	url    string
+	status int
+	detail string // of the body, its beginning
+}
+
+func (e *statusError) Error() string {
+	return fmt.Sprintf("%s answers %d %s%s", e.url, e.status, http.StatusText(e.status), e.detail)
+}
+
+// sizeError is an answer that is larger than it may be.
+type sizeError struct {
+	url   string
+	limit int64
+}
+
+func (e *sizeError) Error() string {
+	return fmt.Sprintf("%s answers more than %d bytes", e.url, e.limit)
+}
+
+// hasStatus reports whether err is an answer of one of these statuses.
+func hasStatus(err error, statuses ...int) bool {
+	var answer *statusError
+	if !errors.As(err, &answer) {
+		return false
+	}
+	for _, s := range statuses {
+		if answer.status == s {
+			return true
+		}
+	}
+	return false
+}
+
+// fetcher gets what a log serves. It may be used by several goroutines.
+type fetcher struct {
+	base   string
+	token  string
+	client *http.Client
+	pause  time.Duration // before the second try
+}
+
+func newFetcher(o *Options) (*fetcher, error) {
+	u, err := url.Parse(o.URL)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.User != nil {
+		return nil, fmt.Errorf("%q is not the URL of a log: it begins with http:// or https:// and ends before /checkpoint", o.URL)
+	}
+	f := &fetcher{base: strings.TrimRight(o.URL, "/"), token: o.Token, pause: o.pause}
+	if f.pause == 0 {
+		f.pause = firstPause
+	}
+	client := http.Client{}
+	if o.HTTP != nil {
+		client = *o.HTTP
+	}
+	// A log that sends its auditor elsewhere is not followed: the token is for this one alone.
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	f.client = &client
+	return f, nil
+}
+
+// get fetches a path below the log's URL, at most limit bytes. It tries again where trying again may help.
+func (f *fetcher) get(ctx context.Context, path string, limit int64) ([]byte, error) {
+	pause := f.pause
+	for try := 1; ; try++ {
+		data, wait, err := f.once(ctx, path, limit)
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		var answer *statusError
+		var large *sizeError
+		final := errors.As(err, &large) || errors.As(err, &answer) && answer.status != http.StatusTooManyRequests && answer.status < 500
+		if err == nil || final || try == tries0 {
+			return data, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(min(max(pause, wait), longestPause)):
+		}
+		pause *= 2
+	}
+}
+
+// once is one try; wait is for how long the server asks to be left alone.
+func (f *fetcher) once(ctx context.Context, path string, limit int64) (data []byte, wait time.Duration, err error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	at := f.base + "/" + path
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, at, nil)
+	if err != nil {
+		return nil, 0, err
+	}
+	if f.token != "" {
+		req.Header.Set("Authorization", "Bearer "+f.token)
+	}
+	resp, err := f.client.Do(req)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer func() { _ = resp.Body.Close() }() // only read
+	if resp.StatusCode != http.StatusOK {
+		seconds, _ := strconv.Atoi(resp.Header.Get("Retry-After"))
+		beginning, _ := io.ReadAll(io.LimitReader(resp.Body, 300))
+		answer := &statusError{url: at, status: resp.StatusCode}
+		if text := strings.TrimSpace(string(beginning)); text != "" {
+			answer.detail = fmt.Sprintf(": %q", text)
+		}
+		return nil, time.Duration(max(0, min(seconds, 60))) * time.Second, answer
+	}
+	data, err = io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		err = &sizeError{url: at, limit: limit}
+	}
+	return data, 0, err
+}

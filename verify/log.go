@@ -1,0 +1,409 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/chainstore/chainstore/chain"
+)
+
+// Options are what [Log] goes by.
+type Options struct {
+	URL   string // of a master, without a path
+	Trust Trust
+	// Token opens a log that is private, and payloads: those that it may read are checked too. "" for none.
+	Token string
+	// Since is what an earlier run has left; nil for none.
+	Since *State
+	// Save is called now and then with how far the run is, and must keep it or fail; nil where nothing is kept.
+	Save func(*State) error
+	// Progress is told how many leaves are verified, and of how many; may be nil.
+	Progress func(done, total uint64)
+	HTTP     *http.Client // nil for one of its own
+	Parallel int          // bundles that are fetched at once, 8 where it is 0
+
+	pause time.Duration // tests: before a request is tried again
+}
+
+// LogReport tells what came of an audit, or of checking an export.
+type LogReport struct {
+	Findings []Finding `json:"findings"`
+	Remarks  []string  `json:"remarks"`
+	// Checkpoints are those that were checked, the newest last.
+	Checkpoints []Checkpoint `json:"checkpoints"`
+	Height      uint64       `json:"height"` // blocks that are verified, from 0 on; as are those below
+	Records     uint64       `json:"records"`
+	Size        uint64       `json:"size"` // of the tree
+	Hash        chain.Hash   `json:"hash"` // of the last block
+	// New is how many of these leaves this run has looked at: the others were by the runs before.
+	New uint64 `json:"new"`
+	// Difficulty is the lowest of the blocks that this run has looked at.
+	Difficulty uint8 `json:"difficulty"`
+	// Unchecked are blocks that could not be checked, because nobody has them any more: their hashes alone are in the tree.
+	Unchecked []chain.Range `json:"unchecked"`
+	Payloads  uint64        `json:"payloads"` // records whose payloads were checked
+	Hidden    uint64        `json:"hidden"`   // records whose payloads the token may not read
+}
+
+// Good tells that all that could be checked fits.
+func (r *LogReport) Good() bool { return len(r.Findings) == 0 }
+
+// errStop ends an audit at its first finding: what comes behind it hangs on it.
+var errStop = errors.New("a finding")
+
+// saveEvery is after how many leaves an audit keeps how far it is.
+const saveEvery = 1 << 20
+
+// Log audits a running log from outside, from its checkpoint and its leaves. Where a run before has left its state it goes on from there, after it has made sure
+// that the tree of then is the beginning of the tree of now. It stops at the first thing that does not fit.
+//
+// The error says why the audit could not be brought to its end; the report tells how far it came, and may hold a finding all the same.
+func Log(ctx context.Context, o Options) (LogReport, error) {
+	f, err := newFetcher(&o)
+	if err != nil {
+		return LogReport{}, err
+	}
+	if o.Parallel <= 0 {
+		o.Parallel = 8
+	}
+	if o.Progress == nil {
+		o.Progress = func(uint64, uint64) {}
+	}
+	a := &audit{o: &o, f: f}
+	if o.Since != nil {
+		a.since = *o.Since
+	}
+	a.begin(a.since.Head, a.since.Unchecked)
+	a.report.Difficulty = math.MaxUint8
+	err = a.run(ctx)
+	if errors.Is(err, errStop) {
+		err = nil
+	}
+	return a.finish(), errors.Join(err, a.save())
+}
+
+// audit is one run of Log. All but the fetching belongs to one goroutine.
+type audit struct {
+	o        *Options
+	f        *fetcher
+	since    State
+	now      Checkpoint // what the log shows; zero before it is known to be good and newer than what it has shown
+	verifier *chain.Verifier
+	// hole is what is known of the tree while leaves are gone; nil where none is.
+	hole      *hole
+	unchecked []chain.Range
+	start     uint64     // leaves that were taken by the runs before
+	at        uint64     // leaves that were taken
+	saved     uint64     // leaves at the last save
+	done      chain.Head // up to where all is checked, payloads too
+
+	payloads payloads
+	found    findings
+	report   LogReport
+}
+
+// begin starts at a head that is verified.
+func (a *audit) begin(head chain.Head, unchecked []chain.Range) {
+	a.verifier, a.unchecked, a.done = chain.NewVerifier(head), unchecked, head
+	a.start = head.Tree.Size()
+	a.at, a.saved = a.start, a.start
+}
+
+// fail notes a finding, and ends the audit.
+func (a *audit) fail(code, format string, args ...any) error {
+	a.found.add(code, format, args...)
+	return errStop
+}
+
+func (a *audit) run(ctx context.Context) error {
+	if err := a.checkpoint(ctx); err != nil {
+		return err
+	}
+	a.o.Progress(a.at, a.now.Size)
+	err := a.f.bundles(ctx, a.at, a.now.Size, a.o.Parallel, func(b bundle) error {
+		if b.gone {
+			return a.skip(ctx, &b)
+		}
+		if err := a.take(&b); err != nil {
+			return err
+		}
+		if err := a.checkPayloads(ctx); err != nil {
+			return err
+		}
+		a.done = a.verifier.Head()
+		a.o.Progress(a.at, a.now.Size)
+		if a.at-a.saved < saveEvery {
+			return nil
+		}
+		return a.save()
+	})
+	if err != nil {
+		return err
+	}
+	return a.end()
+}
+
+// checkpoint gets what the log shows, and holds it against what it has shown before.
+func (a *audit) checkpoint(ctx context.Context) error {
+	signed, err := a.f.get(ctx, "checkpoint", maxNote)
+	if err != nil {
+		return err
+	}
+	cp, found := a.o.Trust.open(signed)
+	if a.found = append(a.found, found...); len(a.found) > 0 {
+		return errStop
+	}
+	then := &a.since.Checkpoint
+	if then.Note == "" {
+		a.now = cp
+		return nil
+	}
+	both := []string{then.Note, cp.Note}
+	switch {
+	case cp.Origin != then.Origin:
+		return a.fail(CodeOrigin, "this is log %q, and the runs before were of %q: another --state, or another log at this URL", cp.Origin, then.Origin)
+	case cp.Size < then.Size:
+		a.found = append(a.found, Finding{Code: CodeRollback, Evidence: both, Text: fmt.Sprintf(
+			"rollback: the log shows a checkpoint of %d leaves, and has shown one of %d before", cp.Size, then.Size)})
+		return errStop
+	case cp.Size == then.Size && cp.Root != then.Root:
+		return a.fork(&cp, "for %d leaves the log has signed the root %v now and %v before", cp.Size, cp.Root, then.Root)
+	}
+	if err := a.grown(ctx, &cp); err != nil {
+		return err
+	}
+	a.now = cp
+	return nil
+}
+
+// fork notes that the log has signed two trees that are not one.
+func (a *audit) fork(cp *Checkpoint, format string, args ...any) error {
+	a.found = append(a.found, Finding{
+		Code: CodeFork, Text: "fork: " + fmt.Sprintf(format, args...), Evidence: []string{a.since.Checkpoint.Note, cp.Note},
+	})
+	return errStop
+}
+
+// grown makes sure that the tree of the run before is the beginning of that of now, by the log's tiles, which are proven against the root of now.
+// Where it serves none the leaves will show it, at the block at which the two part.
+func (a *audit) grown(ctx context.Context, cp *Checkpoint) error {
+	then, head := &a.since.Checkpoint, &a.since.Head
+	if 0 < then.Size && then.Size < cp.Size {
+		root, shown, err := a.prefix(ctx, cp, then.Size)
+		if err != nil || !shown {
+			return err
+		}
+		if root != then.Root {
+			return a.fork(cp, "the first %d leaves of the tree of %d have the root %v, and the log has signed %v for them before", then.Size, cp.Size, root, then.Root)
+		}
+	}
+	if size := head.Tree.Size(); 0 < size && size < then.Size {
+		// The run before was cut short, and nothing that was signed has shown yet that the leaves it was served are the log's.
+		root, shown, err := a.prefix(ctx, cp, size)
+		if err != nil || !shown {
+			return err
+		}
+		if root != head.Tree.Root() {
+			a.report.Remarks = append(a.report.Remarks, fmt.Sprintf(
+				"the run before was cut short, and the %d leaves that it was served are not those of the log's tree: this one began again", size))
+			a.since.Head = chain.Head{}
+			a.begin(chain.Head{}, nil)
+		}
+	}
+	return nil
+}
+
+// prefix is the root of the first size leaves of a checkpoint's tree; shown is false where the log serves no tiles.
+func (a *audit) prefix(ctx context.Context, cp *Checkpoint, size uint64) (root chain.Hash, shown bool, err error) {
+	tiles := &tileReader{ctx: ctx, f: a.f}
+	hash, err := tlog.TreeHash(int64(size), tlog.TileHashReader(tlog.Tree{N: int64(cp.Size), Hash: tlog.Hash(cp.Root)}, tiles))
+	switch {
+	case hasStatus(tiles.err, http.StatusNotFound, http.StatusGone):
+		return root, false, nil
+	case tiles.err != nil:
+		return root, false, tiles.err
+	case err != nil:
+		return root, false, a.fail(CodeTile, "the log's hashes do not fit its own checkpoint of %d leaves: %v", cp.Size, err)
+	}
+	return chain.Hash(hash), true, nil
+}
+
+// take takes the leaves of a bundle, those left out that were taken by the run before.
+func (a *audit) take(b *bundle) error {
+	if b.err != nil {
+		var large *sizeError
+		switch {
+		case errors.Is(b.err, chain.ErrVersion):
+			return a.fail(CodeVersion, "%v", b.err)
+		case errors.Is(b.err, errEntry), errors.Is(b.err, chain.ErrFrame), errors.As(b.err, &large):
+			return a.fail(CodeEntry, "%v", b.err)
+		}
+		return b.err
+	}
+	entries := b.entries[a.at-b.number*tileWidth:]
+	if a.hole != nil {
+		return a.bridge(entries)
+	}
+	return a.entries(entries)
+}
+
+// entries gives the verifier leaves and seals.
+func (a *audit) entries(entries []entry) error {
+	leaves := make([]chain.Leaf, 0, len(entries))
+	for i := range entries {
+		e := &entries[i]
+		a.at++
+		if !e.seal {
+			leaves = append(leaves, e.leaf)
+			continue
+		}
+		a.give(leaves)
+		leaves = leaves[:0]
+		if err := a.verifier.TakeSeal(e.header); err != nil {
+			return a.fail(codeOf(err), "%v", err)
+		}
+		a.payloads.sealed(&e.header)
+		a.report.Difficulty = min(a.report.Difficulty, e.header.Difficulty)
+		if err := a.boundary(); err != nil {
+			return err
+		}
+		if a.o.Token == "" {
+			a.done = a.verifier.Head()
+		}
+	}
+	a.give(leaves)
+	return nil
+}
+
+func (a *audit) give(leaves []chain.Leaf) {
+	a.verifier.TakeLeaves(leaves...)
+	if a.o.Token != "" {
+		a.payloads.add(leaves)
+	}
+}
+
+// boundary holds the tree against the checkpoints that end here.
+func (a *audit) boundary() error {
+	tree := a.verifier.Head().Tree
+	if then := &a.since.Checkpoint; then.Note != "" && tree.Size() == then.Size && tree.Root() != then.Root {
+		return a.fork(&a.now, "the first %d leaves have the root %v, and the log has signed %v for them before", then.Size, tree.Root(), then.Root)
+	}
+	if tree.Size() == a.now.Size && tree.Root() != a.now.Root {
+		return a.fail(CodeRoot, "the %d leaves that the log serves have the root %v, and it has signed %v: a leaf was altered on its way, or the log serves another tree than it signs",
+			tree.Size(), tree.Root(), a.now.Root)
+	}
+	return nil
+}
+
+// end judges what is left when all leaves were taken.
+func (a *audit) end() error {
+	if a.hole != nil {
+		return a.endInHole()
+	}
+	if size := a.verifier.Head().Tree.Size(); size != a.now.Size {
+		return a.fail(CodeBoundary, "the checkpoint's size %d is not the end of a block: the last seal is leaf %d, and %d leaves follow it", a.now.Size, size-1, a.now.Size-size)
+	}
+	return a.boundary()
+}
+
+// codeOf names why a block does not extend the chain.
+func codeOf(err error) string {
+	for _, c := range []struct {
+		err  error
+		code string
+	}{
+		{chain.ErrVersion, CodeVersion}, {chain.ErrNumber, CodeNumber}, {chain.ErrLink, CodeLink}, {chain.ErrFirst, CodeFirst},
+		{chain.ErrCount, CodeCount}, {chain.ErrTime, CodeTime}, {chain.ErrRoot, CodeRoot}, {chain.ErrWork, CodeWork},
+	} {
+		if errors.Is(err, c.err) {
+			return c.code
+		}
+	}
+	return CodeEntry
+}
+
+// state is what the next run goes on from. A checkpoint that was found wanting is not kept in the place of the one before.
+func (a *audit) state() *State {
+	s := &State{Checkpoint: a.now, Head: a.done, Unchecked: a.unchecked}
+	if s.Checkpoint.Note == "" {
+		s.Checkpoint = a.since.Checkpoint
+	}
+	return s
+}
+
+func (a *audit) save() error {
+	if a.o.Save == nil || a.now.Note == "" || len(a.found) > 0 && a.forked() {
+		return nil
+	}
+	a.saved = a.at
+	return a.o.Save(a.state())
+}
+
+// forked reports whether the log has signed two trees: the state of the run before is evidence then, and stays.
+func (a *audit) forked() bool {
+	for _, f := range a.found {
+		if f.Code == CodeFork || f.Code == CodeRollback {
+			return true
+		}
+	}
+	return false
+}
+
+func (a *audit) finish() LogReport {
+	r, head := a.report, a.done
+	r.Findings = a.found
+	for _, u := range a.unchecked {
+		r.Unchecked = chain.AddRange(r.Unchecked, u)
+	}
+	if a.now.Note != "" {
+		r.Checkpoints = []Checkpoint{a.now}
+	}
+	r.Height, r.Size, r.Hash = head.Height, head.Tree.Size(), head.Hash
+	r.Records = r.Size - min(r.Size, r.Height)
+	r.New = r.Size - min(a.start, r.Size)
+	r.Payloads, r.Hidden = a.payloads.checked, a.payloads.hidden
+	if r.New == 0 {
+		r.Difficulty = 0
+	} else {
+		r.Remarks = append(r.Remarks, difficultyRemark(r.Difficulty))
+	}
+	return r
+}
+
+func difficultyRemark(bits uint8) string {
+	return fmt.Sprintf("difficulty %d bits at the lowest: such a block took about %s tries. The proof of work shows no more than that; the signature, and witnesses, show the rest",
+		bits, tries(bits))
+}
+
+// tileReader reads tiles for package tlog, which proves them.
+type tileReader struct {
+	ctx context.Context
+	f   *fetcher
+	err error // of the last request that failed
+}
+
+func (t *tileReader) Height() int { return tileHeight }
+
+func (t *tileReader) SaveTiles([]tlog.Tile, [][]byte) {}
+
+func (t *tileReader) ReadTiles(tiles []tlog.Tile) ([][]byte, error) {
+	var all [][]byte
+	for _, tile := range tiles {
+		data, _, err := t.f.tile(t.ctx, tile.L, uint64(tile.N), uint64(tile.W), tileWidth*chain.HashSize)
+		if err != nil {
+			t.err = err
+			return nil, err
+		}
+		if size := tile.W * chain.HashSize; len(data) > size {
+			data = data[:size] // of the full tile, in the place of a partial one that is gone
+		}
+		all = append(all, data)
+	}
+	return all, nil
+}

@@ -1,0 +1,143 @@
+package verify
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/httpapi/wire"
+)
+
+// Bounds of what is held for payloads. A block with more leaves is passed over, and told of.
+const (
+	maxPayloadLeaves = 1 << 20
+	maxPage          = 64 << 20 // bytes of one page of records
+	payloadParallel  = 4        // pages that are held at once
+)
+
+// payloads are the blocks whose payloads are to be checked. The zero value is ready.
+type payloads struct {
+	open    []chain.Hash // leaves of the block that is not yet sealed
+	over    bool         // it has too many
+	blocks  []sealedBlock
+	checked uint64
+	hidden  uint64
+}
+
+type sealedBlock struct {
+	number uint64
+	leaves []chain.Hash
+}
+
+func (p *payloads) add(leaves []chain.Leaf) {
+	if p.over = p.over || len(p.open)+len(leaves) > maxPayloadLeaves; p.over {
+		p.open = nil
+		return
+	}
+	for _, l := range leaves {
+		p.open = append(p.open, l.Hash())
+	}
+}
+
+func (p *payloads) sealed(h *chain.Header) {
+	if len(p.open) > 0 && !p.over {
+		p.blocks = append(p.blocks, sealedBlock{number: h.Block, leaves: p.open})
+	} else if p.over {
+		p.hidden += uint64(h.Count)
+	}
+	p.drop()
+}
+
+// drop forgets the block that is open.
+func (p *payloads) drop() { p.open, p.over = nil, false }
+
+// errPayload: a record is not that of its leaf.
+var errPayload = errors.New("does not fit")
+
+// checkPayloads fetches the records of the blocks that were sealed, as far as the token may read them, and holds each against its leaf.
+func (a *audit) checkPayloads(ctx context.Context) error {
+	blocks := a.payloads.blocks
+	a.payloads.blocks = nil
+	var (
+		checking sync.WaitGroup
+		slots    = make(chan struct{}, payloadParallel)
+		counts   = make([][2]uint64, len(blocks))
+		errs     = make([]error, len(blocks))
+	)
+	for i := range blocks {
+		slots <- struct{}{}
+		checking.Go(func() {
+			counts[i][0], counts[i][1], errs[i] = a.f.records(ctx, &blocks[i])
+			<-slots
+		})
+	}
+	checking.Wait()
+	for i := range blocks {
+		a.payloads.checked += counts[i][0]
+		a.payloads.hidden += counts[i][1]
+		if errors.Is(errs[i], errPayload) {
+			return a.fail(CodePayload, "%v", errs[i])
+		}
+		if errs[i] != nil {
+			return errs[i]
+		}
+	}
+	return nil
+}
+
+// records reads a block's records page by page, and counts those that fit their leaves and those that are hidden.
+func (f *fetcher) records(ctx context.Context, b *sealedBlock) (checked, hidden uint64, err error) {
+	for from := uint64(0); from < uint64(len(b.leaves)); {
+		data, err := f.get(ctx, fmt.Sprintf("v1/blocks/%d/records?from=%d&limit=%d", b.number, from, wire.MaxPage), maxPage)
+		if hasStatus(err, http.StatusForbidden) {
+			return checked, uint64(len(b.leaves)), nil
+		}
+		if hasStatus(err, http.StatusGone) {
+			return checked, hidden + uint64(len(b.leaves)) - from, nil
+		}
+		if err != nil {
+			return checked, hidden, err
+		}
+		var page wire.BlockRecords
+		if err := json.Unmarshal(data, &page); err != nil {
+			return checked, hidden, fmt.Errorf("the records of block %d: %w", b.number, err)
+		}
+		if len(page.Records) == 0 {
+			return checked, hidden, fmt.Errorf("the records of block %d: the page from offset %d is empty", b.number, from)
+		}
+		for i := range page.Records {
+			r := &page.Records[i]
+			if uint64(r.Offset) != from || from >= uint64(len(b.leaves)) {
+				return checked, hidden, fmt.Errorf("the records of block %d: offset %d where %d of %d is due", b.number, r.Offset, from, len(b.leaves))
+			}
+			if r.Hidden || r.Record == nil {
+				hidden++
+			} else if err := fits(r.Record, b.leaves[from]); err != nil {
+				return checked, hidden, fmt.Errorf("record %d of block %d: %w", from, b.number, err)
+			} else {
+				checked++
+			}
+			from++
+		}
+	}
+	return checked, hidden, nil
+}
+
+// fits holds a record against its leaf.
+func fits(r *wire.Record, leaf chain.Hash) error {
+	record := chain.Record{Project: r.ProjectID, Time: r.Time, Key: r.Key, Type: r.Type, Payload: r.Payload}
+	if copy(record.Salt[:], r.Salt); len(r.Salt) != chain.SaltSize {
+		return fmt.Errorf("what the log gives as its payload %w its leaf: a salt of %d bytes", errPayload, len(r.Salt))
+	}
+	if err := record.Check(); err != nil {
+		return fmt.Errorf("what the log gives as its payload %w its leaf: %w", errPayload, err)
+	}
+	if record.Leaf().Hash() != leaf {
+		return fmt.Errorf("what the log gives as its payload, salt, key, type, time and project %w its leaf", errPayload)
+	}
+	return nil
+}

@@ -1,0 +1,245 @@
+package verify
+
+import (
+	"crypto/sha256"
+	"fmt"
+
+	"github.com/chainstore/chainstore/chain"
+)
+
+// ReceiptReport tells what came of checking a receipt or a proof. What it says of the record holds only where Findings is empty.
+type ReceiptReport struct {
+	Findings []Finding `json:"findings"`
+	// Remarks are what does not make it bad and should be known: what was not checked, and how much work the block took.
+	Remarks []string `json:"remarks"`
+
+	Index      uint64     `json:"index"` // of the leaf
+	Block      uint64     `json:"block"`
+	Offset     uint32     `json:"offset"`
+	Leaf       chain.Leaf `json:"-"`
+	Type       string     `json:"type,omitempty"`
+	Key        string     `json:"key,omitempty"`
+	Difficulty uint8      `json:"difficulty"`
+	Payload    bool       `json:"payload"` // it was given, and fits
+	Checkpoint Checkpoint `json:"checkpoint"`
+}
+
+// Good tells that all that could be checked fits.
+func (r *ReceiptReport) Good() bool { return len(r.Findings) == 0 }
+
+// Receipt checks a receipt of at most [MaxReceipt] bytes, alone or within the position that an append answered: that the payload is the record's, where it is
+// given (nil where it is not), that the record's leaf stands at its index in its block, the block with its proof of work in the tree, and that a key of trust has
+// signed the tree.
+//
+// Where several fields belong together it finds out which of them is the odd one, so that one altered field is one finding that names it.
+func Receipt(data []byte, trust Trust, payload []byte) ReceiptReport {
+	r, around, err := parseReceipt(data)
+	if err != nil {
+		return ReceiptReport{Findings: []Finding{{Code: CodeFormat, Text: fmt.Sprintf("not a receipt that this program can read: %v", err)}}}
+	}
+	c := receiptCheck{r: &r, header: r.Header.Header()}
+	c.checkpoint(trust)
+	c.seal()
+	c.record()
+	c.position(around)
+	c.payload(payload)
+	c.report.Findings = c.found
+	c.report.Index, c.report.Block, c.report.Offset = r.Index, r.Block, r.Offset
+	c.report.Type, c.report.Key = r.Type, r.Key
+	return c.report
+}
+
+// receiptCheck is the check of one receipt.
+type receiptCheck struct {
+	r      *receipt
+	header chain.Header
+	found  findings
+	report ReceiptReport
+
+	size   uint64 // of the tree, and its root: the checkpoint's where that is good
+	root   chain.Hash
+	proven bool       // the header is in that tree
+	spoilt bool       // the header was altered: what hangs on it cannot be judged
+	leaf   chain.Leaf // of the record, as it is proven; else as the receipt says
+}
+
+func (c *receiptCheck) remark(format string, args ...any) {
+	c.report.Remarks = append(c.report.Remarks, fmt.Sprintf(format, args...))
+}
+
+// checkpoint finds out which tree was signed.
+func (c *receiptCheck) checkpoint(trust Trust) {
+	c.size, c.root = c.r.TreeSize, c.r.Root
+	cp, found := trust.open([]byte(c.r.Checkpoint))
+	c.found = append(c.found, found...)
+	c.report.Checkpoint = cp
+	if cp.Origin == "" {
+		return
+	}
+	c.size, c.root = cp.Size, cp.Root
+	if c.r.Origin != cp.Origin {
+		c.found.add(CodeOrigin, "the receipt says that it is of log %q, and its checkpoint is of %q", c.r.Origin, cp.Origin)
+	}
+	if c.r.TreeSize != cp.Size {
+		c.found.add(CodeTreeSize, "the receipt speaks of a tree of %d leaves, and its checkpoint of one of %d", c.r.TreeSize, cp.Size)
+	}
+	if c.r.Root != cp.Root {
+		c.found.add(CodeRoot, "the receipt's root is %v, and its checkpoint's is %v", c.r.Root, cp.Root)
+	}
+}
+
+// seal holds the block's header against the tree.
+func (c *receiptCheck) seal() {
+	h, hash := &c.header, c.header.Hash()
+	path := chain.Proof{Index: h.Seal(), Size: c.size, Path: c.r.SealPath}
+	c.proven = h.Seal() >= h.First && path.Check(h.SealHash(), c.root) == nil
+	mined := chain.Mined(hash, h.Difficulty)
+	switch {
+	case c.proven && c.r.Header.Hash != hash:
+		c.found.add(CodeBlockHash, "block %d has the hash %v, and the receipt says %v", h.Block, hash, c.r.Header.Hash)
+	case !c.proven && c.r.Header.Hash != hash:
+		c.spoilt = true
+		c.found.add(CodeHeader, "a field of the block's header was altered: its hash is %v now, and should be %v; so it is not in the tree, and what hangs on it was not judged",
+			hash, c.r.Header.Hash)
+		return
+	}
+	if !mined {
+		c.found.add(CodeWork, "no proof of work: the block's hash %v has %d leading zero bits, and the header says %d",
+			hash, chain.LeadingZeros(hash), h.Difficulty)
+	}
+	if !c.proven && mined {
+		c.found.add(CodeSealPath, "the path does not lead from the block's seal, leaf %d, to the root of the tree of %d leaves", h.Seal(), c.size)
+	}
+	if c.r.SealIndex != h.Seal() {
+		c.found.add(CodeSealIndex, "the seal of block %d is leaf %d, and the receipt says %d", h.Block, h.Seal(), c.r.SealIndex)
+	}
+	c.report.Difficulty = h.Difficulty
+	c.remark("difficulty %d bits: the block took about %s tries. The proof of work shows no more than that; the signature, and witnesses, show the rest",
+		h.Difficulty, tries(h.Difficulty))
+}
+
+// tries is 2^bits in words.
+func tries(bits uint8) string {
+	if bits <= 20 {
+		return fmt.Sprint(uint64(1) << bits)
+	}
+	return fmt.Sprintf("2^%d", bits)
+}
+
+// record holds the record's leaf against the block's root. Position and leaf stand in the receipt more than once: what the path proves is the truth,
+// and what differs from that was altered.
+func (c *receiptCheck) record() {
+	r, h := c.r, &c.header
+	data, dataErr := chain.ParseLeaf(r.LeafData)
+	fields := chain.Leaf{Project: r.ProjectID, Time: r.Time, Size: r.Size, Commit: r.Commit}
+	dataHash := chain.Hash(sha256.Sum256(append([]byte{0}, r.LeafData...))) // RFC 6962
+	index, leaf, shown := c.shown([]uint64{r.Index, h.First + uint64(r.Offset)}, []chain.Hash{dataHash, r.Leaf, fields.Hash()})
+	if c.spoilt && !shown {
+		c.leaf = fields
+		return
+	}
+	if r.Block != h.Block && !c.spoilt {
+		c.found.add(CodeBlock, "the receipt speaks of block %d, and its header is of block %d", r.Block, h.Block)
+	}
+	if !shown {
+		c.found.add(CodeRecordPath, "the path does not lead from the record's leaf, at index %d, to the root of block %d", r.Index, h.Block)
+		index, leaf = r.Index, r.Leaf
+	}
+	if r.Index != index {
+		c.found.add(CodeIndex, "the leaf stands at index %d, and the receipt says %d", index, r.Index)
+	}
+	if h.First+uint64(r.Offset) != index {
+		c.found.add(CodeOffset, "the leaf stands at index %d, and offset %d of block %d is index %d", index, r.Offset, h.Block, h.First+uint64(r.Offset))
+	}
+	if dataHash != leaf {
+		c.found.add(CodeLeafData, "the leaf has the hash %v, and the receipt's leaf_data has %v", leaf, dataHash)
+	}
+	if r.Leaf != leaf {
+		c.found.add(CodeLeaf, "the leaf has the hash %v, and the receipt says %v", leaf, r.Leaf)
+	}
+	if c.leaf = data; dataErr != nil || dataHash != leaf {
+		c.leaf = fields
+	}
+	c.fields()
+}
+
+// shown looks for a position and a leaf among those that the receipt names which the record's path proves.
+func (c *receiptCheck) shown(indices []uint64, leaves []chain.Hash) (uint64, chain.Hash, bool) {
+	for _, index := range indices {
+		for _, leaf := range leaves {
+			path := chain.Proof{Index: index, Size: c.header.Seal(), Path: c.r.RecordPath}
+			if index >= c.header.First && path.Check(leaf, c.header.Root) == nil {
+				return index, leaf, true
+			}
+		}
+	}
+	return 0, chain.Hash{}, false
+}
+
+// fields holds what the receipt says of the record against its leaf.
+func (c *receiptCheck) fields() {
+	r, leaf := c.r, &c.leaf
+	if r.ProjectID != leaf.Project {
+		c.found.add(CodeProject, "the record is of project %d, and the receipt says %d", leaf.Project, r.ProjectID)
+	}
+	if r.Time != leaf.Time {
+		c.found.add(CodeTime, "the record's time is %d, and the receipt says %d", leaf.Time, r.Time)
+	}
+	if r.Size != leaf.Size {
+		c.found.add(CodeSize, "the record's payload has %d bytes, and the receipt says %d", leaf.Size, r.Size)
+	}
+	if r.Commit != leaf.Commit {
+		c.found.add(CodeCommitment, "the record's commitment is %v, and the receipt says %v", leaf.Commit, r.Commit)
+	}
+	if c.proven && leaf.Time > c.header.Time {
+		c.found.add(CodeTime, "the record's time is %d, after %d, which is its block's", leaf.Time, c.header.Time)
+	}
+	c.report.Leaf = *leaf
+}
+
+// position holds the position that an append answered against the receipt in it.
+func (c *receiptCheck) position(p position) {
+	r := c.r
+	differs := func(name string) {
+		c.found.add(CodePosition, "the position around the receipt has another %s than the receipt", name)
+	}
+	if p.Block != nil && *p.Block != r.Block {
+		differs("block")
+	}
+	if p.Offset != nil && *p.Offset != r.Offset {
+		differs("offset")
+	}
+	if p.Index != nil && *p.Index != r.Index {
+		differs("index")
+	}
+	if p.Time != nil && *p.Time != r.Time {
+		differs("time")
+	}
+	if p.Leaf != nil && *p.Leaf != r.Leaf {
+		differs("leaf")
+	}
+}
+
+// payload holds the payload against the leaf's commitment.
+func (c *receiptCheck) payload(payload []byte) {
+	if payload == nil {
+		c.remark("the payload was not given: neither it nor the receipt's salt, key and type were checked")
+		return
+	}
+	record := chain.Record{Key: c.r.Key, Type: c.r.Type, Payload: payload}
+	copy(record.Salt[:], c.r.Salt)
+	if err := record.Check(); err != nil {
+		c.found.add(CodePayload, "this cannot be the record: %v", err)
+		return
+	}
+	commit := record.Commit()
+	switch {
+	case uint64(len(payload)) != uint64(c.leaf.Size):
+		c.found.add(CodePayload, "the payload has %d bytes, and the record's has %d: it is another, or was changed", len(payload), c.leaf.Size)
+	case commit != c.leaf.Commit:
+		c.found.add(CodePayload, "the payload's commitment does not fit: with the receipt's salt, key and type it is %v, and the record's is %v; the payload was changed, or one of those three",
+			commit, c.leaf.Commit)
+	default:
+		c.report.Payload = true
+	}
+}

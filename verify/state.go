@@ -1,0 +1,96 @@
+package verify
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/chainstore/chainstore/chain"
+)
+
+// StateFormat stands in every state, and names what it is.
+const StateFormat = "chainstore-verify-state/v1"
+
+// maxState bounds a state, in bytes.
+const maxState = 1 << 20
+
+// State is what a run of [Log] leaves to the next: the newest checkpoint that it has seen, and how far it has verified the chain. Whoever keeps it need
+// not be believed by anybody else: it is the memory of one auditor.
+type State struct {
+	// Checkpoint is the newest that the log has shown, signed, whether all of its tree has been verified or not.
+	Checkpoint Checkpoint
+	Head       chain.Head    // up to where the chain is verified: the end of a block
+	Unchecked  []chain.Range // blocks before it that could not be, since no one has them any more
+}
+
+// stateFile is a State as it is written: docs/formats.md.
+type stateFile struct {
+	Format     string     `json:"format"`
+	Origin     string     `json:"origin"`
+	Checkpoint string     `json:"checkpoint"`
+	Height     uint64     `json:"height"`
+	Size       uint64     `json:"size"`
+	Hash       chain.Hash `json:"hash"`
+	Root       chain.Hash `json:"root"`
+	Head       []byte     `json:"head"`
+	Unchecked  []span     `json:"unchecked"`
+}
+
+// span is a range of blocks in a file.
+type span struct {
+	From uint64 `json:"from"`
+	To   uint64 `json:"to"`
+}
+
+// Marshal gives the state as JSON.
+func (s *State) Marshal() ([]byte, error) {
+	f := stateFile{
+		Format: StateFormat, Origin: s.Checkpoint.Origin, Checkpoint: s.Checkpoint.Note,
+		Height: s.Head.Height, Size: s.Head.Tree.Size(), Hash: s.Head.Hash, Root: s.Head.Tree.Root(), Head: s.Head.AppendTo(nil), Unchecked: []span{},
+	}
+	for _, r := range s.Unchecked {
+		f.Unchecked = append(f.Unchecked, span(r))
+	}
+	data, err := json.MarshalIndent(f, "", "  ")
+	return append(data, '\n'), err
+}
+
+// ParseState reads a state. What it holds was verified when it was written: signatures are not looked at again, since the key may be retired by now.
+func ParseState(data []byte) (State, error) {
+	var f stateFile
+	if len(data) > maxState {
+		return State{}, fmt.Errorf("not the state of an audit: it has %d bytes, the limit is %d", len(data), maxState)
+	}
+	if err := decodeStrict(data, &f); err != nil {
+		return State{}, fmt.Errorf("not the state of an audit: %w", err)
+	}
+	if f.Format != StateFormat {
+		return State{}, fmt.Errorf("not the state of an audit: its format is %q, this program knows %q", f.Format, StateFormat)
+	}
+	head, err := chain.ParseHead(f.Head)
+	if err != nil {
+		return State{}, fmt.Errorf("the state of the audit is damaged: %w", err)
+	}
+	cp, err := parseCheckpoint(f.Checkpoint)
+	if err != nil {
+		return State{}, fmt.Errorf("the state of the audit is damaged: %w", err)
+	}
+	cp.Note = f.Checkpoint
+	switch {
+	case head.Height != f.Height || head.Tree.Size() != f.Size || head.Hash != f.Hash || head.Tree.Root() != f.Root:
+		err = fmt.Errorf("its head is not that of height %d", f.Height)
+	case cp.Origin != f.Origin:
+		err = fmt.Errorf("its checkpoint is of log %q, not %q", cp.Origin, f.Origin)
+	case head.Tree.Size() > cp.Size:
+		err = fmt.Errorf("it has verified %d leaves of a tree of %d", head.Tree.Size(), cp.Size)
+	case head.Tree.Size() == cp.Size && head.Tree.Root() != cp.Root:
+		err = fmt.Errorf("its head and its checkpoint have different roots for %d leaves", cp.Size)
+	}
+	if err != nil {
+		return State{}, fmt.Errorf("the state of the audit is damaged: %w", err)
+	}
+	s := State{Checkpoint: cp, Head: head}
+	for _, r := range f.Unchecked {
+		s.Unchecked = chain.AddRange(s.Unchecked, chain.Range(r))
+	}
+	return s, nil
+}

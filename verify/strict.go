@@ -1,0 +1,88 @@
+package verify
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+	"strings"
+)
+
+// decodeStrict reads one JSON object into a struct, and refuses what encoding/json lets pass: names that are there twice, that differ in their
+// case or that are missing, null, and anything behind the object. So two readers cannot come to read two things out of one receipt.
+func decodeStrict(data []byte, into any) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
+	if err := checkValue(d, reflect.TypeOf(into).Elem(), "the object"); err != nil {
+		return err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("there is more behind the object")
+	}
+	return json.Unmarshal(data, into)
+}
+
+// checkValue reads one value and holds the names in it against the type that it is for.
+func checkValue(d *json.Decoder, t reflect.Type, where string) error {
+	token, err := d.Token()
+	if err != nil {
+		return err
+	}
+	switch {
+	case token == nil:
+		return fmt.Errorf("%s is null", where)
+	case token == json.Delim('['):
+		if t.Kind() != reflect.Slice {
+			return fmt.Errorf("%s holds a list where none is due", where)
+		}
+		for d.More() {
+			if err := checkValue(d, t.Elem(), where); err != nil {
+				return err
+			}
+		}
+		_, err := d.Token()
+		return err
+	case token == json.Delim('{'):
+		return checkObject(d, t, where)
+	}
+	return nil
+}
+
+func checkObject(d *json.Decoder, t reflect.Type, where string) error {
+	if t.Kind() != reflect.Struct {
+		return fmt.Errorf("%s holds an object where none is due", where)
+	}
+	due := map[string]reflect.Type{}
+	for i := range t.NumField() {
+		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+		due[name] = t.Field(i).Type
+	}
+	seen := map[string]bool{}
+	for d.More() {
+		token, err := d.Token()
+		if err != nil {
+			return err
+		}
+		name, _ := token.(string)
+		field, known := due[name]
+		switch {
+		case !known:
+			return fmt.Errorf("%s has a field %q that is not known", where, name)
+		case seen[name]:
+			return fmt.Errorf("%s has the field %q twice", where, name)
+		}
+		seen[name] = true
+		if err := checkValue(d, field, fmt.Sprintf("field %q", name)); err != nil {
+			return err
+		}
+	}
+	for i := range t.NumField() {
+		if name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ","); !seen[name] {
+			return fmt.Errorf("%s lacks the field %q", where, name)
+		}
+	}
+	_, err := d.Token()
+	return err
+}

@@ -1,0 +1,173 @@
+package verify
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/transparency-dev/formats/log"
+	witness "github.com/transparency-dev/formats/note"
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/chainstore/chainstore/chain"
+)
+
+// Trust is whom the caller believes: the keys of the log, and how many of which witnesses must have signed as well.
+type Trust struct {
+	keys, witnesses []note.Verifier
+	quorum          int
+}
+
+// ErrKey: a verifier key cannot be used.
+var ErrKey = errors.New("verifier key not acceptable")
+
+// NewTrust makes a Trust from verifier keys (https://c2sp.org/signed-note), which are lines NAME+HASH+BASE64: keys of the log, of type Ed25519, of which
+// one must have signed, and witnesses, of type cosignature/v1, of which quorum must have. The error wraps [ErrKey].
+func NewTrust(keys, witnesses []string, quorum int) (Trust, error) {
+	t := Trust{quorum: quorum}
+	seen := map[string]bool{}
+	for _, vkey := range keys {
+		v, err := note.NewVerifier(vkey)
+		if err != nil {
+			if isWitness(vkey) {
+				err = errors.New("it is a witness's, which says nothing of the log's own signature")
+			}
+			return Trust{}, fmt.Errorf("%w: %q: %w", ErrKey, vkey, err)
+		}
+		if !seen[vkey] {
+			t.keys = append(t.keys, v)
+		}
+		seen[vkey] = true
+	}
+	for _, vkey := range witnesses {
+		v, err := witness.NewVerifierForCosignatureV1(vkey)
+		if err != nil {
+			return Trust{}, fmt.Errorf("%w: witness %q: %w", ErrKey, vkey, err)
+		}
+		if !seen[vkey] {
+			t.witnesses = append(t.witnesses, v)
+		}
+		seen[vkey] = true
+	}
+	if quorum < 0 || quorum > len(t.witnesses) {
+		return Trust{}, fmt.Errorf("%w: %d witnesses are to have signed, and the keys of %d are named", ErrKey, quorum, len(t.witnesses))
+	}
+	return t, nil
+}
+
+// isWitness reports whether a verifier key is of type cosignature/v1, 0x04, by the first byte of its base64.
+func isWitness(vkey string) bool {
+	at := strings.LastIndex(vkey, "+")
+	key, err := base64.StdEncoding.DecodeString(vkey[at+1:])
+	return err == nil && len(key) > 0 && key[0] == 4
+}
+
+// Checkpoint is what a log says of its tree (https://c2sp.org/tlog-checkpoint).
+type Checkpoint struct {
+	Origin string     `json:"origin"`
+	Size   uint64     `json:"size"`
+	Root   chain.Hash `json:"root"`
+	// SignedBy are the keys, and CosignedBy the witnesses, as NAME+HASH, whose signatures were found good.
+	SignedBy   []string `json:"signed_by"`
+	CosignedBy []string `json:"cosigned_by,omitempty"`
+	Note       string   `json:"note"` // as it was signed
+}
+
+// maxNote bounds a signed checkpoint, in bytes: a hundred signatures fit.
+const maxNote = 64 << 10
+
+// open reads a signed checkpoint and checks who signed it.
+func (t Trust) open(signed []byte) (Checkpoint, findings) {
+	var found findings
+	if len(signed) > maxNote {
+		found.add(CodeCheckpoint, "the checkpoint has %d bytes, the limit is %d", len(signed), maxNote)
+		return Checkpoint{}, found
+	}
+	n, err := note.Open(signed, note.VerifierList(t.keys...))
+	var bad *note.InvalidSignatureError
+	var unverified *note.UnverifiedNoteError
+	switch {
+	case errors.As(err, &bad):
+		found.add(CodeSignature, "bad signature: it is not that of key %s+%08x, in whose name the checkpoint is signed", bad.Name, bad.Hash)
+		return Checkpoint{}, found
+	case errors.As(err, &unverified):
+		found.add(CodeUnknownKey, "unknown key: the checkpoint is signed by %s, and by none of the keys that were named: %s",
+			signers(unverified.Note.UnverifiedSigs), names(t.keys))
+		return Checkpoint{}, found
+	case err != nil:
+		found.add(CodeCheckpoint, "the checkpoint is no signed note: %v", err)
+		return Checkpoint{}, found
+	}
+	c, err := parseCheckpoint(n.Text)
+	if err != nil {
+		found.add(CodeCheckpoint, "the note is no checkpoint: %v", err)
+		return Checkpoint{}, found
+	}
+	c.Note = string(signed)
+	for _, s := range n.Sigs {
+		c.SignedBy = append(c.SignedBy, fmt.Sprintf("%s+%08x", s.Name, s.Hash))
+		if s.Name != c.Origin {
+			found.add(CodeOrigin, "the checkpoint is of log %q, and its key is of %q", c.Origin, s.Name)
+		}
+	}
+	for _, w := range t.witnesses {
+		_, err := note.Open(signed, note.VerifierList(w))
+		if errors.As(err, &bad) {
+			found.add(CodeCosignature, "the signature in the name of witness %s+%08x is not that witness's", bad.Name, bad.Hash)
+		} else if err == nil {
+			c.CosignedBy = append(c.CosignedBy, fmt.Sprintf("%s+%08x", w.Name(), w.KeyHash()))
+		}
+	}
+	if len(c.CosignedBy) < t.quorum {
+		found.add(CodeWitnesses, "%d of the witnesses that were named have signed, and %d are asked for", len(c.CosignedBy), t.quorum)
+	}
+	return c, found
+}
+
+// ReadCheckpoint reads a checkpoint and looks at no signature: for those who only move it.
+func ReadCheckpoint(signed string) (Checkpoint, error) {
+	c, err := parseCheckpoint(signed)
+	if err != nil {
+		return Checkpoint{}, fmt.Errorf("not a checkpoint: %w", err)
+	}
+	c.Note = signed
+	return c, nil
+}
+
+// parseCheckpoint reads the text of a checkpoint.
+func parseCheckpoint(text string) (Checkpoint, error) {
+	var c log.Checkpoint
+	if _, err := c.Unmarshal([]byte(text)); err != nil {
+		return Checkpoint{}, err
+	}
+	if len(c.Hash) != chain.HashSize {
+		return Checkpoint{}, fmt.Errorf("its root has %d bytes, not %d", len(c.Hash), chain.HashSize)
+	}
+	if c.Size > maxSize {
+		return Checkpoint{}, fmt.Errorf("a tree of %d leaves is more than there can be", c.Size)
+	}
+	return Checkpoint{Origin: c.Origin, Size: c.Size, Root: chain.Hash(c.Hash)}, nil
+}
+
+// maxSize is the largest tree that the arithmetic of package tlog has room for.
+const maxSize = 1 << 55
+
+func names(keys []note.Verifier) string {
+	var list []string
+	for _, k := range keys {
+		list = append(list, fmt.Sprintf("%s+%08x", k.Name(), k.KeyHash()))
+	}
+	if len(list) == 0 {
+		return "none was"
+	}
+	return strings.Join(list, ", ")
+}
+
+func signers(sigs []note.Signature) string {
+	var list []string
+	for _, s := range sigs {
+		list = append(list, fmt.Sprintf("%s+%08x", s.Name, s.Hash))
+	}
+	return strings.Join(list, ", ")
+}
