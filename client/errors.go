@@ -43,6 +43,7 @@ var (
 	ErrTooFewMasters = errors.New("too few masters would remain")
 	ErrOtherGroup    = errors.New("the master belongs to another group")
 	ErrNotVoter      = errors.New("that master cannot take the leadership")
+	ErrLastKey       = errors.New("the only log key that signs")
 	ErrNotLost       = errors.New("the block is not reported as lost")
 	ErrLost          = errors.New("the block is lost for good")
 	ErrTooLarge      = errors.New("over the size limit")
@@ -104,6 +105,8 @@ func sentinel(name string) error {
 		return ErrOtherGroup
 	case wire.ProblemNotVoter:
 		return ErrNotVoter
+	case wire.ProblemLastKey:
+		return ErrLastKey
 	case wire.ProblemNotLost:
 		return ErrNotLost
 	case wire.ProblemInboxFull:

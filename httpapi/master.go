@@ -23,6 +23,7 @@ type MasterConfig struct {
 	// OpenRegistration lets anybody create a project, OriginalAPI opens the routes of the original system.
 	OpenRegistration bool
 	OriginalAPI      bool
+	PrivateLog       bool // who follows the log must show a token
 	Logger           hclog.Logger
 }
 
@@ -35,7 +36,7 @@ type master struct {
 	admin   secret
 	leader  *leaderProxy
 
-	openRegistration, originalAPI bool
+	openRegistration, originalAPI, privateLog bool
 }
 
 // NewMaster makes the handler of a master: its API for users, and the routes between the nodes.
@@ -43,7 +44,7 @@ func NewMaster(cfg MasterConfig) http.Handler {
 	m := &master{
 		engine: newEngine(cfg.Logger), node: cfg.Node, adopt: cfg.Adopt,
 		cluster: newSecret(cfg.ClusterToken), admin: newSecret(cfg.AdminToken), leader: newLeaderProxy(cfg.Node),
-		openRegistration: cfg.OpenRegistration, originalAPI: cfg.OriginalAPI,
+		openRegistration: cfg.OpenRegistration, originalAPI: cfg.OriginalAPI, privateLog: cfg.PrivateLog,
 	}
 	m.Use(m.crossOrigin)
 	// In gin a bare colon starts a parameter: the one of records:batch is escaped.
@@ -51,9 +52,11 @@ func NewMaster(cfg MasterConfig) http.Handler {
 	m.POST(`/v1/records\:batch`, m.withAppender(m.appendBatch))
 	m.GET("/v1/records", m.withReader(m.list))
 	m.GET("/v1/records/stream", m.withReader(m.stream))
-	m.GET("/v1/records/:index/proof", m.withReader(m.proofByIndex))
+	m.GET("/v1/records/:index/proof", m.withReader(m.ofRecord(m.proof)))
+	m.GET("/v1/records/:index/receipt", m.withReader(m.ofRecord(m.receipt)))
 	m.GET("/v1/blocks/:block/records", m.withReader(m.blockRecords))
-	m.GET("/v1/blocks/:block/records/:offset/proof", m.withReader(m.proof))
+	m.GET("/v1/blocks/:block/records/:offset/proof", m.withReader(m.ofRecord(m.proof)))
+	m.GET("/v1/blocks/:block/records/:offset/receipt", m.withReader(m.ofRecord(m.receipt)))
 	m.GET("/v1/hashes/:hash", m.withAnyToken(m.findHash))
 	m.GET("/v1/records/:index", m.withReader(m.recordByIndex))
 	m.HEAD("/v1/records/:index", m.withReader(m.recordByIndex))
@@ -72,6 +75,7 @@ func NewMaster(cfg MasterConfig) http.Handler {
 	if cfg.OriginalAPI {
 		m.originalRoutes()
 	}
+	m.logRoutes()
 
 	m.GET("/livez", func(c *gin.Context) { c.String(http.StatusOK, "ok\n") })
 	m.GET("/readyz", m.do(func(c *gin.Context) error {

@@ -50,6 +50,8 @@ func newMetrics(node *masternode.Node) http.Handler {
 	add("pending_bytes", "bytes that are committed and not stored", func(f masternode.Figures) float64 { return float64(f.PendingBytes) })
 	add("whole_storages", "storage nodes that count as a copy", func(f masternode.Figures) float64 { return float64(f.WholeStorages) })
 	add("lost_blocks", "blocks that no storage node has a good copy of", func(f masternode.Figures) float64 { return float64(f.LostBlocks) })
+	add("checkpoint_leaves", "leaves of the tree up to the newest block that enough storage nodes have", func(f masternode.Figures) float64 { return float64(f.Checkpoint) })
+	add("published_leaves", "leaves of the tree whose checkpoint is shown: fewer where witnesses are waited for", func(f masternode.Figures) float64 { return float64(f.Published) })
 	// Counted in the replicated table, so all masters tell the same, whoever leads.
 	count("checks", "checks of storage nodes that ended", func(f masternode.Figures) uint64 { return f.Integrity.Checks })
 	count("checked_bytes", "bytes of segments that checks read and hashed", func(f masternode.Figures) uint64 { return f.Integrity.CheckedBytes })

@@ -147,6 +147,7 @@ func (s *State) settle() {
 	}
 	s.stored = stored
 	s.advanceCheckpoint()
+	s.publish()
 
 	slowest := s.stored
 	for i := range s.storages {

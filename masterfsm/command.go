@@ -42,6 +42,9 @@ const (
 	kindChangeProject kind = 18
 	kindCreateToken   kind = 19
 	kindRevokeToken   kind = 20
+	kindAddLogKey     kind = 21
+	kindRetireLogKey  kind = 22
+	kindCosign        kind = 23
 
 	kindSubmission kind = 128 // never in the log by itself
 )
@@ -195,6 +198,12 @@ func decode(k kind, body []byte) (Command, error) {
 		c = new(CreateToken)
 	case kindRevokeToken:
 		c = new(RevokeToken)
+	case kindAddLogKey:
+		c = new(AddLogKey)
+	case kindRetireLogKey:
+		c = new(RetireLogKey)
+	case kindCosign:
+		c = new(Cosign)
 	default:
 		return nil, fmt.Errorf("%w: unknown kind %d: a newer ChainStore wrote it", ErrCommand, k)
 	}

@@ -52,6 +52,9 @@ func everyCommand() []Command {
 		&ChangeProject{Project: 1, Public: new(bool), Quota: QuotaChange{BytesPerSecond: new(uint64)}, Time: startTime},
 		&CreateToken{Project: 1, Label: "l", Rights: MayAppend, TokenHash: chain.Hash{9}, Time: startTime},
 		&RevokeToken{Project: 1, Token: 1, Time: startTime},
+		&AddLogKey{Origin: "example.com/log", Public: chain.Hash{5}, Sealed: make([]byte, SealedLogKey), First: true, Time: startTime},
+		&RetireLogKey{ID: "0123abcd", Time: startTime},
+		&Cosign{Size: 3, Root: chain.Hash{6}, Cosignatures: []Cosignature{{Witness: "w", Line: "— w AAAAAAA="}}, Time: startTime},
 	}
 }
 

@@ -39,4 +39,8 @@ var (
 	ErrMasterRemoved = errors.New("the master was removed from the group")
 	// ErrRemoved: the worker was taken out of the cluster for good.
 	ErrRemoved = errors.New("the worker was removed from the cluster")
+	// ErrUnknownLogKey: the log has no key of that id.
+	ErrUnknownLogKey = errors.New("unknown log key")
+	// ErrLastLogKey: without that key nothing would sign the checkpoints.
+	ErrLastLogKey = errors.New("the only log key that signs")
 )

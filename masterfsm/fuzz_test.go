@@ -9,7 +9,7 @@ import (
 // refusals are all errors that Apply may return.
 var refusals = []error{
 	ErrCommand, ErrBacklog, ErrUnknownProject, ErrKeyReused, ErrStale, ErrNonce, ErrNameTaken, ErrBadCommand, ErrUnknownNode, ErrNotLost, ErrTooFewCopies, ErrRemoved,
-	ErrUnknownToken, ErrTooMany,
+	ErrUnknownToken, ErrTooMany, ErrUnknownLogKey, ErrLastLogKey,
 }
 
 func isRefusal(err error) bool {

@@ -17,6 +17,8 @@ type Settings struct {
 	Replicas        uint8  `json:"replicas"`          // storage nodes that must have a block before the masters drop it
 	MaxKeys         uint32 `json:"max_keys"`          // idempotency keys remembered
 	KeyAge          uint64 `json:"key_age"`           // milliseconds that they are remembered for
+	// WitnessQuorum is how many witnesses must have cosigned a checkpoint before it is published.
+	WitnessQuorum uint8 `json:"witness_quorum,omitempty"`
 }
 
 // DefaultSettings are those of the design.
@@ -46,6 +48,8 @@ func (s Settings) Check() error {
 		return fmt.Errorf("%w: replicas must be at least 1", ErrBadCommand)
 	case s.MaxPendingBytes == 0:
 		return fmt.Errorf("%w: max pending bytes must be at least 1", ErrBadCommand)
+	case s.WitnessQuorum > MaxWitnesses:
+		return fmt.Errorf("%w: a witness quorum of %d is over the cap of %d witnesses", ErrBadCommand, s.WitnessQuorum, MaxWitnesses)
 	}
 	return nil
 }

@@ -33,7 +33,7 @@ import (
 const (
 	snapshotMagic   = "CSSN"
 	snapshotVersion = 4
-	oldestSnapshot  = 3 // without a checkpoint: it follows from what is stored
+	oldestSnapshot  = 3 // without what the group signs: the checkpoint follows from what is stored, the log has no key
 )
 
 // ErrSnapshot: the bytes are no snapshot of a state, or were damaged.
@@ -51,6 +51,9 @@ type image struct {
 	Boundaries []Boundary `json:"boundaries"`
 	Stored     uint64     `json:"stored"`
 	Checkpoint Boundary   `json:"checkpoint"`
+	Published  Boundary   `json:"published"`
+	Cosigned   []Cosigned `json:"cosigned"`
+	Log        Log        `json:"log"`
 	Difficulty uint8      `json:"difficulty"` // of the block that waits for a nonce
 	Storages   []Storage  `json:"storages"`
 	Miners     []Miner    `json:"miners"`
@@ -132,7 +135,7 @@ func (sn *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	img := image{
 		Group: s.group, Term: s.term, Age: s.age, Begun: s.begun, Settings: s.settings, Now: s.now, Head: s.head.AppendTo(nil),
 		Boundaries: s.boundaries, Stored: s.stored, Checkpoint: s.checkpoint, Storages: s.storages, Miners: s.miners, Projects: s.projects, Story: s.story,
-		Next: s.nextProject, Masters: s.masters, Removed: s.removedMasters,
+		Next: s.nextProject, Masters: s.masters, Removed: s.removedMasters, Published: s.published, Cosigned: s.cosigned, Log: s.log,
 	}
 	if s.waiting != nil {
 		img.Difficulty = s.waiting.header.Difficulty
@@ -302,6 +305,11 @@ func restore(c *source) (*State, error) {
 		s.checkpoint = img.Checkpoint
 	}
 	s.advanceCheckpoint()
+	if img.Published.Height > 0 {
+		s.published = img.Published
+	}
+	s.cosigned, s.log = img.Cosigned, img.Log
+	s.publish()
 	s.storages, s.miners, s.story = img.Storages, img.Miners, img.Story
 	s.age, s.begun, s.masters, s.removedMasters = img.Age, img.Begun, img.Masters, img.Removed
 	for _, p := range img.Projects {

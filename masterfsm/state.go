@@ -39,6 +39,9 @@ type State struct {
 	stored uint64       // number of blocks that Replicas nodes have on disk: never falls
 	// checkpoint is the newest boundary that is stored: what the group signs.
 	checkpoint Boundary
+	published  Boundary   // the one that is shown: see State.publish
+	cosigned   []Cosigned // those that may yet be shown and have cosignatures, by size
+	log        Log
 
 	pendingBytes uint64 // of records in blocks that are not stored, and in the open buffer
 	retained     uint64 // of records in held blocks that are stored
@@ -77,6 +80,7 @@ func New() *State {
 	return &State{
 		settings:    DefaultSettings(),
 		checkpoint:  Boundary{Root: chain.Tree{}.Root()},
+		published:   Boundary{Root: chain.Tree{}.Root()},
 		nextProject: 1,
 		tokens:      map[chain.Hash]uint32{},
 		names:       map[string]uint32{},
@@ -86,7 +90,8 @@ func New() *State {
 }
 
 // Apply changes the state by one committed log entry. The result depends on the command: []Outcome for an append, *Project
-// for CreateProject and ChangeProject, *Token for CreateToken, *Storage or *Miner for Register, *Storage for Suspect, BeginCheck and BeginRepair, nil for the others. An error that wraps [ErrCommand] must stop the
+// for CreateProject and ChangeProject, *Token for CreateToken, *Storage or *Miner for Register, *Storage for Suspect, BeginCheck and BeginRepair,
+// *LogKey for AddLogKey, nil for the others. An error that wraps [ErrCommand] must stop the
 // master; any other is a refusal that changed nothing.
 func (s *State) Apply(data []byte) (any, error) {
 	k, body, err := checkCommand(data)

@@ -32,6 +32,8 @@ type View struct {
 
 	Masters        []Master // by id
 	RemovedMasters []string // ids of those that were taken out for good
+
+	Log Log // never changed in place
 }
 
 // View takes a view. It costs a few small copies, however many blocks and records there are.
@@ -43,7 +45,7 @@ func (s *State) View() View {
 		Pending: int(s.open.number - s.stored), PendingBytes: s.pendingBytes,
 		Storages: slices.Clone(s.storages), Miners: slices.Clone(s.miners),
 		Lost: s.story.Lost, Confirmed: s.story.Confirmed,
-		Masters: s.masters, RemovedMasters: s.removedMasters, // never changed in place
+		Masters: s.masters, RemovedMasters: s.removedMasters, Log: s.log, // never changed in place
 	}
 	if s.waiting != nil {
 		header := s.waiting.header

@@ -47,9 +47,11 @@ func (n *Node) describe(l *leadership) wire.Cluster {
 	var v masterfsm.View
 	var keys wire.Keys
 	var next uint64
+	var signed wire.Checkpoints
 	reign := n.reign()
 	n.cfg.Ledger.Read(func(s *masterfsm.State) {
 		v, next = s.View(), s.NextIndex()
+		signed = wire.Checkpoints{Height: s.Checkpoint().Height, Size: s.Checkpoint().Size, PublishedSize: s.Published().Boundary.Size}
 		remembered, oldest := s.Keys(reign)
 		keys.Remembered, keys.Seconds = remembered, float64(oldest)/1000
 	})
@@ -62,7 +64,7 @@ func (n *Node) describe(l *leadership) wire.Cluster {
 		Buffer:  wire.Amount{Records: v.OpenRecords, Bytes: v.OpenBytes},
 		Cut:     wire.Amount{Records: int(v.Settings.MaxRecords), Bytes: int(v.Settings.MaxBytes)},
 		Pending: wire.Pending{Blocks: v.Pending, Bytes: v.PendingBytes},
-		Keys:    keys, Notices: []string{},
+		Keys:    keys, Checkpoint: signed, Notices: n.logNotices(),
 	}
 	live := l.sightings()
 	c.Masters = n.masters(v, l != nil)
@@ -167,7 +169,9 @@ type Figures struct {
 	PendingBytes  uint64
 	Integrity     masterfsm.Totals
 	LostBlocks    uint64
-	WholeStorages int // storage nodes that count as a copy
+	WholeStorages int    // storage nodes that count as a copy
+	Checkpoint    uint64 // leaves of the tree that is stored, at a block boundary
+	Published     uint64 // leaves of the tree whose checkpoint is shown
 }
 
 // Figures reads them.
@@ -176,6 +180,7 @@ func (n *Node) Figures() Figures {
 	n.cfg.Ledger.Read(func(s *masterfsm.State) {
 		v := s.View()
 		f.Term, f.Height, f.Stored, f.NextIndex = v.Term.Term, v.Head.Height, v.Stored, s.NextIndex()
+		f.Checkpoint, f.Published = s.Checkpoint().Size, s.Published().Boundary.Size
 		f.Integrity, f.LostBlocks = s.Story().Totals, chain.CountBlocks(v.Lost)
 		for i := range v.Storages {
 			if v.Storages[i].Whole {

@@ -19,6 +19,8 @@ var (
 	ErrNotMined = errors.New("block is committed and not yet mined")
 	// ErrNotSealed: the record's block has no proof of work yet, so nothing proves the record.
 	ErrNotSealed = errors.New("the record's block is committed and not yet sealed")
+	// ErrNotCovered: the record's block is in no checkpoint that is published yet.
+	ErrNotCovered = errors.New("no signed checkpoint covers the record's block yet")
 	// ErrTooManyStreams: this master serves as many streams as it can.
 	ErrTooManyStreams = errors.New("too many streams")
 	// ErrForbidden: the project's records are not open to that token.
@@ -32,6 +34,8 @@ var (
 	ErrUnknownOutcome = errors.New("the outcome is not known")
 	// ErrUnavailable: no storage node could prove the record now.
 	ErrUnavailable = errors.New("no storage node could prove it")
+	// ErrNoLogKey: the log has no key yet that signs, or this master cannot open those that it has.
+	ErrNoLogKey = errors.New("nothing to sign the checkpoint with")
 	// ErrLost: the record is in a block of which no storage node has a good copy, and a person has confirmed that it is lost.
 	ErrLost = errors.New("the block is lost for good")
 	// ErrRemoved: this master was taken out of its group for good.

@@ -57,6 +57,10 @@ func (l *leadership) job(a action, view masterfsm.View, m *memory) job {
 		return l.change(a, "a master has caught up and votes from now on", l.node.cfg.Membership.Promote)
 	case actDropMaster:
 		return l.change(a, "a removed master is out of the group", l.node.cfg.Membership.RemoveMember)
+	case actFoundLog:
+		return l.foundLog(view)
+	case actAddLogKey:
+		return l.addGivenKey(view)
 	}
 	return func(context.Context) (func(*memory, time.Time), error) {
 		return nil, fmt.Errorf("unknown action %d", a.kind)

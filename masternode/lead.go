@@ -49,6 +49,9 @@ func (n *Node) lead(ctx context.Context, term uint64) error {
 	n.setLeadership(l)
 	defer n.setLeadership(nil)
 	n.log.Info("leading", "term", term, "epoch", epoch)
+	for _, notice := range n.logNotices() {
+		n.log.Error(notice)
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer l.running.Wait()
 	defer cancel()
@@ -76,6 +79,7 @@ func (l *leadership) loop(ctx context.Context) {
 		changed := l.node.cfg.Ledger.Changed()
 		var view masterfsm.View
 		l.node.cfg.Ledger.Read(func(s *masterfsm.State) { view = s.View() })
+		m.keyDue = l.node.logKeyDue(view)
 		now := l.node.cfg.Clock()
 		m.note(view, now)
 		d := plan(view, m, l.node.cfg.Membership.Members(), l.node.pace, now)
@@ -147,8 +151,9 @@ func (l *leadership) learn(ctx context.Context, m *memory, o outcome) {
 		return // who does not answer shows in the status
 	}
 	level := hclog.Debug
-	if o.action.kind == actBeginRepair {
-		level = hclog.Warn // it is tried again now and then, and somebody must know why the node stays invalid
+	switch o.action.kind {
+	case actBeginRepair, actAddLogKey:
+		level = hclog.Warn // it is tried again now and then, and somebody must know why the node stays invalid, or the key away
 	}
 	l.node.log.Log(level, "action failed", "action", o.action.kind, "node", o.action.node, "block", o.action.block, "error", o.err)
 }

@@ -27,6 +27,7 @@ type Config struct {
 	Workers    Workers
 	Settings   masterfsm.Settings
 	Limits     Limits
+	Log        LogConfig
 	MaxAge     time.Duration // of the oldest record of the open block; 0 for the default of 1 s
 	// CheckInterval is how long after a storage node's last check the next begins, 0 for none on a schedule; CheckRate how many bytes
 	// of its segments it reads a second, 0 for as fast as it goes.
@@ -51,6 +52,9 @@ func (c *Config) validate() error {
 	case c.MaxAge < 0 || c.CheckInterval < 0 || c.CheckRate < 0:
 		return fmt.Errorf("masternode: max age %v, check interval %v or check rate %d is negative", c.MaxAge, c.CheckInterval, c.CheckRate)
 	}
+	if err := c.Log.validate(); err != nil {
+		return err
+	}
 	return c.Settings.Check()
 }
 
@@ -62,6 +66,8 @@ type Node struct {
 	appends gatherer[*pendingAppend] // of this master's clients
 	commits gatherer[*pendingCommit] // of all masters, where this one leads
 	prover  *prover
+	tree    *tree
+	notary  notary
 
 	seq        atomic.Uint64              // of submissions in this boot
 	leadership atomic.Pointer[leadership] // nil while this master does not lead
@@ -94,6 +100,7 @@ func New(cfg Config) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{cfg: cfg, pace: defaultPace(), log: cfg.Logger.Named("master"), prover: newProver(cfg), over: make(chan error, 1)}
+	n.tree = newTree(n.prover)
 	if cfg.MaxAge > 0 {
 		n.pace.maxAge = cfg.MaxAge
 	}

@@ -30,6 +30,8 @@ const (
 	actPingMaster
 	actPromote    // give a master that has caught up a vote
 	actDropMaster // take a master out of raft's configuration that the table has as removed
+	actFoundLog   // give the log its first key
+	actAddLogKey  // give the log the key that this master was given
 )
 
 // action is one thing to do. Actions are compared: two that are equal are the same piece of work.
@@ -59,6 +61,7 @@ type pace struct {
 	check     time.Duration // after a storage node's last check, 0 for no checks on a schedule
 	poll      time.Duration // between two questions how a check or a repair goes
 	again     time.Duration // after a repair that could not begin, and after an inbox that was full
+	rekey     time.Duration // after a log key that was refused
 	stall     time.Duration // a repair that does not get on for so long ends; one whose sender does not answer, after dead
 }
 
@@ -66,7 +69,7 @@ func defaultPace() pace {
 	return pace{
 		maxAge: time.Second, ping: time.Second, ask: 5 * time.Second, dead: 3 * time.Second, ackDelay: 250 * time.Millisecond,
 		retry: 250 * time.Millisecond, retryMine: 100 * time.Millisecond,
-		check: DefaultCheckInterval, poll: 100 * time.Millisecond, again: 2 * time.Second, stall: time.Minute,
+		check: DefaultCheckInterval, poll: 100 * time.Millisecond, again: 2 * time.Second, rekey: time.Minute, stall: time.Minute,
 	}
 }
 
@@ -81,6 +84,7 @@ type memory struct {
 	inflight map[action]func()    // what is under way, and how to cancel it
 	tasks    map[string]wire.Task // by node: the check or repair that is under way, as it was last heard of
 	repairs  map[string]*repair   // by receiver; each belongs to the job of its node while one is in flight
+	keyDue   bool                 // the log is to have a key that this master was given
 }
 
 // sighting is what a leader has seen of a node.
@@ -164,6 +168,7 @@ func plan(view masterfsm.View, m *memory, members []wire.Master, p pace, now tim
 	w.repairs()
 	w.pings()
 	w.masters()
+	w.log()
 	for a := range m.inflight {
 		if !w.wanted[a] && a.kind == actMine {
 			w.decided.cancel = append(w.decided.cancel, a)

@@ -20,6 +20,10 @@ func (p pace) after(kind actionKind, err error) time.Duration {
 		if err != nil && !errors.Is(err, masterfsm.ErrStale) {
 			return p.again
 		}
+	case actAddLogKey:
+		if err != nil {
+			return p.rekey
+		}
 	}
 	if err != nil {
 		return p.retry

@@ -163,6 +163,7 @@ func TestPlanOfChecksAndRepairs(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			view := masterfsm.View{
 				Storages: c.nodes, Settings: masterfsm.DefaultSettings(), Head: masterfsm.Boundary{Height: 12}, HeldFrom: 10, Stored: 10,
+				Log: masterfsm.Log{Keys: make([]masterfsm.LogKey, 1)},
 			}
 			// Nodes at 10 that are whole would be given block 10: most rows are about the others.
 			if name[:4] != "new " && name[:4] != "from" && name[:4] != "into" {

@@ -70,7 +70,7 @@ func TestRegisterThroughFollower(t *testing.T) {
 				n, err := New(Config{
 					Member: wire.Member{ID: "m1", URL: "http://m1"}, Boot: 1,
 					Ledger: ledger, Membership: newFakeMembership(), Masters: masters, Workers: newFakeWorkers(t, 0), Settings: masterfsm.DefaultSettings(),
-					Limits: DefaultLimits(), Logger: hclog.NewNullLogger(),
+					Limits: DefaultLimits(), Log: LogConfig{Secret: "cluster token"}, Logger: hclog.NewNullLogger(),
 				})
 				if err != nil {
 					t.Fatal(err)

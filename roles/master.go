@@ -41,9 +41,13 @@ type MasterConfig struct {
 	CheckRate     int64
 	Settings      masterfsm.Settings
 	Limits        masternode.Limits
+	// Origin and CheckpointKey are those of masternode.LogConfig.
+	Origin        string
+	CheckpointKey *masternode.LogKey
 	// OpenRegistration lets anybody create a project, OriginalAPI opens the routes of the original system.
 	OpenRegistration bool
 	OriginalAPI      bool
+	PrivateLog       bool // who follows the log must show a token
 	Insecure         bool // addresses other than loopback are meant
 	Logger           hclog.Logger
 }
@@ -121,6 +125,7 @@ func OpenMaster(cfg MasterConfig) (m *Master, err error) {
 		Peers: slices.DeleteFunc(slices.Clone(cfg.Peers), func(url string) bool { return url == m.url }), Join: cfg.Join,
 		Ledger: m.store, Membership: m.store, Masters: m.masters, Workers: client.NewWorkers(),
 		Settings: cfg.Settings, Limits: cfg.Limits, MaxAge: cfg.MaxAge,
+		Log:           masternode.LogConfig{Secret: cfg.ClusterToken, Origin: cfg.Origin, Key: cfg.CheckpointKey},
 		CheckInterval: cfg.CheckInterval, CheckRate: cfg.CheckRate, Logger: cfg.Logger,
 	})
 	if err != nil {
@@ -129,7 +134,7 @@ func OpenMaster(cfg MasterConfig) (m *Master, err error) {
 	m.handler = httpapi.NewMaster(httpapi.MasterConfig{
 		Node: m.node, Adopt: func(a wire.Adoption) error { return m.store.Adopt(a.Group, a.Epoch, a.Member, a.Founding...) },
 		ClusterToken: cfg.ClusterToken, AdminToken: cfg.AdminToken,
-		OpenRegistration: cfg.OpenRegistration, OriginalAPI: cfg.OriginalAPI, Logger: cfg.Logger,
+		OpenRegistration: cfg.OpenRegistration, OriginalAPI: cfg.OriginalAPI, PrivateLog: cfg.PrivateLog, Logger: cfg.Logger,
 	})
 	return m, nil
 }

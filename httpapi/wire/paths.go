@@ -18,6 +18,7 @@ const (
 	TypeNDJSON  = "application/x-ndjson"              // a batch, one JSON object a line
 	TypeFrames  = "application/vnd.chainstore.frames" // a batch, length-framed: see AppendFrame
 	TypeEvents  = "text/event-stream"                 // a stream of records, as the HTML standard has it
+	TypeNote    = "text/plain; charset=utf-8"         // a signed note: see C2SP signed-note
 	TypeOctets  = "application/octet-stream"          // what stands in for a missing Content-Type of a record
 )
 
@@ -43,6 +44,8 @@ const (
 	PathReadRecords  = "/worker/v1/records:read" // POST: records with their proofs
 	PathHeaders      = "/worker/v1/headers"      // GET ?from=&limit=&size=: headers with the proofs of their seals
 	PathLocate       = "/worker/v1/locate/"      // GET {index}: the block of a leaf
+	PathReadTiles    = "/worker/v1/tiles:read"   // POST: tiles of the tree's hashes
+	PathEntries      = "/worker/v1/entries"      // GET ?first=&count=: the data of leaves
 	PathFindRecords  = "/worker/v1/records:find" // POST: places of records, by project and key, as the node's index has them
 	PathFindHash     = "/worker/v1/hashes/"      // GET {hash}: leaves that may have a hash
 	PathMine         = "/worker/v1/mine"         // POST: find a nonce

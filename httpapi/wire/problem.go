@@ -24,6 +24,7 @@ const (
 	ProblemMethod         = "method-not-allowed" // 405
 	ProblemNotMined       = "not-mined"          // 409: the block is committed and not yet mined
 	ProblemNotSealed      = "not-sealed"         // 409: the proof is not yet sealed
+	ProblemNotCovered     = "not-covered"        // 409: no signed checkpoint covers the record's block yet
 	ProblemNameTaken      = "name-taken"         // 409
 	ProblemTooMany        = "too-many"           // 409: the table takes no more projects, or the project no more tokens
 	ProblemFenced         = "fenced"             // 409: an order of a deposed leader
@@ -33,6 +34,7 @@ const (
 	ProblemOtherGroup     = "other-group"        // 409: the master belongs to another group
 	ProblemNotVoter       = "not-voter"          // 409: that master cannot lead: it is still catching up, or leads already
 	ProblemNotLost        = "not-lost"           // 409: the block is not reported as lost
+	ProblemLastKey        = "last-key"           // 409: without that key nothing would sign the checkpoints
 	ProblemInboxFull      = "inbox-full"         // 409: the storage node's inbox takes no more until it is repaired
 	ProblemLost           = "lost"               // 410: the block is lost for good, as a person has confirmed
 	ProblemRemoved        = "removed"            // 410: the worker or master was taken out of the cluster for good
@@ -45,7 +47,7 @@ const (
 	ProblemNoLeader       = "no-leader"          // 503 with Retry-After: no leader within the time that the request could wait
 	ProblemUnknownOutcome = "unknown-outcome"    // 503: the append may or may not have been committed; retry with the same Idempotency-Key
 	ProblemTooManyStreams = "too-many-streams"   // 503 with Retry-After: the master serves as many streams as it can
-	ProblemUnavailable    = "unavailable"        // 503: no storage node could prove the record
+	ProblemUnavailable    = "unavailable"        // 503: no storage node could prove the record, or nothing can sign a checkpoint
 )
 
 // How calls on the replicated state end that were not carried out, or may not have been. Calls between masters wrap them too.

@@ -102,6 +102,8 @@ type Cluster struct {
 	Cut      Amount    `json:"cut"` // the most that the buffer takes before it is cut into a block
 	Pending  Pending   `json:"pending"`
 	Keys     Keys      `json:"keys"`
+	// Checkpoint is how far the group has signed.
+	Checkpoint Checkpoints `json:"checkpoint"`
 	// Notices say in words what an operator should know: "no miner", too few storage nodes, an alarm.
 	Notices []string `json:"notices"`
 }

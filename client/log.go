@@ -1,0 +1,40 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+	"net/url"
+
+	"github.com/chainstore/chainstore/httpapi/wire"
+)
+
+// Log reads the log's name and its keys. It needs no token.
+func (c *Client) Log(ctx context.Context) (wire.Log, error) {
+	return ask[wire.Log](ctx, c, http.MethodGet, "/v1/log", nil, false)
+}
+
+// Checkpoint reads the newest checkpoint: a signed note (C2SP tlog-checkpoint), which nobody has verified. It needs no token unless the log is
+// private.
+func (c *Client) Checkpoint(ctx context.Context) ([]byte, error) {
+	q := c.newQuery(http.MethodGet, "/checkpoint", maxSmall)
+	var note []byte
+	_, err := c.do(ctx, q, func(a *answer) error {
+		note = bytes.Clone(a.body)
+		return nil
+	})
+	return note, err
+}
+
+// AddLogKey makes a key that signs checkpoints beside the others, and returns its public part. It needs the admin token. The client does not try
+// again after a try that may have been carried out: [Client.Log] tells then. The error wraps [ErrTooMany] where no more fit.
+func (c *Client) AddLogKey(ctx context.Context) (wire.LogKey, error) {
+	return ask[wire.LogKey](ctx, c, http.MethodPost, "/v1/log/keys", nil, true)
+}
+
+// RetireLogKey ends a key of the log, named by its id. It needs the admin token. The error wraps [ErrNotFound] where there is none, [ErrLastKey]
+// where nothing else signs.
+func (c *Client) RetireLogKey(ctx context.Context, id string) error {
+	_, err := c.do(ctx, c.newQuery(http.MethodDelete, "/v1/log/keys/"+url.PathEscape(id), maxSmall), func(*answer) error { return nil })
+	return err
+}

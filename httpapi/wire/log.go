@@ -1,0 +1,25 @@
+package wire
+
+// Log is the identity under which a cluster signs its checkpoints.
+type Log struct {
+	Origin string   `json:"origin"` // name of the log and of its keys, "" until the first key is there
+	Keys   []LogKey `json:"keys"`   // the oldest first, the retired ones among them
+	// Size is that of the published checkpoint's tree; left out where the log is private and no token is shown.
+	Size    *uint64 `json:"size,omitempty"`
+	Private bool    `json:"private"` // checkpoints, tiles and consistency proofs ask for a token
+}
+
+// LogKey is a key of the log: its public part.
+type LogKey struct {
+	ID          string `json:"id"`                // 8 hex digits, as in the signatures' key id
+	VerifierKey string `json:"vkey"`              // C2SP signed-note
+	Since       uint64 `json:"since"`             // unix milliseconds
+	Retired     uint64 `json:"retired,omitempty"` // when it stopped signing; left out while it signs
+}
+
+// Checkpoints tell how far the group has signed.
+type Checkpoints struct {
+	Height        uint64 `json:"height"`         // blocks of which `replicas` storage nodes have every one
+	Size          uint64 `json:"size"`           // leaves of the tree up to there
+	PublishedSize uint64 `json:"published_size"` // leaves of the tree that is shown: less where witnesses are waited for
+}

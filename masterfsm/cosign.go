@@ -1,0 +1,149 @@
+package masterfsm
+
+import (
+	"cmp"
+	"encoding/base64"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/chainstore/chainstore/chain"
+)
+
+// Cosignature is what a witness signed of a checkpoint.
+type Cosignature struct {
+	Witness string `json:"witness"` // the name in its key
+	Line    string `json:"line"`    // the signature line of a note, without its newline (C2SP tlog-cosignature)
+}
+
+// Cosigned is a checkpoint with the cosignatures that the table has for it, by witness. It is never changed in place.
+type Cosigned struct {
+	Boundary     Boundary      `json:"boundary"`
+	Cosignatures []Cosignature `json:"cosignatures"`
+}
+
+// Limits of cosignatures.
+const (
+	MaxWitnesses       = 32
+	maxCosignatureLine = 8 << 10 // bytes: one of ML-DSA-44 takes 3,300
+	maxCosigned        = 16      // checkpoints that are not published yet; the oldest is forgotten then
+)
+
+// Cosign adds cosignatures to the checkpoint of a size. It is refused with [ErrStale] where no such checkpoint is waiting for any: it is older
+// than what is published, or was never stored.
+type Cosign struct {
+	Size         uint64        `json:"size"`
+	Root         chain.Hash    `json:"root"`
+	Cosignatures []Cosignature `json:"cosignatures"`
+	Time         uint64        `json:"time"`
+}
+
+func (*Cosign) kind() kind { return kindCosign }
+
+func (c *Cosign) apply(s *State) (any, error) {
+	if len(c.Cosignatures) == 0 || len(c.Cosignatures) > MaxWitnesses {
+		return nil, fmt.Errorf("%w: %d cosignatures, 1 to %d are taken", ErrBadCommand, len(c.Cosignatures), MaxWitnesses)
+	}
+	for i := range c.Cosignatures {
+		if err := c.Cosignatures[i].check(); err != nil {
+			return nil, err
+		}
+	}
+	at, known := slices.BinarySearchFunc(s.cosigned, c.Size, func(o Cosigned, size uint64) int { return cmp.Compare(o.Boundary.Size, size) })
+	var of Cosigned
+	if known {
+		of = s.cosigned[at]
+	} else if b, ok := s.signedBoundary(c.Size); ok {
+		of.Boundary = b
+	} else {
+		return nil, fmt.Errorf("%w: no checkpoint of %d leaves waits for cosignatures", ErrStale, c.Size)
+	}
+	if of.Boundary.Root != c.Root {
+		return nil, fmt.Errorf("%w: the checkpoint of %d leaves has another root than was cosigned", ErrBadCommand, c.Size)
+	}
+	of.Cosignatures = slices.Clone(of.Cosignatures)
+	for _, new := range c.Cosignatures {
+		i, again := slices.BinarySearchFunc(of.Cosignatures, new.Witness, func(o Cosignature, name string) int { return strings.Compare(o.Witness, name) })
+		if again {
+			of.Cosignatures[i] = new
+		} else {
+			of.Cosignatures = slices.Insert(of.Cosignatures, i, new)
+		}
+	}
+	if len(of.Cosignatures) > MaxWitnesses {
+		return nil, fmt.Errorf("%w: the checkpoint would have more than %d cosignatures", ErrTooMany, MaxWitnesses)
+	}
+	s.tick(c.Time)
+	s.cosigned = slices.Clone(s.cosigned)
+	if known {
+		s.cosigned[at] = of
+	} else {
+		s.cosigned = slices.Insert(s.cosigned, at, of)
+	}
+	s.publish()
+	return nil, nil
+}
+
+// check reports what is wrong with a cosignature's form; the leader has checked the signature.
+func (c *Cosignature) check() error {
+	signature, ok := strings.CutPrefix(c.Line, "— "+c.Witness+" ")
+	raw, err := base64.StdEncoding.DecodeString(signature)
+	if CheckOrigin(c.Witness) != nil || !ok || err != nil || len(raw) < 5 || len(c.Line) > maxCosignatureLine || strings.ContainsAny(c.Line, "\r\n") {
+		return fmt.Errorf("%w: a cosignature is one signature line of its witness, of at most %d bytes", ErrBadCommand, maxCosignatureLine)
+	}
+	return nil
+}
+
+// signedBoundary is the boundary of a tree size that may be, or become, the published one.
+func (s *State) signedBoundary(size uint64) (Boundary, bool) {
+	if size < s.published.Size || size > s.checkpoint.Size {
+		return Boundary{}, false
+	}
+	for _, b := range []Boundary{s.published, s.checkpoint} {
+		if b.Size == size {
+			return b, true
+		}
+	}
+	at, ok := slices.BinarySearchFunc(s.boundaries, size, func(b Boundary, size uint64) int { return cmp.Compare(b.Size, size) })
+	if !ok {
+		return Boundary{}, false
+	}
+	return s.boundaries[at], true
+}
+
+// publish moves the published checkpoint, never backwards, to the newest that the policy allows, and forgets what is older, but for the newest
+// that has cosignatures.
+func (s *State) publish() {
+	next := s.published
+	if s.settings.WitnessQuorum == 0 {
+		next = s.checkpoint
+	}
+	for _, c := range s.cosigned {
+		if len(c.Cosignatures) >= int(s.settings.WitnessQuorum) && c.Boundary.Size > next.Size {
+			next = c.Boundary
+		}
+	}
+	if next.Size > s.published.Size {
+		s.published = next
+	}
+	old := 0
+	for old < len(s.cosigned)-1 && (s.cosigned[old].Boundary.Size < s.published.Size || len(s.cosigned)-old > maxCosigned) {
+		old++
+	}
+	s.cosigned = s.cosigned[old:]
+}
+
+// Published is the checkpoint that the masters show, with its cosignatures: the newest that is stored and has those of as many witnesses as the
+// settings ask. It never goes back, whatever the settings become.
+func (s *State) Published() Cosigned {
+	for _, c := range s.cosigned {
+		if c.Boundary.Size == s.published.Size {
+			return c
+		}
+	}
+	return Cosigned{Boundary: s.published}
+}
+
+// Cosigned are the checkpoints that have cosignatures and may yet be published, the oldest first, or the newest that has any. They may be kept,
+// and must not be changed.
+func (s *State) Cosigned() []Cosigned { return s.cosigned }

@@ -1,0 +1,95 @@
+package masternode
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/transparency-dev/formats/log"
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/chainstore/chainstore/masterfsm"
+)
+
+// verifiers are those of the keys that sign.
+func verifiers(t *testing.T, l masterfsm.Log) []note.Verifier {
+	t.Helper()
+	var all []note.Verifier
+	for _, k := range l.Signing() {
+		v, err := note.NewVerifier(l.VerifierKey(&k))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, v)
+	}
+	return all
+}
+
+// table reads something of the state.
+func table[T any](r *rig, read func(*masterfsm.State) T) (v T) {
+	r.ledger.Read(func(s *masterfsm.State) { v = read(s) })
+	return v
+}
+
+// checked is the rig's checkpoint, whose note was held against the keys that sign by both libraries.
+func (r *rig) checked(t *testing.T) Checkpoint {
+	t.Helper()
+	c, err := r.Checkpoint(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := table(r, (*masterfsm.State).Log)
+	known := verifiers(t, keys)
+	n, err := note.Open(c.Note, note.VerifierList(known...))
+	if err != nil || len(n.Sigs) != len(known) {
+		t.Fatalf("%v: of %d keys\n%s", err, len(known), c.Note)
+	}
+	for _, v := range known {
+		p, rest, _, err := log.ParseCheckpoint(c.Note, keys.Origin, v)
+		if err != nil || len(rest) > 0 || p.Size != c.Boundary.Size || string(p.Hash) != string(c.Boundary.Root[:]) {
+			t.Fatalf("%+v, %q, %v: want %+v\n%s", p, rest, err, c.Boundary, c.Note)
+		}
+	}
+	return c
+}
+
+// store appends a record and waits until it is stored.
+func (r *rig) store(t *testing.T) {
+	t.Helper()
+	if _, err := r.Append(t.Context(), r.project, []Entry{{Payload: []byte("x")}}, ""); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(5 * time.Second) // of the bubble's time: it is cut, mined and stored then
+}
+
+func TestCheckpoint(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 2, nil)
+		defer r.stop()
+		empty := r.checked(t)
+		if empty.Boundary.Size != 0 {
+			t.Errorf("an empty chain has a checkpoint of %+v", empty.Boundary)
+		}
+		if origin := table(r, (*masterfsm.State).Log).Origin; origin != "chainstore/cs-test" {
+			t.Errorf("origin %q", origin)
+		}
+		r.store(t)
+		c := r.checked(t)
+		if want := table(r, (*masterfsm.State).Boundary); c.Boundary != want || c.Boundary.Size != 2 {
+			t.Errorf("%+v, the chain ends at %+v", c.Boundary, want)
+		}
+		// Another master of the group, and the next leader, sign the very same bytes.
+		other, err := New(r.cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if same, err := other.checkpointHere(); err != nil || string(same.Note) != string(c.Note) {
+			t.Errorf("another master signs %q, %v", same.Note, err)
+		}
+		r.ledger.cutLeadership()
+		time.Sleep(time.Second)
+		if same := r.checked(t); string(same.Note) != string(c.Note) {
+			t.Errorf("the next leader signs %q", same.Note)
+		}
+	})
+}
