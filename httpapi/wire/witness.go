@@ -1,0 +1,45 @@
+package wire
+
+import (
+	"fmt"
+	"time"
+)
+
+// TypeWitnessSize is the media type of a witness's answer to a submission that does not go from the size that it has (C2SP tlog-witness).
+const TypeWitnessSize = "text/x.tlog.size"
+
+// WitnessConflict is a witness's answer to a submission that does not go from the size that it has: 409.
+type WitnessConflict struct {
+	Size uint64 // of the newest checkpoint of the log that the witness has cosigned, 0 where it has cosigned none
+}
+
+// Error says which size the witness has.
+func (e *WitnessConflict) Error() string {
+	return fmt.Sprintf("the witness has cosigned the size %d of this log", e.Size)
+}
+
+// WitnessRefusal is an answer of a witness that is neither a cosignature nor a conflict.
+type WitnessRefusal struct {
+	Status     int
+	Reason     string        // the begin of what it says, without control characters
+	RetryAfter time.Duration // how long it asks to wait, 0 where it does not
+}
+
+// Error says what the answer means by the page, and what the witness says of it.
+func (e *WitnessRefusal) Error() string {
+	what := "the witness answered"
+	switch e.Status {
+	case 400:
+		what = "the witness cannot read the submission"
+	case 403:
+		what = "the witness trusts none of the keys that sign the checkpoint: give it those of 'chainstore log key'"
+	case 404:
+		what = "the witness does not know the origin of this log: have its operator add it, with the keys of 'chainstore log key'"
+	case 422:
+		what = "the witness has seen another history of this log: what it cosigned is not consistent with what is stored here"
+	}
+	if e.Reason == "" {
+		return fmt.Sprintf("%s (status %d)", what, e.Status)
+	}
+	return fmt.Sprintf("%s (status %d: %s)", what, e.Status, e.Reason)
+}
