@@ -1,20 +1,25 @@
 package e2e
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"crypto/rand"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"path/filepath"
 	"sync"
+	"testing"
 	"time"
 
 	"github.com/transparency-dev/formats/log"
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/devcluster"
 	"github.com/chainstore/chainstore/storagenode/segment"
 )
 
@@ -32,6 +37,89 @@ type checkpoints struct {
 	roots map[uint64]chain.Hash
 	most  uint64 // largest size of an answer that has come
 	polls int
+}
+
+// TestCheckpointsAreOneHistory: the master that leads is cut off from the others, and heals; leadership changes hands twice; all masters are killed at once and
+// started again. Every checkpoint that any master gave out meanwhile, polled throughout, is of one history, and none went back.
+func TestCheckpointsAreOneHistory(t *testing.T) {
+	c, topology := prepared(t, func(*devcluster.Topology) {})
+	c.harmed = true // a node that lags is invalid for a while
+	c.net = newNetwork(t, &topology)
+	c.begin(topology)
+	o := newOracle()
+	l := c.startLoad(o)
+	grow := func() {
+		t.Helper()
+		l.more(some / 2)
+		from := c.checkpoints.largest()
+		c.await("a newer checkpoint", func() string {
+			if c.checkpoints.largest() == from {
+				return fmt.Sprintf("the largest has %d leaves still", from)
+			}
+			return ""
+		})
+	}
+	grow()
+	first := c.leader("")
+	heal := c.net.isolate(first, c.followers(first))
+	second := c.leader(first)
+	grow()
+	heal()
+	c.awaitComplete(3)
+	for range 2 {
+		leader := c.leader("")
+		if _, err := c.admin().TransferLeadership(t.Context(), ""); err != nil {
+			t.Fatal(err)
+		}
+		c.leader(leader)
+		grow()
+	}
+	masters := c.names(devcluster.KindMaster)
+	c.kill(masters...)
+	c.launch(masters...)
+	c.awaitComplete(3)
+	grow()
+	t.Logf("%s and then %s led, before leadership was handed over twice and all masters were killed", first, second)
+	l.end()
+	c.verify(o)
+}
+
+// TestCheckpointsThatContradict: what watches the checkpoints sees one that goes back, two roots of one size, and a signature that is not the log's.
+func TestCheckpointsThatContradict(t *testing.T) {
+	secret, vkey, err := note.GenerateKey(rand.Reader, "log.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := note.NewSigner(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sign := func(size uint64, root string) []byte {
+		hash := sha256.Sum256([]byte(root))
+		signed, err := note.Sign(&note.Note{Text: string(log.Checkpoint{Origin: "log.example", Size: size, Hash: hash[:]}.Marshal())}, signer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return signed
+	}
+	k := &checkpoints{origin: "log.example", verifier: verifierOf(t, vkey), roots: map[uint64]chain.Hash{}}
+	for _, row := range []struct {
+		signed []byte
+		least  uint64
+		good   bool
+	}{
+		{sign(5, "a"), 0, true},
+		{sign(5, "a"), 5, true},
+		{sign(4, "b"), 5, false},
+		{sign(4, "b"), 4, true},
+		{sign(5, "c"), 0, false},
+		{bytes.Replace(sign(6, "d"), []byte("6"), []byte("7"), 1), 0, false},
+		{[]byte("log.example\n8\n"), 0, false},
+	} {
+		if err := k.take(row.signed, row.least); (err == nil) != row.good {
+			t.Errorf("after %d leaves: %v\n%s", row.least, err, row.signed)
+		}
+	}
 }
 
 // knownLog is the log's name and one of its keys, as a master tells them.

@@ -269,7 +269,7 @@ func (c *damaged) tells(before, now wire.Integrity, url, found string) {
 // admin is a client with the admin token.
 func (c *cluster) admin() *client.Client {
 	c.t.Helper()
-	cl, err := client.New(client.Config{Masters: c.File().Masters, Token: c.File().Tokens.Admin, RetryFor: patience})
+	cl, err := client.New(client.Config{Masters: c.File().Masters, Token: c.File().Tokens.Admin, RetryFor: patience, HTTP: c.Topology().HTTP})
 	if err != nil {
 		c.t.Fatal(err)
 	}
