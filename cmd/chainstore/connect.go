@@ -32,14 +32,21 @@ const (
 	asProject role = iota // a project's: to append and to read
 	asAny                 // a project's, or the admin token: to look
 	asAdmin
-	asAnyone // whoever it is: a token is shown where one is given, and needed only by a private log
+	asFounder // the admin token where one is given: where registration is open nobody needs one
+	asAnyone  // whoever it is: a token is shown where one is given, and needed only by a private log
 )
+
+// admin reports whether the role's token is the admin token.
+func (r role) admin() bool { return r == asAdmin || r == asFounder }
+
+// optional reports whether the role may come without a token.
+func (r role) optional() bool { return r == asFounder || r == asAnyone }
 
 // connection is how a command finds its cluster and shows who asks. A token is never a flag: others see a command line.
 type connection struct {
 	role      role
 	masters   []string
-	tokenFile string // of the admin token where the role is asAdmin
+	tokenFile string // of the admin token where the role has that
 	cluster   string
 }
 
@@ -57,7 +64,7 @@ func addConnectionFlags(cmd *cobra.Command, flags *pflag.FlagSet, r role) *conne
 	c := &connection{role: r}
 	flags.StringSliceVar(&c.masters, "masters", nil, "`URLs` of the masters, all or some (or "+envMasters+")")
 	name, usage := "token-file", "`file` with the project's token (or "+envToken+")"
-	if r == asAdmin {
+	if r.admin() {
 		name, usage = "admin-token-file", "`file` with the admin token (or "+envAdminToken+")"
 	}
 	flags.StringVar(&c.tokenFile, name, "", usage)
@@ -115,9 +122,9 @@ func (c *connection) resolve() (masters []string, token string, err error) {
 		token = envTok
 	}
 	switch {
-	case len(masters) == 0 && c.role == asAnyone:
+	case len(masters) == 0 && c.role.optional():
 		return nil, "", fmt.Errorf("no cluster is named: give --cluster DIR/cluster.json, or --masters URL,…, or set %s", envMasters)
-	case c.role == asAnyone && token == "":
+	case c.role.optional() && token == "":
 	case len(masters) == 0:
 		return nil, "", fmt.Errorf("no cluster is named: give --cluster DIR/cluster.json, or --masters URL,… with --%s FILE, or set %s and %s",
 			c.tokenFlag(), envMasters, c.envToken())
@@ -140,7 +147,7 @@ func (c *connection) fromFile(path string) (masters []string, token string, err 
 		return nil, "", err
 	}
 	switch {
-	case c.role == asAdmin, c.role != asProject && f.Tokens.Project == "":
+	case c.role.admin(), c.role != asProject && f.Tokens.Project == "":
 		token = f.Tokens.Admin
 	default:
 		token = f.Tokens.Project
@@ -149,21 +156,21 @@ func (c *connection) fromFile(path string) (masters []string, token string, err 
 }
 
 func (c *connection) envToken() string {
-	if c.role == asAdmin {
+	if c.role.admin() {
 		return envAdminToken
 	}
 	return envToken
 }
 
 func (c *connection) tokenFlag() string {
-	if c.role == asAdmin {
+	if c.role.admin() {
 		return "admin-token-file"
 	}
 	return "token-file"
 }
 
 func (c *connection) tokenName() string {
-	if c.role == asAdmin {
+	if c.role.admin() {
 		return "admin token"
 	}
 	return "project token"

@@ -64,17 +64,21 @@ func newProjectCreateCommand() *cobra.Command {
 	cmd := newClusterCommand(&cobra.Command{
 		Use:   "create",
 		Short: "Create a project and print its token, which is shown this once",
-		Long: `Create a project and print its id and its first token, which may read and append. It takes the admin token.
+		Long: `Create a project and print its id and its first token, which may read and append. It takes the admin token, unless the masters run with
+--open-registration: there anyone may.
 
 The token is shown this once: keep it, with --json say:
 
   chainstore project create sensors --json | jq -r .token > sensors.token`,
-	}, asAdmin, "one project", []string{"NAME"}, func(cmd *cobra.Command, c *client.Client, args []string) error {
+	}, asFounder, "one project", []string{"NAME"}, func(cmd *cobra.Command, c *client.Client, args []string) error {
 		p.Name = args[0]
 		if quota != (wire.Quota{}) {
 			p.Quota = &quota
 		}
 		created, err := c.CreateProject(cmd.Context(), p)
+		if errors.Is(err, client.ErrUnauthorized) {
+			return fmt.Errorf("%w: registration is not open here, give --admin-token-file FILE or set %s", err, envAdminToken)
+		}
 		if err != nil {
 			return err
 		}
