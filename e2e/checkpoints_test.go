@@ -31,6 +31,7 @@ const (
 // checkpoints are all those that the masters gave out while they were polled, read with nothing but the public libraries.
 type checkpoints struct {
 	origin   string
+	keys     []string // verifier keys, of those that sign and those that did
 	verifier note.Verifier
 
 	mu    sync.Mutex // guards all below
@@ -150,7 +151,11 @@ func (c *cluster) knownLog() *checkpoints {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	return &checkpoints{origin: said.Origin, verifier: verifier, roots: map[uint64]chain.Hash{}}
+	var keys []string
+	for _, k := range said.Keys {
+		keys = append(keys, k.VKey)
+	}
+	return &checkpoints{origin: said.Origin, keys: keys, verifier: verifier, roots: map[uint64]chain.Hash{}}
 }
 
 // fetch gets what needs no token, along the way that all clients of the tests go.

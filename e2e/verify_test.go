@@ -15,6 +15,7 @@ import (
 	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/storagenode"
 	"github.com/chainstore/chainstore/storagenode/segment"
+	"github.com/chainstore/chainstore/verify"
 )
 
 // mostReadBack is about how many records are read back through each master: all of them in the segments besides.
@@ -73,6 +74,28 @@ func (c *cluster) checkServed(o *oracle) {
 	o.checkRepeats()
 	c.readBack(o, 1+o.count()/mostReadBack)
 	c.compareStates(o)
+	c.auditOutside(o)
+}
+
+// auditOutside checks the log as somebody would who has nothing of the cluster but a master's address, the log's keys and a token: every leaf, every
+// block's link and proof of work, the tree, its signature, and every payload.
+func (c *cluster) auditOutside(o *oracle) {
+	c.t.Helper()
+	trust, err := verify.NewTrust(c.knownLog().keys, nil, 0)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	report, err := verify.Log(c.t.Context(), verify.Options{
+		URL: c.File().Masters[0], Trust: trust, Token: c.projectToken(), HTTP: c.Topology().HTTP,
+	})
+	switch {
+	case err != nil:
+		o.fault("the log could not be audited to its end: %v", err)
+	case !report.Good():
+		o.fault("the audit of the log: %v", report.Findings)
+	case len(report.Unchecked) == 0 && report.Payloads+report.Hidden < uint64(o.count()):
+		o.fault("the audit of the log saw %d payloads and %d of others; %d records are acknowledged", report.Payloads, report.Hidden, o.count())
+	}
 }
 
 // checkStored holds the chain on a storage node against the oracle, and with it the history against its model.
