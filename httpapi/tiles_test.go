@@ -252,7 +252,7 @@ func (c *cluster) receipts(t *testing.T, token string, key note.Verifier) {
 	}
 	for i := range 2 { // the second time it is a replay
 		_, body := c.do(i, append)
-		var stored wire.Stored
+		var stored wire.Appended
 		if err := json.Unmarshal(body, &stored); err != nil || stored.Receipt == nil || stored.State != wire.StateStored {
 			t.Fatalf("%s, %v", body, err)
 		}
