@@ -75,8 +75,8 @@ func (c *cluster) logKey() note.Verifier {
 	return v
 }
 
-// checkpoint is the newest checkpoint by a master.
-func (c *cluster) checkpoint(i int, key note.Verifier) log.Checkpoint {
+// signedTree is what the newest checkpoint of a master says.
+func (c *cluster) signedTree(i int, key note.Verifier) log.Checkpoint {
 	c.t.Helper()
 	_, body := c.do(i, request{name: "checkpoint", method: "GET", path: "/checkpoint", status: 200})
 	return parseCheckpoint(c.t, body, key)
@@ -153,7 +153,7 @@ func (c *cluster) audit(t *testing.T, key note.Verifier) {
 			t.Errorf("master %d: %v", i, err)
 		}
 	}
-	size := c.checkpoint(0, key).Size
+	size := c.signedTree(0, key).Size
 	edge := size / 256
 	for _, path := range []string{
 		layout.TilePath(0, 0, 0), layout.TilePath(0, edge, layout.PartialTileSize(0, edge, size)), layout.TilePath(1, 0, layout.PartialTileSize(1, 0, size)),
@@ -202,7 +202,7 @@ func (c *cluster) logProofs(t *testing.T, token string, key note.Verifier, posit
 }
 
 func (c *cluster) consistency(t *testing.T, key note.Verifier) {
-	newest := c.checkpoint(0, key)
+	newest := c.signedTree(0, key)
 	tree, err := auditor.FetchRangeNodes(t.Context(), newest.Size, c.fetcher(t, 1).ReadTile)
 	if err != nil || len(tree) == 0 {
 		t.Fatalf("%d nodes, %v", len(tree), err)
@@ -300,7 +300,7 @@ func (c *cluster) checkReceipt(t *testing.T, r *wire.Receipt, at wire.Position, 
 }
 
 func (c *cluster) tilePaths(t *testing.T, key note.Verifier) {
-	size := c.checkpoint(0, key).Size
+	size := c.signedTree(0, key).Size
 	edge, width := size/256, size%256
 	get := func(path string, status int) (http.Header, []byte) {
 		problem := map[int]string{400: wire.ProblemBadRequest, 404: wire.ProblemNotFound}[status]
