@@ -86,7 +86,7 @@ func TestVerify(t *testing.T) {
 
 func TestVerifyRefused(t *testing.T) {
 	for _, test := range []struct{ dir, want string }{
-		{"", "name the data folder of a storage node with --data"},
+		{"", "name one thing to check: the data folder of a storage node with --data"},
 		{t.TempDir(), "is not the data folder of a storage node"},
 		{filepath.Join(t.TempDir(), "nowhere"), "is not the data folder of a storage node"},
 	} {
