@@ -14,7 +14,7 @@ import (
 )
 
 // newStorageDir makes the data folder of a storage node that has the test chain.
-func newStorageDir(t *testing.T, blocks int) string {
+func newStorageDir(t testing.TB, blocks int) string {
 	t.Helper()
 	dir := t.TempDir()
 	node, err := storagenode.Open(storagenode.Config{Dir: dir})
