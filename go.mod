@@ -28,6 +28,7 @@ require (
 require filippo.io/mldsa v0.0.0-20260215214346-43d0283efc3e // indirect
 
 require (
+	filippo.io/mldsa v0.0.0-20260215214346-43d0283efc3e // indirect
 	github.com/armon/go-metrics v0.4.1 // indirect
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/boltdb/bolt v1.3.1 // indirect

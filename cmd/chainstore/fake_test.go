@@ -47,6 +47,7 @@ type fakeCluster struct {
 	streaming func()
 
 	integrity fakeIntegrity
+	log       wire.Log
 }
 
 func newFakeCluster(t testing.TB) *fakeCluster {
@@ -66,6 +67,7 @@ func newFakeCluster(t testing.TB) *fakeCluster {
 	f.handleProjects(mux)
 	f.handleIntegrity(mux)
 	f.handleMasters(mux)
+	f.handleLog(mux)
 	server := httptest.NewUnstartedServer(mux)
 	f.url = "http://" + server.Listener.Addr().String() // the handlers tell it
 	f.status = sampleStatus()
@@ -333,7 +335,7 @@ func sampleStatus() wire.Cluster {
 	return wire.Cluster{
 		Group: "cs-group", Epoch: 1, Leader: "aaaabbbbccccdddd", Term: 7,
 		Head:   wire.Head{Height: 12, Hash: hash, Size: 34579},
-		Stored: 11, Replicas: 2,
+		Stored: 11, Replicas: 2, Checkpoint: wire.Checkpoints{Height: 11, Size: 32001, PublishedSize: 31744},
 		Masters: []wire.Master{
 			{ID: "aaaabbbbccccdddd", URL: "http://127.0.0.1:8000", Raft: "127.0.0.1:8010", State: "leader", Voter: true},
 			{ID: "eeeeffffgggghhhh", URL: "http://127.0.0.1:8001", Raft: "127.0.0.1:8011", State: "follower", Voter: true},
