@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"net/url"
 
@@ -65,15 +64,7 @@ func (c *Client) ConfirmLost(ctx context.Context, block uint64) (wire.Integrity,
 // overrules, and [ErrNotFound] where there is no such node; not, though, when that may be because an earlier try of this call has
 // removed it without an answer.
 func (c *Client) RemoveStorage(ctx context.Context, id string, force bool) error {
-	path := storagePath(id)
-	if force {
-		path += "?force=true"
-	}
-	maybe, err := c.do(ctx, c.newQuery(http.MethodDelete, path, maxSmall), func(*answer) error { return nil })
-	if maybe && errors.Is(err, ErrNotFound) {
-		return nil
-	}
-	return err
+	return c.remove(ctx, storagePath(id), force)
 }
 
 // storagePath is the path of a storage node, which is named by its id or its URL.

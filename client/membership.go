@@ -14,7 +14,11 @@ import (
 // [ErrTooFewMasters] where the masters that remain could not elect a leader, which force overrules, and [ErrNotFound] where there is no
 // such master; not, though, when that may be because an earlier try of this call has removed it without an answer.
 func (c *Client) RemoveMaster(ctx context.Context, id string, force bool) error {
-	path := "/v1/masters/" + url.PathEscape(id)
+	return c.remove(ctx, "/v1/masters/"+url.PathEscape(id), force)
+}
+
+// remove takes what a path names out of the cluster. That it is not there is good where an earlier try may have removed it.
+func (c *Client) remove(ctx context.Context, path string, force bool) error {
 	if force {
 		path += "?force=true"
 	}

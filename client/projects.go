@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -54,11 +53,7 @@ func (c *Client) CreateToken(ctx context.Context, nameOrID string, t wire.NewTok
 // such token; not, though, when that may be because an earlier try of this call has revoked it without an answer.
 func (c *Client) RevokeToken(ctx context.Context, nameOrID string, token uint32) error {
 	path := projectPath(nameOrID) + "/tokens/" + strconv.FormatUint(uint64(token), 10)
-	maybe, err := c.do(ctx, c.newQuery(http.MethodDelete, path, maxSmall), func(*answer) error { return nil })
-	if maybe && errors.Is(err, ErrNotFound) {
-		return nil
-	}
-	return err
+	return c.remove(ctx, path, false)
 }
 
 // Me tells what the client's token is.

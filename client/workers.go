@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"strconv"
 
+	"golang.org/x/mod/sumdb/tlog"
+
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/httpapi/wire"
 )
@@ -144,6 +146,41 @@ func (c *Workers) Locate(ctx context.Context, w wire.Worker, index uint64) (uint
 		header: nodeHeader(bearer(w.Token)), limit: maxSmall,
 	})
 	return located.Block, err
+}
+
+// ReadTiles reads tiles of the tree's hashes from a storage node, up to [wire.MaxTiles]. Nothing is proven yet.
+func (c *Workers) ReadTiles(ctx context.Context, w wire.Worker, tiles []tlog.Tile) (wire.TileData, error) {
+	header := nodeHeader(bearer(w.Token))
+	header["Content-Type"] = typeOctets
+	a, err := call(ctx, c.transport, &request{
+		method: http.MethodPost, base: w.URL, path: wire.PathReadTiles,
+		header: header, body: wire.AppendTiles(nil, tiles), limit: maxSmall,
+	})
+	if err != nil {
+		return wire.TileData{}, err
+	}
+	d, err := wire.ParseTileData(a.body, tiles)
+	if err != nil {
+		return d, fmt.Errorf("%s: %w: %w", w.URL, ErrAnswer, err)
+	}
+	return d, nil
+}
+
+// Entries reads the data of count leaves from one on, up to [wire.TileWidth], from a storage node. Nothing is proven yet.
+func (c *Workers) Entries(ctx context.Context, w wire.Worker, first uint64, count int) (wire.Entries, error) {
+	a, err := call(ctx, c.transport, &request{
+		method: http.MethodGet, base: w.URL,
+		path:   wire.PathEntries + "?first=" + strconv.FormatUint(first, 10) + "&count=" + strconv.Itoa(count),
+		header: nodeHeader(bearer(w.Token)), limit: maxSmall,
+	})
+	if err != nil {
+		return wire.Entries{}, err
+	}
+	e, err := wire.ParseEntries(a.body)
+	if err != nil {
+		return e, fmt.Errorf("%s: %w: %w", w.URL, ErrAnswer, err)
+	}
+	return e, nil
 }
 
 // FindRecords asks a storage node's index for the places of records, in order. They are hints: proving the records proves

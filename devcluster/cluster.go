@@ -6,11 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"path/filepath"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -89,28 +87,6 @@ func StartProcesses(ctx context.Context, t Topology, executable string) (*Cluste
 	}
 	c.ended = launcher.Close
 	return c, nil
-}
-
-// PortsFree names the first port that another process has. Of roles that do not run on loopback it knows nothing.
-func PortsFree(t Topology) error {
-	for _, r := range t.Roles() {
-		for _, addr := range []string{r.HTTP, r.Raft} {
-			if addr == "" || r.Place.Host != "" {
-				continue
-			}
-			l, err := net.Listen("tcp", addr)
-			if errors.Is(err, syscall.EADDRINUSE) {
-				return fmt.Errorf("%s: %s is in use by another process: stop that, or move all ports together with --port BASE", r.Name, addr)
-			}
-			if err != nil {
-				return fmt.Errorf("%s: %w", r.Name, err)
-			}
-			if err := l.Close(); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }
 
 // prepare takes the folder and makes or reads the cluster file.

@@ -78,7 +78,7 @@ func (p *Processes) Launch(t Topology, r Role, tokens Tokens) (Running, error) {
 	go func() {
 		defer close(c.done)
 		if err := cmd.Wait(); err != nil {
-			c.err = fmt.Errorf("%s: %w: %s", r.Name, err, lastLine(r.Log))
+			c.err = fmt.Errorf("%s: %w: %s", r.Name, err, LastLine(r.Log))
 		}
 	}()
 	return c, nil
@@ -163,8 +163,8 @@ func arguments(t Topology, r Role) []string {
 	return args
 }
 
-// lastLine is the end of a log: what a role that could not go on said last.
-func lastLine(path string) string {
+// LastLine is the end of a log: what a role that could not go on said last.
+func LastLine(path string) string {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return err.Error()

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -25,7 +24,7 @@ type cluster struct {
 
 func startCluster(t testing.TB) *cluster {
 	t.Helper()
-	topology := devcluster.NewTopology(t.TempDir(), freePorts(t))
+	topology := devcluster.NewTopology(t.TempDir(), freePort(t))
 	topology.LogLevel = "error"
 	topology.Timeout = time.Second // the race detector is slow
 	topology.MaxAge = 50 * time.Millisecond
@@ -42,22 +41,14 @@ func startCluster(t testing.TB) *cluster {
 	return &cluster{t: t, file: c.File(), roles: topology.Roles()}
 }
 
-// freePorts finds a base for the ports of a cluster.
-func freePorts(t testing.TB) int {
+// freePort is a base for the ports of a cluster.
+func freePort(t testing.TB) int {
 	t.Helper()
-	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		base := l.Addr().(*net.TCPAddr).Port
-		l.Close()
-		if base+100 < 65536 && devcluster.PortsFree(devcluster.NewTopology(t.TempDir(), base)) == nil {
-			return base
-		}
+	base, err := devcluster.FreePort()
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no free ports found")
-	return 0
+	return base
 }
 
 // request is one request and what is expected of its answer.
@@ -179,7 +170,7 @@ func (c *cluster) appendAndRead(token string) {
 		headers: map[string]string{"Content-Type": "x/y; v=1", wire.HeaderKey: "door/7"},
 	})
 	var p map[string]any
-	if err := json.Unmarshal(body, &p); err != nil || len(p) != 6 || p["state"] != "stored" {
+	if err := json.Unmarshal(body, &p); err != nil || len(p) != 7 || p["state"] != "stored" || p["receipt"] == nil {
 		c.t.Fatalf("position: %s, %v", body, err)
 	}
 	if header.Get("Content-Type") != "application/json" {

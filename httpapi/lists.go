@@ -161,32 +161,3 @@ func (m *master) findHash(c *gin.Context) error {
 	c.JSON(http.StatusOK, found)
 	return nil
 }
-
-// proofByIndex is GET /v1/records/{index}/proof.
-func (m *master) proofByIndex(c *gin.Context, reader masterfsm.Access) error {
-	index, err := number(c, "index", math.MaxUint64)
-	if err != nil {
-		return err
-	}
-	proof, err := m.node.ProofByIndex(c.Request.Context(), reader, index)
-	return answerProof(c, proof, err)
-}
-
-// proof is GET /v1/blocks/{block}/records/{offset}/proof.
-func (m *master) proof(c *gin.Context, reader masterfsm.Access) error {
-	block, offset, err := placeOf(c)
-	if err != nil {
-		return err
-	}
-	proof, err := m.node.Proof(c.Request.Context(), reader, block, offset)
-	return answerProof(c, proof, err)
-}
-
-func answerProof(c *gin.Context, proof wire.Proof, err error) error {
-	if err != nil {
-		return err
-	}
-	c.Header("Cache-Control", "private, no-cache")
-	c.JSON(http.StatusOK, proof)
-	return nil
-}

@@ -13,7 +13,7 @@ import (
 
 // What the leader refuses of an announcement, and what it takes, a master answers that brings it there.
 func TestAnnounceThroughAFollower(t *testing.T) {
-	topology := devcluster.NewTopology(t.TempDir(), freePorts(t))
+	topology := devcluster.NewTopology(t.TempDir(), freePort(t))
 	topology.LogLevel, topology.Timeout, topology.Settings.Difficulty = "error", time.Second, 4
 	group, err := devcluster.Start(t.Context(), topology, devcluster.InProcess{})
 	if err != nil {

@@ -120,6 +120,9 @@ func (d *described) find(r *http.Request) (*routers.Route, map[string]string) {
 // match reports whether an escaped path is one of a template, and with which parameters.
 func match(template, escaped string) (params map[string]string, ok bool) {
 	want, have := strings.Split(template, "/"), strings.Split(escaped, "/")
+	if strings.HasPrefix(template, "/tile/") && len(have) > len(want) { // a tile's number takes several segments, for which OpenAPI has no word
+		have = append(have[:len(want)-1], strings.Join(have[len(want)-1:], "/"))
+	}
 	if len(want) != len(have) {
 		return nil, false
 	}
@@ -292,8 +295,8 @@ func isAPI(path string) bool {
 func templateOf(path string) string {
 	parts := strings.Split(strings.ReplaceAll(path, `\:`, "\x00"), "/")
 	for i, part := range parts {
-		if name, ok := strings.CutPrefix(part, ":"); ok {
-			parts[i] = "{" + name + "}"
+		if strings.HasPrefix(part, ":") || strings.HasPrefix(part, "*") {
+			parts[i] = "{" + part[1:] + "}"
 		}
 	}
 	return strings.ReplaceAll(strings.Join(parts, "/"), "\x00", ":")

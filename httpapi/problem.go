@@ -48,6 +48,7 @@ var answers = []struct {
 	{masternode.ErrNotMined, http.StatusConflict, wire.ProblemNotMined, "Not mined yet", "1"},
 	{masterfsm.ErrTooMany, http.StatusConflict, wire.ProblemTooMany, "No more fit", ""},
 	{masternode.ErrNotSealed, http.StatusConflict, wire.ProblemNotSealed, "Not sealed yet", "1"},
+	{masternode.ErrNotCovered, http.StatusConflict, wire.ProblemNotCovered, "No checkpoint yet", "1"},
 	{masternode.ErrTooManyStreams, http.StatusServiceUnavailable, wire.ProblemTooManyStreams, "Too many streams", "1"},
 	{masterfsm.ErrNameTaken, http.StatusConflict, wire.ProblemNameTaken, "Name taken", ""},
 	{worker.ErrFenced, http.StatusConflict, wire.ProblemFenced, "Order of a deposed leader", ""},

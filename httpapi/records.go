@@ -38,8 +38,20 @@ func (m *master) appendRecord(c *gin.Context, project masterfsm.Project) error {
 	if err != nil {
 		return err
 	}
-	status := m.await(c, wait, &appended)
-	c.Data(status, "application/json", appended.Positions[0].AppendJSON(make([]byte, 0, 256)))
+	if appended.Replay {
+		c.Header(wire.HeaderReplay, "true")
+	}
+	status, receipt := http.StatusCreated, (*wire.Receipt)(nil)
+	if wait > 0 {
+		status, receipt = m.awaitReceipt(c.Request.Context(), wait, &appended)
+	}
+	answer := appended.Positions[0].AppendJSON(make([]byte, 0, 256))
+	if receipt != nil {
+		if answer, err = withReceipt(answer, receipt); err != nil {
+			return err
+		}
+	}
+	c.Data(status, "application/json", answer)
 	return nil
 }
 
@@ -69,7 +81,15 @@ func (m *master) appendBatch(c *gin.Context, project masterfsm.Project) error {
 	if err != nil {
 		return err
 	}
-	status := m.await(c, wait, &appended)
+	if appended.Replay {
+		c.Header(wire.HeaderReplay, "true")
+	}
+	status := http.StatusCreated
+	if wait > 0 {
+		ctx, cancel := context.WithTimeout(c.Request.Context(), wait)
+		defer cancel()
+		status = m.await(ctx, &appended)
+	}
 	answer := append(make([]byte, 0, 32+200*len(appended.Positions)), `{"records":[`...)
 	for i := range appended.Positions {
 		if i > 0 {
@@ -138,17 +158,9 @@ func waitOf(c *gin.Context) (time.Duration, error) {
 	return d, nil
 }
 
-// await waits for the last record's block where the client asked for it, and gives the status of the answer: 202 where it has
-// not come about in time. The record is committed either way.
-func (m *master) await(c *gin.Context, wait time.Duration, appended *masternode.Appended) int {
-	if appended.Replay {
-		c.Header(wire.HeaderReplay, "true")
-	}
-	if wait == 0 {
-		return http.StatusCreated
-	}
-	ctx, cancel := context.WithTimeout(c.Request.Context(), wait)
-	defer cancel()
+// await waits for the last record's block, and gives the status of the answer: 202 where it has not come about in time. The record is
+// committed either way.
+func (m *master) await(ctx context.Context, appended *masternode.Appended) int {
 	last := appended.Positions[len(appended.Positions)-1]
 	if err := m.node.WaitStored(ctx, last.Block); err != nil {
 		return http.StatusAccepted
@@ -157,6 +169,24 @@ func (m *master) await(c *gin.Context, wait time.Duration, appended *masternode.
 		appended.Positions[i].State = wire.StateStored
 	}
 	return http.StatusCreated
+}
+
+// awaitReceipt is await for one record, and for the checkpoint from which it gets its receipt. There is none where the group has no key to sign
+// with, which is no reason to have the client wait.
+func (m *master) awaitReceipt(ctx context.Context, wait time.Duration, appended *masternode.Appended) (status int, receipt *wire.Receipt) {
+	ctx, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	if status = m.await(ctx, appended); status != http.StatusCreated {
+		return status, nil
+	}
+	r, err := m.node.WaitReceipt(ctx, appended.Positions[0])
+	switch {
+	case errors.Is(err, masternode.ErrNoLogKey):
+		return http.StatusCreated, nil
+	case err != nil:
+		return http.StatusAccepted, nil
+	}
+	return http.StatusCreated, &r
 }
 
 // record is GET /v1/blocks/{block}/records/{offset}.

@@ -58,6 +58,8 @@ func NewStorage(cfg StorageConfig) http.Handler {
 	routes.POST("/worker/v1/records\\:read", s.do(s.read))
 	routes.GET(wire.PathHeaders, s.do(s.headers))
 	routes.GET(wire.PathLocate+":index", s.do(s.locate))
+	routes.POST("/worker/v1/tiles\\:read", s.do(s.tiles))
+	routes.GET(wire.PathEntries, s.do(s.entries))
 	routes.POST("/worker/v1/records\\:find", s.do(s.findRecords))
 	routes.GET(wire.PathFindHash+":hash", s.do(s.findHash))
 	routes.POST(wire.PathCheck, s.do(s.check))

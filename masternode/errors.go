@@ -19,6 +19,8 @@ var (
 	ErrNotMined = errors.New("block is committed and not yet mined")
 	// ErrNotSealed: the record's block has no proof of work yet, so nothing proves the record.
 	ErrNotSealed = errors.New("the record's block is committed and not yet sealed")
+	// ErrNotCovered: the record's block is in no checkpoint that is published yet.
+	ErrNotCovered = errors.New("no signed checkpoint covers the record's block yet")
 	// ErrTooManyStreams: this master serves as many streams as it can.
 	ErrTooManyStreams = errors.New("too many streams")
 	// ErrForbidden: the project's records are not open to that token.

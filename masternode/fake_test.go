@@ -30,11 +30,15 @@ type fakeStorage struct {
 	down     bool
 	lie      func(*wire.ProvenRecord) // changes an answer
 	reads    int
+	// tileReads and entryReads count the calls of those.
+	tileReads, entryReads int
 	// lieHeaders and liePlace do the same to headers, and to the block of a leaf.
 	lieHeaders func([]wire.ProvenHeader) []wire.ProvenHeader
 	liePlace   bool
 	lieHits    func(*wire.RecordHits) // the same to what the index tells
-	lag        int                    // blocks that are not in the index yet
+	lieTiles   func(*wire.TileData)
+	lieEntries func(*wire.Entries)
+	lag        int // blocks that are not in the index yet
 
 	bad    map[uint64]bool // blocks that are damaged on its disk
 	inbox  map[uint64]chain.Block
@@ -111,23 +115,32 @@ func (s *fakeStorage) drain() {
 	}
 }
 
-// prove is the path of a leaf in the tree of a size.
-func (s *fakeStorage) prove(size, index uint64) []chain.Hash {
-	reader := tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) {
+// reader reads hashes of the tree.
+func (s *fakeStorage) reader() tlog.HashReader {
+	return tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) {
 		out := make([]tlog.Hash, len(indexes))
 		for i, x := range indexes {
 			out[i] = s.hashes[x]
 		}
 		return out, nil
 	})
+}
+
+// hashUpTo makes the hashes of the tree of a size.
+func (s *fakeStorage) hashUpTo(size uint64) {
 	for ; s.hashed < int64(size); s.hashed++ {
-		hashes, err := tlog.StoredHashesForRecordHash(s.hashed, tlog.Hash(s.leaves[s.hashed]), reader)
+		hashes, err := tlog.StoredHashesForRecordHash(s.hashed, tlog.Hash(s.leaves[s.hashed]), s.reader())
 		if err != nil {
 			panic(err)
 		}
 		s.hashes = append(s.hashes, hashes...)
 	}
-	proof, err := tlog.ProveRecord(int64(size), int64(index), reader)
+}
+
+// prove is the path of a leaf in the tree of a size.
+func (s *fakeStorage) prove(size, index uint64) []chain.Hash {
+	s.hashUpTo(size)
+	proof, err := tlog.ProveRecord(int64(size), int64(index), s.reader())
 	if err != nil {
 		panic(err)
 	}

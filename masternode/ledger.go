@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"golang.org/x/mod/sumdb/tlog"
+
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/httpapi/wire"
 	"github.com/chainstore/chainstore/masterfsm"
@@ -97,6 +99,10 @@ type Workers interface {
 	Headers(ctx context.Context, w wire.Worker, from uint64, limit int, size uint64) ([]wire.ProvenHeader, error)
 	// Locate tells the block of a leaf index.
 	Locate(ctx context.Context, w wire.Worker, index uint64) (uint64, error)
+	// ReadTiles answers with tiles of the tree's hashes, all or none.
+	ReadTiles(ctx context.Context, w wire.Worker, tiles []tlog.Tile) (wire.TileData, error)
+	// Entries answers with the data of count leaves from one on, all or none.
+	Entries(ctx context.Context, w wire.Worker, first uint64, count int) (wire.Entries, error)
 	// FindRecords tells places of records, in order, as the node's index has them, and up to which leaf it told all.
 	FindRecords(ctx context.Context, w wire.Worker, q wire.RecordQuery) (wire.RecordHits, error)
 	// FindHash tells the leaves that may have a hash, and up to which leaf the node's index goes.

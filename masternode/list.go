@@ -217,7 +217,7 @@ func (w *walk) hits(ctx context.Context, hits []wire.Hit) (wrong, err error) {
 				return err, nil
 			}
 			if err != nil {
-				if err = w.n.orLost(part[i].Block, err); errors.Is(err, ErrLost) {
+				if err = w.n.prover.orLost(part[i].Block, err); errors.Is(err, ErrLost) {
 					continue
 				}
 				return nil, err

@@ -320,7 +320,14 @@ func TestFindHashAndProof(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, all, other := newListRig(t, 2, 60)
 		defer r.stop()
-		if _, err := r.ProofByIndex(t.Context(), r.access, all[59].index); !errors.Is(err, ErrNotSealed) {
+		prove := func(reader masterfsm.Access, index uint64) (wire.Proof, error) {
+			record, err := r.RecordByIndex(t.Context(), reader, index)
+			if err != nil {
+				return wire.Proof{}, err
+			}
+			return r.Prove(t.Context(), record)
+		}
+		if _, err := prove(r.access, all[59].index); !errors.Is(err, ErrNotSealed) {
 			t.Errorf("the proof of the newest: %v", err)
 		}
 		for range 2 {
@@ -349,7 +356,7 @@ func TestFindHashAndProof(t *testing.T) {
 			t.Errorf("an unknown hash: %v", err)
 		}
 		for i := range all {
-			p, err := r.ProofByIndex(t.Context(), r.access, all[i].index)
+			p, err := prove(r.access, all[i].index)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -361,10 +368,10 @@ func TestFindHashAndProof(t *testing.T) {
 				t.Fatalf("record %d: %v", i, err)
 			}
 		}
-		if _, err := r.ProofByIndex(t.Context(), other, all[0].index); !errors.Is(err, ErrForbidden) {
+		if _, err := prove(other, all[0].index); !errors.Is(err, ErrForbidden) {
 			t.Errorf("another's proof: %v", err)
 		}
-		if _, err := r.ProofByIndex(t.Context(), r.access, 16); !errors.Is(err, ErrSeal) {
+		if _, err := prove(r.access, 16); !errors.Is(err, ErrSeal) {
 			t.Errorf("of a seal: %v", err)
 		}
 		// A hash that no index that can be asked may miss is not called unknown.

@@ -53,7 +53,7 @@ func (n *Node) BlockRecords(ctx context.Context, reader masterfsm.Access, block 
 	}
 	h, err := n.prover.header(ctx, block)
 	if err != nil {
-		return nil, false, n.orLost(block, err)
+		return nil, false, n.prover.orLost(block, err)
 	}
 	for from < h.Count {
 		if p.full() {
@@ -68,7 +68,7 @@ func (n *Node) BlockRecords(ctx context.Context, reader masterfsm.Access, block 
 				return p.list, true, nil
 			}
 			if err := r.wait(ctx); err != nil {
-				return nil, false, n.orLost(block, err)
+				return nil, false, n.prover.orLost(block, err)
 			}
 			at := masterfsm.Position{Block: block, Offset: r.offset, Index: h.First + uint64(r.offset)}
 			if err := p.take(r.encoded, at, true, true); err != nil {
@@ -165,34 +165,4 @@ func (n *Node) findHeld(ctx context.Context, spans []masterfsm.Span, h chain.Has
 		}
 	}
 	return wire.FoundHash{}, false
-}
-
-// Proof proves a record without anybody's word; whoever may read the record may have it. Errors: those of Record, and ErrNotSealed.
-func (n *Node) Proof(ctx context.Context, reader masterfsm.Access, block uint64, offset uint32) (wire.Proof, error) {
-	return n.proofOf(ctx, func() (Record, error) { return n.Record(ctx, reader, block, offset) })
-}
-
-// ProofByIndex proves the record of a leaf index. Errors: as Proof, and ErrSeal.
-func (n *Node) ProofByIndex(ctx context.Context, reader masterfsm.Access, index uint64) (wire.Proof, error) {
-	return n.proofOf(ctx, func() (Record, error) { return n.RecordByIndex(ctx, reader, index) })
-}
-
-func (n *Node) proofOf(ctx context.Context, read func() (Record, error)) (wire.Proof, error) {
-	r, err := read()
-	if err == nil && !r.Sealed { // another master may know of the seal already
-		if err = n.confirm(ctx); err == nil {
-			r, err = read()
-		}
-	}
-	switch {
-	case err != nil:
-		return wire.Proof{}, err
-	case !r.Sealed:
-		return wire.Proof{}, fmt.Errorf("%w: block %d", ErrNotSealed, r.At.Block)
-	}
-	proof, err := n.prover.proof(ctx, r.At.Block, r.At.Offset)
-	if err != nil {
-		return wire.Proof{}, n.orLost(r.At.Block, err)
-	}
-	return proof, nil
 }

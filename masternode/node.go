@@ -66,6 +66,7 @@ type Node struct {
 	appends gatherer[*pendingAppend] // of this master's clients
 	commits gatherer[*pendingCommit] // of all masters, where this one leads
 	prover  *prover
+	tree    *tree
 	notary  notary
 
 	seq        atomic.Uint64              // of submissions in this boot
@@ -99,6 +100,7 @@ func New(cfg Config) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{cfg: cfg, pace: defaultPace(), log: cfg.Logger.Named("master"), prover: newProver(cfg), over: make(chan error, 1)}
+	n.tree = newTree(n.prover)
 	if cfg.MaxAge > 0 {
 		n.pace.maxAge = cfg.MaxAge
 	}

@@ -136,6 +136,19 @@ func (p *prover) lost(block uint64) (lost bool) {
 	return lost
 }
 
+// orLost says of a block that could not be proven whether it is lost.
+func (p *prover) orLost(block uint64, err error) error {
+	var lost, confirmed bool
+	p.ledger.Read(func(s *masterfsm.State) { lost, confirmed = s.Lost(block) })
+	switch {
+	case confirmed:
+		return fmt.Errorf("%w: block %d: a person has confirmed it; the proof that the record was there still stands", ErrLost, block)
+	case lost:
+		return fmt.Errorf("%w: no storage node has a good copy of block %d; an operator must bring one back or confirm the loss", err, block)
+	}
+	return err
+}
+
 // take checks an answer and finishes the read when it is proven.
 func (p *prover) take(r *pendingRead, a *wire.ProvenRecord) error {
 	if a.Status != wire.ReadFound {

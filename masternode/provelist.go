@@ -2,7 +2,6 @@ package masternode
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/chainstore/chainstore/chain"
@@ -113,65 +112,6 @@ func (p *prover) isHash(ctx context.Context, hit wire.Hit, h chain.Hash) (found 
 
 func foundRecord(block uint64, offset uint32, index uint64) wire.FoundHash {
 	return wire.FoundHash{Kind: wire.KindRecord, Block: block, Offset: &offset, Index: &index}
-}
-
-// proof has a node prove a record of a block, and the block's seal in the tree of a boundary that the group committed. The error wraps
-// ErrUnavailable.
-func (p *prover) proof(ctx context.Context, block uint64, offset uint32) (wire.Proof, error) {
-	for _, node := range p.candidates(func(n masterfsm.Storage) bool { return n.Height > block }) {
-		var boundary masterfsm.Boundary
-		var ok bool
-		p.ledger.Read(func(s *masterfsm.State) { boundary, ok = s.BoundaryAt(min(node.Height, s.Head().Height)) })
-		if !ok {
-			continue
-		}
-		proof, wrong, err := p.proofFrom(ctx, node, block, offset, boundary)
-		switch {
-		case err != nil:
-			p.passOver(node, unwellFor, "no answer to a proof", err)
-		case wrong != nil:
-			p.distrust(node, "a proof that does not hold", wrong)
-		default:
-			return proof, nil
-		}
-	}
-	if ctx.Err() != nil {
-		return wire.Proof{}, context.Cause(ctx)
-	}
-	return wire.Proof{}, fmt.Errorf("%w: record %d of block %d", ErrUnavailable, offset, block)
-}
-
-func (p *prover) proofFrom(
-	ctx context.Context, node masterfsm.Storage, block uint64, offset uint32, boundary masterfsm.Boundary,
-) (proof wire.Proof, wrong, err error) {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
-	defer cancel()
-	headers, err := p.workers.Headers(ctx, worker(node), block, 1, boundary.Size)
-	if err != nil {
-		return proof, nil, err
-	}
-	records, err := p.workers.ReadRecords(ctx, worker(node), []wire.Place{{Block: block, Offset: offset}})
-	if err != nil {
-		return proof, nil, err
-	}
-	if len(headers) != 1 || len(records) != 1 || records[0].Status != wire.ReadFound {
-		return proof, errors.New("the block or the record is not there"), nil
-	}
-	h := headers[0].Header
-	leaf, err := encodedLeaf(records[0].Record)
-	if err != nil {
-		return proof, err, nil
-	}
-	hash := leaf.Hash()
-	record := chain.Proof{Index: h.First + uint64(offset), Size: h.Seal(), Path: records[0].Path}
-	seal := chain.Proof{Index: h.Seal(), Size: boundary.Size, Path: headers[0].Path}
-	if err := errors.Join(record.Check(hash, h.Root), seal.Check(h.SealHash(), boundary.Root)); err != nil || h.Block != block {
-		return proof, fmt.Errorf("block %d: %w", h.Block, err), nil
-	}
-	return wire.Proof{
-		Index: record.Index, Block: block, Offset: offset, Leaf: hash, LeafData: leaf.AppendTo(nil), Header: wire.NewBlock(h),
-		RecordPath: record.Path, SealIndex: seal.Index, SealPath: seal.Path, Size: boundary.Size, Root: boundary.Root,
-	}, nil, nil
 }
 
 // encodedLeaf is the leaf of an encoded record that nobody has looked at.

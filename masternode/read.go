@@ -93,24 +93,11 @@ func (n *Node) lookUp(ctx context.Context, block uint64, offset uint32) (Record,
 	}
 	proven, err := n.prover.record(ctx, h, offset)
 	if err != nil {
-		return Record{}, n.orLost(block, err)
+		return Record{}, n.prover.orLost(block, err)
 	}
 	at.Index = h.First + uint64(offset)
 	r, err := newRecord(proven, at, true, true)
 	return r, err
-}
-
-// orLost says of a block that could not be proven whether it is lost.
-func (n *Node) orLost(block uint64, err error) error {
-	var lost, confirmed bool
-	n.cfg.Ledger.Read(func(s *masterfsm.State) { lost, confirmed = s.Lost(block) })
-	switch {
-	case confirmed:
-		return fmt.Errorf("%w: block %d: a person has confirmed it; the proof that the record was there still stands", ErrLost, block)
-	case lost:
-		return fmt.Errorf("%w: no storage node has a good copy of block %d; an operator must bring one back or confirm the loss", err, block)
-	}
-	return err
 }
 
 func newRecord(encoded []byte, at masterfsm.Position, sealed, stored bool) (Record, error) {

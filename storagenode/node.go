@@ -89,7 +89,8 @@ type Node struct {
 	tiles *tiles.Store
 	// status is what readers see. It moves last, after disk, tiles and index.
 	status  atomic.Pointer[Status]
-	readers sync.Pool // of *reader
+	readers sync.Pool     // of *reader
+	bundles chan struct{} // holds one for each call of Entries that is at work
 	// barred: blocks from the height on are on disk and cannot be proven, because one before them is damaged. Set by Open.
 	barred bool
 	// swaps counts segments that were replaced by a repair, each between the change of the places and the next read.

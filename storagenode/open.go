@@ -48,6 +48,7 @@ func newNode(cfg Config, lock *durable.Lock) *Node {
 	n.files = files{dir: n.segmentsDir(), opener: cfg.open, most: maxOpenFiles, open: map[uint64]segment.File{}}
 	n.tiles = tiles.Empty(cfg.open, n.tilesDir())
 	n.readers.New = func() any { return new(reader) }
+	n.bundles = make(chan struct{}, bundleWorkers)
 	n.status.Store(&Status{})
 	return n
 }

@@ -48,6 +48,7 @@ type fakeCluster struct {
 
 	integrity fakeIntegrity
 	log       wire.Log
+	uncovered int // how often it is asked for a receipt, or would give one, before a checkpoint covers the record
 }
 
 func newFakeCluster(t testing.TB) *fakeCluster {
@@ -62,6 +63,8 @@ func newFakeCluster(t testing.TB) *fakeCluster {
 	mux.HandleFunc("GET /v1/records/stream", f.project(f.stream))
 	mux.HandleFunc("GET /v1/records/{index}", f.project(f.byIndex))
 	mux.HandleFunc("GET /v1/blocks/{block}/records/{offset}", f.project(f.byPosition))
+	mux.HandleFunc("GET /v1/records/{index}/{what}", f.project(f.receipt))
+	mux.HandleFunc("GET /v1/blocks/{block}/records/{offset}/{what}", f.project(f.receipt))
 	mux.HandleFunc("GET /v1/blocks", f.any(f.listBlocks))
 	mux.HandleFunc("GET /v1/cluster", f.any(f.cluster))
 	f.handleProjects(mux)
@@ -174,7 +177,11 @@ func (f *fakeCluster) append(w http.ResponseWriter, r *http.Request) {
 			status = http.StatusAccepted
 		}
 	}
-	reply(w, status, at)
+	answer := wire.Appended{Position: at}
+	if status == http.StatusCreated && r.URL.Query().Get("wait") != "" {
+		answer.Receipt = f.receiptOf(at.Index)
+	}
+	reply(w, status, answer)
 }
 
 func (f *fakeCluster) appendBatch(w http.ResponseWriter, r *http.Request) {

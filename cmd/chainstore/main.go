@@ -71,7 +71,7 @@ CHAINSTORE_TOKEN; or, with none of these, by ` + defaultClusterFile() + `.`,
 			root.AddCommand(c)
 		}
 	}
-	add(groupUse, newAppendCommand(), newGetCommand(), newListCommand(), newTailCommand(), newProjectCommand())
+	add(groupUse, newAppendCommand(), newGetCommand(), newReceiptCommand(), newListCommand(), newTailCommand(), newProjectCommand())
 	add(groupInspect, newStatusCommand(), newIntegrityCommand(), newCheckCommand(), newBlocksCommand(), newVerifyCommand(), newLogCommand(), newBenchCommand())
 	add(groupRun, newDevCommand(), newMasterCommand(), newStorageCommand(), newMinerCommand(), newExportCommand(), newImportCommand())
 	root.AddCommand(newVersionCommand())

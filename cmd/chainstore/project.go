@@ -123,7 +123,7 @@ func newProjectListCommand() *cobra.Command {
 		Use:   "list",
 		Short: "List the projects with what they hold and may hold",
 	}, asAny, "", nil, func(cmd *cobra.Command, c *client.Client, _ []string) error {
-		rows := [][]string{{"ID", "NAME", "ACCESS", "RECORDS", "QUOTA", "CREATED"}}
+		list := newSheet(cmd.OutOrStdout(), asJSON, "ID", "NAME", "ACCESS", "RECORDS", "QUOTA", "CREATED")
 		for cursor, more := "", true; more; {
 			page, err := c.Projects(cmd.Context(), cursor, projectsPage)
 			if err != nil {
@@ -131,25 +131,15 @@ func newProjectListCommand() *cobra.Command {
 			}
 			for i := range page.Projects {
 				p := &page.Projects[i]
-				if asJSON {
-					if err := printJSON(cmd.OutOrStdout(), p); err != nil {
-						return err
-					}
-					continue
+				err := list.add(p, strconv.FormatUint(uint64(p.ID), 10), plain(p.Name), accessText(p.Public), strconv.FormatUint(p.Records, 10),
+					quotaText(p.Quota), localTime(p.Created))
+				if err != nil {
+					return err
 				}
-				rows = append(rows, []string{
-					strconv.FormatUint(uint64(p.ID), 10), plain(p.Name), accessText(p.Public), strconv.FormatUint(p.Records, 10),
-					quotaText(p.Quota), localTime(p.Created),
-				})
 			}
 			cursor, more = page.Next, page.Next != ""
 		}
-		if asJSON {
-			return nil
-		}
-		out := cmd.OutOrStdout()
-		fit(rows, widthOf(out), 1, 4)
-		return printRows(out, rows)
+		return list.print(1, 4)
 	})
 	addJSON(cmd, &asJSON, "print one JSON object a line for each project")
 	return cmd

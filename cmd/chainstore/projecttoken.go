@@ -68,21 +68,13 @@ func newTokenListCommand() *cobra.Command {
 		if err != nil {
 			return notListed(err)
 		}
-		out := cmd.OutOrStdout()
-		rows := [][]string{{"ID", "LABEL", "RIGHTS", "CREATED"}}
+		list := newSheet(cmd.OutOrStdout(), asJSON, "ID", "LABEL", "RIGHTS", "CREATED")
 		for _, t := range tokens {
-			if asJSON {
-				if err := printJSON(out, t); err != nil {
-					return err
-				}
-				continue
+			if err := list.add(t, tokenID(t), plain(t.Label), strings.Join(t.Rights, ", "), localTime(t.Created)); err != nil {
+				return err
 			}
-			rows = append(rows, []string{tokenID(t), plain(t.Label), strings.Join(t.Rights, ", "), localTime(t.Created)})
 		}
-		if asJSON {
-			return nil
-		}
-		return printRows(out, rows)
+		return list.print(1)
 	})
 	addJSON(cmd, &asJSON, "print one JSON object a line for each token")
 	return cmd

@@ -42,6 +42,35 @@ func printRows(w io.Writer, rows [][]string) error {
 	return t.Flush()
 }
 
+// sheet gathers a list of things that comes page by page: printed at once as JSON, one object a line, or kept as the rows of a table.
+type sheet struct {
+	out    io.Writer
+	asJSON bool
+	rows   [][]string
+}
+
+func newSheet(out io.Writer, asJSON bool, titles ...string) *sheet {
+	return &sheet{out: out, asJSON: asJSON, rows: [][]string{titles}}
+}
+
+// add takes one thing and the cells of its row.
+func (l *sheet) add(v any, cells ...string) error {
+	if l.asJSON {
+		return printJSON(l.out, v)
+	}
+	l.rows = append(l.rows, cells)
+	return nil
+}
+
+// print prints the table, with the given columns shortened where it would be too wide.
+func (l *sheet) print(shrink ...int) error {
+	if l.asJSON {
+		return nil
+	}
+	fit(l.rows, widthOf(l.out), shrink...)
+	return printRows(l.out, l.rows)
+}
+
 // minShrunk is how far fit shortens a column.
 const minShrunk = 12
 

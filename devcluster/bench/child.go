@@ -1,7 +1,6 @@
 package bench
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +8,8 @@ import (
 	"os/exec"
 	"syscall"
 	"time"
+
+	"github.com/chainstore/chainstore/devcluster"
 )
 
 // stopTime is how long a child may take to end when it is asked to.
@@ -77,20 +78,10 @@ func (c *child) await(ctx context.Context, log string, ready func() bool) error 
 		select {
 		case <-tick.C:
 		case <-c.done:
-			return fmt.Errorf("%s ended before it was ready: %v: %s", c.cmd.Path, c.err, lastLine(log))
+			return fmt.Errorf("%s ended before it was ready: %v: %s", c.cmd.Path, c.err, devcluster.LastLine(log))
 		case <-ctx.Done():
-			return fmt.Errorf("%s did not get ready: %w: %s", c.cmd.Path, ctx.Err(), lastLine(log))
+			return fmt.Errorf("%s did not get ready: %w: %s", c.cmd.Path, ctx.Err(), devcluster.LastLine(log))
 		}
 	}
 	return nil
-}
-
-// lastLine is the end of a log: what a program that could not go on said last.
-func lastLine(path string) string {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return err.Error()
-	}
-	data = bytes.TrimSpace(data)
-	return string(data[bytes.LastIndexByte(data, '\n')+1:])
 }

@@ -2,7 +2,6 @@ package console
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,7 +14,7 @@ import (
 // startCluster runs a whole cluster in this process.
 func startCluster(t *testing.T) *devcluster.Cluster {
 	t.Helper()
-	topology := devcluster.NewTopology(t.TempDir(), freePorts(t))
+	topology := devcluster.NewTopology(t.TempDir(), freePort(t))
 	topology.LogLevel = "error"
 	topology.Timeout = time.Second // a browser and the race detector beside it take their time
 	topology.MaxAge = 50 * time.Millisecond
@@ -32,22 +31,14 @@ func startCluster(t *testing.T) *devcluster.Cluster {
 	return c
 }
 
-// freePorts finds a base for the ports of a cluster.
-func freePorts(t *testing.T) int {
+// freePort is a base for the ports of a cluster.
+func freePort(t *testing.T) int {
 	t.Helper()
-	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		base := l.Addr().(*net.TCPAddr).Port
-		l.Close()
-		if base+100 < 65536 && devcluster.PortsFree(devcluster.NewTopology(t.TempDir(), base)) == nil {
-			return base
-		}
+	base, err := devcluster.FreePort()
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("no free ports found")
-	return 0
+	return base
 }
 
 // leaderOf is the place of the leader among the masters.

@@ -90,6 +90,8 @@ type Proof struct {
 	SealPath   []chain.Hash `json:"seal_path"` // in the tree of Size leaves
 	Size       uint64       `json:"size"`      // at a block boundary that the masters committed
 	Root       chain.Hash   `json:"root"`
+	// Checkpoint is the signed note of that size and root, "" for a block that none covers yet.
+	Checkpoint string `json:"checkpoint,omitempty"`
 }
 
 // EventRecord is the name of the events of a stream that are records.

@@ -44,6 +44,8 @@ const (
 	PathReadRecords  = "/worker/v1/records:read" // POST: records with their proofs
 	PathHeaders      = "/worker/v1/headers"      // GET ?from=&limit=&size=: headers with the proofs of their seals
 	PathLocate       = "/worker/v1/locate/"      // GET {index}: the block of a leaf
+	PathReadTiles    = "/worker/v1/tiles:read"   // POST: tiles of the tree's hashes
+	PathEntries      = "/worker/v1/entries"      // GET ?first=&count=: the data of leaves
 	PathFindRecords  = "/worker/v1/records:find" // POST: places of records, by project and key, as the node's index has them
 	PathFindHash     = "/worker/v1/hashes/"      // GET {hash}: leaves that may have a hash
 	PathMine         = "/worker/v1/mine"         // POST: find a nonce

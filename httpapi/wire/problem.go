@@ -24,6 +24,7 @@ const (
 	ProblemMethod         = "method-not-allowed" // 405
 	ProblemNotMined       = "not-mined"          // 409: the block is committed and not yet mined
 	ProblemNotSealed      = "not-sealed"         // 409: the proof is not yet sealed
+	ProblemNotCovered     = "not-covered"        // 409: no signed checkpoint covers the record's block yet
 	ProblemNameTaken      = "name-taken"         // 409
 	ProblemTooMany        = "too-many"           // 409: the table takes no more projects, or the project no more tokens
 	ProblemFenced         = "fenced"             // 409: an order of a deposed leader

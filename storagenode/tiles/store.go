@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -261,16 +262,27 @@ func decode(dst []chain.Hash, raw *[tileBytes]byte) {
 
 // Leaves reads the hashes of count leaves from one on, and adds them to dst. They are as they stand on disk: nothing is proven.
 func (s *Store) Leaves(dst []chain.Hash, first uint64, count int) ([]chain.Hash, error) {
-	f := s.files[0].Load()
-	if f == nil || first+uint64(count) > s.Size() {
-		return dst, fmt.Errorf("%w: leaves %d to %d", ErrMissing, first, first+uint64(count))
-	}
-	raw := make([]byte, count*chain.HashSize)
-	if _, err := f.ReadAt(raw, OffsetOf(first)); err != nil {
-		return dst, fmt.Errorf("%w: read %s: %w", ErrMissing, path(s.dir, 0), err)
+	raw, err := s.Row(make([]byte, 0, count*chain.HashSize), 0, first, count)
+	if err != nil {
+		return dst, err
 	}
 	for i := range count {
 		dst = append(dst, chain.Hash(raw[i*chain.HashSize:]))
+	}
+	return dst, nil
+}
+
+// Row reads count hashes of a stored level from one on, and adds their bytes to dst: level is 0 for the leaves, 1 for the roots of 16
+// leaves and so on. They are as they stand on disk: nothing is proven. The error wraps [ErrMissing].
+func (s *Store) Row(dst []byte, level int, first uint64, count int) ([]byte, error) {
+	f := s.files[level].Load()
+	if f == nil || first+uint64(count) > Complete(s.Size(), level) {
+		return dst, fmt.Errorf("%w: hashes %d to %d of level %d", ErrMissing, first, first+uint64(count), tileHeight*level)
+	}
+	start := len(dst)
+	dst = slices.Grow(dst, count*chain.HashSize)[:start+count*chain.HashSize]
+	if _, err := f.ReadAt(dst[start:], OffsetOf(first)); err != nil {
+		return dst[:start], fmt.Errorf("%w: read %s: %w", ErrMissing, path(s.dir, level), err)
 	}
 	return dst, nil
 }

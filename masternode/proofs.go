@@ -1,0 +1,163 @@
+package masternode
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/masterfsm"
+)
+
+// Prove proves a record without anybody's word; that the reader may read it was asked when it was read. It is as of the newest checkpoint, with
+// which it comes, where that covers the record's block; else as of a boundary that the group has committed and not signed. Errors: ErrNotSealed,
+// ErrLost, ErrNoLeader, ErrUnavailable.
+func (n *Node) Prove(ctx context.Context, r Record) (wire.Proof, error) {
+	r, err := n.sealed(ctx, r)
+	if err != nil {
+		return wire.Proof{}, err
+	}
+	at, err := n.checkpointHere()
+	if err != nil || r.At.Block >= at.Boundary.Height {
+		at = Checkpoint{Boundary: n.boundaryAfter(r.At.Block)}
+	}
+	return n.proveAt(ctx, r, at)
+}
+
+// sealed is a record whose block has its proof of work. Another master may know of that before this one.
+func (n *Node) sealed(ctx context.Context, r Record) (Record, error) {
+	if r.Sealed {
+		return r, nil
+	}
+	if err := n.confirm(ctx); err != nil {
+		return Record{}, err
+	}
+	again, err := n.anyRecord(ctx, r.At.Block, r.At.Offset)
+	switch {
+	case err != nil:
+		return Record{}, err
+	case !again.Sealed:
+		return Record{}, fmt.Errorf("%w: block %d", ErrNotSealed, r.At.Block)
+	}
+	again.Project = r.Project
+	return again, nil
+}
+
+// boundaryAfter is a boundary that has a mined block: the newest that is stored, or else the block's own, or the newest of all where the table
+// has forgotten that.
+func (n *Node) boundaryAfter(block uint64) (b masterfsm.Boundary) {
+	n.cfg.Ledger.Read(func(s *masterfsm.State) {
+		if b = s.Checkpoint(); b.Height > block {
+			return
+		}
+		var ok bool
+		if b, ok = s.BoundaryAt(block + 1); !ok {
+			b, _ = s.BoundaryAt(s.Head().Height)
+		}
+	})
+	return b
+}
+
+// proveAt proves a sealed record in the tree of a boundary that has its block.
+func (n *Node) proveAt(ctx context.Context, r Record, at Checkpoint) (wire.Proof, error) {
+	h, err := n.Block(ctx, r.At.Block)
+	if err != nil {
+		return wire.Proof{}, n.prover.orLost(r.At.Block, err)
+	}
+	record, err := n.tree.inclusion(ctx, r.At.Index, h.Seal())
+	if err != nil {
+		return wire.Proof{}, err
+	}
+	seal, err := n.tree.inclusion(ctx, h.Seal(), at.Boundary.Size)
+	if err != nil {
+		return wire.Proof{}, err
+	}
+	leaf := r.Record.Leaf()
+	return wire.Proof{
+		Index: r.At.Index, Block: r.At.Block, Offset: r.At.Offset, Leaf: leaf.Hash(), LeafData: leaf.AppendTo(nil), Header: wire.NewBlock(h),
+		RecordPath: record, SealIndex: h.Seal(), SealPath: seal,
+		Size: at.Boundary.Size, Root: at.Boundary.Root, Checkpoint: string(at.Note),
+	}, nil
+}
+
+// covering is the newest checkpoint for a record, which must cover it. That none does is the leader's word. Errors: ErrNotSealed, ErrNotCovered,
+// ErrNoLogKey, ErrNoLeader, ErrUnavailable.
+func (n *Node) covering(ctx context.Context, r Record) (Record, Checkpoint, error) {
+	r, err := n.sealed(ctx, r)
+	if err != nil {
+		return Record{}, Checkpoint{}, err
+	}
+	at, err := n.checkpointHere()
+	if err != nil || r.At.Block >= at.Boundary.Height {
+		if at, err = n.Checkpoint(ctx); err != nil {
+			return Record{}, Checkpoint{}, err
+		}
+	}
+	if r.At.Block >= at.Boundary.Height {
+		return Record{}, Checkpoint{}, fmt.Errorf("%w: block %d, and the newest one covers %d", ErrNotCovered, r.At.Block, at.Boundary.Height)
+	}
+	return r, at, nil
+}
+
+// LogProof is the inclusion proof of a record's leaf in the tree of a signed checkpoint (C2SP tlog-proof).
+type LogProof struct {
+	Index uint64
+	Path  []chain.Hash
+	Note  []byte
+}
+
+// LogProof proves a record that the reader may read in the newest checkpoint. Errors: ErrNotSealed, ErrNotCovered, ErrNoLogKey, ErrNoLeader,
+// ErrUnavailable.
+func (n *Node) LogProof(ctx context.Context, r Record) (LogProof, error) {
+	r, at, err := n.covering(ctx, r)
+	if err != nil {
+		return LogProof{}, err
+	}
+	path, err := n.tree.inclusion(ctx, r.At.Index, at.Boundary.Size)
+	return LogProof{Index: r.At.Index, Path: path, Note: at.Note}, err
+}
+
+// Receipt makes the receipt of a record that the reader may read. Errors: as LogProof, and ErrLost.
+func (n *Node) Receipt(ctx context.Context, r Record) (wire.Receipt, error) {
+	r, at, err := n.covering(ctx, r)
+	if err != nil {
+		return wire.Receipt{}, err
+	}
+	p, err := n.proveAt(ctx, r, at)
+	if err != nil {
+		return wire.Receipt{}, err
+	}
+	origin, _, _ := strings.Cut(p.Checkpoint, "\n")
+	return wire.Receipt{
+		Format: wire.FormatReceipt, Origin: origin, Index: p.Index, Block: p.Block, Offset: p.Offset,
+		Time: r.Time, ProjectID: r.Record.Project, Size: uint32(len(r.Payload)), Key: r.Key, Type: r.Type, Salt: r.Salt[:], Commit: r.Commit,
+		Leaf: p.Leaf, LeafData: p.LeafData, Header: p.Header, RecordPath: p.RecordPath, SealIndex: p.SealIndex, SealPath: p.SealPath,
+		TreeSize: p.Size, Root: p.Root, Checkpoint: p.Checkpoint,
+	}, nil
+}
+
+// WaitReceipt waits until a checkpoint covers a record that was just appended, and makes its receipt. Whoever has appended it knows all that is
+// in there, whatever the token may read. Errors: those of Receipt and of ctx.
+func (n *Node) WaitReceipt(ctx context.Context, at wire.Position) (wire.Receipt, error) {
+	for {
+		changed := n.cfg.Ledger.Changed()
+		checkpoint, err := n.checkpointHere()
+		if err != nil {
+			return wire.Receipt{}, err
+		}
+		if at.Block < checkpoint.Boundary.Height {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return wire.Receipt{}, context.Cause(ctx)
+		case <-changed:
+		}
+	}
+	r, err := n.anyRecord(ctx, at.Block, at.Offset)
+	if err != nil {
+		return wire.Receipt{}, err
+	}
+	return n.Receipt(ctx, r)
+}
