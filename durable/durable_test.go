@@ -3,6 +3,7 @@ package durable_test
 import (
 	"bytes"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"os/signal"
@@ -251,4 +252,28 @@ func TestLockDir(t *testing.T) {
 	if _, err := durable.LockDir(filepath.Join(dir, "missing")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v", err)
 	}
+}
+
+// What is written piece by piece is there whole or not at all.
+func TestWrite(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	pieces := func(n int, end error) func(io.Writer) error {
+		return func(w io.Writer) error {
+			for i := range n {
+				if _, err := w.Write([]byte{byte('a' + i)}); err != nil {
+					return err
+				}
+			}
+			return end
+		}
+	}
+	if err := durable.Write(path, 0o640, pieces(3, nil)); err != nil {
+		t.Fatal(err)
+	}
+	onlyFile(t, path, "abc", 0o640)
+	broken := errors.New("the source")
+	if err := durable.Write(path, 0o600, pieces(2, broken)); !errors.Is(err, broken) {
+		t.Errorf("got %v", err)
+	}
+	onlyFile(t, path, "abc", 0o640)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/httpapi/wire"
 )
 
 // ReceiptReport tells what came of checking a receipt or a proof. What it says of the record holds only where Findings is empty.
@@ -51,7 +52,7 @@ func Receipt(data []byte, trust Trust, payload []byte) ReceiptReport {
 
 // receiptCheck is the check of one receipt.
 type receiptCheck struct {
-	r      *receipt
+	r      *wire.Receipt
 	header chain.Header
 	found  findings
 	report ReceiptReport

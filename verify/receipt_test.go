@@ -26,7 +26,7 @@ func mustJSON(t testing.TB, v any) []byte {
 }
 
 // receiptOf makes a log, the receipt of one of its records, and gives that record's payload.
-func receiptOf(t testing.TB) (*testLog, receipt, []byte) {
+func receiptOf(t testing.TB) (*testLog, wire.Receipt, []byte) {
 	t.Helper()
 	l := newTestLog(t, 3, 5, 2, 1)
 	r := l.receipt(1, 3, l.sizes[3])
@@ -86,45 +86,45 @@ func flip(h chain.Hash) chain.Hash {
 func TestReceiptEachField(t *testing.T) {
 	l, good, payload := receiptOf(t)
 	alter := map[string]struct {
-		change func(r *receipt)
+		change func(r *wire.Receipt)
 		want   string
 	}{
-		"format":      {func(r *receipt) { r.Format = "chainstore-receipt/v2" }, CodeFormat},
-		"origin":      {func(r *receipt) { r.Origin = "another" }, CodeOrigin},
-		"index":       {func(r *receipt) { r.Index++ }, CodeIndex},
-		"block":       {func(r *receipt) { r.Block++ }, CodeBlock},
-		"offset":      {func(r *receipt) { r.Offset-- }, CodeOffset},
-		"time":        {func(r *receipt) { r.Time++ }, CodeTime},
-		"project_id":  {func(r *receipt) { r.ProjectID++ }, CodeProject},
-		"size":        {func(r *receipt) { r.Size-- }, CodeSize},
-		"key":         {func(r *receipt) { r.Key += "x" }, CodePayload},
-		"type":        {func(r *receipt) { r.Type = "text/html" }, CodePayload},
-		"salt":        {func(r *receipt) { r.Salt = bytes.Repeat([]byte{9}, 16) }, CodePayload},
-		"commit":      {func(r *receipt) { r.Commit = flip(r.Commit) }, CodeCommitment},
-		"leaf":        {func(r *receipt) { r.Leaf = flip(r.Leaf) }, CodeLeaf},
-		"leaf_data":   {func(r *receipt) { r.LeafData = append(bytes.Clone(r.LeafData[:48]), r.LeafData[48]^1) }, CodeLeafData},
-		"record_path": {func(r *receipt) { r.RecordPath = append([]chain.Hash{flip(r.RecordPath[0])}, r.RecordPath[1:]...) }, CodeRecordPath},
-		"seal_index":  {func(r *receipt) { r.SealIndex++ }, CodeSealIndex},
-		"seal_path":   {func(r *receipt) { r.SealPath = append([]chain.Hash{flip(r.SealPath[0])}, r.SealPath[1:]...) }, CodeSealPath},
-		"tree_size":   {func(r *receipt) { r.TreeSize++ }, CodeTreeSize},
-		"root":        {func(r *receipt) { r.Root = flip(r.Root) }, CodeRoot},
-		"checkpoint":  {func(r *receipt) { r.Checkpoint = "nothing\n" }, CodeCheckpoint},
+		"format":      {func(r *wire.Receipt) { r.Format = "chainstore-receipt/v2" }, CodeFormat},
+		"origin":      {func(r *wire.Receipt) { r.Origin = "another" }, CodeOrigin},
+		"index":       {func(r *wire.Receipt) { r.Index++ }, CodeIndex},
+		"block":       {func(r *wire.Receipt) { r.Block++ }, CodeBlock},
+		"offset":      {func(r *wire.Receipt) { r.Offset-- }, CodeOffset},
+		"time":        {func(r *wire.Receipt) { r.Time++ }, CodeTime},
+		"project_id":  {func(r *wire.Receipt) { r.ProjectID++ }, CodeProject},
+		"size":        {func(r *wire.Receipt) { r.Size-- }, CodeSize},
+		"key":         {func(r *wire.Receipt) { r.Key += "x" }, CodePayload},
+		"type":        {func(r *wire.Receipt) { r.Type = "text/html" }, CodePayload},
+		"salt":        {func(r *wire.Receipt) { r.Salt = bytes.Repeat([]byte{9}, 16) }, CodePayload},
+		"commit":      {func(r *wire.Receipt) { r.Commit = flip(r.Commit) }, CodeCommitment},
+		"leaf":        {func(r *wire.Receipt) { r.Leaf = flip(r.Leaf) }, CodeLeaf},
+		"leaf_data":   {func(r *wire.Receipt) { r.LeafData = append(bytes.Clone(r.LeafData[:48]), r.LeafData[48]^1) }, CodeLeafData},
+		"record_path": {func(r *wire.Receipt) { r.RecordPath = append([]chain.Hash{flip(r.RecordPath[0])}, r.RecordPath[1:]...) }, CodeRecordPath},
+		"seal_index":  {func(r *wire.Receipt) { r.SealIndex++ }, CodeSealIndex},
+		"seal_path":   {func(r *wire.Receipt) { r.SealPath = append([]chain.Hash{flip(r.SealPath[0])}, r.SealPath[1:]...) }, CodeSealPath},
+		"tree_size":   {func(r *wire.Receipt) { r.TreeSize++ }, CodeTreeSize},
+		"root":        {func(r *wire.Receipt) { r.Root = flip(r.Root) }, CodeRoot},
+		"checkpoint":  {func(r *wire.Receipt) { r.Checkpoint = "nothing\n" }, CodeCheckpoint},
 
-		"header.version":    {func(r *receipt) { r.Header.Version++ }, CodeHeader},
-		"header.block":      {func(r *receipt) { r.Header.Block++ }, CodeHeader},
-		"header.first":      {func(r *receipt) { r.Header.First-- }, CodeHeader},
-		"header.count":      {func(r *receipt) { r.Header.Count++ }, CodeHeader},
-		"header.prev":       {func(r *receipt) { r.Header.Prev = flip(r.Header.Prev) }, CodeHeader},
-		"header.root":       {func(r *receipt) { r.Header.Root = flip(r.Header.Root) }, CodeHeader},
-		"header.time":       {func(r *receipt) { r.Header.Time-- }, CodeHeader},
-		"header.difficulty": {func(r *receipt) { r.Header.Difficulty-- }, CodeHeader},
-		"header.nonce":      {func(r *receipt) { r.Header.Nonce++ }, CodeHeader},
-		"header.hash":       {func(r *receipt) { r.Header.Hash = flip(r.Header.Hash) }, CodeBlockHash},
+		"header.version":    {func(r *wire.Receipt) { r.Header.Version++ }, CodeHeader},
+		"header.block":      {func(r *wire.Receipt) { r.Header.Block++ }, CodeHeader},
+		"header.first":      {func(r *wire.Receipt) { r.Header.First-- }, CodeHeader},
+		"header.count":      {func(r *wire.Receipt) { r.Header.Count++ }, CodeHeader},
+		"header.prev":       {func(r *wire.Receipt) { r.Header.Prev = flip(r.Header.Prev) }, CodeHeader},
+		"header.root":       {func(r *wire.Receipt) { r.Header.Root = flip(r.Header.Root) }, CodeHeader},
+		"header.time":       {func(r *wire.Receipt) { r.Header.Time-- }, CodeHeader},
+		"header.difficulty": {func(r *wire.Receipt) { r.Header.Difficulty-- }, CodeHeader},
+		"header.nonce":      {func(r *wire.Receipt) { r.Header.Nonce++ }, CodeHeader},
+		"header.hash":       {func(r *wire.Receipt) { r.Header.Hash = flip(r.Header.Hash) }, CodeBlockHash},
 	}
 	for _, at := range []struct {
 		prefix string
 		t      reflect.Type
-	}{{"", reflect.TypeFor[receipt]()}, {"header.", reflect.TypeFor[wire.Block]()}} {
+	}{{"", reflect.TypeFor[wire.Receipt]()}, {"header.", reflect.TypeFor[wire.Block]()}} {
 		for i := range at.t.NumField() {
 			name, _, _ := strings.Cut(at.t.Field(i).Tag.Get("json"), ",")
 			if _, listed := alter[at.prefix+name]; !listed && name != "header" {

@@ -9,39 +9,11 @@ import (
 	"github.com/chainstore/chainstore/httpapi/wire"
 )
 
-// ReceiptFormat stands in every receipt, and names what it is.
-const ReceiptFormat = "chainstore-receipt/v1"
-
 // MaxReceipt bounds a receipt and a tlog-proof, in bytes.
 const MaxReceipt = 1 << 20
 
 // maxPath is the longest way from a leaf to a root: one hash for each bit of the tree's size.
 const maxPath = 64
-
-// receipt is a receipt as it is written: docs/formats.md.
-type receipt struct {
-	Format     string       `json:"format"`
-	Origin     string       `json:"origin"`
-	Index      uint64       `json:"index"`
-	Block      uint64       `json:"block"`
-	Offset     uint32       `json:"offset"`
-	Time       uint64       `json:"time"`
-	ProjectID  uint32       `json:"project_id"`
-	Size       uint32       `json:"size"`
-	Key        string       `json:"key"`
-	Type       string       `json:"type"`
-	Salt       []byte       `json:"salt"`
-	Commit     chain.Hash   `json:"commit"`
-	Leaf       chain.Hash   `json:"leaf"`
-	LeafData   []byte       `json:"leaf_data"`
-	Header     wire.Block   `json:"header"`
-	RecordPath []chain.Hash `json:"record_path"`
-	SealIndex  uint64       `json:"seal_index"`
-	SealPath   []chain.Hash `json:"seal_path"`
-	TreeSize   uint64       `json:"tree_size"`
-	Root       chain.Hash   `json:"root"`
-	Checkpoint string       `json:"checkpoint"`
-}
 
 // position is what an append that waited for its block answers: the record's position, with the receipt in it.
 type position struct {
@@ -53,8 +25,8 @@ type position struct {
 }
 
 // parseReceipt reads a receipt, alone or within the position that an append answered.
-func parseReceipt(data []byte) (receipt, position, error) {
-	var r receipt
+func parseReceipt(data []byte) (wire.Receipt, position, error) {
+	var r wire.Receipt
 	var around position
 	if len(data) > MaxReceipt {
 		return r, around, fmt.Errorf("it has %d bytes, the limit is %d", len(data), MaxReceipt)
@@ -67,8 +39,8 @@ func parseReceipt(data []byte) (receipt, position, error) {
 		return r, around, err
 	}
 	switch {
-	case r.Format != ReceiptFormat:
-		return r, around, fmt.Errorf("its format is %q, this program knows %q", r.Format, ReceiptFormat)
+	case r.Format != wire.FormatReceipt:
+		return r, around, fmt.Errorf("its format is %q, this program knows %q", r.Format, wire.FormatReceipt)
 	case len(r.Salt) != chain.SaltSize:
 		return r, around, fmt.Errorf("its salt has %d bytes, not %d", len(r.Salt), chain.SaltSize)
 	case len(r.LeafData) != chain.LeafSize:

@@ -205,7 +205,7 @@ func (l *testLog) path(size, index uint64) []chain.Hash {
 }
 
 // receipt is that of a record in the checkpoint of a size.
-func (l *testLog) receipt(block, offset int, size uint64) receipt {
+func (l *testLog) receipt(block, offset int, size uint64) wire.Receipt {
 	b := &l.blocks[block]
 	record, err := b.Record(uint32(offset))
 	if err != nil {
@@ -213,8 +213,8 @@ func (l *testLog) receipt(block, offset int, size uint64) receipt {
 	}
 	leaf := record.Leaf()
 	index := b.Header.First + uint64(offset)
-	return receipt{
-		Format: ReceiptFormat, Origin: l.origin, Index: index, Block: uint64(block), Offset: uint32(offset), Time: record.Time,
+	return wire.Receipt{
+		Format: wire.FormatReceipt, Origin: l.origin, Index: index, Block: uint64(block), Offset: uint32(offset), Time: record.Time,
 		ProjectID: record.Project, Size: leaf.Size, Key: record.Key, Type: record.Type, Salt: record.Salt[:], Commit: leaf.Commit, Leaf: leaf.Hash(),
 		LeafData: leaf.AppendTo(nil), Header: wire.NewBlock(b.Header), RecordPath: l.path(b.Header.Seal(), index), SealIndex: b.Header.Seal(),
 		SealPath: l.path(size, b.Header.Seal()), TreeSize: size, Root: l.root(size), Checkpoint: l.checkpoint(size),

@@ -124,3 +124,40 @@ func TestIdentityOfANewerVersion(t *testing.T) {
 		})
 	}
 }
+
+// ReadIdentity gives what LoadIdentity gives, and changes nothing where that would.
+func TestReadIdentity(t *testing.T) {
+	dir := t.TempDir()
+	if id, err := worker.ReadIdentity(dir); err != nil || id != (worker.Identity{}) {
+		t.Errorf("of nobody: %+v, %v", id, err)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
+		t.Errorf("%v, %v", entries, err)
+	}
+	made, _, err := worker.LoadIdentity(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made.Group = "g"
+	if err := made.Save(dir); err != nil {
+		t.Fatal(err)
+	}
+	if id, err := worker.ReadIdentity(dir); err != nil || id != made {
+		t.Errorf("%+v, %v, want %+v", id, err, made)
+	}
+	path := filepath.Join(dir, "identity.json")
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	damaged := bytes.Replace(data, []byte(`"g"`), []byte(`"h"`), 1)
+	if err := os.WriteFile(path, damaged, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if id, err := worker.ReadIdentity(dir); err != nil || id != (worker.Identity{}) {
+		t.Errorf("damaged: %+v, %v", id, err)
+	}
+	if after, err := os.ReadFile(path); err != nil || !bytes.Equal(after, damaged) {
+		t.Errorf("the file changed: %q, %v", after, err)
+	}
+}

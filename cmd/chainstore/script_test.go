@@ -27,6 +27,10 @@ func TestScripts(t *testing.T) {
 			env.Setenv("PROJECT_TOKEN", projectToken)
 			env.Setenv("ADMIN_TOKEN", adminToken)
 			env.Setenv("TZ", "UTC")
+			for name, value := range newSignedLog(env.T().(testing.TB), 3).layOut(env.WorkDir) {
+				env.Setenv(name, value)
+			}
+			env.Setenv("STORAGE", newStorageDir(env.T().(testing.TB), 3))
 			return nil
 		},
 	})

@@ -32,37 +32,93 @@ type verified struct {
 	Unchecked uint64 `json:"unchecked,omitempty"`
 }
 
-// newVerifyCommand checks a storage node's folder.
-func newVerifyCommand() *cobra.Command {
-	var dir string
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use:   "verify --data STORAGE_DIR",
-		Short: "Check the chain in a storage node's folder, offline",
-		Long: `Check the chain in the data folder of a storage node, from block 0 to its end: every payload is hashed again, every block held
-against the one before it, the tree and its proof of work. Nothing is changed, no cluster is needed, and the node may be
-running or not.
+// verifyOptions are the flags of verify: one of the first three says what is checked.
+type verifyOptions struct {
+	data, url, file  string
+	state, tokenFile string
+	asJSON           bool
+}
 
-It prints the number of blocks and records and the hash of the last block, and last "chain valid". Otherwise it lists what is
-wrong and which blocks are bad, names the first of them, and the exit status is 1. Blocks that a person has confirmed as lost are
-listed each time; they alone make no chain invalid.`,
-		Example:           "  chainstore verify --data chainstore-data/storage1",
+// newVerifyCommand checks a storage node's folder, a running log from outside, or an export.
+func newVerifyCommand() *cobra.Command {
+	var o verifyOptions
+	cmd := &cobra.Command{
+		Use:   "verify {--data STORAGE_DIR | --url URL --key KEY | --file EXPORT}",
+		Short: "Check a chain: in a folder, from outside over HTTP, or in an export",
+		Long: `Check a chain from block 0 to its end: every block held against the one before it, the tree and its proof of work. Nothing is changed.
+
+With --data, the chain in the data folder of a storage node, offline: every payload is hashed again. No cluster is needed, and the node may be running or not.
+Blocks that a person has confirmed as lost are listed each time; they alone make no chain invalid.
+
+With --url, a running log from outside, by its signed checkpoint and the leaves that it serves to anybody; nobody is trusted but the keys. With --state FILE it keeps how
+far it has come and what the log has shown: the next run goes on from there, and finds a log that takes something back or shows others something else. With
+--token-file (or CHAINSTORE_TOKEN), payloads that the token may read are checked too, and a private log can be read.
+
+With --file, a whole chain in one file, as 'chainstore export' writes it. 'verify receipt' checks a receipt.
+
+It lists what is wrong and ends with status 1 then; with 0 where all is good, and with 2 where it could not be checked to the end: nobody answers, it was stopped, blocks
+are lost, or the command line is wrong.`,
+		Example: `  chainstore verify --data chainstore-data/storage1
+  chainstore verify --url https://log.example --key log.vkey --state audit.json
+  chainstore verify --file chain.export --key log.vkey`,
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if dir == "" {
-				return errors.New("name the data folder of a storage node with --data (the \"storages\" of a cluster.json list theirs)")
-			}
-			return verify(cmd, dir, asJSON)
-		},
 	}
-	cmd.Flags().StringVar(&dir, "data", "", "data `folder` of a storage node")
+	flags := cmd.Flags()
+	flags.StringVar(&o.data, "data", "", "data `folder` of a storage node")
+	flags.StringVar(&o.url, "url", "", "`URL` of a master of a running log")
+	flags.StringVar(&o.file, "file", "", "`file` that was exported")
+	flags.StringVar(&o.state, "state", "", "with --url: `file` that keeps how far the audit has come")
+	flags.StringVar(&o.tokenFile, "token-file", "", "with --url: `file` with a project's token, or "+envToken)
+	trust := addTrust(cmd)
+	addJSON(cmd, &o.asJSON, "print the result as one JSON object")
 	mustComplete(cmd.MarkFlagDirname("data"))
-	addJSON(cmd, &asJSON, "print the result as one JSON object")
+	mustComplete(cmd.MarkFlagFilename("file"))
+	mustComplete(cmd.MarkFlagFilename("state"))
+	mustComplete(cmd.MarkFlagFilename("token-file"))
+	mustComplete(cmd.RegisterFlagCompletionFunc("url", cobra.NoFileCompletions))
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := o.check(cmd); err != nil {
+			return err
+		}
+		trust, err := trust.trust(cmd, o.url != "")
+		switch {
+		case err != nil:
+			return err
+		case o.url != "":
+			return o.verifyURL(cmd, trust)
+		case o.file != "":
+			return o.verifyFile(cmd, trust)
+		}
+		return verifyFolder(cmd, o.data, o.asJSON)
+	}
+	tellApart(cmd)
+	cmd.AddCommand(newVerifyReceiptCommand())
 	return cmd
 }
 
-func verify(cmd *cobra.Command, dir string, asJSON bool) error {
+// check refuses flags that do not go together.
+func (o *verifyOptions) check(cmd *cobra.Command) error {
+	ways := 0
+	for _, way := range []string{o.data, o.url, o.file} {
+		if way != "" {
+			ways++
+		}
+	}
+	if ways != 1 {
+		return errors.New("name one thing to check: the data folder of a storage node with --data (the \"storages\" of a cluster.json list theirs), a log with --url, or an export with --file")
+	}
+	for flag, fits := range map[string]bool{
+		"state": o.url != "", "token-file": o.url != "", "key": o.data == "", "witness": o.data == "", "witness-quorum": o.data == "",
+	} {
+		if cmd.Flags().Changed(flag) && !fits {
+			return fmt.Errorf("--%s does not go with what is checked: a folder has no signature, and only a log at a URL has a state and a token", flag)
+		}
+	}
+	return nil
+}
+
+func verifyFolder(cmd *cobra.Command, dir string, asJSON bool) error {
 	bar := newByteBar(cmd.ErrOrStderr(), "verify")
 	found, err := storagenode.Verify(cmd.Context(), dir, bar.set)
 	bar.done()
@@ -72,7 +128,10 @@ func verify(cmd *cobra.Command, dir string, asJSON bool) error {
 	var bad *chain.BlockError
 	isBad := errors.As(err, &bad)
 	if isBad {
-		err = fmt.Errorf("the chain is not valid: the first bad block is %d: %w", bad.Block, bad.Err)
+		err = finding{fmt.Errorf("the chain is not valid: the first bad block is %d: %w", bad.Block, bad.Err)}
+	}
+	if errors.Is(err, storagenode.ErrTiles) {
+		err = finding{err}
 	}
 	out := cmd.OutOrStdout()
 	if asJSON {

@@ -14,7 +14,7 @@ import (
 )
 
 // newStorageDir makes the data folder of a storage node that has the test chain.
-func newStorageDir(t *testing.T, blocks int) string {
+func newStorageDir(t testing.TB, blocks int) string {
 	t.Helper()
 	dir := t.TempDir()
 	node, err := storagenode.Open(storagenode.Config{Dir: dir})
@@ -86,7 +86,7 @@ func TestVerify(t *testing.T) {
 
 func TestVerifyRefused(t *testing.T) {
 	for _, test := range []struct{ dir, want string }{
-		{"", "name the data folder of a storage node with --data"},
+		{"", "name one thing to check: the data folder of a storage node with --data"},
 		{t.TempDir(), "is not the data folder of a storage node"},
 		{filepath.Join(t.TempDir(), "nowhere"), "is not the data folder of a storage node"},
 	} {

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/chainstore/chainstore/roles"
+	"github.com/chainstore/chainstore/verify"
+	"github.com/chainstore/chainstore/verify/export"
+)
+
+// moved is what export and import print with --json.
+type moved struct {
+	Height      uint64 `json:"height"`
+	Size        uint64 `json:"size"`
+	Hash        string `json:"hash"`
+	Checkpoints int    `json:"checkpoints"`
+	Keys        int    `json:"keys"`
+}
+
+// newExportCommand writes a chain into one file.
+func newExportCommand() *cobra.Command {
+	var cfg roles.ExportConfig
+	var url, tokenFile string
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "export --data STORAGE_DIR --out FILE",
+		Short: "Write a storage node's whole chain into one file",
+		Long: `Write the whole chain of a storage node's data folder into one file, for cold storage or to move it: 'chainstore verify --file' checks it, 'chainstore import' makes
+the folder of a storage node from it. The node may be running or not; each block is verified on its way, and where one is damaged or lost nothing is written.
+
+With --url the log's newest signed checkpoint and its verifier keys go into the file, so that whoever knows the key can see later whose chain it is; without, the chain
+is consistent and anybody's. Payloads of private projects are in the file as they are, tokens and names of projects are not: keep it as you keep a storage node's disk.`,
+		Example: `  chainstore export --data /var/lib/chainstore/storage --out 2026-06.export --url http://127.0.0.1:8000
+  chainstore verify --file 2026-06.export --key log.vkey`,
+		Args:              cobra.NoArgs,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cfg.Data == "" || cfg.Out == "" {
+				return errors.New("name the data folder of a storage node with --data, and the file that is to be made with --out")
+			}
+			if url != "" {
+				token, err := readSecret(tokenFile, envToken)
+				if err != nil {
+					return err
+				}
+				checkpoint, keys, err := verify.Newest(cmd.Context(), verify.Options{URL: url, Token: token})
+				if err != nil {
+					return err
+				}
+				cfg.Checkpoints, cfg.Keys = []string{checkpoint}, keys
+			}
+			bar := newByteBar(cmd.ErrOrStderr(), "export")
+			cfg.Progress = bar.set
+			end, err := roles.ExportStorage(cmd.Context(), cfg)
+			bar.done()
+			if err != nil {
+				return stopped(cmd, err, cfg.Out)
+			}
+			return tellMoved(cmd, &end, len(cfg.Checkpoints), len(cfg.Keys), asJSON, "exported to "+cfg.Out)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&cfg.Data, "data", "", "data `folder` of a storage node")
+	flags.StringVar(&cfg.Out, "out", "", "`file` that is made; it must not be there")
+	flags.StringVar(&url, "url", "", "`URL` of a master: its newest checkpoint and the log's keys go along")
+	flags.StringVar(&tokenFile, "token-file", "", "with --url, where the log is private: `file` with a token, or "+envToken)
+	addJSON(cmd, &asJSON, "print what was exported as one JSON object")
+	mustComplete(cmd.MarkFlagDirname("data"))
+	mustComplete(cmd.MarkFlagFilename("out"))
+	mustComplete(cmd.MarkFlagFilename("token-file"))
+	mustComplete(cmd.RegisterFlagCompletionFunc("url", cobra.NoFileCompletions))
+	return cmd
+}
+
+// newImportCommand makes a storage node's folder from an export.
+func newImportCommand() *cobra.Command {
+	var cfg roles.ImportConfig
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "import FILE --data NEW_STORAGE_DIR",
+		Short: "Make a storage node's folder from an export",
+		Long: `Make the data folder of a storage node from a file that 'chainstore export' has written. The folder must be empty or not be there; each block is verified and stored as
+one that the masters send. It is there whole or not at all.
+
+Start the node on the folder as any storage node, and found a group on it with 'chainstore master recover --from-storage URL': it is the group that was exported,
+in a later epoch. A group that still lives takes the node in as a new one.`,
+		Example: `  chainstore import 2026-06.export --data /var/lib/new/storage
+  chainstore storage --data /var/lib/new/storage --masters http://127.0.0.1:8000 --cluster-token-file cluster.token`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return errors.New("name one file that was exported")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if cfg.Data == "" {
+				return errors.New("name the folder that is to be made with --data")
+			}
+			cfg.File = args[0]
+			bar := newByteBar(cmd.ErrOrStderr(), "import")
+			cfg.Progress = bar.set
+			end, err := roles.ImportStorage(cmd.Context(), cfg)
+			bar.done()
+			if err != nil {
+				return stopped(cmd, err, cfg.Data)
+			}
+			return tellMoved(cmd, &end, 0, 0, asJSON, "imported to "+cfg.Data)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&cfg.Data, "data", "", "`folder` that is made: empty, or not there yet")
+	flags.Int64Var(&cfg.SegmentBytes, "segment-bytes", 0, "`size` at which a new file of blocks is begun (default 64 MiB)")
+	addJSON(cmd, &asJSON, "print what was imported as one JSON object")
+	mustComplete(cmd.MarkFlagDirname("data"))
+	mustComplete(cmd.RegisterFlagCompletionFunc("segment-bytes", cobra.NoFileCompletions))
+	return cmd
+}
+
+// stopped says so where a command was interrupted.
+func stopped(cmd *cobra.Command, err error, what string) error {
+	if cmd.Context().Err() != nil {
+		return fmt.Errorf("stopped: %s was not made", what)
+	}
+	return err
+}
+
+func tellMoved(cmd *cobra.Command, end *export.End, checkpoints, keys int, asJSON bool, done string) error {
+	if asJSON {
+		return printJSON(cmd.OutOrStdout(), moved{Height: end.Height, Size: end.Size, Hash: end.Hash.String(), Checkpoints: checkpoints, Keys: keys})
+	}
+	_, err := fmt.Fprintf(cmd.OutOrStdout(), "height   %d\nrecords  %d\nhead     %v\n%s\n", end.Height, end.Size-end.Height, end.Hash, done)
+	return err
+}

@@ -1,0 +1,91 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/chainstore/chainstore/verify"
+)
+
+// trustFlags say whose signatures are believed.
+type trustFlags struct {
+	keys, witnesses []string
+	quorum          int
+}
+
+func addTrust(cmd *cobra.Command) *trustFlags {
+	t := &trustFlags{}
+	flags := cmd.Flags()
+	flags.StringArrayVar(&t.keys, "key", nil, "verifier `key` of the log, or a file with some, one a line; one of them must have signed (repeatable)")
+	flags.StringArrayVar(&t.witnesses, "witness", nil, "verifier `key` of a witness, or a file with some (repeatable)")
+	flags.IntVar(&t.quorum, "witness-quorum", 0, "how `many` of the witnesses must have signed (default all that are named)")
+	mustComplete(cmd.MarkFlagFilename("key"))
+	mustComplete(cmd.MarkFlagFilename("witness"))
+	mustComplete(cmd.RegisterFlagCompletionFunc("witness-quorum", cobra.NoFileCompletions))
+	return t
+}
+
+// trust reads the keys. needed tells that a check without a key of the log shows nothing.
+func (t *trustFlags) trust(cmd *cobra.Command, needed bool) (verify.Trust, error) {
+	keys, err := readKeys(t.keys)
+	if err != nil {
+		return verify.Trust{}, err
+	}
+	if needed && len(keys) == 0 {
+		return verify.Trust{}, errors.New("name the log's verifier key with --key: what is signed shows something only to who knows the key from elsewhere than the log")
+	}
+	witnesses, err := readKeys(t.witnesses)
+	if err != nil {
+		return verify.Trust{}, err
+	}
+	quorum := t.quorum
+	if !cmd.Flags().Changed("witness-quorum") {
+		quorum = len(witnesses)
+	}
+	return verify.NewTrust(keys, witnesses, quorum)
+}
+
+// readKeys takes each name for a key where it has the form of one, else for a file of keys, in which empty lines and those that begin with # say nothing.
+func readKeys(names []string) (keys []string, err error) {
+	for _, name := range names {
+		data, err := os.ReadFile(name)
+		if errors.Is(err, fs.ErrNotExist) && strings.Count(name, "+") >= 2 {
+			keys = append(keys, name)
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%w (neither a verifier key, NAME+HASH+BASE64, nor a file of some)", err)
+		}
+		lines := bufio.NewScanner(bytes.NewReader(data))
+		for lines.Scan() {
+			if line := strings.TrimSpace(lines.Text()); line != "" && line[0] != '#' {
+				keys = append(keys, line)
+			}
+		}
+		if err := lines.Err(); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return keys, nil
+}
+
+// readBounded reads a file of at most limit bytes.
+func readBounded(path string, limit int64) (data []byte, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }() // only read
+	if data, err = io.ReadAll(io.LimitReader(f, limit+1)); err == nil && int64(len(data)) > limit {
+		err = fmt.Errorf("%s has more than %s", path, bytesText(limit))
+	}
+	return data, err
+}

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/durable"
+	"github.com/chainstore/chainstore/verify"
+)
+
+// maxStateFile bounds the file of --state, in bytes.
+const maxStateFile = 1 << 20
+
+// logResult is what verify --url and --file print with --json.
+type logResult struct {
+	Valid bool   `json:"valid"`
+	Error string `json:"error,omitempty"`
+	verify.LogReport
+}
+
+// verifyURL audits a running log.
+func (o *verifyOptions) verifyURL(cmd *cobra.Command, trust verify.Trust) error {
+	token, err := readSecret(o.tokenFile, envToken)
+	if err != nil {
+		return err
+	}
+	options := verify.Options{URL: o.url, Trust: trust, Token: token}
+	if o.state != "" {
+		if options.Since, err = readState(o.state); err != nil {
+			return err
+		}
+		options.Save = func(s *verify.State) error {
+			data, err := s.Marshal()
+			if err != nil {
+				return err
+			}
+			return durable.WriteFile(o.state, data, 0o600)
+		}
+	}
+	bar := newByteBar(cmd.ErrOrStderr(), "verify")
+	bar.unit = "leaves"
+	options.Progress = func(done, total uint64) { bar.set(int64(done), int64(total)) }
+	report, err := verify.Log(cmd.Context(), options)
+	bar.done()
+	if err != nil && cmd.Context().Err() != nil {
+		err = fmt.Errorf("stopped after %s, good so far", counted(report.Height, "block"))
+	}
+	return o.conclude(cmd, &report, err, "log")
+}
+
+// readState reads what the run before has left, nil where there was none.
+func readState(path string) (*verify.State, error) {
+	data, err := readBounded(path, maxStateFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	s, err := verify.ParseState(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return &s, nil
+}
+
+// verifyFile checks an export.
+func (o *verifyOptions) verifyFile(cmd *cobra.Command, trust verify.Trust) error {
+	f, err := os.Open(o.file)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }() // only read
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	bar := newByteBar(cmd.ErrOrStderr(), "verify")
+	report, err := verify.Export(cmd.Context(), &measured{from: f, total: info.Size(), tell: bar.set}, trust)
+	bar.done()
+	if err != nil && cmd.Context().Err() != nil {
+		err = fmt.Errorf("stopped after %s, good so far", counted(report.Height, "block"))
+	}
+	return o.conclude(cmd, &report, err, "export")
+}
+
+// measured tells how much of a file was read.
+type measured struct {
+	from        io.Reader
+	done, total int64
+	tell        func(done, total int64)
+}
+
+func (m *measured) Read(p []byte) (int, error) {
+	n, err := m.from.Read(p)
+	m.done += int64(n)
+	m.tell(min(m.done, m.total), m.total)
+	return n, err
+}
+
+// conclude prints what came of it. err is why it could not be brought to its end.
+func (o *verifyOptions) conclude(cmd *cobra.Command, report *verify.LogReport, err error, what string) error {
+	switch {
+	case !report.Good():
+		err = finding{errors.Join(fmt.Errorf("the %s is not valid: %s", what, codesText(report.Findings)), err)}
+	case err == nil && len(report.Unchecked) > 0:
+		err = fmt.Errorf("%s of the %s could not be checked, since nobody has them any more; what can be checked is good",
+			counted(chain.CountBlocks(report.Unchecked), "block"), what)
+	}
+	out := cmd.OutOrStdout()
+	if o.asJSON {
+		r := logResult{Valid: err == nil, LogReport: *report}
+		r.Findings, r.Remarks, r.Unchecked = orEmpty(r.Findings), orEmpty(r.Remarks), orEmpty(r.Unchecked)
+		r.Checkpoints = orEmpty(r.Checkpoints)
+		if err != nil {
+			r.Error = err.Error()
+		}
+		return errors.Join(err, printJSON(out, r))
+	}
+	text := logText(report, widthOf(out))
+	if err == nil {
+		text += what + " valid\n"
+	}
+	_, e := io.WriteString(out, text)
+	return errors.Join(err, e)
+}
+
+func logText(r *verify.LogReport, width int) string {
+	var b strings.Builder
+	writeFindings(&b, r.Findings, width)
+	for i := range r.Checkpoints {
+		writeCheckpoint(&b, &r.Checkpoints[i], width)
+	}
+	fmt.Fprintf(&b, "height     %d\nrecords    %d\nhead       %v\n", r.Height, r.Records, r.Hash)
+	if r.New < r.Size {
+		fmt.Fprintf(&b, "new        %s, the others were checked before\n", countedAs(r.New, "leaf", "leaves"))
+	}
+	if r.Payloads+r.Hidden > 0 {
+		fmt.Fprintf(&b, "payloads   %d checked, %d not shown\n", r.Payloads, r.Hidden)
+	}
+	if len(r.Unchecked) > 0 {
+		writeWrapped(&b, "unchecked  ", runsText(r.Unchecked), width)
+	}
+	for _, remark := range r.Remarks {
+		writeWrapped(&b, "remark     ", remark, width)
+	}
+	return b.String()
+}

@@ -1,0 +1,197 @@
+package main
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/verify"
+)
+
+// receiptOptions are the flags of verify receipt.
+type receiptOptions struct {
+	payload, leaf string
+	asJSON        bool
+}
+
+// receiptResult is what verify receipt --json prints.
+type receiptResult struct {
+	Good bool `json:"good"`
+	verify.ReceiptReport
+}
+
+func newVerifyReceiptCommand() *cobra.Command {
+	var o receiptOptions
+	cmd := &cobra.Command{
+		Use:   "receipt FILE --key KEY",
+		Short: "Check a receipt, or a tlog-proof, offline",
+		Long: `Check a receipt against the key of the log that gave it: that the record's leaf stands at its place in its block, the block, with its proof of work, in the log's
+tree, and that the key has signed the tree. With --payload also that the file is what was recorded, byte for byte. Nothing else is needed, no network and no node.
+
+FILE is a receipt, or what an append with ?wait=stored answered, or a C2SP tlog-proof. A tlog-proof does not say of what it is the proof: name the record's leaf with
+--leaf. Its payload alone does not do, since the leaf also has the record's salt, key, type, project and time in it.
+
+It lists what does not fit, each with a code that stays, and ends with status 0 where all fits, 1 where something does not, and 2 where it could not be checked.`,
+		Example: `  chainstore verify receipt order-17.receipt --payload order-17.json --key chainstore/abc+12345678+AQ…
+  chainstore verify receipt order-17.receipt --key log.vkey --witness witnesses.vkey --witness-quorum 2`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 1 {
+				return errors.New("name one file with a receipt")
+			}
+			return nil
+		},
+	}
+	trust := addTrust(cmd)
+	cmd.Flags().StringVar(&o.payload, "payload", "", "`file` with the record's payload")
+	cmd.Flags().StringVar(&o.leaf, "leaf", "", "for a tlog-proof: the record's leaf, or the hash of it, in `hex`")
+	mustComplete(cmd.MarkFlagFilename("payload"))
+	mustComplete(cmd.RegisterFlagCompletionFunc("leaf", cobra.NoFileCompletions))
+	addJSON(cmd, &o.asJSON, "print the result as one JSON object")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		trust, err := trust.trust(cmd, true)
+		if err != nil {
+			return err
+		}
+		return o.run(cmd, args[0], trust)
+	}
+	tellApart(cmd)
+	return cmd
+}
+
+func (o *receiptOptions) run(cmd *cobra.Command, path string, trust verify.Trust) error {
+	data, err := readBounded(path, verify.MaxReceipt)
+	if err != nil {
+		return err
+	}
+	report, isProof := verify.ReceiptReport{}, verify.IsTlogProof(data)
+	switch {
+	case isProof && o.payload != "":
+		return fmt.Errorf("%s is a tlog-proof: a payload cannot be held against it; name the record's leaf with --leaf", path)
+	case isProof && o.leaf == "":
+		return fmt.Errorf("%s is a tlog-proof, which does not say of what: name the record's leaf with --leaf", path)
+	case !isProof && o.leaf != "":
+		return fmt.Errorf("%s is no tlog-proof: --leaf is for those alone", path)
+	case isProof:
+		leaf, err := parseLeaf(o.leaf)
+		if err != nil {
+			return err
+		}
+		report = verify.TlogProof(data, trust, leaf)
+	default:
+		payload, err := o.readPayload()
+		if err != nil {
+			return err
+		}
+		report = verify.Receipt(data, trust, payload)
+	}
+	out := cmd.OutOrStdout()
+	err = receiptError(&report)
+	if o.asJSON {
+		report.Findings, report.Remarks = orEmpty(report.Findings), orEmpty(report.Remarks)
+		return errors.Join(err, printJSON(out, receiptResult{Good: report.Good(), ReceiptReport: report}))
+	}
+	if _, e := fmt.Fprint(out, receiptText(&report, isProof, widthOf(out))); e != nil {
+		return e
+	}
+	return err
+}
+
+// readPayload is nil where no payload is named.
+func (o *receiptOptions) readPayload() ([]byte, error) {
+	if o.payload == "" {
+		return nil, nil
+	}
+	data, err := readBounded(o.payload, chain.MaxPayload)
+	if data == nil {
+		data = []byte{}
+	}
+	return data, err
+}
+
+// parseLeaf reads a leaf, or its hash.
+func parseLeaf(text string) (chain.Hash, error) {
+	data, err := hex.DecodeString(text)
+	switch {
+	case err != nil:
+		return chain.Hash{}, fmt.Errorf("--leaf: %w", err)
+	case len(data) == chain.HashSize:
+		return chain.Hash(data), nil
+	}
+	leaf, err := chain.ParseLeaf(data)
+	if err != nil {
+		return chain.Hash{}, fmt.Errorf("--leaf is neither a leaf of %d bytes nor a hash of %d: %w", chain.LeafSize, chain.HashSize, err)
+	}
+	return leaf.Hash(), nil
+}
+
+// receiptError says in one line what does not fit.
+func receiptError(r *verify.ReceiptReport) error {
+	switch {
+	case r.Good():
+		return nil
+	case len(r.Findings) == 1 && r.Findings[0].Code == verify.CodePayload:
+		return finding{errors.New("the receipt itself holds, and the payload does not fit it")}
+	}
+	return finding{fmt.Errorf("the receipt does not hold: %s", codesText(r.Findings))}
+}
+
+// codesText lists the codes of findings.
+func codesText(found []verify.Finding) string {
+	var codes []string
+	for _, f := range found {
+		codes = append(codes, f.Code)
+	}
+	return strings.Join(codes, ", ")
+}
+
+func receiptText(r *verify.ReceiptReport, isProof bool, width int) string {
+	var b strings.Builder
+	writeFindings(&b, r.Findings, width)
+	if r.Good() {
+		if isProof {
+			fmt.Fprintf(&b, "leaf       %d\n", r.Index)
+		} else {
+			writeWrapped(&b, "record     ", fmt.Sprintf("block %d, offset %d, leaf %d: %s of type %q, project %d, %s", r.Block, r.Offset, r.Index, bytesText(uint64(r.Leaf.Size)),
+				r.Type, r.Leaf.Project, time.UnixMilli(int64(r.Leaf.Time)).UTC().Format("2006-01-02 15:04:05.000 UTC")), width)
+		}
+		writeCheckpoint(&b, &r.Checkpoint, width)
+	}
+	for _, remark := range r.Remarks {
+		writeWrapped(&b, "remark     ", remark, width)
+	}
+	switch {
+	case r.Good() && isProof:
+		b.WriteString("proof good\n")
+	case r.Good() && r.Payload:
+		b.WriteString("receipt good, payload good\n")
+	case r.Good():
+		b.WriteString("receipt good\n")
+	}
+	return b.String()
+}
+
+// writeFindings lists what does not fit, and the signed checkpoints that show it.
+func writeFindings(b *strings.Builder, found []verify.Finding, width int) {
+	for _, f := range found {
+		writeWrapped(b, f.Code+": ", f.Text, width)
+		for _, signed := range f.Evidence {
+			b.WriteString("evidence:\n")
+			for line := range strings.Lines(signed) {
+				b.WriteString("  " + plain(strings.TrimSuffix(line, "\n")) + "\n")
+			}
+		}
+	}
+}
+
+func writeCheckpoint(b *strings.Builder, c *verify.Checkpoint, width int) {
+	writeWrapped(b, "log        ", c.Origin, width)
+	fmt.Fprintf(b, "checkpoint %d leaves, root %v\n", c.Size, c.Root)
+	if len(c.SignedBy) > 0 {
+		writeWrapped(b, "signed by  ", strings.Join(append(c.SignedBy, c.CosignedBy...), ", "), width)
+	}
+}

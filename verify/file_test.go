@@ -1,0 +1,103 @@
+package verify
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/iotest"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/verify/export"
+)
+
+// export writes some of the log's blocks, changed or not.
+func (l *testLog) export(checkpoints []string, blocks ...chain.Block) []byte {
+	l.t.Helper()
+	var out bytes.Buffer
+	w, err := export.NewWriter(&out, export.Group{ID: "g"}, []string{l.vkey}, checkpoints)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	for i := range blocks {
+		if err := w.Block(&blocks[i]); err != nil {
+			l.t.Fatal(err)
+		}
+	}
+	if err := w.End(l.verifier.Head()); err != nil {
+		l.t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+func TestExport(t *testing.T) {
+	l := newTestLog(t, 3, 1, 5)
+	data := l.export([]string{l.checkpoint(l.sizes[0]), l.checkpoint(l.sizes[2])}, l.blocks...)
+	report, err := Export(t.Context(), bytes.NewReader(data), l.trust())
+	if err != nil || !report.Good() || report.Height != 3 || report.Records != 9 || report.Size != 12 || len(report.Checkpoints) != 2 ||
+		len(report.Checkpoints[0].SignedBy) != 1 || report.Difficulty != workBits || len(report.Remarks) != 1 {
+		t.Errorf("%+v, %v", report, err)
+	}
+	report, err = Export(t.Context(), bytes.NewReader(data), Trust{})
+	if err != nil || !report.Good() || len(report.Checkpoints) != 2 || len(report.Checkpoints[0].SignedBy) != 0 || !strings.Contains(report.Remarks[0], "no key was named") {
+		t.Errorf("without a key: %+v, %v", report, err)
+	}
+	if report, err := Export(t.Context(), bytes.NewReader(l.export(nil, l.blocks...)), l.trust()); err != nil || !report.Good() ||
+		!strings.Contains(report.Remarks[0], "holds no signed checkpoint") {
+		t.Errorf("without a checkpoint: %+v, %v", report, err)
+	}
+	empty := newTestLog(t)
+	if report, err := Export(t.Context(), bytes.NewReader(empty.export([]string{empty.checkpoint(0)})), empty.trust()); err != nil || !report.Good() {
+		t.Errorf("of nothing: %+v, %v", report, err)
+	}
+}
+
+func TestExportFindings(t *testing.T) {
+	l := newTestLog(t, 3, 1, 5)
+	other := l.fork(1, "other", 1, 5)
+	stranger, _ := testKey(t, l.origin, 9)
+	changed := bytes.Clone(l.blocks[1].Bytes())
+	changed[len(changed)-1] ^= 1
+	altered, err := chain.ParseBlock(changed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := []string{l.checkpoint(12)}
+	for _, c := range []struct {
+		name   string
+		data   []byte
+		trust  Trust
+		want   string
+		height uint64
+	}{
+		{"a payload", l.export(good, l.blocks[0], altered, l.blocks[2]), l.trust(), CodeRoot, 1},
+		{"a block left out", l.export(good, l.blocks[0], l.blocks[2]), l.trust(), CodeNumber, 1},
+		{"a block of another chain", l.export(good, l.blocks[0], l.blocks[1], other.blocks[2]), l.trust(), CodeLink, 2},
+		{"another chain than signed", other.export(good, other.blocks...), l.trust(), CodeRoot, 3},
+		{"another chain, no key", other.export(good, other.blocks...), Trust{}, CodeRoot, 3},
+		{"an end that is not its own", l.export(good[:0], l.blocks[:2]...), l.trust(), CodeEnd, 2},
+		{"a checkpoint beyond it", l.export(good, l.blocks[:2]...), l.trust(), CodeBoundary + " " + CodeEnd, 2},
+		{"a checkpoint within a block", l.export([]string{l.checkpoint(2)}, l.blocks...), l.trust(), CodeBoundary, 3},
+		{"unknown key", l.export([]string{signCheckpoint(t, l.origin, 12, l.root(12), stranger)}, l.blocks...), l.trust(), CodeUnknownKey, 3},
+		{"bad signature", l.export([]string{strings.Replace(good[0], "\n12\n", "\n4\n", 1)}, l.blocks...), l.trust(), CodeSignature, 3},
+		{"no checkpoint", l.export([]string{"x"}, l.blocks...), Trust{}, CodeCheckpoint, 3},
+		{"cut", l.export(good, l.blocks...)[:500], l.trust(), CodeFormat, 0},
+		{"newer", append([]byte("CSEX\x02"), l.export(good, l.blocks...)[5:]...), l.trust(), CodeVersion, 0},
+		{"nothing", nil, l.trust(), CodeFormat, 0},
+	} {
+		report, err := Export(t.Context(), bytes.NewReader(c.data), c.trust)
+		if err != nil || codes(report.Findings) != c.want || report.Height != c.height {
+			t.Errorf("%s: %v, %v, height %d; want %s and %d", c.name, report.Findings, err, report.Height, c.want, c.height)
+		}
+	}
+	broken := errors.New("the disk")
+	if report, err := Export(t.Context(), iotest.ErrReader(broken), l.trust()); !errors.Is(err, broken) || !report.Good() {
+		t.Errorf("%+v, %v", report, err)
+	}
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(broken)
+	if report, err := Export(ctx, bytes.NewReader(l.export(good, l.blocks...)), l.trust()); !errors.Is(err, broken) || !report.Good() {
+		t.Errorf("%+v, %v", report, err)
+	}
+}
