@@ -46,29 +46,56 @@ func (e *Entry) check() error {
 // An error wraps [chain.ErrRecord] or [ErrEmptyBody] for an entry that no cluster takes, or is as the package's
 // documentation says. When it is not known whether the record was appended it is an [*UnknownOutcomeError].
 func (c *Client) Append(ctx context.Context, e Entry) (wire.Position, error) {
-	return c.appendOne(ctx, e, "/v1/records", 0)
-}
-
-// AppendWait is Append that also waits, for at most timeout, until the record's block is on as many storage nodes as the
-// cluster's replicas setting asks. The position's state tells whether that came about: [wire.StateStored], or
-// [wire.StateCommitted] when the time was over first, which is no error: the record is appended then too.
-func (c *Client) AppendWait(ctx context.Context, e Entry, timeout time.Duration) (wire.Position, error) {
-	query := url.Values{"wait": {wire.StateStored}, "timeout": {timeout.String()}}
-	return c.appendOne(ctx, e, "/v1/records?"+query.Encode(), timeout)
-}
-
-func (c *Client) appendOne(ctx context.Context, e Entry, path string, patience time.Duration) (wire.Position, error) {
 	if err := e.check(); err != nil {
 		return wire.Position{}, err
 	}
 	if !fitsHeader(e.Key) || !fitsHeader(e.Type) {
-		if patience != 0 {
-			return wire.Position{}, fmt.Errorf(
-				"%w: a key or type with line breaks, other control characters or spaces at its ends goes with Append or AppendBatch only",
-				ErrBadRequest)
-		}
 		return c.appendFramed(ctx, e)
 	}
+	var at wire.Position
+	err := c.appendOne(ctx, &e, "/v1/records", 0, func(a *answer) error {
+		at = wire.Position{}
+		return a.decode(&at)
+	})
+	if err != nil {
+		return wire.Position{}, err
+	}
+	return at, nil
+}
+
+// AppendWait is Append that also waits, for at most timeout, until the record's block is on as many storage nodes as the cluster's replicas
+// setting asks and a signed checkpoint covers it, and returns the record's receipt beside its position. That was checked as that of
+// [Client.Receipt] is, and is of this entry. The position's state tells whether the block is stored: [wire.StateStored], or
+// [wire.StateCommitted] when the time was over first, which is no error: the record is appended then too. The receipt is nil when the time was over
+// before a checkpoint covered the record, or the cluster has no key to sign one with.
+func (c *Client) AppendWait(ctx context.Context, e Entry, timeout time.Duration) (wire.Appended, error) {
+	if err := e.check(); err != nil {
+		return wire.Appended{}, err
+	}
+	if !fitsHeader(e.Key) || !fitsHeader(e.Type) {
+		return wire.Appended{}, fmt.Errorf(
+			"%w: a key or type with line breaks, other control characters or spaces at its ends goes with Append or AppendBatch only", ErrBadRequest)
+	}
+	query := url.Values{"wait": {wire.StateStored}, "timeout": {timeout.String()}}
+	var done wire.Appended
+	err := c.appendOne(ctx, &e, "/v1/records?"+query.Encode(), timeout, func(a *answer) error {
+		done = wire.Appended{}
+		if err := a.decode(&done); err != nil || done.Receipt == nil {
+			return err
+		}
+		if err := checkOwnReceipt(&done, &e); err != nil {
+			return fmt.Errorf("%s: %w", a.base, err)
+		}
+		return nil
+	})
+	if err != nil {
+		return wire.Appended{}, err
+	}
+	return done, nil
+}
+
+// appendOne sends one record that was checked, and has take read the answer.
+func (c *Client) appendOne(ctx context.Context, e *Entry, path string, patience time.Duration, take func(*answer) error) error {
 	q := c.newQuery(http.MethodPost, path, maxSmall)
 	q.body, q.patience = e.Payload, patience
 	if e.Key != "" {
@@ -80,15 +107,7 @@ func (c *Client) appendOne(ctx context.Context, e Entry, path string, patience t
 	if len(e.Payload) > expectFrom {
 		q.header["Expect"] = []string{"100-continue"}
 	}
-	var at wire.Position
-	err := c.appendQuery(ctx, q, e.IdempotencyKey, func(a *answer) error {
-		at = wire.Position{}
-		return a.decode(&at)
-	})
-	if err != nil {
-		return wire.Position{}, err
-	}
-	return at, nil
+	return c.appendQuery(ctx, q, e.IdempotencyKey, take)
 }
 
 // appendFramed sends a record whose key or type no header holds, as a batch of one.

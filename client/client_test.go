@@ -301,7 +301,7 @@ func TestFinalAnswersEndTheCall(t *testing.T) {
 		wire.ProblemBadRequest: {400, ErrBadRequest}, wire.ProblemEmptyBody: {400, ErrEmptyBody},
 		wire.ProblemUnauthorized: {401, ErrUnauthorized}, wire.ProblemForbidden: {403, ErrForbidden},
 		wire.ProblemNotFound: {404, ErrNotFound}, wire.ProblemSealIndex: {404, ErrSealIndex},
-		wire.ProblemMethod: {405, ErrMethod}, wire.ProblemNotMined: {409, ErrNotMined}, wire.ProblemNotSealed: {409, ErrNotSealed},
+		wire.ProblemMethod: {405, ErrMethod}, wire.ProblemNotMined: {409, ErrNotMined}, wire.ProblemNotSealed: {409, ErrNotSealed}, wire.ProblemNotCovered: {409, ErrNotCovered},
 		wire.ProblemNameTaken: {409, ErrNameTaken}, wire.ProblemTooLarge: {413, ErrTooLarge}, wire.ProblemKeyReused: {422, ErrKeyReused},
 		wire.ProblemFenced: {409, ErrFenced}, wire.ProblemNotNext: {409, ErrNotNext}, wire.ProblemBadBlock: {422, ErrBadBlock},
 	} {

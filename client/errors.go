@@ -36,6 +36,7 @@ var (
 	ErrMethod       = errors.New("method not allowed")
 	ErrNotMined     = errors.New("the block is committed and not yet mined")
 	ErrNotSealed    = errors.New("the proof is not yet sealed")
+	ErrNotCovered   = errors.New("no signed checkpoint covers the record yet")
 	ErrNameTaken    = errors.New("the name is taken")
 	ErrTooMany      = errors.New("no more projects or tokens fit")
 	ErrTooFewCopies = errors.New("too few good copies would remain")
@@ -91,6 +92,8 @@ func sentinel(name string) error {
 		return ErrNotMined
 	case wire.ProblemNotSealed:
 		return ErrNotSealed
+	case wire.ProblemNotCovered:
+		return ErrNotCovered
 	case wire.ProblemNameTaken:
 		return ErrNameTaken
 	case wire.ProblemTooMany:

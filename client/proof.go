@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 	"fmt"
-	"strconv"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/httpapi/wire"
@@ -12,13 +11,12 @@ import (
 // Proof reads the proof of the record of a leaf index, which was checked by [CheckProof]. The error wraps [ErrNotSealed] for a record whose
 // block has no proof of work yet, [ErrNotFound] where there is none.
 func (c *Client) Proof(ctx context.Context, index uint64) (wire.Proof, error) {
-	return c.proof(ctx, "/v1/records/"+strconv.FormatUint(index, 10)+"/proof", func(p *wire.Proof) bool { return p.Index == index })
+	return c.proof(ctx, indexPath(index)+"/proof", func(p *wire.Proof) bool { return p.Index == index })
 }
 
 // ProofAt is Proof for the record at a position.
 func (c *Client) ProofAt(ctx context.Context, block uint64, offset uint32) (wire.Proof, error) {
-	path := "/v1/blocks/" + strconv.FormatUint(block, 10) + "/records/" + strconv.FormatUint(uint64(offset), 10) + "/proof"
-	return c.proof(ctx, path, func(p *wire.Proof) bool { return p.Block == block && p.Offset == offset })
+	return c.proof(ctx, placePath(block, offset)+"/proof", func(p *wire.Proof) bool { return p.Block == block && p.Offset == offset })
 }
 
 func (c *Client) proof(ctx context.Context, path string, meant func(*wire.Proof) bool) (wire.Proof, error) {

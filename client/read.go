@@ -16,8 +16,7 @@ import (
 // the master has checked; a proof that needs no master's word is another call's. A record that does not match is asked of
 // the other masters; if none has a better one the error wraps [ErrMismatch]. [ErrNotFound] where there is no such record.
 func (c *Client) Get(ctx context.Context, block uint64, offset uint32) (wire.Record, error) {
-	path := "/v1/blocks/" + strconv.FormatUint(block, 10) + "/records/" + strconv.FormatUint(uint64(offset), 10)
-	return c.get(ctx, path, func(r *wire.Record) error {
+	return c.get(ctx, placePath(block, offset), func(r *wire.Record) error {
 		if r.Block != block || r.Offset != offset {
 			return fmt.Errorf("%w: asked for block %d, offset %d, got block %d, offset %d",
 				ErrMismatch, block, offset, r.Block, r.Offset)
@@ -29,7 +28,7 @@ func (c *Client) Get(ctx context.Context, block uint64, offset uint32) (wire.Rec
 // GetIndex reads the record of a leaf index; it checks what it gets as [Client.Get] does. The error wraps [ErrSealIndex]
 // where the index is that of a block's seal.
 func (c *Client) GetIndex(ctx context.Context, index uint64) (wire.Record, error) {
-	return c.get(ctx, "/v1/records/"+strconv.FormatUint(index, 10), func(r *wire.Record) error {
+	return c.get(ctx, indexPath(index), func(r *wire.Record) error {
 		if r.Index != index {
 			return fmt.Errorf("%w: asked for index %d, got index %d", ErrMismatch, index, r.Index)
 		}

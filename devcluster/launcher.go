@@ -87,7 +87,8 @@ func open(t Topology, r Role, tokens Tokens, log hclog.Logger) (opened, error) {
 			ClusterToken: tokens.Cluster, AdminToken: tokens.Admin, Timeout: t.Timeout, DiskTimeout: t.DiskTimeout, MaxAge: t.MaxAge,
 			CheckInterval: t.CheckInterval, CheckRate: t.CheckRate,
 			Settings: t.Settings, Limits: masternode.DefaultLimits(),
-			OpenRegistration: t.OpenRegistration, OriginalAPI: t.OriginalAPI, Logger: log,
+			OpenRegistration: t.OpenRegistration, OriginalAPI: t.OriginalAPI,
+			Origin: t.Origin, CheckpointKey: t.CheckpointKey, PrivateLog: t.PrivateLog, Logger: log,
 		})
 	case KindStorage, KindMiner:
 		cfg := roles.WorkerConfig{

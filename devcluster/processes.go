@@ -130,6 +130,18 @@ func arguments(t Topology, r Role) []string {
 		if t.OriginalAPI {
 			args = append(args, "--original-api")
 		}
+		if t.PrivateLog {
+			args = append(args, "--private-log")
+		}
+		if t.Origin != "" {
+			args = append(args, "--origin", t.Origin)
+		}
+		if t.CheckpointKey != "" {
+			args = append(args, "--checkpoint-key", t.CheckpointKey)
+		}
+		if s.WitnessQuorum > 0 {
+			args = append(args, "--witness-quorum", strconv.Itoa(int(s.WitnessQuorum)))
+		}
 		if t.Timeout > 0 {
 			args = append(args, "--raft-timeout", t.Timeout.String())
 		}

@@ -41,6 +41,9 @@ type Topology struct {
 	Settings masterfsm.Settings
 	// OpenRegistration and OriginalAPI are those of roles.MasterConfig.
 	OpenRegistration, OriginalAPI bool
+	// Origin, CheckpointKey and PrivateLog are those of roles.MasterConfig too.
+	Origin, CheckpointKey string
+	PrivateLog            bool
 	// Profiles is the base port of Go profiles, one a role from it on, in the order of Roles; 0 for none. Roles in one process
 	// serve none.
 	Profiles int

@@ -127,6 +127,7 @@ func TestContract(t *testing.T) {
 	t.Run("the original's clients", func(t *testing.T) { c.with(t).originalClients() })
 	t.Run("the original's errors", func(t *testing.T) { c.with(t).originalErrors() })
 	t.Run("blocks", func(t *testing.T) { c.blocks(own) })
+	t.Run("the log", func(t *testing.T) { c.with(t).log(own, admin) })
 	t.Run("who may", func(t *testing.T) { c.with(t).authorisation(t) })
 	t.Run("open routes", func(t *testing.T) {
 		for i, path := range []string{"/livez", "/readyz", "/metrics"} {

@@ -50,13 +50,13 @@ func (c *Cosign) apply(s *State) (any, error) {
 		}
 	}
 	at, known := slices.BinarySearchFunc(s.cosigned, c.Size, func(o Cosigned, size uint64) int { return cmp.Compare(o.Boundary.Size, size) })
-	var of Cosigned
+	b, ok := s.signedBoundary(c.Size)
+	if !ok {
+		return nil, fmt.Errorf("%w: no checkpoint of %d leaves waits for cosignatures", ErrStale, c.Size)
+	}
+	of := Cosigned{Boundary: b}
 	if known {
 		of = s.cosigned[at]
-	} else if b, ok := s.signedBoundary(c.Size); ok {
-		of.Boundary = b
-	} else {
-		return nil, fmt.Errorf("%w: no checkpoint of %d leaves waits for cosignatures", ErrStale, c.Size)
 	}
 	if of.Boundary.Root != c.Root {
 		return nil, fmt.Errorf("%w: the checkpoint of %d leaves has another root than was cosigned", ErrBadCommand, c.Size)
@@ -101,6 +101,11 @@ func (s *State) signedBoundary(size uint64) (Boundary, bool) {
 	}
 	for _, b := range []Boundary{s.published, s.checkpoint} {
 		if b.Size == size {
+			return b, true
+		}
+	}
+	for i := range s.cosigned {
+		if b := s.cosigned[i].Boundary; b.Size == size {
 			return b, true
 		}
 	}

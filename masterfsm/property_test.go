@@ -29,6 +29,7 @@ type simulation struct {
 	byIndex map[uint64]Position
 	handed  [][2][]byte // bytes that the state handed out, and a copy of then
 	taken   []takenSnapshot
+	shown   int // checkpoints that were published
 }
 
 // takenSnapshot is a snapshot that is written long after it was taken, and what it would have written then.
@@ -77,7 +78,7 @@ func TestRandomCommands(t *testing.T) {
 }
 
 // happenings counts what a test has seen happen.
-type happenings struct{ runs, blocks, records, handed, snapshots int }
+type happenings struct{ runs, blocks, records, handed, snapshots, shown, keys, cosigned int }
 
 func (h *happenings) add(s *simulation) {
 	h.runs++
@@ -85,11 +86,17 @@ func (h *happenings) add(s *simulation) {
 	h.records += len(s.records)
 	h.handed += len(s.handed)
 	h.snapshots += len(s.taken)
+	h.shown += s.shown
+	h.keys += len(s.a.Log().Keys)
+	for _, c := range s.a.Cosigned() {
+		h.cosigned += len(c.Cosignatures)
+	}
 }
 
-// enough reports whether a run had, on the average, 20 blocks, 100 records, and reads and snapshots to hold against them.
+// enough reports whether a run had, on the average, 20 blocks, 100 records, and reads and snapshots to hold against them; and some checkpoints,
+// keys and cosignatures.
 func (h *happenings) enough() bool {
-	return h.blocks >= 20*h.runs && h.records >= 100*h.runs && h.handed >= h.runs && h.snapshots >= h.runs
+	return h.shown >= h.runs && h.keys >= h.runs && h.cosigned >= h.runs/2 && h.blocks >= 20*h.runs && h.records >= 100*h.runs && h.handed >= h.runs && h.snapshots >= h.runs
 }
 
 // chance is true once in n times.
@@ -126,8 +133,10 @@ func (s *simulation) command() []byte {
 			c.Nodes = append(c.Nodes, n)
 		}
 		return Encode(c)
-	case n < 88:
+	case n < 87:
 		return s.registration(time)
+	case n < 88:
+		return Encode(s.cosigning(time))
 	case n < 95:
 		return Encode(s.integrity(time))
 	case n < 96:
@@ -139,8 +148,10 @@ func (s *simulation) command() []byte {
 		default:
 			return Encode(&RemoveMaster{ID: id + string(rune('0'+s.rng.IntN(10))), Time: time})
 		}
-	case n < 98:
+	case n < 97:
 		return Encode(s.project(time))
+	case n < 98:
+		return Encode(s.signing(time))
 	}
 	settings := smallSettings()
 	settings.MaxRecords = uint32(1 + s.rng.IntN(6))
@@ -149,8 +160,33 @@ func (s *simulation) command() []byte {
 	settings.RetainBytes = uint64(s.rng.IntN(3000))
 	settings.Difficulty = uint8(s.rng.IntN(7))
 	settings.Replicas = uint8(s.rng.IntN(4)) // 0 is refused
+	settings.WitnessQuorum = uint8(s.rng.IntN(3))
 	settings.MaxKeys, settings.KeyAge = uint32(s.rng.IntN(10)), uint64(s.rng.IntN(2000))
 	return Encode(&BeginTerm{Term: s.a.Term().Term + uint64(s.rng.IntN(3)) - 1, Member: "m2", Time: time, Settings: settings})
+}
+
+// signing makes a command of the log's keys; some refer to what is not there.
+func (s *simulation) signing(time uint64) Command {
+	if keys := s.a.Log().Keys; len(keys) > 0 && s.chance(3) {
+		return &RetireLogKey{ID: keys[s.rng.IntN(len(keys))].ID, Time: time}
+	}
+	c := addKey(byte(1+s.rng.IntN(20)), s.chance(2))
+	c.Time = time
+	return c
+}
+
+// cosigning makes the cosignatures of a boundary, mostly one that may be shown.
+func (s *simulation) cosigning(time uint64) Command {
+	of := s.a.Checkpoint()
+	if s.chance(4) && len(s.a.boundaries) > 0 {
+		of = s.a.boundaries[s.rng.IntN(len(s.a.boundaries))]
+	}
+	c := cosign(of, s.id())
+	c.Time = time
+	if s.chance(8) {
+		c.Root[0]++
+	}
+	return c
 }
 
 // project makes a command of projects, their tokens and quotas; some refer to what is not there.
@@ -292,7 +328,7 @@ func (s *simulation) registration(time uint64) []byte {
 // apply gives the command to both states, holds them against each other, and holds what was promised against the state.
 func (s *simulation) apply(data []byte) {
 	s.t.Helper()
-	before := s.a.View()
+	before, signed, shown := s.a.View(), s.a.Checkpoint(), s.a.Published().Boundary
 	unchanged := s.chance(10)
 	var bytesBefore []byte
 	if unchanged {
@@ -308,6 +344,7 @@ func (s *simulation) apply(data []byte) {
 	}
 	checkInvariants(s.t, s.a)
 	s.checkProgress(before)
+	s.checkSigned(signed, shown)
 	if placements, ok := result.([]Placement); ok {
 		s.placed(data, placements)
 	}
@@ -345,6 +382,27 @@ func (s *simulation) checkProgress(before View) {
 			s.t.Fatalf("stored went from %d to %d with %d copies, %d are due: %+v",
 				before.Stored, now.Stored, copies, now.Settings.Replicas, now.Storages)
 		}
+	}
+}
+
+// checkSigned holds what the group signs: it never goes back, is a boundary of the one chain that is stored, and what is shown is no newer.
+func (s *simulation) checkSigned(signed, shown Boundary) {
+	s.t.Helper()
+	now, published := s.a.Checkpoint(), s.a.Published()
+	if now.Height < signed.Height || published.Boundary.Height < shown.Height || now.Height > s.a.Stored() || published.Boundary.Height > now.Height {
+		s.t.Fatalf("signed %+v after %+v, shown %+v after %+v, %d blocks are stored", now, signed, published.Boundary, shown, s.a.Stored())
+	}
+	for _, b := range []Boundary{now, published.Boundary} {
+		want := s.heads[b.Height]
+		if b.Size != want.Tree.Size() || b.Root != want.Tree.Root() || b.Hash != want.Hash {
+			s.t.Fatalf("signed %+v, the chain has %+v there", b, want)
+		}
+	}
+	if quorum := int(s.a.Settings().WitnessQuorum); published.Boundary.Height > shown.Height && len(published.Cosignatures) < quorum {
+		s.t.Fatalf("shown %+v with %d cosignatures, %d are due", published.Boundary, len(published.Cosignatures), quorum)
+	}
+	if published.Boundary.Height > shown.Height {
+		s.shown++
 	}
 }
 

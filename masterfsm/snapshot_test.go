@@ -14,7 +14,7 @@ import (
 )
 
 // busyTable is a table with something of everything in it: dropped, stored, mined, pending and open records, keys,
-// submissions of several members, workers in several states.
+// submissions of several members, workers in several states, keys of the log, cosignatures.
 func busyTable(t testing.TB) *table {
 	t.Helper()
 	b := newTable(t, smallSettings())
@@ -41,6 +41,10 @@ func busyTable(t testing.TB) *table {
 		ID: "d", Version: b.storage("d").Version, Sender: "c", SenderVersion: b.storage("c").Version, Ticket: "ticket",
 		Keep: 1, Missing: []chain.Range{{From: 0, To: 1}}, Time: startTime + 2,
 	})
+	b.ok(addKey(1, true))
+	b.ok(addKey(2, false))
+	b.ok(&RetireLogKey{ID: b.Log().Keys[0].ID, Time: startTime + 2})
+	b.ok(cosign(b.Checkpoint(), "w1", "w2"))
 	b.ok(&Suspect{ID: "a", Cause: "it answered wrong", Time: startTime + 2})
 	b.submit(appendOf(t, "m2", 7, 40, startTime+3, call{project: 2, key: "k2", payloads: payloads(3, "other")}))
 	b.submit(appendOf(t, "m2", 7, 41, startTime+3, call{project: 2, key: "k2", payloads: payloads(3, "other")}))
@@ -67,6 +71,9 @@ func TestSnapshotRestores(t *testing.T) {
 			}
 			if !reflect.DeepEqual(back.View(), s.View()) {
 				t.Errorf("view %+v\nwant %+v", back.View(), s.View())
+			}
+			if !reflect.DeepEqual(back.Published(), s.Published()) || !reflect.DeepEqual(back.Cosigned(), s.Cosigned()) || back.Checkpoint() != s.Checkpoint() {
+				t.Errorf("signed %+v, shown %+v, want %+v, %+v", back.Checkpoint(), back.Published(), s.Checkpoint(), s.Published())
 			}
 			if back.pendingBytes != s.pendingBytes || back.retained != s.retained {
 				t.Errorf("%d pending, %d retained", back.pendingBytes, back.retained)

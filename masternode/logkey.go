@@ -43,6 +43,9 @@ func NewLogKey(origin string) (*LogKey, error) {
 // ParseLogKey reads a key as golang.org/x/mod/sumdb/note writes it: PRIVATE+KEY+name+hash+base64. No error tells any of it.
 func ParseLogKey(text string) (*LogKey, error) {
 	text = strings.TrimSpace(text)
+	if strings.Contains(text, "\n") {
+		return nil, errors.New("more than one line: give one private key")
+	}
 	if _, err := note.NewSigner(text); err != nil {
 		return nil, fmt.Errorf("not a private key of a signed note, PRIVATE+KEY+name+hash+base64: %w", err)
 	}

@@ -103,8 +103,9 @@ type simulation struct {
 	stored  uint64       // blocks, when it was last looked at; the ledger's lock guards it
 
 	instants atomic.Int64 // counts beginnings and ends of appends
-	mu       sync.Mutex   // guards writes
+	mu       sync.Mutex   // guards all below
 	writes   []*write
+	seen     []seenCheckpoint
 }
 
 const simulatedStorages = 3
@@ -129,8 +130,12 @@ func simulate(t *testing.T, seed uint64) {
 			faults.Go(func() { s.killAndRestart(ctx, url) })
 		}
 	}
+	faults.Go(func() { s.rotateKeys(ctx) })
 	for _, name := range []string{"ann", "bob", "eve"} {
 		writers.Go(func() { s.write(name) })
+	}
+	for _, name := range []string{"auditor", "witness"} {
+		faults.Go(func() { s.audit(ctx, name) })
 	}
 	writers.Wait()
 	endFaults()

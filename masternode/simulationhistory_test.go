@@ -172,6 +172,7 @@ func (s *simulation) check() {
 		s.t.Errorf("%q stands at %+v, and nobody has appended it", payload, p)
 	}
 	s.checkOrder()
+	s.checkLog()
 }
 
 // verifiedChain is the chain of all storage nodes.

@@ -64,6 +64,14 @@ func (s *seat) inStore(t *testing.T, do func(*raftstore.Store)) {
 // run runs the master until the test ends.
 func (s *seat) run(t *testing.T) *Master {
 	t.Helper()
+	m, stop := s.start(t)
+	t.Cleanup(stop)
+	return m
+}
+
+// start runs the master until stop is called.
+func (s *seat) start(t *testing.T) (m *Master, stop func()) {
+	t.Helper()
 	m, err := OpenMaster(s.cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -71,13 +79,12 @@ func (s *seat) run(t *testing.T) *Master {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- m.Run(ctx) }()
-	t.Cleanup(func() {
+	return m, func() {
 		cancel()
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
-	})
-	return m
+	}
 }
 
 // The founder has come for one of its peers and is lost before it comes for the other: the one makes the other part of the group, and

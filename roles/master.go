@@ -41,9 +41,8 @@ type MasterConfig struct {
 	CheckRate     int64
 	Settings      masterfsm.Settings
 	Limits        masternode.Limits
-	// Origin and CheckpointKey are those of masternode.LogConfig.
-	Origin        string
-	CheckpointKey *masternode.LogKey
+	// Origin is that of masternode.LogConfig, CheckpointKey the file with its Key, "" for none.
+	Origin, CheckpointKey string
 	// OpenRegistration lets anybody create a project, OriginalAPI opens the routes of the original system.
 	OpenRegistration bool
 	OriginalAPI      bool
@@ -93,6 +92,10 @@ func OpenMaster(cfg MasterConfig) (m *Master, err error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
+	key, err := readLogKey(cfg.CheckpointKey)
+	if err != nil {
+		return nil, err
+	}
 	m = &Master{cfg: cfg}
 	if m.listener, m.url, err = listen(cfg.HTTP, cfg.Advertise, cfg.Insecure); err != nil {
 		return nil, err
@@ -125,7 +128,7 @@ func OpenMaster(cfg MasterConfig) (m *Master, err error) {
 		Peers: slices.DeleteFunc(slices.Clone(cfg.Peers), func(url string) bool { return url == m.url }), Join: cfg.Join,
 		Ledger: m.store, Membership: m.store, Masters: m.masters, Workers: client.NewWorkers(),
 		Settings: cfg.Settings, Limits: cfg.Limits, MaxAge: cfg.MaxAge,
-		Log:           masternode.LogConfig{Secret: cfg.ClusterToken, Origin: cfg.Origin, Key: cfg.CheckpointKey},
+		Log:           masternode.LogConfig{Secret: cfg.ClusterToken, Origin: cfg.Origin, Key: key},
 		CheckInterval: cfg.CheckInterval, CheckRate: cfg.CheckRate, Logger: cfg.Logger,
 	})
 	if err != nil {

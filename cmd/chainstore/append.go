@@ -27,6 +27,7 @@ type appending struct {
 	asJSON         bool
 	key, typ       string
 	idempotencyKey string
+	receipt        string // file for the receipt, "" for none
 
 	client    *client.Client
 	in        io.Reader
@@ -43,12 +44,14 @@ func newAppendCommand() *cobra.Command {
 		Long: `Append the whole input as one record, or with --lines one record for each line. The input is FILE, or the standard input.
 
 A position is printed when a majority of the masters has the record on disk: from then on the record is there for good and at
-that place. With --wait the command also waits until the record's block is on as many storage nodes as the cluster asks for.
+that place. With --wait the command also waits until the record's block is on as many storage nodes as the cluster asks for, and a checkpoint that the
+cluster has signed covers it; --receipt then writes the record's receipt, with which anybody who has a key of the log can check it offline.
 
 Lines: the line feed at the end of a line is not part of the record, nor is one carriage return right before it. Empty lines
 are skipped, and their number is told. With --keep-newlines records keep their line ends, and no line is skipped. Records
 keep the order of the lines. When something fails, the message says how many records are acknowledged, and up to which line.`,
 		Example: `  echo hello | chainstore append --wait
+  chainstore append --wait --receipt contract.receipt contract.pdf
   chainstore append --type image/png --key cover cover.png
   chainstore append --lines /var/log/syslog
   tail -f app.log | chainstore append --lines --json > positions.ndjson`,
@@ -63,6 +66,7 @@ keep the order of the lines. When something fails, the message says how many rec
 	flags.StringVar(&a.idempotencyKey, "idempotency-key", "",
 		"`key` under which the same content is appended once, however often it is sent; not with --lines")
 	flags.BoolVar(&a.wait, "wait", false, "wait until the records are stored")
+	flags.StringVar(&a.receipt, "receipt", "", "with --wait: write the record's receipt to this `file`; not with --lines")
 	flags.DurationVar(&a.timeout, "timeout", 30*time.Second, "with --wait: for how long at most")
 	addJSON(cmd, &a.asJSON, "print the position of each record as a JSON object on a line, in order")
 	for _, name := range []string{"key", "type", "idempotency-key", "timeout"} {
@@ -74,6 +78,8 @@ keep the order of the lines. When something fails, the message says how many rec
 			return errors.New("--keep-newlines goes with --lines only: without it a record is the whole input as it is")
 		case a.idempotencyKey != "" && a.lines:
 			return errors.New("--idempotency-key is for one record: it does not go with --lines")
+		case a.receipt != "" && (a.lines || !a.wait):
+			return errors.New("--receipt is for one record that is waited for: it goes with --wait, and not with --lines")
 		case a.timeout <= 0:
 			return fmt.Errorf("--timeout %v is not more than 0", a.timeout)
 		}
@@ -154,11 +160,11 @@ func (a *appending) appendWhole(ctx context.Context) error {
 		return errors.New("the input is empty: a record has at least one byte")
 	}
 	entry := client.Entry{Payload: payload, Key: a.key, Type: a.typ, IdempotencyKey: a.idempotencyKey}
-	at, waitErr := wire.Position{}, error(nil)
+	at, waitErr := wire.Appended{}, error(nil)
 	if a.wait {
 		at, waitErr, err = a.appendWait(ctx, entry)
 	} else {
-		at, err = a.client.Append(ctx, entry)
+		at.Position, err = a.client.Append(ctx, entry)
 	}
 	if err != nil {
 		return withRetryHint(err)
@@ -166,7 +172,7 @@ func (a *appending) appendWhole(ctx context.Context) error {
 	if a.asJSON {
 		_, err = a.out.Write(append(at.AppendJSON(nil), '\n'))
 	} else {
-		_, err = fmt.Fprintf(a.out, "1 record appended at %s (index %d), %s\n", place(at), at.Index, at.State)
+		_, err = fmt.Fprintf(a.out, "1 record appended at %s (index %d), %s\n", place(at.Position), at.Index, at.State)
 	}
 	return errors.Join(err, waitErr)
 }
@@ -174,8 +180,9 @@ func (a *appending) appendWhole(ctx context.Context) error {
 // longestServerWait is for how long a master lets an append wait.
 const longestServerWait = time.Minute
 
-// appendWait appends and waits until the record is stored. waitErr says that it is appended and was not stored in time.
-func (a *appending) appendWait(ctx context.Context, entry client.Entry) (at wire.Position, waitErr, err error) {
+// appendWait appends and waits until the record is stored, and with --receipt until its receipt is in its file. waitErr says that it is appended
+// and that did not come about.
+func (a *appending) appendWait(ctx context.Context, entry client.Entry) (at wire.Appended, waitErr, err error) {
 	deadline := time.Now().Add(a.timeout)
 	if at, err = a.client.AppendWait(ctx, entry, min(a.timeout, longestServerWait)); err != nil {
 		return at, nil, err
@@ -185,7 +192,49 @@ func (a *appending) appendWait(ctx context.Context, entry client.Entry) (at wire
 			at.State = wire.StateStored
 		}
 	}
+	if a.receipt != "" && waitErr == nil {
+		waitErr = a.writeReceipt(ctx, &at, time.Until(deadline))
+	}
 	return at, waitErr, nil
+}
+
+// writeReceipt writes the receipt of a record that is stored; what did not come with the position is asked for.
+func (a *appending) writeReceipt(ctx context.Context, at *wire.Appended, limit time.Duration) error {
+	later := fmt.Sprintf("get it later with 'chainstore receipt %d %d'", at.Block, at.Offset)
+	if at.Receipt == nil {
+		receipt, err := a.awaitReceipt(ctx, at, limit)
+		if err != nil {
+			return fmt.Errorf("appended and stored, and there is no receipt: %w; %s", err, later)
+		}
+		at.Receipt = receipt
+	}
+	if err := saveReceipt(a.receipt, at.Receipt); err != nil {
+		return fmt.Errorf("appended and stored, and the receipt could not be written: %w; %s", err, later)
+	}
+	return nil
+}
+
+// awaitReceipt asks for a receipt until a checkpoint covers the record.
+func (a *appending) awaitReceipt(ctx context.Context, at *wire.Appended, limit time.Duration) (*wire.Receipt, error) {
+	late := fmt.Errorf("no checkpoint covered it within %v", a.timeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, late)
+	defer cancel()
+	for {
+		r, err := a.client.ReceiptAt(ctx, at.Block, at.Offset)
+		switch {
+		case err == nil:
+			return &r, nil
+		case ctx.Err() != nil:
+			return nil, context.Cause(ctx)
+		case !errors.Is(err, client.ErrNotCovered):
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(storedPoll):
+		}
+	}
 }
 
 // storedPoll is the time between two looks at how far the storage nodes are.

@@ -32,6 +32,7 @@ const (
 	asProject role = iota // a project's: to append and to read
 	asAny                 // a project's, or the admin token: to look
 	asAdmin
+	asAnyone // whoever it is: a token is shown where one is given, and needed only by a private log
 )
 
 // connection is how a command finds its cluster and shows who asks. A token is never a flag: others see a command line.
@@ -114,6 +115,9 @@ func (c *connection) resolve() (masters []string, token string, err error) {
 		token = envTok
 	}
 	switch {
+	case len(masters) == 0 && c.role == asAnyone:
+		return nil, "", fmt.Errorf("no cluster is named: give --cluster DIR/cluster.json, or --masters URL,…, or set %s", envMasters)
+	case c.role == asAnyone && token == "":
 	case len(masters) == 0:
 		return nil, "", fmt.Errorf("no cluster is named: give --cluster DIR/cluster.json, or --masters URL,… with --%s FILE, or set %s and %s",
 			c.tokenFlag(), envMasters, c.envToken())
@@ -136,7 +140,7 @@ func (c *connection) fromFile(path string) (masters []string, token string, err 
 		return nil, "", err
 	}
 	switch {
-	case c.role == asAdmin, c.role == asAny && f.Tokens.Project == "":
+	case c.role == asAdmin, c.role != asProject && f.Tokens.Project == "":
 		token = f.Tokens.Admin
 	default:
 		token = f.Tokens.Project

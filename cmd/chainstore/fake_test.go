@@ -47,6 +47,8 @@ type fakeCluster struct {
 	streaming func()
 
 	integrity fakeIntegrity
+	log       wire.Log
+	uncovered int // how often it is asked for a receipt, or would give one, before a checkpoint covers the record
 }
 
 func newFakeCluster(t testing.TB) *fakeCluster {
@@ -61,11 +63,14 @@ func newFakeCluster(t testing.TB) *fakeCluster {
 	mux.HandleFunc("GET /v1/records/stream", f.project(f.stream))
 	mux.HandleFunc("GET /v1/records/{index}", f.project(f.byIndex))
 	mux.HandleFunc("GET /v1/blocks/{block}/records/{offset}", f.project(f.byPosition))
+	mux.HandleFunc("GET /v1/records/{index}/{what}", f.project(f.receipt))
+	mux.HandleFunc("GET /v1/blocks/{block}/records/{offset}/{what}", f.project(f.receipt))
 	mux.HandleFunc("GET /v1/blocks", f.any(f.listBlocks))
 	mux.HandleFunc("GET /v1/cluster", f.any(f.cluster))
 	f.handleProjects(mux)
 	f.handleIntegrity(mux)
 	f.handleMasters(mux)
+	f.handleLog(mux)
 	server := httptest.NewUnstartedServer(mux)
 	f.url = "http://" + server.Listener.Addr().String() // the handlers tell it
 	f.status = sampleStatus()
@@ -172,7 +177,11 @@ func (f *fakeCluster) append(w http.ResponseWriter, r *http.Request) {
 			status = http.StatusAccepted
 		}
 	}
-	reply(w, status, at)
+	answer := wire.Appended{Position: at}
+	if status == http.StatusCreated && r.URL.Query().Get("wait") != "" {
+		answer.Receipt = f.receiptOf(at.Index)
+	}
+	reply(w, status, answer)
 }
 
 func (f *fakeCluster) appendBatch(w http.ResponseWriter, r *http.Request) {
@@ -333,7 +342,7 @@ func sampleStatus() wire.Cluster {
 	return wire.Cluster{
 		Group: "cs-group", Epoch: 1, Leader: "aaaabbbbccccdddd", Term: 7,
 		Head:   wire.Head{Height: 12, Hash: hash, Size: 34579},
-		Stored: 11, Replicas: 2,
+		Stored: 11, Replicas: 2, Checkpoint: wire.Checkpoints{Height: 11, Size: 32001, PublishedSize: 31744},
 		Masters: []wire.Master{
 			{ID: "aaaabbbbccccdddd", URL: "http://127.0.0.1:8000", Raft: "127.0.0.1:8010", State: "leader", Voter: true},
 			{ID: "eeeeffffgggghhhh", URL: "http://127.0.0.1:8001", Raft: "127.0.0.1:8011", State: "follower", Voter: true},

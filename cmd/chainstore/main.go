@@ -71,8 +71,8 @@ CHAINSTORE_TOKEN; or, with none of these, by ` + defaultClusterFile() + `.`,
 			root.AddCommand(c)
 		}
 	}
-	add(groupUse, newAppendCommand(), newGetCommand(), newListCommand(), newTailCommand(), newProjectCommand())
-	add(groupInspect, newStatusCommand(), newIntegrityCommand(), newCheckCommand(), newBlocksCommand(), newVerifyCommand(), newBenchCommand())
+	add(groupUse, newAppendCommand(), newGetCommand(), newReceiptCommand(), newListCommand(), newTailCommand(), newProjectCommand())
+	add(groupInspect, newStatusCommand(), newIntegrityCommand(), newCheckCommand(), newBlocksCommand(), newVerifyCommand(), newLogCommand(), newBenchCommand())
 	add(groupRun, newDevCommand(), newMasterCommand(), newStorageCommand(), newMinerCommand())
 	root.AddCommand(newVersionCommand())
 	shapeHelp(root)

@@ -67,6 +67,7 @@ was at its address.`,
 	flags.BoolVar(&cfg.OpenRegistration, "open-registration", false, "let anybody create a project, without a token; give it to all masters")
 	flags.BoolVar(&cfg.OriginalAPI, "original-api", false, "serve the routes of the original system too (docs/compatibility.md); give it to all masters")
 
+	addLogFlags(cmd, &cfg)
 	checks.add(flags)
 
 	s := &cfg.Settings
@@ -81,4 +82,14 @@ was at its address.`,
 	flags.IntVar(&cfg.Limits.RecordBytes, "max-record-bytes", cfg.Limits.RecordBytes, "largest record taken, in bytes")
 	cmd.AddCommand(newMasterRemoveCommand(), newMasterTransferCommand(), newMasterRecoverCommand())
 	return cmd
+}
+
+// addLogFlags gives a master's command the flags that say how it takes part in the log.
+func addLogFlags(cmd *cobra.Command, cfg *roles.MasterConfig) {
+	flags := cmd.Flags()
+	flags.StringVar(&cfg.CheckpointKey, "checkpoint-key", "", "`file` with a private key that is to sign checkpoints, as 'chainstore log backup' writes it (default: the first leader makes one)")
+	flags.StringVar(&cfg.Origin, "origin", "", "`name` of the log, which counts when its first key is founded (default chainstore/GROUP-ID); give it to all masters")
+	flags.BoolVar(&cfg.PrivateLog, "private-log", false, "ask who follows the log for a token of the cluster; give it to all masters")
+	flags.Uint8Var(&cfg.Settings.WitnessQuorum, "witness-quorum", 0, "witnesses that must have cosigned a checkpoint before it is shown")
+	mustComplete(cmd.MarkFlagFilename("checkpoint-key"))
 }

@@ -127,12 +127,21 @@ func writeHead(b *strings.Builder, c *wire.Cluster, width int) {
 	line("height", "%s", height)
 	line("records", "%d (the tree has %d leaves)", records, c.Head.Size)
 	line("stored", "%s on %s or more", counted(c.Stored, "block"), counted(int(c.Replicas), "storage node"))
+	line("signed", "%d leaves%s", c.Checkpoint.PublishedSize, waitsText(c.Checkpoint))
 	line("buffer", "%s, %s", counted(c.Buffer.Records, "record"), bytesText(c.Buffer.Bytes))
 	line("pending", "%s, %s with the buffer", counted(c.Pending.Blocks, "block"), bytesText(c.Pending.Bytes))
 	if c.Keys.Remembered > 0 {
 		line("retries", "%s remembered, the oldest for %s", counted(c.Keys.Remembered, "key"),
 			time.Duration(c.Keys.Seconds)*time.Second)
 	}
+}
+
+// waitsText tells of a checkpoint that is not shown yet.
+func waitsText(c wire.Checkpoints) string {
+	if c.PublishedSize == c.Size {
+		return ""
+	}
+	return fmt.Sprintf(", a checkpoint of %d waits for witnesses", c.Size)
 }
 
 // writeNodes writes one table of nodes. Where a row is too long its addresses are shortened, those of the columns in shrink.

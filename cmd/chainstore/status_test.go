@@ -18,6 +18,7 @@ const sampleText = `leader   http://127.0.0.1:8000  term 7
 height   12 blocks  head 0000abcdef000000
 records  34567 (the tree has 34579 leaves)
 stored   11 blocks on 2 storage nodes or more
+signed   31744 leaves, a checkpoint of 32001 waits for witnesses
 buffer   1 record, 300 B
 pending  1 block, 5.0 MiB with the buffer
 retries  1200 keys remembered, the oldest for 9m58s

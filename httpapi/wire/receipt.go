@@ -34,8 +34,8 @@ type Receipt struct {
 	Checkpoint string       `json:"checkpoint"`
 }
 
-// Stored is what an append answers that waited: the position, and the record's receipt where it came about in time.
-type Stored struct {
+// Appended is what an append answers: the position, and where it waited the record's receipt, if that came about in time.
+type Appended struct {
 	Position
 	Receipt *Receipt `json:"receipt,omitempty"`
 }

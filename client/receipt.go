@@ -1,0 +1,121 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net/http"
+	"strconv"
+
+	formats "github.com/transparency-dev/formats/log"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/httpapi/wire"
+)
+
+// Receipt reads the receipt of the record of a leaf index. All that hashes show of it was checked, see [CheckReceipt]; the signature of its checkpoint
+// was not: that is for whoever has a key of the log. The error wraps [ErrNotSealed] or [ErrNotCovered] for a record that is too young,
+// [ErrNotFound] where there is none.
+func (c *Client) Receipt(ctx context.Context, index uint64) (wire.Receipt, error) {
+	return c.receipt(ctx, indexPath(index), func(r *wire.Receipt) bool { return r.Index == index })
+}
+
+// ReceiptAt is Receipt for the record at a position.
+func (c *Client) ReceiptAt(ctx context.Context, block uint64, offset uint32) (wire.Receipt, error) {
+	return c.receipt(ctx, placePath(block, offset), func(r *wire.Receipt) bool { return r.Block == block && r.Offset == offset })
+}
+
+func (c *Client) receipt(ctx context.Context, record string, meant func(*wire.Receipt) bool) (wire.Receipt, error) {
+	var r wire.Receipt
+	err := c.read(ctx, record+"/receipt", maxSmall, func(a *answer) error {
+		r = wire.Receipt{}
+		if err := a.decode(&r); err != nil {
+			return err
+		}
+		if !meant(&r) {
+			return fmt.Errorf("%s: %w: the receipt of another record, index %d", a.base, ErrMismatch, r.Index)
+		}
+		if err := CheckReceipt(&r); err != nil {
+			return fmt.Errorf("%s: %w", a.base, err)
+		}
+		return nil
+	})
+	if err != nil {
+		return wire.Receipt{}, err
+	}
+	return r, nil
+}
+
+// CheckReceipt shows, with nothing but hashes, that a record with that content stands at its place in the tree that the receipt's checkpoint names.
+// What it does not look at is the checkpoint's signature, and the payload. The error wraps [ErrMismatch].
+func CheckReceipt(r *wire.Receipt) error {
+	var checkpoint formats.Checkpoint
+	if _, err := checkpoint.Unmarshal([]byte(r.Checkpoint)); err != nil {
+		return fmt.Errorf("%w: the checkpoint: %w", ErrMismatch, err)
+	}
+	leaf := chain.Leaf{Project: r.ProjectID, Time: r.Time, Size: r.Size, Commit: r.Commit}
+	switch {
+	case r.Format != wire.FormatReceipt:
+		return fmt.Errorf("%w: a receipt of the format %q; this program knows %q", ErrMismatch, r.Format, wire.FormatReceipt)
+	case len(r.Salt) != chain.SaltSize:
+		return fmt.Errorf("%w: the salt has %d bytes, not %d", ErrMismatch, len(r.Salt), chain.SaltSize)
+	case !bytes.Equal(r.LeafData, leaf.AppendTo(nil)):
+		return fmt.Errorf("%w: the leaf's data are not those of project, time, size and commitment", ErrMismatch)
+	case checkpoint.Origin != r.Origin || checkpoint.Size != r.TreeSize || !bytes.Equal(checkpoint.Hash, r.Root[:]):
+		return fmt.Errorf("%w: the checkpoint is of %s, %d leaves, not of %s, %d leaves, with that root",
+			ErrMismatch, checkpoint.Origin, checkpoint.Size, r.Origin, r.TreeSize)
+	}
+	return CheckProof(&wire.Proof{
+		Index: r.Index, Block: r.Block, Offset: r.Offset, Leaf: r.Leaf, LeafData: r.LeafData, Header: r.Header,
+		RecordPath: r.RecordPath, SealIndex: r.SealIndex, SealPath: r.SealPath, Size: r.TreeSize, Root: r.Root,
+	})
+}
+
+// checkOwnReceipt holds the receipt that came with an append against that: it is of this entry, at that position.
+func checkOwnReceipt(a *wire.Appended, e *Entry) error {
+	r := a.Receipt
+	if err := CheckReceipt(r); err != nil {
+		return err
+	}
+	own := chain.Record{Salt: [chain.SaltSize]byte(r.Salt), Key: e.Key, Type: e.Type, Payload: e.Payload}
+	if e.Type == "" {
+		own.Type = r.Type // the master's default
+	}
+	switch {
+	case r.Index != a.Index || r.Block != a.Block || r.Offset != a.Offset || r.Leaf != a.Leaf || r.Time != a.Time:
+		return fmt.Errorf("%w: the receipt of index %d for a record at index %d", ErrMismatch, r.Index, a.Index)
+	case r.Key != own.Key || r.Type != own.Type || r.Size != uint32(len(e.Payload)) || own.Commit() != r.Commit:
+		return fmt.Errorf("%w: the receipt at index %d is of another content than what was appended", ErrMismatch, r.Index)
+	}
+	return nil
+}
+
+// TlogProof reads the proof of the record of a leaf index as C2SP tlog-proof has it, with the newest checkpoint in it, for others to verify. Nothing of
+// it was checked. Errors are as of [Client.Receipt].
+func (c *Client) TlogProof(ctx context.Context, index uint64) ([]byte, error) {
+	return c.tlogProof(ctx, indexPath(index))
+}
+
+// TlogProofAt is TlogProof for the record at a position.
+func (c *Client) TlogProofAt(ctx context.Context, block uint64, offset uint32) ([]byte, error) {
+	return c.tlogProof(ctx, placePath(block, offset))
+}
+
+func (c *Client) tlogProof(ctx context.Context, record string) (proof []byte, err error) {
+	q := c.newQuery(http.MethodGet, record+"/proof", maxSmall)
+	q.header["Accept"] = typeText
+	_, err = c.do(ctx, q, func(a *answer) error {
+		proof = bytes.Clone(a.body)
+		return nil
+	})
+	return proof, err
+}
+
+var typeText = []string{"text/plain"}
+
+// indexPath and placePath are where a record is.
+func indexPath(index uint64) string { return "/v1/records/" + strconv.FormatUint(index, 10) }
+
+func placePath(block uint64, offset uint32) string {
+	return "/v1/blocks/" + strconv.FormatUint(block, 10) + "/records/" + strconv.FormatUint(uint64(offset), 10)
+}

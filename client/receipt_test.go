@@ -1,0 +1,108 @@
+package client
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/httpapi/wire"
+)
+
+// provenReceipt is the receipt of the record of provenBlock, whose content is "x".
+func provenReceipt(t *testing.T) wire.Receipt {
+	t.Helper()
+	p := provenBlock(t)
+	record := chain.Record{Project: 1, Time: 7, Payload: []byte("x")}
+	return wire.Receipt{
+		Format: wire.FormatReceipt, Origin: "log", Time: 7, ProjectID: 1, Size: 1, Salt: make([]byte, chain.SaltSize), Commit: record.Commit(),
+		Leaf: p.Leaf, LeafData: p.LeafData, Header: p.Header, SealIndex: p.SealIndex, SealPath: p.SealPath, TreeSize: p.Size, Root: p.Root,
+		Checkpoint: fmt.Sprintf("log\n%d\n%s\n\n— log c2lnbmVk\n", p.Size, base64.StdEncoding.EncodeToString(p.Root[:])),
+	}
+}
+
+func TestReceipt(t *testing.T) {
+	good := provenReceipt(t)
+	c := newClient(t, -1, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/v1/records/0/receipt" && r.URL.Path != "/v1/blocks/0/records/0/receipt" && r.URL.Path != "/v1/records/1/receipt" {
+			t.Errorf("path %s", r.URL.Path)
+		}
+		reply(w, http.StatusOK, good)
+	})
+	if r, err := c.Receipt(t.Context(), 0); err != nil || r.Root != good.Root {
+		t.Error(err)
+	}
+	if _, err := c.ReceiptAt(t.Context(), 0, 0); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.Receipt(t.Context(), 1); !errors.Is(err, ErrMismatch) {
+		t.Errorf("another's: %v", err)
+	}
+	for name, change := range map[string]func(*wire.Receipt){
+		"format":      func(r *wire.Receipt) { r.Format = "chainstore-receipt/v2" },
+		"origin":      func(r *wire.Receipt) { r.Origin = "other" },
+		"project":     func(r *wire.Receipt) { r.ProjectID = 2 },
+		"time":        func(r *wire.Receipt) { r.Time++ },
+		"size":        func(r *wire.Receipt) { r.Size++ },
+		"commit":      func(r *wire.Receipt) { r.Commit[0] ^= 1 },
+		"salt":        func(r *wire.Receipt) { r.Salt = r.Salt[1:] },
+		"leaf":        func(r *wire.Receipt) { r.Leaf[0] ^= 1 },
+		"leaf data":   func(r *wire.Receipt) { r.LeafData = append([]byte(nil), r.LeafData...); r.LeafData[20] ^= 1 },
+		"header":      func(r *wire.Receipt) { r.Header.Time++ },
+		"record path": func(r *wire.Receipt) { r.RecordPath = []chain.Hash{{1}} },
+		"seal path":   func(r *wire.Receipt) { r.SealPath = nil },
+		"tree size":   func(r *wire.Receipt) { r.TreeSize++ },
+		"root":        func(r *wire.Receipt) { r.Root[0] ^= 1 },
+		"checkpoint":  func(r *wire.Receipt) { r.Checkpoint = "log\n3" + r.Checkpoint[5:] },
+		"no note":     func(r *wire.Receipt) { r.Checkpoint = "" },
+	} {
+		r := provenReceipt(t)
+		change(&r)
+		if err := CheckReceipt(&r); !errors.Is(err, ErrMismatch) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := newClient(t, -1, refuse(409, wire.ProblemNotCovered)).Receipt(t.Context(), 0); !errors.Is(err, ErrNotCovered) {
+		t.Error(err)
+	}
+}
+
+// The receipt that comes with an append is of what was appended, or is refused.
+func TestAppendWaitReceipt(t *testing.T) {
+	receipt := provenReceipt(t)
+	answer := wire.Appended{Position: wire.Position{Time: 7, Leaf: receipt.Leaf, State: wire.StateStored}, Receipt: &receipt}
+	c := newClient(t, -1, func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusCreated, answer) })
+	done, err := c.AppendWait(t.Context(), Entry{Payload: []byte("x")}, time.Second)
+	if err != nil || done.Receipt == nil || done.Receipt.Root != receipt.Root || done.State != wire.StateStored {
+		t.Errorf("%+v, %v", done, err)
+	}
+	for name, e := range map[string]Entry{"payload": {Payload: []byte("y")}, "key": {Payload: []byte("x"), Key: "k"}, "type": {Payload: []byte("x"), Type: "t"}} {
+		if _, err := c.AppendWait(t.Context(), e, time.Second); !errors.Is(err, ErrMismatch) {
+			t.Errorf("another %s: %v", name, err)
+		}
+	}
+	answer.Index = 1
+	if _, err := c.AppendWait(t.Context(), Entry{Payload: []byte("x")}, time.Second); !errors.Is(err, ErrMismatch) {
+		t.Errorf("another place: %v", err)
+	}
+}
+
+func TestTlogProof(t *testing.T) {
+	const text = "c2sp.org/tlog-proof@v1\nindex 3\n\nlog\n"
+	c := newClient(t, -1, func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Accept") != "text/plain" || r.URL.Path != "/v1/records/3/proof" && r.URL.Path != "/v1/blocks/1/records/0/proof" {
+			t.Errorf("%s, %v", r.URL, r.Header)
+		}
+		w.Header().Set("Content-Type", wire.TypeNote)
+		fmt.Fprint(w, text)
+	})
+	if got, err := c.TlogProof(t.Context(), 3); err != nil || string(got) != text {
+		t.Errorf("%s, %v", got, err)
+	}
+	if got, err := c.TlogProofAt(t.Context(), 1, 0); err != nil || string(got) != text {
+		t.Errorf("%s, %v", got, err)
+	}
+}

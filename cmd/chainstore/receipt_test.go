@@ -1,0 +1,58 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/chainstore/chainstore/client"
+	"github.com/chainstore/chainstore/httpapi/wire"
+)
+
+// The receipt of an append is in its file, whether it came with the position or a checkpoint covered the record later.
+func TestAppendReceipt(t *testing.T) {
+	for _, uncovered := range []int{0, 3} {
+		f := newFakeCluster(t)
+		f.use(t)
+		f.uncovered = uncovered
+		out, errs, err := run(t, strings.NewReader("a"), "append", "--wait", "--receipt", "a.receipt", "--key", "k")
+		if want := "1 record appended at block 0, offset 0 (index 0), stored\n"; err != nil || out != want || errs != "" {
+			t.Fatalf("%q, %q, %v", out, errs, err)
+		}
+		data, err := os.ReadFile("a.receipt")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var r wire.Receipt
+		if err := json.Unmarshal(data, &r); err != nil || r.Key != "k" {
+			t.Fatalf("%s, %v", data, err)
+		}
+		if err := client.CheckReceipt(&r); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestAppendReceiptErrors(t *testing.T) {
+	f := newFakeCluster(t)
+	f.use(t)
+	for _, args := range [][]string{{"--receipt", "r"}, {"--receipt", "r", "--wait", "--lines"}} {
+		_, _, err := run(t, strings.NewReader("a"), append([]string{"append"}, args...)...)
+		mustFail(t, err, "--receipt is for one record that is waited for")
+	}
+	if len(f.payloads()) != 0 {
+		t.Errorf("appended %q", f.payloads())
+	}
+	f.uncovered = 1 << 30
+	out, _, err := run(t, strings.NewReader("a"), "append", "--wait", "--receipt", "r", "--timeout", "50ms")
+	mustFail(t, err, "appended and stored, and there is no receipt: no checkpoint covered it within 50ms; get it later with 'chainstore receipt 0 0'")
+	if !strings.Contains(out, "stored") {
+		t.Errorf("the position is not told: %q", out)
+	}
+	f = newFakeCluster(t)
+	f.use(t)
+	_, _, err = run(t, strings.NewReader("a"), "append", "--wait", "--receipt", "no/such/folder")
+	mustFail(t, err, "appended and stored, and the receipt could not be written: ")
+	mustFail(t, err, "get it later with 'chainstore receipt 0 0'")
+}

@@ -1,0 +1,212 @@
+package masterfsm
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/chainstore/chainstore/chain"
+)
+
+// cosignature is what a witness may have signed: only its form counts here.
+func cosignature(witness string) Cosignature {
+	return Cosignature{Witness: witness, Line: "— " + witness + " " + base64.StdEncoding.EncodeToString([]byte("key and signature of "+witness))}
+}
+
+func cosign(of Boundary, witnesses ...string) *Cosign {
+	c := &Cosign{Size: of.Size, Root: of.Root, Time: startTime}
+	for _, w := range witnesses {
+		c.Cosignatures = append(c.Cosignatures, cosignature(w))
+	}
+	return c
+}
+
+// witnessed is a table whose checkpoints need cosignatures of a quorum, with two storage nodes.
+func witnessed(t *testing.T, quorum uint8) *table {
+	t.Helper()
+	settings := smallSettings()
+	settings.WitnessQuorum = quorum
+	b := newTable(t, settings)
+	b.node("a", 0)
+	b.node("b", 0)
+	return b
+}
+
+// stores mines one block more and has both nodes store it. It returns the checkpoint.
+func (b *table) stores() Boundary {
+	b.t.Helper()
+	b.fill(4)
+	b.mine()
+	b.ack("a", b.Head().Height)
+	b.ack("b", b.Head().Height)
+	if c := b.Checkpoint(); c != b.Boundary() {
+		b.t.Fatalf("checkpoint %+v, the chain ends at %+v", c, b.Boundary())
+	}
+	return b.Checkpoint()
+}
+
+// publishes fails the test unless the published checkpoint is of a size and has these witnesses' cosignatures.
+func (b *table) publishes(of Boundary, witnesses ...string) {
+	b.t.Helper()
+	p := b.Published()
+	var have []string
+	for _, c := range p.Cosignatures {
+		have = append(have, c.Witness)
+	}
+	if p.Boundary != of || fmt.Sprint(have) != fmt.Sprint(witnesses) {
+		b.t.Fatalf("published %+v with %v, want %+v with %v", p.Boundary, have, of, witnesses)
+	}
+}
+
+func TestPublishedWithoutAQuorum(t *testing.T) {
+	b := witnessed(t, 0)
+	empty := Boundary{Root: chain.Tree{}.Root()}
+	b.publishes(empty)
+	first := b.stores()
+	b.publishes(first)
+	b.ok(cosign(first, "w2", "w1"))
+	b.publishes(first, "w1", "w2")
+	second := b.stores()
+	b.publishes(second)
+	if c := b.Cosigned(); len(c) != 1 || c[0].Boundary != first {
+		t.Errorf("the newest that is cosigned is forgotten: %+v", c)
+	}
+	b.refused(cosign(first, "w3"), ErrStale) // nobody will see it
+	b.ok(cosign(second, "w1"))
+	if c := b.Cosigned(); len(c) != 1 || c[0].Boundary != second {
+		t.Errorf("cosigned: %+v", c)
+	}
+}
+
+func TestPublishedWithAQuorum(t *testing.T) {
+	b := witnessed(t, 2)
+	empty := Boundary{Root: chain.Tree{}.Root()}
+	first, second, third := b.stores(), b.stores(), b.stores()
+	b.publishes(empty)
+	b.ok(cosign(first, "w1"))
+	b.ok(cosign(third, "w1"))
+	b.publishes(empty)
+	b.ok(cosign(first, "w1")) // the same witness twice is one
+	b.publishes(empty)
+	b.ok(cosign(first, "w2"))
+	b.publishes(first, "w1", "w2")
+	b.ok(cosign(first, "w3")) // more are welcome
+	b.publishes(first, "w1", "w2", "w3")
+	b.ok(cosign(third, "w3"))
+	b.publishes(third, "w1", "w3")
+	b.refused(cosign(second, "w1", "w2"), ErrStale) // never back
+	b.publishes(third, "w1", "w3")
+
+	// Another policy moves it forward, and never back.
+	settings := b.Settings()
+	settings.WitnessQuorum = 3
+	b.ok(&BeginTerm{Term: 2, Member: "m2", URL: "http://m2", Time: startTime, Settings: settings})
+	b.publishes(third, "w1", "w3")
+	fourth := b.stores()
+	b.ok(cosign(fourth, "w1"))
+	b.publishes(third, "w1", "w3")
+	settings.WitnessQuorum = 1
+	b.ok(&BeginTerm{Term: 3, Member: "m2", URL: "http://m2", Time: startTime, Settings: settings})
+	b.publishes(fourth, "w1")
+	fifth := b.stores()
+	settings.WitnessQuorum = 0
+	b.ok(&BeginTerm{Term: 4, Member: "m2", URL: "http://m2", Time: startTime, Settings: settings})
+	b.publishes(fifth)
+	settings.WitnessQuorum = MaxWitnesses + 1
+	b.refused(&BeginTerm{Term: 5, Member: "m2", URL: "http://m2", Time: startTime, Settings: settings}, ErrBadCommand)
+}
+
+// Witnesses that never agree cost a bounded number of checkpoints.
+func TestCosignedIsBounded(t *testing.T) {
+	b := witnessed(t, 2)
+	var all []Boundary
+	for range maxCosigned + 4 {
+		all = append(all, b.stores())
+		b.ok(cosign(all[len(all)-1], "w1"))
+	}
+	if c := b.Cosigned(); len(c) != maxCosigned || c[0].Boundary != all[4] {
+		t.Errorf("%d are waiting, the oldest of size %d", len(c), c[0].Boundary.Size)
+	}
+	b.ok(cosign(all[10], "w2"))
+	b.publishes(all[10], "w1", "w2")
+}
+
+func TestCosignaturesThatAreNone(t *testing.T) {
+	b := witnessed(t, 2)
+	at := b.stores()
+	line := cosignature("w1").Line
+	for name, change := range map[string]func(*Cosign){
+		"none":               func(c *Cosign) { c.Cosignatures = nil },
+		"too many":           func(c *Cosign) { c.Cosignatures = make([]Cosignature, MaxWitnesses+1) },
+		"another root":       func(c *Cosign) { c.Root[0]++ },
+		"no name":            func(c *Cosign) { c.Cosignatures[0] = cosignature("") },
+		"a name with a plus": func(c *Cosign) { c.Cosignatures[0] = cosignature("a+b") },
+		"another's line":     func(c *Cosign) { c.Cosignatures[0].Witness = "w2" },
+		"two lines":          func(c *Cosign) { c.Cosignatures[0].Line = line + "\n" + line },
+		"with its newline":   func(c *Cosign) { c.Cosignatures[0].Line = line + "\n" },
+		"a wrapped line":     func(c *Cosign) { c.Cosignatures[0].Line = line[:20] + "\n" + line[20:] },
+		"no base64":          func(c *Cosign) { c.Cosignatures[0].Line = "— w1 !" },
+		"only a key id":      func(c *Cosign) { c.Cosignatures[0].Line = "— w1 AAAAAA==" },
+		"too long":           func(c *Cosign) { c.Cosignatures[0].Line = "— w1 " + strings.Repeat("A", maxCosignatureLine) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := cosign(at, "w1")
+			change(c)
+			b.refused(c, ErrBadCommand)
+		})
+	}
+	for _, size := range []uint64{1, at.Size - 1, at.Size + 1, 1 << 40} {
+		c := cosign(at, "w1")
+		c.Size = size
+		b.refused(c, ErrStale)
+	}
+	b.fill(4)
+	b.mine() // and nobody has it
+	b.refused(cosign(b.Boundary(), "w1"), ErrStale)
+	for i := range MaxWitnesses {
+		b.ok(cosign(at, fmt.Sprint("w", i)))
+	}
+	b.refused(cosign(at, "one-more"), ErrTooMany)
+}
+
+// A snapshot of before the group signed has no checkpoint, no log and no cosignatures.
+func TestSnapshotOfBeforeCheckpoints(t *testing.T) {
+	b := witnessed(t, 0)
+	b.stores()
+	at := b.stores()
+	data := snapshotBytes(t, b.State)
+	data[len(snapshotMagic)] = oldestSnapshot
+	rest := data[len(snapshotMagic)+1:]
+	size := binary.BigEndian.Uint64(rest)
+	var img map[string]json.RawMessage
+	if err := json.Unmarshal(rest[8:8+size], &img); err != nil {
+		t.Fatal(err)
+	}
+	for _, new := range []string{"checkpoint", "published", "cosigned", "log"} {
+		if _, ok := img[new]; !ok {
+			t.Errorf("no %s in a snapshot", new)
+		}
+		delete(img, new)
+	}
+	old, err := json.Marshal(img)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := append(append([]byte{}, data[:len(snapshotMagic)+1]...), binary.BigEndian.AppendUint64(nil, uint64(len(old)))...)
+	before = append(append(before, old...), rest[8+size:len(rest)-4]...)
+	before = append(before, seal(append(make([]byte, 4), before...))[:4]...)
+	back, err := Restore(bytes.NewReader(before))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if back.Checkpoint() != at || back.Published().Boundary != at || len(back.Log().Keys) != 0 || back.Cosigned() != nil {
+		t.Errorf("checkpoint %+v, published %+v, want %+v", back.Checkpoint(), back.Published(), at)
+	}
+	if !bytes.Equal(snapshotBytes(t, back), snapshotBytes(t, b.State)) {
+		t.Error("it is another state than that of now")
+	}
+}

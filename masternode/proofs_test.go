@@ -1,0 +1,184 @@
+package masternode
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/masterfsm"
+)
+
+// holds checks a proof by itself, and that it is as of a boundary.
+func holds(t *testing.T, p *wire.Proof, at masterfsm.Boundary) {
+	t.Helper()
+	leaf, err := chain.ParseLeaf(p.LeafData)
+	h := p.Header.Header()
+	record := chain.Proof{Index: p.Index, Size: h.Seal(), Path: p.RecordPath}
+	seal := chain.Proof{Index: p.SealIndex, Size: p.Size, Path: p.SealPath}
+	if err := errors.Join(err, record.Check(leaf.Hash(), h.Root), seal.Check(h.SealHash(), p.Root)); err != nil || leaf.Hash() != p.Leaf {
+		t.Errorf("%v: %+v", err, p)
+	}
+	if p.Size != at.Size || p.Root != at.Root {
+		t.Errorf("a proof as of %d, want %d", p.Size, at.Size)
+	}
+}
+
+// Before a checkpoint covers a record it can be proven all the same, and nothing that is signed tells of it.
+func TestProofsBeforeACheckpoint(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 1, nil) // fewer than replicas: nothing is stored
+		defer r.stop()
+		a, err := r.Append(t.Context(), r.project, []Entry{{Payload: []byte("x")}}, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		open, err := r.Record(t.Context(), r.access, 0, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Prove(t.Context(), open); !errors.Is(err, ErrNotSealed) {
+			t.Errorf("the proof of an open block: %v", err)
+		}
+		if _, err := r.Receipt(t.Context(), open); !errors.Is(err, ErrNotSealed) {
+			t.Errorf("the receipt of an open block: %v", err)
+		}
+		time.Sleep(5 * time.Second)
+		p, err := r.Prove(t.Context(), open) // as it was read before the block was mined
+		if err != nil {
+			t.Fatal(err)
+		}
+		holds(t, &p, table(r, (*masterfsm.State).Boundary))
+		if p.Checkpoint != "" {
+			t.Errorf("a checkpoint that covers nothing: %s", p.Checkpoint)
+		}
+		if _, err := r.LogProof(t.Context(), open); !errors.Is(err, ErrNotCovered) {
+			t.Errorf("a proof for others: %v", err)
+		}
+		if _, err := r.Receipt(t.Context(), open); !errors.Is(err, ErrNotCovered) {
+			t.Errorf("a receipt: %v", err)
+		}
+		if _, err := r.Tile(t.Context(), 0, 0, 1); !errors.Is(err, ErrNotFound) {
+			t.Errorf("a tile: %v", err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if _, err := r.WaitReceipt(ctx, a.Positions[0]); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("waiting for a receipt: %v", err)
+		}
+	})
+}
+
+func TestReceiptComesWithTheCheckpoint(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 2, nil)
+		defer r.stop()
+		a, err := r.Append(t.Context(), r.project, []Entry{{Key: "k", Type: "t", Payload: []byte("payload")}}, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		receipt, err := r.WaitReceipt(t.Context(), a.Positions[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := r.checked(t)
+		if receipt.Checkpoint != string(c.Note) || receipt.TreeSize != c.Boundary.Size || receipt.Origin != table(r, (*masterfsm.State).Log).Origin || receipt.Size != 7 {
+			t.Errorf("%+v", receipt)
+		}
+		record, err := r.Record(t.Context(), r.access, 0, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := r.Prove(t.Context(), record)
+		if err != nil {
+			t.Fatal(err)
+		}
+		holds(t, &p, c.Boundary)
+	})
+}
+
+// That a tile or a tree is beyond the newest checkpoint is the leader's word; what is within it, any master serves.
+func TestBeyondTheCheckpointIsTheLeadersWord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 2, nil)
+		r.store(t)
+		size := r.checkpoint().Size
+		beyond := size + 1
+		if _, err := r.Tile(t.Context(), 0, 0, int(beyond)); !errors.Is(err, ErrNotFound) {
+			t.Errorf("a tile: %v", err)
+		}
+		if _, err := r.Entries(t.Context(), 1<<63, 256); !errors.Is(err, ErrNotFound) {
+			t.Errorf("entries: %v", err)
+		}
+		if _, err := r.Consistency(t.Context(), 1, &beyond); !errors.Is(err, ErrNotFound) {
+			t.Errorf("consistency: %v", err)
+		}
+		r.ledger.mu.Lock()
+		r.ledger.leader = false
+		r.ledger.mu.Unlock()
+		if _, err := r.Tile(t.Context(), 0, 0, int(size)); err != nil {
+			t.Errorf("a tile that is there: %v", err)
+		}
+		if _, err := r.Consistency(t.Context(), 1, nil); err != nil {
+			t.Errorf("consistency up to what is there: %v", err)
+		}
+		for name, ask := range map[string]func() error{
+			"a tile":      func() error { _, err := r.Tile(t.Context(), 0, 0, int(beyond)); return err },
+			"a level":     func() error { _, err := r.Tile(t.Context(), 63, 1<<63, 256); return err },
+			"entries":     func() error { _, err := r.Entries(t.Context(), 1, 1); return err },
+			"consistency": func() error { _, err := r.Consistency(t.Context(), 1, &beyond); return err },
+		} {
+			if err := ask(); !errors.Is(err, ErrNoLeader) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		r.stop()
+	})
+}
+
+// The leaves of a block that is lost cannot be made again: its entries are gone, and said to be once a person has confirmed it. Its hashes stay,
+// and with them all other entries and all proofs.
+func TestEntriesOfALostBlock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := newDamageRig(t, nil)
+		defer r.stop()
+		for url := range r.workers.storages {
+			r.on(url, func(s *fakeStorage) { s.bad[3] = true })
+		}
+		time.Sleep(time.Minute)
+		size := r.checkpoint().Size
+		width := int(min(size, wire.TileWidth))
+		if _, err := r.Entries(t.Context(), 0, width); !errors.Is(err, ErrUnavailable) || errors.Is(err, ErrLost) {
+			t.Errorf("before a loss is confirmed: %v", err)
+		}
+		if _, err := r.ConfirmLost(t.Context(), 3); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.Entries(t.Context(), 0, width); !errors.Is(err, ErrLost) {
+			t.Errorf("the entries of a lost block: %v", err)
+		}
+		if _, err := r.Entries(t.Context(), 0, 3*17); err != nil {
+			t.Errorf("the entries before it: %v", err)
+		}
+		if _, err := r.Tile(t.Context(), 0, 0, width); err != nil {
+			t.Errorf("the hashes: %v", err)
+		}
+		// No node has others lost by naming a block that is elsewhere.
+		r.lie(len(r.workers.storages), func(s *fakeStorage) {
+			s.lieEntries = func(e *wire.Entries) { *e = wire.Entries{Status: wire.ReadBad, Block: 3} }
+		})
+		tr := r.newTree()
+		if _, err := tr.bundle(t.Context(), 0, 3*17); !errors.Is(err, ErrUnavailable) || errors.Is(err, ErrLost) {
+			t.Errorf("entries before it, which the nodes say are lost: %v", err)
+		}
+		if _, err := tr.bundle(t.Context(), 0, 3*17+1); !errors.Is(err, ErrLost) {
+			t.Errorf("its first entry: %v", err)
+		}
+		if _, err := r.Consistency(t.Context(), 3*17+5, nil); err != nil {
+			t.Errorf("consistency: %v", err)
+		}
+	})
+}

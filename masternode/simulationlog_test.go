@@ -1,0 +1,98 @@
+package masternode
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"time"
+
+	"github.com/transparency-dev/formats/log"
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/chainstore/chainstore/masterfsm"
+)
+
+// seenCheckpoint is a checkpoint that somebody was shown.
+type seenCheckpoint struct {
+	Checkpoint
+	began, ended int64 // the question's beginning and the answer's end, as simulation.instants counts them
+}
+
+// rotateKeys has keys come and go, whoever leads, until ctx ends.
+func (s *simulation) rotateKeys(ctx context.Context) {
+	for ctx.Err() == nil {
+		pause(ctx, s.dice.within("keys", time.Second))
+		keys := logKeys(s.rig).Signing()
+		var err error
+		if len(keys) > 3 {
+			err = s.RetireLogKey(ctx, keys[s.dice.draw("keys", len(keys))].ID)
+		} else {
+			_, err = s.AddLogKey(ctx)
+		}
+		if err != nil && !errors.Is(err, ErrNotLeader) && !errors.Is(err, ErrOutcomeUnknown) && ctx.Err() == nil {
+			s.t.Errorf("the log's keys: %v", err)
+		}
+	}
+}
+
+// audit asks for checkpoints, of both masters, until ctx ends.
+func (s *simulation) audit(ctx context.Context, who string) {
+	for ctx.Err() == nil {
+		c := seenCheckpoint{began: s.instants.Add(1)}
+		var err error
+		if c.Checkpoint, err = s.anyMaster(who).Checkpoint(ctx); err == nil {
+			c.ended = s.instants.Add(1)
+			s.mu.Lock()
+			s.seen = append(s.seen, c)
+			s.mu.Unlock()
+		} else if !errors.Is(err, ErrNoLeader) && ctx.Err() == nil {
+			s.t.Errorf("checkpoint: %v", err)
+		}
+		pause(ctx, s.dice.within(who, 300*time.Millisecond))
+	}
+}
+
+// checkLog holds the checkpoints that were seen against the chain that came of it, and against each other: they are one history, whoever was
+// asked, each is signed by a key that the log has or had, and none is older than one that was seen before it was asked for.
+func (s *simulation) checkLog() {
+	t, keys := s.t, logKeys(s.rig)
+	var known []note.Verifier
+	for i := range keys.Keys {
+		v, err := note.NewVerifier(keys.VerifierKey(&keys.Keys[i]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		known = append(known, v)
+	}
+	held := map[string]bool{} // notes that were looked at
+	for i := range s.seen {
+		c := &s.seen[i]
+		for j := range s.seen {
+			if later := &s.seen[j]; later.began > c.ended && later.Boundary.Size < c.Boundary.Size {
+				t.Errorf("%d leaves were shown after %d", later.Boundary.Size, c.Boundary.Size)
+			}
+		}
+		if held[string(c.Note)] {
+			continue
+		}
+		held[string(c.Note)] = true
+		n, err := note.Open(c.Note, note.VerifierList(known...))
+		if err != nil || len(n.UnverifiedSigs) > 0 {
+			t.Fatalf("%v\n%s", err, c.Note)
+		}
+		var signed log.Checkpoint
+		if rest, err := signed.Unmarshal([]byte(n.Text)); err != nil || len(rest) > 0 || signed.Origin != keys.Origin || signed.Size != c.Boundary.Size {
+			t.Fatalf("%+v, %q, %v", signed, rest, err)
+		}
+		at := table(s.rig, func(table *masterfsm.State) masterfsm.Boundary {
+			at, _ := table.BoundaryAt(c.Boundary.Height)
+			return at
+		})
+		if c.Boundary.Height > 0 && at != c.Boundary || !bytes.Equal(signed.Hash, c.Boundary.Root[:]) {
+			t.Errorf("signed %+v, the chain has %+v there", c.Boundary, at)
+		}
+	}
+	if len(s.seen) == 0 {
+		t.Error("nobody was shown a checkpoint")
+	}
+}
