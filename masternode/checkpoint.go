@@ -112,7 +112,7 @@ func (y *notary) open(secret logSecret, keys masterfsm.Log) ([]note.Signer, erro
 				signers[i], err = private.signer()
 			}
 			if err != nil {
-				return nil, fmt.Errorf("%w: %w", ErrNoLogKey, err)
+				return nil, fmt.Errorf("%w: %w; start the masters with the token that they had, or with --checkpoint-key and a backup of the key", ErrNoLogKey, err)
 			}
 		}
 		open[k.ID] = signers[i]
