@@ -33,7 +33,10 @@ type View struct {
 	Masters        []Master // by id
 	RemovedMasters []string // ids of those that were taken out for good
 
-	Log Log // never changed in place
+	Log        Log        // never changed in place
+	Checkpoint Boundary   // the newest that is stored
+	Published  Boundary   // the newest that is shown
+	Cosigned   []Cosigned // that of State.Cosigned
 }
 
 // View takes a view. It costs a few small copies, however many blocks and records there are.
@@ -45,7 +48,8 @@ func (s *State) View() View {
 		Pending: int(s.open.number - s.stored), PendingBytes: s.pendingBytes,
 		Storages: slices.Clone(s.storages), Miners: slices.Clone(s.miners),
 		Lost: s.story.Lost, Confirmed: s.story.Confirmed,
-		Masters: s.masters, RemovedMasters: s.removedMasters, Log: s.log, // never changed in place
+		Masters: s.masters, RemovedMasters: s.removedMasters, Log: s.log, Cosigned: s.cosigned, // never changed in place
+		Checkpoint: s.checkpoint, Published: s.published,
 	}
 	if s.waiting != nil {
 		header := s.waiting.header

@@ -66,6 +66,7 @@ func (n *Node) describe(l *leadership) wire.Cluster {
 		Pending: wire.Pending{Blocks: v.Pending, Bytes: v.PendingBytes},
 		Keys:    keys, Checkpoint: signed, Notices: n.logNotices(),
 	}
+	c.Notices = append(c.Notices, witnessNotices(l.cosigners(), int(v.Settings.WitnessQuorum))...)
 	live := l.sightings()
 	c.Masters = n.masters(v, l != nil)
 	good, liveMiners := 0, 0
@@ -169,18 +170,24 @@ type Figures struct {
 	PendingBytes  uint64
 	Integrity     masterfsm.Totals
 	LostBlocks    uint64
-	WholeStorages int    // storage nodes that count as a copy
-	Checkpoint    uint64 // leaves of the tree that is stored, at a block boundary
-	Published     uint64 // leaves of the tree whose checkpoint is shown
+	WholeStorages int            // storage nodes that count as a copy
+	Checkpoint    uint64         // leaves of the tree that is stored, at a block boundary
+	Published     uint64         // leaves of the tree whose checkpoint is shown
+	Cosigned      uint64         // leaves of the newest checkpoint that a witness has cosigned
+	Witnesses     []wire.Witness // as this leader sees them; none on another master
 }
 
 // Figures reads them.
 func (n *Node) Figures() Figures {
-	f := Figures{Leading: n.leadership.Load() != nil}
+	l := n.leadership.Load()
+	f := Figures{Leading: l != nil, Witnesses: l.cosigners()}
 	n.cfg.Ledger.Read(func(s *masterfsm.State) {
 		v := s.View()
 		f.Term, f.Height, f.Stored, f.NextIndex = v.Term.Term, v.Head.Height, v.Stored, s.NextIndex()
 		f.Checkpoint, f.Published = s.Checkpoint().Size, s.Published().Boundary.Size
+		if last := len(v.Cosigned) - 1; last >= 0 {
+			f.Cosigned = v.Cosigned[last].Boundary.Size
+		}
 		f.Integrity, f.LostBlocks = s.Story().Totals, chain.CountBlocks(v.Lost)
 		for i := range v.Storages {
 			if v.Storages[i].Whole {

@@ -61,6 +61,8 @@ func (l *leadership) job(a action, view masterfsm.View, m *memory) job {
 		return l.foundLog(view)
 	case actAddLogKey:
 		return l.addGivenKey(view)
+	case actCosign:
+		return l.cosign(a, view, m)
 	}
 	return func(context.Context) (func(*memory, time.Time), error) {
 		return nil, fmt.Errorf("unknown action %d", a.kind)

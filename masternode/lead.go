@@ -30,9 +30,10 @@ type leadership struct {
 
 	began time.Time // after the term's BeginTerm was committed: the clock of keys goes by what has passed since
 
-	mu    sync.Mutex      // guards all below
-	live  map[string]bool // by worker id: who answered lately, for Cluster
-	tasks map[string]wire.Task
+	mu        sync.Mutex      // guards all below
+	live      map[string]bool // by worker id: who answered lately, for Cluster
+	tasks     map[string]wire.Task
+	witnesses []wire.Witness
 }
 
 // lead does the duties of the leader until ctx, which dies with the leadership, ends.
@@ -74,6 +75,7 @@ func (n *Node) begin(ctx context.Context, term uint64) error {
 // loop plans, starts, cancels and waits, until ctx ends. It alone touches the memory.
 func (l *leadership) loop(ctx context.Context) {
 	m := newMemory(l.node.cfg.Clock())
+	l.node.cfg.Ledger.Read(func(s *masterfsm.State) { m.witnesses = newWitnessing(l.node.cfg.Witnesses, s.View()) })
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -83,6 +85,7 @@ func (l *leadership) loop(ctx context.Context) {
 		m.keyDue = l.node.logKeyDue(view)
 		now := l.node.cfg.Clock()
 		m.note(view, now)
+		m.witnesses.note(view, l.node.pace, now)
 		d := plan(view, m, l.node.cfg.Membership.Members(), l.node.pace, now)
 		for _, a := range d.cancel {
 			m.inflight[a]()
@@ -173,4 +176,8 @@ func (l *leadership) publish(view masterfsm.View, m *memory, now time.Time) {
 		l.live[id] = m.live(id, now, l.node.pace)
 	}
 	l.tasks = maps.Clone(m.tasks)
+	l.witnesses = l.witnesses[:0]
+	for _, w := range m.witnesses.list {
+		l.witnesses = append(l.witnesses, w.status())
+	}
 }

@@ -28,7 +28,10 @@ type Config struct {
 	Settings   masterfsm.Settings
 	Limits     Limits
 	Log        LogConfig
-	MaxAge     time.Duration // of the oldest record of the open block; 0 for the default of 1 s
+	// Witnesses are asked for cosignatures where this master leads; WitnessCalls brings them there, and is needed where there are any.
+	Witnesses    []Witness
+	WitnessCalls Witnesses
+	MaxAge       time.Duration // of the oldest record of the open block; 0 for the default of 1 s
 	// CheckInterval is how long after a storage node's last check the next begins, 0 for none on a schedule; CheckRate how many bytes
 	// of its segments it reads a second, 0 for as fast as it goes.
 	CheckInterval time.Duration
@@ -53,6 +56,12 @@ func (c *Config) validate() error {
 		return fmt.Errorf("masternode: max age %v, check interval %v or check rate %d is negative", c.MaxAge, c.CheckInterval, c.CheckRate)
 	}
 	if err := c.Log.validate(); err != nil {
+		return err
+	}
+	if len(c.Witnesses) > 0 && c.WitnessCalls == nil {
+		return fmt.Errorf("masternode: WitnessCalls is needed for witnesses")
+	}
+	if err := checkWitnesses(c.Witnesses, c.Settings.WitnessQuorum); err != nil {
 		return err
 	}
 	return c.Settings.Check()

@@ -32,6 +32,7 @@ const (
 	actDropMaster // take a master out of raft's configuration that the table has as removed
 	actFoundLog   // give the log its first key
 	actAddLogKey  // give the log the key that this master was given
+	actCosign     // have a witness cosign the checkpoint that is nominated
 )
 
 // action is one thing to do. Actions are compared: two that are equal are the same piece of work.
@@ -62,7 +63,10 @@ type pace struct {
 	poll      time.Duration // between two questions how a check or a repair goes
 	again     time.Duration // after a repair that could not begin, and after an inbox that was full
 	rekey     time.Duration // after a log key that was refused
-	stall     time.Duration // a repair that does not get on for so long ends; one whose sender does not answer, after dead
+	// witness is the time between two nominations, and after a submission that failed, where it doubles up to witnessMost; patience how long
+	// a nomination waits for witnesses that are well.
+	witness, witnessMost, patience time.Duration
+	stall                          time.Duration // a repair that does not get on for so long ends; one whose sender does not answer, after dead
 }
 
 func defaultPace() pace {
@@ -70,21 +74,23 @@ func defaultPace() pace {
 		maxAge: time.Second, ping: time.Second, ask: 5 * time.Second, dead: 3 * time.Second, ackDelay: 250 * time.Millisecond,
 		retry: 250 * time.Millisecond, retryMine: 100 * time.Millisecond,
 		check: DefaultCheckInterval, poll: 100 * time.Millisecond, again: 2 * time.Second, rekey: time.Minute, stall: time.Minute,
+		witness: time.Second, witnessMost: time.Minute, patience: 5 * time.Second,
 	}
 }
 
 // memory is what a leader knows beside the replicated state: who answers, and what failed just now. It begins empty with each
 // leadership. The goroutine of lead owns it.
 type memory struct {
-	began    time.Time            // of the leadership
-	nodes    map[string]*sighting // by worker or member id
-	open     uint64               // the block that was open last
-	openedAt time.Time            // when it was first seen with a record in it; zero where it has none
-	paused   map[action]time.Time // do not do again before: it failed, or is a question that was just answered
-	inflight map[action]func()    // what is under way, and how to cancel it
-	tasks    map[string]wire.Task // by node: the check or repair that is under way, as it was last heard of
-	repairs  map[string]*repair   // by receiver; each belongs to the job of its node while one is in flight
-	keyDue   bool                 // the log is to have a key that this master was given
+	began     time.Time            // of the leadership
+	nodes     map[string]*sighting // by worker or member id
+	open      uint64               // the block that was open last
+	openedAt  time.Time            // when it was first seen with a record in it; zero where it has none
+	paused    map[action]time.Time // do not do again before: it failed, or is a question that was just answered
+	inflight  map[action]func()    // what is under way, and how to cancel it
+	tasks     map[string]wire.Task // by node: the check or repair that is under way, as it was last heard of
+	repairs   map[string]*repair   // by receiver; each belongs to the job of its node while one is in flight
+	witnesses witnessing
+	keyDue    bool // the log is to have a key that this master was given
 }
 
 // sighting is what a leader has seen of a node.
@@ -169,6 +175,7 @@ func plan(view masterfsm.View, m *memory, members []wire.Master, p pace, now tim
 	w.pings()
 	w.masters()
 	w.log()
+	w.cosigning()
 	for a := range m.inflight {
 		if !w.wanted[a] && a.kind == actMine {
 			w.decided.cancel = append(w.decided.cancel, a)

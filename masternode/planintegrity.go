@@ -20,6 +20,8 @@ func (p pace) after(kind actionKind, err error) time.Duration {
 		if err != nil && !errors.Is(err, masterfsm.ErrStale) {
 			return p.again
 		}
+	case actCosign:
+		return 0 // each witness has a pace of its own
 	case actAddLogKey:
 		if err != nil {
 			return p.rekey

@@ -43,3 +43,27 @@ func (e *WitnessRefusal) Error() string {
 	}
 	return fmt.Sprintf("%s (status %d: %s)", what, e.Status, e.Reason)
 }
+
+// WitnessState is how the leader gets on with a witness.
+type WitnessState string
+
+// The states of a witness.
+const (
+	WitnessNew     WitnessState = "new"     // this leader has not heard from it yet
+	WitnessOK      WitnessState = "ok"      // it cosigned what it was last asked for
+	WitnessDown    WitnessState = "down"    // it does not answer, or answers that it cannot now
+	WitnessRefused WitnessState = "refused" // it answers, and not with a good cosignature
+	WitnessBehind  WitnessState = "behind"  // it has cosigned a larger tree than is stored here
+)
+
+// Witness is a witness of the log, as the leader sees it.
+type Witness struct {
+	Name        string       `json:"name"`
+	VerifierKey string       `json:"vkey"` // C2SP signed-note, of type 0x04 or 0x06
+	URL         string       `json:"url"`  // its submission prefix
+	Size        uint64       `json:"size"` // leaves of the newest checkpoint that it has cosigned, 0 where that is not known
+	Last        uint64       `json:"last"` // when it last cosigned, unix milliseconds; 0 where that is not known
+	State       WitnessState `json:"state"`
+	Error       string       `json:"error,omitempty"`
+	Failures    uint64       `json:"failures"` // submissions that failed since this leader began
+}
