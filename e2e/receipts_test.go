@@ -70,7 +70,7 @@ func TestReceiptsLast(t *testing.T) {
 	c.awaitStored()
 
 	export, imported := filepath.Join(c.dir, "chain.export"), filepath.Join(c.dir, "imported")
-	c.command(nil, "export", "--data", roleOf(c.Topology(), "storage-1").Data, "--out", export, "--cluster", c.clusterFile())
+	c.command(nil, "export", "--data", roleOf(c.Topology(), "storage-1").Data, "--out", export, "--url", c.File().Masters[0])
 	c.command(nil, "verify", "--file", export, "--key", both[1])
 	c.command(nil, "import", export, "--data", imported)
 	c.command(nil, "verify", "receipt", receipt, "--payload", record, "--key", first[0])
