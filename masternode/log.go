@@ -116,7 +116,7 @@ func (n *Node) logOf() (log masterfsm.Log, group string, published uint64) {
 
 // Log tells the log's identity, as the leader knows it. Error: ErrNoLeader.
 func (n *Node) Log(ctx context.Context) (wire.Log, error) {
-	if err := n.confirm(ctx); err != nil {
+	if err := n.confirmTogether(ctx); err != nil {
 		return wire.Log{}, err
 	}
 	log, _, published := n.logOf()

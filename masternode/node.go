@@ -68,6 +68,8 @@ type Node struct {
 	prover  *prover
 	notary  notary
 
+	together together // confirmations of what needs no token
+
 	seq        atomic.Uint64              // of submissions in this boot
 	leadership atomic.Pointer[leadership] // nil while this master does not lead
 
@@ -99,6 +101,7 @@ func New(cfg Config) (*Node, error) {
 		return nil, err
 	}
 	n := &Node{cfg: cfg, pace: defaultPace(), log: cfg.Logger.Named("master"), prover: newProver(cfg), over: make(chan error, 1)}
+	n.together.running = make(chan struct{}, 1)
 	if cfg.MaxAge > 0 {
 		n.pace.maxAge = cfg.MaxAge
 	}
