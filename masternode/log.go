@@ -121,7 +121,7 @@ func (n *Node) Log(ctx context.Context) (wire.Log, error) {
 	if leading == nil {
 		return wire.Log{}, ErrNotLeader
 	}
-	if err := n.confirm(ctx); err != nil {
+	if err := n.confirmTogether(ctx); err != nil {
 		return wire.Log{}, err
 	}
 	log, _, published := n.logOf()
