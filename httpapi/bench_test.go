@@ -2,10 +2,15 @@ package httpapi_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/transparency-dev/tessera/api/layout"
 
 	"github.com/chainstore/chainstore/httpapi/wire"
 )
@@ -55,5 +60,63 @@ func BenchmarkHistoryPage(b *testing.B) {
 			}
 			b.ReportMetric(float64(slowest.Microseconds())/1000, "slowest-ms")
 		})
+	}
+}
+
+// BenchmarkTiles reads all full tiles of level 0, and all full bundles, of a tree of 200,000 records from a master: cold, when it has to get each from a
+// storage node and prove it, and kept. Where the record's payload is large a bundle is work for the storage node's disk.
+func BenchmarkTiles(b *testing.B) {
+	const batch = 10_000
+	for _, payload := range []int{16, 16 << 10} {
+		records := 200_000
+		if payload > 1<<10 {
+			records = 4000
+		}
+		c := startCluster(b)
+		text := strings.Repeat("x", payload)
+		var last uint64
+		for at := 0; at < records; {
+			n := min(batch, 2<<20/payload, records-at)
+			line := fmt.Sprintf(`{"text":%q}`+"\n", text)
+			wait := ""
+			if at+n == records {
+				wait = "?wait=stored&timeout=60s"
+			}
+			_, answer := c.do(0, request{
+				name: "batch", method: "POST", path: "/v1/records:batch" + wait, token: c.file.Tokens.Project, body: strings.Repeat(line, n), status: 201,
+			})
+			var positions wire.Positions
+			if err := json.Unmarshal(answer, &positions); err != nil {
+				b.Fatal(err)
+			}
+			at += n
+			last = positions.Records[n-1].Index
+		}
+		plain := http.Client{Transport: &http.Transport{}}
+		for master, kind := range []string{"0", "entries"} { // each its own, whose cache is empty
+			for _, pass := range []string{"cold", "kept"} {
+				b.Run(fmt.Sprintf("%s/payload=%d/%s", kind, payload, pass), func(b *testing.B) {
+					tiles, slowest := 0, time.Duration(0)
+					began := time.Now()
+					for index := uint64(0); (index+1)*wire.TileWidth <= last; index++ {
+						one := time.Now()
+						resp, err := plain.Get(c.file.Masters[master] + "/tile/" + kind + "/" + layout.NWithSuffix(0, index, 0))
+						if err != nil {
+							b.Fatal(err)
+						}
+						_, err = io.Copy(io.Discard, resp.Body)
+						if err := errors.Join(err, resp.Body.Close()); err != nil || resp.StatusCode != http.StatusOK {
+							b.Fatalf("tile %d: %s, %v", index, resp.Status, err)
+						}
+						tiles, slowest = tiles+1, max(slowest, time.Since(one))
+					}
+					took := time.Since(began)
+					b.ReportMetric(0, "ns/op") // it is one pass
+					b.ReportMetric(float64(took.Microseconds())/float64(tiles), "us/tile")
+					b.ReportMetric(float64(slowest.Microseconds()), "slowest-us")
+					b.ReportMetric(float64(tiles*wire.TileWidth)/took.Seconds(), "leaves/s")
+				})
+			}
+		}
 	}
 }

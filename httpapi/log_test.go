@@ -98,9 +98,9 @@ func (c *cluster) log(token, admin string) {
 
 // A private log is for those with a token; its keys are for everybody.
 func TestPrivateLog(t *testing.T) {
-	topology := devcluster.NewTopology(t.TempDir(), freePorts(t))
+	topology := devcluster.NewTopology(t.TempDir(), freePort(t))
 	topology.LogLevel, topology.Timeout = "error", time.Second
-	topology.Masters, topology.Storages, topology.Miners = 1, 0, 0
+	topology.Masters, topology.Storages, topology.Miners = 1, 2, 1
 	topology.PrivateLog, topology.Origin = true, "example.com/private"
 	running, err := devcluster.Start(t.Context(), topology, devcluster.InProcess{})
 	if err != nil {
@@ -119,13 +119,25 @@ func TestPrivateLog(t *testing.T) {
 		t.Errorf("%+v", l)
 	}
 	for _, method := range []string{http.MethodGet, http.MethodHead} {
-		c.do(0, request{name: "nobody", method: method, path: "/checkpoint", status: 401, problem: wire.ProblemUnauthorized})
-		c.do(0, request{name: "unknown", method: method, path: "/checkpoint", token: "nobody-knows-it", status: 401, problem: wire.ProblemUnauthorized})
+		for _, path := range []string{"/checkpoint", "/tile/0/000", "/tile/entries/000.p/1", "/v1/consistency?from=0"} {
+			if method == http.MethodHead && strings.HasPrefix(path, "/v1/") {
+				continue
+			}
+			c.do(0, request{name: "nobody", method: method, path: path, status: 401, problem: wire.ProblemUnauthorized})
+			c.do(0, request{name: "unknown", method: method, path: path, token: "nobody-knows-it", status: 401, problem: wire.ProblemUnauthorized})
+		}
 	}
 	for _, token := range []string{c.file.Tokens.Project, c.file.Tokens.Admin, c.file.Tokens.Cluster} {
 		if l := c.theLog(0, token); l.Size == nil || *l.Size != 0 {
 			t.Errorf("%+v", l)
 		}
 		c.do(0, request{name: "somebody", method: "GET", path: "/checkpoint", token: token, status: 200})
+		c.do(0, request{name: "somebody", method: "GET", path: "/v1/consistency?from=0", token: token, status: 200})
+	}
+	token := c.file.Tokens.Project
+	c.do(0, request{name: "append", method: "POST", path: "/v1/records?wait=stored&timeout=20s", token: token, body: "x", status: 201})
+	h, _ := c.do(0, request{name: "tile", method: "GET", path: "/tile/0/000.p/2", token: token, status: 200})
+	if h.Get("Cache-Control") != "private, max-age=31536000, immutable" || h.Get("Vary") != "Authorization" {
+		t.Errorf("a tile that is not for everybody is kept for everybody: %v", h)
 	}
 }

@@ -38,9 +38,9 @@ func TestOutsiders(t *testing.T) {
 
 	t.Run("the public auditor", func(t *testing.T) { c.audit(t, key) })
 	t.Run("proofs", func(t *testing.T) { c.logProofs(t, token, key, positions) })
-	t.Run("consistency", func(t *testing.T) { c.consistency(t, key) })
+	t.Run("consistency", func(t *testing.T) { c.consistency(t) })
 	t.Run("receipts", func(t *testing.T) { c.receipts(t, token, key) })
-	t.Run("paths", func(t *testing.T) { c.tilePaths(t, key) })
+	t.Run("paths", func(t *testing.T) { c.tilePaths(t) })
 }
 
 // fill appends records and waits until a checkpoint covers them.
@@ -63,23 +63,19 @@ func (c *cluster) fill(count int) []wire.Position {
 // logKey is the key that the log signs with.
 func (c *cluster) logKey() note.Verifier {
 	c.t.Helper()
-	_, body := c.do(0, request{name: "log", method: "GET", path: "/v1/log", status: 200})
-	var l wire.Log
-	if err := json.Unmarshal(body, &l); err != nil || len(l.Keys) != 1 {
-		c.t.Fatalf("%s, %v", body, err)
-	}
-	v, err := note.NewVerifier(l.Keys[0].VerifierKey)
+	v, err := note.NewVerifier(c.theLog(0, "").Keys[0].VerifierKey)
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	return v
 }
 
-// checkpoint is the newest checkpoint by a master.
-func (c *cluster) checkpoint(i int, key note.Verifier) log.Checkpoint {
+// size is that of the newest checkpoint of a master.
+func (c *cluster) size(i int) uint64 {
 	c.t.Helper()
-	_, body := c.do(i, request{name: "checkpoint", method: "GET", path: "/checkpoint", status: 200})
-	return parseCheckpoint(c.t, body, key)
+	l := c.theLog(i, "")
+	p, _ := c.checkpoint(i, l, l.Keys[0].VerifierKey)
+	return p.Size
 }
 
 func parseCheckpoint(t testing.TB, signed []byte, key note.Verifier) log.Checkpoint {
@@ -153,7 +149,7 @@ func (c *cluster) audit(t *testing.T, key note.Verifier) {
 			t.Errorf("master %d: %v", i, err)
 		}
 	}
-	size := c.checkpoint(0, key).Size
+	size := c.size(0)
 	edge := size / 256
 	for _, path := range []string{
 		layout.TilePath(0, 0, 0), layout.TilePath(0, edge, layout.PartialTileSize(0, edge, size)), layout.TilePath(1, 0, layout.PartialTileSize(1, 0, size)),
@@ -201,24 +197,24 @@ func (c *cluster) logProofs(t *testing.T, token string, key note.Verifier, posit
 	}
 }
 
-func (c *cluster) consistency(t *testing.T, key note.Verifier) {
-	newest := c.checkpoint(0, key)
-	tree, err := auditor.FetchRangeNodes(t.Context(), newest.Size, c.fetcher(t, 1).ReadTile)
+func (c *cluster) consistency(t *testing.T) {
+	newest := c.size(0)
+	tree, err := auditor.FetchRangeNodes(t.Context(), newest, c.fetcher(t, 1).ReadTile)
 	if err != nil || len(tree) == 0 {
 		t.Fatalf("%d nodes, %v", len(tree), err)
 	}
-	builder, err := auditor.NewProofBuilder(t.Context(), newest.Size, c.fetcher(t, 2).ReadTile)
+	builder, err := auditor.NewProofBuilder(t.Context(), newest, c.fetcher(t, 2).ReadTile)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for from := uint64(1); from < newest.Size; from += 61 {
-		for _, path := range []string{fmt.Sprintf("/v1/consistency?from=%d", from), fmt.Sprintf("/v1/consistency?from=%d&to=%d", from, newest.Size)} {
+	for from := uint64(1); from < newest; from += 61 {
+		for _, path := range []string{fmt.Sprintf("/v1/consistency?from=%d", from), fmt.Sprintf("/v1/consistency?from=%d&to=%d", from, newest)} {
 			_, body := c.do(int(from), request{name: path, method: "GET", path: path, status: 200})
 			var got wire.Consistency
-			if err := json.Unmarshal(body, &got); err != nil || got.From != from || got.To != newest.Size {
+			if err := json.Unmarshal(body, &got); err != nil || got.From != from || got.To != newest {
 				t.Fatalf("%s: %s, %v", path, body, err)
 			}
-			want, err := builder.ConsistencyProof(t.Context(), from, newest.Size)
+			want, err := builder.ConsistencyProof(t.Context(), from, newest)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -235,9 +231,9 @@ func (c *cluster) consistency(t *testing.T, key note.Verifier) {
 		"/v1/consistency?from=5&to=4":               400,
 		"/v1/consistency?from=18446744073709551615": 404,
 		"/v1/consistency?from=9223372036854775808&to=18446744073709551615": 404,
-		fmt.Sprintf("/v1/consistency?from=1&to=%d", newest.Size+1):         404,
-		fmt.Sprintf("/v1/consistency?from=%d&to=%[1]d", newest.Size):       200,
-		fmt.Sprintf("/v1/consistency?from=%d", newest.Size+1):              404,
+		fmt.Sprintf("/v1/consistency?from=1&to=%d", newest+1):         404,
+		fmt.Sprintf("/v1/consistency?from=%d&to=%[1]d", newest):       200,
+		fmt.Sprintf("/v1/consistency?from=%d", newest+1):              404,
 	} {
 		problem := map[int]string{400: wire.ProblemBadRequest, 404: wire.ProblemNotFound}[status]
 		c.do(1, request{name: path, method: "GET", path: path, status: status, problem: problem})
@@ -299,8 +295,8 @@ func (c *cluster) checkReceipt(t *testing.T, r *wire.Receipt, at wire.Position, 
 	}
 }
 
-func (c *cluster) tilePaths(t *testing.T, key note.Verifier) {
-	size := c.checkpoint(0, key).Size
+func (c *cluster) tilePaths(t *testing.T) {
+	size := c.size(0)
 	edge, width := size/256, size%256
 	get := func(path string, status int) (http.Header, []byte) {
 		problem := map[int]string{400: wire.ProblemBadRequest, 404: wire.ProblemNotFound}[status]

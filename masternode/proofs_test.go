@@ -166,6 +166,17 @@ func TestEntriesOfALostBlock(t *testing.T) {
 		if _, err := r.Tile(t.Context(), 0, 0, width); err != nil {
 			t.Errorf("the hashes: %v", err)
 		}
+		// No node has others lost by naming a block that is elsewhere.
+		r.lie(len(r.workers.storages), func(s *fakeStorage) {
+			s.lieEntries = func(e *wire.Entries) { *e = wire.Entries{Status: wire.ReadBad, Block: 3} }
+		})
+		tr := r.newTree()
+		if _, err := tr.bundle(t.Context(), 0, 3*17); !errors.Is(err, ErrUnavailable) || errors.Is(err, ErrLost) {
+			t.Errorf("entries before it, which the nodes say are lost: %v", err)
+		}
+		if _, err := tr.bundle(t.Context(), 0, 3*17+1); !errors.Is(err, ErrLost) {
+			t.Errorf("its first entry: %v", err)
+		}
 		if _, err := r.Consistency(t.Context(), 3*17+5, nil); err != nil {
 			t.Errorf("consistency: %v", err)
 		}

@@ -27,6 +27,7 @@ type tree struct {
 	tiles   *lru.Cache[tileID, []byte]
 	bundles *lru.Cache[uint64, bundle]
 	flights singleflight.Group
+	making  chan struct{} // holds one for each bundle that is read
 }
 
 type tileID struct{ level, index uint64 }
@@ -43,11 +44,14 @@ const (
 	keptBundles = 1024
 )
 
+// bundleReads is how many bundles are read from storage nodes at a time: anybody may ask for them, and they are not to keep the nodes from records.
+const bundleReads = 8
+
 // bundleTimeout is how long a storage node may take for the entries of a bundle. It makes them from the records, payloads and all.
 const bundleTimeout = 15 * time.Second
 
 func newTree(p *prover) *tree {
-	t := &tree{prover: p}
+	t := &tree{prover: p, making: make(chan struct{}, bundleReads)}
 	var err1, err2 error
 	t.tiles, err1 = lru.New[tileID, []byte](keptTiles)
 	t.bundles, err2 = lru.New[uint64, bundle](keptBundles)
@@ -90,6 +94,12 @@ func (t *tree) bundle(ctx context.Context, index uint64, width int) ([]byte, err
 		leaves, err := t.tile(ctx, 0, index, width)
 		if err != nil {
 			return nil, err
+		}
+		select {
+		case t.making <- struct{}{}:
+			defer func() { <-t.making }()
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
 		}
 		data, err := t.readEntries(ctx, index*wire.TileWidth, leaves)
 		if err == nil {
@@ -137,7 +147,7 @@ func (t *tree) readEntries(ctx context.Context, first uint64, leaves []byte) ([]
 		case failed != nil:
 			p.passOver(node, unwellFor, "no answer for entries", failed)
 		case answer.Status == wire.ReadBehind:
-		case answer.Status == wire.ReadBad && p.lost(answer.Block):
+		case answer.Status == wire.ReadBad && p.lost(answer.Block) && t.mayTouch(ctx, answer.Block, first, leaves):
 			err = p.orLost(answer.Block, err)
 		case answer.Status != wire.ReadFound:
 			p.distrust(node, "leaves that it cannot read", fmt.Errorf("block %d: read status %d", answer.Block, answer.Status))
@@ -153,6 +163,18 @@ func (t *tree) readEntries(ctx context.Context, first uint64, leaves []byte) ([]
 		return nil, context.Cause(ctx)
 	}
 	return nil, err
+}
+
+// mayTouch reports whether a lost block may be among the blocks of a run of leaves, which a node says, by the headers of its neighbours. Where those
+// cannot be proven it may.
+func (t *tree) mayTouch(ctx context.Context, block, first uint64, leaves []byte) bool {
+	if block > 0 {
+		if h, err := t.prover.header(ctx, block-1); err == nil && h.Size() >= first+uint64(len(leaves)/tlog.HashSize) {
+			return false
+		}
+	}
+	h, err := t.prover.header(ctx, block+1)
+	return err != nil || h.First > first
 }
 
 // checkEntries holds the entries of a bundle against their leaf hashes.

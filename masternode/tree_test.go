@@ -332,3 +332,32 @@ func TestTilesOfNodesThatHaveThemNot(t *testing.T) {
 		}
 	})
 }
+
+// A node that is behind the checkpoint is asked for the tree of a boundary that it has, or not at all.
+func TestBoundaryOfANode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := treeRig(t, 300)
+		defer r.stop()
+		newest := r.checkpoint()
+		var before masterfsm.Boundary
+		r.ledger.Read(func(s *masterfsm.State) { before, _ = s.BoundaryAt(newest.Height - 1) })
+		for _, c := range []struct {
+			height, size uint64
+			want         masterfsm.Boundary
+			ok           bool
+		}{
+			{newest.Height, 1, newest, true},
+			{newest.Height + 5, newest.Size, newest, true},
+			{newest.Height, newest.Size + 1, newest, false},
+			{before.Height, 1, before, true},
+			{before.Height, before.Size, before, true},
+			{before.Height, before.Size + 1, before, false},
+			{0, 1, masterfsm.Boundary{}, false},
+		} {
+			b, ok := r.tree.boundary(masterfsm.Storage{Height: c.height}, c.size)
+			if ok != c.ok || ok && b != c.want {
+				t.Errorf("a node of height %d for %d leaves: %+v, %v", c.height, c.size, b, ok)
+			}
+		}
+	})
+}
