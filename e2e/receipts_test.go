@@ -4,10 +4,8 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -22,7 +20,6 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/chainstore/chainstore/client"
-	"github.com/chainstore/chainstore/devcluster"
 	"github.com/chainstore/chainstore/httpapi/wire"
 	"github.com/chainstore/chainstore/storagenode"
 	"github.com/chainstore/chainstore/storagenode/segment"
@@ -96,75 +93,6 @@ func TestReceiptsLast(t *testing.T) {
 	if err != nil || there.Hash != here.Hash || there.Height != here.Height {
 		t.Errorf("imported: %+v, %v; exported: %+v", there, err, here)
 	}
-}
-
-// TestImportedElsewhere: all disks are lost, and there is an export of the chain and a backup of the log's key. The group that is founded on the import goes
-// on with the log: an auditor that knew the old one finds that it only grew, and the old receipts are as good as the new ones.
-func TestImportedElsewhere(t *testing.T) {
-	secret, vkey, err := note.GenerateKey(rand.Reader, "log.example/moved")
-	if err != nil {
-		t.Fatal(err)
-	}
-	key := filepath.Join(t.TempDir(), "log.key")
-	if err := os.WriteFile(key, []byte(secret+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	c, o := startWith(t, func(topology *devcluster.Topology) { topology.CheckpointKey = key }), newOracle()
-	if keys := c.logKeys(); len(keys) != 1 || keys[0] != vkey {
-		t.Fatalf("the log's keys are %q, %s was given", keys, vkey)
-	}
-	c.appendEach(o, "before the move", some, c.masters...)
-	receipt, export, state := filepath.Join(c.dir, "old.receipt"), filepath.Join(c.dir, "chain.export"), filepath.Join(c.dir, "audit.json")
-	c.keep(receipt, c.appendForReceipt(o, "a record from before the move"))
-	one := o.order[0].at
-	owner, err := c.masters[0].Get(t.Context(), one.Block, one.Offset)
-	if err != nil {
-		t.Fatal(err)
-	}
-	stored := c.awaitStored()
-	audit := []string{"verify", "--url", c.File().Masters[0], "--key", vkey, "--state", state}
-	c.command(nil, audit...)
-	first := roleOf(c.Topology(), "storage-1")
-	c.command(nil, "export", "--data", first.Data, "--out", export, "--url", c.File().Masters[0])
-
-	masters := c.names(devcluster.KindMaster)
-	c.kill(append(masters, c.storageNames()...)...)
-	backup := c.command(nil, "log", "backup", "--data", roleOf(c.Topology(), masters[0]).Data, "--cluster-token-file", tokenFile(t, c.File().Tokens.Cluster))
-	if strings.TrimSpace(string(backup)) != secret {
-		t.Error("the backup of the log's key is not the key")
-	}
-	for _, name := range append(c.storageNames(), masters...) {
-		c.wipe(roleOf(c.Topology(), name).Data)
-	}
-	c.command(nil, "import", export, "--data", first.Data)
-	c.launch("storage-1")
-	c.awaitAnswers("storage-1")
-	if done := c.recover(masters[0], "--from-storage", first.URL()); done.ChainHeight != stored {
-		t.Errorf("recovered %+v of %d blocks", done, stored)
-	}
-	c.launch(masters[0])
-	admin := c.admin()
-	c.masters = []*client.Client{admin}
-	c.awaitVoters(c.File().Masters[0])
-	for _, name := range masters[1:] {
-		c.rejoin(name)
-	}
-	c.awaitVoters(c.File().Masters...)
-	c.launch("storage-2", "storage-3")
-	c.awaitComplete(3)
-	renewed, err := admin.CreateToken(t.Context(), fmt.Sprintf("recovered-%d", owner.ProjectID), wire.NewToken{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.token, c.masters = renewed.Token, nil
-	for _, url := range c.File().Masters {
-		c.masters = append(c.masters, c.client(url))
-	}
-	c.appendEach(o, "after the move", some, c.masters...)
-	checkPublicly(t, c.appendForReceipt(o, "a record from after the move"), vkey)
-	c.command(nil, "verify", "receipt", receipt, "--key", vkey)
-	c.command(nil, audit...)
-	c.verify(o)
 }
 
 // keep writes a file, over another where there is one.

@@ -74,14 +74,25 @@ func newFetcher(o *Options) (*fetcher, error) {
 	if f.pause == 0 {
 		f.pause = firstPause
 	}
-	client := http.Client{}
+	var client http.Client
 	if o.HTTP != nil {
 		client = *o.HTTP
+	} else if shared, ok := http.DefaultTransport.(*http.Transport); ok {
+		own := shared.Clone()
+		own.MaxIdleConnsPerHost = max(o.Parallel, defaultParallel)
+		client.Transport = own
 	}
 	// A log that sends its auditor elsewhere is not followed: the token is for this one alone.
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	f.client = &client
 	return f, nil
+}
+
+// close gives back the connections that are kept; those of a client that the caller brought stay.
+func (f *fetcher) close(o *Options) {
+	if o.HTTP == nil {
+		f.client.CloseIdleConnections()
+	}
 }
 
 // get fetches a path below the log's URL, at most limit bytes. It tries again where trying again may help.

@@ -31,6 +31,9 @@ type Options struct {
 	pause time.Duration // tests: before a request is tried again
 }
 
+// defaultParallel is how many bundles are fetched at once where the caller does not say.
+const defaultParallel = 8
+
 // LogReport tells what came of an audit, or of checking an export.
 type LogReport struct {
 	Findings []Finding `json:"findings"`
@@ -69,8 +72,9 @@ func Log(ctx context.Context, o Options) (LogReport, error) {
 	if err != nil {
 		return LogReport{}, err
 	}
+	defer f.close(&o)
 	if o.Parallel <= 0 {
-		o.Parallel = 8
+		o.Parallel = defaultParallel
 	}
 	if o.Progress == nil {
 		o.Progress = func(uint64, uint64) {}
@@ -265,7 +269,9 @@ func (a *audit) entries(entries []entry) error {
 		}
 		a.give(leaves)
 		leaves = leaves[:0]
-		if err := a.verifier.TakeSeal(e.header); err != nil {
+		if err := a.verifier.TakeSeal(e.header); errors.Is(err, chain.ErrRoot) {
+			return a.fail(CodeRoot, "%v that its header names: a leaf of it was altered, or the header was", err)
+		} else if err != nil {
 			return a.fail(codeOf(err), "%v", err)
 		}
 		a.payloads.sealed(&e.header)

@@ -17,6 +17,7 @@ func Newest(ctx context.Context, o Options) (checkpoint string, keys []string, e
 	if err != nil {
 		return "", nil, err
 	}
+	defer f.close(&o)
 	signed, err := f.get(ctx, "checkpoint", maxNote)
 	if err != nil {
 		return "", nil, err

@@ -1,0 +1,119 @@
+package e2e
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/chainstore/chainstore/client"
+	"github.com/chainstore/chainstore/devcluster"
+	"github.com/chainstore/chainstore/httpapi/wire"
+)
+
+// TestExportAndImport: a chain is exported while the cluster runs, every disk is lost, and on nothing but the file and the log's key the group is founded again. Each
+// receipt of before holds, the log has the identity of before, and an auditor's state of before goes on.
+func TestExportAndImport(t *testing.T) {
+	outside := t.TempDir()
+	at := func(name string) string { return filepath.Join(outside, name) }
+	private, vkey, err := note.GenerateKey(rand.Reader, "log.example/exported")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(name string, data []byte) string {
+		if err := os.WriteFile(at(name), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return at(name)
+	}
+	backup := write("log.key", []byte(private+"\n"))
+	c := startWith(t, func(topology *devcluster.Topology) {
+		topology.CheckpointKey, topology.Origin = backup, "log.example/exported"
+	})
+	o := newOracle()
+	c.appendEach(o, "before", some, c.masters...)
+	stored := c.awaitStored()
+	first := o.order[0]
+	receipt, err := c.masters[0].ReceiptAt(t.Context(), first.at.Block, first.at.Offset)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := json.Marshal(receipt)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, payload := write("first.receipt", data), write("first", []byte("before 0"))
+	c.holds(kept, payload, vkey)
+	c.auditFrom(c.File().Masters[0], vkey, at("state.json"))
+
+	storages := c.storageNames()
+	c.command(nil, "export", "--data", roleOf(c.Topology(), storages[0]).Data, "--out", at("chain.export"), "--url", c.File().Masters[1])
+	if out := string(c.command(nil, "verify", "--file", at("chain.export"), "--key", vkey)); !strings.Contains(out, "signed by  log.example/exported+") || !strings.HasSuffix(out, "export valid\n") {
+		t.Errorf("the export: %s", out)
+	}
+
+	masters := c.names(devcluster.KindMaster)
+	c.kill(append(masters, storages...)...)
+	for _, name := range append(masters, storages...) {
+		c.wipe(roleOf(c.Topology(), name).Data)
+	}
+	var urls []string
+	for _, name := range storages[:2] {
+		role := roleOf(c.Topology(), name)
+		c.command(nil, "import", at("chain.export"), "--data", role.Data)
+		urls = append(urls, role.URL())
+	}
+	c.launch(storages...) // the third is new
+	c.awaitAnswers(storages...)
+	done := c.recover(masters[0], "--from-storage", strings.Join(urls, ","))
+	if done.Epoch != 2 || done.ChainHeight != stored || done.Adopted != int(stored) || done.Replicated != stored {
+		t.Errorf("recovered %+v of %d blocks", done, stored)
+	}
+	c.launch(masters[0])
+	admin := c.admin()
+	c.masters = []*client.Client{admin}
+	c.awaitVoters(roleOf(c.Topology(), masters[0]).URL())
+	for _, name := range masters[1:] {
+		c.rejoin(name)
+	}
+	c.awaitVoters(c.File().Masters...)
+	renewed, err := admin.CreateToken(t.Context(), "recovered-1", wire.NewToken{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.token, c.masters = renewed.Token, nil
+	for _, url := range c.File().Masters {
+		c.masters = append(c.masters, c.client(url))
+	}
+	c.awaitComplete(3)
+
+	c.holds(kept, payload, vkey)
+	c.appendEach(o, "after", some, c.masters...)
+	c.awaitStored()
+	if out := c.auditFrom(c.File().Masters[2], vkey, at("state.json")); !strings.Contains(out, "the others were checked before") {
+		t.Errorf("the audit began again: %s", out)
+	}
+	c.verify(o)
+}
+
+// holds fails the test where a receipt of before, with its payload, is not good by the log's key.
+func (c *cluster) holds(receipt, payload, vkey string) {
+	c.t.Helper()
+	if out := string(c.command(nil, "verify", "receipt", receipt, "--payload", payload, "--key", vkey)); !strings.HasSuffix(out, "receipt good, payload good\n") {
+		c.t.Errorf("the receipt: %s", out)
+	}
+}
+
+// auditFrom has an outsider look at the log through a master.
+func (c *cluster) auditFrom(url, vkey, state string) string {
+	c.t.Helper()
+	out := string(c.command(nil, "verify", "--url", url, "--key", vkey, "--state", state))
+	if !strings.HasSuffix(out, "log valid\n") {
+		c.t.Errorf("the audit: %s", out)
+	}
+	return out
+}
