@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/chainstore/chainstore/httpapi/wire"
 	"github.com/chainstore/chainstore/masterfsm"
@@ -78,6 +79,9 @@ type Node struct {
 	tree    *tree
 	notary  notary
 
+	together together           // confirmations of what needs no token
+	asking   singleflight.Group // questions to the leader for its witnesses
+
 	seq        atomic.Uint64              // of submissions in this boot
 	leadership atomic.Pointer[leadership] // nil while this master does not lead
 
@@ -110,6 +114,7 @@ func New(cfg Config) (*Node, error) {
 	}
 	n := &Node{cfg: cfg, pace: defaultPace(), log: cfg.Logger.Named("master"), prover: newProver(cfg), over: make(chan error, 1)}
 	n.tree = newTree(n.prover)
+	n.together.running = make(chan struct{}, 1)
 	if cfg.MaxAge > 0 {
 		n.pace.maxAge = cfg.MaxAge
 	}
