@@ -88,7 +88,7 @@ func open(t Topology, r Role, tokens Tokens, log hclog.Logger) (opened, error) {
 			CheckInterval: t.CheckInterval, CheckRate: t.CheckRate,
 			Settings: t.Settings, Limits: masternode.DefaultLimits(),
 			OpenRegistration: t.OpenRegistration, OriginalAPI: t.OriginalAPI,
-			Origin: t.Origin, CheckpointKey: t.CheckpointKey, PrivateLog: t.PrivateLog, Logger: log,
+			Origin: t.Origin, CheckpointKey: t.CheckpointKey, PrivateLog: t.PrivateLog, Witnesses: t.Witnesses, Logger: log,
 		})
 	case KindStorage, KindMiner:
 		cfg := roles.WorkerConfig{

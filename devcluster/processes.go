@@ -139,6 +139,9 @@ func arguments(t Topology, r Role) []string {
 		if t.CheckpointKey != "" {
 			args = append(args, "--checkpoint-key", t.CheckpointKey)
 		}
+		for _, w := range t.Witnesses {
+			args = append(args, "--witness", w)
+		}
 		if s.WitnessQuorum > 0 {
 			args = append(args, "--witness-quorum", strconv.Itoa(int(s.WitnessQuorum)))
 		}

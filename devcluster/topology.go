@@ -44,6 +44,7 @@ type Topology struct {
 	// Origin, CheckpointKey and PrivateLog are those of roles.MasterConfig too.
 	Origin, CheckpointKey string
 	PrivateLog            bool
+	Witnesses             []string
 	// Profiles is the base port of Go profiles, one a role from it on, in the order of Roles; 0 for none. Roles in one process
 	// serve none.
 	Profiles int

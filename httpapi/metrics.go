@@ -21,11 +21,21 @@ type gauge struct {
 type metrics struct {
 	node   *masternode.Node
 	gauges []gauge
+	// Of each witness, by its name.
+	witnessOK, witnessLeaves, witnessFailures *prometheus.Desc
 }
 
 // newMetrics is the handler of /metrics, with a registry of its own.
 func newMetrics(node *masternode.Node) http.Handler {
-	m := &metrics{node: node}
+	ofWitness := func(name, help string) *prometheus.Desc {
+		return prometheus.NewDesc("chainstore_witness_"+name, help+"; told by the leader", []string{"witness"}, nil)
+	}
+	m := &metrics{
+		node:            node,
+		witnessOK:       ofWitness("ok", "1 where the witness cosigns, 0 where it does not"),
+		witnessLeaves:   ofWitness("leaves", "leaves of the newest checkpoint that the witness has cosigned"),
+		witnessFailures: ofWitness("failures_total", "submissions to the witness that failed since this leader began"),
+	}
 	add := func(name, help string, value func(masternode.Figures) float64) {
 		m.gauges = append(m.gauges, gauge{prometheus.NewDesc("chainstore_"+name, help, nil, nil), prometheus.GaugeValue, value})
 	}
@@ -51,6 +61,7 @@ func newMetrics(node *masternode.Node) http.Handler {
 	add("whole_storages", "storage nodes that count as a copy", func(f masternode.Figures) float64 { return float64(f.WholeStorages) })
 	add("lost_blocks", "blocks that no storage node has a good copy of", func(f masternode.Figures) float64 { return float64(f.LostBlocks) })
 	add("checkpoint_leaves", "leaves of the tree up to the newest block that enough storage nodes have", func(f masternode.Figures) float64 { return float64(f.Checkpoint) })
+	add("cosigned_leaves", "leaves of the newest checkpoint that a witness has cosigned", func(f masternode.Figures) float64 { return float64(f.Cosigned) })
 	add("published_leaves", "leaves of the tree whose checkpoint is shown: fewer where witnesses are waited for", func(f masternode.Figures) float64 { return float64(f.Published) })
 	// Counted in the replicated table, so all masters tell the same, whoever leads.
 	count("checks", "checks of storage nodes that ended", func(f masternode.Figures) uint64 { return f.Integrity.Checks })
@@ -71,6 +82,9 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	for i := range m.gauges {
 		ch <- m.gauges[i].desc
 	}
+	for _, desc := range []*prometheus.Desc{m.witnessOK, m.witnessLeaves, m.witnessFailures} {
+		ch <- desc
+	}
 }
 
 // Collect implements prometheus.Collector.
@@ -78,5 +92,14 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	figures := m.node.Figures()
 	for i := range m.gauges {
 		ch <- prometheus.MustNewConstMetric(m.gauges[i].desc, m.gauges[i].kind, m.gauges[i].value(figures))
+	}
+	for _, w := range figures.Witnesses {
+		ok := 1.0
+		if w.Error != "" {
+			ok = 0
+		}
+		ch <- prometheus.MustNewConstMetric(m.witnessOK, prometheus.GaugeValue, ok, w.Name)
+		ch <- prometheus.MustNewConstMetric(m.witnessLeaves, prometheus.GaugeValue, float64(w.Size), w.Name)
+		ch <- prometheus.MustNewConstMetric(m.witnessFailures, prometheus.CounterValue, float64(w.Failures), w.Name)
 	}
 }

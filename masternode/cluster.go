@@ -66,7 +66,8 @@ func (n *Node) describe(l *leadership) wire.Cluster {
 		Pending: wire.Pending{Blocks: v.Pending, Bytes: v.PendingBytes},
 		Keys:    keys, Checkpoint: signed, Notices: n.logNotices(),
 	}
-	c.Notices = append(c.Notices, witnessNotices(l.cosigners(), int(v.Settings.WitnessQuorum))...)
+	c.Witnesses = l.cosigners()
+	c.Notices = append(c.Notices, witnessNotices(c.Witnesses, int(v.Settings.WitnessQuorum))...)
 	live := l.sightings()
 	c.Masters = n.masters(v, l != nil)
 	good, liveMiners := 0, 0

@@ -84,6 +84,25 @@ func (n *Node) witness(name string) Witness {
 	return Witness{}
 }
 
+// cosigners are the witnesses as the leader sees them; none where it cannot be asked. Outsiders ask for them without a token: those who ask
+// another master at the same time share one question to the leader.
+func (n *Node) cosigners(ctx context.Context) []wire.Witness {
+	if l := n.leadership.Load(); l != nil {
+		return l.cosigners()
+	}
+	leader, url := n.leader()
+	if leader == "" || url == "" || leader == n.cfg.Member.ID {
+		return nil
+	}
+	list, _, _ := n.asking.Do("", func() (any, error) {
+		ask, cancel := context.WithTimeout(context.WithoutCancel(ctx), statusTimeout)
+		defer cancel()
+		c, _ := n.cfg.Masters.Cluster(ask, url) // the keys are told without it
+		return c.Witnesses, nil
+	})
+	return list.([]wire.Witness)
+}
+
 // cosigners copies what is told of the witnesses; nothing where this master does not lead.
 func (l *leadership) cosigners() []wire.Witness {
 	if l == nil {

@@ -114,20 +114,14 @@ func (n *Node) logOf() (log masterfsm.Log, group string, published uint64) {
 	return log, group, published
 }
 
-// Log tells the log's identity and its witnesses. This master must lead: only the leader knows how it gets on with them. Errors: ErrNotLeader,
-// ErrNoLeader.
+// Log tells the log's identity, as the leader knows it, and its witnesses, where the leader can be asked. Error: ErrNoLeader.
 func (n *Node) Log(ctx context.Context) (wire.Log, error) {
-	leading := n.leadership.Load()
-	if leading == nil {
-		return wire.Log{}, ErrNotLeader
-	}
 	if err := n.confirmTogether(ctx); err != nil {
 		return wire.Log{}, err
 	}
 	log, _, published := n.logOf()
-	l := wire.Log{
-		Origin: log.Origin, Keys: []wire.LogKey{}, Size: &published, Witnesses: leading.cosigners(), Quorum: int(n.cfg.Settings.WitnessQuorum),
-	}
+	l := wire.Log{Origin: log.Origin, Keys: []wire.LogKey{}, Size: &published, Witnesses: n.cosigners(ctx)}
+	n.cfg.Ledger.Read(func(s *masterfsm.State) { l.Quorum = int(s.Settings().WitnessQuorum) })
 	for i := range log.Keys {
 		l.Keys = append(l.Keys, wireLogKey(log, &log.Keys[i]))
 	}

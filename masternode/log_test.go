@@ -285,8 +285,11 @@ func TestDeposedWhileFounding(t *testing.T) {
 // Cosignatures stand behind the log's signatures, and with a quorum a checkpoint is shown when it has them.
 func TestCosignedCheckpoint(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, 2, func(c *Config, _ *rig) { c.Settings.WitnessQuorum = 2 })
+		r, f := newWitnessedRig(t, 2, "w1", "w2")
 		defer r.stop()
+		for _, name := range []string{"w1", "w2"} { // what is in the table comes from elsewhere
+			f.change(name, func(w *fakeWitness) { w.before = func(context.Context) error { return wire.ErrNoAnswer } })
+		}
 		r.store(t)
 		if c := r.checked(t); c.Boundary.Size != 0 {
 			t.Errorf("shown before it was cosigned: %+v", c.Boundary)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/singleflight"
 
 	"github.com/chainstore/chainstore/httpapi/wire"
 	"github.com/chainstore/chainstore/masterfsm"
@@ -78,7 +79,8 @@ type Node struct {
 	tree    *tree
 	notary  notary
 
-	together together // confirmations of what needs no token
+	together together           // confirmations of what needs no token
+	asking   singleflight.Group // questions to the leader for its witnesses
 
 	seq        atomic.Uint64              // of submissions in this boot
 	leadership atomic.Pointer[leadership] // nil while this master does not lead

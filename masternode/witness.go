@@ -90,6 +90,20 @@ func ParseWitness(text string) (Witness, error) {
 	return w, nil
 }
 
+// ParseWitnesses reads witnesses with [ParseWitness], and checks that they can be asked together: each name and each key once, and as many as
+// the quorum asks. The error wraps [masterfsm.ErrBadCommand].
+func ParseWitnesses(texts []string, quorum uint8) ([]Witness, error) {
+	var list []Witness
+	for _, text := range texts {
+		w, err := ParseWitness(text)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, w)
+	}
+	return list, checkWitnesses(list, quorum)
+}
+
 // checkWitnesses reports why witnesses cannot be asked together, for that quorum. The error wraps [masterfsm.ErrBadCommand].
 func checkWitnesses(list []Witness, quorum uint8) error {
 	if len(list) > masterfsm.MaxWitnesses {

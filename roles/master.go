@@ -43,6 +43,8 @@ type MasterConfig struct {
 	Limits        masternode.Limits
 	// Origin is that of masternode.LogConfig, CheckpointKey the file with its Key, "" for none.
 	Origin, CheckpointKey string
+	// Witnesses are those whom the leader asks for cosignatures, as masternode.ParseWitness reads them.
+	Witnesses []string
 	// OpenRegistration lets anybody create a project, OriginalAPI opens the routes of the original system.
 	OpenRegistration bool
 	OriginalAPI      bool
@@ -96,6 +98,10 @@ func OpenMaster(cfg MasterConfig) (m *Master, err error) {
 	if err != nil {
 		return nil, err
 	}
+	witnesses, err := masternode.ParseWitnesses(cfg.Witnesses, cfg.Settings.WitnessQuorum)
+	if err != nil {
+		return nil, err
+	}
 	m = &Master{cfg: cfg}
 	if m.listener, m.url, err = listen(cfg.HTTP, cfg.Advertise, cfg.Insecure); err != nil {
 		return nil, err
@@ -128,7 +134,8 @@ func OpenMaster(cfg MasterConfig) (m *Master, err error) {
 		Peers: slices.DeleteFunc(slices.Clone(cfg.Peers), func(url string) bool { return url == m.url }), Join: cfg.Join,
 		Ledger: m.store, Membership: m.store, Masters: m.masters, Workers: client.NewWorkers(),
 		Settings: cfg.Settings, Limits: cfg.Limits, MaxAge: cfg.MaxAge,
-		Log:           masternode.LogConfig{Secret: cfg.ClusterToken, Origin: cfg.Origin, Key: key},
+		Log:       masternode.LogConfig{Secret: cfg.ClusterToken, Origin: cfg.Origin, Key: key},
+		Witnesses: witnesses, WitnessCalls: client.NewWitnesses(),
 		CheckInterval: cfg.CheckInterval, CheckRate: cfg.CheckRate, Logger: cfg.Logger,
 	})
 	if err != nil {

@@ -18,6 +18,9 @@ func (f *fakeCluster) handleLog(mux *http.ServeMux) {
 	size := uint64(12)
 	f.log = wire.Log{Origin: "example.com/fake", Size: &size, Keys: []wire.LogKey{
 		{ID: "deadbeef", VerifierKey: "example.com/fake+deadbeef+AQAA", Since: fakeTime},
+	}, Quorum: 1, Witnesses: []wire.Witness{
+		{Name: "witness.example/w1", VerifierKey: "witness.example/w1+deadbeef+BAAA", URL: "https://witness.example/w1", Size: size, Last: fakeTime, State: wire.WitnessOK},
+		{Name: "witness.example/w2", VerifierKey: "witness.example/w2+0badcafe+BAAB", URL: "https://witness.example/w2", State: wire.WitnessDown, Error: "no answer", Failures: 7},
 	}}
 	open := func(h http.HandlerFunc) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {

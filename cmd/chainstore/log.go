@@ -21,7 +21,7 @@ them to your auditors by another way than the cluster itself.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newLogShowCommand(), newLogKeyCommand(), newLogCheckpointCommand(), newLogBackupCommand())
+	cmd.AddCommand(newLogShowCommand(), newLogKeyCommand(), newLogWitnessesCommand(), newLogCheckpointCommand(), newLogBackupCommand())
 	return cmd
 }
 

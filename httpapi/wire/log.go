@@ -5,12 +5,12 @@ type Log struct {
 	Origin string   `json:"origin"` // name of the log and of its keys, "" until the first key is there
 	Keys   []LogKey `json:"keys"`   // the oldest first, the retired ones among them
 	// Size is that of the published checkpoint's tree; left out where the log is private and no token is shown.
-	Size *uint64 `json:"size,omitempty"`
-	// Witnesses are those that the leader asks for cosignatures, Quorum how many must have cosigned a checkpoint before it is published. The
-	// witnesses are left out where Size is.
+	Size    *uint64 `json:"size,omitempty"`
+	Private bool    `json:"private"` // checkpoints, tiles and consistency proofs ask for a token
+	// Witnesses are those that the leader asks for cosignatures, left out where Size is; Quorum is how many must have cosigned a checkpoint before
+	// it is published.
 	Witnesses []Witness `json:"witnesses,omitempty"`
 	Quorum    int       `json:"quorum"`
-	Private   bool      `json:"private"` // checkpoints, tiles and consistency proofs ask for a token
 }
 
 // LogKey is a key of the log: its public part.

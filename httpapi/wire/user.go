@@ -104,6 +104,8 @@ type Cluster struct {
 	Keys     Keys      `json:"keys"`
 	// Checkpoint is how far the group has signed.
 	Checkpoint Checkpoints `json:"checkpoint"`
+	// Witnesses are those that the leader asks for cosignatures; left out where there are none, and where it cannot be asked.
+	Witnesses []Witness `json:"witnesses,omitempty"`
 	// Notices say in words what an operator should know: "no miner", too few storage nodes, an alarm.
 	Notices []string `json:"notices"`
 }
