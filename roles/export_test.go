@@ -155,6 +155,26 @@ func TestExportAndImport(t *testing.T) {
 	}
 }
 
+// A chain that was never part of a cluster gets a group, which can be founded on it.
+func TestImportWithoutAGroup(t *testing.T) {
+	l := newSurvivor(t)
+	l.grow(2, "record")
+	from := storageFolder(t, l.blocks())
+	if err := os.Remove(filepath.Join(from, "identity.json")); err != nil {
+		t.Fatal(err)
+	}
+	file, dir := filepath.Join(t.TempDir(), "chain.export"), filepath.Join(t.TempDir(), "storage")
+	if _, err := ExportStorage(t.Context(), ExportConfig{Data: from, Out: file}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ImportStorage(t.Context(), ImportConfig{File: file, Data: dir}); err != nil {
+		t.Fatal(err)
+	}
+	if id, err := worker.ReadIdentity(dir); err != nil || len(id.Group) != 16 || strings.ToLower(id.Group) != id.Group {
+		t.Errorf("group %q, %v", id.Group, err)
+	}
+}
+
 // A group is founded on an imported folder: the node opens its chain to the recovery, which takes all of it over in the same group, in an epoch
 // that the node lets in.
 func TestRecoverFromAnImport(t *testing.T) {

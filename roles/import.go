@@ -51,6 +51,9 @@ func ImportStorage(ctx context.Context, cfg ImportConfig) (_ export.End, err err
 	if err != nil {
 		return export.End{}, fmt.Errorf("%s: %w", cfg.File, err)
 	}
+	if err := os.Remove(data); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return export.End{}, fmt.Errorf("%s cannot be made anew; where it is a mount point, name a folder below it: %w", data, err)
+	}
 	unfinished := data + ".import"
 	if err := os.Mkdir(unfinished, 0o700); errors.Is(err, fs.ErrExist) {
 		return export.End{}, fmt.Errorf("%s is there: an import that was cut short has left it, or one is under way; remove it when none is", unfinished)
@@ -66,9 +69,6 @@ func ImportStorage(ctx context.Context, cfg ImportConfig) (_ export.End, err err
 		return export.End{}, fmt.Errorf("%s: %w", cfg.File, err)
 	}
 	if err := introduce(unfinished, r.Group); err != nil {
-		return export.End{}, err
-	}
-	if err := os.Remove(data); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return export.End{}, err
 	}
 	if err := os.Rename(unfinished, data); err != nil {

@@ -17,7 +17,7 @@ const requestTimeout = 30 * time.Second
 
 // Tries of a request, and the pauses between them: each is twice the one before.
 const (
-	tries0       = 6
+	maxTries     = 6
 	firstPause   = 250 * time.Millisecond
 	longestPause = 10 * time.Second
 )
@@ -106,7 +106,7 @@ func (f *fetcher) get(ctx context.Context, path string, limit int64) ([]byte, er
 		var answer *statusError
 		var large *sizeError
 		final := errors.As(err, &large) || errors.As(err, &answer) && answer.status != http.StatusTooManyRequests && answer.status < 500
-		if err == nil || final || try == tries0 {
+		if err == nil || final || try == maxTries {
 			return data, err
 		}
 		select {
@@ -116,6 +116,14 @@ func (f *fetcher) get(ctx context.Context, path string, limit int64) ([]byte, er
 		}
 		pause *= 2
 	}
+}
+
+// redact takes the token out of what a server says: it may say what it was told.
+func (f *fetcher) redact(text string) string {
+	if f.token == "" {
+		return text
+	}
+	return strings.ReplaceAll(text, f.token, "…")
 }
 
 // once is one try; wait is for how long the server asks to be left alone.
@@ -139,7 +147,7 @@ func (f *fetcher) once(ctx context.Context, path string, limit int64) (data []by
 		seconds, _ := strconv.Atoi(resp.Header.Get("Retry-After"))
 		beginning, _ := io.ReadAll(io.LimitReader(resp.Body, 300))
 		answer := &statusError{url: at, status: resp.StatusCode}
-		if text := strings.TrimSpace(string(beginning)); text != "" {
+		if text := strings.TrimSpace(f.redact(string(beginning))); text != "" {
 			answer.detail = fmt.Sprintf(": %q", text)
 		}
 		return nil, time.Duration(max(0, min(seconds, 60))) * time.Second, answer

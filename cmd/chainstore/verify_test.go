@@ -119,3 +119,37 @@ blocks 6 to 7 are lost; confirmed
 		t.Errorf("of a good chain: %q", out)
 	}
 }
+
+// What was stopped could not be checked, which is another status than what does not fit.
+func TestVerifyStopped(t *testing.T) {
+	l := newSignedLog(t, 3)
+	variables := l.layOut(t.TempDir())
+	file := filepath.Join(t.TempDir(), "chain.export")
+	dir := newStorageDir(t, 3)
+	if _, _, err := run(t, nil, "export", "--data", dir, "--out", file); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, args := range [][]string{
+		{"verify", "--url", variables["LOG_URL"], "--key", variables["LOG_KEY"]},
+		{"verify", "--file", file},
+		{"verify", "--data", dir},
+	} {
+		out, _, err := runContext(ctx, nil, args...)
+		mustFail(t, err, "stopped after 0 blocks, good so far")
+		if exitStatus(err) != exitUnchecked || strings.Contains(out, "valid") {
+			t.Errorf("%q: status %d, printed %q", args, exitStatus(err), out)
+		}
+	}
+	for _, args := range [][]string{
+		{"export", "--data", dir, "--out", file + "2"},
+		{"import", file, "--data", filepath.Join(t.TempDir(), "storage")},
+	} {
+		_, _, err := runContext(ctx, nil, args...)
+		mustFail(t, err, "stopped: ")
+		if exitStatus(err) != exitFailed {
+			t.Errorf("%q: status %d", args, exitStatus(err))
+		}
+	}
+}
