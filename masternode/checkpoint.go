@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -22,7 +23,7 @@ type Checkpoint struct {
 // Checkpoint is the newest published checkpoint as the leader knows it: whichever master is asked, it is never older than one that another
 // has shown before. Errors: ErrNoLogKey, ErrNoLeader.
 func (n *Node) Checkpoint(ctx context.Context) (Checkpoint, error) {
-	if err := n.confirm(ctx); err != nil {
+	if err := n.confirmTogether(ctx); err != nil {
 		return Checkpoint{}, err
 	}
 	return n.checkpointHere()
@@ -79,7 +80,7 @@ func (y *notary) sign(secret logSecret, keys masterfsm.Log, c masterfsm.Cosigned
 	if err != nil {
 		return nil, fmt.Errorf("sign the checkpoint of %d leaves: %w", c.Boundary.Size, err)
 	}
-	y.of, y.signed = of.String(), append(signed, cosigned.String()...)
+	y.of, y.signed = of.String(), slices.Clip(append(signed, cosigned.String()...))
 	return y.signed, nil
 }
 
@@ -112,7 +113,7 @@ func (y *notary) open(secret logSecret, keys masterfsm.Log) ([]note.Signer, erro
 				signers[i], err = private.signer()
 			}
 			if err != nil {
-				return nil, fmt.Errorf("%w: %w", ErrNoLogKey, err)
+				return nil, fmt.Errorf("%w: %w; start the masters with the token that they had, or with --checkpoint-key and a backup of the key", ErrNoLogKey, err)
 			}
 		}
 		open[k.ID] = signers[i]

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/chainstore/chainstore/httpapi/wire"
@@ -33,6 +34,47 @@ func (n *Node) confirm(ctx context.Context) error {
 	}
 }
 
+// together has many who come at the same time confirm once. Each takes part in a round that begins after it came: what was committed by then is
+// in the state when the round ends. So what outsiders ask without a token costs the leader one question at a time from each master.
+type together struct {
+	mu      sync.Mutex // guards next
+	next    *round     // that whoever comes now takes part in, nil where none waits
+	running chan struct{}
+}
+
+// round is one confirmation, made by the first who took part.
+type round struct {
+	done chan struct{} // closed when err is set
+	err  error
+}
+
+// confirmTogether is confirm for what needs no token. It may take twice as long: a round waits for the one before it.
+func (n *Node) confirmTogether(ctx context.Context) error {
+	t := &n.together
+	t.mu.Lock()
+	r, first := t.next, t.next == nil
+	if first {
+		r = &round{done: make(chan struct{})}
+		t.next = r
+	}
+	t.mu.Unlock()
+	if first {
+		t.running <- struct{}{}
+		t.mu.Lock()
+		t.next = nil
+		t.mu.Unlock()
+		r.err = n.confirm(context.WithoutCancel(ctx)) // others wait for it too
+		<-t.running
+		close(r.done)
+	}
+	select {
+	case <-r.done:
+		return r.err
+	case <-ctx.Done():
+		return fmt.Errorf("%w to confirm it: %w", ErrNoLeader, context.Cause(ctx))
+	}
+}
+
 func (n *Node) askReadIndex(ctx context.Context) (wire.ReadIndex, error) {
 	leader, url := n.leader()
 	switch {
@@ -53,11 +95,20 @@ func (n *Node) ReadIndex(ctx context.Context) (wire.ReadIndex, error) {
 
 // confirmed runs look, and once more after confirming with the leader when it found nothing: "not found" is the leader's word.
 func (n *Node) confirmed(ctx context.Context, look func() error) error {
+	return confirmedBy(ctx, n.confirm, look)
+}
+
+// confirmedTogether is confirmed for what needs no token.
+func (n *Node) confirmedTogether(ctx context.Context, look func() error) error {
+	return confirmedBy(ctx, n.confirmTogether, look)
+}
+
+func confirmedBy(ctx context.Context, confirm func(context.Context) error, look func() error) error {
 	err := look()
 	if !errors.Is(err, errNotHere) {
 		return err
 	}
-	if err := n.confirm(ctx); err != nil {
+	if err := confirm(ctx); err != nil {
 		return err
 	}
 	switch err := look(); {

@@ -1,7 +1,9 @@
 package masternode
 
 import (
+	"context"
 	"errors"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -86,6 +88,50 @@ func TestSilenceClosesTokens(t *testing.T) {
 			if _, err := r.Access(t.Context(), "no token"); c.want != nil && !errors.Is(err, c.want) {
 				t.Errorf("a token that is not known, after %v: %v", c.silence, err)
 			}
+		}
+	})
+}
+
+// Those who come while one confirmation is under way share the next: none goes by an answer to a question that was asked before it came.
+func TestConfirmTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 0, nil)
+		defer r.stop()
+		asked := 0
+		r.ledger.confirm = func() error {
+			asked++
+			time.Sleep(time.Second)
+			return nil
+		}
+		var callers sync.WaitGroup
+		for range 50 {
+			callers.Go(func() {
+				began := time.Now()
+				if err := r.confirmTogether(t.Context()); err != nil {
+					t.Error(err)
+				}
+				if took := time.Since(began); took < time.Second || took > 2*time.Second {
+					t.Errorf("it took %v", took)
+				}
+			})
+			time.Sleep(10 * time.Millisecond)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		if err := r.confirmTogether(ctx); !errors.Is(err, ErrNoLeader) {
+			t.Errorf("who does not wait: %v", err)
+		}
+		callers.Wait()
+		if asked != 2 {
+			t.Errorf("the leader was asked %d times", asked)
+		}
+		r.ledger.confirm = func() error { return ErrNotLeader }
+		if err := r.confirmTogether(t.Context()); !errors.Is(err, ErrNoLeader) {
+			t.Errorf("nobody leads: %v", err)
+		}
+		r.ledger.confirm = func() error { return nil }
+		if err := r.confirmTogether(t.Context()); err != nil {
+			t.Errorf("again: %v", err)
 		}
 	})
 }

@@ -49,9 +49,10 @@ func (n *Node) lead(ctx context.Context, term uint64) error {
 	n.setLeadership(l)
 	defer n.setLeadership(nil)
 	n.log.Info("leading", "term", term, "epoch", epoch)
-	for _, notice := range n.logNotices() {
+	for _, notice := range n.flagNotices() {
 		n.log.Error(notice)
 	}
+	_, _ = n.checkpointHere() // it says so itself where nothing can be signed
 	ctx, cancel := context.WithCancel(ctx)
 	defer l.running.Wait()
 	defer cancel()

@@ -116,7 +116,7 @@ func (n *Node) logOf() (log masterfsm.Log, group string, published uint64) {
 
 // Log tells the log's identity, as the leader knows it. Error: ErrNoLeader.
 func (n *Node) Log(ctx context.Context) (wire.Log, error) {
-	if err := n.confirm(ctx); err != nil {
+	if err := n.confirmTogether(ctx); err != nil {
 		return wire.Log{}, err
 	}
 	log, _, published := n.logOf()
@@ -163,8 +163,20 @@ func (n *Node) RetireLogKey(ctx context.Context, id string) error {
 	return nil
 }
 
-// logNotices are what somebody must know of the log: what this master's flags ask of it that the group does not do, and that it cannot sign.
+// logNotices are what somebody must know of the log.
 func (n *Node) logNotices() []string {
+	notices := n.flagNotices()
+	if log, _, _ := n.logOf(); log.Origin == "" {
+		return notices // the leader is about to make the first key
+	}
+	if _, err := n.checkpointHere(); err != nil {
+		notices = append(notices, fmt.Sprintf("no checkpoint can be signed: %v", err))
+	}
+	return notices
+}
+
+// flagNotices are what this master's flags ask of the log that the group does not do.
+func (n *Node) flagNotices() []string {
 	notices := []string{}
 	log, _, _ := n.logOf()
 	if log.Origin == "" {
@@ -174,18 +186,16 @@ func (n *Node) logNotices() []string {
 	if asked := cmp.Or(c.Origin, log.Origin); asked != log.Origin {
 		notices = append(notices, fmt.Sprintf("--origin %s changes nothing: the log's origin is %s for good", asked, log.Origin))
 	}
-	if c.Key != nil {
-		known, ok := log.Known(c.Key.Public())
-		switch {
-		case c.Key.Origin() != log.Origin:
-			notices = append(notices, fmt.Sprintf("the key of --checkpoint-key is one of %s and is not used: the log's origin is %s for good",
-				c.Key.Origin(), log.Origin))
-		case ok && !known.Signs():
-			notices = append(notices, fmt.Sprintf("the key of --checkpoint-key, %s, is retired and is not used again", known.ID))
-		}
+	if c.Key == nil {
+		return notices
 	}
-	if _, err := n.checkpointHere(); err != nil {
-		notices = append(notices, fmt.Sprintf("no checkpoint can be signed: %v", err))
+	known, ok := log.Known(c.Key.Public())
+	switch {
+	case c.Key.Origin() != log.Origin:
+		notices = append(notices, fmt.Sprintf("the key of --checkpoint-key is one of %s and is not used: the log's origin is %s for good",
+			c.Key.Origin(), log.Origin))
+	case ok && !known.Signs():
+		notices = append(notices, fmt.Sprintf("the key of --checkpoint-key, %s, is retired and is not used again", known.ID))
 	}
 	return notices
 }

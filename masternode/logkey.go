@@ -116,7 +116,7 @@ func (s logSecret) seal(k *LogKey) ([]byte, error) {
 }
 
 // errSealed: the cluster token is another than the one that a key was sealed under, or the sealed bytes are not those that were written.
-var errSealed = errors.New("it was sealed under another cluster token: start this master with the token that the group has")
+var errSealed = errors.New("it was sealed under another cluster token")
 
 // open opens a key of the table.
 func (s logSecret) open(origin string, k *masterfsm.LogKey) (*LogKey, error) {

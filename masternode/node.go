@@ -69,6 +69,8 @@ type Node struct {
 	tree    *tree
 	notary  notary
 
+	together together // confirmations of what needs no token
+
 	seq        atomic.Uint64              // of submissions in this boot
 	leadership atomic.Pointer[leadership] // nil while this master does not lead
 
@@ -101,6 +103,7 @@ func New(cfg Config) (*Node, error) {
 	}
 	n := &Node{cfg: cfg, pace: defaultPace(), log: cfg.Logger.Named("master"), prover: newProver(cfg), over: make(chan error, 1)}
 	n.tree = newTree(n.prover)
+	n.together.running = make(chan struct{}, 1)
 	if cfg.MaxAge > 0 {
 		n.pace.maxAge = cfg.MaxAge
 	}

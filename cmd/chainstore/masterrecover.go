@@ -34,8 +34,9 @@ masters must not, and never again.
 
 What the lost masters had acknowledged and is neither in the survivor's log nor in a block of a storage node is lost, and so are
 idempotency keys that the survivor does not know. With --from-storage every record that is in no block of those nodes is lost, and so are all
-keys and settings; projects come back private, named recovered-ID, and without tokens: 'chainstore project token create' gives them new ones.
-docs/masters.md tells more.
+keys and settings; projects come back private, named recovered-ID, and without tokens: 'chainstore project token create' gives them new ones. The
+log has no key then: start the master with --checkpoint-key and the file that 'chainstore log backup' wrote, unless a storage node is missing that may
+have had more. docs/masters.md tells more.
 
 Afterwards start the master as before, and let others in with 'chainstore master --join'.`,
 		Example: `  chainstore master recover --data /var/lib/chainstore --raft 127.0.0.1:8010 --cluster-token-file cluster.token
