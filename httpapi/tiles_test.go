@@ -231,9 +231,9 @@ func (c *cluster) consistency(t *testing.T) {
 		"/v1/consistency?from=5&to=4":               400,
 		"/v1/consistency?from=18446744073709551615": 404,
 		"/v1/consistency?from=9223372036854775808&to=18446744073709551615": 404,
-		fmt.Sprintf("/v1/consistency?from=1&to=%d", newest+1):         404,
-		fmt.Sprintf("/v1/consistency?from=%d&to=%[1]d", newest):       200,
-		fmt.Sprintf("/v1/consistency?from=%d", newest+1):              404,
+		fmt.Sprintf("/v1/consistency?from=1&to=%d", newest+1):              404,
+		fmt.Sprintf("/v1/consistency?from=%d&to=%[1]d", newest):            200,
+		fmt.Sprintf("/v1/consistency?from=%d", newest+1):                   404,
 	} {
 		problem := map[int]string{400: wire.ProblemBadRequest, 404: wire.ProblemNotFound}[status]
 		c.do(1, request{name: path, method: "GET", path: path, status: status, problem: problem})

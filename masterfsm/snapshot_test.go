@@ -56,10 +56,18 @@ func busyTable(t testing.TB) *table {
 }
 
 func TestSnapshotRestores(t *testing.T) {
+	waits := witnessed(t, 0)
+	shown := waits.stores() // by a policy that is no longer in force: what remains does not tell it
+	settings := waits.Settings()
+	settings.WitnessQuorum = 2
+	waits.ok(&BeginTerm{Term: 2, Member: "m1", URL: "http://m1", Time: startTime, Settings: settings})
+	waits.ok(cosign(waits.stores(), "w1"))
+	waits.publishes(shown)
 	for name, s := range map[string]*State{
-		"new":     New(),
-		"founded": newTable(t, smallSettings()).State,
-		"busy":    busyTable(t).State,
+		"new":                 New(),
+		"founded":             newTable(t, smallSettings()).State,
+		"busy":                busyTable(t).State,
+		"waits for witnesses": waits.State,
 	} {
 		t.Run(name, func(t *testing.T) {
 			want := snapshotBytes(t, s)

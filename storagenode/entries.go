@@ -53,9 +53,12 @@ func (n *Node) Entries(ctx context.Context, first uint64, count int) (wire.Entri
 	}
 	run := entryRun{n: n, next: first, end: first + uint64(count)}
 	for run.next < run.end {
-		if err := run.readBlock(ctx); err != nil {
-			if ctx.Err() != nil {
-				return wire.Entries{}, context.Cause(ctx)
+		if ctx.Err() != nil {
+			return wire.Entries{}, context.Cause(ctx)
+		}
+		if err := run.readPiece(); err != nil {
+			if run.next >= n.Status().Size { // a repair has cut the chain meanwhile
+				return wire.Entries{Status: wire.ReadBehind}, nil
 			}
 			n.log.Error("leaves cannot be made again", "block", run.block, "leaf", run.next, "error", err)
 			return wire.Entries{Status: wire.ReadBad, Block: run.block}, nil
@@ -73,9 +76,9 @@ type entryRun struct {
 	buf       []byte // for pieces of blocks
 }
 
-// readBlock makes the entries that are due of the block that the next leaf is in. What failed is tried again where a repair replaced the
-// block's file meanwhile.
-func (e *entryRun) readBlock(ctx context.Context) error {
+// readPiece makes the next entries: those of a piece of a block's records, or of its seal. No lock is held for longer. What failed is tried again
+// where a repair replaced the block's file meanwhile.
+func (e *entryRun) readPiece() error {
 	n := e.n
 	n.life.RLock()
 	defer n.life.RUnlock()
@@ -87,58 +90,48 @@ func (e *entryRun) readBlock(ctx context.Context) error {
 		if !ok || p.lost() || next >= p.next() {
 			return fmt.Errorf("%w: leaf %d is of no block that is here", ErrDamaged, next)
 		}
-		_, seg, _ := n.index.get(block)
-		if err := e.records(ctx, &p, seg); err != nil {
-			return err
-		}
-		if e.next < e.end {
+		if next == p.first+uint64(p.count) {
 			return e.seal(block)
 		}
-		return nil
+		_, seg, _ := n.index.get(block)
+		return e.records(&p, seg)
 	})
 }
 
-// records makes the entries that are due of a block's records.
-func (e *entryRun) records(ctx context.Context, p *place, seg uint64) error {
+// records makes the entries that are due of a block's records, as many as a piece has.
+func (e *entryRun) records(p *place, seg uint64) error {
 	from := uint32(e.next - p.first)
 	to := uint32(min(e.end-p.first, uint64(p.count)))
-	if from == to {
-		return nil
-	}
 	if uint64(p.length) < uint64(chain.BlockOverhead(p.count))+chain.RecordOverhead {
 		return fmt.Errorf("%w: %d bytes cannot hold %d records", ErrDamaged, p.length, p.count)
 	}
-	leaves, err := e.n.tiles.Leaves(nil, e.next, int(to-from))
+	var ends []uint32
+	err := e.n.files.with(seg, func(f segment.File) (err error) {
+		if ends, err = readEnds(f, p, from, to); err != nil {
+			return err
+		}
+		whole := 2 // a record, and those that fit behind it
+		for whole < len(ends) && ends[whole]-ends[0] <= entryBytes {
+			whole++
+		}
+		ends = ends[:whole]
+		e.buf = growTo(e.buf, int(ends[whole-1]-ends[0]))
+		_, err = f.ReadAt(e.buf, p.offset+segment.FrameHeader+int64(chain.BlockOverhead(p.count))+int64(ends[0]))
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	return e.n.files.with(seg, func(f segment.File) error {
-		ends, err := readEnds(f, p, from, to)
-		if err != nil {
+	leaves, err := e.n.tiles.Leaves(nil, e.next, len(ends)-1)
+	if err != nil {
+		return err
+	}
+	for i, leaf := range leaves {
+		if err := e.record(e.buf[ends[i]-ends[0]:ends[i+1]-ends[0]], leaf); err != nil {
 			return err
 		}
-		records := p.offset + segment.FrameHeader + int64(chain.BlockOverhead(p.count))
-		for at := 0; at < len(ends)-1; {
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			piece := 1
-			for at+piece < len(ends)-1 && ends[at+piece+1]-ends[at] <= entryBytes {
-				piece++
-			}
-			e.buf = growTo(e.buf, int(ends[at+piece]-ends[at]))
-			if _, err := f.ReadAt(e.buf, records+int64(ends[at])); err != nil {
-				return err
-			}
-			for i := at; i < at+piece; i++ {
-				if err := e.record(e.buf[ends[i]-ends[at]:ends[i+1]-ends[at]], leaves[i]); err != nil {
-					return err
-				}
-			}
-			at += piece
-		}
-		return nil
-	})
+	}
+	return nil
 }
 
 // readEnds reads where records of a block end, the one before the first among them: of to-from records it tells to-from+1 places.
