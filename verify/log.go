@@ -137,10 +137,11 @@ func (a *audit) run(ctx context.Context) error {
 		if err := a.take(&b); err != nil {
 			return err
 		}
-		if err := a.checkPayloads(ctx); err != nil {
-			return err
+		if a.payloads.due() {
+			if err := a.checkPayloads(ctx); err != nil {
+				return err
+			}
 		}
-		a.done = a.verifier.Head()
 		a.o.Progress(a.at, a.now.Size)
 		if a.at-a.saved < saveEvery {
 			return nil
@@ -148,6 +149,9 @@ func (a *audit) run(ctx context.Context) error {
 		return a.save()
 	})
 	if err != nil {
+		return err
+	}
+	if err := a.checkPayloads(ctx); err != nil {
 		return err
 	}
 	return a.end()

@@ -16,7 +16,7 @@ import (
 const (
 	maxPayloadLeaves = 1 << 20
 	maxPage          = 64 << 20 // bytes of one page of records
-	payloadParallel  = 4        // pages that are held at once
+	payloadParallel  = 4        // blocks that are checked, and pages that are held, at once
 )
 
 // payloads are the blocks whose payloads are to be checked. The zero value is ready.
@@ -24,9 +24,13 @@ type payloads struct {
 	open    []chain.Hash // leaves of the block that is not yet sealed
 	over    bool         // it has too many
 	blocks  []sealedBlock
+	held    int // leaves of blocks
 	checked uint64
 	hidden  uint64
 }
+
+// due tells that there are blocks enough to check several at once.
+func (p *payloads) due() bool { return len(p.blocks) >= payloadParallel || p.held >= maxPayloadLeaves }
 
 type sealedBlock struct {
 	number uint64
@@ -46,6 +50,7 @@ func (p *payloads) add(leaves []chain.Leaf) {
 func (p *payloads) sealed(h *chain.Header) {
 	if len(p.open) > 0 && !p.over {
 		p.blocks = append(p.blocks, sealedBlock{number: h.Block, leaves: p.open})
+		p.held += len(p.open)
 	} else if p.over {
 		p.hidden += uint64(h.Count)
 	}
@@ -58,10 +63,11 @@ func (p *payloads) drop() { p.open, p.over = nil, false }
 // errPayload: a record is not that of its leaf.
 var errPayload = errors.New("does not fit")
 
-// checkPayloads fetches the records of the blocks that were sealed, as far as the token may read them, and holds each against its leaf.
+// checkPayloads fetches the records of the blocks that were sealed, as far as the token may read them, and holds each against its leaf. All is checked then up to
+// the verifier's head.
 func (a *audit) checkPayloads(ctx context.Context) error {
 	blocks := a.payloads.blocks
-	a.payloads.blocks = nil
+	a.payloads.blocks, a.payloads.held = nil, 0
 	var (
 		checking sync.WaitGroup
 		slots    = make(chan struct{}, payloadParallel)
@@ -86,6 +92,7 @@ func (a *audit) checkPayloads(ctx context.Context) error {
 			return errs[i]
 		}
 	}
+	a.done = a.verifier.Head()
 	return nil
 }
 

@@ -71,6 +71,18 @@ func TestReceiptInAPosition(t *testing.T) {
 			t.Errorf("another %s: %v", name, report.Findings)
 		}
 	}
+	inner := string(mustJSON(t, r))
+	for name, c := range map[string]struct{ data, want string }{
+		"two receipts": {`{"receipt":` + inner + `,"receipt":` + inner + `}`, `the field "receipt" twice`},
+		"a list":       {`[` + inner + `]`, "no JSON object"},
+		"no receipt":   {`{"receipt":7}`, "what should be one object is no object"},
+		"a bad place":  {`{"block":"x","receipt":` + inner + `}`, "block"},
+		"more behind":  {`{"receipt":` + inner + `} x`, "invalid character"},
+	} {
+		if report := Receipt([]byte(c.data), l.trust(), payload); codes(report.Findings) != CodeFormat || !strings.Contains(report.Findings[0].Text, c.want) {
+			t.Errorf("%s: %v, want %q", name, report.Findings, c.want)
+		}
+	}
 	if report := Receipt([]byte(`{"block":0,"offset":1,"state":"committed"}`), l.trust(), nil); codes(report.Findings) != CodeFormat ||
 		!strings.Contains(report.Findings[0].Text, "holds none") {
 		t.Errorf("no receipt: %v", report.Findings)
@@ -274,7 +286,7 @@ func TestReceiptForm(t *testing.T) {
 	for name, c := range map[string]struct{ data, want string }{
 		"empty":            {"", "JSON"},
 		"cut":              {good[:len(good)/2], "JSON"},
-		"more behind":      {good + "{}", "after top-level value"},
+		"more behind":      {good + "{}", "more behind the object"},
 		"unknown":          {replace(`"format":`, `"note":1,"format":`), `"note" that is not known`},
 		"twice":            {replace(`"index":`, `"index":5,"index":`), `"index" twice`},
 		"other case":       {replace(`"index":`, `"Index":`), `"Index" that is not known`},
@@ -370,4 +382,21 @@ func TestTlogProof(t *testing.T) {
 			t.Fatalf("good: %s", flipped)
 		}
 	}
+}
+
+// FuzzReceipt: no receipt makes the check panic, and only what says the same as the good one is good.
+func FuzzReceipt(f *testing.F) {
+	l, r, payload := receiptOf(f)
+	trust := l.trust()
+	f.Add(mustJSON(f, r))
+	f.Add(mustJSON(f, map[string]any{"block": r.Block, "receipt": r}))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if report := Receipt(data, trust, payload); !report.Good() {
+			return
+		}
+		parsed, _, err := parseReceipt(data)
+		if parsed.Checkpoint = r.Checkpoint; err != nil || !reflect.DeepEqual(parsed, r) {
+			t.Errorf("good: %s", data)
+		}
+	})
 }

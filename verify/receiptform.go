@@ -1,9 +1,11 @@
 package verify
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/httpapi/wire"
@@ -32,6 +34,9 @@ func parseReceipt(data []byte) (wire.Receipt, position, error) {
 		return r, around, fmt.Errorf("it has %d bytes, the limit is %d", len(data), MaxReceipt)
 	}
 	inner, err := unwrap(data, &around)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = errors.New("it ends before its JSON object does")
+	}
 	if err != nil {
 		return r, around, err
 	}
@@ -53,8 +58,8 @@ func parseReceipt(data []byte) (wire.Receipt, position, error) {
 
 // unwrap finds the receipt in data, and what stands around it.
 func unwrap(data []byte, around *position) ([]byte, error) {
-	var outer map[string]json.RawMessage
-	if err := json.Unmarshal(data, &outer); err != nil {
+	outer, err := members(data)
+	if err != nil {
 		return nil, err
 	}
 	inner, wrapped := outer["receipt"]
@@ -65,4 +70,32 @@ func unwrap(data []byte, around *position) ([]byte, error) {
 		return data, nil
 	}
 	return inner, json.Unmarshal(data, around)
+}
+
+// members are the fields of one JSON object, whatever they are, none of them twice.
+func members(data []byte) (map[string]json.RawMessage, error) {
+	d := json.NewDecoder(bytes.NewReader(data))
+	if token, err := d.Token(); err != nil {
+		return nil, err
+	} else if token != json.Delim('{') {
+		return nil, errors.New("it is no JSON object")
+	}
+	fields := map[string]json.RawMessage{}
+	for d.More() {
+		token, err := d.Token()
+		if err != nil {
+			return nil, err
+		}
+		name, _ := token.(string)
+		if _, twice := fields[name]; twice {
+			return nil, fmt.Errorf("it has the field %q twice", name)
+		}
+		var value json.RawMessage
+		if err := d.Decode(&value); err != nil {
+			return nil, err
+		}
+		fields[name] = value
+	}
+	_, err := d.Token()
+	return fields, err
 }

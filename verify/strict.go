@@ -15,7 +15,7 @@ import (
 func decodeStrict(data []byte, into any) error {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
-	if err := checkValue(d, reflect.TypeOf(into).Elem(), "the object"); err != nil {
+	if err := checkValue(d, reflect.TypeOf(into).Elem(), "what should be one object"); err != nil {
 		return err
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
@@ -46,6 +46,8 @@ func checkValue(d *json.Decoder, t reflect.Type, where string) error {
 		return err
 	case token == json.Delim('{'):
 		return checkObject(d, t, where)
+	case t.Kind() == reflect.Struct:
+		return fmt.Errorf("%s is no object", where)
 	}
 	return nil
 }
