@@ -11,6 +11,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/chainstore/chainstore/devcluster"
+	"github.com/chainstore/chainstore/e2e/witness"
 	"github.com/chainstore/chainstore/httpapi/wire"
 )
 
@@ -102,6 +103,11 @@ func TestPrivateLog(t *testing.T) {
 	topology.LogLevel, topology.Timeout = "error", time.Second
 	topology.Masters, topology.Storages, topology.Miners = 1, 2, 1
 	topology.PrivateLog, topology.Origin = true, "example.com/private"
+	away, err := witness.New("witness.example/away")
+	if err != nil {
+		t.Fatal(err)
+	}
+	topology.Witnesses = []string{away.VKey() + " http://127.0.0.1:1"}
 	running, err := devcluster.Start(t.Context(), topology, devcluster.InProcess{})
 	if err != nil {
 		t.Fatal(err)
@@ -112,7 +118,7 @@ func TestPrivateLog(t *testing.T) {
 		}
 	}()
 	c := &cluster{t: t, file: running.File()}
-	if l := c.theLog(0, ""); !l.Private || l.Size != nil || l.Origin != "example.com/private" {
+	if l := c.theLog(0, ""); !l.Private || l.Size != nil || l.Witnesses != nil || l.Origin != "example.com/private" {
 		t.Errorf("%+v", l)
 	}
 	if l := c.theLog(0, "nobody-knows-it"); l.Size != nil {
@@ -128,7 +134,7 @@ func TestPrivateLog(t *testing.T) {
 		}
 	}
 	for _, token := range []string{c.file.Tokens.Project, c.file.Tokens.Admin, c.file.Tokens.Cluster} {
-		if l := c.theLog(0, token); l.Size == nil || *l.Size != 0 {
+		if l := c.theLog(0, token); l.Size == nil || *l.Size != 0 || len(l.Witnesses) != 1 || l.Witnesses[0].VerifierKey != away.VKey() {
 			t.Errorf("%+v", l)
 		}
 		c.do(0, request{name: "somebody", method: "GET", path: "/checkpoint", token: token, status: 200})

@@ -27,6 +27,11 @@
 // starts and cancels it, with one function for each kind of action (execute.go; check.go and repair.go for those that look after the
 // storage nodes, whose part of the policy is planintegrity.go). Nothing is handed from leader to leader.
 //
+// # Witnesses
+//
+// The leader has witnesses cosign the checkpoint: planwitness.go is that part of the policy, with what is known of each witness; cosign.go
+// submits and commits; witness.go reads the flag and finds the cosignature in an answer.
+//
 // # Integrity
 //
 // prove.go reports whoever answers wrong; integrity.go brings that to the leader, and tells the story.
