@@ -48,7 +48,7 @@ func (c *cluster) audit(at string) error {
 	}
 	ctx, cancel := context.WithTimeout(c.t.Context(), auditFor)
 	defer cancel()
-	return fsck.New(c.checkpoints.origin, c.checkpoints.verifier, fetcher, leavesOf, fsck.Opts{N: auditors}).Check(ctx)
+	return fsck.New(c.checkpoints.origin, verifierOf(c.t, c.checkpoints.keys[0]), fetcher, leavesOf, fsck.Opts{N: auditors}).Check(ctx)
 }
 
 // leavesOf hashes the entries of a bundle.

@@ -30,14 +30,14 @@ const (
 
 // checkpoints are all those that the masters gave out while they were polled, read with nothing but the public libraries.
 type checkpoints struct {
-	origin   string
-	keys     []string // verifier keys, of those that sign and those that did
-	verifier note.Verifier
+	origin string
+	keys   []string // verifier keys, of those that sign and those that did
 
-	mu    sync.Mutex // guards all below
-	roots map[uint64]chain.Hash
-	most  uint64 // largest size of an answer that has come
-	polls int
+	mu        sync.Mutex // guards all below
+	verifiers []note.Verifier
+	roots     map[uint64]chain.Hash
+	most      uint64 // largest size of an answer that has come
+	polls     int
 }
 
 // TestCheckpointsAreOneHistory: the master that leads is cut off from the others, and heals; leadership changes hands twice; all masters are killed at once and
@@ -103,7 +103,7 @@ func TestCheckpointsThatContradict(t *testing.T) {
 		}
 		return signed
 	}
-	k := &checkpoints{origin: "log.example", verifier: verifierOf(t, vkey), roots: map[uint64]chain.Hash{}}
+	k := &checkpoints{origin: "log.example", verifiers: []note.Verifier{verifierOf(t, vkey)}, roots: map[uint64]chain.Hash{}}
 	for _, row := range []struct {
 		signed []byte
 		least  uint64
@@ -147,15 +147,29 @@ func (c *cluster) knownLog() *checkpoints {
 		}
 		return "no master tells a key"
 	})
-	verifier, err := note.NewVerifier(said.Keys[0].VKey)
-	if err != nil {
-		c.t.Fatal(err)
+	k := &checkpoints{origin: said.Origin, roots: map[uint64]chain.Hash{}}
+	for _, key := range said.Keys {
+		k.keys = append(k.keys, key.VKey)
+		k.trust(verifierOf(c.t, key.VKey))
 	}
-	var keys []string
-	for _, k := range said.Keys {
-		keys = append(keys, k.VKey)
+	return k
+}
+
+// trust takes one more key for the log's.
+func (k *checkpoints) trust(v note.Verifier) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.verifiers = append(k.verifiers, v)
+}
+
+// read reads a checkpoint that one of the log's keys has signed. mu is held.
+func (k *checkpoints) read(signed []byte) (found *log.Checkpoint, err error) {
+	for _, v := range k.verifiers {
+		if found, _, _, err = log.ParseCheckpoint(signed, k.origin, v); err == nil {
+			break
+		}
 	}
-	return &checkpoints{origin: said.Origin, keys: keys, verifier: verifier, roots: map[uint64]chain.Hash{}}
+	return found, err
 }
 
 // fetch gets what needs no token, along the way that all clients of the tests go.
@@ -208,13 +222,13 @@ func (k *checkpoints) largest() uint64 {
 
 // take holds a checkpoint against all that came before. Whoever asked had seen one of size least already.
 func (k *checkpoints) take(signed []byte, least uint64) error {
-	found, _, _, err := log.ParseCheckpoint(signed, k.origin, k.verifier)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	found, err := k.read(signed)
 	if err != nil {
 		return err
 	}
 	root := chain.Hash(found.Hash)
-	k.mu.Lock()
-	defer k.mu.Unlock()
 	k.polls++
 	if found.Size < least {
 		return fmt.Errorf("it has %d leaves, and one of %d was given out before it was asked for", found.Size, least)

@@ -45,11 +45,11 @@ func TestReceiptsLast(t *testing.T) {
 	if len(both) != 2 || both[0] != first[0] {
 		t.Fatalf("with a successor the keys that sign are %q", both)
 	}
+	c.checkpoints.trust(verifierOf(t, both[1]))
 	c.command(nil, "log", "key", "retire", keyID(first[0]), "--cluster", c.clusterFile())
 	if left := c.logKeys(); len(left) != 1 || left[0] != both[1] {
 		t.Fatalf("after the first was retired the keys that sign are %q", left)
 	}
-	c.checkpoints.verifier = verifierOf(t, both[1])
 	checkPublicly(t, c.appendForReceipt(o, "under the second key"), both[1])
 
 	c.awaitSegments(3)
