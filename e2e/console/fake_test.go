@@ -249,6 +249,7 @@ func (f *fakeCluster) cluster() wire.Cluster {
 		Stored: uint64(len(f.chain.headers) - f.lag), Replicas: 2, Pending: wire.Pending{Blocks: f.lag}, Cut: wire.Amount{Records: 4, Bytes: 1 << 20}, Buffer: wire.Amount{Records: len(open)},
 		Miners: []wire.Miner{{ID: "n-0", URL: fakeURL(8079), Live: true}}, Notices: []string{}, Storages: []wire.Storage{},
 	}
+	c.Checkpoint = wire.Checkpoints{Size: c.Head.Size, Height: c.Head.Height, PublishedSize: c.Head.Size}
 	for _, r := range open {
 		c.Buffer.Bytes += r.EncodedSize()
 	}

@@ -92,6 +92,8 @@ const figures = (c) => [
   stat(t('overview.height'), c.head.height, t('overview.stored', { stored: c.stored })),
   stat(t('overview.perSecond'), meanRate()),
   stat(t('overview.copies'), c.replicas, t('overview.valid', { n: c.storages.filter((one) => one.state === 'valid' && one.live).length, all: c.storages.length })),
+  c.checkpoint && stat(t('overview.signed'), c.checkpoint.published_size, c.witnesses
+    ? t('overview.witnesses', { n: c.witnesses.filter((one) => one.state === 'ok').length, all: c.witnesses.length }) : t('overview.leaves')),
   stat(t('overview.leader'), h('span', { class: 'mono' }, hostOf(c.masters.find((m) => m.id === c.leader)?.url, c.leader ? c.leader.slice(0, 8) : '—')), t('overview.term', { term: c.term })),
 ];
 
