@@ -95,11 +95,20 @@ func (n *Node) ReadIndex(ctx context.Context) (wire.ReadIndex, error) {
 
 // confirmed runs look, and once more after confirming with the leader when it found nothing: "not found" is the leader's word.
 func (n *Node) confirmed(ctx context.Context, look func() error) error {
+	return confirmedBy(ctx, n.confirm, look)
+}
+
+// confirmedTogether is confirmed for what needs no token.
+func (n *Node) confirmedTogether(ctx context.Context, look func() error) error {
+	return confirmedBy(ctx, n.confirmTogether, look)
+}
+
+func confirmedBy(ctx context.Context, confirm func(context.Context) error, look func() error) error {
 	err := look()
 	if !errors.Is(err, errNotHere) {
 		return err
 	}
-	if err := n.confirm(ctx); err != nil {
+	if err := confirm(ctx); err != nil {
 		return err
 	}
 	switch err := look(); {

@@ -14,7 +14,12 @@
 //
 // A walk (list.go) goes along the records of a query: those whose places a storage node's index tells, each proven and compared with the
 // query (provelist.go), and behind them those that the masters hold. A page is some of it; a stream (stream.go) is a walk that goes on as
-// the state grows. That a list ends is confirmed with the leader. lookup.go has what is found by block and by hash, and proofs.
+// the state grows. That a list ends is confirmed with the leader. lookup.go has what is found by block and by hash.
+//
+// # Proofs
+//
+// tree.go reads hashes and leaves of the tree from storage nodes, each proven from a root that the group committed. From it come the tiles that
+// outsiders read (tiles.go), proofs and receipts (proofs.go).
 //
 // # The leader
 //

@@ -66,7 +66,7 @@ func (t *tree) tile(ctx context.Context, level, index uint64, width int) ([]byte
 	if known := t.known(level, index, width); known != nil {
 		return known, nil
 	}
-	return shared(ctx, t, fmt.Sprint("tile ", level, index, width), 2*readTimeout, func(ctx context.Context) (data []byte, err error) {
+	return t.shared(ctx, fmt.Sprint("tile ", level, index, width), 2*readTimeout, func(ctx context.Context) (data []byte, err error) {
 		asked := tlog.Tile{H: wire.TileHeight, L: int(level), N: int64(index), W: width}
 		err = t.read(ctx, (index*wire.TileWidth+uint64(width))<<(wire.TileHeight*level), func(hashes tlog.HashReader) error {
 			data, err = tlog.ReadTileData(asked, hashes)
@@ -90,7 +90,7 @@ func (t *tree) bundle(ctx context.Context, index uint64, width int) ([]byte, err
 	if b, ok := t.bundles.Get(index); ok && b.entries >= width {
 		return firstEntries(b.data, width), nil
 	}
-	return shared(ctx, t, fmt.Sprint("entries ", index, width), 2*bundleTimeout, func(ctx context.Context) ([]byte, error) {
+	return t.shared(ctx, fmt.Sprint("entries ", index, width), 2*bundleTimeout, func(ctx context.Context) ([]byte, error) {
 		leaves, err := t.tile(ctx, 0, index, width)
 		if err != nil {
 			return nil, err
@@ -102,7 +102,7 @@ func (t *tree) bundle(ctx context.Context, index uint64, width int) ([]byte, err
 			return nil, context.Cause(ctx)
 		}
 		data, err := t.readEntries(ctx, index*wire.TileWidth, leaves)
-		if err == nil {
+		if kept, _ := t.bundles.Peek(index); err == nil && kept.entries < width {
 			t.bundles.Add(index, bundle{entries: width, data: data})
 		}
 		return data, err
@@ -120,7 +120,7 @@ func firstEntries(data []byte, count int) []byte {
 }
 
 // shared has a read done once for all who ask for the same at the same time, so it must not end with the first one's request.
-func shared(ctx context.Context, t *tree, key string, timeout time.Duration, read func(context.Context) ([]byte, error)) ([]byte, error) {
+func (t *tree) shared(ctx context.Context, key string, timeout time.Duration, read func(context.Context) ([]byte, error)) ([]byte, error) {
 	done := t.flights.DoChan(key, func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
 		defer cancel()
