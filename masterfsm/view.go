@@ -35,7 +35,6 @@ type View struct {
 
 	Log        Log        // never changed in place
 	Checkpoint Boundary   // the newest that is stored
-	Published  Boundary   // the newest that is shown
 	Cosigned   []Cosigned // that of State.Cosigned
 }
 
@@ -49,7 +48,7 @@ func (s *State) View() View {
 		Storages: slices.Clone(s.storages), Miners: slices.Clone(s.miners),
 		Lost: s.story.Lost, Confirmed: s.story.Confirmed,
 		Masters: s.masters, RemovedMasters: s.removedMasters, Log: s.log, Cosigned: s.cosigned, // never changed in place
-		Checkpoint: s.checkpoint, Published: s.published,
+		Checkpoint: s.checkpoint,
 	}
 	if s.waiting != nil {
 		header := s.waiting.header

@@ -63,10 +63,11 @@ type pace struct {
 	poll      time.Duration // between two questions how a check or a repair goes
 	again     time.Duration // after a repair that could not begin, and after an inbox that was full
 	rekey     time.Duration // after a log key that was refused
-	// witness is the time between two nominations, and after a submission that failed, where it doubles up to witnessMost; patience how long
-	// a nomination waits for witnesses that are well.
-	witness, witnessMost, patience time.Duration
-	stall                          time.Duration // a repair that does not get on for so long ends; one whose sender does not answer, after dead
+	stall     time.Duration // a repair that does not get on for so long ends; one whose sender does not answer, after dead
+
+	witness     time.Duration // between two nominations, and after a submission that failed: then it doubles each time
+	witnessMost time.Duration // up to this
+	patience    time.Duration // that a nomination has with witnesses that are well
 }
 
 func defaultPace() pace {

@@ -196,7 +196,7 @@ func (w *witnessed) learn(err error, size, stored uint64, p pace, now time.Time)
 	case errors.Is(err, wire.ErrNoAnswer):
 		w.fail(wire.WitnessDown, err, 0, p, now)
 	case errors.Is(err, errOurs):
-		w.again, w.trouble = now.Add(p.witness), err.Error()
+		w.again, w.trouble = now.Add(p.witness), clip(err.Error())
 	default:
 		w.fail(wire.WitnessRefused, err, 0, p, now)
 	}

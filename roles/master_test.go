@@ -5,10 +5,16 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
+
+	"github.com/hashicorp/go-hclog"
 
 	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode"
 )
 
@@ -42,5 +48,29 @@ func TestLeaderRefuses(t *testing.T) {
 	}
 	if _, err := m.Register(t.Context(), server.URL, wire.Registration{}); err == nil || hops != "1" {
 		t.Errorf("a registration: %v with %q hops", err, hops)
+	}
+}
+
+// A master with witnesses that it cannot ask does not start, and leaves no folder.
+func TestMasterRefusesWitnesses(t *testing.T) {
+	for _, c := range []struct {
+		witnesses []string
+		quorum    uint8
+		words     string
+	}{
+		{[]string{"witness.example/w1 https://witness.example"}, 0, "NAME+ID+KEY"},
+		{nil, 1, "no checkpoint would ever be shown"},
+	} {
+		cfg := MasterConfig{
+			Data: filepath.Join(t.TempDir(), "data"), HTTP: "127.0.0.1:0", Raft: "127.0.0.1:0", ClusterToken: "cluster", AdminToken: "admin",
+			Settings: masterfsm.DefaultSettings(), Limits: masternode.DefaultLimits(), Witnesses: c.witnesses, Logger: hclog.NewNullLogger(),
+		}
+		cfg.Settings.WitnessQuorum = c.quorum
+		if _, err := OpenMaster(cfg); err == nil || !strings.Contains(err.Error(), c.words) {
+			t.Errorf("%v, %d: %v, want the words %q", c.witnesses, c.quorum, err, c.words)
+		}
+		if _, err := os.Stat(cfg.Data); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("the folder is there: %v", err)
+		}
 	}
 }

@@ -1,0 +1,109 @@
+package masternode
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/chainstore/chainstore/httpapi/wire"
+)
+
+// TestWitnessSimulation lets three witnesses do what a seed says, two of whom must cosign: calls and answers are lost, they hang, forget, claim
+// sizes and know no key, while leaders are deposed, some in the middle of a command. What is shown never goes back and has its cosignatures at
+// any time; and once all is calm the newest is shown, cosigned by all, and no witness is in trouble.
+func TestWitnessSimulation(t *testing.T) {
+	forEachSeed(t, simulationSeeds/20, simulateWitnesses)
+}
+
+func simulateWitnesses(t *testing.T, seed uint64) {
+	d := &dice{seed: seed, streams: map[string]*rand.Rand{}}
+	var calm atomic.Bool
+	calm.Store(true)
+	names := []string{"w1", "w2", "w3"}
+	f := &fakeWitnesses{t: t, list: map[string]*fakeWitness{}}
+	r := newRig(t, 2, func(cfg *Config, r *rig) {
+		cfg.WitnessCalls, cfg.Settings.WitnessQuorum = f, 2
+		for _, name := range names {
+			cfg.Witnesses = append(cfg.Witnesses, f.add(name))
+		}
+		r.ledger.delay = func() time.Duration { return d.within("delay", 5*time.Millisecond) }
+		r.ledger.fate = func() fate {
+			if calm.Load() || !d.once("fate", 30) {
+				return committed
+			}
+			return fate(1 + d.draw("fate", 2))
+		}
+	})
+	defer r.stop()
+	f.know(r)
+	origin := r.origin()
+	for _, name := range names {
+		f.change(name, func(w *fakeWitness) {
+			w.before = func(ctx context.Context) error { return f.mishap(ctx, d, w, name, origin, &calm) }
+			w.after = func(lines []byte) ([]byte, error) {
+				if !calm.Load() && d.once(name, 5) {
+					return nil, fmt.Errorf("%w: the answer is lost", wire.ErrNoAnswer)
+				}
+				return lines, nil
+			}
+		})
+	}
+	calm.Store(false)
+	shown := uint64(0)
+	look := func() {
+		c, signers := cosigners(t, r)
+		if c.Boundary.Size < shown || c.Boundary.Size > 0 && len(signers) < 2 {
+			t.Fatalf("%d leaves are shown after %d, cosigned by %v", c.Boundary.Size, shown, signers)
+		}
+		shown = c.Boundary.Size
+	}
+	for range 150 {
+		// An append may end without an outcome: it is not looked at.
+		_, _ = r.Append(t.Context(), r.project, []Entry{{Payload: []byte("x")}}, "")
+		time.Sleep(d.within("pause", time.Second))
+		if d.once("cut", 40) {
+			r.ledger.cutLeadership()
+			time.Sleep(time.Second)
+		}
+		look()
+	}
+	calm.Store(true)
+	f.know(r)
+	time.Sleep(3 * time.Minute) // of the bubble's time: longer than any pause
+	look()
+	if c, signers := cosigners(t, r); c.Boundary.Size != stored(r) || len(signers) != len(names) {
+		t.Errorf("%d leaves of %d are shown when all is calm, cosigned by %v", c.Boundary.Size, stored(r), signers)
+	}
+	for _, name := range names {
+		if s := r.statusOf(t, name); s.Error != "" {
+			t.Errorf("%+v", s)
+		}
+	}
+}
+
+// mishap is what becomes of a call that is on its way to a witness.
+func (f *fakeWitnesses) mishap(ctx context.Context, d *dice, w *fakeWitness, name, origin string, calm *atomic.Bool) error {
+	time.Sleep(d.within(name, 300*time.Millisecond))
+	if calm.Load() {
+		return nil
+	}
+	switch d.draw(name, 12) {
+	case 0:
+		return fmt.Errorf("%w: lost", wire.ErrNoAnswer)
+	case 1:
+		<-ctx.Done()
+		return fmt.Errorf("%w: %w", wire.ErrNoAnswer, ctx.Err())
+	case 2:
+		w.Forget(origin)
+	case 3:
+		return &wire.WitnessConflict{Size: w.Size(origin) + uint64(d.draw(name, 9))}
+	case 4:
+		return &wire.WitnessRefusal{Status: 403 + d.draw(name, 2)}
+	case 5:
+		return &wire.WitnessRefusal{Status: 503, RetryAfter: d.within(name, 5*time.Second)}
+	}
+	return nil
+}
