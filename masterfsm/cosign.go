@@ -26,11 +26,11 @@ type Cosigned struct {
 const (
 	MaxWitnesses       = 32
 	maxCosignatureLine = 8 << 10 // bytes: one of ML-DSA-44 takes 3,300
-	maxCosigned        = 16      // checkpoints that are not published yet; the oldest is forgotten then
+	maxCosigned        = 16      // checkpoints that are not published yet
 )
 
-// Cosign adds cosignatures to the checkpoint of a size. It is refused with [ErrStale] where no such checkpoint is waiting for any: it is older
-// than what is published, or was never stored.
+// Cosign adds cosignatures to the checkpoint of a size. It is refused with [ErrStale] where nobody would be shown them: a newer one is published
+// and has cosignatures, or there was no such checkpoint.
 type Cosign struct {
 	Size         uint64        `json:"size"`
 	Root         chain.Hash    `json:"root"`
@@ -80,8 +80,25 @@ func (c *Cosign) apply(s *State) (any, error) {
 	} else {
 		s.cosigned = slices.Insert(s.cosigned, at, of)
 	}
+	s.evict(at)
 	s.publish()
 	return nil, nil
+}
+
+// evict forgets a checkpoint that waits for cosignatures where there are too many: the one that has the fewest, the oldest among equals, but not
+// the one at a place, which has just got some.
+func (s *State) evict(but int) {
+	first := slices.IndexFunc(s.cosigned, func(c Cosigned) bool { return c.Boundary.Size > s.published.Size })
+	if first < 0 || len(s.cosigned)-first <= maxCosigned {
+		return
+	}
+	victim := -1
+	for i := first; i < len(s.cosigned); i++ {
+		if i != but && (victim < 0 || len(s.cosigned[i].Cosignatures) < len(s.cosigned[victim].Cosignatures)) {
+			victim = i
+		}
+	}
+	s.cosigned = slices.Delete(s.cosigned, victim, victim+1)
 }
 
 // check reports what is wrong with a cosignature's form; the leader has checked the signature.
@@ -94,9 +111,9 @@ func (c *Cosignature) check() error {
 	return nil
 }
 
-// signedBoundary is the boundary of a tree size that may be, or become, the published one.
+// signedBoundary is the boundary of a tree size that may be, or become, the published one, or the newest witnessed one.
 func (s *State) signedBoundary(size uint64) (Boundary, bool) {
-	if size < s.published.Size || size > s.checkpoint.Size {
+	if size < s.Witnessed().Boundary.Size || size > s.checkpoint.Size {
 		return Boundary{}, false
 	}
 	for _, b := range []Boundary{s.published, s.checkpoint} {
@@ -116,8 +133,8 @@ func (s *State) signedBoundary(size uint64) (Boundary, bool) {
 	return s.boundaries[at], true
 }
 
-// publish moves the published checkpoint, never backwards, to the newest that the policy allows, and forgets what is older, but for the newest
-// that has cosignatures.
+// publish moves the published checkpoint, never backwards, to the newest that the policy allows, and forgets what is older than the newest
+// witnessed one.
 func (s *State) publish() {
 	next := s.published
 	if s.settings.WitnessQuorum == 0 {
@@ -131,15 +148,32 @@ func (s *State) publish() {
 	if next.Size > s.published.Size {
 		s.published = next
 	}
-	old := 0
-	for old < len(s.cosigned)-1 && (s.cosigned[old].Boundary.Size < s.published.Size || len(s.cosigned)-old > maxCosigned) {
-		old++
+	if i := s.witnessed(); i > 0 {
+		s.cosigned = s.cosigned[i:]
 	}
-	s.cosigned = s.cosigned[old:]
 }
 
-// Published is the checkpoint that the masters show, with its cosignatures: the newest that is stored and has those of as many witnesses as the
-// settings ask. It never goes back, whatever the settings become.
+// witnessed is the place of the newest checkpoint with cosignatures that is not newer than the published one, -1 where there is none.
+func (s *State) witnessed() int {
+	i, exact := slices.BinarySearchFunc(s.cosigned, s.published.Size, func(o Cosigned, size uint64) int { return cmp.Compare(o.Boundary.Size, size) })
+	if exact {
+		return i
+	}
+	return i - 1
+}
+
+// Witnessed is the newest checkpoint with cosignatures that may be shown: the published one, or, where that has none yet, one before it. It is the
+// zero one where witnesses have signed none so far.
+func (s *State) Witnessed() Cosigned {
+	if i := s.witnessed(); i >= 0 {
+		return s.cosigned[i]
+	}
+	return Cosigned{}
+}
+
+// Published is the checkpoint that the masters show, with its cosignatures: the newest that is stored and, when it was published, had those of as
+// many witnesses as the settings asked. It never goes back, whatever the settings become: one that a higher quorum would not have let through stays until
+// a newer one has enough.
 func (s *State) Published() Cosigned {
 	for _, c := range s.cosigned {
 		if c.Boundary.Size == s.published.Size {
@@ -149,6 +183,6 @@ func (s *State) Published() Cosigned {
 	return Cosigned{Boundary: s.published}
 }
 
-// Cosigned are the checkpoints that have cosignatures and may yet be published, the oldest first, or the newest that has any. They may be kept,
-// and must not be changed.
+// Cosigned are the newest witnessed checkpoint and those after it that have cosignatures and may yet be published, the oldest first. They may be
+// kept, and must not be changed.
 func (s *State) Cosigned() []Cosigned { return s.cosigned }

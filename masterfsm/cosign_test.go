@@ -75,10 +75,31 @@ func TestPublishedWithoutAQuorum(t *testing.T) {
 	if c := b.Cosigned(); len(c) != 1 || c[0].Boundary != first {
 		t.Errorf("the newest that is cosigned is forgotten: %+v", c)
 	}
-	b.refused(cosign(first, "w3"), ErrStale) // nobody will see it
+	b.ok(cosign(first, "w3")) // it is the newest that is witnessed still
 	b.ok(cosign(second, "w1"))
+	b.refused(cosign(first, "w4"), ErrStale) // nobody will see it
 	if c := b.Cosigned(); len(c) != 1 || c[0].Boundary != second {
 		t.Errorf("cosigned: %+v", c)
+	}
+}
+
+// A log that grows faster than its witnesses answer shows its newest checkpoint without cosignatures, and has the newest that is witnessed beside it.
+func TestWitnessedBehindThePublished(t *testing.T) {
+	b := witnessed(t, 0)
+	if w := b.Witnessed(); w.Boundary.Size != 0 || len(w.Cosignatures) > 0 {
+		t.Fatalf("witnessed before anybody has signed: %+v", w)
+	}
+	for range 20 {
+		asked := b.stores()
+		newest := b.stores() // while the witness answers
+		b.ok(cosign(asked, "w1"))
+		b.publishes(newest)
+		if w := b.Witnessed(); w.Boundary != asked || len(w.Cosignatures) != 1 {
+			t.Fatalf("witnessed %+v, asked for %+v", w, asked)
+		}
+		if len(b.Cosigned()) != 1 {
+			t.Fatalf("%d checkpoints are kept", len(b.Cosigned()))
+		}
 	}
 }
 
@@ -133,6 +154,25 @@ func TestCosignedIsBounded(t *testing.T) {
 	}
 	b.ok(cosign(all[10], "w2"))
 	b.publishes(all[10], "w1", "w2")
+}
+
+// What is forgotten first has the fewest cosignatures, and is never what has just got one.
+func TestCosignedThatIsForgotten(t *testing.T) {
+	b := witnessed(t, 3)
+	var all []Boundary
+	for range maxCosigned {
+		all = append(all, b.stores())
+		b.ok(cosign(all[len(all)-1], "w1"))
+	}
+	b.ok(cosign(all[0], "w2"))
+	b.ok(cosign(b.stores(), "w1"))
+	if c := b.Cosigned(); len(c) != maxCosigned || c[0].Boundary != all[0] || c[1].Boundary != all[2] {
+		t.Errorf("%d are waiting, the first of size %d, the next of %d", len(c), c[0].Boundary.Size, c[1].Boundary.Size)
+	}
+	b.ok(cosign(all[1], "w1"))
+	if c := b.Cosigned(); len(c) != maxCosigned || c[1].Boundary != all[1] {
+		t.Errorf("what was just cosigned is gone: %d are waiting, the second of size %d", len(c), c[1].Boundary.Size)
+	}
 }
 
 func TestCosignaturesThatAreNone(t *testing.T) {

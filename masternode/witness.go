@@ -43,7 +43,8 @@ const (
 // [masterfsm.ErrBadCommand].
 func ParseWitness(text string) (Witness, error) {
 	bad := func(format string, args ...any) (Witness, error) {
-		return Witness{}, fmt.Errorf("%w: witness %q: %s", masterfsm.ErrBadCommand, text, fmt.Sprintf(format, args...))
+		name, _, _ := strings.Cut(text, "+") // not the URL: somebody may have written a password into it
+		return Witness{}, fmt.Errorf("%w: witness %.64q: %s", masterfsm.ErrBadCommand, name, fmt.Sprintf(format, args...))
 	}
 	fields := strings.Fields(text)
 	if len(fields) != 2 {
