@@ -139,7 +139,7 @@ func (n *Node) AddLogKey(ctx context.Context) (wire.LogKey, error) {
 		return wire.LogKey{}, ErrNotLeader
 	}
 	// The first key is the leader's to found. What cannot be opened here is under another cluster token, and the others would not open this one.
-	if _, err := n.checkpointHere(); err != nil {
+	if _, err := n.checkpointHere(); errors.Is(err, ErrNoLogKey) {
 		return wire.LogKey{}, err
 	}
 	log, group, _ := n.logOf()
@@ -171,7 +171,7 @@ func (n *Node) logNotices() []string {
 		return notices // the leader is about to make the first key
 	}
 	if _, err := n.checkpointHere(); err != nil {
-		notices = append(notices, fmt.Sprintf("no checkpoint can be signed: %v", err))
+		notices = append(notices, err.Error())
 	}
 	return notices
 }
