@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/mod/sumdb/note"
@@ -36,15 +37,15 @@ const (
 	maxKnownKeys = 1024         // keys that the log ever has: the table keeps the retired ones, so that none of them signs again
 )
 
-// CheckOrigin reports why a text cannot be the name of a log: a checkpoint's first line and the name of the log's keys, as C2SP signed-note
-// and tlog-checkpoint want them. The error wraps [ErrBadCommand].
-func CheckOrigin(origin string) error {
-	bad := func(r rune) bool { return r < ' ' || r == '\u007f' || r == '+' }
+// CheckNoteName reports why a text cannot name keys of signed notes, and with them a log, whose origin it is, or a witness (C2SP signed-note,
+// tlog-checkpoint). The error wraps [ErrBadCommand].
+func CheckNoteName(name string) error {
+	bad := func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) || r == '+' }
 	switch {
-	case origin == "" || len(origin) > MaxOrigin:
-		return fmt.Errorf("%w: a log's origin has 1 to %d bytes", ErrBadCommand, MaxOrigin)
-	case !utf8.ValidString(origin) || strings.ContainsFunc(origin, bad) || len(strings.Fields(origin)) != 1 || strings.TrimSpace(origin) != origin:
-		return fmt.Errorf("%w: a log's origin is UTF-8 without spaces, control characters and '+', such as example.com/log: %q is not", ErrBadCommand, origin)
+	case name == "" || len(name) > MaxOrigin:
+		return fmt.Errorf("%w: the name of a log or a witness has 1 to %d bytes", ErrBadCommand, MaxOrigin)
+	case !utf8.ValidString(name) || strings.ContainsFunc(name, bad):
+		return fmt.Errorf("%w: the name of a log or a witness is UTF-8 without spaces, control characters and '+', such as example.com/log: %q is not", ErrBadCommand, name)
 	}
 	return nil
 }
@@ -96,7 +97,7 @@ func (*AddLogKey) kind() kind    { return kindAddLogKey }
 func (*RetireLogKey) kind() kind { return kindRetireLogKey }
 
 func (c *AddLogKey) apply(s *State) (any, error) {
-	if err := CheckOrigin(c.Origin); err != nil {
+	if err := CheckNoteName(c.Origin); err != nil {
 		return nil, err
 	}
 	k := LogKey{Public: c.Public, Sealed: c.Sealed, Since: max(s.now, c.Time)}

@@ -95,7 +95,7 @@ func TestLogKeysThatAreNone(t *testing.T) {
 			b.refused(c, ErrBadCommand)
 		})
 	}
-	if err := CheckOrigin(strings.Repeat("x", MaxOrigin)); err != nil {
+	if err := CheckNoteName(strings.Repeat("x", MaxOrigin)); err != nil {
 		t.Error(err)
 	}
 }
