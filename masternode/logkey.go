@@ -138,16 +138,19 @@ func (s logSecret) open(origin string, k *masterfsm.LogKey) (*LogKey, error) {
 	return opened, nil
 }
 
-// OpenLogKeys opens the keys of a group's log that sign, with the cluster token under which they were sealed.
+// OpenLogKeys opens the keys of a group's log that sign, with the cluster token under which they were sealed: those that open, and an error that
+// names the others.
 func OpenLogKeys(token, group string, log masterfsm.Log) ([]*LogKey, error) {
 	secret := logSecret{token: token, group: group}
 	var keys []*LogKey
+	var shut error
 	for _, k := range log.Signing() {
 		opened, err := secret.open(log.Origin, &k)
 		if err != nil {
-			return nil, err
+			shut = errors.Join(shut, err)
+			continue
 		}
 		keys = append(keys, opened)
 	}
-	return keys, nil
+	return keys, shut
 }
