@@ -75,6 +75,30 @@ func TestWriteFileReplacesALinkNotItsTarget(t *testing.T) {
 	}
 }
 
+func TestCreate(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "file")
+	if err := durable.Create(path, []byte("first"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	onlyFile(t, path, "first", 0o600)
+	if err := durable.Create(path, []byte("second"), 0o600); !errors.Is(err, os.ErrExist) {
+		t.Errorf("a second one: %v", err)
+	}
+	onlyFile(t, path, "first", 0o600)
+	nowhere := filepath.Join(t.TempDir(), "nowhere")
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(nowhere, link); err != nil {
+		t.Fatal(err)
+	}
+	if err := durable.Create(link, []byte("through a link"), 0o600); !errors.Is(err, os.ErrExist) {
+		t.Errorf("through a link: %v", err)
+	}
+	if _, err := os.Lstat(nowhere); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the link was followed: %v", err)
+	}
+}
+
 // Whoever reads while the file is written anew sees an old content or a new one, never a part of one.
 func TestWriteFileIsSeenWhole(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")

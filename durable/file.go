@@ -49,6 +49,20 @@ func Write(path string, mode os.FileMode, write func(io.Writer) error) (err erro
 	return SyncDir(dir)
 }
 
+// Create puts data into a new file at path, and syncs it and the folder. Where anything has that name, a link to nowhere too, nothing is changed and the
+// error wraps [os.ErrExist].
+func Create(path string, data []byte, mode os.FileMode) (err error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return errors.Join(err, os.Remove(path))
+	}
+	return SyncDir(filepath.Dir(path))
+}
+
 // SyncDir makes the creation, removal and renaming of files in a folder durable.
 func SyncDir(dir string) error {
 	d, err := os.Open(dir)

@@ -172,7 +172,7 @@ func (m *master) await(ctx context.Context, appended *masternode.Appended) int {
 }
 
 // awaitReceipt is await for one record, and for the checkpoint from which it gets its receipt. There is none where the group has no key to sign
-// with, which is no reason to have the client wait.
+// with, or waits for its storage nodes after a recovery, which is no reason to have the client wait.
 func (m *master) awaitReceipt(ctx context.Context, wait time.Duration, appended *masternode.Appended) (status int, receipt *wire.Receipt) {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
@@ -181,7 +181,7 @@ func (m *master) awaitReceipt(ctx context.Context, wait time.Duration, appended 
 	}
 	r, err := m.node.WaitReceipt(ctx, appended.Positions[0])
 	switch {
-	case errors.Is(err, masternode.ErrNoLogKey):
+	case errors.Is(err, masternode.ErrNoCheckpoint):
 		return http.StatusCreated, nil
 	case err != nil:
 		return http.StatusAccepted, nil

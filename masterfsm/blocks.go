@@ -177,9 +177,13 @@ func (s *State) settle() {
 	}
 }
 
-// advanceCheckpoint moves the checkpoint up to the newest boundary that is stored.
+// advanceCheckpoint moves the checkpoint up to the newest boundary that enough storage nodes have now. It stands still until there is a key: a
+// table that was restored from a snapshot of old does not know what was stored when. After a recovery stored tells less: see Recovery.Finish.
 func (s *State) advanceCheckpoint() {
-	i, exact := slices.BinarySearchFunc(s.boundaries, s.stored, func(b Boundary, h uint64) int { return cmp.Compare(b.Height, h) })
+	if len(s.log.Keys) == 0 {
+		return
+	}
+	i, exact := slices.BinarySearchFunc(s.boundaries, s.replicated(), func(b Boundary, h uint64) int { return cmp.Compare(b.Height, h) })
 	if !exact {
 		i--
 	}

@@ -105,7 +105,7 @@ func (s *State) evict(but int) {
 func (c *Cosignature) check() error {
 	signature, ok := strings.CutPrefix(c.Line, "— "+c.Witness+" ")
 	raw, err := base64.StdEncoding.DecodeString(signature)
-	if CheckOrigin(c.Witness) != nil || !ok || err != nil || len(raw) < 5 || len(c.Line) > maxCosignatureLine || strings.ContainsAny(c.Line, "\r\n") {
+	if CheckNoteName(c.Witness) != nil || !ok || err != nil || len(raw) < 5 || len(c.Line) > maxCosignatureLine || strings.ContainsAny(c.Line, "\r\n") {
 		return fmt.Errorf("%w: a cosignature is one signature line of its witness, of at most %d bytes", ErrBadCommand, maxCosignatureLine)
 	}
 	return nil

@@ -1,10 +1,7 @@
 package masterfsm
 
 import (
-	"bytes"
 	"encoding/base64"
-	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
@@ -31,6 +28,7 @@ func witnessed(t *testing.T, quorum uint8) *table {
 	settings := smallSettings()
 	settings.WitnessQuorum = quorum
 	b := newTable(t, settings)
+	b.ok(addKey(1, true))
 	b.node("a", 0)
 	b.node("b", 0)
 	return b
@@ -211,42 +209,4 @@ func TestCosignaturesThatAreNone(t *testing.T) {
 		b.ok(cosign(at, fmt.Sprint("w", i)))
 	}
 	b.refused(cosign(at, "one-more"), ErrTooMany)
-}
-
-// A snapshot of before the group signed has no checkpoint, no log and no cosignatures.
-func TestSnapshotOfBeforeCheckpoints(t *testing.T) {
-	b := witnessed(t, 0)
-	b.stores()
-	at := b.stores()
-	data := snapshotBytes(t, b.State)
-	data[len(snapshotMagic)] = oldestSnapshot
-	rest := data[len(snapshotMagic)+1:]
-	size := binary.BigEndian.Uint64(rest)
-	var img map[string]json.RawMessage
-	if err := json.Unmarshal(rest[8:8+size], &img); err != nil {
-		t.Fatal(err)
-	}
-	for _, new := range []string{"checkpoint", "published", "cosigned", "log"} {
-		if _, ok := img[new]; !ok {
-			t.Errorf("no %s in a snapshot", new)
-		}
-		delete(img, new)
-	}
-	old, err := json.Marshal(img)
-	if err != nil {
-		t.Fatal(err)
-	}
-	before := append(append([]byte{}, data[:len(snapshotMagic)+1]...), binary.BigEndian.AppendUint64(nil, uint64(len(old)))...)
-	before = append(append(before, old...), rest[8+size:len(rest)-4]...)
-	before = append(before, seal(append(make([]byte, 4), before...))[:4]...)
-	back, err := Restore(bytes.NewReader(before))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if back.Checkpoint() != at || back.Published().Boundary != at || len(back.Log().Keys) != 0 || back.Cosigned() != nil {
-		t.Errorf("checkpoint %+v, published %+v, want %+v", back.Checkpoint(), back.Published(), at)
-	}
-	if !bytes.Equal(snapshotBytes(t, back), snapshotBytes(t, b.State)) {
-		t.Error("it is another state than that of now")
-	}
 }

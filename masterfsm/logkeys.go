@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/mod/sumdb/note"
@@ -33,18 +34,18 @@ const (
 	MaxOrigin    = 255          // bytes
 	MaxLogKeys   = 8            // keys that sign at a time
 	SealedLogKey = 12 + 32 + 16 // bytes: nonce, seed and tag of AES-256-GCM
-	maxRetired   = 64           // retired keys that the table remembers; the oldest is forgotten then
+	maxKnownKeys = 1024         // keys that the log ever has: the table keeps the retired ones, so that none of them signs again
 )
 
-// CheckOrigin reports why a text cannot be the name of a log: a checkpoint's first line and the name of the log's keys, as C2SP signed-note
-// and tlog-checkpoint want them. The error wraps [ErrBadCommand].
-func CheckOrigin(origin string) error {
-	bad := func(r rune) bool { return r < ' ' || r == '\u007f' || r == '+' }
+// CheckNoteName reports why a text cannot name keys of signed notes, and with them a log, whose origin it is, or a witness (C2SP signed-note,
+// tlog-checkpoint). The error wraps [ErrBadCommand].
+func CheckNoteName(name string) error {
+	bad := func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) || r == '+' }
 	switch {
-	case origin == "" || len(origin) > MaxOrigin:
-		return fmt.Errorf("%w: a log's origin has 1 to %d bytes", ErrBadCommand, MaxOrigin)
-	case !utf8.ValidString(origin) || strings.ContainsFunc(origin, bad) || len(strings.Fields(origin)) != 1 || strings.TrimSpace(origin) != origin:
-		return fmt.Errorf("%w: a log's origin is UTF-8 without spaces, control characters and '+', such as example.com/log: %q is not", ErrBadCommand, origin)
+	case name == "" || len(name) > MaxOrigin:
+		return fmt.Errorf("%w: the name of a log or a witness has 1 to %d bytes", ErrBadCommand, MaxOrigin)
+	case !utf8.ValidString(name) || strings.ContainsFunc(name, bad):
+		return fmt.Errorf("%w: the name of a log or a witness is UTF-8 without spaces, control characters and '+', such as example.com/log: %q is not", ErrBadCommand, name)
 	}
 	return nil
 }
@@ -85,7 +86,8 @@ type AddLogKey struct {
 	Time   uint64     `json:"time"`
 }
 
-// RetireLogKey ends a key: it signs no more, and its private part leaves the table. The last that signs is refused with [ErrLastLogKey].
+// RetireLogKey ends a key: it signs no more, and its private part leaves the table; log entries and snapshots of before keep it, sealed, until
+// they are dropped. The last that signs is refused with [ErrLastLogKey].
 type RetireLogKey struct {
 	ID   string `json:"id"`
 	Time uint64 `json:"time"`
@@ -95,7 +97,7 @@ func (*AddLogKey) kind() kind    { return kindAddLogKey }
 func (*RetireLogKey) kind() kind { return kindRetireLogKey }
 
 func (c *AddLogKey) apply(s *State) (any, error) {
-	if err := CheckOrigin(c.Origin); err != nil {
+	if err := CheckNoteName(c.Origin); err != nil {
 		return nil, err
 	}
 	k := LogKey{Public: c.Public, Sealed: c.Sealed, Since: max(s.now, c.Time)}
@@ -118,6 +120,8 @@ func (c *AddLogKey) apply(s *State) (any, error) {
 		return nil, fmt.Errorf("%w: the key %s is retired", ErrStale, k.ID)
 	case at < 0 && len(s.log.Signing()) >= MaxLogKeys:
 		return nil, fmt.Errorf("%w: %d keys sign already: retire one first", ErrTooMany, MaxLogKeys)
+	case at < 0 && len(s.log.Keys) >= maxKnownKeys:
+		return nil, fmt.Errorf("%w: the log has had %d keys and takes no more: stay with those that sign", ErrTooMany, maxKnownKeys)
 	}
 	s.tick(c.Time)
 	keys := slices.Clone(s.log.Keys)
@@ -128,6 +132,8 @@ func (c *AddLogKey) apply(s *State) (any, error) {
 		keys = append(keys, k)
 	}
 	s.log = Log{Origin: c.Origin, Keys: keys}
+	s.advanceCheckpoint() // which waited for the first key
+	s.publish()
 	return &k, nil
 }
 
@@ -144,16 +150,6 @@ func (c *RetireLogKey) apply(s *State) (any, error) {
 	s.tick(c.Time)
 	keys := slices.Clone(s.log.Keys)
 	keys[at].Retired, keys[at].Sealed = max(s.now, 1), nil
-	retired := 0
-	for _, k := range slices.Backward(keys) {
-		if !k.Signs() {
-			retired++
-		}
-	}
-	if retired > maxRetired {
-		oldest := slices.IndexFunc(keys, func(k LogKey) bool { return !k.Signs() })
-		keys = slices.Delete(keys, oldest, oldest+1)
-	}
 	s.log.Keys = keys
 	return nil, nil
 }

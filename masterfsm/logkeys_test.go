@@ -95,22 +95,33 @@ func TestLogKeysThatAreNone(t *testing.T) {
 			b.refused(c, ErrBadCommand)
 		})
 	}
-	if err := CheckOrigin(strings.Repeat("x", MaxOrigin)); err != nil {
+	if err := CheckNoteName(strings.Repeat("x", MaxOrigin)); err != nil {
 		t.Error(err)
 	}
 }
 
-// The table does not grow with each key that is retired.
-func TestRetiredKeysAreForgotten(t *testing.T) {
+// However many keys follow, one that is retired does not come back; in the end no more are taken, so that the table stays small.
+func TestRetiredKeysAreKept(t *testing.T) {
 	b := newTable(t, smallSettings())
-	last := b.ok(addKey(1, true)).(*LogKey)
-	for seed := byte(2); seed < 100; seed++ {
-		next := b.ok(addKey(seed, false)).(*LogKey)
+	nth := func(n uint16) *AddLogKey {
+		c := addKey(1, n == 0)
+		c.Public = chain.Hash{1, byte(n >> 8), byte(n)}
+		return c
+	}
+	last := b.ok(nth(0)).(*LogKey)
+	for n := uint16(1); n < maxKnownKeys; n++ {
+		next := b.ok(nth(n)).(*LogKey)
 		b.ok(&RetireLogKey{ID: last.ID, Time: startTime})
 		last = next
 	}
-	l := b.Log()
-	if len(l.Keys) != maxRetired+1 || l.Keys[maxRetired].ID != last.ID || !l.Keys[maxRetired].Signs() || l.Keys[0].Since != startTime+35 {
-		t.Errorf("%d keys, the first since %d", len(l.Keys), l.Keys[0].Since)
+	for _, n := range []uint16{1, maxKnownKeys / 2, maxKnownKeys - 2} {
+		b.refused(nth(n), ErrStale)
+	}
+	b.refused(nth(maxKnownKeys), ErrTooMany)
+	again := nth(maxKnownKeys - 1)
+	again.Sealed[0]++
+	b.ok(again) // one that signs may still be sealed again
+	if l := b.Log(); len(l.Keys) != maxKnownKeys || len(l.Signing()) != 1 || l.Signing()[0].ID != last.ID {
+		t.Errorf("%d keys, of which %d sign", len(l.Keys), len(l.Signing()))
 	}
 }

@@ -179,6 +179,12 @@ func (r *Recovery) shed() {
 	}
 }
 
+// ForgetLog drops the log's name and keys, with all that was shown in its name: the next leader founds another log.
+func (r *Recovery) ForgetLog() {
+	s, empty := r.s, New()
+	s.log, s.checkpoint, s.published, s.cosigned = empty.log, empty.checkpoint, empty.published, empty.cosigned
+}
+
 // Finish ends the recovery. stored is how many blocks are on as many storage nodes as the settings ask where the table does not know these;
 // nodes are the heights that nodes of the table are known to have on this very chain. An error says that no ids are left for new projects.
 func (r *Recovery) Finish(stored uint64, nodes []NodeHeight) (Recovered, error) {
@@ -196,7 +202,8 @@ func (r *Recovery) Finish(stored uint64, nodes []NodeHeight) (Recovered, error) 
 	s.stored = max(s.stored, min(stored, s.head.Height))
 	if from, copies := s.heldFrom(), max(s.stored, s.replicated()); copies < from {
 		r.done.Single = from - copies
-		s.stored = from // the bodies are not here: they are on a storage node, or lost
+		// The bodies are not here: they are on a storage node, or lost. The checkpoint does not go by it, and covers none of them yet.
+		s.stored = from
 	}
 	s.pendingBytes, s.retained = uint64(len(s.open.records)), 0
 	for number := s.heldFrom(); number < s.open.number; number++ {
@@ -206,6 +213,7 @@ func (r *Recovery) Finish(stored uint64, nodes []NodeHeight) (Recovered, error) 
 			s.pendingBytes += size
 		}
 	}
+	s.floor = s.head.Height
 	s.prepare()
 	s.settle()
 	return r.done, nil

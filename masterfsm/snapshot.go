@@ -33,7 +33,7 @@ import (
 const (
 	snapshotMagic   = "CSSN"
 	snapshotVersion = 4
-	oldestSnapshot  = 3 // without what the group signs: the checkpoint follows from what is stored, the log has no key
+	oldestSnapshot  = 3 // without what the group signs: the log has no key
 )
 
 // ErrSnapshot: the bytes are no snapshot of a state, or were damaged.
@@ -54,6 +54,7 @@ type image struct {
 	Published  Boundary   `json:"published"`
 	Cosigned   []Cosigned `json:"cosigned"`
 	Log        Log        `json:"log"`
+	Floor      uint64     `json:"floor"`      // of the checkpoints that are shown
 	Difficulty uint8      `json:"difficulty"` // of the block that waits for a nonce
 	Storages   []Storage  `json:"storages"`
 	Miners     []Miner    `json:"miners"`
@@ -133,9 +134,10 @@ func (sn *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	k.raw([]byte(snapshotMagic))
 	k.u8(snapshotVersion)
 	img := image{
-		Group: s.group, Term: s.term, Age: s.age, Begun: s.begun, Settings: s.settings, Now: s.now, Head: s.head.AppendTo(nil),
-		Boundaries: s.boundaries, Stored: s.stored, Checkpoint: s.checkpoint, Storages: s.storages, Miners: s.miners, Projects: s.projects, Story: s.story,
-		Next: s.nextProject, Masters: s.masters, Removed: s.removedMasters, Published: s.published, Cosigned: s.cosigned, Log: s.log,
+		Group: s.group, Term: s.term, Settings: s.settings, Now: s.now, Age: s.age, Begun: s.begun, Head: s.head.AppendTo(nil),
+		Boundaries: s.boundaries, Stored: s.stored, Checkpoint: s.checkpoint, Published: s.published, Cosigned: s.cosigned, Log: s.log,
+		Floor: s.floor, Storages: s.storages, Miners: s.miners, Projects: s.projects, Next: s.nextProject, Masters: s.masters,
+		Removed: s.removedMasters, Story: s.story,
 	}
 	if s.waiting != nil {
 		img.Difficulty = s.waiting.header.Difficulty
@@ -301,15 +303,10 @@ func restore(c *source) (*State, error) {
 	s := New()
 	s.group, s.term, s.settings, s.now = img.Group, img.Term, img.Settings, img.Now
 	s.head, s.boundaries, s.stored = head, img.Boundaries, img.Stored
-	if img.Checkpoint.Height > 0 {
-		s.checkpoint = img.Checkpoint
+	s.floor = img.Floor
+	if len(img.Log.Keys) > 0 { // before that nothing is signed: see advanceCheckpoint
+		s.checkpoint, s.published, s.cosigned, s.log = img.Checkpoint, img.Published, img.Cosigned, img.Log
 	}
-	s.advanceCheckpoint()
-	if img.Published.Height > 0 {
-		s.published = img.Published
-	}
-	s.cosigned, s.log = img.Cosigned, img.Log
-	s.publish()
 	s.storages, s.miners, s.story = img.Storages, img.Miners, img.Story
 	s.age, s.begun, s.masters, s.removedMasters = img.Age, img.Begun, img.Masters, img.Removed
 	for _, p := range img.Projects {

@@ -37,11 +37,12 @@ type State struct {
 	held   []*heldBlock // the blocks that the masters hold, without a gap: mined first, then pending
 	open   buffer       // the records behind them
 	stored uint64       // number of blocks that Replicas nodes have on disk: never falls
-	// checkpoint is the newest boundary that is stored: what the group signs.
+	// checkpoint is the newest boundary that is stored, and was since the log has a key: what the group signs.
 	checkpoint Boundary
 	published  Boundary   // the one that is shown: see State.publish
 	cosigned   []Cosigned // those that may yet be shown and have cosignatures, by size
 	log        Log
+	floor      uint64 // height below which no checkpoint is shown: see State.Floor
 
 	pendingBytes uint64 // of records in blocks that are not stored, and in the open buffer
 	retained     uint64 // of records in held blocks that are stored
@@ -166,8 +167,12 @@ func (s *State) Boundary() Boundary {
 
 // Checkpoint is the newest boundary of which Replicas storage nodes have every block on disk, and which the table still remembered when
 // they had: what the group signs. It never goes back, and at one size every master has the same root. It is that of the empty tree
-// until the first block is stored.
+// until a block is stored and the log has a key.
 func (s *State) Checkpoint() Boundary { return s.checkpoint }
+
+// Floor is the height below which no checkpoint may be shown: that of the chain which the newest recovery took over, 0 where there was none. The
+// group may have shown any checkpoint up to there before, and the table that was recovered need not know of it.
+func (s *State) Floor() uint64 { return s.floor }
 
 // BoundaryAt is the boundary at a height, when the table still remembers it.
 func (s *State) BoundaryAt(height uint64) (Boundary, bool) {

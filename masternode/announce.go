@@ -122,6 +122,7 @@ func (n *Node) announceTo(ctx context.Context, url string, own wire.Member) (wir
 	}
 	asking, cancel = context.WithTimeout(ctx, leaderWait+answerTime)
 	defer cancel()
+	own.Signs = false // a leader of before would not take it
 	return n.cfg.Masters.Announce(asking, url, own, false)
 }
 

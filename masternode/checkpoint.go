@@ -21,7 +21,7 @@ type Checkpoint struct {
 }
 
 // Checkpoint is the newest published checkpoint as the leader knows it: whichever master is asked, it is never older than one that another
-// has shown before. Errors: ErrNoLogKey, ErrNoLeader.
+// has shown before. Errors: ErrNoCheckpoint, ErrNoLogKey, ErrNoLeader.
 func (n *Node) Checkpoint(ctx context.Context) (Checkpoint, error) {
 	if err := n.confirmTogether(ctx); err != nil {
 		return Checkpoint{}, err
@@ -29,7 +29,8 @@ func (n *Node) Checkpoint(ctx context.Context) (Checkpoint, error) {
 	return n.checkpointHere()
 }
 
-// checkpointHere is the newest published checkpoint that this master knows of. Error: ErrNoLogKey.
+// checkpointHere is the newest published checkpoint that this master knows of. Errors: ErrNoLogKey, and ErrNoCheckpoint after a recovery, until
+// what was shown before cannot be newer.
 //
 // Nothing is signed that is not committed: the boundary is the replicated table's, where one size has one root and nothing goes back, and Ed25519
 // gives every master the same bytes for it.
@@ -37,10 +38,17 @@ func (n *Node) checkpointHere() (Checkpoint, error) {
 	var published masterfsm.Cosigned
 	var keys masterfsm.Log
 	var group string
-	n.cfg.Ledger.Read(func(s *masterfsm.State) { published, keys, group = s.Published(), s.Log(), s.Group().ID })
+	var floor uint64
+	n.cfg.Ledger.Read(func(s *masterfsm.State) {
+		published, keys, group, floor = s.Published(), s.Log(), s.Group().ID, s.Floor()
+	})
 	signed, err := n.notary.sign(n.logSecret(group), keys, published)
 	if n.notary.isNews(err) {
 		n.log.Error("no checkpoint can be signed", "error", err)
+	}
+	if height := published.Boundary.Height; err == nil && height < floor {
+		return Checkpoint{}, fmt.Errorf("%w: the group was recovered, and may have shown one of %d blocks before; the newest that may be shown has %d: it waits until enough storage nodes, and witnesses where they are asked for, have the chain again",
+			ErrNoCheckpoint, floor, height)
 	}
 	return Checkpoint{Boundary: published.Boundary, Note: signed}, err
 }

@@ -1,6 +1,8 @@
 package masternode
 
 import (
+	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -90,6 +92,44 @@ func TestCheckpoint(t *testing.T) {
 		time.Sleep(time.Second)
 		if same := r.checked(t); string(same.Note) != string(c.Note) {
 			t.Errorf("the next leader signs %q", same.Note)
+		}
+	})
+}
+
+// After a recovery nothing is shown that may be older than what was shown before it; all else goes on, and so does the checkpoint when enough
+// storage nodes have the chain.
+func TestNoOlderCheckpointAfterARecovery(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 2, nil)
+		defer r.stop()
+		second := r.workers.storages["http://s1"]
+		down := func(is bool) {
+			second.mu.Lock()
+			defer second.mu.Unlock()
+			second.down = is
+		}
+		down(true)
+		r.store(t) // on one of the two nodes that a block needs
+		r.checked(t)
+		r.ledger.mu.Lock()
+		_, err := r.ledger.state.Recover(masterfsm.Group{ID: "cs-test", Epoch: 2}).Finish(0, nil)
+		r.ledger.mu.Unlock()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c, err := r.Checkpoint(t.Context()); !errors.Is(err, ErrNoCheckpoint) || errors.Is(err, ErrNoLogKey) || c.Note != nil || !strings.Contains(err.Error(), "recovered") {
+			t.Errorf("%s, %v", c.Note, err)
+		}
+		if notices := strings.Join(r.Cluster(t.Context()).Notices, "\n"); !strings.Contains(notices, "recovered") {
+			t.Errorf("nobody is told: %s", notices)
+		}
+		if _, err := r.AddLogKey(t.Context()); err != nil { // a key may be replaced meanwhile
+			t.Error(err)
+		}
+		down(false)
+		r.store(t)
+		if c := r.checked(t); c.Boundary != table(r, (*masterfsm.State).Boundary) {
+			t.Errorf("%+v", c.Boundary)
 		}
 	})
 }

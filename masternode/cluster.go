@@ -24,6 +24,9 @@ func (n *Node) Cluster(ctx context.Context) wire.Cluster {
 		ask, cancel := context.WithTimeout(ctx, statusTimeout)
 		defer cancel()
 		if c, err := n.cfg.Masters.Cluster(ask, url); err == nil {
+			for _, notice := range n.flagNotices() { // which the leader does not know
+				c.Notices = append(c.Notices, fmt.Sprintf("master %s: %s", n.cfg.Member.ID, notice))
+			}
 			return c
 		}
 	}
@@ -64,7 +67,7 @@ func (n *Node) describe(l *leadership) wire.Cluster {
 		Buffer:  wire.Amount{Records: v.OpenRecords, Bytes: v.OpenBytes},
 		Cut:     wire.Amount{Records: int(v.Settings.MaxRecords), Bytes: int(v.Settings.MaxBytes)},
 		Pending: wire.Pending{Blocks: v.Pending, Bytes: v.PendingBytes},
-		Keys:    keys, Checkpoint: signed, Notices: n.logNotices(),
+		Keys:    keys, Checkpoint: signed, Notices: n.logNotices(l),
 	}
 	c.Witnesses = l.cosigners()
 	c.Notices = append(c.Notices, witnessNotices(c.Witnesses, int(v.Settings.WitnessQuorum))...)

@@ -34,8 +34,10 @@ var (
 	ErrUnknownOutcome = errors.New("the outcome is not known")
 	// ErrUnavailable: no storage node could prove the record now.
 	ErrUnavailable = errors.New("no storage node could prove it")
-	// ErrNoLogKey: the log has no key yet that signs, or this master cannot open those that it has.
-	ErrNoLogKey = errors.New("nothing to sign the checkpoint with")
+	// ErrNoCheckpoint: no checkpoint can be shown now.
+	ErrNoCheckpoint = errors.New("no checkpoint can be shown")
+	// ErrNoLogKey: the log has no key yet that signs, or this master cannot open those that it has. It wraps ErrNoCheckpoint.
+	ErrNoLogKey = fmt.Errorf("%w: there is nothing to sign it with", ErrNoCheckpoint)
 	// ErrLost: the record is in a block of which no storage node has a good copy, and a person has confirmed that it is lost.
 	ErrLost = errors.New("the block is lost for good")
 	// ErrRemoved: this master was taken out of its group for good.

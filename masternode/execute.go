@@ -215,10 +215,10 @@ func (l *leadership) pingMaster(a action, view masterfsm.View) job {
 			return nil, err
 		}
 		l.node.heardOf(member)
-		caughtUp := member.ID == a.node && member.Group == l.node.Member().Group && member.Applied+nearlyAll >= had
+		same := member.ID == a.node && member.Group == l.node.Member().Group
 		return func(m *memory, now time.Time) {
 			s := m.of(a.node)
-			s.last, s.caughtUp = now, caughtUp
+			s.last, s.caughtUp, s.signs = now, same && member.Applied+nearlyAll >= had, same && member.Signs
 		}, nil
 	}
 }

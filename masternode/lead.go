@@ -34,6 +34,7 @@ type leadership struct {
 	live      map[string]bool // by worker id: who answered lately, for Cluster
 	tasks     map[string]wire.Task
 	witnesses []wire.Witness
+	mute      []string // that of the last decision
 }
 
 // lead does the duties of the leader until ctx, which dies with the leadership, ends.
@@ -82,7 +83,7 @@ func (l *leadership) loop(ctx context.Context) {
 		changed := l.node.cfg.Ledger.Changed()
 		var view masterfsm.View
 		l.node.cfg.Ledger.Read(func(s *masterfsm.State) { view = s.View() })
-		m.keyDue = l.node.logKeyDue(view)
+		m.givenKey.note(&l.node.cfg.Log, view)
 		now := l.node.cfg.Clock()
 		m.note(view, now)
 		m.witnesses.note(view, l.node.pace, now)
@@ -93,7 +94,7 @@ func (l *leadership) loop(ctx context.Context) {
 		for _, a := range d.start {
 			l.start(ctx, m, a, view, now)
 		}
-		l.publish(view, m, now)
+		l.publish(view, m, d.mute, now)
 		timer.Reset(max(d.wake.Sub(now), time.Millisecond))
 		select {
 		case <-ctx.Done():
@@ -156,14 +157,14 @@ func (l *leadership) learn(ctx context.Context, m *memory, o outcome) {
 	}
 	level := hclog.Debug
 	switch o.action.kind {
-	case actBeginRepair, actAddLogKey:
+	case actBeginRepair, actFoundLog, actAddLogKey:
 		level = hclog.Warn // it is tried again now and then, and somebody must know why the node stays invalid, or the key away
 	}
 	l.node.log.Log(level, "action failed", "action", o.action.kind, "node", o.action.node, "block", o.action.block, "error", o.err)
 }
 
 // publish makes what the leader has seen readable for Cluster.
-func (l *leadership) publish(view masterfsm.View, m *memory, now time.Time) {
+func (l *leadership) publish(view masterfsm.View, m *memory, mute []string, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	clear(l.live)
@@ -175,7 +176,7 @@ func (l *leadership) publish(view masterfsm.View, m *memory, now time.Time) {
 		id := view.Miners[i].ID
 		l.live[id] = m.live(id, now, l.node.pace)
 	}
-	l.tasks = maps.Clone(m.tasks)
+	l.tasks, l.mute = maps.Clone(m.tasks), mute
 	l.witnesses = l.witnesses[:0]
 	for _, w := range m.witnesses.list {
 		l.witnesses = append(l.witnesses, w.status())

@@ -1,10 +1,13 @@
 package masternode
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/chainstore/chainstore/httpapi/wire"
@@ -27,7 +30,7 @@ func (c *LogConfig) validate() error {
 		return errors.New("masternode: the cluster token is needed, under which the log's keys are sealed")
 	}
 	if c.Origin != "" {
-		if err := masterfsm.CheckOrigin(c.Origin); err != nil {
+		if err := masterfsm.CheckNoteName(c.Origin); err != nil {
 			return err
 		}
 	}
@@ -37,37 +40,58 @@ func (c *LogConfig) validate() error {
 	return nil
 }
 
-// firstKey is the key that this master founds the log of a group with.
-func (c *LogConfig) firstKey(group string) (*LogKey, error) {
+// firstKey is the key that this master founds the log of a group with. A group that was recovered without the key of before has another
+// default origin in each epoch: no origin is to have keys of which the later do not follow from the first.
+func (c *LogConfig) firstKey(group masterfsm.Group) (*LogKey, error) {
 	if c.Key != nil {
 		return c.Key, nil
 	}
-	return NewLogKey(cmp.Or(c.Origin, "chainstore/"+group))
+	origin := "chainstore/" + group.ID
+	if group.Epoch > 1 {
+		origin += fmt.Sprint("/", group.Epoch)
+	}
+	return NewLogKey(cmp.Or(c.Origin, origin))
 }
 
-// log has the leader found the log's first key, and give it the one that this master was given.
-func (w *planner) log() {
+// logKeys has the leader found the log's first key, and give it the one that this master was given. A master of a version that does not know
+// log keys stops at the first one in its log: so it waits until each that has a vote has said that it does.
+func (w *planner) logKeys() {
 	switch {
 	case len(w.view.Log.Keys) == 0:
-		w.want(action{kind: actFoundLog})
-	case w.memory.keyDue:
+		for i := range w.members {
+			m := &w.members[i]
+			if seen := w.memory.nodes[m.ID]; m.Voter && m.ID != w.view.Term.Leader && (seen == nil || !seen.signs) {
+				w.decided.mute = append(w.decided.mute, m.ID)
+			}
+		}
+		if len(w.decided.mute) == 0 {
+			w.want(action{kind: actFoundLog})
+		}
+	case w.memory.givenKey.due:
 		w.want(action{kind: actAddLogKey})
 	}
 }
 
-// logKeyDue reports whether the log is to have the key that this master was given: the table does not know it, or has it under a seal of another
-// cluster token. A key that was retired stays so.
-func (n *Node) logKeyDue(view masterfsm.View) bool {
-	key := n.cfg.Log.Key
-	if key == nil || key.Origin() != view.Log.Origin {
-		return false
+// givenKey is what the leader knows of the key that this master was given.
+type givenKey struct {
+	due  bool   // the log is to have it: the table does not know it, or has it under a seal of another cluster token
+	seal []byte // under which the table had it when that was decided, nil for none: to try one costs the derivation of a key
+}
+
+// note holds the table against the key. One that was retired stays so.
+func (g *givenKey) note(c *LogConfig, view masterfsm.View) {
+	if c.Key == nil || c.Key.Origin() != view.Log.Origin {
+		*g = givenKey{}
+		return
 	}
-	known, ok := view.Log.Known(key.Public())
-	if !ok || !known.Signs() {
-		return !ok
+	known, ok := view.Log.Known(c.Key.Public())
+	switch {
+	case !ok || !known.Signs():
+		*g = givenKey{due: !ok}
+	case g.seal == nil || !bytes.Equal(g.seal, known.Sealed):
+		_, err := logSecret{token: c.Secret, group: view.Group.ID}.open(view.Log.Origin, &known)
+		*g = givenKey{due: err != nil, seal: known.Sealed}
 	}
-	_, err := n.logSecret(view.Group.ID).open(view.Log.Origin, &known)
-	return err != nil
 }
 
 func (n *Node) logSecret(group string) logSecret {
@@ -77,7 +101,7 @@ func (n *Node) logSecret(group string) logSecret {
 // foundLog gives the log its first key. Where a leader before was quicker that one's stays.
 func (l *leadership) foundLog(view masterfsm.View) job {
 	return func(ctx context.Context) (func(*memory, time.Time), error) {
-		key, err := l.node.cfg.Log.firstKey(view.Group.ID)
+		key, err := l.node.cfg.Log.firstKey(view.Group)
 		if err == nil {
 			_, err = l.node.addLogKey(ctx, key, view.Group.ID, true)
 		}
@@ -108,10 +132,10 @@ func (n *Node) addLogKey(ctx context.Context, key *LogKey, group string, first b
 	return added, err
 }
 
-// logOf reads the log's identity, the group that it is of, and the size of what is published.
-func (n *Node) logOf() (log masterfsm.Log, group string, published uint64) {
-	n.cfg.Ledger.Read(func(s *masterfsm.State) { log, group, published = s.Log(), s.Group().ID, s.Published().Boundary.Size })
-	return log, group, published
+// logOf reads the log's name and keys, the group that it is of, and the size of what is published.
+func (n *Node) logOf() (keys masterfsm.Log, group string, published uint64) {
+	n.cfg.Ledger.Read(func(s *masterfsm.State) { keys, group, published = s.Log(), s.Group().ID, s.Published().Boundary.Size })
+	return keys, group, published
 }
 
 // Log tells the log's identity, as the leader knows it, and its witnesses, where the leader can be asked. Error: ErrNoLeader.
@@ -119,17 +143,17 @@ func (n *Node) Log(ctx context.Context) (wire.Log, error) {
 	if err := n.confirmTogether(ctx); err != nil {
 		return wire.Log{}, err
 	}
-	log, _, published := n.logOf()
-	l := wire.Log{Origin: log.Origin, Keys: []wire.LogKey{}, Size: &published, Witnesses: n.cosigners(ctx)}
+	keys, _, published := n.logOf()
+	l := wire.Log{Origin: keys.Origin, Keys: []wire.LogKey{}, Size: &published, Witnesses: n.cosigners(ctx)}
 	n.cfg.Ledger.Read(func(s *masterfsm.State) { l.Quorum = int(s.Settings().WitnessQuorum) })
-	for i := range log.Keys {
-		l.Keys = append(l.Keys, wireLogKey(log, &log.Keys[i]))
+	for i := range keys.Keys {
+		l.Keys = append(l.Keys, wireLogKey(keys, &keys.Keys[i]))
 	}
 	return l, nil
 }
 
-func wireLogKey(log masterfsm.Log, k *masterfsm.LogKey) wire.LogKey {
-	return wire.LogKey{ID: k.ID, VerifierKey: log.VerifierKey(k), Since: k.Since, Retired: k.Retired}
+func wireLogKey(of masterfsm.Log, k *masterfsm.LogKey) wire.LogKey {
+	return wire.LogKey{ID: k.ID, VerifierKey: of.VerifierKey(k), Since: k.Since, Retired: k.Retired}
 }
 
 // AddLogKey makes a key that signs beside the others, and tells its public part. This master must lead: the error wraps [ErrNotLeader]
@@ -139,11 +163,11 @@ func (n *Node) AddLogKey(ctx context.Context) (wire.LogKey, error) {
 		return wire.LogKey{}, ErrNotLeader
 	}
 	// The first key is the leader's to found. What cannot be opened here is under another cluster token, and the others would not open this one.
-	if _, err := n.checkpointHere(); err != nil {
+	if _, err := n.checkpointHere(); errors.Is(err, ErrNoLogKey) {
 		return wire.LogKey{}, err
 	}
-	log, group, _ := n.logOf()
-	key, err := NewLogKey(log.Origin)
+	keys, group, _ := n.logOf()
+	key, err := NewLogKey(keys.Origin)
 	if err != nil {
 		return wire.LogKey{}, err
 	}
@@ -151,12 +175,21 @@ func (n *Node) AddLogKey(ctx context.Context) (wire.LogKey, error) {
 	if err != nil {
 		return wire.LogKey{}, err
 	}
-	return wireLogKey(log, added), nil
+	return wireLogKey(keys, added), nil
 }
 
-// RetireLogKey ends a key: it signs no more, and its private part is gone. To retire it again does nothing. This master must lead. Errors:
-// ErrNotLeader, ErrNoLeader, masterfsm.ErrUnknownLogKey, masterfsm.ErrLastLogKey.
+// RetireLogKey ends a key: it signs no more, and its private part leaves the table. To retire it again does nothing. It is refused where no
+// other opens here, although others sign. This master must lead. Errors: ErrNotLeader, ErrNoLeader, masterfsm.ErrUnknownLogKey,
+// masterfsm.ErrLastLogKey.
 func (n *Node) RetireLogKey(ctx context.Context, id string) error {
+	if n.leadership.Load() == nil {
+		return ErrNotLeader
+	}
+	n.retiring.Lock()
+	defer n.retiring.Unlock()
+	if err := n.signsWithout(id); err != nil {
+		return err
+	}
 	if _, err := n.propose(ctx, &masterfsm.RetireLogKey{ID: id, Time: n.now()}); err != nil {
 		return err
 	}
@@ -164,39 +197,71 @@ func (n *Node) RetireLogKey(ctx context.Context, id string) error {
 	return nil
 }
 
-// logNotices are what somebody must know of the log.
-func (n *Node) logNotices() []string {
+// signsWithout reports why the log would not be signed without one of the keys that sign; what the table refuses by itself is left to it.
+func (n *Node) signsWithout(id string) error {
+	keys, group, _ := n.logOf()
+	signing := keys.Signing()
+	others := slices.DeleteFunc(slices.Clone(signing), func(k masterfsm.LogKey) bool { return k.ID == id })
+	if len(others) == len(signing) || len(others) == 0 {
+		return nil
+	}
+	for i := range others {
+		if _, err := n.logSecret(group).open(keys.Origin, &others[i]); err == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: %s; the others do not open under this cluster token: give the leader one of them with --checkpoint-key first", masterfsm.ErrLastLogKey, id)
+}
+
+// logNotices are what somebody must know of the log; l is nil where this master does not lead.
+func (n *Node) logNotices(l *leadership) []string {
 	notices := n.flagNotices()
-	if log, _, _ := n.logOf(); log.Origin == "" {
-		return notices // the leader is about to make the first key
+	if keys, _, _ := n.logOf(); keys.Origin == "" {
+		if mute := l.silent(); len(mute) > 0 {
+			notices = append(notices, fmt.Sprintf("the log gets its first key once all masters say that they know log keys: %s did not; start it, with this version, or remove it",
+				strings.Join(mute, ", ")))
+		}
+		return notices // else the leader is about to make it
 	}
 	if _, err := n.checkpointHere(); err != nil {
-		notices = append(notices, fmt.Sprintf("no checkpoint can be signed: %v", err))
+		notices = append(notices, err.Error())
 	}
 	return notices
+}
+
+// silent are the masters for which the log's first key waits; nothing where this master does not lead.
+func (l *leadership) silent() []string {
+	if l == nil {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.mute
 }
 
 // flagNotices are what this master's flags ask of the log that the group does not do.
 func (n *Node) flagNotices() []string {
 	notices := []string{}
-	log, _, _ := n.logOf()
-	if log.Origin == "" {
+	keys, _, _ := n.logOf()
+	if keys.Origin == "" {
 		return notices
 	}
 	c := &n.cfg.Log
-	if asked := cmp.Or(c.Origin, log.Origin); asked != log.Origin {
-		notices = append(notices, fmt.Sprintf("--origin %s changes nothing: the log's origin is %s for good", asked, log.Origin))
+	if asked := cmp.Or(c.Origin, keys.Origin); asked != keys.Origin {
+		notices = append(notices, fmt.Sprintf("--origin %s changes nothing: the log's origin is %s for good", asked, keys.Origin))
 	}
 	if c.Key == nil {
 		return notices
 	}
-	known, ok := log.Known(c.Key.Public())
+	known, ok := keys.Known(c.Key.Public())
 	switch {
-	case c.Key.Origin() != log.Origin:
+	case c.Key.Origin() != keys.Origin:
 		notices = append(notices, fmt.Sprintf("the key of --checkpoint-key is one of %s and is not used: the log's origin is %s for good",
-			c.Key.Origin(), log.Origin))
+			c.Key.Origin(), keys.Origin))
 	case ok && !known.Signs():
 		notices = append(notices, fmt.Sprintf("the key of --checkpoint-key, %s, is retired and is not used again", known.ID))
+	case !ok && n.leadership.Load() == nil:
+		notices = append(notices, "the key of --checkpoint-key is not in the log yet: it is added when this master leads ('chainstore master transfer')")
 	}
 	return notices
 }

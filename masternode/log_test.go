@@ -357,3 +357,141 @@ func TestNoCheckpointWithoutALeader(t *testing.T) {
 		}
 	})
 }
+
+// A master of a version that does not know log keys would stop at the first one: the leader waits for it, and says so.
+func TestFirstKeyWaitsForAllVoters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		masters := &groupMasters{at: map[string]wire.Member{}}
+		r := newRig(t, 2, func(c *Config, r *rig) {
+			c.Masters = masters
+			r.members.members = append(r.members.members, wire.Master{ID: "m2", Raft: "m2:1", Voter: true}, wire.Master{ID: "m3", Raft: "m3:1"})
+		})
+		defer r.stop()
+		old := member("m2")
+		masters.set(old)
+		if _, err := r.Announce(t.Context(), old, false); err != nil {
+			t.Fatal(err)
+		}
+		waits := func() bool { return strings.Contains(strings.Join(r.Cluster(t.Context()).Notices, "\n"), "m2 did not") }
+		r.store(t)
+		if n := len(logKeys(r).Keys); n != 0 || !waits() {
+			t.Fatalf("%d keys, of which m2 does not know; notices %q", n, r.Cluster(t.Context()).Notices)
+		}
+		if _, err := r.Checkpoint(t.Context()); !errors.Is(err, ErrNoLogKey) {
+			t.Error(err)
+		}
+		old.Signs = true // it was started again with this version
+		masters.set(old)
+		time.Sleep(5 * time.Second)
+		if c := r.checked(t); c.Boundary.Size != 2 || waits() {
+			t.Errorf("%+v; notices %q", c.Boundary, r.Cluster(t.Context()).Notices)
+		}
+		if !r.Member().Signs {
+			t.Error("this master does not say that it knows log keys")
+		}
+	})
+}
+
+// The only key that opens under the cluster token is not retired, whatever others sign.
+func TestRetireWhatOpens(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		key, _ := newKey(t, "example.com/log", logSecret{})
+		r := newRig(t, 0, func(c *Config, _ *rig) { c.Log.Key = key })
+		other, err := r.AddLogKey(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.stop()
+		cfg := r.cfg
+		cfg.Log.Secret = "another token" // to which the leader brings one key of the two
+		n, err := New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Node, r.stop = n, run(t, n)
+		defer func() { r.stop() }()
+		first := logKeys(r).Keys[0].ID
+		if err := r.RetireLogKey(t.Context(), first); !errors.Is(err, masterfsm.ErrLastLogKey) || !strings.Contains(err.Error(), "--checkpoint-key") {
+			t.Errorf("the only key that opens is retired: %v", err)
+		}
+		if err := r.RetireLogKey(t.Context(), other.ID); err != nil {
+			t.Errorf("a key that does not open: %v", err)
+		}
+		r.checked(t)
+	})
+}
+
+// Whether a key opens is tried once for each seal.
+func TestGivenKeyIsTriedOnce(t *testing.T) {
+	right := LogConfig{Secret: "right", Origin: "example.com/log"}
+	key, sealed := newKey(t, right.Origin, logSecret{token: "right", group: "g"})
+	right.Key = key
+	wrong := right
+	wrong.Secret = "wrong"
+	view := masterfsm.View{Group: masterfsm.Group{ID: "g"}}
+	var g givenKey
+	is := func(when string, c *LogConfig, want bool) {
+		t.Helper()
+		if g.note(c, view); g.due != want {
+			t.Errorf("%s: due %v", when, g.due)
+		}
+	}
+	is("no log yet", &right, false)
+	view.Log.Origin = right.Origin
+	is("a key that is not there", &right, true)
+	view.Log.Keys = []masterfsm.LogKey{sealed}
+	is("a key that opens", &right, false)
+	is("the same seal", &wrong, false) // it is not tried
+	_, again := newKey(t, right.Origin, logSecret{token: "right", group: "g"})
+	view.Log.Keys = []masterfsm.LogKey{{Public: sealed.Public, Sealed: again.Sealed}}
+	is("another seal", &wrong, true)
+	view.Log.Keys = []masterfsm.LogKey{{Public: sealed.Public, Retired: 1}}
+	is("a retired key", &right, false)
+}
+
+// No group that was recovered takes the default name of the log before.
+func TestDefaultOrigin(t *testing.T) {
+	given, _ := newKey(t, "example.com/given", logSecret{})
+	for _, c := range []struct {
+		log   LogConfig
+		epoch uint64
+		want  string
+	}{
+		{LogConfig{}, 1, "chainstore/g"},
+		{LogConfig{}, 2, "chainstore/g/2"},
+		{LogConfig{}, 12, "chainstore/g/12"},
+		{LogConfig{Origin: "example.com/log"}, 2, "example.com/log"},
+		{LogConfig{Key: given}, 2, "example.com/given"},
+	} {
+		if k, err := c.log.firstKey(masterfsm.Group{ID: "g", Epoch: c.epoch}); err != nil || k.Origin() != c.want {
+			t.Errorf("epoch %d: %v, %v, want %s", c.epoch, k, err, c.want)
+		}
+	}
+}
+
+// What a master's flags ask and the leader does not know of is told by that master.
+func TestFollowerTellsOfItsFlags(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		key, _ := newKey(t, "chainstore/cs-test", logSecret{})
+		r := newRig(t, 0, nil)
+		defer r.stop()
+		cfg := r.cfg
+		cfg.Log.Key, cfg.Masters = key, leaderThere{}
+		cfg.Member.ID = "m2"
+		n, err := New(cfg) // another master of the group, that does not lead
+		if err != nil {
+			t.Fatal(err)
+		}
+		notices := n.Cluster(t.Context()).Notices
+		if len(notices) != 2 || notices[0] != "of the leader" || !strings.Contains(notices[1], "m2") || !strings.Contains(notices[1], "not in the log yet") {
+			t.Errorf("notices %q", notices)
+		}
+	})
+}
+
+// leaderThere is a leader with a notice.
+type leaderThere struct{ noMasters }
+
+func (leaderThere) Cluster(context.Context, string) (wire.Cluster, error) {
+	return wire.Cluster{Notices: []string{"of the leader"}}, nil
+}

@@ -32,7 +32,7 @@ func newLogKey(origin string, seed [ed25519.SeedSize]byte) *LogKey {
 
 // NewLogKey makes a key of a log.
 func NewLogKey(origin string) (*LogKey, error) {
-	if err := masterfsm.CheckOrigin(origin); err != nil {
+	if err := masterfsm.CheckNoteName(origin); err != nil {
 		return nil, err
 	}
 	var seed [ed25519.SeedSize]byte
@@ -54,7 +54,7 @@ func ParseLogKey(text string) (*LogKey, error) {
 	if err != nil || len(raw) != 1+ed25519.SeedSize {
 		return nil, errors.New("not an Ed25519 key of 32 bytes")
 	}
-	if err := masterfsm.CheckOrigin(parts[2]); err != nil {
+	if err := masterfsm.CheckNoteName(parts[2]); err != nil {
 		return nil, err
 	}
 	return newLogKey(parts[2], [ed25519.SeedSize]byte(raw[1:])), nil
@@ -138,16 +138,19 @@ func (s logSecret) open(origin string, k *masterfsm.LogKey) (*LogKey, error) {
 	return opened, nil
 }
 
-// OpenLogKeys opens the keys of a group's log that sign, with the cluster token under which they were sealed.
+// OpenLogKeys opens the keys of a group's log that sign, with the cluster token under which they were sealed: those that open, and an error that
+// names the others.
 func OpenLogKeys(token, group string, log masterfsm.Log) ([]*LogKey, error) {
 	secret := logSecret{token: token, group: group}
 	var keys []*LogKey
+	var shut error
 	for _, k := range log.Signing() {
 		opened, err := secret.open(log.Origin, &k)
 		if err != nil {
-			return nil, err
+			shut = errors.Join(shut, err)
+			continue
 		}
 		keys = append(keys, opened)
 	}
-	return keys, nil
+	return keys, shut
 }

@@ -98,6 +98,23 @@ func TestSealedKeys(t *testing.T) {
 	}
 }
 
+// Of several keys those are opened that open.
+func TestOpenLogKeys(t *testing.T) {
+	const origin = "example.com/log"
+	a, first := newKey(t, origin, logSecret{token: "now", group: "g"})
+	_, other := newKey(t, origin, logSecret{token: "before", group: "g"})
+	other.ID = "89abcdef"
+	l := masterfsm.Log{Origin: origin, Keys: []masterfsm.LogKey{other, first}}
+	keys, err := OpenLogKeys("now", "g", l)
+	if len(keys) != 1 || *keys[0] != *a || !errors.Is(err, errSealed) || !strings.Contains(err.Error(), other.ID) {
+		t.Errorf("%v, %v", keys, err)
+	}
+	l.Keys = l.Keys[1:]
+	if keys, err := OpenLogKeys("now", "g", l); len(keys) != 1 || err != nil {
+		t.Errorf("%v, %v", keys, err)
+	}
+}
+
 // A key comes back from its text as it was, and golang.org/x/mod/sumdb/note takes it for the same.
 func TestLogKeyText(t *testing.T) {
 	skey, vkey, err := note.GenerateKey(nil, "example.com/log")

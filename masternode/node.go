@@ -89,6 +89,7 @@ type Node struct {
 	hashing sync.Mutex // held while records that the masters hold are hashed for a search
 
 	changing sync.Mutex // held while the leader changes who is in the group
+	retiring sync.Mutex // held while the leader retires a key of the log
 	over     chan error // why this master must stop
 }
 
@@ -159,7 +160,7 @@ func (n *Node) setLeadership(l *leadership) { n.leadership.Store(l) }
 // Member is who this master is.
 func (n *Node) Member() wire.Member {
 	m := n.cfg.Membership.Member()
-	m.URL = n.cfg.Member.URL
+	m.URL, m.Signs = n.cfg.Member.URL, true
 	return m
 }
 

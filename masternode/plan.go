@@ -91,7 +91,7 @@ type memory struct {
 	tasks     map[string]wire.Task // by node: the check or repair that is under way, as it was last heard of
 	repairs   map[string]*repair   // by receiver; each belongs to the job of its node while one is in flight
 	witnesses witnessing
-	keyDue    bool // the log is to have a key that this master was given
+	givenKey  givenKey
 }
 
 // sighting is what a leader has seen of a node.
@@ -106,6 +106,7 @@ type sighting struct {
 	// repairAgain is when a storage node whose repair ended early may be repaired again.
 	repairAgain time.Time
 	caughtUp    bool // masters: it had nearly all of the log that this one had when it was asked
+	signs       bool // masters: it knows the commands of the log's keys
 }
 
 // speaksOf reports whether the last answer is of the node as the table has it: one that was started again or repaired since may have another
@@ -150,6 +151,7 @@ type decision struct {
 	start  []action
 	cancel []action
 	wake   time.Time
+	mute   []string // voters for which the log's first key waits: see planner.logKeys
 }
 
 // planner builds a decision.
@@ -175,7 +177,7 @@ func plan(view masterfsm.View, m *memory, members []wire.Master, p pace, now tim
 	w.repairs()
 	w.pings()
 	w.masters()
-	w.log()
+	w.logKeys()
 	w.cosigning()
 	for a := range m.inflight {
 		if !w.wanted[a] && a.kind == actMine {
@@ -319,7 +321,7 @@ func (w *planner) masters() {
 			w.want(action{kind: actPromote, node: m.ID})
 		}
 		every := w.pace.ask
-		if !m.Voter {
+		if !m.Voter || len(w.view.Log.Keys) == 0 {
 			every = w.pace.ping
 		}
 		if urlOf(w.view, m.ID) != "" {

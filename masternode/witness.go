@@ -70,7 +70,7 @@ func ParseWitness(text string) (Witness, error) {
 	default:
 		return bad("keys of type 0x%02x are not supported: cosignatures have keys of type 0x04 (Ed25519) or 0x06 (ML-DSA-44)", key[0])
 	}
-	if err := masterfsm.CheckOrigin(w.Name); err != nil {
+	if err := masterfsm.CheckNoteName(w.Name); err != nil {
 		return bad("its name cannot be used")
 	}
 	if w.verifier, err = formats.NewVerifierForCosignatureV1(w.VerifierKey); err != nil {

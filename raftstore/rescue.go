@@ -29,9 +29,10 @@ type Rescue struct {
 	settled  uint64             // blocks of the chain in it
 	minedAt  map[uint64]uint64  // by block: the log entry that mined it
 	damaged  []Damage
-	last     uint64 // index of the last entry or snapshot
-	lastTerm uint64 // its term
-	term     uint64 // the highest that the folder knows of
+	retired  []masterfsm.LogKey // keys of the log whose retirement is in the log behind the snapshot
+	last     uint64             // index of the last entry or snapshot
+	lastTerm uint64             // its term
+	term     uint64             // the highest that the folder knows of
 }
 
 // Damage is a snapshot that cannot be read. Commit moves it aside: a master does not start with it.
@@ -44,9 +45,33 @@ type Damage struct {
 
 // OpenRescue opens a folder and reads its state: that of the newest snapshot that can be read, with every log entry behind it, committed or
 // not, since nobody is left who could tell; see ReadBelow where somebody can. An empty folder gives an empty state and a new member, and so
-// does one in which a founding from such a state was cut short. Nothing is changed. The error wraps [ErrRemoved] where the master was taken
-// out of its group.
-func OpenRescue(dir string, log hclog.Logger) (_ *Rescue, err error) {
+// does one in which a founding from such a state was cut short. Nothing is changed but the lock's file. The error wraps [ErrRemoved] where the
+// master was taken out of its group.
+func OpenRescue(dir string, log hclog.Logger) (*Rescue, error) {
+	r, err := OpenFolder(dir, log)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.mayCommit(); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return r, nil
+}
+
+// mayCommit reports whether the master was taken out of its group.
+func (r *Rescue) mayCommit() error {
+	switch {
+	case r.identity.Removed:
+		return r.identity.mayRun(r.dir)
+	case r.state.MasterRemoved(r.identity.ID):
+		return fmt.Errorf("%w: the table in %s says so of %s, of group %s, and what the group did since is not there; recover another survivor, or found the group anew with --from-storage and an empty folder",
+			ErrRemoved, r.dir, r.identity.ID, r.identity.Group)
+	}
+	return nil
+}
+
+// OpenFolder is OpenRescue for who only reads: also the folder of a master that was taken out of its group, which Commit refuses.
+func OpenFolder(dir string, log hclog.Logger) (_ *Rescue, err error) {
 	if log == nil {
 		log = hclog.NewNullLogger()
 	}
@@ -65,9 +90,6 @@ func OpenRescue(dir string, log hclog.Logger) (_ *Rescue, err error) {
 	if r.identity, err = loadIdentity(dir); err != nil {
 		return nil, err
 	}
-	if r.identity.Removed {
-		return nil, r.identity.mayRun(dir)
-	}
 	_, missing := os.Stat(filepath.Join(dir, "raft.db"))
 	empty := errors.Is(missing, fs.ErrNotExist)
 	r.fresh = r.identity.Group == "" && (empty || r.identity.Rescue)
@@ -83,12 +105,8 @@ func OpenRescue(dir string, log hclog.Logger) (_ *Rescue, err error) {
 	if err := r.files.fail.guard(func() error { return errors.Join(r.files.votes.check(r.identity), r.read()) }); err != nil {
 		return nil, err
 	}
-	switch {
-	case r.fresh:
+	if r.fresh {
 		r.state = masterfsm.New()
-	case r.state.MasterRemoved(r.identity.ID):
-		return nil, fmt.Errorf("%w: the table in %s says so of %s, of group %s, and what the group did since is not there; recover another survivor, or found the group anew with --from-storage and an empty folder",
-			ErrRemoved, dir, r.identity.ID, r.identity.Group)
 	}
 	return r, nil
 }
@@ -123,9 +141,20 @@ func (r *Rescue) Damaged() []Damage { return r.damaged }
 // State is what the folder holds. It may be changed before Commit.
 func (r *Rescue) State() *masterfsm.State { return r.state }
 
+// Log is the log's name with the keys that sign, those among them of which it is not certain that they are retired: no snapshot shows it, and
+// the end of the log may never have been committed.
+func (r *Rescue) Log() masterfsm.Log {
+	l := r.state.Log()
+	l.Keys = append(l.Signing(), r.retired...)
+	return l
+}
+
 // Commit makes this master the only member of a group of that epoch, reached at raftAddress, with the state as it is now. A crash on the way
 // leaves a folder that does not start until the rescue was done again.
 func (r *Rescue) Commit(group string, epoch uint64, raftAddress string) error {
+	if err := r.mayCommit(); err != nil {
+		return err
+	}
 	if err := checkMembers(group, []wire.Member{{ID: r.identity.ID, Raft: raftAddress}}, r.identity.ID); err != nil {
 		return err
 	}

@@ -1,10 +1,12 @@
 package raftstore
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -223,5 +225,64 @@ func TestRescueRemoved(t *testing.T) {
 	n.stop()
 	if _, err := OpenRescue(n.cfg.Dir, nil); !errors.Is(err, ErrRemoved) || !strings.Contains(err.Error(), n.Member().ID) {
 		t.Errorf("opened: %v", err)
+	}
+}
+
+// The folder of a master that was removed may be read, and no more.
+func TestReadRemoved(t *testing.T) {
+	t.Parallel()
+	n := loneMaster(t, 1)
+	n.propose(t, masterfsm.Encode(&masterfsm.RemoveMaster{ID: n.Member().ID, Time: 1}))
+	n.stop()
+	r, err := OpenFolder(n.cfg.Dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeRescue(t, r)
+	if _, found := r.State().ProjectByName("p0"); !found {
+		t.Error("no project")
+	}
+	if err := r.Commit(r.Member().Group, r.Member().Epoch+1, "127.0.0.1:1"); !errors.Is(err, ErrRemoved) {
+		t.Errorf("recovered: %v", err)
+	}
+}
+
+// A key of the log whose retirement may never have been committed is told as one that signs; once a snapshot shows it, no more.
+func TestRescueLogKeys(t *testing.T) {
+	t.Parallel()
+	n := loneMaster(t, 1)
+	add := func(seed byte) string {
+		t.Helper()
+		k, err := n.Propose(patience(t), masterfsm.Encode(&masterfsm.AddLogKey{
+			Origin: "example.com/log", Public: chain.Hash{seed}, Sealed: bytes.Repeat([]byte{seed}, masterfsm.SealedLogKey), First: seed == 1,
+		}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k.(*masterfsm.LogKey).ID
+	}
+	retire := func(id string) { n.propose(t, masterfsm.Encode(&masterfsm.RetireLogKey{ID: id})) }
+	first, second, third := add(1), add(2), add(3)
+	retire(first)
+	if err := n.raft.Load().Snapshot().Error(); err != nil {
+		t.Fatal(err)
+	}
+	retire(second)
+	fourth := add(4)
+	retire(fourth)
+	n.stop()
+	r := openRescue(t, n.cfg.Dir)
+	if signing := r.State().Log().Signing(); len(signing) != 1 || signing[0].ID != third {
+		t.Errorf("%d keys sign", len(signing))
+	}
+	l := r.Log()
+	var ids []string
+	for _, k := range l.Keys {
+		if ids = append(ids, k.ID); !k.Signs() || len(k.Sealed) != masterfsm.SealedLogKey {
+			t.Errorf("key %s comes without its private part", k.ID)
+		}
+	}
+	if want := []string{third, second, fourth}; l.Origin != "example.com/log" || !slices.Equal(ids, want) {
+		t.Errorf("keys %v of %s, want %v", ids, l.Origin, want)
 	}
 }

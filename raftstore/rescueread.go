@@ -126,6 +126,7 @@ func (r *Rescue) ReadBelow(block uint64) error {
 
 // replay applies the entries behind the snapshot, up to one.
 func (r *Rescue) replay(upTo uint64) error {
+	r.retired = nil
 	next := uint64(1)
 	if r.base != nil {
 		next = r.base.Index + 1
@@ -137,12 +138,17 @@ func (r *Rescue) replay(upTo uint64) error {
 			return diskError(name, err)
 		}
 		if entry.Type == raft.LogCommand {
-			height := r.state.Head().Height
+			height, keys := r.state.Head().Height, r.state.Log().Keys
 			if _, err := r.state.Apply(entry.Data); errors.Is(err, masterfsm.ErrCommand) {
 				return diskError(name, fmt.Errorf("entry %d: %w", index, err))
 			}
 			if r.state.Head().Height > height {
 				r.minedAt[height] = index
+			}
+			for i, now := range r.state.Log().Keys[:len(keys)] { // a key stays where it is
+				if keys[i].Signs() && !now.Signs() {
+					r.retired = append(r.retired, keys[i])
+				}
 			}
 		}
 		if index > r.last {

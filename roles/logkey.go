@@ -3,7 +3,9 @@ package roles
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"syscall"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -11,20 +13,30 @@ import (
 	"github.com/chainstore/chainstore/raftstore"
 )
 
+// maxKeyFile bounds a file with a private key, in bytes: the longest takes a few hundred.
+const maxKeyFile = 4 << 10
+
 // readLogKey reads a private key of the log from a file that is for its owner's eyes alone; nil for no file.
-func readLogKey(path string) (*masternode.LogKey, error) {
+func readLogKey(path string) (_ *masternode.LogKey, err error) {
 	if path == "" {
 		return nil, nil
 	}
-	info, err := os.Stat(path)
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a named pipe must not hold it up
 	if err != nil {
 		return nil, fmt.Errorf("--checkpoint-key: %w", err)
 	}
-	if info.Mode().Perm()&0o077 != 0 {
+	defer func() { err = errors.Join(err, file.Close()) }()
+	info, err := file.Stat()
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("--checkpoint-key: %w", err)
+	case !info.Mode().IsRegular() || info.Size() > maxKeyFile:
+		return nil, fmt.Errorf("--checkpoint-key %s: a file with one private key is needed, of at most %d bytes", path, maxKeyFile)
+	case info.Mode().Perm()&0o077 != 0:
 		return nil, fmt.Errorf("--checkpoint-key %s: others may read or change it (mode %04o), so it is no secret: chmod 600 it, or make another key",
 			path, info.Mode().Perm())
 	}
-	text, err := os.ReadFile(path)
+	text, err := io.ReadAll(io.LimitReader(file, maxKeyFile))
 	if err != nil {
 		return nil, fmt.Errorf("--checkpoint-key: %w", err)
 	}
@@ -35,8 +47,9 @@ func readLogKey(path string) (*masternode.LogKey, error) {
 	return key, nil
 }
 
-// BackupLogKeys reads the private keys of the log that sign from the data folder of a master that does not run, with the cluster token that they
-// are sealed under. Nothing in the folder is changed.
+// BackupLogKeys reads the private keys of the log from the data folder of a master that does not run, also of one that was removed, with the
+// cluster token that they are sealed under: those that sign, and those of which the folder does not show for certain that they are retired. Keys
+// under the seal of another token are logged. Nothing in the folder is changed but the lock's file.
 func BackupLogKeys(data, clusterToken string, log hclog.Logger) (_ []*masternode.LogKey, err error) {
 	if clusterToken == "" {
 		return nil, errors.New("the cluster token is needed: --cluster-token-file FILE, or CHAINSTORE_CLUSTER_TOKEN")
@@ -44,7 +57,7 @@ func BackupLogKeys(data, clusterToken string, log hclog.Logger) (_ []*masternode
 	if _, err := os.Stat(data); err != nil {
 		return nil, err
 	}
-	folder, err := raftstore.OpenRescue(data, log)
+	folder, err := raftstore.OpenFolder(data, log)
 	if err != nil {
 		return nil, err
 	}
@@ -59,9 +72,12 @@ func BackupLogKeys(data, clusterToken string, log hclog.Logger) (_ []*masternode
 	case len(state.Log().Keys) == 0:
 		return nil, fmt.Errorf("%s: the log has no key yet: its first leader makes it", data)
 	}
-	keys, err := masternode.OpenLogKeys(clusterToken, state.Group().ID, state.Log())
-	if err != nil {
+	keys, err := masternode.OpenLogKeys(clusterToken, state.Group().ID, folder.Log())
+	switch {
+	case len(keys) == 0:
 		return nil, fmt.Errorf("%s: %w", data, err)
+	case err != nil:
+		log.Warn("not every key opens: back up the others with the cluster token of before", "error", err)
 	}
 	return keys, nil
 }

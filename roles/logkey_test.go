@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/chainstore/chainstore/masternode"
+	"github.com/chainstore/chainstore/raftstore"
 )
 
 func TestReadLogKey(t *testing.T) {
@@ -33,6 +35,7 @@ func TestReadLogKey(t *testing.T) {
 		"a verifier key":      {k.VerifierKey(), 0o600, "not a private key"},
 		"two keys":            {k.Text() + "\n" + k.Text(), 0o600, "one private key"},
 		"empty":               {"", 0o600, "not a private key"},
+		"too long":            {k.Text() + strings.Repeat("\n", maxKeyFile), 0o600, "at most 4096 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "log.key")
@@ -56,6 +59,15 @@ func TestReadLogKey(t *testing.T) {
 				t.Errorf("the error tells the key: %v", err)
 			}
 		})
+	}
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{pipe, t.TempDir()} {
+		if _, err := readLogKey(path); err == nil || !strings.Contains(err.Error(), "a file with one private key") {
+			t.Errorf("%s: %v", path, err)
+		}
 	}
 	if _, err := readLogKey(filepath.Join(t.TempDir(), "missing")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no file: %v", err)
@@ -141,6 +153,32 @@ func TestLogKeyIsKept(t *testing.T) {
 	m, stop = s.start(t)
 	signedBy(t, m, vkey)
 	stop()
+
+	if _, err := RecoverMaster(t.Context(), RecoverConfig{
+		Data: s.cfg.Data, Raft: s.cfg.Raft, ClusterToken: s.cfg.ClusterToken, NewLogKey: true, Logger: quiet,
+		Confirm: func(r Recovery) error {
+			if r.Origin != "example.com/kept" || !r.NewLogKey {
+				t.Errorf("the plan is %+v", r)
+			}
+			return nil
+		},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	s.cfg.Origin = ""
+	m, stop = s.start(t)
+	if signed, origin := signs(t, m), "chainstore/"+m.store.Member().Group+"/3"; !strings.HasPrefix(string(signed), origin+"\n") {
+		t.Errorf("another log than %s:\n%s", origin, signed)
+	}
+	stop()
+	s.inStore(t, func(store *raftstore.Store) {
+		if err := store.Retire(); err != nil { // the group takes this master out
+			t.Error(err)
+		}
+	})
+	if keys, err := BackupLogKeys(s.cfg.Data, s.cfg.ClusterToken, quiet); err != nil || len(keys) != 1 || keys[0].VerifierKey() == vkey {
+		t.Errorf("of a master that was removed: %d keys, %v", len(keys), err)
+	}
 
 	anew := newSeat(t, ports[2], ports[3], nil)
 	anew.cfg.CheckpointKey, anew.cfg.ClusterToken = key, "another token"

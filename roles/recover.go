@@ -20,6 +20,7 @@ type RecoverConfig struct {
 	ClusterToken string   // opens the storage nodes' chains
 	FromStorage  []string // URLs of all storage nodes, when no master has survived
 	Without      []string // ids or URLs of storage nodes that need not be asked
+	NewLogKey    bool     // the log's name and keys are left out, so that the next leader founds another log
 	// Confirm is shown what is about to be done, and ends it with an error. Nothing was changed before.
 	Confirm  func(Recovery) error
 	Progress func(done, total uint64) // blocks that were adopted; may be nil
@@ -44,6 +45,8 @@ type Recovery struct {
 	Asked               int      // storage nodes
 	Replicas            int      // storage nodes that are to have each block
 	Replicated          uint64   // blocks that so many are known to have
+	Origin              string   // name of the log that the survivor knows, "" for none
+	NewLogKey           bool     // it ends here: see RecoverConfig
 	// Done: what the recovery did.
 	Adopted, Dropped int    // blocks that were taken over, records of the survivor that had been committed by nobody
 	Keys             int    // idempotency keys that went with these
@@ -166,6 +169,9 @@ func (r *recovery) adopt(ctx context.Context) error {
 		if c := &r.chains[i]; c.known() && c.isOn(state) {
 			nodes = append(nodes, masterfsm.NodeHeight{ID: c.node.ID, Version: c.node.Version, Height: c.status.Height})
 		}
+	}
+	if r.cfg.NewLogKey {
+		adopting.ForgetLog()
 	}
 	stored := uint64(0)
 	if len(r.cfg.FromStorage) > 0 {

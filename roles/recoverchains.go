@@ -68,6 +68,7 @@ func (r *recovery) ask(ctx context.Context) error {
 			r.plan.Source, r.plan.ChainHeight = c.url, c.status.Height
 		}
 	}
+	r.plan.Origin, r.plan.NewLogKey = view.Log.Origin, r.cfg.NewLogKey
 	r.plan.Asked = len(r.chains)
 	r.plan.Replicas, r.plan.Replicated = int(r.state().Settings().Replicas), r.replicated()
 	return nil

@@ -143,8 +143,10 @@ func newLogKeyRetireCommand() *cobra.Command {
 	return newClusterCommand(&cobra.Command{
 		Use:   "retire",
 		Short: "Have a key sign no more, for good",
-		Long: `Have a key sign no more, for good: its private part leaves the masters' table. What it signed stays good for those who keep its verifier key.
-The last key that signs cannot be retired: add its successor first.`,
+		Long: `Have a key sign no more, for good. What it signed stays good for those who keep its verifier key. Its private part leaves the masters' table;
+in older log entries and snapshots of the masters it stays until these are dropped, sealed under the cluster token, and in backups it stays. So after a theft
+tell those who verify which key no longer counts.
+The last key that signs cannot be retired, nor the last that opens under the cluster token: add its successor first.`,
 	}, asAdmin, "one key by its id", []string{"KEY-ID"}, func(cmd *cobra.Command, c *client.Client, args []string) error {
 		if err := c.RetireLogKey(cmd.Context(), args[0]); err != nil {
 			return err

@@ -19,11 +19,12 @@ func newLogBackupCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "backup --data MASTER_DIR",
 		Short: "Print the log's private keys, from the folder of a stopped master",
-		Long: `Print the private keys of the log that sign, one a line, from the data folder of a master that is stopped. Whoever has one can sign in the
-cluster's name: keep them off the machines, and readable by nobody else.
+		Long: `Print the private keys of the log that sign, one a line, from the data folder of a master that is stopped, or was removed. Keys that were retired
+so lately that the folder does not show it for certain are among them. Whoever has one can sign in the cluster's name: keep them off the machines, and
+readable by nobody else.
 
-A master takes one back with --checkpoint-key: for a group that is founded anew, so that old receipts and its new checkpoints are of the same log, or
-after the cluster token was changed.`,
+A master takes one back with --checkpoint-key and a file with that one line: for a group that is founded anew, so that old receipts and its new
+checkpoints are of the same log, or after the cluster token was changed.`,
 		Example:           `  chainstore log backup --data /var/lib/chainstore/master --cluster-token-file cluster.token --out log.key`,
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
@@ -47,10 +48,11 @@ after the cluster token was changed.`,
 				_, err = fmt.Fprint(cmd.OutOrStdout(), text.String())
 				return err
 			}
-			if _, err := os.Lstat(out); err == nil {
+			err = durable.Create(out, []byte(text.String()), 0o600)
+			if errors.Is(err, os.ErrExist) {
 				return fmt.Errorf("%s is there already: name another file, so that no key is lost", out)
 			}
-			if err := durable.WriteFile(out, []byte(text.String()), 0o600); err != nil {
+			if err != nil {
 				return err
 			}
 			for _, k := range keys {

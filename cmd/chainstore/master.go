@@ -87,8 +87,8 @@ was at its address.`,
 // addLogFlags gives a master's command the flags that say how it takes part in the log.
 func addLogFlags(cmd *cobra.Command, cfg *roles.MasterConfig) {
 	flags := cmd.Flags()
-	flags.StringVar(&cfg.CheckpointKey, "checkpoint-key", "", "`file` with a private key that is to sign checkpoints, as 'chainstore log backup' writes it (default: the first leader makes one)")
-	flags.StringVar(&cfg.Origin, "origin", "", "`name` of the log, which counts when its first key is founded (default chainstore/GROUP-ID); give it to all masters")
+	flags.StringVar(&cfg.CheckpointKey, "checkpoint-key", "", "`file` with one private key that is to sign checkpoints, a line of what 'chainstore log backup' writes (default: the first leader makes one)")
+	flags.StringVar(&cfg.Origin, "origin", "", "`name` of the log, which counts when its first key is founded (default chainstore/GROUP-ID, and the epoch behind it once the group was recovered); give it to all masters")
 	flags.BoolVar(&cfg.PrivateLog, "private-log", false, "ask who follows the log for a token of the cluster; give it to all masters")
 	flags.StringArrayVar(&cfg.Witnesses, "witness", nil, "`'VKEY URL'` of a witness that is to cosign checkpoints (C2SP tlog-witness); repeat it for several, and give all masters the same")
 	flags.Uint8Var(&cfg.Settings.WitnessQuorum, "witness-quorum", 0, "witnesses that must have cosigned a checkpoint before it is shown")

@@ -35,8 +35,12 @@ masters must not, and never again.
 What the lost masters had acknowledged and is neither in the survivor's log nor in a block of a storage node is lost, and so are
 idempotency keys that the survivor does not know. With --from-storage every record that is in no block of those nodes is lost, and so are all
 keys and settings; projects come back private, named recovered-ID, and without tokens: 'chainstore project token create' gives them new ones. The
-log has no key then: start the master with --checkpoint-key and the file that 'chainstore log backup' wrote, unless a storage node is missing that may
-have had more. docs/masters.md tells more.
+log has no key then: start the master with --checkpoint-key and the file that 'chainstore log backup' wrote.
+
+The log must not go on under its keys where blocks that it has signed may be gone: with a storage node that is left out or not named, or whose disk
+is. They would sign another log in the place of the first, and whoever kept a checkpoint of that has proof of it. Recover a survivor with
+--new-log-key then, and start a group from storage without --checkpoint-key: the log gets a new key, and another name unless --origin says the old
+one. docs/masters.md tells more.
 
 Afterwards start the master as before, and let others in with 'chainstore master --join'.`,
 		Example: `  chainstore master recover --data /var/lib/chainstore --raft 127.0.0.1:8010 --cluster-token-file cluster.token
@@ -72,6 +76,7 @@ Afterwards start the master as before, and let others in with 'chainstore master
 	flags.StringVar(&clusterTokenFile, "cluster-token-file", "", "`file` with the cluster token (or CHAINSTORE_CLUSTER_TOKEN)")
 	flags.StringSliceVar(&cfg.FromStorage, "from-storage", nil, "`URLs` of all storage nodes, when no master has survived")
 	flags.StringSliceVar(&cfg.Without, "without", nil, "ids or `URLs` of storage nodes that are gone: blocks that they alone have are lost")
+	flags.BoolVar(&cfg.NewLogKey, "new-log-key", false, "leave out the log's name and keys: blocks that they have signed may be gone")
 	flags.BoolVar(&yes, "yes", false, "do not ask")
 	addJSON(cmd, &asJSON, "print what was done as one JSON object")
 	mustComplete(cmd.MarkFlagDirname("data"))
@@ -123,6 +128,15 @@ func warnRecovery(r roles.Recovery) string {
 				countedAs(uint64(r.Asked), "storage node is", "storage nodes are"), r.Replicas)
 		}
 		say("Records that were acknowledged and are not in that chain are LOST, and so are all idempotency keys, and names and tokens of projects.")
+	}
+	switch {
+	case survivor && r.Origin != "" && r.NewLogKey:
+		say("The log %s ends: its keys are left out, and the next leader founds another. Start the masters without --checkpoint-key, and with another --origin or none.", plain(r.Origin))
+	case survivor && r.Origin != "":
+		say("The log %s goes on under its keys. Where blocks that they have signed may be gone, with a storage node that is left out or was lost, they would", plain(r.Origin))
+		say("sign a second log: stop here then, and say --new-log-key.")
+	case !survivor:
+		say("The log has no key: start the master with --checkpoint-key and its backup, or without where blocks that it has signed may be gone.")
 	}
 	for _, lost := range r.Lost {
 		say("Master %s must never run again with its folder.", lost)

@@ -17,7 +17,7 @@ func TestRecoveryWarning(t *testing.T) {
 		{
 			"a survivor that knows all", roles.Recovery{Member: "m", LastTerm: 4, LastEntry: 9, Height: 3, ChainHeight: 3, Buffered: 1, Lost: []string{"n at u"}},
 			[]string{"term 4, at entry 9", "3 blocks mined and holds 1 record in", "neither in this log", "Master n at u must never"},
-			[]string{"takes over", "another block", "Snapshot", "names and tokens", "Fewer"},
+			[]string{"takes over", "another block", "Snapshot", "names and tokens", "Fewer", "--new-log-key"},
 		},
 		{
 			"a forked one", roles.Recovery{LastEntry: 9, Forked: true, Fork: 7, Height: 7, Source: "s", ChainHeight: 9, Replicas: 2, Replicated: 8},
@@ -29,7 +29,15 @@ func TestRecoveryWarning(t *testing.T) {
 		},
 		{
 			"from storage", roles.Recovery{Source: "s", ChainHeight: 9, Asked: 1, Replicas: 2, Replicated: 9},
-			[]string{"up to block 8", "Only 1 storage node is named", "all idempotency keys, and names and tokens"}, []string{"log", "Fewer"},
+			[]string{"The log has no key", "up to block 8", "Only 1 storage node is named", "all idempotency keys, and names and tokens"}, []string{"Its log", "Fewer", "--new-log-key"},
+		},
+		{
+			"a log that may have signed what is gone", roles.Recovery{LastEntry: 9, Origin: "example.com/log"},
+			[]string{"log example.com/log goes on under its keys", "say --new-log-key"}, []string{"ends: its keys"},
+		},
+		{
+			"another log", roles.Recovery{LastEntry: 9, Origin: "example.com/log", NewLogKey: true},
+			[]string{"log example.com/log ends: its keys are left out", "another --origin"}, []string{"goes on under"},
 		},
 	} {
 		text := warnRecovery(c.plan)

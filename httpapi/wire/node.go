@@ -16,6 +16,8 @@ type Member struct {
 	Group   string `json:"group"`   // the cluster's id, "" for a master that is new
 	Epoch   uint64 `json:"epoch"`   // of the group: goes up when a lost majority is replaced by hand; 0 for a master that is new
 	Applied uint64 `json:"applied"` // index of the newest log entry that is in its state
+	// Signs: it knows the commands of the log's keys. Masters of before do not say so, and take no member that does: it is in answers alone.
+	Signs bool `json:"signs,omitempty"`
 }
 
 // Adoption makes a new master part of a group.

@@ -47,7 +47,7 @@ const (
 	ProblemNoLeader       = "no-leader"          // 503 with Retry-After: no leader within the time that the request could wait
 	ProblemUnknownOutcome = "unknown-outcome"    // 503: the append may or may not have been committed; retry with the same Idempotency-Key
 	ProblemTooManyStreams = "too-many-streams"   // 503 with Retry-After: the master serves as many streams as it can
-	ProblemUnavailable    = "unavailable"        // 503: no storage node could prove the record, or nothing can sign a checkpoint
+	ProblemUnavailable    = "unavailable"        // 503: no storage node could prove the record, or no checkpoint can be shown
 )
 
 // How calls on the replicated state end that were not carried out, or may not have been. Calls between masters wrap them too.
