@@ -139,13 +139,13 @@ func (t *tree) shared(ctx context.Context, key string, timeout time.Duration, re
 func (t *tree) readEntries(ctx context.Context, first uint64, leaves []byte) ([]byte, error) {
 	p := t.prover
 	err := fmt.Errorf("%w: entries from leaf %d on", ErrUnavailable, first)
-	for _, node := range p.candidates(func(n masterfsm.Storage) bool { return n.Height > 0 }) {
+	for node := range p.asked(ctx, func(n masterfsm.Storage) bool { return n.Height > 0 }) {
 		tryCtx, cancel := context.WithTimeout(ctx, bundleTimeout)
 		answer, failed := p.workers.Entries(tryCtx, worker(node), first, len(leaves)/tlog.HashSize)
 		cancel()
 		switch {
 		case failed != nil:
-			p.passOver(node, unwellFor, "no answer for entries", failed)
+			p.noAnswer(ctx, node, "no answer for entries", failed)
 		case answer.Status == wire.ReadBehind:
 		case answer.Status == wire.ReadBad && p.lost(answer.Block) && t.mayTouch(ctx, answer.Block, first, leaves):
 			err = p.orLost(answer.Block, err)
@@ -236,7 +236,7 @@ func hashesOf(list []tlog.Hash) []chain.Hash {
 // read has hashes of the tree's first size leaves read, with the tiles of one storage node after the other until those of one hold.
 func (t *tree) read(ctx context.Context, size uint64, read func(tlog.HashReader) error) error {
 	p := t.prover
-	for _, node := range p.candidates(func(n masterfsm.Storage) bool { return n.Height > 0 }) {
+	for node := range p.asked(ctx, func(n masterfsm.Storage) bool { return n.Height > 0 }) {
 		boundary, ok := t.boundary(node, size)
 		if !ok {
 			continue
@@ -248,15 +248,12 @@ func (t *tree) read(ctx context.Context, size uint64, read func(tlog.HashReader)
 			return nil
 		case errors.Is(err, errNotHere):
 		case from.failed != nil:
-			p.passOver(node, unwellFor, "no answer for tiles", from.failed)
+			p.noAnswer(ctx, node, "no answer for tiles", from.failed)
 		default:
 			p.distrust(node, "tiles that it cannot prove", err)
 		}
 	}
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return fmt.Errorf("%w: the tree of %d leaves", ErrUnavailable, size)
+	return unavailable(ctx, "the tree of %d leaves", size)
 }
 
 // boundary is one that a node has, of at least so many leaves: the checkpoint, whose tiles are asked for most, or else the node's newest.
