@@ -87,6 +87,7 @@ var answers = []struct {
 	{masternode.ErrNoLeader, http.StatusServiceUnavailable, wire.ProblemNoLeader, "No leader", "1"},
 	{masternode.ErrNotLeader, http.StatusServiceUnavailable, wire.ProblemNoLeader, "Not the leader", "1"},
 	{masternode.ErrUnavailable, http.StatusServiceUnavailable, wire.ProblemUnavailable, "Not readable now", "1"},
+	{masternode.ErrBusy, http.StatusServiceUnavailable, wire.ProblemUnavailable, "Busy", "1"},
 	{masternode.ErrNoLogKey, http.StatusServiceUnavailable, wire.ProblemUnavailable, "Nothing to sign with", "1"},
 	{worker.ErrNotRegistered, http.StatusServiceUnavailable, wire.ProblemUnavailable, "Not registered yet", "1"},
 	{storagenode.ErrFailed, http.StatusServiceUnavailable, wire.ProblemUnavailable, "Node has failed", ""},

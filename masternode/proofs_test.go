@@ -171,10 +171,10 @@ func TestEntriesOfALostBlock(t *testing.T) {
 			s.lieEntries = func(e *wire.Entries) { *e = wire.Entries{Status: wire.ReadBad, Block: 3} }
 		})
 		tr := r.newTree()
-		if _, err := tr.bundle(t.Context(), 0, 3*17); !errors.Is(err, ErrUnavailable) || errors.Is(err, ErrLost) {
+		if _, err := tr.bundles.first(t.Context(), 0, 3*17); !errors.Is(err, ErrUnavailable) || errors.Is(err, ErrLost) {
 			t.Errorf("entries before it, which the nodes say are lost: %v", err)
 		}
-		if _, err := tr.bundle(t.Context(), 0, 3*17+1); !errors.Is(err, ErrLost) {
+		if _, err := tr.bundles.first(t.Context(), 0, 3*17+1); !errors.Is(err, ErrLost) {
 			t.Errorf("its first entry: %v", err)
 		}
 		if _, err := r.Consistency(t.Context(), 3*17+5, nil); err != nil {

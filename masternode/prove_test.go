@@ -101,7 +101,7 @@ func TestTheReadersTimeIsNoFaultOfTheNodes(t *testing.T) {
 		for name, read := range map[string]func(context.Context, *tree) error{
 			"a proof": func(ctx context.Context, tr *tree) error { _, err := tr.inclusion(ctx, 3, 300); return err },
 			"entries": func(ctx context.Context, tr *tree) error {
-				_, err := tr.readEntries(ctx, 0, make([]byte, 32))
+				_, err := tr.bundles.entries(ctx, 0, make([]byte, 32))
 				return err
 			},
 			"headers": func(ctx context.Context, tr *tree) error { return tr.prover.fetchHeaders(ctx, 0, 3) },
