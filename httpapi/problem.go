@@ -88,6 +88,7 @@ var answers = []struct {
 	{masternode.ErrNotLeader, http.StatusServiceUnavailable, wire.ProblemNoLeader, "Not the leader", "1"},
 	{masternode.ErrUnavailable, http.StatusServiceUnavailable, wire.ProblemUnavailable, "Not readable now", "1"},
 	{masternode.ErrNoCheckpoint, http.StatusServiceUnavailable, wire.ProblemUnavailable, "No checkpoint", "1"},
+	{masternode.ErrBusy, http.StatusServiceUnavailable, wire.ProblemUnavailable, "Busy", "1"},
 	{worker.ErrNotRegistered, http.StatusServiceUnavailable, wire.ProblemUnavailable, "Not registered yet", "1"},
 	{storagenode.ErrFailed, http.StatusServiceUnavailable, wire.ProblemUnavailable, "Node has failed", ""},
 	{storagenode.ErrDamaged, http.StatusServiceUnavailable, wire.ProblemUnavailable, "Damaged on this node", ""},

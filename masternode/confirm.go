@@ -42,7 +42,7 @@ type together struct {
 	running chan struct{}
 }
 
-// round is one confirmation, made by the first who took part.
+// round is one confirmation.
 type round struct {
 	done chan struct{} // closed when err is set
 	err  error
@@ -52,27 +52,31 @@ type round struct {
 func (n *Node) confirmTogether(ctx context.Context) error {
 	t := &n.together
 	t.mu.Lock()
-	r, first := t.next, t.next == nil
-	if first {
+	r := t.next
+	if r == nil {
 		r = &round{done: make(chan struct{})}
 		t.next = r
+		go n.confirmRound(context.WithoutCancel(ctx), r) // it does not end with the one who came first: others wait for it too
 	}
 	t.mu.Unlock()
-	if first {
-		t.running <- struct{}{}
-		t.mu.Lock()
-		t.next = nil
-		t.mu.Unlock()
-		r.err = n.confirm(context.WithoutCancel(ctx)) // others wait for it too
-		<-t.running
-		close(r.done)
-	}
 	select {
 	case <-r.done:
 		return r.err
 	case <-ctx.Done():
 		return fmt.Errorf("%w to confirm it: %w", ErrNoLeader, context.Cause(ctx))
 	}
+}
+
+// confirmRound waits for the round before it, and confirms for all who took part until then.
+func (n *Node) confirmRound(ctx context.Context, r *round) {
+	t := &n.together
+	t.running <- struct{}{}
+	defer func() { <-t.running }()
+	defer close(r.done)
+	t.mu.Lock()
+	t.next = nil
+	t.mu.Unlock()
+	r.err = n.confirm(ctx)
 }
 
 func (n *Node) askReadIndex(ctx context.Context) (wire.ReadIndex, error) {

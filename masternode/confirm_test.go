@@ -125,6 +125,31 @@ func TestConfirmTogether(t *testing.T) {
 		if asked != 2 {
 			t.Errorf("the leader was asked %d times", asked)
 		}
+		// Who begins a round and goes away while it waits for the one before waits no longer, and takes nobody with him.
+		callers.Go(func() {
+			if err := r.confirmTogether(t.Context()); err != nil {
+				t.Errorf("the round before: %v", err)
+			}
+		})
+		synctest.Wait()
+		callers.Go(func() {
+			began := time.Now()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+			defer cancel()
+			if err := r.confirmTogether(ctx); !errors.Is(err, ErrNoLeader) || time.Since(began) > time.Millisecond {
+				t.Errorf("who begins a round and goes away: %v after %v", err, time.Since(began))
+			}
+		})
+		synctest.Wait()
+		callers.Go(func() {
+			if err := r.confirmTogether(t.Context()); err != nil {
+				t.Errorf("who is left in that round: %v", err)
+			}
+		})
+		callers.Wait()
+		if asked != 4 {
+			t.Errorf("the leader was asked %d times", asked)
+		}
 		r.ledger.confirm = func() error { return ErrNotLeader }
 		if err := r.confirmTogether(t.Context()); !errors.Is(err, ErrNoLeader) {
 			t.Errorf("nobody leads: %v", err)

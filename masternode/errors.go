@@ -34,6 +34,8 @@ var (
 	ErrUnknownOutcome = errors.New("the outcome is not known")
 	// ErrUnavailable: no storage node could prove the record now.
 	ErrUnavailable = errors.New("no storage node could prove it")
+	// ErrBusy: this master reads as much for others as it can. Nothing is wrong with what was asked for.
+	ErrBusy = errors.New("too much is being read at a time")
 	// ErrNoCheckpoint: no checkpoint can be shown now.
 	ErrNoCheckpoint = errors.New("no checkpoint can be shown")
 	// ErrNoLogKey: the log has no key yet that signs, or this master cannot open those that it has. It wraps ErrNoCheckpoint.

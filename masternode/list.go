@@ -164,7 +164,7 @@ func (w *walk) take(encoded []byte, at masterfsm.Position, sealed, stored bool) 
 // one tells of a record that is not what was asked for; what was taken before stays.
 func (w *walk) stored(ctx context.Context, held uint64) error {
 	p := w.n.prover
-	for _, node := range p.candidates(func(n masterfsm.Storage) bool { return n.Height > 0 }) {
+	for node := range p.asked(ctx, func(n masterfsm.Storage) bool { return n.Height > 0 }) {
 		q := wire.RecordQuery{
 			Project: w.owner.ID, Key: w.q.Key, From: w.next, To: held, Since: w.q.Since, Until: w.q.Until, Limit: min(w.limit, wire.MaxHits),
 		}
@@ -188,10 +188,7 @@ func (w *walk) stored(ctx context.Context, held uint64) error {
 			return nil
 		}
 	}
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return fmt.Errorf("%w: the records from leaf %d on", ErrUnavailable, w.next)
+	return unavailable(ctx, "the records from leaf %d on", w.next)
 }
 
 // Bounds of how many records are asked for at a time, so that large ones do not fill the memory.

@@ -2,8 +2,10 @@ package masternode
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/httpapi/wire"
@@ -11,16 +13,19 @@ import (
 )
 
 // Prove proves a record without anybody's word; that the reader may read it was asked when it was read. It is as of the newest checkpoint, with
-// which it comes, where that covers the record's block; else as of a boundary that the group has committed and not signed. Errors: ErrNotSealed,
-// ErrLost, ErrNoLeader, ErrUnavailable.
+// which it comes, where that covers the record's block; else, which is the leader's word, as of a boundary that the group has committed and not signed.
+// Errors: ErrNotSealed, ErrLost, ErrNoLeader, ErrUnavailable.
 func (n *Node) Prove(ctx context.Context, r Record) (wire.Proof, error) {
 	r, err := n.sealed(ctx, r)
 	if err != nil {
 		return wire.Proof{}, err
 	}
-	at, err := n.checkpointHere()
-	if err != nil || r.At.Block >= at.Boundary.Height {
+	at, err := n.covering(ctx, r)
+	switch {
+	case errors.Is(err, ErrNotCovered) || errors.Is(err, ErrNoLogKey):
 		at = Checkpoint{Boundary: n.boundaryAfter(r.At.Block)}
+	case err != nil:
+		return wire.Proof{}, err
 	}
 	return n.proveAt(ctx, r, at)
 }
@@ -81,23 +86,19 @@ func (n *Node) proveAt(ctx context.Context, r Record, at Checkpoint) (wire.Proof
 	}, nil
 }
 
-// covering is the newest checkpoint for a record, which must cover it. That none does is the leader's word. Errors: ErrNotSealed, ErrNotCovered,
-// ErrNoLogKey, ErrNoLeader, ErrUnavailable.
-func (n *Node) covering(ctx context.Context, r Record) (Record, Checkpoint, error) {
-	r, err := n.sealed(ctx, r)
-	if err != nil {
-		return Record{}, Checkpoint{}, err
-	}
+// covering is the newest checkpoint for a sealed record, which must cover it. That none does is the leader's word. Errors: ErrNotCovered, ErrNoLogKey,
+// ErrNoLeader.
+func (n *Node) covering(ctx context.Context, r Record) (Checkpoint, error) {
 	at, err := n.checkpointHere()
 	if err != nil || r.At.Block >= at.Boundary.Height {
 		if at, err = n.Checkpoint(ctx); err != nil {
-			return Record{}, Checkpoint{}, err
+			return Checkpoint{}, err
 		}
 	}
 	if r.At.Block >= at.Boundary.Height {
-		return Record{}, Checkpoint{}, fmt.Errorf("%w: block %d, and the newest one covers %d", ErrNotCovered, r.At.Block, at.Boundary.Height)
+		return Checkpoint{}, fmt.Errorf("%w: block %d, and the newest one covers %d", ErrNotCovered, r.At.Block, at.Boundary.Height)
 	}
-	return r, at, nil
+	return at, nil
 }
 
 // LogProof is the inclusion proof of a record's leaf in the tree of a signed checkpoint (C2SP tlog-proof).
@@ -110,7 +111,11 @@ type LogProof struct {
 // LogProof proves a record that the reader may read in the newest checkpoint. Errors: ErrNotSealed, ErrNotCovered, ErrNoLogKey, ErrNoLeader,
 // ErrUnavailable.
 func (n *Node) LogProof(ctx context.Context, r Record) (LogProof, error) {
-	r, at, err := n.covering(ctx, r)
+	r, err := n.sealed(ctx, r)
+	if err != nil {
+		return LogProof{}, err
+	}
+	at, err := n.covering(ctx, r)
 	if err != nil {
 		return LogProof{}, err
 	}
@@ -120,7 +125,11 @@ func (n *Node) LogProof(ctx context.Context, r Record) (LogProof, error) {
 
 // Receipt makes the receipt of a record that the reader may read. Errors: as LogProof, and ErrLost.
 func (n *Node) Receipt(ctx context.Context, r Record) (wire.Receipt, error) {
-	r, at, err := n.covering(ctx, r)
+	r, err := n.sealed(ctx, r)
+	if err != nil {
+		return wire.Receipt{}, err
+	}
+	at, err := n.covering(ctx, r)
 	if err != nil {
 		return wire.Receipt{}, err
 	}
@@ -137,27 +146,58 @@ func (n *Node) Receipt(ctx context.Context, r Record) (wire.Receipt, error) {
 	}, nil
 }
 
-// WaitReceipt waits until a checkpoint covers a record that was just appended, and makes its receipt. Whoever has appended it knows all that is
-// in there, whatever the token may read. Errors: those of Receipt and of ctx.
+// WaitReceipt waits until a checkpoint covers a record that was just appended, and makes its receipt; what stands in the way for a moment it waits out.
+// Whoever has appended it knows all that is in there, whatever the token may read. Errors: ErrNoLogKey, ErrLost, and that of ctx with what was in the way.
 func (n *Node) WaitReceipt(ctx context.Context, at wire.Position) (wire.Receipt, error) {
-	for {
-		changed := n.cfg.Ledger.Changed()
-		checkpoint, err := n.checkpointHere()
-		if err != nil {
-			return wire.Receipt{}, err
+	if _, err := n.checkpointHere(); err != nil {
+		return wire.Receipt{}, err
+	}
+	if err := n.waitPublished(ctx, at.Block); err != nil {
+		return wire.Receipt{}, err
+	}
+	for pause := retryPause; ; pause = min(2*pause, unwellFor) {
+		r, err := n.anyRecord(ctx, at.Block, at.Offset)
+		if err == nil {
+			var receipt wire.Receipt
+			if receipt, err = n.Receipt(ctx, r); err == nil {
+				return receipt, nil
+			}
 		}
-		if at.Block < checkpoint.Boundary.Height {
-			break
+		if !passes(err) {
+			return wire.Receipt{}, err
 		}
 		select {
 		case <-ctx.Done():
-			return wire.Receipt{}, context.Cause(ctx)
+			return wire.Receipt{}, fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		case <-time.After(pause):
+		}
+	}
+}
+
+// waitPublished waits until the published checkpoint covers a block. Many may wait at a time, and each change of the table wakes them: nothing is signed
+// for that.
+func (n *Node) waitPublished(ctx context.Context, block uint64) error {
+	for {
+		changed := n.cfg.Ledger.Changed()
+		var height uint64
+		n.cfg.Ledger.Read(func(s *masterfsm.State) { height = s.Published().Boundary.Height })
+		if block < height {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", context.Cause(ctx), ErrNotCovered)
 		case <-changed:
 		}
 	}
-	r, err := n.anyRecord(ctx, at.Block, at.Offset)
-	if err != nil {
-		return wire.Receipt{}, err
+}
+
+// passes reports whether what a proof failed for may be over in a moment.
+func passes(err error) bool {
+	for _, passing := range []error{ErrUnavailable, ErrNoLeader, ErrNotCovered, ErrNotSealed, context.DeadlineExceeded} {
+		if errors.Is(err, passing) {
+			return true
+		}
 	}
-	return n.Receipt(ctx, r)
+	return false
 }

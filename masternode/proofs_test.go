@@ -100,6 +100,60 @@ func TestReceiptComesWithTheCheckpoint(t *testing.T) {
 	})
 }
 
+// What stands in the way of a receipt for a moment is waited out: the storage nodes do not answer, or no leader does.
+func TestWaitReceiptGoesOnWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := treeRig(t, 300)
+		defer r.stop()
+		place := wire.Position{Block: 1}
+		r.lie(3, func(s *fakeStorage) { s.down = true })
+		short, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := r.WaitReceipt(short, place); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, ErrUnavailable) {
+			t.Errorf("until the time is over: %v", err)
+		}
+		go func() { time.Sleep(2 * time.Second); r.lie(0, nil) }()
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		began := time.Now()
+		got, err := r.WaitReceipt(ctx, place)
+		if err != nil || got.Block != 1 || time.Since(began) > 4*time.Second {
+			t.Errorf("nodes that come back: %v after %v", err, time.Since(began))
+		}
+	})
+}
+
+// A master that knows of no checkpoint for a record asks the leader before it says that there is none.
+func TestNoCheckpointIsTheLeadersWord(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 2, nil)
+		defer r.stop()
+		r.on("http://s1", func(s *fakeStorage) { s.down = true }) // nothing is stored then
+		if _, err := r.Append(t.Context(), r.project, []Entry{{Payload: []byte("x")}}, ""); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Second)
+		record, err := r.Record(t.Context(), r.access, 0, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.ledger.confirm = func() error { return ErrNotLeader }
+		if _, err := r.Prove(t.Context(), record); !errors.Is(err, ErrNoLeader) {
+			t.Errorf("without a leader: %v", err)
+		}
+		r.ledger.confirm = func() error {
+			r.on("http://s1", func(s *fakeStorage) { s.down = false }) // the block is stored while the leader is asked
+			r.ledger.confirm = func() error { return nil }
+			time.Sleep(30 * time.Second)
+			return nil
+		}
+		p, err := r.Prove(t.Context(), record)
+		if err != nil || p.Checkpoint == "" {
+			t.Errorf("as the leader knows it: %v, %+v", err, p)
+		}
+	})
+}
+
 // That a tile or a tree is beyond the newest checkpoint is the leader's word; what is within it, any master serves.
 func TestBeyondTheCheckpointIsTheLeadersWord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -171,10 +225,10 @@ func TestEntriesOfALostBlock(t *testing.T) {
 			s.lieEntries = func(e *wire.Entries) { *e = wire.Entries{Status: wire.ReadBad, Block: 3} }
 		})
 		tr := r.newTree()
-		if _, err := tr.bundle(t.Context(), 0, 3*17); !errors.Is(err, ErrUnavailable) || errors.Is(err, ErrLost) {
+		if _, err := tr.bundles.first(t.Context(), 0, 3*17); !errors.Is(err, ErrUnavailable) || errors.Is(err, ErrLost) {
 			t.Errorf("entries before it, which the nodes say are lost: %v", err)
 		}
-		if _, err := tr.bundle(t.Context(), 0, 3*17+1); !errors.Is(err, ErrLost) {
+		if _, err := tr.bundles.first(t.Context(), 0, 3*17+1); !errors.Is(err, ErrLost) {
 			t.Errorf("its first entry: %v", err)
 		}
 		if _, err := r.Consistency(t.Context(), 3*17+5, nil); err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"iter"
 	"slices"
 	"strconv"
 	"sync"
@@ -90,11 +91,10 @@ func (p *prover) record(ctx context.Context, header chain.Header, offset uint32)
 // readBatch asks one node after the other for what is still missing.
 func (p *prover) readBatch(ctx context.Context, batch []*pendingRead) {
 	missing := batch
-	for _, node := range p.candidates(func(masterfsm.Storage) bool { return true }) {
-		if len(missing) == 0 || ctx.Err() != nil {
+	for node := range p.asked(ctx, func(masterfsm.Storage) bool { return true }) {
+		if missing = p.readFrom(ctx, node, missing); len(missing) == 0 {
 			break
 		}
-		missing = p.readFrom(ctx, node, missing)
 	}
 	for _, r := range missing {
 		r.err = fmt.Errorf("%w: record %d of block %d", ErrUnavailable, r.offset, r.header.Block)
@@ -104,15 +104,15 @@ func (p *prover) readBatch(ctx context.Context, batch []*pendingRead) {
 
 // readFrom asks one node and returns the reads that it could not prove.
 func (p *prover) readFrom(ctx context.Context, node masterfsm.Storage, batch []*pendingRead) (missing []*pendingRead) {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	tryCtx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	places := make([]wire.Place, len(batch))
 	for i, r := range batch {
 		places[i] = wire.Place{Block: r.header.Block, Offset: r.offset}
 	}
-	answers, err := p.workers.ReadRecords(ctx, worker(node), places)
+	answers, err := p.workers.ReadRecords(tryCtx, worker(node), places)
 	if err != nil || len(answers) != len(batch) {
-		p.passOver(node, unwellFor, "no answer to a read", err)
+		p.noAnswer(ctx, node, "no answer to a read", err)
 		return batch
 	}
 	var wrong error
@@ -221,41 +221,53 @@ func (p *prover) keep(h chain.Header) {
 	p.headers[0][h.Block] = h
 }
 
-// fetchHeaders gets a page of headers, the needed one among them, from the first node that can prove them.
+// fetchHeaders gets a page of headers, the needed one among them, from the first node that can prove them. A header that is lost, or that a node
+// cannot read, does not take from the others of its page.
 func (p *prover) fetchHeaders(ctx context.Context, page, needed uint64) error {
-	nodes := p.candidates(func(n masterfsm.Storage) bool { return n.Height > needed })
-	for _, node := range nodes {
+	for node := range p.asked(ctx, func(n masterfsm.Storage) bool { return n.Height > needed }) {
 		var boundary masterfsm.Boundary
 		var ok bool
 		p.ledger.Read(func(s *masterfsm.State) { boundary, ok = s.BoundaryAt(min(node.Height, s.Head().Height)) })
 		if !ok {
 			continue // it is so far behind that the table has forgotten a root that it has
 		}
-		limit := int(min(headerPage, boundary.Height-page))
-		tryCtx, cancel := context.WithTimeout(ctx, readTimeout)
-		headers, err := p.workers.Headers(tryCtx, worker(node), page, limit, boundary.Size)
-		cancel()
-		if err != nil {
-			p.passOver(node, unwellFor, "no answer for headers", err)
-			continue
+		to := min(page+headerPage, boundary.Height)
+		next, ok := p.headersFrom(ctx, node, page, to, boundary)
+		if ok && next < needed {
+			next, ok = p.headersFrom(ctx, node, needed, to, boundary)
 		}
-		if err := p.takeHeaders(headers, page, needed, boundary); err != nil {
-			p.distrust(node, "headers that it cannot prove", err)
-			continue
+		switch {
+		case ok && next > needed:
+			return nil
+		case ok && !p.lost(needed):
+			p.distrust(node, "a header that it cannot read", fmt.Errorf("block %d", needed))
 		}
-		return nil
 	}
-	return fmt.Errorf("%w: header of block %d", ErrUnavailable, needed)
+	return unavailable(ctx, "header of block %d", needed)
 }
 
-func (p *prover) takeHeaders(headers []wire.ProvenHeader, page, needed uint64, boundary masterfsm.Boundary) error {
-	if needed-page >= uint64(len(headers)) {
-		return fmt.Errorf("%d headers from block %d on, block %d is not among them", len(headers), page, needed)
+// headersFrom keeps the headers of a run of blocks that a node proves. They end before one that it cannot read: next is the first block that is not among
+// them. A node that is not ok did not answer, or answered wrong.
+func (p *prover) headersFrom(ctx context.Context, node masterfsm.Storage, from, to uint64, boundary masterfsm.Boundary) (next uint64, ok bool) {
+	tryCtx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	headers, err := p.workers.Headers(tryCtx, worker(node), from, int(to-from), boundary.Size)
+	if err != nil {
+		p.noAnswer(ctx, node, "no answer for headers", err)
+		return 0, false
 	}
+	if err := p.takeHeaders(headers, from, boundary); err != nil {
+		p.distrust(node, "headers that it cannot prove", err)
+		return 0, false
+	}
+	return from + uint64(len(headers)), true
+}
+
+func (p *prover) takeHeaders(headers []wire.ProvenHeader, from uint64, boundary masterfsm.Boundary) error {
 	for i := range headers {
 		h := &headers[i].Header
-		if h.Block != page+uint64(i) {
-			return fmt.Errorf("header of block %d where that of block %d is due", h.Block, page+uint64(i))
+		if h.Block != from+uint64(i) {
+			return fmt.Errorf("header of block %d where that of block %d is due", h.Block, from+uint64(i))
 		}
 		proof := chain.Proof{Index: h.Seal(), Size: boundary.Size, Path: headers[i].Path}
 		if err := proof.Check(h.SealHash(), boundary.Root); err != nil {
@@ -272,12 +284,12 @@ func (p *prover) takeHeaders(headers []wire.ProvenHeader, page, needed uint64, b
 
 // locate finds the block of a leaf index that the masters no longer hold. A node's word for it is checked by the proven header.
 func (p *prover) locate(ctx context.Context, index uint64) (masterfsm.Position, error) {
-	for _, node := range p.candidates(func(masterfsm.Storage) bool { return true }) {
+	for node := range p.asked(ctx, func(masterfsm.Storage) bool { return true }) {
 		tryCtx, cancel := context.WithTimeout(ctx, readTimeout)
 		block, err := p.workers.Locate(tryCtx, worker(node), index)
 		cancel()
 		if err != nil {
-			p.passOver(node, unwellFor, "no answer for a leaf index", err)
+			p.noAnswer(ctx, node, "no answer for a leaf index", err)
 			continue
 		}
 		h, err := p.header(ctx, block)
@@ -291,7 +303,26 @@ func (p *prover) locate(ctx context.Context, index uint64) (masterfsm.Position, 
 		}
 		p.distrust(node, "a wrong block for a leaf index", fmt.Errorf("block %d for leaf %d", block, index))
 	}
-	return masterfsm.Position{}, fmt.Errorf("%w: leaf %d", ErrUnavailable, index)
+	return masterfsm.Position{}, unavailable(ctx, "leaf %d", index)
+}
+
+// asked gives the candidates one after the other, until ctx ends: who has gone away needs nobody to be asked.
+func (p *prover) asked(ctx context.Context, fits func(masterfsm.Storage) bool) iter.Seq[masterfsm.Storage] {
+	return func(yield func(masterfsm.Storage) bool) {
+		for _, node := range p.candidates(fits) {
+			if ctx.Err() != nil || !yield(node) {
+				return
+			}
+		}
+	}
+}
+
+// unavailable is how a read ends that no node could prove, or whose time was over before one could.
+func unavailable(ctx context.Context, what string, args ...any) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return fmt.Errorf("%w: %s", ErrUnavailable, fmt.Sprintf(what, args...))
 }
 
 // candidates lists the storage nodes that may be asked, the best first: those that answered last time before those that did
@@ -340,14 +371,20 @@ func (p *prover) distrust(node masterfsm.Storage, what string, err error) {
 	}
 }
 
+// noAnswer passes a node over that gave no answer to a call. That the time of the reader himself was over, or that he went away, which ends ctx, is no
+// fault of the node.
+func (p *prover) noAnswer(ctx context.Context, node masterfsm.Storage, what string, err error) {
+	switch {
+	case ctx.Err() != nil:
+	case errors.Is(err, context.DeadlineExceeded):
+		p.passOver(node, hungFor, what, err)
+	default:
+		p.passOver(node, unwellFor, what, err)
+	}
+}
+
 // passOver asks a node last for a while.
 func (p *prover) passOver(node masterfsm.Storage, d time.Duration, what string, err error) {
-	switch {
-	case errors.Is(err, context.Canceled):
-		return // the reader went away
-	case errors.Is(err, context.DeadlineExceeded):
-		d = max(d, hungFor)
-	}
 	p.log.Warn("storage node passed over", "node", node.ID, "url", node.URL, "for", d, "because", what, "error", err)
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -34,11 +34,11 @@ func (r *pendingRead) wait(ctx context.Context) error {
 
 // find asks a node's index for the places of records. That they ascend within what was asked for is all that is known of them.
 func (p *prover) find(ctx context.Context, node masterfsm.Storage, q wire.RecordQuery) (wire.RecordHits, error) {
-	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	tryCtx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	found, err := p.workers.FindRecords(ctx, worker(node), q)
+	found, err := p.workers.FindRecords(tryCtx, worker(node), q)
 	if err != nil {
-		p.passOver(node, unwellFor, "no answer to a search", err)
+		p.noAnswer(ctx, node, "no answer to a search", err)
 		return found, err
 	}
 	err = ordered(&found, &q)
@@ -66,12 +66,12 @@ func ordered(found *wire.RecordHits, q *wire.RecordQuery) error {
 // findHash asks the nodes for a hash, one after the other, until one of them has it. complete tells that the index of one that has not goes
 // up to a leaf.
 func (p *prover) findHash(ctx context.Context, h chain.Hash, upTo uint64) (found wire.FoundHash, ok, complete bool) {
-	for _, node := range p.candidates(func(n masterfsm.Storage) bool { return n.Height > 0 }) {
+	for node := range p.asked(ctx, func(n masterfsm.Storage) bool { return n.Height > 0 }) {
 		tryCtx, cancel := context.WithTimeout(ctx, readTimeout)
 		answer, err := p.workers.FindHash(tryCtx, worker(node), h)
 		cancel()
 		if err != nil {
-			p.passOver(node, unwellFor, "no answer to a search", err)
+			p.noAnswer(ctx, node, "no answer to a search", err)
 			continue
 		}
 		unproven := false

@@ -86,7 +86,7 @@ func (n *Node) lookUp(ctx context.Context, block uint64, offset uint32) (Record,
 	}
 	h, err := n.prover.header(ctx, block)
 	if err != nil {
-		return Record{}, err
+		return Record{}, n.prover.orLost(block, err)
 	}
 	if offset >= h.Count {
 		return Record{}, fmt.Errorf("%w: block %d has %d records", ErrNotFound, block, h.Count)
@@ -96,8 +96,7 @@ func (n *Node) lookUp(ctx context.Context, block uint64, offset uint32) (Record,
 		return Record{}, n.prover.orLost(block, err)
 	}
 	at.Index = h.First + uint64(offset)
-	r, err := newRecord(proven, at, true, true)
-	return r, err
+	return newRecord(proven, at, true, true)
 }
 
 func newRecord(encoded []byte, at masterfsm.Position, sealed, stored bool) (Record, error) {

@@ -18,13 +18,13 @@ func (n *Node) Tile(ctx context.Context, level, index uint64, width int) ([]byte
 	return n.tree.tile(ctx, level, index, width)
 }
 
-// Entries is the bundle of the first width entries, 1 to 256, below a tile of level 0: the data of leaves. It is final. Errors: those of Tile, and
+// Entries is the bundle of the first width entries, 1 to 256, below a tile of level 0: the data of leaves. It is final. Errors: those of Tile, ErrBusy, and
 // ErrLost where a block of them is lost: its leaves cannot be made again, though their hashes are there.
 func (n *Node) Entries(ctx context.Context, index uint64, width int) ([]byte, error) {
 	if err := n.published(ctx, 0, index, width); err != nil {
 		return nil, err
 	}
-	return n.tree.bundle(ctx, index, width)
+	return n.tree.bundles.first(ctx, index, width)
 }
 
 // published tells whether the tree of the newest checkpoint has a tile. That it has not is the leader's word.

@@ -5,11 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
+	"sync"
 
 	lru "github.com/hashicorp/golang-lru/v2"
 	"golang.org/x/mod/sumdb/tlog"
-	"golang.org/x/sync/singleflight"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/httpapi/wire"
@@ -24,60 +23,66 @@ import (
 // What was proven is kept: it never changes, and the first hashes of a tile are those of all narrower ones.
 type tree struct {
 	prover  *prover
-	tiles   *lru.Cache[tileID, []byte]
-	bundles *lru.Cache[uint64, bundle]
-	flights singleflight.Group
-	making  chan struct{} // holds one for each bundle that is read
+	bundles *bundles
+	flights flights[tileID, []byte]
+
+	mu    sync.Mutex // guards tiles
+	tiles *lru.Cache[tileID, []byte]
 }
 
 type tileID struct{ level, index uint64 }
 
-// bundle is a run of entries that were proven.
-type bundle struct {
-	entries int
-	data    []byte
-}
-
-// Bounds of what is kept: 16 MiB of tiles, and 1024 bundles, of 13 KiB where records are many to a block and at most wire.MaxBundle.
-const (
-	keptTiles   = 2048
-	keptBundles = 1024
-)
-
-// bundleReads is how many bundles are read from storage nodes at a time: anybody may ask for them, and they are not to keep the nodes from records.
-const bundleReads = 8
-
-// bundleTimeout is how long a storage node may take for the entries of a bundle. It makes them from the records, payloads and all.
-const bundleTimeout = 15 * time.Second
+// keptTiles is how many tiles are kept: 16 MiB.
+const keptTiles = 2048
 
 func newTree(p *prover) *tree {
-	t := &tree{prover: p, making: make(chan struct{}, bundleReads)}
-	var err1, err2 error
-	t.tiles, err1 = lru.New[tileID, []byte](keptTiles)
-	t.bundles, err2 = lru.New[uint64, bundle](keptBundles)
-	if err := errors.Join(err1, err2); err != nil {
+	tiles, err := lru.New[tileID, []byte](keptTiles)
+	if err != nil {
 		panic(err) // of a size that is not positive
 	}
+	t := &tree{prover: p, tiles: tiles}
+	t.bundles = newBundles(t)
 	return t
 }
 
-// tile is the first width hashes of a tile that a tree of a boundary has; see [wire.WidthOfTile].
+// tile is the first width hashes of a tile that a tree of a boundary has; see [wire.WidthOfTile]. It is read as wide as it is, whatever the width.
 func (t *tree) tile(ctx context.Context, level, index uint64, width int) ([]byte, error) {
-	if known := t.known(level, index, width); known != nil {
-		return known, nil
-	}
-	return t.shared(ctx, fmt.Sprint("tile ", level, index, width), 2*readTimeout, func(ctx context.Context) (data []byte, err error) {
-		asked := tlog.Tile{H: wire.TileHeight, L: int(level), N: int64(index), W: width}
-		err = t.read(ctx, (index*wire.TileWidth+uint64(width))<<(wire.TileHeight*level), func(hashes tlog.HashReader) error {
-			data, err = tlog.ReadTileData(asked, hashes)
-			return err
+	for {
+		if known := t.known(level, index, width); known != nil {
+			return known, nil
+		}
+		data, err := t.flights.do(ctx, tileID{level, index}, 2*readTimeout, func(ctx context.Context) ([]byte, error) {
+			return t.readTile(ctx, level, index, t.widest(level, index, width))
 		})
-		return data, err
+		if err != nil {
+			return nil, err
+		}
+		if len(data) >= width*tlog.HashSize { // whoever asked first may not have known of so many yet
+			return data[: width*tlog.HashSize : width*tlog.HashSize], nil
+		}
+	}
+}
+
+func (t *tree) readTile(ctx context.Context, level, index uint64, width int) (data []byte, err error) {
+	asked := tlog.Tile{H: wire.TileHeight, L: int(level), N: int64(index), W: width}
+	err = t.read(ctx, (index*wire.TileWidth+uint64(width))<<(wire.TileHeight*level), func(hashes tlog.HashReader) error {
+		data, err = tlog.ReadTileData(asked, hashes)
+		return err
 	})
+	return data, err
+}
+
+// widest is how many hashes of a tile the newest stored tree has, and at least width, which somebody knows of.
+func (t *tree) widest(level, index uint64, width int) int {
+	var stored masterfsm.Boundary
+	t.prover.ledger.Read(func(s *masterfsm.State) { stored = s.Checkpoint() })
+	return max(width, wire.WidthOfTile(level, index, stored.Size))
 }
 
 // known is the first hashes of a tile that was proven before, nil where so many are not.
 func (t *tree) known(level, index uint64, width int) []byte {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	data, _ := t.tiles.Get(tileID{level, index})
 	if len(data) < width*tlog.HashSize {
 		return nil
@@ -85,114 +90,13 @@ func (t *tree) known(level, index uint64, width int) []byte {
 	return data[: width*tlog.HashSize : width*tlog.HashSize]
 }
 
-// bundle is the first width entries below a tile of the lowest level. The error wraps ErrLost where a block of them is lost.
-func (t *tree) bundle(ctx context.Context, index uint64, width int) ([]byte, error) {
-	if b, ok := t.bundles.Get(index); ok && b.entries >= width {
-		return firstEntries(b.data, width), nil
+// keep keeps a tile that was proven, unless a wider one is kept.
+func (t *tree) keep(id tileID, data []byte) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if have, _ := t.tiles.Peek(id); len(have) < len(data) {
+		t.tiles.Add(id, bytes.Clone(data)) // it is a piece of an answer, which is larger
 	}
-	return t.shared(ctx, fmt.Sprint("entries ", index, width), 2*bundleTimeout, func(ctx context.Context) ([]byte, error) {
-		leaves, err := t.tile(ctx, 0, index, width)
-		if err != nil {
-			return nil, err
-		}
-		select {
-		case t.making <- struct{}{}:
-			defer func() { <-t.making }()
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		}
-		data, err := t.readEntries(ctx, index*wire.TileWidth, leaves)
-		if kept, _ := t.bundles.Peek(index); err == nil && kept.entries < width {
-			t.bundles.Add(index, bundle{entries: width, data: data})
-		}
-		return data, err
-	})
-}
-
-// firstEntries cuts a bundle, which has so many, behind its first entries.
-func firstEntries(data []byte, count int) []byte {
-	rest := data
-	for range count {
-		_, rest, _ = wire.NextEntry(rest) // it was read to its end before
-	}
-	size := len(data) - len(rest)
-	return data[:size:size]
-}
-
-// shared has a read done once for all who ask for the same at the same time, so it must not end with the first one's request.
-func (t *tree) shared(ctx context.Context, key string, timeout time.Duration, read func(context.Context) ([]byte, error)) ([]byte, error) {
-	done := t.flights.DoChan(key, func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
-		defer cancel()
-		return read(ctx)
-	})
-	select {
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	case r := <-done:
-		data, _ := r.Val.([]byte)
-		return data, r.Err
-	}
-}
-
-// readEntries gets the entries of the leaves from one on from the first node whose entries have those hashes.
-func (t *tree) readEntries(ctx context.Context, first uint64, leaves []byte) ([]byte, error) {
-	p := t.prover
-	err := fmt.Errorf("%w: entries from leaf %d on", ErrUnavailable, first)
-	for _, node := range p.candidates(func(n masterfsm.Storage) bool { return n.Height > 0 }) {
-		tryCtx, cancel := context.WithTimeout(ctx, bundleTimeout)
-		answer, failed := p.workers.Entries(tryCtx, worker(node), first, len(leaves)/tlog.HashSize)
-		cancel()
-		switch {
-		case failed != nil:
-			p.passOver(node, unwellFor, "no answer for entries", failed)
-		case answer.Status == wire.ReadBehind:
-		case answer.Status == wire.ReadBad && p.lost(answer.Block) && t.mayTouch(ctx, answer.Block, first, leaves):
-			err = p.orLost(answer.Block, err)
-		case answer.Status != wire.ReadFound:
-			p.distrust(node, "leaves that it cannot read", fmt.Errorf("block %d: read status %d", answer.Block, answer.Status))
-		default:
-			if wrong := checkEntries(answer.Bundle, leaves); wrong != nil {
-				p.distrust(node, "entries that it cannot prove", wrong)
-				continue
-			}
-			return answer.Bundle, nil
-		}
-	}
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	return nil, err
-}
-
-// mayTouch reports whether a lost block may be among the blocks of a run of leaves, which a node says, by the headers of its neighbours. Where those
-// cannot be proven it may.
-func (t *tree) mayTouch(ctx context.Context, block, first uint64, leaves []byte) bool {
-	if block > 0 {
-		if h, err := t.prover.header(ctx, block-1); err == nil && h.Size() >= first+uint64(len(leaves)/tlog.HashSize) {
-			return false
-		}
-	}
-	h, err := t.prover.header(ctx, block+1)
-	return err != nil || h.First > first
-}
-
-// checkEntries holds the entries of a bundle against their leaf hashes.
-func checkEntries(data, leaves []byte) error {
-	for i := 0; len(leaves) > 0; i++ {
-		entry, rest, err := wire.NextEntry(data)
-		if err != nil {
-			return err
-		}
-		if hash := tlog.RecordHash(entry); !bytes.Equal(hash[:], leaves[:tlog.HashSize]) {
-			return fmt.Errorf("entry %d does not have the leaf's hash", i)
-		}
-		data, leaves = rest, leaves[tlog.HashSize:]
-	}
-	if len(data) > 0 {
-		return fmt.Errorf("%d bytes behind the last entry", len(data))
-	}
-	return nil
 }
 
 // inclusion is the path of a leaf in the tree of a size, RFC 6962 section 2.1.1.
@@ -236,7 +140,7 @@ func hashesOf(list []tlog.Hash) []chain.Hash {
 // read has hashes of the tree's first size leaves read, with the tiles of one storage node after the other until those of one hold.
 func (t *tree) read(ctx context.Context, size uint64, read func(tlog.HashReader) error) error {
 	p := t.prover
-	for _, node := range p.candidates(func(n masterfsm.Storage) bool { return n.Height > 0 }) {
+	for node := range p.asked(ctx, func(n masterfsm.Storage) bool { return n.Height > 0 }) {
 		boundary, ok := t.boundary(node, size)
 		if !ok {
 			continue
@@ -248,15 +152,12 @@ func (t *tree) read(ctx context.Context, size uint64, read func(tlog.HashReader)
 			return nil
 		case errors.Is(err, errNotHere):
 		case from.failed != nil:
-			p.passOver(node, unwellFor, "no answer for tiles", from.failed)
+			p.noAnswer(ctx, node, "no answer for tiles", from.failed)
 		default:
 			p.distrust(node, "tiles that it cannot prove", err)
 		}
 	}
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return fmt.Errorf("%w: the tree of %d leaves", ErrUnavailable, size)
+	return unavailable(ctx, "the tree of %d leaves", size)
 }
 
 // boundary is one that a node has, of at least so many leaves: the checkpoint, whose tiles are asked for most, or else the node's newest.
@@ -317,8 +218,6 @@ func (n *nodeTiles) ReadTiles(tiles []tlog.Tile) ([][]byte, error) {
 // SaveTiles implements [tlog.TileReader]: the tiles are proven now.
 func (n *nodeTiles) SaveTiles(tiles []tlog.Tile, data [][]byte) {
 	for i, t := range tiles {
-		if n.tree.known(uint64(t.L), uint64(t.N), t.W) == nil {
-			n.tree.tiles.Add(tileID{uint64(t.L), uint64(t.N)}, bytes.Clone(data[i])) // the answer is larger
-		}
+		n.tree.keep(tileID{uint64(t.L), uint64(t.N)}, data[i])
 	}
 }

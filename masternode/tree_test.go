@@ -33,9 +33,8 @@ func treeRig(t *testing.T, records int) *rig {
 
 // whole is a storage node's own tree, which is right.
 func (r *rig) whole() *fakeStorage {
-	s := r.workers.storages["http://s0"]
-	s.hashUpTo(uint64(len(s.leaves)))
-	return s
+	r.on("http://s0", func(s *fakeStorage) { s.hashUpTo(uint64(len(s.leaves))) })
+	return r.workers.storages["http://s0"]
 }
 
 // newTree is one that has not read anything yet, and whose suspicions nobody takes.
@@ -164,7 +163,7 @@ func TestTilesAndBundlesOfAnyWidth(t *testing.T) {
 						if level > 0 {
 							continue
 						}
-						got, err = tr.bundle(t.Context(), index, width)
+						got, err = tr.bundles.first(t.Context(), index, width)
 						if err != nil || !bytes.Equal(got, wantBundle(s, index*256, uint64(width))) {
 							t.Fatalf("bundle %d of %d entries: other bytes, %v", index, width, err)
 						}
@@ -174,7 +173,7 @@ func TestTilesAndBundlesOfAnyWidth(t *testing.T) {
 		}
 		tr := r.newTree()
 		for range 10 {
-			if _, err := tr.bundle(t.Context(), 1, 256); err != nil {
+			if _, err := tr.bundles.first(t.Context(), 1, 256); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -183,7 +182,7 @@ func TestTilesAndBundlesOfAnyWidth(t *testing.T) {
 			tiles, entries = tiles+s.tileReads, entries+s.entryReads
 		}
 		for range 10 {
-			if _, err := tr.bundle(t.Context(), 1, 255); err != nil {
+			if _, err := tr.bundles.first(t.Context(), 1, 255); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := tr.tile(t.Context(), 0, 1, 256); err != nil {
@@ -231,7 +230,7 @@ func TestNoFlippedByteIsServed(t *testing.T) {
 		tile := func(level, index uint64, width int) func(*tree) ([]byte, error) {
 			return func(tr *tree) ([]byte, error) { return tr.tile(t.Context(), level, index, width) }
 		}
-		bundle := func(tr *tree) ([]byte, error) { return tr.bundle(t.Context(), 1, 30) }
+		bundle := func(tr *tree) ([]byte, error) { return tr.bundles.first(t.Context(), 1, 30) }
 		for _, c := range []struct {
 			name string
 			flip func(s *fakeStorage, at int, flipped *bool)
@@ -319,14 +318,14 @@ func TestTilesOfNodesThatHaveThemNot(t *testing.T) {
 		} {
 			r.lie(2, c.change)
 			tr := r.newTree()
-			if _, err := tr.bundle(t.Context(), 0, 256); err != nil {
+			if _, err := tr.bundles.first(t.Context(), 0, 256); err != nil {
 				t.Errorf("two nodes of three are %s: %v", c.name, err)
 			}
 			if n := len(tr.prover.suspects); n != c.suspects {
 				t.Errorf("%s: %d nodes are suspect", c.name, n)
 			}
 			r.lie(3, c.change)
-			if _, err := r.newTree().bundle(t.Context(), 0, 256); !errors.Is(err, ErrUnavailable) {
+			if _, err := r.newTree().bundles.first(t.Context(), 0, 256); !errors.Is(err, ErrUnavailable) {
 				t.Errorf("all nodes are %s: %v", c.name, err)
 			}
 		}

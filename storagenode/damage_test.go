@@ -197,6 +197,25 @@ func TestBitFlips(t *testing.T) {
 	}
 }
 
+// TestHeadersBehindADamagedOne: a list of headers ends before one that cannot be read, and goes on behind it for who asks.
+func TestHeadersBehindADamagedOne(t *testing.T) {
+	const height, damaged = 12, 7
+	_, cfg := filled(t, 5, height)
+	n := mustOpen(t, cfg)
+	path, p := segmentOf(t, n, damaged)
+	flip(t, path, p.offset+segment.FrameHeader+60)
+	size := n.Status().Size
+	for _, c := range []struct {
+		from uint64
+		want int
+	}{{0, damaged}, {damaged - 1, 1}, {damaged, 0}, {damaged + 1, height - damaged - 1}} {
+		h, err := n.Headers(c.from, 64, size)
+		if err != nil || len(h) != c.want {
+			t.Errorf("%d headers from block %d on, want %d: %v", len(h), c.from, c.want, err)
+		}
+	}
+}
+
 // TestLostBlocks: with a frame's length damaged, or a segment gone, and no index, what is lost up to the next segment
 // is known as lost.
 func TestLostBlocks(t *testing.T) {

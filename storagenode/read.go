@@ -234,8 +234,8 @@ func (r *reader) headerOnce(n *Node, block uint64) (chain.Header, error) {
 }
 
 // Headers reads up to limit headers from a block on, each with the inclusion path of its seal in the tree of the first size
-// leaves. It ends before the first block whose seal is not in that tree, and before one that cannot be read, unless that is
-// the first one. Errors: ErrBehind where the node's tree is smaller than size, ErrDamaged.
+// leaves. It ends before the first block whose seal is not in that tree, and before one that cannot be read: there may be
+// none. Error: ErrBehind where the node's tree is smaller than size.
 func (n *Node) Headers(from uint64, limit int, size uint64) ([]wire.ProvenHeader, error) {
 	n.life.RLock()
 	defer n.life.RUnlock()
@@ -255,9 +255,6 @@ func (n *Node) Headers(from uint64, limit int, size uint64) ([]wire.ProvenHeader
 		h, err := n.provenHeader(r, block, size)
 		if err != nil {
 			n.log.Error("a header cannot be read", "block", block, "error", err)
-			if len(headers) == 0 {
-				return nil, err
-			}
 			break
 		}
 		headers = append(headers, h)
