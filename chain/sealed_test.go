@@ -44,7 +44,9 @@ func TestSealedProof(t *testing.T) {
 				{"no record", func(p *chain.SealedProof) { p.Header.Count = 0 }, chain.ErrSealPath},
 				{"past every index", func(p *chain.SealedProof) { p.Header.First = 1<<64 - 1 }, chain.ErrSealPath},
 				{"a longer seal path", func(p *chain.SealedProof) { p.SealPath = append(p.SealPath[:len(p.SealPath):len(p.SealPath)], leaf) }, chain.ErrSealPath},
-				{"a longer record path", func(p *chain.SealedProof) { p.RecordPath = append(p.RecordPath[:len(p.RecordPath):len(p.RecordPath)], leaf) }, chain.ErrRecordPath},
+				{"a longer record path", func(p *chain.SealedProof) {
+					p.RecordPath = append(p.RecordPath[:len(p.RecordPath):len(p.RecordPath)], leaf)
+				}, chain.ErrRecordPath},
 			} {
 				bad := p
 				c.change(&bad)
