@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"math/bits"
 	"slices"
-
-	"golang.org/x/mod/sumdb/tlog"
 )
 
 // Tree is the compact range of an RFC 6962 tree: what is needed to add leaves and to know the root, 32 bytes for each set
@@ -74,29 +72,3 @@ var emptyRoot = Hash{
 	0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24,
 	0x27, 0xae, 0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
 }
-
-// Proof is an inclusion proof, RFC 6962 section 2.1.1: the hashes beside the way from a leaf up to the root, the lowest first.
-type Proof struct {
-	Index uint64 // of the leaf
-	Size  uint64 // of the tree
-	Path  []Hash
-}
-
-// Check reports whether the proof shows that leaf stands at its index in the tree of that root: nil, or an error that
-// wraps [ErrProof].
-func (p *Proof) Check(leaf, root Hash) error {
-	if p.Index >= p.Size || p.Size > maxTreeSize {
-		return fmt.Errorf("%w: leaf %d of a tree of %d", ErrProof, p.Index, p.Size)
-	}
-	path := make(tlog.RecordProof, len(p.Path))
-	for i, h := range p.Path {
-		path[i] = tlog.Hash(h)
-	}
-	if err := tlog.CheckRecord(path, int64(p.Size), tlog.Hash(root), int64(p.Index), tlog.Hash(leaf)); err != nil {
-		return fmt.Errorf("%w: leaf %d is not shown in the tree of %d", ErrProof, p.Index, p.Size)
-	}
-	return nil
-}
-
-// maxTreeSize is the largest tree that tlog's signed sizes can name with room for its own arithmetic.
-const maxTreeSize = 1 << 62

@@ -260,6 +260,13 @@ func TestProof(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	// A header that is in the tree and names the root of another one: what is under that root is not in the tree.
+	hidden, shown := provenBlock(t), chain.Hash{9}
+	header := hidden.Header.Header()
+	hidden.SealPath, hidden.Root = []chain.Hash{shown}, chain.NodeHash(shown, header.SealHash())
+	if err := CheckProof(&hidden); !errors.Is(err, ErrMismatch) || !errors.Is(err, chain.ErrPrefix) {
+		t.Errorf("another tree's root: %v", err)
+	}
 	if _, err := newClient(t, -1, refuse(409, wire.ProblemNotSealed)).Proof(t.Context(), 0); !errors.Is(err, ErrNotSealed) {
 		t.Error(err)
 	}

@@ -61,13 +61,9 @@ func CheckProof(p *wire.Proof) error {
 	if err := checkHeader(&p.Header); err != nil {
 		return err
 	}
-	record := chain.Proof{Index: p.Index, Size: header.Seal(), Path: p.RecordPath}
-	if err := record.Check(hash, header.Root); err != nil {
-		return fmt.Errorf("%w: the record in its block: %w", ErrMismatch, err)
-	}
-	seal := chain.Proof{Index: p.SealIndex, Size: p.Size, Path: p.SealPath}
-	if err := seal.Check(header.SealHash(), p.Root); err != nil {
-		return fmt.Errorf("%w: the block in the chain: %w", ErrMismatch, err)
+	sealed := chain.SealedProof{Header: header, RecordPath: p.RecordPath, Size: p.Size, SealPath: p.SealPath}
+	if err := sealed.Check(p.Index, hash, p.Root); err != nil {
+		return fmt.Errorf("%w: %w", ErrMismatch, err)
 	}
 	return nil
 }

@@ -20,11 +20,12 @@ const (
 	CodeWork        = "proof-of-work" // a block's hash has too few leading zero bits
 	CodeSealIndex   = "seal-index"    // a receipt's seal index does not follow from its header
 	CodeSealPath    = "seal-path"     // the block's header is not shown to be in the tree
+	CodePrefix      = "prefix"        // the root in the block's header is not that of the leaves before it in the signed tree
 	CodeRecordPath  = "record-path"   // the record's leaf is not shown to be in its block
 	CodeIndex       = "index"         // a receipt's leaf index is not where the leaf is
 	CodeBlock       = "block"         // a receipt's block is not its header's
 	CodeOffset      = "offset"        // a receipt's offset is not where the leaf is
-	CodeLeafData    = "leaf-data"     // a receipt's leaf data is not the leaf that is proven
+	CodeLeafData    = "leaf-data"     // a receipt's leaf data is not the leaf that is proven, or no record's
 	CodeLeaf        = "leaf"          // a receipt's leaf hash is not the leaf's
 	CodeProject     = "project"       // a receipt's project is not the leaf's
 	CodeTime        = "time"          // a receipt's time is not the leaf's, or times run backwards

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 
 	"github.com/chainstore/chainstore/chain"
@@ -32,13 +33,15 @@ func (r *ReceiptReport) Good() bool { return len(r.Findings) == 0 }
 // given (nil where it is not), that the record's leaf stands at its index in its block, the block with its proof of work in the tree, and that a key of trust has
 // signed the tree.
 //
-// Where several fields belong together it finds out which of them is the odd one, so that one altered field is one finding that names it.
+// Where several fields belong together it finds out which of them is the odd one: one altered field of a good receipt is a finding that names it, most often the
+// only one; what hangs on an altered header is not judged.
 func Receipt(data []byte, trust Trust, payload []byte) ReceiptReport {
 	r, around, err := parseReceipt(data)
 	if err != nil {
 		return ReceiptReport{Findings: []Finding{{Code: CodeFormat, Text: fmt.Sprintf("not a receipt that this program can read: %v", err)}}}
 	}
 	c := receiptCheck{r: &r, header: r.Header.Header()}
+	c.proof = chain.SealedProof{Header: c.header, RecordPath: r.RecordPath, SealPath: r.SealPath}
 	c.checkpoint(trust)
 	c.seal()
 	c.record()
@@ -54,6 +57,7 @@ func Receipt(data []byte, trust Trust, payload []byte) ReceiptReport {
 type receiptCheck struct {
 	r      *wire.Receipt
 	header chain.Header
+	proof  chain.SealedProof
 	found  findings
 	report ReceiptReport
 
@@ -92,8 +96,9 @@ func (c *receiptCheck) checkpoint(trust Trust) {
 // seal holds the block's header against the tree.
 func (c *receiptCheck) seal() {
 	h, hash := &c.header, c.header.Hash()
-	path := chain.Proof{Index: h.Seal(), Size: c.size, Path: c.r.SealPath}
-	c.proven = h.Seal() >= h.First && path.Check(h.SealHash(), c.root) == nil
+	c.proof.Size = c.size
+	err := c.proof.CheckSeal(c.root)
+	c.proven = !errors.Is(err, chain.ErrSealPath)
 	mined := chain.Mined(hash, h.Difficulty)
 	switch {
 	case c.proven && c.r.Header.Hash != hash:
@@ -110,6 +115,10 @@ func (c *receiptCheck) seal() {
 	}
 	if !c.proven && mined {
 		c.found.add(CodeSealPath, "the path does not lead from the block's seal, leaf %d, to the root of the tree of %d leaves", h.Seal(), c.size)
+	}
+	if errors.Is(err, chain.ErrPrefix) {
+		c.found.add(CodePrefix, "the header of block %d names the root %v, which is not that of the %d leaves before it in the signed tree: what is shown under it is not in that tree",
+			h.Block, h.Root, h.Seal())
 	}
 	if c.r.SealIndex != h.Seal() {
 		c.found.add(CodeSealIndex, "the seal of block %d is leaf %d, and the receipt says %d", h.Block, h.Seal(), c.r.SealIndex)
@@ -152,7 +161,10 @@ func (c *receiptCheck) record() {
 	if h.First+uint64(r.Offset) != index {
 		c.found.add(CodeOffset, "the leaf stands at index %d, and offset %d of block %d is index %d", index, r.Offset, h.Block, h.First+uint64(r.Offset))
 	}
-	if dataHash != leaf {
+	switch {
+	case dataHash == leaf && dataErr != nil:
+		c.found.add(CodeLeafData, "the leaf %v is in the tree, and is no record's: it begins with 0x%02x", leaf, r.LeafData[0])
+	case dataHash != leaf:
 		c.found.add(CodeLeafData, "the leaf has the hash %v, and the receipt's leaf_data has %v", leaf, dataHash)
 	}
 	if r.Leaf != leaf {
@@ -168,8 +180,7 @@ func (c *receiptCheck) record() {
 func (c *receiptCheck) shown(indices []uint64, leaves []chain.Hash) (uint64, chain.Hash, bool) {
 	for _, index := range indices {
 		for _, leaf := range leaves {
-			path := chain.Proof{Index: index, Size: c.header.Seal(), Path: c.r.RecordPath}
-			if index >= c.header.First && path.Check(leaf, c.header.Root) == nil {
+			if c.proof.CheckRecord(index, leaf) == nil {
 				return index, leaf, true
 			}
 		}

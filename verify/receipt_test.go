@@ -73,11 +73,18 @@ func TestReceiptInAPosition(t *testing.T) {
 	}
 	inner := string(mustJSON(t, r))
 	for name, c := range map[string]struct{ data, want string }{
-		"two receipts": {`{"receipt":` + inner + `,"receipt":` + inner + `}`, `the field "receipt" twice`},
-		"a list":       {`[` + inner + `]`, "no JSON object"},
-		"no receipt":   {`{"receipt":7}`, "what should be one object is no object"},
-		"a bad place":  {`{"block":"x","receipt":` + inner + `}`, "block"},
-		"more behind":  {`{"receipt":` + inner + `} x`, "invalid character"},
+		"two, forged":          {`{"receipt":{},"receipt":` + inner + `}`, `the field "receipt" twice`},
+		"an index twice":       {`{"index":12345,"index":7,"receipt":` + inner + `}`, `the field "index" twice`},
+		"an index twice, loud": {`{"index":12345,"INDEX":7,"receipt":` + inner + `}`, `the field "index" twice`},
+		"a key around":         {`{"key":"FORGED","receipt":` + inner + `}`, `the field "key" stands around it`},
+		"a type around":        {`{"Type":"FORGED","receipt":` + inner + `}`, `the field "type" stands around it`},
+		"a long s":             {`{"ſize":1,"receipt":` + inner + `}`, `the field "size" stands around it`},
+		"a format around":      {`{"format":"chainstore-receipt/v1","receipt":` + inner + `}`, `the field "format" stands around it`},
+		"two receipts":         {`{"receipt":` + inner + `,"receipt":` + inner + `}`, `the field "receipt" twice`},
+		"a list":               {`[` + inner + `]`, "no JSON object"},
+		"no receipt":           {`{"receipt":7}`, "what should be one object is no object"},
+		"a bad place":          {`{"block":"x","receipt":` + inner + `}`, "block"},
+		"more behind":          {`{"receipt":` + inner + `} x`, "more behind the object"},
 	} {
 		if report := Receipt([]byte(c.data), l.trust(), payload); codes(report.Findings) != CodeFormat || !strings.Contains(report.Findings[0].Text, c.want) {
 			t.Errorf("%s: %v, want %q", name, report.Findings, c.want)
@@ -254,6 +261,13 @@ func TestReceiptSignatures(t *testing.T) {
 func TestTrustRefused(t *testing.T) {
 	_, vkey := testKey(t, "log", 1)
 	_, witnessKey := testWitness(t, "witness", 2)
+	_, otherName := testWitness(t, "another", 2)
+	_, ownWitness := testWitness(t, "log", 1)
+	_, plainKey := testKey(t, "witness", 2)
+	logParts, witnessParts := strings.SplitN(vkey, "+", 3), strings.SplitN(witnessKey, "+", 3)
+	if logParts[1] == strings.ToUpper(logParts[1]) || witnessParts[1] == strings.ToUpper(witnessParts[1]) {
+		t.Fatal("these hashes have no letter")
+	}
 	for _, c := range []struct {
 		keys, witnesses []string
 		quorum          int
@@ -264,6 +278,15 @@ func TestTrustRefused(t *testing.T) {
 		{[]string{witnessKey}, nil, 0, "it is a witness's"},
 		{nil, []string{"witness"}, 0, "witness"},
 		{[]string{vkey}, []string{witnessKey, witnessKey}, 2, "the keys of 1 are named"},
+		{[]string{vkey}, []string{strings.Replace(witnessKey, "witness+", "another+", 1)}, 0, "hash does not fit"},
+		{[]string{vkey}, []string{witnessKey, otherName}, 2, "one public key"},
+		{[]string{vkey}, []string{ownWitness}, 1, "one public key"},
+		{[]string{vkey}, []string{plainKey}, 0, "it is a log's"},
+		{[]string{vkey}, []string{witnessParts[0] + "+00000000+" + witnessParts[2]}, 0, "hash does not fit"},
+		{[]string{vkey}, []string{witnessParts[0] + "+" + strings.ToUpper(witnessParts[1]) + "+" + witnessParts[2]}, 0, "not written as it should be"},
+		{[]string{vkey}, []string{witnessParts[0] + "+" + witnessParts[1] + "+" + witnessParts[2][:10] + "\n" + witnessParts[2][10:]}, 0, "not written as it should be"},
+		{[]string{logParts[0] + "+" + strings.ToUpper(logParts[1]) + "+" + logParts[2]}, nil, 0, "not written as it should be"},
+		{[]string{logParts[0] + "+" + logParts[1] + "+" + logParts[2] + "\n"}, nil, 0, "not written as it should be"},
 		{[]string{vkey}, nil, -1, "are named"},
 	} {
 		if _, err := NewTrust(c.keys, c.witnesses, c.quorum); err == nil || !strings.Contains(err.Error(), c.want) {
@@ -272,7 +295,7 @@ func TestTrustRefused(t *testing.T) {
 	}
 }
 
-// Two readers of one receipt read the same, or it is refused.
+// What one JSON reader reads in one way and another in another is refused.
 func TestReceiptForm(t *testing.T) {
 	l, r, _ := receiptOf(t)
 	good := string(mustJSON(t, r))

@@ -6,6 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/httpapi/wire"
@@ -17,13 +21,18 @@ const MaxReceipt = 1 << 20
 // maxPath is the longest way from a leaf to a root: one hash for each bit of the tree's size.
 const maxPath = 64
 
-// position is what an append that waited for its block answers: the record's position, with the receipt in it.
+// position is what an append that waited for its block answers around the receipt: the record's position.
 type position struct {
-	Block  *uint64     `json:"block"`
-	Offset *uint32     `json:"offset"`
-	Index  *uint64     `json:"index"`
-	Time   *uint64     `json:"time"`
-	Leaf   *chain.Hash `json:"leaf"`
+	Block  *uint64
+	Offset *uint32
+	Index  *uint64
+	Time   *uint64
+	Leaf   *chain.Hash
+}
+
+// fields are where the fields of a position go, by their names.
+func (p *position) fields() map[string]any {
+	return map[string]any{"block": &p.Block, "offset": &p.Offset, "index": &p.Index, "time": &p.Time, "leaf": &p.Leaf}
 }
 
 // parseReceipt reads a receipt, alone or within the position that an append answered.
@@ -56,7 +65,8 @@ func parseReceipt(data []byte) (wire.Receipt, position, error) {
 	return r, around, nil
 }
 
-// unwrap finds the receipt in data, and what stands around it.
+// unwrap finds the receipt in data, and what stands around it. Of what an append answers only the position is known, and there may be more one day; what belongs into a
+// receipt and stands around one says something of the record that nobody has checked, and is refused.
 func unwrap(data []byte, around *position) ([]byte, error) {
 	outer, err := members(data)
 	if err != nil {
@@ -69,10 +79,25 @@ func unwrap(data []byte, around *position) ([]byte, error) {
 		}
 		return data, nil
 	}
-	return inner, json.Unmarshal(data, around)
+	known := around.fields()
+	for _, name := range slices.Sorted(maps.Keys(known)) {
+		value, given := outer[name]
+		if !given {
+			continue
+		}
+		if err := json.Unmarshal(value, known[name]); err != nil {
+			return nil, fmt.Errorf("the field %q around it: %w", name, err)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(namesOf(reflect.TypeFor[wire.Receipt]()))) {
+		if _, given := outer[name]; given && known[name] == nil {
+			return nil, fmt.Errorf("the field %q stands around it, and belongs into a receipt", name)
+		}
+	}
+	return inner, nil
 }
 
-// members are the fields of one JSON object, whatever they are, none of them twice.
+// members are the fields of one JSON object, whatever they are, none of them twice. Names that differ in nothing but their case are one.
 func members(data []byte) (map[string]json.RawMessage, error) {
 	d := json.NewDecoder(bytes.NewReader(data))
 	if token, err := d.Token(); err != nil {
@@ -87,6 +112,7 @@ func members(data []byte) (map[string]json.RawMessage, error) {
 			return nil, err
 		}
 		name, _ := token.(string)
+		name = strings.ToLower(strings.ToUpper(name)) // both ways: some letters have two of the one for one of the other
 		if _, twice := fields[name]; twice {
 			return nil, fmt.Errorf("it has the field %q twice", name)
 		}
@@ -96,6 +122,11 @@ func members(data []byte) (map[string]json.RawMessage, error) {
 		}
 		fields[name] = value
 	}
-	_, err := d.Token()
-	return fields, err
+	if _, err := d.Token(); err != nil {
+		return nil, err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, errMore
+	}
+	return fields, nil
 }

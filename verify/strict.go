@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"reflect"
+	"slices"
 	"strings"
 )
 
 // decodeStrict reads one JSON object into a struct, and refuses what encoding/json lets pass: names that are there twice, that differ in their
-// case or that are missing, null, and anything behind the object. So two readers cannot come to read two things out of one receipt.
+// case or that are missing, null, and anything behind the object: whatever JSON reader is used, it reads the same fields.
 func decodeStrict(data []byte, into any) error {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
@@ -19,10 +21,12 @@ func decodeStrict(data []byte, into any) error {
 		return err
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("there is more behind the object")
+		return errMore
 	}
 	return json.Unmarshal(data, into)
 }
+
+var errMore = errors.New("there is more behind the object")
 
 // checkValue reads one value and holds the names in it against the type that it is for.
 func checkValue(d *json.Decoder, t reflect.Type, where string) error {
@@ -56,11 +60,7 @@ func checkObject(d *json.Decoder, t reflect.Type, where string) error {
 	if t.Kind() != reflect.Struct {
 		return fmt.Errorf("%s holds an object where none is due", where)
 	}
-	due := map[string]reflect.Type{}
-	for i := range t.NumField() {
-		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
-		due[name] = t.Field(i).Type
-	}
+	due := namesOf(t)
 	seen := map[string]bool{}
 	for d.More() {
 		token, err := d.Token()
@@ -80,11 +80,21 @@ func checkObject(d *json.Decoder, t reflect.Type, where string) error {
 			return err
 		}
 	}
-	for i := range t.NumField() {
-		if name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ","); !seen[name] {
+	for _, name := range slices.Sorted(maps.Keys(due)) {
+		if !seen[name] {
 			return fmt.Errorf("%s lacks the field %q", where, name)
 		}
 	}
 	_, err := d.Token()
 	return err
+}
+
+// namesOf are the names that a struct's fields have in JSON, and their types.
+func namesOf(t reflect.Type) map[string]reflect.Type {
+	names := map[string]reflect.Type{}
+	for i := range t.NumField() {
+		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+		names[name] = t.Field(i).Type
+	}
+	return names
 }

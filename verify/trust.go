@@ -1,7 +1,6 @@
 package verify
 
 import (
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"strings"
@@ -23,44 +22,43 @@ type Trust struct {
 var ErrKey = errors.New("verifier key not acceptable")
 
 // NewTrust makes a Trust from verifier keys (https://c2sp.org/signed-note), which are lines NAME+HASH+BASE64: keys of the log, of type Ed25519, of which
-// one must have signed, and witnesses, of type cosignature/v1, of which quorum must have. The error wraps [ErrKey].
+// one must have signed, and witnesses, of type cosignature/v1, of which quorum must have. The same line may come more than once and counts once; one public key
+// under two names is refused, since it would count as two. The error wraps [ErrKey].
 func NewTrust(keys, witnesses []string, quorum int) (Trust, error) {
 	t := Trust{quorum: quorum}
-	seen := map[string]bool{}
+	var known keyring
 	for _, vkey := range keys {
+		isNew, err := known.add(vkey, typeLog)
+		if err != nil {
+			return Trust{}, err
+		}
+		if !isNew {
+			continue
+		}
 		v, err := note.NewVerifier(vkey)
 		if err != nil {
-			if isWitness(vkey) {
-				err = errors.New("it is a witness's, which says nothing of the log's own signature")
-			}
 			return Trust{}, fmt.Errorf("%w: %q: %w", ErrKey, vkey, err)
 		}
-		if !seen[vkey] {
-			t.keys = append(t.keys, v)
-		}
-		seen[vkey] = true
+		t.keys = append(t.keys, v)
 	}
 	for _, vkey := range witnesses {
+		isNew, err := known.add(vkey, typeWitness)
+		if err != nil {
+			return Trust{}, err
+		}
+		if !isNew {
+			continue
+		}
 		v, err := witness.NewVerifierForCosignatureV1(vkey)
 		if err != nil {
-			return Trust{}, fmt.Errorf("%w: witness %q: %w", ErrKey, vkey, err)
+			return Trust{}, fmt.Errorf("%w: %q: %w", ErrKey, vkey, err)
 		}
-		if !seen[vkey] {
-			t.witnesses = append(t.witnesses, v)
-		}
-		seen[vkey] = true
+		t.witnesses = append(t.witnesses, v)
 	}
 	if quorum < 0 || quorum > len(t.witnesses) {
 		return Trust{}, fmt.Errorf("%w: %d witnesses are to have signed, and the keys of %d are named", ErrKey, quorum, len(t.witnesses))
 	}
 	return t, nil
-}
-
-// isWitness reports whether a verifier key is of type cosignature/v1, 0x04, by the first byte of its base64.
-func isWitness(vkey string) bool {
-	at := strings.LastIndex(vkey, "+")
-	key, err := base64.StdEncoding.DecodeString(vkey[at+1:])
-	return err == nil && len(key) > 0 && key[0] == 4
 }
 
 // Checkpoint is what a log says of its tree (https://c2sp.org/tlog-checkpoint).

@@ -181,7 +181,7 @@ func (b *browser) verify(verdict string) string {
 		b.t.Errorf("%s: %s\n%s", got, b.text(".verdict"), b.text(".steps"))
 	}
 	steps := eval[[]string](b, `[...document.querySelectorAll('.step')].map((e) => e.classList[1])`)
-	if good := !slices.Contains(steps, "bad") && len(steps) == 10; good != (verdict == "good") {
+	if good := !slices.Contains(steps, "bad") && len(steps) == 11; good != (verdict == "good") {
 		b.t.Errorf("the steps are %v", steps)
 	}
 	return eval[string](b, `import('/console/js/sha256.js').then((m) => m.hasher.native ? 'native' : 'own')`)
@@ -220,6 +220,7 @@ func TestConsoleHashes(t *testing.T) {
 		"work":     `(p.header.difficulty = 64)`,
 		"path":     `p.record_path.push(p.root)`,
 		"seal":     `(p.seal_path[0] = p.root)`,
+		"before":   `(p.header.root = p.root)`,
 		"place":    `(r.offset += 1)`,
 		"header":   `(p.header.nonce = '1')`,
 		"leafData": `(r.project_id += 1)`,

@@ -9,6 +9,8 @@ const FormatReceipt = "chainstore-receipt/v1"
 //
 //	payload ─► commit ─► leaf data ─► leaf ─record path─► header.root ─► header ─► its seal ─seal path─► root ─► signed checkpoint
 //
+// The seal path shows the tree before the header as well, whose root header.root must be: chain.SealedProof says why.
+//
 // It holds all but the payload, which whoever has it brings.
 type Receipt struct {
 	Format     string       `json:"format"` // FormatReceipt

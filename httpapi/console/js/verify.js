@@ -46,6 +46,17 @@ async function climb(leaf, index, size, path, digest) {
 }
 
 /**
+ * fold is the root of the tree before a leaf: the siblings on the left of its way up, the lowest first, are the roots of that tree's full subtrees.
+ * A header that is in the tree may name the root of another one; only this shows that it does not.
+ */
+async function fold(left, digest) {
+  if (left.length === 0) return digest(new Uint8Array());
+  let root = fromHex(left[0]);
+  for (const hex of left.slice(1)) root = await digest(concat(u8(1), fromHex(hex), root));
+  return root;
+}
+
+/**
  * verify checks a record against its proof. It gives the steps in order: {name, formula, inputs: [[name, text]…], got, want, ok, levels?}.
  * record is the envelope of the API, proof what …/proof answers, digest a function from bytes to their SHA-256.
  */
@@ -96,6 +107,10 @@ export async function verify(record, proof, digest) {
   step('seal', 'SHA-256(0x00 ‖ header),  SHA-256(0x01 ‖ left ‖ right) …', [
     ['seal hash', toHex(sealHash)], ['index', String(seal)], ['tree size', String(proof.size)],
   ], toHex(top.root), top.fits ? proof.root : wrongLength, { levels: top.levels });
+
+  const left = top.levels.filter((level) => level.side === 'left').map((level) => level.sibling);
+  step('before', 'SHA-256(0x01 ‖ left ‖ right) … of the left siblings alone', left.map((hex) => ['left', hex]),
+    toHex(await fold(left, digest)), h.root);
   return steps;
 }
 

@@ -249,6 +249,8 @@ export default {
   'proof.work.text': 'The block\'s hash starts with as many zero bits as the header asks for.',
   'proof.seal': 'Path of the seal to the chain\'s root',
   'proof.seal.text': 'The header itself is a leaf, the block\'s seal: its path leads to the root over all that was appended.',
+  'proof.before': 'The block\'s root in the chain',
+  'proof.before.text': 'The hashes on the left of the seal\'s path are those of all leaves before it: they give the root that the header holds, so the record is in the chain\'s own tree.',
   'proof.checkpoint': 'Root in the checkpoint',
   'proof.checkpoint.text': 'The log\'s newest checkpoint names the same size and the same root.',
   'proof.signature': 'Signature of the log',

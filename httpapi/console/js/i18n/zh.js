@@ -249,6 +249,8 @@ export default {
   'proof.work.text': '区块哈希开头的零位数达到区块头的要求。',
   'proof.seal': '封印到链根的路径',
   'proof.seal.text': '区块头本身也是叶子，即区块的封印：它的路径通向覆盖全部内容的树根。',
+  'proof.before': '链中的区块树根',
+  'proof.before.text': '封印路径左侧的哈希即它之前全部叶子的哈希：由它们算出的树根就是区块头中的树根，因此记录确在链自身的树中。',
   'proof.checkpoint': '检查点中的树根',
   'proof.checkpoint.text': '日志最新的检查点写明了同样的大小和同样的树根。',
   'proof.signature': '日志的签名',

@@ -1,0 +1,70 @@
+package verify
+
+import (
+	"bytes"
+	"testing"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/httpapi/wire"
+)
+
+// sealLeaves adds leaves and a mined header of the caller's making behind the log's blocks, as only the holder of the log's key can.
+func (l *testLog) sealLeaves(root chain.Hash, leaves ...[]byte) chain.Header {
+	l.t.Helper()
+	head := l.verifier.Head()
+	for _, data := range leaves {
+		l.leaf(data)
+	}
+	if root.IsZero() {
+		root = l.root(uint64(len(l.entries)))
+	}
+	h := chain.Header{
+		Version: chain.Version, Block: head.Height, First: head.Tree.Size(), Count: uint32(len(leaves)), Prev: head.Hash, Root: root,
+		Time: startTime + 5000, Difficulty: workBits,
+	}
+	h.Nonce, _ = chain.Solve(h.Inner(), workBits, 0, 1<<20)
+	l.leaf(h.AppendTo(nil))
+	l.size = uint64(len(l.entries))
+	return h
+}
+
+// forgedReceipt is the receipt of the first leaf under a header, for a record that need not be its.
+func (l *testLog) forgedReceipt(h chain.Header, record *chain.Record, leafData []byte, path []chain.Hash) wire.Receipt {
+	leaf := record.Leaf()
+	return wire.Receipt{
+		Format: wire.FormatReceipt, Origin: l.origin, Index: h.First, Block: h.Block, Time: record.Time, ProjectID: record.Project, Size: leaf.Size,
+		Salt: record.Salt[:], Commit: leaf.Commit, Leaf: chain.Hash(tlog.RecordHash(leafData)), LeafData: leafData, Header: wire.NewBlock(h),
+		RecordPath: path, SealIndex: h.Seal(), SealPath: l.path(l.size, h.Seal()), TreeSize: l.size, Root: l.root(l.size), Checkpoint: l.checkpoint(l.size),
+	}
+}
+
+// A block of the signed tree whose header names the root of another tree proves nothing of the records under that root.
+func TestReceiptOfARecordNotInTheSignedTree(t *testing.T) {
+	shown := chain.Record{Project: 1, Time: startTime, Payload: []byte("what the log shows")}
+	hidden := chain.Record{Project: 1, Time: startTime, Payload: []byte("what is nowhere")}
+	l := newTestLog(t, 3, 5)
+	other := l.fork(2, "")
+	first := other.size
+	other.leaf(hidden.Leaf().AppendTo(nil))
+	h := l.sealLeaves(other.root(first+1), shown.Leaf().AppendTo(nil))
+	r := l.forgedReceipt(h, &hidden, hidden.Leaf().AppendTo(nil), other.path(first+1, first))
+	if report := Receipt(mustJSON(t, r), l.trust(), hidden.Payload); codes(report.Findings) != CodePrefix {
+		t.Errorf("%v", report.Findings)
+	}
+}
+
+// A leaf that is no record's has bytes that mean nothing: whatever a receipt says of it was made up.
+func TestReceiptOfALeafOfAnotherKind(t *testing.T) {
+	data := bytes.Repeat([]byte{9}, chain.LeafSize)
+	l := newTestLog(t, 3, 5)
+	h := l.sealLeaves(chain.Hash{}, data)
+	for _, text := range []string{"I owe you 1", "I owe you 1000000"} {
+		record := chain.Record{Project: 1, Time: startTime, Payload: []byte(text)}
+		r := l.forgedReceipt(h, &record, data, l.path(h.Seal(), h.First))
+		if report := Receipt(mustJSON(t, r), l.trust(), record.Payload); codes(report.Findings) != CodeLeafData {
+			t.Errorf("%q: %v", text, report.Findings)
+		}
+	}
+}

@@ -1,0 +1,65 @@
+package verify
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Types of verifier keys: the first byte of what their base64 holds.
+const (
+	typeLog     = 0x01 // Ed25519
+	typeWitness = 0x04 // cosignature/v1
+)
+
+// keyring finds keys that are named twice, in whatever writing.
+type keyring map[[ed25519.PublicKeySize]byte]string
+
+// add reads a verifier key and takes it in. isNew is false for one that is there already, to the letter.
+func (k *keyring) add(vkey string, kind byte) (isNew bool, err error) {
+	public, err := parseVerifierKey(vkey, kind)
+	if err != nil {
+		return false, fmt.Errorf("%w: %q: %w", ErrKey, vkey, err)
+	}
+	switch before, known := (*k)[public]; {
+	case known && before == vkey:
+		return false, nil
+	case known:
+		return false, fmt.Errorf("%w: %q and %q are one public key, which would count twice: name it once", ErrKey, before, vkey)
+	case *k == nil:
+		*k = keyring{}
+	}
+	(*k)[public] = vkey
+	return true, nil
+}
+
+// parseVerifierKey gives the public key of a verifier key of one type, which has one writing only: the hash is that of name, type and key, in lower case,
+// and the base64 has no bit or letter that means nothing.
+func parseVerifierKey(vkey string, kind byte) (public [ed25519.PublicKeySize]byte, err error) {
+	parts := strings.SplitN(vkey, "+", 3)
+	if len(parts) != 3 || parts[0] == "" {
+		return public, errors.New("malformed: a verifier key is NAME+HASH+BASE64")
+	}
+	data, err := base64.StdEncoding.DecodeString(parts[2])
+	switch {
+	case err != nil:
+		return public, fmt.Errorf("malformed: %w", err)
+	case len(data) != 1+len(public):
+		return public, fmt.Errorf("malformed: its base64 holds %d bytes, not %d", len(data), 1+len(public))
+	case data[0] != kind && kind == typeLog && data[0] == typeWitness:
+		return public, errors.New("it is a witness's, which says nothing of the log's own signature")
+	case data[0] != kind && kind == typeWitness && data[0] == typeLog:
+		return public, errors.New("it is a log's; a witness's is of type cosignature/v1, 0x04")
+	case data[0] != kind:
+		return public, fmt.Errorf("its type is 0x%02x, and 0x%02x is due", data[0], kind)
+	}
+	hash := sha256.Sum256(bytes.Join([][]byte{[]byte(parts[0]), data}, []byte("\n")))
+	if want := fmt.Sprintf("%s+%x+%s", parts[0], hash[:4], base64.StdEncoding.EncodeToString(data)); vkey != want {
+		return public, fmt.Errorf("its hash does not fit, or it is not written as it should be: with that name and key it is %q", want)
+	}
+	return [ed25519.PublicKeySize]byte(data[1:]), nil
+}
