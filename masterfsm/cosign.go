@@ -113,7 +113,7 @@ func (c *Cosignature) check() error {
 
 // signedBoundary is the boundary of a tree size that may be, or become, the published one, or the newest witnessed one.
 func (s *State) signedBoundary(size uint64) (Boundary, bool) {
-	if size < s.Witnessed().Boundary.Size || size > s.checkpoint.Size {
+	if i := s.witnessed(); i >= 0 && size < s.cosigned[i].Boundary.Size || size > s.checkpoint.Size {
 		return Boundary{}, false
 	}
 	for _, b := range []Boundary{s.published, s.checkpoint} {
@@ -162,13 +162,13 @@ func (s *State) witnessed() int {
 	return i - 1
 }
 
-// Witnessed is the newest checkpoint with cosignatures that may be shown: the published one, or, where that has none yet, one before it. It is the
-// zero one where witnesses have signed none so far.
+// Witnessed is the newest checkpoint with cosignatures that may be shown: the published one, or, where that has none yet, one before it. Where witnesses
+// have signed none so far it is the published one all the same.
 func (s *State) Witnessed() Cosigned {
 	if i := s.witnessed(); i >= 0 {
 		return s.cosigned[i]
 	}
-	return Cosigned{}
+	return s.Published()
 }
 
 // Published is the checkpoint that the masters show, with its cosignatures: the newest that is stored and, when it was published, had those of as

@@ -34,33 +34,43 @@ func (n *Node) Checkpoint(ctx context.Context) (Checkpoint, error) {
 //
 // Nothing is signed that is not committed: the boundary is the replicated table's, where one size has one root and nothing goes back, and Ed25519
 // gives every master the same bytes for it.
-func (n *Node) checkpointHere() (Checkpoint, error) {
-	var published masterfsm.Cosigned
+func (n *Node) checkpointHere() (Checkpoint, error) { return n.signed((*masterfsm.State).Published) }
+
+// witnessedHere is the newest checkpoint with cosignatures that this master knows of and that may be shown, which may be older than the published one,
+// and is that where there is none. Errors: as checkpointHere.
+func (n *Node) witnessedHere() (Checkpoint, error) { return n.signed((*masterfsm.State).Witnessed) }
+
+// signed signs a checkpoint of the table.
+func (n *Node) signed(which func(*masterfsm.State) masterfsm.Cosigned) (Checkpoint, error) {
+	var c masterfsm.Cosigned
 	var keys masterfsm.Log
 	var group string
-	var floor uint64
+	var floor, published uint64
 	n.cfg.Ledger.Read(func(s *masterfsm.State) {
-		published, keys, group, floor = s.Published(), s.Log(), s.Group().ID, s.Floor()
+		c, keys, group = which(s), s.Log(), s.Group().ID
+		floor, published = s.Floor(), s.Published().Boundary.Height
 	})
-	signed, err := n.notary.sign(n.logSecret(group), keys, published)
+	signed, err := n.notary.sign(n.logSecret(group), keys, c)
 	if n.notary.isNews(err) {
 		n.log.Error("no checkpoint can be signed", "error", err)
 	}
-	if height := published.Boundary.Height; err == nil && height < floor {
+	if err == nil && published < floor {
 		return Checkpoint{}, fmt.Errorf("%w: the group was recovered, and may have shown one of %d blocks before; the newest that may be shown has %d: it waits until enough storage nodes, and witnesses where they are asked for, have the chain again",
-			ErrNoCheckpoint, floor, height)
+			ErrNoCheckpoint, floor, published)
 	}
-	return Checkpoint{Boundary: published.Boundary, Note: signed}, err
+	return Checkpoint{Boundary: c.Boundary, Note: signed}, err
 }
 
-// notary signs checkpoints. It keeps the opened keys and the newest note: many ask for the same.
+// notary signs checkpoints. It keeps the opened keys and the last notes: many ask for the same.
 type notary struct {
 	mu      sync.Mutex             // guards all below
 	signers map[string]note.Signer // by key id
-	of      string                 // what signed was made of
-	signed  []byte
-	told    string // the last trouble that was logged
+	notes   map[string][]byte      // by what they were made of, at most keptNotes
+	told    string                 // the last trouble that was logged
 }
+
+// keptNotes is how many notes a notary keeps: those of the published checkpoint, of the witnessed one, and of the one that witnesses are asked for.
+const keptNotes = 4
 
 // sign makes the signed note of a checkpoint: one signature of each key that signs, then the cosignatures.
 func (y *notary) sign(secret logSecret, keys masterfsm.Log, c masterfsm.Cosigned) ([]byte, error) {
@@ -81,15 +91,19 @@ func (y *notary) sign(secret logSecret, keys masterfsm.Log, c masterfsm.Cosigned
 		cosigned.WriteString(line.Line + "\n")
 	}
 	of.WriteString(cosigned.String())
-	if y.of == of.String() {
-		return y.signed, nil
+	if known, ok := y.notes[of.String()]; ok {
+		return known, nil
 	}
 	signed, err := note.Sign(&note.Note{Text: text}, signers...)
 	if err != nil {
 		return nil, fmt.Errorf("sign the checkpoint of %d leaves: %w", c.Boundary.Size, err)
 	}
-	y.of, y.signed = of.String(), slices.Clip(append(signed, cosigned.String()...))
-	return y.signed, nil
+	if y.notes == nil || len(y.notes) >= keptNotes {
+		y.notes = map[string][]byte{}
+	}
+	signed = slices.Clip(append(signed, cosigned.String()...))
+	y.notes[of.String()] = signed
+	return signed, nil
 }
 
 // isNews reports whether a master's log does not tell yet why nothing can be signed. That there is no key at all is none: the leader makes one.

@@ -22,7 +22,7 @@ func (n *Node) Prove(ctx context.Context, r Record) (wire.Proof, error) {
 	}
 	at, err := n.covering(ctx, r)
 	switch {
-	case errors.Is(err, ErrNotCovered) || errors.Is(err, ErrNoLogKey):
+	case errors.Is(err, ErrNotCovered) || errors.Is(err, ErrNoCheckpoint):
 		at = Checkpoint{Boundary: n.boundaryAfter(r.At.Block)}
 	case err != nil:
 		return wire.Proof{}, err
@@ -86,8 +86,8 @@ func (n *Node) proveAt(ctx context.Context, r Record, at Checkpoint) (wire.Proof
 	}, nil
 }
 
-// covering is the newest checkpoint for a sealed record, which must cover it. That none does is the leader's word. Errors: ErrNotCovered, ErrNoLogKey,
-// ErrNoLeader.
+// covering is the newest checkpoint for a sealed record, which must cover it: the newest that witnesses have signed where that does. That none does is
+// the leader's word. Errors: ErrNotCovered, ErrNoCheckpoint, ErrNoLogKey, ErrNoLeader.
 func (n *Node) covering(ctx context.Context, r Record) (Checkpoint, error) {
 	at, err := n.checkpointHere()
 	if err != nil || r.At.Block >= at.Boundary.Height {
@@ -97,6 +97,9 @@ func (n *Node) covering(ctx context.Context, r Record) (Checkpoint, error) {
 	}
 	if r.At.Block >= at.Boundary.Height {
 		return Checkpoint{}, fmt.Errorf("%w: block %d, and the newest one covers %d", ErrNotCovered, r.At.Block, at.Boundary.Height)
+	}
+	if witnessed, err := n.witnessedHere(); err == nil && r.At.Block < witnessed.Boundary.Height {
+		return witnessed, nil
 	}
 	return at, nil
 }
@@ -149,7 +152,7 @@ func (n *Node) Receipt(ctx context.Context, r Record) (wire.Receipt, error) {
 // WaitReceipt waits until a checkpoint covers a record that was just appended, and makes its receipt; what stands in the way for a moment it waits out.
 // Whoever has appended it knows all that is in there, whatever the token may read. Errors: ErrNoLogKey, ErrLost, and that of ctx with what was in the way.
 func (n *Node) WaitReceipt(ctx context.Context, at wire.Position) (wire.Receipt, error) {
-	if _, err := n.checkpointHere(); err != nil {
+	if _, err := n.checkpointHere(); errors.Is(err, ErrNoLogKey) {
 		return wire.Receipt{}, err
 	}
 	if err := n.waitPublished(ctx, at.Block); err != nil {
@@ -194,7 +197,10 @@ func (n *Node) waitPublished(ctx context.Context, block uint64) error {
 
 // passes reports whether what a proof failed for may be over in a moment.
 func passes(err error) bool {
-	for _, passing := range []error{ErrUnavailable, ErrNoLeader, ErrNotCovered, ErrNotSealed, context.DeadlineExceeded} {
+	if errors.Is(err, ErrNoLogKey) {
+		return false
+	}
+	for _, passing := range []error{ErrUnavailable, ErrNoLeader, ErrNotCovered, ErrNotSealed, ErrNoCheckpoint, context.DeadlineExceeded} {
 		if errors.Is(err, passing) {
 			return true
 		}
