@@ -554,3 +554,30 @@ func TestWitnessWithoutProof(t *testing.T) {
 		}
 	})
 }
+
+// TestReceiptsAreWitnessed: a log without a quorum that grows faster than its witness answers shows its newest checkpoint without a cosignature; receipts
+// of what is not of the last moment are made in one that has it.
+func TestReceiptsAreWitnessed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, f := newWitnessedRig(t, 0, "w1")
+		defer r.stop()
+		f.change("w1", func(w *fakeWitness) {
+			w.before = func(context.Context) error { time.Sleep(300 * time.Millisecond); return nil }
+		})
+		r.fill(t, 100)
+		if c, names := cosigners(t, r); c.Boundary.Size != stored(r) || len(names) > 0 {
+			t.Errorf("%d leaves are stored, the checkpoint is of %d, cosigned by %v", stored(r), c.Boundary.Size, names)
+		}
+		record, err := r.Record(t.Context(), r.access, 3, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		receipt, err := r.Receipt(t.Context(), record)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(receipt.Checkpoint, "\n— w1 ") || receipt.TreeSize >= stored(r) {
+			t.Errorf("the receipt is of a tree of %d leaves, %d are stored:\n%s", receipt.TreeSize, stored(r), receipt.Checkpoint)
+		}
+	})
+}
