@@ -14,7 +14,7 @@ var mutants = []struct {
 	says  string
 }{
 	{"a follower says not found without asking the leader", []edit{{
-		"masternode/confirm.go", "	if err := n.confirm(ctx); err != nil {\n		return err\n	}\n	switch", "	switch",
+		"masternode/confirm.go", "	if err := confirm(ctx); err != nil {\n		return err\n	}\n	switch", "	switch",
 	}}, "is not that of one log"},
 	{"a retry is appended once more", []edit{{
 		"masterfsm/append.go", "s.keys.find(key); ok {", "s.keys.find(key); ok && e.offset%2 == 0 {",
