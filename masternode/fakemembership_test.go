@@ -154,9 +154,12 @@ func (g *groupMasters) Member(_ context.Context, url string) (wire.Member, error
 	return m, nil
 }
 
-func (g *groupMasters) Announce(_ context.Context, url string, _ wire.Member, _ bool) (wire.Announced, error) {
+func (g *groupMasters) Announce(_ context.Context, url string, m wire.Member, _ bool) (wire.Announced, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if m.Signs {
+		return wire.Announced{}, errors.New("a field that masters of before refuse")
+	}
 	g.announced = append(g.announced, url)
 	return g.answer, g.err
 }
