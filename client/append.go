@@ -68,6 +68,9 @@ func (c *Client) Append(ctx context.Context, e Entry) (wire.Position, error) {
 // [Client.Receipt] is, and is of this entry. The position's state tells whether the block is stored: [wire.StateStored], or
 // [wire.StateCommitted] when the time was over first, which is no error: the record is appended then too. The receipt is nil when the time was over
 // before a checkpoint covered the record, or the cluster has no key to sign one with.
+//
+// An error that wraps [ErrReceipt] is none of the append: the position is returned with it, and a nil receipt. Do not append again; ask for the
+// receipt with [Client.ReceiptAt], at another master where the same comes once more.
 func (c *Client) AppendWait(ctx context.Context, e Entry, timeout time.Duration) (wire.Appended, error) {
 	if err := e.check(); err != nil {
 		return wire.Appended{}, err
@@ -78,20 +81,21 @@ func (c *Client) AppendWait(ctx context.Context, e Entry, timeout time.Duration)
 	}
 	query := url.Values{"wait": {wire.StateStored}, "timeout": {timeout.String()}}
 	var done wire.Appended
+	var wrong error // with the receipt
 	err := c.appendOne(ctx, &e, "/v1/records?"+query.Encode(), timeout, func(a *answer) error {
-		done = wire.Appended{}
-		if err := a.decode(&done); err != nil || done.Receipt == nil {
+		done, wrong = wire.Appended{}, nil
+		if err := a.decode(&done.Position); err != nil {
 			return err
 		}
-		if err := checkOwnReceipt(&done, &e); err != nil {
-			return fmt.Errorf("%s: %w", a.base, err)
+		if done.Receipt, wrong = a.ownReceipt(&done.Position, &e); wrong != nil {
+			wrong = fmt.Errorf("%w: %w", ErrReceipt, wrong)
 		}
 		return nil
 	})
 	if err != nil {
 		return wire.Appended{}, err
 	}
-	return done, nil
+	return done, wrong
 }
 
 // appendOne sends one record that was checked, and has take read the answer.

@@ -19,6 +19,8 @@ var (
 	// ErrMismatch: a record that does not match its own commitment or leaf, or is not the one that was asked for; or a
 	// block that does not match its hash. It wraps ErrAnswer.
 	ErrMismatch = fmt.Errorf("%w: the content does not match its hash", ErrAnswer)
+	// ErrReceipt: a record is appended, and the receipt that came with it is not one of it. It wraps [ErrAnswer].
+	ErrReceipt = fmt.Errorf("%w: the record is appended, and its receipt does not hold", ErrAnswer)
 	// ErrConfig: a [Config] that cannot work.
 	ErrConfig = errors.New("client configuration not acceptable")
 	// ErrClosed: the [Batcher] takes no more entries.

@@ -71,9 +71,21 @@ func CheckReceipt(r *wire.Receipt) error {
 	})
 }
 
-// checkOwnReceipt holds the receipt that came with an append against that: it is of this entry, at that position.
-func checkOwnReceipt(a *wire.Appended, e *Entry) error {
-	r := a.Receipt
+// ownReceipt is the receipt in the answer to an append, nil for none. It is of that entry, at that position.
+func (a *answer) ownReceipt(at *wire.Position, e *Entry) (*wire.Receipt, error) {
+	var with struct {
+		Receipt *wire.Receipt `json:"receipt"`
+	}
+	if err := a.decode(&with); err != nil || with.Receipt == nil {
+		return nil, err
+	}
+	if err := checkOwnReceipt(with.Receipt, at, e); err != nil {
+		return nil, fmt.Errorf("%s: %w", a.base, err)
+	}
+	return with.Receipt, nil
+}
+
+func checkOwnReceipt(r *wire.Receipt, at *wire.Position, e *Entry) error {
 	if err := CheckReceipt(r); err != nil {
 		return err
 	}
@@ -82,8 +94,8 @@ func checkOwnReceipt(a *wire.Appended, e *Entry) error {
 		own.Type = r.Type // the master's default
 	}
 	switch {
-	case r.Index != a.Index || r.Block != a.Block || r.Offset != a.Offset || r.Leaf != a.Leaf || r.Time != a.Time:
-		return fmt.Errorf("%w: the receipt of index %d for a record at index %d", ErrMismatch, r.Index, a.Index)
+	case r.Index != at.Index || r.Block != at.Block || r.Offset != at.Offset || r.Leaf != at.Leaf || r.Time != at.Time:
+		return fmt.Errorf("%w: the receipt of index %d for a record at index %d", ErrMismatch, r.Index, at.Index)
 	case r.Key != own.Key || r.Type != own.Type || r.Size != uint32(len(e.Payload)) || own.Commit() != r.Commit:
 		return fmt.Errorf("%w: the receipt at index %d is of another content than what was appended", ErrMismatch, r.Index)
 	}

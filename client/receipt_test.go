@@ -70,23 +70,44 @@ func TestReceipt(t *testing.T) {
 	}
 }
 
-// The receipt that comes with an append is of what was appended, or is refused.
+// The receipt that comes with an append is of what was appended. One that is not makes no append fail: it is not sent again, and its position is told.
 func TestAppendWaitReceipt(t *testing.T) {
 	receipt := provenReceipt(t)
-	answer := wire.Appended{Position: wire.Position{Time: 7, Leaf: receipt.Leaf, State: wire.StateStored}, Receipt: &receipt}
-	c := newClient(t, -1, func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusCreated, answer) })
+	good := wire.Appended{Position: wire.Position{Time: 7, Leaf: receipt.Leaf, State: wire.StateStored}, Receipt: &receipt}
+	var answer any = good
+	appends := 0
+	c := newClient(t, time.Second, func(w http.ResponseWriter, _ *http.Request) { appends++; reply(w, http.StatusCreated, answer) })
 	done, err := c.AppendWait(t.Context(), Entry{Payload: []byte("x")}, time.Second)
 	if err != nil || done.Receipt == nil || done.Receipt.Root != receipt.Root || done.State != wire.StateStored {
 		t.Errorf("%+v, %v", done, err)
 	}
-	for name, e := range map[string]Entry{"payload": {Payload: []byte("y")}, "key": {Payload: []byte("x"), Key: "k"}, "type": {Payload: []byte("x"), Type: "t"}} {
-		if _, err := c.AppendWait(t.Context(), e, time.Second); !errors.Is(err, ErrMismatch) {
-			t.Errorf("another %s: %v", name, err)
+	elsewhere := good
+	elsewhere.Index = 1
+	for name, of := range map[string]struct {
+		entry  Entry
+		answer any
+	}{
+		"another payload": {Entry{Payload: []byte("y")}, good},
+		"another key":     {Entry{Payload: []byte("x"), Key: "k"}, good},
+		"another type":    {Entry{Payload: []byte("x"), Type: "t"}, good},
+		"another place":   {Entry{Payload: []byte("x")}, elsewhere},
+		"no receipt at all": {Entry{Payload: []byte("x")}, struct {
+			wire.Position
+			Receipt string `json:"receipt"`
+		}{good.Position, "x"}},
+		"a damaged one": {Entry{Payload: []byte("x")}, struct {
+			wire.Position
+			Receipt wire.Receipt `json:"receipt"`
+		}{good.Position, wire.Receipt{}}},
+	} {
+		appends, answer = 0, of.answer
+		done, err := c.AppendWait(t.Context(), of.entry, time.Second)
+		if !errors.Is(err, ErrReceipt) || errors.Is(err, ErrUnknownOutcome) || appends != 1 {
+			t.Errorf("%s: %v after %d appends", name, err, appends)
 		}
-	}
-	answer.Index = 1
-	if _, err := c.AppendWait(t.Context(), Entry{Payload: []byte("x")}, time.Second); !errors.Is(err, ErrMismatch) {
-		t.Errorf("another place: %v", err)
+		if done.Leaf != receipt.Leaf || done.State != wire.StateStored || done.Receipt != nil {
+			t.Errorf("%s: %+v", name, done)
+		}
 	}
 }
 

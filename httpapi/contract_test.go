@@ -22,13 +22,16 @@ type cluster struct {
 	roles []devcluster.Role
 }
 
-func startCluster(t testing.TB) *cluster {
+func startCluster(t testing.TB, change ...func(*devcluster.Topology)) *cluster {
 	t.Helper()
 	topology := devcluster.NewTopology(t.TempDir(), freePort(t))
 	topology.LogLevel = "error"
 	topology.Timeout = time.Second // the race detector is slow
 	topology.MaxAge = 50 * time.Millisecond
 	topology.Settings.Difficulty = 4
+	for _, f := range change {
+		f(&topology)
+	}
 	c, err := devcluster.Start(t.Context(), topology, devcluster.InProcess{})
 	if err != nil {
 		t.Fatal(err)

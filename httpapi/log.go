@@ -15,6 +15,7 @@ func (m *master) logRoutes() {
 	m.GET("/tile/:level/*index", m.withFollower(m.tile))
 	m.HEAD("/tile/:level/*index", m.withFollower(m.tile))
 	m.GET("/v1/consistency", m.withFollower(m.consistency))
+	m.HEAD("/v1/consistency", m.withFollower(m.consistency))
 	m.GET("/v1/log", m.do(m.log))
 	m.POST("/v1/log/keys", m.withAdmin(m.addLogKey))
 	m.DELETE("/v1/log/keys/:id", m.withAdmin(m.retireLogKey))

@@ -2,10 +2,8 @@ package httpapi
 
 import (
 	"encoding/json"
-	"fmt"
 	"math"
 	"net/http"
-	"strings"
 
 	"github.com/gin-gonic/gin"
 	"github.com/transparency-dev/formats/proof"
@@ -40,7 +38,7 @@ func (m *master) ofRecord(answer func(c *gin.Context, r masternode.Record) error
 	}
 }
 
-// proof is the proof of a record: our own as JSON, or C2SP's tlog-proof for who accepts text before anything else.
+// proof is the proof of a record: our own as JSON, or C2SP's tlog-proof for who would rather have text.
 func (m *master) proof(c *gin.Context, r masternode.Record) error {
 	h := c.Writer.Header()
 	if !wantsText(c.GetHeader("Accept")) {
@@ -78,19 +76,13 @@ func (m *master) receipt(c *gin.Context, r masternode.Record) error {
 	return nil
 }
 
-// wantsText reports whether the first type that an Accept header names is plain text.
-func wantsText(accept string) bool {
-	first, _, _ := strings.Cut(accept, ",")
-	mediaType, _, _ := strings.Cut(first, ";")
-	return strings.TrimSpace(mediaType) == "text/plain"
-}
-
-// withReceipt puts a receipt into the position that an append answers.
-func withReceipt(position []byte, receipt *wire.Receipt) ([]byte, error) {
+// withReceipt puts a receipt into the position that an append answers. The record is appended: what is wrong with the receipt does not make that an error.
+func (m *master) withReceipt(position []byte, receipt *wire.Receipt) []byte {
 	encoded, err := json.Marshal(receipt)
 	if err != nil {
-		return nil, fmt.Errorf("encode a receipt: %w", err)
+		m.engine.log.Error("a receipt cannot be encoded", "index", receipt.Index, "error", err)
+		return position
 	}
 	position = append(position[:len(position)-1], `,"receipt":`...)
-	return append(append(position, encoded...), '}'), nil
+	return append(append(position, encoded...), '}')
 }

@@ -47,9 +47,7 @@ func (m *master) appendRecord(c *gin.Context, project masterfsm.Project) error {
 	}
 	answer := appended.Positions[0].AppendJSON(make([]byte, 0, 256))
 	if receipt != nil {
-		if answer, err = withReceipt(answer, receipt); err != nil {
-			return err
-		}
+		answer = m.withReceipt(answer, receipt)
 	}
 	c.Data(status, "application/json", answer)
 	return nil
@@ -171,8 +169,8 @@ func (m *master) await(ctx context.Context, appended *masternode.Appended) int {
 	return http.StatusCreated
 }
 
-// awaitReceipt is await for one record, and for the checkpoint from which it gets its receipt. There is none where the group has no key to sign
-// with, or waits for its storage nodes after a recovery, which is no reason to have the client wait.
+// awaitReceipt is await for one record, and then waits for the checkpoint from which it gets its receipt. A record that is stored is an append that
+// has done all that was asked, whatever keeps its receipt: that can be asked for later.
 func (m *master) awaitReceipt(ctx context.Context, wait time.Duration, appended *masternode.Appended) (status int, receipt *wire.Receipt) {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
@@ -180,13 +178,11 @@ func (m *master) awaitReceipt(ctx context.Context, wait time.Duration, appended 
 		return status, nil
 	}
 	r, err := m.node.WaitReceipt(ctx, appended.Positions[0])
-	switch {
-	case errors.Is(err, masternode.ErrNoCheckpoint):
-		return http.StatusCreated, nil
-	case err != nil:
-		return http.StatusAccepted, nil
+	if err != nil {
+		m.engine.log.Debug("an append is answered without its receipt", "index", appended.Positions[0].Index, "error", err)
+		return status, nil
 	}
-	return http.StatusCreated, &r
+	return status, &r
 }
 
 // record is GET /v1/blocks/{block}/records/{offset}.
@@ -243,13 +239,12 @@ func parseNumber(name, text string, highest uint64) (uint64, error) {
 	return n, nil
 }
 
-// answerRecord writes a record: the payload as it is, or the envelope for who accepts JSON and nothing else before it. The
-// payload is somebody's bytes: a browser is told not to guess its type and to run nothing in it.
+// answerRecord writes a record: the payload as it is, or the envelope for who would rather have JSON. The payload is somebody's bytes: a browser is told not to guess its type and to run nothing in it.
 func answerRecord(c *gin.Context, r *masternode.Record) {
 	position := r.Position()
 	h := c.Writer.Header()
 	h.Add("Vary", "Accept, Authorization")
-	asEnvelope := wantsJSON(c.GetHeader("Accept"))
+	asEnvelope := wantsJSON(c.GetHeader("Accept"), r.Type)
 	if r.Sealed {
 		tag := `"` + r.Leaf.String() + `"`
 		if asEnvelope {
@@ -294,11 +289,4 @@ func envelope(r *masternode.Record) wire.Record {
 		Position: r.Position(), Project: r.Project, ProjectID: r.Record.Project, Key: r.Key, Type: r.Type,
 		Size: uint32(len(r.Payload)), Salt: r.Salt[:], Commit: r.Commit, Payload: r.Payload,
 	}
-}
-
-// wantsJSON reports whether the first type that an Accept header names is JSON.
-func wantsJSON(accept string) bool {
-	first, _, _ := strings.Cut(accept, ",")
-	mediaType, _, _ := strings.Cut(first, ";")
-	return strings.TrimSpace(mediaType) == "application/json"
 }

@@ -150,9 +150,9 @@ func (n *Node) Receipt(ctx context.Context, r Record) (wire.Receipt, error) {
 }
 
 // WaitReceipt waits until a checkpoint covers a record that was just appended, and makes its receipt; what stands in the way for a moment it waits out.
-// Whoever has appended it knows all that is in there, whatever the token may read. Errors: ErrNoLogKey, ErrLost, and that of ctx with what was in the way.
+// Whoever has appended it knows all that is in there, whatever the token may read. Errors: ErrNoCheckpoint, ErrNoLogKey, ErrLost, and that of ctx with what was in the way.
 func (n *Node) WaitReceipt(ctx context.Context, at wire.Position) (wire.Receipt, error) {
-	if _, err := n.checkpointHere(); errors.Is(err, ErrNoLogKey) {
+	if _, err := n.checkpointHere(); err != nil { // a key, or what was lost, may take long to come
 		return wire.Receipt{}, err
 	}
 	if err := n.waitPublished(ctx, at.Block); err != nil {
@@ -197,10 +197,7 @@ func (n *Node) waitPublished(ctx context.Context, block uint64) error {
 
 // passes reports whether what a proof failed for may be over in a moment.
 func passes(err error) bool {
-	if errors.Is(err, ErrNoLogKey) {
-		return false
-	}
-	for _, passing := range []error{ErrUnavailable, ErrNoLeader, ErrNotCovered, ErrNotSealed, ErrNoCheckpoint, context.DeadlineExceeded} {
+	for _, passing := range []error{ErrUnavailable, ErrNoLeader, ErrNotCovered, ErrNotSealed, context.DeadlineExceeded} {
 		if errors.Is(err, passing) {
 			return true
 		}

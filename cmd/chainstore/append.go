@@ -184,7 +184,11 @@ const longestServerWait = time.Minute
 // and that did not come about.
 func (a *appending) appendWait(ctx context.Context, entry client.Entry) (at wire.Appended, waitErr, err error) {
 	deadline := time.Now().Add(a.timeout)
-	if at, err = a.client.AppendWait(ctx, entry, min(a.timeout, longestServerWait)); err != nil {
+	at, err = a.client.AppendWait(ctx, entry, min(a.timeout, longestServerWait))
+	if errors.Is(err, client.ErrReceipt) {
+		return at, err, nil
+	}
+	if err != nil {
 		return at, nil, err
 	}
 	if at.State != wire.StateStored {
