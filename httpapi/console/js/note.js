@@ -1,4 +1,4 @@
-// Signed notes (https://c2sp.org/signed-note), the form of the log's checkpoints: a text, an empty line, and lines of signatures.
+// Signed notes (C2SP signed-note), the form of the checkpoints of the log: a text, an empty line, and lines of signatures.
 
 import { fromBase64, toHex, utf8 } from './bytes.js';
 
