@@ -219,12 +219,17 @@ const portsEach = 400
 // below the ports that the kernel gives to outgoing connections.
 func freePorts(t *testing.T) int {
 	t.Helper()
-	for range 100 {
+	for range 1000 {
 		topology := devcluster.NewTopology("/", 10_000+portsEach*rand.IntN(22_000/portsEach))
 		topology.Storages, topology.Masters, topology.Miners, topology.Proxied = 4, 5, 2, proxied
-		if _, taken := takenPorts.LoadOrStore(topology.Port, t.Name()); !taken && allFree(topology) {
+		if _, taken := takenPorts.LoadOrStore(topology.Port, t.Name()); taken {
+			continue
+		}
+		if allFree(topology) {
+			t.Cleanup(func() { takenPorts.Delete(topology.Port) })
 			return topology.Port
 		}
+		takenPorts.Delete(topology.Port) // somebody else has it, for now
 	}
 	t.Fatal("found no base with enough free ports")
 	return 0
