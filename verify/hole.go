@@ -29,6 +29,9 @@ func (a *audit) skip(ctx context.Context, b *bundle) error {
 	for n := a.at - b.number*tileWidth; n < b.width; n++ {
 		a.hole.tree = a.hole.tree.Append(chain.Hash(data[n*chain.HashSize:][:chain.HashSize]))
 		a.at++
+		if err := a.meet(a.hole.tree); err != nil {
+			return err
+		}
 	}
 	a.o.Progress(a.at, a.now.Size)
 	return nil
@@ -41,6 +44,9 @@ func (a *audit) bridge(entries []entry) error {
 		before := a.hole.tree
 		a.hole.tree = before.Append(e.hash())
 		a.at++
+		if err := a.meet(a.hole.tree); err != nil {
+			return err
+		}
 		if !e.seal {
 			continue
 		}
@@ -60,6 +66,7 @@ func (a *audit) bridge(entries []entry) error {
 		}
 		a.unchecked = chain.AddRange(a.unchecked, chain.Range{From: a.hole.from, To: h.Block + 1})
 		a.verifier = chain.NewVerifier(chain.Head{Height: h.Block + 1, Hash: h.Hash(), Time: h.Time, Tree: a.hole.tree})
+		a.report.Difficulty = min(a.report.Difficulty, h.Difficulty)
 		a.hole = nil
 		if err := a.boundary(); err != nil {
 			return err
