@@ -40,15 +40,20 @@ type LogReport struct {
 	Remarks  []string  `json:"remarks"`
 	// Checkpoints are those that were checked, the newest last.
 	Checkpoints []Checkpoint `json:"checkpoints"`
-	Height      uint64       `json:"height"` // blocks that are verified, from 0 on; as are those below
-	Records     uint64       `json:"records"`
-	Size        uint64       `json:"size"` // of the tree
-	Hash        chain.Hash   `json:"hash"` // of the last block
-	// New is how many of these leaves this run has looked at: the others were by the runs before.
+	// Height is how many blocks, from 0 on, this run and those before have gone through; as are those below. All are verified but those of Unchecked.
+	Height  uint64     `json:"height"`
+	Records uint64     `json:"records"`
+	Size    uint64     `json:"size"` // of the tree
+	Hash    chain.Hash `json:"hash"` // of the last block
+	// New is how many of these leaves this run has verified: the others were by the runs before, or are of blocks that could not be.
 	New uint64 `json:"new"`
+	// UncheckedLeaves is how many leaves this run could not verify: those of blocks that nobody has whole any more, their seals included. At the end of a log nobody can
+	// say how many blocks they are: Unchecked names the first of them alone.
+	UncheckedLeaves uint64 `json:"unchecked_leaves"`
 	// Difficulty is the lowest of the blocks that this run has looked at.
 	Difficulty uint8 `json:"difficulty"`
-	// Unchecked are blocks that could not be checked, because nobody has them any more: their hashes alone are in the tree.
+	// Unchecked are blocks that could not be checked, because nobody has them any more (their hashes alone are in the tree), or, with a token, because nobody has
+	// their records any more or they have more than can be held at once.
 	Unchecked []chain.Range `json:"unchecked"`
 	Payloads  uint64        `json:"payloads"` // records whose payloads were checked
 	Hidden    uint64        `json:"hidden"`   // records whose payloads the token may not read
@@ -94,17 +99,18 @@ func Log(ctx context.Context, o Options) (LogReport, error) {
 
 // audit is one run of Log. All but the fetching belongs to one goroutine.
 type audit struct {
-	o        *Options
-	f        *fetcher
-	since    State
+	o     *Options
+	f     *fetcher
+	since State
 	// grown tells that the tree of now goes on from that of the run before. Until it is shown nothing is saved: the checkpoint of then is evidence.
-	grown bool
-	met   bool       // the leaves taken have had the root of then where they were as many
-	now   Checkpoint // what the log shows; zero before it is known to be good and newer than what it has shown
+	grown    bool
+	met      bool       // the leaves taken have had the root of then where they were as many
+	now      Checkpoint // what the log shows; zero before it is known to be good and newer than what it has shown
 	verifier *chain.Verifier
 	// hole is what is known of the tree while leaves are gone; nil where none is.
 	hole      *hole
 	unchecked []chain.Range
+	lost      uint64     // leaves of unchecked blocks behind which this run went on
 	start     uint64     // leaves that were taken by the runs before
 	at        uint64     // leaves that were taken
 	saved     uint64     // leaves at the last save
@@ -302,7 +308,9 @@ func (a *audit) entries(entries []entry) error {
 		} else if err != nil {
 			return a.fail(codeOf(err), "%v", err)
 		}
-		a.payloads.sealed(&e.header)
+		if !a.payloads.sealed(&e.header) {
+			a.unchecked = chain.AddRange(a.unchecked, chain.Range{From: e.header.Block, To: e.header.Block + 1})
+		}
 		a.report.Difficulty = min(a.report.Difficulty, e.header.Difficulty)
 		if err := a.boundary(); err != nil {
 			return err
@@ -378,7 +386,7 @@ func codeOf(err error) string {
 
 // state is what the next run goes on from. A checkpoint that was found wanting is not kept in the place of the one before.
 func (a *audit) state() *State {
-	s := &State{Checkpoint: a.now, Head: a.done, Unchecked: a.unchecked}
+	s := &State{Checkpoint: a.now, Head: a.done, Unchecked: chain.CommonRanges(a.unchecked, []chain.Range{{To: a.done.Height}})}
 	if s.Checkpoint.Note == "" {
 		s.Checkpoint = a.since.Checkpoint
 	}
@@ -414,9 +422,13 @@ func (a *audit) finish() LogReport {
 	}
 	r.Height, r.Size, r.Hash = head.Height, head.Tree.Size(), head.Hash
 	r.Records = r.Size - min(r.Size, r.Height)
-	r.New = r.Size - min(a.start, r.Size)
+	r.New = r.Size - min(a.start+a.lost, r.Size)
+	r.UncheckedLeaves = a.lost
+	if a.hole != nil {
+		r.UncheckedLeaves += a.hole.tree.Size() - a.verifier.Head().Tree.Size()
+	}
 	r.Payloads, r.Hidden = a.payloads.checked, a.payloads.hidden
-	if r.New == 0 {
+	if r.Size <= a.start {
 		r.Difficulty = 0
 	} else {
 		r.Remarks = append(r.Remarks, difficultyRemark(r.Difficulty))
