@@ -15,6 +15,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/httpapi/wire"
 )
 
 // audit runs Log against a URL with the state of the run before, and gives the state that it leaves.
@@ -203,9 +204,9 @@ func TestLogFindings(t *testing.T) {
 		{"a record in the place of a seal", entry(3, func(l *testLog) []byte { return l.entries[2] }), CodeNumber, "block 0", 0},
 		{"no seal at the end", func(l *testLog) { l.size-- }, CodeBoundary, "5 leaves follow it", 3},
 		{"no block at all", func(l *testLog) { l.size = 2 }, CodeBoundary, "size 2 is not the end of a block", 0},
-		{"empty bundle", serve("tile/entries/000.p/19", 200, ""), CodeEntry, "ends before leaf 0", 0},
-		{"cut bundle", serve("tile/entries/000.p/19", 200, "\x00\x31\x01"), CodeEntry, "leaf 0 has 49 bytes, of which 1 are there", 0},
-		{"large bundle", serve("tile/entries/000.p/19", 200, strings.Repeat("x", maxBundle+1)), CodeEntry, "more than", 0},
+		{"empty bundle", serve("tile/entries/000.p/19", 200, ""), CodeEntry, "leaf 0: malformed message: a bundle ends within an entry", 0},
+		{"cut bundle", serve("tile/entries/000.p/19", 200, "\x00\x31\x01"), CodeEntry, "leaf 0: malformed message: a bundle ends within an entry", 0},
+		{"large bundle", serve("tile/entries/000.p/19", 200, strings.Repeat("x", wire.MaxBundle+1)), CodeEntry, "more than", 0},
 		{"bundle with more behind", func(l *testLog) {
 			data, _ := l.tile("tile/entries/000.p/19")
 			serve("tile/entries/000.p/19", 200, string(data)+"x")(l)
