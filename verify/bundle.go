@@ -2,7 +2,6 @@ package verify
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/http"
@@ -12,16 +11,14 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/httpapi/wire"
 )
 
 // Tiles of C2SP tlog-tiles have 2^8 hashes, and bundles as many entries.
 const (
-	tileHeight = 8
-	tileWidth  = 1 << tileHeight
+	tileHeight = wire.TileHeight
+	tileWidth  = wire.TileWidth
 )
-
-// maxBundle is the size of a bundle of the longest entries, which are seals: each has its length before it, in two bytes.
-const maxBundle = tileWidth * (2 + chain.HeaderSize)
 
 // bundle is a run of leaves as the log serves them.
 type bundle struct {
@@ -50,22 +47,20 @@ func (e *entry) hash() chain.Hash {
 // errEntry: a bundle is not what it should be.
 var errEntry = errors.New("not a bundle of leaves")
 
-// parseBundle reads the first width entries of a bundle that has most of them: `length u16 ‖ entry`, one behind the other.
+// parseBundle reads the first width entries of a bundle that has most of them.
 func parseBundle(data []byte, first, width, most uint64) ([]entry, error) {
 	entries := make([]entry, 0, width)
 	for n := range most {
-		if len(data) < 2 {
-			return nil, fmt.Errorf("%w: it ends before leaf %d", errEntry, first+n)
+		var leaf []byte
+		var err error
+		if leaf, data, err = wire.NextEntry(data); err != nil {
+			return nil, fmt.Errorf("%w: leaf %d: %w", errEntry, first+n, err)
 		}
-		size := int(binary.BigEndian.Uint16(data))
-		if data = data[2:]; len(data) < size {
-			return nil, fmt.Errorf("%w: leaf %d has %d bytes, of which %d are there", errEntry, first+n, size, len(data))
-		}
-		e, err := parseEntry(data[:size])
+		e, err := parseEntry(leaf)
 		if err != nil {
 			return nil, fmt.Errorf("leaf %d: %w", first+n, err)
 		}
-		if data = data[size:]; n < width {
+		if n < width {
 			entries = append(entries, e)
 		}
 	}
@@ -109,7 +104,7 @@ func (f *fetcher) tile(ctx context.Context, level int, number, width uint64, lim
 // bundle fetches and reads a bundle.
 func (f *fetcher) bundle(ctx context.Context, number, width uint64) bundle {
 	b := bundle{number: number, width: width}
-	data, full, err := f.tile(ctx, -1, number, width, maxBundle)
+	data, full, err := f.tile(ctx, -1, number, width, wire.MaxBundle)
 	if hasStatus(err, http.StatusGone) {
 		b.gone = true
 		return b

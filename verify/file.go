@@ -80,7 +80,7 @@ func (c *fileCheck) run(ctx context.Context, from io.Reader) error {
 // malformed makes a finding of what is wrong with the file's form; other errors are the disk's.
 func (c *fileCheck) malformed(err error) error {
 	switch {
-	case errors.Is(err, export.ErrNewerFormat):
+	case errors.Is(err, export.ErrNewerFormat), errors.Is(err, chain.ErrVersion):
 		c.found.add(CodeVersion, "%v", err)
 	case errors.Is(err, export.ErrFormat):
 		c.found.add(CodeFormat, "%v", err)

@@ -3,7 +3,9 @@ package verify
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
+	"hash/crc32"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -53,6 +55,18 @@ func TestExport(t *testing.T) {
 	}
 }
 
+// newerBlock is an export whose first block says that it is of a version which nobody knows yet.
+func (l *testLog) newerBlock(checkpoints []string) []byte {
+	data := l.export(checkpoints, l.blocks...)
+	header := l.blocks[0].Header.AppendTo(nil)
+	at := bytes.Index(data, header) // within a part: kind u8 ‖ length u32 ‖ data ‖ CRC-32C u32
+	start := at - bytes.Index(l.blocks[0].Bytes(), header)
+	end := start + len(l.blocks[0].Bytes())
+	data[at+1] = chain.Version + 1
+	binary.BigEndian.PutUint32(data[end:], crc32.Checksum(data[start-5:end], crc32.MakeTable(crc32.Castagnoli)))
+	return data
+}
+
 func TestExportFindings(t *testing.T) {
 	l := newTestLog(t, 3, 1, 5)
 	other := l.fork(1, "other", 1, 5)
@@ -85,6 +99,7 @@ func TestExportFindings(t *testing.T) {
 		{"cut", l.export(good, l.blocks...)[:500], l.trust(), CodeFormat, 0},
 		{"newer", append([]byte("CSEX\x02"), l.export(good, l.blocks...)[5:]...), l.trust(), CodeVersion, 0},
 		{"nothing", nil, l.trust(), CodeFormat, 0},
+		{"a newer block", l.newerBlock(good), l.trust(), CodeVersion, 0},
 	} {
 		report, err := Export(t.Context(), bytes.NewReader(c.data), c.trust)
 		if err != nil || codes(report.Findings) != c.want || report.Height != c.height {

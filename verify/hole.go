@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/chainstore/chainstore/chain"
 )
@@ -29,6 +30,9 @@ func (a *audit) skip(ctx context.Context, b *bundle) error {
 	for n := a.at - b.number*tileWidth; n < b.width; n++ {
 		a.hole.tree = a.hole.tree.Append(chain.Hash(data[n*chain.HashSize:][:chain.HashSize]))
 		a.at++
+		if err := a.meet(a.hole.tree); err != nil {
+			return err
+		}
 	}
 	a.o.Progress(a.at, a.now.Size)
 	return nil
@@ -41,6 +45,9 @@ func (a *audit) bridge(entries []entry) error {
 		before := a.hole.tree
 		a.hole.tree = before.Append(e.hash())
 		a.at++
+		if err := a.meet(a.hole.tree); err != nil {
+			return err
+		}
 		if !e.seal {
 			continue
 		}
@@ -58,8 +65,10 @@ func (a *audit) bridge(entries []entry) error {
 		case !chain.Mined(h.Hash(), h.Difficulty):
 			return a.fail(CodeWork, "block %d: the hash %v has fewer than %d leading zero bits", h.Block, h.Hash(), h.Difficulty)
 		}
+		a.lost += h.Size() - head.Tree.Size()
 		a.unchecked = chain.AddRange(a.unchecked, chain.Range{From: a.hole.from, To: h.Block + 1})
 		a.verifier = chain.NewVerifier(chain.Head{Height: h.Block + 1, Hash: h.Hash(), Time: h.Time, Tree: a.hole.tree})
+		a.report.Difficulty = min(a.report.Difficulty, h.Difficulty)
 		a.hole = nil
 		if err := a.boundary(); err != nil {
 			return err
@@ -74,7 +83,8 @@ func (a *audit) endInHole() error {
 	if root := a.hole.tree.Root(); root != a.now.Root {
 		return a.fail(CodeRoot, "with the log's hashes of the leaves that are gone, the root of %d leaves is %v, and it has signed %v", a.now.Size, root, a.now.Root)
 	}
-	a.report.Remarks = append(a.report.Remarks, "the leaves at the log's end are gone: the blocks there could not be checked, and the next run looks for them again")
+	a.report.Remarks = append(a.report.Remarks, fmt.Sprintf(
+		"leaves at the log's end are gone: the blocks from %d on could not be checked, %d leaves, and the next run looks for them again", a.hole.from, a.now.Size-a.verifier.Head().Tree.Size()))
 	a.report.Unchecked = chain.AddRange(a.report.Unchecked, chain.Range{From: a.hole.from, To: a.hole.from + 1})
 	return nil
 }

@@ -40,15 +40,20 @@ type LogReport struct {
 	Remarks  []string  `json:"remarks"`
 	// Checkpoints are those that were checked, the newest last.
 	Checkpoints []Checkpoint `json:"checkpoints"`
-	Height      uint64       `json:"height"` // blocks that are verified, from 0 on; as are those below
-	Records     uint64       `json:"records"`
-	Size        uint64       `json:"size"` // of the tree
-	Hash        chain.Hash   `json:"hash"` // of the last block
-	// New is how many of these leaves this run has looked at: the others were by the runs before.
+	// Height is how many blocks, from 0 on, this run and those before have gone through; as are those below. All are verified but those of Unchecked.
+	Height  uint64     `json:"height"`
+	Records uint64     `json:"records"`
+	Size    uint64     `json:"size"` // of the tree
+	Hash    chain.Hash `json:"hash"` // of the last block
+	// New is how many of these leaves this run has verified: the others were by the runs before, or are of blocks that could not be.
 	New uint64 `json:"new"`
+	// UncheckedLeaves is how many leaves this run could not verify: those of blocks that nobody has whole any more, their seals included. At the end of a log nobody can
+	// say how many blocks they are: Unchecked names the first of them alone.
+	UncheckedLeaves uint64 `json:"unchecked_leaves"`
 	// Difficulty is the lowest of the blocks that this run has looked at.
 	Difficulty uint8 `json:"difficulty"`
-	// Unchecked are blocks that could not be checked, because nobody has them any more: their hashes alone are in the tree.
+	// Unchecked are blocks that could not be checked, because nobody has them any more (their hashes alone are in the tree), or, with a token, because nobody has
+	// their records any more or they have more than can be held at once.
 	Unchecked []chain.Range `json:"unchecked"`
 	Payloads  uint64        `json:"payloads"` // records whose payloads were checked
 	Hidden    uint64        `json:"hidden"`   // records whose payloads the token may not read
@@ -94,14 +99,18 @@ func Log(ctx context.Context, o Options) (LogReport, error) {
 
 // audit is one run of Log. All but the fetching belongs to one goroutine.
 type audit struct {
-	o        *Options
-	f        *fetcher
-	since    State
+	o     *Options
+	f     *fetcher
+	since State
+	// grown tells that the tree of now goes on from that of the run before. Until it is shown nothing is saved: the checkpoint of then is evidence.
+	grown    bool
+	met      bool       // the leaves taken have had the root of then where they were as many
 	now      Checkpoint // what the log shows; zero before it is known to be good and newer than what it has shown
 	verifier *chain.Verifier
 	// hole is what is known of the tree while leaves are gone; nil where none is.
 	hole      *hole
 	unchecked []chain.Range
+	lost      uint64     // leaves of unchecked blocks behind which this run went on
 	start     uint64     // leaves that were taken by the runs before
 	at        uint64     // leaves that were taken
 	saved     uint64     // leaves at the last save
@@ -169,7 +178,7 @@ func (a *audit) checkpoint(ctx context.Context) error {
 	}
 	then := &a.since.Checkpoint
 	if then.Note == "" {
-		a.now = cp
+		a.grown, a.now = true, cp
 		return nil
 	}
 	both := []string{then.Note, cp.Note}
@@ -183,11 +192,11 @@ func (a *audit) checkpoint(ctx context.Context) error {
 	case cp.Size == then.Size && cp.Root != then.Root:
 		return a.fork(&cp, "for %d leaves the log has signed the root %v now and %v before", cp.Size, cp.Root, then.Root)
 	}
-	if err := a.grown(ctx, &cp); err != nil {
+	if err := a.extends(ctx, &cp); err != nil {
 		return err
 	}
 	a.now = cp
-	return nil
+	return a.meet(a.verifier.Head().Tree)
 }
 
 // fork notes that the log has signed two trees that are not one.
@@ -198,32 +207,47 @@ func (a *audit) fork(cp *Checkpoint, format string, args ...any) error {
 	return errStop
 }
 
-// grown makes sure that the tree of the run before is the beginning of that of now, by the log's tiles, which are proven against the root of now.
-// Where it serves none the leaves will show it, at the block at which the two part.
-func (a *audit) grown(ctx context.Context, cp *Checkpoint) error {
+// extends looks whether the tree of the run before is the beginning of that of now, by the log's tiles, which are proven against the root of now.
+// Where it serves none the leaves must show it: see meet.
+func (a *audit) extends(ctx context.Context, cp *Checkpoint) error {
 	then, head := &a.since.Checkpoint, &a.since.Head
-	if 0 < then.Size && then.Size < cp.Size {
+	a.grown = then.Size == 0 || then.Size == cp.Size
+	if !a.grown {
 		root, shown, err := a.prefix(ctx, cp, then.Size)
-		if err != nil || !shown {
+		if err != nil {
 			return err
 		}
-		if root != then.Root {
+		if shown && root != then.Root {
 			return a.fork(cp, "the first %d leaves of the tree of %d have the root %v, and the log has signed %v for them before", then.Size, cp.Size, root, then.Root)
 		}
+		a.grown = shown
 	}
 	if size := head.Tree.Size(); 0 < size && size < then.Size {
 		// The run before was cut short, and nothing that was signed has shown yet that the leaves it was served are the log's.
 		root, shown, err := a.prefix(ctx, cp, size)
-		if err != nil || !shown {
+		if err != nil {
 			return err
 		}
-		if root != head.Tree.Root() {
+		if !shown || root != head.Tree.Root() {
 			a.report.Remarks = append(a.report.Remarks, fmt.Sprintf(
-				"the run before was cut short, and the %d leaves that it was served are not those of the log's tree: this one began again", size))
+				"the run before was cut short, and the %d leaves that it was served are not shown to be those of the log's tree: this one began again", size))
 			a.since.Head = chain.Head{}
 			a.begin(chain.Head{}, nil)
 		}
 	}
+	return nil
+}
+
+// meet holds the leaves taken against the checkpoint of the run before, where they are exactly as many: it need not be where a block of the tree of now ends.
+func (a *audit) meet(taken chain.Tree) error {
+	then := &a.since.Checkpoint
+	if then.Note == "" || taken.Size() != then.Size {
+		return nil
+	}
+	if taken.Size() > 0 && taken.Root() != then.Root {
+		return a.fork(&a.now, "the first %d leaves that the log serves have the root %v, and it has signed %v for them before", then.Size, taken.Root(), then.Root)
+	}
+	a.met = true
 	return nil
 }
 
@@ -268,7 +292,13 @@ func (a *audit) entries(entries []entry) error {
 		e := &entries[i]
 		a.at++
 		if !e.seal {
-			leaves = append(leaves, e.leaf)
+			if leaves = append(leaves, e.leaf); a.at == a.since.Checkpoint.Size {
+				a.give(leaves)
+				leaves = leaves[:0]
+				if err := a.meet(a.verifier.Open()); err != nil {
+					return err
+				}
+			}
 			continue
 		}
 		a.give(leaves)
@@ -278,7 +308,9 @@ func (a *audit) entries(entries []entry) error {
 		} else if err != nil {
 			return a.fail(codeOf(err), "%v", err)
 		}
-		a.payloads.sealed(&e.header)
+		if !a.payloads.sealed(&e.header) {
+			a.unchecked = chain.AddRange(a.unchecked, chain.Range{From: e.header.Block, To: e.header.Block + 1})
+		}
 		a.report.Difficulty = min(a.report.Difficulty, e.header.Difficulty)
 		if err := a.boundary(); err != nil {
 			return err
@@ -301,8 +333,8 @@ func (a *audit) give(leaves []chain.Leaf) {
 // boundary holds the tree against the checkpoints that end here.
 func (a *audit) boundary() error {
 	tree := a.verifier.Head().Tree
-	if then := &a.since.Checkpoint; then.Note != "" && tree.Size() == then.Size && tree.Root() != then.Root {
-		return a.fork(&a.now, "the first %d leaves have the root %v, and the log has signed %v for them before", then.Size, tree.Root(), then.Root)
+	if err := a.meet(tree); err != nil {
+		return err
 	}
 	if tree.Size() == a.now.Size && tree.Root() != a.now.Root {
 		return a.fail(CodeRoot, "the %d leaves that the log serves have the root %v, and it has signed %v: a leaf was altered on its way, or the log serves another tree than it signs",
@@ -314,12 +346,26 @@ func (a *audit) boundary() error {
 // end judges what is left when all leaves were taken.
 func (a *audit) end() error {
 	if a.hole != nil {
-		return a.endInHole()
+		if err := a.endInHole(); err != nil {
+			return err
+		}
+		return a.grew()
 	}
 	if size := a.verifier.Head().Tree.Size(); size != a.now.Size {
 		return a.fail(CodeBoundary, "the checkpoint's size %d is not the end of a block: the last seal is leaf %d, and %d leaves follow it", a.now.Size, size-1, a.now.Size-size)
 	}
-	return a.boundary()
+	if err := a.boundary(); err != nil {
+		return err
+	}
+	return a.grew()
+}
+
+// grew ends a run whose leaves have the root that the log has signed: with the root of then among them, they show what tiles did not.
+func (a *audit) grew() error {
+	if a.grown = a.grown || a.met; !a.grown {
+		return a.fork(&a.now, "nothing shows that the tree of %d leaves goes on from that of %d which the log has signed before", a.now.Size, a.since.Checkpoint.Size)
+	}
+	return nil
 }
 
 // codeOf names why a block does not extend the chain.
@@ -340,7 +386,7 @@ func codeOf(err error) string {
 
 // state is what the next run goes on from. A checkpoint that was found wanting is not kept in the place of the one before.
 func (a *audit) state() *State {
-	s := &State{Checkpoint: a.now, Head: a.done, Unchecked: a.unchecked}
+	s := &State{Checkpoint: a.now, Head: a.done, Unchecked: chain.CommonRanges(a.unchecked, []chain.Range{{To: a.done.Height}})}
 	if s.Checkpoint.Note == "" {
 		s.Checkpoint = a.since.Checkpoint
 	}
@@ -348,7 +394,7 @@ func (a *audit) state() *State {
 }
 
 func (a *audit) save() error {
-	if a.o.Save == nil || a.now.Note == "" || len(a.found) > 0 && a.forked() {
+	if a.o.Save == nil || a.now.Note == "" || !a.grown || a.forked() {
 		return nil
 	}
 	a.saved = a.at
@@ -376,9 +422,13 @@ func (a *audit) finish() LogReport {
 	}
 	r.Height, r.Size, r.Hash = head.Height, head.Tree.Size(), head.Hash
 	r.Records = r.Size - min(r.Size, r.Height)
-	r.New = r.Size - min(a.start, r.Size)
+	r.New = r.Size - min(a.start+a.lost, r.Size)
+	r.UncheckedLeaves = a.lost
+	if a.hole != nil {
+		r.UncheckedLeaves += a.hole.tree.Size() - a.verifier.Head().Tree.Size()
+	}
 	r.Payloads, r.Hidden = a.payloads.checked, a.payloads.hidden
-	if r.New == 0 {
+	if r.Size <= a.start {
 		r.Difficulty = 0
 	} else {
 		r.Remarks = append(r.Remarks, difficultyRemark(r.Difficulty))

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/httpapi/wire"
 )
 
 // audit runs Log against a URL with the state of the run before, and gives the state that it leaves.
@@ -203,9 +204,9 @@ func TestLogFindings(t *testing.T) {
 		{"a record in the place of a seal", entry(3, func(l *testLog) []byte { return l.entries[2] }), CodeNumber, "block 0", 0},
 		{"no seal at the end", func(l *testLog) { l.size-- }, CodeBoundary, "5 leaves follow it", 3},
 		{"no block at all", func(l *testLog) { l.size = 2 }, CodeBoundary, "size 2 is not the end of a block", 0},
-		{"empty bundle", serve("tile/entries/000.p/19", 200, ""), CodeEntry, "ends before leaf 0", 0},
-		{"cut bundle", serve("tile/entries/000.p/19", 200, "\x00\x31\x01"), CodeEntry, "leaf 0 has 49 bytes, of which 1 are there", 0},
-		{"large bundle", serve("tile/entries/000.p/19", 200, strings.Repeat("x", maxBundle+1)), CodeEntry, "more than", 0},
+		{"empty bundle", serve("tile/entries/000.p/19", 200, ""), CodeEntry, "leaf 0: malformed message: a bundle ends within an entry", 0},
+		{"cut bundle", serve("tile/entries/000.p/19", 200, "\x00\x31\x01"), CodeEntry, "leaf 0: malformed message: a bundle ends within an entry", 0},
+		{"large bundle", serve("tile/entries/000.p/19", 200, strings.Repeat("x", wire.MaxBundle+1)), CodeEntry, "more than", 0},
 		{"bundle with more behind", func(l *testLog) {
 			data, _ := l.tile("tile/entries/000.p/19")
 			serve("tile/entries/000.p/19", 200, string(data)+"x")(l)
@@ -603,16 +604,57 @@ func TestLogPayloads(t *testing.T) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
 	}
-	for _, status := range []int{http.StatusForbidden, http.StatusGone} {
+	for status, unchecked := range map[int][]chain.Range{http.StatusForbidden: nil, http.StatusGone: {{From: 1, To: 2}}} {
+		hidden := uint64(1 + 4 + 150)
+		if unchecked != nil {
+			hidden -= 4
+		}
 		l.answers(func(w http.ResponseWriter, path string) bool {
 			if path == "v1/blocks/1/records" {
 				w.WriteHeader(status)
 			}
 			return path == "v1/blocks/1/records"
 		})
-		if report, _, err := l.audit(l.serve(), nil, withToken); err != nil || report.Payloads != 2+150+1 || report.Hidden != 1+4+150 {
+		if report, _, err := l.audit(l.serve(), nil, withToken); err != nil || report.Payloads != 2+150+1 || report.Hidden != hidden || !reflect.DeepEqual(report.Unchecked, unchecked) {
 			t.Errorf("%d: %+v, %v", status, report, err)
 		}
+	}
+}
+
+// What is hidden on a later page is counted from there.
+func TestLogPayloadsHiddenLater(t *testing.T) {
+	l := newTestLog(t, 10)
+	l.answers(func(w http.ResponseWriter, path string) bool {
+		later := strings.HasPrefix(path, "v1/blocks/") && l.requests[path] > 1
+		if later {
+			w.WriteHeader(http.StatusForbidden)
+		}
+		return later
+	})
+	if report, _, err := l.audit(l.serve(), nil, withToken); err != nil || report.Payloads != 2 || report.Hidden != 1+7 {
+		t.Errorf("%+v, %v", report, err)
+	}
+}
+
+// Behind a hole nothing is told to be verified that is not.
+func TestLogReportBehindAHole(t *testing.T) {
+	gone := func(w http.ResponseWriter, path string) bool {
+		if path == "tile/entries/000" {
+			w.WriteHeader(http.StatusGone)
+		}
+		return path == "tile/entries/000"
+	}
+	l := newTestLog(t, 600)
+	l.answers(gone)
+	report, _, err := l.audit(l.serve(), nil)
+	if err != nil || report.Difficulty != workBits || report.New != 0 || report.UncheckedLeaves != 601 || report.Height != 1 || len(report.Unchecked) != 1 {
+		t.Errorf("%+v, %v", report, err)
+	}
+	l = newTestLog(t, 100, 100)
+	l.answers(func(w http.ResponseWriter, path string) bool { return gone(w, strings.TrimSuffix(path, ".p/202")) })
+	report, _, err = l.audit(l.serve(), nil)
+	if err != nil || report.New != 0 || report.UncheckedLeaves != 202 || report.Height != 0 || !strings.Contains(report.Remarks[0], "blocks from 0 on could not be checked, 202 leaves") {
+		t.Errorf("at the end: %+v, %v", report, err)
 	}
 }
 

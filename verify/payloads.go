@@ -47,14 +47,15 @@ func (p *payloads) add(leaves []chain.Leaf) {
 	}
 }
 
-func (p *payloads) sealed(h *chain.Header) {
-	if len(p.open) > 0 && !p.over {
+// sealed ends the block that is open. It is false for one that is passed over.
+func (p *payloads) sealed(h *chain.Header) bool {
+	over := p.over
+	if len(p.open) > 0 {
 		p.blocks = append(p.blocks, sealedBlock{number: h.Block, leaves: p.open})
 		p.held += len(p.open)
-	} else if p.over {
-		p.hidden += uint64(h.Count)
 	}
 	p.drop()
+	return !over
 }
 
 // drop forgets the block that is open.
@@ -88,6 +89,10 @@ func (a *audit) checkPayloads(ctx context.Context) error {
 		if errors.Is(errs[i], errPayload) {
 			return a.fail(CodePayload, "%v", errs[i])
 		}
+		if hasStatus(errs[i], http.StatusGone) {
+			a.unchecked = chain.AddRange(a.unchecked, chain.Range{From: blocks[i].number, To: blocks[i].number + 1})
+			continue
+		}
 		if errs[i] != nil {
 			return errs[i]
 		}
@@ -101,9 +106,6 @@ func (f *fetcher) records(ctx context.Context, b *sealedBlock) (checked, hidden 
 	for from := uint64(0); from < uint64(len(b.leaves)); {
 		data, err := f.get(ctx, fmt.Sprintf("v1/blocks/%d/records?from=%d&limit=%d", b.number, from, wire.MaxPage), maxPage)
 		if hasStatus(err, http.StatusForbidden) {
-			return checked, uint64(len(b.leaves)), nil
-		}
-		if hasStatus(err, http.StatusGone) {
 			return checked, hidden + uint64(len(b.leaves)) - from, nil
 		}
 		if err != nil {

@@ -337,6 +337,21 @@ func TestReceiptForm(t *testing.T) {
 	}
 }
 
+// Of a receipt without white space no byte can be another.
+func TestReceiptEachByte(t *testing.T) {
+	l, r, payload := receiptOf(t)
+	good := mustJSON(t, r)
+	for i := range good {
+		for _, bits := range []byte{1, 2, 4, 0x20, 0x80} {
+			bad := bytes.Clone(good)
+			bad[i] ^= bits
+			if report := Receipt(bad, l.trust(), payload); report.Good() {
+				t.Errorf("byte %d: %q is good", i, bad[max(0, i-12):min(len(bad), i+3)])
+			}
+		}
+	}
+}
+
 // A receipt of which any byte is another is found wanting, or says the same.
 func TestReceiptFlips(t *testing.T) {
 	l, r, payload := receiptOf(t)
@@ -391,6 +406,9 @@ func TestTlogProof(t *testing.T) {
 		{"key", data, stranger, r.Leaf, CodeUnknownKey},
 		{"cut", data[:60], l.trust(), r.Leaf, CodeFormat},
 		{"no checkpoint", bytes.SplitAfter(data, []byte("\n\n"))[0], l.trust(), r.Leaf, CodeCheckpoint},
+		{"line ends", bytes.ReplaceAll(data, []byte("\n"), []byte("\r\n")), l.trust(), r.Leaf, CodeFormat},
+		{"zeros", bytes.Replace(data, []byte("index 7"), []byte("index 0007"), 1), l.trust(), r.Leaf, CodeFormat},
+		{"no last line end", bytes.TrimSuffix(data, []byte("\n")), l.trust(), r.Leaf, CodeFormat},
 		{"large", append(data, make([]byte, MaxReceipt)...), l.trust(), r.Leaf, CodeFormat},
 	} {
 		if report := TlogProof(c.data, c.trust, c.leaf); codes(report.Findings) != c.want {

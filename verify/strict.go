@@ -2,6 +2,7 @@ package verify
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,10 +11,13 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+
+	"github.com/chainstore/chainstore/chain"
 )
 
 // decodeStrict reads one JSON object into a struct, and refuses what encoding/json lets pass: names that are there twice, that differ in their
-// case or that are missing, null, and anything behind the object: whatever JSON reader is used, it reads the same fields.
+// case or that are missing, null, bytes written in another way than one, and anything behind the object: whatever JSON reader is used, it reads the same fields.
+// White space, the order of fields and the escapes of JSON are free.
 func decodeStrict(data []byte, into any) error {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
@@ -52,6 +56,24 @@ func checkValue(d *json.Decoder, t reflect.Type, where string) error {
 		return checkObject(d, t, where)
 	case t.Kind() == reflect.Struct:
 		return fmt.Errorf("%s is no object", where)
+	}
+	if text, isText := token.(string); isText {
+		return checkText(text, t, where)
+	}
+	return nil
+}
+
+// checkText refuses a second writing of the same bytes: hex digits in upper case, base64 with line ends or with bits that mean nothing.
+func checkText(text string, t reflect.Type, where string) error {
+	switch t {
+	case reflect.TypeFor[chain.Hash]():
+		if text != strings.ToLower(text) {
+			return fmt.Errorf("%s has hex digits in upper case", where)
+		}
+	case reflect.TypeFor[[]byte]():
+		if data, err := base64.StdEncoding.DecodeString(text); err == nil && base64.StdEncoding.EncodeToString(data) != text {
+			return fmt.Errorf("%s is not written as base64 is: its bytes are %q", where, base64.StdEncoding.EncodeToString(data))
+		}
 	}
 	return nil
 }

@@ -28,6 +28,10 @@ func TlogProof(data []byte, trust Trust, leaf chain.Hash) ReceiptReport {
 		found.add(CodeFormat, "not a tlog-proof that this program can read: %v", err)
 		return ReceiptReport{Findings: found}
 	}
+	if !bytes.Equal(p.Marshal(), data) {
+		found.add(CodeFormat, "the tlog-proof is not written as one is: line ends, zeros before the index, or base64 of another form")
+		return ReceiptReport{Findings: found}
+	}
 	cp, bad := trust.open(p.Checkpoint)
 	found = append(found, bad...)
 	if cp.Origin != "" {

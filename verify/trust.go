@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"strings"
@@ -104,16 +105,22 @@ func (t Trust) open(signed []byte) (Checkpoint, findings) {
 	}
 	c.Note = string(signed)
 	for _, s := range n.Sigs {
+		if !plainBase64(s.Base64) {
+			found.add(CodeCheckpoint, "the signature of %s+%08x has bits in its base64 that mean nothing", s.Name, s.Hash)
+		}
 		c.SignedBy = append(c.SignedBy, fmt.Sprintf("%s+%08x", s.Name, s.Hash))
 		if s.Name != c.Origin {
 			found.add(CodeOrigin, "the checkpoint is of log %q, and its key is of %q", c.Origin, s.Name)
 		}
 	}
 	for _, w := range t.witnesses {
-		_, err := note.Open(signed, note.VerifierList(w))
+		n, err := note.Open(signed, note.VerifierList(w))
 		if errors.As(err, &bad) {
 			found.add(CodeCosignature, "the signature in the name of witness %s+%08x is not that witness's", bad.Name, bad.Hash)
 		} else if err == nil {
+			if !plainBase64(n.Sigs[0].Base64) {
+				found.add(CodeCheckpoint, "the signature of witness %s+%08x has bits in its base64 that mean nothing", w.Name(), w.KeyHash())
+			}
 			c.CosignedBy = append(c.CosignedBy, fmt.Sprintf("%s+%08x", w.Name(), w.KeyHash()))
 		}
 	}
@@ -121,6 +128,12 @@ func (t Trust) open(signed []byte) (Checkpoint, findings) {
 		found.add(CodeWitnesses, "%d of the witnesses that were named have signed, and %d are asked for", len(c.CosignedBy), t.quorum)
 	}
 	return c, found
+}
+
+// plainBase64 reports whether a text is the one way to write its bytes.
+func plainBase64(text string) bool {
+	_, err := base64.StdEncoding.Strict().DecodeString(text)
+	return err == nil
 }
 
 // ReadCheckpoint reads a checkpoint and looks at no signature: for those who only move it.

@@ -56,8 +56,8 @@ far it has come and what the log has shown: the next run goes on from there, and
 
 With --file, a whole chain in one file, as 'chainstore export' writes it. 'verify receipt' checks a receipt.
 
-It lists what is wrong and ends with status 1 then; with 0 where all is good, and with 2 where it could not be checked to the end: nobody answers, it was stopped, blocks
-are lost, or the command line is wrong.`,
+It lists what is wrong and ends with status 1 then; with 0 where all is good, and with 2 where it could not be checked to the end: nobody answers, it was stopped, a running log
+has blocks that nobody has any more, or the command line is wrong.`,
 		Example: `  chainstore verify --data chainstore-data/storage1
   chainstore verify --url https://log.example --key log.vkey --state audit.json
   chainstore verify --file chain.export --key log.vkey`,

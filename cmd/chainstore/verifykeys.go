@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -53,9 +54,16 @@ func (t *trustFlags) trust(cmd *cobra.Command, needed bool) (verify.Trust, error
 	return verify.NewTrust(keys, witnesses, quorum)
 }
 
+// keyForm is the form of a verifier key. It holds a slash, mostly, so it is looked for before a file of that name is.
+var keyForm = regexp.MustCompile(`^[^+\s]+\+[0-9a-fA-F]{8}\+[A-Za-z0-9+/]{44}$`)
+
 // readKeys takes each name for a key where it has the form of one, else for a file of keys, in which empty lines and those that begin with # say nothing.
 func readKeys(names []string) (keys []string, err error) {
 	for _, name := range names {
+		if keyForm.MatchString(name) {
+			keys = append(keys, name)
+			continue
+		}
 		data, err := os.ReadFile(name)
 		if errors.Is(err, fs.ErrNotExist) && strings.Count(name, "+") >= 2 {
 			keys = append(keys, name)

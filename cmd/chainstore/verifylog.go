@@ -111,8 +111,11 @@ func (o *verifyOptions) conclude(cmd *cobra.Command, report *verify.LogReport, e
 	case !report.Good():
 		err = finding{errors.Join(fmt.Errorf("the %s is not valid: %s", what, codesText(report.Findings)), err)}
 	case err == nil && len(report.Unchecked) > 0:
-		err = fmt.Errorf("%s of the %s could not be checked, since nobody has them any more; what can be checked is good",
-			counted(chain.CountBlocks(report.Unchecked), "block"), what)
+		blocks := counted(chain.CountBlocks(report.Unchecked), "block")
+		if report.UncheckedLeaves > 0 {
+			blocks += fmt.Sprintf(" or more (%s)", countedAs(report.UncheckedLeaves, "leaf", "leaves"))
+		}
+		err = fmt.Errorf("%s of the %s could not be checked, since nobody has them whole any more; what can be checked is good", blocks, what)
 	}
 	out := cmd.OutOrStdout()
 	if o.asJSON {
@@ -139,7 +142,7 @@ func logText(r *verify.LogReport, width int) string {
 		writeCheckpoint(&b, &r.Checkpoints[i], width)
 	}
 	fmt.Fprintf(&b, "height     %d\nrecords    %d\nhead       %v\n", r.Height, r.Records, r.Hash)
-	if r.New < r.Size {
+	if r.New+r.UncheckedLeaves < r.Size {
 		fmt.Fprintf(&b, "new        %s, the others were checked before\n", countedAs(r.New, "leaf", "leaves"))
 	}
 	if r.Payloads+r.Hidden > 0 {

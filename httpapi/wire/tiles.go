@@ -6,6 +6,8 @@ import (
 	"math/bits"
 
 	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/chainstore/chainstore/chain"
 )
 
 // Tiles are those of C2SP tlog-tiles: up to 256 hashes of every eighth level of the tree, and bundles of the 256 entries below one of the
@@ -20,7 +22,7 @@ const MaxTiles = 64
 
 // MaxEntry is the size of the largest entry, a seal; MaxBundle that of the largest bundle.
 const (
-	MaxEntry  = 103
+	MaxEntry  = chain.HeaderSize
 	MaxBundle = TileWidth * (2 + MaxEntry)
 )
 
