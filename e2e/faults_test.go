@@ -302,6 +302,9 @@ func (s *schedule) disturb() {
 	var told []string
 	for range 1 + s.random.IntN(4)/3 {
 		f := s.choose()
+		for len(undo) > 0 && f.ends() { // who is cut off may have nothing to write
+			f = s.choose()
+		}
 		what, back := f.inject(s)
 		s.counts[f.kind]++
 		told = append(told, f.kind+" "+what)
@@ -309,7 +312,7 @@ func (s *schedule) disturb() {
 			undo = append(undo, back)
 		}
 		s.pass(300 * time.Millisecond)
-		if f.kind == "kill all" || f.kind == "full disk" || f.kind == "EIO" {
+		if f.kind == "kill all" || f.ends() {
 			break // its victims may not be there for another
 		}
 		if len(s.c.halted) > 0 || len(undo) > 0 && f.kind != "partition" && f.kind != "slow link" && f.kind != "clock jump" {
@@ -327,6 +330,9 @@ func (s *schedule) disturb() {
 		s.pass(200 * time.Millisecond)
 	}
 }
+
+// ends reports whether whoever suffers the fault must end by it, at its next write.
+func (f *fault) ends() bool { return f.kind == "full disk" || f.kind == "EIO" }
 
 // choose chooses a fault by the weights.
 func (s *schedule) choose() fault {

@@ -332,7 +332,7 @@ func cosigned(t *testing.T, name string, checkpoint []byte) (string, note.Verifi
 		t.Fatal(err)
 	}
 	text, _, _ := bytes.Cut(checkpoint, []byte("\n\n"))
-	sig, err := signer.Sign(append(text, '\n'))
+	sig, err := signer.Sign(append(bytes.Clone(text), '\n'))
 	if err != nil {
 		t.Fatal(err)
 	}
