@@ -24,8 +24,10 @@ import (
 )
 
 const (
-	checkpointEvery = slower * 100 * time.Millisecond
-	maxCheckpoint   = 64 << 10
+	// checkpointEvery is the pause between two questions of a master for its checkpoint, and closely where a test is about them.
+	checkpointEvery   = slower * 500 * time.Millisecond
+	checkpointClosely = slower * 50 * time.Millisecond
+	maxCheckpoint     = 64 << 10
 )
 
 // checkpoints are all those that the masters gave out while they were polled, read with nothing but the public libraries.
@@ -45,6 +47,7 @@ type checkpoints struct {
 func TestCheckpointsAreOneHistory(t *testing.T) {
 	c, topology := prepared(t, func(*devcluster.Topology) {})
 	c.harmed = true // a node that lags is invalid for a while
+	c.closely = true
 	c.net = newNetwork(t, &topology)
 	c.begin(topology)
 	o := newOracle()
@@ -192,26 +195,35 @@ func (c *cluster) fetch(ctx context.Context, url string) ([]byte, error) {
 
 // watchCheckpoints polls a master for its checkpoint until ending is closed. That a master has none to give is no fault.
 func (c *cluster) watchCheckpoints(o *oracle, url string, ending <-chan struct{}) {
-	tick := time.NewTicker(checkpointEvery)
+	every := checkpointEvery
+	if c.closely {
+		every = checkpointClosely
+	}
+	tick := time.NewTicker(every)
 	defer tick.Stop()
-	for {
+	for c.askCheckpoint(o, url) {
 		select {
 		case <-ending:
 			return
 		case <-tick.C:
 		}
-		least := c.checkpoints.largest()
-		ctx, cancel := context.WithTimeout(c.t.Context(), askFor)
-		signed, err := c.fetch(ctx, url+"/checkpoint")
-		cancel()
-		if err != nil {
-			continue
-		}
-		if err := c.checkpoints.take(signed, least); err != nil {
-			o.fault("checkpoint of %s: %v\n%s", url, err, signed)
-			return
-		}
 	}
+}
+
+// askCheckpoint asks a master for its checkpoint, and reports whether to go on.
+func (c *cluster) askCheckpoint(o *oracle, url string) bool {
+	least := c.checkpoints.largest()
+	ctx, cancel := context.WithTimeout(c.t.Context(), askFor)
+	defer cancel()
+	signed, err := c.fetch(ctx, url+"/checkpoint")
+	if err != nil {
+		return true // it has none to give now
+	}
+	if err := c.checkpoints.take(signed, least); err != nil {
+		o.fault("checkpoint of %s: %v\n%s", url, err, signed)
+		return false
+	}
+	return true
 }
 
 func (k *checkpoints) largest() uint64 {

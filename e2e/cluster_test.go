@@ -49,6 +49,7 @@ type cluster struct {
 	dense       bool         // the load's records are small, and its writers make no pause
 	sparse      bool         // the load's writers make long pauses: a chain that is read again and again stays short
 	checkpoints *checkpoints // that the masters gave out, nil before anybody watches
+	closely     bool         // the masters are asked for their checkpoints all the time
 	harmed      bool         // the test has done damage to a storage node's files
 
 	// A fourth storage node, beside those of the topology.
