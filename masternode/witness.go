@@ -43,7 +43,11 @@ const (
 // [masterfsm.ErrBadCommand].
 func ParseWitness(text string) (Witness, error) {
 	bad := func(format string, args ...any) (Witness, error) {
-		name, _, _ := strings.Cut(text, "+") // not the URL: somebody may have written a password into it
+		// The name alone, where there is one: somebody may have written a password into the URL.
+		name, _, named := strings.Cut(text, "+")
+		if !named || strings.ContainsAny(name, " /@") {
+			name = ""
+		}
 		return Witness{}, fmt.Errorf("%w: witness %.64q: %s", masterfsm.ErrBadCommand, name, fmt.Sprintf(format, args...))
 	}
 	fields := strings.Fields(text)

@@ -97,3 +97,12 @@ func TestCheckWitnesses(t *testing.T) {
 		}
 	}
 }
+
+// TestWitnessErrorsTellNoURL: whoever writes a password into the URL of a witness does not find it in a log.
+func TestWitnessErrorsTellNoURL(t *testing.T) {
+	for _, text := range []string{"foo+1+AA== http://user:secret@host", "http://user:secret@host", "foo http://user:secret@host", "foo+1+!! http://user:secret@host x"} {
+		if _, err := ParseWitness(text); err == nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}

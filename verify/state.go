@@ -58,10 +58,10 @@ func (s *State) Marshal() ([]byte, error) {
 func ParseState(data []byte) (State, error) {
 	var f stateFile
 	if len(data) > maxState {
-		return State{}, fmt.Errorf("not the state of an audit: it has %d bytes, the limit is %d", len(data), maxState)
+		return State{}, fmt.Errorf("not the state of an audit: it has %d bytes, the limit is %d; name another file, or remove it to begin anew", len(data), maxState)
 	}
 	if err := decodeStrict(data, &f); err != nil {
-		return State{}, fmt.Errorf("not the state of an audit: %w", err)
+		return State{}, fmt.Errorf("not the state of an audit: %w; name another file, or remove it to begin anew", err)
 	}
 	if f.Format != StateFormat {
 		return State{}, fmt.Errorf("not the state of an audit: its format is %q, this program knows %q", f.Format, StateFormat)

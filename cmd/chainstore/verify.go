@@ -58,7 +58,7 @@ With --file, a whole chain in one file, as 'chainstore export' writes it. 'verif
 
 It lists what is wrong and ends with status 1 then; with 0 where all is good, and with 2 where it could not be checked to the end: nobody answers, it was stopped, a running log
 has blocks that nobody has any more, or the command line is wrong.`,
-		Example: `  chainstore verify --data chainstore-data/storage1
+		Example: `  chainstore verify --data chainstore-data/storage-1
   chainstore verify --url https://log.example --key log.vkey --state audit.json
   chainstore verify --file chain.export --key log.vkey`,
 		Args:              cobra.NoArgs,

@@ -146,7 +146,7 @@ func (r *Reader) next() error {
 // cut tells that a file ends too early.
 func cut(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return fmt.Errorf("%w: it ends before its end part: it was cut short", ErrFormat)
+		return fmt.Errorf("%w: it ends before its end part: it was cut short, or the length of a part is damaged", ErrFormat)
 	}
 	return err
 }
