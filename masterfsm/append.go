@@ -64,9 +64,16 @@ const SubmissionWindow = 32
 
 // memberWindow remembers what became of the last submissions of one member's newest boot.
 type memberWindow struct {
-	Boot    uint64                 `json:"boot"`
-	Newest  uint64                 `json:"newest"`
-	Results map[uint64][]Placement `json:"results"` // by sequence number
+	Boot    uint64
+	Newest  uint64
+	Results map[uint64]result // by sequence number
+}
+
+// result is what became of one submission.
+type result struct {
+	// content tells the submission from another of the same name. It is zero for one that was taken at protocol level 0.
+	content    Digest
+	placements []Placement
 }
 
 // passed reports whether a sequence number lies so far back that its result is forgotten.
@@ -74,7 +81,8 @@ func (w *memberWindow) passed(seq uint64) bool {
 	return seq < w.Newest && w.Newest-seq >= SubmissionWindow
 }
 
-// Outcome is what became of one submission of an Append: a placement for each of its requests, or ErrStale or ErrMasterRemoved.
+// Outcome is what became of one submission of an Append: a placement for each of its requests, or ErrStale, ErrNameReused or
+// ErrMasterRemoved.
 type Outcome struct {
 	Placements []Placement
 	Err        error
@@ -108,11 +116,19 @@ func (s *State) submit(time uint64, reign Reign, a *submission) ([]Placement, er
 	}
 	w := s.members[a.member]
 	if w == nil || w.Boot < a.boot {
-		w = &memberWindow{Boot: a.boot, Results: map[uint64][]Placement{}}
+		w = &memberWindow{Boot: a.boot, Results: map[uint64]result{}}
 		s.members[a.member] = w
 	}
+	var content Digest
+	if s.level >= levelIdentities {
+		content = a.content()
+	}
 	if done, ok := w.Results[a.seq]; ok && w.Boot == a.boot {
-		return done, nil
+		if done.content != content {
+			return nil, fmt.Errorf("%w: submission %d of boot %d of master %s has other content than the one that the table remembers",
+				ErrNameReused, a.seq, a.boot, a.member)
+		}
+		return done.placements, nil
 	}
 	if a.boot < w.Boot || w.passed(a.seq) {
 		return nil, fmt.Errorf("%w: submission %d of boot %d, the table is at %d of boot %d",
@@ -125,7 +141,7 @@ func (s *State) submit(time uint64, reign Reign, a *submission) ([]Placement, er
 	for i := range a.requests {
 		placements[i] = s.place(&a.requests[i])
 	}
-	w.Results[a.seq] = placements
+	w.Results[a.seq] = result{content: content, placements: placements}
 	w.Newest = max(w.Newest, a.seq)
 	for seq := range w.Results {
 		if w.passed(seq) {

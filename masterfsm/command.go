@@ -45,6 +45,7 @@ const (
 	kindAddLogKey     kind = 21
 	kindRetireLogKey  kind = 22
 	kindCosign        kind = 23
+	kindRaiseLevel    kind = 24
 
 	kindSubmission kind = 128 // never in the log by itself
 )
@@ -96,6 +97,10 @@ type NodeHeight struct {
 
 // Register enters a worker, or a known worker's new address and tokens. A worker of another id at the same address is
 // replaced: it lost its identity.
+//
+// From protocol level 1 on it is refused with an [*OtherStartError] where the table has another start of the worker than Boot and
+// Previous: then another process has registered with a copy of the worker's data folder, or the folder is an older copy. A worker that
+// keeps no list of its starts is an older program; once one has registered that does, an older one is refused.
 type Register struct {
 	Role        Role       `json:"role"`
 	ID          string     `json:"id"`
@@ -103,10 +108,14 @@ type Register struct {
 	MasterToken string     `json:"master_token"` // what masters show to the worker
 	AccessHash  chain.Hash `json:"access_hash"`  // SHA-256 of what the worker shows to masters
 	Boot        string     `json:"boot"`         // another text at each start of the worker
-	Height      uint64     `json:"height"`       // storage nodes: blocks on disk
-	Hash        chain.Hash `json:"hash"`         // storage nodes: of the last of them
-	Unclean     bool       `json:"unclean"`      // storage nodes: the start before this one did not end cleanly
-	Time        uint64     `json:"time"`
+	// Previous is the start that the table has, where the worker's folder shows that it was one of its own. Only set from protocol
+	// level 1 on, as Lists is: older masters do not know these fields.
+	Previous string     `json:"previous,omitempty"`
+	Lists    bool       `json:"lists,omitempty"` // the worker keeps a list of its starts
+	Height   uint64     `json:"height"`          // storage nodes: blocks on disk
+	Hash     chain.Hash `json:"hash"`            // storage nodes: of the last of them
+	Unclean  bool       `json:"unclean"`         // storage nodes: the start before this one did not end cleanly
+	Time     uint64     `json:"time"`
 }
 
 // Invalidate makes a storage node Invalid that was seen to be short or on another chain. It is refused with [ErrStale] when Version is
@@ -204,6 +213,8 @@ func decode(k kind, body []byte) (Command, error) {
 		c = new(RetireLogKey)
 	case kindCosign:
 		c = new(Cosign)
+	case kindRaiseLevel:
+		c = new(RaiseLevel)
 	default:
 		return nil, fmt.Errorf("%w: unknown kind %d: a newer ChainStore wrote it", ErrCommand, k)
 	}

@@ -1,6 +1,9 @@
 package masterfsm
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // Why a command was refused. A refusal is the same on every master and changes nothing.
 var (
@@ -23,6 +26,9 @@ var (
 	ErrKeyReused = errors.New("idempotency key already used for another body")
 	// ErrStale: the command speaks of an older version of the state than the table has, or of one that is past.
 	ErrStale = errors.New("command is out of date")
+	// ErrNameReused: a submission of that name (member, boot, sequence number) was taken before, and had other content or was taken at
+	// protocol level 0. Nothing was appended under the name now. It wraps ErrStale.
+	ErrNameReused = fmt.Errorf("%w: the name of a submission was used before", ErrStale)
 	// ErrNonce: the nonce does not mine the block that waits.
 	ErrNonce = errors.New("nonce does not mine the block")
 	// ErrNameTaken: a project of that name exists.

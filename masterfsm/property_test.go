@@ -151,6 +151,9 @@ func (s *simulation) command() []byte {
 	case n < 97:
 		return Encode(s.project(time))
 	case n < 98:
+		if s.chance(8) {
+			return Encode(&RaiseLevel{Level: uint64(s.rng.IntN(ProtocolLevel + 1)), Time: time})
+		}
 		return Encode(s.signing(time))
 	}
 	settings := smallSettings()
@@ -282,7 +285,9 @@ func (s *simulation) submission(time uint64) []byte {
 		s.boots[member]++
 		s.seqs[member] = 0
 	}
-	s.seqs[member] += 1 + uint64(s.rng.IntN(3))
+	if s.a.Level() < levelIdentities || !s.chance(10) { // else a name that was used before, for other content
+		s.seqs[member] += 1 + uint64(s.rng.IntN(3))
+	}
 	var calls []call
 	for range s.rng.IntN(4) {
 		c := call{project: uint32(s.rng.IntN(5))}
@@ -310,6 +315,9 @@ func (s *simulation) registration(time uint64) []byte {
 		c.URL = "http://" + s.id() // in the place of another
 	case s.chance(4):
 		c.Role = RoleMiner
+	}
+	if s.a.Level() >= levelIdentities && s.chance(2) {
+		c.Lists, c.Boot, c.Previous = true, fmt.Sprint(s.rng.IntN(3)), fmt.Sprint(s.rng.IntN(3))
 	}
 	head := s.heads[s.rng.IntN(len(s.heads))]
 	if !s.chance(3) {

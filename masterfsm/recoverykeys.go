@@ -20,8 +20,8 @@ func (r *Recovery) forget(block uint64, offset uint32) {
 	s.keys = kept
 	goes := func(run Run) bool { return !s.endsBefore(run.Block, run.Offset, run.Count, block, offset) }
 	for _, w := range s.members {
-		maps.DeleteFunc(w.Results, func(_ uint64, placements []Placement) bool {
-			return slices.ContainsFunc(placements, func(p Placement) bool { return slices.ContainsFunc(p.Runs, goes) })
+		maps.DeleteFunc(w.Results, func(_ uint64, done result) bool {
+			return slices.ContainsFunc(done.placements, func(p Placement) bool { return slices.ContainsFunc(p.Runs, goes) })
 		})
 	}
 }

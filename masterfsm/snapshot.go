@@ -20,7 +20,8 @@ import (
 //
 //	magic "CSSN" ‖ version u8
 //	part: the small tables as JSON (image)
-//	members u64 ‖ (part: member id ‖ boot u64 ‖ newest u64 ‖ results u64 ‖ (seq u64 ‖ part: placements) × results) × members
+//	members u64 ‖ (part: member id ‖ boot u64 ‖ newest u64 ‖ results u64 ‖ result × results) × members
+//	              result: seq u64 ‖ content[16] (from version 5 on) ‖ part: placements
 //	keys u64    ‖ (key[16] ‖ body[8] ‖ block u64 ‖ offset u32 ‖ count u32 ‖ age u64) × keys
 //	held u64    ‖ held block × held
 //	              a mined one:   1 u8 ‖ part: block as on disk
@@ -29,12 +30,22 @@ import (
 //	pending     = number u64 ‖ first u64 ‖ time u64 ‖ part: ends u32 … ‖ part: records ‖ part: leaf hashes
 //	crc u32: CRC-32C of everything before it
 //
-// Equal states have equal bytes: maps are written in the order of their keys.
+// Equal states have equal bytes: maps are written in the order of their keys. The version is the oldest that can hold the state, so that
+// every member of the group can read it: 4 at protocol level 0, 5 from level 1 on.
 const (
 	snapshotMagic   = "CSSN"
-	snapshotVersion = 4
+	snapshotVersion = 5
+	levelSnapshot   = 5 // with the group's level and the content of submissions: read and written from protocol level 1 on
 	oldestSnapshot  = 3 // without what the group signs: the log has no key
 )
+
+// snapshotVersionOf is the version of snapshots at a protocol level.
+func snapshotVersionOf(level uint64) uint8 {
+	if level >= levelIdentities {
+		return levelSnapshot
+	}
+	return levelSnapshot - 1
+}
 
 // ErrSnapshot: the bytes are no snapshot of a state, or were damaged.
 var ErrSnapshot = errors.New("snapshot cannot be read")
@@ -42,6 +53,7 @@ var ErrSnapshot = errors.New("snapshot cannot be read")
 // image is the part of a state that is small.
 type image struct {
 	Group      Group      `json:"group"`
+	Level      uint64     `json:"level,omitempty"`
 	Term       Term       `json:"term"`
 	Settings   Settings   `json:"settings"`
 	Now        uint64     `json:"now"`
@@ -132,9 +144,9 @@ func (sn *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	s := &sn.state
 	k := &sink{w: bufio.NewWriterSize(w, 256<<10)}
 	k.raw([]byte(snapshotMagic))
-	k.u8(snapshotVersion)
+	k.u8(snapshotVersionOf(s.level))
 	img := image{
-		Group: s.group, Term: s.term, Settings: s.settings, Now: s.now, Age: s.age, Begun: s.begun, Head: s.head.AppendTo(nil),
+		Group: s.group, Level: s.level, Term: s.term, Settings: s.settings, Now: s.now, Age: s.age, Begun: s.begun, Head: s.head.AppendTo(nil),
 		Boundaries: s.boundaries, Stored: s.stored, Checkpoint: s.checkpoint, Published: s.published, Cosigned: s.cosigned, Log: s.log,
 		Floor: s.floor, Storages: s.storages, Miners: s.miners, Projects: s.projects, Next: s.nextProject, Masters: s.masters,
 		Removed: s.removedMasters, Story: s.story,
@@ -177,8 +189,12 @@ func (s *State) writeMembers(k *sink) {
 		k.u64(w.Newest)
 		k.u64(uint64(len(w.Results)))
 		for _, seq := range slices.Sorted(maps.Keys(w.Results)) {
+			done := w.Results[seq]
 			k.u64(seq)
-			k.part(AppendPlacements(nil, w.Results[seq]))
+			if s.level >= levelIdentities {
+				k.raw(done.content[:])
+			}
+			k.part(AppendPlacements(nil, done.placements))
 		}
 	}
 }
@@ -284,8 +300,9 @@ func restore(c *source) (*State, error) {
 	if magic := c.raw(4); c.err == nil && string(magic) != snapshotMagic {
 		return nil, fmt.Errorf("it starts with %q, not %q", magic, snapshotMagic)
 	}
-	if v := c.u8(); c.err == nil && (v < oldestSnapshot || v > snapshotVersion) {
-		return nil, fmt.Errorf("version %d, this program knows %d to %d", v, oldestSnapshot, snapshotVersion)
+	version := c.u8()
+	if c.err == nil && (version < oldestSnapshot || version > snapshotVersion) {
+		return nil, fmt.Errorf("version %d, this program knows %d to %d", version, oldestSnapshot, snapshotVersion)
 	}
 	var img image
 	if small := c.part(); c.err == nil {
@@ -300,11 +317,18 @@ func restore(c *source) (*State, error) {
 	if err != nil {
 		return nil, err
 	}
+	switch {
+	case img.Level > ProtocolLevel:
+		return nil, fmt.Errorf("protocol level %d, this program knows %d: a newer ChainStore is needed", img.Level, ProtocolLevel)
+	case (version >= levelSnapshot) != (img.Level >= levelIdentities):
+		return nil, fmt.Errorf("version %d with protocol level %d", version, img.Level)
+	}
 	s := New()
+	s.level = img.Level
 	s.group, s.term, s.settings, s.now = img.Group, img.Term, img.Settings, img.Now
 	s.head, s.boundaries, s.stored = head, img.Boundaries, img.Stored
 	s.floor = img.Floor
-	if len(img.Log.Keys) > 0 { // before that nothing is signed: see advanceCheckpoint
+	if version > oldestSnapshot { // the oldest has nothing of these, and its group signs nothing: see advanceCheckpoint
 		s.checkpoint, s.published, s.cosigned, s.log = img.Checkpoint, img.Published, img.Cosigned, img.Log
 	}
 	s.storages, s.miners, s.story = img.Storages, img.Miners, img.Story
@@ -337,14 +361,18 @@ func restore(c *source) (*State, error) {
 func (s *State) readMembers(c *source) {
 	for n := c.u64(); n > 0 && c.err == nil; n-- {
 		id := string(c.part())
-		w := &memberWindow{Boot: c.u64(), Newest: c.u64(), Results: map[uint64][]Placement{}}
+		w := &memberWindow{Boot: c.u64(), Newest: c.u64(), Results: map[uint64]result{}}
 		for m := c.u64(); m > 0 && c.err == nil; m-- {
 			seq := c.u64()
+			var content Digest
+			if s.level >= levelIdentities {
+				copy(content[:], c.raw(uint64(len(content))))
+			}
 			placements, err := ParsePlacements(c.part())
 			if err != nil {
 				c.fail(err)
 			}
-			w.Results[seq] = placements
+			w.Results[seq] = result{content: content, placements: placements}
 		}
 		s.members[id] = w
 	}

@@ -23,6 +23,7 @@ type Boundary struct {
 // is not valid: make one with [New] or [Restore].
 type State struct {
 	group    Group
+	level    uint64 // the group's protocol level
 	term     Term
 	settings Settings
 	now      uint64 // the newest time that a command brought, unix milliseconds: never runs backwards

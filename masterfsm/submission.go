@@ -1,6 +1,7 @@
 package masterfsm
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
@@ -142,6 +143,24 @@ type submission struct {
 	boot, seq uint64
 	member    string
 	requests  []request
+}
+
+// content is the digest of what a submission brings, whatever its name: SHA-256 of project ‖ key ‖ body ‖ count ‖ commit × count for each
+// request, big endian. The commitments stand for the records' salts, keys, types and payloads.
+func (a *submission) content() Digest {
+	h := sha256.New()
+	var b []byte
+	for i := range a.requests {
+		q := &a.requests[i]
+		b = binary.BigEndian.AppendUint32(b[:0], q.project)
+		b = append(append(b, q.key[:]...), q.body[:]...)
+		b = binary.BigEndian.AppendUint32(b, uint32(len(q.records)))
+		for j := range q.records {
+			b = append(b, q.records[j].commit[:]...)
+		}
+		h.Write(b)
+	}
+	return Digest(h.Sum(b[:0])[:len(Digest{})])
 }
 
 type request struct {

@@ -9,6 +9,7 @@ import (
 // View is what the leader's policy needs to know of the state: small, a copy, good after the state has moved on.
 type View struct {
 	Group    Group
+	Level    uint64 // the group's protocol level
 	Term     Term
 	Settings Settings
 	Now      uint64
@@ -41,7 +42,7 @@ type View struct {
 // View takes a view. It costs a few small copies, however many blocks and records there are.
 func (s *State) View() View {
 	v := View{
-		Group: s.group, Term: s.term, Settings: s.settings, Now: s.now,
+		Group: s.group, Level: s.level, Term: s.term, Settings: s.settings, Now: s.now,
 		Head: s.Boundary(), HeldFrom: s.heldFrom(), Stored: s.stored,
 		OpenBlock: s.open.number, OpenRecords: len(s.open.ends), OpenBytes: len(s.open.records), OpenSince: s.open.oldest,
 		Pending: int(s.open.number - s.stored), PendingBytes: s.pendingBytes,

@@ -44,7 +44,8 @@ type Storage struct {
 	Since       uint64     `json:"since"`   // when the state began, unix milliseconds
 	MasterToken string     `json:"master_token"`
 	AccessHash  chain.Hash `json:"access_hash"`
-	Boot        string     `json:"boot"` // the worker's start that was judged
+	Boot        string     `json:"boot"`            // the worker's start that was judged
+	Lists       bool       `json:"lists,omitempty"` // that start keeps a list of the worker's starts; false at protocol level 0
 
 	// What is known of the blocks below Height.
 	Sound     bool          `json:"sound"`         // they are the group's chain, but for the bad ones
@@ -76,6 +77,8 @@ type Miner struct {
 	URL         string     `json:"url"`
 	MasterToken string     `json:"master_token"`
 	AccessHash  chain.Hash `json:"access_hash"`
+	Boot        string     `json:"boot,omitempty"`  // the worker's start that registered; "" at protocol level 0
+	Lists       bool       `json:"lists,omitempty"` // that start keeps a list of the worker's starts
 }
 
 // maxWorkers bounds the table; maxText its strings.
@@ -121,11 +124,14 @@ func (c *Invalidate) apply(s *State) (any, error) {
 }
 
 func (c *Register) apply(s *State) (any, error) {
-	if c.ID == "" || c.URL == "" || len(c.ID) > maxText || len(c.URL) > maxText || len(c.MasterToken) > maxText || len(c.Boot) > maxText {
+	if c.ID == "" || c.URL == "" || len(c.ID) > maxText || len(c.URL) > maxText || len(c.MasterToken) > maxText || len(c.Boot) > maxText || len(c.Previous) > maxText {
 		return nil, fmt.Errorf("%w: a worker needs id and URL, of at most %d bytes each", ErrBadCommand, maxText)
 	}
 	if slices.Contains(s.story.Removed, c.ID) {
 		return nil, fmt.Errorf("%w: %s", ErrRemoved, c.ID)
+	}
+	if err := s.checkStart(c); err != nil {
+		return nil, err
 	}
 	switch c.Role {
 	case RoleStorage:
@@ -134,6 +140,38 @@ func (c *Register) apply(s *State) (any, error) {
 		return s.registerMiner(c)
 	}
 	return nil, fmt.Errorf("%w: unknown role %q", ErrBadCommand, c.Role)
+}
+
+// OtherStartError: the table has another start of a worker than the one that registers, and that one does not know it. The worker's data
+// folder was copied, or an older copy of it was put back.
+type OtherStartError struct {
+	ID   string
+	Boot string // the start that the table has
+}
+
+// Error names the worker.
+func (e *OtherStartError) Error() string {
+	return "worker " + e.ID + " has registered since with another start of its data folder"
+}
+
+// checkStart refuses a worker whose folder does not know the start that the table has of it.
+func (s *State) checkStart(c *Register) error {
+	if s.level < levelIdentities {
+		return nil
+	}
+	boot, lists := "", false
+	if n := s.storage(c.ID); n != nil {
+		boot, lists = n.Boot, n.Lists
+	}
+	for i := range s.miners {
+		if m := &s.miners[i]; m.ID == c.ID {
+			boot, lists = m.Boot, m.Lists
+		}
+	}
+	if !lists || c.Lists && (c.Boot == boot || c.Previous == boot) {
+		return nil
+	}
+	return &OtherStartError{ID: c.ID, Boot: boot}
 }
 
 func (s *State) registerStorage(c *Register) (any, error) {
@@ -156,6 +194,7 @@ func (s *State) registerStorage(c *Register) (any, error) {
 	}
 	before := *n
 	n.URL, n.MasterToken, n.AccessHash, n.Boot = c.URL, c.MasterToken, c.AccessHash, c.Boot
+	n.Lists = c.Lists && s.level >= levelIdentities
 	s.leaveRepair(n)
 	n.Height = c.Height
 	s.enter(n, c.Hash)
@@ -214,6 +253,9 @@ func (s *State) registerMiner(c *Register) (any, error) {
 	}
 	s.tick(c.Time)
 	m := Miner{ID: c.ID, URL: c.URL, MasterToken: c.MasterToken, AccessHash: c.AccessHash}
+	if s.level >= levelIdentities {
+		m.Boot, m.Lists = c.Boot, c.Lists
+	}
 	s.miners = append(miners, m)
 	slices.SortFunc(s.miners, func(a, b Miner) int { return strings.Compare(a.ID, b.ID) })
 	return &m, nil

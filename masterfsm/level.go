@@ -1,0 +1,43 @@
+package masterfsm
+
+import "fmt"
+
+// Protocol levels. A member announces the highest level that its program knows; the group's level is committed, by [RaiseLevel], once
+// every member has announced it, and never falls. What an older member could not read, or would do differently, is written and done only
+// from its level on. A member of a lower level than the group's is not let in.
+//
+//	0: up to commit b74b8ae
+//	1: submissions are told apart by their content ([State.Apply] of an append); workers register with the start that the table has
+//	   of them ([Register]); snapshots of version 5; raft connections open with handshake version 2 (package raftstore)
+const (
+	levelIdentities = 1
+
+	// ProtocolLevel is the highest level that this program knows.
+	ProtocolLevel = levelIdentities
+)
+
+// RaiseLevel raises the group's protocol level. The leader proposes it after every member of raft's configuration, non-voters included,
+// has announced the level. It is refused with [ErrStale] where the group has that level or a higher one. A level above [ProtocolLevel]
+// gives [ErrCommand]: this program must stop.
+type RaiseLevel struct {
+	Level uint64 `json:"level"`
+	Time  uint64 `json:"time"`
+}
+
+func (*RaiseLevel) kind() kind { return kindRaiseLevel }
+
+func (c *RaiseLevel) apply(s *State) (any, error) {
+	switch {
+	case c.Level > ProtocolLevel:
+		return nil, fmt.Errorf("%w: the group goes on at protocol level %d, this program knows %d: a newer ChainStore is needed",
+			ErrCommand, c.Level, ProtocolLevel)
+	case c.Level <= s.level:
+		return nil, fmt.Errorf("%w: protocol level %d, the group is at %d", ErrStale, c.Level, s.level)
+	}
+	s.tick(c.Time)
+	s.level = c.Level
+	return nil, nil
+}
+
+// Level is the group's protocol level.
+func (s *State) Level() uint64 { return s.level }

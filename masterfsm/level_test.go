@@ -1,0 +1,175 @@
+package masterfsm
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"reflect"
+	"slices"
+	"testing"
+)
+
+// raise raises the group's level to that of this program.
+func (b *table) raise() {
+	b.t.Helper()
+	b.ok(&RaiseLevel{Level: ProtocolLevel, Time: startTime})
+}
+
+func TestRaiseLevel(t *testing.T) {
+	b := newTable(t, smallSettings())
+	if b.Level() != 0 || b.View().Level != 0 {
+		t.Errorf("a new group begins at level %d", b.Level())
+	}
+	b.refused(&RaiseLevel{Time: startTime + 1}, ErrStale)
+	b.ok(&RaiseLevel{Level: 1, Time: startTime + 1})
+	if b.Level() != 1 || b.View().Level != 1 || b.Now() != startTime+1 {
+		t.Errorf("level %d at %d", b.Level(), b.Now())
+	}
+	b.refused(&RaiseLevel{Level: 1, Time: startTime + 2}, ErrStale)
+	b.refused(&RaiseLevel{Level: 0, Time: startTime + 2}, ErrStale)
+	// A program that does not know the level must stop, and not pass over it.
+	b.refused(&RaiseLevel{Level: ProtocolLevel + 1, Time: startTime + 2}, ErrCommand)
+}
+
+// A master of commit b74b8ae may get a snapshot until the level is raised, so it must be that version's to the byte. The digest was
+// computed with that commit: sha256 of snapshotBytes(busyTable).
+func TestSnapshotAtLevelZero(t *testing.T) {
+	sum := sha256.Sum256(snapshotBytes(t, busyTable(t).State))
+	const want = "dee30e609ef4bca7014d6f8ef01c5ae873d57b4f472ca5c513350a22644b369b"
+	if got := hex.EncodeToString(sum[:]); got != want {
+		t.Errorf("a snapshot at level 0 has the digest %s, that of commit b74b8ae %s", got, want)
+	}
+}
+
+func TestSnapshotVersions(t *testing.T) {
+	b := busyTable(t)
+	old := snapshotBytes(t, b.State)
+	b.raise()
+	now := snapshotBytes(t, b.State)
+	if old[4] != 4 || now[4] != 5 {
+		t.Errorf("version %d at level 0, %d at level 1", old[4], now[4])
+	}
+	b.submit(appendOf(t, "m2", 7, 42, startTime+3, call{project: 2, payloads: payloads(3, "other")}))
+	back := restored(t, b.State)
+	if back.Level() != 1 || !reflect.DeepEqual(back.members, b.members) {
+		t.Errorf("restored: level %d, members %+v, want %+v", back.Level(), back.members, b.members)
+	}
+	// A version that does not fit the level: the program that wrote it is none of ours.
+	for _, data := range [][]byte{old, now} {
+		other := bytes.Clone(data)
+		other[4] ^= 4 ^ 5
+		copy(other[len(other)-4:], seal(append(make([]byte, 4), other[:len(other)-4]...))[:4])
+		if _, err := Restore(bytes.NewReader(other)); !errors.Is(err, ErrSnapshot) {
+			t.Errorf("version %d with the content of version %d: %v", other[4], data[4], err)
+		}
+	}
+}
+
+// What is applied at level 0 leaves the same state on a master that was restored meanwhile and on one that was not.
+func TestRaiseAfterRestore(t *testing.T) {
+	a := newTable(t, smallSettings())
+	first := appendOf(t, "m2", 1, 1, startTime, call{project: 1, payloads: []string{"one"}})
+	a.submit(first)
+	b := &table{t: t, State: restored(t, a.State)}
+	for _, x := range []*table{a, b} {
+		x.raise()
+		// It is not known what the submission of that name held: neither the old positions nor new ones are given.
+		x.refusedBytes(first, ErrNameReused)
+		x.submit(appendOf(t, "m2", 1, 2, startTime, call{project: 1, payloads: []string{"two"}}))
+	}
+	if !bytes.Equal(snapshotBytes(t, a.State), snapshotBytes(t, b.State)) {
+		t.Error("the states have parted")
+	}
+}
+
+// A name that is used for other content is refused, whatever differs, and changes nothing. The same content is answered as before.
+func TestReusedNameOfASubmission(t *testing.T) {
+	base := func() []call {
+		return []call{{project: 1, key: "k", payloads: []string{"a", "b"}}, {project: 2, payloads: []string{"c"}}}
+	}
+	changed := map[string]func([]call) []call{
+		"payload":        func(c []call) []call { c[0].payloads[1] = "B"; return c },
+		"project":        func(c []call) []call { c[1].project = 1; return c },
+		"key":            func(c []call) []call { c[0].key = "K"; return c },
+		"no key":         func(c []call) []call { c[0].key = ""; return c },
+		"record more":    func(c []call) []call { c[1].payloads = append(c[1].payloads, "d"); return c },
+		"record less":    func(c []call) []call { c[0].payloads = c[0].payloads[:1]; return c },
+		"request more":   func(c []call) []call { return append(c, c[1]) },
+		"request less":   func(c []call) []call { return c[:1] },
+		"no request":     func(c []call) []call { return nil },
+		"other order":    func(c []call) []call { slices.Reverse(c); return c },
+		"records parted": func(c []call) []call { return []call{{project: 1, key: "k", payloads: []string{"a"}}, c[1]} },
+	}
+	for name, change := range changed {
+		t.Run(name, func(t *testing.T) {
+			b := newTable(t, smallSettings())
+			b.raise()
+			original := appendOf(t, "m2", 3, 5, startTime, base()...)
+			first := b.submit(original)
+			next := b.NextIndex()
+			other := appendOf(t, "m2", 3, 5, startTime, change(base())...)
+			b.refusedBytes(other, ErrNameReused)
+			b.refusedBytes(other, ErrStale) // what the masters of level 0 take it for
+			if b.NextIndex() != next {
+				t.Errorf("something was appended")
+			}
+			back := &table{t: t, State: restored(t, b.State)}
+			back.refusedBytes(other, ErrNameReused)
+			for _, x := range []*table{b, back} {
+				if again := x.submit(original); !reflect.DeepEqual(again, first) {
+					t.Errorf("sent again: %+v, at first %+v", again, first)
+				}
+			}
+			// Under a name of its own it is appended.
+			b.submit(appendOf(t, "m2", 3, 6, startTime, change(base())...))
+		})
+	}
+}
+
+// At level 0 a name alone counts, as on commit b74b8ae: masters of both versions must come to the same state.
+func TestReusedNameAtLevelZero(t *testing.T) {
+	b := newTable(t, smallSettings())
+	first := b.submit(appendOf(t, "m2", 1, 1, startTime, call{project: 1, payloads: []string{"one"}}))
+	if got := b.submit(appendOf(t, "m2", 1, 1, startTime, call{project: 1, payloads: []string{"other"}})); !reflect.DeepEqual(got, first) {
+		t.Errorf("%+v, want %+v", got, first)
+	}
+}
+
+func TestRegisterOfAnotherStart(t *testing.T) {
+	register := func(role Role, boot, previous string, lists bool) *Register {
+		return &Register{Role: role, ID: "w", URL: "http://w", Boot: boot, Previous: previous, Lists: lists, Time: startTime}
+	}
+	for _, role := range []Role{RoleStorage, RoleMiner} {
+		t.Run(string(role), func(t *testing.T) {
+			b := newTable(t, smallSettings())
+			refused := func(c *Register, boot string) {
+				t.Helper()
+				before := snapshotBytes(t, b.State)
+				_, err := b.Apply(Encode(c))
+				var other *OtherStartError
+				if !errors.As(err, &other) || other.Boot != boot || other.ID != "w" {
+					t.Errorf("%+v: %v", c, err)
+				}
+				if !bytes.Equal(before, snapshotBytes(t, b.State)) {
+					t.Error("a refusal changed the state")
+				}
+			}
+			b.ok(register(role, "1", "", false))
+			b.ok(register(role, "2", "", false)) // level 0: as ever
+			b.raise()
+			b.ok(register(role, "3", "", false)) // an older program
+			b.ok(register(role, "4", "", true))  // its first start with a list, which cannot know the ones before
+			b.ok(register(role, "4", "", true))  // renewed
+			refused(register(role, "5", "", true), "4")
+			refused(register(role, "5", "3", true), "4")
+			refused(register(role, "5", "", false), "4")
+			refused(register(role, "4", "", false), "4")
+			b.ok(register(role, "5", "4", true))
+			refused(register(role, "4", "", true), "5") // the process that was copied
+			b.State = restored(t, b.State)
+			refused(register(role, "6", "4", true), "5")
+			b.ok(register(role, "6", "5", true))
+		})
+	}
+}
