@@ -120,7 +120,7 @@ func (s *State) submit(time uint64, reign Reign, a *submission) ([]Placement, er
 		s.members[a.member] = w
 	}
 	var content Digest
-	if s.level >= levelIdentities {
+	if s.level >= LevelIdentities {
 		content = a.content()
 	}
 	if done, ok := w.Results[a.seq]; ok && w.Boot == a.boot {

@@ -10,10 +10,11 @@ import "fmt"
 //	1: submissions are told apart by their content ([State.Apply] of an append); workers register with the start that the table has
 //	   of them ([Register]); snapshots of version 5; raft connections open with handshake version 2 (package raftstore)
 const (
-	levelIdentities = 1
+	// LevelIdentities is the level from which reused names and copied data folders are recognised.
+	LevelIdentities = 1
 
 	// ProtocolLevel is the highest level that this program knows.
-	ProtocolLevel = levelIdentities
+	ProtocolLevel = LevelIdentities
 )
 
 // RaiseLevel raises the group's protocol level. The leader proposes it after every member of raft's configuration, non-voters included,

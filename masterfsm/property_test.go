@@ -285,7 +285,7 @@ func (s *simulation) submission(time uint64) []byte {
 		s.boots[member]++
 		s.seqs[member] = 0
 	}
-	if s.a.Level() < levelIdentities || !s.chance(10) { // else a name that was used before, for other content
+	if s.a.Level() < LevelIdentities || !s.chance(10) { // else a name that was used before, for other content
 		s.seqs[member] += 1 + uint64(s.rng.IntN(3))
 	}
 	var calls []call
@@ -316,7 +316,7 @@ func (s *simulation) registration(time uint64) []byte {
 	case s.chance(4):
 		c.Role = RoleMiner
 	}
-	if s.a.Level() >= levelIdentities && s.chance(2) {
+	if s.a.Level() >= LevelIdentities && s.chance(2) {
 		c.Lists, c.Boot, c.Previous = true, fmt.Sprint(s.rng.IntN(3)), fmt.Sprint(s.rng.IntN(3))
 	}
 	head := s.heads[s.rng.IntN(len(s.heads))]

@@ -41,7 +41,7 @@ const (
 
 // snapshotVersionOf is the version of snapshots at a protocol level.
 func snapshotVersionOf(level uint64) uint8 {
-	if level >= levelIdentities {
+	if level >= LevelIdentities {
 		return levelSnapshot
 	}
 	return levelSnapshot - 1
@@ -191,7 +191,7 @@ func (s *State) writeMembers(k *sink) {
 		for _, seq := range slices.Sorted(maps.Keys(w.Results)) {
 			done := w.Results[seq]
 			k.u64(seq)
-			if s.level >= levelIdentities {
+			if s.level >= LevelIdentities {
 				k.raw(done.content[:])
 			}
 			k.part(AppendPlacements(nil, done.placements))
@@ -320,7 +320,7 @@ func restore(c *source) (*State, error) {
 	switch {
 	case img.Level > ProtocolLevel:
 		return nil, fmt.Errorf("protocol level %d, this program knows %d: a newer ChainStore is needed", img.Level, ProtocolLevel)
-	case (version >= levelSnapshot) != (img.Level >= levelIdentities):
+	case (version >= levelSnapshot) != (img.Level >= LevelIdentities):
 		return nil, fmt.Errorf("version %d with protocol level %d", version, img.Level)
 	}
 	s := New()
@@ -365,7 +365,7 @@ func (s *State) readMembers(c *source) {
 		for m := c.u64(); m > 0 && c.err == nil; m-- {
 			seq := c.u64()
 			var content Digest
-			if s.level >= levelIdentities {
+			if s.level >= LevelIdentities {
 				copy(content[:], c.raw(uint64(len(content))))
 			}
 			placements, err := ParsePlacements(c.part())

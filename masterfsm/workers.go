@@ -156,7 +156,7 @@ func (e *OtherStartError) Error() string {
 
 // checkStart refuses a worker whose folder does not know the start that the table has of it.
 func (s *State) checkStart(c *Register) error {
-	if s.level < levelIdentities {
+	if s.level < LevelIdentities {
 		return nil
 	}
 	boot, lists := "", false
@@ -194,7 +194,7 @@ func (s *State) registerStorage(c *Register) (any, error) {
 	}
 	before := *n
 	n.URL, n.MasterToken, n.AccessHash, n.Boot = c.URL, c.MasterToken, c.AccessHash, c.Boot
-	n.Lists = c.Lists && s.level >= levelIdentities
+	n.Lists = c.Lists && s.level >= LevelIdentities
 	s.leaveRepair(n)
 	n.Height = c.Height
 	s.enter(n, c.Hash)
@@ -253,7 +253,7 @@ func (s *State) registerMiner(c *Register) (any, error) {
 	}
 	s.tick(c.Time)
 	m := Miner{ID: c.ID, URL: c.URL, MasterToken: c.MasterToken, AccessHash: c.AccessHash}
-	if s.level >= levelIdentities {
+	if s.level >= LevelIdentities {
 		m.Boot, m.Lists = c.Boot, c.Lists
 	}
 	s.miners = append(miners, m)

@@ -62,7 +62,7 @@ func (l *leadership) feel(at time.Time) {
 // raft timeouts, unless it was halted. It is the longest duration where it never did.
 func (s *Store) LastContact() time.Duration {
 	r := s.raft.Load()
-	if r == nil || s.fail.get() != nil {
+	if r == nil || s.fail.get() != nil || s.Refused() != nil {
 		return math.MaxInt64
 	}
 	heard := r.LastContact() // before the lock: raft steps down before it tells so

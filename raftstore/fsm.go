@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
@@ -18,6 +19,8 @@ type machine struct {
 	fail *failure
 	news *broadcast
 	due  chan<- struct{} // told when the log may have grown enough for a snapshot
+
+	level atomic.Uint64 // the group's protocol level: that of the state, or a higher one that this master knew when it last ran
 
 	mu      sync.RWMutex // guards all below
 	state   *masterfsm.State
@@ -78,6 +81,7 @@ func (m *machine) ApplyBatch(logs []*raft.Log) []any {
 		m.grown.bytes += uint64(len(l.Data))
 	}
 	due := m.broken == nil && m.snapshotDue()
+	m.noteLevel()
 	m.mu.Unlock()
 	m.news.tell()
 	if due {
@@ -87,6 +91,13 @@ func (m *machine) ApplyBatch(logs []*raft.Log) []any {
 		}
 	}
 	return results
+}
+
+// noteLevel takes the level of the state. The lock is held.
+func (m *machine) noteLevel() {
+	if level := m.state.Level(); level > m.level.Load() {
+		m.level.Store(level)
+	}
 }
 
 // snapshotDue reports whether a snapshot is due. The lock is held.
@@ -123,6 +134,7 @@ func (m *machine) Restore(source io.ReadCloser) error {
 	}
 	m.state, m.applied, m.marked = state, reader.index, m.grown
 	m.policy.last = uint64(reader.size)
+	m.noteLevel()
 	m.log.Info("state read from a snapshot", "index", reader.index, "bytes", reader.size)
 	m.news.tell()
 	return nil

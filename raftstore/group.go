@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -131,7 +132,6 @@ func (s *Store) begin() error {
 	config := tune.Raft(s.identity.ID, s.cfg.Timeout, s.log.Named("raft"))
 	s.lead.notify = make(chan bool, 16)
 	config.NotifyCh = s.lead.notify
-	s.stream.open(s.identity.handshakeGroup())
 	transport := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: s.stream, MaxPool: tune.MaxPool, MaxRPCsInFlight: tune.MaxRPCsInFlight, Timeout: tune.RPCTimeout,
 		Logger: config.Logger,
@@ -157,13 +157,28 @@ func (s *Store) begin() error {
 		return err
 	}
 	s.raft.Store(r)
+	s.meetPeers(r)
 	s.observe(r)
 	s.tasks.Go(func() { s.takeSnapshots(r) })
 	s.tasks.Go(func() { s.confirmReads(r) })
 	s.tasks.Go(func() { s.watchLeader(r) })
 	s.tasks.Go(func() { s.keepPulse(r) })
+	s.tasks.Go(func() { s.keepStarts(r) })
 	s.news.tell()
 	return nil
+}
+
+// meetPeers tells the peers of this start before connections are for raft: this master neither votes nor acknowledges anything before it has
+// heard from each peer that it reaches that its data folder is not an older copy. It needs no leader and no peer.
+func (s *Store) meetPeers(r *raft.Raft) {
+	group := s.identity.handshakeGroup()
+	s.stream.announce(group)
+	ctx, cancel := context.WithTimeout(s.stream.ctx, firstAnnounce)
+	defer cancel()
+	s.tellPeers(ctx, r)
+	if s.Refused() == nil {
+		s.stream.open(group)
+	}
 }
 
 // keyTerm is raft's name of the current term in the stable store.

@@ -11,7 +11,7 @@ import (
 	"os"
 )
 
-// The handshake that opens each raft connection. The caller says whom it means, then each side proves that it has the
+// The handshake that opens each raft connection at protocol level 0. The caller says whom it means, then each side proves that it has the
 // cluster token, by an HMAC-SHA256 over all that was said with the fresh nonces of both:
 //
 //	caller: magic "CSRH" ‖ version u8 = 1 ‖ nonce[32] ‖ len8 ‖ group ‖ len8 ‖ caller's id ‖ len8 ‖ id of the member meant
@@ -38,10 +38,10 @@ func newHandshakeKey(token string) (handshakeKey, error) {
 	return hkdf.Key(sha256.New, []byte(token), nil, "chainstore raft handshake v1", sha256.Size)
 }
 
-// hello is what a caller says first.
+// hello is what a caller says first, in both versions of the handshake.
 type hello struct{ group, caller, callee string }
 
-// readHello reads a hello and not one byte more, and returns its bytes too.
+// readHello reads the part of a hello that both versions have, and not one byte more, and returns its bytes too: the version is in them.
 func readHello(r io.Reader) (hello, []byte, error) {
 	raw := make([]byte, helloHead, helloHead+3*256)
 	if _, err := io.ReadFull(r, raw); err != nil {
@@ -50,8 +50,8 @@ func readHello(r io.Reader) (hello, []byte, error) {
 	if string(raw[:len(helloMagic)]) != helloMagic {
 		return hello{}, nil, fmt.Errorf("%w: this is not the protocol of masters", errHandshake)
 	}
-	if v := raw[len(helloMagic)]; v != helloVersion {
-		return hello{}, nil, fmt.Errorf("%w: version %d, this program knows %d", errHandshake, v, helloVersion)
+	if v := raw[len(helloMagic)]; v < helloVersion || v > helloVersionStarts {
+		return hello{}, nil, fmt.Errorf("%w: version %d, this program knows %d and %d", errHandshake, v, helloVersion, helloVersionStarts)
 	}
 	var texts [3]string
 	for i := range texts {
@@ -71,9 +71,9 @@ func readHello(r io.Reader) (hello, []byte, error) {
 }
 
 // encode puts the hello into its form, with a fresh nonce.
-func (h hello) encode() ([]byte, error) {
+func (h hello) encode(version byte) ([]byte, error) {
 	raw := append(make([]byte, 0, helloHead+3*256), helloMagic...)
-	raw = append(raw, helloVersion)
+	raw = append(raw, version)
 	raw = append(raw, make([]byte, nonceSize)...)
 	rand.Read(raw[len(raw)-nonceSize:])
 	for _, text := range []string{h.group, h.caller, h.callee} {
@@ -95,7 +95,7 @@ func (k handshakeKey) mac(label string, raw, nonce []byte) []byte {
 
 // call opens a connection as the caller.
 func (k handshakeKey) call(conn io.ReadWriter, h hello) error {
-	raw, err := h.encode()
+	raw, err := h.encode(helloVersion)
 	if err != nil {
 		return err
 	}
@@ -103,10 +103,8 @@ func (k handshakeKey) call(conn io.ReadWriter, h hello) error {
 		return err
 	}
 	var answer [nonceSize + macSize]byte
-	if _, err := io.ReadFull(conn, answer[:]); errors.Is(err, os.ErrDeadlineExceeded) {
-		return fmt.Errorf("no answer to the handshake: %w", err)
-	} else if err != nil {
-		return fmt.Errorf("%w: the other side is new, another member, or of another group: %w", errHandshake, err)
+	if _, err := io.ReadFull(conn, answer[:]); err != nil {
+		return noAnswer(err)
 	}
 	nonce, mac := answer[:nonceSize], answer[nonceSize:]
 	if !hmac.Equal(mac, k.mac("callee", raw, nonce)) {
@@ -116,33 +114,43 @@ func (k handshakeKey) call(conn io.ReadWriter, h hello) error {
 	return err
 }
 
-// answer takes a connection as the callee, member self of group ("" for a new master), and returns what the caller said.
-func (k handshakeKey) answer(conn io.ReadWriter, group, self string) (hello, error) {
-	h, raw, err := readHello(conn)
-	switch {
-	case err != nil:
-		return h, err
-	case group == "":
-		return h, fmt.Errorf("%w: this master is new, it belongs to no group", errHandshake)
-	case h.group != group:
-		return h, fmt.Errorf("%w: it is of another group", errHandshake)
-	case h.callee != self:
-		return h, fmt.Errorf("%w: it means member %q", errHandshake, h.callee)
-	case h.caller == self:
-		return h, fmt.Errorf("%w: it says that it is this very member", errHandshake)
+// noAnswer is why a hello was not answered.
+func noAnswer(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return fmt.Errorf("no answer to the handshake: %w", err)
 	}
+	return fmt.Errorf("%w: the other side is new, another member, of another group, or of another version: %w", errHandshake, err)
+}
+
+// meant reports why a hello is not for member self of group, "" for a new master.
+func (h hello) meant(group, self string) error {
+	switch {
+	case group == "":
+		return fmt.Errorf("%w: this master is new, it belongs to no group", errHandshake)
+	case h.group != group:
+		return fmt.Errorf("%w: it is of another group", errHandshake)
+	case h.callee != self:
+		return fmt.Errorf("%w: it means member %q", errHandshake, h.callee)
+	case h.caller == self:
+		return fmt.Errorf("%w: it says that it is this very member", errHandshake)
+	}
+	return nil
+}
+
+// answer takes a connection as the callee, after the hello.
+func (k handshakeKey) answer(conn io.ReadWriter, raw []byte) error {
 	var reply [nonceSize + macSize]byte
 	rand.Read(reply[:nonceSize])
 	copy(reply[nonceSize:], k.mac("callee", raw, reply[:nonceSize]))
 	if _, err := conn.Write(reply[:]); err != nil {
-		return h, err
+		return err
 	}
 	var mac [macSize]byte
 	if _, err := io.ReadFull(conn, mac[:]); err != nil {
-		return h, fmt.Errorf("%w: no proof of the cluster token came: %w", errHandshake, err)
+		return fmt.Errorf("%w: no proof of the cluster token came: %w", errHandshake, err)
 	}
 	if !hmac.Equal(mac[:], k.mac("caller", raw, reply[:nonceSize])) {
-		return h, fmt.Errorf("%w: it has another cluster token", errHandshake)
+		return fmt.Errorf("%w: it has another cluster token", errHandshake)
 	}
-	return h, nil
+	return nil
 }

@@ -24,7 +24,17 @@ func testStream(t testing.TB, self, group, token string) *stream {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newStream(listener, self, listener.Addr().String(), key, hclog.NewNullLogger())
+	known, err := openStarts(t.TempDir(), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := known.begin(); err != nil {
+		t.Fatal(err)
+	}
+	s := newStream(streamConfig{
+		listener: listener, self: self, advertise: listener.Addr().String(), key: key, starts: known, level: func() uint64 { return 0 },
+		stale: func(err error) { t.Error(err) }, failed: func(err error) { t.Error(err) }, log: hclog.NewNullLogger(),
+	})
 	s.open(group)
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
@@ -46,7 +56,7 @@ func (s *stream) refusal(t *testing.T, address raft.ServerAddress) error {
 	}
 	ctx := patience(t)
 	for {
-		conn, err := s.dialOnce(ctx, member, hostPort)
+		conn, err := s.dialOnce(ctx, member, hostPort, purposeRaft)
 		if err == nil {
 			t.Fatal("connected", conn.Close())
 		}
@@ -248,7 +258,7 @@ func TestHandshakeReplayed(t *testing.T) {
 			done <- call(near)
 			near.Close()
 		}()
-		_, answerErr = key.answer(far, "g", "b")
+		answerErr = answerHello(key, far)
 		far.Close()
 		return <-done, answerErr
 	}
@@ -277,6 +287,18 @@ func TestHandshakeReplayed(t *testing.T) {
 	}
 }
 
+// answerHello answers as member b of group g, in version 1.
+func answerHello(key handshakeKey, conn net.Conn) error {
+	h, raw, err := readHello(conn)
+	if err != nil {
+		return err
+	}
+	if err := h.meant("g", "b"); err != nil {
+		return err
+	}
+	return key.answer(conn, raw)
+}
+
 // What the callee says may not serve as what a caller must say.
 func TestHandshakeReflected(t *testing.T) {
 	key, err := newHandshakeKey(testToken)
@@ -285,19 +307,19 @@ func TestHandshakeReflected(t *testing.T) {
 	}
 	near, far := net.Pipe()
 	go func() {
-		raw, _ := hello{group: "g", caller: "a", callee: "b"}.encode()
+		raw, _ := hello{group: "g", caller: "a", callee: "b"}.encode(helloVersion)
 		var reply [nonceSize + macSize]byte
 		_, _ = near.Write(raw)
 		_, _ = io.ReadFull(near, reply[:])
 		_, _ = near.Write(reply[nonceSize:])
 	}()
-	if _, err := key.answer(far, "g", "b"); !errors.Is(err, errHandshake) {
+	if err := answerHello(key, far); !errors.Is(err, errHandshake) {
 		t.Fatalf("a reflected proof: %v", err)
 	}
 }
 
 func FuzzReadHello(f *testing.F) {
-	raw, err := hello{group: "g", caller: "a", callee: "b"}.encode()
+	raw, err := hello{group: "g", caller: "a", callee: "b"}.encode(helloVersion)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -316,7 +338,7 @@ func FuzzReadHello(f *testing.F) {
 		if !bytes.HasPrefix(data, raw) || len(data)-r.Len() != len(raw) {
 			t.Fatal("what was read is not what it says")
 		}
-		again, err := h.encode()
+		again, err := h.encode(raw[len(helloMagic)])
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -160,7 +160,7 @@ func (s *Store) leadOnce(ctx, reigning context.Context, term uint64, lead func(c
 // Leader is the member that raft believes to lead, "" where it knows of none.
 func (s *Store) Leader() string {
 	r := s.raft.Load()
-	if r == nil || s.fail.get() != nil {
+	if r == nil || s.fail.get() != nil || s.Refused() != nil {
 		return ""
 	}
 	_, id := r.LeaderWithID()

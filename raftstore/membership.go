@@ -159,7 +159,7 @@ func (s *Store) Reaches(ctx context.Context, id, address string) bool {
 		}
 		dial = s.stream.dialAnywhere
 	}
-	conn, err := dial(ctx, id, address)
+	conn, err := dial(ctx, id, address, purposeAnnounce)
 	if err != nil {
 		return false
 	}

@@ -36,6 +36,10 @@ type Config struct {
 	SnapshotEntries uint64 // in the log between two snapshots: 8192 by default
 	TrailingBytes   uint64 // of log kept behind a snapshot: twice SnapshotBytes by default
 
+	// RenewEvery is how often the start of this master is renewed while its state changes: 10 s by default. A copy of the folder of a running
+	// master is told from the folder once the start was renewed.
+	RenewEvery time.Duration
+
 	Logger hclog.Logger // nil for none
 }
 
@@ -69,6 +73,9 @@ func (c *Config) prepare() error {
 	if c.TrailingBytes == 0 {
 		c.TrailingBytes = 2 * c.SnapshotBytes
 	}
+	if c.RenewEvery == 0 {
+		c.RenewEvery = 10 * time.Second
+	}
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
 	}
@@ -89,6 +96,8 @@ type Store struct {
 	snaps   *snapshotStore
 	stream  *stream
 	machine *machine
+	starts  *starts
+	refused atomic.Pointer[error] // why this master takes part in nothing
 
 	fail *failure
 	dog  *watchdog
@@ -171,15 +180,28 @@ func Open(cfg Config) (_ *Store, err error) {
 		log: s.log, fail: s.fail, news: &s.news, due: s.due, state: masterfsm.New(),
 		policy: snapshotPolicy{entries: cfg.SnapshotEntries, bytes: cfg.SnapshotBytes},
 	}
+	s.machine.level.Store(id.Level)
+	if s.starts, err = openStarts(cfg.Dir, id.Level >= masterfsm.LevelIdentities); err != nil {
+		return nil, err
+	}
+	if err := s.starts.begin(); err != nil {
+		return nil, err
+	}
 	id.Boot++
 	if err := id.save(cfg.Dir); err != nil {
 		return nil, diskError("write to "+cfg.Dir, err)
 	}
 	s.identity, s.boot = id, id.Boot
 
-	s.stream = newStream(listener, id.ID, advertise, key, s.log)
+	s.stream = newStream(streamConfig{
+		listener: listener, self: id.ID, advertise: advertise, key: key, starts: s.starts, level: s.machine.level.Load,
+		stale: s.refuse, failed: s.fail.report, log: s.log,
+	})
 	undo = []func() error{s.Close}
-	if id.Group != "" {
+	switch {
+	case id.Stale:
+		s.refuse(errors.New("it was refused before"))
+	case id.Group != "":
 		if err := s.begin(); err != nil {
 			return nil, err
 		}
@@ -279,6 +301,7 @@ func (s *Store) shutDown() error {
 			}
 		}
 		s.awaitCalls()
+		s.lastRenewal(r)
 		down := r.Shutdown()
 		err = s.stream.Close()
 		err = errors.Join(err, down.Error())
@@ -313,6 +336,9 @@ func (s *Store) enter() (*raft.Raft, error) {
 	defer s.gate.Unlock()
 	if s.closing || s.fail.get() != nil {
 		return nil, ErrClosed
+	}
+	if err := s.Refused(); err != nil {
+		return nil, err
 	}
 	r := s.raft.Load()
 	if r == nil {

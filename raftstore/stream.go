@@ -4,13 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/raft"
+
+	"github.com/chainstore/chainstore/masterfsm"
 )
 
 const (
@@ -41,13 +45,23 @@ type streamAddr string
 func (streamAddr) Network() string  { return "tcp" }
 func (a streamAddr) String() string { return string(a) }
 
+// streamConfig is what a stream is made of.
+type streamConfig struct {
+	listener  net.Listener
+	self      string // member id
+	advertise string // where the others reach it, host:port
+	key       handshakeKey
+	starts    *starts
+	level     func() uint64 // the group's protocol level, as far as this master knows
+	stale     func(error)   // called when this master's data folder turns out to be an older copy
+	failed    func(error)   // called when a start cannot be written down
+	log       hclog.Logger
+}
+
 // stream is raft's stream layer: TCP connections that open with the handshake.
 type stream struct {
-	listener net.Listener
-	self     string
-	addr     streamAddr
-	key      handshakeKey
-	log      hclog.Logger
+	streamConfig
+	addr streamAddr
 
 	ctx    context.Context // ends with the stream
 	cancel context.CancelFunc
@@ -57,41 +71,92 @@ type stream struct {
 
 	mu          sync.Mutex // guards all below
 	group       string     // "" while this master is new: then no connection is taken
+	forRaft     bool       // connections are for raft too, and not only for announcements
 	conns       map[*streamConn]struct{}
+	withStarts  map[string]bool   // members that open connections with version 2 of the handshake, whatever the level
 	unreachable map[string]bool   // members that the last dial did not get through to
 	met         map[string]string // member id to raft address, of members that were met elsewhere than raft's configuration says
 	warned      time.Time
 }
 
 // newStream takes over a listener.
-func newStream(listener net.Listener, self, advertise string, key handshakeKey, log hclog.Logger) *stream {
+func newStream(cfg streamConfig) *stream {
 	s := &stream{
-		listener: listener, self: self, addr: streamAddr(serverAddress(self, advertise)), key: key, log: log,
+		streamConfig: cfg, addr: streamAddr(serverAddress(cfg.self, cfg.advertise)),
 		ready: make(chan net.Conn), slots: make(chan struct{}, maxHandshakes),
-		conns: map[*streamConn]struct{}{}, unreachable: map[string]bool{}, met: map[string]string{},
+		conns: map[*streamConn]struct{}{}, withStarts: map[string]bool{}, unreachable: map[string]bool{}, met: map[string]string{},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.tasks.Go(s.acceptAll)
 	return s
 }
 
-// open lets the members of a group in.
-func (s *stream) open(group string) {
+// announce lets the members of a group tell this one their starts, and this one tell them its own; connections are for nothing else.
+func (s *stream) announce(group string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.group = group
 }
 
-func (s *stream) currentGroup() string {
+// open lets the members of a group in.
+func (s *stream) open(group string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.group
+	s.group, s.forRaft = group, true
+}
+
+// shut ends all connections. None is opened or taken from now on.
+func (s *stream) shut() {
+	s.mu.Lock()
+	s.group, s.forRaft = "", false
+	conns := slices.Collect(maps.Keys(s.conns))
+	s.mu.Unlock()
+	for _, c := range conns {
+		_ = c.Close() // raft may have closed it in between
+	}
+}
+
+// current is the group, and whether connections are for raft too.
+func (s *stream) current() (group string, forRaft bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.group, s.forRaft
 }
 
 // streamConn is a connection that its stream knows of, so that it can close it.
 type streamConn struct {
 	net.Conn
 	stream *stream
+
+	// Of the other side; the stream's mu guards them.
+	member        string
+	before, start start // the start of it that was accepted last, and the one that opened this connection
+}
+
+// opened notes whose connection it is.
+func (c *streamConn) opened(member string, before, now start) {
+	c.stream.mu.Lock()
+	defer c.stream.mu.Unlock()
+	c.member, c.before, c.start = member, before, now
+}
+
+// replace closes the connections of a member that an earlier start of it has opened, where this one has opened a connection in place of that:
+// two processes must not take turns as one member.
+func (s *stream) replace(c *streamConn) {
+	s.mu.Lock()
+	s.withStarts[c.member] = true
+	var others []*streamConn
+	if c.before.id != (start{}).id && c.before.id != c.start.id {
+		for other := range s.conns {
+			if other.member == c.member && other.start.id != c.start.id {
+				others = append(others, other)
+			}
+		}
+	}
+	s.mu.Unlock()
+	for _, other := range others {
+		_ = other.Close() // raft may have closed it in between
+	}
 }
 
 func (c *streamConn) Close() error {
@@ -145,13 +210,17 @@ func (s *stream) acceptAll() {
 
 // welcome does the callee's part of a handshake and hands the connection to raft.
 func (s *stream) welcome(c *streamConn) {
-	group := s.currentGroup()
 	if err := c.SetDeadline(time.Now().Add(handshakeTime)); err != nil {
 		s.drop(c, err)
 		return
 	}
-	if _, err := s.key.answer(c, group, s.self); err != nil {
+	switch purpose, err := s.answer(c); {
+	case err != nil:
+		s.report(err)
 		s.drop(c, err)
+		return
+	case purpose == purposeAnnounce:
+		_ = c.Close() // it has told what it was opened for
 		return
 	}
 	if err := c.SetDeadline(time.Time{}); err != nil {
@@ -162,6 +231,48 @@ func (s *stream) welcome(c *streamConn) {
 	case s.ready <- c:
 	case <-s.ctx.Done():
 		s.drop(c, net.ErrClosed)
+	}
+}
+
+// answer does the callee's part of a handshake, in the version that the caller speaks.
+func (s *stream) answer(c *streamConn) (purpose byte, err error) {
+	group, forRaft := s.current()
+	h, raw, err := readHello(c)
+	if err == nil {
+		err = h.meant(group, s.self)
+	}
+	switch {
+	case err != nil:
+		return 0, err
+	case raw[len(helloMagic)] == helloVersionStarts:
+		purpose, err = s.key.answerWithStart(c, h, raw, s.starts, func(before, now start) { c.opened(h.caller, before, now) })
+		if err != nil {
+			return 0, err
+		}
+		s.replace(c)
+		if purpose == purposeRaft && !forRaft {
+			return 0, errStarting
+		}
+		return purpose, nil
+	case s.level() >= masterfsm.LevelIdentities:
+		return 0, fmt.Errorf("%w: master %s runs an older version of ChainStore, the group is at protocol level %d", errHandshake, h.caller, s.level())
+	case !forRaft:
+		return 0, errStarting
+	}
+	c.opened(h.caller, start{}, start{})
+	return purposeRaft, s.key.answer(c, raw)
+}
+
+// errStarting: this master has not heard its peers yet.
+var errStarting = fmt.Errorf("%w: this master is still starting", errHandshake)
+
+// report passes on what a handshake has told of this master itself.
+func (s *stream) report(err error) {
+	switch {
+	case errors.Is(err, errStaleFolder):
+		s.stale(err)
+	case errors.Is(err, ErrDisk):
+		s.failed(err)
 	}
 }
 
@@ -201,7 +312,7 @@ func (s *stream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Co
 	deadline, _ := ctx.Deadline()
 	var before error // of the last attempt that ended before the deadline
 	for pause := firstRedial; ; pause = min(2*pause, slowestRedial) {
-		conn, err := s.dialAnywhere(ctx, member, hostPort)
+		conn, err := s.dialAnywhere(ctx, member, hostPort, purposeRaft)
 		s.reached(member, err == nil)
 		if err == nil {
 			return conn, nil
@@ -218,20 +329,20 @@ func (s *stream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Co
 }
 
 // dialAnywhere dials the address at which a member was met, and the one that raft has of it.
-func (s *stream) dialAnywhere(ctx context.Context, member, hostPort string) (net.Conn, error) {
+func (s *stream) dialAnywhere(ctx context.Context, member, hostPort string, purpose byte) (net.Conn, error) {
 	s.mu.Lock()
 	met := s.met[member]
 	s.mu.Unlock()
 	if met == "" || met == hostPort {
-		return s.dialOnce(ctx, member, hostPort)
+		return s.dialOnce(ctx, member, hostPort, purpose)
 	}
 	quick, cancel := context.WithTimeout(ctx, metTime)
-	conn, err := s.dialOnce(quick, member, met)
+	conn, err := s.dialOnce(quick, member, met, purpose)
 	cancel()
 	if err == nil {
 		return conn, nil
 	}
-	conn, other := s.dialOnce(ctx, member, hostPort)
+	conn, other := s.dialOnce(ctx, member, hostPort, purpose)
 	if other != nil {
 		return nil, errors.Join(err, other)
 	}
@@ -245,10 +356,13 @@ func (s *stream) meet(member, hostPort string) {
 	s.met[member] = hostPort
 }
 
-func (s *stream) dialOnce(ctx context.Context, member, hostPort string) (net.Conn, error) {
-	group := s.currentGroup()
-	if group == "" {
+func (s *stream) dialOnce(ctx context.Context, member, hostPort string, purpose byte) (net.Conn, error) {
+	group, forRaft := s.current()
+	switch {
+	case group == "":
 		return nil, fmt.Errorf("%w: this master is new", errHandshake)
+	case purpose == purposeRaft && !forRaft:
+		return nil, errStarting
 	}
 	var dialer net.Dialer
 	plain, err := dialer.DialContext(ctx, "tcp", hostPort)
@@ -265,15 +379,32 @@ func (s *stream) dialOnce(ctx context.Context, member, hostPort string) (net.Con
 	}
 	err = c.SetDeadline(deadline)
 	if err == nil {
-		err = s.key.call(c, hello{group: group, caller: s.self, callee: member})
+		err = s.call(c, hello{group: group, caller: s.self, callee: member}, purpose)
 	}
 	if err == nil {
 		err = c.SetDeadline(time.Time{})
 	}
 	if err != nil {
+		s.report(err)
 		return nil, errors.Join(err, c.Close())
 	}
 	return c, nil
+}
+
+// call does the caller's part of a handshake: in version 2 where the group is at the level for it, or the callee has used it.
+func (s *stream) call(c *streamConn, h hello, purpose byte) error {
+	s.mu.Lock()
+	withStart := s.withStarts[h.callee]
+	s.mu.Unlock()
+	if !withStart && s.level() < masterfsm.LevelIdentities {
+		c.opened(h.callee, start{}, start{})
+		return s.key.call(c, h)
+	}
+	err := s.key.callWithStart(c, h, purpose, s.starts, func(before, now start) { c.opened(h.callee, before, now) })
+	if err == nil {
+		s.replace(c)
+	}
+	return err
 }
 
 // pause waits; it reports whether the stream is still open.

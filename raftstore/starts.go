@@ -1,0 +1,253 @@
+package raftstore
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/chainstore/chainstore/durable"
+)
+
+// start is one start of a master on its data folder. The zero start stands for none.
+type start struct {
+	id      [16]byte // random
+	renewed uint64   // how often it was renewed since: so that a copy of the folder of a running master is told from the folder
+}
+
+// starts tells a data folder from an older copy of itself. It is the file starts of the folder:
+//
+//	magic "CSST" ‖ version u8 = 1
+//	own u32   ‖ start × own, the oldest first                      the starts on this folder
+//	peers u32 ‖ (len8 ‖ member id ‖ start) × peers, by member id   the last start that was accepted of each other member
+//	crc u32: CRC-32C of everything before it
+//	start = id[16] ‖ renewed u64, big endian
+//
+// A member tells its peers its newest start, and each peer keeps the last one that it accepted. A folder that does not hold that start in
+// its own list is an older copy, or a copy of which another process has been started since: what it acknowledged and voted for after the
+// copy was made is not in it, so it must do neither again. A peer that has heard of no start accepts any.
+type starts struct {
+	path string
+
+	mu    sync.Mutex // guards all below, and the file
+	own   []start    // the present one last
+	peers map[string]start
+	told  map[string]start // own start that a peer is known to have accepted; not in the file
+}
+
+const (
+	startsMagic   = "CSST"
+	startsVersion = 1
+	startSize     = 16 + 8
+	// maxStarts bounds the list of own starts: the oldest are forgotten. A master that was started more often than that while a peer was away
+	// is refused by it.
+	maxStarts = 10_000
+)
+
+var startsTable = crc32.MakeTable(crc32.Castagnoli)
+
+// openStarts reads the file of a folder. needed says that it must be there, since the group refuses a folder without. The error wraps
+// [ErrDisk] or [ErrNewerFormat].
+func openStarts(dir string, needed bool) (*starts, error) {
+	s := &starts{path: filepath.Join(dir, "starts"), peers: map[string]start{}, told: map[string]start{}}
+	data, err := os.ReadFile(s.path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && !needed:
+		return s, nil
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("%w: %s is missing (move the folder away to join as a new master)", ErrDisk, s.path)
+	case err != nil:
+		return nil, diskError("read "+s.path, err)
+	case len(data) > len(startsMagic) && string(data[:len(startsMagic)]) == startsMagic && data[len(startsMagic)] > startsVersion:
+		return nil, fmt.Errorf("%s: %w: version %d, this program knows %d", s.path, ErrNewerFormat, data[len(startsMagic)], startsVersion)
+	}
+	if err := s.parse(data); err != nil {
+		return nil, fmt.Errorf("%w: %s is damaged: %w (move the folder away to join as a new master)", ErrDisk, s.path, err)
+	}
+	return s, nil
+}
+
+func (s *starts) parse(data []byte) error {
+	const head = len(startsMagic) + 1
+	if len(data) < head+4+4+4 || string(data[:len(startsMagic)]) != startsMagic || data[len(startsMagic)] != startsVersion {
+		return errors.New("it is no list of starts")
+	}
+	body, sum := data[:len(data)-4], binary.BigEndian.Uint32(data[len(data)-4:])
+	if got := crc32.Checksum(body, startsTable); got != sum {
+		return fmt.Errorf("checksum %08x, the bytes have %08x", sum, got)
+	}
+	rest := body[head:]
+	take := func(n int) ([]byte, bool) {
+		if n > len(rest) {
+			return nil, false
+		}
+		b := rest[:n]
+		rest = rest[n:]
+		return b, true
+	}
+	errShort := errors.New("it is cut short")
+	b, ok := take(4)
+	if !ok {
+		return errShort
+	}
+	for range binary.BigEndian.Uint32(b) {
+		if b, ok = take(startSize); !ok {
+			return errShort
+		}
+		s.own = append(s.own, parseStart(b))
+	}
+	if b, ok = take(4); !ok {
+		return errShort
+	}
+	for range binary.BigEndian.Uint32(b) {
+		if b, ok = take(1); !ok {
+			return errShort
+		}
+		id, ok := take(int(b[0]))
+		if !ok {
+			return errShort
+		}
+		if b, ok = take(startSize); !ok {
+			return errShort
+		}
+		s.peers[string(id)] = parseStart(b)
+	}
+	if len(rest) != 0 {
+		return fmt.Errorf("%d bytes are behind its end", len(rest))
+	}
+	return nil
+}
+
+func (s start) appendTo(b []byte) []byte {
+	return binary.BigEndian.AppendUint64(append(b, s.id[:]...), s.renewed)
+}
+
+// parseStart reads the first startSize bytes.
+func parseStart(b []byte) start {
+	return start{id: [16]byte(b[:16]), renewed: binary.BigEndian.Uint64(b[16:])}
+}
+
+// encode is the content of the file. mu is held.
+func (s *starts) encode() []byte {
+	data := append([]byte(startsMagic), startsVersion)
+	data = binary.BigEndian.AppendUint32(data, uint32(len(s.own)))
+	for _, o := range s.own {
+		data = o.appendTo(data)
+	}
+	data = binary.BigEndian.AppendUint32(data, uint32(len(s.peers)))
+	for _, id := range slices.Sorted(maps.Keys(s.peers)) {
+		data = append(append(data, byte(len(id))), id...)
+		data = s.peers[id].appendTo(data)
+	}
+	return binary.BigEndian.AppendUint32(data, crc32.Checksum(data, startsTable))
+}
+
+// save writes the file. mu is held.
+func (s *starts) save() error {
+	if err := durable.WriteFile(s.path, s.encode(), 0o600); err != nil {
+		return diskError("write "+s.path, err)
+	}
+	return nil
+}
+
+// begin adds a start, before anybody hears of it.
+func (s *starts) begin() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var now start
+	rand.Read(now.id[:])
+	before := s.own
+	s.own = append(slices.Clone(s.own), now)
+	if n := len(s.own); n > maxStarts {
+		s.own = s.own[n-maxStarts:]
+	}
+	if err := s.save(); err != nil {
+		s.own = before
+		return err
+	}
+	return nil
+}
+
+// renew renews the present start.
+func (s *starts) renew() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := &s.own[len(s.own)-1]
+	now.renewed++
+	if err := s.save(); err != nil {
+		now.renewed--
+		return err
+	}
+	return nil
+}
+
+// current is the present start.
+func (s *starts) current() start {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.own[len(s.own)-1]
+}
+
+// knows reports whether a start is one of this folder's, as it is now: none is.
+func (s *starts) knows(x start) bool {
+	if x == (start{}) {
+		return true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.ContainsFunc(s.own, func(o start) bool { return o.id == x.id && o.renewed >= x.renewed })
+}
+
+// lastOf is the last start of a member that was accepted.
+func (s *starts) lastOf(member string) start {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.peers[member]
+}
+
+// accept writes down the start of a member, which knows that the last one was before. It reports false, and changes nothing, where another
+// start of the member was accepted meanwhile. The error wraps [ErrDisk].
+func (s *starts) accept(member string, before, now start) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	last, known := s.peers[member]
+	switch {
+	case known && last.id == now.id && last.renewed >= now.renewed:
+		return true, nil // the same start, which has been heard of otherwise
+	case last.id != now.id && last != before:
+		return false, nil
+	}
+	s.peers[member] = now
+	if err := s.save(); err != nil {
+		if known {
+			s.peers[member] = last
+		} else {
+			delete(s.peers, member)
+		}
+		return false, err
+	}
+	return true, nil
+}
+
+// tell notes that a peer has accepted a start of this master.
+func (s *starts) tell(member string, own start) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if last := s.told[member]; last.id != own.id || last.renewed < own.renewed {
+		s.told[member] = own
+	}
+}
+
+// knownTo reports whether a peer is known to have accepted the present start.
+func (s *starts) knownTo(member string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.told[member] == s.own[len(s.own)-1]
+}
