@@ -137,7 +137,7 @@ func judge(err error) verdict {
 	switch s {
 	case ErrBacklog, ErrQuota:
 		return tryLater
-	case ErrNoLeader, ErrUnknownOutcome, ErrUnavailable, ErrTooManyStreams:
+	case ErrNoLeader, ErrUnknownOutcome, ErrUnavailable, ErrTooManyStreams, ErrStaleFolder:
 		return tryNext
 	case ErrInternal:
 		return tryOthers

@@ -58,6 +58,8 @@ var (
 	ErrQuota       = errors.New("the project's quota is spent")
 	ErrNoLeader    = fmt.Errorf("the masters have no leader: %w", wire.ErrNotLeader)
 	ErrUnavailable = errors.New("no storage node could give the record")
+	// ErrStaleFolder: the node's data folder is an older copy of itself, so it serves nothing; another may.
+	ErrStaleFolder = errors.New("the node's data folder is an older copy of itself")
 	// ErrTooManyStreams: the master serves as many streams as it can; another may serve this one.
 	ErrTooManyStreams = errors.New("too many streams")
 	// ErrUnknownOutcome: an append may or may not have been committed; see [UnknownOutcomeError].
@@ -68,6 +70,9 @@ var (
 	ErrNotNext   = errors.New("the block does not follow the node's last") // see [NotNextError]
 	ErrBadBlock  = errors.New("the block fails the verifier")
 	ErrInboxFull = errors.New("the storage node's inbox is full until it is repaired")
+
+	// For masters.
+	ErrForgotten = errors.New("the table does not remember the submission, or another of its name")
 
 	// For workers.
 	ErrRemoved = errors.New("the node was taken out of the cluster for good")
@@ -110,6 +115,8 @@ func sentinel(name string) error {
 		return ErrOtherGroup
 	case wire.ProblemNotVoter:
 		return ErrNotVoter
+	case wire.ProblemForgotten:
+		return ErrForgotten
 	case wire.ProblemLastKey:
 		return ErrLastKey
 	case wire.ProblemNotLost:
@@ -138,6 +145,8 @@ func sentinel(name string) error {
 		return ErrNoLeader
 	case wire.ProblemUnknownOutcome:
 		return ErrUnknownOutcome
+	case wire.ProblemStaleFolder:
+		return ErrStaleFolder
 	case wire.ProblemTooManyStreams:
 		return ErrTooManyStreams
 	case wire.ProblemUnavailable:

@@ -46,7 +46,7 @@ func NewMaster(cfg MasterConfig) http.Handler {
 		cluster: newSecret(cfg.ClusterToken), admin: newSecret(cfg.AdminToken), leader: newLeaderProxy(cfg.Node),
 		openRegistration: cfg.OpenRegistration, originalAPI: cfg.OriginalAPI, privateLog: cfg.PrivateLog,
 	}
-	m.Use(m.crossOrigin)
+	m.Use(m.crossOrigin, m.refused)
 	// In gin a bare colon starts a parameter: the one of records:batch is escaped.
 	m.POST("/v1/records", m.withAppender(m.appendRecord))
 	m.POST(`/v1/records\:batch`, m.withAppender(m.appendBatch))
@@ -110,6 +110,21 @@ func NewMaster(cfg MasterConfig) http.Handler {
 	nodes.POST(wire.PathSuspects, m.do(m.suspect))
 	nodes.POST(wire.PathWorkers, m.do(m.register))
 	return m
+}
+
+// alwaysServed are the routes of a master that tell of itself, or give what is the same on every master.
+var alwaysServed = map[string]bool{
+	"/livez": true, "/readyz": true, "/metrics": true, "/openapi.yaml": true, "/": true, "/console/*file": true,
+}
+
+// refused keeps a master from serving whose data folder is an older copy of itself: what it knows may not be what the group has acknowledged.
+func (m *master) refused(c *gin.Context) {
+	if alwaysServed[c.FullPath()] {
+		return
+	}
+	if err := m.node.Refused(); err != nil {
+		m.fail(c, err)
+	}
 }
 
 // maxSmallBody bounds the JSON bodies of administration, maxSubmission what one master forwards.

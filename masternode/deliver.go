@@ -79,6 +79,7 @@ func (n *Node) deliver(ctx context.Context, submission []byte) ([]masterfsm.Plac
 			return placements, nil
 		}
 		if forgotten(err) {
+			n.log.Error("an append's submission is not one that the table remembers: was this data folder copied or restored?", "error", err)
 			return nil, fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
 		}
 		unknown = unknown || !errors.Is(err, ErrNotLeader)
@@ -98,9 +99,9 @@ func (n *Node) deliver(ctx context.Context, submission []byte) ([]masterfsm.Plac
 }
 
 // forgotten reports whether the table refused a submission because it does not remember what became of those of that time, or of that
-// member: an earlier try may have been committed.
+// member, or remembers another of its name: an earlier try may have been committed.
 func forgotten(err error) bool {
-	return errors.Is(err, masterfsm.ErrStale) || errors.Is(err, masterfsm.ErrMasterRemoved)
+	return errors.Is(err, masterfsm.ErrStale) || errors.Is(err, masterfsm.ErrMasterRemoved) || errors.Is(err, ErrForgotten)
 }
 
 // leader is the member id and the URL of the leader that this master believes in.
@@ -184,7 +185,7 @@ func (n *Node) Submit(ctx context.Context, submission []byte) ([]byte, error) {
 	}
 	placements, err := n.commit(ctx, submission)
 	if forgotten(err) {
-		return nil, fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
+		return nil, fmt.Errorf("%w: %w", ErrForgotten, err)
 	}
 	if err != nil {
 		return nil, err

@@ -32,6 +32,9 @@ var (
 	// ErrUnknownOutcome: the connection to the leader, or its leadership, was lost while the append was under way. It may
 	// have been committed.
 	ErrUnknownOutcome = errors.New("the outcome is not known")
+	// ErrForgotten: the table does not remember the submission of an append, or remembers another of its name. An earlier try may have been
+	// committed; another try is of no use. Masters tell each other; a user gets ErrUnknownOutcome.
+	ErrForgotten = errors.New("the submission is not one that the table remembers")
 	// ErrUnavailable: no storage node could prove the record now.
 	ErrUnavailable = errors.New("no storage node could prove it")
 	// ErrBusy: this master reads as much for others as it can. Nothing is wrong with what was asked for.
@@ -44,6 +47,8 @@ var (
 	ErrLost = errors.New("the block is lost for good")
 	// ErrRemoved: this master was taken out of its group for good.
 	ErrRemoved = errors.New("this master was taken out of its group for good")
+	// ErrStaleFolder: this master's data folder is an older copy of itself, so it serves nothing.
+	ErrStaleFolder = errors.New("this master does not serve")
 	// ErrOtherGroup: a master of another group.
 	ErrOtherGroup = errors.New("the masters are of different groups")
 	// ErrTooFewMasters: the masters that would remain could not elect a leader.

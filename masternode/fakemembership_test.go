@@ -21,6 +21,7 @@ type fakeMembership struct {
 	handed  []string      // to whom the leadership was to go
 	met     []wire.Member
 	retired bool
+	refused error // why this master takes part in nothing
 	fail    error // of the next change
 	// reaches tells whether a member is there, at a raft address or anywhere; nil for all.
 	reaches func(id, address string) bool
@@ -126,6 +127,12 @@ func (f *fakeMembership) Adopt(group string, epoch uint64, id string, _ ...wire.
 	}
 	f.self.Group, f.self.Epoch = group, epoch
 	return nil
+}
+
+func (f *fakeMembership) Refused() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.refused
 }
 
 func (f *fakeMembership) Retire() error {

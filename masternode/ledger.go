@@ -57,6 +57,9 @@ type Membership interface {
 	Meet(m wire.Member)
 	// Adopt makes this master, which is new and has that id, part of a group.
 	Adopt(group string, epoch uint64, id string, founding ...wire.Member) error
+	// Refused is why this master takes part in nothing and must not serve, nil where it may: its data folder is an older copy. It says how
+	// to rejoin.
+	Refused() error
 	// Retire writes down that this master was taken out of its group, so that it cannot be started again.
 	Retire() error
 }
@@ -76,7 +79,7 @@ type Masters interface {
 	// Announce tells a master who this one is, or where it is forwarded the leader who another is. The error wraps ErrRemoved or ErrOtherGroup
 	// where the announced master must stop, and what else Node.Announce may answer.
 	Announce(ctx context.Context, url string, m wire.Member, forwarded bool) (wire.Announced, error)
-	// Submit hands a submission to the leader. fresh asks for a connection of its own rather than a kept one.
+	// Submit hands a submission to the leader. The error wraps ErrForgotten where the leader's table does not take it, whoever leads. fresh asks for a connection of its own rather than a kept one.
 	Submit(ctx context.Context, url string, submission []byte, fresh bool) ([]byte, error)
 	ReadIndex(ctx context.Context, url string) (wire.ReadIndex, error)
 	Cluster(ctx context.Context, url string) (wire.Cluster, error)

@@ -173,9 +173,21 @@ func (n *Node) LeaderURL() (url string, self bool) {
 // Limits are those of what clients may send to this master.
 func (n *Node) Limits() Limits { return n.cfg.Limits }
 
+// Refused is why this master must not serve, nil where it may: its data folder is an older copy of itself. The error wraps
+// [ErrStaleFolder] and says how to rejoin.
+func (n *Node) Refused() error {
+	if err := n.cfg.Membership.Refused(); err != nil {
+		return fmt.Errorf("%w: %w", ErrStaleFolder, err)
+	}
+	return nil
+}
+
 // Ready reports whether this master can take appends now: it knows a leader that has begun its term. The error says what is
 // missing.
 func (n *Node) Ready() error {
+	if err := n.Refused(); err != nil {
+		return err
+	}
 	if _, url := n.leader(); url == "" {
 		return fmt.Errorf("%w: this master knows no leader that has begun its term", ErrNoLeader)
 	}

@@ -222,8 +222,13 @@ func (m masters) Register(ctx context.Context, url string, r wire.Registration) 
 
 // Submit implements masternode.Masters.
 func (m masters) Submit(ctx context.Context, url string, submission []byte, fresh bool) ([]byte, error) {
+	calls := m.Masters
 	if fresh {
-		return m.fresh.Submit(ctx, url, submission)
+		calls = m.fresh
 	}
-	return m.Masters.Submit(ctx, url, submission)
+	answer, err := calls.Submit(ctx, url, submission)
+	if errors.Is(err, client.ErrForgotten) {
+		err = fmt.Errorf("%w: %w", masternode.ErrForgotten, err)
+	}
+	return answer, err
 }

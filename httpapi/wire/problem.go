@@ -34,6 +34,7 @@ const (
 	ProblemOtherGroup     = "other-group"        // 409: the master belongs to another group
 	ProblemNotVoter       = "not-voter"          // 409: that master cannot lead: it is still catching up, or leads already
 	ProblemNotLost        = "not-lost"           // 409: the block is not reported as lost
+	ProblemForgotten      = "forgotten"          // 409, between masters: the table does not remember that submission, or another of its name
 	ProblemLastKey        = "last-key"           // 409: without that key nothing would sign the checkpoints
 	ProblemInboxFull      = "inbox-full"         // 409: the storage node's inbox takes no more until it is repaired
 	ProblemLost           = "lost"               // 410: the block is lost for good, as a person has confirmed
@@ -47,6 +48,7 @@ const (
 	ProblemNoLeader       = "no-leader"          // 503 with Retry-After: no leader within the time that the request could wait
 	ProblemUnknownOutcome = "unknown-outcome"    // 503: the append may or may not have been committed; retry with the same Idempotency-Key
 	ProblemTooManyStreams = "too-many-streams"   // 503 with Retry-After: the master serves as many streams as it can
+	ProblemStaleFolder    = "stale-folder"       // 503: the node's data folder is an older copy of itself, so it serves nothing; ask another
 	ProblemUnavailable    = "unavailable"        // 503: no storage node could prove the record, or no checkpoint can be shown
 )
 
