@@ -1,0 +1,356 @@
+package raftstore
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/chainstore/chainstore/masterfsm"
+)
+
+// beside opens a copy of a member's folder in another process's place: on a port of its own.
+func beside(t testing.TB, original *node, saved string) *node {
+	t.Helper()
+	cfg := original.cfg
+	cfg.Dir, cfg.Bind = filepath.Join(t.TempDir(), "copy"), "127.0.0.1:0"
+	copyFolder(t, saved, cfg.Dir)
+	return openNode(t, cfg)
+}
+
+// awaitAny waits until one of the nodes is refused, and returns it and the others.
+func awaitAny(t testing.TB, nodes ...*node) (refused *node, others []*node) {
+	t.Helper()
+	ctx := patience(t)
+	for {
+		for i, n := range nodes {
+			if n.Refused() != nil {
+				return n, append(append([]*node{}, nodes[:i]...), nodes[i+1:]...)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatal("several processes run as one member, and none is refused")
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// A copy of the folder of a running follower is started beside it: one of the two goes, and nothing that was acknowledged is lost.
+func TestTwoProcessesWithOneFolder(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		renewed bool // the follower's start was renewed after the copy was made
+	}{{"at once", false}, {"later", true}} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			nodes := testGroup(t, 3, func(cfg *Config) { cfg.RenewEvery = 10 * time.Millisecond })
+			raised(t, nodes...)
+			create(t, "before", nodes...)
+			agree(t, nodes...)
+			acquainted(t, nodes...)
+			leader, victim, third := roles(t, nodes)
+			saved := filepath.Join(t.TempDir(), "saved")
+			copyFolder(t, victim.cfg.Dir, saved)
+			if c.renewed {
+				had := victim.starts.current().renewed
+				create(t, "acknowledged", nodes...)
+				for ctx := patience(t); victim.starts.current().renewed == had; {
+					create(t, "on and on", nodes...)
+					if ctx.Err() != nil {
+						t.Fatal("the start is not renewed while the state changes")
+					}
+				}
+				acquainted(t, nodes...)
+			}
+			other := beside(t, victim, saved)
+			refused, _ := awaitAny(t, victim, other)
+			if c.renewed && refused != other {
+				t.Error("the copy stays, which lacks what was acknowledged after it was made")
+			}
+			create(t, "after", leader, third)
+			agree(t, leader, third)
+			for _, name := range []string{"before", "after"} {
+				if !leader.has(name) || !third.has(name) {
+					t.Errorf("%q is lost", name)
+				}
+			}
+		})
+	}
+}
+
+// Two copies of one stopped folder are started at the same time: no more than one of them takes part.
+func TestTwoCopiesOfOneFolder(t *testing.T) {
+	t.Parallel()
+	nodes := testGroup(t, 3, nil)
+	raised(t, nodes...)
+	create(t, "before", nodes...)
+	leader, victim, third := roles(t, nodes)
+	victim.stop()
+	saved := filepath.Join(t.TempDir(), "saved")
+	copyFolder(t, victim.cfg.Dir, saved)
+	first, second := beside(t, victim, saved), beside(t, victim, saved)
+	awaitAny(t, first, second)
+	create(t, "after", leader, third)
+	agree(t, leader, third)
+}
+
+// A group that was down as a whole starts again without a leader's word, and without a member that stays away.
+func TestRaisedGroupRestarts(t *testing.T) {
+	t.Parallel()
+	nodes := testGroup(t, 3, nil)
+	raised(t, nodes...)
+	create(t, "one", nodes...)
+	for range 2 {
+		for _, n := range nodes {
+			n.stop()
+		}
+		for i := range nodes {
+			nodes[i] = openNode(t, nodes[i].cfg)
+		}
+		create(t, "two", nodes...)
+		agree(t, nodes...)
+	}
+	for _, n := range nodes {
+		n.stop()
+	}
+	for i := range nodes[:2] {
+		nodes[i] = openNode(t, nodes[i].cfg)
+	}
+	create(t, "three", nodes[:2]...)
+	nodes[2] = openNode(t, nodes[2].cfg)
+	agree(t, nodes...)
+	for _, n := range nodes {
+		if n.Refused() != nil || !n.has("three") {
+			t.Errorf("member %s: %v", n.Member().ID, n.Refused())
+		}
+	}
+}
+
+// A group of one has no peer that could tell: an older copy of its folder is not recognised. docs/masters.md says so.
+func TestGroupOfOneCannotTell(t *testing.T) {
+	t.Parallel()
+	nodes := testGroup(t, 1, nil)
+	if _, err := leaderOf(t, nodes...).Propose(t.Context(), masterfsm.Encode(&masterfsm.RaiseLevel{Level: 1, Time: 1})); err != nil {
+		t.Fatal(err)
+	}
+	create(t, "before", nodes...)
+	nodes[0].stop()
+	saved := filepath.Join(t.TempDir(), "saved")
+	copyFolder(t, nodes[0].cfg.Dir, saved)
+	one := openNode(t, nodes[0].cfg)
+	create(t, "after", one)
+	one.stop()
+	copyFolder(t, saved, one.cfg.Dir)
+	one = openNode(t, one.cfg)
+	create(t, "again", one)
+	if one.Refused() != nil || one.has("after") {
+		t.Errorf("refused: %v", one.Refused())
+	}
+}
+
+// Without its file of starts a folder does not open, once the group is at the level for it.
+func TestFolderWithoutStarts(t *testing.T) {
+	t.Parallel()
+	nodes := testGroup(t, 3, nil)
+	raised(t, nodes...)
+	_, victim, _ := roles(t, nodes)
+	victim.stop()
+	if err := os.Remove(filepath.Join(victim.cfg.Dir, "starts")); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := Open(victim.cfg); !errors.Is(err, ErrDisk) || !strings.Contains(err.Error(), "starts") {
+		t.Errorf("%v, %v", s, err)
+	}
+}
+
+// leveled is a stream whose group is at a protocol level; told counts how often it was told that its folder is an older copy.
+func leveled(t *testing.T, self string, level uint64) (s *stream, told *atomic.Int64) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := newHandshakeKey(testToken)
+	if err != nil {
+		t.Fatal(err)
+	}
+	told = &atomic.Int64{}
+	s = newStream(streamConfig{
+		listener: listener, self: self, advertise: listener.Addr().String(), key: key, starts: newStarts(t),
+		level: func() uint64 { return level }, stale: func(error) { told.Add(1) }, failed: func(err error) { t.Error(err) },
+		log: hclog.NewNullLogger(),
+	})
+	s.open("g")
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s, told
+}
+
+// meets dials and takes the connection at the other end.
+func meets(t *testing.T, a, b *stream) {
+	t.Helper()
+	conn, err := a.Dial(b.address(), 10*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := b.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = conn.Close(), other.Close()
+}
+
+// Masters of both versions meet as long as the group is at level 0; one that knows of level 1 takes an older one no more, but is itself
+// taken by one that has not heard of it.
+func TestHandshakeVersions(t *testing.T) {
+	a, _ := leveled(t, "a", 0)
+	b, _ := leveled(t, "b", 0)
+	c, _ := leveled(t, "c", 1)
+	meets(t, a, b)
+	if a.starts.lastOf("b") != (start{}) || b.starts.lastOf("a") != (start{}) {
+		t.Error("starts are told at level 0")
+	}
+	if err := a.refusal(t, c.address()); !errors.Is(err, errHandshake) {
+		t.Errorf("version 1 with a member of a group at level 1: %v", err)
+	}
+	meets(t, c, a)
+	if a.starts.lastOf("c") != c.starts.current() || c.starts.lastOf("a") != a.starts.current() {
+		t.Error("the starts are not written down")
+	}
+	meets(t, a, c) // it has learnt that c speaks version 2
+}
+
+// Each side tells the other that its folder is an older copy, whoever dials; the one that is right is not troubled, and what it knows of the
+// other stays.
+func TestHandshakeWithAnOlderCopy(t *testing.T) {
+	for name, dial := range map[string]func(t *testing.T, good, stale *stream) error{
+		"the older copy dials":      func(t *testing.T, good, stale *stream) error { return stale.refusal(t, good.address()) },
+		"the older copy is dialled": func(t *testing.T, good, stale *stream) error { return good.refusal(t, stale.address()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			good, goodTold := leveled(t, "a", 1)
+			stale, staleTold := leveled(t, "b", 1)
+			newer := start{id: [16]byte{7}, renewed: 2}
+			if ok, err := good.starts.accept("b", start{}, newer); !ok || err != nil {
+				t.Fatal(ok, err)
+			}
+			err := dial(t, good, stale)
+			if !errors.Is(err, errHandshake) {
+				t.Fatal(err)
+			}
+			ctx := patience(t)
+			for staleTold.Load() == 0 {
+				select {
+				case <-ctx.Done():
+					t.Fatal("it was not told that its folder is an older copy")
+				case <-time.After(time.Millisecond):
+				}
+			}
+			if goodTold.Load() != 0 || good.starts.lastOf("b") != newer || stale.starts.lastOf("a") != (start{}) {
+				t.Errorf("told %d times; %v, %v", goodTold.Load(), good.starts.lastOf("b"), stale.starts.lastOf("a"))
+			}
+		})
+	}
+}
+
+// Who lacks the cluster token cannot make a master believe anything: neither that its folder is an older copy, nor that another's start is
+// a new one.
+func TestHandshakeOfAStranger(t *testing.T) {
+	a, told := leveled(t, "a", 1)
+	known := start{id: [16]byte{7}}
+	if ok, err := a.starts.accept("b", start{}, known); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	wrong, err := newHandshakeKey("another token")
+	if err != nil {
+		t.Fatal(err)
+	}
+	claims := newStarts(t)
+	claims.own = append([]start{known}, claims.own...)
+	claims.peers["a"] = start{id: [16]byte{9}} // a start that a never had
+	for _, verdict := range []byte{0, 1} {
+		conn, err := net.Dial("tcp", a.listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, err := hello{group: "g", caller: "b", callee: "a"}.encode(helloVersionStarts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw = parting{purpose: purposeAnnounce, caller: claims.current(), callee: claims.lastOf("a")}.appendTo(raw)
+		if _, err := conn.Write(raw); err != nil {
+			t.Fatal(err)
+		}
+		answer := make([]byte, nonceSize+2*startSize+macSize)
+		if _, err := io.ReadFull(conn, answer); err != nil {
+			t.Fatal(err)
+		}
+		raw = append(raw, answer[:len(answer)-macSize]...)
+		if _, err := conn.Write(append([]byte{verdict}, wrong.mac("caller", raw, []byte{verdict})...)); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := io.ReadFull(conn, make([]byte, 1)); err == nil {
+			t.Errorf("it answers with %d bytes", n)
+		}
+		_ = conn.Close()
+	}
+	if told.Load() != 0 || a.starts.lastOf("b") != known {
+		t.Errorf("a stranger was believed: told %d times, b started as %v", told.Load(), a.starts.lastOf("b"))
+	}
+}
+
+// A new start of a member ends the connections of the one before it, in both directions, and no others.
+func TestNewStartEndsOldConnections(t *testing.T) {
+	a, _ := leveled(t, "a", 1)
+	b, _ := leveled(t, "b", 1)
+	c, _ := leveled(t, "c", 1)
+	var old, kept []net.Conn
+	for _, x := range []struct {
+		from, to *stream
+		conns    *[]net.Conn
+	}{{b, a, &old}, {a, b, &old}, {c, a, &kept}} {
+		conn, err := x.from.Dial(x.to.address(), 10*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		other, err := x.to.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		defer other.Close()
+		at := other
+		if x.from == a {
+			at = conn
+		}
+		*x.conns = append(*x.conns, at)
+	}
+	if err := b.starts.begin(); err != nil { // as if b had been started anew
+		t.Fatal(err)
+	}
+	meets(t, b, a)
+	for _, conn := range old {
+		if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err == nil {
+			_, err = conn.Read(make([]byte, 1))
+			if !errors.Is(err, net.ErrClosed) && !errors.Is(err, io.EOF) {
+				t.Errorf("a connection of the start before it is open: %v", err)
+			}
+		} else if !errors.Is(err, net.ErrClosed) {
+			t.Error(err)
+		}
+	}
+	if err := kept[0].SetReadDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
+		t.Errorf("another member's connection is closed: %v", err)
+	}
+}
