@@ -59,7 +59,7 @@ func (n *Node) describe(l *leadership) wire.Cluster {
 		keys.Remembered, keys.Seconds = remembered, float64(oldest)/1000
 	})
 	c := wire.Cluster{
-		Group: v.Group.ID, Epoch: v.Group.Epoch, Leader: v.Term.Leader, Term: v.Term.Term,
+		Group: v.Group.ID, Epoch: v.Group.Epoch, Level: v.Level, Leader: v.Term.Leader, Term: v.Term.Term,
 		Head:    wire.Head{Height: v.Head.Height, Hash: v.Head.Hash, Size: v.Head.Size, Root: v.Head.Root},
 		Records: next - v.OpenBlock, // a leaf of each block before the open one is its seal
 		Stored:  v.Stored, Replicas: v.Settings.Replicas,

@@ -89,6 +89,7 @@ type Blocks struct {
 type Cluster struct {
 	Group    string    `json:"group"`
 	Epoch    uint64    `json:"epoch"`
+	Level    uint64    `json:"level"`  // protocol level of the group: it rises once all masters know the next
 	Leader   string    `json:"leader"` // a master's id, "" where none is known
 	Term     uint64    `json:"term"`
 	Head     Head      `json:"head"`

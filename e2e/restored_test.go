@@ -1,0 +1,221 @@
+package e2e
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/chainstore/chainstore/client"
+	"github.com/chainstore/chainstore/devcluster"
+	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/masterfsm"
+)
+
+// copyFolder copies the data folder of a role, which may run.
+func copyFolder(t *testing.T, from, to string) {
+	t.Helper()
+	if err := os.RemoveAll(to); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(to, 0o700); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// awaitLevel waits until the group is at the protocol level of this version.
+func (c *cluster) awaitLevel() {
+	c.t.Helper()
+	c.await("the protocol level", func() string {
+		s, err := c.status()
+		if err != nil {
+			return err.Error()
+		}
+		if s.Level != masterfsm.ProtocolLevel {
+			return fmt.Sprintf("level %d; %q", s.Level, s.Notices)
+		}
+		return ""
+	})
+}
+
+// awaitRefused waits until a master says that its folder is an older copy: it is not ready, says how to rejoin, and serves nothing.
+func (c *cluster) awaitRefused(role devcluster.Role) {
+	c.t.Helper()
+	c.await(role.Name+" to be refused", func() string {
+		status, body := c.probe(role, "/readyz")
+		if status != http.StatusServiceUnavailable || !strings.Contains(body, wire.ProblemStaleFolder) {
+			return fmt.Sprintf("/readyz: %d %s", status, body)
+		}
+		return ""
+	})
+	if _, body := c.probe(role, "/readyz"); !strings.Contains(body, "--join") || !strings.Contains(body, role.Data) {
+		c.t.Errorf("/readyz does not say how to rejoin: %s", body)
+	}
+	if status, body := c.probe(role, "/livez"); status != http.StatusOK {
+		c.t.Errorf("/livez: %d %s", status, body)
+	}
+	for _, path := range []string{"/v1/records?limit=1", "/v1/cluster", "/v1/blocks", "/checkpoint", "/v1/records/0"} {
+		if status, body := c.probe(role, path); status != http.StatusServiceUnavailable || !strings.Contains(body, wire.ProblemStaleFolder) {
+			c.t.Errorf("%s is served: %d %s", path, status, body)
+		}
+	}
+	if log := tail(role.Log, 1000); !strings.Contains(log, "[ERROR]") || !strings.Contains(log, "--join") {
+		c.t.Errorf("%s does not say how to rejoin: %s", role.Log, log)
+	}
+}
+
+// probe asks one role with the project's token.
+func (c *cluster) probe(role devcluster.Role, path string) (status int, body string) {
+	c.t.Helper()
+	request, err := http.NewRequestWithContext(c.t.Context(), http.MethodGet, role.URL()+path, nil)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+c.projectToken())
+	response, err := cmp.Or(c.Topology().HTTP, http.DefaultClient).Do(request)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer response.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
+	if err != nil {
+		return 0, err.Error()
+	}
+	return response.StatusCode, string(data)
+}
+
+// TestRestoredMaster: an older copy of a follower's folder is put back, and the leader is killed at once. Nothing that was acknowledged is
+// lost, and nothing is acknowledged that is not there: the restored master is refused until it has joined as a new one.
+func TestRestoredMaster(t *testing.T) {
+	for _, r := range []struct {
+		name     string
+		restarts int
+		running  bool // the copy is made while the master runs
+		crash    bool // the master is killed before the copy is put back
+	}{
+		{"stopped", 0, false, false},
+		{"stopped and ten restarts", 10, false, true},
+		{"running", 0, true, false},
+	} {
+		t.Run(r.name, func(t *testing.T) {
+			c, o := start(t), newOracle()
+			c.awaitLevel()
+			leader := c.leader("")
+			name := c.followers(leader)[0]
+			role := roleOf(c.Topology(), name)
+			through := c.client(role.URL())
+			c.appendEach(o, "before", 10, through)
+
+			saved := filepath.Join(c.dir, "saved")
+			if !r.running {
+				if err := c.StopRole(name); err != nil {
+					t.Fatal(err)
+				}
+			}
+			copyFolder(t, role.Data, saved)
+			for range r.restarts + 1 {
+				if c.Alive(name) && r.running {
+					break
+				}
+				if c.Alive(name) {
+					c.kill(name)
+				}
+				c.launch(name)
+			}
+			c.awaitComplete(3)
+			c.appendEach(o, "first life", 40, through)
+			switch {
+			case r.crash:
+				c.kill(name)
+			default:
+				if err := c.StopRole(name); err != nil {
+					t.Fatal(err)
+				}
+			}
+
+			copyFolder(t, saved, role.Data)
+			c.launch(name)
+			c.kill(leader)
+			hasteless := c.hasteless(role.URL())
+			for i := range 46 {
+				e := client.Entry{Payload: fmt.Appendf(nil, "second life %d", i)}
+				if at, err := hasteless.Append(t.Context(), e); err == nil {
+					o.ack([]client.Entry{e}, []wire.Position{at}) // it must be there then
+				} else if i > 0 && !errors.Is(err, client.ErrStaleFolder) && !errors.Is(err, client.ErrUnreachable) && !errors.Is(err, client.ErrNoLeader) {
+					t.Errorf("append %d: %v", i, err)
+				}
+			}
+			c.launch(leader)
+			c.awaitRefused(role)
+			if _, err := hasteless.Append(t.Context(), client.Entry{Payload: []byte("no")}); !errors.Is(err, client.ErrStaleFolder) {
+				t.Errorf("an append through a refused master: %v", err)
+			}
+			var others []*client.Client
+			for _, other := range c.followers(name) {
+				others = append(others, c.client(roleOf(c.Topology(), other).URL()))
+			}
+			c.appendEach(o, "meanwhile", 10, others...)
+
+			// It stays refused, and joins as a new one.
+			if err := c.StopRole(name); err != nil {
+				t.Fatal(err)
+			}
+			c.launch(name)
+			c.awaitRefused(role)
+			if err := c.StopRole(name); err != nil {
+				t.Fatal(err)
+			}
+			c.rejoin(name)
+			c.awaitVoters(c.File().Masters...)
+			c.awaitComplete(3)
+			c.appendEach(o, "rejoined", 10, through)
+			c.verify(o)
+		})
+	}
+}
+
+// TestCopiedMasterBeside: a copy of the folder of a running follower is started beside it, on another port. One of the two is refused, the
+// group goes on, and what was acknowledged is there.
+func TestCopiedMasterBeside(t *testing.T) {
+	c, o := start(t), newOracle()
+	c.awaitLevel()
+	a := c.appendAlways(o)
+	c.awaitMore(a, some)
+	name := c.followers(c.leader(""))[0]
+	role := roleOf(c.Topology(), name)
+	saved := filepath.Join(c.dir, "saved")
+	if err := c.StopRole(name); err != nil {
+		t.Fatal(err)
+	}
+	copyFolder(t, role.Data, saved)
+	c.launch(name)
+	c.awaitMore(a, some)
+	c.awaitComplete(3)
+
+	beside := roleOf(c.Topology(), name)
+	beside.Name, beside.Data, beside.Log = "copy", saved, filepath.Join(c.dir, "logs", "copy.log")
+	beside.HTTP, beside.Raft = fmt.Sprint("127.0.0.1:", c.Topology().Port+9), fmt.Sprint("127.0.0.1:", c.Topology().Port+19)
+	beside.Join = c.File().Masters
+	launcher := devcluster.NewProcesses(binary)
+	t.Cleanup(launcher.Close)
+	process, err := launcher.Launch(c.Topology(), beside, c.File().Tokens)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.awaitRefused(beside)
+	c.awaitMore(a, some)
+	a.end()
+	if err := process.Stop(); err != nil {
+		t.Error(err)
+	}
+	c.awaitComplete(3)
+	c.verify(o)
+}
