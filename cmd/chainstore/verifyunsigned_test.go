@@ -1,11 +1,14 @@
 package main
 
 import (
+	"crypto/ed25519"
 	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/mod/sumdb/note"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/verify/export"
@@ -155,6 +158,75 @@ func TestVerifyUnsignedTailRefused(t *testing.T) {
 		mustFail(t, err, "--allow-unsigned-tail")
 		if exitStatus(err) != exitUnchecked || out != "" {
 			t.Errorf("%q: status %d, %q", args, exitStatus(err), out)
+		}
+	}
+}
+
+// With --json, what is printed agrees with how the program ends, whatever is checked.
+func TestVerifyJSONAgreesWithTheStatus(t *testing.T) {
+	l := newSignedLog(t, 3)
+	dir := t.TempDir()
+	variables := l.layOut(dir)
+	at := func(name string) string { return filepath.Join(dir, name) }
+	damaged, tiles := newStorageDir(t, 3), newStorageDir(t, 3)
+	damage(t, damaged, "record 2 of block 1", "record 2 of block l")
+	levels, err := filepath.Glob(filepath.Join(tiles, "tiles", "*"))
+	if err != nil || len(levels) == 0 {
+		t.Fatal(levels, err)
+	}
+	level, err := os.ReadFile(levels[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	level[len(level)-1] ^= 1
+	if err := os.WriteFile(levels[0], level, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	strangerKey, err := note.NewEd25519VerifierKey("chainstore/fake", ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)).Public().(ed25519.PublicKey))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name   string
+		args   []string
+		status int
+	}{
+		{"a folder", []string{"--data", newStorageDir(t, 3)}, 0},
+		{"a damaged folder", []string{"--data", damaged}, 1},
+		{"a folder with other hashes of the tree", []string{"--data", tiles}, 1},
+		{"no folder", []string{"--data", t.TempDir()}, 2},
+		{"a log", []string{"--url", variables["LOG_URL"], "--key", l.vkey}, 0},
+		{"a log of another key", []string{"--url", variables["LOG_URL"], "--key", strangerKey}, 1},
+		{"no log", []string{"--url", variables["LOG_URL"] + "/nowhere", "--key", l.vkey}, 2},
+		{"an export of another key", []string{"--file", writeExport(t, l.blocks, l.checkpoint()), "--key", strangerKey}, 1},
+		{"no export", []string{"--file", at("payload"), "--key", l.vkey}, 1},
+		{"a receipt", []string{"receipt", at("good.receipt"), "--key", l.vkey}, 0},
+		{"a receipt of another key", []string{"receipt", at("good.receipt"), "--key", strangerKey}, 1},
+		{"another payload", []string{"receipt", at("good.receipt"), "--key", l.vkey, "--payload", at("changed.payload")}, 1},
+		{"a tlog-proof", []string{"receipt", at("good.proof"), "--key", l.vkey, "--leaf", variables["LEAF"]}, 0},
+		{"a tlog-proof of another leaf", []string{"receipt", at("good.proof"), "--key", l.vkey, "--leaf", strings.Repeat("00", 32)}, 1},
+	} {
+		out, _, err := run(t, nil, append(append([]string{"verify"}, c.args...), "--json")...)
+		status := 0
+		if err != nil {
+			status = exitStatus(err)
+		}
+		var r struct {
+			Valid, Good *bool
+			Findings    []any
+			Error       string
+		}
+		if e := json.Unmarshal([]byte(out), &r); e != nil || status != c.status {
+			t.Errorf("%s: status %d, %v, %q; want %d", c.name, status, err, out, c.status)
+			continue
+		}
+		verdict := r.Valid
+		if c.args[0] == "receipt" {
+			verdict = r.Good
+		}
+		if verdict == nil || *verdict != (c.status == 0) || c.status == 0 && (len(r.Findings) > 0 || r.Error != "") ||
+			c.status == 1 && len(r.Findings) == 0 && r.Error == "" || c.status == 2 && r.Error == "" {
+			t.Errorf("%s: status %d, %q", c.name, status, out)
 		}
 	}
 }
