@@ -22,8 +22,8 @@ type ExportConfig struct {
 	Out  string // file that is made; it must not be there
 	// Keys and Checkpoints go into the file: verifier keys of the log, and signed checkpoints, each of which must be of the chain in the folder.
 	Keys, Checkpoints []string
-	// UnsignedTail exports the blocks behind the newest checkpoint too. Without it the export ends where that checkpoint does, and so is
-	// signed to its end; where there is no checkpoint it has the whole chain either way.
+	// UnsignedTail exports the blocks behind the newest checkpoint too. Without it the export ends where that checkpoint
+	// ends. Where there is no checkpoint the export has the whole chain either way.
 	UnsignedTail bool
 	Progress     func(done, total int64) // bytes of the folder; may be nil
 }
@@ -38,10 +38,12 @@ type Exported struct {
 	LeftOut uint64 // blocks of the folder that are not in the file: none of its checkpoints covers them
 }
 
-// ExportStorage writes the chain of a storage node's folder into one file, each block verified on its way. The file is there whole or not at all.
+// ExportStorage writes the chain of a storage node's folder into one file, each block verified on its way. The file is
+// there whole or not at all.
 func ExportStorage(ctx context.Context, cfg ExportConfig) (Exported, error) {
 	if _, err := os.Lstat(cfg.Out); !errors.Is(err, fs.ErrNotExist) {
-		return Exported{}, errors.Join(fmt.Errorf("%s is there already: nothing is overwritten; name another file", cfg.Out), err)
+		return Exported{}, errors.Join(fmt.Errorf("%s is there already: nothing is overwritten; name another file",
+			cfg.Out), err)
 	}
 	group, err := groupOf(cfg.Data)
 	if err != nil {
@@ -90,11 +92,13 @@ func ExportStorage(ctx context.Context, cfg ExportConfig) (Exported, error) {
 				return fmt.Errorf("%w: %d leaves are in %s, %d in the checkpoint: export from a storage node that has them, or again later",
 					ErrCheckpointAhead, head.Tree.Size(), cfg.Data, cp.Size)
 			case !ends[cp.Size]:
-				return fmt.Errorf("the chain in %s is not that of the checkpoint, whose %d leaves do not end at a block", cfg.Data, cp.Size)
+				return fmt.Errorf("the chain in %s is not that of the checkpoint, whose %d leaves do not end at a block",
+					cfg.Data, cp.Size)
 			}
 		}
 		if end.Height == 0 && done.LeftOut > 0 {
-			return fmt.Errorf("the newest checkpoint covers none of the %d blocks in %s: export again when the log has signed them, or take them along unsigned (--unsigned-tail)", done.LeftOut, cfg.Data)
+			return fmt.Errorf("the newest checkpoint covers none of the %d blocks in %s: export again when the log has signed"+
+				" them, or with --unsigned-tail", done.LeftOut, cfg.Data)
 		}
 		return w.End(end)
 	})

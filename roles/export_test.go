@@ -180,8 +180,10 @@ func TestExportEndsAtTheNewestCheckpoint(t *testing.T) {
 		{"of nothing, with its tail", []string{unsigned(t, nil)}, true, 7, 0, 0},
 	} {
 		out := filepath.Join(t.TempDir(), "out")
-		end, err := ExportStorage(t.Context(), ExportConfig{Data: dir, Out: out, Checkpoints: c.checkpoints, UnsignedTail: c.tail})
-		if err != nil || end.Height != c.height || end.Signed != c.signed || end.LeftOut != c.leftOut || end.Hash != l.blocks()[c.height-1].Header.Hash() {
+		end, err := ExportStorage(t.Context(), ExportConfig{Data: dir, Out: out, Checkpoints: c.checkpoints,
+			UnsignedTail: c.tail})
+		if err != nil || end.Height != c.height || end.Signed != c.signed || end.LeftOut != c.leftOut ||
+			end.Hash != l.blocks()[c.height-1].Header.Hash() {
 			t.Errorf("%s: %+v, %v", c.name, end, err)
 			continue
 		}
@@ -190,12 +192,14 @@ func TestExportEndsAtTheNewestCheckpoint(t *testing.T) {
 			t.Fatal(err)
 		}
 		report, err := verify.ExportWith(t.Context(), bytes.NewReader(data), verify.ExportOptions{AllowNoKey: true})
-		if err != nil || !report.Good() || report.Height != c.height || report.Hash != end.Hash || len(report.Checkpoints) != len(c.checkpoints) {
+		if err != nil || !report.Good() || report.Height != c.height || report.Hash != end.Hash ||
+			len(report.Checkpoints) != len(c.checkpoints) {
 			t.Errorf("%s: %+v, %v", c.name, report, err)
 		}
 	}
 	empty := filepath.Join(t.TempDir(), "out")
-	if end, err := ExportStorage(t.Context(), ExportConfig{Data: storageFolder(t, nil), Out: empty, Checkpoints: []string{unsigned(t, nil)}}); err != nil || end.Height != 0 {
+	if end, err := ExportStorage(t.Context(), ExportConfig{Data: storageFolder(t, nil), Out: empty,
+		Checkpoints: []string{unsigned(t, nil)}}); err != nil || end.Height != 0 {
 		t.Errorf("of nothing: %+v, %v", end, err)
 	}
 }
@@ -282,8 +286,10 @@ func TestExportRefused(t *testing.T) {
 		{"nowhere to put it", t.Context(), ExportConfig{Data: dir, Out: filepath.Join(t.TempDir(), "missing", "out")}, "no such file"},
 		{"no checkpoint", t.Context(), ExportConfig{Data: dir, Out: fresh(t), Checkpoints: []string{"x"}}, "not a checkpoint"},
 		{"ahead", t.Context(), ExportConfig{Data: dir, Out: fresh(t), Checkpoints: []string{unsigned(t, ahead.blocks())}}, "has not yet what the checkpoint covers"},
-		{"within a block", t.Context(), ExportConfig{Data: dir, Out: fresh(t), Checkpoints: []string{sized(unsigned(t, l.blocks()), 35, 34)}}, "do not end at a block"},
-		{"nothing signed", t.Context(), ExportConfig{Data: dir, Out: fresh(t), Checkpoints: []string{unsigned(t, nil)}}, "covers none of the 7 blocks"},
+		{"within a block", t.Context(), ExportConfig{Data: dir, Out: fresh(t), Checkpoints: []string{sized(unsigned(t,
+			l.blocks()), 35, 34)}}, "do not end at a block"},
+		{"nothing signed", t.Context(), ExportConfig{Data: dir, Out: fresh(t), Checkpoints: []string{unsigned(t,
+			nil)}}, "covers none of the 7 blocks"},
 		{"another chain", t.Context(), ExportConfig{Data: dir, Out: fresh(t), Checkpoints: []string{unsigned(t, other.blocks())}}, "is not that of the checkpoint"},
 		{"stopped", cancelled, ExportConfig{Data: dir, Out: fresh(t)}, "canceled"},
 	} {

@@ -11,20 +11,22 @@ import (
 	"github.com/chainstore/chainstore/verify/export"
 )
 
-// ExportOptions are what [ExportWith] goes by. The zero value is the strictest: it names no key, so it accepts no export.
+// ExportOptions are what [ExportWith] goes by. The zero value is the strictest: it names no key, so it accepts no
+// export.
 type ExportOptions struct {
 	Trust Trust
-	// AllowUnsignedTail accepts blocks behind the newest checkpoint that Trust accepts, and reports them as a remark instead of a
-	// finding. A checkpoint must still cover at least the first block.
+	// AllowUnsignedTail accepts blocks behind the newest checkpoint that Trust accepts, and reports them as a remark
+	// instead of a finding. A checkpoint must still cover at least the first block.
 	AllowUnsignedTail bool
-	// AllowNoKey accepts a Trust that names neither a key nor a witness. No signature is checked then: the chain is consistent, and
-	// nothing shows whose it is. It changes nothing where Trust names one.
+	// AllowNoKey accepts a Trust that names neither a key nor a witness. No signature is checked then: nothing shows
+	// whose chain it is. It changes nothing where Trust names one.
 	AllowNoKey bool
 }
 
-// Export checks a whole chain in one file: it hashes every payload again, and checks every block against the one before it, the tree, the
-// proof of work and the signed checkpoints in the file. Every block must be covered by a checkpoint that trust accepts: its size is the
-// end of that block or of a later one, and its root is the file's. [ExportWith] can allow less. The error is that of r, or of ctx.
+// Export checks a whole chain in one file: it hashes every payload again, and checks every block against the one before
+// it, the tree, the proof of work and the signed checkpoints in the file. A checkpoint that trust accepts must cover
+// every block: it ends with that block or a later one, and its root is that of the file's chain up to there. [ExportWith] can
+// allow less. The error is that of r, or of ctx.
 func Export(ctx context.Context, r io.Reader, trust Trust) (LogReport, error) {
 	return ExportWith(ctx, r, ExportOptions{Trust: trust})
 }
@@ -130,7 +132,8 @@ func (c *fileCheck) checkpoints(notes []string) {
 		c.report.Remarks = append(c.report.Remarks, "the file holds no signed checkpoint: nothing shows whose chain it is")
 	default:
 		c.report.Remarks = append(c.report.Remarks,
-			"no key was named: the signatures of the file's checkpoints were not checked, and nothing shows whose chain it is")
+			"no key was named: the signatures of the file's checkpoints were not checked, and nothing shows"+
+				" whose chain it is")
 	}
 	for _, signed := range notes {
 		d := dueCheckpoint{}
@@ -171,7 +174,8 @@ func (c *fileCheck) boundary() {
 	c.due = rest
 }
 
-// coverage judges the blocks that no trusted checkpoint covers. Without this anybody could add blocks of their own to a genuine export.
+// coverage judges the blocks that no trusted checkpoint covers. Without it anybody could add blocks of their own to a
+// genuine export.
 func (c *fileCheck) coverage() {
 	head := c.verifier.Head()
 	switch {
@@ -179,10 +183,11 @@ func (c *fileCheck) coverage() {
 	case c.notes == 0:
 		c.found.add(CodeUnsigned, "the file holds no signed checkpoint: nothing shows whose chain it is")
 	case c.covered.Height == 0:
-		c.found.add(CodeUnsigned, "no checkpoint with the signatures that are asked for covers %s", blocksText(c.covered, head))
+		c.found.add(CodeUnsigned, "no checkpoint with the signatures that are asked for covers %s",
+			blocksText(c.covered, head))
 	default:
-		text := fmt.Sprintf("no checkpoint with the signatures that are asked for covers %s: the newest covers %d leaves, and anybody could have added what follows them",
-			blocksText(c.covered, head), c.covered.Tree.Size())
+		text := fmt.Sprintf("no checkpoint with the signatures that are asked for covers %s: the newest covers %d leaves,"+
+			" and anybody could have added what follows them", blocksText(c.covered, head), c.covered.Tree.Size())
 		if c.o.AllowUnsignedTail {
 			c.report.Remarks = append(c.report.Remarks, text)
 			return
@@ -199,5 +204,6 @@ func blocksText(from, to chain.Head) string {
 	case 1:
 		return fmt.Sprintf("block %d (leaves %d to %d)", from.Height, from.Tree.Size(), to.Tree.Size()-1)
 	}
-	return fmt.Sprintf("blocks %d to %d (leaves %d to %d)", from.Height, to.Height-1, from.Tree.Size(), to.Tree.Size()-1)
+	return fmt.Sprintf("blocks %d to %d (leaves %d to %d)", from.Height, to.Height-1, from.Tree.Size(),
+		to.Tree.Size()-1)
 }

@@ -47,8 +47,8 @@ type LogReport struct {
 	Hash    chain.Hash `json:"hash"` // of the last block
 	// SignaturesChecked is false where no signature was looked at: no key was named, or there was no checkpoint.
 	SignaturesChecked bool `json:"signatures_checked"`
-	// SignedHeight and SignedSize are how many of these blocks and leaves, from 0 on, were found in the tree of a checkpoint that the caller
-	// trusts; 0 where none were.
+	// SignedHeight and SignedSize are how many of these blocks and leaves, from 0 on, were found in the tree of a
+	// checkpoint that the caller trusts; 0 where none were.
 	SignedHeight uint64 `json:"signed_height"`
 	SignedSize   uint64 `json:"signed_size"`
 	// New is how many of these leaves this run has verified: the others were by the runs before, or are of blocks that could not be.

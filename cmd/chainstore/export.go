@@ -18,7 +18,8 @@ type moved struct {
 	Hash        string `json:"hash"`
 	Checkpoints int    `json:"checkpoints"`
 	Keys        int    `json:"keys"`
-	// Of an export: blocks that a checkpoint in the file covers, and blocks of the folder that are left out since none does.
+	// Of an export: blocks that a checkpoint in the file covers, and blocks of the folder that are left out because
+	// none does.
 	Signed  *uint64 `json:"signed_height,omitempty"`
 	LeftOut *uint64 `json:"left_out,omitempty"`
 }
@@ -34,11 +35,14 @@ func newExportCommand() *cobra.Command {
 		Long: `Write the whole chain of a storage node's data folder into one file, for cold storage or to move it: 'chainstore verify --file' checks it, 'chainstore import' makes
 the folder of a storage node from it. The node may be running or not; each block is verified on its way, and where one is damaged or lost nothing is written.
 
-With --url the log's newest signed checkpoint and its verifier keys go into the file, so that whoever knows the key can see later whose chain it is. The file ends where
-that checkpoint does: newer blocks are left out, and how many is printed. The next export has them. With --unsigned-tail they go into the file too, and 'chainstore verify --file --key'
+With --url the log's newest signed checkpoint and its verifier keys go into the file, so that whoever knows the key can
+see later whose chain it is. The file ends where that checkpoint ends: newer blocks are left out, the command prints how
+many, and the next export has them. With --unsigned-tail they go into the file too, and 'chainstore verify --file --key'
 needs --allow-unsigned-tail then.
 
-Without --url the file holds the whole chain and no checkpoint: it is consistent, nothing shows whose it is, and 'chainstore verify --file --key' refuses it. Payloads of private projects are in the file as they are, tokens and names of projects are not: keep it as you keep a storage node's disk.`,
+Without --url the file holds the whole chain and no checkpoint: nothing shows whose chain it is, and
+'chainstore verify --file --key' refuses it. Payloads of private projects are in the file as they are, tokens and names
+of projects are not: keep it as you keep a storage node's disk.`,
 		Example: `  chainstore export --data /var/lib/chainstore/storage --out 2026-06.export --url http://127.0.0.1:8000
   chainstore verify --file 2026-06.export --key log.vkey`,
 		Args:              cobra.NoArgs,
@@ -65,7 +69,8 @@ Without --url the file holds the whole chain and no checkpoint: it is consistent
 			if err != nil {
 				return stopped(cmd, err, cfg.Out)
 			}
-			m := moved{Checkpoints: len(cfg.Checkpoints), Keys: len(cfg.Keys), Signed: &end.Signed, LeftOut: &end.LeftOut}
+			m := moved{Checkpoints: len(cfg.Checkpoints), Keys: len(cfg.Keys), Signed: &end.Signed,
+				LeftOut: &end.LeftOut}
 			return tellMoved(cmd, &end.End, m, asJSON, exportText(&end, len(cfg.Checkpoints))+"exported to "+cfg.Out)
 		},
 	}
@@ -73,7 +78,8 @@ Without --url the file holds the whole chain and no checkpoint: it is consistent
 	flags.StringVar(&cfg.Data, "data", "", "data `folder` of a storage node")
 	flags.StringVar(&cfg.Out, "out", "", "`file` that is made; it must not be there")
 	flags.StringVar(&url, "url", "", "`URL` of a master: its newest checkpoint and the log's keys go along")
-	flags.BoolVar(&cfg.UnsignedTail, "unsigned-tail", false, "with --url: export the blocks behind the newest checkpoint too")
+	flags.BoolVar(&cfg.UnsignedTail, "unsigned-tail", false,
+		"with --url: export the blocks behind the newest checkpoint too")
 	flags.StringVar(&tokenFile, "token-file", "", "with --url, where the log is private: `file` with a token, or "+envToken)
 	addJSON(cmd, &asJSON, "print what was exported as one JSON object")
 	mustComplete(cmd.MarkFlagDirname("data"))
@@ -93,7 +99,8 @@ func newImportCommand() *cobra.Command {
 		Long: `Make the data folder of a storage node from a file that 'chainstore export' has written. The folder must be empty or not be there; each block is verified and stored as
 one that the masters send. It is there whole or not at all.
 
-No signature is checked: check with 'chainstore verify --file FILE --key KEY' first that the log's key has signed the chain. A group that is founded on it signs all of it.
+No signature is checked. Check first with 'chainstore verify --file FILE --key KEY' that the log's key has signed the
+chain: a group that is founded on it signs all of it.
 
 Start the node on the folder as any storage node, and found a group on it with 'chainstore master recover --from-storage URL': it is the group that was exported,
 in a later epoch. A group that still lives takes the node in as a new one.`,
@@ -141,11 +148,13 @@ func stopped(cmd *cobra.Command, err error, what string) error {
 func exportText(e *roles.Exported, checkpoints int) string {
 	switch {
 	case e.LeftOut > 0:
-		return fmt.Sprintf("left out %s: the newest checkpoint does not cover them yet; export again later, or with --unsigned-tail\n", counted(e.LeftOut, "block"))
+		return fmt.Sprintf("left out %s: the newest checkpoint does not cover them yet; export again later, or with"+
+			" --unsigned-tail\n", counted(e.LeftOut, "block"))
 	case checkpoints == 0:
 		return "unsigned all of it: 'chainstore verify --file --key' needs a checkpoint; name a master with --url\n"
 	case e.Signed < e.Height:
-		return fmt.Sprintf("unsigned %s: 'chainstore verify --file --key' needs --allow-unsigned-tail\n", counted(e.Height-e.Signed, "block"))
+		return fmt.Sprintf("unsigned %s: 'chainstore verify --file --key' needs --allow-unsigned-tail\n",
+			counted(e.Height-e.Signed, "block"))
 	}
 	return ""
 }

@@ -83,9 +83,10 @@ func (o *verifyOptions) verifyFile(cmd *cobra.Command, trust verify.Trust, signa
 		return err
 	}
 	bar := newByteBar(cmd.ErrOrStderr(), "verify")
-	report, err := verify.ExportWith(cmd.Context(), &measured{from: f, total: info.Size(), tell: bar.set}, verify.ExportOptions{
-		Trust: trust, AllowUnsignedTail: o.allowTail, AllowNoKey: !signatures,
-	})
+	report, err := verify.ExportWith(cmd.Context(), &measured{from: f, total: info.Size(), tell: bar.set},
+		verify.ExportOptions{
+			Trust: trust, AllowUnsignedTail: o.allowTail, AllowNoKey: !signatures,
+		})
 	bar.done()
 	if err != nil && cmd.Context().Err() != nil {
 		err = fmt.Errorf("stopped after %s, good so far", counted(report.Height, "block"))
@@ -147,7 +148,8 @@ func verdict(r *verify.LogReport, what string) string {
 	case !r.SignaturesChecked:
 		return what + " consistent; no signature was checked\n"
 	case r.SignedHeight < r.Height:
-		return fmt.Sprintf("%s valid up to block %d; the blocks behind it are consistent and not signed\n", what, r.SignedHeight-1)
+		return fmt.Sprintf("%s valid up to block %d; the blocks behind it are consistent and not signed\n", what,
+			r.SignedHeight-1)
 	}
 	return what + " valid\n"
 }
@@ -160,7 +162,8 @@ func logText(r *verify.LogReport, width int) string {
 	}
 	fmt.Fprintf(&b, "height     %d\nrecords    %d\nhead       %v\n", r.Height, r.Records, r.Hash)
 	if r.SignaturesChecked && r.SignedHeight < r.Height {
-		fmt.Fprintf(&b, "signed     %d of these blocks, %d of their %s\n", r.SignedHeight, r.SignedSize, countedAs(r.Size, "leaf", "leaves"))
+		fmt.Fprintf(&b, "signed     %d of these blocks, %d of their %s\n", r.SignedHeight, r.SignedSize,
+			countedAs(r.Size, "leaf", "leaves"))
 	}
 	if r.New+r.UncheckedLeaves < r.Size {
 		fmt.Fprintf(&b, "new        %s, the others were checked before\n", countedAs(r.New, "leaf", "leaves"))

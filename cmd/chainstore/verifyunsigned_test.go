@@ -67,19 +67,30 @@ func TestVerifyFileThatNoKeySigned(t *testing.T) {
 		says   string // on standard output, or in the error where nothing could be checked
 		ends   string // the last line
 	}{
-		{"no checkpoint", []string{unsigned, "--key", l.vkey}, 1, "unsigned", "the file holds no signed checkpoint", ""},
-		{"no checkpoint, a witness", []string{unsigned, "--key", l.vkey, "--witness", witness, "--witness-quorum", "1"}, 1, "unsigned", "holds no signed checkpoint", ""},
-		{"no checkpoint, no quorum", []string{unsigned, "--key", l.vkey, "--witness", witness, "--witness-quorum", "0"}, 1, "unsigned", "holds no signed checkpoint", ""},
-		{"no checkpoint, a tail allowed", []string{unsigned, "--key", l.vkey, tail}, 1, "unsigned", "holds no signed checkpoint", ""},
-		{"forged blocks behind", []string{spliced, "--key", l.vkey}, 1, "unsigned", "blocks 3 to 4 (leaves 15 to 24)", ""},
-		{"forged blocks behind, a witness", []string{spliced, "--key", l.vkey, "--witness", witness, tail}, 1, "witnesses unsigned", "blocks 0 to 4 (leaves 0 to 24)", ""},
-		{"forged blocks behind, allowed", []string{spliced, "--key", l.vkey, tail}, 0, "", "blocks 3 to 4 (leaves 15 to 24)", "export valid up to block 2; the blocks behind it are consistent and not signed"},
+		{"no checkpoint", []string{unsigned, "--key", l.vkey}, 1, "unsigned", "the file holds no signed checkpoint",
+			""},
+		{"no checkpoint, a witness", []string{unsigned, "--key", l.vkey, "--witness", witness, "--witness-quorum",
+			"1"}, 1, "unsigned", "holds no signed checkpoint", ""},
+		{"no checkpoint, no quorum", []string{unsigned, "--key", l.vkey, "--witness", witness, "--witness-quorum",
+			"0"}, 1, "unsigned", "holds no signed checkpoint", ""},
+		{"no checkpoint, a tail allowed", []string{unsigned, "--key", l.vkey, tail}, 1, "unsigned",
+			"holds no signed checkpoint", ""},
+		{"forged blocks behind", []string{spliced, "--key", l.vkey}, 1, "unsigned", "blocks 3 to 4 (leaves 15 to 24)",
+			""},
+		{"forged blocks behind, a witness", []string{spliced, "--key", l.vkey, "--witness", witness, tail}, 1,
+			"witnesses unsigned", "blocks 0 to 4 (leaves 0 to 24)", ""},
+		{"forged blocks behind, allowed", []string{spliced, "--key", l.vkey, tail}, 0, "",
+			"blocks 3 to 4 (leaves 15 to 24)",
+			"export valid up to block 2; the blocks behind it are consistent and not signed"},
 		{"signed", []string{whole, "--key", l.vkey}, 0, "", "signed by  chainstore/fake+", "export valid"},
-		{"signed, a tail allowed", []string{whole, "--key", l.vkey, tail}, 0, "", "signed by  chainstore/fake+", "export valid"},
+		{"signed, a tail allowed", []string{whole, "--key", l.vkey, tail}, 0, "", "signed by  chainstore/fake+",
+			"export valid"},
 		{"no key", []string{spliced}, 0, "", "signed by  not checked", "export consistent; no signature was checked"},
-		{"no key, no checkpoint", []string{unsigned}, 0, "", "holds no signed checkpoint", "export consistent; no signature was checked"},
+		{"no key, no checkpoint", []string{unsigned}, 0, "", "holds no signed checkpoint",
+			"export consistent; no signature was checked"},
 		{"an empty file of keys", []string{unsigned, "--key", empty}, 2, "", "holds no verifier key", ""},
-		{"an empty file of witnesses", []string{whole, "--key", l.vkey, "--witness", empty}, 2, "", "holds no verifier key", ""},
+		{"an empty file of witnesses", []string{whole, "--key", l.vkey, "--witness", empty}, 2, "",
+			"holds no verifier key", ""},
 		{"a witness and no key", []string{unsigned, "--witness", witness}, 2, "", "name the log's verifier key", ""},
 		{"a quorum and no key", []string{unsigned, "--witness-quorum", "0"}, 2, "", "name the log's verifier key", ""},
 		{"a tail and no key", []string{spliced, tail}, 2, "", "name the log's verifier key", ""},
@@ -131,7 +142,8 @@ func TestVerifyFileThatNoKeySigned(t *testing.T) {
 			codes = append(codes, f.Code)
 		}
 		if *r.Valid != (c.status == 0) || strings.Join(codes, " ") != c.codes {
-			t.Errorf("%s: with --json: valid %v, findings %q; want %v and %q", c.name, *r.Valid, codes, c.status == 0, c.codes)
+			t.Errorf("%s: with --json: valid %v, findings %q; want %v and %q", c.name, *r.Valid, codes, c.status == 0,
+				c.codes)
 		}
 		if strings.HasPrefix(c.name, "no key") {
 			signed := *r.Checked || *r.Signed > 0
@@ -182,7 +194,8 @@ func TestVerifyJSONAgreesWithTheStatus(t *testing.T) {
 	if err := os.WriteFile(levels[0], level, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	strangerKey, err := note.NewEd25519VerifierKey("chainstore/fake", ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize)).Public().(ed25519.PublicKey))
+	stranger := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+	strangerKey, err := note.NewEd25519VerifierKey("chainstore/fake", stranger.Public().(ed25519.PublicKey))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,13 +211,16 @@ func TestVerifyJSONAgreesWithTheStatus(t *testing.T) {
 		{"a log", []string{"--url", variables["LOG_URL"], "--key", l.vkey}, 0},
 		{"a log of another key", []string{"--url", variables["LOG_URL"], "--key", strangerKey}, 1},
 		{"no log", []string{"--url", variables["LOG_URL"] + "/nowhere", "--key", l.vkey}, 2},
-		{"an export of another key", []string{"--file", writeExport(t, l.blocks, l.checkpoint()), "--key", strangerKey}, 1},
+		{"an export of another key", []string{"--file", writeExport(t, l.blocks, l.checkpoint()), "--key",
+			strangerKey}, 1},
 		{"no export", []string{"--file", at("payload"), "--key", l.vkey}, 1},
 		{"a receipt", []string{"receipt", at("good.receipt"), "--key", l.vkey}, 0},
 		{"a receipt of another key", []string{"receipt", at("good.receipt"), "--key", strangerKey}, 1},
-		{"another payload", []string{"receipt", at("good.receipt"), "--key", l.vkey, "--payload", at("changed.payload")}, 1},
+		{"another payload", []string{"receipt", at("good.receipt"), "--key", l.vkey, "--payload",
+			at("changed.payload")}, 1},
 		{"a tlog-proof", []string{"receipt", at("good.proof"), "--key", l.vkey, "--leaf", variables["LEAF"]}, 0},
-		{"a tlog-proof of another leaf", []string{"receipt", at("good.proof"), "--key", l.vkey, "--leaf", strings.Repeat("00", 32)}, 1},
+		{"a tlog-proof of another leaf", []string{"receipt", at("good.proof"), "--key", l.vkey, "--leaf",
+			strings.Repeat("00", 32)}, 1},
 	} {
 		out, _, err := run(t, nil, append(append([]string{"verify"}, c.args...), "--json")...)
 		status := 0

@@ -172,7 +172,8 @@ func TestConsoleRecords(t *testing.T) {
 			b.goTo("record/0/0")
 			b.click("#verify")
 			b.see("a verdict", `document.querySelector('.verdict.good')`)
-			if got := b.text(".verdict"); strings.Contains(got, signed) == uncovered || strings.Contains(got, unsigned) != uncovered {
+			got := b.text(".verdict")
+			if strings.Contains(got, signed) == uncovered || strings.Contains(got, unsigned) != uncovered {
 				t.Errorf("without a checkpoint is %v: %s", uncovered, got)
 			}
 			b.goTo("chain")
