@@ -34,7 +34,7 @@ var ErrCheckpointAhead = errors.New("the node has not yet what the checkpoint co
 // Exported says what an export holds.
 type Exported struct {
 	export.End
-	Signed  uint64 // blocks of the file that a checkpoint in it covers
+	Covered uint64 // blocks of the file that a checkpoint in it covers
 	LeftOut uint64 // blocks of the folder that are not in the file: none of its checkpoints covers them
 }
 
@@ -102,7 +102,7 @@ func ExportStorage(ctx context.Context, cfg ExportConfig) (Exported, error) {
 		}
 		return w.End(end)
 	})
-	done.End, done.Signed = export.EndOf(end), covered.Height
+	done.End, done.Covered = export.EndOf(end), covered.Height
 	var bad *chain.BlockError
 	if errors.As(err, &bad) {
 		err = fmt.Errorf("the chain in %s is not whole, and no export was written: export from another storage node: %w", cfg.Data, err)

@@ -167,10 +167,10 @@ func TestExportEndsAtTheNewestCheckpoint(t *testing.T) {
 	dir := storageFolder(t, l.blocks())
 	some := []string{unsigned(t, l.blocks()[:3]), unsigned(t, l.blocks()[:5]), unsigned(t, nil)}
 	for _, c := range []struct {
-		name                    string
-		checkpoints             []string
-		tail                    bool
-		height, signed, leftOut uint64
+		name                     string
+		checkpoints              []string
+		tail                     bool
+		height, covered, leftOut uint64
 	}{
 		{"none", nil, false, 7, 0, 0},
 		{"none, with its tail", nil, true, 7, 0, 0},
@@ -182,7 +182,7 @@ func TestExportEndsAtTheNewestCheckpoint(t *testing.T) {
 		out := filepath.Join(t.TempDir(), "out")
 		end, err := ExportStorage(t.Context(), ExportConfig{Data: dir, Out: out, Checkpoints: c.checkpoints,
 			UnsignedTail: c.tail})
-		if err != nil || end.Height != c.height || end.Signed != c.signed || end.LeftOut != c.leftOut ||
+		if err != nil || end.Height != c.height || end.Covered != c.covered || end.LeftOut != c.leftOut ||
 			end.Hash != l.blocks()[c.height-1].Header.Hash() {
 			t.Errorf("%s: %+v, %v", c.name, end, err)
 			continue

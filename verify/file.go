@@ -49,7 +49,7 @@ func ExportWith(ctx context.Context, r io.Reader, o ExportOptions) (LogReport, e
 	if head.Height == 0 {
 		c.report.Difficulty = 0
 	} else {
-		c.report.Remarks = append(c.report.Remarks, difficultyRemark(c.report.Difficulty))
+		c.report.Remarks = append(c.report.Remarks, difficultyRemark(c.report.Difficulty, c.covered.Height > 0))
 	}
 	return c.report, err
 }

@@ -443,14 +443,19 @@ func (a *audit) finish() LogReport {
 	if r.Size <= a.start {
 		r.Difficulty = 0
 	} else {
-		r.Remarks = append(r.Remarks, difficultyRemark(r.Difficulty))
+		r.Remarks = append(r.Remarks, difficultyRemark(r.Difficulty, a.signed))
 	}
 	return r
 }
 
-func difficultyRemark(bits uint8) string {
-	return fmt.Sprintf("difficulty %d bits at the lowest: such a block took about %s tries. The proof of work shows no more than that; the signature, and witnesses, show the rest",
+// difficultyRemark says what the proof of work is worth, and what shows more where that was checked.
+func difficultyRemark(bits uint8, signed bool) string {
+	text := fmt.Sprintf("difficulty %d bits at the lowest: such a block took about %s tries. The proof of work shows no more than that",
 		bits, tries(bits))
+	if signed {
+		text += "; the signature, and witnesses, show the rest"
+	}
+	return text
 }
 
 // tileReader reads tiles for package tlog, which proves them.

@@ -192,6 +192,9 @@ func TestExportAllowed(t *testing.T) {
 			t.Errorf("%s: %q; want %q", c.name, report.Remarks, c.remark)
 		}
 		if !report.SignaturesChecked {
+			if all := strings.Join(report.Remarks, " "); strings.Contains(all, "the signature, and witnesses, show") {
+				t.Errorf("%s: no signature was checked, and the remarks are %q", c.name, all)
+			}
 			for _, cp := range report.Checkpoints {
 				if len(cp.SignedBy)+len(cp.CosignedBy) > 0 {
 					t.Errorf("%s: no signature was checked, and %+v says who has signed", c.name, cp)

@@ -20,7 +20,7 @@ type moved struct {
 	Keys        int    `json:"keys"`
 	// Of an export: blocks that a checkpoint in the file covers, and blocks of the folder that are left out because
 	// none does.
-	Signed  *uint64 `json:"signed_height,omitempty"`
+	Covered *uint64 `json:"covered_height,omitempty"`
 	LeftOut *uint64 `json:"left_out,omitempty"`
 }
 
@@ -69,7 +69,7 @@ of projects are not: keep it as you keep a storage node's disk.`,
 			if err != nil {
 				return stopped(cmd, err, cfg.Out)
 			}
-			m := moved{Checkpoints: len(cfg.Checkpoints), Keys: len(cfg.Keys), Signed: &end.Signed,
+			m := moved{Checkpoints: len(cfg.Checkpoints), Keys: len(cfg.Keys), Covered: &end.Covered,
 				LeftOut: &end.LeftOut}
 			return tellMoved(cmd, &end.End, m, asJSON, exportText(&end, len(cfg.Checkpoints))+"exported to "+cfg.Out)
 		},
@@ -152,9 +152,9 @@ func exportText(e *roles.Exported, checkpoints int) string {
 			" --unsigned-tail\n", counted(e.LeftOut, "block"))
 	case checkpoints == 0:
 		return "unsigned all of it: 'chainstore verify --file --key' needs a checkpoint; name a master with --url\n"
-	case e.Signed < e.Height:
+	case e.Covered < e.Height:
 		return fmt.Sprintf("unsigned %s: 'chainstore verify --file --key' needs --allow-unsigned-tail\n",
-			counted(e.Height-e.Signed, "block"))
+			counted(e.Height-e.Covered, "block"))
 	}
 	return ""
 }
