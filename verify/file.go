@@ -25,8 +25,8 @@ type ExportOptions struct {
 
 // Export checks a whole chain in one file: it hashes every payload again, and checks every block against the one before
 // it, the tree, the proof of work and the signed checkpoints in the file. A checkpoint that trust accepts must cover
-// every block: it ends with that block or a later one, and its root is that of the file's chain up to there. [ExportWith] can
-// allow less. The error is that of r, or of ctx.
+// every block: it ends with that block or a later one, and its root is that of the file's chain up to there.
+// [ExportWith] can allow less. The error is that of r, or of ctx.
 func Export(ctx context.Context, r io.Reader, trust Trust) (LogReport, error) {
 	return ExportWith(ctx, r, ExportOptions{Trust: trust})
 }
