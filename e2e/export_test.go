@@ -56,6 +56,13 @@ func TestExportAndImport(t *testing.T) {
 		t.Errorf("the export: %s", out)
 	}
 
+	// Without a checkpoint the same chain could be anybody's.
+	c.command(nil, "export", "--data", roleOf(c.Topology(), storages[0]).Data, "--out", at("unsigned.export"))
+	if status, said := c.refusedBy("verify", "--file", at("unsigned.export"), "--key", vkey); status != 1 ||
+		!strings.Contains(said, "unsigned") {
+		t.Errorf("an export without a checkpoint: exit status %d, %s", status, said)
+	}
+
 	masters := c.names(devcluster.KindMaster)
 	c.kill(append(masters, storages...)...)
 	for _, name := range append(masters, storages...) {

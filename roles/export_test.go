@@ -69,6 +69,11 @@ func unsigned(t *testing.T, blocks []chain.Block) string {
 	return fmt.Sprintf("chainstore/g\n%d\n%s\n\n— x AAAAAAAA\n", v.Head().Tree.Size(), base64.StdEncoding.EncodeToString(root[:]))
 }
 
+// sized is a checkpoint that says another size.
+func sized(checkpoint string, from, to int) string {
+	return strings.Replace(checkpoint, fmt.Sprintf("\n%d\n", from), fmt.Sprintf("\n%d\n", to), 1)
+}
+
 // exported makes a log, its folder and the export of it.
 func exported(t *testing.T) (l *survivorLog, dir, file string) {
 	t.Helper()
@@ -111,7 +116,7 @@ func TestExportAndImport(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	report, err := verify.Export(t.Context(), bytes.NewReader(data), verify.Trust{})
+	report, err := verify.ExportWith(t.Context(), bytes.NewReader(data), verify.ExportOptions{AllowNoKey: true})
 	if err != nil || !report.Good() || report.Height != 7 || report.Records != 28 || len(report.Checkpoints) != 2 || report.Checkpoints[0].Size != 15 {
 		t.Fatalf("%+v, %v", report, err)
 	}
@@ -152,6 +157,50 @@ func TestExportAndImport(t *testing.T) {
 		if second, err := os.ReadFile(again); err != nil || !bytes.Equal(second, data) {
 			t.Errorf("the export of the import has %d bytes, %v, not the %d", len(second), err, len(data))
 		}
+	}
+}
+
+// An export ends where the newest checkpoint does, so that it is signed to its end, and says what it has left out.
+func TestExportEndsAtTheNewestCheckpoint(t *testing.T) {
+	l := newSurvivor(t)
+	l.grow(7, "record")
+	dir := storageFolder(t, l.blocks())
+	some := []string{unsigned(t, l.blocks()[:3]), unsigned(t, l.blocks()[:5]), unsigned(t, nil)}
+	for _, c := range []struct {
+		name                     string
+		checkpoints              []string
+		tail                     bool
+		height, covered, leftOut uint64
+	}{
+		{"none", nil, false, 7, 0, 0},
+		{"none, with its tail", nil, true, 7, 0, 0},
+		{"some", some, false, 5, 5, 2},
+		{"some, with its tail", some, true, 7, 5, 0},
+		{"all", []string{unsigned(t, l.blocks())}, false, 7, 7, 0},
+		{"of nothing, with its tail", []string{unsigned(t, nil)}, true, 7, 0, 0},
+	} {
+		out := filepath.Join(t.TempDir(), "out")
+		end, err := ExportStorage(t.Context(), ExportConfig{Data: dir, Out: out, Checkpoints: c.checkpoints,
+			UnsignedTail: c.tail})
+		if err != nil || end.Height != c.height || end.Covered != c.covered || end.LeftOut != c.leftOut ||
+			end.Hash != l.blocks()[c.height-1].Header.Hash() {
+			t.Errorf("%s: %+v, %v", c.name, end, err)
+			continue
+		}
+		data, err := os.ReadFile(out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		report, err := verify.ExportWith(t.Context(), bytes.NewReader(data), verify.ExportOptions{AllowNoKey: true})
+		if err != nil || !report.Good() || report.Height != c.height || report.Hash != end.Hash ||
+			len(report.Checkpoints) != len(c.checkpoints) {
+			t.Errorf("%s: %+v, %v", c.name, report, err)
+		}
+	}
+	empty := filepath.Join(t.TempDir(), "out")
+	if end, err := ExportStorage(t.Context(), ExportConfig{Data: storageFolder(t, nil), Out: empty,
+		Checkpoints: []string{unsigned(t, nil)}}); err != nil || end.Height != 0 {
+		t.Errorf("of nothing: %+v, %v", end, err)
 	}
 }
 
@@ -237,6 +286,10 @@ func TestExportRefused(t *testing.T) {
 		{"nowhere to put it", t.Context(), ExportConfig{Data: dir, Out: filepath.Join(t.TempDir(), "missing", "out")}, "no such file"},
 		{"no checkpoint", t.Context(), ExportConfig{Data: dir, Out: fresh(t), Checkpoints: []string{"x"}}, "not a checkpoint"},
 		{"ahead", t.Context(), ExportConfig{Data: dir, Out: fresh(t), Checkpoints: []string{unsigned(t, ahead.blocks())}}, "has not yet what the checkpoint covers"},
+		{"within a block", t.Context(), ExportConfig{Data: dir, Out: fresh(t), Checkpoints: []string{sized(unsigned(t,
+			l.blocks()), 35, 34)}}, "do not end at a block"},
+		{"nothing signed", t.Context(), ExportConfig{Data: dir, Out: fresh(t), Checkpoints: []string{unsigned(t,
+			nil)}}, "covers none of the 7 blocks"},
 		{"another chain", t.Context(), ExportConfig{Data: dir, Out: fresh(t), Checkpoints: []string{unsigned(t, other.blocks())}}, "is not that of the checkpoint"},
 		{"stopped", cancelled, ExportConfig{Data: dir, Out: fresh(t)}, "canceled"},
 	} {

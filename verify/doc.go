@@ -4,7 +4,8 @@
 //   - [TlogProof] does the same for a proof in the form of C2SP tlog-proof.
 //   - [Log] audits a running log over HTTP from its checkpoint and its leaves: every leaf, every seal's link and proof of work, the whole tree,
 //     and that the log only ever grew since the run before.
-//   - [Export] checks a whole chain that stands in one file, as package export draws it.
+//   - [Export] checks a whole chain that stands in one file, as package export draws it. A checkpoint that a key of the
+//     caller has signed must cover every block. What [ExportOptions] allows beyond that is reported.
 //
 // The rules of the chain are those of package chain, which the nodes themselves go by; there is no second set of them here.
 //

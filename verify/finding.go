@@ -46,6 +46,7 @@ const (
 	CodeCount    = "record-count" // a block has not as many records as its header says
 	CodeVersion  = "version"      // a newer ChainStore wrote it
 	CodeEnd      = "end"          // an export does not end as it should
+	CodeUnsigned = "unsigned"     // blocks that no checkpoint covers which a named key has signed
 )
 
 // Finding is one thing that does not fit.

@@ -45,6 +45,12 @@ type LogReport struct {
 	Records uint64     `json:"records"`
 	Size    uint64     `json:"size"` // of the tree
 	Hash    chain.Hash `json:"hash"` // of the last block
+	// SignaturesChecked is false where no signature was looked at: no key was named, or there was no checkpoint.
+	SignaturesChecked bool `json:"signatures_checked"`
+	// SignedHeight and SignedSize are how many of these blocks and leaves, from 0 on, were found in the tree of a
+	// checkpoint that the caller trusts; 0 where none were.
+	SignedHeight uint64 `json:"signed_height"`
+	SignedSize   uint64 `json:"signed_size"`
 	// New is how many of these leaves this run has verified: the others were by the runs before, or are of blocks that could not be.
 	New uint64 `json:"new"`
 	// UncheckedLeaves is how many leaves this run could not verify: those of blocks that nobody has whole any more, their seals included. At the end of a log nobody can
@@ -104,6 +110,7 @@ type audit struct {
 	since State
 	// grown tells that the tree of now goes on from that of the run before. Until it is shown nothing is saved: the checkpoint of then is evidence.
 	grown    bool
+	signed   bool       // the leaves taken have the root that the log has signed
 	met      bool       // the leaves taken have had the root of then where they were as many
 	now      Checkpoint // what the log shows; zero before it is known to be good and newer than what it has shown
 	verifier *chain.Verifier
@@ -173,6 +180,7 @@ func (a *audit) checkpoint(ctx context.Context) error {
 		return err
 	}
 	cp, found := a.o.Trust.open(signed)
+	a.report.SignaturesChecked = len(a.o.Trust.keys) > 0
 	if a.found = append(a.found, found...); len(a.found) > 0 {
 		return errStop
 	}
@@ -362,6 +370,7 @@ func (a *audit) end() error {
 
 // grew ends a run whose leaves have the root that the log has signed: with the root of then among them, they show what tiles did not.
 func (a *audit) grew() error {
+	a.signed = true
 	if a.grown = a.grown || a.met; !a.grown {
 		return a.fork(&a.now, "nothing shows that the tree of %d leaves goes on from that of %d which the log has signed before", a.now.Size, a.since.Checkpoint.Size)
 	}
@@ -421,6 +430,9 @@ func (a *audit) finish() LogReport {
 		r.Checkpoints = []Checkpoint{a.now}
 	}
 	r.Height, r.Size, r.Hash = head.Height, head.Tree.Size(), head.Hash
+	if a.signed {
+		r.SignedHeight, r.SignedSize = r.Height, r.Size
+	}
 	r.Records = r.Size - min(r.Size, r.Height)
 	r.New = r.Size - min(a.start+a.lost, r.Size)
 	r.UncheckedLeaves = a.lost
@@ -431,14 +443,19 @@ func (a *audit) finish() LogReport {
 	if r.Size <= a.start {
 		r.Difficulty = 0
 	} else {
-		r.Remarks = append(r.Remarks, difficultyRemark(r.Difficulty))
+		r.Remarks = append(r.Remarks, difficultyRemark(r.Difficulty, a.signed))
 	}
 	return r
 }
 
-func difficultyRemark(bits uint8) string {
-	return fmt.Sprintf("difficulty %d bits at the lowest: such a block took about %s tries. The proof of work shows no more than that; the signature, and witnesses, show the rest",
+// difficultyRemark says what the proof of work is worth, and what shows more where that was checked.
+func difficultyRemark(bits uint8, signed bool) string {
+	text := fmt.Sprintf("difficulty %d bits at the lowest: such a block took about %s tries. The proof of work shows no more than that",
 		bits, tries(bits))
+	if signed {
+		text += "; the signature, and witnesses, show the rest"
+	}
+	return text
 }
 
 // tileReader reads tiles for package tlog, which proves them.

@@ -18,6 +18,10 @@ type moved struct {
 	Hash        string `json:"hash"`
 	Checkpoints int    `json:"checkpoints"`
 	Keys        int    `json:"keys"`
+	// Of an export: blocks that a checkpoint in the file covers, and blocks of the folder that are left out because
+	// none does.
+	Covered *uint64 `json:"covered_height,omitempty"`
+	LeftOut *uint64 `json:"left_out,omitempty"`
 }
 
 // newExportCommand writes a chain into one file.
@@ -31,8 +35,14 @@ func newExportCommand() *cobra.Command {
 		Long: `Write the whole chain of a storage node's data folder into one file, for cold storage or to move it: 'chainstore verify --file' checks it, 'chainstore import' makes
 the folder of a storage node from it. The node may be running or not; each block is verified on its way, and where one is damaged or lost nothing is written.
 
-With --url the log's newest signed checkpoint and its verifier keys go into the file, so that whoever knows the key can see later whose chain it is; without, the chain
-is consistent and anybody's. Payloads of private projects are in the file as they are, tokens and names of projects are not: keep it as you keep a storage node's disk.`,
+With --url the log's newest signed checkpoint and its verifier keys go into the file, so that whoever knows the key can
+see later whose chain it is. The file ends where that checkpoint ends: newer blocks are left out, the command prints how
+many, and the next export has them. With --unsigned-tail they go into the file too, and 'chainstore verify --file --key'
+needs --allow-unsigned-tail then.
+
+Without --url the file holds the whole chain and no checkpoint: nothing shows whose chain it is, and
+'chainstore verify --file --key' refuses it. Payloads of private projects are in the file as they are, tokens and names
+of projects are not: keep it as you keep a storage node's disk.`,
 		Example: `  chainstore export --data /var/lib/chainstore/storage --out 2026-06.export --url http://127.0.0.1:8000
   chainstore verify --file 2026-06.export --key log.vkey`,
 		Args:              cobra.NoArgs,
@@ -59,13 +69,17 @@ is consistent and anybody's. Payloads of private projects are in the file as the
 			if err != nil {
 				return stopped(cmd, err, cfg.Out)
 			}
-			return tellMoved(cmd, &end, len(cfg.Checkpoints), len(cfg.Keys), asJSON, "exported to "+cfg.Out)
+			m := moved{Checkpoints: len(cfg.Checkpoints), Keys: len(cfg.Keys), Covered: &end.Covered,
+				LeftOut: &end.LeftOut}
+			return tellMoved(cmd, &end.End, m, asJSON, exportText(&end, len(cfg.Checkpoints))+"exported to "+cfg.Out)
 		},
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&cfg.Data, "data", "", "data `folder` of a storage node")
 	flags.StringVar(&cfg.Out, "out", "", "`file` that is made; it must not be there")
 	flags.StringVar(&url, "url", "", "`URL` of a master: its newest checkpoint and the log's keys go along")
+	flags.BoolVar(&cfg.UnsignedTail, "unsigned-tail", false,
+		"with --url: export the blocks behind the newest checkpoint too")
 	flags.StringVar(&tokenFile, "token-file", "", "with --url, where the log is private: `file` with a token, or "+envToken)
 	addJSON(cmd, &asJSON, "print what was exported as one JSON object")
 	mustComplete(cmd.MarkFlagDirname("data"))
@@ -84,6 +98,9 @@ func newImportCommand() *cobra.Command {
 		Short: "Make a storage node's folder from an export",
 		Long: `Make the data folder of a storage node from a file that 'chainstore export' has written. The folder must be empty or not be there; each block is verified and stored as
 one that the masters send. It is there whole or not at all.
+
+No signature is checked. Check first with 'chainstore verify --file FILE --key KEY' that the log's key has signed the
+chain: a group that is founded on it signs all of it.
 
 Start the node on the folder as any storage node, and found a group on it with 'chainstore master recover --from-storage URL': it is the group that was exported,
 in a later epoch. A group that still lives takes the node in as a new one.`,
@@ -107,7 +124,7 @@ in a later epoch. A group that still lives takes the node in as a new one.`,
 			if err != nil {
 				return stopped(cmd, err, cfg.Data)
 			}
-			return tellMoved(cmd, &end, 0, 0, asJSON, "imported to "+cfg.Data)
+			return tellMoved(cmd, &end, moved{}, asJSON, "imported to "+cfg.Data+"; no signature was checked")
 		},
 	}
 	flags := cmd.Flags()
@@ -127,9 +144,25 @@ func stopped(cmd *cobra.Command, err error, what string) error {
 	return err
 }
 
-func tellMoved(cmd *cobra.Command, end *export.End, checkpoints, keys int, asJSON bool, done string) error {
+// exportText says which blocks of the folder are not signed, or not in the file; "" where all are.
+func exportText(e *roles.Exported, checkpoints int) string {
+	switch {
+	case e.LeftOut > 0:
+		return fmt.Sprintf("left out %s: the newest checkpoint does not cover them yet; export again later, or with"+
+			" --unsigned-tail\n", counted(e.LeftOut, "block"))
+	case checkpoints == 0:
+		return "unsigned all of it: 'chainstore verify --file --key' needs a checkpoint; name a master with --url\n"
+	case e.Covered < e.Height:
+		return fmt.Sprintf("unsigned %s: 'chainstore verify --file --key' needs --allow-unsigned-tail\n",
+			counted(e.Height-e.Covered, "block"))
+	}
+	return ""
+}
+
+func tellMoved(cmd *cobra.Command, end *export.End, m moved, asJSON bool, done string) error {
 	if asJSON {
-		return printJSON(cmd.OutOrStdout(), moved{Height: end.Height, Size: end.Size, Hash: end.Hash.String(), Checkpoints: checkpoints, Keys: keys})
+		m.Height, m.Size, m.Hash = end.Height, end.Size, end.Hash.String()
+		return printJSON(cmd.OutOrStdout(), m)
 	}
 	_, err := fmt.Fprintf(cmd.OutOrStdout(), "height   %d\nrecords  %d\nhead     %v\n%s\n", end.Height, end.Size-end.Height, end.Hash, done)
 	return err

@@ -35,7 +35,9 @@ masters must not, and never again.
 What the lost masters had acknowledged and is neither in the survivor's log nor in a block of a storage node is lost, and so are
 idempotency keys that the survivor does not know. With --from-storage every record that is in no block of those nodes is lost, and so are all
 keys and settings; projects come back private, named recovered-ID, and without tokens: 'chainstore project token create' gives them new ones. The
-log has no key then: start the master with --checkpoint-key and the file that 'chainstore log backup' wrote.
+log has no key then: start the master with --checkpoint-key and the file that 'chainstore log backup' wrote. No
+signature on that chain is checked, and that key signs all of it: where the nodes were made from an export, check the
+file first with 'chainstore verify --file FILE --key KEY'.
 
 The log must not go on under its keys where blocks that it has signed may be gone: with a storage node that is left out or not named, or whose disk
 is. They would sign another log in the place of the first, and whoever kept a checkpoint of that has proof of it. Recover a survivor with
@@ -136,6 +138,7 @@ func warnRecovery(r roles.Recovery) string {
 		say("The log %s goes on under its keys. Where blocks that they have signed may be gone, with a storage node that is left out or was lost, they would", plain(r.Origin))
 		say("sign a second log: stop here then, and say --new-log-key.")
 	case !survivor:
+		say("No signature on that chain was checked: the storage nodes are believed.")
 		say("The log has no key: start the master with --checkpoint-key and its backup, or without where blocks that it has signed may be gone.")
 	}
 	for _, lost := range r.Lost {

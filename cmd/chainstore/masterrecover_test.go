@@ -17,7 +17,8 @@ func TestRecoveryWarning(t *testing.T) {
 		{
 			"a survivor that knows all", roles.Recovery{Member: "m", LastTerm: 4, LastEntry: 9, Height: 3, ChainHeight: 3, Buffered: 1, Lost: []string{"n at u"}},
 			[]string{"term 4, at entry 9", "3 blocks mined and holds 1 record in", "neither in this log", "Master n at u must never"},
-			[]string{"takes over", "another block", "Snapshot", "names and tokens", "Fewer", "--new-log-key"},
+			[]string{"takes over", "another block", "Snapshot", "names and tokens", "Fewer", "--new-log-key",
+				"No signature"},
 		},
 		{
 			"a forked one", roles.Recovery{LastEntry: 9, Forked: true, Fork: 7, Height: 7, Source: "s", ChainHeight: 9, Replicas: 2, Replicated: 8},
@@ -29,7 +30,9 @@ func TestRecoveryWarning(t *testing.T) {
 		},
 		{
 			"from storage", roles.Recovery{Source: "s", ChainHeight: 9, Asked: 1, Replicas: 2, Replicated: 9},
-			[]string{"The log has no key", "up to block 8", "Only 1 storage node is named", "all idempotency keys, and names and tokens"}, []string{"Its log", "Fewer", "--new-log-key"},
+			[]string{"The log has no key", "No signature on that chain was checked", "up to block 8",
+				"Only 1 storage node is named", "all idempotency keys, and names and tokens"}, []string{"Its log",
+				"Fewer", "--new-log-key"},
 		},
 		{
 			"a log that may have signed what is gone", roles.Recovery{LastEntry: 9, Origin: "example.com/log"},

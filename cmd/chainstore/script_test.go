@@ -31,6 +31,7 @@ func TestScripts(t *testing.T) {
 				env.Setenv(name, value)
 			}
 			env.Setenv("STORAGE", newStorageDir(env.T().(testing.TB), 3))
+			env.Setenv("LONGER", newStorageDir(env.T().(testing.TB), 5)) // the log has not signed all of it
 			return nil
 		},
 	})

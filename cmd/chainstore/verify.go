@@ -36,6 +36,7 @@ type verified struct {
 type verifyOptions struct {
 	data, url, file  string
 	state, tokenFile string
+	allowTail        bool
 	asJSON           bool
 }
 
@@ -54,7 +55,10 @@ With --url, a running log from outside, by its signed checkpoint and the leaves 
 far it has come and what the log has shown: the next run goes on from there, and finds a log that takes something back or shows others something else. With
 --token-file (or CHAINSTORE_TOKEN), payloads that the token may read are checked too, and a private log can be read.
 
-With --file, a whole chain in one file, as 'chainstore export' writes it. 'verify receipt' checks a receipt.
+With --file, a whole chain in one file, as 'chainstore export' writes it. With --key, a checkpoint in the file that the
+key has signed must cover every block. Blocks behind the newest such checkpoint are listed, since anybody could have
+added them: the status is 1, or 0 with --allow-unsigned-tail. Without --key, no signature is checked. 'verify receipt'
+checks a receipt.
 
 It lists what is wrong and ends with status 1 then; with 0 where all is good, and with 2 where it could not be checked to the end: nobody answers, it was stopped, a running log
 has blocks that nobody has any more, or the command line is wrong.`,
@@ -70,6 +74,8 @@ has blocks that nobody has any more, or the command line is wrong.`,
 	flags.StringVar(&o.file, "file", "", "`file` that was exported")
 	flags.StringVar(&o.state, "state", "", "with --url: `file` that keeps how far the audit has come")
 	flags.StringVar(&o.tokenFile, "token-file", "", "with --url: `file` with a project's token, or "+envToken)
+	flags.BoolVar(&o.allowTail, "allow-unsigned-tail", false,
+		"with --file and --key: accept blocks behind the newest signed checkpoint")
 	trust := addTrust(cmd)
 	addJSON(cmd, &o.asJSON, "print the result as one JSON object")
 	mustComplete(cmd.MarkFlagDirname("data"))
@@ -81,14 +87,15 @@ has blocks that nobody has any more, or the command line is wrong.`,
 		if err := o.check(cmd); err != nil {
 			return err
 		}
-		trust, err := trust.trust(cmd, o.url != "")
+		signatures := o.url != "" || trust.named(cmd) || o.allowTail
+		trust, err := trust.trust(cmd, signatures)
 		switch {
 		case err != nil:
 			return err
 		case o.url != "":
 			return o.verifyURL(cmd, trust)
 		case o.file != "":
-			return o.verifyFile(cmd, trust)
+			return o.verifyFile(cmd, trust, signatures)
 		}
 		return verifyFolder(cmd, o.data, o.asJSON)
 	}
@@ -110,9 +117,11 @@ func (o *verifyOptions) check(cmd *cobra.Command) error {
 	}
 	for flag, fits := range map[string]bool{
 		"state": o.url != "", "token-file": o.url != "", "key": o.data == "", "witness": o.data == "", "witness-quorum": o.data == "",
+		"allow-unsigned-tail": o.file != "",
 	} {
 		if cmd.Flags().Changed(flag) && !fits {
-			return fmt.Errorf("--%s does not go with what is checked: a folder has no signature, and only a log at a URL has a state and a token", flag)
+			return fmt.Errorf("--%s does not go with what is checked: a folder has no signature, only a log at a URL has a"+
+				" state and a token, and only an export has an unsigned tail", flag)
 		}
 	}
 	return nil

@@ -34,16 +34,26 @@ func addTrust(cmd *cobra.Command) *trustFlags {
 	return t
 }
 
+// named reports whether a flag of the command line asks for a signature.
+func (t *trustFlags) named(cmd *cobra.Command) bool {
+	for _, flag := range []string{"key", "witness", "witness-quorum"} {
+		if cmd.Flags().Changed(flag) {
+			return true
+		}
+	}
+	return false
+}
+
 // trust reads the keys. needed tells that a check without a key of the log shows nothing.
 func (t *trustFlags) trust(cmd *cobra.Command, needed bool) (verify.Trust, error) {
-	keys, err := readKeys(t.keys)
+	keys, err := readKeys("key", t.keys)
 	if err != nil {
 		return verify.Trust{}, err
 	}
 	if needed && len(keys) == 0 {
 		return verify.Trust{}, errors.New("name the log's verifier key with --key: what is signed shows something only to who knows the key from elsewhere than the log")
 	}
-	witnesses, err := readKeys(t.witnesses)
+	witnesses, err := readKeys("witness", t.witnesses)
 	if err != nil {
 		return verify.Trust{}, err
 	}
@@ -58,8 +68,10 @@ func (t *trustFlags) trust(cmd *cobra.Command, needed bool) (verify.Trust, error
 var keyForm = regexp.MustCompile(`^[^+\s]+\+[0-9a-fA-F]{8}\+[A-Za-z0-9+/]{44}$`)
 
 // readKeys takes each name for a key where it has the form of one, else for a file of keys, in which empty lines and those that begin with # say nothing.
-func readKeys(names []string) (keys []string, err error) {
+// A file without a key is an error: to go on would be to check less than the flag asks for.
+func readKeys(flag string, names []string) (keys []string, err error) {
 	for _, name := range names {
+		before := len(keys)
 		if keyForm.MatchString(name) {
 			keys = append(keys, name)
 			continue
@@ -80,6 +92,9 @@ func readKeys(names []string) (keys []string, err error) {
 		}
 		if err := lines.Err(); err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		if len(keys) == before {
+			return nil, fmt.Errorf("--%s: %s holds no verifier key (expected lines NAME+HASH+BASE64)", flag, name)
 		}
 	}
 	return keys, nil

@@ -71,8 +71,8 @@ func readState(path string) (*verify.State, error) {
 	return &s, nil
 }
 
-// verifyFile checks an export.
-func (o *verifyOptions) verifyFile(cmd *cobra.Command, trust verify.Trust) error {
+// verifyFile checks an export; signatures tells that some are asked for.
+func (o *verifyOptions) verifyFile(cmd *cobra.Command, trust verify.Trust, signatures bool) error {
 	f, err := os.Open(o.file)
 	if err != nil {
 		return err
@@ -83,7 +83,10 @@ func (o *verifyOptions) verifyFile(cmd *cobra.Command, trust verify.Trust) error
 		return err
 	}
 	bar := newByteBar(cmd.ErrOrStderr(), "verify")
-	report, err := verify.Export(cmd.Context(), &measured{from: f, total: info.Size(), tell: bar.set}, trust)
+	report, err := verify.ExportWith(cmd.Context(), &measured{from: f, total: info.Size(), tell: bar.set},
+		verify.ExportOptions{
+			Trust: trust, AllowUnsignedTail: o.allowTail, AllowNoKey: !signatures,
+		})
 	bar.done()
 	if err != nil && cmd.Context().Err() != nil {
 		err = fmt.Errorf("stopped after %s, good so far", counted(report.Height, "block"))
@@ -109,7 +112,11 @@ func (m *measured) Read(p []byte) (int, error) {
 func (o *verifyOptions) conclude(cmd *cobra.Command, report *verify.LogReport, err error, what string) error {
 	switch {
 	case !report.Good():
-		err = finding{errors.Join(fmt.Errorf("the %s is not valid: %s", what, codesText(report.Findings)), err)}
+		text := codesText(report.Findings)
+		if text == verify.CodeUnsigned && report.SignedHeight > 0 {
+			text += " (--allow-unsigned-tail accepts blocks behind the newest signed checkpoint)"
+		}
+		err = finding{errors.Join(fmt.Errorf("the %s is not valid: %s", what, text), err)}
 	case err == nil && len(report.Unchecked) > 0:
 		blocks := counted(chain.CountBlocks(report.Unchecked), "block")
 		if report.UncheckedLeaves > 0 {
@@ -129,10 +136,22 @@ func (o *verifyOptions) conclude(cmd *cobra.Command, report *verify.LogReport, e
 	}
 	text := logText(report, widthOf(out))
 	if err == nil {
-		text += what + " valid\n"
+		text += verdict(report, what)
 	}
 	_, e := io.WriteString(out, text)
 	return errors.Join(err, e)
+}
+
+// verdict is the last line where nothing is wrong. It says what was not checked.
+func verdict(r *verify.LogReport, what string) string {
+	switch {
+	case !r.SignaturesChecked:
+		return what + " consistent; no signature was checked\n"
+	case r.SignedHeight < r.Height:
+		return fmt.Sprintf("%s valid up to block %d; the blocks behind it are consistent and not signed\n", what,
+			r.SignedHeight-1)
+	}
+	return what + " valid\n"
 }
 
 func logText(r *verify.LogReport, width int) string {
@@ -142,6 +161,10 @@ func logText(r *verify.LogReport, width int) string {
 		writeCheckpoint(&b, &r.Checkpoints[i], width)
 	}
 	fmt.Fprintf(&b, "height     %d\nrecords    %d\nhead       %v\n", r.Height, r.Records, r.Hash)
+	if r.SignaturesChecked && r.SignedHeight < r.Height {
+		fmt.Fprintf(&b, "signed     %d of these blocks, %d of their %s\n", r.SignedHeight, r.SignedSize,
+			countedAs(r.Size, "leaf", "leaves"))
+	}
 	if r.New+r.UncheckedLeaves < r.Size {
 		fmt.Fprintf(&b, "new        %s, the others were checked before\n", countedAs(r.New, "leaf", "leaves"))
 	}

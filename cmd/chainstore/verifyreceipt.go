@@ -191,7 +191,9 @@ func writeFindings(b *strings.Builder, found []verify.Finding, width int) {
 func writeCheckpoint(b *strings.Builder, c *verify.Checkpoint, width int) {
 	writeWrapped(b, "log        ", c.Origin, width)
 	fmt.Fprintf(b, "checkpoint %d leaves, root %v\n", c.Size, c.Root)
-	if len(c.SignedBy) > 0 {
+	if len(c.SignedBy) == 0 {
+		b.WriteString("signed by  not checked\n")
+	} else {
 		writeWrapped(b, "signed by  ", strings.Join(append(c.SignedBy, c.CosignedBy...), ", "), width)
 	}
 }

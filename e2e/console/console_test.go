@@ -164,6 +164,22 @@ func TestConsoleRecords(t *testing.T) {
 		f.change(func() { f.chain.vkey = mine })
 		b.goTo("chain")
 	})
+	t.Run("without a checkpoint no signature was checked", func(t *testing.T) {
+		b.in(t)
+		const signed, unsigned = "Verified: the record is what was committed.", "No signature of the log was checked."
+		for _, uncovered := range []bool{false, true} {
+			f.change(func() { f.uncovered = uncovered })
+			b.goTo("record/0/0")
+			b.click("#verify")
+			b.see("a verdict", `document.querySelector('.verdict.good')`)
+			got := b.text(".verdict")
+			if strings.Contains(got, signed) == uncovered || strings.Contains(got, unsigned) != uncovered {
+				t.Errorf("without a checkpoint is %v: %s", uncovered, got)
+			}
+			b.goTo("chain")
+		}
+		f.change(func() { f.uncovered = false })
+	})
 	t.Run("an altered payload does not verify", func(t *testing.T) {
 		b.in(t)
 		f.change(func() { f.liar = true })

@@ -24,17 +24,18 @@ type fakeCluster struct {
 	masters []*httptest.Server
 	admin   string
 
-	mu       sync.Mutex // guards all below
-	chain    *fakeChain
-	projects []*fakeProject
-	leader   int
-	term     uint64
-	storages []wire.NodeIntegrity
-	stories  []wire.Event
-	lost     []chain.Range
-	lag      int  // of the newest blocks, how many no storage node has yet
-	old      bool // the masters have no lists and no proofs
-	liar     bool // payloads come back altered, with an envelope that fits the alteration nowhere
+	mu        sync.Mutex // guards all below
+	chain     *fakeChain
+	projects  []*fakeProject
+	leader    int
+	term      uint64
+	storages  []wire.NodeIntegrity
+	stories   []wire.Event
+	lost      []chain.Range
+	lag       int  // of the newest blocks, how many no storage node has yet
+	old       bool // the masters have no lists and no proofs
+	uncovered bool // proofs come without a checkpoint
+	liar      bool // payloads come back altered, with an envelope that fits the alteration nowhere
 }
 
 // fakeProject is a project with its tokens.
@@ -372,7 +373,11 @@ func (f *fakeCluster) routesOfRecords(mux *http.ServeMux) {
 		if r.block >= uint64(len(f.chain.headers)) {
 			return 409, problemName(wire.ProblemNotSealed)
 		}
-		return 200, f.chain.proof(r)
+		p := f.chain.proof(r)
+		if f.uncovered {
+			delete(p, "checkpoint")
+		}
+		return 200, p
 	}
 	one("GET /v1/records/{index}", envelope)
 	one("GET /v1/blocks/{block}/records/{offset}", envelope)

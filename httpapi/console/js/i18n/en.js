@@ -224,6 +224,7 @@ export default {
   'proof.native': 'Hashes are computed with this browser\'s own WebCrypto.',
   'proof.own': 'This page came over plain HTTP from another machine, where browsers withhold WebCrypto: hashes are computed with the console\'s own SHA-256.',
   'proof.good': 'Verified: the record is what was committed.',
+  'proof.unsigned': 'The record is what this master says was committed. No signature of the log was checked.',
   'proof.bad': 'Not verified: {n} {n|step does|steps do} not fit.',
   'proof.is.good': 'fits',
   'proof.is.bad': 'does not fit',

@@ -224,6 +224,7 @@ export default {
   'proof.native': '哈希由浏览器自带的 WebCrypto 计算。',
   'proof.own': '此页面经普通 HTTP 从其他机器加载，浏览器不提供 WebCrypto：哈希由控制台自带的 SHA-256 计算。',
   'proof.good': '验证通过：记录与提交时一致。',
+  'proof.unsigned': '记录与该主节点所称的提交内容一致。未检查日志的签名。',
   'proof.bad': '验证失败：{n} 个步骤不吻合。',
   'proof.is.good': '吻合',
   'proof.is.bad': '不吻合',

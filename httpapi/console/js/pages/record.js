@@ -100,7 +100,8 @@ async function keepReceipt(r, path, signal) {
 
 function steps(done) {
   const bad = done.filter((step) => step.ok === false);
-  const verdict = bad.length ? t('proof.bad', { n: bad.length }) : t('proof.good');
+  const isSigned = done.some((step) => step.name === 'signature' && step.ok === true);
+  const verdict = bad.length ? t('proof.bad', { n: bad.length }) : t(isSigned ? 'proof.good' : 'proof.unsigned');
   announce(verdict);
   return [
     h('p', { class: `verdict ${bad.length ? 'bad' : 'good'}` }, icon(bad.length ? 'cross' : 'check'), verdict),
