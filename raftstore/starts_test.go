@@ -2,6 +2,7 @@ package raftstore
 
 import (
 	"bytes"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
@@ -364,5 +365,21 @@ func TestRestoredFolderNeitherVotesNorAcknowledges(t *testing.T) {
 				t.Error("after a restart it takes part again")
 			}
 		})
+	}
+}
+
+// The vector of docs/formats.md.
+func TestStartsVector(t *testing.T) {
+	s := &starts{peers: map[string]start{"m2": {}}}
+	var own, peer start
+	for i := range own.id {
+		own.id[i], peer.id[i] = byte(i), byte(0xf0+i)
+	}
+	own.renewed = 2
+	s.own, s.peers["m2"] = []start{own}, peer
+	const want = "4353535401" + "00000001" + "000102030405060708090a0b0c0d0e0f" + "0000000000000002" +
+		"00000001" + "02" + "6d32" + "f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff" + "0000000000000000" + "940e6acd"
+	if got := hex.EncodeToString(s.encode()); got != want {
+		t.Errorf("%s, want %s", got, want)
 	}
 }
