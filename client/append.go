@@ -16,11 +16,11 @@ import (
 type Entry struct {
 	// Payload is the record's content, at least one byte. A cluster takes up to 1 MiB unless its masters were told otherwise.
 	Payload []byte
-	// Key is for the user's own use, UTF-8 without control characters (bytes below 0x20, and 0x7f), at most 255 bytes; "" for
-	// none.
+	// Key is for the user's own use, UTF-8 without control characters (bytes below 0x20, and 0x7f), at most 255
+	// bytes; "" for none.
 	Key string
-	// Type is the media type, UTF-8 without control characters, at most 255 bytes. With "" the master gives the record its
-	// default type.
+	// Type is the media type, UTF-8 without control characters, at most 255 bytes. With "" the master gives the
+	// record its default type.
 	Type string
 	// IdempotencyKey makes a repeated append with the same content give the first one's position: within the project, for
 	// as long as the cluster remembers keys (status shows how long that is; ten minutes and a million keys by default).
@@ -84,7 +84,8 @@ func (c *Client) AppendWait(ctx context.Context, e Entry, timeout time.Duration)
 		return wire.Appended{}, err
 	}
 	if !wire.FitsHeader(e.Key) || !wire.FitsHeader(e.Type) {
-		return wire.Appended{}, fmt.Errorf("%w: a key or type with spaces at its ends goes with Append or AppendBatch only", ErrBadRequest)
+		return wire.Appended{},
+			fmt.Errorf("%w: a key or type with spaces at its ends goes with Append or AppendBatch only", ErrBadRequest)
 	}
 	query := url.Values{"wait": {wire.StateStored}, "timeout": {timeout.String()}}
 	var done wire.Appended

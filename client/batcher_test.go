@@ -76,7 +76,8 @@ func (l *ledger) at(p wire.Position) string {
 func TestAppendBatch(t *testing.T) {
 	l := &ledger{}
 	c := newClient(t, 0, l.ServeHTTP)
-	at, err := c.AppendBatch(t.Context(), []Entry{{Payload: []byte("a")}, {Payload: []byte("b"), Key: " k", Type: "t"}}, "")
+	at, err := c.AppendBatch(t.Context(), []Entry{{Payload: []byte("a")}, {Payload: []byte("b"), Key: " k",
+		Type: "t"}}, "")
 	if err != nil || len(at) != 2 || l.at(at[0]) != "a" || l.at(at[1]) != "b" {
 		t.Errorf("%+v, %v", at, err)
 	}

@@ -90,7 +90,8 @@ func TestAppendRefusesWhatNoClusterTakes(t *testing.T) {
 			if !errors.Is(err, ErrBadRequest) || !strings.Contains(err.Error(), "control character 0x") {
 				t.Errorf("%q: %v", text, err)
 			}
-			if _, err := c.AppendWait(t.Context(), e, time.Second); !errors.Is(err, ErrBadRequest) || !strings.Contains(err.Error(), "control character 0x") {
+			if _, err := c.AppendWait(t.Context(), e, time.Second); !errors.Is(err, ErrBadRequest) ||
+				!strings.Contains(err.Error(), "control character 0x") {
 				t.Errorf("%q: %v", text, err)
 			}
 		}
@@ -313,7 +314,8 @@ func TestFinalAnswersEndTheCall(t *testing.T) {
 		wire.ProblemUnauthorized: {401, ErrUnauthorized}, wire.ProblemForbidden: {403, ErrForbidden},
 		wire.ProblemNotFound: {404, ErrNotFound}, wire.ProblemSealIndex: {404, ErrSealIndex},
 		wire.ProblemMethod: {405, ErrMethod}, wire.ProblemNotMined: {409, ErrNotMined}, wire.ProblemNotSealed: {409, ErrNotSealed}, wire.ProblemNotCovered: {409, ErrNotCovered},
-		wire.ProblemNameTaken: {409, ErrNameTaken}, wire.ProblemTooLarge: {413, ErrTooLarge}, wire.ProblemEncoding: {415, ErrEncoding}, wire.ProblemKeyReused: {422, ErrKeyReused},
+		wire.ProblemNameTaken: {409, ErrNameTaken}, wire.ProblemTooLarge: {413, ErrTooLarge},
+		wire.ProblemEncoding: {415, ErrEncoding}, wire.ProblemKeyReused: {422, ErrKeyReused},
 		wire.ProblemFenced: {409, ErrFenced}, wire.ProblemNotNext: {409, ErrNotNext}, wire.ProblemBadBlock: {422, ErrBadBlock},
 	} {
 		client := newClient(t, 0, refuse(c.status, name), func(http.ResponseWriter, *http.Request) {

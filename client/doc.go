@@ -11,6 +11,7 @@
 // error. An error of a call is one of three kinds: it wraps [ErrUnreachable] when there was no answer, it is an [*Error]
 // when the answer was a problem, and it wraps [ErrAnswer] when the answer is not one that ChainStore gives.
 //
-// Keys and types with control characters are refused before anything is sent, with an error that wraps [ErrBadRequest]. Records
-// of older clusters may have such: they are read, listed and streamed as they are. Escape them before they are printed.
+// Keys and types with control characters are refused before anything is sent, with an error that wraps
+// [ErrBadRequest]. Records of older clusters may have such: they are read, listed and streamed as they are. Escape
+// them before they are printed.
 package client

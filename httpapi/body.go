@@ -8,19 +8,21 @@ import (
 	"strings"
 )
 
-// drainBytes is how much of a body that is refused is read before the 413 or 415 goes out, so that the client, which is still
-// sending, gets to read it.
+// drainBytes is how much of a body that is refused is read before the 413 or 415 goes out, so that the client, which
+// is still sending, gets to read it.
 const drainBytes = 2 << 20
 
 // identityCoding is the content coding of a body as it is: the only one that is taken.
 const identityCoding = "identity"
 
-// readBody reads a body of at most limit bytes into memory of its own. The error wraps errTooLarge where it is longer, and
-// errEncoding where it is in another content coding than identity: its bytes must not be taken for the content.
+// readBody reads a body of at most limit bytes into memory of its own. The error wraps errTooLarge where it is
+// longer, and errEncoding where it is in another content coding than identity: its bytes must not be taken for the
+// content.
 func readBody(r *http.Request, limit int64) ([]byte, error) {
 	if coding := contentCoding(r.Header); coding != identityCoding {
-		return nil, refuseBody(r.Body, fmt.Errorf("%w: the body's Content-Encoding is %q: send it uncompressed, without that header",
-			errEncoding, coding))
+		return nil, refuseBody(r.Body,
+			fmt.Errorf("%w: the body's Content-Encoding is %q: send it uncompressed, without that header",
+				errEncoding, coding))
 	}
 	if r.ContentLength > limit {
 		return nil, overLimit(r.Body, r.ContentLength, limit)
@@ -42,8 +44,8 @@ func readBody(r *http.Request, limit int64) ([]byte, error) {
 	return body, nil
 }
 
-// contentCoding is the first content coding of a body that is not identity (RFC 9110, section 8.4): the field is a list, may
-// come several times, and its values are case-insensitive.
+// contentCoding is the first content coding of a body that is not identity (RFC 9110, section 8.4): the field is a
+// list, may come several times, and its values are case-insensitive.
 func contentCoding(h http.Header) string {
 	for _, field := range h.Values("Content-Encoding") {
 		for coding := range strings.SplitSeq(field, ",") {

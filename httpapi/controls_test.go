@@ -39,8 +39,8 @@ var headerCases = []struct {
 	{"", true},
 }
 
-// TestControlCharacters holds both halves of the rule: requests with control characters are refused, and records that have
-// them already are served as valid HTTP on every route.
+// TestControlCharacters holds both halves of the rule: requests with control characters are refused, and records that
+// have them already are served as valid HTTP on every route.
 func TestControlCharacters(t *testing.T) {
 	c := startCluster(t)
 	c.forwardOld()
@@ -49,11 +49,12 @@ func TestControlCharacters(t *testing.T) {
 	t.Run("content codings", func(t *testing.T) { c.with(t).refuseCodings() })
 }
 
-// forwardOld appends the records of headerCases as a master of an older version does for its clients: by a submission to the
-// leader, which must take it. Each case is the key of one record and the type of another.
+// forwardOld appends the records of headerCases as a master of an older version does for its clients: by a submission
+// to the leader, which must take it. Each case is the key of one record and the type of another.
 func (c *cluster) forwardOld() {
 	c.t.Helper()
-	project := answer[wire.Me](c, 0, request{method: "GET", path: "/v1/me", token: c.file.Tokens.Project, status: 200}).Project.ID
+	project := answer[wire.Me](c, 0, request{method: "GET", path: "/v1/me", token: c.file.Tokens.Project,
+		status: 200}).Project.ID
 	s := masterfsm.NewSubmission(nil, "older", 1, 1)
 	s.StartRequest(project, masterfsm.Digest{}, masterfsm.Digest{})
 	for i := range headerCases {
@@ -68,7 +69,8 @@ func (c *cluster) forwardOld() {
 		}
 	}
 	leader := c.leader()
-	req, err := http.NewRequestWithContext(c.t.Context(), "POST", leader+wire.PathSubmissions, bytes.NewReader(s.Bytes()))
+	req, err := http.NewRequestWithContext(c.t.Context(), "POST", leader+wire.PathSubmissions,
+		bytes.NewReader(s.Bytes()))
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -87,7 +89,8 @@ func (c *cluster) forwardOld() {
 func (c *cluster) leader() string {
 	c.t.Helper()
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); {
-		status := answer[wire.Cluster](c, 0, request{method: "GET", path: "/v1/cluster", token: c.file.Tokens.Admin, status: 200})
+		status := answer[wire.Cluster](c, 0, request{method: "GET", path: "/v1/cluster",
+			token: c.file.Tokens.Admin, status: 200})
 		for _, m := range status.Masters {
 			if m.ID == status.Leader && m.URL != "" {
 				return m.URL
@@ -98,8 +101,8 @@ func (c *cluster) leader() string {
 	return ""
 }
 
-// raw sends a GET or HEAD over a bare connection and returns the status and the body of the answer, once its header has held.
-// With a stream it reads up to the first record's event.
+// raw sends a GET or HEAD over a bare connection and returns the status and the body of the answer, once its header
+// has held. With a stream it reads up to the first record's event.
 func (c *cluster) raw(i int, method, path, accept string) (http.Header, int, []byte) {
 	c.t.Helper()
 	host := strings.TrimPrefix(c.file.Masters[i%len(c.file.Masters)], "http://")
@@ -111,7 +114,8 @@ func (c *cluster) raw(i int, method, path, accept string) (http.Header, int, []b
 	if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
 		c.t.Fatal(err)
 	}
-	fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nAccept: %s\r\nConnection: close\r\n\r\n",
+	fmt.Fprintf(conn,
+		"%s %s HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nAccept: %s\r\nConnection: close\r\n\r\n",
 		method, path, host, c.file.Tokens.Project, accept)
 	reader := bufio.NewReader(conn)
 	var head []byte
@@ -126,7 +130,8 @@ func (c *cluster) raw(i int, method, path, accept string) (http.Header, int, []b
 			c.t.Errorf("%s %s (%s): the header line %q is not HTTP", method, path, accept, line)
 		}
 	}
-	resp, err := http.ReadResponse(bufio.NewReader(io.MultiReader(bytes.NewReader(head), reader)), &http.Request{Method: method})
+	resp, err := http.ReadResponse(bufio.NewReader(io.MultiReader(bytes.NewReader(head), reader)),
+		&http.Request{Method: method})
 	if err != nil {
 		c.t.Fatalf("%s %s: %v in %q", method, path, err, head)
 	}
@@ -185,7 +190,8 @@ func (c *cluster) readControls() {
 			served = wire.TypeOctets
 		}
 		payload := fmt.Sprintf("record %d of case %d", i%2, i/2)
-		index, place := fmt.Sprintf("/v1/records/%d", r.Index), fmt.Sprintf("/v1/blocks/%d/records/%d", r.Block, r.Offset)
+		index, place := fmt.Sprintf("/v1/records/%d", r.Index), fmt.Sprintf("/v1/blocks/%d/records/%d", r.Block,
+			r.Offset)
 		c.covered(i, index)
 		for _, path := range []string{index, place} {
 			for _, method := range []string{"GET", "HEAD"} {
@@ -193,7 +199,8 @@ func (c *cluster) readControls() {
 				if status != 200 || h.Get("Content-Type") != served || method == "GET" && string(body) != payload {
 					c.t.Errorf("%s of %q, %q: %d, type %q, %q", method, key, typ, status, h.Get("Content-Type"), body)
 				}
-				if got, there := h[wire.HeaderKey]; there != (key != "" && wire.FitsHeader(key)) || there && got[0] != key {
+				if got, there := h[wire.HeaderKey]; there != (key != "" && wire.FitsHeader(key)) || there &&
+					got[0] != key {
 					c.t.Errorf("%s of %q: the header has the key %q", method, key, got)
 				}
 			}
@@ -201,7 +208,8 @@ func (c *cluster) readControls() {
 			c.wantRecord(fmt.Sprint("envelope ", status), body, key, typ, payload)
 			_, status, body = c.raw(i+1, "GET", path+"/receipt", "*/*")
 			var receipt wire.Receipt
-			if err := json.Unmarshal(body, &receipt); err != nil || status != 200 || receipt.Key != key || receipt.Type != typ {
+			if err := json.Unmarshal(body, &receipt); err != nil || status != 200 || receipt.Key != key ||
+				receipt.Type != typ {
 				c.t.Errorf("receipt of %q, %q: %d, %s", key, typ, status, body)
 			}
 			for _, accept := range []string{"application/json", "text/plain"} {
@@ -210,7 +218,8 @@ func (c *cluster) readControls() {
 				}
 			}
 		}
-		_, status, body := c.raw(i, "GET", fmt.Sprintf("/data?blockIndex=%d&offset=%d&token=%s", r.Block, r.Offset, c.file.Tokens.Project), "*/*")
+		_, status, body := c.raw(i, "GET", fmt.Sprintf("/data?blockIndex=%d&offset=%d&token=%s", r.Block,
+			r.Offset, c.file.Tokens.Project), "*/*")
 		if status != 200 || string(body) != fmt.Sprintf(`{"info":%q}`, payload) {
 			c.t.Errorf("as the original's: %d, %s", status, body)
 		}
@@ -220,7 +229,8 @@ func (c *cluster) readControls() {
 		_, _, body = c.raw(i, "GET", fmt.Sprintf("/v1/records/stream?from=%d", r.Index), "text/event-stream")
 		c.wantRecord("stream", body, key, typ, payload)
 		c.wantRecord("list", c.onlyRecord(i, fmt.Sprintf("/v1/records?from=%d&limit=1", r.Index)), key, typ, payload)
-		c.wantRecord("block", c.onlyRecord(i, fmt.Sprintf("/v1/blocks/%d/records?from=%d&limit=1", r.Block, r.Offset)), key, typ, payload)
+		c.wantRecord("block", c.onlyRecord(i, fmt.Sprintf("/v1/blocks/%d/records?from=%d&limit=1", r.Block,
+			r.Offset)), key, typ, payload)
 		if i%2 == 0 && key != "" { // the filters that read take such a key
 			c.wantRecord("history", c.onlyRecord(i, "/v1/records?limit=1&key="+url.QueryEscape(key)), key, typ, payload)
 			_, _, body = c.raw(i, "GET", "/v1/records/stream?from=0&key="+url.QueryEscape(key), "text/event-stream")
@@ -267,7 +277,8 @@ func (c *cluster) covered(i int, path string) {
 // records is how many records the group has.
 func (c *cluster) records() uint64 {
 	c.t.Helper()
-	return answer[wire.Cluster](c, 0, request{method: "GET", path: "/v1/cluster", token: c.file.Tokens.Admin, status: 200}).Records
+	return answer[wire.Cluster](c, 0, request{method: "GET", path: "/v1/cluster", token: c.file.Tokens.Admin,
+		status: 200}).Records
 }
 
 // refuseControls sends control characters by every route that takes a key, a type or a name.
@@ -285,27 +296,32 @@ func (c *cluster) refuseControls() {
 	}{
 		{request{path: "/v1/records", token: own, body: "x", headers: map[string]string{wire.HeaderKey: "a\tb"}},
 			"the key has the control character 0x09 at byte 1"},
-		{request{path: "/v1/records", token: own, body: "x", headers: map[string]string{"Content-Type": "text/plain;\ta=b"}},
+		{request{path: "/v1/records", token: own, body: "x",
+			headers: map[string]string{"Content-Type": "text/plain;\ta=b"}},
 			"the type has the control character 0x09 at byte 11"},
 		{request{path: "/v1/records:batch", token: own, body: framed("a\x00b", "text/plain"), headers: frames},
 			"record 1 of the batch: the key has the control character 0x00 at byte 1"},
 		{request{path: "/v1/records:batch", token: own, body: framed("key", "\x7f"), headers: frames},
 			"record 1 of the batch: the type has the control character 0x7f at byte 0"},
-		{request{path: "/v1/projects", token: admin, body: `{"name":"a\u0000b"}`}, "name has the control character 0x00 at byte 1"},
-		{request{path: "/v1/projects/default/tokens", token: admin, body: `{"label":"a\u001bb"}`}, "label has the control character 0x1b at byte 1"},
+		{request{path: "/v1/projects", token: admin, body: `{"name":"a\u0000b"}`},
+			"name has the control character 0x00 at byte 1"},
+		{request{path: "/v1/projects/default/tokens", token: admin, body: `{"label":"a\u001bb"}`},
+			"label has the control character 0x1b at byte 1"},
 	}
 	for b := range 0x20 {
 		rows = append(rows, struct {
 			request
 			says string
-		}{request{path: "/v1/records:batch", token: own, body: fmt.Sprintf("{\"text\":\"x\"}\n\n{\"text\":\"y\",\"key\":\"tür\\u%04x\"}\n", b)},
+		}{request{path: "/v1/records:batch", token: own,
+			body: fmt.Sprintf("{\"text\":\"x\"}\n\n{\"text\":\"y\",\"key\":\"tür\\u%04x\"}\n", b)},
 			fmt.Sprintf("line 3: the key has the control character 0x%02x at byte 4", b)})
 	}
 	for _, text := range []string{"text/html\\r\\nX-Evil: 1", "text/plain\\u007f", "\\n"} {
 		rows = append(rows, struct {
 			request
 			says string
-		}{request{path: "/v1/records:batch", token: own, body: `{"text":"y","type":"` + text + `"}`}, "line 1: the type has the control character"})
+		}{request{path: "/v1/records:batch", token: own, body: `{"text":"y","type":"` + text + `"}`},
+			"line 1: the type has the control character"})
 	}
 	for i, row := range rows {
 		row.method, row.status, row.problem = "POST", 400, wire.ProblemBadRequest
@@ -321,14 +337,16 @@ func (c *cluster) refuseControls() {
 		c.t.Fatal(err)
 	}
 	defer users.CloseIdle()
-	if _, err := users.Append(c.t.Context(), client.Entry{Payload: []byte("x"), Key: "a\nb"}); !errors.Is(err, client.ErrBadRequest) {
+	if _, err := users.Append(c.t.Context(), client.Entry{Payload: []byte("x"), Key: "a\nb"}); !errors.Is(err,
+		client.ErrBadRequest) {
 		c.t.Error(err)
 	}
 	if after := c.records(); after != before {
 		c.t.Errorf("refused, and yet there are %d records more", after-before)
 	}
 	// What is not a control character goes on as it was.
-	c.do(0, request{name: "batch", method: "POST", path: "/v1/records:batch", token: own, body: `{"text":"x","key":" tür/门 ","type":"a b"}`, status: 201})
+	c.do(0, request{name: "batch", method: "POST", path: "/v1/records:batch", token: own,
+		body: `{"text":"x","key":" tür/门 ","type":"a b"}`, status: 201})
 	// A payload may hold anything.
 	c.do(1, request{name: "payload", method: "POST", path: "/v1/records", token: own, body: "a\x00\x7f\n", status: 201})
 	c.call(2, "POST", "/data", "application/json", `{"token":"`+own+`","info":"a\u0000b\n"}`, 200)
@@ -384,7 +402,8 @@ func (c *cluster) refuseCodings() {
 			wire.Problem
 			InfoCode int
 		}
-		if err := json.Unmarshal(body, &p); err != nil || p.Type != wire.ProblemBase+wire.ProblemEncoding && p.InfoCode != want {
+		if err := json.Unmarshal(body, &p); err != nil || p.Type != wire.ProblemBase+wire.ProblemEncoding &&
+			p.InfoCode != want {
 			c.t.Errorf("%s with %q: %s", row.path, row.codings, body)
 		}
 	}
@@ -405,7 +424,8 @@ func (c *cluster) refuseCodings() {
 
 func (c *cluster) sendCoded(i int, path, token, body string, codings []string) (http.Header, int, []byte) {
 	c.t.Helper()
-	req, err := http.NewRequestWithContext(c.t.Context(), "POST", c.file.Masters[i%len(c.file.Masters)]+path, strings.NewReader(body))
+	req, err := http.NewRequestWithContext(c.t.Context(), "POST", c.file.Masters[i%len(c.file.Masters)]+path,
+		strings.NewReader(body))
 	if err != nil {
 		c.t.Fatal(err)
 	}

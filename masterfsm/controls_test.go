@@ -10,8 +10,8 @@ import (
 	"github.com/chainstore/chainstore/chain"
 )
 
-// TestControlCharactersReplay replays the log of a cluster whose keys and types hold control characters. API requests with
-// such records are refused today; the decoder and the state machine must never be.
+// TestControlCharactersReplay replays the log of a cluster whose keys and types hold control characters. API requests
+// with such records are refused today; the decoder and the state machine must never be.
 func TestControlCharactersReplay(t *testing.T) {
 	var golden struct {
 		State, Head, Root chain.Hash
@@ -52,7 +52,8 @@ func TestControlCharactersReplay(t *testing.T) {
 			read[want.Index] = true
 			r, err := chain.ParseRecord(encoded)
 			leaf := chain.EncodedLeaf(encoded, chain.EncodedCommit(encoded))
-			if err != nil || r.Key != want.Key || r.Type != want.Type || r.Commit() != want.Commit || leaf.Hash() != want.Leaf {
+			if err != nil || r.Key != want.Key || r.Type != want.Type || r.Commit() != want.Commit ||
+				leaf.Hash() != want.Leaf {
 				t.Errorf("record %d: %+v, %v, want %+v", want.Index, r, err, want)
 			}
 		}
@@ -62,15 +63,18 @@ func TestControlCharactersReplay(t *testing.T) {
 	for _, r := range golden.Records {
 		controls += r.Key + r.Type
 	}
-	if len(golden.Records) != 29 || len(read) != 29 || !strings.Contains(controls, "\x00") || !strings.Contains(controls, "\x7f") {
-		t.Errorf("%d records, %d of them read, with %q are no test of control characters", len(golden.Records), len(read), controls)
+	if len(golden.Records) != 29 || len(read) != 29 || !strings.Contains(controls, "\x00") ||
+		!strings.Contains(controls, "\x7f") {
+		t.Errorf("%d records, %d of them read, with %q are no test of control characters", len(golden.Records),
+			len(read), controls)
 	}
 	for name, s := range map[string]*State{"replayed": s, "restored": restored(t, s)} {
 		if digest, err := s.Snapshot().Digest(); err != nil || digest != golden.State {
 			t.Errorf("%s: the state's hash is %v, want %v: %v", name, digest, golden.State, err)
 		}
 		head := s.Head()
-		if head.Height != golden.Height || head.Hash != golden.Head || head.Tree.Size() != golden.Size || head.Tree.Root() != golden.Root {
+		if head.Height != golden.Height || head.Hash != golden.Head || head.Tree.Size() != golden.Size ||
+			head.Tree.Root() != golden.Root {
 			t.Errorf("%s: the head is %+v, want height %d, hash %v", name, head, golden.Height, golden.Head)
 		}
 	}

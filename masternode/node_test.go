@@ -247,7 +247,8 @@ func TestLimits(t *testing.T) {
 			"key too long":        {[]Entry{{Key: strings.Repeat("k", 256), Payload: []byte("x")}}, ErrBadRequest},
 			"key that is no text": {[]Entry{{Key: "\xff", Payload: []byte("x")}}, ErrBadRequest},
 			"NUL in a key":        {[]Entry{{Key: "a\x00b", Payload: []byte("x")}}, ErrBadRequest},
-			"DEL in a type":       {[]Entry{{Payload: []byte("x")}, {Type: "text/\x7f", Payload: []byte("x")}}, ErrBadRequest},
+			"DEL in a type": {[]Entry{{Payload: []byte("x")}, {Type: "text/\x7f", Payload: []byte("x")}},
+				ErrBadRequest},
 		} {
 			before := r.ledger.entries
 			_, err := r.Append(t.Context(), r.project, c.entries, "")

@@ -196,7 +196,8 @@ func (n *Node) projectNamed(nameOrID string) (p masterfsm.Project, err error) {
 	return p, err
 }
 
-// checkText refuses what is not UTF-8, since a command's JSON would put other characters in its place, and control characters.
+// checkText refuses what is not UTF-8, since a command's JSON would put other characters in its place, and control
+// characters.
 func checkText(what, text string) error {
 	if !utf8.ValidString(text) {
 		return fmt.Errorf("%w: %s must be UTF-8", ErrBadRequest, what)

@@ -11,8 +11,8 @@ import (
 	"github.com/chainstore/chainstore/masterfsm"
 )
 
-// TestControlCharactersInFolder starts a master on a data folder whose log has keys and types with control characters. The
-// folder is described in masterfsm/testdata/controls, which also has its state's hash.
+// TestControlCharactersInFolder starts a master on a data folder whose log has keys and types with control
+// characters. The folder is described in masterfsm/testdata/controls, which also has its state's hash.
 func TestControlCharactersInFolder(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

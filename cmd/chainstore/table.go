@@ -177,8 +177,8 @@ func addJSON(cmd *cobra.Command, to *bool, usage string) {
 	cmd.Flags().BoolVar(to, "json", false, usage)
 }
 
-// printJSON prints one value on one line. What could steer a terminal is escaped: encoding/json leaves DEL and the controls from
-// U+0080 on as they are, and they stand in strings alone.
+// printJSON prints one value on one line. What could steer a terminal is escaped: encoding/json leaves DEL and the
+// controls from U+0080 on as they are, and they stand in strings alone.
 func printJSON(w io.Writer, v any) error {
 	encoded, err := json.Marshal(v)
 	if err != nil {

@@ -29,10 +29,14 @@ func TestCheckText(t *testing.T) {
 // What FitsHeader accepts comes back through net/http as it was.
 func TestFitsHeader(t *testing.T) {
 	var text string
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set(HeaderKey, text) }))
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter,
+		_ *http.Request) {
+		w.Header().Set(HeaderKey, text)
+	}))
 	defer server.Close()
 	for value, fits := range map[string]bool{
-		"": true, "plain": true, "a b": true, "tür/门": true, " lead": false, "trail ": false, " ": false, "a\tb": false, "a\nb": false,
+		"": true, "plain": true, "a b": true, "tür/门": true, " lead": false, "trail ": false, " ": false,
+		"a\tb": false, "a\nb": false,
 	} {
 		if FitsHeader(value) != fits {
 			t.Errorf("%q: %v", value, !fits)
