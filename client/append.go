@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
 
 	"github.com/chainstore/chainstore/chain"
@@ -17,9 +16,11 @@ import (
 type Entry struct {
 	// Payload is the record's content, at least one byte. A cluster takes up to 1 MiB unless its masters were told otherwise.
 	Payload []byte
-	// Key is for the user's own use, UTF-8, at most 255 bytes; "" for none.
+	// Key is for the user's own use, UTF-8 without control characters (bytes below 0x20, and 0x7f), at most 255
+	// bytes; "" for none.
 	Key string
-	// Type is the media type, UTF-8, at most 255 bytes. With "" the master gives the record its default type.
+	// Type is the media type, UTF-8 without control characters, at most 255 bytes. With "" the master gives the
+	// record its default type.
 	Type string
 	// IdempotencyKey makes a repeated append with the same content give the first one's position: within the project, for
 	// as long as the cluster remembers keys (status shows how long that is; ten minutes and a million keys by default).
@@ -31,25 +32,32 @@ type Entry struct {
 // before the body is on its way.
 const expectFrom = 1 << 20
 
-// check reports what the record format does not hold: the error wraps [ErrEmptyBody] or [chain.ErrRecord].
+// check reports what no master takes: the error wraps [ErrEmptyBody], [chain.ErrRecord] or, for a control character,
+// [ErrBadRequest].
 func (e *Entry) check() error {
 	if len(e.Payload) == 0 {
 		return ErrEmptyBody
 	}
 	r := chain.Record{Key: e.Key, Type: e.Type, Payload: e.Payload}
-	return r.Check()
+	if err := r.Check(); err != nil {
+		return err
+	}
+	if err := wire.CheckRecordText(e.Key, e.Type); err != nil {
+		return fmt.Errorf("%w: %w", ErrBadRequest, err)
+	}
+	return nil
 }
 
 // Append appends a record and returns where it stands for good: the answer comes after a majority of the masters have it
 // on disk. However often it tries, it appends once. The payload is not kept.
 //
-// An error wraps [chain.ErrRecord] or [ErrEmptyBody] for an entry that no cluster takes, or is as the package's
-// documentation says. When it is not known whether the record was appended it is an [*UnknownOutcomeError].
+// An error wraps [chain.ErrRecord], [ErrEmptyBody] or [ErrBadRequest] for an entry that no cluster takes, or is as the
+// package's documentation says. When it is not known whether the record was appended it is an [*UnknownOutcomeError].
 func (c *Client) Append(ctx context.Context, e Entry) (wire.Position, error) {
 	if err := e.check(); err != nil {
 		return wire.Position{}, err
 	}
-	if !fitsHeader(e.Key) || !fitsHeader(e.Type) {
+	if !wire.FitsHeader(e.Key) || !wire.FitsHeader(e.Type) {
 		return c.appendFramed(ctx, e)
 	}
 	var at wire.Position
@@ -75,9 +83,9 @@ func (c *Client) AppendWait(ctx context.Context, e Entry, timeout time.Duration)
 	if err := e.check(); err != nil {
 		return wire.Appended{}, err
 	}
-	if !fitsHeader(e.Key) || !fitsHeader(e.Type) {
-		return wire.Appended{}, fmt.Errorf(
-			"%w: a key or type with line breaks, other control characters or spaces at its ends goes with Append or AppendBatch only", ErrBadRequest)
+	if !wire.FitsHeader(e.Key) || !wire.FitsHeader(e.Type) {
+		return wire.Appended{},
+			fmt.Errorf("%w: a key or type with spaces at its ends goes with Append or AppendBatch only", ErrBadRequest)
 	}
 	query := url.Values{"wait": {wire.StateStored}, "timeout": {timeout.String()}}
 	var done wire.Appended
@@ -123,16 +131,6 @@ func (c *Client) appendFramed(ctx context.Context, e Entry) (wire.Position, erro
 		return wire.Position{}, err
 	}
 	return at[0], nil
-}
-
-// fitsHeader reports whether a header gives a value back as it is, RFC 9110 section 5.5.
-func fitsHeader(value string) bool {
-	for i := range len(value) {
-		if value[i] < ' ' || value[i] == 0x7f {
-			return false
-		}
-	}
-	return strings.Trim(value, " ") == value
 }
 
 // AppendBatch appends records in one go, all or none, in their order; they may run over into the next block. It takes up to

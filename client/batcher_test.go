@@ -76,7 +76,8 @@ func (l *ledger) at(p wire.Position) string {
 func TestAppendBatch(t *testing.T) {
 	l := &ledger{}
 	c := newClient(t, 0, l.ServeHTTP)
-	at, err := c.AppendBatch(t.Context(), []Entry{{Payload: []byte("a")}, {Payload: []byte("b"), Key: "k\n", Type: "t"}}, "")
+	at, err := c.AppendBatch(t.Context(), []Entry{{Payload: []byte("a")}, {Payload: []byte("b"), Key: " k",
+		Type: "t"}}, "")
 	if err != nil || len(at) != 2 || l.at(at[0]) != "a" || l.at(at[1]) != "b" {
 		t.Errorf("%+v, %v", at, err)
 	}
@@ -87,6 +88,7 @@ func TestAppendBatch(t *testing.T) {
 		"none":       {nil, ErrBadRequest},
 		"empty":      {[]Entry{{Payload: []byte("a")}, {}}, ErrEmptyBody},
 		"a long key": {[]Entry{{Payload: []byte("a"), Key: strings.Repeat("k", 256)}}, chain.ErrRecord},
+		"NUL":        {[]Entry{{Payload: []byte("a")}, {Payload: []byte("a"), Key: "\x00"}}, ErrBadRequest},
 		"own key":    {[]Entry{{Payload: []byte("a"), IdempotencyKey: "k"}}, ErrBadRequest},
 		"many":       {make([]Entry, wire.MaxBatchRecords+1), ErrTooLarge},
 		"large":      {[]Entry{{Payload: make([]byte, wire.MaxBatchBytes)}}, ErrTooLarge},
@@ -369,6 +371,8 @@ func TestBatcherAddRefusesAlone(t *testing.T) {
 	}{
 		"empty": {Entry{}, ErrEmptyBody},
 		"key":   {Entry{Payload: []byte("x"), Key: "\xff"}, chain.ErrRecord},
+		"NUL":   {Entry{Payload: []byte("x"), Key: "a\x00b"}, ErrBadRequest},
+		"DEL":   {Entry{Payload: []byte("x"), Type: "text/plain\x7f"}, ErrBadRequest},
 		"own":   {Entry{Payload: []byte("x"), IdempotencyKey: "k"}, ErrBadRequest},
 		"large": {Entry{Payload: make([]byte, wire.MaxBatchBytes)}, ErrTooLarge},
 	} {

@@ -84,10 +84,22 @@ func TestAppendRefusesWhatNoClusterTakes(t *testing.T) {
 	if _, err := c.Append(t.Context(), Entry{Payload: []byte("x"), Type: "\xff"}); !errors.Is(err, chain.ErrRecord) {
 		t.Error(err)
 	}
+	for _, text := range []string{"two\nlines", "tab\t", "a\x00b", "\x7f", "\x1b[2J"} {
+		for _, e := range []Entry{{Payload: []byte("x"), Key: text}, {Payload: []byte("x"), Type: text}} {
+			_, err := c.Append(t.Context(), e)
+			if !errors.Is(err, ErrBadRequest) || !strings.Contains(err.Error(), "control character 0x") {
+				t.Errorf("%q: %v", text, err)
+			}
+			if _, err := c.AppendWait(t.Context(), e, time.Second); !errors.Is(err, ErrBadRequest) ||
+				!strings.Contains(err.Error(), "control character 0x") {
+				t.Errorf("%q: %v", text, err)
+			}
+		}
+	}
 }
 
 func TestAppendOfAKeyThatNoHeaderHolds(t *testing.T) {
-	for _, key := range []string{"two\nlines", " spaces ", "tab\t", "\x7f"} {
+	for _, key := range []string{" spaces ", " lead", "trail "} {
 		c := newClient(t, -1, func(w http.ResponseWriter, r *http.Request) {
 			body, _ := io.ReadAll(r.Body)
 			var got string
@@ -302,7 +314,8 @@ func TestFinalAnswersEndTheCall(t *testing.T) {
 		wire.ProblemUnauthorized: {401, ErrUnauthorized}, wire.ProblemForbidden: {403, ErrForbidden},
 		wire.ProblemNotFound: {404, ErrNotFound}, wire.ProblemSealIndex: {404, ErrSealIndex},
 		wire.ProblemMethod: {405, ErrMethod}, wire.ProblemNotMined: {409, ErrNotMined}, wire.ProblemNotSealed: {409, ErrNotSealed}, wire.ProblemNotCovered: {409, ErrNotCovered},
-		wire.ProblemNameTaken: {409, ErrNameTaken}, wire.ProblemTooLarge: {413, ErrTooLarge}, wire.ProblemKeyReused: {422, ErrKeyReused},
+		wire.ProblemNameTaken: {409, ErrNameTaken}, wire.ProblemTooLarge: {413, ErrTooLarge},
+		wire.ProblemEncoding: {415, ErrEncoding}, wire.ProblemKeyReused: {422, ErrKeyReused},
 		wire.ProblemFenced: {409, ErrFenced}, wire.ProblemNotNext: {409, ErrNotNext}, wire.ProblemBadBlock: {422, ErrBadBlock},
 	} {
 		client := newClient(t, 0, refuse(c.status, name), func(http.ResponseWriter, *http.Request) {

@@ -50,6 +50,7 @@ var (
 	ErrNotLost       = errors.New("the block is not reported as lost")
 	ErrLost          = errors.New("the block is lost for good")
 	ErrTooLarge      = errors.New("over the size limit")
+	ErrEncoding      = errors.New("the body's content coding is not supported") // a proxy may have compressed it
 	ErrKeyReused     = errors.New("the idempotency key was used for another body")
 	ErrInternal      = errors.New("internal error of the server")
 	ErrBacklog       = errors.New("backlog full: appends are refused until blocks are stored")
@@ -133,6 +134,8 @@ func sentinel(name string) error {
 		return ErrNotNext
 	case wire.ProblemTooLarge:
 		return ErrTooLarge
+	case wire.ProblemEncoding:
+		return ErrEncoding
 	case wire.ProblemKeyReused:
 		return ErrKeyReused
 	case wire.ProblemBadBlock:

@@ -5,14 +5,25 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 )
 
-// drainBytes is how much of a body that is over its limit is read before the 413 goes out, so that the client, which is still
-// sending, gets to read it.
+// drainBytes is how much of a body that is refused is read before the 413 or 415 goes out, so that the client, which
+// is still sending, gets to read it.
 const drainBytes = 2 << 20
 
-// readBody reads a body of at most limit bytes into memory of its own. The error wraps errTooLarge where it is longer.
+// identityCoding is the content coding of a body as it is: the only one that is taken.
+const identityCoding = "identity"
+
+// readBody reads a body of at most limit bytes into memory of its own. The error wraps errTooLarge where it is
+// longer, and errEncoding where it is in another content coding than identity: its bytes must not be taken for the
+// content.
 func readBody(r *http.Request, limit int64) ([]byte, error) {
+	if coding := contentCoding(r.Header); coding != identityCoding {
+		return nil, refuseBody(r.Body,
+			fmt.Errorf("%w: the body's Content-Encoding is %q: send it uncompressed, without that header",
+				errEncoding, coding))
+	}
 	if r.ContentLength > limit {
 		return nil, overLimit(r.Body, r.ContentLength, limit)
 	}
@@ -33,16 +44,34 @@ func readBody(r *http.Request, limit int64) ([]byte, error) {
 	return body, nil
 }
 
+// contentCoding is the first content coding of a body that is not identity (RFC 9110, section 8.4): the field is a
+// list, may come several times, and its values are case-insensitive.
+func contentCoding(h http.Header) string {
+	for _, field := range h.Values("Content-Encoding") {
+		for coding := range strings.SplitSeq(field, ",") {
+			coding = strings.ToLower(strings.TrimSpace(coding))
+			if coding != "" && coding != identityCoding {
+				return coding
+			}
+		}
+	}
+	return identityCoding
+}
+
 func overLimit(body io.Reader, length, limit int64) error {
-	_, drainErr := io.CopyN(io.Discard, body, drainBytes)
 	err := fmt.Errorf("%w: it has more than %d bytes", errTooLarge, limit)
 	if length >= 0 {
 		err = fmt.Errorf("%w: it has %d bytes, the limit is %d", errTooLarge, length, limit)
 	}
-	if drainErr != nil && !errors.Is(drainErr, io.EOF) {
-		return errors.Join(err, drainErr)
+	return refuseBody(body, err)
+}
+
+// refuseBody drains a body that is refused, and returns why it is.
+func refuseBody(body io.Reader, why error) error {
+	if _, err := io.CopyN(io.Discard, body, drainBytes); err != nil && !errors.Is(err, io.EOF) {
+		return errors.Join(why, err)
 	}
-	return err
+	return why
 }
 
 func cutShort(err error) error {

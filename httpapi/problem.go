@@ -25,6 +25,7 @@ var (
 	errUnauthorized = errors.New("a token is needed: send the header Authorization: Bearer TOKEN")
 	errForbidden    = errors.New("that token does not open this route")
 	errTooLarge     = errors.New("body over the limit")
+	errEncoding     = errors.New("content coding not supported")
 	errInternal     = errors.New("something failed that should not")
 )
 
@@ -72,6 +73,7 @@ var answers = []struct {
 	{storagenode.ErrTicket, http.StatusUnauthorized, wire.ProblemUnauthorized, "Unknown ticket", ""},
 	{masternode.ErrTooLarge, http.StatusRequestEntityTooLarge, wire.ProblemTooLarge, "Too large", ""},
 	{errTooLarge, http.StatusRequestEntityTooLarge, wire.ProblemTooLarge, "Too large", ""},
+	{errEncoding, http.StatusUnsupportedMediaType, wire.ProblemEncoding, "Content coding not supported", ""},
 	{masterfsm.ErrOversize, http.StatusRequestEntityTooLarge, wire.ProblemTooLarge, "Too large for the quota", ""},
 	{masterfsm.ErrQuota, http.StatusTooManyRequests, wire.ProblemQuota, "Quota spent", "1"},
 	{masterfsm.ErrKeyReused, http.StatusUnprocessableEntity, wire.ProblemKeyReused, "Idempotency key reused", ""},
@@ -143,6 +145,9 @@ func (e *engine) failing(c *gin.Context, err error) wire.Problem {
 	}
 	if retry != "" {
 		c.Header("Retry-After", retry)
+	}
+	if p.Status == http.StatusUnsupportedMediaType {
+		c.Header("Accept-Encoding", identityCoding) // RFC 9110, section 15.5.16
 	}
 	if p.Status == http.StatusUnauthorized {
 		c.Header("WWW-Authenticate", "Bearer")

@@ -123,6 +123,9 @@ func parseNDJSON(body []byte, limit int) ([]masternode.Entry, error) {
 		if err := json.Unmarshal(line, &l); err != nil {
 			return nil, fmt.Errorf("%w: line %d is not JSON of a record: %w", errBadRequest, number, err)
 		}
+		if err := wire.CheckRecordText(l.Key, l.Type); err != nil {
+			return nil, fmt.Errorf("%w: line %d: %w; nothing was appended", errBadRequest, number, err)
+		}
 		entry := masternode.Entry{Key: l.Key, Type: l.Type}
 		switch {
 		case l.Payload != nil && l.Text == nil:
@@ -244,7 +247,11 @@ func answerRecord(c *gin.Context, r *masternode.Record) {
 	position := r.Position()
 	h := c.Writer.Header()
 	h.Add("Vary", "Accept, Authorization")
-	asEnvelope := wantsJSON(c.GetHeader("Accept"), r.Type)
+	typ := r.Type
+	if typ == "" || !wire.FitsHeader(typ) {
+		typ = wire.TypeOctets // the envelope has the type as it is
+	}
+	asEnvelope := wantsJSON(c.GetHeader("Accept"), typ)
 	if r.Sealed {
 		tag := `"` + r.Leaf.String() + `"`
 		if asEnvelope {
@@ -273,12 +280,8 @@ func answerRecord(c *gin.Context, r *masternode.Record) {
 	h.Set(wire.HeaderPosition, fmt.Sprintf("%d/%d/%d", position.Block, position.Offset, position.Index))
 	h.Set(wire.HeaderTime, strconv.FormatUint(position.Time, 10))
 	h.Set(wire.HeaderLeaf, position.Leaf.String())
-	if r.Key != "" {
+	if r.Key != "" && wire.FitsHeader(r.Key) {
 		h.Set(wire.HeaderKey, r.Key)
-	}
-	typ := r.Type
-	if typ == "" {
-		typ = wire.TypeOctets
 	}
 	c.Data(http.StatusOK, typ, r.Payload)
 }

@@ -15,8 +15,8 @@ import (
 
 // Entry is a record to be appended.
 type Entry struct {
-	Key     string // at most 255 bytes of UTF-8
-	Type    string // at most 255 bytes of UTF-8
+	Key     string // at most 255 bytes of UTF-8 without control characters
+	Type    string // at most 255 bytes of UTF-8 without control characters
 	Payload []byte // 1 byte to Limits.RecordBytes; not changed until Append returns
 }
 

@@ -2,6 +2,8 @@ package masternode
 
 import (
 	"fmt"
+
+	"github.com/chainstore/chainstore/httpapi/wire"
 )
 
 // Limits of what clients may send. They are this master's own: positions do not depend on them.
@@ -44,6 +46,13 @@ func (l Limits) check(entries []Entry, idempotencyKey string) error {
 		case size > l.RecordBytes:
 			return fmt.Errorf("%w: the payload of record %d has %d bytes, the limit is %d; nothing was appended",
 				ErrTooLarge, i, size, l.RecordBytes)
+		}
+		err := wire.CheckRecordText(entries[i].Key, entries[i].Type)
+		if err != nil && len(entries) > 1 {
+			return fmt.Errorf("%w: record %d of the batch: %w; nothing of it was appended", ErrBadRequest, i, err)
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrBadRequest, err)
 		}
 	}
 	if len(entries) > 1 && total > l.BatchBytes {

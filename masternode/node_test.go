@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -243,8 +244,11 @@ func TestLimits(t *testing.T) {
 			"record too large":    {of(11), ErrTooLarge},
 			"too many":            {of(1, 1, 1, 1), ErrTooLarge},
 			"too many bytes":      {of(10, 10, 1), ErrTooLarge},
-			"key too long":        {[]Entry{{Key: string(make([]byte, 256)), Payload: []byte("x")}}, ErrBadRequest},
+			"key too long":        {[]Entry{{Key: strings.Repeat("k", 256), Payload: []byte("x")}}, ErrBadRequest},
 			"key that is no text": {[]Entry{{Key: "\xff", Payload: []byte("x")}}, ErrBadRequest},
+			"NUL in a key":        {[]Entry{{Key: "a\x00b", Payload: []byte("x")}}, ErrBadRequest},
+			"DEL in a type": {[]Entry{{Payload: []byte("x")}, {Type: "text/\x7f", Payload: []byte("x")}},
+				ErrBadRequest},
 		} {
 			before := r.ledger.entries
 			_, err := r.Append(t.Context(), r.project, c.entries, "")

@@ -196,10 +196,14 @@ func (n *Node) projectNamed(nameOrID string) (p masterfsm.Project, err error) {
 	return p, err
 }
 
-// checkText refuses what is no UTF-8 here, since a command's JSON would put other characters in its place.
+// checkText refuses what is not UTF-8, since a command's JSON would put other characters in its place, and control
+// characters.
 func checkText(what, text string) error {
 	if !utf8.ValidString(text) {
 		return fmt.Errorf("%w: %s must be UTF-8", ErrBadRequest, what)
+	}
+	if err := wire.CheckText(what, text); err != nil {
+		return fmt.Errorf("%w: %w", ErrBadRequest, err)
 	}
 	return nil
 }

@@ -72,6 +72,8 @@ func TestAppendRefused(t *testing.T) {
 		{"a", []string{"--wait", "--timeout", "0"}, "--timeout 0s is not more than 0"},
 		{"more than ten", nil, "Record of more than 10 bytes (too-large, HTTP 413)"},
 		{"a", []string{"--key", "\xff"}, "the key is not UTF-8"},
+		{"a", []string{"--key", "a\nb"}, "the key has the control character 0x0a at byte 1"},
+		{"a\n", []string{"--lines", "--type", "t\x7f"}, "the type has the control character 0x7f at byte 1"},
 		{"a", []string{"one", "two"}, "accepts at most 1 arg"},
 	}
 	for _, test := range tests {

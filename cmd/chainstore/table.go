@@ -177,11 +177,20 @@ func addJSON(cmd *cobra.Command, to *bool, usage string) {
 	cmd.Flags().BoolVar(to, "json", false, usage)
 }
 
-// printJSON prints one value on one line.
+// printJSON prints one value on one line. What could steer a terminal is escaped: encoding/json leaves DEL and the
+// controls from U+0080 on as they are, and they stand in strings alone.
 func printJSON(w io.Writer, v any) error {
-	line, err := json.Marshal(v)
+	encoded, err := json.Marshal(v)
 	if err != nil {
 		return err
+	}
+	line := make([]byte, 0, len(encoded)+1)
+	for _, r := range string(encoded) {
+		if r >= 0x7f && r < 0xa0 {
+			line = fmt.Appendf(line, `\u%04x`, r)
+		} else {
+			line = utf8.AppendRune(line, r)
+		}
 	}
 	_, err = w.Write(append(line, '\n'))
 	return err

@@ -1,8 +1,13 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
 	"slices"
+	"strings"
 	"testing"
+
+	"github.com/chainstore/chainstore/httpapi/wire"
 )
 
 func TestElide(t *testing.T) {
@@ -38,6 +43,33 @@ func TestReflow(t *testing.T) {
 func TestPlain(t *testing.T) {
 	if got, want := plain("a\x1b[2J\x00\u009b\xffä…"), "a?[2J???ä…"; got != want {
 		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// A record of an older cluster may hold in its key and type what steers a terminal: neither form prints it.
+func TestControlCharactersArePrintedSafely(t *testing.T) {
+	text := "a\x00\n\x1b[2J\x7f\u009b1mä"
+	r := wire.Record{Key: text, Type: text, Payload: []byte("\xff" + text)}
+	var table, asJSON bytes.Buffer
+	if err := (&recordTable{out: &table}).print(&r); err != nil {
+		t.Fatal(err)
+	}
+	if err := printJSON(&asJSON, r); err != nil {
+		t.Fatal(err)
+	}
+	for _, out := range []string{table.String(), asJSON.String()} {
+		for _, line := range strings.Split(strings.TrimSuffix(out, "\n"), "\n") {
+			if plain(line) != line {
+				t.Errorf("%q would steer a terminal", line)
+			}
+		}
+	}
+	if lines := strings.Count(table.String(), "\n"); lines != 2 {
+		t.Errorf("a row and its head are %d lines: %q", lines, table.String())
+	}
+	var back wire.Record
+	if err := json.Unmarshal(asJSON.Bytes(), &back); err != nil || back.Key != text || back.Type != text {
+		t.Errorf("%+v, %v", back, err)
 	}
 }
 

@@ -40,6 +40,7 @@ const (
 	ProblemLost           = "lost"               // 410: the block is lost for good, as a person has confirmed
 	ProblemRemoved        = "removed"            // 410: the worker or master was taken out of the cluster for good
 	ProblemTooLarge       = "too-large"          // 413: a body, record or batch over its limit
+	ProblemEncoding       = "content-encoding"   // 415 with Accept-Encoding: a body in a content coding other than identity
 	ProblemKeyReused      = "key-reused"         // 422: the idempotency key was used for another body
 	ProblemBadBlock       = "bad-block"          // 422: a block that fails the verifier
 	ProblemQuota          = "quota"              // 429 with Retry-After and RateLimit-*: the project has spent its quota

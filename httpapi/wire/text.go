@@ -1,0 +1,43 @@
+package wire
+
+import (
+	"fmt"
+	"strings"
+)
+
+// CheckText refuses control characters, bytes below 0x20 and 0x7f, in a text that a user gives: a record's key or
+// type, or a name. what names the text in the error. A key and a type become header fields, and a response with a
+// control character in one is not HTTP (RFC 9110, section 5.5): proxies then take the master out of rotation.
+//
+// It is for requests of users alone. Records from before this rule hold such texts: they are replayed, forwarded
+// between masters, read and verified as they are.
+func CheckText(what, text string) error {
+	if at := controlAt(text); at >= 0 {
+		return fmt.Errorf("%s has the control character 0x%02x at byte %d: remove or encode it", what, text[at], at)
+	}
+	return nil
+}
+
+// CheckRecordText is CheckText of the key and the type of a record that a user appends.
+func CheckRecordText(key, typ string) error {
+	if err := CheckText("the key", key); err != nil {
+		return err
+	}
+	return CheckText("the type", typ)
+}
+
+// FitsHeader reports whether a header field gives a text back as it is: it has no control character, and no space at
+// its ends, which a recipient removes.
+func FitsHeader(text string) bool {
+	return controlAt(text) < 0 && strings.Trim(text, " ") == text
+}
+
+// controlAt is the place of the first control character, -1 where there is none.
+func controlAt(text string) int {
+	for i := range len(text) {
+		if text[i] < ' ' || text[i] == 0x7f {
+			return i
+		}
+	}
+	return -1
+}

@@ -1,0 +1,57 @@
+package wire
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+func TestCheckText(t *testing.T) {
+	for b := range 0x100 {
+		text := "ab" + string([]byte{byte(b)}) + "c"
+		err := CheckText("the key", text)
+		if control := b < 0x20 || b == 0x7f; control != (err != nil) || control == FitsHeader(text) {
+			t.Errorf("0x%02x: %v, fits a header: %v", b, err, FitsHeader(text))
+		}
+	}
+	err := CheckText("the type", "text/\x7fplain\x00")
+	if err == nil || !strings.Contains(err.Error(), "the type has the control character 0x7f at byte 5") {
+		t.Error(err)
+	}
+	for _, text := range []string{"", "a b", " ", "tür/门"} {
+		if err := CheckText("the key", text); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// What FitsHeader accepts comes back through net/http as it was.
+func TestFitsHeader(t *testing.T) {
+	var text string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter,
+		_ *http.Request) {
+		w.Header().Set(HeaderKey, text)
+	}))
+	defer server.Close()
+	for value, fits := range map[string]bool{
+		"": true, "plain": true, "a b": true, "tür/门": true, " lead": false, "trail ": false, " ": false,
+		"a\tb": false, "a\nb": false,
+	} {
+		if FitsHeader(value) != fits {
+			t.Errorf("%q: %v", value, !fits)
+		}
+		if !fits {
+			continue
+		}
+		text = value
+		response, err := http.Get(server.URL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if got := response.Header.Get(HeaderKey); got != value {
+			t.Errorf("%q came back as %q", value, got)
+		}
+	}
+}
