@@ -466,6 +466,30 @@ func TestProposeWhileLeadersChange(t *testing.T) {
 	}
 }
 
+// When the context of a call ends, the change of the group goes on in its goroutine. The call must share no variable with it:
+// the race detector shows that.
+func TestPromoteGivenUp(t *testing.T) {
+	t.Parallel()
+	nodes := testGroup(t, 1, nil)
+	leader := leaderOf(t, nodes...)
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 100 {
+		if err := leader.Promote(gone, leader.Member().ID); err != nil && !errors.Is(err, ErrOutcomeUnknown) {
+			t.Fatalf("a voter: %v", err)
+		}
+		if err := leader.Promote(gone, "nobody"); !errors.Is(err, ErrNoMember) && !errors.Is(err, ErrOutcomeUnknown) {
+			t.Fatalf("no member: %v", err)
+		}
+	}
+	if err := leader.Promote(patience(t), leader.Member().ID); err != nil {
+		t.Errorf("a voter: %v", err)
+	}
+	if err := leader.Promote(patience(t), "nobody"); !errors.Is(err, ErrNoMember) {
+		t.Errorf("no member: %v", err)
+	}
+}
+
 // A wiped disk at an old address is another member: it is not led, cannot vote, and cannot pass for the old one.
 func TestWipedMember(t *testing.T) {
 	t.Parallel()
