@@ -211,14 +211,13 @@ func (c *cluster) writerClient(masters ...string) *client.Client {
 // parallel are the tests that said that others may run beside them: one with two clusters may say so only once.
 var parallel sync.Map
 
-// portsEach is how many ports a cluster may use from its base on: its own, and as many more for the proxies before them.
+// portsEach is how many ports a cluster may use from its base on: 200 of its own, and 200 for the proxies in front of them.
 const portsEach = 400
 
-// freePorts is a base from which on all ports of a cluster are this test's until it ends, those of a fourth storage node
-// among them.
+// freePorts reserves the ports of a cluster, a fourth storage node included, until the test ends, and returns their base.
 func freePorts(t *testing.T) int {
 	t.Helper()
-	base, release, err := freeports.Claim(portsEach - 1) // the last one of a claim is not ours
+	base, release, err := freeports.Claim(portsEach - 1) // the last port of the block holds the claim
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -48,7 +48,7 @@ func startCluster(t testing.TB, change ...func(*devcluster.Topology)) *cluster {
 // freePort is a base for the ports of a cluster.
 func freePort(t testing.TB) int {
 	t.Helper()
-	base, release, err := freeports.Claim(99) // of each block one port is not ours
+	base, release, err := freeports.Claim(99) // the last port of the block holds the claim
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -37,7 +37,7 @@ func testConfig(t testing.TB, dir string) Config {
 	return cfg
 }
 
-// ownAddress is an address on loopback that only this test listens on, so that a master can come back on it.
+// ownAddress reserves an address on loopback until the test ends, so that a master can come back on it.
 func ownAddress(t testing.TB) string {
 	t.Helper()
 	port, release, err := freeports.Claim(1)

@@ -14,7 +14,7 @@ import (
 	"github.com/chainstore/chainstore/raftstore"
 )
 
-// freePorts are addresses on loopback that only this test listens on, until it ends.
+// freePorts reserves addresses on loopback until the test ends.
 func freePorts(t *testing.T, n int) (addresses []string) {
 	t.Helper()
 	base, release, err := freeports.Claim(n)

@@ -1,10 +1,10 @@
-// Package freeports finds ports on loopback for the servers of tests. A server that listens on port 0 needs no help. One
-// that stops and comes back on its port, or whose address must be known before it runs, does: between two servers on it a
-// port belongs to nobody, and a connection or another test may take it.
+// Package freeports reserves ports on loopback for the servers of tests. A server that listens on port 0 does not need
+// it. A server needs it when it stops and comes back on the same port, or when its address must be known before it runs:
+// while no server listens on the port, an outgoing connection or another test may take it.
 //
-// Claim therefore gives out ports below those that the kernel gives to outgoing connections and to listeners on port 0, and
-// holds one port of each block as long as the block is in use. So no two callers have the same block, whatever their
-// process.
+// Claim therefore hands out ports below the range from which the kernel takes ports for outgoing connections and for
+// listeners on port 0. It holds one port of each block with a listener until the block is released, so two callers
+// never have the same block, not even in two processes.
 package freeports
 
 import (
@@ -17,12 +17,12 @@ import (
 
 const (
 	blockSize = 100
-	// lowest and end bound the ports of all blocks. The kernel's own begin at 32768 on Linux, and higher elsewhere.
+	// lowest and end bound the ports of all blocks. The kernel's range begins at 32768 on Linux, and higher elsewhere.
 	lowest, end = 3_000, 32_000
 )
 
-// Claim takes the ports from base up to base+n-1 until release is called. They are in whole blocks of 100, of which the
-// last port is held and is not the caller's to use.
+// Claim reserves the n ports from base on until release is called. It reserves whole blocks of 100 ports. The last port
+// of each block holds the reservation: the caller must not use it.
 func Claim(n int) (base int, release func() error, err error) {
 	blocks := (n + blockSize - 1) / blockSize
 	bases := (end-lowest)/blockSize - blocks + 1
@@ -43,13 +43,13 @@ func Claim(n int) (base int, release func() error, err error) {
 			return 0, nil, err
 		}
 	}
-	return 0, nil, fmt.Errorf("claim %d ports: between %d and %d so many are not free in a row", n, lowest, end)
+	return 0, nil, fmt.Errorf("claim %d ports: no free block of ports between %d and %d (stop programs that listen there)", n, lowest, end)
 }
 
 // Addr is a port's address on loopback.
 func Addr(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
-// hold listens on the last port of each block. It returns the listeners that it has also with an error.
+// hold listens on the last port of each block. With an error it returns the listeners that it opened before.
 func hold(base, blocks int) (held []net.Listener, err error) {
 	for i := range blocks {
 		l, err := net.Listen("tcp", Addr(base+i*blockSize+blockSize-1))

@@ -18,7 +18,7 @@ func claim(t *testing.T, n int) (base int, release func()) {
 	}
 }
 
-// Claims do not overlap, whatever their sizes, although nobody listens on the ports that they give out.
+// Claims do not overlap, whatever their sizes, although no server listens on the claimed ports.
 func TestClaimsDoNotOverlap(t *testing.T) {
 	owner := map[int]int{}
 	for i, n := range []int{1, 99, 100, 101, 400, 1, 250, 1, 1, 1, 1000, 1, 100} {
@@ -36,7 +36,7 @@ func TestClaimsDoNotOverlap(t *testing.T) {
 	}
 }
 
-// Nobody else gets a block before it is released. The second caller may be another process: the kernel refuses it.
+// No other caller gets a block before it is released. The kernel refuses the listener, also between processes.
 func TestClaimIsHeld(t *testing.T) {
 	base, release := claim(t, 250)
 	for i := range 3 {
