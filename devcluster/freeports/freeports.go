@@ -1,6 +1,6 @@
 // Package freeports reserves ports on loopback for the servers of tests. A server that listens on port 0 does not need
-// it. A server needs it when it stops and comes back on the same port, or when its address must be known before it runs:
-// while no server listens on the port, an outgoing connection or another test may take it.
+// it. A server needs it when it stops and comes back on the same port, or when its address must be known before it
+// runs: while no server listens on the port, an outgoing connection or another test may take it.
 //
 // Claim therefore hands out ports below the range from which the kernel takes ports for outgoing connections and for
 // listeners on port 0. It holds one port of each block with a listener until the block is released, so two callers
@@ -43,7 +43,8 @@ func Claim(n int) (base int, release func() error, err error) {
 			return 0, nil, err
 		}
 	}
-	return 0, nil, fmt.Errorf("claim %d ports: no free block of ports between %d and %d (stop programs that listen there)", n, lowest, end)
+	return 0, nil, fmt.Errorf("claim %d ports: no free block of ports between %d and %d (stop programs that listen there)",
+		n, lowest, end)
 }
 
 // Addr is a port's address on loopback.
