@@ -3,7 +3,6 @@ package devcluster
 import (
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"syscall"
 )
@@ -28,17 +27,4 @@ func PortsFree(t Topology) error {
 		}
 	}
 	return nil
-}
-
-// FreePort finds a base port at which a cluster of the default topology can be started on loopback just now. It is below the ports that the kernel gives
-// to outgoing connections: one of these would be in the way a moment later.
-func FreePort() (int, error) {
-	const tries, first, bases, apart = 200, 3_000, 69, 100
-	for range tries {
-		base := first + apart*rand.IntN(bases)
-		if PortsFree(NewTopology("/", base)) == nil {
-			return base, nil
-		}
-	}
-	return 0, fmt.Errorf("no base with enough free ports was found in %d tries", tries)
 }

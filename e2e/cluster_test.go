@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -21,6 +20,7 @@ import (
 
 	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/devcluster"
+	"github.com/chainstore/chainstore/devcluster/freeports"
 	"github.com/chainstore/chainstore/httpapi/wire"
 )
 
@@ -86,9 +86,10 @@ func prepared(t *testing.T, change func(*devcluster.Topology)) (*cluster, devclu
 	if err != nil {
 		t.Fatal(err)
 	}
+	base := freePorts(t) // before the clean-up: the ports are given back after the processes have ended
 	c := &cluster{t: t, dir: dir, halted: map[string]int{}}
 	t.Cleanup(c.cleanUp)
-	topology := devcluster.NewTopology(dir, freePorts(t))
+	topology := devcluster.NewTopology(dir, base)
 	topology.LogLevel = "debug"
 	topology.Timeout = raftTimeout
 	topology.MaxAge = 250 * time.Millisecond
@@ -210,45 +211,22 @@ func (c *cluster) writerClient(masters ...string) *client.Client {
 // parallel are the tests that said that others may run beside them: one with two clusters may say so only once.
 var parallel sync.Map
 
-// takenPorts are the bases that tests of this process have: several run at a time.
-var takenPorts sync.Map
-
-// portsEach is how far the bases of two clusters are apart.
+// portsEach is how many ports a cluster may use from its base on: 200 of its own, and 200 for the proxies in front of them.
 const portsEach = 400
 
-// freePorts finds a base from which on all ports of a cluster are free, those of a fourth storage node among them. It stays
-// below the ports that the kernel gives to outgoing connections.
+// freePorts reserves the ports of a cluster, a fourth storage node included, until the test ends, and returns their base.
 func freePorts(t *testing.T) int {
 	t.Helper()
-	for range 1000 {
-		topology := devcluster.NewTopology("/", 10_000+portsEach*rand.IntN(22_000/portsEach))
-		topology.Storages, topology.Masters, topology.Miners, topology.Proxied = 4, 5, 2, proxied
-		if _, taken := takenPorts.LoadOrStore(topology.Port, t.Name()); taken {
-			continue
-		}
-		if allFree(topology) {
-			t.Cleanup(func() { takenPorts.Delete(topology.Port) })
-			return topology.Port
-		}
-		takenPorts.Delete(topology.Port) // somebody else has it, for now
+	base, release, err := freeports.Claim(portsEach - 1) // the last port of the block holds the claim
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatal("found no base with enough free ports")
-	return 0
-}
-
-func allFree(topology devcluster.Topology) bool {
-	for _, r := range topology.Roles() {
-		for _, addr := range []string{r.HTTP, r.Raft, r.Advertise, r.RaftAdvertise} {
-			if addr == "" {
-				continue
-			}
-			l, err := net.Listen("tcp", addr)
-			if err != nil || l.Close() != nil {
-				return false
-			}
+	t.Cleanup(func() {
+		if err := release(); err != nil {
+			t.Error(err)
 		}
-	}
-	return true
+	})
+	return base
 }
 
 // cleanUp ends all processes, and the folder unless the test has failed.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/devcluster"
+	"github.com/chainstore/chainstore/devcluster/freeports"
 	"github.com/chainstore/chainstore/httpapi/wire"
 )
 
@@ -47,10 +48,15 @@ func startCluster(t testing.TB, change ...func(*devcluster.Topology)) *cluster {
 // freePort is a base for the ports of a cluster.
 func freePort(t testing.TB) int {
 	t.Helper()
-	base, err := devcluster.FreePort()
+	base, release, err := freeports.Claim(99) // the last port of the block holds the claim
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if err := release(); err != nil {
+			t.Error(err)
+		}
+	})
 	return base
 }
 

@@ -1,7 +1,6 @@
 package raftstore
 
 import (
-	"context"
 	"math"
 	"testing"
 	"time"
@@ -91,9 +90,7 @@ func TestReaches(t *testing.T) {
 	}
 	a, b := others[0].Member(), others[1].Member()
 	reaches := func(id, address string) bool {
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
-		defer cancel()
-		return leader.Reaches(ctx, id, address)
+		return leader.Reaches(patience(t), id, address)
 	}
 	for _, c := range []struct {
 		id, address string

@@ -44,12 +44,11 @@ type fullFolder struct {
 // newFullFolder founds the group. Its blocks need no work, and two storage nodes have as many of them as the test says.
 func newFullFolder(t *testing.T) *fullFolder {
 	t.Helper()
-	cfg := Config{Dir: t.TempDir(), Bind: "127.0.0.1:0", ClusterToken: testToken}
+	cfg := Config{Dir: t.TempDir(), Bind: ownAddress(t), ClusterToken: testToken}
 	if err := cfg.prepare(); err != nil {
 		t.Fatal(err)
 	}
 	n := openNode(t, cfg)
-	cfg.Bind = n.Member().Raft
 	f := &fullFolder{
 		t: t, cfg: cfg, state: masterfsm.New(), members: []wire.Member{n.Member()},
 		policy: snapshotPolicy{entries: cfg.SnapshotEntries, bytes: cfg.SnapshotBytes},

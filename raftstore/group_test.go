@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/devcluster/freeports"
 	"github.com/chainstore/chainstore/durable"
 	"github.com/chainstore/chainstore/httpapi/wire"
 	"github.com/chainstore/chainstore/masterfsm"
@@ -29,11 +30,26 @@ type node struct {
 }
 
 func testConfig(t testing.TB, dir string) Config {
-	cfg := Config{Dir: dir, Bind: "127.0.0.1:0", ClusterToken: testToken, Timeout: raftTimeout}
+	cfg := Config{Dir: dir, Bind: ownAddress(t), ClusterToken: testToken, Timeout: raftTimeout}
 	if testing.Verbose() {
 		cfg.Logger = hclog.New(&hclog.LoggerOptions{Name: filepath.Base(dir), Level: hclog.Debug, Output: testWriter{t}})
 	}
 	return cfg
+}
+
+// ownAddress reserves an address on loopback until the test ends, so that a master can come back on it.
+func ownAddress(t testing.TB) string {
+	t.Helper()
+	port, release, err := freeports.Claim(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := release(); err != nil {
+			t.Error(err)
+		}
+	})
+	return freeports.Addr(port)
 }
 
 type testWriter struct{ t testing.TB }
@@ -364,6 +380,7 @@ func TestOpenRefuses(t *testing.T) {
 	cfg := testConfig(t, t.TempDir())
 	s := openStore(t, cfg)
 	other := cfg
+	other.Bind = "127.0.0.1:0"
 	if _, err := Open(other); !errors.Is(err, durable.ErrLocked) {
 		t.Errorf("a folder in use: %v", err)
 	}
@@ -446,6 +463,30 @@ func TestProposeWhileLeadersChange(t *testing.T) {
 				t.Fatalf("member %s lacks %s, which was acknowledged", n.Member().ID, name)
 			}
 		}
+	}
+}
+
+// When the context of a call ends, the change of the group goes on in its goroutine. The call must share no variable with it:
+// the race detector shows that.
+func TestPromoteGivenUp(t *testing.T) {
+	t.Parallel()
+	nodes := testGroup(t, 1, nil)
+	leader := leaderOf(t, nodes...)
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	for range 100 {
+		if err := leader.Promote(gone, leader.Member().ID); err != nil && !errors.Is(err, ErrOutcomeUnknown) {
+			t.Fatalf("a voter: %v", err)
+		}
+		if err := leader.Promote(gone, "nobody"); !errors.Is(err, ErrNoMember) && !errors.Is(err, ErrOutcomeUnknown) {
+			t.Fatalf("no member: %v", err)
+		}
+	}
+	if err := leader.Promote(patience(t), leader.Member().ID); err != nil {
+		t.Errorf("a voter: %v", err)
+	}
+	if err := leader.Promote(patience(t), "nobody"); !errors.Is(err, ErrNoMember) {
+		t.Errorf("no member: %v", err)
 	}
 }
 

@@ -95,7 +95,7 @@ func script(t *testing.T, turns ...func(net.Conn)) (hostPort string) {
 
 func TestStream(t *testing.T) {
 	a, b := testStream(t, "a", "g", testToken), testStream(t, "b", "g", testToken)
-	c, err := a.Dial(b.address(), 5*time.Second)
+	c, err := a.Dial(b.address(), 20*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -208,7 +208,7 @@ func TestStreamSilentCaller(t *testing.T) {
 		}
 		defer silent.Close()
 	}
-	conn, err := a.Dial(b.address(), 2*time.Second)
+	conn, err := a.Dial(b.address(), 20*time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,7 +223,7 @@ func TestStreamDialWaits(t *testing.T) {
 	a, b := testStream(t, "a", "g", testToken), testStream(t, "b", "", testToken)
 	done := make(chan error, 1)
 	go func() {
-		_, err := a.Dial(b.address(), 10*time.Second)
+		_, err := a.Dial(b.address(), 20*time.Second)
 		done <- err
 	}()
 	b.open("g")

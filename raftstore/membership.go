@@ -17,33 +17,30 @@ func (s *Store) AddMember(ctx context.Context, m wire.Member) error {
 	if _, _, err := splitAddress(address); err != nil || len(m.ID) > 255 {
 		return fmt.Errorf("%q at %q cannot be a member: an id and host:port are needed", m.ID, m.Raft)
 	}
-	return s.change(ctx, func(r *raft.Raft) raft.IndexFuture {
+	return s.change(ctx, func(r *raft.Raft) (raft.IndexFuture, error) {
 		server, there := serverOf(r, m.ID)
 		switch {
 		case there && server.Address == address:
-			return nil
+			return nil, nil
 		case there && server.Suffrage == raft.Voter:
-			return r.AddVoter(server.ID, address, 0, 0)
+			return r.AddVoter(server.ID, address, 0, 0), nil
 		}
-		return r.AddNonvoter(raft.ServerID(m.ID), address, 0, 0)
+		return r.AddNonvoter(raft.ServerID(m.ID), address, 0, 0), nil
 	})
 }
 
 // Promote gives a member its vote, where this master leads. Errors are those of [Store.Propose], and [ErrNoMember].
 func (s *Store) Promote(ctx context.Context, id string) error {
-	unknown := false
-	err := s.change(ctx, func(r *raft.Raft) raft.IndexFuture {
+	return s.change(ctx, func(r *raft.Raft) (raft.IndexFuture, error) {
 		server, there := serverOf(r, id)
-		unknown = !there
-		if unknown || server.Suffrage == raft.Voter {
-			return nil
+		switch {
+		case !there:
+			return nil, fmt.Errorf("%w: %q", ErrNoMember, id)
+		case server.Suffrage == raft.Voter:
+			return nil, nil
 		}
-		return r.AddVoter(server.ID, server.Address, 0, 0)
+		return r.AddVoter(server.ID, server.Address, 0, 0), nil
 	})
-	if unknown {
-		return fmt.Errorf("%w: %q", ErrNoMember, id)
-	}
-	return err
 }
 
 // RemoveMember takes another member out of the group, where this master leads. One that is not there is no error. Errors are those of
@@ -52,16 +49,17 @@ func (s *Store) RemoveMember(ctx context.Context, id string) error {
 	if id == s.Member().ID {
 		return errors.New("a leader does not remove itself: the leadership must be handed over first")
 	}
-	return s.change(ctx, func(r *raft.Raft) raft.IndexFuture {
+	return s.change(ctx, func(r *raft.Raft) (raft.IndexFuture, error) {
 		if _, there := serverOf(r, id); !there {
-			return nil
+			return nil, nil
 		}
-		return r.RemoveServer(raft.ServerID(id), 0, 0)
+		return r.RemoveServer(raft.ServerID(id), 0, 0), nil
 	})
 }
 
-// change brings a change of the configuration into the log and waits until it is committed. begin gives nil where there is nothing to do.
-func (s *Store) change(ctx context.Context, begin func(*raft.Raft) raft.IndexFuture) error {
+// change brings a change of the configuration into the log and waits until it is committed. begin returns no future where
+// there is nothing to do. It runs in a goroutine that outlives the call when ctx ends: what it finds out it returns.
+func (s *Store) change(ctx context.Context, begin func(*raft.Raft) (raft.IndexFuture, error)) error {
 	r, err := s.enter()
 	if err != nil {
 		return err
@@ -73,9 +71,9 @@ func (s *Store) change(ctx context.Context, begin func(*raft.Raft) raft.IndexFut
 	done := make(chan error, 1)
 	go func() {
 		defer s.calls.Done()
-		future := begin(r)
-		if future == nil {
-			done <- nil
+		future, err := begin(r)
+		if err != nil || future == nil {
+			done <- err
 			return
 		}
 		if err := future.Error(); err != nil {

@@ -2,28 +2,32 @@ package roles
 
 import (
 	"context"
-	"net"
 	"testing"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/chainstore/chainstore/devcluster/freeports"
 	"github.com/chainstore/chainstore/httpapi/wire"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode"
 	"github.com/chainstore/chainstore/raftstore"
 )
 
-// freePorts are addresses on loopback that nobody listens on.
+// freePorts reserves addresses on loopback until the test ends.
 func freePorts(t *testing.T, n int) (addresses []string) {
 	t.Helper()
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
+	base, release, err := freeports.Claim(n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := release(); err != nil {
+			t.Error(err)
 		}
-		defer l.Close()
-		addresses = append(addresses, l.Addr().String())
+	})
+	for i := range n {
+		addresses = append(addresses, freeports.Addr(base+i))
 	}
 	return addresses
 }

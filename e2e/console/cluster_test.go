@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/devcluster"
+	"github.com/chainstore/chainstore/devcluster/freeports"
 )
 
 // startCluster runs a whole cluster in this process.
@@ -34,10 +35,15 @@ func startCluster(t *testing.T) *devcluster.Cluster {
 // freePort is a base for the ports of a cluster.
 func freePort(t *testing.T) int {
 	t.Helper()
-	base, err := devcluster.FreePort()
+	base, release, err := freeports.Claim(99) // the last port of the block holds the claim
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if err := release(); err != nil {
+			t.Error(err)
+		}
+	})
 	return base
 }
 
