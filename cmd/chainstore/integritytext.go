@@ -187,6 +187,8 @@ func writeEvent(b *strings.Builder, e *wire.Event, width int) {
 func findingText(f chain.Finding) string {
 	wrong := f.What
 	switch f.What {
+	case chain.WrongFile: // its block says no more than the name of the file in the detail
+		return "something else stood in the place of a file (" + f.What + "): " + f.Detail
 	case chain.WrongFrame:
 		wrong = "its frame is damaged"
 	case chain.WrongPayload:

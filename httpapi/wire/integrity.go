@@ -19,7 +19,10 @@ type CheckStatus struct {
 	Bytes  uint64  `json:"bytes"`  // of segments that were read
 	Total  uint64  `json:"total"`  // of segments that there are to read
 	Millis uint64  `json:"millis"` // since the start, until the end
-	Report *Report `json:"report"` // nil while it runs
+	Report *Report `json:"report"` // nil while it runs, and where it ended early without having found a bad block
+	// Error is why it ended before it had looked at everything, "" while it runs and where it came to its end. Storage nodes of before do not say
+	// so: of those, a report whose Unchecked is 0 below a target that is not 0 is of a check that has looked at nothing.
+	Error string `json:"error,omitempty"`
 }
 
 // Report is what a check found.
