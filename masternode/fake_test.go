@@ -43,7 +43,8 @@ type fakeStorage struct {
 	bad    map[uint64]bool // blocks that are damaged on its disk
 	inbox  map[uint64]chain.Block
 	check  wire.CheckStatus
-	polls  int // how often it was asked how the check goes
+	polls  int                                    // how often it was asked how the check goes
+	report func(wire.CheckOrder) wire.CheckStatus // how its checks end; nil for as they should
 	ticket string
 	open   []wire.Piece // under the ticket
 	got    uint64       // blocks, under the ticket
@@ -266,7 +267,10 @@ func (w *fakeWorkers) Check(ctx context.Context, t wire.Worker, o wire.Order, or
 		if s.check.Check != order.Check {
 			s.check, s.polls = wire.CheckStatus{Check: order.Check}, 0
 		}
-		if s.polls++; s.polls == 3 {
+		if s.polls++; s.polls == 3 && s.report != nil {
+			s.check = s.report(order)
+			s.check.Check = order.Check
+		} else if s.polls == 3 {
 			report := &wire.Report{Unchecked: order.Height}
 			for number := range min(order.Height, uint64(len(s.blocks))) {
 				if s.bad[number] {

@@ -25,6 +25,7 @@ type repair struct {
 	heard    time.Time    // when the sender last answered, or was not asked
 	status   wire.ReceiveStatus
 	check    wire.CheckStatus // of what the last check could not look at, once all is there
+	early    *wire.Aborted    // how that check ended, where it did not look at everything
 	failures int              // transfers in a row that ended early
 }
 
@@ -182,8 +183,12 @@ func (l *leadership) repair(a action, view masterfsm.View, m *memory) job {
 		}
 		return func(m *memory, now time.Time) {
 			m.of(n.ID).last = now
-			if end.Failed != "" {
+			if end.Failed != "" || end.Unchecked > 0 && len(end.Bad) == 0 {
 				m.of(n.ID).repairAgain = now.Add(l.node.pace.again)
+			}
+			if r.early != nil {
+				m.checkEnded(n.ID, r.early, l.node.pace, now)
+				m.of(n.ID).repairAgain = m.of(n.ID).checkAgain
 			}
 			delete(m.repairs, n.ID)
 			delete(m.tasks, n.ID)
@@ -224,13 +229,13 @@ func (l *leadership) goOn(ctx context.Context, n, sender masterfsm.Storage, r *r
 		Check: n.Ticket, Height: status.Height, Hash: status.Hash, Rate: l.node.cfg.CheckRate, Lost: confirmed,
 	})
 	r.moved, r.check = l.node.cfg.Clock(), check
-	if err != nil || check.Report == nil {
+	if err != nil || check.Report == nil && check.Error == "" {
 		return nil, err
 	}
-	end.Bad = below(check.Report.Bad, status.Height)
-	if check.Report.Unchecked < status.Height {
-		end.Unchecked = check.Report.Unchecked
+	if r.early = endedEarly(check, status.Height); r.early != nil && nothingBad(check) {
+		return l.failedRepair(n, r, errors.New(abortedText(r.early))), nil
 	}
+	end.Bad, end.Unchecked = below(check.Report.Bad, status.Height), firstUnchecked(check.Report, status.Height)
 	return end, nil
 }
 
@@ -358,11 +363,16 @@ func unfinished(pieces []wire.Piece, missing []chain.Range) []wire.Piece {
 // maxCause bounds what the table keeps of a text for people.
 const maxCause = 500
 
-func clip(s string) string {
-	if len(s) <= maxCause {
+// maxDetail bounds the detail of a finding: the table takes 1024 bytes.
+const maxDetail = 1000
+
+func clip(s string) string { return clipTo(s, maxCause) }
+
+func clipTo(s string, most int) string {
+	if len(s) <= most {
 		return s
 	}
-	return strings.ToValidUTF8(s[:maxCause], "") + "…"
+	return strings.ToValidUTF8(s[:most], "") + "…"
 }
 
 func changedText(changed []string) string {

@@ -134,6 +134,18 @@ type NodeIntegrity struct {
 	Due     string        `json:"due,omitempty"`     // why a check is due at once
 	Checked uint64        `json:"checked,omitempty"` // when the last check ended, unix milliseconds; 0 for never
 	Task    *Task         `json:"task,omitempty"`    // what is under way
+	// Aborted is the last check, where that ended early; nil where it came to its end, or the leader has not seen it.
+	Aborted *Aborted `json:"aborted,omitempty"`
+}
+
+// Aborted is a check that ended before it had looked at everything, as the leader remembers it: a new leader begins to count anew. It stays due,
+// and is tried again.
+type Aborted struct {
+	Error  string `json:"error"`  // why, for people
+	Blocks uint64 `json:"blocks"` // looked at
+	Height uint64 `json:"height"` // of the target
+	Time   uint64 `json:"time"`   // when the leader heard of it, unix milliseconds
+	Count  int    `json:"count"`  // of such checks in a row
 }
 
 // Task is a check or a repair that is under way, as far as the leader knows.
