@@ -50,6 +50,9 @@ func integrityText(in *wire.Integrity, older int, now time.Time, width int) stri
 		if n.Due != "" {
 			remarks = append(remarks, fmt.Sprintf("%s: a check is due: %s", n.ID, n.Due))
 		}
+		if a := n.Aborted; a != nil && !strings.Contains(n.Due, a.Error) {
+			remarks = append(remarks, n.ID+" "+abortedNote(a))
+		}
 		if n.State != stateValid && n.Cause != "" && n.Cause != n.Due {
 			remarks = append(remarks, fmt.Sprintf("%s: %s: %s", n.ID, n.State, n.Cause))
 		}
