@@ -1,6 +1,7 @@
 package masternode
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -208,6 +209,31 @@ func TestRepairWhoseCheckCouldNotLook(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestRepairThatNeverBegan: of a receiver that never answered, nothing is known to be repaired. What is bad stays bad in the table.
+func TestRepairThatNeverBegan(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, payloads := newDamageRig(t, func(c *Config, _ *rig) { c.CheckInterval = 0 })
+		defer r.stop()
+		r.on("http://s1", func(s *fakeStorage) { s.bad[3], s.receiveErr = true, errors.New("HTTP 500") })
+		if _, err := r.CheckStorage(t.Context(), "http://s1"); err != nil {
+			t.Fatal(err)
+		}
+		for range 200 {
+			time.Sleep(100 * time.Millisecond)
+			n := r.nodeOf(t, "http://s1")
+			if broken := n.State == "invalid" || n.State == "receiving"; broken && !slices.Equal(n.Bad, []chain.Range{{From: 3, To: 4}}) {
+				t.Fatalf("nothing was received, and yet: %+v", n)
+			}
+		}
+		if i := r.Integrity(t.Context()); i.Totals.FailedRepairs == 0 {
+			t.Errorf("%+v", i.Totals)
+		}
+		r.on("http://s1", func(s *fakeStorage) { s.receiveErr = nil })
+		r.allValid(t, 2*time.Minute)
+		r.readsAll(t, payloads)
+	})
 }
 
 // TestFindingsThatAreTooLong: whatever a node reports, its check ends and the others have their turn.

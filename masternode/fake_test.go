@@ -40,16 +40,17 @@ type fakeStorage struct {
 	lieEntries func(*wire.Entries)
 	lag        int // blocks that are not in the index yet
 
-	bad    map[uint64]bool // blocks that are damaged on its disk
-	inbox  map[uint64]chain.Block
-	check  wire.CheckStatus
-	polls  int                                    // how often it was asked how the check goes
-	report func(wire.CheckOrder) wire.CheckStatus // how its checks end; nil for as they should
-	ticket string
-	open   []wire.Piece // under the ticket
-	got    uint64       // blocks, under the ticket
-	sent   wire.SendOrder
-	answer wire.SendStatus
+	bad        map[uint64]bool // blocks that are damaged on its disk
+	inbox      map[uint64]chain.Block
+	check      wire.CheckStatus
+	polls      int                                    // how often it was asked how the check goes
+	report     func(wire.CheckOrder) wire.CheckStatus // how its checks end; nil for as they should
+	receiveErr error                                  // answers every order to receive
+	ticket     string
+	open       []wire.Piece // under the ticket
+	got        uint64       // blocks, under the ticket
+	sent       wire.SendOrder
+	answer     wire.SendStatus
 }
 
 func (s *fakeStorage) status() wire.StorageStatus {
@@ -298,6 +299,9 @@ func (w *fakeWorkers) Receive(ctx context.Context, t wire.Worker, o wire.Order, 
 	err = w.on(ctx, t, func(s *fakeStorage) error {
 		if o.Less(s.highest) {
 			return errors.New("fenced")
+		}
+		if s.receiveErr != nil {
+			return s.receiveErr
 		}
 		if s.ticket != order.Ticket {
 			if order.Keep < uint64(len(s.blocks)) {

@@ -23,6 +23,7 @@ type repair struct {
 	attempt  uint64       // of the transfer
 	moved    time.Time    // when it last got on
 	heard    time.Time    // when the sender last answered, or was not asked
+	answered bool         // the receiver has, and status is its last answer
 	status   wire.ReceiveStatus
 	check    wire.CheckStatus // of what the last check could not look at, once all is there
 	early    *wire.Aborted    // how that check ended, where it did not look at everything
@@ -213,7 +214,7 @@ func (l *leadership) goOn(ctx context.Context, n, sender masterfsm.Storage, r *r
 	if status.Blocks != r.status.Blocks || len(status.Missing) == 0 {
 		r.moved, r.failures = l.node.cfg.Clock(), 0
 	}
-	r.status = status
+	r.answered, r.status = true, status
 	if len(status.Missing) > 0 {
 		return l.send(ctx, n, sender, r)
 	}
@@ -282,10 +283,10 @@ func (l *leadership) failedRepair(n masterfsm.Storage, r *repair, cause error) *
 	}
 }
 
-// left is what is bad still of a node's blocks, by what it said last.
+// left is what is bad still of a node's blocks, by what it said last. All of it is while it has said nothing.
 func (r *repair) left(n masterfsm.Storage) []chain.Range {
 	var got []chain.Range
-	if r.status.Blocks > 0 || len(r.status.Missing) == 0 {
+	if r.answered && (r.status.Blocks > 0 || len(r.status.Missing) == 0) {
 		for _, p := range r.pieces {
 			got = chain.AddRange(got, p.Range)
 		}
