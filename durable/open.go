@@ -9,12 +9,13 @@ import (
 	"syscall"
 )
 
-// ErrNotFile: a folder, a symbolic link that is not followed or leads in a circle, a pipe, a device or a socket stands where a file is due.
+// ErrNotFile: a folder, a symbolic link that is not followed or leads in a circle, a pipe, a device or a socket
+// stands where a file is due.
 var ErrNotFile = errors.New("it is not a regular file")
 
-// OpenFile is [os.OpenFile] for regular files alone: the error wraps [ErrNotFile] for anything else. It never waits for the other end of a
-// pipe, and opens no device. A symbolic link is followed only when neither O_CREATE nor O_NOFOLLOW is in flag: a file that may be
-// made or cut must not be one outside the data folder.
+// OpenFile is [os.OpenFile] for regular files alone: the error wraps [ErrNotFile] for anything else. It never waits
+// for the other end of a pipe, and opens no device. A symbolic link is followed only when neither O_CREATE nor
+// O_NOFOLLOW is in flag: a file that may be made or cut must not be one outside the data folder.
 func OpenFile(path string, flag int, mode os.FileMode) (*os.File, error) {
 	look := os.Stat
 	if flag&(os.O_CREATE|syscall.O_NOFOLLOW) != 0 {
@@ -30,7 +31,8 @@ func OpenFile(path string, flag int, mode os.FileMode) (*os.File, error) {
 	case !errors.Is(err, fs.ErrNotExist) || flag&os.O_CREATE == 0:
 		return nil, err
 	}
-	f, err := os.OpenFile(path, flag|syscall.O_NONBLOCK, mode) // what stands there may have changed since: a pipe must not block
+	// What stands there may have changed since: a pipe must not block.
+	f, err := os.OpenFile(path, flag|syscall.O_NONBLOCK, mode)
 	if errors.Is(err, syscall.ELOOP) || errors.Is(err, syscall.EISDIR) || errors.Is(err, syscall.ENXIO) {
 		return nil, fmt.Errorf("%w: %w", ErrNotFile, err)
 	}
@@ -64,8 +66,9 @@ func ReadFile(path string) ([]byte, error) {
 	return data, errors.Join(err, f.Close())
 }
 
-// Absent reports whether an error of [OpenFile] or [ReadFile] says that no file of ours is at the path: there is nothing, or there is
-// something else in the place of the file, or of a folder above it. A file that cannot be read is not absent.
+// Absent reports whether an error of [OpenFile] or [ReadFile] says that no file of ours is at the path: there is
+// nothing, or there is something else in the place of the file, or of a folder above it. A file that cannot be read
+// is not absent.
 func Absent(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrNotFile) || errors.Is(err, syscall.ENOTDIR)
 }

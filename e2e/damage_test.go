@@ -63,7 +63,8 @@ var damages = []damage{
 	{"tile: cut", func(d *disk) { d.at("tiles/00"); d.truncate(512 + 32*7) }, "tiles", "", false},
 	{"tile: one deleted", func(d *disk) { d.at("tiles/00"); d.must(os.Remove(d.path)) }, "tiles", "", false},
 	{"tile: all deleted", (*disk).removeTiles, "tiles", "", false},
-	// What stands in the place of a file of the node must not keep the blocks from being looked at: a bit of a payload is flipped beside it.
+	// What stands in the place of a file of the node must not keep the blocks from being looked at: a bit of a
+	// payload is flipped beside it.
 	{"index: a folder in its place, and a bit in a payload", (*disk).indexIsAFolder, "finding", "finding", false},
 	{"index: a link to itself, and a bit in a payload", (*disk).indexIsALoop, "finding", "finding", false},
 	{"tile: a file in the place of the folder, and a bit in a payload", (*disk).tilesAreAFile, "finding", "finding", false},

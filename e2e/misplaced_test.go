@@ -20,8 +20,8 @@ type checkedNode struct {
 	Aborted  *wire.Aborted   `json:"aborted"`
 }
 
-// TestCheckFindsDamageBesideAMisplacedFile: something else stands in the place of a file of a running node, and a bit of a payload is flipped. 'chainstore
-// check' names both and ends good only when the byte is healed.
+// TestCheckFindsDamageBesideAMisplacedFile: something else stands in the place of a file of a running node, and a bit
+// of a payload is flipped. 'chainstore check' names both and ends good only when the byte is healed.
 func TestCheckFindsDamageBesideAMisplacedFile(t *testing.T) {
 	c, o := startSmallSegments(t), newOracle()
 	c.harmed = true
@@ -61,8 +61,8 @@ func TestCheckFindsDamageBesideAMisplacedFile(t *testing.T) {
 	c.verify(o)
 }
 
-// TestCheckThatCannotBeDone: while a node's blocks cannot be reached, its check is told as one that was not done, by the command and its exit status, and
-// stays due; what is damaged is found when they are back.
+// TestCheckThatCannotBeDone: while a node's blocks cannot be reached, its check is told as one that was not done, by
+// the command and its exit status, and stays due; what is damaged is found when they are back.
 func TestCheckThatCannotBeDone(t *testing.T) {
 	c, o := startSmallSegments(t), newOracle()
 	c.harmed = true

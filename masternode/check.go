@@ -43,8 +43,9 @@ func (l *leadership) check(a action, view masterfsm.View) job {
 		}
 		l.logFindings(n, end)
 		if early != nil && end.Aborted == "" {
-			// Its repair is judged by what was found. That the rest is to be looked at is for the check behind it.
-			if _, err := l.node.propose(ctx, &masterfsm.Suspect{ID: n.ID, Cause: clip(abortedText(early)), Time: l.node.now()}); err != nil {
+			// EndCheck has cleared the cause, and the repair looks at what was found. So the check is made due again.
+			again := &masterfsm.Suspect{ID: n.ID, Cause: clip(abortedText(early)), Time: l.node.now()}
+			if _, err := l.node.propose(ctx, again); err != nil {
 				l.node.log.Warn("a check that ended early could not be made due again", "node", n.ID, "error", err)
 			}
 		}
@@ -57,7 +58,9 @@ func (l *leadership) check(a action, view masterfsm.View) job {
 }
 
 // concludes puts into a command what a check has found.
-func (l *leadership) concludes(ctx context.Context, n masterfsm.Storage, status wire.CheckStatus, end *masterfsm.EndCheck) error {
+func (l *leadership) concludes(
+	ctx context.Context, n masterfsm.Storage, status wire.CheckStatus, end *masterfsm.EndCheck,
+) error {
 	report := status.Report
 	end.Findings = findingsOf(report)
 	end.Bad, end.Unchecked = below(report.Bad, n.Target.Height), firstUnchecked(report, n.Target.Height)
@@ -78,7 +81,7 @@ func endedEarly(status wire.CheckStatus, height uint64) *wire.Aborted {
 	case status.Error != "":
 		return early
 	case status.Report.Unchecked == 0 && height > 0:
-		// A storage node of an older version, which does not say why. A check that came to its end has looked at the first block at least.
+		// An older storage node does not say why. A check that finished has looked at the first block at least.
 		early.Error, early.Blocks = "its report says that it could not look at the first block; its log says why", 0
 		return early
 	}
@@ -94,8 +97,9 @@ func nothingBad(status wire.CheckStatus) bool {
 	return status.Report == nil || len(status.Report.Bad) == 0
 }
 
-// firstUnchecked is the first block that a check could not look at, in the form of commands, where 0 says that all were looked at. Reports have
-// the target's height for that, and 0 for the first block: the first block becomes the second here, which is as good a reason for another check.
+// firstUnchecked is the first block that a check could not look at, in the form of the commands. There 0 means that all
+// blocks were looked at; in reports the target's height means that, and 0 means block 0. Block 0 becomes block 1 here:
+// any number but 0 has the node checked again from block 0 on.
 func firstUnchecked(report *wire.Report, height uint64) uint64 {
 	if report.Unchecked >= height {
 		return 0
@@ -103,7 +107,8 @@ func firstUnchecked(report *wire.Report, height uint64) uint64 {
 	return max(1, report.Unchecked)
 }
 
-// findingsOf is what a report names, no more and no longer than the table takes: it must not be refused because of what a node says.
+// findingsOf is the findings of a report, cut to what the table takes: a command that it refuses would be tried for
+// ever.
 func findingsOf(report *wire.Report) []chain.Finding {
 	list := slices.Clone(report.Findings[:min(len(report.Findings), chain.MaxFindings)])
 	for i := range list {
@@ -136,8 +141,8 @@ func checking(n masterfsm.Storage, status wire.CheckStatus) func(*memory, time.T
 	}
 }
 
-// findFork adds to the findings where a node's chain leaves the group's. Where that cannot be found out now, the last block is named: the check
-// ends all the same, so that other nodes can be checked, and the repair looks for the first block that differs before it begins.
+// findFork adds to the findings where a node's chain leaves the group's. If that cannot be found out now, it names the
+// last block: the check must end, so that other nodes can be checked. The repair looks for the fork again.
 func (l *leadership) findFork(ctx context.Context, n masterfsm.Storage, end *masterfsm.EndCheck) error {
 	status, err := l.node.cfg.Workers.StorageStatus(ctx, worker(n), l.order)
 	if err != nil {
@@ -150,7 +155,7 @@ func (l *leadership) findFork(ctx context.Context, n masterfsm.Storage, end *mas
 		end.Bad = chain.AddRange(end.Bad, chain.Range{From: last, To: last + 1})
 		end.Findings = append(end.Findings, chain.Finding{
 			Block: last, What: chain.WrongChain,
-			Detail: "its chain is consistent and another one: the first block that differs could not be found: " + clip(err.Error()),
+			Detail: "its chain is consistent and another one; where it begins could not be found: " + clip(err.Error()),
 		})
 		end.Findings = end.Findings[max(0, len(end.Findings)-chain.MaxFindings):]
 		return nil

@@ -24,8 +24,8 @@ func (r *rig) nodeOf(t *testing.T, url string) wire.NodeIntegrity {
 	return wire.NodeIntegrity{}
 }
 
-// TestCheckThatCouldNotLook: a check that ended before it had looked at everything is no check. The node stays as it was and due, whatever the version
-// of the storage node that reports it.
+// TestCheckThatCouldNotLook: a check that ended before it had looked at everything is no check. The node stays as it
+// was and due, whatever the version of the storage node that reports it.
 func TestCheckThatCouldNotLook(t *testing.T) {
 	for name, status := range map[string]func(wire.CheckOrder) wire.CheckStatus{
 		"a node of an older version": func(wire.CheckOrder) wire.CheckStatus { return wire.CheckStatus{Report: &wire.Report{}} },
@@ -69,7 +69,8 @@ func TestCheckThatCouldNotLook(t *testing.T) {
 	}
 }
 
-// TestChecksThatEndEarlyAgainAndAgain: they come at a pace and keep no other node from being checked, and somebody is told.
+// TestChecksThatEndEarlyAgainAndAgain: they come at a pace and keep no other node from being checked, and somebody is
+// told.
 func TestChecksThatEndEarlyAgainAndAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, _ := newDamageRig(t, nil) // checks every five seconds
@@ -129,7 +130,8 @@ func TestChecksThatEndEarlyAgainAndAgain(t *testing.T) {
 	})
 }
 
-// TestCheckFoundDamageAndEndedEarly: what was found is repaired; the rest is looked at before the node is valid, and the node is due.
+// TestCheckFoundDamageAndEndedEarly: what was found is repaired; the rest is looked at before the node is valid, and
+// the node is due.
 func TestCheckFoundDamageAndEndedEarly(t *testing.T) {
 	for name, unchecked := range map[string]uint64{"older, block 0 at once": 0, "behind the damage": 4} {
 		t.Run(name, func(t *testing.T) {
@@ -172,7 +174,8 @@ func TestCheckFoundDamageAndEndedEarly(t *testing.T) {
 	}
 }
 
-// TestRepairWhoseCheckCouldNotLook: a repair whose check ended early has not ended good, also where a node of an older version reports it.
+// TestRepairWhoseCheckCouldNotLook: a repair whose check ended early has not ended good, also where a node of an
+// older version reports it.
 func TestRepairWhoseCheckCouldNotLook(t *testing.T) {
 	for name, status := range map[string]wire.CheckStatus{
 		"older": {Report: &wire.Report{}}, "with an error": {Error: "too many open files"},
@@ -206,12 +209,16 @@ func TestRepairWhoseCheckCouldNotLook(t *testing.T) {
 				}
 				r.on("http://s1", func(s *fakeStorage) { s.report = nil })
 				r.allValid(t, 2*time.Minute)
+				if n := r.nodeOf(t, "http://s1"); n.Aborted != nil {
+					t.Errorf("after a good check: %+v", n.Aborted)
+				}
 			})
 		})
 	}
 }
 
-// TestRepairThatNeverBegan: of a receiver that never answered, nothing is known to be repaired. What is bad stays bad in the table.
+// TestRepairThatNeverBegan: of a receiver that never answered, nothing is known to be repaired. What is bad stays bad
+// in the table.
 func TestRepairThatNeverBegan(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, payloads := newDamageRig(t, func(c *Config, _ *rig) { c.CheckInterval = 0 })

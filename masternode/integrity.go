@@ -73,14 +73,15 @@ func (n *Node) integrity(l *leadership) wire.Integrity {
 // abortedMany is how many checks of a node in a row must end early until somebody must know.
 const abortedMany = 3
 
-// abortedNotices says that a node cannot be checked. It is made from the leader's memory: a new leader sees for itself whether it is still so, which
-// takes it seconds.
+// abortedNotices says that a node cannot be checked. It uses the leader's memory, not the table: a new leader needs
+// three checks of its own, which take it seconds.
 func abortedNotices(n *masterfsm.Storage, aborted map[string]wire.Aborted) []string {
 	a, ok := aborted[n.ID]
 	if !ok || a.Count < abortedMany {
 		return nil
 	}
-	return []string{fmt.Sprintf("storage node %s: its checks end early: the last %d did, the newest after %d of %d blocks: %s", n.ID, a.Count, a.Blocks, a.Height, a.Error)}
+	const text = "storage node %s: its checks end early: the last %d did, the newest after %d of %d blocks: %s"
+	return []string{fmt.Sprintf(text, n.ID, a.Count, a.Blocks, a.Height, a.Error)}
 }
 
 func lostNotice(lost []chain.Range) string {
@@ -95,7 +96,9 @@ func orNone(list []chain.Range) []chain.Range {
 	return list
 }
 
-func nodeIntegrity(s *masterfsm.Storage, live map[string]bool, tasks map[string]wire.Task, aborted map[string]wire.Aborted) wire.NodeIntegrity {
+func nodeIntegrity(
+	s *masterfsm.Storage, live map[string]bool, tasks map[string]wire.Task, aborted map[string]wire.Aborted,
+) wire.NodeIntegrity {
 	i := wire.NodeIntegrity{
 		ID: s.ID, URL: s.URL, State: string(s.State), Live: live[s.ID], Height: s.Height, Cause: s.Cause, Bad: orNone(s.Bad), Due: s.Due,
 		Checked: s.Checked,

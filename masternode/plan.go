@@ -61,8 +61,8 @@ type pace struct {
 	retryMine time.Duration // after a miner failed
 	check     time.Duration // after a storage node's last check, 0 for no checks on a schedule
 	poll      time.Duration // between two questions how a check or a repair goes
-	again     time.Duration // after a repair that could not begin, an inbox that was full, and a check that ended early: for that it doubles each time
-	againMost time.Duration // up to this
+	again     time.Duration // after a repair that could not begin, a full inbox, a check that ended early
+	againMost time.Duration // checks that end early: the pause doubles up to this
 	rekey     time.Duration // after a log key that was refused
 	stall     time.Duration // a repair that does not get on for so long ends; one whose sender does not answer, after dead
 
@@ -75,8 +75,9 @@ func defaultPace() pace {
 	return pace{
 		maxAge: time.Second, ping: time.Second, ask: 5 * time.Second, dead: 3 * time.Second, ackDelay: 250 * time.Millisecond,
 		retry: 250 * time.Millisecond, retryMine: 100 * time.Millisecond,
-		check: DefaultCheckInterval, poll: 100 * time.Millisecond, again: 2 * time.Second, againMost: 30 * time.Second, rekey: time.Minute, stall: time.Minute,
-		witness: time.Second, witnessMost: time.Minute, patience: 5 * time.Second,
+		check: DefaultCheckInterval, poll: 100 * time.Millisecond, again: 2 * time.Second, rekey: time.Minute, stall: time.Minute,
+		againMost: 30 * time.Second,
+		witness:   time.Second, witnessMost: time.Minute, patience: 5 * time.Second,
 	}
 }
 
@@ -106,7 +107,8 @@ type sighting struct {
 	bad      string    // why it must become Invalid, "" where it need not
 	// repairAgain is when a storage node whose repair ended early may be repaired again.
 	repairAgain time.Time
-	// aborted is the last check of a storage node, where that ended early: nil where it did not. checkAgain is when it may be checked again then.
+	// aborted is the last check of a storage node, where that ended early: nil where it did not. checkAgain is when
+	// it may be checked again then.
 	aborted    *wire.Aborted
 	checkAgain time.Time
 	caughtUp   bool // masters: it had nearly all of the log that this one had when it was asked

@@ -91,7 +91,8 @@ func (w *planner) checks() {
 	}
 }
 
-// ending reports whether the end of a node's check or repair is committed and not in the memory yet, which may say that the next one is to wait.
+// ending reports whether the end of a node's check or repair is committed and not in the memory yet, which may say
+// that the next one is to wait.
 func (w *planner) ending(kind actionKind, id string) bool {
 	for a := range w.memory.inflight {
 		if a.kind == kind && a.node == id {

@@ -187,9 +187,12 @@ func (l *leadership) repair(a action, view masterfsm.View, m *memory) job {
 			if end.Failed != "" || end.Unchecked > 0 && len(end.Bad) == 0 {
 				m.of(n.ID).repairAgain = now.Add(l.node.pace.again)
 			}
-			if r.early != nil {
+			switch {
+			case r.early != nil:
 				m.checkEnded(n.ID, r.early, l.node.pace, now)
 				m.of(n.ID).repairAgain = m.of(n.ID).checkAgain
+			case end.Failed == "" && n.Unchecked > 0: // its check came to its end
+				m.checkEnded(n.ID, nil, l.node.pace, now)
 			}
 			delete(m.repairs, n.ID)
 			delete(m.tasks, n.ID)
@@ -237,6 +240,13 @@ func (l *leadership) goOn(ctx context.Context, n, sender masterfsm.Storage, r *r
 		return l.failedRepair(n, r, errors.New(abortedText(r.early))), nil
 	}
 	end.Bad, end.Unchecked = below(check.Report.Bad, status.Height), firstUnchecked(check.Report, status.Height)
+	changed := status.Changed
+	for _, f := range findingsOf(check.Report) {
+		if f.What == chain.WrongFile { // other findings are told by the check behind the repair
+			changed = append(changed, f.Detail)
+		}
+	}
+	end.Changed = changedText(changed)
 	return end, nil
 }
 

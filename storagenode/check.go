@@ -43,8 +43,8 @@ func (c *checkJob) status() wire.CheckStatus {
 	return s
 }
 
-// checkAgain is how long a check that ended early is told as that, before a question begins it anew. A leader of today gives it up at once,
-// and makes a new one of another name when it tries again. A leader of before knows nothing of checks that end early: see endOf.
+// checkAgain is how long a check that ended early is reported as such, before the next question starts it again. A
+// current leader gives the check up at once and orders one of another name later. An older leader does not: see endOf.
 const checkAgain = 10 * time.Second
 
 // again reports whether a check is to be begun anew when somebody asks for it.
@@ -54,7 +54,8 @@ func (c *checkJob) again(pause time.Duration) bool {
 }
 
 // Check starts a check, or tells how it goes: an order with the name of the check that runs, or that ran last, starts nothing,
-// any other ends the one that runs. One that ended early is begun anew after a pause. The chain is read from the files as they are at their paths; puts and reads go on meanwhile. What
+// any other ends the one that runs. A check that ended early is started again after a pause. The chain is read from
+// the files as they are at their paths; puts and reads go on meanwhile. What
 // can be computed from the blocks, tiles and index, is written again where it is wrong.
 //
 // The error wraps ErrFailed, or tells that a check cannot be begun.
@@ -102,7 +103,8 @@ func (n *Node) runCheck(ctx context.Context, c *checkJob) {
 		n.log.Error("the check found damage", "block", f.Block, "what", f.What, "detail", f.Detail)
 	}
 	if err != nil {
-		n.log.Error("the check ended early", "check", c.order.Check, "blocks", c.blocks.Load(), "of", c.order.Height, "error", err)
+		n.log.Error("the check ended early", "check", c.order.Check, "blocks", c.blocks.Load(), "of", c.order.Height,
+			"error", err)
 	} else {
 		n.log.Info("check ended", "check", c.order.Check, "blocks", c.blocks.Load(), "bytes", c.bytes.Load(), "bad", chain.CountBlocks(report.Bad),
 			"unchecked", c.order.Height-report.Unchecked, "other_chain", report.Other, "hashes_rewritten", report.Tiles)
@@ -110,23 +112,23 @@ func (n *Node) runCheck(ctx context.Context, c *checkJob) {
 	c.end.Store(n.endOf(report, err))
 }
 
-// endOf is what is told of a check that has ended.
+// endOf makes what is answered about a check that has ended.
 //
-// One that ended early without having found a bad block has no report, only an error. What a report may say then would be wrong to leaders of
-// before, which do not know the error: they take an Unchecked of 0, and one of the target's height, for a check that looked at everything, and
-// any other for damage, which makes the node Invalid and has it repaired without an end. Without a report they take the check for one
-// that still runs and ask on; the node begins it anew now and then, until it comes to its end. So the worst is that the other nodes wait
-// for their checks while such a leader leads.
+// A check that ended early and found no bad block has an error and no report. Older leaders do not know the error, and
+// no report is safe with them: they read an Unchecked of 0, and one of the target's height, as "everything was looked
+// at". They read any other number as damage, make the node Invalid and repair it again and again. Without a report they
+// take the check as still running and keep asking. The node starts the check again from time to time until it can
+// finish. The cost is that no other node is checked while an older leader leads and this node cannot finish.
 //
-// Where bad blocks were found before, they are reported with the first block that was not looked at, which is never 0 then: leaders of before and
-// of today have the node repaired, and checked again before it may be Valid.
+// If bad blocks were found before the end, they are reported together with the first block that was not looked at,
+// which is never 0 then. Every leader has the node repaired, and checked again before it may be Valid.
 func (n *Node) endOf(report wire.Report, err error) *checkEnd {
 	end := &checkEnd{at: time.Now(), report: &report}
 	if err != nil {
 		end.err = err.Error()
 		if len(report.Bad) == 0 {
 			end.report = nil
-			return end // what was moved aside is named when the check can be done
+			return end // what was moved aside is named by the next check that finishes
 		}
 	}
 	n.mu.Lock()
@@ -137,12 +139,18 @@ func (n *Node) endOf(report wire.Report, err error) *checkEnd {
 	return end
 }
 
-// check is one check. Its error says why it did not come to its end: the disk's mostly. What was found until then is in the report all the same.
+// check runs one check. The error says why it ended early. The report then has what was found until that point.
 func (n *Node) check(ctx context.Context, c *checkJob) (wire.Report, error) {
 	o := c.order
 	report := wire.Report{Unchecked: o.Height}
+	misplaced, err := n.findMisplaced()
+	if err != nil {
+		return report, err
+	}
 	n.mu.Lock()
-	err := n.clear()
+	if len(misplaced) > 0 {
+		err = n.clear()
+	}
 	if err == nil {
 		err = n.keepLost(o.Lost)
 	}
@@ -150,7 +158,7 @@ func (n *Node) check(ctx context.Context, c *checkJob) (wire.Report, error) {
 	if err != nil {
 		return report, err
 	}
-	// A file that is computed from the blocks and cannot be read keeps the check from coming to its end. The blocks are looked at all the same.
+	// An index or tile that cannot be read makes the check one that ended early. The blocks are looked at nevertheless.
 	var errs []error
 	for _, look := range []func() error{
 		func() error { return n.healIndex(ctx) },

@@ -25,11 +25,13 @@ type misplaced struct {
 // folderNames are the folders of the node.
 var folderNames = []string{"segments", "tiles", "records", "inbox", "quarantine"}
 
-// findMisplaced lists what stands in the place of the node's files and folders. It changes nothing. A folder may be a symbolic link to one, and a
-// segment a link to a file: somebody may have put them on another disk. All other files are made and cut by the node, so a link there
-// would have it write outside of its folder.
+// findMisplaced lists what stands in the place of the node's files and folders. It changes nothing.
 //
-// The error is the disk's, or says that segments/ is a link to nowhere: its disk is away, and no block is missing because of that.
+// A folder may be a symbolic link to a folder, and a segment a link to a file: an operator may have put them on another
+// disk. The node creates and truncates all other files, so following a link there would write outside its folder.
+//
+// The error is the disk's, or says that segments/ is a link to nowhere. Its disk is then taken to be away: its blocks
+// do not count as missing.
 func (n *Node) findMisplaced() ([]misplaced, error) {
 	var list []misplaced
 	look := func(path string, folder, links bool, block uint64) (there bool, err error) {
@@ -50,7 +52,8 @@ func (n *Node) findMisplaced() ([]misplaced, error) {
 			continue
 		}
 		if info, err := os.Lstat(path); err == nil && info.Mode()&os.ModeSymlink != 0 {
-			return nil, fmt.Errorf("%s is a symbolic link that leads to no folder: mount its disk, or remove the link to begin without blocks", path)
+			return nil, fmt.Errorf(
+				"%s is a symbolic link that leads to no folder: mount its disk, or remove the link to begin without blocks", path)
 		}
 	}
 	files := []string{n.indexPath(), lostPath(n.cfg.Dir), n.ticketPath(), n.runningPath()}
@@ -128,10 +131,10 @@ func standsAt(path string, folder, links bool) (string, error) {
 	return durable.KindOf(info.Mode()), nil
 }
 
-// clear moves to quarantine/ what stands in the place of the node's files and folders, and makes the folders that are missing then. The
-// next report of a check names it. mu is held, or nobody else has the node yet.
+// clear moves to quarantine/ what stands in the place of the node's files and folders, and makes the missing folders.
+// The next check that finishes reports it. mu is held, or nobody else has the node yet.
 //
-// The error wraps ErrFailed, or is the disk's: then something may stand there still.
+// The error wraps ErrFailed, or is the disk's. Some things may not have been moved then.
 func (n *Node) clear() error {
 	list, err := n.findMisplaced()
 	if err != nil {
@@ -168,7 +171,7 @@ func (n *Node) clearOne(m *misplaced) error {
 		return err
 	}
 	text := fmt.Sprintf("%s, and was moved to %s", m.text, relative(n.cfg.Dir, to))
-	n.log.Error("something else stood in the place of a file of the node, and was moved aside", "file", m.path, "what", text)
+	n.log.Error("something else stood in the place of a file, and was moved aside", "file", m.path, "what", text)
 	if len(n.moved) < chain.MaxFindings {
 		n.moved = append(n.moved, chain.Finding{Block: m.block, What: chain.WrongFile, Detail: text})
 	}
@@ -180,7 +183,7 @@ func (n *Node) clearOne(m *misplaced) error {
 	return nil
 }
 
-// moveAside moves whatever stands at a path to quarantine/, without following a link. The error wraps ErrFailed where that may not be durable.
+// moveAside moves what stands at a path to quarantine/. It follows no link. The error wraps ErrFailed if a sync failed.
 func (n *Node) moveAside(path string) (to string, err error) {
 	from := path
 	if path == n.quarantineDir() { // first out of the way of the folder that is to hold it

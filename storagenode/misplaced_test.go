@@ -52,8 +52,8 @@ func misplace(t *testing.T, path string, put func(*testing.T, string)) {
 	put(t, path)
 }
 
-// TestMisplacedFiles puts something else in the place of a file that is computed from the blocks, and flips a bit of a payload: the
-// check moves the one aside, names it, and finds the other.
+// TestMisplacedFiles puts something else in the place of a file that is computed from the blocks, and flips a bit of
+// a payload: the check moves the one aside, names it, and finds the other.
 func TestMisplacedFiles(t *testing.T) {
 	const height, damaged = 60, 20
 	c, filledCfg := filled(t, 31, height)
@@ -123,7 +123,8 @@ func (c *testChain) misplacedWhileRunning(t *testing.T, source, n *Node, height,
 	c.check(t, n, height)
 }
 
-// TestMisplacedSegment puts something else in the place of a segment: its blocks are missing, and come from another node.
+// TestMisplacedSegment puts something else in the place of a segment: its blocks are missing, and come from another
+// node.
 func TestMisplacedSegment(t *testing.T) {
 	const height, damaged = 60, 20
 	c, filledCfg := filled(t, 33, height)
@@ -170,8 +171,8 @@ func TestMisplacedSegment(t *testing.T) {
 	}
 }
 
-// TestMisplacedAtTheStart puts something else in the place of files and folders while the node is down: it starts all the same, moves them aside,
-// asks for a check, and that one names them.
+// TestMisplacedAtTheStart puts something else in the place of files and folders while the node is down: it starts all
+// the same, moves them aside, asks for a check, and that one names them.
 func TestMisplacedAtTheStart(t *testing.T) {
 	const height = 60
 	c, filledCfg := filled(t, 34, height)
@@ -234,7 +235,8 @@ func TestSegmentsAreAFile(t *testing.T) {
 	}
 }
 
-// A link in the place of the folder of segments may lead to a disk that is away: then nothing is moved and no block counts as missing.
+// A link in the place of the folder of segments may lead to a disk that is away: then nothing is moved and no block
+// counts as missing.
 func TestSegmentsAreALinkToNowhere(t *testing.T) {
 	const height = 20
 	c, cfg := filled(t, 35, height)
@@ -291,7 +293,8 @@ func (f *failing) open(path string, flag int) (segment.File, error) {
 	return segment.OpenFile(path, flag)
 }
 
-// TestCheckEndsEarly: a check that cannot open a file reports why, and nothing that a leader, also an older one, can take for a good check.
+// TestCheckEndsEarly: a check that cannot open a file reports why, and nothing that a leader, also an older one, can
+// take for a good check.
 func TestCheckEndsEarly(t *testing.T) {
 	const height = 30
 	c, cfg := filled(t, 36, height)
@@ -306,7 +309,8 @@ func TestCheckEndsEarly(t *testing.T) {
 	if !strings.Contains(status.Error, "too many open files") || status.Blocks != 0 {
 		t.Errorf("%+v", status)
 	}
-	// An older leader sees neither report nor error, and asks on under the same name: the node tries again, with a pause.
+	// An older leader sees neither report nor error, and asks on under the same name: the node tries again, with a
+	// pause.
 	o := wire.CheckOrder{Check: n.jobs.check.order.Check, Height: height, Hash: c.statusAt(height).Hash}
 	if again, err := n.Check(o); err != nil || again.Error == "" {
 		t.Errorf("at once: %+v, %v", again, err)
@@ -322,7 +326,8 @@ func TestCheckEndsEarly(t *testing.T) {
 	}
 }
 
-// TestCheckEndsEarlyBehindDamage: what was found before the check ended is reported, and the first block that was not looked at with it.
+// TestCheckEndsEarlyBehindDamage: what was found before the check ended is reported, and the first block that was not
+// looked at with it.
 func TestCheckEndsEarlyBehindDamage(t *testing.T) {
 	const height, damaged = 60, 3
 	c, cfg := filled(t, 37, height)

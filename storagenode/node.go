@@ -118,7 +118,7 @@ type Node struct {
 	inbox     inbox
 	lost      []chain.Range   // confirmed as lost, as in DIR/lost
 	rest      *leftover       // of load
-	moved     []chain.Finding // what stood in the place of a file and was moved aside since the last check that was reported
+	moved     []chain.Finding // what clear moved aside since the last check that was reported
 }
 
 func (n *Node) segmentsDir() string   { return filepath.Join(n.cfg.Dir, "segments") }
@@ -243,8 +243,9 @@ func (n *Node) sync() error {
 // tilesTries is how often the folder of the tree's hashes is made again in a row when somebody removes it.
 const tilesTries = 5
 
-// inTiles runs a write into the folder of the tree's hashes, once more where somebody removed the folder meanwhile, or put something else in the place
-// of it or of a file in it: what was in it is computed again by the next check, or at the next start. mu is held.
+// inTiles runs a write into the folder of the tree's hashes, once more where somebody removed the folder meanwhile,
+// or put something else in the place of it or of a file in it: what was in it is computed again by the next check, or
+// at the next start. mu is held.
 func (n *Node) inTiles(write func() error) (err error) {
 	for range tilesTries {
 		gone := true

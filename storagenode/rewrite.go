@@ -89,7 +89,8 @@ func (n *Node) beginRewrite(seg uint64) (*rewrite, error) {
 	a := n.newAudit(0, nil)
 	w := &rewrite{n: n, seg: seg, path: a.path(seg) + newSuffix}
 	n.mu.Lock()
-	err := errors.Join(n.clearSegment(a.path(seg), seg), n.clearSegment(w.path, seg)) // no file can be renamed over a folder
+	// No file can be renamed over a folder.
+	err := errors.Join(n.clearSegment(a.path(seg), seg), n.clearSegment(w.path, seg))
 	n.mu.Unlock()
 	if err != nil {
 		return nil, err

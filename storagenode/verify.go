@@ -37,7 +37,8 @@ type Summary struct {
 //
 // It goes on behind bad blocks as a check of the running node does. The error is a [*chain.BlockError] of the first bad block that
 // is not confirmed as lost. Where the chain is good and only hashes of the tree are not, the error wraps ErrTiles, and the Summary
-// is whole. Where only something else stands in the place of a file that is computed from the blocks, it wraps ErrMisplaced.
+// is whole. Where only something else stands in the place of a file that is computed from the blocks, it wraps
+// ErrMisplaced.
 func Verify(ctx context.Context, dir string, progress func(done, total int64)) (Summary, error) {
 	v, err := openVerification(dir, progress)
 	if err != nil {

@@ -30,10 +30,11 @@ It takes the admin token.
 Where bad blocks are found the cluster repairs the node from another one by itself, and the command stays until the node is
 valid again. Ctrl-C ends the command, not the check and not the repair.
 
-A check that ends before all was looked at, because a file cannot be read say, is no check: the result is "aborted", the check stays
-due, and the cluster tries it again.
+A check that ends before it has looked at everything does not count: the result is "aborted" with the reason, the check
+stays due, and the cluster tries it again.
 
-The exit status is 1 when a node is not valid in the end or could not be checked, or when blocks are lost and nobody has confirmed that.`,
+The exit status is 1 when a node is not valid in the end or could not be checked to the end, or when blocks are lost and
+nobody has confirmed that.`,
 		Example:           "  chainstore check\n  chainstore check http://127.0.0.1:8082",
 		Args:              cobra.ArbitraryArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
@@ -205,7 +206,8 @@ func (k *checker) run(ctx context.Context, out io.Writer, nodes []wire.NodeInteg
 		wrong = append(wrong, fmt.Sprintf("%d of %s not valid", bad, counted(len(all), "checked node")))
 	}
 	if aborted > 0 {
-		wrong = append(wrong, fmt.Sprintf("%d of %s could not be checked to the end; the check stays due", aborted, counted(len(all), "node")))
+		wrong = append(wrong, fmt.Sprintf("%d of %s could not be checked to the end; the check stays due",
+			aborted, counted(len(all), "node")))
 	}
 	if lost := unconfirmed(&k.now); len(lost) > 0 {
 		wrong = append(wrong, "lost: "+runsText(lost))
@@ -391,7 +393,8 @@ func (f *follower) count(in *wire.Integrity, n *wire.NodeIntegrity) {
 
 // abortedNote says that a check has ended early.
 func abortedNote(a *wire.Aborted) string {
-	return plain(fmt.Sprintf("could not be checked to the end: it ended after %d of %s: %s; the check stays due and is tried again",
+	const text = "could not be checked to the end: it ended after %d of %s: %s; the check stays due and is tried again"
+	return plain(fmt.Sprintf(text,
 		a.Blocks, counted(a.Height, "block"), a.Error))
 }
 

@@ -20,8 +20,8 @@ type CheckStatus struct {
 	Total  uint64  `json:"total"`  // of segments that there are to read
 	Millis uint64  `json:"millis"` // since the start, until the end
 	Report *Report `json:"report"` // nil while it runs, and where it ended early without having found a bad block
-	// Error is why it ended before it had looked at everything, "" while it runs and where it came to its end. Storage nodes of before do not say
-	// so: of those, a report whose Unchecked is 0 below a target that is not 0 is of a check that has looked at nothing.
+	// Error is why the check ended before it had looked at everything, "" while it runs and where it finished. Older
+	// storage nodes do not send it: their report has an Unchecked of 0 when the check looked at no block.
 	Error string `json:"error,omitempty"`
 }
 
@@ -138,8 +138,8 @@ type NodeIntegrity struct {
 	Aborted *Aborted `json:"aborted,omitempty"`
 }
 
-// Aborted is a check that ended before it had looked at everything, as the leader remembers it: a new leader begins to count anew. It stays due,
-// and is tried again.
+// Aborted is a check that ended before it had looked at everything. The check stays due and is tried again. The leader
+// keeps this in memory: a new leader starts with a Count of 0.
 type Aborted struct {
 	Error  string `json:"error"`  // why, for people
 	Blocks uint64 `json:"blocks"` // looked at

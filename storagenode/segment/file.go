@@ -25,7 +25,8 @@ type File interface {
 // OpenFunc opens a file as os.OpenFile does, mode 0600.
 type OpenFunc func(path string, flag int) (File, error)
 
-// OpenFile is the [OpenFunc] of the real file system. The error wraps [durable.ErrNotFile] where something else than a file is there.
+// OpenFile is the [OpenFunc] of the real file system. The error wraps [durable.ErrNotFile] where something else than
+// a file is there.
 func OpenFile(path string, flag int) (File, error) {
 	f, err := durable.OpenFile(path, flag, 0o600)
 	if err != nil {
