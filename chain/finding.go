@@ -9,6 +9,7 @@ const (
 	WrongWork    = "proof-of-work" // the block's hash has too few leading zero bits
 	WrongMissing = "missing"       // the block is not there
 	WrongShort   = "short-chain"   // the chain ends before the target; the block is the first that is missing
+	WrongFile    = "file"          // something else stood in the place of a file or folder of the node
 	WrongChain   = "other-chain"   // the chain is consistent and another one; the block is the first that differs
 )
 

@@ -182,10 +182,12 @@ func TestWriteFileThatFailsHalfway(t *testing.T) {
 	if err := syscall.Getrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: 4096, Max: limit.Max}); err != nil {
+	// The limit is the process's: the test framework's own log must stay below it.
+	const most = 1 << 20
+	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &syscall.Rlimit{Cur: most, Max: limit.Max}); err != nil {
 		t.Fatal(err)
 	}
-	err := durable.WriteFile(path, make([]byte, 10_000), 0o600)
+	err := durable.WriteFile(path, make([]byte, 2*most), 0o600)
 	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit); err != nil {
 		t.Fatal(err)
 	}

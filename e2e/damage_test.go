@@ -63,6 +63,12 @@ var damages = []damage{
 	{"tile: cut", func(d *disk) { d.at("tiles/00"); d.truncate(512 + 32*7) }, "tiles", "", false},
 	{"tile: one deleted", func(d *disk) { d.at("tiles/00"); d.must(os.Remove(d.path)) }, "tiles", "", false},
 	{"tile: all deleted", (*disk).removeTiles, "tiles", "", false},
+	// What stands in the place of a file of the node must not keep the blocks from being looked at: a bit of a
+	// payload is flipped beside it.
+	{"index: a folder in its place, and a bit in a payload", (*disk).indexIsAFolder, "finding", "finding", false},
+	{"index: a link to itself, and a bit in a payload", (*disk).indexIsALoop, "finding", "finding", false},
+	{"tile: a file in the place of the folder, and a bit in a payload", (*disk).tilesAreAFile, "finding", "finding", false},
+	{"tile: a pipe in the place of one, and a bit in a payload", (*disk).tileIsAPipe, "finding", "finding", false},
 	{"tile: a bit in the synced head", func(d *disk) { d.at("tiles/synced"); d.flip(20) }, "", "", false},
 	{"records: a bit", func(d *disk) { d.run(); d.flip(100) }, "", "", false},
 	{"records: cut", func(d *disk) { d.run(); d.truncate(100) }, "", "", false},

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
@@ -164,6 +165,47 @@ func (d *disk) removeTiles() {
 	d.at("tiles")
 	for os.RemoveAll(d.path) != nil {
 	}
+}
+
+// inPayload flips a bit of the payload.
+func (d *disk) inPayload() { d.flip(d.block + chain.BlockOverhead(d.header.Count) + d.payload) }
+
+// put has something made at a path until it is there: the node may put its own back meanwhile.
+func (d *disk) put(name string, with func(path string) error) {
+	d.t.Helper()
+	path := filepath.Join(d.dir, filepath.FromSlash(name))
+	for {
+		err := os.RemoveAll(path)
+		if err == nil {
+			err = with(path)
+		}
+		if err == nil {
+			return
+		}
+		if d.t.Context().Err() != nil {
+			d.t.Fatal(err)
+		}
+	}
+}
+
+func (d *disk) indexIsAFolder() {
+	d.inPayload()
+	d.put("index", func(path string) error { return os.MkdirAll(filepath.Join(path, "x"), 0o700) })
+}
+
+func (d *disk) indexIsALoop() {
+	d.inPayload()
+	d.put("index", func(path string) error { return os.Symlink(path, path) })
+}
+
+func (d *disk) tilesAreAFile() {
+	d.inPayload()
+	d.put("tiles", func(path string) error { return os.WriteFile(path, []byte("no folder"), 0o600) })
+}
+
+func (d *disk) tileIsAPipe() {
+	d.inPayload()
+	d.put("tiles/00", func(path string) error { return syscall.Mkfifo(path, 0o600) })
 }
 
 func (d *disk) removeBlock() {

@@ -3,6 +3,7 @@ package masternode
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -26,34 +27,94 @@ func (l *leadership) check(a action, view masterfsm.View) job {
 		if err != nil {
 			return nil, err
 		}
-		if status.Report == nil {
+		if status.Report == nil && status.Error == "" {
 			return checking(n, status), nil
 		}
-		end := &masterfsm.EndCheck{
-			ID: n.ID, Version: n.Version, Tiles: status.Report.Tiles,
-			Findings: status.Report.Findings[:min(len(status.Report.Findings), chain.MaxFindings)], Bad: below(status.Report.Bad, n.Target.Height), Bytes: status.Bytes, Millis: status.Millis,
-		}
-		if status.Report.Unchecked < n.Target.Height {
-			end.Unchecked = status.Report.Unchecked
-		}
-		for _, f := range end.Findings {
-			end.Strange = end.Strange || f.What == chain.WrongShort
-		}
-		if status.Report.Other {
-			if err := l.findFork(ctx, n, end); err != nil {
-				return checking(n, status), err
-			}
+		early := endedEarly(status, n.Target.Height)
+		end := &masterfsm.EndCheck{ID: n.ID, Version: n.Version}
+		if early != nil && nothingBad(status) {
+			end.Aborted = clip(abortedText(early))
+		} else if err := l.concludes(ctx, n, status, end); err != nil {
+			return checking(n, status), err
 		}
 		end.Time = l.node.now()
 		if _, err := l.node.propose(ctx, end); err != nil {
 			return checking(n, status), err
 		}
 		l.logFindings(n, end)
+		if early != nil && end.Aborted == "" {
+			// EndCheck has cleared the cause, and the repair looks at what was found. So the check is made due again.
+			again := &masterfsm.Suspect{ID: n.ID, Cause: clip(abortedText(early)), Time: l.node.now()}
+			if _, err := l.node.propose(ctx, again); err != nil {
+				l.node.log.Warn("a check that ended early could not be made due again", "node", n.ID, "error", err)
+			}
+		}
 		return func(m *memory, now time.Time) {
 			m.of(n.ID).last = now
 			delete(m.tasks, n.ID)
+			m.checkEnded(n.ID, early, l.node.pace, now)
 		}, nil
 	}
+}
+
+// concludes puts into a command what a check has found.
+func (l *leadership) concludes(
+	ctx context.Context, n masterfsm.Storage, status wire.CheckStatus, end *masterfsm.EndCheck,
+) error {
+	report := status.Report
+	end.Findings = findingsOf(report)
+	end.Bad, end.Unchecked = below(report.Bad, n.Target.Height), firstUnchecked(report, n.Target.Height)
+	end.Tiles, end.Bytes, end.Millis = report.Tiles, status.Bytes, status.Millis
+	for _, f := range end.Findings {
+		end.Strange = end.Strange || f.What == chain.WrongShort
+	}
+	if report.Other {
+		return l.findFork(ctx, n, end)
+	}
+	return nil
+}
+
+// endedEarly says why a check that is over did not look at everything; nil where it did.
+func endedEarly(status wire.CheckStatus, height uint64) *wire.Aborted {
+	early := &wire.Aborted{Error: clip(status.Error), Blocks: status.Blocks, Height: height}
+	switch {
+	case status.Error != "":
+		return early
+	case status.Report.Unchecked == 0 && height > 0:
+		// An older storage node does not say why. A check that finished has looked at the first block at least.
+		early.Error, early.Blocks = "its report says that it could not look at the first block; its log says why", 0
+		return early
+	}
+	return nil
+}
+
+func abortedText(a *wire.Aborted) string {
+	return fmt.Sprintf("its check ended early, after %d of %d blocks: %s", a.Blocks, a.Height, a.Error)
+}
+
+// nothingBad reports whether a check that ended early has found no bad block until then: nothing is to be repaired.
+func nothingBad(status wire.CheckStatus) bool {
+	return status.Report == nil || len(status.Report.Bad) == 0
+}
+
+// firstUnchecked is the first block that a check could not look at, in the form of the commands. There 0 means that all
+// blocks were looked at; in reports the target's height means that, and 0 means block 0. Block 0 becomes block 1 here:
+// any number but 0 has the node checked again from block 0 on.
+func firstUnchecked(report *wire.Report, height uint64) uint64 {
+	if report.Unchecked >= height {
+		return 0
+	}
+	return max(1, report.Unchecked)
+}
+
+// findingsOf is the findings of a report, cut to what the table takes: a command that it refuses would be tried for
+// ever.
+func findingsOf(report *wire.Report) []chain.Finding {
+	list := slices.Clone(report.Findings[:min(len(report.Findings), chain.MaxFindings)])
+	for i := range list {
+		list[i].What, list[i].Detail = clipTo(list[i].What, maxCause), clipTo(list[i].Detail, maxDetail)
+	}
+	return list
 }
 
 // below is what a node reports as bad, as far as it can be believed: blocks below a height, in order, and not too many runs of them.
@@ -80,17 +141,28 @@ func checking(n masterfsm.Storage, status wire.CheckStatus) func(*memory, time.T
 	}
 }
 
-// findFork adds to the findings where a node's chain leaves the group's.
+// findFork adds to the findings where a node's chain leaves the group's. If that cannot be found out now, it names the
+// last block: the check must end, so that other nodes can be checked. The repair looks for the fork again.
 func (l *leadership) findFork(ctx context.Context, n masterfsm.Storage, end *masterfsm.EndCheck) error {
 	status, err := l.node.cfg.Workers.StorageStatus(ctx, worker(n), l.order)
 	if err != nil {
 		return err
 	}
+	end.Strange = true
 	keep, err := l.common(ctx, n, status, min(status.Height, n.Target.Height))
+	if err != nil && ctx.Err() == nil && n.Target.Height > 0 {
+		last := n.Target.Height - 1
+		end.Bad = chain.AddRange(end.Bad, chain.Range{From: last, To: last + 1})
+		end.Findings = append(end.Findings, chain.Finding{
+			Block: last, What: chain.WrongChain,
+			Detail: "its chain is consistent and another one; where it begins could not be found: " + clip(err.Error()),
+		})
+		end.Findings = end.Findings[max(0, len(end.Findings)-chain.MaxFindings):]
+		return nil
+	}
 	if err != nil {
 		return fmt.Errorf("find the first block that differs: %w", err)
 	}
-	end.Strange = true
 	if keep < n.Target.Height {
 		end.Bad = chain.AddRange(end.Bad, chain.Range{From: keep, To: n.Target.Height})
 		end.Findings = append(end.Findings, chain.Finding{
@@ -143,6 +215,10 @@ func (l *leadership) sameHeader(ctx context.Context, n masterfsm.Storage, status
 
 func (l *leadership) logFindings(n masterfsm.Storage, end *masterfsm.EndCheck) {
 	log := l.node.log.With("node", n.ID, "url", n.URL)
+	if end.Aborted != "" {
+		log.Error("check: it stays due", "because", end.Aborted)
+		return
+	}
 	for _, f := range end.Findings {
 		log.Error("check: damage found", "block", f.Block, "what", f.What, "detail", f.Detail)
 	}

@@ -72,7 +72,7 @@ func (n *Node) describe(l *leadership) wire.Cluster {
 	c.Notices = append(c.Notices, l.levelNotices(v.Level)...)
 	c.Witnesses = l.cosigners()
 	c.Notices = append(c.Notices, witnessNotices(c.Witnesses, int(v.Settings.WitnessQuorum))...)
-	live := l.sightings()
+	live, aborted := l.sightings(), l.abortedChecks()
 	c.Masters = n.masters(v, l != nil)
 	good, liveMiners := 0, 0
 	for i := range v.Storages {
@@ -86,6 +86,7 @@ func (n *Node) describe(l *leadership) wire.Cluster {
 		if s.State == masterfsm.Invalid {
 			c.Notices = append(c.Notices, fmt.Sprintf("storage node %s is invalid: %s", s.ID, s.Cause))
 		}
+		c.Notices = append(c.Notices, abortedNotices(s, aborted)...)
 	}
 	if lost := chain.CutRanges(v.Lost, v.Confirmed); len(lost) > 0 {
 		c.Notices = append(c.Notices, lostNotice(lost))

@@ -40,15 +40,17 @@ type fakeStorage struct {
 	lieEntries func(*wire.Entries)
 	lag        int // blocks that are not in the index yet
 
-	bad    map[uint64]bool // blocks that are damaged on its disk
-	inbox  map[uint64]chain.Block
-	check  wire.CheckStatus
-	polls  int // how often it was asked how the check goes
-	ticket string
-	open   []wire.Piece // under the ticket
-	got    uint64       // blocks, under the ticket
-	sent   wire.SendOrder
-	answer wire.SendStatus
+	bad        map[uint64]bool // blocks that are damaged on its disk
+	inbox      map[uint64]chain.Block
+	check      wire.CheckStatus
+	polls      int                                    // how often it was asked how the check goes
+	report     func(wire.CheckOrder) wire.CheckStatus // how its checks end; nil for as they should
+	receiveErr error                                  // answers every order to receive
+	ticket     string
+	open       []wire.Piece // under the ticket
+	got        uint64       // blocks, under the ticket
+	sent       wire.SendOrder
+	answer     wire.SendStatus
 }
 
 func (s *fakeStorage) status() wire.StorageStatus {
@@ -266,7 +268,10 @@ func (w *fakeWorkers) Check(ctx context.Context, t wire.Worker, o wire.Order, or
 		if s.check.Check != order.Check {
 			s.check, s.polls = wire.CheckStatus{Check: order.Check}, 0
 		}
-		if s.polls++; s.polls == 3 {
+		if s.polls++; s.polls == 3 && s.report != nil {
+			s.check = s.report(order)
+			s.check.Check = order.Check
+		} else if s.polls == 3 {
 			report := &wire.Report{Unchecked: order.Height}
 			for number := range min(order.Height, uint64(len(s.blocks))) {
 				if s.bad[number] {
@@ -294,6 +299,9 @@ func (w *fakeWorkers) Receive(ctx context.Context, t wire.Worker, o wire.Order, 
 	err = w.on(ctx, t, func(s *fakeStorage) error {
 		if o.Less(s.highest) {
 			return errors.New("fenced")
+		}
+		if s.receiveErr != nil {
+			return s.receiveErr
 		}
 		if s.ticket != order.Ticket {
 			if order.Keep < uint64(len(s.blocks)) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -50,9 +51,9 @@ func (n *Node) integrity(l *leadership) wire.Integrity {
 		Totals: wire.Totals(story.Totals), Events: []wire.Event{}, Notices: []string{},
 	}
 	live := l.sightings()
-	tasks := l.underWay()
+	tasks, aborted := l.underWay(), l.abortedChecks()
 	for k := range nodes {
-		i.Nodes = append(i.Nodes, nodeIntegrity(&nodes[k], live, tasks))
+		i.Nodes = append(i.Nodes, nodeIntegrity(&nodes[k], live, tasks, aborted))
 	}
 	for _, e := range slices.Backward(story.Events) {
 		i.Events = append(i.Events, wire.Event{
@@ -63,7 +64,24 @@ func (n *Node) integrity(l *leadership) wire.Integrity {
 	if lost := chain.CutRanges(story.Lost, story.Confirmed); len(lost) > 0 {
 		i.Notices = append(i.Notices, lostNotice(lost))
 	}
+	for k := range nodes {
+		i.Notices = append(i.Notices, abortedNotices(&nodes[k], aborted)...)
+	}
 	return i
+}
+
+// abortedMany is how many checks of a node in a row must end early until somebody must know.
+const abortedMany = 3
+
+// abortedNotices says that a node cannot be checked. It uses the leader's memory, not the table: a new leader needs
+// three checks of its own, which take it seconds.
+func abortedNotices(n *masterfsm.Storage, aborted map[string]wire.Aborted) []string {
+	a, ok := aborted[n.ID]
+	if !ok || a.Count < abortedMany {
+		return nil
+	}
+	const text = "storage node %s: its checks end early: the last %d did, the newest after %d of %d blocks: %s"
+	return []string{fmt.Sprintf(text, n.ID, a.Count, a.Blocks, a.Height, a.Error)}
 }
 
 func lostNotice(lost []chain.Range) string {
@@ -78,7 +96,9 @@ func orNone(list []chain.Range) []chain.Range {
 	return list
 }
 
-func nodeIntegrity(s *masterfsm.Storage, live map[string]bool, tasks map[string]wire.Task) wire.NodeIntegrity {
+func nodeIntegrity(
+	s *masterfsm.Storage, live map[string]bool, tasks map[string]wire.Task, aborted map[string]wire.Aborted,
+) wire.NodeIntegrity {
 	i := wire.NodeIntegrity{
 		ID: s.ID, URL: s.URL, State: string(s.State), Live: live[s.ID], Height: s.Height, Cause: s.Cause, Bad: orNone(s.Bad), Due: s.Due,
 		Checked: s.Checked,
@@ -86,7 +106,20 @@ func nodeIntegrity(s *masterfsm.Storage, live map[string]bool, tasks map[string]
 	if task, ok := tasks[s.ID]; ok {
 		i.Task = &task
 	}
+	if a, ok := aborted[s.ID]; ok {
+		i.Aborted = &a
+	}
 	return i
+}
+
+// abortedChecks copies how the checks ended that did not look at everything; nothing where this master does not lead.
+func (l *leadership) abortedChecks() map[string]wire.Aborted {
+	if l == nil {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return maps.Clone(l.aborted)
 }
 
 // underWay copies the checks and repairs that are under way; nothing where this master does not lead.
@@ -143,7 +176,7 @@ func (n *Node) CheckStorage(ctx context.Context, idOrURL string) (wire.NodeInteg
 		return wire.NodeIntegrity{}, fmt.Errorf("the state machine answered with %T", result)
 	}
 	live := l.sightings()
-	return nodeIntegrity(due, live, l.underWay()), nil
+	return nodeIntegrity(due, live, l.underWay(), l.abortedChecks()), nil
 }
 
 // ConfirmLost records a person's word that a block is lost. This master must lead. Errors: ErrNotLeader, masterfsm.ErrNotLost.

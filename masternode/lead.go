@@ -33,6 +33,7 @@ type leadership struct {
 	mu        sync.Mutex      // guards all below
 	live      map[string]bool // by worker id: who answered lately, for Cluster
 	tasks     map[string]wire.Task
+	aborted   map[string]wire.Aborted // by storage node: its last check, where that ended early
 	witnesses []wire.Witness
 	mute      []string // that of the last decision
 	older     []string // that of the last decision
@@ -169,9 +170,13 @@ func (l *leadership) publish(view masterfsm.View, m *memory, d decision, now tim
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	clear(l.live)
+	l.aborted = map[string]wire.Aborted{}
 	for i := range view.Storages {
 		id := view.Storages[i].ID
 		l.live[id] = m.live(id, now, l.node.pace)
+		if s := m.nodes[id]; s != nil && s.aborted != nil {
+			l.aborted[id] = *s.aborted
+		}
 	}
 	for i := range view.Miners {
 		id := view.Miners[i].ID

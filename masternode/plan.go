@@ -62,7 +62,8 @@ type pace struct {
 	retryMine time.Duration // after a miner failed
 	check     time.Duration // after a storage node's last check, 0 for no checks on a schedule
 	poll      time.Duration // between two questions how a check or a repair goes
-	again     time.Duration // after a repair that could not begin, and after an inbox that was full
+	again     time.Duration // after a repair that could not begin, a full inbox, a check that ended early
+	againMost time.Duration // checks that end early: the pause doubles up to this
 	rekey     time.Duration // after a log key that was refused
 	stall     time.Duration // a repair that does not get on for so long ends; one whose sender does not answer, after dead
 
@@ -76,7 +77,8 @@ func defaultPace() pace {
 		maxAge: time.Second, ping: time.Second, ask: 5 * time.Second, dead: 3 * time.Second, ackDelay: 250 * time.Millisecond,
 		retry: 250 * time.Millisecond, retryMine: 100 * time.Millisecond,
 		check: DefaultCheckInterval, poll: 100 * time.Millisecond, again: 2 * time.Second, rekey: time.Minute, stall: time.Minute,
-		witness: time.Second, witnessMost: time.Minute, patience: 5 * time.Second,
+		againMost: 30 * time.Second,
+		witness:   time.Second, witnessMost: time.Minute, patience: 5 * time.Second,
 	}
 }
 
@@ -106,9 +108,13 @@ type sighting struct {
 	bad      string    // why it must become Invalid, "" where it need not
 	// repairAgain is when a storage node whose repair ended early may be repaired again.
 	repairAgain time.Time
-	caughtUp    bool   // masters: it had nearly all of the log that this one had when it was asked
-	signs       bool   // masters: it knows the commands of the log's keys
-	level       uint64 // masters: the highest protocol level that it knows
+	// aborted is the last check of a storage node, where that ended early: nil where it did not. checkAgain is when
+	// it may be checked again then.
+	aborted    *wire.Aborted
+	checkAgain time.Time
+	caughtUp   bool   // masters: it had nearly all of the log that this one had when it was asked
+	signs      bool   // masters: it knows the commands of the log's keys
+	level      uint64 // masters: the highest protocol level that it knows
 }
 
 // speaksOf reports whether the last answer is of the node as the table has it: one that was started again or repaired since may have another
@@ -130,6 +136,25 @@ func (m *memory) of(id string) *sighting {
 		m.nodes[id] = s
 	}
 	return s
+}
+
+// checkEnded remembers how a check of a storage node ended: early is nil where it looked at everything.
+func (m *memory) checkEnded(id string, early *wire.Aborted, p pace, now time.Time) {
+	s := m.of(id)
+	if early == nil {
+		s.aborted, s.checkAgain = nil, time.Time{}
+		return
+	}
+	kept := *early
+	kept.Time, kept.Count = uint64(now.UnixMilli()), 1
+	if s.aborted != nil {
+		kept.Count += s.aborted.Count
+	}
+	pause := p.again
+	for i := 1; i < kept.Count && pause < p.againMost; i++ {
+		pause *= 2
+	}
+	s.aborted, s.checkAgain = &kept, now.Add(min(pause, p.againMost))
 }
 
 // note remembers since when the open block has had a record.

@@ -74,6 +74,14 @@ func (w *planner) checks() {
 		if n.State != masterfsm.Valid || !w.memory.live(n.ID, w.now, w.pace) || !w.due(n) || last && n.Due == "" {
 			continue
 		}
+		// One whose checks end early stays due. It waits longer each time, so that the others have their turn.
+		if again := w.memory.nodes[n.ID].checkAgain; w.now.Before(again) {
+			w.wakeAt(again)
+			continue
+		}
+		if w.ending(actCheck, n.ID) {
+			continue
+		}
 		if next == nil || (n.Due != "") && (next.Due == "") || (n.Due != "") == (next.Due != "") && n.Checked < next.Checked {
 			next = n
 		}
@@ -81,6 +89,17 @@ func (w *planner) checks() {
 	if next != nil {
 		w.want(action{kind: actBeginCheck, node: next.ID, version: next.Version})
 	}
+}
+
+// ending reports whether the end of a node's check or repair is committed and not in the memory yet, which may say
+// that the next one is to wait.
+func (w *planner) ending(kind actionKind, id string) bool {
+	for a := range w.memory.inflight {
+		if a.kind == kind && a.node == id {
+			return true
+		}
+	}
+	return false
 }
 
 // due reports whether a node is to be checked now, and wakes the loop when it will be.
@@ -130,6 +149,9 @@ func (w *planner) repairs() {
 		}
 		if again := w.memory.nodes[n.ID].repairAgain; w.now.Before(again) {
 			w.wakeAt(again)
+			continue
+		}
+		if w.ending(actRepair, n.ID) {
 			continue
 		}
 		a := action{kind: actBeginRepair, node: n.ID, version: n.Version}

@@ -23,8 +23,10 @@ type repair struct {
 	attempt  uint64       // of the transfer
 	moved    time.Time    // when it last got on
 	heard    time.Time    // when the sender last answered, or was not asked
+	answered bool         // the receiver has, and status is its last answer
 	status   wire.ReceiveStatus
 	check    wire.CheckStatus // of what the last check could not look at, once all is there
+	early    *wire.Aborted    // how that check ended, where it did not look at everything
 	failures int              // transfers in a row that ended early
 }
 
@@ -182,8 +184,15 @@ func (l *leadership) repair(a action, view masterfsm.View, m *memory) job {
 		}
 		return func(m *memory, now time.Time) {
 			m.of(n.ID).last = now
-			if end.Failed != "" {
+			if end.Failed != "" || end.Unchecked > 0 && len(end.Bad) == 0 {
 				m.of(n.ID).repairAgain = now.Add(l.node.pace.again)
+			}
+			switch {
+			case r.early != nil:
+				m.checkEnded(n.ID, r.early, l.node.pace, now)
+				m.of(n.ID).repairAgain = m.of(n.ID).checkAgain
+			case end.Failed == "" && n.Unchecked > 0: // its check came to its end
+				m.checkEnded(n.ID, nil, l.node.pace, now)
 			}
 			delete(m.repairs, n.ID)
 			delete(m.tasks, n.ID)
@@ -208,7 +217,7 @@ func (l *leadership) goOn(ctx context.Context, n, sender masterfsm.Storage, r *r
 	if status.Blocks != r.status.Blocks || len(status.Missing) == 0 {
 		r.moved, r.failures = l.node.cfg.Clock(), 0
 	}
-	r.status = status
+	r.answered, r.status = true, status
 	if len(status.Missing) > 0 {
 		return l.send(ctx, n, sender, r)
 	}
@@ -224,13 +233,20 @@ func (l *leadership) goOn(ctx context.Context, n, sender masterfsm.Storage, r *r
 		Check: n.Ticket, Height: status.Height, Hash: status.Hash, Rate: l.node.cfg.CheckRate, Lost: confirmed,
 	})
 	r.moved, r.check = l.node.cfg.Clock(), check
-	if err != nil || check.Report == nil {
+	if err != nil || check.Report == nil && check.Error == "" {
 		return nil, err
 	}
-	end.Bad = below(check.Report.Bad, status.Height)
-	if check.Report.Unchecked < status.Height {
-		end.Unchecked = check.Report.Unchecked
+	if r.early = endedEarly(check, status.Height); r.early != nil && nothingBad(check) {
+		return l.failedRepair(n, r, errors.New(abortedText(r.early))), nil
 	}
+	end.Bad, end.Unchecked = below(check.Report.Bad, status.Height), firstUnchecked(check.Report, status.Height)
+	changed := status.Changed
+	for _, f := range findingsOf(check.Report) {
+		if f.What == chain.WrongFile { // other findings are told by the check behind the repair
+			changed = append(changed, f.Detail)
+		}
+	}
+	end.Changed = changedText(changed)
 	return end, nil
 }
 
@@ -277,10 +293,10 @@ func (l *leadership) failedRepair(n masterfsm.Storage, r *repair, cause error) *
 	}
 }
 
-// left is what is bad still of a node's blocks, by what it said last.
+// left is what is bad still of a node's blocks, by what it said last. All of it is while it has said nothing.
 func (r *repair) left(n masterfsm.Storage) []chain.Range {
 	var got []chain.Range
-	if r.status.Blocks > 0 || len(r.status.Missing) == 0 {
+	if r.answered && (r.status.Blocks > 0 || len(r.status.Missing) == 0) {
 		for _, p := range r.pieces {
 			got = chain.AddRange(got, p.Range)
 		}
@@ -358,11 +374,16 @@ func unfinished(pieces []wire.Piece, missing []chain.Range) []wire.Piece {
 // maxCause bounds what the table keeps of a text for people.
 const maxCause = 500
 
-func clip(s string) string {
-	if len(s) <= maxCause {
+// maxDetail bounds the detail of a finding: the table takes 1024 bytes.
+const maxDetail = 1000
+
+func clip(s string) string { return clipTo(s, maxCause) }
+
+func clipTo(s string, most int) string {
+	if len(s) <= most {
 		return s
 	}
-	return strings.ToValidUTF8(s[:maxCause], "") + "…"
+	return strings.ToValidUTF8(s[:most], "") + "…"
 }
 
 func changedText(changed []string) string {

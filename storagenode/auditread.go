@@ -13,6 +13,7 @@ import (
 	"sync"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/durable"
 	"github.com/chainstore/chainstore/storagenode/segment"
 )
 
@@ -239,10 +240,11 @@ func (r *auditReader) again(s *slot) error {
 
 func (a *audit) path(seg uint64) string { return filepath.Join(a.dir, segment.Name(seg)) }
 
-// openOnce opens a segment at its path; nil where there is none.
+// openOnce opens a segment at its path; nil where there is none, or something that is no file: then its blocks are
+// missing.
 func (a *audit) openOnce(seg uint64) (*auditFile, error) {
 	f, err := a.open(a.path(seg), os.O_RDONLY)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, durable.ErrNotFile) {
 		return nil, nil
 	}
 	if err != nil {

@@ -23,22 +23,39 @@ type checkJob struct {
 	blocks atomic.Uint64
 	bytes  atomic.Uint64
 	total  uint64
-	millis atomic.Uint64 // that it took, once it has ended
-	report atomic.Pointer[wire.Report]
+	end    atomic.Pointer[checkEnd] // nil while it runs
+}
+
+// checkEnd is how a check ended. It is not changed.
+type checkEnd struct {
+	at     time.Time
+	report *wire.Report // nil where it ended early and found no damage until then
+	err    string       // why it ended early, "" where it did not
 }
 
 func (c *checkJob) status() wire.CheckStatus {
-	s := wire.CheckStatus{
-		Check: c.order.Check, Blocks: c.blocks.Load(), Bytes: c.bytes.Load(), Total: c.total, Report: c.report.Load(),
+	s := wire.CheckStatus{Check: c.order.Check, Blocks: c.blocks.Load(), Bytes: c.bytes.Load(), Total: c.total}
+	at := time.Now()
+	if end := c.end.Load(); end != nil {
+		s.Report, s.Error, at = end.report, end.err, end.at
 	}
-	if s.Millis = c.millis.Load(); s.Report == nil {
-		s.Millis = uint64(time.Since(c.began).Milliseconds())
-	}
+	s.Millis = uint64(at.Sub(c.began).Milliseconds())
 	return s
 }
 
+// checkAgain is how long a check that ended early is reported as such, before the next question starts it again. A
+// current leader gives the check up at once and orders one of another name later. An older leader does not: see endOf.
+const checkAgain = 10 * time.Second
+
+// again reports whether a check is to be begun anew when somebody asks for it.
+func (c *checkJob) again(pause time.Duration) bool {
+	end := c.end.Load()
+	return end != nil && end.report == nil && time.Since(end.at) > pause
+}
+
 // Check starts a check, or tells how it goes: an order with the name of the check that runs, or that ran last, starts nothing,
-// any other ends the one that runs. The chain is read from the files as they are at their paths; puts and reads go on meanwhile. What
+// any other ends the one that runs. A check that ended early is started again after a pause. The chain is read from
+// the files as they are at their paths; puts and reads go on meanwhile. What
 // can be computed from the blocks, tiles and index, is written again where it is wrong.
 //
 // The error wraps ErrFailed, or tells that a check cannot be begun.
@@ -47,7 +64,7 @@ func (n *Node) Check(o wire.CheckOrder) (wire.CheckStatus, error) {
 	defer n.life.RUnlock()
 	n.jobs.mu.Lock()
 	defer n.jobs.mu.Unlock()
-	if c := n.jobs.check; c != nil && c.order.Check == o.Check {
+	if c := n.jobs.check; c != nil && c.order.Check == o.Check && !c.again(n.cfg.checkAgain) {
 		return c.status(), nil
 	}
 	n.mu.Lock()
@@ -82,41 +99,89 @@ func (n *Node) runCheck(ctx context.Context, c *checkJob) {
 	if ctx.Err() != nil {
 		return // nobody waits for it any more
 	}
-	if err != nil {
-		n.log.Error("the check ended early", "check", c.order.Check, "blocks", c.blocks.Load(), "error", err)
-		report.Unchecked = min(report.Unchecked, c.blocks.Load())
-	}
 	for _, f := range report.Findings {
 		n.log.Error("the check found damage", "block", f.Block, "what", f.What, "detail", f.Detail)
 	}
-	c.millis.Store(uint64(time.Since(c.began).Milliseconds()))
-	n.log.Info("check ended", "check", c.order.Check, "blocks", c.blocks.Load(), "bytes", c.bytes.Load(), "bad", chain.CountBlocks(report.Bad),
-		"unchecked", c.order.Height-report.Unchecked, "other_chain", report.Other, "hashes_rewritten", report.Tiles)
-	c.report.Store(&report)
+	if err != nil {
+		n.log.Error("the check ended early", "check", c.order.Check, "blocks", c.blocks.Load(), "of", c.order.Height,
+			"error", err)
+	} else {
+		n.log.Info("check ended", "check", c.order.Check, "blocks", c.blocks.Load(), "bytes", c.bytes.Load(), "bad", chain.CountBlocks(report.Bad),
+			"unchecked", c.order.Height-report.Unchecked, "other_chain", report.Other, "hashes_rewritten", report.Tiles)
+	}
+	c.end.Store(n.endOf(report, err))
 }
 
-// check is one check. Its error is the disk's.
+// endOf makes what is answered about a check that has ended.
+//
+// A check that ended early and found no bad block has an error and no report. Older leaders do not know the error, and
+// no report is safe with them: they read an Unchecked of 0, and one of the target's height, as "everything was looked
+// at". They read any other number as damage, make the node Invalid and repair it again and again. Without a report they
+// take the check as still running and keep asking. The node starts the check again from time to time until it can
+// finish. The cost is that no other node is checked while an older leader leads and this node cannot finish.
+//
+// If bad blocks were found before the end, they are reported together with the first block that was not looked at,
+// which is never 0 then. Every leader has the node repaired, and checked again before it may be Valid.
+func (n *Node) endOf(report wire.Report, err error) *checkEnd {
+	end := &checkEnd{at: time.Now(), report: &report}
+	if err != nil {
+		end.err = err.Error()
+		if len(report.Bad) == 0 {
+			end.report = nil
+			return end // what was moved aside is named by the next check that finishes
+		}
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	report.Findings = append(n.moved, report.Findings...)
+	report.Findings = report.Findings[:min(len(report.Findings), chain.MaxFindings)]
+	n.moved = nil
+	return end
+}
+
+// check runs one check. The error says why it ended early. The report then has what was found until that point.
 func (n *Node) check(ctx context.Context, c *checkJob) (wire.Report, error) {
 	o := c.order
 	report := wire.Report{Unchecked: o.Height}
+	misplaced, err := n.findMisplaced()
+	if err != nil {
+		return report, err
+	}
 	n.mu.Lock()
-	err := n.keepLost(o.Lost)
+	if len(misplaced) > 0 {
+		err = n.clear()
+	}
+	if err == nil {
+		err = n.keepLost(o.Lost)
+	}
 	n.mu.Unlock()
 	if err != nil {
 		return report, err
 	}
-	if err := n.healIndex(ctx); err != nil {
-		return report, err
+	// An index or tile that cannot be read makes the check one that ended early. The blocks are looked at nevertheless.
+	var errs []error
+	for _, look := range []func() error{
+		func() error { return n.healIndex(ctx) },
+		func() error { report.Tiles, err = n.returnTiles(); return err },
+		func() error { return n.checkRecords(ctx) },
+		func() error { return n.checkBlocks(ctx, c, &report) },
+	} {
+		if err := look(); err != nil {
+			errs = append(errs, err)
+		}
+		if ctx.Err() != nil || len(errs) > 0 && errors.Is(errs[len(errs)-1], ErrFailed) {
+			break
+		}
 	}
-	if report.Tiles, err = n.returnTiles(); err != nil {
-		return report, err
-	}
-	if err := n.checkRecords(ctx); err != nil {
-		return report, err
-	}
+	return report, errors.Join(errs...)
+}
+
+// checkBlocks is the part of a check that reads the blocks.
+func (n *Node) checkBlocks(ctx context.Context, c *checkJob, report *wire.Report) error {
+	o := c.order
 	levels, err := tiles.Files(n.tilesDir())
 	if err != nil {
-		return report, err
+		return err
 	}
 	defer closeAll(levels)
 	for _, f := range levels {
@@ -147,7 +212,7 @@ func (n *Node) check(ctx context.Context, c *checkJob) (wire.Report, error) {
 	report.Findings, report.Bad, report.Unchecked = a.findings, a.bad, a.unchecked
 	if runErr != nil {
 		report.Unchecked = c.blocks.Load()
-		return report, runErr
+		return runErr
 	}
 	if o.Height > a.height && a.unchecked == a.height {
 		report.Unchecked = o.Height
@@ -164,7 +229,7 @@ func (n *Node) check(ctx context.Context, c *checkJob) (wire.Report, error) {
 	}
 	report.Bad = chain.BoundRanges(report.Bad, chain.MaxFindings)
 	if a.height != o.Height || !a.complete() {
-		return report, n.healSynced()
+		return n.healSynced()
 	}
 	if a.verifier.Head().Hash != o.Hash {
 		// Where the last block is bad, its hash says nothing.
@@ -173,10 +238,10 @@ func (n *Node) check(ctx context.Context, c *checkJob) (wire.Report, error) {
 		fixed, err := n.healTiles(ctx, a)
 		report.Tiles += fixed
 		if err != nil {
-			return report, err
+			return err
 		}
 	}
-	return report, n.healSynced()
+	return n.healSynced()
 }
 
 // newAudit makes an audit of the node's files.

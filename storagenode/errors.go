@@ -29,6 +29,8 @@ var (
 	ErrTicket = errors.New("no repair is open under that ticket")
 	// ErrRefused: the receiver of a transfer found that a block was bad.
 	ErrRefused = errors.New("the receiver refused a block")
+	// ErrMisplaced: something else stands in the place of files or folders of the node. All blocks are good.
+	ErrMisplaced = errors.New("something else stands in the place of a file of the node")
 	// ErrTiles: the files of the tree's hashes do not fit the blocks, which are good.
 	ErrTiles = errors.New("hashes of the tree do not fit the blocks")
 )

@@ -53,14 +53,16 @@ func (n *Node) returnIndex() error {
 	if err != nil {
 		return err
 	}
-	there, err := os.Stat(n.indexPath())
+	there, err := os.Lstat(n.indexPath())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	if err != nil || !os.SameFile(mine, there) {
 		n.log.Error("the index was removed or replaced while it was open, and is written again", "file", n.indexPath())
-		if err := os.Remove(n.indexPath()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+		if err == nil {
+			if _, err := n.moveAside(n.indexPath()); err != nil {
+				return err
+			}
 		}
 		f, err := openIndexFile(n.cfg.open, n.cfg.Dir, n.indexPath(), 0)
 		if err != nil {

@@ -207,7 +207,7 @@ func (n *Node) loadInbox() error {
 		}
 		digits, ok := strings.CutSuffix(name, inboxSuffix)
 		number, err := strconv.ParseUint(digits, 10, 64)
-		if !ok || err != nil || len(digits) != 20 {
+		if !ok || err != nil || len(digits) != 20 || !e.Type().IsRegular() {
 			continue
 		}
 		info, err := e.Info()
@@ -256,7 +256,7 @@ func (n *Node) drainNext() error {
 		if _, ok := n.inbox.sizes[number]; !ok {
 			return n.flushed()
 		}
-		data, err := os.ReadFile(n.inboxPath(number))
+		data, err := durable.ReadFile(n.inboxPath(number))
 		var block chain.Block
 		if err == nil {
 			data, err = parseInbox(data, number)

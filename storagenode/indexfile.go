@@ -6,8 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
+	"syscall"
 
 	"github.com/chainstore/chainstore/durable"
 	"github.com/chainstore/chainstore/storagenode/segment"
@@ -62,8 +62,8 @@ func indexFileHeader() []byte {
 // readIndexFile hands out the places in the file one by one, until the file ends, an entry is not good or take returns
 // false. A missing or foreign file has none. The error wraps ErrNewerFormat, or is the disk's.
 func readIndexFile(path string, take func(place) bool) error {
-	f, err := os.Open(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	f, err := durable.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW, 0)
+	if durable.Absent(err) {
 		return nil
 	}
 	if err != nil {
@@ -110,7 +110,7 @@ type indexFile struct {
 
 // openIndexFile opens the file to append behind the good entries of the first height blocks, or begins it.
 func openIndexFile(open segment.OpenFunc, dir, path string, height uint64) (*indexFile, error) {
-	_, statErr := os.Stat(path)
+	_, statErr := os.Lstat(path)
 	f, err := open(path, os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return nil, err

@@ -4,12 +4,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/durable"
 	"github.com/chainstore/chainstore/storagenode/segment"
 )
 
@@ -61,8 +60,8 @@ func parseLost(data []byte) ([]chain.Range, error) {
 // readLost gives the blocks confirmed as lost; none where the file is missing or not good. The error wraps ErrNewerFormat, or is
 // the disk's.
 func readLost(dir string) ([]chain.Range, error) {
-	data, err := os.ReadFile(lostPath(dir))
-	if errors.Is(err, fs.ErrNotExist) {
+	data, err := durable.ReadFile(lostPath(dir))
+	if durable.Absent(err) {
 		return nil, nil
 	}
 	if err != nil {

@@ -5,11 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
+	"syscall"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -39,6 +40,8 @@ type Config struct {
 
 	open      segment.OpenFunc                                       // nil for the real file system
 	writeFile func(path string, data []byte, mode os.FileMode) error // nil for durable.WriteFile
+	// checkAgain is after how long a check that ended early is begun anew; 0 for the constant of that name.
+	checkAgain time.Duration
 }
 
 // setDefaults fills in what was left out.
@@ -57,6 +60,9 @@ func (c *Config) setDefaults() {
 	}
 	if c.open == nil {
 		c.open = segment.OpenFile
+	}
+	if c.checkAgain == 0 {
+		c.checkAgain = checkAgain
 	}
 	if c.writeFile == nil {
 		c.writeFile = durable.WriteFile
@@ -110,8 +116,9 @@ type Node struct {
 	closed    bool
 	unsynced  group
 	inbox     inbox
-	lost      []chain.Range // confirmed as lost, as in DIR/lost
-	rest      *leftover     // of load
+	lost      []chain.Range   // confirmed as lost, as in DIR/lost
+	rest      *leftover       // of load
+	moved     []chain.Finding // what clear moved aside since the last check that was reported
 }
 
 func (n *Node) segmentsDir() string   { return filepath.Join(n.cfg.Dir, "segments") }
@@ -236,15 +243,22 @@ func (n *Node) sync() error {
 // tilesTries is how often the folder of the tree's hashes is made again in a row when somebody removes it.
 const tilesTries = 5
 
-// inTiles runs a write into the folder of the tree's hashes, once more where somebody removed the folder meanwhile: what was in it is computed
-// again by the next check, or at the next start.
+// inTiles runs a write into the folder of the tree's hashes, once more where somebody removed the folder meanwhile,
+// or put something else in the place of it or of a file in it: what was in it is computed again by the next check, or
+// at the next start. mu is held.
 func (n *Node) inTiles(write func() error) (err error) {
 	for range tilesTries {
+		gone := true
 		if err = durable.MkdirAll(n.tilesDir()); err == nil {
 			err = write()
+			// Any other failure may be one of a write or a sync, after which nothing is written again.
+			gone = durable.Absent(err) || errors.Is(err, syscall.EISDIR)
 		}
-		if !errors.Is(err, fs.ErrNotExist) {
+		if err == nil || !gone {
 			return err
+		}
+		if clearErr := n.clear(); clearErr != nil {
+			return errors.Join(err, clearErr)
 		}
 	}
 	return err

@@ -85,6 +85,11 @@ func (n *Node) load() error {
 		slices.ContainsFunc(segments, func(s found) bool { return !s.good && s.size > 0 }) {
 		n.unclean = true
 	}
+	moved := len(n.moved)
+	if err := n.clear(); err != nil {
+		return err
+	}
+	n.unclean = n.unclean || len(n.moved) > moved
 	if err := n.mark(); err != nil {
 		return err
 	}
@@ -124,28 +129,32 @@ type found struct {
 	good  bool // its header is
 }
 
-// survey looks at the header of every segment.
+// survey looks at the header of every segment. What stands in the place of one and is no file counts as none.
 func (n *Node) survey() ([]found, error) {
 	list, err := segment.List(n.segmentsDir())
-	if err != nil {
+	if err != nil && !durable.Absent(err) {
 		return nil, err
 	}
-	segments := make([]found, len(list))
-	for i, first := range list {
+	var segments []found
+	for _, first := range list {
 		path := filepath.Join(n.segmentsDir(), segment.Name(first))
 		size, err := checkSegment(path, first)
+		if durable.Absent(err) {
+			n.log.Error("something else stands in the place of a segment", "file", path, "error", err)
+			continue
+		}
 		if errors.Is(err, ErrDamaged) {
 			n.log.Error("a segment has no good header", "file", path, "error", err)
 		} else if err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
-		segments[i] = found{first: first, size: size, good: err == nil}
+		segments = append(segments, found{first: first, size: size, good: err == nil})
 	}
 	return segments, nil
 }
 
 func checkSegment(path string, first uint64) (size int64, err error) {
-	f, err := os.Open(path)
+	f, err := durable.OpenFile(path, os.O_RDONLY, 0)
 	if err != nil {
 		return 0, err
 	}

@@ -137,8 +137,11 @@ func TestHealFaults(t *testing.T) {
 			disk.mu.Lock()
 			disk.left = left
 			disk.mu.Unlock()
-			c.checked(t, n, height)
+			status := c.ended(t, n, height)
 			hit = disk.hit != ""
+			if hit != (status.Error != "") || hit == (status.Report != nil) {
+				t.Fatalf("operation %d (%s), %s: %+v", left, disk.hit, how, status)
+			}
 			if hit {
 				if err := <-n.Failed(); !errors.Is(err, errDisk) {
 					t.Fatalf("operation %d (%s), %s: %v", left, disk.hit, how, err)

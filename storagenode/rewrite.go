@@ -88,7 +88,13 @@ func (n *Node) failRewrite(r *receipt, err error) error {
 func (n *Node) beginRewrite(seg uint64) (*rewrite, error) {
 	a := n.newAudit(0, nil)
 	w := &rewrite{n: n, seg: seg, path: a.path(seg) + newSuffix}
-	var err error
+	n.mu.Lock()
+	// No file can be renamed over a folder.
+	err := errors.Join(n.clearSegment(a.path(seg), seg), n.clearSegment(w.path, seg))
+	n.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
 	if w.old, err = a.openOnce(seg); err != nil {
 		return nil, err
 	}

@@ -234,8 +234,13 @@ func (n *Node) quarantine(s found) error {
 
 // aside is a name in quarantine/ that is free.
 func (n *Node) aside(name string) (string, error) {
+	return freeName(filepath.Join(n.quarantineDir(), name))
+}
+
+// freeName is a path that nothing has, made from another one.
+func freeName(base string) (string, error) {
 	for i := 0; ; i++ {
-		path := filepath.Join(n.quarantineDir(), fmt.Sprintf("%s.%d", name, i))
+		path := fmt.Sprintf("%s.%d", base, i)
 		if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {
 			return path, nil
 		} else if err != nil {

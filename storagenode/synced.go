@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/durable"
@@ -30,8 +28,8 @@ func writeSynced(path string, head chain.Head) error {
 
 // readSynced returns the zero head where the file is missing or not good. The error wraps ErrNewerFormat, or is the disk's.
 func readSynced(path string) (chain.Head, error) {
-	data, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	data, err := durable.ReadFile(path)
+	if durable.Absent(err) {
 		return chain.Head{}, nil
 	}
 	if err != nil {

@@ -3,12 +3,10 @@ package storagenode
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 
+	"github.com/chainstore/chainstore/durable"
 	"github.com/chainstore/chainstore/storagenode/segment"
 )
 
@@ -33,8 +31,8 @@ func ticketFile(ticket string) []byte {
 
 // hasCut reports whether the chain was cut for a ticket. A file that is damaged is of none.
 func (n *Node) hasCut(ticket string) (bool, error) {
-	data, err := os.ReadFile(n.ticketPath())
-	if errors.Is(err, fs.ErrNotExist) {
+	data, err := durable.ReadFile(n.ticketPath())
+	if durable.Absent(err) {
 		return false, nil
 	}
 	if err != nil {

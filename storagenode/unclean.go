@@ -26,9 +26,12 @@ func (n *Node) Unclean() bool { return n.unclean }
 
 // marked reports whether the start before this one left its mark.
 func (n *Node) marked() (bool, error) {
-	data, err := os.ReadFile(n.runningPath())
+	data, err := durable.ReadFile(n.runningPath())
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
+	}
+	if durable.Absent(err) {
+		return true, nil // something else stands there: what became of the mark is not known
 	}
 	if err != nil {
 		return false, err

@@ -37,7 +37,8 @@ type Summary struct {
 //
 // It goes on behind bad blocks as a check of the running node does. The error is a [*chain.BlockError] of the first bad block that
 // is not confirmed as lost. Where the chain is good and only hashes of the tree are not, the error wraps ErrTiles, and the Summary
-// is whole.
+// is whole. Where only something else stands in the place of a file that is computed from the blocks, it wraps
+// ErrMisplaced.
 func Verify(ctx context.Context, dir string, progress func(done, total int64)) (Summary, error) {
 	v, err := openVerification(dir, progress)
 	if err != nil {
@@ -54,6 +55,7 @@ type verification struct {
 	audit    *audit
 	progress func(done, total int64)
 	summary  Summary
+	strange  []misplaced // in the place of files of the node
 
 	done, total int64 // bytes
 }
@@ -82,6 +84,10 @@ func (v *verification) close() error {
 
 func (v *verification) prepare() error {
 	n := v.n
+	var err error
+	if v.strange, err = n.findMisplaced(); err != nil {
+		return err
+	}
 	synced, err := readSynced(n.syncedPath())
 	if err != nil {
 		return err
@@ -163,7 +169,12 @@ func (v *verification) summarise() {
 	}
 	s.Hash, s.Size = head.Hash, head.Tree.Size()
 	s.Records = s.Size - min(s.Size, head.Height)
-	s.Findings, s.Bad, s.Lost = a.findings, a.bad, a.confirmed
+	s.Bad, s.Lost = a.bad, a.confirmed
+	for _, m := range v.strange {
+		s.Findings = append(s.Findings, chain.Finding{Block: m.block, What: chain.WrongFile, Detail: m.text})
+	}
+	s.Findings = append(s.Findings, a.findings...)
+	s.Findings = s.Findings[:min(len(s.Findings), chain.MaxFindings)]
 	if a.unchecked < a.height {
 		s.Unchecked = a.unchecked
 	}
@@ -181,6 +192,8 @@ func (v *verification) verdict(err error) error {
 		return &chain.BlockError{Block: a.unchecked, Err: fmt.Errorf("%w: lost blocks before it hide the tree", ErrDamaged)}
 	case a.tilesErr != nil:
 		return a.tilesErr
+	case len(v.strange) > 0:
+		return fmt.Errorf("%w: %s; the next check or start of the node moves it aside", ErrMisplaced, v.strange[0].text)
 	}
 	v.progress(v.total, v.total)
 	return nil

@@ -30,7 +30,11 @@ It takes the admin token.
 Where bad blocks are found the cluster repairs the node from another one by itself, and the command stays until the node is
 valid again. Ctrl-C ends the command, not the check and not the repair.
 
-The exit status is 1 when a node is not valid in the end, or when blocks are lost and nobody has confirmed that.`,
+A check that ends before it has looked at everything does not count: the result is "aborted" with the reason, the check
+stays due, and the cluster tries it again.
+
+The exit status is 1 when a node is not valid in the end or could not be checked to the end, or when blocks are lost and
+nobody has confirmed that.`,
 		Example:           "  chainstore check\n  chainstore check http://127.0.0.1:8082",
 		Args:              cobra.ArbitraryArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
@@ -125,6 +129,7 @@ const (
 	checkValid    = "valid"    // nothing was found
 	checkRepaired = "repaired" // something was found, and the node is valid again
 	checkLost     = "lost"     // what is left to repair is lost on all nodes
+	checkAborted  = "aborted"  // the check ended before all was looked at; it stays due
 	checkNotLive  = "not-live" // the node does not answer
 	checkRemoved  = "removed"  // it is no longer in the cluster
 	checkStopped  = "stopped"  // the command was ended first
@@ -145,8 +150,9 @@ type checked struct {
 	Bad       []chain.Range   `json:"bad"`
 	// Tiles and Repairs are what the story tells of it: hashes of the tree that were written again, and blocks that came from
 	// other nodes.
-	Tiles   []wire.Event `json:"tiles,omitempty"`
-	Repairs []wire.Event `json:"repairs,omitempty"`
+	Tiles   []wire.Event  `json:"tiles,omitempty"`
+	Repairs []wire.Event  `json:"repairs,omitempty"`
+	Aborted *wire.Aborted `json:"aborted,omitempty"` // why the check ended early, where it did
 }
 
 func (c *checked) good() bool { return c.Result == checkValid || c.Result == checkRepaired }
@@ -186,20 +192,28 @@ func (k *checker) run(ctx context.Context, out io.Writer, nodes []wire.NodeInteg
 	if failed != nil {
 		return failed
 	}
-	bad := 0
+	var wrong []string
+	bad, aborted := 0, 0
 	for i := range all {
-		if !all[i].good() {
+		switch {
+		case all[i].Result == checkAborted:
+			aborted++
+		case !all[i].good():
 			bad++
 		}
 	}
-	lost := unconfirmed(&k.now)
-	switch {
-	case bad > 0 && len(lost) > 0:
-		return fmt.Errorf("%d of %s not valid; lost: %s", bad, counted(len(all), "checked node"), runsText(lost))
-	case bad > 0:
-		return fmt.Errorf("%d of %s not valid", bad, counted(len(all), "checked node"))
-	case len(lost) > 0:
-		return fmt.Errorf("lost: %s", runsText(lost))
+	if bad > 0 {
+		wrong = append(wrong, fmt.Sprintf("%d of %s not valid", bad, counted(len(all), "checked node")))
+	}
+	if aborted > 0 {
+		wrong = append(wrong, fmt.Sprintf("%d of %s could not be checked to the end; the check stays due",
+			aborted, counted(len(all), "node")))
+	}
+	if lost := unconfirmed(&k.now); len(lost) > 0 {
+		wrong = append(wrong, "lost: "+runsText(lost))
+	}
+	if len(wrong) > 0 {
+		return errors.New(strings.Join(wrong, "; "))
 	}
 	return nil
 }
@@ -217,7 +231,7 @@ func (k *checker) check(ctx context.Context, node *wire.NodeIntegrity) (checked,
 	if err != nil {
 		return f.result, fmt.Errorf("check of %s: %w", nodeName(node), err)
 	}
-	f.before = max(f.before, ordered.Checked)
+	f.before, f.aborted = max(f.before, ordered.Checked), ordered.Aborted
 	for {
 		now, err := k.cluster.Integrity(ctx)
 		if err != nil {
@@ -253,11 +267,12 @@ const (
 
 // follower follows the check of one node, and its repair, from look to look.
 type follower struct {
-	before uint64             // when the node was last checked before
-	events uint64             // number of the first event that is new
-	totals wire.Totals        // before the check
-	node   wire.NodeIntegrity // at the last look
-	result checked
+	before  uint64             // when the node was last checked before
+	aborted *wire.Aborted      // how that check ended, where it ended early
+	events  uint64             // number of the first event that is new
+	totals  wire.Totals        // before the check
+	node    wire.NodeIntegrity // at the last look
+	result  checked
 
 	checked, told     bool // the check has ended; what it found was told
 	looked            bool
@@ -265,10 +280,10 @@ type follower struct {
 }
 
 func newFollower(in *wire.Integrity, node *wire.NodeIntegrity) *follower {
-	f := &follower{before: node.Checked, totals: in.Totals, node: *node}
+	f := &follower{before: node.Checked, aborted: node.Aborted, totals: in.Totals, node: *node}
 	for i := range in.Nodes {
 		if n := &in.Nodes[i]; n.ID == node.ID {
-			f.before = n.Checked
+			f.before, f.aborted = n.Checked, n.Aborted
 		}
 	}
 	for i := range in.Events {
@@ -302,9 +317,13 @@ func (f *follower) look(in *wire.Integrity) (note string, ended bool) {
 	}
 	whole := n.State == stateValid || n.State == stateSending
 	switch f.count(in, n); {
+	case n.Aborted != nil && (f.aborted == nil || *n.Aborted != *f.aborted):
+		f.result.Result, f.result.Aborted = checkAborted, n.Aborted
+		f.result.Blocks, f.result.Bytes = n.Aborted.Blocks, 0
+		return abortedNote(n.Aborted), true
 	case f.checked && n.Due == "" && whole:
 		f.result.Result = checkValid
-		if f.told || f.result.BadBlocks > 0 || len(f.result.Repairs) > 0 {
+		if f.told || f.result.BadBlocks > 0 || len(f.result.Findings) > 0 || len(f.result.Repairs) > 0 {
 			f.result.Result = checkRepaired
 		}
 		return "", true
@@ -370,6 +389,13 @@ func (f *follower) count(in *wire.Integrity, n *wire.NodeIntegrity) {
 	next(&f.dead, !n.Live)
 	next(&f.stuck, n.State == stateInvalid && n.Task == nil && len(n.Bad) > 0 && len(chain.CutRanges(n.Bad, in.Lost)) == 0)
 	next(&f.idle, n.Task == nil)
+}
+
+// abortedNote says that a check has ended early.
+func abortedNote(a *wire.Aborted) string {
+	const text = "could not be checked to the end: it ended after %d of %s: %s; the check stays due and is tried again"
+	return plain(fmt.Sprintf(text,
+		a.Blocks, counted(a.Height, "block"), a.Error))
 }
 
 // foundNote says that a check has found something.

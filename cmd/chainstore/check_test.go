@@ -268,3 +268,70 @@ func TestCheckFlags(t *testing.T) {
 		}
 	}
 }
+
+// aborted is a step: the check has ended early, for the nth time in a row.
+func aborted(count int) step {
+	return func(_ *wire.Integrity, n *wire.NodeIntegrity) {
+		n.State, n.Task, n.Due = stateValid, nil, "asked for"
+		n.Aborted = &wire.Aborted{Error: "read index: input/output error", Blocks: 3, Height: 12, Time: fakeTime + uint64(count), Count: count}
+	}
+}
+
+// TestCheckThatEndedEarly: a check that did not look at everything is never told as a good one.
+func TestCheckThatEndedEarly(t *testing.T) {
+	f := newFakeCluster(t)
+	f.use(t)
+	f.integrity.checks["s-aaaabbbbcccc"] = []step{checking, aborted(1)}
+	f.integrity.checks["s-ddddeeeeffff"] = []step{checkedGood}
+	out, errs, err := run(t, nil, "check")
+	mustFail(t, err, "1 of 2 nodes could not be checked to the end; the check stays due")
+	want := `NODE            RESULT   BLOCKS  SIZE     TOOK   FOUND
+s-aaaabbbbcccc  aborted  3       -        700ms  ended early
+`
+	if !strings.HasPrefix(out, want) || !strings.Contains(out, "it ended after 3 of 12 blocks") {
+		t.Errorf("printed\n%s", out)
+	}
+	if !strings.Contains(errs, "ended after 3 of 12 blocks: read index: input/output error; the check stays due and is tried again\n") {
+		t.Errorf("said %q", errs)
+	}
+
+	// The next one ends early as well: that it did before is no news.
+	f.integrity.checks["s-aaaabbbbcccc"] = []step{same, checking, aborted(2)}
+	out, _, err = run(t, nil, "check", "--json", "s-aaaabbbbcccc")
+	mustFail(t, err, "1 of 1 node could not be checked to the end")
+	var got checked
+	if err := json.Unmarshal([]byte(out), &got); err != nil {
+		t.Fatal(err)
+	}
+	if got.Result != "aborted" || got.Aborted == nil || got.Aborted.Count != 2 || got.Aborted.Error != "read index: input/output error" {
+		t.Errorf("%+v", got)
+	}
+
+	out, _, err = run(t, nil, "integrity")
+	if err != nil || !strings.Contains(out, "could not be checked to the end") {
+		t.Errorf("%v, printed\n%s", err, out)
+	}
+
+	f.set(func() { f.integrity.state.Nodes[0].Aborted = nil })
+	f.integrity.checks["s-aaaabbbbcccc"] = []step{checking, checkedGood}
+	if _, _, err = run(t, nil, "check", "s-aaaabbbbcccc"); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestCheckNamesWhatWasMovedAside: it is something that was found, though no block is bad.
+func TestCheckNamesWhatWasMovedAside(t *testing.T) {
+	f := newFakeCluster(t)
+	f.use(t)
+	f.integrity.checks["s-aaaabbbbcccc"] = []step{func(in *wire.Integrity, n *wire.NodeIntegrity) {
+		checkedGood(in, n)
+		tell(in, wire.Event{Kind: wire.EventFinding, Node: n.ID, URL: n.URL, Findings: []chain.Finding{
+			{What: chain.WrongFile, Detail: "index: a folder stood in the place of a file, and was moved to quarantine/index.0"},
+		}})
+	}}
+	out, _, err := run(t, nil, "check", "s-aaaabbbbcccc")
+	if err != nil || !strings.Contains(out, "s-aaaabbbbcccc  repaired") || !strings.Contains(out, "1 finding\n") ||
+		!strings.Contains(out, "  - something else stood in the place of a file (file): index: a folder stood in") {
+		t.Errorf("%v, printed\n%s", err, out)
+	}
+}

@@ -43,6 +43,8 @@ func foundText(r *checked) string {
 		return counted(len(r.Findings), "finding")
 	case len(r.Bad) > 0:
 		return runsText(r.Bad)
+	case r.Aborted != nil:
+		return "ended early"
 	case len(r.Tiles) > 0:
 		return "bad hashes of the tree"
 	case r.good():
@@ -70,6 +72,9 @@ func writeChecked(b *strings.Builder, r *checked, width int) {
 			text += "; " + e.Cause
 		}
 		lines = append(lines, text)
+	}
+	if r.Aborted != nil {
+		lines = append(lines, abortedNote(r.Aborted))
 	}
 	if len(r.Bad) > 0 {
 		lines = append(lines, "bad still: "+runsText(r.Bad))

@@ -50,6 +50,9 @@ func integrityText(in *wire.Integrity, older int, now time.Time, width int) stri
 		if n.Due != "" {
 			remarks = append(remarks, fmt.Sprintf("%s: a check is due: %s", n.ID, n.Due))
 		}
+		if a := n.Aborted; a != nil && !strings.Contains(n.Due, a.Error) {
+			remarks = append(remarks, n.ID+" "+abortedNote(a))
+		}
 		if n.State != stateValid && n.Cause != "" && n.Cause != n.Due {
 			remarks = append(remarks, fmt.Sprintf("%s: %s: %s", n.ID, n.State, n.Cause))
 		}
@@ -187,6 +190,8 @@ func writeEvent(b *strings.Builder, e *wire.Event, width int) {
 func findingText(f chain.Finding) string {
 	wrong := f.What
 	switch f.What {
+	case chain.WrongFile: // its block says no more than the name of the file in the detail
+		return "something else stood in the place of a file (" + f.What + "): " + f.Detail
 	case chain.WrongFrame:
 		wrong = "its frame is damaged"
 	case chain.WrongPayload:

@@ -139,7 +139,7 @@ func verifyFolder(cmd *cobra.Command, dir string, asJSON bool) error {
 	if isBad {
 		err = finding{fmt.Errorf("the chain is not valid: the first bad block is %d: %w", bad.Block, bad.Err)}
 	}
-	if errors.Is(err, storagenode.ErrTiles) {
+	if errors.Is(err, storagenode.ErrTiles) || errors.Is(err, storagenode.ErrMisplaced) {
 		err = finding{err}
 	}
 	out := cmd.OutOrStdout()

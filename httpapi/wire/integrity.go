@@ -19,7 +19,10 @@ type CheckStatus struct {
 	Bytes  uint64  `json:"bytes"`  // of segments that were read
 	Total  uint64  `json:"total"`  // of segments that there are to read
 	Millis uint64  `json:"millis"` // since the start, until the end
-	Report *Report `json:"report"` // nil while it runs
+	Report *Report `json:"report"` // nil while it runs, and where it ended early without having found a bad block
+	// Error is why the check ended before it had looked at everything, "" while it runs and where it finished. Older
+	// storage nodes do not send it: their report has an Unchecked of 0 when the check looked at no block.
+	Error string `json:"error,omitempty"`
 }
 
 // Report is what a check found.
@@ -131,6 +134,18 @@ type NodeIntegrity struct {
 	Due     string        `json:"due,omitempty"`     // why a check is due at once
 	Checked uint64        `json:"checked,omitempty"` // when the last check ended, unix milliseconds; 0 for never
 	Task    *Task         `json:"task,omitempty"`    // what is under way
+	// Aborted is the last check, where that ended early; nil where it came to its end, or the leader has not seen it.
+	Aborted *Aborted `json:"aborted,omitempty"`
+}
+
+// Aborted is a check that ended before it had looked at everything. The check stays due and is tried again. The leader
+// keeps this in memory: a new leader starts with a Count of 0.
+type Aborted struct {
+	Error  string `json:"error"`  // why, for people
+	Blocks uint64 `json:"blocks"` // looked at
+	Height uint64 `json:"height"` // of the target
+	Time   uint64 `json:"time"`   // when the leader heard of it, unix milliseconds
+	Count  int    `json:"count"`  // of such checks in a row
 }
 
 // Task is a check or a repair that is under way, as far as the leader knows.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"sort"
+	"syscall"
 
 	"github.com/chainstore/chainstore/durable"
 	"github.com/chainstore/chainstore/storagenode/segment"
@@ -22,7 +23,10 @@ type run struct {
 
 // openRun opens a file and looks at its header and its length. The error wraps ErrDamaged or ErrNewerFormat, or is the disk's.
 func openRun(path string) (*run, error) {
-	f, err := os.Open(path)
+	f, err := durable.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW, 0)
+	if errors.Is(err, durable.ErrNotFile) {
+		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -150,7 +154,7 @@ func writeRun(dir string, h head, sources [sections]sectionSource) (*run, error)
 	if err := durable.MkdirAll(dir); err != nil { // somebody may have removed it
 		return nil, err
 	}
-	f, err := os.OpenFile(path+newSuffix, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := durable.OpenFile(path+newSuffix, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/chainstore/chainstore/durable"
 )
 
 // File is what a storage node needs of a file. Reads may run while a write does. After a failed write or sync the file must
@@ -23,9 +25,10 @@ type File interface {
 // OpenFunc opens a file as os.OpenFile does, mode 0600.
 type OpenFunc func(path string, flag int) (File, error)
 
-// OpenFile is the [OpenFunc] of the real file system.
+// OpenFile is the [OpenFunc] of the real file system. The error wraps [durable.ErrNotFile] where something else than
+// a file is there.
 func OpenFile(path string, flag int) (File, error) {
-	f, err := os.OpenFile(path, flag, 0o600)
+	f, err := durable.OpenFile(path, flag, 0o600)
 	if err != nil {
 		return nil, err
 	}

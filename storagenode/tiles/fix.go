@@ -48,7 +48,7 @@ func (s *Store) Strayed() ([]int, error) {
 		if err != nil {
 			return nil, err
 		}
-		there, err := os.Stat(path(s.dir, i))
+		there, err := os.Lstat(path(s.dir, i))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
@@ -59,11 +59,14 @@ func (s *Store) Strayed() ([]int, error) {
 	return list, nil
 }
 
+// newSuffix marks a file that is being made anew.
+const newSuffix = ".new"
+
 // Return puts the file of a stored level at its path again, with what the open one holds, and goes on with that. It must not
 // run beside Append.
 func (s *Store) Return(stored int) (err error) {
 	old := s.files[stored].Load()
-	tmp := path(s.dir, stored) + ".new"
+	tmp := path(s.dir, stored) + newSuffix
 	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/durable"
@@ -63,8 +64,8 @@ func header(stored int) []byte {
 // wraps [segment.ErrNewerFormat] and names the file.
 func CheckVersion(dir string) error {
 	for i := range maxLevels {
-		f, err := os.Open(path(dir, i))
-		if errors.Is(err, fs.ErrNotExist) {
+		f, err := durable.OpenFile(path(dir, i), os.O_RDONLY|syscall.O_NOFOLLOW, 0)
+		if durable.Absent(err) {
 			continue
 		}
 		if err != nil {
@@ -89,12 +90,21 @@ func OffsetOf(hash uint64) int64 { return headerSize + int64(hash)*chain.HashSiz
 // does.
 func Complete(size uint64, level int) uint64 { return size >> (tileHeight * level) }
 
+// Paths are those of all files that a store may have in a folder, those that are being made included.
+func Paths(dir string) []string {
+	var list []string
+	for i := range maxLevels {
+		list = append(list, path(dir, i), path(dir, i)+newSuffix)
+	}
+	return list
+}
+
 // Files opens the files of a folder to read, by stored level; nil where there is none.
 func Files(dir string) ([]*os.File, error) {
 	list := make([]*os.File, maxLevels)
 	for i := range list {
-		f, err := os.Open(path(dir, i))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		f, err := durable.OpenFile(path(dir, i), os.O_RDONLY|syscall.O_NOFOLLOW, 0)
+		if err != nil && !durable.Absent(err) {
 			for _, f := range list[:i] {
 				if f != nil {
 					err = errors.Join(err, f.Close())

@@ -135,4 +135,5 @@ function event(e) {
 }
 
 const finding = (f) =>
-  h('li', {}, h('a', { href: href(`block/${f.block}`) }, t('block.title', { number: f.block })), ' ', h('code', {}, f.what), f.detail && ` — ${f.detail}`);
+  // A finding about a file is about no block.
+  h('li', {}, f.what !== 'file' && h('a', { href: href(`block/${f.block}`) }, t('block.title', { number: f.block })), ' ', h('code', {}, f.what), f.detail && ` — ${f.detail}`);

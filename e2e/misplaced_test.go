@@ -1,0 +1,109 @@
+package e2e
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/httpapi/wire"
+)
+
+// checkedNode is what 'chainstore check --json' prints of a node, as far as it is looked at here.
+type checkedNode struct {
+	Result   string          `json:"result"`
+	Findings []chain.Finding `json:"findings"`
+	Bad      []chain.Range   `json:"bad"`
+	Aborted  *wire.Aborted   `json:"aborted"`
+}
+
+// TestCheckFindsDamageBesideAMisplacedFile: something else stands in the place of a file of a running node, and a bit
+// of a payload is flipped. 'chainstore check' names both and ends good only when the byte is healed.
+func TestCheckFindsDamageBesideAMisplacedFile(t *testing.T) {
+	c, o := startSmallSegments(t), newOracle()
+	c.harmed = true
+	l := c.startLoad(o)
+	l.more(6 * some)
+	c.awaitSegments(4)
+	l.end()
+	c.awaitSettled(3)
+	for i, row := range []struct {
+		name, file string
+		do         func(*disk)
+	}{
+		{"the index is a folder", "index: a folder", (*disk).indexIsAFolder},
+		{"the index is a link to itself", "index: a symbolic link", (*disk).indexIsALoop},
+		{"the tiles are a file", "tiles: a file", (*disk).tilesAreAFile},
+		{"a tile is a pipe", "tiles/00: a pipe", (*disk).tileIsAPipe},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			part := *c
+			part.t = t
+			c := &damaged{cluster: &part, name: c.storageNames()[i%3]}
+			role := roleOf(c.Topology(), c.name)
+			row.do(c.disk())
+			var got checkedNode
+			if err := json.Unmarshal(c.command(nil, "check", "--json", "--cluster", c.clusterFile(), role.URL()), &got); err != nil {
+				t.Fatal(err)
+			}
+			names := func(what, text string) bool {
+				return slices.ContainsFunc(got.Findings, func(f chain.Finding) bool { return f.What == what && strings.Contains(f.Detail, text) })
+			}
+			if got.Result != "repaired" || len(got.Bad) > 0 || !names("file", row.file) || !names(chain.WrongPayload, "record ") {
+				t.Errorf("%+v", got)
+			}
+			c.command(nil, "verify", "--data", role.Data) // fails where a byte is not healed
+		})
+	}
+	c.verify(o)
+}
+
+// TestCheckThatCannotBeDone: while a node's blocks cannot be reached, its check is told as one that was not done, by
+// the command and its exit status, and stays due; what is damaged is found when they are back.
+func TestCheckThatCannotBeDone(t *testing.T) {
+	c, o := startSmallSegments(t), newOracle()
+	c.harmed = true
+	l := c.startLoad(o)
+	l.more(6 * some)
+	c.awaitSegments(4)
+	l.end()
+	c.awaitSettled(3)
+	d := &damaged{cluster: c, name: "storage-2"}
+	role := roleOf(c.Topology(), d.name)
+	d.disk().inPayload()
+	segments, away := filepath.Join(role.Data, "segments"), filepath.Join(role.Data, "..", "away")
+	for _, err := range []error{os.Rename(segments, away), os.Symlink(away+"-not-mounted", segments)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	was := nodeAt(c.story(), role.URL())
+	status, said := c.refusedBy("check", "--cluster", c.clusterFile(), role.URL())
+	if status != 1 || !strings.Contains(said, "could not be checked to the end") || !strings.Contains(said, "segments is a symbolic link") {
+		t.Errorf("exit status %d, said\n%s", status, said)
+	}
+	if n := nodeAt(c.story(), role.URL()); n.State == "invalid" || n.Due == "" || n.Checked != was.Checked {
+		t.Errorf("%+v, before %+v", n, was)
+	}
+	c.await("a notice that the checks end early", func() string {
+		i := c.story()
+		if slices.ContainsFunc(i.Notices, func(s string) bool { return strings.Contains(s, "its checks end early") }) {
+			return ""
+		}
+		return strings.Join(i.Notices, "; ")
+	})
+	for _, err := range []error{os.Remove(segments), os.Rename(away, segments)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	now := d.awaitHealed(c.story(), role.URL(), was)
+	if !told(wire.Integrity{}, now, role.URL(), "finding") || !told(wire.Integrity{}, now, role.URL(), "repair") {
+		t.Errorf("the story: %+v", now.Events)
+	}
+	c.command(nil, "verify", "--data", role.Data)
+	c.verify(o)
+}

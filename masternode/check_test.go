@@ -1,0 +1,263 @@
+package masternode
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/httpapi/wire"
+)
+
+// nodeOf is how a storage node stands.
+func (r *rig) nodeOf(t *testing.T, url string) wire.NodeIntegrity {
+	t.Helper()
+	for _, n := range r.Integrity(t.Context()).Nodes {
+		if n.URL == url {
+			return n
+		}
+	}
+	t.Fatalf("no node %s", url)
+	return wire.NodeIntegrity{}
+}
+
+// TestCheckThatCouldNotLook: a check that ended before it had looked at everything is no check. The node stays as it
+// was and due, whatever the version of the storage node that reports it.
+func TestCheckThatCouldNotLook(t *testing.T) {
+	for name, status := range map[string]func(wire.CheckOrder) wire.CheckStatus{
+		"a node of an older version": func(wire.CheckOrder) wire.CheckStatus { return wire.CheckStatus{Report: &wire.Report{}} },
+		"before the first block":     func(wire.CheckOrder) wire.CheckStatus { return wire.CheckStatus{Error: "read index: is a directory"} },
+		"in the midst of the chain": func(wire.CheckOrder) wire.CheckStatus {
+			return wire.CheckStatus{Blocks: 7, Error: "too many open files"}
+		},
+		"an error beside a report without damage": func(o wire.CheckOrder) wire.CheckStatus {
+			return wire.CheckStatus{Blocks: 7, Error: "too many open files", Report: &wire.Report{Unchecked: o.Height}}
+		},
+		"behind all blocks": func(o wire.CheckOrder) wire.CheckStatus {
+			return wire.CheckStatus{Blocks: o.Height, Error: "write tiles/00", Report: &wire.Report{Unchecked: o.Height}}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r, _ := newDamageRig(t, func(c *Config, _ *rig) { c.CheckInterval = 0 })
+				defer r.stop()
+				r.on("http://s1", func(s *fakeStorage) { s.report = status })
+				before, was := r.Integrity(t.Context()).Totals, r.nodeOf(t, "http://s1")
+				if _, err := r.CheckStorage(t.Context(), "http://s1"); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(1500 * time.Millisecond)
+				now, n := r.Integrity(t.Context()).Totals, r.nodeOf(t, "http://s1")
+				if n.State != "valid" || n.Due != "a person asked for a check" || n.Checked != was.Checked || now.Checks != before.Checks {
+					t.Errorf("%+v, %d checks; before %+v, %d", n, now.Checks, was, before.Checks)
+				}
+				if a := n.Aborted; a == nil || a.Error == "" || a.Count != 1 || a.Height != 20 {
+					t.Errorf("aborted: %+v", a)
+				}
+				// It can be checked again, and then it is.
+				r.on("http://s1", func(s *fakeStorage) { s.report = nil })
+				time.Sleep(10 * time.Second)
+				n = r.nodeOf(t, "http://s1")
+				if n.State != "valid" || n.Due != "" || n.Checked == was.Checked || n.Aborted != nil {
+					t.Errorf("after a good check: %+v", n)
+				}
+			})
+		})
+	}
+}
+
+// TestChecksThatEndEarlyAgainAndAgain: they come at a pace and keep no other node from being checked, and somebody is
+// told.
+func TestChecksThatEndEarlyAgainAndAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := newDamageRig(t, nil) // checks every five seconds
+		defer r.stop()
+		tries := 0
+		r.on("http://s1", func(s *fakeStorage) {
+			s.report = func(wire.CheckOrder) wire.CheckStatus {
+				tries++
+				return wire.CheckStatus{Error: "read index: input/output error"}
+			}
+		})
+		told := func() bool {
+			is := func(notice string) bool {
+				return strings.Contains(notice, "its checks end early") && strings.Contains(notice, "input/output error")
+			}
+			in, all := slices.ContainsFunc(r.Integrity(t.Context()).Notices, is), slices.ContainsFunc(r.Cluster(t.Context()).Notices, is)
+			if in != all {
+				t.Errorf("the integrity tells it: %v, the status: %v", in, all)
+			}
+			return in
+		}
+		for range 60 {
+			time.Sleep(time.Second)
+			var seen int
+			r.on("http://s1", func(*fakeStorage) { seen = tries })
+			if got := told(); seen < 3 && got || seen > 3 && !got {
+				t.Fatalf("after %d checks that ended early, the notice is there: %v", seen, got)
+			}
+		}
+		checked := map[string]uint64{}
+		for _, n := range r.Integrity(t.Context()).Nodes {
+			checked[n.URL] = n.Checked
+		}
+		time.Sleep(5 * time.Minute)
+		var seen int
+		r.on("http://s1", func(*fakeStorage) { seen = tries })
+		if seen < 8 || seen > 20 {
+			t.Errorf("%d tries in six minutes", seen)
+		}
+		for _, n := range r.Integrity(t.Context()).Nodes {
+			bad := n.URL == "http://s1"
+			if bad != (n.Checked == checked[n.URL]) || bad != (n.Due != "") || n.State == "invalid" {
+				t.Errorf("%+v", n)
+			}
+		}
+		// A new leader tries it at once, and goes on by its own count.
+		r.ledger.cutLeadership()
+		time.Sleep(20 * time.Second)
+		if !told() {
+			t.Error("the new leader does not tell")
+		}
+		r.on("http://s1", func(s *fakeStorage) { s.report = nil })
+		r.allValid(t, time.Minute)
+		if told() {
+			t.Error("it is told still")
+		}
+	})
+}
+
+// TestCheckFoundDamageAndEndedEarly: what was found is repaired; the rest is looked at before the node is valid, and
+// the node is due.
+func TestCheckFoundDamageAndEndedEarly(t *testing.T) {
+	for name, unchecked := range map[string]uint64{"older, block 0 at once": 0, "behind the damage": 4} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r, payloads := newDamageRig(t, func(c *Config, _ *rig) { c.CheckInterval = 0 })
+				defer r.stop()
+				checks := 0
+				r.on("http://s1", func(s *fakeStorage) {
+					s.bad[3] = true
+					s.report = func(wire.CheckOrder) wire.CheckStatus {
+						checks++
+						if s.bad[3] {
+							return wire.CheckStatus{Blocks: 4, Error: "too many open files", Report: &wire.Report{
+								Bad: []chain.Range{{From: 3, To: 4}}, Findings: []chain.Finding{{Block: 3, What: chain.WrongPayload}}, Unchecked: unchecked,
+							}}
+						}
+						return wire.CheckStatus{Blocks: 4, Error: "too many open files"}
+					}
+				})
+				if _, err := r.CheckStorage(t.Context(), "http://s1"); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(20 * time.Second)
+				if n := r.nodeOf(t, "http://s1"); n.State == "valid" || n.Aborted == nil {
+					t.Errorf("not all was looked at: %+v", n)
+				}
+				r.on("http://s1", func(s *fakeStorage) {
+					if s.bad[3] || checks > 8 {
+						t.Errorf("block 3 is bad: %v; %d checks", s.bad[3], checks)
+					}
+					s.report = nil
+				})
+				r.allValid(t, 2*time.Minute)
+				r.readsAll(t, payloads)
+				if i := r.Integrity(t.Context()); !hasEvent(i, "finding") || i.Totals.Repairs == 0 {
+					t.Errorf("%+v", i.Totals)
+				}
+			})
+		})
+	}
+}
+
+// TestRepairWhoseCheckCouldNotLook: a repair whose check ended early has not ended good, also where a node of an
+// older version reports it.
+func TestRepairWhoseCheckCouldNotLook(t *testing.T) {
+	for name, status := range map[string]wire.CheckStatus{
+		"older": {Report: &wire.Report{}}, "with an error": {Error: "too many open files"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r, _ := newDamageRig(t, func(c *Config, _ *rig) { c.CheckInterval = 0 })
+				defer r.stop()
+				first, before := true, r.Integrity(t.Context()).Totals
+				r.on("http://s1", func(s *fakeStorage) {
+					s.bad[3] = true
+					s.report = func(wire.CheckOrder) wire.CheckStatus {
+						if first {
+							first = false
+							return wire.CheckStatus{Report: &wire.Report{
+								Bad: []chain.Range{{From: 3, To: 4}}, Findings: []chain.Finding{{Block: 3, What: chain.WrongPayload}}, Unchecked: 4,
+							}}
+						}
+						return status
+					}
+				})
+				if _, err := r.CheckStorage(t.Context(), "http://s1"); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(20 * time.Second)
+				if n := r.nodeOf(t, "http://s1"); n.State == "valid" {
+					t.Errorf("%+v", n)
+				}
+				if i := r.Integrity(t.Context()); i.Totals.Repairs != before.Repairs || i.Totals.FailedRepairs == before.FailedRepairs || i.Totals.FailedRepairs > before.FailedRepairs+5 {
+					t.Errorf("%+v, before %+v", i.Totals, before)
+				}
+				r.on("http://s1", func(s *fakeStorage) { s.report = nil })
+				r.allValid(t, 2*time.Minute)
+				if n := r.nodeOf(t, "http://s1"); n.Aborted != nil {
+					t.Errorf("after a good check: %+v", n.Aborted)
+				}
+			})
+		})
+	}
+}
+
+// TestRepairThatNeverBegan: of a receiver that never answered, nothing is known to be repaired. What is bad stays bad
+// in the table.
+func TestRepairThatNeverBegan(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, payloads := newDamageRig(t, func(c *Config, _ *rig) { c.CheckInterval = 0 })
+		defer r.stop()
+		r.on("http://s1", func(s *fakeStorage) { s.bad[3], s.receiveErr = true, errors.New("HTTP 500") })
+		if _, err := r.CheckStorage(t.Context(), "http://s1"); err != nil {
+			t.Fatal(err)
+		}
+		for range 200 {
+			time.Sleep(100 * time.Millisecond)
+			n := r.nodeOf(t, "http://s1")
+			if broken := n.State == "invalid" || n.State == "receiving"; broken && !slices.Equal(n.Bad, []chain.Range{{From: 3, To: 4}}) {
+				t.Fatalf("nothing was received, and yet: %+v", n)
+			}
+		}
+		if i := r.Integrity(t.Context()); i.Totals.FailedRepairs == 0 {
+			t.Errorf("%+v", i.Totals)
+		}
+		r.on("http://s1", func(s *fakeStorage) { s.receiveErr = nil })
+		r.allValid(t, 2*time.Minute)
+		r.readsAll(t, payloads)
+	})
+}
+
+// TestFindingsThatAreTooLong: whatever a node reports, its check ends and the others have their turn.
+func TestFindingsThatAreTooLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, _ := newDamageRig(t, nil)
+		defer r.stop()
+		r.on("http://s1", func(s *fakeStorage) {
+			s.report = func(o wire.CheckOrder) wire.CheckStatus {
+				long := strings.Repeat("long ", 1000)
+				return wire.CheckStatus{Report: &wire.Report{Unchecked: o.Height, Findings: []chain.Finding{{What: long, Detail: long}}}}
+			}
+		})
+		before := r.Integrity(t.Context()).Totals.Checks
+		time.Sleep(30 * time.Second)
+		if now := r.Integrity(t.Context()).Totals.Checks; now < before+9 {
+			t.Errorf("%d checks, before %d", now, before)
+		}
+	})
+}

@@ -1,0 +1,350 @@
+package storagenode
+
+import (
+	"context"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/storagenode/segment"
+)
+
+// misplacedKinds are the things that may stand in the place of a file of the node.
+var misplacedKinds = map[string]func(t *testing.T, path string){
+	"folder": func(t *testing.T, path string) {
+		must(t, os.MkdirAll(filepath.Join(path, "x"), 0o700)) // not empty, so os.Remove fails
+	},
+	"link to itself": func(t *testing.T, path string) { must(t, os.Symlink(path, path)) },
+	"dangling link":  func(t *testing.T, path string) { must(t, os.Symlink(path+"-gone", path)) },
+	"link to a file elsewhere": func(t *testing.T, path string) {
+		other := filepath.Join(t.TempDir(), "other")
+		must(t, os.WriteFile(other, []byte("of somebody else"), 0o600))
+		t.Cleanup(func() {
+			if data, err := os.ReadFile(other); err != nil || string(data) != "of somebody else" {
+				t.Errorf("the file behind the link was changed: %q, %v", data, err)
+			}
+		})
+		must(t, os.Symlink(other, path))
+	},
+	"fifo": func(t *testing.T, path string) { must(t, syscall.Mkfifo(path, 0o600)) },
+	"socket": func(t *testing.T, path string) {
+		short := filepath.Join(memDir(t), "s") // a socket's path has at most 108 bytes
+		l, err := net.Listen("unix", short)
+		must(t, err)
+		t.Cleanup(func() { _ = l.Close() })
+		must(t, os.Rename(short, path))
+	},
+}
+
+// noFolder puts a file in the place of a folder.
+func noFolder(t *testing.T, path string) { must(t, os.WriteFile(path, []byte("no folder"), 0o600)) }
+
+// misplace puts something else in the place of a file or folder of the node.
+func misplace(t *testing.T, path string, put func(*testing.T, string)) {
+	t.Helper()
+	must(t, os.RemoveAll(path))
+	put(t, path)
+}
+
+// TestMisplacedFiles puts something else in the place of a file that is computed from the blocks, and flips a bit of
+// a payload: the check moves the one aside, names it, and finds the other.
+func TestMisplacedFiles(t *testing.T) {
+	const height, damaged = 60, 20
+	c, filledCfg := filled(t, 31, height)
+	source := c.source(t)
+	for _, name := range []string{"index", "tiles/00", "tiles/04", "tiles/synced", "lost"} {
+		for kind, put := range misplacedKinds {
+			t.Run(name+" is a "+kind, func(t *testing.T) {
+				cfg := Config{Dir: copyDir(t, filledCfg.Dir), SegmentBytes: 2000}
+				n := mustOpen(t, cfg)
+				c.misplacedWhileRunning(t, source, n, height, damaged, name, put)
+				mustClose(t, n)
+				verified(t, cfg.Dir, c, height)
+			})
+		}
+	}
+}
+
+// TestMisplacedFolders is the same for folders of the node.
+func TestMisplacedFolders(t *testing.T) {
+	const height, damaged = 60, 20
+	c, filledCfg := filled(t, 32, height)
+	source := c.source(t)
+	for _, name := range []string{"tiles", "records", "inbox", "quarantine"} {
+		for _, kind := range []string{"file", "fifo", "link to itself", "dangling link", "link to a file elsewhere"} {
+			put := misplacedKinds[kind]
+			if kind == "file" {
+				put = noFolder
+			}
+			t.Run(name+" is a "+kind, func(t *testing.T) {
+				cfg := Config{Dir: copyDir(t, filledCfg.Dir), SegmentBytes: 2000}
+				n := mustOpen(t, cfg)
+				c.misplacedWhileRunning(t, source, n, height, damaged, name, put)
+				mustClose(t, n)
+				verified(t, cfg.Dir, c, height)
+			})
+		}
+	}
+}
+
+func (c *testChain) misplacedWhileRunning(t *testing.T, source, n *Node, height, damaged int, name string, put func(*testing.T, string)) {
+	t.Helper()
+	path, p := segmentOf(t, n, uint64(damaged))
+	n.follower.Load().await(t.Context(), c.blocks[height-1].Header.First+1) // so that it does not write while its folder is replaced
+	misplace(t, filepath.Join(n.cfg.Dir, name), put)
+	flip(t, path, p.end()-1)
+	r := c.checked(t, n, height)
+	if len(r.Bad) != 1 || r.Bad[0] != (chain.Range{From: uint64(damaged), To: uint64(damaged) + 1}) || r.Unchecked != uint64(height) {
+		t.Fatalf("report %+v", r)
+	}
+	names := func(what, text string) bool {
+		for _, f := range r.Findings {
+			if f.What == what && strings.Contains(f.Detail, text) {
+				return true
+			}
+		}
+		return false
+	}
+	if !names("file", name+": ") || !names(chain.WrongPayload, "record ") {
+		t.Errorf("findings %+v", r.Findings)
+	}
+	kept, err := filepath.Glob(filepath.Join(n.quarantineDir(), filepath.Base(name)+".*"))
+	if err != nil || len(kept) != 1 {
+		t.Errorf("in quarantine %q, %v", kept, err)
+	}
+	c.repair(t, source, n, uint64(height), r.Bad...)
+	c.clean(t, n, height)
+	c.check(t, n, height)
+}
+
+// TestMisplacedSegment puts something else in the place of a segment: its blocks are missing, and come from another
+// node.
+func TestMisplacedSegment(t *testing.T) {
+	const height, damaged = 60, 20
+	c, filledCfg := filled(t, 33, height)
+	source := c.source(t)
+	for _, running := range []bool{true, false} {
+		for kind, put := range misplacedKinds {
+			if kind == "link to a file elsewhere" {
+				continue // old segments may lie on another disk: what is in the file is judged
+			}
+			name := kind + ", down"
+			if running {
+				name = kind + ", running"
+			}
+			t.Run(name, func(t *testing.T) {
+				cfg := Config{Dir: copyDir(t, filledCfg.Dir), SegmentBytes: 2000}
+				n := mustOpen(t, cfg)
+				path, _ := segmentOf(t, n, damaged)
+				_, seg, _ := n.index.get(damaged)
+				if !running {
+					mustClose(t, n)
+				}
+				misplace(t, path, put)
+				if _, err := Verify(context.Background(), cfg.Dir, nil); err == nil {
+					t.Error("the offline verifier finds nothing")
+				}
+				if !running {
+					n = mustOpen(t, cfg)
+				}
+				want := chain.Range{From: seg, To: n.index.segmentEnd(seg)}
+				r := c.checked(t, n, height)
+				if len(r.Bad) != 1 || r.Bad[0] != want {
+					t.Fatalf("report %+v, want %+v", r, want)
+				}
+				if r.Findings[0].What != "file" || r.Findings[0].Block != seg {
+					t.Errorf("findings %+v", r.Findings)
+				}
+				c.repair(t, source, n, height, r.Bad...)
+				c.clean(t, n, height)
+				c.check(t, n, height)
+				mustClose(t, n)
+				verified(t, cfg.Dir, c, height)
+			})
+		}
+	}
+}
+
+// TestMisplacedAtTheStart puts something else in the place of files and folders while the node is down: it starts all
+// the same, moves them aside, asks for a check, and that one names them.
+func TestMisplacedAtTheStart(t *testing.T) {
+	const height = 60
+	c, filledCfg := filled(t, 34, height)
+	folders := []string{"tiles", "records", "inbox", "quarantine"}
+	for _, name := range append([]string{"index", "tiles/00", "tiles/synced", "lost", "repair", "running"}, folders...) {
+		for kind, put := range misplacedKinds {
+			if kind == "folder" && slices.Contains(folders, name) {
+				kind, put = "file", noFolder
+			}
+			t.Run(name+" is a "+kind, func(t *testing.T) {
+				cfg := Config{Dir: copyDir(t, filledCfg.Dir), SegmentBytes: 2000}
+				misplace(t, filepath.Join(cfg.Dir, name), put)
+				found, err := Verify(context.Background(), cfg.Dir, nil)
+				if err == nil || found.Height != height || len(found.Findings) != 1 || !strings.Contains(found.Findings[0].Detail, name+": ") {
+					t.Errorf("the offline verifier says %+v, %v", found, err)
+				}
+				n := mustOpen(t, cfg)
+				if !n.Unclean() {
+					t.Error("it asks for no check")
+				}
+				c.check(t, n, height)
+				r := c.checked(t, n, height)
+				if len(r.Bad) > 0 || len(r.Findings) != 1 || r.Findings[0].What != "file" || !strings.Contains(r.Findings[0].Detail, name+": ") {
+					t.Fatalf("report %+v", r)
+				}
+				c.clean(t, n, height)
+				mustClose(t, n)
+				verified(t, cfg.Dir, c, height)
+			})
+		}
+	}
+}
+
+// TestSegmentsAreAFile: without the folder of the segments all blocks are missing, and come from another node.
+func TestSegmentsAreAFile(t *testing.T) {
+	const height = 30
+	c, filledCfg := filled(t, 38, height)
+	source := c.source(t)
+	for _, running := range []bool{true, false} {
+		for _, put := range []func(*testing.T, string){noFolder, misplacedKinds["fifo"]} {
+			cfg := Config{Dir: copyDir(t, filledCfg.Dir), SegmentBytes: 2000}
+			n := mustOpen(t, cfg)
+			if !running {
+				mustClose(t, n)
+			}
+			misplace(t, filepath.Join(cfg.Dir, "segments"), put)
+			if !running {
+				n = mustOpen(t, cfg)
+			}
+			r := c.checked(t, n, height)
+			if want := (chain.Range{To: height}); len(r.Bad) != 1 || r.Bad[0] != want || !strings.HasPrefix(r.Findings[0].Detail, "segments: ") {
+				t.Fatalf("running %v: report %+v", running, r)
+			}
+			c.repair(t, source, n, n.Status().Height, r.Bad...)
+			c.clean(t, n, height)
+			c.check(t, n, height)
+			mustClose(t, n)
+			verified(t, cfg.Dir, c, height)
+		}
+	}
+}
+
+// A link in the place of the folder of segments may lead to a disk that is away: then nothing is moved and no block
+// counts as missing.
+func TestSegmentsAreALinkToNowhere(t *testing.T) {
+	const height = 20
+	c, cfg := filled(t, 35, height)
+	elsewhere := filepath.Join(memDir(t), "segments")
+	must(t, os.Rename(filepath.Join(cfg.Dir, "segments"), elsewhere))
+	must(t, os.Symlink(elsewhere, filepath.Join(cfg.Dir, "segments")))
+	n := mustOpen(t, cfg)
+	c.clean(t, n, height)
+	must(t, os.Rename(elsewhere, elsewhere+"-away"))
+	status := c.ended(t, n, height)
+	if status.Report != nil || !strings.Contains(status.Error, "segments") {
+		t.Errorf("%+v", status)
+	}
+	mustClose(t, n)
+	if _, err := Open(cfg); err == nil || !strings.Contains(err.Error(), "segments") {
+		t.Errorf("a start without the disk: %v", err)
+	}
+	must(t, os.Rename(elsewhere+"-away", elsewhere))
+	n = mustOpen(t, cfg)
+	c.clean(t, n, height)
+	c.check(t, n, height)
+}
+
+// ended runs a check to its end, however it ends.
+func (c *testChain) ended(t testing.TB, n *Node, height int) wire.CheckStatus {
+	t.Helper()
+	o := wire.CheckOrder{Check: "ended", Height: uint64(height), Hash: c.statusAt(height).Hash}
+	n.jobs.mu.Lock()
+	if n.jobs.check != nil {
+		o.Check = n.jobs.check.order.Check + "+"
+	}
+	n.jobs.mu.Unlock()
+	if _, err := n.Check(o); err != nil {
+		t.Fatal(err)
+	}
+	n.jobs.mu.Lock()
+	ended := n.jobs.check.job.ended
+	n.jobs.mu.Unlock()
+	<-ended
+	status, err := n.Check(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return status
+}
+
+// failing opens no segment for reading while it is on.
+type failing struct{ on bool }
+
+func (f *failing) open(path string, flag int) (segment.File, error) {
+	if f.on && flag == os.O_RDONLY && strings.HasSuffix(path, ".seg") {
+		return nil, &os.PathError{Op: "open", Path: path, Err: syscall.EMFILE}
+	}
+	return segment.OpenFile(path, flag)
+}
+
+// TestCheckEndsEarly: a check that cannot open a file reports why, and nothing that a leader, also an older one, can
+// take for a good check.
+func TestCheckEndsEarly(t *testing.T) {
+	const height = 30
+	c, cfg := filled(t, 36, height)
+	var f failing
+	cfg.open = f.open
+	n := mustOpen(t, cfg)
+	f.on = true
+	status := c.ended(t, n, height)
+	if status.Report != nil {
+		t.Fatalf("an older leader takes this for an end: %+v", status.Report)
+	}
+	if !strings.Contains(status.Error, "too many open files") || status.Blocks != 0 {
+		t.Errorf("%+v", status)
+	}
+	// An older leader sees neither report nor error, and asks on under the same name: the node tries again, with a
+	// pause.
+	o := wire.CheckOrder{Check: n.jobs.check.order.Check, Height: height, Hash: c.statusAt(height).Hash}
+	if again, err := n.Check(o); err != nil || again.Error == "" {
+		t.Errorf("at once: %+v, %v", again, err)
+	}
+	f.on = false
+	n.cfg.checkAgain = -1
+	if again, err := n.Check(o); err != nil || again.Error != "" {
+		t.Errorf("after the pause: %+v, %v", again, err)
+	}
+	<-n.jobs.check.job.ended
+	if again, err := n.Check(o); err != nil || again.Error != "" || again.Report == nil || again.Report.Unchecked != height {
+		t.Errorf("the second try: %+v, %v", again, err)
+	}
+}
+
+// TestCheckEndsEarlyBehindDamage: what was found before the check ended is reported, and the first block that was not
+// looked at with it.
+func TestCheckEndsEarlyBehindDamage(t *testing.T) {
+	const height, damaged = 60, 3
+	c, cfg := filled(t, 37, height)
+	late := false
+	cfg.open = func(path string, flag int) (segment.File, error) {
+		if late && flag == os.O_RDONLY && !strings.HasSuffix(path, segment.Name(0)) {
+			return nil, &os.PathError{Op: "open", Path: path, Err: syscall.EIO}
+		}
+		return segment.OpenFile(path, flag)
+	}
+	n := mustOpen(t, cfg)
+	path, p := segmentOf(t, n, damaged)
+	flip(t, path, p.end()-1)
+	late = true
+	status := c.ended(t, n, height)
+	r := status.Report
+	if status.Error == "" || r == nil || len(r.Bad) != 1 || r.Bad[0].From != damaged || r.Unchecked <= damaged || r.Unchecked >= height {
+		t.Errorf("%+v, report %+v", status, r)
+	}
+}
