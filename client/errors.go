@@ -67,10 +67,12 @@ var (
 	ErrFenced    = errors.New("order of a deposed leader refused")
 	ErrNotNext   = errors.New("the block does not follow the node's last") // see [NotNextError]
 	ErrBadBlock  = errors.New("the block fails the verifier")
+	ErrRefused   = errors.New("the masters refuse the node, whose data folder was copied or restored")
 	ErrInboxFull = errors.New("the storage node's inbox is full until it is repaired")
 
 	// For workers.
-	ErrRemoved = errors.New("the node was taken out of the cluster for good")
+	ErrRemoved    = errors.New("the node was taken out of the cluster for good")
+	ErrOtherStart = errors.New("the masters have another start of the worker") // see [OtherStartError]
 )
 
 // sentinel is the error that stands for a problem of that name, nil where there is none.
@@ -120,6 +122,10 @@ func sentinel(name string) error {
 		return ErrLost
 	case wire.ProblemRemoved:
 		return ErrRemoved
+	case wire.ProblemOtherStart:
+		return ErrOtherStart
+	case wire.ProblemRefused:
+		return ErrRefused
 	case wire.ProblemFenced:
 		return ErrFenced
 	case wire.ProblemNotNext:
@@ -197,6 +203,18 @@ func (e *NotNextError) Error() string { return e.Problem.Error() }
 
 // Unwrap gives the problem.
 func (e *NotNextError) Unwrap() error { return e.Problem }
+
+// OtherStartError is [ErrOtherStart] with the start that the masters have of the worker.
+type OtherStartError struct {
+	Problem *Error
+	Start   string
+}
+
+// Error says what was wrong in the master's own words.
+func (e *OtherStartError) Error() string { return e.Problem.Error() }
+
+// Unwrap gives the problem.
+func (e *OtherStartError) Unwrap() error { return e.Problem }
 
 // UnknownOutcomeError: the call was given up after a try that may have been carried out. To find out, and to append if it
 // was not, call again with the same content and this IdempotencyKey. [errors.Is] finds [ErrUnknownOutcome] and what Err wraps.

@@ -10,7 +10,6 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/chainstore/chainstore/httpapi/wire"
-	"github.com/chainstore/chainstore/worker"
 )
 
 // maxOrder bounds an order for a check or a repair: it lists ranges of blocks.
@@ -22,8 +21,8 @@ func (s *storage) readOrder(c *gin.Context, order any) error {
 	if err := s.gate.pass(c); err != nil {
 		return err
 	}
-	if !s.registered() {
-		return worker.ErrNotRegistered
+	if err := s.ready(); err != nil {
+		return err
 	}
 	body, err := readBody(c.Request, maxOrder)
 	if err != nil {
