@@ -9,6 +9,7 @@ import (
 
 	"github.com/chainstore/chainstore/devcluster"
 	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/masterfsm"
 )
 
 // What the leader refuses of an announcement, and what it takes, a master answers that brings it there.
@@ -39,13 +40,14 @@ func TestAnnounceThroughAFollower(t *testing.T) {
 	c.file.Masters = []string{asked.URL}
 
 	fresh := wire.Member{ID: "m4", Raft: other.Raft}
+	answered := wire.Member{ID: "m4", Raft: other.Raft, Level: masterfsm.ProtocolLevel}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		if err := json.NewEncoder(w).Encode(fresh); err != nil {
+		if err := json.NewEncoder(w).Encode(answered); err != nil {
 			t.Error(err)
 		}
 	}))
 	defer server.Close()
-	fresh.URL = server.URL
+	fresh.URL, answered.URL = server.URL, server.URL
 	announce := func(name string, m wire.Member, status int, problem string) {
 		t.Helper()
 		body, err := json.Marshal(m)

@@ -106,7 +106,7 @@ func (n *Node) admit(ctx context.Context, m wire.Member) (wire.Announced, error)
 		return wire.Announced{}, fmt.Errorf("%w: %s and %s are not both free: the leader has the URL %s and the raft address %s",
 			ErrBadRequest, m.URL, m.Raft, own.URL, own.Raft)
 	}
-	if err := n.answersAs(ctx, m); err != nil {
+	if err := n.answersAs(ctx, m, v.Level); err != nil {
 		return wire.Announced{}, err
 	}
 	moved := m.Group == own.Group && slices.ContainsFunc(members, func(o wire.Master) bool { return o.ID == m.ID })
@@ -228,8 +228,9 @@ func tableOf(v masterfsm.View, id string) masterfsm.Master {
 func urlOf(v masterfsm.View, id string) string  { return tableOf(v, id).URL }
 func raftOf(v masterfsm.View, id string) string { return tableOf(v, id).Raft }
 
-// answersAs asks at a master's address whether it is there: an announcement by itself is only somebody's word.
-func (n *Node) answersAs(ctx context.Context, m wire.Member) error {
+// answersAs asks at a master's address whether it is there, and knows the group's protocol level: an announcement by itself is only
+// somebody's word.
+func (n *Node) answersAs(ctx context.Context, m wire.Member, level uint64) error {
 	if m.ID == n.cfg.Member.ID {
 		return nil
 	}
@@ -242,5 +243,5 @@ func (n *Node) answersAs(ctx context.Context, m wire.Member) error {
 	case there.ID != m.ID || there.Raft != m.Raft:
 		return fmt.Errorf("%w: at %s answers master %s with raft address %s, not %s with %s", ErrBadRequest, m.URL, there.ID, there.Raft, m.ID, m.Raft)
 	}
-	return nil
+	return n.knowsLevel(there, level)
 }

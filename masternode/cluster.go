@@ -69,6 +69,7 @@ func (n *Node) describe(l *leadership) wire.Cluster {
 		Pending: wire.Pending{Blocks: v.Pending, Bytes: v.PendingBytes},
 		Keys:    keys, Checkpoint: signed, Notices: n.logNotices(l),
 	}
+	c.Notices = append(c.Notices, l.levelNotices(v.Level)...)
 	c.Witnesses = l.cosigners()
 	c.Notices = append(c.Notices, witnessNotices(c.Witnesses, int(v.Settings.WitnessQuorum))...)
 	live := l.sightings()

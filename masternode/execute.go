@@ -61,6 +61,8 @@ func (l *leadership) job(a action, view masterfsm.View, m *memory) job {
 		return l.foundLog(view)
 	case actAddLogKey:
 		return l.addGivenKey(view)
+	case actRaiseLevel:
+		return l.raiseLevel()
 	case actCosign:
 		return l.cosign(a, view, m)
 	}
@@ -219,6 +221,10 @@ func (l *leadership) pingMaster(a action, view masterfsm.View) job {
 		return func(m *memory, now time.Time) {
 			s := m.of(a.node)
 			s.last, s.caughtUp, s.signs = now, same && member.Applied+nearlyAll >= had, same && member.Signs
+			s.level = 0
+			if same {
+				s.level = member.Level
+			}
 		}, nil
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/masterfsm"
 )
 
 // fakeMembership is the raft configuration as one master sees it. It asserts that nobody is given a vote who is no member, and that nobody
@@ -139,7 +140,8 @@ type groupMasters struct {
 	noMasters
 	mu        sync.Mutex // guards all below
 	at        map[string]wire.Member
-	announced []string // URLs that were announced to
+	older     map[string]bool // members whose program knows protocol level 0 alone
+	announced []string        // URLs that were announced to
 	answer    wire.Announced
 	err       error
 }
@@ -151,13 +153,16 @@ func (g *groupMasters) Member(_ context.Context, url string) (wire.Member, error
 	if !ok {
 		return wire.Member{}, errNoMaster
 	}
+	if !g.older[m.ID] {
+		m.Level = masterfsm.ProtocolLevel
+	}
 	return m, nil
 }
 
 func (g *groupMasters) Announce(_ context.Context, url string, m wire.Member, _ bool) (wire.Announced, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if m.Signs {
+	if m.Signs || m.Level != 0 {
 		return wire.Announced{}, errors.New("a field that masters of before refuse")
 	}
 	g.announced = append(g.announced, url)

@@ -35,6 +35,7 @@ type leadership struct {
 	tasks     map[string]wire.Task
 	witnesses []wire.Witness
 	mute      []string // that of the last decision
+	older     []string // that of the last decision
 }
 
 // lead does the duties of the leader until ctx, which dies with the leadership, ends.
@@ -94,7 +95,7 @@ func (l *leadership) loop(ctx context.Context) {
 		for _, a := range d.start {
 			l.start(ctx, m, a, view, now)
 		}
-		l.publish(view, m, d.mute, now)
+		l.publish(view, m, d, now)
 		timer.Reset(max(d.wake.Sub(now), time.Millisecond))
 		select {
 		case <-ctx.Done():
@@ -164,7 +165,7 @@ func (l *leadership) learn(ctx context.Context, m *memory, o outcome) {
 }
 
 // publish makes what the leader has seen readable for Cluster.
-func (l *leadership) publish(view masterfsm.View, m *memory, mute []string, now time.Time) {
+func (l *leadership) publish(view masterfsm.View, m *memory, d decision, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	clear(l.live)
@@ -176,7 +177,7 @@ func (l *leadership) publish(view masterfsm.View, m *memory, mute []string, now 
 		id := view.Miners[i].ID
 		l.live[id] = m.live(id, now, l.node.pace)
 	}
-	l.tasks, l.mute = maps.Clone(m.tasks), mute
+	l.tasks, l.mute, l.older = maps.Clone(m.tasks), d.mute, d.older
 	l.witnesses = l.witnesses[:0]
 	for _, w := range m.witnesses.list {
 		l.witnesses = append(l.witnesses, w.status())

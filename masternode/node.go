@@ -160,7 +160,7 @@ func (n *Node) setLeadership(l *leadership) { n.leadership.Store(l) }
 // Member is who this master is.
 func (n *Node) Member() wire.Member {
 	m := n.cfg.Membership.Member()
-	m.URL, m.Signs = n.cfg.Member.URL, true
+	m.URL, m.Signs, m.Level = n.cfg.Member.URL, true, masterfsm.ProtocolLevel
 	return m
 }
 

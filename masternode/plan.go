@@ -32,6 +32,7 @@ const (
 	actDropMaster // take a master out of raft's configuration that the table has as removed
 	actFoundLog   // give the log its first key
 	actAddLogKey  // give the log the key that this master was given
+	actRaiseLevel // raise the group's protocol level
 	actCosign     // have a witness cosign the checkpoint that is nominated
 )
 
@@ -105,8 +106,9 @@ type sighting struct {
 	bad      string    // why it must become Invalid, "" where it need not
 	// repairAgain is when a storage node whose repair ended early may be repaired again.
 	repairAgain time.Time
-	caughtUp    bool // masters: it had nearly all of the log that this one had when it was asked
-	signs       bool // masters: it knows the commands of the log's keys
+	caughtUp    bool   // masters: it had nearly all of the log that this one had when it was asked
+	signs       bool   // masters: it knows the commands of the log's keys
+	level       uint64 // masters: the highest protocol level that it knows
 }
 
 // speaksOf reports whether the last answer is of the node as the table has it: one that was started again or repaired since may have another
@@ -152,6 +154,7 @@ type decision struct {
 	cancel []action
 	wake   time.Time
 	mute   []string // voters for which the log's first key waits: see planner.logKeys
+	older  []string // members for which the group's protocol level waits: see planner.level
 }
 
 // planner builds a decision.
@@ -178,6 +181,7 @@ func plan(view masterfsm.View, m *memory, members []wire.Master, p pace, now tim
 	w.pings()
 	w.masters()
 	w.logKeys()
+	w.level()
 	w.cosigning()
 	for a := range m.inflight {
 		if !w.wanted[a] && a.kind == actMine {
@@ -321,7 +325,7 @@ func (w *planner) masters() {
 			w.want(action{kind: actPromote, node: m.ID})
 		}
 		every := w.pace.ask
-		if !m.Voter || len(w.view.Log.Keys) == 0 {
+		if !m.Voter || len(w.view.Log.Keys) == 0 || w.view.Level < masterfsm.ProtocolLevel {
 			every = w.pace.ping
 		}
 		if urlOf(w.view, m.ID) != "" {

@@ -16,7 +16,7 @@ func (p pace) after(kind actionKind, err error) time.Duration {
 		if err != nil {
 			return p.retryMine
 		}
-	case actBeginRepair, actInbox, actFoundLog:
+	case actBeginRepair, actInbox, actFoundLog, actRaiseLevel:
 		if err != nil && !errors.Is(err, masterfsm.ErrStale) {
 			return p.again
 		}

@@ -162,6 +162,7 @@ func TestPlanOfChecksAndRepairs(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			view := masterfsm.View{
+				Level:    masterfsm.ProtocolLevel,
 				Storages: c.nodes, Settings: masterfsm.DefaultSettings(), Head: masterfsm.Boundary{Height: 12}, HeldFrom: 10, Stored: 10,
 				Log: masterfsm.Log{Keys: make([]masterfsm.LogKey, 1)},
 			}

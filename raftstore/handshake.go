@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 )
 
 // The handshake that opens each raft connection. The caller says whom it means, then each side proves that it has the
@@ -102,7 +103,9 @@ func (k handshakeKey) call(conn io.ReadWriter, h hello) error {
 		return err
 	}
 	var answer [nonceSize + macSize]byte
-	if _, err := io.ReadFull(conn, answer[:]); err != nil {
+	if _, err := io.ReadFull(conn, answer[:]); errors.Is(err, os.ErrDeadlineExceeded) {
+		return fmt.Errorf("no answer to the handshake: %w", err)
+	} else if err != nil {
 		return fmt.Errorf("%w: the other side is new, another member, or of another group: %w", errHandshake, err)
 	}
 	nonce, mac := answer[:nonceSize], answer[nonceSize:]

@@ -5,8 +5,8 @@ import (
 	"errors"
 	"io"
 	"net"
-	"os"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,9 +36,51 @@ func testStream(t testing.TB, self, group, token string) *stream {
 
 func (s *stream) address() raft.ServerAddress { return raft.ServerAddress(s.addr) }
 
-// dialBriefly is a dial without time for a second try to succeed.
-func (s *stream) dialBriefly(a raft.ServerAddress) (net.Conn, error) {
-	return s.Dial(a, 60*time.Millisecond)
+// refusal dials until the other side has decided, and returns its refusal. An attempt that a deadline cut off does not
+// count: on a busy machine the other side may not have had its turn yet.
+func (s *stream) refusal(t *testing.T, address raft.ServerAddress) error {
+	t.Helper()
+	member, hostPort, err := splitAddress(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := patience(t)
+	for {
+		conn, err := s.dialOnce(ctx, member, hostPort)
+		if err == nil {
+			t.Fatal("connected", conn.Close())
+		}
+		var netErr net.Error
+		if !errors.As(err, &netErr) || !netErr.Timeout() || ctx.Err() != nil {
+			return err
+		}
+	}
+}
+
+// script is a listener that hands its connections to the functions in turn, and then each one to the last of them.
+func script(t *testing.T, turns ...func(net.Conn)) (hostPort string) {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	t.Cleanup(func() {
+		listener.Close()
+		<-done
+	})
+	go func() {
+		defer close(done)
+		for i := 0; ; i++ {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			t.Cleanup(func() { conn.Close() })
+			turns[min(i, len(turns)-1)](conn)
+		}
+	}()
+	return listener.Addr().String()
 }
 
 func TestStream(t *testing.T) {
@@ -70,7 +112,7 @@ func TestStream(t *testing.T) {
 	if _, err := b.Accept(); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("accept on a closed stream: %v", err)
 	}
-	if _, err := a.dialBriefly(b.address()); err == nil || !a.isUnreachable("b") {
+	if _, err := a.Dial(b.address(), 60*time.Millisecond); err == nil || !a.isUnreachable("b") {
 		t.Errorf("dial of a closed stream: %v", err)
 	}
 }
@@ -83,27 +125,21 @@ func TestStreamRefuses(t *testing.T) {
 			t.Error("a connection came through")
 		}
 	}()
-	for name, dial := range map[string]func() (net.Conn, error){
-		"wrong token": func() (net.Conn, error) {
-			return testStream(t, "a", "g", "another token").dialBriefly(callee.address())
+	for name, dial := range map[string]func(t *testing.T) error{
+		"wrong token": func(t *testing.T) error {
+			return testStream(t, "a", "g", "another token").refusal(t, callee.address())
 		},
-		"other group": func() (net.Conn, error) { return testStream(t, "a", "h", testToken).dialBriefly(callee.address()) },
-		"wrong member meant": func() (net.Conn, error) {
-			return testStream(t, "a", "g", testToken).dialBriefly(serverAddress("wiped", callee.listener.Addr().String()))
+		"other group": func(t *testing.T) error { return testStream(t, "a", "h", testToken).refusal(t, callee.address()) },
+		"wrong member meant": func(t *testing.T) error {
+			wiped := serverAddress("wiped", callee.listener.Addr().String())
+			return testStream(t, "a", "g", testToken).refusal(t, wiped)
 		},
-		"the callee itself": func() (net.Conn, error) { return callee.dialBriefly(callee.address()) },
-		"callee is new":     func() (net.Conn, error) { return testStream(t, "a", "g", testToken).dialBriefly(fresh.address()) },
-		"caller is new":     func() (net.Conn, error) { return fresh.dialBriefly(callee.address()) },
+		"the callee itself": func(t *testing.T) error { return callee.refusal(t, callee.address()) },
+		"callee is new":     func(t *testing.T) error { return testStream(t, "a", "g", testToken).refusal(t, fresh.address()) },
+		"caller is new":     func(t *testing.T) error { return fresh.refusal(t, callee.address()) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			conn, err := dial()
-			// On a busy machine the time may be over before the other side has said anything: that tells nothing.
-			for end := time.Now().Add(20 * time.Second); errors.Is(err, os.ErrDeadlineExceeded) && !errors.Is(err, errHandshake) && time.Now().Before(end); {
-				conn, err = dial()
-			}
-			if err == nil {
-				t.Fatal("connected", conn.Close())
-			}
+			err := dial(t)
 			if !errors.Is(err, errHandshake) {
 				t.Errorf("%v", err)
 			}
@@ -114,6 +150,41 @@ func TestStreamRefuses(t *testing.T) {
 	}
 	if _, err := callee.Dial("no address", time.Second); err == nil {
 		t.Error("dialled an address without a member")
+	}
+}
+
+// A dial that is refused, tries again and then runs out of time reports the refusal. The time-out of the last attempt
+// alone would hide from the operator what is wrong.
+func TestStreamDialReportsRefusal(t *testing.T) {
+	a := testStream(t, "a", "g", testToken)
+	for timeout := 100 * time.Millisecond; ; timeout *= 2 {
+		var second atomic.Bool
+		hostPort := script(t,
+			func(conn net.Conn) { _, _ = conn.Write(make([]byte, nonceSize+macSize)) }, // not the proof of the token
+			func(net.Conn) { second.Store(true) },                                      // silent
+		)
+		_, err := a.Dial(serverAddress("b", hostPort), timeout)
+		if err == nil {
+			t.Fatal("connected")
+		}
+		if !second.Load() && timeout < time.Minute {
+			continue // this machine is too busy to be refused in that time
+		}
+		var netErr net.Error
+		if !strings.Contains(err.Error(), "another cluster token") || !errors.As(err, &netErr) || !netErr.Timeout() {
+			t.Errorf("refused once, then not answered: %v", err)
+		}
+		return
+	}
+}
+
+// A master that does not answer in time has not refused: what it would have said is not known.
+func TestStreamSilentCallee(t *testing.T) {
+	a := testStream(t, "a", "g", testToken)
+	_, err := a.Dial(serverAddress("b", script(t, func(net.Conn) {})), 100*time.Millisecond)
+	var netErr net.Error
+	if !errors.As(err, &netErr) || !netErr.Timeout() || errors.Is(err, errHandshake) {
+		t.Errorf("dial of a silent master: %v", err)
 	}
 }
 

@@ -189,7 +189,8 @@ func (s *stream) Accept() (net.Conn, error) {
 	}
 }
 
-// Dial opens a connection to the member at an address. While there is time it tries again.
+// Dial opens a connection to the member at an address. While there is time it tries again. When the time ends during an
+// attempt, the error also says why the attempt before it failed: a refusal is the reason that an operator needs.
 func (s *stream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	member, hostPort, err := splitAddress(address)
 	if err != nil {
@@ -197,13 +198,19 @@ func (s *stream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Co
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, timeout)
 	defer cancel()
+	deadline, _ := ctx.Deadline()
+	var before error // of the last attempt that ended before the deadline
 	for pause := firstRedial; ; pause = min(2*pause, slowestRedial) {
 		conn, err := s.dialAnywhere(ctx, member, hostPort)
 		s.reached(member, err == nil)
 		if err == nil {
 			return conn, nil
 		}
-		deadline, _ := ctx.Deadline()
+		if time.Now().Before(deadline) {
+			before = err
+		} else if before != nil {
+			err = fmt.Errorf("%w (the attempt before it: %w)", err, before)
+		}
 		if time.Until(deadline) < pause || !s.pause(pause) {
 			return nil, fmt.Errorf("master %s at %s: %w", member, hostPort, err)
 		}

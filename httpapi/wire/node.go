@@ -18,6 +18,8 @@ type Member struct {
 	Applied uint64 `json:"applied"` // index of the newest log entry that is in its state
 	// Signs: it knows the commands of the log's keys. Masters of before do not say so, and take no member that does: it is in answers alone.
 	Signs bool `json:"signs,omitempty"`
+	// Level is the highest protocol level that its program knows: see masterfsm.RaiseLevel. Like Signs it is in answers alone.
+	Level uint64 `json:"level,omitempty"`
 }
 
 // Adoption makes a new master part of a group.

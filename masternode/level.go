@@ -1,0 +1,89 @@
+package masternode
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/masterfsm"
+)
+
+// level has the leader raise the group's protocol level once every other member, non-voters included, has answered with a level that is
+// high enough. Until then the group goes on in the old way.
+func (w *planner) level() {
+	if w.view.Level >= masterfsm.ProtocolLevel {
+		return
+	}
+	for i := range w.members {
+		m := &w.members[i]
+		if m.ID == w.view.Term.Leader {
+			continue
+		}
+		if seen := w.memory.nodes[m.ID]; seen == nil || seen.level < masterfsm.ProtocolLevel {
+			w.decided.older = append(w.decided.older, m.ID)
+		}
+	}
+	if len(w.decided.older) == 0 {
+		w.want(action{kind: actRaiseLevel})
+	}
+}
+
+// raiseLevel asks every other member for its level once more, since one may have been started again with an older program, and commits the
+// new level. No member is let in meanwhile.
+func (l *leadership) raiseLevel() job {
+	return func(ctx context.Context) (func(*memory, time.Time), error) {
+		n := l.node
+		n.changing.Lock()
+		defer n.changing.Unlock()
+		members, _ := n.group()
+		for _, m := range members {
+			if m.ID == n.cfg.Member.ID {
+				continue
+			}
+			asking, cancel := context.WithTimeout(ctx, answerTime)
+			there, err := n.cfg.Masters.Member(asking, m.URL)
+			cancel()
+			switch {
+			case err != nil:
+				return nil, fmt.Errorf("ask master %s at %s for its protocol level: %w", m.ID, m.URL, err)
+			case there.ID != m.ID:
+				return nil, fmt.Errorf("ask master %s for its protocol level: master %s answers at %s", m.ID, there.ID, m.URL)
+			}
+			if err := n.knowsLevel(there, masterfsm.ProtocolLevel); err != nil {
+				return nil, err
+			}
+		}
+		if _, err := n.propose(ctx, &masterfsm.RaiseLevel{Level: masterfsm.ProtocolLevel, Time: n.now()}); err != nil {
+			return nil, err
+		}
+		n.log.Info("the group's protocol level is raised: older versions of ChainStore cannot join any more",
+			"level", masterfsm.ProtocolLevel)
+		return nil, nil
+	}
+}
+
+// knowsLevel reports a master whose program does not know a protocol level.
+func (n *Node) knowsLevel(m wire.Member, level uint64) error {
+	if m.Level < level {
+		return fmt.Errorf("%w: master %s at %s knows protocol level %d, the group is at %d: start it with the version of ChainStore "+
+			"that the other masters have", ErrBadRequest, m.ID, m.URL, m.Level, level)
+	}
+	return nil
+}
+
+// levelNotices are what somebody must know of the group's protocol level; l is nil where this master does not lead.
+func (l *leadership) levelNotices(level uint64) []string {
+	if l == nil {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.older) == 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("protocol level %d of %d: data folders that were copied or restored are not detected until all masters "+
+		"have said that they know level %d; upgrade, start or remove %s",
+		level, masterfsm.ProtocolLevel, masterfsm.ProtocolLevel, strings.Join(l.older, ", "))}
+}

@@ -1,0 +1,93 @@
+package masternode
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/masterfsm"
+)
+
+// newOlderGroup is a leader, m1, with m2 as a voter and m3 without a vote, of which some run a program of protocol level 0.
+func newOlderGroup(t *testing.T, older ...string) (*rig, *groupMasters) {
+	t.Helper()
+	masters := &groupMasters{at: map[string]wire.Member{}, older: map[string]bool{}}
+	r := newRig(t, 0, func(c *Config, r *rig) {
+		c.Masters = masters
+		r.members.members = append(r.members.members, wire.Master{ID: "m2", Raft: "m2:1", Voter: true}, wire.Master{ID: "m3", Raft: "m3:1"})
+	})
+	for _, id := range older {
+		masters.setOlder(id, true)
+	}
+	for _, id := range []string{"m2", "m3"} {
+		masters.set(member(id))
+		if _, err := r.Announce(t.Context(), member(id), false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return r, masters
+}
+
+// setOlder has a member run a program of protocol level 0, or one of this version.
+func (g *groupMasters) setOlder(id string, older bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.older[id] = older
+}
+
+// The group's level is raised once every member, non-voters included, has announced it; until then the status says whom it waits for.
+func TestLevelIsRaisedWhenAllKnowIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, masters := newOlderGroup(t, "m3")
+		defer r.stop()
+		waits := func() bool {
+			return strings.Contains(strings.Join(r.Cluster(t.Context()).Notices, "\n"), "protocol level 0 of 1")
+		}
+		time.Sleep(10 * time.Second)
+		if level := r.table().Level; level != 0 || !waits() {
+			t.Fatalf("level %d although m3 does not know level 1; notices %q", level, r.Cluster(t.Context()).Notices)
+		}
+		masters.setOlder("m3", false)
+		masters.away("m3")
+		time.Sleep(10 * time.Second)
+		if level := r.table().Level; level != 0 || !waits() {
+			t.Fatalf("level %d although m3 does not answer; notices %q", level, r.Cluster(t.Context()).Notices)
+		}
+		masters.set(member("m3"))
+		time.Sleep(10 * time.Second)
+		if level := r.table().Level; level != masterfsm.ProtocolLevel || waits() {
+			t.Fatalf("level %d; notices %q", level, r.Cluster(t.Context()).Notices)
+		}
+
+		// From now on no older program is let in.
+		old := joiner("m4", "http://m4", "m4:1")
+		masters.setOlder("m4", true)
+		masters.set(old)
+		if _, err := r.Announce(t.Context(), old, false); !errors.Is(err, ErrBadRequest) || !strings.Contains(err.Error(), "protocol level 0") {
+			t.Errorf("an older master: %v", err)
+		}
+		masters.setOlder("m4", false)
+		if _, err := r.Announce(t.Context(), old, false); err != nil {
+			t.Errorf("a master of this level: %v", err)
+		}
+	})
+}
+
+// What a member said a while ago does not count: it may have been started again with an older program.
+func TestLevelIsAskedForAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, masters := newOlderGroup(t, "m2", "m3")
+		defer r.stop()
+		time.Sleep(10 * time.Second)
+		for _, id := range []string{"m2", "m3"} {
+			l := r.leadership.Load()
+			if _, err := l.raiseLevel()(t.Context()); !errors.Is(err, ErrBadRequest) || r.table().Level != 0 {
+				t.Errorf("raised to %d although %s does not know it: %v", r.table().Level, id, err)
+			}
+			masters.setOlder(id, false)
+		}
+	})
+}
