@@ -303,6 +303,7 @@ func TestFinalAnswersEndTheCall(t *testing.T) {
 		wire.ProblemNotFound: {404, ErrNotFound}, wire.ProblemSealIndex: {404, ErrSealIndex},
 		wire.ProblemMethod: {405, ErrMethod}, wire.ProblemNotMined: {409, ErrNotMined}, wire.ProblemNotSealed: {409, ErrNotSealed}, wire.ProblemNotCovered: {409, ErrNotCovered},
 		wire.ProblemNameTaken: {409, ErrNameTaken}, wire.ProblemTooLarge: {413, ErrTooLarge}, wire.ProblemKeyReused: {422, ErrKeyReused},
+		wire.ProblemOtherStart: {409, ErrOtherStart}, wire.ProblemRefused: {503, ErrRefused},
 		wire.ProblemFenced: {409, ErrFenced}, wire.ProblemNotNext: {409, ErrNotNext}, wire.ProblemBadBlock: {422, ErrBadBlock},
 	} {
 		client := newClient(t, 0, refuse(c.status, name), func(http.ResponseWriter, *http.Request) {
