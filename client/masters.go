@@ -122,8 +122,8 @@ func (m *Masters) Suspect(ctx context.Context, url string, s wire.Suspicion) err
 	return err
 }
 
-// Register registers a worker through a master, which need not be the leader. The error wraps [ErrRemoved] where the cluster has taken the
-// worker out, and is an [*OtherStartError] where the masters have another start of it.
+// Register registers a worker through a master, which need not be the leader. The error wraps [ErrRemoved] where the
+// cluster has taken the worker out, and is an [*OtherStartError] where the masters have another start of it.
 func (m *Masters) Register(ctx context.Context, url string, r wire.Registration) (wire.Registered, error) {
 	a, err := m.postJSON(ctx, url, wire.PathWorkers, r)
 	var e *Error

@@ -115,7 +115,8 @@ func TestRegisterOtherStart(t *testing.T) {
 		w.Header().Set("Content-Type", wire.TypeProblem)
 		w.WriteHeader(http.StatusConflict)
 		_ = json.NewEncoder(w).Encode(wire.OtherStart{
-			Problem: wire.Problem{Type: wire.ProblemBase + wire.ProblemOtherStart, Title: "another", Status: 409}, Start: "b2",
+			Problem: wire.Problem{Type: wire.ProblemBase + wire.ProblemOtherStart, Title: "another", Status: 409},
+			Start:   "b2",
 		})
 	})
 	_, err := newMasters(t).Register(t.Context(), server.URL, wire.Registration{Role: "miner"})

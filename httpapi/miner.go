@@ -24,8 +24,8 @@ type MinerConfig struct {
 	Logger      hclog.Logger
 }
 
-// NewMiner makes the handler of a miner. All its routes but those for its health take the master token, and none answers once the masters have
-// refused it.
+// NewMiner makes the handler of a miner. All its routes but those for its health take the master token, and none
+// answers once the masters have refused it.
 func NewMiner(cfg MinerConfig) http.Handler {
 	e := newEngine(cfg.Logger)
 	g := gate{fence: cfg.Fence, fail: cfg.Fail}

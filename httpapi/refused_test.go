@@ -27,7 +27,9 @@ func (r *readiness) set(err error) { r.err.Store(&err) }
 func (r *readiness) get() error    { return *r.err.Load() }
 
 // refusedWorkers are a storage node and a miner whose readiness the test sets.
-func refusedWorkers(t *testing.T, ready func() error) (storage, miner http.Handler, node *storagenode.Node, mining *minernode.Node) {
+func refusedWorkers(t *testing.T, ready func() error) (
+	storage, miner http.Handler, node *storagenode.Node, mining *minernode.Node,
+) {
 	t.Helper()
 	dir := t.TempDir()
 	node, err := storagenode.Open(storagenode.Config{Dir: dir, Logger: hclog.NewNullLogger()})
@@ -51,7 +53,8 @@ func refusedWorkers(t *testing.T, ready func() error) (storage, miner http.Handl
 		MasterToken: "master", ClusterToken: "cluster", Fail: fail, Logger: hclog.NewNullLogger(),
 	})
 	miner = httpapi.NewMiner(httpapi.MinerConfig{
-		Node: mining, Fence: fence, ID: id, Ready: ready, MasterToken: "master", Fail: fail, Logger: hclog.NewNullLogger(),
+		Node: mining, Fence: fence, ID: id, Ready: ready, MasterToken: "master", Fail: fail,
+		Logger: hclog.NewNullLogger(),
 	})
 	return storage, miner, node, mining
 }
@@ -79,7 +82,8 @@ func wantRefused(t *testing.T, what string, w *httptest.ResponseRecorder) {
 	}
 }
 
-// A worker whose masters have refused it answers no route but those for its health, whatever the token. /readyz says how to come back.
+// A worker whose masters have refused it answers no route but those for its health, whatever the token. /readyz says
+// how to come back.
 func TestRefusedWorkerServesNothing(t *testing.T) {
 	var ready readiness
 	ready.set(worker.ErrNotRegistered)
@@ -94,7 +98,8 @@ func TestRefusedWorkerServesNothing(t *testing.T) {
 			t.Errorf("%s, not registered: %d %s", name, w.Code, w.Body)
 		}
 		ready.set(nil)
-		if w := ask(t.Context(), table.h, http.MethodGet, "/readyz", "", ""); w.Code != http.StatusOK || w.Body.String() != "ok\n" {
+		w := ask(t.Context(), table.h, http.MethodGet, "/readyz", "", "")
+		if w.Code != http.StatusOK || w.Body.String() != "ok\n" {
 			t.Errorf("%s, registered: %d %s", name, w.Code, w.Body)
 		}
 		ready.set(worker.ErrRefused)

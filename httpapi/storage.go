@@ -42,8 +42,8 @@ type storage struct {
 }
 
 // NewStorage makes the handler of a storage node. All its routes take the master token, but the one by which another storage node sends
-// blocks for a repair, and those by which masters are recovered from its chain. None but those for its health answers once the masters have
-// refused it.
+// blocks for a repair, and those by which masters are recovered from its chain. None but those for its health answers
+// once the masters have refused it.
 func NewStorage(cfg StorageConfig) http.Handler {
 	s := &storage{
 		engine: newEngine(cfg.Logger), node: cfg.Node, id: cfg.ID, group: cfg.Group, ready: cfg.Ready,
@@ -124,15 +124,22 @@ func (s *storage) put(c *gin.Context) error { return s.takeBlock(c, s.node.Put) 
 
 func (s *storage) putInbox(c *gin.Context) error { return s.takeBlock(c, s.node.PutInbox) }
 
+// order lets an order of the newest leader in that the node is to act on. A node that is not registered since its start
+// takes none: the masters do not know yet what it has, and its fence may have gone back with a restored folder. The
+// registration comes first here, since it raises the fence before it counts.
+func (s *storage) order(c *gin.Context) error {
+	if err := s.ready(); err != nil {
+		return err
+	}
+	return s.gate.pass(c)
+}
+
 func (s *storage) takeBlock(c *gin.Context, take func(uint64, []byte) (storagenode.Status, error)) error {
 	n, err := number(c, "block", math.MaxUint64)
 	if err != nil {
 		return err
 	}
-	if err := s.gate.pass(c); err != nil {
-		return err
-	}
-	if err := s.ready(); err != nil {
+	if err := s.order(c); err != nil {
 		return err
 	}
 	block, err := readBody(c.Request, maxBlock)

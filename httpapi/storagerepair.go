@@ -15,13 +15,9 @@ import (
 // maxOrder bounds an order for a check or a repair: it lists ranges of blocks.
 const maxOrder = 4 << 20
 
-// readOrder lets an order of the newest leader in and reads it. A node that is not registered since its start takes none: the masters do not
-// know yet what it has.
+// readOrder lets an order of the newest leader in and reads it.
 func (s *storage) readOrder(c *gin.Context, order any) error {
-	if err := s.gate.pass(c); err != nil {
-		return err
-	}
-	if err := s.ready(); err != nil {
+	if err := s.order(c); err != nil {
 		return err
 	}
 	body, err := readBody(c.Request, maxOrder)

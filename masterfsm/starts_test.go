@@ -2,8 +2,8 @@ package masterfsm
 
 import "testing"
 
-// From level 1 on a start is judged once, when it registers first: one that registers again, because the level has risen or an answer was
-// lost, has gone on meanwhile, and is neither damaged nor behind.
+// From level 1 on a start is judged once, when it registers first: one that registers again, because the level has
+// risen or an answer was lost, has gone on meanwhile, and is neither damaged nor behind.
 func TestAStartIsJudgedOnce(t *testing.T) {
 	b := newTable(t, smallSettings())
 	b.fill(40)

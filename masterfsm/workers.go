@@ -154,7 +154,8 @@ func (e *OtherStartError) Error() string { return fmt.Sprintf("%v: worker %s", E
 // Unwrap gives [ErrOtherStart].
 func (e *OtherStartError) Unwrap() error { return ErrOtherStart }
 
-// CheckStart refuses a worker whose folder does not know the start that the table has of it, with an [*OtherStartError].
+// CheckStart refuses a worker whose folder does not know the start that the table has of it, with an
+// [*OtherStartError].
 func (s *State) CheckStart(c *Register) error {
 	if s.level < levelIdentities {
 		return nil

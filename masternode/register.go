@@ -131,7 +131,8 @@ func entered(v masterfsm.View, c *masterfsm.Register) (known, upToDate bool) {
 		for i := range v.Miners {
 			if m := &v.Miners[i]; m.ID == c.ID && sameHash(m.AccessHash, c.AccessHash) {
 				// At protocol level 0 the table has no starts of miners.
-				return true, m.URL == c.URL && m.MasterToken == c.MasterToken && (v.Level == 0 || m.Boot == c.Boot && m.Lists == c.Lists)
+				sameStart := v.Level == 0 || m.Boot == c.Boot && m.Lists == c.Lists
+				return true, m.URL == c.URL && m.MasterToken == c.MasterToken && sameStart
 			}
 		}
 	}

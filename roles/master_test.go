@@ -51,7 +51,8 @@ func TestLeaderRefuses(t *testing.T) {
 		t.Errorf("a registration: %v with %q hops", err, hops)
 	}
 	for name, want := range map[string]error{
-		wire.ProblemRemoved: masterfsm.ErrRemoved, wire.ProblemBadRequest: masternode.ErrBadRequest, wire.ProblemOtherStart: masterfsm.ErrOtherStart,
+		wire.ProblemRemoved: masterfsm.ErrRemoved, wire.ProblemBadRequest: masternode.ErrBadRequest,
+		wire.ProblemOtherStart: masterfsm.ErrOtherStart,
 	} {
 		problem = name
 		_, err := m.Register(t.Context(), server.URL, wire.Registration{ID: "w1"})

@@ -96,14 +96,14 @@ func openBase(
 	}
 	masters := client.NewMasters(cfg.ClusterToken)
 	b.registrar = worker.NewRegistrar(worker.RegistrarConfig{
-		Dir: cfg.Data, Identity: b.identity, Starts: starts, Role: role, URL: b.url, Masters: cfg.Masters, Fence: b.fence,
-		Chain: at, Register: register(cfg.Data, masters), Refused: refused, Logger: cfg.Logger,
+		Dir: cfg.Data, Identity: b.identity, Starts: starts, Role: role, URL: b.url, Masters: cfg.Masters,
+		Fence: b.fence, Chain: at, Register: register(cfg.Data, masters), Refused: refused, Logger: cfg.Logger,
 	})
 	return b, nil
 }
 
-// register registers with a master. It says what to do where the cluster does not take this worker any more, and which start of it the
-// masters have where that is another one.
+// register registers with a master. It says what to do where the cluster does not take this worker any more, and which
+// start of it the masters have where that is another one.
 func register(dir string, masters *client.Masters) func(context.Context, string, wire.Registration) (wire.Registered, error) {
 	return func(ctx context.Context, master string, r wire.Registration) (wire.Registered, error) {
 		answer, err := masters.Register(ctx, master, r)

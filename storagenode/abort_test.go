@@ -16,11 +16,12 @@ func TestAbort(t *testing.T) {
 	c := newTestChain(77)
 	c.growTo(t, whole)
 	sending := make(chan struct{})
-	cfg := Config{Dir: memDir(t), SegmentBytes: 3000, Transfer: func(ctx context.Context, _, _ string, _ func(io.Writer) error) error {
+	cfg := Config{Dir: memDir(t), SegmentBytes: 3000}
+	cfg.Transfer = func(ctx context.Context, _, _ string, _ func(io.Writer) error) error {
 		close(sending)
 		<-ctx.Done()
 		return context.Cause(ctx)
-	}}
+	}
 	n := mustOpen(t, cfg)
 	for number := range uint64(height) {
 		if _, err := n.Put(number, c.blocks[number].Bytes()); err != nil {
@@ -29,7 +30,8 @@ func TestAbort(t *testing.T) {
 	}
 	check := wire.CheckOrder{Check: "slow", Height: height, Hash: c.statusAt(height).Hash, Rate: 1}
 	send := wire.SendOrder{To: "http://other", Ticket: "send"}
-	receive := wire.ReceiveOrder{Ticket: "receive", Keep: height, Pieces: c.pieces(chain.Range{From: height, To: whole})}
+	receive := wire.ReceiveOrder{Ticket: "receive", Keep: height}
+	receive.Pieces = c.pieces(chain.Range{From: height, To: whole})
 	if _, err := n.Check(check); err != nil {
 		t.Fatal(err)
 	}

@@ -180,8 +180,8 @@ func (n *Node) Close() error {
 	return errors.Join(append(errs, n.release())...)
 }
 
-// Abort ends the check, the transfer and the repair that run, and lets no other begin until the node is opened again. What was received
-// is kept. The error means that the disk failed.
+// Abort ends the check, the transfer and the repair that run, and lets no other begin until the node is opened again.
+// What was received is kept. The error means that the disk failed.
 func (n *Node) Abort() error {
 	n.life.Lock()
 	defer n.life.Unlock()

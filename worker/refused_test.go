@@ -32,7 +32,8 @@ func newTable() *table {
 			return wire.Registered{}, errors.New("it keeps no list")
 		}
 		if t.boot != "" && r.Boot != t.boot && r.Previous != t.boot {
-			return wire.Registered{}, fmt.Errorf("answered: %w", &worker.OtherStartError{Start: t.boot, Err: errors.New("another start")})
+			other := &worker.OtherStartError{Start: t.boot, Err: errors.New("another start")}
+			return wire.Registered{}, fmt.Errorf("answered: %w", other)
 		}
 		t.boot = r.Boot
 		return wire.Registered{ID: "w1", AccessToken: "secret-access", Group: "g", Order: t.order}, nil
@@ -79,7 +80,8 @@ func begin(t *testing.T, dir string, masters *table) *process {
 	}
 	p := &process{fence: openFence(t, dir)}
 	p.Registrar = worker.NewRegistrar(worker.RegistrarConfig{
-		Dir: dir, Identity: id, Starts: starts, Role: "miner", URL: "http://w1", Masters: []string{"http://m1", "http://m2"}, Fence: p.fence,
+		Dir: dir, Identity: id, Starts: starts, Role: "miner", URL: "http://w1",
+		Masters: []string{"http://m1", "http://m2"}, Fence: p.fence,
 		Register: masters.register, Refused: func() error { p.refused++; return nil },
 		Logger: hclog.New(&hclog.LoggerOptions{Output: &p.log, Level: hclog.Info}),
 	})
@@ -145,13 +147,15 @@ func TestRegistrarsStartsFollowEachOther(t *testing.T) {
 		p.want(t, nil)
 		p.end(t)
 		calls, next := m.seen()
-		if len(calls) < 2 || calls[0] != calls[1] || next[0].Previous != got[2].Boot || next[1].Previous == got[2].Boot || next[1].Previous == "" {
+		if len(calls) < 2 || calls[0] != calls[1] || next[0].Previous != got[2].Boot || next[1].Previous == got[2].Boot ||
+			next[1].Previous == "" {
 			t.Errorf("%v: %+v", calls, next)
 		}
 	})
 }
 
-// Of two processes with copies of one folder the newest start stays, and the other finds out when it registers the next time.
+// Of two processes with copies of one folder the newest start stays, and the other finds out when it registers the next
+// time.
 func TestRegistrarOfACopiedFolder(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -164,7 +168,8 @@ func TestRegistrarOfACopiedFolder(t *testing.T) {
 		synctest.Wait()
 		original.want(t, worker.ErrRefused)
 		other.want(t, nil)
-		if s := original.log.String(); !strings.Contains(s, dir) || !strings.Contains(s, "identity.json") || strings.Contains(s, "secret") {
+		s := original.log.String()
+		if !strings.Contains(s, dir) || !strings.Contains(s, "identity.json") || strings.Contains(s, "secret") {
 			t.Errorf("the log must name the folder, the way back and no token: %s", s)
 		}
 		m.change(m.answer)
@@ -241,8 +246,9 @@ func TestRegistrarOfAnOlderCopy(t *testing.T) {
 	}
 }
 
-// A copy from which no start came since is not an older one as far as anybody can tell. Its fence may have gone back all the same: the leader
-// that registers it raises it before the worker counts as registered, so an order of the leader before that one is refused.
+// A copy from which no start came since is not an older one as far as anybody can tell. Its fence may have gone back
+// all the same: the leader that registers it raises it before the worker counts as registered, so an order of the
+// leader before that one is refused.
 func TestRegistrarRaisesTheFence(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {

@@ -20,13 +20,15 @@ var (
 	ErrRemoved = errors.New("this node was taken out of the cluster for good")
 	// ErrNotRegistered: no master has taken the registration of this start of the worker yet.
 	ErrNotRegistered = errors.New("this node is not registered yet since its start")
-	// ErrRefused: the data folder was copied, or is an older copy that was put back. The worker takes no part until it joins anew.
-	ErrRefused = errors.New("this node is refused: its data folder was copied and the copy is in use, or it is an older copy that was " +
-		"put back; to let it in as a new node, stop it, make sure that no other process uses a copy of the folder, remove " +
-		"identity.json and starts from the folder, and start it again")
+	// ErrRefused: the data folder was copied, or is an older copy that was put back. The worker takes no part until it
+	// joins anew.
+	ErrRefused = errors.New("this node is refused: its data folder was copied and the copy is in use, or it is an older " +
+		"copy that was put back; to let it in as a new node, stop it, make sure that no other process uses a copy of the " +
+		"folder, remove identity.json and starts from the folder, and start it again")
 )
 
-// OtherStartError: the masters have another start of this worker than the one that registers and the one that it named before it.
+// OtherStartError: the masters have another start of this worker than the one that registers and the one that it named
+// before it.
 type OtherStartError struct {
 	Start string // the name of the start that the masters have
 	Err   error  // what the master answered
@@ -49,11 +51,11 @@ type RegistrarConfig struct {
 	Fence    *Fence
 	// Chain tells up to where a storage node has the chain, and whether the start before this one ended uncleanly; nil for a miner.
 	Chain func() (height uint64, hash chain.Hash, unclean bool)
-	// Register calls one master. The error wraps ErrRemoved where the cluster does not take the worker any more, and is an
-	// *OtherStartError where the masters have another start of it.
+	// Register calls one master. The error wraps ErrRemoved where the cluster does not take the worker any more, and is
+	// an *OtherStartError where the masters have another start of it.
 	Register func(ctx context.Context, master string, r wire.Registration) (wire.Registered, error)
-	// Refused is called once, when the masters have refused the worker: it must end what it does on their orders. From then on
-	// Registrar.Ready gives ErrRefused. An error means that the role must stop. nil for nothing to end.
+	// Refused is called once, when the masters have refused the worker: it must end what it does on their orders. From
+	// then on Registrar.Ready gives ErrRefused. An error means that the role must stop. nil for nothing to end.
 	Refused func() error
 	Logger  hclog.Logger
 }
@@ -96,9 +98,10 @@ func (r *Registrar) Group() string {
 	return r.identity.Group
 }
 
-// Registered reports whether a registration of this start was answered, and none was refused since. Until then a storage node takes no
-// block: the masters judge it by the height that it registers with, and one that had gone on meanwhile, on the orders of a leader that
-// knew the node from before, would be judged by a height that the masters no longer hold the next block of.
+// Registered reports whether a registration of this start was answered, and none was refused since. Until then a
+// storage node takes no block: the masters judge it by the height that it registers with, and one that had gone on
+// meanwhile, on the orders of a leader that knew the node from before, would be judged by a height that the masters no
+// longer hold the next block of.
 func (r *Registrar) Registered() bool { return r.Ready() == nil }
 
 // Ready says why the worker takes no part: [ErrNotRegistered] or [ErrRefused], nil where it does.
@@ -114,8 +117,8 @@ func (r *Registrar) Ready() error {
 	return nil
 }
 
-// Run registers, and again whenever there is cause, until ctx ends. Once the masters have refused the worker it registers no more. An
-// error means that the role must stop.
+// Run registers, and again whenever there is cause, until ctx ends. Once the masters have refused the worker it
+// registers no more. An error means that the role must stop.
 func (r *Registrar) Run(ctx context.Context) error {
 	for {
 		_, newLeader := r.cfg.Fence.Highest()
@@ -143,7 +146,8 @@ func (r *Registrar) endRefused(ctx context.Context, why error) error {
 	r.refused = true
 	id := r.identity.ID
 	r.mu.Unlock()
-	r.cfg.Logger.Error("refused by the masters; nothing is done or served any more", "id", id, "data", r.cfg.Dir, "error", why)
+	const text = "refused by the masters; nothing is done or served any more"
+	r.cfg.Logger.Error(text, "id", id, "data", r.cfg.Dir, "error", why)
 	if r.cfg.Refused != nil {
 		if err := r.cfg.Refused(); err != nil {
 			return err
@@ -177,11 +181,12 @@ var errSave = errors.New("a file of the data folder cannot be written")
 
 // final reports whether it is no use to ask another master.
 func final(err error) bool {
-	return errors.Is(err, ErrOtherCluster) || errors.Is(err, ErrRemoved) || errors.Is(err, ErrRefused) || errors.Is(err, errSave)
+	return errors.Is(err, ErrOtherCluster) || errors.Is(err, ErrRemoved) || errors.Is(err, ErrRefused) ||
+		errors.Is(err, errSave)
 }
 
-// try registers with one master. Where the masters have another start of this worker than it named, and that is one of its own folder's, it
-// names that one and asks again.
+// try registers with one master. Where the masters have another start of this worker than it named, and that is one of
+// its own folder's, it names that one and asks again.
 func (r *Registrar) try(ctx context.Context, master string) error {
 	ctx, cancel := context.WithTimeout(ctx, registerTimeout)
 	defer cancel()
@@ -219,7 +224,8 @@ func (r *Registrar) ask(ctx context.Context, master, previous string) error {
 		return fmt.Errorf("%w: %s is of cluster %s, the masters are of %s; choose another --data folder or other --masters",
 			ErrOtherCluster, r.cfg.Dir, id.Group, answer.Group)
 	}
-	// The folder may be an older copy, and its fence with it: no order of a leader before the one that registered it must pass.
+	// The folder may be an older copy, and its fence with it: no order of a leader before the one that registered it
+	// must pass.
 	if answer.Order != "" {
 		order, err := wire.ParseOrder(answer.Order)
 		if err != nil {

@@ -63,7 +63,8 @@ func registrar(t *testing.T, dir string, m *masters, log *bytes.Buffer) (*worker
 	}
 	fence := openFence(t, dir)
 	return worker.NewRegistrar(worker.RegistrarConfig{
-		Dir: dir, Identity: id, Starts: starts, Role: "storage", URL: "http://w1", Masters: []string{"http://m1", "http://m2"}, Fence: fence,
+		Dir: dir, Identity: id, Starts: starts, Role: "storage", URL: "http://w1",
+		Masters: []string{"http://m1", "http://m2"}, Fence: fence,
 		Chain:    func() (uint64, chain.Hash, bool) { return 7, chain.Hash{7}, true },
 		Register: m.register,
 		Logger:   hclog.New(&hclog.LoggerOptions{Output: log, Level: hclog.Trace}),
@@ -211,8 +212,9 @@ func TestRegistrarThatCannotWriteItsIdentityStops(t *testing.T) {
 			t.Fatal(err)
 		}
 		r := worker.NewRegistrar(worker.RegistrarConfig{
-			Dir: filepath.Join(dir, "gone"), Identity: id, Starts: openStarts(t, dir), Role: "miner", URL: "http://w1", Masters: []string{"http://m1"},
-			Fence: openFence(t, dir), Register: m.register, Logger: hclog.NewNullLogger(),
+			Dir: filepath.Join(dir, "gone"), Identity: id, Starts: openStarts(t, dir), Role: "miner", URL: "http://w1",
+			Masters: []string{"http://m1"},
+			Fence:   openFence(t, dir), Register: m.register, Logger: hclog.NewNullLogger(),
 		})
 		if err := r.Run(t.Context()); err == nil {
 			t.Error("it goes on")

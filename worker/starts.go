@@ -15,17 +15,17 @@ import (
 	"github.com/chainstore/chainstore/durable"
 )
 
-// Starts is the list of a data folder's own starts: the file "starts", mode 0600. Each start has a random name. The masters know the
-// name of the start that registered last. If that name is not in the list, then the folder was copied before that start, and this is
-// the copy or an older state of the folder.
+// Starts is the list of a data folder's own starts: the file "starts", mode 0600. Each start has a random name. The
+// masters know the name of the start that registered last. If that name is not in the list, then the folder was copied
+// before that start, and this is the copy or an older state of the folder.
 //
-// The file, big endian: magic "CSST" ‖ version u8 = 1 ‖ count u16 ‖ confirmed u16 ‖ (length u8 ‖ name) × count ‖ CRC-32C of what is
-// before it. The names are in the order of the starts, and the last is the newest. confirmed is the position, counted from 1, of the
-// newest start that the masters confirmed, 0 for none.
+// The file, big endian: magic "CSST" ‖ version u8 = 1 ‖ count u16 ‖ confirmed u16 ‖ (length u8 ‖ name) × count ‖
+// CRC-32C of what is before it. The names are in the order of the starts, and the last is the newest. confirmed is the
+// position, counted from 1, of the newest start that the masters confirmed, 0 for none.
 //
-// The list keeps the newest [MaxStarts] starts. The newest confirmed one stays even when it is older, so a worker that starts very
-// often while no master answers is still known. What is lost beyond the limit are starts that the masters no longer have, unless the
-// masters themselves were recovered from an older state: then the worker must join anew.
+// The list keeps the newest [MaxStarts] starts. The newest confirmed one stays even when it is older, so a worker that
+// starts very often while no master answers is still known. What is lost beyond the limit are starts that the masters
+// no longer have, unless the masters themselves were recovered from an older state: then the worker must join anew.
 type Starts struct {
 	path string
 
@@ -45,10 +45,11 @@ const (
 
 func startsPath(dir string) string { return filepath.Join(dir, "starts") }
 
-// OpenStarts reads the list of a data folder and adds this start, which is on disk when it returns. If there is no list, it makes one:
-// the folder is new, or an older version wrote it. A damaged list is moved aside, to starts.damaged-N, and the worker gets a new identity
-// of the same cluster: nothing shows any more that the folder is the newest of the identity it had, and a new node is judged by its
-// blocks alone. damaged says what was wrong, nil where nothing was. Load the identity after this.
+// OpenStarts reads the list of a data folder and adds this start, which is on disk when it returns. If there is no
+// list, it makes one: the folder is new, or an older version wrote it. A damaged list is moved aside, to
+// starts.damaged-N, and the worker gets a new identity of the same cluster: nothing shows any more that the folder is
+// the newest of the identity it had, and a new node is judged by its blocks alone. damaged says what was wrong, nil
+// where nothing was. Load the identity after this.
 func OpenStarts(dir string) (s *Starts, damaged, err error) {
 	s = &Starts{path: startsPath(dir)}
 	data, err := os.ReadFile(s.path)
@@ -75,8 +76,8 @@ func OpenStarts(dir string) (s *Starts, damaged, err error) {
 	return s, damaged, nil
 }
 
-// replace gives the folder a new identity and moves a damaged list aside. The identity goes first: after a crash in between, the list is
-// still damaged, and the next start does it again. A damaged identity is left to LoadIdentity.
+// replace gives the folder a new identity and moves a damaged list aside. The identity goes first: after a crash in
+// between, the list is still damaged, and the next start does it again. A damaged identity is left to LoadIdentity.
 func (s *Starts) replace(dir string, why error) (damaged, err error) {
 	old, damagedIdentity, err := readIdentity(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -117,7 +118,8 @@ func parseStarts(data []byte) (names []string, confirmed string, err error) {
 		rest = rest[1+rest[0]:]
 	}
 	if len(rest) > 0 || position > count {
-		return nil, "", fmt.Errorf("%d bytes behind the last name, position %d of %d confirmed", len(rest), position, count)
+		return nil, "", fmt.Errorf("%d bytes after the last name, position %d of %d confirmed",
+			len(rest), position, count)
 	}
 	if position > 0 {
 		confirmed = names[position-1]
@@ -175,8 +177,8 @@ func (s *Starts) Has(name string) bool {
 	return slices.Contains(s.names, name)
 }
 
-// Confirm notes that the masters confirmed this start; it is on disk when Confirm returns. An error means that the disk failed: the
-// role must stop.
+// Confirm notes that the masters confirmed this start; it is on disk when Confirm returns. An error means that the disk
+// failed: the role must stop.
 func (s *Starts) Confirm() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -40,7 +40,8 @@ func TestStarts(t *testing.T) {
 		t.Errorf("%v, confirmed %q", err, second.Confirmed())
 	}
 	third := openStarts(t, dir)
-	if third.Confirmed() != second.Own() || !third.Has(first.Own()) || !third.Has(second.Own()) || third.Own() == second.Own() {
+	if third.Confirmed() != second.Own() || !third.Has(first.Own()) || !third.Has(second.Own()) ||
+		third.Own() == second.Own() {
 		t.Errorf("confirmed %q, want %q", third.Confirmed(), second.Own())
 	}
 }
@@ -58,7 +59,8 @@ func TestStartsAreBounded(t *testing.T) {
 		last = openStarts(t, dir)
 	}
 	if last.Confirmed() != confirmed.Own() || !last.Has(confirmed.Own()) || last.Has(next.Own()) {
-		t.Errorf("confirmed %q, want %q; the start after it is kept: %v", last.Confirmed(), confirmed.Own(), last.Has(next.Own()))
+		t.Errorf("confirmed %q, want %q; the start after it is kept: %v",
+			last.Confirmed(), confirmed.Own(), last.Has(next.Own()))
 	}
 	if info, err := os.Stat(filepath.Join(dir, "starts")); err != nil || info.Size() > 32*worker.MaxStarts {
 		t.Errorf("%v, %v", info, err)
@@ -67,7 +69,7 @@ func TestStartsAreBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	if after := openStarts(t, dir); after.Has(confirmed.Own()) || after.Confirmed() != last.Own() {
-		t.Errorf("%d starts later the first one is still there: %v, confirmed %q", worker.MaxStarts, after.Has(confirmed.Own()), after.Confirmed())
+		t.Errorf("the first one is still there: %v, confirmed %q", after.Has(confirmed.Own()), after.Confirmed())
 	}
 }
 
@@ -135,7 +137,8 @@ func TestDamagedStarts(t *testing.T) {
 			t.Fatalf("the damaged file was not kept: %q, %v", kept, err)
 		}
 		id, damagedIdentity, err := worker.LoadIdentity(dir)
-		if err != nil || damagedIdentity != nil || id.ID != "" || id.AccessToken != "" || id.MasterToken == before.MasterToken || id.Group != "g" {
+		if err != nil || damagedIdentity != nil || id.ID != "" || id.AccessToken != "" ||
+			id.MasterToken == before.MasterToken || id.Group != "g" {
 			t.Fatalf("%+v, %v, %v", id, damagedIdentity, err)
 		}
 		openStarts(t, dir)
@@ -170,7 +173,8 @@ func TestDamagedStartsWithoutIdentity(t *testing.T) {
 		if _, damaged, err := worker.OpenStarts(dir); err != nil || damaged == nil {
 			t.Errorf("%s: %v, %v", name, damaged, err)
 		}
-		if id, damaged, err := worker.LoadIdentity(dir); err != nil || (damaged != nil) != (identity != "") || id.ID != "" {
+		id, damaged, err := worker.LoadIdentity(dir)
+		if err != nil || (damaged != nil) != (identity != "") || id.ID != "" {
 			t.Errorf("%s: %+v, %v, %v", name, id, damaged, err)
 		}
 	}

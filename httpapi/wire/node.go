@@ -67,8 +67,8 @@ type Registration struct {
 	URL         string `json:"url"`
 	MasterToken string `json:"master_token"` // what masters are to show to it
 	Boot        string `json:"boot"`         // the name of this start of the worker: a new start is judged anew
-	// Previous is the start of this worker that the masters have, as far as it knows. Lists tells that it keeps a list of its starts. Masters
-	// before protocol level 1 do not know them.
+	// Previous is the start of this worker that the masters have, as far as it knows. Lists tells that it keeps a list
+	// of its starts. Masters before protocol level 1 do not know them.
 	Previous string     `json:"previous,omitempty"`
 	Lists    bool       `json:"lists,omitempty"`
 	Height   uint64     `json:"height"`
@@ -81,8 +81,8 @@ type Registered struct {
 	ID          string `json:"id"`
 	AccessToken string `json:"access_token"`
 	Group       string `json:"group"`
-	// Order is that of the leader that registered the worker, in the form of the header: the worker takes none of an older leader from
-	// then on. Masters before protocol level 1 send none.
+	// Order is that of the leader that registered the worker, in the form of the header: the worker takes none of an
+	// older leader from then on. Masters before protocol level 1 send none.
 	Order string `json:"order,omitempty"`
 }
 

@@ -32,7 +32,7 @@ const (
 	ProblemTooFewCopies   = "too-few-copies"     // 409: without that storage node too few good copies would remain
 	ProblemTooFewMasters  = "too-few-masters"    // 409: the masters that would remain could not elect a leader
 	ProblemOtherGroup     = "other-group"        // 409: the master belongs to another group
-	ProblemOtherStart     = "other-start"        // 409: the masters have another start of the worker than its data folder knows; see OtherStart
+	ProblemOtherStart     = "other-start"        // 409: the masters have another start of the worker: OtherStart
 	ProblemNotVoter       = "not-voter"          // 409: that master cannot lead: it is still catching up, or leads already
 	ProblemNotLost        = "not-lost"           // 409: the block is not reported as lost
 	ProblemLastKey        = "last-key"           // 409: without that key nothing would sign the checkpoints
@@ -48,7 +48,7 @@ const (
 	ProblemNoLeader       = "no-leader"          // 503 with Retry-After: no leader within the time that the request could wait
 	ProblemUnknownOutcome = "unknown-outcome"    // 503: the append may or may not have been committed; retry with the same Idempotency-Key
 	ProblemTooManyStreams = "too-many-streams"   // 503 with Retry-After: the master serves as many streams as it can
-	ProblemRefused        = "refused"            // 503: the node's data folder was copied or restored, and the masters refuse the node
+	ProblemRefused        = "refused"            // 503: the node's data folder was copied or restored
 	ProblemUnavailable    = "unavailable"        // 503: no storage node could prove the record, or no checkpoint can be shown
 )
 
