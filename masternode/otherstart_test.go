@@ -1,6 +1,8 @@
 package masternode
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -149,4 +151,47 @@ func TestRegisterAtLevelZero(t *testing.T) {
 			})
 		})
 	}
+}
+
+// recordingLedger remembers the registrations that were proposed.
+type recordingLedger struct {
+	*fakeLedger
+	registrations [][]byte
+}
+
+func (l *recordingLedger) Propose(ctx context.Context, command []byte) (any, error) {
+	if bytes.Contains(command, []byte(`"master_token"`)) {
+		l.registrations = append(l.registrations, command)
+	}
+	return l.fakeLedger.Propose(ctx, command)
+}
+
+// An older master refuses a command with a field that it does not know: below level 1 none is in the log.
+func TestRegistrationsInTheLogOfALowLevel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ledger *recordingLedger
+		r := newRig(t, 0, func(c *Config, r *rig) {
+			r.members.members = append(r.members.members, wire.Master{ID: "m2", Raft: "m2:1"}) // it does not answer
+			ledger = &recordingLedger{fakeLedger: r.ledger}
+			c.Ledger = ledger
+		})
+		defer r.stop()
+		w, err := r.start(t, wire.Registered{}, "storage", "1", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, boot := range []string{"2", "2"} { // the second time it says nothing new
+			if _, err := r.start(t, w, "storage", boot, "1"); err != nil {
+				t.Error(err)
+			}
+		}
+		if len(ledger.registrations) != 2 || r.table().Level != 0 {
+			t.Errorf("%d registrations at level %d", len(ledger.registrations), r.table().Level)
+		}
+		for _, command := range ledger.registrations {
+			if bytes.Contains(command, []byte("previous")) || bytes.Contains(command, []byte("lists")) {
+				t.Errorf("in the log: %q", command)
+			}
+		}
+	})
 }
