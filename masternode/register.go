@@ -75,10 +75,6 @@ func (n *Node) tryRegister(ctx context.Context, r wire.Registration, forwarded b
 
 // register runs on the leader.
 func (n *Node) register(ctx context.Context, r wire.Registration) (wire.Registered, error) {
-	l := n.leadership.Load()
-	if l == nil {
-		return wire.Registered{}, fmt.Errorf("%w: it was deposed", ErrNotLeader)
-	}
 	r.URL = strings.TrimRight(r.URL, "/")
 	hash := chain.Hash(sha256.Sum256([]byte(r.AccessToken)))
 	c := &masterfsm.Register{
@@ -96,7 +92,7 @@ func (n *Node) register(ctx context.Context, r wire.Registration) (wire.Register
 		otherStart = s.CheckStart(c)
 		removed = r.ID != "" && slices.Contains(s.Story().Removed, r.ID)
 	})
-	answer := wire.Registered{ID: r.ID, AccessToken: r.AccessToken, Group: v.Group.ID, Order: l.order.String()}
+	answer := wire.Registered{ID: r.ID, AccessToken: r.AccessToken, Group: v.Group.ID, Order: orderOf(v)}
 	known, upToDate := entered(v, c)
 	switch {
 	case known && otherStart != nil: // without an entry in the log: it asks again and again
@@ -114,8 +110,15 @@ func (n *Node) register(ctx context.Context, r wire.Registration) (wire.Register
 	if _, err := n.propose(ctx, c); err != nil {
 		return wire.Registered{}, err
 	}
+	n.cfg.Ledger.Read(func(s *masterfsm.State) { v = s.View() }) // another leader may have begun meanwhile
+	answer.Order = orderOf(v)
 	n.log.Info("worker registered", "role", r.Role, "id", answer.ID, "url", r.URL, "height", r.Height)
 	return answer, nil
+}
+
+// orderOf is the order of the leader that the table has.
+func orderOf(v masterfsm.View) string {
+	return wire.Order{Epoch: v.Group.Epoch, Term: v.Term.Term}.String()
 }
 
 // entered reports whether the table has the worker of a registration, and whether the registration says nothing new.
