@@ -316,7 +316,8 @@ func TestFinalAnswersEndTheCall(t *testing.T) {
 		wire.ProblemMethod: {405, ErrMethod}, wire.ProblemNotMined: {409, ErrNotMined}, wire.ProblemNotSealed: {409, ErrNotSealed}, wire.ProblemNotCovered: {409, ErrNotCovered},
 		wire.ProblemNameTaken: {409, ErrNameTaken}, wire.ProblemTooLarge: {413, ErrTooLarge},
 		wire.ProblemEncoding: {415, ErrEncoding}, wire.ProblemKeyReused: {422, ErrKeyReused},
-		wire.ProblemFenced: {409, ErrFenced}, wire.ProblemNotNext: {409, ErrNotNext}, wire.ProblemBadBlock: {422, ErrBadBlock},
+		wire.ProblemOtherStart: {409, ErrOtherStart},
+		wire.ProblemFenced:     {409, ErrFenced}, wire.ProblemNotNext: {409, ErrNotNext}, wire.ProblemBadBlock: {422, ErrBadBlock},
 	} {
 		client := newClient(t, 0, refuse(c.status, name), func(http.ResponseWriter, *http.Request) {
 			t.Errorf("%s: the other master was asked", name)

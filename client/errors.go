@@ -76,7 +76,8 @@ var (
 	ErrForgotten = errors.New("the table does not remember the submission, or another of its name")
 
 	// For workers.
-	ErrRemoved = errors.New("the node was taken out of the cluster for good")
+	ErrRemoved    = errors.New("the node was taken out of the cluster for good")
+	ErrOtherStart = errors.New("the masters have another start of the worker") // see [OtherStartError]
 )
 
 // sentinel is the error that stands for a problem of that name, nil where there is none.
@@ -128,6 +129,8 @@ func sentinel(name string) error {
 		return ErrLost
 	case wire.ProblemRemoved:
 		return ErrRemoved
+	case wire.ProblemOtherStart:
+		return ErrOtherStart
 	case wire.ProblemFenced:
 		return ErrFenced
 	case wire.ProblemNotNext:
@@ -209,6 +212,18 @@ func (e *NotNextError) Error() string { return e.Problem.Error() }
 
 // Unwrap gives the problem.
 func (e *NotNextError) Unwrap() error { return e.Problem }
+
+// OtherStartError is [ErrOtherStart] with the start that the masters have of the worker.
+type OtherStartError struct {
+	Problem *Error
+	Start   string
+}
+
+// Error says what was wrong in the master's own words.
+func (e *OtherStartError) Error() string { return e.Problem.Error() }
+
+// Unwrap gives the problem.
+func (e *OtherStartError) Unwrap() error { return e.Problem }
 
 // UnknownOutcomeError: the call was given up after a try that may have been carried out. To find out, and to append if it
 // was not, call again with the same content and this IdempotencyKey. [errors.Is] finds [ErrUnknownOutcome] and what Err wraps.

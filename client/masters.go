@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"time"
 
@@ -121,9 +122,18 @@ func (m *Masters) Suspect(ctx context.Context, url string, s wire.Suspicion) err
 	return err
 }
 
-// Register registers a worker through a master, which need not be the leader.
+// Register registers a worker through a master, which need not be the leader. The error wraps [ErrRemoved] where the
+// cluster has taken the worker out, and is an [*OtherStartError] where the masters have another start of it.
 func (m *Masters) Register(ctx context.Context, url string, r wire.Registration) (wire.Registered, error) {
 	a, err := m.postJSON(ctx, url, wire.PathWorkers, r)
+	var e *Error
+	if errors.As(err, &e) && errors.Is(e, ErrOtherStart) {
+		var other wire.OtherStart
+		if err := a.decode(&other); err != nil {
+			return wire.Registered{}, err
+		}
+		return wire.Registered{}, &OtherStartError{Problem: e, Start: other.Start}
+	}
 	if err != nil {
 		return wire.Registered{}, err
 	}

@@ -109,6 +109,23 @@ func TestMastersCalls(t *testing.T) {
 	}
 }
 
+// A registration that is refused for another start of the worker says which start the masters have.
+func TestRegisterOtherStart(t *testing.T) {
+	server, _ := node(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", wire.TypeProblem)
+		w.WriteHeader(http.StatusConflict)
+		_ = json.NewEncoder(w).Encode(wire.OtherStart{
+			Problem: wire.Problem{Type: wire.ProblemBase + wire.ProblemOtherStart, Title: "another", Status: 409},
+			Start:   "b2",
+		})
+	})
+	_, err := newMasters(t).Register(t.Context(), server.URL, wire.Registration{Role: "miner"})
+	var other *OtherStartError
+	if !errors.Is(err, ErrOtherStart) || !errors.As(err, &other) || other.Start != "b2" {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestNodeErrorsTellWhetherThereWasAnAnswer(t *testing.T) {
 	m := newMasters(t)
 	dead := httptest.NewServer(nil)

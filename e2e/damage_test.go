@@ -79,6 +79,7 @@ var damages = []damage{
 	{"inbox: a block of another chain", func(d *disk) { d.inbox(d.read()[d.block : d.block+d.length]) }, "", "", false},
 	{"identity: a bit", func(d *disk) { d.at("identity.json"); d.flip(30) }, "", "", true},
 	{"identity: deleted", func(d *disk) { d.at("identity.json"); d.must(os.Remove(d.path)) }, "", "", true},
+	{"starts: a bit", func(d *disk) { d.at("starts"); d.flip(12) }, "", "", true},
 	{"lock: deleted", func(d *disk) { d.at("LOCK"); d.must(os.RemoveAll(d.path)) }, "", "", false},
 	{"lock: written into", func(d *disk) { d.at("LOCK"); d.must(os.WriteFile(d.path, []byte("not empty"), 0o600)) }, "", "", false},
 }

@@ -63,7 +63,7 @@ func TestTransferPartnersKilled(t *testing.T) {
 	// The receiver. It lost its blocks, and is who it was.
 	id := nodeAt(i, r.url()).ID
 	r.killNode()
-	c.wipe(r.role.Data, "identity.json")
+	c.wipe(r.role.Data, "identity.json", "starts")
 	h = r.holdNext(midst)
 	r.startNode()
 	r.awaitHeld(h)

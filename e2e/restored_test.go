@@ -1,12 +1,9 @@
 package e2e
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -16,20 +13,6 @@ import (
 	"github.com/chainstore/chainstore/httpapi/wire"
 	"github.com/chainstore/chainstore/masterfsm"
 )
-
-// copyFolder copies the data folder of a role, which may run.
-func copyFolder(t *testing.T, from, to string) {
-	t.Helper()
-	if err := os.RemoveAll(to); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(to, 0o700); err != nil {
-		t.Fatal(err)
-	}
-}
 
 // awaitLevel waits until the group is at the protocol level of this version.
 func (c *cluster) awaitLevel() {
@@ -46,50 +29,29 @@ func (c *cluster) awaitLevel() {
 	})
 }
 
-// awaitRefused waits until a master says that its folder is an older copy: it is not ready, says how to rejoin, and serves nothing.
-func (c *cluster) awaitRefused(role devcluster.Role) {
+// awaitMasterRefused waits until a master says that its folder is an older copy: it is not ready, says how to rejoin, and serves nothing.
+func (c *cluster) awaitMasterRefused(role devcluster.Role) {
 	c.t.Helper()
-	c.await(role.Name+" to be refused", func() string {
-		status, body := c.probe(role, "/readyz")
-		if status != http.StatusServiceUnavailable || !strings.Contains(body, wire.ProblemStaleFolder) {
-			return fmt.Sprintf("/readyz: %d %s", status, body)
+	isRefused := func(path string) string {
+		status, p, err := c.health(role, path, c.projectToken())
+		if status != http.StatusServiceUnavailable || p.Type != wire.ProblemBase+wire.ProblemStaleFolder ||
+			!strings.Contains(p.Detail, "--join") || !strings.Contains(p.Detail, role.Data) {
+			return fmt.Sprintf("%s of %s: %d %+v %v", path, role.Name, status, p, err)
 		}
 		return ""
-	})
-	if _, body := c.probe(role, "/readyz"); !strings.Contains(body, "--join") || !strings.Contains(body, role.Data) {
-		c.t.Errorf("/readyz does not say how to rejoin: %s", body)
 	}
-	if status, body := c.probe(role, "/livez"); status != http.StatusOK {
-		c.t.Errorf("/livez: %d %s", status, body)
-	}
+	c.await(role.Name+" to be refused", func() string { return isRefused("/readyz") })
 	for _, path := range []string{"/v1/records?limit=1", "/v1/cluster", "/v1/blocks", "/checkpoint", "/v1/records/0"} {
-		if status, body := c.probe(role, path); status != http.StatusServiceUnavailable || !strings.Contains(body, wire.ProblemStaleFolder) {
-			c.t.Errorf("%s is served: %d %s", path, status, body)
+		if text := isRefused(path); text != "" {
+			c.t.Error(text)
 		}
+	}
+	if status, _, err := c.health(role, "/livez", ""); status != http.StatusOK {
+		c.t.Errorf("/livez of %s: %d, %v", role.Name, status, err)
 	}
 	if log := tail(role.Log, 1000); !strings.Contains(log, "[ERROR]") || !strings.Contains(log, "--join") {
 		c.t.Errorf("%s does not say how to rejoin: %s", role.Log, log)
 	}
-}
-
-// probe asks one role with the project's token.
-func (c *cluster) probe(role devcluster.Role, path string) (status int, body string) {
-	c.t.Helper()
-	request, err := http.NewRequestWithContext(c.t.Context(), http.MethodGet, role.URL()+path, nil)
-	if err != nil {
-		c.t.Fatal(err)
-	}
-	request.Header.Set("Authorization", "Bearer "+c.projectToken())
-	response, err := cmp.Or(c.Topology().HTTP, http.DefaultClient).Do(request)
-	if err != nil {
-		return 0, err.Error()
-	}
-	defer response.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(response.Body, 1<<20))
-	if err != nil {
-		return 0, err.Error()
-	}
-	return response.StatusCode, string(data)
 }
 
 // TestRestoredMaster: an older copy of a follower's folder is put back, and the leader is killed at once. Nothing that was acknowledged is
@@ -120,7 +82,7 @@ func TestRestoredMaster(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			copyFolder(t, role.Data, saved)
+			c.copyFolder(role.Data, saved)
 			for range r.restarts + 1 {
 				if c.Alive(name) && r.running {
 					break
@@ -141,7 +103,7 @@ func TestRestoredMaster(t *testing.T) {
 				}
 			}
 
-			copyFolder(t, saved, role.Data)
+			c.copyFolder(saved, role.Data)
 			c.launch(name)
 			c.kill(leader)
 			hasteless := c.hasteless(role.URL())
@@ -154,7 +116,7 @@ func TestRestoredMaster(t *testing.T) {
 				}
 			}
 			c.launch(leader)
-			c.awaitRefused(role)
+			c.awaitMasterRefused(role)
 			if _, err := hasteless.Append(t.Context(), client.Entry{Payload: []byte("no")}); !errors.Is(err, client.ErrStaleFolder) {
 				t.Errorf("an append through a refused master: %v", err)
 			}
@@ -169,7 +131,7 @@ func TestRestoredMaster(t *testing.T) {
 				t.Fatal(err)
 			}
 			c.launch(name)
-			c.awaitRefused(role)
+			c.awaitMasterRefused(role)
 			if err := c.StopRole(name); err != nil {
 				t.Fatal(err)
 			}
@@ -195,7 +157,7 @@ func TestCopiedMasterBeside(t *testing.T) {
 	if err := c.StopRole(name); err != nil {
 		t.Fatal(err)
 	}
-	copyFolder(t, role.Data, saved)
+	c.copyFolder(role.Data, saved)
 	c.launch(name)
 	c.awaitMore(a, some)
 	c.awaitComplete(3)
@@ -210,7 +172,7 @@ func TestCopiedMasterBeside(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.awaitRefused(beside)
+	c.awaitMasterRefused(beside)
 	c.awaitMore(a, some)
 	a.end()
 	if err := process.Stop(); err != nil {

@@ -146,6 +146,7 @@ var masterRows = []row{
 
 var storageRows = []row{
 	{"GET /livez", gateOpen, "", "", []int{200}},
+	{"GET /readyz", gateOpen, "", "", []int{200}},
 	// An order without a fence is refused, once the token was good.
 	{"GET " + wire.PathWorkerStatus, gateMaster, "", "", []int{400}},
 	{"PUT " + wire.PathBlocks + ":block", gateMaster, wire.PathBlocks + "0", "", []int{400}},
@@ -167,6 +168,7 @@ var storageRows = []row{
 
 var minerRows = []row{
 	{"GET /livez", gateOpen, "", "", []int{200}},
+	{"GET /readyz", gateOpen, "", "", []int{200}},
 	{"GET " + wire.PathWorkerStatus, gateMaster, "", "", []int{400}},
 	{"POST " + wire.PathMine, gateMaster, "", "", []int{400}},
 }

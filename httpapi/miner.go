@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"errors"
 	"net/http"
 
 	"github.com/gin-gonic/gin"
@@ -16,18 +17,20 @@ type MinerConfig struct {
 	Node        *minernode.Node
 	Fence       *worker.Fence
 	ID          func() string // the miner's id, "" before it is registered
+	Ready       func() error  // why it takes no part: worker.ErrNotRegistered, worker.ErrRefused, or nil
 	Threads     int
 	MasterToken string
 	Fail        func(error) // called when the disk failed under the fence: the role must stop
 	Logger      hclog.Logger
 }
 
-// NewMiner makes the handler of a miner. All its routes take the master token.
+// NewMiner makes the handler of a miner. All its routes but those for its health take the master token, and none
+// answers once the masters have refused it.
 func NewMiner(cfg MinerConfig) http.Handler {
 	e := newEngine(cfg.Logger)
 	g := gate{fence: cfg.Fence, fail: cfg.Fail}
-	e.GET("/livez", func(c *gin.Context) { c.String(http.StatusOK, "ok\n") })
-	routes := e.Group("/", e.requires(newSecret(cfg.MasterToken)))
+	e.health(cfg.Ready)
+	routes := e.Group("/", e.requires(newSecret(cfg.MasterToken)), e.notRefused(cfg.Ready))
 	routes.GET(wire.PathWorkerStatus, e.do(func(c *gin.Context) error {
 		if err := g.pass(c); err != nil {
 			return err
@@ -45,6 +48,9 @@ func NewMiner(cfg MinerConfig) http.Handler {
 			return err
 		}
 		nonce, err := cfg.Node.Mine(c.Request.Context(), order)
+		if refused := refusal(cfg.Ready); refused != nil {
+			return refused // meanwhile
+		}
 		if err != nil {
 			return err
 		}
@@ -52,4 +58,33 @@ func NewMiner(cfg MinerConfig) http.Handler {
 		return nil
 	}))
 	return e
+}
+
+// health answers whether a worker lives, and whether it takes part. No token is needed.
+func (e *engine) health(ready func() error) {
+	e.GET("/livez", func(c *gin.Context) { c.String(http.StatusOK, "ok\n") })
+	e.GET("/readyz", e.do(func(c *gin.Context) error {
+		if err := ready(); err != nil {
+			return err
+		}
+		c.String(http.StatusOK, "ok\n")
+		return nil
+	}))
+}
+
+// refusal is why a worker that the masters have refused does nothing, nil for any other.
+func refusal(ready func() error) error {
+	if err := ready(); errors.Is(err, worker.ErrRefused) {
+		return err
+	}
+	return nil
+}
+
+// notRefused lets nothing in once the masters have refused the worker.
+func (e *engine) notRefused(ready func() error) gin.HandlerFunc {
+	return func(c *gin.Context) {
+		if err := refusal(ready); err != nil {
+			e.fail(c, err)
+		}
+	}
 }

@@ -55,6 +55,7 @@ var answers = []struct {
 	{worker.ErrFenced, http.StatusConflict, wire.ProblemFenced, "Order of a deposed leader", ""},
 	{storagenode.ErrNotNext, http.StatusConflict, wire.ProblemNotNext, "Not the next block", ""},
 	{minernode.ErrSuperseded, http.StatusConflict, wire.ProblemFenced, "Another header is being mined", ""},
+	{masterfsm.ErrOtherStart, http.StatusConflict, wire.ProblemOtherStart, "Another start of the worker", ""},
 	{masterfsm.ErrTooFewCopies, http.StatusConflict, wire.ProblemTooFewCopies, "Too few copies", ""},
 	{masternode.ErrTooFewMasters, http.StatusConflict, wire.ProblemTooFewMasters, "Too few masters", ""},
 	{masternode.ErrOtherGroup, http.StatusConflict, wire.ProblemOtherGroup, "Of another group", ""},
@@ -93,6 +94,7 @@ var answers = []struct {
 	{masternode.ErrUnavailable, http.StatusServiceUnavailable, wire.ProblemUnavailable, "Not readable now", "1"},
 	{masternode.ErrNoCheckpoint, http.StatusServiceUnavailable, wire.ProblemUnavailable, "No checkpoint", "1"},
 	{masternode.ErrBusy, http.StatusServiceUnavailable, wire.ProblemUnavailable, "Busy", "1"},
+	{worker.ErrRefused, http.StatusServiceUnavailable, wire.ProblemStaleFolder, "Data folder is an older copy", ""},
 	{worker.ErrNotRegistered, http.StatusServiceUnavailable, wire.ProblemUnavailable, "Not registered yet", "1"},
 	{storagenode.ErrFailed, http.StatusServiceUnavailable, wire.ProblemUnavailable, "Node has failed", ""},
 	{storagenode.ErrDamaged, http.StatusServiceUnavailable, wire.ProblemUnavailable, "Damaged on this node", ""},
@@ -121,6 +123,11 @@ func (e *engine) fail(c *gin.Context, err error) {
 	var notNext *notNextError
 	if errors.As(err, &notNext) {
 		e.answerFailure(c, p.Status, wire.TypeProblem, wire.NotNext{Problem: p, StorageStatus: notNext.status})
+		return
+	}
+	var other *masterfsm.OtherStartError
+	if errors.As(err, &other) {
+		e.answerFailure(c, p.Status, wire.TypeProblem, wire.OtherStart{Problem: p, Start: other.Boot})
 		return
 	}
 	e.answerFailure(c, p.Status, wire.TypeProblem, p)

@@ -23,7 +23,7 @@ type StorageConfig struct {
 	Fence       *worker.Fence
 	ID          func() string // the node's id, "" before it is registered
 	Group       func() string // the cluster that it is of, "" before it is registered
-	Registered  func() bool   // since its start: until then it takes no block
+	Ready       func() error  // why it takes no part, and no block: worker.ErrNotRegistered, worker.ErrRefused, or nil
 	MasterToken string
 	// ClusterToken opens the chain to a recovery of the masters, which know no master token.
 	ClusterToken string
@@ -33,25 +33,26 @@ type StorageConfig struct {
 
 type storage struct {
 	*engine
-	node       *storagenode.Node
-	id         func() string
-	group      func() string
-	registered func() bool
-	gate       gate
-	quiet      quiet
+	node  *storagenode.Node
+	id    func() string
+	group func() string
+	ready func() error
+	gate  gate
+	quiet quiet
 }
 
 // NewStorage makes the handler of a storage node. All its routes take the master token, but the one by which another storage node sends
-// blocks for a repair, and those by which masters are recovered from its chain.
+// blocks for a repair, and those by which masters are recovered from its chain. None but those for its health answers
+// once the masters have refused it.
 func NewStorage(cfg StorageConfig) http.Handler {
 	s := &storage{
-		engine: newEngine(cfg.Logger), node: cfg.Node, id: cfg.ID, group: cfg.Group, registered: cfg.Registered,
+		engine: newEngine(cfg.Logger), node: cfg.Node, id: cfg.ID, group: cfg.Group, ready: cfg.Ready,
 		gate: gate{fence: cfg.Fence, fail: cfg.Fail},
 	}
 	s.quiet.heard()
 	s.gate.passed = s.quiet.heard
-	s.GET("/livez", func(c *gin.Context) { c.String(http.StatusOK, "ok\n") })
-	routes := s.Group("/", s.requires(newSecret(cfg.MasterToken)))
+	s.health(cfg.Ready)
+	routes := s.Group("/", s.requires(newSecret(cfg.MasterToken)), s.notRefused(cfg.Ready))
 	routes.GET(wire.PathWorkerStatus, s.do(s.status))
 	routes.PUT(wire.PathBlocks+":block", s.do(s.put))
 	routes.PUT(wire.PathInbox+":block", s.do(s.putInbox))
@@ -65,8 +66,8 @@ func NewStorage(cfg StorageConfig) http.Handler {
 	routes.POST(wire.PathCheck, s.do(s.check))
 	routes.POST(wire.PathReceive, s.do(s.receive))
 	routes.POST(wire.PathSend, s.do(s.send))
-	s.POST(wire.PathTransfer, s.do(s.transfer)) // the repair's ticket is the token
-	recovery := s.Group("/", s.requires(newSecret(cfg.ClusterToken)))
+	s.POST(wire.PathTransfer, s.notRefused(cfg.Ready), s.do(s.transfer)) // the repair's ticket is the token
+	recovery := s.Group("/", s.requires(newSecret(cfg.ClusterToken)), s.notRefused(cfg.Ready))
 	recovery.GET(wire.PathChain, s.do(s.chainStatus))
 	recovery.GET(wire.PathChainBlocks, s.do(s.chainBlocks))
 	return s
@@ -123,22 +124,35 @@ func (s *storage) put(c *gin.Context) error { return s.takeBlock(c, s.node.Put) 
 
 func (s *storage) putInbox(c *gin.Context) error { return s.takeBlock(c, s.node.PutInbox) }
 
+// order lets an order of the newest leader in that the node is to act on. A node that is not registered since its start
+// takes none: the masters do not know yet what it has, and its fence may have gone back with a restored folder. The
+// registration comes first here, since it raises the fence before it counts.
+func (s *storage) order(c *gin.Context) error {
+	if err := s.ready(); err != nil {
+		return err
+	}
+	return s.gate.pass(c)
+}
+
 func (s *storage) takeBlock(c *gin.Context, take func(uint64, []byte) (storagenode.Status, error)) error {
 	n, err := number(c, "block", math.MaxUint64)
 	if err != nil {
 		return err
 	}
-	if err := s.gate.pass(c); err != nil {
+	if err := s.order(c); err != nil {
 		return err
-	}
-	if !s.registered() {
-		return worker.ErrNotRegistered
 	}
 	block, err := readBody(c.Request, maxBlock)
 	if err != nil {
 		return err
 	}
+	if err := s.ready(); err != nil {
+		return err
+	}
 	at, err := take(n, block)
+	if err := s.ready(); err != nil {
+		return err // refused meanwhile: what it has is not acknowledged
+	}
 	if errors.Is(err, storagenode.ErrNotNext) {
 		return &notNextError{err: err, status: s.wireStatus(at)}
 	}

@@ -39,7 +39,8 @@ func TestChainIsClosedWhileALeaderIsThere(t *testing.T) {
 			t.Fatal(err)
 		}
 		h := httpapi.NewStorage(httpapi.StorageConfig{
-			Node: node, Fence: fence, ID: func() string { return "s-1" }, Group: func() string { return "g" }, Registered: func() bool { return true },
+			Node: node, Fence: fence, ID: func() string { return "s-1" }, Group: func() string { return "g" },
+			Ready:       func() error { return nil },
 			MasterToken: "master", ClusterToken: "cluster", Fail: func(err error) { t.Error(err) }, Logger: hclog.NewNullLogger(),
 		})
 		get := func(path, token string) *httptest.ResponseRecorder {
@@ -108,9 +109,9 @@ func TestNoBlockBeforeRegistration(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	registered := false
+	ready := worker.ErrNotRegistered
 	h := httpapi.NewStorage(httpapi.StorageConfig{
-		Node: node, Fence: fence, ID: func() string { return "s-1" }, Registered: func() bool { return registered },
+		Node: node, Fence: fence, ID: func() string { return "s-1" }, Ready: func() error { return ready },
 		MasterToken: "master", Fail: func(err error) { t.Error(err) }, Logger: hclog.NewNullLogger(),
 	})
 	put := func() (int, string) {
@@ -124,7 +125,10 @@ func TestNoBlockBeforeRegistration(t *testing.T) {
 	if status, body := put(); status != http.StatusServiceUnavailable || !strings.Contains(body, "not registered yet") {
 		t.Errorf("%d %s", status, body)
 	}
-	registered = true
+	if highest, _ := fence.Highest(); highest != (wire.Order{}) {
+		t.Errorf("an order before the registration moved the fence to %v", highest)
+	}
+	ready = nil
 	if status, body := put(); status != http.StatusUnprocessableEntity {
 		t.Errorf("registered: %d %s", status, body)
 	}

@@ -10,20 +10,15 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/chainstore/chainstore/httpapi/wire"
-	"github.com/chainstore/chainstore/worker"
 )
 
 // maxOrder bounds an order for a check or a repair: it lists ranges of blocks.
 const maxOrder = 4 << 20
 
-// readOrder lets an order of the newest leader in and reads it. A node that is not registered since its start takes none: the masters do not
-// know yet what it has.
+// readOrder lets an order of the newest leader in and reads it.
 func (s *storage) readOrder(c *gin.Context, order any) error {
-	if err := s.gate.pass(c); err != nil {
+	if err := s.order(c); err != nil {
 		return err
-	}
-	if !s.registered() {
-		return worker.ErrNotRegistered
 	}
 	body, err := readBody(c.Request, maxOrder)
 	if err != nil {

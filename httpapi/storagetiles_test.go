@@ -46,7 +46,8 @@ func TestTilesAndEntriesOfAStorageNode(t *testing.T) {
 		t.Fatal(err)
 	}
 	server := httptest.NewServer(httpapi.NewStorage(httpapi.StorageConfig{
-		Node: node, Fence: fence, ID: func() string { return "s-1" }, Group: func() string { return "g" }, Registered: func() bool { return true },
+		Node: node, Fence: fence, ID: func() string { return "s-1" }, Group: func() string { return "g" },
+		Ready:       func() error { return nil },
 		MasterToken: "master", Fail: func(err error) { t.Error(err) }, Logger: hclog.NewNullLogger(),
 	}))
 	defer server.Close()

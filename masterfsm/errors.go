@@ -29,6 +29,9 @@ var (
 	// ErrNameReused: a submission of that name (member, boot, sequence number) was taken before, and had other content or was taken at
 	// protocol level 0. Nothing was appended under the name now. It wraps ErrStale.
 	ErrNameReused = fmt.Errorf("%w: the name of a submission was used before", ErrStale)
+	// ErrOtherStart: another start of the worker has registered since, and the worker's data folder does not know it:
+	// the folder was copied, or an older copy of it was put back. See [OtherStartError].
+	ErrOtherStart = errors.New("another start of the worker has registered, which its data folder does not know")
 	// ErrNonce: the nonce does not mine the block that waits.
 	ErrNonce = errors.New("nonce does not mine the block")
 	// ErrNameTaken: a project of that name exists.

@@ -130,7 +130,7 @@ func (c *Register) apply(s *State) (any, error) {
 	if slices.Contains(s.story.Removed, c.ID) {
 		return nil, fmt.Errorf("%w: %s", ErrRemoved, c.ID)
 	}
-	if err := s.checkStart(c); err != nil {
+	if err := s.CheckStart(c); err != nil {
 		return nil, err
 	}
 	switch c.Role {
@@ -142,20 +142,21 @@ func (c *Register) apply(s *State) (any, error) {
 	return nil, fmt.Errorf("%w: unknown role %q", ErrBadCommand, c.Role)
 }
 
-// OtherStartError: the table has another start of a worker than the one that registers, and that one does not know it. The worker's data
-// folder was copied, or an older copy of it was put back.
+// OtherStartError is an [ErrOtherStart] that names the start which the table has of the worker.
 type OtherStartError struct {
 	ID   string
 	Boot string // the start that the table has
 }
 
 // Error names the worker.
-func (e *OtherStartError) Error() string {
-	return "worker " + e.ID + " has registered since with another start of its data folder"
-}
+func (e *OtherStartError) Error() string { return fmt.Sprintf("%v: worker %s", ErrOtherStart, e.ID) }
 
-// checkStart refuses a worker whose folder does not know the start that the table has of it.
-func (s *State) checkStart(c *Register) error {
+// Unwrap gives [ErrOtherStart].
+func (e *OtherStartError) Unwrap() error { return ErrOtherStart }
+
+// CheckStart refuses a worker whose folder does not know the start that the table has of it, with an
+// [*OtherStartError].
+func (s *State) CheckStart(c *Register) error {
 	if s.level < LevelIdentities {
 		return nil
 	}
@@ -195,6 +196,11 @@ func (s *State) registerStorage(c *Register) (any, error) {
 	before := *n
 	n.URL, n.MasterToken, n.AccessHash, n.Boot = c.URL, c.MasterToken, c.AccessHash, c.Boot
 	n.Lists = c.Lists && s.level >= LevelIdentities
+	if s.level >= LevelIdentities && before.Boot == c.Boot && c.Boot != "" && before.URL == c.URL {
+		// It was judged when this start registered first. It has gone on since, so the height of now says nothing.
+		registered := *n
+		return &registered, nil
+	}
 	s.leaveRepair(n)
 	n.Height = c.Height
 	s.enter(n, c.Hash)

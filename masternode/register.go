@@ -20,7 +20,7 @@ import (
 // Register enters a worker into the table. Any master takes a registration and brings it to the leader; forwarded tells that it
 // came from another master already. A worker that is known, and says nothing new, costs no log entry, so workers may
 // register as often as they like. Errors: ErrBadRequest, ErrNoLeader, masterfsm.ErrBadCommand,
-// masterfsm.ErrRemoved.
+// masterfsm.ErrRemoved, masterfsm.ErrOtherStart.
 func (n *Node) Register(ctx context.Context, r wire.Registration, forwarded bool) (wire.Registered, error) {
 	if err := checkRegistration(r); err != nil {
 		return wire.Registered{}, err
@@ -76,51 +76,70 @@ func (n *Node) tryRegister(ctx context.Context, r wire.Registration, forwarded b
 // register runs on the leader.
 func (n *Node) register(ctx context.Context, r wire.Registration) (wire.Registered, error) {
 	r.URL = strings.TrimRight(r.URL, "/")
+	hash := chain.Hash(sha256.Sum256([]byte(r.AccessToken)))
+	c := &masterfsm.Register{
+		Role: masterfsm.Role(r.Role), ID: r.ID, URL: r.URL, MasterToken: r.MasterToken, AccessHash: hash, Boot: r.Boot,
+		Height: r.Height, Hash: r.Hash, Unclean: r.Unclean,
+	}
 	var v masterfsm.View
 	var removed bool
+	var otherStart error
 	n.cfg.Ledger.Read(func(s *masterfsm.State) {
 		v = s.View()
+		if s.Level() >= 1 { // older masters do not know these fields
+			c.Previous, c.Lists = r.Previous, r.Lists
+		}
+		otherStart = s.CheckStart(c)
 		removed = r.ID != "" && slices.Contains(s.Story().Removed, r.ID)
 	})
-	answer := wire.Registered{ID: r.ID, AccessToken: r.AccessToken, Group: v.Group.ID}
-	hash := chain.Hash(sha256.Sum256([]byte(r.AccessToken)))
-	known, upToDate := false, false
-	switch masterfsm.Role(r.Role) {
+	answer := wire.Registered{ID: r.ID, AccessToken: r.AccessToken, Group: v.Group.ID, Order: orderOf(v)}
+	known, upToDate := entered(v, c)
+	switch {
+	case known && otherStart != nil: // without an entry in the log: it asks again and again
+		return wire.Registered{}, otherStart
+	case upToDate:
+		return answer, nil
+	case removed:
+		return wire.Registered{}, fmt.Errorf("%w: %s", masterfsm.ErrRemoved, r.ID)
+	case !known:
+		answer.ID = r.Role[:1] + "-" + strings.ToLower(rand.Text()[:12])
+		answer.AccessToken = rand.Text()
+		c.ID, c.AccessHash = answer.ID, sha256.Sum256([]byte(answer.AccessToken))
+	}
+	c.Time = n.now()
+	if _, err := n.propose(ctx, c); err != nil {
+		return wire.Registered{}, err
+	}
+	n.cfg.Ledger.Read(func(s *masterfsm.State) { v = s.View() }) // another leader may have begun meanwhile
+	answer.Order = orderOf(v)
+	n.log.Info("worker registered", "role", r.Role, "id", answer.ID, "url", r.URL, "height", r.Height)
+	return answer, nil
+}
+
+// orderOf is the order of the leader that the table has.
+func orderOf(v masterfsm.View) string {
+	return wire.Order{Epoch: v.Group.Epoch, Term: v.Term.Term}.String()
+}
+
+// entered reports whether the table has the worker of a registration, and whether the registration says nothing new.
+func entered(v masterfsm.View, c *masterfsm.Register) (known, upToDate bool) {
+	switch c.Role {
 	case masterfsm.RoleStorage:
 		for i := range v.Storages {
-			if s := &v.Storages[i]; s.ID == r.ID && sameHash(s.AccessHash, hash) {
-				known = true
-				upToDate = s.URL == r.URL && s.MasterToken == r.MasterToken && s.Boot == r.Boot
+			if s := &v.Storages[i]; s.ID == c.ID && sameHash(s.AccessHash, c.AccessHash) {
+				return true, s.URL == c.URL && s.MasterToken == c.MasterToken && s.Boot == c.Boot && s.Lists == c.Lists
 			}
 		}
 	case masterfsm.RoleMiner:
 		for i := range v.Miners {
-			if m := &v.Miners[i]; m.ID == r.ID && sameHash(m.AccessHash, hash) {
-				known = true
-				upToDate = m.URL == r.URL && m.MasterToken == r.MasterToken
+			if m := &v.Miners[i]; m.ID == c.ID && sameHash(m.AccessHash, c.AccessHash) {
+				// At protocol level 0 the table has no starts of miners.
+				sameStart := v.Level == 0 || m.Boot == c.Boot && m.Lists == c.Lists
+				return true, m.URL == c.URL && m.MasterToken == c.MasterToken && sameStart
 			}
 		}
 	}
-	if upToDate {
-		return answer, nil
-	}
-	if removed {
-		return wire.Registered{}, fmt.Errorf("%w: %s", masterfsm.ErrRemoved, r.ID)
-	}
-	if !known {
-		answer.ID = r.Role[:1] + "-" + strings.ToLower(rand.Text()[:12])
-		answer.AccessToken = rand.Text()
-		hash = sha256.Sum256([]byte(answer.AccessToken))
-	}
-	_, err := n.propose(ctx, &masterfsm.Register{
-		Role: masterfsm.Role(r.Role), ID: answer.ID, URL: r.URL, MasterToken: r.MasterToken, AccessHash: hash, Boot: r.Boot,
-		Height: r.Height, Hash: r.Hash, Unclean: r.Unclean, Time: n.now(),
-	})
-	if err != nil {
-		return wire.Registered{}, err
-	}
-	n.log.Info("worker registered", "role", r.Role, "id", answer.ID, "url", r.URL, "height", r.Height)
-	return answer, nil
+	return false, false
 }
 
 func sameHash(a, b chain.Hash) bool { return subtle.ConstantTimeCompare(a[:], b[:]) == 1 }

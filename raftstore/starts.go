@@ -24,7 +24,7 @@ type start struct {
 
 // starts tells a data folder from an older copy of itself. It is the file starts of the folder:
 //
-//	magic "CSST" ‖ version u8 = 1
+//	magic "CSMS" ‖ version u8 = 1
 //	own u32   ‖ start × own, the oldest first                      the starts on this folder
 //	peers u32 ‖ (len8 ‖ member id ‖ start) × peers, by member id   the last start that was accepted of each other member
 //	crc u32: CRC-32C of everything before it
@@ -43,7 +43,7 @@ type starts struct {
 }
 
 const (
-	startsMagic   = "CSST"
+	startsMagic   = "CSMS"
 	startsVersion = 1
 	startSize     = 16 + 8
 	// maxStarts bounds the list of own starts: the oldest are forgotten. A master that was started more often than that while a peer was away

@@ -377,8 +377,8 @@ func TestStartsVector(t *testing.T) {
 	}
 	own.renewed = 2
 	s.own, s.peers["m2"] = []start{own}, peer
-	const want = "4353535401" + "00000001" + "000102030405060708090a0b0c0d0e0f" + "0000000000000002" +
-		"00000001" + "02" + "6d32" + "f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff" + "0000000000000000" + "940e6acd"
+	const want = "43534d5301" + "00000001" + "000102030405060708090a0b0c0d0e0f" + "0000000000000002" +
+		"00000001" + "02" + "6d32" + "f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff" + "0000000000000000" + "677b2e4f"
 	if got := hex.EncodeToString(s.encode()); got != want {
 		t.Errorf("%s, want %s", got, want)
 	}

@@ -211,7 +211,10 @@ func (m masters) Announce(ctx context.Context, url string, member wire.Member, f
 // Register implements masternode.Masters: what the leader refuses, this master refuses for the same reason.
 func (m masters) Register(ctx context.Context, url string, r wire.Registration) (wire.Registered, error) {
 	answer, err := m.forwarding.Register(ctx, url, r)
+	var other *client.OtherStartError
 	switch {
+	case errors.As(err, &other):
+		err = &masterfsm.OtherStartError{ID: r.ID, Boot: other.Start}
 	case errors.Is(err, client.ErrRemoved):
 		err = fmt.Errorf("%w: %w", masterfsm.ErrRemoved, err)
 	case errors.Is(err, client.ErrBadRequest):

@@ -25,7 +25,8 @@ func TestLeaderRefuses(t *testing.T) {
 		hops = r.Header.Get(wire.HeaderHops)
 		w.Header().Set("Content-Type", wire.TypeProblem)
 		w.WriteHeader(http.StatusConflict)
-		if err := json.NewEncoder(w).Encode(wire.Problem{Type: wire.ProblemBase + problem, Title: "no"}); err != nil {
+		answer := wire.OtherStart{Problem: wire.Problem{Type: wire.ProblemBase + problem, Title: "no"}, Start: "b2"}
+		if err := json.NewEncoder(w).Encode(answer); err != nil {
 			t.Error(err)
 		}
 	}))
@@ -48,6 +49,17 @@ func TestLeaderRefuses(t *testing.T) {
 	}
 	if _, err := m.Register(t.Context(), server.URL, wire.Registration{}); err == nil || hops != "1" {
 		t.Errorf("a registration: %v with %q hops", err, hops)
+	}
+	for name, want := range map[string]error{
+		wire.ProblemRemoved: masterfsm.ErrRemoved, wire.ProblemBadRequest: masternode.ErrBadRequest,
+		wire.ProblemOtherStart: masterfsm.ErrOtherStart,
+	} {
+		problem = name
+		_, err := m.Register(t.Context(), server.URL, wire.Registration{ID: "w1"})
+		var other *masterfsm.OtherStartError
+		if !errors.Is(err, want) || errors.As(err, &other) && (other.ID != "w1" || other.Boot != "b2") || hops != "1" {
+			t.Errorf("a registration, %s: %v with %q hops, want %v", name, err, hops, want)
+		}
 	}
 }
 

@@ -61,7 +61,9 @@ type base struct {
 
 // openBase takes the port first, so that a port in use changes nothing on disk. The folder must be locked by the caller's
 // store already, which is why it comes as a function.
-func openBase(cfg WorkerConfig, role string, open func() error, at func() (uint64, chain.Hash, bool)) (b *base, err error) {
+func openBase(
+	cfg WorkerConfig, role string, open func() error, at func() (uint64, chain.Hash, bool), refused func() error,
+) (b *base, err error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
@@ -78,11 +80,15 @@ func openBase(cfg WorkerConfig, role string, open func() error, at func() (uint6
 	if err := open(); err != nil {
 		return nil, err
 	}
+	starts, damagedStarts, err := worker.OpenStarts(cfg.Data)
+	if err != nil {
+		return nil, err
+	}
 	var damaged error
 	if b.identity, damaged, err = worker.LoadIdentity(cfg.Data); err != nil {
 		return nil, err
 	}
-	if damaged != nil {
+	if damaged = errors.Join(damagedStarts, damaged); damaged != nil {
 		cfg.Logger.Error("this node registers as a new one, in the place of the one at its address", "because", damaged)
 	}
 	if b.fence, err = worker.OpenFence(cfg.Data); err != nil {
@@ -90,17 +96,22 @@ func openBase(cfg WorkerConfig, role string, open func() error, at func() (uint6
 	}
 	masters := client.NewMasters(cfg.ClusterToken)
 	b.registrar = worker.NewRegistrar(worker.RegistrarConfig{
-		Dir: cfg.Data, Identity: b.identity, Role: role, URL: b.url, Masters: cfg.Masters, Fence: b.fence,
-		Chain: at, Register: register(cfg.Data, masters), Logger: cfg.Logger,
+		Dir: cfg.Data, Identity: b.identity, Starts: starts, Role: role, URL: b.url, Masters: cfg.Masters,
+		Fence: b.fence, Chain: at, Register: register(cfg.Data, masters), Refused: refused, Logger: cfg.Logger,
 	})
 	return b, nil
 }
 
-// register registers with a master, and says what to do where the cluster does not take this worker any more.
+// register registers with a master. It says what to do where the cluster does not take this worker any more, and which
+// start of it the masters have where that is another one.
 func register(dir string, masters *client.Masters) func(context.Context, string, wire.Registration) (wire.Registered, error) {
 	return func(ctx context.Context, master string, r wire.Registration) (wire.Registered, error) {
 		answer, err := masters.Register(ctx, master, r)
-		if errors.Is(err, client.ErrRemoved) {
+		var other *client.OtherStartError
+		switch {
+		case errors.As(err, &other):
+			err = &worker.OtherStartError{Start: other.Start, Err: err}
+		case errors.Is(err, client.ErrRemoved):
 			err = fmt.Errorf("%w: to let it in as a new node, stop it and remove %s: %w",
 				worker.ErrRemoved, filepath.Join(dir, "identity.json"), err)
 		}
@@ -152,7 +163,7 @@ func OpenStorage(cfg WorkerConfig) (*Storage, error) {
 	}, func() (uint64, chain.Hash, bool) {
 		status := s.node.Status()
 		return status.Height, status.Hash, s.node.Unclean()
-	})
+	}, func() error { return s.node.Abort() })
 	if err != nil && s.node != nil {
 		err = errors.Join(err, s.node.Close())
 	}
@@ -176,7 +187,7 @@ func transfer(workers *client.Workers) func(ctx context.Context, to, ticket stri
 // Run serves until ctx ends or the disk fails, and closes the node.
 func (s *Storage) Run(ctx context.Context) error {
 	h := httpapi.NewStorage(httpapi.StorageConfig{
-		Node: s.node, Fence: s.fence, ID: s.registrar.ID, Registered: s.registrar.Registered,
+		Node: s.node, Fence: s.fence, ID: s.registrar.ID, Ready: s.registrar.Ready,
 		Group: s.registrar.Group, MasterToken: s.identity.MasterToken, ClusterToken: s.cluster, Fail: s.fail, Logger: s.log,
 	})
 	return errors.Join(s.run(ctx, h, s.node.Failed()), s.node.Close())
@@ -206,7 +217,7 @@ func OpenMiner(cfg WorkerConfig) (*Miner, error) {
 		}
 		m.lock, err = durable.LockDir(cfg.Data)
 		return err
-	}, nil)
+	}, nil, func() error { return m.node.Close() })
 	if err != nil && m.lock != nil {
 		err = errors.Join(err, m.lock.Close())
 	}
@@ -220,7 +231,7 @@ func OpenMiner(cfg WorkerConfig) (*Miner, error) {
 // Run serves until ctx ends, and closes the node.
 func (m *Miner) Run(ctx context.Context) error {
 	h := httpapi.NewMiner(httpapi.MinerConfig{
-		Node: m.node, Fence: m.fence, ID: m.registrar.ID, Threads: m.threads,
+		Node: m.node, Fence: m.fence, ID: m.registrar.ID, Ready: m.registrar.Ready, Threads: m.threads,
 		MasterToken: m.identity.MasterToken, Fail: m.fail, Logger: m.log,
 	})
 	err := m.run(ctx, h, nil)

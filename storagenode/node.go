@@ -187,6 +187,15 @@ func (n *Node) Close() error {
 	return errors.Join(append(errs, n.release())...)
 }
 
+// Abort ends the check, the transfer and the repair that run, and lets no other begin until the node is opened again.
+// What was received is kept. The error means that the disk failed.
+func (n *Node) Abort() error {
+	n.life.Lock()
+	defer n.life.Unlock()
+	n.jobs.stop(true)
+	return n.abandon()
+}
+
 // release closes whatever is open.
 func (n *Node) release() error {
 	errs := []error{n.unload(), n.files.close()}

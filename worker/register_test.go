@@ -56,13 +56,15 @@ func accept(string, wire.Registration) (wire.Registered, error) {
 // registrar makes a registrar on a data folder. Logs go to log.
 func registrar(t *testing.T, dir string, m *masters, log *bytes.Buffer) (*worker.Registrar, *worker.Fence) {
 	t.Helper()
+	starts := openStarts(t, dir)
 	id, _, err := worker.LoadIdentity(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	fence := openFence(t, dir)
 	return worker.NewRegistrar(worker.RegistrarConfig{
-		Dir: dir, Identity: id, Role: "storage", URL: "http://w1", Masters: []string{"http://m1", "http://m2"}, Fence: fence,
+		Dir: dir, Identity: id, Starts: starts, Role: "storage", URL: "http://w1",
+		Masters: []string{"http://m1", "http://m2"}, Fence: fence,
 		Chain:    func() (uint64, chain.Hash, bool) { return 7, chain.Hash{7}, true },
 		Register: m.register,
 		Logger:   hclog.New(&hclog.LoggerOptions{Output: log, Level: hclog.Trace}),
@@ -210,8 +212,9 @@ func TestRegistrarThatCannotWriteItsIdentityStops(t *testing.T) {
 			t.Fatal(err)
 		}
 		r := worker.NewRegistrar(worker.RegistrarConfig{
-			Dir: filepath.Join(dir, "gone"), Identity: id, Role: "miner", URL: "http://w1", Masters: []string{"http://m1"},
-			Fence: openFence(t, dir), Register: m.register, Logger: hclog.NewNullLogger(),
+			Dir: filepath.Join(dir, "gone"), Identity: id, Starts: openStarts(t, dir), Role: "miner", URL: "http://w1",
+			Masters: []string{"http://m1"},
+			Fence:   openFence(t, dir), Register: m.register, Logger: hclog.NewNullLogger(),
 		})
 		if err := r.Run(t.Context()); err == nil {
 			t.Error("it goes on")

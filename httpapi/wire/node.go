@@ -61,15 +61,19 @@ type ReadIndex struct {
 
 // Registration is what a worker says of itself.
 type Registration struct {
-	Role        string     `json:"role"`                   // "storage" or "miner"
-	ID          string     `json:"id,omitempty"`           // "" the first time
-	AccessToken string     `json:"access_token,omitempty"` // what it was given with its id
-	URL         string     `json:"url"`
-	MasterToken string     `json:"master_token"` // what masters are to show to it
-	Boot        string     `json:"boot"`         // another text at each start of the worker: a new start is judged anew
-	Height      uint64     `json:"height"`
-	Hash        chain.Hash `json:"hash"`
-	Unclean     bool       `json:"unclean,omitempty"` // storage nodes: the one before this start was not shut down
+	Role        string `json:"role"`                   // "storage" or "miner"
+	ID          string `json:"id,omitempty"`           // "" the first time
+	AccessToken string `json:"access_token,omitempty"` // what it was given with its id
+	URL         string `json:"url"`
+	MasterToken string `json:"master_token"` // what masters are to show to it
+	Boot        string `json:"boot"`         // the name of this start of the worker: a new start is judged anew
+	// Previous is the start of this worker that the masters have, as far as it knows. Lists tells that it keeps a list
+	// of its starts. Masters before protocol level 1 do not know them.
+	Previous string     `json:"previous,omitempty"`
+	Lists    bool       `json:"lists,omitempty"`
+	Height   uint64     `json:"height"`
+	Hash     chain.Hash `json:"hash"`
+	Unclean  bool       `json:"unclean,omitempty"` // storage nodes: the one before this start was not shut down
 }
 
 // Registered answers a registration.
@@ -77,6 +81,15 @@ type Registered struct {
 	ID          string `json:"id"`
 	AccessToken string `json:"access_token"`
 	Group       string `json:"group"`
+	// Order is that of the leader that registered the worker, in the form of the header: the worker takes none of an
+	// older leader from then on. Masters before protocol level 1 send none.
+	Order string `json:"order,omitempty"`
+}
+
+// OtherStart is the answer to a registration that is refused because the masters have another start of the worker.
+type OtherStart struct {
+	Problem
+	Start string `json:"start"`
 }
 
 // StorageStatus is what a storage node has.

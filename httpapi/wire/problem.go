@@ -32,6 +32,7 @@ const (
 	ProblemTooFewCopies   = "too-few-copies"     // 409: without that storage node too few good copies would remain
 	ProblemTooFewMasters  = "too-few-masters"    // 409: the masters that would remain could not elect a leader
 	ProblemOtherGroup     = "other-group"        // 409: the master belongs to another group
+	ProblemOtherStart     = "other-start"        // 409: the masters have another start of the worker: OtherStart
 	ProblemNotVoter       = "not-voter"          // 409: that master cannot lead: it is still catching up, or leads already
 	ProblemNotLost        = "not-lost"           // 409: the block is not reported as lost
 	ProblemForgotten      = "forgotten"          // 409, between masters: the table does not remember that submission, or another of its name

@@ -1,0 +1,426 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chainstore/chainstore/devcluster"
+	"github.com/chainstore/chainstore/httpapi/wire"
+)
+
+// renewal is longer than the time after which a worker registers again by itself.
+const renewal = 15 * time.Second
+
+// startWithStarts is start, and waits until the masters have all workers with the lists of their starts: the group's
+// level is raised, and each worker has started since.
+func startWithStarts(t *testing.T) *cluster {
+	t.Helper()
+	c := start(t)
+	c.awaitLevel()
+	for _, name := range []string{"storage-1", "storage-2", "storage-3", "miner-1"} {
+		c.kill(name)
+		c.launch(name)
+		c.awaitReady(roleOf(c.Topology(), name))
+		c.awaitComplete(3)
+	}
+	return c
+}
+
+// health asks a worker whether it takes part.
+func (c *cluster) health(role devcluster.Role, path, token string) (status int, p wire.Problem, err error) {
+	ctx, cancel := context.WithTimeout(c.t.Context(), askFor)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, role.URL()+path, nil)
+	if err != nil {
+		return 0, p, err
+	}
+	if token != "" {
+		request.Header.Set("Authorization", "Bearer "+token)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return 0, p, err
+	}
+	body, err := io.ReadAll(response.Body)
+	if err = errors.Join(err, response.Body.Close()); err == nil && response.StatusCode != http.StatusOK {
+		err = json.Unmarshal(body, &p)
+	}
+	return response.StatusCode, p, err
+}
+
+// awaitReady waits until a worker is registered.
+func (c *cluster) awaitReady(role devcluster.Role) {
+	c.t.Helper()
+	c.await(role.Name+" to take part", func() string {
+		if status, p, err := c.health(role, "/readyz", ""); status != http.StatusOK {
+			return fmt.Sprint(status, p.Detail, err)
+		}
+		return ""
+	})
+}
+
+// awaitRefused waits until a worker says that it is refused, and looks whether it says so everywhere, and does nothing.
+func (c *cluster) awaitRefused(role devcluster.Role) {
+	c.t.Helper()
+	isRefused := func(path, token string) string {
+		status, p, err := c.health(role, path, token)
+		if status != http.StatusServiceUnavailable || p.Type != wire.ProblemBase+wire.ProblemStaleFolder ||
+			!strings.Contains(p.Detail, "identity.json and starts") {
+			return fmt.Sprintf("%s of %s: %d %+v %v", path, role.Name, status, p, err)
+		}
+		return ""
+	}
+	c.await(role.Name+" to be refused", func() string { return isRefused("/readyz", "") })
+	paths := map[string]string{wire.PathWorkerStatus: masterTokenOf(c.t, role.Data)}
+	if role.Kind == devcluster.KindStorage {
+		paths[wire.PathHeaders] = paths[wire.PathWorkerStatus]
+		paths[wire.PathChain] = c.File().Tokens.Cluster
+	}
+	for path, token := range paths {
+		if text := isRefused(path, token); text != "" {
+			c.t.Error(text)
+		}
+	}
+	if status, _, err := c.health(role, "/livez", ""); status != http.StatusOK {
+		c.t.Errorf("/livez of %s: %d, %v", role.Name, status, err)
+	}
+	log, err := os.ReadFile(role.Log)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	told := 0
+	for _, line := range strings.Split(string(log), "\n") {
+		if strings.Contains(line, "[ERROR]") && strings.Contains(line, "refused by the masters") {
+			told++
+			if !strings.Contains(line, role.Data) || !strings.Contains(line, "identity.json and starts") {
+				c.t.Errorf("%s: the log does not say how to come back: %s", role.Name, line)
+			}
+		}
+	}
+	if told == 0 {
+		c.t.Errorf("%s: the log does not say that it is refused", role.Name)
+	}
+}
+
+// masterTokenOf is what masters show to the worker of a data folder.
+func masterTokenOf(t *testing.T, dir string) string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(dir, "identity.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var id struct {
+		MasterToken string `json:"master_token"`
+	}
+	if err := json.Unmarshal(data, &id); err != nil {
+		t.Fatal(err)
+	}
+	return id.MasterToken
+}
+
+// copyFolder copies a data folder as cp -a does, whether a process has it or not: what goes away meanwhile is left out.
+func (c *cluster) copyFolder(from, to string) {
+	c.t.Helper()
+	err := filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		target := filepath.Join(to, strings.TrimPrefix(path, from))
+		if d.IsDir() {
+			return os.MkdirAll(target, 0o700)
+		}
+		data, err := os.ReadFile(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(target, data, 0o600)
+	})
+	if err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// putBack gives a role the folder that was copied before.
+func (c *cluster) putBack(role devcluster.Role, from string) {
+	c.t.Helper()
+	c.wipe(role.Data)
+	c.copyFolder(from, role.Data)
+}
+
+// beside is a role with another folder and address.
+func (c *cluster) beside(role devcluster.Role, data string) devcluster.Role {
+	topology := c.Topology()
+	topology.Storages = 4
+	role.Name += "-copy"
+	role.Data, role.HTTP = data, roleOf(topology, "storage-4").HTTP
+	role.Log = filepath.Join(filepath.Dir(role.Log), role.Name+".log")
+	return role
+}
+
+// startRole starts a role that the topology does not have.
+func (c *cluster) startRole(role devcluster.Role) {
+	c.t.Helper()
+	if err := c.StartAs(role); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// joinAnew does what a refused worker says: it removes the identity and the list, and starts it again.
+func (c *cluster) joinAnew(role devcluster.Role) {
+	c.t.Helper()
+	c.kill(role.Name)
+	for _, name := range []string{"identity.json", "starts"} {
+		if err := os.Remove(filepath.Join(role.Data, name)); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	c.startRole(role)
+	c.awaitReady(role)
+}
+
+// place is where the masters have a worker of an id, "" where they have none.
+func (c *cluster) place(id string) (string, error) {
+	s, err := c.status()
+	if err != nil {
+		return "", err
+	}
+	for _, n := range s.Storages {
+		if n.ID == id {
+			return n.URL, nil
+		}
+	}
+	for _, n := range s.Miners {
+		if n.ID == id {
+			return n.URL, nil
+		}
+	}
+	return "", nil
+}
+
+// idAt is the id of the worker at a URL.
+func (c *cluster) idAt(url string) (id string) {
+	c.t.Helper()
+	c.await("a worker at "+url, func() string {
+		s, err := c.status()
+		if err != nil {
+			return err.Error()
+		}
+		for _, n := range s.Storages {
+			if n.URL == url {
+				id = n.ID
+			}
+		}
+		for _, n := range s.Miners {
+			if n.URL == url {
+				id = n.ID
+			}
+		}
+		if id == "" {
+			return fmt.Sprintf("%+v, %+v", s.Storages, s.Miners)
+		}
+		return ""
+	})
+	return id
+}
+
+// keepsPlace checks that the masters have a worker at one URL all the time, until all have registered again.
+func (c *cluster) keepsPlace(id, url string) {
+	c.t.Helper()
+	c.stays(renewal, func() string {
+		if at, err := c.place(id); err == nil && at != url {
+			return fmt.Sprintf("%s is at %q, want %s", id, at, url)
+		}
+		return ""
+	})
+}
+
+// TestStorageFolderCopied: of two storage nodes with copies of one folder the one that started last stays, the other is
+// refused, and comes back as a node of its own with the blocks that it has. Nothing is lost or read wrong meanwhile.
+func TestStorageFolderCopied(t *testing.T) {
+	c, o := startWithStarts(t), newOracle()
+	c.harmed = true // a copy of a folder in use may be short of what the node acknowledged meanwhile
+	original := roleOf(c.Topology(), "storage-2")
+	l := c.startLoad(o)
+	l.more(some)
+
+	// A copy of a stopped folder, started when the original runs again.
+	stopped := c.beside(original, filepath.Join(c.dir, "stopped"))
+	c.kill(original.Name)
+	c.copyFolder(original.Data, stopped.Data)
+	c.launch(original.Name)
+	c.awaitReady(original)
+	id := c.idAt(original.URL())
+	c.startRole(stopped)
+	c.awaitRefused(stopped)
+	l.more(some)
+	c.keepsPlace(id, original.URL())
+	c.awaitReady(original)
+	c.kill(stopped.Name)
+
+	// A copy of a running folder.
+	running := c.beside(original, filepath.Join(c.dir, "running"))
+	had := nodeAt(c.story(), original.URL()).Height
+	c.copyFolder(original.Data, running.Data)
+	c.startRole(running)
+	c.awaitReady(running)
+	c.awaitRefused(original)
+	l.more(some)
+	c.keepsPlace(id, running.URL())
+	c.awaitReady(running)
+
+	// A new start of the original is no better. The way back that it names is one.
+	c.kill(original.Name)
+	c.launch(original.Name)
+	c.awaitRefused(original)
+	moved := c.story().Totals.RepairedBlocks
+	c.joinAnew(original)
+	if again := c.idAt(original.URL()); again == id || again == "" {
+		t.Errorf("it was %s and is %s", id, again)
+	}
+	c.awaitComplete(4)
+	l.more(some)
+	l.end()
+	status := c.awaitSettled(4)
+	if got := c.story().Totals.RepairedBlocks - moved; had == 0 || got > status.Head.Height-had {
+		t.Errorf("%d blocks of %d were sent, although it had %d", got, status.Head.Height, had)
+	}
+	c.verify(o, running.Data)
+}
+
+// TestStorageFolderPutBack: an older copy of a storage node's folder is refused, however many starts it lacks, and
+// comes back as a new node in the place of the old one. A copy since which the node did not start lacks blocks alone,
+// and is repaired.
+func TestStorageFolderPutBack(t *testing.T) {
+	c, o := startWithStarts(t), newOracle()
+	c.harmed = true // it is told that blocks are missing which the node had acknowledged
+	role := roleOf(c.Topology(), "storage-3")
+	l := c.startLoad(o)
+	l.more(some)
+	older := filepath.Join(c.dir, "older")
+	for _, starts := range []int{0, 1, 10} {
+		c.wipeAll(older)
+		if starts == 0 {
+			c.copyFolder(role.Data, older)
+		} else {
+			c.kill(role.Name)
+			c.copyFolder(role.Data, older)
+		}
+		for i := range starts {
+			c.launch(role.Name)
+			c.awaitReady(role)
+			if i < starts-1 {
+				c.kill(role.Name)
+			}
+		}
+		c.awaitComplete(3)
+		l.more(some)
+		id := c.idAt(role.URL())
+		c.kill(role.Name)
+		c.putBack(role, older)
+		c.launch(role.Name)
+		if starts > 0 {
+			c.awaitRefused(role)
+			l.more(some / 2)
+			c.joinAnew(role)
+		}
+		c.awaitReady(role)
+		c.awaitComplete(3)
+		if now := c.idAt(role.URL()); (now == id) != (starts == 0) {
+			t.Errorf("after %d starts it was %s and is %s", starts, id, now)
+		}
+		if at, err := c.place(id); err != nil || (at == "") != (starts > 0) {
+			t.Errorf("after %d starts %s is at %q, %v", starts, id, at, err)
+		}
+	}
+	l.end()
+	c.verify(o)
+}
+
+// wipeAll removes a folder, if it is there.
+func (c *cluster) wipeAll(dir string) {
+	c.t.Helper()
+	if err := os.RemoveAll(dir); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// TestMinerFolderCopied: the same for miners.
+func TestMinerFolderCopied(t *testing.T) {
+	c, o := startWithStarts(t), newOracle()
+	original := roleOf(c.Topology(), "miner-1")
+	l := c.startLoad(o)
+	l.more(some)
+
+	stopped := c.beside(original, filepath.Join(c.dir, "stopped"))
+	c.kill(original.Name)
+	c.copyFolder(original.Data, stopped.Data)
+	c.launch(original.Name)
+	c.awaitReady(original)
+	id := c.idAt(original.URL())
+	c.startRole(stopped)
+	c.awaitRefused(stopped)
+	c.keepsPlace(id, original.URL())
+	c.kill(stopped.Name)
+
+	running := c.beside(original, filepath.Join(c.dir, "running"))
+	c.copyFolder(original.Data, running.Data)
+	c.startRole(running)
+	c.awaitReady(running)
+	c.awaitRefused(original)
+	c.keepsPlace(id, running.URL())
+	l.more(some)
+	c.kill(original.Name)
+	c.launch(original.Name)
+	c.awaitRefused(original)
+	c.joinAnew(original)
+	if again := c.idAt(original.URL()); again == id {
+		t.Errorf("it is %s still", id)
+	}
+	l.more(some / 2)
+	// The copy goes on in the original's place.
+	c.kill(original.Name, running.Name)
+	c.putBack(original, running.Data)
+	c.launch(original.Name)
+	c.awaitReady(original)
+	if again := c.idAt(original.URL()); again != id {
+		t.Errorf("it was %s and is %s", id, again)
+	}
+
+	older := filepath.Join(c.dir, "older")
+	for _, starts := range []int{0, 1, 10} {
+		c.wipeAll(older)
+		c.copyFolder(original.Data, older)
+		for range starts {
+			c.kill(original.Name)
+			c.launch(original.Name)
+			c.awaitReady(original)
+		}
+		c.kill(original.Name)
+		c.putBack(original, older)
+		c.launch(original.Name)
+		if starts > 0 {
+			c.awaitRefused(original)
+			c.joinAnew(original)
+		}
+		c.awaitReady(original)
+		l.more(some / 2)
+	}
+	l.end()
+	c.verify(o)
+}

@@ -1,0 +1,31 @@
+package masterfsm
+
+import "testing"
+
+// From level 1 on a start is judged once, when it registers first: one that registers again, because the level has
+// risen or an answer was lost, has gone on meanwhile, and is neither damaged nor behind.
+func TestAStartIsJudgedOnce(t *testing.T) {
+	b := newTable(t, smallSettings())
+	b.fill(40)
+	b.mine()
+	again := &Register{Role: RoleStorage, ID: "a", URL: "http://a", Boot: "1", Lists: true, Time: b.now}
+	b.ok(&Register{Role: RoleStorage, ID: "a", URL: "http://a", Boot: "1", Time: b.now})
+	b.ack("a", 2)
+	b.raise()
+	version, found := b.storage("a").Version, b.story.Totals.BadBlocks
+	n := b.ok(again).(*Storage)
+	b.is("a", Valid, 2)
+	if !n.Lists || n.Version != version || b.story.Totals.BadBlocks != found || len(b.story.Events) > 0 {
+		t.Errorf("%+v, events %+v", n, b.story.Events)
+	}
+	b.ack("a", 3)
+	b.ok(again) // the same once more
+	b.is("a", Valid, 3)
+	// A new start is judged, and so is one that has moved.
+	next := *again
+	next.Boot, next.Previous = "2", "1"
+	b.ok(&next)
+	if got := b.storage("a"); got.Height != 0 || got.Version == version || b.story.Totals.BadBlocks != found+3 {
+		t.Errorf("a new start: %+v", got)
+	}
+}

@@ -1,0 +1,197 @@
+package masternode
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/masterfsm"
+)
+
+// start registers a start of a worker that was given an id before.
+func (r *rig) start(t *testing.T, of wire.Registered, role, boot, previous string) (wire.Registered, error) {
+	t.Helper()
+	return r.Register(t.Context(), wire.Registration{
+		Role: role, ID: of.ID, AccessToken: of.AccessToken, URL: "http://w", MasterToken: "x", Boot: boot,
+		Previous: previous, Lists: true,
+	}, false)
+}
+
+// entries is how many entries the log has.
+func (r *rig) entries() int {
+	r.ledger.mu.RLock()
+	defer r.ledger.mu.RUnlock()
+	return r.ledger.entries
+}
+
+// boots are the starts that the table has.
+func (r *rig) boots() (boots []string) {
+	r.ledger.Read(func(s *masterfsm.State) {
+		for _, n := range s.Storages() {
+			boots = append(boots, fmt.Sprint(n.ID, n.Boot, n.Lists))
+		}
+		for _, n := range s.Miners() {
+			if n.URL == "http://w" {
+				boots = append(boots, fmt.Sprint(n.ID, n.Boot, n.Lists))
+			}
+		}
+	})
+	return boots
+}
+
+// Of the starts of one worker the newest stays; one that does not know it is refused, without an entry in the log, and
+// learns which it is.
+func TestRegisterAnotherStart(t *testing.T) {
+	for _, role := range []string{"storage", "miner"} {
+		t.Run(role, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, 0, nil)
+				defer r.stop()
+				time.Sleep(10 * time.Second)
+				if level := r.table().Level; level != 1 {
+					t.Fatalf("level %d", level)
+				}
+				w, err := r.start(t, wire.Registered{}, role, "1", "")
+				if err != nil || w.Order != "1.1" {
+					t.Fatalf("%+v, %v", w, err)
+				}
+				for _, step := range []struct {
+					boot, previous string
+					refused        string
+				}{
+					{"1", "1", ""}, {"2", "1", ""}, {"2", "1", ""}, {"1", "1", "2"},
+					{"3", "1", "2"}, {"3", "", "2"}, {"3", "2", ""}, {"2", "2", "3"},
+				} {
+					before, had := r.entries(), r.boots()
+					again, err := r.start(t, w, role, step.boot, step.previous)
+					var other *masterfsm.OtherStartError
+					switch {
+					case step.refused == "":
+						if err != nil || again.ID != w.ID || again.Order != w.Order {
+							t.Errorf("%+v: %+v, %v", step, again, err)
+						}
+						if now := r.boots(); !slices.Equal(now, []string{w.ID + step.boot + "true"}) {
+							t.Errorf("%+v: the table has %v", step, now)
+						}
+					case !errors.As(err, &other) || other.Boot != step.refused:
+						t.Errorf("%+v: %v", step, err)
+					case r.entries() != before || !slices.Equal(r.boots(), had):
+						t.Errorf("%+v: the refusal changed the log or the table: %v", step, r.boots())
+					}
+				}
+				// An older program after one that keeps a list.
+				if _, err := r.Register(t.Context(), wire.Registration{
+					Role: role, ID: w.ID, AccessToken: w.AccessToken, URL: "http://w", MasterToken: "x", Boot: "3",
+				}, false); !errors.Is(err, masterfsm.ErrOtherStart) {
+					t.Errorf("an older program: %v", err)
+				}
+				// One that does not show the worker's token learns nothing: it is a new worker.
+				stranger, err := r.start(t, wire.Registered{ID: w.ID, AccessToken: "wrong"}, role, "9", "")
+				if err != nil || stranger.ID == w.ID {
+					t.Errorf("a stranger: %+v, %v", stranger, err)
+				}
+			})
+		})
+	}
+}
+
+// Below level 1 masters of an older version read the log: registrations are as they were.
+func TestRegisterAtLevelZero(t *testing.T) {
+	for _, role := range []string{"storage", "miner"} {
+		t.Run(role, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r, masters := newOlderGroup(t, "m3")
+				defer r.stop()
+				w, err := r.start(t, wire.Registered{}, role, "1", "")
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, boot := range []string{"2", "1", "3"} {
+					before := r.entries()
+					if _, err := r.start(t, w, role, boot, "unknown"); err != nil {
+						t.Errorf("start %s: %v", boot, err)
+					}
+					if now := r.entries() - before; role == "miner" && now != 0 || role == "storage" && now != 1 {
+						t.Errorf("start %s: %d entries", boot, now)
+					}
+				}
+				for _, boot := range r.boots() {
+					if role == "storage" && boot != w.ID+"3false" || role == "miner" && boot != w.ID+"false" {
+						t.Errorf("the table has %s", boot)
+					}
+				}
+				// The level rises while the worker runs: its next renewal tells of its list, and is judged as no new
+				// start.
+				masters.setOlder("m3", false)
+				time.Sleep(10 * time.Second)
+				versions := func() (v []uint64) {
+					r.ledger.Read(func(s *masterfsm.State) {
+						for _, n := range s.Storages() {
+							v = append(v, n.Version)
+						}
+					})
+					return v
+				}
+				was := versions()
+				if _, err := r.start(t, w, role, "3", "2"); err != nil {
+					t.Error(err)
+				}
+				if now := r.boots(); !slices.Equal(now, []string{w.ID + "3true"}) || !slices.Equal(versions(), was) {
+					t.Errorf("the table has %v, versions %v, which were %v", now, versions(), was)
+				}
+				if _, err := r.start(t, w, role, "4", "2"); !errors.Is(err, masterfsm.ErrOtherStart) {
+					t.Errorf("got %v", err)
+				}
+			})
+		})
+	}
+}
+
+// recordingLedger remembers the registrations that were proposed.
+type recordingLedger struct {
+	*fakeLedger
+	registrations [][]byte
+}
+
+func (l *recordingLedger) Propose(ctx context.Context, command []byte) (any, error) {
+	if bytes.Contains(command, []byte(`"master_token"`)) {
+		l.registrations = append(l.registrations, command)
+	}
+	return l.fakeLedger.Propose(ctx, command)
+}
+
+// An older master refuses a command with a field that it does not know: below level 1 none is in the log.
+func TestRegistrationsInTheLogOfALowLevel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ledger *recordingLedger
+		r := newRig(t, 0, func(c *Config, r *rig) {
+			r.members.members = append(r.members.members, wire.Master{ID: "m2", Raft: "m2:1"}) // it does not answer
+			ledger = &recordingLedger{fakeLedger: r.ledger}
+			c.Ledger = ledger
+		})
+		defer r.stop()
+		w, err := r.start(t, wire.Registered{}, "storage", "1", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, boot := range []string{"2", "2"} { // the second time it says nothing new
+			if _, err := r.start(t, w, "storage", boot, "1"); err != nil {
+				t.Error(err)
+			}
+		}
+		if len(ledger.registrations) != 2 || r.table().Level != 0 {
+			t.Errorf("%d registrations at level %d", len(ledger.registrations), r.table().Level)
+		}
+		for _, command := range ledger.registrations {
+			if bytes.Contains(command, []byte("previous")) || bytes.Contains(command, []byte("lists")) {
+				t.Errorf("in the log: %q", command)
+			}
+		}
+	})
+}

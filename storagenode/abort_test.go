@@ -1,0 +1,97 @@
+package storagenode
+
+import (
+	"context"
+	"errors"
+	"io"
+	"testing"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/httpapi/wire"
+)
+
+// Abort ends a check, a transfer and a repair in their midst, and lets none begin again. The chain is as it was.
+func TestAbort(t *testing.T) {
+	const height, whole = 20, 40
+	c := newTestChain(77)
+	c.growTo(t, whole)
+	sending := make(chan struct{})
+	cfg := Config{Dir: memDir(t), SegmentBytes: 3000}
+	cfg.Transfer = func(ctx context.Context, _, _ string, _ func(io.Writer) error) error {
+		close(sending)
+		<-ctx.Done()
+		return context.Cause(ctx)
+	}
+	n := mustOpen(t, cfg)
+	for number := range uint64(height) {
+		if _, err := n.Put(number, c.blocks[number].Bytes()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check := wire.CheckOrder{Check: "slow", Height: height, Hash: c.statusAt(height).Hash, Rate: 1}
+	send := wire.SendOrder{To: "http://other", Ticket: "send"}
+	receive := wire.ReceiveOrder{Ticket: "receive", Keep: height}
+	receive.Pieces = c.pieces(chain.Range{From: height, To: whole})
+	if _, err := n.Check(check); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.Send(send); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.Receive(receive); err != nil {
+		t.Fatal(err)
+	}
+	<-sending
+	from, to := io.Pipe()
+	taken := make(chan error, 1)
+	go func() { taken <- n.Take(t.Context(), "receive", from) }()
+	if _, err := to.Write(appendStreamHeader(nil)); err != nil { // the transfer is under way
+		t.Fatal(err)
+	}
+	n.jobs.mu.Lock()
+	checking, sent := n.jobs.check.ended, n.jobs.send.ended
+	n.jobs.mu.Unlock()
+
+	if err := n.Abort(); err != nil {
+		t.Fatal(err)
+	}
+	<-checking
+	<-sent
+	source := c.source(t)
+	piece := (&blockReader{n: source})
+	head, err := piece.head(receive.Pieces[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		_, _ = to.Write(head.appendTo(nil)) // it fails when nobody reads any more
+		data, _ := piece.block(height)
+		_, _ = to.Write(append([]byte{0, 0, byte(len(data) >> 8), byte(len(data))}, data...))
+		_ = to.Close()
+	}()
+	if err := <-taken; !errors.Is(err, ErrTicket) {
+		t.Errorf("the transfer that was under way ended with %v", err)
+	}
+	_ = from.Close()
+	if err := n.Take(t.Context(), "receive", nil); !errors.Is(err, ErrTicket) {
+		t.Errorf("a new transfer: %v", err)
+	}
+	_, checkErr := n.Check(check)
+	_, sendErr := n.Send(send)
+	_, receiveErr := n.Receive(receive)
+	for what, err := range map[string]error{"check": checkErr, "send": sendErr, "receive": receiveErr} {
+		if !errors.Is(err, ErrFailed) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if got := n.Status(); got != c.statusAt(height) {
+		t.Errorf("it has %+v", got)
+	}
+	if err := n.Abort(); err != nil {
+		t.Errorf("once more: %v", err)
+	}
+	mustClose(t, n)
+	n = mustOpen(t, cfg)
+	c.check(t, n, height)
+	mustClose(t, n)
+}
