@@ -103,7 +103,7 @@ func TestRestoredMaster(t *testing.T) {
 				}
 			}
 
-			c.copyFolder(saved, role.Data)
+			c.putBack(role, saved)
 			c.launch(name)
 			c.kill(leader)
 			hasteless := c.hasteless(role.URL())
