@@ -52,6 +52,7 @@ var answers = []struct {
 	{masternode.ErrTooManyStreams, http.StatusServiceUnavailable, wire.ProblemTooManyStreams, "Too many streams", "1"},
 	{masterfsm.ErrNameTaken, http.StatusConflict, wire.ProblemNameTaken, "Name taken", ""},
 	{worker.ErrFenced, http.StatusConflict, wire.ProblemFenced, "Order of a deposed leader", ""},
+	{worker.ErrOtherCluster, http.StatusConflict, wire.ProblemOtherGroup, "Of another group", ""},
 	{storagenode.ErrNotNext, http.StatusConflict, wire.ProblemNotNext, "Not the next block", ""},
 	{minernode.ErrSuperseded, http.StatusConflict, wire.ProblemFenced, "Another header is being mined", ""},
 	{masterfsm.ErrTooFewCopies, http.StatusConflict, wire.ProblemTooFewCopies, "Too few copies", ""},
@@ -117,6 +118,11 @@ func (e *engine) fail(c *gin.Context, err error) {
 	var notNext *notNextError
 	if errors.As(err, &notNext) {
 		e.answerFailure(c, p.Status, wire.TypeProblem, wire.NotNext{Problem: p, StorageStatus: notNext.status})
+		return
+	}
+	var fenced *wire.FencedError
+	if errors.As(err, &fenced) {
+		e.answerFailure(c, p.Status, wire.TypeProblem, wire.Fenced{Problem: p, Epoch: &fenced.Highest.Epoch, Term: fenced.Highest.Term})
 		return
 	}
 	e.answerFailure(c, p.Status, wire.TypeProblem, p)

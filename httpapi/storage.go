@@ -1,12 +1,15 @@
 package httpapi
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
 	"net/http"
 	"slices"
 	"strconv"
+	"sync"
+	"time"
 
 	"github.com/gin-gonic/gin"
 	"github.com/hashicorp/go-hclog"
@@ -27,7 +30,8 @@ type StorageConfig struct {
 	MasterToken string
 	// ClusterToken opens the chain to a recovery of the masters, which know no master token.
 	ClusterToken string
-	Fail         func(error) // called when the disk failed under the fence: the role must stop
+	Quiet        time.Duration // without a leader's order, before the masters may be recovered; 0 for wire.RecoveryQuiet
+	Fail         func(error)   // called when the disk failed under the fence: the role must stop
 	Logger       hclog.Logger
 }
 
@@ -39,6 +43,8 @@ type storage struct {
 	registered func() bool
 	gate       gate
 	quiet      quiet
+	silence    time.Duration // see StorageConfig.Quiet
+	taking     sync.RWMutex  // held for reading while a block is taken whose order has passed the fence
 }
 
 // NewStorage makes the handler of a storage node. All its routes take the master token, but the one by which another storage node sends
@@ -46,10 +52,10 @@ type storage struct {
 func NewStorage(cfg StorageConfig) http.Handler {
 	s := &storage{
 		engine: newEngine(cfg.Logger), node: cfg.Node, id: cfg.ID, group: cfg.Group, registered: cfg.Registered,
-		gate: gate{fence: cfg.Fence, fail: cfg.Fail},
+		gate: gate{fence: cfg.Fence, fail: cfg.Fail}, silence: cmp.Or(cfg.Quiet, wire.RecoveryQuiet),
 	}
-	s.quiet.heard()
-	s.gate.passed = s.quiet.heard
+	s.quiet.started()
+	s.gate.came = s.quiet.heard
 	s.GET("/livez", func(c *gin.Context) { c.String(http.StatusOK, "ok\n") })
 	routes := s.Group("/", s.requires(newSecret(cfg.MasterToken)))
 	routes.GET(wire.PathWorkerStatus, s.do(s.status))
@@ -68,15 +74,16 @@ func NewStorage(cfg StorageConfig) http.Handler {
 	s.POST(wire.PathTransfer, s.do(s.transfer)) // the repair's ticket is the token
 	recovery := s.Group("/", s.requires(newSecret(cfg.ClusterToken)))
 	recovery.GET(wire.PathChain, s.do(s.chainStatus))
+	recovery.POST(wire.PathChainEpoch, s.do(s.newEpoch))
 	recovery.GET(wire.PathChainBlocks, s.do(s.chainBlocks))
 	return s
 }
 
 // gate lets the orders of the newest leader in.
 type gate struct {
-	fence  *worker.Fence
-	fail   func(error)
-	passed func() // called when an order was let in; nil for nothing
+	fence *worker.Fence
+	fail  func(error)
+	came  func() // called when an order has come, before the fence is asked; nil for nothing
 }
 
 // pass reads the order's fence and refuses one of a deposed leader.
@@ -85,12 +92,12 @@ func (g *gate) pass(c *gin.Context) error {
 	if err != nil {
 		return fmt.Errorf("header %s: %w", wire.HeaderFence, err)
 	}
+	if g.came != nil {
+		g.came()
+	}
 	err = g.fence.Pass(order)
 	if err != nil && !errors.Is(err, worker.ErrFenced) {
 		g.fail(err)
-	}
-	if err == nil && g.passed != nil {
-		g.passed()
 	}
 	return err
 }
@@ -136,6 +143,12 @@ func (s *storage) takeBlock(c *gin.Context, take func(uint64, []byte) (storageno
 	}
 	block, err := readBody(c.Request, maxBlock)
 	if err != nil {
+		return err
+	}
+	// The body may have been long on its way: a fence that was raised meanwhile holds for it too.
+	s.taking.RLock()
+	defer s.taking.RUnlock()
+	if err := s.gate.pass(c); err != nil {
 		return err
 	}
 	at, err := take(n, block)
