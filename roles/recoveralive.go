@@ -181,6 +181,10 @@ func (r *recovery) checkMajority(asked int) error {
 	if 2*asked > r.plan.Storages || r.cfg.StorageLost {
 		return nil
 	}
+	if r.plan.Storages == 0 {
+		return errors.New("nothing was changed: the table has no storage node that could vouch that no leader gives orders. " +
+			"Where you are sure that none runs, add --storage-majority-lost")
+	}
 	return fmt.Errorf("nothing was changed: %d of the table's %d storage nodes would be asked, and a majority must vouch that no leader gives orders. "+
 		"Bring more of them back. Where their disks are destroyed, and not only out of reach, name each with --without and add --storage-majority-lost",
 		asked, r.plan.Storages)
