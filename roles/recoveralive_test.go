@@ -450,7 +450,17 @@ func TestRehearsal(t *testing.T) {
 	}
 	m, stop := s.start(t)
 	defer stop()
-	signs(t, m) // its leader has looked around: it has founded another log
+	deadline := time.After(30 * time.Second)
+	for { // until its leader has looked around: it has founded another log then
+		if log, err := m.node.Log(t.Context()); err == nil && len(log.Keys) > 0 {
+			break
+		}
+		select {
+		case <-deadline:
+			t.Fatal("it founds no log")
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
 	cluster := m.node.Cluster(t.Context())
 	if len(cluster.Masters) != 1 || len(cluster.Storages) != 0 || len(cluster.Miners) != 0 || m.store.Member().Group != done.Group {
 		t.Errorf("%+v", cluster)
