@@ -146,8 +146,10 @@ func RecoverMaster(ctx context.Context, cfg RecoverConfig) (_ Recovery, err erro
 	if err := r.checkMasters(ctx); err != nil { // the person may have taken their time, and the blocks
 		return Recovery{}, err
 	}
-	if err := r.raise(ctx); err != nil {
-		return Recovery{}, err
+	if !cfg.Rehearsal {
+		if err := r.raise(ctx); err != nil {
+			return Recovery{}, err
+		}
 	}
 	return r.plan, rescue.Commit(r.plan.Group, r.plan.Epoch, cfg.Raft)
 }
