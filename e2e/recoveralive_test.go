@@ -378,12 +378,12 @@ func TestUndoRecovery(t *testing.T) {
 	if err := c.StartAs(copied); err != nil {
 		t.Fatal(err)
 	}
-	c.launch(c.names(devcluster.KindMiner)...)
 	for _, name := range []string{leader, other} { // by what a worker says, or the copy's master
 		if said := c.awaitEnded(name); !strings.Contains(said, "the group was recovered without") {
 			t.Errorf("%s said %q", name, said)
 		}
 	}
+	c.launch(c.names(devcluster.KindMiner)...)
 	mistaken := newOracle()
 	c.masters = []*client.Client{c.client(copied.URL())}
 	c.appendEach(mistaken, "by the copy", 250, c.masters...)
