@@ -216,5 +216,12 @@ func (n *Node) reign() masterfsm.Reign {
 
 // propose commits a command where this master leads.
 func (n *Node) propose(ctx context.Context, c masterfsm.Command) (any, error) {
-	return n.cfg.Ledger.Propose(ctx, masterfsm.Encode(c))
+	if n.fenced.Load() {
+		return nil, fmt.Errorf("%w: %w", ErrNotLeader, ErrLaterEpoch)
+	}
+	result, err := n.cfg.Ledger.Propose(ctx, masterfsm.Encode(c))
+	if err == nil && n.fenced.Load() {
+		return nil, fmt.Errorf("%w: %w", ErrOutcomeUnknown, ErrLaterEpoch)
+	}
+	return result, err
 }
