@@ -22,8 +22,9 @@ func (m *Masters) ChainStatus(ctx context.Context, url string) (wire.ChainStatus
 	return getJSON[wire.ChainStatus](ctx, m, url, wire.PathChain, maxSmall)
 }
 
-// NewEpoch has a storage node refuse the leaders of all epochs below one, and tells what it has from then on. The error wraps [ErrForbidden]
-// where a leader has given it orders lately, [ErrFenced] where it has that epoch already, [ErrOtherGroup] where it is of another group.
+// NewEpoch has a storage node refuse the leaders of all epochs below one, and tells what it has from then on. The
+// error wraps [ErrForbidden] where a leader has given it orders lately, [ErrFenced] where it has that epoch already,
+// [ErrOtherGroup] where it is of another group.
 func (m *Masters) NewEpoch(ctx context.Context, url string, order wire.NewEpoch) (wire.ChainStatus, error) {
 	a, err := m.postJSON(ctx, url, wire.PathChainEpoch, order)
 	if err != nil {

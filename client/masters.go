@@ -180,7 +180,8 @@ func call(ctx context.Context, transport *http.Transport, q *request) (*answer, 
 	return a, nil
 }
 
-// fenced is the problem, with the newest order that the worker has let in where it is a refusal that names one: a [*wire.FencedError].
+// fenced is the problem, with the newest order that the worker has let in where it is a refusal that names one: a
+// [*wire.FencedError].
 func (a *answer) fenced(e *Error) error {
 	var f wire.Fenced
 	if !errors.Is(e, ErrFenced) || json.Unmarshal(a.body, &f) != nil || f.Epoch == nil {

@@ -28,7 +28,8 @@ import (
 // recoverArgs is the command line of a recovery of a role's folder.
 func (c *cluster) recoverArgs(role devcluster.Role, more ...string) []string {
 	c.t.Helper()
-	return append([]string{"master", "recover", "--data", role.Data, "--raft", role.Raft, "--cluster-token-file", tokenFile(c.t, c.File().Tokens.Cluster)}, more...)
+	return append([]string{"master", "recover", "--data", role.Data, "--raft", role.Raft, "--cluster-token-file",
+		tokenFile(c.t, c.File().Tokens.Cluster)}, more...)
 }
 
 // copyOf copies the folder of a role that does not run.
@@ -75,8 +76,8 @@ func (c *cluster) obeyFirstEpoch() {
 	}
 }
 
-// TestRecoverACopy: the folder of a master that was stopped is copied, and recovered while the others lead. That is refused, whatever is said of
-// them, and the group goes on. Then the copy is rehearsed with, on storage of its own.
+// TestRecoverACopy: the folder of a master that was stopped is copied, and recovered while the others lead. That is
+// refused, whatever is said of them, and the group goes on. Then the copy is rehearsed with, on storage of its own.
 func TestRecoverACopy(t *testing.T) {
 	c := start(t)
 	o := newOracle()
@@ -89,7 +90,8 @@ func TestRecoverACopy(t *testing.T) {
 	others := c.followers(gone)
 	before := digestOf(t, filepath.Join(copied.Data, "master.json"))
 	c.refused("yes\n", " answers", c.recoverArgs(copied)...)
-	c.refused("yes\n", "although it was named with --dead", c.recoverArgs(copied, "--dead", strings.Join(c.urls(others...), ","))...)
+	c.refused("yes\n", "although it was named with --dead", c.recoverArgs(copied, "--dead",
+		strings.Join(c.urls(others...), ","))...)
 	if digestOf(t, filepath.Join(copied.Data, "master.json")) != before {
 		t.Error("the copy was changed")
 	}
@@ -106,7 +108,8 @@ func TestRecoverACopy(t *testing.T) {
 	c.verify(o)
 }
 
-// rehearse makes a group of its own of a copy, with an export of the cluster on a storage node of its own, beside the cluster that runs.
+// rehearse makes a group of its own of a copy, with an export of the cluster on a storage node of its own, beside the
+// cluster that runs.
 func (c *cluster) rehearse(o *oracle, copied devcluster.Role) {
 	t := c.t
 	t.Helper()
@@ -117,7 +120,8 @@ func (c *cluster) rehearse(o *oracle, copied devcluster.Role) {
 	ports := devcluster.NewTopology(c.dir, c.Topology().Port)
 	ports.Masters, ports.Storages, ports.Miners = 5, 4, 2
 	master, storage, miner := roleOf(ports, "master-5"), roleOf(ports, "storage-4"), roleOf(ports, "miner-2")
-	c.runBeside("storage", "--data", data, "--http", storage.HTTP, "--masters", master.URL(), "--cluster-token-file", token)
+	c.runBeside("storage", "--data", data, "--http", storage.HTTP, "--masters", master.URL(), "--cluster-token-file",
+		token)
 	asking := client.NewMasters("the-rehearsals-own-token")
 	defer asking.CloseIdle()
 	c.await("the rehearsal's storage node", func() string {
@@ -126,16 +130,21 @@ func (c *cluster) rehearse(o *oracle, copied devcluster.Role) {
 		}
 		return ""
 	})
-	args := []string{"master", "recover", "--rehearsal", "--yes", "--data", copied.Data, "--raft", master.Raft, "--from-storage", storage.URL()}
+	args := []string{"master", "recover", "--rehearsal", "--yes", "--data", copied.Data, "--raft", master.Raft,
+		"--from-storage", storage.URL()}
 	c.refused("", "one of its own", append(args, "--cluster-token-file", tokenFile(t, c.File().Tokens.Cluster))...)
-	if said := string(c.command(nil, append(args, "--cluster-token-file", token)...)); !strings.Contains(said, "This is a rehearsal") {
+	if said := string(c.command(nil, append(args, "--cluster-token-file", token)...)); !strings.Contains(said,
+		"This is a rehearsal") {
 		t.Errorf("it said %q", said)
 	}
-	run := []string{"master", "--data", copied.Data, "--http", master.HTTP, "--raft", master.Raft, "--replicas", "1", "--difficulty", "0",
+	run := []string{"master", "--data", copied.Data, "--http", master.HTTP, "--raft", master.Raft, "--replicas", "1",
+		"--difficulty", "0",
 		"--cluster-token-file", token, "--admin-token-file", tokenFile(t, "the-rehearsals-admin")}
-	c.refused("", "was made for a rehearsal", append(run, "--peers", strings.Join(append(c.File().Masters, master.URL()), ","))...)
+	c.refused("", "was made for a rehearsal", append(run, "--peers", strings.Join(append(c.File().Masters,
+		master.URL()), ","))...)
 	c.runBeside(run...)
-	c.runBeside("miner", "--data", filepath.Join(c.dir, "rehearsal-miner"), "--http", miner.HTTP, "--masters", master.URL(), "--cluster-token-file", token)
+	c.runBeside("miner", "--data", filepath.Join(c.dir, "rehearsal-miner"), "--http", miner.HTTP, "--masters",
+		master.URL(), "--cluster-token-file", token)
 
 	there := c.client(master.URL())
 	first := o.order[0]
@@ -215,9 +224,10 @@ func (c *cluster) appendThrough(urls []string) *oldSide {
 	return s
 }
 
-// TestRecoverDuringAPartition: the old group lives, and a recovery cannot reach it. While it reaches the storage nodes the recovery is refused,
-// although all its masters are said to be dead. Once it is cut off from these too, for longer than they must be without orders, the recovery goes
-// through. When the way is open again the old leader ends at its first contact, and no leader that it leaves behind acknowledges anything.
+// TestRecoverDuringAPartition: the old group lives, and a recovery cannot reach it. While it reaches the storage
+// nodes the recovery is refused, although all its masters are said to be dead. Once it is cut off from these too, for
+// longer than they must be without orders, the recovery goes through. When the way is open again the old leader ends
+// at its first contact, and no leader that it leaves behind acknowledges anything.
 func TestRecoverDuringAPartition(t *testing.T) {
 	c, topology := prepared(t, func(topology *devcluster.Topology) { topology.Masters = 5 })
 	c.withQuickRecovery()
@@ -237,7 +247,8 @@ func TestRecoverDuringAPartition(t *testing.T) {
 	dead := []string{"--dead", strings.Join(c.urls(old...), ",")}
 
 	args := c.recoverArgs(roleOf(c.Topology(), survivor), append(dead, "--yes", "--json")...)
-	if out, err := c.tryRecover(survivor, args); err == nil || !strings.Contains(out, "had an order of a leader just now") {
+	if out, err := c.tryRecover(survivor, args); err == nil || !strings.Contains(out,
+		"had an order of a leader just now") {
 		t.Errorf("while the old group gives orders: %v, %s", err, out)
 	}
 	c.appendEach(o, "while it is refused", some, left...)
@@ -292,7 +303,8 @@ func TestRecoverDuringAPartition(t *testing.T) {
 		return "all run"
 	})
 	side.ended.Store(true)
-	if said := c.awaitEnded(ended); !strings.Contains(said, "the workers obey a later epoch") || !strings.Contains(said, "epoch 2") {
+	if said := c.awaitEnded(ended); !strings.Contains(said, "the workers obey a later epoch") ||
+		!strings.Contains(said, "epoch 2") {
 		t.Errorf("%s said %q", ended, said)
 	}
 	// Three of five are left and elect one more leader.
@@ -337,8 +349,8 @@ func TestRecoverDuringAPartition(t *testing.T) {
 	c.verify(o)
 }
 
-// tryRecover runs a recovery in a role's place. Proxies do not always find out whose a connection is that lasts for a moment: then a master answers
-// although its way is cut, and the recovery is tried again.
+// tryRecover runs a recovery in a role's place. Proxies do not always find out whose a connection is that lasts for a
+// moment: then a master answers although its way is cut, and the recovery is tried again.
 func (c *cluster) tryRecover(role string, args []string) (string, error) {
 	c.t.Helper()
 	line := slices.Concat(roleOf(c.Topology(), role).Place.Enter, []string{cmp.Or(c.program, binary)}, args)
@@ -350,9 +362,9 @@ func (c *cluster) tryRecover(role string, args []string) (string, error) {
 	}
 }
 
-// TestUndoRecovery: a copy was recovered as versions did that did not ask whether the group lives, and its master took the workers over. The group's
-// own masters end. One of them is recovered again: all that the group had acknowledged is where it was, and what the copy's master put in its place
-// is in the storage nodes' quarantine.
+// TestUndoRecovery: a copy was recovered as versions did that did not ask whether the group lives, and its master
+// took the workers over. The group's own masters end. One of them is recovered again: all that the group had
+// acknowledged is where it was, and what the copy's master put in its place is in the storage nodes' quarantine.
 func TestUndoRecovery(t *testing.T) {
 	c, topology := prepared(t, func(*devcluster.Topology) {})
 	c.withQuickRecovery()
@@ -412,7 +424,8 @@ func TestUndoRecovery(t *testing.T) {
 
 	dead := []string{"--dead", strings.Join(c.urls(gone, other), ",")}
 	c.refused("yes\n", "--undo-recovery", c.recoverArgs(roleOf(c.Topology(), leader), dead...)...)
-	c.refused("yes\n", "--undo-recovery", c.recoverArgs(roleOf(c.Topology(), other), "--dead", strings.Join(c.urls(gone, leader), ","))...)
+	c.refused("yes\n", "--undo-recovery", c.recoverArgs(roleOf(c.Topology(), other), "--dead",
+		strings.Join(c.urls(gone, leader), ","))...)
 	done := c.recover(leader, append(dead, "--undo-recovery")...)
 	if done.Epoch != 3 || done.Undo != 2 || len(done.Replaced) != 3 || done.Dropped != 0 {
 		t.Errorf("recovered %+v", done)

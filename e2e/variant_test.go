@@ -75,7 +75,8 @@ var quickRecovery = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return buildVariant(dir, "recovery", []edit{{"httpapi/wire/node.go", "RecoveryQuiet = time.Minute", "RecoveryQuiet = 5 * time.Second"}})
+	return buildVariant(dir, "recovery", []edit{{"httpapi/wire/node.go", "RecoveryQuiet = time.Minute",
+		"RecoveryQuiet = 5 * time.Second"}})
 })
 
 // withQuickRecovery has the cluster and its commands run the program that quickRecovery builds.

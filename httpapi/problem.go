@@ -122,7 +122,8 @@ func (e *engine) fail(c *gin.Context, err error) {
 	}
 	var fenced *wire.FencedError
 	if errors.As(err, &fenced) {
-		e.answerFailure(c, p.Status, wire.TypeProblem, wire.Fenced{Problem: p, Epoch: &fenced.Highest.Epoch, Term: fenced.Highest.Term})
+		e.answerFailure(c, p.Status, wire.TypeProblem, wire.Fenced{Problem: p, Epoch: &fenced.Highest.Epoch,
+			Term: fenced.Highest.Term})
 		return
 	}
 	e.answerFailure(c, p.Status, wire.TypeProblem, p)

@@ -43,17 +43,20 @@ func (q *quiet) lastOrder() time.Time {
 	return q.last
 }
 
-// lasts reports, as an error that wraps errForbidden, that an order came within a time, or that the node has not run for so long.
+// lasts reports, as an error that wraps errForbidden, that an order came within a time, or that the node has not run
+// for so long.
 func (q *quiet) lasts(d time.Duration) error {
 	since, ordered := q.since()
 	switch {
 	case since >= d:
 		return nil
 	case ordered:
-		return fmt.Errorf("%w: a leader gave this node an order %v ago, so the group may live: stop all masters, and wait for %v",
+		return fmt.Errorf("%w: a leader gave this node an order %v ago, so the group may live: stop all masters, "+
+			"and wait for %v",
 			errForbidden, since.Round(time.Millisecond), d)
 	}
-	return fmt.Errorf("%w: this node was started %v ago and does not know of orders before that: wait for %v", errForbidden, since.Round(time.Millisecond), d)
+	return fmt.Errorf("%w: this node was started %v ago and does not know of orders before that: wait for %v",
+		errForbidden, since.Round(time.Millisecond), d)
 }
 
 // await waits until no leader was heard of for quietTime. Where one is heard of meanwhile, the error wraps errForbidden.

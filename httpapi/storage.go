@@ -30,9 +30,11 @@ type StorageConfig struct {
 	MasterToken string
 	// ClusterToken opens the chain to a recovery of the masters, which know no master token.
 	ClusterToken string
-	Quiet        time.Duration // without a leader's order, before the masters may be recovered; 0 for wire.RecoveryQuiet
-	Fail         func(error)   // called when the disk failed under the fence: the role must stop
-	Logger       hclog.Logger
+	// Quiet is how long no leader must have given an order before the masters may be recovered; 0 for
+	// wire.RecoveryQuiet.
+	Quiet  time.Duration
+	Fail   func(error) // called when the disk failed under the fence: the role must stop
+	Logger hclog.Logger
 }
 
 type storage struct {

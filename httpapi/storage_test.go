@@ -149,8 +149,9 @@ func quietNode(t *testing.T) (h http.Handler, node *storagenode.Node) {
 		t.Fatal(err)
 	}
 	return httpapi.NewStorage(httpapi.StorageConfig{
-		Node: node, Fence: fence, ID: func() string { return "s-1" }, Group: func() string { return "g" }, Registered: func() bool { return true },
-		MasterToken: "master", ClusterToken: "cluster", Fail: func(err error) { t.Error(err) }, Logger: hclog.NewNullLogger(),
+		Node: node, Fence: fence, ID: func() string { return "s-1" }, Group: func() string { return "g" },
+		Registered: func() bool { return true }, MasterToken: "master", ClusterToken: "cluster",
+		Fail: func(err error) { t.Error(err) }, Logger: hclog.NewNullLogger(),
 	}), node
 }
 
@@ -164,8 +165,8 @@ func ask(h http.Handler, method, path, token, body string, order wire.Order) *ht
 	return w
 }
 
-// A storage node tells when a leader gave it an order last, refused or not, or since when it runs; and it takes a new epoch only where that is a minute
-// ago.
+// A storage node tells when a leader gave it an order last, refused or not, or since when it runs; and it takes a new
+// epoch only where that is a minute ago.
 func TestNewEpochNeedsQuiet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, node := quietNode(t)
@@ -177,7 +178,8 @@ func TestNewEpochNeedsQuiet(t *testing.T) {
 		quiet := func(want time.Duration, ordered bool) {
 			t.Helper()
 			var s wire.ChainStatus
-			if err := json.Unmarshal(ask(h, http.MethodGet, wire.PathChain, "cluster", "", wire.Order{}).Body.Bytes(), &s); err != nil {
+			if err := json.Unmarshal(ask(h, http.MethodGet, wire.PathChain, "cluster", "", wire.Order{}).Body.Bytes(),
+				&s); err != nil {
 				t.Fatal(err)
 			}
 			if s.QuietMillis == nil || *s.QuietMillis != uint64(want.Milliseconds()) || s.Ordered != ordered {
@@ -185,7 +187,8 @@ func TestNewEpochNeedsQuiet(t *testing.T) {
 			}
 		}
 		raise := func(epoch int, claim, rest string) *httptest.ResponseRecorder {
-			return ask(h, http.MethodPost, wire.PathChainEpoch, "cluster", fmt.Sprintf(`{"group":"g","epoch":%d,"claim":%q%s}`, epoch, claim, rest), wire.Order{})
+			body := fmt.Sprintf(`{"group":"g","epoch":%d,"claim":%q%s}`, epoch, claim, rest)
+			return ask(h, http.MethodPost, wire.PathChainEpoch, "cluster", body, wire.Order{})
 		}
 		expect := func(w *httptest.ResponseRecorder, status int, says string) {
 			t.Helper()
@@ -206,7 +209,9 @@ func TestNewEpochNeedsQuiet(t *testing.T) {
 		expect(order(wire.Order{Epoch: 1, Term: 4}), http.StatusConflict, "deposed") // refused, and a sign of life
 		quiet(0, true)
 		time.Sleep(time.Minute)
-		expect(ask(h, http.MethodPost, wire.PathChainEpoch, "cluster", `{"group":"h","epoch":2,"claim":"a"}`, wire.Order{}), http.StatusConflict, "other-group")
+		other := `{"group":"h","epoch":2,"claim":"a"}`
+		w := ask(h, http.MethodPost, wire.PathChainEpoch, "cluster", other, wire.Order{})
+		expect(w, http.StatusConflict, "other-group")
 		expect(raise(0, "a", ""), http.StatusBadRequest, "")
 		expect(raise(2, "", ""), http.StatusBadRequest, "")
 		expect(raise(1, "a", ""), http.StatusConflict, "fenced")
@@ -243,7 +248,8 @@ func TestNewEpochHoldsForBlocksUnderWay(t *testing.T) {
 		}()
 		synctest.Wait()
 		time.Sleep(time.Minute)
-		if w := ask(h, http.MethodPost, wire.PathChainEpoch, "cluster", `{"group":"g","epoch":2,"claim":"a"}`, wire.Order{}); w.Code != http.StatusOK {
+		raise := `{"group":"g","epoch":2,"claim":"a"}`
+		if w := ask(h, http.MethodPost, wire.PathChainEpoch, "cluster", raise, wire.Order{}); w.Code != http.StatusOK {
 			t.Errorf("%d %s", w.Code, w.Body)
 		}
 		if err := sender.Close(); err != nil {

@@ -30,8 +30,8 @@ func (s *storage) ofChain() wire.ChainStatus {
 	}
 }
 
-// newEpoch raises the fence for a recovery, where no leader has given an order for a while. It answers with the chain as it is from then on:
-// no block of an older leader comes in behind it.
+// newEpoch raises the fence for a recovery, where no leader has given an order for a while. It answers with the chain
+// as it is from then on: no block of an older leader comes in behind it.
 func (s *storage) newEpoch(c *gin.Context) error {
 	var order wire.NewEpoch
 	if err := readJSON(c, &order); err != nil {
@@ -64,7 +64,8 @@ func (s *storage) newEpoch(c *gin.Context) error {
 // setAside moves the blocks from a number on to the quarantine. What waits in the inbox goes the same way.
 func (s *storage) setAside(order wire.NewEpoch, keep uint64) error {
 	for try := 0; s.node.Status().Height > keep; try++ {
-		if _, err := s.node.Receive(wire.ReceiveOrder{Ticket: fmt.Sprintf("recovery-%d-%s-%d", order.Epoch, order.Claim, try), Keep: keep}); err != nil {
+		if _, err := s.node.Receive(wire.ReceiveOrder{Ticket: fmt.Sprintf("recovery-%d-%s-%d", order.Epoch,
+			order.Claim, try), Keep: keep}); err != nil {
 			return err
 		}
 	}

@@ -106,8 +106,8 @@ func (r *Recovery) own(leaves []chain.Hash, h *chain.Header) uint32 {
 	return same
 }
 
-// Contradicts reports whether a block, from the next of the chain on, has other records than the state holds at the same positions, or leaves no
-// place for some that it holds: to adopt it would drop these.
+// Contradicts reports whether a block, from the next of the chain on, has other records than the state holds at the
+// same positions, or leaves no place for some that it holds: to adopt it would drop these.
 func (s *State) Contradicts(b *chain.Block) (bool, error) {
 	number := b.Header.Block
 	if number < s.head.Height || number > s.open.number {
@@ -206,7 +206,8 @@ func (r *Recovery) shed() {
 	}
 }
 
-// Isolate drops all masters, storage nodes and miners, so that the group calls on none of them: it is to be another group than theirs.
+// Isolate drops all masters, storage nodes and miners, so that the group calls on none of them: it is to be another
+// group than theirs.
 func (r *Recovery) Isolate() {
 	s := r.s
 	s.masters, s.storages, s.miners, s.term.URL = nil, nil, nil, ""

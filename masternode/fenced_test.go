@@ -13,7 +13,8 @@ import (
 
 // fencedBy is what a worker answers that has let in an order of another leader.
 func fencedBy(epoch, term uint64) error {
-	return &wire.FencedError{Highest: wire.Order{Epoch: epoch, Term: term}, Err: errors.New("order of a deposed leader refused")}
+	return &wire.FencedError{Highest: wire.Order{Epoch: epoch, Term: term}, Err: errors.New("order of a deposed " +
+		"leader refused")}
 }
 
 // endedBy waits until a master has ended by itself.
@@ -28,7 +29,8 @@ func (r *rig) endedBy(t *testing.T) error {
 	}
 }
 
-// A leader that meets one worker of a later epoch acknowledges nothing from then on, what is being committed included, and ends with a reason.
+// A leader that meets one worker of a later epoch acknowledges nothing from then on, what is being committed
+// included, and ends with a reason.
 func TestLeaderMeetsALaterEpoch(t *testing.T) {
 	for _, worker := range []string{"http://s2", "http://miner"} {
 		synctest.Test(t, func(t *testing.T) {
@@ -52,7 +54,8 @@ func TestLeaderMeetsALaterEpoch(t *testing.T) {
 			synctest.Wait()
 			met = true
 			err := r.endedBy(t)
-			if !errors.Is(err, ErrLaterEpoch) || !strings.Contains(err.Error(), "epoch 2") || !strings.Contains(err.Error(), strings.TrimPrefix(worker, "http://")) {
+			if !errors.Is(err, ErrLaterEpoch) || !strings.Contains(err.Error(), "epoch 2") ||
+				!strings.Contains(err.Error(), strings.TrimPrefix(worker, "http://")) {
 				t.Errorf("ended by %v", err)
 			}
 			if r.members.retired {
@@ -92,7 +95,8 @@ func TestLeaderMeetsALaterTerm(t *testing.T) {
 	})
 }
 
-// A new leader asks the storage nodes before it acknowledges anything, and waits for one that may have something to say; not for long.
+// A new leader asks the storage nodes before it acknowledges anything, and waits for one that may have something to
+// say; not for long.
 func TestNewLeaderAsksBeforeItAcknowledges(t *testing.T) {
 	for name, c := range map[string]struct {
 		answers map[string]error         // by storage node
@@ -100,11 +104,15 @@ func TestNewLeaderAsksBeforeItAcknowledges(t *testing.T) {
 		fenced  bool
 		within  time.Duration // the first append is acknowledged, counted from the election
 	}{
-		"all are well":                   {nil, nil, false, 200 * time.Millisecond},
-		"one is of a later epoch":        {map[string]error{"http://s0": fencedBy(2, 0), "http://s1": errDown}, map[string]time.Duration{"http://s2": time.Hour}, true, 0},
-		"two hang":                       {nil, map[string]time.Duration{"http://s1": time.Hour, "http://s2": time.Hour}, false, fenceWait + 200*time.Millisecond},
-		"two are down":                   {map[string]error{"http://s0": errDown, "http://s1": errDown}, nil, false, 200 * time.Millisecond},
-		"one hangs, most have let it in": {nil, map[string]time.Duration{"http://s2": time.Hour}, false, 200 * time.Millisecond},
+		"all are well": {nil, nil, false, 200 * time.Millisecond},
+		"one is of a later epoch": {map[string]error{"http://s0": fencedBy(2, 0), "http://s1": errDown},
+			map[string]time.Duration{"http://s2": time.Hour}, true, 0},
+		"two hang": {nil, map[string]time.Duration{"http://s1": time.Hour,
+			"http://s2": time.Hour}, false, fenceWait + 200*time.Millisecond},
+		"two are down": {map[string]error{"http://s0": errDown, "http://s1": errDown}, nil, false,
+			200 * time.Millisecond},
+		"one hangs, most have let it in": {nil, map[string]time.Duration{"http://s2": time.Hour}, false,
+			200 * time.Millisecond},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -144,7 +144,8 @@ func New(cfg Config) (*Node, error) {
 }
 
 // Run hands on appends and reads, leads whenever this master is elected, and keeps it known to its group, until ctx ends. The error wraps
-// [ErrRemoved] or [ErrOtherGroup] where this master must stop for good, [ErrLaterEpoch] where its workers obey another group.
+// [ErrRemoved] or [ErrOtherGroup] where this master must stop for good, [ErrLaterEpoch] where its workers obey
+// another group.
 func (n *Node) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { n.appends.run(ctx); return nil })

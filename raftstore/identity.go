@@ -25,7 +25,8 @@ type identity struct {
 	Epoch   uint64 `json:"epoch"`             // of the group
 	Removed bool   `json:"removed,omitempty"` // the group has taken this master out
 	Rescue  bool   `json:"rescue,omitempty"`  // a recovery is under way
-	// Rehearsal is the SHA-256 of the cluster token of a rehearsal, in hex: see [Rescue.Rehearse]. "" for the folder of any other master.
+	// Rehearsal is the SHA-256 of the cluster token of a rehearsal, in hex: see [Rescue.Rehearse]. "" for the folder
+	// of any other master.
 	Rehearsal string `json:"rehearsal,omitempty"`
 	Begun     bool   `json:"begun,omitempty"` // raft.db holds a term: one without has lost its votes and its log
 	// Founding are the first members of a group that this master is one of, kept so that a founding that was cut short is

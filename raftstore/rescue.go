@@ -61,8 +61,9 @@ func OpenRescue(dir string, log hclog.Logger) (*Rescue, error) {
 	return r, nil
 }
 
-// OpenUndo is OpenRescue for a recovery that undoes another one, which was a mistake: the folder may be one that does not start any more since
-// its master heard of the other group's epoch. One whose own table has the master as removed is refused still: its group went on without it.
+// OpenUndo is OpenRescue for a recovery that undoes another one, which was a mistake: the folder may be one that does
+// not start any more since its master heard of the other group's epoch. One whose own table has the master as removed
+// is refused still: its group went on without it.
 func OpenUndo(dir string, log hclog.Logger) (*Rescue, error) {
 	r, err := OpenFolder(dir, log)
 	if err != nil {
@@ -75,8 +76,8 @@ func OpenUndo(dir string, log hclog.Logger) (*Rescue, error) {
 	return r, nil
 }
 
-// Rehearse makes the folder, which must be a copy, that of another master, in a group of its own: Commit gives it a group's id that no other
-// group has. It is marked, so that it starts under that cluster token alone.
+// Rehearse makes the folder, which must be a copy, that of another master, in a group of its own: Commit gives it a
+// group's id that no other group has. It is marked, so that it starts under that cluster token alone.
 func (r *Rescue) Rehearse(clusterToken string) {
 	r.identity.ID, r.identity.Rehearsal = newMemberID(), rehearsalMark(clusterToken)
 }
@@ -94,14 +95,16 @@ func (s *Store) Rehearsal() bool {
 	return s.identity.Rehearsal != ""
 }
 
-// Founding are the masters that the group was founded with, as far as the folder knows: the table has them a moment later only.
+// Founding are the masters that the group was founded with, as far as the folder knows: the table has them a moment
+// later only.
 func (r *Rescue) Founding() []wire.Member { return r.identity.Founding }
 
 // mayCommit reports whether the master was taken out of its group.
 func (r *Rescue) mayCommit() error {
 	switch {
 	case r.identity.Removed && !r.undo:
-		return fmt.Errorf("%w; where it heard of a recovery that was a mistake, 'chainstore master recover --undo-recovery' takes it back",
+		return fmt.Errorf("%w; where it heard of a recovery that was a mistake, 'chainstore master recover "+
+			"--undo-recovery' takes it back",
 			r.identity.mayRun(r.dir))
 	case r.state.MasterRemoved(r.identity.ID):
 		return fmt.Errorf("%w: the table in %s says so of %s, of group %s, and what the group did since is not there; recover another survivor, or found the group anew with --from-storage and an empty folder",

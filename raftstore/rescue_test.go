@@ -287,7 +287,8 @@ func TestRescueLogKeys(t *testing.T) {
 	}
 }
 
-// A master that heard of a later epoch is recovered where that epoch was a mistake; one that its own table has as removed is not.
+// A master that heard of a later epoch is recovered where that epoch was a mistake; one that its own table has as
+// removed is not.
 func TestOpenUndo(t *testing.T) {
 	t.Parallel()
 	n := loneMaster(t, 1)
@@ -295,7 +296,8 @@ func TestOpenUndo(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.stop()
-	if _, err := OpenRescue(n.cfg.Dir, nil); !errors.Is(err, ErrRemoved) || !strings.Contains(err.Error(), "--undo-recovery") {
+	if _, err := OpenRescue(n.cfg.Dir, nil); !errors.Is(err, ErrRemoved) || !strings.Contains(err.Error(),
+		"--undo-recovery") {
 		t.Errorf("without undoing: %v", err)
 	}
 	r, err := OpenUndo(n.cfg.Dir, nil)
@@ -315,7 +317,8 @@ func TestOpenUndo(t *testing.T) {
 	gone := loneMaster(t, 1)
 	gone.propose(t, masterfsm.Encode(&masterfsm.RemoveMaster{ID: gone.Member().ID, Time: 9999}))
 	gone.stop()
-	if _, err := OpenUndo(gone.cfg.Dir, nil); !errors.Is(err, ErrRemoved) || !strings.Contains(err.Error(), "the table in") {
+	if _, err := OpenUndo(gone.cfg.Dir, nil); !errors.Is(err, ErrRemoved) || !strings.Contains(err.Error(),
+		"the table in") {
 		t.Errorf("of one that the table has as removed: %v", err)
 	}
 }

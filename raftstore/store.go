@@ -153,7 +153,8 @@ func Open(cfg Config) (_ *Store, err error) {
 		return nil, err
 	}
 	if id.Rehearsal != "" && id.Rehearsal != rehearsalMark(cfg.ClusterToken) {
-		return nil, fmt.Errorf("%s was made for a rehearsal under another cluster token: start it with the one that 'master recover --rehearsal' was given", cfg.Dir)
+		return nil, fmt.Errorf("%s was made for a rehearsal under another cluster token: start it with the one "+
+			"that 'master recover --rehearsal' was given", cfg.Dir)
 	}
 	key, err := newHandshakeKey(cfg.ClusterToken)
 	if err != nil {

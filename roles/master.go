@@ -78,10 +78,13 @@ func (c *MasterConfig) validate() error {
 	return checkLoopback("--raft", c.Raft, c.Insecure)
 }
 
-// checkRehearsal refuses, for the folder of a rehearsal, all that would call on nodes or witnesses of the group that was copied, or sign in its name.
+// checkRehearsal refuses, for the folder of a rehearsal, all that would call on nodes or witnesses of the group that
+// was copied, or sign in its name.
 func (c *MasterConfig) checkRehearsal(rehearsal bool) error {
-	if rehearsal && (len(c.Peers) > 0 || len(c.Join) > 0 || len(c.Witnesses) > 0 || c.Origin != "" || c.CheckpointKey != "") {
-		return fmt.Errorf("%s was made for a rehearsal: start it without --peers, --join, --witness, --origin and --checkpoint-key", c.Data)
+	if rehearsal && (len(c.Peers) > 0 || len(c.Join) > 0 || len(c.Witnesses) > 0 || c.Origin != "" ||
+		c.CheckpointKey != "") {
+		return fmt.Errorf("%s was made for a rehearsal: start it without --peers, --join, --witness, --origin and "+
+			"--checkpoint-key", c.Data)
 	}
 	return nil
 }

@@ -23,20 +23,24 @@ type RecoverConfig struct {
 	ClusterToken string   // opens the storage nodes' chains
 	FromStorage  []string // URLs of all storage nodes, when no master has survived
 	Without      []string // ids or URLs of storage nodes that are gone for good and need not be asked
-	// StorageLost says that a majority of the table's storage nodes is gone for good. Those that are not in Without must answer all the same.
+	// StorageLost says that a majority of the table's storage nodes is gone for good. Those that are not in Without
+	// must answer all the same.
 	StorageLost bool
-	Dead        []string // ids, URLs or raft addresses of all other masters of the table: they do not run, and never will
+	// Dead are the ids, URLs or raft addresses of all other masters of the table: they do not run, and never will.
+	Dead []string
 	// UndoRecovery has the folder's own records stand against blocks of a later epoch: see [recovery.chooseOwn].
 	UndoRecovery bool
-	// Rehearsal makes a group of its own of a copy, under the cluster token that is given, which must not be that of the group that was copied. Nobody
-	// of that group is asked anything. FromStorage may name storage nodes of the rehearsal.
+	// Rehearsal makes a group of its own of a copy, under the cluster token that is given, which must not be that of
+	// the group that was copied. Nobody of that group is asked anything. FromStorage may name storage nodes of the
+	// rehearsal.
 	Rehearsal bool
 	NewLogKey bool // the log's name and keys are left out, so that the next leader founds another log
 	// Confirm is shown what is about to be done, and ends it with an error. Nothing was changed before.
 	Confirm  func(Recovery) error
 	Progress func(done, total uint64) // blocks that were adopted; may be nil
-	Waiting  func(Waiting)            // called now and then while storage nodes have not been without orders for long enough; may be nil
-	Logger   hclog.Logger
+	// Waiting is called now and then while storage nodes have not been without orders for long enough; may be nil.
+	Waiting func(Waiting)
+	Logger  hclog.Logger
 
 	quiet time.Duration // without orders of a leader; 0 for wire.RecoveryQuiet
 }
@@ -94,10 +98,11 @@ type DamagedSnapshot struct {
 
 // RecoverMaster makes one surviving master the whole group, or founds the group anew from the storage nodes' chain. The master must not run.
 //
-// It first makes sure that the group does not live: every other master of the table must be named as dead and must not answer, and a majority of
-// the storage nodes must have had no order of a leader for a while. Then it takes over the highest chain of the storage nodes, every block of it
-// verified, so that no block is ever mined at a height that one of them has. The group's epoch goes up: the storage nodes store the new one before
-// anything in the folder is changed, and workers follow no leader of the old group any more. After a crash it can be done again.
+// It first makes sure that the group does not live: every other master of the table must be named as dead and must
+// not answer, and a majority of the storage nodes must have had no order of a leader for a while. Then it takes over
+// the highest chain of the storage nodes, every block of it verified, so that no block is ever mined at a height that
+// one of them has. The group's epoch goes up: the storage nodes store the new one before anything in the folder is
+// changed, and workers follow no leader of the old group any more. After a crash it can be done again.
 func RecoverMaster(ctx context.Context, cfg RecoverConfig) (_ Recovery, err error) {
 	if err := cfg.validate(); err != nil {
 		return Recovery{}, err
@@ -113,7 +118,8 @@ func RecoverMaster(ctx context.Context, cfg RecoverConfig) (_ Recovery, err erro
 	defer func() { err = errors.Join(err, rescue.Close()) }()
 	switch fresh := rescue.Fresh(); {
 	case fresh && (cfg.UndoRecovery || cfg.Rehearsal):
-		return Recovery{}, fmt.Errorf("%s holds no master: name the folder of one, or for a rehearsal a copy of it", cfg.Data)
+		return Recovery{}, fmt.Errorf("%s holds no master: name the folder of one, or for a rehearsal a copy of it",
+			cfg.Data)
 	case fresh && len(cfg.FromStorage) == 0:
 		return Recovery{}, fmt.Errorf("%s holds no master: name the folder of one that survived, or found the group anew with --from-storage URL,…", cfg.Data)
 	case !fresh && len(cfg.FromStorage) > 0 && !cfg.Rehearsal:
@@ -157,11 +163,13 @@ func RecoverMaster(ctx context.Context, cfg RecoverConfig) (_ Recovery, err erro
 func (c *RecoverConfig) validate() error {
 	switch {
 	case c.ClusterToken == "" && c.Rehearsal:
-		return errors.New("the rehearsal needs a cluster token of its own: --cluster-token-file FILE, or CHAINSTORE_CLUSTER_TOKEN")
+		return errors.New("the rehearsal needs a cluster token of its own: --cluster-token-file FILE, or " +
+			"CHAINSTORE_CLUSTER_TOKEN")
 	case c.ClusterToken == "":
 		return errors.New("the cluster token is needed: --cluster-token-file FILE, or CHAINSTORE_CLUSTER_TOKEN")
 	case c.Rehearsal && (len(c.Dead) > 0 || len(c.Without) > 0 || c.StorageLost || c.UndoRecovery):
-		return errors.New("a rehearsal asks nobody of the group that was copied: --dead, --without, --storage-majority-lost and --undo-recovery mean nothing to it")
+		return errors.New("a rehearsal asks nobody of the group that was copied: --dead, --without, " +
+			"--storage-majority-lost and --undo-recovery mean nothing to it")
 	}
 	return nil
 }
@@ -171,11 +179,13 @@ func (r *recovery) isolate(rescue *raftstore.Rescue) error {
 	state := r.state()
 	keys, _ := masternode.OpenLogKeys(r.cfg.ClusterToken, state.Group().ID, rescue.Log())
 	if len(keys) > 0 {
-		return errors.New("the cluster token is that of the group that was copied: a rehearsal needs one of its own, so that no node of the two can take another's call")
+		return errors.New("the cluster token is that of the group that was copied: a rehearsal needs one of its " +
+			"own, so that no node of the two can take another's call")
 	}
 	for _, s := range state.Storages() {
 		if slices.Contains(trimmed(r.cfg.FromStorage), s.URL) {
-			return fmt.Errorf("storage node %s is one of the group that was copied: a rehearsal may name storage nodes of its own alone", s.URL)
+			return fmt.Errorf("storage node %s is one of the group that was copied: a rehearsal may name storage "+
+				"nodes of its own alone", s.URL)
 		}
 	}
 	rescue.Rehearse(r.cfg.ClusterToken)

@@ -36,8 +36,8 @@ func (m *oldMaster) String() string {
 	return fmt.Sprintf("%s at %s", m.id, cmp.Or(m.url, m.raft, "an unknown address"))
 }
 
-// othersOf are the masters of the table, and those that the group was founded with and that are not in the table yet. The survivor is among them:
-// its folder may be a copy of that of a master that runs. A rehearsal knows none.
+// othersOf are the masters of the table, and those that the group was founded with and that are not in the table yet.
+// The survivor is among them: its folder may be a copy of that of a master that runs. A rehearsal knows none.
 func (r *recovery) othersOf(rescue *raftstore.Rescue) (all []oldMaster) {
 	if r.cfg.Rehearsal {
 		return nil
@@ -55,8 +55,8 @@ func (r *recovery) othersOf(rescue *raftstore.Rescue) (all []oldMaster) {
 	return all
 }
 
-// checkMasters makes sure that no master of the group answers, and that each but the survivor was named as dead: that it does not answer here does
-// not tell that it does not run.
+// checkMasters makes sure that no master of the group answers, and that each but the survivor was named as dead: that
+// it does not answer here does not tell that it does not run.
 func (r *recovery) checkMasters(ctx context.Context) error {
 	for _, name := range r.cfg.Dead {
 		at := slices.IndexFunc(r.old, func(m oldMaster) bool { return m.is(name) })
@@ -77,7 +77,8 @@ func (r *recovery) checkMasters(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	if err := errors.Join(lives...); err != nil {
-		return fmt.Errorf("nothing was changed: the group must not be replaced while one of its masters runs. Stop it; where a majority can run, start that, and recover nothing: %w", err)
+		return fmt.Errorf("nothing was changed: the group must not be replaced while one of its masters runs. "+
+			"Stop it; where a majority can run, start that, and recover nothing: %w", err)
 	}
 	var flags []string
 	var unnamed []oldMaster
@@ -88,8 +89,10 @@ func (r *recovery) checkMasters(ctx context.Context) error {
 		}
 	}
 	if len(unnamed) > 0 {
-		return fmt.Errorf("nothing was changed: no answer from master %s. A master that cannot be reached from here may still run and acknowledge records. "+
-			"Make sure on its machine that it is stopped and never starts again, then add: %s", mastersText(unnamed, ", or "), strings.Join(flags, " "))
+		return fmt.Errorf("nothing was changed: no answer from master %s. A master that cannot be reached from "+
+			"here may still run and acknowledge records. "+
+			"Make sure on its machine that it is stopped and never starts again, then add: %s", mastersText(unnamed,
+			", or "), strings.Join(flags, " "))
 	}
 	return nil
 }
@@ -102,8 +105,8 @@ func mastersText(list []oldMaster, between string) string {
 	return cmp.Or(strings.Join(texts, between), "none")
 }
 
-// lives asks at a master's URL whether a master of the group is there: then it says so as an error. What else answers there, a new master or a
-// proxy, is no sign of life.
+// lives asks at a master's URL whether a master of the group is there: then it says so as an error. What else answers
+// there, a new master or a proxy, is no sign of life.
 func (r *recovery) lives(ctx context.Context, m *oldMaster) error {
 	if m.url == "" {
 		return nil
@@ -120,7 +123,8 @@ func (r *recovery) lives(ctx context.Context, m *oldMaster) error {
 	case err == nil && there.ID == m.id:
 		return fmt.Errorf("master %s answers%s", m, named)
 	case err == nil && there.Group == r.plan.Group:
-		return fmt.Errorf("at %s, where master %s was, answers master %s of the same group, at epoch %d", m.url, m.id, there.ID, there.Epoch)
+		return fmt.Errorf("at %s, where master %s was, answers master %s of the same group, at epoch %d", m.url, m.id,
+			there.ID, there.Epoch)
 	case errors.As(err, &problem) && strings.HasPrefix(problem.Problem.Type, wire.ProblemBase):
 		return fmt.Errorf("at the URL of master %s something answers%s, and does not say who it is: %w", m, named, err)
 	}
@@ -133,8 +137,8 @@ type looked struct {
 	ordered     bool
 }
 
-// awaitQuiet asks the storage nodes until all of them have been without orders of a leader for long enough. It ends with an error when an order
-// comes meanwhile: then a leader lives.
+// awaitQuiet asks the storage nodes until all of them have been without orders of a leader for long enough. It ends
+// with an error when an order comes meanwhile: then a leader lives.
 func (r *recovery) awaitQuiet(ctx context.Context, chains []storageChain) error {
 	need := cmp.Or(r.cfg.quiet, wire.RecoveryQuiet)
 	before := make([]looked, len(chains))
@@ -148,9 +152,11 @@ func (r *recovery) awaitQuiet(ctx context.Context, chains []storageChain) error 
 		for i := range chains {
 			c := &chains[i]
 			quiet := time.Duration(*c.status.QuietMillis) * time.Millisecond
-			now := looked{first: began.Add(-quiet - time.Millisecond), last: ended.Add(-quiet), ordered: c.status.Ordered}
+			now := looked{first: began.Add(-quiet - time.Millisecond), last: ended.Add(-quiet),
+				ordered: c.status.Ordered}
 			if b := before[i]; now.ordered && !b.last.IsZero() && now.first.After(b.last) {
-				return fmt.Errorf("nothing was changed: storage node %s had an order of a leader just now: a master of the group lives, although none answers here. Stop it first", c.url)
+				return fmt.Errorf("nothing was changed: storage node %s had an order of a leader just now: a "+
+					"master of the group lives, although none answers here. Stop it first", c.url)
 			}
 			before[i] = now
 			if quiet < w.Since {
@@ -171,8 +177,9 @@ func (r *recovery) awaitQuiet(ctx context.Context, chains []storageChain) error 
 	}
 }
 
-// checkMajority makes sure that the storage nodes that are asked are a majority of the table's: then at least one of them has orders of whatever
-// leader still has a majority of them, and the leaders of the old group meet at least one that refuses them.
+// checkMajority makes sure that the storage nodes that are asked are a majority of the table's: then at least one of
+// them has orders of whatever leader still has a majority of them, and the leaders of the old group meet at least one
+// that refuses them.
 func (r *recovery) checkMajority(asked int) error {
 	if len(r.cfg.FromStorage) > 0 || r.cfg.Rehearsal {
 		return nil
@@ -182,22 +189,27 @@ func (r *recovery) checkMajority(asked int) error {
 		return nil
 	}
 	if r.plan.Storages == 0 {
-		return errors.New("nothing was changed: the table has no storage node that could vouch that no leader gives orders. " +
+		return errors.New("nothing was changed: the table has no storage node that could vouch that no leader " +
+			"gives orders. " +
 			"Where you are sure that none runs, add --storage-majority-lost")
 	}
-	return fmt.Errorf("nothing was changed: %d of the table's %d storage nodes would be asked, and a majority must vouch that no leader gives orders. "+
-		"Bring more of them back. Where their disks are destroyed, and not only out of reach, name each with --without and add --storage-majority-lost",
+	return fmt.Errorf("nothing was changed: %d of the table's %d storage nodes would be asked, and a majority "+
+		"must vouch that no leader gives orders. "+
+		"Bring more of them back. Where their disks are destroyed, and not only out of reach, name each with "+
+		"--without and add --storage-majority-lost",
 		asked, r.plan.Storages)
 }
 
-// raise has all storage nodes that were asked store the new epoch, in which they refuse the old group's leaders; each refuses where it had an order
-// meanwhile. Then what is not the group's is moved to quarantine. The survivor's folder is not changed before.
+// raise has all storage nodes that were asked store the new epoch, in which they refuse the old group's leaders; each
+// refuses where it had an order meanwhile. Then what is not the group's is moved to quarantine. The survivor's folder
+// is not changed before.
 func (r *recovery) raise(ctx context.Context) error {
 	order := wire.NewEpoch{Group: r.plan.Group, Epoch: r.plan.Epoch, Claim: rand.Text()}
 	err := r.onAll(func(c *storageChain) error {
 		at, err := r.newEpoch(ctx, c, order)
 		if err == nil && (at.Height != c.status.Height || at.Hash != c.status.Hash) {
-			err = fmt.Errorf("its chain has changed since it was asked, from %d blocks to %d", c.status.Height, at.Height)
+			err = fmt.Errorf("its chain has changed since it was asked, from %d blocks to %d", c.status.Height,
+				at.Height)
 		}
 		return err
 	})
@@ -213,7 +225,8 @@ func (r *recovery) raise(ctx context.Context) error {
 		})
 	}
 	if err != nil {
-		return fmt.Errorf("%s was not changed. Storage nodes may have stored epoch %d already and then refuse masters of before: run this command again: %w",
+		return fmt.Errorf("%s was not changed. Storage nodes may have stored epoch %d already and then refuse "+
+			"masters of before: run this command again: %w",
 			r.cfg.Data, r.plan.Epoch, err)
 	}
 	return nil

@@ -86,17 +86,37 @@ func TestRecoverAsksTheMasters(t *testing.T) {
 		dead []string
 		says string // in the error, "" for none
 	}{
-		"one that lives":                   {func(t *testing.T) string { return answering(t, 200, wire.Member{ID: "m2", Group: "g", Epoch: 1}) }, []string{"m3"}, "m2 at"},
-		"one that lives and is named":      {func(t *testing.T) string { return answering(t, 200, wire.Member{ID: "m2", Group: "g", Epoch: 1}) }, []string{"m2", "m3"}, "although it was named"},
-		"another of the group":             {func(t *testing.T) string { return answering(t, 200, wire.Member{ID: "m9", Group: "g", Epoch: 2}) }, []string{"m2", "m3"}, "master m9 of the same group, at epoch 2"},
-		"one that takes another token":     {func(t *testing.T) string { return answering(t, 401, wire.Member{}) }, []string{"m2", "m3"}, "does not say who it is"},
-		"silent and not named":             {func(*testing.T) string { return nowhere }, nil, "add: --dead m2 --dead m3"},
-		"one of them not named":            {func(*testing.T) string { return nowhere }, []string{"m2"}, "add: --dead m3"},
-		"unknown":                          {func(*testing.T) string { return nowhere }, []string{"m2", "m3", "m4"}, "--dead m4: the table has no such master"},
-		"named by id":                      {func(*testing.T) string { return nowhere }, []string{"m2", "m3"}, ""},
-		"named by URL and raft address":    {func(*testing.T) string { return nowhere }, []string{nowhere + "/", "127.0.0.1:3"}, ""},
-		"a new one at the old one's place": {func(t *testing.T) string { return answering(t, 200, wire.Member{ID: "new"}) }, []string{"m2", "m3"}, ""},
-		"another group's at the old place": {func(t *testing.T) string { return answering(t, 200, wire.Member{ID: "m2x", Group: "h"}) }, []string{"m2", "m3"}, ""},
+		"one that lives": {func(t *testing.T) string {
+			return answering(t, 200, wire.Member{ID: "m2",
+				Group: "g", Epoch: 1})
+		}, []string{"m3"}, "m2 at"},
+		"one that lives and is named": {func(t *testing.T) string {
+			return answering(t, 200, wire.Member{ID: "m2",
+				Group: "g", Epoch: 1})
+		}, []string{"m2", "m3"}, "although it was named"},
+		"another of the group": {func(t *testing.T) string {
+			return answering(t, 200, wire.Member{ID: "m9",
+				Group: "g", Epoch: 2})
+		}, []string{"m2", "m3"}, "master m9 of the same group, at epoch 2"},
+		"one that takes another token": {func(t *testing.T) string { return answering(t, 401, wire.Member{}) },
+			[]string{"m2", "m3"}, "does not say who it is"},
+		"silent and not named": {func(*testing.T) string { return nowhere }, nil,
+			"add: --dead m2 --dead m3"},
+		"one of them not named": {func(*testing.T) string { return nowhere }, []string{"m2"},
+			"add: --dead m3"},
+		"unknown": {func(*testing.T) string { return nowhere }, []string{"m2", "m3", "m4"},
+			"--dead m4: the table has no such master"},
+		"named by id": {func(*testing.T) string { return nowhere }, []string{"m2", "m3"}, ""},
+		"named by URL and raft address": {func(*testing.T) string { return nowhere }, []string{nowhere + "/",
+			"127.0.0.1:3"}, ""},
+		"a new one at the old one's place": {func(t *testing.T) string {
+			return answering(t, 200,
+				wire.Member{ID: "new"})
+		}, []string{"m2", "m3"}, ""},
+		"another group's at the old place": {func(t *testing.T) string {
+			return answering(t, 200,
+				wire.Member{ID: "m2x", Group: "h"})
+		}, []string{"m2", "m3"}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newChainNode(t, "d1")
@@ -106,10 +126,12 @@ func TestRecoverAsksTheMasters(t *testing.T) {
 			dir, member := l.folder()
 			before := readFile(t, filepath.Join(dir, "master.json"))
 			done, err := RecoverMaster(t.Context(), RecoverConfig{
-				Data: dir, Raft: "127.0.0.1:9", ClusterToken: "token", Dead: c.dead, Confirm: func(Recovery) error { return nil },
+				Data: dir, Raft: "127.0.0.1:9", ClusterToken: "token", Dead: c.dead,
+				Confirm: func(Recovery) error { return nil },
 			})
 			if c.says == "" {
-				if err != nil || done.Epoch != 2 || done.Member != member || len(d.raised) != 1 || d.raised[0].Epoch != 2 || d.raised[0].Keep != nil {
+				if err != nil || done.Epoch != 2 || done.Member != member || len(d.raised) != 1 ||
+					d.raised[0].Epoch != 2 || d.raised[0].Keep != nil {
 					t.Errorf("recovered %+v, %v, raised %+v", done, err, d.raised)
 				}
 				return
@@ -131,10 +153,12 @@ func TestRecoverACopyOfALivingMaster(t *testing.T) {
 	dir, member := l.folder()
 	url := answering(t, 200, wire.Member{ID: member, Group: "g", Epoch: 1})
 	inFolder(t, dir, func(store *raftstore.Store) error {
-		_, err := store.Propose(t.Context(), masterfsm.Encode(&masterfsm.AdmitMaster{ID: member, URL: url, Raft: "127.0.0.1:2", Time: startTime}))
+		_, err := store.Propose(t.Context(), masterfsm.Encode(&masterfsm.AdmitMaster{ID: member, URL: url,
+			Raft: "127.0.0.1:2", Time: startTime}))
 		return err
 	})
-	_, err := RecoverMaster(t.Context(), RecoverConfig{Data: dir, Raft: "127.0.0.1:9", ClusterToken: "token", Confirm: func(Recovery) error { return nil }})
+	_, err := RecoverMaster(t.Context(), RecoverConfig{Data: dir, Raft: "127.0.0.1:9", ClusterToken: "token",
+		Confirm: func(Recovery) error { return nil }})
 	if err == nil || !strings.Contains(err.Error(), "master "+member+" at") || len(d.raised) > 0 {
 		t.Errorf("%v", err)
 	}
@@ -168,7 +192,8 @@ func readFile(t *testing.T, path string) string {
 	return string(data)
 }
 
-// A storage node that had an order lately is waited for; one that gets another meanwhile ends the recovery. A start is no order.
+// A storage node that had an order lately is waited for; one that gets another meanwhile ends the recovery. A start
+// is no order.
 func TestRecoverAwaitsQuiet(t *testing.T) {
 	for name, c := range map[string]struct {
 		orders  bool // go on
@@ -218,8 +243,8 @@ func TestRecoverAwaitsQuiet(t *testing.T) {
 	}
 }
 
-// Nodes that were left out count as such; that a majority is gone must be said in so many words. Those that are not left out must answer, and those of
-// an older version cannot vouch.
+// Nodes that were left out count as such; that a majority is gone must be said in so many words. Those that are not
+// left out must answer, and those of an older version cannot vouch.
 func TestRecoverNeedsAMajority(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -249,14 +274,16 @@ func TestRecoverNeedsAMajority(t *testing.T) {
 			want := c.says
 			switch c.says {
 			case "d3 is silent":
-				l.apply(&masterfsm.Register{Role: masterfsm.RoleStorage, ID: "d3", URL: nowhere, Boot: "2", Time: startTime})
+				l.apply(&masterfsm.Register{Role: masterfsm.RoleStorage, ID: "d3", URL: nowhere, Boot: "2",
+					Time: startTime})
 				want = nowhere + " does not tell"
 			case "d3 is old":
 				old := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 					_, _ = w.Write([]byte(`{"id":"d3","group":"g","epoch":1,"height":0}`))
 				}))
 				defer old.Close()
-				l.apply(&masterfsm.Register{Role: masterfsm.RoleStorage, ID: "d3", URL: old.URL, Boot: "2", Time: startTime})
+				l.apply(&masterfsm.Register{Role: masterfsm.RoleStorage, ID: "d3", URL: old.URL, Boot: "2",
+					Time: startTime})
 				want = old.URL + " runs a version that does not tell when"
 			}
 			_, err := recoverWith(t, l, RecoverConfig{Without: c.without, StorageLost: c.lost})
@@ -267,8 +294,8 @@ func TestRecoverNeedsAMajority(t *testing.T) {
 	}
 }
 
-// The storage nodes have the new epoch before the folder is changed. Where one refuses, the folder is as it was, and the next recovery goes above what
-// the others stored.
+// The storage nodes have the new epoch before the folder is changed. Where one refuses, the folder is as it was, and
+// the next recovery goes above what the others stored.
 func TestRecoverRaisesTheEpochFirst(t *testing.T) {
 	d1, d2 := newChainNode(t, "d1"), newChainNode(t, "d2")
 	l := newSurvivor(t, d1, d2)
@@ -278,9 +305,11 @@ func TestRecoverRaisesTheEpochFirst(t *testing.T) {
 	dir, _ := l.folder()
 	identity := filepath.Join(dir, "master.json")
 	before := readFile(t, identity)
-	cfg := RecoverConfig{Data: dir, Raft: "127.0.0.1:9", ClusterToken: "token", Confirm: func(Recovery) error { return nil }}
+	cfg := RecoverConfig{Data: dir, Raft: "127.0.0.1:9", ClusterToken: "token",
+		Confirm: func(Recovery) error { return nil }}
 	d2.refuse = http.StatusForbidden
-	if _, err := RecoverMaster(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), d2.url) || !strings.Contains(err.Error(), "run this command again") {
+	if _, err := RecoverMaster(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), d2.url) ||
+		!strings.Contains(err.Error(), "run this command again") {
 		t.Errorf("with a node that refuses: %v", err)
 	}
 	if readFile(t, identity) != before || len(d1.raised) != 1 {
@@ -294,7 +323,8 @@ func TestRecoverRaisesTheEpochFirst(t *testing.T) {
 		d1.has(l.blocks())
 		return nil
 	}
-	if _, err := RecoverMaster(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "changed since it was asked, from 2 blocks to 3") || readFile(t, identity) != before {
+	if _, err := RecoverMaster(t.Context(), cfg); err == nil || !strings.Contains(err.Error(),
+		"changed since it was asked, from 2 blocks to 3") || readFile(t, identity) != before {
 		t.Errorf("with a block that came in: %v", err)
 	}
 	cfg.Confirm = func(Recovery) error { return nil }
@@ -324,8 +354,8 @@ func TestRecoverAnEarlierEpoch(t *testing.T) {
 	}
 }
 
-// The group that a mistaken recovery has made mined other blocks, or records in the place of such that this group had acknowledged: this folder's
-// stand, and what contradicts them is moved aside. What contradicts nothing stays.
+// The group that a mistaken recovery has made mined other blocks, or records in the place of such that this group had
+// acknowledged: this folder's stand, and what contradicts them is moved aside. What contradicts nothing stays.
 func TestUndoRecovery(t *testing.T) {
 	for _, c := range []struct {
 		name     string
@@ -334,12 +364,21 @@ func TestUndoRecovery(t *testing.T) {
 		replaced bool
 		from     uint64
 	}{
-		{"another block", func(l *survivorLog) { l.grow(1, "real") }, func(l *survivorLog) { l.grow(3, "mistaken") }, true, 2},
-		{"another block, fewer", func(l *survivorLog) { l.grow(3, "real") }, func(l *survivorLog) { l.grow(1, "mistaken") }, true, 2},
-		{"records in the open block", func(l *survivorLog) { l.append(2, "real") }, func(l *survivorLog) { l.grow(1, "mistaken") }, true, 2},
-		{"records behind a block that waits", func(l *survivorLog) { l.append(6, "real") }, func(l *survivorLog) { l.grow(2, "mistaken") }, true, 2},
+		{"another block", func(l *survivorLog) { l.grow(1, "real") }, func(l *survivorLog) { l.grow(3, "mistaken") },
+			true, 2},
+		{"another block, fewer", func(l *survivorLog) { l.grow(3, "real") }, func(l *survivorLog) {
+			l.grow(1,
+				"mistaken")
+		}, true, 2},
+		{"records in the open block", func(l *survivorLog) { l.append(2, "real") }, func(l *survivorLog) {
+			l.grow(1,
+				"mistaken")
+		}, true, 2},
+		{"records behind a block that waits", func(l *survivorLog) { l.append(6, "real") },
+			func(l *survivorLog) { l.grow(2, "mistaken") }, true, 2},
 		{"nothing", func(*survivorLog) {}, func(l *survivorLog) { l.grow(2, "mistaken") }, false, 0},
-		{"nothing that the others do not have", func(l *survivorLog) { l.append(2, "same") }, func(l *survivorLog) { l.append(2, "same"); l.append(2, "more"); l.mine(0) }, false, 0},
+		{"nothing that the others do not have", func(l *survivorLog) { l.append(2, "same") },
+			func(l *survivorLog) { l.append(2, "same"); l.append(2, "more"); l.mine(0) }, false, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d1, d2 := newChainNode(t, "d1"), newChainNode(t, "d2")
@@ -357,16 +396,19 @@ func TestUndoRecovery(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if r.plan.Undo != 2 || r.plan.Epoch != 3 || r.plan.Dropped != 0 || r.state().NextIndex() < next || r.plan.Forked {
+			if r.plan.Undo != 2 || r.plan.Epoch != 3 || r.plan.Dropped != 0 || r.state().NextIndex() < next ||
+				r.plan.Forked {
 				t.Errorf("%+v", r.plan)
 			}
-			if want := []ReplacedChain{{URL: d1.url, From: c.from, To: uint64(len(other.blocks()))}}; c.replaced && !slices.Equal(r.plan.Replaced, want) || !c.replaced && len(r.plan.Replaced) > 0 {
+			if want := []ReplacedChain{{URL: d1.url, From: c.from, To: uint64(len(other.blocks()))}}; c.replaced &&
+				!slices.Equal(r.plan.Replaced, want) || !c.replaced && len(r.plan.Replaced) > 0 {
 				t.Errorf("replaced %+v, want %+v: %v", r.plan.Replaced, want, c.replaced)
 			}
 			if err := r.raise(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			if c.replaced && uint64(len(d1.blocks)) != c.from || !c.replaced && len(d1.blocks) != len(other.blocks()) || len(d2.blocks) != 2 {
+			if c.replaced && uint64(len(d1.blocks)) != c.from || !c.replaced &&
+				len(d1.blocks) != len(other.blocks()) || len(d2.blocks) != 2 {
 				t.Errorf("the nodes have %d and %d blocks", len(d1.blocks), len(d2.blocks))
 			}
 		})
@@ -407,15 +449,18 @@ func TestRehearsal(t *testing.T) {
 		return a
 	}
 	l := newSurvivor(t)
-	l.apply(&masterfsm.Register{Role: masterfsm.RoleStorage, ID: "d1", URL: "http://" + address(), MasterToken: "x", Time: startTime})
-	l.apply(&masterfsm.Register{Role: masterfsm.RoleMiner, ID: "w1", URL: "http://" + address(), MasterToken: "x", Time: startTime})
+	l.apply(&masterfsm.Register{Role: masterfsm.RoleStorage, ID: "d1", URL: "http://" + address(), MasterToken: "x",
+		Time: startTime})
+	l.apply(&masterfsm.Register{Role: masterfsm.RoleMiner, ID: "w1", URL: "http://" + address(), MasterToken: "x",
+		Time: startTime})
 	l.apply(&masterfsm.AdmitMaster{ID: "m2", URL: "http://" + address(), Raft: address(), Time: startTime})
 	own := address()
 	l.grow(2, "record")
 	l.append(2, "open")
 	dir, member := l.folder()
 	inFolder(t, dir, func(store *raftstore.Store) error {
-		_, err := store.Propose(t.Context(), masterfsm.Encode(&masterfsm.AdmitMaster{ID: member, URL: "http://" + own, Raft: address(), Time: startTime}))
+		_, err := store.Propose(t.Context(), masterfsm.Encode(&masterfsm.AdmitMaster{ID: member, URL: "http://" + own,
+			Raft: address(), Time: startTime}))
 		return err
 	})
 	ports := freePorts(t, 2)
@@ -462,7 +507,8 @@ func TestRehearsal(t *testing.T) {
 		}
 	}
 	cluster := m.node.Cluster(t.Context())
-	if len(cluster.Masters) != 1 || len(cluster.Storages) != 0 || len(cluster.Miners) != 0 || m.store.Member().Group != done.Group {
+	if len(cluster.Masters) != 1 || len(cluster.Storages) != 0 || len(cluster.Miners) != 0 ||
+		m.store.Member().Group != done.Group {
 		t.Errorf("%+v", cluster)
 	}
 	if log, err := m.node.Log(t.Context()); err != nil || strings.Contains(log.Origin, "example.com") {

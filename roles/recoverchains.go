@@ -108,7 +108,8 @@ func trimmed(urls []string) []string {
 	return list
 }
 
-// askAll asks the storage nodes for the heights of their chains and their highest epochs, once they have been without orders for long enough.
+// askAll asks the storage nodes for the heights of their chains and their highest epochs, once they have been without
+// orders for long enough.
 func (r *recovery) askAll(ctx context.Context) error {
 	chains := r.nodes()
 	if err := r.checkMajority(len(chains)); err != nil {
@@ -130,7 +131,8 @@ func (r *recovery) askAll(ctx context.Context) error {
 		switch {
 		case c.status.Group == r.plan.Group || c.status.Group == "":
 		case r.cfg.Rehearsal:
-			return fmt.Errorf("storage node %s is of group %s: a rehearsal takes nodes that are of no group yet, as 'chainstore import --rehearsal' makes them", c.url, c.status.Group)
+			return fmt.Errorf("storage node %s is of group %s: a rehearsal takes nodes that are of no group yet, "+
+				"as 'chainstore import --rehearsal' makes them", c.url, c.status.Group)
 		default:
 			return fmt.Errorf("storage node %s is of group %s, not %s", c.url, c.status.Group, r.plan.Group)
 		}
@@ -148,8 +150,8 @@ func (r *recovery) askAll(ctx context.Context) error {
 	return nil
 }
 
-// compareEpoch looks at whether a leader of a later epoch than the folder's has given a node orders: then the group was recovered elsewhere, and which
-// of the two groups counts is for a person to say.
+// compareEpoch looks at whether a leader of a later epoch than the folder's has given a node orders: then the group
+// was recovered elsewhere, and which of the two groups counts is for a person to say.
 func (r *recovery) compareEpoch(c *storageChain, known uint64) error {
 	later := c.status.Epoch > known && c.status.Term > 0
 	switch {
@@ -159,8 +161,10 @@ func (r *recovery) compareEpoch(c *storageChain, known uint64) error {
 		r.plan.Undo = max(r.plan.Undo, c.status.Epoch)
 		return nil
 	}
-	return fmt.Errorf("nothing was changed: storage node %s has had orders of a leader of epoch %d, and %s is of epoch %d: the group was recovered from another folder since. "+
-		"Where that is the group, recover a master of it, or found it anew with --from-storage. Where that recovery was a mistake, --undo-recovery has the records of this folder stand, "+
+	return fmt.Errorf("nothing was changed: storage node %s has had orders of a leader of epoch %d, and %s is of "+
+		"epoch %d: the group was recovered from another folder since. "+
+		"Where that is the group, recover a master of it, or found it anew with --from-storage. Where that "+
+		"recovery was a mistake, --undo-recovery has the records of this folder stand, "+
 		"and drops what the other group acknowledged", c.url, c.status.Epoch, r.cfg.Data, known)
 }
 
@@ -182,9 +186,12 @@ func (r *recovery) askStatus(ctx context.Context, chains []storageChain) error {
 		}
 		switch {
 		case c.err != nil:
-			return fmt.Errorf("storage node %s does not tell how far its chain goes: start it, or %s, which loses the blocks that it alone has: %w", c.url, out, c.err)
+			return fmt.Errorf("storage node %s does not tell how far its chain goes: start it, or %s, which loses "+
+				"the blocks that it alone has: %w", c.url, out, c.err)
 		case c.status.QuietMillis == nil:
-			return fmt.Errorf("storage node %s runs a version that does not tell when a leader gave it orders last, so it cannot vouch that none lives: start it with this version, or %s, which loses the blocks that it alone has",
+			return fmt.Errorf("storage node %s runs a version that does not tell when a leader gave it orders "+
+				"last, so it cannot vouch that none lives: start it with this version, or %s, which loses the "+
+				"blocks that it alone has",
 				c.url, out)
 		}
 	}
@@ -280,30 +287,34 @@ func (r *recovery) choose() error {
 	return nil
 }
 
-// chooseOwn decides where a recovery is undone: what the folder holds stands, its last records too, of which nobody is left to tell whether they were
-// committed. A node that has another block than the log, or whose blocks behind it leave no room for a record that the log holds, goes back to the last
-// one that agrees; what it has from there on is moved to its quarantine. Blocks that contradict nothing here are taken over as always.
+// chooseOwn decides where a recovery is undone: what the folder holds stands, its last records too, of which nobody
+// is left to tell whether they were committed. A node that has another block than the log, or whose blocks behind it
+// leave no room for a record that the log holds, goes back to the last one that agrees; what it has from there on is
+// moved to its quarantine. Blocks that contradict nothing here are taken over as always.
 func (r *recovery) chooseOwn(ctx context.Context) error {
 	height, state := r.state().Head().Height, r.state()
 	for i := range r.chains {
 		c := &r.chains[i]
 		if c.err != nil {
-			return fmt.Errorf("nothing was changed: storage node %s does not show where its chain leaves that of this master: leave it out with --without and remove its folder later, or mend it: %w", c.url, c.err)
+			return fmt.Errorf("nothing was changed: storage node %s does not show where its chain leaves that of "+
+				"this master: leave it out with --without and remove its folder later, or mend it: %w", c.url, c.err)
 		}
 		if c.foreign = c.forked; c.forked || c.status.Height <= height {
 			continue
 		}
 		errContradicts := errors.New("contradicts")
-		err := r.masters.ChainBlocks(ctx, c.url, height, min(c.status.Height, state.Height()+1), func(b chain.Block) error {
-			other, err := state.Contradicts(&b)
-			if err == nil && other {
-				c.foreign, c.agreed = true, b.Header.Block
-				err = errContradicts
-			}
-			return err
-		})
+		err := r.masters.ChainBlocks(ctx, c.url, height, min(c.status.Height, state.Height()+1),
+			func(b chain.Block) error {
+				other, err := state.Contradicts(&b)
+				if err == nil && other {
+					c.foreign, c.agreed = true, b.Header.Block
+					err = errContradicts
+				}
+				return err
+			})
 		if err != nil && !errors.Is(err, errContradicts) {
-			return fmt.Errorf("nothing was changed: storage node %s does not give the blocks behind those of this master: %w", c.url, err)
+			return fmt.Errorf("nothing was changed: storage node %s does not give the blocks behind those of this "+
+				"master: %w", c.url, err)
 		}
 	}
 	return nil

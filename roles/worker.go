@@ -179,7 +179,8 @@ func transfer(workers *client.Workers) func(ctx context.Context, to, ticket stri
 func (s *Storage) Run(ctx context.Context) error {
 	h := httpapi.NewStorage(httpapi.StorageConfig{
 		Node: s.node, Fence: s.fence, ID: s.registrar.ID, Registered: s.registrar.Registered,
-		Group: s.registrar.Group, MasterToken: s.identity.MasterToken, ClusterToken: s.cluster, Quiet: s.quiet, Fail: s.fail, Logger: s.log,
+		Group: s.registrar.Group, MasterToken: s.identity.MasterToken, ClusterToken: s.cluster, Quiet: s.quiet,
+		Fail: s.fail, Logger: s.log,
 	})
 	return errors.Join(s.run(ctx, h, s.node.Failed()), s.node.Close())
 }

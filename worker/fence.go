@@ -58,8 +58,8 @@ func OpenFence(dir string) (*Fence, error) {
 	return f, nil
 }
 
-// Pass lets an order of the newest leader in, after a newer one is on disk, and refuses older ones with [ErrFenced] and a
-// [*wire.FencedError]. Any other error means that the disk failed: the role must stop.
+// Pass lets an order of the newest leader in, after a newer one is on disk, and refuses older ones with [ErrFenced]
+// and a [*wire.FencedError]. Any other error means that the disk failed: the role must stop.
 func (f *Fence) Pass(o wire.Order) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -72,9 +72,10 @@ func (f *Fence) Pass(o wire.Order) error {
 	return f.advance(o, "")
 }
 
-// Raise has the fence refuse the leaders of all epochs below one, for the recovery of that name. May is asked while no order can pass; its error
-// is returned. The same recovery may raise the fence to the same epoch again, until the worker is started anew. Another one is refused with
-// [ErrFenced] where the fence stands at that epoch or above. Any other error means that the disk failed: the role must stop.
+// Raise has the fence refuse the leaders of all epochs below one, for the recovery of that name. May is asked while
+// no order can pass; its error is returned. The same recovery may raise the fence to the same epoch again, until the
+// worker is started anew. Another one is refused with [ErrFenced] where the fence stands at that epoch or above. Any
+// other error means that the disk failed: the role must stop.
 func (f *Fence) Raise(epoch uint64, claim string, may func() error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -91,7 +92,8 @@ func (f *Fence) Raise(epoch uint64, claim string, may func() error) error {
 
 // refuse is the error for an order that is too low; mu is held.
 func (f *Fence) refuse(o wire.Order) error {
-	return &wire.FencedError{Highest: f.highest, Err: fmt.Errorf("%w: epoch %d, term %d; this node has seen epoch %d, term %d",
+	return &wire.FencedError{Highest: f.highest, Err: fmt.Errorf("%w: epoch %d, term %d; this node has seen epoch "+
+		"%d, term %d",
 		ErrFenced, o.Epoch, o.Term, f.highest.Epoch, f.highest.Term)}
 }
 

@@ -148,7 +148,8 @@ func TestFenceUnderConcurrentOrders(t *testing.T) {
 	}
 }
 
-// A recovery raises the fence once no order may pass any more; nobody else gets the same epoch, and what is raised is on disk.
+// A recovery raises the fence once no order may pass any more; nobody else gets the same epoch, and what is raised is
+// on disk.
 func TestFenceRaise(t *testing.T) {
 	dir := t.TempDir()
 	f := openFence(t, dir)

@@ -86,8 +86,9 @@ func newImportCommand() *cobra.Command {
 one that the masters send. It is there whole or not at all.
 
 Start the node on the folder as any storage node, and found a group on it with 'chainstore master recover --from-storage URL': it is the group that was exported,
-in a later epoch. A group that still lives takes the node in as a new one. With --rehearsal the node is of no group yet: the first that it registers with is its
-own, for instance one that 'chainstore master recover --rehearsal' has made.`,
+in a later epoch. A group that still lives takes the node in as a new one. With --rehearsal the node is of no group
+yet: the first that it registers with is its own, for instance one that 'chainstore master recover --rehearsal' has
+made.`,
 		Example: `  chainstore import 2026-06.export --data /var/lib/new/storage
   chainstore storage --data /var/lib/new/storage --masters http://127.0.0.1:8000 --cluster-token-file cluster.token`,
 		Args: func(_ *cobra.Command, args []string) error {

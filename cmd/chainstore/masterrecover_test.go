@@ -37,16 +37,20 @@ func TestRecoveryWarning(t *testing.T) {
 			[]string{"log example.com/log goes on under its keys", "say --new-log-key"}, []string{"ends: its keys"},
 		},
 		{
-			"an undone recovery", roles.Recovery{LastEntry: 9, Undo: 2, Replaced: []roles.ReplacedChain{{URL: "s", From: 4, To: 9}}, Asked: 3, Storages: 3},
-			[]string{"recovery to epoch 2 is UNDONE", "Storage node s has blocks 4 to 8", "quarantine"}, []string{"YOUR word", "REHEARSAL"},
+			"an undone recovery", roles.Recovery{LastEntry: 9, Undo: 2, Replaced: []roles.ReplacedChain{{URL: "s",
+				From: 4, To: 9}}, Asked: 3, Storages: 3},
+			[]string{"recovery to epoch 2 is UNDONE", "Storage node s has blocks 4 to 8",
+				"quarantine"}, []string{"YOUR word", "REHEARSAL"},
 		},
 		{
 			"most storage nodes are lost", roles.Recovery{LastEntry: 9, Asked: 1, Storages: 3},
 			[]string{"2 storage nodes of the table's 3 do not answer", "YOUR word"}, []string{"UNDONE"},
 		},
 		{
-			"a rehearsal", roles.Recovery{LastEntry: 9, Rehearsal: true, Group: "g", Origin: "example.com/log", NewLogKey: true},
-			[]string{"REHEARSAL", "a group of its own, g", "must be a copy", "founds another"}, []string{"WARNING", "LOST", "YOUR word", "never run again", "example.com/log"},
+			"a rehearsal", roles.Recovery{LastEntry: 9, Rehearsal: true, Group: "g", Origin: "example.com/log",
+				NewLogKey: true},
+			[]string{"REHEARSAL", "a group of its own, g", "must be a copy", "founds another"}, []string{"WARNING",
+				"LOST", "YOUR word", "never run again", "example.com/log"},
 		},
 		{
 			"another log", roles.Recovery{LastEntry: 9, Origin: "example.com/log", NewLogKey: true},
@@ -73,7 +77,8 @@ func TestWaitingText(t *testing.T) {
 		"had an order of a leader lately": {Node: "http://s", Ordered: true, Need: time.Minute},
 		"was started lately":              {Node: "http://s", Need: time.Minute},
 	} {
-		if text := waitingText(w); !strings.Contains(text, want) || !strings.Contains(text, "http://s") || !strings.Contains(text, "1m0s") {
+		if text := waitingText(w); !strings.Contains(text, want) || !strings.Contains(text, "http://s") ||
+			!strings.Contains(text, "1m0s") {
 			t.Errorf("%q, want %q", text, want)
 		}
 	}

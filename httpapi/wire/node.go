@@ -52,22 +52,25 @@ type ChainStatus struct {
 	Hash   chain.Hash `json:"hash"` // of the last block
 
 	Term uint64 `json:"term,omitempty"` // of the highest order: 0 where no leader of Epoch has given one yet
-	// QuietMillis is how long ago the last order of a leader came, whether it was let in or refused. Where none came since the node's start, it
-	// is how long ago that was, and Ordered is false. It is nil in the answer of an older node.
+	// QuietMillis is how long ago the last order of a leader came, whether it was let in or refused. Where none came
+	// since the node's start, it is how long ago that was, and Ordered is false. It is nil in the answer of an older
+	// node.
 	QuietMillis *uint64 `json:"quiet_ms,omitempty"`
 	Ordered     bool    `json:"ordered,omitempty"`
 }
 
-// RecoveryQuiet is for how long a storage node must have had no order of a leader before the masters may be recovered from it: a group that
-// lives gives one each second, and elects a leader in less than this.
+// RecoveryQuiet is for how long a storage node must have had no order of a leader before the masters may be recovered
+// from it: a group that lives gives one each second, and elects a leader in less than this.
 const RecoveryQuiet = time.Minute
 
-// NewEpoch has a storage node refuse the leaders of all epochs below one, before the masters are recovered under it. It may be repeated.
+// NewEpoch has a storage node refuse the leaders of all epochs below one, before the masters are recovered under it.
+// It may be repeated.
 type NewEpoch struct {
 	Group string `json:"group"`
 	Epoch uint64 `json:"epoch"`
 	Claim string `json:"claim"` // names the recovery: two that choose the same epoch do not both get it
-	// Keep is set once all nodes have the epoch, where a node's blocks from that number on are not the group's: it moves them to its quarantine.
+	// Keep is set once all nodes have the epoch, where a node's blocks from that number on are not the group's: it
+	// moves them to its quarantine.
 	Keep *uint64 `json:"keep,omitempty"`
 }
 

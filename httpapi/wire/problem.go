@@ -10,8 +10,8 @@ type Problem struct {
 	Detail string `json:"detail,omitempty"`
 }
 
-// Fenced is the problem [ProblemFenced] of an order: it names the newest order that the worker has let in. Older workers leave both out, and so
-// does a miner that mines another header meanwhile.
+// Fenced is the problem [ProblemFenced] of an order: it names the newest order that the worker has let in. Older
+// workers leave both out, and so does a miner that mines another header meanwhile.
 type Fenced struct {
 	Problem
 	Epoch *uint64 `json:"epoch,omitempty"`
