@@ -25,7 +25,7 @@ func (s *storage) ofChain() wire.ChainStatus {
 	quiet, ordered := s.quiet.since()
 	millis := uint64(quiet.Milliseconds())
 	return wire.ChainStatus{
-		ID: s.id(), Group: s.group(), Epoch: order.Epoch, Term: order.Term, Height: at.Height, Hash: at.Hash,
+		ID: s.id(), Group: s.group(), Epoch: order.Epoch, LedEpoch: s.gate.fence.LedEpoch(), Height: at.Height, Hash: at.Hash,
 		QuietMillis: &millis, Ordered: ordered,
 	}
 }

@@ -166,7 +166,7 @@ func (n *chainNode) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		n.raised = append(n.raised, order)
-		n.status.Epoch, n.status.Term = order.Epoch, 0
+		n.status.Epoch = order.Epoch
 		if order.Keep != nil {
 			n.has(n.blocks[:*order.Keep])
 		}

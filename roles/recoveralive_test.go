@@ -343,12 +343,12 @@ func TestRecoverRaisesTheEpochFirst(t *testing.T) {
 // Storage nodes that had orders of a leader of a later epoch: which of the groups counts a person must say.
 func TestRecoverAnEarlierEpoch(t *testing.T) {
 	d := newChainNode(t, "d1")
-	d.status.Epoch, d.status.Term = 2, 5
+	d.status.Epoch, d.status.LedEpoch = 2, 2
 	l := newSurvivor(t, d)
 	if _, err := recoverWith(t, l, RecoverConfig{}); err == nil || !strings.Contains(err.Error(), "--undo-recovery") {
 		t.Errorf("%v", err)
 	}
-	d.status.Term = 0 // a recovery was cut short: nobody led in that epoch
+	d.status.LedEpoch = 1 // a recovery was cut short: nobody led in that epoch
 	if r, err := recoverWith(t, l, RecoverConfig{}); err != nil || r.plan.Epoch != 3 {
 		t.Errorf("%+v, %v", r.plan, err)
 	}
@@ -389,14 +389,14 @@ func TestUndoRecovery(t *testing.T) {
 			c.own(l)
 			c.other(other)
 			d1.has(other.blocks())
-			d1.status.Epoch, d1.status.Term = 2, 7
+			d1.status.Epoch, d1.status.LedEpoch = 3, 2 // and a recovery that was cut short has raised it
 			next := l.state.NextIndex()
 
 			r, err := recoverWith(t, l, RecoverConfig{UndoRecovery: true})
 			if err != nil {
 				t.Fatal(err)
 			}
-			if r.plan.Undo != 2 || r.plan.Epoch != 3 || r.plan.Dropped != 0 || r.state().NextIndex() < next ||
+			if r.plan.Undo != 2 || r.plan.Epoch != 4 || r.plan.Dropped != 0 || r.state().NextIndex() < next ||
 				r.plan.Forked {
 				t.Errorf("%+v", r.plan)
 			}

@@ -153,19 +153,19 @@ func (r *recovery) askAll(ctx context.Context) error {
 // compareEpoch looks at whether a leader of a later epoch than the folder's has given a node orders: then the group
 // was recovered elsewhere, and which of the two groups counts is for a person to say.
 func (r *recovery) compareEpoch(c *storageChain, known uint64) error {
-	later := c.status.Epoch > known && c.status.Term > 0
+	led := c.status.LedEpoch
 	switch {
-	case r.fresh || !later:
+	case r.fresh || led <= known:
 		return nil
 	case r.cfg.UndoRecovery:
-		r.plan.Undo = max(r.plan.Undo, c.status.Epoch)
+		r.plan.Undo = max(r.plan.Undo, led)
 		return nil
 	}
 	return fmt.Errorf("nothing was changed: storage node %s has had orders of a leader of epoch %d, and %s is of "+
 		"epoch %d: the group was recovered from another folder since. "+
 		"Where that is the group, recover a master of it, or found it anew with --from-storage. Where that "+
 		"recovery was a mistake, --undo-recovery has the records of this folder stand, "+
-		"and drops what the other group acknowledged", c.url, c.status.Epoch, r.cfg.Data, known)
+		"and drops what the other group acknowledged", c.url, led, r.cfg.Data, known)
 }
 
 // askStatus asks every storage node once.

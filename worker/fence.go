@@ -26,6 +26,7 @@ type Fence struct {
 	mu      sync.Mutex // guards all below
 	highest wire.Order
 	claim   string        // of the recovery that raised highest, "" where a leader did
+	led     uint64        // epoch of the newest leader that was let in, 0 where that is not known
 	changed chan struct{} // closed when highest moves
 }
 
@@ -55,6 +56,9 @@ func OpenFence(dir string) (*Fence, error) {
 		return nil, fmt.Errorf("%s is damaged: remove it when no old leader of the cluster can be running any more", f.path)
 	}
 	f.highest = wire.Order{Epoch: binary.BigEndian.Uint64(data[5:]), Term: binary.BigEndian.Uint64(data[13:])}
+	if f.highest.Term > 0 {
+		f.led = f.highest.Epoch
+	}
 	return f, nil
 }
 
@@ -80,8 +84,8 @@ func (f *Fence) Raise(epoch uint64, claim string, may func() error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	o := wire.Order{Epoch: epoch}
-	again := o == f.highest && claim != "" && claim == f.claim
-	if epoch <= f.highest.Epoch && !again {
+	again := o == f.highest && claim == f.claim
+	if claim == "" || epoch <= f.highest.Epoch && !again {
 		return f.refuse(o)
 	}
 	if err := may(); err != nil || again {
@@ -108,6 +112,9 @@ func (f *Fence) advance(o wire.Order, claim string) error {
 		return fmt.Errorf("write %s: %w", f.path, err)
 	}
 	f.highest, f.claim = o, claim
+	if claim == "" {
+		f.led = o.Epoch
+	}
 	close(f.changed)
 	f.changed = make(chan struct{})
 	return nil
@@ -118,4 +125,12 @@ func (f *Fence) Highest() (wire.Order, <-chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.highest, f.changed
+}
+
+// LedEpoch is the epoch of the newest leader whose order was let in, 0 where that is not known: the worker was started
+// after a recovery had raised the fence.
+func (f *Fence) LedEpoch() uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.led
 }

@@ -184,15 +184,21 @@ func TestFenceRaise(t *testing.T) {
 	if !errors.As(err, &fenced) || fenced.Highest != (wire.Order{Epoch: 4}) {
 		t.Errorf("an order of before: %v", err)
 	}
+	if led := f.LedEpoch(); led != 1 {
+		t.Errorf("the newest leader was of epoch %d", led)
+	}
 	again := openFence(t, dir)
-	if highest, _ := again.Highest(); highest != (wire.Order{Epoch: 4}) {
-		t.Errorf("on disk is %v", highest)
+	if highest, _ := again.Highest(); highest != (wire.Order{Epoch: 4}) || again.LedEpoch() != 0 {
+		t.Errorf("on disk is %v, and a leader of epoch %d", highest, again.LedEpoch())
 	}
 	if err := again.Raise(4, "b", yes); !errors.Is(err, worker.ErrFenced) {
 		t.Errorf("after a start nobody knows whose it was: %v", err)
 	}
 	if err := again.Pass(wire.Order{Epoch: 4, Term: 1}); err != nil {
 		t.Errorf("the new epoch's leader: %v", err)
+	}
+	if led, started := again.LedEpoch(), openFence(t, dir).LedEpoch(); led != 4 || started != 4 {
+		t.Errorf("the new epoch's leader is of %d, after a start of %d", led, started)
 	}
 	if err := again.Raise(4, "b", yes); !errors.Is(err, worker.ErrFenced) {
 		t.Errorf("behind the new epoch's leader: %v", err)

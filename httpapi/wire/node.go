@@ -51,7 +51,9 @@ type ChainStatus struct {
 	Height uint64     `json:"height"`
 	Hash   chain.Hash `json:"hash"` // of the last block
 
-	Term uint64 `json:"term,omitempty"` // of the highest order: 0 where no leader of Epoch has given one yet
+	// LedEpoch is the epoch of the newest leader whose order was let in; Epoch is above it once a recovery has raised that.
+	// It is 0 where the node does not know: it was started after such a recovery.
+	LedEpoch uint64 `json:"led_epoch,omitempty"`
 	// QuietMillis is how long ago the last order of a leader came, whether it was let in or refused. Where none came
 	// since the node's start, it is how long ago that was, and Ordered is false. It is nil in the answer of an older
 	// node.
