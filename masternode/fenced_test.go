@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -34,25 +35,32 @@ func (r *rig) endedBy(t *testing.T) error {
 func TestLeaderMeetsALaterEpoch(t *testing.T) {
 	for _, worker := range []string{"http://s2", "http://miner"} {
 		synctest.Test(t, func(t *testing.T) {
-			met := false
-			r := newRig(t, 3, nil)
-			r.workers.flaky = func(url string) error {
-				if met && url == worker {
-					return fencedBy(2, 0)
+			var met, slow atomic.Bool
+			r := newRig(t, 3, func(_ *Config, r *rig) {
+				r.workers.flaky = func(url string) error {
+					if met.Load() && url == worker {
+						return fencedBy(2, 0)
+					}
+					return nil
 				}
-				return nil
-			}
+				r.ledger.delay = func() time.Duration {
+					if slow.Load() {
+						return 5 * time.Second // so that the worker is met meanwhile
+					}
+					return 0
+				}
+			})
 			if _, err := r.Append(t.Context(), r.project, []Entry{{Payload: []byte("before")}}, ""); err != nil {
 				t.Fatal(err)
 			}
-			r.ledger.delay = func() time.Duration { return 5 * time.Second } // so that the worker is met meanwhile
+			slow.Store(true)
 			under := make(chan error, 1)
 			go func() {
 				_, err := r.Append(t.Context(), r.project, []Entry{{Payload: []byte("under way")}}, "")
 				under <- err
 			}()
 			synctest.Wait()
-			met = true
+			met.Store(true)
 			err := r.endedBy(t)
 			if !errors.Is(err, ErrLaterEpoch) || !strings.Contains(err.Error(), "epoch 2") ||
 				!strings.Contains(err.Error(), strings.TrimPrefix(worker, "http://")) {
@@ -77,17 +85,18 @@ func TestLeaderMeetsALaterEpoch(t *testing.T) {
 // Another leader of the same epoch, and a worker that does not say of which it is, are no reason to end.
 func TestLeaderMeetsALaterTerm(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, 3, nil)
-		defer r.stop()
-		r.workers.flaky = func(url string) error {
-			switch url {
-			case "http://s1":
-				return fencedBy(1, 1<<40)
-			case "http://s2":
-				return errors.New("order of a deposed leader refused")
+		r := newRig(t, 3, func(_ *Config, r *rig) {
+			r.workers.flaky = func(url string) error {
+				switch url {
+				case "http://s1":
+					return fencedBy(1, 1<<40)
+				case "http://s2":
+					return errors.New("order of a deposed leader refused")
+				}
+				return nil
 			}
-			return nil
-		}
+		})
+		defer r.stop()
 		time.Sleep(10 * time.Second)
 		if _, err := r.Append(t.Context(), r.project, []Entry{{Payload: []byte("x")}}, ""); err != nil {
 			t.Error(err)
@@ -116,10 +125,23 @@ func TestNewLeaderAsksBeforeItAcknowledges(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := newRig(t, 3, nil)
-				r.ledger.vacancy = func() time.Duration { return 0 }
-				r.workers.flaky = func(url string) error { return c.answers[url] }
-				r.workers.delay = func(url string) time.Duration { return max(time.Millisecond, c.late[url]) }
+				var ill atomic.Bool
+				r := newRig(t, 3, func(_ *Config, r *rig) {
+					r.ledger.vacancy = func() time.Duration { return 0 }
+					r.workers.flaky = func(url string) error {
+						if ill.Load() {
+							return c.answers[url]
+						}
+						return nil
+					}
+					r.workers.delay = func(url string) time.Duration {
+						if ill.Load() {
+							return max(time.Millisecond, c.late[url])
+						}
+						return time.Millisecond
+					}
+				})
+				ill.Store(true)
 				r.ledger.cutLeadership()
 				began := time.Now()
 				_, err := r.Append(context.WithoutCancel(t.Context()), r.project, []Entry{{Payload: []byte("x")}}, "")
