@@ -22,6 +22,17 @@ func (m *Masters) ChainStatus(ctx context.Context, url string) (wire.ChainStatus
 	return getJSON[wire.ChainStatus](ctx, m, url, wire.PathChain, maxSmall)
 }
 
+// NewEpoch has a storage node refuse the leaders of all epochs below one, and tells what it has from then on. The
+// error wraps [ErrForbidden] where a leader has given it orders lately, [ErrFenced] where it has that epoch already,
+// [ErrOtherGroup] where it is of another group.
+func (m *Masters) NewEpoch(ctx context.Context, url string, order wire.NewEpoch) (wire.ChainStatus, error) {
+	a, err := m.postJSON(ctx, url, wire.PathChainEpoch, order)
+	if err != nil {
+		return wire.ChainStatus{}, err
+	}
+	return decoded[wire.ChainStatus](a)
+}
+
 // ChainBlocks reads the blocks from one number up to another from a storage node and hands each to take, in order. Nothing is proven:
 // that is for take, whose error ends the reading.
 func (m *Masters) ChainBlocks(ctx context.Context, url string, from, to uint64, take func(chain.Block) error) error {

@@ -67,7 +67,8 @@ var (
 	ErrUnknownOutcome = wire.ErrOutcomeUnknown
 
 	// Of workers.
-	ErrFenced    = errors.New("order of a deposed leader refused")
+	ErrFenced = errors.New("order of a deposed leader " +
+		"refused") // with a [*wire.FencedError] where the worker names the newer one
 	ErrNotNext   = errors.New("the block does not follow the node's last") // see [NotNextError]
 	ErrBadBlock  = errors.New("the block fails the verifier")
 	ErrInboxFull = errors.New("the storage node's inbox is full until it is repaired")

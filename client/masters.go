@@ -184,9 +184,19 @@ func call(ctx context.Context, transport *http.Transport, q *request) (*answer, 
 		return nil, err
 	}
 	if e := a.problem(); e != nil {
-		return a, e
+		return a, a.fenced(e)
 	}
 	return a, nil
+}
+
+// fenced is the problem, with the newest order that the worker has let in where it is a refusal that names one: a
+// [*wire.FencedError].
+func (a *answer) fenced(e *Error) error {
+	var f wire.Fenced
+	if !errors.Is(e, ErrFenced) || json.Unmarshal(a.body, &f) != nil || f.Epoch == nil {
+		return e
+	}
+	return &wire.FencedError{Highest: wire.Order{Epoch: *f.Epoch, Term: f.Term}, Err: e}
 }
 
 func decoded[T any](a *answer) (T, error) {

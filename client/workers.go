@@ -46,7 +46,8 @@ func (c *Workers) MinerStatus(ctx context.Context, w wire.Worker, o wire.Order) 
 
 // PutBlock stores an encoded block on a storage node and returns what the node has on disk afterwards. A block that the
 // node has already is no error. The error is a [*NotNextError] with what the node has where the block does not follow its
-// last, and wraps [ErrBadBlock] where it fails the verifier, [ErrFenced] for a deposed leader.
+// last, and wraps [ErrBadBlock] where it fails the verifier, [ErrFenced] and a [*wire.FencedError] for a deposed
+// leader.
 func (c *Workers) PutBlock(ctx context.Context, w wire.Worker, o wire.Order, number uint64, block []byte) (wire.StorageStatus, error) {
 	return c.put(ctx, w, o, wire.PathBlocks, number, block)
 }

@@ -475,7 +475,7 @@ func (c *cluster) awaitComplete(storages int) {
 		if err != nil {
 			return err.Error()
 		}
-		return incomplete(s, storages)
+		return c.incomplete(s, storages)
 	})
 }
 
@@ -498,14 +498,14 @@ func (c *cluster) awaitStorage(name string) {
 }
 
 // incomplete says what a status of three masters and one miner lacks, "" where it lacks nothing.
-func incomplete(s wire.Cluster, storages int) string {
-	well := 0
+func (c *cluster) incomplete(s wire.Cluster, storages int) string {
+	well, masters := 0, len(c.File().Masters)
 	for _, m := range s.Masters {
 		if m.State == "leader" || m.State == "follower" {
 			well++
 		}
 	}
-	if well != 3 || len(s.Masters) != 3 {
+	if well != masters || len(s.Masters) != masters {
 		return fmt.Sprintf("masters: %+v", s.Masters)
 	}
 	well = 0
@@ -532,7 +532,7 @@ func (c *cluster) awaitSettled(storages int) wire.Cluster {
 		if s, err = c.status(); err != nil {
 			return err.Error()
 		}
-		if text = incomplete(s, storages); text != "" {
+		if text = c.incomplete(s, storages); text != "" {
 			return text
 		}
 		if s.Buffer.Records > 0 || s.Pending.Blocks > 0 || s.Stored != s.Head.Height {

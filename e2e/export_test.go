@@ -31,9 +31,11 @@ func TestExportAndImport(t *testing.T) {
 		return at(name)
 	}
 	backup := write("log.key", []byte(private+"\n"))
-	c := startWith(t, func(topology *devcluster.Topology) {
+	c, topology := prepared(t, func(topology *devcluster.Topology) {
 		topology.CheckpointKey, topology.Origin = backup, "log.example/exported"
 	})
+	c.withQuickRecovery()
+	c.begin(topology)
 	o := newOracle()
 	c.appendEach(o, "before", some, c.masters...)
 	stored := c.awaitStored()

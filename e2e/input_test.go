@@ -2,10 +2,12 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -142,7 +144,17 @@ func (c *cluster) clusterFile() string { return devcluster.ClusterFilePath(c.dir
 // command runs a command of the chainstore executable to its good end, and gives what it printed.
 func (c *cluster) command(input []byte, args ...string) []byte {
 	c.t.Helper()
-	cmd := exec.CommandContext(c.t.Context(), binary, args...)
+	return c.commandAt("", input, args...)
+}
+
+// commandAt is command in the place of a role, "" for the test's own.
+func (c *cluster) commandAt(role string, input []byte, args ...string) []byte {
+	c.t.Helper()
+	line := append([]string{cmp.Or(c.program, binary)}, args...)
+	if role != "" {
+		line = append(slices.Clone(roleOf(c.Topology(), role).Place.Enter), line...)
+	}
+	cmd := exec.CommandContext(c.t.Context(), line[0], line[1:]...)
 	cmd.Stdin = bytes.NewReader(input)
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs

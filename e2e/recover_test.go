@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -23,7 +25,7 @@ func (c *cluster) recover(master string, args ...string) (done roles.Recovery) {
 	role := roleOf(c.Topology(), master)
 	args = append([]string{"master", "recover", "--yes", "--json", "--data", role.Data, "--raft", role.Raft,
 		"--cluster-token-file", tokenFile(c.t, c.File().Tokens.Cluster)}, args...)
-	if err := json.Unmarshal(c.command(nil, args...), &done); err != nil {
+	if err := json.Unmarshal(c.commandAt(master, nil, args...), &done); err != nil {
 		c.t.Fatal(err)
 	}
 	return done
@@ -67,7 +69,9 @@ func (c *cluster) awaitStored() (height uint64) {
 // TestRecoverSurvivor: two of three masters are lost for good, the survivor is behind, and the storage nodes have blocks that it does not know. What
 // is in a stored block stays where it is; what only the lost masters had is gone; nothing else is.
 func TestRecoverSurvivor(t *testing.T) {
-	c := start(t)
+	c, topology := prepared(t, func(*devcluster.Topology) {})
+	c.withQuickRecovery()
+	c.begin(topology)
 	o, lost := newOracle(), newOracle()
 	survivor := c.followers(c.leader(""))[0]
 	others := c.followers(survivor)
@@ -92,15 +96,18 @@ func TestRecoverSurvivor(t *testing.T) {
 	args := []string{"--data", role.Data, "--raft", role.Raft, "--cluster-token-file", tokenFile(t, c.File().Tokens.Cluster)}
 	identity := filepath.Join(role.Data, "master.json")
 	before := digestOf(t, identity)
-	refused(t, "yes\n", "--without", append([]string{"master", "recover"}, args...)...)
+	args = append([]string{"master", "recover"}, args...)
+	c.refused("yes\n", "add: --dead", args...)
+	args = append(args, "--dead", strings.Join(c.urls(others...), ","))
+	c.refused("yes\n", "--without", args...)
 	c.launch(c.storageNames()...)
 	c.awaitAnswers(c.storageNames()...)
-	refused(t, "no\n", "not confirmed", append([]string{"master", "recover"}, args...)...)
+	c.refused("no\n", "not confirmed", args...)
 	if digestOf(t, identity) != before {
 		t.Error("a recovery that was refused changed who the master is")
 	}
 
-	done := c.recover(survivor)
+	done := c.recover(survivor, "--dead", strings.Join(c.urls(others...), ","))
 	if done.LastTerm == 0 || done.LastEntry == 0 || done.Forked || done.Replicated != stored || done.Single != 0 {
 		t.Errorf("recovered %+v", done)
 	}
@@ -144,10 +151,29 @@ func digestOf(t *testing.T, path string) [sha256.Size]byte {
 	return sha256.Sum256(data)
 }
 
+// urls are those of roles.
+func (c *cluster) urls(names ...string) (urls []string) {
+	for _, name := range names {
+		urls = append(urls, roleOf(c.Topology(), name).URL())
+	}
+	return urls
+}
+
 // refused runs a command that must fail, and say so.
-func refused(t *testing.T, input, message string, args ...string) {
+func (c *cluster) refused(input, message string, args ...string) {
+	c.t.Helper()
+	c.refusedAt("", input, message, args...)
+}
+
+// refusedAt is refused in the place of a role, "" for the test's own.
+func (c *cluster) refusedAt(role, input, message string, args ...string) {
+	t := c.t
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), binary, args...)
+	line := append([]string{cmp.Or(c.program, binary)}, args...)
+	if role != "" {
+		line = append(slices.Clone(roleOf(c.Topology(), role).Place.Enter), line...)
+	}
+	cmd := exec.CommandContext(t.Context(), line[0], line[1:]...)
 	cmd.Stdin = strings.NewReader(input)
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
@@ -174,7 +200,9 @@ func (c *cluster) awaitAnswers(names ...string) {
 // TestRecoverFromStorage: no master's disk is left. The group is founded anew from a storage node's chain: every record in a block is where it was,
 // projects come back closed, and no id of one is given to another.
 func TestRecoverFromStorage(t *testing.T) {
-	c := start(t)
+	c, topology := prepared(t, func(*devcluster.Topology) {})
+	c.withQuickRecovery()
+	c.begin(topology)
 	o := newOracle()
 	second, err := c.admin().CreateProject(t.Context(), wire.NewProject{Name: "second", Public: true})
 	if err != nil {

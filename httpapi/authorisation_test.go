@@ -163,6 +163,7 @@ var storageRows = []row{
 	{"POST " + wire.PathSend, gateMaster, "", "", []int{400}},
 	{"POST " + wire.PathTransfer, gateNobody, "", "", nil}, // it takes the ticket of a repair
 	{"GET " + wire.PathChain, gateNodes, "", "", []int{200}},
+	{"POST " + wire.PathChainEpoch, gateNodes, "", "", []int{400}},
 	{"GET " + wire.PathChainBlocks, gateNodes, "", "", []int{400}},
 }
 

@@ -53,6 +53,7 @@ var answers = []struct {
 	{masternode.ErrTooManyStreams, http.StatusServiceUnavailable, wire.ProblemTooManyStreams, "Too many streams", "1"},
 	{masterfsm.ErrNameTaken, http.StatusConflict, wire.ProblemNameTaken, "Name taken", ""},
 	{worker.ErrFenced, http.StatusConflict, wire.ProblemFenced, "Order of a deposed leader", ""},
+	{worker.ErrOtherCluster, http.StatusConflict, wire.ProblemOtherGroup, "Of another group", ""},
 	{storagenode.ErrNotNext, http.StatusConflict, wire.ProblemNotNext, "Not the next block", ""},
 	{minernode.ErrSuperseded, http.StatusConflict, wire.ProblemFenced, "Another header is being mined", ""},
 	{masterfsm.ErrOtherStart, http.StatusConflict, wire.ProblemOtherStart, "Another start of the worker", ""},
@@ -128,6 +129,12 @@ func (e *engine) fail(c *gin.Context, err error) {
 	var other *masterfsm.OtherStartError
 	if errors.As(err, &other) {
 		e.answerFailure(c, p.Status, wire.TypeProblem, wire.OtherStart{Problem: p, Start: other.Boot})
+		return
+	}
+	var fenced *wire.FencedError
+	if errors.As(err, &fenced) {
+		e.answerFailure(c, p.Status, wire.TypeProblem, wire.Fenced{Problem: p, Epoch: &fenced.Highest.Epoch,
+			Term: fenced.Highest.Term})
 		return
 	}
 	e.answerFailure(c, p.Status, wire.TypeProblem, p)

@@ -13,20 +13,50 @@ const quietTime = 5 * time.Second
 
 // quiet tells whether a leader gives orders.
 type quiet struct {
-	mu   sync.Mutex
-	last time.Time // when an order came, or the node started
+	mu      sync.Mutex
+	last    time.Time // when an order came, or the node started
+	ordered bool      // an order came since the start
+}
+
+func (q *quiet) started() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.last = time.Now()
 }
 
 func (q *quiet) heard() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.last = time.Now()
+	q.last, q.ordered = time.Now(), true
+}
+
+// since is how long ago the last order came, or the node started where none came since.
+func (q *quiet) since() (d time.Duration, ordered bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return time.Since(q.last), q.ordered
 }
 
 func (q *quiet) lastOrder() time.Time {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.last
+}
+
+// lasts reports, as an error that wraps errForbidden, that an order came within a time, or that the node has not run
+// for so long.
+func (q *quiet) lasts(d time.Duration) error {
+	since, ordered := q.since()
+	switch {
+	case since >= d:
+		return nil
+	case ordered:
+		return fmt.Errorf("%w: a leader gave this node an order %v ago, so the group may live: stop all masters, "+
+			"and wait for %v",
+			errForbidden, since.Round(time.Millisecond), d)
+	}
+	return fmt.Errorf("%w: this node was started %v ago and does not know of orders before that: wait for %v",
+		errForbidden, since.Round(time.Millisecond), d)
 }
 
 // await waits until no leader was heard of for quietTime. Where one is heard of meanwhile, the error wraps errForbidden.

@@ -1,7 +1,6 @@
 package httpapi_test
 
 import (
-	"context"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -59,17 +58,8 @@ func refusedWorkers(t *testing.T, ready func() error) (
 	return storage, miner, node, mining
 }
 
-// ask sends a request with a token and an order.
-func ask(ctx context.Context, h http.Handler, method, path, token, body string) *httptest.ResponseRecorder {
-	r := httptest.NewRequestWithContext(ctx, method, path, strings.NewReader(body))
-	if token != "" {
-		r.Header.Set("Authorization", "Bearer "+token)
-	}
-	r.Header.Set(wire.HeaderFence, wire.Order{Epoch: 1, Term: 1}.String())
-	w := httptest.NewRecorder()
-	h.ServeHTTP(w, r)
-	return w
-}
+// someOrder is an order of a leader.
+var someOrder = wire.Order{Epoch: 1, Term: 1}
 
 // wantRefused checks that an answer is the problem that says how to come back, and no token or path.
 func wantRefused(t *testing.T, what string, w *httptest.ResponseRecorder) {
@@ -93,12 +83,12 @@ func TestRefusedWorkerServesNothing(t *testing.T) {
 		rows []row
 	}{"storage": {storage, storageRows}, "miner": {miner, minerRows}} {
 		ready.set(worker.ErrNotRegistered)
-		if w := ask(t.Context(), table.h, http.MethodGet, "/readyz", "", ""); w.Code != http.StatusServiceUnavailable ||
+		if w := ask(table.h, http.MethodGet, "/readyz", "", "", someOrder); w.Code != http.StatusServiceUnavailable ||
 			!strings.Contains(w.Body.String(), "not registered yet") || w.Header().Get("Retry-After") == "" {
 			t.Errorf("%s, not registered: %d %s", name, w.Code, w.Body)
 		}
 		ready.set(nil)
-		w := ask(t.Context(), table.h, http.MethodGet, "/readyz", "", "")
+		w := ask(table.h, http.MethodGet, "/readyz", "", "", someOrder)
 		if w.Code != http.StatusOK || w.Body.String() != "ok\n" {
 			t.Errorf("%s, registered: %d %s", name, w.Code, w.Body)
 		}
@@ -112,7 +102,7 @@ func TestRefusedWorkerServesNothing(t *testing.T) {
 			for kind := range r.gate.kinds {
 				token = kind
 			}
-			w := ask(t.Context(), table.h, method, path, token, r.body)
+			w := ask(table.h, method, path, token, r.body, someOrder)
 			if path == "/livez" {
 				if w.Code != http.StatusOK {
 					t.Errorf("%s, %s: %d %s", name, r.route, w.Code, w.Body)
@@ -121,7 +111,7 @@ func TestRefusedWorkerServesNothing(t *testing.T) {
 			}
 			wantRefused(t, name+", "+r.route, w)
 			if len(r.gate.kinds) > 0 {
-				if w := ask(t.Context(), table.h, method, path, "wrong", r.body); w.Code != http.StatusUnauthorized {
+				if w := ask(table.h, method, path, "wrong", r.body, someOrder); w.Code != http.StatusUnauthorized {
 					t.Errorf("%s, %s with a wrong token: %d %s", name, r.route, w.Code, w.Body)
 				}
 			}
@@ -168,7 +158,7 @@ func TestRefusedInTheMidst(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	go func() { answers <- ask(t.Context(), miner, http.MethodPost, wire.PathMine, "master", string(order)) }()
+	go func() { answers <- ask(miner, http.MethodPost, wire.PathMine, "master", string(order), someOrder) }()
 	for !mining.Mining() {
 		runtime.Gosched()
 	}

@@ -1,12 +1,15 @@
 package httpapi
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
 	"net/http"
 	"slices"
 	"strconv"
+	"sync"
+	"time"
 
 	"github.com/gin-gonic/gin"
 	"github.com/hashicorp/go-hclog"
@@ -27,18 +30,23 @@ type StorageConfig struct {
 	MasterToken string
 	// ClusterToken opens the chain to a recovery of the masters, which know no master token.
 	ClusterToken string
-	Fail         func(error) // called when the disk failed under the fence: the role must stop
-	Logger       hclog.Logger
+	// Quiet is how long no leader must have given an order before the masters may be recovered; 0 for
+	// wire.RecoveryQuiet.
+	Quiet  time.Duration
+	Fail   func(error) // called when the disk failed under the fence: the role must stop
+	Logger hclog.Logger
 }
 
 type storage struct {
 	*engine
-	node  *storagenode.Node
-	id    func() string
-	group func() string
-	ready func() error
-	gate  gate
-	quiet quiet
+	node    *storagenode.Node
+	id      func() string
+	group   func() string
+	ready   func() error
+	gate    gate
+	quiet   quiet
+	silence time.Duration // see StorageConfig.Quiet
+	taking  sync.RWMutex  // held for reading while a block is taken whose order has passed the fence
 }
 
 // NewStorage makes the handler of a storage node. All its routes take the master token, but the one by which another storage node sends
@@ -47,10 +55,10 @@ type storage struct {
 func NewStorage(cfg StorageConfig) http.Handler {
 	s := &storage{
 		engine: newEngine(cfg.Logger), node: cfg.Node, id: cfg.ID, group: cfg.Group, ready: cfg.Ready,
-		gate: gate{fence: cfg.Fence, fail: cfg.Fail},
+		gate: gate{fence: cfg.Fence, fail: cfg.Fail}, silence: cmp.Or(cfg.Quiet, wire.RecoveryQuiet),
 	}
-	s.quiet.heard()
-	s.gate.passed = s.quiet.heard
+	s.quiet.started()
+	s.gate.came = s.quiet.heard
 	s.health(cfg.Ready)
 	routes := s.Group("/", s.requires(newSecret(cfg.MasterToken)), s.notRefused(cfg.Ready))
 	routes.GET(wire.PathWorkerStatus, s.do(s.status))
@@ -69,15 +77,16 @@ func NewStorage(cfg StorageConfig) http.Handler {
 	s.POST(wire.PathTransfer, s.notRefused(cfg.Ready), s.do(s.transfer)) // the repair's ticket is the token
 	recovery := s.Group("/", s.requires(newSecret(cfg.ClusterToken)), s.notRefused(cfg.Ready))
 	recovery.GET(wire.PathChain, s.do(s.chainStatus))
+	recovery.POST(wire.PathChainEpoch, s.do(s.newEpoch))
 	recovery.GET(wire.PathChainBlocks, s.do(s.chainBlocks))
 	return s
 }
 
 // gate lets the orders of the newest leader in.
 type gate struct {
-	fence  *worker.Fence
-	fail   func(error)
-	passed func() // called when an order was let in; nil for nothing
+	fence *worker.Fence
+	fail  func(error)
+	came  func() // called when an order has come, before the fence is asked; nil for nothing
 }
 
 // pass reads the order's fence and refuses one of a deposed leader.
@@ -86,12 +95,12 @@ func (g *gate) pass(c *gin.Context) error {
 	if err != nil {
 		return fmt.Errorf("header %s: %w", wire.HeaderFence, err)
 	}
+	if g.came != nil {
+		g.came()
+	}
 	err = g.fence.Pass(order)
 	if err != nil && !errors.Is(err, worker.ErrFenced) {
 		g.fail(err)
-	}
-	if err == nil && g.passed != nil {
-		g.passed()
 	}
 	return err
 }
@@ -146,7 +155,10 @@ func (s *storage) takeBlock(c *gin.Context, take func(uint64, []byte) (storageno
 	if err != nil {
 		return err
 	}
-	if err := s.ready(); err != nil {
+	// The body may have been long on its way: a refusal and a fence that was raised meanwhile hold for it too.
+	s.taking.RLock()
+	defer s.taking.RUnlock()
+	if err := s.order(c); err != nil {
 		return err
 	}
 	at, err := take(n, block)

@@ -2,6 +2,9 @@ package httpapi_test
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -132,4 +135,135 @@ func TestNoBlockBeforeRegistration(t *testing.T) {
 	if status, body := put(); status != http.StatusUnprocessableEntity {
 		t.Errorf("registered: %d %s", status, body)
 	}
+}
+
+// quietNode is a storage node with one block, in a bubble.
+func quietNode(t *testing.T) (h http.Handler, node *storagenode.Node) {
+	t.Helper()
+	dir := t.TempDir()
+	node, err := storagenode.Open(storagenode.Config{Dir: dir, Logger: hclog.NewNullLogger()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := node.Put(0, firstBlock(t)); err != nil {
+		t.Fatal(err)
+	}
+	fence, err := worker.OpenFence(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return httpapi.NewStorage(httpapi.StorageConfig{
+		Node: node, Fence: fence, ID: func() string { return "s-1" }, Group: func() string { return "g" },
+		Ready: func() error { return nil }, MasterToken: "master", ClusterToken: "cluster",
+		Fail: func(err error) { t.Error(err) }, Logger: hclog.NewNullLogger(),
+	}), node
+}
+
+// ask sends a request, with an order where the token is the master token.
+func ask(h http.Handler, method, path, token, body string, order wire.Order) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(method, path, strings.NewReader(body))
+	if token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
+	r.Header.Set(wire.HeaderFence, order.String())
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w
+}
+
+// A storage node tells when a leader gave it an order last, refused or not, or since when it runs; and it takes a new
+// epoch only where that is a minute ago.
+func TestNewEpochNeedsQuiet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, node := quietNode(t)
+		defer func() {
+			if err := node.Close(); err != nil {
+				t.Error(err)
+			}
+		}()
+		quiet := func(want time.Duration, ordered bool) {
+			t.Helper()
+			var s wire.ChainStatus
+			if err := json.Unmarshal(ask(h, http.MethodGet, wire.PathChain, "cluster", "", wire.Order{}).Body.Bytes(),
+				&s); err != nil {
+				t.Fatal(err)
+			}
+			if s.QuietMillis == nil || *s.QuietMillis != uint64(want.Milliseconds()) || s.Ordered != ordered {
+				t.Errorf("%+v, quiet for %v, want %v, %v", s, s.QuietMillis, want, ordered)
+			}
+		}
+		raise := func(epoch int, claim, rest string) *httptest.ResponseRecorder {
+			body := fmt.Sprintf(`{"group":"g","epoch":%d,"claim":%q%s}`, epoch, claim, rest)
+			return ask(h, http.MethodPost, wire.PathChainEpoch, "cluster", body, wire.Order{})
+		}
+		expect := func(w *httptest.ResponseRecorder, status int, says string) {
+			t.Helper()
+			if w.Code != status || !strings.Contains(w.Body.String(), says) {
+				t.Errorf("%d %s, want %d %q", w.Code, w.Body, status, says)
+			}
+		}
+		order := func(o wire.Order) *httptest.ResponseRecorder {
+			return ask(h, http.MethodGet, wire.PathWorkerStatus, "master", "", o)
+		}
+		time.Sleep(10 * time.Second)
+		quiet(10*time.Second, false)
+		expect(raise(2, "a", ""), http.StatusForbidden, "was started 10s ago")
+		expect(order(wire.Order{Epoch: 1, Term: 5}), http.StatusOK, "")
+		time.Sleep(59 * time.Second)
+		quiet(59*time.Second, true)
+		expect(raise(2, "a", ""), http.StatusForbidden, "an order 59s ago")
+		expect(order(wire.Order{Epoch: 1, Term: 4}), http.StatusConflict, "deposed") // refused, and a sign of life
+		quiet(0, true)
+		time.Sleep(time.Minute)
+		other := `{"group":"h","epoch":2,"claim":"a"}`
+		w := ask(h, http.MethodPost, wire.PathChainEpoch, "cluster", other, wire.Order{})
+		expect(w, http.StatusConflict, "other-group")
+		expect(raise(0, "a", ""), http.StatusBadRequest, "")
+		expect(raise(2, "", ""), http.StatusBadRequest, "")
+		expect(raise(1, "a", ""), http.StatusConflict, "fenced")
+		expect(raise(2, "a", ""), http.StatusOK, `"epoch":2,"height":1`)
+		expect(raise(2, "a", ""), http.StatusOK, `"epoch":2`)
+		expect(raise(2, "b", ""), http.StatusConflict, "fenced")
+		expect(raise(2, "b", `,"keep":0`), http.StatusConflict, "fenced")
+		expect(order(wire.Order{Epoch: 1, Term: 6}), http.StatusConflict, `"epoch":2`)
+		expect(raise(2, "a", `,"keep":0`), http.StatusForbidden, "an order 0s ago")
+		time.Sleep(time.Minute)
+		expect(raise(2, "a", `,"keep":1`), http.StatusOK, `"height":1`)
+		expect(raise(2, "a", `,"keep":0`), http.StatusOK, `"height":0`)
+		expect(order(wire.Order{Epoch: 2, Term: 1}), http.StatusOK, "")
+	})
+}
+
+// A block whose order passed the fence, and that is still on its way when the fence is raised, is refused.
+func TestNewEpochHoldsForBlocksUnderWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, node := quietNode(t)
+		defer func() {
+			if err := node.Close(); err != nil {
+				t.Error(err)
+			}
+		}()
+		body, sender := io.Pipe()
+		r := httptest.NewRequest(http.MethodPut, wire.PathBlocks+"1", body)
+		r.Header.Set("Authorization", "Bearer master")
+		r.Header.Set(wire.HeaderFence, wire.Order{Epoch: 1, Term: 1}.String())
+		w, put := httptest.NewRecorder(), make(chan struct{})
+		go func() {
+			defer close(put)
+			h.ServeHTTP(w, r)
+		}()
+		synctest.Wait()
+		time.Sleep(time.Minute)
+		raise := `{"group":"g","epoch":2,"claim":"a"}`
+		if w := ask(h, http.MethodPost, wire.PathChainEpoch, "cluster", raise, wire.Order{}); w.Code != http.StatusOK {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+		if err := sender.Close(); err != nil {
+			t.Error(err)
+		}
+		<-put
+		if w.Code != http.StatusConflict || !strings.Contains(w.Body.String(), "fenced") {
+			t.Errorf("the block: %d %s", w.Code, w.Body)
+		}
+	})
 }

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -9,13 +10,65 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/worker"
 )
 
 // chainStatus tells how far the chain goes, and the highest epoch that an order had.
 func (s *storage) chainStatus(c *gin.Context) error {
+	c.JSON(http.StatusOK, s.ofChain())
+	return nil
+}
+
+func (s *storage) ofChain() wire.ChainStatus {
 	at := s.node.Status()
 	order, _ := s.gate.fence.Highest()
-	c.JSON(http.StatusOK, wire.ChainStatus{ID: s.id(), Group: s.group(), Epoch: order.Epoch, Height: at.Height, Hash: at.Hash})
+	quiet, ordered := s.quiet.since()
+	millis := uint64(quiet.Milliseconds())
+	return wire.ChainStatus{
+		ID: s.id(), Group: s.group(), Epoch: order.Epoch, LedEpoch: s.gate.fence.LedEpoch(), Height: at.Height, Hash: at.Hash,
+		QuietMillis: &millis, Ordered: ordered,
+	}
+}
+
+// newEpoch raises the fence for a recovery, where no leader has given an order for a while. It answers with the chain
+// as it is from then on: no block of an older leader comes in behind it.
+func (s *storage) newEpoch(c *gin.Context) error {
+	var order wire.NewEpoch
+	if err := readJSON(c, &order); err != nil {
+		return err
+	}
+	if order.Group == "" || order.Epoch == 0 || order.Claim == "" {
+		return fmt.Errorf("%w: group, epoch and claim are needed", errBadRequest)
+	}
+	if own := s.group(); own != "" && own != order.Group {
+		return fmt.Errorf("%w: %s, not %s", worker.ErrOtherCluster, own, order.Group)
+	}
+	s.taking.Lock() // what passed the fence before is on disk, or refused
+	defer s.taking.Unlock()
+	err := s.gate.fence.Raise(order.Epoch, order.Claim, func() error { return s.quiet.lasts(s.silence) })
+	if err != nil {
+		if !errors.Is(err, worker.ErrFenced) && !errors.Is(err, errForbidden) {
+			s.gate.fail(err)
+		}
+		return err
+	}
+	if order.Keep != nil {
+		if err := s.setAside(order, *order.Keep); err != nil {
+			return err
+		}
+	}
+	c.JSON(http.StatusOK, s.ofChain())
+	return nil
+}
+
+// setAside moves the blocks from a number on to the quarantine. What waits in the inbox goes the same way.
+func (s *storage) setAside(order wire.NewEpoch, keep uint64) error {
+	for try := 0; s.node.Status().Height > keep; try++ {
+		if _, err := s.node.Receive(wire.ReceiveOrder{Ticket: fmt.Sprintf("recovery-%d-%s-%d", order.Epoch,
+			order.Claim, try), Keep: keep}); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

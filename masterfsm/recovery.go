@@ -106,6 +106,33 @@ func (r *Recovery) own(leaves []chain.Hash, h *chain.Header) uint32 {
 	return same
 }
 
+// Contradicts reports whether a block, from the next of the chain on, has other records than the state holds at the
+// same positions, or leaves no place for some that it holds: to adopt it would drop these.
+func (s *State) Contradicts(b *chain.Block) (bool, error) {
+	number := b.Header.Block
+	if number < s.head.Height || number > s.open.number {
+		return false, nil
+	}
+	mine, held := s.open.leaves, s.heldAt(number)
+	if held != nil {
+		mine = held.leaves
+	}
+	if len(mine) > int(b.Header.Count) {
+		return true, nil
+	}
+	for i, leaf := range mine {
+		record, err := chain.ParseRecord(b.Encoded(uint32(i)))
+		if err != nil {
+			return false, err
+		}
+		if record.Leaf().Hash() != leaf {
+			return true, nil
+		}
+	}
+	behind := number+1 < s.open.number || number < s.open.number && len(s.open.ends) > 0
+	return behind && (len(mine) < int(b.Header.Count) || held.time != b.Header.Time), nil
+}
+
 // drop lets go of all that the state holds from a position on.
 func (r *Recovery) drop(block uint64, offset uint32) {
 	s := r.s
@@ -177,6 +204,13 @@ func (r *Recovery) shed() {
 		clear(s.held[:1]) // so that its memory is free
 		s.held = s.held[1:]
 	}
+}
+
+// Isolate drops all masters, storage nodes and miners, so that the group calls on none of them: it is to be another
+// group than theirs.
+func (r *Recovery) Isolate() {
+	s := r.s
+	s.masters, s.storages, s.miners, s.term.URL = nil, nil, nil, ""
 }
 
 // ForgetLog drops the log's name and keys, with all that was shown in its name: the next leader founds another log.

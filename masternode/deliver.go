@@ -155,6 +155,12 @@ func (n *Node) commit(ctx context.Context, submission []byte) ([]masterfsm.Place
 
 // commitBatch proposes what waits as one command. It is the handle of the commits.
 func (n *Node) commitBatch(ctx context.Context, batch []*pendingCommit) {
+	if err := n.mayAcknowledge(); err != nil {
+		for _, p := range batch {
+			p.finish(masterfsm.Outcome{Err: err})
+		}
+		return
+	}
 	submissions := make([][]byte, len(batch))
 	for i, p := range batch {
 		submissions[i] = p.submission
@@ -163,6 +169,9 @@ func (n *Node) commitBatch(ctx context.Context, batch []*pendingCommit) {
 	outcomes, ok := result.([]masterfsm.Outcome)
 	if err == nil && (!ok || len(outcomes) != len(batch)) {
 		err = fmt.Errorf("the state machine answered %d submissions with %T", len(batch), result)
+	}
+	if n.fenced.Load() { // meanwhile: it is in the log of a group that has been replaced
+		err = fmt.Errorf("%w: %w", ErrOutcomeUnknown, ErrLaterEpoch)
 	}
 	for i, p := range batch {
 		if err != nil {
@@ -208,5 +217,12 @@ func (n *Node) reign() masterfsm.Reign {
 
 // propose commits a command where this master leads.
 func (n *Node) propose(ctx context.Context, c masterfsm.Command) (any, error) {
-	return n.cfg.Ledger.Propose(ctx, masterfsm.Encode(c))
+	if n.fenced.Load() {
+		return nil, fmt.Errorf("%w: %w", ErrNotLeader, ErrLaterEpoch)
+	}
+	result, err := n.cfg.Ledger.Propose(ctx, masterfsm.Encode(c))
+	if err == nil && n.fenced.Load() {
+		return nil, fmt.Errorf("%w: %w", ErrOutcomeUnknown, ErrLaterEpoch)
+	}
+	return result, err
 }

@@ -45,6 +45,8 @@ var (
 	ErrNoLogKey = fmt.Errorf("%w: there is nothing to sign it with", ErrNoCheckpoint)
 	// ErrLost: the record is in a block of which no storage node has a good copy, and a person has confirmed that it is lost.
 	ErrLost = errors.New("the block is lost for good")
+	// ErrLaterEpoch: the workers obey another epoch of the group, which was recovered without this master.
+	ErrLaterEpoch = errors.New("the workers obey a later epoch of this group")
 	// ErrRemoved: this master was taken out of its group for good.
 	ErrRemoved = errors.New("this master was taken out of its group for good")
 	// ErrStaleFolder: this master's data folder is an older copy of itself, so it serves nothing.

@@ -46,8 +46,12 @@ func (n *Node) lead(ctx context.Context, term uint64) error {
 	}
 	var epoch uint64
 	n.cfg.Ledger.Read(func(s *masterfsm.State) { epoch = s.Group().Epoch })
+	order := wire.Order{Epoch: epoch, Term: term}
+	if err := n.passFences(ctx, order); err != nil {
+		return err
+	}
 	l := &leadership{
-		node: n, order: wire.Order{Epoch: epoch, Term: term}, outcomes: make(chan outcome), over: make(chan struct{}),
+		node: n, order: order, outcomes: make(chan outcome), over: make(chan struct{}),
 		began: n.cfg.Clock(), live: map[string]bool{},
 	}
 	n.setLeadership(l)
@@ -122,6 +126,7 @@ func (l *leadership) start(ctx context.Context, m *memory, a action, view master
 	l.running.Go(func() {
 		defer cancel()
 		learn, err := job(ctx)
+		l.node.heardFrom(a.node, l.order, err)
 		select {
 		case l.outcomes <- outcome{action: a, err: err, learn: learn}:
 		case <-l.over:

@@ -134,6 +134,8 @@ func TestAnotherClusterToken(t *testing.T) {
 			}
 			other := &rig{Node: n, ledger: ledger, workers: r.workers, members: r.members, project: r.project}
 			other.stop = run(t, n)
+			time.Sleep(fenceWait) // its storage nodes have let its first order in by then
+			synctest.Wait()
 			return other
 		}
 		other := start()

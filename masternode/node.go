@@ -88,9 +88,10 @@ type Node struct {
 	streams counter    // under way
 	hashing sync.Mutex // held while records that the masters hold are hashed for a search
 
-	changing sync.Mutex // held while the leader changes who is in the group
-	retiring sync.Mutex // held while the leader retires a key of the log
-	over     chan error // why this master must stop
+	changing sync.Mutex  // held while the leader changes who is in the group
+	retiring sync.Mutex  // held while the leader retires a key of the log
+	over     chan error  // why this master must stop
+	fenced   atomic.Bool // a worker obeys a later epoch: nothing is acknowledged any more
 }
 
 // submissionBytes is how large a submission, and a command in the log, may become, unless one request alone is larger.
@@ -143,7 +144,8 @@ func New(cfg Config) (*Node, error) {
 }
 
 // Run hands on appends and reads, leads whenever this master is elected, and keeps it known to its group, until ctx ends. The error wraps
-// [ErrRemoved] or [ErrOtherGroup] where this master must stop for good.
+// [ErrRemoved] or [ErrOtherGroup] where this master must stop for good, [ErrLaterEpoch] where its workers obey
+// another group.
 func (n *Node) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { n.appends.run(ctx); return nil })

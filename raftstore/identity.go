@@ -27,7 +27,10 @@ type identity struct {
 	Rescue  bool   `json:"rescue,omitempty"`  // a recovery is under way
 	Stale   bool   `json:"stale,omitempty"`   // the folder is an older copy: a peer knows of a newer start of it
 	Level   uint64 `json:"level,omitempty"`   // the group's protocol level, as far as this master knew when it last ran
-	Begun   bool   `json:"begun,omitempty"`   // raft.db holds a term: one without has lost its votes and its log
+	// Rehearsal is the SHA-256 of the cluster token of a rehearsal, in hex: see [Rescue.Rehearse]. "" for the folder
+	// of any other master.
+	Rehearsal string `json:"rehearsal,omitempty"`
+	Begun     bool   `json:"begun,omitempty"` // raft.db holds a term: one without has lost its votes and its log
 	// Founding are the first members of a group that this master is one of, kept so that a founding that was cut short is
 	// finished at the next start.
 	Founding []wire.Member `json:"founding,omitempty"`

@@ -1,6 +1,8 @@
 package raftstore
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -33,6 +35,7 @@ type Rescue struct {
 	last     uint64             // index of the last entry or snapshot
 	lastTerm uint64             // its term
 	term     uint64             // the highest that the folder knows of
+	undo     bool               // a recovery elsewhere was a mistake: see OpenUndo
 }
 
 // Damage is a snapshot that cannot be read. Commit moves it aside: a master does not start with it.
@@ -58,11 +61,51 @@ func OpenRescue(dir string, log hclog.Logger) (*Rescue, error) {
 	return r, nil
 }
 
+// OpenUndo is OpenRescue for a recovery that undoes another one, which was a mistake: the folder may be one that does
+// not start any more since its master heard of the other group's epoch. One whose own table has the master as removed
+// is refused still: its group went on without it.
+func OpenUndo(dir string, log hclog.Logger) (*Rescue, error) {
+	r, err := OpenFolder(dir, log)
+	if err != nil {
+		return nil, err
+	}
+	r.undo = true
+	if err := r.mayCommit(); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return r, nil
+}
+
+// Rehearse makes the folder, which must be a copy, that of another master, in a group of its own: Commit gives it a
+// group's id that no other group has. It is marked, so that it starts under that cluster token alone.
+func (r *Rescue) Rehearse(clusterToken string) {
+	r.identity.ID, r.identity.Rehearsal = newMemberID(), rehearsalMark(clusterToken)
+}
+
+// rehearsalMark is what the folder of a rehearsal keeps of its cluster token.
+func rehearsalMark(clusterToken string) string {
+	sum := sha256.Sum256([]byte("chainstore rehearsal\x00" + clusterToken))
+	return hex.EncodeToString(sum[:])
+}
+
+// Rehearsal reports whether this master's folder was made for a rehearsal.
+func (s *Store) Rehearsal() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.identity.Rehearsal != ""
+}
+
+// Founding are the masters that the group was founded with, as far as the folder knows: the table has them a moment
+// later only.
+func (r *Rescue) Founding() []wire.Member { return r.identity.Founding }
+
 // mayCommit reports whether the master was taken out of its group.
 func (r *Rescue) mayCommit() error {
 	switch {
-	case r.identity.Removed:
-		return r.identity.mayRun(r.dir)
+	case r.identity.Removed && !r.undo:
+		return fmt.Errorf("%w; where it heard of a recovery that was a mistake, 'chainstore master recover "+
+			"--undo-recovery' takes it back",
+			r.identity.mayRun(r.dir))
 	case r.state.MasterRemoved(r.identity.ID):
 		return fmt.Errorf("%w: the table in %s says so of %s, of group %s, and what the group did since is not there; recover another survivor, or found the group anew with --from-storage and an empty folder",
 			ErrRemoved, r.dir, r.identity.ID, r.identity.Group)
@@ -125,6 +168,9 @@ func (r *Rescue) Member() wire.Member {
 	return wire.Member{ID: r.identity.ID, Group: r.identity.Group, Epoch: r.identity.Epoch, Applied: r.last}
 }
 
+// Stale reports whether the master was refused because its folder is an older copy: what it acknowledged since is not there.
+func (r *Rescue) Stale() bool { return r.identity.Stale }
+
 // Fresh reports whether the folder holds no master of a group.
 func (r *Rescue) Fresh() bool { return r.fresh }
 
@@ -168,7 +214,7 @@ func (r *Rescue) Commit(group string, epoch uint64, raftAddress string) error {
 		return err
 	}
 	done := r.identity
-	done.Group, done.Epoch, done.Rescue = group, epoch, false
+	done.Group, done.Epoch, done.Rescue, done.Removed, done.Stale, done.Level = group, epoch, false, false, false, 0
 	return r.saveIdentity(done)
 }
 
@@ -183,6 +229,10 @@ func (r *Rescue) begin() error {
 		if err := r.openFiles(); err != nil {
 			return err
 		}
+	}
+	// Nobody of the new group knows this member's starts, or is known to it.
+	if err := os.Remove(filepath.Join(r.dir, startsFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return diskError("remove "+filepath.Join(r.dir, startsFile), err)
 	}
 	return r.setAside()
 }

@@ -286,3 +286,39 @@ func TestRescueLogKeys(t *testing.T) {
 		t.Errorf("keys %v of %s, want %v", ids, l.Origin, want)
 	}
 }
+
+// A master that heard of a later epoch is recovered where that epoch was a mistake; one that its own table has as
+// removed is not.
+func TestOpenUndo(t *testing.T) {
+	t.Parallel()
+	n := loneMaster(t, 1)
+	if err := n.Retire(); err != nil {
+		t.Fatal(err)
+	}
+	n.stop()
+	if _, err := OpenRescue(n.cfg.Dir, nil); !errors.Is(err, ErrRemoved) || !strings.Contains(err.Error(),
+		"--undo-recovery") {
+		t.Errorf("without undoing: %v", err)
+	}
+	r, err := OpenUndo(n.cfg.Dir, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Commit(r.Member().Group, r.Member().Epoch+2, n.cfg.Bind); err != nil {
+		t.Fatal(err)
+	}
+	closeRescue(t, r)
+	again := openRescue(t, n.cfg.Dir)
+	if again.identity.Removed || again.Member().Epoch != 3 {
+		t.Errorf("%+v", again.identity)
+	}
+	closeRescue(t, again)
+
+	gone := loneMaster(t, 1)
+	gone.propose(t, masterfsm.Encode(&masterfsm.RemoveMaster{ID: gone.Member().ID, Time: 9999}))
+	gone.stop()
+	if _, err := OpenUndo(gone.cfg.Dir, nil); !errors.Is(err, ErrRemoved) || !strings.Contains(err.Error(),
+		"the table in") {
+		t.Errorf("of one that the table has as removed: %v", err)
+	}
+}

@@ -43,6 +43,7 @@ type starts struct {
 }
 
 const (
+	startsFile    = "starts"
 	startsMagic   = "CSMS"
 	startsVersion = 1
 	startSize     = 16 + 8
@@ -56,7 +57,7 @@ var startsTable = crc32.MakeTable(crc32.Castagnoli)
 // openStarts reads the file of a folder. needed says that it must be there, since the group refuses a folder without. The error wraps
 // [ErrDisk] or [ErrNewerFormat].
 func openStarts(dir string, needed bool) (*starts, error) {
-	s := &starts{path: filepath.Join(dir, "starts"), peers: map[string]start{}, told: map[string]start{}}
+	s := &starts{path: filepath.Join(dir, startsFile), peers: map[string]start{}, told: map[string]start{}}
 	data, err := os.ReadFile(s.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && !needed:

@@ -161,6 +161,10 @@ func Open(cfg Config) (_ *Store, err error) {
 	if err := id.mayRun(cfg.Dir); err != nil {
 		return nil, err
 	}
+	if id.Rehearsal != "" && id.Rehearsal != rehearsalMark(cfg.ClusterToken) {
+		return nil, fmt.Errorf("%s was made for a rehearsal under another cluster token: start it with the one "+
+			"that 'master recover --rehearsal' was given", cfg.Dir)
+	}
 	key, err := newHandshakeKey(cfg.ClusterToken)
 	if err != nil {
 		return nil, err

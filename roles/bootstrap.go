@@ -61,7 +61,7 @@ func (m *Master) bootstrapOnce(ctx context.Context, peers []string, founder bool
 		if !founder {
 			return peers[0] + " has not founded the group yet", nil
 		}
-		group := "cs-" + strings.ToLower(rand.Text()[:12])
+		group := newGroup()
 		if err := m.store.Found(group, members); err != nil {
 			return "", err
 		}
@@ -128,3 +128,6 @@ func (m *Master) adoptPeers(ctx context.Context, group string, peers []wire.Memb
 	}
 	return obstacle
 }
+
+// newGroup is the id of a group that is founded: random, so that no two have the same.
+func newGroup() string { return "cs-" + strings.ToLower(rand.Text()[:12]) }

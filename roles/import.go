@@ -23,6 +23,7 @@ import (
 type ImportConfig struct {
 	File         string                  // an export
 	Data         string                  // folder of the new storage node: empty, or not there yet
+	Rehearsal    bool                    // the node is of no group: the first that it registers with is its own
 	SegmentBytes int64                   // size at which a new segment is begun, 0 for the default
 	Progress     func(done, total int64) // bytes of the file; may be nil
 }
@@ -68,8 +69,10 @@ func ImportStorage(ctx context.Context, cfg ImportConfig) (_ export.End, err err
 	if err := fill(unfinished, cfg.SegmentBytes, r); err != nil {
 		return export.End{}, fmt.Errorf("%s: %w", cfg.File, err)
 	}
-	if err := introduce(unfinished, r.Group); err != nil {
-		return export.End{}, err
+	if !cfg.Rehearsal {
+		if err := introduce(unfinished, r.Group); err != nil {
+			return export.End{}, err
+		}
 	}
 	if err := os.Rename(unfinished, data); err != nil {
 		return export.End{}, err

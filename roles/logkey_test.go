@@ -146,7 +146,8 @@ func TestLogKeyIsKept(t *testing.T) {
 	}
 
 	if _, err := RecoverMaster(t.Context(), RecoverConfig{
-		Data: s.cfg.Data, Raft: s.cfg.Raft, ClusterToken: s.cfg.ClusterToken, Confirm: func(Recovery) error { return nil }, Logger: quiet,
+		Data: s.cfg.Data, Raft: s.cfg.Raft, ClusterToken: s.cfg.ClusterToken, StorageLost: true,
+		Confirm: func(Recovery) error { return nil }, Logger: quiet,
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -155,7 +156,8 @@ func TestLogKeyIsKept(t *testing.T) {
 	stop()
 
 	if _, err := RecoverMaster(t.Context(), RecoverConfig{
-		Data: s.cfg.Data, Raft: s.cfg.Raft, ClusterToken: s.cfg.ClusterToken, NewLogKey: true, Logger: quiet,
+		Data: s.cfg.Data, Raft: s.cfg.Raft, ClusterToken: s.cfg.ClusterToken, NewLogKey: true, StorageLost: true,
+		Logger: quiet,
 		Confirm: func(r Recovery) error {
 			if r.Origin != "example.com/kept" || !r.NewLogKey {
 				t.Errorf("the plan is %+v", r)

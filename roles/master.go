@@ -78,6 +78,17 @@ func (c *MasterConfig) validate() error {
 	return checkLoopback("--raft", c.Raft, c.Insecure)
 }
 
+// checkRehearsal refuses, for the folder of a rehearsal, all that would call on nodes or witnesses of the group that
+// was copied, or sign in its name.
+func (c *MasterConfig) checkRehearsal(rehearsal bool) error {
+	if rehearsal && (len(c.Peers) > 0 || len(c.Join) > 0 || len(c.Witnesses) > 0 || c.Origin != "" ||
+		c.CheckpointKey != "") {
+		return fmt.Errorf("%s was made for a rehearsal: start it without --peers, --join, --witness, --origin and "+
+			"--checkpoint-key", c.Data)
+	}
+	return nil
+}
+
 // Master is a master that is open and not yet running.
 type Master struct {
 	cfg      MasterConfig
@@ -126,6 +137,9 @@ func OpenMaster(cfg MasterConfig) (m *Master, err error) {
 	})
 	if err != nil {
 		return nil, err
+	}
+	if err := cfg.checkRehearsal(m.store.Rehearsal()); err != nil {
+		return nil, errors.Join(err, m.store.Close())
 	}
 	kept := client.NewMasters(cfg.ClusterToken)
 	m.masters = masters{Masters: kept, fresh: kept.Fresh(), forwarding: kept.Forwarding()}

@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode"
 	"github.com/chainstore/chainstore/raftstore"
 )
 
@@ -19,12 +22,34 @@ type RecoverConfig struct {
 	Raft         string   // address of its raft port from now on, host:port
 	ClusterToken string   // opens the storage nodes' chains
 	FromStorage  []string // URLs of all storage nodes, when no master has survived
-	Without      []string // ids or URLs of storage nodes that need not be asked
-	NewLogKey    bool     // the log's name and keys are left out, so that the next leader founds another log
+	Without      []string // ids or URLs of storage nodes that are gone for good and need not be asked
+	// StorageLost says that a majority of the table's storage nodes is gone for good. Those that are not in Without
+	// must answer all the same.
+	StorageLost bool
+	// Dead are the ids, URLs or raft addresses of all other masters of the table: they do not run, and never will.
+	Dead []string
+	// UndoRecovery has the folder's own records stand against blocks of a later epoch: see [recovery.chooseOwn].
+	UndoRecovery bool
+	// Rehearsal makes a group of its own of a copy, under the cluster token that is given, which must not be that of
+	// the group that was copied. Nobody of that group is asked anything. FromStorage may name storage nodes of the
+	// rehearsal.
+	Rehearsal bool
+	NewLogKey bool // the log's name and keys are left out, so that the next leader founds another log
 	// Confirm is shown what is about to be done, and ends it with an error. Nothing was changed before.
 	Confirm  func(Recovery) error
 	Progress func(done, total uint64) // blocks that were adopted; may be nil
-	Logger   hclog.Logger
+	// Waiting is called now and then while storage nodes have not been without orders for long enough; may be nil.
+	Waiting func(Waiting)
+	Logger  hclog.Logger
+
+	quiet time.Duration // without orders of a leader; 0 for wire.RecoveryQuiet
+}
+
+// Waiting tells why a recovery waits.
+type Waiting struct {
+	Node        string // URL of the storage node that must be waited for longest
+	Ordered     bool   // it had an order of a leader; else it was started lately
+	Since, Need time.Duration
 }
 
 // Recovery tells what a recovery is about to do, or has done.
@@ -33,6 +58,7 @@ type Recovery struct {
 	Epoch               uint64 // the new one
 	Member              string // the master that becomes the whole group
 	LastTerm, LastEntry uint64 // of its log, 0 where it has none: of several survivors the highest term is best, then the highest entry
+	Stale               bool   // the folder was refused as an older copy of itself
 	Damaged             []DamagedSnapshot
 	Forked              bool   // the storage nodes have another block than the log mines: what the log has from there on is left out
 	Fork                uint64 // that block
@@ -43,15 +69,25 @@ type Recovery struct {
 	Source              string   // URL of the storage node whose chain is the highest, "" where none is higher than the survivor's
 	ChainHeight         uint64   // blocks of the chain that the group goes on from
 	Asked               int      // storage nodes
-	Replicas            int      // storage nodes that are to have each block
-	Replicated          uint64   // blocks that so many are known to have
-	Origin              string   // name of the log that the survivor knows, "" for none
-	NewLogKey           bool     // it ends here: see RecoverConfig
+	Storages            int      // of the table
+	Rehearsal           bool
+	Undo                uint64 // the epoch whose recovery is undone, 0 for none
+	Replaced            []ReplacedChain
+	Replicas            int    // storage nodes that are to have each block
+	Replicated          uint64 // blocks that so many are known to have
+	Origin              string // name of the log that the survivor knows, "" for none
+	NewLogKey           bool   // it ends here: see RecoverConfig
 	// Done: what the recovery did.
 	Adopted, Dropped int    // blocks that were taken over, records of the survivor that had been committed by nobody
 	Keys             int    // idempotency keys that went with these
 	Projects         int    // that were found in records alone
 	Single           uint64 // blocks that fewer than Replicas storage nodes have and the master does not hold: too many for it
+}
+
+// ReplacedChain is what a storage node has of the group whose recovery is undone: it is moved to the node's quarantine.
+type ReplacedChain struct {
+	URL      string
+	From, To uint64 // blocks
 }
 
 // DamagedSnapshot is a snapshot of the survivor that cannot be read.
@@ -62,26 +98,46 @@ type DamagedSnapshot struct {
 }
 
 // RecoverMaster makes one surviving master the whole group, or founds the group anew from the storage nodes' chain. The master must not run.
-// First it takes over the highest chain of the storage nodes, every block of it verified, so that no block is ever mined at a height that
-// one of them has. The group's epoch goes up: workers follow no leader of the old group any more.
+//
+// It first makes sure that the group does not live: every other master of the table must be named as dead and must
+// not answer, and a majority of the storage nodes must have had no order of a leader for a while. Then it takes over
+// the highest chain of the storage nodes, every block of it verified, so that no block is ever mined at a height that
+// one of them has. The group's epoch goes up: the storage nodes store the new one before anything in the folder is
+// changed, and workers follow no leader of the old group any more. After a crash it can be done again.
 func RecoverMaster(ctx context.Context, cfg RecoverConfig) (_ Recovery, err error) {
-	if cfg.ClusterToken == "" {
-		return Recovery{}, errors.New("the cluster token is needed: --cluster-token-file FILE, or CHAINSTORE_CLUSTER_TOKEN")
+	if err := cfg.validate(); err != nil {
+		return Recovery{}, err
 	}
-	rescue, err := raftstore.OpenRescue(cfg.Data, cfg.Logger)
+	open := raftstore.OpenRescue
+	if cfg.UndoRecovery {
+		open = raftstore.OpenUndo
+	}
+	rescue, err := open(cfg.Data, cfg.Logger)
 	if err != nil {
 		return Recovery{}, err
 	}
 	defer func() { err = errors.Join(err, rescue.Close()) }()
 	switch fresh := rescue.Fresh(); {
+	case fresh && (cfg.UndoRecovery || cfg.Rehearsal):
+		return Recovery{}, fmt.Errorf("%s holds no master: name the folder of one, or for a rehearsal a copy of it",
+			cfg.Data)
 	case fresh && len(cfg.FromStorage) == 0:
 		return Recovery{}, fmt.Errorf("%s holds no master: name the folder of one that survived, or found the group anew with --from-storage URL,…", cfg.Data)
-	case !fresh && len(cfg.FromStorage) > 0:
+	case !fresh && len(cfg.FromStorage) > 0 && !cfg.Rehearsal:
 		return Recovery{}, fmt.Errorf("%s holds a master of group %s: recover it without --from-storage, or name an empty folder", cfg.Data, rescue.Member().Group)
 	}
-	r := &recovery{cfg: cfg, folder: rescue, masters: client.NewMasters(cfg.ClusterToken)}
+	r := &recovery{cfg: cfg, folder: rescue, masters: client.NewMasters(cfg.ClusterToken), fresh: rescue.Fresh()}
 	defer r.masters.CloseIdle()
+	if cfg.Rehearsal {
+		if err := r.isolate(rescue); err != nil {
+			return Recovery{}, err
+		}
+	}
 	r.planFrom(rescue)
+	r.old = r.othersOf(rescue)
+	if err := r.checkMasters(ctx); err != nil {
+		return Recovery{}, err
+	}
 	if err := r.ask(ctx); err != nil {
 		return Recovery{}, err
 	}
@@ -94,7 +150,48 @@ func RecoverMaster(ctx context.Context, cfg RecoverConfig) (_ Recovery, err erro
 	if err := r.removeOthers(); err != nil {
 		return Recovery{}, err
 	}
+	if err := r.checkMasters(ctx); err != nil { // the person may have taken their time, and the blocks
+		return Recovery{}, err
+	}
+	if !cfg.Rehearsal {
+		if err := r.raise(ctx); err != nil {
+			return Recovery{}, err
+		}
+	}
 	return r.plan, rescue.Commit(r.plan.Group, r.plan.Epoch, cfg.Raft)
+}
+
+func (c *RecoverConfig) validate() error {
+	switch {
+	case c.ClusterToken == "" && c.Rehearsal:
+		return errors.New("the rehearsal needs a cluster token of its own: --cluster-token-file FILE, or " +
+			"CHAINSTORE_CLUSTER_TOKEN")
+	case c.ClusterToken == "":
+		return errors.New("the cluster token is needed: --cluster-token-file FILE, or CHAINSTORE_CLUSTER_TOKEN")
+	case c.Rehearsal && (len(c.Dead) > 0 || len(c.Without) > 0 || c.StorageLost || c.UndoRecovery):
+		return errors.New("a rehearsal asks nobody of the group that was copied: --dead, --without, " +
+			"--storage-majority-lost and --undo-recovery mean nothing to it")
+	}
+	return nil
+}
+
+// isolate makes the folder that of a master that nobody of the old group knows.
+func (r *recovery) isolate(rescue *raftstore.Rescue) error {
+	state := r.state()
+	keys, _ := masternode.OpenLogKeys(r.cfg.ClusterToken, state.Group().ID, rescue.Log())
+	if len(keys) > 0 {
+		return errors.New("the cluster token is that of the group that was copied: a rehearsal needs one of its " +
+			"own, so that no node of the two can take another's call")
+	}
+	for _, s := range state.Storages() {
+		if slices.Contains(trimmed(r.cfg.FromStorage), s.URL) {
+			return fmt.Errorf("storage node %s is one of the group that was copied: a rehearsal may name storage "+
+				"nodes of its own alone", s.URL)
+		}
+	}
+	rescue.Rehearse(r.cfg.ClusterToken)
+	r.cfg.NewLogKey = true
+	return nil
 }
 
 // survivor is the folder that is recovered: see [raftstore.Rescue].
@@ -110,6 +207,8 @@ type recovery struct {
 	folder  survivor
 	masters *client.Masters
 	chains  []storageChain // the highest first
+	old     []oldMaster    // of the table, the survivor among them
+	fresh   bool           // there is no survivor
 	plan    Recovery
 	// doubtful: no storage node and no snapshot shows that the last blocks of the survivor's log were committed.
 	doubtful bool
@@ -122,7 +221,11 @@ func (r *recovery) state() *masterfsm.State { return r.folder.State() }
 func (r *recovery) planFrom(rescue *raftstore.Rescue) {
 	member := rescue.Member()
 	r.plan = Recovery{Group: member.Group, Member: member.ID, Epoch: max(member.Epoch, r.state().Group().Epoch)}
+	if r.cfg.Rehearsal {
+		r.plan.Group, r.plan.Rehearsal = newGroup(), true
+	}
 	r.plan.LastTerm, r.plan.LastEntry = rescue.Last()
+	r.plan.Stale = rescue.Stale()
 	for _, d := range rescue.Damaged() {
 		damaged := DamagedSnapshot{Path: d.Path, Aside: d.Aside, Reason: d.Err.Error()}
 		if d.Index > r.plan.LastEntry {
@@ -172,6 +275,9 @@ func (r *recovery) adopt(ctx context.Context) error {
 	}
 	if r.cfg.NewLogKey {
 		adopting.ForgetLog()
+	}
+	if r.cfg.Rehearsal {
+		adopting.Isolate()
 	}
 	stored := uint64(0)
 	if len(r.cfg.FromStorage) > 0 {

@@ -8,7 +8,9 @@ import (
 	"net/http/httptest"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/client"
@@ -130,6 +132,11 @@ type chainNode struct {
 	status wire.ChainStatus
 	blocks []chain.Block
 	bad    map[uint64]bool // blocks that it cannot read: its answer ends there
+
+	mu     sync.Mutex           // guards all below
+	quiet  func() time.Duration // since a leader's last order; nil for a day
+	raised []wire.NewEpoch
+	refuse int // status of the answer to a new epoch, 0 for a good one
 }
 
 func newChainNode(t *testing.T, id string) *chainNode {
@@ -149,8 +156,29 @@ func (n *chainNode) has(blocks []chain.Block) {
 }
 
 func (n *chainNode) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.URL.Path == wire.PathChain {
-		data, _ := json.Marshal(n.status)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch r.URL.Path {
+	case wire.PathChainEpoch:
+		var order wire.NewEpoch
+		if err := json.NewDecoder(r.Body).Decode(&order); err != nil || n.refuse != 0 {
+			w.WriteHeader(n.refuse)
+			return
+		}
+		n.raised = append(n.raised, order)
+		n.status.Epoch = order.Epoch
+		if order.Keep != nil {
+			n.has(n.blocks[:*order.Keep])
+		}
+		fallthrough
+	case wire.PathChain:
+		quiet := uint64(24 * time.Hour / time.Millisecond)
+		if n.quiet != nil {
+			quiet = uint64(n.quiet().Milliseconds())
+		}
+		status := n.status
+		status.QuietMillis = &quiet
+		data, _ := json.Marshal(status)
 		w.Header().Set("Content-Type", "application/json")
 		w.Write(data)
 		return
@@ -169,7 +197,14 @@ func (n *chainNode) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // recoverFrom makes the recovery of a survivor up to the point where its folder would be written.
 func recoverFrom(t *testing.T, l *survivorLog, fromStorage ...string) (*recovery, error) {
 	t.Helper()
-	r := &recovery{cfg: RecoverConfig{FromStorage: fromStorage}, folder: l, masters: client.NewMasters("token")}
+	return recoverWith(t, l, RecoverConfig{FromStorage: fromStorage})
+}
+
+// recoverWith is recoverFrom with a configuration.
+func recoverWith(t *testing.T, l *survivorLog, cfg RecoverConfig) (*recovery, error) {
+	t.Helper()
+	fromStorage := cfg.FromStorage
+	r := &recovery{cfg: cfg, folder: l, masters: client.NewMasters("token"), fresh: len(fromStorage) > 0}
 	t.Cleanup(r.masters.CloseIdle)
 	if len(fromStorage) == 0 {
 		r.plan = Recovery{Group: "g", Member: "m1", Epoch: 1}

@@ -42,11 +42,15 @@ func (c *storageChain) isOn(s *masterfsm.State) bool {
 
 // ask asks every storage node how far its chain goes, finds out which of the chains is the group's, and makes the plan.
 func (r *recovery) ask(ctx context.Context) error {
-	if err := r.askStatus(ctx); err != nil {
+	if err := r.askAll(ctx); err != nil {
 		return err
 	}
 	r.compareOwn(ctx)
-	if err := r.choose(); err != nil {
+	choose := r.choose
+	if r.cfg.UndoRecovery {
+		choose = func() error { return r.chooseOwn(ctx) }
+	}
+	if err := choose(); err != nil {
 		return err
 	}
 	if err := r.compareOthers(ctx); err != nil {
@@ -55,14 +59,16 @@ func (r *recovery) ask(ctx context.Context) error {
 	view := r.state().View()
 	r.plan.Height, r.plan.ChainHeight = view.Head.Height, view.Head.Height
 	r.plan.Buffered = int(r.state().NextIndex() - view.Head.Size - (view.OpenBlock - view.Head.Height)) // less the seals in between
-	for _, m := range view.Masters {
-		if m.ID != r.plan.Member {
-			r.plan.Lost = append(r.plan.Lost, m.ID+" at "+m.URL)
+	for i := range r.old {
+		if m := &r.old[i]; m.id != r.plan.Member {
+			r.plan.Lost = append(r.plan.Lost, m.String())
 		}
 	}
 	for i := range r.chains {
 		c := &r.chains[i]
-		if c.foreign {
+		if c.foreign && r.cfg.UndoRecovery {
+			r.plan.Replaced = append(r.plan.Replaced, ReplacedChain{URL: c.url, From: c.agreed, To: c.status.Height})
+		} else if c.foreign {
 			r.plan.Foreign = append(r.plan.Foreign, c.url)
 		} else if c.status.Height > r.plan.ChainHeight {
 			r.plan.Source, r.plan.ChainHeight = c.url, c.status.Height
@@ -77,13 +83,12 @@ func (r *recovery) ask(ctx context.Context) error {
 // nodes are the storage nodes to be asked.
 func (r *recovery) nodes() []storageChain {
 	var chains []storageChain
-	for _, url := range r.cfg.FromStorage {
-		url = strings.TrimRight(url, "/")
+	for _, url := range trimmed(r.cfg.FromStorage) {
 		if !slices.ContainsFunc(chains, func(c storageChain) bool { return c.url == url }) {
 			chains = append(chains, storageChain{url: url})
 		}
 	}
-	if len(chains) > 0 {
+	if len(chains) > 0 || r.cfg.Rehearsal {
 		return chains
 	}
 	for _, s := range r.state().Storages() {
@@ -94,9 +99,77 @@ func (r *recovery) nodes() []storageChain {
 	return chains
 }
 
-// askStatus asks every storage node for the height of its chain and its highest epoch.
-func (r *recovery) askStatus(ctx context.Context) error {
+// trimmed are URLs without the slash at their ends.
+func trimmed(urls []string) []string {
+	var list []string
+	for _, url := range urls {
+		list = append(list, strings.TrimRight(url, "/"))
+	}
+	return list
+}
+
+// askAll asks the storage nodes for the heights of their chains and their highest epochs, once they have been without
+// orders for long enough.
+func (r *recovery) askAll(ctx context.Context) error {
 	chains := r.nodes()
+	if err := r.checkMajority(len(chains)); err != nil {
+		return err
+	}
+	look := r.awaitQuiet
+	if r.cfg.Rehearsal {
+		look = r.askStatus // they are nodes of no group, to which nobody gives orders
+	}
+	if err := look(ctx, chains); err != nil {
+		return err
+	}
+	known := r.plan.Epoch
+	for i := range chains {
+		c := &chains[i]
+		if r.plan.Group == "" {
+			r.plan.Group = c.status.Group
+		}
+		switch {
+		case c.status.Group == r.plan.Group || c.status.Group == "":
+		case r.cfg.Rehearsal:
+			return fmt.Errorf("storage node %s is of group %s: a rehearsal takes nodes that are of no group yet, "+
+				"as 'chainstore import --rehearsal' makes them", c.url, c.status.Group)
+		default:
+			return fmt.Errorf("storage node %s is of group %s, not %s", c.url, c.status.Group, r.plan.Group)
+		}
+		if err := r.compareEpoch(c, known); err != nil {
+			return err
+		}
+		r.plan.Epoch = max(r.plan.Epoch, c.status.Epoch)
+	}
+	if r.plan.Group == "" {
+		return fmt.Errorf("storage node %s was never part of a cluster: there is nothing to recover from it", strings.Join(r.cfg.FromStorage, ", "))
+	}
+	r.plan.Epoch++
+	slices.SortStableFunc(chains, func(a, b storageChain) int { return cmp.Compare(b.status.Height, a.status.Height) })
+	r.chains = chains
+	return nil
+}
+
+// compareEpoch looks at whether a leader of a later epoch than the folder's has given a node orders: then the group
+// was recovered elsewhere, and which of the two groups counts is for a person to say.
+func (r *recovery) compareEpoch(c *storageChain, known uint64) error {
+	led := c.status.LedEpoch
+	switch {
+	case r.fresh || led <= known:
+		return nil
+	case r.cfg.UndoRecovery:
+		r.plan.Undo = max(r.plan.Undo, led)
+		return nil
+	}
+	return fmt.Errorf("nothing was changed: storage node %s has had orders of a leader of epoch %d, and %s is of "+
+		"epoch %d: the group was recovered from another folder since. "+
+		"Where that is the group, recover a master of it, or found it anew with --from-storage. Where that "+
+		"recovery was a mistake, --undo-recovery has the records of this folder stand, "+
+		"and drops what the other group acknowledged", c.url, led, r.cfg.Data, known)
+}
+
+// askStatus asks every storage node once.
+func (r *recovery) askStatus(ctx context.Context, chains []storageChain) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	var asking sync.WaitGroup
@@ -107,27 +180,21 @@ func (r *recovery) askStatus(ctx context.Context) error {
 	asking.Wait()
 	for i := range chains {
 		c := &chains[i]
-		if c.err != nil {
-			out := "leave it out with --without " + c.url
-			if len(r.cfg.FromStorage) > 0 {
-				out = "do not name it"
-			}
-			return fmt.Errorf("storage node %s does not tell how far its chain goes: start it, or %s, which loses the blocks that it alone has: %w", c.url, out, c.err)
+		out := "leave it out with --without " + c.url
+		if len(r.cfg.FromStorage) > 0 {
+			out = "do not name it"
 		}
-		if r.plan.Group == "" {
-			r.plan.Group = c.status.Group
+		switch {
+		case c.err != nil:
+			return fmt.Errorf("storage node %s does not tell how far its chain goes: start it, or %s, which loses "+
+				"the blocks that it alone has: %w", c.url, out, c.err)
+		case c.status.QuietMillis == nil:
+			return fmt.Errorf("storage node %s runs a version that does not tell when a leader gave it orders "+
+				"last, so it cannot vouch that none lives: start it with this version, or %s, which loses the "+
+				"blocks that it alone has",
+				c.url, out)
 		}
-		if c.status.Group != r.plan.Group && c.status.Group != "" {
-			return fmt.Errorf("storage node %s is of group %s, not %s", c.url, c.status.Group, r.plan.Group)
-		}
-		r.plan.Epoch = max(r.plan.Epoch, c.status.Epoch)
 	}
-	if r.plan.Group == "" {
-		return fmt.Errorf("storage node %s was never part of a cluster: there is nothing to recover from it", strings.Join(r.cfg.FromStorage, ", "))
-	}
-	r.plan.Epoch++
-	slices.SortStableFunc(chains, func(a, b storageChain) int { return cmp.Compare(b.status.Height, a.status.Height) })
-	r.chains = chains
 	return nil
 }
 
@@ -215,6 +282,39 @@ func (r *recovery) choose() error {
 		at := slices.IndexFunc(nodes, func(n masterfsm.Storage) bool { return n.ID == c.node.ID })
 		if c.node = (masterfsm.Storage{}); at >= 0 {
 			c.node = nodes[at]
+		}
+	}
+	return nil
+}
+
+// chooseOwn decides where a recovery is undone: what the folder holds stands, its last records too, of which nobody
+// is left to tell whether they were committed. A node that has another block than the log, or whose blocks behind it
+// leave no room for a record that the log holds, goes back to the last one that agrees; what it has from there on is
+// moved to its quarantine. Blocks that contradict nothing here are taken over as always.
+func (r *recovery) chooseOwn(ctx context.Context) error {
+	height, state := r.state().Head().Height, r.state()
+	for i := range r.chains {
+		c := &r.chains[i]
+		if c.err != nil {
+			return fmt.Errorf("nothing was changed: storage node %s does not show where its chain leaves that of "+
+				"this master: leave it out with --without and remove its folder later, or mend it: %w", c.url, c.err)
+		}
+		if c.foreign = c.forked; c.forked || c.status.Height <= height {
+			continue
+		}
+		errContradicts := errors.New("contradicts")
+		err := r.masters.ChainBlocks(ctx, c.url, height, min(c.status.Height, state.Height()+1),
+			func(b chain.Block) error {
+				other, err := state.Contradicts(&b)
+				if err == nil && other {
+					c.foreign, c.agreed = true, b.Header.Block
+					err = errContradicts
+				}
+				return err
+			})
+		if err != nil && !errors.Is(err, errContradicts) {
+			return fmt.Errorf("nothing was changed: storage node %s does not give the blocks behind those of this "+
+				"master: %w", c.url, err)
 		}
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sync/errgroup"
@@ -148,7 +149,8 @@ func (b *base) run(ctx context.Context, h http.Handler, broken <-chan error) err
 // Storage is a storage node that is open and not yet running.
 type Storage struct {
 	*base
-	node *storagenode.Node
+	node  *storagenode.Node
+	quiet time.Duration // see httpapi.StorageConfig
 }
 
 // OpenStorage takes the port and the folder of a storage node.
@@ -188,7 +190,8 @@ func transfer(workers *client.Workers) func(ctx context.Context, to, ticket stri
 func (s *Storage) Run(ctx context.Context) error {
 	h := httpapi.NewStorage(httpapi.StorageConfig{
 		Node: s.node, Fence: s.fence, ID: s.registrar.ID, Ready: s.registrar.Ready,
-		Group: s.registrar.Group, MasterToken: s.identity.MasterToken, ClusterToken: s.cluster, Fail: s.fail, Logger: s.log,
+		Group: s.registrar.Group, MasterToken: s.identity.MasterToken, ClusterToken: s.cluster, Quiet: s.quiet,
+		Fail: s.fail, Logger: s.log,
 	})
 	return errors.Join(s.run(ctx, h, s.node.Failed()), s.node.Close())
 }

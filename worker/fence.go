@@ -25,6 +25,8 @@ type Fence struct {
 
 	mu      sync.Mutex // guards all below
 	highest wire.Order
+	claim   string        // of the recovery that raised highest, "" where a leader did
+	led     uint64        // epoch of the newest leader that was let in, 0 where that is not known
 	changed chan struct{} // closed when highest moves
 }
 
@@ -54,11 +56,14 @@ func OpenFence(dir string) (*Fence, error) {
 		return nil, fmt.Errorf("%s is damaged: remove it when no old leader of the cluster can be running any more", f.path)
 	}
 	f.highest = wire.Order{Epoch: binary.BigEndian.Uint64(data[5:]), Term: binary.BigEndian.Uint64(data[13:])}
+	if f.highest.Term > 0 {
+		f.led = f.highest.Epoch
+	}
 	return f, nil
 }
 
-// Pass lets an order of the newest leader in, after a newer one is on disk, and refuses older ones with [ErrFenced]. Any
-// other error means that the disk failed: the role must stop.
+// Pass lets an order of the newest leader in, after a newer one is on disk, and refuses older ones with [ErrFenced]
+// and a [*wire.FencedError]. Any other error means that the disk failed: the role must stop.
 func (f *Fence) Pass(o wire.Order) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -66,9 +71,38 @@ func (f *Fence) Pass(o wire.Order) error {
 		return nil
 	}
 	if o.Less(f.highest) {
-		return fmt.Errorf("%w: epoch %d, term %d; this node has seen epoch %d, term %d",
-			ErrFenced, o.Epoch, o.Term, f.highest.Epoch, f.highest.Term)
+		return f.refuse(o)
 	}
+	return f.advance(o, "")
+}
+
+// Raise has the fence refuse the leaders of all epochs below one, for the recovery of that name. May is asked while
+// no order can pass; its error is returned. The same recovery may raise the fence to the same epoch again, until the
+// worker is started anew. Another one is refused with [ErrFenced] where the fence stands at that epoch or above. Any
+// other error means that the disk failed: the role must stop.
+func (f *Fence) Raise(epoch uint64, claim string, may func() error) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	o := wire.Order{Epoch: epoch}
+	again := o == f.highest && claim == f.claim
+	if claim == "" || epoch <= f.highest.Epoch && !again {
+		return f.refuse(o)
+	}
+	if err := may(); err != nil || again {
+		return err
+	}
+	return f.advance(o, claim)
+}
+
+// refuse is the error for an order that is too low; mu is held.
+func (f *Fence) refuse(o wire.Order) error {
+	return &wire.FencedError{Highest: f.highest, Err: fmt.Errorf("%w: epoch %d, term %d; this node has seen epoch "+
+		"%d, term %d",
+		ErrFenced, o.Epoch, o.Term, f.highest.Epoch, f.highest.Term)}
+}
+
+// advance moves the fence up, on disk first; mu is held.
+func (f *Fence) advance(o wire.Order, claim string) error {
 	data := append(make([]byte, 0, fenceSize), fenceMagic...)
 	data = append(data, fenceVersion)
 	data = binary.BigEndian.AppendUint64(data, o.Epoch)
@@ -77,7 +111,10 @@ func (f *Fence) Pass(o wire.Order) error {
 	if err := durable.WriteFile(f.path, data, 0o600); err != nil {
 		return fmt.Errorf("write %s: %w", f.path, err)
 	}
-	f.highest = o
+	f.highest, f.claim = o, claim
+	if claim == "" {
+		f.led = o.Epoch
+	}
 	close(f.changed)
 	f.changed = make(chan struct{})
 	return nil
@@ -88,4 +125,12 @@ func (f *Fence) Highest() (wire.Order, <-chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.highest, f.changed
+}
+
+// LedEpoch is the epoch of the newest leader whose order was let in, 0 where that is not known: the worker was started
+// after a recovery had raised the fence.
+func (f *Fence) LedEpoch() uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.led
 }

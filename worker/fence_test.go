@@ -147,3 +147,60 @@ func TestFenceUnderConcurrentOrders(t *testing.T) {
 		t.Errorf("on disk is %v", highest)
 	}
 }
+
+// A recovery raises the fence once no order may pass any more; nobody else gets the same epoch, and what is raised is
+// on disk.
+func TestFenceRaise(t *testing.T) {
+	dir := t.TempDir()
+	f := openFence(t, dir)
+	if err := f.Pass(wire.Order{Epoch: 1, Term: 7}); err != nil {
+		t.Fatal(err)
+	}
+	yes, no := func() error { return nil }, errors.New("a leader is there")
+	for _, c := range []struct {
+		name  string
+		epoch uint64
+		claim string
+		may   error
+		want  error
+	}{
+		{"not now", 2, "a", no, no},
+		{"the epoch of the leader", 1, "a", nil, worker.ErrFenced},
+		{"now", 2, "a", nil, nil},
+		{"again", 2, "a", nil, nil},
+		{"again, and a leader is there", 2, "a", no, no},
+		{"another recovery", 2, "b", nil, worker.ErrFenced},
+		{"without a name", 2, "", nil, worker.ErrFenced},
+		{"above", 4, "b", nil, nil},
+		{"below", 3, "c", nil, worker.ErrFenced},
+	} {
+		err := f.Raise(c.epoch, c.claim, func() error { return c.may })
+		if !errors.Is(err, c.want) || c.want == nil && err != nil {
+			t.Errorf("%s: %v, want %v", c.name, err, c.want)
+		}
+	}
+	err := f.Pass(wire.Order{Epoch: 1, Term: 100})
+	var fenced *wire.FencedError
+	if !errors.As(err, &fenced) || fenced.Highest != (wire.Order{Epoch: 4}) {
+		t.Errorf("an order of before: %v", err)
+	}
+	if led := f.LedEpoch(); led != 1 {
+		t.Errorf("the newest leader was of epoch %d", led)
+	}
+	again := openFence(t, dir)
+	if highest, _ := again.Highest(); highest != (wire.Order{Epoch: 4}) || again.LedEpoch() != 0 {
+		t.Errorf("on disk is %v, and a leader of epoch %d", highest, again.LedEpoch())
+	}
+	if err := again.Raise(4, "b", yes); !errors.Is(err, worker.ErrFenced) {
+		t.Errorf("after a start nobody knows whose it was: %v", err)
+	}
+	if err := again.Pass(wire.Order{Epoch: 4, Term: 1}); err != nil {
+		t.Errorf("the new epoch's leader: %v", err)
+	}
+	if led, started := again.LedEpoch(), openFence(t, dir).LedEpoch(); led != 4 || started != 4 {
+		t.Errorf("the new epoch's leader is of %d, after a start of %d", led, started)
+	}
+	if err := again.Raise(4, "b", yes); !errors.Is(err, worker.ErrFenced) {
+		t.Errorf("behind the new epoch's leader: %v", err)
+	}
+}

@@ -103,7 +103,9 @@ No signature is checked. Check first with 'chainstore verify --file FILE --key K
 chain: a group that is founded on it signs all of it.
 
 Start the node on the folder as any storage node, and found a group on it with 'chainstore master recover --from-storage URL': it is the group that was exported,
-in a later epoch. A group that still lives takes the node in as a new one.`,
+in a later epoch. A group that still lives takes the node in as a new one. With --rehearsal the node is of no group
+yet: the first that it registers with is its own, for instance one that 'chainstore master recover --rehearsal' has
+made.`,
 		Example: `  chainstore import 2026-06.export --data /var/lib/new/storage
   chainstore storage --data /var/lib/new/storage --masters http://127.0.0.1:8000 --cluster-token-file cluster.token`,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -129,6 +131,7 @@ in a later epoch. A group that still lives takes the node in as a new one.`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&cfg.Data, "data", "", "`folder` that is made: empty, or not there yet")
+	flags.BoolVar(&cfg.Rehearsal, "rehearsal", false, "make a node of no group yet, for a rehearsal")
 	flags.Int64Var(&cfg.SegmentBytes, "segment-bytes", 0, "`size` at which a new file of blocks is begun (default 64 MiB)")
 	addJSON(cmd, &asJSON, "print what was imported as one JSON object")
 	mustComplete(cmd.MarkFlagDirname("data"))

@@ -3,6 +3,7 @@ package main
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/chainstore/chainstore/roles"
 )
@@ -39,6 +40,22 @@ func TestRecoveryWarning(t *testing.T) {
 			[]string{"log example.com/log goes on under its keys", "say --new-log-key"}, []string{"ends: its keys"},
 		},
 		{
+			"an undone recovery", roles.Recovery{LastEntry: 9, Undo: 2, Replaced: []roles.ReplacedChain{{URL: "s",
+				From: 4, To: 9}}, Asked: 3, Storages: 3},
+			[]string{"recovery to epoch 2 is UNDONE", "Storage node s has blocks 4 to 8",
+				"quarantine"}, []string{"YOUR word", "REHEARSAL"},
+		},
+		{
+			"most storage nodes are lost", roles.Recovery{LastEntry: 9, Asked: 1, Storages: 3},
+			[]string{"2 storage nodes of the table's 3 do not answer", "YOUR word"}, []string{"UNDONE"},
+		},
+		{
+			"a rehearsal", roles.Recovery{LastEntry: 9, Rehearsal: true, Group: "g", Origin: "example.com/log",
+				NewLogKey: true},
+			[]string{"REHEARSAL", "a group of its own, g", "must be a copy", "founds another"}, []string{"WARNING",
+				"LOST", "YOUR word", "never run again", "example.com/log"},
+		},
+		{
 			"another log", roles.Recovery{LastEntry: 9, Origin: "example.com/log", NewLogKey: true},
 			[]string{"log example.com/log ends: its keys are left out", "another --origin"}, []string{"goes on under"},
 		},
@@ -53,6 +70,19 @@ func TestRecoveryWarning(t *testing.T) {
 			if strings.Contains(text, not) {
 				t.Errorf("%s: %q is in\n%s", c.name, not, text)
 			}
+		}
+	}
+}
+
+// The two reasons to wait are told apart.
+func TestWaitingText(t *testing.T) {
+	for want, w := range map[string]roles.Waiting{
+		"had an order of a leader lately": {Node: "http://s", Ordered: true, Need: time.Minute},
+		"was started lately":              {Node: "http://s", Need: time.Minute},
+	} {
+		if text := waitingText(w); !strings.Contains(text, want) || !strings.Contains(text, "http://s") ||
+			!strings.Contains(text, "1m0s") {
+			t.Errorf("%q, want %q", text, want)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/chainstore/chainstore/chain"
 )
@@ -51,6 +52,30 @@ type ChainStatus struct {
 	Epoch  uint64     `json:"epoch"` // the highest that an order had
 	Height uint64     `json:"height"`
 	Hash   chain.Hash `json:"hash"` // of the last block
+
+	// LedEpoch is the epoch of the newest leader whose order was let in; Epoch is above it once a recovery has raised that.
+	// It is 0 where the node does not know: it was started after such a recovery.
+	LedEpoch uint64 `json:"led_epoch,omitempty"`
+	// QuietMillis is how long ago the last order of a leader came, whether it was let in or refused. Where none came
+	// since the node's start, it is how long ago that was, and Ordered is false. It is nil in the answer of an older
+	// node.
+	QuietMillis *uint64 `json:"quiet_ms,omitempty"`
+	Ordered     bool    `json:"ordered,omitempty"`
+}
+
+// RecoveryQuiet is for how long a storage node must have had no order of a leader before the masters may be recovered
+// from it: a group that lives gives one each second, and elects a leader in less than this.
+const RecoveryQuiet = time.Minute
+
+// NewEpoch has a storage node refuse the leaders of all epochs below one, before the masters are recovered under it.
+// It may be repeated.
+type NewEpoch struct {
+	Group string `json:"group"`
+	Epoch uint64 `json:"epoch"`
+	Claim string `json:"claim"` // names the recovery: two that choose the same epoch do not both get it
+	// Keep is set once all nodes have the epoch, where a node's blocks from that number on are not the group's: it
+	// moves them to its quarantine.
+	Keep *uint64 `json:"keep,omitempty"`
 }
 
 // ReadIndex is the leader's commit index, confirmed by a majority.

@@ -37,6 +37,7 @@ const (
 
 	// Of storage nodes, for a recovery of the masters: then nobody knows their master tokens.
 	PathChain       = "/internal/v1/chain"        // GET: how far the chain goes; cluster token
+	PathChainEpoch  = "/internal/v1/chain/epoch"  // POST: refuse leaders of epochs below one; cluster token
 	PathChainBlocks = "/internal/v1/chain/blocks" // GET ?from=&to=: blocks, each as length u32 ‖ block; cluster token
 
 	PathWorkerStatus = "/worker/v1/status"       // GET; master token, as all below

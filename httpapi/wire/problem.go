@@ -10,6 +10,26 @@ type Problem struct {
 	Detail string `json:"detail,omitempty"`
 }
 
+// Fenced is the problem [ProblemFenced] of an order: it names the newest order that the worker has let in. Older
+// workers leave both out, and so does a miner that mines another header meanwhile.
+type Fenced struct {
+	Problem
+	Epoch *uint64 `json:"epoch,omitempty"`
+	Term  uint64  `json:"term,omitempty"`
+}
+
+// FencedError is a worker's refusal of an order, with the newest order that the worker has let in.
+type FencedError struct {
+	Highest Order
+	Err     error // what the worker says
+}
+
+// Error says what the worker says.
+func (e *FencedError) Error() string { return e.Err.Error() }
+
+// Unwrap gives what the worker says.
+func (e *FencedError) Unwrap() error { return e.Err }
+
 // ProblemBase stands before the name of each problem type.
 const ProblemBase = "https://chainstore.dev/problems/"
 
