@@ -156,6 +156,43 @@ func TestGroupOfOneCannotTell(t *testing.T) {
 	}
 }
 
+// A refused folder may be all that is left: it can be recovered, after a warning, and the master of the new epoch takes part.
+func TestRefusedFolderIsRecovered(t *testing.T) {
+	t.Parallel()
+	nodes := testGroup(t, 3, nil)
+	raised(t, nodes...)
+	create(t, "before", nodes...)
+	agree(t, nodes...)
+	_, victim, _ := roles(t, nodes)
+	victim.stop()
+	saved := filepath.Join(t.TempDir(), "saved")
+	copyFolder(t, victim.cfg.Dir, saved)
+	victim = openNode(t, victim.cfg)
+	acquainted(t, victim)
+	victim.stop()
+	copyFolder(t, saved, victim.cfg.Dir)
+	victim = openNode(t, victim.cfg)
+	victim.refused(t)
+	victim.stop()
+	for _, n := range nodes {
+		n.stop()
+	}
+	rescue := openRescue(t, victim.cfg.Dir)
+	member := rescue.Member()
+	if !rescue.Stale() {
+		t.Error("the recovery does not know that the folder was refused")
+	}
+	if err := rescue.Commit(member.Group, member.Epoch+1, victim.cfg.Bind); err != nil {
+		t.Fatal(err)
+	}
+	closeRescue(t, rescue)
+	victim = openNode(t, victim.cfg)
+	create(t, "after", victim)
+	if victim.Refused() != nil || !victim.has("before") {
+		t.Errorf("refused: %v", victim.Refused())
+	}
+}
+
 // Without its file of starts a folder does not open, once the group is at the level for it.
 func TestFolderWithoutStarts(t *testing.T) {
 	t.Parallel()

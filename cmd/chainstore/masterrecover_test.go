@@ -22,6 +22,10 @@ func TestRecoveryWarning(t *testing.T) {
 				"No signature"},
 		},
 		{
+			"an older copy", roles.Recovery{LastEntry: 9, Stale: true},
+			[]string{"refused because it is an older copy"}, nil,
+		},
+		{
 			"a forked one", roles.Recovery{LastEntry: 9, Forked: true, Fork: 7, Height: 7, Source: "s", ChainHeight: 9, Replicas: 2, Replicated: 8},
 			[]string{"another block 7", "chain of s up to block 8", "Fewer than 2 storage nodes are known to have its blocks from 8 on"}, nil,
 		},
