@@ -18,6 +18,7 @@ import (
 type MasterConfig struct {
 	Node         *masternode.Node
 	Adopt        func(wire.Adoption) error // makes a new master, which the founder comes for, part of a group
+	Refused      func() error              // why this master must not serve, nil where it may
 	ClusterToken string
 	AdminToken   string
 	// OpenRegistration lets anybody create a project, OriginalAPI opens the routes of the original system.
@@ -32,6 +33,7 @@ type master struct {
 	*engine
 	node    *masternode.Node
 	adopt   func(wire.Adoption) error
+	stale   func() error
 	cluster secret
 	admin   secret
 	leader  *leaderProxy
@@ -42,7 +44,7 @@ type master struct {
 // NewMaster makes the handler of a master: its API for users, and the routes between the nodes.
 func NewMaster(cfg MasterConfig) http.Handler {
 	m := &master{
-		engine: newEngine(cfg.Logger), node: cfg.Node, adopt: cfg.Adopt,
+		engine: newEngine(cfg.Logger), node: cfg.Node, adopt: cfg.Adopt, stale: cfg.Refused,
 		cluster: newSecret(cfg.ClusterToken), admin: newSecret(cfg.AdminToken), leader: newLeaderProxy(cfg.Node),
 		openRegistration: cfg.OpenRegistration, originalAPI: cfg.OriginalAPI, privateLog: cfg.PrivateLog,
 	}
@@ -122,7 +124,7 @@ func (m *master) refused(c *gin.Context) {
 	if alwaysServed[c.FullPath()] {
 		return
 	}
-	if err := m.node.Refused(); err != nil {
+	if err := m.stale(); err != nil {
 		m.fail(c, err)
 	}
 }

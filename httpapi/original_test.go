@@ -234,7 +234,9 @@ func (c *cluster) originalErrors() {
 
 // A master that was not told otherwise has none of the original's routes, and lets nobody but the administrator make a project.
 func TestClosedByDefault(t *testing.T) {
-	h := httpapi.NewMaster(httpapi.MasterConfig{ClusterToken: "cluster", AdminToken: "admin", Logger: hclog.NewNullLogger()})
+	h := httpapi.NewMaster(httpapi.MasterConfig{
+		Refused: func() error { return nil }, ClusterToken: "cluster", AdminToken: "admin", Logger: hclog.NewNullLogger(),
+	})
 	for _, row := range []struct {
 		method, path, token string
 		status              int

@@ -54,6 +54,13 @@ func (l *leadership) raiseLevel() job {
 			if err := n.knowsLevel(there, masterfsm.ProtocolLevel); err != nil {
 				return nil, err
 			}
+			// From the new level on its start counts, which it can tell the others over the raft port alone.
+			reaching, cancel := context.WithTimeout(ctx, answerTime)
+			reached := n.cfg.Membership.Reaches(reaching, m.ID, "")
+			cancel()
+			if !reached {
+				return nil, fmt.Errorf("%w: raise the protocol level: master %s at %s does not answer at its raft port", ErrUnavailable, m.ID, m.URL)
+			}
 		}
 		if _, err := n.propose(ctx, &masterfsm.RaiseLevel{Level: masterfsm.ProtocolLevel, Time: n.now()}); err != nil {
 			return nil, err

@@ -91,6 +91,16 @@ func (a *announcer) look(now time.Time) {
 		}
 		a.renewed, a.applied = now, applied
 	}
+	gone := map[string]bool{}
+	s.machine.read(func(state *masterfsm.State) {
+		for _, id := range s.starts.members() {
+			gone[id] = state.MasterRemoved(id)
+		}
+	})
+	if err := s.starts.forget(func(id string) bool { return gone[id] }); err != nil {
+		s.fail.report(err)
+		return
+	}
 	ctx, cancel := context.WithCancel(s.stream.ctx)
 	defer cancel()
 	var telling sync.WaitGroup
@@ -133,9 +143,9 @@ func (s *Store) lastRenewal(r *raft.Raft) {
 	s.tellPeers(ctx, r)
 }
 
-// ErrStaleFolder: this master's data folder is an older copy of itself, or a copy of which another process has been started. What was voted and
-// acknowledged since is not in it, so the master takes part in nothing. It wraps ErrClosed.
-var ErrStaleFolder = fmt.Errorf("%w: its data folder is an older copy of itself, or another process was started with a copy of it", ErrClosed)
+// ErrStaleFolder: this master's data folder is an older copy of itself, or a copy of one that another process has. What was voted and
+// acknowledged since is not in it, so the master takes part in nothing.
+var ErrStaleFolder = errors.New("the data folder is an older copy of itself, or another process has a copy of it")
 
 // Refused is why this master takes part in nothing and must not serve: it wraps [ErrStaleFolder] and says how to rejoin. It is nil for a
 // master that may.
@@ -149,9 +159,9 @@ func (s *Store) Refused() error {
 // refuse ends this master's part in the group, because its data folder is an older copy. It is written down: no later start of the folder
 // serves either.
 func (s *Store) refuse(why error) {
-	err := fmt.Errorf("%w (%w); this master neither votes nor acknowledges nor serves. Make sure that no other process runs with this "+
-		"folder or a copy of it, move %s away, and start with an empty folder and --join and the URL of another master: it joins as a new "+
-		"member", ErrStaleFolder, why, s.cfg.Dir)
+	err := fmt.Errorf("%w (%w); this master neither votes nor acknowledges nor serves: make sure that no other process runs with this "+
+		"folder or a copy of it, move %s away, and start with an empty folder and --join and the URL of another master, so that it joins "+
+		"as a new member", ErrStaleFolder, why, s.cfg.Dir)
 	if !s.refused.CompareAndSwap(nil, &err) {
 		return
 	}
@@ -159,17 +169,20 @@ func (s *Store) refuse(why error) {
 	s.stream.shut()
 	s.lead.set(false)
 	s.tasks.Go(func() {
+		var down raft.Future
+		if r := s.raft.Load(); r != nil {
+			down = r.Shutdown()
+		}
 		s.mu.Lock()
 		next := s.identity
 		next.Stale = true
 		saved := s.saveIdentity(next)
-		r := s.raft.Load()
 		s.mu.Unlock()
 		if saved != nil {
 			s.log.Error("the refusal is not written down", "error", saved)
 		}
-		if r != nil {
-			if err := r.Shutdown().Error(); err != nil && !errors.Is(err, raft.ErrRaftShutdown) {
+		if down != nil {
+			if err := down.Error(); err != nil && !errors.Is(err, raft.ErrRaftShutdown) {
 				s.log.Error("stop of raft", "error", err)
 			}
 		}

@@ -60,9 +60,9 @@ func TestTwoProcessesWithOneFolder(t *testing.T) {
 			saved := filepath.Join(t.TempDir(), "saved")
 			copyFolder(t, victim.cfg.Dir, saved)
 			if c.renewed {
-				had := victim.starts.current().renewed
+				had := present(t, victim.starts).renewed
 				create(t, "acknowledged", nodes...)
-				for ctx := patience(t); victim.starts.current().renewed == had; {
+				for ctx := patience(t); present(t, victim.starts).renewed == had; {
 					create(t, "on and on", nodes...)
 					if ctx.Err() != nil {
 						t.Fatal("the start is not renewed while the state changes")
@@ -222,7 +222,7 @@ func leveled(t *testing.T, self string, level uint64) (s *stream, told *atomic.I
 	told = &atomic.Int64{}
 	s = newStream(streamConfig{
 		listener: listener, self: self, advertise: listener.Addr().String(), key: key, starts: newStarts(t),
-		level: func() uint64 { return level }, stale: func(error) { told.Add(1) }, failed: func(err error) { t.Error(err) },
+		level: func() uint64 { return level }, addressOf: func(string) string { return "" }, stale: func(error) { told.Add(1) }, failed: func(err error) { t.Error(err) },
 		log: hclog.NewNullLogger(),
 	})
 	s.open("g")
@@ -262,7 +262,7 @@ func TestHandshakeVersions(t *testing.T) {
 		t.Errorf("version 1 with a member of a group at level 1: %v", err)
 	}
 	meets(t, c, a)
-	if a.starts.lastOf("c") != c.starts.current() || c.starts.lastOf("a") != a.starts.current() {
+	if a.starts.lastOf("c") != present(t, c.starts) || c.starts.lastOf("a") != present(t, a.starts) {
 		t.Error("the starts are not written down")
 	}
 	meets(t, a, c) // it has learnt that c speaks version 2
@@ -325,7 +325,7 @@ func TestHandshakeOfAStranger(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		raw = parting{purpose: purposeAnnounce, caller: claims.current(), callee: claims.lastOf("a")}.appendTo(raw)
+		raw = parting{purpose: purposeAnnounce, caller: present(t, claims), callee: claims.lastOf("a")}.appendTo(raw)
 		if _, err := conn.Write(raw); err != nil {
 			t.Fatal(err)
 		}
@@ -389,5 +389,137 @@ func TestNewStartEndsOldConnections(t *testing.T) {
 	}
 	if err := kept[0].SetReadDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
 		t.Errorf("another member's connection is closed: %v", err)
+	}
+}
+
+// Copies of all folders of a group are started beside it, on other ports, while nothing has changed since they were made: the originals go on,
+// and the copies are refused.
+func TestCopiesOfAWholeGroupBeside(t *testing.T) {
+	t.Parallel()
+	nodes := testGroup(t, 3, nil)
+	raised(t, nodes...)
+	create(t, "before", nodes...)
+	agree(t, nodes...)
+	var copies []*node
+	for _, n := range nodes {
+		saved := filepath.Join(t.TempDir(), "saved")
+		copyFolder(t, n.cfg.Dir, saved)
+		copies = append(copies, beside(t, n, saved))
+	}
+	for _, n := range copies {
+		n.refused(t)
+	}
+	create(t, "after", nodes...)
+	agree(t, nodes...)
+	for _, n := range nodes {
+		if n.Refused() != nil {
+			t.Errorf("member %s is refused although it was there first: %v", n.Member().ID, n.Refused())
+		}
+	}
+}
+
+// A copy of the running leader's folder is started beside it before the leader's start was renewed. What the leader has acknowledged with one
+// follower is not lost when that follower goes and the other comes back.
+func TestCopyOfTheLeaderBeside(t *testing.T) {
+	t.Parallel()
+	nodes := testGroup(t, 3, nil)
+	raised(t, nodes...)
+	create(t, "before", nodes...)
+	agree(t, nodes...)
+	leader, first, second := roles(t, nodes)
+	second.stop()
+	saved := filepath.Join(t.TempDir(), "saved")
+	copyFolder(t, leader.cfg.Dir, saved)
+	create(t, "acknowledged", leader, first)
+	other := beside(t, leader, saved)
+	other.refused(t)
+	first.stop()
+	second = openNode(t, second.cfg)
+	create(t, "after", leader, second)
+	if !leader.has("acknowledged") || leader.Refused() != nil {
+		t.Errorf("the leader is refused: %v", leader.Refused())
+	}
+}
+
+// What is shut stays shut: a refusal may come while the store opens its connections, and while one is dialled.
+func TestShutIsFinal(t *testing.T) {
+	a, _ := leveled(t, "a", 1)
+	b, _ := leveled(t, "b", 1)
+	a.shut()
+	a.open("g")
+	a.announce("g")
+	if group, forRaft := a.current(); group != "" || forRaft {
+		t.Errorf("open after it was shut: %q, %v", group, forRaft)
+	}
+	if conn, err := a.Dial(b.address(), 50*time.Millisecond); err == nil {
+		t.Error("it dials", conn.Close())
+	}
+	near, far := net.Pipe()
+	defer far.Close()
+	if _, err := a.track(near); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("a connection that was being dialled: %v", err)
+	}
+	if err := b.refusal(t, a.address()); !errors.Is(err, errHandshake) {
+		t.Errorf("it takes connections: %v", err)
+	}
+}
+
+// A folder of a group at a protocol level that this program does not know is not opened.
+func TestFolderOfAHigherLevel(t *testing.T) {
+	t.Parallel()
+	nodes := testGroup(t, 1, nil)
+	leaderOf(t, nodes...)
+	nodes[0].stop()
+	id, err := loadIdentity(nodes[0].cfg.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id.Level = masterfsm.ProtocolLevel + 1
+	if err := id.save(nodes[0].cfg.Dir); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := Open(nodes[0].cfg); !errors.Is(err, ErrNewerFormat) {
+		t.Errorf("%v, %v", s, err)
+	}
+}
+
+// A process that ends before a peer could hear of it leaves no start behind: the list does not grow in a loop of crashes.
+func TestStartThatNobodyHeardOf(t *testing.T) {
+	t.Parallel()
+	nodes := testGroup(t, 3, nil)
+	raised(t, nodes...)
+	_, victim, _ := roles(t, nodes)
+	for _, n := range nodes {
+		n.stop()
+	}
+	had := len(victim.starts.reopened(t).own)
+	for range 3 {
+		s := openStore(t, victim.cfg)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if now := len(victim.starts.reopened(t).own); now != had {
+		t.Errorf("%d starts after %d", now, had)
+	}
+}
+
+// A write of the list that hangs ends the store, as any other write does.
+func TestHungStarts(t *testing.T) {
+	t.Parallel()
+	nodes := testGroup(t, 3, func(cfg *Config) { cfg.WriteTimeout = 100 * time.Millisecond })
+	raised(t, nodes...)
+	_, victim, _ := roles(t, nodes)
+	watched := make(chan func())
+	go func() { watched <- victim.starts.watch("write of a disk that hangs") }()
+	done := <-watched
+	defer done()
+	select {
+	case err := <-victim.Failed():
+		if !errors.Is(err, ErrDisk) {
+			t.Error(err)
+		}
+	case <-patience(t).Done():
+		t.Error("nobody notices")
 	}
 }

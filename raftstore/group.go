@@ -118,6 +118,7 @@ func checkMembers(group string, members []wire.Member, self string) error {
 
 // saveIdentity writes the identity down and takes it on. The lock is held.
 func (s *Store) saveIdentity(id identity) error {
+	defer s.dog.watch("write master.json in " + s.cfg.Dir)()
 	if err := id.save(s.cfg.Dir); err != nil {
 		err = diskError("write to "+s.cfg.Dir, err)
 		s.fail.report(err)

@@ -32,7 +32,7 @@ func testStream(t testing.TB, self, group, token string) *stream {
 		t.Fatal(err)
 	}
 	s := newStream(streamConfig{
-		listener: listener, self: self, advertise: listener.Addr().String(), key: key, starts: known, level: func() uint64 { return 0 },
+		listener: listener, self: self, advertise: listener.Addr().String(), key: key, starts: known, level: func() uint64 { return 0 }, addressOf: func(string) string { return "" },
 		stale: func(err error) { t.Error(err) }, failed: func(err error) { t.Error(err) }, log: hclog.NewNullLogger(),
 	})
 	s.open(group)

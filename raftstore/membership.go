@@ -93,6 +93,20 @@ func (s *Store) change(ctx context.Context, begin func(*raft.Raft) (raft.IndexFu
 	}
 }
 
+// addressOf is where raft's configuration has a member, host:port, "" where it has none.
+func (s *Store) addressOf(member string) string {
+	r := s.raft.Load()
+	if r == nil {
+		return ""
+	}
+	server, _ := serverOf(r, member)
+	_, hostPort, err := splitAddress(server.Address)
+	if err != nil {
+		return ""
+	}
+	return hostPort
+}
+
 // serverOf finds a member in raft's configuration.
 func serverOf(r *raft.Raft, id string) (raft.Server, bool) {
 	for _, server := range r.GetConfiguration().Configuration().Servers {

@@ -34,10 +34,12 @@ type start struct {
 // its own list is an older copy, or a copy of which another process has been started since: what it acknowledged and voted for after the
 // copy was made is not in it, so it must do neither again. A peer that has heard of no start accepts any.
 type starts struct {
-	path string
+	path  string
+	watch func(what string) (done func()) // of writes that may hang
 
 	mu    sync.Mutex // guards all below, and the file
-	own   []start    // the present one last
+	own   []start    // the newest last
+	begun bool       // the newest is the present one
 	peers map[string]start
 	told  map[string]start // own start that a peer is known to have accepted; not in the file
 }
@@ -47,8 +49,8 @@ const (
 	startsMagic   = "CSMS"
 	startsVersion = 1
 	startSize     = 16 + 8
-	// maxStarts bounds the list of own starts: the oldest are forgotten. A master that was started more often than that while a peer was away
-	// is refused by it.
+	// maxStarts bounds the list of own starts: the oldest are forgotten. A master that was started more often than that while a peer was
+	// away, and has met another each time, is refused by it.
 	maxStarts = 10_000
 )
 
@@ -57,23 +59,29 @@ var startsTable = crc32.MakeTable(crc32.Castagnoli)
 // openStarts reads the file of a folder. needed says that it must be there, since the group refuses a folder without. The error wraps
 // [ErrDisk] or [ErrNewerFormat].
 func openStarts(dir string, needed bool) (*starts, error) {
-	s := &starts{path: filepath.Join(dir, startsFile), peers: map[string]start{}, told: map[string]start{}}
+	s := &starts{
+		path: filepath.Join(dir, startsFile), watch: func(string) func() { return func() {} }, peers: map[string]start{}, told: map[string]start{},
+	}
 	data, err := os.ReadFile(s.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && !needed:
 		return s, nil
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("%w: %s is missing (move the folder away to join as a new master)", ErrDisk, s.path)
+		return nil, fmt.Errorf("%w: %s is missing (%s)", ErrDisk, s.path, startsLost)
 	case err != nil:
 		return nil, diskError("read "+s.path, err)
 	case len(data) > len(startsMagic) && string(data[:len(startsMagic)]) == startsMagic && data[len(startsMagic)] > startsVersion:
 		return nil, fmt.Errorf("%s: %w: version %d, this program knows %d", s.path, ErrNewerFormat, data[len(startsMagic)], startsVersion)
 	}
 	if err := s.parse(data); err != nil {
-		return nil, fmt.Errorf("%w: %s is damaged: %w (move the folder away to join as a new master)", ErrDisk, s.path, err)
+		return nil, fmt.Errorf("%w: %s is damaged: %w (%s)", ErrDisk, s.path, err, startsLost)
 	}
 	return s, nil
 }
+
+// startsLost says what to do without the file.
+const startsLost = "move the folder away to join as a new master; where no other master is left, recover this one with " +
+	"'chainstore master recover'"
 
 func (s *starts) parse(data []byte) error {
 	const head = len(startsMagic) + 1
@@ -152,6 +160,7 @@ func (s *starts) encode() []byte {
 
 // save writes the file. mu is held.
 func (s *starts) save() error {
+	defer s.watch("write " + s.path)()
 	if err := durable.WriteFile(s.path, s.encode(), 0o600); err != nil {
 		return diskError("write "+s.path, err)
 	}
@@ -162,6 +171,10 @@ func (s *starts) save() error {
 func (s *starts) begin() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.beginLocked()
+}
+
+func (s *starts) beginLocked() error {
 	var now start
 	rand.Read(now.id[:])
 	before := s.own
@@ -173,13 +186,17 @@ func (s *starts) begin() error {
 		s.own = before
 		return err
 	}
+	s.begun = true
 	return nil
 }
 
-// renew renews the present start.
+// renew renews the present start. One that nobody has heard of needs no renewal.
 func (s *starts) renew() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if !s.begun {
+		return nil
+	}
 	now := &s.own[len(s.own)-1]
 	now.renewed++
 	if err := s.save(); err != nil {
@@ -189,11 +206,16 @@ func (s *starts) renew() error {
 	return nil
 }
 
-// current is the present start.
-func (s *starts) current() start {
+// current is the present start. It begins with the first who is to hear of it: a process that ends before leaves no start behind.
+func (s *starts) current() (start, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.own[len(s.own)-1]
+	if !s.begun {
+		if err := s.beginLocked(); err != nil {
+			return start{}, err
+		}
+	}
+	return s.own[len(s.own)-1], nil
 }
 
 // knows reports whether a start is one of this folder's, as it is now: none is.
@@ -250,5 +272,28 @@ func (s *starts) tell(member string, own start) {
 func (s *starts) knownTo(member string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.told[member] == s.own[len(s.own)-1]
+	return s.begun && s.told[member] == s.own[len(s.own)-1]
+}
+
+// members are those of which a start was accepted.
+func (s *starts) members() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(s.peers))
+}
+
+// forget drops the starts of members that will never come back.
+func (s *starts) forget(gone func(member string) bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := maps.Clone(s.peers)
+	maps.DeleteFunc(s.peers, func(id string, _ start) bool { return gone(id) })
+	if len(s.peers) == len(before) {
+		return nil
+	}
+	if err := s.save(); err != nil {
+		s.peers = before
+		return err
+	}
+	return nil
 }

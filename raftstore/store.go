@@ -158,6 +158,9 @@ func Open(cfg Config) (_ *Store, err error) {
 	if err != nil {
 		return nil, err
 	}
+	if id.Level > masterfsm.ProtocolLevel {
+		return nil, fmt.Errorf("%s: %w: its group is at protocol level %d, this program knows %d", cfg.Dir, ErrNewerFormat, id.Level, masterfsm.ProtocolLevel)
+	}
 	if err := id.mayRun(cfg.Dir); err != nil {
 		return nil, err
 	}
@@ -188,9 +191,7 @@ func Open(cfg Config) (_ *Store, err error) {
 	if s.starts, err = openStarts(cfg.Dir, id.Level >= masterfsm.LevelIdentities); err != nil {
 		return nil, err
 	}
-	if err := s.starts.begin(); err != nil {
-		return nil, err
-	}
+	s.starts.watch = s.dog.watch
 	id.Boot++
 	if err := id.save(cfg.Dir); err != nil {
 		return nil, diskError("write to "+cfg.Dir, err)
@@ -199,7 +200,7 @@ func Open(cfg Config) (_ *Store, err error) {
 
 	s.stream = newStream(streamConfig{
 		listener: listener, self: id.ID, advertise: advertise, key: key, starts: s.starts, level: s.machine.level.Load,
-		stale: s.refuse, failed: s.fail.report, log: s.log,
+		addressOf: s.addressOf, stale: s.refuse, failed: s.fail.report, log: s.log,
 	})
 	undo = []func() error{s.Close}
 	switch {
@@ -342,7 +343,7 @@ func (s *Store) enter() (*raft.Raft, error) {
 		return nil, ErrClosed
 	}
 	if err := s.Refused(); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", ErrClosed, err)
 	}
 	r := s.raft.Load()
 	if r == nil {

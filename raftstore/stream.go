@@ -20,7 +20,8 @@ import (
 const (
 	handshakeTime    = 3 * time.Second
 	metTime          = time.Second // for an address that may be wrong
-	maxHandshakes    = 64          // under way at once; more are dropped
+	probeTime        = 500 * time.Millisecond
+	maxHandshakes    = 64 // under way at once; more are dropped
 	firstRedial      = 10 * time.Millisecond
 	slowestRedial    = 100 * time.Millisecond
 	warnAboutCallers = 10 * time.Second // between two warnings
@@ -53,8 +54,10 @@ type streamConfig struct {
 	key       handshakeKey
 	starts    *starts
 	level     func() uint64 // the group's protocol level, as far as this master knows
-	stale     func(error)   // called when this master's data folder turns out to be an older copy
-	failed    func(error)   // called when a start cannot be written down
+	// addressOf is where raft's configuration has a member, host:port, "" where it has none.
+	addressOf func(member string) string
+	stale     func(error) // called when this master's data folder turns out to be an older copy
+	failed    func(error) // called when a start cannot be written down
 	log       hclog.Logger
 }
 
@@ -70,6 +73,7 @@ type stream struct {
 	tasks  sync.WaitGroup
 
 	mu          sync.Mutex // guards all below
+	over        bool       // no connection is taken or opened any more
 	group       string     // "" while this master is new: then no connection is taken
 	forRaft     bool       // connections are for raft too, and not only for announcements
 	conns       map[*streamConn]struct{}
@@ -105,10 +109,10 @@ func (s *stream) open(group string) {
 	s.group, s.forRaft = group, true
 }
 
-// shut ends all connections. None is opened or taken from now on.
+// shut ends all connections. None is opened or taken from now on, whatever follows.
 func (s *stream) shut() {
 	s.mu.Lock()
-	s.group, s.forRaft = "", false
+	s.over = true
 	conns := slices.Collect(maps.Keys(s.conns))
 	s.mu.Unlock()
 	for _, c := range conns {
@@ -120,6 +124,9 @@ func (s *stream) shut() {
 func (s *stream) current() (group string, forRaft bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.over {
+		return "", false
+	}
 	return s.group, s.forRaft
 }
 
@@ -171,7 +178,7 @@ func (s *stream) track(conn net.Conn) (*streamConn, error) {
 	c := &streamConn{Conn: conn, stream: s}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.ctx.Err() != nil {
+	if s.ctx.Err() != nil || s.over {
 		return nil, errors.Join(net.ErrClosed, conn.Close())
 	}
 	s.conns[c] = struct{}{}
@@ -219,7 +226,7 @@ func (s *stream) welcome(c *streamConn) {
 		s.report(err)
 		s.drop(c, err)
 		return
-	case purpose == purposeAnnounce:
+	case purpose != purposeRaft:
 		_ = c.Close() // it has told what it was opened for
 		return
 	}
@@ -245,9 +252,9 @@ func (s *stream) answer(c *streamConn) (purpose byte, err error) {
 	case err != nil:
 		return 0, err
 	case raw[len(helloMagic)] == helloVersionStarts:
-		purpose, err = s.key.answerWithStart(c, h, raw, s.starts, func(before, now start) { c.opened(h.caller, before, now) })
-		if err != nil {
-			return 0, err
+		purpose, err = s.key.answerWithStart(c, h, raw, s.acquaintance(c, h.caller, ""))
+		if err != nil || purpose == purposeProbe {
+			return purpose, err
 		}
 		s.replace(c)
 		if purpose == purposeRaft && !forRaft {
@@ -261,6 +268,55 @@ func (s *stream) answer(c *streamConn) (purpose byte, err error) {
 	}
 	c.opened(h.caller, start{}, start{})
 	return purposeRaft, s.key.answer(c, raw)
+}
+
+// acquaintance is what the handshake of a connection goes by; dialled is the address that it was opened to, "" where the other side opened it.
+func (s *stream) acquaintance(c *streamConn, member, dialled string) acquaintance {
+	return acquaintance{
+		starts: s.starts,
+		runs:   func(before start) bool { return s.runs(member, before, dialled) },
+		opened: func(before, now start) { c.opened(member, before, now) },
+	}
+}
+
+// runs reports whether a start of a member runs at an address at which it is known, other than the one that was dialled. It is asked when
+// another start of the member appears: as a rule that is the same folder, started again at the same address.
+func (s *stream) runs(member string, x start, dialled string) bool {
+	s.mu.Lock()
+	met := s.met[member]
+	s.mu.Unlock()
+	for _, hostPort := range slices.Compact([]string{s.addressOf(member), met}) {
+		if hostPort != "" && hostPort != dialled && s.probe(member, hostPort).id == x.id {
+			return true
+		}
+	}
+	return false
+}
+
+// probe asks which start of a member runs at an address: the zero start where none answers.
+func (s *stream) probe(member, hostPort string) start {
+	ctx, cancel := context.WithTimeout(s.ctx, probeTime)
+	defer cancel()
+	group, _ := s.current()
+	var dialer net.Dialer
+	plain, err := dialer.DialContext(ctx, "tcp", hostPort)
+	if err != nil {
+		return start{}
+	}
+	c, err := s.track(plain)
+	if err != nil {
+		return start{}
+	}
+	defer c.Close()
+	deadline, _ := ctx.Deadline()
+	if err := c.SetDeadline(deadline); err != nil {
+		return start{}
+	}
+	_, _, now, _, err := s.key.ask(c, hello{group: group, caller: s.self, callee: member}, purposeProbe, s.starts)
+	if err != nil {
+		return start{}
+	}
+	return now
 }
 
 // errStarting: this master has not heard its peers yet.
@@ -379,7 +435,7 @@ func (s *stream) dialOnce(ctx context.Context, member, hostPort string, purpose 
 	}
 	err = c.SetDeadline(deadline)
 	if err == nil {
-		err = s.call(c, hello{group: group, caller: s.self, callee: member}, purpose)
+		err = s.call(c, hello{group: group, caller: s.self, callee: member}, hostPort, purpose)
 	}
 	if err == nil {
 		err = c.SetDeadline(time.Time{})
@@ -392,7 +448,7 @@ func (s *stream) dialOnce(ctx context.Context, member, hostPort string, purpose 
 }
 
 // call does the caller's part of a handshake: in version 2 where the group is at the level for it, or the callee has used it.
-func (s *stream) call(c *streamConn, h hello, purpose byte) error {
+func (s *stream) call(c *streamConn, h hello, hostPort string, purpose byte) error {
 	s.mu.Lock()
 	withStart := s.withStarts[h.callee]
 	s.mu.Unlock()
@@ -400,7 +456,7 @@ func (s *stream) call(c *streamConn, h hello, purpose byte) error {
 		c.opened(h.callee, start{}, start{})
 		return s.key.call(c, h)
 	}
-	err := s.key.callWithStart(c, h, purpose, s.starts, func(before, now start) { c.opened(h.callee, before, now) })
+	err := s.key.callWithStart(c, h, purpose, s.acquaintance(c, h.callee, hostPort))
 	if err == nil {
 		s.replace(c)
 	}

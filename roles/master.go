@@ -157,7 +157,7 @@ func OpenMaster(cfg MasterConfig) (m *Master, err error) {
 	}
 	m.handler = httpapi.NewMaster(httpapi.MasterConfig{
 		Node: m.node, Adopt: func(a wire.Adoption) error { return m.store.Adopt(a.Group, a.Epoch, a.Member, a.Founding...) },
-		ClusterToken: cfg.ClusterToken, AdminToken: cfg.AdminToken,
+		Refused: m.node.Refused, ClusterToken: cfg.ClusterToken, AdminToken: cfg.AdminToken,
 		OpenRegistration: cfg.OpenRegistration, OriginalAPI: cfg.OriginalAPI, PrivateLog: cfg.PrivateLog, Logger: cfg.Logger,
 	})
 	return m, nil

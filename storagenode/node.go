@@ -83,7 +83,7 @@ type Node struct {
 	cfg     Config
 	log     hclog.Logger
 	lock    *durable.Lock
-	unclean bool // set by Open
+	unclean atomic.Bool // set when the folder is loaded
 
 	// life is held by every call while it uses what is below, and alone by what takes the node down and loads it again: Close, and
 	// a repair that cuts the chain or finds out where it leads. The goroutines of checks and transfers do not hold it: they are

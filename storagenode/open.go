@@ -30,7 +30,9 @@ func Open(cfg Config) (*Node, error) {
 		return nil, err
 	}
 	n := newNode(cfg, lock)
-	if n.unclean, err = n.marked(); err == nil {
+	marked, err := n.marked()
+	if err == nil {
+		n.unclean.Store(marked)
 		err = n.load()
 	}
 	if err == nil {
@@ -83,13 +85,15 @@ func (n *Node) load() error {
 	}
 	if indexed < entries || entries < min(synced.Height, n.index.len()) || n.index.len() < synced.Height ||
 		slices.ContainsFunc(segments, func(s found) bool { return !s.good && s.size > 0 }) {
-		n.unclean = true
+		n.unclean.Store(true)
 	}
 	moved := len(n.moved)
 	if err := n.clear(); err != nil {
 		return err
 	}
-	n.unclean = n.unclean || len(n.moved) > moved
+	if len(n.moved) > moved {
+		n.unclean.Store(true)
+	}
 	if err := n.mark(); err != nil {
 		return err
 	}
@@ -263,7 +267,9 @@ func (n *Node) replay(synced chain.Head) error {
 	n.synced = synced.Height
 	if err != nil {
 		n.log.Warn("the tree's hashes are computed again from the blocks", "blocks", n.index.len(), "because", err)
-		n.unclean = n.unclean || n.index.len() > 0
+		if n.index.len() > 0 {
+			n.unclean.Store(true)
+		}
 		base, n.synced = chain.Head{}, 0
 		if err := n.tiles.Reset(0); err != nil {
 			return err
@@ -279,7 +285,7 @@ func (n *Node) replay(synced chain.Head) error {
 			continue
 		}
 		n.log.Error("a block is damaged", "block", block, "error", bad)
-		n.unclean = true
+		n.unclean.Store(true)
 		head, ok := n.bridge(block)
 		if ok {
 			ok = n.tiles.Reset(head.Tree.Size()) == nil

@@ -22,7 +22,7 @@ func (n *Node) runningPath() string { return filepath.Join(n.cfg.Dir, "running")
 
 // Unclean reports whether the chain wants a check because of how the node was started: the start before this one ended without
 // Close, or Open found damage.
-func (n *Node) Unclean() bool { return n.unclean }
+func (n *Node) Unclean() bool { return n.unclean.Load() }
 
 // marked reports whether the start before this one left its mark.
 func (n *Node) marked() (bool, error) {

@@ -64,7 +64,7 @@ async function request(path, { method = 'GET', as = 'any', headers = {}, body, r
     } catch (error) {
       if (error instanceof Cancelled) throw error;
       failure = error;
-      const elsewhere = error.status === 0 || error.name === 'no-leader';
+      const elsewhere = error.status === 0 || error.name === 'no-leader' || error.name === 'stale-folder';
       if (error.status !== 0) moveTo(master, false);
       if (!elsewhere) throw error;
       if (!again) {

@@ -85,6 +85,7 @@ export default {
   'problem.nameTaken': 'There is a project of this name already.',
   'problem.tooLarge': 'It is larger than the cluster takes. Nothing was appended.',
   'problem.quota': 'The project\'s quota is used up. Try again in {seconds} s.',
+  'problem.staleFolder': 'This node runs on an older copy of its data folder and serves nothing. Ask another one; its log says how it rejoins.',
   'problem.noLeader': 'The masters have no leader at the moment. Nothing was done; try again.',
   'problem.backlog': 'The masters hold as much as they may until storage nodes take it. Try again in a moment.',
   'problem.unavailable': 'No storage node could prove this now. Try again in a moment.',

@@ -85,6 +85,7 @@ export default {
   'problem.nameTaken': '已有同名项目。',
   'problem.tooLarge': '超过集群允许的大小，未追加任何内容。',
   'problem.quota': '项目配额已用完，请在 {seconds} 秒后重试。',
+  'problem.staleFolder': '此节点使用的是旧的数据目录副本，不提供服务。请访问其他节点；其日志说明了如何重新加入。',
   'problem.noLeader': '主节点当前没有领导者，未执行任何操作，请重试。',
   'problem.backlog': '主节点待存储的数据已满，需等待存储节点接收。请稍后再试。',
   'problem.unavailable': '当前没有存储节点能给出证明，请稍后再试。',

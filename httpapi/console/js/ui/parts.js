@@ -114,7 +114,7 @@ export function explain(problem) {
     'not-found': 'problem.notFound', 'seal-index': 'problem.sealIndex', 'not-mined': 'problem.notMined', 'not-sealed': 'problem.notSealed',
     'name-taken': 'problem.nameTaken', 'too-large': 'problem.tooLarge', quota: 'problem.quota', 'no-leader': 'problem.noLeader',
     'backlog-full': 'problem.backlog', unavailable: 'problem.unavailable', lost: 'problem.lost', 'empty-body': 'problem.emptyBody',
-    'unknown-outcome': 'problem.unknownOutcome',
+    'unknown-outcome': 'problem.unknownOutcome', 'stale-folder': 'problem.staleFolder',
   }[problem.name];
   return known ? t(known, { seconds: problem.retryAfter || 1 }) : problem.title || t('problem.other', { status: problem.status ?? 0 });
 }
