@@ -160,8 +160,8 @@ func (s *Store) Refused() error {
 // serves either.
 func (s *Store) refuse(why error) {
 	err := fmt.Errorf("%w (%w); this master neither votes nor acknowledges nor serves: make sure that no other process runs with this "+
-		"folder or a copy of it, move %s away, and start with an empty folder and --join and the URL of another master, so that it joins "+
-		"as a new member", ErrStaleFolder, why, s.cfg.Dir)
+		"folder or a copy of it, move %s away, and start with an empty folder, and --join with the URL of another master in place of --peers, so "+
+		"that it joins as a new member", ErrStaleFolder, why, s.cfg.Dir)
 	if !s.refused.CompareAndSwap(nil, &err) {
 		return
 	}

@@ -83,8 +83,10 @@ Afterwards start the master as before, and let others in with 'chainstore master
 			cfg.Progress = func(done, total uint64) { bar.set(int64(done), int64(total)) }
 			waiting := newByteBar(cmd.ErrOrStderr(), "wait until no leader has given an order for long enough")
 			waiting.unit = "s"
+			said := false
 			cfg.Waiting = func(w roles.Waiting) {
-				if waiting.bar == nil && isTerminal(cmd.ErrOrStderr()) {
+				if !said {
+					said = true
 					fmt.Fprintln(cmd.ErrOrStderr(), waitingText(w))
 				}
 				waiting.set(int64(w.Since/time.Second), int64(w.Need/time.Second))
