@@ -149,18 +149,17 @@ type submission struct {
 // request, big endian. The commitments stand for the records' salts, keys, types and payloads.
 func (a *submission) content() Digest {
 	h := sha256.New()
-	var b []byte
+	var head [4 + 16 + 16 + 4]byte
 	for i := range a.requests {
 		q := &a.requests[i]
-		b = binary.BigEndian.AppendUint32(b[:0], q.project)
+		b := binary.BigEndian.AppendUint32(head[:0], q.project)
 		b = append(append(b, q.key[:]...), q.body[:]...)
-		b = binary.BigEndian.AppendUint32(b, uint32(len(q.records)))
+		h.Write(binary.BigEndian.AppendUint32(b, uint32(len(q.records))))
 		for j := range q.records {
-			b = append(b, q.records[j].commit[:]...)
+			h.Write(q.records[j].commit[:])
 		}
-		h.Write(b)
 	}
-	return Digest(h.Sum(b[:0])[:len(Digest{})])
+	return Digest(h.Sum(nil)[:len(Digest{})])
 }
 
 type request struct {
