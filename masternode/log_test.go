@@ -257,6 +257,10 @@ func TestDeposedWhileFounding(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ledger := newFakeLedger(t)
+				// The fates are for the commands of the founding alone, one after the other.
+				if _, err := ledger.state.Apply(masterfsm.Encode(&masterfsm.RaiseLevel{Level: masterfsm.ProtocolLevel})); err != nil {
+					t.Fatal(err)
+				}
 				asked := 0
 				ledger.fate = func() fate {
 					if asked++; asked <= len(fates) {

@@ -123,6 +123,13 @@ func (s *Store) keepLevel() error {
 	if s.identity.Level >= level {
 		return nil
 	}
+	if level >= masterfsm.LevelIdentities {
+		// From this level on a folder without the list does not open: it must be there first, though no peer may have heard of a start.
+		if _, err := s.starts.current(); err != nil {
+			s.fail.report(err)
+			return err
+		}
+	}
 	next := s.identity
 	next.Level = level
 	return s.saveIdentity(next)

@@ -142,6 +142,7 @@ func TestGroupOfOneCannotTell(t *testing.T) {
 		t.Fatal(err)
 	}
 	create(t, "before", nodes...)
+	acquainted(t, nodes...)
 	nodes[0].stop()
 	saved := filepath.Join(t.TempDir(), "saved")
 	copyFolder(t, nodes[0].cfg.Dir, saved)
