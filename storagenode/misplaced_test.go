@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -284,10 +285,10 @@ func (c *testChain) ended(t testing.TB, n *Node, height int) wire.CheckStatus {
 }
 
 // failing opens no segment for reading while it is on.
-type failing struct{ on bool }
+type failing struct{ on atomic.Bool }
 
 func (f *failing) open(path string, flag int) (segment.File, error) {
-	if f.on && flag == os.O_RDONLY && strings.HasSuffix(path, ".seg") {
+	if f.on.Load() && flag == os.O_RDONLY && strings.HasSuffix(path, ".seg") {
 		return nil, &os.PathError{Op: "open", Path: path, Err: syscall.EMFILE}
 	}
 	return segment.OpenFile(path, flag)
@@ -301,7 +302,7 @@ func TestCheckEndsEarly(t *testing.T) {
 	var f failing
 	cfg.open = f.open
 	n := mustOpen(t, cfg)
-	f.on = true
+	f.on.Store(true)
 	status := c.ended(t, n, height)
 	if status.Report != nil {
 		t.Fatalf("an older leader takes this for an end: %+v", status.Report)
@@ -315,7 +316,7 @@ func TestCheckEndsEarly(t *testing.T) {
 	if again, err := n.Check(o); err != nil || again.Error == "" {
 		t.Errorf("at once: %+v, %v", again, err)
 	}
-	f.on = false
+	f.on.Store(false)
 	n.cfg.checkAgain = -1
 	if again, err := n.Check(o); err != nil || again.Error != "" {
 		t.Errorf("after the pause: %+v, %v", again, err)
@@ -331,9 +332,9 @@ func TestCheckEndsEarly(t *testing.T) {
 func TestCheckEndsEarlyBehindDamage(t *testing.T) {
 	const height, damaged = 60, 3
 	c, cfg := filled(t, 37, height)
-	late := false
+	var late atomic.Bool
 	cfg.open = func(path string, flag int) (segment.File, error) {
-		if late && flag == os.O_RDONLY && !strings.HasSuffix(path, segment.Name(0)) {
+		if late.Load() && flag == os.O_RDONLY && !strings.HasSuffix(path, segment.Name(0)) {
 			return nil, &os.PathError{Op: "open", Path: path, Err: syscall.EIO}
 		}
 		return segment.OpenFile(path, flag)
@@ -341,7 +342,7 @@ func TestCheckEndsEarlyBehindDamage(t *testing.T) {
 	n := mustOpen(t, cfg)
 	path, p := segmentOf(t, n, damaged)
 	flip(t, path, p.end()-1)
-	late = true
+	late.Store(true)
 	status := c.ended(t, n, height)
 	r := status.Report
 	if status.Error == "" || r == nil || len(r.Bad) != 1 || r.Bad[0].From != damaged || r.Unchecked <= damaged || r.Unchecked >= height {
