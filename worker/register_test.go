@@ -257,7 +257,7 @@ func TestRegistrarWithAFenceAheadOfTheMasters(t *testing.T) {
 				t.Error(err)
 			}
 			if s := log.String(); strings.Count(s, "[WARN]") != 1 || !strings.Contains(s, "Remove the file fence") ||
-				!strings.Contains(s, `"fence epoch"=2`) || strings.Contains(s, "secret-access") {
+				!strings.Contains(s, "fence epoch=2") || strings.Contains(s, "secret-access") {
 				t.Errorf("logged %s", s)
 			}
 		}
