@@ -170,6 +170,47 @@ func TestOneWorkerOfALaterEpoch(t *testing.T) {
 	}
 }
 
+// From the first answer with a later epoch on nothing is acknowledged until other storage nodes have accepted an order
+// that was sent after it.
+func TestFirstLaterEpochSuspends(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ill atomic.Bool
+		var met atomic.Pointer[time.Time]
+		const late = 800 * time.Millisecond
+		r := newRig(t, 3, func(_ *Config, r *rig) {
+			r.workers.flaky = func(url string) error {
+				if ill.Load() && url == "http://s2" {
+					now := time.Now()
+					met.CompareAndSwap(nil, &now)
+					return fencedBy(2, 0)
+				}
+				return nil
+			}
+			r.workers.delay = func(url string) time.Duration {
+				if ill.Load() && url != "http://s2" {
+					return late
+				}
+				return time.Millisecond
+			}
+		})
+		defer r.stop()
+		ill.Store(true)
+		var first time.Duration // from the answer to the first acknowledgement after it
+		for first == 0 {
+			if err := r.append(t, 10*time.Second); err != nil {
+				t.Fatal(err)
+			}
+			if m := met.Load(); m != nil && time.Now().After(*m) {
+				first = time.Since(*m)
+			}
+			time.Sleep(time.Millisecond)
+		}
+		if first < late || first > late+200*time.Millisecond {
+			t.Errorf("acknowledged %v after the answer", first)
+		}
+	})
+}
+
 // While too few storage nodes answer to tell whether the group was recovered, the leader acknowledges nothing and
 // does not end, in its term and in the next; it goes on when they come back.
 func TestLaterEpochUndecided(t *testing.T) {
