@@ -53,6 +53,13 @@ func (r *rig) append(t *testing.T, within time.Duration) error {
 	return err
 }
 
+// term is that which the ledger is in.
+func (r *rig) term() uint64 {
+	r.ledger.mu.RLock()
+	defer r.ledger.mu.RUnlock()
+	return r.ledger.term
+}
+
 // notice is the one notice of a worker with a later epoch, "" where there is none.
 func (r *rig) notice(t *testing.T) string {
 	t.Helper()
@@ -225,7 +232,7 @@ func TestLaterEpochUndecided(t *testing.T) {
 				r.ledger.cutLeadership()
 			}
 			time.Sleep(3 * time.Second)
-			term := r.ledger.term
+			term := r.term()
 			for range 5 {
 				if err := r.append(t, 10*time.Second); err == nil {
 					t.Fatalf("%s: an append was acknowledged", when)
@@ -237,8 +244,8 @@ func TestLaterEpochUndecided(t *testing.T) {
 			if err := r.Ready(); !errors.Is(err, ErrNoLeader) {
 				t.Errorf("%s: ready: %v", when, err)
 			}
-			if r.ledger.term != term {
-				t.Errorf("%s: %d more terms", when, r.ledger.term-term)
+			if r.term() != term {
+				t.Errorf("%s: %d more terms", when, r.term()-term)
 			}
 			said.set(map[string]error{"http://s1": fencedBy(2, 0)})
 			time.Sleep(1500 * time.Millisecond)
@@ -290,13 +297,13 @@ func TestFencedMasterEndsAtOnce(t *testing.T) {
 		silent.Store(true) // so that it announces itself
 		time.Sleep(time.Second)
 		r.ledger.cutLeadership()
-		term := r.ledger.term
+		term := r.term()
 		said.set(map[string]error{"http://s0": fencedBy(2, 0), "http://s1": fencedBy(2, 0), "http://s2": fencedBy(2, 0)})
 		began := time.Now()
 		if err := r.endedBy(t); !errors.Is(err, ErrLaterEpoch) {
 			t.Errorf("ended by %v", err)
 		}
-		if took, terms := time.Since(began), r.ledger.term-term; took > time.Second || terms >= 5 {
+		if took, terms := time.Since(began), r.term()-term; took > time.Second || terms >= 5 {
 			t.Errorf("it ended after %v and %d terms", took, terms)
 		}
 	})
