@@ -38,8 +38,9 @@ const (
 // This is safe because a recovery raises the epoch on a majority of the table's storage nodes, and on all others that
 // it asked, before it changes anything. It raises none that had an order within the last minute. So while half of the
 // storage nodes, or more, accepted an order within acceptedFor, no recovery has its majority. The exception is a
-// recovery with --storage-majority-lost: its operator states that the nodes it leaves out are destroyed. The leader
-// does not end then by this count; it acknowledges nothing, until a master of the recovered group answers it.
+// recovery with --storage-majority-lost or --from-storage: its operator states that the nodes it leaves out are
+// destroyed. Where that is so, the leader cannot end by this count; it acknowledges nothing, until a master of the
+// recovered group answers it.
 type fences struct {
 	suspended atomic.Bool   // nothing is acknowledged; true until the storage nodes were asked in this term
 	look      chan struct{} // holds one value where a worker has answered with a later epoch for the first time
