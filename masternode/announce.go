@@ -29,8 +29,6 @@ func (n *Node) announce(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case err := <-n.over:
-			return n.retire(err)
 		case <-tick.C:
 		}
 		var removed bool

@@ -70,6 +70,7 @@ func (n *Node) describe(l *leadership) wire.Cluster {
 		Keys:    keys, Checkpoint: signed, Notices: n.logNotices(l),
 	}
 	c.Notices = append(c.Notices, l.levelNotices(v.Level)...)
+	c.Notices = append(c.Notices, l.fenceNotices()...)
 	c.Witnesses = l.cosigners()
 	c.Notices = append(c.Notices, witnessNotices(c.Witnesses, int(v.Settings.WitnessQuorum))...)
 	live, aborted := l.sightings(), l.abortedChecks()

@@ -155,7 +155,8 @@ func (n *Node) commit(ctx context.Context, submission []byte) ([]masterfsm.Place
 
 // commitBatch proposes what waits as one command. It is the handle of the commits.
 func (n *Node) commitBatch(ctx context.Context, batch []*pendingCommit) {
-	if err := n.mayAcknowledge(); err != nil {
+	l, err := n.mayAcknowledge()
+	if err != nil {
 		for _, p := range batch {
 			p.finish(masterfsm.Outcome{Err: err})
 		}
@@ -170,8 +171,8 @@ func (n *Node) commitBatch(ctx context.Context, batch []*pendingCommit) {
 	if err == nil && (!ok || len(outcomes) != len(batch)) {
 		err = fmt.Errorf("the state machine answered %d submissions with %T", len(batch), result)
 	}
-	if n.fenced.Load() { // meanwhile: it is in the log of a group that has been replaced
-		err = fmt.Errorf("%w: %w", ErrOutcomeUnknown, ErrLaterEpoch)
+	if l.fences.suspended.Load() { // meanwhile: the group of this log may have been replaced
+		err = fmt.Errorf("%w: %w", ErrOutcomeUnknown, errSuspended)
 	}
 	for i, p := range batch {
 		if err != nil {
@@ -217,12 +218,15 @@ func (n *Node) reign() masterfsm.Reign {
 
 // propose commits a command where this master leads.
 func (n *Node) propose(ctx context.Context, c masterfsm.Command) (any, error) {
-	if n.fenced.Load() {
-		return nil, fmt.Errorf("%w: %w", ErrNotLeader, ErrLaterEpoch)
+	l := n.leadership.Load()
+	if l != nil || n.fenced.Load() { // else its term begins
+		if _, err := n.mayAcknowledge(); err != nil {
+			return nil, err
+		}
 	}
 	result, err := n.cfg.Ledger.Propose(ctx, masterfsm.Encode(c))
-	if err == nil && n.fenced.Load() {
-		return nil, fmt.Errorf("%w: %w", ErrOutcomeUnknown, ErrLaterEpoch)
+	if err == nil && l != nil && l.fences.suspended.Load() {
+		return nil, fmt.Errorf("%w: %w", ErrOutcomeUnknown, errSuspended)
 	}
 	return result, err
 }

@@ -164,6 +164,7 @@ func (l *fakeLedger) RunAsLeader(ctx context.Context, lead func(context.Context,
 		select {
 		case <-ctx.Done():
 		case <-cut:
+		case <-ended: // handed over, and back after the vacancy
 		}
 		l.mu.Lock()
 		l.depose()

@@ -30,56 +30,283 @@ func (r *rig) endedBy(t *testing.T) error {
 	}
 }
 
-// A leader that meets one worker of a later epoch acknowledges nothing from then on, what is being committed
-// included, and ends with a reason.
+// answers are what workers answer by URL; a nil map is that all are well.
+type answers struct {
+	atomic.Pointer[map[string]error]
+}
+
+func (a *answers) set(m map[string]error) { a.Store(&m) }
+
+func (a *answers) flaky(url string) error {
+	if m := a.Load(); m != nil {
+		return (*m)[url]
+	}
+	return nil
+}
+
+// append appends one record and gives up after a time.
+func (r *rig) append(t *testing.T, within time.Duration) error {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), within)
+	defer cancel()
+	_, err := r.Append(ctx, r.project, []Entry{{Payload: []byte("x")}}, "")
+	return err
+}
+
+// term is that which the ledger is in.
+func (r *rig) term() uint64 {
+	r.ledger.mu.RLock()
+	defer r.ledger.mu.RUnlock()
+	return r.ledger.term
+}
+
+// notice is the one notice of a worker with a later epoch, "" where there is none.
+func (r *rig) notice(t *testing.T) string {
+	t.Helper()
+	for _, notice := range r.Cluster(t.Context()).Notices {
+		if strings.Contains(notice, "answers with epoch") {
+			return notice
+		}
+	}
+	return ""
+}
+
+// Once most storage nodes answer with a later epoch the leader ends, with a reason. From the first such answer on it
+// acknowledges nothing, what is being committed included.
 func TestLeaderMeetsALaterEpoch(t *testing.T) {
-	for _, worker := range []string{"http://s2", "http://miner"} {
-		synctest.Test(t, func(t *testing.T) {
-			var met, slow atomic.Bool
-			r := newRig(t, 3, func(_ *Config, r *rig) {
-				r.workers.flaky = func(url string) error {
-					if met.Load() && url == worker {
-						return fencedBy(2, 0)
-					}
-					return nil
+	synctest.Test(t, func(t *testing.T) {
+		var said answers
+		var slow atomic.Bool
+		r := newRig(t, 3, func(_ *Config, r *rig) {
+			r.workers.flaky = said.flaky
+			r.ledger.delay = func() time.Duration {
+				if slow.Load() {
+					return 5 * time.Second // so that the workers are met meanwhile
 				}
-				r.ledger.delay = func() time.Duration {
-					if slow.Load() {
-						return 5 * time.Second // so that the worker is met meanwhile
-					}
-					return 0
-				}
-			})
-			if _, err := r.Append(t.Context(), r.project, []Entry{{Payload: []byte("before")}}, ""); err != nil {
-				t.Fatal(err)
-			}
-			slow.Store(true)
-			under := make(chan error, 1)
-			go func() {
-				_, err := r.Append(t.Context(), r.project, []Entry{{Payload: []byte("under way")}}, "")
-				under <- err
-			}()
-			synctest.Wait()
-			met.Store(true)
-			err := r.endedBy(t)
-			if !errors.Is(err, ErrLaterEpoch) || !strings.Contains(err.Error(), "epoch 2") ||
-				!strings.Contains(err.Error(), strings.TrimPrefix(worker, "http://")) {
-				t.Errorf("ended by %v", err)
-			}
-			if r.members.retired {
-				t.Error("a worker's word has taken the master out for good")
-			}
-			if err := <-under; !errors.Is(err, ErrUnknownOutcome) {
-				t.Errorf("an append that was under way: %v", err)
-			}
-			if _, err := r.Append(t.Context(), r.project, []Entry{{Payload: []byte("after")}}, ""); err == nil {
-				t.Error("an append was acknowledged after that")
-			}
-			if _, err := r.Submit(t.Context(), nil); err == nil {
-				t.Error("a submission was taken after that")
+				return 0
 			}
 		})
+		if err := r.append(t, time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		slow.Store(true)
+		under := make(chan error, 1)
+		go func() {
+			_, err := r.Append(t.Context(), r.project, []Entry{{Payload: []byte("under way")}}, "")
+			under <- err
+		}()
+		synctest.Wait()
+		said.set(map[string]error{"http://s1": fencedBy(2, 0), "http://s2": fencedBy(2, 0)})
+		err := r.endedBy(t)
+		if !errors.Is(err, ErrLaterEpoch) || !strings.Contains(err.Error(), "s1 at epoch 2, s2 at epoch 2") {
+			t.Errorf("ended by %v", err)
+		}
+		if r.members.retired {
+			t.Error("the workers' word has taken the master out for good")
+		}
+		if err := <-under; !errors.Is(err, ErrUnknownOutcome) {
+			t.Errorf("an append that was under way: %v", err)
+		}
+		if err := r.append(t, time.Minute); err == nil {
+			t.Error("an append was acknowledged after that")
+		}
+		if _, err := r.Submit(t.Context(), nil); err == nil {
+			t.Error("a submission was taken after that")
+		}
+	})
+}
+
+// One worker alone stops no master, whatever it answers and whenever: appends go on, and a notice names it until it
+// is removed or well again.
+func TestOneWorkerOfALaterEpoch(t *testing.T) {
+	for name, c := range map[string]struct {
+		storages int
+		worker   string
+	}{
+		"one of three": {3, "http://s2"}, "one of two": {2, "http://s1"},
+		"a miner": {3, "http://miner"}, "a miner, no storage node": {0, "http://miner"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var said answers
+				r := newRig(t, c.storages, func(_ *Config, r *rig) { r.workers.flaky = said.flaky })
+				defer r.stop()
+				if err := r.append(t, time.Second); err != nil {
+					t.Fatal(err)
+				}
+				said.set(map[string]error{c.worker: fencedBy(1<<64-1, 0)})
+				goesOn := func(when string) {
+					t.Helper()
+					time.Sleep(1500 * time.Millisecond) // a ping, and the answers of the others
+					for range 100 {
+						if err := r.append(t, 50*time.Millisecond); err != nil {
+							t.Fatalf("%s: %v", when, err)
+						}
+						time.Sleep(100 * time.Millisecond)
+					}
+					if got := r.notice(t); !strings.Contains(got, strings.TrimPrefix(c.worker, "http://")) ||
+						!strings.Contains(got, "take it out") {
+						t.Errorf("%s: the notice is %q", when, got)
+					}
+					if err := r.Ready(); err != nil {
+						t.Errorf("%s: %v", when, err)
+					}
+				}
+				goesOn("in a term")
+				r.ledger.cutLeadership()
+				goesOn("in the next term")
+				said.set(nil)
+				time.Sleep(acceptedFor + 5*time.Second)
+				if got := r.notice(t); got != "" {
+					t.Errorf("it is well again, and the notice is %q", got)
+				}
+				said.set(map[string]error{c.worker: fencedBy(7, 0)})
+				goesOn("again")
+				id := strings.TrimPrefix(c.worker, "http://")
+				if c.worker != "http://miner" {
+					if err := r.RemoveStorage(t.Context(), id, true); err != nil {
+						t.Fatal(err)
+					}
+					time.Sleep(3 * time.Second)
+					if got := r.notice(t); got != "" {
+						t.Errorf("it is removed, and the notice is %q", got)
+					}
+				}
+			})
+		})
 	}
+}
+
+// From the first answer with a later epoch on nothing is acknowledged until other storage nodes have accepted an order
+// that was sent after it.
+func TestFirstLaterEpochSuspends(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ill atomic.Bool
+		var met atomic.Pointer[time.Time]
+		const late = 800 * time.Millisecond
+		r := newRig(t, 3, func(_ *Config, r *rig) {
+			r.workers.flaky = func(url string) error {
+				if ill.Load() && url == "http://s2" {
+					now := time.Now()
+					met.CompareAndSwap(nil, &now)
+					return fencedBy(2, 0)
+				}
+				return nil
+			}
+			r.workers.delay = func(url string) time.Duration {
+				if ill.Load() && url != "http://s2" {
+					return late
+				}
+				return time.Millisecond
+			}
+		})
+		defer r.stop()
+		ill.Store(true)
+		var first time.Duration // from the answer to the first acknowledgement after it
+		for first == 0 {
+			if err := r.append(t, 10*time.Second); err != nil {
+				t.Fatal(err)
+			}
+			if m := met.Load(); m != nil && time.Now().After(*m) {
+				first = time.Since(*m)
+			}
+			time.Sleep(time.Millisecond)
+		}
+		if first < late || first > late+200*time.Millisecond {
+			t.Errorf("acknowledged %v after the answer", first)
+		}
+	})
+}
+
+// While too few storage nodes answer to tell whether the group was recovered, the leader acknowledges nothing and
+// does not end, in its term and in the next; it goes on when they come back.
+func TestLaterEpochUndecided(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var said answers
+		r := newRig(t, 3, func(_ *Config, r *rig) { r.workers.flaky = said.flaky })
+		defer r.stop()
+		undecided := map[string]error{"http://s0": errDown, "http://s1": fencedBy(2, 0), "http://s2": errDown}
+		for _, when := range []string{"in its term", "in the next term"} {
+			said.set(undecided)
+			if when == "in the next term" {
+				r.ledger.cutLeadership()
+			}
+			time.Sleep(3 * time.Second)
+			term := r.term()
+			for range 5 {
+				if err := r.append(t, 10*time.Second); err == nil {
+					t.Fatalf("%s: an append was acknowledged", when)
+				}
+			}
+			if got := r.notice(t); !strings.Contains(got, "no append is acknowledged: worker s1") {
+				t.Errorf("%s: the notice is %q", when, got)
+			}
+			if err := r.Ready(); !errors.Is(err, ErrNoLeader) {
+				t.Errorf("%s: ready: %v", when, err)
+			}
+			if r.term() != term {
+				t.Errorf("%s: %d more terms", when, r.term()-term)
+			}
+			said.set(map[string]error{"http://s1": fencedBy(2, 0)})
+			time.Sleep(1500 * time.Millisecond)
+			if err := r.append(t, time.Second); err != nil {
+				t.Errorf("%s: the others are back: %v", when, err)
+			}
+		}
+		// What the others accepted before they fell silent counts for a while, and then no longer.
+		said.set(undecided)
+		if err := r.append(t, time.Second); err != nil {
+			t.Errorf("just after two fell silent: %v", err)
+		}
+		time.Sleep(acceptedFor + 2*time.Second)
+		if err := r.append(t, 10*time.Second); err == nil {
+			t.Error("long after two fell silent an append was acknowledged")
+		}
+	})
+}
+
+// stuckMasters answer nothing until the caller gives up.
+type stuckMasters struct{ noMasters }
+
+func (stuckMasters) Member(_ context.Context, url string) (wire.Member, error) {
+	return wire.Member{ID: "m2", URL: url, Group: "cs-test", Epoch: 1}, nil
+}
+
+func (stuckMasters) Announce(ctx context.Context, _ string, _ wire.Member, _ bool) (wire.Announced, error) {
+	<-ctx.Done()
+	return wire.Announced{}, ctx.Err()
+}
+
+// A master that must end does so at once, also while it waits for another master, and does not begin and give up one
+// term after the other until then.
+func TestFencedMasterEndsAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var said answers
+		var silent atomic.Bool
+		r := newRig(t, 3, func(c *Config, r *rig) {
+			c.Masters, c.Peers = stuckMasters{}, []string{"http://m2"}
+			r.workers.flaky = said.flaky
+			r.ledger.vacancy = func() time.Duration { return 5 * time.Millisecond }
+			r.ledger.silence = func() time.Duration {
+				if silent.Load() {
+					return time.Hour
+				}
+				return 0
+			}
+		})
+		silent.Store(true) // so that it announces itself
+		time.Sleep(time.Second)
+		r.ledger.cutLeadership()
+		term := r.term()
+		said.set(map[string]error{"http://s0": fencedBy(2, 0), "http://s1": fencedBy(2, 0), "http://s2": fencedBy(2, 0)})
+		began := time.Now()
+		if err := r.endedBy(t); !errors.Is(err, ErrLaterEpoch) {
+			t.Errorf("ended by %v", err)
+		}
+		if took, terms := time.Since(began), r.term()-term; took > time.Second || terms >= 5 {
+			t.Errorf("it ended after %v and %d terms", took, terms)
+		}
+	})
 }
 
 // Another leader of the same epoch, and a worker that does not say of which it is, are no reason to end.
@@ -116,6 +343,8 @@ func TestNewLeaderAsksBeforeItAcknowledges(t *testing.T) {
 		"all are well": {nil, nil, false, 200 * time.Millisecond},
 		"one is of a later epoch": {map[string]error{"http://s0": fencedBy(2, 0), "http://s1": errDown},
 			map[string]time.Duration{"http://s2": time.Hour}, true, 0},
+		"two are of a later epoch": {map[string]error{"http://s0": fencedBy(2, 0), "http://s1": fencedBy(2, 0)},
+			nil, true, 0},
 		"two hang": {nil, map[string]time.Duration{"http://s1": time.Hour,
 			"http://s2": time.Hour}, false, fenceWait + 200*time.Millisecond},
 		"two are down": {map[string]error{"http://s0": errDown, "http://s1": errDown}, nil, false,
@@ -145,6 +374,13 @@ func TestNewLeaderAsksBeforeItAcknowledges(t *testing.T) {
 				r.ledger.cutLeadership()
 				began := time.Now()
 				_, err := r.Append(context.WithoutCancel(t.Context()), r.project, []Entry{{Payload: []byte("x")}}, "")
+				if len(c.late) > 0 && c.fenced { // too few answers to end
+					if err == nil {
+						t.Error("it was acknowledged")
+					}
+					r.stop()
+					return
+				}
 				if !c.fenced {
 					if took := time.Since(began); err != nil || took > c.within {
 						t.Errorf("%v after %v", err, took)

@@ -28,6 +28,8 @@ type leadership struct {
 	over     chan struct{}  // closed when the loop has ended and takes no outcome any more
 	running  sync.WaitGroup // the actions
 
+	fences *fences
+
 	began time.Time // after the term's BeginTerm was committed: the clock of keys goes by what has passed since
 
 	mu        sync.Mutex      // guards all below
@@ -41,19 +43,25 @@ type leadership struct {
 
 // lead does the duties of the leader until ctx, which dies with the leadership, ends.
 func (n *Node) lead(ctx context.Context, term uint64) error {
+	if n.fenced.Load() { // Run ends; to give the leadership away now would only send it round among masters that end
+		<-ctx.Done()
+		return ctx.Err()
+	}
 	if err := n.begin(ctx, term); err != nil {
 		return err
 	}
 	var epoch uint64
 	n.cfg.Ledger.Read(func(s *masterfsm.State) { epoch = s.Group().Epoch })
 	order := wire.Order{Epoch: epoch, Term: term}
-	if err := n.passFences(ctx, order); err != nil {
-		return err
-	}
 	l := &leadership{
 		node: n, order: order, outcomes: make(chan outcome), over: make(chan struct{}),
-		began: n.cfg.Clock(), live: map[string]bool{},
+		fences: newFences(), live: map[string]bool{},
 	}
+	l.passFences(ctx)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	l.began = n.cfg.Clock()
 	n.setLeadership(l)
 	defer n.setLeadership(nil)
 	n.log.Info("leading", "term", term, "epoch", epoch)
@@ -65,6 +73,7 @@ func (n *Node) lead(ctx context.Context, term uint64) error {
 	defer l.running.Wait()
 	defer cancel()
 	defer close(l.over)
+	l.running.Go(func() { l.watchFences(ctx) })
 	l.loop(ctx)
 	n.log.Info("no longer leading", "term", term)
 	return nil
@@ -126,7 +135,9 @@ func (l *leadership) start(ctx context.Context, m *memory, a action, view master
 	l.running.Go(func() {
 		defer cancel()
 		learn, err := job(ctx)
-		l.node.heardFrom(a.node, l.order, err)
+		if err != nil || a.kind == actPingStorage || a.kind == actPingMiner {
+			l.heardFrom(a.node, now, err)
+		}
 		select {
 		case l.outcomes <- outcome{action: a, err: err, learn: learn}:
 		case <-l.over:

@@ -157,5 +157,15 @@ func (n *Node) end(err error) {
 	}
 }
 
+// ended waits until this master must stop, and returns why; nil when ctx ends before.
+func (n *Node) ended(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-n.over:
+		return n.retire(err)
+	}
+}
+
 // errNothingToAsk: there is no other master to announce this one to.
 var errNothingToAsk = errors.New("no other master is known")

@@ -91,7 +91,7 @@ type Node struct {
 	changing sync.Mutex  // held while the leader changes who is in the group
 	retiring sync.Mutex  // held while the leader retires a key of the log
 	over     chan error  // why this master must stop
-	fenced   atomic.Bool // a worker obeys a later epoch: nothing is acknowledged any more
+	fenced   atomic.Bool // most storage nodes obey a later epoch: this master ends
 }
 
 // submissionBytes is how large a submission, and a command in the log, may become, unless one request alone is larger.
@@ -153,6 +153,7 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error { n.prover.reads.run(ctx); return nil })
 	g.Go(func() error { return n.suspicions(ctx) })
 	g.Go(func() error { return n.announce(ctx) })
+	g.Go(func() error { return n.ended(ctx) })
 	g.Go(func() error { return n.cfg.Ledger.RunAsLeader(ctx, n.lead) })
 	return g.Wait()
 }
@@ -192,6 +193,9 @@ func (n *Node) Ready() error {
 	}
 	if _, url := n.leader(); url == "" {
 		return fmt.Errorf("%w: this master knows no leader that has begun its term", ErrNoLeader)
+	}
+	if l := n.leadership.Load(); l != nil && l.fences.suspended.Load() {
+		return fmt.Errorf("%w: %w", ErrNoLeader, errSuspended)
 	}
 	return nil
 }

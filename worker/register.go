@@ -69,6 +69,7 @@ type Registrar struct {
 	identity   Identity
 	registered bool // since the start
 	refused    bool // for good
+	tooLow     int  // answers in a row whose order the fence refused
 }
 
 // Times of the registrar.
@@ -224,6 +225,17 @@ func (r *Registrar) ask(ctx context.Context, master, previous string) error {
 		return fmt.Errorf("%w: %s is of cluster %s, the masters are of %s; choose another --data folder or other --masters",
 			ErrOtherCluster, r.cfg.Dir, id.Group, answer.Group)
 	}
+	// The id is kept before the fence is asked: where it refuses the order, the next try must not get another id.
+	same := answer.ID == id.ID && answer.AccessToken == id.AccessToken && answer.Group == id.Group
+	id.ID, id.AccessToken, id.Group = answer.ID, answer.AccessToken, answer.Group
+	if !same {
+		if err := id.Save(r.cfg.Dir); err != nil {
+			return fmt.Errorf("%w: %w", errSave, err)
+		}
+		r.mu.Lock()
+		r.identity = id
+		r.mu.Unlock()
+	}
 	// The folder may be an older copy, and its fence with it: no order of a leader before the one that registered it
 	// must pass.
 	if answer.Order != "" {
@@ -232,17 +244,13 @@ func (r *Registrar) ask(ctx context.Context, master, previous string) error {
 			return fmt.Errorf("the answer of %s: %w", master, err)
 		}
 		if err := r.cfg.Fence.Pass(order); errors.Is(err, ErrFenced) {
+			r.warnTooLow(master, order)
 			return fmt.Errorf("the answer of %s is that of a deposed leader: %w", master, err)
 		} else if err != nil {
 			return fmt.Errorf("%w: %w", errSave, err)
 		}
 	}
-	same := answer.ID == id.ID && answer.AccessToken == id.AccessToken && answer.Group == id.Group
-	id.ID, id.AccessToken, id.Group = answer.ID, answer.AccessToken, answer.Group
 	if !same {
-		if err := id.Save(r.cfg.Dir); err != nil {
-			return fmt.Errorf("%w: %w", errSave, err)
-		}
 		r.cfg.Logger.Info("registered", "id", id.ID, "master", master)
 	}
 	if err := r.cfg.Starts.Confirm(); err != nil {
@@ -250,6 +258,24 @@ func (r *Registrar) ask(ctx context.Context, master, previous string) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.identity, r.registered = id, true
+	r.registered, r.tooLow = true, 0
 	return nil
+}
+
+// warnTooLow counts an answer whose order is below the fence. A new leader may have come meanwhile, so one or two are
+// no fault. The third in a row is logged, and none after it.
+func (r *Registrar) warnTooLow(master string, order wire.Order) {
+	r.mu.Lock()
+	r.tooLow++
+	due := r.tooLow == 3
+	r.mu.Unlock()
+	if !due {
+		return
+	}
+	highest, _ := r.cfg.Fence.Highest()
+	r.cfg.Logger.Warn("not registered: the folder has had orders of a later leader than that of the masters; the folder "+
+		"is of another cluster, or the masters are those of before a recovery. Give --masters of the recovered group, or "+
+		"start with an empty folder. Remove the file fence from the folder only if no master of the later epoch runs, and "+
+		"start again", "data", r.cfg.Dir, "fence epoch", highest.Epoch, "fence term", highest.Term, "master", master,
+		"masters' epoch", order.Epoch, "masters' term", order.Term)
 }

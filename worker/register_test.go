@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -221,6 +222,55 @@ func TestRegistrarThatCannotWriteItsIdentityStops(t *testing.T) {
 		}
 		if _, got := m.seen(); r.ID() != "" || len(got) != 1 || got[0].Height != 0 {
 			t.Errorf("id %q after %+v", r.ID(), got)
+		}
+	})
+}
+
+// A folder whose fence is ahead of the masters' orders gets one id, also over a restart, and is not registered. The log
+// says so once.
+func TestRegistrarWithAFenceAheadOfTheMasters(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		given := 0
+		order := wire.Order{Epoch: 1, Term: 9}
+		m := &masters{answer: func(_ string, r wire.Registration) (wire.Registered, error) {
+			a := wire.Registered{ID: r.ID, AccessToken: r.AccessToken, Group: "g", Order: order.String()}
+			if r.ID == "" {
+				given++
+				a.ID, a.AccessToken = fmt.Sprint("w", given), "secret-access"
+			}
+			return a, nil
+		}}
+		if err := openFence(t, dir).Pass(wire.Order{Epoch: 2, Term: 3}); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			var log bytes.Buffer
+			r, _ := registrar(t, dir, m, &log)
+			stop := running(r)
+			time.Sleep(20 * time.Second)
+			synctest.Wait()
+			if given != 1 || r.Registered() {
+				t.Errorf("%d ids were given, registered: %v", given, r.Registered())
+			}
+			if err := stop(); err != nil {
+				t.Error(err)
+			}
+			if s := log.String(); strings.Count(s, "[WARN]") != 1 || !strings.Contains(s, "Remove the file fence") ||
+				!strings.Contains(s, "fence epoch=2") || strings.Contains(s, "secret-access") {
+				t.Errorf("logged %s", s)
+			}
+		}
+		m.change(m.answer)
+		order = wire.Order{Epoch: 2, Term: 4} // the masters are recovered beyond it
+		r, _ := registrar(t, dir, m, &bytes.Buffer{})
+		stop := running(r)
+		synctest.Wait()
+		if !r.Registered() || r.ID() != "w1" {
+			t.Errorf("id %q, registered: %v", r.ID(), r.Registered())
+		}
+		if err := stop(); err != nil {
+			t.Error(err)
 		}
 	})
 }
