@@ -150,8 +150,8 @@ func (f *Fence) advance(o wire.Order, claim string) error {
 	if claim == "" {
 		led = &o.Epoch
 	}
-	if o.Term == 0 && led != nil { // first: the fence alone would not tell any more who led
-		if err := writeTwo(f.ledPath, ledMagic, ledVersion, o.Epoch, *led); err != nil {
+	if o.Term == 0 { // first: the fence alone would not tell any more who led
+		if err := f.keepLed(o.Epoch, led); err != nil {
 			return err
 		}
 	}
@@ -162,6 +162,22 @@ func (f *Fence) advance(o wire.Order, claim string) error {
 	close(f.changed)
 	f.changed = make(chan struct{})
 	return nil
+}
+
+// keepLed writes down who led last before an epoch is raised. Where that is not known nothing must be left that says it:
+// the fence may have been removed by hand, and the epoch be one that was raised before.
+func (f *Fence) keepLed(raised uint64, led *uint64) error {
+	if led != nil {
+		return writeTwo(f.ledPath, ledMagic, ledVersion, raised, *led)
+	}
+	err := os.Remove(f.ledPath)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = durable.SyncDir(filepath.Dir(f.ledPath))
+	}
+	return err
 }
 
 // Highest is the newest order that was let in, and a channel that is closed when a newer one is.

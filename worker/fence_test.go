@@ -276,4 +276,17 @@ func TestFenceKeepsWhoLed(t *testing.T) {
 	if again := openFence(t, dir).LedEpoch(); again == nil || *again != 3 {
 		t.Errorf("the newest leader was of epoch %v", again)
 	}
+	// A leader of epoch 4 led, a person removed the fence, and a recovery raised it to 4 again.
+	if err := f.Pass(wire.Order{Epoch: 4, Term: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(fence); err != nil {
+		t.Fatal(err)
+	}
+	if err := openFence(t, dir).Raise(4, "d", yes); err != nil {
+		t.Fatal(err)
+	}
+	if again := openFence(t, dir).LedEpoch(); again != nil {
+		t.Errorf("the fence was removed, and the newest leader is said to be of epoch %d", *again)
+	}
 }
