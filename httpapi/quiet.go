@@ -65,8 +65,8 @@ func (q *quiet) lasts(d time.Duration) error {
 	case since >= d:
 		return nil
 	case ordered:
-		return fmt.Errorf("%w: a leader gave this node an order %v ago, or answered its registration, so the group may live: "+
-			"stop all masters, and wait for %v",
+		return fmt.Errorf("%w: a leader gave this node an order %v ago, or answered its registration, so the group "+
+			"may live: stop all masters, and wait for %v",
 			errForbidden, since.Round(time.Millisecond), d)
 	}
 	return fmt.Errorf("%w: this node was started %v ago and does not know of orders before that: wait for %v",

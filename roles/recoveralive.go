@@ -217,8 +217,8 @@ func (r *recovery) checkMajority(chains []storageChain) error {
 		return fmt.Errorf("nothing was changed: the storage node at %s, as after its disk was lost. It cannot vouch "+
 			"that no leader gives orders. "+
 			"Bring back the table's node with its disk. Where that is lost, and with it the blocks that it alone "+
-			"had, add %s; where then fewer than a majority of the table's %d storage nodes are left, also "+
-			"--storage-majority-lost", strings.Join(others, ", at "), strings.Join(flags, " "), r.plan.Storages)
+			"had, add %s. Where then no majority of the table's %d storage nodes is left, or where the blocks that "+
+			"are there now are to be looked at all the same, add --storage-majority-lost", strings.Join(others, ", at "), strings.Join(flags, " "), r.plan.Storages)
 	case 2*asked > r.plan.Storages:
 		return nil
 	}

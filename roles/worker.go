@@ -107,7 +107,9 @@ func openBase(
 
 // register registers with a master. It says what to do where the cluster does not take this worker any more, and which
 // start of it the masters have where that is another one. It notes when a leader has answered.
-func (b *base) register(dir string, masters *client.Masters) func(context.Context, string, wire.Registration) (wire.Registered, error) {
+func (b *base) register(
+	dir string, masters *client.Masters,
+) func(context.Context, string, wire.Registration) (wire.Registered, error) {
 	return func(ctx context.Context, master string, r wire.Registration) (wire.Registered, error) {
 		answer, err := masters.Register(ctx, master, r)
 		var other *client.OtherStartError

@@ -57,8 +57,8 @@ type ChainStatus struct {
 	// It is nil where the node does not know, as after such a recovery under a version that did not keep it.
 	LedEpoch *uint64 `json:"led_epoch,omitempty"`
 	// QuietMillis is how long ago the last order of a leader came, whether it was let in or refused, or a leader
-	// answered the node's registration. Where neither came since the node's start, it is how long ago that was, and Ordered is false. It is nil in the answer of an older
-	// node.
+	// answered the node's registration. Where neither came since the node's start, it is how long ago that was, and
+	// Ordered is false. It is nil in the answer of an older node.
 	QuietMillis *uint64 `json:"quiet_ms,omitempty"`
 	Ordered     bool    `json:"ordered,omitempty"`
 }
