@@ -158,10 +158,10 @@ func (r *recovery) awaitQuiet(ctx context.Context, chains []storageChain) error 
 		if err := r.askStatus(ctx, chains); err != nil {
 			return err
 		}
+		ended := time.Now()
 		if err := r.checkMajority(chains); err != nil {
 			return err
 		}
-		ended := time.Now()
 		w := Waiting{Since: need, Need: need}
 		for i := range chains {
 			c := &chains[i]
@@ -218,7 +218,8 @@ func (r *recovery) checkMajority(chains []storageChain) error {
 			"that no leader gives orders. "+
 			"Bring back the table's node with its disk. Where that is lost, and with it the blocks that it alone "+
 			"had, add %s. Where then no majority of the table's %d storage nodes is left, or where the blocks that "+
-			"are there now are to be looked at all the same, add --storage-majority-lost", strings.Join(others, ", at "), strings.Join(flags, " "), r.plan.Storages)
+			"are there now are to be looked at all the same, add --storage-majority-lost", strings.Join(others, ", at "),
+			strings.Join(flags, " "), r.plan.Storages)
 	case 2*asked > r.plan.Storages:
 		return nil
 	}
