@@ -16,6 +16,8 @@ type quiet struct {
 	mu      sync.Mutex
 	last    time.Time // when an order came, or the node started
 	ordered bool      // an order came since the start
+
+	answered func() time.Time // see StorageConfig; not changed
 }
 
 func (q *quiet) started() {
@@ -30,17 +32,29 @@ func (q *quiet) heard() {
 	q.last, q.ordered = time.Now(), true
 }
 
-// since is how long ago the last order came, or the node started where none came since.
+// since is how long ago the last sign of life came, or the node started where none came since.
 func (q *quiet) since() (d time.Duration, ordered bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return time.Since(q.last), q.ordered
+	last, ordered := q.sign()
+	return time.Since(last), ordered
+}
+
+// sign is the last sign of life of a leader, an order or an answer, or the start where none came since; mu is held.
+func (q *quiet) sign() (last time.Time, ordered bool) {
+	if q.answered != nil {
+		if at := q.answered(); at.After(q.last) {
+			return at, true
+		}
+	}
+	return q.last, q.ordered
 }
 
 func (q *quiet) lastOrder() time.Time {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return q.last
+	last, _ := q.sign()
+	return last
 }
 
 // lasts reports, as an error that wraps errForbidden, that an order came within a time, or that the node has not run
@@ -51,8 +65,8 @@ func (q *quiet) lasts(d time.Duration) error {
 	case since >= d:
 		return nil
 	case ordered:
-		return fmt.Errorf("%w: a leader gave this node an order %v ago, so the group may live: stop all masters, "+
-			"and wait for %v",
+		return fmt.Errorf("%w: a leader gave this node an order %v ago, or answered its registration, so the group "+
+			"may live: stop all masters, and wait for %v",
 			errForbidden, since.Round(time.Millisecond), d)
 	}
 	return fmt.Errorf("%w: this node was started %v ago and does not know of orders before that: wait for %v",

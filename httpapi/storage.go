@@ -30,6 +30,9 @@ type StorageConfig struct {
 	MasterToken string
 	// ClusterToken opens the chain to a recovery of the masters, which know no master token.
 	ClusterToken string
+	// Answered is when a leader last answered a registration of this node, which is a sign of life like an order; zero
+	// where none has since the start. nil for never.
+	Answered func() time.Time
 	// Quiet is how long no leader must have given an order before the masters may be recovered; 0 for
 	// wire.RecoveryQuiet.
 	Quiet  time.Duration
@@ -46,7 +49,7 @@ type storage struct {
 	gate    gate
 	quiet   quiet
 	silence time.Duration // see StorageConfig.Quiet
-	taking  sync.RWMutex  // held for reading while a block is taken whose order has passed the fence
+	taking  sync.RWMutex  // held for reading while an order is carried out that has passed the fence
 }
 
 // NewStorage makes the handler of a storage node. All its routes take the master token, but the one by which another storage node sends
@@ -57,6 +60,7 @@ func NewStorage(cfg StorageConfig) http.Handler {
 		engine: newEngine(cfg.Logger), node: cfg.Node, id: cfg.ID, group: cfg.Group, ready: cfg.Ready,
 		gate: gate{fence: cfg.Fence, fail: cfg.Fail}, silence: cmp.Or(cfg.Quiet, wire.RecoveryQuiet),
 	}
+	s.quiet.answered = cfg.Answered
 	s.quiet.started()
 	s.gate.came = s.quiet.heard
 	s.health(cfg.Ready)

@@ -1,8 +1,10 @@
 package httpapi_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -140,6 +142,12 @@ func TestNoBlockBeforeRegistration(t *testing.T) {
 // quietNode is a storage node with one block, in a bubble.
 func quietNode(t *testing.T) (h http.Handler, node *storagenode.Node) {
 	t.Helper()
+	return quietNodeWith(t, nil)
+}
+
+// quietNodeWith is quietNode, with when a leader last answered its registration.
+func quietNodeWith(t *testing.T, answered func() time.Time) (h http.Handler, node *storagenode.Node) {
+	t.Helper()
 	dir := t.TempDir()
 	node, err := storagenode.Open(storagenode.Config{Dir: dir, Logger: hclog.NewNullLogger()})
 	if err != nil {
@@ -154,7 +162,7 @@ func quietNode(t *testing.T) (h http.Handler, node *storagenode.Node) {
 	}
 	return httpapi.NewStorage(httpapi.StorageConfig{
 		Node: node, Fence: fence, ID: func() string { return "s-1" }, Group: func() string { return "g" },
-		Ready: func() error { return nil }, MasterToken: "master", ClusterToken: "cluster",
+		Ready: func() error { return nil }, MasterToken: "master", ClusterToken: "cluster", Answered: answered,
 		Fail: func(err error) { t.Error(err) }, Logger: hclog.NewNullLogger(),
 	}), node
 }
@@ -265,5 +273,178 @@ func TestNewEpochHoldsForBlocksUnderWay(t *testing.T) {
 		if w.Code != http.StatusConflict || !strings.Contains(w.Body.String(), "fenced") {
 			t.Errorf("the block: %d %s", w.Code, w.Body)
 		}
+	})
+}
+
+// raiseTo has a quiet node store an epoch.
+func raiseTo(t *testing.T, h http.Handler, epoch int) {
+	t.Helper()
+	time.Sleep(time.Minute)
+	body := fmt.Sprintf(`{"group":"g","epoch":%d,"claim":"a"}`, epoch)
+	if w := ask(h, http.MethodPost, wire.PathChainEpoch, "cluster", body, wire.Order{}); w.Code != http.StatusOK {
+		t.Errorf("%d %s", w.Code, w.Body)
+	}
+}
+
+// An order for a check or a repair that passed the fence, and whose body is still on its way when the fence is raised,
+// is refused.
+func TestNewEpochHoldsForOrdersUnderWay(t *testing.T) {
+	for path, order := range map[string]string{
+		wire.PathReceive: `{"ticket":"old","keep":0,"pieces":[]}`,
+		wire.PathSend:    `{"ticket":"old","attempt":1,"to":"http://x","pieces":[]}`,
+		wire.PathCheck:   `{"check":"old","height":1}`,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			h, node := quietNode(t)
+			defer func() {
+				if err := node.Close(); err != nil {
+					t.Error(err)
+				}
+			}()
+			body, sender := io.Pipe()
+			r := httptest.NewRequest(http.MethodPost, path, body)
+			r.Header.Set("Authorization", "Bearer master")
+			r.Header.Set(wire.HeaderFence, wire.Order{Epoch: 1, Term: 1}.String())
+			w, done := httptest.NewRecorder(), make(chan struct{})
+			go func() {
+				defer close(done)
+				h.ServeHTTP(w, r)
+			}()
+			synctest.Wait()
+			raiseTo(t, h, 2)
+			if _, err := io.WriteString(sender, order); err != nil {
+				t.Error(err)
+			}
+			if err := sender.Close(); err != nil {
+				t.Error(err)
+			}
+			<-done
+			if w.Code != http.StatusConflict || !strings.Contains(w.Body.String(), "fenced") || node.Status().Height != 1 {
+				t.Errorf("%s: %d %s, height %d", path, w.Code, w.Body, node.Status().Height)
+			}
+		})
+	}
+}
+
+// A repair that an older leader ordered takes no block once the fence is raised.
+func TestNewEpochEndsARepair(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, node := quietNode(t)
+		result, gate := make(chan *httptest.ResponseRecorder, 1), make(chan struct{})
+		source, err := storagenode.Open(storagenode.Config{Dir: t.TempDir(), Logger: hclog.NewNullLogger(),
+			Transfer: func(_ context.Context, _, ticket string, write func(io.Writer) error) error {
+				<-gate
+				var stream bytes.Buffer
+				err := write(&stream)
+				result <- ask(h, http.MethodPost, wire.PathTransfer, ticket, stream.String(), wire.Order{})
+				return err
+			}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			if err := errors.Join(node.Close(), source.Close()); err != nil {
+				t.Error(err)
+			}
+		}()
+		if _, err := source.Put(0, firstBlock(t)); err != nil {
+			t.Fatal(err)
+		}
+		pieces := []wire.Piece{{Range: chain.Range{From: 0, To: 1}, Hash: source.Status().Hash}}
+		order, err := json.Marshal(wire.ReceiveOrder{Ticket: "T", Keep: 0, Pieces: pieces})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := ask(h, http.MethodPost, wire.PathReceive, "master", string(order), wire.Order{Epoch: 1, Term: 1})
+		if w.Code != http.StatusOK || node.Status().Height != 0 {
+			t.Fatalf("%d %s, height %d", w.Code, w.Body, node.Status().Height)
+		}
+		if _, err := source.Send(wire.SendOrder{Ticket: "T", Attempt: 1, To: "x", Pieces: pieces}); err != nil {
+			t.Fatal(err)
+		}
+		raiseTo(t, h, 2)
+		close(gate)
+		if w := <-result; w.Code != http.StatusUnauthorized || node.Status().Height != 0 {
+			t.Errorf("%d %s, height %d", w.Code, w.Body, node.Status().Height)
+		}
+	})
+}
+
+// A registration that a leader answered is a sign of life like an order.
+func TestNewEpochNeedsQuietRegistrations(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var answered time.Time
+		h, node := quietNodeWith(t, func() time.Time { return answered })
+		defer func() {
+			if err := node.Close(); err != nil {
+				t.Error(err)
+			}
+		}()
+		time.Sleep(time.Hour)
+		answered = time.Now()
+		time.Sleep(59 * time.Second)
+		var s wire.ChainStatus
+		w := ask(h, http.MethodGet, wire.PathChain, "cluster", "", wire.Order{})
+		if err := json.Unmarshal(w.Body.Bytes(), &s); err != nil || s.QuietMillis == nil || *s.QuietMillis != 59_000 ||
+			!s.Ordered {
+			t.Errorf("%s, %v", w.Body, err)
+		}
+		raise := `{"group":"g","epoch":2,"claim":"a"}`
+		w = ask(h, http.MethodPost, wire.PathChainEpoch, "cluster", raise, wire.Order{})
+		if w.Code != http.StatusForbidden || !strings.Contains(w.Body.String(), "59s ago") {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+		time.Sleep(time.Second)
+		w = ask(h, http.MethodPost, wire.PathChainEpoch, "cluster", raise, wire.Order{})
+		if w.Code != http.StatusOK {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+	})
+}
+
+// No number that is sent with the cluster token takes all epochs from a group.
+func TestNewEpochIsNotFarAhead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, node := quietNode(t)
+		defer func() {
+			if err := node.Close(); err != nil {
+				t.Error(err)
+			}
+		}()
+		if w := ask(h, http.MethodGet, wire.PathWorkerStatus, "master", "", wire.Order{Epoch: 5, Term: 1}); w.Code != 200 {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+		time.Sleep(time.Minute)
+		for epoch, status := range map[string]int{"18446744073709551615": 400, "1006": 400} {
+			body := `{"group":"g","epoch":` + epoch + `,"claim":"a"}`
+			if w := ask(h, http.MethodPost, wire.PathChainEpoch, "cluster", body, wire.Order{}); w.Code != status {
+				t.Errorf("epoch %s: %d %s", epoch, w.Code, w.Body)
+			}
+		}
+		raiseTo(t, h, 1005)
+	})
+}
+
+// A recovery is told who led last, also by a node that was started since.
+func TestChainTellsWhoLed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, node := quietNode(t)
+		defer func() {
+			if err := node.Close(); err != nil {
+				t.Error(err)
+			}
+		}()
+		led := func(want string) {
+			t.Helper()
+			w := ask(h, http.MethodGet, wire.PathChain, "cluster", "", wire.Order{})
+			if got := strings.Contains(w.Body.String(), `"led_epoch"`); got != (want != "") ||
+				!strings.Contains(w.Body.String(), want) {
+				t.Errorf("%s, want %q", w.Body, want)
+			}
+		}
+		led("")
+		ask(h, http.MethodGet, wire.PathWorkerStatus, "master", "", wire.Order{Epoch: 1, Term: 1})
+		raiseTo(t, h, 2)
+		led(`"led_epoch":1`)
 	})
 }

@@ -31,7 +31,7 @@ func (s *storage) ofChain() wire.ChainStatus {
 }
 
 // newEpoch raises the fence for a recovery, where no leader has given an order for a while. It answers with the chain
-// as it is from then on: no block of an older leader comes in behind it.
+// as it is from then on: nothing that an older leader ordered changes it any more.
 func (s *storage) newEpoch(c *gin.Context) error {
 	var order wire.NewEpoch
 	if err := readJSON(c, &order); err != nil {
@@ -43,6 +43,11 @@ func (s *storage) newEpoch(c *gin.Context) error {
 	if own := s.group(); own != "" && own != order.Group {
 		return fmt.Errorf("%w: %s, not %s", worker.ErrOtherCluster, own, order.Group)
 	}
+	highest, _ := s.gate.fence.Highest()
+	if order.Epoch > highest.Epoch && order.Epoch-highest.Epoch > wire.MaxEpochAhead {
+		return fmt.Errorf("%w: epoch %d is more than %d above the %d of this node: no recovery goes up that far",
+			errBadRequest, order.Epoch, wire.MaxEpochAhead, highest.Epoch)
+	}
 	s.taking.Lock() // what passed the fence before is on disk, or refused
 	defer s.taking.Unlock()
 	err := s.gate.fence.Raise(order.Epoch, order.Claim, func() error { return s.quiet.lasts(s.silence) })
@@ -50,6 +55,9 @@ func (s *storage) newEpoch(c *gin.Context) error {
 		if !errors.Is(err, worker.ErrFenced) && !errors.Is(err, errForbidden) {
 			s.gate.fail(err)
 		}
+		return err
+	}
+	if err := s.node.Interrupt(); err != nil { // a check or repair of an older leader
 		return err
 	}
 	if order.Keep != nil {

@@ -15,8 +15,8 @@ import (
 // maxOrder bounds an order for a check or a repair: it lists ranges of blocks.
 const maxOrder = 4 << 20
 
-// readOrder lets an order of the newest leader in and reads it.
-func (s *storage) readOrder(c *gin.Context, order any) error {
+// obey reads an order of the newest leader and carries it out.
+func (s *storage) obey(c *gin.Context, order any, act func() error) error {
 	if err := s.order(c); err != nil {
 		return err
 	}
@@ -27,47 +27,50 @@ func (s *storage) readOrder(c *gin.Context, order any) error {
 	if err := json.Unmarshal(body, order); err != nil {
 		return fmt.Errorf("%w: the body is not the order that this route takes: %w", errBadRequest, err)
 	}
-	return nil
+	// The body may have been long on its way: a refusal and a fence that was raised meanwhile hold for it too.
+	s.taking.RLock()
+	defer s.taking.RUnlock()
+	if err := s.order(c); err != nil {
+		return err
+	}
+	return act()
 }
 
 func (s *storage) check(c *gin.Context) error {
 	var order wire.CheckOrder
-	if err := s.readOrder(c, &order); err != nil {
-		return err
-	}
-	status, err := s.node.Check(order)
-	if err != nil {
-		return err
-	}
-	c.JSON(http.StatusOK, status)
-	return nil
+	return s.obey(c, &order, func() error {
+		status, err := s.node.Check(order)
+		if err != nil {
+			return err
+		}
+		c.JSON(http.StatusOK, status)
+		return nil
+	})
 }
 
 func (s *storage) receive(c *gin.Context) error {
 	var order wire.ReceiveOrder
-	if err := s.readOrder(c, &order); err != nil {
-		return err
-	}
-	status, err := s.node.Receive(order)
-	if err != nil {
-		return err
-	}
-	status.ID = s.id()
-	c.JSON(http.StatusOK, status)
-	return nil
+	return s.obey(c, &order, func() error {
+		status, err := s.node.Receive(order)
+		if err != nil {
+			return err
+		}
+		status.ID = s.id()
+		c.JSON(http.StatusOK, status)
+		return nil
+	})
 }
 
 func (s *storage) send(c *gin.Context) error {
 	var order wire.SendOrder
-	if err := s.readOrder(c, &order); err != nil {
-		return err
-	}
-	status, err := s.node.Send(order)
-	if err != nil {
-		return err
-	}
-	c.JSON(http.StatusOK, status)
-	return nil
+	return s.obey(c, &order, func() error {
+		status, err := s.node.Send(order)
+		if err != nil {
+			return err
+		}
+		c.JSON(http.StatusOK, status)
+		return nil
+	})
 }
 
 // transfer takes blocks from another storage node, as long as they come.

@@ -253,6 +253,9 @@ func (r *Recovery) Finish(stored uint64, nodes []NodeHeight) (Recovered, error) 
 	return r.done, nil
 }
 
+// MaxEpoch is the highest epoch of which there are ids of projects.
+const MaxEpoch = math.MaxUint32 / MaxProjects
+
 // nextProject is the id that the first new project gets. Each epoch has MaxProjects ids of its own, which is as many as it can give out: no id
 // is ever given to two projects, whether or not anything tells of the first any more.
 func (r *Recovery) nextProject() (uint32, error) {
@@ -260,8 +263,7 @@ func (r *Recovery) nextProject() (uint32, error) {
 	if n := len(r.s.projects); n > 0 {
 		next = max(next, uint64(r.s.projects[n-1].ID)+1)
 	}
-	const epochs = math.MaxUint32 / MaxProjects
-	if epoch == 0 || epoch > epochs || next > math.MaxUint32-MaxProjects {
+	if epoch == 0 || epoch > MaxEpoch || next > math.MaxUint32-MaxProjects {
 		return 0, fmt.Errorf("%w: epoch %d, projects up to id %d: each epoch takes %d ids, and there are %d", ErrBadCommand,
 			epoch, next-1, MaxProjects, uint32(math.MaxUint32))
 	}

@@ -30,6 +30,9 @@ type RecoverConfig struct {
 	Dead []string
 	// UndoRecovery has the folder's own records stand against blocks of a later epoch: see [recovery.chooseOwn].
 	UndoRecovery bool
+	// ResumeRecovery is the epoch of a recovery that was cut short, so that no leader ever led in it; 0 for none. It is
+	// asked for where a storage node has stored a later epoch than the folder's and does not know who led last.
+	ResumeRecovery uint64
 	// Rehearsal makes a group of its own of a copy, under the cluster token that is given, which must not be that of
 	// the group that was copied. Nobody of that group is asked anything. FromStorage may name storage nodes of the
 	// rehearsal.
@@ -69,7 +72,9 @@ type Recovery struct {
 	Source              string   // URL of the storage node whose chain is the highest, "" where none is higher than the survivor's
 	ChainHeight         uint64   // blocks of the chain that the group goes on from
 	Asked               int      // storage nodes
+	Others              []string // URLs of the table at which another storage node answers than the table's
 	Storages            int      // of the table
+	Level               uint64   // the folder's protocol level
 	Rehearsal           bool
 	Undo                uint64 // the epoch whose recovery is undone, 0 for none
 	Replaced            []ReplacedChain
@@ -168,9 +173,10 @@ func (c *RecoverConfig) validate() error {
 			"CHAINSTORE_CLUSTER_TOKEN")
 	case c.ClusterToken == "":
 		return errors.New("the cluster token is needed: --cluster-token-file FILE, or CHAINSTORE_CLUSTER_TOKEN")
-	case c.Rehearsal && (len(c.Dead) > 0 || len(c.Without) > 0 || c.StorageLost || c.UndoRecovery):
+	case c.Rehearsal && (len(c.Dead) > 0 || len(c.Without) > 0 || c.StorageLost || c.UndoRecovery ||
+		c.ResumeRecovery > 0):
 		return errors.New("a rehearsal asks nobody of the group that was copied: --dead, --without, " +
-			"--storage-majority-lost and --undo-recovery mean nothing to it")
+			"--storage-majority-lost, --undo-recovery and --resume-recovery mean nothing to it")
 	}
 	return nil
 }
@@ -226,6 +232,7 @@ func (r *recovery) planFrom(rescue *raftstore.Rescue) {
 	}
 	r.plan.LastTerm, r.plan.LastEntry = rescue.Last()
 	r.plan.Stale = rescue.Stale()
+	r.plan.Level = r.state().Level()
 	for _, d := range rescue.Damaged() {
 		damaged := DamagedSnapshot{Path: d.Path, Aside: d.Aside, Reason: d.Err.Error()}
 		if d.Index > r.plan.LastEntry {

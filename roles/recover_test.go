@@ -141,11 +141,15 @@ type chainNode struct {
 
 func newChainNode(t *testing.T, id string) *chainNode {
 	n := &chainNode{status: wire.ChainStatus{ID: id, Group: "g", Epoch: 1}, bad: map[uint64]bool{}}
+	n.ledIn(1)
 	server := httptest.NewServer(n)
 	t.Cleanup(server.Close)
 	n.url = server.URL
 	return n
 }
+
+// ledIn gives the node the epoch of the newest leader that it knows.
+func (n *chainNode) ledIn(epoch uint64) { n.status.LedEpoch = &epoch }
 
 // has gives the node the blocks of a log.
 func (n *chainNode) has(blocks []chain.Block) {
@@ -369,7 +373,7 @@ func TestRecoverReplicated(t *testing.T) {
 		others.grow(2, "more")
 		d1.has(others.blocks())
 		d2.has(others.blocks())
-		want := uint64(5)
+		want, cfg := uint64(5), RecoverConfig{}
 		if flaw != "" {
 			want = 0
 		}
@@ -378,8 +382,9 @@ func TestRecoverReplicated(t *testing.T) {
 			l.apply(&masterfsm.Invalidate{ID: "d2", Version: 1, Cause: "test", Time: startTime})
 		case "another node":
 			d2.status.ID = "d3"
+			cfg.StorageLost = true
 		}
-		r, err := recoverFrom(t, l)
+		r, err := recoverWith(t, l, cfg)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -106,7 +107,7 @@ func mastersText(list []oldMaster, between string) string {
 }
 
 // lives asks at a master's URL whether a master of the group is there: then it says so as an error. What else answers
-// there, a new master or a proxy, is no sign of life.
+// there, a new master, a worker or a proxy, is no sign of life.
 func (r *recovery) lives(ctx context.Context, m *oldMaster) error {
 	if m.url == "" {
 		return nil
@@ -125,10 +126,20 @@ func (r *recovery) lives(ctx context.Context, m *oldMaster) error {
 	case err == nil && there.Group == r.plan.Group:
 		return fmt.Errorf("at %s, where master %s was, answers master %s of the same group, at epoch %d", m.url, m.id,
 			there.ID, there.Epoch)
-	case errors.As(err, &problem) && strings.HasPrefix(problem.Problem.Type, wire.ProblemBase):
+	case errors.As(err, &problem) && ofMaster(problem.Problem):
 		return fmt.Errorf("at the URL of master %s something answers%s, and does not say who it is: %w", m, named, err)
 	}
 	return nil
+}
+
+// ofMaster reports whether a master may have refused with a problem to say who it is: the token is another one, or it
+// serves nothing. A process that is no master answers that there is no such route.
+func ofMaster(p wire.Problem) bool {
+	switch p.Status {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusServiceUnavailable:
+		return strings.HasPrefix(p.Type, wire.ProblemBase)
+	}
+	return false
 }
 
 // looked is when a storage node was asked, and what it said of orders.
@@ -148,6 +159,9 @@ func (r *recovery) awaitQuiet(ctx context.Context, chains []storageChain) error 
 			return err
 		}
 		ended := time.Now()
+		if err := r.checkMajority(chains); err != nil {
+			return err
+		}
 		w := Waiting{Since: need, Need: need}
 		for i := range chains {
 			c := &chains[i]
@@ -179,13 +193,34 @@ func (r *recovery) awaitQuiet(ctx context.Context, chains []storageChain) error 
 
 // checkMajority makes sure that the storage nodes that are asked are a majority of the table's: then at least one of
 // them has orders of whatever leader still has a majority of them, and the leaders of the old group meet at least one
-// that refuses them.
-func (r *recovery) checkMajority(asked int) error {
+// that refuses them. A node that is another than the table's at its URL, as after its disk was wiped, knows nothing of
+// them, and the blocks of the one that was there may be gone: a person must say so.
+func (r *recovery) checkMajority(chains []storageChain) error {
 	if len(r.cfg.FromStorage) > 0 || r.cfg.Rehearsal {
 		return nil
 	}
-	r.plan.Storages = len(r.state().Storages())
-	if 2*asked > r.plan.Storages || r.cfg.StorageLost {
+	r.plan.Storages, r.plan.Others = len(r.state().Storages()), nil
+	var others, flags []string
+	for i := range chains {
+		if c := &chains[i]; !c.known() {
+			r.plan.Others = append(r.plan.Others, c.url)
+			others = append(others, fmt.Sprintf("%s is %s, not %s", c.url, cmp.Or(c.status.ID, "one without an id"),
+				c.node.ID))
+			flags = append(flags, "--without "+c.url)
+		}
+	}
+	asked := len(chains) - len(others)
+	switch {
+	case r.cfg.StorageLost:
+		return nil
+	case len(others) > 0:
+		return fmt.Errorf("nothing was changed: the storage node at %s, as after its disk was lost. It cannot vouch "+
+			"that no leader gives orders. "+
+			"Bring back the table's node with its disk. Where that is lost, and with it the blocks that it alone "+
+			"had, add %s. Where then no majority of the table's %d storage nodes is left, or where the blocks that "+
+			"are there now are to be looked at all the same, add --storage-majority-lost", strings.Join(others, ", at "),
+			strings.Join(flags, " "), r.plan.Storages)
+	case 2*asked > r.plan.Storages:
 		return nil
 	}
 	if r.plan.Storages == 0 {

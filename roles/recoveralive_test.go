@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -67,7 +68,9 @@ func answering(t *testing.T, status int, m wire.Member) string {
 		var body any = m
 		if status != http.StatusOK {
 			w.Header().Set("Content-Type", wire.TypeProblem)
-			body = wire.Problem{Type: wire.ProblemBase + wire.ProblemUnauthorized, Title: "no", Status: status}
+			name := map[int]string{http.StatusUnauthorized: wire.ProblemUnauthorized, http.StatusNotFound: wire.ProblemNotFound,
+				http.StatusServiceUnavailable: wire.ProblemStaleFolder}[status]
+			body = wire.Problem{Type: wire.ProblemBase + name, Title: "no", Status: status}
 		}
 		w.WriteHeader(status)
 		_ = json.NewEncoder(w).Encode(body)
@@ -100,6 +103,14 @@ func TestRecoverAsksTheMasters(t *testing.T) {
 		}, []string{"m2", "m3"}, "master m9 of the same group, at epoch 2"},
 		"one that takes another token": {func(t *testing.T) string { return answering(t, 401, wire.Member{}) },
 			[]string{"m2", "m3"}, "does not say who it is"},
+		"one that was refused as an older copy": {func(t *testing.T) string {
+			return answering(t, 503, wire.Member{})
+		}, []string{"m2", "m3"}, "does not say who it is"},
+		"a worker at the old one's place": {func(t *testing.T) string { return answering(t, 404, wire.Member{}) },
+			[]string{"m2", "m3"}, ""},
+		"a worker at the place of one that is not named": {func(t *testing.T) string {
+			return answering(t, 404, wire.Member{})
+		}, []string{"m3"}, "add: --dead m2"},
 		"silent and not named": {func(*testing.T) string { return nowhere }, nil,
 			"add: --dead m2 --dead m3"},
 		"one of them not named": {func(*testing.T) string { return nowhere }, []string{"m2"},
@@ -231,7 +242,7 @@ func TestRecoverAwaitsQuiet(t *testing.T) {
 					waited.Add(1)
 				},
 			}}
-			r.plan.Group = "g"
+			r.plan.Group, r.plan.Epoch = "g", 1
 			err := r.askAll(ctx)
 			if c.says == "" && err != nil || c.says != "" && (err == nil || !strings.Contains(err.Error(), c.says)) {
 				t.Errorf("%v, want %q", err, c.says)
@@ -343,14 +354,110 @@ func TestRecoverRaisesTheEpochFirst(t *testing.T) {
 // Storage nodes that had orders of a leader of a later epoch: which of the groups counts a person must say.
 func TestRecoverAnEarlierEpoch(t *testing.T) {
 	d := newChainNode(t, "d1")
-	d.status.Epoch, d.status.LedEpoch = 2, 2
+	d.status.Epoch = 2
+	d.ledIn(2)
 	l := newSurvivor(t, d)
-	if _, err := recoverWith(t, l, RecoverConfig{}); err == nil || !strings.Contains(err.Error(), "--undo-recovery") {
-		t.Errorf("%v", err)
+	for _, cfg := range []RecoverConfig{{}, {ResumeRecovery: 2}} { // that nobody led is not true
+		if _, err := recoverWith(t, l, cfg); err == nil || !strings.Contains(err.Error(), "--undo-recovery") {
+			t.Errorf("%v", err)
+		}
 	}
-	d.status.LedEpoch = 1 // a recovery was cut short: nobody led in that epoch
+	d.ledIn(1) // a recovery was cut short: nobody led in that epoch
 	if r, err := recoverWith(t, l, RecoverConfig{}); err != nil || r.plan.Epoch != 3 {
 		t.Errorf("%+v, %v", r.plan, err)
+	}
+}
+
+// A storage node that has stored a later epoch than the folder's and does not know who led last proves nothing: a
+// person must say that the recovery to that epoch was cut short.
+func TestRecoverWhereTheLastLeaderIsNotKnown(t *testing.T) {
+	d := newChainNode(t, "d1")
+	d.status.Epoch, d.status.LedEpoch = 3, nil
+	for _, c := range []struct {
+		cfg  RecoverConfig
+		undo uint64
+		says string // in the error, "" for none
+	}{
+		{RecoverConfig{}, 0, "--resume-recovery 3"},
+		{RecoverConfig{ResumeRecovery: 2}, 0, "--resume-recovery 3"},
+		{RecoverConfig{ResumeRecovery: 3}, 0, ""},
+		{RecoverConfig{UndoRecovery: true}, 3, ""},
+	} {
+		r, err := recoverWith(t, newSurvivor(t, d), c.cfg)
+		if c.says != "" && (err == nil || !strings.Contains(err.Error(), c.says)) ||
+			c.says == "" && (err != nil || r.plan.Epoch != 4 || r.plan.Undo != c.undo) {
+			t.Errorf("%+v: %+v, %v", c.cfg, r.plan, err)
+		}
+	}
+	d.status.Epoch = 1 // the folder's own epoch: no other group had it
+	if _, err := recoverWith(t, newSurvivor(t, d), RecoverConfig{}); err != nil {
+		t.Error(err)
+	}
+}
+
+// An epoch that no group can have is refused before anything else, and the error names who has it.
+func TestRecoverAnEpochThatIsTooHigh(t *testing.T) {
+	for _, epoch := range []uint64{masterfsm.MaxEpoch, math.MaxUint64} {
+		d1, d2 := newChainNode(t, "d1"), newChainNode(t, "d2")
+		d2.status.Epoch = epoch
+		l := newSurvivor(t, d1, d2)
+		for _, undo := range []bool{false, true} {
+			_, err := recoverWith(t, l, RecoverConfig{UndoRecovery: undo})
+			if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("storage node %s has stored epoch %d", d2.url,
+				epoch)) || !strings.Contains(err.Error(), "fence") {
+				t.Errorf("%v", err)
+			}
+		}
+	}
+	d := newChainNode(t, "d1")
+	d.status.Epoch = masterfsm.MaxEpoch - 1
+	if r, err := recoverWith(t, newSurvivor(t, d), RecoverConfig{}); err != nil || r.plan.Epoch != masterfsm.MaxEpoch {
+		t.Errorf("the last epoch: %+v, %v", r.plan, err)
+	}
+}
+
+// Storage nodes that stand at a table's URL and are not the table's, as after their disks were wiped, make no
+// majority and stand for no blocks.
+func TestRecoverAsksTheTablesNodes(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		wiped   []int
+		without []int
+		lost    bool
+		says    string
+	}{
+		{"one of three wiped", []int{1}, nil, false, "--without"},
+		{"one of three wiped and left out", []int{1}, []int{1}, false, ""},
+		{"two of three wiped", []int{1, 2}, nil, false, "--storage-majority-lost"},
+		{"two of three wiped, the other one left out", []int{1, 2}, []int{0}, false, "--storage-majority-lost"},
+		{"two of three wiped and left out", []int{1, 2}, []int{1, 2}, false, "1 of the table's 3 storage nodes"},
+		{"two of three wiped, and a person says so", []int{1, 2}, nil, true, ""},
+	} {
+		nodes := []*chainNode{newChainNode(t, "d1"), newChainNode(t, "d2"), newChainNode(t, "d3")}
+		l := newSurvivor(t, nodes...)
+		nodes[1].status.ID, nodes[2].status.ID = "d2", "d3"
+		var others []string
+		for _, i := range c.wiped {
+			nodes[i].status = wire.ChainStatus{}
+			others = append(others, nodes[i].url)
+		}
+		cfg := RecoverConfig{StorageLost: c.lost}
+		for _, i := range c.without {
+			cfg.Without = append(cfg.Without, nodes[i].url)
+			others = slices.DeleteFunc(others, func(url string) bool { return url == nodes[i].url })
+		}
+		r, err := recoverWith(t, l, cfg)
+		if c.says != "" && (err == nil || !strings.Contains(err.Error(), c.says)) || c.says == "" && err != nil {
+			t.Errorf("%s: %v, want %q", c.name, err, c.says)
+		}
+		for _, url := range others {
+			if err != nil && !strings.Contains(err.Error(), url) {
+				t.Errorf("%s: %s is not named: %v", c.name, url, err)
+			}
+		}
+		if !slices.Equal(r.plan.Others, others) {
+			t.Errorf("%s: others %v, want %v", c.name, r.plan.Others, others)
+		}
 	}
 }
 
@@ -389,7 +496,8 @@ func TestUndoRecovery(t *testing.T) {
 			c.own(l)
 			c.other(other)
 			d1.has(other.blocks())
-			d1.status.Epoch, d1.status.LedEpoch = 3, 2 // and a recovery that was cut short has raised it
+			d1.status.Epoch = 3
+			d1.ledIn(2) // and a recovery that was cut short has raised it
 			next := l.state.NextIndex()
 
 			r, err := recoverWith(t, l, RecoverConfig{UndoRecovery: true})
@@ -523,5 +631,38 @@ func TestRehearsal(t *testing.T) {
 		if n := made.Load(); n > 0 {
 			t.Errorf("address %d of the old table was called %d times", i, n)
 		}
+	}
+}
+
+// An answer that only a leader gives to a registration is a sign of life; that there is none is not.
+func TestAnsweredRegistrationsAreSignsOfLife(t *testing.T) {
+	for _, c := range []struct {
+		status int
+		body   any
+		sign   bool
+	}{
+		{http.StatusOK, wire.Registered{ID: "s-1", Group: "g"}, true},
+		{http.StatusConflict, wire.OtherStart{Problem: wire.Problem{Type: wire.ProblemBase + wire.ProblemOtherStart,
+			Title: "no", Status: http.StatusConflict}, Start: "a"}, true},
+		{http.StatusServiceUnavailable, wire.Problem{Type: wire.ProblemBase + wire.ProblemNoLeader, Title: "no",
+			Status: http.StatusServiceUnavailable}, false},
+		{http.StatusNotFound, wire.Problem{Type: wire.ProblemBase + wire.ProblemNotFound, Title: "no",
+			Status: http.StatusNotFound}, false},
+	} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			if c.status != http.StatusOK {
+				w.Header().Set("Content-Type", wire.TypeProblem)
+			}
+			w.WriteHeader(c.status)
+			_ = json.NewEncoder(w).Encode(c.body)
+		}))
+		b, masters, before := &base{}, client.NewMasters("token"), time.Now()
+		_, err := b.register(t.TempDir(), masters)(t.Context(), server.URL, wire.Registration{})
+		if (err == nil) != (c.status == http.StatusOK) || b.lastAnswer().IsZero() == c.sign ||
+			c.sign && b.lastAnswer().Before(before) {
+			t.Errorf("status %d: %v, last answer %v", c.status, err, b.lastAnswer())
+		}
+		masters.CloseIdle()
+		server.Close()
 	}
 }

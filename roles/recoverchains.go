@@ -112,9 +112,6 @@ func trimmed(urls []string) []string {
 // orders for long enough.
 func (r *recovery) askAll(ctx context.Context) error {
 	chains := r.nodes()
-	if err := r.checkMajority(len(chains)); err != nil {
-		return err
-	}
 	look := r.awaitQuiet
 	if r.cfg.Rehearsal {
 		look = r.askStatus // they are nodes of no group, to which nobody gives orders
@@ -136,6 +133,11 @@ func (r *recovery) askAll(ctx context.Context) error {
 		default:
 			return fmt.Errorf("storage node %s is of group %s, not %s", c.url, c.status.Group, r.plan.Group)
 		}
+		if c.status.Epoch >= masterfsm.MaxEpoch {
+			return tooHigh("storage node "+c.url, c.status.Epoch, "Stop that node and make sure that no old master can "+
+				"be running any more. Then remove the files fence and led from its folder, start it, and run this "+
+				"command again")
+		}
 		if err := r.compareEpoch(c, known); err != nil {
 			return err
 		}
@@ -143,6 +145,9 @@ func (r *recovery) askAll(ctx context.Context) error {
 	}
 	if r.plan.Group == "" {
 		return fmt.Errorf("storage node %s was never part of a cluster: there is nothing to recover from it", strings.Join(r.cfg.FromStorage, ", "))
+	}
+	if r.plan.Epoch >= masterfsm.MaxEpoch {
+		return tooHigh(r.cfg.Data, r.plan.Epoch, "Recover the folder of another master")
 	}
 	r.plan.Epoch++
 	slices.SortStableFunc(chains, func(a, b storageChain) int { return cmp.Compare(b.status.Height, a.status.Height) })
@@ -153,19 +158,37 @@ func (r *recovery) askAll(ctx context.Context) error {
 // compareEpoch looks at whether a leader of a later epoch than the folder's has given a node orders: then the group
 // was recovered elsewhere, and which of the two groups counts is for a person to say.
 func (r *recovery) compareEpoch(c *storageChain, known uint64) error {
-	led := c.status.LedEpoch
+	led := c.status.Epoch // at most
+	if c.status.LedEpoch != nil {
+		led = *c.status.LedEpoch
+	}
+	const choices = "Where that is the group, recover a master of it, or found it anew with --from-storage. Where that " +
+		"recovery was a mistake, --undo-recovery has the records of this folder stand, " +
+		"and drops what the other group acknowledged"
 	switch {
 	case r.fresh || led <= known:
 		return nil
 	case r.cfg.UndoRecovery:
 		r.plan.Undo = max(r.plan.Undo, led)
 		return nil
+	case c.status.LedEpoch != nil:
+		return fmt.Errorf("nothing was changed: storage node %s has had orders of a leader of epoch %d, and %s is of "+
+			"epoch %d: the group was recovered from another folder since. "+
+			choices, c.url, led, r.cfg.Data, known)
+	case led <= r.cfg.ResumeRecovery:
+		return nil
 	}
-	return fmt.Errorf("nothing was changed: storage node %s has had orders of a leader of epoch %d, and %s is of "+
-		"epoch %d: the group was recovered from another folder since. "+
-		"Where that is the group, recover a master of it, or found it anew with --from-storage. Where that "+
-		"recovery was a mistake, --undo-recovery has the records of this folder stand, "+
-		"and drops what the other group acknowledged", c.url, led, r.cfg.Data, known)
+	return fmt.Errorf("nothing was changed: storage node %s has stored epoch %d and does not know whether a leader led "+
+		"in it, and %s is of epoch %d: the group may have been recovered from another folder since. "+
+		choices+". Where that recovery was cut short, so that no master was ever started after it, add "+
+		"--resume-recovery %d", c.url, led, r.cfg.Data, known, led)
+}
+
+// tooHigh is the error where no epoch is left above one.
+func tooHigh(where string, epoch uint64, do string) error {
+	return fmt.Errorf("nothing was changed: %s has stored epoch %d, and the highest that a group can have is %d. "+
+		"No recovery made that number: somebody sent it with the cluster token, or the file is damaged. %s", where,
+		epoch, masterfsm.MaxEpoch, do)
 }
 
 // askStatus asks every storage node once.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -55,8 +56,9 @@ type base struct {
 	identity  worker.Identity
 	fence     *worker.Fence
 	registrar *worker.Registrar
-	failed    chan error // a failure under a handler, which the role must stop on
-	cluster   string     // the cluster token
+	failed    chan error                // a failure under a handler, which the role must stop on
+	cluster   string                    // the cluster token
+	answered  atomic.Pointer[time.Time] // when a leader last answered a registration, nil where none has
 	log       hclog.Logger
 }
 
@@ -98,17 +100,24 @@ func openBase(
 	masters := client.NewMasters(cfg.ClusterToken)
 	b.registrar = worker.NewRegistrar(worker.RegistrarConfig{
 		Dir: cfg.Data, Identity: b.identity, Starts: starts, Role: role, URL: b.url, Masters: cfg.Masters,
-		Fence: b.fence, Chain: at, Register: register(cfg.Data, masters), Refused: refused, Logger: cfg.Logger,
+		Fence: b.fence, Chain: at, Register: b.register(cfg.Data, masters), Refused: refused, Logger: cfg.Logger,
 	})
 	return b, nil
 }
 
 // register registers with a master. It says what to do where the cluster does not take this worker any more, and which
-// start of it the masters have where that is another one.
-func register(dir string, masters *client.Masters) func(context.Context, string, wire.Registration) (wire.Registered, error) {
+// start of it the masters have where that is another one. It notes when a leader has answered.
+func (b *base) register(
+	dir string, masters *client.Masters,
+) func(context.Context, string, wire.Registration) (wire.Registered, error) {
 	return func(ctx context.Context, master string, r wire.Registration) (wire.Registered, error) {
 		answer, err := masters.Register(ctx, master, r)
 		var other *client.OtherStartError
+		// Only a leader tells these: a master that knows of none answers with no-leader.
+		if err == nil || errors.As(err, &other) || errors.Is(err, client.ErrRemoved) {
+			now := time.Now()
+			b.answered.Store(&now)
+		}
 		switch {
 		case errors.As(err, &other):
 			err = &worker.OtherStartError{Start: other.Start, Err: err}
@@ -118,6 +127,14 @@ func register(dir string, masters *client.Masters) func(context.Context, string,
 		}
 		return answer, err
 	}
+}
+
+// lastAnswer is when a leader last answered a registration, zero where none has since the start.
+func (b *base) lastAnswer() time.Time {
+	if at := b.answered.Load(); at != nil {
+		return *at
+	}
+	return time.Time{}
 }
 
 // fail reports a failure that the role must stop on; the first counts.
@@ -191,7 +208,7 @@ func (s *Storage) Run(ctx context.Context) error {
 	h := httpapi.NewStorage(httpapi.StorageConfig{
 		Node: s.node, Fence: s.fence, ID: s.registrar.ID, Ready: s.registrar.Ready,
 		Group: s.registrar.Group, MasterToken: s.identity.MasterToken, ClusterToken: s.cluster, Quiet: s.quiet,
-		Fail: s.fail, Logger: s.log,
+		Answered: s.lastAnswer, Fail: s.fail, Logger: s.log,
 	})
 	return errors.Join(s.run(ctx, h, s.node.Failed()), s.node.Close())
 }

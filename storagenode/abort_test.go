@@ -2,6 +2,7 @@ package storagenode
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 	"testing"
@@ -9,6 +10,76 @@ import (
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/httpapi/wire"
 )
+
+// Interrupt ends a repair in its midst. What was received until then is durable, what comes later is refused, and another
+// repair may begin.
+func TestInterrupt(t *testing.T) {
+	const whole = 20
+	c := newTestChain(78)
+	c.growTo(t, whole)
+	source := c.source(t)
+	n := mustOpen(t, Config{Dir: memDir(t), SegmentBytes: 3000})
+	receive := wire.ReceiveOrder{Ticket: "receive", Pieces: c.pieces(chain.Range{From: 0, To: whole})}
+	if _, err := n.Receive(receive); err != nil {
+		t.Fatal(err)
+	}
+	blocks := &blockReader{n: source}
+	head, err := blocks.head(receive.Pieces[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	from, to := io.Pipe()
+	taken := make(chan error, 1)
+	go func() { taken <- n.Take(t.Context(), "receive", from) }()
+	write := func(data []byte) {
+		t.Helper()
+		if _, err := to.Write(data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	block := func(number uint64) []byte {
+		t.Helper()
+		data, err := blocks.block(number)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return append(binary.BigEndian.AppendUint32(nil, uint32(len(data))), data...)
+	}
+	write(appendStreamHeader(nil))
+	write(head.appendTo(nil))
+	write(block(0))
+	next := block(1)
+	write(next[:1]) // block 0 is taken when the reader asks for more
+	if err := n.Interrupt(); err != nil {
+		t.Fatal(err)
+	}
+	height := n.Status().Height
+	n.mu.Lock()
+	waiting := len(n.unsynced.places)
+	n.mu.Unlock()
+	if waiting > 0 || height != n.index.len() {
+		t.Errorf("%d blocks wait for their sync at height %d of %d", waiting, height, n.index.len())
+	}
+	go func() {
+		_, _ = to.Write(next[1:]) // it fails when nobody reads any more
+		_ = to.Close()
+	}()
+	if err := <-taken; !errors.Is(err, ErrTicket) {
+		t.Errorf("the transfer that was under way ended with %v", err)
+	}
+	_ = from.Close()
+	if got := n.Status().Height; got != height {
+		t.Errorf("the chain went on from %d to %d", height, got)
+	}
+	if err := n.Take(t.Context(), "receive", nil); !errors.Is(err, ErrTicket) {
+		t.Errorf("a new transfer: %v", err)
+	}
+	receive = wire.ReceiveOrder{Ticket: "next", Keep: height, Pieces: c.pieces(chain.Range{From: height, To: whole})}
+	if _, err := n.Receive(receive); err != nil {
+		t.Errorf("another repair: %v", err)
+	}
+	mustClose(t, n)
+}
 
 // Abort ends a check, a transfer and a repair in their midst, and lets none begin again. The chain is as it was.
 func TestAbort(t *testing.T) {

@@ -196,6 +196,23 @@ func (n *Node) Abort() error {
 	return n.abandon()
 }
 
+// Interrupt ends the check, the transfer and the repair that run; a later order may begin others. What was received is
+// kept, and is durable when Interrupt returns. The error means that the disk failed.
+func (n *Node) Interrupt() error {
+	n.life.Lock()
+	defer n.life.Unlock()
+	n.jobs.stop(false)
+	if err := n.abandon(); err != nil {
+		return err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if errors.Is(n.stopped, ErrFailed) {
+		return n.stopped
+	}
+	return n.flushed()
+}
+
 // release closes whatever is open.
 func (n *Node) release() error {
 	errs := []error{n.unload(), n.files.close()}

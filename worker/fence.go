@@ -20,46 +20,89 @@ var ErrFenced = errors.New("order of a deposed leader refused")
 // Fence keeps the highest order that a worker has seen on disk and refuses lower ones.
 //
 // The file, big endian: magic "CSFN" ‖ version u8 = 1 ‖ epoch u64 ‖ term u64 ‖ CRC-32C of what is before it.
+//
+// Where the highest order is that of no leader, since a recovery raised the fence, the file "led" beside it has the
+// epoch of the newest leader: magic "CSFL" ‖ version u8 = 1 ‖ raised u64 ‖ led u64 ‖ CRC-32C of what is before it.
+// It counts only where raised is the epoch that the fence stands at: a version that does not know the file may have
+// moved the fence since.
 type Fence struct {
-	path string
+	path, ledPath string
 
 	mu      sync.Mutex // guards all below
 	highest wire.Order
 	claim   string        // of the recovery that raised highest, "" where a leader did
-	led     uint64        // epoch of the newest leader that was let in, 0 where that is not known
+	led     *uint64       // epoch of the newest leader that was let in, nil where that is not known
 	changed chan struct{} // closed when highest moves
 }
 
 const (
 	fenceMagic   = "CSFN"
 	fenceVersion = 1
-	fenceSize    = 4 + 1 + 8 + 8 + 4
+	fenceSize    = 4 + 1 + 8 + 8 + 4 // of both files
+
+	ledMagic   = "CSFL"
+	ledVersion = 1
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // OpenFence reads the fence of a data folder; where there is none it stands at zero.
 func OpenFence(dir string) (*Fence, error) {
-	f := &Fence{path: filepath.Join(dir, "fence"), changed: make(chan struct{})}
-	data, err := os.ReadFile(f.path)
-	if errors.Is(err, fs.ErrNotExist) {
+	f := &Fence{path: filepath.Join(dir, "fence"), ledPath: filepath.Join(dir, "led"), changed: make(chan struct{})}
+	epoch, term, err := readTwo(f.path, fenceMagic, fenceVersion)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return f, nil
-	}
-	if err != nil {
+	case errors.Is(err, errDamaged):
+		return nil, fmt.Errorf("%s is damaged: remove it when no old leader of the cluster can be running any more", f.path)
+	case err != nil:
 		return nil, err
 	}
-	if len(data) >= 5 && string(data[:4]) == fenceMagic && data[4] > fenceVersion {
-		return nil, fmt.Errorf("%s: %w: version %d", f.path, ErrNewerFormat, data[4])
+	f.highest = wire.Order{Epoch: epoch, Term: term}
+	if term > 0 {
+		f.led = &epoch
+		return f, nil
 	}
-	if len(data) != fenceSize || string(data[:4]) != fenceMagic || data[4] != fenceVersion ||
-		crc32.Checksum(data[:fenceSize-4], castagnoli) != binary.BigEndian.Uint32(data[fenceSize-4:]) {
-		return nil, fmt.Errorf("%s is damaged: remove it when no old leader of the cluster can be running any more", f.path)
-	}
-	f.highest = wire.Order{Epoch: binary.BigEndian.Uint64(data[5:]), Term: binary.BigEndian.Uint64(data[13:])}
-	if f.highest.Term > 0 {
-		f.led = f.highest.Epoch
+	raised, led, err := readTwo(f.ledPath, ledMagic, ledVersion)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, errDamaged): // a recovery asks a person then
+	case err != nil:
+		return nil, err
+	case raised == epoch:
+		f.led = &led
 	}
 	return f, nil
+}
+
+var errDamaged = errors.New("damaged")
+
+// readTwo reads a file of two numbers. Errors: fs.ErrNotExist, ErrNewerFormat, errDamaged.
+func readTwo(path, magic string, version byte) (first, second uint64, err error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return 0, 0, err
+	}
+	if len(data) >= 5 && string(data[:4]) == magic && data[4] > version {
+		return 0, 0, fmt.Errorf("%s: %w: version %d", path, ErrNewerFormat, data[4])
+	}
+	if len(data) != fenceSize || string(data[:4]) != magic || data[4] != version ||
+		crc32.Checksum(data[:fenceSize-4], castagnoli) != binary.BigEndian.Uint32(data[fenceSize-4:]) {
+		return 0, 0, errDamaged
+	}
+	return binary.BigEndian.Uint64(data[5:]), binary.BigEndian.Uint64(data[13:]), nil
+}
+
+// writeTwo writes a file of two numbers.
+func writeTwo(path, magic string, version byte, first, second uint64) error {
+	data := append(make([]byte, 0, fenceSize), magic...)
+	data = append(data, version)
+	data = binary.BigEndian.AppendUint64(data, first)
+	data = binary.BigEndian.AppendUint64(data, second)
+	data = binary.BigEndian.AppendUint32(data, crc32.Checksum(data, castagnoli))
+	if err := durable.WriteFile(path, data, 0o600); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
 }
 
 // Pass lets an order of the newest leader in, after a newer one is on disk, and refuses older ones with [ErrFenced]
@@ -103,21 +146,38 @@ func (f *Fence) refuse(o wire.Order) error {
 
 // advance moves the fence up, on disk first; mu is held.
 func (f *Fence) advance(o wire.Order, claim string) error {
-	data := append(make([]byte, 0, fenceSize), fenceMagic...)
-	data = append(data, fenceVersion)
-	data = binary.BigEndian.AppendUint64(data, o.Epoch)
-	data = binary.BigEndian.AppendUint64(data, o.Term)
-	data = binary.BigEndian.AppendUint32(data, crc32.Checksum(data, castagnoli))
-	if err := durable.WriteFile(f.path, data, 0o600); err != nil {
-		return fmt.Errorf("write %s: %w", f.path, err)
-	}
-	f.highest, f.claim = o, claim
+	led := f.led
 	if claim == "" {
-		f.led = o.Epoch
+		led = &o.Epoch
 	}
+	if o.Term == 0 { // first: the fence alone would not tell any more who led
+		if err := f.keepLed(o.Epoch, led); err != nil {
+			return err
+		}
+	}
+	if err := writeTwo(f.path, fenceMagic, fenceVersion, o.Epoch, o.Term); err != nil {
+		return err
+	}
+	f.highest, f.claim, f.led = o, claim, led
 	close(f.changed)
 	f.changed = make(chan struct{})
 	return nil
+}
+
+// keepLed writes down who led last before an epoch is raised. Where that is not known nothing must be left that says it:
+// the fence may have been removed by hand, and the epoch be one that was raised before.
+func (f *Fence) keepLed(raised uint64, led *uint64) error {
+	if led != nil {
+		return writeTwo(f.ledPath, ledMagic, ledVersion, raised, *led)
+	}
+	err := os.Remove(f.ledPath)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = durable.SyncDir(filepath.Dir(f.ledPath))
+	}
+	return err
 }
 
 // Highest is the newest order that was let in, and a channel that is closed when a newer one is.
@@ -127,9 +187,9 @@ func (f *Fence) Highest() (wire.Order, <-chan struct{}) {
 	return f.highest, f.changed
 }
 
-// LedEpoch is the epoch of the newest leader whose order was let in, 0 where that is not known: the worker was started
-// after a recovery had raised the fence.
-func (f *Fence) LedEpoch() uint64 {
+// LedEpoch is the epoch of the newest leader whose order was let in, nil where that is not known: none was let in yet,
+// or a version that does not write the file "led" was started after a recovery had raised the fence.
+func (f *Fence) LedEpoch() *uint64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.led

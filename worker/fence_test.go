@@ -2,6 +2,7 @@ package worker_test
 
 import (
 	"bytes"
+	"encoding/hex"
 	"errors"
 	"math"
 	"os"
@@ -184,12 +185,14 @@ func TestFenceRaise(t *testing.T) {
 	if !errors.As(err, &fenced) || fenced.Highest != (wire.Order{Epoch: 4}) {
 		t.Errorf("an order of before: %v", err)
 	}
-	if led := f.LedEpoch(); led != 1 {
-		t.Errorf("the newest leader was of epoch %d", led)
-	}
 	again := openFence(t, dir)
-	if highest, _ := again.Highest(); highest != (wire.Order{Epoch: 4}) || again.LedEpoch() != 0 {
-		t.Errorf("on disk is %v, and a leader of epoch %d", highest, again.LedEpoch())
+	if highest, _ := again.Highest(); highest != (wire.Order{Epoch: 4}) {
+		t.Errorf("on disk is %v", highest)
+	}
+	for _, fence := range []*worker.Fence{f, again} {
+		if led := fence.LedEpoch(); led == nil || *led != 1 {
+			t.Errorf("the newest leader was of epoch %v", led)
+		}
 	}
 	if err := again.Raise(4, "b", yes); !errors.Is(err, worker.ErrFenced) {
 		t.Errorf("after a start nobody knows whose it was: %v", err)
@@ -197,10 +200,93 @@ func TestFenceRaise(t *testing.T) {
 	if err := again.Pass(wire.Order{Epoch: 4, Term: 1}); err != nil {
 		t.Errorf("the new epoch's leader: %v", err)
 	}
-	if led, started := again.LedEpoch(), openFence(t, dir).LedEpoch(); led != 4 || started != 4 {
-		t.Errorf("the new epoch's leader is of %d, after a start of %d", led, started)
+	for _, fence := range []*worker.Fence{again, openFence(t, dir)} {
+		if led := fence.LedEpoch(); led == nil || *led != 4 {
+			t.Errorf("the new epoch's leader is of %v", led)
+		}
 	}
 	if err := again.Raise(4, "b", yes); !errors.Is(err, worker.ErrFenced) {
 		t.Errorf("behind the new epoch's leader: %v", err)
+	}
+}
+
+// Who led last is on disk beside the fence. Where the file is missing or damaged, or a version that does not know it
+// has moved the fence since, it is not known: never an older epoch.
+func TestFenceKeepsWhoLed(t *testing.T) {
+	yes := func() error { return nil }
+	dir := t.TempDir()
+	f := openFence(t, dir)
+	if led := f.LedEpoch(); led != nil {
+		t.Errorf("a new fence was led in epoch %d", *led)
+	}
+	if err := errors.Join(f.Pass(wire.Order{Epoch: 1, Term: 7}), f.Raise(2, "a", yes)); err != nil {
+		t.Fatal(err)
+	}
+	fence, led := filepath.Join(dir, "fence"), filepath.Join(dir, "led")
+	write := func(path string, data []byte) {
+		t.Helper()
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	good, err := os.ReadFile(led)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "4353464c01" + "0000000000000002" + "0000000000000001" + "d19dd119"; hex.EncodeToString(good) != want {
+		t.Errorf("the file is %x, want %s", good, want)
+	}
+	for n := range good {
+		flipped := bytes.Clone(good)
+		flipped[n] ^= 0x80
+		for _, data := range [][]byte{good[:n], flipped} {
+			write(led, data)
+			if again, err := worker.OpenFence(dir); n != 4 && (err != nil || again.LedEpoch() != nil) {
+				t.Errorf("byte %d: %v", n, err)
+			}
+		}
+	}
+	newer := bytes.Clone(good)
+	newer[4] = 2
+	write(led, newer)
+	if _, err := worker.OpenFence(dir); !errors.Is(err, worker.ErrNewerFormat) {
+		t.Errorf("newer version: %v", err)
+	}
+	write(led, good)
+	if again := openFence(t, dir).LedEpoch(); again == nil || *again != 1 {
+		t.Errorf("the newest leader was of epoch %v", again)
+	}
+	// An older version let a leader of epoch 2 in, and a recovery raised its fence to 3.
+	other := t.TempDir()
+	if err := openFence(t, other).Raise(3, "b", yes); err != nil {
+		t.Fatal(err)
+	}
+	raised, err := os.ReadFile(filepath.Join(other, "fence"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(fence, raised)
+	if again := openFence(t, dir).LedEpoch(); again != nil {
+		t.Errorf("the fence was moved, and the newest leader is said to be of epoch %d", *again)
+	}
+	f = openFence(t, dir)
+	if err := errors.Join(f.Pass(wire.Order{Epoch: 3, Term: 9}), f.Raise(4, "c", yes)); err != nil {
+		t.Fatal(err)
+	}
+	if again := openFence(t, dir).LedEpoch(); again == nil || *again != 3 {
+		t.Errorf("the newest leader was of epoch %v", again)
+	}
+	// A leader of epoch 4 led, a person removed the fence, and a recovery raised it to 4 again.
+	if err := f.Pass(wire.Order{Epoch: 4, Term: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(fence); err != nil {
+		t.Fatal(err)
+	}
+	if err := openFence(t, dir).Raise(4, "d", yes); err != nil {
+		t.Fatal(err)
+	}
+	if again := openFence(t, dir).LedEpoch(); again != nil {
+		t.Errorf("the fence was removed, and the newest leader is said to be of epoch %d", *again)
 	}
 }

@@ -34,9 +34,11 @@ A group that lives must not be replaced: two groups would acknowledge different 
 command asks first, and changes nothing where it finds one. Each other master of the table must be stopped and named
 with --dead; one that answers is not dead. A majority of the table's storage nodes must run, and none of them may have
 had an order of a leader for a minute; the command waits for that. They store the new epoch before the folder is
-changed, and refuse the old masters from then on. Where this is cut short, run it again.
+changed, and refuse the old masters from then on. Where this is cut short, run it again. A storage node that an older
+version ran meanwhile may not know who led last: the command then asks for --resume-recovery EPOCH.
 
-Storage nodes that are gone are named with --without: blocks that they alone have are lost. Where a majority of them
+Storage nodes that are gone, or that were replaced at their URL by one with an empty disk, are named with --without:
+blocks that they alone have are lost. Where a majority of them
 is destroyed add --storage-majority-lost. Then nothing but your word tells that the old group does not live with those
 that are out of reach.
 
@@ -121,6 +123,8 @@ Afterwards start the master as before, and let others in with 'chainstore master
 		"ids or `URLs` of the other masters, all of them: they are stopped and never start again")
 	flags.BoolVar(&cfg.UndoRecovery, "undo-recovery", false, "undo a recovery that was a mistake: the records of "+
 		"this folder stand")
+	flags.Uint64Var(&cfg.ResumeRecovery, "resume-recovery", 0, "the recovery to this `epoch` was cut short: no "+
+		"master was ever started after it")
 	flags.BoolVar(&cfg.Rehearsal, "rehearsal", false, "make a group of its own of a copy of a folder; nobody of "+
 		"the group that was copied is asked")
 	flags.BoolVar(&cfg.NewLogKey, "new-log-key", false, "leave out the log's name and keys: blocks that they have signed may be gone")
@@ -190,7 +194,12 @@ func warnRecovery(r roles.Recovery) string {
 		say("Storage node %s has blocks %d to %d that are not this folder's: they are moved to its quarantine.", c.URL,
 			c.From, c.To-1)
 	}
-	if missing := r.Storages - r.Asked; 2*r.Asked <= r.Storages && !r.Rehearsal && survivor {
+	for _, url := range r.Others {
+		say("At %s answers another storage node than the table's: it vouches for nothing, and what the table's had alone "+
+			"is LOST.", url)
+	}
+	vouch := r.Asked - len(r.Others)
+	if missing := r.Storages - vouch; 2*vouch <= r.Storages && !r.Rehearsal && survivor {
 		say("%s of the table's %d do not answer: that no leader of the old group lives with them is YOUR word alone.",
 			counted(missing, "storage node"), r.Storages)
 	}
@@ -220,6 +229,10 @@ func warnRecovery(r roles.Recovery) string {
 	case !survivor:
 		say("No signature on that chain was checked: the storage nodes are believed.")
 		say("The log has no key: start the master with --checkpoint-key and its backup, or without where blocks that it has signed may be gone.")
+	}
+	if r.Level == 0 && survivor && len(r.Lost) > 0 && !r.Rehearsal {
+		say("This folder is of protocol level 0: the other masters may be of a version that does not stop when a worker " +
+			"tells it of a later epoch. One that still runs goes on acknowledging records, and these are LOST.")
 	}
 	for _, lost := range r.Lost {
 		say("Master %s must never run again with its folder.", lost)

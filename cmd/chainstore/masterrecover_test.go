@@ -17,7 +17,8 @@ func TestRecoveryWarning(t *testing.T) {
 	}{
 		{
 			"a survivor that knows all", roles.Recovery{Member: "m", LastTerm: 4, LastEntry: 9, Height: 3, ChainHeight: 3, Buffered: 1, Lost: []string{"n at u"}},
-			[]string{"term 4, at entry 9", "3 blocks mined and holds 1 record in", "neither in this log", "Master n at u must never"},
+			[]string{"term 4, at entry 9", "3 blocks mined and holds 1 record in", "neither in this log", "Master n at u must never",
+				"protocol level 0: the other masters may be of a version that does not stop"},
 			[]string{"takes over", "another block", "Snapshot", "names and tokens", "Fewer", "--new-log-key",
 				"No signature"},
 		},
@@ -51,7 +52,17 @@ func TestRecoveryWarning(t *testing.T) {
 		},
 		{
 			"most storage nodes are lost", roles.Recovery{LastEntry: 9, Asked: 1, Storages: 3},
-			[]string{"2 storage nodes of the table's 3 do not answer", "YOUR word"}, []string{"UNDONE"},
+			[]string{"2 storage nodes of the table's 3 do not answer", "YOUR word"}, []string{"UNDONE",
+				"another storage node than"},
+		},
+		{
+			"most storage nodes are wiped", roles.Recovery{LastEntry: 9, Asked: 3, Others: []string{"u", "v"}, Storages: 3},
+			[]string{"At u answers another storage node", "At v answers", "2 storage nodes of the table's 3 do not",
+				"YOUR word"}, nil,
+		},
+		{
+			"masters that all stop", roles.Recovery{LastEntry: 9, Level: 1, Lost: []string{"n at u"}},
+			[]string{"Master n at u must never"}, []string{"protocol level"},
 		},
 		{
 			"a rehearsal", roles.Recovery{LastEntry: 9, Rehearsal: true, Group: "g", Origin: "example.com/log",

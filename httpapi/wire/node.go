@@ -54,11 +54,11 @@ type ChainStatus struct {
 	Hash   chain.Hash `json:"hash"` // of the last block
 
 	// LedEpoch is the epoch of the newest leader whose order was let in; Epoch is above it once a recovery has raised that.
-	// It is 0 where the node does not know: it was started after such a recovery.
-	LedEpoch uint64 `json:"led_epoch,omitempty"`
-	// QuietMillis is how long ago the last order of a leader came, whether it was let in or refused. Where none came
-	// since the node's start, it is how long ago that was, and Ordered is false. It is nil in the answer of an older
-	// node.
+	// It is nil where the node does not know, as after such a recovery under a version that did not keep it.
+	LedEpoch *uint64 `json:"led_epoch,omitempty"`
+	// QuietMillis is how long ago the last order of a leader came, whether it was let in or refused, or a leader
+	// answered the node's registration. Where neither came since the node's start, it is how long ago that was, and
+	// Ordered is false. It is nil in the answer of an older node.
 	QuietMillis *uint64 `json:"quiet_ms,omitempty"`
 	Ordered     bool    `json:"ordered,omitempty"`
 }
@@ -66,6 +66,9 @@ type ChainStatus struct {
 // RecoveryQuiet is for how long a storage node must have had no order of a leader before the masters may be recovered
 // from it: a group that lives gives one each second, and elects a leader in less than this.
 const RecoveryQuiet = time.Minute
+
+// MaxEpochAhead is how far above its own epoch a storage node takes a new one: each recovery goes up by one.
+const MaxEpochAhead = 1000
 
 // NewEpoch has a storage node refuse the leaders of all epochs below one, before the masters are recovered under it.
 // It may be repeated.
