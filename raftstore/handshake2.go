@@ -34,8 +34,8 @@ const (
 	verdictDisplaced = 2
 )
 
-// errStaleFolder: this master's data folder is an older copy, or one of which another process runs.
 var (
+	// errStaleFolder: this master must take part in nothing. The two errors below wrap it and say why.
 	errStaleFolder = errors.New("another process has this data folder or had a newer one")
 	errOlderCopy   = fmt.Errorf("%w: a master of this group knows of a newer start of it", errStaleFolder)
 	errBeside      = fmt.Errorf("%w: the start before this one still runs at its address", errStaleFolder)
