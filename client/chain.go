@@ -11,7 +11,7 @@ import (
 	"strconv"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // maxChainBlock bounds a block's bytes, so that a wrong length does not fill the memory.

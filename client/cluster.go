@@ -3,7 +3,7 @@ package client
 import (
 	"context"
 
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // Cluster reads the cluster's status table.

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // What can go wrong besides a problem that the other side names.

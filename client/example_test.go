@@ -13,7 +13,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/client"
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // master stands in for a cluster: it puts every record into block 0, and forgets everything at its end.

@@ -8,7 +8,7 @@ import (
 	"strconv"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // ListQuery says which records are meant.

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/wire"
 )
 
 func TestLogCalls(t *testing.T) {

@@ -7,7 +7,7 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/wire"
 )
 
 const (

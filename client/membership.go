@@ -7,7 +7,7 @@ import (
 	"net/http"
 	"net/url"
 
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // RemoveMaster takes a master out of the group for good. It needs the admin token. id is the master's id or its URL. The error wraps

@@ -7,7 +7,7 @@ import (
 	"net/url"
 	"strconv"
 
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // CreateProject makes a project; it needs the admin token, or none where the cluster's registration is open. Its answer is the only place

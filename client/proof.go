@@ -5,7 +5,7 @@ import (
 	"fmt"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // Proof reads the proof of the record of a leaf index, which was checked by [CheckProof]. The error wraps [ErrNotSealed] for a record whose

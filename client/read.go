@@ -8,7 +8,7 @@ import (
 	"strconv"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // Get reads the record at a position. What it returns was checked: the commitment was computed again from salt, key, type

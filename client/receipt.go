@@ -10,7 +10,7 @@ import (
 	formats "github.com/transparency-dev/formats/log"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // Receipt reads the receipt of the record of a leaf index. All that hashes show of it was checked, see [CheckReceipt]; the signature of its checkpoint

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // provenReceipt is the receipt of the record of provenBlock, whose content is "x".

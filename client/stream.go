@@ -15,7 +15,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // StreamQuery says which records a stream gives.

@@ -17,26 +17,26 @@ const module = "github.com/chainstore/chainstore/"
 // mayImport says which of our packages each of our folders may import. A folder stands for the packages below it. An arrow only
 // ever points down.
 var mayImport = map[string][]string{
-	"chain":        {},
-	"durable":      {},
-	"httpapi/wire": {"chain"},
-	"masterfsm":    {"chain"},
-	"raftstore":    {"masterfsm", "durable", "httpapi/wire"},
-	"storagenode":  {"chain", "durable", "httpapi/wire"},
-	"minernode":    {"chain", "httpapi/wire"},
-	"worker":       {"chain", "durable", "httpapi/wire"},
-	"masternode":   {"chain", "masterfsm", "httpapi/wire"},
-	"client":       {"chain", "httpapi/wire"},
-	"verify":       {"chain", "httpapi/wire"},
-	"httpapi":      {"chain", "httpapi/wire", "masterfsm", "masternode", "storagenode", "minernode", "worker"},
-	"roles": {
-		"chain", "client", "durable", "httpapi", "masterfsm", "masternode", "minernode", "raftstore", "storagenode", "verify", "worker",
+	"chain":            {},
+	"internal/durable": {},
+	"wire":             {"chain"},
+	"masterfsm":        {"chain"},
+	"raftstore":        {"masterfsm", "internal/durable", "wire"},
+	"storagenode":      {"chain", "internal/durable", "wire"},
+	"minernode":        {"chain", "wire"},
+	"internal/worker":  {"chain", "internal/durable", "wire"},
+	"masternode":       {"chain", "masterfsm", "wire"},
+	"client":           {"chain", "wire"},
+	"verify":           {"chain", "wire"},
+	"httpapi":          {"chain", "wire", "masterfsm", "masternode", "storagenode", "minernode", "internal/worker"},
+	"internal/roles": {
+		"chain", "client", "internal/durable", "httpapi", "masterfsm", "masternode", "minernode", "raftstore", "storagenode", "verify", "internal/worker", "wire",
 	},
-	"devcluster": {
-		"chain", "client", "durable", "httpapi", "masterfsm", "masternode", "raftstore", "roles", "storagenode",
+	"internal/devcluster": {
+		"chain", "client", "internal/durable", "httpapi", "masterfsm", "masternode", "raftstore", "internal/roles", "storagenode", "wire",
 	},
 	"cmd": {
-		"chain", "client", "devcluster", "durable", "httpapi", "masterfsm", "masternode", "roles", "storagenode", "verify",
+		"chain", "client", "internal/devcluster", "internal/durable", "httpapi", "masterfsm", "masternode", "internal/roles", "storagenode", "verify", "wire",
 	},
 	"e2e": {},
 }

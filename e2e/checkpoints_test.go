@@ -19,7 +19,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/devcluster"
+	"github.com/chainstore/chainstore/internal/devcluster"
 	"github.com/chainstore/chainstore/storagenode/segment"
 )
 

@@ -14,8 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chainstore/chainstore/devcluster"
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/internal/devcluster"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // renewal is longer than the time after which a worker registers again by itself.

@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/client"
-	"github.com/chainstore/chainstore/devcluster"
+	"github.com/chainstore/chainstore/internal/devcluster"
 	"github.com/chainstore/chainstore/storagenode"
 )
 

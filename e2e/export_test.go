@@ -11,8 +11,8 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/chainstore/chainstore/client"
-	"github.com/chainstore/chainstore/devcluster"
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/internal/devcluster"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // TestExportAndImport: a chain is exported while the cluster runs, every disk is lost, and on nothing but the file and the log's key the group is founded again. Each

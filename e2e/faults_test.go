@@ -17,7 +17,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chainstore/chainstore/devcluster"
+	"github.com/chainstore/chainstore/internal/devcluster"
 )
 
 // schedule decides what is done to a cluster, by its seed alone: when, and to whom.

@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/client"
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // TestHistoryChecker: small histories by hand, and what the checker says of them.

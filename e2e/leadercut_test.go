@@ -4,7 +4,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/chainstore/chainstore/devcluster"
+	"github.com/chainstore/chainstore/internal/devcluster"
 )
 
 // TestLeaderCutOff: a leader that the other masters do not hear, or that does not hear them, or both, is followed by another one, and follows that

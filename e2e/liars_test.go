@@ -4,7 +4,7 @@ import (
 	"testing"
 
 	"github.com/chainstore/chainstore/client"
-	"github.com/chainstore/chainstore/devcluster"
+	"github.com/chainstore/chainstore/internal/devcluster"
 )
 
 // launchFrom starts one more role from another program, and tells its data folder. It ends with the test.

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/client"
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // The load: so much that something is always under way, and so little that the verifier can read all of it back many times.

@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/client"
-	"github.com/chainstore/chainstore/devcluster"
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/internal/devcluster"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // startMaster starts a role of the topology otherwise than the topology says.

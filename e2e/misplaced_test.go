@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // checkedNode is what 'chainstore check --json' prints of a node, as far as it is looked at here.

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/chainstore/chainstore/devcluster"
+	"github.com/chainstore/chainstore/internal/devcluster"
 )
 
 // mutants are programs with one thing broken, and what the checkers must say of it. So that a checker that sees nothing is seen.

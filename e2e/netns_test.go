@@ -19,7 +19,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/chainstore/chainstore/devcluster"
+	"github.com/chainstore/chainstore/internal/devcluster"
 )
 
 // namespaces are wires of the kernel's own: every role, and the clients, in a network namespace of its own, each joined to a namespace in the

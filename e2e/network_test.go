@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chainstore/chainstore/devcluster"
+	"github.com/chainstore/chainstore/internal/devcluster"
 )
 
 // networkEnv forces a mechanism of network faults: "netns" or "proxy".

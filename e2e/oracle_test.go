@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/client"
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // oracle knows what the cluster must hold: every record that was acknowledged, at its place. It may be used by many goroutines.

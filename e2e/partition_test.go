@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chainstore/chainstore/devcluster"
+	"github.com/chainstore/chainstore/internal/devcluster"
 )
 
 // silence is how long nothing may come where a way is cut; on a way that is not, an answer takes microseconds.

@@ -14,7 +14,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/chainstore/chainstore/devcluster"
+	"github.com/chainstore/chainstore/internal/devcluster"
 )
 
 // proxied is what is added to a role's ports to get those of its proxies.

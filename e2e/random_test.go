@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chainstore/chainstore/devcluster"
+	"github.com/chainstore/chainstore/internal/devcluster"
 )
 
 // defaultSoak is how long the random tests go on where CHAINSTORE_SOAK does not say.

@@ -14,9 +14,9 @@ import (
 	"testing"
 
 	"github.com/chainstore/chainstore/client"
-	"github.com/chainstore/chainstore/devcluster"
-	"github.com/chainstore/chainstore/httpapi/wire"
-	"github.com/chainstore/chainstore/roles"
+	"github.com/chainstore/chainstore/internal/devcluster"
+	"github.com/chainstore/chainstore/internal/roles"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // recover runs `chainstore master recover` for a master of the cluster.

@@ -18,11 +18,11 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/client"
-	"github.com/chainstore/chainstore/devcluster"
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/internal/devcluster"
+	"github.com/chainstore/chainstore/internal/roles"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/raftstore"
-	"github.com/chainstore/chainstore/roles"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // recoverArgs is the command line of a recovery of a role's folder.

@@ -24,8 +24,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/chainstore/chainstore/client"
-	"github.com/chainstore/chainstore/devcluster"
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/internal/devcluster"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // startForRepairs is start with blocks so large that a chain of many megabytes is made quickly.

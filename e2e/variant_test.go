@@ -75,7 +75,7 @@ var quickRecovery = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return buildVariant(dir, "recovery", []edit{{"httpapi/wire/node.go", "RecoveryQuiet = time.Minute",
+	return buildVariant(dir, "recovery", []edit{{"wire/node.go", "RecoveryQuiet = time.Minute",
 		"RecoveryQuiet = 5 * time.Second"}})
 })
 

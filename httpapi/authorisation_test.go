@@ -14,9 +14,9 @@ import (
 	"github.com/gin-gonic/gin"
 	"github.com/hashicorp/go-hclog"
 
-	"github.com/chainstore/chainstore/devcluster"
 	"github.com/chainstore/chainstore/httpapi"
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/internal/devcluster"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // bearers are tokens of every kind there is, by what they are. Those of one project are named by their rights, or "own" for all.

@@ -12,7 +12,7 @@ import (
 
 	"github.com/transparency-dev/tessera/api/layout"
 
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // BenchmarkHistoryPage reads pages of a key's history over HTTP, from a cluster with a million records over a thousand keys, each page of

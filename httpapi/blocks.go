@@ -8,8 +8,8 @@ import (
 
 	"github.com/gin-gonic/gin"
 
-	"github.com/chainstore/chainstore/httpapi/wire"
 	"github.com/chainstore/chainstore/masternode"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // defaultPage is how many blocks a page has where the request names no limit.

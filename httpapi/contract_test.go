@@ -11,9 +11,9 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/devcluster"
-	"github.com/chainstore/chainstore/devcluster/freeports"
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/internal/devcluster"
+	"github.com/chainstore/chainstore/internal/devcluster/freeports"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // cluster is a whole cluster in this process: the contract is held on what users get.

@@ -13,8 +13,8 @@ import (
 
 	"github.com/gin-gonic/gin"
 
-	"github.com/chainstore/chainstore/httpapi/wire"
 	"github.com/chainstore/chainstore/masternode"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // leaderProxy brings requests of administration to the leader. Appends have a way of their own: they go in batches.

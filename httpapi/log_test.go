@@ -10,9 +10,9 @@ import (
 	"github.com/transparency-dev/formats/log"
 	"golang.org/x/mod/sumdb/note"
 
-	"github.com/chainstore/chainstore/devcluster"
 	"github.com/chainstore/chainstore/e2e/witness"
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/internal/devcluster"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // theLog reads the log's keys from a master.

@@ -7,9 +7,9 @@ import (
 	"github.com/gin-gonic/gin"
 	"github.com/hashicorp/go-hclog"
 
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/internal/worker"
 	"github.com/chainstore/chainstore/minernode"
-	"github.com/chainstore/chainstore/worker"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // MinerConfig is what a miner's API is made of.

@@ -8,9 +8,9 @@ import (
 
 	"github.com/gin-gonic/gin"
 
-	"github.com/chainstore/chainstore/httpapi/wire"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // The API of the original system, path for path: its clients run unchanged. docs/compatibility.md tells what differs. Texts go in and out as

@@ -9,12 +9,12 @@ import (
 
 	"github.com/gin-gonic/gin"
 
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/internal/worker"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode"
 	"github.com/chainstore/chainstore/minernode"
 	"github.com/chainstore/chainstore/storagenode"
-	"github.com/chainstore/chainstore/worker"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // Errors of this package itself.

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // with is the cluster for a subtest.

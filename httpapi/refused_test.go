@@ -13,10 +13,10 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/httpapi"
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/internal/worker"
 	"github.com/chainstore/chainstore/minernode"
 	"github.com/chainstore/chainstore/storagenode"
-	"github.com/chainstore/chainstore/worker"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // readiness is what a worker's registrar says.

@@ -15,9 +15,9 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/internal/worker"
 	"github.com/chainstore/chainstore/storagenode"
-	"github.com/chainstore/chainstore/worker"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // StorageConfig is what a storage node's API is made of.

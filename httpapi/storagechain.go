@@ -9,8 +9,8 @@ import (
 
 	"github.com/gin-gonic/gin"
 
-	"github.com/chainstore/chainstore/httpapi/wire"
-	"github.com/chainstore/chainstore/worker"
+	"github.com/chainstore/chainstore/internal/worker"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // chainStatus tells how far the chain goes, and the highest epoch that an order had.

@@ -12,9 +12,9 @@ import (
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/httpapi"
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/internal/worker"
 	"github.com/chainstore/chainstore/storagenode"
-	"github.com/chainstore/chainstore/worker"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // What a master's calls read of a storage node's tree is what the node has.

@@ -11,9 +11,9 @@ import (
 
 	"github.com/gin-gonic/gin"
 
-	"github.com/chainstore/chainstore/httpapi/wire"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // streamWrite is how long a reader of a stream may take for what is written at a time.

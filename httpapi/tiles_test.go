@@ -23,7 +23,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // auditPatience is how long the public auditor may take: where something does not fit it may hang.

@@ -10,8 +10,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/chainstore/chainstore/httpapi/wire"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // answerTime is how long a master may take to say who it is before it counts as not there.

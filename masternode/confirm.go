@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // confirm makes this master's state at least as new as what was committed when it was called: the leader, confirmed by a

@@ -7,8 +7,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/chainstore/chainstore/httpapi/wire"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // witnessTimeout is how long a witness may take for a cosignature, the consistency proof for it included.

@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chainstore/chainstore/httpapi/wire"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // fate is what becomes of a command that is on its way into the log.

@@ -4,7 +4,7 @@ import (
 	"context"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // FindRecords looks through all records that the node has in its index: those of the blocks below indexed.

@@ -7,8 +7,8 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/chainstore/chainstore/httpapi/wire"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // fakeMembership is the raft configuration as one master sees it. It asserts that nobody is given a vote who is no member, and that nobody

@@ -6,7 +6,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/wire"
 )
 
 func (w *fakeWorkers) ReadTiles(ctx context.Context, t wire.Worker, tiles []tlog.Tile) (d wire.TileData, err error) {

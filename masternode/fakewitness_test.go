@@ -14,8 +14,8 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/e2e/witness"
-	"github.com/chainstore/chainstore/httpapi/wire"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // fakeWitnesses are witnesses that follow the page, by URL, with what a test does to the way there. They assert that none has two submissions

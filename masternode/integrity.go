@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/httpapi/wire"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // Integrity tells how the storage nodes stand, and the story of their damage and repairs, by the leader's word. A master that cannot

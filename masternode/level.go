@@ -6,8 +6,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/chainstore/chainstore/httpapi/wire"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // level has the leader raise the group's protocol level once every other member, non-voters included, has answered with a level that is

@@ -3,7 +3,7 @@ package masternode
 import (
 	"fmt"
 
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // Limits of what clients may send. They are this master's own: positions do not depend on them.

@@ -10,8 +10,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/chainstore/chainstore/httpapi/wire"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // LogConfig is how a master takes part in the group's log.

@@ -5,8 +5,8 @@ import (
 	"fmt"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/httpapi/wire"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // BlockRecord is a record of a block, or the place alone of one that the reader may not read.

@@ -5,8 +5,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/chainstore/chainstore/httpapi/wire"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // actionKind is what the leader may have under way.

@@ -6,8 +6,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/chainstore/chainstore/httpapi/wire"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // witnessing is what a leader knows of the witnesses, and what it has them cosign. It begins empty with each leadership, as all memory does.

@@ -8,8 +8,8 @@ import (
 	"fmt"
 	"unicode/utf8"
 
-	"github.com/chainstore/chainstore/httpapi/wire"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // CreateProject makes a project with its first token. This master must lead: the error wraps [ErrNotLeader] otherwise. Other

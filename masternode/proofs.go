@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/httpapi/wire"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // Prove proves a record without anybody's word; that the reader may read it was asked when it was read. It is as of the newest checkpoint, with

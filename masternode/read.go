@@ -5,8 +5,8 @@ import (
 	"fmt"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/httpapi/wire"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // Record reads the record at an offset of a block for who has access. Errors: ErrNotFound, ErrForbidden, ErrNoLeader,

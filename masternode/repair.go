@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/httpapi/wire"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // repair is what the leader remembers of a repair that is under way. A new leader begins it anew from the table: the two nodes go on

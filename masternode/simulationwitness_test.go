@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // TestWitnessSimulation lets three witnesses do what a seed says, two of whom must cosign: calls and answers are lost, they hang, forget, claim

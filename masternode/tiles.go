@@ -6,7 +6,7 @@ import (
 	"fmt"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // Tile is the first width hashes, 1 to 256, of a tile of C2SP tlog-tiles, as long as the tree of the newest checkpoint has so many. It is final.

@@ -12,8 +12,8 @@ import (
 	"testing/synctest"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/httpapi/wire"
 	"github.com/chainstore/chainstore/minernode"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // order asks for block n; inner is made up from it.

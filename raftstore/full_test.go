@@ -11,9 +11,9 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/httpapi/wire"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/raftstore/internal/tune"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // restartWithin bounds the restart of a master whose log is as full as it becomes, on a machine that does nothing else: make times. Others are

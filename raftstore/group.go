@@ -9,8 +9,8 @@ import (
 
 	"github.com/hashicorp/raft"
 
-	"github.com/chainstore/chainstore/httpapi/wire"
 	"github.com/chainstore/chainstore/raftstore/internal/tune"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // Found makes this master the founder of a group of members, of which it is one. The group exists when this returns;

@@ -10,8 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/chainstore/chainstore/durable"
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/internal/durable"
+	"github.com/chainstore/chainstore/wire"
 )
 
 const formatVersion = 1

@@ -7,7 +7,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // AddMember adds a member without a vote, where this master leads, or gives one that is there another raft address: it keeps its vote. To do

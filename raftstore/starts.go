@@ -13,7 +13,7 @@ import (
 	"slices"
 	"sync"
 
-	"github.com/chainstore/chainstore/durable"
+	"github.com/chainstore/chainstore/internal/durable"
 )
 
 // start is one start of a master on its data folder. The zero start stands for none.

@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // Interrupt ends a repair in its midst. What was received until then is durable, what comes later is refused, and another

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // BenchmarkPut puts blocks of 4,096 records of 256 bytes, to the disk of the temporary folder and to memory; verify is

@@ -10,9 +10,9 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/httpapi/wire"
 	"github.com/chainstore/chainstore/storagenode/segment"
 	"github.com/chainstore/chainstore/storagenode/tiles"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // checkJob is a check that runs, or the one that ran last.

@@ -12,8 +12,8 @@ import (
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/httpapi/wire"
 	"github.com/chainstore/chainstore/storagenode/segment"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // damage is a row of the damage matrix: it is done to a node with matrixHeight blocks, to block at, and its segment.

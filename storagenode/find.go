@@ -7,8 +7,8 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/httpapi/wire"
 	"github.com/chainstore/chainstore/storagenode/records"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // indexWait is how long a query waits for the index to reach a block that the chain has already.

@@ -9,8 +9,8 @@ import (
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/httpapi/wire"
 	"github.com/chainstore/chainstore/storagenode/segment"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // FuzzSegment opens a node on a segment of any bytes, with a good index and tiles and without. It must not panic, and

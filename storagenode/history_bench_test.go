@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // The index that is measured: a million records over a thousand keys, in blocks as a busy cluster cuts them.

@@ -8,7 +8,7 @@ import (
 	"slices"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/durable"
+	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/storagenode/segment"
 )
 

@@ -9,9 +9,9 @@ import (
 	"sync"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/httpapi/wire"
 	"github.com/chainstore/chainstore/storagenode/segment"
 	"github.com/chainstore/chainstore/storagenode/tiles"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // reader is what one call needs to read: its own tile reader, and buffers that a call through an interface would otherwise

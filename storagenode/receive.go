@@ -10,8 +10,8 @@ import (
 	"sync"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/httpapi/wire"
 	"github.com/chainstore/chainstore/storagenode/segment"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // receipt is a repair that this node receives blocks for. Its ticket is in memory only: after a start the leader opens it again.

@@ -10,8 +10,8 @@ import (
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/httpapi/wire"
 	"github.com/chainstore/chainstore/storagenode/segment"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // TestRewriteFaults fails every single operation on the node's files during a repair of two holes and the chain's end, in each way,

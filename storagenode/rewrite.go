@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/durable"
+	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/storagenode/segment"
 )
 

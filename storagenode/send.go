@@ -13,8 +13,8 @@ import (
 	"sync/atomic"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/httpapi/wire"
 	"github.com/chainstore/chainstore/storagenode/segment"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // sendJob is a transfer to another node that runs, or the one that ran last.

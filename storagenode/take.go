@@ -7,7 +7,7 @@ import (
 	"io"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // take is one transfer that is received. It holds no lock while it waits for the network.

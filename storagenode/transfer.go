@@ -11,7 +11,7 @@ import (
 	"slices"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // A transfer brings blocks from one storage node to another (big endian):

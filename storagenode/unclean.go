@@ -7,7 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/chainstore/chainstore/durable"
+	"github.com/chainstore/chainstore/internal/durable"
 )
 
 // The file "running" is there while a node has the folder, and stays when its process ends without Close:

@@ -9,7 +9,7 @@ import (
 	"sync"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // Bounds of what is held for payloads. A block with more leaves is passed over, and told of.

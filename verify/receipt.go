@@ -6,7 +6,7 @@ import (
 	"fmt"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // ReceiptReport tells what came of checking a receipt or a proof. What it says of the record holds only where Findings is empty.

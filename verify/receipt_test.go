@@ -12,7 +12,7 @@ import (
 	"github.com/transparency-dev/formats/proof"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // mustJSON writes a value as JSON.

@@ -12,7 +12,7 @@ import (
 	"strings"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // MaxReceipt bounds a receipt and a tlog-proof, in bytes.

@@ -8,8 +8,8 @@ import (
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/httpapi/wire"
 	"github.com/chainstore/chainstore/verify"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // TestVectors holds the package against testdata/vectors.json: made by testdata/vectors.py, which shares no code with it.

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // steady takes the times out of a summary.

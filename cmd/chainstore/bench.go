@@ -11,8 +11,8 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/chainstore/chainstore/devcluster/bench"
-	"github.com/chainstore/chainstore/durable"
+	"github.com/chainstore/chainstore/internal/devcluster/bench"
+	"github.com/chainstore/chainstore/internal/durable"
 )
 
 // newBenchCommand measures a cluster of real processes beside what its parts can do at most.

@@ -11,7 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/wire"
 )
 
 func TestCheck(t *testing.T) {

@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/chainstore/chainstore/client"
-	"github.com/chainstore/chainstore/devcluster"
+	"github.com/chainstore/chainstore/internal/devcluster"
 )
 
 // The environment that stands in for flags.

@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/chainstore/chainstore/roles"
+	"github.com/chainstore/chainstore/internal/roles"
 	"github.com/chainstore/chainstore/verify"
 	"github.com/chainstore/chainstore/verify/export"
 )

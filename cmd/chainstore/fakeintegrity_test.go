@@ -6,7 +6,7 @@ import (
 	"sync"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // step changes how a node of the fake stands.

@@ -3,7 +3,7 @@ package main
 import (
 	"net/http"
 
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // fakeNote is a checkpoint: nobody verifies it here.

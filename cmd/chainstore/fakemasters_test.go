@@ -6,7 +6,7 @@ import (
 	"net/http"
 	"slices"
 
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/wire"
 )
 
 func (f *fakeCluster) handleMasters(mux *http.ServeMux) {

@@ -6,7 +6,7 @@ import (
 	"net/http"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // receiptOf is the receipt of a record as if it were alone in block 0, where it is the first; nil for others and while no checkpoint covers it.

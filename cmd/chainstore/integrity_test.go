@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/wire"
 )
 
 const sampleIntegrityText = `NODE            URL                    STATE  CHECKED  BAD  NOW

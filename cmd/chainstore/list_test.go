@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // fill appends records under the keys a and b in turn.

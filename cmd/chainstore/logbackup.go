@@ -9,8 +9,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/spf13/cobra"
 
-	"github.com/chainstore/chainstore/durable"
-	"github.com/chainstore/chainstore/roles"
+	"github.com/chainstore/chainstore/internal/durable"
+	"github.com/chainstore/chainstore/internal/roles"
 )
 
 // newLogBackupCommand reads the log's private keys out of a stopped master's folder.

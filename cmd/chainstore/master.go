@@ -5,9 +5,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/chainstore/chainstore/internal/roles"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode"
-	"github.com/chainstore/chainstore/roles"
 )
 
 // newMasterCommand runs one master.

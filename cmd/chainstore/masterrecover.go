@@ -11,7 +11,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/spf13/cobra"
 
-	"github.com/chainstore/chainstore/roles"
+	"github.com/chainstore/chainstore/internal/roles"
 )
 
 // newMasterRecoverCommand replaces a lost majority.

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chainstore/chainstore/roles"
+	"github.com/chainstore/chainstore/internal/roles"
 )
 
 // The warning says what the case at hand may lose, and nothing of the others.

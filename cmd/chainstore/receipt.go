@@ -9,8 +9,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/chainstore/chainstore/client"
-	"github.com/chainstore/chainstore/durable"
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/internal/durable"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // newReceiptCommand gets the receipt of a record.

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/chainstore/chainstore/client"
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // The receipt of an append is in its file, whether it came with the position or a checkpoint covered the record later.

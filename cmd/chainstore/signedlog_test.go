@@ -19,7 +19,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // signedLog is a log from outside: the test chain, signed. It has fewer leaves than a tile.

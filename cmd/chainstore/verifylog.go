@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/durable"
+	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/verify"
 )
 

@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chainstore/chainstore/devcluster"
-	"github.com/chainstore/chainstore/devcluster/freeports"
+	"github.com/chainstore/chainstore/internal/devcluster"
+	"github.com/chainstore/chainstore/internal/devcluster/freeports"
 )
 
 // startCluster runs a whole cluster in this process.

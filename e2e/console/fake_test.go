@@ -15,7 +15,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/httpapi"
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // fakeCluster answers the routes that the console uses, in the words of docs/api.md, out of memory: it is at once in every state that a

@@ -14,7 +14,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/httpapi/wire"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // TestScreenshots writes pictures of the console to the folder that CHAINSTORE_SCREENSHOTS names: of a fake cluster with a story to tell,

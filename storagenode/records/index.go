@@ -13,7 +13,7 @@ import (
 	"sync/atomic"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/durable"
+	"github.com/chainstore/chainstore/internal/durable"
 )
 
 // Runs are merged when fanOut of a like size have come together, so that an entry is rewritten once each time that its run grows by that

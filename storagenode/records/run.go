@@ -10,7 +10,7 @@ import (
 	"sort"
 	"syscall"
 
-	"github.com/chainstore/chainstore/durable"
+	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/storagenode/segment"
 )
 

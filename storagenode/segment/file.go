@@ -7,7 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/chainstore/chainstore/durable"
+	"github.com/chainstore/chainstore/internal/durable"
 )
 
 // File is what a storage node needs of a file. Reads may run while a write does. After a failed write or sync the file must

@@ -1,0 +1,347 @@
+package devcluster
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/chainstore/chainstore/client"
+	"github.com/chainstore/chainstore/internal/durable"
+	"github.com/chainstore/chainstore/wire"
+)
+
+// Cluster is a cluster that was started. Its methods may be called by one goroutine at a time, but for Status.
+type Cluster struct {
+	topology Topology
+	launcher Launcher
+	lock     *durable.Lock
+	file     ClusterFile
+	running  map[string]Running // by the role's name
+	ended    func()             // ends the launcher, nil where it needs no end
+}
+
+// readyTime is how long a cluster may take to be complete.
+const readyTime = 20 * time.Second
+
+// defaultProject is the project whose token the cluster file holds.
+const defaultProject = "default"
+
+// Start starts all roles of a topology, waits until the cluster is complete, and writes the cluster file. What can be refused is
+// looked at before anything is changed: the folder's lock and format, and the ports.
+func Start(ctx context.Context, t Topology, launcher Launcher) (c *Cluster, err error) {
+	if err := t.validate(); err != nil {
+		return nil, err
+	}
+	if err := PortsFree(t); err != nil {
+		return nil, err
+	}
+	c = &Cluster{topology: t, launcher: launcher, running: map[string]Running{}}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.Stop())
+			c = nil
+		}
+	}()
+	if err := c.prepare(); err != nil {
+		return c, err
+	}
+	for _, r := range t.Roles() {
+		if err := c.StartRole(r.Name); err != nil {
+			return c, err
+		}
+	}
+	if err := c.awaitComplete(ctx); err != nil {
+		return c, err
+	}
+	return c, c.ensureProject(ctx)
+}
+
+// PrepareProcesses makes the folder and the cluster file of a topology and starts nothing.
+func PrepareProcesses(t Topology, executable string) (*Cluster, error) {
+	if err := t.validate(); err != nil {
+		return nil, err
+	}
+	launcher := NewProcesses(executable)
+	c := &Cluster{topology: t, launcher: launcher, running: map[string]Running{}, ended: launcher.Close}
+	if err := c.prepare(); err != nil {
+		return nil, errors.Join(err, c.Stop())
+	}
+	return c, nil
+}
+
+// StartProcesses is Start with every role as a child process of an executable.
+func StartProcesses(ctx context.Context, t Topology, executable string) (*Cluster, error) {
+	launcher := NewProcesses(executable)
+	c, err := Start(ctx, t, launcher)
+	if err != nil {
+		launcher.Close()
+		return nil, err
+	}
+	c.ended = launcher.Close
+	return c, nil
+}
+
+// prepare takes the folder and makes or reads the cluster file.
+func (c *Cluster) prepare() error {
+	path := ClusterFilePath(c.topology.Dir)
+	old, err := ReadClusterFile(path)
+	fresh := errors.Is(err, fs.ErrNotExist)
+	if err != nil && !fresh {
+		return err
+	}
+	if !fresh {
+		if want := c.topology.file(old.Tokens); !slices.Equal(want.Masters, old.Masters) || !slices.Equal(want.Storages, old.Storages) ||
+			!slices.Equal(want.Miners, old.Miners) {
+			return fmt.Errorf("%s was made for masters %v: start it with the same --port and in the same place, or choose another --data folder",
+				path, old.Masters)
+		}
+	}
+	if err := durable.MkdirAll(c.topology.Dir); err != nil {
+		return err
+	}
+	if c.lock, err = durable.LockDir(c.topology.Dir); err != nil {
+		return err
+	}
+	if err := durable.MkdirAll(filepath.Join(c.topology.Dir, "logs")); err != nil {
+		return err
+	}
+	if !fresh {
+		c.file = old
+		return nil
+	}
+	c.file = c.topology.file(Tokens{Admin: rand.Text(), Cluster: rand.Text()})
+	return c.file.Write(path)
+}
+
+// role finds a role by its name.
+func (c *Cluster) role(name string) (Role, error) {
+	for _, r := range c.topology.Roles() {
+		if r.Name == name {
+			return r, nil
+		}
+	}
+	return Role{}, fmt.Errorf("there is no role %q", name)
+}
+
+// StartRole starts a role that does not run.
+func (c *Cluster) StartRole(name string) error {
+	r, err := c.role(name)
+	if err != nil {
+		return err
+	}
+	return c.StartAs(r)
+}
+
+// StartAs starts a role as it is given, which may be another than the topology has: a master that joins, or one that moved.
+func (c *Cluster) StartAs(r Role) error {
+	running, err := c.launcher.Launch(c.topology, r, c.file.Tokens)
+	if err != nil {
+		return err
+	}
+	c.running[r.Name] = running
+	return nil
+}
+
+// Alive reports whether a role that was started runs still.
+func (c *Cluster) Alive(name string) bool {
+	running, ok := c.running[name]
+	if !ok {
+		return false
+	}
+	select {
+	case <-running.Done():
+		return false
+	default:
+		return true
+	}
+}
+
+// Forget lets go of a role that has ended by itself, so that it can be started again. It returns why it ended.
+func (c *Cluster) Forget(name string) error {
+	running, ok := c.running[name]
+	if !ok || c.Alive(name) {
+		return fmt.Errorf("%s has not ended by itself", name)
+	}
+	delete(c.running, name)
+	return running.Err()
+}
+
+// StopRole stops a role cleanly.
+func (c *Cluster) StopRole(name string) error {
+	running, ok := c.running[name]
+	if !ok {
+		return fmt.Errorf("%s does not run", name)
+	}
+	delete(c.running, name)
+	return running.Stop()
+}
+
+// KillRole ends the process of a role with SIGKILL and waits for its end.
+func (c *Cluster) KillRole(name string) error {
+	p, ok := c.running[name].(*process)
+	if !ok {
+		return fmt.Errorf("%s is no process of its own", name)
+	}
+	delete(c.running, name)
+	return p.kill()
+}
+
+// client speaks to the masters with a token.
+func (c *Cluster) client(token string) (*client.Client, error) {
+	return client.New(client.Config{Masters: c.file.Masters, Token: token, HTTP: c.topology.HTTP})
+}
+
+// Status asks the cluster for its status.
+func (c *Cluster) Status(ctx context.Context) (wire.Cluster, error) {
+	cl, err := c.client(c.file.Tokens.Admin)
+	if err != nil {
+		return wire.Cluster{}, err
+	}
+	defer cl.CloseIdle()
+	return cl.Cluster(ctx)
+}
+
+// awaitComplete waits until a leader leads, every master is there, and every worker is registered and answers.
+func (c *Cluster) awaitComplete(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTime)
+	defer cancel()
+	missing := "no master answers"
+	for {
+		ask, done := context.WithTimeout(ctx, time.Second)
+		status, err := c.Status(ask)
+		done()
+		if err == nil {
+			if missing = c.missing(status); missing == "" {
+				return nil
+			}
+		}
+		for _, r := range c.running {
+			select {
+			case <-r.Done():
+				if err := r.Err(); err != nil {
+					return err
+				}
+			default:
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the cluster did not come up within %v: %s; see the files in %s",
+				readyTime, missing, filepath.Join(c.topology.Dir, "logs"))
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// missing says what a status lacks to be complete, "" where it lacks nothing.
+func (c *Cluster) missing(s wire.Cluster) string {
+	masters, storages, miners := 0, 0, 0
+	for _, m := range s.Masters {
+		if m.State == "leader" || m.State == "follower" {
+			masters++
+		}
+	}
+	for _, n := range s.Storages {
+		if n.Live {
+			storages++
+		}
+	}
+	for _, m := range s.Miners {
+		if m.Live {
+			miners++
+		}
+	}
+	if masters >= c.topology.Masters && storages >= c.topology.Storages && miners >= c.topology.Miners {
+		return ""
+	}
+	return fmt.Sprintf("%d of %d masters, %d of %d storage nodes and %d of %d miners are there",
+		masters, c.topology.Masters, storages, c.topology.Storages, miners, c.topology.Miners)
+}
+
+// ensureProject makes the default project where the cluster file has no token for it yet.
+func (c *Cluster) ensureProject(ctx context.Context) error {
+	if c.file.Tokens.Project != "" {
+		return nil
+	}
+	admin, err := c.client(c.file.Tokens.Admin)
+	if err != nil {
+		return err
+	}
+	defer admin.CloseIdle()
+	name := defaultProject
+	created, err := admin.CreateProject(ctx, wire.NewProject{Name: name})
+	if errors.Is(err, client.ErrNameTaken) {
+		// An earlier start got this far and no further: its token is lost, and so is that project.
+		name = defaultProject + "-" + rand.Text()[:6]
+		created, err = admin.CreateProject(ctx, wire.NewProject{Name: name})
+	}
+	if err != nil {
+		return fmt.Errorf("create the project %q: %w", name, err)
+	}
+	c.file.Tokens.Project = created.Token
+	return c.file.Write(ClusterFilePath(c.topology.Dir))
+}
+
+// File is the cluster file.
+func (c *Cluster) File() ClusterFile { return c.file }
+
+// Topology is what the cluster was started from.
+func (c *Cluster) Topology() Topology { return c.topology }
+
+// PIDs tells the process of each role that runs.
+func (c *Cluster) PIDs() map[string]int {
+	pids := map[string]int{}
+	for name, r := range c.running {
+		pids[name] = r.PID()
+	}
+	return pids
+}
+
+// Ended delivers the names and errors of roles that end by themselves, until ctx ends.
+func (c *Cluster) Ended(ctx context.Context, tell func(name string, err error)) {
+	var watchers sync.WaitGroup
+	for name, r := range c.running {
+		watchers.Go(func() {
+			select {
+			case <-ctx.Done():
+			case <-r.Done():
+				tell(name, r.Err())
+			}
+		})
+	}
+	watchers.Wait()
+}
+
+// Stop stops all roles cleanly and gives the folder back: workers and followers together, so that it is quick.
+func (c *Cluster) Stop() error {
+	var g errgroup.Group
+	for _, r := range c.running {
+		g.Go(func() error {
+			select {
+			case <-r.Done():
+				return nil // it ended before, which was told then
+			default:
+				return r.Stop()
+			}
+		})
+	}
+	err := g.Wait()
+	clear(c.running)
+	if c.lock != nil {
+		err = errors.Join(err, c.lock.Close())
+		c.lock = nil
+	}
+	if c.ended != nil {
+		c.ended()
+		c.ended = nil
+	}
+	return err
+}

@@ -1,0 +1,70 @@
+package devcluster
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/chainstore/chainstore/internal/durable"
+)
+
+// ClusterFile tells programs how to reach a cluster: the file cluster.json of its folder, mode 0600, the same across restarts.
+type ClusterFile struct {
+	Version  int           `json:"version"` // of the folder's format
+	Masters  []string      `json:"masters"` // URLs
+	Storages []StorageFile `json:"storages"`
+	Miners   []string      `json:"miners"` // URLs
+	Tokens   Tokens        `json:"tokens"`
+}
+
+// StorageFile is a storage node of a cluster file.
+type StorageFile struct {
+	URL  string `json:"url"`
+	Data string `json:"data"` // its data folder, absolute
+}
+
+// Tokens of a cluster file.
+type Tokens struct {
+	Admin   string `json:"admin"`
+	Project string `json:"project"` // of the project "default"; "" until it has been created
+	Cluster string `json:"cluster"`
+}
+
+// clusterFileVersion is the version of a cluster's folder that this program makes and takes.
+const clusterFileVersion = 1
+
+// ErrNewerFormat: a newer ChainStore made the folder.
+var ErrNewerFormat = errors.New("made by a newer version of ChainStore")
+
+// clusterFileName is the name of the file in the cluster's folder.
+const clusterFileName = "cluster.json"
+
+// ClusterFilePath is where the cluster file of a folder is.
+func ClusterFilePath(dir string) string { return filepath.Join(dir, clusterFileName) }
+
+// ReadClusterFile reads a cluster file.
+func ReadClusterFile(path string) (ClusterFile, error) {
+	var f ClusterFile
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return f, err
+	}
+	if err := json.Unmarshal(data, &f); err != nil {
+		return f, fmt.Errorf("%s is no cluster file: %w", path, err)
+	}
+	if f.Version > clusterFileVersion {
+		return f, fmt.Errorf("%s: %w: version %d, this program knows %d", path, ErrNewerFormat, f.Version, clusterFileVersion)
+	}
+	return f, nil
+}
+
+// Write puts the file at path, mode 0600.
+func (f ClusterFile) Write(path string) error {
+	data, err := json.MarshalIndent(f, "", "  ")
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(path, append(data, '\n'), 0o600)
+}

@@ -1,0 +1,114 @@
+package devcluster
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/chainstore/chainstore/internal/roles"
+	"github.com/chainstore/chainstore/masternode"
+)
+
+// Launcher starts the roles of a topology.
+type Launcher interface {
+	// Launch starts a role. A role that cannot open its folder or ports fails here, or ends soon after.
+	Launch(t Topology, r Role, tokens Tokens) (Running, error)
+}
+
+// Running is a role that was started.
+type Running interface {
+	// Done is closed when the role has ended.
+	Done() <-chan struct{}
+	// Err is why it ended, nil for a clean end; good once Done is closed.
+	Err() error
+	// Stop asks the role to end cleanly and waits for it.
+	Stop() error
+	// PID is the role's process.
+	PID() int
+}
+
+// InProcess runs the roles as goroutines of this process.
+type InProcess struct{}
+
+// inProcess is a role in a goroutine of its own.
+type inProcess struct {
+	cancel context.CancelFunc
+	done   chan struct{}
+	once   sync.Once
+	err    error // set before done is closed
+}
+
+// opened is a role that has its ports and folders.
+type opened interface {
+	Run(ctx context.Context) error
+}
+
+// Launch implements Launcher.
+func (InProcess) Launch(t Topology, r Role, tokens Tokens) (Running, error) {
+	if len(r.Place.Enter) > 0 {
+		return nil, fmt.Errorf("%s: only a process of its own can go to a place of its own by %q", r.Name, r.Place.Enter)
+	}
+	file, err := os.OpenFile(r.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	log := hclog.New(&hclog.LoggerOptions{Name: r.Name, Level: hclog.LevelFromString(t.LogLevel), Output: file})
+	role, err := open(t, r, tokens, log)
+	if err != nil {
+		_ = file.Close() // nothing of worth was written
+		return nil, fmt.Errorf("%s: %w", r.Name, err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	p := &inProcess{cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(p.done)
+		if err := role.Run(ctx); err != nil {
+			log.Error("stopped", "error", err)
+			p.err = fmt.Errorf("%s: %w", r.Name, err)
+		}
+		_ = file.Close() // a log that cannot be closed is no reason to end otherwise
+	}()
+	return p, nil
+}
+
+func open(t Topology, r Role, tokens Tokens, log hclog.Logger) (opened, error) {
+	switch r.Kind {
+	case KindMaster:
+		peers := t.MasterURLs()
+		if len(r.Join) > 0 {
+			peers = nil
+		}
+		return roles.OpenMaster(roles.MasterConfig{
+			Data: r.Data, HTTP: r.HTTP, Advertise: r.advertised(), Raft: r.Raft, RaftAdvertise: r.RaftAdvertise, Peers: peers, Join: r.Join,
+			Insecure:     r.Place.Host != "",
+			ClusterToken: tokens.Cluster, AdminToken: tokens.Admin, Timeout: t.Timeout, DiskTimeout: t.DiskTimeout, MaxAge: t.MaxAge,
+			CheckInterval: t.CheckInterval, CheckRate: t.CheckRate,
+			Settings: t.Settings, Limits: masternode.DefaultLimits(),
+			OpenRegistration: t.OpenRegistration, OriginalAPI: t.OriginalAPI,
+			Origin: t.Origin, CheckpointKey: t.CheckpointKey, PrivateLog: t.PrivateLog, Witnesses: t.Witnesses, Logger: log,
+		})
+	case KindStorage, KindMiner:
+		cfg := roles.WorkerConfig{
+			Data: r.Data, HTTP: r.HTTP, Advertise: r.advertised(), Masters: t.MasterURLs(), ClusterToken: tokens.Cluster, Threads: t.Threads,
+			Insecure: r.Place.Host != "", SegmentBytes: t.SegmentBytes, Logger: log,
+		}
+		if r.Kind == KindMiner {
+			return roles.OpenMiner(cfg)
+		}
+		return roles.OpenStorage(cfg)
+	}
+	return nil, fmt.Errorf("unknown kind of role %q", r.Kind)
+}
+
+func (p *inProcess) Done() <-chan struct{} { return p.done }
+func (p *inProcess) Err() error            { return p.err }
+func (p *inProcess) PID() int              { return os.Getpid() }
+
+func (p *inProcess) Stop() error {
+	p.once.Do(p.cancel)
+	<-p.done
+	return p.err
+}

@@ -1,0 +1,122 @@
+package roles
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/chainstore/chainstore/internal/devcluster/freeports"
+	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode"
+	"github.com/chainstore/chainstore/raftstore"
+	"github.com/chainstore/chainstore/wire"
+)
+
+// freePorts reserves addresses on loopback until the test ends.
+func freePorts(t *testing.T, n int) (addresses []string) {
+	t.Helper()
+	base, release, err := freeports.Claim(n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := release(); err != nil {
+			t.Error(err)
+		}
+	})
+	for i := range n {
+		addresses = append(addresses, freeports.Addr(base+i))
+	}
+	return addresses
+}
+
+// seat is a master of a group that is being founded, by its folder.
+type seat struct {
+	cfg    MasterConfig
+	member wire.Member
+}
+
+// newSeat makes a master's folder.
+func newSeat(t *testing.T, http, raft string, peers []string) *seat {
+	t.Helper()
+	s := &seat{cfg: MasterConfig{
+		Data: t.TempDir(), HTTP: http, Raft: raft, Peers: peers, ClusterToken: "the cluster token", AdminToken: "the admin token",
+		Timeout:  time.Second, // the race detector is slow
+		Settings: masterfsm.DefaultSettings(), Limits: masternode.DefaultLimits(), Logger: hclog.NewNullLogger(),
+	}}
+	s.inStore(t, func(store *raftstore.Store) { s.member = store.Member() })
+	return s
+}
+
+// inStore opens the folder as the master would, without running it.
+func (s *seat) inStore(t *testing.T, do func(*raftstore.Store)) {
+	t.Helper()
+	store, err := raftstore.Open(raftstore.Config{
+		Dir: s.cfg.Data, Bind: s.cfg.Raft, URL: "http://" + s.cfg.HTTP, ClusterToken: s.cfg.ClusterToken, Timeout: s.cfg.Timeout,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	do(store)
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// run runs the master until the test ends.
+func (s *seat) run(t *testing.T) *Master {
+	t.Helper()
+	m, stop := s.start(t)
+	t.Cleanup(stop)
+	return m
+}
+
+// start runs the master until stop is called.
+func (s *seat) start(t *testing.T) (m *Master, stop func()) {
+	t.Helper()
+	m, err := OpenMaster(s.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- m.Run(ctx) }()
+	return m, func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// The founder has come for one of its peers and is lost before it comes for the other: the one makes the other part of the group, and
+// they lead themselves.
+func TestFounderIsLostWhileItFounds(t *testing.T) {
+	ports := freePorts(t, 6)
+	peers := []string{"http://" + ports[0], "http://" + ports[1], "http://" + ports[2]}
+	var seats []*seat
+	var founding []wire.Member
+	for i := range peers {
+		seats = append(seats, newSeat(t, ports[i], ports[i+3], append([]string(nil), peers...)))
+		founding = append(founding, seats[i].member)
+	}
+	seats[2].inStore(t, func(store *raftstore.Store) {
+		if err := store.Adopt("cs-lost", 1, seats[2].member.ID, founding...); err != nil {
+			t.Fatal(err)
+		}
+	})
+	b, c := seats[1].run(t), seats[2].run(t)
+	deadline := time.After(30 * time.Second)
+	for b.node.Ready() != nil || c.node.Ready() != nil {
+		select {
+		case <-deadline:
+			t.Fatalf("no leader: %+v, %v and %+v, %v", b.store.Member(), b.node.Ready(), c.store.Member(), c.node.Ready())
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	if got := b.store.Member(); got.Group != "cs-lost" || got.ID != seats[1].member.ID {
+		t.Errorf("it was made part of %+v", got)
+	}
+}

@@ -1,0 +1,196 @@
+package worker
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/chainstore/chainstore/internal/durable"
+	"github.com/chainstore/chainstore/wire"
+)
+
+// ErrFenced: the order comes from a leader that has been deposed.
+var ErrFenced = errors.New("order of a deposed leader refused")
+
+// Fence keeps the highest order that a worker has seen on disk and refuses lower ones.
+//
+// The file, big endian: magic "CSFN" ‖ version u8 = 1 ‖ epoch u64 ‖ term u64 ‖ CRC-32C of what is before it.
+//
+// Where the highest order is that of no leader, since a recovery raised the fence, the file "led" beside it has the
+// epoch of the newest leader: magic "CSFL" ‖ version u8 = 1 ‖ raised u64 ‖ led u64 ‖ CRC-32C of what is before it.
+// It counts only where raised is the epoch that the fence stands at: a version that does not know the file may have
+// moved the fence since.
+type Fence struct {
+	path, ledPath string
+
+	mu      sync.Mutex // guards all below
+	highest wire.Order
+	claim   string        // of the recovery that raised highest, "" where a leader did
+	led     *uint64       // epoch of the newest leader that was let in, nil where that is not known
+	changed chan struct{} // closed when highest moves
+}
+
+const (
+	fenceMagic   = "CSFN"
+	fenceVersion = 1
+	fenceSize    = 4 + 1 + 8 + 8 + 4 // of both files
+
+	ledMagic   = "CSFL"
+	ledVersion = 1
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// OpenFence reads the fence of a data folder; where there is none it stands at zero.
+func OpenFence(dir string) (*Fence, error) {
+	f := &Fence{path: filepath.Join(dir, "fence"), ledPath: filepath.Join(dir, "led"), changed: make(chan struct{})}
+	epoch, term, err := readTwo(f.path, fenceMagic, fenceVersion)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return f, nil
+	case errors.Is(err, errDamaged):
+		return nil, fmt.Errorf("%s is damaged: remove it when no old leader of the cluster can be running any more", f.path)
+	case err != nil:
+		return nil, err
+	}
+	f.highest = wire.Order{Epoch: epoch, Term: term}
+	if term > 0 {
+		f.led = &epoch
+		return f, nil
+	}
+	raised, led, err := readTwo(f.ledPath, ledMagic, ledVersion)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, errDamaged): // a recovery asks a person then
+	case err != nil:
+		return nil, err
+	case raised == epoch:
+		f.led = &led
+	}
+	return f, nil
+}
+
+var errDamaged = errors.New("damaged")
+
+// readTwo reads a file of two numbers. Errors: fs.ErrNotExist, ErrNewerFormat, errDamaged.
+func readTwo(path, magic string, version byte) (first, second uint64, err error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return 0, 0, err
+	}
+	if len(data) >= 5 && string(data[:4]) == magic && data[4] > version {
+		return 0, 0, fmt.Errorf("%s: %w: version %d", path, ErrNewerFormat, data[4])
+	}
+	if len(data) != fenceSize || string(data[:4]) != magic || data[4] != version ||
+		crc32.Checksum(data[:fenceSize-4], castagnoli) != binary.BigEndian.Uint32(data[fenceSize-4:]) {
+		return 0, 0, errDamaged
+	}
+	return binary.BigEndian.Uint64(data[5:]), binary.BigEndian.Uint64(data[13:]), nil
+}
+
+// writeTwo writes a file of two numbers.
+func writeTwo(path, magic string, version byte, first, second uint64) error {
+	data := append(make([]byte, 0, fenceSize), magic...)
+	data = append(data, version)
+	data = binary.BigEndian.AppendUint64(data, first)
+	data = binary.BigEndian.AppendUint64(data, second)
+	data = binary.BigEndian.AppendUint32(data, crc32.Checksum(data, castagnoli))
+	if err := durable.WriteFile(path, data, 0o600); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+// Pass lets an order of the newest leader in, after a newer one is on disk, and refuses older ones with [ErrFenced]
+// and a [*wire.FencedError]. Any other error means that the disk failed: the role must stop.
+func (f *Fence) Pass(o wire.Order) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if o == f.highest {
+		return nil
+	}
+	if o.Less(f.highest) {
+		return f.refuse(o)
+	}
+	return f.advance(o, "")
+}
+
+// Raise has the fence refuse the leaders of all epochs below one, for the recovery of that name. May is asked while
+// no order can pass; its error is returned. The same recovery may raise the fence to the same epoch again, until the
+// worker is started anew. Another one is refused with [ErrFenced] where the fence stands at that epoch or above. Any
+// other error means that the disk failed: the role must stop.
+func (f *Fence) Raise(epoch uint64, claim string, may func() error) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	o := wire.Order{Epoch: epoch}
+	again := o == f.highest && claim == f.claim
+	if claim == "" || epoch <= f.highest.Epoch && !again {
+		return f.refuse(o)
+	}
+	if err := may(); err != nil || again {
+		return err
+	}
+	return f.advance(o, claim)
+}
+
+// refuse is the error for an order that is too low; mu is held.
+func (f *Fence) refuse(o wire.Order) error {
+	return &wire.FencedError{Highest: f.highest, Err: fmt.Errorf("%w: epoch %d, term %d; this node has seen epoch "+
+		"%d, term %d",
+		ErrFenced, o.Epoch, o.Term, f.highest.Epoch, f.highest.Term)}
+}
+
+// advance moves the fence up, on disk first; mu is held.
+func (f *Fence) advance(o wire.Order, claim string) error {
+	led := f.led
+	if claim == "" {
+		led = &o.Epoch
+	}
+	if o.Term == 0 { // first: the fence alone would not tell any more who led
+		if err := f.keepLed(o.Epoch, led); err != nil {
+			return err
+		}
+	}
+	if err := writeTwo(f.path, fenceMagic, fenceVersion, o.Epoch, o.Term); err != nil {
+		return err
+	}
+	f.highest, f.claim, f.led = o, claim, led
+	close(f.changed)
+	f.changed = make(chan struct{})
+	return nil
+}
+
+// keepLed writes down who led last before an epoch is raised. Where that is not known nothing must be left that says it:
+// the fence may have been removed by hand, and the epoch be one that was raised before.
+func (f *Fence) keepLed(raised uint64, led *uint64) error {
+	if led != nil {
+		return writeTwo(f.ledPath, ledMagic, ledVersion, raised, *led)
+	}
+	err := os.Remove(f.ledPath)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = durable.SyncDir(filepath.Dir(f.ledPath))
+	}
+	return err
+}
+
+// Highest is the newest order that was let in, and a channel that is closed when a newer one is.
+func (f *Fence) Highest() (wire.Order, <-chan struct{}) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.highest, f.changed
+}
+
+// LedEpoch is the epoch of the newest leader whose order was let in, nil where that is not known: none was let in yet,
+// or a version that does not write the file "led" was started after a recovery had raised the fence.
+func (f *Fence) LedEpoch() *uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.led
+}

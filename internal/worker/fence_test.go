@@ -1,0 +1,292 @@
+package worker_test
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/chainstore/chainstore/internal/worker"
+	"github.com/chainstore/chainstore/wire"
+)
+
+func openFence(t *testing.T, dir string) *worker.Fence {
+	t.Helper()
+	f, err := worker.OpenFence(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func TestFence(t *testing.T) {
+	dir := t.TempDir()
+	f := openFence(t, dir)
+	order := func(epoch, term uint64) wire.Order { return wire.Order{Epoch: epoch, Term: term} }
+	if highest, _ := f.Highest(); highest != order(0, 0) {
+		t.Errorf("a new fence stands at %v", highest)
+	}
+	highest := order(0, 0)
+	for _, c := range []struct {
+		order wire.Order
+		pass  bool
+	}{
+		{order(0, 0), true},
+		{order(1, 5), true},
+		{order(1, 5), true}, // the same leader again
+		{order(1, 4), false},
+		{order(0, 9), false},
+		{order(1, 6), true},
+		{order(2, 1), true}, // a higher epoch counts more than a term
+		{order(1, 100), false},
+		{order(2, 0), false},
+		{order(2, math.MaxUint64), true},
+		{order(math.MaxUint64, 0), true},
+	} {
+		_, changed := f.Highest()
+		err := f.Pass(c.order)
+		if c.pass != (err == nil) || err != nil && !errors.Is(err, worker.ErrFenced) {
+			t.Errorf("order %v at %v: %v", c.order, highest, err)
+		}
+		moved := false
+		select {
+		case <-changed:
+			moved = true
+		default:
+		}
+		if want := c.pass && c.order != highest; moved != want {
+			t.Errorf("order %v at %v: the channel is closed: %v", c.order, highest, moved)
+		}
+		if c.pass {
+			highest = c.order
+		}
+		// What was let in is on disk: a worker that starts anew refuses what this one refused.
+		for _, fence := range []*worker.Fence{f, openFence(t, dir)} {
+			if got, _ := fence.Highest(); got != highest {
+				t.Errorf("stands at %v, want %v", got, highest)
+			}
+		}
+	}
+}
+
+func TestFenceThatCannotBeWritten(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "gone")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	f := openFence(t, dir)
+	if err := os.Remove(dir); err != nil {
+		t.Fatal(err)
+	}
+	err := f.Pass(wire.Order{Epoch: 1, Term: 1})
+	if err == nil || errors.Is(err, worker.ErrFenced) {
+		t.Errorf("a failed write: %v", err)
+	}
+	if highest, _ := f.Highest(); highest != (wire.Order{}) {
+		t.Errorf("moved to %v although it is not on disk", highest)
+	}
+}
+
+func TestFenceThatCannotBeRead(t *testing.T) {
+	dir := t.TempDir()
+	if err := openFence(t, dir).Pass(wire.Order{Epoch: 1, Term: 7}); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "fence")
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := map[string][]byte{"empty": {}, "byte behind": append(bytes.Clone(good), 0)}
+	for n := range good {
+		bad["cut"] = good[:n]
+		flipped := bytes.Clone(good)
+		flipped[n] ^= 0x80
+		bad["flipped"] = flipped
+		for name, data := range bad {
+			if err := os.WriteFile(path, data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if f, err := worker.OpenFence(dir); err == nil || f != nil || !strings.Contains(err.Error(), path) {
+				t.Errorf("%s at %d: %v", name, n, err)
+			}
+		}
+	}
+	newer := bytes.Clone(good)
+	newer[4] = 2
+	if err := os.WriteFile(path, append(newer, "more"...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := worker.OpenFence(dir); !errors.Is(err, worker.ErrNewerFormat) {
+		t.Errorf("newer version: %v", err)
+	}
+}
+
+// Orders that come at once: in the end the highest is on disk, and no order passed after a higher one.
+func TestFenceUnderConcurrentOrders(t *testing.T) {
+	dir := t.TempDir()
+	f := openFence(t, dir)
+	var orders sync.WaitGroup
+	for n := range 8 {
+		orders.Go(func() {
+			for term := range uint64(10) {
+				o := wire.Order{Epoch: 1, Term: 10*uint64(n%4) + term}
+				before, _ := f.Highest()
+				if err := f.Pass(o); err == nil && o.Less(before) {
+					t.Errorf("%v passed after %v", o, before)
+				}
+			}
+		})
+	}
+	orders.Wait()
+	if highest, _ := openFence(t, dir).Highest(); highest != (wire.Order{Epoch: 1, Term: 39}) {
+		t.Errorf("on disk is %v", highest)
+	}
+}
+
+// A recovery raises the fence once no order may pass any more; nobody else gets the same epoch, and what is raised is
+// on disk.
+func TestFenceRaise(t *testing.T) {
+	dir := t.TempDir()
+	f := openFence(t, dir)
+	if err := f.Pass(wire.Order{Epoch: 1, Term: 7}); err != nil {
+		t.Fatal(err)
+	}
+	yes, no := func() error { return nil }, errors.New("a leader is there")
+	for _, c := range []struct {
+		name  string
+		epoch uint64
+		claim string
+		may   error
+		want  error
+	}{
+		{"not now", 2, "a", no, no},
+		{"the epoch of the leader", 1, "a", nil, worker.ErrFenced},
+		{"now", 2, "a", nil, nil},
+		{"again", 2, "a", nil, nil},
+		{"again, and a leader is there", 2, "a", no, no},
+		{"another recovery", 2, "b", nil, worker.ErrFenced},
+		{"without a name", 2, "", nil, worker.ErrFenced},
+		{"above", 4, "b", nil, nil},
+		{"below", 3, "c", nil, worker.ErrFenced},
+	} {
+		err := f.Raise(c.epoch, c.claim, func() error { return c.may })
+		if !errors.Is(err, c.want) || c.want == nil && err != nil {
+			t.Errorf("%s: %v, want %v", c.name, err, c.want)
+		}
+	}
+	err := f.Pass(wire.Order{Epoch: 1, Term: 100})
+	var fenced *wire.FencedError
+	if !errors.As(err, &fenced) || fenced.Highest != (wire.Order{Epoch: 4}) {
+		t.Errorf("an order of before: %v", err)
+	}
+	again := openFence(t, dir)
+	if highest, _ := again.Highest(); highest != (wire.Order{Epoch: 4}) {
+		t.Errorf("on disk is %v", highest)
+	}
+	for _, fence := range []*worker.Fence{f, again} {
+		if led := fence.LedEpoch(); led == nil || *led != 1 {
+			t.Errorf("the newest leader was of epoch %v", led)
+		}
+	}
+	if err := again.Raise(4, "b", yes); !errors.Is(err, worker.ErrFenced) {
+		t.Errorf("after a start nobody knows whose it was: %v", err)
+	}
+	if err := again.Pass(wire.Order{Epoch: 4, Term: 1}); err != nil {
+		t.Errorf("the new epoch's leader: %v", err)
+	}
+	for _, fence := range []*worker.Fence{again, openFence(t, dir)} {
+		if led := fence.LedEpoch(); led == nil || *led != 4 {
+			t.Errorf("the new epoch's leader is of %v", led)
+		}
+	}
+	if err := again.Raise(4, "b", yes); !errors.Is(err, worker.ErrFenced) {
+		t.Errorf("behind the new epoch's leader: %v", err)
+	}
+}
+
+// Who led last is on disk beside the fence. Where the file is missing or damaged, or a version that does not know it
+// has moved the fence since, it is not known: never an older epoch.
+func TestFenceKeepsWhoLed(t *testing.T) {
+	yes := func() error { return nil }
+	dir := t.TempDir()
+	f := openFence(t, dir)
+	if led := f.LedEpoch(); led != nil {
+		t.Errorf("a new fence was led in epoch %d", *led)
+	}
+	if err := errors.Join(f.Pass(wire.Order{Epoch: 1, Term: 7}), f.Raise(2, "a", yes)); err != nil {
+		t.Fatal(err)
+	}
+	fence, led := filepath.Join(dir, "fence"), filepath.Join(dir, "led")
+	write := func(path string, data []byte) {
+		t.Helper()
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	good, err := os.ReadFile(led)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "4353464c01" + "0000000000000002" + "0000000000000001" + "d19dd119"; hex.EncodeToString(good) != want {
+		t.Errorf("the file is %x, want %s", good, want)
+	}
+	for n := range good {
+		flipped := bytes.Clone(good)
+		flipped[n] ^= 0x80
+		for _, data := range [][]byte{good[:n], flipped} {
+			write(led, data)
+			if again, err := worker.OpenFence(dir); n != 4 && (err != nil || again.LedEpoch() != nil) {
+				t.Errorf("byte %d: %v", n, err)
+			}
+		}
+	}
+	newer := bytes.Clone(good)
+	newer[4] = 2
+	write(led, newer)
+	if _, err := worker.OpenFence(dir); !errors.Is(err, worker.ErrNewerFormat) {
+		t.Errorf("newer version: %v", err)
+	}
+	write(led, good)
+	if again := openFence(t, dir).LedEpoch(); again == nil || *again != 1 {
+		t.Errorf("the newest leader was of epoch %v", again)
+	}
+	// An older version let a leader of epoch 2 in, and a recovery raised its fence to 3.
+	other := t.TempDir()
+	if err := openFence(t, other).Raise(3, "b", yes); err != nil {
+		t.Fatal(err)
+	}
+	raised, err := os.ReadFile(filepath.Join(other, "fence"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(fence, raised)
+	if again := openFence(t, dir).LedEpoch(); again != nil {
+		t.Errorf("the fence was moved, and the newest leader is said to be of epoch %d", *again)
+	}
+	f = openFence(t, dir)
+	if err := errors.Join(f.Pass(wire.Order{Epoch: 3, Term: 9}), f.Raise(4, "c", yes)); err != nil {
+		t.Fatal(err)
+	}
+	if again := openFence(t, dir).LedEpoch(); again == nil || *again != 3 {
+		t.Errorf("the newest leader was of epoch %v", again)
+	}
+	// A leader of epoch 4 led, a person removed the fence, and a recovery raised it to 4 again.
+	if err := f.Pass(wire.Order{Epoch: 4, Term: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(fence); err != nil {
+		t.Fatal(err)
+	}
+	if err := openFence(t, dir).Raise(4, "d", yes); err != nil {
+		t.Fatal(err)
+	}
+	if again := openFence(t, dir).LedEpoch(); again != nil {
+		t.Errorf("the fence was removed, and the newest leader is said to be of epoch %d", *again)
+	}
+}

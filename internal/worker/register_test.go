@@ -1,0 +1,276 @@
+package worker_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/worker"
+	"github.com/chainstore/chainstore/wire"
+)
+
+// masters stands in for the masters that a registrar calls.
+type masters struct {
+	mu     sync.Mutex // guards all below
+	answer func(master string, r wire.Registration) (wire.Registered, error)
+	calls  []string // masters, in the order in which they were asked
+	got    []wire.Registration
+}
+
+func (m *masters) register(_ context.Context, master string, r wire.Registration) (wire.Registered, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.calls = append(m.calls, master)
+	m.got = append(m.got, r)
+	return m.answer(master, r)
+}
+
+// seen returns what the masters were asked so far.
+func (m *masters) seen() (calls []string, got []wire.Registration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.calls), slices.Clone(m.got)
+}
+
+// change gives the masters another answer, and forgets what they were asked.
+func (m *masters) change(answer func(string, wire.Registration) (wire.Registered, error)) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.answer, m.calls, m.got = answer, nil, nil
+}
+
+func accept(string, wire.Registration) (wire.Registered, error) {
+	return wire.Registered{ID: "w1", AccessToken: "secret-access", Group: "g"}, nil
+}
+
+// registrar makes a registrar on a data folder. Logs go to log.
+func registrar(t *testing.T, dir string, m *masters, log *bytes.Buffer) (*worker.Registrar, *worker.Fence) {
+	t.Helper()
+	starts := openStarts(t, dir)
+	id, _, err := worker.LoadIdentity(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fence := openFence(t, dir)
+	return worker.NewRegistrar(worker.RegistrarConfig{
+		Dir: dir, Identity: id, Starts: starts, Role: "storage", URL: "http://w1",
+		Masters: []string{"http://m1", "http://m2"}, Fence: fence,
+		Chain:    func() (uint64, chain.Hash, bool) { return 7, chain.Hash{7}, true },
+		Register: m.register,
+		Logger:   hclog.New(&hclog.LoggerOptions{Output: log, Level: hclog.Trace}),
+	}), fence
+}
+
+// running runs the registrar until the test stops it, and returns its error then.
+func running(r *worker.Registrar) (stop func() error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- r.Run(ctx) }()
+	return func() error {
+		cancel()
+		return <-done
+	}
+}
+
+func TestRegistrarRegisters(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		m := &masters{answer: accept}
+		r, fence := registrar(t, dir, m, &log)
+		if r.ID() != "" {
+			t.Errorf("id %q before it registered", r.ID())
+		}
+		if r.Registered() {
+			t.Error("registered before any master was asked")
+		}
+		stop := running(r)
+		synctest.Wait()
+		_, got := m.seen()
+		first := got[0]
+		if len(got) != 1 || first.ID != "" || first.AccessToken != "" || first.Role != "storage" || first.URL != "http://w1" ||
+			first.MasterToken == "" || first.Boot == "" || first.Height != 7 || first.Hash != (chain.Hash{7}) {
+			t.Errorf("%+v", got)
+		}
+		if r.ID() != "w1" || !r.Registered() {
+			t.Errorf("id %q, registered: %v", r.ID(), r.Registered())
+		}
+		if id, _, err := worker.LoadIdentity(dir); err != nil || id.ID != "w1" || id.AccessToken != "secret-access" || id.Group != "g" {
+			t.Errorf("on disk %+v, %v", id, err)
+		}
+		// Again when a new leader gives its first order, with the id and the token that it got.
+		if err := fence.Pass(wire.Order{Epoch: 1, Term: 3}); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if _, got = m.seen(); len(got) != 2 || got[1].ID != "w1" || got[1].AccessToken != "secret-access" || got[1].Boot != first.Boot {
+			t.Errorf("%+v", got)
+		}
+		// And now and then.
+		time.Sleep(25 * time.Second)
+		synctest.Wait()
+		if _, got = m.seen(); len(got) != 4 {
+			t.Errorf("%d registrations", len(got))
+		}
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+		if s := log.String(); strings.Contains(s, "secret") || strings.Contains(s, first.MasterToken) {
+			t.Errorf("a token in the log: %s", s)
+		}
+	})
+}
+
+func TestRegistrarTriesTheNextMaster(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		m := &masters{answer: func(string, wire.Registration) (wire.Registered, error) {
+			return wire.Registered{}, errors.New("connection refused")
+		}}
+		r, _ := registrar(t, dir, m, &bytes.Buffer{})
+		stop := running(r)
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		if calls, _ := m.seen(); len(calls) < 6 || len(calls) > 20 || !slices.Equal(calls[:3], []string{"http://m1", "http://m2", "http://m1"}) {
+			t.Errorf("all are down: asked %v", calls)
+		}
+		m.change(func(master string, r wire.Registration) (wire.Registered, error) {
+			if master == "http://m1" {
+				return wire.Registered{}, errors.New("connection refused")
+			}
+			return accept(master, r)
+		})
+		time.Sleep(3 * time.Second) // longer than the longest pause
+		synctest.Wait()
+		if calls, _ := m.seen(); len(calls) != 2 || r.ID() != "w1" {
+			t.Errorf("one is up: asked %v, id %q", calls, r.ID())
+		}
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A new start is told from the one before it.
+func TestRegistrarsBoot(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		m := &masters{answer: accept}
+		for range 2 {
+			r, _ := registrar(t, dir, m, &bytes.Buffer{})
+			stop := running(r)
+			synctest.Wait()
+			if err := stop(); err != nil {
+				t.Error(err)
+			}
+		}
+		_, got := m.seen()
+		if len(got) != 2 || got[0].Boot == got[1].Boot || got[1].ID != "w1" || got[0].MasterToken != got[1].MasterToken {
+			t.Errorf("%+v", got)
+		}
+	})
+}
+
+func TestRegistrarOfAnotherCluster(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		id, _, err := worker.LoadIdentity(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		id.ID, id.AccessToken, id.Group = "w0", "a0", "another"
+		if err := id.Save(dir); err != nil {
+			t.Fatal(err)
+		}
+		r, _ := registrar(t, dir, &masters{answer: accept}, &bytes.Buffer{})
+		err = r.Run(t.Context())
+		if !errors.Is(err, worker.ErrOtherCluster) || !strings.Contains(err.Error(), dir) {
+			t.Errorf("got %v", err)
+		}
+		if now, _, err := worker.LoadIdentity(dir); err != nil || now != id || r.ID() != "w0" {
+			t.Errorf("the identity changed: %+v, %v", now, err)
+		}
+	})
+}
+
+func TestRegistrarThatCannotWriteItsIdentityStops(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		m := &masters{answer: accept}
+		id, _, err := worker.LoadIdentity(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := worker.NewRegistrar(worker.RegistrarConfig{
+			Dir: filepath.Join(dir, "gone"), Identity: id, Starts: openStarts(t, dir), Role: "miner", URL: "http://w1",
+			Masters: []string{"http://m1"},
+			Fence:   openFence(t, dir), Register: m.register, Logger: hclog.NewNullLogger(),
+		})
+		if err := r.Run(t.Context()); err == nil {
+			t.Error("it goes on")
+		}
+		if _, got := m.seen(); r.ID() != "" || len(got) != 1 || got[0].Height != 0 {
+			t.Errorf("id %q after %+v", r.ID(), got)
+		}
+	})
+}
+
+// A folder whose fence is ahead of the masters' orders gets one id, also over a restart, and is not registered. The log
+// says so once.
+func TestRegistrarWithAFenceAheadOfTheMasters(t *testing.T) {
+	dir := t.TempDir()
+	synctest.Test(t, func(t *testing.T) {
+		given := 0
+		order := wire.Order{Epoch: 1, Term: 9}
+		m := &masters{answer: func(_ string, r wire.Registration) (wire.Registered, error) {
+			a := wire.Registered{ID: r.ID, AccessToken: r.AccessToken, Group: "g", Order: order.String()}
+			if r.ID == "" {
+				given++
+				a.ID, a.AccessToken = fmt.Sprint("w", given), "secret-access"
+			}
+			return a, nil
+		}}
+		if err := openFence(t, dir).Pass(wire.Order{Epoch: 2, Term: 3}); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			var log bytes.Buffer
+			r, _ := registrar(t, dir, m, &log)
+			stop := running(r)
+			time.Sleep(20 * time.Second)
+			synctest.Wait()
+			if given != 1 || r.Registered() {
+				t.Errorf("%d ids were given, registered: %v", given, r.Registered())
+			}
+			if err := stop(); err != nil {
+				t.Error(err)
+			}
+			if s := log.String(); strings.Count(s, "[WARN]") != 1 || !strings.Contains(s, "Remove the file fence") ||
+				!strings.Contains(s, "fence epoch=2") || strings.Contains(s, "secret-access") {
+				t.Errorf("logged %s", s)
+			}
+		}
+		m.change(m.answer)
+		order = wire.Order{Epoch: 2, Term: 4} // the masters are recovered beyond it
+		r, _ := registrar(t, dir, m, &bytes.Buffer{})
+		stop := running(r)
+		synctest.Wait()
+		if !r.Registered() || r.ID() != "w1" {
+			t.Errorf("id %q, registered: %v", r.ID(), r.Registered())
+		}
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	})
+}

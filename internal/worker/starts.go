@@ -1,0 +1,196 @@
+package worker
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/chainstore/chainstore/internal/durable"
+)
+
+// Starts is the list of a data folder's own starts: the file "starts", mode 0600. Each start has a random name. The
+// masters know the name of the start that registered last. If that name is not in the list, then the folder was copied
+// before that start, and this is the copy or an older state of the folder.
+//
+// The file, big endian: magic "CSST" ‖ version u8 = 1 ‖ count u16 ‖ confirmed u16 ‖ (length u8 ‖ name) × count ‖
+// CRC-32C of what is before it. The names are in the order of the starts, and the last is the newest. confirmed is the
+// position, counted from 1, of the newest start that the masters confirmed, 0 for none.
+//
+// The list keeps the newest [MaxStarts] starts. The newest confirmed one stays even when it is older, so a worker that
+// starts very often while no master answers is still known. What is lost beyond the limit are starts that the masters
+// no longer have, unless the masters themselves were recovered from an older state: then the worker must join anew.
+type Starts struct {
+	path string
+
+	mu        sync.Mutex // guards all below
+	names     []string   // the oldest first; the last is this start
+	confirmed string     // the newest that the masters confirmed, "" for none
+}
+
+// MaxStarts is how many starts the list keeps.
+const MaxStarts = 1024
+
+const (
+	startsMagic   = "CSST"
+	startsVersion = 1
+	startsHeader  = 4 + 1 + 2 + 2
+)
+
+func startsPath(dir string) string { return filepath.Join(dir, "starts") }
+
+// OpenStarts reads the list of a data folder and adds this start, which is on disk when it returns. If there is no
+// list, it makes one: the folder is new, or an older version wrote it. A damaged list is moved aside, to
+// starts.damaged-N, and the worker gets a new identity of the same cluster: nothing shows any more that the folder is
+// the newest of the identity it had, and a new node is judged by its blocks alone. damaged says what was wrong, nil
+// where nothing was. Load the identity after this.
+func OpenStarts(dir string) (s *Starts, damaged, err error) {
+	s = &Starts{path: startsPath(dir)}
+	data, err := os.ReadFile(s.path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, nil, err
+	default:
+		s.names, s.confirmed, err = parseStarts(data)
+		if errors.Is(err, ErrNewerFormat) {
+			return nil, nil, fmt.Errorf("%s: %w", s.path, err)
+		}
+		if err != nil {
+			if damaged, err = s.replace(dir, err); err != nil {
+				return nil, nil, err
+			}
+		}
+	}
+	s.names = append(s.names, rand.Text())
+	s.trim()
+	if err := s.write(); err != nil {
+		return nil, nil, err
+	}
+	return s, damaged, nil
+}
+
+// replace gives the folder a new identity and moves a damaged list aside. The identity goes first: after a crash in
+// between, the list is still damaged, and the next start does it again. A damaged identity is left to LoadIdentity.
+func (s *Starts) replace(dir string, why error) (damaged, err error) {
+	old, damagedIdentity, err := readIdentity(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if err == nil && damagedIdentity == nil {
+		fresh := Identity{Version: identityVersion, MasterToken: rand.Text(), Group: old.Group}
+		if err := fresh.Save(dir); err != nil {
+			return nil, err
+		}
+	}
+	aside, err := moveAside(s.path)
+	if err != nil {
+		return nil, err
+	}
+	return fmt.Errorf("%s was damaged and is moved to %s; the id was %q: %w", s.path, aside, old.ID, why), nil
+}
+
+// parseStarts reads the file's content. The error wraps ErrNewerFormat, or says what is wrong with it.
+func parseStarts(data []byte) (names []string, confirmed string, err error) {
+	if len(data) > 4 && string(data[:4]) == startsMagic && data[4] > startsVersion {
+		return nil, "", fmt.Errorf("%w: version %d, this program knows %d", ErrNewerFormat, data[4], startsVersion)
+	}
+	if len(data) < startsHeader+4 || string(data[:4]) != startsMagic || data[4] != startsVersion {
+		return nil, "", fmt.Errorf("%d bytes are no list of starts", len(data))
+	}
+	body := data[:len(data)-4]
+	if crc32.Checksum(body, castagnoli) != binary.BigEndian.Uint32(data[len(body):]) {
+		return nil, "", errors.New("its checksum does not fit")
+	}
+	count, position := int(binary.BigEndian.Uint16(body[5:])), int(binary.BigEndian.Uint16(body[7:]))
+	rest := body[startsHeader:]
+	for range count {
+		if len(rest) == 0 || len(rest) < 1+int(rest[0]) {
+			return nil, "", errors.New("it ends within a name")
+		}
+		names = append(names, string(rest[1:1+rest[0]]))
+		rest = rest[1+rest[0]:]
+	}
+	if len(rest) > 0 || position > count {
+		return nil, "", fmt.Errorf("%d bytes after the last name, position %d of %d confirmed",
+			len(rest), position, count)
+	}
+	if position > 0 {
+		confirmed = names[position-1]
+	}
+	return names, confirmed, nil
+}
+
+// trim drops the oldest names that are over the limit; mu is held, or nobody else has the list yet.
+func (s *Starts) trim() {
+	over := len(s.names) - MaxStarts
+	if over <= 0 {
+		return
+	}
+	kept := slices.Clone(s.names[over:])
+	if s.confirmed != "" && !slices.Contains(kept, s.confirmed) {
+		kept[0] = s.confirmed
+	}
+	s.names = kept
+}
+
+// write puts the list on disk; mu is held, or nobody else has the list yet.
+func (s *Starts) write() error {
+	data := append(make([]byte, 0, startsHeader+32*len(s.names)), startsMagic...)
+	data = append(data, startsVersion)
+	data = binary.BigEndian.AppendUint16(data, uint16(len(s.names)))
+	data = binary.BigEndian.AppendUint16(data, uint16(slices.Index(s.names, s.confirmed)+1))
+	for _, name := range s.names {
+		data = append(append(data, uint8(len(name))), name...)
+	}
+	data = binary.BigEndian.AppendUint32(data, crc32.Checksum(data, castagnoli))
+	if err := durable.WriteFile(s.path, data, 0o600); err != nil {
+		return fmt.Errorf("write %s: %w", s.path, err)
+	}
+	return nil
+}
+
+// Own is the name of this start.
+func (s *Starts) Own() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.names[len(s.names)-1]
+}
+
+// Confirmed is the name of the newest start that the masters confirmed, "" where they confirmed none.
+func (s *Starts) Confirmed() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.confirmed
+}
+
+// Has reports whether a name is one of this folder's starts.
+func (s *Starts) Has(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Contains(s.names, name)
+}
+
+// Confirm notes that the masters confirmed this start; it is on disk when Confirm returns. An error means that the disk
+// failed: the role must stop.
+func (s *Starts) Confirm() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	own := s.names[len(s.names)-1]
+	if s.confirmed == own {
+		return nil
+	}
+	before := s.confirmed
+	s.confirmed = own
+	err := s.write()
+	if err != nil {
+		s.confirmed = before
+	}
+	return err
+}
