@@ -16,80 +16,84 @@ import (
 	"github.com/chainstore/chainstore/raftstore"
 )
 
-// RecoverConfig says how the masters are recovered whose majority is lost for good.
+// RecoverConfig configures the recovery of a group whose majority of masters is lost permanently.
 type RecoverConfig struct {
-	Data         string   // a survivor's data folder; an empty one with FromStorage
-	Raft         string   // address of its raft port from now on, host:port
-	ClusterToken string   // opens the storage nodes' chains
-	FromStorage  []string // URLs of all storage nodes, when no master has survived
-	Without      []string // ids or URLs of storage nodes that are gone for good and need not be asked
-	// StorageLost says that a majority of the table's storage nodes is gone for good. Those that are not in Without
-	// must answer all the same.
+	Data         string   // the survivor's data folder; an empty one with FromStorage
+	Raft         string   // its new raft address, host:port
+	ClusterToken string   // needed to read the storage nodes' chains
+	FromStorage  []string // URLs of all storage nodes, if no master has survived
+	Without      []string // ids or URLs of storage nodes that are lost permanently and are not asked
+	// StorageLost states that a majority of the table's storage nodes is lost permanently. Those not in Without must
+	// still answer.
 	StorageLost bool
-	// Dead are the ids, URLs or raft addresses of all other masters of the table: they do not run, and never will.
+	// Dead lists the ids, URLs or raft addresses of all other masters of the table. They are stopped and never start
+	// again.
 	Dead []string
-	// UndoRecovery has the folder's own records stand against blocks of a later epoch: see [recovery.chooseOwn].
+	// UndoRecovery keeps the folder's own records instead of blocks of a later epoch: see [recovery.chooseOwn].
 	UndoRecovery bool
-	// ResumeRecovery is the epoch of a recovery that was cut short, so that no leader ever led in it; 0 for none. It is
-	// asked for where a storage node has stored a later epoch than the folder's and does not know who led last.
+	// ResumeRecovery is the epoch of an interrupted recovery, in which no leader ever led; 0 for none. It is needed if
+	// a storage node has stored a later epoch than the folder's and does not know the epoch of the last leader.
 	ResumeRecovery uint64
-	// Rehearsal makes a group of its own of a copy, under the cluster token that is given, which must not be that of
-	// the group that was copied. Nobody of that group is asked anything. FromStorage may name storage nodes of the
-	// rehearsal.
+	// Rehearsal makes a separate group from a copy of a folder, under a cluster token that must differ from that of the
+	// group that was copied. No node of that group is called. FromStorage may name storage nodes of the rehearsal.
 	Rehearsal bool
-	NewLogKey bool // the log's name and keys are left out, so that the next leader founds another log
-	// Confirm is shown what is about to be done, and ends it with an error. Nothing was changed before.
+	NewLogKey bool // drop the log's name and keys, so that the next leader founds another log
+	// Confirm gets the plan before anything is changed. An error of it ends the recovery.
 	Confirm  func(Recovery) error
-	Progress func(done, total uint64) // blocks that were adopted; may be nil
-	// Waiting is called now and then while storage nodes have not been without orders for long enough; may be nil.
+	Progress func(done, total uint64) // blocks adopted; may be nil
+	// Waiting is called repeatedly while a storage node has had an order of a leader too recently; may be nil.
 	Waiting func(Waiting)
 	Logger  hclog.Logger
 
-	quiet time.Duration // without orders of a leader; 0 for wire.RecoveryQuiet
+	quiet time.Duration // required time without orders of a leader; 0 for wire.RecoveryQuiet
 }
 
-// Waiting tells why a recovery waits.
+// Waiting describes why a recovery waits.
 type Waiting struct {
-	Node        string // URL of the storage node that must be waited for longest
-	Ordered     bool   // it had an order of a leader; else it was started lately
+	Node        string // URL of the storage node with the longest remaining time
+	Ordered     bool   // the node had an order of a leader; otherwise it started recently
 	Since, Need time.Duration
 }
 
-// Recovery tells what a recovery is about to do, or has done.
+// Recovery describes what a recovery is about to do, or has done.
 type Recovery struct {
-	Group               string
-	Epoch               uint64 // the new one
-	Member              string // the master that becomes the whole group
-	LastTerm, LastEntry uint64 // of its log, 0 where it has none: of several survivors the highest term is best, then the highest entry
-	Stale               bool   // the folder was refused as an older copy of itself
+	Group  string
+	Epoch  uint64 // the new one
+	Member string // the master that becomes the whole group
+	// LastTerm and LastEntry are those of its log; 0 without a log. Of several survivors the one with the highest term
+	// is best, and then the one with the highest entry.
+	LastTerm, LastEntry uint64
+	Stale               bool // the folder was refused as an older copy of itself
 	Damaged             []DamagedSnapshot
-	Forked              bool   // the storage nodes have another block than the log mines: what the log has from there on is left out
-	Fork                uint64 // that block
-	Height              uint64 // mined blocks that it knows of
-	Buffered            int    // records that it holds and that are in no mined block
-	Lost                []string
-	Foreign             []string // URLs of storage nodes with another chain than the group committed
-	Source              string   // URL of the storage node whose chain is the highest, "" where none is higher than the survivor's
-	ChainHeight         uint64   // blocks of the chain that the group goes on from
-	Asked               int      // storage nodes
-	Others              []string // URLs of the table at which another storage node answers than the table's
-	Storages            int      // of the table
-	Level               uint64   // the folder's protocol level
-	Rehearsal           bool
-	Undo                uint64 // the epoch whose recovery is undone, 0 for none
-	Replaced            []ReplacedChain
-	Replicas            int    // storage nodes that are to have each block
-	Replicated          uint64 // blocks that so many are known to have
-	Origin              string // name of the log that the survivor knows, "" for none
-	NewLogKey           bool   // it ends here: see RecoverConfig
-	// Done: what the recovery did.
-	Adopted, Dropped int    // blocks that were taken over, records of the survivor that had been committed by nobody
-	Keys             int    // idempotency keys that went with these
-	Projects         int    // that were found in records alone
-	Single           uint64 // blocks that fewer than Replicas storage nodes have and the master does not hold: too many for it
+	// Forked: the storage nodes have another block Fork than the log mines. The log is dropped from there on.
+	Forked      bool
+	Fork        uint64
+	Height      uint64 // mined blocks known to the survivor
+	Buffered    int    // records of the survivor that are in no mined block
+	Lost        []string
+	Foreign     []string // URLs of storage nodes whose chain is not the one that the group committed
+	Source      string   // URL of the storage node with the highest chain; "" if none is higher than the survivor's
+	ChainHeight uint64   // blocks of the chain that the group continues
+	Asked       int      // storage nodes
+	Others      []string // URLs at which another storage node answers than the table's
+	Storages    int      // storage nodes of the table
+	Level       uint64   // protocol level of the folder
+	Rehearsal   bool
+	Undo        uint64 // epoch whose recovery is undone; 0 for none
+	Replaced    []ReplacedChain
+	Replicas    int    // storage nodes that must have each block
+	Replicated  uint64 // blocks that Replicas storage nodes are known to have
+	Origin      string // name of the survivor's log; "" for none
+	NewLogKey   bool   // the log ends here: see RecoverConfig
+	// What the recovery did.
+	Adopted, Dropped int    // blocks taken over; records of the survivor that were never committed
+	Keys             int    // idempotency keys of the dropped records
+	Projects         int    // found only in records
+	Single           uint64 // blocks that fewer than Replicas storage nodes have and that the master has no room for
 }
 
-// ReplacedChain is what a storage node has of the group whose recovery is undone: it is moved to the node's quarantine.
+// ReplacedChain names the blocks that a storage node has from the group whose recovery is undone. They are moved to the
+// node's quarantine.
 type ReplacedChain struct {
 	URL      string
 	From, To uint64 // blocks
@@ -97,18 +101,19 @@ type ReplacedChain struct {
 
 // DamagedSnapshot is a snapshot of the survivor that cannot be read.
 type DamagedSnapshot struct {
-	Path, Aside string // where it is, and where it is moved
-	Lost        uint64 // the last entry that is gone with it, 0 where an older snapshot and the log have all
+	Path, Aside string // its path, and the path that it is moved to
+	Lost        uint64 // last log entry lost with it; 0 if an older snapshot and the log have all entries
 	Reason      string
 }
 
-// RecoverMaster makes one surviving master the whole group, or founds the group anew from the storage nodes' chain. The master must not run.
+// RecoverMaster makes one surviving master the whole group, or founds the group anew from the storage nodes' chain. The
+// master must be stopped.
 //
-// It first makes sure that the group does not live: every other master of the table must be named as dead and must
-// not answer, and a majority of the storage nodes must have had no order of a leader for a while. Then it takes over
-// the highest chain of the storage nodes, every block of it verified, so that no block is ever mined at a height that
-// one of them has. The group's epoch goes up: the storage nodes store the new one before anything in the folder is
-// changed, and workers follow no leader of the old group any more. After a crash it can be done again.
+// It first ensures that the group is dead: every other master of the table must be named as dead and must not answer,
+// and a majority of the storage nodes must have had no order of a leader for a while. Then it takes over the highest
+// chain of the storage nodes and verifies every block of it, so that no block is ever mined at a height that one of
+// them has. It raises the group's epoch: the storage nodes store the new epoch before the folder is changed, and from
+// then on workers refuse the leaders of the old group. After a crash it can be run again.
 func RecoverMaster(ctx context.Context, cfg RecoverConfig) (_ Recovery, err error) {
 	if err := cfg.validate(); err != nil {
 		return Recovery{}, err
@@ -124,12 +129,14 @@ func RecoverMaster(ctx context.Context, cfg RecoverConfig) (_ Recovery, err erro
 	defer func() { err = errors.Join(err, rescue.Close()) }()
 	switch fresh := rescue.Fresh(); {
 	case fresh && (cfg.UndoRecovery || cfg.Rehearsal):
-		return Recovery{}, fmt.Errorf("%s holds no master: name the folder of one, or for a rehearsal a copy of it",
+		return Recovery{}, fmt.Errorf("%s is not the folder of a master: name one, or for a rehearsal a copy of one",
 			cfg.Data)
 	case fresh && len(cfg.FromStorage) == 0:
-		return Recovery{}, fmt.Errorf("%s holds no master: name the folder of one that survived, or found the group anew with --from-storage URL,…", cfg.Data)
+		return Recovery{}, fmt.Errorf("%s is not the folder of a master: name the folder of one that survived, or found "+
+			"the group anew with --from-storage URL,…", cfg.Data)
 	case !fresh && len(cfg.FromStorage) > 0 && !cfg.Rehearsal:
-		return Recovery{}, fmt.Errorf("%s holds a master of group %s: recover it without --from-storage, or name an empty folder", cfg.Data, rescue.Member().Group)
+		return Recovery{}, fmt.Errorf("%s is the folder of a master of group %s: recover it without --from-storage, or "+
+			"name an empty folder", cfg.Data, rescue.Member().Group)
 	}
 	r := &recovery{cfg: cfg, folder: rescue, masters: client.NewMasters(cfg.ClusterToken), fresh: rescue.Fresh()}
 	defer r.masters.CloseIdle()
@@ -155,7 +162,7 @@ func RecoverMaster(ctx context.Context, cfg RecoverConfig) (_ Recovery, err erro
 	if err := r.removeOthers(); err != nil {
 		return Recovery{}, err
 	}
-	if err := r.checkMasters(ctx); err != nil { // the person may have taken their time, and the blocks
+	if err := r.checkMasters(ctx); err != nil { // confirming and adopting may have taken long
 		return Recovery{}, err
 	}
 	if !cfg.Rehearsal {
@@ -172,27 +179,27 @@ func (c *RecoverConfig) validate() error {
 		return errors.New("the rehearsal needs a cluster token of its own: --cluster-token-file FILE, or " +
 			"CHAINSTORE_CLUSTER_TOKEN")
 	case c.ClusterToken == "":
-		return errors.New("the cluster token is needed: --cluster-token-file FILE, or CHAINSTORE_CLUSTER_TOKEN")
+		return errNoClusterToken
 	case c.Rehearsal && (len(c.Dead) > 0 || len(c.Without) > 0 || c.StorageLost || c.UndoRecovery ||
 		c.ResumeRecovery > 0):
-		return errors.New("a rehearsal asks nobody of the group that was copied: --dead, --without, " +
-			"--storage-majority-lost, --undo-recovery and --resume-recovery mean nothing to it")
+		return errors.New("a rehearsal calls no node of the group that was copied: give it no --dead, --without, " +
+			"--storage-majority-lost, --undo-recovery and --resume-recovery")
 	}
 	return nil
 }
 
-// isolate makes the folder that of a master that nobody of the old group knows.
+// isolate turns the folder into that of a master that is unknown to the old group.
 func (r *recovery) isolate(rescue *raftstore.Rescue) error {
 	state := r.state()
 	keys, _ := masternode.OpenLogKeys(r.cfg.ClusterToken, state.Group().ID, rescue.Log())
 	if len(keys) > 0 {
 		return errors.New("the cluster token is that of the group that was copied: a rehearsal needs one of its " +
-			"own, so that no node of the two can take another's call")
+			"own, so that the nodes of the two groups refuse each other's calls")
 	}
 	for _, s := range state.Storages() {
 		if slices.Contains(trimmed(r.cfg.FromStorage), s.URL) {
-			return fmt.Errorf("storage node %s is one of the group that was copied: a rehearsal may name storage "+
-				"nodes of its own alone", s.URL)
+			return fmt.Errorf("storage node %s belongs to the group that was copied: a rehearsal may only name storage "+
+				"nodes of its own", s.URL)
 		}
 	}
 	rescue.Rehearse(r.cfg.ClusterToken)
@@ -200,30 +207,30 @@ func (r *recovery) isolate(rescue *raftstore.Rescue) error {
 	return nil
 }
 
-// survivor is the folder that is recovered: see [raftstore.Rescue].
+// survivor is the folder to recover: see [raftstore.Rescue].
 type survivor interface {
 	State() *masterfsm.State
 	Settled() uint64
 	ReadBelow(block uint64) error
 }
 
-// recovery is a recovery under way.
+// recovery is a recovery in progress.
 type recovery struct {
 	cfg     RecoverConfig
 	folder  survivor
 	masters *client.Masters
 	chains  []storageChain // the highest first
-	old     []oldMaster    // of the table, the survivor among them
+	old     []oldMaster    // of the table, including the survivor
 	fresh   bool           // there is no survivor
 	plan    Recovery
 	// doubtful: no storage node and no snapshot shows that the last blocks of the survivor's log were committed.
 	doubtful bool
 }
 
-// state is the survivor's. Another takes its place where the log is read again.
+// state returns the survivor's state. It is another one once the log was read again.
 func (r *recovery) state() *masterfsm.State { return r.folder.State() }
 
-// planFrom puts into the plan what the folder tells.
+// planFrom fills the plan from the folder.
 func (r *recovery) planFrom(rescue *raftstore.Rescue) {
 	member := rescue.Member()
 	r.plan = Recovery{Group: member.Group, Member: member.ID, Epoch: max(member.Epoch, r.state().Group().Epoch)}
@@ -242,7 +249,8 @@ func (r *recovery) planFrom(rescue *raftstore.Rescue) {
 	}
 }
 
-// adopt takes the highest chain over, from one node after the other where one breaks off, until no node brings it any further.
+// adopt takes over the highest chain. When a node breaks off it continues with the next, until no node has a further
+// block.
 func (r *recovery) adopt(ctx context.Context) error {
 	state := r.state()
 	adopting := state.Recover(masterfsm.Group{ID: r.plan.Group, Epoch: r.plan.Epoch})
@@ -294,26 +302,28 @@ func (r *recovery) adopt(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r.plan.Adopted, r.plan.Dropped, r.plan.Keys, r.plan.Projects, r.plan.Single = done.Blocks, done.Dropped, done.Keys, done.Projects, done.Single
+	r.plan.Adopted, r.plan.Dropped, r.plan.Keys = done.Blocks, done.Dropped, done.Keys
+	r.plan.Projects, r.plan.Single = done.Projects, done.Single
 	return nil
 }
 
-// brokenOff tells that no storage node has a good copy of a block below the highest chain's end.
+// brokenOff is the error if no storage node has a good copy of a block below the highest chain's end.
 func (r *recovery) brokenOff(height uint64, why error) error {
-	what := fmt.Sprintf("%s has %d blocks, of which no storage node that was asked gives a good block %d: nothing was changed; bring back a node or a disk that has it",
-		r.plan.Source, r.plan.ChainHeight, height)
+	what := fmt.Sprintf("%s has %d blocks, of which no storage node that was asked gives a good block %d: nothing was "+
+		"changed; bring back a node or a disk that has it", r.plan.Source, r.plan.ChainHeight, height)
 	switch {
 	case r.doubtful:
-		// The node may have another block than this master's last, and that one was committed then: it must not be left out.
+		// The node may have another block than this master's last one, and then its block is the committed one. So it
+		// must not be left out.
 	case len(r.cfg.FromStorage) > 0:
-		what += ", or do not name " + r.plan.Source + ", which loses what it alone has"
+		what += ", or do not name " + r.plan.Source + ", which loses the blocks that only it has"
 	default:
-		what += ", or leave " + r.plan.Source + " out with --without, which loses what it alone has"
+		what += ", or leave " + r.plan.Source + " out with --without, which loses the blocks that only it has"
 	}
 	return fmt.Errorf("%s: %w", what, why)
 }
 
-// removeOthers marks the lost masters as removed: should one come back, it is told.
+// removeOthers marks the lost masters as removed. One that comes back learns it from the group.
 func (r *recovery) removeOthers() error {
 	view := r.state().View()
 	for _, m := range view.Masters {
