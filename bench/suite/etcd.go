@@ -2,15 +2,16 @@ package suite
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 )
 
 // etcd measures three etcd members, with their data on the same disk as all else and etcd's own settings.
@@ -48,40 +49,17 @@ func (b *bench) etcd(ctx context.Context, program string, scenarios []scenario) 
 		children = append(children, c)
 		pids = append(pids, c.cmd.Process.Pid)
 	}
-	asker := &http.Client{Timeout: time.Second}
-	defer asker.CloseIdleConnections()
-	for i, c := range children {
-		err := c.await(ctx, log(i), func() bool {
-			answer, err := asker.Get(urls[i] + "/health")
-			if err != nil {
-				return false
-			}
-			_ = answer.Body.Close() // only the status matters
-			return answer.StatusCode == http.StatusOK
-		})
-		if err != nil {
-			return err
-		}
-	}
-	b.note("etcd-*: three members of %s, default settings and fsync; driven by this load generator's own minimal gRPC client, one connection a client.", program)
-	leader, err := etcdLeader(ctx, asker, urls)
+	leader, err := awaitEtcd(ctx, urls, children, log)
 	if err != nil {
 		return err
 	}
+	b.note("etcd-*: three members of %s, default settings and fsync; etcd's own Go client, one connection a client.", program)
 	for at, s := range scenarios {
 		on := s.at.among(urls, leader)
 		var f fleet
 		for i := range s.clients {
-			host, err := hostOf(on[i%len(on)])
-			if err != nil {
-				return err
-			}
 			id := uint64(at)<<32 | uint64(i) // keys are new in each scenario
-			if s.batch > 1 {
-				f = append(f, &grpcClient{addr: host, method: etcdTxn, next: newEtcdTxn(id, s.batch).next})
-			} else {
-				f = append(f, &grpcClient{addr: host, method: etcdPut, next: newEtcdPut(id).next})
-			}
+			f = append(f, &etcdClient{endpoint: on[i%len(on)], puts: newEtcdPuts(id), batch: s.batch})
 		}
 		if err := b.measure(ctx, s, f, groups{"etcd": pids}); err != nil {
 			return err
@@ -90,29 +68,31 @@ func (b *bench) etcd(ctx context.Context, program string, scenarios []scenario) 
 	return nil
 }
 
-// etcdLeader finds the member that leads among those with these URLs.
-func etcdLeader(ctx context.Context, asker *http.Client, urls []string) (string, error) {
-	for _, url := range urls {
-		request, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"/v3/maintenance/status", strings.NewReader("{}"))
+// awaitEtcd waits until every member knows the leader, and returns the leader's URL.
+func awaitEtcd(ctx context.Context, urls []string, children []*child, log func(i int) string) (leader string, err error) {
+	client, err := clientv3.New(clientv3.Config{
+		Endpoints: urls, DialTimeout: dialTimeout, Context: ctx, Logger: zap.NewNop(),
+	})
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, client.Close()) }()
+	for i, c := range children {
+		err := c.await(ctx, log(i), func() bool {
+			short, cancel := context.WithTimeout(ctx, time.Second)
+			defer cancel()
+			status, err := client.Status(short, urls[i])
+			if err == nil && status.Leader == status.Header.MemberId {
+				leader = urls[i]
+			}
+			return err == nil && status.Leader != 0
+		})
 		if err != nil {
 			return "", err
-		}
-		answer, err := asker.Do(request)
-		if err != nil {
-			return "", err
-		}
-		var status struct {
-			Header struct {
-				Member string `json:"member_id"`
-			} `json:"header"`
-			Leader string `json:"leader"`
-		}
-		if err := errors.Join(json.NewDecoder(answer.Body).Decode(&status), answer.Body.Close()); err != nil {
-			return "", fmt.Errorf("status of %s: %w", url, err)
-		}
-		if status.Leader != "" && status.Leader == status.Header.Member {
-			return url, nil
 		}
 	}
-	return "", errors.New("no member leads")
+	if leader == "" {
+		return "", errors.New("no member leads")
+	}
+	return leader, nil
 }

@@ -132,52 +132,6 @@ func newRead(host, token string, p *places) func() []byte {
 	}
 }
 
-// etcd's calls, and the Protobuf field numbers of its rpc.proto that they need.
-const (
-	etcdPut = "/etcdserverpb.KV/Put"
-	etcdTxn = "/etcdserverpb.KV/Txn"
-
-	putKey, putValue = 1, 2 // of PutRequest
-	txnSuccess       = 2    // of TxnRequest, a RequestOp each
-	opPut            = 2    // of RequestOp, a PutRequest
-)
-
-// field adds a length-delimited Protobuf field.
-func field(dst []byte, number int, value []byte) []byte {
-	dst = binary.AppendUvarint(dst, uint64(number)<<3|2)
-	dst = binary.AppendUvarint(dst, uint64(len(value)))
-	return append(dst, value...)
-}
-
-// etcdKey is a key of 16 bytes, new with every counter, as a position is: client u64 ‖ counter u64.
-func etcdKey(client uint64) []byte {
-	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, client), 0)
-}
-
-func putRequest(client uint64) []byte {
-	return field(field(nil, putKey, etcdKey(client)), putValue, payload(client))
-}
-
-// keyCounterAt is where the key's counter stands in a PutRequest: tag, length, client.
-const keyCounterAt = 1 + 1 + 8
-
-// newEtcdPut puts one value under a new key.
-func newEtcdPut(client uint64) *prepared {
-	return &prepared{bytes: putRequest(client), counters: []int{keyCounterAt}}
-}
-
-// newEtcdTxn puts n values under new keys in one transaction.
-func newEtcdTxn(client uint64, n int) *prepared {
-	p := &prepared{}
-	for range n {
-		put := putRequest(client)
-		op := field(nil, opPut, put)
-		p.bytes = field(p.bytes, txnSuccess, op)
-		p.counters = append(p.counters, len(p.bytes)-len(put)+keyCounterAt)
-	}
-	return p
-}
-
 // hostOf gives the host:port of an http URL without a path.
 func hostOf(base string) (string, error) {
 	u, err := url.Parse(base)

@@ -3,7 +3,6 @@ package suite
 import (
 	"bufio"
 	"bytes"
-	"encoding/binary"
 	"fmt"
 	"io"
 	"net/http"
@@ -89,61 +88,6 @@ func TestIsPayload(t *testing.T) {
 		if isPayload(bad) == nil {
 			t.Errorf("%.20q was taken", bad)
 		}
-	}
-}
-
-// fields reads the length-delimited fields of a Protobuf message.
-func fields(t *testing.T, message []byte) map[uint64][][]byte {
-	t.Helper()
-	found := map[uint64][][]byte{}
-	for len(message) > 0 {
-		tag, n := binary.Uvarint(message)
-		if n <= 0 || tag&7 != 2 {
-			t.Fatalf("tag %d", tag)
-		}
-		message = message[n:]
-		length, n := binary.Uvarint(message)
-		if n <= 0 || length > uint64(len(message)-n) {
-			t.Fatalf("length %d of %d", length, len(message))
-		}
-		found[tag>>3] = append(found[tag>>3], message[n:n+int(length)])
-		message = message[n+int(length):]
-	}
-	return found
-}
-
-// checkPut holds a PutRequest against what it should be, and remembers its key.
-func checkPut(t *testing.T, message []byte, seen map[string]bool) {
-	t.Helper()
-	put := fields(t, message)
-	if len(put) != 2 || len(put[1]) != 1 || len(put[2]) != 1 || isPayload(put[2][0]) != nil || len(put[1][0]) != 16 {
-		t.Fatalf("PutRequest %.80q", message)
-	}
-	if seen[string(put[1][0])] {
-		t.Fatalf("key %x came twice", put[1][0])
-	}
-	seen[string(put[1][0])] = true
-}
-
-func TestEtcdRequests(t *testing.T) {
-	seen := map[string]bool{}
-	put, txn := newEtcdPut(1), newEtcdTxn(1<<32|1, 100)
-	for range 3 {
-		checkPut(t, put.next(), seen)
-		message := fields(t, txn.next())
-		if len(message) != 1 || len(message[2]) != 100 {
-			t.Fatalf("TxnRequest with %d operations", len(message[2]))
-		}
-		for _, op := range message[2] {
-			request := fields(t, op)
-			if len(request) != 1 || len(request[2]) != 1 {
-				t.Fatalf("RequestOp %.80q", op)
-			}
-			checkPut(t, request[2][0], seen)
-		}
-	}
-	if n := len(txn.bytes) + 5; n > defaultWindow {
-		t.Errorf("a transaction of %d bytes is over a stream's first window", n)
 	}
 }
 
