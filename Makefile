@@ -16,7 +16,7 @@ BEHIND  ?= 10000000
 # The race detector needs a C compiler, nothing else here does: where there is none, the tests run without it, and say so.
 RACE    := $(shell command -v "$$($(GO) env CC)" >/dev/null 2>&1 && echo -race)
 
-.PHONY: build test vet fuzz bench times behind soak soak-damage soak-short screenshots
+.PHONY: build test vet fuzz bench bench-test times behind soak soak-damage soak-short screenshots
 
 build: ## the one binary
 	$(GO) build -o chainstore ./cmd/chainstore
@@ -41,6 +41,9 @@ fuzz: ## every fuzz target, FUZZ of each
 bench: build ## measure against the ceilings; BENCH='--runs 1 --only append' to measure less
 	cd bench && $(GO) build -o ../chainstore-bench .
 	./chainstore-bench $(BENCH)
+
+bench-test: ## vet and test the module in bench/
+	cd bench && $(GO) vet ./... && $(GO) test ./...
 
 times: ## what must be quick, on a machine that does nothing else: failovers, restart with a full log, snapshots of much; docs/performance.md
 	CHAINSTORE_TIMES=1 $(GO) test -p 1 -timeout 0 -count 1 -v -run 'TestFailoverGap|TestRestartWithFullLog|TestSnapshotHoldsUpShortly' ./e2e ./raftstore ./masterfsm
