@@ -10,13 +10,15 @@ LOAD    ?= 8
 # go test itself, without an input that failed.
 FUZZ    ?= 1000x
 BENCH   ?=
+# Run by its version, so that go.mod does not get what only a check needs.
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # By how many records a master is behind that comes back.
 BEHIND  ?= 10000000
 
 # The race detector needs a C compiler, nothing else here does: where there is none, the tests run without it, and say so.
 RACE    := $(shell command -v "$$($(GO) env CC)" >/dev/null 2>&1 && echo -race)
 
-.PHONY: build test vet fuzz bench bench-test times behind soak soak-damage soak-short screenshots
+.PHONY: build test vet fuzz bench bench-test lint lint-lines times behind soak soak-damage soak-short screenshots
 
 build: ## the one binary
 	$(GO) build -o chainstore ./cmd/chainstore
@@ -30,6 +32,13 @@ test: vet ## everything, with the race detector
 vet:
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
 	$(GO) vet ./...
+
+lint: ## staticcheck, in both modules
+	$(GO) run $(STATICCHECK) ./...
+	cd bench && $(GO) run $(STATICCHECK) ./...
+
+lint-lines: ## lines over 120 columns in code, over 100 in Markdown; LINES=-count for numbers by file
+	@$(GO) run .ci/lines.go $(LINES)
 
 fuzz: ## every fuzz target, FUZZ of each
 	@for pkg in $$($(GO) list ./...); do \
