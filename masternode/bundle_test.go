@@ -11,13 +11,14 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/internal/masterstest"
 	"github.com/chainstore/chainstore/wire"
 )
 
 // treeReads is how often the storage nodes were asked for tiles and for entries.
 func (r *rig) treeReads() (tiles, entries int) {
-	for url := range r.workers.storages {
-		r.on(url, func(s *fakeStorage) { tiles, entries = tiles+s.tileReads, entries+s.entryReads })
+	for url := range r.workers.Storages {
+		r.on(url, func(s *masterstest.Storage) { tiles, entries = tiles+s.TileReads, entries+s.EntryReads })
 	}
 	return tiles, entries
 }
@@ -59,8 +60,8 @@ func TestBundleUpToALostBlock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, _ := newDamageRig(t, nil)
 		defer r.stop()
-		for url := range r.workers.storages {
-			r.on(url, func(s *fakeStorage) { s.bad[3] = true })
+		for url := range r.workers.Storages {
+			r.on(url, func(s *masterstest.Storage) { s.Bad[3] = true })
 		}
 		time.Sleep(time.Minute)
 		if _, err := r.ConfirmLost(t.Context(), 3); err != nil {
@@ -79,12 +80,12 @@ func TestBundleUpToALostBlock(t *testing.T) {
 			t.Errorf("%d reads of two bundles", entries)
 		}
 		// A node's word for a loss elsewhere is nothing, also where no other can be asked.
-		r.lie(3, func(s *fakeStorage) { s.down = true })
-		r.lie(1, func(s *fakeStorage) {
-			s.lieEntries = func(e *wire.Entries) { *e = wire.Entries{Status: wire.ReadBad, Block: 3} }
+		r.lie(3, func(s *masterstest.Storage) { s.Down = true })
+		r.lie(1, func(s *masterstest.Storage) {
+			s.LieEntries = func(e *wire.Entries) { *e = wire.Entries{Status: wire.ReadBad, Block: 3} }
 		})
 		for i, n := range r.prover.candidates(func(masterfsm.Storage) bool { return true }) {
-			r.on(n.URL, func(s *fakeStorage) { s.down = i > 0 })
+			r.on(n.URL, func(s *masterstest.Storage) { s.Down = i > 0 })
 		}
 		if _, err := r.newTree().bundles.first(t.Context(), 0, 17); errors.Is(err, ErrLost) || !errors.Is(err, ErrUnavailable) {
 			t.Errorf("entries of block 0: %v", err)
@@ -97,10 +98,10 @@ func TestBundleWithinLostBlocks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, _ := newDamageRig(t, nil)
 		defer r.stop()
-		for url := range r.workers.storages {
-			r.on(url, func(s *fakeStorage) {
+		for url := range r.workers.Storages {
+			r.on(url, func(s *masterstest.Storage) {
 				for block := uint64(13); block < 17; block++ { // leaves 221 to 288
-					s.bad[block] = true
+					s.Bad[block] = true
 				}
 			})
 		}
@@ -135,7 +136,7 @@ func TestSlowEntriesAreForBundlesAlone(t *testing.T) {
 		if _, err := tr.tile(t.Context(), 0, 0, 256); err != nil {
 			t.Fatal(err)
 		}
-		workers.delay = func(url string) time.Duration {
+		workers.Delay = func(url string) time.Duration {
 			if url == first.URL {
 				return time.Hour
 			}
@@ -175,7 +176,7 @@ func TestBundlesThatWait(t *testing.T) {
 		if _, err := tr.tile(t.Context(), 0, 1, 1); err != nil {
 			t.Fatal(err)
 		}
-		workers.delay = func(string) time.Duration { return time.Hour }
+		workers.Delay = func(string) time.Duration { return time.Hour }
 		ctx, cancel := context.WithCancel(t.Context())
 		var asking sync.WaitGroup
 		for range 3 { // one read
@@ -192,7 +193,7 @@ func TestBundlesThatWait(t *testing.T) {
 		cancel()
 		asking.Wait()
 		synctest.Wait()
-		workers.delay = func(string) time.Duration { return 0 }
+		workers.Delay = func(string) time.Duration { return 0 }
 		if _, err := tr.bundles.first(t.Context(), 1, 1); err != nil {
 			t.Errorf("after they went away: %v", err)
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/internal/masterstest"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -164,8 +165,8 @@ func TestListsOfLiars(t *testing.T) {
 				time.Sleep(10 * time.Second)
 				liar := r.prover.candidates(func(masterfsm.Storage) bool { return true })[0]
 				told := 0
-				r.on(liar.URL, func(s *fakeStorage) {
-					s.lieHits = func(f *wire.RecordHits) {
+				r.on(liar.URL, func(s *masterstest.Storage) {
+					s.LieHits = func(f *wire.RecordHits) {
 						if len(f.Hits) > 1 {
 							told++
 							lie(f)
@@ -191,8 +192,8 @@ func TestListWaitsForTheIndex(t *testing.T) {
 		defer r.stop()
 		time.Sleep(10 * time.Second)
 		lag := func(n int) {
-			for url := range r.workers.storages {
-				r.on(url, func(s *fakeStorage) { s.lag = n })
+			for url := range r.workers.Storages {
+				r.on(url, func(s *masterstest.Storage) { s.Lag = n })
 			}
 		}
 		lag(3)
@@ -209,12 +210,12 @@ func TestListWaitsForTheIndex(t *testing.T) {
 			t.Errorf("the rest: %v", rest)
 		}
 		// One node that lags costs nothing.
-		r.on("http://s0", func(s *fakeStorage) { s.lag = 4 })
+		r.on("http://s0", func(s *masterstest.Storage) { s.Lag = 4 })
 		if got := r.pages(t, Query{}, 30); !slices.Equal(got, all) {
 			t.Errorf("%d records", len(got))
 		}
 		// Nor does one that does not answer.
-		r.on("http://s0", func(s *fakeStorage) { s.lag, s.down = 0, true })
+		r.on("http://s0", func(s *masterstest.Storage) { s.Lag, s.Down = 0, true })
 		if got := r.pages(t, Query{}, 30); !slices.Equal(got, all) {
 			t.Errorf("%d records", len(got))
 		}
@@ -227,9 +228,9 @@ func TestAnEmptyListIsTheLeadersWord(t *testing.T) {
 		r, all, _ := newListRig(t, 2, 20)
 		defer r.stop()
 		time.Sleep(5 * time.Second)
-		r.ledger.mu.Lock()
-		r.ledger.leader = false
-		r.ledger.mu.Unlock()
+		r.ledger.Mu.Lock()
+		r.ledger.Leads = false
+		r.ledger.Mu.Unlock()
 		page, err := r.List(t.Context(), r.access, Query{}, 500)
 		if err != nil || len(page.Records) != len(all) || !page.More {
 			t.Errorf("%d records, more %v, %v", len(page.Records), page.More, err)
@@ -237,9 +238,9 @@ func TestAnEmptyListIsTheLeadersWord(t *testing.T) {
 		if _, err := r.List(t.Context(), r.access, Query{From: page.Next}, 500); !errors.Is(err, ErrNoLeader) {
 			t.Errorf("an empty page: %v", err)
 		}
-		r.ledger.mu.Lock()
-		r.ledger.leader = true
-		r.ledger.mu.Unlock()
+		r.ledger.Mu.Lock()
+		r.ledger.Leads = true
+		r.ledger.Mu.Unlock()
 	})
 }
 
@@ -247,10 +248,10 @@ func TestListWithoutLostBlocks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, payloads := newDamageRig(t, nil)
 		defer r.stop()
-		for url := range r.workers.storages {
-			r.on(url, func(s *fakeStorage) {
-				s.bad[3] = true
-				s.lie = func(a *wire.ProvenRecord) {
+		for url := range r.workers.Storages {
+			r.on(url, func(s *masterstest.Storage) {
+				s.Bad[3] = true
+				s.Lie = func(a *wire.ProvenRecord) {
 					if a.Status == wire.ReadFound {
 						if rec, err := chain.ParseRecord(a.Record); err == nil && slices.ContainsFunc(payloads[48:64], func(p []byte) bool { return string(p) == string(rec.Payload) }) {
 							*a = wire.ProvenRecord{Status: wire.ReadBad}
@@ -375,8 +376,8 @@ func TestFindHashAndProof(t *testing.T) {
 			t.Errorf("of a seal: %v", err)
 		}
 		// A hash that no index that can be asked may miss is not called unknown.
-		for url := range r.workers.storages {
-			r.on(url, func(s *fakeStorage) { s.lag = 2 })
+		for url := range r.workers.Storages {
+			r.on(url, func(s *masterstest.Storage) { s.Lag = 2 })
 		}
 		if _, err := r.FindHash(t.Context(), chain.Hash{1}); !errors.Is(err, ErrUnavailable) {
 			t.Errorf("with indexes that lag: %v", err)

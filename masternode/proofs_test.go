@@ -9,6 +9,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/internal/masterstest"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -106,7 +107,7 @@ func TestWaitReceiptGoesOnWaiting(t *testing.T) {
 		r := treeRig(t, 300)
 		defer r.stop()
 		place := wire.Position{Block: 1}
-		r.lie(3, func(s *fakeStorage) { s.down = true })
+		r.lie(3, func(s *masterstest.Storage) { s.Down = true })
 		short, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if _, err := r.WaitReceipt(short, place); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, ErrUnavailable) {
@@ -128,7 +129,7 @@ func TestNoCheckpointIsTheLeadersWord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 2, nil)
 		defer r.stop()
-		r.on("http://s1", func(s *fakeStorage) { s.down = true }) // nothing is stored then
+		r.on("http://s1", func(s *masterstest.Storage) { s.Down = true }) // nothing is stored then
 		if _, err := r.Append(t.Context(), r.project, []Entry{{Payload: []byte("x")}}, ""); err != nil {
 			t.Fatal(err)
 		}
@@ -137,13 +138,13 @@ func TestNoCheckpointIsTheLeadersWord(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.ledger.confirm = func() error { return ErrNotLeader }
+		r.ledger.Confirm = func() error { return ErrNotLeader }
 		if _, err := r.Prove(t.Context(), record); !errors.Is(err, ErrNoLeader) {
 			t.Errorf("without a leader: %v", err)
 		}
-		r.ledger.confirm = func() error {
-			r.on("http://s1", func(s *fakeStorage) { s.down = false }) // the block is stored while the leader is asked
-			r.ledger.confirm = func() error { return nil }
+		r.ledger.Confirm = func() error {
+			r.on("http://s1", func(s *masterstest.Storage) { s.Down = false }) // the block is stored while the leader is asked
+			r.ledger.Confirm = func() error { return nil }
 			time.Sleep(30 * time.Second)
 			return nil
 		}
@@ -170,9 +171,9 @@ func TestBeyondTheCheckpointIsTheLeadersWord(t *testing.T) {
 		if _, err := r.Consistency(t.Context(), 1, &beyond); !errors.Is(err, ErrNotFound) {
 			t.Errorf("consistency: %v", err)
 		}
-		r.ledger.mu.Lock()
-		r.ledger.leader = false
-		r.ledger.mu.Unlock()
+		r.ledger.Mu.Lock()
+		r.ledger.Leads = false
+		r.ledger.Mu.Unlock()
 		if _, err := r.Tile(t.Context(), 0, 0, int(size)); err != nil {
 			t.Errorf("a tile that is there: %v", err)
 		}
@@ -199,8 +200,8 @@ func TestEntriesOfALostBlock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, _ := newDamageRig(t, nil)
 		defer r.stop()
-		for url := range r.workers.storages {
-			r.on(url, func(s *fakeStorage) { s.bad[3] = true })
+		for url := range r.workers.Storages {
+			r.on(url, func(s *masterstest.Storage) { s.Bad[3] = true })
 		}
 		time.Sleep(time.Minute)
 		size := r.checkpoint().Size
@@ -221,8 +222,8 @@ func TestEntriesOfALostBlock(t *testing.T) {
 			t.Errorf("the hashes: %v", err)
 		}
 		// No node has others lost by naming a block that is elsewhere.
-		r.lie(len(r.workers.storages), func(s *fakeStorage) {
-			s.lieEntries = func(e *wire.Entries) { *e = wire.Entries{Status: wire.ReadBad, Block: 3} }
+		r.lie(len(r.workers.Storages), func(s *masterstest.Storage) {
+			s.LieEntries = func(e *wire.Entries) { *e = wire.Entries{Status: wire.ReadBad, Block: 3} }
 		})
 		tr := r.newTree()
 		if _, err := tr.bundles.first(t.Context(), 0, 3*17); !errors.Is(err, ErrUnavailable) || errors.Is(err, ErrLost) {

@@ -9,15 +9,16 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/internal/masterstest"
 	"github.com/chainstore/chainstore/wire"
 )
 
 // withoutHeader makes all nodes unable to read a header, as a storage node answers then: its lists end before it.
 func (r *rig) withoutHeader(block uint64) {
-	for url := range r.workers.storages {
-		r.on(url, func(s *fakeStorage) {
-			s.bad[block] = true
-			s.lieHeaders = func(list []wire.ProvenHeader) []wire.ProvenHeader {
+	for url := range r.workers.Storages {
+		r.on(url, func(s *masterstest.Storage) {
+			s.Bad[block] = true
+			s.LieHeaders = func(list []wire.ProvenHeader) []wire.ProvenHeader {
 				for i := range list {
 					if list[i].Header.Block == block {
 						return list[:i]
@@ -70,14 +71,14 @@ func TestHeaderThatOneNodeCannotRead(t *testing.T) {
 		defer r.stop()
 		p := newProver(r.cfg)
 		first := p.candidates(func(masterfsm.Storage) bool { return true })[0]
-		r.on(first.URL, func(s *fakeStorage) {
-			s.lieHeaders = func(list []wire.ProvenHeader) []wire.ProvenHeader { return list[:min(len(list), 5)] }
+		r.on(first.URL, func(s *masterstest.Storage) {
+			s.LieHeaders = func(list []wire.ProvenHeader) []wire.ProvenHeader { return list[:min(len(list), 5)] }
 		})
 		if _, err := p.header(t.Context(), 4); err != nil || len(p.suspects) != 0 {
 			t.Errorf("a header that it has: %v, %d suspects", err, len(p.suspects))
 		}
-		r.on(first.URL, func(s *fakeStorage) {
-			s.lieHeaders = func(list []wire.ProvenHeader) []wire.ProvenHeader {
+		r.on(first.URL, func(s *masterstest.Storage) {
+			s.LieHeaders = func(list []wire.ProvenHeader) []wire.ProvenHeader {
 				if list[0].Header.Block == 0 {
 					return list[:5]
 				}
@@ -96,7 +97,7 @@ func TestTheReadersTimeIsNoFaultOfTheNodes(t *testing.T) {
 		r, _ := newDamageRig(t, nil)
 		defer r.stop()
 		calls, workers, cfg := 0, *r.workers, r.cfg
-		workers.delay = func(string) time.Duration { calls++; return time.Second }
+		workers.Delay = func(string) time.Duration { calls++; return time.Second }
 		cfg.Workers = &workers // that no other part of the master calls
 		for name, read := range map[string]func(context.Context, *tree) error{
 			"a proof": func(ctx context.Context, tr *tree) error { _, err := tr.inclusion(ctx, 3, 300); return err },

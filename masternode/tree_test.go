@@ -13,6 +13,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/internal/masterstest"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -32,19 +33,19 @@ func treeRig(t *testing.T, records int) *rig {
 }
 
 // whole is a storage node's own tree, which is right.
-func (r *rig) whole() *fakeStorage {
-	r.on("http://s0", func(s *fakeStorage) { s.hashUpTo(uint64(len(s.leaves))) })
-	return r.workers.storages["http://s0"]
+func (r *rig) whole() *masterstest.Storage {
+	r.on("http://s0", func(s *masterstest.Storage) { s.HashUpTo(uint64(len(s.Leaves))) })
+	return r.workers.Storages["http://s0"]
 }
 
 // newTree is one that has not read anything yet, and whose suspicions nobody takes.
 func (r *rig) newTree() *tree { return newTree(newProver(r.cfg)) }
 
 // lie changes so many storage nodes, those that are asked first, and makes the others honest.
-func (r *rig) lie(first int, change func(*fakeStorage)) {
+func (r *rig) lie(first int, change func(*masterstest.Storage)) {
 	for i, n := range r.prover.candidates(func(masterfsm.Storage) bool { return true }) {
-		r.on(n.URL, func(s *fakeStorage) {
-			s.lieTiles, s.lieEntries, s.down = nil, nil, false
+		r.on(n.URL, func(s *masterstest.Storage) {
+			s.LieTiles, s.LieEntries, s.Down = nil, nil, false
 			if i < first {
 				change(s)
 			}
@@ -70,14 +71,14 @@ func TestProofsOfTheTreeHoldForOthers(t *testing.T) {
 		r := treeRig(t, 600)
 		defer r.stop()
 		s, end := r.whole(), r.checkpoint()
-		if end.Size != uint64(len(s.leaves)) {
-			t.Fatalf("the checkpoint has %d leaves of %d", end.Size, len(s.leaves))
+		if end.Size != uint64(len(s.Leaves)) {
+			t.Fatalf("the checkpoint has %d leaves of %d", end.Size, len(s.Leaves))
 		}
 		root := func(size uint64) []byte {
 			if size == 0 {
 				return rfc6962.DefaultHasher.EmptyRoot()
 			}
-			h, err := tlog.TreeHash(int64(size), s.reader())
+			h, err := tlog.TreeHash(int64(size), s.HashReader())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -89,7 +90,7 @@ func TestProofsOfTheTreeHoldForOthers(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if err := proof.VerifyInclusion(rfc6962.DefaultHasher, index, size, s.leaves[index][:], bytesOf(path), root(size)); err != nil {
+				if err := proof.VerifyInclusion(rfc6962.DefaultHasher, index, size, s.Leaves[index][:], bytesOf(path), root(size)); err != nil {
 					t.Fatalf("leaf %d of %d: %v", index, size, err)
 				}
 			}
@@ -116,8 +117,8 @@ func TestProofsOfTheTreeHoldForOthers(t *testing.T) {
 }
 
 // wantBundle is the bundle of a run of leaves, by the blocks.
-func wantBundle(s *fakeStorage, first, count uint64) (want []byte) {
-	for _, b := range s.blocks {
+func wantBundle(s *masterstest.Storage, first, count uint64) (want []byte) {
+	for _, b := range s.Blocks {
 		for offset := range b.Header.Count + 1 {
 			index := b.Header.First + uint64(offset)
 			if index < first || index >= first+count {
@@ -156,7 +157,7 @@ func TestTilesAndBundlesOfAnyWidth(t *testing.T) {
 						if err != nil {
 							t.Fatal(err)
 						}
-						want, err := tlog.ReadTileData(tlog.Tile{H: 8, L: int(level), N: int64(index), W: width}, s.reader())
+						want, err := tlog.ReadTileData(tlog.Tile{H: 8, L: int(level), N: int64(index), W: width}, s.HashReader())
 						if err != nil || !bytes.Equal(got, want) {
 							t.Fatalf("tile %d/%d of %d hashes: other bytes, %v", level, index, width, err)
 						}
@@ -178,8 +179,8 @@ func TestTilesAndBundlesOfAnyWidth(t *testing.T) {
 			}
 		}
 		tiles, entries := 0, 0
-		for _, s := range r.workers.storages {
-			tiles, entries = tiles+s.tileReads, entries+s.entryReads
+		for _, s := range r.workers.Storages {
+			tiles, entries = tiles+s.TileReads, entries+s.EntryReads
 		}
 		for range 10 {
 			if _, err := tr.bundles.first(t.Context(), 1, 255); err != nil {
@@ -189,8 +190,8 @@ func TestTilesAndBundlesOfAnyWidth(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		for _, s := range r.workers.storages {
-			tiles, entries = tiles-s.tileReads, entries-s.entryReads
+		for _, s := range r.workers.Storages {
+			tiles, entries = tiles-s.TileReads, entries-s.EntryReads
 		}
 		if tiles != 0 || entries != 0 {
 			t.Error("what was proven was read again")
@@ -199,8 +200,8 @@ func TestTilesAndBundlesOfAnyWidth(t *testing.T) {
 }
 
 // flipTiles makes a node change a byte in its answers of tiles, where they have so many, and tell that it did; flipEntries in entries.
-func flipTiles(s *fakeStorage, at int, flipped *bool) {
-	s.lieTiles = func(d *wire.TileData) {
+func flipTiles(s *masterstest.Storage, at int, flipped *bool) {
+	s.LieTiles = func(d *wire.TileData) {
 		at := at
 		for _, tile := range d.Tiles {
 			if at < len(tile) {
@@ -213,8 +214,8 @@ func flipTiles(s *fakeStorage, at int, flipped *bool) {
 	}
 }
 
-func flipEntries(s *fakeStorage, at int, flipped *bool) {
-	s.lieEntries = func(e *wire.Entries) {
+func flipEntries(s *masterstest.Storage, at int, flipped *bool) {
+	s.LieEntries = func(e *wire.Entries) {
 		if at < len(e.Bundle) {
 			e.Bundle[at] ^= 1
 			*flipped = true
@@ -233,7 +234,7 @@ func TestNoFlippedByteIsServed(t *testing.T) {
 		bundle := func(tr *tree) ([]byte, error) { return tr.bundles.first(t.Context(), 1, 30) }
 		for _, c := range []struct {
 			name string
-			flip func(s *fakeStorage, at int, flipped *bool)
+			flip func(s *masterstest.Storage, at int, flipped *bool)
 			read func(*tree) ([]byte, error)
 			step int
 		}{
@@ -257,7 +258,7 @@ func TestNoFlippedByteIsServed(t *testing.T) {
 			at := 0
 			for ; ; at += c.step {
 				flipped := false
-				r.lie(2, func(s *fakeStorage) { c.flip(s, at, &flipped) })
+				r.lie(2, func(s *masterstest.Storage) { c.flip(s, at, &flipped) })
 				tr := r.newTree()
 				got, err := c.read(tr)
 				if err != nil || !bytes.Equal(got, want) {
@@ -269,7 +270,7 @@ func TestNoFlippedByteIsServed(t *testing.T) {
 				if n := len(tr.prover.suspects); n != 2 {
 					t.Fatalf("%s, byte %d: %d nodes are suspect", c.name, at, n)
 				}
-				r.lie(3, func(s *fakeStorage) { c.flip(s, at, &flipped) })
+				r.lie(3, func(s *masterstest.Storage) { c.flip(s, at, &flipped) })
 				if got, err := c.read(r.newTree()); !errors.Is(err, ErrUnavailable) || len(got) > 0 {
 					t.Fatalf("%s, byte %d, all lie: %d bytes, %v", c.name, at, len(got), err)
 				}
@@ -289,31 +290,31 @@ func TestTilesOfNodesThatHaveThemNot(t *testing.T) {
 		defer r.stop()
 		for _, c := range []struct {
 			name     string
-			change   func(*fakeStorage)
+			change   func(*masterstest.Storage)
 			suspects int
 		}{
-			{"behind", func(s *fakeStorage) {
-				s.lieTiles = func(d *wire.TileData) { *d = wire.TileData{Status: wire.ReadBehind} }
-				s.lieEntries = func(e *wire.Entries) { *e = wire.Entries{Status: wire.ReadBehind} }
+			{"behind", func(s *masterstest.Storage) {
+				s.LieTiles = func(d *wire.TileData) { *d = wire.TileData{Status: wire.ReadBehind} }
+				s.LieEntries = func(e *wire.Entries) { *e = wire.Entries{Status: wire.ReadBehind} }
 			}, 0},
-			{"down", func(s *fakeStorage) { s.down = true }, 0},
-			{"unreadable", func(s *fakeStorage) {
-				s.lieTiles = func(d *wire.TileData) { *d = wire.TileData{Status: wire.ReadBad} }
+			{"down", func(s *masterstest.Storage) { s.Down = true }, 0},
+			{"unreadable", func(s *masterstest.Storage) {
+				s.LieTiles = func(d *wire.TileData) { *d = wire.TileData{Status: wire.ReadBad} }
 			}, 2},
-			{"bad entries", func(s *fakeStorage) {
-				s.lieEntries = func(e *wire.Entries) { *e = wire.Entries{Status: wire.ReadBad, Block: 1} }
+			{"bad entries", func(s *masterstest.Storage) {
+				s.LieEntries = func(e *wire.Entries) { *e = wire.Entries{Status: wire.ReadBad, Block: 1} }
 			}, 2},
-			{"too few tiles", func(s *fakeStorage) {
-				s.lieTiles = func(d *wire.TileData) { d.Tiles = d.Tiles[1:] }
+			{"too few tiles", func(s *masterstest.Storage) {
+				s.LieTiles = func(d *wire.TileData) { d.Tiles = d.Tiles[1:] }
 			}, 2},
-			{"short tiles", func(s *fakeStorage) {
-				s.lieTiles = func(d *wire.TileData) { d.Tiles[0] = d.Tiles[0][1:] }
+			{"short tiles", func(s *masterstest.Storage) {
+				s.LieTiles = func(d *wire.TileData) { d.Tiles[0] = d.Tiles[0][1:] }
 			}, 2},
-			{"no entries", func(s *fakeStorage) {
-				s.lieEntries = func(e *wire.Entries) { e.Bundle = nil }
+			{"no entries", func(s *masterstest.Storage) {
+				s.LieEntries = func(e *wire.Entries) { e.Bundle = nil }
 			}, 2},
-			{"more entries", func(s *fakeStorage) {
-				s.lieEntries = func(e *wire.Entries) { e.Bundle = append(e.Bundle, 0, 0) }
+			{"more entries", func(s *masterstest.Storage) {
+				s.LieEntries = func(e *wire.Entries) { e.Bundle = append(e.Bundle, 0, 0) }
 			}, 2},
 		} {
 			r.lie(2, c.change)

@@ -1,4 +1,4 @@
-package masternode
+package masterstest
 
 import (
 	"context"
@@ -8,13 +8,13 @@ import (
 )
 
 // FindRecords looks through all records that the node has in its index: those of the blocks below indexed.
-func (w *fakeWorkers) FindRecords(ctx context.Context, t wire.Worker, q wire.RecordQuery) (found wire.RecordHits, err error) {
-	err = w.on(ctx, t, func(s *fakeStorage) error {
+func (w *Workers) FindRecords(ctx context.Context, t wire.Worker, q wire.RecordQuery) (found wire.RecordHits, err error) {
+	err = w.On(ctx, t, func(s *Storage) error {
 		found.End = q.From
-		for i := range s.indexed() {
-			h := &s.blocks[i].Header
+		for i := range s.Indexed() {
+			h := &s.Blocks[i].Header
 			for offset := range h.Count {
-				r, err := s.blocks[i].Record(offset)
+				r, err := s.Blocks[i].Record(offset)
 				if err != nil {
 					return err
 				}
@@ -32,28 +32,28 @@ func (w *fakeWorkers) FindRecords(ctx context.Context, t wire.Worker, q wire.Rec
 				found.End = max(found.End, min(h.Size(), q.To))
 			}
 		}
-		if s.lieHits != nil {
-			s.lieHits(&found)
+		if s.LieHits != nil {
+			s.LieHits(&found)
 		}
 		return nil
 	})
 	return found, err
 }
 
-func (w *fakeWorkers) FindHash(ctx context.Context, t wire.Worker, hash chain.Hash) (found wire.RecordHits, err error) {
-	err = w.on(ctx, t, func(s *fakeStorage) error {
-		for i := range s.indexed() {
-			h := &s.blocks[i].Header
+func (w *Workers) FindHash(ctx context.Context, t wire.Worker, hash chain.Hash) (found wire.RecordHits, err error) {
+	err = w.On(ctx, t, func(s *Storage) error {
+		for i := range s.Indexed() {
+			h := &s.Blocks[i].Header
 			for offset := range h.Count + 1 {
 				index := h.First + uint64(offset)
-				if s.leaves[index] == hash || offset == h.Count && h.Hash() == hash {
+				if s.Leaves[index] == hash || offset == h.Count && h.Hash() == hash {
 					found.Hits = append(found.Hits, wire.Hit{Index: index, Block: h.Block, Offset: offset})
 				}
 			}
 			found.End = h.Size()
 		}
-		if s.lieHits != nil {
-			s.lieHits(&found)
+		if s.LieHits != nil {
+			s.LieHits(&found)
 		}
 		return nil
 	})
@@ -61,4 +61,4 @@ func (w *fakeWorkers) FindHash(ctx context.Context, t wire.Worker, hash chain.Ha
 }
 
 // indexed is how many blocks are in the node's index.
-func (s *fakeStorage) indexed() int { return max(0, len(s.blocks)-s.lag) }
+func (s *Storage) Indexed() int { return max(0, len(s.Blocks)-s.Lag) }
