@@ -39,9 +39,10 @@ var mayImport = map[string][]string{
 	},
 	"e2e": {},
 
-	"masternode":                      {"chain", "masterfsm", "masternode/batch", "wire"},
+	"masternode":                      {"chain", "masterfsm", "masternode/batch", "masternode/prover", "wire"},
 	"masternode/batch":                {},
 	"masternode/internal/masterstest": {"chain", "masterfsm", "wire"},
+	"masternode/prover":               {"chain", "masterfsm", "masternode/batch", "wire"},
 }
 
 // onlyIn says which folder alone may import a library.

@@ -13,7 +13,9 @@ import (
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode/internal/masterstest"
+	"github.com/chainstore/chainstore/masternode/prover"
 	"github.com/chainstore/chainstore/wire"
+	"github.com/hashicorp/go-hclog"
 )
 
 // listed is a record as a list must tell it.
@@ -163,7 +165,7 @@ func TestListsOfLiars(t *testing.T) {
 				r, all, _ := newListRig(t, 3, 80)
 				defer r.stop()
 				time.Sleep(10 * time.Second)
-				liar := r.prover.candidates(func(masterfsm.Storage) bool { return true })[0]
+				liar := r.asked()[0]
 				told := 0
 				r.on(liar.URL, func(s *masterstest.Storage) {
 					s.LieHits = func(f *wire.RecordHits) {
@@ -177,12 +179,38 @@ func TestListsOfLiars(t *testing.T) {
 				if got := r.pages(t, Query{Key: "k1"}, 50); !slices.Equal(got, want) {
 					t.Errorf("%v, want %v", got, want)
 				}
-				if told == 0 || len(r.prover.unwell) == 0 {
-					t.Errorf("%d lies, passed over: %v", told, r.prover.unwell)
+				if last := r.asked()[2]; told == 0 || last.ID != liar.ID {
+					t.Errorf("%d lies, asked last: %s, not %s", told, last.ID, liar.ID)
 				}
 			})
 		})
 	}
+}
+
+// A reader whose time is over asks no node any more.
+func TestListEndsWithItsReader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, _, _ := newListRig(t, 3, 80)
+		defer r.stop()
+		time.Sleep(10 * time.Second)
+		calls, workers := 0, *r.workers
+		workers.Delay = func(string) time.Duration { calls++; return time.Second }
+		for _, wait := range []time.Duration{0, time.Millisecond} {
+			p := prover.New(prover.Config{
+				Self: "m1", Ledger: r.ledger, Storages: &workers, Logger: hclog.NewNullLogger(), Clock: time.Now,
+			})
+			ctx, cancel := context.WithTimeout(t.Context(), wait)
+			before, first := calls, r.asked()[0]
+			err := (&walk{n: &Node{prover: p}, limit: 1}).stored(ctx, 3)
+			cancel()
+			if !errors.Is(err, context.DeadlineExceeded) || calls-before != int(min(wait, 1)) {
+				t.Errorf("%v, %d nodes were asked in %v", err, calls-before, wait)
+			}
+			if now := r.asked()[0]; now.ID != first.ID {
+				t.Errorf("%s is passed over", first.ID)
+			}
+		}
+	})
 }
 
 // TestListWaitsForTheIndex: where no index goes far enough the page says that it is not the end, or that nothing can be told.
@@ -507,7 +535,7 @@ func TestStreamEnds(t *testing.T) {
 		}
 		cancel()
 		others.Wait()
-		if n := r.streams.now.Load(); n != 0 {
+		if n := len(r.streams); n != 0 {
 			t.Errorf("%d streams are counted and gone", n)
 		}
 	})

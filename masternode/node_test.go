@@ -128,7 +128,7 @@ func TestLyingStorageNodeIsPassedOver(t *testing.T) {
 				}
 				time.Sleep(5 * time.Second)
 				// Those two lie that are asked first; one honest node is enough.
-				for _, n := range r.prover.candidates(func(masterfsm.Storage) bool { return true })[:2] {
+				for _, n := range r.asked()[:2] {
 					r.on(n.URL, func(s *masterstest.Storage) { s.Lie = func(a *wire.ProvenRecord) { lie(s, a) } })
 				}
 				for i := range 16 {
@@ -174,7 +174,7 @@ func TestLyingAboutHeadersAndPlaces(t *testing.T) {
 					}
 				}
 				time.Sleep(10 * time.Second)
-				for _, n := range r.prover.candidates(func(masterfsm.Storage) bool { return true })[:2] {
+				for _, n := range r.asked()[:2] {
 					r.on(n.URL, lie)
 				}
 				for i := range 64 {

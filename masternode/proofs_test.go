@@ -104,16 +104,16 @@ func TestReceiptComesWithTheCheckpoint(t *testing.T) {
 // What stands in the way of a receipt for a moment is waited out: the storage nodes do not answer, or no leader does.
 func TestWaitReceiptGoesOnWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := treeRig(t, 300)
+		r := newProofRig(t, 300)
 		defer r.stop()
 		place := wire.Position{Block: 1}
-		r.lie(3, func(s *masterstest.Storage) { s.Down = true })
+		r.onAll(func(s *masterstest.Storage) { s.Down = true })
 		short, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if _, err := r.WaitReceipt(short, place); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, ErrUnavailable) {
 			t.Errorf("until the time is over: %v", err)
 		}
-		go func() { time.Sleep(2 * time.Second); r.lie(0, nil) }()
+		go func() { time.Sleep(2 * time.Second); r.onAll(func(s *masterstest.Storage) { s.Down = false }) }()
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
 		began := time.Now()
@@ -160,7 +160,7 @@ func TestBeyondTheCheckpointIsTheLeadersWord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 2, nil)
 		r.store(t)
-		size := r.checkpoint().Size
+		size := table(r, (*masterfsm.State).Checkpoint).Size
 		beyond := size + 1
 		if _, err := r.Tile(t.Context(), 0, 0, int(beyond)); !errors.Is(err, ErrNotFound) {
 			t.Errorf("a tile: %v", err)
@@ -204,7 +204,7 @@ func TestEntriesOfALostBlock(t *testing.T) {
 			r.on(url, func(s *masterstest.Storage) { s.Bad[3] = true })
 		}
 		time.Sleep(time.Minute)
-		size := r.checkpoint().Size
+		size := table(r, (*masterfsm.State).Checkpoint).Size
 		width := int(min(size, wire.TileWidth))
 		if _, err := r.Entries(t.Context(), 0, width); !errors.Is(err, ErrUnavailable) || errors.Is(err, ErrLost) {
 			t.Errorf("before a loss is confirmed: %v", err)
@@ -220,17 +220,6 @@ func TestEntriesOfALostBlock(t *testing.T) {
 		}
 		if _, err := r.Tile(t.Context(), 0, 0, width); err != nil {
 			t.Errorf("the hashes: %v", err)
-		}
-		// No node has others lost by naming a block that is elsewhere.
-		r.lie(len(r.workers.Storages), func(s *masterstest.Storage) {
-			s.LieEntries = func(e *wire.Entries) { *e = wire.Entries{Status: wire.ReadBad, Block: 3} }
-		})
-		tr := r.newTree()
-		if _, err := tr.bundles.first(t.Context(), 0, 3*17); !errors.Is(err, ErrUnavailable) || errors.Is(err, ErrLost) {
-			t.Errorf("entries before it, which the nodes say are lost: %v", err)
-		}
-		if _, err := tr.bundles.first(t.Context(), 0, 3*17+1); !errors.Is(err, ErrLost) {
-			t.Errorf("its first entry: %v", err)
 		}
 		if _, err := r.Consistency(t.Context(), 3*17+5, nil); err != nil {
 			t.Errorf("consistency: %v", err)

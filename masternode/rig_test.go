@@ -3,9 +3,11 @@ package masternode
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -96,6 +98,33 @@ func newRig(t *testing.T, storages int, change func(*Config, *rig)) *rig {
 	r.registerWorker(t, masterfsm.RoleMiner, "http://miner")
 	r.project = r.access.Project
 	return r
+}
+
+// newProofRig is a rig with records that are stored.
+func newProofRig(t *testing.T, records int) *rig {
+	t.Helper()
+	r := newRig(t, 3, func(c *Config, _ *rig) { c.Settings.MaxRecords = 100 })
+	entries := make([]Entry, records)
+	for i := range entries {
+		entries[i].Payload = []byte{byte(i), byte(i >> 8), 7}
+	}
+	if _, err := r.Append(t.Context(), r.project, entries, ""); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(30 * time.Second) // in the bubble: enough to be cut, mined and put
+	return r
+}
+
+// onAll changes all storage nodes.
+func (r *rig) onAll(change func(*masterstest.Storage)) {
+	for url := range r.workers.Storages {
+		r.on(url, change)
+	}
+}
+
+// asked are the storage nodes in the order in which this master asks them.
+func (r *rig) asked() []masterfsm.Storage {
+	return slices.Collect(r.prover.Nodes(context.Background(), func(masterfsm.Storage) bool { return true }))
 }
 
 // registerWorker enters a worker into the table under an id that is known beforehand: the leader gives random ones, by which the order of the

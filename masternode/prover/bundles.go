@@ -1,10 +1,9 @@
-package masternode
+package prover
 
 import (
 	"bytes"
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -18,28 +17,28 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// bundles reads the entries below the tiles of the lowest level. A storage node makes them from the records, payloads and all, and anybody may ask
-// for them, so they are not to keep the nodes from records: few are read at a time, each once for all who wait for it and as wide as there is one,
-// and a node that is slow with them is so for bundles alone.
+// bundles reads the entries below the tiles of the lowest level. A storage node makes them from the records with their payloads,
+// and no token is needed to request them, so they must not keep the nodes from reading records: few bundles are read at a time,
+// each once for all callers and as wide as it is stored, and a node that is slow with bundles is asked last for bundles alone.
 type bundles struct {
 	tree    *tree
 	reads   batch.SingleFlight[uint64, bundle]
-	waiting counter       // reads that are under way, or wait for making
-	making  chan struct{} // holds one for each that is under way
+	waiting chan struct{} // holds a token for each read that is in flight or waits for making
+	making  chan struct{} // holds a token for each read that is in flight
 
 	mu   sync.Mutex // guards all below
 	kept *lru.Cache[uint64, bundle]
-	slow map[string]time.Time // node id: ask for a bundle last before
+	slow map[string]time.Time // by node id: ask last for a bundle until then
 }
 
-// bundle is a run of entries that were proven.
+// bundle is a run of proven entries.
 type bundle struct {
 	entries int
 	data    []byte
 }
 
 const (
-	// keptBundles are 13 KiB each where records are many to a block, and at most wire.MaxBundle.
+	// keptBundles are 13 KiB each with many records to a block, and at most wire.MaxBundle.
 	keptBundles = 1024
 	// bundleReads is how many bundles are read from storage nodes at a time, bundleWaits how many more may wait for that.
 	bundleReads, bundleWaits = 8, 64
@@ -50,14 +49,15 @@ const (
 func newBundles(t *tree) *bundles {
 	kept, err := lru.New[uint64, bundle](keptBundles)
 	if err != nil {
-		panic(err) // of a size that is not positive
+		panic(err) // the size is not positive
 	}
 	return &bundles{
-		tree: t, waiting: counter{limit: bundleReads + bundleWaits}, making: make(chan struct{}, bundleReads), kept: kept, slow: map[string]time.Time{},
+		tree: t, waiting: make(chan struct{}, bundleReads+bundleWaits), making: make(chan struct{}, bundleReads),
+		kept: kept, slow: map[string]time.Time{},
 	}
 }
 
-// first is the first width entries of a bundle. Errors: ErrLost where a block of them is lost, ErrUnavailable, ErrBusy.
+// first returns the first width entries of a bundle.
 func (b *bundles) first(ctx context.Context, index uint64, width int) ([]byte, error) {
 	for {
 		found, ok := b.known(index)
@@ -68,8 +68,10 @@ func (b *bundles) first(ctx context.Context, index uint64, width int) ([]byte, e
 		if err != nil {
 			return nil, err
 		}
-		// Whoever asked first may not have known of so many entries yet.
-		found, err = b.reads.Do(ctx, index, 2*bundleTimeout, func(ctx context.Context) (bundle, error) { return b.read(ctx, index, widest) })
+		// The first caller may not have known of so many entries yet.
+		found, err = b.reads.Do(ctx, index, 2*bundleTimeout, func(ctx context.Context) (bundle, error) {
+			return b.read(ctx, index, widest)
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -94,29 +96,29 @@ func (b *bundles) keep(index uint64, found bundle) {
 	}
 }
 
-// firstEntries cuts a bundle, which has so many, behind its first entries.
+// firstEntries returns the first entries of a bundle that has at least that many.
 func firstEntries(data []byte, count int) []byte {
 	rest := data
 	for range count {
-		_, rest, _ = wire.NextEntry(rest) // it was read to its end before
+		_, rest, _ = wire.NextEntry(rest) // it was parsed when it was proven
 	}
 	size := len(data) - len(rest)
 	return data[:size:size]
 }
 
-// readable is how many entries of a bundle can be read: those that are stored, before the first of a block that is lost. The error tells that they are
-// fewer than width.
+// readable returns how many entries of a bundle can be read: the stored ones, up to the first of a lost block. It returns an error
+// if they are fewer than width.
 func (b *bundles) readable(ctx context.Context, index uint64, width int) (int, error) {
 	t, first := b.tree, index*wire.TileWidth
 	end := first + uint64(t.widest(0, index, width))
 	var view masterfsm.View
-	t.prover.ledger.Read(func(s *masterfsm.State) { view = s.View() })
+	t.prover.cfg.Ledger.Read(func(s *masterfsm.State) { view = s.View() })
 	for _, lost := range view.Lost {
 		block, start := lost.From, uint64(0)
 		if block > 0 {
-			h, err := t.prover.header(ctx, block-1)
+			h, err := t.prover.Header(ctx, block-1)
 			if err != nil {
-				continue // a storage node has to say that it cannot read them
+				continue // the storage node reports that it cannot read them
 			}
 			start = h.Size()
 		}
@@ -124,27 +126,30 @@ func (b *bundles) readable(ctx context.Context, index uint64, width int) (int, e
 			break
 		}
 		if start < first {
-			if h, err := t.prover.header(ctx, lost.To); err == nil && h.First <= first {
-				continue // it ends before
+			if h, err := t.prover.Header(ctx, lost.To); err == nil && h.First <= first {
+				continue // the lost blocks end before the bundle
 			} else if err != nil && lost.To < view.Head.Height {
 				continue
 			}
 			block = lost.To - 1
 		}
 		if end = max(start, first); end-first < uint64(width) {
-			return 0, t.prover.orLost(block, fmt.Errorf("%w: entry %d of the bundle", ErrUnavailable, end-first))
+			return 0, t.prover.ExplainLost(block, fmt.Errorf("%w: entry %d of the bundle", ErrUnavailable, end-first))
 		}
 		break
 	}
 	return int(end - first), nil
 }
 
-// read reads and proves a bundle of so many entries.
+// read reads and proves the first width entries of a bundle.
 func (b *bundles) read(ctx context.Context, index uint64, width int) (bundle, error) {
-	if !b.waiting.enter() {
-		return bundle{}, fmt.Errorf("%w: %d bundles of entries are being read or wait for it, the limit; try again in a moment", ErrBusy, b.waiting.limit)
+	select {
+	case b.waiting <- struct{}{}:
+		defer func() { <-b.waiting }()
+	default:
+		return bundle{}, fmt.Errorf("%w: %d bundles of entries are being read or wait for it, the limit; try again in a moment",
+			ErrBusy, cap(b.waiting))
 	}
-	defer b.waiting.leave()
 	leaves, err := b.tree.tile(ctx, 0, index, width)
 	if err != nil {
 		return bundle{}, err
@@ -164,7 +169,7 @@ func (b *bundles) read(ctx context.Context, index uint64, width int) (bundle, er
 	return found, nil
 }
 
-// entries gets the entries of the leaves from one on from the first node whose entries have those hashes.
+// entries reads the entries of leaves from the first node whose entries have those hashes. first is the index of the first leaf.
 func (b *bundles) entries(ctx context.Context, first uint64, leaves []byte) ([]byte, error) {
 	p := b.tree.prover
 	for _, node := range b.candidates() {
@@ -172,30 +177,30 @@ func (b *bundles) entries(ctx context.Context, first uint64, leaves []byte) ([]b
 			break
 		}
 		tryCtx, cancel := context.WithTimeout(ctx, bundleTimeout)
-		answer, err := p.workers.Entries(tryCtx, worker(node), first, len(leaves)/tlog.HashSize)
+		answer, err := p.cfg.Storages.Entries(tryCtx, workerOf(node), first, len(leaves)/tlog.HashSize)
 		cancel()
 		switch {
 		case err != nil:
 			b.noAnswer(ctx, node, err)
 		case answer.Status == wire.ReadBehind:
-		case answer.Status == wire.ReadBad && p.lost(answer.Block): // where those end could not be proven before
+		case answer.Status == wire.ReadBad && p.lost(answer.Block): // readable could not prove where the lost blocks end
 		case answer.Status != wire.ReadFound:
-			p.distrust(node, "leaves that it cannot read", fmt.Errorf("block %d: read status %d", answer.Block, answer.Status))
+			p.Distrust(node, "leaves that it cannot read", fmt.Errorf("block %d: read status %d", answer.Block, answer.Status))
 		default:
 			wrong := checkEntries(answer.Bundle, leaves)
 			if wrong == nil {
 				return answer.Bundle, nil
 			}
-			p.distrust(node, "entries that it cannot prove", wrong)
+			p.Distrust(node, "entries that it cannot prove", wrong)
 		}
 	}
-	return nil, unavailable(ctx, "entries from leaf %d on", first)
+	return nil, Unavailable(ctx, "entries from leaf %d on", first)
 }
 
-// candidates are the prover's, those last that were slow with bundles.
+// candidates are those of the prover, with nodes that are slow with bundles last.
 func (b *bundles) candidates() []masterfsm.Storage {
 	nodes := b.tree.prover.candidates(func(n masterfsm.Storage) bool { return n.Height > 0 })
-	now := b.tree.prover.clock()
+	now := b.tree.prover.cfg.Clock()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	rank := func(n masterfsm.Storage) int {
@@ -208,22 +213,20 @@ func (b *bundles) candidates() []masterfsm.Storage {
 	return nodes
 }
 
-// noAnswer asks a node last for bundles for a while; a reader who went away is no fault of it.
+// noAnswer asks a node that did not answer last for bundles for a while. If ctx has ended, the node is not at fault.
 func (b *bundles) noAnswer(ctx context.Context, node masterfsm.Storage, err error) {
 	if ctx.Err() != nil {
 		return
 	}
-	rest := unwellFor
-	if errors.Is(err, context.DeadlineExceeded) {
-		rest = hungFor
-	}
-	b.tree.prover.log.Warn("storage node passed over for entries", "node", node.ID, "url", node.URL, "for", rest, "error", err)
+	rest := restAfter(err)
+	p := b.tree.prover
+	p.log.Warn("storage node passed over for entries", "node", node.ID, "url", node.URL, "for", rest, "error", err)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.slow[node.ID] = b.tree.prover.clock().Add(rest)
+	b.slow[node.ID] = p.cfg.Clock().Add(rest)
 }
 
-// checkEntries holds the entries of a bundle against their leaf hashes.
+// checkEntries checks the entries of a bundle against their leaf hashes.
 func checkEntries(data, leaves []byte) error {
 	for i := 0; len(leaves) > 0; i++ {
 		entry, rest, err := wire.NextEntry(data)
@@ -236,7 +239,7 @@ func checkEntries(data, leaves []byte) error {
 		data, leaves = rest, leaves[tlog.HashSize:]
 	}
 	if len(data) > 0 {
-		return fmt.Errorf("%d bytes behind the last entry", len(data))
+		return fmt.Errorf("%d bytes after the last entry", len(data))
 	}
 	return nil
 }

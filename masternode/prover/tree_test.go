@@ -1,11 +1,10 @@
-package masternode
+package prover
 
 import (
 	"bytes"
 	"errors"
 	"testing"
 	"testing/synctest"
-	"time"
 
 	"github.com/transparency-dev/merkle/proof"
 	"github.com/transparency-dev/merkle/rfc6962"
@@ -17,47 +16,6 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// treeRig is a rig with a chain of a few levels of tiles that is stored.
-func treeRig(t *testing.T, records int) *rig {
-	t.Helper()
-	r := newRig(t, 3, func(c *Config, _ *rig) { c.Settings.MaxRecords = 100 })
-	entries := make([]Entry, records)
-	for i := range entries {
-		entries[i].Payload = []byte{byte(i), byte(i >> 8), 7}
-	}
-	if _, err := r.Append(t.Context(), r.project, entries, ""); err != nil {
-		t.Fatal(err)
-	}
-	time.Sleep(30 * time.Second) // in the bubble: enough to be cut, mined and put
-	return r
-}
-
-// whole is a storage node's own tree, which is right.
-func (r *rig) whole() *masterstest.Storage {
-	r.on("http://s0", func(s *masterstest.Storage) { s.HashUpTo(uint64(len(s.Leaves))) })
-	return r.workers.Storages["http://s0"]
-}
-
-// newTree is one that has not read anything yet, and whose suspicions nobody takes.
-func (r *rig) newTree() *tree { return newTree(newProver(r.cfg)) }
-
-// lie changes so many storage nodes, those that are asked first, and makes the others honest.
-func (r *rig) lie(first int, change func(*masterstest.Storage)) {
-	for i, n := range r.prover.candidates(func(masterfsm.Storage) bool { return true }) {
-		r.on(n.URL, func(s *masterstest.Storage) {
-			s.LieTiles, s.LieEntries, s.Down = nil, nil, false
-			if i < first {
-				change(s)
-			}
-		})
-	}
-}
-
-func (r *rig) checkpoint() (b masterfsm.Boundary) {
-	r.ledger.Read(func(s *masterfsm.State) { b = s.Checkpoint() })
-	return b
-}
-
 func bytesOf(path []chain.Hash) [][]byte {
 	list := make([][]byte, len(path))
 	for i := range path {
@@ -68,9 +26,8 @@ func bytesOf(path []chain.Hash) [][]byte {
 
 func TestProofsOfTheTreeHoldForOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := treeRig(t, 600)
-		defer r.stop()
-		s, end := r.whole(), r.checkpoint()
+		r := newFixture(t, 600)
+		s, end, p := r.whole(), r.Checkpoint(), r.newProver()
 		if end.Size != uint64(len(s.Leaves)) {
 			t.Fatalf("the checkpoint has %d leaves of %d", end.Size, len(s.Leaves))
 		}
@@ -86,7 +43,7 @@ func TestProofsOfTheTreeHoldForOthers(t *testing.T) {
 		}
 		for size := uint64(1); size <= end.Size; size += 1 + size%37 {
 			for index := uint64(0); index < size; index += 1 + index%41 {
-				path, err := r.tree.inclusion(t.Context(), index, size)
+				path, err := p.Inclusion(t.Context(), index, size)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -95,7 +52,7 @@ func TestProofsOfTheTreeHoldForOthers(t *testing.T) {
 				}
 			}
 			for from := uint64(0); from <= size; from += 1 + from%43 {
-				path, err := r.consistency(t.Context(), from, size)
+				path, err := p.Consistency(t.Context(), from, size)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -104,13 +61,13 @@ func TestProofsOfTheTreeHoldForOthers(t *testing.T) {
 				}
 			}
 		}
-		if _, err := r.consistency(t.Context(), 5, 4); !errors.Is(err, ErrBadRequest) {
+		if _, err := p.Consistency(t.Context(), 5, 4); !errors.Is(err, ErrBadRequest) {
 			t.Errorf("backwards: %v", err)
 		}
-		if _, err := r.tree.inclusion(t.Context(), 7, 7); !errors.Is(err, ErrBadRequest) {
+		if _, err := p.Inclusion(t.Context(), 7, 7); !errors.Is(err, ErrBadRequest) {
 			t.Errorf("a leaf that is not in the tree: %v", err)
 		}
-		if _, err := r.tree.inclusion(t.Context(), 7, end.Size+1); !errors.Is(err, ErrUnavailable) {
+		if _, err := p.Inclusion(t.Context(), 7, end.Size+1); !errors.Is(err, ErrUnavailable) {
 			t.Errorf("a tree that is not there: %v", err)
 		}
 	})
@@ -140,11 +97,10 @@ func wantBundle(s *masterstest.Storage, first, count uint64) (want []byte) {
 
 func TestTilesAndBundlesOfAnyWidth(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := treeRig(t, 600)
-		defer r.stop()
-		s, size := r.whole(), r.checkpoint().Size
+		r := newFixture(t, 600)
+		s, size := r.whole(), r.Checkpoint().Size
 		for _, order := range []string{"ascending", "descending"} { // from nodes, and from wider ones that are kept
-			tr := r.newTree()
+			tr := r.newProver()
 			for level := range uint64(2) {
 				for index := uint64(0); wire.WidthOfTile(level, index, size) > 0; index++ {
 					widest := wire.WidthOfTile(level, index, size)
@@ -153,7 +109,7 @@ func TestTilesAndBundlesOfAnyWidth(t *testing.T) {
 						if order == "descending" {
 							width = widest - i
 						}
-						got, err := tr.tile(t.Context(), level, index, width)
+						got, err := tr.Tile(t.Context(), level, index, width)
 						if err != nil {
 							t.Fatal(err)
 						}
@@ -164,7 +120,7 @@ func TestTilesAndBundlesOfAnyWidth(t *testing.T) {
 						if level > 0 {
 							continue
 						}
-						got, err = tr.bundles.first(t.Context(), index, width)
+						got, err = tr.tree.bundles.first(t.Context(), index, width)
 						if err != nil || !bytes.Equal(got, wantBundle(s, index*256, uint64(width))) {
 							t.Fatalf("bundle %d of %d entries: other bytes, %v", index, width, err)
 						}
@@ -172,25 +128,25 @@ func TestTilesAndBundlesOfAnyWidth(t *testing.T) {
 				}
 			}
 		}
-		tr := r.newTree()
+		tr := r.newProver()
 		for range 10 {
-			if _, err := tr.bundles.first(t.Context(), 1, 256); err != nil {
+			if _, err := tr.tree.bundles.first(t.Context(), 1, 256); err != nil {
 				t.Fatal(err)
 			}
 		}
 		tiles, entries := 0, 0
-		for _, s := range r.workers.Storages {
+		for _, s := range r.Workers.Storages {
 			tiles, entries = tiles+s.TileReads, entries+s.EntryReads
 		}
 		for range 10 {
-			if _, err := tr.bundles.first(t.Context(), 1, 255); err != nil {
+			if _, err := tr.tree.bundles.first(t.Context(), 1, 255); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := tr.tile(t.Context(), 0, 1, 256); err != nil {
+			if _, err := tr.Tile(t.Context(), 0, 1, 256); err != nil {
 				t.Fatal(err)
 			}
 		}
-		for _, s := range r.workers.Storages {
+		for _, s := range r.Workers.Storages {
 			tiles, entries = tiles-s.TileReads, entries-s.EntryReads
 		}
 		if tiles != 0 || entries != 0 {
@@ -226,16 +182,15 @@ func flipEntries(s *masterstest.Storage, at int, flipped *bool) {
 // No flip of a byte in what a node answers gets through: the read goes to another node, and fails where there is none.
 func TestNoFlippedByteIsServed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := treeRig(t, 300)
-		defer r.stop()
-		tile := func(level, index uint64, width int) func(*tree) ([]byte, error) {
-			return func(tr *tree) ([]byte, error) { return tr.tile(t.Context(), level, index, width) }
+		r := newFixture(t, 300)
+		tile := func(level, index uint64, width int) func(*Prover) ([]byte, error) {
+			return func(tr *Prover) ([]byte, error) { return tr.Tile(t.Context(), level, index, width) }
 		}
-		bundle := func(tr *tree) ([]byte, error) { return tr.bundles.first(t.Context(), 1, 30) }
+		bundle := func(tr *Prover) ([]byte, error) { return tr.tree.bundles.first(t.Context(), 1, 30) }
 		for _, c := range []struct {
 			name string
 			flip func(s *masterstest.Storage, at int, flipped *bool)
-			read func(*tree) ([]byte, error)
+			read func(*Prover) ([]byte, error)
 			step int
 		}{
 			{"a full tile", flipTiles, tile(0, 0, 256), 41},
@@ -243,15 +198,15 @@ func TestNoFlippedByteIsServed(t *testing.T) {
 			{"the tile above", flipTiles, tile(1, 0, 1), 1},
 			{"tiles of a bundle", flipTiles, bundle, 41},
 			{"a bundle", flipEntries, bundle, 1},
-			{"a consistency proof", flipTiles, func(tr *tree) (raw []byte, err error) {
-				list, err := tr.consistency(t.Context(), 77, 301)
+			{"a consistency proof", flipTiles, func(tr *Prover) (raw []byte, err error) {
+				list, err := tr.Consistency(t.Context(), 77, 301)
 				for _, h := range list {
 					raw = append(raw, h[:]...)
 				}
 				return raw, err
 			}, 41},
 		} {
-			want, err := c.read(r.newTree())
+			want, err := c.read(r.newProver())
 			if err != nil {
 				t.Fatalf("%s: %v", c.name, err)
 			}
@@ -259,7 +214,7 @@ func TestNoFlippedByteIsServed(t *testing.T) {
 			for ; ; at += c.step {
 				flipped := false
 				r.lie(2, func(s *masterstest.Storage) { c.flip(s, at, &flipped) })
-				tr := r.newTree()
+				tr := r.newProver()
 				got, err := c.read(tr)
 				if err != nil || !bytes.Equal(got, want) {
 					t.Fatalf("%s, byte %d, two nodes of three lie: other bytes, %v", c.name, at, err)
@@ -267,11 +222,11 @@ func TestNoFlippedByteIsServed(t *testing.T) {
 				if !flipped {
 					break
 				}
-				if n := len(tr.prover.suspects); n != 2 {
+				if n := len(tr.suspects); n != 2 {
 					t.Fatalf("%s, byte %d: %d nodes are suspect", c.name, at, n)
 				}
 				r.lie(3, func(s *masterstest.Storage) { c.flip(s, at, &flipped) })
-				if got, err := c.read(r.newTree()); !errors.Is(err, ErrUnavailable) || len(got) > 0 {
+				if got, err := c.read(r.newProver()); !errors.Is(err, ErrUnavailable) || len(got) > 0 {
 					t.Fatalf("%s, byte %d, all lie: %d bytes, %v", c.name, at, len(got), err)
 				}
 			}
@@ -286,8 +241,7 @@ func TestNoFlippedByteIsServed(t *testing.T) {
 // What else a node may answer.
 func TestTilesOfNodesThatHaveThemNot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := treeRig(t, 300)
-		defer r.stop()
+		r := newFixture(t, 300)
 		for _, c := range []struct {
 			name     string
 			change   func(*masterstest.Storage)
@@ -318,15 +272,15 @@ func TestTilesOfNodesThatHaveThemNot(t *testing.T) {
 			}, 2},
 		} {
 			r.lie(2, c.change)
-			tr := r.newTree()
-			if _, err := tr.bundles.first(t.Context(), 0, 256); err != nil {
+			tr := r.newProver()
+			if _, err := tr.tree.bundles.first(t.Context(), 0, 256); err != nil {
 				t.Errorf("two nodes of three are %s: %v", c.name, err)
 			}
-			if n := len(tr.prover.suspects); n != c.suspects {
+			if n := len(tr.suspects); n != c.suspects {
 				t.Errorf("%s: %d nodes are suspect", c.name, n)
 			}
 			r.lie(3, c.change)
-			if _, err := r.newTree().bundles.first(t.Context(), 0, 256); !errors.Is(err, ErrUnavailable) {
+			if _, err := r.newProver().tree.bundles.first(t.Context(), 0, 256); !errors.Is(err, ErrUnavailable) {
 				t.Errorf("all nodes are %s: %v", c.name, err)
 			}
 		}
@@ -336,11 +290,10 @@ func TestTilesOfNodesThatHaveThemNot(t *testing.T) {
 // A node that is behind the checkpoint is asked for the tree of a boundary that it has, or not at all.
 func TestBoundaryOfANode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := treeRig(t, 300)
-		defer r.stop()
-		newest := r.checkpoint()
+		r := newFixture(t, 300)
+		newest := r.Checkpoint()
 		var before masterfsm.Boundary
-		r.ledger.Read(func(s *masterfsm.State) { before, _ = s.BoundaryAt(newest.Height - 1) })
+		r.Ledger.Read(func(s *masterfsm.State) { before, _ = s.BoundaryAt(newest.Height - 1) })
 		for _, c := range []struct {
 			height, size uint64
 			want         masterfsm.Boundary
@@ -354,7 +307,7 @@ func TestBoundaryOfANode(t *testing.T) {
 			{before.Height, before.Size + 1, before, false},
 			{0, 1, masterfsm.Boundary{}, false},
 		} {
-			b, ok := r.tree.boundary(masterfsm.Storage{Height: c.height}, c.size)
+			b, ok := r.newProver().tree.boundary(masterfsm.Storage{Height: c.height}, c.size)
 			if ok != c.ok || ok && b != c.want {
 				t.Errorf("a node of height %d for %d leaves: %+v, %v", c.height, c.size, b, ok)
 			}
