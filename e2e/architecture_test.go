@@ -5,6 +5,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -157,6 +158,9 @@ func readSources(t *testing.T) []source {
 		if entry.IsDir() {
 			if path != root && (strings.HasPrefix(name, ".") || name == "testdata" || strings.HasSuffix(name, "-data")) {
 				return fs.SkipDir
+			}
+			if _, err := os.Stat(filepath.Join(path, "go.mod")); path != root && err == nil {
+				return fs.SkipDir // a module of its own, which the product cannot import
 			}
 			return nil
 		}

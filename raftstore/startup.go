@@ -7,8 +7,8 @@ import (
 
 	"github.com/hashicorp/raft"
 
-	"github.com/chainstore/chainstore/raftstore/internal/tune"
 	"github.com/chainstore/chainstore/raftstore/transport"
+	"github.com/chainstore/chainstore/raftstore/tune"
 )
 
 // begin starts raft for the group that the identity names, after finishing its founding.

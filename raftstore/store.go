@@ -14,8 +14,8 @@ import (
 
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/masterfsm"
-	"github.com/chainstore/chainstore/raftstore/internal/tune"
 	"github.com/chainstore/chainstore/raftstore/transport"
+	"github.com/chainstore/chainstore/raftstore/tune"
 	"github.com/chainstore/chainstore/wire"
 )
 
