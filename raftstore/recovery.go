@@ -14,12 +14,13 @@ import (
 
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/raftstore/transport"
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Rescue is the data folder of a master that does not run, open to make that master the whole group: its majority is lost. Its methods
+// Recovery is the data folder of a master that does not run, open to make that master the whole group: its majority is lost. Its methods
 // belong to one goroutine.
-type Rescue struct {
+type Recovery struct {
 	dir      string
 	lock     *durable.Lock
 	log      hclog.Logger
@@ -46,11 +47,11 @@ type Damage struct {
 	term        uint64
 }
 
-// OpenRescue opens a folder and reads its state: that of the newest snapshot that can be read, with every log entry behind it, committed or
+// OpenRecovery opens a folder and reads its state: that of the newest snapshot that can be read, with every log entry behind it, committed or
 // not, since nobody is left who could tell; see ReadBelow where somebody can. An empty folder gives an empty state and a new member, and so
 // does one in which a founding from such a state was cut short. Nothing is changed but the lock's file. The error wraps [ErrRemoved] where the
 // master was taken out of its group.
-func OpenRescue(dir string, log hclog.Logger) (*Rescue, error) {
+func OpenRecovery(dir string, log hclog.Logger) (*Recovery, error) {
 	r, err := OpenFolder(dir, log)
 	if err != nil {
 		return nil, err
@@ -61,10 +62,10 @@ func OpenRescue(dir string, log hclog.Logger) (*Rescue, error) {
 	return r, nil
 }
 
-// OpenUndo is OpenRescue for a recovery that undoes another one, which was a mistake: the folder may be one that does
+// OpenUndo is OpenRecovery for a recovery that undoes another one, which was a mistake: the folder may be one that does
 // not start any more since its master heard of the other group's epoch. One whose own table has the master as removed
 // is refused still: its group went on without it.
-func OpenUndo(dir string, log hclog.Logger) (*Rescue, error) {
+func OpenUndo(dir string, log hclog.Logger) (*Recovery, error) {
 	r, err := OpenFolder(dir, log)
 	if err != nil {
 		return nil, err
@@ -78,7 +79,7 @@ func OpenUndo(dir string, log hclog.Logger) (*Rescue, error) {
 
 // Rehearse makes the folder, which must be a copy, that of another master, in a group of its own: Commit gives it a
 // group's id that no other group has. It is marked, so that it starts under that cluster token alone.
-func (r *Rescue) Rehearse(clusterToken string) {
+func (r *Recovery) Rehearse(clusterToken string) {
 	r.identity.ID, r.identity.Rehearsal = newMemberID(), rehearsalMark(clusterToken)
 }
 
@@ -97,10 +98,10 @@ func (s *Store) Rehearsal() bool {
 
 // Founding are the masters that the group was founded with, as far as the folder knows: the table has them a moment
 // later only.
-func (r *Rescue) Founding() []wire.Member { return r.identity.Founding }
+func (r *Recovery) Founding() []wire.Member { return r.identity.Founding }
 
 // mayCommit reports whether the master was taken out of its group.
-func (r *Rescue) mayCommit() error {
+func (r *Recovery) mayCommit() error {
 	switch {
 	case r.identity.Removed && !r.undo:
 		return fmt.Errorf("%w; where it heard of a recovery that was a mistake, 'chainstore master recover "+
@@ -113,15 +114,15 @@ func (r *Rescue) mayCommit() error {
 	return nil
 }
 
-// OpenFolder is OpenRescue for who only reads: also the folder of a master that was taken out of its group, which Commit refuses.
-func OpenFolder(dir string, log hclog.Logger) (_ *Rescue, err error) {
+// OpenFolder is OpenRecovery for who only reads: also the folder of a master that was taken out of its group, which Commit refuses.
+func OpenFolder(dir string, log hclog.Logger) (_ *Recovery, err error) {
 	if log == nil {
 		log = hclog.NewNullLogger()
 	}
 	if err := durable.MkdirAll(dir); err != nil {
 		return nil, err
 	}
-	r := &Rescue{dir: dir, log: log, state: masterfsm.New()}
+	r := &Recovery{dir: dir, log: log, state: masterfsm.New()}
 	if r.lock, err = durable.LockDir(dir); err != nil {
 		return nil, err
 	}
@@ -135,7 +136,7 @@ func OpenFolder(dir string, log hclog.Logger) (_ *Rescue, err error) {
 	}
 	_, missing := os.Stat(filepath.Join(dir, "raft.db"))
 	empty := errors.Is(missing, fs.ErrNotExist)
-	r.fresh = r.identity.Group == "" && (empty || r.identity.Rescue)
+	r.fresh = r.identity.Group == "" && (empty || r.identity.Recovering)
 	switch {
 	case r.fresh && empty:
 		return r, nil
@@ -154,7 +155,7 @@ func OpenFolder(dir string, log hclog.Logger) (_ *Rescue, err error) {
 	return r, nil
 }
 
-func (r *Rescue) openFiles() error {
+func (r *Recovery) openFiles() error {
 	s := &Store{cfg: Config{Dir: r.dir}, log: r.log, fail: newFailure()}
 	if err := s.openFiles(); err != nil {
 		return err
@@ -164,32 +165,32 @@ func (r *Rescue) openFiles() error {
 }
 
 // Member is who the master is.
-func (r *Rescue) Member() wire.Member {
+func (r *Recovery) Member() wire.Member {
 	return wire.Member{ID: r.identity.ID, Group: r.identity.Group, Epoch: r.identity.Epoch, Applied: r.last}
 }
 
 // Stale reports whether the master was refused because its folder is an older copy: what it acknowledged since is not there.
-func (r *Rescue) Stale() bool { return r.identity.Stale }
+func (r *Recovery) Stale() bool { return r.identity.Stale }
 
 // Fresh reports whether the folder holds no master of a group.
-func (r *Rescue) Fresh() bool { return r.fresh }
+func (r *Recovery) Fresh() bool { return r.fresh }
 
 // Last tells term and index of the last log entry. Of several survivors the one with the highest term is to be recovered, of these the one
 // with the highest index: raft elects by the same order, so it has all that was committed and that any of them has.
-func (r *Rescue) Last() (term, index uint64) { return r.lastTerm, r.last }
+func (r *Recovery) Last() (term, index uint64) { return r.lastTerm, r.last }
 
 // Settled is the number of blocks of the state's chain that are known to be committed: they are in a snapshot.
-func (r *Rescue) Settled() uint64 { return r.settled }
+func (r *Recovery) Settled() uint64 { return r.settled }
 
 // Damaged are the snapshots that cannot be read.
-func (r *Rescue) Damaged() []Damage { return r.damaged }
+func (r *Recovery) Damaged() []Damage { return r.damaged }
 
 // State is what the folder holds. It may be changed before Commit.
-func (r *Rescue) State() *masterfsm.State { return r.state }
+func (r *Recovery) State() *masterfsm.State { return r.state }
 
 // Log is the log's name with the keys that sign, those among them of which it is not certain that they are retired: no snapshot shows it, and
 // the end of the log may never have been committed.
-func (r *Rescue) Log() masterfsm.Log {
+func (r *Recovery) Log() masterfsm.Log {
 	l := r.state.Log()
 	l.Keys = append(l.Signing(), r.retired...)
 	return l
@@ -197,7 +198,7 @@ func (r *Rescue) Log() masterfsm.Log {
 
 // Commit makes this master the only member of a group of that epoch, reached at raftAddress, with the state as it is now. A crash on the way
 // leaves a folder that does not start until the rescue was done again.
-func (r *Rescue) Commit(group string, epoch uint64, raftAddress string) error {
+func (r *Recovery) Commit(group string, epoch uint64, raftAddress string) error {
 	if err := r.mayCommit(); err != nil {
 		return err
 	}
@@ -214,14 +215,14 @@ func (r *Rescue) Commit(group string, epoch uint64, raftAddress string) error {
 		return err
 	}
 	done := r.identity
-	done.Group, done.Epoch, done.Rescue, done.Removed, done.Stale, done.Level = group, epoch, false, false, false, 0
+	done.Group, done.Epoch, done.Recovering, done.Removed, done.Stale, done.Level = group, epoch, false, false, false, 0
 	return r.saveIdentity(done)
 }
 
 // begin notes that the folder is being changed.
-func (r *Rescue) begin() error {
+func (r *Recovery) begin() error {
 	begun := r.identity
-	begun.Rescue, begun.Founding = true, nil
+	begun.Recovering, begun.Founding = true, nil
 	if err := r.saveIdentity(begun); err != nil {
 		return err
 	}
@@ -231,13 +232,13 @@ func (r *Rescue) begin() error {
 		}
 	}
 	// Nobody of the new group knows this member's starts, or is known to it.
-	if err := os.Remove(filepath.Join(r.dir, startsFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return diskError("remove "+filepath.Join(r.dir, startsFile), err)
+	if err := os.Remove(startsPath(r.dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return diskError("remove "+startsPath(r.dir), err)
 	}
 	return r.setAside()
 }
 
-func (r *Rescue) saveIdentity(id identity) error {
+func (r *Recovery) saveIdentity(id identity) error {
 	if err := id.save(r.dir); err != nil {
 		return diskError("write to "+r.dir, err)
 	}
@@ -246,17 +247,17 @@ func (r *Rescue) saveIdentity(id identity) error {
 }
 
 // write writes the state as a snapshot behind everything that the folder knows of, and cuts the log.
-func (r *Rescue) write(raftAddress string) error {
+func (r *Recovery) write(raftAddress string) error {
 	s := r.files
 	configuration := raft.Configuration{Servers: []raft.Server{{
-		Suffrage: raft.Voter, ID: raft.ServerID(r.identity.ID), Address: serverAddress(r.identity.ID, raftAddress),
+		Suffrage: raft.Voter, ID: raft.ServerID(r.identity.ID), Address: transport.ServerAddress(r.identity.ID, raftAddress),
 	}}}
 	index, term := r.last+1, max(r.term, 1)
 	for _, d := range r.damaged {
 		index, term = max(index, d.Index+1), max(term, d.term)
 	}
-	_, transport := raft.NewInmemTransport("") // the snapshot's form of old asks it for a name
-	sink, err := s.snaps.Create(raft.SnapshotVersionMax, index, term, configuration, index, transport)
+	_, trans := raft.NewInmemTransport("") // Create asks it for a name, for an old form of snapshots
+	sink, err := s.snaps.Create(raft.SnapshotVersionMax, index, term, configuration, index, trans)
 	if err != nil {
 		return err
 	}
@@ -283,7 +284,7 @@ func (r *Rescue) write(raftAddress string) error {
 }
 
 // setAside moves the snapshots that cannot be read out of the way.
-func (r *Rescue) setAside() error {
+func (r *Recovery) setAside() error {
 	for _, d := range r.damaged {
 		aside := filepath.Dir(d.Aside)
 		if err := durable.MkdirAll(aside); err != nil {
@@ -300,7 +301,7 @@ func (r *Rescue) setAside() error {
 }
 
 // Close gives the folder back.
-func (r *Rescue) Close() error {
+func (r *Recovery) Close() error {
 	var err error
 	if r.files != nil {
 		err = r.files.bolt.Close()

@@ -43,9 +43,9 @@ func twoSnapshots(t *testing.T, trailing uint64) (n *node, last uint64, newest s
 	}
 	last = n.Applied()
 	n.stop()
-	rescue := openRescue(t, n.cfg.Dir)
-	defer closeRescue(t, rescue)
-	return n, last, filepath.Join(rescue.files.snaps.dir, rescue.base.ID)
+	recovery := openRecovery(t, n.cfg.Dir)
+	defer closeRecovery(t, recovery)
+	return n, last, filepath.Join(recovery.files.snaps.dir, recovery.base.ID)
 }
 
 // propose commits a command.
@@ -74,17 +74,17 @@ func (n *node) mine(t *testing.T, number uint64) {
 	n.propose(t, masterfsm.Encode(&masterfsm.Mined{Block: number, Nonce: nonce, Time: 2000 + number}))
 }
 
-func openRescue(t *testing.T, dir string) *Rescue {
+func openRecovery(t *testing.T, dir string) *Recovery {
 	t.Helper()
-	r, err := OpenRescue(dir, nil)
+	r, err := OpenRecovery(dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { closeRescue(t, r) })
+	t.Cleanup(func() { closeRecovery(t, r) })
 	return r
 }
 
-func closeRescue(t *testing.T, r *Rescue) {
+func closeRecovery(t *testing.T, r *Recovery) {
 	t.Helper()
 	if err := r.Close(); err != nil {
 		t.Error(err)
@@ -101,7 +101,7 @@ func TestRescueReadBelow(t *testing.T) {
 	}
 	last := n.Applied()
 	n.stop()
-	r := openRescue(t, n.cfg.Dir)
+	r := openRecovery(t, n.cfg.Dir)
 	term, index := r.Last()
 	if r.State().Head().Height != 3 || r.Settled() != 0 || index != last || term == 0 {
 		t.Errorf("height %d, %d settled, last entry %d of term %d, not %d", r.State().Head().Height, r.Settled(), index, term, last)
@@ -140,7 +140,7 @@ func TestRescueDamagedSnapshot(t *testing.T) {
 	for _, file := range []string{"state.bin", "meta.json"} {
 		n, last, damaged := twoSnapshots(t, 1000)
 		spoil(t, filepath.Join(damaged, file))
-		r := openRescue(t, n.cfg.Dir)
+		r := openRecovery(t, n.cfg.Dir)
 		list := r.Damaged()
 		if _, index := r.Last(); index != last || len(list) != 1 || list[0].Path != damaged || list[0].Err == nil || list[0].Index == 0 {
 			t.Fatalf("%s: the last entry is %d, not %d, damaged are %+v", file, index, last, list)
@@ -148,7 +148,7 @@ func TestRescueDamagedSnapshot(t *testing.T) {
 		if err := r.Commit("group-1", 2, n.cfg.Bind); err != nil {
 			t.Fatal(err)
 		}
-		closeRescue(t, r)
+		closeRecovery(t, r)
 		if _, err := os.Stat(list[0].Aside); err != nil {
 			t.Error(err)
 		}
@@ -164,7 +164,7 @@ func TestRescueLostSnapshot(t *testing.T) {
 	t.Parallel()
 	n, _, damaged := twoSnapshots(t, 1)
 	spoil(t, filepath.Join(damaged, "state.bin"))
-	_, err := OpenRescue(n.cfg.Dir, nil)
+	_, err := OpenRecovery(n.cfg.Dir, nil)
 	if !errors.Is(err, ErrDisk) || !strings.Contains(err.Error(), damaged) || !strings.Contains(err.Error(), "--from-storage") {
 		t.Errorf("opened: %v", err)
 	}
@@ -178,7 +178,7 @@ func TestRescueAgain(t *testing.T) {
 	t.Parallel()
 	for _, written := range []bool{false, true} {
 		dir := filepath.Join(t.TempDir(), "master")
-		r := openRescue(t, dir)
+		r := openRecovery(t, dir)
 		id := r.Member().ID
 		if !r.Fresh() {
 			t.Error("an empty folder is not fresh")
@@ -194,11 +194,11 @@ func TestRescueAgain(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		closeRescue(t, r)
-		if _, err := Open(testConfig(t, dir)); !errors.Is(err, ErrRescue) {
+		closeRecovery(t, r)
+		if _, err := Open(testConfig(t, dir)); !errors.Is(err, ErrRecovery) {
 			t.Errorf("a half-written folder opens: %v", err)
 		}
-		r = openRescue(t, dir)
+		r = openRecovery(t, dir)
 		if _, found := r.State().ProjectByName("of the first try"); found || !r.Fresh() || r.Member().ID != id {
 			t.Errorf("the second try begins with %+v", r.Member())
 		}
@@ -209,7 +209,7 @@ func TestRescueAgain(t *testing.T) {
 		if err := r.Commit("g", 3, "127.0.0.1:1"); err != nil {
 			t.Fatal(err)
 		}
-		closeRescue(t, r)
+		closeRecovery(t, r)
 		n := openNode(t, cfg)
 		if leaderOf(t, n); !n.has("of the second try") || n.has("of the first try") || n.Member().Group != "g" || n.Member().Epoch != 3 {
 			t.Errorf("recovered %+v", n.Member())
@@ -223,7 +223,7 @@ func TestRescueRemoved(t *testing.T) {
 	n := loneMaster(t, 1)
 	n.propose(t, masterfsm.Encode(&masterfsm.RemoveMaster{ID: n.Member().ID, Time: 1}))
 	n.stop()
-	if _, err := OpenRescue(n.cfg.Dir, nil); !errors.Is(err, ErrRemoved) || !strings.Contains(err.Error(), n.Member().ID) {
+	if _, err := OpenRecovery(n.cfg.Dir, nil); !errors.Is(err, ErrRemoved) || !strings.Contains(err.Error(), n.Member().ID) {
 		t.Errorf("opened: %v", err)
 	}
 }
@@ -238,7 +238,7 @@ func TestReadRemoved(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer closeRescue(t, r)
+	defer closeRecovery(t, r)
 	if _, found := r.State().ProjectByName("p0"); !found {
 		t.Error("no project")
 	}
@@ -271,7 +271,7 @@ func TestRescueLogKeys(t *testing.T) {
 	fourth := add(4)
 	retire(fourth)
 	n.stop()
-	r := openRescue(t, n.cfg.Dir)
+	r := openRecovery(t, n.cfg.Dir)
 	if signing := r.State().Log().Signing(); len(signing) != 1 || signing[0].ID != third {
 		t.Errorf("%d keys sign", len(signing))
 	}
@@ -296,7 +296,7 @@ func TestOpenUndo(t *testing.T) {
 		t.Fatal(err)
 	}
 	n.stop()
-	if _, err := OpenRescue(n.cfg.Dir, nil); !errors.Is(err, ErrRemoved) || !strings.Contains(err.Error(),
+	if _, err := OpenRecovery(n.cfg.Dir, nil); !errors.Is(err, ErrRemoved) || !strings.Contains(err.Error(),
 		"--undo-recovery") {
 		t.Errorf("without undoing: %v", err)
 	}
@@ -307,12 +307,12 @@ func TestOpenUndo(t *testing.T) {
 	if err := r.Commit(r.Member().Group, r.Member().Epoch+2, n.cfg.Bind); err != nil {
 		t.Fatal(err)
 	}
-	closeRescue(t, r)
-	again := openRescue(t, n.cfg.Dir)
+	closeRecovery(t, r)
+	again := openRecovery(t, n.cfg.Dir)
 	if again.identity.Removed || again.Member().Epoch != 3 {
 		t.Errorf("%+v", again.identity)
 	}
-	closeRescue(t, again)
+	closeRecovery(t, again)
 
 	gone := loneMaster(t, 1)
 	gone.propose(t, masterfsm.Encode(&masterfsm.RemoveMaster{ID: gone.Member().ID, Time: 9999}))

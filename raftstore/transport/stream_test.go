@@ -1,7 +1,7 @@
-package raftstore
+package transport
 
 import (
-	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -14,28 +14,38 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-func testStream(t testing.TB, self, group, token string) *stream {
+const testToken = "the cluster token of the tests"
+
+// patience bounds what a test waits for.
+func patience(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// testStream returns a stream at protocol level 0 that fails the test when it finds its folder stale. It is open for a
+// group unless group is "".
+func testStream(t testing.TB, self, group, token string) *Stream {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	return openStream(t, self, group, token, 0, func(err error) { t.Error(err) })
+}
+
+func openStream(t testing.TB, self, group, token string, level uint64, stale func(error)) *Stream {
+	t.Helper()
+	listener, advertise, err := Listen("127.0.0.1:0", "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, err := newHandshakeKey(token)
+	key, err := NewKey(token)
 	if err != nil {
 		t.Fatal(err)
 	}
-	known, err := openStarts(t.TempDir(), false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := known.begin(); err != nil {
-		t.Fatal(err)
-	}
-	s := newStream(streamConfig{
-		listener: listener, self: self, advertise: listener.Addr().String(), key: key, starts: known, level: func() uint64 { return 0 }, addressOf: func(string) string { return "" },
-		stale: func(err error) { t.Error(err) }, failed: func(err error) { t.Error(err) }, log: hclog.NewNullLogger(),
+	s := New(Config{
+		Listener: listener, Self: self, Advertise: advertise, Key: key, Starts: newStarts(t),
+		Level: func() uint64 { return level }, AddressOf: func(string) string { return "" },
+		Stale: stale, Failed: func(err error) { t.Error(err) }, Log: hclog.NewNullLogger(),
 	})
-	s.open(group)
+	s.Open(group)
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {
 			t.Error(err)
@@ -44,13 +54,13 @@ func testStream(t testing.TB, self, group, token string) *stream {
 	return s
 }
 
-func (s *stream) address() raft.ServerAddress { return raft.ServerAddress(s.addr) }
+func (s *Stream) address() raft.ServerAddress { return raft.ServerAddress(s.addr) }
 
 // refusal dials until the other side has decided, and returns its refusal. An attempt that a deadline cut off does not
 // count: on a busy machine the other side may not have had its turn yet.
-func (s *stream) refusal(t *testing.T, address raft.ServerAddress) error {
+func (s *Stream) refusal(t *testing.T, address raft.ServerAddress) error {
 	t.Helper()
-	member, hostPort, err := splitAddress(address)
+	member, hostPort, err := SplitAddress(address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +120,7 @@ func TestStream(t *testing.T) {
 	if _, err := io.ReadFull(d, got[:]); err != nil || string(got[:]) != "hello" {
 		t.Fatalf("%q, %v", got, err)
 	}
-	if a.isUnreachable("b") {
+	if a.Unreachable("b") {
 		t.Error("b was reached and counts as unreachable")
 	}
 	if err := b.Close(); err != nil {
@@ -122,7 +132,7 @@ func TestStream(t *testing.T) {
 	if _, err := b.Accept(); !errors.Is(err, net.ErrClosed) {
 		t.Errorf("accept on a closed stream: %v", err)
 	}
-	if _, err := a.Dial(b.address(), 60*time.Millisecond); err == nil || !a.isUnreachable("b") {
+	if _, err := a.Dial(b.address(), 60*time.Millisecond); err == nil || !a.Unreachable("b") {
 		t.Errorf("dial of a closed stream: %v", err)
 	}
 }
@@ -141,7 +151,7 @@ func TestStreamRefuses(t *testing.T) {
 		},
 		"other group": func(t *testing.T) error { return testStream(t, "a", "h", testToken).refusal(t, callee.address()) },
 		"wrong member meant": func(t *testing.T) error {
-			wiped := serverAddress("wiped", callee.listener.Addr().String())
+			wiped := ServerAddress("wiped", callee.cfg.Listener.Addr().String())
 			return testStream(t, "a", "g", testToken).refusal(t, wiped)
 		},
 		"the callee itself": func(t *testing.T) error { return callee.refusal(t, callee.address()) },
@@ -173,7 +183,7 @@ func TestStreamDialReportsRefusal(t *testing.T) {
 			func(conn net.Conn) { _, _ = conn.Write(make([]byte, nonceSize+macSize)) }, // not the proof of the token
 			func(net.Conn) { second.Store(true) },                                      // silent
 		)
-		_, err := a.Dial(serverAddress("b", hostPort), timeout)
+		_, err := a.Dial(ServerAddress("b", hostPort), timeout)
 		if err == nil {
 			t.Fatal("connected")
 		}
@@ -191,7 +201,7 @@ func TestStreamDialReportsRefusal(t *testing.T) {
 // A master that does not answer in time has not refused: what it would have said is not known.
 func TestStreamSilentCallee(t *testing.T) {
 	a := testStream(t, "a", "g", testToken)
-	_, err := a.Dial(serverAddress("b", script(t, func(net.Conn) {})), 100*time.Millisecond)
+	_, err := a.Dial(ServerAddress("b", script(t, func(net.Conn) {})), 100*time.Millisecond)
 	var netErr net.Error
 	if !errors.As(err, &netErr) || !netErr.Timeout() || errors.Is(err, errHandshake) {
 		t.Errorf("dial of a silent master: %v", err)
@@ -202,7 +212,7 @@ func TestStreamSilentCallee(t *testing.T) {
 func TestStreamSilentCaller(t *testing.T) {
 	a, b := testStream(t, "a", "g", testToken), testStream(t, "b", "g", testToken)
 	for range 10 {
-		silent, err := net.Dial("tcp", b.listener.Addr().String())
+		silent, err := net.Dial("tcp", b.cfg.Listener.Addr().String())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -226,7 +236,7 @@ func TestStreamDialWaits(t *testing.T) {
 		_, err := a.Dial(b.address(), 20*time.Second)
 		done <- err
 	}()
-	b.open("g")
+	b.Open("g")
 	if _, err := b.Accept(); err != nil {
 		t.Fatal(err)
 	}
@@ -235,115 +245,25 @@ func TestStreamDialWaits(t *testing.T) {
 	}
 }
 
-// recorder keeps what is written to a connection.
-type recorder struct {
-	net.Conn
-	written bytes.Buffer
-}
-
-func (r *recorder) Write(b []byte) (int, error) {
-	r.written.Write(b)
-	return r.Conn.Write(b)
-}
-
-func TestHandshakeReplayed(t *testing.T) {
-	key, err := newHandshakeKey(testToken)
-	if err != nil {
-		t.Fatal(err)
+// What is shut stays shut: a refusal may come while the store opens its connections, and while one is dialled.
+func TestShutIsFinal(t *testing.T) {
+	a, _ := leveled(t, "a", 1)
+	b, _ := leveled(t, "b", 1)
+	a.Shut()
+	a.Open("g")
+	a.Announce("g")
+	if group, forRaft := a.current(); group != "" || forRaft {
+		t.Errorf("open after it was shut: %q, %v", group, forRaft)
 	}
-	meet := func(call func(net.Conn) error) (callErr, answerErr error) {
-		near, far := net.Pipe()
-		done := make(chan error, 1)
-		go func() {
-			done <- call(near)
-			near.Close()
-		}()
-		answerErr = answerHello(key, far)
-		far.Close()
-		return <-done, answerErr
-	}
-	r := &recorder{}
-	callErr, answerErr := meet(func(c net.Conn) error {
-		r.Conn = c
-		return key.call(r, hello{group: "g", caller: "a", callee: "b"})
-	})
-	if callErr != nil || answerErr != nil {
-		t.Fatal(callErr, answerErr)
-	}
-	_, answerErr = meet(func(c net.Conn) error {
-		recorded := r.written.Bytes()
-		proof := len(recorded) - macSize
-		if _, err := c.Write(recorded[:proof]); err != nil {
-			return err
-		}
-		if _, err := io.ReadFull(c, make([]byte, nonceSize+macSize)); err != nil {
-			return err
-		}
-		_, err := c.Write(recorded[proof:])
-		return err
-	})
-	if !errors.Is(answerErr, errHandshake) {
-		t.Fatalf("a replayed handshake: %v", answerErr)
-	}
-}
-
-// answerHello answers as member b of group g, in version 1.
-func answerHello(key handshakeKey, conn net.Conn) error {
-	h, raw, err := readHello(conn)
-	if err != nil {
-		return err
-	}
-	if err := h.meant("g", "b"); err != nil {
-		return err
-	}
-	return key.answer(conn, raw)
-}
-
-// What the callee says may not serve as what a caller must say.
-func TestHandshakeReflected(t *testing.T) {
-	key, err := newHandshakeKey(testToken)
-	if err != nil {
-		t.Fatal(err)
+	if conn, err := a.Dial(b.address(), 50*time.Millisecond); err == nil {
+		t.Error("it dials", conn.Close())
 	}
 	near, far := net.Pipe()
-	go func() {
-		raw, _ := hello{group: "g", caller: "a", callee: "b"}.encode(helloVersion)
-		var reply [nonceSize + macSize]byte
-		_, _ = near.Write(raw)
-		_, _ = io.ReadFull(near, reply[:])
-		_, _ = near.Write(reply[nonceSize:])
-	}()
-	if err := answerHello(key, far); !errors.Is(err, errHandshake) {
-		t.Fatalf("a reflected proof: %v", err)
+	defer far.Close()
+	if _, err := a.track(near); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("a connection that was being dialled: %v", err)
 	}
-}
-
-func FuzzReadHello(f *testing.F) {
-	raw, err := hello{group: "g", caller: "a", callee: "b"}.encode(helloVersion)
-	if err != nil {
-		f.Fatal(err)
+	if err := b.refusal(t, a.address()); !errors.Is(err, errHandshake) {
+		t.Errorf("it takes connections: %v", err)
 	}
-	f.Add(raw)
-	f.Add(raw[:len(raw)-1])
-	f.Add([]byte("GET / HTTP/1.1\r\n\r\n                                     "))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		r := bytes.NewReader(data)
-		h, raw, err := readHello(r)
-		if err != nil {
-			if !errors.Is(err, errHandshake) {
-				t.Fatalf("%v", err)
-			}
-			return
-		}
-		if !bytes.HasPrefix(data, raw) || len(data)-r.Len() != len(raw) {
-			t.Fatal("what was read is not what it says")
-		}
-		again, err := h.encode(raw[len(helloMagic)])
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !bytes.Equal(again[helloHead:], raw[helloHead:]) {
-			t.Fatalf("%x became %x", raw, again)
-		}
-	})
 }

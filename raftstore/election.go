@@ -7,10 +7,9 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// watchLeader has raft look for the leader when its silence has lasted for the timeout and up to half as much again. By
-// itself raft looks at random moments, one to two timeouts apart, so that it may find a silence of one timeout only when
-// it has lasted for three; and a vote needs a majority that has found it. The random part keeps followers from standing
-// for election all at once.
+// watchLeader starts an election when the leader was silent for the timeout and up to half as much again. Raft itself
+// looks at random moments, one to two timeouts apart, so it may notice a silence of one timeout only after three; and a
+// vote needs a majority that has noticed. The random part keeps followers from standing for election at the same moment.
 func (s *Store) watchLeader(r *raft.Raft) {
 	timeout := s.cfg.Timeout
 	for {
@@ -20,7 +19,7 @@ func (s *Store) watchLeader(r *raft.Raft) {
 			if silence := time.Since(r.LastContact()); silence < timeout {
 				wait = patience - silence
 			} else {
-				s.wake(r)
+				s.checkLastContact(r)
 			}
 		}
 		if !s.pause(s.stop, wait) {
@@ -29,8 +28,9 @@ func (s *Store) watchLeader(r *raft.Raft) {
 	}
 }
 
-// wake has a follower look at its last contact now: raft does when its heartbeat timeout becomes shorter.
-func (s *Store) wake(r *raft.Raft) {
+// checkLastContact makes a follower check its last contact with the leader now. Raft has no call for that, but raft 1.7.3
+// does it when its heartbeat timeout becomes shorter; so the timeout is raised and lowered again.
+func (s *Store) checkLastContact(r *raft.Raft) {
 	for _, d := range []time.Duration{s.cfg.Timeout + time.Millisecond, s.cfg.Timeout} {
 		s.reload(r, func(c *raft.ReloadableConfig) { c.HeartbeatTimeout, c.ElectionTimeout = d, d })
 	}

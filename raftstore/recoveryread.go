@@ -13,7 +13,7 @@ import (
 )
 
 // read finds the snapshot to begin with, and reads the state from there to the end of the log.
-func (r *Rescue) read() error {
+func (r *Recovery) read() error {
 	s := r.files
 	first, err := s.logs.FirstIndex()
 	if err != nil {
@@ -50,7 +50,7 @@ func (r *Rescue) read() error {
 }
 
 // choose finds the newest snapshot that can be read, and those that cannot.
-func (r *Rescue) choose() error {
+func (r *Recovery) choose() error {
 	snaps := r.files.snaps
 	list, err := snaps.List()
 	if err != nil {
@@ -80,7 +80,7 @@ func (r *Rescue) choose() error {
 	return nil
 }
 
-func (r *Rescue) foundDamaged(id string, err error) {
+func (r *Recovery) foundDamaged(id string, err error) {
 	d := Damage{Path: filepath.Join(r.files.snaps.dir, id), Aside: filepath.Join(r.dir, "damaged", id), Err: err}
 	// Raft names a snapshot term-index-time.
 	if _, err := fmt.Sscanf(id, "%d-%d-", &d.term, &d.Index); err != nil {
@@ -90,7 +90,7 @@ func (r *Rescue) foundDamaged(id string, err error) {
 }
 
 // restore reads a snapshot.
-func (r *Rescue) restore(id string) (*masterfsm.State, error) {
+func (r *Recovery) restore(id string) (*masterfsm.State, error) {
 	path := filepath.Join(r.files.snaps.dir, id)
 	if err := r.files.snaps.check(id); err != nil {
 		return nil, err
@@ -108,7 +108,7 @@ func (r *Rescue) restore(id string) (*masterfsm.State, error) {
 
 // ReadBelow reads the state again, up to the entry before the one that mined a block: the group has committed another block in its place, so
 // the log went another way from there on. The log's last entry stays what it is.
-func (r *Rescue) ReadBelow(block uint64) error {
+func (r *Recovery) ReadBelow(block uint64) error {
 	index, known := r.minedAt[block]
 	if !known {
 		return fmt.Errorf("no entry of the log in %s mines block %d: what is in its snapshot cannot be taken back", r.dir, block)
@@ -125,7 +125,7 @@ func (r *Rescue) ReadBelow(block uint64) error {
 }
 
 // replay applies the entries behind the snapshot, up to one.
-func (r *Rescue) replay(upTo uint64) error {
+func (r *Recovery) replay(upTo uint64) error {
 	r.retired = nil
 	next := uint64(1)
 	if r.base != nil {

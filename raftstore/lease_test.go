@@ -19,12 +19,12 @@ func TestLastContactOf(t *testing.T) {
 		"it never heard of one":                 {contact{}, never, false, never},
 		"a follower":                            {contact{}, at(9), false, at(9)},
 		"elected, and not told yet":             {contact{}, at(9), false, at(9)},
-		"it leads":                              {contact{pulse: at(10)}, at(3), true, at(10)},
-		"halted as leader":                      {contact{pulse: at(10)}, at(3), true, at(10)},
-		"stepped down, and not told yet":        {contact{pulse: at(10)}, at(20), true, at(10)},
-		"stepped down":                          {contact{pulse: at(10), resigned: at(21)}, at(20), false, at(10)},
-		"stepped down, and heard of another":    {contact{pulse: at(10), resigned: at(21)}, at(22), false, at(22)},
-		"leads again, told before its election": {contact{pulse: at(30), resigned: at(21)}, at(25), true, at(30)},
+		"it leads":                              {contact{lease: at(10)}, at(3), true, at(10)},
+		"halted as leader":                      {contact{lease: at(10)}, at(3), true, at(10)},
+		"stepped down, and not told yet":        {contact{lease: at(10)}, at(20), true, at(10)},
+		"stepped down":                          {contact{lease: at(10), resigned: at(21)}, at(20), false, at(10)},
+		"stepped down, and heard of another":    {contact{lease: at(10), resigned: at(21)}, at(22), false, at(22)},
+		"leads again, told before its election": {contact{lease: at(30), resigned: at(21)}, at(25), true, at(30)},
 	} {
 		if got := c.contact.last(c.heard, c.leading); !got.Equal(c.want) {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
@@ -43,7 +43,7 @@ func TestPulseAfterAHalt(t *testing.T) {
 	halt := func() {
 		leader.Store.lead.mu.Lock()
 		defer leader.Store.lead.mu.Unlock()
-		leader.Store.lead.contact.pulse = time.Now().Add(-time.Hour)
+		leader.Store.lead.contact.lease = time.Now().Add(-time.Hour)
 	}
 	halt()
 	ctx := patience(t)
