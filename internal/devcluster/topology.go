@@ -119,7 +119,8 @@ func (t Topology) Roles() []Role {
 				return net.JoinHostPort(cmp.Or(place.Host, "127.0.0.1"), strconv.Itoa(t.Port+offset))
 			}
 			role := Role{
-				Name: name, Kind: kind, Data: filepath.Join(t.Dir, name), Log: filepath.Join(t.Dir, "logs", name+".log"),
+				Name: name, Kind: kind,
+				Data: filepath.Join(t.Dir, name), Log: filepath.Join(t.Dir, "logs", name+".log"),
 				HTTP: address(offset + i), Place: place,
 			}
 			if t.Proxied != 0 {

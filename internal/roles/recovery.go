@@ -118,35 +118,35 @@ func RecoverMaster(ctx context.Context, cfg RecoverConfig) (_ Recovery, err erro
 	if err := cfg.validate(); err != nil {
 		return Recovery{}, err
 	}
-	open := raftstore.OpenRescue
+	open := raftstore.OpenRecovery
 	if cfg.UndoRecovery {
 		open = raftstore.OpenUndo
 	}
-	rescue, err := open(cfg.Data, cfg.Logger)
+	folder, err := open(cfg.Data, cfg.Logger)
 	if err != nil {
 		return Recovery{}, err
 	}
-	defer func() { err = errors.Join(err, rescue.Close()) }()
-	switch fresh := rescue.Fresh(); {
+	defer func() { err = errors.Join(err, folder.Close()) }()
+	switch fresh := folder.Fresh(); {
 	case fresh && (cfg.UndoRecovery || cfg.Rehearsal):
 		return Recovery{}, fmt.Errorf("%s is not the folder of a master: name one, or for a rehearsal a copy of one",
 			cfg.Data)
 	case fresh && len(cfg.FromStorage) == 0:
-		return Recovery{}, fmt.Errorf("%s is not the folder of a master: name the folder of one that survived, or found "+
-			"the group anew with --from-storage URL,…", cfg.Data)
+		return Recovery{}, fmt.Errorf("%s is not the folder of a master: name the folder of one that survived, or "+
+			"found the group anew with --from-storage URL,…", cfg.Data)
 	case !fresh && len(cfg.FromStorage) > 0 && !cfg.Rehearsal:
-		return Recovery{}, fmt.Errorf("%s is the folder of a master of group %s: recover it without --from-storage, or "+
-			"name an empty folder", cfg.Data, rescue.Member().Group)
+		return Recovery{}, fmt.Errorf("%s is the folder of a master of group %s: recover it without --from-storage, "+
+			"or name an empty folder", cfg.Data, folder.Member().Group)
 	}
-	r := &recovery{cfg: cfg, folder: rescue, masters: client.NewMasters(cfg.ClusterToken), fresh: rescue.Fresh()}
+	r := &recovery{cfg: cfg, folder: folder, masters: client.NewMasters(cfg.ClusterToken), fresh: folder.Fresh()}
 	defer r.masters.CloseIdle()
 	if cfg.Rehearsal {
-		if err := r.isolate(rescue); err != nil {
+		if err := r.isolate(folder); err != nil {
 			return Recovery{}, err
 		}
 	}
-	r.planFrom(rescue)
-	r.old = r.othersOf(rescue)
+	r.planFrom(folder)
+	r.old = r.othersOf(folder)
 	if err := r.checkMasters(ctx); err != nil {
 		return Recovery{}, err
 	}
@@ -170,7 +170,7 @@ func RecoverMaster(ctx context.Context, cfg RecoverConfig) (_ Recovery, err erro
 			return Recovery{}, err
 		}
 	}
-	return r.plan, rescue.Commit(r.plan.Group, r.plan.Epoch, cfg.Raft)
+	return r.plan, folder.Commit(r.plan.Group, r.plan.Epoch, cfg.Raft)
 }
 
 func (c *RecoverConfig) validate() error {
@@ -189,25 +189,25 @@ func (c *RecoverConfig) validate() error {
 }
 
 // isolate turns the folder into that of a master that is unknown to the old group.
-func (r *recovery) isolate(rescue *raftstore.Rescue) error {
+func (r *recovery) isolate(folder *raftstore.Recovery) error {
 	state := r.state()
-	keys, _ := masternode.OpenLogKeys(r.cfg.ClusterToken, state.Group().ID, rescue.Log())
+	keys, _ := masternode.OpenLogKeys(r.cfg.ClusterToken, state.Group().ID, folder.Log())
 	if len(keys) > 0 {
 		return errors.New("the cluster token is that of the group that was copied: a rehearsal needs one of its " +
 			"own, so that the nodes of the two groups refuse each other's calls")
 	}
 	for _, s := range state.Storages() {
 		if slices.Contains(trimmed(r.cfg.FromStorage), s.URL) {
-			return fmt.Errorf("storage node %s belongs to the group that was copied: a rehearsal may only name storage "+
-				"nodes of its own", s.URL)
+			return fmt.Errorf("storage node %s belongs to the group that was copied: a rehearsal may only name "+
+				"storage nodes of its own", s.URL)
 		}
 	}
-	rescue.Rehearse(r.cfg.ClusterToken)
+	folder.Rehearse(r.cfg.ClusterToken)
 	r.cfg.NewLogKey = true
 	return nil
 }
 
-// survivor is the folder to recover: see [raftstore.Rescue].
+// survivor is the folder to recover: see [raftstore.Recovery].
 type survivor interface {
 	State() *masterfsm.State
 	Settled() uint64
@@ -231,16 +231,16 @@ type recovery struct {
 func (r *recovery) state() *masterfsm.State { return r.folder.State() }
 
 // planFrom fills the plan from the folder.
-func (r *recovery) planFrom(rescue *raftstore.Rescue) {
-	member := rescue.Member()
+func (r *recovery) planFrom(folder *raftstore.Recovery) {
+	member := folder.Member()
 	r.plan = Recovery{Group: member.Group, Member: member.ID, Epoch: max(member.Epoch, r.state().Group().Epoch)}
 	if r.cfg.Rehearsal {
 		r.plan.Group, r.plan.Rehearsal = newGroup(), true
 	}
-	r.plan.LastTerm, r.plan.LastEntry = rescue.Last()
-	r.plan.Stale = rescue.Stale()
+	r.plan.LastTerm, r.plan.LastEntry = folder.Last()
+	r.plan.Stale = folder.Stale()
 	r.plan.Level = r.state().Level()
-	for _, d := range rescue.Damaged() {
+	for _, d := range folder.Damaged() {
 		damaged := DamagedSnapshot{Path: d.Path, Aside: d.Aside, Reason: d.Err.Error()}
 		if d.Index > r.plan.LastEntry {
 			damaged.Lost = d.Index

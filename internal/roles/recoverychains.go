@@ -180,8 +180,8 @@ func (r *recovery) compareEpoch(c *storageChain, known uint64) error {
 	case led <= r.cfg.ResumeRecovery:
 		return nil
 	}
-	return fmt.Errorf("nothing was changed: storage node %s has stored epoch %d and does not know whether a leader led "+
-		"in it, and %s has epoch %d: the group may have been recovered from another folder since. "+
+	return fmt.Errorf("nothing was changed: storage node %s has stored epoch %d and does not know whether a leader "+
+		"led in it, and %s has epoch %d: the group may have been recovered from another folder since. "+
 		choices+". If that recovery was interrupted, so that no master was ever started after it, add "+
 		"--resume-recovery %d", c.url, led, r.cfg.Data, known, led)
 }
@@ -291,8 +291,8 @@ func (r *recovery) choose() error {
 	}
 	for i := range r.chains {
 		if c := &r.chains[i]; c.foreign && c.status.Height > highest {
-			return fmt.Errorf("storage node %s has %d blocks of a chain that is not this group's: its block %d is not the "+
-				"one that was committed: nothing was changed; find out where its blocks come from before anything else",
+			return fmt.Errorf("storage node %s has %d blocks of a chain that is not this group's: its block %d is not "+
+				"the one that was committed: nothing was changed; find out where its blocks come from first",
 				c.url, c.status.Height, c.agreed)
 		}
 	}
@@ -340,8 +340,8 @@ func (r *recovery) chooseOwn(ctx context.Context) error {
 				return err
 			})
 		if err != nil && !errors.Is(err, errContradicts) {
-			return fmt.Errorf("nothing was changed: storage node %s does not give the blocks that follow those of this "+
-				"master: %w", c.url, err)
+			return fmt.Errorf("nothing was changed: storage node %s does not give the blocks that follow those of "+
+				"this master: %w", c.url, err)
 		}
 	}
 	return nil
@@ -373,8 +373,8 @@ func (r *recovery) compareOthers(ctx context.Context) error {
 				continue
 			}
 			if hash != c.status.Hash {
-				return fmt.Errorf("storage nodes %s and %s have different blocks below height %d, and nothing here shows "+
-					"which are the group's: nothing was changed; find out, and recover without the other",
+				return fmt.Errorf("storage nodes %s and %s have different blocks below height %d, and nothing here "+
+					"shows which are the group's: nothing was changed; find out, and recover without the other",
 					other.url, c.url, c.status.Height)
 			}
 			c.on = true

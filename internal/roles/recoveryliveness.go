@@ -39,7 +39,7 @@ func (m *oldMaster) String() string {
 
 // othersOf returns the masters of the table, and the founding masters that are not in the table yet. The survivor is
 // included, because its folder may be a copy of that of a running master. A rehearsal has none.
-func (r *recovery) othersOf(rescue *raftstore.Rescue) (all []oldMaster) {
+func (r *recovery) othersOf(folder *raftstore.Recovery) (all []oldMaster) {
 	if r.cfg.Rehearsal {
 		return nil
 	}
@@ -47,7 +47,7 @@ func (r *recovery) othersOf(rescue *raftstore.Rescue) (all []oldMaster) {
 	for _, m := range state.View().Masters {
 		all = append(all, oldMaster{m.ID, m.URL, m.Raft})
 	}
-	for _, m := range rescue.Founding() {
+	for _, m := range folder.Founding() {
 		known := slices.ContainsFunc(all, func(o oldMaster) bool { return o.id == m.ID })
 		if !known && !state.MasterRemoved(m.ID) {
 			all = append(all, oldMaster{m.ID, strings.TrimRight(m.URL, "/"), m.Raft})
