@@ -56,7 +56,7 @@ func newBundles(t *tree) *bundles {
 	}
 }
 
-// first is the first width entries of a bundle. Errors: ErrLost where a block of them is lost, ErrUnavailable, ErrBusy.
+// first is the first width entries of a bundle. Errors: wire.ErrLost where a block of them is lost, wire.ErrUnavailable, ErrBusy.
 func (b *bundles) first(ctx context.Context, index uint64, width int) ([]byte, error) {
 	for {
 		found, ok := b.known(index)
@@ -131,7 +131,7 @@ func (b *bundles) readable(ctx context.Context, index uint64, width int) (int, e
 			block = lost.To - 1
 		}
 		if end = max(start, first); end-first < uint64(width) {
-			return 0, t.prover.orLost(block, fmt.Errorf("%w: entry %d of the bundle", ErrUnavailable, end-first))
+			return 0, t.prover.orLost(block, fmt.Errorf("%w: entry %d of the bundle", wire.ErrUnavailable, end-first))
 		}
 		break
 	}

@@ -68,7 +68,7 @@ func TestBundleUpToALostBlock(t *testing.T) {
 		}
 		for width := range wire.TileWidth {
 			_, err := r.Entries(t.Context(), 0, width+1)
-			if lost := width+1 > 3*17; lost != errors.Is(err, ErrLost) || !lost && err != nil {
+			if lost := width+1 > 3*17; lost != errors.Is(err, wire.ErrLost) || !lost && err != nil {
 				t.Errorf("%d entries: %v", width+1, err)
 			}
 		}
@@ -86,7 +86,7 @@ func TestBundleUpToALostBlock(t *testing.T) {
 		for i, n := range r.prover.candidates(func(masterfsm.Storage) bool { return true }) {
 			r.on(n.URL, func(s *fakeStorage) { s.down = i > 0 })
 		}
-		if _, err := r.newTree().bundles.first(t.Context(), 0, 17); errors.Is(err, ErrLost) || !errors.Is(err, ErrUnavailable) {
+		if _, err := r.newTree().bundles.first(t.Context(), 0, 17); errors.Is(err, wire.ErrLost) || !errors.Is(err, wire.ErrUnavailable) {
 			t.Errorf("entries of block 0: %v", err)
 		}
 	})
@@ -113,10 +113,10 @@ func TestBundleWithinLostBlocks(t *testing.T) {
 		if _, err := r.Entries(t.Context(), 0, 221); err != nil {
 			t.Errorf("the entries before them: %v", err)
 		}
-		if _, err := r.Entries(t.Context(), 0, 222); !errors.Is(err, ErrLost) {
+		if _, err := r.Entries(t.Context(), 0, 222); !errors.Is(err, wire.ErrLost) {
 			t.Errorf("with the first of them: %v", err)
 		}
-		if _, err := r.Entries(t.Context(), 1, 1); !errors.Is(err, ErrLost) {
+		if _, err := r.Entries(t.Context(), 1, 1); !errors.Is(err, wire.ErrLost) {
 			t.Errorf("a bundle that begins within them: %v", err)
 		}
 	})

@@ -58,7 +58,7 @@ func (l *fakeLedger) Propose(_ context.Context, command []byte) (any, error) {
 	term, leader := l.term, l.leader
 	l.mu.RUnlock()
 	if !leader {
-		return nil, ErrNotLeader
+		return nil, wire.ErrNotLeader
 	}
 	if d := l.delay(); d > 0 {
 		time.Sleep(d) // the time that the disks take; in a synctest bubble it costs nothing
@@ -75,7 +75,7 @@ func (l *fakeLedger) Propose(_ context.Context, command []byte) (any, error) {
 	if l.term == term {
 		l.depose()
 	}
-	return nil, ErrOutcomeUnknown
+	return nil, wire.ErrUnknownOutcome
 }
 
 // apply commits a command; mu is held.
@@ -115,7 +115,7 @@ func (l *fakeLedger) ReadIndex(context.Context) (wire.ReadIndex, error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	if !l.leader {
-		return wire.ReadIndex{}, ErrNotLeader
+		return wire.ReadIndex{}, wire.ErrNotLeader
 	}
 	return wire.ReadIndex{Index: 1, Term: l.term}, nil
 }
@@ -157,7 +157,7 @@ func (l *fakeLedger) RunAsLeader(ctx context.Context, lead func(context.Context,
 			defer close(ended)
 			// Leadership may be lost before the context is told.
 			err := lead(leading, term)
-			if err != nil && leading.Err() == nil && !errors.Is(err, ErrNotLeader) && !errors.Is(err, ErrOutcomeUnknown) {
+			if err != nil && leading.Err() == nil && !errors.Is(err, wire.ErrNotLeader) && !errors.Is(err, wire.ErrUnknownOutcome) {
 				l.t.Errorf("lead: %v", err)
 			}
 		}()

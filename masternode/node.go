@@ -127,7 +127,7 @@ func New(cfg Config) (*Node, error) {
 		size:   (*pendingAppend).size,
 		handle: n.submit,
 		refuse: func(p *pendingAppend, err error) {
-			p.finish(fmt.Errorf("%w: this master is stopping: %w", ErrNoLeader, err))
+			p.finish(fmt.Errorf("%w: this master is stopping: %w", wire.ErrNoLeader, err))
 		},
 	}
 	n.appends.init()
@@ -136,7 +136,7 @@ func New(cfg Config) (*Node, error) {
 		size:   func(p *pendingCommit) int { return len(p.submission) },
 		handle: n.commitBatch,
 		refuse: func(p *pendingCommit, err error) {
-			p.finish(masterfsm.Outcome{Err: fmt.Errorf("%w: it is stopping: %w", ErrNotLeader, err)})
+			p.finish(masterfsm.Outcome{Err: fmt.Errorf("%w: it is stopping: %w", wire.ErrNotLeader, err)})
 		},
 	}
 	n.commits.init()
@@ -144,7 +144,7 @@ func New(cfg Config) (*Node, error) {
 }
 
 // Run hands on appends and reads, leads whenever this master is elected, and keeps it known to its group, until ctx ends. The error wraps
-// [ErrRemoved] or [ErrOtherGroup] where this master must stop for good, [ErrLaterEpoch] where its workers obey
+// [wire.ErrRemoved] or [wire.ErrOtherGroup] where this master must stop for good, [ErrLaterEpoch] where its workers obey
 // another group.
 func (n *Node) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
@@ -177,10 +177,10 @@ func (n *Node) LeaderURL() (url string, self bool) {
 func (n *Node) Limits() Limits { return n.cfg.Limits }
 
 // Refused is why this master must not serve, nil where it may: its data folder is an older copy of itself. The error wraps
-// [ErrStaleFolder] and says how to rejoin.
+// [wire.ErrStaleFolder] and says how to rejoin.
 func (n *Node) Refused() error {
 	if err := n.cfg.Membership.Refused(); err != nil {
-		return fmt.Errorf("%w: %w", ErrStaleFolder, err)
+		return fmt.Errorf("%w: %w", wire.ErrStaleFolder, err)
 	}
 	return nil
 }
@@ -192,10 +192,10 @@ func (n *Node) Ready() error {
 		return err
 	}
 	if _, url := n.leader(); url == "" {
-		return fmt.Errorf("%w: this master knows no leader that has begun its term", ErrNoLeader)
+		return fmt.Errorf("%w: this master knows no leader that has begun its term", wire.ErrNoLeader)
 	}
 	if l := n.leadership.Load(); l != nil && l.fences.suspended.Load() {
-		return fmt.Errorf("%w: %w", ErrNoLeader, errSuspended)
+		return fmt.Errorf("%w: %w", wire.ErrNoLeader, errSuspended)
 	}
 	return nil
 }

@@ -40,10 +40,10 @@ func TestProofsBeforeACheckpoint(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.Prove(t.Context(), open); !errors.Is(err, ErrNotSealed) {
+		if _, err := r.Prove(t.Context(), open); !errors.Is(err, wire.ErrNotSealed) {
 			t.Errorf("the proof of an open block: %v", err)
 		}
-		if _, err := r.Receipt(t.Context(), open); !errors.Is(err, ErrNotSealed) {
+		if _, err := r.Receipt(t.Context(), open); !errors.Is(err, wire.ErrNotSealed) {
 			t.Errorf("the receipt of an open block: %v", err)
 		}
 		time.Sleep(5 * time.Second)
@@ -55,13 +55,13 @@ func TestProofsBeforeACheckpoint(t *testing.T) {
 		if p.Checkpoint != "" {
 			t.Errorf("a checkpoint that covers nothing: %s", p.Checkpoint)
 		}
-		if _, err := r.LogProof(t.Context(), open); !errors.Is(err, ErrNotCovered) {
+		if _, err := r.LogProof(t.Context(), open); !errors.Is(err, wire.ErrNotCovered) {
 			t.Errorf("a proof for others: %v", err)
 		}
-		if _, err := r.Receipt(t.Context(), open); !errors.Is(err, ErrNotCovered) {
+		if _, err := r.Receipt(t.Context(), open); !errors.Is(err, wire.ErrNotCovered) {
 			t.Errorf("a receipt: %v", err)
 		}
-		if _, err := r.Tile(t.Context(), 0, 0, 1); !errors.Is(err, ErrNotFound) {
+		if _, err := r.Tile(t.Context(), 0, 0, 1); !errors.Is(err, wire.ErrNotFound) {
 			t.Errorf("a tile: %v", err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -109,7 +109,7 @@ func TestWaitReceiptGoesOnWaiting(t *testing.T) {
 		r.lie(3, func(s *fakeStorage) { s.down = true })
 		short, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := r.WaitReceipt(short, place); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, ErrUnavailable) {
+		if _, err := r.WaitReceipt(short, place); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, wire.ErrUnavailable) {
 			t.Errorf("until the time is over: %v", err)
 		}
 		go func() { time.Sleep(2 * time.Second); r.lie(0, nil) }()
@@ -137,8 +137,8 @@ func TestNoCheckpointIsTheLeadersWord(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.ledger.confirm = func() error { return ErrNotLeader }
-		if _, err := r.Prove(t.Context(), record); !errors.Is(err, ErrNoLeader) {
+		r.ledger.confirm = func() error { return wire.ErrNotLeader }
+		if _, err := r.Prove(t.Context(), record); !errors.Is(err, wire.ErrNoLeader) {
 			t.Errorf("without a leader: %v", err)
 		}
 		r.ledger.confirm = func() error {
@@ -161,13 +161,13 @@ func TestBeyondTheCheckpointIsTheLeadersWord(t *testing.T) {
 		r.store(t)
 		size := r.checkpoint().Size
 		beyond := size + 1
-		if _, err := r.Tile(t.Context(), 0, 0, int(beyond)); !errors.Is(err, ErrNotFound) {
+		if _, err := r.Tile(t.Context(), 0, 0, int(beyond)); !errors.Is(err, wire.ErrNotFound) {
 			t.Errorf("a tile: %v", err)
 		}
-		if _, err := r.Entries(t.Context(), 1<<63, 256); !errors.Is(err, ErrNotFound) {
+		if _, err := r.Entries(t.Context(), 1<<63, 256); !errors.Is(err, wire.ErrNotFound) {
 			t.Errorf("entries: %v", err)
 		}
-		if _, err := r.Consistency(t.Context(), 1, &beyond); !errors.Is(err, ErrNotFound) {
+		if _, err := r.Consistency(t.Context(), 1, &beyond); !errors.Is(err, wire.ErrNotFound) {
 			t.Errorf("consistency: %v", err)
 		}
 		r.ledger.mu.Lock()
@@ -185,7 +185,7 @@ func TestBeyondTheCheckpointIsTheLeadersWord(t *testing.T) {
 			"entries":     func() error { _, err := r.Entries(t.Context(), 1, 1); return err },
 			"consistency": func() error { _, err := r.Consistency(t.Context(), 1, &beyond); return err },
 		} {
-			if err := ask(); !errors.Is(err, ErrNoLeader) {
+			if err := ask(); !errors.Is(err, wire.ErrNoLeader) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
@@ -205,13 +205,13 @@ func TestEntriesOfALostBlock(t *testing.T) {
 		time.Sleep(time.Minute)
 		size := r.checkpoint().Size
 		width := int(min(size, wire.TileWidth))
-		if _, err := r.Entries(t.Context(), 0, width); !errors.Is(err, ErrUnavailable) || errors.Is(err, ErrLost) {
+		if _, err := r.Entries(t.Context(), 0, width); !errors.Is(err, wire.ErrUnavailable) || errors.Is(err, wire.ErrLost) {
 			t.Errorf("before a loss is confirmed: %v", err)
 		}
 		if _, err := r.ConfirmLost(t.Context(), 3); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.Entries(t.Context(), 0, width); !errors.Is(err, ErrLost) {
+		if _, err := r.Entries(t.Context(), 0, width); !errors.Is(err, wire.ErrLost) {
 			t.Errorf("the entries of a lost block: %v", err)
 		}
 		if _, err := r.Entries(t.Context(), 0, 3*17); err != nil {
@@ -225,10 +225,10 @@ func TestEntriesOfALostBlock(t *testing.T) {
 			s.lieEntries = func(e *wire.Entries) { *e = wire.Entries{Status: wire.ReadBad, Block: 3} }
 		})
 		tr := r.newTree()
-		if _, err := tr.bundles.first(t.Context(), 0, 3*17); !errors.Is(err, ErrUnavailable) || errors.Is(err, ErrLost) {
+		if _, err := tr.bundles.first(t.Context(), 0, 3*17); !errors.Is(err, wire.ErrUnavailable) || errors.Is(err, wire.ErrLost) {
 			t.Errorf("entries before it, which the nodes say are lost: %v", err)
 		}
-		if _, err := tr.bundles.first(t.Context(), 0, 3*17+1); !errors.Is(err, ErrLost) {
+		if _, err := tr.bundles.first(t.Context(), 0, 3*17+1); !errors.Is(err, wire.ErrLost) {
 			t.Errorf("its first entry: %v", err)
 		}
 		if _, err := r.Consistency(t.Context(), 3*17+5, nil); err != nil {

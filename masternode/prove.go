@@ -97,7 +97,7 @@ func (p *prover) readBatch(ctx context.Context, batch []*pendingRead) {
 		}
 	}
 	for _, r := range missing {
-		r.err = fmt.Errorf("%w: record %d of block %d", ErrUnavailable, r.offset, r.header.Block)
+		r.err = fmt.Errorf("%w: record %d of block %d", wire.ErrUnavailable, r.offset, r.header.Block)
 		close(r.done)
 	}
 }
@@ -142,7 +142,7 @@ func (p *prover) orLost(block uint64, err error) error {
 	p.ledger.Read(func(s *masterfsm.State) { lost, confirmed = s.Lost(block) })
 	switch {
 	case confirmed:
-		return fmt.Errorf("%w: block %d: a person has confirmed it; the proof that the record was there still stands", ErrLost, block)
+		return fmt.Errorf("%w: block %d: a person has confirmed it; the proof that the record was there still stands", wire.ErrLost, block)
 	case lost:
 		return fmt.Errorf("%w: no storage node has a good copy of block %d; an operator must bring one back or confirm the loss", err, block)
 	}
@@ -197,7 +197,7 @@ func (p *prover) header(ctx context.Context, block uint64) (chain.Header, error)
 	if h, ok := p.known(block); ok {
 		return h, nil
 	}
-	return chain.Header{}, fmt.Errorf("%w: header of block %d was forgotten at once, so much is read", ErrUnavailable, block)
+	return chain.Header{}, fmt.Errorf("%w: header of block %d was forgotten at once, so much is read", wire.ErrUnavailable, block)
 }
 
 func (p *prover) known(block uint64) (chain.Header, bool) {
@@ -297,7 +297,7 @@ func (p *prover) locate(ctx context.Context, index uint64) (masterfsm.Position, 
 		case err != nil:
 			return masterfsm.Position{}, err
 		case index == h.Seal():
-			return masterfsm.Position{}, ErrSeal
+			return masterfsm.Position{}, wire.ErrSealIndex
 		case index >= h.First && index < h.Seal():
 			return masterfsm.Position{Block: block, Offset: uint32(index - h.First), Index: index}, nil
 		}
@@ -322,7 +322,7 @@ func unavailable(ctx context.Context, what string, args ...any) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	return fmt.Errorf("%w: %s", ErrUnavailable, fmt.Sprintf(what, args...))
+	return fmt.Errorf("%w: %s", wire.ErrUnavailable, fmt.Sprintf(what, args...))
 }
 
 // candidates lists the storage nodes that may be asked, the best first: those that answered last time before those that did

@@ -43,7 +43,7 @@ func TestRecordsBehindALostHeader(t *testing.T) {
 					t.Errorf("block %d, where block %d is lost: %v", block, lost, err)
 				}
 			}
-			if _, err := p.header(t.Context(), lost); !errors.Is(err, ErrUnavailable) {
+			if _, err := p.header(t.Context(), lost); !errors.Is(err, wire.ErrUnavailable) {
 				t.Errorf("block %d, which is lost: %v", lost, err)
 			}
 			if len(p.suspects) > 0 || len(p.unwell) > 0 {
@@ -56,7 +56,7 @@ func TestRecordsBehindALostHeader(t *testing.T) {
 			if _, err := r.ConfirmLost(t.Context(), lost); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := r.Record(t.Context(), r.access, lost, 2); !errors.Is(err, ErrLost) {
+			if _, err := r.Record(t.Context(), r.access, lost, 2); !errors.Is(err, wire.ErrLost) {
 				t.Errorf("a record of it: %v", err)
 			}
 		})

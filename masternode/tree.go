@@ -102,7 +102,7 @@ func (t *tree) keep(id tileID, data []byte) {
 // inclusion is the path of a leaf in the tree of a size, RFC 6962 section 2.1.1.
 func (t *tree) inclusion(ctx context.Context, index, size uint64) (path []chain.Hash, err error) {
 	if index >= size {
-		return nil, fmt.Errorf("%w: leaf %d is not in a tree of %d", ErrBadRequest, index, size)
+		return nil, fmt.Errorf("%w: leaf %d is not in a tree of %d", wire.ErrBadRequest, index, size)
 	}
 	err = t.read(ctx, size, func(hashes tlog.HashReader) error {
 		proof, err := tlog.ProveRecord(int64(size), int64(index), hashes)
@@ -117,7 +117,7 @@ func (t *tree) inclusion(ctx context.Context, index, size uint64) (path []chain.
 func (t *tree) consistency(ctx context.Context, from, to uint64) (proof []chain.Hash, err error) {
 	switch {
 	case from > to:
-		return nil, fmt.Errorf("%w: from %d is beyond to %d", ErrBadRequest, from, to)
+		return nil, fmt.Errorf("%w: from %d is beyond to %d", wire.ErrBadRequest, from, to)
 	case from == 0 || from == to:
 		return []chain.Hash{}, nil
 	}
