@@ -198,7 +198,7 @@ func (n *Node) waitPublished(ctx context.Context, block uint64) error {
 // passes reports whether what a proof failed for may be over in a moment.
 func passes(err error) bool {
 	if errors.Is(err, ErrNoCheckpoint) {
-		return false // although it is an ErrUnavailable
+		return false // although it wraps wire.ErrUnavailable
 	}
 	for _, passing := range []error{wire.ErrUnavailable, wire.ErrNoLeader, wire.ErrNotCovered, wire.ErrNotSealed, context.DeadlineExceeded} {
 		if errors.Is(err, passing) {

@@ -12,7 +12,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
-	"github.com/chainstore/chainstore/raftstore/internal/tune"
+	"github.com/chainstore/chainstore/raftstore/tune"
 	"github.com/chainstore/chainstore/wire"
 )
 

@@ -9,7 +9,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
-	"github.com/chainstore/chainstore/raftstore/internal/tune"
+	"github.com/chainstore/chainstore/raftstore/tune"
 	"github.com/chainstore/chainstore/wire"
 )
 

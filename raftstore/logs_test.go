@@ -8,7 +8,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
-	"github.com/chainstore/chainstore/raftstore/internal/tune"
+	"github.com/chainstore/chainstore/raftstore/tune"
 )
 
 var errTest = errors.New("the disk says no")
