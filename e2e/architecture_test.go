@@ -18,19 +18,18 @@ const module = "github.com/chainstore/chainstore/"
 // mayImport says which of our packages each of our folders may import. A folder stands for the packages below it. An arrow only
 // ever points down.
 var mayImport = map[string][]string{
-	"chain":            {},
-	"internal/durable": {},
-	"wire":             {"chain"},
-	"masterfsm":        {"chain", "wire"},
-	"raftstore":        {"masterfsm", "internal/durable", "wire"},
-	"storagenode":      {"chain", "internal/durable", "wire"},
-	"minernode":        {"chain", "wire"},
-	"internal/worker":  {"chain", "internal/durable", "wire"},
-	"masternode":       {"chain", "masterfsm", "masternode/batch", "wire"},
-	"masternode/batch": {},
-	"client":           {"chain", "wire"},
-	"verify":           {"chain", "wire"},
-	"httpapi":          {"chain", "wire", "masterfsm", "masternode", "storagenode", "minernode", "internal/worker"},
+	"chain":               {},
+	"internal/durable":    {},
+	"wire":                {"chain"},
+	"masterfsm":           {"chain", "wire"},
+	"raftstore":           {"masterfsm", "internal/durable", "raftstore/transport", "wire"},
+	"raftstore/transport": {"masterfsm", "internal/durable"},
+	"storagenode":         {"chain", "internal/durable", "wire"},
+	"minernode":           {"chain", "wire"},
+	"internal/worker":     {"chain", "internal/durable", "wire"},
+	"client":              {"chain", "wire"},
+	"verify":              {"chain", "wire"},
+	"httpapi":             {"chain", "wire", "masterfsm", "masternode", "storagenode", "minernode", "internal/worker"},
 	"internal/roles": {
 		"chain", "client", "internal/durable", "httpapi", "masterfsm", "masternode", "minernode", "raftstore", "storagenode", "verify", "internal/worker", "wire",
 	},
@@ -41,6 +40,11 @@ var mayImport = map[string][]string{
 		"chain", "client", "internal/devcluster", "internal/durable", "httpapi", "masterfsm", "masternode", "internal/roles", "storagenode", "verify", "wire",
 	},
 	"e2e": {},
+
+	"masternode":                      {"chain", "masterfsm", "masternode/batch", "masternode/prover", "wire"},
+	"masternode/batch":                {},
+	"masternode/internal/masterstest": {"chain", "masterfsm", "wire"},
+	"masternode/prover":               {"chain", "masterfsm", "masternode/batch", "wire"},
 }
 
 // onlyIn says which folder alone may import a library.

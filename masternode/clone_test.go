@@ -83,9 +83,9 @@ func TestRefusedMasterIsNotReady(t *testing.T) {
 			t.Fatal(err)
 		}
 		why := errors.New("an older copy: move it away")
-		r.members.mu.Lock()
-		r.members.refused = why
-		r.members.mu.Unlock()
+		r.members.Mu.Lock()
+		r.members.RefusedErr = why
+		r.members.Mu.Unlock()
 		if err := r.Ready(); !errors.Is(err, wire.ErrStaleFolder) || !errors.Is(err, why) {
 			t.Errorf("ready: %v", err)
 		}

@@ -36,7 +36,7 @@ func TestNotFoundIsConfirmed(t *testing.T) {
 				if err := act(t, r, "nobody"); !errors.Is(err, wire.ErrNotFound) {
 					t.Errorf("confirmed: %v", err)
 				}
-				r.ledger.confirm = func() error { return wire.ErrNotLeader }
+				r.ledger.Confirm = func() error { return wire.ErrNotLeader }
 				if err := act(t, r, "nobody"); !errors.Is(err, wire.ErrNoLeader) || errors.Is(err, wire.ErrNotFound) {
 					t.Errorf("not confirmed: %v", err)
 				}
@@ -52,8 +52,8 @@ func TestFoundWhileConfirming(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r, _ := newGroup(t)
 				defer r.stop()
-				r.ledger.confirm = func() error {
-					r.ledger.confirm = func() error { return nil }
+				r.ledger.Confirm = func() error {
+					r.ledger.Confirm = func() error { return nil }
 					r.registerWorker(t, masterfsm.RoleStorage, "http://late")
 					if _, err := r.propose(t.Context(), &masterfsm.AdmitMaster{ID: "m9", URL: "http://late", Raft: "m9:1", Time: r.now()}); err != nil {
 						t.Error(err)
@@ -85,7 +85,7 @@ func TestSilenceClosesTokens(t *testing.T) {
 			silence time.Duration
 			want    error
 		}{{0, nil}, {maxSilence, nil}, {maxSilence + 1, wire.ErrNoLeader}, {time.Hour, wire.ErrNoLeader}, {maxSilence - 1, nil}} {
-			r.ledger.silence = func() time.Duration { return c.silence }
+			r.ledger.Silence = func() time.Duration { return c.silence }
 			if _, err := r.Access(t.Context(), created.Token); !errors.Is(err, c.want) {
 				t.Errorf("after %v: %v, want %v", c.silence, err, c.want)
 			}
@@ -102,7 +102,7 @@ func TestConfirmShared(t *testing.T) {
 		r := newRig(t, 0, nil)
 		defer r.stop()
 		asked := 0
-		r.ledger.confirm = func() error {
+		r.ledger.Confirm = func() error {
 			asked++
 			time.Sleep(time.Second)
 			return nil
@@ -154,11 +154,11 @@ func TestConfirmShared(t *testing.T) {
 		if asked != 4 {
 			t.Errorf("the leader was asked %d times", asked)
 		}
-		r.ledger.confirm = func() error { return wire.ErrNotLeader }
+		r.ledger.Confirm = func() error { return wire.ErrNotLeader }
 		if err := r.confirmShared(t.Context()); !errors.Is(err, wire.ErrNoLeader) {
 			t.Errorf("nobody leads: %v", err)
 		}
-		r.ledger.confirm = func() error { return nil }
+		r.ledger.Confirm = func() error { return nil }
 		if err := r.confirmShared(t.Context()); err != nil {
 			t.Errorf("again: %v", err)
 		}

@@ -43,7 +43,7 @@ func (l *leadership) cosign(a action, view masterfsm.View, m *memory) job {
 
 // submit hands the witness a checkpoint with the proof from a size, and verifies what it answers.
 func (l *leadership) submit(ctx context.Context, w Witness, view masterfsm.View, c masterfsm.Boundary, old uint64) (masterfsm.Cosignature, error) {
-	proof, err := l.node.consistency(ctx, old, c.Size)
+	proof, err := l.node.prover.Consistency(ctx, old, c.Size)
 	if err != nil {
 		return masterfsm.Cosignature{}, fmt.Errorf("%w: no proof from size %d to %d: %w", errOurs, old, c.Size, err)
 	}

@@ -9,10 +9,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Errors of this package beside those of wire's table and the refusals of masterfsm.
+// Errors of this package beside those of wire's table, of prover, and the refusals of masterfsm.
 var (
-	// ErrBusy: this master already reads as much as its limit allows. Nothing is wrong with the request.
-	ErrBusy = wire.ErrUnavailable.Variant("too many reads at a time")
 	// ErrNoCheckpoint: no checkpoint can be shown now.
 	ErrNoCheckpoint = wire.ErrUnavailable.Variant("no checkpoint can be shown")
 	// ErrNoLogKey: the log has no signing key yet, or this master cannot open those that it has. It wraps ErrNoCheckpoint.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode/batch"
+	"github.com/chainstore/chainstore/masternode/prover"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -76,8 +77,7 @@ type Node struct {
 	log     hclog.Logger
 	appends *batch.Batcher[*pendingAppend] // of this master's clients
 	commits *batch.Batcher[*pendingCommit] // of all masters, where this one leads
-	prover  *prover
-	tree    *tree
+	prover  *prover.Prover
 	notary  notary
 
 	confirms *batch.Batcher[*pendingConfirm]              // of reads that need no token
@@ -86,8 +86,8 @@ type Node struct {
 	seq        atomic.Uint64              // of submissions in this boot
 	leadership atomic.Pointer[leadership] // nil while this master does not lead
 
-	streams counter    // under way
-	hashing sync.Mutex // held while records that the masters hold are hashed for a search
+	streams chan struct{} // holds a token for each stream that is being served
+	hashing sync.Mutex    // held while records that the masters hold are hashed for a search
 
 	changing sync.Mutex  // held while the leader changes who is in the group
 	retiring sync.Mutex  // held while the leader retires a key of the log
@@ -115,13 +115,15 @@ func New(cfg Config) (*Node, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	n := &Node{cfg: cfg, pace: defaultPace(), log: cfg.Logger.Named("master"), prover: newProver(cfg), over: make(chan error, 1)}
-	n.tree = newTree(n.prover)
+	n := &Node{cfg: cfg, pace: defaultPace(), log: cfg.Logger.Named("master"), over: make(chan error, 1)}
+	n.prover = prover.New(prover.Config{
+		Self: cfg.Member.ID, Ledger: cfg.Ledger, Storages: cfg.Workers, Logger: cfg.Logger, Clock: cfg.Clock,
+	})
 	if cfg.MaxAge > 0 {
 		n.pace.maxAge = cfg.MaxAge
 	}
 	n.pace.check = cfg.CheckInterval
-	n.streams.limit = maxStreams
+	n.streams = make(chan struct{}, maxStreams)
 	n.appends = batch.New(batch.Config[*pendingAppend]{
 		Lanes: submissionLanes, Eager: eagerSubmissions, MaxCount: 4096, MaxSize: submissionBytes,
 		Size:   (*pendingAppend).size,
@@ -168,10 +170,9 @@ func (n *Node) serve(ctx context.Context) {
 	var serving sync.WaitGroup
 	serving.Go(func() { n.appends.Run(ctx) })
 	serving.Go(func() { n.confirms.Run(ctx) })
-	serving.Go(func() { n.prover.run(ctx) })
+	serving.Go(func() { n.prover.Run(ctx) })
 	<-ctx.Done()
 	n.cosigned.Close(context.Cause(ctx))
-	n.tree.close(context.Cause(ctx))
 	serving.Wait()
 }
 
