@@ -21,7 +21,7 @@ var mayImport = map[string][]string{
 	"chain":               {},
 	"internal/durable":    {},
 	"wire":                {"chain"},
-	"masterfsm":           {"chain"},
+	"masterfsm":           {"chain", "wire"},
 	"raftstore":           {"masterfsm", "internal/durable", "raftstore/transport", "wire"},
 	"raftstore/transport": {"masterfsm", "internal/durable"},
 	"storagenode":         {"chain", "internal/durable", "wire"},

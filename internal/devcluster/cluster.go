@@ -281,7 +281,7 @@ func (c *Cluster) ensureProject(ctx context.Context) error {
 	defer admin.CloseIdle()
 	name := defaultProject
 	created, err := admin.CreateProject(ctx, wire.NewProject{Name: name})
-	if errors.Is(err, client.ErrNameTaken) {
+	if errors.Is(err, wire.ErrNameTaken) {
 		// An earlier start created the project and failed before it saved the token.
 		name = defaultProject + "-" + rand.Text()[:6]
 		created, err = admin.CreateProject(ctx, wire.NewProject{Name: name})
