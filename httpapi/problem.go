@@ -12,6 +12,7 @@ import (
 	"github.com/chainstore/chainstore/internal/worker"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode"
+	"github.com/chainstore/chainstore/masternode/signing"
 	"github.com/chainstore/chainstore/minernode"
 	"github.com/chainstore/chainstore/storagenode"
 	"github.com/chainstore/chainstore/wire"
@@ -93,7 +94,7 @@ var answers = []struct {
 	{masternode.ErrNoLeader, http.StatusServiceUnavailable, wire.ProblemNoLeader, "No leader", "1"},
 	{masternode.ErrNotLeader, http.StatusServiceUnavailable, wire.ProblemNoLeader, "Not the leader", "1"},
 	{masternode.ErrUnavailable, http.StatusServiceUnavailable, wire.ProblemUnavailable, "Not readable now", "1"},
-	{masternode.ErrNoCheckpoint, http.StatusServiceUnavailable, wire.ProblemUnavailable, "No checkpoint", "1"},
+	{signing.ErrNoCheckpoint, http.StatusServiceUnavailable, wire.ProblemUnavailable, "No checkpoint", "1"},
 	{masternode.ErrBusy, http.StatusServiceUnavailable, wire.ProblemUnavailable, "Busy", "1"},
 	{worker.ErrRefused, http.StatusServiceUnavailable, wire.ProblemStaleFolder, "Data folder is an older copy", ""},
 	{worker.ErrNotRegistered, http.StatusServiceUnavailable, wire.ProblemUnavailable, "Not registered yet", "1"},

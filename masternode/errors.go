@@ -40,10 +40,6 @@ var (
 	ErrUnavailable = prover.ErrUnavailable
 	// ErrBusy: this master reads as much for others as it can. Nothing is wrong with what was asked for.
 	ErrBusy = prover.ErrBusy
-	// ErrNoCheckpoint: no checkpoint can be shown now.
-	ErrNoCheckpoint = errors.New("no checkpoint can be shown")
-	// ErrNoLogKey: the log has no key yet that signs, or this master cannot open those that it has. It wraps ErrNoCheckpoint.
-	ErrNoLogKey = fmt.Errorf("%w: there is nothing to sign it with", ErrNoCheckpoint)
 	// ErrLost: the record is in a block of which no storage node has a good copy, and a person has confirmed that it is lost.
 	ErrLost = prover.ErrLost
 	// ErrLaterEpoch: the workers obey another epoch of the group, which was recovered without this master.

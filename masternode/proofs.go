@@ -9,6 +9,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/signing"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -22,7 +23,7 @@ func (n *Node) Prove(ctx context.Context, r Record) (wire.Proof, error) {
 	}
 	at, err := n.covering(ctx, r)
 	switch {
-	case errors.Is(err, ErrNotCovered) || errors.Is(err, ErrNoCheckpoint):
+	case errors.Is(err, ErrNotCovered) || errors.Is(err, signing.ErrNoCheckpoint):
 		at = Checkpoint{Boundary: n.boundaryAfter(r.At.Block)}
 	case err != nil:
 		return wire.Proof{}, err
