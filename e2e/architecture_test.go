@@ -21,7 +21,7 @@ var mayImport = map[string][]string{
 	"chain":               {},
 	"internal/durable":    {},
 	"wire":                {"chain"},
-	"masterfsm":           {"chain"},
+	"masterfsm":           {"chain", "wire"},
 	"raftstore":           {"masterfsm", "internal/durable", "raftstore/transport", "wire"},
 	"raftstore/transport": {"masterfsm", "internal/durable"},
 	"storagenode":         {"chain", "internal/durable", "wire"},
@@ -45,7 +45,7 @@ var mayImport = map[string][]string{
 	"masternode/batch":                {},
 	"masternode/internal/masterstest": {"chain", "masterfsm", "wire"},
 	"masternode/prover":               {"chain", "masterfsm", "masternode/batch", "wire"},
-	"masternode/signing":              {"chain", "masterfsm"},
+	"masternode/signing":              {"chain", "masterfsm", "wire"},
 }
 
 // onlyIn says which folder alone may import a library.

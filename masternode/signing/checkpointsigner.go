@@ -11,15 +11,16 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // Errors of signing.
 var (
 	// ErrNoCheckpoint: no checkpoint can be shown now.
-	ErrNoCheckpoint = errors.New("no checkpoint can be shown")
+	ErrNoCheckpoint = wire.ErrUnavailable.Variant("no checkpoint can be shown")
 	// ErrNoLogKey: the log has no signing key yet, or this master cannot open those that it has. It wraps
 	// ErrNoCheckpoint.
-	ErrNoLogKey = fmt.Errorf("%w: there is nothing to sign it with", ErrNoCheckpoint)
+	ErrNoLogKey = fmt.Errorf("%w: there is no key to sign it with", ErrNoCheckpoint)
 )
 
 // CheckpointSigner signs checkpoints. It keeps the opened keys and the last notes, because the same ones are requested
