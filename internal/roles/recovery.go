@@ -12,7 +12,7 @@ import (
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/masterfsm"
-	"github.com/chainstore/chainstore/masternode"
+	"github.com/chainstore/chainstore/masternode/signing"
 	"github.com/chainstore/chainstore/raftstore"
 )
 
@@ -191,7 +191,7 @@ func (c *RecoverConfig) validate() error {
 // isolate turns the folder into that of a master that is unknown to the old group.
 func (r *recovery) isolate(folder *raftstore.Recovery) error {
 	state := r.state()
-	keys, _ := masternode.OpenLogKeys(r.cfg.ClusterToken, state.Group().ID, folder.Log())
+	keys, _ := signing.OpenKeys(r.cfg.ClusterToken, state.Group().ID, folder.Log())
 	if len(keys) > 0 {
 		return errors.New("the cluster token is that of the group that was copied: a rehearsal needs one of its " +
 			"own, so that the nodes of the two groups refuse each other's calls")
