@@ -21,7 +21,7 @@ var mayImport = map[string][]string{
 	"chain":               {},
 	"internal/durable":    {},
 	"wire":                {"chain"},
-	"masterfsm":           {"chain"},
+	"masterfsm":           {"chain", "wire"},
 	"raftstore":           {"masterfsm", "internal/durable", "raftstore/transport", "wire"},
 	"raftstore/transport": {"masterfsm", "internal/durable"},
 	"storagenode":         {"chain", "internal/durable", "wire"},
@@ -41,10 +41,11 @@ var mayImport = map[string][]string{
 	},
 	"e2e": {},
 
-	"masternode":                      {"chain", "masterfsm", "masternode/batch", "masternode/prover", "wire"},
+	"masternode":                      {"chain", "masterfsm", "masternode/batch", "masternode/prover", "masternode/signing", "wire"},
 	"masternode/batch":                {},
 	"masternode/internal/masterstest": {"chain", "masterfsm", "wire"},
 	"masternode/prover":               {"chain", "masterfsm", "masternode/batch", "wire"},
+	"masternode/signing":              {"chain", "masterfsm", "wire"},
 }
 
 // onlyIn says which folder alone may import a library.

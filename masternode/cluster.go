@@ -36,11 +36,11 @@ func (n *Node) Cluster(ctx context.Context) wire.Cluster {
 	return c
 }
 
-// LeaderCluster is Cluster for another master: the error wraps [ErrNotLeader] where this one does not lead.
+// LeaderCluster is Cluster for another master: the error wraps [wire.ErrNotLeader] where this one does not lead.
 func (n *Node) LeaderCluster() (wire.Cluster, error) {
 	l := n.leadership.Load()
 	if l == nil {
-		return wire.Cluster{}, ErrNotLeader
+		return wire.Cluster{}, wire.ErrNotLeader
 	}
 	return n.describe(l), nil
 }
@@ -219,5 +219,5 @@ func (n *Node) StateHash() (wire.StateHash, error) {
 		hash, err := snapshot.Digest()
 		return wire.StateHash{Applied: applied, Hash: hash}, err
 	}
-	return wire.StateHash{}, fmt.Errorf("%w: the state changes too often to be taken with its index", ErrUnavailable)
+	return wire.StateHash{}, fmt.Errorf("%w: the state changes too often to be taken with its index", wire.ErrUnavailable)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode/batch"
 	"github.com/chainstore/chainstore/masternode/prover"
+	"github.com/chainstore/chainstore/masternode/signing"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -30,9 +31,9 @@ type Config struct {
 	Workers    Workers
 	Settings   masterfsm.Settings
 	Limits     Limits
-	Log        LogConfig
+	Log        signing.LogConfig
 	// Witnesses are asked for cosignatures where this master leads; WitnessCalls brings them there, and is needed where there are any.
-	Witnesses    []Witness
+	Witnesses    []signing.Witness
 	WitnessCalls Witnesses
 	MaxAge       time.Duration // of the oldest record of the open block; 0 for the default of 1 s
 	// CheckInterval is how long after a storage node's last check the next begins, 0 for none on a schedule; CheckRate how many bytes
@@ -58,13 +59,13 @@ func (c *Config) validate() error {
 	case c.MaxAge < 0 || c.CheckInterval < 0 || c.CheckRate < 0:
 		return fmt.Errorf("masternode: max age %v, check interval %v or check rate %d is negative", c.MaxAge, c.CheckInterval, c.CheckRate)
 	}
-	if err := c.Log.validate(); err != nil {
+	if err := c.Log.Check(); err != nil {
 		return err
 	}
 	if len(c.Witnesses) > 0 && c.WitnessCalls == nil {
 		return fmt.Errorf("masternode: WitnessCalls is needed for witnesses")
 	}
-	if err := checkWitnesses(c.Witnesses, c.Settings.WitnessQuorum); err != nil {
+	if err := signing.CheckWitnesses(c.Witnesses, c.Settings.WitnessQuorum); err != nil {
 		return err
 	}
 	return c.Settings.Check()
@@ -78,7 +79,7 @@ type Node struct {
 	appends *batch.Batcher[*pendingAppend] // of this master's clients
 	commits *batch.Batcher[*pendingCommit] // of all masters, where this one leads
 	prover  *prover.Prover
-	notary  notary
+	signer  signing.CheckpointSigner
 
 	confirms *batch.Batcher[*pendingConfirm]              // of reads that need no token
 	cosigned batch.SingleFlight[struct{}, []wire.Witness] // requests to the leader for its witnesses
@@ -129,7 +130,7 @@ func New(cfg Config) (*Node, error) {
 		Size:   (*pendingAppend).size,
 		Handle: n.submit,
 		Refuse: func(p *pendingAppend, err error) {
-			p.finish(fmt.Errorf("%w: this master is stopping: %w", ErrNoLeader, err))
+			p.finish(fmt.Errorf("%w: this master is stopping: %w", wire.ErrNoLeader, err))
 		},
 	})
 	n.commits = batch.New(batch.Config[*pendingCommit]{
@@ -137,7 +138,7 @@ func New(cfg Config) (*Node, error) {
 		Size:   func(p *pendingCommit) int { return len(p.submission) },
 		Handle: n.commitBatch,
 		Refuse: func(p *pendingCommit, err error) {
-			p.finish(masterfsm.Outcome{Err: fmt.Errorf("%w: it is stopping: %w", ErrNotLeader, err)})
+			p.finish(masterfsm.Outcome{Err: fmt.Errorf("%w: it is stopping: %w", wire.ErrNotLeader, err)})
 		},
 	})
 	n.confirms = batch.New(batch.Config[*pendingConfirm]{
@@ -145,14 +146,14 @@ func New(cfg Config) (*Node, error) {
 		Size:   func(*pendingConfirm) int { return 1 },
 		Handle: n.confirmBatch,
 		Refuse: func(p *pendingConfirm, err error) {
-			p.finish(fmt.Errorf("%w: this master is stopping: %w", ErrNoLeader, err))
+			p.finish(fmt.Errorf("%w: this master is stopping: %w", wire.ErrNoLeader, err))
 		},
 	})
 	return n, nil
 }
 
 // Run hands on appends and reads, leads whenever this master is elected, and keeps it known to its group, until ctx ends. The error wraps
-// [ErrRemoved] or [ErrOtherGroup] where this master must stop for good, [ErrLaterEpoch] where its workers obey
+// [wire.ErrRemoved] or [wire.ErrOtherGroup] where this master must stop for good, [ErrLaterEpoch] where its workers obey
 // another group.
 func (n *Node) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
@@ -195,10 +196,10 @@ func (n *Node) LeaderURL() (url string, self bool) {
 func (n *Node) Limits() Limits { return n.cfg.Limits }
 
 // Refused is why this master must not serve, nil where it may: its data folder is an older copy of itself. The error wraps
-// [ErrStaleFolder] and says how to rejoin.
+// [wire.ErrStaleFolder] and says how to rejoin.
 func (n *Node) Refused() error {
 	if err := n.cfg.Membership.Refused(); err != nil {
-		return fmt.Errorf("%w: %w", ErrStaleFolder, err)
+		return fmt.Errorf("%w: %w", wire.ErrStaleFolder, err)
 	}
 	return nil
 }
@@ -210,10 +211,10 @@ func (n *Node) Ready() error {
 		return err
 	}
 	if _, url := n.leader(); url == "" {
-		return fmt.Errorf("%w: this master knows no leader that has begun its term", ErrNoLeader)
+		return fmt.Errorf("%w: this master knows no leader that has begun its term", wire.ErrNoLeader)
 	}
 	if l := n.leadership.Load(); l != nil && l.fences.suspended.Load() {
-		return fmt.Errorf("%w: %w", ErrNoLeader, errSuspended)
+		return fmt.Errorf("%w: %w", wire.ErrNoLeader, errSuspended)
 	}
 	return nil
 }

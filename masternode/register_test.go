@@ -11,6 +11,7 @@ import (
 
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode/internal/masterstest"
+	"github.com/chainstore/chainstore/masternode/signing"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -49,9 +50,9 @@ func TestRegisterThroughFollower(t *testing.T) {
 	}{
 		{"well", nil, nil, 1},
 		{"the leader is dead, another leads", []error{dead, dead}, nil, 3},
-		{"the leader is deposed meanwhile", []error{ErrNotLeader, ErrOutcomeUnknown}, nil, 3},
+		{"the leader is deposed meanwhile", []error{wire.ErrNotLeader, wire.ErrUnknownOutcome}, nil, 3},
 		{"refused", []error{dead, refusal}, refusal, 2},
-		{"nobody leads", make([]error, 1000), ErrNoLeader, int(leaderWait / retryPause)},
+		{"nobody leads", make([]error, 1000), wire.ErrNoLeader, int(leaderWait / retryPause)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -71,7 +72,7 @@ func TestRegisterThroughFollower(t *testing.T) {
 				n, err := New(Config{
 					Member: wire.Member{ID: "m1", URL: "http://m1"}, Boot: 1,
 					Ledger: ledger, Membership: masterstest.NewMembership(), Masters: masters, Workers: masterstest.NewWorkers(t, 0), Settings: masterfsm.DefaultSettings(),
-					Limits: DefaultLimits(), Log: LogConfig{Secret: "cluster token"}, Logger: hclog.NewNullLogger(),
+					Limits: DefaultLimits(), Log: signing.LogConfig{Secret: "cluster token"}, Logger: hclog.NewNullLogger(),
 				})
 				if err != nil {
 					t.Fatal(err)

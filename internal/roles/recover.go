@@ -12,7 +12,7 @@ import (
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/masterfsm"
-	"github.com/chainstore/chainstore/masternode"
+	"github.com/chainstore/chainstore/masternode/signing"
 	"github.com/chainstore/chainstore/raftstore"
 )
 
@@ -184,7 +184,7 @@ func (c *RecoverConfig) validate() error {
 // isolate makes the folder that of a master that nobody of the old group knows.
 func (r *recovery) isolate(rescue *raftstore.Recovery) error {
 	state := r.state()
-	keys, _ := masternode.OpenLogKeys(r.cfg.ClusterToken, state.Group().ID, rescue.Log())
+	keys, _ := signing.OpenKeys(r.cfg.ClusterToken, state.Group().ID, rescue.Log())
 	if len(keys) > 0 {
 		return errors.New("the cluster token is that of the group that was copied: a rehearsal needs one of its " +
 			"own, so that no node of the two can take another's call")
