@@ -21,6 +21,7 @@ type MasterConfig struct {
 	Refused      func() error              // why this master must not serve, nil where it may
 	ClusterToken string
 	AdminToken   string
+	Transport    http.RoundTripper // to the leader; it must use no proxy and follow no redirect
 	Options
 	Logger hclog.Logger
 }
@@ -48,7 +49,7 @@ type master struct {
 func NewMaster(cfg MasterConfig) http.Handler {
 	m := &master{
 		engine: newEngine(cfg.Logger), node: cfg.Node, adopt: cfg.Adopt, stale: cfg.Refused,
-		cluster: newSecret(cfg.ClusterToken), admin: newSecret(cfg.AdminToken), leader: newLeaderProxy(cfg.Node),
+		cluster: newSecret(cfg.ClusterToken), admin: newSecret(cfg.AdminToken), leader: newLeaderProxy(cfg.Node, cfg.Transport),
 		Options: cfg.Options,
 	}
 	m.Use(m.crossOrigin, m.refused)
