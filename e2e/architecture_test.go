@@ -20,7 +20,7 @@ var mayImport = map[string][]string{
 	"chain":            {},
 	"internal/durable": {},
 	"wire":             {"chain"},
-	"masterfsm":        {"chain"},
+	"masterfsm":        {"chain", "wire"},
 	"raftstore":        {"masterfsm", "internal/durable", "wire"},
 	"storagenode":      {"chain", "internal/durable", "wire"},
 	"minernode":        {"chain", "wire"},

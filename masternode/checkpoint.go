@@ -12,6 +12,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // Checkpoint is a tree that the group has signed.
@@ -55,11 +56,26 @@ func (n *Node) signed(which func(*masterfsm.State) masterfsm.Cosigned) (Checkpoi
 		n.log.Error("no checkpoint can be signed", "error", err)
 	}
 	if err == nil && published < floor {
-		return Checkpoint{}, fmt.Errorf("%w: the group was recovered, and may have shown one of %d blocks before; the newest that may be shown has %d: it waits until enough storage nodes, and witnesses where they are asked for, have the chain again",
-			ErrNoCheckpoint, floor, published)
+		return Checkpoint{}, &checkpointWaitsError{floor: floor, published: published}
 	}
 	return Checkpoint{Boundary: c.Boundary, Note: signed}, err
 }
+
+// checkpointWaitsError is an [ErrNoCheckpoint] after a recovery.
+type checkpointWaitsError struct {
+	floor     uint64 // the group may have shown a checkpoint of so many blocks before
+	published uint64 // blocks of the newest that may be shown
+}
+
+func (e *checkpointWaitsError) message() wire.Message {
+	return wire.Message{Code: wire.CodeCheckpointWaits, Args: wire.Args{"needed": e.floor, "blocks": e.published}}
+}
+
+// Error names the heights.
+func (e *checkpointWaitsError) Error() string { return e.message().Text() }
+
+// Unwrap gives [ErrNoCheckpoint].
+func (e *checkpointWaitsError) Unwrap() error { return ErrNoCheckpoint }
 
 // notary signs checkpoints. It keeps the opened keys and the last notes: many ask for the same.
 type notary struct {
