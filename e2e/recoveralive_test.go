@@ -454,7 +454,7 @@ func TestUndoRecovery(t *testing.T) {
 // recoverBlindly makes a folder's master the whole group as versions did that asked nobody whether the group lives.
 func recoverBlindly(t *testing.T, role devcluster.Role) {
 	t.Helper()
-	rescue, err := raftstore.OpenRescue(role.Data, nil)
+	rescue, err := raftstore.OpenRecovery(role.Data, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -126,9 +126,9 @@ func TestMemberWithAWrongRaftAddress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, masters := newGroup(t)
 		defer r.stop()
-		r.members.mu.Lock()
-		r.members.reaches = func(id, address string) bool { return address == "" || address == id+":1" }
-		r.members.mu.Unlock()
+		r.members.Mu.Lock()
+		r.members.ReachesMember = func(id, address string) bool { return address == "" || address == id+":1" }
+		r.members.Mu.Unlock()
 		wrong := member("m2")
 		wrong.Raft = "m3:1"
 		masters.set(wrong)
@@ -171,9 +171,9 @@ func TestJoinCutShort(t *testing.T) {
 				r, masters := newGroup(t)
 				defer r.stop()
 				masters.set(joiner("m4", "http://m4", "m4:1"))
-				r.members.mu.Lock()
-				r.members.fail = errors.New("raft does not take it")
-				r.members.mu.Unlock()
+				r.members.Mu.Lock()
+				r.members.Fail = errors.New("raft does not take it")
+				r.members.Mu.Unlock()
 				if _, err := r.Announce(t.Context(), joiner("m4", "http://m4", "m4:1"), false); err == nil || urlOf(r.table(), "m4") == "" || slices.Contains(r.ids(), "m4") {
 					t.Fatalf("not cut short: %v, %v", err, r.ids())
 				}
@@ -189,7 +189,7 @@ func TestForwardedAnnouncement(t *testing.T) {
 		masters := &groupMasters{at: map[string]wire.Member{}}
 		ledger := &swaying{leader: "m1"}
 		r := newRig(t, 0, func(cfg *Config, r *rig) {
-			ledger.fakeLedger = r.ledger
+			ledger.Ledger = r.ledger
 			cfg.Ledger, cfg.Masters = ledger, masters
 		})
 		defer r.stop()
@@ -198,9 +198,9 @@ func TestForwardedAnnouncement(t *testing.T) {
 		}); err != nil {
 			t.Fatal(err)
 		}
-		r.ledger.vacancy = func() time.Duration { return time.Hour }
+		r.ledger.Vacancy = func() time.Duration { return time.Hour }
 		ledger.elect("m2")
-		r.ledger.cutLeadership()
+		r.ledger.CutLeadership()
 		synctest.Wait()
 		if _, err := r.Announce(t.Context(), member("m3"), true); !errors.Is(err, ErrNotLeader) || len(masters.announced) != 0 {
 			t.Errorf("forwarded: %v, sent on to %v", err, masters.announced)

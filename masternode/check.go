@@ -198,7 +198,7 @@ func (l *leadership) common(ctx context.Context, n masterfsm.Storage, status wir
 // sameHeader reports whether a node's header is the group's. One that it cannot read is taken for another: what is sent again because of
 // that does no harm. The error tells that the node does not answer, or is no longer at that status.
 func (l *leadership) sameHeader(ctx context.Context, n masterfsm.Storage, status wire.StorageStatus, block uint64) (bool, error) {
-	proven, err := l.node.prover.header(ctx, block)
+	proven, err := l.node.prover.Header(ctx, block)
 	if err != nil {
 		return false, err
 	}

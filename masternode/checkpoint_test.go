@@ -89,7 +89,7 @@ func TestCheckpoint(t *testing.T) {
 		if same, err := other.checkpointHere(); err != nil || string(same.Note) != string(c.Note) {
 			t.Errorf("another master signs %q, %v", same.Note, err)
 		}
-		r.ledger.cutLeadership()
+		r.ledger.CutLeadership()
 		time.Sleep(time.Second)
 		if same := r.checked(t); string(same.Note) != string(c.Note) {
 			t.Errorf("the next leader signs %q", same.Note)
@@ -103,18 +103,18 @@ func TestNoOlderCheckpointAfterARecovery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 2, nil)
 		defer r.stop()
-		second := r.workers.storages["http://s1"]
+		second := r.workers.Storages["http://s1"]
 		down := func(is bool) {
-			second.mu.Lock()
-			defer second.mu.Unlock()
-			second.down = is
+			second.Mu.Lock()
+			defer second.Mu.Unlock()
+			second.Down = is
 		}
 		down(true)
 		r.store(t) // on one of the two nodes that a block needs
 		r.checked(t)
-		r.ledger.mu.Lock()
-		_, err := r.ledger.state.Recover(masterfsm.Group{ID: "cs-test", Epoch: 2}).Finish(0, nil)
-		r.ledger.mu.Unlock()
+		r.ledger.Mu.Lock()
+		_, err := r.ledger.State.Recover(masterfsm.Group{ID: "cs-test", Epoch: 2}).Finish(0, nil)
+		r.ledger.Mu.Unlock()
 		if err != nil {
 			t.Fatal(err)
 		}

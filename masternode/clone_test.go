@@ -45,7 +45,7 @@ func TestClonedMasterAcknowledgesNothingOfTheOthers(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			running.Go(func() { n.appends.run(ctx) })
+			running.Go(func() { n.serve(ctx) })
 			return n
 		}
 		first, second := clone(), clone()
@@ -83,9 +83,9 @@ func TestRefusedMasterIsNotReady(t *testing.T) {
 			t.Fatal(err)
 		}
 		why := errors.New("an older copy: move it away")
-		r.members.mu.Lock()
-		r.members.refused = why
-		r.members.mu.Unlock()
+		r.members.Mu.Lock()
+		r.members.RefusedErr = why
+		r.members.Mu.Unlock()
 		if err := r.Ready(); !errors.Is(err, ErrStaleFolder) || !errors.Is(err, why) {
 			t.Errorf("ready: %v", err)
 		}

@@ -27,7 +27,7 @@ func (n *Node) Cluster(ctx context.Context) wire.Cluster {
 		ask, cancel := context.WithTimeout(ctx, statusTimeout)
 		defer cancel()
 		if c, err := n.cfg.Masters.Cluster(ask, url); err == nil {
-			c.NoticesCoded = orNone(c.NoticesCoded) // of a leader before protocol level 2
+			c.NoticesCoded = orNone(c.NoticesCoded)  // of a leader before protocol level 2
 			for _, notice := range n.flagNotices() { // which the leader does not know
 				addNotices(&c.Notices, &c.NoticesCoded, wire.Message{
 					Code: wire.CodeMasterNotice, Args: wire.Args{"node": n.cfg.Member.ID, "cause": notice},
@@ -57,7 +57,7 @@ func (n *Node) leaderCluster(ctx context.Context) wire.Cluster {
 func (n *Node) confirmStatus(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, confirmTimeout)
 	defer cancel()
-	return n.confirmTogether(ctx) == nil && n.leadership.Load() != nil
+	return n.confirmShared(ctx) == nil && n.leadership.Load() != nil
 }
 
 // addNotices adds notices, as text and as codes.

@@ -36,7 +36,7 @@ func TestNotFoundIsConfirmed(t *testing.T) {
 				if err := act(t, r, "nobody"); !errors.Is(err, ErrNotFound) {
 					t.Errorf("confirmed: %v", err)
 				}
-				r.ledger.confirm = func() error { return ErrNotLeader }
+				r.ledger.Confirm = func() error { return ErrNotLeader }
 				if err := act(t, r, "nobody"); !errors.Is(err, ErrNoLeader) || errors.Is(err, ErrNotFound) {
 					t.Errorf("not confirmed: %v", err)
 				}
@@ -52,8 +52,8 @@ func TestFoundWhileConfirming(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r, _ := newGroup(t)
 				defer r.stop()
-				r.ledger.confirm = func() error {
-					r.ledger.confirm = func() error { return nil }
+				r.ledger.Confirm = func() error {
+					r.ledger.Confirm = func() error { return nil }
 					r.registerWorker(t, masterfsm.RoleStorage, "http://late")
 					if _, err := r.propose(t.Context(), &masterfsm.AdmitMaster{ID: "m9", URL: "http://late", Raft: "m9:1", Time: r.now()}); err != nil {
 						t.Error(err)
@@ -81,7 +81,7 @@ func TestSilenceClosesTokens(t *testing.T) {
 			silence time.Duration
 			want    error
 		}{{0, nil}, {maxSilence, nil}, {maxSilence + 1, ErrNoLeader}, {time.Hour, ErrNoLeader}, {maxSilence - 1, nil}} {
-			r.ledger.silence = func() time.Duration { return c.silence }
+			r.ledger.Silence = func() time.Duration { return c.silence }
 			if _, err := r.Access(t.Context(), created.Token); !errors.Is(err, c.want) {
 				t.Errorf("after %v: %v, want %v", c.silence, err, c.want)
 			}
@@ -93,12 +93,12 @@ func TestSilenceClosesTokens(t *testing.T) {
 }
 
 // Those who come while one confirmation is under way share the next: none goes by an answer to a question that was asked before it came.
-func TestConfirmTogether(t *testing.T) {
+func TestConfirmShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 0, nil)
 		defer r.stop()
 		asked := 0
-		r.ledger.confirm = func() error {
+		r.ledger.Confirm = func() error {
 			asked++
 			time.Sleep(time.Second)
 			return nil
@@ -107,7 +107,7 @@ func TestConfirmTogether(t *testing.T) {
 		for range 50 {
 			callers.Go(func() {
 				began := time.Now()
-				if err := r.confirmTogether(t.Context()); err != nil {
+				if err := r.confirmShared(t.Context()); err != nil {
 					t.Error(err)
 				}
 				if took := time.Since(began); took < time.Second || took > 2*time.Second {
@@ -118,7 +118,7 @@ func TestConfirmTogether(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
-		if err := r.confirmTogether(ctx); !errors.Is(err, ErrNoLeader) {
+		if err := r.confirmShared(ctx); !errors.Is(err, ErrNoLeader) {
 			t.Errorf("who does not wait: %v", err)
 		}
 		callers.Wait()
@@ -127,7 +127,7 @@ func TestConfirmTogether(t *testing.T) {
 		}
 		// Who begins a round and goes away while it waits for the one before waits no longer, and takes nobody with him.
 		callers.Go(func() {
-			if err := r.confirmTogether(t.Context()); err != nil {
+			if err := r.confirmShared(t.Context()); err != nil {
 				t.Errorf("the round before: %v", err)
 			}
 		})
@@ -136,13 +136,13 @@ func TestConfirmTogether(t *testing.T) {
 			began := time.Now()
 			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 			defer cancel()
-			if err := r.confirmTogether(ctx); !errors.Is(err, ErrNoLeader) || time.Since(began) > time.Millisecond {
+			if err := r.confirmShared(ctx); !errors.Is(err, ErrNoLeader) || time.Since(began) > time.Millisecond {
 				t.Errorf("who begins a round and goes away: %v after %v", err, time.Since(began))
 			}
 		})
 		synctest.Wait()
 		callers.Go(func() {
-			if err := r.confirmTogether(t.Context()); err != nil {
+			if err := r.confirmShared(t.Context()); err != nil {
 				t.Errorf("who is left in that round: %v", err)
 			}
 		})
@@ -150,12 +150,12 @@ func TestConfirmTogether(t *testing.T) {
 		if asked != 4 {
 			t.Errorf("the leader was asked %d times", asked)
 		}
-		r.ledger.confirm = func() error { return ErrNotLeader }
-		if err := r.confirmTogether(t.Context()); !errors.Is(err, ErrNoLeader) {
+		r.ledger.Confirm = func() error { return ErrNotLeader }
+		if err := r.confirmShared(t.Context()); !errors.Is(err, ErrNoLeader) {
 			t.Errorf("nobody leads: %v", err)
 		}
-		r.ledger.confirm = func() error { return nil }
-		if err := r.confirmTogether(t.Context()); err != nil {
+		r.ledger.Confirm = func() error { return nil }
+		if err := r.confirmShared(t.Context()); err != nil {
 			t.Errorf("again: %v", err)
 		}
 	})

@@ -43,7 +43,7 @@ func (l *leadership) cosign(a action, view masterfsm.View, m *memory) job {
 
 // submit hands the witness a checkpoint with the proof from a size, and verifies what it answers.
 func (l *leadership) submit(ctx context.Context, w Witness, view masterfsm.View, c masterfsm.Boundary, old uint64) (masterfsm.Cosignature, error) {
-	proof, err := l.node.consistency(ctx, old, c.Size)
+	proof, err := l.node.prover.Consistency(ctx, old, c.Size)
 	if err != nil {
 		return masterfsm.Cosignature{}, fmt.Errorf("%w: no proof from size %d to %d: %w", errOurs, old, c.Size, err)
 	}
@@ -94,13 +94,12 @@ func (n *Node) cosigners(ctx context.Context) []wire.Witness {
 	if leader == "" || url == "" || leader == n.cfg.Member.ID {
 		return nil
 	}
-	list, _, _ := n.asking.Do("", func() (any, error) {
-		ask, cancel := context.WithTimeout(context.WithoutCancel(ctx), statusTimeout)
-		defer cancel()
-		c, _ := n.cfg.Masters.Cluster(ask, url) // the keys are told without it
-		return c.Witnesses, nil
+	// Without an answer the log's keys are shown without witnesses.
+	list, _ := n.cosigned.Do(ctx, struct{}{}, statusTimeout, func(ctx context.Context) ([]wire.Witness, error) {
+		c, err := n.cfg.Masters.Cluster(ctx, url)
+		return c.Witnesses, err
 	})
-	return list.([]wire.Witness)
+	return list
 }
 
 // cosigners copies what is told of the witnesses; nothing where this master does not lead.

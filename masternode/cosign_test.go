@@ -95,7 +95,7 @@ func TestWitnessOfNextLeader(t *testing.T) {
 		r, f := newWitnessedRig(t, 0, "w1")
 		defer r.stop()
 		r.store(t)
-		r.ledger.cutLeadership()
+		r.ledger.CutLeadership()
 		time.Sleep(time.Second)
 		if s := r.statusOf(t, "w1"); s.State != wire.WitnessNew || s.Size != 2 || s.Last == 0 {
 			t.Errorf("status of a new leader %+v", s)
@@ -111,7 +111,7 @@ func TestWitnessOfNextLeader(t *testing.T) {
 		// The answer of the next one gets lost with the leader that waits for it.
 		f.change("w1", func(w *fakeWitness) {
 			w.after = func([]byte) ([]byte, error) {
-				r.ledger.cutLeadership()
+				r.ledger.CutLeadership()
 				return nil, fmt.Errorf("%w: gone", wire.ErrNoAnswer)
 			}
 		})
@@ -526,16 +526,16 @@ func TestWitnessWithoutProof(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeWitnesses{t: t, list: map[string]*fakeWitness{}}
 		away := func(r *rig, are bool) {
-			for _, s := range r.workers.storages {
-				s.mu.Lock()
-				s.down = are
-				s.mu.Unlock()
+			for _, s := range r.workers.Storages {
+				s.Mu.Lock()
+				s.Down = are
+				s.Mu.Unlock()
 			}
 		}
 		r := newRig(t, 2, func(cfg *Config, r *rig) {
 			cfg.WitnessCalls, cfg.Witnesses = f, []Witness{f.add("w1")}
 			died := false
-			r.ledger.applied = func(s *masterfsm.State) {
+			r.ledger.OnApply = func(s *masterfsm.State) {
 				if !died && s.Checkpoint().Size == 4 { // all nodes die in the moment in which the second block is stored
 					died = true
 					away(r, true)

@@ -6,15 +6,16 @@ import (
 	"strings"
 
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/prover"
 )
 
 // What a request can end in. Refusals of the state machine come through as they are: masterfsm.ErrBacklog,
 // ErrKeyReused, ErrQuota, ErrOversize, ErrNameTaken, ErrUnknownProject, ErrUnknownToken, ErrTooMany, ErrBadCommand.
 var (
 	// ErrNotFound: there is no such record or block. It is the leader's word, or follows from a block that is final.
-	ErrNotFound = errors.New("not found")
+	ErrNotFound = prover.ErrNotFound
 	// ErrSeal: the leaf of that index is a block's seal. It wraps ErrNotFound.
-	ErrSeal = fmt.Errorf("%w: the leaf of that index is a block's seal, not a record", ErrNotFound)
+	ErrSeal = prover.ErrSeal
 	// ErrNotMined: the block is committed, and its header not made yet.
 	ErrNotMined = errors.New("block is committed and not yet mined")
 	// ErrNotSealed: the record's block has no proof of work yet, so nothing proves the record.
@@ -36,15 +37,15 @@ var (
 	// committed; another try is of no use. Masters tell each other; a user gets ErrUnknownOutcome.
 	ErrForgotten = errors.New("the submission is not one that the table remembers")
 	// ErrUnavailable: no storage node could prove the record now.
-	ErrUnavailable = errors.New("no storage node could prove it")
+	ErrUnavailable = prover.ErrUnavailable
 	// ErrBusy: this master reads as much for others as it can. Nothing is wrong with what was asked for.
-	ErrBusy = errors.New("too much is being read at a time")
+	ErrBusy = prover.ErrBusy
 	// ErrNoCheckpoint: no checkpoint can be shown now.
 	ErrNoCheckpoint = errors.New("no checkpoint can be shown")
 	// ErrNoLogKey: the log has no key yet that signs, or this master cannot open those that it has. It wraps ErrNoCheckpoint.
 	ErrNoLogKey = fmt.Errorf("%w: there is nothing to sign it with", ErrNoCheckpoint)
 	// ErrLost: the record is in a block of which no storage node has a good copy, and a person has confirmed that it is lost.
-	ErrLost = errors.New("the block is lost for good")
+	ErrLost = prover.ErrLost
 	// ErrLaterEpoch: the workers obey another epoch of the group, which was recovered without this master.
 	ErrLaterEpoch = errors.New("the workers obey a later epoch of this group")
 	// ErrRemoved: this master was taken out of its group for good.
@@ -62,7 +63,7 @@ var (
 	// ErrEmpty: a record without a payload.
 	ErrEmpty = errors.New("a record needs a payload of at least one byte")
 	// ErrBadRequest: a field that cannot be used.
-	ErrBadRequest = errors.New("bad request")
+	ErrBadRequest = prover.ErrBadRequest
 )
 
 // QuotaError is masterfsm.ErrQuota with what the project has left.

@@ -243,4 +243,6 @@ func (l *leadership) change(a action, what string, do func(context.Context, stri
 	}
 }
 
+func worker(n masterfsm.Storage) wire.Worker { return wire.Worker{URL: n.URL, Token: n.MasterToken} }
+
 func storageWorker(view masterfsm.View, id string) wire.Worker { return worker(storageOf(view, id)) }

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/chainstore/chainstore/masternode/internal/masterstest"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -55,9 +56,9 @@ func (r *rig) append(t *testing.T, within time.Duration) error {
 
 // term is that which the ledger is in.
 func (r *rig) term() uint64 {
-	r.ledger.mu.RLock()
-	defer r.ledger.mu.RUnlock()
-	return r.ledger.term
+	r.ledger.Mu.RLock()
+	defer r.ledger.Mu.RUnlock()
+	return r.ledger.Term
 }
 
 // laterEpoch is the notice about a worker with a later epoch, if there is one.
@@ -75,8 +76,8 @@ func TestLeaderMeetsALaterEpoch(t *testing.T) {
 		var said answers
 		var slow atomic.Bool
 		r := newRig(t, 3, func(_ *Config, r *rig) {
-			r.workers.flaky = said.flaky
-			r.ledger.delay = func() time.Duration {
+			r.workers.Flaky = said.flaky
+			r.ledger.Delay = func() time.Duration {
 				if slow.Load() {
 					return 5 * time.Second // so that the workers are met meanwhile
 				}
@@ -98,7 +99,7 @@ func TestLeaderMeetsALaterEpoch(t *testing.T) {
 		if !errors.Is(err, ErrLaterEpoch) || !strings.Contains(err.Error(), "s1 at epoch 2, s2 at epoch 2") {
 			t.Errorf("ended by %v", err)
 		}
-		if r.members.retired {
+		if r.members.Retired {
 			t.Error("the workers' word has taken the master out for good")
 		}
 		if err := <-under; !errors.Is(err, ErrUnknownOutcome) {
@@ -126,7 +127,7 @@ func TestOneWorkerOfALaterEpoch(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var said answers
-				r := newRig(t, c.storages, func(_ *Config, r *rig) { r.workers.flaky = said.flaky })
+				r := newRig(t, c.storages, func(_ *Config, r *rig) { r.workers.Flaky = said.flaky })
 				defer r.stop()
 				if err := r.append(t, time.Second); err != nil {
 					t.Fatal(err)
@@ -149,7 +150,7 @@ func TestOneWorkerOfALaterEpoch(t *testing.T) {
 					}
 				}
 				goesOn("in a term")
-				r.ledger.cutLeadership()
+				r.ledger.CutLeadership()
 				goesOn("in the next term")
 				said.set(nil)
 				time.Sleep(acceptedFor + 5*time.Second)
@@ -181,7 +182,7 @@ func TestFirstLaterEpochSuspends(t *testing.T) {
 		var met atomic.Pointer[time.Time]
 		const late = 800 * time.Millisecond
 		r := newRig(t, 3, func(_ *Config, r *rig) {
-			r.workers.flaky = func(url string) error {
+			r.workers.Flaky = func(url string) error {
 				if ill.Load() && url == "http://s2" {
 					now := time.Now()
 					met.CompareAndSwap(nil, &now)
@@ -189,7 +190,7 @@ func TestFirstLaterEpochSuspends(t *testing.T) {
 				}
 				return nil
 			}
-			r.workers.delay = func(url string) time.Duration {
+			r.workers.Delay = func(url string) time.Duration {
 				if ill.Load() && url != "http://s2" {
 					return late
 				}
@@ -219,13 +220,13 @@ func TestFirstLaterEpochSuspends(t *testing.T) {
 func TestLaterEpochUndecided(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var said answers
-		r := newRig(t, 3, func(_ *Config, r *rig) { r.workers.flaky = said.flaky })
+		r := newRig(t, 3, func(_ *Config, r *rig) { r.workers.Flaky = said.flaky })
 		defer r.stop()
-		undecided := map[string]error{"http://s0": errDown, "http://s1": fencedBy(2, 0), "http://s2": errDown}
+		undecided := map[string]error{"http://s0": masterstest.ErrDown, "http://s1": fencedBy(2, 0), "http://s2": masterstest.ErrDown}
 		for _, when := range []string{"in its term", "in the next term"} {
 			said.set(undecided)
 			if when == "in the next term" {
-				r.ledger.cutLeadership()
+				r.ledger.CutLeadership()
 			}
 			time.Sleep(3 * time.Second)
 			term := r.term()
@@ -281,9 +282,9 @@ func TestFencedMasterEndsAtOnce(t *testing.T) {
 		var silent atomic.Bool
 		r := newRig(t, 3, func(c *Config, r *rig) {
 			c.Masters, c.Peers = stuckMasters{}, []string{"http://m2"}
-			r.workers.flaky = said.flaky
-			r.ledger.vacancy = func() time.Duration { return 5 * time.Millisecond }
-			r.ledger.silence = func() time.Duration {
+			r.workers.Flaky = said.flaky
+			r.ledger.Vacancy = func() time.Duration { return 5 * time.Millisecond }
+			r.ledger.Silence = func() time.Duration {
 				if silent.Load() {
 					return time.Hour
 				}
@@ -292,7 +293,7 @@ func TestFencedMasterEndsAtOnce(t *testing.T) {
 		})
 		silent.Store(true) // so that it announces itself
 		time.Sleep(time.Second)
-		r.ledger.cutLeadership()
+		r.ledger.CutLeadership()
 		term := r.term()
 		said.set(map[string]error{"http://s0": fencedBy(2, 0), "http://s1": fencedBy(2, 0), "http://s2": fencedBy(2, 0)})
 		began := time.Now()
@@ -309,7 +310,7 @@ func TestFencedMasterEndsAtOnce(t *testing.T) {
 func TestLeaderMeetsALaterTerm(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 3, func(_ *Config, r *rig) {
-			r.workers.flaky = func(url string) error {
+			r.workers.Flaky = func(url string) error {
 				switch url {
 				case "http://s1":
 					return fencedBy(1, 1<<40)
@@ -337,13 +338,13 @@ func TestNewLeaderAsksBeforeItAcknowledges(t *testing.T) {
 		within  time.Duration // the first append is acknowledged, counted from the election
 	}{
 		"all are well": {nil, nil, false, 200 * time.Millisecond},
-		"one is of a later epoch": {map[string]error{"http://s0": fencedBy(2, 0), "http://s1": errDown},
+		"one is of a later epoch": {map[string]error{"http://s0": fencedBy(2, 0), "http://s1": masterstest.ErrDown},
 			map[string]time.Duration{"http://s2": time.Hour}, true, 0},
 		"two are of a later epoch": {map[string]error{"http://s0": fencedBy(2, 0), "http://s1": fencedBy(2, 0)},
 			nil, true, 0},
 		"two hang": {nil, map[string]time.Duration{"http://s1": time.Hour,
 			"http://s2": time.Hour}, false, fenceWait + 200*time.Millisecond},
-		"two are down": {map[string]error{"http://s0": errDown, "http://s1": errDown}, nil, false,
+		"two are down": {map[string]error{"http://s0": masterstest.ErrDown, "http://s1": masterstest.ErrDown}, nil, false,
 			200 * time.Millisecond},
 		"one hangs, most have let it in": {nil, map[string]time.Duration{"http://s2": time.Hour}, false,
 			200 * time.Millisecond},
@@ -352,14 +353,14 @@ func TestNewLeaderAsksBeforeItAcknowledges(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var ill atomic.Bool
 				r := newRig(t, 3, func(_ *Config, r *rig) {
-					r.ledger.vacancy = func() time.Duration { return 0 }
-					r.workers.flaky = func(url string) error {
+					r.ledger.Vacancy = func() time.Duration { return 0 }
+					r.workers.Flaky = func(url string) error {
 						if ill.Load() {
 							return c.answers[url]
 						}
 						return nil
 					}
-					r.workers.delay = func(url string) time.Duration {
+					r.workers.Delay = func(url string) time.Duration {
 						if ill.Load() {
 							return max(time.Millisecond, c.late[url])
 						}
@@ -367,7 +368,7 @@ func TestNewLeaderAsksBeforeItAcknowledges(t *testing.T) {
 					}
 				})
 				ill.Store(true)
-				r.ledger.cutLeadership()
+				r.ledger.CutLeadership()
 				began := time.Now()
 				_, err := r.Append(context.WithoutCancel(t.Context()), r.project, []Entry{{Payload: []byte("x")}}, "")
 				if len(c.late) > 0 && c.fenced { // too few answers to end

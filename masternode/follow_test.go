@@ -9,12 +9,13 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/chainstore/chainstore/masternode/internal/masterstest"
 	"github.com/chainstore/chainstore/wire"
 )
 
 // swaying is a ledger of a master that believes in whichever leader a test names.
 type swaying struct {
-	*fakeLedger
+	*masterstest.Ledger
 	mu     sync.Mutex // guards leader
 	leader string
 }
@@ -29,15 +30,15 @@ func (l *swaying) elect(leader string) {
 	l.mu.Lock()
 	l.leader = leader
 	l.mu.Unlock()
-	l.fakeLedger.mu.Lock()
-	defer l.fakeLedger.mu.Unlock()
-	l.wake()
+	l.Ledger.Mu.Lock()
+	defer l.Ledger.Mu.Unlock()
+	l.Wake()
 }
 
 // A call on a leader that hangs ends when another is believed in, and not before.
 func TestUnderLeader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ledger := &swaying{fakeLedger: newFakeLedger(t), leader: "m2"}
+		ledger := &swaying{Ledger: masterstest.NewLedger(t), leader: "m2"}
 		n := &Node{cfg: Config{Ledger: ledger, Member: wire.Member{ID: "m1"}}}
 		ctx, release := n.underLeader(t.Context(), "m2")
 		ledger.elect("m2") // a change that is none of the leader

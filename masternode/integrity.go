@@ -235,7 +235,7 @@ func (n *Node) suspicions(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case s := <-n.prover.suspects:
+		case s := <-n.prover.Suspects():
 			if err := n.report(ctx, s); err != nil && !errors.Is(err, ErrNotFound) {
 				n.log.Warn("a storage node that answered wrong could not be reported", "node", s.ID, "error", err)
 			}

@@ -18,7 +18,7 @@ func newOlderGroup(t *testing.T, older ...string) (*rig, *groupMasters) {
 	masters := &groupMasters{at: map[string]wire.Member{}, older: map[string]bool{}}
 	r := newRig(t, 0, func(c *Config, r *rig) {
 		c.Masters = masters
-		r.members.members = append(r.members.members, wire.Master{ID: "m2", Raft: "m2:1", Voter: true}, wire.Master{ID: "m3", Raft: "m3:1"})
+		r.members.List = append(r.members.List, wire.Master{ID: "m2", Raft: "m2:1", Voter: true}, wire.Master{ID: "m3", Raft: "m3:1"})
 	})
 	for _, id := range older {
 		masters.setOlder(id, true)

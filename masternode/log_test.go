@@ -19,6 +19,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/internal/masterstest"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -119,7 +120,7 @@ func TestRotation(t *testing.T) {
 func TestAnotherClusterToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		key, _ := newKey(t, "example.com/log", logSecret{})
-		var ledger *fakeLedger
+		var ledger *masterstest.Ledger
 		r := newRig(t, 2, func(c *Config, r *rig) { c.Log.Key, ledger = key, r.ledger })
 		r.store(t)
 		before := r.checked(t)
@@ -254,29 +255,29 @@ func TestLogFlags(t *testing.T) {
 
 // A leader that is deposed while it founds the first key leaves one or none, and the next one leaves it at that.
 func TestDeposedWhileFounding(t *testing.T) {
-	for name, fates := range map[string][]fate{
-		"committed after all":      {committed, deposedKept},
-		"forgotten":                {committed, deposedForgot},
-		"again and again":          {committed, deposedForgot, committed, deposedForgot, committed, deposedKept, committed},
-		"before the term is begun": {deposedKept, committed, deposedKept},
+	for name, fates := range map[string][]masterstest.Fate{
+		"committed after all":      {masterstest.Committed, masterstest.DeposedKept},
+		"forgotten":                {masterstest.Committed, masterstest.DeposedForgot},
+		"again and again":          {masterstest.Committed, masterstest.DeposedForgot, masterstest.Committed, masterstest.DeposedForgot, masterstest.Committed, masterstest.DeposedKept, masterstest.Committed},
+		"before the term is begun": {masterstest.DeposedKept, masterstest.Committed, masterstest.DeposedKept},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				ledger := newFakeLedger(t)
+				ledger := masterstest.NewLedger(t)
 				// The fates are for the commands of the founding alone, one after the other.
-				if _, err := ledger.state.Apply(masterfsm.Encode(&masterfsm.RaiseLevel{Level: masterfsm.ProtocolLevel})); err != nil {
+				if _, err := ledger.State.Apply(masterfsm.Encode(&masterfsm.RaiseLevel{Level: masterfsm.ProtocolLevel})); err != nil {
 					t.Fatal(err)
 				}
 				asked := 0
-				ledger.fate = func() fate {
+				ledger.Fate = func() masterstest.Fate {
 					if asked++; asked <= len(fates) {
 						return fates[asked-1]
 					}
-					return committed
+					return masterstest.Committed
 				}
 				n, err := New(Config{
-					Member: wire.Member{ID: "m1", URL: "http://m1"}, Boot: 1, Ledger: ledger, Membership: newFakeMembership(), Masters: noMasters{},
-					Workers: newFakeWorkers(t, 0), Settings: masterfsm.DefaultSettings(), Limits: DefaultLimits(),
+					Member: wire.Member{ID: "m1", URL: "http://m1"}, Boot: 1, Ledger: ledger, Membership: masterstest.NewMembership(), Masters: noMasters{},
+					Workers: masterstest.NewWorkers(t, 0), Settings: masterfsm.DefaultSettings(), Limits: DefaultLimits(),
 					Log: LogConfig{Secret: "cluster token"}, Logger: hclog.NewNullLogger(),
 				})
 				if err != nil {
@@ -360,7 +361,7 @@ func TestNoCheckpointWithoutALeader(t *testing.T) {
 		defer r.stop()
 		r.store(t)
 		r.checked(t)
-		r.ledger.confirm = func() error { return ErrNotLeader }
+		r.ledger.Confirm = func() error { return ErrNotLeader }
 		if c, err := r.Checkpoint(t.Context()); !errors.Is(err, ErrNoLeader) || c.Note != nil {
 			t.Errorf("%q, %v", c.Note, err)
 		}
@@ -376,7 +377,7 @@ func TestFirstKeyWaitsForAllVoters(t *testing.T) {
 		masters := &groupMasters{at: map[string]wire.Member{}}
 		r := newRig(t, 2, func(c *Config, r *rig) {
 			c.Masters = masters
-			r.members.members = append(r.members.members, wire.Master{ID: "m2", Raft: "m2:1", Voter: true}, wire.Master{ID: "m3", Raft: "m3:1"})
+			r.members.List = append(r.members.List, wire.Master{ID: "m2", Raft: "m2:1", Voter: true}, wire.Master{ID: "m3", Raft: "m3:1"})
 		})
 		defer r.stop()
 		old := member("m2")

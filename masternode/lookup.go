@@ -6,6 +6,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/prover"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -51,30 +52,33 @@ func (n *Node) BlockRecords(ctx context.Context, reader masterfsm.Access, block 
 		}
 		return p.list, false, nil
 	}
-	h, err := n.prover.header(ctx, block)
+	h, err := n.prover.Header(ctx, block)
 	if err != nil {
-		return nil, false, n.prover.orLost(block, err)
+		return nil, false, n.prover.ExplainLost(block, err)
 	}
 	for from < h.Count {
 		if p.full() {
 			return p.list, true, nil
 		}
-		var reads []*pendingRead
-		for offset := from; offset < min(h.Count, from+firstHits); offset++ {
-			reads = append(reads, n.prover.begin(h, offset))
+		var reads []*prover.RecordRead
+		first := from
+		for offset := first; offset < min(h.Count, first+firstHits); offset++ {
+			reads = append(reads, n.prover.StartRecord(h, offset))
 		}
-		for _, r := range reads {
+		for i, r := range reads {
 			if p.full() {
 				return p.list, true, nil
 			}
-			if err := r.wait(ctx); err != nil {
-				return nil, false, n.prover.orLost(block, err)
+			encoded, err := r.Wait(ctx)
+			if err != nil {
+				return nil, false, n.prover.ExplainLost(block, err)
 			}
-			at := masterfsm.Position{Block: block, Offset: r.offset, Index: h.First + uint64(r.offset)}
-			if err := p.take(r.encoded, at, true, true); err != nil {
+			offset := first + uint32(i)
+			at := masterfsm.Position{Block: block, Offset: offset, Index: h.First + uint64(offset)}
+			if err := p.take(encoded, at, true, true); err != nil {
 				return nil, false, err
 			}
-			from = r.offset + 1
+			from = offset + 1
 		}
 	}
 	return p.list, false, nil
@@ -128,7 +132,7 @@ func (n *Node) FindHash(ctx context.Context, h chain.Hash) (found wire.FoundHash
 			return nil
 		}
 		var complete bool
-		if found, ok, complete = n.prover.findHash(ctx, h, held); ok {
+		if found, ok, complete = n.prover.FindHash(ctx, h, held); ok {
 			return nil
 		}
 		if found, ok = n.findHeld(ctx, spans, h); ok {
@@ -160,7 +164,7 @@ func (n *Node) findHeld(ctx context.Context, spans []masterfsm.Span, h chain.Has
 		for offset := range s.Count() {
 			encoded := s.Encoded(offset)
 			if leaf := chain.EncodedLeaf(encoded, chain.EncodedCommit(encoded)); leaf.Hash() == h {
-				return foundRecord(s.Block, offset, s.First+uint64(offset)), true
+				return prover.FoundRecord(s.Block, offset, s.First+uint64(offset)), true
 			}
 		}
 	}

@@ -21,9 +21,9 @@ func newGroup(t *testing.T) (*rig, *groupMasters) {
 	t.Helper()
 	masters := &groupMasters{at: map[string]wire.Member{}}
 	r := newRig(t, 1, func(cfg *Config, r *rig) { cfg.Masters = masters })
-	r.members.mu.Lock()
-	r.members.reaches = masters.reaches
-	r.members.mu.Unlock()
+	r.members.Mu.Lock()
+	r.members.ReachesMember = masters.reaches
+	r.members.Mu.Unlock()
 	for _, id := range []string{"m2", "m3"} {
 		masters.set(member(id))
 		if _, err := r.Announce(t.Context(), member(id), false); err != nil {
@@ -79,9 +79,9 @@ func TestJoin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, masters := newGroup(t)
 		defer r.stop()
-		r.members.mu.Lock()
-		r.members.applied = func() uint64 { return 100_000 }
-		r.members.mu.Unlock()
+		r.members.Mu.Lock()
+		r.members.OnApplied = func() uint64 { return 100_000 }
+		r.members.Mu.Unlock()
 		fresh := member("m4")
 		fresh.Group, fresh.Epoch = "", 0
 		masters.set(fresh)
@@ -213,8 +213,8 @@ func TestRemoveMaster(t *testing.T) {
 			t.Errorf("%v, %v", err, r.ids())
 		}
 		// The leader hands over first; the next one removes it.
-		if err := r.RemoveMaster(ctx, "http://m1/", false); !errors.Is(err, ErrNotLeader) || !slices.Equal(r.members.handed, []string{""}) {
-			t.Errorf("the leader itself: %v, handed to %q", err, r.members.handed)
+		if err := r.RemoveMaster(ctx, "http://m1/", false); !errors.Is(err, ErrNotLeader) || !slices.Equal(r.members.Handed, []string{""}) {
+			t.Errorf("the leader itself: %v, handed to %q", err, r.members.Handed)
 		}
 		masters.away("m3")
 		if err := r.RemoveMaster(ctx, "m3", true); err != nil || !slices.Equal(r.ids(), []string{"m1"}) {
@@ -231,13 +231,13 @@ func TestRemovalIsFinished(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, _ := newGroup(t)
 		defer r.stop()
-		r.members.mu.Lock()
-		r.members.fail = ErrNotLeader
-		r.members.mu.Unlock()
+		r.members.Mu.Lock()
+		r.members.Fail = ErrNotLeader
+		r.members.Mu.Unlock()
 		if err := r.RemoveMaster(t.Context(), "m2", false); !errors.Is(err, ErrNotLeader) {
 			t.Fatal(err)
 		}
-		r.ledger.cutLeadership()
+		r.ledger.CutLeadership()
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
 		if !slices.Equal(r.ids(), []string{"m1", "m3"}) {
@@ -274,7 +274,7 @@ func TestMasterEnds(t *testing.T) {
 					t.Error("it goes on")
 					r.stop()
 				}
-				if !r.members.retired {
+				if !r.members.Retired {
 					t.Error("it did not write it down")
 				}
 			})
@@ -289,25 +289,25 @@ func TestTransfer(t *testing.T) {
 		if _, err := r.TransferLeadership(t.Context(), "m9"); !errors.Is(err, ErrNotFound) {
 			t.Errorf("to one that is not there: %v", err)
 		}
-		if id, err := r.TransferLeadership(t.Context(), "m1"); err != nil || id != "m1" || len(r.members.handed) != 0 {
+		if id, err := r.TransferLeadership(t.Context(), "m1"); err != nil || id != "m1" || len(r.members.Handed) != 0 {
 			t.Errorf("to itself: %q, %v", id, err)
 		}
-		r.members.mu.Lock()
-		r.members.fail = errors.New("it does not answer")
-		r.members.mu.Unlock()
-		if _, err := r.TransferLeadership(t.Context(), "m2"); !errors.Is(err, ErrNotVoter) || !slices.Equal(r.members.handed, []string{"m2"}) {
-			t.Errorf("to one that does not answer: %v, %q", err, r.members.handed)
+		r.members.Mu.Lock()
+		r.members.Fail = errors.New("it does not answer")
+		r.members.Mu.Unlock()
+		if _, err := r.TransferLeadership(t.Context(), "m2"); !errors.Is(err, ErrNotVoter) || !slices.Equal(r.members.Handed, []string{"m2"}) {
+			t.Errorf("to one that does not answer: %v, %q", err, r.members.Handed)
 		}
 		// One that has no vote yet cannot lead, and is not asked to. It gets none while it is so far behind.
-		r.members.mu.Lock()
-		r.members.applied = func() uint64 { return 10 * nearlyAll }
-		r.members.mu.Unlock()
+		r.members.Mu.Lock()
+		r.members.OnApplied = func() uint64 { return 10 * nearlyAll }
+		r.members.Mu.Unlock()
 		masters.set(member("m4"))
 		if _, err := r.Announce(t.Context(), member("m4"), false); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.TransferLeadership(t.Context(), "http://m4"); !errors.Is(err, ErrNotVoter) || len(r.members.handed) != 1 {
-			t.Errorf("to one without a vote: %v, %q", err, r.members.handed)
+		if _, err := r.TransferLeadership(t.Context(), "http://m4"); !errors.Is(err, ErrNotVoter) || len(r.members.Handed) != 1 {
+			t.Errorf("to one without a vote: %v, %q", err, r.members.Handed)
 		}
 		// It is handed over, and nobody begins a term.
 		begin := time.Now()

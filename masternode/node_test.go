@@ -12,6 +12,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/internal/masterstest"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -93,25 +94,25 @@ func TestReadsAreServedFromTheMastersUntilTheyAreStored(t *testing.T) {
 }
 
 func TestLyingStorageNodeIsPassedOver(t *testing.T) {
-	other := func(s *fakeStorage, a *wire.ProvenRecord, offset uint32, size uint64) {
-		b := s.blocks[0]
+	other := func(s *masterstest.Storage, a *wire.ProvenRecord, offset uint32, size uint64) {
+		b := s.Blocks[0]
 		a.Record = append([]byte(nil), b.Encoded(offset)...)
-		a.Path = s.prove(size, b.Header.First+uint64(offset))
+		a.Path = s.Prove(size, b.Header.First+uint64(offset))
 	}
-	lies := map[string]func(*fakeStorage, *wire.ProvenRecord){
-		"another record and its valid proof": func(s *fakeStorage, a *wire.ProvenRecord) { other(s, a, 3, s.blocks[0].Header.Seal()) },
-		"the proof of an older root": func(s *fakeStorage, a *wire.ProvenRecord) {
-			a.Path = s.prove(5, 2)
+	lies := map[string]func(*masterstest.Storage, *wire.ProvenRecord){
+		"another record and its valid proof": func(s *masterstest.Storage, a *wire.ProvenRecord) { other(s, a, 3, s.Blocks[0].Header.Seal()) },
+		"the proof of an older root": func(s *masterstest.Storage, a *wire.ProvenRecord) {
+			a.Path = s.Prove(5, 2)
 		},
-		"the proof of a newer root": func(s *fakeStorage, a *wire.ProvenRecord) {
-			a.Path = s.prove(uint64(len(s.leaves)), 2)
+		"the proof of a newer root": func(s *masterstest.Storage, a *wire.ProvenRecord) {
+			a.Path = s.Prove(uint64(len(s.Leaves)), 2)
 		},
-		"another payload":    func(_ *fakeStorage, a *wire.ProvenRecord) { a.Record[len(a.Record)-1] ^= 1 },
-		"another time":       func(_ *fakeStorage, a *wire.ProvenRecord) { chain.SetEncodedTime(a.Record, 7) },
-		"a truncated path":   func(_ *fakeStorage, a *wire.ProvenRecord) { a.Path = a.Path[:len(a.Path)-1] },
-		"a truncated record": func(_ *fakeStorage, a *wire.ProvenRecord) { a.Record = a.Record[:len(a.Record)-1] },
-		"bad":                func(_ *fakeStorage, a *wire.ProvenRecord) { *a = wire.ProvenRecord{Status: wire.ReadBad} },
-		"not there":          func(_ *fakeStorage, a *wire.ProvenRecord) { *a = wire.ProvenRecord{Status: wire.ReadBeyond} },
+		"another payload":    func(_ *masterstest.Storage, a *wire.ProvenRecord) { a.Record[len(a.Record)-1] ^= 1 },
+		"another time":       func(_ *masterstest.Storage, a *wire.ProvenRecord) { chain.SetEncodedTime(a.Record, 7) },
+		"a truncated path":   func(_ *masterstest.Storage, a *wire.ProvenRecord) { a.Path = a.Path[:len(a.Path)-1] },
+		"a truncated record": func(_ *masterstest.Storage, a *wire.ProvenRecord) { a.Record = a.Record[:len(a.Record)-1] },
+		"bad":                func(_ *masterstest.Storage, a *wire.ProvenRecord) { *a = wire.ProvenRecord{Status: wire.ReadBad} },
+		"not there":          func(_ *masterstest.Storage, a *wire.ProvenRecord) { *a = wire.ProvenRecord{Status: wire.ReadBeyond} },
 	}
 	for name, lie := range lies {
 		t.Run(name, func(t *testing.T) {
@@ -127,8 +128,8 @@ func TestLyingStorageNodeIsPassedOver(t *testing.T) {
 				}
 				time.Sleep(5 * time.Second)
 				// Those two lie that are asked first; one honest node is enough.
-				for _, n := range r.prover.candidates(func(masterfsm.Storage) bool { return true })[:2] {
-					r.on(n.URL, func(s *fakeStorage) { s.lie = func(a *wire.ProvenRecord) { lie(s, a) } })
+				for _, n := range r.asked()[:2] {
+					r.on(n.URL, func(s *masterstest.Storage) { s.Lie = func(a *wire.ProvenRecord) { lie(s, a) } })
 				}
 				for i := range 16 {
 					got, err := r.Record(t.Context(), r.access, 0, uint32(i))
@@ -148,20 +149,20 @@ func TestLyingStorageNodeIsPassedOver(t *testing.T) {
 
 // Headers and places that a node makes up are passed over as well.
 func TestLyingAboutHeadersAndPlaces(t *testing.T) {
-	for name, lie := range map[string]func(*fakeStorage){
-		"another header": func(s *fakeStorage) {
-			s.lieHeaders = func(h []wire.ProvenHeader) []wire.ProvenHeader { h[0].Header.Time++; return h }
+	for name, lie := range map[string]func(*masterstest.Storage){
+		"another header": func(s *masterstest.Storage) {
+			s.LieHeaders = func(h []wire.ProvenHeader) []wire.ProvenHeader { h[0].Header.Time++; return h }
 		},
-		"another root": func(s *fakeStorage) {
-			s.lieHeaders = func(h []wire.ProvenHeader) []wire.ProvenHeader { h[0].Header.Root[0] ^= 1; return h }
+		"another root": func(s *masterstest.Storage) {
+			s.LieHeaders = func(h []wire.ProvenHeader) []wire.ProvenHeader { h[0].Header.Root[0] ^= 1; return h }
 		},
-		"the header of another block": func(s *fakeStorage) {
-			s.lieHeaders = func(h []wire.ProvenHeader) []wire.ProvenHeader { h[0] = h[len(h)-1]; return h }
+		"the header of another block": func(s *masterstest.Storage) {
+			s.LieHeaders = func(h []wire.ProvenHeader) []wire.ProvenHeader { h[0] = h[len(h)-1]; return h }
 		},
-		"no header": func(s *fakeStorage) {
-			s.lieHeaders = func(h []wire.ProvenHeader) []wire.ProvenHeader { return nil }
+		"no header": func(s *masterstest.Storage) {
+			s.LieHeaders = func(h []wire.ProvenHeader) []wire.ProvenHeader { return nil }
 		},
-		"another block for a leaf": func(s *fakeStorage) { s.liePlace = true },
+		"another block for a leaf": func(s *masterstest.Storage) { s.LiePlace = true },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -173,7 +174,7 @@ func TestLyingAboutHeadersAndPlaces(t *testing.T) {
 					}
 				}
 				time.Sleep(10 * time.Second)
-				for _, n := range r.prover.candidates(func(masterfsm.Storage) bool { return true })[:2] {
+				for _, n := range r.asked()[:2] {
 					r.on(n.URL, lie)
 				}
 				for i := range 64 {
@@ -250,12 +251,12 @@ func TestLimits(t *testing.T) {
 			"DEL in a type": {[]Entry{{Payload: []byte("x")}, {Type: "text/\x7f", Payload: []byte("x")}},
 				ErrBadRequest},
 		} {
-			before := r.ledger.entries
+			before := r.ledger.Entries
 			_, err := r.Append(t.Context(), r.project, c.entries, "")
 			if !errors.Is(err, c.want) {
 				t.Errorf("%s: %v, want %v", name, err, c.want)
 			}
-			if err != nil && r.ledger.entries != before {
+			if err != nil && r.ledger.Entries != before {
 				t.Errorf("%s: refused, and yet something was committed", name)
 			}
 		}
@@ -265,9 +266,9 @@ func TestLimits(t *testing.T) {
 func TestNoLeaderEndsIn503NotInLoss(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 3, nil)
-		r.ledger.mu.Lock()
-		r.ledger.leader = false
-		r.ledger.mu.Unlock()
+		r.ledger.Mu.Lock()
+		r.ledger.Leads = false
+		r.ledger.Mu.Unlock()
 		start := time.Now()
 		_, err := r.Append(t.Context(), r.project, []Entry{{Payload: []byte("x")}}, "")
 		if !errors.Is(err, ErrNoLeader) || errors.Is(err, ErrUnknownOutcome) {

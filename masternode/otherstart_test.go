@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/internal/masterstest"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -25,9 +26,9 @@ func (r *rig) start(t *testing.T, of wire.Registered, role, boot, previous strin
 
 // entries is how many entries the log has.
 func (r *rig) entries() int {
-	r.ledger.mu.RLock()
-	defer r.ledger.mu.RUnlock()
-	return r.ledger.entries
+	r.ledger.Mu.RLock()
+	defer r.ledger.Mu.RUnlock()
+	return r.ledger.Entries
 }
 
 // boots are the starts that the table has.
@@ -155,7 +156,7 @@ func TestRegisterAtLevelZero(t *testing.T) {
 
 // recordingLedger remembers the registrations that were proposed.
 type recordingLedger struct {
-	*fakeLedger
+	*masterstest.Ledger
 	registrations [][]byte
 }
 
@@ -163,7 +164,7 @@ func (l *recordingLedger) Propose(ctx context.Context, command []byte) (any, err
 	if bytes.Contains(command, []byte(`"master_token"`)) {
 		l.registrations = append(l.registrations, command)
 	}
-	return l.fakeLedger.Propose(ctx, command)
+	return l.Ledger.Propose(ctx, command)
 }
 
 // An older master refuses a command with a field that it does not know: below level 1 none is in the log.
@@ -171,8 +172,8 @@ func TestRegistrationsInTheLogOfALowLevel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var ledger *recordingLedger
 		r := newRig(t, 0, func(c *Config, r *rig) {
-			r.members.members = append(r.members.members, wire.Master{ID: "m2", Raft: "m2:1"}) // it does not answer
-			ledger = &recordingLedger{fakeLedger: r.ledger}
+			r.members.List = append(r.members.List, wire.Master{ID: "m2", Raft: "m2:1"}) // it does not answer
+			ledger = &recordingLedger{Ledger: r.ledger}
 			c.Ledger = ledger
 		})
 		defer r.stop()

@@ -68,13 +68,13 @@ func (n *Node) boundaryAfter(block uint64) (b masterfsm.Boundary) {
 func (n *Node) proveAt(ctx context.Context, r Record, at Checkpoint) (wire.Proof, error) {
 	h, err := n.Block(ctx, r.At.Block)
 	if err != nil {
-		return wire.Proof{}, n.prover.orLost(r.At.Block, err)
+		return wire.Proof{}, n.prover.ExplainLost(r.At.Block, err)
 	}
-	record, err := n.tree.inclusion(ctx, r.At.Index, h.Seal())
+	record, err := n.prover.Inclusion(ctx, r.At.Index, h.Seal())
 	if err != nil {
 		return wire.Proof{}, err
 	}
-	seal, err := n.tree.inclusion(ctx, h.Seal(), at.Boundary.Size)
+	seal, err := n.prover.Inclusion(ctx, h.Seal(), at.Boundary.Size)
 	if err != nil {
 		return wire.Proof{}, err
 	}
@@ -122,7 +122,7 @@ func (n *Node) LogProof(ctx context.Context, r Record) (LogProof, error) {
 	if err != nil {
 		return LogProof{}, err
 	}
-	path, err := n.tree.inclusion(ctx, r.At.Index, at.Boundary.Size)
+	path, err := n.prover.Inclusion(ctx, r.At.Index, at.Boundary.Size)
 	return LogProof{Index: r.At.Index, Path: path, Note: at.Note}, err
 }
 
@@ -158,7 +158,7 @@ func (n *Node) WaitReceipt(ctx context.Context, at wire.Position) (wire.Receipt,
 	if err := n.waitPublished(ctx, at.Block); err != nil {
 		return wire.Receipt{}, err
 	}
-	for pause := retryPause; ; pause = min(2*pause, unwellFor) {
+	for pause := retryPause; ; pause = min(2*pause, receiptPause) {
 		r, err := n.anyRecord(ctx, at.Block, at.Offset)
 		if err == nil {
 			var receipt wire.Receipt
@@ -176,6 +176,9 @@ func (n *Node) WaitReceipt(ctx context.Context, at wire.Position) (wire.Receipt,
 		}
 	}
 }
+
+// receiptPause bounds the time between two tries to make a receipt.
+const receiptPause = time.Second
 
 // waitPublished waits until the published checkpoint covers a block. Many may wait at a time, and each change of the table wakes them: nothing is signed
 // for that.

@@ -42,7 +42,7 @@ func (n *Node) RecordByIndex(ctx context.Context, reader masterfsm.Access, index
 		case masterfsm.FoundSeal:
 			return ErrSeal
 		case masterfsm.FoundElsewhere:
-			if at, err = n.prover.locate(ctx, index); err != nil {
+			if at, err = n.prover.Locate(ctx, index); err != nil {
 				return err
 			}
 		}
@@ -84,16 +84,16 @@ func (n *Node) lookUp(ctx context.Context, block uint64, offset uint32) (Record,
 	case masterfsm.FoundRecord:
 		return newRecord(encoded, at, header != nil, block < stored)
 	}
-	h, err := n.prover.header(ctx, block)
+	h, err := n.prover.Header(ctx, block)
 	if err != nil {
-		return Record{}, n.prover.orLost(block, err)
+		return Record{}, n.prover.ExplainLost(block, err)
 	}
 	if offset >= h.Count {
 		return Record{}, fmt.Errorf("%w: block %d has %d records", ErrNotFound, block, h.Count)
 	}
-	proven, err := n.prover.record(ctx, h, offset)
+	proven, err := n.prover.Record(ctx, h, offset)
 	if err != nil {
-		return Record{}, n.prover.orLost(block, err)
+		return Record{}, n.prover.ExplainLost(block, err)
 	}
 	at.Index = h.First + uint64(offset)
 	return newRecord(proven, at, true, true)
@@ -141,7 +141,7 @@ func (n *Node) Block(ctx context.Context, number uint64) (chain.Header, error) {
 			return nil
 		}
 		var err error
-		h, err = n.prover.header(ctx, number)
+		h, err = n.prover.Header(ctx, number)
 		return err
 	}
 	err := n.confirmed(ctx, look)

@@ -10,11 +10,12 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/internal/masterstest"
 	"github.com/chainstore/chainstore/wire"
 )
 
 // following is a ledger of a master that believes that m2 leads.
-type following struct{ *fakeLedger }
+type following struct{ *masterstest.Ledger }
 
 func (following) Leader() string { return "m2" }
 
@@ -59,8 +60,8 @@ func TestRegisterThroughFollower(t *testing.T) {
 						c.errs[i] = dead
 					}
 				}
-				ledger := following{newFakeLedger(t)}
-				_, err := ledger.state.Apply(masterfsm.Encode(&masterfsm.BeginTerm{
+				ledger := following{masterstest.NewLedger(t)}
+				_, err := ledger.State.Apply(masterfsm.Encode(&masterfsm.BeginTerm{
 					Term: 1, Member: "m2", URL: "http://m2", Group: "cs-test", Settings: masterfsm.DefaultSettings(),
 				}))
 				if err != nil {
@@ -69,7 +70,7 @@ func TestRegisterThroughFollower(t *testing.T) {
 				masters := &registerMasters{errs: c.errs}
 				n, err := New(Config{
 					Member: wire.Member{ID: "m1", URL: "http://m1"}, Boot: 1,
-					Ledger: ledger, Membership: newFakeMembership(), Masters: masters, Workers: newFakeWorkers(t, 0), Settings: masterfsm.DefaultSettings(),
+					Ledger: ledger, Membership: masterstest.NewMembership(), Masters: masters, Workers: masterstest.NewWorkers(t, 0), Settings: masterfsm.DefaultSettings(),
 					Limits: DefaultLimits(), Log: LogConfig{Secret: "cluster token"}, Logger: hclog.NewNullLogger(),
 				})
 				if err != nil {

@@ -98,7 +98,7 @@ func (l *leadership) keep(ctx context.Context, n masterfsm.Storage, status wire.
 		return status.Height, nil
 	}
 	if !known {
-		h, err := l.node.prover.header(ctx, status.Height-1)
+		h, err := l.node.prover.Header(ctx, status.Height-1)
 		if err != nil {
 			return 0, err
 		}
@@ -347,12 +347,12 @@ func (l *leadership) provenHash(ctx context.Context, n masterfsm.Storage, height
 	case known:
 		return boundary.Hash, nil
 	}
-	h, err := l.node.prover.header(ctx, height-1)
+	h, err := l.node.prover.Header(ctx, height-1)
 	if err == nil {
 		return h.Hash(), nil
 	}
 	// The block behind it names its hash.
-	if next, nextErr := l.node.prover.header(ctx, height); nextErr == nil {
+	if next, nextErr := l.node.prover.Header(ctx, height); nextErr == nil {
 		return next.Prev, nil
 	}
 	return chain.Hash{}, err

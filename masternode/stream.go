@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"time"
 
 	"github.com/chainstore/chainstore/masterfsm"
@@ -42,10 +41,12 @@ type StreamQuery struct {
 func (n *Node) Stream(
 	ctx context.Context, q StreamQuery, who func(context.Context) (masterfsm.Access, error), sink StreamSink,
 ) error {
-	if !n.streams.enter() {
+	select {
+	case n.streams <- struct{}{}:
+		defer func() { <-n.streams }()
+	default:
 		return fmt.Errorf("%w: this master serves %d, the limit; ask another, or end one", ErrTooManyStreams, maxStreams)
 	}
-	defer n.streams.leave()
 	reader, err := who(ctx)
 	if err != nil {
 		return err
@@ -112,19 +113,3 @@ func (n *Node) follow(ctx context.Context, w *walk, who func(context.Context) (m
 		}
 	}
 }
-
-// counter counts what is under way, up to a limit.
-type counter struct {
-	now   atomic.Int64
-	limit int64
-}
-
-func (c *counter) enter() bool {
-	if c.now.Add(1) <= c.limit {
-		return true
-	}
-	c.now.Add(-1)
-	return false
-}
-
-func (c *counter) leave() { c.now.Add(-1) }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -15,7 +14,7 @@ func (n *Node) Tile(ctx context.Context, level, index uint64, width int) ([]byte
 	if err := n.published(ctx, level, index, width); err != nil {
 		return nil, err
 	}
-	return n.tree.tile(ctx, level, index, width)
+	return n.prover.Tile(ctx, level, index, width)
 }
 
 // Entries is the bundle of the first width entries, 1 to 256, below a tile of level 0: the data of leaves. It is final. Errors: those of Tile, ErrBusy, and
@@ -24,13 +23,13 @@ func (n *Node) Entries(ctx context.Context, index uint64, width int) ([]byte, er
 	if err := n.published(ctx, 0, index, width); err != nil {
 		return nil, err
 	}
-	return n.tree.bundles.first(ctx, index, width)
+	return n.prover.Entries(ctx, index, width)
 }
 
 // published tells whether the tree of the newest checkpoint has a tile. That it has not is the leader's word.
 func (n *Node) published(ctx context.Context, level, index uint64, width int) error {
 	var size uint64
-	err := n.confirmedTogether(ctx, func() error {
+	err := n.confirmedShared(ctx, func() error {
 		checkpoint, err := n.checkpointHere()
 		if err != nil {
 			return err
@@ -51,7 +50,7 @@ func (n *Node) published(ctx context.Context, level, index uint64, width int) er
 func (n *Node) Consistency(ctx context.Context, from uint64, to *uint64) (wire.Consistency, error) {
 	answer := wire.Consistency{From: from}
 	var size uint64
-	err := n.confirmedTogether(ctx, func() error {
+	err := n.confirmedShared(ctx, func() error {
 		checkpoint, err := n.checkpointHere()
 		if err != nil {
 			return err
@@ -72,13 +71,7 @@ func (n *Node) Consistency(ctx context.Context, from uint64, to *uint64) (wire.C
 		err = fmt.Errorf("%w: the newest checkpoint has %d leaves", err, size)
 	}
 	if err == nil {
-		answer.Proof, err = n.consistency(ctx, from, answer.To)
+		answer.Proof, err = n.prover.Consistency(ctx, from, answer.To)
 	}
 	return answer, err
-}
-
-// consistency is the proof between the trees of two sizes, published or not; it is empty where from is 0 or to. Errors: ErrBadRequest for from
-// beyond to, ErrUnavailable.
-func (n *Node) consistency(ctx context.Context, from, to uint64) ([]chain.Hash, error) {
-	return n.tree.consistency(ctx, from, to)
 }

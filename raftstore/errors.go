@@ -23,10 +23,8 @@ var (
 	ErrNoMember = errors.New("no member")
 	// ErrRemoved: the group has taken this master out for good.
 	ErrRemoved = errors.New("this master was taken out of its group for good")
-	// ErrRescue: a recovery of the data folder was begun and not finished.
-	ErrRescue = errors.New("a recovery of this data folder was begun and not finished: run 'chainstore master recover' again")
-	// ErrNewerFormat: a newer ChainStore wrote the data folder.
-	ErrNewerFormat = errors.New("written by a newer version of ChainStore")
+	// ErrRecovery: a recovery of the data folder was begun and not finished.
+	ErrRecovery = errors.New("a recovery of this data folder was begun and not finished: run 'chainstore master recover' again")
 	// ErrDisk: a read, write or sync of the data folder failed, or what is there is damaged. The master must stop, since
 	// nobody can tell what of a failed write is on the disk.
 	ErrDisk = errors.New("data folder failed")

@@ -7,6 +7,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/chainstore/chainstore/raftstore/transport"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -59,7 +60,7 @@ func (l *leadership) set(leads bool) {
 	}
 	if leads {
 		l.reign++
-		l.contact.pulse = time.Now() // a majority has just elected it
+		l.contact.lease = time.Now() // a majority has just elected it
 		l.ctx, l.end = context.WithCancel(context.Background())
 	}
 }
@@ -179,7 +180,7 @@ func (s *Store) Members() []wire.Master {
 	var masters []wire.Master
 	for _, server := range r.GetConfiguration().Configuration().Servers {
 		id := string(server.ID)
-		_, hostPort, err := splitAddress(server.Address)
+		_, hostPort, err := transport.SplitAddress(server.Address)
 		if err != nil {
 			hostPort = string(server.Address)
 		}
@@ -189,7 +190,7 @@ func (s *Store) Members() []wire.Master {
 			m.State = "leader"
 		case id == self.ID:
 			m.State = "follower"
-		case leader == self.ID && s.stream.isUnreachable(id):
+		case leader == self.ID && s.stream.Unreachable(id):
 			m.State = "unreachable"
 		case leader == self.ID:
 			m.State = "follower"

@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"runtime/debug"
 	"strings"
 	"testing"
 
@@ -116,15 +115,4 @@ func TestProjectCreate(t *testing.T) {
 	t.Setenv(envAdminToken, projectToken)
 	_, _, err = run(t, nil, "project", "create", "third")
 	mustFail(t, err, "unauthorized, HTTP 401")
-}
-
-func TestVersionLine(t *testing.T) {
-	info := &debug.BuildInfo{GoVersion: "go1.26.0", Settings: []debug.BuildSetting{{Key: "vcs.revision", Value: "abc"}, {Key: "vcs.modified", Value: "true"}}}
-	info.Main.Version = "v1.2.3"
-	if got, want := versionLine(info), "chainstore v1.2.3 commit abc with changes go1.26.0 "; !strings.HasPrefix(got, want) {
-		t.Errorf("%q, want %q…", got, want)
-	}
-	if got := versionLine(&debug.BuildInfo{}); !strings.HasPrefix(got, "chainstore (devel) go1") {
-		t.Errorf("%q", got)
-	}
 }

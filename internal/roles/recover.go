@@ -113,7 +113,7 @@ func RecoverMaster(ctx context.Context, cfg RecoverConfig) (_ Recovery, err erro
 	if err := cfg.validate(); err != nil {
 		return Recovery{}, err
 	}
-	open := raftstore.OpenRescue
+	open := raftstore.OpenRecovery
 	if cfg.UndoRecovery {
 		open = raftstore.OpenUndo
 	}
@@ -182,7 +182,7 @@ func (c *RecoverConfig) validate() error {
 }
 
 // isolate makes the folder that of a master that nobody of the old group knows.
-func (r *recovery) isolate(rescue *raftstore.Rescue) error {
+func (r *recovery) isolate(rescue *raftstore.Recovery) error {
 	state := r.state()
 	keys, _ := masternode.OpenLogKeys(r.cfg.ClusterToken, state.Group().ID, rescue.Log())
 	if len(keys) > 0 {
@@ -200,7 +200,7 @@ func (r *recovery) isolate(rescue *raftstore.Rescue) error {
 	return nil
 }
 
-// survivor is the folder that is recovered: see [raftstore.Rescue].
+// survivor is the folder that is recovered: see [raftstore.Recovery].
 type survivor interface {
 	State() *masterfsm.State
 	Settled() uint64
@@ -224,7 +224,7 @@ type recovery struct {
 func (r *recovery) state() *masterfsm.State { return r.folder.State() }
 
 // planFrom puts into the plan what the folder tells.
-func (r *recovery) planFrom(rescue *raftstore.Rescue) {
+func (r *recovery) planFrom(rescue *raftstore.Recovery) {
 	member := rescue.Member()
 	r.plan = Recovery{Group: member.Group, Member: member.ID, Epoch: max(member.Epoch, r.state().Group().Epoch)}
 	if r.cfg.Rehearsal {

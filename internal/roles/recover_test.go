@@ -18,7 +18,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// survivorLog is a survivor's folder as a log in memory: see [raftstore.Rescue].
+// survivorLog is a survivor's folder as a log in memory: see [raftstore.Recovery].
 type survivorLog struct {
 	t       *testing.T
 	log     [][]byte

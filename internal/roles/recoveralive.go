@@ -39,7 +39,7 @@ func (m *oldMaster) String() string {
 
 // othersOf are the masters of the table, and those that the group was founded with and that are not in the table yet.
 // The survivor is among them: its folder may be a copy of that of a master that runs. A rehearsal knows none.
-func (r *recovery) othersOf(rescue *raftstore.Rescue) (all []oldMaster) {
+func (r *recovery) othersOf(rescue *raftstore.Recovery) (all []oldMaster) {
 	if r.cfg.Rehearsal {
 		return nil
 	}
