@@ -32,18 +32,18 @@ type Entry struct {
 // before the body is on its way.
 const expectFrom = 1 << 20
 
-// check reports what no master takes: the error wraps [ErrEmptyBody], [chain.ErrRecord] or, for a control character,
-// [ErrBadRequest].
+// check reports what no master takes: the error wraps [wire.ErrEmptyBody], [chain.ErrRecord] or, for a control character,
+// [wire.ErrBadRequest].
 func (e *Entry) check() error {
 	if len(e.Payload) == 0 {
-		return ErrEmptyBody
+		return wire.ErrEmptyBody
 	}
 	r := chain.Record{Key: e.Key, Type: e.Type, Payload: e.Payload}
 	if err := r.Check(); err != nil {
 		return err
 	}
 	if err := wire.CheckRecordText(e.Key, e.Type); err != nil {
-		return fmt.Errorf("%w: %w", ErrBadRequest, err)
+		return fmt.Errorf("%w: %w", wire.ErrBadRequest, err)
 	}
 	return nil
 }
@@ -51,7 +51,7 @@ func (e *Entry) check() error {
 // Append appends a record and returns where it stands for good: the answer comes after a majority of the masters have it
 // on disk. However often it tries, it appends once. The payload is not kept.
 //
-// An error wraps [chain.ErrRecord], [ErrEmptyBody] or [ErrBadRequest] for an entry that no cluster takes, or is as the
+// An error wraps [chain.ErrRecord], [wire.ErrEmptyBody] or [wire.ErrBadRequest] for an entry that no cluster takes, or is as the
 // package's documentation says. When it is not known whether the record was appended it is an [*UnknownOutcomeError].
 func (c *Client) Append(ctx context.Context, e Entry) (wire.Position, error) {
 	if err := e.check(); err != nil {
@@ -85,7 +85,7 @@ func (c *Client) AppendWait(ctx context.Context, e Entry, timeout time.Duration)
 	}
 	if !wire.FitsHeader(e.Key) || !wire.FitsHeader(e.Type) {
 		return wire.Appended{},
-			fmt.Errorf("%w: a key or type with spaces at its ends goes with Append or AppendBatch only", ErrBadRequest)
+			fmt.Errorf("%w: a key or type with spaces at its ends goes with Append or AppendBatch only", wire.ErrBadRequest)
 	}
 	query := url.Values{"wait": {wire.StateStored}, "timeout": {timeout.String()}}
 	var done wire.Appended
@@ -135,11 +135,11 @@ func (c *Client) appendFramed(ctx context.Context, e Entry) (wire.Position, erro
 
 // AppendBatch appends records in one go, all or none, in their order; they may run over into the next block. It takes up to
 // [wire.MaxBatchRecords] records whose frames ([wire.AppendFrame]) have up to [wire.MaxBatchBytes] together, and fails
-// with an error that wraps [ErrTooLarge] beyond that. idempotencyKey covers the whole batch; with "" the client makes one up.
+// with an error that wraps [wire.ErrTooLarge] beyond that. idempotencyKey covers the whole batch; with "" the client makes one up.
 // Positions come in the order of the entries. Errors are as of [Client.Append].
 func (c *Client) AppendBatch(ctx context.Context, entries []Entry, idempotencyKey string) ([]wire.Position, error) {
 	if len(entries) == 0 {
-		return nil, fmt.Errorf("%w: a batch without a record", ErrBadRequest)
+		return nil, fmt.Errorf("%w: a batch without a record", wire.ErrBadRequest)
 	}
 	size := 0
 	for i := range entries {
@@ -149,13 +149,13 @@ func (c *Client) AppendBatch(ctx context.Context, entries []Entry, idempotencyKe
 		}
 		if e.IdempotencyKey != "" {
 			return nil, fmt.Errorf("%w: entry %d of the batch has an idempotency key of its own: give one for the whole batch",
-				ErrBadRequest, i)
+				wire.ErrBadRequest, i)
 		}
 		size += e.frameSize()
 	}
 	if len(entries) > wire.MaxBatchRecords || size > wire.MaxBatchBytes {
 		return nil, fmt.Errorf("%w: a batch of %d records and %d bytes, the limits are %d and %d: split it",
-			ErrTooLarge, len(entries), size, wire.MaxBatchRecords, wire.MaxBatchBytes)
+			wire.ErrTooLarge, len(entries), size, wire.MaxBatchRecords, wire.MaxBatchBytes)
 	}
 	body := make([]byte, 0, size)
 	for i := range entries {

@@ -23,8 +23,8 @@ func (m *Masters) ChainStatus(ctx context.Context, url string) (wire.ChainStatus
 }
 
 // NewEpoch has a storage node refuse the leaders of all epochs below one, and tells what it has from then on. The
-// error wraps [ErrForbidden] where a leader has given it orders lately, [ErrFenced] where it has that epoch already,
-// [ErrOtherGroup] where it is of another group.
+// error wraps [wire.ErrForbidden] where a leader has given it orders lately, [wire.ErrFenced] where it has that epoch already,
+// [wire.ErrOtherGroup] where it is of another group.
 func (m *Masters) NewEpoch(ctx context.Context, url string, order wire.NewEpoch) (wire.ChainStatus, error) {
 	a, err := m.postJSON(ctx, url, wire.PathChainEpoch, order)
 	if err != nil {
@@ -39,7 +39,7 @@ func (m *Masters) ChainBlocks(ctx context.Context, url string, from, to uint64, 
 	path := wire.PathChainBlocks + "?from=" + strconv.FormatUint(from, 10) + "&to=" + strconv.FormatUint(to, 10)
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url+path, nil)
 	if err != nil {
-		return fmt.Errorf("%w: %s: %w", ErrUnreachable, url, err)
+		return fmt.Errorf("%w: %s: %w", wire.ErrNoAnswer, url, err)
 	}
 	r.Header = nodeHeader(m.auth)
 	response, err := m.transport.RoundTrip(r)
@@ -93,5 +93,5 @@ func brokenOff(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		err = io.ErrUnexpectedEOF
 	}
-	return fmt.Errorf("%w: the answer broke off: %w", ErrUnreachable, err)
+	return fmt.Errorf("%w: the answer broke off: %w", wire.ErrNoAnswer, err)
 }

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"sync/atomic"
 	"time"
+
+	"github.com/chainstore/chainstore/wire"
 )
 
 // Config says where a cluster is and who asks.
@@ -126,45 +128,40 @@ const (
 
 // judge says what to do after a failed try.
 func judge(err error) verdict {
-	if errors.Is(err, ErrUnreachable) {
+	if errors.Is(err, wire.ErrNoAnswer) {
 		return tryNext
 	}
-	var e *Error
+	var e *wire.Error
 	if !errors.As(err, &e) {
 		return tryOthers
 	}
-	s := sentinel(e.name())
-	switch s {
-	case ErrBacklog, ErrQuota:
+	switch e.Type() {
+	case wire.ErrBacklog, wire.ErrQuota:
 		return tryLater
-	case ErrNoLeader, ErrUnknownOutcome, ErrUnavailable, ErrTooManyStreams, ErrStaleFolder:
+	}
+	switch e.Problem.Status {
+	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return tryNext
-	case ErrInternal:
+	case http.StatusInternalServerError:
 		return tryOthers
-	case nil:
-		// A proxy's answer, or a problem of a newer version.
-		switch e.Problem.Status {
-		case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-			return tryNext
-		}
-		if e.name() == "" {
-			return tryOthers
-		}
+	}
+	if e.Name() == "" {
+		return tryOthers // not ChainStore's answer: a proxy's, or another program's
 	}
 	return final
 }
 
 // mayBeDone reports whether a failed try may have been carried out all the same.
 func mayBeDone(err error) bool {
-	if errors.Is(err, ErrUnreachable) {
+	if errors.Is(err, wire.ErrNoAnswer) {
 		return !notSent(err)
 	}
-	var e *Error
+	var e *wire.Error
 	if !errors.As(err, &e) {
 		return true
 	}
-	switch sentinel(e.name()) {
-	case ErrUnknownOutcome, ErrInternal:
+	switch e.Type() {
+	case wire.ErrUnknownOutcome, wire.ErrInternal:
 		return true
 	case nil:
 		return e.Problem.Status >= 500
@@ -205,7 +202,7 @@ func (c *Client) do(ctx context.Context, q *query, take func(*answer) error) (ma
 		if hopeless == len(c.masters) {
 			return maybe, err
 		}
-		var e *Error
+		var e *wire.Error
 		if errors.As(err, &e) && e.RetryAfter > 0 && (asked == 0 || e.RetryAfter < asked) {
 			asked = e.RetryAfter
 		}

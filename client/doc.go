@@ -8,10 +8,10 @@
 // for the caller to decide.
 //
 // Both halves speak HTTP/1.1 over kept connections, bound every answer that they read, and never put a token into an
-// error. An error of a call is one of three kinds: it wraps [ErrUnreachable] when there was no answer, it is an [*Error]
+// error. An error of a call is one of three kinds: it wraps [wire.ErrNoAnswer] when there was no answer, it is an [*wire.Error]
 // when the answer was a problem, and it wraps [ErrAnswer] when the answer is not one that ChainStore gives.
 //
 // Keys and types with control characters are refused before anything is sent, with an error that wraps
-// [ErrBadRequest]. Records of older clusters may have such: they are read, listed and streamed as they are. Escape
+// [wire.ErrBadRequest]. Records of older clusters may have such: they are read, listed and streamed as they are. Escape
 // them before they are printed.
 package client

@@ -75,11 +75,11 @@ type answer struct {
 }
 
 // exchange sends a request and reads the answer whole. When it returns, q.body is the caller's again. The error wraps
-// [ErrUnreachable], or [ErrAnswer] for an answer over its limit.
+// [wire.ErrNoAnswer], or [ErrAnswer] for an answer over its limit.
 func exchange(ctx context.Context, send sendFunc, q *request) (*answer, error) {
 	r, err := http.NewRequestWithContext(ctx, q.method, q.base+q.path, nil)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrUnreachable, q.base, err)
+		return nil, fmt.Errorf("%w: %s: %w", wire.ErrNoAnswer, q.base, err)
 	}
 	r.Header = q.header
 	switch n := len(q.body); {
@@ -122,7 +122,7 @@ func unreachable(base string, err error) error {
 	if errors.As(err, &ue) {
 		err = ue.Err
 	}
-	return fmt.Errorf("%w: %s: %w", ErrUnreachable, base, err)
+	return fmt.Errorf("%w: %s: %w", wire.ErrNoAnswer, base, err)
 }
 
 // notSent reports whether a request surely never left: the connection was not made.
@@ -185,11 +185,11 @@ func tooLong(limit int) error {
 }
 
 // problem is nil for a good answer, else what it says is wrong.
-func (a *answer) problem() *Error {
+func (a *answer) problem() *wire.Error {
 	if a.status/100 == 2 {
 		return nil
 	}
-	e := &Error{URL: a.base, RetryAfter: retryAfter(a.header.Get("Retry-After"), time.Now())}
+	e := &wire.Error{URL: a.base, RetryAfter: retryAfter(a.header.Get("Retry-After"), time.Now())}
 	media, _, err := mime.ParseMediaType(a.header.Get("Content-Type"))
 	if err != nil || media != wire.TypeProblem || json.Unmarshal(a.body, &e.Problem) != nil {
 		e.Problem = wire.Problem{Type: "about:blank", Title: "an answer that is not ChainStore's", Detail: http.StatusText(a.status)}

@@ -52,8 +52,8 @@ func (q *ListQuery) check(r *wire.Record, next uint64) error {
 
 // List goes through records in the order in which they stand in the chain, page by page: with a key, that key's history. It ends with what
 // is there when it comes to the end, or with an error, after which nothing follows. Each record was checked as by [Client.Get]. That none
-// is missing is the cluster's word: a proof shows that a record is there, not that a list is complete. Errors: [ErrForbidden],
-// [ErrNotFound] for an unknown project.
+// is missing is the cluster's word: a proof shows that a record is there, not that a list is complete. Errors: [wire.ErrForbidden],
+// [wire.ErrNotFound] for an unknown project.
 func (c *Client) List(ctx context.Context, q ListQuery) iter.Seq2[wire.Record, error] {
 	return func(yield func(wire.Record, error) bool) {
 		cursor := ""
@@ -105,7 +105,7 @@ func (c *Client) ListPage(ctx context.Context, q ListQuery, cursor string) (wire
 }
 
 // BlockRecords reads a page of a block's records by their offsets, limit of them at most, 0 for as many as the master likes. Of a record that
-// the token may not read it tells the place alone: Hidden is set. The error wraps [ErrNotFound] where there is no such block.
+// the token may not read it tells the place alone: Hidden is set. The error wraps [wire.ErrNotFound] where there is no such block.
 func (c *Client) BlockRecords(ctx context.Context, block uint64, from uint32, limit int) (wire.BlockRecords, error) {
 	v := url.Values{"from": {strconv.FormatUint(uint64(from), 10)}}
 	if limit != 0 {
@@ -141,7 +141,7 @@ func (c *Client) BlockRecords(ctx context.Context, block uint64, from uint32, li
 	return page, nil
 }
 
-// Find finds what a hash is of: a block, or a record by its leaf hash. The error wraps [ErrNotFound] where the cluster knows of none.
+// Find finds what a hash is of: a block, or a record by its leaf hash. The error wraps [wire.ErrNotFound] where the cluster knows of none.
 func (c *Client) Find(ctx context.Context, hash chain.Hash) (wire.FoundHash, error) {
 	var found wire.FoundHash
 	err := c.read(ctx, "/v1/hashes/"+hash.String(), maxSmall, func(a *answer) error {

@@ -27,12 +27,12 @@ func (c *Client) Checkpoint(ctx context.Context) ([]byte, error) {
 }
 
 // AddLogKey makes a key that signs checkpoints beside the others, and returns its public part. It needs the admin token. The client does not try
-// again after a try that may have been carried out: [Client.Log] tells then. The error wraps [ErrTooMany] where no more fit.
+// again after a try that may have been carried out: [Client.Log] tells then. The error wraps [wire.ErrTooMany] where no more fit.
 func (c *Client) AddLogKey(ctx context.Context) (wire.LogKey, error) {
 	return ask[wire.LogKey](ctx, c, http.MethodPost, "/v1/log/keys", nil, true)
 }
 
-// RetireLogKey ends a key of the log, named by its id. It needs the admin token. The error wraps [ErrNotFound] where there is none, [ErrLastKey]
+// RetireLogKey ends a key of the log, named by its id. It needs the admin token. The error wraps [wire.ErrNotFound] where there is none, [wire.ErrLastKey]
 // where nothing else signs.
 func (c *Client) RetireLogKey(ctx context.Context, id string) error {
 	_, err := c.do(ctx, c.newQuery(http.MethodDelete, "/v1/log/keys/"+url.PathEscape(id), maxSmall), func(*answer) error { return nil })

@@ -20,7 +20,7 @@ func TestLogCalls(t *testing.T) {
 			w.Header().Set("Content-Type", wire.TypeNote)
 			_, _ = fmt.Fprint(w, note)
 		case r.Method == http.MethodDelete:
-			problem(w, http.StatusConflict, wire.ProblemLastKey)
+			problem(w, http.StatusConflict, wire.ErrLastKey.Name)
 		case r.Method == http.MethodPost:
 			reply(w, http.StatusCreated, wire.LogKey{ID: "0123abcd"})
 		default:
@@ -33,7 +33,7 @@ func TestLogCalls(t *testing.T) {
 	if err := errors.Join(err, err2, err3); err != nil || l.Origin != "example.com/log" || string(checkpoint) != note || added != l.Keys[0] {
 		t.Errorf("%+v, %q, %+v, %v", l, checkpoint, added, err)
 	}
-	if err := c.RetireLogKey(t.Context(), "a/b"); !errors.Is(err, ErrLastKey) {
+	if err := c.RetireLogKey(t.Context(), "a/b"); !errors.Is(err, wire.ErrLastKey) {
 		t.Errorf("the last key: %v", err)
 	}
 	want := []string{"GET /v1/log", "GET /checkpoint", "POST /v1/log/keys", "DELETE /v1/log/keys/a%2Fb"}
@@ -47,10 +47,10 @@ func TestLogKeyIsAddedOnce(t *testing.T) {
 	var asked log[string]
 	lost := func(w http.ResponseWriter, r *http.Request) {
 		asked.add(r.Method)
-		problem(w, http.StatusServiceUnavailable, wire.ProblemUnknownOutcome)
+		problem(w, http.StatusServiceUnavailable, wire.ErrUnknownOutcome.Name)
 	}
 	c := newClient(t, 0, lost, lost)
-	if k, err := c.AddLogKey(t.Context()); !errors.Is(err, ErrUnknownOutcome) || k.ID != "" || len(asked.all()) != 1 {
+	if k, err := c.AddLogKey(t.Context()); !errors.Is(err, wire.ErrUnknownOutcome) || k.ID != "" || len(asked.all()) != 1 {
 		t.Errorf("%+v, %v after %q", k, err, asked.all())
 	}
 }

@@ -101,8 +101,8 @@ func (m *Masters) Integrity(ctx context.Context, url string) (wire.Integrity, er
 	return getJSON[wire.Integrity](ctx, m, url, wire.PathLeaderIntegrity, maxMedium)
 }
 
-// Announce tells a master who this one is, and has it let in where it is new. The error wraps [ErrRemoved] where the group has
-// taken it out, [ErrOtherGroup] where it is of another, and [ErrTooFewMasters] where it cannot take the place of another now.
+// Announce tells a master who this one is, and has it let in where it is new. The error wraps [wire.ErrRemoved] where the group has
+// taken it out, [wire.ErrOtherGroup] where it is of another, and [wire.ErrTooFewMasters] where it cannot take the place of another now.
 func (m *Masters) Announce(ctx context.Context, url string, member wire.Member) (wire.Announced, error) {
 	a, err := m.postJSON(ctx, url, wire.PathMasters, member)
 	if err != nil {
@@ -122,17 +122,17 @@ func (m *Masters) Suspect(ctx context.Context, url string, s wire.Suspicion) err
 	return err
 }
 
-// Register registers a worker through a master, which need not be the leader. The error wraps [ErrRemoved] where the
-// cluster has taken the worker out, and is an [*OtherStartError] where the masters have another start of it.
+// Register registers a worker through a master, which need not be the leader. The error wraps [wire.ErrRemoved] where the
+// cluster has taken the worker out, and is an [*wire.OtherStartError] where the masters have another start of it.
 func (m *Masters) Register(ctx context.Context, url string, r wire.Registration) (wire.Registered, error) {
 	a, err := m.postJSON(ctx, url, wire.PathWorkers, r)
-	var e *Error
-	if errors.As(err, &e) && errors.Is(e, ErrOtherStart) {
+	var e *wire.Error
+	if errors.As(err, &e) && errors.Is(e, wire.ErrOtherStart) {
 		var other wire.OtherStart
 		if err := a.decode(&other); err != nil {
 			return wire.Registered{}, err
 		}
-		return wire.Registered{}, &OtherStartError{Problem: e, Start: other.Start}
+		return wire.Registered{}, &wire.OtherStartError{Err: e, Start: other.Start}
 	}
 	if err != nil {
 		return wire.Registered{}, err
@@ -177,7 +177,7 @@ func nodeHeader(auth []string) http.Header {
 	return header
 }
 
-// call is an exchange whose answer must be good; a problem is an [*Error].
+// call is an exchange whose answer must be good; a problem is an [*wire.Error].
 func call(ctx context.Context, transport *http.Transport, q *request) (*answer, error) {
 	a, err := exchange(ctx, transport.RoundTrip, q)
 	if err != nil {
@@ -191,9 +191,9 @@ func call(ctx context.Context, transport *http.Transport, q *request) (*answer, 
 
 // fenced is the problem, with the newest order that the worker has let in where it is a refusal that names one: a
 // [*wire.FencedError].
-func (a *answer) fenced(e *Error) error {
+func (a *answer) fenced(e *wire.Error) error {
 	var f wire.Fenced
-	if !errors.Is(e, ErrFenced) || json.Unmarshal(a.body, &f) != nil || f.Epoch == nil {
+	if !errors.Is(e, wire.ErrFenced) || json.Unmarshal(a.body, &f) != nil || f.Epoch == nil {
 		return e
 	}
 	return &wire.FencedError{Highest: wire.Order{Epoch: *f.Epoch, Term: f.Term}, Err: e}

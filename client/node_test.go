@@ -115,13 +115,13 @@ func TestRegisterOtherStart(t *testing.T) {
 		w.Header().Set("Content-Type", wire.TypeProblem)
 		w.WriteHeader(http.StatusConflict)
 		_ = json.NewEncoder(w).Encode(wire.OtherStart{
-			Problem: wire.Problem{Type: wire.ProblemBase + wire.ProblemOtherStart, Title: "another", Status: 409},
+			Problem: wire.Problem{Type: wire.ProblemBase + wire.ErrOtherStart.Name, Title: "another", Status: 409},
 			Start:   "b2",
 		})
 	})
 	_, err := newMasters(t).Register(t.Context(), server.URL, wire.Registration{Role: "miner"})
-	var other *OtherStartError
-	if !errors.Is(err, ErrOtherStart) || !errors.As(err, &other) || other.Start != "b2" {
+	var other *wire.OtherStartError
+	if !errors.Is(err, wire.ErrOtherStart) || !errors.As(err, &other) || other.Start != "b2" {
 		t.Errorf("got %v", err)
 	}
 }
@@ -130,36 +130,36 @@ func TestNodeErrorsTellWhetherThereWasAnAnswer(t *testing.T) {
 	m := newMasters(t)
 	dead := httptest.NewServer(nil)
 	dead.Close()
-	if _, err := m.Submit(t.Context(), dead.URL, []byte("x")); !errors.Is(err, ErrUnreachable) || !notSent(err) {
+	if _, err := m.Submit(t.Context(), dead.URL, []byte("x")); !errors.Is(err, wire.ErrNoAnswer) || !notSent(err) {
 		t.Error(err)
 	}
-	if _, err := m.Submit(t.Context(), "no url\n", []byte("x")); !errors.Is(err, ErrUnreachable) {
+	if _, err := m.Submit(t.Context(), "no url\n", []byte("x")); !errors.Is(err, wire.ErrNoAnswer) {
 		t.Error(err)
 	}
-	refuses, _ := node(t, refuse(http.StatusServiceUnavailable, wire.ProblemNoLeader))
-	var e *Error
-	if _, err := m.Submit(t.Context(), refuses.URL, []byte("x")); errors.Is(err, ErrUnreachable) || !errors.Is(err, ErrNoLeader) || !errors.As(err, &e) {
+	refuses, _ := node(t, refuse(http.StatusServiceUnavailable, wire.ErrNoLeader.Name))
+	var e *wire.Error
+	if _, err := m.Submit(t.Context(), refuses.URL, []byte("x")); errors.Is(err, wire.ErrNoAnswer) || !errors.Is(err, wire.ErrNoLeader) || !errors.As(err, &e) {
 		t.Error(err)
 	}
 	breaks, _ := node(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
-	if _, err := m.Submit(t.Context(), breaks.URL, []byte("x")); !errors.Is(err, ErrUnreachable) || notSent(err) {
+	if _, err := m.Submit(t.Context(), breaks.URL, []byte("x")); !errors.Is(err, wire.ErrNoAnswer) || notSent(err) {
 		t.Error(err)
 	}
 	cut, _ := node(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", "100")
 		w.Write([]byte("too little"))
 	})
-	if _, err := m.Submit(t.Context(), cut.URL, []byte("x")); !errors.Is(err, ErrUnreachable) || notSent(err) {
+	if _, err := m.Submit(t.Context(), cut.URL, []byte("x")); !errors.Is(err, wire.ErrNoAnswer) || notSent(err) {
 		t.Error(err)
 	}
 	stranger, _ := node(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") })
-	if _, err := m.Member(t.Context(), stranger.URL); !errors.Is(err, ErrAnswer) || errors.Is(err, ErrUnreachable) {
+	if _, err := m.Member(t.Context(), stranger.URL); !errors.Is(err, ErrAnswer) || errors.Is(err, wire.ErrNoAnswer) {
 		t.Error(err)
 	}
 	hangs, _ := node(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := m.Member(ctx, hangs.URL); !errors.Is(err, ErrUnreachable) || !errors.Is(err, context.Canceled) {
+	if _, err := m.Member(ctx, hangs.URL); !errors.Is(err, wire.ErrNoAnswer) || !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 }
@@ -178,7 +178,7 @@ func TestAnswersAreBounded(t *testing.T) {
 		w.Write(make([]byte, 10_001))
 	})
 	for _, path := range []string{"/said", "/chunked"} {
-		if _, err := get(t, server.URL, path, 10_000); !errors.Is(err, ErrAnswer) || errors.Is(err, ErrUnreachable) {
+		if _, err := get(t, server.URL, path, 10_000); !errors.Is(err, ErrAnswer) || errors.Is(err, wire.ErrNoAnswer) {
 			t.Errorf("%s: %v", path, err)
 		}
 		if a, err := get(t, server.URL, path, 10_001); err != nil || len(a.body) != 10_001 {
@@ -240,12 +240,12 @@ func TestConnectionsAreKeptAndFreshOnesAreNot(t *testing.T) {
 func TestTheBodyIsTheCallersAgainWhenTheCallReturns(t *testing.T) {
 	// The server answers before it has read the body: the transport is still sending. The race detector sees whether it
 	// still reads what is changed below.
-	server, _ := node(t, refuse(http.StatusServiceUnavailable, wire.ProblemNoLeader))
+	server, _ := node(t, refuse(http.StatusServiceUnavailable, wire.ErrNoLeader.Name))
 	m := newMasters(t)
 	body := make([]byte, 4<<20)
 	for range 5 {
 		// Whether the answer or the broken connection is seen first is the network's choice.
-		if _, err := m.Submit(t.Context(), server.URL, body); !errors.Is(err, ErrNoLeader) && !errors.Is(err, ErrUnreachable) {
+		if _, err := m.Submit(t.Context(), server.URL, body); !errors.Is(err, wire.ErrNoLeader) && !errors.Is(err, wire.ErrNoAnswer) {
 			t.Error(err)
 		}
 		clear(body)
@@ -289,17 +289,17 @@ func TestPutBlock(t *testing.T) {
 		w.Header().Set("Content-Type", wire.TypeProblem)
 		w.WriteHeader(http.StatusConflict)
 		json.NewEncoder(w).Encode(wire.NotNext{
-			Problem:       wire.Problem{Type: wire.ProblemBase + wire.ProblemNotNext, Title: "not next", Status: 409},
+			Problem:       wire.Problem{Type: wire.ProblemBase + wire.ErrNotNext.Name, Title: "not next", Status: 409},
 			StorageStatus: has,
 		})
 	})
 	_, err := c.PutBlock(t.Context(), w, o, 9, block)
-	var notNext *NotNextError
-	var e *Error
-	if !errors.Is(err, ErrNotNext) || !errors.As(err, &notNext) || notNext.Status != has || !errors.As(err, &e) {
+	var notNext *wire.NotNextError
+	var e *wire.Error
+	if !errors.Is(err, wire.ErrNotNext) || !errors.As(err, &notNext) || notNext.Status != has || !errors.As(err, &e) {
 		t.Errorf("%v", err)
 	}
-	for name, want := range map[string]error{wire.ProblemFenced: ErrFenced, wire.ProblemBadBlock: ErrBadBlock, wire.ProblemUnauthorized: ErrUnauthorized} {
+	for name, want := range map[string]error{wire.ErrFenced.Name: wire.ErrFenced, wire.ErrBadBlock.Name: wire.ErrBadBlock, wire.ErrUnauthorized.Name: wire.ErrUnauthorized} {
 		set(refuse(http.StatusConflict, name))
 		if _, err := c.PutBlock(t.Context(), w, o, 9, block[:1000]); !errors.Is(err, want) {
 			t.Errorf("%s: %v", name, err)

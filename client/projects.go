@@ -11,7 +11,7 @@ import (
 )
 
 // CreateProject makes a project; it needs the admin token, or none where the cluster's registration is open. Its answer is the only place
-// where the project's token is ever shown, so the client does not try again after a try that may have been carried out: [ErrNameTaken] on a
+// where the project's token is ever shown, so the client does not try again after a try that may have been carried out: [wire.ErrNameTaken] on a
 // second call then tells that it was, and [Client.CreateToken] gives the project another.
 func (c *Client) CreateProject(ctx context.Context, p wire.NewProject) (wire.CreatedProject, error) {
 	return ask[wire.CreatedProject](ctx, c, http.MethodPost, "/v1/projects", p, true)
@@ -27,7 +27,7 @@ func (c *Client) Projects(ctx context.Context, cursor string, limit int) (wire.P
 	return ask[wire.Projects](ctx, c, http.MethodGet, "/v1/projects?"+query.Encode(), nil, false)
 }
 
-// Project reads a project, named by its name or id. The error wraps [ErrNotFound] where there is none.
+// Project reads a project, named by its name or id. The error wraps [wire.ErrNotFound] where there is none.
 func (c *Client) Project(ctx context.Context, nameOrID string) (wire.Project, error) {
 	return ask[wire.Project](ctx, c, http.MethodGet, projectPath(nameOrID), nil, false)
 }
@@ -49,7 +49,7 @@ func (c *Client) CreateToken(ctx context.Context, nameOrID string, t wire.NewTok
 	return ask[wire.CreatedToken](ctx, c, http.MethodPost, projectPath(nameOrID)+"/tokens", t, true)
 }
 
-// RevokeToken takes a token, named by its id, from a project; it needs the admin token. The error wraps [ErrNotFound] where the project has no
+// RevokeToken takes a token, named by its id, from a project; it needs the admin token. The error wraps [wire.ErrNotFound] where the project has no
 // such token; not, though, when that may be because an earlier try of this call has revoked it without an answer.
 func (c *Client) RevokeToken(ctx context.Context, nameOrID string, token uint32) error {
 	path := projectPath(nameOrID) + "/tokens/" + strconv.FormatUint(uint64(token), 10)

@@ -8,8 +8,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Proof reads the proof of the record of a leaf index, which was checked by [CheckProof]. The error wraps [ErrNotSealed] for a record whose
-// block has no proof of work yet, [ErrNotFound] where there is none.
+// Proof reads the proof of the record of a leaf index, which was checked by [CheckProof]. The error wraps [wire.ErrNotSealed] for a record whose
+// block has no proof of work yet, [wire.ErrNotFound] where there is none.
 func (c *Client) Proof(ctx context.Context, index uint64) (wire.Proof, error) {
 	return c.proof(ctx, indexPath(index)+"/proof", func(p *wire.Proof) bool { return p.Index == index })
 }

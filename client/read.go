@@ -14,7 +14,7 @@ import (
 // Get reads the record at a position. What it returns was checked: the commitment was computed again from salt, key, type
 // and payload, the leaf hash from that and project, time and size. That the leaf stands in the chain at that place is what
 // the master has checked; a proof that needs no master's word is another call's. A record that does not match is asked of
-// the other masters; if none has a better one the error wraps [ErrMismatch]. [ErrNotFound] where there is no such record.
+// the other masters; if none has a better one the error wraps [ErrMismatch]. [wire.ErrNotFound] where there is no such record.
 func (c *Client) Get(ctx context.Context, block uint64, offset uint32) (wire.Record, error) {
 	return c.get(ctx, placePath(block, offset), func(r *wire.Record) error {
 		if r.Block != block || r.Offset != offset {
@@ -25,7 +25,7 @@ func (c *Client) Get(ctx context.Context, block uint64, offset uint32) (wire.Rec
 	})
 }
 
-// GetIndex reads the record of a leaf index; it checks what it gets as [Client.Get] does. The error wraps [ErrSealIndex]
+// GetIndex reads the record of a leaf index; it checks what it gets as [Client.Get] does. The error wraps [wire.ErrSealIndex]
 // where the index is that of a block's seal.
 func (c *Client) GetIndex(ctx context.Context, index uint64) (wire.Record, error) {
 	return c.get(ctx, indexPath(index), func(r *wire.Record) error {
@@ -114,8 +114,8 @@ func (c *Client) Blocks(ctx context.Context, cursor string, limit int) (wire.Blo
 	return page, nil
 }
 
-// Block reads a block's header and holds it against its hash and its proof of work. The error wraps [ErrNotMined] for a
-// block that is committed and has no hash yet, [ErrNotFound] for one that does not exist.
+// Block reads a block's header and holds it against its hash and its proof of work. The error wraps [wire.ErrNotMined] for a
+// block that is committed and has no hash yet, [wire.ErrNotFound] for one that does not exist.
 func (c *Client) Block(ctx context.Context, number uint64) (wire.Block, error) {
 	var b wire.Block
 	err := c.read(ctx, "/v1/blocks/"+strconv.FormatUint(number, 10), maxSmall, func(a *answer) error {

@@ -14,8 +14,8 @@ import (
 )
 
 // Receipt reads the receipt of the record of a leaf index. All that hashes show of it was checked, see [CheckReceipt]; the signature of its checkpoint
-// was not: that is for whoever has a key of the log. The error wraps [ErrNotSealed] or [ErrNotCovered] for a record that is too young,
-// [ErrNotFound] where there is none.
+// was not: that is for whoever has a key of the log. The error wraps [wire.ErrNotSealed] or [wire.ErrNotCovered] for a record that is too young,
+// [wire.ErrNotFound] where there is none.
 func (c *Client) Receipt(ctx context.Context, index uint64) (wire.Receipt, error) {
 	return c.receipt(ctx, indexPath(index), func(r *wire.Receipt) bool { return r.Index == index })
 }

@@ -31,7 +31,7 @@ const streamSilence = 25 * time.Second
 
 // Stream gives records in the order in which they stand in the chain, those that are there and then those that are appended, each once
 // and with none left out. When a master dies or has no leader it goes on at the next, from where it was. It goes on until the loop over
-// it ends, or with an error, after which nothing follows: the context's, a final answer such as [ErrUnauthorized], or the last failure
+// it ends, or with an error, after which nothing follows: the context's, a final answer such as [wire.ErrUnauthorized], or the last failure
 // once no master has served it for [Config].RetryFor. Each record was checked as by [Client.Get]. One record at a time is held. A
 // [Config].HTTP must have no time-out of its own.
 func (c *Client) Stream(ctx context.Context, q StreamQuery) iter.Seq2[wire.Record, error] {
@@ -96,7 +96,7 @@ func (s *stream) once(ctx context.Context, base string) error {
 	defer silence.Stop()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/v1/records/stream?"+s.values().Encode(), nil)
 	if err != nil {
-		return fmt.Errorf("%w: %s: %w", ErrUnreachable, base, err)
+		return fmt.Errorf("%w: %s: %w", wire.ErrNoAnswer, base, err)
 	}
 	if s.client.auth != nil {
 		r.Header["Authorization"] = s.client.auth

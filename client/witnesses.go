@@ -42,7 +42,7 @@ func (c *Witnesses) CloseIdle() { c.transport.CloseIdleConnections() }
 
 // AddCheckpoint submits a signed checkpoint to the witness whose submission prefix is url, with the consistency proof from the size old, and
 // returns the signature lines of its answer, of which nothing is verified yet. The error is a [*wire.WitnessConflict] where the witness has
-// another size than old, a [*wire.WitnessRefusal] for every other answer that is not 200, and wraps [ErrUnreachable], or [ErrAnswer] where
+// another size than old, a [*wire.WitnessRefusal] for every other answer that is not 200, and wraps [wire.ErrNoAnswer], or [ErrAnswer] where
 // the answer is too long or is none of a witness.
 func (c *Witnesses) AddCheckpoint(ctx context.Context, url string, old uint64, proof []chain.Hash, checkpoint []byte) ([]byte, error) {
 	a, err := exchange(ctx, c.transport.RoundTrip, &request{

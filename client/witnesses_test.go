@@ -204,7 +204,7 @@ func TestAddCheckpointUnreachable(t *testing.T) {
 	dead.Close()
 	for _, url := range []string{hung.URL, dead.URL} {
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		if _, err := newWitnesses(t).AddCheckpoint(ctx, url, 0, nil, []byte("note")); !errors.Is(err, ErrUnreachable) {
+		if _, err := newWitnesses(t).AddCheckpoint(ctx, url, 0, nil, []byte("note")); !errors.Is(err, wire.ErrNoAnswer) {
 			t.Errorf("%s: %v", url, err)
 		}
 		cancel()

@@ -45,15 +45,15 @@ func (c *Workers) MinerStatus(ctx context.Context, w wire.Worker, o wire.Order) 
 }
 
 // PutBlock stores an encoded block on a storage node and returns what the node has on disk afterwards. A block that the
-// node has already is no error. The error is a [*NotNextError] with what the node has where the block does not follow its
-// last, and wraps [ErrBadBlock] where it fails the verifier, [ErrFenced] and a [*wire.FencedError] for a deposed
+// node has already is no error. The error is a [*wire.NotNextError] with what the node has where the block does not follow its
+// last, and wraps [wire.ErrBadBlock] where it fails the verifier, [wire.ErrFenced] and a [*wire.FencedError] for a deposed
 // leader.
 func (c *Workers) PutBlock(ctx context.Context, w wire.Worker, o wire.Order, number uint64, block []byte) (wire.StorageStatus, error) {
 	return c.put(ctx, w, o, wire.PathBlocks, number, block)
 }
 
 // PutInbox keeps an encoded block on a storage node whose chain does not reach to it, and returns what the node has afterwards. The error
-// wraps [ErrInboxFull] where it has no room, and those of [Workers.PutBlock].
+// wraps [wire.ErrInboxFull] where it has no room, and those of [Workers.PutBlock].
 func (c *Workers) PutInbox(ctx context.Context, w wire.Worker, o wire.Order, number uint64, block []byte) (wire.StorageStatus, error) {
 	return c.put(ctx, w, o, wire.PathInbox, number, block)
 }
@@ -65,13 +65,13 @@ func (c *Workers) put(ctx context.Context, w wire.Worker, o wire.Order, path str
 		method: http.MethodPut, base: w.URL, path: path + strconv.FormatUint(number, 10),
 		header: header, body: block, limit: maxSmall,
 	})
-	var e *Error
-	if errors.As(err, &e) && errors.Is(e, ErrNotNext) {
+	var e *wire.Error
+	if errors.As(err, &e) && errors.Is(e, wire.ErrNotNext) {
 		var has wire.NotNext
 		if err := a.decode(&has); err != nil {
 			return wire.StorageStatus{}, err
 		}
-		return wire.StorageStatus{}, &NotNextError{Problem: e, Status: has.StorageStatus}
+		return wire.StorageStatus{}, &wire.NotNextError{Err: e, Status: has.StorageStatus}
 	}
 	if err != nil {
 		return wire.StorageStatus{}, err
@@ -228,12 +228,12 @@ func (c *Workers) Send(ctx context.Context, w wire.Worker, o wire.Order, order w
 }
 
 // Transfer streams blocks from one storage node to another, whose repair has that ticket, for as long as write goes on, and waits for the
-// receiver's word. The error wraps [ErrBadBlock] where the receiver refused a block, and [ErrUnauthorized] where the ticket is not open.
+// receiver's word. The error wraps [wire.ErrBadBlock] where the receiver refused a block, and [wire.ErrUnauthorized] where the ticket is not open.
 func (c *Workers) Transfer(ctx context.Context, to, ticket string, write func(io.Writer) error) error {
 	body, stream := io.Pipe()
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, to+wire.PathTransfer, body)
 	if err != nil {
-		return fmt.Errorf("%w: %s: %w", ErrUnreachable, to, err)
+		return fmt.Errorf("%w: %s: %w", wire.ErrNoAnswer, to, err)
 	}
 	request.Header = http.Header{"Authorization": bearer(ticket), "Content-Type": typeOctets}
 	written := make(chan error, 1)

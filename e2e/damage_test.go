@@ -443,7 +443,7 @@ func TestLostBlock(t *testing.T) {
 	}
 	c.readBack(there, sample)
 	there.report(t)
-	if _, err := c.admin().ConfirmLost(t.Context(), lost+1); !errors.Is(err, client.ErrNotLost) {
+	if _, err := c.admin().ConfirmLost(t.Context(), lost+1); !errors.Is(err, wire.ErrNotLost) {
 		t.Errorf("confirm a block that is there: %v", err)
 	}
 	if _, err := c.admin().ConfirmLost(t.Context(), lost); err != nil {
@@ -452,7 +452,7 @@ func TestLostBlock(t *testing.T) {
 	// The other records of the block prove themselves and are served still.
 	for _, r := range inHole {
 		got, err := c.masters[0].Get(t.Context(), r.at.Block, r.at.Offset)
-		if r.at.Offset == 0 && !errors.Is(err, client.ErrLost) {
+		if r.at.Offset == 0 && !errors.Is(err, wire.ErrLost) {
 			t.Errorf("the lost record: %+v, %v", got, err)
 		} else if r.at.Offset > 0 && (err != nil || r.differs(got) != "") {
 			t.Errorf("%v of the lost block: %v, %s", r, err, r.differs(got))

@@ -91,7 +91,7 @@ func TestMembers(t *testing.T) {
 	if id, err := admin.TransferLeadership(t.Context(), five[1]); err != nil || c.urlOf(id) != five[1] {
 		t.Errorf("handed to %s at %s: %v", id, c.urlOf(id), err)
 	}
-	if _, err := admin.TransferLeadership(t.Context(), "http://127.0.0.1:1"); !errors.Is(err, client.ErrNotFound) {
+	if _, err := admin.TransferLeadership(t.Context(), "http://127.0.0.1:1"); !errors.Is(err, wire.ErrNotFound) {
 		t.Errorf("handed to nobody: %v", err)
 	}
 	c.awaitMore(a, some)
@@ -131,7 +131,7 @@ func TestMembers(t *testing.T) {
 	// With one of three away the quorum needs both others.
 	followers := c.followers(c.leader(""))
 	c.kill(followers[0])
-	if err := admin.RemoveMaster(t.Context(), roleOf(topology, followers[1]).URL(), false); !errors.Is(err, client.ErrTooFewMasters) {
+	if err := admin.RemoveMaster(t.Context(), roleOf(topology, followers[1]).URL(), false); !errors.Is(err, wire.ErrTooFewMasters) {
 		t.Errorf("removed although too few would remain: %v", err)
 	}
 	c.awaitMore(a, some)

@@ -252,7 +252,7 @@ func TestRecoverFromStorage(t *testing.T) {
 	c.awaitVoters(c.File().Masters...)
 
 	// Closed: the old token opens nothing, the public project is private.
-	if _, err := c.client(c.File().Masters...).Append(t.Context(), client.Entry{Payload: []byte("x")}); !errors.Is(err, client.ErrUnauthorized) {
+	if _, err := c.client(c.File().Masters...).Append(t.Context(), client.Entry{Payload: []byte("x")}); !errors.Is(err, wire.ErrUnauthorized) {
 		t.Errorf("the token of the old group appends: %v", err)
 	}
 	anybody, err := client.New(client.Config{Masters: c.File().Masters})

@@ -312,11 +312,11 @@ func TestStorageRemoved(t *testing.T) {
 	})
 	admin := c.admin()
 	for _, name := range []string{id, url} {
-		if err := admin.RemoveStorage(t.Context(), name, false); !errors.Is(err, client.ErrTooFewCopies) {
+		if err := admin.RemoveStorage(t.Context(), name, false); !errors.Is(err, wire.ErrTooFewCopies) {
 			t.Fatalf("the removal of %s, with one good copy left, was answered with %v", name, err)
 		}
 	}
-	if err := admin.RemoveStorage(t.Context(), "s-nobody", true); !errors.Is(err, client.ErrNotFound) {
+	if err := admin.RemoveStorage(t.Context(), "s-nobody", true); !errors.Is(err, wire.ErrNotFound) {
 		t.Errorf("the removal of a node that there is not was answered with %v", err)
 	}
 	if i = c.story(); len(i.Nodes) != 4 {
@@ -366,7 +366,7 @@ func (c *cluster) awaitRemoved(dir string) {
 		}
 	})
 	err := c.fourth.Err()
-	if err == nil || !strings.Contains(err.Error(), filepath.Join(dir, "identity.json")) || !strings.Contains(err.Error(), "taken out") {
+	if err == nil || !strings.Contains(err.Error(), filepath.Join(dir, "identity.json")) || !strings.Contains(err.Error(), "Removed from the cluster") {
 		c.t.Errorf("a node that was removed ended with: %v", err)
 	}
 	c.fourth = nil

@@ -98,7 +98,7 @@ func (m *master) withAnyToken(h handler) gin.HandlerFunc {
 func (m *master) withReader(h func(c *gin.Context, reader masterfsm.Access) error) gin.HandlerFunc {
 	return m.withCaller(func(c *gin.Context, who caller) error {
 		if who.role != wire.RoleProject {
-			return fmt.Errorf("%w: records are appended and read with a project's token", errForbidden)
+			return fmt.Errorf("%w: records are appended and read with a project's token", wire.ErrForbidden)
 		}
 		return h(c, who.access)
 	})
@@ -118,7 +118,7 @@ func (m *master) withAppender(h func(c *gin.Context, project masterfsm.Project) 
 func (m *master) withAdmin(h handler) gin.HandlerFunc {
 	return m.withCaller(func(c *gin.Context, who caller) error {
 		if who.role != wire.RoleAdmin {
-			return fmt.Errorf("%w: it takes the admin token", errForbidden)
+			return fmt.Errorf("%w: the admin token is needed", wire.ErrForbidden)
 		}
 		return h(c)
 	})
@@ -132,7 +132,7 @@ func (m *master) registrant(r *http.Request) (caller, error) {
 	}
 	who, err := m.identify(r)
 	if err == nil && who.role != wire.RoleAdmin && !m.OpenRegistration {
-		err = fmt.Errorf("%w: it takes the admin token", errForbidden)
+		err = fmt.Errorf("%w: the admin token is needed", wire.ErrForbidden)
 	}
 	return who, err
 }
@@ -140,7 +140,7 @@ func (m *master) registrant(r *http.Request) (caller, error) {
 // mayName says whether a registrant may give a project that name: the legacy project's is not for everybody to take.
 func (m *master) mayName(who caller, name string) error {
 	if m.OriginalAPI && name == masternode.LegacyProject && who.role != wire.RoleAdmin {
-		return fmt.Errorf("%w: %q is kept for the original's routes", masterfsm.ErrNameTaken, name)
+		return fmt.Errorf("%w: %q is kept for the original's routes", wire.ErrNameTaken, name)
 	}
 	return nil
 }

@@ -22,12 +22,12 @@ func (m *master) blocks(c *gin.Context) error {
 	if cursor := c.Query("cursor"); cursor != "" {
 		var err error
 		if before, err = strconv.ParseUint(cursor, 10, 64); err != nil {
-			return fmt.Errorf("%w: cursor %q is none that a page gave", errBadRequest, cursor)
+			return fmt.Errorf("%w: cursor %q is none that a page gave", wire.ErrBadRequest, cursor)
 		}
 	}
 	limit, err := strconv.Atoi(c.DefaultQuery("limit", strconv.Itoa(defaultPage)))
 	if err != nil || limit < 1 || limit > masternode.MaxBlocksPage {
-		return fmt.Errorf("%w: limit %q is not a number within 1 and %d", errBadRequest, c.Query("limit"), masternode.MaxBlocksPage)
+		return fmt.Errorf("%w: limit %q is not a number within 1 and %d", wire.ErrBadRequest, c.Query("limit"), masternode.MaxBlocksPage)
 	}
 	headers, err := m.node.Blocks(c.Request.Context(), before, limit)
 	if err != nil {

@@ -6,6 +6,8 @@ import (
 	"io"
 	"net/http"
 	"strings"
+
+	"github.com/chainstore/chainstore/wire"
 )
 
 // drainBytes is how much of a body that is refused is read before the 413 or 415 goes out, so that the client, which
@@ -15,14 +17,14 @@ const drainBytes = 2 << 20
 // identityCoding is the content coding of a body as it is: the only one that is taken.
 const identityCoding = "identity"
 
-// readBody reads a body of at most limit bytes into memory of its own. The error wraps errTooLarge where it is
-// longer, and errEncoding where it is in another content coding than identity: its bytes must not be taken for the
+// readBody reads a body of at most limit bytes into memory of its own. The error wraps wire.ErrTooLarge where it is
+// longer, and wire.ErrEncoding where it is in another content coding than identity: its bytes must not be taken for the
 // content.
 func readBody(r *http.Request, limit int64) ([]byte, error) {
 	if coding := contentCoding(r.Header); coding != identityCoding {
 		return nil, refuseBody(r.Body,
 			fmt.Errorf("%w: the body's Content-Encoding is %q: send it uncompressed, without that header",
-				errEncoding, coding))
+				wire.ErrEncoding, coding))
 	}
 	if r.ContentLength > limit {
 		return nil, overLimit(r.Body, r.ContentLength, limit)
@@ -59,9 +61,9 @@ func contentCoding(h http.Header) string {
 }
 
 func overLimit(body io.Reader, length, limit int64) error {
-	err := fmt.Errorf("%w: it has more than %d bytes", errTooLarge, limit)
+	err := fmt.Errorf("%w: it has more than %d bytes", wire.ErrTooLarge, limit)
 	if length >= 0 {
-		err = fmt.Errorf("%w: it has %d bytes, the limit is %d", errTooLarge, length, limit)
+		err = fmt.Errorf("%w: it has %d bytes, the limit is %d", wire.ErrTooLarge, length, limit)
 	}
 	return refuseBody(body, err)
 }
@@ -75,5 +77,5 @@ func refuseBody(body io.Reader, why error) error {
 }
 
 func cutShort(err error) error {
-	return fmt.Errorf("%w: the body ended before its time: %w", errBadRequest, err)
+	return fmt.Errorf("%w: the body ended before its time: %w", wire.ErrBadRequest, err)
 }

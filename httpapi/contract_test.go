@@ -164,7 +164,7 @@ func (c *cluster) crossOrigin(token string) {
 		headers["Access-Control-Request-Method"] = "POST"
 		r := request{name: "may I", method: "OPTIONS", path: "/v1/records", headers: headers, status: 204}
 		if allowed == "" {
-			r.status, r.problem = 405, wire.ProblemMethod
+			r.status, r.problem = 405, wire.ErrMethod.Name
 		}
 		if h, _ = c.do(0, r); h.Get("Access-Control-Allow-Origin") != allowed {
 			c.t.Errorf("a page of %s that asks is answered with %q", origin, h.Get("Access-Control-Allow-Origin"))
@@ -241,15 +241,15 @@ func (c *cluster) limits(token string) {
 	}
 	for i, r := range []request{
 		{name: "largest record", path: "/v1/records", body: mib, status: 201},
-		{name: "one byte more", path: "/v1/records", body: mib + "x", status: 413, problem: wire.ProblemTooLarge},
-		{name: "far too large", path: "/v1/records", body: strings.Repeat(mib, 3), status: 413, problem: wire.ProblemTooLarge},
-		{name: "empty", path: "/v1/records", status: 400, problem: wire.ProblemEmptyBody},
-		{name: "too many", path: "/v1/records:batch", body: many, status: 413, problem: wire.ProblemTooLarge},
-		{name: "too many bytes", path: "/v1/records:batch", body: fat, status: 413, problem: wire.ProblemTooLarge},
-		{name: "empty batch", path: "/v1/records:batch", status: 400, problem: wire.ProblemEmptyBody},
-		{name: "key too long", path: "/v1/records", body: "x", headers: map[string]string{wire.HeaderKey: strings.Repeat("k", 256)}, status: 400, problem: wire.ProblemBadRequest},
-		{name: "wait for what", path: "/v1/records?wait=ever", body: "x", status: 400, problem: wire.ProblemBadRequest},
-		{name: "wait how long", path: "/v1/records?wait=stored&timeout=2h", body: "x", status: 400, problem: wire.ProblemBadRequest},
+		{name: "one byte more", path: "/v1/records", body: mib + "x", status: 413, problem: wire.ErrTooLarge.Name},
+		{name: "far too large", path: "/v1/records", body: strings.Repeat(mib, 3), status: 413, problem: wire.ErrTooLarge.Name},
+		{name: "empty", path: "/v1/records", status: 400, problem: wire.ErrEmptyBody.Name},
+		{name: "too many", path: "/v1/records:batch", body: many, status: 413, problem: wire.ErrTooLarge.Name},
+		{name: "too many bytes", path: "/v1/records:batch", body: fat, status: 413, problem: wire.ErrTooLarge.Name},
+		{name: "empty batch", path: "/v1/records:batch", status: 400, problem: wire.ErrEmptyBody.Name},
+		{name: "key too long", path: "/v1/records", body: "x", headers: map[string]string{wire.HeaderKey: strings.Repeat("k", 256)}, status: 400, problem: wire.ErrBadRequest.Name},
+		{name: "wait for what", path: "/v1/records?wait=ever", body: "x", status: 400, problem: wire.ErrBadRequest.Name},
+		{name: "wait how long", path: "/v1/records?wait=stored&timeout=2h", body: "x", status: 400, problem: wire.ErrBadRequest.Name},
 	} {
 		r.method, r.token = "POST", token
 		c.do(i, r)
@@ -285,9 +285,9 @@ func (c *cluster) batch(token string) {
 		"half a frame":   {body: string(frames[:len(frames)-1]), headers: map[string]string{"Content-Type": wire.TypeFrames}},
 		"one of them is": {body: `{"text":"a"}` + "\n" + `{"text":""}`},
 	} {
-		r.name, r.method, r.path, r.token, r.status, r.problem = name, "POST", "/v1/records:batch", token, 400, wire.ProblemBadRequest
+		r.name, r.method, r.path, r.token, r.status, r.problem = name, "POST", "/v1/records:batch", token, 400, wire.ErrBadRequest.Name
 		if name == "one of them is" {
-			r.problem = wire.ProblemEmptyBody
+			r.problem = wire.ErrEmptyBody.Name
 		}
 		c.do(0, r)
 	}
@@ -295,23 +295,23 @@ func (c *cluster) batch(token string) {
 
 func (c *cluster) notThere(token string) {
 	for i, r := range []request{
-		{path: "/v1/blocks/99999/records/0", status: 404, problem: wire.ProblemNotFound},
-		{path: "/v1/blocks/0/records/99999", status: 404, problem: wire.ProblemNotFound},
-		{path: "/v1/blocks/0/records/99999999999", status: 404, problem: wire.ProblemNotFound},
-		{path: "/v1/blocks/0/records/-1", status: 404, problem: wire.ProblemNotFound},
-		{path: "/v1/blocks/x/records/0", status: 400, problem: wire.ProblemBadRequest},
-		{path: "/v1/blocks/0/records/1.5", status: 400, problem: wire.ProblemBadRequest},
-		{path: "/v1/records/99999999", status: 404, problem: wire.ProblemNotFound},
-		{path: "/v1/records/99999999999999999999999999", status: 404, problem: wire.ProblemNotFound},
-		{path: "/v1/records/one", status: 400, problem: wire.ProblemBadRequest},
-		{path: "/v1/records/1", status: 404, problem: wire.ProblemSealIndex}, // block 0 has one record: index 1 is its seal
-		{path: "/v1/blocks/99999", status: 404, problem: wire.ProblemNotFound},
-		{path: "/v1/blocks/x", status: 400, problem: wire.ProblemBadRequest},
-		{path: "/v1/blocks?limit=0", status: 400, problem: wire.ProblemBadRequest},
-		{path: "/v1/blocks?cursor=x", status: 400, problem: wire.ProblemBadRequest},
-		{path: "/v1/nothing", status: 404, problem: wire.ProblemNotFound},
-		{method: "PUT", path: "/v1/records", status: 405, problem: wire.ProblemMethod},
-		{method: "DELETE", path: "/v1/blocks/0", status: 405, problem: wire.ProblemMethod},
+		{path: "/v1/blocks/99999/records/0", status: 404, problem: wire.ErrNotFound.Name},
+		{path: "/v1/blocks/0/records/99999", status: 404, problem: wire.ErrNotFound.Name},
+		{path: "/v1/blocks/0/records/99999999999", status: 404, problem: wire.ErrNotFound.Name},
+		{path: "/v1/blocks/0/records/-1", status: 404, problem: wire.ErrNotFound.Name},
+		{path: "/v1/blocks/x/records/0", status: 400, problem: wire.ErrBadRequest.Name},
+		{path: "/v1/blocks/0/records/1.5", status: 400, problem: wire.ErrBadRequest.Name},
+		{path: "/v1/records/99999999", status: 404, problem: wire.ErrNotFound.Name},
+		{path: "/v1/records/99999999999999999999999999", status: 404, problem: wire.ErrNotFound.Name},
+		{path: "/v1/records/one", status: 400, problem: wire.ErrBadRequest.Name},
+		{path: "/v1/records/1", status: 404, problem: wire.ErrSealIndex.Name}, // block 0 has one record: index 1 is its seal
+		{path: "/v1/blocks/99999", status: 404, problem: wire.ErrNotFound.Name},
+		{path: "/v1/blocks/x", status: 400, problem: wire.ErrBadRequest.Name},
+		{path: "/v1/blocks?limit=0", status: 400, problem: wire.ErrBadRequest.Name},
+		{path: "/v1/blocks?cursor=x", status: 400, problem: wire.ErrBadRequest.Name},
+		{path: "/v1/nothing", status: 404, problem: wire.ErrNoSuchRoute.Name},
+		{method: "PUT", path: "/v1/records", status: 405, problem: wire.ErrMethod.Name},
+		{method: "DELETE", path: "/v1/blocks/0", status: 405, problem: wire.ErrMethod.Name},
 	} {
 		r.name, r.token = r.path, token
 		if r.method == "" {
@@ -341,7 +341,7 @@ func (c *cluster) idempotency(token string) {
 			c.t.Errorf("replay %q: %s, first %s", again.Get(wire.HeaderReplay), same, position)
 		}
 	}
-	r.name, r.body, r.status, r.problem = "another body", "twice", 422, wire.ProblemKeyReused
+	r.name, r.body, r.status, r.problem = "another body", "twice", 422, wire.ErrKeyReused.Name
 	c.do(1, r)
 }
 
@@ -352,14 +352,14 @@ func (c *cluster) projects(own, admin string) {
 	if err := json.Unmarshal(body, &created); err != nil || created.ID == 0 || created.Token == "" || created.Name != "other" {
 		c.t.Fatalf("%s, %v", body, err)
 	}
-	create.name, create.status, create.problem = "again", 409, wire.ProblemNameTaken
+	create.name, create.status, create.problem = "again", 409, wire.ErrNameTaken.Name
 	c.do(2, create)
 	for name, body := range map[string]string{"no name": `{}`, "no JSON": `x`, "long": `{"name":"` + strings.Repeat("n", 200) + `"}`} {
-		c.do(0, request{name: name, method: "POST", path: "/v1/projects", token: admin, body: body, status: 400, problem: wire.ProblemBadRequest})
+		c.do(0, request{name: name, method: "POST", path: "/v1/projects", token: admin, body: body, status: 400, problem: wire.ErrBadRequest.Name})
 	}
 	// Another project's record is there, and its content is not for this one.
-	c.do(2, request{name: "private", method: "GET", path: "/v1/blocks/0/records/0", token: created.Token, status: 403, problem: wire.ProblemForbidden})
-	c.do(2, request{name: "private by index", method: "GET", path: "/v1/records/0", token: created.Token, status: 403, problem: wire.ProblemForbidden})
+	c.do(2, request{name: "private", method: "GET", path: "/v1/blocks/0/records/0", token: created.Token, status: 403, problem: wire.ErrForbidden.Name})
+	c.do(2, request{name: "private by index", method: "GET", path: "/v1/records/0", token: created.Token, status: 403, problem: wire.ErrForbidden.Name})
 
 	create = request{name: "public", method: "POST", path: "/v1/projects", token: admin, body: `{"name":"open","public":true}`, status: 201}
 	_, body = c.do(2, create)

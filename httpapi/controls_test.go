@@ -324,7 +324,7 @@ func (c *cluster) refuseControls() {
 			"line 1: the type has the control character"})
 	}
 	for i, row := range rows {
-		row.method, row.status, row.problem = "POST", 400, wire.ProblemBadRequest
+		row.method, row.status, row.problem = "POST", 400, wire.ErrBadRequest.Name
 		row.name = fmt.Sprintf("%s %q %q", row.path, row.body, row.headers)
 		if _, body := c.do(i, row.request); !strings.Contains(string(body), row.says) {
 			c.t.Errorf("%s: it does not say %q: %s", row.name, row.says, body)
@@ -338,7 +338,7 @@ func (c *cluster) refuseControls() {
 	}
 	defer users.CloseIdle()
 	if _, err := users.Append(c.t.Context(), client.Entry{Payload: []byte("x"), Key: "a\nb"}); !errors.Is(err,
-		client.ErrBadRequest) {
+		wire.ErrBadRequest) {
 		c.t.Error(err)
 	}
 	if after := c.records(); after != before {
@@ -402,7 +402,7 @@ func (c *cluster) refuseCodings() {
 			wire.Problem
 			InfoCode int
 		}
-		if err := json.Unmarshal(body, &p); err != nil || p.Type != wire.ProblemBase+wire.ProblemEncoding &&
+		if err := json.Unmarshal(body, &p); err != nil || p.Type != wire.ProblemBase+wire.ErrEncoding.Name &&
 			p.InfoCode != want {
 			c.t.Errorf("%s with %q: %s", row.path, row.codings, body)
 		}

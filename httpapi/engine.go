@@ -8,6 +8,8 @@ import (
 
 	"github.com/gin-gonic/gin"
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/chainstore/chainstore/wire"
 )
 
 // handler is a route's work. What it returns is answered as a problem; nil means that it has answered.
@@ -31,10 +33,10 @@ func newEngine(log hclog.Logger) *engine {
 	e.UnescapePathValues = true
 	e.Use(e.recover)
 	e.NoRoute(e.do(func(c *gin.Context) error {
-		return fmt.Errorf("%w: there is no %s; docs/api.md lists what there is", errNoRoute, c.Request.URL.Path)
+		return fmt.Errorf("%w: there is no %s; docs/api.md lists what there is", wire.ErrNoSuchRoute, c.Request.URL.Path)
 	}))
 	e.NoMethod(e.do(func(c *gin.Context) error {
-		return fmt.Errorf("%w: %s of %s", errMethod, c.Request.Method, c.Request.URL.Path)
+		return fmt.Errorf("%w: %s of %s", wire.ErrMethod, c.Request.Method, c.Request.URL.Path)
 	}))
 	return e
 }
@@ -59,7 +61,7 @@ func (e *engine) recover(c *gin.Context) {
 			panic(p) // the server's own way to cut a connection
 		}
 		e.log.Error("handler panicked", "route", c.FullPath(), "panic", p, "stack", string(debug.Stack()))
-		e.fail(c, fmt.Errorf("%w: see this node's log", errInternal))
+		e.fail(c, wire.ErrInternal)
 	}()
 	c.Next()
 }

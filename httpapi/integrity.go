@@ -31,7 +31,7 @@ func (m *master) suspect(c *gin.Context) error {
 		return err
 	}
 	if s.ID == "" || s.Cause == "" {
-		return fmt.Errorf("%w: id and cause are needed", errBadRequest)
+		return fmt.Errorf("%w: id and cause are needed", wire.ErrBadRequest)
 	}
 	if err := m.node.Suspect(c.Request.Context(), s); err != nil {
 		return err
@@ -60,7 +60,7 @@ func (m *master) confirmLost(c *gin.Context) error {
 	}
 	var lost wire.LostBlock
 	if err := json.Unmarshal(body, &lost); err != nil || lost.Block == nil {
-		return fmt.Errorf(`%w: the body must be {"block": number}`, errBadRequest)
+		return fmt.Errorf(`%w: the body must be {"block": number}`, wire.ErrBadRequest)
 	}
 	return m.leader.do(c, body, func() error {
 		story, err := m.node.ConfirmLost(c.Request.Context(), *lost.Block)

@@ -37,7 +37,7 @@ func newLeaderProxy(node *masternode.Node) *leaderProxy {
 }
 
 // do runs act where this master leads; otherwise it sends the request on to the leader, once: a request that came from a
-// master already ends here. act must do nothing when its error wraps masternode.ErrNotLeader.
+// master already ends here. act must do nothing when its error wraps wire.ErrNotLeader.
 func (l *leaderProxy) do(c *gin.Context, body []byte, act func() error) error {
 	ctx, cancel := context.WithTimeout(c.Request.Context(), leaderWait)
 	defer cancel()
@@ -48,24 +48,24 @@ func (l *leaderProxy) do(c *gin.Context, body []byte, act func() error) error {
 		case self:
 			err = act()
 		case url == "":
-			err = fmt.Errorf("%w: none is known", masternode.ErrNotLeader)
+			err = fmt.Errorf("%w: none is known", wire.ErrNotLeader)
 		case c.GetHeader(wire.HeaderHops) != "":
-			return masternode.ErrNotLeader
+			return wire.ErrNotLeader
 		default:
 			err = l.forward(ctx, c, url, body)
 		}
-		if !errors.Is(err, masternode.ErrNotLeader) {
+		if !errors.Is(err, wire.ErrNotLeader) {
 			return err
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%w within %v", masternode.ErrNoLeader, leaderWait)
+			return fmt.Errorf("%w within %v", wire.ErrNoLeader, leaderWait)
 		case <-time.After(leaderPause):
 		}
 	}
 }
 
-// forward sends the request to the leader and its answer back. The error wraps masternode.ErrNotLeader where the request surely was
+// forward sends the request to the leader and its answer back. The error wraps wire.ErrNotLeader where the request surely was
 // not sent: nobody listens there, so another will lead.
 func (l *leaderProxy) forward(ctx context.Context, c *gin.Context, leader string, body []byte) error {
 	request, err := http.NewRequestWithContext(ctx, c.Request.Method, leader+c.Request.URL.RequestURI(), bytes.NewReader(body))
@@ -83,15 +83,15 @@ func (l *leaderProxy) forward(ctx context.Context, c *gin.Context, leader string
 		err = failed.Err // without the URL: its query may hold what is nobody's to see
 	}
 	if dial := (*net.OpError)(nil); errors.As(err, &dial) && dial.Op == "dial" {
-		return fmt.Errorf("%w: it cannot be reached: %w", masternode.ErrNotLeader, err)
+		return fmt.Errorf("%w: it cannot be reached: %w", wire.ErrNotLeader, err)
 	}
 	if err != nil {
-		return fmt.Errorf("%w: the connection to the leader broke: %w", masternode.ErrUnknownOutcome, err)
+		return fmt.Errorf("%w: the connection to the leader broke: %w", wire.ErrUnknownOutcome, err)
 	}
 	defer response.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(response.Body, maxLeaderAnswer))
 	if err != nil {
-		return fmt.Errorf("%w: the connection to the leader broke: %w", masternode.ErrUnknownOutcome, err)
+		return fmt.Errorf("%w: the connection to the leader broke: %w", wire.ErrUnknownOutcome, err)
 	}
 	for _, name := range []string{"Retry-After", "Cache-Control"} {
 		if value := response.Header.Get(name); value != "" {

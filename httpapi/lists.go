@@ -36,7 +36,7 @@ func (m *master) list(c *gin.Context, reader masterfsm.Access) error {
 	}
 	if cursor := c.Query("cursor"); cursor != "" {
 		if c.Query("from") != "" {
-			return fmt.Errorf("%w: cursor and from: give one of the two", errBadRequest)
+			return fmt.Errorf("%w: cursor and from: give one of the two", wire.ErrBadRequest)
 		}
 		if q.From, err = parseCursor(cursor, &q); err != nil {
 			return err
@@ -63,7 +63,7 @@ func (m *master) list(c *gin.Context, reader masterfsm.Access) error {
 func queryOf(c *gin.Context) (q masternode.Query, err error) {
 	q.Project, q.Key = c.Query("project"), c.Query("key")
 	if len(q.Key) > chain.MaxKey {
-		return q, fmt.Errorf("%w: key has %d bytes, the limit is %d", errBadRequest, len(q.Key), chain.MaxKey)
+		return q, fmt.Errorf("%w: key has %d bytes, the limit is %d", wire.ErrBadRequest, len(q.Key), chain.MaxKey)
 	}
 	q.From, err = queryNumber(c, "from", 0, math.MaxUint64)
 	return q, err
@@ -77,7 +77,7 @@ func queryNumber(c *gin.Context, name string, missing, highest uint64) (uint64, 
 	}
 	n, err := strconv.ParseUint(text, 10, 64)
 	if err != nil || n > highest {
-		return 0, fmt.Errorf("%w: %s=%s; it is a whole number from 0 to %d", errBadRequest, name, text, highest)
+		return 0, fmt.Errorf("%w: %s=%s; it is a whole number from 0 to %d", wire.ErrBadRequest, name, text, highest)
 	}
 	return n, nil
 }
@@ -98,7 +98,7 @@ func cursorSum(next []byte, q *masternode.Query) []byte {
 func parseCursor(text string, q *masternode.Query) (next uint64, err error) {
 	cursor, err := base64.RawURLEncoding.DecodeString(text)
 	if err != nil || len(cursor) != cursorSize || string(cursor[8:]) != string(cursorSum(cursor[:8], q)) {
-		return 0, fmt.Errorf("%w: cursor %q is none that a page of this query gave", errBadRequest, text)
+		return 0, fmt.Errorf("%w: cursor %q is none that a page of this query gave", wire.ErrBadRequest, text)
 	}
 	return binary.BigEndian.Uint64(cursor), nil
 }

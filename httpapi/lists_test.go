@@ -143,20 +143,20 @@ func (c *cluster) badLists(token string, other wire.CreatedProject) {
 		"/v1/blocks/0/records?from=4294967296":          "4294967295",
 		"/v1/hashes/xyz":                                "hash",
 	} {
-		_, body := c.do(1, request{name: path, method: "GET", path: path, token: token, status: 400, problem: wire.ProblemBadRequest})
+		_, body := c.do(1, request{name: path, method: "GET", path: path, token: token, status: 400, problem: wire.ErrBadRequest.Name})
 		if !strings.Contains(string(body), part) {
 			c.t.Errorf("%s: no %q in %s", path, part, body)
 		}
 	}
 	c.do(1, request{
-		name: "an event's id", method: "GET", path: "/v1/records/stream", token: token, status: 400, problem: wire.ProblemBadRequest,
+		name: "an event's id", method: "GET", path: "/v1/records/stream", token: token, status: 400, problem: wire.ErrBadRequest.Name,
 		headers: map[string]string{wire.HeaderLastEventID: "x"},
 	})
 	for _, path := range []string{"/v1/records?project=other", "/v1/records?project=" + fmt.Sprint(other.ID), "/v1/records/stream?project=other"} {
-		c.do(2, request{name: path, method: "GET", path: path, token: token, status: 403, problem: wire.ProblemForbidden})
+		c.do(2, request{name: path, method: "GET", path: path, token: token, status: 403, problem: wire.ErrForbidden.Name})
 	}
 	for _, path := range []string{"/v1/records?project=nobody", "/v1/blocks/99999/records", "/v1/records/99999/proof", "/v1/hashes/" + (chain.Hash{1}).String()} {
-		c.do(0, request{name: path, method: "GET", path: path, token: token, status: 404, problem: wire.ProblemNotFound})
+		c.do(0, request{name: path, method: "GET", path: path, token: token, status: 404, problem: wire.ErrNotFound.Name})
 	}
 }
 
@@ -230,8 +230,8 @@ func (c *cluster) proofs(token string, other wire.CreatedProject, want []wire.Po
 		c.t.Errorf("%s", body)
 	}
 	path := fmt.Sprintf("/v1/records/%d/proof", want[0].Index)
-	c.do(0, request{name: "another's proof", method: "GET", path: path, token: other.Token, status: 403, problem: wire.ProblemForbidden})
-	c.do(0, request{name: "a seal's proof", method: "GET", path: fmt.Sprintf("/v1/records/%d/proof", b.First-1), token: token, status: 404, problem: wire.ProblemSealIndex})
+	c.do(0, request{name: "another's proof", method: "GET", path: path, token: other.Token, status: 403, problem: wire.ErrForbidden.Name})
+	c.do(0, request{name: "a seal's proof", method: "GET", path: fmt.Sprintf("/v1/records/%d/proof", b.First-1), token: token, status: 404, problem: wire.ErrSealIndex.Name})
 }
 
 // event is one server-sent event.

@@ -74,13 +74,13 @@ func (c *cluster) log(token, admin string) {
 			c.t.Errorf("master %d signs other bytes:\n%s%s", i, other, one)
 		}
 	}
-	c.do(2, request{name: "unknown", method: "DELETE", path: "/v1/log/keys/00000000", token: admin, status: 404, problem: wire.ProblemNotFound})
+	c.do(2, request{name: "unknown", method: "DELETE", path: "/v1/log/keys/00000000", token: admin, status: 404, problem: wire.ErrNotFound.Name})
 	for i, k := range before.Keys {
 		if k.Retired == 0 {
 			c.do(i, request{name: "retire", method: "DELETE", path: "/v1/log/keys/" + k.ID, token: admin, status: 204})
 		}
 	}
-	c.do(0, request{name: "the last", method: "DELETE", path: "/v1/log/keys/" + added.ID, token: admin, status: 409, problem: wire.ProblemLastKey})
+	c.do(0, request{name: "the last", method: "DELETE", path: "/v1/log/keys/" + added.ID, token: admin, status: 409, problem: wire.ErrLastKey.Name})
 	_, signed := c.checkpoint(1, before, added.VerifierKey)
 	if v, err := note.NewVerifier(first); err != nil {
 		c.t.Error(err)
@@ -129,8 +129,8 @@ func TestPrivateLog(t *testing.T) {
 			if method == http.MethodHead && strings.HasPrefix(path, "/v1/") {
 				continue
 			}
-			c.do(0, request{name: "nobody", method: method, path: path, status: 401, problem: wire.ProblemUnauthorized})
-			c.do(0, request{name: "unknown", method: method, path: path, token: "nobody-knows-it", status: 401, problem: wire.ProblemUnauthorized})
+			c.do(0, request{name: "nobody", method: method, path: path, status: 401, problem: wire.ErrUnauthorized.Name})
+			c.do(0, request{name: "unknown", method: method, path: path, token: "nobody-knows-it", status: 401, problem: wire.ErrUnauthorized.Name})
 		}
 	}
 	for _, token := range []string{c.file.Tokens.Project, c.file.Tokens.Admin, c.file.Tokens.Cluster} {

@@ -145,7 +145,7 @@ func readJSON(c *gin.Context, v any) error {
 		return err
 	}
 	if err := json.Unmarshal(body, v); err != nil {
-		return fmt.Errorf("%w: the body is not the JSON that this route takes: %w", errBadRequest, err)
+		return fmt.Errorf("%w: the body is not the JSON that this route takes: %w", wire.ErrBadRequest, err)
 	}
 	return nil
 }
@@ -164,7 +164,7 @@ func readExact(c *gin.Context, v any) ([]byte, error) {
 		err = errors.New("there is more behind it")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: the body is not the JSON that this route takes: %w", errBadRequest, err)
+		return nil, fmt.Errorf("%w: the body is not the JSON that this route takes: %w", wire.ErrBadRequest, err)
 	}
 	return body, nil
 }
@@ -175,7 +175,7 @@ func (m *master) adoptGroup(c *gin.Context) error {
 		return err
 	}
 	if err := m.adopt(a); err != nil {
-		return fmt.Errorf("%w: %w", errBadRequest, err)
+		return fmt.Errorf("%w: %w", wire.ErrBadRequest, err)
 	}
 	c.JSON(http.StatusOK, m.node.Member())
 	return nil

@@ -46,7 +46,7 @@ func forced(c *gin.Context) (bool, error) {
 	case "true":
 		return true, nil
 	default:
-		return false, fmt.Errorf("%w: force is true or false, not %q", errBadRequest, force)
+		return false, fmt.Errorf("%w: force is true or false, not %q", wire.ErrBadRequest, force)
 	}
 }
 
@@ -58,7 +58,7 @@ func (m *master) transferLeadership(c *gin.Context) error {
 	var to wire.Transfer
 	if len(body) > 0 {
 		if err := json.Unmarshal(body, &to); err != nil {
-			return fmt.Errorf(`%w: the body is empty or {"to": "a master's id or URL"}: %w`, errBadRequest, err)
+			return fmt.Errorf(`%w: the body is empty or {"to": "a master's id or URL"}: %w`, wire.ErrBadRequest, err)
 		}
 	}
 	return m.leader.do(c, body, func() error {

@@ -58,8 +58,8 @@ func TestAnnounceThroughAFollower(t *testing.T) {
 			name: name, method: "POST", path: wire.PathMasters, token: c.file.Tokens.Cluster, body: string(body), status: status, problem: problem,
 		})
 	}
-	announce("not there", wire.Member{ID: "m4", URL: "http://127.0.0.1:1", Raft: "127.0.0.1:1"}, 400, wire.ProblemBadRequest)
-	announce("at the raft address of one that lives", fresh, 400, wire.ProblemBadRequest)
+	announce("not there", wire.Member{ID: "m4", URL: "http://127.0.0.1:1", Raft: "127.0.0.1:1"}, 400, wire.ErrBadRequest.Name)
+	announce("at the raft address of one that lives", fresh, 400, wire.ErrBadRequest.Name)
 	for _, role := range topology.Roles() {
 		if role.Kind == devcluster.KindMaster && role.URL() == other.URL {
 			if err := group.StopRole(role.Name); err != nil {
@@ -68,5 +68,5 @@ func TestAnnounceThroughAFollower(t *testing.T) {
 		}
 	}
 	announce("in the place of one that is gone", fresh, 200, "")
-	announce("removed", wire.Member{ID: other.ID, URL: other.URL, Raft: other.Raft}, 410, wire.ProblemRemoved)
+	announce("removed", wire.Member{ID: other.ID, URL: other.URL, Raft: other.Raft}, 410, wire.ErrRemoved.Name)
 }

@@ -65,8 +65,8 @@ func (m *master) addData(c *gin.Context) error {
 		return err
 	}
 	access, err := m.node.Access(c.Request.Context(), token)
-	if errors.Is(err, masternode.ErrUnauthorized) {
-		return fmt.Errorf("%w: token not valid", errForbidden) // as the original says it here, and only here
+	if errors.Is(err, wire.ErrUnauthorized) {
+		return fmt.Errorf("%w: token not valid", wire.ErrForbidden) // as the original says it here, and only here
 	}
 	if err != nil {
 		return err
@@ -194,7 +194,7 @@ func (m *master) saveInfo(c *gin.Context) error {
 		return err
 	}
 	legacy, err := m.node.Legacy(c.Request.Context())
-	if !errors.Is(err, masternode.ErrNotFound) {
+	if !errors.Is(err, wire.ErrNotFound) {
 		return m.saveTo(c, legacy, err, body)
 	}
 	return m.leader.do(c, raw, func() error {
@@ -236,7 +236,7 @@ func (m *master) findBlockInfo(c *gin.Context) error {
 		return err
 	}
 	if r.Record.Project != legacy.ID {
-		return fmt.Errorf("%w: only records of the project %q are read without a token", masternode.ErrForbidden, masternode.LegacyProject)
+		return fmt.Errorf("%w: only records of the project %q are read without a token", wire.ErrForbidden, masternode.LegacyProject)
 	}
 	answerOriginal(c, "data", r.Payload)
 	return nil

@@ -147,7 +147,7 @@ func (c *cluster) provenance() {
 	}
 	// Nobody but the administrator takes that name, and without a token nothing else is read, however public.
 	c.call(0, "POST", "/admin/project", "", `{"projectName":"legacy"}`, 409)
-	c.do(1, request{name: "legacy", method: "POST", path: "/v1/projects", body: `{"name":"legacy"}`, status: 409, problem: wire.ProblemNameTaken})
+	c.do(1, request{name: "legacy", method: "POST", path: "/v1/projects", body: `{"name":"legacy"}`, status: 409, problem: wire.ErrNameTaken.Name})
 	public := c.newProject("public and another", true)
 	of := c.append(public.Token, "for those with a token")
 	c.call(0, "GET", fmt.Sprintf("/findBlockInfo?blockIndex=%d&blockOffset=%d", of.Block, of.Offset), "", "", 403)

@@ -11,6 +11,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/gin-gonic/gin"
+
+	"github.com/chainstore/chainstore/wire"
 )
 
 // originalBody is what a client of the original sends: an object of JSON, or a form. A text of it is taken byte for byte. The original's
@@ -30,12 +32,12 @@ func (m *master) readOriginal(c *gin.Context) (b originalBody, raw []byte, err e
 	mediaType, _, _ := mime.ParseMediaType(c.GetHeader("Content-Type")) // what cannot be parsed is JSON, as is none
 	if mediaType == "application/x-www-form-urlencoded" {
 		if b.form, err = url.ParseQuery(string(raw)); err != nil {
-			return b, raw, fmt.Errorf("%w: the body is not the form that its Content-Type says", errBadRequest)
+			return b, raw, fmt.Errorf("%w: the body is not the form that its Content-Type says", wire.ErrBadRequest)
 		}
 		return b, raw, nil
 	}
 	if err := json.Unmarshal(raw, &b.object); err != nil {
-		return b, raw, fmt.Errorf("%w: the body is no JSON object", errBadRequest)
+		return b, raw, fmt.Errorf("%w: the body is no JSON object", wire.ErrBadRequest)
 	}
 	return b, raw, nil
 }
@@ -62,7 +64,7 @@ func (b originalBody) text(name string) (string, error) {
 		return "", nil
 	}
 	if raw[0] != '"' {
-		return "", fmt.Errorf("%w: %s must be a text", errBadRequest, name)
+		return "", fmt.Errorf("%w: %s must be a text", wire.ErrBadRequest, name)
 	}
 	return parseText(raw), nil
 }
@@ -79,7 +81,7 @@ func (b originalBody) flag(name string) (bool, error) {
 	case "false", "null", "":
 		return false, nil
 	}
-	return false, fmt.Errorf("%w: %s must be true or false", errBadRequest, name)
+	return false, fmt.Errorf("%w: %s must be true or false", wire.ErrBadRequest, name)
 }
 
 // parseText gives the bytes of a JSON string that encoding/json has found well-formed: those that are written, and for escapes their UTF-8.

@@ -69,12 +69,12 @@ func (m *master) projects(c *gin.Context) error {
 	if cursor := c.Query("cursor"); cursor != "" {
 		var err error
 		if after, err = strconv.ParseUint(cursor, 10, 32); err != nil {
-			return fmt.Errorf("%w: cursor %q is none that a page gave", errBadRequest, cursor)
+			return fmt.Errorf("%w: cursor %q is none that a page gave", wire.ErrBadRequest, cursor)
 		}
 	}
 	limit, err := strconv.Atoi(c.DefaultQuery("limit", strconv.Itoa(defaultPage)))
 	if err != nil || limit < 1 || limit > wire.MaxProjectsPage {
-		return fmt.Errorf("%w: limit %q is not a number within 1 and %d", errBadRequest, c.Query("limit"), wire.MaxProjectsPage)
+		return fmt.Errorf("%w: limit %q is not a number within 1 and %d", wire.ErrBadRequest, c.Query("limit"), wire.MaxProjectsPage)
 	}
 	// One more than is asked for tells whether there is another page.
 	list, err := m.node.Projects(c.Request.Context(), uint32(after), limit+1)

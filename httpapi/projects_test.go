@@ -83,12 +83,12 @@ func (c *cluster) projectTokens() {
 	}
 	c.append(p.Token, "one")
 	c.do(1, request{
-		name: "a reader appends", method: "POST", path: "/v1/records", token: reader.Token, body: "x", status: 403, problem: wire.ProblemForbidden,
+		name: "a reader appends", method: "POST", path: "/v1/records", token: reader.Token, body: "x", status: 403, problem: wire.ErrForbidden.Name,
 	})
 	c.revoke("with%20tokens", p.TokenID)
 	for i := range c.file.Masters {
 		c.do(i, request{
-			name: "revoked", method: "POST", path: "/v1/records", token: p.Token, body: "x", status: 401, problem: wire.ProblemUnauthorized,
+			name: "revoked", method: "POST", path: "/v1/records", token: p.Token, body: "x", status: 401, problem: wire.ErrUnauthorized.Name,
 		})
 	}
 	me := answer[wire.Me](c, 1, request{method: "GET", path: "/v1/me", token: reader.Token, status: 200})
@@ -113,21 +113,21 @@ func (c *cluster) projectTokens() {
 	}
 	c.projectPages()
 	for i, r := range []request{
-		{method: "GET", path: "/v1/projects/nobody", status: 404, problem: wire.ProblemNotFound},
-		{method: "PATCH", path: path, body: `{}`, status: 400, problem: wire.ProblemBadRequest},
-		{method: "PATCH", path: path, body: `{"quotas":{}}`, status: 400, problem: wire.ProblemBadRequest},
-		{method: "PATCH", path: path, body: `{"quota":{"record_bytes":-1}}`, status: 400, problem: wire.ProblemBadRequest},
-		{method: "PATCH", path: path, body: `{"quota":{"record_bytes":2000000000000}}`, status: 400, problem: wire.ProblemBadRequest},
-		{method: "PATCH", path: "/v1/projects/nobody", body: `{"public":true}`, status: 404, problem: wire.ProblemNotFound},
-		{method: "POST", path: path + "/tokens", body: `{"rights":["write"]}`, status: 400, problem: wire.ProblemBadRequest},
-		{method: "POST", path: path + "/tokens", body: `{"right":["read"]}`, status: 400, problem: wire.ProblemBadRequest},
-		{method: "POST", path: path + "/tokens", body: `{"label":"` + strings.Repeat("l", 65) + `"}`, status: 400, problem: wire.ProblemBadRequest},
-		{method: "POST", path: "/v1/projects/nobody/tokens", body: `{}`, status: 404, problem: wire.ProblemNotFound},
-		{method: "DELETE", path: path + "/tokens/1", status: 404, problem: wire.ProblemNotFound},
-		{method: "DELETE", path: path + "/tokens/x", status: 400, problem: wire.ProblemBadRequest},
-		{method: "GET", path: "/v1/projects?limit=0", status: 400, problem: wire.ProblemBadRequest},
-		{method: "GET", path: "/v1/projects?cursor=x", status: 400, problem: wire.ProblemBadRequest},
-		{method: "POST", path: "/v1/projects", body: `{"name":"x","publik":true}`, status: 400, problem: wire.ProblemBadRequest},
+		{method: "GET", path: "/v1/projects/nobody", status: 404, problem: wire.ErrNotFound.Name},
+		{method: "PATCH", path: path, body: `{}`, status: 400, problem: wire.ErrBadRequest.Name},
+		{method: "PATCH", path: path, body: `{"quotas":{}}`, status: 400, problem: wire.ErrBadRequest.Name},
+		{method: "PATCH", path: path, body: `{"quota":{"record_bytes":-1}}`, status: 400, problem: wire.ErrBadRequest.Name},
+		{method: "PATCH", path: path, body: `{"quota":{"record_bytes":2000000000000}}`, status: 400, problem: wire.ErrBadRequest.Name},
+		{method: "PATCH", path: "/v1/projects/nobody", body: `{"public":true}`, status: 404, problem: wire.ErrNotFound.Name},
+		{method: "POST", path: path + "/tokens", body: `{"rights":["write"]}`, status: 400, problem: wire.ErrBadRequest.Name},
+		{method: "POST", path: path + "/tokens", body: `{"right":["read"]}`, status: 400, problem: wire.ErrBadRequest.Name},
+		{method: "POST", path: path + "/tokens", body: `{"label":"` + strings.Repeat("l", 65) + `"}`, status: 400, problem: wire.ErrBadRequest.Name},
+		{method: "POST", path: "/v1/projects/nobody/tokens", body: `{}`, status: 404, problem: wire.ErrNotFound.Name},
+		{method: "DELETE", path: path + "/tokens/1", status: 404, problem: wire.ErrNotFound.Name},
+		{method: "DELETE", path: path + "/tokens/x", status: 400, problem: wire.ErrBadRequest.Name},
+		{method: "GET", path: "/v1/projects?limit=0", status: 400, problem: wire.ErrBadRequest.Name},
+		{method: "GET", path: "/v1/projects?cursor=x", status: 400, problem: wire.ErrBadRequest.Name},
+		{method: "POST", path: "/v1/projects", body: `{"name":"x","publik":true}`, status: 400, problem: wire.ErrBadRequest.Name},
 	} {
 		r.name, r.token = r.method+" "+r.path+" "+r.body, admin
 		c.do(i, r)
@@ -169,10 +169,10 @@ func (c *cluster) quotas() {
 	}
 	batch := func(n int) string { return strings.Repeat(`{"text":"x"}`+"\n", n) }
 	c.do(0, request{
-		name: "record over it", method: "POST", path: "/v1/records", token: p.Token, body: strings.Repeat("x", 101), status: 413, problem: wire.ProblemTooLarge,
+		name: "record over it", method: "POST", path: "/v1/records", token: p.Token, body: strings.Repeat("x", 101), status: 413, problem: wire.ErrTooLarge.Name,
 	})
 	c.do(1, request{
-		name: "batch over it", method: "POST", path: "/v1/records:batch", token: p.Token, body: batch(6), status: 413, problem: wire.ProblemTooLarge,
+		name: "batch over it", method: "POST", path: "/v1/records:batch", token: p.Token, body: batch(6), status: 413, problem: wire.ErrTooLarge.Name,
 	})
 	// Five at once, then five more: whichever master answers, and however slow this machine is, five in a second are the most.
 	begin := time.Now()
@@ -238,7 +238,7 @@ func (c *cluster) whoReads() {
 			for _, method := range []string{"GET", "HEAD"} {
 				for _, accept := range []string{"*/*", "application/json"} {
 					header, body := c.do(i, request{
-						name: method + " " + path, method: method, path: path, token: token, status: status, problem: wire.ProblemForbidden,
+						name: method + " " + path, method: method, path: path, token: token, status: status, problem: wire.ErrForbidden.Name,
 						headers: map[string]string{"Accept": accept, "If-None-Match": `"` + strings.Repeat("0", 64) + `"`},
 					})
 					if status == 200 {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/chainstore/chainstore/wire"
 )
 
 // quietTime is how long a storage node must have had no order of a leader before its blocks are open to a recovery. Leaders give one each
@@ -57,7 +59,7 @@ func (q *quiet) lastOrder() time.Time {
 	return last
 }
 
-// lasts reports, as an error that wraps errForbidden, that an order came within a time, or that the node has not run
+// lasts reports, as an error that wraps wire.ErrForbidden, that an order came within a time, or that the node has not run
 // for so long.
 func (q *quiet) lasts(d time.Duration) error {
 	since, ordered := q.since()
@@ -67,13 +69,13 @@ func (q *quiet) lasts(d time.Duration) error {
 	case ordered:
 		return fmt.Errorf("%w: a leader gave this node an order %v ago, or answered its registration, so the group "+
 			"may live: stop all masters, and wait for %v",
-			errForbidden, since.Round(time.Millisecond), d)
+			wire.ErrForbidden, since.Round(time.Millisecond), d)
 	}
 	return fmt.Errorf("%w: this node was started %v ago and does not know of orders before that: wait for %v",
-		errForbidden, since.Round(time.Millisecond), d)
+		wire.ErrForbidden, since.Round(time.Millisecond), d)
 }
 
-// await waits until no leader was heard of for quietTime. Where one is heard of meanwhile, the error wraps errForbidden.
+// await waits until no leader was heard of for quietTime. Where one is heard of meanwhile, the error wraps wire.ErrForbidden.
 func (q *quiet) await(ctx context.Context) error {
 	last := q.lastOrder()
 	timer := time.NewTimer(max(0, quietTime-time.Since(last)))
@@ -84,7 +86,7 @@ func (q *quiet) await(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	if !q.lastOrder().Equal(last) {
-		return fmt.Errorf("%w: a leader gives this node orders, so there is nothing to recover: stop all masters first, and wait for %v", errForbidden, quietTime)
+		return fmt.Errorf("%w: a leader gives this node orders, so there is nothing to recover: stop all masters first, and wait for %v", wire.ErrForbidden, quietTime)
 	}
 	return nil
 }

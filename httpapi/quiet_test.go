@@ -6,6 +6,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/chainstore/chainstore/wire"
 )
 
 // Blocks are open under the cluster token only where no leader has been heard of for a while.
@@ -24,7 +26,7 @@ func TestQuiet(t *testing.T) {
 		}
 		q.heard()
 		time.AfterFunc(quietTime-1, q.heard)
-		if err := q.await(t.Context()); !errors.Is(err, errForbidden) {
+		if err := q.await(t.Context()); !errors.Is(err, wire.ErrForbidden) {
 			t.Errorf("a leader was heard of meanwhile: %v", err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)

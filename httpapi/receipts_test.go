@@ -37,5 +37,5 @@ func TestWitnessesHoldNoAppendUp(t *testing.T) {
 		t.Errorf("the receipt was given up after %v", took)
 	}
 	path := fmt.Sprintf("/v1/records/%d/receipt", at.Index)
-	c.do(2, request{name: "its receipt", method: "GET", path: path, token: token, status: 409, problem: wire.ProblemNotCovered})
+	c.do(2, request{name: "its receipt", method: "GET", path: path, token: token, status: 409, problem: wire.ErrNotCovered.Name})
 }

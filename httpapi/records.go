@@ -121,10 +121,10 @@ func parseNDJSON(body []byte, limit int) ([]masternode.Entry, error) {
 		}
 		var l wire.BatchLine
 		if err := json.Unmarshal(line, &l); err != nil {
-			return nil, fmt.Errorf("%w: line %d is not JSON of a record: %w", errBadRequest, number, err)
+			return nil, fmt.Errorf("%w: line %d is not JSON of a record: %w", wire.ErrBadRequest, number, err)
 		}
 		if err := wire.CheckRecordText(l.Key, l.Type); err != nil {
-			return nil, fmt.Errorf("%w: line %d: %w; nothing was appended", errBadRequest, number, err)
+			return nil, fmt.Errorf("%w: line %d: %w; nothing was appended", wire.ErrBadRequest, number, err)
 		}
 		entry := masternode.Entry{Key: l.Key, Type: l.Type}
 		switch {
@@ -133,7 +133,7 @@ func parseNDJSON(body []byte, limit int) ([]masternode.Entry, error) {
 		case l.Text != nil && l.Payload == nil:
 			entry.Payload = []byte(*l.Text)
 		default:
-			return nil, fmt.Errorf(`%w: line %d needs "payload" (base64) or "text", one of the two`, errBadRequest, number)
+			return nil, fmt.Errorf(`%w: line %d needs "payload" (base64) or "text", one of the two`, wire.ErrBadRequest, number)
 		}
 		if entries = append(entries, entry); len(entries) > limit {
 			break
@@ -149,12 +149,12 @@ func waitOf(c *gin.Context) (time.Duration, error) {
 		return 0, nil
 	case wire.StateStored:
 	default:
-		return 0, fmt.Errorf("%w: wait=%s; what can be waited for is stored", errBadRequest, wait)
+		return 0, fmt.Errorf("%w: wait=%s; what can be waited for is stored", wire.ErrBadRequest, wait)
 	}
 	timeout := c.DefaultQuery("timeout", "5s")
 	d, err := time.ParseDuration(timeout)
 	if err != nil || d <= 0 || d > maxWait {
-		return 0, fmt.Errorf("%w: timeout=%s; it is written like 5s and is at most %v", errBadRequest, timeout, maxWait)
+		return 0, fmt.Errorf("%w: timeout=%s; it is written like 5s and is at most %v", wire.ErrBadRequest, timeout, maxWait)
 	}
 	return d, nil
 }
@@ -234,10 +234,10 @@ func number(c *gin.Context, name string, highest uint64) (uint64, error) {
 func parseNumber(name, text string, highest uint64) (uint64, error) {
 	n, err := strconv.ParseUint(text, 10, 64)
 	if _, signed := strconv.ParseInt(text, 10, 64); errors.Is(err, strconv.ErrRange) || err != nil && signed == nil || n > highest {
-		return 0, fmt.Errorf("%w: %s %s is out of range", masternode.ErrNotFound, name, text)
+		return 0, fmt.Errorf("%w: %s %s is out of range", wire.ErrNotFound, name, text)
 	}
 	if err != nil {
-		return 0, fmt.Errorf("%w: %s %q is not a number", errBadRequest, name, text)
+		return 0, fmt.Errorf("%w: %s %q is not a number", wire.ErrBadRequest, name, text)
 	}
 	return n, nil
 }

@@ -67,7 +67,7 @@ func wantRefused(t *testing.T, what string, w *httptest.ResponseRecorder) {
 	var p wire.Problem
 	err := json.Unmarshal(w.Body.Bytes(), &p)
 	if w.Code != http.StatusServiceUnavailable || err != nil || w.Header().Get("Content-Type") != wire.TypeProblem ||
-		p.Type != wire.ProblemBase+wire.ProblemStaleFolder || !strings.Contains(p.Detail, "identity.json and starts") {
+		p.Type != wire.ProblemBase+wire.ErrStaleFolder.Name || !strings.Contains(p.Detail, "identity.json and starts") {
 		t.Errorf("%s: %d %q %s", what, w.Code, w.Header().Get("Content-Type"), w.Body)
 	}
 }

@@ -103,20 +103,11 @@ func (g *gate) pass(c *gin.Context) error {
 		g.came()
 	}
 	err = g.fence.Pass(order)
-	if err != nil && !errors.Is(err, worker.ErrFenced) {
+	if err != nil && !errors.Is(err, wire.ErrFenced) {
 		g.fail(err)
 	}
 	return err
 }
-
-// notNextError carries where the node stands with a refused block.
-type notNextError struct {
-	err    error
-	status wire.StorageStatus
-}
-
-func (e *notNextError) Error() string { return e.err.Error() }
-func (e *notNextError) Unwrap() error { return e.err }
 
 func (s *storage) wireStatus(at storagenode.Status) wire.StorageStatus {
 	return wire.StorageStatus{ID: s.id(), Height: at.Height, Hash: at.Hash, Size: at.Size, Inbox: at.Inbox}
@@ -169,8 +160,8 @@ func (s *storage) takeBlock(c *gin.Context, take func(uint64, []byte) (storageno
 	if err := s.ready(); err != nil {
 		return err // refused meanwhile: what it has is not acknowledged
 	}
-	if errors.Is(err, storagenode.ErrNotNext) {
-		return &notNextError{err: err, status: s.wireStatus(at)}
+	if errors.Is(err, wire.ErrNotNext) {
+		return &wire.NotNextError{Status: s.wireStatus(at), Err: err}
 	}
 	if err != nil {
 		return err
@@ -215,7 +206,7 @@ func (s *storage) headers(c *gin.Context) error {
 	size, err2 := strconv.ParseUint(c.Query("size"), 10, 64)
 	limit, err3 := strconv.Atoi(c.Query("limit"))
 	if err := errors.Join(err1, err2, err3); err != nil || limit < 1 || limit > wire.MaxHeaders {
-		return fmt.Errorf("%w: from, size and limit (1 to %d) are needed", errBadRequest, wire.MaxHeaders)
+		return fmt.Errorf("%w: from, size and limit (1 to %d) are needed", wire.ErrBadRequest, wire.MaxHeaders)
 	}
 	headers, err := s.node.Headers(from, limit, size)
 	if err != nil {

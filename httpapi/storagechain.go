@@ -38,7 +38,7 @@ func (s *storage) newEpoch(c *gin.Context) error {
 		return err
 	}
 	if order.Group == "" || order.Epoch == 0 || order.Claim == "" {
-		return fmt.Errorf("%w: group, epoch and claim are needed", errBadRequest)
+		return fmt.Errorf("%w: group, epoch and claim are needed", wire.ErrBadRequest)
 	}
 	if own := s.group(); own != "" && own != order.Group {
 		return fmt.Errorf("%w: %s, not %s", worker.ErrOtherCluster, own, order.Group)
@@ -46,13 +46,13 @@ func (s *storage) newEpoch(c *gin.Context) error {
 	highest, _ := s.gate.fence.Highest()
 	if order.Epoch > highest.Epoch && order.Epoch-highest.Epoch > wire.MaxEpochAhead {
 		return fmt.Errorf("%w: epoch %d is more than %d above the %d of this node: no recovery goes up that far",
-			errBadRequest, order.Epoch, wire.MaxEpochAhead, highest.Epoch)
+			wire.ErrBadRequest, order.Epoch, wire.MaxEpochAhead, highest.Epoch)
 	}
 	s.taking.Lock() // what passed the fence before is on disk, or refused
 	defer s.taking.Unlock()
 	err := s.gate.fence.Raise(order.Epoch, order.Claim, func() error { return s.quiet.lasts(s.silence) })
 	if err != nil {
-		if !errors.Is(err, worker.ErrFenced) && !errors.Is(err, errForbidden) {
+		if !errors.Is(err, wire.ErrFenced) && !errors.Is(err, wire.ErrForbidden) {
 			s.gate.fail(err)
 		}
 		return err
@@ -86,7 +86,7 @@ func (s *storage) chainBlocks(c *gin.Context) error {
 	from, err1 := strconv.ParseUint(c.Query("from"), 10, 64)
 	to, err2 := strconv.ParseUint(c.Query("to"), 10, 64)
 	if height := s.node.Status().Height; err1 != nil || err2 != nil || from >= to || to > height {
-		return fmt.Errorf("%w: from and to must name blocks within 0 and %d, from before to", errBadRequest, height)
+		return fmt.Errorf("%w: from and to must name blocks within 0 and %d, from before to", wire.ErrBadRequest, height)
 	}
 	if err := s.quiet.await(c.Request.Context()); err != nil {
 		return err

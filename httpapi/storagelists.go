@@ -17,10 +17,10 @@ func (s *storage) findRecords(c *gin.Context) error {
 		return err
 	}
 	if q.Limit < 1 || q.Limit > wire.MaxHits || q.From >= q.To {
-		return fmt.Errorf("%w: limit %d is not within 1 and %d, or from %d is not below to %d", errBadRequest, q.Limit, wire.MaxHits, q.From, q.To)
+		return fmt.Errorf("%w: limit %d is not within 1 and %d, or from %d is not below to %d", wire.ErrBadRequest, q.Limit, wire.MaxHits, q.From, q.To)
 	}
 	if len(q.Key) > chain.MaxKey {
-		return fmt.Errorf("%w: the key has %d bytes, the limit is %d", errBadRequest, len(q.Key), chain.MaxKey)
+		return fmt.Errorf("%w: the key has %d bytes, the limit is %d", wire.ErrBadRequest, len(q.Key), chain.MaxKey)
 	}
 	hits, err := s.node.Find(c.Request.Context(), q)
 	if err != nil {
@@ -47,7 +47,7 @@ func (s *storage) findHash(c *gin.Context) error {
 // hashParam reads the hash of the path.
 func hashParam(c *gin.Context) (h chain.Hash, err error) {
 	if err := h.UnmarshalText([]byte(c.Param("hash"))); err != nil {
-		return h, fmt.Errorf("%w: hash: %w", errBadRequest, err)
+		return h, fmt.Errorf("%w: hash: %w", wire.ErrBadRequest, err)
 	}
 	return h, nil
 }

@@ -25,7 +25,7 @@ func (s *storage) obey(c *gin.Context, order any, act func() error) error {
 		return err
 	}
 	if err := json.Unmarshal(body, order); err != nil {
-		return fmt.Errorf("%w: the body is not the order that this route takes: %w", errBadRequest, err)
+		return fmt.Errorf("%w: the body is not the order that this route takes: %w", wire.ErrBadRequest, err)
 	}
 	// The body may have been long on its way: a refusal and a fence that was raised meanwhile hold for it too.
 	s.taking.RLock()

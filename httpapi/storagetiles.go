@@ -31,7 +31,7 @@ func (s *storage) entries(c *gin.Context) error {
 	first, err1 := strconv.ParseUint(c.Query("first"), 10, 64)
 	count, err2 := strconv.Atoi(c.Query("count"))
 	if err := errors.Join(err1, err2); err != nil || count < 1 || count > wire.TileWidth {
-		return fmt.Errorf("%w: first and count (1 to %d) are needed", errBadRequest, wire.TileWidth)
+		return fmt.Errorf("%w: first and count (1 to %d) are needed", wire.ErrBadRequest, wire.TileWidth)
 	}
 	answer, err := s.node.Entries(c.Request.Context(), first, count)
 	if err != nil {

@@ -73,7 +73,7 @@ func TestTilesAndEntriesOfAStorageNode(t *testing.T) {
 		t.Errorf("behind: %+v, %v", entries, err)
 	}
 	for _, count := range []int{0, -1, wire.TileWidth + 1} {
-		var refused *client.Error
+		var refused *wire.Error
 		if _, err := workers.Entries(t.Context(), to, 0, count); !errors.As(err, &refused) || refused.Problem.Status != 400 {
 			t.Errorf("%d entries: %v", count, err)
 		}

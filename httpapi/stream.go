@@ -30,7 +30,7 @@ func (m *master) stream(c *gin.Context, _ masterfsm.Access) error {
 	if last := c.GetHeader(wire.HeaderLastEventID); last != "" {
 		n, err := strconv.ParseUint(last, 10, 64)
 		if err != nil || n == math.MaxUint64 {
-			return fmt.Errorf("%w: %s %q is the id of no event", errBadRequest, wire.HeaderLastEventID, last)
+			return fmt.Errorf("%w: %s %q is the id of no event", wire.ErrBadRequest, wire.HeaderLastEventID, last)
 		}
 		q.From, q.Now = n+1, false
 	}

@@ -54,7 +54,7 @@ func parseTile(level, text string) (l, index uint64, width int, err error) {
 	}
 	if err != nil {
 		return 0, 0, 0, fmt.Errorf("%w: /tile/%s/%s: %w; a tile is written like /tile/0/x001/x234/067 or /tile/entries/003.p/17, see https://c2sp.org/tlog-tiles",
-			errBadRequest, level, text, err)
+			wire.ErrBadRequest, level, text, err)
 	}
 	if width = int(partial); width == 0 {
 		width = wire.TileWidth
@@ -85,7 +85,7 @@ func (m *master) answerFinal(c *gin.Context, data []byte) {
 // consistency is GET /v1/consistency.
 func (m *master) consistency(c *gin.Context) error {
 	if c.Query("from") == "" {
-		return fmt.Errorf("%w: from is needed: the size of the tree that is known already", errBadRequest)
+		return fmt.Errorf("%w: from is needed: the size of the tree that is known already", wire.ErrBadRequest)
 	}
 	from, err := queryNumber(c, "from", 0, math.MaxUint64)
 	if err != nil {

@@ -235,7 +235,7 @@ func (c *cluster) consistency(t *testing.T) {
 		fmt.Sprintf("/v1/consistency?from=%d&to=%[1]d", newest):            200,
 		fmt.Sprintf("/v1/consistency?from=%d", newest+1):                   404,
 	} {
-		problem := map[int]string{400: wire.ProblemBadRequest, 404: wire.ProblemNotFound}[status]
+		problem := map[int]string{400: wire.ErrBadRequest.Name, 404: wire.ErrNotFound.Name}[status]
 		c.do(1, request{name: path, method: "GET", path: path, status: status, problem: problem})
 	}
 }
@@ -265,14 +265,14 @@ func (c *cluster) receipts(t *testing.T, token string, key note.Verifier) {
 		}
 	}
 	path := fmt.Sprintf("/v1/records/%d/receipt", 1<<40)
-	c.do(0, request{name: "no record", method: "GET", path: path, token: token, status: 404, problem: wire.ProblemNotFound})
+	c.do(0, request{name: "no record", method: "GET", path: path, token: token, status: 404, problem: wire.ErrNotFound.Name})
 	_, body := c.do(1, request{name: "a block", method: "GET", path: "/v1/blocks/1", token: token, status: 200})
 	var b wire.Block
 	if err := json.Unmarshal(body, &b); err != nil {
 		t.Fatal(err)
 	}
 	path = fmt.Sprintf("/v1/records/%d/receipt", b.First-1)
-	c.do(0, request{name: "a seal", method: "GET", path: path, token: token, status: 404, problem: wire.ProblemSealIndex})
+	c.do(0, request{name: "a seal", method: "GET", path: path, token: token, status: 404, problem: wire.ErrSealIndex.Name})
 }
 
 func (c *cluster) checkReceipt(t *testing.T, r *wire.Receipt, at wire.Position, key note.Verifier) {
@@ -299,7 +299,7 @@ func (c *cluster) tilePaths(t *testing.T) {
 	size := c.size(0)
 	edge, width := size/256, size%256
 	get := func(path string, status int) (http.Header, []byte) {
-		problem := map[int]string{400: wire.ProblemBadRequest, 404: wire.ProblemNotFound}[status]
+		problem := map[int]string{400: wire.ErrBadRequest.Name, 404: wire.ErrNotFound.Name}[status]
 		return c.do(1, request{name: path, method: "GET", path: path, status: status, problem: problem})
 	}
 	h, full := get("/tile/0/000", 200)

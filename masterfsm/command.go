@@ -98,7 +98,7 @@ type NodeHeight struct {
 // Register enters a worker, or a known worker's new address and tokens. A worker of another id at the same address is
 // replaced: it lost its identity.
 //
-// From protocol level 1 on it is refused with an [*OtherStartError] where the table has another start of the worker than Boot and
+// From protocol level 1 on it is refused with an [*wire.OtherStartError] where the table has another start of the worker than Boot and
 // Previous: then another process has registered with a copy of the worker's data folder, or the folder is an older copy. A worker that
 // keeps no list of its starts is an older program; once one has registered that does, an older one is refused.
 type Register struct {

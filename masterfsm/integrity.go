@@ -176,7 +176,7 @@ type ConfirmLost struct {
 func (c *ConfirmLost) apply(s *State) (any, error) {
 	one := chain.Range{From: c.Block, To: c.Block + 1}
 	if len(chain.CommonRanges(s.story.Lost, []chain.Range{one})) == 0 {
-		return nil, fmt.Errorf("%w: block %d", ErrNotLost, c.Block)
+		return nil, fmt.Errorf("%w: block %d", wire.ErrNotLost, c.Block)
 	}
 	s.tick(c.Time)
 	if len(chain.CutRanges([]chain.Range{one}, s.story.Confirmed)) == 0 {

@@ -159,7 +159,7 @@ func TestFailedRepair(t *testing.T) {
 // What a person confirmed as lost is a hole that everybody may have; until then the nodes with just that hole go on keeping new blocks.
 func TestLostBlocks(t *testing.T) {
 	b := threeNodes(t)
-	b.refused(&ConfirmLost{Block: 2, Time: b.now + 99}, ErrNotLost)
+	b.refused(&ConfirmLost{Block: 2, Time: b.now + 99}, wire.ErrNotLost)
 	b.check("a", EndCheck{Bad: ranges(2, 3)})
 	b.check("b", EndCheck{Bad: ranges(2, 3, 5, 6)})
 	if len(b.Story().Lost) != 0 {

@@ -130,7 +130,7 @@ func (c *Register) apply(s *State) (any, error) {
 		return nil, fmt.Errorf("%w: a worker needs id and URL, of at most %d bytes each", ErrBadCommand, maxText)
 	}
 	if slices.Contains(s.story.Removed, c.ID) {
-		return nil, fmt.Errorf("%w: %s", ErrRemoved, c.ID)
+		return nil, fmt.Errorf("%w: %s", wire.ErrRemoved, c.ID)
 	}
 	if err := s.CheckStart(c); err != nil {
 		return nil, err
@@ -144,20 +144,8 @@ func (c *Register) apply(s *State) (any, error) {
 	return nil, fmt.Errorf("%w: unknown role %q", ErrBadCommand, c.Role)
 }
 
-// OtherStartError is an [ErrOtherStart] that names the start which the table has of the worker.
-type OtherStartError struct {
-	ID   string
-	Boot string // the start that the table has
-}
-
-// Error names the worker.
-func (e *OtherStartError) Error() string { return fmt.Sprintf("%v: worker %s", ErrOtherStart, e.ID) }
-
-// Unwrap gives [ErrOtherStart].
-func (e *OtherStartError) Unwrap() error { return ErrOtherStart }
-
 // CheckStart refuses a worker whose folder does not know the start that the table has of it, with an
-// [*OtherStartError].
+// [*wire.OtherStartError].
 func (s *State) CheckStart(c *Register) error {
 	if s.level < LevelIdentities {
 		return nil
@@ -174,7 +162,7 @@ func (s *State) CheckStart(c *Register) error {
 	if !lists || c.Lists && (c.Boot == boot || c.Previous == boot) {
 		return nil
 	}
-	return &OtherStartError{ID: c.ID, Boot: boot}
+	return &wire.OtherStartError{Start: boot, Err: fmt.Errorf("%w: worker %s", wire.ErrOtherStart, c.ID)}
 }
 
 func (s *State) registerStorage(c *Register) (any, error) {
@@ -281,7 +269,7 @@ func (s *State) Storages() []Storage { return slices.Clone(s.storages) }
 // Miners returns a copy of the miners, by id.
 func (s *State) Miners() []Miner { return slices.Clone(s.miners) }
 
-// RemoveStorage takes a storage node out for good: its id is never let in again. It is refused with [ErrTooFewCopies] while fewer than
+// RemoveStorage takes a storage node out for good: its id is never let in again. It is refused with [wire.ErrTooFewCopies] while fewer than
 // Replicas other nodes would have a good copy of all that is stored, unless Force is set.
 type RemoveStorage struct {
 	ID    string `json:"id"`
@@ -302,7 +290,7 @@ func (c *RemoveStorage) apply(s *State) (any, error) {
 	}
 	if copies < int(s.settings.Replicas) && !c.Force {
 		return nil, fmt.Errorf("%w: without %s there would be %d good copies of the stored blocks, %d are due; wait until other nodes are valid, or force it",
-			ErrTooFewCopies, c.ID, copies, s.settings.Replicas)
+			wire.ErrTooFewCopies, c.ID, copies, s.settings.Replicas)
 	}
 	s.tick(c.Time)
 	s.tell(Event{Kind: EventRemoved, Node: n.ID, URL: n.URL, Cause: s.cause(wire.CodeRemoved, nil)})

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/wire"
 )
 
 func TestRegisterRefusals(t *testing.T) {
@@ -276,14 +277,14 @@ func TestRemoveStorage(t *testing.T) {
 	b.ack("a", 2)
 	b.ack("b", 2)
 	b.refused(&RemoveStorage{ID: "x", Time: startTime}, ErrUnknownNode)
-	b.refused(&RemoveStorage{ID: "a", Time: startTime}, ErrTooFewCopies) // c has nothing yet
+	b.refused(&RemoveStorage{ID: "a", Time: startTime}, wire.ErrTooFewCopies) // c has nothing yet
 	b.ack("c", 2)
 	b.ok(&RemoveStorage{ID: "a", Time: startTime})
 	if b.storage("a") != nil || len(b.Storages()) != 2 {
 		t.Fatalf("%+v", b.Storages())
 	}
-	b.refused(&Register{Role: RoleStorage, ID: "a", URL: "http://a", Time: startTime}, ErrRemoved)
-	b.refused(&RemoveStorage{ID: "b", Time: startTime}, ErrTooFewCopies)
+	b.refused(&Register{Role: RoleStorage, ID: "a", URL: "http://a", Time: startTime}, wire.ErrRemoved)
+	b.refused(&RemoveStorage{ID: "b", Time: startTime}, wire.ErrTooFewCopies)
 	b.ok(&RemoveStorage{ID: "b", Force: true, Time: startTime})
 	if e := b.Story().Events; len(e) != 2 || e[0].Kind != EventRemoved || e[1].Node != "b" || e[1].Number != 1 {
 		t.Errorf("%+v", e)

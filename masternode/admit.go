@@ -20,8 +20,8 @@ const answerTime = time.Second
 // Announce takes a master's word of who it is. One that is new becomes a member, at first without a vote. One that has moved gets its new
 // addresses, also those that another had, which is to tell where it is now. A new one at the address of another that is gone takes its
 // place for good: the other one's disk was wiped, or its machine replaced. Any master takes an announcement and brings it to the leader;
-// forwarded tells that it came from another master already. To announce the same again changes nothing. Errors: ErrBadRequest,
-// ErrOtherGroup, ErrTooFewMasters, ErrNoLeader, ErrRemoved, masterfsm.ErrMasterRemoved.
+// forwarded tells that it came from another master already. To announce the same again changes nothing. Errors: wire.ErrBadRequest,
+// wire.ErrOtherGroup, wire.ErrTooFewMasters, wire.ErrNoLeader, wire.ErrRemoved, masterfsm.ErrMasterRemoved.
 func (n *Node) Announce(ctx context.Context, m wire.Member, forwarded bool) (wire.Announced, error) {
 	m.URL = strings.TrimRight(m.URL, "/")
 	if err := checkAnnouncement(m); err != nil {
@@ -40,7 +40,7 @@ func (n *Node) Announce(ctx context.Context, m wire.Member, forwarded bool) (wir
 		}
 		select {
 		case <-ctx.Done():
-			return wire.Announced{}, fmt.Errorf("%w within %v: %w", ErrNoLeader, leaderWait, err)
+			return wire.Announced{}, fmt.Errorf("%w within %v: %w", wire.ErrNoLeader, leaderWait, err)
 		case <-changed:
 		case <-time.After(retryPause):
 		}
@@ -52,11 +52,11 @@ func checkAnnouncement(m wire.Member) error {
 	host, port, splitErr := net.SplitHostPort(m.Raft)
 	switch {
 	case m.ID == "" || len(m.ID) > 255 || strings.Contains(m.ID, "@"):
-		return fmt.Errorf("%w: %q is no id of a master", ErrBadRequest, m.ID)
+		return fmt.Errorf("%w: %q is no id of a master", wire.ErrBadRequest, m.ID)
 	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
-		return fmt.Errorf("%w: %q is no address of a master; one is written http://host:port", ErrBadRequest, m.URL)
+		return fmt.Errorf("%w: %q is no address of a master; one is written http://host:port", wire.ErrBadRequest, m.URL)
 	case splitErr != nil || host == "" || port == "" || port == "0":
-		return fmt.Errorf("%w: %q is no raft address; one is written host:port", ErrBadRequest, m.Raft)
+		return fmt.Errorf("%w: %q is no raft address; one is written host:port", wire.ErrBadRequest, m.Raft)
 	}
 	return nil
 }
@@ -66,9 +66,9 @@ func (n *Node) ofThisGroup(m wire.Member) error {
 	own := n.Member()
 	switch {
 	case own.Group == "":
-		return fmt.Errorf("%w: this master is new itself", ErrNoLeader)
+		return fmt.Errorf("%w: this master is new itself", wire.ErrNoLeader)
 	case m.Group != "" && m.Group != own.Group:
-		return fmt.Errorf("%w: master %s at %s is of group %s, this is group %s", ErrOtherGroup, m.ID, m.URL, m.Group, own.Group)
+		return fmt.Errorf("%w: master %s at %s is of group %s, this is group %s", wire.ErrOtherGroup, m.ID, m.URL, m.Group, own.Group)
 	case m.Group == own.Group && m.Epoch < own.Epoch:
 		return fmt.Errorf("%w: the group was recovered without it: it is at epoch %d, the group at %d", masterfsm.ErrMasterRemoved, m.Epoch, own.Epoch)
 	}
@@ -82,7 +82,7 @@ func (n *Node) tryAnnounce(ctx context.Context, m wire.Member, forwarded bool) (
 	case n.leadership.Load() != nil:
 		return n.admit(ctx, m)
 	case forwarded || leader == "" || url == "" || leader == n.cfg.Member.ID:
-		return wire.Announced{}, fmt.Errorf("%w: the leader is not known yet", ErrNotLeader)
+		return wire.Announced{}, fmt.Errorf("%w: the leader is not known yet", wire.ErrNotLeader)
 	}
 	ctx, release := n.underLeader(ctx, leader)
 	defer release()
@@ -104,7 +104,7 @@ func (n *Node) admit(ctx context.Context, m wire.Member) (wire.Announced, error)
 	}
 	if m.ID != own.ID && (m.URL == own.URL || m.Raft == own.Raft) {
 		return wire.Announced{}, fmt.Errorf("%w: %s and %s are not both free: the leader has the URL %s and the raft address %s",
-			ErrBadRequest, m.URL, m.Raft, own.URL, own.Raft)
+			wire.ErrBadRequest, m.URL, m.Raft, own.URL, own.Raft)
 	}
 	if err := n.answersAs(ctx, m, v.Level); err != nil {
 		return wire.Announced{}, err
@@ -160,7 +160,7 @@ func (n *Node) meet(ctx context.Context, m wire.Member) error {
 	defer cancel()
 	if !n.cfg.Membership.Reaches(ctx, m.ID, m.Raft) {
 		return fmt.Errorf("%w: the leader cannot reach master %s at the raft address that it gives, %s: see --raft and --raft-advertise",
-			ErrBadRequest, m.ID, m.Raft)
+			wire.ErrBadRequest, m.ID, m.Raft)
 	}
 	n.cfg.Membership.Meet(m)
 	return nil
@@ -176,7 +176,7 @@ func (n *Node) makeRoom(ctx context.Context, members []wire.Master, v masterfsm.
 		}
 		if n.lives(ctx, other) {
 			return fmt.Errorf("%w: master %s has the URL %q and the raft address %s, and lives: give this one addresses of its own (--advertise, --raft, --raft-advertise), or remove the other first",
-				ErrBadRequest, other.ID, other.URL, other.Raft)
+				wire.ErrBadRequest, other.ID, other.URL, other.Raft)
 		}
 		gone = append(gone, other)
 	}
@@ -239,9 +239,9 @@ func (n *Node) answersAs(ctx context.Context, m wire.Member, level uint64) error
 	there, err := n.cfg.Masters.Member(ctx, m.URL)
 	switch {
 	case err != nil:
-		return fmt.Errorf("%w: the leader cannot reach the master at the address that it gives, %s: %w", ErrBadRequest, m.URL, err)
+		return fmt.Errorf("%w: the leader cannot reach the master at the address that it gives, %s: %w", wire.ErrBadRequest, m.URL, err)
 	case there.ID != m.ID || there.Raft != m.Raft:
-		return fmt.Errorf("%w: at %s answers master %s with raft address %s, not %s with %s", ErrBadRequest, m.URL, there.ID, there.Raft, m.ID, m.Raft)
+		return fmt.Errorf("%w: at %s answers master %s with raft address %s, not %s with %s", wire.ErrBadRequest, m.URL, there.ID, there.Raft, m.ID, m.Raft)
 	}
 	return n.knowsLevel(there, level)
 }

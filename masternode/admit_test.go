@@ -51,7 +51,7 @@ func TestLivingMasterKeepsItsPlace(t *testing.T) {
 				c.happen(masters)
 				masters.set(c.m)
 				before := r.ledger.Applied()
-				if _, err := r.Announce(t.Context(), c.m, false); !errors.Is(err, ErrBadRequest) {
+				if _, err := r.Announce(t.Context(), c.m, false); !errors.Is(err, wire.ErrBadRequest) {
 					t.Errorf("it got %v", err)
 				}
 				if v := r.table(); !slices.Equal(r.ids(), []string{"m1", "m2", "m3"}) || len(v.RemovedMasters) != 0 || r.ledger.Applied() != before {
@@ -73,7 +73,7 @@ func TestJoinersWithOneRaftAddress(t *testing.T) {
 		if _, err := r.Announce(t.Context(), first, false); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.Announce(t.Context(), second, false); !errors.Is(err, ErrBadRequest) {
+		if _, err := r.Announce(t.Context(), second, false); !errors.Is(err, wire.ErrBadRequest) {
 			t.Errorf("the second got %v", err)
 		}
 		if !slices.Equal(r.ids(), []string{"m1", "m2", "m3", "m4"}) {
@@ -132,7 +132,7 @@ func TestMemberWithAWrongRaftAddress(t *testing.T) {
 		wrong := member("m2")
 		wrong.Raft = "m3:1"
 		masters.set(wrong)
-		if _, err := r.Announce(t.Context(), wrong, false); !errors.Is(err, ErrBadRequest) || raftOf(r.table(), "m3") != "m3:1" {
+		if _, err := r.Announce(t.Context(), wrong, false); !errors.Is(err, wire.ErrBadRequest) || raftOf(r.table(), "m3") != "m3:1" {
 			t.Errorf("%v, %+v", err, r.table().Masters)
 		}
 	})
@@ -202,7 +202,7 @@ func TestForwardedAnnouncement(t *testing.T) {
 		ledger.elect("m2")
 		r.ledger.CutLeadership()
 		synctest.Wait()
-		if _, err := r.Announce(t.Context(), member("m3"), true); !errors.Is(err, ErrNotLeader) || len(masters.announced) != 0 {
+		if _, err := r.Announce(t.Context(), member("m3"), true); !errors.Is(err, wire.ErrNotLeader) || len(masters.announced) != 0 {
 			t.Errorf("forwarded: %v, sent on to %v", err, masters.announced)
 		}
 		if _, err := r.Announce(t.Context(), member("m3"), false); err != nil || !slices.Equal(masters.announced, []string{"http://m2"}) {

@@ -65,10 +65,10 @@ func addNotices(texts *[]string, coded *[]wire.Message, list ...wire.Message) {
 	*texts, *coded = append(*texts, wire.Texts(list)...), append(*coded, list...)
 }
 
-// LeaderCluster is Cluster for another master: the error wraps [ErrNotLeader] where this one does not lead.
+// LeaderCluster is Cluster for another master: the error wraps [wire.ErrNotLeader] where this one does not lead.
 func (n *Node) LeaderCluster(ctx context.Context) (wire.Cluster, error) {
 	if n.leadership.Load() == nil {
-		return wire.Cluster{}, ErrNotLeader
+		return wire.Cluster{}, wire.ErrNotLeader
 	}
 	return n.leaderCluster(ctx), nil
 }
@@ -250,5 +250,5 @@ func (n *Node) StateHash() (wire.StateHash, error) {
 		hash, err := snapshot.Digest()
 		return wire.StateHash{Applied: applied, Hash: hash}, err
 	}
-	return wire.StateHash{}, fmt.Errorf("%w: the state changes too often to be taken with its index", ErrUnavailable)
+	return wire.StateHash{}, fmt.Errorf("%w: the state changes too often to be taken with its index", wire.ErrUnavailable)
 }

@@ -11,7 +11,7 @@ import (
 
 // confirm makes this master's state at least as new as what was committed when it was called: the leader, confirmed by a
 // majority in its own term, names its commit index, and this master waits until it has applied that. After it, what is not in
-// the state is not there. The error wraps [ErrNoLeader] when no leader answers in time.
+// the state is not there. The error wraps [wire.ErrNoLeader] when no leader answers in time.
 func (n *Node) confirm(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, leaderWait)
 	defer cancel()
@@ -26,7 +26,7 @@ func (n *Node) confirm(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%w to confirm it: %w", ErrNoLeader, err)
+			return fmt.Errorf("%w to confirm it: %w", wire.ErrNoLeader, err)
 		case <-changed:
 		case <-time.After(retryPause):
 		}
@@ -55,7 +55,7 @@ func (n *Node) confirmShared(ctx context.Context) error {
 	case <-p.done:
 		return p.err
 	case <-ctx.Done():
-		return fmt.Errorf("%w to confirm it: %w", ErrNoLeader, context.Cause(ctx))
+		return fmt.Errorf("%w to confirm it: %w", wire.ErrNoLeader, context.Cause(ctx))
 	}
 }
 
@@ -73,7 +73,7 @@ func (n *Node) askReadIndex(ctx context.Context) (wire.ReadIndex, error) {
 	case leader == n.cfg.Member.ID:
 		return n.cfg.Ledger.ReadIndex(ctx)
 	case leader == "" || url == "":
-		return wire.ReadIndex{}, fmt.Errorf("%w: no leader is known", ErrNotLeader)
+		return wire.ReadIndex{}, fmt.Errorf("%w: no leader is known", wire.ErrNotLeader)
 	}
 	ctx, release := n.underLeader(ctx, leader)
 	defer release()
@@ -105,9 +105,9 @@ func confirmedBy(ctx context.Context, confirm func(context.Context) error, look 
 	}
 	switch err := look(); {
 	case errors.Is(err, errNotMinedHere):
-		return ErrNotMined
+		return wire.ErrNotMined
 	case errors.Is(err, errNotHere):
-		return ErrNotFound
+		return wire.ErrNotFound
 	default:
 		return err
 	}

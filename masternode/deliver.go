@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // leaderWait is how long a request may wait for a leader.
@@ -22,7 +23,7 @@ func (n *Node) submit(ctx context.Context, batch []*pendingAppend) {
 	size := 64
 	for _, p := range batch {
 		if err := context.Cause(p.deadline); err != nil {
-			p.finish(fmt.Errorf("%w: %w", ErrNoLeader, err))
+			p.finish(fmt.Errorf("%w: %w", wire.ErrNoLeader, err))
 			continue
 		}
 		live = append(live, p)
@@ -40,7 +41,7 @@ func (n *Node) submit(ctx context.Context, batch []*pendingAppend) {
 	}
 	placements, err := n.deliver(ctx, s.Bytes())
 	if err == nil && len(placements) != len(live) {
-		err = fmt.Errorf("%w: %d answers for %d appends", ErrUnknownOutcome, len(placements), len(live))
+		err = fmt.Errorf("%w: %d answers for %d appends", wire.ErrUnknownOutcome, len(placements), len(live))
 	}
 	for i, p := range live {
 		if err == nil {
@@ -65,11 +66,11 @@ func (n *Node) deliver(ctx context.Context, submission []byte) ([]masterfsm.Plac
 		var err error
 		switch {
 		case leader == "":
-			err = fmt.Errorf("%w: an election is under way", ErrNotLeader)
+			err = fmt.Errorf("%w: an election is under way", wire.ErrNotLeader)
 		case leader == n.cfg.Member.ID:
 			placements, err = n.commit(ctx, submission)
 		case url == "":
-			err = fmt.Errorf("%w: its address is not known yet", ErrNotLeader)
+			err = fmt.Errorf("%w: its address is not known yet", wire.ErrNotLeader)
 		default:
 			// A kept connection may be dead without anybody having noticed: from the second try on a new one is made.
 			placements, err = n.forward(ctx, leader, url, submission, tries > 0)
@@ -80,18 +81,18 @@ func (n *Node) deliver(ctx context.Context, submission []byte) ([]masterfsm.Plac
 		}
 		if forgotten(err) {
 			n.log.Error("an append's submission is not one that the table remembers: was this data folder copied or restored?", "error", err)
-			return nil, fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
+			return nil, fmt.Errorf("%w: %w", wire.ErrUnknownOutcome, err)
 		}
-		unknown = unknown || !errors.Is(err, ErrNotLeader)
+		unknown = unknown || !errors.Is(err, wire.ErrNotLeader)
 		if ctx.Err() == nil {
 			last = err
 		}
 		select {
 		case <-ctx.Done():
 			if unknown {
-				return nil, fmt.Errorf("%w: %w", ErrUnknownOutcome, last)
+				return nil, fmt.Errorf("%w: %w", wire.ErrUnknownOutcome, last)
 			}
-			return nil, fmt.Errorf("%w within %v: %w", ErrNoLeader, leaderWait, last)
+			return nil, fmt.Errorf("%w within %v: %w", wire.ErrNoLeader, leaderWait, last)
 		case <-changed:
 		case <-time.After(retryPause):
 		}
@@ -101,7 +102,7 @@ func (n *Node) deliver(ctx context.Context, submission []byte) ([]masterfsm.Plac
 // forgotten reports whether the table refused a submission because it does not remember what became of those of that time, or of that
 // member, or remembers another of its name: an earlier try may have been committed.
 func forgotten(err error) bool {
-	return errors.Is(err, masterfsm.ErrStale) || errors.Is(err, masterfsm.ErrMasterRemoved) || errors.Is(err, ErrForgotten)
+	return errors.Is(err, masterfsm.ErrStale) || errors.Is(err, masterfsm.ErrMasterRemoved) || errors.Is(err, wire.ErrForgotten)
 }
 
 // leader is the member id and the URL of the leader that this master believes in.
@@ -149,7 +150,7 @@ func (n *Node) commit(ctx context.Context, submission []byte) ([]masterfsm.Place
 	case <-p.done:
 		return p.outcome.Placements, p.outcome.Err
 	case <-ctx.Done():
-		return nil, fmt.Errorf("%w: %w", ErrOutcomeUnknown, context.Cause(ctx))
+		return nil, fmt.Errorf("%w: %w", wire.ErrUnknownOutcome, context.Cause(ctx))
 	}
 }
 
@@ -172,7 +173,7 @@ func (n *Node) commitBatch(ctx context.Context, batch []*pendingCommit) {
 		err = fmt.Errorf("the state machine answered %d submissions with %T", len(batch), result)
 	}
 	if l.fences.suspended.Load() { // meanwhile: the group of this log may have been replaced
-		err = fmt.Errorf("%w: %w", ErrOutcomeUnknown, errSuspended)
+		err = fmt.Errorf("%w: %w", wire.ErrUnknownOutcome, errSuspended)
 	}
 	for i, p := range batch {
 		if err != nil {
@@ -184,18 +185,18 @@ func (n *Node) commitBatch(ctx context.Context, batch []*pendingCommit) {
 }
 
 // Submit takes a submission that another master gathered, and answers with its placements in the form of
-// [masterfsm.AppendPlacements]. The error wraps [ErrNotLeader] when this master does not lead: a submission is forwarded once,
+// [masterfsm.AppendPlacements]. The error wraps [wire.ErrNotLeader] when this master does not lead: a submission is forwarded once,
 // never on and on.
 func (n *Node) Submit(ctx context.Context, submission []byte) ([]byte, error) {
 	if n.cfg.Ledger.Leader() != n.cfg.Member.ID {
-		return nil, ErrNotLeader
+		return nil, wire.ErrNotLeader
 	}
 	if err := masterfsm.CheckSubmission(submission); err != nil {
 		return nil, err
 	}
 	placements, err := n.commit(ctx, submission)
 	if forgotten(err) {
-		return nil, fmt.Errorf("%w: %w", ErrForgotten, err)
+		return nil, fmt.Errorf("%w: %w", wire.ErrForgotten, err)
 	}
 	if err != nil {
 		return nil, err
@@ -228,7 +229,7 @@ func (n *Node) propose(ctx context.Context, c masterfsm.Command) (any, error) {
 	n.cfg.Ledger.Read(func(s *masterfsm.State) { level = s.Level() })
 	result, err := n.cfg.Ledger.Propose(ctx, masterfsm.EncodeFor(level, c))
 	if err == nil && l != nil && l.fences.suspended.Load() {
-		return nil, fmt.Errorf("%w: %w", ErrOutcomeUnknown, errSuspended)
+		return nil, fmt.Errorf("%w: %w", wire.ErrUnknownOutcome, errSuspended)
 	}
 	return result, err
 }

@@ -166,11 +166,11 @@ func (n *Node) mayAcknowledge() (*leadership, error) {
 	l := n.leadership.Load()
 	switch {
 	case n.fenced.Load():
-		return nil, fmt.Errorf("%w: %w", ErrNotLeader, ErrLaterEpoch)
+		return nil, fmt.Errorf("%w: %w", wire.ErrNotLeader, ErrLaterEpoch)
 	case l == nil:
-		return nil, fmt.Errorf("%w: its term has not begun", ErrNotLeader)
+		return nil, fmt.Errorf("%w: its term has not begun", wire.ErrNotLeader)
 	case l.fences.suspended.Load():
-		return nil, fmt.Errorf("%w: %w", ErrNotLeader, errSuspended)
+		return nil, fmt.Errorf("%w: %w", wire.ErrNotLeader, errSuspended)
 	}
 	return l, nil
 }

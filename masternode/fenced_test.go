@@ -102,7 +102,7 @@ func TestLeaderMeetsALaterEpoch(t *testing.T) {
 		if r.members.Retired {
 			t.Error("the workers' word has taken the master out for good")
 		}
-		if err := <-under; !errors.Is(err, ErrUnknownOutcome) {
+		if err := <-under; !errors.Is(err, wire.ErrUnknownOutcome) {
 			t.Errorf("an append that was under way: %v", err)
 		}
 		if err := r.append(t, time.Minute); err == nil {
@@ -238,7 +238,7 @@ func TestLaterEpochUndecided(t *testing.T) {
 			if got := r.laterEpoch(); got.Code != wire.CodeLaterEpochSuspended || got.Args["node"] != "s1" {
 				t.Errorf("%s: the notice is %+v", when, got)
 			}
-			if err := r.Ready(); !errors.Is(err, ErrNoLeader) {
+			if err := r.Ready(); !errors.Is(err, wire.ErrNoLeader) {
 				t.Errorf("%s: ready: %v", when, err)
 			}
 			if r.term() != term {

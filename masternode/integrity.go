@@ -44,10 +44,10 @@ func (n *Node) leaderIntegrity(ctx context.Context) wire.Integrity {
 	return i
 }
 
-// LeaderIntegrity is Integrity for another master: the error wraps [ErrNotLeader] where this one does not lead.
+// LeaderIntegrity is Integrity for another master: the error wraps [wire.ErrNotLeader] where this one does not lead.
 func (n *Node) LeaderIntegrity(ctx context.Context) (wire.Integrity, error) {
 	if n.leadership.Load() == nil {
-		return wire.Integrity{}, ErrNotLeader
+		return wire.Integrity{}, wire.ErrNotLeader
 	}
 	return n.leaderIntegrity(ctx), nil
 }
@@ -148,7 +148,7 @@ func (l *leadership) underWay() map[string]wire.Task {
 	return tasks
 }
 
-// find is the storage node of an id or an address. That there is none is told only after it was confirmed. Errors: ErrNotFound, ErrNoLeader.
+// find is the storage node of an id or an address. That there is none is told only after it was confirmed. Errors: wire.ErrNotFound, wire.ErrNoLeader.
 func (n *Node) find(ctx context.Context, idOrURL string) (found masterfsm.Storage, err error) {
 	url := strings.TrimRight(idOrURL, "/")
 	err = n.confirmed(ctx, func() error {
@@ -162,18 +162,18 @@ func (n *Node) find(ctx context.Context, idOrURL string) (found masterfsm.Storag
 		}
 		return errNotHere
 	})
-	if errors.Is(err, ErrNotFound) {
-		return masterfsm.Storage{}, fmt.Errorf("%w: no storage node has the id or address %q", ErrNotFound, idOrURL)
+	if errors.Is(err, wire.ErrNotFound) {
+		return masterfsm.Storage{}, fmt.Errorf("%w: no storage node has the id or address %q", wire.ErrNotFound, idOrURL)
 	}
 	return found, err
 }
 
-// CheckStorage makes a check of a storage node due at once. This master must lead: the error wraps [ErrNotLeader] otherwise. Other errors:
-// ErrNotFound, ErrNoLeader.
+// CheckStorage makes a check of a storage node due at once. This master must lead: the error wraps [wire.ErrNotLeader] otherwise. Other errors:
+// wire.ErrNotFound, wire.ErrNoLeader.
 func (n *Node) CheckStorage(ctx context.Context, idOrURL string) (wire.NodeIntegrity, error) {
 	l := n.leadership.Load()
 	if l == nil {
-		return wire.NodeIntegrity{}, ErrNotLeader
+		return wire.NodeIntegrity{}, wire.ErrNotLeader
 	}
 	s, err := n.find(ctx, idOrURL)
 	if err != nil {
@@ -191,7 +191,7 @@ func (n *Node) CheckStorage(ctx context.Context, idOrURL string) (wire.NodeInteg
 	return nodeIntegrity(due, live, l.underWay(), l.abortedChecks()), nil
 }
 
-// ConfirmLost records a person's word that a block is lost. This master must lead. Errors: ErrNotLeader, masterfsm.ErrNotLost.
+// ConfirmLost records a person's word that a block is lost. This master must lead. Errors: wire.ErrNotLeader, wire.ErrNotLost.
 func (n *Node) ConfirmLost(ctx context.Context, block uint64) (wire.Integrity, error) {
 	if _, err := n.propose(ctx, &masterfsm.ConfirmLost{Block: block, Time: n.now()}); err != nil {
 		return wire.Integrity{}, err
@@ -202,8 +202,8 @@ func (n *Node) ConfirmLost(ctx context.Context, block uint64) (wire.Integrity, e
 	return i, nil
 }
 
-// RemoveStorage takes a storage node out for good. This master must lead. Errors: ErrNotLeader, ErrNotFound, ErrNoLeader,
-// masterfsm.ErrTooFewCopies.
+// RemoveStorage takes a storage node out for good. This master must lead. Errors: wire.ErrNotLeader, wire.ErrNotFound, wire.ErrNoLeader,
+// wire.ErrTooFewCopies.
 func (n *Node) RemoveStorage(ctx context.Context, idOrURL string, force bool) error {
 	s, err := n.find(ctx, idOrURL)
 	if err != nil {
@@ -219,7 +219,7 @@ func (n *Node) RemoveStorage(ctx context.Context, idOrURL string, force bool) er
 // Suspect takes another master's word that a storage node answered wrong. This master must lead.
 func (n *Node) Suspect(ctx context.Context, s wire.Suspicion) error {
 	if n.leadership.Load() == nil {
-		return ErrNotLeader
+		return wire.ErrNotLeader
 	}
 	if _, err := n.find(ctx, s.ID); err != nil {
 		return err
@@ -236,7 +236,7 @@ func (n *Node) suspicions(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case s := <-n.prover.Suspects():
-			if err := n.report(ctx, s); err != nil && !errors.Is(err, ErrNotFound) {
+			if err := n.report(ctx, s); err != nil && !errors.Is(err, wire.ErrNotFound) {
 				n.log.Warn("a storage node that answered wrong could not be reported", "node", s.ID, "error", err)
 			}
 		}
@@ -254,7 +254,7 @@ func (n *Node) report(ctx context.Context, s wire.Suspicion) error {
 		case n.leadership.Load() != nil:
 			err = n.Suspect(ctx, s)
 		case leader == "" || url == "" || leader == n.cfg.Member.ID:
-			err = ErrNotLeader
+			err = wire.ErrNotLeader
 		default:
 			err = n.cfg.Masters.Suspect(ctx, url, s)
 		}

@@ -252,7 +252,7 @@ func TestLostBlockIsReportedAndConfirmed(t *testing.T) {
 		})
 		// The rest stays served, and the cluster goes on.
 		r.readsAll(t, payloads[:4*16])
-		if _, err := r.Record(t.Context(), r.access, 4, 0); !errors.Is(err, ErrUnavailable) {
+		if _, err := r.Record(t.Context(), r.access, 4, 0); !errors.Is(err, wire.ErrUnavailable) {
 			t.Errorf("a lost record: %v", err)
 		}
 		a, err := r.Append(t.Context(), r.project, []Entry{{Payload: []byte("new")}}, "")
@@ -262,7 +262,7 @@ func TestLostBlockIsReportedAndConfirmed(t *testing.T) {
 		if err := r.WaitStored(t.Context(), a.Positions[0].Block); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.ConfirmLost(t.Context(), 5); !errors.Is(err, masterfsm.ErrNotLost) {
+		if _, err := r.ConfirmLost(t.Context(), 5); !errors.Is(err, wire.ErrNotLost) {
 			t.Errorf("confirm a block that is there: %v", err)
 		}
 		if i, err = r.ConfirmLost(t.Context(), 4); err != nil || !slices.Equal(i.Confirmed, i.Lost) {
@@ -273,7 +273,7 @@ func TestLostBlockIsReportedAndConfirmed(t *testing.T) {
 				t.Errorf("%+v", n)
 			}
 		}
-		if _, err := r.Record(t.Context(), r.access, 4, 0); !errors.Is(err, ErrLost) {
+		if _, err := r.Record(t.Context(), r.access, 4, 0); !errors.Is(err, wire.ErrLost) {
 			t.Errorf("a record whose loss is confirmed: %v", err)
 		}
 	})
@@ -316,7 +316,7 @@ func TestRemoveStorageForGood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, _ := newDamageRig(t, func(c *Config, _ *rig) { c.CheckInterval = 0 })
 		defer r.stop()
-		if err := r.RemoveStorage(t.Context(), "nobody", false); !errors.Is(err, ErrNotFound) {
+		if err := r.RemoveStorage(t.Context(), "nobody", false); !errors.Is(err, wire.ErrNotFound) {
 			t.Errorf("%v", err)
 		}
 		s, err := r.find(t.Context(), "http://s1")
@@ -326,11 +326,11 @@ func TestRemoveStorageForGood(t *testing.T) {
 		if err := r.RemoveStorage(t.Context(), "http://s1/", false); err != nil {
 			t.Fatal(err)
 		}
-		if err := r.RemoveStorage(t.Context(), "http://s0", false); !errors.Is(err, masterfsm.ErrTooFewCopies) {
+		if err := r.RemoveStorage(t.Context(), "http://s0", false); !errors.Is(err, wire.ErrTooFewCopies) {
 			t.Errorf("%v", err)
 		}
 		_, err = r.Register(t.Context(), wire.Registration{Role: "storage", ID: s.ID, URL: s.URL, MasterToken: "x", Boot: "9"}, false)
-		if !errors.Is(err, masterfsm.ErrRemoved) {
+		if !errors.Is(err, wire.ErrRemoved) {
 			t.Errorf("it came back: %v", err)
 		}
 		if err := r.RemoveStorage(t.Context(), "http://s0", true); err != nil {

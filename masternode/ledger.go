@@ -13,8 +13,8 @@ import (
 
 // Ledger is the replicated state as the master sees it. Its methods may be called by many goroutines.
 type Ledger interface {
-	// Propose commits a command and returns what the state machine answered. The error wraps ErrNotLeader when the command
-	// was certainly not taken, ErrOutcomeUnknown when it may yet be committed; any other is the state machine's
+	// Propose commits a command and returns what the state machine answered. The error wraps wire.ErrNotLeader when the command
+	// was certainly not taken, wire.ErrUnknownOutcome when it may yet be committed; any other is the state machine's
 	// refusal. The command must not be changed afterwards.
 	Propose(ctx context.Context, command []byte) (any, error)
 	// Read calls f with the state, which stays as it is meanwhile. f must be quick and must not keep the state.
@@ -23,7 +23,7 @@ type Ledger interface {
 	Applied() uint64
 	// Changed is closed at the next change of the state or of the leadership.
 	Changed() <-chan struct{}
-	// ReadIndex is the commit index of this leader's own term, confirmed by a majority. The error wraps ErrNotLeader.
+	// ReadIndex is the commit index of this leader's own term, confirmed by a majority. The error wraps wire.ErrNotLeader.
 	ReadIndex(ctx context.Context) (wire.ReadIndex, error)
 	// WaitApplied blocks until the state has applied the log up to index.
 	WaitApplied(ctx context.Context, index uint64) error
@@ -36,7 +36,7 @@ type Ledger interface {
 }
 
 // Membership is who is in the master group. Its methods may be called by many goroutines. The error of those that change it wraps
-// ErrNotLeader or ErrOutcomeUnknown as that of Ledger.Propose does.
+// wire.ErrNotLeader or wire.ErrUnknownOutcome as that of Ledger.Propose does.
 type Membership interface {
 	// Member is who this master is; its Group is "" while it is new.
 	Member() wire.Member
@@ -64,22 +64,14 @@ type Membership interface {
 	Retire() error
 }
 
-// Errors that a [Ledger] answers with.
-var (
-	// ErrNotLeader: this master does not lead, and did nothing.
-	ErrNotLeader = wire.ErrNotLeader
-	// ErrOutcomeUnknown: leadership was lost while a command was under way.
-	ErrOutcomeUnknown = wire.ErrOutcomeUnknown
-)
-
-// Masters calls the other masters by their URLs. An error wraps [ErrNotLeader] when the master that was asked certainly did
-// nothing because it does not lead, [ErrOutcomeUnknown] or [wire.ErrNoAnswer] when it may have done something.
+// Masters calls the other masters by their URLs. An error wraps [wire.ErrNotLeader] when the master that was asked certainly did
+// nothing because it does not lead, [wire.ErrUnknownOutcome] or [wire.ErrNoAnswer] when it may have done something.
 type Masters interface {
 	Member(ctx context.Context, url string) (wire.Member, error)
-	// Announce tells a master who this one is, or where it is forwarded the leader who another is. The error wraps ErrRemoved or ErrOtherGroup
+	// Announce tells a master who this one is, or where it is forwarded the leader who another is. The error wraps wire.ErrRemoved or wire.ErrOtherGroup
 	// where the announced master must stop, and what else Node.Announce may answer.
 	Announce(ctx context.Context, url string, m wire.Member, forwarded bool) (wire.Announced, error)
-	// Submit hands a submission to the leader. The error wraps ErrForgotten where the leader's table does not take it, whoever leads. fresh asks for a connection of its own rather than a kept one.
+	// Submit hands a submission to the leader. The error wraps wire.ErrForgotten where the leader's table does not take it, whoever leads. fresh asks for a connection of its own rather than a kept one.
 	Submit(ctx context.Context, url string, submission []byte, fresh bool) ([]byte, error)
 	ReadIndex(ctx context.Context, url string) (wire.ReadIndex, error)
 	Cluster(ctx context.Context, url string) (wire.Cluster, error)

@@ -59,7 +59,7 @@ func (l *leadership) raiseLevel() job {
 			reached := n.cfg.Membership.Reaches(reaching, m.ID, "")
 			cancel()
 			if !reached {
-				return nil, fmt.Errorf("%w: raise the protocol level: master %s at %s does not answer at its raft port", ErrUnavailable, m.ID, m.URL)
+				return nil, fmt.Errorf("%w: raise the protocol level: master %s at %s does not answer at its raft port", wire.ErrUnavailable, m.ID, m.URL)
 			}
 		}
 		if _, err := n.propose(ctx, &masterfsm.RaiseLevel{Level: masterfsm.ProtocolLevel, Time: n.now()}); err != nil {
@@ -75,7 +75,7 @@ func (l *leadership) raiseLevel() job {
 func (n *Node) knowsLevel(m wire.Member, level uint64) error {
 	if m.Level < level {
 		return fmt.Errorf("%w: master %s at %s knows protocol level %d, the group is at %d: start it with the version of ChainStore "+
-			"that the other masters have", ErrBadRequest, m.ID, m.URL, m.Level, level)
+			"that the other masters have", wire.ErrBadRequest, m.ID, m.URL, m.Level, level)
 	}
 	return nil
 }

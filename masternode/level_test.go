@@ -69,7 +69,7 @@ func TestLevelIsRaisedWhenAllKnowIt(t *testing.T) {
 		old := joiner("m4", "http://m4", "m4:1")
 		masters.setOlder("m4", true)
 		masters.set(old)
-		if _, err := r.Announce(t.Context(), old, false); !errors.Is(err, ErrBadRequest) || !strings.Contains(err.Error(), "protocol level 0") {
+		if _, err := r.Announce(t.Context(), old, false); !errors.Is(err, wire.ErrBadRequest) || !strings.Contains(err.Error(), "protocol level 0") {
 			t.Errorf("an older master: %v", err)
 		}
 		masters.setOlder("m4", false)
@@ -87,7 +87,7 @@ func TestLevelIsAskedForAgain(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		for _, id := range []string{"m2", "m3"} {
 			l := r.leadership.Load()
-			if _, err := l.raiseLevel()(t.Context()); !errors.Is(err, ErrBadRequest) || r.table().Level != 0 {
+			if _, err := l.raiseLevel()(t.Context()); !errors.Is(err, wire.ErrBadRequest) || r.table().Level != 0 {
 				t.Errorf("raised to %d although %s does not know it: %v", r.table().Level, id, err)
 			}
 			masters.setOlder(id, false)

@@ -30,11 +30,11 @@ type Page struct {
 
 // List lists records of a project: those that storage nodes have, each proven, and behind them those that the masters still hold. A page
 // ends with limit records or wire.PageBytes of payloads. That no record is missing among those of the storage nodes is the word of the
-// node that was asked; records of a block that was confirmed as lost are left out. Errors: ErrNotFound for an unknown project,
-// ErrForbidden, ErrBadRequest, ErrNoLeader, ErrUnavailable.
+// node that was asked; records of a block that was confirmed as lost are left out. Errors: wire.ErrNotFound for an unknown project,
+// wire.ErrForbidden, wire.ErrBadRequest, wire.ErrNoLeader, wire.ErrUnavailable.
 func (n *Node) List(ctx context.Context, reader masterfsm.Access, q Query, limit int) (Page, error) {
 	if limit < 1 || limit > wire.MaxPage {
-		return Page{}, fmt.Errorf("%w: limit %d is not within 1 and %d", ErrBadRequest, limit, wire.MaxPage)
+		return Page{}, fmt.Errorf("%w: limit %d is not within 1 and %d", wire.ErrBadRequest, limit, wire.MaxPage)
 	}
 	w, err := n.newWalk(ctx, reader, q)
 	if err != nil {
@@ -215,7 +215,7 @@ func (w *walk) hits(ctx context.Context, hits []wire.Hit) (wrong, err error) {
 				return err, nil
 			}
 			if err != nil {
-				if err = w.n.prover.ExplainLost(part[i].Block, err); errors.Is(err, ErrLost) {
+				if err = w.n.prover.ExplainLost(part[i].Block, err); errors.Is(err, wire.ErrLost) {
 					continue
 				}
 				return nil, err

@@ -128,14 +128,14 @@ func TestList(t *testing.T) {
 		if held := r.table().HeldFrom; held < 5 {
 			t.Fatalf("the masters hold the blocks from %d on: the second round had nothing to ask for", held)
 		}
-		if _, err := r.List(t.Context(), r.access, Query{Project: "other"}, 5); !errors.Is(err, ErrForbidden) {
+		if _, err := r.List(t.Context(), r.access, Query{Project: "other"}, 5); !errors.Is(err, wire.ErrForbidden) {
 			t.Errorf("another's: %v", err)
 		}
 		if _, err := r.List(t.Context(), r.access, Query{Project: "nobody"}, 5); !errors.Is(err, masterfsm.ErrUnknownProject) {
 			t.Errorf("an unknown project: %v", err)
 		}
 		for _, limit := range []int{0, -1, wire.MaxPage + 1} {
-			if _, err := r.List(t.Context(), r.access, Query{}, limit); !errors.Is(err, ErrBadRequest) {
+			if _, err := r.List(t.Context(), r.access, Query{}, limit); !errors.Is(err, wire.ErrBadRequest) {
 				t.Errorf("limit %d: %v", limit, err)
 			}
 		}
@@ -229,7 +229,7 @@ func TestListWaitsForTheIndex(t *testing.T) {
 		if err != nil || !page.More || len(page.Records) == 0 || len(page.Records) >= 100 {
 			t.Fatalf("%d records, more %v, %v", len(page.Records), page.More, err)
 		}
-		if _, err := r.List(t.Context(), r.access, Query{From: page.Next}, 10); !errors.Is(err, ErrUnavailable) {
+		if _, err := r.List(t.Context(), r.access, Query{From: page.Next}, 10); !errors.Is(err, wire.ErrUnavailable) {
 			t.Errorf("behind the indexes: %v", err)
 		}
 		lag(0)
@@ -263,7 +263,7 @@ func TestAnEmptyListIsTheLeadersWord(t *testing.T) {
 		if err != nil || len(page.Records) != len(all) || !page.More {
 			t.Errorf("%d records, more %v, %v", len(page.Records), page.More, err)
 		}
-		if _, err := r.List(t.Context(), r.access, Query{From: page.Next}, 500); !errors.Is(err, ErrNoLeader) {
+		if _, err := r.List(t.Context(), r.access, Query{From: page.Next}, 500); !errors.Is(err, wire.ErrNoLeader) {
 			t.Errorf("an empty page: %v", err)
 		}
 		r.ledger.Mu.Lock()
@@ -336,7 +336,7 @@ func TestBlockRecords(t *testing.T) {
 			}
 			time.Sleep(10 * time.Second)
 		}
-		if _, _, err := r.BlockRecords(t.Context(), r.access, 99, 0, 5); !errors.Is(err, ErrNotFound) {
+		if _, _, err := r.BlockRecords(t.Context(), r.access, 99, 0, 5); !errors.Is(err, wire.ErrNotFound) {
 			t.Errorf("no such block: %v", err)
 		}
 		if list, more, err := r.BlockRecords(t.Context(), r.access, 0, 1000, 5); err != nil || more || len(list) > 0 {
@@ -356,7 +356,7 @@ func TestFindHashAndProof(t *testing.T) {
 			}
 			return r.Prove(t.Context(), record)
 		}
-		if _, err := prove(r.access, all[59].index); !errors.Is(err, ErrNotSealed) {
+		if _, err := prove(r.access, all[59].index); !errors.Is(err, wire.ErrNotSealed) {
 			t.Errorf("the proof of the newest: %v", err)
 		}
 		for range 2 {
@@ -381,7 +381,7 @@ func TestFindHashAndProof(t *testing.T) {
 				t.Errorf("%+v, %v", found, err)
 			}
 		}
-		if _, err := r.FindHash(t.Context(), chain.Hash{1}); !errors.Is(err, ErrNotFound) {
+		if _, err := r.FindHash(t.Context(), chain.Hash{1}); !errors.Is(err, wire.ErrNotFound) {
 			t.Errorf("an unknown hash: %v", err)
 		}
 		for i := range all {
@@ -397,17 +397,17 @@ func TestFindHashAndProof(t *testing.T) {
 				t.Fatalf("record %d: %v", i, err)
 			}
 		}
-		if _, err := prove(other, all[0].index); !errors.Is(err, ErrForbidden) {
+		if _, err := prove(other, all[0].index); !errors.Is(err, wire.ErrForbidden) {
 			t.Errorf("another's proof: %v", err)
 		}
-		if _, err := prove(r.access, 16); !errors.Is(err, ErrSeal) {
+		if _, err := prove(r.access, 16); !errors.Is(err, wire.ErrSealIndex) {
 			t.Errorf("of a seal: %v", err)
 		}
 		// A hash that no index that can be asked may miss is not called unknown.
 		for url := range r.workers.Storages {
 			r.on(url, func(s *masterstest.Storage) { s.Lag = 2 })
 		}
-		if _, err := r.FindHash(t.Context(), chain.Hash{1}); !errors.Is(err, ErrUnavailable) {
+		if _, err := r.FindHash(t.Context(), chain.Hash{1}); !errors.Is(err, wire.ErrUnavailable) {
 			t.Errorf("with indexes that lag: %v", err)
 		}
 	})
@@ -506,11 +506,11 @@ func TestStreamEnds(t *testing.T) {
 		go func() { ended <- r.Stream(t.Context(), StreamQuery{}, who, new(sink)) }()
 		time.Sleep(3 * time.Second)
 		mu.Lock()
-		refused = ErrUnauthorized
+		refused = wire.ErrUnauthorized
 		mu.Unlock()
 		select {
 		case err := <-ended:
-			if !errors.Is(err, ErrUnauthorized) {
+			if !errors.Is(err, wire.ErrUnauthorized) {
 				t.Error(err)
 			}
 		case <-time.After(2 * time.Second):
@@ -520,7 +520,7 @@ func TestStreamEnds(t *testing.T) {
 		if err := r.Stream(t.Context(), StreamQuery{}, r.who, &sink{fail: broken}); !errors.Is(err, broken) {
 			t.Error(err)
 		}
-		if err := r.Stream(t.Context(), StreamQuery{Query: Query{Project: "other"}}, r.who, new(sink)); !errors.Is(err, ErrForbidden) {
+		if err := r.Stream(t.Context(), StreamQuery{Query: Query{Project: "other"}}, r.who, new(sink)); !errors.Is(err, wire.ErrForbidden) {
 			t.Error(err)
 		}
 		// As many as there may be, and one more.
@@ -530,7 +530,7 @@ func TestStreamEnds(t *testing.T) {
 			others.Go(func() { _ = r.Stream(ctx, StreamQuery{}, r.who, new(sink)) })
 		}
 		synctest.Wait()
-		if err := r.Stream(t.Context(), StreamQuery{}, r.who, new(sink)); !errors.Is(err, ErrTooManyStreams) {
+		if err := r.Stream(t.Context(), StreamQuery{}, r.who, new(sink)); !errors.Is(err, wire.ErrTooManyStreams) {
 			t.Error(err)
 		}
 		cancel()

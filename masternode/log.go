@@ -137,7 +137,7 @@ func (n *Node) logOf() (keys masterfsm.Log, group string, published uint64) {
 	return keys, group, published
 }
 
-// Log tells the log's identity, as the leader knows it, and its witnesses, where the leader can be asked. Error: ErrNoLeader.
+// Log tells the log's identity, as the leader knows it, and its witnesses, where the leader can be asked. Error: wire.ErrNoLeader.
 func (n *Node) Log(ctx context.Context) (wire.Log, error) {
 	if err := n.confirmShared(ctx); err != nil {
 		return wire.Log{}, err
@@ -155,11 +155,11 @@ func wireLogKey(of masterfsm.Log, k *masterfsm.LogKey) wire.LogKey {
 	return wire.LogKey{ID: k.ID, VerifierKey: of.VerifierKey(k), Since: k.Since, Retired: k.Retired}
 }
 
-// AddLogKey makes a key that signs beside the others, and tells its public part. This master must lead: the error wraps [ErrNotLeader]
-// otherwise. Other errors: ErrNoLogKey where the log has no first key yet, masterfsm.ErrTooMany.
+// AddLogKey makes a key that signs beside the others, and tells its public part. This master must lead: the error wraps [wire.ErrNotLeader]
+// otherwise. Other errors: ErrNoLogKey where the log has no first key yet, wire.ErrTooMany.
 func (n *Node) AddLogKey(ctx context.Context) (wire.LogKey, error) {
 	if n.leadership.Load() == nil {
-		return wire.LogKey{}, ErrNotLeader
+		return wire.LogKey{}, wire.ErrNotLeader
 	}
 	// The first key is the leader's to found. What cannot be opened here is under another cluster token, and the others would not open this one.
 	if _, err := n.checkpointHere(); errors.Is(err, ErrNoLogKey) {
@@ -178,11 +178,11 @@ func (n *Node) AddLogKey(ctx context.Context) (wire.LogKey, error) {
 }
 
 // RetireLogKey ends a key: it signs no more, and its private part leaves the table. To retire it again does nothing. It is refused where no
-// other opens here, although others sign. This master must lead. Errors: ErrNotLeader, ErrNoLeader, masterfsm.ErrUnknownLogKey,
-// masterfsm.ErrLastLogKey.
+// other opens here, although others sign. This master must lead. Errors: wire.ErrNotLeader, wire.ErrNoLeader, masterfsm.ErrUnknownLogKey,
+// wire.ErrLastKey.
 func (n *Node) RetireLogKey(ctx context.Context, id string) error {
 	if n.leadership.Load() == nil {
-		return ErrNotLeader
+		return wire.ErrNotLeader
 	}
 	n.retiring.Lock()
 	defer n.retiring.Unlock()
@@ -209,7 +209,7 @@ func (n *Node) signsWithout(id string) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%w: %s; the others do not open under this cluster token: give the leader one of them with --checkpoint-key first", masterfsm.ErrLastLogKey, id)
+	return fmt.Errorf("%w: %s; the others do not open under this cluster token: give the leader one of them with --checkpoint-key first", wire.ErrLastKey, id)
 }
 
 // logNotices are the notices about the log; l is nil where this master does not lead.

@@ -79,7 +79,7 @@ func TestRotation(t *testing.T) {
 		if _, err := note.Open(c.Note, note.VerifierList(old)); err == nil {
 			t.Errorf("the retired key signed\n%s", c.Note)
 		}
-		if err := r.RetireLogKey(t.Context(), added.ID); !errors.Is(err, masterfsm.ErrLastLogKey) {
+		if err := r.RetireLogKey(t.Context(), added.ID); !errors.Is(err, wire.ErrLastKey) {
 			t.Errorf("the last key: %v", err)
 		}
 		if err := r.RetireLogKey(t.Context(), first.ID); err != nil {
@@ -94,7 +94,7 @@ func TestRotation(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if _, err := r.AddLogKey(t.Context()); !errors.Is(err, masterfsm.ErrTooMany) {
+		if _, err := r.AddLogKey(t.Context()); !errors.Is(err, wire.ErrTooMany) {
 			t.Errorf("one too many: %v", err)
 		}
 		r.checked(t)
@@ -361,8 +361,8 @@ func TestNoCheckpointWithoutALeader(t *testing.T) {
 		defer r.stop()
 		r.store(t)
 		r.checked(t)
-		r.ledger.Confirm = func() error { return ErrNotLeader }
-		if c, err := r.Checkpoint(t.Context()); !errors.Is(err, ErrNoLeader) || c.Note != nil {
+		r.ledger.Confirm = func() error { return wire.ErrNotLeader }
+		if c, err := r.Checkpoint(t.Context()); !errors.Is(err, wire.ErrNoLeader) || c.Note != nil {
 			t.Errorf("%q, %v", c.Note, err)
 		}
 		if c, err := r.checkpointHere(); err != nil || c.Boundary.Size != 2 {
@@ -427,7 +427,7 @@ func TestRetireWhatOpens(t *testing.T) {
 		r.Node, r.stop = n, run(t, n)
 		defer func() { r.stop() }()
 		first := logKeys(r).Keys[0].ID
-		if err := r.RetireLogKey(t.Context(), first); !errors.Is(err, masterfsm.ErrLastLogKey) || !strings.Contains(err.Error(), "--checkpoint-key") {
+		if err := r.RetireLogKey(t.Context(), first); !errors.Is(err, wire.ErrLastKey) || !strings.Contains(err.Error(), "--checkpoint-key") {
 			t.Errorf("the only key that opens is retired: %v", err)
 		}
 		if err := r.RetireLogKey(t.Context(), other.ID); err != nil {

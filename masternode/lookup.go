@@ -17,10 +17,10 @@ type BlockRecord struct {
 }
 
 // BlockRecords lists the records of a block from an offset on: up to limit, and up to wire.PageBytes of payloads. more tells that others
-// follow; a block that is open may get more later. Errors: ErrNotFound, ErrLost, ErrBadRequest, ErrNoLeader, ErrUnavailable.
+// follow; a block that is open may get more later. Errors: wire.ErrNotFound, wire.ErrLost, wire.ErrBadRequest, wire.ErrNoLeader, wire.ErrUnavailable.
 func (n *Node) BlockRecords(ctx context.Context, reader masterfsm.Access, block uint64, from uint32, limit int) (list []BlockRecord, more bool, err error) {
 	if limit < 1 || limit > wire.MaxPage {
-		return nil, false, fmt.Errorf("%w: limit %d is not within 1 and %d", ErrBadRequest, limit, wire.MaxPage)
+		return nil, false, fmt.Errorf("%w: limit %d is not within 1 and %d", wire.ErrBadRequest, limit, wire.MaxPage)
 	}
 	var span masterfsm.Span
 	var held bool
@@ -116,8 +116,8 @@ func (p *blockPage) take(encoded []byte, at masterfsm.Position, sealed, stored b
 	return nil
 }
 
-// FindHash finds what a hash is of: a block, by its hash or its seal's, or a record, by its leaf hash. Errors: ErrNotFound, ErrNoLeader, and
-// ErrUnavailable where no storage node could be asked that knows all that the masters do not hold.
+// FindHash finds what a hash is of: a block, by its hash or its seal's, or a record, by its leaf hash. Errors: wire.ErrNotFound, wire.ErrNoLeader, and
+// wire.ErrUnavailable where no storage node could be asked that knows all that the masters do not hold.
 func (n *Node) FindHash(ctx context.Context, h chain.Hash) (found wire.FoundHash, err error) {
 	err = n.confirmed(ctx, func() error {
 		var spans []masterfsm.Span
@@ -142,7 +142,7 @@ func (n *Node) FindHash(ctx context.Context, h chain.Hash) (found wire.FoundHash
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case held > 0 && !complete:
-			return fmt.Errorf("%w: no storage node that could be asked has all records in its index", ErrUnavailable)
+			return fmt.Errorf("%w: no storage node that could be asked has all records in its index", wire.ErrUnavailable)
 		}
 		return errNotHere
 	})

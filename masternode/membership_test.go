@@ -148,16 +148,16 @@ func TestAnnounceRefused(t *testing.T) {
 			m    wire.Member
 			want error
 		}{
-			"of another group":             {other, ErrOtherGroup},
+			"of another group":             {other, wire.ErrOtherGroup},
 			"of before a recovery":         {old, masterfsm.ErrMasterRemoved},
 			"removed":                      {removed, masterfsm.ErrMasterRemoved},
-			"not there":                    {silent, ErrBadRequest},
-			"another one is there":         {liar, ErrBadRequest},
-			"the leader's own address":     {wire.Member{ID: "m9", URL: "http://m9", Raft: "m1:1"}, ErrBadRequest},
-			"no id":                        {wire.Member{URL: "http://x", Raft: "x:1"}, ErrBadRequest},
-			"an id that raft cannot carry": {wire.Member{ID: "a@b", URL: "http://x", Raft: "x:1"}, ErrBadRequest},
-			"no URL":                       {wire.Member{ID: "x", URL: "x", Raft: "x:1"}, ErrBadRequest},
-			"no raft address":              {wire.Member{ID: "x", URL: "http://x", Raft: "x"}, ErrBadRequest},
+			"not there":                    {silent, wire.ErrBadRequest},
+			"another one is there":         {liar, wire.ErrBadRequest},
+			"the leader's own address":     {wire.Member{ID: "m9", URL: "http://m9", Raft: "m1:1"}, wire.ErrBadRequest},
+			"no id":                        {wire.Member{URL: "http://x", Raft: "x:1"}, wire.ErrBadRequest},
+			"an id that raft cannot carry": {wire.Member{ID: "a@b", URL: "http://x", Raft: "x:1"}, wire.ErrBadRequest},
+			"no URL":                       {wire.Member{ID: "x", URL: "x", Raft: "x:1"}, wire.ErrBadRequest},
+			"no raft address":              {wire.Member{ID: "x", URL: "http://x", Raft: "x"}, wire.ErrBadRequest},
 		} {
 			if name == "the leader's own address" {
 				masters.set(c.m)
@@ -182,7 +182,7 @@ func TestWipedMasterTakesItsPlace(t *testing.T) {
 		wiped.ID, wiped.Group, wiped.Epoch = "m3b", "", 0
 		masters.set(wiped)
 		masters.away("m2")
-		if _, err := r.Announce(t.Context(), wiped, false); !errors.Is(err, ErrTooFewMasters) || !slices.Equal(r.ids(), []string{"m1", "m2", "m3"}) {
+		if _, err := r.Announce(t.Context(), wiped, false); !errors.Is(err, wire.ErrTooFewMasters) || !slices.Equal(r.ids(), []string{"m1", "m2", "m3"}) {
 			t.Fatalf("while another is away: %v, %v", err, r.ids())
 		}
 		masters.set(member("m2"))
@@ -200,12 +200,12 @@ func TestRemoveMaster(t *testing.T) {
 		r, masters := newGroup(t)
 		defer r.stop()
 		ctx := t.Context()
-		if err := r.RemoveMaster(ctx, "m9", false); !errors.Is(err, ErrNotFound) {
+		if err := r.RemoveMaster(ctx, "m9", false); !errors.Is(err, wire.ErrNotFound) {
 			t.Errorf("one that is not there: %v", err)
 		}
 		masters.away("m2")
 		masters.away("m3")
-		if err := r.RemoveMaster(ctx, "m2", false); !errors.Is(err, ErrTooFewMasters) || len(r.ids()) != 3 {
+		if err := r.RemoveMaster(ctx, "m2", false); !errors.Is(err, wire.ErrTooFewMasters) || len(r.ids()) != 3 {
 			t.Errorf("with m3 away: %v, %v", err, r.ids())
 		}
 		masters.set(member("m3"))
@@ -213,14 +213,14 @@ func TestRemoveMaster(t *testing.T) {
 			t.Errorf("%v, %v", err, r.ids())
 		}
 		// The leader hands over first; the next one removes it.
-		if err := r.RemoveMaster(ctx, "http://m1/", false); !errors.Is(err, ErrNotLeader) || !slices.Equal(r.members.Handed, []string{""}) {
+		if err := r.RemoveMaster(ctx, "http://m1/", false); !errors.Is(err, wire.ErrNotLeader) || !slices.Equal(r.members.Handed, []string{""}) {
 			t.Errorf("the leader itself: %v, handed to %q", err, r.members.Handed)
 		}
 		masters.away("m3")
 		if err := r.RemoveMaster(ctx, "m3", true); err != nil || !slices.Equal(r.ids(), []string{"m1"}) {
 			t.Errorf("by force: %v, %v", err, r.ids())
 		}
-		if err := r.RemoveMaster(ctx, "m1", true); !errors.Is(err, ErrTooFewMasters) {
+		if err := r.RemoveMaster(ctx, "m1", true); !errors.Is(err, wire.ErrTooFewMasters) {
 			t.Errorf("the only one, by force: %v", err)
 		}
 	})
@@ -232,9 +232,9 @@ func TestRemovalIsFinished(t *testing.T) {
 		r, _ := newGroup(t)
 		defer r.stop()
 		r.members.Mu.Lock()
-		r.members.Fail = ErrNotLeader
+		r.members.Fail = wire.ErrNotLeader
 		r.members.Mu.Unlock()
-		if err := r.RemoveMaster(t.Context(), "m2", false); !errors.Is(err, ErrNotLeader) {
+		if err := r.RemoveMaster(t.Context(), "m2", false); !errors.Is(err, wire.ErrNotLeader) {
 			t.Fatal(err)
 		}
 		r.ledger.CutLeadership()
@@ -267,7 +267,7 @@ func TestMasterEnds(t *testing.T) {
 				happen(t, r, masters)
 				select {
 				case err := <-ended:
-					if !errors.Is(err, ErrRemoved) {
+					if !errors.Is(err, wire.ErrRemoved) {
 						t.Errorf("it ended with %v", err)
 					}
 				case <-time.After(time.Minute):
@@ -286,7 +286,7 @@ func TestTransfer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, masters := newGroup(t)
 		defer r.stop()
-		if _, err := r.TransferLeadership(t.Context(), "m9"); !errors.Is(err, ErrNotFound) {
+		if _, err := r.TransferLeadership(t.Context(), "m9"); !errors.Is(err, wire.ErrNotFound) {
 			t.Errorf("to one that is not there: %v", err)
 		}
 		if id, err := r.TransferLeadership(t.Context(), "m1"); err != nil || id != "m1" || len(r.members.Handed) != 0 {
@@ -295,7 +295,7 @@ func TestTransfer(t *testing.T) {
 		r.members.Mu.Lock()
 		r.members.Fail = errors.New("it does not answer")
 		r.members.Mu.Unlock()
-		if _, err := r.TransferLeadership(t.Context(), "m2"); !errors.Is(err, ErrNotVoter) || !slices.Equal(r.members.Handed, []string{"m2"}) {
+		if _, err := r.TransferLeadership(t.Context(), "m2"); !errors.Is(err, wire.ErrNotVoter) || !slices.Equal(r.members.Handed, []string{"m2"}) {
 			t.Errorf("to one that does not answer: %v, %q", err, r.members.Handed)
 		}
 		// One that has no vote yet cannot lead, and is not asked to. It gets none while it is so far behind.
@@ -306,12 +306,12 @@ func TestTransfer(t *testing.T) {
 		if _, err := r.Announce(t.Context(), member("m4"), false); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.TransferLeadership(t.Context(), "http://m4"); !errors.Is(err, ErrNotVoter) || len(r.members.Handed) != 1 {
+		if _, err := r.TransferLeadership(t.Context(), "http://m4"); !errors.Is(err, wire.ErrNotVoter) || len(r.members.Handed) != 1 {
 			t.Errorf("to one without a vote: %v, %q", err, r.members.Handed)
 		}
 		// It is handed over, and nobody begins a term.
 		begin := time.Now()
-		if _, err := r.TransferLeadership(t.Context(), "m3"); !errors.Is(err, ErrNoLeader) || time.Since(begin) != handOverWait {
+		if _, err := r.TransferLeadership(t.Context(), "m3"); !errors.Is(err, wire.ErrNoLeader) || time.Since(begin) != handOverWait {
 			t.Errorf("without an end: %v after %v", err, time.Since(begin))
 		}
 	})

@@ -129,7 +129,7 @@ func New(cfg Config) (*Node, error) {
 		Size:   (*pendingAppend).size,
 		Handle: n.submit,
 		Refuse: func(p *pendingAppend, err error) {
-			p.finish(fmt.Errorf("%w: this master is stopping: %w", ErrNoLeader, err))
+			p.finish(fmt.Errorf("%w: this master is stopping: %w", wire.ErrNoLeader, err))
 		},
 	})
 	n.commits = batch.New(batch.Config[*pendingCommit]{
@@ -137,7 +137,7 @@ func New(cfg Config) (*Node, error) {
 		Size:   func(p *pendingCommit) int { return len(p.submission) },
 		Handle: n.commitBatch,
 		Refuse: func(p *pendingCommit, err error) {
-			p.finish(masterfsm.Outcome{Err: fmt.Errorf("%w: it is stopping: %w", ErrNotLeader, err)})
+			p.finish(masterfsm.Outcome{Err: fmt.Errorf("%w: it is stopping: %w", wire.ErrNotLeader, err)})
 		},
 	})
 	n.confirms = batch.New(batch.Config[*pendingConfirm]{
@@ -145,14 +145,14 @@ func New(cfg Config) (*Node, error) {
 		Size:   func(*pendingConfirm) int { return 1 },
 		Handle: n.confirmBatch,
 		Refuse: func(p *pendingConfirm, err error) {
-			p.finish(fmt.Errorf("%w: this master is stopping: %w", ErrNoLeader, err))
+			p.finish(fmt.Errorf("%w: this master is stopping: %w", wire.ErrNoLeader, err))
 		},
 	})
 	return n, nil
 }
 
 // Run hands on appends and reads, leads whenever this master is elected, and keeps it known to its group, until ctx ends. The error wraps
-// [ErrRemoved] or [ErrOtherGroup] where this master must stop for good, [ErrLaterEpoch] where its workers obey
+// [wire.ErrRemoved] or [wire.ErrOtherGroup] where this master must stop for good, [ErrLaterEpoch] where its workers obey
 // another group.
 func (n *Node) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
@@ -195,10 +195,10 @@ func (n *Node) LeaderURL() (url string, self bool) {
 func (n *Node) Limits() Limits { return n.cfg.Limits }
 
 // Refused is why this master must not serve, nil where it may: its data folder is an older copy of itself. The error wraps
-// [ErrStaleFolder] and says how to rejoin.
+// [wire.ErrStaleFolder] and says how to rejoin.
 func (n *Node) Refused() error {
 	if err := n.cfg.Membership.Refused(); err != nil {
-		return fmt.Errorf("%w: %w", ErrStaleFolder, err)
+		return fmt.Errorf("%w: %w", wire.ErrStaleFolder, err)
 	}
 	return nil
 }
@@ -210,10 +210,10 @@ func (n *Node) Ready() error {
 		return err
 	}
 	if _, url := n.leader(); url == "" {
-		return fmt.Errorf("%w: this master knows no leader that has begun its term", ErrNoLeader)
+		return fmt.Errorf("%w: this master knows no leader that has begun its term", wire.ErrNoLeader)
 	}
 	if l := n.leadership.Load(); l != nil && l.fences.suspended.Load() {
-		return fmt.Errorf("%w: %w", ErrNoLeader, errSuspended)
+		return fmt.Errorf("%w: %w", wire.ErrNoLeader, errSuspended)
 	}
 	return nil
 }

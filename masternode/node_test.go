@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode/internal/masterstest"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -47,11 +46,11 @@ func TestAppendStoredReadBack(t *testing.T) {
 				t.Fatalf("record %d by index: %q, %v", i, byIndex.Payload, err)
 			}
 		}
-		if _, err := r.RecordByIndex(ctx, r.access, 16); !errors.Is(err, ErrSeal) {
+		if _, err := r.RecordByIndex(ctx, r.access, 16); !errors.Is(err, wire.ErrSealIndex) {
 			t.Errorf("index of a seal: %v", err)
 		}
 		for _, p := range []wire.Place{{Block: 0, Offset: 16}, {Block: 2, Offset: 8}, {Block: 3}, {Block: 1 << 60}} {
-			if _, err := r.Record(ctx, r.access, p.Block, p.Offset); !errors.Is(err, ErrNotFound) {
+			if _, err := r.Record(ctx, r.access, p.Block, p.Offset); !errors.Is(err, wire.ErrNotFound) {
 				t.Errorf("%+v: %v", p, err)
 			}
 		}
@@ -70,7 +69,7 @@ func TestReadsAreServedFromTheMastersUntilTheyAreStored(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.Block(t.Context(), 0); !errors.Is(err, ErrNotMined) {
+		if _, err := r.Block(t.Context(), 0); !errors.Is(err, wire.ErrNotMined) {
 			t.Errorf("the open block: %v", err)
 		}
 		time.Sleep(5 * time.Second) // in the bubble: enough to be cut, mined and put
@@ -217,7 +216,7 @@ func TestIdempotencyKeyAcrossBlocks(t *testing.T) {
 				}
 			}
 		}
-		if _, err := r.Append(t.Context(), r.project, entries[:1], "key"); !errors.Is(err, masterfsm.ErrKeyReused) {
+		if _, err := r.Append(t.Context(), r.project, entries[:1], "key"); !errors.Is(err, wire.ErrKeyReused) {
 			t.Errorf("another body under the same key: %v", err)
 		}
 	})
@@ -239,17 +238,17 @@ func TestLimits(t *testing.T) {
 		}{
 			"fits":                {of(10), nil},
 			"batch fits":          {of(10, 5, 5), nil},
-			"empty":               {of(0), ErrEmpty},
-			"none":                {nil, ErrEmpty},
-			"one of them empty":   {of(1, 0), ErrEmpty},
-			"record too large":    {of(11), ErrTooLarge},
-			"too many":            {of(1, 1, 1, 1), ErrTooLarge},
-			"too many bytes":      {of(10, 10, 1), ErrTooLarge},
-			"key too long":        {[]Entry{{Key: strings.Repeat("k", 256), Payload: []byte("x")}}, ErrBadRequest},
-			"key that is no text": {[]Entry{{Key: "\xff", Payload: []byte("x")}}, ErrBadRequest},
-			"NUL in a key":        {[]Entry{{Key: "a\x00b", Payload: []byte("x")}}, ErrBadRequest},
+			"empty":               {of(0), wire.ErrEmptyBody},
+			"none":                {nil, wire.ErrEmptyBody},
+			"one of them empty":   {of(1, 0), wire.ErrEmptyBody},
+			"record too large":    {of(11), wire.ErrTooLarge},
+			"too many":            {of(1, 1, 1, 1), wire.ErrTooLarge},
+			"too many bytes":      {of(10, 10, 1), wire.ErrTooLarge},
+			"key too long":        {[]Entry{{Key: strings.Repeat("k", 256), Payload: []byte("x")}}, wire.ErrBadRequest},
+			"key that is no text": {[]Entry{{Key: "\xff", Payload: []byte("x")}}, wire.ErrBadRequest},
+			"NUL in a key":        {[]Entry{{Key: "a\x00b", Payload: []byte("x")}}, wire.ErrBadRequest},
 			"DEL in a type": {[]Entry{{Payload: []byte("x")}, {Type: "text/\x7f", Payload: []byte("x")}},
-				ErrBadRequest},
+				wire.ErrBadRequest},
 		} {
 			before := r.ledger.Entries
 			_, err := r.Append(t.Context(), r.project, c.entries, "")
@@ -271,13 +270,13 @@ func TestNoLeaderEndsIn503NotInLoss(t *testing.T) {
 		r.ledger.Mu.Unlock()
 		start := time.Now()
 		_, err := r.Append(t.Context(), r.project, []Entry{{Payload: []byte("x")}}, "")
-		if !errors.Is(err, ErrNoLeader) || errors.Is(err, ErrUnknownOutcome) {
+		if !errors.Is(err, wire.ErrNoLeader) || errors.Is(err, wire.ErrUnknownOutcome) {
 			t.Errorf("append: %v", err)
 		}
 		if waited := time.Since(start); waited < 4*time.Second || waited > 6*time.Second {
 			t.Errorf("it waited for %v", waited)
 		}
-		if _, err := r.Record(t.Context(), r.access, 9, 9); !errors.Is(err, ErrNoLeader) {
+		if _, err := r.Record(t.Context(), r.access, 9, 9); !errors.Is(err, wire.ErrNoLeader) {
 			t.Errorf("a read of nothing without a leader: %v", err)
 		}
 		r.stop()

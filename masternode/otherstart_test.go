@@ -71,7 +71,7 @@ func TestRegisterAnotherStart(t *testing.T) {
 				} {
 					before, had := r.entries(), r.boots()
 					again, err := r.start(t, w, role, step.boot, step.previous)
-					var other *masterfsm.OtherStartError
+					var other *wire.OtherStartError
 					switch {
 					case step.refused == "":
 						if err != nil || again.ID != w.ID || again.Order != w.Order {
@@ -80,7 +80,7 @@ func TestRegisterAnotherStart(t *testing.T) {
 						if now := r.boots(); !slices.Equal(now, []string{w.ID + step.boot + "true"}) {
 							t.Errorf("%+v: the table has %v", step, now)
 						}
-					case !errors.As(err, &other) || other.Boot != step.refused:
+					case !errors.As(err, &other) || other.Start != step.refused:
 						t.Errorf("%+v: %v", step, err)
 					case r.entries() != before || !slices.Equal(r.boots(), had):
 						t.Errorf("%+v: the refusal changed the log or the table: %v", step, r.boots())
@@ -89,7 +89,7 @@ func TestRegisterAnotherStart(t *testing.T) {
 				// An older program after one that keeps a list.
 				if _, err := r.Register(t.Context(), wire.Registration{
 					Role: role, ID: w.ID, AccessToken: w.AccessToken, URL: "http://w", MasterToken: "x", Boot: "3",
-				}, false); !errors.Is(err, masterfsm.ErrOtherStart) {
+				}, false); !errors.Is(err, wire.ErrOtherStart) {
 					t.Errorf("an older program: %v", err)
 				}
 				// One that does not show the worker's token learns nothing: it is a new worker.
@@ -146,7 +146,7 @@ func TestRegisterAtLevelZero(t *testing.T) {
 				if now := r.boots(); !slices.Equal(now, []string{w.ID + "3true"}) || !slices.Equal(versions(), was) {
 					t.Errorf("the table has %v, versions %v, which were %v", now, versions(), was)
 				}
-				if _, err := r.start(t, w, role, "4", "2"); !errors.Is(err, masterfsm.ErrOtherStart) {
+				if _, err := r.start(t, w, role, "4", "2"); !errors.Is(err, wire.ErrOtherStart) {
 					t.Errorf("got %v", err)
 				}
 			})

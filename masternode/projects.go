@@ -12,8 +12,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// CreateProject makes a project with its first token. This master must lead: the error wraps [ErrNotLeader] otherwise. Other
-// errors: masterfsm.ErrNameTaken, masterfsm.ErrTooMany, masterfsm.ErrBadCommand, ErrBadRequest.
+// CreateProject makes a project with its first token. This master must lead: the error wraps [wire.ErrNotLeader] otherwise. Other
+// errors: wire.ErrNameTaken, wire.ErrTooMany, masterfsm.ErrBadCommand, wire.ErrBadRequest.
 func (n *Node) CreateProject(ctx context.Context, p wire.NewProject) (wire.CreatedProject, error) {
 	if err := checkText("a project's name", p.Name); err != nil {
 		return wire.CreatedProject{}, err
@@ -32,11 +32,11 @@ func (n *Node) CreateProject(ctx context.Context, p wire.NewProject) (wire.Creat
 	}, nil
 }
 
-// ChangeProject changes a project, named by its name or id. This master must lead. Errors: ErrNotLeader, masterfsm.ErrUnknownProject,
-// masterfsm.ErrBadCommand, ErrBadRequest.
+// ChangeProject changes a project, named by its name or id. This master must lead. Errors: wire.ErrNotLeader, masterfsm.ErrUnknownProject,
+// masterfsm.ErrBadCommand, wire.ErrBadRequest.
 func (n *Node) ChangeProject(ctx context.Context, nameOrID string, change wire.ProjectChange) (wire.Project, error) {
 	if change.Public == nil && change.Quota == nil {
-		return wire.Project{}, fmt.Errorf("%w: nothing is to be changed: give public or quota", ErrBadRequest)
+		return wire.Project{}, fmt.Errorf("%w: nothing is to be changed: give public or quota", wire.ErrBadRequest)
 	}
 	p, err := n.ledProject(ctx, nameOrID)
 	if err != nil {
@@ -54,13 +54,13 @@ func (n *Node) ChangeProject(ctx context.Context, nameOrID string, change wire.P
 	return WireProject(changed), nil
 }
 
-// Project is the project of a name or id, as the leader knows it. Errors: masterfsm.ErrUnknownProject, ErrNoLeader.
+// Project is the project of a name or id, as the leader knows it. Errors: masterfsm.ErrUnknownProject, wire.ErrNoLeader.
 func (n *Node) Project(ctx context.Context, nameOrID string) (wire.Project, error) {
 	p, err := n.confirmedProject(ctx, nameOrID)
 	return WireProject(&p), err
 }
 
-// Projects lists up to limit projects whose id is above after, as the leader knows them. Error: ErrNoLeader.
+// Projects lists up to limit projects whose id is above after, as the leader knows them. Error: wire.ErrNoLeader.
 func (n *Node) Projects(ctx context.Context, after uint32, limit int) ([]wire.Project, error) {
 	if err := n.confirm(ctx); err != nil {
 		return nil, err
@@ -74,7 +74,7 @@ func (n *Node) Projects(ctx context.Context, after uint32, limit int) ([]wire.Pr
 	return projects, nil
 }
 
-// Tokens lists a project's tokens. Errors: masterfsm.ErrUnknownProject, ErrNoLeader.
+// Tokens lists a project's tokens. Errors: masterfsm.ErrUnknownProject, wire.ErrNoLeader.
 func (n *Node) Tokens(ctx context.Context, nameOrID string) (wire.ProjectTokens, error) {
 	p, err := n.confirmedProject(ctx, nameOrID)
 	tokens := wire.ProjectTokens{Tokens: make([]wire.ProjectToken, len(p.Tokens))}
@@ -84,8 +84,8 @@ func (n *Node) Tokens(ctx context.Context, nameOrID string) (wire.ProjectTokens,
 	return tokens, err
 }
 
-// CreateToken gives a project one more token. This master must lead. Errors: ErrNotLeader, masterfsm.ErrUnknownProject,
-// masterfsm.ErrTooMany, masterfsm.ErrBadCommand, ErrBadRequest.
+// CreateToken gives a project one more token. This master must lead. Errors: wire.ErrNotLeader, masterfsm.ErrUnknownProject,
+// wire.ErrTooMany, masterfsm.ErrBadCommand, wire.ErrBadRequest.
 func (n *Node) CreateToken(ctx context.Context, nameOrID string, t wire.NewToken) (wire.CreatedToken, error) {
 	if err := checkText("a token's label", t.Label); err != nil {
 		return wire.CreatedToken{}, err
@@ -110,7 +110,7 @@ func (n *Node) CreateToken(ctx context.Context, nameOrID string, t wire.NewToken
 }
 
 // RevokeToken takes a token from a project: every master refuses it as soon as it has applied that, or 5 s after it last heard from a
-// leader. This master must lead. Errors: ErrNotLeader, masterfsm.ErrUnknownProject, masterfsm.ErrUnknownToken.
+// leader. This master must lead. Errors: wire.ErrNotLeader, masterfsm.ErrUnknownProject, masterfsm.ErrUnknownToken.
 func (n *Node) RevokeToken(ctx context.Context, nameOrID string, token uint32) error {
 	p, err := n.ledProject(ctx, nameOrID)
 	if err != nil {
@@ -126,8 +126,8 @@ func (n *Node) RevokeToken(ctx context.Context, nameOrID string, token uint32) e
 // LegacyProject is the name of the project that the original's routes without a token write to and read.
 const LegacyProject = "legacy"
 
-// Legacy is the project that the original's routes without a token are about. Errors: ErrNotFound while there is none, ErrForbidden where it
-// was made private, ErrNoLeader.
+// Legacy is the project that the original's routes without a token are about. Errors: wire.ErrNotFound while there is none, wire.ErrForbidden where it
+// was made private, wire.ErrNoLeader.
 func (n *Node) Legacy(ctx context.Context) (p masterfsm.Project, err error) {
 	err = n.confirmed(ctx, func() error {
 		var ok bool
@@ -138,16 +138,16 @@ func (n *Node) Legacy(ctx context.Context) (p masterfsm.Project, err error) {
 		return nil
 	})
 	if err == nil && !p.Public {
-		err = fmt.Errorf("%w: the project %q is not public", ErrForbidden, LegacyProject)
+		err = fmt.Errorf("%w: the project %q is not public", wire.ErrForbidden, LegacyProject)
 	}
 	return p, err
 }
 
 // CreateLegacy makes the legacy project, public and without a token, unless it is there. This master must lead: the error wraps
-// [ErrNotLeader] otherwise.
+// [wire.ErrNotLeader] otherwise.
 func (n *Node) CreateLegacy(ctx context.Context) error {
 	_, err := n.propose(ctx, &masterfsm.CreateProject{Name: LegacyProject, Public: true, Time: n.now()})
-	if errors.Is(err, masterfsm.ErrNameTaken) {
+	if errors.Is(err, wire.ErrNameTaken) {
 		return nil // another request was quicker
 	}
 	return err
@@ -182,7 +182,7 @@ func (n *Node) findProject(ctx context.Context, nameOrID string) (masterfsm.Proj
 // ledProject looks for a project where this master leads.
 func (n *Node) ledProject(ctx context.Context, nameOrID string) (masterfsm.Project, error) {
 	if n.leadership.Load() == nil {
-		return masterfsm.Project{}, ErrNotLeader
+		return masterfsm.Project{}, wire.ErrNotLeader
 	}
 	return n.findProject(ctx, nameOrID)
 }
@@ -200,10 +200,10 @@ func (n *Node) projectNamed(nameOrID string) (p masterfsm.Project, err error) {
 // characters.
 func checkText(what, text string) error {
 	if !utf8.ValidString(text) {
-		return fmt.Errorf("%w: %s must be UTF-8", ErrBadRequest, what)
+		return fmt.Errorf("%w: %s must be UTF-8", wire.ErrBadRequest, what)
 	}
 	if err := wire.CheckText(what, text); err != nil {
-		return fmt.Errorf("%w: %w", ErrBadRequest, err)
+		return fmt.Errorf("%w: %w", wire.ErrBadRequest, err)
 	}
 	return nil
 }
@@ -244,7 +244,7 @@ func parseRights(names []string) (masterfsm.Rights, error) {
 		case wire.RightAppend:
 			r |= masterfsm.MayAppend
 		default:
-			return 0, fmt.Errorf("%w: there is no right %q: name %s, %s or both", ErrBadRequest, name, wire.RightRead, wire.RightAppend)
+			return 0, fmt.Errorf("%w: there is no right %q: name %s, %s or both", wire.ErrBadRequest, name, wire.RightRead, wire.RightAppend)
 		}
 	}
 	return r, nil

@@ -14,7 +14,7 @@ import (
 
 // Prove proves a record without anybody's word; that the reader may read it was asked when it was read. It is as of the newest checkpoint, with
 // which it comes, where that covers the record's block; else, which is the leader's word, as of a boundary that the group has committed and not signed.
-// Errors: ErrNotSealed, ErrLost, ErrNoLeader, ErrUnavailable.
+// Errors: wire.ErrNotSealed, wire.ErrLost, wire.ErrNoLeader, wire.ErrUnavailable.
 func (n *Node) Prove(ctx context.Context, r Record) (wire.Proof, error) {
 	r, err := n.sealed(ctx, r)
 	if err != nil {
@@ -22,7 +22,7 @@ func (n *Node) Prove(ctx context.Context, r Record) (wire.Proof, error) {
 	}
 	at, err := n.covering(ctx, r)
 	switch {
-	case errors.Is(err, ErrNotCovered) || errors.Is(err, ErrNoCheckpoint):
+	case errors.Is(err, wire.ErrNotCovered) || errors.Is(err, ErrNoCheckpoint):
 		at = Checkpoint{Boundary: n.boundaryAfter(r.At.Block)}
 	case err != nil:
 		return wire.Proof{}, err
@@ -43,7 +43,7 @@ func (n *Node) sealed(ctx context.Context, r Record) (Record, error) {
 	case err != nil:
 		return Record{}, err
 	case !again.Sealed:
-		return Record{}, fmt.Errorf("%w: block %d", ErrNotSealed, r.At.Block)
+		return Record{}, fmt.Errorf("%w: block %d", wire.ErrNotSealed, r.At.Block)
 	}
 	again.Project = r.Project
 	return again, nil
@@ -87,7 +87,7 @@ func (n *Node) proveAt(ctx context.Context, r Record, at Checkpoint) (wire.Proof
 }
 
 // covering is the newest checkpoint for a sealed record, which must cover it: the newest that witnesses have signed where that does. That none does is
-// the leader's word. Errors: ErrNotCovered, ErrNoCheckpoint, ErrNoLogKey, ErrNoLeader.
+// the leader's word. Errors: wire.ErrNotCovered, ErrNoCheckpoint, ErrNoLogKey, wire.ErrNoLeader.
 func (n *Node) covering(ctx context.Context, r Record) (Checkpoint, error) {
 	at, err := n.checkpointHere()
 	if err != nil || r.At.Block >= at.Boundary.Height {
@@ -96,7 +96,7 @@ func (n *Node) covering(ctx context.Context, r Record) (Checkpoint, error) {
 		}
 	}
 	if r.At.Block >= at.Boundary.Height {
-		return Checkpoint{}, fmt.Errorf("%w: block %d, and the newest one covers %d", ErrNotCovered, r.At.Block, at.Boundary.Height)
+		return Checkpoint{}, fmt.Errorf("%w: block %d, and the newest one covers %d", wire.ErrNotCovered, r.At.Block, at.Boundary.Height)
 	}
 	if witnessed, err := n.witnessedHere(); err == nil && r.At.Block < witnessed.Boundary.Height {
 		return witnessed, nil
@@ -111,8 +111,8 @@ type LogProof struct {
 	Note  []byte
 }
 
-// LogProof proves a record that the reader may read in the newest checkpoint. Errors: ErrNotSealed, ErrNotCovered, ErrNoLogKey, ErrNoLeader,
-// ErrUnavailable.
+// LogProof proves a record that the reader may read in the newest checkpoint. Errors: wire.ErrNotSealed, wire.ErrNotCovered, ErrNoLogKey, wire.ErrNoLeader,
+// wire.ErrUnavailable.
 func (n *Node) LogProof(ctx context.Context, r Record) (LogProof, error) {
 	r, err := n.sealed(ctx, r)
 	if err != nil {
@@ -126,7 +126,7 @@ func (n *Node) LogProof(ctx context.Context, r Record) (LogProof, error) {
 	return LogProof{Index: r.At.Index, Path: path, Note: at.Note}, err
 }
 
-// Receipt makes the receipt of a record that the reader may read. Errors: as LogProof, and ErrLost.
+// Receipt makes the receipt of a record that the reader may read. Errors: as LogProof, and wire.ErrLost.
 func (n *Node) Receipt(ctx context.Context, r Record) (wire.Receipt, error) {
 	r, err := n.sealed(ctx, r)
 	if err != nil {
@@ -150,7 +150,7 @@ func (n *Node) Receipt(ctx context.Context, r Record) (wire.Receipt, error) {
 }
 
 // WaitReceipt waits until a checkpoint covers a record that was just appended, and makes its receipt; what stands in the way for a moment it waits out.
-// Whoever has appended it knows all that is in there, whatever the token may read. Errors: ErrNoCheckpoint, ErrNoLogKey, ErrLost, and that of ctx with what was in the way.
+// Whoever has appended it knows all that is in there, whatever the token may read. Errors: ErrNoCheckpoint, ErrNoLogKey, wire.ErrLost, and that of ctx with what was in the way.
 func (n *Node) WaitReceipt(ctx context.Context, at wire.Position) (wire.Receipt, error) {
 	if _, err := n.checkpointHere(); err != nil { // a key, or what was lost, may take long to come
 		return wire.Receipt{}, err
@@ -192,7 +192,7 @@ func (n *Node) waitPublished(ctx context.Context, block uint64) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%w: %w", context.Cause(ctx), ErrNotCovered)
+			return fmt.Errorf("%w: %w", context.Cause(ctx), wire.ErrNotCovered)
 		case <-changed:
 		}
 	}
@@ -200,7 +200,10 @@ func (n *Node) waitPublished(ctx context.Context, block uint64) error {
 
 // passes reports whether what a proof failed for may be over in a moment.
 func passes(err error) bool {
-	for _, passing := range []error{ErrUnavailable, ErrNoLeader, ErrNotCovered, ErrNotSealed, context.DeadlineExceeded} {
+	if errors.Is(err, ErrNoCheckpoint) {
+		return false // although it wraps wire.ErrUnavailable
+	}
+	for _, passing := range []error{wire.ErrUnavailable, wire.ErrNoLeader, wire.ErrNotCovered, wire.ErrNotSealed, context.DeadlineExceeded} {
 		if errors.Is(err, passing) {
 			return true
 		}

@@ -41,10 +41,10 @@ func TestProofsBeforeACheckpoint(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.Prove(t.Context(), open); !errors.Is(err, ErrNotSealed) {
+		if _, err := r.Prove(t.Context(), open); !errors.Is(err, wire.ErrNotSealed) {
 			t.Errorf("the proof of an open block: %v", err)
 		}
-		if _, err := r.Receipt(t.Context(), open); !errors.Is(err, ErrNotSealed) {
+		if _, err := r.Receipt(t.Context(), open); !errors.Is(err, wire.ErrNotSealed) {
 			t.Errorf("the receipt of an open block: %v", err)
 		}
 		time.Sleep(5 * time.Second)
@@ -56,13 +56,13 @@ func TestProofsBeforeACheckpoint(t *testing.T) {
 		if p.Checkpoint != "" {
 			t.Errorf("a checkpoint that covers nothing: %s", p.Checkpoint)
 		}
-		if _, err := r.LogProof(t.Context(), open); !errors.Is(err, ErrNotCovered) {
+		if _, err := r.LogProof(t.Context(), open); !errors.Is(err, wire.ErrNotCovered) {
 			t.Errorf("a proof for others: %v", err)
 		}
-		if _, err := r.Receipt(t.Context(), open); !errors.Is(err, ErrNotCovered) {
+		if _, err := r.Receipt(t.Context(), open); !errors.Is(err, wire.ErrNotCovered) {
 			t.Errorf("a receipt: %v", err)
 		}
-		if _, err := r.Tile(t.Context(), 0, 0, 1); !errors.Is(err, ErrNotFound) {
+		if _, err := r.Tile(t.Context(), 0, 0, 1); !errors.Is(err, wire.ErrNotFound) {
 			t.Errorf("a tile: %v", err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -110,7 +110,7 @@ func TestWaitReceiptGoesOnWaiting(t *testing.T) {
 		r.onAll(func(s *masterstest.Storage) { s.Down = true })
 		short, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := r.WaitReceipt(short, place); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, ErrUnavailable) {
+		if _, err := r.WaitReceipt(short, place); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, wire.ErrUnavailable) {
 			t.Errorf("until the time is over: %v", err)
 		}
 		go func() { time.Sleep(2 * time.Second); r.onAll(func(s *masterstest.Storage) { s.Down = false }) }()
@@ -138,8 +138,8 @@ func TestNoCheckpointIsTheLeadersWord(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.ledger.Confirm = func() error { return ErrNotLeader }
-		if _, err := r.Prove(t.Context(), record); !errors.Is(err, ErrNoLeader) {
+		r.ledger.Confirm = func() error { return wire.ErrNotLeader }
+		if _, err := r.Prove(t.Context(), record); !errors.Is(err, wire.ErrNoLeader) {
 			t.Errorf("without a leader: %v", err)
 		}
 		r.ledger.Confirm = func() error {
@@ -162,13 +162,13 @@ func TestBeyondTheCheckpointIsTheLeadersWord(t *testing.T) {
 		r.store(t)
 		size := table(r, (*masterfsm.State).Checkpoint).Size
 		beyond := size + 1
-		if _, err := r.Tile(t.Context(), 0, 0, int(beyond)); !errors.Is(err, ErrNotFound) {
+		if _, err := r.Tile(t.Context(), 0, 0, int(beyond)); !errors.Is(err, wire.ErrNotFound) {
 			t.Errorf("a tile: %v", err)
 		}
-		if _, err := r.Entries(t.Context(), 1<<63, 256); !errors.Is(err, ErrNotFound) {
+		if _, err := r.Entries(t.Context(), 1<<63, 256); !errors.Is(err, wire.ErrNotFound) {
 			t.Errorf("entries: %v", err)
 		}
-		if _, err := r.Consistency(t.Context(), 1, &beyond); !errors.Is(err, ErrNotFound) {
+		if _, err := r.Consistency(t.Context(), 1, &beyond); !errors.Is(err, wire.ErrNotFound) {
 			t.Errorf("consistency: %v", err)
 		}
 		r.ledger.Mu.Lock()
@@ -186,7 +186,7 @@ func TestBeyondTheCheckpointIsTheLeadersWord(t *testing.T) {
 			"entries":     func() error { _, err := r.Entries(t.Context(), 1, 1); return err },
 			"consistency": func() error { _, err := r.Consistency(t.Context(), 1, &beyond); return err },
 		} {
-			if err := ask(); !errors.Is(err, ErrNoLeader) {
+			if err := ask(); !errors.Is(err, wire.ErrNoLeader) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
@@ -206,13 +206,13 @@ func TestEntriesOfALostBlock(t *testing.T) {
 		time.Sleep(time.Minute)
 		size := table(r, (*masterfsm.State).Checkpoint).Size
 		width := int(min(size, wire.TileWidth))
-		if _, err := r.Entries(t.Context(), 0, width); !errors.Is(err, ErrUnavailable) || errors.Is(err, ErrLost) {
+		if _, err := r.Entries(t.Context(), 0, width); !errors.Is(err, wire.ErrUnavailable) || errors.Is(err, wire.ErrLost) {
 			t.Errorf("before a loss is confirmed: %v", err)
 		}
 		if _, err := r.ConfirmLost(t.Context(), 3); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.Entries(t.Context(), 0, width); !errors.Is(err, ErrLost) {
+		if _, err := r.Entries(t.Context(), 0, width); !errors.Is(err, wire.ErrLost) {
 			t.Errorf("the entries of a lost block: %v", err)
 		}
 		if _, err := r.Entries(t.Context(), 0, 3*17); err != nil {

@@ -19,8 +19,8 @@ import (
 
 // Register enters a worker into the table. Any master takes a registration and brings it to the leader; forwarded tells that it
 // came from another master already. A worker that is known, and says nothing new, costs no log entry, so workers may
-// register as often as they like. Errors: ErrBadRequest, ErrNoLeader, masterfsm.ErrBadCommand,
-// masterfsm.ErrRemoved, masterfsm.ErrOtherStart.
+// register as often as they like. Errors: wire.ErrBadRequest, wire.ErrNoLeader, masterfsm.ErrBadCommand,
+// wire.ErrRemoved, wire.ErrOtherStart.
 func (n *Node) Register(ctx context.Context, r wire.Registration, forwarded bool) (wire.Registered, error) {
 	if err := checkRegistration(r); err != nil {
 		return wire.Registered{}, err
@@ -35,7 +35,7 @@ func (n *Node) Register(ctx context.Context, r wire.Registration, forwarded bool
 		}
 		select {
 		case <-ctx.Done():
-			return wire.Registered{}, fmt.Errorf("%w within %v: %w", ErrNoLeader, leaderWait, err)
+			return wire.Registered{}, fmt.Errorf("%w within %v: %w", wire.ErrNoLeader, leaderWait, err)
 		case <-changed:
 		case <-time.After(retryPause):
 		}
@@ -44,18 +44,18 @@ func (n *Node) Register(ctx context.Context, r wire.Registration, forwarded bool
 
 // mayRegisterAgain tells the failures that the next try, or the next leader, may mend. To register twice does no harm.
 func mayRegisterAgain(err error) bool {
-	return errors.Is(err, ErrNotLeader) || errors.Is(err, ErrOutcomeUnknown) || errors.Is(err, wire.ErrNoAnswer)
+	return errors.Is(err, wire.ErrNotLeader) || errors.Is(err, wire.ErrUnknownOutcome) || errors.Is(err, wire.ErrNoAnswer)
 }
 
 func checkRegistration(r wire.Registration) error {
 	u, err := url.Parse(r.URL)
 	switch {
 	case err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "":
-		return fmt.Errorf("%w: %q is no address of a worker; one is written http://host:port", ErrBadRequest, r.URL)
+		return fmt.Errorf("%w: %q is no address of a worker; one is written http://host:port", wire.ErrBadRequest, r.URL)
 	case r.Role != string(masterfsm.RoleStorage) && r.Role != string(masterfsm.RoleMiner):
-		return fmt.Errorf("%w: role %q is neither storage nor miner", ErrBadRequest, r.Role)
+		return fmt.Errorf("%w: role %q is neither storage nor miner", wire.ErrBadRequest, r.Role)
 	case r.MasterToken == "":
-		return fmt.Errorf("%w: a worker must name the token by which it will know a master", ErrBadRequest)
+		return fmt.Errorf("%w: a worker must name the token by which it will know a master", wire.ErrBadRequest)
 	}
 	return nil
 }
@@ -66,7 +66,7 @@ func (n *Node) tryRegister(ctx context.Context, r wire.Registration, forwarded b
 	case n.leadership.Load() != nil:
 		return n.register(ctx, r)
 	case forwarded || leader == "" || url == "" || leader == n.cfg.Member.ID:
-		return wire.Registered{}, fmt.Errorf("%w: the leader is not known yet", ErrNotLeader)
+		return wire.Registered{}, fmt.Errorf("%w: the leader is not known yet", wire.ErrNotLeader)
 	}
 	ctx, release := n.underLeader(ctx, leader)
 	defer release()
@@ -100,7 +100,7 @@ func (n *Node) register(ctx context.Context, r wire.Registration) (wire.Register
 	case upToDate:
 		return answer, nil
 	case removed:
-		return wire.Registered{}, fmt.Errorf("%w: %s", masterfsm.ErrRemoved, r.ID)
+		return wire.Registered{}, fmt.Errorf("%w: %s", wire.ErrRemoved, r.ID)
 	case !known:
 		answer.ID = r.Role[:1] + "-" + strings.ToLower(rand.Text()[:12])
 		answer.AccessToken = rand.Text()

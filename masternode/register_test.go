@@ -49,9 +49,9 @@ func TestRegisterThroughFollower(t *testing.T) {
 	}{
 		{"well", nil, nil, 1},
 		{"the leader is dead, another leads", []error{dead, dead}, nil, 3},
-		{"the leader is deposed meanwhile", []error{ErrNotLeader, ErrOutcomeUnknown}, nil, 3},
+		{"the leader is deposed meanwhile", []error{wire.ErrNotLeader, wire.ErrUnknownOutcome}, nil, 3},
 		{"refused", []error{dead, refusal}, refusal, 2},
-		{"nobody leads", make([]error, 1000), ErrNoLeader, int(leaderWait / retryPause)},
+		{"nobody leads", make([]error, 1000), wire.ErrNoLeader, int(leaderWait / retryPause)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

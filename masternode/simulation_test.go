@@ -301,9 +301,9 @@ func (s *simulation) settle() {
 // otherLedger is the group as a master sees it that never leads, and is never behind.
 type otherLedger struct{ *masterstest.Ledger }
 
-func (otherLedger) Propose(context.Context, []byte) (any, error) { return nil, ErrNotLeader }
+func (otherLedger) Propose(context.Context, []byte) (any, error) { return nil, wire.ErrNotLeader }
 func (otherLedger) ReadIndex(context.Context) (wire.ReadIndex, error) {
-	return wire.ReadIndex{}, ErrNotLeader
+	return wire.ReadIndex{}, wire.ErrNotLeader
 }
 
 // lossyMasters brings a master's calls to the leader. Calls are lost, or their answers; submissions come once more, much later.
@@ -361,8 +361,8 @@ func (m *lossyMasters) ReadIndex(ctx context.Context, _ string) (index wire.Read
 
 // mayTryAgain tells the errors that a client answers with another try.
 func mayTryAgain(err error) bool {
-	return unknownOutcome(err) || errors.Is(err, ErrNoLeader) || errors.Is(err, masterfsm.ErrBacklog) || errors.Is(err, ErrUnavailable)
+	return unknownOutcome(err) || errors.Is(err, wire.ErrNoLeader) || errors.Is(err, wire.ErrBacklog) || errors.Is(err, wire.ErrUnavailable)
 }
 
 // unknownOutcome reports whether an append that failed may have been made all the same.
-func unknownOutcome(err error) bool { return errors.Is(err, ErrUnknownOutcome) }
+func unknownOutcome(err error) bool { return errors.Is(err, wire.ErrUnknownOutcome) }

@@ -98,7 +98,7 @@ func (s *simulation) appendSurely(who string, w *write) {
 	}
 	if s.dice.once(who, 8) {
 		body := []Entry{{Payload: []byte("another body")}}
-		if a, err := s.anyMaster(who).Append(s.t.Context(), s.project, body, w.key); !errors.Is(err, masterfsm.ErrKeyReused) && !mayTryAgain(err) {
+		if a, err := s.anyMaster(who).Append(s.t.Context(), s.project, body, w.key); !errors.Is(err, wire.ErrKeyReused) && !mayTryAgain(err) {
 			s.t.Errorf("key %s with another body: %+v, %v", w.key, a, err)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/wire"
 )
 
 const (
@@ -37,7 +38,7 @@ type StreamQuery struct {
 
 // Stream gives the records of a query in order, each once, and goes on with those that are appended, until ctx ends, the sink fails, or the
 // reader is no longer let in: who is asked for it again and again, and its error ends the stream. Memory is bounded by a page of records.
-// Errors: those of List and who, ErrTooManyStreams.
+// Errors: those of List and who, wire.ErrTooManyStreams.
 func (n *Node) Stream(
 	ctx context.Context, q StreamQuery, who func(context.Context) (masterfsm.Access, error), sink StreamSink,
 ) error {
@@ -45,7 +46,7 @@ func (n *Node) Stream(
 	case n.streams <- struct{}{}:
 		defer func() { <-n.streams }()
 	default:
-		return fmt.Errorf("%w: this master serves %d, the limit; ask another, or end one", ErrTooManyStreams, maxStreams)
+		return fmt.Errorf("%w: this master serves %d, the limit; ask another, or end one", wire.ErrTooManyStreams, maxStreams)
 	}
 	reader, err := who(ctx)
 	if err != nil {
@@ -100,7 +101,7 @@ func (n *Node) follow(ctx context.Context, w *walk, who func(context.Context) (m
 			said = now
 		}
 		if err != nil {
-			if !errors.Is(err, ErrUnavailable) {
+			if !errors.Is(err, wire.ErrUnavailable) {
 				return err
 			}
 			changed = nil // the storage nodes may have it soon; the table need not be asked more often for that

@@ -14,7 +14,7 @@ var (
 	// ErrClosed: the store was closed, or stopped by a failure. Nothing was appended.
 	ErrClosed = fmt.Errorf("this master is stopping: %w", ErrNotLeader)
 	// ErrOutcomeUnknown: the entry may be in the log, or come into it, or never. Only the state tells.
-	ErrOutcomeUnknown = fmt.Errorf("%w: leadership or patience ended while the entry was being committed", wire.ErrOutcomeUnknown)
+	ErrOutcomeUnknown = fmt.Errorf("%w: leadership or patience ended while the entry was being committed", wire.ErrUnknownOutcome)
 	// ErrOtherGroup: this master is part of another group.
 	ErrOtherGroup = errors.New("this master belongs to another group")
 	// ErrOtherMember: another member than this one was meant. A wiped data folder makes a new member.

@@ -15,6 +15,7 @@ import (
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/storagenode/segment"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // The folder inbox/ keeps blocks beyond the chain's end until the blocks before them are there. Each is a file of its own, named
@@ -126,7 +127,7 @@ func parseInbox(data []byte, number uint64) ([]byte, error) {
 // what the inbox has behind a gap after this one is of no leader, and is moved aside. Nothing is said of whether the block will fit. data
 // is not kept.
 //
-// Errors: ErrBadBlock, ErrInboxFull, ErrFailed.
+// Errors: wire.ErrBadBlock, wire.ErrInboxFull, ErrFailed.
 func (n *Node) PutInbox(number uint64, data []byte) (Status, error) {
 	n.life.RLock()
 	defer n.life.RUnlock()
@@ -155,7 +156,7 @@ func (n *Node) putInbox(number uint64, data []byte) error {
 	size := inboxHeader + int64(len(data)) + 4
 	if n.inbox.bytes+counted(size) > n.cfg.InboxBytes {
 		return fmt.Errorf("%w: %d blocks of %d bytes are there, block %d has %d, the limit is %d; the repair of the node makes room",
-			ErrInboxFull, len(n.inbox.sizes), n.inbox.bytes, number, size, n.cfg.InboxBytes)
+			wire.ErrInboxFull, len(n.inbox.sizes), n.inbox.bytes, number, size, n.cfg.InboxBytes)
 	}
 	file := appendInbox(make([]byte, 0, size), number, data)
 	if err := n.cfg.writeFile(n.inboxPath(number), file, 0o600); err != nil {

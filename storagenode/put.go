@@ -7,13 +7,14 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/storagenode/segment"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // Put takes the next block: it verifies it against the node's head, appends it and syncs it, and returns when it would
 // survive a power cut. A block that is here already is taken again with no effect. data is not kept. The Status is the
 // node's after the call, whatever its outcome.
 //
-// Errors: ErrNotNext (ErrConflict), ErrBadBlock, ErrFailed, and ErrDamaged for a node that cannot go on before a block
+// Errors: wire.ErrNotNext (ErrConflict), wire.ErrBadBlock, ErrFailed, and ErrDamaged for a node that cannot go on before a block
 // is repaired.
 func (n *Node) Put(number uint64, data []byte) (Status, error) {
 	n.life.RLock()
@@ -56,17 +57,17 @@ func (n *Node) PutAll(next func() (chain.Block, error)) error {
 	}
 }
 
-// parseBlock looks over the bytes of a block that was named. The error wraps ErrBadBlock.
+// parseBlock looks over the bytes of a block that was named. The error wraps wire.ErrBadBlock.
 func parseBlock(number uint64, data []byte) (chain.Block, error) {
 	if uint64(len(data)) > segment.MaxBlock {
-		return chain.Block{}, fmt.Errorf("%w: %d bytes, the limit is %d", ErrBadBlock, len(data), uint64(segment.MaxBlock))
+		return chain.Block{}, fmt.Errorf("%w: %d bytes, the limit is %d", wire.ErrBadBlock, len(data), uint64(segment.MaxBlock))
 	}
 	block, err := chain.ParseBlock(data)
 	if err != nil {
-		return chain.Block{}, fmt.Errorf("%w: block %d: %w", ErrBadBlock, number, err)
+		return chain.Block{}, fmt.Errorf("%w: block %d: %w", wire.ErrBadBlock, number, err)
 	}
 	if block.Header.Block != number {
-		return chain.Block{}, fmt.Errorf("%w: block %d was named block %d", ErrBadBlock, block.Header.Block, number)
+		return chain.Block{}, fmt.Errorf("%w: block %d was named block %d", wire.ErrBadBlock, block.Header.Block, number)
 	}
 	return block, nil
 }
@@ -90,7 +91,7 @@ func (n *Node) put(number uint64, data []byte) error {
 		return n.stopped
 	}
 	if number > height {
-		return fmt.Errorf("%w: block %d, where block %d is due", ErrNotNext, number, height)
+		return fmt.Errorf("%w: block %d, where block %d is due", wire.ErrNotNext, number, height)
 	}
 	if err := n.extend(&block); err != nil {
 		return err
@@ -102,7 +103,7 @@ func (n *Node) put(number uint64, data []byte) error {
 func (n *Node) extend(block *chain.Block) error {
 	leaves, err := n.verifier.Take(block)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrBadBlock, err)
+		return fmt.Errorf("%w: %w", wire.ErrBadBlock, err)
 	}
 	// The verifier has moved on: from here an error stops the node.
 	if err := n.store(block, leaves); err != nil {
@@ -117,7 +118,7 @@ func (n *Node) same(h *chain.Header) error {
 	defer r.release(n)
 	here, err := r.header(n, h.Block)
 	if err != nil {
-		return fmt.Errorf("%w: block %d is below the height, and cannot be compared: %w", ErrNotNext, h.Block, err)
+		return fmt.Errorf("%w: block %d is below the height, and cannot be compared: %w", wire.ErrNotNext, h.Block, err)
 	}
 	if here != *h {
 		return fmt.Errorf("%w: block %d is %v here, not %v", ErrConflict, h.Block, here.Hash(), h.Hash())

@@ -52,7 +52,7 @@ const maxChanged = 64
 // Receive opens the node for a repair under a ticket, or tells how that goes. Where the chain is another one, its blocks from
 // Keep on are moved to quarantine/ first; that is done once for a ticket, whatever the node is started between.
 //
-// Errors: ErrFailed, ErrBadBlock for an order that makes no sense.
+// Errors: ErrFailed, wire.ErrBadBlock for an order that makes no sense.
 func (n *Node) Receive(o wire.ReceiveOrder) (wire.ReceiveStatus, error) {
 	r, err := n.receipt(o)
 	if err != nil {
@@ -84,7 +84,7 @@ func (n *Node) receipt(o wire.ReceiveOrder) (*receipt, error) {
 		return r, nil
 	}
 	if o.Ticket == "" {
-		return nil, fmt.Errorf("%w: a repair needs a ticket", ErrBadBlock)
+		return nil, fmt.Errorf("%w: a repair needs a ticket", wire.ErrBadBlock)
 	}
 	if err := checkPieces(o.Pieces); err != nil {
 		return nil, err
@@ -280,7 +280,7 @@ func (n *Node) endBelow(seg, keep uint64) int64 {
 
 // Take receives a transfer. What is whole is kept whatever the outcome. A new transfer takes the place of one that hangs.
 //
-// Errors: ErrTicket; ErrBadBlock where the stream does not prove itself; ErrFailed; else what kept the stream from being read.
+// Errors: ErrTicket; wire.ErrBadBlock where the stream does not prove itself; ErrFailed; else what kept the stream from being read.
 func (n *Node) Take(ctx context.Context, ticket string, from io.Reader) error {
 	n.life.RLock()
 	n.jobs.mu.Lock()

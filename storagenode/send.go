@@ -71,13 +71,13 @@ func (n *Node) Send(o wire.SendOrder) (wire.SendStatus, error) {
 	return s.status(), nil
 }
 
-// checkPieces looks over the pieces of an order. The error wraps ErrBadBlock.
+// checkPieces looks over the pieces of an order. The error wraps wire.ErrBadBlock.
 func checkPieces(pieces []wire.Piece) error {
 	last := uint64(0)
 	for _, p := range pieces {
 		if p.From >= p.To || p.Len() > wire.MaxPiece || p.From < last || p.To == math.MaxUint64 {
 			return fmt.Errorf("%w: a piece from block %d to %d, behind one to %d; pieces ascend and have 1 to %d blocks",
-				ErrBadBlock, p.From, p.To, last, wire.MaxPiece)
+				wire.ErrBadBlock, p.From, p.To, last, wire.MaxPiece)
 		}
 		last = p.To
 	}

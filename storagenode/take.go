@@ -78,11 +78,11 @@ func (t *take) piece(ctx context.Context, head *pieceHead) error {
 			return err
 		}
 		if block.Header != head.headers[i] {
-			return fmt.Errorf("%w: block %d has another header than the one that was proven", ErrBadBlock, number)
+			return fmt.Errorf("%w: block %d has another header than the one that was proven", wire.ErrBadBlock, number)
 		}
 		leaves, err := v.Take(&block)
 		if err != nil {
-			return fmt.Errorf("%w: %w", ErrBadBlock, err)
+			return fmt.Errorf("%w: %w", wire.ErrBadBlock, err)
 		}
 		keep := func() error { return t.keep(&block, leaves) }
 		if err = t.inTurn(keep); errors.Is(err, errStanding) {
@@ -105,7 +105,7 @@ func (t *take) ordered(head *pieceHead) (wire.Piece, error) {
 			return p, nil
 		}
 	}
-	return wire.Piece{}, fmt.Errorf("%w: blocks %d to %d are no end of a piece that was ordered", ErrBadBlock, head.from, end)
+	return wire.Piece{}, fmt.Errorf("%w: blocks %d to %d are no end of a piece that was ordered", wire.ErrBadBlock, head.from, end)
 }
 
 // keep puts a proven block where it belongs.
@@ -130,11 +130,11 @@ func (t *take) keep(block *chain.Block, leaves []chain.Hash) error {
 		return fmt.Errorf("%w: block %d cannot be added: %w", errStanding, number, n.stopped)
 	}
 	if height := n.verifier.Head().Height; number > height {
-		return fmt.Errorf("%w: block %d, where block %d is due", ErrNotNext, number, height)
+		return fmt.Errorf("%w: block %d, where block %d is due", wire.ErrNotNext, number, height)
 	}
 	leaves, err := n.verifier.TakeHashed(block, leaves[:block.Header.Count])
 	if err != nil {
-		return fmt.Errorf("%w: block %d is good, and does not follow this node's last: %w", ErrNotNext, number, err)
+		return fmt.Errorf("%w: block %d is good, and does not follow this node's last: %w", wire.ErrNotNext, number, err)
 	}
 	if err := n.store(block, leaves); err != nil {
 		return n.fail(err)
@@ -153,7 +153,7 @@ func (t *take) keep(block *chain.Block, leaves []chain.Hash) error {
 }
 
 // errStanding: the node stands before a damaged block, and may go on when it is loaded again.
-var errStanding = fmt.Errorf("%w: the node stands before a damaged block", ErrNotNext)
+var errStanding = fmt.Errorf("%w: the node stands before a damaged block", wire.ErrNotNext)
 
 // settle makes durable what was received.
 func (t *take) settle() error {

@@ -60,28 +60,28 @@ func (p *pieceHead) appendTo(dst []byte) []byte {
 	return dst
 }
 
-// prove holds the headers against the hash of the last. The error wraps ErrBadBlock.
+// prove holds the headers against the hash of the last. The error wraps wire.ErrBadBlock.
 func (p *pieceHead) prove(last chain.Hash) error {
 	for i := len(p.headers) - 1; i >= 0; i-- {
 		h := &p.headers[i]
 		number := p.from + uint64(i)
 		switch {
 		case h.Block != number:
-			return fmt.Errorf("%w: the header of block %d names block %d", ErrBadBlock, number, h.Block)
+			return fmt.Errorf("%w: the header of block %d names block %d", wire.ErrBadBlock, number, h.Block)
 		case h.Hash() != last:
-			return fmt.Errorf("%w: the header of block %d hashes to %v, not %v", ErrBadBlock, number, h.Hash(), last)
+			return fmt.Errorf("%w: the header of block %d hashes to %v, not %v", wire.ErrBadBlock, number, h.Hash(), last)
 		case i > 0 && h.First != p.headers[i-1].Size():
-			return fmt.Errorf("%w: the header of block %d names leaf %d as its first, not %d", ErrBadBlock, number, h.First, p.headers[i-1].Size())
+			return fmt.Errorf("%w: the header of block %d names leaf %d as its first, not %d", wire.ErrBadBlock, number, h.First, p.headers[i-1].Size())
 		}
 		last = h.Prev
 	}
 	if p.tree.Size() != p.headers[0].First {
-		return fmt.Errorf("%w: a tree of %d leaves before block %d, whose first is %d", ErrBadBlock, p.tree.Size(), p.from, p.headers[0].First)
+		return fmt.Errorf("%w: a tree of %d leaves before block %d, whose first is %d", wire.ErrBadBlock, p.tree.Size(), p.from, p.headers[0].First)
 	}
 	return nil
 }
 
-// streamReader decodes a transfer. Its errors wrap ErrBadBlock where the bytes cannot be a transfer's, ErrNewerFormat, or are those of
+// streamReader decodes a transfer. Its errors wrap wire.ErrBadBlock where the bytes cannot be a transfer's, ErrNewerFormat, or are those of
 // the reader below: io.ErrUnexpectedEOF where the stream ends early.
 type streamReader struct {
 	r     *bufio.Reader
@@ -118,7 +118,7 @@ func (s *streamReader) header() error {
 		return fmt.Errorf("%w: a transfer of version %d, this program knows %d", ErrNewerFormat, b[4], transferVersion)
 	}
 	if string(b) != string(appendStreamHeader(nil)) {
-		return fmt.Errorf("%w: %x does not begin a transfer", ErrBadBlock, b)
+		return fmt.Errorf("%w: %x does not begin a transfer", wire.ErrBadBlock, b)
 	}
 	return nil
 }
@@ -134,7 +134,7 @@ func (s *streamReader) piece() (*pieceHead, error) {
 		return nil, io.EOF
 	}
 	if count == 0 || count > wire.MaxPiece || from+uint64(count) < from {
-		return nil, fmt.Errorf("%w: a piece of %d blocks from %d, 1 to %d are possible", ErrBadBlock, count, from, wire.MaxPiece)
+		return nil, fmt.Errorf("%w: a piece of %d blocks from %d, 1 to %d are possible", wire.ErrBadBlock, count, from, wire.MaxPiece)
 	}
 	if b, err = s.read(8); err != nil {
 		return nil, err
@@ -149,7 +149,7 @@ func (s *streamReader) piece() (*pieceHead, error) {
 	}
 	p := &pieceHead{from: from}
 	if p.tree, err = chain.NewTree(size, nodes); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrBadBlock, err)
+		return nil, fmt.Errorf("%w: %w", wire.ErrBadBlock, err)
 	}
 	for range count {
 		if b, err = s.read(chain.HeaderSize); err != nil {
@@ -157,7 +157,7 @@ func (s *streamReader) piece() (*pieceHead, error) {
 		}
 		h, err := chain.ParseHeader(b)
 		if err != nil {
-			return nil, fmt.Errorf("%w: a header: %w", ErrBadBlock, err)
+			return nil, fmt.Errorf("%w: a header: %w", wire.ErrBadBlock, err)
 		}
 		p.headers = append(p.headers, h)
 	}
@@ -172,7 +172,7 @@ func (s *streamReader) block() ([]byte, error) {
 	}
 	length := binary.BigEndian.Uint32(b)
 	if length < chain.HeaderSize || length > maxTransferBlock {
-		return nil, fmt.Errorf("%w: a block of %d bytes, %d to %d are possible", ErrBadBlock, length, chain.HeaderSize, maxTransferBlock)
+		return nil, fmt.Errorf("%w: a block of %d bytes, %d to %d are possible", wire.ErrBadBlock, length, chain.HeaderSize, maxTransferBlock)
 	}
 	s.buf = s.buf[:0]
 	for left := int(length); left > 0; {

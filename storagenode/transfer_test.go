@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // TestTransferFormat holds the bytes of a stream against their drawing.
@@ -74,7 +75,7 @@ func FuzzTransfer(f *testing.F) {
 			if out = appendStreamEnd(out); !bytes.HasPrefix(data, out) {
 				t.Fatalf("written back as %x", out)
 			}
-		case errors.Is(err, ErrBadBlock), errors.Is(err, ErrNewerFormat), errors.Is(err, io.ErrUnexpectedEOF):
+		case errors.Is(err, wire.ErrBadBlock), errors.Is(err, ErrNewerFormat), errors.Is(err, io.ErrUnexpectedEOF):
 		default:
 			t.Fatal(err)
 		}

@@ -42,7 +42,7 @@ func TestGet(t *testing.T) {
 		{[]string{"--", "1", "-2"}, `OFFSET "-2" is not a whole number`},
 		{[]string{"1", "4294967296"}, `OFFSET "4294967296" is too large: the limit is 4294967295`},
 		{[]string{"18446744073709551616", "0"}, `is too large: the limit is 18446744073709551615`},
-		{[]string{"9", "0"}, "Not found (not-found, HTTP 404)"},
+		{[]string{"9", "0"}, "Not found (HTTP 404)"},
 		{[]string{"--index", "4"}, "a block's records are before its seal"},
 	}
 	for _, test := range tests {

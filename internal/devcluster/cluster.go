@@ -278,7 +278,7 @@ func (c *Cluster) ensureProject(ctx context.Context) error {
 	defer admin.CloseIdle()
 	name := defaultProject
 	created, err := admin.CreateProject(ctx, wire.NewProject{Name: name})
-	if errors.Is(err, client.ErrNameTaken) {
+	if errors.Is(err, wire.ErrNameTaken) {
 		// An earlier start got this far and no further: its token is lost, and so is that project.
 		name = defaultProject + "-" + rand.Text()[:6]
 		created, err = admin.CreateProject(ctx, wire.NewProject{Name: name})

@@ -13,7 +13,6 @@ import (
 
 	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/httpapi"
-	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode"
 	"github.com/chainstore/chainstore/raftstore"
 	"github.com/chainstore/chainstore/wire"
@@ -132,39 +131,18 @@ type masters struct {
 	fresh, forwarding *client.Masters
 }
 
-// Announce implements masternode.Masters: what the leader refuses, this master refuses for the same reason.
+// Announce implements masternode.Masters.
 func (m masters) Announce(ctx context.Context, url string, member wire.Member, forwarded bool) (wire.Announced, error) {
 	calls := m.Masters
 	if forwarded {
 		calls = m.forwarding
 	}
-	answer, err := calls.Announce(ctx, url, member)
-	switch {
-	case errors.Is(err, client.ErrRemoved):
-		err = fmt.Errorf("%w: %w", masternode.ErrRemoved, err)
-	case errors.Is(err, client.ErrOtherGroup):
-		err = fmt.Errorf("%w: %w", masternode.ErrOtherGroup, err)
-	case errors.Is(err, client.ErrTooFewMasters):
-		err = fmt.Errorf("%w: %w", masternode.ErrTooFewMasters, err)
-	case errors.Is(err, client.ErrBadRequest):
-		err = fmt.Errorf("%w: %w", masternode.ErrBadRequest, err)
-	}
-	return answer, err
+	return calls.Announce(ctx, url, member)
 }
 
-// Register implements masternode.Masters: what the leader refuses, this master refuses for the same reason.
+// Register implements masternode.Masters.
 func (m masters) Register(ctx context.Context, url string, r wire.Registration) (wire.Registered, error) {
-	answer, err := m.forwarding.Register(ctx, url, r)
-	var other *client.OtherStartError
-	switch {
-	case errors.As(err, &other):
-		err = &masterfsm.OtherStartError{ID: r.ID, Boot: other.Start}
-	case errors.Is(err, client.ErrRemoved):
-		err = fmt.Errorf("%w: %w", masterfsm.ErrRemoved, err)
-	case errors.Is(err, client.ErrBadRequest):
-		err = fmt.Errorf("%w: %w", masternode.ErrBadRequest, err)
-	}
-	return answer, err
+	return m.forwarding.Register(ctx, url, r)
 }
 
 // Submit implements masternode.Masters.
@@ -173,9 +151,5 @@ func (m masters) Submit(ctx context.Context, url string, submission []byte, fres
 	if fresh {
 		calls = m.fresh
 	}
-	answer, err := calls.Submit(ctx, url, submission)
-	if errors.Is(err, client.ErrForgotten) {
-		err = fmt.Errorf("%w: %w", masternode.ErrForgotten, err)
-	}
-	return answer, err
+	return calls.Submit(ctx, url, submission)
 }

@@ -12,7 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/raftstore"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -119,7 +118,7 @@ func (r *recovery) lives(ctx context.Context, m *oldMaster) error {
 	if slices.ContainsFunc(r.cfg.Dead, m.is) {
 		named = ", although it was named with --dead"
 	}
-	var problem *client.Error
+	var problem *wire.Error
 	switch {
 	case err == nil && there.ID == m.id:
 		return fmt.Errorf("master %s answers%s", m, named)

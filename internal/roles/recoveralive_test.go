@@ -68,8 +68,8 @@ func answering(t *testing.T, status int, m wire.Member) string {
 		var body any = m
 		if status != http.StatusOK {
 			w.Header().Set("Content-Type", wire.TypeProblem)
-			name := map[int]string{http.StatusUnauthorized: wire.ProblemUnauthorized, http.StatusNotFound: wire.ProblemNotFound,
-				http.StatusServiceUnavailable: wire.ProblemStaleFolder}[status]
+			name := map[int]string{http.StatusUnauthorized: wire.ErrUnauthorized.Name, http.StatusNotFound: wire.ErrNotFound.Name,
+				http.StatusServiceUnavailable: wire.ErrStaleFolder.Name}[status]
 			body = wire.Problem{Type: wire.ProblemBase + name, Title: "no", Status: status}
 		}
 		w.WriteHeader(status)
@@ -642,11 +642,11 @@ func TestAnsweredRegistrationsAreSignsOfLife(t *testing.T) {
 		sign   bool
 	}{
 		{http.StatusOK, wire.Registered{ID: "s-1", Group: "g"}, true},
-		{http.StatusConflict, wire.OtherStart{Problem: wire.Problem{Type: wire.ProblemBase + wire.ProblemOtherStart,
+		{http.StatusConflict, wire.OtherStart{Problem: wire.Problem{Type: wire.ProblemBase + wire.ErrOtherStart.Name,
 			Title: "no", Status: http.StatusConflict}, Start: "a"}, true},
-		{http.StatusServiceUnavailable, wire.Problem{Type: wire.ProblemBase + wire.ProblemNoLeader, Title: "no",
+		{http.StatusServiceUnavailable, wire.Problem{Type: wire.ProblemBase + wire.ErrNoLeader.Name, Title: "no",
 			Status: http.StatusServiceUnavailable}, false},
-		{http.StatusNotFound, wire.Problem{Type: wire.ProblemBase + wire.ProblemNotFound, Title: "no",
+		{http.StatusNotFound, wire.Problem{Type: wire.ProblemBase + wire.ErrNotFound.Name, Title: "no",
 			Status: http.StatusNotFound}, false},
 	} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

@@ -87,18 +87,15 @@ func (b *base) register(
 ) func(context.Context, string, wire.Registration) (wire.Registered, error) {
 	return func(ctx context.Context, master string, r wire.Registration) (wire.Registered, error) {
 		answer, err := masters.Register(ctx, master, r)
-		var other *client.OtherStartError
-		// Only a leader tells these: a master that knows of none answers with no-leader.
-		if err == nil || errors.As(err, &other) || errors.Is(err, client.ErrRemoved) {
+		var other *wire.OtherStartError
+		removed := errors.Is(err, wire.ErrRemoved)
+		// Only a leader answers these: a master that knows of none answers with no-leader.
+		if err == nil || errors.As(err, &other) || removed {
 			now := time.Now()
 			b.answered.Store(&now)
 		}
-		switch {
-		case errors.As(err, &other):
-			err = &worker.OtherStartError{Start: other.Start, Err: err}
-		case errors.Is(err, client.ErrRemoved):
-			err = fmt.Errorf("%w: to let it in as a new node, stop it and remove %s: %w",
-				worker.ErrRemoved, filepath.Join(dir, "identity.json"), err)
+		if removed {
+			err = fmt.Errorf("%w: to register it as a new node, stop it and remove %s", err, filepath.Join(dir, "identity.json"))
 		}
 		return answer, err
 	}
@@ -171,7 +168,7 @@ func OpenStorage(cfg WorkerConfig) (*Storage, error) {
 func transfer(workers *client.Workers) func(ctx context.Context, to, ticket string, write func(io.Writer) error) error {
 	return func(ctx context.Context, to, ticket string, write func(io.Writer) error) error {
 		err := workers.Transfer(ctx, to, ticket, write)
-		if errors.Is(err, client.ErrBadBlock) {
+		if errors.Is(err, wire.ErrBadBlock) {
 			return fmt.Errorf("%w: %w", storagenode.ErrRefused, err)
 		}
 		return err

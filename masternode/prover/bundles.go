@@ -134,7 +134,7 @@ func (b *bundles) readable(ctx context.Context, index uint64, width int) (int, e
 			block = lost.To - 1
 		}
 		if end = max(start, first); end-first < uint64(width) {
-			return 0, t.prover.ExplainLost(block, fmt.Errorf("%w: entry %d of the bundle", ErrUnavailable, end-first))
+			return 0, t.prover.ExplainLost(block, fmt.Errorf("%w: entry %d of the bundle", wire.ErrUnavailable, end-first))
 		}
 		break
 	}

@@ -54,7 +54,7 @@ func TestBundleUpToALostBlock(t *testing.T) {
 		p := r.newProver()
 		for width := range wire.TileWidth {
 			_, err := p.Entries(t.Context(), 0, width+1)
-			if lost := width+1 > 3*17; lost != errors.Is(err, ErrLost) || !lost && err != nil {
+			if lost := width+1 > 3*17; lost != errors.Is(err, wire.ErrLost) || !lost && err != nil {
 				t.Errorf("%d entries: %v", width+1, err)
 			}
 		}
@@ -69,10 +69,10 @@ func TestBundleUpToALostBlock(t *testing.T) {
 			s.LieEntries = func(e *wire.Entries) { *e = wire.Entries{Status: wire.ReadBad, Block: 3} }
 		})
 		misled := r.newProver()
-		if _, err := misled.Entries(t.Context(), 0, 3*17); !errors.Is(err, ErrUnavailable) || errors.Is(err, ErrLost) {
+		if _, err := misled.Entries(t.Context(), 0, 3*17); !errors.Is(err, wire.ErrUnavailable) || errors.Is(err, wire.ErrLost) {
 			t.Errorf("entries before it, which the nodes say are lost: %v", err)
 		}
-		if _, err := misled.Entries(t.Context(), 0, 3*17+1); !errors.Is(err, ErrLost) {
+		if _, err := misled.Entries(t.Context(), 0, 3*17+1); !errors.Is(err, wire.ErrLost) {
 			t.Errorf("its first entry: %v", err)
 		}
 		// A node's word for a loss elsewhere is nothing, also where no other can be asked.
@@ -83,7 +83,7 @@ func TestBundleUpToALostBlock(t *testing.T) {
 		for i, n := range r.candidates() {
 			r.On(n.URL, func(s *masterstest.Storage) { s.Down = i > 0 })
 		}
-		if _, err := r.newProver().tree.bundles.first(t.Context(), 0, 17); errors.Is(err, ErrLost) || !errors.Is(err, ErrUnavailable) {
+		if _, err := r.newProver().tree.bundles.first(t.Context(), 0, 17); errors.Is(err, wire.ErrLost) || !errors.Is(err, wire.ErrUnavailable) {
 			t.Errorf("entries of block 0: %v", err)
 		}
 	})
@@ -99,10 +99,10 @@ func TestBundleWithinLostBlocks(t *testing.T) {
 		if _, err := p.Entries(t.Context(), 0, 221); err != nil {
 			t.Errorf("the entries before them: %v", err)
 		}
-		if _, err := p.Entries(t.Context(), 0, 222); !errors.Is(err, ErrLost) {
+		if _, err := p.Entries(t.Context(), 0, 222); !errors.Is(err, wire.ErrLost) {
 			t.Errorf("with the first of them: %v", err)
 		}
-		if _, err := p.Entries(t.Context(), 1, 1); !errors.Is(err, ErrLost) {
+		if _, err := p.Entries(t.Context(), 1, 1); !errors.Is(err, wire.ErrLost) {
 			t.Errorf("a bundle that begins within them: %v", err)
 		}
 	})

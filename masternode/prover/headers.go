@@ -31,7 +31,7 @@ func (p *Prover) Header(ctx context.Context, block uint64) (chain.Header, error)
 	if h, ok := p.known(block); ok {
 		return h, nil
 	}
-	return chain.Header{}, fmt.Errorf("%w: header of block %d was dropped at once, since many are being read", ErrUnavailable, block)
+	return chain.Header{}, fmt.Errorf("%w: header of block %d was dropped at once, since many are being read", wire.ErrUnavailable, block)
 }
 
 func (p *Prover) known(block uint64) (chain.Header, bool) {
@@ -120,7 +120,7 @@ func (p *Prover) checkHeaders(headers []wire.ProvenHeader, from uint64, boundary
 }
 
 // Locate returns the position of a leaf index that the masters no longer hold. The node's answer is checked with the proven
-// header. The error wraps ErrSeal if the leaf is a seal.
+// header. The error wraps wire.ErrSealIndex if the leaf is a seal.
 func (p *Prover) Locate(ctx context.Context, index uint64) (masterfsm.Position, error) {
 	for node := range p.Nodes(ctx, func(masterfsm.Storage) bool { return true }) {
 		tryCtx, cancel := context.WithTimeout(ctx, readTimeout)
@@ -135,7 +135,7 @@ func (p *Prover) Locate(ctx context.Context, index uint64) (masterfsm.Position, 
 		case err != nil:
 			return masterfsm.Position{}, err
 		case index == h.Seal():
-			return masterfsm.Position{}, ErrSeal
+			return masterfsm.Position{}, wire.ErrSealIndex
 		case index >= h.First && index < h.Seal():
 			return masterfsm.Position{Block: block, Offset: uint32(index - h.First), Index: index}, nil
 		}

@@ -59,12 +59,12 @@ func (p *Prover) affinity(id string) uint64 {
 	return h.Sum64()
 }
 
-// Unavailable is the error of a read that no node could prove: the cause of the end of ctx, or ErrUnavailable.
+// Unavailable is the error of a read that no node could prove: the cause of the end of ctx, or wire.ErrUnavailable.
 func Unavailable(ctx context.Context, what string, args ...any) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	return fmt.Errorf("%w: %s", ErrUnavailable, fmt.Sprintf(what, args...))
+	return fmt.Errorf("%w: %s", wire.ErrUnavailable, fmt.Sprintf(what, args...))
 }
 
 // Distrust asks a node that answered wrong last for a while, and reports it, so that the leader has it checked. A node that is

@@ -143,7 +143,7 @@ func (p *Prover) readBatch(ctx context.Context, reads []*RecordRead) {
 		}
 	}
 	for _, r := range missing {
-		r.err = fmt.Errorf("%w: record %d of block %d", ErrUnavailable, r.offset, r.header.Block)
+		r.err = fmt.Errorf("%w: record %d of block %d", wire.ErrUnavailable, r.offset, r.header.Block)
 		close(r.done)
 	}
 }
@@ -212,14 +212,14 @@ func (p *Prover) lost(block uint64) (lost bool) {
 	return lost
 }
 
-// ExplainLost adds to the error of a read that its block is lost, if it is. The result wraps ErrLost once a person has confirmed
+// ExplainLost adds to the error of a read that its block is lost, if it is. The result wraps wire.ErrLost once a person has confirmed
 // the loss.
 func (p *Prover) ExplainLost(block uint64, err error) error {
 	var lost, confirmed bool
 	p.cfg.Ledger.Read(func(s *masterfsm.State) { lost, confirmed = s.Lost(block) })
 	switch {
 	case confirmed:
-		return fmt.Errorf("%w: block %d: a person has confirmed it; the proof that the record was there still stands", ErrLost, block)
+		return fmt.Errorf("%w: block %d: a person has confirmed it; the proof that the record was there still stands", wire.ErrLost, block)
 	case lost:
 		return fmt.Errorf("%w: no storage node has a good copy of block %d; an operator must bring one back or confirm the loss", err, block)
 	}

@@ -26,7 +26,7 @@ func TestRecordsBehindALostHeader(t *testing.T) {
 					t.Errorf("block %d, where block %d is lost: %v", block, lost, err)
 				}
 			}
-			if _, err := p.Header(t.Context(), lost); !errors.Is(err, ErrUnavailable) {
+			if _, err := p.Header(t.Context(), lost); !errors.Is(err, wire.ErrUnavailable) {
 				t.Errorf("block %d, which is lost: %v", lost, err)
 			}
 			if len(p.suspects) > 0 || len(p.unwell) > 0 {
@@ -49,11 +49,11 @@ func TestRecordsBehindALostHeader(t *testing.T) {
 			stop()
 			running.Wait()
 			_, err = r.newProver().Header(t.Context(), lost)
-			if err := p.ExplainLost(lost, err); !errors.Is(err, ErrUnavailable) || errors.Is(err, ErrLost) {
+			if err := p.ExplainLost(lost, err); !errors.Is(err, wire.ErrUnavailable) || errors.Is(err, wire.ErrLost) {
 				t.Errorf("a header of it: %v", err)
 			}
 			r.ConfirmLost(lost)
-			if err := p.ExplainLost(lost, err); !errors.Is(err, ErrLost) {
+			if err := p.ExplainLost(lost, err); !errors.Is(err, wire.ErrLost) {
 				t.Errorf("a header of it, whose loss is confirmed: %v", err)
 			}
 		})

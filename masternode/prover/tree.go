@@ -58,7 +58,7 @@ func (p *Prover) Tile(ctx context.Context, level, index uint64, width int) ([]by
 	return p.tree.tile(ctx, level, index, width)
 }
 
-// Entries returns the first width entries of a bundle. Errors: ErrLost if the block of one of them is lost, ErrUnavailable,
+// Entries returns the first width entries of a bundle. Errors: wire.ErrLost if the block of one of them is lost, wire.ErrUnavailable,
 // ErrBusy.
 func (p *Prover) Entries(ctx context.Context, index uint64, width int) ([]byte, error) {
 	return p.tree.bundles.first(ctx, index, width)
@@ -67,7 +67,7 @@ func (p *Prover) Entries(ctx context.Context, index uint64, width int) ([]byte, 
 // Inclusion returns the path of a leaf in the tree of a size, RFC 6962 section 2.1.1.
 func (p *Prover) Inclusion(ctx context.Context, index, size uint64) (path []chain.Hash, err error) {
 	if index >= size {
-		return nil, fmt.Errorf("%w: leaf %d is not in a tree of %d", ErrBadRequest, index, size)
+		return nil, fmt.Errorf("%w: leaf %d is not in a tree of %d", wire.ErrBadRequest, index, size)
 	}
 	err = p.tree.read(ctx, size, func(hashes tlog.HashReader) error {
 		proof, err := tlog.ProveRecord(int64(size), int64(index), hashes)
@@ -78,11 +78,11 @@ func (p *Prover) Inclusion(ctx context.Context, index, size uint64) (path []chai
 }
 
 // Consistency returns the proof that the tree of one size is a prefix of that of another, RFC 6962 section 2.1.2. It is empty if
-// from is 0 or to. Errors: ErrBadRequest if from is beyond to, ErrUnavailable.
+// from is 0 or to. Errors: wire.ErrBadRequest if from is beyond to, wire.ErrUnavailable.
 func (p *Prover) Consistency(ctx context.Context, from, to uint64) (proof []chain.Hash, err error) {
 	switch {
 	case from > to:
-		return nil, fmt.Errorf("%w: from %d is beyond to %d", ErrBadRequest, from, to)
+		return nil, fmt.Errorf("%w: from %d is beyond to %d", wire.ErrBadRequest, from, to)
 	case from == 0 || from == to:
 		return []chain.Hash{}, nil
 	}

@@ -61,13 +61,13 @@ func TestProofsOfTheTreeHoldForOthers(t *testing.T) {
 				}
 			}
 		}
-		if _, err := p.Consistency(t.Context(), 5, 4); !errors.Is(err, ErrBadRequest) {
+		if _, err := p.Consistency(t.Context(), 5, 4); !errors.Is(err, wire.ErrBadRequest) {
 			t.Errorf("backwards: %v", err)
 		}
-		if _, err := p.Inclusion(t.Context(), 7, 7); !errors.Is(err, ErrBadRequest) {
+		if _, err := p.Inclusion(t.Context(), 7, 7); !errors.Is(err, wire.ErrBadRequest) {
 			t.Errorf("a leaf that is not in the tree: %v", err)
 		}
-		if _, err := p.Inclusion(t.Context(), 7, end.Size+1); !errors.Is(err, ErrUnavailable) {
+		if _, err := p.Inclusion(t.Context(), 7, end.Size+1); !errors.Is(err, wire.ErrUnavailable) {
 			t.Errorf("a tree that is not there: %v", err)
 		}
 	})
@@ -226,7 +226,7 @@ func TestNoFlippedByteIsServed(t *testing.T) {
 					t.Fatalf("%s, byte %d: %d nodes are suspect", c.name, at, n)
 				}
 				r.lie(3, func(s *masterstest.Storage) { c.flip(s, at, &flipped) })
-				if got, err := c.read(r.newProver()); !errors.Is(err, ErrUnavailable) || len(got) > 0 {
+				if got, err := c.read(r.newProver()); !errors.Is(err, wire.ErrUnavailable) || len(got) > 0 {
 					t.Fatalf("%s, byte %d, all lie: %d bytes, %v", c.name, at, len(got), err)
 				}
 			}
@@ -280,7 +280,7 @@ func TestTilesOfNodesThatHaveThemNot(t *testing.T) {
 				t.Errorf("%s: %d nodes are suspect", c.name, n)
 			}
 			r.lie(3, c.change)
-			if _, err := r.newProver().tree.bundles.first(t.Context(), 0, 256); !errors.Is(err, ErrUnavailable) {
+			if _, err := r.newProver().tree.bundles.first(t.Context(), 0, 256); !errors.Is(err, wire.ErrUnavailable) {
 				t.Errorf("all nodes are %s: %v", c.name, err)
 			}
 		}

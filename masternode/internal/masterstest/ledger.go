@@ -75,7 +75,7 @@ func (l *Ledger) Propose(_ context.Context, command []byte) (any, error) {
 	if l.Term == term {
 		l.depose()
 	}
-	return nil, wire.ErrOutcomeUnknown
+	return nil, wire.ErrUnknownOutcome
 }
 
 // apply commits a command; mu is held.
@@ -157,7 +157,7 @@ func (l *Ledger) RunAsLeader(ctx context.Context, lead func(context.Context, uin
 			defer close(ended)
 			// Leadership may be lost before the context is told.
 			err := lead(leading, term)
-			if err != nil && leading.Err() == nil && !errors.Is(err, wire.ErrNotLeader) && !errors.Is(err, wire.ErrOutcomeUnknown) {
+			if err != nil && leading.Err() == nil && !errors.Is(err, wire.ErrNotLeader) && !errors.Is(err, wire.ErrUnknownOutcome) {
 				l.t.Errorf("lead: %v", err)
 			}
 		}()
