@@ -17,6 +17,7 @@ import (
 
 	"github.com/chainstore/chainstore/e2e/witness"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/signing"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -510,7 +511,7 @@ func TestWitnessMLDSA(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			cfg.WitnessCalls, cfg.Settings.WitnessQuorum, cfg.Witnesses = f, 1, []Witness{f.join(w, "w1")}
+			cfg.WitnessCalls, cfg.Settings.WitnessQuorum, cfg.Witnesses = f, 1, []signing.Witness{f.join(w, "w1")}
 		})
 		defer r.stop()
 		f.know(r)
@@ -533,7 +534,7 @@ func TestWitnessWithoutProof(t *testing.T) {
 			}
 		}
 		r := newRig(t, 2, func(cfg *Config, r *rig) {
-			cfg.WitnessCalls, cfg.Witnesses = f, []Witness{f.add("w1")}
+			cfg.WitnessCalls, cfg.Witnesses = f, []signing.Witness{f.add("w1")}
 			died := false
 			r.ledger.OnApply = func(s *masterfsm.State) {
 				if !died && s.Checkpoint().Size == 4 { // all nodes die in the moment in which the second block is stored

@@ -10,47 +10,9 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/signing"
 	"github.com/chainstore/chainstore/wire"
 )
-
-// LogConfig is how a master takes part in the group's log.
-type LogConfig struct {
-	// Secret is the cluster token: the log's private keys lie in the table sealed under it.
-	Secret string
-	// Origin is the name that the log gets from the leader that founds its first key, "" for that of Key, or for chainstore/ and the group's
-	// id. A log that has a name keeps it.
-	Origin string
-	// Key is a private key that the log is to have: its first where it has none. nil for none: the leader makes the first.
-	Key *LogKey
-}
-
-func (c *LogConfig) validate() error {
-	if c.Secret == "" {
-		return errors.New("masternode: the cluster token is needed, under which the log's keys are sealed")
-	}
-	if c.Origin != "" {
-		if err := masterfsm.CheckNoteName(c.Origin); err != nil {
-			return err
-		}
-	}
-	if c.Key != nil && c.Origin != "" && c.Origin != c.Key.Origin() {
-		return fmt.Errorf("%w: the log's key is one of %q, and its origin is to be %q: they must be the same", masterfsm.ErrBadCommand, c.Key.Origin(), c.Origin)
-	}
-	return nil
-}
-
-// firstKey is the key that this master founds the log of a group with. A group that was recovered without the key of before has another
-// default origin in each epoch: no origin is to have keys of which the later do not follow from the first.
-func (c *LogConfig) firstKey(group masterfsm.Group) (*LogKey, error) {
-	if c.Key != nil {
-		return c.Key, nil
-	}
-	origin := "chainstore/" + group.ID
-	if group.Epoch > 1 {
-		origin += fmt.Sprint("/", group.Epoch)
-	}
-	return NewLogKey(cmp.Or(c.Origin, origin))
-}
 
 // logKeys has the leader found the log's first key, and give it the one that this master was given. A master of a version that does not know
 // log keys stops at the first one in its log: so it waits until each that has a vote has said that it does.
@@ -78,7 +40,7 @@ type givenKey struct {
 }
 
 // note holds the table against the key. One that was retired stays so.
-func (g *givenKey) note(c *LogConfig, view masterfsm.View) {
+func (g *givenKey) note(c *signing.LogConfig, view masterfsm.View) {
 	if c.Key == nil || c.Key.Origin() != view.Log.Origin {
 		*g = givenKey{}
 		return
@@ -88,19 +50,19 @@ func (g *givenKey) note(c *LogConfig, view masterfsm.View) {
 	case !ok || !known.Signs():
 		*g = givenKey{due: !ok}
 	case g.seal == nil || !bytes.Equal(g.seal, known.Sealed):
-		_, err := logSecret{token: c.Secret, group: view.Group.ID}.open(view.Log.Origin, &known)
+		_, err := signing.Sealer{Token: c.Secret, Group: view.Group.ID}.Open(view.Log.Origin, &known)
 		*g = givenKey{due: err != nil, seal: known.Sealed}
 	}
 }
 
-func (n *Node) logSecret(group string) logSecret {
-	return logSecret{token: n.cfg.Log.Secret, group: group}
+func (n *Node) logSecret(group string) signing.Sealer {
+	return signing.Sealer{Token: n.cfg.Log.Secret, Group: group}
 }
 
 // foundLog gives the log its first key. Where a leader before was quicker that one's stays.
 func (l *leadership) foundLog(view masterfsm.View) job {
 	return func(ctx context.Context) (func(*memory, time.Time), error) {
-		key, err := l.node.cfg.Log.firstKey(view.Group)
+		key, err := l.node.cfg.Log.FirstKey(view.Group)
 		if err == nil {
 			_, err = l.node.addLogKey(ctx, key, view.Group.ID, true)
 		}
@@ -117,8 +79,8 @@ func (l *leadership) addGivenKey(view masterfsm.View) job {
 }
 
 // addLogKey seals a key and commits it.
-func (n *Node) addLogKey(ctx context.Context, key *LogKey, group string, first bool) (*masterfsm.LogKey, error) {
-	sealed, err := n.logSecret(group).seal(key)
+func (n *Node) addLogKey(ctx context.Context, key *signing.Key, group string, first bool) (*masterfsm.LogKey, error) {
+	sealed, err := n.logSecret(group).Seal(key)
 	if err != nil {
 		return nil, err
 	}
@@ -162,11 +124,11 @@ func (n *Node) AddLogKey(ctx context.Context) (wire.LogKey, error) {
 		return wire.LogKey{}, wire.ErrNotLeader
 	}
 	// The first key is the leader's to found. What cannot be opened here is under another cluster token, and the others would not open this one.
-	if _, err := n.checkpointHere(); errors.Is(err, ErrNoLogKey) {
+	if _, err := n.checkpointHere(); errors.Is(err, signing.ErrNoLogKey) {
 		return wire.LogKey{}, err
 	}
 	keys, group, _ := n.logOf()
-	key, err := NewLogKey(keys.Origin)
+	key, err := signing.NewKey(keys.Origin)
 	if err != nil {
 		return wire.LogKey{}, err
 	}
@@ -205,7 +167,7 @@ func (n *Node) signsWithout(id string) error {
 		return nil
 	}
 	for i := range others {
-		if _, err := n.logSecret(group).open(keys.Origin, &others[i]); err == nil {
+		if _, err := n.logSecret(group).Open(keys.Origin, &others[i]); err == nil {
 			return nil
 		}
 	}

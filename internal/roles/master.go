@@ -14,6 +14,7 @@ import (
 	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/httpapi"
 	"github.com/chainstore/chainstore/masternode"
+	"github.com/chainstore/chainstore/masternode/signing"
 	"github.com/chainstore/chainstore/raftstore"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -38,7 +39,7 @@ func OpenMaster(cfg MasterConfig) (m *Master, err error) {
 	if err != nil {
 		return nil, err
 	}
-	witnesses, err := masternode.ParseWitnesses(cfg.Witnesses, cfg.Settings.WitnessQuorum)
+	witnesses, err := signing.ParseWitnesses(cfg.Witnesses, cfg.Settings.WitnessQuorum)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +78,7 @@ func OpenMaster(cfg MasterConfig) (m *Master, err error) {
 		Peers: slices.DeleteFunc(slices.Clone(cfg.Peers), func(url string) bool { return url == m.url }), Join: cfg.Join,
 		Ledger: m.store, Membership: m.store, Masters: m.masters, Workers: client.NewWorkers(),
 		Settings: cfg.Settings, Limits: cfg.Limits, MaxAge: cfg.MaxAge,
-		Log:       masternode.LogConfig{Secret: cfg.ClusterToken, Origin: cfg.Origin, Key: key},
+		Log:       signing.LogConfig{Secret: cfg.ClusterToken, Origin: cfg.Origin, Key: key},
 		Witnesses: witnesses, WitnessCalls: client.NewWitnesses(),
 		CheckInterval: cfg.CheckInterval, CheckRate: cfg.CheckRate, Logger: cfg.Logger,
 	})
