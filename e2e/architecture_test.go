@@ -47,10 +47,11 @@ var mayImport = map[string][]string{
 	},
 	"e2e": {},
 
-	"masternode":                      {"chain", "masterfsm", "masternode/batch", "masternode/prover", "wire"},
+	"masternode":                      {"chain", "masterfsm", "masternode/batch", "masternode/prover", "masternode/signing", "wire"},
 	"masternode/batch":                {},
 	"masternode/internal/masterstest": {"chain", "masterfsm", "wire"},
 	"masternode/prover":               {"chain", "masterfsm", "masternode/batch", "wire"},
+	"masternode/signing":              {"chain", "masterfsm", "wire"},
 }
 
 // onlyIn says which folder alone may import a library.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/signing"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -42,12 +43,12 @@ func (l *leadership) cosign(a action, view masterfsm.View, m *memory) job {
 }
 
 // submit hands the witness a checkpoint with the proof from a size, and verifies what it answers.
-func (l *leadership) submit(ctx context.Context, w Witness, view masterfsm.View, c masterfsm.Boundary, old uint64) (masterfsm.Cosignature, error) {
+func (l *leadership) submit(ctx context.Context, w signing.Witness, view masterfsm.View, c masterfsm.Boundary, old uint64) (masterfsm.Cosignature, error) {
 	proof, err := l.node.prover.Consistency(ctx, old, c.Size)
 	if err != nil {
 		return masterfsm.Cosignature{}, fmt.Errorf("%w: no proof from size %d to %d: %w", errOurs, old, c.Size, err)
 	}
-	signed, err := l.node.notary.sign(l.node.logSecret(view.Group.ID), view.Log, masterfsm.Cosigned{Boundary: c})
+	signed, err := l.node.signer.Sign(l.node.logSecret(view.Group.ID), view.Log, masterfsm.Cosigned{Boundary: c})
 	if err != nil {
 		return masterfsm.Cosignature{}, fmt.Errorf("%w: %w", errOurs, err)
 	}
@@ -55,7 +56,7 @@ func (l *leadership) submit(ctx context.Context, w Witness, view masterfsm.View,
 	if err != nil {
 		return masterfsm.Cosignature{}, err
 	}
-	return w.cosignature(signed, answer)
+	return w.Cosignature(signed, answer)
 }
 
 // witnessed takes the end of a submission into what the leader knows of the witness, and tells the log what changed.
@@ -75,13 +76,13 @@ func (l *leadership) witnessed(w *witnessed, err error, size, stored uint64, now
 }
 
 // witness is that of a name.
-func (n *Node) witness(name string) Witness {
+func (n *Node) witness(name string) signing.Witness {
 	for i := range n.cfg.Witnesses {
 		if n.cfg.Witnesses[i].Name == name {
 			return n.cfg.Witnesses[i]
 		}
 	}
-	return Witness{}
+	return signing.Witness{}
 }
 
 // cosigners are the witnesses as the leader sees them; none where it cannot be asked. Outsiders ask for them without a token: those who ask
@@ -112,18 +113,20 @@ func (l *leadership) cosigners() []wire.Witness {
 	return slices.Clone(l.witnesses)
 }
 
-// witnessNotices are what somebody must know of the witnesses.
-func witnessNotices(list []wire.Witness, quorum int) []string {
-	var notices []string
+// witnessNotices are the notices about the witnesses.
+func witnessNotices(list []wire.Witness, quorum int) []wire.Message {
+	var notices []wire.Message
 	well := len(list)
 	for i := range list {
 		if w := &list[i]; w.Error != "" {
-			notices = append(notices, fmt.Sprintf("witness %s at %s does not cosign (%s): %s", w.Name, w.URL, w.State, w.Error))
+			args := wire.Args{"name": w.Name, "url": w.URL, "state": w.State, "detail": w.Error}
+			notices = append(notices, wire.Message{Code: wire.CodeWitnessDown, Args: args})
 			well--
 		}
 	}
 	if len(list) > 0 && well < quorum {
-		notices = append(notices, fmt.Sprintf("%d of %d witnesses that a checkpoint needs cosign: the one that is shown stays until more do", well, quorum))
+		args := wire.Args{"count": uint64(well), "needed": uint64(quorum)}
+		notices = append(notices, wire.Message{Code: wire.CodeTooFewWitnesses, Args: args})
 	}
 	return notices
 }

@@ -225,7 +225,9 @@ func (n *Node) propose(ctx context.Context, c masterfsm.Command) (any, error) {
 			return nil, err
 		}
 	}
-	result, err := n.cfg.Ledger.Propose(ctx, masterfsm.Encode(c))
+	var level uint64
+	n.cfg.Ledger.Read(func(s *masterfsm.State) { level = s.Level() })
+	result, err := n.cfg.Ledger.Propose(ctx, masterfsm.EncodeFor(level, c))
 	if err == nil && l != nil && l.fences.suspended.Load() {
 		return nil, fmt.Errorf("%w: %w", wire.ErrUnknownOutcome, errSuspended)
 	}

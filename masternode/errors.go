@@ -11,10 +11,6 @@ import (
 
 // Errors of this package beside those of wire's table, of prover, and the refusals of masterfsm.
 var (
-	// ErrNoCheckpoint: no checkpoint can be shown now.
-	ErrNoCheckpoint = wire.ErrUnavailable.Variant("no checkpoint can be shown")
-	// ErrNoLogKey: the log has no signing key yet, or this master cannot open those that it has. It wraps ErrNoCheckpoint.
-	ErrNoLogKey = fmt.Errorf("%w: there is no key to sign it with", ErrNoCheckpoint)
 	// ErrLaterEpoch: the workers obey another epoch of the group, which was recovered without this master.
 	ErrLaterEpoch = errors.New("the workers obey a later epoch of this group")
 )

@@ -66,7 +66,7 @@ func (n *Node) lead(ctx context.Context, term uint64) error {
 	defer n.setLeadership(nil)
 	n.log.Info("leading", "term", term, "epoch", epoch)
 	for _, notice := range n.flagNotices() {
-		n.log.Error(notice)
+		n.log.Error(notice.Text())
 	}
 	_, _ = n.checkpointHere() // it says so itself where nothing can be signed
 	ctx, cancel := context.WithCancel(ctx)

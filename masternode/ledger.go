@@ -122,3 +122,11 @@ type Record struct {
 	Sealed  bool // its block is mined: nothing about it changes any more
 	Stored  bool // its block is on as many storage nodes as the settings ask
 }
+
+// Witnesses calls transparency log witnesses (C2SP tlog-witness).
+type Witnesses interface {
+	// AddCheckpoint submits a signed checkpoint to the witness at a URL, with the consistency proof from the size old, and returns the signature
+	// lines of its answer, of which nothing is verified. The error is a *wire.WitnessConflict where the witness has another size than old, a
+	// *wire.WitnessRefusal where it refused for another reason, and wraps wire.ErrNoAnswer where no answer came.
+	AddCheckpoint(ctx context.Context, url string, old uint64, proof []chain.Hash, checkpoint []byte) ([]byte, error)
+}

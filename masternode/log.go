@@ -7,51 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/signing"
 	"github.com/chainstore/chainstore/wire"
 )
-
-// LogConfig is how a master takes part in the group's log.
-type LogConfig struct {
-	// Secret is the cluster token: the log's private keys lie in the table sealed under it.
-	Secret string
-	// Origin is the name that the log gets from the leader that founds its first key, "" for that of Key, or for chainstore/ and the group's
-	// id. A log that has a name keeps it.
-	Origin string
-	// Key is a private key that the log is to have: its first where it has none. nil for none: the leader makes the first.
-	Key *LogKey
-}
-
-func (c *LogConfig) validate() error {
-	if c.Secret == "" {
-		return errors.New("masternode: the cluster token is needed, under which the log's keys are sealed")
-	}
-	if c.Origin != "" {
-		if err := masterfsm.CheckNoteName(c.Origin); err != nil {
-			return err
-		}
-	}
-	if c.Key != nil && c.Origin != "" && c.Origin != c.Key.Origin() {
-		return fmt.Errorf("%w: the log's key is one of %q, and its origin is to be %q: they must be the same", masterfsm.ErrBadCommand, c.Key.Origin(), c.Origin)
-	}
-	return nil
-}
-
-// firstKey is the key that this master founds the log of a group with. A group that was recovered without the key of before has another
-// default origin in each epoch: no origin is to have keys of which the later do not follow from the first.
-func (c *LogConfig) firstKey(group masterfsm.Group) (*LogKey, error) {
-	if c.Key != nil {
-		return c.Key, nil
-	}
-	origin := "chainstore/" + group.ID
-	if group.Epoch > 1 {
-		origin += fmt.Sprint("/", group.Epoch)
-	}
-	return NewLogKey(cmp.Or(c.Origin, origin))
-}
 
 // logKeys has the leader found the log's first key, and give it the one that this master was given. A master of a version that does not know
 // log keys stops at the first one in its log: so it waits until each that has a vote has said that it does.
@@ -79,7 +40,7 @@ type givenKey struct {
 }
 
 // note holds the table against the key. One that was retired stays so.
-func (g *givenKey) note(c *LogConfig, view masterfsm.View) {
+func (g *givenKey) note(c *signing.LogConfig, view masterfsm.View) {
 	if c.Key == nil || c.Key.Origin() != view.Log.Origin {
 		*g = givenKey{}
 		return
@@ -89,19 +50,19 @@ func (g *givenKey) note(c *LogConfig, view masterfsm.View) {
 	case !ok || !known.Signs():
 		*g = givenKey{due: !ok}
 	case g.seal == nil || !bytes.Equal(g.seal, known.Sealed):
-		_, err := logSecret{token: c.Secret, group: view.Group.ID}.open(view.Log.Origin, &known)
+		_, err := signing.Sealer{Token: c.Secret, Group: view.Group.ID}.Open(view.Log.Origin, &known)
 		*g = givenKey{due: err != nil, seal: known.Sealed}
 	}
 }
 
-func (n *Node) logSecret(group string) logSecret {
-	return logSecret{token: n.cfg.Log.Secret, group: group}
+func (n *Node) logSecret(group string) signing.Sealer {
+	return signing.Sealer{Token: n.cfg.Log.Secret, Group: group}
 }
 
 // foundLog gives the log its first key. Where a leader before was quicker that one's stays.
 func (l *leadership) foundLog(view masterfsm.View) job {
 	return func(ctx context.Context) (func(*memory, time.Time), error) {
-		key, err := l.node.cfg.Log.firstKey(view.Group)
+		key, err := l.node.cfg.Log.FirstKey(view.Group)
 		if err == nil {
 			_, err = l.node.addLogKey(ctx, key, view.Group.ID, true)
 		}
@@ -118,8 +79,8 @@ func (l *leadership) addGivenKey(view masterfsm.View) job {
 }
 
 // addLogKey seals a key and commits it.
-func (n *Node) addLogKey(ctx context.Context, key *LogKey, group string, first bool) (*masterfsm.LogKey, error) {
-	sealed, err := n.logSecret(group).seal(key)
+func (n *Node) addLogKey(ctx context.Context, key *signing.Key, group string, first bool) (*masterfsm.LogKey, error) {
+	sealed, err := n.logSecret(group).Seal(key)
 	if err != nil {
 		return nil, err
 	}
@@ -163,11 +124,11 @@ func (n *Node) AddLogKey(ctx context.Context) (wire.LogKey, error) {
 		return wire.LogKey{}, wire.ErrNotLeader
 	}
 	// The first key is the leader's to found. What cannot be opened here is under another cluster token, and the others would not open this one.
-	if _, err := n.checkpointHere(); errors.Is(err, ErrNoLogKey) {
+	if _, err := n.checkpointHere(); errors.Is(err, signing.ErrNoLogKey) {
 		return wire.LogKey{}, err
 	}
 	keys, group, _ := n.logOf()
-	key, err := NewLogKey(keys.Origin)
+	key, err := signing.NewKey(keys.Origin)
 	if err != nil {
 		return wire.LogKey{}, err
 	}
@@ -206,25 +167,28 @@ func (n *Node) signsWithout(id string) error {
 		return nil
 	}
 	for i := range others {
-		if _, err := n.logSecret(group).open(keys.Origin, &others[i]); err == nil {
+		if _, err := n.logSecret(group).Open(keys.Origin, &others[i]); err == nil {
 			return nil
 		}
 	}
 	return fmt.Errorf("%w: %s; the others do not open under this cluster token: give the leader one of them with --checkpoint-key first", wire.ErrLastKey, id)
 }
 
-// logNotices are what somebody must know of the log; l is nil where this master does not lead.
-func (n *Node) logNotices(l *leadership) []string {
+// logNotices are the notices about the log; l is nil where this master does not lead.
+func (n *Node) logNotices(l *leadership) []wire.Message {
 	notices := n.flagNotices()
 	if keys, _, _ := n.logOf(); keys.Origin == "" {
 		if mute := l.silent(); len(mute) > 0 {
-			notices = append(notices, fmt.Sprintf("the log gets its first key once all masters say that they know log keys: %s did not; start it, with this version, or remove it",
-				strings.Join(mute, ", ")))
+			notices = append(notices, wire.Message{Code: wire.CodeLogKeyWaits, Args: wire.Args{"nodes": mute}})
 		}
 		return notices // else the leader is about to make it
 	}
-	if _, err := n.checkpointHere(); err != nil {
-		notices = append(notices, err.Error())
+	var waits *checkpointWaitsError
+	switch _, err := n.checkpointHere(); {
+	case errors.As(err, &waits):
+		notices = append(notices, waits.message())
+	case err != nil:
+		notices = append(notices, wire.Message{Code: wire.CodeNoCheckpoint, Args: wire.Args{"detail": err.Error()}})
 	}
 	return notices
 }
@@ -239,16 +203,16 @@ func (l *leadership) silent() []string {
 	return l.mute
 }
 
-// flagNotices are what this master's flags ask of the log that the group does not do.
-func (n *Node) flagNotices() []string {
-	notices := []string{}
+// flagNotices are about what this master's flags ask of the log that the group does not do.
+func (n *Node) flagNotices() []wire.Message {
+	notices := []wire.Message{}
 	keys, _, _ := n.logOf()
 	if keys.Origin == "" {
 		return notices
 	}
 	c := &n.cfg.Log
 	if asked := cmp.Or(c.Origin, keys.Origin); asked != keys.Origin {
-		notices = append(notices, fmt.Sprintf("--origin %s changes nothing: the log's origin is %s for good", asked, keys.Origin))
+		notices = append(notices, wire.Message{Code: wire.CodeOriginIgnored, Args: wire.Args{"asked": asked, "origin": keys.Origin}})
 	}
 	if c.Key == nil {
 		return notices
@@ -256,12 +220,13 @@ func (n *Node) flagNotices() []string {
 	known, ok := keys.Known(c.Key.Public())
 	switch {
 	case c.Key.Origin() != keys.Origin:
-		notices = append(notices, fmt.Sprintf("the key of --checkpoint-key is one of %s and is not used: the log's origin is %s for good",
-			c.Key.Origin(), keys.Origin))
+		notices = append(notices, wire.Message{
+			Code: wire.CodeCheckpointKeyForeign, Args: wire.Args{"asked": c.Key.Origin(), "origin": keys.Origin},
+		})
 	case ok && !known.Signs():
-		notices = append(notices, fmt.Sprintf("the key of --checkpoint-key, %s, is retired and is not used again", known.ID))
+		notices = append(notices, wire.Message{Code: wire.CodeCheckpointKeyRetired, Args: wire.Args{"key": known.ID}})
 	case !ok && n.leadership.Load() == nil:
-		notices = append(notices, "the key of --checkpoint-key is not in the log yet: it is added when this master leads ('chainstore master transfer')")
+		notices = append(notices, wire.Message{Code: wire.CodeCheckpointKeyWaits})
 	}
 	return notices
 }

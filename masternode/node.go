@@ -14,6 +14,7 @@ import (
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode/batch"
 	"github.com/chainstore/chainstore/masternode/prover"
+	"github.com/chainstore/chainstore/masternode/signing"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -30,9 +31,9 @@ type Config struct {
 	Workers    Workers
 	Settings   masterfsm.Settings
 	Limits     Limits
-	Log        LogConfig
+	Log        signing.LogConfig
 	// Witnesses are asked for cosignatures where this master leads; WitnessCalls brings them there, and is needed where there are any.
-	Witnesses    []Witness
+	Witnesses    []signing.Witness
 	WitnessCalls Witnesses
 	MaxAge       time.Duration // of the oldest record of the open block; 0 for the default of 1 s
 	// CheckInterval is how long after a storage node's last check the next begins, 0 for none on a schedule; CheckRate how many bytes
@@ -58,13 +59,13 @@ func (c *Config) validate() error {
 	case c.MaxAge < 0 || c.CheckInterval < 0 || c.CheckRate < 0:
 		return fmt.Errorf("masternode: max age %v, check interval %v or check rate %d is negative", c.MaxAge, c.CheckInterval, c.CheckRate)
 	}
-	if err := c.Log.validate(); err != nil {
+	if err := c.Log.Check(); err != nil {
 		return err
 	}
 	if len(c.Witnesses) > 0 && c.WitnessCalls == nil {
 		return fmt.Errorf("masternode: WitnessCalls is needed for witnesses")
 	}
-	if err := checkWitnesses(c.Witnesses, c.Settings.WitnessQuorum); err != nil {
+	if err := signing.CheckWitnesses(c.Witnesses, c.Settings.WitnessQuorum); err != nil {
 		return err
 	}
 	return c.Settings.Check()
@@ -78,7 +79,7 @@ type Node struct {
 	appends *batch.Batcher[*pendingAppend] // of this master's clients
 	commits *batch.Batcher[*pendingCommit] // of all masters, where this one leads
 	prover  *prover.Prover
-	notary  notary
+	signer  signing.CheckpointSigner
 
 	confirms *batch.Batcher[*pendingConfirm]              // of reads that need no token
 	cosigned batch.SingleFlight[struct{}, []wire.Witness] // requests to the leader for its witnesses

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/signing"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -36,13 +37,13 @@ type witnessed struct {
 }
 
 // newWitnessing begins with what the table has of the witnesses.
-func newWitnessing(list []Witness, view masterfsm.View) witnessing {
+func newWitnessing(list []signing.Witness, view masterfsm.View) witnessing {
 	var m witnessing
 	for i := range list {
 		w := &witnessed{name: list[i].Name, url: list[i].URL, key: list[i].VerifierKey, state: wire.WitnessNew}
 		for _, c := range view.Cosigned { // the newest is the last
 			if line, ok := cosignatureOf(c.Cosignatures, w.name); ok {
-				w.size, w.last = c.Boundary.Size, cosignedAt(line)
+				w.size, w.last = c.Boundary.Size, signing.CosignedAt(line)
 			}
 		}
 		m.list = append(m.list, w)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/signing"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -22,7 +23,7 @@ func (n *Node) Prove(ctx context.Context, r Record) (wire.Proof, error) {
 	}
 	at, err := n.covering(ctx, r)
 	switch {
-	case errors.Is(err, wire.ErrNotCovered) || errors.Is(err, ErrNoCheckpoint):
+	case errors.Is(err, wire.ErrNotCovered) || errors.Is(err, signing.ErrNoCheckpoint):
 		at = Checkpoint{Boundary: n.boundaryAfter(r.At.Block)}
 	case err != nil:
 		return wire.Proof{}, err
@@ -200,7 +201,7 @@ func (n *Node) waitPublished(ctx context.Context, block uint64) error {
 
 // passes reports whether what a proof failed for may be over in a moment.
 func passes(err error) bool {
-	if errors.Is(err, ErrNoCheckpoint) {
+	if errors.Is(err, signing.ErrNoCheckpoint) {
 		return false // although it wraps wire.ErrUnavailable
 	}
 	for _, passing := range []error{wire.ErrUnavailable, wire.ErrNoLeader, wire.ErrNotCovered, wire.ErrNotSealed, context.DeadlineExceeded} {

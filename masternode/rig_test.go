@@ -13,6 +13,7 @@ import (
 
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode/internal/masterstest"
+	"github.com/chainstore/chainstore/masternode/signing"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -65,7 +66,7 @@ func newRig(t *testing.T, storages int, change func(*Config, *rig)) *rig {
 	cfg := Config{
 		Member: wire.Member{ID: "m1", URL: "http://m1"}, Boot: 1,
 		Ledger: r.ledger, Membership: r.members, Masters: noMasters{}, Workers: r.workers, Settings: settings, Limits: DefaultLimits(),
-		Log: LogConfig{Secret: "cluster token"}, Logger: hclog.NewNullLogger(),
+		Log: signing.LogConfig{Secret: "cluster token"}, Logger: hclog.NewNullLogger(),
 	}
 	if change != nil {
 		change(&cfg, r)

@@ -285,7 +285,7 @@ func (s *simulation) settle() {
 		settled := v.OpenRecords == 0 && v.Stored == v.OpenBlock && len(v.Storages) == simulatedStorages
 		for i := range v.Storages {
 			n := &v.Storages[i]
-			settled = settled && n.State == masterfsm.Valid && n.Height == v.Head.Height && n.Due == ""
+			settled = settled && n.State == masterfsm.Valid && n.Height == v.Head.Height && n.Due.IsZero()
 		}
 		if settled {
 			return

@@ -18,7 +18,7 @@ func (m *master) integrity(c *gin.Context) error {
 }
 
 func (m *master) leaderIntegrity(c *gin.Context) error {
-	story, err := m.node.LeaderIntegrity()
+	story, err := m.node.LeaderIntegrity(c.Request.Context())
 	if err != nil {
 		return err
 	}

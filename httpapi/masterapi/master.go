@@ -170,7 +170,7 @@ func (m *master) readIndex(c *gin.Context) error {
 }
 
 func (m *master) leaderStatus(c *gin.Context) error {
-	status, err := m.node.LeaderCluster()
+	status, err := m.node.LeaderCluster(c.Request.Context())
 	if err != nil {
 		return err
 	}

@@ -29,7 +29,7 @@ type MasterConfig struct {
 	NodeConfig
 	Raft          string   // address of the raft port
 	RaftAdvertise string   // host:port at which the other masters reach the raft port; "" for Raft
-	Peers         []string // URLs of all masters, the same on each; the first founds the group. Empty for a group of one
+	Peers         []string // URLs of all masters; the first founds the group. Empty for a group of one
 	Join          []string // URLs of masters whose group this one joins, instead of Peers
 	AdminToken    string
 	MasterOptions

@@ -15,6 +15,7 @@ import (
 	"github.com/chainstore/chainstore/httpapi"
 	"github.com/chainstore/chainstore/httpapi/masterapi"
 	"github.com/chainstore/chainstore/masternode"
+	"github.com/chainstore/chainstore/masternode/signing"
 	"github.com/chainstore/chainstore/raftstore"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -39,7 +40,7 @@ func OpenMaster(cfg MasterConfig) (m *Master, err error) {
 	if err != nil {
 		return nil, err
 	}
-	witnesses, err := masternode.ParseWitnesses(cfg.Witnesses, cfg.Settings.WitnessQuorum)
+	witnesses, err := signing.ParseWitnesses(cfg.Witnesses, cfg.Settings.WitnessQuorum)
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +79,7 @@ func OpenMaster(cfg MasterConfig) (m *Master, err error) {
 		Peers: slices.DeleteFunc(slices.Clone(cfg.Peers), func(url string) bool { return url == m.url }), Join: cfg.Join,
 		Ledger: m.store, Membership: m.store, Masters: m.masters, Workers: client.NewWorkers(),
 		Settings: cfg.Settings, Limits: cfg.Limits, MaxAge: cfg.MaxAge,
-		Log:       masternode.LogConfig{Secret: cfg.ClusterToken, Origin: cfg.Origin, Key: key},
+		Log:       signing.LogConfig{Secret: cfg.ClusterToken, Origin: cfg.Origin, Key: key},
 		Witnesses: witnesses, WitnessCalls: client.NewWitnesses(),
 		CheckInterval: cfg.CheckInterval, CheckRate: cfg.CheckRate, Logger: cfg.Logger,
 	})

@@ -17,9 +17,10 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// bundles reads the entries below the tiles of the lowest level. A storage node makes them from the records with their payloads,
-// and no token is needed to request them, so they must not keep the nodes from reading records: few bundles are read at a time,
-// each once for all callers and as wide as it is stored, and a node that is slow with bundles is asked last for bundles alone.
+// bundles reads the entries below the tiles of the lowest level. A storage node makes them from the records with their
+// payloads, and no token is needed to request them, so they must not keep the nodes from reading records: few bundles
+// are read at a time, each once for all callers and as wide as it is stored, and a node that is slow with bundles is
+// asked last for bundles alone.
 type bundles struct {
 	tree    *tree
 	reads   batch.SingleFlight[uint64, bundle]
@@ -40,7 +41,8 @@ type bundle struct {
 const (
 	// keptBundles are 13 KiB each with many records to a block, and at most wire.MaxBundle.
 	keptBundles = 1024
-	// bundleReads is how many bundles are read from storage nodes at a time, bundleWaits how many more may wait for that.
+	// bundleReads is how many bundles are read from storage nodes at a time, bundleWaits how many more may wait for
+	// that.
 	bundleReads, bundleWaits = 8, 64
 	// bundleTimeout is how long a storage node may take for the entries of a bundle.
 	bundleTimeout = 15 * time.Second
@@ -106,8 +108,8 @@ func firstEntries(data []byte, count int) []byte {
 	return data[:size:size]
 }
 
-// readable returns how many entries of a bundle can be read: the stored ones, up to the first of a lost block. It returns an error
-// if they are fewer than width.
+// readable returns how many entries of a bundle can be read: the stored ones, up to the first of a lost block. It
+// returns an error if they are fewer than width.
 func (b *bundles) readable(ctx context.Context, index uint64, width int) (int, error) {
 	t, first := b.tree, index*wire.TileWidth
 	end := first + uint64(t.widest(0, index, width))
@@ -169,7 +171,8 @@ func (b *bundles) read(ctx context.Context, index uint64, width int) (bundle, er
 	return found, nil
 }
 
-// entries reads the entries of leaves from the first node whose entries have those hashes. first is the index of the first leaf.
+// entries reads the entries of leaves from the first node whose entries have those hashes. first is the index of the
+// first leaf.
 func (b *bundles) entries(ctx context.Context, first uint64, leaves []byte) ([]byte, error) {
 	p := b.tree.prover
 	for _, node := range b.candidates() {

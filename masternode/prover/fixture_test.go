@@ -68,7 +68,8 @@ func (f *fixture) treeReads() (tiles, entries int) {
 	return tiles, entries
 }
 
-// withoutHeader makes all nodes unable to read the header of a block. A storage node's list of headers ends before it then.
+// withoutHeader makes all nodes unable to read the header of a block. A storage node's list of headers ends before it
+// then.
 func (f *fixture) withoutHeader(block uint64) {
 	f.Lose(block)
 	for url := range f.Workers.Storages {

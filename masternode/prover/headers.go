@@ -55,8 +55,8 @@ func (p *Prover) keep(h chain.Header) {
 	p.headers[0][h.Block] = h
 }
 
-// fetchHeaders gets a page of headers, with the needed one among them, from the first node that can prove them. A header that is
-// lost, or that a node cannot read, does not prevent the others of its page from being read.
+// fetchHeaders gets a page of headers, with the needed one among them, from the first node that can prove them. A
+// header that is lost, or that a node cannot read, does not prevent the others of its page from being read.
 func (p *Prover) fetchHeaders(ctx context.Context, page, needed uint64) error {
 	for node := range p.Nodes(ctx, func(n masterfsm.Storage) bool { return n.Height > needed }) {
 		var boundary masterfsm.Boundary
@@ -80,8 +80,9 @@ func (p *Prover) fetchHeaders(ctx context.Context, page, needed uint64) error {
 	return Unavailable(ctx, "header of block %d", needed)
 }
 
-// headersFrom keeps the headers from one block up to another that a node proves. They end before one that the node cannot read:
-// next is the first block that is not among them. If ok is false, the node did not answer, or answered wrong.
+// headersFrom keeps the headers from one block up to another that a node proves. They end before one that the node
+// cannot read: next is the first block that is not among them. If ok is false, the node did not answer, or answered
+// wrong.
 func (p *Prover) headersFrom(
 	ctx context.Context, node masterfsm.Storage, from, to uint64, boundary masterfsm.Boundary,
 ) (next uint64, ok bool) {
@@ -119,8 +120,8 @@ func (p *Prover) checkHeaders(headers []wire.ProvenHeader, from uint64, boundary
 	return nil
 }
 
-// Locate returns the position of a leaf index that the masters no longer hold. The node's answer is checked with the proven
-// header. The error wraps wire.ErrSealIndex if the leaf is a seal.
+// Locate returns the position of a leaf index that the masters no longer hold. The node's answer is checked with the
+// proven header. The error wraps wire.ErrSealIndex if the leaf is a seal.
 func (p *Prover) Locate(ctx context.Context, index uint64) (masterfsm.Position, error) {
 	for node := range p.Nodes(ctx, func(masterfsm.Storage) bool { return true }) {
 		tryCtx, cancel := context.WithTimeout(ctx, readTimeout)

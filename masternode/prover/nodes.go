@@ -25,8 +25,8 @@ func (p *Prover) Nodes(ctx context.Context, fits func(masterfsm.Storage) bool) i
 	}
 }
 
-// candidates lists the storage nodes that fit, the best first: nodes that answered last time before others, Valid nodes before
-// others, and equal ones in an order that differs between masters.
+// candidates lists the storage nodes that fit, the best first: nodes that answered last time before others, Valid nodes
+// before others, and equal ones in an order that differs between masters.
 func (p *Prover) candidates(fits func(masterfsm.Storage) bool) []masterfsm.Storage {
 	var nodes []masterfsm.Storage
 	p.cfg.Ledger.Read(func(s *masterfsm.State) { nodes = s.Storages() })
@@ -67,21 +67,21 @@ func Unavailable(ctx context.Context, what string, args ...any) error {
 	return fmt.Errorf("%w: %s", wire.ErrUnavailable, fmt.Sprintf(what, args...))
 }
 
-// Distrust asks a node that answered wrong last for a while, and reports it, so that the leader has it checked. A node that is
-// not Valid is being checked or repaired already.
+// Distrust asks a node that answered wrong last for a while, and reports it, so that the leader has it checked. A node
+// that is not Valid is being checked or repaired already.
 func (p *Prover) Distrust(node masterfsm.Storage, what string, err error) {
 	p.askLast(node, distrustFor, what, err)
 	if node.State != masterfsm.Valid && node.State != masterfsm.Sending {
 		return
 	}
 	select {
-	case p.suspects <- wire.Suspicion{ID: node.ID, Cause: fmt.Sprintf("it answered with %s: %v", what, err)}:
+	case p.suspects <- wire.Suspicion{ID: node.ID, Cause: fmt.Sprintf("%s: %v", what, err)}:
 	default:
 	}
 }
 
-// noAnswer asks a node that did not answer a call last for a while. If ctx has ended, the reader has gone or ran out of time, and
-// the node is not at fault.
+// noAnswer asks a node that did not answer a call last for a while. If ctx has ended, the reader has gone or ran out of
+// time, and the node is not at fault.
 func (p *Prover) noAnswer(ctx context.Context, node masterfsm.Storage, what string, err error) {
 	if ctx.Err() == nil {
 		p.askLast(node, restAfter(err), what, err)

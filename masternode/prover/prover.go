@@ -19,7 +19,8 @@ import (
 type Storages interface {
 	// ReadRecords answers for each place, in order.
 	ReadRecords(ctx context.Context, w wire.Worker, places []wire.Place) ([]wire.ProvenRecord, error)
-	// Headers answers with up to limit headers from a block on, with inclusion proofs of their seals in the tree of a size.
+	// Headers answers with up to limit headers from a block on, with inclusion proofs of their seals in the tree of a
+	// size.
 	Headers(ctx context.Context, w wire.Worker, from uint64, limit int, size uint64) ([]wire.ProvenHeader, error)
 	// Locate returns the block of a leaf index.
 	Locate(ctx context.Context, w wire.Worker, index uint64) (uint64, error)
@@ -27,21 +28,23 @@ type Storages interface {
 	ReadTiles(ctx context.Context, w wire.Worker, tiles []tlog.Tile) (wire.TileData, error)
 	// Entries answers with the data of count leaves from the first one on, all or none.
 	Entries(ctx context.Context, w wire.Worker, first uint64, count int) (wire.Entries, error)
-	// FindRecords returns places of records, in order, as the node's index has them, and the leaf up to which it searched.
+	// FindRecords returns places of records, in order, as the node's index has them, and the leaf up to which it
+	// searched.
 	FindRecords(ctx context.Context, w wire.Worker, q wire.RecordQuery) (wire.RecordHits, error)
 	// FindHash returns the leaves that may have a hash, and the leaf up to which the node's index reaches.
 	FindHash(ctx context.Context, w wire.Worker, h chain.Hash) (wire.RecordHits, error)
 }
 
-// Ledger gives access to the replicated state. Read calls f with the state, which does not change meanwhile. f must be quick and
-// must not keep the state.
+// Ledger gives access to the replicated state. Read calls f with the state, which does not change meanwhile. f must be
+// quick and must not keep the state.
 type Ledger interface {
 	Read(f func(*masterfsm.State))
 }
 
 // Config describes a [Prover]. All fields are required.
 type Config struct {
-	// Self is the member id of this master. It decides which node is asked first, so that the masters spread over the nodes.
+	// Self is the member id of this master. It decides which node is asked first, so that the masters spread over the
+	// nodes.
 	Self     string
 	Ledger   Ledger
 	Storages Storages
@@ -206,14 +209,15 @@ func leafOf(encoded []byte) (chain.Leaf, error) {
 	return chain.EncodedLeaf(encoded, chain.EncodedCommit(encoded)), nil
 }
 
-// lost reports whether no storage node has a good copy of a block. A node that reports its own copy as bad then is not at fault.
+// lost reports whether no storage node has a good copy of a block. A node that reports its own copy as bad then is not
+// at fault.
 func (p *Prover) lost(block uint64) (lost bool) {
 	p.cfg.Ledger.Read(func(s *masterfsm.State) { lost, _ = s.Lost(block) })
 	return lost
 }
 
-// ExplainLost adds to the error of a read that its block is lost, if it is. The result wraps wire.ErrLost once a person has confirmed
-// the loss.
+// ExplainLost adds to the error of a read that its block is lost, if it is. The result wraps wire.ErrLost once a person
+// has confirmed the loss.
 func (p *Prover) ExplainLost(block uint64, err error) error {
 	var lost, confirmed bool
 	p.cfg.Ledger.Read(func(s *masterfsm.State) { lost, confirmed = s.Lost(block) })

@@ -9,8 +9,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// FindRecords asks a node's index for the places of records. They are within the query and in order; nothing else about them is
-// proven.
+// FindRecords asks a node's index for the places of records. They are within the query and in order; nothing else about
+// them is proven.
 func (p *Prover) FindRecords(ctx context.Context, node masterfsm.Storage, q wire.RecordQuery) (wire.RecordHits, error) {
 	tryCtx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
@@ -66,8 +66,8 @@ func failedRead(err error) *RecordRead {
 	return r
 }
 
-// FindHash asks one node after the other for a hash, until one of them has it. complete means that a node without it has an index
-// that reaches up to the leaf upTo.
+// FindHash asks one node after the other for a hash, until one of them has it. complete means that a node without it
+// has an index that reaches up to the leaf upTo.
 func (p *Prover) FindHash(ctx context.Context, h chain.Hash, upTo uint64) (found wire.FoundHash, ok, complete bool) {
 	for node := range p.Nodes(ctx, func(n masterfsm.Storage) bool { return n.Height > 0 }) {
 		tryCtx, cancel := context.WithTimeout(ctx, readTimeout)

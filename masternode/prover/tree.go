@@ -16,8 +16,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// tree reads the chain's Merkle tree from storage nodes, as tiles of C2SP tlog-tiles and bundles of the entries below them. Every
-// byte that it returns, or uses in a proof, is proven from a root that the group has committed:
+// tree reads the chain's Merkle tree from storage nodes, as tiles of C2SP tlog-tiles and bundles of the entries below
+// them. Every byte that it returns, or uses in a proof, is proven from a root that the group has committed:
 //
 //	entry ─► leaf hash, in a tile ─► hash of that tile, in the one above ─► … ─► root of a block boundary in the table
 //
@@ -52,14 +52,14 @@ func (t *tree) close(cause error) {
 	t.reads.Close(cause)
 }
 
-// Tile returns the first width hashes of a tile that the tree of a block boundary has; see [wire.WidthOfTile]. It reads the tile
-// as wide as it is stored, whatever the width.
+// Tile returns the first width hashes of a tile that the tree of a block boundary has; see [wire.WidthOfTile]. It reads
+// the tile as wide as it is stored, whatever the width.
 func (p *Prover) Tile(ctx context.Context, level, index uint64, width int) ([]byte, error) {
 	return p.tree.tile(ctx, level, index, width)
 }
 
-// Entries returns the first width entries of a bundle. Errors: wire.ErrLost if the block of one of them is lost, wire.ErrUnavailable,
-// ErrBusy.
+// Entries returns the first width entries of a bundle. Errors: wire.ErrLost if the block of one of them is lost,
+// wire.ErrUnavailable, ErrBusy.
 func (p *Prover) Entries(ctx context.Context, index uint64, width int) ([]byte, error) {
 	return p.tree.bundles.first(ctx, index, width)
 }
@@ -77,8 +77,8 @@ func (p *Prover) Inclusion(ctx context.Context, index, size uint64) (path []chai
 	return path, err
 }
 
-// Consistency returns the proof that the tree of one size is a prefix of that of another, RFC 6962 section 2.1.2. It is empty if
-// from is 0 or to. Errors: wire.ErrBadRequest if from is beyond to, wire.ErrUnavailable.
+// Consistency returns the proof that the tree of one size is a prefix of that of another, RFC 6962 section 2.1.2. It is
+// empty if from is 0 or to. Errors: wire.ErrBadRequest if from is beyond to, wire.ErrUnavailable.
 func (p *Prover) Consistency(ctx context.Context, from, to uint64) (proof []chain.Hash, err error) {
 	switch {
 	case from > to:
@@ -156,8 +156,8 @@ func (t *tree) keep(id tileID, data []byte) {
 	}
 }
 
-// read calls f with hashes of the tree's first size leaves, from one storage node after the other, until the tiles of one are
-// proven.
+// read calls f with hashes of the tree's first size leaves, from one storage node after the other, until the tiles of
+// one are proven.
 func (t *tree) read(ctx context.Context, size uint64, f func(tlog.HashReader) error) error {
 	p := t.prover
 	for node := range p.Nodes(ctx, func(n masterfsm.Storage) bool { return n.Height > 0 }) {
@@ -180,8 +180,8 @@ func (t *tree) read(ctx context.Context, size uint64, f func(tlog.HashReader) er
 	return Unavailable(ctx, "the tree of %d leaves", size)
 }
 
-// boundary returns a block boundary of at least size leaves that a node has: the checkpoint, whose tiles are requested most, or
-// else the node's newest.
+// boundary returns a block boundary of at least size leaves that a node has: the checkpoint, whose tiles are requested
+// most, or else the node's newest.
 func (t *tree) boundary(node masterfsm.Storage, size uint64) (b masterfsm.Boundary, ok bool) {
 	t.prover.cfg.Ledger.Read(func(s *masterfsm.State) {
 		if b = s.Checkpoint(); b.Size >= size && b.Height <= node.Height {

@@ -155,7 +155,8 @@ func TestTilesAndBundlesOfAnyWidth(t *testing.T) {
 	})
 }
 
-// flipTiles makes a node change a byte in its answers of tiles, where they have so many, and tell that it did; flipEntries in entries.
+// flipTiles makes a node change a byte in its answers of tiles, where they have so many, and tell that it did;
+// flipEntries in entries.
 func flipTiles(s *masterstest.Storage, at int, flipped *bool) {
 	s.LieTiles = func(d *wire.TileData) {
 		at := at

@@ -10,8 +10,8 @@ import (
 	"github.com/chainstore/chainstore/masterfsm"
 )
 
-// Chain is a group whose records are mined and stored on all of its storage nodes. It has no master: the test applies the
-// commands itself.
+// Chain is a group whose records are mined and stored on all of its storage nodes. It has no master: the test applies
+// the commands itself.
 type Chain struct {
 	Ledger   *Ledger
 	Workers  *Workers
@@ -21,8 +21,8 @@ type Chain struct {
 	time uint64
 }
 
-// NewChain stores a number of records in blocks of maxRecords, of which the last may have fewer. The state keeps no body of a
-// stored block.
+// NewChain stores a number of records in blocks of maxRecords, of which the last may have fewer. The state keeps no
+// body of a stored block.
 func NewChain(t *testing.T, storages, records int, maxRecords uint32) *Chain {
 	t.Helper()
 	c := &Chain{Ledger: NewLedger(t), Workers: NewWorkers(t, storages), t: t}
@@ -99,7 +99,7 @@ func (c *Chain) Lose(blocks ...uint64) {
 	}
 	for i := range c.view().Storages {
 		n := c.view().Storages[i]
-		c.propose(&masterfsm.Suspect{ID: n.ID, Cause: "test", Time: c.now()})
+		c.propose(&masterfsm.Suspect{ID: n.ID, Cause: masterfsm.TextCause("test"), Time: c.now()})
 		c.propose(&masterfsm.BeginCheck{ID: n.ID, Version: c.view().Storages[i].Version, Time: c.now()})
 		c.propose(&masterfsm.EndCheck{ID: n.ID, Version: c.view().Storages[i].Version, Bad: bad, Time: c.now()})
 	}

@@ -20,8 +20,8 @@ const (
 	DeposedForgot             // the leader is deposed and cannot tell; nobody else has the command
 )
 
-// fakeLedger is a group of masters as the one that leads it sees it. The group's log is committed at once, unless fate says otherwise, and a
-// test can cut its leadership.
+// fakeLedger is a group of masters as the one that leads it sees it. The group's log is committed at once, unless fate
+// says otherwise, and a test can cut its leadership.
 type Ledger struct {
 	t       *testing.T
 	Delay   func() time.Duration   // of a commit

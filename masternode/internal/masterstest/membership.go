@@ -10,8 +10,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// fakeMembership is the raft configuration as one master sees it. It asserts that nobody is given a vote who is no member, and that nobody
-// removes itself.
+// fakeMembership is the raft configuration as one master sees it. It asserts that nobody is given a vote who is no
+// member, and that nobody removes itself.
 type Membership struct {
 	Mu         sync.Mutex // guards all below
 	Self       wire.Member

@@ -14,7 +14,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// fakeStorage is a storage node in memory. It asserts that what it is given extends its chain and that orders do not go backwards.
+// fakeStorage is a storage node in memory. It asserts that what it is given extends its chain and that orders do not go
+// backwards.
 type Storage struct {
 	Mu       sync.Mutex // guards all below
 	Verifier *chain.Verifier

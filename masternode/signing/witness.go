@@ -1,7 +1,6 @@
-package masternode
+package signing
 
 import (
-	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -12,19 +11,10 @@ import (
 	formats "github.com/transparency-dev/formats/note"
 	"golang.org/x/mod/sumdb/note"
 
-	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
 )
 
-// Witnesses calls transparency log witnesses (C2SP tlog-witness).
-type Witnesses interface {
-	// AddCheckpoint submits a signed checkpoint to the witness at a URL, with the consistency proof from the size old, and returns the signature
-	// lines of its answer, of which nothing is verified. The error is a *wire.WitnessConflict where the witness has another size than old, a
-	// *wire.WitnessRefusal where it refused for another reason, and wraps wire.ErrNoAnswer where no answer came.
-	AddCheckpoint(ctx context.Context, url string, old uint64, proof []chain.Hash, checkpoint []byte) ([]byte, error)
-}
-
-// Witness is one whom the leader asks to cosign checkpoints.
+// Witness is a transparency log witness (C2SP tlog-witness) that is asked to cosign checkpoints.
 type Witness struct {
 	Name        string // in its key
 	VerifierKey string // C2SP signed-note, of type 0x04 (Ed25519) or 0x06 (ML-DSA-44)
@@ -39,11 +29,11 @@ const (
 	keyCosignatureM = 0x06
 )
 
-// ParseWitness reads a witness as the flag has it: its verifier key, a space, and its submission prefix, an http or https URL. The error wraps
-// [masterfsm.ErrBadCommand].
+// ParseWitness reads a witness in the form of the flag: its verifier key, a space, and its submission prefix, an http
+// or https URL. The error wraps [masterfsm.ErrBadCommand].
 func ParseWitness(text string) (Witness, error) {
 	bad := func(format string, args ...any) (Witness, error) {
-		// The name alone, where there is one: somebody may have written a password into the URL.
+		// Only the name is printed: the URL may contain a password.
 		name, _, named := strings.Cut(text, "+")
 		if !named || strings.ContainsAny(name, " /@") {
 			name = ""
@@ -95,8 +85,7 @@ func ParseWitness(text string) (Witness, error) {
 	return w, nil
 }
 
-// ParseWitnesses reads witnesses with [ParseWitness], and checks that they can be asked together: each name and each key once, and as many as
-// the quorum asks. The error wraps [masterfsm.ErrBadCommand].
+// ParseWitnesses reads witnesses with [ParseWitness] and checks them with [CheckWitnesses].
 func ParseWitnesses(texts []string, quorum uint8) ([]Witness, error) {
 	var list []Witness
 	for _, text := range texts {
@@ -106,11 +95,12 @@ func ParseWitnesses(texts []string, quorum uint8) ([]Witness, error) {
 		}
 		list = append(list, w)
 	}
-	return list, checkWitnesses(list, quorum)
+	return list, CheckWitnesses(list, quorum)
 }
 
-// checkWitnesses reports why witnesses cannot be asked together, for that quorum. The error wraps [masterfsm.ErrBadCommand].
-func checkWitnesses(list []Witness, quorum uint8) error {
+// CheckWitnesses checks that each name and each key occurs once, and that there are enough witnesses for the quorum.
+// The error wraps [masterfsm.ErrBadCommand].
+func CheckWitnesses(list []Witness, quorum uint8) error {
 	if len(list) > masterfsm.MaxWitnesses {
 		return fmt.Errorf("%w: %d witnesses, %d are possible", masterfsm.ErrBadCommand, len(list), masterfsm.MaxWitnesses)
 	}
@@ -118,7 +108,7 @@ func checkWitnesses(list []Witness, quorum uint8) error {
 	for i := range list {
 		w := &list[i]
 		if w.verifier == nil {
-			return errors.New("masternode: a witness that does not come from ParseWitness")
+			return errors.New("signing: the witness was not made by ParseWitness")
 		}
 		key := strings.SplitN(w.VerifierKey, "+", 3)[2]
 		// One key under two names would count twice.
@@ -133,12 +123,12 @@ func checkWitnesses(list []Witness, quorum uint8) error {
 	return nil
 }
 
-// errCosignature: a witness's answer without a good cosignature of its key.
+// errCosignature: a witness answered without a valid cosignature of its key.
 var errCosignature = errors.New("the witness answered without a good cosignature of its key")
 
-// cosignature finds the witness's cosignature of a signed checkpoint in its answer. Signatures of other keys are ignored, as the page wants.
-// The error wraps errCosignature.
-func (w *Witness) cosignature(checkpoint, answer []byte) (masterfsm.Cosignature, error) {
+// Cosignature finds the witness's cosignature of a signed checkpoint in its answer. Signatures of other keys are
+// ignored, as C2SP tlog-witness demands. The error wraps errCosignature.
+func (w *Witness) Cosignature(checkpoint, answer []byte) (masterfsm.Cosignature, error) {
 	text, _, found := strings.Cut(string(checkpoint), "\n\n")
 	if !found {
 		return masterfsm.Cosignature{}, errors.New("the checkpoint is no signed note")
@@ -157,8 +147,8 @@ func (w *Witness) cosignature(checkpoint, answer []byte) (masterfsm.Cosignature,
 	return masterfsm.Cosignature{Witness: w.Name, Line: "— " + signature.Name + " " + signature.Base64}, nil
 }
 
-// cosignedAt is the time in a cosignature, zero where it cannot be read.
-func cosignedAt(c masterfsm.Cosignature) time.Time {
+// CosignedAt is the time in a cosignature, zero if it cannot be read.
+func CosignedAt(c masterfsm.Cosignature) time.Time {
 	at, err := formats.CoSigV1Timestamp(note.Signature{Base64: c.Line[strings.LastIndexByte(c.Line, ' ')+1:]})
 	if err != nil {
 		return time.Time{}

@@ -102,10 +102,10 @@ func TestRecoverAsksTheMasters(t *testing.T) {
 				Group: "g", Epoch: 2})
 		}, []string{"m2", "m3"}, "master m9 of the same group, at epoch 2"},
 		"one that takes another token": {func(t *testing.T) string { return answering(t, 401, wire.Member{}) },
-			[]string{"m2", "m3"}, "does not say who it is"},
+			[]string{"m2", "m3"}, "but not with its id"},
 		"one that was refused as an older copy": {func(t *testing.T) string {
 			return answering(t, 503, wire.Member{})
-		}, []string{"m2", "m3"}, "does not say who it is"},
+		}, []string{"m2", "m3"}, "but not with its id"},
 		"a worker at the old one's place": {func(t *testing.T) string { return answering(t, 404, wire.Member{}) },
 			[]string{"m2", "m3"}, ""},
 		"a worker at the place of one that is not named": {func(t *testing.T) string {
@@ -272,7 +272,7 @@ func TestRecoverNeedsAMajority(t *testing.T) {
 		{"one of two, the other destroyed", 2, []string{"d1"}, true, ""},
 		{"the only one", 1, nil, false, ""},
 		{"none of one", 1, []string{"d1"}, false, "0 of the table's 1 storage nodes"},
-		{"no storage nodes", 0, nil, false, "no storage node that could vouch"},
+		{"no storage nodes", 0, nil, false, "no storage node to confirm"},
 		{"lost, and one that is not left out is silent", 3, []string{"d1"}, true, "d3 is silent"},
 		{"an older version", 3, nil, false, "d3 is old"},
 	} {
@@ -287,7 +287,7 @@ func TestRecoverNeedsAMajority(t *testing.T) {
 			case "d3 is silent":
 				l.apply(&masterfsm.Register{Role: masterfsm.RoleStorage, ID: "d3", URL: nowhere, Boot: "2",
 					Time: startTime})
-				want = nowhere + " does not tell"
+				want = nowhere + " does not report its chain"
 			case "d3 is old":
 				old := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 					_, _ = w.Write([]byte(`{"id":"d3","group":"g","epoch":1,"height":0}`))
@@ -295,7 +295,7 @@ func TestRecoverNeedsAMajority(t *testing.T) {
 				defer old.Close()
 				l.apply(&masterfsm.Register{Role: masterfsm.RoleStorage, ID: "d3", URL: old.URL, Boot: "2",
 					Time: startTime})
-				want = old.URL + " runs a version that does not tell when"
+				want = old.URL + " runs a version that does not report when"
 			}
 			_, err := recoverWith(t, l, RecoverConfig{Without: c.without, StorageLost: c.lost})
 			if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {

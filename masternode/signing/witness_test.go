@@ -1,4 +1,4 @@
-package masternode
+package signing
 
 import (
 	"crypto/ed25519"
@@ -91,7 +91,7 @@ func TestCheckWitnesses(t *testing.T) {
 		{make([]Witness, masterfsm.MaxWitnesses+1), 0, "are possible"},
 		{[]Witness{{Name: "a"}}, 0, "ParseWitness"},
 	} {
-		err := checkWitnesses(c.list, c.quorum)
+		err := CheckWitnesses(c.list, c.quorum)
 		if (err == nil) != (c.words == "") || err != nil && !strings.Contains(err.Error(), c.words) {
 			t.Errorf("row %d: %v, want the words %q", i, err, c.words)
 		}

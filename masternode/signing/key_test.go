@@ -1,4 +1,4 @@
-package masternode
+package signing
 
 import (
 	"bytes"
@@ -16,13 +16,13 @@ import (
 )
 
 // newKey makes a key, and what the table would have of it under a secret.
-func newKey(t *testing.T, origin string, secret logSecret) (*LogKey, masterfsm.LogKey) {
+func newKey(t *testing.T, origin string, secret Sealer) (*Key, masterfsm.LogKey) {
 	t.Helper()
-	k, err := NewLogKey(origin)
+	k, err := NewKey(origin)
 	if err != nil {
 		t.Fatal(err)
 	}
-	sealed, err := secret.seal(k)
+	sealed, err := secret.Seal(k)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,7 +30,7 @@ func newKey(t *testing.T, origin string, secret logSecret) (*LogKey, masterfsm.L
 }
 
 // leaks reports whether bytes hold the private part of a key, in any form that we write keys in.
-func leaks(data []byte, k *LogKey) bool {
+func leaks(data []byte, k *Key) bool {
 	for _, form := range []string{
 		string(k.seed[:]), hex.EncodeToString(k.seed[:]), base64.StdEncoding.EncodeToString(k.seed[:]),
 		base64.StdEncoding.EncodeToString(append([]byte{1}, k.seed[:]...)), fmt.Sprint(k.seed[:]), fmt.Sprint(k.seed[:4])[1:], "PRIVATE+KEY",
@@ -43,48 +43,48 @@ func leaks(data []byte, k *LogKey) bool {
 }
 
 func TestSealedKeys(t *testing.T) {
-	secret := logSecret{token: "cluster token", group: "cs-1"}
+	secret := Sealer{Token: "cluster token", Group: "cs-1"}
 	k, sealed := newKey(t, "example.com/log", secret)
 	if len(sealed.Sealed) != masterfsm.SealedLogKey || leaks(sealed.Sealed, k) {
 		t.Fatalf("%d bytes", len(sealed.Sealed))
 	}
-	opened, err := secret.open("example.com/log", &sealed)
+	opened, err := secret.Open("example.com/log", &sealed)
 	if err != nil || *opened != *k {
 		t.Fatalf("opened: %v", err)
 	}
-	if again, _ := secret.seal(k); bytes.Equal(again, sealed.Sealed) {
+	if again, _ := secret.Seal(k); bytes.Equal(again, sealed.Sealed) {
 		t.Error("the nonce is always the same")
 	}
 	for name, open := range map[string]func(masterfsm.LogKey) error{
 		"another token": func(s masterfsm.LogKey) error {
-			_, err := logSecret{token: "cluster toke", group: "cs-1"}.open("example.com/log", &s)
+			_, err := Sealer{Token: "cluster toke", Group: "cs-1"}.Open("example.com/log", &s)
 			return err
 		},
 		"another group": func(s masterfsm.LogKey) error {
-			_, err := logSecret{token: "cluster token", group: "cs-2"}.open("example.com/log", &s)
+			_, err := Sealer{Token: "cluster token", Group: "cs-2"}.Open("example.com/log", &s)
 			return err
 		},
 		"another origin": func(s masterfsm.LogKey) error {
-			_, err := secret.open("example.com/lo", &s)
+			_, err := secret.Open("example.com/lo", &s)
 			return err
 		},
 		"another public key": func(s masterfsm.LogKey) error {
 			s.Public[3] ^= 1
-			_, err := secret.open("example.com/log", &s)
+			_, err := secret.Open("example.com/log", &s)
 			return err
 		},
 		"cut short": func(s masterfsm.LogKey) error {
 			s.Sealed = s.Sealed[1:]
-			_, err := secret.open("example.com/log", &s)
+			_, err := secret.Open("example.com/log", &s)
 			return err
 		},
 		"none": func(s masterfsm.LogKey) error {
 			s.Sealed = nil
-			_, err := secret.open("example.com/log", &s)
+			_, err := secret.Open("example.com/log", &s)
 			return err
 		},
 	} {
-		if err := open(sealed); !errors.Is(err, errSealed) || leaks([]byte(err.Error()), k) {
+		if err := open(sealed); !errors.Is(err, ErrSealed) || leaks([]byte(err.Error()), k) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -92,7 +92,7 @@ func TestSealedKeys(t *testing.T) {
 		bad := sealed
 		bad.Sealed = bytes.Clone(sealed.Sealed)
 		bad.Sealed[bit/8] ^= 1 << (bit % 8)
-		if _, err := secret.open("example.com/log", &bad); !errors.Is(err, errSealed) {
+		if _, err := secret.Open("example.com/log", &bad); !errors.Is(err, ErrSealed) {
 			t.Fatalf("bit %d: %v", bit, err)
 		}
 	}
@@ -101,16 +101,16 @@ func TestSealedKeys(t *testing.T) {
 // Of several keys those are opened that open.
 func TestOpenLogKeys(t *testing.T) {
 	const origin = "example.com/log"
-	a, first := newKey(t, origin, logSecret{token: "now", group: "g"})
-	_, other := newKey(t, origin, logSecret{token: "before", group: "g"})
+	a, first := newKey(t, origin, Sealer{Token: "now", Group: "g"})
+	_, other := newKey(t, origin, Sealer{Token: "before", Group: "g"})
 	other.ID = "89abcdef"
 	l := masterfsm.Log{Origin: origin, Keys: []masterfsm.LogKey{other, first}}
-	keys, err := OpenLogKeys("now", "g", l)
-	if len(keys) != 1 || *keys[0] != *a || !errors.Is(err, errSealed) || !strings.Contains(err.Error(), other.ID) {
+	keys, err := OpenKeys("now", "g", l)
+	if len(keys) != 1 || *keys[0] != *a || !errors.Is(err, ErrSealed) || !strings.Contains(err.Error(), other.ID) {
 		t.Errorf("%v, %v", keys, err)
 	}
 	l.Keys = l.Keys[1:]
-	if keys, err := OpenLogKeys("now", "g", l); len(keys) != 1 || err != nil {
+	if keys, err := OpenKeys("now", "g", l); len(keys) != 1 || err != nil {
 		t.Errorf("%v, %v", keys, err)
 	}
 }
@@ -122,11 +122,11 @@ func TestLogKeyText(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 20 { // some keys have a plus in their text
-		k, err := ParseLogKey(" " + skey + "\n")
+		k, err := ParseKey(" " + skey + "\n")
 		if err != nil || k.Text() != skey || k.VerifierKey() != vkey || k.Origin() != "example.com/log" {
 			t.Fatalf("%s: %v", vkey, err)
 		}
-		own, err := NewLogKey("example.com/own")
+		own, err := NewKey("example.com/own")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -142,7 +142,7 @@ func TestLogKeyText(t *testing.T) {
 		if sig, err := signer.Sign([]byte("text")); err != nil || !verifier.Verify([]byte("text"), sig) {
 			t.Fatalf("%s does not verify: %v", vkey, err)
 		}
-		if back, err := ParseLogKey(skey); err != nil || *back != *own {
+		if back, err := ParseKey(skey); err != nil || *back != *own {
 			t.Fatalf("%v", err)
 		}
 		skey, vkey, err = note.GenerateKey(nil, "example.com/log")
@@ -153,7 +153,7 @@ func TestLogKeyText(t *testing.T) {
 }
 
 func TestLogKeyTextThatIsNone(t *testing.T) {
-	k, err := NewLogKey("example.com/log")
+	k, err := NewKey("example.com/log")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,18 +170,18 @@ func TestLogKeyTextThatIsNone(t *testing.T) {
 		"another public": strings.Replace(good, "PRIVATE+KEY", "PUBLIC+KEY", 1),
 		"another type":   strings.Replace(good, seed, cosigner, 1),
 	} {
-		if _, err := ParseLogKey(text); err == nil || leaks([]byte(err.Error()), k) && !strings.Contains(err.Error(), "PRIVATE+KEY+name") {
+		if _, err := ParseKey(text); err == nil || leaks([]byte(err.Error()), k) && !strings.Contains(err.Error(), "PRIVATE+KEY+name") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := NewLogKey("two words"); !errors.Is(err, masterfsm.ErrBadCommand) {
+	if _, err := NewKey("two words"); !errors.Is(err, masterfsm.ErrBadCommand) {
 		t.Errorf("an origin that is none: %v", err)
 	}
 }
 
 // Whoever prints a key, or what holds it, shows its name.
 func TestLogKeyIsNotPrinted(t *testing.T) {
-	k, err := NewLogKey("example.com/log")
+	k, err := NewKey("example.com/log")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,16 +16,16 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Times of asking whether the group lives.
+// Times of the check that the group is dead.
 const (
-	memberTimeout = 3 * time.Second        // for a master to say who it is
-	lookAgain     = 500 * time.Millisecond // between two looks at whether a leader gives orders
+	memberTimeout = 3 * time.Second        // for the answer of a master
+	lookAgain     = 500 * time.Millisecond // between two status requests to a storage node
 )
 
-// oldMaster is a master of the group as the survivor's folder knows it.
+// oldMaster is a master in the table of the survivor's folder.
 type oldMaster struct{ id, url, raft string }
 
-// is reports whether a person means this master: by id, URL or raft address.
+// is reports whether name is the id, URL or raft address of this master.
 func (m *oldMaster) is(name string) bool {
 	name = strings.TrimRight(name, "/")
 	return name == m.id || m.raft != "" && name == m.raft ||
@@ -36,9 +36,9 @@ func (m *oldMaster) String() string {
 	return fmt.Sprintf("%s at %s", m.id, cmp.Or(m.url, m.raft, "an unknown address"))
 }
 
-// othersOf are the masters of the table, and those that the group was founded with and that are not in the table yet.
-// The survivor is among them: its folder may be a copy of that of a master that runs. A rehearsal knows none.
-func (r *recovery) othersOf(rescue *raftstore.Recovery) (all []oldMaster) {
+// othersOf returns the masters of the table, and the founding masters that are not in the table yet. The survivor is
+// included, because its folder may be a copy of that of a running master. A rehearsal has none.
+func (r *recovery) othersOf(folder *raftstore.Recovery) (all []oldMaster) {
 	if r.cfg.Rehearsal {
 		return nil
 	}
@@ -46,7 +46,7 @@ func (r *recovery) othersOf(rescue *raftstore.Recovery) (all []oldMaster) {
 	for _, m := range state.View().Masters {
 		all = append(all, oldMaster{m.ID, m.URL, m.Raft})
 	}
-	for _, m := range rescue.Founding() {
+	for _, m := range folder.Founding() {
 		known := slices.ContainsFunc(all, func(o oldMaster) bool { return o.id == m.ID })
 		if !known && !state.MasterRemoved(m.ID) {
 			all = append(all, oldMaster{m.ID, strings.TrimRight(m.URL, "/"), m.Raft})
@@ -55,8 +55,8 @@ func (r *recovery) othersOf(rescue *raftstore.Recovery) (all []oldMaster) {
 	return all
 }
 
-// checkMasters makes sure that no master of the group answers, and that each but the survivor was named as dead: that
-// it does not answer here does not tell that it does not run.
+// checkMasters ensures that no master of the group answers, and that each except the survivor was named as dead: a
+// master that does not answer here may still run.
 func (r *recovery) checkMasters(ctx context.Context) error {
 	for _, name := range r.cfg.Dead {
 		at := slices.IndexFunc(r.old, func(m oldMaster) bool { return m.is(name) })
@@ -78,7 +78,7 @@ func (r *recovery) checkMasters(ctx context.Context) error {
 	}
 	if err := errors.Join(lives...); err != nil {
 		return fmt.Errorf("nothing was changed: the group must not be replaced while one of its masters runs. "+
-			"Stop it; where a majority can run, start that, and recover nothing: %w", err)
+			"Stop it; if a majority can run, start that instead of a recovery: %w", err)
 	}
 	var flags []string
 	var unnamed []oldMaster
@@ -105,8 +105,8 @@ func mastersText(list []oldMaster, between string) string {
 	return cmp.Or(strings.Join(texts, between), "none")
 }
 
-// lives asks at a master's URL whether a master of the group is there: then it says so as an error. What else answers
-// there, a new master, a worker or a proxy, is no sign of life.
+// lives returns an error if a master of the group answers at the URL of an old master. Anything else that answers
+// there, such as a new master, a worker or a proxy, is not a sign of life.
 func (r *recovery) lives(ctx context.Context, m *oldMaster) error {
 	if m.url == "" {
 		return nil
@@ -126,13 +126,13 @@ func (r *recovery) lives(ctx context.Context, m *oldMaster) error {
 		return fmt.Errorf("at %s, where master %s was, answers master %s of the same group, at epoch %d", m.url, m.id,
 			there.ID, there.Epoch)
 	case errors.As(err, &problem) && ofMaster(problem.Problem):
-		return fmt.Errorf("at the URL of master %s something answers%s, and does not say who it is: %w", m, named, err)
+		return fmt.Errorf("the URL of master %s answers%s, but not with its id: %w", m, named, err)
 	}
 	return nil
 }
 
-// ofMaster reports whether a master may have refused with a problem to say who it is: the token is another one, or it
-// serves nothing. A process that is no master answers that there is no such route.
+// ofMaster reports whether the problem may be a master's refusal to identify itself: because its token is another one,
+// or because it serves nothing. A process that is not a master answers that there is no such route.
 func ofMaster(p wire.Problem) bool {
 	switch p.Status {
 	case http.StatusUnauthorized, http.StatusForbidden, http.StatusServiceUnavailable:
@@ -141,14 +141,14 @@ func ofMaster(p wire.Problem) bool {
 	return false
 }
 
-// looked is when a storage node was asked, and what it said of orders.
+// looked is the answer of a storage node about the last order that it had.
 type looked struct {
-	first, last time.Time // the order came, or the node was started, between these
+	first, last time.Time // bounds of the time at which the order came or the node started
 	ordered     bool
 }
 
-// awaitQuiet asks the storage nodes until all of them have been without orders of a leader for long enough. It ends
-// with an error when an order comes meanwhile: then a leader lives.
+// awaitQuiet asks the storage nodes until none of them has had an order of a leader for long enough. It fails if a node
+// gets an order meanwhile: then a leader is alive.
 func (r *recovery) awaitQuiet(ctx context.Context, chains []storageChain) error {
 	need := cmp.Or(r.cfg.quiet, wire.RecoveryQuiet)
 	before := make([]looked, len(chains))
@@ -169,7 +169,7 @@ func (r *recovery) awaitQuiet(ctx context.Context, chains []storageChain) error 
 				ordered: c.status.Ordered}
 			if b := before[i]; now.ordered && !b.last.IsZero() && now.first.After(b.last) {
 				return fmt.Errorf("nothing was changed: storage node %s had an order of a leader just now: a "+
-					"master of the group lives, although none answers here. Stop it first", c.url)
+					"master of the group is alive, although none answers here. Stop it first", c.url)
 			}
 			before[i] = now
 			if quiet < w.Since {
@@ -190,10 +190,10 @@ func (r *recovery) awaitQuiet(ctx context.Context, chains []storageChain) error 
 	}
 }
 
-// checkMajority makes sure that the storage nodes that are asked are a majority of the table's: then at least one of
-// them has orders of whatever leader still has a majority of them, and the leaders of the old group meet at least one
-// that refuses them. A node that is another than the table's at its URL, as after its disk was wiped, knows nothing of
-// them, and the blocks of the one that was there may be gone: a person must say so.
+// checkMajority ensures that the storage nodes that are asked are a majority of the table's. Then a leader that still
+// reaches a majority has given an order to at least one of them, and later leaders of the old group meet at least one
+// that refuses them. A node at the URL of the table's that has another id, as after its disk was wiped, does not know
+// about orders, and the blocks of the former node may be lost. The operator must confirm that.
 func (r *recovery) checkMajority(chains []storageChain) error {
 	if len(r.cfg.FromStorage) > 0 || r.cfg.Rehearsal {
 		return nil
@@ -213,30 +213,27 @@ func (r *recovery) checkMajority(chains []storageChain) error {
 	case r.cfg.StorageLost:
 		return nil
 	case len(others) > 0:
-		return fmt.Errorf("nothing was changed: the storage node at %s, as after its disk was lost. It cannot vouch "+
-			"that no leader gives orders. "+
-			"Bring back the table's node with its disk. Where that is lost, and with it the blocks that it alone "+
-			"had, add %s. Where then no majority of the table's %d storage nodes is left, or where the blocks that "+
-			"are there now are to be looked at all the same, add --storage-majority-lost", strings.Join(others, ", at "),
+		return fmt.Errorf("nothing was changed: the storage node at %s, as after its disk was lost. It does not know "+
+			"whether a leader gives orders. "+
+			"Bring back the table's node with its disk. If the disk is lost, and with it the blocks that only it "+
+			"had, add %s. If that leaves no majority of the table's %d storage nodes, or to use the blocks that "+
+			"these nodes have now, add --storage-majority-lost", strings.Join(others, ", at "),
 			strings.Join(flags, " "), r.plan.Storages)
 	case 2*asked > r.plan.Storages:
 		return nil
 	}
 	if r.plan.Storages == 0 {
-		return errors.New("nothing was changed: the table has no storage node that could vouch that no leader " +
-			"gives orders. " +
-			"Where you are sure that none runs, add --storage-majority-lost")
+		return errors.New("nothing was changed: the table has no storage node to confirm that no leader gives " +
+			"orders. If you are sure that none runs, add --storage-majority-lost")
 	}
 	return fmt.Errorf("nothing was changed: %d of the table's %d storage nodes would be asked, and a majority "+
-		"must vouch that no leader gives orders. "+
-		"Bring more of them back. Where their disks are destroyed, and not only out of reach, name each with "+
-		"--without and add --storage-majority-lost",
-		asked, r.plan.Storages)
+		"must confirm that no leader gives orders. Bring more of them back. If their disks are destroyed, and not "+
+		"only unreachable, name each with --without and add --storage-majority-lost", asked, r.plan.Storages)
 }
 
-// raise has all storage nodes that were asked store the new epoch, in which they refuse the old group's leaders; each
-// refuses where it had an order meanwhile. Then what is not the group's is moved to quarantine. The survivor's folder
-// is not changed before.
+// raise makes all storage nodes that were asked store the new epoch, so that they refuse the leaders of the old group.
+// A node that had an order meanwhile refuses. Then it moves blocks that are not the group's to quarantine. The
+// survivor's folder is changed only after that.
 func (r *recovery) raise(ctx context.Context) error {
 	order := wire.NewEpoch{Group: r.plan.Group, Epoch: r.plan.Epoch, Claim: rand.Text()}
 	err := r.onAll(func(c *storageChain) error {
@@ -260,13 +257,12 @@ func (r *recovery) raise(ctx context.Context) error {
 	}
 	if err != nil {
 		return fmt.Errorf("%s was not changed. Storage nodes may have stored epoch %d already and then refuse "+
-			"masters of before: run this command again: %w",
-			r.cfg.Data, r.plan.Epoch, err)
+			"the old masters: run this command again: %w", r.cfg.Data, r.plan.Epoch, err)
 	}
 	return nil
 }
 
-// epochTimeout is for how long a storage node may take to store an epoch, and to move blocks aside.
+// epochTimeout bounds the time that a storage node takes to store an epoch and to move blocks aside.
 const epochTimeout = time.Minute
 
 func (r *recovery) newEpoch(ctx context.Context, c *storageChain, order wire.NewEpoch) (wire.ChainStatus, error) {
@@ -275,7 +271,7 @@ func (r *recovery) newEpoch(ctx context.Context, c *storageChain, order wire.New
 	return r.masters.NewEpoch(ctx, c.url, order)
 }
 
-// onAll does something with all storage nodes that were asked, at the same time.
+// onAll calls do for all storage nodes that were asked, at the same time.
 func (r *recovery) onAll(do func(c *storageChain) error) error {
 	failed := make([]error, len(r.chains))
 	var all sync.WaitGroup

@@ -15,32 +15,32 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// askTimeout is for how long a storage node may take to tell how far its chain goes, or to give one block.
+// askTimeout bounds the time that a storage node takes to report the height of its chain, or to give one block.
 const askTimeout = 10 * time.Second
 
-// storageChain is what a storage node said of its chain, and what came of holding it against the survivor's.
+// storageChain is a storage node's report of its chain, and the result of comparing that with the survivor's.
 type storageChain struct {
 	node   masterfsm.Storage // zero with FromStorage
 	url    string
 	status wire.ChainStatus
-	err    error // why something could not be asked
+	err    error // of the last request that failed
 
-	agreed  uint64 // blocks from block 0 on that are the survivor's, too; with forked and err: at most
-	forked  bool   // block agreed is another than the survivor's
-	foreign bool   // it is another chain than what the group committed
-	on      bool   // its end is on the chain that is adopted, as far as was seen
+	agreed  uint64 // number of blocks from block 0 on that equal the survivor's; an upper bound with forked and err
+	forked  bool   // block agreed differs from the survivor's
+	foreign bool   // the chain is not the one that the group committed
+	on      bool   // its last block is known to be on the chain that is adopted
 }
 
-// known reports whether the node is the one that the table speaks of.
+// known reports whether the node is the one in the table.
 func (c *storageChain) known() bool { return c.node.ID != "" && c.node.ID == c.status.ID }
 
-// isOn reports whether the chain's end is on the state's.
+// isOn reports whether the chain's last block is on the chain of the state.
 func (c *storageChain) isOn(s *masterfsm.State) bool {
 	b, found := s.BoundaryAt(c.status.Height)
 	return found && b.Hash == c.status.Hash || c.status.Height == 0
 }
 
-// ask asks every storage node how far its chain goes, finds out which of the chains is the group's, and makes the plan.
+// ask asks every storage node for the height of its chain, finds out which chains are the group's, and makes the plan.
 func (r *recovery) ask(ctx context.Context) error {
 	if err := r.askAll(ctx); err != nil {
 		return err
@@ -58,7 +58,8 @@ func (r *recovery) ask(ctx context.Context) error {
 	}
 	view := r.state().View()
 	r.plan.Height, r.plan.ChainHeight = view.Head.Height, view.Head.Height
-	r.plan.Buffered = int(r.state().NextIndex() - view.Head.Size - (view.OpenBlock - view.Head.Height)) // less the seals in between
+	seals := view.OpenBlock - view.Head.Height // of the blocks in between
+	r.plan.Buffered = int(r.state().NextIndex() - view.Head.Size - seals)
 	for i := range r.old {
 		if m := &r.old[i]; m.id != r.plan.Member {
 			r.plan.Lost = append(r.plan.Lost, m.String())
@@ -80,7 +81,7 @@ func (r *recovery) ask(ctx context.Context) error {
 	return nil
 }
 
-// nodes are the storage nodes to be asked.
+// nodes returns the storage nodes to ask.
 func (r *recovery) nodes() []storageChain {
 	var chains []storageChain
 	for _, url := range trimmed(r.cfg.FromStorage) {
@@ -99,7 +100,7 @@ func (r *recovery) nodes() []storageChain {
 	return chains
 }
 
-// trimmed are URLs without the slash at their ends.
+// trimmed returns URLs without a slash at the end.
 func trimmed(urls []string) []string {
 	var list []string
 	for _, url := range urls {
@@ -108,13 +109,13 @@ func trimmed(urls []string) []string {
 	return list
 }
 
-// askAll asks the storage nodes for the heights of their chains and their highest epochs, once they have been without
-// orders for long enough.
+// askAll asks the storage nodes for the heights of their chains and their highest epochs, once none of them has had an
+// order for long enough.
 func (r *recovery) askAll(ctx context.Context) error {
 	chains := r.nodes()
 	look := r.awaitQuiet
 	if r.cfg.Rehearsal {
-		look = r.askStatus // they are nodes of no group, to which nobody gives orders
+		look = r.askStatus // they belong to no group, so no leader gives them orders
 	}
 	if err := look(ctx, chains); err != nil {
 		return err
@@ -128,14 +129,14 @@ func (r *recovery) askAll(ctx context.Context) error {
 		switch {
 		case c.status.Group == r.plan.Group || c.status.Group == "":
 		case r.cfg.Rehearsal:
-			return fmt.Errorf("storage node %s is of group %s: a rehearsal takes nodes that are of no group yet, "+
+			return fmt.Errorf("storage node %s belongs to group %s: a rehearsal needs nodes without a group, "+
 				"as 'chainstore import --rehearsal' makes them", c.url, c.status.Group)
 		default:
-			return fmt.Errorf("storage node %s is of group %s, not %s", c.url, c.status.Group, r.plan.Group)
+			return fmt.Errorf("storage node %s belongs to group %s, not %s", c.url, c.status.Group, r.plan.Group)
 		}
 		if c.status.Epoch >= masterfsm.MaxEpoch {
-			return tooHigh("storage node "+c.url, c.status.Epoch, "Stop that node and make sure that no old master can "+
-				"be running any more. Then remove the files fence and led from its folder, start it, and run this "+
+			return tooHigh("storage node "+c.url, c.status.Epoch, "Stop that node and make sure that no old master "+
+				"still runs. Then remove the files fence and led from its folder, start it, and run this "+
 				"command again")
 		}
 		if err := r.compareEpoch(c, known); err != nil {
@@ -144,7 +145,8 @@ func (r *recovery) askAll(ctx context.Context) error {
 		r.plan.Epoch = max(r.plan.Epoch, c.status.Epoch)
 	}
 	if r.plan.Group == "" {
-		return fmt.Errorf("storage node %s was never part of a cluster: there is nothing to recover from it", strings.Join(r.cfg.FromStorage, ", "))
+		return fmt.Errorf("storage node %s was never part of a cluster: there is nothing to recover from it",
+			strings.Join(r.cfg.FromStorage, ", "))
 	}
 	if r.plan.Epoch >= masterfsm.MaxEpoch {
 		return tooHigh(r.cfg.Data, r.plan.Epoch, "Recover the folder of another master")
@@ -155,15 +157,15 @@ func (r *recovery) askAll(ctx context.Context) error {
 	return nil
 }
 
-// compareEpoch looks at whether a leader of a later epoch than the folder's has given a node orders: then the group
-// was recovered elsewhere, and which of the two groups counts is for a person to say.
+// compareEpoch checks whether a leader of a later epoch than the folder's has given a node orders. Then the group was
+// recovered from another folder, and the operator must decide which of the two groups counts.
 func (r *recovery) compareEpoch(c *storageChain, known uint64) error {
 	led := c.status.Epoch // at most
 	if c.status.LedEpoch != nil {
 		led = *c.status.LedEpoch
 	}
-	const choices = "Where that is the group, recover a master of it, or found it anew with --from-storage. Where that " +
-		"recovery was a mistake, --undo-recovery has the records of this folder stand, " +
+	const choices = "If that group counts, recover a master of it, or found it anew with --from-storage. If that " +
+		"recovery was a mistake, --undo-recovery keeps the records of this folder " +
 		"and drops what the other group acknowledged"
 	switch {
 	case r.fresh || led <= known:
@@ -172,22 +174,22 @@ func (r *recovery) compareEpoch(c *storageChain, known uint64) error {
 		r.plan.Undo = max(r.plan.Undo, led)
 		return nil
 	case c.status.LedEpoch != nil:
-		return fmt.Errorf("nothing was changed: storage node %s has had orders of a leader of epoch %d, and %s is of "+
+		return fmt.Errorf("nothing was changed: storage node %s has had orders of a leader of epoch %d, and %s has "+
 			"epoch %d: the group was recovered from another folder since. "+
 			choices, c.url, led, r.cfg.Data, known)
 	case led <= r.cfg.ResumeRecovery:
 		return nil
 	}
-	return fmt.Errorf("nothing was changed: storage node %s has stored epoch %d and does not know whether a leader led "+
-		"in it, and %s is of epoch %d: the group may have been recovered from another folder since. "+
-		choices+". Where that recovery was cut short, so that no master was ever started after it, add "+
+	return fmt.Errorf("nothing was changed: storage node %s has stored epoch %d and does not know whether a leader "+
+		"led in it, and %s has epoch %d: the group may have been recovered from another folder since. "+
+		choices+". If that recovery was interrupted, so that no master was ever started after it, add "+
 		"--resume-recovery %d", c.url, led, r.cfg.Data, known, led)
 }
 
-// tooHigh is the error where no epoch is left above one.
+// tooHigh is the error for an epoch above which there is none left.
 func tooHigh(where string, epoch uint64, do string) error {
 	return fmt.Errorf("nothing was changed: %s has stored epoch %d, and the highest that a group can have is %d. "+
-		"No recovery made that number: somebody sent it with the cluster token, or the file is damaged. %s", where,
+		"No recovery made that number: it was sent with the cluster token, or the file is damaged. %s", where,
 		epoch, masterfsm.MaxEpoch, do)
 }
 
@@ -209,20 +211,19 @@ func (r *recovery) askStatus(ctx context.Context, chains []storageChain) error {
 		}
 		switch {
 		case c.err != nil:
-			return fmt.Errorf("storage node %s does not tell how far its chain goes: start it, or %s, which loses "+
-				"the blocks that it alone has: %w", c.url, out, c.err)
+			return fmt.Errorf("storage node %s does not report its chain: start it, or %s, which loses "+
+				"the blocks that only it has: %w", c.url, out, c.err)
 		case c.status.QuietMillis == nil:
-			return fmt.Errorf("storage node %s runs a version that does not tell when a leader gave it orders "+
-				"last, so it cannot vouch that none lives: start it with this version, or %s, which loses the "+
-				"blocks that it alone has",
-				c.url, out)
+			return fmt.Errorf("storage node %s runs a version that does not report when a leader last gave it an "+
+				"order, so it cannot confirm that none is alive: start it with this version, or %s, which loses the "+
+				"blocks that only it has", c.url, out)
 		}
 	}
 	return nil
 }
 
-// hashAt is the hash of the last of a chain's first height blocks, by the node's word: by the block behind it, or by that one where the node
-// does not give the other.
+// hashAt returns the hash of the last of a chain's first height blocks, as the node reports it. It comes from the next
+// block, or from the block itself if the node does not give the next one.
 func (r *recovery) hashAt(ctx context.Context, c *storageChain, height uint64) (hash chain.Hash, err error) {
 	if height == c.status.Height {
 		return c.status.Hash, nil
@@ -242,7 +243,7 @@ func (r *recovery) hashAt(ctx context.Context, c *storageChain, height uint64) (
 	})
 }
 
-// compareOwn finds out how far each chain is the survivor's.
+// compareOwn finds out how many blocks each chain shares with the survivor's.
 func (r *recovery) compareOwn(ctx context.Context) {
 	state := r.state()
 	for i := range r.chains {
@@ -262,9 +263,10 @@ func (r *recovery) compareOwn(ctx context.Context) {
 	}
 }
 
-// choose decides between the survivor's chain and those that are others. A storage node is only ever given blocks that were committed, and
-// the end of a survivor's log may never have been: what a node has of the survivor's chain is the group's, what a node has instead of the rest
-// is the group's as well, and the log is read again up to there.
+// choose decides between the survivor's chain and chains that differ from it. A storage node only gets committed
+// blocks, but the end of a survivor's log may never have been committed. So the blocks that a node shares with the
+// survivor are the group's, and so are those that it has instead of later ones. The log is then read again up to that
+// fork.
 func (r *recovery) choose() error {
 	committed, highest := max(r.folder.Settled(), r.state().OnStorage()), r.state().Head().Height
 	for i := range r.chains {
@@ -279,8 +281,9 @@ func (r *recovery) choose() error {
 		case c.agreed < committed:
 			c.foreign = true
 		case c.err != nil:
-			return fmt.Errorf("storage node %s has another chain than this master, which of them is the group's nobody tells, and it does not show where they part: nothing was changed; bring back another storage node that has block %d: %w",
-				c.url, c.agreed, c.err)
+			return fmt.Errorf("storage node %s has another chain than this master, nothing shows which of them is the "+
+				"group's, and the node does not show where they fork: nothing was changed; bring back another storage "+
+				"node that has block %d: %w", c.url, c.agreed, c.err)
 		default:
 			r.plan.Forked, r.plan.Fork = true, committed
 			highest = max(highest, c.status.Height)
@@ -288,7 +291,8 @@ func (r *recovery) choose() error {
 	}
 	for i := range r.chains {
 		if c := &r.chains[i]; c.foreign && c.status.Height > highest {
-			return fmt.Errorf("storage node %s has %d blocks of a chain that is not this group's: block %d is another than the one that was committed: nothing was changed; find out where its blocks come from before anything else",
+			return fmt.Errorf("storage node %s has %d blocks of a chain that is not this group's: its block %d is not "+
+				"the one that was committed: nothing was changed; find out where its blocks come from first",
 				c.url, c.status.Height, c.agreed)
 		}
 	}
@@ -310,17 +314,17 @@ func (r *recovery) choose() error {
 	return nil
 }
 
-// chooseOwn decides where a recovery is undone: what the folder holds stands, its last records too, of which nobody
-// is left to tell whether they were committed. A node that has another block than the log, or whose blocks behind it
-// leave no room for a record that the log holds, goes back to the last one that agrees; what it has from there on is
-// moved to its quarantine. Blocks that contradict nothing here are taken over as always.
+// chooseOwn decides when a recovery is undone: everything in the folder counts, including its last records, which may
+// never have been committed. A node that has another block than the log, or whose next blocks leave no room for a
+// record of the log, goes back to the last block that agrees. Its later blocks are moved to its quarantine. Blocks that
+// do not contradict the log are taken over as usual.
 func (r *recovery) chooseOwn(ctx context.Context) error {
 	height, state := r.state().Head().Height, r.state()
 	for i := range r.chains {
 		c := &r.chains[i]
 		if c.err != nil {
-			return fmt.Errorf("nothing was changed: storage node %s does not show where its chain leaves that of "+
-				"this master: leave it out with --without and remove its folder later, or mend it: %w", c.url, c.err)
+			return fmt.Errorf("nothing was changed: storage node %s does not show where its chain forks from that of "+
+				"this master: leave it out with --without and remove its folder later, or repair it: %w", c.url, c.err)
 		}
 		if c.foreign = c.forked; c.forked || c.status.Height <= height {
 			continue
@@ -336,14 +340,14 @@ func (r *recovery) chooseOwn(ctx context.Context) error {
 				return err
 			})
 		if err != nil && !errors.Is(err, errContradicts) {
-			return fmt.Errorf("nothing was changed: storage node %s does not give the blocks behind those of this "+
-				"master: %w", c.url, err)
+			return fmt.Errorf("nothing was changed: storage node %s does not give the blocks that follow those of "+
+				"this master: %w", c.url, err)
 		}
 	}
 	return nil
 }
 
-// compareOthers holds the chains that go on behind the survivor's against each other.
+// compareOthers compares the chains that are higher than the survivor's with each other.
 func (r *recovery) compareOthers(ctx context.Context) error {
 	state := r.state()
 	for i := range r.chains {
@@ -357,7 +361,7 @@ func (r *recovery) compareOthers(ctx context.Context) error {
 			continue
 		}
 		highest := true
-		for j := range r.chains[:i] { // their chains are not lower
+		for j := range r.chains[:i] { // these chains are at least as high
 			other := &r.chains[j]
 			if other.foreign {
 				continue
@@ -369,7 +373,8 @@ func (r *recovery) compareOthers(ctx context.Context) error {
 				continue
 			}
 			if hash != c.status.Hash {
-				return fmt.Errorf("storage nodes %s and %s have different blocks below height %d, and nothing here tells which are the group's: nothing was changed; find out, and recover without the other",
+				return fmt.Errorf("storage nodes %s and %s have different blocks below height %d, and nothing here "+
+					"shows which are the group's: nothing was changed; find out, and recover without the other",
 					other.url, c.url, c.status.Height)
 			}
 			c.on = true
@@ -380,9 +385,9 @@ func (r *recovery) compareOthers(ctx context.Context) error {
 	return nil
 }
 
-// replicated is the height up to which as many storage nodes as the settings ask are known to have the chain: those that count as copies, and
-// whose chains were seen to be this one. With FromStorage no node is in the table yet; where fewer are named than are due the others are
-// unknown, and repaired from these.
+// replicated returns the height up to which as many storage nodes as the settings require are known to have the chain:
+// nodes that count as copies and whose chain was seen to be this one. With FromStorage no node is in the table yet. If
+// fewer than required are named, the others are unknown and will be repaired from these.
 func (r *recovery) replicated() uint64 {
 	fromStorage, replicas := len(r.cfg.FromStorage) > 0, int(r.state().Settings().Replicas)
 	if fromStorage {
