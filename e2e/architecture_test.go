@@ -31,7 +31,13 @@ var mayImport = map[string][]string{
 	"internal/noderpc":    {"chain", "internal/exchange", "wire"},
 	"client":              {"chain", "internal/exchange", "wire"},
 	"verify":              {"chain", "wire"},
-	"httpapi":             {"chain", "wire", "masterfsm", "masternode", "storagenode", "minernode", "internal/worker"},
+	"httpapi":             {"chain", "masternode", "storagenode", "wire"},
+	"httpapi/console":     {"wire"},
+	"httpapi/legacy":      {"httpapi", "masterfsm", "masternode", "wire"},
+	"httpapi/masterapi": {
+		"chain", "httpapi", "httpapi/console", "httpapi/legacy", "masterfsm", "masternode", "wire",
+	},
+	"httpapi/workerapi": {"chain", "httpapi", "internal/worker", "minernode", "storagenode", "wire"},
 	"internal/roles": {
 		"chain", "internal/durable", "internal/noderpc", "httpapi", "masterfsm", "masternode", "minernode", "raftstore",
 		"storagenode", "verify", "internal/worker", "wire",

@@ -49,7 +49,7 @@ func TestSnapshotAtLevelZero(t *testing.T) {
 func TestSnapshotVersions(t *testing.T) {
 	b := busyTable(t)
 	old := snapshotBytes(t, b.State)
-	b.raise()
+	b.ok(&RaiseLevel{Level: 1, Time: startTime})
 	now := snapshotBytes(t, b.State)
 	if old[4] != 4 || now[4] != 5 {
 		t.Errorf("version %d at level 0, %d at level 1", old[4], now[4])

@@ -33,7 +33,7 @@ func (l *leadership) check(a action, view masterfsm.View) job {
 		early := endedEarly(status, n.Target.Height)
 		end := &masterfsm.EndCheck{ID: n.ID, Version: n.Version}
 		if early != nil && nothingBad(status) {
-			end.Aborted = clip(abortedText(early))
+			end.Aborted = causeOf(early)
 		} else if err := l.concludes(ctx, n, status, end); err != nil {
 			return checking(n, status), err
 		}
@@ -42,9 +42,9 @@ func (l *leadership) check(a action, view masterfsm.View) job {
 			return checking(n, status), err
 		}
 		l.logFindings(n, end)
-		if early != nil && end.Aborted == "" {
+		if early != nil && end.Aborted.IsZero() {
 			// EndCheck has cleared the cause, and the repair looks at what was found. So the check is made due again.
-			again := &masterfsm.Suspect{ID: n.ID, Cause: clip(abortedText(early)), Time: l.node.now()}
+			again := &masterfsm.Suspect{ID: n.ID, Cause: causeOf(early), Time: l.node.now()}
 			if _, err := l.node.propose(ctx, again); err != nil {
 				l.node.log.Warn("a check that ended early could not be made due again", "node", n.ID, "error", err)
 			}
@@ -88,8 +88,10 @@ func endedEarly(status wire.CheckStatus, height uint64) *wire.Aborted {
 	return nil
 }
 
-func abortedText(a *wire.Aborted) string {
-	return fmt.Sprintf("its check ended early, after %d of %d blocks: %s", a.Blocks, a.Height, a.Error)
+func causeOf(a *wire.Aborted) masterfsm.Cause {
+	return masterfsm.Cause{
+		Code: wire.CodeCheckAborted, Args: wire.Args{"blocks": a.Blocks, "height": a.Height, "detail": a.Error},
+	}
 }
 
 // nothingBad reports whether a check that ended early has found no bad block until then: nothing is to be repaired.
@@ -215,8 +217,8 @@ func (l *leadership) sameHeader(ctx context.Context, n masterfsm.Storage, status
 
 func (l *leadership) logFindings(n masterfsm.Storage, end *masterfsm.EndCheck) {
 	log := l.node.log.With("node", n.ID, "url", n.URL)
-	if end.Aborted != "" {
-		log.Error("check: it stays due", "because", end.Aborted)
+	if !end.Aborted.IsZero() {
+		log.Error("check: it stays due", "because", end.Aborted.Text())
 		return
 	}
 	for _, f := range end.Findings {
@@ -226,7 +228,7 @@ func (l *leadership) logFindings(n masterfsm.Storage, end *masterfsm.EndCheck) {
 		log.Warn("check: hashes of the tree were wrong on disk and were computed again from the blocks", "hashes", end.Tiles)
 	}
 	if len(end.Bad) > 0 || end.Strange || end.Unchecked > 0 {
-		log.Error("check: storage node is damaged", "bad", masterfsm.RangesText(end.Bad), "blocks", n.Target.Height, "bytes", end.Bytes, "ms", end.Millis)
+		log.Error("check: storage node is damaged", "bad", wire.RangesText(end.Bad), "blocks", n.Target.Height, "bytes", end.Bytes, "ms", end.Millis)
 		return
 	}
 	log.Debug("check: all good", "blocks", n.Target.Height, "bytes", end.Bytes, "ms", end.Millis)

@@ -52,7 +52,7 @@ func TestCheckThatCouldNotLook(t *testing.T) {
 				}
 				time.Sleep(1500 * time.Millisecond)
 				now, n := r.Integrity(t.Context()).Totals, r.nodeOf(t, "http://s1")
-				if n.State != "valid" || n.Due != "a person asked for a check" || n.Checked != was.Checked || now.Checks != before.Checks {
+				if n.State != "valid" || n.DueCoded.Code != wire.CodeRequested || n.Checked != was.Checked || now.Checks != before.Checks {
 					t.Errorf("%+v, %d checks; before %+v, %d", n, now.Checks, was, before.Checks)
 				}
 				if a := n.Aborted; a == nil || a.Error == "" || a.Count != 1 || a.Height != 20 {
@@ -84,10 +84,11 @@ func TestChecksThatEndEarlyAgainAndAgain(t *testing.T) {
 			}
 		})
 		told := func() bool {
-			is := func(notice string) bool {
-				return strings.Contains(notice, "its checks end early") && strings.Contains(notice, "input/output error")
+			is := func(m wire.Message) bool {
+				return m.Code == wire.CodeChecksEndEarly && m.Args["node"] == "s1" && m.Args["detail"] == "read index: input/output error"
 			}
-			in, all := slices.ContainsFunc(r.Integrity(t.Context()).Notices, is), slices.ContainsFunc(r.Cluster(t.Context()).Notices, is)
+			in := slices.ContainsFunc(r.Integrity(t.Context()).NoticesCoded, is)
+			all := slices.ContainsFunc(r.Cluster(t.Context()).NoticesCoded, is)
 			if in != all {
 				t.Errorf("the integrity tells it: %v, the status: %v", in, all)
 			}

@@ -2,10 +2,10 @@ package masternode
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode/signing"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // Checkpoint is a tree that the group has signed.
@@ -49,8 +49,23 @@ func (n *Node) signed(which func(*masterfsm.State) masterfsm.Cosigned) (Checkpoi
 		n.log.Error("no checkpoint can be signed", "error", err)
 	}
 	if err == nil && published < floor {
-		return Checkpoint{}, fmt.Errorf("%w: the group was recovered, and may have shown one of %d blocks before; the newest that may be shown has %d: it waits until enough storage nodes, and witnesses where they are asked for, have the chain again",
-			signing.ErrNoCheckpoint, floor, published)
+		return Checkpoint{}, &checkpointWaitsError{floor: floor, published: published}
 	}
 	return Checkpoint{Boundary: c.Boundary, Note: signed}, err
 }
+
+// checkpointWaitsError is an [signing.ErrNoCheckpoint] after a recovery.
+type checkpointWaitsError struct {
+	floor     uint64 // the group may have shown a checkpoint of so many blocks before
+	published uint64 // blocks of the newest that may be shown
+}
+
+func (e *checkpointWaitsError) message() wire.Message {
+	return wire.Message{Code: wire.CodeCheckpointWaits, Args: wire.Args{"needed": e.floor, "blocks": e.published}}
+}
+
+// Error names the heights.
+func (e *checkpointWaitsError) Error() string { return e.message().Text() }
+
+// Unwrap gives [signing.ErrNoCheckpoint].
+func (e *checkpointWaitsError) Unwrap() error { return signing.ErrNoCheckpoint }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode/signing"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // verifiers are those of the keys that sign.
@@ -121,8 +122,8 @@ func TestNoOlderCheckpointAfterARecovery(t *testing.T) {
 		if c, err := r.Checkpoint(t.Context()); !errors.Is(err, signing.ErrNoCheckpoint) || errors.Is(err, signing.ErrNoLogKey) || c.Note != nil || !strings.Contains(err.Error(), "recovered") {
 			t.Errorf("%s, %v", c.Note, err)
 		}
-		if notices := strings.Join(r.Cluster(t.Context()).Notices, "\n"); !strings.Contains(notices, "recovered") {
-			t.Errorf("nobody is told: %s", notices)
+		if m := r.notice(wire.CodeCheckpointWaits); m.Args["needed"] != uint64(1) || m.Args["blocks"] != uint64(0) {
+			t.Errorf("%+v", m)
 		}
 		if _, err := r.AddLogKey(t.Context()); err != nil { // a key may be replaced meanwhile
 			t.Error(err)

@@ -113,18 +113,20 @@ func (l *leadership) cosigners() []wire.Witness {
 	return slices.Clone(l.witnesses)
 }
 
-// witnessNotices are what somebody must know of the witnesses.
-func witnessNotices(list []wire.Witness, quorum int) []string {
-	var notices []string
+// witnessNotices are the notices about the witnesses.
+func witnessNotices(list []wire.Witness, quorum int) []wire.Message {
+	var notices []wire.Message
 	well := len(list)
 	for i := range list {
 		if w := &list[i]; w.Error != "" {
-			notices = append(notices, fmt.Sprintf("witness %s at %s does not cosign (%s): %s", w.Name, w.URL, w.State, w.Error))
+			args := wire.Args{"name": w.Name, "url": w.URL, "state": w.State, "detail": w.Error}
+			notices = append(notices, wire.Message{Code: wire.CodeWitnessDown, Args: args})
 			well--
 		}
 	}
 	if len(list) > 0 && well < quorum {
-		notices = append(notices, fmt.Sprintf("%d of %d witnesses that a checkpoint needs cosign: the one that is shown stays until more do", well, quorum))
+		args := wire.Args{"count": uint64(well), "needed": uint64(quorum)}
+		notices = append(notices, wire.Message{Code: wire.CodeTooFewWitnesses, Args: args})
 	}
 	return notices
 }

@@ -150,7 +150,7 @@ func TestWitnessIsAhead(t *testing.T) {
 		if s.State != wire.WitnessBehind || s.Size != 6 || !strings.Contains(s.Error, "has cosigned 6 leaves of this log, and 2 are stored") {
 			t.Errorf("status %+v", s)
 		}
-		if !hasNotice(r, "w1", "has cosigned 6 leaves") {
+		if m := r.notice(wire.CodeWitnessDown); m.Args["name"] != "w1" || m.Args["detail"] != s.Error {
 			t.Errorf("notices %q", r.Cluster(t.Context()).Notices)
 		}
 		r.store(t)
@@ -258,7 +258,7 @@ func TestWitnessInTrouble(t *testing.T) {
 				if s.State != c.state || !strings.Contains(s.Error, c.words) || s.Failures == 0 {
 					t.Errorf("status %+v, want %s with the words %q", s, c.state, c.words)
 				}
-				if !hasNotice(r, "w1", c.words) {
+				if m := r.notice(wire.CodeWitnessDown); m.Args["name"] != "w1" || m.Args["detail"] != s.Error {
 					t.Errorf("notices %q", r.Cluster(t.Context()).Notices)
 				}
 				if p, names := cosigners(t, r); p.Boundary.Size != stored(r) || stored(r) != 2 || len(names) > 0 {
@@ -476,7 +476,7 @@ func TestWitnessQuorum(t *testing.T) {
 		if height := table(r, (*masterfsm.State).Checkpoint).Height; height < 1100 {
 			t.Errorf("only %d blocks were stored", height)
 		}
-		if !hasNotice(r, "1 of 2 witnesses") {
+		if m := r.notice(wire.CodeTooFewWitnesses); m.Args["count"] != uint64(1) || m.Args["needed"] != uint64(2) {
 			t.Errorf("notices %q", r.Cluster(t.Context()).Notices)
 		}
 		f.change("w2", func(w *fakeWitness) { w.before = nil })
@@ -484,16 +484,22 @@ func TestWitnessQuorum(t *testing.T) {
 			c, names := cosigners(t, r)
 			return c.Boundary.Size == stored(r) && len(names) == 2
 		})
-		if hasNotice(r, "witness") {
+		if !r.notice(wire.CodeWitnessDown).IsZero() || !r.notice(wire.CodeTooFewWitnesses).IsZero() {
 			t.Errorf("notices %q", r.Cluster(t.Context()).Notices)
 		}
 	})
 }
 
-func hasNotice(r *rig, words ...string) bool {
-	return slices.ContainsFunc(r.Cluster(context.Background()).Notices, func(n string) bool {
-		return !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(n, w) })
-	})
+// notice is the first notice of a code, if there is one.
+func (r *rig) notice(code string) wire.Message { return noticeOf(r.Node, code) }
+
+func noticeOf(n *Node, code string) wire.Message {
+	for _, m := range n.Cluster(context.Background()).NoticesCoded {
+		if m.Code == code {
+			return m
+		}
+	}
+	return wire.Message{}
 }
 
 // TestWitnessMLDSA: a witness with a key of ML-DSA-44.

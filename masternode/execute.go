@@ -40,7 +40,8 @@ func (l *leadership) job(a action, view masterfsm.View, m *memory) job {
 	case actCheck:
 		return l.check(a, view)
 	case actAbortCheck:
-		return l.propose(&masterfsm.EndCheck{ID: a.node, Version: a.version, Aborted: "its check came to no end", Time: l.node.now()})
+		return l.propose(&masterfsm.EndCheck{ID: a.node, Version: a.version, Aborted: masterfsm.Cause{Code: wire.CodeCheckUnfinished},
+			Time: l.node.now()})
 	case actBeginRepair:
 		return l.beginRepair(a, view, m, l.node.cfg.Clock())
 	case actRepair:
@@ -128,17 +129,17 @@ func (l *leadership) put(a action, view masterfsm.View, give giveBlock) job {
 
 // heard takes a storage node's answer into the memory, after holding it against the table.
 func (l *leadership) heard(id string, status wire.StorageStatus, view masterfsm.View) func(*memory, time.Time) {
-	bad := ""
+	var bad masterfsm.Cause
 	n := storageOf(view, id)
 	if status.Height < n.Height {
-		bad = fmt.Sprintf("short chain: it has %d blocks and had acknowledged %d", status.Height, n.Height)
+		bad = masterfsm.Cause{Code: wire.CodeShortChain, Args: wire.Args{"blocks": status.Height, "height": n.Height}}
 	}
 	l.node.cfg.Ledger.Read(func(s *masterfsm.State) {
 		if b, ok := s.BoundaryAt(status.Height); ok && b.Hash != status.Hash {
-			bad = fmt.Sprintf("another chain: block %d has another hash", status.Height-1)
+			bad = masterfsm.Cause{Code: wire.CodeOtherChain, Args: wire.Args{"block": status.Height - 1}}
 		}
 		if status.Height > s.Head().Height {
-			bad = fmt.Sprintf("alarm: it has %d blocks, the masters know of %d", status.Height, s.Head().Height)
+			bad = masterfsm.Cause{Code: wire.CodeAhead, Args: wire.Args{"blocks": status.Height, "height": s.Head().Height}}
 		}
 	})
 	return func(m *memory, now time.Time) {
@@ -160,7 +161,7 @@ func (l *leadership) acknowledge(view masterfsm.View, m *memory) job {
 	c := &masterfsm.Acknowledge{Time: l.node.now()}
 	for i := range view.Storages {
 		n := &view.Storages[i]
-		if s := m.nodes[n.ID]; s.speaksOf(n) && s.bad == "" && s.height > n.Height {
+		if s := m.nodes[n.ID]; s.speaksOf(n) && s.bad.IsZero() && s.height > n.Height {
 			c.Nodes = append(c.Nodes, masterfsm.NodeHeight{ID: n.ID, Version: n.Version, Height: s.height})
 		}
 	}
@@ -169,7 +170,7 @@ func (l *leadership) acknowledge(view masterfsm.View, m *memory) job {
 
 func (l *leadership) invalidate(a action, m *memory) job {
 	cause := m.of(a.node).bad
-	l.node.log.Error("storage node is invalid", "node", a.node, "because", cause)
+	l.node.log.Error("storage node is invalid", "node", a.node, "because", cause.Text())
 	return l.propose(&masterfsm.Invalidate{ID: a.node, Version: a.version, Cause: cause, Time: l.node.now()})
 }
 

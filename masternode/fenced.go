@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -251,24 +252,21 @@ func (l *leadership) watchFences(ctx context.Context) {
 }
 
 // fenceNotices name the workers that obey a later epoch; l is nil where this master does not lead.
-func (l *leadership) fenceNotices() []string {
+func (l *leadership) fenceNotices() []wire.Message {
 	if l == nil {
 		return nil
 	}
 	f := l.fences
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	var notices []string
-	for id, a := range f.later {
-		notice := fmt.Sprintf("worker %s answers with epoch %d, this group is at epoch %d: its folder is of another "+
-			"cluster or damaged; take it out", id, a.epoch, l.order.Epoch)
-		if f.suspended.Load() {
-			notice = fmt.Sprintf("no append is acknowledged: worker %s answers with epoch %d, this group is at epoch %d, "+
-				"and too few storage nodes answer to tell whether the group was recovered; bring storage nodes back",
-				id, a.epoch, l.order.Epoch)
-		}
-		notices = append(notices, notice)
+	code := wire.CodeLaterEpoch
+	if f.suspended.Load() {
+		code = wire.CodeLaterEpochSuspended
 	}
-	slices.Sort(notices)
+	var notices []wire.Message
+	for _, id := range slices.Sorted(maps.Keys(f.later)) {
+		args := wire.Args{"node": id, "epoch": f.later[id].epoch, "ours": l.order.Epoch}
+		notices = append(notices, wire.Message{Code: code, Args: args})
+	}
 	return notices
 }

@@ -61,15 +61,12 @@ func (r *rig) term() uint64 {
 	return r.ledger.Term
 }
 
-// notice is the one notice of a worker with a later epoch, "" where there is none.
-func (r *rig) notice(t *testing.T) string {
-	t.Helper()
-	for _, notice := range r.Cluster(t.Context()).Notices {
-		if strings.Contains(notice, "answers with epoch") {
-			return notice
-		}
+// laterEpoch is the notice about a worker with a later epoch, if there is one.
+func (r *rig) laterEpoch() wire.Message {
+	if m := r.notice(wire.CodeLaterEpoch); !m.IsZero() {
+		return m
 	}
-	return ""
+	return r.notice(wire.CodeLaterEpochSuspended)
 }
 
 // Once most storage nodes answer with a later epoch the leader ends, with a reason. From the first such answer on it
@@ -145,9 +142,8 @@ func TestOneWorkerOfALaterEpoch(t *testing.T) {
 						}
 						time.Sleep(100 * time.Millisecond)
 					}
-					if got := r.notice(t); !strings.Contains(got, strings.TrimPrefix(c.worker, "http://")) ||
-						!strings.Contains(got, "take it out") {
-						t.Errorf("%s: the notice is %q", when, got)
+					if got := r.laterEpoch(); got.Code != wire.CodeLaterEpoch || got.Args["node"] != strings.TrimPrefix(c.worker, "http://") {
+						t.Errorf("%s: the notice is %+v", when, got)
 					}
 					if err := r.Ready(); err != nil {
 						t.Errorf("%s: %v", when, err)
@@ -158,8 +154,8 @@ func TestOneWorkerOfALaterEpoch(t *testing.T) {
 				goesOn("in the next term")
 				said.set(nil)
 				time.Sleep(acceptedFor + 5*time.Second)
-				if got := r.notice(t); got != "" {
-					t.Errorf("it is well again, and the notice is %q", got)
+				if got := r.laterEpoch(); !got.IsZero() {
+					t.Errorf("it is well again, and the notice is %+v", got)
 				}
 				said.set(map[string]error{c.worker: fencedBy(7, 0)})
 				goesOn("again")
@@ -169,8 +165,8 @@ func TestOneWorkerOfALaterEpoch(t *testing.T) {
 						t.Fatal(err)
 					}
 					time.Sleep(3 * time.Second)
-					if got := r.notice(t); got != "" {
-						t.Errorf("it is removed, and the notice is %q", got)
+					if got := r.laterEpoch(); !got.IsZero() {
+						t.Errorf("it is removed, and the notice is %+v", got)
 					}
 				}
 			})
@@ -239,8 +235,8 @@ func TestLaterEpochUndecided(t *testing.T) {
 					t.Fatalf("%s: an append was acknowledged", when)
 				}
 			}
-			if got := r.notice(t); !strings.Contains(got, "no append is acknowledged: worker s1") {
-				t.Errorf("%s: the notice is %q", when, got)
+			if got := r.laterEpoch(); got.Code != wire.CodeLaterEpochSuspended || got.Args["node"] != "s1" {
+				t.Errorf("%s: the notice is %+v", when, got)
 			}
 			if err := r.Ready(); !errors.Is(err, wire.ErrNoLeader) {
 				t.Errorf("%s: ready: %v", when, err)

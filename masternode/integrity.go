@@ -7,39 +7,48 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Integrity tells how the storage nodes stand, and the story of their damage and repairs, by the leader's word. A master that cannot
-// reach the leader tells its own table and says so.
+// Integrity is how the storage nodes are, and the log of their damage and repairs, as the leader knows it. A master that cannot reach the
+// leader answers from its own table, with a notice.
 func (n *Node) Integrity(ctx context.Context) wire.Integrity {
-	if l := n.leadership.Load(); l != nil {
-		return n.integrity(l)
+	if n.leadership.Load() != nil {
+		return n.leaderIntegrity(ctx)
 	}
 	leader, url := n.leader()
 	if leader != "" && leader != n.cfg.Member.ID && url != "" {
 		ask, cancel := context.WithTimeout(ctx, statusTimeout)
 		defer cancel()
 		if i, err := n.cfg.Masters.Integrity(ask, url); err == nil {
+			i.NoticesCoded = orNone(i.NoticesCoded) // of a leader before protocol level 2
 			return i
 		}
 	}
 	i := n.integrity(nil)
-	i.Notices = append(i.Notices, "this master cannot reach the leader: what is under way is not known, and the table may be behind")
+	addNotices(&i.Notices, &i.NoticesCoded, wire.Message{Code: wire.CodeLocalView})
+	return i
+}
+
+// leaderIntegrity is the integrity by this leader, confirmed if possible.
+func (n *Node) leaderIntegrity(ctx context.Context) wire.Integrity {
+	confirmed := n.confirmStatus(ctx)
+	i := n.integrity(n.leadership.Load())
+	if i.Authoritative = confirmed; !confirmed {
+		addNotices(&i.Notices, &i.NoticesCoded, wire.Message{Code: wire.CodeUnconfirmed})
+	}
 	return i
 }
 
 // LeaderIntegrity is Integrity for another master: the error wraps [wire.ErrNotLeader] where this one does not lead.
-func (n *Node) LeaderIntegrity() (wire.Integrity, error) {
-	l := n.leadership.Load()
-	if l == nil {
+func (n *Node) LeaderIntegrity(ctx context.Context) (wire.Integrity, error) {
+	if n.leadership.Load() == nil {
 		return wire.Integrity{}, wire.ErrNotLeader
 	}
-	return n.integrity(l), nil
+	return n.leaderIntegrity(ctx), nil
 }
 
 func (n *Node) integrity(l *leadership) wire.Integrity {
@@ -48,7 +57,7 @@ func (n *Node) integrity(l *leadership) wire.Integrity {
 	n.cfg.Ledger.Read(func(s *masterfsm.State) { nodes, story = s.Storages(), s.Story() })
 	i := wire.Integrity{
 		Nodes: []wire.NodeIntegrity{}, Lost: orNone(story.Lost), Confirmed: orNone(story.Confirmed),
-		Totals: wire.Totals(story.Totals), Events: []wire.Event{}, Notices: []string{},
+		Totals: wire.Totals(story.Totals), Events: []wire.Event{}, Notices: []string{}, NoticesCoded: []wire.Message{},
 	}
 	live := l.sightings()
 	tasks, aborted := l.underWay(), l.abortedChecks()
@@ -57,41 +66,43 @@ func (n *Node) integrity(l *leadership) wire.Integrity {
 	}
 	for _, e := range slices.Backward(story.Events) {
 		i.Events = append(i.Events, wire.Event{
-			Number: e.Number, Time: e.Time, Kind: string(e.Kind), Node: e.Node, URL: e.URL, Source: e.Source, Cause: e.Cause,
-			Findings: e.Findings, Ranges: e.Ranges, Blocks: e.Blocks, Bytes: e.Bytes, Millis: e.Millis,
+			Number: e.Number, Time: e.Time, Kind: string(e.Kind), Node: e.Node, URL: e.URL, Source: e.Source, Cause: e.Cause.Text(),
+			CauseCoded: wire.Message(e.Cause),
+			Findings:   e.Findings, Ranges: e.Ranges, Blocks: e.Blocks, Bytes: e.Bytes, Millis: e.Millis,
 		})
 	}
 	if lost := chain.CutRanges(story.Lost, story.Confirmed); len(lost) > 0 {
-		i.Notices = append(i.Notices, lostNotice(lost))
+		addNotices(&i.Notices, &i.NoticesCoded, lostNotice(lost))
 	}
 	for k := range nodes {
-		i.Notices = append(i.Notices, abortedNotices(&nodes[k], aborted)...)
+		addNotices(&i.Notices, &i.NoticesCoded, abortedNotices(&nodes[k], aborted)...)
 	}
 	return i
 }
 
-// abortedMany is how many checks of a node in a row must end early until somebody must know.
+// abortedMany is how many checks of a node in a row must end early before there is a notice.
 const abortedMany = 3
 
 // abortedNotices says that a node cannot be checked. It uses the leader's memory, not the table: a new leader needs
 // three checks of its own, which take it seconds.
-func abortedNotices(n *masterfsm.Storage, aborted map[string]wire.Aborted) []string {
+func abortedNotices(n *masterfsm.Storage, aborted map[string]wire.Aborted) []wire.Message {
 	a, ok := aborted[n.ID]
 	if !ok || a.Count < abortedMany {
 		return nil
 	}
-	const text = "storage node %s: its checks end early: the last %d did, the newest after %d of %d blocks: %s"
-	return []string{fmt.Sprintf(text, n.ID, a.Count, a.Blocks, a.Height, a.Error)}
+	return []wire.Message{{Code: wire.CodeChecksEndEarly, Args: wire.Args{
+		"node": n.ID, "count": uint64(a.Count), "blocks": a.Blocks, "height": a.Height, "detail": a.Error,
+	}}}
 }
 
-func lostNotice(lost []chain.Range) string {
-	return fmt.Sprintf("no storage node has a good copy of %s: bring back a node or a disk that has one, or confirm the loss with 'chainstore integrity confirm-lost N'",
-		masterfsm.RangesText(lost))
+func lostNotice(lost []chain.Range) wire.Message {
+	shown := lost[:min(len(lost), wire.MaxMessageRanges)]
+	return wire.Message{Code: wire.CodeLossUnconfirmed, Args: wire.Args{"blocks": chain.CountBlocks(lost), "ranges": shown}}
 }
 
-func orNone(list []chain.Range) []chain.Range {
+func orNone[T any](list []T) []T {
 	if list == nil {
-		return []chain.Range{}
+		return []T{}
 	}
 	return list
 }
@@ -100,8 +111,8 @@ func nodeIntegrity(
 	s *masterfsm.Storage, live map[string]bool, tasks map[string]wire.Task, aborted map[string]wire.Aborted,
 ) wire.NodeIntegrity {
 	i := wire.NodeIntegrity{
-		ID: s.ID, URL: s.URL, State: string(s.State), Live: live[s.ID], Height: s.Height, Cause: s.Cause, Bad: orNone(s.Bad), Due: s.Due,
-		Checked: s.Checked,
+		ID: s.ID, URL: s.URL, State: string(s.State), Live: live[s.ID], Height: s.Height, Bad: orNone(s.Bad), Checked: s.Checked,
+		Cause: s.Cause.Text(), CauseCoded: wire.Message(s.Cause), Due: s.Due.Text(), DueCoded: wire.Message(s.Due),
 	}
 	if task, ok := tasks[s.ID]; ok {
 		i.Task = &task
@@ -167,7 +178,7 @@ func (n *Node) CheckStorage(ctx context.Context, idOrURL string) (wire.NodeInteg
 	if err != nil {
 		return wire.NodeIntegrity{}, err
 	}
-	result, err := n.propose(ctx, &masterfsm.Suspect{ID: s.ID, Cause: "a person asked for a check", Time: n.now()})
+	result, err := n.propose(ctx, &masterfsm.Suspect{ID: s.ID, Cause: masterfsm.Cause{Code: wire.CodeRequested}, Time: n.now()})
 	if err != nil {
 		return wire.NodeIntegrity{}, err
 	}
@@ -185,7 +196,9 @@ func (n *Node) ConfirmLost(ctx context.Context, block uint64) (wire.Integrity, e
 		return wire.Integrity{}, err
 	}
 	n.log.Warn("a person confirmed that a block is lost", "block", block)
-	return n.integrity(n.leadership.Load()), nil
+	i := n.integrity(n.leadership.Load())
+	i.Authoritative = true // the commit confirmed the leader
+	return i, nil
 }
 
 // RemoveStorage takes a storage node out for good. This master must lead. Errors: wire.ErrNotLeader, wire.ErrNotFound, wire.ErrNoLeader,
@@ -210,7 +223,7 @@ func (n *Node) Suspect(ctx context.Context, s wire.Suspicion) error {
 	if _, err := n.find(ctx, s.ID); err != nil {
 		return err
 	}
-	_, err := n.propose(ctx, &masterfsm.Suspect{ID: s.ID, Cause: clip(s.Cause), Time: n.now()})
+	_, err := n.propose(ctx, &masterfsm.Suspect{ID: s.ID, Cause: masterfsm.Cause{Code: wire.CodeWrongAnswer, Args: detailText(s.Cause)}, Time: n.now()})
 	return err
 }
 
@@ -230,28 +243,12 @@ func (n *Node) suspicions(ctx context.Context) error {
 }
 
 func (n *Node) report(ctx context.Context, s wire.Suspicion) error {
-	ctx, cancel := context.WithTimeout(ctx, leaderWait)
-	defer cancel()
-	for {
-		changed := n.cfg.Ledger.Changed()
-		leader, url := n.leader()
-		var err error
-		switch {
-		case n.leadership.Load() != nil:
-			err = n.Suspect(ctx, s)
-		case leader == "" || url == "" || leader == n.cfg.Member.ID:
-			err = wire.ErrNotLeader
-		default:
-			err = n.cfg.Masters.Suspect(ctx, url, s)
-		}
-		if err == nil || !mayRegisterAgain(err) {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-changed:
-		case <-time.After(retryPause):
-		}
-	}
+	_, err := leaderCall[struct{}]{
+		local: func(ctx context.Context) (struct{}, error) { return struct{}{}, n.Suspect(ctx, s) },
+		remote: func(ctx context.Context, url string) (struct{}, error) {
+			return struct{}{}, n.cfg.Masters.Suspect(ctx, url, s)
+		},
+		again: anotherTry,
+	}.do(ctx, n)
+	return err
 }

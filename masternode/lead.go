@@ -66,7 +66,7 @@ func (n *Node) lead(ctx context.Context, term uint64) error {
 	defer n.setLeadership(nil)
 	n.log.Info("leading", "term", term, "epoch", epoch)
 	for _, notice := range n.flagNotices() {
-		n.log.Error(notice)
+		n.log.Error(notice.Text())
 	}
 	_, _ = n.checkpointHere() // it says so itself where nothing can be signed
 	ctx, cancel := context.WithCancel(ctx)
@@ -95,7 +95,7 @@ func (l *leadership) loop(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		changed := l.node.cfg.Ledger.Changed()
+		changed := l.node.cfg.Ledger.StateChanged()
 		var view masterfsm.View
 		l.node.cfg.Ledger.Read(func(s *masterfsm.State) { view = s.View() })
 		m.givenKey.note(&l.node.cfg.Log, view)

@@ -3,7 +3,7 @@ package masternode
 import (
 	"context"
 	"fmt"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/chainstore/chainstore/masterfsm"
@@ -80,8 +80,8 @@ func (n *Node) knowsLevel(m wire.Member, level uint64) error {
 	return nil
 }
 
-// levelNotices are what somebody must know of the group's protocol level; l is nil where this master does not lead.
-func (l *leadership) levelNotices(level uint64) []string {
+// levelNotices are the notices about the group's protocol level; l is nil where this master does not lead.
+func (l *leadership) levelNotices(level uint64) []wire.Message {
 	if l == nil {
 		return nil
 	}
@@ -90,7 +90,8 @@ func (l *leadership) levelNotices(level uint64) []string {
 	if len(l.older) == 0 {
 		return nil
 	}
-	return []string{fmt.Sprintf("protocol level %d of %d: data folders that were copied or restored are not detected until all masters "+
-		"have said that they know level %d; upgrade, start or remove %s",
-		level, masterfsm.ProtocolLevel, masterfsm.ProtocolLevel, strings.Join(l.older, ", "))}
+	return []wire.Message{{
+		Code: wire.CodeLevelWaits,
+		Args: wire.Args{"level": level, "next": uint64(masterfsm.ProtocolLevel), "nodes": slices.Clone(l.older)},
+	}}
 }

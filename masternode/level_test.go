@@ -2,6 +2,7 @@ package masternode
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -44,11 +45,13 @@ func TestLevelIsRaisedWhenAllKnowIt(t *testing.T) {
 		r, masters := newOlderGroup(t, "m3")
 		defer r.stop()
 		waits := func() bool {
-			return strings.Contains(strings.Join(r.Cluster(t.Context()).Notices, "\n"), "protocol level 0 of 1")
+			m := r.notice(wire.CodeLevelWaits)
+			return !m.IsZero() && m.Args["level"] == uint64(0) && m.Args["next"] == uint64(masterfsm.ProtocolLevel) &&
+				slices.Equal(m.Args["nodes"].([]string), []string{"m3"})
 		}
 		time.Sleep(10 * time.Second)
 		if level := r.table().Level; level != 0 || !waits() {
-			t.Fatalf("level %d although m3 does not know level 1; notices %q", level, r.Cluster(t.Context()).Notices)
+			t.Fatalf("level %d although m3 does not know the next; notices %q", level, r.Cluster(t.Context()).Notices)
 		}
 		masters.setOlder("m3", false)
 		masters.away("m3")

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/chainstore/chainstore/masterfsm"
@@ -175,18 +174,21 @@ func (n *Node) signsWithout(id string) error {
 	return fmt.Errorf("%w: %s; the others do not open under this cluster token: give the leader one of them with --checkpoint-key first", wire.ErrLastKey, id)
 }
 
-// logNotices are what somebody must know of the log; l is nil where this master does not lead.
-func (n *Node) logNotices(l *leadership) []string {
+// logNotices are the notices about the log; l is nil where this master does not lead.
+func (n *Node) logNotices(l *leadership) []wire.Message {
 	notices := n.flagNotices()
 	if keys, _, _ := n.logOf(); keys.Origin == "" {
 		if mute := l.silent(); len(mute) > 0 {
-			notices = append(notices, fmt.Sprintf("the log gets its first key once all masters say that they know log keys: %s did not; start it, with this version, or remove it",
-				strings.Join(mute, ", ")))
+			notices = append(notices, wire.Message{Code: wire.CodeLogKeyWaits, Args: wire.Args{"nodes": mute}})
 		}
 		return notices // else the leader is about to make it
 	}
-	if _, err := n.checkpointHere(); err != nil {
-		notices = append(notices, err.Error())
+	var waits *checkpointWaitsError
+	switch _, err := n.checkpointHere(); {
+	case errors.As(err, &waits):
+		notices = append(notices, waits.message())
+	case err != nil:
+		notices = append(notices, wire.Message{Code: wire.CodeNoCheckpoint, Args: wire.Args{"detail": err.Error()}})
 	}
 	return notices
 }
@@ -201,16 +203,16 @@ func (l *leadership) silent() []string {
 	return l.mute
 }
 
-// flagNotices are what this master's flags ask of the log that the group does not do.
-func (n *Node) flagNotices() []string {
-	notices := []string{}
+// flagNotices are about what this master's flags ask of the log that the group does not do.
+func (n *Node) flagNotices() []wire.Message {
+	notices := []wire.Message{}
 	keys, _, _ := n.logOf()
 	if keys.Origin == "" {
 		return notices
 	}
 	c := &n.cfg.Log
 	if asked := cmp.Or(c.Origin, keys.Origin); asked != keys.Origin {
-		notices = append(notices, fmt.Sprintf("--origin %s changes nothing: the log's origin is %s for good", asked, keys.Origin))
+		notices = append(notices, wire.Message{Code: wire.CodeOriginIgnored, Args: wire.Args{"asked": asked, "origin": keys.Origin}})
 	}
 	if c.Key == nil {
 		return notices
@@ -218,12 +220,13 @@ func (n *Node) flagNotices() []string {
 	known, ok := keys.Known(c.Key.Public())
 	switch {
 	case c.Key.Origin() != keys.Origin:
-		notices = append(notices, fmt.Sprintf("the key of --checkpoint-key is one of %s and is not used: the log's origin is %s for good",
-			c.Key.Origin(), keys.Origin))
+		notices = append(notices, wire.Message{
+			Code: wire.CodeCheckpointKeyForeign, Args: wire.Args{"asked": c.Key.Origin(), "origin": keys.Origin},
+		})
 	case ok && !known.Signs():
-		notices = append(notices, fmt.Sprintf("the key of --checkpoint-key, %s, is retired and is not used again", known.ID))
+		notices = append(notices, wire.Message{Code: wire.CodeCheckpointKeyRetired, Args: wire.Args{"key": known.ID}})
 	case !ok && n.leadership.Load() == nil:
-		notices = append(notices, "the key of --checkpoint-key is not in the log yet: it is added when this master leads ('chainstore master transfer')")
+		notices = append(notices, wire.Message{Code: wire.CodeCheckpointKeyWaits})
 	}
 	return notices
 }

@@ -7,6 +7,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -154,7 +156,7 @@ func TestAnotherClusterToken(t *testing.T) {
 		if n := strings.Count(j.String(), "no checkpoint can be signed"); n != 1 {
 			t.Errorf("said %d times", n)
 		}
-		if !strings.Contains(j.String(), "another cluster token") || !strings.Contains(strings.Join(other.Cluster(t.Context()).Notices, "\n"), "another cluster token") {
+		if !strings.Contains(j.String(), "another cluster token") || noticeOf(other.Node, wire.CodeNoCheckpoint).IsZero() {
 			t.Errorf("nobody is told: %s", j)
 		}
 		other.stop()
@@ -192,17 +194,17 @@ func TestLogFlags(t *testing.T) {
 		first, then signing.LogConfig // of the founding leader, and of the one that leads next
 		retire      bool              // the first key, in between, when a second is there
 		origin      string
-		keys        int // of the log in the end, -1 for as many as there were
-		notice      string
+		keys        int    // of the log in the end, -1 for as many as there were
+		notice      string // its code
 	}{
 		"nothing":                 {origin: "chainstore/cs-test", keys: 1},
 		"an origin":               {first: signing.LogConfig{Origin: "example.com/log"}, then: signing.LogConfig{Origin: "example.com/log"}, origin: "example.com/log", keys: 1},
 		"a key":                   {first: signing.LogConfig{Key: given}, then: signing.LogConfig{Key: given}, origin: "example.com/log", keys: 1},
 		"a key and its origin":    {first: signing.LogConfig{Key: given, Origin: "example.com/log"}, origin: "example.com/log", keys: 1},
 		"a key that comes later":  {first: signing.LogConfig{Key: given}, then: signing.LogConfig{Key: second}, origin: "example.com/log", keys: 2},
-		"another origin":          {then: signing.LogConfig{Origin: "example.com/log"}, origin: "chainstore/cs-test", keys: 1, notice: "--origin example.com/log changes nothing"},
-		"a key of another origin": {first: signing.LogConfig{Key: given}, then: signing.LogConfig{Key: foreign}, origin: "example.com/log", keys: 1, notice: "is one of example.com/other and is not used"},
-		"a retired key":           {first: signing.LogConfig{Key: given}, then: signing.LogConfig{Key: given}, retire: true, origin: "example.com/log", keys: 2, notice: "is retired and is not used again"},
+		"another origin":          {then: signing.LogConfig{Origin: "example.com/log"}, origin: "chainstore/cs-test", keys: 1, notice: wire.CodeOriginIgnored},
+		"a key of another origin": {first: signing.LogConfig{Key: given}, then: signing.LogConfig{Key: foreign}, origin: "example.com/log", keys: 1, notice: wire.CodeCheckpointKeyForeign},
+		"a retired key":           {first: signing.LogConfig{Key: given}, then: signing.LogConfig{Key: given}, retire: true, origin: "example.com/log", keys: 2, notice: wire.CodeCheckpointKeyRetired},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -231,9 +233,13 @@ func TestLogFlags(t *testing.T) {
 				if l := logKeys(r); l.Origin != c.origin || len(l.Keys) != c.keys {
 					t.Errorf("origin %s, %d keys", l.Origin, len(l.Keys))
 				}
-				notices := strings.Join(r.Cluster(t.Context()).Notices, "\n")
-				if c.notice == "" && strings.Contains(notices, "log") || !strings.Contains(notices, c.notice) || !strings.Contains(j.String(), c.notice) {
-					t.Errorf("notices %q, log %s", notices, j)
+				for _, code := range []string{
+					wire.CodeOriginIgnored, wire.CodeCheckpointKeyForeign, wire.CodeCheckpointKeyRetired, wire.CodeCheckpointKeyWaits,
+				} {
+					m := r.notice(code)
+					if m.IsZero() == (code == c.notice) || !strings.Contains(j.String(), m.Text()) {
+						t.Errorf("%s: %+v, log %s", code, m, j)
+					}
 				}
 			})
 		})
@@ -381,7 +387,10 @@ func TestFirstKeyWaitsForAllVoters(t *testing.T) {
 		if _, err := r.Announce(t.Context(), old, false); err != nil {
 			t.Fatal(err)
 		}
-		waits := func() bool { return strings.Contains(strings.Join(r.Cluster(t.Context()).Notices, "\n"), "m2 did not") }
+		waits := func() bool {
+			nodes, _ := r.notice(wire.CodeLogKeyWaits).Args["nodes"].([]string)
+			return slices.Equal(nodes, []string{"m2"})
+		}
 		r.store(t)
 		if n := len(logKeys(r).Keys); n != 0 || !waits() {
 			t.Fatalf("%d keys, of which m2 does not know; notices %q", n, r.Cluster(t.Context()).Notices)
@@ -491,14 +500,17 @@ func TestFollowerTellsOfItsFlags(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		notices := n.Cluster(t.Context()).Notices
-		if len(notices) != 2 || notices[0] != "of the leader" || !strings.Contains(notices[1], "m2") || !strings.Contains(notices[1], "not in the log yet") {
-			t.Errorf("notices %q", notices)
+		c := n.Cluster(t.Context())
+		want := wire.Message{
+			Code: wire.CodeMasterNotice, Args: wire.Args{"node": "m2", "cause": wire.Message{Code: wire.CodeCheckpointKeyWaits}},
+		}
+		if !reflect.DeepEqual(c.NoticesCoded, []wire.Message{want}) || !slices.Equal(c.Notices, []string{"of the leader", want.Text()}) {
+			t.Errorf("notices %q, %+v", c.Notices, c.NoticesCoded)
 		}
 	})
 }
 
-// leaderThere is a leader with a notice.
+// leaderThere is a leader before protocol level 2, with a notice.
 type leaderThere struct{ noMasters }
 
 func (leaderThere) Cluster(context.Context, string) (wire.Cluster, error) {

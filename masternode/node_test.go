@@ -85,9 +85,9 @@ func TestReadsAreServedFromTheMastersUntilTheyAreStored(t *testing.T) {
 		if err := r.WaitStored(ctx, 0); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("one node cannot be two: %v", err)
 		}
-		notices := fmt.Sprint(r.Cluster(t.Context()).Notices)
-		if !bytes.Contains([]byte(notices), []byte("1 of 2 storage nodes")) {
-			t.Errorf("notices: %s", notices)
+		c := r.Cluster(t.Context())
+		if m := r.notice(wire.CodeTooFewStorages); m.Args["count"] != uint64(1) || m.Args["needed"] != uint64(2) || !c.Authoritative {
+			t.Errorf("notices: %+v, authoritative: %v", c.NoticesCoded, c.Authoritative)
 		}
 	})
 }

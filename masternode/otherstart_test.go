@@ -55,7 +55,7 @@ func TestRegisterAnotherStart(t *testing.T) {
 				r := newRig(t, 0, nil)
 				defer r.stop()
 				time.Sleep(10 * time.Second)
-				if level := r.table().Level; level != 1 {
+				if level := r.table().Level; level != masterfsm.ProtocolLevel {
 					t.Fatalf("level %d", level)
 				}
 				w, err := r.start(t, wire.Registered{}, role, "1", "")

@@ -99,13 +99,13 @@ type memory struct {
 
 // sighting is what a leader has seen of a node.
 type sighting struct {
-	last     time.Time // of the last answer; zero before the first
-	tried    time.Time // of the last try
-	height   uint64    // storage nodes: blocks on disk, by its last answer
-	heightAt time.Time // when that height was first heard
-	version  uint64    // storage nodes: of its entry in the table when it was asked for that answer, 0 before the first
-	inbox    uint64    // storage nodes: the block behind the last one in the inbox, 0 where it is empty
-	bad      string    // why it must become Invalid, "" where it need not
+	last     time.Time       // of the last answer; zero before the first
+	tried    time.Time       // of the last try
+	height   uint64          // storage nodes: blocks on disk, by its last answer
+	heightAt time.Time       // when that height was first heard
+	version  uint64          // storage nodes: of its entry in the table when it was asked for that answer, 0 before the first
+	inbox    uint64          // storage nodes: the block behind the last one in the inbox, 0 where it is empty
+	bad      masterfsm.Cause // why it must become Invalid, if it must
 	// repairAgain is when a storage node whose repair ended early may be repaired again.
 	repairAgain time.Time
 	// aborted is the last check of a storage node, where that ended early: nil where it did not. checkAgain is when
@@ -274,7 +274,7 @@ func (w *planner) storages() {
 		seen := w.memory.nodes[n.ID]
 		height := n.Height
 		if seen.speaksOf(n) {
-			if seen.bad != "" && n.State.Keeps() {
+			if !seen.bad.IsZero() && n.State.Keeps() {
 				w.want(action{kind: actInvalidate, node: n.ID, version: n.Version})
 				continue
 			}

@@ -71,7 +71,7 @@ func (w *planner) checks() {
 	var next *masterfsm.Storage
 	for i := range w.view.Storages {
 		n := &w.view.Storages[i]
-		if n.State != masterfsm.Valid || !w.memory.live(n.ID, w.now, w.pace) || !w.due(n) || last && n.Due == "" {
+		if n.State != masterfsm.Valid || !w.memory.live(n.ID, w.now, w.pace) || !w.due(n) || last && n.Due.IsZero() {
 			continue
 		}
 		// One whose checks end early stays due. It waits longer each time, so that the others have their turn.
@@ -82,7 +82,7 @@ func (w *planner) checks() {
 		if w.ending(actCheck, n.ID) {
 			continue
 		}
-		if next == nil || (n.Due != "") && (next.Due == "") || (n.Due != "") == (next.Due != "") && n.Checked < next.Checked {
+		if next == nil || !n.Due.IsZero() && next.Due.IsZero() || n.Due.IsZero() == next.Due.IsZero() && n.Checked < next.Checked {
 			next = n
 		}
 	}
@@ -105,7 +105,7 @@ func (w *planner) ending(kind actionKind, id string) bool {
 // due reports whether a node is to be checked now, and wakes the loop when it will be.
 func (w *planner) due(n *masterfsm.Storage) bool {
 	switch {
-	case n.Due != "":
+	case !n.Due.IsZero():
 		return true
 	case w.pace.check == 0 || n.Height == 0:
 		return false

@@ -6,6 +6,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // TestPlanOfChecksAndRepairs is the policy by rows: what the table and the memory say, and what is begun.
@@ -19,7 +20,7 @@ func TestPlanOfChecksAndRepairs(t *testing.T) {
 		}
 		return n
 	}
-	due := func(n *masterfsm.Storage) { n.Due = "asked" }
+	due := func(n *masterfsm.Storage) { n.Due = masterfsm.Cause{Code: "requested"} }
 	old := func(n *masterfsm.Storage) { n.Checked = ago(time.Hour) }
 	older := func(n *masterfsm.Storage) { n.Checked = ago(2 * time.Hour) }
 	empty := func(n *masterfsm.Storage) { n.Height, n.Checked = 0, 0 }
@@ -151,9 +152,11 @@ func TestPlanOfChecksAndRepairs(t *testing.T) {
 			want:   []action{{kind: actPut, node: "a", block: 10, version: 3}},
 		},
 		"from the table's height on, of a node that was repaired since its chain was bad": {
-			nodes:  []masterfsm.Storage{node("a", valid, nil), node("b", valid, func(n *masterfsm.Storage) { n.Height = 12 })},
-			change: func(m *memory, _ *pace) { m.nodes["a"].version, m.nodes["a"].bad = 2, "short chain" },
-			want:   []action{{kind: actPut, node: "a", block: 10, version: 3}},
+			nodes: []masterfsm.Storage{node("a", valid, nil), node("b", valid, func(n *masterfsm.Storage) { n.Height = 12 })},
+			change: func(m *memory, _ *pace) {
+				m.nodes["a"].version, m.nodes["a"].bad = 2, masterfsm.Cause{Code: wire.CodeShortChain}
+			},
+			want: []action{{kind: actPut, node: "a", block: 10, version: 3}},
 		},
 		"into the chain of one that lacks only what is lost": {
 			nodes: []masterfsm.Storage{node("a", invalid, onlyLost), node("b", valid, func(n *masterfsm.Storage) { n.Height = 12 })},

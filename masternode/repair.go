@@ -3,7 +3,6 @@ package masternode
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -71,15 +70,15 @@ func (l *leadership) beginRepair(a action, view masterfsm.View, m *memory, now t
 			begin.Sender, begin.SenderVersion = sender.ID, sender.Version
 			begin.Missing = chain.BoundRanges(has, chain.MaxFindings)
 			if len(has) == 0 && (n.Sound || keep < view.HeldFrom && behind.Len() > 0) {
-				return nil, fmt.Errorf("no storage node that answers has a good copy of %s", masterfsm.RangesText(missing))
+				return nil, fmt.Errorf("no storage node that answers has a good copy of the blocks %s", wire.RangesText(missing))
 			}
 		}
 		begin.Time = l.node.now()
 		if _, err := l.node.propose(ctx, begin); err != nil {
 			return nil, err
 		}
-		l.node.log.Info("repair begins", "node", n.ID, "url", n.URL, "because", n.Cause, "keeps", keep,
-			"missing", masterfsm.RangesText(begin.Missing), "sender", begin.Sender)
+		l.node.log.Info("repair begins", "node", n.ID, "url", n.URL, "because", n.Cause.Text(), "keeps", keep,
+			"missing", wire.RangesText(begin.Missing), "sender", begin.Sender)
 		return func(m *memory, now time.Time) {
 			m.of(n.ID).last = now
 			delete(m.repairs, n.ID)
@@ -137,7 +136,7 @@ func chooseSender(view masterfsm.View, live map[string]bool, receiver string, mi
 	return best, bestHas
 }
 
-func trusted(n *masterfsm.Storage) bool { return n.State == masterfsm.Valid && n.Due == "" }
+func trusted(n *masterfsm.Storage) bool { return n.State == masterfsm.Valid && n.Due.IsZero() }
 
 // repair has a Receiving node repaired, or sees how that goes, and commits the end when it is there.
 func (l *leadership) repair(a action, view masterfsm.View, m *memory) job {
@@ -154,9 +153,9 @@ func (l *leadership) repair(a action, view masterfsm.View, m *memory) job {
 		switch now := l.node.cfg.Clock(); {
 		case end != nil:
 		case now.Sub(r.heard) > l.node.pace.dead:
-			end = l.failedRepair(n, r, fmt.Errorf("no answer for %v: %w", l.node.pace.dead, err))
+			end = l.failedRepair(n, r, wire.CodeSenderSilent, detailOf(err))
 		case now.Sub(r.moved) > l.node.pace.stall:
-			end = l.failedRepair(n, r, fmt.Errorf("nothing was received for %v", l.node.pace.stall))
+			end = l.failedRepair(n, r, wire.CodeStalled, wire.Args{"seconds": uint64(l.node.pace.stall.Seconds())})
 		}
 		if end == nil {
 			return func(m *memory, now time.Time) {
@@ -176,22 +175,22 @@ func (l *leadership) repair(a action, view masterfsm.View, m *memory) job {
 		if _, err := l.node.propose(ctx, end); err != nil {
 			return nil, err
 		}
-		if end.Failed != "" {
-			l.node.log.Error("repair ended early", "node", n.ID, "url", n.URL, "sender", n.Peer, "because", end.Failed, "blocks", end.Blocks)
+		if !end.Failed.IsZero() {
+			l.node.log.Error("repair ended early", "node", n.ID, "url", n.URL, "sender", n.Peer, "because", end.Failed.Text(), "blocks", end.Blocks)
 		} else {
 			l.node.log.Info("repair ended", "node", n.ID, "url", n.URL, "sender", n.Peer, "blocks", end.Blocks, "bytes", end.Bytes,
-				"height", end.Height, "changed", end.Changed)
+				"height", end.Height, "changed", end.Changed.Text())
 		}
 		return func(m *memory, now time.Time) {
 			m.of(n.ID).last = now
-			if end.Failed != "" || end.Unchecked > 0 && len(end.Bad) == 0 {
+			if !end.Failed.IsZero() || end.Unchecked > 0 && len(end.Bad) == 0 {
 				m.of(n.ID).repairAgain = now.Add(l.node.pace.again)
 			}
 			switch {
 			case r.early != nil:
 				m.checkEnded(n.ID, r.early, l.node.pace, now)
 				m.of(n.ID).repairAgain = m.of(n.ID).checkAgain
-			case end.Failed == "" && n.Unchecked > 0: // its check came to its end
+			case end.Failed.IsZero() && n.Unchecked > 0: // its check came to its end
 				m.checkEnded(n.ID, nil, l.node.pace, now)
 			}
 			delete(m.repairs, n.ID)
@@ -223,7 +222,7 @@ func (l *leadership) goOn(ctx context.Context, n, sender masterfsm.Storage, r *r
 	}
 	r.heard = l.node.cfg.Clock()
 	end := &masterfsm.EndRepair{
-		Height: status.Height, Hash: status.Hash, Bad: r.left(n), Blocks: status.Blocks, Bytes: status.Bytes, Changed: changedText(status.Changed),
+		Height: status.Height, Hash: status.Hash, Bad: r.left(n), Blocks: status.Blocks, Bytes: status.Bytes, Changed: replaced(status.Changed),
 	}
 	if n.Unchecked == 0 {
 		return end, nil
@@ -237,7 +236,7 @@ func (l *leadership) goOn(ctx context.Context, n, sender masterfsm.Storage, r *r
 		return nil, err
 	}
 	if r.early = endedEarly(check, status.Height); r.early != nil && nothingBad(check) {
-		return l.failedRepair(n, r, errors.New(abortedText(r.early))), nil
+		return l.failedRepair(n, r, wire.CodeCheckAborted, causeOf(r.early).Args), nil
 	}
 	end.Bad, end.Unchecked = below(check.Report.Bad, status.Height), firstUnchecked(check.Report, status.Height)
 	changed := status.Changed
@@ -246,14 +245,14 @@ func (l *leadership) goOn(ctx context.Context, n, sender masterfsm.Storage, r *r
 			changed = append(changed, f.Detail)
 		}
 	}
-	end.Changed = changedText(changed)
+	end.Changed = replaced(changed)
 	return end, nil
 }
 
 // send has the sender send what is missing still, or asks how that goes.
 func (l *leadership) send(ctx context.Context, n, sender masterfsm.Storage, r *repair) (*masterfsm.EndRepair, error) {
 	if sender.ID == "" {
-		return l.failedRepair(n, r, errors.New("its sender is gone")), nil
+		return l.failedRepair(n, r, wire.CodeSenderGone, nil), nil
 	}
 	status, err := l.node.cfg.Workers.Send(ctx, worker(sender), l.order, wire.SendOrder{
 		Ticket: n.Ticket, Attempt: r.attempt, To: n.URL, Pieces: unfinished(r.pieces, r.status.Missing),
@@ -268,11 +267,11 @@ func (l *leadership) send(ctx context.Context, n, sender masterfsm.Storage, r *r
 		return nil, nil
 	case status.Faulty:
 		if _, err := l.node.propose(ctx, &masterfsm.Suspect{
-			ID: sender.ID, Cause: "as a sender: " + clip(status.Error), Time: l.node.now(),
+			ID: sender.ID, Cause: masterfsm.Cause{Code: wire.CodeFaultySender, Args: detailText(status.Error)}, Time: l.node.now(),
 		}); err != nil {
 			return nil, err
 		}
-		return l.failedRepair(n, r, fmt.Errorf("the sender: %s", status.Error)), nil
+		return l.failedRepair(n, r, wire.CodeSenderFailed, detailText(status.Error)), nil
 	}
 	r.attempt++
 	if status.Error != "" {
@@ -280,16 +279,16 @@ func (l *leadership) send(ctx context.Context, n, sender masterfsm.Storage, r *r
 		err = fmt.Errorf("the transfer: %s", status.Error)
 	}
 	if r.failures >= maxTransferFailures {
-		return l.failedRepair(n, r, err), nil
+		return l.failedRepair(n, r, wire.CodeTransferFailed, detailText(status.Error)), nil
 	}
 	return nil, err
 }
 
 // failedRepair is the command that ends a repair early.
-func (l *leadership) failedRepair(n masterfsm.Storage, r *repair, cause error) *masterfsm.EndRepair {
+func (l *leadership) failedRepair(n masterfsm.Storage, r *repair, code string, args wire.Args) *masterfsm.EndRepair {
 	return &masterfsm.EndRepair{
-		Failed: clip(cause.Error()), Bad: r.left(n), Unchecked: n.Unchecked, Blocks: r.status.Blocks, Bytes: r.status.Bytes,
-		Changed: changedText(r.status.Changed),
+		Failed: masterfsm.Cause{Code: code, Args: args}, Bad: r.left(n), Unchecked: n.Unchecked, Blocks: r.status.Blocks, Bytes: r.status.Bytes,
+		Changed: replaced(r.status.Changed),
 	}
 }
 
@@ -309,7 +308,7 @@ func (r *repair) left(n masterfsm.Storage) []chain.Range {
 func (l *leadership) abortRepair(a action, view masterfsm.View) job {
 	n := storageOf(view, a.node)
 	return l.propose(&masterfsm.EndRepair{
-		ID: a.node, Version: a.version, Failed: "the receiver does not answer", Bad: n.Bad, Unchecked: n.Unchecked, Time: l.node.now(),
+		ID: a.node, Version: a.version, Failed: masterfsm.Cause{Code: wire.CodeReceiverSilent}, Bad: n.Bad, Unchecked: n.Unchecked, Time: l.node.now(),
 	})
 }
 
@@ -386,11 +385,26 @@ func clipTo(s string, most int) string {
 	return strings.ToValidUTF8(s[:most], "") + "…"
 }
 
-func changedText(changed []string) string {
+// detailOf is an error as the argument of a cause.
+func detailOf(err error) wire.Args {
+	if err == nil {
+		return detailText("no answer")
+	}
+	return detailText(err.Error())
+}
+
+// detailText is a text as the argument of a cause, cut to what the table takes.
+func detailText(text string) wire.Args { return wire.Args{"detail": clip(text)} }
+
+// replaced is the cause of a repair that replaced bytes: what the node reports of them.
+func replaced(changed []string) masterfsm.Cause {
 	const most = 4
+	if len(changed) == 0 {
+		return masterfsm.Cause{}
+	}
 	shown := slices.Clone(changed[:min(len(changed), most)])
 	if len(changed) > most {
 		shown = append(shown, fmt.Sprintf("and %d more", len(changed)-most))
 	}
-	return clip(strings.Join(shown, "; "))
+	return masterfsm.Cause{Code: wire.CodeBytesReplaced, Args: detailText(strings.Join(shown, "; "))}
 }

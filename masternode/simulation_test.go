@@ -279,13 +279,13 @@ func (s *simulation) settle() {
 	ctx, cancel := context.WithTimeout(s.t.Context(), 5*time.Minute)
 	defer cancel()
 	for {
-		changed := s.ledger.Changed()
+		changed := s.ledger.StateChanged()
 		var v masterfsm.View
 		s.ledger.Read(func(table *masterfsm.State) { v = table.View() })
 		settled := v.OpenRecords == 0 && v.Stored == v.OpenBlock && len(v.Storages) == simulatedStorages
 		for i := range v.Storages {
 			n := &v.Storages[i]
-			settled = settled && n.State == masterfsm.Valid && n.Height == v.Head.Height && n.Due == ""
+			settled = settled && n.State == masterfsm.Valid && n.Height == v.Head.Height && n.Due.IsZero()
 		}
 		if settled {
 			return

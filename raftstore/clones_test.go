@@ -134,7 +134,7 @@ func TestRaisedGroupRestarts(t *testing.T) {
 func TestGroupOfOneCannotTell(t *testing.T) {
 	t.Parallel()
 	nodes := testGroup(t, 1, nil)
-	if _, err := leaderOf(t, nodes...).Propose(t.Context(), masterfsm.Encode(&masterfsm.RaiseLevel{Level: 1, Time: 1})); err != nil {
+	if _, err := leaderOf(t, nodes...).Propose(t.Context(), masterfsm.Encode(&masterfsm.RaiseLevel{Level: masterfsm.ProtocolLevel, Time: 1})); err != nil {
 		t.Fatal(err)
 	}
 	create(t, "before", nodes...)

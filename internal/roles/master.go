@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/chainstore/chainstore/httpapi"
+	"github.com/chainstore/chainstore/httpapi/masterapi"
 	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/masternode"
 	"github.com/chainstore/chainstore/masternode/signing"
@@ -86,7 +87,7 @@ func OpenMaster(cfg MasterConfig) (m *Master, err error) {
 	if err != nil {
 		return nil, errors.Join(err, m.store.Close())
 	}
-	m.handler = httpapi.NewMaster(httpapi.MasterConfig{
+	m.handler = masterapi.New(masterapi.Config{
 		Node: m.node, Adopt: func(a wire.Adoption) error { return m.store.Adopt(a.Group, a.Epoch, a.Member, a.Founding...) },
 		Refused: m.node.Refused, ClusterToken: cfg.ClusterToken, AdminToken: cfg.AdminToken,
 		Transport: transport, Options: cfg.Options, Logger: cfg.Logger,

@@ -379,7 +379,7 @@ func TestRecoverReplicated(t *testing.T) {
 		}
 		switch flaw {
 		case "invalid":
-			l.apply(&masterfsm.Invalidate{ID: "d2", Version: 1, Cause: "test", Time: startTime})
+			l.apply(&masterfsm.Invalidate{ID: "d2", Version: 1, Cause: masterfsm.TextCause("test"), Time: startTime})
 		case "another node":
 			d2.status.ID = "d3"
 			cfg.StorageLost = true

@@ -75,7 +75,7 @@ func (p *Prover) Distrust(node masterfsm.Storage, what string, err error) {
 		return
 	}
 	select {
-	case p.suspects <- wire.Suspicion{ID: node.ID, Cause: fmt.Sprintf("it answered with %s: %v", what, err)}:
+	case p.suspects <- wire.Suspicion{ID: node.ID, Cause: fmt.Sprintf("%s: %v", what, err)}:
 	default:
 	}
 }

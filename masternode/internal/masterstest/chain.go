@@ -99,7 +99,7 @@ func (c *Chain) Lose(blocks ...uint64) {
 	}
 	for i := range c.view().Storages {
 		n := c.view().Storages[i]
-		c.propose(&masterfsm.Suspect{ID: n.ID, Cause: "test", Time: c.now()})
+		c.propose(&masterfsm.Suspect{ID: n.ID, Cause: masterfsm.TextCause("test"), Time: c.now()})
 		c.propose(&masterfsm.BeginCheck{ID: n.ID, Version: c.view().Storages[i].Version, Time: c.now()})
 		c.propose(&masterfsm.EndCheck{ID: n.ID, Version: c.view().Storages[i].Version, Bad: bad, Time: c.now()})
 	}
