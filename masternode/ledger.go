@@ -81,8 +81,8 @@ type Masters interface {
 	Integrity(ctx context.Context, url string) (wire.Integrity, error)
 	// Suspect tells the leader of a storage node that answered wrong.
 	Suspect(ctx context.Context, url string, s wire.Suspicion) error
-	// Register hands a worker's registration to the leader.
-	Register(ctx context.Context, url string, r wire.Registration) (wire.Registered, error)
+	// Register sends a worker's registration to the leader.
+	Register(ctx context.Context, url string, r wire.Registration, forwarded bool) (wire.Registered, error)
 }
 
 // Workers calls the workers. Every order may be repeated. What a storage node answers is not to be believed before it is proven.
