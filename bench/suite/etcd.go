@@ -14,7 +14,7 @@ import (
 	"go.uber.org/zap"
 )
 
-// etcd measures three etcd members, with their data on the same disk as all else and etcd's own settings.
+// etcd measures three etcd members with default settings and their data on the same disk.
 func (b *bench) etcd(ctx context.Context, program string, scenarios []scenario) (err error) {
 	runtime.LockOSThread() // see child
 	defer runtime.UnlockOSThread()

@@ -11,9 +11,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// verify has the full verifier read every storage node's folder, of a cluster that was stopped, and enters what it says. The
-// error tells of a chain that is not valid, that ends at another head than the cluster's, or that lacks records which were
-// acknowledged.
+// verify runs the full verifier over every storage node's folder of a stopped cluster, and enters the verdicts in the
+// report. It fails if a chain is not valid, ends at another head than the cluster's, or lacks acknowledged records.
 func (b *bench) verify(ctx context.Context, file devcluster.ClusterFile, head wire.Head) error {
 	c := &Chain{
 		Blocks: head.Height, Records: head.Size - head.Height, // a seal a block
