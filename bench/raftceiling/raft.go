@@ -104,7 +104,8 @@ func (g *group) open(dir string) error {
 	var configuration raft.Configuration
 	for i := range members {
 		transport, err := raft.NewTCPTransportWithConfig("127.0.0.1:0", nil, &raft.NetworkTransportConfig{
-			MaxPool: tune.MaxPool, MaxRPCsInFlight: tune.MaxRPCsInFlight, Timeout: tune.RPCTimeout, Logger: tune.Quiet(nil),
+			MaxPool: tune.MaxPool, MaxRPCsInFlight: tune.MaxRPCsInFlight, Timeout: tune.RPCTimeout,
+			Logger: tune.Quiet(nil),
 		})
 		if err != nil {
 			return err

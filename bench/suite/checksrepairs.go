@@ -187,10 +187,15 @@ func (b *bench) repairs(ctx context.Context, scenarios []scenario) (err error) {
 		}
 		switch s.work {
 		case workCopy:
-			b.note("%s: one POST of the segments to a net/http server in this process, which writes them to a file and syncs it once at the end.", s.name)
-			err = b.laps(ctx, s, c, func(ctx context.Context, _ int) (time.Duration, map[string]float64, error) { return p.copyLap(ctx, c) })
+			b.note("%s: one POST of the segments to a net/http server in this process, which writes them to a file "+
+				"and syncs it once at the end.", s.name)
+			err = b.laps(ctx, s, c, func(ctx context.Context, _ int) (time.Duration, map[string]float64,
+				error) {
+				return p.copyLap(ctx, c)
+			})
 		case workRepair:
-			b.note("%s: two storage nodes in processes of their own; each block is verified on both, and durable on the receiver.", s.name)
+			b.note("%s: two storage nodes in processes of their own; each block is verified on both, and durable on "+
+				"the receiver.", s.name)
 			err = b.laps(ctx, s, c, func(ctx context.Context, _ int) (time.Duration, map[string]float64, error) {
 				took, used, _, err := p.fillLap(ctx, c)
 				return took, used, err
@@ -216,11 +221,13 @@ type pair struct {
 }
 
 func (p *pair) start(ctx context.Context, name string) (*storage, error) {
-	return p.masters.startStorage(ctx, p.cfg.Program, filepath.Join(p.dir, name), filepath.Join(p.bench.dir, name+".log"))
+	return p.masters.startStorage(ctx, p.cfg.Program, filepath.Join(p.dir, name),
+		filepath.Join(p.bench.dir, name+".log"))
 }
 
 // fillLap starts both nodes, fills the empty one from the one that has the chain, and returns the memory that it took.
-func (p *pair) fillLap(ctx context.Context, c built) (took time.Duration, used map[string]float64, memory []Memory, err error) {
+func (p *pair) fillLap(ctx context.Context,
+	c built) (took time.Duration, used map[string]float64, memory []Memory, err error) {
 	sender, err := p.start(ctx, filepath.Base(c.dir))
 	if err != nil {
 		return 0, nil, nil, err
@@ -234,10 +241,11 @@ func (p *pair) fillLap(ctx context.Context, c built) (took time.Duration, used m
 		err = errors.Join(err, receiver.stop(), os.RemoveAll(filepath.Join(p.dir, "receiver")))
 	}()
 	g := groups{"sender": {sender.cmd.Process.Pid}, "receiver": {receiver.cmd.Process.Pid}}
-	memory, err = watched(c, map[string]*storage{"receive": receiver, "send": sender}, []string{"receive", "send"}, func() error {
-		took, used, err = timed(g, func() error { return sender.fill(ctx, receiver, c) })
-		return err
-	})
+	memory, err = watched(c, map[string]*storage{"receive": receiver, "send": sender}, []string{"receive", "send"},
+		func() error {
+			took, used, err = timed(g, func() error { return sender.fill(ctx, receiver, c) })
+			return err
+		})
 	return took, used, memory, err
 }
 
@@ -301,7 +309,8 @@ func (p *pair) checkMemory(ctx context.Context, c built) (m []Memory, err error)
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
-	return watched(c, map[string]*storage{"check": s}, []string{"check"}, func() error { return s.check(ctx, "memory", c) })
+	return watched(c, map[string]*storage{"check": s}, []string{"check"},
+		func() error { return s.check(ctx, "memory", c) })
 }
 
 // copyLap sends the files of the chain's blocks to a bare server, which writes them to one file.
@@ -331,11 +340,12 @@ func (p *pair) copyLap(ctx context.Context, c built) (took time.Duration, used m
 	if err != nil {
 		return 0, nil, err
 	}
-	server := &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := keep(target, r.Body, length); err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-		}
-	})}
+	server := &http.Server{ReadHeaderTimeout: 10 * time.Second,
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if err := keep(target, r.Body, length); err != nil {
+				http.Error(w, err.Error(), http.StatusInternalServerError)
+			}
+		})}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	defer func() {

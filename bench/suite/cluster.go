@@ -40,7 +40,8 @@ type system struct {
 func (b *bench) chainstore(ctx context.Context, scenarios []scenario) (err error) {
 	topology := devcluster.NewTopology(filepath.Join(b.dir, "cluster"), b.cfg.Port)
 	topology.CheckInterval = 0 // checks run only if a scenario asks for them
-	b.note("The cluster's storage nodes are checked only during read-checked-* and append-checked-*, not on a schedule.")
+	b.note(
+		"The cluster's storage nodes are checked only during read-checked-* and append-checked-*, not on a schedule.")
 	if b.cfg.Profiles != "" {
 		if err := durable.MkdirAll(b.cfg.Profiles); err != nil {
 			return err
@@ -173,7 +174,8 @@ func (b *bench) scenario(ctx context.Context, sys *system, s scenario) error {
 		var f fleet
 		for i := range s.clients {
 			host := sys.hosts[i%len(sys.hosts)]
-			f = append(f, &httpClient{addr: host, next: newRead(host, sys.token, p), want: http.StatusOK, check: isPayload})
+			f = append(f, &httpClient{addr: host, next: newRead(host, sys.token, p), want: http.StatusOK,
+				check: isPayload})
 		}
 		b.note("%s: any of %s records in %d blocks, each as likely; all of them stored, none held by a master.",
 			s.name, thousands(float64(p.records())), len(p.blocks))
@@ -273,7 +275,8 @@ func (b *bench) readable(ctx context.Context, sys *system, s scenario) (*places,
 
 // settle waits until the buffer is empty, no block is pending, and every storage node has the whole chain.
 func (sys *system) settle(ctx context.Context) (wire.Cluster, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, settleTime, fmt.Errorf("not everything was stored within %v", settleTime))
+	ctx, cancel := context.WithTimeoutCause(ctx, settleTime,
+		fmt.Errorf("not everything was stored within %v", settleTime))
 	defer cancel()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()

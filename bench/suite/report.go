@@ -180,7 +180,8 @@ func ratios(results []Result) []Ratio {
 
 // Print writes the report as text.
 func (r *Report) Print(out io.Writer) error {
-	fmt.Fprintf(out, "%s: %d runs of %v each after %v to warm up\n", r.Machine, r.Runs, seconds(r.Duration), seconds(r.Warmup))
+	fmt.Fprintf(out, "%s: %d runs of %v each after %v to warm up\n", r.Machine, r.Runs, seconds(r.Duration),
+		seconds(r.Warmup))
 	fmt.Fprint(out, "Rates are medians of the runs (lowest - highest); latencies are of requests, in milliseconds.\n\n")
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	requests, err := printRequests(w, r.Results)
@@ -207,8 +208,8 @@ func (r *Report) Print(out io.Writer) error {
 			if m.above() >= m.Limit {
 				kept = "no"
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.Name, mebibytes(m.Chain), mebibytes(m.IdleRSS), mebibytes(m.PeakRSS),
-				mebibytes(m.above()), mebibytes(m.Limit), kept)
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.Name, mebibytes(m.Chain), mebibytes(m.IdleRSS),
+				mebibytes(m.PeakRSS), mebibytes(m.above()), mebibytes(m.Limit), kept)
 		}
 	}
 	if err := w.Flush(); err != nil {
@@ -218,8 +219,8 @@ func (r *Report) Print(out io.Writer) error {
 		fmt.Fprintln(w)
 		fmt.Fprintln(w, "PROCESS\tIDLE MIB\tIDLE CPU %\tMIB\tPEAK MIB\tCPU S\tDISK MIB")
 		for _, p := range r.Processes {
-			fmt.Fprintf(w, "%s\t%s\t%.1f\t%s\t%s\t%.1f\t%s\n", p.Name, mebibytes(p.IdleRSS), 100*p.IdleCPU, mebibytes(p.RSS),
-				mebibytes(p.PeakRSS), p.CPU, mebibytes(p.DiskSize))
+			fmt.Fprintf(w, "%s\t%s\t%.1f\t%s\t%s\t%.1f\t%s\n", p.Name, mebibytes(p.IdleRSS), 100*p.IdleCPU,
+				mebibytes(p.RSS), mebibytes(p.PeakRSS), p.CPU, mebibytes(p.DiskSize))
 		}
 	}
 	if err := w.Flush(); err != nil {
@@ -256,7 +257,8 @@ func printRequests(w *tabwriter.Writer, results []Result) (some bool, err error)
 			fmt.Fprintln(w, "SCENARIO\tWHAT\tCLIENTS\tRECORDS/S\t\tP50\tP99\tERRORS\tBUSY CORES")
 		}
 		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t(%s - %s)\t%s\t%s\t%d\t%s\n", s.Name, s.Title, s.Clients,
-			thousands(s.Rate.Median), thousands(s.Rate.Min), thousands(s.Rate.Max), latency(s.P50), latency(s.P99), s.Errors, busy(s.Cores))
+			thousands(s.Rate.Median), thousands(s.Rate.Min), thousands(s.Rate.Max), latency(s.P50), latency(s.P99),
+			s.Errors, busy(s.Cores))
 	}
 	return some, w.Flush()
 }

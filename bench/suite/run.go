@@ -98,28 +98,41 @@ var scenarios = [...]scenario{
 	{name: "gin-64", title: "bare gin: body of 256 B, 201", system: systemGin, clients: 64, batch: 1},
 	{name: "raft-64", title: "bare raft: entries of 100 x 256 B", system: systemRaft, clients: 64, batch: batchSize},
 	{name: "etcd-put-64", title: "etcd: put of 256 B", system: systemEtcd, clients: 64, batch: 1},
-	{name: "etcd-put-1-leader", title: "etcd: put of 256 B, at the leader", system: systemEtcd, clients: 1, batch: 1, at: atLeader},
-	{name: "etcd-put-1-follower", title: "etcd: put of 256 B, at a follower", system: systemEtcd, clients: 1, batch: 1, at: atFollower},
+	{name: "etcd-put-1-leader", title: "etcd: put of 256 B, at the leader", system: systemEtcd, clients: 1, batch: 1,
+		at: atLeader},
+	{name: "etcd-put-1-follower", title: "etcd: put of 256 B, at a follower", system: systemEtcd, clients: 1, batch: 1,
+		at: atFollower},
 	{name: "etcd-txn-64", title: "etcd: transaction of 100 puts", system: systemEtcd, clients: 64, batch: batchSize},
 	{name: "check-sha", title: "bare SHA-256 of 1 KiB", system: systemCheck, clients: 1, batch: 1, work: workHash},
-	{name: "check-1", title: "check of records of 1 KiB, 1 thread", system: systemCheck, clients: 1, batch: 1, work: workCheck},
-	{name: "check-2", title: "check of records of 1 KiB, 2 threads", system: systemCheck, clients: 2, batch: 1, work: workCheck},
-	{name: "repair-copy", title: "bare net/http: the chain's files, 1 fsync", system: systemRepair, clients: 1, batch: 1, work: workCopy},
-	{name: "repair-fill", title: "an empty storage node from another", system: systemRepair, clients: 1, batch: 1, work: workRepair},
+	{name: "check-1", title: "check of records of 1 KiB, 1 thread", system: systemCheck, clients: 1, batch: 1,
+		work: workCheck},
+	{name: "check-2", title: "check of records of 1 KiB, 2 threads", system: systemCheck, clients: 2, batch: 1,
+		work: workCheck},
+	{name: "repair-copy", title: "bare net/http: the chain's files, 1 fsync", system: systemRepair, clients: 1,
+		batch: 1, work: workCopy},
+	{name: "repair-fill", title: "an empty storage node from another", system: systemRepair, clients: 1, batch: 1,
+		work: workRepair},
 	{name: "repair-memory", title: "memory of checks and repairs", system: systemRepair, work: workMemory},
-	{name: "append-1-leader", title: "append of 256 B, at the leader", system: systemChainStore, clients: 1, batch: 1, work: workAppend, at: atLeader},
+	{name: "append-1-leader", title: "append of 256 B, at the leader", system: systemChainStore, clients: 1, batch: 1,
+		work: workAppend, at: atLeader},
 	{
-		name: "append-1-follower", title: "append of 256 B, at a follower", system: systemChainStore, clients: 1, batch: 1,
-		work: workAppend, at: atFollower,
+		name: "append-1-follower", title: "append of 256 B, at a follower", system: systemChainStore, clients: 1,
+		batch: 1,
+		work:  workAppend, at: atFollower,
 	},
 	{name: "append-64", title: "append of 256 B", system: systemChainStore, clients: 64, batch: 1, work: workAppend},
 	{name: "append-256", title: "append of 256 B", system: systemChainStore, clients: 256, batch: 1, work: workAppend},
-	{name: "batch-64", title: "append of 100 x 256 B", system: systemChainStore, clients: 64, batch: batchSize, work: workBatch},
-	{name: "read-64", title: "read of 256 B, any of the chain", system: systemChainStore, clients: 64, batch: 1, work: workRead},
-	{name: "read-checked-64", title: "read of 256 B, checks go on", system: systemChainStore, clients: 64, batch: 1, work: workRead, checked: true},
-	{name: "append-unchecked-64", title: "append of 256 B to a long chain", system: systemChainStore, clients: 64, batch: 1, work: workAppend, long: true},
+	{name: "batch-64", title: "append of 100 x 256 B", system: systemChainStore, clients: 64, batch: batchSize,
+		work: workBatch},
+	{name: "read-64", title: "read of 256 B, any of the chain", system: systemChainStore, clients: 64, batch: 1,
+		work: workRead},
+	{name: "read-checked-64", title: "read of 256 B, checks go on", system: systemChainStore, clients: 64, batch: 1,
+		work: workRead, checked: true},
+	{name: "append-unchecked-64", title: "append of 256 B to a long chain", system: systemChainStore, clients: 64,
+		batch: 1, work: workAppend, long: true},
 	{
-		name: "append-checked-64", title: "append of 256 B to a long chain, checks go on", system: systemChainStore, clients: 64, batch: 1,
+		name: "append-checked-64", title: "append of 256 B to a long chain, checks go on", system: systemChainStore,
+		clients: 64, batch: 1,
 		work: workAppend, long: true, checked: true,
 	},
 }
@@ -149,7 +162,8 @@ func choose(only []string) ([]scenario, error) {
 		}
 	}
 	for _, o := range only {
-		if !slices.ContainsFunc(chosen, func(s scenario) bool { return s.name == o || strings.HasPrefix(s.name, o+"-") }) {
+		if !slices.ContainsFunc(chosen,
+			func(s scenario) bool { return s.name == o || strings.HasPrefix(s.name, o+"-") }) {
 			return nil, fmt.Errorf("there is no scenario %q; there are %s", o, strings.Join(Names(), ", "))
 		}
 	}
@@ -222,7 +236,8 @@ func Run(ctx context.Context, cfg Config) (report *Report, err error) {
 func newReport(cfg Config) *Report {
 	return &Report{
 		Time: time.Now(), Runs: cfg.Runs, Duration: cfg.Duration.Seconds(), Warmup: cfg.Warmup.Seconds(),
-		Machine: fmt.Sprintf("%s/%s, %d processors, %s", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version()),
+		Machine: fmt.Sprintf("%s/%s, %d processors, %s", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(),
+			runtime.Version()),
 		Results: []Result{}, Ratios: []Ratio{}, Memory: []Memory{}, Processes: []Process{}, Notes: []string{},
 	}
 }

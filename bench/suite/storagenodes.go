@@ -107,7 +107,8 @@ func (r *registry) startStorage(ctx context.Context, program, dir, log string) (
 		return nil, err
 	}
 	addr := fmt.Sprintf("127.0.0.1:%d", ports[0])
-	c, err := startChild(log, program, "storage", "--data", dir, "--http", addr, "--masters", r.url, "--cluster-token-file", r.token)
+	c, err := startChild(log, program, "storage", "--data", dir, "--http", addr, "--masters", r.url,
+		"--cluster-token-file", r.token)
 	if err != nil {
 		return nil, err
 	}
@@ -159,7 +160,8 @@ func (s *storage) check(ctx context.Context, name string, c built) error {
 // clean returns an error if a check of the undamaged chain found anything.
 func clean(r *wire.Report, c built) error {
 	if len(r.Findings) > 0 || len(r.Bad) > 0 || r.Other || r.Unchecked != c.height {
-		return fmt.Errorf("the check of a good chain of %d blocks found %+v, %d blocks checked", c.height, r.Findings, r.Unchecked)
+		return fmt.Errorf("the check of a good chain of %d blocks found %+v, %d blocks checked", c.height, r.Findings,
+			r.Unchecked)
 	}
 	return nil
 }

@@ -27,7 +27,8 @@ func (b *bench) verify(ctx context.Context, file devcluster.ClusterFile, head wi
 		switch {
 		case err != nil:
 		case s.Height != head.Height || s.Hash != head.Hash:
-			err = fmt.Errorf("%d blocks with head %v, the cluster's head is %d blocks, %v", s.Height, s.Hash, head.Height, head.Hash)
+			err = fmt.Errorf("%d blocks with head %v, the cluster's head is %d blocks, %v", s.Height, s.Hash,
+				head.Height, head.Hash)
 		case s.Records != c.Records:
 			err = fmt.Errorf("%d records, the cluster has %d", s.Records, c.Records)
 		}
