@@ -29,7 +29,13 @@ var mayImport = map[string][]string{
 	"internal/worker":     {"chain", "internal/durable", "wire"},
 	"client":              {"chain", "wire"},
 	"verify":              {"chain", "wire"},
-	"httpapi":             {"chain", "wire", "masterfsm", "masternode", "storagenode", "minernode", "internal/worker"},
+	"httpapi":             {"chain", "masternode", "storagenode", "wire"},
+	"httpapi/console":     {"wire"},
+	"httpapi/legacy":      {"httpapi", "masterfsm", "masternode", "wire"},
+	"httpapi/masterapi": {
+		"chain", "httpapi", "httpapi/console", "httpapi/legacy", "masterfsm", "masternode", "wire",
+	},
+	"httpapi/workerapi": {"chain", "httpapi", "internal/worker", "minernode", "storagenode", "wire"},
 	"internal/roles": {
 		"chain", "client", "internal/durable", "httpapi", "masterfsm", "masternode", "minernode", "raftstore", "storagenode", "verify", "internal/worker", "wire",
 	},

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/httpapi"
+	"github.com/chainstore/chainstore/httpapi/console"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -81,12 +81,12 @@ func startFake(t *testing.T) *fakeCluster {
 	var urls []string
 	known := func() []string { return urls }
 	mux := http.NewServeMux()
-	console := httpapi.NewConsole(known)
-	mux.Handle("GET /{$}", console)
-	mux.Handle("GET /console/", console)
+	page := console.New(known)
+	mux.Handle("GET /{$}", page)
+	mux.Handle("GET /console/", page)
 	f.routes(mux)
 	for range 3 {
-		server := httptest.NewServer(httpapi.CrossOrigin(known, mux))
+		server := httptest.NewServer(console.CrossOrigin(known, mux))
 		t.Cleanup(server.Close)
 		f.masters = append(f.masters, server)
 		urls = append(urls, server.URL)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/httpapi"
+	"github.com/chainstore/chainstore/httpapi/masterapi"
 	"github.com/chainstore/chainstore/masternode"
 	"github.com/chainstore/chainstore/masternode/signing"
 	"github.com/chainstore/chainstore/raftstore"
@@ -85,7 +86,7 @@ func OpenMaster(cfg MasterConfig) (m *Master, err error) {
 	if err != nil {
 		return nil, errors.Join(err, m.store.Close())
 	}
-	m.handler = httpapi.NewMaster(httpapi.MasterConfig{
+	m.handler = masterapi.New(masterapi.Config{
 		Node: m.node, Adopt: func(a wire.Adoption) error { return m.store.Adopt(a.Group, a.Epoch, a.Member, a.Founding...) },
 		Refused: m.node.Refused, ClusterToken: cfg.ClusterToken, AdminToken: cfg.AdminToken,
 		Options: cfg.Options, Logger: cfg.Logger,

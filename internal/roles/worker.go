@@ -17,6 +17,7 @@ import (
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/httpapi"
+	"github.com/chainstore/chainstore/httpapi/workerapi"
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/internal/worker"
 	"github.com/chainstore/chainstore/minernode"
@@ -139,7 +140,7 @@ func (b *base) run(ctx context.Context, h http.Handler, broken <-chan error) err
 type Storage struct {
 	*base
 	node  *storagenode.Node
-	quiet time.Duration // see httpapi.StorageConfig
+	quiet time.Duration // see workerapi.StorageConfig
 }
 
 // OpenStorage takes the port and the folder of a storage node.
@@ -177,7 +178,7 @@ func transfer(workers *client.Workers) func(ctx context.Context, to, ticket stri
 
 // Run serves until ctx ends or the disk fails, and closes the node.
 func (s *Storage) Run(ctx context.Context) error {
-	h := httpapi.NewStorage(httpapi.StorageConfig{
+	h := workerapi.NewStorage(workerapi.StorageConfig{
 		Node: s.node, Fence: s.fence, ID: s.registrar.ID, Ready: s.registrar.Ready,
 		Group: s.registrar.Group, MasterToken: s.identity.MasterToken, ClusterToken: s.cluster, Quiet: s.quiet,
 		Answered: s.lastAnswer, Fail: s.fail, Logger: s.log,
@@ -222,7 +223,7 @@ func OpenMiner(cfg WorkerConfig) (*Miner, error) {
 
 // Run serves until ctx ends, and closes the node.
 func (m *Miner) Run(ctx context.Context) error {
-	h := httpapi.NewMiner(httpapi.MinerConfig{
+	h := workerapi.NewMiner(workerapi.MinerConfig{
 		Node: m.node, Fence: m.fence, ID: m.registrar.ID, Ready: m.registrar.Ready, Threads: m.threads,
 		MasterToken: m.identity.MasterToken, Fail: m.fail, Logger: m.log,
 	})
