@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"strconv"
 
 	"github.com/gin-gonic/gin"
@@ -13,9 +12,6 @@ import (
 	"github.com/chainstore/chainstore/storagenode"
 	"github.com/chainstore/chainstore/wire"
 )
-
-// errUnauthorized is the refusal of a request without a usable token.
-var errUnauthorized = fmt.Errorf("%w: send the header Authorization: Bearer TOKEN", wire.ErrUnauthorized)
 
 // others are the errors of other packages that are answered as a problem although they wrap none.
 var others = []struct {
@@ -50,33 +46,33 @@ func problemOf(err error) (*wire.ProblemType, wire.Problem) {
 	return t, t.Problem(err)
 }
 
-// fail answers a request with the problem that its error stands for.
-func (e *engine) fail(c *gin.Context, err error) {
-	p := e.failing(c, err)
+// Fail answers a request with the problem that its error stands for.
+func (e *Engine) Fail(c *gin.Context, err error) {
+	p := e.Failure(c, err)
 	var notNext *wire.NotNextError
 	if errors.As(err, &notNext) {
-		e.answerFailure(c, p.Status, wire.TypeProblem, wire.NotNext{Problem: p, StorageStatus: notNext.Status})
+		e.AnswerFailure(c, p.Status, wire.TypeProblem, wire.NotNext{Problem: p, StorageStatus: notNext.Status})
 		return
 	}
 	var other *wire.OtherStartError
 	if errors.As(err, &other) {
-		e.answerFailure(c, p.Status, wire.TypeProblem, wire.OtherStart{Problem: p, Start: other.Start})
+		e.AnswerFailure(c, p.Status, wire.TypeProblem, wire.OtherStart{Problem: p, Start: other.Start})
 		return
 	}
 	var fenced *wire.FencedError
 	if errors.As(err, &fenced) {
-		e.answerFailure(c, p.Status, wire.TypeProblem, wire.Fenced{Problem: p, Epoch: &fenced.Highest.Epoch,
+		e.AnswerFailure(c, p.Status, wire.TypeProblem, wire.Fenced{Problem: p, Epoch: &fenced.Highest.Epoch,
 			Term: fenced.Highest.Term})
 		return
 	}
-	e.answerFailure(c, p.Status, wire.TypeProblem, p)
+	e.AnswerFailure(c, p.Status, wire.TypeProblem, p)
 }
 
-// failing finds the answer to an error, sets the headers that go with it and logs what somebody must look at.
-func (e *engine) failing(c *gin.Context, err error) wire.Problem {
+// Failure finds the answer to an error, sets the headers that go with it and logs what somebody must look at.
+func (e *Engine) Failure(c *gin.Context, err error) wire.Problem {
 	t, p := problemOf(err)
 	if t == wire.ErrInternal {
-		e.log.Error("request failed", "method", c.Request.Method, "route", c.FullPath(), "error", err)
+		e.Log.Error("request failed", "method", c.Request.Method, "route", c.FullPath(), "error", err)
 	}
 	if c.Writer.Written() {
 		return p
@@ -106,14 +102,14 @@ func (e *engine) failing(c *gin.Context, err error) wire.Problem {
 	return p
 }
 
-// answerFailure ends a request with a body of JSON.
-func (e *engine) answerFailure(c *gin.Context, status int, contentType string, body any) {
+// AnswerFailure ends a request with a body of JSON.
+func (e *Engine) AnswerFailure(c *gin.Context, status int, contentType string, body any) {
 	if c.Writer.Written() {
 		return // the answer has begun: all that is left is to end it
 	}
 	encoded, err := json.Marshal(body)
 	if err != nil {
-		e.log.Error("encode problem", "error", err)
+		e.Log.Error("encode problem", "error", err)
 	}
 	c.Data(status, contentType, encoded)
 	c.Abort()

@@ -8,7 +8,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
-	"github.com/chainstore/chainstore/httpapi"
+	"github.com/chainstore/chainstore/httpapi/masterapi"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode"
 	"github.com/chainstore/chainstore/storagenode"
@@ -48,7 +48,7 @@ type MasterOptions struct {
 	Origin        string   // see masternode.LogConfig
 	CheckpointKey string   // file with the private key of masternode.LogConfig; "" for none
 	Witnesses     []string // witnesses that the leader asks for cosignatures; see masternode.ParseWitness
-	httpapi.Options
+	masterapi.Options
 }
 
 // WorkerConfig configures a storage node or a miner.
