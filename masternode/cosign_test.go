@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -14,6 +15,8 @@ import (
 
 	formats "github.com/transparency-dev/formats/note"
 	"golang.org/x/mod/sumdb/note"
+
+	"encoding/json"
 
 	"github.com/chainstore/chainstore/e2e/witness"
 	"github.com/chainstore/chainstore/masterfsm"
@@ -495,6 +498,10 @@ func (r *rig) notice(code string) wire.Message { return noticeOf(r.Node, code) }
 
 func noticeOf(n *Node, code string) wire.Message {
 	for _, m := range n.Cluster(context.Background()).NoticesCoded {
+		var back wire.Message
+		if data, err := json.Marshal(m); err != nil || json.Unmarshal(data, &back) != nil || !reflect.DeepEqual(back, m) {
+			panic(fmt.Sprintf("an argument of %#v has none of the types", m))
+		}
 		if m.Code == code {
 			return m
 		}

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -19,8 +18,8 @@ import (
 
 // leaderProxy brings requests of administration to the leader. Appends have a way of their own: they go in batches.
 type leaderProxy struct {
-	node *masternode.Node
-	http *http.Client
+	node      *masternode.Node
+	transport http.RoundTripper
 }
 
 // leaderWait is how long a request of administration may wait for a leader, leaderPause the time between two tries.
@@ -32,8 +31,8 @@ const (
 // maxLeaderAnswer bounds what the leader may answer.
 const maxLeaderAnswer = 4 << 20
 
-func newLeaderProxy(node *masternode.Node) *leaderProxy {
-	return &leaderProxy{node: node, http: &http.Client{Timeout: leaderWait}}
+func newLeaderProxy(node *masternode.Node, transport http.RoundTripper) *leaderProxy {
+	return &leaderProxy{node: node, transport: transport}
 }
 
 // do runs act where this master leads; otherwise it sends the request on to the leader, once: a request that came from a
@@ -78,10 +77,7 @@ func (l *leaderProxy) forward(ctx context.Context, c *gin.Context, leader string
 		}
 	}
 	request.Header.Set(wire.HeaderHops, "1")
-	response, err := l.http.Do(request)
-	if failed := (*url.Error)(nil); errors.As(err, &failed) {
-		err = failed.Err // without the URL: its query may hold what is nobody's to see
-	}
+	response, err := l.transport.RoundTrip(request) // its errors do not have the URL, whose query may be confidential
 	if dial := (*net.OpError)(nil); errors.As(err, &dial) && dial.Op == "dial" {
 		return fmt.Errorf("%w: it cannot be reached: %w", wire.ErrNotLeader, err)
 	}

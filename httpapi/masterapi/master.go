@@ -21,6 +21,7 @@ type Config struct {
 	Refused      func() error              // why this master must not serve, nil where it may
 	ClusterToken string
 	AdminToken   string
+	Transport    http.RoundTripper // to the leader; it must use no proxy and follow no redirect
 	Options
 	Logger hclog.Logger
 }
@@ -48,7 +49,8 @@ type master struct {
 func New(cfg Config) http.Handler {
 	m := &master{
 		Engine: httpapi.New(cfg.Logger), node: cfg.Node, adopt: cfg.Adopt, stale: cfg.Refused,
-		cluster: httpapi.NewSecret(cfg.ClusterToken), admin: httpapi.NewSecret(cfg.AdminToken), leader: newLeaderProxy(cfg.Node),
+		cluster: httpapi.NewSecret(cfg.ClusterToken), admin: httpapi.NewSecret(cfg.AdminToken),
+		leader:  newLeaderProxy(cfg.Node, cfg.Transport),
 		Options: cfg.Options,
 	}
 	m.Use(m.crossOrigin, m.refused)
