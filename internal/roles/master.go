@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -89,7 +90,8 @@ func OpenMaster(cfg MasterConfig) (m *Master, err error) {
 	m.handler = masterapi.New(masterapi.Config{
 		Node: m.node, Adopt: func(a wire.Adoption) error { return m.store.Adopt(a.Group, a.Epoch, a.Member, a.Founding...) },
 		Refused: m.node.Refused, ClusterToken: cfg.ClusterToken, AdminToken: cfg.AdminToken,
-		Options: cfg.Options, Logger: cfg.Logger,
+		Transport: &http.Transport{DialContext: (&net.Dialer{Timeout: 2 * time.Second}).DialContext},
+		Options:   cfg.Options, Logger: cfg.Logger,
 	})
 	return m, nil
 }
