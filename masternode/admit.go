@@ -30,21 +30,16 @@ func (n *Node) Announce(ctx context.Context, m wire.Member, forwarded bool) (wir
 	if err := n.ofThisGroup(m); err != nil {
 		return wire.Announced{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, leaderWait)
-	defer cancel()
-	for {
-		changed := n.cfg.Ledger.Changed()
-		answer, err := n.tryAnnounce(ctx, m, forwarded)
-		if err == nil || forwarded || !mayRegisterAgain(err) {
-			return answer, err
-		}
-		select {
-		case <-ctx.Done():
-			return wire.Announced{}, fmt.Errorf("%w within %v: %w", wire.ErrNoLeader, leaderWait, err)
-		case <-changed:
-		case <-time.After(retryPause):
-		}
+	if forwarded {
+		return n.admit(ctx, m)
 	}
+	return leaderCall[wire.Announced]{
+		local: func(ctx context.Context) (wire.Announced, error) { return n.admit(ctx, m) },
+		remote: func(ctx context.Context, url string) (wire.Announced, error) {
+			return n.cfg.Masters.Announce(ctx, url, m, true)
+		},
+		again: anotherTry,
+	}.do(ctx, n)
 }
 
 func checkAnnouncement(m wire.Member) error {
@@ -76,21 +71,11 @@ func (n *Node) ofThisGroup(m wire.Member) error {
 	return nil
 }
 
-func (n *Node) tryAnnounce(ctx context.Context, m wire.Member, forwarded bool) (wire.Announced, error) {
-	leader, url := n.leader()
-	switch {
-	case n.leadership.Load() != nil:
-		return n.admit(ctx, m)
-	case forwarded || leader == "" || url == "" || leader == n.cfg.Member.ID:
-		return wire.Announced{}, fmt.Errorf("%w: the leader is not known yet", wire.ErrNotLeader)
-	}
-	ctx, release := n.underLeader(ctx, leader)
-	defer release()
-	return n.cfg.Masters.Announce(ctx, url, m, true)
-}
-
 // admit runs on the leader. The table comes first: what it refuses raft never hears of.
 func (n *Node) admit(ctx context.Context, m wire.Member) (wire.Announced, error) {
+	if n.leadership.Load() == nil {
+		return wire.Announced{}, errTermNotBegun
+	}
 	n.changing.Lock()
 	defer n.changing.Unlock()
 	own := n.Member()

@@ -4,17 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/wire"
 )
-
-// leaderWait is how long a request may wait for a leader.
-const leaderWait = 5 * time.Second
-
-// retryPause is the time between two tries when nothing else tells that trying again is of use.
-const retryPause = 50 * time.Millisecond
 
 // submit makes a submission of a batch of appends, delivers it and finishes each append. The appends' batcher calls it.
 func (n *Node) submit(ctx context.Context, batch []*pendingAppend) {
@@ -51,82 +44,48 @@ func (n *Node) submit(ctx context.Context, batch []*pendingAppend) {
 	}
 }
 
-// deliver brings a submission to the leader, whoever that is, and tries again while that is of use. A submission that was
-// sent twice is appended once.
+// deliver brings a submission to the leader, and repeats that while it is of use. A submission that is sent twice is appended
+// once.
 func (n *Node) deliver(ctx context.Context, submission []byte) ([]masterfsm.Placement, error) {
-	ctx, cancel := context.WithTimeout(ctx, leaderWait)
-	defer cancel()
-	var last error   // of the last try
-	unknown := false // a try may have been committed
+	var last error // of a try that had the time to end, if there was one
+	maybe := false // a try may have been committed
 	tries := 0
-	for {
-		changed := n.cfg.Ledger.Changed()
-		leader, url := n.leader()
-		var placements []masterfsm.Placement
-		var err error
-		switch {
-		case leader == "":
-			err = fmt.Errorf("%w: an election is under way", wire.ErrNotLeader)
-		case leader == n.cfg.Member.ID:
-			placements, err = n.commit(ctx, submission)
-		case url == "":
-			err = fmt.Errorf("%w: its address is not known yet", wire.ErrNotLeader)
-		default:
-			// A kept connection may be dead without anybody having noticed: from the second try on a new one is made.
-			placements, err = n.forward(ctx, leader, url, submission, tries > 0)
+	placements, err := leaderCall[[]masterfsm.Placement]{
+		local: func(ctx context.Context) ([]masterfsm.Placement, error) { return n.commit(ctx, submission) },
+		remote: func(ctx context.Context, url string) ([]masterfsm.Placement, error) {
+			// A kept connection may be dead: every try but the first makes a new one.
+			fresh := tries > 0
 			tries++
-		}
-		if err == nil {
-			return placements, nil
-		}
-		if forgotten(err) {
-			n.log.Error("an append's submission is not one that the table remembers: was this data folder copied or restored?", "error", err)
-			return nil, fmt.Errorf("%w: %w", wire.ErrUnknownOutcome, err)
-		}
-		unknown = unknown || !errors.Is(err, wire.ErrNotLeader)
-		if ctx.Err() == nil {
-			last = err
-		}
-		select {
-		case <-ctx.Done():
-			if unknown {
-				return nil, fmt.Errorf("%w: %w", wire.ErrUnknownOutcome, last)
+			answer, err := n.cfg.Masters.Submit(ctx, url, submission, fresh)
+			if err != nil {
+				return nil, err
 			}
-			return nil, fmt.Errorf("%w within %v: %w", wire.ErrNoLeader, leaderWait, last)
-		case <-changed:
-		case <-time.After(retryPause):
-		}
+			return masterfsm.ParsePlacements(answer)
+		},
+		again: func(err error) bool {
+			if last == nil || !errors.Is(err, context.DeadlineExceeded) {
+				last = err
+			}
+			maybe = maybe || !errors.Is(err, wire.ErrNotLeader)
+			return !forgotten(err)
+		},
+	}.do(ctx, n)
+	switch {
+	case err == nil:
+		return placements, nil
+	case forgotten(err):
+		n.log.Error("the table does not remember an append's submission: was this data folder copied or restored?", "error", err)
+		return nil, fmt.Errorf("%w: %w", wire.ErrUnknownOutcome, err)
+	case maybe:
+		return nil, fmt.Errorf("%w: %w", wire.ErrUnknownOutcome, last)
 	}
+	return nil, err
 }
 
 // forgotten reports whether the table refused a submission because it does not remember what became of those of that time, or of that
 // member, or remembers another of its name: an earlier try may have been committed.
 func forgotten(err error) bool {
 	return errors.Is(err, masterfsm.ErrStale) || errors.Is(err, masterfsm.ErrMasterRemoved) || errors.Is(err, wire.ErrForgotten)
-}
-
-// leader is the member id and the URL of the leader that this master believes in.
-func (n *Node) leader() (id, url string) {
-	id = n.cfg.Ledger.Leader()
-	if id == n.cfg.Member.ID {
-		return id, n.cfg.Member.URL
-	}
-	n.cfg.Ledger.Read(func(s *masterfsm.State) {
-		if t := s.Term(); t.Leader == id {
-			url = t.URL
-		}
-	})
-	return id, url
-}
-
-func (n *Node) forward(ctx context.Context, leader, url string, submission []byte, fresh bool) ([]masterfsm.Placement, error) {
-	ctx, release := n.underLeader(ctx, leader)
-	defer release()
-	answer, err := n.cfg.Masters.Submit(ctx, url, submission, fresh)
-	if err != nil {
-		return nil, err
-	}
-	return masterfsm.ParsePlacements(answer)
 }
 
 // pendingCommit is a submission that waits for its turn in the log. The lane that takes it fills in the outcome and closes done.

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
@@ -244,28 +243,12 @@ func (n *Node) suspicions(ctx context.Context) error {
 }
 
 func (n *Node) report(ctx context.Context, s wire.Suspicion) error {
-	ctx, cancel := context.WithTimeout(ctx, leaderWait)
-	defer cancel()
-	for {
-		changed := n.cfg.Ledger.Changed()
-		leader, url := n.leader()
-		var err error
-		switch {
-		case n.leadership.Load() != nil:
-			err = n.Suspect(ctx, s)
-		case leader == "" || url == "" || leader == n.cfg.Member.ID:
-			err = wire.ErrNotLeader
-		default:
-			err = n.cfg.Masters.Suspect(ctx, url, s)
-		}
-		if err == nil || !mayRegisterAgain(err) {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-changed:
-		case <-time.After(retryPause):
-		}
-	}
+	_, err := leaderCall[struct{}]{
+		local: func(ctx context.Context) (struct{}, error) { return struct{}{}, n.Suspect(ctx, s) },
+		remote: func(ctx context.Context, url string) (struct{}, error) {
+			return struct{}{}, n.cfg.Masters.Suspect(ctx, url, s)
+		},
+		again: anotherTry,
+	}.do(ctx, n)
+	return err
 }

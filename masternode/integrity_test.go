@@ -70,7 +70,7 @@ func (r *rig) restart(t *testing.T, url, boot string) {
 		switch {
 		case err == nil:
 			return
-		case !mayRegisterAgain(err):
+		case !anotherTry(err):
 			t.Fatal(err)
 		}
 		time.Sleep(50 * time.Millisecond)

@@ -95,7 +95,7 @@ func (l *leadership) loop(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		changed := l.node.cfg.Ledger.Changed()
+		changed := l.node.cfg.Ledger.StateChanged()
 		var view masterfsm.View
 		l.node.cfg.Ledger.Read(func(s *masterfsm.State) { view = s.View() })
 		m.givenKey.note(&l.node.cfg.Log, view)

@@ -21,8 +21,11 @@ type Ledger interface {
 	Read(f func(*masterfsm.State))
 	// Applied is the index of the newest log entry in the state.
 	Applied() uint64
-	// Changed is closed at the next change of the state or of the leadership.
-	Changed() <-chan struct{}
+	// StateChanged returns a channel that is closed at the next change of the state or of the members.
+	StateChanged() <-chan struct{}
+	// LeaderChanged returns a channel that is closed when this master begins to believe in another leader, or in none, and when
+	// a term begins, which puts the leader's URL into the state.
+	LeaderChanged() <-chan struct{}
 	// ReadIndex is the commit index of this leader's own term, confirmed by a majority. The error wraps wire.ErrNotLeader.
 	ReadIndex(ctx context.Context) (wire.ReadIndex, error)
 	// WaitApplied blocks until the state has applied the log up to index.

@@ -126,7 +126,7 @@ func (n *Node) TransferLeadership(ctx context.Context, to string) (string, error
 	ctx, cancel := context.WithTimeout(ctx, handOverWait)
 	defer cancel()
 	for {
-		changed := n.cfg.Ledger.Changed()
+		changed := n.cfg.Ledger.LeaderChanged()
 		if id, url := n.leader(); id != "" && id != n.cfg.Member.ID && url != "" {
 			return id, nil
 		}

@@ -185,7 +185,7 @@ const receiptPause = time.Second
 // for that.
 func (n *Node) waitPublished(ctx context.Context, block uint64) error {
 	for {
-		changed := n.cfg.Ledger.Changed()
+		changed := n.cfg.Ledger.StateChanged()
 		var height uint64
 		n.cfg.Ledger.Read(func(s *masterfsm.State) { height = s.Published().Boundary.Height })
 		if block < height {

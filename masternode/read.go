@@ -174,7 +174,7 @@ func (n *Node) Blocks(ctx context.Context, before uint64, limit int) ([]chain.He
 // WaitStored blocks until as many storage nodes as the settings ask have a block on disk, or ctx ends.
 func (n *Node) WaitStored(ctx context.Context, block uint64) error {
 	for {
-		changed := n.cfg.Ledger.Changed()
+		changed := n.cfg.Ledger.StateChanged()
 		var stored uint64
 		n.cfg.Ledger.Read(func(s *masterfsm.State) { stored = s.Stored() })
 		if block < stored {

@@ -5,12 +5,10 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
-	"errors"
 	"fmt"
 	"net/url"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
@@ -25,26 +23,16 @@ func (n *Node) Register(ctx context.Context, r wire.Registration, forwarded bool
 	if err := checkRegistration(r); err != nil {
 		return wire.Registered{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, leaderWait)
-	defer cancel()
-	for {
-		changed := n.cfg.Ledger.Changed()
-		registered, err := n.tryRegister(ctx, r, forwarded)
-		if err == nil || forwarded || !mayRegisterAgain(err) {
-			return registered, err
-		}
-		select {
-		case <-ctx.Done():
-			return wire.Registered{}, fmt.Errorf("%w within %v: %w", wire.ErrNoLeader, leaderWait, err)
-		case <-changed:
-		case <-time.After(retryPause):
-		}
+	if forwarded {
+		return n.register(ctx, r)
 	}
-}
-
-// mayRegisterAgain tells the failures that the next try, or the next leader, may mend. To register twice does no harm.
-func mayRegisterAgain(err error) bool {
-	return errors.Is(err, wire.ErrNotLeader) || errors.Is(err, wire.ErrUnknownOutcome) || errors.Is(err, wire.ErrNoAnswer)
+	return leaderCall[wire.Registered]{
+		local: func(ctx context.Context) (wire.Registered, error) { return n.register(ctx, r) },
+		remote: func(ctx context.Context, url string) (wire.Registered, error) {
+			return n.cfg.Masters.Register(ctx, url, r)
+		},
+		again: anotherTry,
+	}.do(ctx, n)
 }
 
 func checkRegistration(r wire.Registration) error {
@@ -60,21 +48,11 @@ func checkRegistration(r wire.Registration) error {
 	return nil
 }
 
-func (n *Node) tryRegister(ctx context.Context, r wire.Registration, forwarded bool) (wire.Registered, error) {
-	leader, url := n.leader()
-	switch {
-	case n.leadership.Load() != nil:
-		return n.register(ctx, r)
-	case forwarded || leader == "" || url == "" || leader == n.cfg.Member.ID:
-		return wire.Registered{}, fmt.Errorf("%w: the leader is not known yet", wire.ErrNotLeader)
-	}
-	ctx, release := n.underLeader(ctx, leader)
-	defer release()
-	return n.cfg.Masters.Register(ctx, url, r)
-}
-
-// register runs on the leader.
+// register enters a worker into the table. The error wraps wire.ErrNotLeader if this master does not lead.
 func (n *Node) register(ctx context.Context, r wire.Registration) (wire.Registered, error) {
+	if n.leadership.Load() == nil {
+		return wire.Registered{}, errTermNotBegun
+	}
 	r.URL = strings.TrimRight(r.URL, "/")
 	hash := chain.Hash(sha256.Sum256([]byte(r.AccessToken)))
 	c := &masterfsm.Register{

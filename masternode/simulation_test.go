@@ -279,7 +279,7 @@ func (s *simulation) settle() {
 	ctx, cancel := context.WithTimeout(s.t.Context(), 5*time.Minute)
 	defer cancel()
 	for {
-		changed := s.ledger.Changed()
+		changed := s.ledger.StateChanged()
 		var v masterfsm.View
 		s.ledger.Read(func(table *masterfsm.State) { v = table.View() })
 		settled := v.OpenRecords == 0 && v.Stored == v.OpenBlock && len(v.Storages) == simulatedStorages

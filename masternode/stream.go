@@ -74,7 +74,7 @@ func (n *Node) follow(ctx context.Context, w *walk, who func(context.Context) (m
 	defer ticker.Stop()
 	said := n.cfg.Clock()
 	for {
-		changed := n.cfg.Ledger.Changed()
+		changed := n.cfg.Ledger.StateChanged()
 		// A token may have been taken back, and a project closed to others, meanwhile.
 		reader, err := who(ctx)
 		if err != nil {

@@ -32,11 +32,11 @@ func (s *Store) drainNotices() {
 		select {
 		case leads := <-s.lead.notify:
 			s.lead.set(leads)
-			s.news.tell()
+			s.leaderChanged.tell()
 		case <-s.fail.dead:
 			// Raft's main goroutine may be gone. Its notices are still drained, and mean nothing any more.
 			s.lead.set(false)
-			s.news.tell()
+			s.leaderChanged.tell()
 			for {
 				select {
 				case <-s.lead.notify:
@@ -71,7 +71,7 @@ func (l *leadership) current() (reign uint64, ctx context.Context) {
 	return l.reign, l.ctx
 }
 
-// observe makes a change of the leader that raft believes in a change of the store.
+// observe reports each change of the leader that raft believes in.
 func (s *Store) observe(r *raft.Raft) {
 	seen := make(chan raft.Observation, 16)
 	observer := raft.NewObserver(seen, false, func(o *raft.Observation) bool {
@@ -84,7 +84,7 @@ func (s *Store) observe(r *raft.Raft) {
 		for {
 			select {
 			case <-seen:
-				s.news.tell()
+				s.leaderChanged.tell()
 			case <-s.stop:
 				return
 			}
@@ -105,7 +105,7 @@ func leaderTerm(r *raft.Raft) (uint64, bool) {
 // when ctx ends or the store is closed, and the failure when the store fails. It is to be called once at a time.
 func (s *Store) RunAsLeader(ctx context.Context, lead func(ctx context.Context, term uint64) error) error {
 	for {
-		changed := s.news.wait()
+		changed := s.leaderChanged.wait()
 		reign, reigning := s.lead.current()
 		r := s.raft.Load()
 		if reigning == nil || r == nil {

@@ -15,10 +15,11 @@ import (
 
 // machine is raft's state machine: the status table under its lock.
 type machine struct {
-	log  hclog.Logger
-	fail *failure
-	news *broadcast
-	due  chan<- struct{} // told when the log may have grown enough for a snapshot
+	log     hclog.Logger
+	fail    *failure
+	changed *broadcast      // when the state changes
+	begun   *broadcast      // when a term begins
+	due     chan<- struct{} // told when the log may have grown enough for a snapshot
 
 	level atomic.Uint64 // the group's protocol level: that of the state, or a higher one that this master knew when it last ran
 
@@ -57,6 +58,7 @@ func (m *machine) Apply(l *raft.Log) any { return m.ApplyBatch([]*raft.Log{l})[0
 func (m *machine) ApplyBatch(logs []*raft.Log) []any {
 	results := make([]any, len(logs))
 	m.mu.Lock()
+	term := m.state.Term()
 	for i, l := range logs {
 		if m.broken != nil {
 			results[i] = m.broken
@@ -82,8 +84,9 @@ func (m *machine) ApplyBatch(logs []*raft.Log) []any {
 	}
 	due := m.broken == nil && m.snapshotDue()
 	m.noteLevel()
+	begun := m.state.Term() != term
 	m.mu.Unlock()
-	m.news.tell()
+	m.tell(begun)
 	if due {
 		select {
 		case m.due <- struct{}{}:
@@ -136,8 +139,16 @@ func (m *machine) Restore(source io.ReadCloser) error {
 	m.policy.last = uint64(reader.size)
 	m.noteLevel()
 	m.log.Info("state read from a snapshot", "index", reader.index, "bytes", reader.size)
-	m.news.tell()
+	m.tell(true)
 	return nil
+}
+
+// tell wakes those that wait for a change of the state, and of the term if one has begun.
+func (m *machine) tell(begun bool) {
+	m.changed.tell()
+	if begun {
+		m.begun.tell()
+	}
 }
 
 // stateSnapshot writes a snapshot of the state into raft's store.

@@ -83,7 +83,7 @@ func (s *Store) change(ctx context.Context, begin func(*raft.Raft) (raft.IndexFu
 		}
 		done <- nil
 	}()
-	defer s.news.tell()
+	defer s.changed.tell()
 	select {
 	case err := <-done:
 		return err

@@ -15,8 +15,12 @@ import (
 // masterfsm says may be kept.
 func (s *Store) Read(f func(*masterfsm.State)) { s.machine.read(f) }
 
-// Changed returns a channel that is closed at the next change of the state or of the leader. Take it before looking.
-func (s *Store) Changed() <-chan struct{} { return s.news.wait() }
+// StateChanged returns a channel that is closed at the next change of the state or of the members. Take it before reading.
+func (s *Store) StateChanged() <-chan struct{} { return s.changed.wait() }
+
+// LeaderChanged returns a channel that is closed when this master begins to believe in another leader, or in none, and when a
+// term begins, which puts the leader's URL into the state. Take it before reading.
+func (s *Store) LeaderChanged() <-chan struct{} { return s.leaderChanged.wait() }
 
 // Applied is the index of the newest log entry that is in the state.
 func (s *Store) Applied() uint64 { return s.machine.appliedIndex() }
@@ -24,7 +28,7 @@ func (s *Store) Applied() uint64 { return s.machine.appliedIndex() }
 // WaitApplied waits until the state holds everything up to a log index that [Store.ReadIndex] of the leader gave.
 func (s *Store) WaitApplied(ctx context.Context, index uint64) error {
 	for {
-		changed := s.news.wait()
+		changed := s.changed.wait()
 		if s.machine.appliedIndex() >= index {
 			return nil
 		}

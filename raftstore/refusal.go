@@ -50,6 +50,6 @@ func (s *Store) refuse(why error) {
 				s.log.Error("stop of raft", "error", err)
 			}
 		}
-		s.news.tell()
+		s.leaderChanged.tell()
 	})
 }

@@ -48,7 +48,8 @@ func (s *Store) begin() error {
 	s.tasks.Go(func() { s.watchLeader(r) })
 	s.tasks.Go(func() { s.keepLease(r) })
 	s.tasks.Go(func() { s.keepStarts(r) })
-	s.news.tell()
+	s.changed.tell()
+	s.leaderChanged.tell()
 	return nil
 }
 

@@ -100,11 +100,12 @@ type Store struct {
 	starts  *transport.Starts
 	refused atomic.Pointer[error] // why this master takes part in nothing
 
-	fail *failure
-	dog  *watchdog
-	news broadcast
-	due  chan struct{} // a snapshot may be due
-	lead leadership
+	fail          *failure
+	dog           *watchdog
+	changed       broadcast // of the state and of the members
+	leaderChanged broadcast
+	due           chan struct{} // a snapshot may be due
+	lead          leadership
 
 	reads chan struct{} // told that waiting is not empty
 	wmu   sync.Mutex
@@ -187,7 +188,7 @@ func Open(cfg Config) (_ *Store, err error) {
 	}
 	undo = append(undo, s.bolt.Close)
 	s.machine = &machine{
-		log: s.log, fail: s.fail, news: &s.news, due: s.due, state: masterfsm.New(),
+		log: s.log, fail: s.fail, changed: &s.changed, begun: &s.leaderChanged, due: s.due, state: masterfsm.New(),
 		policy: snapshotPolicy{entries: cfg.SnapshotEntries, bytes: cfg.SnapshotBytes},
 	}
 	s.machine.level.Store(id.Level)

@@ -47,7 +47,7 @@ func (l *survivorLog) folder() (dir, member string) {
 	}
 	for _, command := range l.log {
 		for {
-			changed := store.Changed()
+			changed := store.LeaderChanged()
 			_, err := store.Propose(l.t.Context(), command)
 			if errors.Is(err, wire.ErrNotLeader) {
 				<-changed // of the leadership
@@ -183,7 +183,7 @@ func inFolder(t *testing.T, dir string, do func(*raftstore.Store) error) {
 		t.Fatal(err)
 	}
 	for {
-		changed := store.Changed()
+		changed := store.LeaderChanged()
 		if err = do(store); !errors.Is(err, wire.ErrNotLeader) {
 			break
 		}

@@ -33,7 +33,9 @@ type Ledger struct {
 
 	Mu        sync.RWMutex // guards all below
 	State     *masterfsm.State
-	changed   chan struct{}
+	changed   chan struct{} // closed at the next change of the state
+	elected   chan struct{} // closed at the next change of the leader
+	elections int           // calls of LeaderChanged
 	Term      uint64
 	Leads     bool
 	cut       chan struct{} // closed when the leadership is cut
@@ -43,7 +45,7 @@ type Ledger struct {
 
 func NewLedger(t *testing.T) *Ledger {
 	return &Ledger{
-		t: t, State: masterfsm.New(), changed: make(chan struct{}), cut: make(chan struct{}),
+		t: t, State: masterfsm.New(), changed: make(chan struct{}), elected: make(chan struct{}), cut: make(chan struct{}),
 		Delay:   func() time.Duration { return 0 },
 		Fate:    func() Fate { return Committed },
 		Vacancy: func() time.Duration { return 300 * time.Millisecond },
@@ -80,20 +82,25 @@ func (l *Ledger) Propose(_ context.Context, command []byte) (any, error) {
 
 // apply commits a command; mu is held.
 func (l *Ledger) Apply(command []byte) (any, error) {
+	term := l.State.Term()
 	result, err := l.State.Apply(command)
 	if errors.Is(err, masterfsm.ErrCommand) {
 		l.t.Errorf("a command that would stop the masters: %v", err)
 	}
 	l.Entries++
 	l.OnApply(l.State)
-	l.Wake()
+	close(l.changed)
+	l.changed = make(chan struct{})
+	if l.State.Term() != term {
+		l.Elect()
+	}
 	return result, err
 }
 
-// wake tells that something changed; mu is held.
-func (l *Ledger) Wake() {
-	close(l.changed)
-	l.changed = make(chan struct{})
+// Elect wakes those that wait for another leader. Mu is held.
+func (l *Ledger) Elect() {
+	close(l.elected)
+	l.elected = make(chan struct{})
 }
 
 func (l *Ledger) Read(f func(*masterfsm.State)) {
@@ -102,10 +109,24 @@ func (l *Ledger) Read(f func(*masterfsm.State)) {
 	f(l.State)
 }
 
-func (l *Ledger) Changed() <-chan struct{} {
+func (l *Ledger) StateChanged() <-chan struct{} {
 	l.Mu.RLock()
 	defer l.Mu.RUnlock()
 	return l.changed
+}
+
+func (l *Ledger) LeaderChanged() <-chan struct{} {
+	l.Mu.Lock()
+	defer l.Mu.Unlock()
+	l.elections++
+	return l.elected
+}
+
+// LeaderWaits is how often LeaderChanged was called: by each waiter at first, and after each wake-up.
+func (l *Ledger) LeaderWaits() int {
+	l.Mu.RLock()
+	defer l.Mu.RUnlock()
+	return l.elections
 }
 
 func (l *Ledger) ReadIndex(context.Context) (wire.ReadIndex, error) {
@@ -149,7 +170,7 @@ func (l *Ledger) RunAsLeader(ctx context.Context, lead func(context.Context, uin
 		l.inherited, l.Leads = nil, true
 		l.Term++
 		term, cut := l.Term, l.cut
-		l.Wake()
+		l.Elect()
 		l.Mu.Unlock()
 		leading, cancel := context.WithCancel(ctx)
 		ended := make(chan struct{})
@@ -192,6 +213,6 @@ func (l *Ledger) depose() {
 	if l.Leads {
 		l.Leads = false
 		close(l.cut)
-		l.Wake()
+		l.Elect()
 	}
 }
