@@ -29,7 +29,7 @@ var mayImport = map[string][]string{
 	"internal/worker":     {"chain", "internal/durable", "wire"},
 	"client":              {"chain", "wire"},
 	"verify":              {"chain", "wire"},
-	"httpapi":             {"chain", "masternode", "storagenode", "wire"},
+	"httpapi":             {"chain", "wire"},
 	"httpapi/console":     {"wire"},
 	"httpapi/legacy":      {"httpapi", "masterfsm", "masternode", "wire"},
 	"httpapi/masterapi": {
