@@ -119,7 +119,7 @@ func witnessNotices(list []wire.Witness, quorum int) []wire.Message {
 	well := len(list)
 	for i := range list {
 		if w := &list[i]; w.Error != "" {
-			args := wire.Args{"name": w.Name, "url": w.URL, "state": w.State, "detail": w.Error}
+			args := wire.Args{"name": w.Name, "url": w.URL, "state": string(w.State), "detail": w.Error}
 			notices = append(notices, wire.Message{Code: wire.CodeWitnessDown, Args: args})
 			well--
 		}

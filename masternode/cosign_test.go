@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	formats "github.com/transparency-dev/formats/note"
 	"golang.org/x/mod/sumdb/note"
 
+	"encoding/json"
 	"github.com/chainstore/chainstore/e2e/witness"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode/signing"
@@ -495,6 +497,10 @@ func (r *rig) notice(code string) wire.Message { return noticeOf(r.Node, code) }
 
 func noticeOf(n *Node, code string) wire.Message {
 	for _, m := range n.Cluster(context.Background()).NoticesCoded {
+		var back wire.Message
+		if data, err := json.Marshal(m); err != nil || json.Unmarshal(data, &back) != nil || !reflect.DeepEqual(back, m) {
+			panic(fmt.Sprintf("an argument of %#v has none of the types", m))
+		}
 		if m.Code == code {
 			return m
 		}

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/client"
+	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/storagenode"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -94,7 +94,7 @@ func TestRegistryRegisters(t *testing.T) {
 	if _, registered := r.worker(url); registered {
 		t.Error("it knows a node that never came")
 	}
-	masters := client.NewMasters(string(token))
+	masters := noderpc.NewMasters(noderpc.NewTransport(), string(token))
 	first, err := masters.Register(t.Context(), r.url, wire.Registration{Role: "storage", URL: url, MasterToken: "secret"})
 	if err != nil || first.ID == "" || first.Group == "" {
 		t.Errorf("%+v, %v", first, err)

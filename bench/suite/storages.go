@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/internal/durable"
+	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -29,7 +29,7 @@ type registry struct {
 	token   string // file with the cluster token
 	server  *http.Server
 	served  chan error
-	workers *client.Workers
+	workers *noderpc.Workers
 
 	mu     sync.Mutex        // guards all below
 	tokens map[string]string // master token by URL of the storage node
@@ -45,7 +45,7 @@ func newRegistry(dir string) (*registry, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.url, r.workers = "http://"+listener.Addr().String(), client.NewWorkers()
+	r.url, r.workers = "http://"+listener.Addr().String(), noderpc.NewWorkers(noderpc.NewTransport())
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+wire.PathWorkers, r.register)
 	r.server = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}

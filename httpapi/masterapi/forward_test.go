@@ -13,7 +13,10 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+	"github.com/hashicorp/go-hclog"
 
+	"github.com/chainstore/chainstore/httpapi"
+	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -21,10 +24,12 @@ import (
 func adminRequest(t *testing.T, ctx context.Context, leader string) (answer *httptest.ResponseRecorder, err error) {
 	t.Helper()
 	w := httptest.NewRecorder()
-	c, _ := gin.CreateTestContext(w)
+	c := gin.CreateTestContextOnly(w, httpapi.New(hclog.NewNullLogger()).Engine)
 	c.Request = httptest.NewRequest(http.MethodPost, "/v1/log/keys", nil).WithContext(ctx)
 	c.Request.Header.Set("Authorization", "Bearer admin")
-	f := forwarder{send: nodeTransport()}
+	transport := noderpc.NewTransport()
+	defer transport.CloseIdle()
+	f := forwarder{send: transport}
 	err = f.forward(ctx, c, leader, []byte("body"))
 	c.Writer.WriteHeaderNow()
 	return w, err
@@ -93,5 +98,3 @@ func TestForwardUsesNoProxy(t *testing.T) {
 		t.Errorf("the proxy got %d requests, %d with the token", reached.Load()-1, tokens.Load())
 	}
 }
-
-func nodeTransport() http.RoundTripper { return &http.Transport{} }

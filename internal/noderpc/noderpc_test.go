@@ -1,4 +1,4 @@
-package client
+package noderpc
 
 import (
 	"bytes"
@@ -7,50 +7,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
-	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/exchange"
 	"github.com/chainstore/chainstore/wire"
 )
-
-const (
-	clusterToken = "s3cret-cluster-token"
-	masterToken  = "s3cret-master-token"
-)
-
-// node starts a server and counts the connections that are made to it.
-func node(t *testing.T, serve http.HandlerFunc) (*httptest.Server, *atomic.Int32) {
-	t.Helper()
-	var connections atomic.Int32
-	server := httptest.NewUnstartedServer(serve)
-	server.Config.ConnState = func(_ net.Conn, s http.ConnState) {
-		if s == http.StateNew {
-			connections.Add(1)
-		}
-	}
-	server.Start()
-	t.Cleanup(server.Close)
-	return server, &connections
-}
-
-func newWorkers(t *testing.T) *Workers {
-	c := NewWorkers()
-	t.Cleanup(c.CloseIdle)
-	return c
-}
-
-func newMasters(t *testing.T) *Masters {
-	m := NewMasters(clusterToken)
-	t.Cleanup(m.CloseIdle)
-	return m
-}
 
 func TestMastersCalls(t *testing.T) {
 	server, _ := node(t, func(w http.ResponseWriter, r *http.Request) {
@@ -130,7 +97,7 @@ func TestNodeErrorsTellWhetherThereWasAnAnswer(t *testing.T) {
 	m := newMasters(t)
 	dead := httptest.NewServer(nil)
 	dead.Close()
-	if _, err := m.Submit(t.Context(), dead.URL, []byte("x")); !errors.Is(err, wire.ErrNoAnswer) || !notSent(err) {
+	if _, err := m.Submit(t.Context(), dead.URL, []byte("x")); !errors.Is(err, wire.ErrNoAnswer) || !exchange.NotSent(err) {
 		t.Error(err)
 	}
 	if _, err := m.Submit(t.Context(), "no url\n", []byte("x")); !errors.Is(err, wire.ErrNoAnswer) {
@@ -142,18 +109,18 @@ func TestNodeErrorsTellWhetherThereWasAnAnswer(t *testing.T) {
 		t.Error(err)
 	}
 	breaks, _ := node(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
-	if _, err := m.Submit(t.Context(), breaks.URL, []byte("x")); !errors.Is(err, wire.ErrNoAnswer) || notSent(err) {
+	if _, err := m.Submit(t.Context(), breaks.URL, []byte("x")); !errors.Is(err, wire.ErrNoAnswer) || exchange.NotSent(err) {
 		t.Error(err)
 	}
 	cut, _ := node(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", "100")
 		w.Write([]byte("too little"))
 	})
-	if _, err := m.Submit(t.Context(), cut.URL, []byte("x")); !errors.Is(err, wire.ErrNoAnswer) || notSent(err) {
+	if _, err := m.Submit(t.Context(), cut.URL, []byte("x")); !errors.Is(err, wire.ErrNoAnswer) || exchange.NotSent(err) {
 		t.Error(err)
 	}
 	stranger, _ := node(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") })
-	if _, err := m.Member(t.Context(), stranger.URL); !errors.Is(err, ErrAnswer) || errors.Is(err, wire.ErrNoAnswer) {
+	if _, err := m.Member(t.Context(), stranger.URL); !errors.Is(err, exchange.ErrAnswer) || errors.Is(err, wire.ErrNoAnswer) {
 		t.Error(err)
 	}
 	hangs, _ := node(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
@@ -161,50 +128,6 @@ func TestNodeErrorsTellWhetherThereWasAnAnswer(t *testing.T) {
 	cancel()
 	if _, err := m.Member(ctx, hangs.URL); !errors.Is(err, wire.ErrNoAnswer) || !errors.Is(err, context.Canceled) {
 		t.Error(err)
-	}
-}
-
-// get asks for an answer of at most limit bytes.
-func get(t *testing.T, url, path string, limit int) (*answer, error) {
-	return call(t.Context(), newMasters(t).transport,
-		&request{method: http.MethodGet, base: url, path: path, header: http.Header{}, limit: limit})
-}
-
-func TestAnswersAreBounded(t *testing.T) {
-	server, _ := node(t, func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/said" { // else it is found while reading
-			w.Header().Set("Content-Length", "10001")
-		}
-		w.Write(make([]byte, 10_001))
-	})
-	for _, path := range []string{"/said", "/chunked"} {
-		if _, err := get(t, server.URL, path, 10_000); !errors.Is(err, ErrAnswer) || errors.Is(err, wire.ErrNoAnswer) {
-			t.Errorf("%s: %v", path, err)
-		}
-		if a, err := get(t, server.URL, path, 10_001); err != nil || len(a.body) != 10_001 {
-			t.Errorf("%s: %v", path, err)
-		}
-	}
-	// A problem is bounded too, whatever the answer might have been.
-	long, _ := node(t, func(w http.ResponseWriter, _ *http.Request) {
-		w.WriteHeader(http.StatusBadGateway)
-		w.Write(make([]byte, maxSmall+1))
-	})
-	if _, err := get(t, long.URL, "/", maxMedium); !errors.Is(err, ErrAnswer) {
-		t.Error(err)
-	}
-}
-
-func TestLargeAnswersComeWhole(t *testing.T) {
-	for _, size := range []int{0, 1, firstRead, firstRead + 7} {
-		want := bytes.Repeat([]byte("an odd number of bytes."), size/23+1)[:size]
-		server, _ := node(t, func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Length", strconv.Itoa(size))
-			w.Write(want)
-		})
-		if a, err := get(t, server.URL, "/", maxMedium); err != nil || !bytes.Equal(a.body, want) {
-			t.Errorf("%d bytes: %v", size, err)
-		}
 	}
 }
 
@@ -309,7 +232,7 @@ func TestPutBlock(t *testing.T) {
 
 func TestReadRecords(t *testing.T) {
 	// Each answer holds at most three records, as a node does whose answers grow too long.
-	var places log[int]
+	var places record[int]
 	server, _ := node(t, func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		asked, err := wire.ParsePlaces(body)
@@ -361,7 +284,7 @@ func TestReadRecordsRefusesWhatIsMalformed(t *testing.T) {
 	} {
 		server, _ := node(t, func(w http.ResponseWriter, _ *http.Request) { w.Write(body) })
 		_, err := newWorkers(t).ReadRecords(t.Context(), wire.Worker{URL: server.URL}, make([]wire.Place, 2))
-		if !errors.Is(err, ErrAnswer) {
+		if !errors.Is(err, exchange.ErrAnswer) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -390,7 +313,7 @@ func TestHeaders(t *testing.T) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	for _, bad := range [][]uint64{{6}, {5, 7}, {5, 6, 7, 8}} {
-		if _, err := c.Headers(t.Context(), serve(bad...), 5, 3, 100); !errors.Is(err, ErrAnswer) {
+		if _, err := c.Headers(t.Context(), serve(bad...), 5, 3, 100); !errors.Is(err, exchange.ErrAnswer) {
 			t.Errorf("%v: %v", bad, err)
 		}
 	}

@@ -1,4 +1,4 @@
-package client
+package noderpc
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 	"unicode"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/exchange"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -22,6 +23,8 @@ const (
 	maxReason = 200
 	// keptWitnesses is how many idle connections are kept to each witness: there is never more than one submission under way.
 	keptWitnesses = 1
+	// witnessDialTimeout bounds the connection setup.
+	witnessDialTimeout = 3 * time.Second
 )
 
 // Witnesses are the calls on transparency log witnesses (C2SP tlog-witness). Each goes to one URL, once, and lasts as long as its context
@@ -32,7 +35,7 @@ type Witnesses struct {
 
 // NewWitnesses makes the calls. Proxies are found in the environment: witnesses stand elsewhere.
 func NewWitnesses() *Witnesses {
-	c := &Witnesses{transport: newTransport(dialTimeout, keptWitnesses)}
+	c := &Witnesses{transport: exchange.NewTransport(witnessDialTimeout, keptWitnesses)}
 	c.transport.Proxy = http.ProxyFromEnvironment
 	return c
 }
@@ -42,25 +45,25 @@ func (c *Witnesses) CloseIdle() { c.transport.CloseIdleConnections() }
 
 // AddCheckpoint submits a signed checkpoint to the witness whose submission prefix is url, with the consistency proof from the size old, and
 // returns the signature lines of its answer, of which nothing is verified yet. The error is a [*wire.WitnessConflict] where the witness has
-// another size than old, a [*wire.WitnessRefusal] for every other answer that is not 200, and wraps [wire.ErrNoAnswer], or [ErrAnswer] where
+// another size than old, a [*wire.WitnessRefusal] for every other answer that is not 200, and wraps [wire.ErrNoAnswer], or [exchange.ErrAnswer] where
 // the answer is too long or is none of a witness.
 func (c *Witnesses) AddCheckpoint(ctx context.Context, url string, old uint64, proof []chain.Hash, checkpoint []byte) ([]byte, error) {
-	a, err := exchange(ctx, c.transport.RoundTrip, &request{
-		method: http.MethodPost, base: url, path: "/add-checkpoint",
-		header: http.Header{"Content-Type": {"text/plain; charset=utf-8"}, "User-Agent": {"chainstore"}},
-		body:   submission(old, proof, checkpoint), limit: maxCosignatures,
+	a, err := exchange.Do(ctx, c.transport.RoundTrip, &exchange.Request{
+		Method: http.MethodPost, Base: url, Path: "/add-checkpoint",
+		Header: http.Header{"Content-Type": {"text/plain; charset=utf-8"}, "User-Agent": {"chainstore"}},
+		Body:   submission(old, proof, checkpoint), Limit: maxCosignatures,
 	})
 	if err != nil {
 		return nil, err
 	}
-	switch a.status {
+	switch a.Status {
 	case http.StatusOK:
-		return a.body, nil
+		return a.Body, nil
 	case http.StatusConflict:
-		return nil, a.conflict()
+		return nil, conflict(a)
 	}
 	return nil, &wire.WitnessRefusal{
-		Status: a.status, Reason: reason(a.body), RetryAfter: retryAfter(a.header.Get("Retry-After"), time.Now()),
+		Status: a.Status, Reason: reason(a.Body), RetryAfter: exchange.RetryAfter(a.Header.Get("Retry-After"), time.Now()),
 	}
 }
 
@@ -75,12 +78,12 @@ func submission(old uint64, proof []chain.Hash, checkpoint []byte) []byte {
 }
 
 // conflict reads the answer 409, which must be a size and nothing else: one of a proxy, say, is none of a witness.
-func (a *answer) conflict() error {
-	media, _, err := mime.ParseMediaType(a.header.Get("Content-Type"))
-	text, ended := strings.CutSuffix(string(a.body), "\n")
+func conflict(a *exchange.Answer) error {
+	media, _, err := mime.ParseMediaType(a.Header.Get("Content-Type"))
+	text, ended := strings.CutSuffix(string(a.Body), "\n")
 	size, parseErr := strconv.ParseUint(text, 10, 63)
 	if err != nil || media != wire.TypeWitnessSize || !ended || parseErr != nil || strconv.FormatUint(size, 10) != text {
-		return fmt.Errorf("%s: %w: a conflict (status 409) that names no size: %q", a.base, ErrAnswer, reason(a.body))
+		return fmt.Errorf("%s: %w: a conflict (status 409) that names no size: %q", a.Base, exchange.ErrAnswer, reason(a.Body))
 	}
 	return &wire.WitnessConflict{Size: size}
 }

@@ -1,66 +1,53 @@
-package client
+package noderpc
 
 import (
 	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
-	"time"
 
+	"github.com/chainstore/chainstore/internal/exchange"
 	"github.com/chainstore/chainstore/wire"
 )
 
-const (
-	// nodeDialTimeout bounds a connection's set-up between nodes, which stand near each other.
-	nodeDialTimeout = 2 * time.Second
-	// keptNodes is how many idle connections a node keeps to each other node.
-	keptNodes = 64
-)
-
-// Masters are the calls of masters on each other, and of workers on masters, under the cluster token. Each goes to one
-// URL, once, and lasts as long as its context lets it. It may be used by many goroutines at once.
+// Masters are the calls between masters, and from workers to masters, under the cluster token. Each goes to one URL, once,
+// and lasts as long as its context. It may be used by many goroutines at once.
 //
-// Every call may be repeated safely. So when a kept connection turns out to be closed the transport sends the call once more
-// on another connection, unless it was in the middle of a large body; and that other one may be a kept one too: see
-// [Masters.Fresh].
+// Every call may be repeated safely. So when a kept connection turns out to be closed, the transport repeats the call on
+// another connection, unless it had sent part of a large body. That connection may be a kept one too: see [Masters.Fresh].
 type Masters struct {
 	auth      []string
-	hops      []string // the header's value, nil where a call comes from who makes it
-	transport *http.Transport
-	fresh     *http.Transport
+	hops      []string // value of the header; nil for a call on behalf of this node
+	transport *Transport
+	send      exchange.Send
 }
 
-// NewMasters makes the calls of a node that has that cluster token.
-func NewMasters(token string) *Masters {
-	m := &Masters{
-		auth:      bearer(token),
-		transport: newTransport(nodeDialTimeout, keptNodes),
-		fresh:     newTransport(nodeDialTimeout, 0),
-	}
-	m.fresh.DisableKeepAlives = true
-	return m
+// NewMasters returns the calls of a node with that cluster token.
+func NewMasters(t *Transport, token string) *Masters {
+	return &Masters{auth: exchange.Bearer(token), transport: t, send: t.kept.RoundTrip}
 }
 
-// Fresh gives calls that each dial a connection of their own and close it afterwards: for the last try, when kept
-// connections may be dead without having said so.
+// Fresh returns calls that each use a new connection and close it afterwards: for the last try, since kept connections
+// may be dead and not yet closed.
 func (m *Masters) Fresh() *Masters {
-	return &Masters{auth: m.auth, hops: m.hops, transport: m.fresh, fresh: m.fresh}
+	fresh := *m
+	fresh.send = m.transport.fresh.RoundTrip
+	return &fresh
 }
 
-// Forwarding gives calls that say that they have passed one master already: whom they reach does not send them on.
+// Forwarding returns calls that are marked as forwarded by a master. The receiver does not forward them again.
 func (m *Masters) Forwarding() *Masters {
-	return &Masters{auth: m.auth, hops: oneHop, transport: m.transport, fresh: m.fresh}
+	forwarding := *m
+	forwarding.hops = oneHop
+	return &forwarding
 }
 
-// CloseIdle closes the connections that no call uses at the moment.
-func (m *Masters) CloseIdle() {
-	m.transport.CloseIdleConnections()
-	m.fresh.CloseIdleConnections()
-}
+// CloseIdle closes the idle connections of the transport.
+func (m *Masters) CloseIdle() { m.transport.CloseIdle() }
 
 // Member asks a master who it is.
 func (m *Masters) Member(ctx context.Context, url string) (wire.Member, error) {
-	return getJSON[wire.Member](ctx, m, url, wire.PathMember, maxSmall)
+	return getJSON[wire.Member](ctx, m, url, wire.PathMember, exchange.MaxSmall)
 }
 
 // Adopt makes a new master part of a group.
@@ -73,32 +60,32 @@ func (m *Masters) Adopt(ctx context.Context, url string, adoption wire.Adoption)
 // passed one master already. The submission may be reused when Submit has returned.
 func (m *Masters) Submit(ctx context.Context, url string, submission []byte) ([]byte, error) {
 	header := nodeHeader(m.auth)
-	header["Content-Type"] = typeOctets
+	header["Content-Type"] = exchange.TypeOctets
 	header[wire.HeaderHops] = oneHop
-	a, err := call(ctx, m.transport, &request{
-		method: http.MethodPost, base: url, path: wire.PathSubmissions, header: header, body: submission, limit: maxMedium,
+	a, err := call(ctx, m.send, &exchange.Request{
+		Method: http.MethodPost, Base: url, Path: wire.PathSubmissions, Header: header, Body: submission, Limit: exchange.MaxMedium,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return a.body, nil
+	return a.Body, nil
 }
 
 var oneHop = []string{"1"}
 
 // ReadIndex asks the leader for its commit index, confirmed by a majority.
 func (m *Masters) ReadIndex(ctx context.Context, url string) (wire.ReadIndex, error) {
-	return getJSON[wire.ReadIndex](ctx, m, url, wire.PathReadIndex, maxSmall)
+	return getJSON[wire.ReadIndex](ctx, m, url, wire.PathReadIndex, exchange.MaxSmall)
 }
 
 // Cluster asks the leader for the cluster as it sees it, liveness included.
 func (m *Masters) Cluster(ctx context.Context, url string) (wire.Cluster, error) {
-	return getJSON[wire.Cluster](ctx, m, url, wire.PathLeaderStatus, maxMedium)
+	return getJSON[wire.Cluster](ctx, m, url, wire.PathLeaderStatus, exchange.MaxMedium)
 }
 
 // Integrity asks the leader for the integrity of the storage nodes as it sees it.
 func (m *Masters) Integrity(ctx context.Context, url string) (wire.Integrity, error) {
-	return getJSON[wire.Integrity](ctx, m, url, wire.PathLeaderIntegrity, maxMedium)
+	return getJSON[wire.Integrity](ctx, m, url, wire.PathLeaderIntegrity, exchange.MaxMedium)
 }
 
 // Announce tells a master who this one is, and has it let in where it is new. The error wraps [wire.ErrRemoved] where the group has
@@ -113,7 +100,7 @@ func (m *Masters) Announce(ctx context.Context, url string, member wire.Member) 
 
 // State asks a master for the hash of its state.
 func (m *Masters) State(ctx context.Context, url string) (wire.StateHash, error) {
-	return getJSON[wire.StateHash](ctx, m, url, wire.PathState, maxSmall)
+	return getJSON[wire.StateHash](ctx, m, url, wire.PathState, exchange.MaxSmall)
 }
 
 // Suspect tells the leader of a storage node that answered wrong.
@@ -129,7 +116,7 @@ func (m *Masters) Register(ctx context.Context, url string, r wire.Registration)
 	var e *wire.Error
 	if errors.As(err, &e) && errors.Is(e, wire.ErrOtherStart) {
 		var other wire.OtherStart
-		if err := a.decode(&other); err != nil {
+		if err := a.Decode(&other); err != nil {
 			return wire.Registered{}, err
 		}
 		return wire.Registered{}, &wire.OtherStartError{Err: e, Start: other.Start}
@@ -141,8 +128,8 @@ func (m *Masters) Register(ctx context.Context, url string, r wire.Registration)
 }
 
 func getJSON[T any](ctx context.Context, m *Masters, url, path string, limit int) (T, error) {
-	a, err := call(ctx, m.transport, &request{
-		method: http.MethodGet, base: url, path: path, header: nodeHeader(m.auth), limit: limit,
+	a, err := call(ctx, m.send, &exchange.Request{
+		Method: http.MethodGet, Base: url, Path: path, Header: nodeHeader(m.auth), Limit: limit,
 	})
 	if err != nil {
 		var none T
@@ -151,18 +138,18 @@ func getJSON[T any](ctx context.Context, m *Masters, url, path string, limit int
 	return decoded[T](a)
 }
 
-func (m *Masters) postJSON(ctx context.Context, url, path string, body any) (*answer, error) {
+func (m *Masters) postJSON(ctx context.Context, url, path string, body any) (*exchange.Answer, error) {
 	data, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
 	header := nodeHeader(m.auth)
-	header["Content-Type"] = typeJSON
+	header["Content-Type"] = exchange.TypeJSON
 	if m.hops != nil {
 		header[wire.HeaderHops] = m.hops
 	}
-	return call(ctx, m.transport, &request{
-		method: http.MethodPost, base: url, path: path, header: header, body: data, limit: maxSmall,
+	return call(ctx, m.send, &exchange.Request{
+		Method: http.MethodPost, Base: url, Path: path, Header: header, Body: data, Limit: exchange.MaxSmall,
 	})
 }
 
@@ -178,29 +165,26 @@ func nodeHeader(auth []string) http.Header {
 }
 
 // call is an exchange whose answer must be good; a problem is an [*wire.Error].
-func call(ctx context.Context, transport *http.Transport, q *request) (*answer, error) {
-	a, err := exchange(ctx, transport.RoundTrip, q)
+func call(ctx context.Context, send exchange.Send, q *exchange.Request) (*exchange.Answer, error) {
+	a, err := exchange.Do(ctx, send, q)
 	if err != nil {
 		return nil, err
 	}
-	if e := a.problem(); e != nil {
-		return a, a.fenced(e)
-	}
-	return a, nil
+	return a, fenced(a, a.Problem())
 }
 
 // fenced is the problem, with the newest order that the worker has let in where it is a refusal that names one: a
 // [*wire.FencedError].
-func (a *answer) fenced(e *wire.Error) error {
+func fenced(a *exchange.Answer, problem error) error {
 	var f wire.Fenced
-	if !errors.Is(e, wire.ErrFenced) || json.Unmarshal(a.body, &f) != nil || f.Epoch == nil {
-		return e
+	if !errors.Is(problem, wire.ErrFenced) || json.Unmarshal(a.Body, &f) != nil || f.Epoch == nil {
+		return problem
 	}
-	return &wire.FencedError{Highest: wire.Order{Epoch: *f.Epoch, Term: f.Term}, Err: e}
+	return &wire.FencedError{Highest: wire.Order{Epoch: *f.Epoch, Term: f.Term}, Err: problem}
 }
 
-func decoded[T any](a *answer) (T, error) {
+func decoded[T any](a *exchange.Answer) (T, error) {
 	var v T
-	err := a.decode(&v)
+	err := a.Decode(&v)
 	return v, err
 }

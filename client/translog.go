@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 
+	"github.com/chainstore/chainstore/internal/exchange"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -17,10 +18,10 @@ func (c *Client) Log(ctx context.Context) (wire.Log, error) {
 // Checkpoint reads the newest checkpoint: a signed note (C2SP tlog-checkpoint), which nobody has verified. It needs no token unless the log is
 // private.
 func (c *Client) Checkpoint(ctx context.Context) ([]byte, error) {
-	q := c.newQuery(http.MethodGet, "/checkpoint", maxSmall)
+	q := c.newQuery(http.MethodGet, "/checkpoint", exchange.MaxSmall)
 	var note []byte
-	_, err := c.do(ctx, q, func(a *answer) error {
-		note = bytes.Clone(a.body)
+	_, err := c.do(ctx, q, func(a *exchange.Answer) error {
+		note = bytes.Clone(a.Body)
 		return nil
 	})
 	return note, err
@@ -35,6 +36,6 @@ func (c *Client) AddLogKey(ctx context.Context) (wire.LogKey, error) {
 // RetireLogKey ends a key of the log, named by its id. It needs the admin token. The error wraps [wire.ErrNotFound] where there is none, [wire.ErrLastKey]
 // where nothing else signs.
 func (c *Client) RetireLogKey(ctx context.Context, id string) error {
-	_, err := c.do(ctx, c.newQuery(http.MethodDelete, "/v1/log/keys/"+url.PathEscape(id), maxSmall), func(*answer) error { return nil })
+	_, err := c.do(ctx, c.newQuery(http.MethodDelete, "/v1/log/keys/"+url.PathEscape(id), exchange.MaxSmall), func(*exchange.Answer) error { return nil })
 	return err
 }

@@ -1,4 +1,4 @@
-package client
+package noderpc
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/exchange"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -19,28 +20,26 @@ import (
 // context lets it. It may be used by many goroutines at once. Every call may be repeated safely, and the transport sends it
 // once more by itself when a kept connection turns out to be closed, unless it was in the middle of a large body.
 type Workers struct {
-	transport *http.Transport
+	transport *Transport
 }
 
-// NewWorkers makes the calls of a master.
-func NewWorkers() *Workers {
-	return &Workers{transport: newTransport(nodeDialTimeout, keptNodes)}
-}
+// NewWorkers returns the calls of a master to its workers.
+func NewWorkers(t *Transport) *Workers { return &Workers{transport: t} }
 
-// CloseIdle closes the connections that no call uses at the moment.
-func (c *Workers) CloseIdle() { c.transport.CloseIdleConnections() }
+// CloseIdle closes the idle connections of the transport.
+func (c *Workers) CloseIdle() { c.transport.CloseIdle() }
 
 // StorageStatus asks a storage node what it has.
 func (c *Workers) StorageStatus(ctx context.Context, w wire.Worker, o wire.Order) (wire.StorageStatus, error) {
-	return workerJSON[wire.StorageStatus](ctx, c, w, &request{
-		method: http.MethodGet, path: wire.PathWorkerStatus, header: orderHeader(w, o), limit: maxSmall,
+	return workerJSON[wire.StorageStatus](ctx, c, w, &exchange.Request{
+		Method: http.MethodGet, Path: wire.PathWorkerStatus, Header: orderHeader(w, o), Limit: exchange.MaxSmall,
 	})
 }
 
 // MinerStatus asks a miner what it does.
 func (c *Workers) MinerStatus(ctx context.Context, w wire.Worker, o wire.Order) (wire.MinerStatus, error) {
-	return workerJSON[wire.MinerStatus](ctx, c, w, &request{
-		method: http.MethodGet, path: wire.PathWorkerStatus, header: orderHeader(w, o), limit: maxSmall,
+	return workerJSON[wire.MinerStatus](ctx, c, w, &exchange.Request{
+		Method: http.MethodGet, Path: wire.PathWorkerStatus, Header: orderHeader(w, o), Limit: exchange.MaxSmall,
 	})
 }
 
@@ -60,15 +59,15 @@ func (c *Workers) PutInbox(ctx context.Context, w wire.Worker, o wire.Order, num
 
 func (c *Workers) put(ctx context.Context, w wire.Worker, o wire.Order, path string, number uint64, block []byte) (wire.StorageStatus, error) {
 	header := orderHeader(w, o)
-	header["Content-Type"] = typeOctets
-	a, err := call(ctx, c.transport, &request{
-		method: http.MethodPut, base: w.URL, path: path + strconv.FormatUint(number, 10),
-		header: header, body: block, limit: maxSmall,
+	header["Content-Type"] = exchange.TypeOctets
+	a, err := call(ctx, c.transport.RoundTrip, &exchange.Request{
+		Method: http.MethodPut, Base: w.URL, Path: path + strconv.FormatUint(number, 10),
+		Header: header, Body: block, Limit: exchange.MaxSmall,
 	})
 	var e *wire.Error
 	if errors.As(err, &e) && errors.Is(e, wire.ErrNotNext) {
 		var has wire.NotNext
-		if err := a.decode(&has); err != nil {
+		if err := a.Decode(&has); err != nil {
 			return wire.StorageStatus{}, err
 		}
 		return wire.StorageStatus{}, &wire.NotNextError{Err: e, Status: has.StorageStatus}
@@ -87,28 +86,28 @@ func (c *Workers) ReadRecords(ctx context.Context, w wire.Worker, places []wire.
 	// A node ends an answer that has grown long, so what is left is asked for again.
 	for len(records) < len(places) {
 		left := places[len(records):]
-		header := nodeHeader(bearer(w.Token))
-		header["Content-Type"] = typeOctets
-		a, err := call(ctx, c.transport, &request{
-			method: http.MethodPost, base: w.URL, path: wire.PathReadRecords,
-			header: header, body: wire.AppendPlaces(make([]byte, 0, 12*len(left)), left), limit: maxRecords,
+		header := nodeHeader(exchange.Bearer(w.Token))
+		header["Content-Type"] = exchange.TypeOctets
+		a, err := call(ctx, c.transport.RoundTrip, &exchange.Request{
+			Method: http.MethodPost, Base: w.URL, Path: wire.PathReadRecords,
+			Header: header, Body: wire.AppendPlaces(make([]byte, 0, 12*len(left)), left), Limit: exchange.MaxRecords,
 		})
 		if err != nil {
 			return nil, err
 		}
 		before := len(records)
-		for data := a.body; len(data) > 0; {
+		for data := a.Body; len(data) > 0; {
 			if len(records) == len(places) {
-				return nil, fmt.Errorf("%s: %w: %d bytes behind the last of %d records", w.URL, ErrAnswer, len(data), len(left))
+				return nil, fmt.Errorf("%s: %w: %d bytes behind the last of %d records", w.URL, exchange.ErrAnswer, len(data), len(left))
 			}
 			var p wire.ProvenRecord
 			if p, data, err = wire.ParseProvenRecord(data); err != nil {
-				return nil, fmt.Errorf("%s: %w: %w", w.URL, ErrAnswer, err)
+				return nil, fmt.Errorf("%s: %w: %w", w.URL, exchange.ErrAnswer, err)
 			}
 			records = append(records, p)
 		}
 		if len(records) == before {
-			return nil, fmt.Errorf("%s: %w: nothing for %d places", w.URL, ErrAnswer, len(left))
+			return nil, fmt.Errorf("%s: %w: nothing for %d places", w.URL, exchange.ErrAnswer, len(left))
 		}
 	}
 	return records, nil
@@ -119,22 +118,22 @@ func (c *Workers) ReadRecords(ctx context.Context, w wire.Worker, places []wire.
 func (c *Workers) Headers(ctx context.Context, w wire.Worker, from uint64, limit int, size uint64) ([]wire.ProvenHeader, error) {
 	path := wire.PathHeaders + "?from=" + strconv.FormatUint(from, 10) + "&limit=" + strconv.Itoa(limit) +
 		"&size=" + strconv.FormatUint(size, 10)
-	a, err := call(ctx, c.transport, &request{
-		method: http.MethodGet, base: w.URL, path: path, header: nodeHeader(bearer(w.Token)), limit: maxMedium,
+	a, err := call(ctx, c.transport.RoundTrip, &exchange.Request{
+		Method: http.MethodGet, Base: w.URL, Path: path, Header: nodeHeader(exchange.Bearer(w.Token)), Limit: exchange.MaxMedium,
 	})
 	if err != nil {
 		return nil, err
 	}
-	headers, err := wire.ParseProvenHeaders(a.body)
+	headers, err := wire.ParseProvenHeaders(a.Body)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w: %w", w.URL, ErrAnswer, err)
+		return nil, fmt.Errorf("%s: %w: %w", w.URL, exchange.ErrAnswer, err)
 	}
 	if len(headers) > limit {
-		return nil, fmt.Errorf("%s: %w: %d headers where %d were asked for", w.URL, ErrAnswer, len(headers), limit)
+		return nil, fmt.Errorf("%s: %w: %d headers where %d were asked for", w.URL, exchange.ErrAnswer, len(headers), limit)
 	}
 	for i := range headers {
 		if got, due := headers[i].Header.Block, from+uint64(i); got != due {
-			return nil, fmt.Errorf("%s: %w: the header of block %d where that of %d is due", w.URL, ErrAnswer, got, due)
+			return nil, fmt.Errorf("%s: %w: the header of block %d where that of %d is due", w.URL, exchange.ErrAnswer, got, due)
 		}
 	}
 	return headers, nil
@@ -142,44 +141,44 @@ func (c *Workers) Headers(ctx context.Context, w wire.Worker, from uint64, limit
 
 // Locate asks a storage node which block a leaf belongs to. The answer is a hint: proving the record proves it.
 func (c *Workers) Locate(ctx context.Context, w wire.Worker, index uint64) (uint64, error) {
-	located, err := workerJSON[wire.Located](ctx, c, w, &request{
-		method: http.MethodGet, path: wire.PathLocate + strconv.FormatUint(index, 10),
-		header: nodeHeader(bearer(w.Token)), limit: maxSmall,
+	located, err := workerJSON[wire.Located](ctx, c, w, &exchange.Request{
+		Method: http.MethodGet, Path: wire.PathLocate + strconv.FormatUint(index, 10),
+		Header: nodeHeader(exchange.Bearer(w.Token)), Limit: exchange.MaxSmall,
 	})
 	return located.Block, err
 }
 
 // ReadTiles reads tiles of the tree's hashes from a storage node, up to [wire.MaxTiles]. Nothing is proven yet.
 func (c *Workers) ReadTiles(ctx context.Context, w wire.Worker, tiles []tlog.Tile) (wire.TileData, error) {
-	header := nodeHeader(bearer(w.Token))
-	header["Content-Type"] = typeOctets
-	a, err := call(ctx, c.transport, &request{
-		method: http.MethodPost, base: w.URL, path: wire.PathReadTiles,
-		header: header, body: wire.AppendTiles(nil, tiles), limit: maxSmall,
+	header := nodeHeader(exchange.Bearer(w.Token))
+	header["Content-Type"] = exchange.TypeOctets
+	a, err := call(ctx, c.transport.RoundTrip, &exchange.Request{
+		Method: http.MethodPost, Base: w.URL, Path: wire.PathReadTiles,
+		Header: header, Body: wire.AppendTiles(nil, tiles), Limit: exchange.MaxSmall,
 	})
 	if err != nil {
 		return wire.TileData{}, err
 	}
-	d, err := wire.ParseTileData(a.body, tiles)
+	d, err := wire.ParseTileData(a.Body, tiles)
 	if err != nil {
-		return d, fmt.Errorf("%s: %w: %w", w.URL, ErrAnswer, err)
+		return d, fmt.Errorf("%s: %w: %w", w.URL, exchange.ErrAnswer, err)
 	}
 	return d, nil
 }
 
 // Entries reads the data of count leaves from one on, up to [wire.TileWidth], from a storage node. Nothing is proven yet.
 func (c *Workers) Entries(ctx context.Context, w wire.Worker, first uint64, count int) (wire.Entries, error) {
-	a, err := call(ctx, c.transport, &request{
-		method: http.MethodGet, base: w.URL,
-		path:   wire.PathEntries + "?first=" + strconv.FormatUint(first, 10) + "&count=" + strconv.Itoa(count),
-		header: nodeHeader(bearer(w.Token)), limit: maxSmall,
+	a, err := call(ctx, c.transport.RoundTrip, &exchange.Request{
+		Method: http.MethodGet, Base: w.URL,
+		Path:   wire.PathEntries + "?first=" + strconv.FormatUint(first, 10) + "&count=" + strconv.Itoa(count),
+		Header: nodeHeader(exchange.Bearer(w.Token)), Limit: exchange.MaxSmall,
 	})
 	if err != nil {
 		return wire.Entries{}, err
 	}
-	e, err := wire.ParseEntries(a.body)
+	e, err := wire.ParseEntries(a.Body)
 	if err != nil {
-		return e, fmt.Errorf("%s: %w: %w", w.URL, ErrAnswer, err)
+		return e, fmt.Errorf("%s: %w: %w", w.URL, exchange.ErrAnswer, err)
 	}
 	return e, nil
 }
@@ -191,17 +190,17 @@ func (c *Workers) FindRecords(ctx context.Context, w wire.Worker, q wire.RecordQ
 	if err != nil {
 		return wire.RecordHits{}, err
 	}
-	header := nodeHeader(bearer(w.Token))
-	header["Content-Type"] = typeJSON
-	return workerJSON[wire.RecordHits](ctx, c, w, &request{
-		method: http.MethodPost, path: wire.PathFindRecords, header: header, body: body, limit: maxSmall,
+	header := nodeHeader(exchange.Bearer(w.Token))
+	header["Content-Type"] = exchange.TypeJSON
+	return workerJSON[wire.RecordHits](ctx, c, w, &exchange.Request{
+		Method: http.MethodPost, Path: wire.PathFindRecords, Header: header, Body: body, Limit: exchange.MaxSmall,
 	})
 }
 
 // FindHash asks a storage node's index for the leaves that may have a hash.
 func (c *Workers) FindHash(ctx context.Context, w wire.Worker, h chain.Hash) (wire.RecordHits, error) {
-	return workerJSON[wire.RecordHits](ctx, c, w, &request{
-		method: http.MethodGet, path: wire.PathFindHash + h.String(), header: nodeHeader(bearer(w.Token)), limit: maxSmall,
+	return workerJSON[wire.RecordHits](ctx, c, w, &exchange.Request{
+		Method: http.MethodGet, Path: wire.PathFindHash + h.String(), Header: nodeHeader(exchange.Bearer(w.Token)), Limit: exchange.MaxSmall,
 	})
 }
 
@@ -235,7 +234,7 @@ func (c *Workers) Transfer(ctx context.Context, to, ticket string, write func(io
 	if err != nil {
 		return fmt.Errorf("%w: %s: %w", wire.ErrNoAnswer, to, err)
 	}
-	request.Header = http.Header{"Authorization": bearer(ticket), "Content-Type": typeOctets}
+	request.Header = http.Header{"Authorization": exchange.Bearer(ticket), "Content-Type": exchange.TypeOctets}
 	written := make(chan error, 1)
 	go func() {
 		err := write(stream)
@@ -250,15 +249,14 @@ func (c *Workers) Transfer(ctx context.Context, to, ticket string, write func(io
 		if writeErr != nil && !errors.Is(writeErr, io.ErrClosedPipe) {
 			return writeErr
 		}
-		return unreachable(to, err)
+		return exchange.NoAnswer(to, err)
 	}
-	answered, err := readBounded(response, maxSmall)
-	_ = response.Body.Close()
+	answer, err := exchange.Read(to, response, exchange.MaxSmall)
 	if err != nil {
-		return unreachable(to, err)
+		return err
 	}
-	if e := (&answer{base: to, status: response.StatusCode, header: response.Header, body: answered}).problem(); e != nil {
-		return e
+	if err := answer.Problem(); err != nil {
+		return err
 	}
 	return writeErr
 }
@@ -271,19 +269,19 @@ func workerOrder[T any](ctx context.Context, c *Workers, w wire.Worker, o wire.O
 		return none, err
 	}
 	header := orderHeader(w, o)
-	header["Content-Type"] = typeJSON
-	return workerJSON[T](ctx, c, w, &request{method: http.MethodPost, path: path, header: header, body: body, limit: maxMedium})
+	header["Content-Type"] = exchange.TypeJSON
+	return workerJSON[T](ctx, c, w, &exchange.Request{Method: http.MethodPost, Path: path, Header: header, Body: body, Limit: exchange.MaxMedium})
 }
 
 func orderHeader(w wire.Worker, o wire.Order) http.Header {
-	header := nodeHeader(bearer(w.Token))
+	header := nodeHeader(exchange.Bearer(w.Token))
 	header[wire.HeaderFence] = []string{o.String()}
 	return header
 }
 
-func workerJSON[T any](ctx context.Context, c *Workers, w wire.Worker, q *request) (T, error) {
-	q.base = w.URL
-	a, err := call(ctx, c.transport, q)
+func workerJSON[T any](ctx context.Context, c *Workers, w wire.Worker, q *exchange.Request) (T, error) {
+	q.Base = w.URL
+	a, err := call(ctx, c.transport.RoundTrip, q)
 	if err != nil {
 		var none T
 		return none, err

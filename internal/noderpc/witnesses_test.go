@@ -1,4 +1,4 @@
-package client
+package noderpc
 
 import (
 	"context"
@@ -18,6 +18,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/e2e/witness"
+	"github.com/chainstore/chainstore/internal/exchange"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -152,7 +153,7 @@ func TestAddCheckpointOfOddAnswers(t *testing.T) {
 		"no content": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }, refused(http.StatusNoContent, "", 0)},
 		"too long": {
 			func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, maxCosignatures+1)) },
-			func(err error) bool { return errors.Is(err, ErrAnswer) },
+			func(err error) bool { return errors.Is(err, exchange.ErrAnswer) },
 		},
 		"a conflict without type":    {conflictWith("", "5\n"), isAnswer},
 		"a conflict without newline": {conflictWith(wire.TypeWitnessSize, "5"), isAnswer},
@@ -177,7 +178,7 @@ func TestAddCheckpointOfOddAnswers(t *testing.T) {
 	}
 }
 
-func isAnswer(err error) bool { return errors.Is(err, ErrAnswer) }
+func isAnswer(err error) bool { return errors.Is(err, exchange.ErrAnswer) }
 
 func conflictWith(media, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {

@@ -1,7 +1,8 @@
-package client
+package noderpc
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -11,6 +12,7 @@ import (
 	"strconv"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/exchange"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -19,7 +21,7 @@ const maxChainBlock = 256 << 20
 
 // ChainStatus asks a storage node how far its chain goes, under the cluster token: for a recovery of the masters.
 func (m *Masters) ChainStatus(ctx context.Context, url string) (wire.ChainStatus, error) {
-	return getJSON[wire.ChainStatus](ctx, m, url, wire.PathChain, maxSmall)
+	return getJSON[wire.ChainStatus](ctx, m, url, wire.PathChain, exchange.MaxSmall)
 }
 
 // NewEpoch has a storage node refuse the leaders of all epochs below one, and tells what it has from then on. The
@@ -42,17 +44,17 @@ func (m *Masters) ChainBlocks(ctx context.Context, url string, from, to uint64, 
 		return fmt.Errorf("%w: %s: %w", wire.ErrNoAnswer, url, err)
 	}
 	r.Header = nodeHeader(m.auth)
-	response, err := m.transport.RoundTrip(r)
+	response, err := m.send(r)
 	if err != nil {
-		return unreachable(url, err)
+		return exchange.NoAnswer(url, err)
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		body, err := readBounded(response, maxSmall)
+		a, err := exchange.Read(url, response, exchange.MaxSmall)
 		if err != nil {
-			return unreachable(url, err)
+			return err
 		}
-		return (&answer{base: url, status: response.StatusCode, header: response.Header, body: body}).problem()
+		return cmp.Or(a.Problem(), fmt.Errorf("%s: %w: status %d", url, exchange.ErrAnswer, a.Status))
 	}
 	stream := bufio.NewReaderSize(response.Body, 256<<10)
 	for number := from; number < to; number++ {
@@ -75,7 +77,7 @@ func readChainBlock(r io.Reader) (chain.Block, error) {
 	}
 	size := binary.BigEndian.Uint32(head[:])
 	if size > maxChainBlock {
-		return chain.Block{}, fmt.Errorf("%w: a block of %d bytes", ErrAnswer, size)
+		return chain.Block{}, fmt.Errorf("%w: a block of %d bytes", exchange.ErrAnswer, size)
 	}
 	data := make([]byte, size)
 	if _, err := io.ReadFull(r, data); err != nil {
@@ -83,7 +85,7 @@ func readChainBlock(r io.Reader) (chain.Block, error) {
 	}
 	block, err := chain.ParseBlock(data)
 	if err != nil {
-		return chain.Block{}, fmt.Errorf("%w: %w", ErrAnswer, err)
+		return chain.Block{}, fmt.Errorf("%w: %w", exchange.ErrAnswer, err)
 	}
 	return block, nil
 }
