@@ -79,7 +79,7 @@ type Workers interface {
 // Record is a record that was read.
 type Record struct {
 	chain.Record
-	Project string // the project's name
+	ProjectName string // the project's name
 	At      masterfsm.Position
 	Commit  chain.Hash
 	Leaf    chain.Hash
