@@ -80,9 +80,9 @@ type Workers interface {
 type Record struct {
 	chain.Record
 	ProjectName string // the project's name
-	At      masterfsm.Position
-	Commit  chain.Hash
-	Leaf    chain.Hash
-	Sealed  bool // its block is mined: nothing about it changes any more
-	Stored  bool // its block is on as many storage nodes as the settings ask
+	At          masterfsm.Position
+	Commit      chain.Hash
+	Leaf        chain.Hash
+	Sealed      bool // its block is mined: nothing about it changes any more
+	Stored      bool // its block is on as many storage nodes as the settings ask
 }
