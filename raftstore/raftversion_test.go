@@ -17,8 +17,9 @@ import (
 	"github.com/chainstore/chainstore/raftstore/tune"
 )
 
-// This test fails when raft is upgraded. The store relies on details of raft that its API does not promise. Each subtest
-// checks one. Look at each again in the new version's source, then raise checkedRaft and docs/dependencies.md.
+// This test fails when raft is upgraded. The store relies on details of raft that its API does not promise. Each
+// subtest checks one. Look at each again in the new version's source, then raise checkedRaft and
+// docs/dependencies.md.
 func TestRaftUpgrade(t *testing.T) {
 	t.Run("version", func(t *testing.T) {
 		const checkedRaft = "v1.7.3"
@@ -90,7 +91,8 @@ func raftChecksLastContact(t *testing.T) {
 		}
 	}()
 	stands := make(chan raft.Observation, 1)
-	r.RegisterObserver(raft.NewObserver(stands, false, func(o *raft.Observation) bool { return o.Data == raft.Candidate }))
+	r.RegisterObserver(raft.NewObserver(stands, false,
+		func(o *raft.Observation) bool { return o.Data == raft.Candidate }))
 	s.checkLastContact(r)
 	select {
 	case <-stands:
