@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/exchange"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -61,9 +62,9 @@ func (c *Client) Append(ctx context.Context, e Entry) (wire.Position, error) {
 		return c.appendFramed(ctx, e)
 	}
 	var at wire.Position
-	err := c.appendOne(ctx, &e, "/v1/records", 0, func(a *answer) error {
+	err := c.appendOne(ctx, &e, "/v1/records", 0, func(a *exchange.Answer) error {
 		at = wire.Position{}
-		return a.decode(&at)
+		return a.Decode(&at)
 	})
 	if err != nil {
 		return wire.Position{}, err
@@ -90,12 +91,12 @@ func (c *Client) AppendWait(ctx context.Context, e Entry, timeout time.Duration)
 	query := url.Values{"wait": {wire.StateStored}, "timeout": {timeout.String()}}
 	var done wire.Appended
 	var wrong error // with the receipt
-	err := c.appendOne(ctx, &e, "/v1/records?"+query.Encode(), timeout, func(a *answer) error {
+	err := c.appendOne(ctx, &e, "/v1/records?"+query.Encode(), timeout, func(a *exchange.Answer) error {
 		done, wrong = wire.Appended{}, nil
-		if err := a.decode(&done.Position); err != nil {
+		if err := a.Decode(&done.Position); err != nil {
 			return err
 		}
-		if done.Receipt, wrong = a.ownReceipt(&done.Position, &e); wrong != nil {
+		if done.Receipt, wrong = ownReceipt(a, &done.Position, &e); wrong != nil {
 			wrong = fmt.Errorf("%w: %w", ErrReceipt, wrong)
 		}
 		return nil
@@ -107,8 +108,8 @@ func (c *Client) AppendWait(ctx context.Context, e Entry, timeout time.Duration)
 }
 
 // appendOne sends one record that was checked, and has take read the answer.
-func (c *Client) appendOne(ctx context.Context, e *Entry, path string, patience time.Duration, take func(*answer) error) error {
-	q := c.newQuery(http.MethodPost, path, maxSmall)
+func (c *Client) appendOne(ctx context.Context, e *Entry, path string, patience time.Duration, take func(*exchange.Answer) error) error {
+	q := c.newQuery(http.MethodPost, path, exchange.MaxSmall)
 	q.body, q.patience = e.Payload, patience
 	if e.Key != "" {
 		q.header[wire.HeaderKey] = []string{e.Key}
@@ -171,17 +172,17 @@ func (e *Entry) frameSize() int {
 
 // appendFrames sends a batch of count records that is encoded already.
 func (c *Client) appendFrames(ctx context.Context, body []byte, count int, idempotencyKey string) ([]wire.Position, error) {
-	q := c.newQuery(http.MethodPost, "/v1/records:batch", maxMedium)
+	q := c.newQuery(http.MethodPost, "/v1/records:batch", exchange.MaxMedium)
 	q.body = body
 	q.header["Content-Type"] = typeFrames
 	var positions wire.Positions
-	err := c.appendQuery(ctx, q, idempotencyKey, func(a *answer) error {
+	err := c.appendQuery(ctx, q, idempotencyKey, func(a *exchange.Answer) error {
 		positions.Records = make([]wire.Position, 0, count)
-		if err := a.decode(&positions); err != nil {
+		if err := a.Decode(&positions); err != nil {
 			return err
 		}
 		if len(positions.Records) != count {
-			return fmt.Errorf("%s: %w: %d positions for %d records", a.base, ErrAnswer, len(positions.Records), count)
+			return fmt.Errorf("%s: %w: %d positions for %d records", a.Base, ErrAnswer, len(positions.Records), count)
 		}
 		return nil
 	})
@@ -191,15 +192,10 @@ func (c *Client) appendFrames(ctx context.Context, body []byte, count int, idemp
 	return positions.Records, nil
 }
 
-// Header values that never change; no transport writes to them.
-var (
-	typeFrames = []string{wire.TypeFrames}
-	typeOctets = []string{wire.TypeOctets}
-	typeJSON   = []string{"application/json"}
-)
+var typeFrames = []string{wire.TypeFrames} // no transport writes to it
 
 // appendQuery sends an append under its idempotency key, or one made up.
-func (c *Client) appendQuery(ctx context.Context, q *query, key string, take func(*answer) error) error {
+func (c *Client) appendQuery(ctx context.Context, q *query, key string, take func(*exchange.Answer) error) error {
 	if key == "" {
 		key = rand.Text()
 	}

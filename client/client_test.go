@@ -397,25 +397,9 @@ func TestNoErrorShowsTheToken(t *testing.T) {
 		_, err = c.Get(t.Context(), 1, 2)
 		errs = append(errs, err)
 	}
-	w := wire.Worker{URL: closed.URL, Token: testToken}
-	_, err = NewWorkers().Locate(t.Context(), w, 1)
-	_, err2 := NewMasters(testToken).Member(t.Context(), closed.URL)
-	errs = append(errs, err, err2, fmt.Errorf("%v %+v %#v %s", w, w, w, w))
 	for _, err := range errs {
 		if err == nil || strings.Contains(err.Error(), testToken) {
 			t.Errorf("%v", err)
-		}
-	}
-}
-
-func TestRetryAfterHeader(t *testing.T) {
-	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	for value, want := range map[string]time.Duration{
-		"": 0, "3": 3 * time.Second, "-1": 0, "soon": 0,
-		now.Add(7 * time.Second).Format(http.TimeFormat): 7 * time.Second, now.Add(-time.Hour).Format(http.TimeFormat): 0,
-	} {
-		if got := retryAfter(value, now); got != want {
-			t.Errorf("%q: %v, want %v", value, got, want)
 		}
 	}
 }

@@ -4,14 +4,15 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/chainstore/chainstore/internal/exchange"
 	"github.com/chainstore/chainstore/wire"
 )
 
 // Errors of this package. A call that gets no answer ends with an error that wraps [wire.ErrNoAnswer], and a problem that the other
 // side answered with is a [*wire.Error], in which [errors.Is] finds the errors of wire's table, [wire.ErrNotFound] and others.
 var (
-	// ErrAnswer: what came is no answer of ChainStore: another program listens there, or the answer is damaged.
-	ErrAnswer = errors.New("answer is not acceptable")
+	// ErrAnswer: the answer is not one of ChainStore: another program listens there, or the answer is damaged or too long.
+	ErrAnswer = exchange.ErrAnswer
 	// ErrMismatch: a record that does not match its own commitment or leaf, or is not the one that was asked for; or a
 	// block that does not match its hash. It wraps ErrAnswer.
 	ErrMismatch = fmt.Errorf("%w: the content does not match its hash", ErrAnswer)

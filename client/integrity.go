@@ -6,15 +6,16 @@ import (
 	"net/http"
 	"net/url"
 
+	"github.com/chainstore/chainstore/internal/exchange"
 	"github.com/chainstore/chainstore/wire"
 )
 
 // Integrity reads how the storage nodes stand, which blocks are lost, and the story of what was found and repaired.
 func (c *Client) Integrity(ctx context.Context) (wire.Integrity, error) {
 	var found wire.Integrity
-	err := c.read(ctx, "/v1/cluster/integrity", maxMedium, func(a *answer) error {
+	err := c.read(ctx, "/v1/cluster/integrity", exchange.MaxMedium, func(a *exchange.Answer) error {
 		found = wire.Integrity{}
-		return a.decode(&found)
+		return a.Decode(&found)
 	})
 	if err != nil {
 		return wire.Integrity{}, err
@@ -27,10 +28,10 @@ func (c *Client) Integrity(ctx context.Context) (wire.Integrity, error) {
 // ask again does no harm: a check that is due is due once.
 func (c *Client) CheckStorage(ctx context.Context, id string) (wire.NodeIntegrity, error) {
 	var node wire.NodeIntegrity
-	q := c.newQuery(http.MethodPost, storagePath(id)+"/check", maxSmall)
-	_, err := c.do(ctx, q, func(a *answer) error {
+	q := c.newQuery(http.MethodPost, storagePath(id)+"/check", exchange.MaxSmall)
+	_, err := c.do(ctx, q, func(a *exchange.Answer) error {
 		node = wire.NodeIntegrity{}
-		return a.decode(&node)
+		return a.Decode(&node)
 	})
 	if err != nil {
 		return wire.NodeIntegrity{}, err
@@ -45,13 +46,13 @@ func (c *Client) ConfirmLost(ctx context.Context, block uint64) (wire.Integrity,
 	if err != nil {
 		return wire.Integrity{}, err
 	}
-	q := c.newQuery(http.MethodPost, "/v1/cluster/integrity/confirm-lost", maxMedium)
-	q.header["Content-Type"] = typeJSON
+	q := c.newQuery(http.MethodPost, "/v1/cluster/integrity/confirm-lost", exchange.MaxMedium)
+	q.header["Content-Type"] = exchange.TypeJSON
 	q.body = body
 	var found wire.Integrity
-	_, err = c.do(ctx, q, func(a *answer) error {
+	_, err = c.do(ctx, q, func(a *exchange.Answer) error {
 		found = wire.Integrity{}
-		return a.decode(&found)
+		return a.Decode(&found)
 	})
 	if err != nil {
 		return wire.Integrity{}, err

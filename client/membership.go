@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 
+	"github.com/chainstore/chainstore/internal/exchange"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -22,7 +23,7 @@ func (c *Client) remove(ctx context.Context, path string, force bool) error {
 	if force {
 		path += "?force=true"
 	}
-	maybe, err := c.do(ctx, c.newQuery(http.MethodDelete, path, maxSmall), func(*answer) error { return nil })
+	maybe, err := c.do(ctx, c.newQuery(http.MethodDelete, path, exchange.MaxSmall), func(*exchange.Answer) error { return nil })
 	if maybe && errors.Is(err, wire.ErrNotFound) {
 		return nil
 	}
@@ -36,11 +37,11 @@ func (c *Client) TransferLeadership(ctx context.Context, to string) (string, err
 	if err != nil {
 		return "", err
 	}
-	q := c.newQuery(http.MethodPost, "/v1/leader/transfer", maxSmall)
-	q.header["Content-Type"] = typeJSON
+	q := c.newQuery(http.MethodPost, "/v1/leader/transfer", exchange.MaxSmall)
+	q.header["Content-Type"] = exchange.TypeJSON
 	q.body, q.once = body, true
 	var done wire.Transferred
-	if _, err := c.do(ctx, q, func(a *answer) error { return a.decode(&done) }); err != nil {
+	if _, err := c.do(ctx, q, func(a *exchange.Answer) error { return a.Decode(&done) }); err != nil {
 		return "", err
 	}
 	return done.Leader, nil

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strconv"
 
+	"github.com/chainstore/chainstore/internal/exchange"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -65,7 +66,7 @@ func projectPath(nameOrID string) string { return "/v1/projects/" + url.PathEsca
 
 // ask sends a request of administration, with a body of JSON unless that is nil, and decodes the answer. once is that of [query].
 func ask[T any](ctx context.Context, c *Client, method, path string, body any, once bool) (T, error) {
-	q := c.newQuery(method, path, maxMedium)
+	q := c.newQuery(method, path, exchange.MaxMedium)
 	q.once = once
 	var result, none T
 	if body != nil {
@@ -73,12 +74,12 @@ func ask[T any](ctx context.Context, c *Client, method, path string, body any, o
 		if err != nil {
 			return none, err
 		}
-		q.header["Content-Type"] = typeJSON
+		q.header["Content-Type"] = exchange.TypeJSON
 		q.body = data
 	}
-	_, err := c.do(ctx, q, func(a *answer) error {
+	_, err := c.do(ctx, q, func(a *exchange.Answer) error {
 		result = none
-		return a.decode(&result)
+		return a.Decode(&result)
 	})
 	if err != nil {
 		return none, err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/exchange"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -21,16 +22,16 @@ func (c *Client) ProofAt(ctx context.Context, block uint64, offset uint32) (wire
 
 func (c *Client) proof(ctx context.Context, path string, meant func(*wire.Proof) bool) (wire.Proof, error) {
 	var p wire.Proof
-	err := c.read(ctx, path, maxSmall, func(a *answer) error {
+	err := c.read(ctx, path, exchange.MaxSmall, func(a *exchange.Answer) error {
 		p = wire.Proof{}
-		if err := a.decode(&p); err != nil {
+		if err := a.Decode(&p); err != nil {
 			return err
 		}
 		if !meant(&p) {
-			return fmt.Errorf("%s: %w: the proof of another record, index %d", a.base, ErrMismatch, p.Index)
+			return fmt.Errorf("%s: %w: the proof of another record, index %d", a.Base, ErrMismatch, p.Index)
 		}
 		if err := CheckProof(&p); err != nil {
-			return fmt.Errorf("%s: %w", a.base, err)
+			return fmt.Errorf("%s: %w", a.Base, err)
 		}
 		return nil
 	})

@@ -3,6 +3,7 @@ package client
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,6 +16,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/chainstore/chainstore/internal/exchange"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -107,21 +109,21 @@ func (s *stream) once(ctx context.Context, base string) error {
 	}
 	response, err := s.client.send(r)
 	if err != nil {
-		return unreachable(base, errors.Join(err, context.Cause(ctx)))
+		return exchange.NoAnswer(base, errors.Join(err, context.Cause(ctx)))
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		body, err := readBounded(response, maxSmall)
+		a, err := exchange.Read(base, response, exchange.MaxSmall)
 		if err != nil {
-			return unreachable(base, err)
+			return err
 		}
-		return (&answer{base: base, status: response.StatusCode, header: response.Header, body: body}).problem()
+		return cmp.Or(a.Problem(), fmt.Errorf("%s: %w: status %d", base, ErrAnswer, a.Status))
 	}
 	events := bufio.NewReaderSize(response.Body, 64<<10)
 	for {
 		e, err := readEvent(events)
 		if err != nil {
-			return unreachable(base, errors.Join(err, context.Cause(ctx)))
+			return exchange.NoAnswer(base, errors.Join(err, context.Cause(ctx)))
 		}
 		silence.Reset(streamSilence)
 		if err := s.take(&e, base); err != nil {
@@ -205,13 +207,13 @@ func readEvent(r *bufio.Reader) (e event, err error) {
 	}
 }
 
-// readLine reads a line without its end, of up to maxRecords bytes.
+// readLine reads a line without its end, of up to exchange.MaxRecords bytes.
 func readLine(r *bufio.Reader) ([]byte, error) {
 	var line []byte
 	for {
 		part, err := r.ReadSlice('\n')
-		if len(line)+len(part) > maxRecords {
-			return nil, tooLong(maxRecords)
+		if len(line)+len(part) > exchange.MaxRecords {
+			return nil, fmt.Errorf("%w: an event of more than %d bytes", ErrAnswer, exchange.MaxRecords)
 		}
 		line = append(line, part...)
 		switch {

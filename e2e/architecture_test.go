@@ -27,9 +27,11 @@ var mayImport = map[string][]string{
 	"storagenode":         {"chain", "internal/durable", "wire"},
 	"minernode":           {"chain", "wire"},
 	"internal/worker":     {"chain", "internal/durable", "wire"},
-	"client":              {"chain", "wire"},
+	"internal/exchange":   {"wire"},
+	"internal/noderpc":    {"chain", "internal/exchange", "wire"},
+	"client":              {"chain", "internal/exchange", "wire"},
 	"verify":              {"chain", "wire"},
-	"httpapi":             {"chain", "masternode", "storagenode", "wire"},
+	"httpapi":             {"chain", "wire"},
 	"httpapi/console":     {"wire"},
 	"httpapi/legacy":      {"httpapi", "masterfsm", "masternode", "wire"},
 	"httpapi/masterapi": {
@@ -37,19 +39,19 @@ var mayImport = map[string][]string{
 	},
 	"httpapi/workerapi": {"chain", "httpapi", "internal/worker", "minernode", "storagenode", "wire"},
 	"internal/roles": {
-		"chain", "client", "internal/durable", "httpapi", "masterfsm", "masternode", "minernode", "raftstore", "storagenode", "verify", "internal/worker", "wire",
+		"chain", "internal/durable", "internal/noderpc", "httpapi", "masterfsm", "masternode", "minernode", "raftstore",
+		"storagenode", "verify", "internal/worker", "wire",
 	},
-	"internal/devcluster": {
-		"chain", "client", "internal/durable", "httpapi", "masterfsm", "masternode", "raftstore", "internal/roles", "storagenode", "wire",
-	},
+	"internal/devcluster": {"client", "internal/durable", "internal/roles", "wire"},
 	"cmd": {
 		"chain", "client", "internal/devcluster", "internal/durable", "httpapi", "masterfsm", "masternode", "internal/roles", "storagenode", "verify", "wire",
 	},
 	"e2e": {},
 
-	"masternode":                      {"chain", "masterfsm", "masternode/batch", "masternode/prover", "masternode/signing", "wire"},
+	"masternode":                      {"chain", "masterfsm", "masternode/batch", "masternode/leader", "masternode/prover", "masternode/signing", "wire"},
 	"masternode/batch":                {},
 	"masternode/internal/masterstest": {"chain", "masterfsm", "wire"},
+	"masternode/leader":               {"chain", "masterfsm", "masternode/signing", "wire"},
 	"masternode/prover":               {"chain", "masterfsm", "masternode/batch", "wire"},
 	"masternode/signing":              {"chain", "masterfsm", "wire"},
 }
@@ -63,6 +65,14 @@ var onlyIn = map[string]string{
 	"github.com/spf13":                "cmd",
 	"flag":                            "cmd",
 }
+
+// mayDial lists the folders that may make an HTTP client or transport. Calls between nodes carry tokens, so they all use
+// the transport of internal/noderpc.
+var mayDial = []string{"internal/exchange", "verify"}
+
+// dialing lists the names of net/http that make a client, or are one. A pointer type is not among them: it is a client that
+// the caller brings.
+var dialing = []string{"Client", "Transport", "DefaultClient", "DefaultTransport", "Get", "Head", "Post", "PostForm"}
 
 // pure folders have no I/O, no clock, no randomness and no goroutine.
 var pure = []string{"chain", "masterfsm"}
@@ -107,6 +117,9 @@ func TestArchitecture(t *testing.T) {
 		if s.folder != "cmd" {
 			checkNoExit(t, s)
 		}
+		if !slices.Contains(mayDial, s.folder) {
+			checkNoDialing(t, s)
+		}
 	}
 	for folder := range mayImport {
 		if !seen[folder] && folder != "e2e" {
@@ -140,6 +153,23 @@ func checkNoExit(t *testing.T, s source) {
 		}
 		if x, ok := call.X.(*ast.Ident); ok && (x.Name == "os" && call.Sel.Name == "Exit" || x.Name == "log" && strings.HasPrefix(call.Sel.Name, "Fatal")) {
 			t.Errorf("%s ends the process: role code returns errors", s.path)
+		}
+		return true
+	})
+}
+
+// checkNoDialing: HTTP requests leave through few doors.
+func checkNoDialing(t *testing.T, s source) {
+	ast.Inspect(s.file, func(n ast.Node) bool {
+		if _, pointer := n.(*ast.StarExpr); pointer {
+			return false
+		}
+		name, ok := n.(*ast.SelectorExpr)
+		if !ok {
+			return true
+		}
+		if x, ok := name.X.(*ast.Ident); ok && x.Name == "http" && slices.Contains(dialing, name.Sel.Name) {
+			t.Errorf("%s uses http.%s: calls between nodes go through internal/noderpc", s.path, name.Sel.Name)
 		}
 		return true
 	})

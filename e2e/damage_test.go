@@ -254,7 +254,7 @@ func (c *damaged) tells(before, now wire.Integrity, url, found string) {
 		if e.Number < first || e.Kind == "suspect" {
 			continue
 		}
-		if e.Kind == "repair" && strings.HasPrefix(e.Cause, "behind: ") {
+		if e.Kind == "repair" && slices.Contains([]string{wire.CodeBehind, wire.CodeLeftBehind, wire.CodeUnknownHeight}, e.CauseCoded.Code) {
 			continue // it was away for longer than the masters keep what is stored: no damage
 		}
 		if e.URL != url && e.Kind != "tiles" {
@@ -294,7 +294,7 @@ func (c *cluster) tryStory() (wire.Integrity, error) {
 		switch {
 		case err != nil:
 			why = errors.Join(why, err)
-		case slices.ContainsFunc(i.Notices, func(n string) bool { return strings.Contains(n, "cannot reach the leader") }):
+		case !i.Authoritative:
 		default:
 			return i, nil
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/internal/devcluster"
+	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -253,7 +254,7 @@ func flipInEntry(t *testing.T, path string) {
 type founding struct {
 	*cluster
 	topology devcluster.Topology
-	calls    *client.Masters
+	calls    *noderpc.Masters
 }
 
 func newFounding(t *testing.T) *founding {
@@ -263,7 +264,7 @@ func newFounding(t *testing.T) *founding {
 	if c.Cluster, err = devcluster.PrepareProcesses(topology, binary); err != nil {
 		t.Fatal(err)
 	}
-	f := &founding{cluster: c, topology: topology, calls: client.NewMasters(c.File().Tokens.Cluster)}
+	f := &founding{cluster: c, topology: topology, calls: noderpc.NewMasters(noderpc.NewTransport(), c.File().Tokens.Cluster)}
 	c.running = true
 	t.Cleanup(f.calls.CloseIdle)
 	return f

@@ -248,7 +248,8 @@ func (f *fakeCluster) cluster() wire.Cluster {
 	c := wire.Cluster{
 		Group: "g", Epoch: 1, Leader: fmt.Sprintf("m-%d", f.leader), Term: f.term, Head: f.chain.head(), Records: uint64(len(f.chain.records)),
 		Stored: uint64(len(f.chain.headers) - f.lag), Replicas: 2, Pending: wire.Pending{Blocks: f.lag}, Cut: wire.Amount{Records: 4, Bytes: 1 << 20}, Buffer: wire.Amount{Records: len(open)},
-		Miners: []wire.Miner{{ID: "n-0", URL: fakeURL(8079), Live: true}}, Notices: []string{}, Storages: []wire.Storage{},
+		Miners: []wire.Miner{{ID: "n-0", URL: fakeURL(8079), Live: true}}, Authoritative: true,
+		Notices: []string{}, NoticesCoded: []wire.Message{}, Storages: []wire.Storage{},
 	}
 	c.Checkpoint = wire.Checkpoints{Size: c.Head.Size, Height: c.Head.Height, PublishedSize: c.Head.Size}
 	for _, r := range open {
@@ -260,9 +261,10 @@ func (f *fakeCluster) cluster() wire.Cluster {
 		c.Masters = append(c.Masters, wire.Master{ID: fmt.Sprintf("m-%d", i), URL: m.URL, Raft: fmt.Sprintf("127.0.0.1:%d", 8010+i), State: state, Voter: true})
 	}
 	for _, s := range f.storages {
-		c.Storages = append(c.Storages, wire.Storage{ID: s.ID, URL: s.URL, State: s.State, Height: s.Height, Live: s.Live, Cause: s.Cause})
+		c.Storages = append(c.Storages, wire.Storage{ID: s.ID, URL: s.URL, State: s.State, Height: s.Height, Live: s.Live, Cause: s.Cause, CauseCoded: s.CauseCoded})
 		if s.State == "invalid" {
-			c.Notices = append(c.Notices, fmt.Sprintf("storage node %s is invalid: %s", s.ID, s.Cause))
+			notice := wire.Message{Code: wire.CodeStorageInvalid, Args: wire.Args{"node": s.ID, "cause": s.CauseCoded}}
+			c.Notices, c.NoticesCoded = append(c.Notices, notice.Text()), append(c.NoticesCoded, notice)
 		}
 	}
 	return c
@@ -271,9 +273,15 @@ func (f *fakeCluster) cluster() wire.Cluster {
 func (f *fakeCluster) integrity() wire.Integrity {
 	all := wire.Integrity{
 		Nodes: slices.Clone(f.storages), Lost: append([]chain.Range{}, f.lost...), Confirmed: []chain.Range{}, Events: append([]wire.Event{}, f.stories...),
-		Totals: wire.Totals{Checks: 61, CheckedBytes: 319_815_680, BadBlocks: 1, Repairs: 1, RepairedBlocks: 1, RepairedBytes: 4211}, Notices: []string{},
+		Totals: wire.Totals{Checks: 61, CheckedBytes: 319_815_680, BadBlocks: 1, Repairs: 1, RepairedBlocks: 1, RepairedBytes: 4211},
+		Authoritative: true, Notices: []string{}, NoticesCoded: []wire.Message{},
 	}
 	return all
+}
+
+// damaged is the cause of damaged blocks.
+func damaged(bad ...chain.Range) wire.Message {
+	return wire.Message{Code: wire.CodeDamaged, Args: wire.Args{"blocks": chain.CountBlocks(bad), "ranges": bad}}
 }
 
 // check finds nothing, at once.
@@ -283,7 +291,7 @@ func (f *fakeCluster) check(r *http.Request, _ fakeCaller) (int, any) {
 		return 404, problemName(wire.ErrNotFound.Name)
 	}
 	s := &f.storages[i]
-	s.State, s.Cause, s.Bad, s.Checked = "valid", "", []chain.Range{}, uint64(time.Now().UnixMilli())
+	s.State, s.Cause, s.CauseCoded, s.Bad, s.Checked = "valid", "", wire.Message{}, []chain.Range{}, uint64(time.Now().UnixMilli())
 	s.Height = uint64(len(f.chain.headers))
 	return 202, *s
 }

@@ -10,6 +10,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // consoleSources are the console's files by name.
@@ -196,4 +199,33 @@ func difference(a, b map[string]string) (keys []string) {
 		}
 	}
 	return keys
+}
+
+// The console has a text of each code in both languages. The English text is that of the API.
+func TestConsoleHasAllCodes(t *testing.T) {
+	files := consoleSources(t)
+	_, en := dictionary(t, files["console/js/i18n/en.js"])
+	_, zh := dictionary(t, files["console/js/i18n/zh.js"])
+	known := map[string]bool{}
+	for _, c := range wire.Codes {
+		key := "code." + c.Name
+		known[key] = true
+		if en[key] != c.English || zh[key] == "" {
+			t.Errorf("%s: %q and %q, the API has %q", key, en[key], zh[key], c.English)
+		}
+	}
+	for _, what := range []string{
+		chain.WrongPayload, chain.WrongRoot, chain.WrongLink, chain.WrongWork, chain.WrongFrame, chain.WrongMissing, chain.WrongFile,
+		chain.WrongShort, chain.WrongChain,
+	} {
+		known["finding."+what] = true
+		if en["finding."+what] == "" || zh["finding."+what] == "" {
+			t.Errorf("no text of the finding %s", what)
+		}
+	}
+	for key := range en {
+		if (strings.HasPrefix(key, "code.") || strings.HasPrefix(key, "finding.")) && !known[key] {
+			t.Errorf("there is no such code: %s", key)
+		}
+	}
 }

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/httpapi/workerapi"
+	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/internal/worker"
 	"github.com/chainstore/chainstore/storagenode"
 	"github.com/chainstore/chainstore/wire"
@@ -51,7 +51,7 @@ func TestTilesAndEntriesOfAStorageNode(t *testing.T) {
 		MasterToken: "master", Fail: func(err error) { t.Error(err) }, Logger: hclog.NewNullLogger(),
 	}))
 	defer server.Close()
-	workers := client.NewWorkers()
+	workers := noderpc.NewWorkers(noderpc.NewTransport())
 	defer workers.CloseIdle()
 	to := wire.Worker{URL: server.URL, Token: "master"}
 

@@ -11,9 +11,9 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/httpapi"
 	"github.com/chainstore/chainstore/httpapi/masterapi"
+	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/masternode"
 	"github.com/chainstore/chainstore/masternode/signing"
 	"github.com/chainstore/chainstore/raftstore"
@@ -72,15 +72,16 @@ func OpenMaster(cfg MasterConfig) (m *Master, err error) {
 	if err := cfg.checkRehearsal(m.store.Rehearsal()); err != nil {
 		return nil, errors.Join(err, m.store.Close())
 	}
-	kept := client.NewMasters(cfg.ClusterToken)
+	transport := noderpc.NewTransport()
+	kept := noderpc.NewMasters(transport, cfg.ClusterToken)
 	m.masters = masters{Masters: kept, fresh: kept.Fresh(), forwarding: kept.Forwarding()}
 	m.node, err = masternode.New(masternode.Config{
 		Member: m.store.Member(), Boot: m.store.Boot(),
 		Peers: slices.DeleteFunc(slices.Clone(cfg.Peers), func(url string) bool { return url == m.url }), Join: cfg.Join,
-		Ledger: m.store, Membership: m.store, Masters: m.masters, Workers: client.NewWorkers(),
+		Ledger: m.store, Membership: m.store, Masters: m.masters, Workers: noderpc.NewWorkers(transport),
 		Settings: cfg.Settings, Limits: cfg.Limits, MaxAge: cfg.MaxAge,
 		Log:       signing.LogConfig{Secret: cfg.ClusterToken, Origin: cfg.Origin, Key: key},
-		Witnesses: witnesses, WitnessCalls: client.NewWitnesses(),
+		Witnesses: witnesses, WitnessCalls: noderpc.NewWitnesses(),
 		CheckInterval: cfg.CheckInterval, CheckRate: cfg.CheckRate, Logger: cfg.Logger,
 	})
 	if err != nil {
@@ -89,7 +90,7 @@ func OpenMaster(cfg MasterConfig) (m *Master, err error) {
 	m.handler = masterapi.New(masterapi.Config{
 		Node: m.node, Adopt: func(a wire.Adoption) error { return m.store.Adopt(a.Group, a.Epoch, a.Member, a.Founding...) },
 		Refused: m.node.Refused, ClusterToken: cfg.ClusterToken, AdminToken: cfg.AdminToken,
-		Options: cfg.Options, Logger: cfg.Logger,
+		Transport: transport, Options: cfg.Options, Logger: cfg.Logger,
 	})
 	return m, nil
 }
@@ -129,8 +130,8 @@ func (m *Master) Close() error { return errors.Join(m.listener.Close(), m.store.
 
 // masters are the calls on other masters, with fresh connections where one is asked for, and with the mark of what is sent on.
 type masters struct {
-	*client.Masters
-	fresh, forwarding *client.Masters
+	*noderpc.Masters
+	fresh, forwarding *noderpc.Masters
 }
 
 // Announce implements masternode.Masters.

@@ -12,7 +12,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
-	"github.com/chainstore/chainstore/client"
+	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -29,7 +29,7 @@ func TestLeaderRefuses(t *testing.T) {
 		}
 	}))
 	defer server.Close()
-	kept := client.NewMasters("token")
+	kept := noderpc.NewMasters(noderpc.NewTransport(), "token")
 	defer kept.CloseIdle()
 	m := masters{Masters: kept, fresh: kept.Fresh(), forwarding: kept.Forwarding()}
 	for name, want := range map[string]error{

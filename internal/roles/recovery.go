@@ -10,7 +10,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/client"
+	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode/signing"
 	"github.com/chainstore/chainstore/raftstore"
@@ -138,7 +138,7 @@ func RecoverMaster(ctx context.Context, cfg RecoverConfig) (_ Recovery, err erro
 		return Recovery{}, fmt.Errorf("%s is the folder of a master of group %s: recover it without --from-storage, "+
 			"or name an empty folder", cfg.Data, folder.Member().Group)
 	}
-	r := &recovery{cfg: cfg, folder: folder, masters: client.NewMasters(cfg.ClusterToken), fresh: folder.Fresh()}
+	r := &recovery{cfg: cfg, folder: folder, masters: noderpc.NewMasters(noderpc.NewTransport(), cfg.ClusterToken), fresh: folder.Fresh()}
 	defer r.masters.CloseIdle()
 	if cfg.Rehearsal {
 		if err := r.isolate(folder); err != nil {
@@ -218,7 +218,7 @@ type survivor interface {
 type recovery struct {
 	cfg     RecoverConfig
 	folder  survivor
-	masters *client.Masters
+	masters *noderpc.Masters
 	chains  []storageChain // the highest first
 	old     []oldMaster    // of the table, including the survivor
 	fresh   bool           // there is no survivor

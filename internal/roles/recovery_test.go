@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/client"
+	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -208,7 +208,7 @@ func recoverFrom(t *testing.T, l *survivorLog, fromStorage ...string) (*recovery
 func recoverWith(t *testing.T, l *survivorLog, cfg RecoverConfig) (*recovery, error) {
 	t.Helper()
 	fromStorage := cfg.FromStorage
-	r := &recovery{cfg: cfg, folder: l, masters: client.NewMasters("token"), fresh: len(fromStorage) > 0}
+	r := &recovery{cfg: cfg, folder: l, masters: noderpc.NewMasters(noderpc.NewTransport(), "token"), fresh: len(fromStorage) > 0}
 	t.Cleanup(r.masters.CloseIdle)
 	if len(fromStorage) == 0 {
 		r.plan = Recovery{Group: "g", Member: "m1", Epoch: 1}

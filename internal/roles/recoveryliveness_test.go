@@ -20,7 +20,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
-	"github.com/chainstore/chainstore/client"
+	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/raftstore"
 	"github.com/chainstore/chainstore/wire"
@@ -233,7 +233,7 @@ func TestRecoverAwaitsQuiet(t *testing.T) {
 				ctx, cancel = context.WithTimeout(t.Context(), 3*time.Second)
 			}
 			defer cancel()
-			r := &recovery{folder: l, masters: client.NewMasters("token"), cfg: RecoverConfig{
+			r := &recovery{folder: l, masters: noderpc.NewMasters(noderpc.NewTransport(), "token"), cfg: RecoverConfig{
 				quiet: 1200 * time.Millisecond,
 				Waiting: func(w Waiting) {
 					if w.Node != d2.url || w.Ordered != c.ordered || w.Since >= w.Need {
@@ -656,7 +656,7 @@ func TestAnsweredRegistrationsAreSignsOfLife(t *testing.T) {
 			w.WriteHeader(c.status)
 			_ = json.NewEncoder(w).Encode(c.body)
 		}))
-		b, masters, before := &base{}, client.NewMasters("token"), time.Now()
+		b, masters, before := &base{}, noderpc.NewMasters(noderpc.NewTransport(), "token"), time.Now()
 		_, err := b.register(t.TempDir(), masters)(t.Context(), server.URL, wire.Registration{})
 		if (err == nil) != (c.status == http.StatusOK) || b.lastAnswer().IsZero() == c.sign ||
 			c.sign && b.lastAnswer().Before(before) {

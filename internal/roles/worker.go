@@ -15,10 +15,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/httpapi"
 	"github.com/chainstore/chainstore/httpapi/workerapi"
 	"github.com/chainstore/chainstore/internal/durable"
+	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/internal/worker"
 	"github.com/chainstore/chainstore/minernode"
 	"github.com/chainstore/chainstore/storagenode"
@@ -73,7 +73,7 @@ func openBase(
 	if b.fence, err = worker.OpenFence(cfg.Data); err != nil {
 		return nil, err
 	}
-	masters := client.NewMasters(cfg.ClusterToken)
+	masters := noderpc.NewMasters(noderpc.NewTransport(), cfg.ClusterToken)
 	b.registrar = worker.NewRegistrar(worker.RegistrarConfig{
 		Dir: cfg.Data, Identity: b.identity, Starts: starts, Role: role, URL: b.url, Masters: cfg.Masters,
 		Fence: b.fence, Chain: at, Register: b.register(cfg.Data, masters), Refused: refused, Logger: cfg.Logger,
@@ -84,7 +84,7 @@ func openBase(
 // register registers with a master. It says what to do where the cluster does not take this worker any more, and which
 // start of it the masters have where that is another one. It notes when a leader has answered.
 func (b *base) register(
-	dir string, masters *client.Masters,
+	dir string, masters *noderpc.Masters,
 ) func(context.Context, string, wire.Registration) (wire.Registered, error) {
 	return func(ctx context.Context, master string, r wire.Registration) (wire.Registered, error) {
 		answer, err := masters.Register(ctx, master, r)
@@ -149,7 +149,7 @@ func OpenStorage(cfg WorkerConfig) (*Storage, error) {
 	var err error
 	s.base, err = openBase(cfg, "storage", func() (err error) {
 		s.node, err = storagenode.Open(storagenode.Config{
-			Dir: cfg.Data, SegmentBytes: cfg.SegmentBytes, Transfer: transfer(client.NewWorkers()), Logger: cfg.Logger,
+			Dir: cfg.Data, SegmentBytes: cfg.SegmentBytes, Transfer: transfer(noderpc.NewWorkers(noderpc.NewTransport())), Logger: cfg.Logger,
 		})
 		return err
 	}, func() (uint64, chain.Hash, bool) {
@@ -166,7 +166,7 @@ func OpenStorage(cfg WorkerConfig) (*Storage, error) {
 }
 
 // transfer is how a storage node's stream reaches another node.
-func transfer(workers *client.Workers) func(ctx context.Context, to, ticket string, write func(io.Writer) error) error {
+func transfer(workers *noderpc.Workers) func(ctx context.Context, to, ticket string, write func(io.Writer) error) error {
 	return func(ctx context.Context, to, ticket string, write func(io.Writer) error) error {
 		err := workers.Transfer(ctx, to, ticket, write)
 		if errors.Is(err, wire.ErrBadBlock) {
