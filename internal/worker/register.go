@@ -262,8 +262,8 @@ func (r *Registrar) warnTooLow(master string, order wire.Order) {
 		return
 	}
 	highest, _ := r.cfg.Fence.Highest()
-	r.cfg.Logger.Warn("not registered: the folder has had orders of a later leader than that of the masters; the folder "+
-		"is of another cluster, or the masters are of a group that was recovered elsewhere. Give --masters of the "+
+	r.cfg.Logger.Warn("not registered: the folder has had orders of a later leader than that of the masters; the "+
+		"folder is of another cluster, or the masters are of a group that was recovered elsewhere. Give --masters of the "+
 		"recovered group, or start with an empty folder. Remove the file fence from the folder only if no master of "+
 		"the later epoch runs, and start again",
 		"data", r.cfg.Dir, "fence epoch", highest.Epoch, "fence term", highest.Term, "master", master,
