@@ -102,7 +102,7 @@ func TestRegistryRegisters(t *testing.T) {
 	}
 	again, err := masters.Register(t.Context(), r.url, wire.Registration{
 		Role: "storage", URL: url, MasterToken: "secret", ID: first.ID, AccessToken: first.AccessToken,
-	})
+	}, false)
 	if err != nil || again != first {
 		t.Errorf("it was %+v, and is %+v, %v", first, again, err)
 	}
