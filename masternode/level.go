@@ -10,22 +10,27 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// level has the leader raise the group's protocol level once every other member, non-voters included, has answered with a level that is
-// high enough. Until then the group goes on in the old way.
+// level has the leader raise the group's protocol level to the highest that every other member, non-voters included, has announced.
 func (w *planner) level() {
 	if w.view.Level >= masterfsm.ProtocolLevel {
 		return
 	}
+	lowest := uint64(masterfsm.ProtocolLevel)
 	for i := range w.members {
 		m := &w.members[i]
 		if m.ID == w.view.Term.Leader {
 			continue
 		}
-		if seen := w.memory.nodes[m.ID]; seen == nil || seen.level < masterfsm.ProtocolLevel {
+		announced := w.view.Level
+		if seen := w.memory.nodes[m.ID]; seen != nil {
+			announced = seen.level
+		}
+		if announced < masterfsm.ProtocolLevel {
 			w.decided.older = append(w.decided.older, m.ID)
 		}
+		lowest = min(lowest, announced)
 	}
-	if len(w.decided.older) == 0 {
+	if lowest > w.view.Level {
 		w.want(action{kind: actRaiseLevel})
 	}
 }
@@ -37,7 +42,8 @@ func (l *leadership) raiseLevel() job {
 		n := l.node
 		n.changing.Lock()
 		defer n.changing.Unlock()
-		members, _ := n.group()
+		members, v := n.group()
+		lowest := uint64(masterfsm.ProtocolLevel)
 		for _, m := range members {
 			if m.ID == n.cfg.Member.ID {
 				continue
@@ -51,9 +57,10 @@ func (l *leadership) raiseLevel() job {
 			case there.ID != m.ID:
 				return nil, fmt.Errorf("ask master %s for its protocol level: master %s answers at %s", m.ID, there.ID, m.URL)
 			}
-			if err := n.knowsLevel(there, masterfsm.ProtocolLevel); err != nil {
+			if err := n.knowsLevel(there, v.Level+1); err != nil {
 				return nil, err
 			}
+			lowest = min(lowest, there.Level)
 			// From the new level on its start counts, which it can tell the others over the raft port alone.
 			reaching, cancel := context.WithTimeout(ctx, answerTime)
 			reached := n.cfg.Membership.Reaches(reaching, m.ID, "")
@@ -62,19 +69,19 @@ func (l *leadership) raiseLevel() job {
 				return nil, fmt.Errorf("%w: raise the protocol level: master %s at %s does not answer at its raft port", wire.ErrUnavailable, m.ID, m.URL)
 			}
 		}
-		if _, err := n.propose(ctx, &masterfsm.RaiseLevel{Level: masterfsm.ProtocolLevel, Time: n.now()}); err != nil {
+		if _, err := n.propose(ctx, &masterfsm.RaiseLevel{Level: lowest, Time: n.now()}); err != nil {
 			return nil, err
 		}
 		n.log.Info("the group's protocol level is raised: older versions of ChainStore cannot join any more",
-			"level", masterfsm.ProtocolLevel)
+			"level", lowest)
 		return nil, nil
 	}
 }
 
-// knowsLevel reports a master whose program does not know a protocol level.
+// knowsLevel returns an error where the program of a master does not know a protocol level.
 func (n *Node) knowsLevel(m wire.Member, level uint64) error {
 	if m.Level < level {
-		return fmt.Errorf("%w: master %s at %s knows protocol level %d, the group is at %d: start it with the version of ChainStore "+
+		return fmt.Errorf("%w: master %s at %s knows protocol level %d, level %d is needed: start it with the version of ChainStore "+
 			"that the other masters have", wire.ErrBadRequest, m.ID, m.URL, m.Level, level)
 	}
 	return nil

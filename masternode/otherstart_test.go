@@ -129,7 +129,7 @@ func TestRegisterAtLevelZero(t *testing.T) {
 				}
 				// The level rises while the worker runs: its next renewal tells of its list, and is judged as no new
 				// start.
-				masters.setOlder("m3", false)
+				masters.setLevel("m3", masterfsm.ProtocolLevel)
 				time.Sleep(10 * time.Second)
 				versions := func() (v []uint64) {
 					r.ledger.Read(func(s *masterfsm.State) {
