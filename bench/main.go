@@ -75,12 +75,16 @@ func newCommand() *cobra.Command {
 	flags.DurationVar(&cfg.Warmup, "warmup", 2*time.Second, "how `long` each scenario warms up")
 	flags.IntVar(&cfg.ReadRecords, "read-records", 400_000, "`records` that the chain has at least when reads begin")
 	flags.IntVar(&cfg.ChainMiB, "chain-mib", 256,
-		"`MiB` of records of 1 KiB in the chain that is checked and repaired; for memory, a quarter of it and twice as much")
-	flags.StringSliceVar(&cfg.Only, "only", nil, "`scenarios` to measure, by name or by its beginning (append, read-64, etcd)")
-	flags.StringVar(&cfg.Dir, "data", "bench-data", "`folder` in which a folder for the data is made, and removed at the end")
+		"`MiB` of records of 1 KiB in the chain that is checked and repaired; for memory, a quarter of it and twice "+
+			"as much")
+	flags.StringSliceVar(&cfg.Only, "only", nil,
+		"`scenarios` to measure, by name or by its beginning (append, read-64, etcd)")
+	flags.StringVar(&cfg.Dir, "data", "bench-data",
+		"`folder` in which a folder for the data is made, and removed at the end")
 	flags.BoolVar(&cfg.Keep, "keep", false, "do not remove the data at the end")
 	flags.IntVar(&cfg.Port, "port", 18000, "base `port` of the cluster")
-	flags.StringVar(&cfg.Profiles, "profiles", "", "put CPU profiles of all processes, taken in the last runs, into a `folder`")
+	flags.StringVar(&cfg.Profiles, "profiles", "",
+		"put CPU profiles of all processes, taken in the last runs, into a `folder`")
 	flags.BoolVar(&asJSON, "json", false, "print the report as JSON")
 	flags.StringVar(&outFile, "out", "", "write the report as JSON to a `file` as well")
 	flags.StringVar(&serve, "serve-ceiling", "", "serve the bare gin handler and write its address to a `file`")

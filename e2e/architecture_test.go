@@ -48,9 +48,10 @@ var mayImport = map[string][]string{
 	},
 	"e2e": {},
 
-	"masternode":                      {"chain", "masterfsm", "masternode/batch", "masternode/prover", "masternode/signing", "wire"},
+	"masternode":                      {"chain", "masterfsm", "masternode/batch", "masternode/leader", "masternode/prover", "masternode/signing", "wire"},
 	"masternode/batch":                {},
 	"masternode/internal/masterstest": {"chain", "masterfsm", "wire"},
+	"masternode/leader":               {"chain", "masterfsm", "masternode/signing", "wire"},
 	"masternode/prover":               {"chain", "masterfsm", "masternode/batch", "wire"},
 	"masternode/signing":              {"chain", "masterfsm", "wire"},
 }

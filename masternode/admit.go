@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/leader"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -73,7 +74,7 @@ func (n *Node) ofThisGroup(m wire.Member) error {
 
 // admit runs on the leader. The table comes first: what it refuses raft never hears of.
 func (n *Node) admit(ctx context.Context, m wire.Member) (wire.Announced, error) {
-	if n.leadership.Load() == nil {
+	if !n.leader.Leads() {
 		return wire.Announced{}, errTermNotBegun
 	}
 	n.changing.Lock()
@@ -104,7 +105,7 @@ func (n *Node) admit(ctx context.Context, m wire.Member) (wire.Announced, error)
 	if err != nil {
 		return wire.Announced{}, err
 	}
-	if _, err := n.propose(ctx, &masterfsm.AdmitMaster{ID: m.ID, URL: m.URL, Raft: m.Raft, Take: moved, Time: n.now()}); err != nil {
+	if _, err := n.leader.Propose(ctx, &masterfsm.AdmitMaster{ID: m.ID, URL: m.URL, Raft: m.Raft, Take: moved, Time: n.leader.Now()}); err != nil {
 		return wire.Announced{}, err
 	}
 	if err := n.cfg.Membership.AddMember(ctx, m); err != nil {
@@ -119,7 +120,7 @@ func (n *Node) group() (members []wire.Master, v masterfsm.View) {
 	n.cfg.Ledger.Read(func(s *masterfsm.State) { v = s.View() })
 	members = n.cfg.Membership.Members()
 	for i := range members {
-		members[i].URL = urlOf(v, members[i].ID)
+		members[i].URL = v.Master(members[i].ID).URL
 	}
 	return members, v
 }
@@ -156,7 +157,7 @@ func (n *Node) meet(ctx context.Context, m wire.Member) error {
 func (n *Node) makeRoom(ctx context.Context, members []wire.Master, v masterfsm.View, m wire.Member) error {
 	var gone []wire.Master
 	for _, other := range withTable(members, v) {
-		if other.ID == m.ID || other.URL != m.URL && other.Raft != m.Raft && raftOf(v, other.ID) != m.Raft {
+		if other.ID == m.ID || other.URL != m.URL && other.Raft != m.Raft && v.Master(other.ID).Raft != m.Raft {
 			continue
 		}
 		if n.lives(ctx, other) {
@@ -196,22 +197,9 @@ func (n *Node) lives(ctx context.Context, m wire.Master) bool {
 
 // memberOf reports whether raft and the table both have a master with these addresses.
 func memberOf(members []wire.Master, v masterfsm.View, m wire.Member) bool {
-	return urlOf(v, m.ID) == m.URL && raftOf(v, m.ID) == m.Raft &&
+	return v.Master(m.ID).URL == m.URL && v.Master(m.ID).Raft == m.Raft &&
 		slices.ContainsFunc(members, func(r wire.Master) bool { return r.ID == m.ID && r.Raft == m.Raft })
 }
-
-// tableOf is the entry of a master in the table, zero where there is none.
-func tableOf(v masterfsm.View, id string) masterfsm.Master {
-	for i := range v.Masters {
-		if v.Masters[i].ID == id {
-			return v.Masters[i]
-		}
-	}
-	return masterfsm.Master{}
-}
-
-func urlOf(v masterfsm.View, id string) string  { return tableOf(v, id).URL }
-func raftOf(v masterfsm.View, id string) string { return tableOf(v, id).Raft }
 
 // answersAs asks at a master's address whether it is there, and knows the group's protocol level: an announcement by itself is only
 // somebody's word.
@@ -228,5 +216,5 @@ func (n *Node) answersAs(ctx context.Context, m wire.Member, level uint64) error
 	case there.ID != m.ID || there.Raft != m.Raft:
 		return fmt.Errorf("%w: at %s answers master %s with raft address %s, not %s with %s", wire.ErrBadRequest, m.URL, there.ID, there.Raft, m.ID, m.Raft)
 	}
-	return n.knowsLevel(there, level)
+	return leader.KnowsLevel(there, level)
 }

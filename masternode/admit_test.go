@@ -132,7 +132,7 @@ func TestMemberWithAWrongRaftAddress(t *testing.T) {
 		wrong := member("m2")
 		wrong.Raft = "m3:1"
 		masters.set(wrong)
-		if _, err := r.Announce(t.Context(), wrong, false); !errors.Is(err, wire.ErrBadRequest) || raftOf(r.table(), "m3") != "m3:1" {
+		if _, err := r.Announce(t.Context(), wrong, false); !errors.Is(err, wire.ErrBadRequest) || r.row("m3").Raft != "m3:1" {
 			t.Errorf("%v, %+v", err, r.table().Masters)
 		}
 	})
@@ -161,7 +161,7 @@ func TestJoinCutShort(t *testing.T) {
 			if err := r.RemoveMaster(t.Context(), "http://m4", false); err != nil {
 				t.Error(err)
 			}
-			if v := r.table(); !slices.Equal(v.RemovedMasters, []string{"m4"}) || urlOf(v, "m4") != "" {
+			if v := r.table(); !slices.Equal(v.RemovedMasters, []string{"m4"}) || v.Master("m4").URL != "" {
 				t.Errorf("the table: %+v, removed %v", v.Masters, v.RemovedMasters)
 			}
 		},
@@ -174,7 +174,7 @@ func TestJoinCutShort(t *testing.T) {
 				r.members.Mu.Lock()
 				r.members.Fail = errors.New("raft does not take it")
 				r.members.Mu.Unlock()
-				if _, err := r.Announce(t.Context(), joiner("m4", "http://m4", "m4:1"), false); err == nil || urlOf(r.table(), "m4") == "" || slices.Contains(r.ids(), "m4") {
+				if _, err := r.Announce(t.Context(), joiner("m4", "http://m4", "m4:1"), false); err == nil || r.row("m4").URL == "" || slices.Contains(r.ids(), "m4") {
 					t.Fatalf("not cut short: %v, %v", err, r.ids())
 				}
 				mend(t, r, masters)
@@ -193,8 +193,8 @@ func TestForwardedAnnouncement(t *testing.T) {
 			cfg.Ledger, cfg.Masters = ledger, masters
 		})
 		defer r.stop()
-		if _, err := r.propose(t.Context(), &masterfsm.BeginTerm{
-			Term: 9, Member: "m2", URL: "http://m2", Time: r.now(), Settings: r.cfg.Settings,
+		if _, err := r.leader.Propose(t.Context(), &masterfsm.BeginTerm{
+			Term: 9, Member: "m2", URL: "http://m2", Time: r.leader.Now(), Settings: r.cfg.Settings,
 		}); err != nil {
 			t.Fatal(err)
 		}

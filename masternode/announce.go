@@ -83,7 +83,7 @@ func (n *Node) announceOnce(ctx context.Context) error {
 	if own.Group == "" && len(n.cfg.Join) == 0 {
 		return errNothingToAsk // the founder of the group comes for it
 	}
-	if n.leadership.Load() != nil {
+	if n.leader.Leads() {
 		_, err := n.admit(ctx, own)
 		return err
 	}

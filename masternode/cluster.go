@@ -7,6 +7,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/leader"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -19,11 +20,11 @@ const confirmTimeout = statusTimeout / 2
 // Cluster is the status table, with the leader's knowledge of which nodes are live. A master that cannot reach the leader answers from
 // its own table, with a notice.
 func (n *Node) Cluster(ctx context.Context) wire.Cluster {
-	if n.leadership.Load() != nil {
+	if n.leader.Leads() {
 		return n.leaderCluster(ctx)
 	}
-	leader, url := n.leader()
-	if leader != "" && leader != n.cfg.Member.ID && url != "" {
+	id, url := n.knownLeader()
+	if id != "" && id != n.cfg.Member.ID && url != "" {
 		ask, cancel := context.WithTimeout(ctx, statusTimeout)
 		defer cancel()
 		if c, err := n.cfg.Masters.Cluster(ask, url); err == nil {
@@ -36,8 +37,8 @@ func (n *Node) Cluster(ctx context.Context) wire.Cluster {
 			return c
 		}
 	}
-	c := n.describe(nil)
-	c.Leader = leader
+	c := n.describe(leader.Status{})
+	c.Leader = id
 	addNotices(&c.Notices, &c.NoticesCoded, wire.Message{Code: wire.CodeLocalView})
 	return c
 }
@@ -45,7 +46,7 @@ func (n *Node) Cluster(ctx context.Context) wire.Cluster {
 // leaderCluster is the status table by this leader, confirmed if possible.
 func (n *Node) leaderCluster(ctx context.Context) wire.Cluster {
 	confirmed := n.confirmStatus(ctx)
-	c := n.describe(n.leadership.Load())
+	c := n.describe(n.leader.Status())
 	if c.Authoritative = confirmed; !confirmed {
 		addNotices(&c.Notices, &c.NoticesCoded, wire.Message{Code: wire.CodeUnconfirmed})
 	}
@@ -57,29 +58,24 @@ func (n *Node) leaderCluster(ctx context.Context) wire.Cluster {
 func (n *Node) confirmStatus(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, confirmTimeout)
 	defer cancel()
-	return n.confirmShared(ctx) == nil && n.leadership.Load() != nil
-}
-
-// addNotices adds notices, as text and as codes.
-func addNotices(texts *[]string, coded *[]wire.Message, list ...wire.Message) {
-	*texts, *coded = append(*texts, wire.Texts(list)...), append(*coded, list...)
+	return n.confirmShared(ctx) == nil && n.leader.Leads()
 }
 
 // LeaderCluster is Cluster for another master: the error wraps [wire.ErrNotLeader] where this one does not lead.
 func (n *Node) LeaderCluster(ctx context.Context) (wire.Cluster, error) {
-	if n.leadership.Load() == nil {
+	if !n.leader.Leads() {
 		return wire.Cluster{}, wire.ErrNotLeader
 	}
 	return n.leaderCluster(ctx), nil
 }
 
 // describe puts the table, and what the leader has seen, into the form of the API.
-func (n *Node) describe(l *leadership) wire.Cluster {
+func (n *Node) describe(leading leader.Status) wire.Cluster {
 	var v masterfsm.View
 	var keys wire.Keys
 	var next uint64
 	var signed wire.Checkpoints
-	reign := n.reign()
+	reign := n.leader.TermClock()
 	n.cfg.Ledger.Read(func(s *masterfsm.State) {
 		v, next = s.View(), s.NextIndex()
 		signed = wire.Checkpoints{Height: s.Checkpoint().Height, Size: s.Checkpoint().Size, PublishedSize: s.Published().Boundary.Size}
@@ -97,35 +93,34 @@ func (n *Node) describe(l *leadership) wire.Cluster {
 		Pending: wire.Pending{Blocks: v.Pending, Bytes: v.PendingBytes},
 		Keys:    keys, Checkpoint: signed,
 	}
-	c.Witnesses = l.cosigners()
-	notices := append(n.logNotices(l), l.levelNotices(v.Level)...)
-	notices = append(notices, l.fenceNotices()...)
+	c.Witnesses = leading.Witnesses
+	notices := append(n.logNotices(leading), levelNotices(leading, v.Level)...)
+	notices = append(notices, fenceNotices(leading)...)
 	notices = append(notices, witnessNotices(c.Witnesses, int(v.Settings.WitnessQuorum))...)
-	live, aborted := l.sightings(), l.abortedChecks()
-	c.Masters = n.masters(v, l != nil)
+	c.Masters = n.masters(v, leading.Leads)
 	good, liveMiners := 0, 0
 	for i := range v.Storages {
 		s := &v.Storages[i]
 		c.Storages = append(c.Storages, wire.Storage{
-			ID: s.ID, URL: s.URL, State: string(s.State), Height: s.Height, Live: live[s.ID], Level: s.Level, Since: s.Since,
+			ID: s.ID, URL: s.URL, State: string(s.State), Height: s.Height, Live: leading.Live[s.ID], Level: s.Level, Since: s.Since,
 			Cause: s.Cause.Text(), CauseCoded: wire.Message(s.Cause),
 		})
-		if s.Whole && (l == nil || live[s.ID]) {
+		if s.Whole && (!leading.Leads || leading.Live[s.ID]) {
 			good++
 		}
 		if s.State == masterfsm.Invalid {
 			args := wire.Args{"node": s.ID, "cause": wire.Message(s.Cause)}
 			notices = append(notices, wire.Message{Code: wire.CodeStorageInvalid, Args: args})
 		}
-		notices = append(notices, abortedNotices(s, aborted)...)
+		notices = append(notices, abortedNotices(s, leading.Aborted)...)
 	}
 	if lost := chain.CutRanges(v.Lost, v.Confirmed); len(lost) > 0 {
 		notices = append(notices, lostNotice(lost))
 	}
 	for i := range v.Miners {
 		m := &v.Miners[i]
-		c.Miners = append(c.Miners, wire.Miner{ID: m.ID, URL: m.URL, Live: live[m.ID], Level: m.Level})
-		if l == nil || live[m.ID] {
+		c.Miners = append(c.Miners, wire.Miner{ID: m.ID, URL: m.URL, Live: leading.Live[m.ID], Level: m.Level})
+		if !leading.Leads || leading.Live[m.ID] {
 			liveMiners++
 		}
 	}
@@ -143,20 +138,6 @@ func (n *Node) describe(l *leadership) wire.Cluster {
 	return c
 }
 
-// sightings copies what the leader has seen; nothing where this master does not lead.
-func (l *leadership) sightings() map[string]bool {
-	live := map[string]bool{}
-	if l == nil {
-		return live
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for id, ok := range l.live {
-		live[id] = ok
-	}
-	return live
-}
-
 // masters lists the group. Only a leader can say who is reachable: raft tells it.
 func (n *Node) masters(v masterfsm.View, leading bool) []wire.Master {
 	masters := n.cfg.Membership.Members()
@@ -168,7 +149,7 @@ func (n *Node) masters(v masterfsm.View, leading bool) []wire.Master {
 		case v.Term.Leader:
 			m.URL = v.Term.URL
 		default:
-			m.URL = urlOf(v, m.ID)
+			m.URL = v.Master(m.ID).URL
 		}
 		switch {
 		case leading:
@@ -217,8 +198,8 @@ type Figures struct {
 
 // Figures reads them.
 func (n *Node) Figures() Figures {
-	l := n.leadership.Load()
-	f := Figures{Leading: l != nil, Witnesses: l.cosigners()}
+	leading := n.leader.Status()
+	f := Figures{Leading: leading.Leads, Witnesses: leading.Witnesses}
 	n.cfg.Ledger.Read(func(s *masterfsm.State) {
 		v := s.View()
 		f.Term, f.Height, f.Stored, f.NextIndex = v.Term.Term, v.Head.Height, v.Stored, s.NextIndex()

@@ -55,7 +55,7 @@ func TestFoundWhileConfirming(t *testing.T) {
 				r.ledger.Confirm = func() error {
 					r.ledger.Confirm = func() error { return nil }
 					r.registerWorker(t, masterfsm.RoleStorage, "http://late")
-					if _, err := r.propose(t.Context(), &masterfsm.AdmitMaster{ID: "m9", URL: "http://late", Raft: "m9:1", Time: r.now()}); err != nil {
+					if _, err := r.leader.Propose(t.Context(), &masterfsm.AdmitMaster{ID: "m9", URL: "http://late", Raft: "m9:1", Time: r.leader.Now()}); err != nil {
 						t.Error(err)
 					}
 					return nil

@@ -113,27 +113,13 @@ func (n *Node) commit(ctx context.Context, submission []byte) ([]masterfsm.Place
 	}
 }
 
-// commitBatch proposes what waits as one command. The commits' batcher calls it.
+// commitBatch commits what waits as one command. The commits' batcher calls it.
 func (n *Node) commitBatch(ctx context.Context, batch []*pendingCommit) {
-	l, err := n.mayAcknowledge()
-	if err != nil {
-		for _, p := range batch {
-			p.finish(masterfsm.Outcome{Err: err})
-		}
-		return
-	}
 	submissions := make([][]byte, len(batch))
 	for i, p := range batch {
 		submissions[i] = p.submission
 	}
-	result, err := n.cfg.Ledger.Propose(ctx, masterfsm.EncodeAppend(n.now(), n.reign(), submissions...))
-	outcomes, ok := result.([]masterfsm.Outcome)
-	if err == nil && (!ok || len(outcomes) != len(batch)) {
-		err = fmt.Errorf("the state machine answered %d submissions with %T", len(batch), result)
-	}
-	if l.fences.suspended.Load() { // meanwhile: the group of this log may have been replaced
-		err = fmt.Errorf("%w: %w", wire.ErrUnknownOutcome, errSuspended)
-	}
+	outcomes, err := n.leader.Append(ctx, submissions)
 	for i, p := range batch {
 		if err != nil {
 			p.finish(masterfsm.Outcome{Err: err})
@@ -161,34 +147,4 @@ func (n *Node) Submit(ctx context.Context, submission []byte) ([]byte, error) {
 		return nil, err
 	}
 	return masterfsm.AppendPlacements(nil, placements), nil
-}
-
-// now is the wall clock in unix milliseconds. The state machine lets it run forwards only.
-func (n *Node) now() uint64 { return uint64(n.cfg.Clock().UnixMilli()) }
-
-// reign is how long this master has led, by a clock that no one sets: zero before its term has begun. It names the term: while a command is
-// on its way another may begin.
-func (n *Node) reign() masterfsm.Reign {
-	l := n.leadership.Load()
-	if l == nil {
-		return masterfsm.Reign{}
-	}
-	return masterfsm.Reign{Term: l.order.Term, Elapsed: uint64(max(0, n.cfg.Clock().Sub(l.began).Milliseconds()))}
-}
-
-// propose commits a command where this master leads.
-func (n *Node) propose(ctx context.Context, c masterfsm.Command) (any, error) {
-	l := n.leadership.Load()
-	if l != nil || n.fenced.Load() { // else its term begins
-		if _, err := n.mayAcknowledge(); err != nil {
-			return nil, err
-		}
-	}
-	var level uint64
-	n.cfg.Ledger.Read(func(s *masterfsm.State) { level = s.Level() })
-	result, err := n.cfg.Ledger.Propose(ctx, masterfsm.EncodeFor(level, c))
-	if err == nil && l != nil && l.fences.suspended.Load() {
-		return nil, fmt.Errorf("%w: %w", wire.ErrUnknownOutcome, errSuspended)
-	}
-	return result, err
 }

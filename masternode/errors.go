@@ -9,12 +9,6 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Errors of this package beside those of wire's table, of prover, and the refusals of masterfsm.
-var (
-	// ErrLaterEpoch: the workers obey another epoch of the group, which was recovered without this master.
-	ErrLaterEpoch = errors.New("the workers obey a later epoch of this group")
-)
-
 // QuotaError is wire.ErrQuota with what the project has left.
 type QuotaError struct{ masterfsm.Shortage }
 

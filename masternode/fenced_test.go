@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/masternode/internal/masterstest"
+	"github.com/chainstore/chainstore/masternode/leader"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -96,7 +97,7 @@ func TestLeaderMeetsALaterEpoch(t *testing.T) {
 		synctest.Wait()
 		said.set(map[string]error{"http://s1": fencedBy(2, 0), "http://s2": fencedBy(2, 0)})
 		err := r.endedBy(t)
-		if !errors.Is(err, ErrLaterEpoch) || !strings.Contains(err.Error(), "s1 at epoch 2, s2 at epoch 2") {
+		if !errors.Is(err, leader.ErrLaterEpoch) || !strings.Contains(err.Error(), "s1 at epoch 2, s2 at epoch 2") {
 			t.Errorf("ended by %v", err)
 		}
 		if r.members.Retired {
@@ -297,7 +298,7 @@ func TestFencedMasterEndsAtOnce(t *testing.T) {
 		term := r.term()
 		said.set(map[string]error{"http://s0": fencedBy(2, 0), "http://s1": fencedBy(2, 0), "http://s2": fencedBy(2, 0)})
 		began := time.Now()
-		if err := r.endedBy(t); !errors.Is(err, ErrLaterEpoch) {
+		if err := r.endedBy(t); !errors.Is(err, leader.ErrLaterEpoch) {
 			t.Errorf("ended by %v", err)
 		}
 		if took, terms := time.Since(began), r.term()-term; took > time.Second || terms >= 5 {
@@ -388,7 +389,7 @@ func TestNewLeaderAsksBeforeItAcknowledges(t *testing.T) {
 				if err == nil {
 					t.Error("it was acknowledged")
 				}
-				if err := r.endedBy(t); !errors.Is(err, ErrLaterEpoch) {
+				if err := r.endedBy(t); !errors.Is(err, leader.ErrLaterEpoch) {
 					t.Errorf("ended by %v", err)
 				}
 			})

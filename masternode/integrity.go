@@ -4,23 +4,23 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/leader"
 	"github.com/chainstore/chainstore/wire"
 )
 
 // Integrity is how the storage nodes are, and the log of their damage and repairs, as the leader knows it. A master that cannot reach the
 // leader answers from its own table, with a notice.
 func (n *Node) Integrity(ctx context.Context) wire.Integrity {
-	if n.leadership.Load() != nil {
+	if n.leader.Leads() {
 		return n.leaderIntegrity(ctx)
 	}
-	leader, url := n.leader()
-	if leader != "" && leader != n.cfg.Member.ID && url != "" {
+	id, url := n.knownLeader()
+	if id != "" && id != n.cfg.Member.ID && url != "" {
 		ask, cancel := context.WithTimeout(ctx, statusTimeout)
 		defer cancel()
 		if i, err := n.cfg.Masters.Integrity(ask, url); err == nil {
@@ -28,7 +28,7 @@ func (n *Node) Integrity(ctx context.Context) wire.Integrity {
 			return i
 		}
 	}
-	i := n.integrity(nil)
+	i := n.integrity(leader.Status{})
 	addNotices(&i.Notices, &i.NoticesCoded, wire.Message{Code: wire.CodeLocalView})
 	return i
 }
@@ -36,7 +36,7 @@ func (n *Node) Integrity(ctx context.Context) wire.Integrity {
 // leaderIntegrity is the integrity by this leader, confirmed if possible.
 func (n *Node) leaderIntegrity(ctx context.Context) wire.Integrity {
 	confirmed := n.confirmStatus(ctx)
-	i := n.integrity(n.leadership.Load())
+	i := n.integrity(n.leader.Status())
 	if i.Authoritative = confirmed; !confirmed {
 		addNotices(&i.Notices, &i.NoticesCoded, wire.Message{Code: wire.CodeUnconfirmed})
 	}
@@ -45,13 +45,13 @@ func (n *Node) leaderIntegrity(ctx context.Context) wire.Integrity {
 
 // LeaderIntegrity is Integrity for another master: the error wraps [wire.ErrNotLeader] where this one does not lead.
 func (n *Node) LeaderIntegrity(ctx context.Context) (wire.Integrity, error) {
-	if n.leadership.Load() == nil {
+	if !n.leader.Leads() {
 		return wire.Integrity{}, wire.ErrNotLeader
 	}
 	return n.leaderIntegrity(ctx), nil
 }
 
-func (n *Node) integrity(l *leadership) wire.Integrity {
+func (n *Node) integrity(leading leader.Status) wire.Integrity {
 	var nodes []masterfsm.Storage
 	var story masterfsm.Story
 	n.cfg.Ledger.Read(func(s *masterfsm.State) { nodes, story = s.Storages(), s.Story() })
@@ -59,10 +59,8 @@ func (n *Node) integrity(l *leadership) wire.Integrity {
 		Nodes: []wire.NodeIntegrity{}, Lost: orNone(story.Lost), Confirmed: orNone(story.Confirmed),
 		Totals: wire.Totals(story.Totals), Events: []wire.Event{}, Notices: []string{}, NoticesCoded: []wire.Message{},
 	}
-	live := l.sightings()
-	tasks, aborted := l.underWay(), l.abortedChecks()
 	for k := range nodes {
-		i.Nodes = append(i.Nodes, nodeIntegrity(&nodes[k], live, tasks, aborted))
+		i.Nodes = append(i.Nodes, nodeIntegrity(&nodes[k], leading))
 	}
 	for _, e := range slices.Backward(story.Events) {
 		i.Events = append(i.Events, wire.Event{
@@ -75,29 +73,9 @@ func (n *Node) integrity(l *leadership) wire.Integrity {
 		addNotices(&i.Notices, &i.NoticesCoded, lostNotice(lost))
 	}
 	for k := range nodes {
-		addNotices(&i.Notices, &i.NoticesCoded, abortedNotices(&nodes[k], aborted)...)
+		addNotices(&i.Notices, &i.NoticesCoded, abortedNotices(&nodes[k], leading.Aborted)...)
 	}
 	return i
-}
-
-// abortedMany is how many checks of a node in a row must end early before there is a notice.
-const abortedMany = 3
-
-// abortedNotices says that a node cannot be checked. It uses the leader's memory, not the table: a new leader needs
-// three checks of its own, which take it seconds.
-func abortedNotices(n *masterfsm.Storage, aborted map[string]wire.Aborted) []wire.Message {
-	a, ok := aborted[n.ID]
-	if !ok || a.Count < abortedMany {
-		return nil
-	}
-	return []wire.Message{{Code: wire.CodeChecksEndEarly, Args: wire.Args{
-		"node": n.ID, "count": uint64(a.Count), "blocks": a.Blocks, "height": a.Height, "detail": a.Error,
-	}}}
-}
-
-func lostNotice(lost []chain.Range) wire.Message {
-	shown := lost[:min(len(lost), wire.MaxMessageRanges)]
-	return wire.Message{Code: wire.CodeLossUnconfirmed, Args: wire.Args{"blocks": chain.CountBlocks(lost), "ranges": shown}}
 }
 
 func orNone[T any](list []T) []T {
@@ -107,44 +85,18 @@ func orNone[T any](list []T) []T {
 	return list
 }
 
-func nodeIntegrity(
-	s *masterfsm.Storage, live map[string]bool, tasks map[string]wire.Task, aborted map[string]wire.Aborted,
-) wire.NodeIntegrity {
+func nodeIntegrity(s *masterfsm.Storage, leading leader.Status) wire.NodeIntegrity {
 	i := wire.NodeIntegrity{
-		ID: s.ID, URL: s.URL, State: string(s.State), Live: live[s.ID], Height: s.Height, Bad: orNone(s.Bad), Checked: s.Checked,
+		ID: s.ID, URL: s.URL, State: string(s.State), Live: leading.Live[s.ID], Height: s.Height, Bad: orNone(s.Bad), Checked: s.Checked,
 		Cause: s.Cause.Text(), CauseCoded: wire.Message(s.Cause), Due: s.Due.Text(), DueCoded: wire.Message(s.Due),
 	}
-	if task, ok := tasks[s.ID]; ok {
+	if task, ok := leading.Tasks[s.ID]; ok {
 		i.Task = &task
 	}
-	if a, ok := aborted[s.ID]; ok {
+	if a, ok := leading.Aborted[s.ID]; ok {
 		i.Aborted = &a
 	}
 	return i
-}
-
-// abortedChecks copies how the checks ended that did not look at everything; nothing where this master does not lead.
-func (l *leadership) abortedChecks() map[string]wire.Aborted {
-	if l == nil {
-		return nil
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return maps.Clone(l.aborted)
-}
-
-// underWay copies the checks and repairs that are under way; nothing where this master does not lead.
-func (l *leadership) underWay() map[string]wire.Task {
-	tasks := map[string]wire.Task{}
-	if l == nil {
-		return tasks
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for id, task := range l.tasks {
-		tasks[id] = task
-	}
-	return tasks
 }
 
 // find is the storage node of an id or an address. That there is none is told only after it was confirmed. Errors: wire.ErrNotFound, wire.ErrNoLeader.
@@ -170,33 +122,27 @@ func (n *Node) find(ctx context.Context, idOrURL string) (found masterfsm.Storag
 // CheckStorage makes a check of a storage node due at once. This master must lead: the error wraps [wire.ErrNotLeader] otherwise. Other errors:
 // wire.ErrNotFound, wire.ErrNoLeader.
 func (n *Node) CheckStorage(ctx context.Context, idOrURL string) (wire.NodeIntegrity, error) {
-	l := n.leadership.Load()
-	if l == nil {
+	if !n.leader.Leads() {
 		return wire.NodeIntegrity{}, wire.ErrNotLeader
 	}
 	s, err := n.find(ctx, idOrURL)
 	if err != nil {
 		return wire.NodeIntegrity{}, err
 	}
-	result, err := n.propose(ctx, &masterfsm.Suspect{ID: s.ID, Cause: masterfsm.Cause{Code: wire.CodeRequested}, Time: n.now()})
+	due, err := n.leader.SuspectStorage(ctx, s.ID, wire.CodeRequested, "")
 	if err != nil {
 		return wire.NodeIntegrity{}, err
 	}
-	due, ok := result.(*masterfsm.Storage)
-	if !ok {
-		return wire.NodeIntegrity{}, fmt.Errorf("the state machine answered with %T", result)
-	}
-	live := l.sightings()
-	return nodeIntegrity(due, live, l.underWay(), l.abortedChecks()), nil
+	return nodeIntegrity(due, n.leader.Status()), nil
 }
 
 // ConfirmLost records a person's word that a block is lost. This master must lead. Errors: wire.ErrNotLeader, wire.ErrNotLost.
 func (n *Node) ConfirmLost(ctx context.Context, block uint64) (wire.Integrity, error) {
-	if _, err := n.propose(ctx, &masterfsm.ConfirmLost{Block: block, Time: n.now()}); err != nil {
+	if _, err := n.leader.Propose(ctx, &masterfsm.ConfirmLost{Block: block, Time: n.leader.Now()}); err != nil {
 		return wire.Integrity{}, err
 	}
 	n.log.Warn("a person confirmed that a block is lost", "block", block)
-	i := n.integrity(n.leadership.Load())
+	i := n.integrity(n.leader.Status())
 	i.Authoritative = true // the commit confirmed the leader
 	return i, nil
 }
@@ -208,7 +154,7 @@ func (n *Node) RemoveStorage(ctx context.Context, idOrURL string, force bool) er
 	if err != nil {
 		return err
 	}
-	if _, err := n.propose(ctx, &masterfsm.RemoveStorage{ID: s.ID, Force: force, Time: n.now()}); err != nil {
+	if _, err := n.leader.Propose(ctx, &masterfsm.RemoveStorage{ID: s.ID, Force: force, Time: n.leader.Now()}); err != nil {
 		return err
 	}
 	n.log.Warn("storage node taken out for good", "node", s.ID, "url", s.URL, "forced", force)
@@ -217,13 +163,13 @@ func (n *Node) RemoveStorage(ctx context.Context, idOrURL string, force bool) er
 
 // Suspect takes another master's word that a storage node answered wrong. This master must lead.
 func (n *Node) Suspect(ctx context.Context, s wire.Suspicion) error {
-	if n.leadership.Load() == nil {
+	if !n.leader.Leads() {
 		return wire.ErrNotLeader
 	}
 	if _, err := n.find(ctx, s.ID); err != nil {
 		return err
 	}
-	_, err := n.propose(ctx, &masterfsm.Suspect{ID: s.ID, Cause: masterfsm.Cause{Code: wire.CodeWrongAnswer, Args: detailText(s.Cause)}, Time: n.now()})
+	_, err := n.leader.SuspectStorage(ctx, s.ID, wire.CodeWrongAnswer, s.Cause)
 	return err
 }
 

@@ -65,7 +65,7 @@ func (r *rig) restart(t *testing.T, url, boot string) {
 	for {
 		_, err = r.ledger.Propose(t.Context(), masterfsm.Encode(&masterfsm.Register{
 			Role: masterfsm.RoleStorage, ID: s.ID, URL: url, MasterToken: "x", AccessHash: s.AccessHash, Boot: boot,
-			Height: st.Height, Hash: st.Hash, Unclean: true, Time: r.now(),
+			Height: st.Height, Hash: st.Hash, Unclean: true, Time: r.leader.Now(),
 		}))
 		switch {
 		case err == nil:

@@ -49,16 +49,16 @@ func (c leaderCall[T]) do(ctx context.Context, n *Node) (T, error) {
 
 // try makes the call once, on the leader that this master believes in.
 func (c leaderCall[T]) try(ctx context.Context, n *Node) (none T, err error) {
-	leader, url := n.leader()
+	id, url := n.knownLeader()
 	switch {
-	case leader == "":
+	case id == "":
 		return none, fmt.Errorf("%w: an election is under way", wire.ErrNotLeader)
-	case leader == n.cfg.Member.ID:
+	case id == n.cfg.Member.ID:
 		return c.local(ctx)
 	case url == "":
 		return none, fmt.Errorf("%w: the leader's address is not known yet", wire.ErrNotLeader)
 	}
-	ctx, release := n.underLeader(ctx, leader)
+	ctx, release := n.underLeader(ctx, id)
 	defer release()
 	return c.remote(ctx, url)
 }
@@ -71,8 +71,8 @@ func anotherTry(err error) bool {
 	return errors.Is(err, wire.ErrNotLeader) || errors.Is(err, wire.ErrUnknownOutcome) || errors.Is(err, wire.ErrNoAnswer)
 }
 
-// leader returns the member id and the URL of the leader that this master believes in. They are "" if they are not known.
-func (n *Node) leader() (id, url string) {
+// knownLeader returns the member id and the URL of the leader that this master believes in. They are "" if they are not known.
+func (n *Node) knownLeader() (id, url string) {
 	id = n.cfg.Ledger.Leader()
 	if id == n.cfg.Member.ID {
 		return id, n.cfg.Member.URL

@@ -105,19 +105,3 @@ func TestLevelBetween(t *testing.T) {
 		}
 	})
 }
-
-// What a member said a while ago does not count: it may have been started again with an older program.
-func TestLevelIsAskedForAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r, masters := newOlderGroup(t, "m2", "m3")
-		defer r.stop()
-		time.Sleep(10 * time.Second)
-		for _, id := range []string{"m2", "m3"} {
-			l := r.leadership.Load()
-			if _, err := l.raiseLevel()(t.Context()); !errors.Is(err, wire.ErrBadRequest) || r.table().Level != 0 {
-				t.Errorf("raised to %d although %s does not know it: %v", r.table().Level, id, err)
-			}
-			masters.setLevel(id, masterfsm.ProtocolLevel)
-		}
-	})
-}

@@ -314,14 +314,14 @@ func TestCosignedCheckpoint(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cosign := &masterfsm.Cosign{Size: stored.Size, Root: stored.Root, Time: r.now()}
+		cosign := &masterfsm.Cosign{Size: stored.Size, Root: stored.Root, Time: r.leader.Now()}
 		var known []note.Verifier
 		for _, name := range []string{"witness.example/b", "witness.example/a"} {
 			line, v := cosigned(t, name, unsigned)
 			cosign.Cosignatures = append(cosign.Cosignatures, masterfsm.Cosignature{Witness: name, Line: line})
 			known = append(known, v)
 		}
-		if _, err := r.propose(t.Context(), cosign); err != nil {
+		if _, err := r.leader.Propose(t.Context(), cosign); err != nil {
 			t.Fatal(err)
 		}
 		c := r.checked(t)
@@ -437,54 +437,6 @@ func TestRetireWhatOpens(t *testing.T) {
 		}
 		r.checked(t)
 	})
-}
-
-// Whether a key opens is tried once for each seal.
-func TestGivenKeyIsTriedOnce(t *testing.T) {
-	right := signing.LogConfig{Secret: "right", Origin: "example.com/log"}
-	key, sealed := newLogKeyUnder(t, right.Origin, signing.Sealer{Token: "right", Group: "g"})
-	right.Key = key
-	wrong := right
-	wrong.Secret = "wrong"
-	view := masterfsm.View{Group: masterfsm.Group{ID: "g"}}
-	var g givenKey
-	is := func(when string, c *signing.LogConfig, want bool) {
-		t.Helper()
-		if g.note(c, view); g.due != want {
-			t.Errorf("%s: due %v", when, g.due)
-		}
-	}
-	is("no log yet", &right, false)
-	view.Log.Origin = right.Origin
-	is("a key that is not there", &right, true)
-	view.Log.Keys = []masterfsm.LogKey{sealed}
-	is("a key that opens", &right, false)
-	is("the same seal", &wrong, false) // it is not tried
-	_, again := newLogKeyUnder(t, right.Origin, signing.Sealer{Token: "right", Group: "g"})
-	view.Log.Keys = []masterfsm.LogKey{{Public: sealed.Public, Sealed: again.Sealed}}
-	is("another seal", &wrong, true)
-	view.Log.Keys = []masterfsm.LogKey{{Public: sealed.Public, Retired: 1}}
-	is("a retired key", &right, false)
-}
-
-// No group that was recovered takes the default name of the log before.
-func TestDefaultOrigin(t *testing.T) {
-	given, _ := newLogKeyUnder(t, "example.com/given", signing.Sealer{})
-	for _, c := range []struct {
-		log   signing.LogConfig
-		epoch uint64
-		want  string
-	}{
-		{signing.LogConfig{}, 1, "chainstore/g"},
-		{signing.LogConfig{}, 2, "chainstore/g/2"},
-		{signing.LogConfig{}, 12, "chainstore/g/12"},
-		{signing.LogConfig{Origin: "example.com/log"}, 2, "example.com/log"},
-		{signing.LogConfig{Key: given}, 2, "example.com/given"},
-	} {
-		if k, err := c.log.FirstKey(masterfsm.Group{ID: "g", Epoch: c.epoch}); err != nil || k.Origin() != c.want {
-			t.Errorf("epoch %d: %v, %v, want %s", c.epoch, k, err, c.want)
-		}
-	}
 }
 
 // What a master's flags ask and the leader does not know of is told by that master.

@@ -17,7 +17,7 @@ import (
 // hands the leadership over first, and the next leader does it. Without force it is refused where the masters that remain could not
 // elect a leader. Errors: wire.ErrNotLeader, wire.ErrNotFound, wire.ErrTooFewMasters, wire.ErrNoLeader where it cannot be told whether there is such a master.
 func (n *Node) RemoveMaster(ctx context.Context, idOrURL string, force bool) error {
-	if n.leadership.Load() == nil {
+	if !n.leader.Leads() {
 		return wire.ErrNotLeader
 	}
 	n.changing.Lock()
@@ -60,7 +60,7 @@ func (n *Node) remove(ctx context.Context, members []wire.Master, target wire.Ma
 		}
 		return fmt.Errorf("%w: it has handed over, since it is the one to be removed", wire.ErrNotLeader)
 	}
-	if _, err := n.propose(ctx, &masterfsm.RemoveMaster{ID: target.ID, Time: n.now()}); err != nil {
+	if _, err := n.leader.Propose(ctx, &masterfsm.RemoveMaster{ID: target.ID, Time: n.leader.Now()}); err != nil {
 		return err
 	}
 	n.log.Warn("master taken out for good", "id", target.ID, "url", target.URL, "forced", force)
@@ -105,7 +105,7 @@ const handOverWait = leaderWait - time.Second
 // TransferLeadership has another master lead, one that is named by its id or address, or whichever has most of the log. It returns the
 // id of the new leader once this master knows it. Errors: wire.ErrNotLeader, wire.ErrNotFound, wire.ErrNotVoter, wire.ErrNoLeader.
 func (n *Node) TransferLeadership(ctx context.Context, to string) (string, error) {
-	if n.leadership.Load() == nil {
+	if !n.leader.Leads() {
 		return "", wire.ErrNotLeader
 	}
 	if to != "" {
@@ -127,7 +127,7 @@ func (n *Node) TransferLeadership(ctx context.Context, to string) (string, error
 	defer cancel()
 	for {
 		changed := n.cfg.Ledger.LeaderChanged()
-		if id, url := n.leader(); id != "" && id != n.cfg.Member.ID && url != "" {
+		if id, url := n.knownLeader(); id != "" && id != n.cfg.Member.ID && url != "" {
 			return id, nil
 		}
 		select {

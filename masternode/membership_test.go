@@ -67,6 +67,12 @@ func (r *rig) table() (v masterfsm.View) {
 	return v
 }
 
+// row is what the table has of a master.
+func (r *rig) row(id string) masterfsm.Master {
+	v := r.table()
+	return v.Master(id)
+}
+
 func (r *rig) ids() (ids []string) {
 	for _, m := range r.members.Members() {
 		ids = append(ids, m.ID)
@@ -121,7 +127,7 @@ func TestJoin(t *testing.T) {
 		moved := behind
 		moved.URL, moved.Raft = "http://m4-new", "m4-new:1"
 		masters.set(moved)
-		if _, err := r.Announce(t.Context(), moved, false); err != nil || urlOf(r.table(), "m4") != moved.URL {
+		if _, err := r.Announce(t.Context(), moved, false); err != nil || r.row("m4").URL != moved.URL {
 			t.Errorf("moved: %v, %+v", err, r.table().Masters)
 		}
 		if m := r.members.Members(); m[3].Raft != moved.Raft || !m[3].Voter {
@@ -189,7 +195,7 @@ func TestWipedMasterTakesItsPlace(t *testing.T) {
 		if _, err := r.Announce(t.Context(), wiped, false); err != nil || !slices.Equal(r.ids(), []string{"m1", "m2", "m3b"}) {
 			t.Fatalf("%v, %v", err, r.ids())
 		}
-		if v := r.table(); !slices.Equal(v.RemovedMasters, []string{"m3"}) || urlOf(v, "m3b") != "http://m3" {
+		if v := r.table(); !slices.Equal(v.RemovedMasters, []string{"m3"}) || v.Master("m3b").URL != "http://m3" {
 			t.Errorf("the table: %+v, removed %v", v.Masters, v.RemovedMasters)
 		}
 	})
@@ -255,7 +261,7 @@ func TestMasterEnds(t *testing.T) {
 			masters.set(m)
 		},
 		"removed": func(t *testing.T, r *rig, _ *groupMasters) {
-			if _, err := r.propose(t.Context(), &masterfsm.RemoveMaster{ID: "m1", Time: r.now()}); err != nil {
+			if _, err := r.leader.Propose(t.Context(), &masterfsm.RemoveMaster{ID: "m1", Time: r.leader.Now()}); err != nil {
 				t.Error(err)
 			}
 		},

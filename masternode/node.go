@@ -13,6 +13,7 @@ import (
 
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode/batch"
+	"github.com/chainstore/chainstore/masternode/leader"
 	"github.com/chainstore/chainstore/masternode/prover"
 	"github.com/chainstore/chainstore/masternode/signing"
 	"github.com/chainstore/chainstore/wire"
@@ -34,7 +35,7 @@ type Config struct {
 	Log        signing.LogConfig
 	// Witnesses are asked for cosignatures where this master leads; WitnessCalls brings them there, and is needed where there are any.
 	Witnesses    []signing.Witness
-	WitnessCalls Witnesses
+	WitnessCalls leader.Witnesses
 	MaxAge       time.Duration // of the oldest record of the open block; 0 for the default of 1 s
 	// CheckInterval is how long after a storage node's last check the next begins, 0 for none on a schedule; CheckRate how many bytes
 	// of its segments it reads a second, 0 for as fast as it goes.
@@ -74,26 +75,24 @@ func (c *Config) validate() error {
 // Node is one master. Its methods may be called by many goroutines while Run runs.
 type Node struct {
 	cfg     Config
-	pace    pace
 	log     hclog.Logger
 	appends *batch.Batcher[*pendingAppend] // of this master's clients
 	commits *batch.Batcher[*pendingCommit] // of all masters, where this one leads
 	prover  *prover.Prover
+	leader  *leader.Leader
 	signer  signing.CheckpointSigner
 
 	confirms *batch.Batcher[*pendingConfirm]              // of reads that need no token
 	cosigned batch.SingleFlight[struct{}, []wire.Witness] // requests to the leader for its witnesses
 
-	seq        atomic.Uint64              // of submissions in this boot
-	leadership atomic.Pointer[leadership] // nil while this master does not lead
+	seq atomic.Uint64 // of submissions in this boot
 
 	streams chan struct{} // holds a token for each stream that is being served
 	hashing sync.Mutex    // held while records that the masters hold are hashed for a search
 
-	changing sync.Mutex  // held while the leader changes who is in the group
-	retiring sync.Mutex  // held while the leader retires a key of the log
-	over     chan error  // why this master must stop
-	fenced   atomic.Bool // most storage nodes obey a later epoch: this master ends
+	changing sync.Mutex // held while the leader changes who is in the group
+	retiring sync.Mutex // held while the leader retires a key of the log
+	over     chan error // why this master must stop
 }
 
 // submissionBytes is how large a submission, and a command in the log, may become, unless one request alone is larger.
@@ -116,14 +115,18 @@ func New(cfg Config) (*Node, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	n := &Node{cfg: cfg, pace: defaultPace(), log: cfg.Logger.Named("master"), over: make(chan error, 1)}
+	n := &Node{cfg: cfg, log: cfg.Logger.Named("master"), over: make(chan error, 1)}
 	n.prover = prover.New(prover.Config{
 		Self: cfg.Member.ID, Ledger: cfg.Ledger, Storages: cfg.Workers, Logger: cfg.Logger, Clock: cfg.Clock,
 	})
-	if cfg.MaxAge > 0 {
-		n.pace.maxAge = cfg.MaxAge
-	}
-	n.pace.check = cfg.CheckInterval
+	n.leader = leader.New(leader.Config{
+		Member: cfg.Member, Settings: cfg.Settings, Log: cfg.Log, Signer: &n.signer,
+		Ledger: cfg.Ledger, Membership: cfg.Membership, Masters: cfg.Masters, Workers: cfg.Workers, Prover: n.prover,
+		Witnesses: cfg.Witnesses, WitnessCalls: cfg.WitnessCalls,
+		MaxAge: cfg.MaxAge, CheckInterval: cfg.CheckInterval, CheckRate: cfg.CheckRate,
+		Logger: n.log, Clock: cfg.Clock, Changing: &n.changing,
+		OnLead: n.leads, OnMember: n.heardOf, Stop: n.end,
+	})
 	n.streams = make(chan struct{}, maxStreams)
 	n.appends = batch.New(batch.Config[*pendingAppend]{
 		Lanes: submissionLanes, Eager: eagerSubmissions, MaxCount: 4096, MaxSize: submissionBytes,
@@ -162,7 +165,7 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error { return n.suspicions(ctx) })
 	g.Go(func() error { return n.announce(ctx) })
 	g.Go(func() error { return n.ended(ctx) })
-	g.Go(func() error { return n.cfg.Ledger.RunAsLeader(ctx, n.lead) })
+	g.Go(func() error { return n.cfg.Ledger.RunAsLeader(ctx, n.leader.Run) })
 	return g.Wait()
 }
 
@@ -177,7 +180,13 @@ func (n *Node) serve(ctx context.Context) {
 	serving.Wait()
 }
 
-func (n *Node) setLeadership(l *leadership) { n.leadership.Store(l) }
+// leads logs, when this master has become the leader, what stands in the way of the log.
+func (n *Node) leads() {
+	for _, notice := range n.flagNotices() {
+		n.log.Error(notice.Text())
+	}
+	_, _ = n.checkpointHere() // it logs by itself that nothing can be signed
+}
 
 // Member is who this master is.
 func (n *Node) Member() wire.Member {
@@ -188,7 +197,7 @@ func (n *Node) Member() wire.Member {
 
 // LeaderURL is where the leader can be reached, "" where this master knows none; self tells that it is this master.
 func (n *Node) LeaderURL() (url string, self bool) {
-	id, url := n.leader()
+	id, url := n.knownLeader()
 	return url, id == n.cfg.Member.ID
 }
 
@@ -210,11 +219,11 @@ func (n *Node) Ready() error {
 	if err := n.Refused(); err != nil {
 		return err
 	}
-	if _, url := n.leader(); url == "" {
+	if _, url := n.knownLeader(); url == "" {
 		return fmt.Errorf("%w: this master knows no leader that has begun its term", wire.ErrNoLeader)
 	}
-	if l := n.leadership.Load(); l != nil && l.fences.suspended.Load() {
-		return fmt.Errorf("%w: %w", wire.ErrNoLeader, errSuspended)
+	if err := n.leader.Suspended(); err != nil {
+		return fmt.Errorf("%w: %w", wire.ErrNoLeader, err)
 	}
 	return nil
 }

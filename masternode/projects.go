@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/leader"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -19,11 +20,11 @@ func (n *Node) CreateProject(ctx context.Context, p wire.NewProject) (wire.Creat
 		return wire.CreatedProject{}, err
 	}
 	token := rand.Text()
-	c := &masterfsm.CreateProject{Name: p.Name, Public: p.Public, TokenHash: sha256.Sum256([]byte(token)), Time: n.now()}
+	c := &masterfsm.CreateProject{Name: p.Name, Public: p.Public, TokenHash: sha256.Sum256([]byte(token)), Time: n.leader.Now()}
 	if p.Quota != nil {
 		c.Quota = masterfsm.Quota(*p.Quota)
 	}
-	created, err := proposed[*masterfsm.Project](ctx, n, c)
+	created, err := leader.ProposeFor[*masterfsm.Project](ctx, n.leader, c)
 	if err != nil {
 		return wire.CreatedProject{}, err
 	}
@@ -42,11 +43,11 @@ func (n *Node) ChangeProject(ctx context.Context, nameOrID string, change wire.P
 	if err != nil {
 		return wire.Project{}, err
 	}
-	c := &masterfsm.ChangeProject{Project: p.ID, Public: change.Public, Time: n.now()}
+	c := &masterfsm.ChangeProject{Project: p.ID, Public: change.Public, Time: n.leader.Now()}
 	if change.Quota != nil {
 		c.Quota = masterfsm.QuotaChange(*change.Quota)
 	}
-	changed, err := proposed[*masterfsm.Project](ctx, n, c)
+	changed, err := leader.ProposeFor[*masterfsm.Project](ctx, n.leader, c)
 	if err != nil {
 		return wire.Project{}, err
 	}
@@ -99,8 +100,8 @@ func (n *Node) CreateToken(ctx context.Context, nameOrID string, t wire.NewToken
 		return wire.CreatedToken{}, err
 	}
 	token := rand.Text()
-	created, err := proposed[*masterfsm.Token](ctx, n, &masterfsm.CreateToken{
-		Project: p.ID, Label: t.Label, Rights: rights, TokenHash: sha256.Sum256([]byte(token)), Time: n.now(),
+	created, err := leader.ProposeFor[*masterfsm.Token](ctx, n.leader, &masterfsm.CreateToken{
+		Project: p.ID, Label: t.Label, Rights: rights, TokenHash: sha256.Sum256([]byte(token)), Time: n.leader.Now(),
 	})
 	if err != nil {
 		return wire.CreatedToken{}, err
@@ -116,7 +117,7 @@ func (n *Node) RevokeToken(ctx context.Context, nameOrID string, token uint32) e
 	if err != nil {
 		return err
 	}
-	if _, err := n.propose(ctx, &masterfsm.RevokeToken{Project: p.ID, Token: token, Time: n.now()}); err != nil {
+	if _, err := n.leader.Propose(ctx, &masterfsm.RevokeToken{Project: p.ID, Token: token, Time: n.leader.Now()}); err != nil {
 		return err
 	}
 	n.log.Info("token revoked", "project", p.Name, "id", token)
@@ -146,21 +147,11 @@ func (n *Node) Legacy(ctx context.Context) (p masterfsm.Project, err error) {
 // CreateLegacy makes the legacy project, public and without a token, unless it is there. This master must lead: the error wraps
 // [wire.ErrNotLeader] otherwise.
 func (n *Node) CreateLegacy(ctx context.Context) error {
-	_, err := n.propose(ctx, &masterfsm.CreateProject{Name: LegacyProject, Public: true, Time: n.now()})
+	_, err := n.leader.Propose(ctx, &masterfsm.CreateProject{Name: LegacyProject, Public: true, Time: n.leader.Now()})
 	if errors.Is(err, wire.ErrNameTaken) {
 		return nil // another request was quicker
 	}
 	return err
-}
-
-// proposed commits a command and takes its result, which is a T.
-func proposed[T any](ctx context.Context, n *Node, c masterfsm.Command) (T, error) {
-	result, err := n.propose(ctx, c)
-	typed, ok := result.(T)
-	if err == nil && !ok {
-		err = fmt.Errorf("the state machine answered with %T", result)
-	}
-	return typed, err
 }
 
 // confirmedProject looks for a project after confirming that this master knows all that the leader does.
@@ -181,7 +172,7 @@ func (n *Node) findProject(ctx context.Context, nameOrID string) (masterfsm.Proj
 
 // ledProject looks for a project where this master leads.
 func (n *Node) ledProject(ctx context.Context, nameOrID string) (masterfsm.Project, error) {
-	if n.leadership.Load() == nil {
+	if !n.leader.Leads() {
 		return masterfsm.Project{}, wire.ErrNotLeader
 	}
 	return n.findProject(ctx, nameOrID)

@@ -50,7 +50,7 @@ func checkRegistration(r wire.Registration) error {
 
 // register enters a worker into the table. The error wraps wire.ErrNotLeader if this master does not lead.
 func (n *Node) register(ctx context.Context, r wire.Registration) (wire.Registered, error) {
-	if n.leadership.Load() == nil {
+	if !n.leader.Leads() {
 		return wire.Registered{}, errTermNotBegun
 	}
 	r.URL = strings.TrimRight(r.URL, "/")
@@ -87,8 +87,8 @@ func (n *Node) register(ctx context.Context, r wire.Registration) (wire.Register
 		answer.AccessToken = rand.Text()
 		c.ID, c.AccessHash = answer.ID, sha256.Sum256([]byte(answer.AccessToken))
 	}
-	c.Time = n.now()
-	if _, err := n.propose(ctx, c); err != nil {
+	c.Time = n.leader.Now()
+	if _, err := n.leader.Propose(ctx, c); err != nil {
 		return wire.Registered{}, err
 	}
 	n.cfg.Ledger.Read(func(s *masterfsm.State) { v = s.View() }) // another leader may have begun meanwhile

@@ -45,6 +45,13 @@ func (noMasters) Register(context.Context, string, wire.Registration) (wire.Regi
 	return wire.Registered{}, errNoMaster
 }
 
+// Times and bounds of the leader that tests go by.
+const (
+	fenceWait   = time.Second      // for storage nodes that do not answer
+	acceptedFor = 10 * time.Second // an accepted order counts against a later epoch
+	nearlyAll   = 256              // log entries that a master may lack to get a vote
+)
+
 // rig is one master on a fake ledger with fake workers, running until the test ends.
 type rig struct {
 	*Node
@@ -133,7 +140,7 @@ func (r *rig) asked() []masterfsm.Storage {
 func (r *rig) registerWorker(t *testing.T, role masterfsm.Role, url string) {
 	t.Helper()
 	_, err := r.ledger.Propose(t.Context(), masterfsm.Encode(&masterfsm.Register{
-		Role: role, ID: strings.TrimPrefix(url, "http://"), URL: url, MasterToken: "x", Boot: "1", Time: r.now(),
+		Role: role, ID: strings.TrimPrefix(url, "http://"), URL: url, MasterToken: "x", Boot: "1", Time: r.leader.Now(),
 	}))
 	if err != nil {
 		t.Fatal(err)

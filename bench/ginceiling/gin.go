@@ -1,4 +1,4 @@
-// Package ginceiling is what gin can do at most, for comparison: a server that reads each body and answers 201, and nothing else.
+// Package ginceiling is the ceiling of an HTTP server with gin: a handler that reads each body and answers 201.
 package ginceiling
 
 import (

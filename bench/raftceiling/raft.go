@@ -1,6 +1,6 @@
-// Package raftceiling measures what bare raft does on this machine: three members in one process, with the settings of package
-// raftstore, raft-boltdb, raft's own TCP transport on loopback, and a state machine that only counts. No store built on
-// this raft can be faster.
+// Package raftceiling measures bare raft: three members in one process with the settings of package raftstore,
+// raft-boltdb, raft's own TCP transport on loopback, and a state machine that only counts. No store built on this raft
+// can be faster.
 package raftceiling
 
 import (
@@ -28,9 +28,9 @@ const (
 	timeout = time.Second
 )
 
-// Run has clients goroutines apply entries of batch records of entryBytes bytes each on the leader for the time d, after a
-// second to warm up, and returns how many records were applied in that time. The members keep their data below dir, which
-// is removed at the end.
+// Run applies entries on the leader from that many clients for the time d, after a second to warm up, and returns how
+// many records were applied in that time. An entry has batch records of entryBytes bytes each. The members keep their
+// data in a folder below dir, which is removed at the end.
 func Run(ctx context.Context, dir string, entryBytes, batch, clients int, d time.Duration) (applied uint64, err error) {
 	if entryBytes < 1 || batch < 1 || clients < 1 || d <= 0 {
 		return 0, fmt.Errorf("%d clients with batches of %d records of %d bytes for %v: nothing to measure",
@@ -104,7 +104,8 @@ func (g *group) open(dir string) error {
 	var configuration raft.Configuration
 	for i := range members {
 		transport, err := raft.NewTCPTransportWithConfig("127.0.0.1:0", nil, &raft.NetworkTransportConfig{
-			MaxPool: tune.MaxPool, MaxRPCsInFlight: tune.MaxRPCsInFlight, Timeout: tune.RPCTimeout, Logger: tune.Quiet(nil),
+			MaxPool: tune.MaxPool, MaxRPCsInFlight: tune.MaxRPCsInFlight, Timeout: tune.RPCTimeout,
+			Logger: tune.Quiet(nil),
 		})
 		if err != nil {
 			return err

@@ -15,8 +15,8 @@ import (
 	"github.com/chainstore/chainstore/bench/raftceiling"
 )
 
-// ServeCeiling is the bare gin handler in a process of its own: it serves on a free port of loopback until the context ends,
-// and writes its address to a file, host:port, once it listens.
+// ServeCeiling serves the bare gin handler on a free port of loopback until the context ends. Once it listens, it
+// writes its address, host:port, to a file. It runs in a process of its own.
 func ServeCeiling(ctx context.Context, addrFile string) error {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -29,7 +29,7 @@ func ServeCeiling(ctx context.Context, addrFile string) error {
 		return errors.Join(err, listener.Close())
 	}
 	server := &http.Server{Handler: ginceiling.Handler(), ReadHeaderTimeout: 10 * time.Second}
-	stop := context.AfterFunc(ctx, func() { _ = server.Close() }) // Serve tells
+	stop := context.AfterFunc(ctx, func() { _ = server.Close() }) // Serve returns the error
 	defer stop()
 	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 		return err
@@ -37,7 +37,7 @@ func ServeCeiling(ctx context.Context, addrFile string) error {
 	return nil
 }
 
-// gin measures the bare handler.
+// gin measures the bare gin handler.
 func (b *bench) gin(ctx context.Context, s scenario) (err error) {
 	runtime.LockOSThread() // see child
 	defer runtime.UnlockOSThread()
@@ -61,11 +61,12 @@ func (b *bench) gin(ctx context.Context, s scenario) (err error) {
 	}
 	var f fleet
 	for i := range s.clients {
-		// The token is not looked at; it makes the request as long as ChainStore's.
+		// The token is ignored. It makes the request as long as ChainStore's.
 		request := newAppend(string(addr), strings.Repeat("x", 26), uint64(i))
 		f = append(f, &httpClient{addr: string(addr), next: request.next, want: http.StatusCreated})
 	}
-	b.note("gin-*: a process of its own with the bare handler; the same load generator and requests as for ChainStore's appends.")
+	b.note("gin-*: a process of its own with the bare handler; " +
+		"the same load generator and requests as for ChainStore's appends.")
 	return b.measure(ctx, s, f, groups{"gin": {c.cmd.Process.Pid}})
 }
 
@@ -93,12 +94,13 @@ func (b *bench) raft(ctx context.Context, s scenario) error {
 		return err
 	}
 	r.Cores = cores(before, after, time.Since(begin))
-	b.note("raft-*: three members in this process (\"load\"), applied on the leader directly by %d goroutines: no HTTP, no load generator.", s.clients)
+	b.note("raft-*: three members in this process (\"load\"), applied on the leader directly by %d goroutines: "+
+		"no HTTP, no load generator.", s.clients)
 	b.done(s, r)
 	return nil
 }
 
-// freePorts finds ports of loopback that nobody has at the moment.
+// freePorts returns ports of loopback that are free at the moment.
 func freePorts(n int) (ports []int, err error) {
 	for range n {
 		l, err := net.Listen("tcp", "127.0.0.1:0")

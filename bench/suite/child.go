@@ -12,11 +12,11 @@ import (
 	"github.com/chainstore/chainstore/internal/devcluster"
 )
 
-// stopTime is how long a child may take to end when it is asked to.
+// stopTime is how long a child may take to end after SIGTERM.
 const stopTime = 5 * time.Second
 
-// child is a process of a ceiling. It ends with this process: the kernel kills it when the thread that started it ends, so
-// whoever starts one keeps its thread locked until the child has been stopped.
+// child is a process of a ceiling or a storage node. It ends with this process: the kernel kills it when the thread
+// that started it ends. So its starter must keep the thread locked until the child has been stopped.
 type child struct {
 	cmd  *exec.Cmd
 	done chan struct{}
@@ -32,7 +32,7 @@ func startChild(log string, program string, args ...string) (*child, error) {
 	defer file.Close() // the child has its own descriptor
 	cmd := exec.Command(program, args...)
 	cmd.Stdout, cmd.Stderr = file, file
-	// A group of its own: Ctrl-C on the terminal reaches this process alone, which then stops the child.
+	// A process group of its own: Ctrl-C on the terminal reaches only this process, which then stops the child.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
 		return nil, err
@@ -45,7 +45,7 @@ func startChild(log string, program string, args ...string) (*child, error) {
 	return c, nil
 }
 
-// stop asks the child to end, and ends it where it does not. How it ended does not matter any more.
+// stop ends the child, by SIGKILL if it does not end in time. Its exit status is ignored.
 func (c *child) stop() error {
 	err := c.cmd.Process.Signal(syscall.SIGTERM)
 	timer := time.NewTimer(stopTime)
@@ -68,7 +68,7 @@ func stopAll(children []*child) error {
 	return errors.Join(errs...)
 }
 
-// await asks ready until it says yes. The error tells when the child ended first, or the time is over.
+// await polls ready until it returns true. It fails if the child ends first or the time is over.
 func (c *child) await(ctx context.Context, log string, ready func() bool) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()

@@ -15,17 +15,18 @@ import (
 )
 
 const (
-	// idleTime is how long the cluster is watched without load; before that it has calmTime to end what its start brought.
+	// idleTime is how long the cluster is watched without load, after calmTime for the work of its start.
 	idleTime = 3 * time.Second
 	calmTime = time.Second
-	// settleTime is how long storing everything may take.
+	// settleTime bounds how long storing everything may take.
 	settleTime = 3 * time.Minute
-	// seedTime is how long each part of the making of the chain for reads takes, seedParts how many of them may bring nothing.
+	// seedTime is the length of one step of making the chain for reads. After seedParts steps without an
+	// acknowledgement it fails.
 	seedTime  = 250 * time.Millisecond
 	seedParts = 40
 )
 
-// system is the cluster being measured.
+// system is the cluster that is measured.
 type system struct {
 	cluster *devcluster.Cluster
 	client  *client.Client
@@ -35,11 +36,12 @@ type system struct {
 	data    map[string]string // folder of each role
 }
 
-// chainstore measures a cluster of seven processes, and verifies its chain at the end.
+// chainstore measures a cluster of seven processes and verifies its chain at the end.
 func (b *bench) chainstore(ctx context.Context, scenarios []scenario) (err error) {
 	topology := devcluster.NewTopology(filepath.Join(b.dir, "cluster"), b.cfg.Port)
-	topology.CheckInterval = 0 // checks run where a scenario asks for them, and nowhere else
-	b.note("The cluster's storage nodes are checked during read-checked-* and append-checked-* alone, not on a schedule.")
+	topology.CheckInterval = 0 // checks run only if a scenario asks for them
+	b.note(
+		"The cluster's storage nodes are checked only during read-checked-* and append-checked-*, not on a schedule.")
 	if b.cfg.Profiles != "" {
 		if err := durable.MkdirAll(b.cfg.Profiles); err != nil {
 			return err
@@ -118,7 +120,7 @@ func newSystem(cluster *devcluster.Cluster) (*system, error) {
 	return sys, nil
 }
 
-// idle measures the processes without any load, and begins their entries in the report.
+// idle measures the processes without load and begins their entries in the report.
 func (b *bench) idle(ctx context.Context, sys *system) error {
 	rest(ctx, calmTime)
 	pids := sys.cluster.PIDs()
@@ -172,7 +174,8 @@ func (b *bench) scenario(ctx context.Context, sys *system, s scenario) error {
 		var f fleet
 		for i := range s.clients {
 			host := sys.hosts[i%len(sys.hosts)]
-			f = append(f, &httpClient{addr: host, next: newRead(host, sys.token, p), want: http.StatusOK, check: isPayload})
+			f = append(f, &httpClient{addr: host, next: newRead(host, sys.token, p), want: http.StatusOK,
+				check: isPayload})
 		}
 		b.note("%s: any of %s records in %d blocks, each as likely; all of them stored, none held by a master.",
 			s.name, thousands(float64(p.records())), len(p.blocks))
@@ -197,7 +200,7 @@ func (b *bench) scenario(ctx context.Context, sys *system, s scenario) error {
 	return nil
 }
 
-// at gives the masters that clients at a place are connected to.
+// at returns the masters that clients at a place connect to.
 func (sys *system) at(ctx context.Context, p place) ([]string, error) {
 	status, err := sys.client.Cluster(ctx)
 	if err != nil {
@@ -212,7 +215,7 @@ func (sys *system) at(ctx context.Context, p place) ([]string, error) {
 	return nil, errors.New("the masters have no leader")
 }
 
-// appenders are the clients of an append scenario, spread over those masters.
+// appenders returns the clients of an append scenario, spread over the masters.
 func (sys *system) appenders(s scenario, hosts []string) fleet {
 	var f fleet
 	for i := range s.clients {
@@ -226,21 +229,23 @@ func (sys *system) appenders(s scenario, hosts []string) fleet {
 	return f
 }
 
-// readable makes the chain long enough, waits until it is stored, and lists what there is to read.
+// readable makes the chain long enough, waits until it is stored, and returns the places that can be read.
 func (b *bench) readable(ctx context.Context, sys *system, s scenario) (*places, error) {
 	f := sys.appenders(scenario{clients: 16, batch: batchSize, work: workBatch}, sys.hosts)
 	if err := f.connect(ctx); err != nil {
 		return nil, err
 	}
 	for empty := 0; b.acknowledged < uint64(b.cfg.ReadRecords); {
-		b.progress(s, "making the chain: %s of %s records", thousands(float64(b.acknowledged)), thousands(float64(b.cfg.ReadRecords)))
+		b.progress(s, "making the chain: %s of %s records",
+			thousands(float64(b.acknowledged)), thousands(float64(b.cfg.ReadRecords)))
 		t, err := f.run(ctx, seedTime)
 		b.acknowledged += t.answered * batchSize
 		if t.answered == 0 {
 			empty++
 		}
 		if err == nil && empty == seedParts {
-			err = fmt.Errorf("appending %d records took too long: %d are there; an error: %w", b.cfg.ReadRecords, b.acknowledged, t.first)
+			err = fmt.Errorf("appending %d records took too long: %d are there; an error: %w",
+				b.cfg.ReadRecords, b.acknowledged, t.first)
 		}
 		if err != nil {
 			return nil, errors.Join(err, f.close())
@@ -268,9 +273,10 @@ func (b *bench) readable(ctx context.Context, sys *system, s scenario) (*places,
 	}
 }
 
-// settle waits until nothing is in the buffer or pending, and every storage node has the whole chain.
+// settle waits until the buffer is empty, no block is pending, and every storage node has the whole chain.
 func (sys *system) settle(ctx context.Context) (wire.Cluster, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, settleTime, fmt.Errorf("not everything was stored within %v", settleTime))
+	ctx, cancel := context.WithTimeoutCause(ctx, settleTime,
+		fmt.Errorf("not everything was stored within %v", settleTime))
 	defer cancel()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()

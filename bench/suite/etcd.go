@@ -14,7 +14,7 @@ import (
 	"go.uber.org/zap"
 )
 
-// etcd measures three etcd members, with their data on the same disk as all else and etcd's own settings.
+// etcd measures three etcd members with default settings and their data on the same disk.
 func (b *bench) etcd(ctx context.Context, program string, scenarios []scenario) (err error) {
 	runtime.LockOSThread() // see child
 	defer runtime.UnlockOSThread()
@@ -39,8 +39,8 @@ func (b *bench) etcd(ctx context.Context, program string, scenarios []scenario) 
 	var pids []int
 	log := func(i int) string { return filepath.Join(b.dir, fmt.Sprintf("etcd-%d.log", i)) }
 	for i := range members {
-		c, err := startChild(log(i), program, "--name", fmt.Sprintf("member%d", i), "--data-dir", filepath.Join(dir, fmt.Sprint(i)),
-			"--listen-client-urls", urls[i], "--advertise-client-urls", urls[i],
+		c, err := startChild(log(i), program, "--name", fmt.Sprintf("member%d", i), "--data-dir",
+			filepath.Join(dir, fmt.Sprint(i)), "--listen-client-urls", urls[i], "--advertise-client-urls", urls[i],
 			"--listen-peer-urls", url(ports[members+i]), "--initial-advertise-peer-urls", url(ports[members+i]),
 			"--initial-cluster", strings.Join(peers, ","), "--initial-cluster-state", "new", "--log-level", "warn")
 		if err != nil {
@@ -53,7 +53,8 @@ func (b *bench) etcd(ctx context.Context, program string, scenarios []scenario) 
 	if err != nil {
 		return err
 	}
-	b.note("etcd-*: three members of %s, default settings and fsync; etcd's own Go client, one connection a client.", program)
+	b.note("etcd-*: three members of %s, default settings and fsync; etcd's own Go client, one connection a client.",
+		program)
 	for at, s := range scenarios {
 		on := s.at.among(urls, leader)
 		var f fleet
@@ -69,7 +70,8 @@ func (b *bench) etcd(ctx context.Context, program string, scenarios []scenario) 
 }
 
 // awaitEtcd waits until every member knows the leader, and returns the leader's URL.
-func awaitEtcd(ctx context.Context, urls []string, children []*child, log func(i int) string) (leader string, err error) {
+func awaitEtcd(ctx context.Context, urls []string, children []*child,
+	log func(i int) string) (leader string, err error) {
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints: urls, DialTimeout: dialTimeout, Context: ctx, Logger: zap.NewNop(),
 	})

@@ -11,27 +11,27 @@ import (
 )
 
 const (
-	// grace is how long after a run's end an answer may still come before its connection counts as broken.
+	// grace is how long after the end of a run a response may arrive before its connection counts as broken.
 	grace = 10 * time.Second
-	// pause is the wait after an error, so that a server that refuses is not asked a million times.
+	// pause is the wait after an error, so that a server that refuses does not get a million requests.
 	pause = 10 * time.Millisecond
 )
 
-// caller is one end of the load: it makes one request after the other. One goroutine uses it at a time.
+// caller is one client of the load. It makes one request after the other. One goroutine uses it at a time.
 type caller interface {
-	// connect dials. It is called again after an error that is no *refusal.
+	// connect dials. It is called again after an error that is not a *refusal.
 	connect(ctx context.Context) error
-	// request makes one request and takes its answer.
+	// request makes one request and reads its response.
 	request() error
-	// until sets when what is under way fails.
+	// until sets the deadline of requests.
 	until(t time.Time) error
 	close() error
 }
 
-// fleet is the clients of a scenario.
+// fleet are the clients of a scenario.
 type fleet []caller
 
-// connect dials for all of them, and closes all again where one fails.
+// connect dials for all of them. If one fails, it closes all of them.
 func (f fleet) connect(ctx context.Context) error {
 	for i, c := range f {
 		if err := c.connect(ctx); err != nil {
@@ -49,17 +49,17 @@ func (f fleet) close() error {
 	return errors.Join(errs...)
 }
 
-// tally is what a run counted.
+// tally is the result of a run.
 type tally struct {
 	elapsed   time.Duration
-	latencies []uint32 // of the good answers within the run's time, microseconds, ascending
-	answered  uint64   // good answers, with those that came after the run's time
+	latencies []uint32 // of the good responses within the run's time, microseconds, ascending
+	answered  uint64   // good responses, those after the run's time included
 	errors    int
-	first     error // the first of them, of whichever client
+	first     error // the first of them, of any client
 }
 
-// run has all clients make requests for d. An answer that comes later is waited for and not counted. The error is the
-// context's; what servers and connections did wrong is in the tally.
+// run has all clients make requests for d. It waits for later responses and does not count them. The error is that of
+// the context. Errors of servers and connections are in the tally.
 func (f fleet) run(ctx context.Context, d time.Duration) (tally, error) {
 	each := make([]tally, len(f))
 	var wg sync.WaitGroup
@@ -113,12 +113,12 @@ func loop(ctx context.Context, c caller, begin, end time.Time) tally {
 			continue
 		}
 		if ctx.Err() != nil {
-			break // cut by the end of it all, not by the server
+			break // the context ended, not the server
 		}
 		failed(err)
 		var r *refusal
 		if !errors.As(err, &r) {
-			// Where this fails the next request fails too, and counts.
+			// If this fails, the next request fails too, and counts.
 			_ = c.close()
 			if c.connect(ctx) == nil {
 				_ = c.until(end.Add(grace))
@@ -140,7 +140,8 @@ func rest(ctx context.Context, d time.Duration) {
 	}
 }
 
-// quantile gives the latency below which that share of the ascending latencies lies, in milliseconds; 0 where there are none.
+// quantile returns the latency that the given share of the ascending latencies does not exceed, in milliseconds. It is
+// 0 without latencies.
 func quantile(latencies []uint32, share float64) float64 {
 	if len(latencies) == 0 {
 		return 0

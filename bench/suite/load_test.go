@@ -65,7 +65,8 @@ func TestRunCountsWhatTheServerAnswered(t *testing.T) {
 		body, err := io.ReadAll(r.Body)
 		mu.Lock()
 		defer mu.Unlock()
-		if err != nil || isPayload(body) != nil || r.URL.Path != "/v1/records" || r.Header.Get("Authorization") != "Bearer token" {
+		if err != nil || isPayload(body) != nil || r.URL.Path != "/v1/records" ||
+			r.Header.Get("Authorization") != "Bearer token" {
 			bad = r.URL.Path
 		}
 		if seen[string(body)] {
@@ -80,7 +81,8 @@ func TestRunCountsWhatTheServerAnswered(t *testing.T) {
 		t.Error(bad)
 	}
 	if got.errors != 0 || got.answered != uint64(len(seen)) || got.answered == 0 {
-		t.Errorf("%d answered, %d errors (%v); the server saw %d requests", got.answered, got.errors, got.first, len(seen))
+		t.Errorf("%d answered, %d errors (%v); the server saw %d requests", got.answered, got.errors, got.first,
+			len(seen))
 	}
 	if n := uint64(len(got.latencies)); n > got.answered || n+5 < got.answered {
 		t.Errorf("%d latencies of %d answers", n, got.answered)
@@ -90,8 +92,8 @@ func TestRunCountsWhatTheServerAnswered(t *testing.T) {
 	}
 }
 
-// longEnough runs a test with more and more time until it reports that its load came to what it looks at: on a busy machine
-// a short run may be over after its first request.
+// longEnough runs a test with more and more time until it reports that its load came to what it looks at: on a busy
+// machine a short run may be over after its first request.
 func longEnough(t *testing.T, test func(d time.Duration) bool) {
 	t.Helper()
 	for d := 100 * time.Millisecond; d < time.Minute; d *= 2 {
@@ -143,7 +145,8 @@ func TestRunCountsOtherStatusesAsErrorsAndGoesOn(t *testing.T) {
 		if got.errors == 0 || got.answered == 0 || int64(got.errors)+int64(got.answered) != n.Load() {
 			t.Errorf("%d answered and %d errors of %d requests", got.answered, got.errors, n.Load())
 		}
-		if got.first == nil || !strings.Contains(got.first.Error(), "503") || !strings.Contains(got.first.Error(), "backlog full") {
+		if got.first == nil || !strings.Contains(got.first.Error(), "503") ||
+			!strings.Contains(got.first.Error(), "backlog full") {
 			t.Errorf("first error: %v", got.first)
 		}
 		if connections.Load() != 1 {
@@ -167,7 +170,8 @@ func TestRunDialsAgainWhenAConnectionBreaks(t *testing.T) {
 			return false
 		}
 		if got.errors != 1 || got.answered == 0 || connections.Load() != 2 {
-			t.Errorf("%d answered, %d errors (%v), %d connections", got.answered, got.errors, got.first, connections.Load())
+			t.Errorf("%d answered, %d errors (%v), %d connections", got.answered, got.errors, got.first,
+				connections.Load())
 		}
 		return true
 	})
@@ -252,7 +256,8 @@ func reading(answer string) *httpClient {
 }
 
 func TestAnswersThatCan(t *testing.T) {
-	c := reading("HTTP/1.1 201 Created\r\nDate: now\r\nCONTENT-LENGTH:  4\r\n\r\nbodyHTTP/1.1 304 Not Modified\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+	c := reading("HTTP/1.1 201 Created\r\nDate: now\r\nCONTENT-LENGTH:  4\r\n\r\nbodyHTTP/1.1 304 Not " +
+		"Modified\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 	for _, want := range []struct {
 		status int
 		body   string
@@ -308,7 +313,8 @@ func TestQuantile(t *testing.T) {
 		share     float64
 		want      float64
 	}{
-		{nil, 0.5, 0}, {[]uint32{1500}, 0.99, 1.5}, {hundred, 0.5, 50}, {hundred, 0.99, 99}, {hundred, 1, 100}, {hundred, 0, 1},
+		{nil, 0.5, 0}, {[]uint32{1500}, 0.99, 1.5}, {hundred, 0.5, 50}, {hundred, 0.99, 99}, {hundred, 1, 100},
+		{hundred, 0, 1},
 	}
 	for _, c := range cases {
 		if got := quantile(c.latencies, c.share); got != c.want {

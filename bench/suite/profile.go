@@ -15,7 +15,7 @@ import (
 	"github.com/chainstore/chainstore/internal/devcluster"
 )
 
-// profileOffset is the first port of the roles' profiles, from the cluster's base port on.
+// profileOffset is the distance from the cluster's base port to the first port of the roles' profiles.
 const profileOffset = 90
 
 // profiler takes CPU profiles of all roles during the last run of each scenario.
@@ -24,8 +24,8 @@ type profiler struct {
 	roles []devcluster.Role
 }
 
-// start begins to take profiles for d and gives what waits for them: files <scenario>-<role>.pb.gz in the folder. A nil profiler
-// takes none.
+// start begins to take profiles for d and returns a function that waits for them. They are files
+// <scenario>-<role>.pb.gz in the folder. A nil profiler takes none.
 func (p *profiler) start(ctx context.Context, scenario string, d time.Duration) (wait func() error) {
 	if p == nil {
 		return func() error { return nil }
@@ -45,7 +45,7 @@ func (p *profiler) start(ctx context.Context, scenario string, d time.Duration) 
 	return g.Wait
 }
 
-// fetch puts what a URL answers into a file.
+// fetch writes the body of a URL to a file.
 func fetch(ctx context.Context, url, path string) (err error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {

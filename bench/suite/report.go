@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Report is what a bench found.
+// Report is the result of a benchmark.
 type Report struct {
 	Time      time.Time `json:"time"`
 	Machine   string    `json:"machine"` // system, processors, Go version
@@ -25,7 +25,7 @@ type Report struct {
 	Notes     []string  `json:"notes"`
 }
 
-// Result is what a scenario found.
+// Result is the result of a scenario.
 type Result struct {
 	Name    string  `json:"name"`
 	Title   string  `json:"title"`
@@ -33,21 +33,21 @@ type Result struct {
 	Clients int     `json:"clients"`
 	Batch   int     `json:"batch"` // records a request
 	Rate    Spread  `json:"records_per_second"`
-	P50     *Spread `json:"p50_ms,omitempty"` // of requests; not known of raft
+	P50     *Spread `json:"p50_ms,omitempty"` // of requests; nil for raft
 	P99     *Spread `json:"p99_ms,omitempty"`
 	// Throughput is in MiB of payloads a second, of checks and repairs.
 	Throughput *Spread `json:"mib_per_second,omitempty"`
 	Completed  uint64  `json:"requests"` // of all runs together
 	Errors     int     `json:"errors"`
 	First      string  `json:"first_error,omitempty"`
-	// Cores is how many cores each group of processes kept busy over the runs; "load" is the load generator,
-	// "other" what is not measured. Where that is much, the machine was not free and the rate is too low.
+	// Cores is how many cores each group of processes kept busy during the runs. "load" is the load generator, "other"
+	// is what is not measured. If that is much, the machine was not free and the rate is too low.
 	Cores map[string]float64 `json:"cores"`
-	// Settled is how long after the last run everything was stored on every node, seconds.
+	// Settled is the time from the last run until everything was stored on every node, in seconds.
 	Settled *float64 `json:"settled_seconds,omitempty"`
 }
 
-// Spread is a number over several runs.
+// Spread is a value over several runs.
 type Spread struct {
 	Median float64   `json:"median"`
 	Min    float64   `json:"min"`
@@ -87,7 +87,7 @@ func (q Ratio) reached() bool {
 	return q.Value <= q.Goal
 }
 
-// medianOf is the median of what a ratio compares; 0 where it was not measured.
+// medianOf returns the median that a ratio compares, 0 if it was not measured.
 func medianOf(r Result, what string) float64 {
 	spread := &r.Rate
 	switch what {
@@ -102,7 +102,7 @@ func medianOf(r Result, what string) float64 {
 	return spread.Median
 }
 
-// Memory is what a storage node took above what it took idle.
+// Memory is the memory of a storage node, idle and during a check or a repair.
 type Memory struct {
 	Name    string `json:"name"`           // "check", "receive" or "send"
 	Chain   uint64 `json:"chain_bytes"`    // of payloads in the chain that was checked or repaired
@@ -116,7 +116,7 @@ const memoryLimit = 100 << 20
 
 func (m Memory) above() uint64 { return max(m.PeakRSS, m.IdleRSS) - m.IdleRSS }
 
-// Process is what one process of the cluster took.
+// Process is the resource usage of one process of the cluster.
 type Process struct {
 	Name     string  `json:"name"`
 	IdleRSS  uint64  `json:"idle_rss_bytes"` // before any load
@@ -127,23 +127,23 @@ type Process struct {
 	DiskSize uint64  `json:"disk_bytes"`
 }
 
-// Chain is the chain at the end, and what the full verifier says of it on each node.
+// Chain is the chain at the end, with the verdict of the full verifier on each node.
 type Chain struct {
 	Blocks       uint64   `json:"blocks"`
 	Records      uint64   `json:"records"`
-	Acknowledged uint64   `json:"acknowledged"` // records that the load generator has an answer for
+	Acknowledged uint64   `json:"acknowledged"` // records that were acknowledged to the load generator
 	Head         string   `json:"head"`
 	Nodes        []Verify `json:"nodes"`
 }
 
-// Verify is the verifier's word on one storage node.
+// Verify is the verdict of the verifier on one storage node.
 type Verify struct {
 	Name    string `json:"name"`
 	Valid   bool   `json:"valid"`
 	Problem string `json:"problem,omitempty"`
 }
 
-// comparisons are the ratios that matter, with what is to be reached.
+// comparisons are the ratios in the report, with their goals.
 var comparisons = [...]Ratio{
 	{Of: "append-64", To: "gin-64", What: whatRate, Goal: 0.4},
 	{Of: "read-64", To: "gin-64", What: whatRate, Goal: 0.4},
@@ -178,9 +178,10 @@ func ratios(results []Result) []Ratio {
 	return found
 }
 
-// Print writes the report for people.
+// Print writes the report as text.
 func (r *Report) Print(out io.Writer) error {
-	fmt.Fprintf(out, "%s: %d runs of %v each after %v to warm up\n", r.Machine, r.Runs, seconds(r.Duration), seconds(r.Warmup))
+	fmt.Fprintf(out, "%s: %d runs of %v each after %v to warm up\n", r.Machine, r.Runs, seconds(r.Duration),
+		seconds(r.Warmup))
 	fmt.Fprint(out, "Rates are medians of the runs (lowest - highest); latencies are of requests, in milliseconds.\n\n")
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	requests, err := printRequests(w, r.Results)
@@ -207,8 +208,8 @@ func (r *Report) Print(out io.Writer) error {
 			if m.above() >= m.Limit {
 				kept = "no"
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.Name, mebibytes(m.Chain), mebibytes(m.IdleRSS), mebibytes(m.PeakRSS),
-				mebibytes(m.above()), mebibytes(m.Limit), kept)
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", m.Name, mebibytes(m.Chain), mebibytes(m.IdleRSS),
+				mebibytes(m.PeakRSS), mebibytes(m.above()), mebibytes(m.Limit), kept)
 		}
 	}
 	if err := w.Flush(); err != nil {
@@ -218,8 +219,8 @@ func (r *Report) Print(out io.Writer) error {
 		fmt.Fprintln(w)
 		fmt.Fprintln(w, "PROCESS\tIDLE MIB\tIDLE CPU %\tMIB\tPEAK MIB\tCPU S\tDISK MIB")
 		for _, p := range r.Processes {
-			fmt.Fprintf(w, "%s\t%s\t%.1f\t%s\t%s\t%.1f\t%s\n", p.Name, mebibytes(p.IdleRSS), 100*p.IdleCPU, mebibytes(p.RSS),
-				mebibytes(p.PeakRSS), p.CPU, mebibytes(p.DiskSize))
+			fmt.Fprintf(w, "%s\t%s\t%.1f\t%s\t%s\t%.1f\t%s\n", p.Name, mebibytes(p.IdleRSS), 100*p.IdleCPU,
+				mebibytes(p.RSS), mebibytes(p.PeakRSS), p.CPU, mebibytes(p.DiskSize))
 		}
 	}
 	if err := w.Flush(); err != nil {
@@ -245,7 +246,7 @@ func (r *Report) Print(out io.Writer) error {
 	return nil
 }
 
-// printRequests writes the scenarios of requests, and tells whether there are any.
+// printRequests writes the scenarios of requests and reports whether there are any.
 func printRequests(w *tabwriter.Writer, results []Result) (some bool, err error) {
 	for _, s := range results {
 		if s.Throughput != nil {
@@ -256,12 +257,13 @@ func printRequests(w *tabwriter.Writer, results []Result) (some bool, err error)
 			fmt.Fprintln(w, "SCENARIO\tWHAT\tCLIENTS\tRECORDS/S\t\tP50\tP99\tERRORS\tBUSY CORES")
 		}
 		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t(%s - %s)\t%s\t%s\t%d\t%s\n", s.Name, s.Title, s.Clients,
-			thousands(s.Rate.Median), thousands(s.Rate.Min), thousands(s.Rate.Max), latency(s.P50), latency(s.P99), s.Errors, busy(s.Cores))
+			thousands(s.Rate.Median), thousands(s.Rate.Min), thousands(s.Rate.Max), latency(s.P50), latency(s.P99),
+			s.Errors, busy(s.Cores))
 	}
 	return some, w.Flush()
 }
 
-// printChains writes the scenarios of whole chains, behind a line where something goes before them.
+// printChains writes the scenarios of whole chains, after an empty line if something precedes them.
 func printChains(w *tabwriter.Writer, results []Result, behind bool) error {
 	some := false
 	for _, s := range results {
@@ -281,7 +283,7 @@ func printChains(w *tabwriter.Writer, results []Result, behind bool) error {
 	return w.Flush()
 }
 
-// printRatios writes what was compared, behind an empty line.
+// printRatios writes the ratios after an empty line.
 func printRatios(w *tabwriter.Writer, all []Ratio) {
 	if len(all) == 0 {
 		return
@@ -315,7 +317,7 @@ func latency(s *Spread) string {
 	return fmt.Sprintf("%.2f", s.Median)
 }
 
-// thousands writes a number rounded, with commas.
+// thousands returns a number rounded, with commas.
 func thousands(n float64) string {
 	digits := fmt.Sprintf("%.0f", n)
 	var b strings.Builder
@@ -328,7 +330,7 @@ func thousands(n float64) string {
 	return b.String()
 }
 
-// busy lists the groups, the busiest first.
+// busy lists the groups with their cores, the busiest first.
 func busy(groups map[string]float64) string {
 	names := make([]string, 0, len(groups))
 	for name := range groups {

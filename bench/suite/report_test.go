@@ -16,40 +16,51 @@ func ptr[T any](v T) *T { return &v }
 // example is a report with something in every part.
 func example() *Report {
 	r := &Report{
-		Time: time.Date(2025, 1, 2, 3, 4, 5, 0, time.UTC), Machine: "linux/amd64, 2 processors, go1.26", Runs: 3, Duration: 5, Warmup: 2,
+		Time: time.Date(2025, 1, 2, 3, 4, 5, 0, time.UTC), Machine: "linux/amd64, 2 processors, go1.26", Runs: 3,
+		Duration: 5, Warmup: 2,
 		Results: []Result{
 			{
 				Name: "gin-64", Title: "bare gin: body of 256 B, 201", System: systemGin, Clients: 64, Batch: 1,
 				Rate: newSpread([]float64{39_000, 38_000.4, 40_000}), P50: ptr(newSpread([]float64{1.5, 1.6, 1.4})),
-				P99: ptr(newSpread([]float64{4, 5, 6})), Completed: 585_000, Cores: map[string]float64{"load": 0.9, "gin": 1.1},
+				P99: ptr(newSpread([]float64{4, 5, 6})), Completed: 585_000,
+				Cores: map[string]float64{"load": 0.9, "gin": 1.1},
 			},
 			{
-				Name: "raft-64", Title: "bare raft: entries of 100 x 256 B", System: systemRaft, Clients: 64, Batch: 100,
-				Rate: newSpread([]float64{320_000}), Cores: map[string]float64{"raft": 1.8},
+				Name: "raft-64", Title: "bare raft: entries of 100 x 256 B", System: systemRaft, Clients: 64,
+				Batch: 100,
+				Rate:  newSpread([]float64{320_000}), Cores: map[string]float64{"raft": 1.8},
 			},
 			{
 				Name: "append-64", Title: "append of 256 B", System: systemChainStore, Clients: 64, Batch: 1,
-				Rate: newSpread([]float64{15_000, 16_000}), P50: ptr(newSpread([]float64{4})), P99: ptr(newSpread([]float64{12.346})),
-				Errors: 2, First: "status 503", Cores: map[string]float64{"master": 1.5, "load": 0.25, "miner": 0.25}, Settled: ptr(1.25),
+				Rate: newSpread([]float64{15_000, 16_000}), P50: ptr(newSpread([]float64{4})),
+				P99:    ptr(newSpread([]float64{12.346})),
+				Errors: 2, First: "status 503", Cores: map[string]float64{"master": 1.5, "load": 0.25, "miner": 0.25},
+				Settled: ptr(1.25),
 			},
 			{
-				Name: "etcd-put-1-leader", Title: "etcd: put of 256 B, at the leader", System: systemEtcd, Clients: 1, Batch: 1,
-				Rate: newSpread([]float64{400}), P50: ptr(newSpread([]float64{2})), P99: ptr(newSpread([]float64{8})),
+				Name: "etcd-put-1-leader", Title: "etcd: put of 256 B, at the leader", System: systemEtcd, Clients: 1,
+				Batch: 1,
+				Rate:  newSpread([]float64{400}), P50: ptr(newSpread([]float64{2})), P99: ptr(newSpread([]float64{8})),
 				Cores: map[string]float64{"etcd": 0.5},
 			},
 			{
-				Name: "append-1-leader", Title: "append of 256 B, at the leader", System: systemChainStore, Clients: 1, Batch: 1,
-				Rate: newSpread([]float64{450}), P50: ptr(newSpread([]float64{1.5})), P99: ptr(newSpread([]float64{10})),
+				Name: "append-1-leader", Title: "append of 256 B, at the leader", System: systemChainStore, Clients: 1,
+				Batch: 1,
+				Rate:  newSpread([]float64{450}), P50: ptr(newSpread([]float64{1.5})),
+				P99:   ptr(newSpread([]float64{10})),
 				Cores: map[string]float64{"master": 0.5},
 			},
 			{
 				Name: "check-sha", Title: "bare SHA-256 of 1 KiB", System: systemCheck, Clients: 1, Batch: 1,
-				Rate: newSpread([]float64{1_024_000}), Throughput: ptr(newSpread([]float64{1000})), Cores: map[string]float64{"load": 1},
+				Rate: newSpread([]float64{1_024_000}), Throughput: ptr(newSpread([]float64{1000})),
+				Cores: map[string]float64{"load": 1},
 			},
 			{
-				Name: "check-1", Title: "check of records of 1 KiB, 1 thread", System: systemCheck, Clients: 1, Batch: 1,
-				Rate: newSpread([]float64{614_400, 512_000, 563_200}), Throughput: ptr(newSpread([]float64{600, 500, 550})),
-				Cores: map[string]float64{"load": 1.125},
+				Name: "check-1", Title: "check of records of 1 KiB, 1 thread", System: systemCheck, Clients: 1,
+				Batch:      1,
+				Rate:       newSpread([]float64{614_400, 512_000, 563_200}),
+				Throughput: ptr(newSpread([]float64{600, 500, 550})),
+				Cores:      map[string]float64{"load": 1.125},
 			},
 		},
 		Memory: []Memory{
@@ -57,7 +68,8 @@ func example() *Report {
 			{Name: "receive", Chain: 512 << 20, IdleRSS: 20 << 20, PeakRSS: 120 << 20, Limit: memoryLimit},
 		},
 		Processes: []Process{
-			{Name: "master-1", IdleRSS: 30 << 20, IdleCPU: 0.012, RSS: 120 << 20, PeakRSS: 250 << 20, CPU: 33.33, DiskSize: 1500 << 20},
+			{Name: "master-1", IdleRSS: 30 << 20, IdleCPU: 0.012, RSS: 120 << 20, PeakRSS: 250 << 20, CPU: 33.33,
+				DiskSize: 1500 << 20},
 			{Name: "miner-1", IdleRSS: 15 << 20, RSS: 15 << 20, PeakRSS: 16 << 20, CPU: 0.5},
 		},
 		Chain: &Chain{
@@ -93,10 +105,12 @@ func TestReportForPrograms(t *testing.T) {
 	if err := json.Unmarshal(encoded, &back); err != nil {
 		t.Fatal(err)
 	}
-	if back.Results[2].Rate.Median != 15_500 || back.Results[1].P50 != nil || *back.Results[2].Settled != 1.25 || !back.Chain.Nodes[0].Valid {
+	if back.Results[2].Rate.Median != 15_500 || back.Results[1].P50 != nil || *back.Results[2].Settled != 1.25 ||
+		!back.Chain.Nodes[0].Valid {
 		t.Errorf("came back as %+v", back)
 	}
-	if back.Results[6].Throughput.Median != 550 || back.Results[0].Throughput != nil || back.Memory[1].PeakRSS != 120<<20 {
+	if back.Results[6].Throughput.Median != 550 || back.Results[0].Throughput != nil ||
+		back.Memory[1].PeakRSS != 120<<20 {
 		t.Errorf("came back as %+v", back)
 	}
 	empty, err := json.Marshal(newReport(Config{}))
@@ -147,7 +161,8 @@ func TestRatiosOfLatencies(t *testing.T) {
 		{Name: "append-1-follower", Rate: Spread{Median: 1}},
 		{Name: "etcd-put-1-follower", Rate: Spread{Median: 2}, P50: spread(2), P99: spread(8)},
 	})
-	if len(got) != 2 || got[0].What != whatP50 || got[0].Value != 1.5 || got[1].What != whatP99 || got[1].Value != 0.75 {
+	if len(got) != 2 || got[0].What != whatP50 || got[0].Value != 1.5 || got[1].What != whatP99 ||
+		got[1].Value != 0.75 {
 		t.Fatalf("%+v", got)
 	}
 	if got[0].reached() || !got[1].reached() {
@@ -165,7 +180,8 @@ func TestPlaces(t *testing.T) {
 		leader string
 		want   string
 	}{
-		{atAny, "b", "a b c"}, {atLeader, "a", "a"}, {atLeader, "c", "c"}, {atFollower, "a", "b"}, {atFollower, "c", "a"},
+		{atAny, "b", "a b c"}, {atLeader, "a", "a"}, {atLeader, "c", "c"}, {atFollower, "a", "b"},
+		{atFollower, "c", "a"},
 	} {
 		if got := strings.Join(c.at.among(members, c.leader), " "); got != c.want {
 			t.Errorf("place %d with leader %s gives %q, wanted %q", c.at, c.leader, got, c.want)
@@ -174,7 +190,8 @@ func TestPlaces(t *testing.T) {
 }
 
 func TestThousands(t *testing.T) {
-	for n, want := range map[float64]string{0: "0", 999: "999", 1000: "1,000", 12345.6: "12,346", 1_000_000: "1,000,000"} {
+	for n, want := range map[float64]string{0: "0", 999: "999", 1000: "1,000", 12345.6: "12,346",
+		1_000_000: "1,000,000"} {
 		if got := thousands(n); got != want {
 			t.Errorf("%v is written %q", n, got)
 		}
@@ -187,7 +204,8 @@ func TestChoose(t *testing.T) {
 		want string
 	}{
 		{nil, strings.Join(Names(), " ")},
-		{[]string{"append"}, "append-1-leader append-1-follower append-64 append-256 append-unchecked-64 append-checked-64"},
+		{[]string{"append"}, "append-1-leader append-1-follower append-64 append-256 append-unchecked-64 " +
+			"append-checked-64"},
 		{[]string{"append-1"}, "append-1-leader append-1-follower"},
 		{[]string{"read-64", "gin"}, "gin-64 read-64"},
 		{[]string{"etcd-put"}, "etcd-put-64 etcd-put-1-leader etcd-put-1-follower"},

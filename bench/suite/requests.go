@@ -19,11 +19,11 @@ const (
 	batchSize   = 100
 )
 
-// mark begins every payload, so that a reader can tell that what it got is one.
+// mark begins every payload, so that a reader can recognise one.
 var mark = [8]byte{'c', 's', 'b', 'e', 'n', 'c', 'h', 1}
 
-// payload makes a client's payload: mark ‖ client u64 ‖ counter u64 ‖ random bytes. Only the counter changes from request
-// to request.
+// payload returns a client's payload: mark ‖ client u64 ‖ counter u64 ‖ random bytes. Only the counter changes from
+// request to request.
 func payload(client uint64) []byte {
 	p := make([]byte, payloadSize)
 	_, _ = rand.Read(p) // never fails
@@ -32,21 +32,21 @@ func payload(client uint64) []byte {
 	return p
 }
 
-// counterAt is where the counter stands in a payload.
+// counterAt is the offset of the counter in a payload.
 const counterAt = 16
 
-// isPayload is the check of what is read back.
+// isPayload checks a record that was read back.
 func isPayload(body []byte) error {
 	if len(body) != payloadSize || !bytes.HasPrefix(body, mark[:]) {
-		return fmt.Errorf("read %d bytes that are no payload of the load generator: %.32q", len(body), body)
+		return fmt.Errorf("read %d bytes that are not a payload of the load generator: %.32q", len(body), body)
 	}
 	return nil
 }
 
-// prepared is a request whose payloads differ in their counters alone.
+// prepared is a request that changes only in the counters of its payloads.
 type prepared struct {
 	bytes    []byte
-	counters []int // where in bytes the counters stand
+	counters []int // offsets of the counters in bytes
 	count    uint64
 }
 
@@ -58,7 +58,7 @@ func (p *prepared) next() []byte {
 	return p.bytes
 }
 
-// post is the head of a POST; typ may be "".
+// post returns the head of a POST. typ may be "".
 func post(host, path, token, typ string, length int) []byte {
 	head := fmt.Sprintf("POST %s HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n", path, host, token)
 	if typ != "" {
@@ -67,13 +67,13 @@ func post(host, path, token, typ string, length int) []byte {
 	return fmt.Appendf(nil, "%sContent-Length: %d\r\n\r\n", head, length)
 }
 
-// newAppend appends single records.
+// newAppend returns requests that append single records.
 func newAppend(host, token string, client uint64) *prepared {
 	head := post(host, "/v1/records", token, "", payloadSize)
 	return &prepared{bytes: append(head, payload(client)...), counters: []int{len(head) + counterAt}}
 }
 
-// newBatch appends batches of n records in the length-framed form.
+// newBatch returns requests that append n records each, in the length-framed form.
 func newBatch(host, token string, client uint64, n int) *prepared {
 	p := &prepared{}
 	var body []byte
@@ -89,10 +89,10 @@ func newBatch(host, token string, client uint64, n int) *prepared {
 	return p
 }
 
-// places is what there is to read: all records of all blocks.
+// places are the records that can be read: all records of all blocks.
 type places struct {
 	blocks []uint64
-	ends   []uint64 // records up to and with that block
+	ends   []uint64 // number of records up to the end of that block
 }
 
 func (p *places) add(block uint64, count uint32) {
@@ -109,7 +109,7 @@ func (p *places) records() uint64 {
 	return p.ends[len(p.ends)-1]
 }
 
-// at gives the place of the n-th record.
+// at returns the place of record n.
 func (p *places) at(n uint64) (block, offset uint64) {
 	i := sort.Search(len(p.ends), func(i int) bool { return p.ends[i] > n })
 	if i > 0 {
@@ -118,7 +118,7 @@ func (p *places) at(n uint64) (block, offset uint64) {
 	return p.blocks[i], n
 }
 
-// newRead reads records, each as likely as any other.
+// newRead returns requests that read random records, each with the same probability.
 func newRead(host, token string, p *places) func() []byte {
 	tail := fmt.Appendf(nil, " HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\n\r\n", host, token)
 	random := mathrand.New(mathrand.NewPCG(mathrand.Uint64(), mathrand.Uint64()))
@@ -132,14 +132,14 @@ func newRead(host, token string, p *places) func() []byte {
 	}
 }
 
-// hostOf gives the host:port of an http URL without a path.
+// hostOf returns the host:port of an http URL without a path.
 func hostOf(base string) (string, error) {
 	u, err := url.Parse(base)
 	if err != nil {
 		return "", err
 	}
 	if u.Scheme != "http" || u.Host == "" || u.Port() == "" {
-		return "", errors.New(base + " is no http://host:port")
+		return "", errors.New(base + " is not of the form http://host:port")
 	}
 	return u.Host, nil
 }

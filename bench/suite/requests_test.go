@@ -34,7 +34,8 @@ func TestBatchesAreFramesThatDiffer(t *testing.T) {
 	seen := map[string]bool{}
 	for range 3 {
 		r, body := parse(t, p.next())
-		if r.Method != http.MethodPost || r.URL.Path != "/v1/records:batch" || r.Header.Get("Content-Type") != wire.TypeFrames || r.Host != "host:1" {
+		if r.Method != http.MethodPost || r.URL.Path != "/v1/records:batch" ||
+			r.Header.Get("Content-Type") != wire.TypeFrames || r.Host != "host:1" {
 			t.Fatalf("%s %s, %v", r.Method, r.URL, r.Header)
 		}
 		err := wire.ParseFrames(body, func(key, typ, payload []byte) error {

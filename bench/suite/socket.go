@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// dialTimeout bounds a connection's set-up: all of them are on loopback.
+// dialTimeout bounds the set-up of a connection. All of them are on loopback.
 const dialTimeout = 3 * time.Second
 
-// socket is a connection that the end of a context cuts.
+// socket is a connection that ends with a context.
 type socket struct {
 	net.Conn
 	in     *bufio.Reader
@@ -26,7 +26,7 @@ func dialSocket(ctx context.Context, addr string) (*socket, error) {
 	}
 	s := &socket{Conn: conn, in: bufio.NewReaderSize(conn, 32<<10)}
 	s.unhook = context.AfterFunc(ctx, func() {
-		// A deadline in the past wakes whoever reads or writes; the owner closes.
+		// A deadline in the past ends reads and writes. The owner closes the connection.
 		_ = conn.SetDeadline(time.Unix(1, 0))
 	})
 	return s, nil

@@ -11,9 +11,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// verify has the full verifier read every storage node's folder, of a cluster that was stopped, and enters what it says. The
-// error tells of a chain that is not valid, that ends at another head than the cluster's, or that lacks records which were
-// acknowledged.
+// verify runs the full verifier over every storage node's folder of a stopped cluster, and enters the verdicts in the
+// report. It fails if a chain is not valid, ends at another head than the cluster's, or lacks acknowledged records.
 func (b *bench) verify(ctx context.Context, file devcluster.ClusterFile, head wire.Head) error {
 	c := &Chain{
 		Blocks: head.Height, Records: head.Size - head.Height, // a seal a block
@@ -28,7 +27,8 @@ func (b *bench) verify(ctx context.Context, file devcluster.ClusterFile, head wi
 		switch {
 		case err != nil:
 		case s.Height != head.Height || s.Hash != head.Hash:
-			err = fmt.Errorf("%d blocks with head %v, the cluster's head is %d blocks, %v", s.Height, s.Hash, head.Height, head.Hash)
+			err = fmt.Errorf("%d blocks with head %v, the cluster's head is %d blocks, %v", s.Height, s.Hash,
+				head.Height, head.Hash)
 		case s.Records != c.Records:
 			err = fmt.Errorf("%d records, the cluster has %d", s.Records, c.Records)
 		}

@@ -1,4 +1,4 @@
-package masternode
+package leader
 
 import (
 	"context"
@@ -17,10 +17,10 @@ const orderTimeout = 5 * time.Second
 
 // check has a Validating node check its chain, or asks how that goes, and commits what it found when it is done.
 func (l *leadership) check(a action, view masterfsm.View) job {
-	n := storageOf(view, a.node)
+	n := view.Storage(a.node)
 	order := wire.CheckOrder{
 		Check: strconv.FormatUint(n.Version, 10), Height: n.Target.Height, Hash: n.Target.Hash,
-		Rate: l.node.cfg.CheckRate, Lost: view.Confirmed,
+		Rate: l.cfg.CheckRate, Lost: view.Confirmed,
 	}
 	return func(ctx context.Context) (func(*memory, time.Time), error) {
 		status, err := l.askCheck(ctx, n, order)
@@ -37,22 +37,22 @@ func (l *leadership) check(a action, view masterfsm.View) job {
 		} else if err := l.concludes(ctx, n, status, end); err != nil {
 			return checking(n, status), err
 		}
-		end.Time = l.node.now()
-		if _, err := l.node.propose(ctx, end); err != nil {
+		end.Time = l.Now()
+		if _, err := l.Propose(ctx, end); err != nil {
 			return checking(n, status), err
 		}
 		l.logFindings(n, end)
 		if early != nil && end.Aborted.IsZero() {
 			// EndCheck has cleared the cause, and the repair looks at what was found. So the check is made due again.
-			again := &masterfsm.Suspect{ID: n.ID, Cause: causeOf(early), Time: l.node.now()}
-			if _, err := l.node.propose(ctx, again); err != nil {
-				l.node.log.Warn("a check that ended early could not be made due again", "node", n.ID, "error", err)
+			again := &masterfsm.Suspect{ID: n.ID, Cause: causeOf(early), Time: l.Now()}
+			if _, err := l.Propose(ctx, again); err != nil {
+				l.log.Warn("a check that ended early could not be made due again", "node", n.ID, "error", err)
 			}
 		}
 		return func(m *memory, now time.Time) {
 			m.of(n.ID).last = now
 			delete(m.tasks, n.ID)
-			m.checkEnded(n.ID, early, l.node.pace, now)
+			m.checkEnded(n.ID, early, l.pace, now)
 		}, nil
 	}
 }
@@ -130,7 +130,7 @@ func below(bad []chain.Range, height uint64) (list []chain.Range) {
 func (l *leadership) askCheck(ctx context.Context, n masterfsm.Storage, order wire.CheckOrder) (wire.CheckStatus, error) {
 	ctx, cancel := context.WithTimeout(ctx, orderTimeout)
 	defer cancel()
-	return l.node.cfg.Workers.Check(ctx, worker(n), l.order, order)
+	return l.cfg.Workers.Check(ctx, worker(n), l.order, order)
 }
 
 // checking takes how a check goes into the memory.
@@ -146,7 +146,7 @@ func checking(n masterfsm.Storage, status wire.CheckStatus) func(*memory, time.T
 // findFork adds to the findings where a node's chain leaves the group's. If that cannot be found out now, it names the
 // last block: the check must end, so that other nodes can be checked. The repair looks for the fork again.
 func (l *leadership) findFork(ctx context.Context, n masterfsm.Storage, end *masterfsm.EndCheck) error {
-	status, err := l.node.cfg.Workers.StorageStatus(ctx, worker(n), l.order)
+	status, err := l.cfg.Workers.StorageStatus(ctx, worker(n), l.order)
 	if err != nil {
 		return err
 	}
@@ -198,17 +198,17 @@ func (l *leadership) common(ctx context.Context, n masterfsm.Storage, status wir
 // sameHeader reports whether a node's header is the group's. One that it cannot read is taken for another: what is sent again because of
 // that does no harm. The error tells that the node does not answer, or is no longer at that status.
 func (l *leadership) sameHeader(ctx context.Context, n masterfsm.Storage, status wire.StorageStatus, block uint64) (bool, error) {
-	proven, err := l.node.prover.Header(ctx, block)
+	proven, err := l.cfg.Prover.Header(ctx, block)
 	if err != nil {
 		return false, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, orderTimeout)
 	defer cancel()
-	headers, err := l.node.cfg.Workers.Headers(ctx, worker(n), block, 1, status.Size)
+	headers, err := l.cfg.Workers.Headers(ctx, worker(n), block, 1, status.Size)
 	if err == nil {
 		return len(headers) == 1 && headers[0].Header == proven, nil
 	}
-	now, statusErr := l.node.cfg.Workers.StorageStatus(ctx, worker(n), l.order)
+	now, statusErr := l.cfg.Workers.StorageStatus(ctx, worker(n), l.order)
 	if statusErr != nil || now.Height != status.Height || now.Hash != status.Hash {
 		return false, err
 	}
@@ -216,7 +216,7 @@ func (l *leadership) sameHeader(ctx context.Context, n masterfsm.Storage, status
 }
 
 func (l *leadership) logFindings(n masterfsm.Storage, end *masterfsm.EndCheck) {
-	log := l.node.log.With("node", n.ID, "url", n.URL)
+	log := l.log.With("node", n.ID, "url", n.URL)
 	if !end.Aborted.IsZero() {
 		log.Error("check: it stays due", "because", end.Aborted.Text())
 		return
@@ -232,13 +232,4 @@ func (l *leadership) logFindings(n masterfsm.Storage, end *masterfsm.EndCheck) {
 		return
 	}
 	log.Debug("check: all good", "blocks", n.Target.Height, "bytes", end.Bytes, "ms", end.Millis)
-}
-
-func storageOf(view masterfsm.View, id string) masterfsm.Storage {
-	for i := range view.Storages {
-		if view.Storages[i].ID == id {
-			return view.Storages[i]
-		}
-	}
-	return masterfsm.Storage{}
 }

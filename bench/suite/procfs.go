@@ -14,9 +14,9 @@ import (
 // ticksPerSecond is the unit of CPU times in /proc, USER_HZ: 100 on every Linux that Go runs on.
 const ticksPerSecond = 100
 
-// usage is what a process takes.
+// usage is the resource usage of a process.
 type usage struct {
-	rss, peak uint64  // resident memory now, and the most it ever was, bytes
+	rss, peak uint64  // resident memory now and at its peak, in bytes
 	cpu       float64 // seconds, user and system, since it started
 }
 
@@ -42,7 +42,7 @@ func usageOf(pid int) (usage, error) {
 	return u, err
 }
 
-// kibibytes finds a line like "VmRSS:	   12345 kB" in /proc/PID/status and gives bytes.
+// kibibytes finds a line like "VmRSS:	   12345 kB" in /proc/PID/status and returns the number of bytes.
 func kibibytes(status []byte, name string) (uint64, error) {
 	for line := range bytes.Lines(status) {
 		rest, ok := bytes.CutPrefix(line, []byte(name+":"))
@@ -51,7 +51,7 @@ func kibibytes(status []byte, name string) (uint64, error) {
 		}
 		fields := strings.Fields(string(rest))
 		if len(fields) != 2 || fields[1] != "kB" {
-			return 0, fmt.Errorf("line %q of /proc/PID/status is not understood", line)
+			return 0, fmt.Errorf("line %q of /proc/PID/status cannot be parsed", line)
 		}
 		n, err := strconv.ParseUint(fields[0], 10, 64)
 		return n << 10, err
@@ -59,12 +59,12 @@ func kibibytes(status []byte, name string) (uint64, error) {
 	return 0, fmt.Errorf("/proc/PID/status has no line %s: the process has ended", name)
 }
 
-// cpuSeconds reads user and system time from /proc/PID/stat, proc_pid_stat(5): fields 14 and 15. The name of the program,
-// field 2, stands in parentheses and may hold anything.
+// cpuSeconds reads user and system time from /proc/PID/stat, proc_pid_stat(5): fields 14 and 15. The name of the
+// program, field 2, is in parentheses and may contain any byte.
 func cpuSeconds(stat []byte) (float64, error) {
 	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 	if len(fields) < 13 {
-		return 0, fmt.Errorf("/proc/PID/stat is not understood: %.100q", stat)
+		return 0, fmt.Errorf("/proc/PID/stat cannot be parsed: %.100q", stat)
 	}
 	user, err := strconv.ParseUint(fields[11], 10, 64)
 	if err != nil {
@@ -74,17 +74,17 @@ func cpuSeconds(stat []byte) (float64, error) {
 	return float64(user+system) / ticksPerSecond, err
 }
 
-// Groups that are always there: this process, which is the load generator, and all that is not measured: the rest of the machine,
-// and what the kernel does for nobody in particular.
+// Groups that always exist: this process, which is the load generator, and everything else on the machine, work of the
+// kernel that belongs to no process included.
 const (
 	self  = "load"
 	other = "other"
 )
 
-// groups names processes by what they are: several may be one group.
+// groups are the processes by the name of their group.
 type groups map[string][]int
 
-// cpu gives the seconds that each group has used, this process, and all others together.
+// cpu returns the processor seconds that each group has used, self and other included.
 func (g groups) cpu() (map[string]float64, error) {
 	used := map[string]float64{}
 	u, err := usageOf(os.Getpid())
@@ -116,13 +116,13 @@ func (g groups) cpu() (map[string]float64, error) {
 	return used, nil
 }
 
-// busySeconds reads from /proc/stat how long all processors together have been at work, proc_stat(5): all of the first line but
-// idle and iowait, and guest times, which are part of user times.
+// busySeconds reads from /proc/stat how long all processors together have been busy, proc_stat(5): the first line
+// without idle, iowait, and guest times, which are part of user times.
 func busySeconds(stat []byte) (float64, error) {
 	line, _, _ := bytes.Cut(stat, []byte("\n"))
 	fields := strings.Fields(string(line))
 	if len(fields) < 9 || fields[0] != "cpu" {
-		return 0, fmt.Errorf("/proc/stat is not understood: %.100q", line)
+		return 0, fmt.Errorf("/proc/stat cannot be parsed: %.100q", line)
 	}
 	var ticks uint64
 	for i, field := range fields[1:9] {
@@ -137,7 +137,7 @@ func busySeconds(stat []byte) (float64, error) {
 	return float64(ticks) / ticksPerSecond, nil
 }
 
-// cores is how many cores each group kept busy between two looks.
+// cores returns how many cores each group kept busy between two samples.
 func cores(before, after map[string]float64, elapsed time.Duration) map[string]float64 {
 	busy := map[string]float64{}
 	for name := range after {
@@ -146,7 +146,7 @@ func cores(before, after map[string]float64, elapsed time.Duration) map[string]f
 	return busy
 }
 
-// sizeOf is the size of all files below a folder, bytes. Files that come and go meanwhile do not matter.
+// sizeOf returns the size of all files below a folder, in bytes. Files that vanish in the meantime are ignored.
 func sizeOf(dir string) (uint64, error) {
 	var size uint64
 	err := filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {

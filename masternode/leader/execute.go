@@ -1,4 +1,4 @@
-package masternode
+package leader
 
 import (
 	"context"
@@ -24,26 +24,26 @@ type job func(ctx context.Context) (learn func(*memory, time.Time), err error)
 func (l *leadership) job(a action, view masterfsm.View, m *memory) job {
 	switch a.kind {
 	case actCut:
-		return l.propose(&masterfsm.Cut{Block: a.block, Time: l.node.now()})
+		return l.propose(&masterfsm.Cut{Block: a.block, Time: l.Now()})
 	case actMine:
 		return l.mine(a, view)
 	case actPut:
-		return l.put(a, view, l.node.cfg.Workers.PutBlock)
+		return l.put(a, view, l.cfg.Workers.PutBlock)
 	case actAcknowledge:
 		return l.acknowledge(view, m)
 	case actInvalidate:
 		return l.invalidate(a, m)
 	case actInbox:
-		return l.put(a, view, l.node.cfg.Workers.PutInbox)
+		return l.put(a, view, l.cfg.Workers.PutInbox)
 	case actBeginCheck:
-		return l.propose(&masterfsm.BeginCheck{ID: a.node, Version: a.version, Time: l.node.now()})
+		return l.propose(&masterfsm.BeginCheck{ID: a.node, Version: a.version, Time: l.Now()})
 	case actCheck:
 		return l.check(a, view)
 	case actAbortCheck:
 		return l.propose(&masterfsm.EndCheck{ID: a.node, Version: a.version, Aborted: masterfsm.Cause{Code: wire.CodeCheckUnfinished},
-			Time: l.node.now()})
+			Time: l.Now()})
 	case actBeginRepair:
-		return l.beginRepair(a, view, m, l.node.cfg.Clock())
+		return l.beginRepair(a, view, m, l.cfg.Clock())
 	case actRepair:
 		return l.repair(a, view, m)
 	case actAbortRepair:
@@ -55,9 +55,9 @@ func (l *leadership) job(a action, view masterfsm.View, m *memory) job {
 	case actPingMaster:
 		return l.pingMaster(a, view)
 	case actPromote:
-		return l.change(a, "a master has caught up and votes from now on", l.node.cfg.Membership.Promote)
+		return l.change(a, "a master has caught up and votes from now on", l.cfg.Membership.Promote)
 	case actDropMaster:
-		return l.change(a, "a removed master is out of the group", l.node.cfg.Membership.RemoveMember)
+		return l.change(a, "a removed master is out of the group", l.cfg.Membership.RemoveMember)
 	case actFoundLog:
 		return l.foundLog(view)
 	case actAddLogKey:
@@ -74,7 +74,7 @@ func (l *leadership) job(a action, view masterfsm.View, m *memory) job {
 
 func (l *leadership) propose(c masterfsm.Command) job {
 	return func(ctx context.Context) (func(*memory, time.Time), error) {
-		_, err := l.node.propose(ctx, c)
+		_, err := l.Propose(ctx, c)
 		return nil, err
 	}
 }
@@ -91,14 +91,14 @@ func (l *leadership) mine(a action, view masterfsm.View) job {
 		Block: header.Block, Inner: header.Inner(), Difficulty: header.Difficulty, Start: a.share.start(),
 	}
 	return func(ctx context.Context) (func(*memory, time.Time), error) {
-		nonce, err := l.node.cfg.Workers.Mine(ctx, target, l.order, order)
+		nonce, err := l.cfg.Workers.Mine(ctx, target, l.order, order)
 		if err != nil {
 			return nil, err
 		}
 		if !chain.Mined(chain.BlockHash(order.Inner, nonce), order.Difficulty) {
 			return nil, fmt.Errorf("miner %s answered with nonce %d, which does not mine block %d", a.node, nonce, a.block)
 		}
-		_, err = l.node.propose(ctx, &masterfsm.Mined{Block: a.block, Nonce: nonce, Time: l.node.now()})
+		_, err = l.Propose(ctx, &masterfsm.Mined{Block: a.block, Nonce: nonce, Time: l.Now()})
 		return sighted(a.node), err
 	}
 }
@@ -112,7 +112,7 @@ func (l *leadership) put(a action, view masterfsm.View, give giveBlock) job {
 	return func(ctx context.Context) (func(*memory, time.Time), error) {
 		var block chain.Block
 		var held bool
-		l.node.cfg.Ledger.Read(func(s *masterfsm.State) { block, held = s.Block(a.block) })
+		l.cfg.Ledger.Read(func(s *masterfsm.State) { block, held = s.Block(a.block) })
 		if !held {
 			return nil, nil // dropped meanwhile: the next plan knows
 		}
@@ -130,11 +130,11 @@ func (l *leadership) put(a action, view masterfsm.View, give giveBlock) job {
 // heard takes a storage node's answer into the memory, after holding it against the table.
 func (l *leadership) heard(id string, status wire.StorageStatus, view masterfsm.View) func(*memory, time.Time) {
 	var bad masterfsm.Cause
-	n := storageOf(view, id)
+	n := view.Storage(id)
 	if status.Height < n.Height {
 		bad = masterfsm.Cause{Code: wire.CodeShortChain, Args: wire.Args{"blocks": status.Height, "height": n.Height}}
 	}
-	l.node.cfg.Ledger.Read(func(s *masterfsm.State) {
+	l.cfg.Ledger.Read(func(s *masterfsm.State) {
 		if b, ok := s.BoundaryAt(status.Height); ok && b.Hash != status.Hash {
 			bad = masterfsm.Cause{Code: wire.CodeOtherChain, Args: wire.Args{"block": status.Height - 1}}
 		}
@@ -158,7 +158,7 @@ func sighted(id string) func(*memory, time.Time) {
 
 // acknowledge commits the heights that nodes have answered with since.
 func (l *leadership) acknowledge(view masterfsm.View, m *memory) job {
-	c := &masterfsm.Acknowledge{Time: l.node.now()}
+	c := &masterfsm.Acknowledge{Time: l.Now()}
 	for i := range view.Storages {
 		n := &view.Storages[i]
 		if s := m.nodes[n.ID]; s.speaksOf(n) && s.bad.IsZero() && s.height > n.Height {
@@ -170,8 +170,8 @@ func (l *leadership) acknowledge(view masterfsm.View, m *memory) job {
 
 func (l *leadership) invalidate(a action, m *memory) job {
 	cause := m.of(a.node).bad
-	l.node.log.Error("storage node is invalid", "node", a.node, "because", cause.Text())
-	return l.propose(&masterfsm.Invalidate{ID: a.node, Version: a.version, Cause: cause, Time: l.node.now()})
+	l.log.Error("storage node is invalid", "node", a.node, "because", cause.Text())
+	return l.propose(&masterfsm.Invalidate{ID: a.node, Version: a.version, Cause: cause, Time: l.Now()})
 }
 
 func (l *leadership) pingStorage(a action, view masterfsm.View) job {
@@ -179,7 +179,7 @@ func (l *leadership) pingStorage(a action, view masterfsm.View) job {
 	return func(ctx context.Context) (func(*memory, time.Time), error) {
 		ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 		defer cancel()
-		status, err := l.node.cfg.Workers.StorageStatus(ctx, target, l.order)
+		status, err := l.cfg.Workers.StorageStatus(ctx, target, l.order)
 		if err != nil {
 			return nil, err
 		}
@@ -197,7 +197,7 @@ func (l *leadership) pingMiner(a action, view masterfsm.View) job {
 	return func(ctx context.Context) (func(*memory, time.Time), error) {
 		ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 		defer cancel()
-		if _, err := l.node.cfg.Workers.MinerStatus(ctx, target, l.order); err != nil {
+		if _, err := l.cfg.Workers.MinerStatus(ctx, target, l.order); err != nil {
 			return nil, err
 		}
 		return sighted(a.node), nil
@@ -208,17 +208,17 @@ func (l *leadership) pingMiner(a action, view masterfsm.View) job {
 const nearlyAll = 256
 
 func (l *leadership) pingMaster(a action, view masterfsm.View) job {
-	url := urlOf(view, a.node)
+	url := view.Master(a.node).URL
 	return func(ctx context.Context) (func(*memory, time.Time), error) {
 		ctx, cancel := context.WithTimeout(ctx, pingTimeout)
 		defer cancel()
-		had := l.node.Member().Applied
-		member, err := l.node.cfg.Masters.Member(ctx, url)
+		had := l.cfg.Membership.Member().Applied
+		member, err := l.cfg.Masters.Member(ctx, url)
 		if err != nil {
 			return nil, err
 		}
-		l.node.heardOf(member)
-		same := member.ID == a.node && member.Group == l.node.Member().Group
+		l.cfg.OnMember(member)
+		same := member.ID == a.node && member.Group == l.cfg.Membership.Member().Group
 		return func(m *memory, now time.Time) {
 			s := m.of(a.node)
 			s.last, s.caughtUp, s.knowsKeys, s.level = now, same && member.Applied+nearlyAll >= had, false, 0
@@ -232,11 +232,11 @@ func (l *leadership) pingMaster(a action, view masterfsm.View) job {
 // change changes who is in the group.
 func (l *leadership) change(a action, what string, do func(context.Context, string) error) job {
 	return func(ctx context.Context) (func(*memory, time.Time), error) {
-		l.node.changing.Lock()
-		defer l.node.changing.Unlock()
+		l.cfg.Changing.Lock()
+		defer l.cfg.Changing.Unlock()
 		err := do(ctx, a.node)
 		if err == nil {
-			l.node.log.Info(what, "id", a.node)
+			l.log.Info(what, "id", a.node)
 		}
 		return nil, err
 	}
@@ -244,4 +244,4 @@ func (l *leadership) change(a action, what string, do func(context.Context, stri
 
 func worker(n masterfsm.Storage) wire.Worker { return wire.Worker{URL: n.URL, Token: n.MasterToken} }
 
-func storageWorker(view masterfsm.View, id string) wire.Worker { return worker(storageOf(view, id)) }
+func storageWorker(view masterfsm.View, id string) wire.Worker { return worker(view.Storage(id)) }

@@ -15,22 +15,22 @@ import (
 	"github.com/chainstore/chainstore/internal/durable"
 )
 
-// Config says what is measured and how long.
+// Config configures a benchmark.
 type Config struct {
 	Program     string        // the chainstore program whose roles are measured
 	Dir         string        // a folder for the data is made in it, and removed at the end
-	Keep        bool          // do not remove it
+	Keep        bool          // keep that folder
 	Port        int           // base port of the cluster
 	Runs        int           // of each scenario
 	Duration    time.Duration // of each run
 	Warmup      time.Duration // before the first run of each scenario
-	ReadRecords int           // the chain has at least so many records when reads begin
-	ChainMiB    int           // of records of 1 KiB, in the chain that is checked and repaired
-	Only        []string      // names of scenarios, or their beginnings up to a "-"; none for all
-	// Profiles is a folder for CPU profiles of the cluster's processes, taken during the last run of each scenario, which they
-	// slow down a little; "" for none.
+	ReadRecords int           // minimum number of records in the chain when reads begin
+	ChainMiB    int           // size of the chain that is checked and repaired, in records of 1 KiB
+	Only        []string      // names of scenarios, or their prefixes up to a "-"; nil for all
+	// Profiles is a folder for CPU profiles of the cluster's processes, "" for none. They are taken during the last
+	// run of each scenario and slow it down a little.
 	Profiles string
-	// Progress is told what is being done; last where the scenario is over. nil for nobody.
+	// Progress receives the current step, and last at the end of a scenario. It may be nil.
 	Progress func(line string, last bool)
 }
 
@@ -58,7 +58,7 @@ const (
 	workMemory // of checks and repairs, for chains of two lengths
 )
 
-// place is which members the clients are connected to.
+// place selects the members that clients connect to.
 type place int
 
 const (
@@ -67,7 +67,7 @@ const (
 	atFollower              // every client to one that does not
 )
 
-// among gives the members, in their order, that clients at that place are connected to.
+// among returns the members that clients at that place connect to, in order.
 func (p place) among(members []string, leader string) []string {
 	i := slices.Index(members, leader)
 	switch {
@@ -89,37 +89,50 @@ type scenario struct {
 	batch   int // records a request
 	work    work
 	at      place
-	long    bool // the chain is made as long before as for reads, so that checks take a while
-	checked bool // the storage nodes are checked all the while, one after the other
+	long    bool // make the chain as long as for reads first, so that checks take a while
+	checked bool // check the storage nodes during the load, one after the other
 }
 
-// scenarios are all there are, in the order in which they are measured: the ceilings first, while no cluster runs.
+// scenarios are in the order in which they are measured: the ceilings first, while no cluster runs.
 var scenarios = [...]scenario{
 	{name: "gin-64", title: "bare gin: body of 256 B, 201", system: systemGin, clients: 64, batch: 1},
 	{name: "raft-64", title: "bare raft: entries of 100 x 256 B", system: systemRaft, clients: 64, batch: batchSize},
 	{name: "etcd-put-64", title: "etcd: put of 256 B", system: systemEtcd, clients: 64, batch: 1},
-	{name: "etcd-put-1-leader", title: "etcd: put of 256 B, at the leader", system: systemEtcd, clients: 1, batch: 1, at: atLeader},
-	{name: "etcd-put-1-follower", title: "etcd: put of 256 B, at a follower", system: systemEtcd, clients: 1, batch: 1, at: atFollower},
+	{name: "etcd-put-1-leader", title: "etcd: put of 256 B, at the leader", system: systemEtcd, clients: 1, batch: 1,
+		at: atLeader},
+	{name: "etcd-put-1-follower", title: "etcd: put of 256 B, at a follower", system: systemEtcd, clients: 1, batch: 1,
+		at: atFollower},
 	{name: "etcd-txn-64", title: "etcd: transaction of 100 puts", system: systemEtcd, clients: 64, batch: batchSize},
 	{name: "check-sha", title: "bare SHA-256 of 1 KiB", system: systemCheck, clients: 1, batch: 1, work: workHash},
-	{name: "check-1", title: "check of records of 1 KiB, 1 thread", system: systemCheck, clients: 1, batch: 1, work: workCheck},
-	{name: "check-2", title: "check of records of 1 KiB, 2 threads", system: systemCheck, clients: 2, batch: 1, work: workCheck},
-	{name: "repair-copy", title: "bare net/http: the chain's files, 1 fsync", system: systemRepair, clients: 1, batch: 1, work: workCopy},
-	{name: "repair-fill", title: "an empty storage node from another", system: systemRepair, clients: 1, batch: 1, work: workRepair},
+	{name: "check-1", title: "check of records of 1 KiB, 1 thread", system: systemCheck, clients: 1, batch: 1,
+		work: workCheck},
+	{name: "check-2", title: "check of records of 1 KiB, 2 threads", system: systemCheck, clients: 2, batch: 1,
+		work: workCheck},
+	{name: "repair-copy", title: "bare net/http: the chain's files, 1 fsync", system: systemRepair, clients: 1,
+		batch: 1, work: workCopy},
+	{name: "repair-fill", title: "an empty storage node from another", system: systemRepair, clients: 1, batch: 1,
+		work: workRepair},
 	{name: "repair-memory", title: "memory of checks and repairs", system: systemRepair, work: workMemory},
-	{name: "append-1-leader", title: "append of 256 B, at the leader", system: systemChainStore, clients: 1, batch: 1, work: workAppend, at: atLeader},
+	{name: "append-1-leader", title: "append of 256 B, at the leader", system: systemChainStore, clients: 1, batch: 1,
+		work: workAppend, at: atLeader},
 	{
-		name: "append-1-follower", title: "append of 256 B, at a follower", system: systemChainStore, clients: 1, batch: 1,
-		work: workAppend, at: atFollower,
+		name: "append-1-follower", title: "append of 256 B, at a follower", system: systemChainStore, clients: 1,
+		batch: 1,
+		work:  workAppend, at: atFollower,
 	},
 	{name: "append-64", title: "append of 256 B", system: systemChainStore, clients: 64, batch: 1, work: workAppend},
 	{name: "append-256", title: "append of 256 B", system: systemChainStore, clients: 256, batch: 1, work: workAppend},
-	{name: "batch-64", title: "append of 100 x 256 B", system: systemChainStore, clients: 64, batch: batchSize, work: workBatch},
-	{name: "read-64", title: "read of 256 B, any of the chain", system: systemChainStore, clients: 64, batch: 1, work: workRead},
-	{name: "read-checked-64", title: "read of 256 B, checks go on", system: systemChainStore, clients: 64, batch: 1, work: workRead, checked: true},
-	{name: "append-unchecked-64", title: "append of 256 B to a long chain", system: systemChainStore, clients: 64, batch: 1, work: workAppend, long: true},
+	{name: "batch-64", title: "append of 100 x 256 B", system: systemChainStore, clients: 64, batch: batchSize,
+		work: workBatch},
+	{name: "read-64", title: "read of 256 B, any of the chain", system: systemChainStore, clients: 64, batch: 1,
+		work: workRead},
+	{name: "read-checked-64", title: "read of 256 B, checks go on", system: systemChainStore, clients: 64, batch: 1,
+		work: workRead, checked: true},
+	{name: "append-unchecked-64", title: "append of 256 B to a long chain", system: systemChainStore, clients: 64,
+		batch: 1, work: workAppend, long: true},
 	{
-		name: "append-checked-64", title: "append of 256 B to a long chain, checks go on", system: systemChainStore, clients: 64, batch: 1,
+		name: "append-checked-64", title: "append of 256 B to a long chain, checks go on", system: systemChainStore,
+		clients: 64, batch: 1,
 		work: workAppend, long: true, checked: true,
 	},
 }
@@ -128,7 +141,7 @@ func (s scenario) result() Result {
 	return Result{Name: s.name, Title: s.title, System: s.system, Clients: s.clients, Batch: s.batch}
 }
 
-// Names lists the scenarios, for errors and help.
+// Names returns the names of the scenarios.
 func Names() []string {
 	var all []string
 	for _, s := range scenarios {
@@ -137,7 +150,7 @@ func Names() []string {
 	return all
 }
 
-// choose picks scenarios by names or their beginnings.
+// choose returns the scenarios with these names or prefixes.
 func choose(only []string) ([]scenario, error) {
 	if len(only) == 0 {
 		return scenarios[:], nil
@@ -149,7 +162,8 @@ func choose(only []string) ([]scenario, error) {
 		}
 	}
 	for _, o := range only {
-		if !slices.ContainsFunc(chosen, func(s scenario) bool { return s.name == o || strings.HasPrefix(s.name, o+"-") }) {
+		if !slices.ContainsFunc(chosen,
+			func(s scenario) bool { return s.name == o || strings.HasPrefix(s.name, o+"-") }) {
 			return nil, fmt.Errorf("there is no scenario %q; there are %s", o, strings.Join(Names(), ", "))
 		}
 	}
@@ -163,7 +177,7 @@ func (c *Config) validate() error {
 	case c.Duration < 10*time.Millisecond:
 		return fmt.Errorf("--duration %v: at least 10ms are needed", c.Duration)
 	case c.Warmup < 0:
-		return fmt.Errorf("--warmup %v is less than nothing", c.Warmup)
+		return fmt.Errorf("--warmup %v must not be negative", c.Warmup)
 	case c.ReadRecords < 1:
 		return fmt.Errorf("--read-records %d: at least 1 is needed", c.ReadRecords)
 	case c.ChainMiB < 1 || c.ChainMiB > maxChainMiB:
@@ -172,7 +186,7 @@ func (c *Config) validate() error {
 	return nil
 }
 
-// bench is one run of it all. One goroutine uses it.
+// bench is the state of a benchmark. One goroutine uses it.
 type bench struct {
 	cfg          Config
 	dir          string // of this bench, absolute
@@ -181,7 +195,8 @@ type bench struct {
 	profiler     *profiler
 }
 
-// Run measures. The report is what was found up to an error, if there is one; an error is also a chain that does not verify.
+// Run measures and returns the report. With an error it returns what was measured before it. A chain that does not
+// verify is an error.
 func Run(ctx context.Context, cfg Config) (report *Report, err error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
@@ -221,12 +236,13 @@ func Run(ctx context.Context, cfg Config) (report *Report, err error) {
 func newReport(cfg Config) *Report {
 	return &Report{
 		Time: time.Now(), Runs: cfg.Runs, Duration: cfg.Duration.Seconds(), Warmup: cfg.Warmup.Seconds(),
-		Machine: fmt.Sprintf("%s/%s, %d processors, %s", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version()),
+		Machine: fmt.Sprintf("%s/%s, %d processors, %s", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(),
+			runtime.Version()),
 		Results: []Result{}, Ratios: []Ratio{}, Memory: []Memory{}, Processes: []Process{}, Notes: []string{},
 	}
 }
 
-// run measures the scenarios, those of one system together.
+// run measures the scenarios, grouped by system.
 func (b *bench) run(ctx context.Context, chosen []scenario) error {
 	by := map[string][]scenario{}
 	for _, s := range chosen {
@@ -268,7 +284,7 @@ func (b *bench) run(ctx context.Context, chosen []scenario) error {
 	return nil
 }
 
-// measure runs a scenario: connects, warms up, and runs without a pause in between. It closes the connections.
+// measure loads a system and enters the result in the report.
 func (b *bench) measure(ctx context.Context, s scenario, f fleet, g groups) error {
 	r, err := b.load(ctx, s, f, g)
 	if err != nil {
@@ -278,7 +294,7 @@ func (b *bench) measure(ctx context.Context, s scenario, f fleet, g groups) erro
 	return nil
 }
 
-// load is measure without the entry in the report.
+// load connects, warms up, runs without a pause in between, and closes the connections.
 func (b *bench) load(ctx context.Context, s scenario, f fleet, g groups) (r Result, err error) {
 	r = s.result()
 	b.progress(s, "connecting %d clients", len(f))
@@ -338,7 +354,7 @@ func (b *bench) load(ctx context.Context, s scenario, f fleet, g groups) (r Resu
 	return r, nil
 }
 
-// done enters a result.
+// done enters a result in the report.
 func (b *bench) done(s scenario, r Result) {
 	b.report.Results = append(b.report.Results, r)
 	line := fmt.Sprintf("%s: %s records/s", s.name, thousands(r.Rate.Median))
@@ -352,7 +368,7 @@ func (b *bench) done(s scenario, r Result) {
 	b.tell(line, true)
 }
 
-// progress tells what is being done.
+// progress reports the current step of a scenario.
 func (b *bench) progress(s scenario, format string, args ...any) {
 	b.tell(s.name+": "+fmt.Sprintf(format, args...), false)
 }

@@ -1,4 +1,4 @@
-package masternode
+package leader
 
 import (
 	"context"
@@ -34,14 +34,14 @@ const maxTransferFailures = 5
 
 // beginRepair finds out what an Invalid node lacks, chooses who sends it, and commits that.
 func (l *leadership) beginRepair(a action, view masterfsm.View, m *memory, now time.Time) job {
-	n := storageOf(view, a.node)
+	n := view.Storage(a.node)
 	live := map[string]bool{}
 	for i := range view.Storages {
 		id := view.Storages[i].ID
-		live[id] = m.live(id, now, l.node.pace)
+		live[id] = m.live(id, now, l.pace)
 	}
 	return func(ctx context.Context) (func(*memory, time.Time), error) {
-		status, err := l.node.cfg.Workers.StorageStatus(ctx, worker(n), l.order)
+		status, err := l.cfg.Workers.StorageStatus(ctx, worker(n), l.order)
 		if err != nil {
 			return nil, err
 		}
@@ -73,11 +73,11 @@ func (l *leadership) beginRepair(a action, view masterfsm.View, m *memory, now t
 				return nil, fmt.Errorf("no storage node that answers has a good copy of the blocks %s", wire.RangesText(missing))
 			}
 		}
-		begin.Time = l.node.now()
-		if _, err := l.node.propose(ctx, begin); err != nil {
+		begin.Time = l.Now()
+		if _, err := l.Propose(ctx, begin); err != nil {
 			return nil, err
 		}
-		l.node.log.Info("repair begins", "node", n.ID, "url", n.URL, "because", n.Cause.Text(), "keeps", keep,
+		l.log.Info("repair begins", "node", n.ID, "url", n.URL, "because", n.Cause.Text(), "keeps", keep,
 			"missing", wire.RangesText(begin.Missing), "sender", begin.Sender)
 		return func(m *memory, now time.Time) {
 			m.of(n.ID).last = now
@@ -93,12 +93,12 @@ func (l *leadership) keep(ctx context.Context, n masterfsm.Storage, status wire.
 	}
 	var boundary masterfsm.Boundary
 	var known bool
-	l.node.cfg.Ledger.Read(func(s *masterfsm.State) { boundary, known = s.BoundaryAt(status.Height) })
+	l.cfg.Ledger.Read(func(s *masterfsm.State) { boundary, known = s.BoundaryAt(status.Height) })
 	if known && boundary.Hash == status.Hash {
 		return status.Height, nil
 	}
 	if !known {
-		h, err := l.node.prover.Header(ctx, status.Height-1)
+		h, err := l.cfg.Prover.Header(ctx, status.Height-1)
 		if err != nil {
 			return 0, err
 		}
@@ -140,22 +140,22 @@ func trusted(n *masterfsm.Storage) bool { return n.State == masterfsm.Valid && n
 
 // repair has a Receiving node repaired, or sees how that goes, and commits the end when it is there.
 func (l *leadership) repair(a action, view masterfsm.View, m *memory) job {
-	n := storageOf(view, a.node)
+	n := view.Storage(a.node)
 	r := m.repairs[n.ID]
 	if r == nil || r.ticket != n.Ticket {
-		r = &repair{ticket: n.Ticket, moved: l.node.cfg.Clock(), heard: l.node.cfg.Clock()}
+		r = &repair{ticket: n.Ticket, moved: l.cfg.Clock(), heard: l.cfg.Clock()}
 		m.repairs[n.ID] = r
 	}
 	return func(ctx context.Context) (func(*memory, time.Time), error) {
 		ctx, cancel := context.WithTimeout(ctx, putTimeout)
 		defer cancel()
-		end, err := l.goOn(ctx, n, storageOf(view, n.Peer), r, view.Confirmed)
-		switch now := l.node.cfg.Clock(); {
+		end, err := l.goOn(ctx, n, view.Storage(n.Peer), r, view.Confirmed)
+		switch now := l.cfg.Clock(); {
 		case end != nil:
-		case now.Sub(r.heard) > l.node.pace.dead:
+		case now.Sub(r.heard) > l.pace.dead:
 			end = l.failedRepair(n, r, wire.CodeSenderSilent, detailOf(err))
-		case now.Sub(r.moved) > l.node.pace.stall:
-			end = l.failedRepair(n, r, wire.CodeStalled, wire.Args{"seconds": uint64(l.node.pace.stall.Seconds())})
+		case now.Sub(r.moved) > l.pace.stall:
+			end = l.failedRepair(n, r, wire.CodeStalled, wire.Args{"seconds": uint64(l.pace.stall.Seconds())})
 		}
 		if end == nil {
 			return func(m *memory, now time.Time) {
@@ -164,34 +164,34 @@ func (l *leadership) repair(a action, view masterfsm.View, m *memory) job {
 				}
 				m.tasks[n.ID] = wire.Task{
 					Kind: "receive", Peer: n.Peer, Blocks: r.status.Blocks, Height: n.Target.Height, Bytes: r.status.Bytes, Total: r.check.Total,
-					Millis: uint64(max(0, l.node.cfg.Clock().Sub(time.UnixMilli(int64(n.Since))).Milliseconds())),
+					Millis: uint64(max(0, l.cfg.Clock().Sub(time.UnixMilli(int64(n.Since))).Milliseconds())),
 				}
 				if n.Peer != "" {
 					m.tasks[n.Peer] = wire.Task{Kind: "send", Peer: n.ID, Blocks: r.status.Blocks, Height: n.Target.Height, Bytes: r.status.Bytes}
 				}
 			}, err
 		}
-		end.ID, end.Version, end.Time = n.ID, n.Version, l.node.now()
-		if _, err := l.node.propose(ctx, end); err != nil {
+		end.ID, end.Version, end.Time = n.ID, n.Version, l.Now()
+		if _, err := l.Propose(ctx, end); err != nil {
 			return nil, err
 		}
 		if !end.Failed.IsZero() {
-			l.node.log.Error("repair ended early", "node", n.ID, "url", n.URL, "sender", n.Peer, "because", end.Failed.Text(), "blocks", end.Blocks)
+			l.log.Error("repair ended early", "node", n.ID, "url", n.URL, "sender", n.Peer, "because", end.Failed.Text(), "blocks", end.Blocks)
 		} else {
-			l.node.log.Info("repair ended", "node", n.ID, "url", n.URL, "sender", n.Peer, "blocks", end.Blocks, "bytes", end.Bytes,
+			l.log.Info("repair ended", "node", n.ID, "url", n.URL, "sender", n.Peer, "blocks", end.Blocks, "bytes", end.Bytes,
 				"height", end.Height, "changed", end.Changed.Text())
 		}
 		return func(m *memory, now time.Time) {
 			m.of(n.ID).last = now
 			if !end.Failed.IsZero() || end.Unchecked > 0 && len(end.Bad) == 0 {
-				m.of(n.ID).repairAgain = now.Add(l.node.pace.again)
+				m.of(n.ID).repairAgain = now.Add(l.pace.again)
 			}
 			switch {
 			case r.early != nil:
-				m.checkEnded(n.ID, r.early, l.node.pace, now)
+				m.checkEnded(n.ID, r.early, l.pace, now)
 				m.of(n.ID).repairAgain = m.of(n.ID).checkAgain
 			case end.Failed.IsZero() && n.Unchecked > 0: // its check came to its end
-				m.checkEnded(n.ID, nil, l.node.pace, now)
+				m.checkEnded(n.ID, nil, l.pace, now)
 			}
 			delete(m.repairs, n.ID)
 			delete(m.tasks, n.ID)
@@ -209,18 +209,18 @@ func (l *leadership) goOn(ctx context.Context, n, sender masterfsm.Storage, r *r
 		}
 		r.pieces = pieces
 	}
-	status, err := l.node.cfg.Workers.Receive(ctx, worker(n), l.order, wire.ReceiveOrder{Ticket: n.Ticket, Keep: n.Keep, Pieces: r.pieces})
+	status, err := l.cfg.Workers.Receive(ctx, worker(n), l.order, wire.ReceiveOrder{Ticket: n.Ticket, Keep: n.Keep, Pieces: r.pieces})
 	if err != nil {
 		return nil, fmt.Errorf("the receiver: %w", err)
 	}
 	if status.Blocks != r.status.Blocks || len(status.Missing) == 0 {
-		r.moved, r.failures = l.node.cfg.Clock(), 0
+		r.moved, r.failures = l.cfg.Clock(), 0
 	}
 	r.answered, r.status = true, status
 	if len(status.Missing) > 0 {
 		return l.send(ctx, n, sender, r)
 	}
-	r.heard = l.node.cfg.Clock()
+	r.heard = l.cfg.Clock()
 	end := &masterfsm.EndRepair{
 		Height: status.Height, Hash: status.Hash, Bad: r.left(n), Blocks: status.Blocks, Bytes: status.Bytes, Changed: replaced(status.Changed),
 	}
@@ -229,9 +229,9 @@ func (l *leadership) goOn(ctx context.Context, n, sender masterfsm.Storage, r *r
 	}
 	// What the last check could not look at, because of a hole that is closed now, it looks at before the node may be Valid.
 	check, err := l.askCheck(ctx, n, wire.CheckOrder{
-		Check: n.Ticket, Height: status.Height, Hash: status.Hash, Rate: l.node.cfg.CheckRate, Lost: confirmed,
+		Check: n.Ticket, Height: status.Height, Hash: status.Hash, Rate: l.cfg.CheckRate, Lost: confirmed,
 	})
-	r.moved, r.check = l.node.cfg.Clock(), check
+	r.moved, r.check = l.cfg.Clock(), check
 	if err != nil || check.Report == nil && check.Error == "" {
 		return nil, err
 	}
@@ -254,11 +254,11 @@ func (l *leadership) send(ctx context.Context, n, sender masterfsm.Storage, r *r
 	if sender.ID == "" {
 		return l.failedRepair(n, r, wire.CodeSenderGone, nil), nil
 	}
-	status, err := l.node.cfg.Workers.Send(ctx, worker(sender), l.order, wire.SendOrder{
+	status, err := l.cfg.Workers.Send(ctx, worker(sender), l.order, wire.SendOrder{
 		Ticket: n.Ticket, Attempt: r.attempt, To: n.URL, Pieces: unfinished(r.pieces, r.status.Missing),
 	})
 	if err == nil {
-		r.heard = l.node.cfg.Clock()
+		r.heard = l.cfg.Clock()
 	}
 	switch {
 	case err != nil:
@@ -266,8 +266,8 @@ func (l *leadership) send(ctx context.Context, n, sender masterfsm.Storage, r *r
 	case status.Running:
 		return nil, nil
 	case status.Faulty:
-		if _, err := l.node.propose(ctx, &masterfsm.Suspect{
-			ID: sender.ID, Cause: masterfsm.Cause{Code: wire.CodeFaultySender, Args: detailText(status.Error)}, Time: l.node.now(),
+		if _, err := l.Propose(ctx, &masterfsm.Suspect{
+			ID: sender.ID, Cause: masterfsm.Cause{Code: wire.CodeFaultySender, Args: detailText(status.Error)}, Time: l.Now(),
 		}); err != nil {
 			return nil, err
 		}
@@ -306,9 +306,9 @@ func (r *repair) left(n masterfsm.Storage) []chain.Range {
 
 // abortRepair ends a repair whose receiver does not answer.
 func (l *leadership) abortRepair(a action, view masterfsm.View) job {
-	n := storageOf(view, a.node)
+	n := view.Storage(a.node)
 	return l.propose(&masterfsm.EndRepair{
-		ID: a.node, Version: a.version, Failed: masterfsm.Cause{Code: wire.CodeReceiverSilent}, Bad: n.Bad, Unchecked: n.Unchecked, Time: l.node.now(),
+		ID: a.node, Version: a.version, Failed: masterfsm.Cause{Code: wire.CodeReceiverSilent}, Bad: n.Bad, Unchecked: n.Unchecked, Time: l.Now(),
 	})
 }
 
@@ -340,19 +340,19 @@ func (l *leadership) pieces(ctx context.Context, n masterfsm.Storage) ([]wire.Pi
 func (l *leadership) provenHash(ctx context.Context, n masterfsm.Storage, height uint64) (chain.Hash, error) {
 	var boundary masterfsm.Boundary
 	var known bool
-	l.node.cfg.Ledger.Read(func(s *masterfsm.State) { boundary, known = s.BoundaryAt(height) })
+	l.cfg.Ledger.Read(func(s *masterfsm.State) { boundary, known = s.BoundaryAt(height) })
 	switch {
 	case height == n.Target.Height:
 		return n.Target.Hash, nil
 	case known:
 		return boundary.Hash, nil
 	}
-	h, err := l.node.prover.Header(ctx, height-1)
+	h, err := l.cfg.Prover.Header(ctx, height-1)
 	if err == nil {
 		return h.Hash(), nil
 	}
 	// The block behind it names its hash.
-	if next, nextErr := l.node.prover.Header(ctx, height); nextErr == nil {
+	if next, nextErr := l.cfg.Prover.Header(ctx, height); nextErr == nil {
 		return next.Prev, nil
 	}
 	return chain.Hash{}, err

@@ -1,10 +1,9 @@
-package masternode
+package leader
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -79,11 +78,11 @@ func (l *leadership) heardFrom(worker string, sent time.Time, err error) {
 	case err == nil:
 		f.accepted[worker] = sent
 	case errors.As(err, &fenced) && fenced.Highest.Epoch > l.order.Epoch:
-		now := l.node.cfg.Clock()
+		now := l.cfg.Clock()
 		if _, known := f.later[worker]; !known {
 			f.suspended.Store(true)
 			f.doubted = now
-			l.node.log.Warn("worker answers with a later epoch; nothing is acknowledged until most storage nodes have "+
+			l.log.Warn("worker answers with a later epoch; nothing is acknowledged until most storage nodes have "+
 				"answered whether they accept this leader", "worker", worker, "epoch", fenced.Highest.Epoch,
 				"own epoch", l.order.Epoch)
 			select {
@@ -102,10 +101,10 @@ func (l *leadership) heardFrom(worker string, sent time.Time, err error) {
 
 // judge counts what the storage nodes of the table have answered; f.mu is held.
 func (l *leadership) judge() {
-	f, now := l.fences, l.node.cfg.Clock()
+	f, now := l.fences, l.cfg.Clock()
 	var nodes []masterfsm.Storage
 	var miners []masterfsm.Miner
-	l.node.cfg.Ledger.Read(func(s *masterfsm.State) { nodes, miners = s.Storages(), s.Miners() })
+	l.cfg.Ledger.Read(func(s *masterfsm.State) { nodes, miners = s.Storages(), s.Miners() })
 	for id, a := range f.later {
 		gone := !slices.ContainsFunc(nodes, func(n masterfsm.Storage) bool { return n.ID == id }) &&
 			!slices.ContainsFunc(miners, func(m masterfsm.Miner) bool { return m.ID == id })
@@ -133,47 +132,35 @@ func (l *leadership) judge() {
 	switch {
 	case 2*len(refuse) > len(nodes):
 		f.suspended.Store(true)
-		if !l.node.fenced.Swap(true) {
-			l.node.end(fmt.Errorf("%w: storage nodes %s, this master at epoch %d: the group was recovered without this "+
+		if !l.fenced.Swap(true) {
+			l.cfg.Stop(fmt.Errorf("%w: storage nodes %s, this master at epoch %d: the group was recovered without this "+
 				"master, or a recovery was begun. "+
 				"Where another master was recovered, move this folder away and start with --join; where the recovery was "+
 				"cut short, run "+
 				"'chainstore master recover' again; docs/masters.md says what to do where it was a "+
 				"mistake", ErrLaterEpoch, strings.Join(refuse, ", "), l.order.Epoch))
 		}
-	case l.node.fenced.Load():
+	case l.fenced.Load():
 	case 2*accept >= len(nodes):
 		f.suspended.Store(false)
 		for id, a := range f.later {
 			if !f.logged[id] {
 				f.logged[id] = true
-				l.node.log.Error("worker answers with a later epoch, but most storage nodes accept this leader's orders; "+
+				l.log.Error("worker answers with a later epoch, but most storage nodes accept this leader's orders; "+
 					"its folder is of another cluster or damaged; take it out", "worker", id, "epoch", a.epoch,
 					"own epoch", l.order.Epoch)
 			}
 		}
 	default:
 		if !f.suspended.Swap(true) {
-			l.node.log.Error("nothing is acknowledged: a worker answers with a later epoch, and too few storage nodes " +
+			l.log.Error("nothing is acknowledged: a worker answers with a later epoch, and too few storage nodes " +
 				"accept this leader's orders")
 		}
 	}
 }
 
-// mayAcknowledge reports why this master must not acknowledge what it commits as the leader, nil where it may. Nothing
-// was committed.
-func (n *Node) mayAcknowledge() (*leadership, error) {
-	l := n.leadership.Load()
-	switch {
-	case n.fenced.Load():
-		return nil, fmt.Errorf("%w: %w", wire.ErrNotLeader, ErrLaterEpoch)
-	case l == nil:
-		return nil, fmt.Errorf("%w: its term has not begun", wire.ErrNotLeader)
-	case l.fences.suspended.Load():
-		return nil, fmt.Errorf("%w: %w", wire.ErrNotLeader, errSuspended)
-	}
-	return l, nil
-}
+// ErrLaterEpoch: the workers obey another epoch of the group, which was recovered without this master.
+var ErrLaterEpoch = errors.New("the workers obey a later epoch of this group")
 
 // errSuspended: a worker answers with a later epoch, and it is not known yet whether the group was recovered.
 var errSuspended = errors.New("a worker answers with a later epoch of this group, and too few storage nodes have " +
@@ -195,9 +182,8 @@ func (l *leadership) passFences(ctx context.Context) {
 
 // askFences gives all storage nodes of the table an order. It returns as soon as most have accepted it.
 func (l *leadership) askFences(ctx context.Context) {
-	n := l.node
 	var nodes []masterfsm.Storage
-	n.cfg.Ledger.Read(func(s *masterfsm.State) { nodes = s.Storages() })
+	l.cfg.Ledger.Read(func(s *masterfsm.State) { nodes = s.Storages() })
 	var asking sync.WaitGroup
 	defer asking.Wait()
 	asked, cancel := context.WithTimeout(ctx, fenceWait)
@@ -205,8 +191,8 @@ func (l *leadership) askFences(ctx context.Context) {
 	answers := make(chan error, len(nodes))
 	for i := range nodes {
 		asking.Go(func() {
-			sent := n.cfg.Clock()
-			_, err := n.cfg.Workers.StorageStatus(asked, worker(nodes[i]), l.order)
+			sent := l.cfg.Clock()
+			_, err := l.cfg.Workers.StorageStatus(asked, worker(nodes[i]), l.order)
 			l.heardFrom(nodes[i].ID, sent, err)
 			answers <- err
 		})
@@ -251,22 +237,13 @@ func (l *leadership) watchFences(ctx context.Context) {
 	}
 }
 
-// fenceNotices name the workers that obey a later epoch; l is nil where this master does not lead.
-func (l *leadership) fenceNotices() []wire.Message {
-	if l == nil {
-		return nil
-	}
-	f := l.fences
+// laterEpochs returns the workers that obey a later epoch, and whether nothing is acknowledged because of them.
+func (f *fences) laterEpochs() (later map[string]uint64, suspended bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	code := wire.CodeLaterEpoch
-	if f.suspended.Load() {
-		code = wire.CodeLaterEpochSuspended
+	later = map[string]uint64{}
+	for id, a := range f.later {
+		later[id] = a.epoch
 	}
-	var notices []wire.Message
-	for _, id := range slices.Sorted(maps.Keys(f.later)) {
-		args := wire.Args{"node": id, "epoch": f.later[id].epoch, "ours": l.order.Epoch}
-		notices = append(notices, wire.Message{Code: code, Args: args})
-	}
-	return notices
+	return later, f.suspended.Load()
 }

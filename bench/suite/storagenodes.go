@@ -19,11 +19,11 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// pollTime is how often a storage node is asked how a check or a repair goes.
+// pollTime is how often a storage node is asked for the progress of a check or a repair.
 const pollTime = 5 * time.Millisecond
 
-// registry stands in for the masters of storage nodes that are measured without a cluster: it registers whoever asks, and
-// orders checks and repairs as a leader does.
+// registry replaces the masters of storage nodes that are measured without a cluster. It registers every worker that
+// asks, and orders checks and repairs as a leader does.
 type registry struct {
 	url     string
 	token   string // file with the cluster token
@@ -81,7 +81,7 @@ func (r *registry) register(w http.ResponseWriter, q *http.Request) {
 	r.tokens[asked.URL] = asked.MasterToken
 }
 
-// worker gives a storage node's address and token once it has registered.
+// worker returns a storage node's address and token once it has registered.
 func (r *registry) worker(url string) (w wire.Worker, registered bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -96,17 +96,19 @@ type storage struct {
 	masters *registry
 }
 
-// leaderOrder is whom a registry claims to be.
+// leaderOrder is the leadership that a registry claims.
 func leaderOrder() wire.Order { return wire.Order{Epoch: 1, Term: 1} }
 
-// startStorage runs a storage node on a folder, and waits until it has registered. The caller's thread is locked: see child.
+// startStorage runs a storage node on a folder and waits until it has registered. The caller's thread must be locked:
+// see child.
 func (r *registry) startStorage(ctx context.Context, program, dir, log string) (*storage, error) {
 	ports, err := freePorts(1)
 	if err != nil {
 		return nil, err
 	}
 	addr := fmt.Sprintf("127.0.0.1:%d", ports[0])
-	c, err := startChild(log, program, "storage", "--data", dir, "--http", addr, "--masters", r.url, "--cluster-token-file", r.token)
+	c, err := startChild(log, program, "storage", "--data", dir, "--http", addr, "--masters", r.url,
+		"--cluster-token-file", r.token)
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +128,7 @@ func (r *registry) startStorage(ctx context.Context, program, dir, log string) (
 	return s, nil
 }
 
-// poll asks until it is told that it is done.
+// poll calls ask until it is done or fails.
 func poll(ctx context.Context, ask func() (done bool, err error)) error {
 	tick := time.NewTicker(pollTime)
 	defer tick.Stop()
@@ -143,7 +145,7 @@ func poll(ctx context.Context, ask func() (done bool, err error)) error {
 	}
 }
 
-// check has the node check its chain as fast as it goes, and waits for the end.
+// check has the node check its chain as fast as it can, and waits for the end.
 func (s *storage) check(ctx context.Context, name string, c built) error {
 	o := wire.CheckOrder{Check: name, Height: c.height, Hash: c.hash}
 	return poll(ctx, func() (bool, error) {
@@ -155,15 +157,16 @@ func (s *storage) check(ctx context.Context, name string, c built) error {
 	})
 }
 
-// clean says what a check found that is no damage of the benchmark's own chain.
+// clean returns an error if a check of the undamaged chain found anything.
 func clean(r *wire.Report, c built) error {
 	if len(r.Findings) > 0 || len(r.Bad) > 0 || r.Other || r.Unchecked != c.height {
-		return fmt.Errorf("the check of a good chain of %d blocks found %+v, %d blocks checked", c.height, r.Findings, r.Unchecked)
+		return fmt.Errorf("the check of a good chain of %d blocks found %+v, %d blocks checked", c.height, r.Findings,
+			r.Unchecked)
 	}
 	return nil
 }
 
-// fill has one node send its whole chain to an empty one, and waits until the other has it.
+// fill has one node send its whole chain to an empty one, and waits until that has it.
 func (s *storage) fill(ctx context.Context, to *storage, c built) error {
 	ticket := rand.Text()
 	// One piece: the chain has fewer blocks than wire.MaxPiece.
@@ -191,7 +194,7 @@ func (s *storage) fill(ctx context.Context, to *storage, c built) error {
 	return err
 }
 
-// resetPeak has the kernel forget the most memory that a process ever had: proc_pid_clear_refs(5).
+// resetPeak resets the peak of the process's resident memory: proc_pid_clear_refs(5).
 func (s *storage) resetPeak() error {
 	return os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", s.cmd.Process.Pid), []byte("5"), 0)
 }

@@ -64,7 +64,8 @@ func TestSizeOf(t *testing.T) {
 }
 
 func TestBusySeconds(t *testing.T) {
-	if s, err := busySeconds([]byte("cpu  100 1 200 9999 8888 3 50 46 77 0\ncpu0 1 2 3 4 5 6 7 8 0 0\n")); err != nil || s != 4 {
+	if s, err := busySeconds([]byte("cpu  100 1 200 9999 8888 3 50 46 77 0\ncpu0 1 2 3 4 5 6 7 8 0 0\n")); err != nil ||
+		s != 4 {
 		t.Error(s, err)
 	}
 	for _, bad := range []string{"", "cpu  1 2 3", "cpu  1 2 3 4 5 6 7 x 0 0", "cpu0 1 2 3 4 5 6 7 8 0 0"} {

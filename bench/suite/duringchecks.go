@@ -12,10 +12,10 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// checkedPoll is how often the leader is asked whether a check has ended; it asks the node as often itself.
+// checkedPoll is how often the leader is asked whether a check has ended. The leader asks the node as often.
 const checkedPoll = 100 * time.Millisecond
 
-// underChecks does something while one storage node after the other is checked, at the rate that is the default.
+// underChecks runs do while one storage node after the other is checked at the default rate.
 func (b *bench) underChecks(ctx context.Context, sys *system, s scenario, do func() error) (err error) {
 	admin, err := client.New(client.Config{Masters: sys.cluster.File().Masters, Token: sys.cluster.File().Tokens.Admin})
 	if err != nil {
@@ -53,7 +53,7 @@ func (b *bench) underChecks(ctx context.Context, sys *system, s scenario, do fun
 	return err
 }
 
-// keepChecking orders a check of one node after the other, each when the one before it has ended, until ctx ends.
+// keepChecking orders checks of one node after the other until ctx ends. Each begins when the last one has ended.
 func keepChecking(ctx context.Context, admin *client.Client) error {
 	for next := 0; ; next++ {
 		state, err := quiet(ctx, admin)
@@ -72,7 +72,7 @@ func keepChecking(ctx context.Context, admin *client.Client) error {
 	}
 }
 
-// quiet waits until no check is due or under way.
+// quiet waits until no check is due or in progress.
 func quiet(ctx context.Context, admin *client.Client) (state wire.Integrity, err error) {
 	for {
 		if state, err = admin.Integrity(ctx); err != nil || !anyCheck(state.Nodes) {

@@ -1,4 +1,4 @@
-package masternode
+package leader
 
 import (
 	"math"
@@ -76,7 +76,7 @@ func defaultPace() pace {
 	return pace{
 		maxAge: time.Second, ping: time.Second, ask: 5 * time.Second, dead: 3 * time.Second, ackDelay: 250 * time.Millisecond,
 		retry: 250 * time.Millisecond, retryMine: 100 * time.Millisecond,
-		check: DefaultCheckInterval, poll: 100 * time.Millisecond, again: 2 * time.Second, rekey: time.Minute, stall: time.Minute,
+		poll: 100 * time.Millisecond, again: 2 * time.Second, rekey: time.Minute, stall: time.Minute,
 		againMost: 30 * time.Second,
 		witness:   time.Second, witnessMost: time.Minute, patience: 5 * time.Second,
 	}
@@ -178,8 +178,9 @@ type decision struct {
 	start  []action
 	cancel []action
 	wake   time.Time
-	mute   []string // voters for which the log's first key waits: see planner.logKeys
-	older  []string // members for which the group's protocol level waits: see planner.level
+	// noLogKeys are voters that the log's first key waits for: see planner.logKeys. older are members that the group's protocol
+	// level waits for: see planner.level.
+	noLogKeys, older []string
 }
 
 // planner builds a decision.
@@ -353,7 +354,7 @@ func (w *planner) masters() {
 		if !m.Voter || len(w.view.Log.Keys) == 0 || w.view.Level < masterfsm.ProtocolLevel {
 			every = w.pace.ping
 		}
-		if urlOf(w.view, m.ID) != "" {
+		if w.view.Master(m.ID).URL != "" {
 			w.ping(action{kind: actPingMaster, node: m.ID}, every)
 		}
 	}

@@ -18,20 +18,21 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// maxChainMiB bounds the chain that is checked and repaired: in a repair it is one piece.
+// maxChainMiB bounds the chain that is checked and repaired. In a repair it is one piece.
 const maxChainMiB = 8 << 10
 
-// memoryChains are the lengths of the chains whose checks and repairs are looked at for memory, in quarters of the others'.
+// memoryChains are the lengths of the chains for which memory is measured, in quarters of the length of the others.
 var memoryChains = [...]uint64{1, 8}
 
-// memoryDir makes a folder in memory, so that a check's figure is the processor's and not the disk's: a check reads what is on the disk,
-// past the page cache. Where there is none, or it has no room, the folder is on the disk.
+// memoryDir makes a folder in memory. A check bypasses the page cache, so on a disk it would measure the disk and not
+// the processor. If there is no such file system, or no room in it, the folder is on the disk.
 func (b *bench) memoryDir(bytes uint64) (dir string, remove func() error, err error) {
 	const shm = "/dev/shm"
 	var fs syscall.Statfs_t
 	if err := syscall.Statfs(shm, &fs); err == nil && fs.Bavail*uint64(fs.Bsize) > 2*bytes {
 		if dir, err := os.MkdirTemp(shm, "chainstore-bench-*"); err == nil {
-			b.note("check-*: the chain is in memory (%s); from a disk that is slower than the hash, a check is as fast as the disk.", shm)
+			b.note("check-*: the chain is in memory (%s); from a disk that is slower than the hash, "+
+				"a check is as fast as the disk.", shm)
 			return dir, func() error { return os.RemoveAll(dir) }, nil
 		}
 	}
@@ -40,7 +41,7 @@ func (b *bench) memoryDir(bytes uint64) (dir string, remove func() error, err er
 	return dir, func() error { return os.RemoveAll(dir) }, os.Mkdir(dir, 0o700)
 }
 
-// build makes a chain and tells how far it is.
+// build makes a chain and reports its progress.
 func (b *bench) build(ctx context.Context, what, dir string, payloads uint64) (built, error) {
 	return build(ctx, dir, payloads, func(done uint64) {
 		b.tell(fmt.Sprintf("%s: making a chain: %s of %s MiB", what, mebibytes(done), mebibytes(payloads)), false)
@@ -49,10 +50,10 @@ func (b *bench) build(ctx context.Context, what, dir string, payloads uint64) (b
 
 func (b *bench) chainBytes() uint64 { return uint64(b.cfg.ChainMiB) << 20 }
 
-// lap is one run over a whole chain, timed by itself: what it needs before and after does not count.
+// lap is one run over a whole chain. It measures its own time, without its preparation and clean-up.
 type lap func(ctx context.Context, run int) (time.Duration, map[string]float64, error)
 
-// laps measures a scenario by runs over a chain. One more goes ahead to warm up.
+// laps measures a scenario by runs over a chain, after one more to warm up.
 func (b *bench) laps(ctx context.Context, s scenario, c built, one lap) error {
 	r := s.result()
 	r.Cores = map[string]float64{}
@@ -82,7 +83,7 @@ func (b *bench) laps(ctx context.Context, s scenario, c built, one lap) error {
 	return nil
 }
 
-// timed runs what a lap measures, and says which cores it kept busy.
+// timed runs the part of a lap that is measured. It returns the time and the cores that were busy.
 func timed(g groups, do func() error) (time.Duration, map[string]float64, error) {
 	before, err := g.cpu()
 	if err != nil {
@@ -101,7 +102,7 @@ func timed(g groups, do func() error) (time.Duration, map[string]float64, error)
 	return took, cores(before, after, took), nil
 }
 
-// checks measures checks of one storage node in this process, ordered and asked for as a leader does, and the bare hash.
+// checks measures checks of one storage node in this process, by the same orders as a leader's, and the bare hash.
 func (b *bench) checks(ctx context.Context, scenarios []scenario) (err error) {
 	dir, remove, err := b.memoryDir(b.chainBytes())
 	if err != nil {
@@ -126,7 +127,7 @@ func (b *bench) checks(ctx context.Context, scenarios []scenario) (err error) {
 	return nil
 }
 
-// hashLap hashes as many payloads as the chain has, one call each, on one goroutine.
+// hashLap hashes as many payloads as the chain has, one call each, in one goroutine.
 func hashLap(ctx context.Context, c built) (time.Duration, map[string]float64, error) {
 	block := make([]byte, blobsPerBlock*blobSize)
 	return timed(groups{}, func() error {
@@ -138,7 +139,7 @@ func hashLap(ctx context.Context, c built) (time.Duration, map[string]float64, e
 			for at := 0; at < len(block); at += blobSize {
 				last = sha256.Sum256(block[at : at+blobSize])
 			}
-			copy(block, last[:]) // so that it is used
+			copy(block, last[:]) // use the result
 		}
 		return nil
 	})
@@ -163,7 +164,7 @@ func checkLap(ctx context.Context, c built, threads, run int) (took time.Duratio
 	})
 }
 
-// repairs measures repairs between storage nodes in processes of their own, as roles wires them; this process is their master.
+// repairs measures repairs between storage nodes in processes of their own. This process is their master.
 func (b *bench) repairs(ctx context.Context, scenarios []scenario) (err error) {
 	runtime.LockOSThread() // see child
 	defer runtime.UnlockOSThread()
@@ -186,10 +187,15 @@ func (b *bench) repairs(ctx context.Context, scenarios []scenario) (err error) {
 		}
 		switch s.work {
 		case workCopy:
-			b.note("%s: one POST of the segments to a net/http server in this process, which writes them to a file and syncs it once at the end.", s.name)
-			err = b.laps(ctx, s, c, func(ctx context.Context, _ int) (time.Duration, map[string]float64, error) { return p.copyLap(ctx, c) })
+			b.note("%s: one POST of the segments to a net/http server in this process, which writes them to a file "+
+				"and syncs it once at the end.", s.name)
+			err = b.laps(ctx, s, c, func(ctx context.Context, _ int) (time.Duration, map[string]float64,
+				error) {
+				return p.copyLap(ctx, c)
+			})
 		case workRepair:
-			b.note("%s: two storage nodes in processes of their own; each block is verified on both, and durable on the receiver.", s.name)
+			b.note("%s: two storage nodes in processes of their own; each block is verified on both, and durable on "+
+				"the receiver.", s.name)
 			err = b.laps(ctx, s, c, func(ctx context.Context, _ int) (time.Duration, map[string]float64, error) {
 				took, used, _, err := p.fillLap(ctx, c)
 				return took, used, err
@@ -207,7 +213,7 @@ func (b *bench) repairs(ctx context.Context, scenarios []scenario) (err error) {
 	return os.RemoveAll(dir) // the cluster may need the room
 }
 
-// pair is what repairs from one node to another are measured with.
+// pair measures repairs from one node to another.
 type pair struct {
 	*bench
 	dir     string
@@ -215,11 +221,13 @@ type pair struct {
 }
 
 func (p *pair) start(ctx context.Context, name string) (*storage, error) {
-	return p.masters.startStorage(ctx, p.cfg.Program, filepath.Join(p.dir, name), filepath.Join(p.bench.dir, name+".log"))
+	return p.masters.startStorage(ctx, p.cfg.Program, filepath.Join(p.dir, name),
+		filepath.Join(p.bench.dir, name+".log"))
 }
 
-// fillLap fills an empty node from the one that has the chain, both started for it, and tells what memory that took.
-func (p *pair) fillLap(ctx context.Context, c built) (took time.Duration, used map[string]float64, memory []Memory, err error) {
+// fillLap starts both nodes, fills the empty one from the one that has the chain, and returns the memory that it took.
+func (p *pair) fillLap(ctx context.Context,
+	c built) (took time.Duration, used map[string]float64, memory []Memory, err error) {
 	sender, err := p.start(ctx, filepath.Base(c.dir))
 	if err != nil {
 		return 0, nil, nil, err
@@ -233,14 +241,15 @@ func (p *pair) fillLap(ctx context.Context, c built) (took time.Duration, used m
 		err = errors.Join(err, receiver.stop(), os.RemoveAll(filepath.Join(p.dir, "receiver")))
 	}()
 	g := groups{"sender": {sender.cmd.Process.Pid}, "receiver": {receiver.cmd.Process.Pid}}
-	memory, err = watched(c, map[string]*storage{"receive": receiver, "send": sender}, []string{"receive", "send"}, func() error {
-		took, used, err = timed(g, func() error { return sender.fill(ctx, receiver, c) })
-		return err
-	})
+	memory, err = watched(c, map[string]*storage{"receive": receiver, "send": sender}, []string{"receive", "send"},
+		func() error {
+			took, used, err = timed(g, func() error { return sender.fill(ctx, receiver, c) })
+			return err
+		})
 	return took, used, memory, err
 }
 
-// watched tells the most memory that nodes took while something was done, and what they took before.
+// watched runs do and returns the memory of the nodes before it and the peak during it.
 func watched(c built, nodes map[string]*storage, names []string, do func() error) ([]Memory, error) {
 	var all []Memory
 	for _, name := range names {
@@ -266,7 +275,7 @@ func watched(c built, nodes map[string]*storage, names []string, do func() error
 	return all, nil
 }
 
-// memory looks at the memory of checks and repairs of a short chain and of a long one.
+// memory measures the memory of checks and repairs of a short chain and of a long one.
 func (p *pair) memory(ctx context.Context, s scenario) error {
 	for i, quarters := range memoryChains {
 		c, err := p.build(ctx, s.name, filepath.Join(p.dir, fmt.Sprintf("sender-%d", i+1)), p.chainBytes()*quarters/4)
@@ -300,10 +309,11 @@ func (p *pair) checkMemory(ctx context.Context, c built) (m []Memory, err error)
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, s.stop()) }()
-	return watched(c, map[string]*storage{"check": s}, []string{"check"}, func() error { return s.check(ctx, "memory", c) })
+	return watched(c, map[string]*storage{"check": s}, []string{"check"},
+		func() error { return s.check(ctx, "memory", c) })
 }
 
-// copyLap sends the files with the chain's blocks to a bare server, which keeps them in one file.
+// copyLap sends the files of the chain's blocks to a bare server, which writes them to one file.
 func (p *pair) copyLap(ctx context.Context, c built) (took time.Duration, used map[string]float64, err error) {
 	target := filepath.Join(p.dir, "copy")
 	defer func() { err = errors.Join(err, os.RemoveAll(target)) }()
@@ -330,11 +340,12 @@ func (p *pair) copyLap(ctx context.Context, c built) (took time.Duration, used m
 	if err != nil {
 		return 0, nil, err
 	}
-	server := &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := keep(target, r.Body, length); err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-		}
-	})}
+	server := &http.Server{ReadHeaderTimeout: 10 * time.Second,
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if err := keep(target, r.Body, length); err != nil {
+				http.Error(w, err.Error(), http.StatusInternalServerError)
+			}
+		})}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	defer func() {
@@ -348,7 +359,7 @@ func (p *pair) copyLap(ctx context.Context, c built) (took time.Duration, used m
 	})
 }
 
-// keep writes a body to a new file, and syncs it.
+// keep writes a body to a new file and syncs it.
 func keep(path string, body io.Reader, length int64) error {
 	f, err := os.Create(path)
 	if err != nil {

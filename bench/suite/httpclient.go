@@ -10,18 +10,18 @@ import (
 	"time"
 )
 
-// Errors of an answer that the generator cannot take. They break the connection.
+// Errors of a response that the load generator does not read. They break the connection.
 var (
 	errMalformed = errors.New("answer is not HTTP/1.1")
-	errChunked   = errors.New("answer is chunked: the load generator reads answers with a Content-Length only, the handler has to set it")
+	errChunked   = errors.New("answer is chunked: the load generator needs a Content-Length")
 	errNoLength  = errors.New("answer has no Content-Length: the load generator needs one to keep the connection")
 	errTooLong   = errors.New("answer is too long")
 )
 
-// maxAnswer bounds the answers' bodies, bytes.
+// maxAnswer bounds the body of a response, in bytes.
 const maxAnswer = 16 << 20
 
-// refusal is an answer that came whole and is not the one that was asked for. The connection goes on.
+// refusal is a complete response other than the wanted one. The connection can be used further.
 type refusal struct{ text string }
 
 func (r *refusal) Error() string { return r.text }
@@ -29,17 +29,17 @@ func (r *refusal) Error() string { return r.text }
 // httpClient is one client's connection to an HTTP server. One goroutine uses it.
 type httpClient struct {
 	addr  string                  // host:port
-	next  func() []byte           // the next request whole, valid until the next call
+	next  func() []byte           // the next complete request, valid until the next call
 	want  int                     // status
-	check func(body []byte) error // of an answer with that status; nil for none
-	body  []byte                  // of the last answer; its memory is used again
+	check func(body []byte) error // of a response with that status; nil for none
+	body  []byte                  // of the last response; its memory is reused
 	*socket
 }
 
 func (c *httpClient) connect(ctx context.Context) error {
 	s, err := dialSocket(ctx, c.addr)
 	if err != nil {
-		return err // the old socket, closed, stays: what is tried on it fails
+		return err // the closed socket stays, and requests on it fail
 	}
 	c.socket = s
 	return nil
@@ -47,7 +47,7 @@ func (c *httpClient) connect(ctx context.Context) error {
 
 func (c *httpClient) until(t time.Time) error { return c.SetDeadline(t) }
 
-// request makes one request and takes its answer; the error is a *refusal where the server answered otherwise than wanted.
+// request makes one request and reads its response. The error is a *refusal if the response is not the wanted one.
 func (c *httpClient) request() error {
 	if _, err := c.Write(c.next()); err != nil {
 		return err
@@ -67,7 +67,7 @@ func (c *httpClient) request() error {
 	return nil
 }
 
-// answer reads one answer into c.body.
+// answer reads one response into c.body.
 func (c *httpClient) answer() (status int, err error) {
 	line, err := c.in.ReadSlice('\n')
 	if err != nil {
@@ -101,7 +101,7 @@ func (c *httpClient) answer() (status int, err error) {
 	return status, nil
 }
 
-// headers reads to the empty line and gives the Content-Length, -1 where there is none.
+// headers reads to the empty line and returns the Content-Length, -1 if there is none.
 func (c *httpClient) headers() (length int, err error) {
 	length = -1
 	for {
@@ -132,7 +132,7 @@ func (c *httpClient) headers() (length int, err error) {
 	}
 }
 
-// is compares a header's name with one in lower case.
+// is reports whether a header's name is the given one, which is in lower case.
 func is(name []byte, lower string) bool {
 	return len(name) == len(lower) && bytes.EqualFold(name, []byte(lower))
 }

@@ -95,7 +95,8 @@ func TestRegistryRegisters(t *testing.T) {
 		t.Error("it knows a node that never came")
 	}
 	masters := noderpc.NewMasters(noderpc.NewTransport(), string(token))
-	first, err := masters.Register(t.Context(), r.url, wire.Registration{Role: "storage", URL: url, MasterToken: "secret"})
+	first, err := masters.Register(t.Context(), r.url,
+		wire.Registration{Role: "storage", URL: url, MasterToken: "secret"})
 	if err != nil || first.ID == "" || first.Group == "" {
 		t.Errorf("%+v, %v", first, err)
 	}
@@ -126,17 +127,19 @@ func TestRegistryRegisters(t *testing.T) {
 func TestLapsLeaveTheWarmUpOut(t *testing.T) {
 	b := &bench{cfg: Config{Runs: 3}, report: newReport(Config{})}
 	c := built{height: 2}
-	err := b.laps(t.Context(), scenario{name: "check-1"}, c, func(_ context.Context, run int) (time.Duration, map[string]float64, error) {
-		if run == 0 {
-			return time.Hour, map[string]float64{"load": 100}, nil
-		}
-		return time.Duration(run) * time.Second, map[string]float64{"load": 1.5}, nil
-	})
+	err := b.laps(t.Context(), scenario{name: "check-1"}, c,
+		func(_ context.Context, run int) (time.Duration, map[string]float64, error) {
+			if run == 0 {
+				return time.Hour, map[string]float64{"load": 100}, nil
+			}
+			return time.Duration(run) * time.Second, map[string]float64{"load": 1.5}, nil
+		})
 	if err != nil {
 		t.Fatal(err)
 	}
 	r := b.report.Results[0]
-	if r.Rate.Median != 4096 || r.Rate.Max != 8192 || r.Throughput.Median != 4 || r.Cores["load"] != 1.5 || r.Completed != 3 {
+	if r.Rate.Median != 4096 || r.Rate.Max != 8192 || r.Throughput.Median != 4 || r.Cores["load"] != 1.5 ||
+		r.Completed != 3 {
 		t.Errorf("%+v, %+v", r, r.Throughput)
 	}
 }

@@ -10,12 +10,12 @@ import (
 )
 
 const (
-	// blobSize is the payload of a record of a chain for checks and repairs, bytes; blobsPerBlock how many a block has.
+	// blobSize is the payload size of a record in a chain for checks and repairs, blobsPerBlock the records of a block.
 	blobSize      = 1 << 10
 	blobsPerBlock = 4096
 )
 
-// built is a chain that was made on a storage node's folder without a cluster.
+// built is a chain that was made in a storage node's folder without a cluster.
 type built struct {
 	dir    string
 	height uint64
@@ -25,9 +25,9 @@ type built struct {
 func (c built) records() uint64  { return c.height * blobsPerBlock }
 func (c built) payloads() uint64 { return c.records() * blobSize } // bytes
 
-// build makes a chain with at least so many bytes of payloads in a new folder. Its blocks need no proof of work: a check hashes them
-// the same.
-func build(ctx context.Context, dir string, payloads uint64, tell func(done uint64)) (c built, err error) {
+// build makes a chain with at least that many bytes of payloads in a new folder. Its blocks have difficulty 0, since a
+// check costs the same for them.
+func build(ctx context.Context, dir string, payloads uint64, progress func(done uint64)) (c built, err error) {
 	n, err := storagenode.Open(storagenode.Config{Dir: dir})
 	if err != nil {
 		return c, err
@@ -47,7 +47,7 @@ func build(ctx context.Context, dir string, payloads uint64, tell func(done uint
 		}
 		c.height++
 		c.hash = block.Header.Hash()
-		tell(c.payloads())
+		progress(c.payloads())
 	}
 	if closeErr := n.Close(); err == nil {
 		err = closeErr
@@ -58,7 +58,7 @@ func build(ctx context.Context, dir string, payloads uint64, tell func(done uint
 	return c, nil
 }
 
-// blockMaker makes the blocks of a chain, one after the other.
+// blockMaker makes the blocks of a chain in order.
 type blockMaker struct {
 	verifier *chain.Verifier
 	random   *rand.Rand

@@ -1,4 +1,4 @@
-package masternode
+package leader
 
 import (
 	"testing"
@@ -174,6 +174,7 @@ func TestPlanOfChecksAndRepairs(t *testing.T) {
 				view.Head.Height = 10
 			}
 			p := defaultPace()
+			p.check = time.Minute
 			m := newMemory(now.Add(-time.Hour))
 			for _, n := range c.nodes {
 				s := m.of(n.ID)
