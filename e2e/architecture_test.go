@@ -31,7 +31,7 @@ var mayImport = map[string][]string{
 	"internal/noderpc":    {"chain", "internal/exchange", "wire"},
 	"client":              {"chain", "internal/exchange", "wire"},
 	"verify":              {"chain", "wire"},
-	"httpapi":             {"chain", "masternode", "storagenode", "wire"},
+	"httpapi":             {"chain", "wire"},
 	"httpapi/console":     {"wire"},
 	"httpapi/legacy":      {"httpapi", "masterfsm", "masternode", "wire"},
 	"httpapi/masterapi": {
