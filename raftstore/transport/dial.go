@@ -46,9 +46,9 @@ func (s *Stream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Co
 	}
 }
 
-// Tell announces this master's present start to a member, which is dialled at the address where it was seen last and at
-// the given one, host:port. Where exact is set, only the given one is dialled. At protocol level 0 no start is exchanged,
-// and Tell reports whether the member answers the handshake.
+// Tell announces this master's present start to a member, which is dialled at the address where it was seen last and
+// at the given one, host:port. Where exact is set, only the given one is dialled. At protocol level 0 no start is
+// exchanged, and Tell reports whether the member answers the handshake.
 func (s *Stream) Tell(ctx context.Context, member, hostPort string, exact bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -164,15 +164,16 @@ func (s *Stream) call(c *conn, h hello, hostPort string, purpose byte) error {
 	return err
 }
 
-// versionFor returns the version of the handshake for a callee: that of the group's level, or a higher one that the callee has used.
+// versionFor returns the version of the handshake for a callee: that of the group's level, or a higher one that the
+// callee has used.
 func (s *Stream) versionFor(callee string) byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return max(byte(s.cfg.Level())+helloVersion, s.versions[callee])
 }
 
-// startCheck returns what the handshake of a connection needs. dialled is the address that the connection was opened to,
-// "" where the other side opened it.
+// startCheck returns what the handshake of a connection needs. dialled is the address that the connection was opened
+// to, "" where the other side opened it.
 func (s *Stream) startCheck(c *conn, member, dialled string) startCheck {
 	return startCheck{
 		Starts:     s.cfg.Starts,

@@ -13,10 +13,10 @@ import (
 //
 //	magic "CSRH" ‖ version u8 ‖ nonce[32] ‖ len8 ‖ group ‖ len8 ‖ caller's id ‖ len8 ‖ id of the member meant
 //
-// The version is one more than a protocol level that the caller knows: that of the group, or a higher one that the callee has
-// used. A callee refuses a lower one than its group's, because the caller's program is older. What follows is drawn in key.go
-// (version 1) and starthandshake.go (version 2 and higher ones). The callee closes the connection without an answer when it is
-// another member, of another group, or new.
+// The version is one more than a protocol level that the caller knows: that of the group, or a higher one that the
+// callee has used. A callee refuses a lower one than its group's, because the caller's program is older. What follows is
+// drawn in key.go (version 1) and starthandshake.go (version 2 and higher ones). The callee closes the connection
+// without an answer when it is another member, of another group, or new.
 const (
 	helloMagic         = "CSRH"
 	helloVersion       = 1 // proves the cluster token
