@@ -11,7 +11,7 @@ import (
 	"github.com/chainstore/chainstore/storagenode/tiles"
 )
 
-// audit reads blocks from the files, as they are at their paths, and judges each with chain.Verifier. The check of a running node
+// Audit reads blocks from the files, as they are at their paths, and judges each with chain.Verifier. The check of a running node
 // and the offline [Verify] are both made of it.
 //
 // A bad block hides the tree behind it. The hashes on disk show it again: with those of the bad block's leaves behind the tree
@@ -20,15 +20,15 @@ import (
 //
 // A block that was changed and mined again passes by itself; the next one then does not follow. If the hashes on disk differed from
 // the changed block's, and lead to the one that does not follow, it is the changed one that is bad, and that one is good.
-type audit struct {
-	dir     string // of the segments
-	open    segment.OpenFunc
-	index   *index
-	height  uint64 // blocks to look at, from 0 on
-	threads int
-	lost    []chain.Range // confirmed: bad blocks in it are no findings
-	levels  []*os.File    // files of the tree's hashes at their paths, nil where there is none
-	tilesTo uint64        // leaves whose hashes must be there
+type Audit struct {
+	Dir     string // of the segments
+	Open    segment.OpenFunc
+	Index   *Index
+	Height  uint64 // blocks to look at, from 0 on
+	Threads int
+	Lost    []chain.Range // confirmed: bad blocks in it are no findings
+	Levels  []*os.File    // files of the tree's hashes at their paths, nil where there is none
+	TilesTo uint64        // leaves whose hashes must be there
 
 	// entered is told of each segment before its blocks are judged, file nil where it is gone; headerBad that its header is damaged,
 	// when a block of it was good; where it is nil, the first block counts as damaged then. read is told of bytes that were read,
@@ -88,12 +88,12 @@ type verdict struct {
 const maxPending = 1 << 16
 
 // run judges all blocks. The error is the disk's, or that of ctx, and no block's.
-func (a *audit) run(ctx context.Context) error {
+func (a *Audit) run(ctx context.Context) error {
 	a.verifier = chain.NewVerifier(chain.Head{})
-	a.unchecked = a.height
+	a.unchecked = a.Height
 	reader := newAuditReader(a)
 	defer reader.close()
-	for number := uint64(0); number < a.height; number++ {
+	for number := uint64(0); number < a.Height; number++ {
 		s, err := reader.next(ctx, number)
 		if err != nil {
 			return err
@@ -114,7 +114,7 @@ func (a *audit) run(ctx context.Context) error {
 			}
 		}
 		if a.read != nil {
-			if err := a.read(ctx, segment.FrameHeader+int64(s.place.length)); err != nil {
+			if err := a.read(ctx, segment.FrameHeader+int64(s.place.Length)); err != nil {
 				return err
 			}
 		}
@@ -124,14 +124,14 @@ func (a *audit) run(ctx context.Context) error {
 }
 
 // damagedHeader is told when a block of a segment was good whose header is not.
-func (a *audit) damagedHeader(s *slot, err error) error {
+func (a *Audit) damagedHeader(s *slot, err error) error {
 	a.find(chain.Finding{Block: s.seg, What: chain.WrongFrame, Detail: fmt.Sprintf(
 		"the header of %s was damaged and was written again: %v", segment.Name(s.seg), err)})
 	return a.headerBad(s.seg, err)
 }
 
 // judge takes the next block.
-func (a *audit) judge(s *slot) error {
+func (a *Audit) judge(s *slot) error {
 	before := a.verifier.Head()
 	var refused error
 	if s.parsed && a.near == nil {
@@ -173,7 +173,7 @@ func (a *audit) judge(s *slot) error {
 }
 
 // good adds a block's hashes to the tree, and holds the files against them.
-func (a *audit) good(s *slot, before chain.Head) error {
+func (a *Audit) good(s *slot, before chain.Head) error {
 	at := mark{before, a.builder}
 	a.last = before
 	a.wrong.any, a.wrong.leaf = false, false
@@ -193,9 +193,9 @@ func (a *audit) good(s *slot, before chain.Head) error {
 }
 
 // bridge tries to go on behind bad blocks, and reports whether the block at hand is good.
-func (a *audit) bridge(s *slot) bool {
+func (a *Audit) bridge(s *slot) bool {
 	h := &s.block.Header
-	if h.Block != s.number || h.First != s.place.first {
+	if h.Block != s.number || h.First != s.place.First {
 		return false
 	}
 	for _, b := range []*bridgehead{a.near, a.far} {
@@ -227,7 +227,7 @@ func (a *audit) bridge(s *slot) bool {
 }
 
 // retract condemns the blocks that were taken for good and differ from the hashes that the block at hand confirms.
-func (a *audit) retract(number uint64) {
+func (a *Audit) retract(number uint64) {
 	head := a.far.head
 	for _, r := range a.doubt {
 		for b := r.From; b < r.To; b++ {
@@ -241,7 +241,7 @@ func (a *audit) retract(number uint64) {
 }
 
 // feed gives the builder proven hashes from disk up to a leaf; at is where the audit stood before the first of them.
-func (a *audit) feed(at mark, to uint64) error {
+func (a *Audit) feed(at mark, to uint64) error {
 	for a.builder.Size() < to {
 		leaves, err := a.tileLeaves(a.builder.Size(), min(to, a.builder.Size()+maxChunk))
 		if err != nil {
@@ -259,7 +259,7 @@ func (a *audit) feed(at mark, to uint64) error {
 }
 
 // extend grows a bridgehead's tree up to a leaf.
-func (a *audit) extend(b *bridgehead, to uint64) bool {
+func (a *Audit) extend(b *bridgehead, to uint64) bool {
 	for !b.broken && b.tree.Size() < to {
 		leaves, err := a.tileLeaves(b.tree.Size(), min(to, b.tree.Size()+maxChunk))
 		if err != nil {
@@ -272,8 +272,8 @@ func (a *audit) extend(b *bridgehead, to uint64) bool {
 }
 
 // condemn notes a bad block; before is the head before it, if it is the first.
-func (a *audit) condemn(v verdict, before chain.Head) {
-	for _, r := range a.lost {
+func (a *Audit) condemn(v verdict, before chain.Head) {
+	for _, r := range a.Lost {
 		if r.Holds(v.number) {
 			a.confirmed = addLast(a.confirmed, v.number)
 			return
@@ -295,14 +295,14 @@ func (a *audit) condemn(v verdict, before chain.Head) {
 	}
 }
 
-func (a *audit) find(f chain.Finding) {
+func (a *Audit) find(f chain.Finding) {
 	if len(a.findings) < chain.MaxFindings {
 		a.findings = append(a.findings, f)
 	}
 }
 
 // end judges what is left when no block follows.
-func (a *audit) end() {
+func (a *Audit) end() {
 	if a.near == nil {
 		return
 	}
@@ -318,7 +318,7 @@ func (a *audit) end() {
 }
 
 // complete tells that the last block is good and hangs together with all before: its hash can be held against the target's.
-func (a *audit) complete() bool { return a.near == nil }
+func (a *Audit) complete() bool { return a.near == nil }
 
 // addLast puts a block into a list of ranges, mostly at its end.
 func addLast(list []chain.Range, number uint64) []chain.Range {

@@ -33,7 +33,7 @@ type auditFile struct {
 // slot holds one block that is read and hashed. Its memory is used again.
 type slot struct {
 	number uint64
-	place  place
+	place  Place
 	seg    uint64
 	file   *auditFile // nil where it is gone
 
@@ -48,16 +48,16 @@ type slot struct {
 
 // where names the place for people.
 func (s *slot) where() string {
-	return fmt.Sprintf("%s, frame at offset %d", segment.Name(s.seg), s.place.offset)
+	return fmt.Sprintf("%s, frame at offset %d", segment.Name(s.seg), s.place.Offset)
 }
 
 // load reads the block and hashes its records; what is wrong is noted in the slot.
 func (s *slot) load() {
 	s.parsed, s.missing, s.err = false, false, nil
 	s.leaves = s.leaves[:0]
-	size := segment.FrameHeader + int(s.place.length)
+	size := segment.FrameHeader + int(s.place.Length)
 	switch {
-	case s.place.lost():
+	case s.place.Lost():
 		s.missing, s.err = true, fmt.Errorf("%w: it is missing, and nobody knows where it stood", ErrDamaged)
 		return
 	case s.file == nil:
@@ -65,7 +65,7 @@ func (s *slot) load() {
 		return
 	}
 	s.buf = slices.Grow(s.buf[:0], size)[:size]
-	if got, err := s.file.ReadAt(s.buf, s.place.offset); err != nil && (got < size || !errors.Is(err, io.EOF)) {
+	if got, err := s.file.ReadAt(s.buf, s.place.Offset); err != nil && (got < size || !errors.Is(err, io.EOF)) {
 		s.missing = got == 0 && errors.Is(err, io.EOF)
 		if errors.Is(err, io.EOF) {
 			err = fmt.Errorf("the file ends after %d bytes of the frame's %d", got, size)
@@ -74,8 +74,8 @@ func (s *slot) load() {
 		return
 	}
 	data := s.buf[segment.FrameHeader:]
-	if length := binary.BigEndian.Uint32(s.buf); length != s.place.length {
-		s.err = fmt.Errorf("%w: the frame names a length of %d bytes, not %d", ErrDamaged, length, s.place.length)
+	if length := binary.BigEndian.Uint32(s.buf); length != s.place.Length {
+		s.err = fmt.Errorf("%w: the frame names a length of %d bytes, not %d", ErrDamaged, length, s.place.Length)
 	} else if segment.Checksum(data) != binary.BigEndian.Uint32(s.buf[4:]) {
 		s.err = fmt.Errorf("%w: the frame's checksum is wrong", ErrDamaged)
 	}
@@ -94,7 +94,7 @@ func (s *slot) load() {
 
 // auditReader loads blocks in order, several at a time where the audit has more than one thread.
 type auditReader struct {
-	a      *audit
+	a      *Audit
 	slots  []*slot
 	due    uint64 // the next block to load
 	jobs   chan *slot
@@ -104,13 +104,13 @@ type auditReader struct {
 	begun  bool
 }
 
-func newAuditReader(a *audit) *auditReader {
+func newAuditReader(a *Audit) *auditReader {
 	r := &auditReader{a: a}
 	count := 1
-	if a.threads > 1 {
-		count = a.threads + 1
+	if a.Threads > 1 {
+		count = a.Threads + 1
 		r.jobs = make(chan *slot, count)
-		for range a.threads {
+		for range a.Threads {
 			r.others.Go(func() {
 				for s := range r.jobs {
 					s.load()
@@ -139,7 +139,7 @@ func (r *auditReader) close() {
 
 // next loads the block of that number, which must be the one behind that of the call before.
 func (r *auditReader) next(ctx context.Context, number uint64) (*slot, error) {
-	for r.due < min(r.a.height, number+uint64(len(r.slots))) {
+	for r.due < min(r.a.Height, number+uint64(len(r.slots))) {
 		s := r.slots[r.due%uint64(len(r.slots))]
 		if err := r.aim(s, r.due); err != nil {
 			return nil, err
@@ -174,9 +174,9 @@ func (r *auditReader) next(ctx context.Context, number uint64) (*slot, error) {
 
 // aim points a slot at a block, and opens its segment where it is the first of that.
 func (r *auditReader) aim(s *slot, number uint64) error {
-	p, seg, ok := r.a.index.get(number)
+	p, seg, ok := r.a.Index.Get(number)
 	if !ok {
-		p = place{}
+		p = Place{}
 	}
 	s.number, s.place = number, p
 	if !r.begun || seg != r.seg {
@@ -189,7 +189,7 @@ func (r *auditReader) aim(s *slot, number uint64) error {
 		}
 		r.begun, r.seg = true, seg
 		if f != nil {
-			f.until = r.a.height
+			f.until = r.a.Height
 			r.files = append(r.files, f)
 		}
 		s.file = f
@@ -199,8 +199,8 @@ func (r *auditReader) aim(s *slot, number uint64) error {
 		s.file = nil
 	}
 	s.seg = seg
-	if s.file != nil && !p.lost() {
-		s.file.forget(p.offset + segment.FrameHeader + int64(p.length))
+	if s.file != nil && !p.Lost() {
+		s.file.forget(p.Offset + segment.FrameHeader + int64(p.Length))
 	}
 	return nil
 }
@@ -220,7 +220,7 @@ func (f *auditFile) forget(end int64) {
 
 // again loads a bad block once more: a repair may have replaced its segment meanwhile.
 func (r *auditReader) again(s *slot) error {
-	p, seg, ok := r.a.index.get(s.number)
+	p, seg, ok := r.a.Index.Get(s.number)
 	if !ok {
 		return nil
 	}
@@ -238,12 +238,12 @@ func (r *auditReader) again(s *slot) error {
 	return nil
 }
 
-func (a *audit) path(seg uint64) string { return filepath.Join(a.dir, segment.Name(seg)) }
+func (a *Audit) path(seg uint64) string { return filepath.Join(a.Dir, segment.Name(seg)) }
 
 // openOnce opens a segment at its path; nil where there is none, or something that is no file: then its blocks are
 // missing.
-func (a *audit) openOnce(seg uint64) (*auditFile, error) {
-	f, err := a.open(a.path(seg), os.O_RDONLY)
+func (a *Audit) openOnce(seg uint64) (*auditFile, error) {
+	f, err := a.Open(a.path(seg), os.O_RDONLY)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, durable.ErrNotFile) {
 		return nil, nil
 	}
@@ -258,7 +258,7 @@ func (a *audit) openOnce(seg uint64) (*auditFile, error) {
 }
 
 // openSegment opens a segment for the audit, and looks at its header.
-func (a *audit) openSegment(seg uint64) (*auditFile, error) {
+func (a *Audit) openSegment(seg uint64) (*auditFile, error) {
 	f, err := a.openOnce(seg)
 	if err != nil {
 		return nil, err
@@ -281,9 +281,9 @@ func (a *audit) openSegment(seg uint64) (*auditFile, error) {
 }
 
 // reread loads a block once more, into memory of its own.
-func (a *audit) reread(number uint64) *slot {
+func (a *Audit) reread(number uint64) *slot {
 	s := &slot{number: number}
-	p, seg, ok := a.index.get(number)
+	p, seg, ok := a.Index.Get(number)
 	if !ok {
 		return s
 	}

@@ -88,7 +88,7 @@ func (n *Node) bytesBelow(height uint64) (bytes uint64) {
 	n.index.mu.RLock()
 	defer n.index.mu.RUnlock()
 	for block := range min(height, n.index.height) {
-		bytes += segment.FrameHeader + uint64(n.index.at(block).length)
+		bytes += segment.FrameHeader + uint64(n.index.at(block).Length)
 	}
 	return bytes
 }
@@ -189,8 +189,8 @@ func (n *Node) checkBlocks(ctx context.Context, c *checkJob, report *wire.Report
 			segment.Forget(f)
 		}
 	}
-	a := n.newAudit(min(o.Height, n.index.len()), levels)
-	a.lost = o.Lost
+	a := n.newAudit(min(o.Height, n.index.Len()), levels)
+	a.Lost = o.Lost
 	a.entered = n.heed
 	a.headerBad = func(seg uint64, err error) error {
 		path := a.path(seg)
@@ -214,13 +214,13 @@ func (n *Node) checkBlocks(ctx context.Context, c *checkJob, report *wire.Report
 		report.Unchecked = c.blocks.Load()
 		return runErr
 	}
-	if o.Height > a.height && a.unchecked == a.height {
+	if o.Height > a.Height && a.unchecked == a.Height {
 		report.Unchecked = o.Height
-		short := chain.Range{From: a.height, To: o.Height}
+		short := chain.Range{From: a.Height, To: o.Height}
 		left := chain.CutRanges([]chain.Range{short}, o.Lost)
 		if len(left) > 0 {
 			a.find(chain.Finding{Block: left[0].From, What: chain.WrongShort, Detail: fmt.Sprintf(
-				"the chain ends with %d blocks, %d are due", a.height, o.Height)})
+				"the chain ends with %d blocks, %d are due", a.Height, o.Height)})
 			report.Findings = a.findings
 			for _, r := range left {
 				report.Bad = chain.AddRange(report.Bad, r)
@@ -228,7 +228,7 @@ func (n *Node) checkBlocks(ctx context.Context, c *checkJob, report *wire.Report
 		}
 	}
 	report.Bad = chain.BoundRanges(report.Bad, chain.MaxFindings)
-	if a.height != o.Height || !a.complete() {
+	if a.Height != o.Height || !a.complete() {
 		return n.healSynced()
 	}
 	if a.verifier.Head().Hash != o.Hash {
@@ -245,10 +245,10 @@ func (n *Node) checkBlocks(ctx context.Context, c *checkJob, report *wire.Report
 }
 
 // newAudit makes an audit of the node's files.
-func (n *Node) newAudit(height uint64, levels []*os.File) *audit {
-	return &audit{
-		dir: n.segmentsDir(), open: n.cfg.open, index: &n.index, height: height, threads: n.cfg.CheckThreads,
-		levels: levels, tilesTo: ^uint64(0),
+func (n *Node) newAudit(height uint64, levels []*os.File) *Audit {
+	return &Audit{
+		Dir: n.segmentsDir(), Open: n.cfg.open, Index: &n.index, Height: height, Threads: n.cfg.CheckThreads,
+		Levels: levels, TilesTo: ^uint64(0),
 	}
 }
 

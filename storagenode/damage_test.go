@@ -46,7 +46,7 @@ func TestTornTail(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for cut := last.offset; cut <= int64(len(whole)); cut++ {
+	for cut := last.Offset; cut <= int64(len(whole)); cut++ {
 		dir := copyDir(t, cfg.Dir)
 		if err := os.WriteFile(filepath.Join(dir, "segments", filepath.Base(path)), whole[:cut], 0o600); err != nil {
 			t.Fatal(err)
@@ -64,7 +64,7 @@ func TestTornTail(t *testing.T) {
 			height = 8
 		}
 		got, err := Verify(context.Background(), dir, nil)
-		if err != nil || got.Height != uint64(height) || height == 7 && got.Torn != cut-last.offset {
+		if err != nil || got.Height != uint64(height) || height == 7 && got.Torn != cut-last.Offset {
 			t.Fatalf("cut at %d: verified %+v, %v", cut, got, err)
 		}
 		n := mustOpen(t, Config{Dir: dir})
@@ -161,10 +161,10 @@ func TestBitFlips(t *testing.T) {
 	path, p := segmentOf(t, n, damaged)
 	mustClose(t, n)
 	c.growTo(t, height+3)
-	end := p.offset + segment.FrameHeader + int64(p.length)
-	for at := p.offset; at < end; at++ {
-		length := at < p.offset+4
-		if at > p.offset+130 {
+	end := p.Offset + segment.FrameHeader + int64(p.Length)
+	for at := p.Offset; at < end; at++ {
+		length := at < p.Offset+4
+		if at > p.Offset+130 {
 			at += 10 // records, one like the other
 			if at >= end {
 				break
@@ -176,7 +176,7 @@ func TestBitFlips(t *testing.T) {
 		_, err := Verify(context.Background(), dir, nil)
 		var bad *chain.BlockError
 		if !errors.As(err, &bad) || bad.Block != damaged || !errors.Is(err, ErrDamaged) {
-			t.Fatalf("byte %d: Verify says %v", at-p.offset, err)
+			t.Fatalf("byte %d: Verify says %v", at-p.Offset, err)
 		}
 		if at%2 == 0 {
 			if err := os.Remove(filepath.Join(dir, "index")); err != nil {
@@ -203,7 +203,7 @@ func TestHeadersBehindADamagedOne(t *testing.T) {
 	_, cfg := filled(t, 5, height)
 	n := mustOpen(t, cfg)
 	path, p := segmentOf(t, n, damaged)
-	flip(t, path, p.offset+segment.FrameHeader+60)
+	flip(t, path, p.Offset+segment.FrameHeader+60)
 	size := n.Status().Size
 	for _, c := range []struct {
 		from uint64
@@ -225,10 +225,10 @@ func TestLostBlocks(t *testing.T) {
 		n := mustOpen(t, cfg)
 		path, p := segmentOf(t, n, damaged)
 		first := uint64(damaged)
-		_, seg, _ := n.index.get(damaged)
+		_, seg, _ := n.index.Get(damaged)
 		end := uint64(damaged)
 		for {
-			if _, s, _ := n.index.get(end); s != seg {
+			if _, s, _ := n.index.Get(end); s != seg {
 				break
 			}
 			end++
@@ -240,7 +240,7 @@ func TestLostBlocks(t *testing.T) {
 				t.Fatal(err)
 			}
 		} else {
-			flip(t, path, p.offset)
+			flip(t, path, p.Offset)
 		}
 		if err := os.Remove(filepath.Join(cfg.Dir, "index")); err != nil {
 			t.Fatal(err)
@@ -272,10 +272,10 @@ func TestSegmentGoneIndexThere(t *testing.T) {
 	const height = 60
 	c, cfg := filled(t, 6, height)
 	n := mustOpen(t, cfg)
-	_, seg, _ := n.index.get(20)
+	_, seg, _ := n.index.Get(20)
 	var bad []uint64
 	for b := range uint64(height) {
-		if _, s, _ := n.index.get(b); s == seg {
+		if _, s, _ := n.index.Get(b); s == seg {
 			bad = append(bad, b)
 		}
 	}
@@ -427,7 +427,7 @@ func TestDamagedBlockAndNoTiles(t *testing.T) {
 	n := mustOpen(t, cfg)
 	path, p := segmentOf(t, n, damaged)
 	mustClose(t, n)
-	flip(t, path, p.offset+100)
+	flip(t, path, p.Offset+100)
 	remove(t, cfg.Dir, "tiles")
 	for range 2 {
 		n = mustOpen(t, cfg)
@@ -448,7 +448,7 @@ func TestDamagedBlockAndNoTiles(t *testing.T) {
 		}
 		mustClose(t, n)
 	}
-	flip(t, path, p.offset+100)
+	flip(t, path, p.Offset+100)
 	n = mustOpen(t, cfg)
 	c.check(t, n, height)
 	mustClose(t, n)
@@ -462,7 +462,7 @@ func TestDamagedLastBlock(t *testing.T) {
 	n := mustOpen(t, cfg)
 	path, p := segmentOf(t, n, height-1)
 	mustClose(t, n)
-	flip(t, path, p.offset+60)
+	flip(t, path, p.Offset+60)
 	var bad *chain.BlockError
 	if _, err := Verify(context.Background(), cfg.Dir, nil); !errors.As(err, &bad) || bad.Block != height-1 {
 		t.Errorf("Verify says %v", err)

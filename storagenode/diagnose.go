@@ -15,7 +15,7 @@ import (
 const maxChunk = 4096
 
 // diagnose says what is wrong with a block, and where; refused is the verifier's word, where it was asked.
-func (a *audit) diagnose(s *slot, refused error) verdict {
+func (a *Audit) diagnose(s *slot, refused error) verdict {
 	v := verdict{number: s.number, err: s.err}
 	switch {
 	case s.missing:
@@ -28,7 +28,7 @@ func (a *audit) diagnose(s *slot, refused error) verdict {
 	if refused == nil && a.near != nil {
 		// The link cannot be known behind a bad block; all else can, where the tree is.
 		head := chain.Head{Height: s.number, Hash: s.block.Header.Prev, Time: a.near.head.Time, Tree: a.near.tree}
-		if !a.extend(a.near, s.place.first) {
+		if !a.extend(a.near, s.place.First) {
 			refused = errors.New("it does not hang together with the blocks before")
 		} else {
 			head.Tree = a.near.tree
@@ -70,7 +70,7 @@ func (a *audit) diagnose(s *slot, refused error) verdict {
 }
 
 // records names the records whose leaves differ from those on disk, where those fit the header's root.
-func (a *audit) records(s *slot) (what, text string) {
+func (a *Audit) records(s *slot) (what, text string) {
 	h := &s.block.Header
 	tree := a.verifier.Head().Tree
 	if a.near != nil {
@@ -117,7 +117,7 @@ func (s *slot) nameRecords(differ []uint32) string {
 
 // offsetOf is where a record begins in the segment.
 func (s *slot) offsetOf(record uint32) int64 {
-	at := s.place.offset + segment.FrameHeader + int64(chain.BlockOverhead(s.block.Header.Count))
+	at := s.place.Offset + segment.FrameHeader + int64(chain.BlockOverhead(s.block.Header.Count))
 	for i := range record {
 		at += int64(len(s.block.Encoded(i)))
 	}
@@ -125,7 +125,7 @@ func (s *slot) offsetOf(record uint32) int64 {
 }
 
 // changed says what is wrong with a block that passes by itself, and differs from what the block behind confirms.
-func (a *audit) changed(number, by uint64) verdict {
+func (a *Audit) changed(number, by uint64) verdict {
 	s := a.reread(number)
 	v := verdict{number: number, what: chain.WrongLink, err: s.err}
 	if v.err == nil {
@@ -135,7 +135,7 @@ func (a *audit) changed(number, by uint64) verdict {
 	if !s.parsed {
 		return v
 	}
-	leaves, err := a.tileLeaves(s.place.first, s.place.first+uint64(len(s.leaves)))
+	leaves, err := a.tileLeaves(s.place.First, s.place.First+uint64(len(s.leaves)))
 	if err != nil {
 		return v
 	}
@@ -153,8 +153,8 @@ func (a *audit) changed(number, by uint64) verdict {
 }
 
 // tileLeaves reads leaf hashes as they stand on disk; they are good until the next call.
-func (a *audit) tileLeaves(from, to uint64) ([]chain.Hash, error) {
-	if a.levels[0] == nil {
+func (a *Audit) tileLeaves(from, to uint64) ([]chain.Hash, error) {
+	if a.Levels[0] == nil {
 		return nil, fmt.Errorf("%w: there is no file of the leaves", ErrTiles)
 	}
 	size := int(to-from) * chain.HashSize
@@ -162,9 +162,9 @@ func (a *audit) tileLeaves(from, to uint64) ([]chain.Hash, error) {
 		a.scratch = make([]byte, size)
 	}
 	raw := a.scratch[:size]
-	if _, err := a.levels[0].ReadAt(raw, tiles.OffsetOf(from)); err != nil {
+	if _, err := a.Levels[0].ReadAt(raw, tiles.OffsetOf(from)); err != nil {
 		if errors.Is(err, io.EOF) {
-			err = fmt.Errorf("%s ends before hash %d", a.levels[0].Name(), to)
+			err = fmt.Errorf("%s ends before hash %d", a.Levels[0].Name(), to)
 		}
 		return nil, fmt.Errorf("%w: %w", ErrTiles, err)
 	}
@@ -176,13 +176,13 @@ func (a *audit) tileLeaves(from, to uint64) ([]chain.Hash, error) {
 }
 
 // compare holds computed hashes against those on disk.
-func (a *audit) compare(level int, first uint64, run []chain.Hash) error {
-	due := tiles.Complete(a.tilesTo, level)
+func (a *Audit) compare(level int, first uint64, run []chain.Hash) error {
+	due := tiles.Complete(a.TilesTo, level)
 	if first >= due {
 		return nil
 	}
 	run = run[:min(uint64(len(run)), due-first)]
-	if !sameHashes(a.levels[level], first, run, &a.onDisk) {
+	if !sameHashes(a.Levels[level], first, run, &a.onDisk) {
 		a.wrong.any = true
 		a.wrong.leaf = a.wrong.leaf || level == 0
 		if a.tilesErr == nil {

@@ -85,25 +85,25 @@ func (e *entryRun) readPiece() error {
 	next, made := e.next, len(e.bundle)
 	return n.steady(func() error {
 		e.next, e.bundle = next, e.bundle[:made]
-		block, p, ok := n.index.find(next)
+		block, p, ok := n.index.Find(next)
 		e.block = block
-		if !ok || p.lost() || next >= p.next() {
+		if !ok || p.Lost() || next >= p.Next() {
 			return fmt.Errorf("%w: leaf %d is of no block that is here", ErrDamaged, next)
 		}
-		if next == p.first+uint64(p.count) {
+		if next == p.First+uint64(p.Count) {
 			return e.seal(block)
 		}
-		_, seg, _ := n.index.get(block)
+		_, seg, _ := n.index.Get(block)
 		return e.records(&p, seg)
 	})
 }
 
 // records makes the entries that are due of a block's records, as many as a piece has.
-func (e *entryRun) records(p *place, seg uint64) error {
-	from := uint32(e.next - p.first)
-	to := uint32(min(e.end-p.first, uint64(p.count)))
-	if uint64(p.length) < uint64(chain.BlockOverhead(p.count))+chain.RecordOverhead {
-		return fmt.Errorf("%w: %d bytes cannot hold %d records", ErrDamaged, p.length, p.count)
+func (e *entryRun) records(p *Place, seg uint64) error {
+	from := uint32(e.next - p.First)
+	to := uint32(min(e.end-p.First, uint64(p.Count)))
+	if uint64(p.Length) < uint64(chain.BlockOverhead(p.Count))+chain.RecordOverhead {
+		return fmt.Errorf("%w: %d bytes cannot hold %d records", ErrDamaged, p.Length, p.Count)
 	}
 	var ends []uint32
 	err := e.n.files.with(seg, func(f segment.File) (err error) {
@@ -116,7 +116,7 @@ func (e *entryRun) records(p *place, seg uint64) error {
 		}
 		ends = ends[:whole]
 		e.buf = growTo(e.buf, int(ends[whole-1]-ends[0]))
-		_, err = f.ReadAt(e.buf, p.offset+segment.FrameHeader+int64(chain.BlockOverhead(p.count))+int64(ends[0]))
+		_, err = f.ReadAt(e.buf, p.Offset+segment.FrameHeader+int64(chain.BlockOverhead(p.Count))+int64(ends[0]))
 		return err
 	})
 	if err != nil {
@@ -135,9 +135,9 @@ func (e *entryRun) records(p *place, seg uint64) error {
 }
 
 // readEnds reads where records of a block end, the one before the first among them: of to-from records it tells to-from+1 places.
-func readEnds(f segment.File, p *place, from, to uint32) ([]uint32, error) {
+func readEnds(f segment.File, p *Place, from, to uint32) ([]uint32, error) {
 	ends := make([]uint32, 0, to-from+1)
-	at := p.offset + segment.FrameHeader + chain.HeaderSize + 4*(int64(from)-1)
+	at := p.Offset + segment.FrameHeader + chain.HeaderSize + 4*(int64(from)-1)
 	raw := make([]byte, 4*(to-from+1))
 	into := raw
 	if from == 0 { // before the first record stands no end
@@ -146,7 +146,7 @@ func readEnds(f segment.File, p *place, from, to uint32) ([]uint32, error) {
 	if _, err := f.ReadAt(into, at); err != nil {
 		return nil, err
 	}
-	last, limit := uint32(0), p.length-uint32(chain.BlockOverhead(p.count))
+	last, limit := uint32(0), p.Length-uint32(chain.BlockOverhead(p.Count))
 	for len(raw) > 0 {
 		end := binary.BigEndian.Uint32(raw)
 		if end < last || end > limit {

@@ -45,7 +45,7 @@ func (v *verification) handOver(ctx context.Context, give func(*chain.Block, cha
 	verifier := chain.NewVerifier(chain.Head{})
 	reader := newAuditReader(v.audit)
 	defer reader.close()
-	for number := range v.audit.height {
+	for number := range v.audit.Height {
 		s, err := reader.next(ctx, number)
 		if err != nil {
 			return verifier.Head(), err
@@ -59,7 +59,7 @@ func (v *verification) handOver(ctx context.Context, give func(*chain.Block, cha
 		if err := give(&s.block, verifier.Head()); err != nil {
 			return verifier.Head(), err
 		}
-		if err := v.audit.read(ctx, segment.FrameHeader+int64(s.place.length)); err != nil {
+		if err := v.audit.read(ctx, segment.FrameHeader+int64(s.place.Length)); err != nil {
 			return verifier.Head(), err
 		}
 	}

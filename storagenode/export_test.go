@@ -91,7 +91,7 @@ func TestReadFolder(t *testing.T) {
 	n := mustOpen(t, cfg)
 	path, p := segmentOf(t, n, 7)
 	mustClose(t, n)
-	flip(t, path, p.offset+segment.FrameHeader+int64(p.length)-1)
+	flip(t, path, p.Offset+segment.FrameHeader+int64(p.Length)-1)
 	var bad *chain.BlockError
 	if head, err := ReadFolder(t.Context(), cfg.Dir, nil, nothing); !errors.As(err, &bad) || bad.Block != 7 || head.Height != 7 {
 		t.Errorf("a damaged block: %v at %d", err, head.Height)

@@ -79,11 +79,11 @@ func (f *follower) reach(ctx context.Context, leaf uint64) {
 func (n *Node) places(leaves []uint64) ([]wire.Hit, error) {
 	hits := make([]wire.Hit, 0, len(leaves))
 	for _, leaf := range leaves {
-		block, p, ok := n.index.find(leaf)
-		if !ok || p.lost() || leaf > p.first+uint64(p.count) {
+		block, p, ok := n.index.Find(leaf)
+		if !ok || p.Lost() || leaf > p.First+uint64(p.Count) {
 			return nil, fmt.Errorf("%w: the index of records tells of leaf %d, which is of no block that is here", ErrDamaged, leaf)
 		}
-		hits = append(hits, wire.Hit{Index: leaf, Block: block, Offset: uint32(leaf - p.first)})
+		hits = append(hits, wire.Hit{Index: leaf, Block: block, Offset: uint32(leaf - p.First)})
 	}
 	return hits, nil
 }
@@ -95,7 +95,7 @@ func (n *Node) withKey(hits []wire.Hit, project uint32, key string) []wire.Hit {
 	kept := hits[:0]
 	for i, hit := range hits {
 		r.left = len(hits) - i
-		p, seg, _ := n.index.get(hit.Block)
+		p, seg, _ := n.index.Get(hit.Block)
 		encoded, err := n.readAt(r, &p, seg, hit.Offset)
 		if err == nil {
 			if record, err := chain.ParseRecord(encoded); err == nil && (record.Key != key || record.Project != project) {
@@ -139,19 +139,19 @@ func (n *Node) leafAt(time uint64) (first, last uint64, ok bool) {
 	if block >= status.Height {
 		return status.Size, status.Size, false
 	}
-	p, _, _ := n.index.get(block)
+	p, _, _ := n.index.Get(block)
 	data, err := n.block(block)
 	if err != nil {
-		return p.first, p.next(), true
+		return p.First, p.Next(), true
 	}
 	b, err := chain.ParseBlock(data)
 	if err != nil {
-		return p.first, p.next(), true
+		return p.First, p.Next(), true
 	}
 	offset := sort.Search(int(b.Header.Count), func(i int) bool {
 		record, err := b.Record(uint32(i))
 		return err != nil || record.Time >= time
 	})
-	leaf := p.first + uint64(offset)
+	leaf := p.First + uint64(offset)
 	return leaf, leaf, true
 }

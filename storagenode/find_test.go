@@ -232,7 +232,7 @@ func TestIndexPassesOverLostBlocks(t *testing.T) {
 	path, p := segmentOf(t, n, damaged)
 	mustClose(t, n)
 	must(t, os.RemoveAll(n.recordsDir()))
-	flip(t, path, p.offset+60)
+	flip(t, path, p.Offset+60)
 	n = mustOpen(t, cfg)
 	found, err := n.Find(t.Context(), wire.RecordQuery{Project: 1, To: n.Status().Size, Limit: 1000})
 	if err != nil || found.End > c.blocks[damaged].Header.First {

@@ -64,7 +64,7 @@ func (n *Node) returnIndex() error {
 				return err
 			}
 		}
-		f, err := openIndexFile(n.cfg.open, n.cfg.Dir, n.indexPath(), 0)
+		f, err := OpenFile(n.cfg.open, n.cfg.Dir, n.indexPath(), 0)
 		if err != nil {
 			return n.fail(err)
 		}
@@ -85,7 +85,7 @@ func (n *Node) returnIndex() error {
 
 // indexSynced syncs the index file, after which an error stops the node; mu is held.
 func (n *Node) indexSynced() error {
-	if err := n.indexFile.sync(); err != nil {
+	if err := n.indexFile.Sync(); err != nil {
 		return n.fail(err)
 	}
 	return nil
@@ -104,7 +104,7 @@ func (n *Node) compareIndex(from uint64, buf, want *[]byte) (more bool, wrong in
 	if err := n.flushed(); err != nil {
 		return false, 0, err
 	}
-	height := n.index.len()
+	height := n.index.Len()
 	if from >= height {
 		return false, 0, nil
 	}
@@ -117,13 +117,13 @@ func (n *Node) compareIndex(from uint64, buf, want *[]byte) (more bool, wrong in
 		return false, 0, err
 	}
 	for i := range count {
-		p, _, _ := n.index.get(from + i)
+		p, _, _ := n.index.Get(from + i)
 		*want = appendEntry((*want)[:0], from+i, &p)
 		if end := int(i+1) * indexEntry; end <= got && string((*buf)[end-indexEntry:end]) == string(*want) {
 			continue
 		}
 		wrong++
-		if err := n.indexFile.put(from+i, &p); err != nil {
+		if err := n.indexFile.Put(from+i, &p); err != nil {
 			return false, wrong, n.fail(err)
 		}
 	}
@@ -170,12 +170,12 @@ func (n *Node) returnTiles() (fixed uint64, err error) {
 // healTiles goes over the blocks once more from the first on whose hashes were wrong on disk, and writes those again. The chain has
 // been proven up to the check's target, so that a hash that differs is wrong, and not the block that it is of. Where a block is
 // bad, its leaves are taken from disk: they were proven by the blocks behind.
-func (n *Node) healTiles(ctx context.Context, a *audit) (fixed uint64, err error) {
+func (n *Node) healTiles(ctx context.Context, a *Audit) (fixed uint64, err error) {
 	if a.redo == nil {
 		return 0, nil
 	}
 	h := healer{n: n, a: a, builder: a.redo.builder, verifier: chain.NewVerifier(a.redo.head)}
-	for number := a.redo.head.Height; number < a.height; number++ {
+	for number := a.redo.head.Height; number < a.Height; number++ {
 		if ctx.Err() != nil {
 			return h.fixed, context.Cause(ctx)
 		}
@@ -196,7 +196,7 @@ func (n *Node) healTiles(ctx context.Context, a *audit) (fixed uint64, err error
 
 type healer struct {
 	n        *Node
-	a        *audit
+	a        *Audit
 	builder  tiles.Builder
 	verifier *chain.Verifier
 	fixed    uint64
@@ -237,11 +237,11 @@ func (h *healer) block(number uint64) error {
 
 // compare writes a run of hashes again where it differs from the file.
 func (h *healer) compare(level int, first uint64, run []chain.Hash) error {
-	if sameHashes(h.a.levels[level], first, run, &h.raw) {
+	if sameHashes(h.a.Levels[level], first, run, &h.raw) {
 		return nil
 	}
 	for i := range run {
-		if !sameHashes(h.a.levels[level], first+uint64(i), run[i:i+1], &h.raw) {
+		if !sameHashes(h.a.Levels[level], first+uint64(i), run[i:i+1], &h.raw) {
 			h.fixed++
 		}
 	}

@@ -249,9 +249,9 @@ func (c *testChain) checkHeaders(t testing.TB, n *Node, height int) {
 }
 
 // segmentOf is the file that a block stands in, and its frame's offset there.
-func segmentOf(t testing.TB, n *Node, number uint64) (path string, p place) {
+func segmentOf(t testing.TB, n *Node, number uint64) (path string, p Place) {
 	t.Helper()
-	p, seg, ok := n.index.get(number)
+	p, seg, ok := n.index.Get(number)
 	if !ok {
 		t.Fatalf("no block %d", number)
 	}

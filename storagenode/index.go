@@ -7,38 +7,38 @@ import (
 	"github.com/chainstore/chainstore/storagenode/segment"
 )
 
-// place says where a block stands. It is all that a node keeps in memory of a block: 24 bytes.
-type place struct {
-	first  uint64 // leaf index of the block's first record
-	offset int64  // of the frame in its segment
-	length uint32 // of the encoded block; 0 for a block that is lost: known to have been here, no one knows where
-	count  uint32 // records
+// Place says where a block stands. It is all that a node keeps in memory of a block: 24 bytes.
+type Place struct {
+	First  uint64 // leaf index of the block's first record
+	Offset int64  // of the frame in its segment
+	Length uint32 // of the encoded block; 0 for a block that is lost: known to have been here, no one knows where
+	Count  uint32 // records
 }
 
-// next is the first leaf index of the block behind it; not meaningful for a lost one.
-func (p *place) next() uint64 { return p.first + uint64(p.count) + 1 }
+// Next is the first leaf index of the block behind it; not meaningful for a lost one.
+func (p *Place) Next() uint64 { return p.First + uint64(p.Count) + 1 }
 
-func (p *place) lost() bool { return p.length == 0 }
+func (p *Place) Lost() bool { return p.Length == 0 }
 
-// end is where the frame ends in its segment.
-func (p *place) end() int64 { return p.offset + segment.FrameHeader + int64(p.length) }
+// End is where the frame ends in its segment.
+func (p *Place) End() int64 { return p.Offset + segment.FrameHeader + int64(p.Length) }
 
 const indexPage = 1 << 12 // places that are allocated at a time
 
-// index is the places of all blocks. Its methods may be called from any goroutine.
-type index struct {
+// Index is the places of all blocks. Its methods may be called from any goroutine.
+type Index struct {
 	mu       sync.RWMutex
-	pages    []*[indexPage]place
+	pages    []*[indexPage]Place
 	height   uint64   // blocks
 	segments []uint64 // first blocks of the segments, ascending
 }
 
-// get is the place of a block and the first block of its segment.
-func (x *index) get(block uint64) (p place, seg uint64, ok bool) {
+// Get is the place of a block and the first block of its segment.
+func (x *Index) Get(block uint64) (p Place, seg uint64, ok bool) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	if block >= x.height {
-		return place{}, 0, false
+		return Place{}, 0, false
 	}
 	i := sort.Search(len(x.segments), func(i int) bool { return x.segments[i] > block })
 	if i > 0 {
@@ -48,40 +48,40 @@ func (x *index) get(block uint64) (p place, seg uint64, ok bool) {
 }
 
 // at is the place of a block below height; mu is held.
-func (x *index) at(block uint64) *place { return &x.pages[block/indexPage][block%indexPage] }
+func (x *Index) at(block uint64) *Place { return &x.pages[block/indexPage][block%indexPage] }
 
-// find is the block that a leaf belongs to: the last whose first leaf is not behind it.
-func (x *index) find(leaf uint64) (block uint64, p place, ok bool) {
+// Find is the block that a leaf belongs to: the last whose first leaf is not behind it.
+func (x *Index) Find(leaf uint64) (block uint64, p Place, ok bool) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	n := sort.Search(int(x.height), func(i int) bool { return x.at(uint64(i)).first > leaf })
+	n := sort.Search(int(x.height), func(i int) bool { return x.at(uint64(i)).First > leaf })
 	if n == 0 {
-		return 0, place{}, false
+		return 0, Place{}, false
 	}
 	return uint64(n - 1), *x.at(uint64(n - 1)), true
 }
 
-// add puts a block behind the last.
-func (x *index) add(p place) {
+// Add puts a block behind the last.
+func (x *Index) Add(p Place) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.height%indexPage == 0 && x.height/indexPage == uint64(len(x.pages)) {
-		x.pages = append(x.pages, new([indexPage]place))
+		x.pages = append(x.pages, new([indexPage]Place))
 	}
 	x.height++
 	*x.at(x.height - 1) = p
 }
 
-// cut forgets all blocks from a number on.
-func (x *index) cut(height uint64) {
+// Cut forgets all blocks from a number on.
+func (x *Index) Cut(height uint64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.height = height
 	x.pages = x.pages[:(height+indexPage-1)/indexPage]
 }
 
-// set changes the places of blocks that are there, from a number on.
-func (x *index) set(from uint64, places []place) {
+// Set changes the places of blocks that are there, from a number on.
+func (x *Index) Set(from uint64, places []Place) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for i := range places {
@@ -89,15 +89,15 @@ func (x *index) set(from uint64, places []place) {
 	}
 }
 
-// reset forgets everything.
-func (x *index) reset() {
+// Reset forgets everything.
+func (x *Index) Reset() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.pages, x.height, x.segments = nil, 0, nil
 }
 
-// segmentEnd is the first block behind a segment: that of the next one, or the number of blocks.
-func (x *index) segmentEnd(seg uint64) uint64 {
+// SegmentEnd is the first block behind a segment: that of the next one, or the number of blocks.
+func (x *Index) SegmentEnd(seg uint64) uint64 {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	i := sort.Search(len(x.segments), func(i int) bool { return x.segments[i] > seg })
@@ -107,8 +107,8 @@ func (x *index) segmentEnd(seg uint64) uint64 {
 	return x.height
 }
 
-// addSegment names a segment; ascending order is kept.
-func (x *index) addSegment(first uint64) {
+// AddSegment names a segment; ascending order is kept.
+func (x *Index) AddSegment(first uint64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	i := sort.Search(len(x.segments), func(i int) bool { return x.segments[i] >= first })
@@ -120,8 +120,8 @@ func (x *index) addSegment(first uint64) {
 	x.segments[i] = first
 }
 
-// dropSegment forgets a segment.
-func (x *index) dropSegment(first uint64) {
+// DropSegment forgets a segment.
+func (x *Index) DropSegment(first uint64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for i, s := range x.segments {
@@ -132,18 +132,18 @@ func (x *index) dropSegment(first uint64) {
 	}
 }
 
-// len is the number of blocks.
-func (x *index) len() uint64 {
+// Len is the number of blocks.
+func (x *Index) Len() uint64 {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	return x.height
 }
 
-// last is the place of the last block; ok is false where there is none.
-func (x *index) last() (p place, seg uint64, ok bool) {
-	n := x.len()
+// Last is the place of the Last block; ok is false where there is none.
+func (x *Index) Last() (p Place, seg uint64, ok bool) {
+	n := x.Len()
 	if n == 0 {
-		return place{}, 0, false
+		return Place{}, 0, false
 	}
-	return x.get(n - 1)
+	return x.Get(n - 1)
 }

@@ -29,29 +29,29 @@ const (
 	indexEntry   = 8 + 8 + 4 + 4 + 4
 )
 
-func appendEntry(dst []byte, block uint64, p *place) []byte {
+func appendEntry(dst []byte, block uint64, p *Place) []byte {
 	var buf [8 + indexEntry]byte
 	e := binary.BigEndian.AppendUint64(buf[:0], block)
-	e = binary.BigEndian.AppendUint64(e, p.first)
-	e = binary.BigEndian.AppendUint64(e, uint64(p.offset))
-	e = binary.BigEndian.AppendUint32(e, p.length)
-	e = binary.BigEndian.AppendUint32(e, p.count)
+	e = binary.BigEndian.AppendUint64(e, p.First)
+	e = binary.BigEndian.AppendUint64(e, uint64(p.Offset))
+	e = binary.BigEndian.AppendUint32(e, p.Length)
+	e = binary.BigEndian.AppendUint32(e, p.Count)
 	e = binary.BigEndian.AppendUint32(e, segment.Checksum(e))
 	return append(dst, e[8:]...)
 }
 
-func parseEntry(data []byte, block uint64) (place, bool) {
+func parseEntry(data []byte, block uint64) (Place, bool) {
 	var buf [8 + indexEntry - 4]byte
 	binary.BigEndian.PutUint64(buf[:], block)
 	copy(buf[8:], data)
 	if segment.Checksum(buf[:]) != binary.BigEndian.Uint32(data[indexEntry-4:]) {
-		return place{}, false
+		return Place{}, false
 	}
-	return place{
-		first:  binary.BigEndian.Uint64(data),
-		offset: int64(binary.BigEndian.Uint64(data[8:])),
-		length: binary.BigEndian.Uint32(data[16:]),
-		count:  binary.BigEndian.Uint32(data[20:]),
+	return Place{
+		First:  binary.BigEndian.Uint64(data),
+		Offset: int64(binary.BigEndian.Uint64(data[8:])),
+		Length: binary.BigEndian.Uint32(data[16:]),
+		Count:  binary.BigEndian.Uint32(data[20:]),
 	}, true
 }
 
@@ -61,7 +61,7 @@ func indexFileHeader() []byte {
 
 // readIndexFile hands out the places in the file one by one, until the file ends, an entry is not good or take returns
 // false. A missing or foreign file has none. The error wraps ErrNewerFormat, or is the disk's.
-func readIndexFile(path string, take func(place) bool) error {
+func readIndexFile(path string, take func(Place) bool) error {
 	f, err := durable.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW, 0)
 	if durable.Absent(err) {
 		return nil
@@ -101,21 +101,21 @@ func endOfFile(err error) error {
 	return err
 }
 
-// indexFile appends to the file. It belongs to the goroutine that puts blocks.
-type indexFile struct {
+// File appends to the file. It belongs to the goroutine that puts blocks.
+type File struct {
 	file  segment.File
 	path  string
 	small []byte
 }
 
-// openIndexFile opens the file to append behind the good entries of the first height blocks, or begins it.
-func openIndexFile(open segment.OpenFunc, dir, path string, height uint64) (*indexFile, error) {
+// OpenFile opens the file to append behind the good entries of the first height blocks, or begins it.
+func OpenFile(open segment.OpenFunc, dir, path string, height uint64) (*File, error) {
 	_, statErr := os.Lstat(path)
 	f, err := open(path, os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return nil, err
 	}
-	w := &indexFile{file: f, path: path}
+	w := &File{file: f, path: path}
 	err = f.Truncate(indexHeader + int64(height)*indexEntry)
 	if err == nil {
 		_, err = f.WriteAt(indexFileHeader(), 0)
@@ -129,7 +129,7 @@ func openIndexFile(open segment.OpenFunc, dir, path string, height uint64) (*ind
 	return w, nil
 }
 
-func (w *indexFile) put(block uint64, p *place) error {
+func (w *File) Put(block uint64, p *Place) error {
 	w.small = appendEntry(w.small[:0], block, p)
 	if _, err := w.file.WriteAt(w.small, indexHeader+int64(block)*indexEntry); err != nil {
 		return fmt.Errorf("write %s: %w", w.path, err)
@@ -137,8 +137,8 @@ func (w *indexFile) put(block uint64, p *place) error {
 	return nil
 }
 
-// spoil makes the entry of a block one that is not good, durably: a start now looks into the segments from there on.
-func (w *indexFile) spoil(block uint64) error {
+// Spoil makes the entry of a block one that is not good, durably: a start now looks into the segments from there on.
+func (w *File) Spoil(block uint64) error {
 	bad := make([]byte, indexEntry)
 	for i := range bad {
 		bad[i] = 0xff
@@ -146,10 +146,10 @@ func (w *indexFile) spoil(block uint64) error {
 	if _, err := w.file.WriteAt(bad, indexHeader+int64(block)*indexEntry); err != nil {
 		return fmt.Errorf("write %s: %w", w.path, err)
 	}
-	return w.sync()
+	return w.Sync()
 }
 
-func (w *indexFile) sync() error {
+func (w *File) Sync() error {
 	if err := w.file.DataSync(); err != nil {
 		return fmt.Errorf("sync %s: %w", w.path, err)
 	}

@@ -99,7 +99,7 @@ func (c *testChain) misplacedWhileRunning(t *testing.T, source, n *Node, height,
 	path, p := segmentOf(t, n, uint64(damaged))
 	n.follower.Load().await(t.Context(), c.blocks[height-1].Header.First+1) // so that it does not write while its folder is replaced
 	misplace(t, filepath.Join(n.cfg.Dir, name), put)
-	flip(t, path, p.end()-1)
+	flip(t, path, p.End()-1)
 	r := c.checked(t, n, height)
 	if len(r.Bad) != 1 || r.Bad[0] != (chain.Range{From: uint64(damaged), To: uint64(damaged) + 1}) || r.Unchecked != uint64(height) {
 		t.Fatalf("report %+v", r)
@@ -143,7 +143,7 @@ func TestMisplacedSegment(t *testing.T) {
 				cfg := Config{Dir: copyDir(t, filledCfg.Dir), SegmentBytes: 2000}
 				n := mustOpen(t, cfg)
 				path, _ := segmentOf(t, n, damaged)
-				_, seg, _ := n.index.get(damaged)
+				_, seg, _ := n.index.Get(damaged)
 				if !running {
 					mustClose(t, n)
 				}
@@ -154,7 +154,7 @@ func TestMisplacedSegment(t *testing.T) {
 				if !running {
 					n = mustOpen(t, cfg)
 				}
-				want := chain.Range{From: seg, To: n.index.segmentEnd(seg)}
+				want := chain.Range{From: seg, To: n.index.SegmentEnd(seg)}
 				r := c.checked(t, n, height)
 				if len(r.Bad) != 1 || r.Bad[0] != want {
 					t.Fatalf("report %+v, want %+v", r, want)
@@ -341,7 +341,7 @@ func TestCheckEndsEarlyBehindDamage(t *testing.T) {
 	}
 	n := mustOpen(t, cfg)
 	path, p := segmentOf(t, n, damaged)
-	flip(t, path, p.end()-1)
+	flip(t, path, p.End()-1)
 	late.Store(true)
 	status := c.ended(t, n, height)
 	r := status.Report

@@ -90,7 +90,7 @@ type Node struct {
 	// stopped before. Locks are taken in the order life, jobs, a receipt's, mu, and those of files and index.
 	life sync.RWMutex
 
-	index index
+	index Index
 	files files
 	tiles *tiles.Store
 	// status is what readers see. It moves last, after disk, tiles and index.
@@ -110,7 +110,7 @@ type Node struct {
 	verifier  *chain.Verifier
 	stored    chain.Head      // of the blocks that are written: the verifier may be one ahead
 	writer    *segment.Writer // nil until the first block that needs it
-	indexFile *indexFile
+	indexFile *File
 	synced    uint64 // blocks that index and tiles have on disk for sure
 	stopped   error  // why no more blocks are taken: wraps ErrFailed or ErrDamaged
 	closed    bool
@@ -248,7 +248,7 @@ func (n *Node) sync() error {
 	if head.Height == n.synced {
 		return nil
 	}
-	if err := n.indexFile.sync(); err != nil {
+	if err := n.indexFile.Sync(); err != nil {
 		return err
 	}
 	if err := n.inTiles(func() error {

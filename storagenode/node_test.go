@@ -326,16 +326,16 @@ func TestMemoryOfIndex(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	x := new(index)
+	x := new(Index)
 	for i := range uint64(blocks) {
-		x.add(place{first: 2 * i, offset: int64(i), length: 200, count: 1})
+		x.Add(Place{First: 2 * i, Offset: int64(i), Length: 200, Count: 1})
 	}
 	runtime.GC()
 	runtime.ReadMemStats(&after)
 	if per := float64(after.HeapAlloc-before.HeapAlloc) / blocks; per > 40 {
 		t.Errorf("%.1f bytes a block", per)
 	}
-	if p, _, ok := x.get(blocks - 1); !ok || p.first != 2*(blocks-1) {
+	if p, _, ok := x.Get(blocks - 1); !ok || p.First != 2*(blocks-1) {
 		t.Error("lost a place")
 	}
 }

@@ -79,11 +79,11 @@ func (n *Node) load() error {
 		return err
 	}
 	n.trim(segments)
-	indexed := n.index.len()
+	indexed := n.index.Len()
 	if err := n.scan(segments); err != nil {
 		return err
 	}
-	if indexed < entries || entries < min(synced.Height, n.index.len()) || n.index.len() < synced.Height ||
+	if indexed < entries || entries < min(synced.Height, n.index.Len()) || n.index.Len() < synced.Height ||
 		slices.ContainsFunc(segments, func(s found) bool { return !s.good && s.size > 0 }) {
 		n.unclean.Store(true)
 	}
@@ -108,7 +108,7 @@ func (n *Node) load() error {
 	if err := n.settle(segments); err != nil {
 		return err
 	}
-	if err := n.openIndex(min(indexed, n.index.len())); err != nil {
+	if err := n.openIndex(min(indexed, n.index.Len())); err != nil {
 		return err
 	}
 	store, err := tiles.Open(n.cfg.open, n.tilesDir())
@@ -181,34 +181,34 @@ func (n *Node) readIndex(segments []found) (height uint64, err error) {
 	listed := make(map[uint64]bool, len(segments))
 	for _, s := range segments {
 		listed[s.first] = true
-		n.index.addSegment(s.first)
+		n.index.AddSegment(s.first)
 	}
-	var before place
-	err = readIndexFile(n.indexPath(), func(p place) bool {
-		block := n.index.len()
-		begins := p.offset == segment.HeaderSize
-		if !p.lost() {
+	var before Place
+	err = readIndexFile(n.indexPath(), func(p Place) bool {
+		block := n.index.Len()
+		begins := p.Offset == segment.HeaderSize
+		if !p.Lost() {
 			if listed[block] && !begins || block == 0 && !begins {
 				return false
 			}
-			if block > 0 && !before.lost() {
-				follows := p.offset == before.offset+segment.FrameHeader+int64(before.length)
-				if p.first != before.next() || !begins && !follows {
+			if block > 0 && !before.Lost() {
+				follows := p.Offset == before.Offset+segment.FrameHeader+int64(before.Length)
+				if p.First != before.Next() || !begins && !follows {
 					return false
 				}
 			}
 			if begins {
-				n.index.addSegment(block) // its file may be gone; the others must not be taken for it
+				n.index.AddSegment(block) // its file may be gone; the others must not be taken for it
 			}
 		}
-		if p.first < before.first {
+		if p.First < before.First {
 			return false
 		}
-		n.index.add(p)
+		n.index.Add(p)
 		before = p
 		return true
 	})
-	return n.index.len(), err
+	return n.index.Len(), err
 }
 
 // trim forgets what the index says of the last segment beyond what is there: the scan looks at it again.
@@ -218,39 +218,39 @@ func (n *Node) trim(segments []found) {
 		end = segments[len(segments)-1]
 	}
 	for {
-		p, seg, ok := n.index.last()
+		p, seg, ok := n.index.Last()
 		if !ok {
 			return
 		}
-		height := n.index.len()
+		height := n.index.Len()
 		switch {
-		case p.lost():
+		case p.Lost():
 		case seg > end.first || len(segments) == 0:
 		case seg < end.first:
 			return
-		case p.offset+segment.FrameHeader+int64(p.length) > end.size:
+		case p.Offset+segment.FrameHeader+int64(p.Length) > end.size:
 		default:
 			if _, err := n.block(height - 1); err == nil {
 				return
 			}
 		}
 		if seg == height-1 && (seg > end.first || len(segments) == 0) {
-			n.index.dropSegment(seg)
+			n.index.DropSegment(seg)
 		}
-		n.index.cut(height - 1)
+		n.index.Cut(height - 1)
 	}
 }
 
 // openIndex makes the index file hold the places of all blocks; its first good entries do already.
 func (n *Node) openIndex(good uint64) error {
-	f, err := openIndexFile(n.cfg.open, n.cfg.Dir, n.indexPath(), good)
+	f, err := OpenFile(n.cfg.open, n.cfg.Dir, n.indexPath(), good)
 	if err != nil {
 		return err
 	}
 	n.indexFile = f
-	for block := good; block < n.index.len(); block++ {
-		p, _, _ := n.index.get(block)
-		if err := f.put(block, &p); err != nil {
+	for block := good; block < n.index.Len(); block++ {
+		p, _, _ := n.index.Get(block)
+		if err := f.Put(block, &p); err != nil {
 			return err
 		}
 	}
@@ -266,8 +266,8 @@ func (n *Node) replay(synced chain.Head) error {
 	}
 	n.synced = synced.Height
 	if err != nil {
-		n.log.Warn("the tree's hashes are computed again from the blocks", "blocks", n.index.len(), "because", err)
-		if n.index.len() > 0 {
+		n.log.Warn("the tree's hashes are computed again from the blocks", "blocks", n.index.Len(), "because", err)
+		if n.index.Len() > 0 {
 			n.unclean.Store(true)
 		}
 		base, n.synced = chain.Head{}, 0
@@ -276,7 +276,7 @@ func (n *Node) replay(synced chain.Head) error {
 		}
 	}
 	n.verifier = chain.NewVerifier(base)
-	for block := base.Height; block < n.index.len(); block = n.verifier.Head().Height {
+	for block := base.Height; block < n.index.Len(); block = n.verifier.Head().Height {
 		leaves, bad := n.take(block)
 		if bad == nil {
 			if err := n.tiles.Append(leaves, n.verifier.Subtrees()); err != nil {
@@ -304,9 +304,9 @@ func (n *Node) replay(synced chain.Head) error {
 
 // base proves that tiles and blocks fit the synced head, or the last head before it where blocks are gone since.
 func (n *Node) base(synced chain.Head) (chain.Head, error) {
-	height := min(synced.Height, n.index.len())
+	height := min(synced.Height, n.index.Len())
 	if height == 0 {
-		if n.index.len() > 0 {
+		if n.index.Len() > 0 {
 			return chain.Head{}, errors.New("no head was synced")
 		}
 		return chain.Head{}, nil
@@ -359,7 +359,7 @@ func (n *Node) take(number uint64) ([]chain.Hash, error) {
 // bridge looks for a block behind a damaged one from which the chain goes on: one whose root shows that the hashes on disk
 // are those of the tree before it.
 func (n *Node) bridge(damaged uint64) (chain.Head, bool) {
-	for number := damaged + 1; number < n.index.len(); number++ {
+	for number := damaged + 1; number < n.index.Len(); number++ {
 		data, err := n.block(number)
 		if err != nil {
 			continue

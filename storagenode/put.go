@@ -128,7 +128,7 @@ func (n *Node) same(h *chain.Header) error {
 // group are blocks at the end of the chain that are written and not synced: the index file and the status do not tell of them.
 type group struct {
 	from   uint64 // the first
-	places []place
+	places []Place
 	bytes  int64
 }
 
@@ -151,15 +151,15 @@ func (n *Node) store(block *chain.Block, leaves []chain.Hash) error {
 	if err := n.tiles.Append(leaves, n.verifier.Subtrees()); err != nil {
 		return err
 	}
-	p := place{
-		first: block.Header.First, offset: offset, length: uint32(len(block.Bytes())), count: block.Header.Count,
+	p := Place{
+		First: block.Header.First, Offset: offset, Length: uint32(len(block.Bytes())), Count: block.Header.Count,
 	}
 	if len(n.unsynced.places) == 0 {
 		n.unsynced.from = number
 	}
 	n.unsynced.places = append(n.unsynced.places, p)
-	n.unsynced.bytes += int64(p.length)
-	n.index.add(p)
+	n.unsynced.bytes += int64(p.Length)
+	n.index.Add(p)
 	n.stored = n.verifier.Head()
 	return nil
 }
@@ -173,7 +173,7 @@ func (n *Node) flush() error {
 		return err
 	}
 	for i := range n.unsynced.places {
-		if err := n.indexFile.put(n.unsynced.from+uint64(i), &n.unsynced.places[i]); err != nil {
+		if err := n.indexFile.Put(n.unsynced.from+uint64(i), &n.unsynced.places[i]); err != nil {
 			return err
 		}
 	}
@@ -216,6 +216,6 @@ func (n *Node) room(number uint64) error {
 		return err
 	}
 	n.writer = w
-	n.index.addSegment(number)
+	n.index.AddSegment(number)
 	return nil
 }

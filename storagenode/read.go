@@ -86,16 +86,16 @@ func (n *Node) readRecords(height uint64, places []wire.Place, answers []wire.Pr
 }
 
 func (n *Node) readRecord(r *reader, height uint64, at wire.Place) wire.ProvenRecord {
-	p, seg, ok := n.index.get(at.Block)
+	p, seg, ok := n.index.Get(at.Block)
 	switch {
 	case !ok || at.Block >= height && !n.barred:
 		return wire.ProvenRecord{Status: wire.ReadBehind}
-	case p.lost() || at.Block >= height:
+	case p.Lost() || at.Block >= height:
 		return wire.ProvenRecord{Status: wire.ReadBad}
-	case at.Offset >= p.count:
+	case at.Offset >= p.Count:
 		return wire.ProvenRecord{Status: wire.ReadBeyond}
 	}
-	path, leaf, err := r.path(p.first+uint64(at.Offset), p.first+uint64(p.count))
+	path, leaf, err := r.path(p.First+uint64(at.Offset), p.First+uint64(p.Count))
 	if err != nil {
 		n.log.Error("hashes of the tree cannot be read", "block", at.Block, "offset", at.Offset, "error", err)
 		return wire.ProvenRecord{Status: wire.ReadBad}
@@ -107,7 +107,7 @@ func (n *Node) readRecord(r *reader, height uint64, at wire.Place) wire.ProvenRe
 	if err != nil {
 		if record, err = n.readWhole(at, err); err != nil {
 			n.log.Error("a record cannot be read", "block", at.Block, "offset", at.Offset,
-				"file", segment.Name(seg), "at", p.offset, "error", err)
+				"file", segment.Name(seg), "at", p.Offset, "error", err)
 			return wire.ProvenRecord{Status: wire.ReadBad}
 		}
 	}
@@ -125,12 +125,12 @@ func (r *reader) path(index, size uint64) (path []chain.Hash, leaf chain.Hash, e
 }
 
 // readAt reads one record of a block: two of the ends in the block's table, then the record.
-func (n *Node) readAt(r *reader, p *place, seg uint64, offset uint32) (record []byte, err error) {
-	if uint64(p.length) < uint64(chain.BlockOverhead(p.count))+chain.RecordOverhead {
-		return nil, fmt.Errorf("%w: %d bytes cannot hold %d records", ErrDamaged, p.length, p.count)
+func (n *Node) readAt(r *reader, p *Place, seg uint64, offset uint32) (record []byte, err error) {
+	if uint64(p.Length) < uint64(chain.BlockOverhead(p.Count))+chain.RecordOverhead {
+		return nil, fmt.Errorf("%w: %d bytes cannot hold %d records", ErrDamaged, p.Length, p.Count)
 	}
 	err = n.files.with(seg, func(f segment.File) error {
-		block := p.offset + segment.FrameHeader
+		block := p.Offset + segment.FrameHeader
 		start := uint32(0)
 		ends, at := r.small[:8], block+chain.HeaderSize+4*(int64(offset)-1)
 		if offset == 0 {
@@ -143,8 +143,8 @@ func (n *Node) readAt(r *reader, p *place, seg uint64, offset uint32) (record []
 			start = binary.BigEndian.Uint32(ends)
 		}
 		end := binary.BigEndian.Uint32(ends[len(ends)-4:])
-		head := uint32(chain.BlockOverhead(p.count))
-		if start > end || end > p.length-head || end-start < chain.RecordOverhead {
+		head := uint32(chain.BlockOverhead(p.Count))
+		if start > end || end > p.Length-head || end-start < chain.RecordOverhead {
 			return fmt.Errorf("%w: the table of ends is not one", ErrDamaged)
 		}
 		record = r.take(int(end - start))
@@ -209,22 +209,22 @@ func (r *reader) header(n *Node, block uint64) (h chain.Header, err error) {
 }
 
 func (r *reader) headerOnce(n *Node, block uint64) (chain.Header, error) {
-	p, seg, ok := n.index.get(block)
+	p, seg, ok := n.index.Get(block)
 	if !ok {
 		return chain.Header{}, fmt.Errorf("%w: block %d", ErrBehind, block)
 	}
-	if p.lost() {
+	if p.Lost() {
 		return chain.Header{}, fmt.Errorf("%w: block %d is lost", ErrDamaged, block)
 	}
 	err := n.files.with(seg, func(f segment.File) error {
-		_, err := f.ReadAt(r.small[:chain.HeaderSize], p.offset+segment.FrameHeader)
+		_, err := f.ReadAt(r.small[:chain.HeaderSize], p.Offset+segment.FrameHeader)
 		return err
 	})
 	if err != nil {
 		return chain.Header{}, fmt.Errorf("header of block %d: %w", block, err)
 	}
 	h, err := chain.ParseHeader(r.small[:])
-	if err == nil && (h.Block != block || h.First != p.first || h.Count != p.count) {
+	if err == nil && (h.Block != block || h.First != p.First || h.Count != p.Count) {
 		err = errors.New("it is of another block")
 	}
 	if err != nil {
@@ -247,8 +247,8 @@ func (n *Node) Headers(from uint64, limit int, size uint64) ([]wire.ProvenHeader
 	defer r.release(n)
 	var headers []wire.ProvenHeader
 	for block := from; block < status.Height && len(headers) < min(limit, wire.MaxHeaders); block++ {
-		p, _, _ := n.index.get(block)
-		if !p.lost() && p.next() > size {
+		p, _, _ := n.index.Get(block)
+		if !p.Lost() && p.Next() > size {
 			break
 		}
 		r.left = min(limit, wire.MaxHeaders) - len(headers)
@@ -287,8 +287,8 @@ func (n *Node) Locate(index uint64) (block uint64, err error) {
 	if size := n.Status().Size; index >= size {
 		return 0, fmt.Errorf("%w: leaf %d, of %d that are here", ErrBehind, index, size)
 	}
-	block, p, ok := n.index.find(index)
-	if !ok || p.lost() {
+	block, p, ok := n.index.Find(index)
+	if !ok || p.Lost() {
 		return 0, fmt.Errorf("%w: leaf %d is of a lost block", ErrDamaged, index)
 	}
 	return block, nil

@@ -170,7 +170,7 @@ func (n *Node) revive(r *receipt) error {
 		defer n.mu.Unlock()
 		standing := n.stopped != nil && !errors.Is(n.stopped, ErrFailed)
 		return standing && !r.closed && !r.revived && r.rewrite == nil &&
-			(len(r.missing) == 0 || r.missing[0].From >= n.index.len())
+			(len(r.missing) == 0 || r.missing[0].From >= n.index.Len())
 	}
 	n.life.RLock()
 	found := due()
@@ -207,7 +207,7 @@ func (n *Node) reload() error {
 func (n *Node) loadAgain() error {
 	n.barred, n.stopped = false, nil
 	err := errors.Join(n.unload(), n.files.forgetAll())
-	n.index.reset()
+	n.index.Reset()
 	if err == nil {
 		err = n.load()
 	}
@@ -230,7 +230,7 @@ func (n *Node) cut(keep uint64) error {
 	if err := n.sync(); err != nil {
 		return n.fail(err)
 	}
-	n.log.Error("the chain is another one than the group's, and is moved aside from there on", "from", keep, "height", n.index.len())
+	n.log.Error("the chain is another one than the group's, and is moved aside from there on", "from", keep, "height", n.index.Len())
 	if n.writer != nil {
 		err := n.writer.Close()
 		n.writer = nil
@@ -257,11 +257,11 @@ func (n *Node) cut(keep uint64) error {
 		}
 		break
 	}
-	n.index.cut(keep)
+	n.index.Cut(keep)
 	if err := n.indexFile.file.Truncate(indexHeader + int64(keep)*indexEntry); err != nil {
 		return n.fail(err)
 	}
-	if err := n.indexFile.sync(); err != nil {
+	if err := n.indexFile.Sync(); err != nil {
 		return n.fail(err)
 	}
 	return n.loadAgain()
@@ -269,10 +269,10 @@ func (n *Node) cut(keep uint64) error {
 
 // endBelow is where the blocks of a segment end that are below a number.
 func (n *Node) endBelow(seg, keep uint64) int64 {
-	for block := min(keep, n.index.len()); block > seg; block-- {
-		p, s, ok := n.index.get(block - 1)
-		if ok && s == seg && !p.lost() {
-			return p.end()
+	for block := min(keep, n.index.Len()); block > seg; block-- {
+		p, s, ok := n.index.Get(block - 1)
+		if ok && s == seg && !p.Lost() {
+			return p.End()
 		}
 	}
 	return segment.HeaderSize
@@ -292,7 +292,7 @@ func (n *Node) Take(ctx context.Context, ticket string, from io.Reader) error {
 	}
 	r.mu.Lock()
 	r.turn++
-	t := &take{n: n, r: r, turn: r.turn, stream: newStreamReader(from)}
+	t := &take{n: n, r: r, turn: r.turn, stream: NewReader(from)}
 	closed := r.closed
 	r.mu.Unlock()
 	if closed {

@@ -51,17 +51,17 @@ func rewriteFault(t *testing.T, c *testChain, cfg Config, pieces []wire.Piece, s
 		t.Fatalf("the segment of block 8 is %v", span)
 	}
 	path5, p5 := segmentOf(t, n, 5)
-	flipInPlace(t, path5, p5.offset+100)
+	flipInPlace(t, path5, p5.Offset+100)
 	if blind {
 		mustClose(t, n)
-		flipInPlace(t, path, p.offset)
+		flipInPlace(t, path, p.Offset)
 		remove(t, cfg.Dir, "index")
 		n = mustOpen(t, cfg)
-		if q, _, _ := n.index.get(8); !q.lost() {
+		if q, _, _ := n.index.Get(8); !q.Lost() {
 			t.Fatalf("block 8 stands at %+v", q)
 		}
 	} else {
-		short(t, path, p.offset+20)
+		short(t, path, p.Offset+20)
 	}
 	order := wire.ReceiveOrder{Ticket: "t", Keep: height, Pieces: pieces}
 	if _, err := n.Receive(order); err != nil {
@@ -165,7 +165,7 @@ func TestConfirmedLost(t *testing.T) {
 	n := mustOpen(t, cfg)
 	for _, b := range []uint64{7, 20} {
 		path, p := segmentOf(t, n, b)
-		flipInPlace(t, path, p.offset+100)
+		flipInPlace(t, path, p.Offset+100)
 	}
 	lost := chain.Range{From: 20, To: 21}
 	r := c.checked(t, n, height, lost)
@@ -267,7 +267,7 @@ func TestManyThreads(t *testing.T) {
 		span := segmentSpan(t, n, 30)
 		must(t, os.Remove(n.segmentsDir()+"/"+segmentName(span.From)))
 		path, p := segmentOf(t, n, 10)
-		flipInPlace(t, path, p.offset+100)
+		flipInPlace(t, path, p.Offset+100)
 		if r := c.checked(t, n, height); !reflect.DeepEqual(r.Bad, []chain.Range{{From: 10, To: 11}, span}) {
 			t.Errorf("%d threads: %+v", threads, r)
 		}

@@ -144,11 +144,11 @@ func (c *testChain) source(t testing.TB) *Node {
 // segmentSpan are the blocks of a segment.
 func segmentSpan(t testing.TB, n *Node, block uint64) chain.Range {
 	t.Helper()
-	_, seg, ok := n.index.get(block)
+	_, seg, ok := n.index.Get(block)
 	if !ok {
 		t.Fatalf("no block %d", block)
 	}
-	return chain.Range{From: seg, To: n.index.segmentEnd(seg)}
+	return chain.Range{From: seg, To: n.index.SegmentEnd(seg)}
 }
 
 // edit changes a file in place, as somebody with an editor of bytes would.

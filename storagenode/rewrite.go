@@ -30,7 +30,7 @@ type rewrite struct {
 	path   string // of the new file
 	file   segment.File
 	size   int64
-	places []place // of the blocks from seg on
+	places []Place // of the blocks from seg on
 	got    []chain.Range
 	aside  int  // old frames that were moved aside
 	whole  bool // the whole old file is to be kept
@@ -42,7 +42,7 @@ func (w *rewrite) next() uint64 { return w.seg + uint64(len(w.places)) }
 // putHole puts a proven block into the place of one that is damaged or missing; the receipt's mu is held.
 func (n *Node) putHole(r *receipt, block *chain.Block) error {
 	number := block.Header.Block
-	_, seg, _ := n.index.get(number)
+	_, seg, _ := n.index.Get(number)
 	if r.rewrite != nil && (r.rewrite.seg != seg || number < r.rewrite.next()) {
 		if err := n.finishRewrite(r); err != nil {
 			return err
@@ -122,18 +122,18 @@ func (w *rewrite) close() {
 }
 
 // oldFrame reads the frame of a block as it stands in the old file; nil where it cannot be read. It is good until the next call.
-func (w *rewrite) oldFrame(p *place) []byte {
-	if p.lost() || w.old == nil {
+func (w *rewrite) oldFrame(p *Place) []byte {
+	if p.Lost() || w.old == nil {
 		return nil
 	}
-	size := segment.FrameHeader + int(p.length)
-	if p.offset+int64(size) > w.old.size {
-		if info, err := w.old.Stat(); err != nil || p.offset+int64(size) > info.Size() {
+	size := segment.FrameHeader + int(p.Length)
+	if p.Offset+int64(size) > w.old.size {
+		if info, err := w.old.Stat(); err != nil || p.Offset+int64(size) > info.Size() {
 			return nil
 		}
 	}
 	w.frame = slices.Grow(w.frame[:0], size)[:size]
-	if _, err := w.old.ReadAt(w.frame, p.offset); err != nil {
+	if _, err := w.old.ReadAt(w.frame, p.Offset); err != nil {
 		return nil // a bad sector: the bytes are lost
 	}
 	return w.frame
@@ -143,20 +143,20 @@ func (w *rewrite) oldFrame(p *place) []byte {
 // cannot be read is known as lost.
 func (w *rewrite) copyUpTo(number uint64) error {
 	for w.next() < number {
-		p, _, ok := w.n.index.get(w.next())
+		p, _, ok := w.n.index.Get(w.next())
 		if !ok {
 			return fmt.Errorf("%w: block %d", ErrBehind, w.next())
 		}
 		frame := w.oldFrame(&p)
 		if frame == nil {
-			w.places = append(w.places, place{first: p.first})
+			w.places = append(w.places, Place{First: p.First})
 			continue
 		}
-		segment.SetLength(frame, p.length)
+		segment.SetLength(frame, p.Length)
 		if _, err := w.file.WriteAt(frame, w.size); err != nil {
 			return fmt.Errorf("write %s: %w", w.path, err)
 		}
-		p.offset = w.size
+		p.Offset = w.size
 		w.size += int64(len(frame))
 		w.places = append(w.places, p)
 	}
@@ -166,7 +166,7 @@ func (w *rewrite) copyUpTo(number uint64) error {
 // put adds a received block, moves what stood in its place aside, and says what was wrong with that.
 func (w *rewrite) put(block *chain.Block) (text string, err error) {
 	h := &block.Header
-	p, _, _ := w.n.index.get(h.Block)
+	p, _, _ := w.n.index.Get(h.Block)
 	old := w.oldFrame(&p)
 	data := block.Bytes()
 	text = describe(block, old)
@@ -184,7 +184,7 @@ func (w *rewrite) put(block *chain.Block) (text string, err error) {
 	if _, err := w.file.WriteAt(frame, w.size); err != nil {
 		return "", fmt.Errorf("write %s: %w", w.path, err)
 	}
-	w.places = append(w.places, place{first: h.First, offset: w.size, length: uint32(len(data)), count: h.Count})
+	w.places = append(w.places, Place{First: h.First, Offset: w.size, Length: uint32(len(data)), Count: h.Count})
 	w.size += int64(len(frame))
 	w.got = addLast(w.got, h.Block)
 	return text, nil
@@ -206,7 +206,7 @@ func (n *Node) finishRewrite(r *receipt) error {
 		return nil
 	}
 	// Most is copied and synced while blocks can be put.
-	err := w.copyUpTo(n.index.segmentEnd(w.seg))
+	err := w.copyUpTo(n.index.SegmentEnd(w.seg))
 	if err == nil {
 		err = w.file.Sync()
 	}
@@ -236,7 +236,7 @@ func (n *Node) finishRewrite(r *receipt) error {
 func (w *rewrite) replace() error {
 	n := w.n
 	copied := w.size
-	if err := w.copyUpTo(n.index.segmentEnd(w.seg)); err != nil {
+	if err := w.copyUpTo(n.index.SegmentEnd(w.seg)); err != nil {
 		return err
 	}
 	if w.size > copied {
@@ -250,7 +250,7 @@ func (w *rewrite) replace() error {
 	changed := w.changedPlaces()
 	if len(changed) > 0 {
 		// Until the entries are right, the next start shall not believe them.
-		if err := n.indexFile.spoil(changed[0]); err != nil {
+		if err := n.indexFile.Spoil(changed[0]); err != nil {
 			return err
 		}
 	}
@@ -261,13 +261,13 @@ func (w *rewrite) replace() error {
 		return err
 	}
 	for _, block := range changed {
-		p, _, _ := n.index.get(block)
-		if err := n.indexFile.put(block, &p); err != nil {
+		p, _, _ := n.index.Get(block)
+		if err := n.indexFile.Put(block, &p); err != nil {
 			return err
 		}
 	}
 	if len(changed) > 0 {
-		if err := n.indexFile.sync(); err != nil {
+		if err := n.indexFile.Sync(); err != nil {
 			return err
 		}
 	}
@@ -286,7 +286,7 @@ func (w *rewrite) replace() error {
 // changedPlaces are the blocks whose place is not the one that the index has.
 func (w *rewrite) changedPlaces() (blocks []uint64) {
 	for i := range w.places {
-		if p, _, _ := w.n.index.get(w.seg + uint64(i)); p != w.places[i] {
+		if p, _, _ := w.n.index.Get(w.seg + uint64(i)); p != w.places[i] {
 			blocks = append(blocks, w.seg+uint64(i))
 		}
 	}
@@ -304,8 +304,8 @@ func (w *rewrite) keepWhole() error {
 	}
 	end := int64(segment.HeaderSize)
 	for i := range w.places {
-		if p, _, _ := w.n.index.get(w.seg + uint64(i)); !p.lost() {
-			end = max(end, p.end())
+		if p, _, _ := w.n.index.Get(w.seg + uint64(i)); !p.Lost() {
+			end = max(end, p.End())
 		}
 	}
 	if !w.whole && info.Size() <= end {
@@ -329,8 +329,8 @@ func (w *rewrite) swap() error {
 	if err := os.Rename(w.path, strings.TrimSuffix(w.path, newSuffix)); err != nil {
 		return err
 	}
-	n.index.addSegment(w.seg)
-	n.index.set(w.seg, w.places)
+	n.index.AddSegment(w.seg)
+	n.index.Set(w.seg, w.places)
 	n.swaps.Add(1)
 	if f := n.files.open[w.seg]; f != nil {
 		delete(n.files.open, w.seg)

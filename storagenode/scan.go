@@ -20,17 +20,17 @@ const maxGap = 1 << 20
 // follows.
 func (n *Node) scan(segments []found) error {
 	for i, s := range segments {
-		height := n.index.len()
+		height := n.index.Len()
 		if i+1 < len(segments) && segments[i+1].first <= height {
 			continue // all of it is known
 		}
 		offset := int64(segment.HeaderSize)
-		p, seg, ok := n.index.last()
+		p, seg, ok := n.index.Last()
 		if ok && seg > s.first {
 			continue // a later one is, whose file is gone or was not there yet
 		}
-		if ok && seg == s.first && !p.lost() {
-			offset = p.offset + segment.FrameHeader + int64(p.length)
+		if ok && seg == s.first && !p.Lost() {
+			offset = p.Offset + segment.FrameHeader + int64(p.Length)
 		}
 		if s.first > height && s.first-height > maxGap {
 			return fmt.Errorf("%w: the blocks from %d up to %d, where %s begins, are not here: put their segments back, or move that one away",
@@ -47,9 +47,9 @@ func (n *Node) scan(segments []found) error {
 func (n *Node) scanSegment(s found, offset int64) error {
 	return n.files.try(s.first, func(f segment.File) error {
 		frames := segment.NewFrames(f, offset, s.size)
-		var bad []place // damaged frames since the last good one
+		var bad []Place // damaged frames since the last good one
 		torn := true    // of them, the first may be a write that was cut short
-		next := max(s.first, n.index.len())
+		next := max(s.first, n.index.Len())
 		for {
 			frame, err := frames.Next()
 			if errors.Is(err, io.EOF) || errors.Is(err, ErrDamaged) {
@@ -62,7 +62,7 @@ func (n *Node) scanSegment(s found, offset int64) error {
 			number := next + uint64(len(bad))
 			p, err := n.placeOf(&frame, number)
 			if err == nil && !n.admit(p, number, bad) {
-				err = fmt.Errorf("%w: its first leaf is %d", ErrDamaged, p.first)
+				err = fmt.Errorf("%w: its first leaf is %d", ErrDamaged, p.First)
 			}
 			switch {
 			case errors.Is(err, chain.ErrVersion):
@@ -70,7 +70,7 @@ func (n *Node) scanSegment(s found, offset int64) error {
 			case err != nil:
 				n.log.Error("a frame is damaged", "file", segment.Name(s.first), "at", frame.Offset, "block", number, "error", err)
 				torn = torn && frame.Err != nil
-				bad = append(bad, place{offset: frame.Offset, length: frame.Length})
+				bad = append(bad, Place{Offset: frame.Offset, Length: frame.Length})
 			default:
 				next, bad, torn, n.rest = number+1, nil, true, nil
 			}
@@ -81,16 +81,16 @@ func (n *Node) scanSegment(s found, offset int64) error {
 // leftover is what stands behind the last block that was found.
 type leftover struct {
 	seg    uint64
-	frames []place // damaged ones
+	frames []Place // damaged ones
 	size   int64   // bytes
 	torn   bool    // it can be a write that was cut short
 }
 
 // leave notes what of a segment belongs to no block; end is where no frame can be found any more.
-func (n *Node) leave(s found, end int64, bad []place, torn bool) {
+func (n *Node) leave(s found, end int64, bad []Place, torn bool) {
 	from := end
 	if len(bad) > 0 {
-		from = bad[0].offset
+		from = bad[0].Offset
 		torn = torn && len(bad) == 1 && end == s.size
 	}
 	if from < s.size {
@@ -99,53 +99,53 @@ func (n *Node) leave(s found, end int64, bad []place, torn bool) {
 }
 
 // placeOf reads from a frame where its block stands.
-func (n *Node) placeOf(frame *segment.Frame, number uint64) (place, error) {
+func (n *Node) placeOf(frame *segment.Frame, number uint64) (Place, error) {
 	if frame.Err != nil {
-		return place{}, frame.Err
+		return Place{}, frame.Err
 	}
 	block, err := chain.ParseBlock(frame.Block)
 	if err != nil {
-		return place{}, err
+		return Place{}, err
 	}
 	h := block.Header
 	if h.Block != number || h.Count == 0 {
-		return place{}, fmt.Errorf("%w: block %d of %d records stands there", ErrDamaged, h.Block, h.Count)
+		return Place{}, fmt.Errorf("%w: block %d of %d records stands there", ErrDamaged, h.Block, h.Count)
 	}
-	return place{first: h.First, offset: frame.Offset, length: frame.Length, count: h.Count}, nil
+	return Place{First: h.First, Offset: frame.Offset, Length: frame.Length, Count: h.Count}, nil
 }
 
 // admit puts a good block behind the index, and before it the blocks that are missing between: those of damaged frames,
 // and lost ones. It refuses a block whose first leaf does not leave room for exactly them.
-func (n *Node) admit(p place, number uint64, bad []place) bool {
-	height := n.index.len()
+func (n *Node) admit(p Place, number uint64, bad []Place) bool {
+	height := n.index.Len()
 	due := uint64(0)
-	if last, _, ok := n.index.last(); ok {
-		due = last.next()
+	if last, _, ok := n.index.Last(); ok {
+		due = last.Next()
 	}
 	missing := number - height
-	if missing == 0 && p.first != due || p.first < due || (p.first-due)/2 < missing {
+	if missing == 0 && p.First != due || p.First < due || (p.First-due)/2 < missing {
 		return false
 	}
-	if missing == 1 && len(bad) == 1 && p.first-due-2 < 1<<32-1 {
-		bad[0].first, bad[0].count = due, uint32(p.first-due-1)
-		n.index.add(bad[0])
+	if missing == 1 && len(bad) == 1 && p.First-due-2 < 1<<32-1 {
+		bad[0].First, bad[0].Count = due, uint32(p.First-due-1)
+		n.index.Add(bad[0])
 	} else {
 		for range missing {
-			n.index.add(place{first: due})
+			n.index.Add(Place{First: due})
 		}
 	}
-	n.index.add(p)
+	n.index.Add(p)
 	return true
 }
 
 // settle makes the end of the segments fit the index: what stands behind the last block is moved to quarantine/, and
 // the writer is put there.
 func (n *Node) settle(segments []found) error {
-	last, seg, any := n.index.last()
+	last, seg, any := n.index.Last()
 	for _, s := range segments {
 		end := int64(segment.HeaderSize)
 		if any && s.first == seg {
-			end = last.offset + segment.FrameHeader + int64(last.length)
+			end = last.Offset + segment.FrameHeader + int64(last.Length)
 		}
 		var err error
 		switch {
@@ -160,7 +160,7 @@ func (n *Node) settle(segments []found) error {
 			if err == nil {
 				err = n.continueAt(s, end)
 			}
-		case s.good && s.first == n.index.len():
+		case s.good && s.first == n.index.Len():
 			err = n.continueAt(s, end)
 		case s.size <= segment.HeaderSize:
 			err = n.remove(s)
@@ -204,7 +204,7 @@ func (n *Node) restoreHeader(s found) error {
 
 // remove deletes a segment that was begun and never held a block.
 func (n *Node) remove(s found) error {
-	n.index.dropSegment(s.first)
+	n.index.DropSegment(s.first)
 	if err := n.files.forget(s.first); err != nil {
 		return err
 	}
@@ -216,7 +216,7 @@ func (n *Node) remove(s found) error {
 
 // quarantine moves a whole segment aside.
 func (n *Node) quarantine(s found) error {
-	n.index.dropSegment(s.first)
+	n.index.DropSegment(s.first)
 	if err := n.files.forget(s.first); err != nil {
 		return err
 	}
@@ -265,7 +265,7 @@ func (n *Node) cutTail(s found, end int64) error {
 	}
 	if err == nil {
 		n.log.Warn("bytes behind the last whole block are cut off and kept aside",
-			"file", path, "at", end, "bytes", s.size-end, "kept", to, "next_block", n.index.len())
+			"file", path, "at", end, "bytes", s.size-end, "kept", to, "next_block", n.index.Len())
 		err = f.Truncate(end)
 	}
 	if err == nil {

@@ -120,8 +120,8 @@ func (n *Node) runSend(ctx context.Context, s *sendJob) {
 
 // writeStream writes all pieces. own is what is wrong with this node's blocks, err what keeps them from being written.
 func (n *Node) writeStream(ctx context.Context, s *sendJob, to io.Writer) (own, err error) {
-	w := bufio.NewWriterSize(to, transferBuffer)
-	if _, err := w.Write(appendStreamHeader(nil)); err != nil {
+	w := bufio.NewWriterSize(to, BufferSize)
+	if _, err := w.Write(AppendHeader(nil)); err != nil {
 		return nil, err
 	}
 	b := &blockReader{n: n}
@@ -131,16 +131,16 @@ func (n *Node) writeStream(ctx context.Context, s *sendJob, to io.Writer) (own, 
 		if err != nil {
 			return err, w.Flush() // what was whole goes out
 		}
-		small = head.appendTo(small[:0])
+		small = head.AppendTo(small[:0])
 		if _, err := w.Write(small); err != nil {
 			return nil, err
 		}
-		for i := range head.headers {
+		for i := range head.Headers {
 			if ctx.Err() != nil {
 				return nil, context.Cause(ctx)
 			}
 			data, err := b.block(p.From + uint64(i))
-			if err == nil && string(data[:chain.HeaderSize]) != string(head.headers[i].AppendTo(small[:0])) {
+			if err == nil && string(data[:chain.HeaderSize]) != string(head.Headers[i].AppendTo(small[:0])) {
 				err = fmt.Errorf("%w: block %d changed while it was read", ErrDamaged, p.From+uint64(i))
 			}
 			if err != nil {
@@ -156,7 +156,7 @@ func (n *Node) writeStream(ctx context.Context, s *sendJob, to io.Writer) (own, 
 			s.bytes.Add(uint64(len(data)))
 		}
 	}
-	if _, err := w.Write(appendStreamEnd(small[:0])); err != nil {
+	if _, err := w.Write(AppendEnd(small[:0])); err != nil {
 		return nil, err
 	}
 	return nil, w.Flush()
@@ -169,23 +169,23 @@ type blockReader struct {
 }
 
 // head reads what goes before a piece's blocks, and proves it.
-func (b *blockReader) head(p wire.Piece) (*pieceHead, error) {
+func (b *blockReader) head(p wire.Piece) (*Piece, error) {
 	n := b.n
 	r := n.reader()
 	defer r.release(n)
-	head := &pieceHead{from: p.From}
+	head := &Piece{From: p.From}
 	for number := p.From; number < p.To; number++ {
 		h, err := r.header(n, number)
 		if err != nil {
 			return nil, err
 		}
-		head.headers = append(head.headers, h)
+		head.Headers = append(head.Headers, h)
 	}
 	var err error
-	if head.tree, err = n.tiles.Tree(head.headers[0].First); err != nil {
+	if head.Tree, err = n.tiles.Tree(head.Headers[0].First); err != nil {
 		return nil, err
 	}
-	if err := head.prove(p.Hash); err != nil {
+	if err := head.Prove(p.Hash); err != nil {
 		return nil, fmt.Errorf("this node's blocks are not those that are asked for: %w", err)
 	}
 	// That the tree is right is shown by the first block, as the receiver will hold it.
@@ -197,7 +197,7 @@ func (b *blockReader) head(p wire.Piece) (*pieceHead, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: block %d: %w", ErrDamaged, p.From, err)
 	}
-	v := chain.NewVerifier(chain.Head{Height: p.From, Hash: head.headers[0].Prev, Tree: head.tree})
+	v := chain.NewVerifier(chain.Head{Height: p.From, Hash: head.Headers[0].Prev, Tree: head.Tree})
 	if _, err := v.Take(&block); err != nil {
 		return nil, fmt.Errorf("%w, or hashes of the tree are: %w", ErrDamaged, err)
 	}
@@ -207,15 +207,15 @@ func (b *blockReader) head(p wire.Piece) (*pieceHead, error) {
 // block reads a block; it is good until the next call. Errors: ErrBehind, ErrDamaged.
 func (b *blockReader) block(number uint64) (data []byte, err error) {
 	err = b.n.steady(func() (err error) {
-		p, seg, ok := b.n.index.get(number)
+		p, seg, ok := b.n.index.Get(number)
 		if !ok {
 			return fmt.Errorf("%w: block %d", ErrBehind, number)
 		}
-		if p.lost() {
+		if p.Lost() {
 			return fmt.Errorf("%w: block %d is lost", ErrDamaged, number)
 		}
 		err = b.n.files.with(seg, func(f segment.File) (err error) {
-			b.buf, err = segment.ReadFrameInto(b.buf, f, p.offset, p.length)
+			b.buf, err = segment.ReadFrameInto(b.buf, f, p.Offset, p.Length)
 			return err
 		})
 		if err != nil {
@@ -223,7 +223,7 @@ func (b *blockReader) block(number uint64) (data []byte, err error) {
 		}
 		data = b.buf[segment.FrameHeader:]
 		if h, err := chain.ParseHeader(data); err != nil || h.Block != number {
-			return fmt.Errorf("%w: the frame at offset %d of %s is not of block %d", ErrDamaged, p.offset, segment.Name(seg), number)
+			return fmt.Errorf("%w: the frame at offset %d of %s is not of block %d", ErrDamaged, p.Offset, segment.Name(seg), number)
 		}
 		return nil
 	})

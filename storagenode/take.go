@@ -15,7 +15,7 @@ type take struct {
 	n      *Node
 	r      *receipt
 	turn   uint64
-	stream *streamReader
+	stream *Reader
 }
 
 // inTurn runs what changes the node or the receipt, unless the receipt was closed or another transfer took this one's place.
@@ -34,14 +34,14 @@ func (t *take) inTurn(do func() error) error {
 }
 
 func (t *take) run(ctx context.Context) error {
-	if err := t.stream.header(); err != nil {
+	if err := t.stream.Header(); err != nil {
 		return err
 	}
 	for {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		head, err := t.stream.piece()
+		head, err := t.stream.Piece()
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
@@ -55,29 +55,29 @@ func (t *take) run(ctx context.Context) error {
 }
 
 // piece receives the blocks of a piece.
-func (t *take) piece(ctx context.Context, head *pieceHead) error {
+func (t *take) piece(ctx context.Context, head *Piece) error {
 	ordered, err := t.ordered(head)
 	if err != nil {
 		return err
 	}
-	if err := head.prove(ordered.Hash); err != nil {
+	if err := head.Prove(ordered.Hash); err != nil {
 		return err
 	}
-	v := chain.NewVerifier(chain.Head{Height: head.from, Hash: head.headers[0].Prev, Tree: head.tree})
-	for i := range head.headers {
+	v := chain.NewVerifier(chain.Head{Height: head.From, Hash: head.Headers[0].Prev, Tree: head.Tree})
+	for i := range head.Headers {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		data, err := t.stream.block()
+		data, err := t.stream.Block()
 		if err != nil {
 			return err
 		}
-		number := head.from + uint64(i)
+		number := head.From + uint64(i)
 		block, err := parseBlock(number, data)
 		if err != nil {
 			return err
 		}
-		if block.Header != head.headers[i] {
+		if block.Header != head.Headers[i] {
 			return fmt.Errorf("%w: block %d has another header than the one that was proven", ErrBadBlock, number)
 		}
 		leaves, err := v.Take(&block)
@@ -98,14 +98,14 @@ func (t *take) piece(ctx context.Context, head *pieceHead) error {
 }
 
 // ordered finds the piece of the order that a received one ends.
-func (t *take) ordered(head *pieceHead) (wire.Piece, error) {
-	end := head.from + uint64(len(head.headers))
+func (t *take) ordered(head *Piece) (wire.Piece, error) {
+	end := head.From + uint64(len(head.Headers))
 	for _, p := range t.r.pieces {
-		if p.Holds(head.from) && end == p.To {
+		if p.Holds(head.From) && end == p.To {
 			return p, nil
 		}
 	}
-	return wire.Piece{}, fmt.Errorf("%w: blocks %d to %d are no end of a piece that was ordered", ErrBadBlock, head.from, end)
+	return wire.Piece{}, fmt.Errorf("%w: blocks %d to %d are no end of a piece that was ordered", ErrBadBlock, head.From, end)
 }
 
 // keep puts a proven block where it belongs.
@@ -115,7 +115,7 @@ func (t *take) keep(block *chain.Block, leaves []chain.Hash) error {
 	if !r.wants(number) {
 		return nil // it came twice
 	}
-	if number < n.index.len() {
+	if number < n.index.Len() {
 		return n.putHole(r, block)
 	}
 	if err := n.finishRewrite(r); err != nil {

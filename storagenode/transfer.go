@@ -26,74 +26,74 @@ const (
 	transferMagic   = "CSTR"
 	transferVersion = 1
 	transferEnd     = math.MaxUint64
-	// transferBuffer is how much is read and written at a time.
-	transferBuffer = 256 << 10
+	// BufferSize is how much is read and written at a time.
+	BufferSize = 256 << 10
 	// maxTransferBlock bounds a block's bytes, so that a wrong length does not fill the memory.
 	maxTransferBlock = 256 << 20
 )
 
-func appendStreamHeader(dst []byte) []byte {
+func AppendHeader(dst []byte) []byte {
 	return append(append(dst, transferMagic...), transferVersion, 0, 0, 0)
 }
 
-func appendStreamEnd(dst []byte) []byte {
+func AppendEnd(dst []byte) []byte {
 	return binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(dst, transferEnd), 0)
 }
 
-// pieceHead is what comes before a piece's blocks.
-type pieceHead struct {
-	from    uint64
-	tree    chain.Tree
-	headers []chain.Header
+// Piece is what comes before a piece's blocks.
+type Piece struct {
+	From    uint64
+	Tree    chain.Tree
+	Headers []chain.Header
 }
 
-func (p *pieceHead) appendTo(dst []byte) []byte {
-	dst = binary.BigEndian.AppendUint64(dst, p.from)
-	dst = binary.BigEndian.AppendUint32(dst, uint32(len(p.headers)))
-	dst = binary.BigEndian.AppendUint64(dst, p.tree.Size())
-	for _, h := range p.tree.Nodes() {
+func (p *Piece) AppendTo(dst []byte) []byte {
+	dst = binary.BigEndian.AppendUint64(dst, p.From)
+	dst = binary.BigEndian.AppendUint32(dst, uint32(len(p.Headers)))
+	dst = binary.BigEndian.AppendUint64(dst, p.Tree.Size())
+	for _, h := range p.Tree.Nodes() {
 		dst = append(dst, h[:]...)
 	}
-	for i := range p.headers {
-		dst = p.headers[i].AppendTo(dst)
+	for i := range p.Headers {
+		dst = p.Headers[i].AppendTo(dst)
 	}
 	return dst
 }
 
-// prove holds the headers against the hash of the last. The error wraps ErrBadBlock.
-func (p *pieceHead) prove(last chain.Hash) error {
-	for i := len(p.headers) - 1; i >= 0; i-- {
-		h := &p.headers[i]
-		number := p.from + uint64(i)
+// Prove holds the headers against the hash of the last. The error wraps ErrBadBlock.
+func (p *Piece) Prove(last chain.Hash) error {
+	for i := len(p.Headers) - 1; i >= 0; i-- {
+		h := &p.Headers[i]
+		number := p.From + uint64(i)
 		switch {
 		case h.Block != number:
 			return fmt.Errorf("%w: the header of block %d names block %d", ErrBadBlock, number, h.Block)
 		case h.Hash() != last:
 			return fmt.Errorf("%w: the header of block %d hashes to %v, not %v", ErrBadBlock, number, h.Hash(), last)
-		case i > 0 && h.First != p.headers[i-1].Size():
-			return fmt.Errorf("%w: the header of block %d names leaf %d as its first, not %d", ErrBadBlock, number, h.First, p.headers[i-1].Size())
+		case i > 0 && h.First != p.Headers[i-1].Size():
+			return fmt.Errorf("%w: the header of block %d names leaf %d as its first, not %d", ErrBadBlock, number, h.First, p.Headers[i-1].Size())
 		}
 		last = h.Prev
 	}
-	if p.tree.Size() != p.headers[0].First {
-		return fmt.Errorf("%w: a tree of %d leaves before block %d, whose first is %d", ErrBadBlock, p.tree.Size(), p.from, p.headers[0].First)
+	if p.Tree.Size() != p.Headers[0].First {
+		return fmt.Errorf("%w: a tree of %d leaves before block %d, whose first is %d", ErrBadBlock, p.Tree.Size(), p.From, p.Headers[0].First)
 	}
 	return nil
 }
 
-// streamReader decodes a transfer. Its errors wrap ErrBadBlock where the bytes cannot be a transfer's, ErrNewerFormat, or are those of
+// Reader decodes a transfer. Its errors wrap ErrBadBlock where the bytes cannot be a transfer's, ErrNewerFormat, or are those of
 // the reader below: io.ErrUnexpectedEOF where the stream ends early.
-type streamReader struct {
+type Reader struct {
 	r     *bufio.Reader
 	small [chain.HeaderSize]byte
 	buf   []byte
 }
 
-func newStreamReader(r io.Reader) *streamReader {
-	return &streamReader{r: bufio.NewReaderSize(r, transferBuffer)}
+func NewReader(r io.Reader) *Reader {
+	return &Reader{r: bufio.NewReaderSize(r, BufferSize)}
 }
 
-func (s *streamReader) read(size int) ([]byte, error) {
+func (s *Reader) read(size int) ([]byte, error) {
 	if _, err := io.ReadFull(s.r, s.small[:size]); err != nil {
 		return nil, early(err)
 	}
@@ -108,8 +108,8 @@ func early(err error) error {
 	return err
 }
 
-// header reads the stream's first bytes.
-func (s *streamReader) header() error {
+// Header reads the stream's first bytes.
+func (s *Reader) Header() error {
 	b, err := s.read(8)
 	if err != nil {
 		return err
@@ -117,14 +117,14 @@ func (s *streamReader) header() error {
 	if string(b[:4]) == transferMagic && b[4] > transferVersion {
 		return fmt.Errorf("%w: a transfer of version %d, this program knows %d", ErrNewerFormat, b[4], transferVersion)
 	}
-	if string(b) != string(appendStreamHeader(nil)) {
+	if string(b) != string(AppendHeader(nil)) {
 		return fmt.Errorf("%w: %x does not begin a transfer", ErrBadBlock, b)
 	}
 	return nil
 }
 
-// piece reads what comes before a piece's blocks. The error is io.EOF at the end mark.
-func (s *streamReader) piece() (*pieceHead, error) {
+// Piece reads what comes before a Piece's blocks. The error is io.EOF at the end mark.
+func (s *Reader) Piece() (*Piece, error) {
 	b, err := s.read(12)
 	if err != nil {
 		return nil, err
@@ -147,8 +147,8 @@ func (s *streamReader) piece() (*pieceHead, error) {
 		}
 		nodes[i] = chain.Hash(b)
 	}
-	p := &pieceHead{from: from}
-	if p.tree, err = chain.NewTree(size, nodes); err != nil {
+	p := &Piece{From: from}
+	if p.Tree, err = chain.NewTree(size, nodes); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrBadBlock, err)
 	}
 	for range count {
@@ -159,13 +159,13 @@ func (s *streamReader) piece() (*pieceHead, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w: a header: %w", ErrBadBlock, err)
 		}
-		p.headers = append(p.headers, h)
+		p.Headers = append(p.Headers, h)
 	}
 	return p, nil
 }
 
-// block reads a block; it is good until the next call.
-func (s *streamReader) block() ([]byte, error) {
+// Block reads a Block; it is good until the next call.
+func (s *Reader) Block() ([]byte, error) {
 	b, err := s.read(4)
 	if err != nil {
 		return nil, err

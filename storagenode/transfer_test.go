@@ -49,21 +49,21 @@ func FuzzTransfer(f *testing.F) {
 	f.Add(good)
 	f.Add(good[:len(good)-20])
 	f.Add([]byte("CSTR\x02\x00\x00\x00"))
-	f.Add(appendStreamEnd(appendStreamHeader(nil)))
+	f.Add(AppendEnd(AppendHeader(nil)))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		s := newStreamReader(bytes.NewReader(data))
-		out := appendStreamHeader(nil)
-		err := s.header()
+		s := NewReader(bytes.NewReader(data))
+		out := AppendHeader(nil)
+		err := s.Header()
 		for err == nil {
-			var p *pieceHead
-			if p, err = s.piece(); err != nil {
+			var p *Piece
+			if p, err = s.Piece(); err != nil {
 				break
 			}
-			out = p.appendTo(out)
-			_ = p.prove(chain.Hash{})
-			for range p.headers {
+			out = p.AppendTo(out)
+			_ = p.Prove(chain.Hash{})
+			for range p.Headers {
 				var b []byte
-				if b, err = s.block(); err != nil {
+				if b, err = s.Block(); err != nil {
 					break
 				}
 				out = append(binary.BigEndian.AppendUint32(out, uint32(len(b))), b...)
@@ -71,7 +71,7 @@ func FuzzTransfer(f *testing.F) {
 		}
 		switch {
 		case errors.Is(err, io.EOF):
-			if out = appendStreamEnd(out); !bytes.HasPrefix(data, out) {
+			if out = AppendEnd(out); !bytes.HasPrefix(data, out) {
 				t.Fatalf("written back as %x", out)
 			}
 		case errors.Is(err, ErrBadBlock), errors.Is(err, ErrNewerFormat), errors.Is(err, io.ErrUnexpectedEOF):

@@ -52,7 +52,7 @@ func Verify(ctx context.Context, dir string, progress func(done, total int64)) (
 // verification is one run of Verify. Its node is never opened: it only finds the blocks' places, as Open does.
 type verification struct {
 	n        *Node
-	audit    *audit
+	audit    *Audit
 	progress func(done, total int64)
 	summary  Summary
 	strange  []misplaced // in the place of files of the node
@@ -78,7 +78,7 @@ func openVerification(dir string, progress func(done, total int64)) (*verificati
 }
 
 func (v *verification) close() error {
-	closeAll(v.audit.levels)
+	closeAll(v.audit.Levels)
 	return v.n.files.close()
 }
 
@@ -107,7 +107,7 @@ func (v *verification) prepare() error {
 		return err
 	}
 	if err := n.scan(segments); errors.Is(err, ErrDamaged) {
-		return &chain.BlockError{Block: n.index.len(), Err: err}
+		return &chain.BlockError{Block: n.index.Len(), Err: err}
 	} else if err != nil {
 		return err
 	}
@@ -118,8 +118,8 @@ func (v *verification) prepare() error {
 	if err != nil {
 		return err
 	}
-	v.audit = n.newAudit(n.index.len(), levels)
-	v.audit.lost, v.audit.tilesTo = lost, synced.Tree.Size()
+	v.audit = n.newAudit(n.index.Len(), levels)
+	v.audit.Lost, v.audit.TilesTo = lost, synced.Tree.Size()
 	for _, s := range segments {
 		v.total += s.size
 	}
@@ -146,16 +146,16 @@ func (v *verification) rest(segments []found) error {
 		return err
 	}
 	due := uint64(0)
-	if last, _, ok := n.index.last(); ok && !last.lost() {
-		due = last.next()
+	if last, _, ok := n.index.Last(); ok && !last.Lost() {
+		due = last.Next()
 	}
-	n.index.addSegment(rest.seg)
+	n.index.AddSegment(rest.seg)
 	if len(rest.frames) == 0 {
-		n.index.add(place{first: due})
+		n.index.Add(Place{First: due})
 	}
 	for _, p := range rest.frames {
-		p.first = due
-		n.index.add(p)
+		p.First = due
+		n.index.Add(p)
 	}
 	return nil
 }
@@ -175,7 +175,7 @@ func (v *verification) summarise() {
 	}
 	s.Findings = append(s.Findings, a.findings...)
 	s.Findings = s.Findings[:min(len(s.Findings), chain.MaxFindings)]
-	if a.unchecked < a.height {
+	if a.unchecked < a.Height {
 		s.Unchecked = a.unchecked
 	}
 }
@@ -186,9 +186,9 @@ func (v *verification) verdict(err error) error {
 	case err != nil:
 		return err
 	case a.first != nil:
-		_, seg, _ := a.index.get(a.first.Block)
-		return &chain.BlockError{Block: a.first.Block, Err: fmt.Errorf("%s: %w", filepath.Join(a.dir, segment.Name(seg)), a.first.Err)}
-	case a.unchecked < a.height:
+		_, seg, _ := a.Index.Get(a.first.Block)
+		return &chain.BlockError{Block: a.first.Block, Err: fmt.Errorf("%s: %w", filepath.Join(a.Dir, segment.Name(seg)), a.first.Err)}
+	case a.unchecked < a.Height:
 		return &chain.BlockError{Block: a.unchecked, Err: fmt.Errorf("%w: lost blocks before it hide the tree", ErrDamaged)}
 	case a.tilesErr != nil:
 		return a.tilesErr
