@@ -127,11 +127,11 @@ func (m *master) withAdmin(h handler) gin.HandlerFunc {
 // registrant is who may create projects: the administrator, and where registration is open everybody, though who shows a token must show
 // one that is known.
 func (m *master) registrant(r *http.Request) (caller, error) {
-	if m.openRegistration && r.Header.Get("Authorization") == "" {
+	if m.OpenRegistration && r.Header.Get("Authorization") == "" {
 		return caller{}, nil
 	}
 	who, err := m.identify(r)
-	if err == nil && who.role != wire.RoleAdmin && !m.openRegistration {
+	if err == nil && who.role != wire.RoleAdmin && !m.OpenRegistration {
 		err = fmt.Errorf("%w: it takes the admin token", errForbidden)
 	}
 	return who, err
@@ -139,7 +139,7 @@ func (m *master) registrant(r *http.Request) (caller, error) {
 
 // mayName says whether a registrant may give a project that name: the legacy project's is not for everybody to take.
 func (m *master) mayName(who caller, name string) error {
-	if m.originalAPI && name == masternode.LegacyProject && who.role != wire.RoleAdmin {
+	if m.OriginalAPI && name == masternode.LegacyProject && who.role != wire.RoleAdmin {
 		return fmt.Errorf("%w: %q is kept for the original's routes", masterfsm.ErrNameTaken, name)
 	}
 	return nil

@@ -186,7 +186,7 @@ func (c *cluster) authorisation(t *testing.T) {
 		workers   devcluster.Role // whose tokens are tried
 	}{
 		{
-			"master", c.file.Masters[0], httpapi.NewMaster(httpapi.MasterConfig{OpenRegistration: true, OriginalAPI: true, Logger: log}),
+			"master", c.file.Masters[0], httpapi.NewMaster(httpapi.MasterConfig{Options: httpapi.Options{OpenRegistration: true, OriginalAPI: true}, Logger: log}),
 			masterRows, storage,
 		},
 		{"storage node", storage.URL(), httpapi.NewStorage(httpapi.StorageConfig{Logger: log}), storageRows, storage},

@@ -23,7 +23,7 @@ func (m *master) logRoutes() {
 
 // withFollower is a handler for whoever follows the log: everybody, or with --private-log whoever has a token of the cluster.
 func (m *master) withFollower(h handler) gin.HandlerFunc {
-	if m.privateLog {
+	if m.PrivateLog {
 		return m.withAnyToken(h)
 	}
 	return m.do(h)
@@ -46,8 +46,8 @@ func (m *master) log(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	log.Private = m.privateLog
-	if m.privateLog {
+	log.Private = m.PrivateLog
+	if m.PrivateLog {
 		if _, err := m.identify(c.Request); err != nil {
 			log.Size, log.Witnesses = nil, nil
 		}

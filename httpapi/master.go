@@ -21,11 +21,15 @@ type MasterConfig struct {
 	Refused      func() error              // why this master must not serve, nil where it may
 	ClusterToken string
 	AdminToken   string
-	// OpenRegistration lets anybody create a project, OriginalAPI opens the routes of the original system.
-	OpenRegistration bool
-	OriginalAPI      bool
-	PrivateLog       bool // who follows the log must show a token
-	Logger           hclog.Logger
+	Options
+	Logger hclog.Logger
+}
+
+// Options are the parts of a master's API that an operator chooses. All masters of a group need the same.
+type Options struct {
+	OpenRegistration bool // anyone may create a project
+	OriginalAPI      bool // the routes of the original system are served too
+	PrivateLog       bool // the routes of the log need a token
 }
 
 // master holds the handlers of a master.
@@ -37,8 +41,7 @@ type master struct {
 	cluster secret
 	admin   secret
 	leader  *leaderProxy
-
-	openRegistration, originalAPI, privateLog bool
+	Options
 }
 
 // NewMaster makes the handler of a master: its API for users, and the routes between the nodes.
@@ -46,7 +49,7 @@ func NewMaster(cfg MasterConfig) http.Handler {
 	m := &master{
 		engine: newEngine(cfg.Logger), node: cfg.Node, adopt: cfg.Adopt, stale: cfg.Refused,
 		cluster: newSecret(cfg.ClusterToken), admin: newSecret(cfg.AdminToken), leader: newLeaderProxy(cfg.Node),
-		openRegistration: cfg.OpenRegistration, originalAPI: cfg.OriginalAPI, privateLog: cfg.PrivateLog,
+		Options: cfg.Options,
 	}
 	m.Use(m.crossOrigin, m.refused)
 	// In gin a bare colon starts a parameter: the one of records:batch is escaped.

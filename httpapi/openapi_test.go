@@ -262,7 +262,7 @@ func TestDocumentHasEveryRoute(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	handler := httpapi.NewMaster(httpapi.MasterConfig{OpenRegistration: true, OriginalAPI: true, Logger: hclog.NewNullLogger()})
+	handler := httpapi.NewMaster(httpapi.MasterConfig{Options: httpapi.Options{OpenRegistration: true, OriginalAPI: true}, Logger: hclog.NewNullLogger()})
 	var routed, written []string
 	for _, r := range handler.(interface{ Routes() gin.RoutesInfo }).Routes() {
 		if isAPI(r.Path) {

@@ -260,7 +260,7 @@ func TestClosedByDefault(t *testing.T) {
 func TestQueryTokenIsNotLogged(t *testing.T) {
 	var log bytes.Buffer
 	h := httpapi.NewMaster(httpapi.MasterConfig{
-		OriginalAPI: true, Logger: hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, Output: &log}),
+		Options: httpapi.Options{OriginalAPI: true}, Logger: hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, Output: &log}),
 	})
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/data?blockIndex=0&offset=0&token=SECRET", nil))

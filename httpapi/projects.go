@@ -31,7 +31,7 @@ func answerJSON(c *gin.Context, status int, v any) {
 }
 
 func (m *master) me(c *gin.Context, who caller) error {
-	me := wire.Me{Role: who.role, OpenRegistration: m.openRegistration}
+	me := wire.Me{Role: who.role, OpenRegistration: m.OpenRegistration}
 	if who.role == wire.RoleProject {
 		project := masternode.WireProject(&who.access.Project)
 		me.Project, me.Rights = &project, masternode.WireRights(who.access.Rights)

@@ -69,7 +69,7 @@ func (m *master) answerFinal(c *gin.Context, data []byte) {
 	h := c.Writer.Header()
 	h.Set("ETag", tag)
 	h.Set("Cache-Control", "public, max-age=31536000, immutable")
-	if m.privateLog {
+	if m.PrivateLog {
 		h.Set("Cache-Control", "private, max-age=31536000, immutable")
 		h.Add("Vary", "Authorization")
 	}

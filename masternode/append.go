@@ -65,7 +65,7 @@ func (n *Node) Append(ctx context.Context, project masterfsm.Project, entries []
 		return Appended{}, err
 	}
 	p.deadline = ctx
-	n.appends.add(p)
+	n.appends.Add(p)
 	// No early return when ctx ends: the entries' bytes may be in use until the lane is done with them, and the lane gives up
 	// by itself.
 	<-p.done

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/batch"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -22,7 +23,7 @@ import (
 // and a node that is slow with them is so for bundles alone.
 type bundles struct {
 	tree    *tree
-	flights flights[uint64, bundle]
+	reads   batch.SingleFlight[uint64, bundle]
 	waiting counter       // reads that are under way, or wait for making
 	making  chan struct{} // holds one for each that is under way
 
@@ -68,7 +69,7 @@ func (b *bundles) first(ctx context.Context, index uint64, width int) ([]byte, e
 			return nil, err
 		}
 		// Whoever asked first may not have known of so many entries yet.
-		found, err = b.flights.do(ctx, index, 2*bundleTimeout, func(ctx context.Context) (bundle, error) { return b.read(ctx, index, widest) })
+		found, err = b.reads.Do(ctx, index, 2*bundleTimeout, func(ctx context.Context) (bundle, error) { return b.read(ctx, index, widest) })
 		if err != nil {
 			return nil, err
 		}

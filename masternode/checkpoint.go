@@ -23,7 +23,7 @@ type Checkpoint struct {
 // Checkpoint is the newest published checkpoint as the leader knows it: whichever master is asked, it is never older than one that another
 // has shown before. Errors: ErrNoCheckpoint, ErrNoLogKey, ErrNoLeader.
 func (n *Node) Checkpoint(ctx context.Context) (Checkpoint, error) {
-	if err := n.confirmTogether(ctx); err != nil {
+	if err := n.confirmShared(ctx); err != nil {
 		return Checkpoint{}, err
 	}
 	return n.checkpointHere()

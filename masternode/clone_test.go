@@ -45,7 +45,7 @@ func TestClonedMasterAcknowledgesNothingOfTheOthers(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			running.Go(func() { n.appends.run(ctx) })
+			running.Go(func() { n.serve(ctx) })
 			return n
 		}
 		first, second := clone(), clone()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/chainstore/chainstore/wire"
@@ -34,49 +33,38 @@ func (n *Node) confirm(ctx context.Context) error {
 	}
 }
 
-// together has many who come at the same time confirm once. Each takes part in a round that begins after it came: what was committed by then is
-// in the state when the round ends. So what outsiders ask without a token costs the leader one question at a time from each master.
-type together struct {
-	mu      sync.Mutex // guards next
-	next    *round     // that whoever comes now takes part in, nil where none waits
-	running chan struct{}
-}
-
-// round is one confirmation.
-type round struct {
-	done chan struct{} // closed when err is set
+// pendingConfirm is a caller of confirmShared. confirmBatch sets the error and closes done.
+type pendingConfirm struct {
+	done chan struct{}
 	err  error
 }
 
-// confirmTogether is confirm for what needs no token. It may take twice as long: a round waits for the one before it.
-func (n *Node) confirmTogether(ctx context.Context) error {
-	t := &n.together
-	t.mu.Lock()
-	r := t.next
-	if r == nil {
-		r = &round{done: make(chan struct{})}
-		t.next = r
-		go n.confirmRound(context.WithoutCancel(ctx), r) // it does not end with the one who came first: others wait for it too
-	}
-	t.mu.Unlock()
+func (p *pendingConfirm) finish(err error) {
+	p.err = err
+	close(p.done)
+}
+
+// confirmShared is confirm for reads that need no token. Callers share confirmations, and each one takes part in a
+// confirmation that starts after its call, so that what was committed before the call is in the state. So each master has at
+// most one question of such reads under way at the leader. A caller may wait twice as long as with confirm, because its
+// confirmation waits for the one before.
+func (n *Node) confirmShared(ctx context.Context) error {
+	p := &pendingConfirm{done: make(chan struct{})}
+	n.confirms.Add(p)
 	select {
-	case <-r.done:
-		return r.err
+	case <-p.done:
+		return p.err
 	case <-ctx.Done():
 		return fmt.Errorf("%w to confirm it: %w", ErrNoLeader, context.Cause(ctx))
 	}
 }
 
-// confirmRound waits for the round before it, and confirms for all who took part until then.
-func (n *Node) confirmRound(ctx context.Context, r *round) {
-	t := &n.together
-	t.running <- struct{}{}
-	defer func() { <-t.running }()
-	defer close(r.done)
-	t.mu.Lock()
-	t.next = nil
-	t.mu.Unlock()
-	r.err = n.confirm(ctx)
+// confirmBatch confirms once for a batch of callers.
+func (n *Node) confirmBatch(ctx context.Context, callers []*pendingConfirm) {
+	err := n.confirm(ctx)
+	for _, p := range callers {
+		p.finish(err)
+	}
 }
 
 func (n *Node) askReadIndex(ctx context.Context) (wire.ReadIndex, error) {
@@ -102,9 +90,9 @@ func (n *Node) confirmed(ctx context.Context, look func() error) error {
 	return confirmedBy(ctx, n.confirm, look)
 }
 
-// confirmedTogether is confirmed for what needs no token.
-func (n *Node) confirmedTogether(ctx context.Context, look func() error) error {
-	return confirmedBy(ctx, n.confirmTogether, look)
+// confirmedShared is confirmed for reads that need no token.
+func (n *Node) confirmedShared(ctx context.Context, look func() error) error {
+	return confirmedBy(ctx, n.confirmShared, look)
 }
 
 func confirmedBy(ctx context.Context, confirm func(context.Context) error, look func() error) error {

@@ -93,7 +93,7 @@ func TestSilenceClosesTokens(t *testing.T) {
 }
 
 // Those who come while one confirmation is under way share the next: none goes by an answer to a question that was asked before it came.
-func TestConfirmTogether(t *testing.T) {
+func TestConfirmShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 0, nil)
 		defer r.stop()
@@ -107,7 +107,7 @@ func TestConfirmTogether(t *testing.T) {
 		for range 50 {
 			callers.Go(func() {
 				began := time.Now()
-				if err := r.confirmTogether(t.Context()); err != nil {
+				if err := r.confirmShared(t.Context()); err != nil {
 					t.Error(err)
 				}
 				if took := time.Since(began); took < time.Second || took > 2*time.Second {
@@ -118,7 +118,7 @@ func TestConfirmTogether(t *testing.T) {
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 		defer cancel()
-		if err := r.confirmTogether(ctx); !errors.Is(err, ErrNoLeader) {
+		if err := r.confirmShared(ctx); !errors.Is(err, ErrNoLeader) {
 			t.Errorf("who does not wait: %v", err)
 		}
 		callers.Wait()
@@ -127,7 +127,7 @@ func TestConfirmTogether(t *testing.T) {
 		}
 		// Who begins a round and goes away while it waits for the one before waits no longer, and takes nobody with him.
 		callers.Go(func() {
-			if err := r.confirmTogether(t.Context()); err != nil {
+			if err := r.confirmShared(t.Context()); err != nil {
 				t.Errorf("the round before: %v", err)
 			}
 		})
@@ -136,13 +136,13 @@ func TestConfirmTogether(t *testing.T) {
 			began := time.Now()
 			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 			defer cancel()
-			if err := r.confirmTogether(ctx); !errors.Is(err, ErrNoLeader) || time.Since(began) > time.Millisecond {
+			if err := r.confirmShared(ctx); !errors.Is(err, ErrNoLeader) || time.Since(began) > time.Millisecond {
 				t.Errorf("who begins a round and goes away: %v after %v", err, time.Since(began))
 			}
 		})
 		synctest.Wait()
 		callers.Go(func() {
-			if err := r.confirmTogether(t.Context()); err != nil {
+			if err := r.confirmShared(t.Context()); err != nil {
 				t.Errorf("who is left in that round: %v", err)
 			}
 		})
@@ -151,11 +151,11 @@ func TestConfirmTogether(t *testing.T) {
 			t.Errorf("the leader was asked %d times", asked)
 		}
 		r.ledger.confirm = func() error { return ErrNotLeader }
-		if err := r.confirmTogether(t.Context()); !errors.Is(err, ErrNoLeader) {
+		if err := r.confirmShared(t.Context()); !errors.Is(err, ErrNoLeader) {
 			t.Errorf("nobody leads: %v", err)
 		}
 		r.ledger.confirm = func() error { return nil }
-		if err := r.confirmTogether(t.Context()); err != nil {
+		if err := r.confirmShared(t.Context()); err != nil {
 			t.Errorf("again: %v", err)
 		}
 	})

@@ -94,13 +94,12 @@ func (n *Node) cosigners(ctx context.Context) []wire.Witness {
 	if leader == "" || url == "" || leader == n.cfg.Member.ID {
 		return nil
 	}
-	list, _, _ := n.asking.Do("", func() (any, error) {
-		ask, cancel := context.WithTimeout(context.WithoutCancel(ctx), statusTimeout)
-		defer cancel()
-		c, _ := n.cfg.Masters.Cluster(ask, url) // the keys are told without it
-		return c.Witnesses, nil
+	// Without an answer the log's keys are shown without witnesses.
+	list, _ := n.cosigned.Do(ctx, struct{}{}, statusTimeout, func(ctx context.Context) ([]wire.Witness, error) {
+		c, err := n.cfg.Masters.Cluster(ctx, url)
+		return c.Witnesses, err
 	})
-	return list.([]wire.Witness)
+	return list
 }
 
 // cosigners copies what is told of the witnesses; nothing where this master does not lead.

@@ -15,7 +15,7 @@ const leaderWait = 5 * time.Second
 // retryPause is the time between two tries when nothing else tells that trying again is of use.
 const retryPause = 50 * time.Millisecond
 
-// submit makes a submission of a batch of appends, delivers it and finishes each append. It is the gatherer's handle.
+// submit makes a submission of a batch of appends, delivers it and finishes each append. The appends' batcher calls it.
 func (n *Node) submit(ctx context.Context, batch []*pendingAppend) {
 	// Those whose client has gone are let go before anything is sent: nothing was done for them.
 	live := batch[:0]
@@ -144,7 +144,7 @@ func (p *pendingCommit) finish(o masterfsm.Outcome) {
 // under way at a time, so that the disks of all masters are synced once for all that waits.
 func (n *Node) commit(ctx context.Context, submission []byte) ([]masterfsm.Placement, error) {
 	p := &pendingCommit{submission: submission, done: make(chan struct{})}
-	n.commits.add(p)
+	n.commits.Add(p)
 	select {
 	case <-p.done:
 		return p.outcome.Placements, p.outcome.Err
@@ -153,7 +153,7 @@ func (n *Node) commit(ctx context.Context, submission []byte) ([]masterfsm.Place
 	}
 }
 
-// commitBatch proposes what waits as one command. It is the handle of the commits.
+// commitBatch proposes what waits as one command. The commits' batcher calls it.
 func (n *Node) commitBatch(ctx context.Context, batch []*pendingCommit) {
 	l, err := n.mayAcknowledge()
 	if err != nil {

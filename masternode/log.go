@@ -140,7 +140,7 @@ func (n *Node) logOf() (keys masterfsm.Log, group string, published uint64) {
 
 // Log tells the log's identity, as the leader knows it, and its witnesses, where the leader can be asked. Error: ErrNoLeader.
 func (n *Node) Log(ctx context.Context) (wire.Log, error) {
-	if err := n.confirmTogether(ctx); err != nil {
+	if err := n.confirmShared(ctx); err != nil {
 		return wire.Log{}, err
 	}
 	keys, _, published := n.logOf()

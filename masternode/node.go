@@ -3,15 +3,16 @@ package masternode
 import (
 	"context"
 	"fmt"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sync/singleflight"
 
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/batch"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -73,14 +74,14 @@ type Node struct {
 	cfg     Config
 	pace    pace
 	log     hclog.Logger
-	appends gatherer[*pendingAppend] // of this master's clients
-	commits gatherer[*pendingCommit] // of all masters, where this one leads
+	appends *batch.Batcher[*pendingAppend] // of this master's clients
+	commits *batch.Batcher[*pendingCommit] // of all masters, where this one leads
 	prover  *prover
 	tree    *tree
 	notary  notary
 
-	together together           // confirmations of what needs no token
-	asking   singleflight.Group // questions to the leader for its witnesses
+	confirms *batch.Batcher[*pendingConfirm]              // of reads that need no token
+	cosigned batch.SingleFlight[struct{}, []wire.Witness] // requests to the leader for its witnesses
 
 	seq        atomic.Uint64              // of submissions in this boot
 	leadership atomic.Pointer[leadership] // nil while this master does not lead
@@ -116,30 +117,35 @@ func New(cfg Config) (*Node, error) {
 	}
 	n := &Node{cfg: cfg, pace: defaultPace(), log: cfg.Logger.Named("master"), prover: newProver(cfg), over: make(chan error, 1)}
 	n.tree = newTree(n.prover)
-	n.together.running = make(chan struct{}, 1)
 	if cfg.MaxAge > 0 {
 		n.pace.maxAge = cfg.MaxAge
 	}
 	n.pace.check = cfg.CheckInterval
 	n.streams.limit = maxStreams
-	n.appends = gatherer[*pendingAppend]{
-		lanes: submissionLanes, eager: eagerSubmissions, maxCount: 4096, maxSize: submissionBytes,
-		size:   (*pendingAppend).size,
-		handle: n.submit,
-		refuse: func(p *pendingAppend, err error) {
+	n.appends = batch.New(batch.Config[*pendingAppend]{
+		Lanes: submissionLanes, Eager: eagerSubmissions, MaxCount: 4096, MaxSize: submissionBytes,
+		Size:   (*pendingAppend).size,
+		Handle: n.submit,
+		Refuse: func(p *pendingAppend, err error) {
 			p.finish(fmt.Errorf("%w: this master is stopping: %w", ErrNoLeader, err))
 		},
-	}
-	n.appends.init()
-	n.commits = gatherer[*pendingCommit]{
-		lanes: commitLanes, eager: eagerCommits, maxCount: 256, maxSize: submissionBytes,
-		size:   func(p *pendingCommit) int { return len(p.submission) },
-		handle: n.commitBatch,
-		refuse: func(p *pendingCommit, err error) {
+	})
+	n.commits = batch.New(batch.Config[*pendingCommit]{
+		Lanes: commitLanes, Eager: eagerCommits, MaxCount: 256, MaxSize: submissionBytes,
+		Size:   func(p *pendingCommit) int { return len(p.submission) },
+		Handle: n.commitBatch,
+		Refuse: func(p *pendingCommit, err error) {
 			p.finish(masterfsm.Outcome{Err: fmt.Errorf("%w: it is stopping: %w", ErrNotLeader, err)})
 		},
-	}
-	n.commits.init()
+	})
+	n.confirms = batch.New(batch.Config[*pendingConfirm]{
+		Lanes: 1, Eager: 1, MaxCount: math.MaxInt, MaxSize: math.MaxInt,
+		Size:   func(*pendingConfirm) int { return 1 },
+		Handle: n.confirmBatch,
+		Refuse: func(p *pendingConfirm, err error) {
+			p.finish(fmt.Errorf("%w: this master is stopping: %w", ErrNoLeader, err))
+		},
+	})
 	return n, nil
 }
 
@@ -148,14 +154,25 @@ func New(cfg Config) (*Node, error) {
 // another group.
 func (n *Node) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { n.appends.run(ctx); return nil })
-	g.Go(func() error { n.commits.run(ctx); return nil })
-	g.Go(func() error { n.prover.reads.run(ctx); return nil })
+	g.Go(func() error { n.serve(ctx); return nil })
+	g.Go(func() error { n.commits.Run(ctx); return nil })
 	g.Go(func() error { return n.suspicions(ctx) })
 	g.Go(func() error { return n.announce(ctx) })
 	g.Go(func() error { return n.ended(ctx) })
 	g.Go(func() error { return n.cfg.Ledger.RunAsLeader(ctx, n.lead) })
 	return g.Wait()
+}
+
+// serve runs what the requests of clients need, until ctx ends, and waits for it.
+func (n *Node) serve(ctx context.Context) {
+	var serving sync.WaitGroup
+	serving.Go(func() { n.appends.Run(ctx) })
+	serving.Go(func() { n.confirms.Run(ctx) })
+	serving.Go(func() { n.prover.run(ctx) })
+	<-ctx.Done()
+	n.cosigned.Close(context.Cause(ctx))
+	n.tree.close(context.Cause(ctx))
+	serving.Wait()
 }
 
 func (n *Node) setLeadership(l *leadership) { n.leadership.Store(l) }

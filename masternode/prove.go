@@ -8,15 +8,14 @@ import (
 	"hash/fnv"
 	"iter"
 	"slices"
-	"strconv"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-	"golang.org/x/sync/singleflight"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/batch"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -33,8 +32,8 @@ type prover struct {
 	log     hclog.Logger
 	clock   func() time.Time
 
-	reads   gatherer[*pendingRead]
-	flights singleflight.Group // fetches of headers
+	reads   *batch.Batcher[*pendingRead]
+	fetches batch.SingleFlight[uint64, struct{}] // of pages of headers, by first block
 
 	suspects chan wire.Suspicion // nodes that answered wrong, for the leader
 
@@ -69,14 +68,19 @@ func newProver(cfg Config) *prover {
 		self: cfg.Member.ID, ledger: cfg.Ledger, workers: cfg.Workers, log: cfg.Logger.Named("prover"), clock: cfg.Clock,
 		headers: [2]map[uint64]chain.Header{{}, {}}, unwell: map[string]time.Time{}, suspects: make(chan wire.Suspicion, maxSuspects),
 	}
-	p.reads = gatherer[*pendingRead]{
-		lanes: readLanes, eager: 1, maxCount: 128, maxSize: 128,
-		size:   func(*pendingRead) int { return 1 },
-		handle: p.readBatch,
-		refuse: func(r *pendingRead, err error) { r.err = err; close(r.done) },
-	}
-	p.reads.init()
+	p.reads = batch.New(batch.Config[*pendingRead]{
+		Lanes: readLanes, Eager: 1, MaxCount: 128, MaxSize: 128,
+		Size:   func(*pendingRead) int { return 1 },
+		Handle: p.readBatch,
+		Refuse: func(r *pendingRead, err error) { r.err = err; close(r.done) },
+	})
 	return p
+}
+
+// run reads records until ctx ends, and waits for all reads.
+func (p *prover) run(ctx context.Context) {
+	p.reads.Run(ctx)
+	p.fetches.Close(context.Cause(ctx))
 }
 
 // record reads one record of a block whose header is proven.
@@ -173,19 +177,11 @@ func (p *prover) header(ctx context.Context, block uint64) (chain.Header, error)
 		return h, nil
 	}
 	page := block - block%headerPage
-	// The page is fetched for whoever asks for it now, so it must not end with the first one's request.
-	fetched := p.flights.DoChan(strconv.FormatUint(page, 10), func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*readTimeout)
-		defer cancel()
-		return nil, p.fetchHeaders(ctx, page, block)
+	_, err := p.fetches.Do(ctx, page, 2*readTimeout, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, p.fetchHeaders(ctx, page, block)
 	})
-	select {
-	case <-ctx.Done():
-		return chain.Header{}, context.Cause(ctx)
-	case f := <-fetched:
-		if f.Err != nil {
-			return chain.Header{}, f.Err
-		}
+	if err != nil {
+		return chain.Header{}, err
 	}
 	if h, ok := p.known(block); ok {
 		return h, nil

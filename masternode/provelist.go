@@ -12,7 +12,7 @@ import (
 // begin starts to read a record of a block whose header is proven; wait ends it.
 func (p *prover) begin(header chain.Header, offset uint32) *pendingRead {
 	r := &pendingRead{header: header, offset: offset, done: make(chan struct{})}
-	p.reads.add(r)
+	p.reads.Add(r)
 	return r
 }
 

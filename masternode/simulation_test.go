@@ -235,8 +235,7 @@ func (s *simulation) startOther() (stop func()) {
 	}
 	ctx, cancel := context.WithCancel(s.t.Context())
 	var running sync.WaitGroup
-	running.Go(func() { s.other.appends.run(ctx) })
-	running.Go(func() { s.other.prover.reads.run(ctx) })
+	running.Go(func() { s.other.serve(ctx) })
 	return func() {
 		cancel()
 		running.Wait()

@@ -30,7 +30,7 @@ func (n *Node) Entries(ctx context.Context, index uint64, width int) ([]byte, er
 // published tells whether the tree of the newest checkpoint has a tile. That it has not is the leader's word.
 func (n *Node) published(ctx context.Context, level, index uint64, width int) error {
 	var size uint64
-	err := n.confirmedTogether(ctx, func() error {
+	err := n.confirmedShared(ctx, func() error {
 		checkpoint, err := n.checkpointHere()
 		if err != nil {
 			return err
@@ -51,7 +51,7 @@ func (n *Node) published(ctx context.Context, level, index uint64, width int) er
 func (n *Node) Consistency(ctx context.Context, from uint64, to *uint64) (wire.Consistency, error) {
 	answer := wire.Consistency{From: from}
 	var size uint64
-	err := n.confirmedTogether(ctx, func() error {
+	err := n.confirmedShared(ctx, func() error {
 		checkpoint, err := n.checkpointHere()
 		if err != nil {
 			return err

@@ -12,6 +12,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/batch"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -24,7 +25,7 @@ import (
 type tree struct {
 	prover  *prover
 	bundles *bundles
-	flights flights[tileID, []byte]
+	reads   batch.SingleFlight[tileID, []byte]
 
 	mu    sync.Mutex // guards tiles
 	tiles *lru.Cache[tileID, []byte]
@@ -45,13 +46,19 @@ func newTree(p *prover) *tree {
 	return t
 }
 
+// close ends all reads and waits for them.
+func (t *tree) close(cause error) {
+	t.bundles.reads.Close(cause)
+	t.reads.Close(cause)
+}
+
 // tile is the first width hashes of a tile that a tree of a boundary has; see [wire.WidthOfTile]. It is read as wide as it is, whatever the width.
 func (t *tree) tile(ctx context.Context, level, index uint64, width int) ([]byte, error) {
 	for {
 		if known := t.known(level, index, width); known != nil {
 			return known, nil
 		}
-		data, err := t.flights.do(ctx, tileID{level, index}, 2*readTimeout, func(ctx context.Context) ([]byte, error) {
+		data, err := t.reads.Do(ctx, tileID{level, index}, 2*readTimeout, func(ctx context.Context) ([]byte, error) {
 			return t.readTile(ctx, level, index, t.widest(level, index, width))
 		})
 		if err != nil {

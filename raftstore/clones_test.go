@@ -13,6 +13,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/masterfsm"
 )
 
@@ -479,7 +480,7 @@ func TestFolderOfAHigherLevel(t *testing.T) {
 	if err := id.save(nodes[0].cfg.Dir); err != nil {
 		t.Fatal(err)
 	}
-	if s, err := Open(nodes[0].cfg); !errors.Is(err, ErrNewerFormat) {
+	if s, err := Open(nodes[0].cfg); !errors.Is(err, durable.ErrNewerFormat) {
 		t.Errorf("%v, %v", s, err)
 	}
 }

@@ -25,8 +25,6 @@ var (
 	ErrRemoved = errors.New("this master was taken out of its group for good")
 	// ErrRescue: a recovery of the data folder was begun and not finished.
 	ErrRescue = errors.New("a recovery of this data folder was begun and not finished: run 'chainstore master recover' again")
-	// ErrNewerFormat: a newer ChainStore wrote the data folder.
-	ErrNewerFormat = errors.New("written by a newer version of ChainStore")
 	// ErrDisk: a read, write or sync of the data folder failed, or what is there is damaged. The master must stop, since
 	// nobody can tell what of a failed write is on the disk.
 	ErrDisk = errors.New("data folder failed")

@@ -400,7 +400,7 @@ func TestOpenRefuses(t *testing.T) {
 	if err := os.WriteFile(path, []byte(`{"version":2,"id":"x"}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(other); !errors.Is(err, ErrNewerFormat) {
+	if _, err := Open(other); !errors.Is(err, durable.ErrNewerFormat) {
 		t.Errorf("a newer format: %v", err)
 	}
 	if data, err := os.ReadFile(path); err != nil || string(data) != `{"version":2,"id":"x"}` {

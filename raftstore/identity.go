@@ -51,7 +51,7 @@ func loadIdentity(dir string) (identity, error) {
 		return identity{}, fmt.Errorf("%w: %s cannot be read: %w (move the folder away to join as a new master)", ErrDisk, path, err)
 	}
 	if id.Version > formatVersion {
-		return identity{}, fmt.Errorf("%s: %w: version %d, this program knows %d", path, ErrNewerFormat, id.Version, formatVersion)
+		return identity{}, fmt.Errorf("%s: %w", path, durable.NewerVersion(id.Version, formatVersion))
 	}
 	if id.Version != formatVersion || id.ID == "" || strings.Contains(id.ID, "@") {
 		return identity{}, fmt.Errorf("%w: %s holds no identity of version %d (move the folder away to join as a new master)",

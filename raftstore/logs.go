@@ -5,10 +5,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"sync"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/chainstore/chainstore/internal/durable"
 )
 
 const (
@@ -20,8 +21,6 @@ const (
 	// deletedAtOnce bounds how long a trim of the log holds up appends.
 	deletedAtOnce = 2048
 )
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // logStore stands between raft and the log store. It checks entries, keeps the newest in memory, knows their sizes, and
 // makes the first failure the last. Its methods may be called by any goroutine.
@@ -85,8 +84,7 @@ func checksum(l *raft.Log) [4]byte {
 	binary.BigEndian.PutUint64(head[:], l.Index)
 	binary.BigEndian.PutUint64(head[8:], l.Term)
 	head[16] = byte(l.Type)
-	sum := crc32.Update(crc32.Checksum(head[:], castagnoli), castagnoli, l.Data)
-	return [4]byte(binary.BigEndian.AppendUint32(nil, sum))
+	return [4]byte(binary.BigEndian.AppendUint32(nil, durable.Checksum(head[:], l.Data)))
 }
 
 func checkEntry(l *raft.Log) error {

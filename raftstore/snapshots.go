@@ -3,7 +3,6 @@ package raftstore
 import (
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"io/fs"
 	"os"
@@ -113,7 +112,7 @@ func (s *snapshotStore) sum(id string) error {
 	return nil
 }
 
-func metaSum(meta []byte) string { return fmt.Sprintf("%08x", crc32.Checksum(meta, castagnoli)) }
+func metaSum(meta []byte) string { return fmt.Sprintf("%08x", durable.Checksum(meta)) }
 
 func (s *snapshotStore) broken(what string, err error) error {
 	err = diskError(what+" "+s.dir, err)

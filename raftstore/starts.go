@@ -5,10 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io/fs"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -45,93 +43,46 @@ type starts struct {
 }
 
 const (
-	startsFile    = "starts"
-	startsMagic   = "CSMS"
-	startsVersion = 1
-	startSize     = 16 + 8
+	startsFile = "starts"
+	startSize  = 16 + 8
 	// maxStarts bounds the list of own starts: the oldest are forgotten. A master that was started more often than that while a peer was
 	// away, and has met another each time, is refused by it.
 	maxStarts = 10_000
 )
 
-var startsTable = crc32.MakeTable(crc32.Castagnoli)
+var startsFormat = durable.Format{
+	Magic: "CSMS", Version: 1,
+	Remedy: "move the folder away to join as a new master; where no other master is left, recover this one with " +
+		"'chainstore master recover'",
+}
 
 // openStarts reads the file of a folder. needed says that it must be there, since the group refuses a folder without. The error wraps
-// [ErrDisk] or [ErrNewerFormat].
+// [ErrDisk] or [durable.ErrNewerFormat].
 func openStarts(dir string, needed bool) (*starts, error) {
 	s := &starts{
 		path: filepath.Join(dir, startsFile), watch: func(string) func() { return func() {} }, peers: map[string]start{}, told: map[string]start{},
 	}
-	data, err := os.ReadFile(s.path)
+	err := startsFormat.Read(s.path, s.parse)
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && !needed:
+	case err == nil, errors.Is(err, fs.ErrNotExist) && !needed:
 		return s, nil
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("%w: %s is missing (%s)", ErrDisk, s.path, startsLost)
-	case err != nil:
-		return nil, diskError("read "+s.path, err)
-	case len(data) > len(startsMagic) && string(data[:len(startsMagic)]) == startsMagic && data[len(startsMagic)] > startsVersion:
-		return nil, fmt.Errorf("%s: %w: version %d, this program knows %d", s.path, ErrNewerFormat, data[len(startsMagic)], startsVersion)
+		return nil, fmt.Errorf("%w: %s is missing (%s)", ErrDisk, s.path, startsFormat.Remedy)
+	case errors.Is(err, durable.ErrNewerFormat):
+		return nil, err
 	}
-	if err := s.parse(data); err != nil {
-		return nil, fmt.Errorf("%w: %s is damaged: %w (%s)", ErrDisk, s.path, err, startsLost)
-	}
-	return s, nil
+	return nil, fmt.Errorf("%w: %w", ErrDisk, err)
 }
 
-// startsLost says what to do without the file.
-const startsLost = "move the folder away to join as a new master; where no other master is left, recover this one with " +
-	"'chainstore master recover'"
-
-func (s *starts) parse(data []byte) error {
-	const head = len(startsMagic) + 1
-	if len(data) < head+4+4+4 || string(data[:len(startsMagic)]) != startsMagic || data[len(startsMagic)] != startsVersion {
-		return errors.New("it is no list of starts")
+// parse reads the body of the file.
+func (s *starts) parse(b *durable.Fields) {
+	for n := b.Uint32(); n > 0 && !b.Failed(); n-- {
+		s.own = append(s.own, readStart(b))
 	}
-	body, sum := data[:len(data)-4], binary.BigEndian.Uint32(data[len(data)-4:])
-	if got := crc32.Checksum(body, startsTable); got != sum {
-		return fmt.Errorf("checksum %08x, the bytes have %08x", sum, got)
+	for n := b.Uint32(); n > 0 && !b.Failed(); n-- {
+		id := b.String8()
+		s.peers[id] = readStart(b)
 	}
-	rest := body[head:]
-	take := func(n int) ([]byte, bool) {
-		if n > len(rest) {
-			return nil, false
-		}
-		b := rest[:n]
-		rest = rest[n:]
-		return b, true
-	}
-	errShort := errors.New("it is cut short")
-	b, ok := take(4)
-	if !ok {
-		return errShort
-	}
-	for range binary.BigEndian.Uint32(b) {
-		if b, ok = take(startSize); !ok {
-			return errShort
-		}
-		s.own = append(s.own, parseStart(b))
-	}
-	if b, ok = take(4); !ok {
-		return errShort
-	}
-	for range binary.BigEndian.Uint32(b) {
-		if b, ok = take(1); !ok {
-			return errShort
-		}
-		id, ok := take(int(b[0]))
-		if !ok {
-			return errShort
-		}
-		if b, ok = take(startSize); !ok {
-			return errShort
-		}
-		s.peers[string(id)] = parseStart(b)
-	}
-	if len(rest) != 0 {
-		return fmt.Errorf("%d bytes are behind its end", len(rest))
-	}
-	return nil
 }
 
 func (s start) appendTo(b []byte) []byte {
@@ -143,10 +94,16 @@ func parseStart(b []byte) start {
 	return start{id: [16]byte(b[:16]), renewed: binary.BigEndian.Uint64(b[16:])}
 }
 
-// encode is the content of the file. mu is held.
+func readStart(b *durable.Fields) start {
+	if raw := b.Bytes(startSize); raw != nil {
+		return parseStart(raw)
+	}
+	return start{}
+}
+
+// encode returns the body of the file. mu is held.
 func (s *starts) encode() []byte {
-	data := append([]byte(startsMagic), startsVersion)
-	data = binary.BigEndian.AppendUint32(data, uint32(len(s.own)))
+	data := binary.BigEndian.AppendUint32(nil, uint32(len(s.own)))
 	for _, o := range s.own {
 		data = o.appendTo(data)
 	}
@@ -155,14 +112,14 @@ func (s *starts) encode() []byte {
 		data = append(append(data, byte(len(id))), id...)
 		data = s.peers[id].appendTo(data)
 	}
-	return binary.BigEndian.AppendUint32(data, crc32.Checksum(data, startsTable))
+	return data
 }
 
 // save writes the file. mu is held.
 func (s *starts) save() error {
 	defer s.watch("write " + s.path)()
-	if err := durable.WriteFile(s.path, s.encode(), 0o600); err != nil {
-		return diskError("write "+s.path, err)
+	if err := startsFormat.Write(s.path, s.encode()); err != nil {
+		return fmt.Errorf("%w: %w", ErrDisk, err)
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/masterfsm"
 )
 
@@ -143,16 +144,16 @@ func TestStartsFileIsChecked(t *testing.T) {
 		if err := os.WriteFile(s.path, data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := openStarts(dir, false); !errors.Is(err, ErrDisk) && !errors.Is(err, ErrNewerFormat) {
+		if _, err := openStarts(dir, false); !errors.Is(err, ErrDisk) && !errors.Is(err, durable.ErrNewerFormat) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	newer := bytes.Clone(good)
-	newer[4] = startsVersion + 1
+	newer[4] = startsFormat.Version + 1
 	if err := os.WriteFile(s.path, newer, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := openStarts(dir, false); !errors.Is(err, ErrNewerFormat) {
+	if _, err := openStarts(dir, false); !errors.Is(err, durable.ErrNewerFormat) {
 		t.Errorf("newer version: %v", err)
 	}
 	if err := os.Remove(s.path); err != nil {
@@ -203,11 +204,14 @@ func FuzzStarts(f *testing.F) {
 	if _, err := s.accept("m2", start{}, start{id: [16]byte{1}, renewed: 3}); err != nil {
 		f.Fatal(err)
 	}
-	f.Add(s.encode())
+	f.Add(startsFormat.Append(nil, s.encode()))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		got := &starts{peers: map[string]start{}}
-		if got.parse(data) == nil && len(got.peers) == 1 && !bytes.Equal(got.encode(), data) {
-			t.Errorf("%x is read as %x", data, got.encode())
+		if startsFormat.Decode(data, got.parse) != nil || len(got.peers) != 1 {
+			return
+		}
+		if again := startsFormat.Append(nil, got.encode()); !bytes.Equal(again, data) {
+			t.Errorf("%x is read as %x", data, again)
 		}
 	})
 }
@@ -389,7 +393,7 @@ func TestStartsVector(t *testing.T) {
 	s.own, s.peers["m2"] = []start{own}, peer
 	const want = "43534d5301" + "00000001" + "000102030405060708090a0b0c0d0e0f" + "0000000000000002" +
 		"00000001" + "02" + "6d32" + "f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff" + "0000000000000000" + "677b2e4f"
-	if got := hex.EncodeToString(s.encode()); got != want {
+	if got := hex.EncodeToString(startsFormat.Append(nil, s.encode())); got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }

@@ -127,7 +127,7 @@ type Store struct {
 }
 
 // Open opens a master's data folder, and its place in its group when it has one. The error names the folder or the port:
-// it wraps [durable.ErrLocked], [ErrNewerFormat], [ErrDisk] or the system's error.
+// it wraps [durable.ErrLocked], [durable.ErrNewerFormat], [ErrDisk] or the system's error.
 func Open(cfg Config) (_ *Store, err error) {
 	if err := cfg.prepare(); err != nil {
 		return nil, err
@@ -159,7 +159,7 @@ func Open(cfg Config) (_ *Store, err error) {
 		return nil, err
 	}
 	if id.Level > masterfsm.ProtocolLevel {
-		return nil, fmt.Errorf("%s: %w: its group is at protocol level %d, this program knows %d", cfg.Dir, ErrNewerFormat, id.Level, masterfsm.ProtocolLevel)
+		return nil, fmt.Errorf("%s: %w: its group is at protocol level %d, this program knows %d", cfg.Dir, durable.ErrNewerFormat, id.Level, masterfsm.ProtocolLevel)
 	}
 	if err := id.mayRun(cfg.Dir); err != nil {
 		return nil, err

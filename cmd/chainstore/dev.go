@@ -16,49 +16,46 @@ import (
 
 // newDevCommand runs a whole cluster on this machine.
 func newDevCommand() *cobra.Command {
-	var dir string
-	var port int
 	var processes bool
-	var checks checkFlags
+	t := devcluster.NewTopology("chainstore-data", 8000)
 	cmd := &cobra.Command{
 		Use:   "dev",
 		Short: "Run a whole cluster on this machine: three masters, three storage nodes, one miner",
-		Long: `Run a whole cluster on loopback, for development and to look around. Everything it keeps is in one folder; started again on
-the same folder, the chain goes on where it was. Ctrl-C stops it.
+		Long: `Run a whole cluster on the loopback address, for development and to try it out. One folder holds all of its
+data. Started again on the same folder, the cluster continues the chain. Ctrl-C stops it.
 
-With --processes the seven roles are processes of their own, so that one can be killed with kill -9 and watched.`,
+With --processes each of the seven roles is a process of its own, so that you can stop one with kill -9 and watch.`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			abs, err := filepath.Abs(dir)
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			if t.Dir, err = filepath.Abs(t.Dir); err != nil {
+				return err
+			}
+			c, err := startDev(cmd.Context(), t, processes)
 			if err != nil {
-				return err
-			}
-			t := devcluster.NewTopology(abs, port)
-			if t.CheckInterval, t.CheckRate, err = checks.values(); err != nil {
-				return err
-			}
-			var c *devcluster.Cluster
-			if processes {
-				executable, err := os.Executable()
-				if err != nil {
-					return err
-				}
-				c, err = devcluster.StartProcesses(cmd.Context(), t, executable)
-				if err != nil {
-					return err
-				}
-			} else if c, err = devcluster.Start(cmd.Context(), t, devcluster.InProcess{}); err != nil {
 				return err
 			}
 			err = show(cmd, c, processes)
 			return errors.Join(err, c.Stop())
 		},
 	}
-	cmd.Flags().StringVar(&dir, "data", "chainstore-data", "`folder` of the cluster")
-	cmd.Flags().IntVar(&port, "port", 8000, "base `port`: masters from it on, raft from +10, the miner at +79, storage nodes from +82")
-	cmd.Flags().BoolVar(&processes, "processes", false, "run each role as a process of its own")
-	checks.add(cmd.Flags())
+	flags := cmd.Flags()
+	flags.StringVar(&t.Dir, "data", t.Dir, "`folder` of the cluster")
+	flags.IntVar(&t.Port, "port", t.Port,
+		"base `port`: masters from it on, raft from +10, the miner at +79, storage nodes from +82")
+	flags.BoolVar(&processes, "processes", false, "run each role as a process of its own")
+	bindFlags(flags, t.CheckFlags())
 	return cmd
+}
+
+func startDev(ctx context.Context, t devcluster.Topology, processes bool) (*devcluster.Cluster, error) {
+	if !processes {
+		return devcluster.Start(ctx, t, devcluster.InProcess{})
+	}
+	executable, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	return devcluster.StartProcesses(ctx, t, executable)
 }
 
 // show prints what is running and what to try next, says "ready", and tells of roles that end, until the command ends.

@@ -6,49 +6,85 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/chainstore/chainstore/internal/roles"
 )
 
-// roleFlags are those that every role has.
-type roleFlags struct {
-	data, http, advertise string
-	clusterTokenFile      string
-	logLevel, logFormat   string
-	pprof                 string
-	insecure              bool
+// processFlags hold the flags of every role that concern its process and are no part of the role's configuration.
+type processFlags struct {
+	clusterTokenFile    string
+	logLevel, logFormat string
+	pprof               string
 }
 
-func (f *roleFlags) add(flags *pflag.FlagSet, addr string) {
-	flags.StringVar(&f.data, "data", "", "data `folder`, made where it is missing")
-	flags.StringVar(&f.http, "http", addr, "`address` to serve HTTP on")
-	flags.StringVar(&f.advertise, "advertise", "", "`URL` at which the other nodes reach this one (default: http:// and the address)")
-	flags.StringVar(&f.clusterTokenFile, "cluster-token-file", "", "`file` with the cluster token (or CHAINSTORE_CLUSTER_TOKEN)")
+func (f *processFlags) add(flags *pflag.FlagSet) {
+	flags.StringVar(&f.clusterTokenFile, "cluster-token-file", "",
+		"`file` with the cluster token (or CHAINSTORE_CLUSTER_TOKEN)")
 	flags.StringVar(&f.logLevel, "log-level", "info", "trace, debug, info, warn or error")
 	flags.StringVar(&f.logFormat, "log-format", "text", "text or json")
 	flags.StringVar(&f.pprof, "pprof", "", "loopback `address` to serve Go profiles on (default: none)")
-	flags.BoolVar(&f.insecure, "insecure", false, "allow addresses other than loopback: tokens and records then cross that network in the clear")
 }
 
-// logger is the log of a role, on the standard error.
-func (f *roleFlags) logger(name string) (hclog.Logger, error) {
+// prepare starts what the process needs before its role opens, and sets the role's logger and cluster token.
+func (f *processFlags) prepare(kind string, cfg *roles.NodeConfig) (err error) {
 	level := hclog.LevelFromString(f.logLevel)
 	if level == hclog.NoLevel {
-		return nil, fmt.Errorf("--log-level %q is none of trace, debug, info, warn and error", f.logLevel)
+		return fmt.Errorf("--log-level %q is none of trace, debug, info, warn and error", f.logLevel)
 	}
 	if f.logFormat != "text" && f.logFormat != "json" {
-		return nil, fmt.Errorf("--log-format %q is neither text nor json", f.logFormat)
+		return fmt.Errorf("--log-format %q is neither text nor json", f.logFormat)
 	}
 	if err := serveProfiles(f.pprof); err != nil {
-		return nil, err
+		return err
 	}
-	return hclog.New(&hclog.LoggerOptions{Name: name, Level: level, JSONFormat: f.logFormat == "json", Output: os.Stderr}), nil
+	cfg.Logger = hclog.New(&hclog.LoggerOptions{
+		Name: kind, Level: level, JSONFormat: f.logFormat == "json", Output: os.Stderr,
+	})
+	cfg.ClusterToken, err = readSecret(f.clusterTokenFile, "CHAINSTORE_CLUSTER_TOKEN")
+	return err
 }
 
-// readSecret reads a token from a file, or from the environment: never from the command line, which others can see. It is ""
-// where there is neither.
+// bindFlags adds a role's flags to a command. The present values of the fields are the defaults.
+func bindFlags(set *pflag.FlagSet, flags []roles.Flag) {
+	for _, f := range flags {
+		switch v := f.Value.(type) {
+		case *bool:
+			set.BoolVar(v, f.Name, *v, f.Usage)
+		case *string:
+			set.StringVar(v, f.Name, *v, f.Usage)
+		case *int:
+			set.IntVar(v, f.Name, *v, f.Usage)
+		case *int64:
+			set.Int64Var(v, f.Name, *v, f.Usage)
+		case *uint8:
+			set.Uint8Var(v, f.Name, *v, f.Usage)
+		case *uint32:
+			set.Uint32Var(v, f.Name, *v, f.Usage)
+		case *uint64:
+			set.Uint64Var(v, f.Name, *v, f.Usage)
+		case *time.Duration:
+			set.DurationVar(v, f.Name, *v, f.Usage)
+		case *[]string:
+			if f.Repeat {
+				set.StringArrayVar(v, f.Name, *v, f.Usage)
+			} else {
+				set.StringSliceVar(v, f.Name, *v, f.Usage)
+			}
+		case pflag.Value:
+			set.Var(v, f.Name, f.Usage)
+		default:
+			panic(fmt.Sprintf("flag --%s has a value of type %T", f.Name, v))
+		}
+	}
+}
+
+// readSecret reads a token from a file, or from the environment if no file is named. It never comes from the command
+// line, which other users can see. The token is "" if there is neither.
 func readSecret(file, variable string) (string, error) {
 	if file == "" {
 		return strings.TrimSpace(os.Getenv(variable)), nil
@@ -64,7 +100,7 @@ func readSecret(file, variable string) (string, error) {
 	return token, nil
 }
 
-// runnable is a role that is open.
+// runnable is a role that has its ports and folders.
 type runnable interface {
 	Run(ctx context.Context) error
 }

@@ -2,7 +2,6 @@ package devcluster
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -35,9 +34,6 @@ type Tokens struct {
 // clusterFileVersion is the version of a cluster's folder that this program makes and takes.
 const clusterFileVersion = 1
 
-// ErrNewerFormat: a newer ChainStore made the folder.
-var ErrNewerFormat = errors.New("made by a newer version of ChainStore")
-
 // clusterFileName is the name of the file in the cluster's folder.
 const clusterFileName = "cluster.json"
 
@@ -55,7 +51,7 @@ func ReadClusterFile(path string) (ClusterFile, error) {
 		return f, fmt.Errorf("%s is no cluster file: %w", path, err)
 	}
 	if f.Version > clusterFileVersion {
-		return f, fmt.Errorf("%s: %w: version %d, this program knows %d", path, ErrNewerFormat, f.Version, clusterFileVersion)
+		return f, fmt.Errorf("%s: %w", path, durable.NewerVersion(f.Version, clusterFileVersion))
 	}
 	return f, nil
 }

@@ -9,7 +9,6 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/chainstore/chainstore/internal/roles"
-	"github.com/chainstore/chainstore/masternode"
 )
 
 // Launcher starts the roles of a topology.
@@ -75,32 +74,17 @@ func (InProcess) Launch(t Topology, r Role, tokens Tokens) (Running, error) {
 }
 
 func open(t Topology, r Role, tokens Tokens, log hclog.Logger) (opened, error) {
-	switch r.Kind {
-	case KindMaster:
-		peers := t.MasterURLs()
-		if len(r.Join) > 0 {
-			peers = nil
-		}
-		return roles.OpenMaster(roles.MasterConfig{
-			Data: r.Data, HTTP: r.HTTP, Advertise: r.advertised(), Raft: r.Raft, RaftAdvertise: r.RaftAdvertise, Peers: peers, Join: r.Join,
-			Insecure:     r.Place.Host != "",
-			ClusterToken: tokens.Cluster, AdminToken: tokens.Admin, Timeout: t.Timeout, DiskTimeout: t.DiskTimeout, MaxAge: t.MaxAge,
-			CheckInterval: t.CheckInterval, CheckRate: t.CheckRate,
-			Settings: t.Settings, Limits: masternode.DefaultLimits(),
-			OpenRegistration: t.OpenRegistration, OriginalAPI: t.OriginalAPI,
-			Origin: t.Origin, CheckpointKey: t.CheckpointKey, PrivateLog: t.PrivateLog, Witnesses: t.Witnesses, Logger: log,
-		})
-	case KindStorage, KindMiner:
-		cfg := roles.WorkerConfig{
-			Data: r.Data, HTTP: r.HTTP, Advertise: r.advertised(), Masters: t.MasterURLs(), ClusterToken: tokens.Cluster, Threads: t.Threads,
-			Insecure: r.Place.Host != "", SegmentBytes: t.SegmentBytes, Logger: log,
-		}
-		if r.Kind == KindMiner {
-			return roles.OpenMiner(cfg)
-		}
-		return roles.OpenStorage(cfg)
+	if r.Kind == KindMaster {
+		cfg := t.master(r, tokens)
+		cfg.Logger = log
+		return roles.OpenMaster(cfg)
 	}
-	return nil, fmt.Errorf("unknown kind of role %q", r.Kind)
+	cfg := t.worker(r, tokens)
+	cfg.Logger = log
+	if r.Kind == KindMiner {
+		return roles.OpenMiner(cfg)
+	}
+	return roles.OpenStorage(cfg)
 }
 
 func (p *inProcess) Done() <-chan struct{} { return p.done }

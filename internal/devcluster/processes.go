@@ -8,10 +8,11 @@ import (
 	"os/exec"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/chainstore/chainstore/internal/roles"
 )
 
 // Processes runs each role as a child process of a chainstore executable. The children end with this process, however it ends:
@@ -95,75 +96,26 @@ func environment() []string {
 	return env
 }
 
-// arguments is the command line of a role.
+// arguments returns the command line of a role.
 func arguments(t Topology, r Role) []string {
-	args := []string{string(r.Kind), "--data", r.Data, "--http", r.HTTP, "--log-level", t.LogLevel}
-	if r.Place.Host != "" {
-		args = append(args, "--insecure")
-	}
+	args := []string{string(r.Kind), "--log-level=" + t.LogLevel}
 	if r.Profiles != "" {
-		args = append(args, "--pprof", r.Profiles)
+		args = append(args, "--pprof="+r.Profiles)
 	}
-	if r.Advertise != "" {
-		args = append(args, "--advertise", r.advertised())
-	}
-	masters := strings.Join(t.MasterURLs(), ",")
+	master, worker := t.master(r, Tokens{}), t.worker(r, Tokens{})
+	var flags, defaults []roles.Flag
 	switch r.Kind {
 	case KindMaster:
-		s := t.Settings
-		group := []string{"--peers", masters}
-		if len(r.Join) > 0 {
-			group = []string{"--join", strings.Join(r.Join, ",")}
-		}
-		if r.RaftAdvertise != "" {
-			args = append(args, "--raft-advertise", r.RaftAdvertise)
-		}
-		args = append(append(args, "--raft", r.Raft), append(group,
-			"--max-records", strconv.FormatUint(uint64(s.MaxRecords), 10),
-			"--max-bytes", strconv.FormatUint(uint64(s.MaxBytes), 10),
-			"--max-pending-bytes", strconv.FormatUint(s.MaxPendingBytes, 10),
-			"--retain-bytes", strconv.FormatUint(s.RetainBytes, 10),
-			"--difficulty", strconv.Itoa(int(s.Difficulty)), "--replicas", strconv.Itoa(int(s.Replicas)))...)
-		if t.OpenRegistration {
-			args = append(args, "--open-registration")
-		}
-		if t.OriginalAPI {
-			args = append(args, "--original-api")
-		}
-		if t.PrivateLog {
-			args = append(args, "--private-log")
-		}
-		if t.Origin != "" {
-			args = append(args, "--origin", t.Origin)
-		}
-		if t.CheckpointKey != "" {
-			args = append(args, "--checkpoint-key", t.CheckpointKey)
-		}
-		for _, w := range t.Witnesses {
-			args = append(args, "--witness", w)
-		}
-		if s.WitnessQuorum > 0 {
-			args = append(args, "--witness-quorum", strconv.Itoa(int(s.WitnessQuorum)))
-		}
-		if t.Timeout > 0 {
-			args = append(args, "--raft-timeout", t.Timeout.String())
-		}
-		if t.DiskTimeout > 0 {
-			args = append(args, "--disk-timeout", t.DiskTimeout.String())
-		}
-		args = append(args, "--check-interval", t.CheckInterval.String(), "--check-rate", strconv.FormatInt(t.CheckRate>>20, 10))
-		if t.MaxAge > 0 {
-			args = append(args, "--max-age", t.MaxAge.String())
-		}
+		initial := roles.DefaultMaster()
+		flags, defaults = master.Flags(), initial.Flags()
 	case KindStorage:
-		args = append(args, "--masters", masters)
-		if t.SegmentBytes > 0 {
-			args = append(args, "--segment-bytes", strconv.FormatInt(t.SegmentBytes, 10))
-		}
+		initial := roles.DefaultStorage()
+		flags, defaults = worker.StorageFlags(), initial.StorageFlags()
 	case KindMiner:
-		args = append(args, "--masters", masters, "--threads", strconv.Itoa(t.Threads))
+		initial := roles.DefaultMiner()
+		flags, defaults = worker.MinerFlags(), initial.MinerFlags()
 	}
-	return args
+	return append(args, roles.Args(flags, defaults)...)
 }
 
 // LastLine is the end of a log: what a role that could not go on said last.

@@ -9,54 +9,42 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/chainstore/chainstore/masterfsm"
-	"github.com/chainstore/chainstore/masternode"
+	"github.com/chainstore/chainstore/internal/roles"
 )
 
-// Topology describes a cluster on this machine: on its loopback address, but for roles that have places of their own.
+// Topology describes a cluster on this machine. Its roles listen on the loopback address, except those in Places.
 type Topology struct {
 	Dir      string // folder of everything: cluster.json, logs/, and a folder for each role
 	Port     int    // base: masters from it on, raft from +10, miners from +79, storage nodes from +82
 	Masters  int
 	Storages int
 	Miners   int
-	Threads  int           // of each miner
-	LogLevel string        // of all roles
-	Timeout  time.Duration // of raft; 0 for the default
-	// DiskTimeout is how long a write of a master's log may take; 0 for the default. On one disk that all of them share, with all else that
-	// a machine does, a stall would end every master at once.
-	DiskTimeout time.Duration
-	MaxAge      time.Duration // of the oldest record of the open block; 0 for the default
-	// CheckInterval and CheckRate are those of roles.MasterConfig.
-	CheckInterval time.Duration
-	CheckRate     int64
-	SegmentBytes  int64 // of storage nodes; 0 for the default
-	// Proxied is what is added to the port of each role where the others reach it: something listens there and hands connections on. 0
-	// for no such thing.
+	LogLevel string // of all roles
+	roles.MasterOptions
+	roles.WorkerOptions
+	// Proxied is added to the port of each role to get the port where the others reach it: a proxy listens there and
+	// forwards connections. 0 for no proxy.
 	Proxied int
-	// Places are by their names the roles that run elsewhere than on loopback. nil for none.
+	// Places holds, by name, the roles that run elsewhere than on the loopback address.
 	Places map[string]Place
-	// HTTP is what this process speaks to the masters through, where they cannot be reached just so; nil for a client of its own.
-	HTTP     *http.Client
-	Settings masterfsm.Settings
-	// OpenRegistration and OriginalAPI are those of roles.MasterConfig.
-	OpenRegistration, OriginalAPI bool
-	// Origin, CheckpointKey and PrivateLog are those of roles.MasterConfig too.
-	Origin, CheckpointKey string
-	PrivateLog            bool
-	Witnesses             []string
-	// Profiles is the base port of Go profiles, one a role from it on, in the order of Roles; 0 for none. Roles in one process
-	// serve none.
+	// HTTP is the client through which this process reaches the masters; nil for one of its own.
+	HTTP *http.Client
+	// Profiles is the first port of Go profiles, one for each role in the order of Roles; 0 for none. Roles that share
+	// a process serve none.
 	Profiles int
 }
 
-// NewTopology is the cluster that `chainstore dev` starts: three masters, three storage nodes, one miner.
+// NewTopology returns the cluster that `chainstore dev` starts: three masters, three storage nodes, one miner.
 func NewTopology(dir string, port int) Topology {
-	return Topology{
-		Dir: dir, Port: port, Masters: 3, Storages: 3, Miners: 1, Threads: 1, LogLevel: "info",
-		DiskTimeout: 10 * time.Second, CheckInterval: masternode.DefaultCheckInterval, CheckRate: masternode.DefaultCheckRate, Settings: masterfsm.DefaultSettings(),
-		OpenRegistration: true, OriginalAPI: true,
+	t := Topology{
+		Dir: dir, Port: port, Masters: 3, Storages: 3, Miners: 1, LogLevel: "info",
+		MasterOptions: roles.DefaultMasterOptions(), WorkerOptions: roles.DefaultStorage().WorkerOptions,
 	}
+	t.Threads = 1
+	// All roles share one disk with everything else on this machine. A stall would stop every master at once.
+	t.DiskTimeout = 10 * time.Second
+	t.OpenRegistration, t.OriginalAPI = true, true
+	return t
 }
 
 // Offsets of the ports of each kind of role from the base.
@@ -105,14 +93,6 @@ type Role struct {
 // URL is where the role is reached.
 func (r Role) URL() string { return "http://" + cmp.Or(r.Advertise, r.HTTP) }
 
-// advertised is the URL that the role is to tell, "" for that of HTTP.
-func (r Role) advertised() string {
-	if r.Advertise == "" {
-		return ""
-	}
-	return r.URL()
-}
-
 func (t Topology) validate() error {
 	switch {
 	case t.Dir == "" || !filepath.IsAbs(t.Dir):
@@ -122,12 +102,12 @@ func (t Topology) validate() error {
 	case t.Port < 1 || t.Port+storageOffset+t.Storages > 65536:
 		return fmt.Errorf("--port %d: ports %d to %d must lie within 1 and 65535", t.Port, t.Port, t.Port+storageOffset+t.Storages-1)
 	}
-	return t.Settings.Check()
+	return t.MasterOptions.Validate()
 }
 
 // Roles lists all roles, the masters first.
 func (t Topology) Roles() []Role {
-	var roles []Role
+	var list []Role
 	add := func(kind Kind, n, offset int) {
 		for i := range n {
 			name := fmt.Sprintf("%s-%d", kind, i+1)
@@ -149,15 +129,15 @@ func (t Topology) Roles() []Role {
 				}
 			}
 			if t.Profiles > 0 {
-				role.Profiles = net.JoinHostPort("127.0.0.1", strconv.Itoa(t.Profiles+len(roles)))
+				role.Profiles = net.JoinHostPort("127.0.0.1", strconv.Itoa(t.Profiles+len(list)))
 			}
-			roles = append(roles, role)
+			list = append(list, role)
 		}
 	}
 	add(KindMaster, t.Masters, 0)
 	add(KindStorage, t.Storages, storageOffset)
 	add(KindMiner, t.Miners, minerOffset)
-	return roles
+	return list
 }
 
 // MasterURLs lists the masters' URLs.
@@ -169,6 +149,31 @@ func (t Topology) MasterURLs() []string {
 		}
 	}
 	return urls
+}
+
+// master returns the configuration of a master.
+func (t Topology) master(r Role, tokens Tokens) roles.MasterConfig {
+	cfg := roles.MasterConfig{
+		NodeConfig: r.config(tokens), Raft: r.Raft, RaftAdvertise: r.RaftAdvertise, Join: r.Join,
+		AdminToken: tokens.Admin, MasterOptions: t.MasterOptions,
+	}
+	if len(r.Join) == 0 {
+		cfg.Peers = t.MasterURLs()
+	}
+	return cfg
+}
+
+// worker returns the configuration of a storage node or a miner.
+func (t Topology) worker(r Role, tokens Tokens) roles.WorkerConfig {
+	return roles.WorkerConfig{NodeConfig: r.config(tokens), Masters: t.MasterURLs(), WorkerOptions: t.WorkerOptions}
+}
+
+func (r Role) config(tokens Tokens) roles.NodeConfig {
+	cfg := roles.NodeConfig{Data: r.Data, HTTP: r.HTTP, ClusterToken: tokens.Cluster, Insecure: r.Place.Host != ""}
+	if r.Advertise != "" {
+		cfg.Advertise = r.URL()
+	}
+	return cfg
 }
 
 // file is the cluster file of the topology.

@@ -8,8 +8,6 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/chainstore/chainstore/internal/devcluster/freeports"
-	"github.com/chainstore/chainstore/masterfsm"
-	"github.com/chainstore/chainstore/masternode"
 	"github.com/chainstore/chainstore/raftstore"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -41,11 +39,12 @@ type seat struct {
 // newSeat makes a master's folder.
 func newSeat(t *testing.T, http, raft string, peers []string) *seat {
 	t.Helper()
-	s := &seat{cfg: MasterConfig{
-		Data: t.TempDir(), HTTP: http, Raft: raft, Peers: peers, ClusterToken: "the cluster token", AdminToken: "the admin token",
-		Timeout:  time.Second, // the race detector is slow
-		Settings: masterfsm.DefaultSettings(), Limits: masternode.DefaultLimits(), Logger: hclog.NewNullLogger(),
-	}}
+	cfg := DefaultMaster()
+	cfg.Data, cfg.HTTP, cfg.Raft, cfg.Peers = t.TempDir(), http, raft, peers
+	cfg.ClusterToken, cfg.AdminToken = "the cluster token", "the admin token"
+	cfg.Timeout = time.Second // the race detector is slow
+	cfg.CheckInterval, cfg.Logger = 0, hclog.NewNullLogger()
+	s := &seat{cfg: cfg}
 	s.inStore(t, func(store *raftstore.Store) { s.member = store.Member() })
 	return s
 }

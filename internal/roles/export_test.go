@@ -232,9 +232,10 @@ func TestRecoverFromAnImport(t *testing.T) {
 	if _, err := ImportStorage(t.Context(), ImportConfig{File: file, Data: dir}); err != nil {
 		t.Fatal(err)
 	}
-	node, err := OpenStorage(WorkerConfig{
-		Data: dir, HTTP: freePorts(t, 1)[0], Masters: []string{"http://127.0.0.1:1"}, ClusterToken: "the cluster token", Logger: hclog.NewNullLogger(),
-	})
+	cfg := DefaultStorage()
+	cfg.Data, cfg.HTTP, cfg.Masters = dir, freePorts(t, 1)[0], []string{"http://127.0.0.1:1"}
+	cfg.ClusterToken, cfg.Logger = "the cluster token", hclog.NewNullLogger()
+	node, err := OpenStorage(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

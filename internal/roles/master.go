@@ -8,9 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"time"
 
-	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/chainstore/chainstore/client"
@@ -20,74 +18,6 @@ import (
 	"github.com/chainstore/chainstore/raftstore"
 	"github.com/chainstore/chainstore/wire"
 )
-
-// MasterConfig is what a master is made of.
-type MasterConfig struct {
-	Data          string   // data folder
-	HTTP          string   // address to listen on
-	Advertise     string   // URL at which clients, workers and the other masters reach it, "" for the address
-	Raft          string   // address of the raft port
-	RaftAdvertise string   // host:port at which the other masters reach it, "" for that address
-	Peers         []string // the masters' URLs, identical on all of them; the first founds the group. Empty for a group of one
-	Join          []string // URLs of masters of a group that this one is to join, in the place of Peers
-	ClusterToken  string
-	AdminToken    string
-	DiskTimeout   time.Duration // a write of the log or a vote that takes longer ends the master; 0 for the default
-	Timeout       time.Duration // heartbeat, election and lease of raft; 0 for the default
-	MaxAge        time.Duration // of the oldest record of the open block; 0 for the default
-	// CheckInterval is how long after a storage node's last check the next begins, 0 for no checks on a schedule; CheckRate how many
-	// bytes of its segments it reads a second, 0 for as fast as it goes.
-	CheckInterval time.Duration
-	CheckRate     int64
-	Settings      masterfsm.Settings
-	Limits        masternode.Limits
-	// Origin is that of masternode.LogConfig, CheckpointKey the file with its Key, "" for none.
-	Origin, CheckpointKey string
-	// Witnesses are those whom the leader asks for cosignatures, as masternode.ParseWitness reads them.
-	Witnesses []string
-	// OpenRegistration lets anybody create a project, OriginalAPI opens the routes of the original system.
-	OpenRegistration bool
-	OriginalAPI      bool
-	PrivateLog       bool // who follows the log must show a token
-	Insecure         bool // addresses other than loopback are meant
-	Logger           hclog.Logger
-}
-
-// maxRecordBytes bounds the setting: a record travels and is committed in one piece.
-const maxRecordBytes = 16 << 20
-
-func (c *MasterConfig) validate() error {
-	switch {
-	case c.Data == "":
-		return errors.New("a data folder is needed: --data DIR")
-	case c.ClusterToken == "":
-		return errors.New("the cluster token is needed: --cluster-token-file FILE, or CHAINSTORE_CLUSTER_TOKEN")
-	case c.AdminToken == "":
-		return errors.New("the admin token is needed: --admin-token-file FILE, or CHAINSTORE_ADMIN_TOKEN")
-	case len(c.Peers) > 0 && len(c.Join) > 0:
-		return errors.New("--peers founds a group, --join joins one that is there: give one of them")
-	case c.AdminToken == c.ClusterToken:
-		return errors.New("the admin token and the cluster token must differ")
-	}
-	if n := c.Limits.RecordBytes; n < 1 || n > maxRecordBytes {
-		return fmt.Errorf("--max-record-bytes %d is not within 1 and %d", n, maxRecordBytes)
-	}
-	if err := c.Settings.Check(); err != nil {
-		return err
-	}
-	return checkLoopback("--raft", c.Raft, c.Insecure)
-}
-
-// checkRehearsal refuses, for the folder of a rehearsal, all that would call on nodes or witnesses of the group that
-// was copied, or sign in its name.
-func (c *MasterConfig) checkRehearsal(rehearsal bool) error {
-	if rehearsal && (len(c.Peers) > 0 || len(c.Join) > 0 || len(c.Witnesses) > 0 || c.Origin != "" ||
-		c.CheckpointKey != "") {
-		return fmt.Errorf("%s was made for a rehearsal: start it without --peers, --join, --witness, --origin and "+
-			"--checkpoint-key", c.Data)
-	}
-	return nil
-}
 
 // Master is a master that is open and not yet running.
 type Master struct {
@@ -158,7 +88,7 @@ func OpenMaster(cfg MasterConfig) (m *Master, err error) {
 	m.handler = httpapi.NewMaster(httpapi.MasterConfig{
 		Node: m.node, Adopt: func(a wire.Adoption) error { return m.store.Adopt(a.Group, a.Epoch, a.Member, a.Founding...) },
 		Refused: m.node.Refused, ClusterToken: cfg.ClusterToken, AdminToken: cfg.AdminToken,
-		OpenRegistration: cfg.OpenRegistration, OriginalAPI: cfg.OriginalAPI, PrivateLog: cfg.PrivateLog, Logger: cfg.Logger,
+		Options: cfg.Options, Logger: cfg.Logger,
 	})
 	return m, nil
 }

@@ -73,10 +73,10 @@ func TestMasterRefusesWitnesses(t *testing.T) {
 		{[]string{"witness.example/w1 https://witness.example"}, 0, "NAME+ID+KEY"},
 		{nil, 1, "no checkpoint would ever be shown"},
 	} {
-		cfg := MasterConfig{
-			Data: filepath.Join(t.TempDir(), "data"), HTTP: "127.0.0.1:0", Raft: "127.0.0.1:0", ClusterToken: "cluster", AdminToken: "admin",
-			Settings: masterfsm.DefaultSettings(), Limits: masternode.DefaultLimits(), Witnesses: c.witnesses, Logger: hclog.NewNullLogger(),
-		}
+		cfg := DefaultMaster()
+		cfg.Data, cfg.HTTP, cfg.Raft = filepath.Join(t.TempDir(), "data"), "127.0.0.1:0", "127.0.0.1:0"
+		cfg.ClusterToken, cfg.AdminToken = "cluster", "admin"
+		cfg.Witnesses, cfg.Logger = c.witnesses, hclog.NewNullLogger()
 		cfg.Settings.WitnessQuorum = c.quorum
 		if _, err := OpenMaster(cfg); err == nil || !strings.Contains(err.Error(), c.words) {
 			t.Errorf("%v, %d: %v, want the words %q", c.witnesses, c.quorum, err, c.words)

@@ -24,31 +24,6 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// WorkerConfig is what storage nodes and miners are made of.
-type WorkerConfig struct {
-	Data         string   // data folder
-	HTTP         string   // address to listen on
-	Advertise    string   // URL at which the masters reach it, "" for the address
-	Masters      []string // URLs
-	ClusterToken string
-	Threads      int   // miners: goroutines that search
-	SegmentBytes int64 // storage nodes: size at which a new segment is begun, 0 for the default
-	Insecure     bool  // addresses other than loopback are meant
-	Logger       hclog.Logger
-}
-
-func (c *WorkerConfig) validate() error {
-	switch {
-	case c.Data == "":
-		return errors.New("a data folder is needed: --data DIR")
-	case len(c.Masters) == 0:
-		return errors.New("at least one master is needed: --masters URL,…")
-	case c.ClusterToken == "":
-		return errors.New("the cluster token is needed: --cluster-token-file FILE, or CHAINSTORE_CLUSTER_TOKEN")
-	}
-	return nil
-}
-
 // base is what every worker has.
 type base struct {
 	listener  net.Listener

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -35,26 +34,20 @@ type Fence struct {
 	changed chan struct{} // closed when highest moves
 }
 
-const (
-	fenceMagic   = "CSFN"
-	fenceVersion = 1
-	fenceSize    = 4 + 1 + 8 + 8 + 4 // of both files
-
-	ledMagic   = "CSFL"
-	ledVersion = 1
+var (
+	fenceFormat = durable.Format{
+		Magic: "CSFN", Version: 1, Remedy: "remove it when no old leader of the cluster can be running any more",
+	}
+	ledFormat = durable.Format{Magic: "CSFL", Version: 1}
 )
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // OpenFence reads the fence of a data folder; where there is none it stands at zero.
 func OpenFence(dir string) (*Fence, error) {
 	f := &Fence{path: filepath.Join(dir, "fence"), ledPath: filepath.Join(dir, "led"), changed: make(chan struct{})}
-	epoch, term, err := readTwo(f.path, fenceMagic, fenceVersion)
+	epoch, term, err := readPair(fenceFormat, f.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return f, nil
-	case errors.Is(err, errDamaged):
-		return nil, fmt.Errorf("%s is damaged: remove it when no old leader of the cluster can be running any more", f.path)
 	case err != nil:
 		return nil, err
 	}
@@ -63,9 +56,9 @@ func OpenFence(dir string) (*Fence, error) {
 		f.led = &epoch
 		return f, nil
 	}
-	raised, led, err := readTwo(f.ledPath, ledMagic, ledVersion)
+	raised, led, err := readPair(ledFormat, f.ledPath)
 	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, errDamaged): // a recovery asks a person then
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, durable.ErrDamaged): // a recovery asks the operator then
 	case err != nil:
 		return nil, err
 	case raised == epoch:
@@ -74,35 +67,15 @@ func OpenFence(dir string) (*Fence, error) {
 	return f, nil
 }
 
-var errDamaged = errors.New("damaged")
-
-// readTwo reads a file of two numbers. Errors: fs.ErrNotExist, ErrNewerFormat, errDamaged.
-func readTwo(path, magic string, version byte) (first, second uint64, err error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return 0, 0, err
-	}
-	if len(data) >= 5 && string(data[:4]) == magic && data[4] > version {
-		return 0, 0, fmt.Errorf("%s: %w: version %d", path, ErrNewerFormat, data[4])
-	}
-	if len(data) != fenceSize || string(data[:4]) != magic || data[4] != version ||
-		crc32.Checksum(data[:fenceSize-4], castagnoli) != binary.BigEndian.Uint32(data[fenceSize-4:]) {
-		return 0, 0, errDamaged
-	}
-	return binary.BigEndian.Uint64(data[5:]), binary.BigEndian.Uint64(data[13:]), nil
+// readPair reads a file whose body is two numbers. Errors are those of [durable.Format.Read].
+func readPair(format durable.Format, path string) (first, second uint64, err error) {
+	err = format.Read(path, func(b *durable.Fields) { first, second = b.Uint64(), b.Uint64() })
+	return first, second, err
 }
 
-// writeTwo writes a file of two numbers.
-func writeTwo(path, magic string, version byte, first, second uint64) error {
-	data := append(make([]byte, 0, fenceSize), magic...)
-	data = append(data, version)
-	data = binary.BigEndian.AppendUint64(data, first)
-	data = binary.BigEndian.AppendUint64(data, second)
-	data = binary.BigEndian.AppendUint32(data, crc32.Checksum(data, castagnoli))
-	if err := durable.WriteFile(path, data, 0o600); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	return nil
+// writePair writes a file whose body is two numbers.
+func writePair(format durable.Format, path string, first, second uint64) error {
+	return format.Write(path, binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, first), second))
 }
 
 // Pass lets an order of the newest leader in, after a newer one is on disk, and refuses older ones with [ErrFenced]
@@ -155,7 +128,7 @@ func (f *Fence) advance(o wire.Order, claim string) error {
 			return err
 		}
 	}
-	if err := writeTwo(f.path, fenceMagic, fenceVersion, o.Epoch, o.Term); err != nil {
+	if err := writePair(fenceFormat, f.path, o.Epoch, o.Term); err != nil {
 		return err
 	}
 	f.highest, f.claim, f.led = o, claim, led
@@ -168,7 +141,7 @@ func (f *Fence) advance(o wire.Order, claim string) error {
 // the fence may have been removed by hand, and the epoch be one that was raised before.
 func (f *Fence) keepLed(raised uint64, led *uint64) error {
 	if led != nil {
-		return writeTwo(f.ledPath, ledMagic, ledVersion, raised, *led)
+		return writePair(ledFormat, f.ledPath, raised, *led)
 	}
 	err := os.Remove(f.ledPath)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/internal/worker"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -122,7 +123,7 @@ func TestFenceThatCannotBeRead(t *testing.T) {
 	if err := os.WriteFile(path, append(newer, "more"...), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := worker.OpenFence(dir); !errors.Is(err, worker.ErrNewerFormat) {
+	if _, err := worker.OpenFence(dir); !errors.Is(err, durable.ErrNewerFormat) {
 		t.Errorf("newer version: %v", err)
 	}
 }
@@ -249,7 +250,7 @@ func TestFenceKeepsWhoLed(t *testing.T) {
 	newer := bytes.Clone(good)
 	newer[4] = 2
 	write(led, newer)
-	if _, err := worker.OpenFence(dir); !errors.Is(err, worker.ErrNewerFormat) {
+	if _, err := worker.OpenFence(dir); !errors.Is(err, durable.ErrNewerFormat) {
 		t.Errorf("newer version: %v", err)
 	}
 	write(led, good)

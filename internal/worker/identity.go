@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -27,9 +26,6 @@ type Identity struct {
 	Group       string `json:"group"`        // the cluster that it belongs to; "" until the first registration
 }
 
-// ErrNewerFormat: a newer ChainStore wrote the file.
-var ErrNewerFormat = errors.New("written by a newer version of ChainStore")
-
 func identityPath(dir string) string { return filepath.Join(dir, "identity.json") }
 
 // checksumKey stands in the file before the checksum, the last of the fields: the CRC-32C of all bytes before it, in decimal. So the
@@ -39,7 +35,7 @@ const checksumKey = ",\n  \"checksum\": "
 // sealed adds the checksum to an identity's JSON.
 func sealed(data []byte) []byte {
 	data = bytes.Clone(bytes.TrimSuffix(data, []byte("\n}"))) // what is given must stay: intact compares with it
-	return fmt.Appendf(data, "%s%d\n}\n", checksumKey, crc32.Checksum(data, castagnoli))
+	return fmt.Appendf(data, "%s%d\n}\n", checksumKey, durable.Checksum(data))
 }
 
 // intact reports whether a file is as it was written.
@@ -90,7 +86,7 @@ func readIdentity(dir string) (id Identity, damaged, err error) {
 	case !intact(data):
 		return Identity{}, errors.New("its checksum does not fit"), nil
 	case id.Version > identityVersion: // before the error: a newer version may have fields of other types
-		return Identity{}, nil, fmt.Errorf("%s: %w: version %d, this program knows %d", path, ErrNewerFormat, id.Version, identityVersion)
+		return Identity{}, nil, fmt.Errorf("%s: %w", path, durable.NewerVersion(id.Version, identityVersion))
 	case err != nil:
 		return Identity{}, err, nil
 	case id.Version != identityVersion || id.MasterToken == "":

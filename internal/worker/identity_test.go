@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/internal/worker"
 )
 
@@ -115,7 +116,7 @@ func TestIdentityOfANewerVersion(t *testing.T) {
 			if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if id, damaged, err := worker.LoadIdentity(dir); !errors.Is(err, worker.ErrNewerFormat) || damaged != nil || id != (worker.Identity{}) {
+			if id, damaged, err := worker.LoadIdentity(dir); !errors.Is(err, durable.ErrNewerFormat) || damaged != nil || id != (worker.Identity{}) {
 				t.Fatalf("%+v, %v, %v", id, damaged, err)
 			}
 			if data, err := os.ReadFile(path); err != nil || string(data) != content {

@@ -5,9 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -37,11 +35,7 @@ type Starts struct {
 // MaxStarts is how many starts the list keeps.
 const MaxStarts = 1024
 
-const (
-	startsMagic   = "CSST"
-	startsVersion = 1
-	startsHeader  = 4 + 1 + 2 + 2
-)
+var startsFormat = durable.Format{Magic: "CSST", Version: 1}
 
 func startsPath(dir string) string { return filepath.Join(dir, "starts") }
 
@@ -52,21 +46,15 @@ func startsPath(dir string) string { return filepath.Join(dir, "starts") }
 // where nothing was. Load the identity after this.
 func OpenStarts(dir string) (s *Starts, damaged, err error) {
 	s = &Starts{path: startsPath(dir)}
-	data, err := os.ReadFile(s.path)
+	err = startsFormat.Read(s.path, s.parse)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
+	case errors.Is(err, durable.ErrDamaged):
+		s.names, s.confirmed = nil, ""
+		if damaged, err = s.replace(dir, err); err != nil {
+			return nil, nil, err
+		}
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return nil, nil, err
-	default:
-		s.names, s.confirmed, err = parseStarts(data)
-		if errors.Is(err, ErrNewerFormat) {
-			return nil, nil, fmt.Errorf("%s: %w", s.path, err)
-		}
-		if err != nil {
-			if damaged, err = s.replace(dir, err); err != nil {
-				return nil, nil, err
-			}
-		}
 	}
 	s.names = append(s.names, rand.Text())
 	s.trim()
@@ -93,38 +81,21 @@ func (s *Starts) replace(dir string, why error) (damaged, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return fmt.Errorf("%s was damaged and is moved to %s; the id was %q: %w", s.path, aside, old.ID, why), nil
+	return fmt.Errorf("%w; moved to %s; the worker id was %q", why, aside, old.ID), nil
 }
 
-// parseStarts reads the file's content. The error wraps ErrNewerFormat, or says what is wrong with it.
-func parseStarts(data []byte) (names []string, confirmed string, err error) {
-	if len(data) > 4 && string(data[:4]) == startsMagic && data[4] > startsVersion {
-		return nil, "", fmt.Errorf("%w: version %d, this program knows %d", ErrNewerFormat, data[4], startsVersion)
-	}
-	if len(data) < startsHeader+4 || string(data[:4]) != startsMagic || data[4] != startsVersion {
-		return nil, "", fmt.Errorf("%d bytes are no list of starts", len(data))
-	}
-	body := data[:len(data)-4]
-	if crc32.Checksum(body, castagnoli) != binary.BigEndian.Uint32(data[len(body):]) {
-		return nil, "", errors.New("its checksum does not fit")
-	}
-	count, position := int(binary.BigEndian.Uint16(body[5:])), int(binary.BigEndian.Uint16(body[7:]))
-	rest := body[startsHeader:]
+// parse reads the body of the file.
+func (s *Starts) parse(b *durable.Fields) {
+	count, position := int(b.Uint16()), int(b.Uint16())
 	for range count {
-		if len(rest) == 0 || len(rest) < 1+int(rest[0]) {
-			return nil, "", errors.New("it ends within a name")
-		}
-		names = append(names, string(rest[1:1+rest[0]]))
-		rest = rest[1+rest[0]:]
+		s.names = append(s.names, b.String8())
 	}
-	if len(rest) > 0 || position > count {
-		return nil, "", fmt.Errorf("%d bytes after the last name, position %d of %d confirmed",
-			len(rest), position, count)
+	switch {
+	case position > count:
+		b.Fail(fmt.Errorf("start %d of %d is confirmed", position, count))
+	case position > 0:
+		s.confirmed = s.names[position-1]
 	}
-	if position > 0 {
-		confirmed = names[position-1]
-	}
-	return names, confirmed, nil
 }
 
 // trim drops the oldest names that are over the limit; mu is held, or nobody else has the list yet.
@@ -142,18 +113,12 @@ func (s *Starts) trim() {
 
 // write puts the list on disk; mu is held, or nobody else has the list yet.
 func (s *Starts) write() error {
-	data := append(make([]byte, 0, startsHeader+32*len(s.names)), startsMagic...)
-	data = append(data, startsVersion)
-	data = binary.BigEndian.AppendUint16(data, uint16(len(s.names)))
-	data = binary.BigEndian.AppendUint16(data, uint16(slices.Index(s.names, s.confirmed)+1))
+	body := binary.BigEndian.AppendUint16(nil, uint16(len(s.names)))
+	body = binary.BigEndian.AppendUint16(body, uint16(slices.Index(s.names, s.confirmed)+1))
 	for _, name := range s.names {
-		data = append(append(data, uint8(len(name))), name...)
+		body = append(append(body, uint8(len(name))), name...)
 	}
-	data = binary.BigEndian.AppendUint32(data, crc32.Checksum(data, castagnoli))
-	if err := durable.WriteFile(s.path, data, 0o600); err != nil {
-		return fmt.Errorf("write %s: %w", s.path, err)
-	}
-	return nil
+	return startsFormat.Write(s.path, body)
 }
 
 // Own is the name of this start.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/internal/worker"
 )
 
@@ -186,7 +187,7 @@ func TestStartsOfANewerVersion(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "starts"), content, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := worker.OpenStarts(dir); !errors.Is(err, worker.ErrNewerFormat) {
+	if _, _, err := worker.OpenStarts(dir); !errors.Is(err, durable.ErrNewerFormat) {
 		t.Errorf("got %v", err)
 	}
 	if now, err := os.ReadFile(filepath.Join(dir, "starts")); err != nil || !bytes.Equal(now, content) {

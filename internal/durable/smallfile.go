@@ -1,0 +1,185 @@
+package durable
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash/crc32"
+)
+
+// Errors of files that are read back.
+var (
+	// ErrDamaged: the bytes are not those that were written.
+	ErrDamaged = errors.New("damaged")
+	// ErrNewerFormat: a newer version of ChainStore wrote the file. Nothing in its folder may be changed.
+	ErrNewerFormat = errors.New("written by a newer version of ChainStore")
+)
+
+// NewerVersion returns the error for a file whose version is above the one that this program knows. It wraps
+// [ErrNewerFormat].
+func NewerVersion(version, known int) error {
+	return fmt.Errorf("%w: format version %d, this program reads version %d (use the version that wrote it)",
+		ErrNewerFormat, version, known)
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// Checksum returns the CRC-32C (Castagnoli, RFC 3720) of the parts, in their order.
+func Checksum(parts ...[]byte) (sum uint32) {
+	for _, p := range parts {
+		sum = crc32.Update(sum, castagnoli, p)
+	}
+	return sum
+}
+
+// Format describes a kind of small file that is written as a whole and checked as a whole:
+//
+//	header ‖ body ‖ CRC-32C u32 of everything before it, big endian
+//	header = magic[4] ‖ version u8 ‖ zero × Zeros
+//
+// Files that cannot be written as a whole use the header alone.
+type Format struct {
+	Magic   string // four bytes
+	Version byte   // the only one that this program reads and writes
+	Zeros   int    // number of zero bytes after the version; readers ignore their value
+	Remedy  string // what an operator does about a damaged file, "" where the program handles it
+}
+
+const sumSize = 4
+
+// AppendHeader appends the header to dst.
+func (f Format) AppendHeader(dst []byte) []byte {
+	dst = append(append(dst, f.Magic...), f.Version)
+	return append(dst, make([]byte, f.Zeros)...)
+}
+
+// CheckHeader checks the magic and the version at the start of data. The error wraps [ErrDamaged] or [ErrNewerFormat].
+func (f Format) CheckHeader(data []byte) error {
+	size := len(f.Magic) + 1 + f.Zeros
+	switch {
+	case len(data) > len(f.Magic) && string(data[:len(f.Magic)]) == f.Magic && data[len(f.Magic)] > f.Version:
+		return NewerVersion(int(data[len(f.Magic)]), int(f.Version))
+	case len(data) < size:
+		return fmt.Errorf("%w: %d bytes are less than its header", ErrDamaged, len(data))
+	case string(data[:len(f.Magic)]) != f.Magic:
+		return fmt.Errorf("%w: it starts with %q, not %q", ErrDamaged, data[:len(f.Magic)], f.Magic)
+	case data[len(f.Magic)] != f.Version:
+		return fmt.Errorf("%w: it has format version %d, not %d", ErrDamaged, data[len(f.Magic)], f.Version)
+	}
+	return nil
+}
+
+// Append appends a whole file to dst. Its body is the concatenation of the parts.
+func (f Format) Append(dst []byte, parts ...[]byte) []byte {
+	start := len(dst)
+	dst = f.AppendHeader(dst)
+	for _, p := range parts {
+		dst = append(dst, p...)
+	}
+	return binary.BigEndian.AppendUint32(dst, Checksum(dst[start:]))
+}
+
+// Decode checks a whole file and passes its body to parse, which must read all of it. The error wraps [ErrDamaged] or
+// [ErrNewerFormat]. On an error, what parse has read is not to be used.
+func (f Format) Decode(data []byte, parse func(*Fields)) error {
+	if err := f.CheckHeader(data); err != nil {
+		return err
+	}
+	header := len(f.Magic) + 1 + f.Zeros
+	end := len(data) - sumSize
+	if end < header {
+		return fmt.Errorf("%w: %d bytes are less than its header and checksum", ErrDamaged, len(data))
+	}
+	if want, got := binary.BigEndian.Uint32(data[end:]), Checksum(data[:end]); want != got {
+		return fmt.Errorf("%w: its checksum is %08x, its bytes have %08x", ErrDamaged, want, got)
+	}
+	fields := &Fields{rest: data[header:end]}
+	parse(fields)
+	if len(fields.rest) > 0 {
+		fields.Fail(fmt.Errorf("%d bytes follow its last field", len(fields.rest)))
+	}
+	if fields.err != nil {
+		return fmt.Errorf("%w: %w", ErrDamaged, fields.err)
+	}
+	return nil
+}
+
+// Read is [Format.Decode] of the file at path. The error names the file. It wraps [ErrDamaged] or [ErrNewerFormat], or
+// is that of [ReadFile].
+func (f Format) Read(path string, parse func(*Fields)) error {
+	data, err := ReadFile(path)
+	if err != nil {
+		return err
+	}
+	err = f.Decode(data, parse)
+	switch {
+	case err == nil:
+		return nil
+	case f.Remedy != "" && errors.Is(err, ErrDamaged):
+		return fmt.Errorf("%s: %w (%s)", path, err, f.Remedy)
+	}
+	return fmt.Errorf("%s: %w", path, err)
+}
+
+// Write writes a whole file at path, mode 0600, as [WriteFile] does. The error names the file.
+func (f Format) Write(path string, parts ...[]byte) error {
+	if err := WriteFile(path, f.Append(nil, parts...), 0o600); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}
+
+// Fields reads the fields of a body in their order, integers in big endian. After a field that does not fit, every
+// method returns a zero value.
+type Fields struct {
+	rest []byte
+	err  error // the first
+}
+
+// Fail reports that the fields read so far contradict each other. Only the first error of a body is kept.
+func (b *Fields) Fail(err error) {
+	if b.err == nil {
+		b.err = err
+	}
+	b.rest = nil
+}
+
+// Failed reports whether a field did not fit. Loops over a count that the body names end there.
+func (b *Fields) Failed() bool { return b.err != nil }
+
+// Len returns the number of bytes that are left.
+func (b *Fields) Len() int { return len(b.rest) }
+
+// Bytes returns the next n bytes. They point into the file's content.
+func (b *Fields) Bytes(n int) []byte {
+	if n > len(b.rest) {
+		b.Fail(errors.New("it ends within a field"))
+		return nil
+	}
+	field := b.rest[:n:n]
+	b.rest = b.rest[n:]
+	return field
+}
+
+// fixed returns the next n bytes, zeros where they are not there.
+func (b *Fields) fixed(n int) []byte {
+	if field := b.Bytes(n); field != nil {
+		return field
+	}
+	return make([]byte, n)
+}
+
+// Uint8 returns the next byte.
+func (b *Fields) Uint8() uint8 { return b.fixed(1)[0] }
+
+// Uint16 returns the next two bytes.
+func (b *Fields) Uint16() uint16 { return binary.BigEndian.Uint16(b.fixed(2)) }
+
+// Uint32 returns the next four bytes.
+func (b *Fields) Uint32() uint32 { return binary.BigEndian.Uint32(b.fixed(4)) }
+
+// Uint64 returns the next eight bytes.
+func (b *Fields) Uint64() uint64 { return binary.BigEndian.Uint64(b.fixed(8)) }
+
+// String8 returns a string that its length stands before, in one byte.
+func (b *Fields) String8() string { return string(b.Bytes(int(b.Uint8()))) }

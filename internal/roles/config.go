@@ -1,0 +1,162 @@
+package roles
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/chainstore/chainstore/httpapi"
+	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode"
+	"github.com/chainstore/chainstore/storagenode"
+)
+
+// NodeConfig holds what every role needs.
+type NodeConfig struct {
+	Data         string // data folder
+	HTTP         string // address to listen on
+	Advertise    string // URL at which the other nodes reach this one; "" for the address
+	ClusterToken string
+	Insecure     bool // allow addresses other than loopback
+	Logger       hclog.Logger
+}
+
+// MasterConfig configures a master.
+type MasterConfig struct {
+	NodeConfig
+	Raft          string   // address of the raft port
+	RaftAdvertise string   // host:port at which the other masters reach the raft port; "" for Raft
+	Peers         []string // URLs of all masters, the same on each; the first founds the group. Empty for a group of one
+	Join          []string // URLs of masters whose group this one joins, instead of Peers
+	AdminToken    string
+	MasterOptions
+}
+
+// MasterOptions are the settings of a master that do not depend on where it runs.
+type MasterOptions struct {
+	DiskTimeout time.Duration // a slower write of the log or a vote stops the master; 0 for the default
+	Timeout     time.Duration // heartbeat, election and lease of raft; 0 for the default
+	MaxAge      time.Duration // of the oldest record of the open block; 0 for the default
+	// CheckInterval is the time from the end of a storage node's check to its next one; 0 for no checks on a schedule.
+	CheckInterval time.Duration
+	CheckRate     int64 // bytes of segments that a check reads per second; 0 for no limit
+	Settings      masterfsm.Settings
+	Limits        masternode.Limits
+	Origin        string   // see masternode.LogConfig
+	CheckpointKey string   // file with the private key of masternode.LogConfig; "" for none
+	Witnesses     []string // witnesses that the leader asks for cosignatures; see masternode.ParseWitness
+	httpapi.Options
+}
+
+// WorkerConfig configures a storage node or a miner.
+type WorkerConfig struct {
+	NodeConfig
+	Masters []string // URLs
+	WorkerOptions
+}
+
+// WorkerOptions are the settings of a worker that do not depend on where it runs.
+type WorkerOptions struct {
+	Threads      int   // miners: goroutines that search for a nonce
+	SegmentBytes int64 // storage nodes: size at which a new segment begins; 0 for the default
+}
+
+// DefaultMasterOptions returns the options of a master that is started without flags.
+func DefaultMasterOptions() MasterOptions {
+	return MasterOptions{
+		CheckInterval: masternode.DefaultCheckInterval, CheckRate: masternode.DefaultCheckRate,
+		Settings: masterfsm.DefaultSettings(), Limits: masternode.DefaultLimits(),
+	}
+}
+
+// DefaultMaster returns the configuration of a master that is started without flags.
+func DefaultMaster() MasterConfig {
+	return MasterConfig{
+		NodeConfig: NodeConfig{HTTP: "127.0.0.1:8000"}, Raft: "127.0.0.1:8010", MasterOptions: DefaultMasterOptions(),
+	}
+}
+
+// DefaultStorage returns the configuration of a storage node that is started without flags.
+func DefaultStorage() WorkerConfig {
+	return WorkerConfig{
+		NodeConfig:    NodeConfig{HTTP: "127.0.0.1:8082"},
+		WorkerOptions: WorkerOptions{SegmentBytes: storagenode.DefaultSegmentBytes},
+	}
+}
+
+// DefaultMiner returns the configuration of a miner that is started without flags.
+func DefaultMiner() WorkerConfig {
+	return WorkerConfig{
+		NodeConfig: NodeConfig{HTTP: "127.0.0.1:8079"}, WorkerOptions: WorkerOptions{Threads: runtime.NumCPU()},
+	}
+}
+
+const (
+	// maxRecordBytes bounds Limits.RecordBytes: a record travels and is committed in one piece.
+	maxRecordBytes = 16 << 20
+	// maxCheckRate bounds CheckRate. No disk is as fast, and it is far from an overflow.
+	maxCheckRate = 1 << 20 << 20
+)
+
+var errNoData = errors.New("a data folder is needed: --data DIR")
+
+var errNoClusterToken = errors.New(
+	"the cluster token is needed: --cluster-token-file FILE, or CHAINSTORE_CLUSTER_TOKEN")
+
+func (c *MasterConfig) validate() error {
+	if err := c.MasterOptions.Validate(); err != nil {
+		return err
+	}
+	switch {
+	case c.Data == "":
+		return errNoData
+	case c.ClusterToken == "":
+		return errNoClusterToken
+	case c.AdminToken == "":
+		return errors.New("the admin token is needed: --admin-token-file FILE, or CHAINSTORE_ADMIN_TOKEN")
+	case len(c.Peers) > 0 && len(c.Join) > 0:
+		return errors.New("--peers founds a group, --join joins an existing one: give one of them")
+	case c.AdminToken == c.ClusterToken:
+		return errors.New("the admin token and the cluster token must differ")
+	}
+	return checkLoopback("--raft", c.Raft, c.Insecure)
+}
+
+// Validate returns an error that names the first option outside its limits.
+func (o *MasterOptions) Validate() error {
+	switch n := o.Limits.RecordBytes; {
+	case o.CheckInterval < 0:
+		return fmt.Errorf("--check-interval %v is negative: give 0 for no checks on a schedule", o.CheckInterval)
+	case o.CheckRate < 0 || o.CheckRate > maxCheckRate:
+		return fmt.Errorf("--check-rate %d is not within 0 and %d MiB a second", o.CheckRate>>20, maxCheckRate>>20)
+	case n < 1 || n > maxRecordBytes:
+		return fmt.Errorf("--max-record-bytes %d is not within 1 and %d", n, maxRecordBytes)
+	}
+	return o.Settings.Check()
+}
+
+// checkRehearsal refuses, for the folder of a rehearsal, every setting that would make the master call nodes or
+// witnesses of the group that was copied, or sign in the name of that group.
+func (c *MasterConfig) checkRehearsal(rehearsal bool) error {
+	if rehearsal && (len(c.Peers) > 0 || len(c.Join) > 0 || len(c.Witnesses) > 0 || c.Origin != "" ||
+		c.CheckpointKey != "") {
+		return fmt.Errorf("%s was made for a rehearsal: start it without --peers, --join, --witness, --origin and "+
+			"--checkpoint-key", c.Data)
+	}
+	return nil
+}
+
+func (c *WorkerConfig) validate() error {
+	switch {
+	case c.Data == "":
+		return errNoData
+	case len(c.Masters) == 0:
+		return errors.New("at least one master is needed: --masters URL,…")
+	case c.ClusterToken == "":
+		return errNoClusterToken
+	}
+	return nil
+}

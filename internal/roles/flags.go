@@ -1,0 +1,176 @@
+package roles
+
+import (
+	"fmt"
+	"reflect"
+	"strconv"
+	"time"
+)
+
+// Flag is a command-line flag and the field of a configuration that it sets. The methods named Flags of the
+// configurations are the only list of these flags. The command line and the development cluster both use it.
+type Flag struct {
+	Name  string
+	Value any // pointer to the field, or a Value where the flag's unit differs from the field's
+	// Usage is the help text. A word in backquotes stands for the value, as in package pflag.
+	Usage string
+	// Repeat makes each use of a flag with several values add one value. Otherwise commas separate values.
+	Repeat bool
+}
+
+// Value is the text form of a field, as package pflag has it.
+type Value interface {
+	String() string
+	Set(string) error
+	Type() string
+}
+
+// Flags lists the flags that every role has.
+func (c *NodeConfig) Flags() []Flag {
+	return []Flag{
+		{Name: "data", Value: &c.Data, Usage: "data `folder`, created if it is missing"},
+		{Name: "http", Value: &c.HTTP, Usage: "`address` to serve HTTP on"},
+		{Name: "advertise", Value: &c.Advertise,
+			Usage: "`URL` at which the other nodes reach this one (default: http:// and the address)"},
+		{Name: "insecure", Value: &c.Insecure,
+			Usage: "allow addresses other than loopback: tokens and records then cross that network unencrypted"},
+	}
+}
+
+// Flags lists the flags of a master.
+func (c *MasterConfig) Flags() []Flag {
+	flags := append(c.NodeConfig.Flags(),
+		Flag{Name: "raft", Value: &c.Raft, Usage: "`address` of the raft port"},
+		Flag{Name: "raft-advertise", Value: &c.RaftAdvertise,
+			Usage: "`address` host:port at which the other masters reach the raft port (default: that of --raft)"},
+		Flag{Name: "peers", Value: &c.Peers,
+			Usage: "`URLs` of all masters, including this one; none for a group of one"},
+		Flag{Name: "join", Value: &c.Join,
+			Usage: "`URLs` of masters whose group this one joins, instead of --peers"},
+	)
+	return append(flags, c.MasterOptions.Flags()...)
+}
+
+// Flags lists the flags of a master's options.
+func (o *MasterOptions) Flags() []Flag {
+	s := &o.Settings
+	flags := []Flag{
+		{Name: "disk-timeout", Value: &o.DiskTimeout,
+			Usage: "stop when a write of the log or of a vote takes longer (default 2s)"},
+		{Name: "raft-timeout", Value: &o.Timeout,
+			Usage: "heartbeat, election and lease timeout of raft (default 300ms)"},
+		{Name: "max-age", Value: &o.MaxAge,
+			Usage: "cut a block when its oldest record reaches this age (default 1s)"},
+		{Name: "max-records", Value: &s.MaxRecords, Usage: "cut a block at this many records"},
+		{Name: "max-bytes", Value: &s.MaxBytes, Usage: "cut a block at this many bytes"},
+		{Name: "max-pending-bytes", Value: &s.MaxPendingBytes,
+			Usage: "refuse appends when this many bytes are not stored yet"},
+		{Name: "retain-bytes", Value: &s.RetainBytes,
+			Usage: "stored bytes kept in memory for storage nodes that are behind"},
+		{Name: "difficulty", Value: &s.Difficulty, Usage: "leading zero bits of a block's hash"},
+		{Name: "replicas", Value: &s.Replicas,
+			Usage: "storage nodes that must have a block before the masters drop it"},
+		{Name: "max-keys", Value: &s.MaxKeys, Usage: "idempotency keys remembered"},
+		{Name: "key-age", Value: (*milliseconds)(&s.KeyAge), Usage: "time for which idempotency keys are remembered"},
+		{Name: "max-record-bytes", Value: &o.Limits.RecordBytes, Usage: "largest record accepted, in bytes"},
+		{Name: "open-registration", Value: &o.OpenRegistration,
+			Usage: "let anyone create a project without a token; give it to all masters"},
+		{Name: "original-api", Value: &o.OriginalAPI,
+			Usage: "also serve the routes of the original system (docs/compatibility.md); give it to all masters"},
+	}
+	return append(append(flags, o.logFlags()...), o.CheckFlags()...)
+}
+
+// logFlags lists the flags of the transparency log.
+func (o *MasterOptions) logFlags() []Flag {
+	return []Flag{
+		{Name: "checkpoint-key", Value: &o.CheckpointKey,
+			Usage: "`file` with one private key to sign checkpoints with, a line of the output of " +
+				"'chainstore log backup' (default: the first leader makes one)"},
+		{Name: "origin", Value: &o.Origin,
+			Usage: "`name` of the log, used when its first key is founded (default chainstore/GROUP-ID, followed by " +
+				"the epoch once the group was recovered); give it to all masters"},
+		{Name: "private-log", Value: &o.PrivateLog,
+			Usage: "require a token of the cluster to read the log; give it to all masters"},
+		{Name: "witness", Value: &o.Witnesses, Repeat: true,
+			Usage: "`'VKEY URL'` of a witness that cosigns checkpoints (C2SP tlog-witness); repeat it for several, " +
+				"and give the same to all masters"},
+		{Name: "witness-quorum", Value: &o.Settings.WitnessQuorum,
+			Usage: "witnesses that must have cosigned a checkpoint before it is shown"},
+	}
+}
+
+// CheckFlags lists the flags of the checks of storage nodes.
+func (o *MasterOptions) CheckFlags() []Flag {
+	return []Flag{
+		{Name: "check-interval", Value: &o.CheckInterval,
+			Usage: "check a storage node's chain this long after its last check ended; 0 for no checks on a schedule"},
+		{Name: "check-rate", Value: (*mebibytes)(&o.CheckRate),
+			Usage: "`MiB` that a check reads per second at most; 0 for no limit"},
+	}
+}
+
+// StorageFlags lists the flags of a storage node.
+func (c *WorkerConfig) StorageFlags() []Flag {
+	return append(c.flags(), Flag{Name: "segment-bytes", Value: &c.SegmentBytes,
+		Usage: "size at which a new file of blocks begins"})
+}
+
+// MinerFlags lists the flags of a miner.
+func (c *WorkerConfig) MinerFlags() []Flag {
+	return append(c.flags(), Flag{Name: "threads", Value: &c.Threads, Usage: "cores to use"})
+}
+
+func (c *WorkerConfig) flags() []Flag {
+	return append(c.NodeConfig.Flags(),
+		Flag{Name: "masters", Value: &c.Masters, Usage: "`URLs` of the masters; any of them is enough to register"})
+}
+
+// Args returns the arguments that set the given flags, without those that have their value in defaults.
+func Args(flags, defaults []Flag) []string {
+	var args []string
+	for i, f := range flags {
+		if reflect.DeepEqual(f.Value, defaults[i].Value) {
+			continue
+		}
+		texts := []string{}
+		switch v := f.Value.(type) {
+		case *[]string:
+			texts = *v
+		case Value:
+			texts = append(texts, v.String())
+		default:
+			texts = append(texts, fmt.Sprint(reflect.ValueOf(v).Elem()))
+		}
+		for _, text := range texts {
+			args = append(args, "--"+f.Name+"="+text)
+		}
+	}
+	return args
+}
+
+// milliseconds is a number of milliseconds that is written as a duration.
+type milliseconds uint64
+
+func (m *milliseconds) String() string { return (time.Duration(*m) * time.Millisecond).String() }
+
+func (m *milliseconds) Type() string { return "duration" }
+
+func (m *milliseconds) Set(text string) error {
+	d, err := time.ParseDuration(text)
+	*m = milliseconds(max(d, 0).Milliseconds())
+	return err
+}
+
+// mebibytes is a number of bytes that is written in MiB.
+type mebibytes int64
+
+func (m *mebibytes) String() string { return strconv.FormatInt(int64(*m)>>20, 10) }
+
+func (m *mebibytes) Type() string { return "int" }
+
+func (m *mebibytes) Set(text string) error {
+	n, err := strconv.ParseInt(text, 10, 43) // as bytes it fits 63 bits
+	*m = mebibytes(n << 20)
+	return err
+}
