@@ -12,6 +12,9 @@ import (
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/durable"
+	"github.com/chainstore/chainstore/storagenode/audit"
+	"github.com/chainstore/chainstore/storagenode/blockindex"
 	"github.com/chainstore/chainstore/storagenode/segment"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -32,7 +35,7 @@ type matrix struct {
 	c    *testChain
 	dir  string
 	path string // of the segment
-	p    Place
+	p    blockindex.Place
 	span chain.Range
 }
 
@@ -45,7 +48,7 @@ func (m *matrix) frame(change func(frame []byte)) func(data []byte) []byte {
 
 // sealed makes the checksum of a changed frame fit.
 func sealed(frame []byte) {
-	binary.BigEndian.PutUint32(frame[4:], segment.Checksum(frame[segment.FrameHeader:]))
+	binary.BigEndian.PutUint32(frame[4:], durable.Checksum(frame[segment.FrameHeader:]))
 }
 
 func (m *matrix) rest() (uint64, uint64) { return matrixAt, m.span.To }
@@ -158,7 +161,7 @@ func matrixRow(t *testing.T, c *testChain, dir string, source *Node, row damage,
 	}
 	row.do(t, m)
 	if !running {
-		if _, err := Verify(context.Background(), dir, nil); err == nil {
+		if _, err := audit.Verify(context.Background(), dir, nil); err == nil {
 			t.Fatal("the verifier sees nothing")
 		}
 		n = mustOpen(t, cfg)
@@ -190,7 +193,7 @@ func matrixRow(t *testing.T, c *testChain, dir string, source *Node, row damage,
 			t.Errorf("finding %+v does not name the file", f)
 		}
 	}
-	summary, err := Verify(context.Background(), dir, nil)
+	summary, err := audit.Verify(context.Background(), dir, nil)
 	var first *chain.BlockError
 	if !errors.As(err, &first) || first.Block != from || summary.Height != from || summary.Hash != c.statusAt(int(from)).Hash ||
 		!reflect.DeepEqual(summary.Bad, bad) || summary.Findings[0].What != r.Findings[0].What {
@@ -236,12 +239,12 @@ func TestEveryBit(t *testing.T) {
 	n := mustOpen(t, cfg)
 	c.putAll(t, n)
 	source := c.source(t)
-	list, err := segment.List(n.segmentsDir())
+	list, err := segment.List(n.dir.Segments())
 	if err != nil || len(list) < 2 {
 		t.Fatal(list, err)
 	}
 	for _, first := range list {
-		path := filepath.Join(n.segmentsDir(), segment.Name(first))
+		path := filepath.Join(n.dir.Segments(), segment.Name(first))
 		good, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
@@ -434,7 +437,7 @@ func TestDerivedFiles(t *testing.T) {
 			c.clean(t, n, height)
 			c.check(t, n, height)
 			crash(t, n)
-			if _, err := Verify(context.Background(), cfg.Dir, nil); err != nil {
+			if _, err := audit.Verify(context.Background(), cfg.Dir, nil); err != nil {
 				t.Fatal(err)
 			}
 			n = mustOpen(t, cfg)

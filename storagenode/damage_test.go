@@ -8,7 +8,9 @@ import (
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/storagenode/audit"
 	"github.com/chainstore/chainstore/storagenode/segment"
+	"github.com/chainstore/chainstore/storagenode/tiles"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -35,7 +37,7 @@ func TestTornTail(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	index, err := os.ReadFile(n.indexPath())
+	index, err := os.ReadFile(n.dir.Index())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +65,7 @@ func TestTornTail(t *testing.T) {
 		if cut == int64(len(whole)) {
 			height = 8
 		}
-		got, err := Verify(context.Background(), dir, nil)
+		got, err := audit.Verify(context.Background(), dir, nil)
 		if err != nil || got.Height != uint64(height) || height == 7 && got.Torn != cut-last.Offset {
 			t.Fatalf("cut at %d: verified %+v, %v", cut, got, err)
 		}
@@ -139,7 +141,7 @@ func TestUnfinishedSegment(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(cfg.Dir, "segments", segment.Name(9)), data[:size], 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := Verify(context.Background(), cfg.Dir, nil); err != nil || got.Height != 9 {
+		if got, err := audit.Verify(context.Background(), cfg.Dir, nil); err != nil || got.Height != 9 {
 			t.Fatalf("%d bytes: verified %+v, %v", size, got, err)
 		}
 		n := mustOpen(t, cfg)
@@ -173,7 +175,7 @@ func TestBitFlips(t *testing.T) {
 		dir := copyDir(t, cfg.Dir)
 		flip(t, filepath.Join(dir, "segments", filepath.Base(path)), at)
 
-		_, err := Verify(context.Background(), dir, nil)
+		_, err := audit.Verify(context.Background(), dir, nil)
 		var bad *chain.BlockError
 		if !errors.As(err, &bad) || bad.Block != damaged || !errors.Is(err, ErrDamaged) {
 			t.Fatalf("byte %d: Verify says %v", at-p.Offset, err)
@@ -250,7 +252,7 @@ func TestLostBlocks(t *testing.T) {
 			bad = append(bad, b)
 		}
 		var blockErr *chain.BlockError
-		if _, err := Verify(context.Background(), cfg.Dir, nil); !errors.As(err, &blockErr) || blockErr.Block != first {
+		if _, err := audit.Verify(context.Background(), cfg.Dir, nil); !errors.As(err, &blockErr) || blockErr.Block != first {
 			t.Errorf("Verify says %v, want block %d", err, first)
 		}
 		c.growTo(t, height+5)
@@ -389,9 +391,9 @@ func TestBadTileIsNoBadBlock(t *testing.T) {
 	const height = 60
 	c, cfg := filled(t, 9, height)
 	flip(t, filepath.Join(cfg.Dir, "tiles", "00"), 512+32*40+5)
-	got, err := Verify(context.Background(), cfg.Dir, nil)
+	got, err := audit.Verify(context.Background(), cfg.Dir, nil)
 	var bad *chain.BlockError
-	if !errors.Is(err, ErrTiles) || errors.As(err, &bad) || got.Height != height {
+	if !errors.Is(err, tiles.ErrMismatch) || errors.As(err, &bad) || got.Height != height {
 		t.Fatalf("verified %+v, %v", got, err)
 	}
 	n := mustOpen(t, cfg)
@@ -464,7 +466,7 @@ func TestDamagedLastBlock(t *testing.T) {
 	mustClose(t, n)
 	flip(t, path, p.Offset+60)
 	var bad *chain.BlockError
-	if _, err := Verify(context.Background(), cfg.Dir, nil); !errors.As(err, &bad) || bad.Block != height-1 {
+	if _, err := audit.Verify(context.Background(), cfg.Dir, nil); !errors.As(err, &bad) || bad.Block != height-1 {
 		t.Errorf("Verify says %v", err)
 	}
 	n = mustOpen(t, cfg)

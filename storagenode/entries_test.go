@@ -120,7 +120,7 @@ func TestEntriesOfDamage(t *testing.T) {
 	n := mustOpen(t, cfg)
 	const broken = 7
 	p, seg, _ := n.index.Get(broken)
-	path := filepath.Join(n.segmentsDir(), segment.Name(seg))
+	path := filepath.Join(n.dir.Segments(), segment.Name(seg))
 	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)

@@ -477,7 +477,7 @@ func TestOneRottenBlockOfMany(t *testing.T) {
 	n := mustOpen(t, Config{Dir: memDir(t)})
 	c.putAll(t, n)
 	p, seg, _ := n.index.Get(rotten)
-	flip(t, filepath.Join(n.segmentsDir(), segment.Name(seg)), p.Offset+segment.FrameHeader+int64(p.Length)-1)
+	flip(t, filepath.Join(n.dir.Segments(), segment.Name(seg)), p.Offset+segment.FrameHeader+int64(p.Length)-1)
 	r := c.checked(t, n, height)
 	if len(r.Findings) != 1 || r.Unchecked != height || !slices.Equal(r.Bad, []chain.Range{{From: rotten, To: rotten + 1}}) {
 		t.Fatalf("%+v", r)

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/storagenode/audit"
 	"github.com/chainstore/chainstore/storagenode/segment"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -178,9 +179,9 @@ func TestConfirmedLost(t *testing.T) {
 		t.Fatalf("report %+v", r)
 	}
 	mustClose(t, n)
-	got, err := Verify(context.Background(), cfg.Dir, nil)
+	got, err := audit.Verify(context.Background(), cfg.Dir, nil)
 	at := c.statusAt(height)
-	if want := (Summary{Height: at.Height, Hash: at.Hash, Size: at.Size, Records: at.Size - at.Height, Lost: []chain.Range{lost}}); err != nil ||
+	if want := (audit.Summary{Height: at.Height, Hash: at.Hash, Size: at.Size, Records: at.Size - at.Height, Lost: []chain.Range{lost}}); err != nil ||
 		!reflect.DeepEqual(got, want) {
 		t.Fatalf("verified %+v, %v", got, err)
 	}
@@ -192,24 +193,6 @@ func TestConfirmedLost(t *testing.T) {
 	c.clean(t, n, height)
 	mustClose(t, n)
 	verified(t, cfg.Dir, c, height)
-}
-
-func TestLostFormat(t *testing.T) {
-	list := []chain.Range{{From: 3, To: 5}, {From: 9, To: 10}}
-	data := appendLost(nil, list)
-	if got, err := parseLost(data); err != nil || !reflect.DeepEqual(got, list) {
-		t.Errorf("%v, %v", got, err)
-	}
-	for i := range data {
-		bad := bytes.Clone(data)
-		bad[i] ^= 2
-		if got, err := parseLost(bad); err == nil {
-			t.Errorf("byte %d flipped: %v", i, got)
-		}
-		if _, err := parseLost(data[:i]); err == nil {
-			t.Errorf("cut to %d bytes", i)
-		}
-	}
 }
 
 // TestCheckJobs: a check is begun once under its name, another name takes its place, and Close ends one that waits.
@@ -224,13 +207,13 @@ func TestCheckJobs(t *testing.T) {
 	if s, err := n.Check(order); err != nil || s.Check != "slow" || s.Report != nil {
 		t.Fatalf("%+v, %v", s, err)
 	}
-	slow := n.jobs.check
+	slow := n.check
 	r := c.checked(t, n, height)
 	if len(r.Bad) > 0 {
 		t.Errorf("report %+v", r)
 	}
 	select {
-	case <-slow.ended:
+	case <-slow.job.ended:
 	default:
 		t.Error("the first check runs on")
 	}
@@ -265,7 +248,7 @@ func TestManyThreads(t *testing.T) {
 		n := mustOpen(t, Config{Dir: dir, SegmentBytes: 2000, CheckThreads: threads})
 		c.clean(t, n, height)
 		span := segmentSpan(t, n, 30)
-		must(t, os.Remove(n.segmentsDir()+"/"+segmentName(span.From)))
+		must(t, os.Remove(n.dir.Segments()+"/"+segmentName(span.From)))
 		path, p := segmentOf(t, n, 10)
 		flipInPlace(t, path, p.Offset+100)
 		if r := c.checked(t, n, height); !reflect.DeepEqual(r.Bad, []chain.Range{{From: 10, To: 11}, span}) {

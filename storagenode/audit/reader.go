@@ -1,4 +1,4 @@
-package storagenode
+package audit
 
 import (
 	"context"
@@ -6,62 +6,60 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/internal/durable"
+	"github.com/chainstore/chainstore/storagenode/blockindex"
 	"github.com/chainstore/chainstore/storagenode/segment"
 )
 
-// cacheWindow is how much of a segment the kernel is told to forget at a time, before it is read: enough that it reads ahead.
+// cacheWindow is how much of a segment's page cache is dropped at a time, before it is read: enough for read-ahead.
 const cacheWindow = 8 << 20
 
-// auditFile is a segment that is read.
-type auditFile struct {
+// openSegment is a segment that is read.
+type openSegment struct {
 	segment.File
 	path      string
-	size      int64
-	dropped   int64 // up to where the kernel was told to forget it
-	headerErr error // its header is damaged
-	until     uint64
+	dropped   int64  // up to where its page cache was dropped
+	headerErr error  // what is wrong with its header
+	until     uint64 // the block at which the next segment was opened
 }
 
 // slot holds one block that is read and hashed. Its memory is used again.
 type slot struct {
-	number uint64
-	place  Place
-	seg    uint64
-	file   *auditFile // nil where it is gone
+	number  uint64
+	place   blockindex.Place
+	segment uint64
+	file    *openSegment // nil if it is missing
 
 	buf     []byte // the frame
 	block   chain.Block
 	leaves  []chain.Hash
 	parsed  bool
 	missing bool
-	err     error // wraps ErrDamaged: the frame's checksum or length is wrong, or the block is not there
+	err     error // wraps durable.ErrDamaged: the frame is damaged, or the block is missing
 	ready   chan struct{}
 }
 
 // where names the place for people.
 func (s *slot) where() string {
-	return fmt.Sprintf("%s, frame at offset %d", segment.Name(s.seg), s.place.Offset)
+	return fmt.Sprintf("%s, frame at offset %d", segment.Name(s.segment), s.place.Offset)
 }
 
-// load reads the block and hashes its records; what is wrong is noted in the slot.
+// load reads the block and hashes its records. It notes in the slot what is wrong.
 func (s *slot) load() {
 	s.parsed, s.missing, s.err = false, false, nil
 	s.leaves = s.leaves[:0]
 	size := segment.FrameHeader + int(s.place.Length)
 	switch {
 	case s.place.Lost():
-		s.missing, s.err = true, fmt.Errorf("%w: it is missing, and nobody knows where it stood", ErrDamaged)
+		s.missing, s.err = true, fmt.Errorf("%w: the block is missing, and its place is not known", durable.ErrDamaged)
 		return
 	case s.file == nil:
-		s.missing, s.err = true, fmt.Errorf("%w: the file is gone", ErrDamaged)
+		s.missing, s.err = true, fmt.Errorf("%w: the file is missing", durable.ErrDamaged)
 		return
 	}
 	s.buf = slices.Grow(s.buf[:0], size)[:size]
@@ -70,14 +68,14 @@ func (s *slot) load() {
 		if errors.Is(err, io.EOF) {
 			err = fmt.Errorf("the file ends after %d bytes of the frame's %d", got, size)
 		}
-		s.err = fmt.Errorf("%w: %w", ErrDamaged, err)
+		s.err = fmt.Errorf("%w: %w", durable.ErrDamaged, err)
 		return
 	}
 	data := s.buf[segment.FrameHeader:]
 	if length := binary.BigEndian.Uint32(s.buf); length != s.place.Length {
-		s.err = fmt.Errorf("%w: the frame names a length of %d bytes, not %d", ErrDamaged, length, s.place.Length)
-	} else if segment.Checksum(data) != binary.BigEndian.Uint32(s.buf[4:]) {
-		s.err = fmt.Errorf("%w: the frame's checksum is wrong", ErrDamaged)
+		s.err = fmt.Errorf("%w: the frame names a length of %d bytes, not %d", durable.ErrDamaged, length, s.place.Length)
+	} else if durable.Checksum(data) != binary.BigEndian.Uint32(s.buf[4:]) {
+		s.err = fmt.Errorf("%w: the frame's checksum is wrong", durable.ErrDamaged)
 	}
 	block, err := chain.ParseBlock(data)
 	if err != nil {
@@ -92,20 +90,20 @@ func (s *slot) load() {
 	s.leaves = block.Leaves(s.leaves)
 }
 
-// auditReader loads blocks in order, several at a time where the audit has more than one thread.
-type auditReader struct {
+// reader loads blocks in order. With more than one thread it loads several at a time.
+type reader struct {
 	a      *Audit
 	slots  []*slot
 	due    uint64 // the next block to load
 	jobs   chan *slot
 	others sync.WaitGroup
-	files  []*auditFile // open, in order; the last is that of due
-	seg    uint64
+	files  []*openSegment // in order; the last is that of the last block that was aimed at
+	last   uint64         // its first block
 	begun  bool
 }
 
-func newAuditReader(a *Audit) *auditReader {
-	r := &auditReader{a: a}
+func newReader(a *Audit) *reader {
+	r := &reader{a: a}
 	count := 1
 	if a.Threads > 1 {
 		count = a.Threads + 1
@@ -125,7 +123,7 @@ func newAuditReader(a *Audit) *auditReader {
 	return r
 }
 
-func (r *auditReader) close() {
+func (r *reader) close() {
 	if r.jobs != nil {
 		close(r.jobs)
 		r.others.Wait()
@@ -137,8 +135,8 @@ func (r *auditReader) close() {
 	}
 }
 
-// next loads the block of that number, which must be the one behind that of the call before.
-func (r *auditReader) next(ctx context.Context, number uint64) (*slot, error) {
+// next loads the block of that number, which must follow that of the previous call.
+func (r *reader) next(ctx context.Context, number uint64) (*slot, error) {
 	for r.due < min(r.a.Height, number+uint64(len(r.slots))) {
 		s := r.slots[r.due%uint64(len(r.slots))]
 		if err := r.aim(s, r.due); err != nil {
@@ -167,27 +165,27 @@ func (r *auditReader) next(ctx context.Context, number uint64) (*slot, error) {
 		r.files = r.files[1:]
 	}
 	if s.err != nil {
-		return s, r.again(s)
+		return s, r.loadAgain(s)
 	}
 	return s, nil
 }
 
-// aim points a slot at a block, and opens its segment where it is the first of that.
-func (r *auditReader) aim(s *slot, number uint64) error {
+// aim points a slot at a block. It opens the block's segment if that is not the segment of the block before.
+func (r *reader) aim(s *slot, number uint64) error {
 	p, seg, ok := r.a.Index.Get(number)
 	if !ok {
-		p = Place{}
+		p = blockindex.Place{}
 	}
 	s.number, s.place = number, p
-	if !r.begun || seg != r.seg {
+	if !r.begun || seg != r.last {
 		if len(r.files) > 0 {
 			r.files[len(r.files)-1].until = number
 		}
-		f, err := r.a.openSegment(seg)
+		f, err := r.a.enterSegment(seg)
 		if err != nil {
 			return err
 		}
-		r.begun, r.seg = true, seg
+		r.begun, r.last = true, seg
 		if f != nil {
 			f.until = r.a.Height
 			r.files = append(r.files, f)
@@ -198,15 +196,15 @@ func (r *auditReader) aim(s *slot, number uint64) error {
 	} else {
 		s.file = nil
 	}
-	s.seg = seg
+	s.segment = seg
 	if s.file != nil && !p.Lost() {
-		s.file.forget(p.Offset + segment.FrameHeader + int64(p.Length))
+		s.file.dropCache(p.End())
 	}
 	return nil
 }
 
-// forget has the kernel drop what it holds of the file up to an offset and some more.
-func (f *auditFile) forget(end int64) {
+// dropCache has the kernel drop the page cache of the file up to an offset and some more.
+func (f *openSegment) dropCache(end int64) {
 	if end <= f.dropped {
 		return
 	}
@@ -218,18 +216,18 @@ func (f *auditFile) forget(end int64) {
 	f.dropped = end + cacheWindow
 }
 
-// again loads a bad block once more: a repair may have replaced its segment meanwhile.
-func (r *auditReader) again(s *slot) error {
+// loadAgain loads a bad block once more: a repair may have replaced its segment meanwhile.
+func (r *reader) loadAgain(s *slot) error {
 	p, seg, ok := r.a.Index.Get(s.number)
 	if !ok {
 		return nil
 	}
-	f, err := r.a.openOnce(seg)
+	f, err := r.a.openSegment(seg)
 	if err != nil || f == nil && s.file == nil && p == s.place {
 		return err
 	}
 	kept := s.file
-	s.place, s.seg, s.file = p, seg, f
+	s.place, s.segment, s.file = p, seg, f
 	s.load()
 	s.file = kept
 	if f != nil {
@@ -238,37 +236,29 @@ func (r *auditReader) again(s *slot) error {
 	return nil
 }
 
-func (a *Audit) path(seg uint64) string { return filepath.Join(a.Dir, segment.Name(seg)) }
+func (a *Audit) path(seg uint64) string { return filepath.Join(a.Segments, segment.Name(seg)) }
 
-// openOnce opens a segment at its path; nil where there is none, or something that is no file: then its blocks are
-// missing.
-func (a *Audit) openOnce(seg uint64) (*auditFile, error) {
-	f, err := a.Open(a.path(seg), os.O_RDONLY)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, durable.ErrNotFile) {
-		return nil, nil
-	}
-	if err != nil {
+// openSegment opens a segment; nil if it is missing.
+func (a *Audit) openSegment(seg uint64) (*openSegment, error) {
+	f, err := segment.OpenExisting(a.Open, a.path(seg))
+	if f == nil || err != nil {
 		return nil, err
 	}
-	info, err := f.Stat()
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return &auditFile{File: f, path: a.path(seg), size: info.Size()}, nil
+	return &openSegment{File: f, path: a.path(seg)}, nil
 }
 
-// openSegment opens a segment for the audit, and looks at its header.
-func (a *Audit) openSegment(seg uint64) (*auditFile, error) {
-	f, err := a.openOnce(seg)
+// enterSegment opens a segment when its first block is due, and checks its header.
+func (a *Audit) enterSegment(seg uint64) (*openSegment, error) {
+	f, err := a.openSegment(seg)
 	if err != nil {
 		return nil, err
 	}
-	if a.entered != nil {
+	if a.Entered != nil {
 		var file segment.File
 		if f != nil {
 			file = f.File
 		}
-		if err := a.entered(seg, file); err != nil {
+		if err := a.Entered(seg, file); err != nil {
 			return nil, err
 		}
 	}
@@ -280,15 +270,15 @@ func (a *Audit) openSegment(seg uint64) (*auditFile, error) {
 	return f, nil
 }
 
-// reread loads a block once more, into memory of its own.
+// reread loads a block into memory of its own.
 func (a *Audit) reread(number uint64) *slot {
 	s := &slot{number: number}
 	p, seg, ok := a.Index.Get(number)
 	if !ok {
 		return s
 	}
-	s.place, s.seg = p, seg
-	f, err := a.openOnce(seg)
+	s.place, s.segment = p, seg
+	f, err := a.openSegment(seg)
 	s.file = f
 	if err != nil {
 		s.err = err

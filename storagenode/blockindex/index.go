@@ -1,4 +1,8 @@
-package storagenode
+// Package blockindex knows where each block of a storage node's chain is stored.
+//
+// [Index] holds one [Place] for each block in memory. [File] is its copy on disk, which is rebuilt from the segments
+// where it is missing or wrong. [Find] makes an Index from both.
+package blockindex
 
 import (
 	"sort"
@@ -7,33 +11,34 @@ import (
 	"github.com/chainstore/chainstore/storagenode/segment"
 )
 
-// Place says where a block stands. It is all that a node keeps in memory of a block: 24 bytes.
+// Place is where a block is stored. It is all that a node keeps of a block in memory: 24 bytes.
 type Place struct {
 	First  uint64 // leaf index of the block's first record
 	Offset int64  // of the frame in its segment
-	Length uint32 // of the encoded block; 0 for a block that is lost: known to have been here, no one knows where
+	Length uint32 // of the encoded block; 0 for a lost block, whose frame cannot be found
 	Count  uint32 // records
 }
 
-// Next is the first leaf index of the block behind it; not meaningful for a lost one.
+// Next is the first leaf index of the following block. It has no meaning for a lost block.
 func (p *Place) Next() uint64 { return p.First + uint64(p.Count) + 1 }
 
+// Lost reports whether the block existed and its frame cannot be found.
 func (p *Place) Lost() bool { return p.Length == 0 }
 
-// End is where the frame ends in its segment.
+// End is the offset after the frame in its segment.
 func (p *Place) End() int64 { return p.Offset + segment.FrameHeader + int64(p.Length) }
 
-const indexPage = 1 << 12 // places that are allocated at a time
+const pageSize = 1 << 12 // places that are allocated at a time
 
-// Index is the places of all blocks. Its methods may be called from any goroutine.
+// Index holds the places of all blocks. Its methods may be called from any goroutine.
 type Index struct {
-	mu       sync.RWMutex
-	pages    []*[indexPage]Place
+	mu       sync.RWMutex // guards the fields below; nothing waits while it is held
+	pages    []*[pageSize]Place
 	height   uint64   // blocks
 	segments []uint64 // first blocks of the segments, ascending
 }
 
-// Get is the place of a block and the first block of its segment.
+// Get returns the place of a block and the first block of its segment.
 func (x *Index) Get(block uint64) (p Place, seg uint64, ok bool) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
@@ -48,9 +53,9 @@ func (x *Index) Get(block uint64) (p Place, seg uint64, ok bool) {
 }
 
 // at is the place of a block below height; mu is held.
-func (x *Index) at(block uint64) *Place { return &x.pages[block/indexPage][block%indexPage] }
+func (x *Index) at(block uint64) *Place { return &x.pages[block/pageSize][block%pageSize] }
 
-// Find is the block that a leaf belongs to: the last whose first leaf is not behind it.
+// Find returns the block that a leaf belongs to: the last one whose first leaf is not above it.
 func (x *Index) Find(leaf uint64) (block uint64, p Place, ok bool) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
@@ -61,26 +66,26 @@ func (x *Index) Find(leaf uint64) (block uint64, p Place, ok bool) {
 	return uint64(n - 1), *x.at(uint64(n - 1)), true
 }
 
-// Add puts a block behind the last.
+// Add appends the place of the next block.
 func (x *Index) Add(p Place) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.height%indexPage == 0 && x.height/indexPage == uint64(len(x.pages)) {
-		x.pages = append(x.pages, new([indexPage]Place))
+	if x.height%pageSize == 0 && x.height/pageSize == uint64(len(x.pages)) {
+		x.pages = append(x.pages, new([pageSize]Place))
 	}
 	x.height++
 	*x.at(x.height - 1) = p
 }
 
-// Cut forgets all blocks from a number on.
+// Cut drops all blocks from a number on.
 func (x *Index) Cut(height uint64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.height = height
-	x.pages = x.pages[:(height+indexPage-1)/indexPage]
+	x.pages = x.pages[:(height+pageSize-1)/pageSize]
 }
 
-// Set changes the places of blocks that are there, from a number on.
+// Set replaces the places of known blocks, from a number on.
 func (x *Index) Set(from uint64, places []Place) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -89,14 +94,7 @@ func (x *Index) Set(from uint64, places []Place) {
 	}
 }
 
-// Reset forgets everything.
-func (x *Index) Reset() {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.pages, x.height, x.segments = nil, 0, nil
-}
-
-// SegmentEnd is the first block behind a segment: that of the next one, or the number of blocks.
+// SegmentEnd returns the first block after a segment: the first block of the next segment, or the number of blocks.
 func (x *Index) SegmentEnd(seg uint64) uint64 {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
@@ -107,7 +105,7 @@ func (x *Index) SegmentEnd(seg uint64) uint64 {
 	return x.height
 }
 
-// AddSegment names a segment; ascending order is kept.
+// AddSegment adds a segment, unless it is known.
 func (x *Index) AddSegment(first uint64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -132,18 +130,28 @@ func (x *Index) DropSegment(first uint64) {
 	}
 }
 
-// Len is the number of blocks.
+// Len returns the number of blocks.
 func (x *Index) Len() uint64 {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
 	return x.height
 }
 
-// Last is the place of the Last block; ok is false where there is none.
+// Last returns the place of the last block and the first block of its segment.
 func (x *Index) Last() (p Place, seg uint64, ok bool) {
 	n := x.Len()
 	if n == 0 {
 		return Place{}, 0, false
 	}
 	return x.Get(n - 1)
+}
+
+// BytesBelow returns the bytes that the frames of the blocks below a height have in the segments.
+func (x *Index) BytesBelow(height uint64) (bytes uint64) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	for block := range min(height, x.height) {
+		bytes += segment.FrameHeader + uint64(x.at(block).Length)
+	}
+	return bytes
 }
