@@ -10,13 +10,15 @@ LOAD    ?= 8
 # go test itself, without an input that failed.
 FUZZ    ?= 1000x
 BENCH   ?=
+# Run by its version, so that go.mod does not get what only a check needs.
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # By how many records a master is behind that comes back.
 BEHIND  ?= 10000000
 
 # The race detector needs a C compiler, nothing else here does: where there is none, the tests run without it, and say so.
 RACE    := $(shell command -v "$$($(GO) env CC)" >/dev/null 2>&1 && echo -race)
 
-.PHONY: build test vet fuzz bench times behind soak soak-damage soak-short screenshots
+.PHONY: build test vet fuzz bench bench-test lint lint-lines times behind soak soak-damage soak-short screenshots
 
 build: ## the one binary
 	$(GO) build -o chainstore ./cmd/chainstore
@@ -31,6 +33,13 @@ vet:
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
 	$(GO) vet ./...
 
+lint: ## staticcheck, in both modules
+	$(GO) run $(STATICCHECK) ./...
+	cd bench && $(GO) run $(STATICCHECK) ./...
+
+lint-lines: ## lines over 120 columns in code, over 100 in Markdown; LINES=-count for numbers by file
+	@$(GO) run .ci/lines.go $(LINES)
+
 fuzz: ## every fuzz target, FUZZ of each
 	@for pkg in $$($(GO) list ./...); do \
 		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
@@ -39,7 +48,11 @@ fuzz: ## every fuzz target, FUZZ of each
 	done
 
 bench: build ## measure against the ceilings; BENCH='--runs 1 --only append' to measure less
-	./chainstore bench $(BENCH)
+	cd bench && $(GO) build -o ../chainstore-bench .
+	./chainstore-bench $(BENCH)
+
+bench-test: ## vet and test the module in bench/
+	cd bench && $(GO) vet ./... && $(GO) test ./...
 
 times: ## what must be quick, on a machine that does nothing else: failovers, restart with a full log, snapshots of much; docs/performance.md
 	CHAINSTORE_TIMES=1 $(GO) test -p 1 -timeout 0 -count 1 -v -run 'TestFailoverGap|TestRestartWithFullLog|TestSnapshotHoldsUpShortly' ./e2e ./raftstore ./masterfsm

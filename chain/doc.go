@@ -13,4 +13,7 @@
 // (storage nodes, repair, checks, the verify command, the tests) uses the one [Verifier] of this package.
 //
 // The bytes are drawn in docs/formats.md, with test vectors.
+//
+// The public Go API of ChainStore consists of the packages chain, wire, client and verify. All other packages may change
+// in any release.
 package chain

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/exchange"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -32,18 +33,18 @@ type Entry struct {
 // before the body is on its way.
 const expectFrom = 1 << 20
 
-// check reports what no master takes: the error wraps [ErrEmptyBody], [chain.ErrRecord] or, for a control character,
-// [ErrBadRequest].
+// check reports what no master takes: the error wraps [wire.ErrEmptyBody], [chain.ErrRecord] or, for a control character,
+// [wire.ErrBadRequest].
 func (e *Entry) check() error {
 	if len(e.Payload) == 0 {
-		return ErrEmptyBody
+		return wire.ErrEmptyBody
 	}
 	r := chain.Record{Key: e.Key, Type: e.Type, Payload: e.Payload}
 	if err := r.Check(); err != nil {
 		return err
 	}
 	if err := wire.CheckRecordText(e.Key, e.Type); err != nil {
-		return fmt.Errorf("%w: %w", ErrBadRequest, err)
+		return fmt.Errorf("%w: %w", wire.ErrBadRequest, err)
 	}
 	return nil
 }
@@ -51,7 +52,7 @@ func (e *Entry) check() error {
 // Append appends a record and returns where it stands for good: the answer comes after a majority of the masters have it
 // on disk. However often it tries, it appends once. The payload is not kept.
 //
-// An error wraps [chain.ErrRecord], [ErrEmptyBody] or [ErrBadRequest] for an entry that no cluster takes, or is as the
+// An error wraps [chain.ErrRecord], [wire.ErrEmptyBody] or [wire.ErrBadRequest] for an entry that no cluster takes, or is as the
 // package's documentation says. When it is not known whether the record was appended it is an [*UnknownOutcomeError].
 func (c *Client) Append(ctx context.Context, e Entry) (wire.Position, error) {
 	if err := e.check(); err != nil {
@@ -61,9 +62,9 @@ func (c *Client) Append(ctx context.Context, e Entry) (wire.Position, error) {
 		return c.appendFramed(ctx, e)
 	}
 	var at wire.Position
-	err := c.appendOne(ctx, &e, "/v1/records", 0, func(a *answer) error {
+	err := c.appendOne(ctx, &e, "/v1/records", 0, func(a *exchange.Answer) error {
 		at = wire.Position{}
-		return a.decode(&at)
+		return a.Decode(&at)
 	})
 	if err != nil {
 		return wire.Position{}, err
@@ -85,17 +86,17 @@ func (c *Client) AppendWait(ctx context.Context, e Entry, timeout time.Duration)
 	}
 	if !wire.FitsHeader(e.Key) || !wire.FitsHeader(e.Type) {
 		return wire.Appended{},
-			fmt.Errorf("%w: a key or type with spaces at its ends goes with Append or AppendBatch only", ErrBadRequest)
+			fmt.Errorf("%w: a key or type with spaces at its ends goes with Append or AppendBatch only", wire.ErrBadRequest)
 	}
 	query := url.Values{"wait": {wire.StateStored}, "timeout": {timeout.String()}}
 	var done wire.Appended
 	var wrong error // with the receipt
-	err := c.appendOne(ctx, &e, "/v1/records?"+query.Encode(), timeout, func(a *answer) error {
+	err := c.appendOne(ctx, &e, "/v1/records?"+query.Encode(), timeout, func(a *exchange.Answer) error {
 		done, wrong = wire.Appended{}, nil
-		if err := a.decode(&done.Position); err != nil {
+		if err := a.Decode(&done.Position); err != nil {
 			return err
 		}
-		if done.Receipt, wrong = a.ownReceipt(&done.Position, &e); wrong != nil {
+		if done.Receipt, wrong = ownReceipt(a, &done.Position, &e); wrong != nil {
 			wrong = fmt.Errorf("%w: %w", ErrReceipt, wrong)
 		}
 		return nil
@@ -107,8 +108,8 @@ func (c *Client) AppendWait(ctx context.Context, e Entry, timeout time.Duration)
 }
 
 // appendOne sends one record that was checked, and has take read the answer.
-func (c *Client) appendOne(ctx context.Context, e *Entry, path string, patience time.Duration, take func(*answer) error) error {
-	q := c.newQuery(http.MethodPost, path, maxSmall)
+func (c *Client) appendOne(ctx context.Context, e *Entry, path string, patience time.Duration, take func(*exchange.Answer) error) error {
+	q := c.newQuery(http.MethodPost, path, exchange.MaxSmall)
 	q.body, q.patience = e.Payload, patience
 	if e.Key != "" {
 		q.header[wire.HeaderKey] = []string{e.Key}
@@ -135,11 +136,11 @@ func (c *Client) appendFramed(ctx context.Context, e Entry) (wire.Position, erro
 
 // AppendBatch appends records in one go, all or none, in their order; they may run over into the next block. It takes up to
 // [wire.MaxBatchRecords] records whose frames ([wire.AppendFrame]) have up to [wire.MaxBatchBytes] together, and fails
-// with an error that wraps [ErrTooLarge] beyond that. idempotencyKey covers the whole batch; with "" the client makes one up.
+// with an error that wraps [wire.ErrTooLarge] beyond that. idempotencyKey covers the whole batch; with "" the client makes one up.
 // Positions come in the order of the entries. Errors are as of [Client.Append].
 func (c *Client) AppendBatch(ctx context.Context, entries []Entry, idempotencyKey string) ([]wire.Position, error) {
 	if len(entries) == 0 {
-		return nil, fmt.Errorf("%w: a batch without a record", ErrBadRequest)
+		return nil, fmt.Errorf("%w: a batch without a record", wire.ErrBadRequest)
 	}
 	size := 0
 	for i := range entries {
@@ -149,13 +150,13 @@ func (c *Client) AppendBatch(ctx context.Context, entries []Entry, idempotencyKe
 		}
 		if e.IdempotencyKey != "" {
 			return nil, fmt.Errorf("%w: entry %d of the batch has an idempotency key of its own: give one for the whole batch",
-				ErrBadRequest, i)
+				wire.ErrBadRequest, i)
 		}
 		size += e.frameSize()
 	}
 	if len(entries) > wire.MaxBatchRecords || size > wire.MaxBatchBytes {
 		return nil, fmt.Errorf("%w: a batch of %d records and %d bytes, the limits are %d and %d: split it",
-			ErrTooLarge, len(entries), size, wire.MaxBatchRecords, wire.MaxBatchBytes)
+			wire.ErrTooLarge, len(entries), size, wire.MaxBatchRecords, wire.MaxBatchBytes)
 	}
 	body := make([]byte, 0, size)
 	for i := range entries {
@@ -171,17 +172,17 @@ func (e *Entry) frameSize() int {
 
 // appendFrames sends a batch of count records that is encoded already.
 func (c *Client) appendFrames(ctx context.Context, body []byte, count int, idempotencyKey string) ([]wire.Position, error) {
-	q := c.newQuery(http.MethodPost, "/v1/records:batch", maxMedium)
+	q := c.newQuery(http.MethodPost, "/v1/records:batch", exchange.MaxMedium)
 	q.body = body
 	q.header["Content-Type"] = typeFrames
 	var positions wire.Positions
-	err := c.appendQuery(ctx, q, idempotencyKey, func(a *answer) error {
+	err := c.appendQuery(ctx, q, idempotencyKey, func(a *exchange.Answer) error {
 		positions.Records = make([]wire.Position, 0, count)
-		if err := a.decode(&positions); err != nil {
+		if err := a.Decode(&positions); err != nil {
 			return err
 		}
 		if len(positions.Records) != count {
-			return fmt.Errorf("%s: %w: %d positions for %d records", a.base, ErrAnswer, len(positions.Records), count)
+			return fmt.Errorf("%s: %w: %d positions for %d records", a.Base, ErrAnswer, len(positions.Records), count)
 		}
 		return nil
 	})
@@ -191,15 +192,10 @@ func (c *Client) appendFrames(ctx context.Context, body []byte, count int, idemp
 	return positions.Records, nil
 }
 
-// Header values that never change; no transport writes to them.
-var (
-	typeFrames = []string{wire.TypeFrames}
-	typeOctets = []string{wire.TypeOctets}
-	typeJSON   = []string{"application/json"}
-)
+var typeFrames = []string{wire.TypeFrames} // no transport writes to it
 
 // appendQuery sends an append under its idempotency key, or one made up.
-func (c *Client) appendQuery(ctx context.Context, q *query, key string, take func(*answer) error) error {
+func (c *Client) appendQuery(ctx context.Context, q *query, key string, take func(*exchange.Answer) error) error {
 	if key == "" {
 		key = rand.Text()
 	}

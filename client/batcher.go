@@ -134,11 +134,11 @@ func (b *Batcher) Add(ctx context.Context, e Entry) (Future, error) {
 		return Future{}, err
 	}
 	if e.IdempotencyKey != "" {
-		return Future{}, fmt.Errorf("%w: an entry of a batch has no idempotency key of its own", ErrBadRequest)
+		return Future{}, fmt.Errorf("%w: an entry of a batch has no idempotency key of its own", wire.ErrBadRequest)
 	}
 	size := e.frameSize()
 	if size > b.cfg.MaxBytes {
-		return Future{}, fmt.Errorf("%w: a record of %d bytes in a batch, the limit is %d: use Append", ErrTooLarge, size, b.cfg.MaxBytes)
+		return Future{}, fmt.Errorf("%w: a record of %d bytes in a batch, the limit is %d: use Append", wire.ErrTooLarge, size, b.cfg.MaxBytes)
 	}
 	weight := int64(max(size, entryWeight))
 	if err := b.room.Acquire(ctx, weight); err != nil {
@@ -289,10 +289,10 @@ func (b *Batcher) deliverPart(g *group, i, j int) error {
 
 // refusedForContent reports whether a batch was refused, and nothing of it appended, for what an entry of it is.
 func refusedForContent(err error) bool {
-	if errors.Is(err, ErrUnknownOutcome) {
+	if errors.Is(err, wire.ErrUnknownOutcome) {
 		return false
 	}
-	return errors.Is(err, ErrTooLarge) || errors.Is(err, ErrBadRequest)
+	return errors.Is(err, wire.ErrTooLarge) || errors.Is(err, wire.ErrBadRequest)
 }
 
 // answer publishes a group's results and makes room for what it took.

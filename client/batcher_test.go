@@ -42,19 +42,19 @@ func (l *ledger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err == nil {
 		err = wire.ParseFrames(body, func(_, _, payload []byte) error {
 			if string(payload) == l.bad {
-				return ErrTooLarge
+				return wire.ErrTooLarge
 			}
 			payloads = append(payloads, string(payload))
 			return nil
 		})
 	}
-	if errors.Is(err, ErrTooLarge) || len(body) > wire.MaxBatchBytes || len(payloads) > wire.MaxBatchRecords {
+	if errors.Is(err, wire.ErrTooLarge) || len(body) > wire.MaxBatchBytes || len(payloads) > wire.MaxBatchRecords {
 		l.refused++
-		problem(w, http.StatusRequestEntityTooLarge, wire.ProblemTooLarge)
+		problem(w, http.StatusRequestEntityTooLarge, wire.ErrTooLarge.Name)
 		return
 	}
 	if err != nil || len(payloads) == 0 || r.Header.Get("Content-Type") != wire.TypeFrames {
-		problem(w, http.StatusBadRequest, wire.ProblemBadRequest)
+		problem(w, http.StatusBadRequest, wire.ErrBadRequest.Name)
 		return
 	}
 	answer := wire.Positions{Records: []wire.Position{}}
@@ -85,13 +85,13 @@ func TestAppendBatch(t *testing.T) {
 		entries []Entry
 		want    error
 	}{
-		"none":       {nil, ErrBadRequest},
-		"empty":      {[]Entry{{Payload: []byte("a")}, {}}, ErrEmptyBody},
+		"none":       {nil, wire.ErrBadRequest},
+		"empty":      {[]Entry{{Payload: []byte("a")}, {}}, wire.ErrEmptyBody},
 		"a long key": {[]Entry{{Payload: []byte("a"), Key: strings.Repeat("k", 256)}}, chain.ErrRecord},
-		"NUL":        {[]Entry{{Payload: []byte("a")}, {Payload: []byte("a"), Key: "\x00"}}, ErrBadRequest},
-		"own key":    {[]Entry{{Payload: []byte("a"), IdempotencyKey: "k"}}, ErrBadRequest},
-		"many":       {make([]Entry, wire.MaxBatchRecords+1), ErrTooLarge},
-		"large":      {[]Entry{{Payload: make([]byte, wire.MaxBatchBytes)}}, ErrTooLarge},
+		"NUL":        {[]Entry{{Payload: []byte("a")}, {Payload: []byte("a"), Key: "\x00"}}, wire.ErrBadRequest},
+		"own key":    {[]Entry{{Payload: []byte("a"), IdempotencyKey: "k"}}, wire.ErrBadRequest},
+		"many":       {make([]Entry, wire.MaxBatchRecords+1), wire.ErrTooLarge},
+		"large":      {[]Entry{{Payload: make([]byte, wire.MaxBatchBytes)}}, wire.ErrTooLarge},
 	} {
 		if name == "many" {
 			for i := range c2.entries {
@@ -105,7 +105,7 @@ func TestAppendBatch(t *testing.T) {
 	short := newClient(t, 0, func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, http.StatusCreated, wire.Positions{Records: make([]wire.Position, 1)})
 	})
-	if _, err := short.AppendBatch(t.Context(), entries("a", "b"), ""); !errors.Is(err, ErrAnswer) || !errors.Is(err, ErrUnknownOutcome) {
+	if _, err := short.AppendBatch(t.Context(), entries("a", "b"), ""); !errors.Is(err, ErrAnswer) || !errors.Is(err, wire.ErrUnknownOutcome) {
 		t.Errorf("one position for two records: %v", err)
 	}
 }
@@ -232,20 +232,20 @@ func TestBatcherFindsTheBadEntry(t *testing.T) {
 				}
 				futures = append(futures, f)
 			}
-			if err := b.Flush(t.Context()); !errors.Is(err, ErrTooLarge) {
+			if err := b.Flush(t.Context()); !errors.Is(err, wire.ErrTooLarge) {
 				t.Errorf("flush: %v", err)
 			}
 			last, err := b.Add(t.Context(), Entry{Payload: []byte("after")})
 			if err != nil {
 				t.Error(err)
 			}
-			if err := b.Close(); !errors.Is(err, ErrTooLarge) {
+			if err := b.Close(); !errors.Is(err, wire.ErrTooLarge) {
 				t.Errorf("close: %v", err)
 			}
 			for i, f := range append(futures, last) {
 				at, err := f.Wait(t.Context())
 				if i == bad {
-					if !errors.Is(err, ErrTooLarge) {
+					if !errors.Is(err, wire.ErrTooLarge) {
 						t.Errorf("the bad entry: %v", err)
 					}
 				} else if err != nil || i < n && l.at(at) != fmt.Sprint(i) {
@@ -266,7 +266,7 @@ func TestBatcherStopsWithTheCluster(t *testing.T) {
 		c := newClient(t, 0, func(w http.ResponseWriter, _ *http.Request) {
 			asked.Add(1)
 			<-gate
-			problem(w, http.StatusUnauthorized, wire.ProblemUnauthorized)
+			problem(w, http.StatusUnauthorized, wire.ErrUnauthorized.Name)
 		})
 		b := c.NewBatcher(t.Context(), BatcherConfig{MaxRecords: 1})
 		var futures []Future
@@ -279,14 +279,14 @@ func TestBatcherStopsWithTheCluster(t *testing.T) {
 		}
 		close(gate)
 		for i, f := range futures {
-			if _, err := f.Wait(t.Context()); !errors.Is(err, ErrUnauthorized) {
+			if _, err := f.Wait(t.Context()); !errors.Is(err, wire.ErrUnauthorized) {
 				t.Errorf("entry %d: %v", i, err)
 			}
 		}
-		if _, err := b.Add(t.Context(), Entry{Payload: []byte("x")}); !errors.Is(err, ErrUnauthorized) {
+		if _, err := b.Add(t.Context(), Entry{Payload: []byte("x")}); !errors.Is(err, wire.ErrUnauthorized) {
 			t.Error(err)
 		}
-		if err := b.Close(); !errors.Is(err, ErrUnauthorized) || asked.Load() != 1 {
+		if err := b.Close(); !errors.Is(err, wire.ErrUnauthorized) || asked.Load() != 1 {
 			t.Errorf("%v after %d requests", err, asked.Load())
 		}
 	})
@@ -306,7 +306,7 @@ func TestBatcherKeepsWhatWasAppendedBeforeItStopped(t *testing.T) {
 		case 2, 3:
 			l.ServeHTTP(w, r)
 		default:
-			problem(w, http.StatusServiceUnavailable, wire.ProblemNoLeader)
+			problem(w, http.StatusServiceUnavailable, wire.ErrNoLeader.Name)
 		}
 	})
 	b := c.NewBatcher(t.Context(), BatcherConfig{})
@@ -324,7 +324,7 @@ func TestBatcherKeepsWhatWasAppendedBeforeItStopped(t *testing.T) {
 		add(fmt.Sprint(i))
 	}
 	close(gate)
-	if err := b.Close(); !errors.Is(err, ErrNoLeader) {
+	if err := b.Close(); !errors.Is(err, wire.ErrNoLeader) {
 		t.Errorf("close: %v", err)
 	}
 	for i, f := range futures {
@@ -333,7 +333,7 @@ func TestBatcherKeepsWhatWasAppendedBeforeItStopped(t *testing.T) {
 			if err != nil || l.at(at) == "" {
 				t.Errorf("entry %d was appended: %v", i, err)
 			}
-		} else if !errors.Is(err, ErrNoLeader) {
+		} else if !errors.Is(err, wire.ErrNoLeader) {
 			t.Errorf("entry %d: %v", i, err)
 		}
 	}
@@ -369,12 +369,12 @@ func TestBatcherAddRefusesAlone(t *testing.T) {
 		entry Entry
 		want  error
 	}{
-		"empty": {Entry{}, ErrEmptyBody},
+		"empty": {Entry{}, wire.ErrEmptyBody},
 		"key":   {Entry{Payload: []byte("x"), Key: "\xff"}, chain.ErrRecord},
-		"NUL":   {Entry{Payload: []byte("x"), Key: "a\x00b"}, ErrBadRequest},
-		"DEL":   {Entry{Payload: []byte("x"), Type: "text/plain\x7f"}, ErrBadRequest},
-		"own":   {Entry{Payload: []byte("x"), IdempotencyKey: "k"}, ErrBadRequest},
-		"large": {Entry{Payload: make([]byte, wire.MaxBatchBytes)}, ErrTooLarge},
+		"NUL":   {Entry{Payload: []byte("x"), Key: "a\x00b"}, wire.ErrBadRequest},
+		"DEL":   {Entry{Payload: []byte("x"), Type: "text/plain\x7f"}, wire.ErrBadRequest},
+		"own":   {Entry{Payload: []byte("x"), IdempotencyKey: "k"}, wire.ErrBadRequest},
+		"large": {Entry{Payload: make([]byte, wire.MaxBatchBytes)}, wire.ErrTooLarge},
 	} {
 		if _, err := b.Add(t.Context(), c.entry); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v", name, err)

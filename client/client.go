@@ -6,8 +6,13 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"net/url"
+	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/chainstore/chainstore/internal/exchange"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // Config says where a cluster is and who asks.
@@ -47,7 +52,7 @@ const (
 type Client struct {
 	masters  []string
 	auth     []string
-	send     sendFunc
+	send     exchange.Send
 	own      *http.Transport // nil where the caller gave Config.HTTP
 	retryFor time.Duration
 	good     atomic.Uint32 // index of the master that answered last
@@ -58,7 +63,7 @@ func New(cfg Config) (*Client, error) {
 	if len(cfg.Masters) == 0 {
 		return nil, fmt.Errorf("%w: no master is named: give the URL of at least one", ErrConfig)
 	}
-	c := &Client{auth: bearer(cfg.Token), retryFor: cfg.RetryFor}
+	c := &Client{auth: exchange.Bearer(cfg.Token), retryFor: cfg.RetryFor}
 	if c.retryFor == 0 {
 		c.retryFor = defaultRetryFor
 	}
@@ -78,7 +83,7 @@ func New(cfg Config) (*Client, error) {
 		c.send = cfg.HTTP.Do
 		return c, nil
 	}
-	c.own = newTransport(dialTimeout, keptUsers)
+	c.own = exchange.NewTransport(dialTimeout, keptUsers)
 	c.own.Proxy = http.ProxyFromEnvironment
 	c.send = c.own.RoundTrip // follows no redirect: masters send none, and a token goes to no other address
 	return c, nil
@@ -126,45 +131,40 @@ const (
 
 // judge says what to do after a failed try.
 func judge(err error) verdict {
-	if errors.Is(err, ErrUnreachable) {
+	if errors.Is(err, wire.ErrNoAnswer) {
 		return tryNext
 	}
-	var e *Error
+	var e *wire.Error
 	if !errors.As(err, &e) {
 		return tryOthers
 	}
-	s := sentinel(e.name())
-	switch s {
-	case ErrBacklog, ErrQuota:
+	switch e.Type() {
+	case wire.ErrBacklog, wire.ErrQuota:
 		return tryLater
-	case ErrNoLeader, ErrUnknownOutcome, ErrUnavailable, ErrTooManyStreams, ErrStaleFolder:
+	}
+	switch e.Problem.Status {
+	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return tryNext
-	case ErrInternal:
+	case http.StatusInternalServerError:
 		return tryOthers
-	case nil:
-		// A proxy's answer, or a problem of a newer version.
-		switch e.Problem.Status {
-		case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-			return tryNext
-		}
-		if e.name() == "" {
-			return tryOthers
-		}
+	}
+	if e.Name() == "" {
+		return tryOthers // not ChainStore's answer: a proxy's, or another program's
 	}
 	return final
 }
 
 // mayBeDone reports whether a failed try may have been carried out all the same.
 func mayBeDone(err error) bool {
-	if errors.Is(err, ErrUnreachable) {
-		return !notSent(err)
+	if errors.Is(err, wire.ErrNoAnswer) {
+		return !exchange.NotSent(err)
 	}
-	var e *Error
+	var e *wire.Error
 	if !errors.As(err, &e) {
 		return true
 	}
-	switch sentinel(e.name()) {
-	case ErrUnknownOutcome, ErrInternal:
+	switch e.Type() {
+	case wire.ErrUnknownOutcome, wire.ErrInternal:
 		return true
 	case nil:
 		return e.Problem.Status >= 500
@@ -174,7 +174,7 @@ func mayBeDone(err error) bool {
 
 // do carries a query out and hands the good answer to take, which decodes it; an error of take counts as the master's.
 // maybe tells of a failed query whether some try of it may have been carried out.
-func (c *Client) do(ctx context.Context, q *query, take func(*answer) error) (maybe bool, err error) {
+func (c *Client) do(ctx context.Context, q *query, take func(*exchange.Answer) error) (maybe bool, err error) {
 	var (
 		begin    = time.Now()
 		at       = c.good.Load()
@@ -205,7 +205,7 @@ func (c *Client) do(ctx context.Context, q *query, take func(*answer) error) (ma
 		if hopeless == len(c.masters) {
 			return maybe, err
 		}
-		var e *Error
+		var e *wire.Error
 		if errors.As(err, &e) && e.RetryAfter > 0 && (asked == 0 || e.RetryAfter < asked) {
 			asked = e.RetryAfter
 		}
@@ -234,7 +234,7 @@ func (c *Client) do(ctx context.Context, q *query, take func(*answer) error) (ma
 }
 
 // try asks one master.
-func (c *Client) try(ctx context.Context, base string, q *query, take func(*answer) error) error {
+func (c *Client) try(ctx context.Context, base string, q *query, take func(*exchange.Answer) error) error {
 	limit := tryFor + q.patience + time.Duration(len(q.body))*time.Second/slowest
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("it took longer than %v", limit))
 	defer cancel()
@@ -242,14 +242,14 @@ func (c *Client) try(ctx context.Context, base string, q *query, take func(*answ
 	if c.own == nil {
 		header = header.Clone() // a caller's http.Client may add its cookies to it
 	}
-	a, err := exchange(ctx, c.send, &request{
-		method: q.method, base: base, path: q.path, header: header, body: q.body, limit: q.limit,
+	a, err := exchange.Do(ctx, c.send, &exchange.Request{
+		Method: q.method, Base: base, Path: q.path, Header: header, Body: q.body, Limit: q.limit,
 	})
 	if err != nil {
 		return err
 	}
-	if e := a.problem(); e != nil {
-		return e
+	if err := a.Problem(); err != nil {
+		return err
 	}
 	return take(a)
 }
@@ -281,4 +281,18 @@ func sleep(ctx context.Context, wait time.Duration) bool {
 	case <-ctx.Done():
 		return false
 	}
+}
+
+// checkBase takes a node's URL apart and puts it into the form that paths are added to.
+func checkBase(base string) (string, error) {
+	u, err := url.Parse(base)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("%w: %w", ErrConfig, err)
+	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
+		return "", fmt.Errorf("%w: %q is no URL of a master: give one like http://127.0.0.1:8000", ErrConfig, u.Redacted())
+	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
+		return "", fmt.Errorf("%w: %q: a master's URL has no user, query or fragment", ErrConfig, u.Redacted())
+	}
+	return strings.TrimRight(base, "/"), nil
 }

@@ -1,17 +1,16 @@
-// Package client has two halves.
+// Package client is the Go client for users of a ChainStore cluster.
 //
-// [Client] and [Batcher] are for users of a cluster: they append records, read, list and follow them through any of its masters, go
-// on with the next master when one is dead, and check what they are given. They need nothing of the server but the types of
-// package wire.
+// [Client] and [Batcher] append records, read and list them, and follow them as a stream, through any of the cluster's
+// masters. They go on with the next master when one fails, and they check what they receive.
 //
-// [Masters] and [Workers] are the calls that the nodes make on each other. They go to one address, once: whom to ask next is
-// for the caller to decide.
-//
-// Both halves speak HTTP/1.1 over kept connections, bound every answer that they read, and never put a token into an
-// error. An error of a call is one of three kinds: it wraps [ErrUnreachable] when there was no answer, it is an [*Error]
-// when the answer was a problem, and it wraps [ErrAnswer] when the answer is not one that ChainStore gives.
+// The client speaks HTTP/1.1 over kept connections, bounds every answer that it reads, and never puts a token into an
+// error. The error of a call is one of three kinds. It wraps [wire.ErrNoAnswer] if there was no answer, it is a
+// [*wire.Error] if the answer was a problem, and it wraps [ErrAnswer] if the answer is not one of ChainStore.
 //
 // Keys and types with control characters are refused before anything is sent, with an error that wraps
-// [ErrBadRequest]. Records of older clusters may have such: they are read, listed and streamed as they are. Escape
-// them before they are printed.
+// [wire.ErrBadRequest]. Records of older clusters may contain them: they are read, listed and streamed unchanged. Escape
+// them before you print them.
+//
+// The public Go API of ChainStore consists of the packages chain, wire, client and verify. All other packages may change
+// in any release.
 package client

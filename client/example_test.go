@@ -58,7 +58,7 @@ func master() *httptest.Server {
 		}
 		w.Header().Set("Content-Type", wire.TypeProblem)
 		reply(w, http.StatusNotFound, wire.Problem{
-			Type: wire.ProblemBase + wire.ProblemNotFound, Title: "no such record", Detail: "block 0 has " + fmt.Sprint(len(records)) + " records",
+			Type: wire.ProblemBase + wire.ErrNotFound.Name, Title: "no such record", Detail: "block 0 has " + fmt.Sprint(len(records)) + " records",
 		})
 	})
 	list := func(r *http.Request, from uint64) (found []wire.Record) {
@@ -123,7 +123,7 @@ func Example() {
 	fmt.Printf("%s: %s\n", record.Key, record.Payload)
 
 	_, err = c.Get(ctx, 0, 17)
-	fmt.Println(errors.Is(err, client.ErrNotFound))
+	fmt.Println(errors.Is(err, wire.ErrNotFound))
 	// Output:
 	// block 0, offset 0, committed
 	// greeting: hello

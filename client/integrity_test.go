@@ -46,7 +46,7 @@ func TestIntegrity(t *testing.T) {
 		Nodes: []wire.NodeIntegrity{{ID: "s-a", Task: &wire.Task{Kind: "check", Bytes: 5}}},
 		Lost:  []chain.Range{{From: 7, To: 8}}, Events: []wire.Event{{Number: 3, Kind: wire.EventLost}},
 	}
-	c := newClient(t, -1, refuse(http.StatusServiceUnavailable, wire.ProblemNoLeader),
+	c := newClient(t, -1, refuse(http.StatusServiceUnavailable, wire.ErrNoLeader.Name),
 		record(t, &asked, func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, want) }))
 	got, err := c.Integrity(t.Context())
 	if err != nil || got.Nodes[0].Task.Bytes != 5 || got.Lost[0] != want.Lost[0] || got.Events[0].Number != 3 {
@@ -75,8 +75,8 @@ func TestCheckStorage(t *testing.T) {
 			t.Errorf("%+v", at)
 		}
 	}
-	c = newClient(t, -1, refuse(http.StatusNotFound, wire.ProblemNotFound))
-	if _, err := c.CheckStorage(t.Context(), "s-b"); !errors.Is(err, ErrNotFound) {
+	c = newClient(t, -1, refuse(http.StatusNotFound, wire.ErrNotFound.Name))
+	if _, err := c.CheckStorage(t.Context(), "s-b"); !errors.Is(err, wire.ErrNotFound) {
 		t.Error(err)
 	}
 }
@@ -84,7 +84,7 @@ func TestCheckStorage(t *testing.T) {
 func TestConfirmLost(t *testing.T) {
 	var asked log[called]
 	// The first master may have carried it out: to ask again does no harm.
-	c := newClient(t, -1, refuse(http.StatusServiceUnavailable, wire.ProblemUnknownOutcome),
+	c := newClient(t, -1, refuse(http.StatusServiceUnavailable, wire.ErrUnknownOutcome.Name),
 		record(t, &asked, func(w http.ResponseWriter, _ *http.Request) {
 			reply(w, http.StatusOK, wire.Integrity{Confirmed: []chain.Range{{From: 7, To: 8}}})
 		}))
@@ -95,8 +95,8 @@ func TestConfirmLost(t *testing.T) {
 	if at := asked.last(t); at != (called{"POST", "/v1/cluster/integrity/confirm-lost", `{"block":7}`}) {
 		t.Errorf("%+v", at)
 	}
-	c = newClient(t, -1, refuse(http.StatusConflict, wire.ProblemNotLost))
-	if _, err := c.ConfirmLost(t.Context(), 7); !errors.Is(err, ErrNotLost) {
+	c = newClient(t, -1, refuse(http.StatusConflict, wire.ErrNotLost.Name))
+	if _, err := c.ConfirmLost(t.Context(), 7); !errors.Is(err, wire.ErrNotLost) {
 		t.Error(err)
 	}
 }
@@ -120,15 +120,15 @@ func TestRemoveStorage(t *testing.T) {
 			t.Errorf("%+v", at)
 		}
 	}
-	c = newClient(t, -1, refuse(http.StatusConflict, wire.ProblemTooFewCopies))
-	if err := c.RemoveStorage(t.Context(), "s-a", false); !errors.Is(err, ErrTooFewCopies) {
+	c = newClient(t, -1, refuse(http.StatusConflict, wire.ErrTooFewCopies.Name))
+	if err := c.RemoveStorage(t.Context(), "s-a", false); !errors.Is(err, wire.ErrTooFewCopies) {
 		t.Error(err)
 	}
-	missing := refuse(http.StatusNotFound, wire.ProblemNotFound)
-	if err := newClient(t, -1, nil, missing).RemoveStorage(t.Context(), "s-a", false); !errors.Is(err, ErrNotFound) {
+	missing := refuse(http.StatusNotFound, wire.ErrNotFound.Name)
+	if err := newClient(t, -1, nil, missing).RemoveStorage(t.Context(), "s-a", false); !errors.Is(err, wire.ErrNotFound) {
 		t.Errorf("nobody can have removed it, and %v", err)
 	}
-	unknown := refuse(http.StatusServiceUnavailable, wire.ProblemUnknownOutcome)
+	unknown := refuse(http.StatusServiceUnavailable, wire.ErrUnknownOutcome.Name)
 	if err := newClient(t, -1, unknown, missing).RemoveStorage(t.Context(), "s-a", false); err != nil {
 		t.Errorf("an earlier try may have removed it, and %v", err)
 	}
@@ -136,10 +136,10 @@ func TestRemoveStorage(t *testing.T) {
 
 func TestSentinelsOfIntegrity(t *testing.T) {
 	for name, want := range map[string]error{
-		wire.ProblemTooFewCopies: ErrTooFewCopies, wire.ProblemNotLost: ErrNotLost,
-		wire.ProblemInboxFull: ErrInboxFull, wire.ProblemRemoved: ErrRemoved,
+		wire.ErrTooFewCopies.Name: wire.ErrTooFewCopies, wire.ErrNotLost.Name: wire.ErrNotLost,
+		wire.ErrInboxFull.Name: wire.ErrInboxFull, wire.ErrRemoved.Name: wire.ErrRemoved,
 	} {
-		e := &Error{Problem: wire.Problem{Type: wire.ProblemBase + name, Status: 409}}
+		e := &wire.Error{Problem: wire.Problem{Type: wire.ProblemBase + name, Status: 409}}
 		if !errors.Is(e, want) {
 			t.Errorf("%s is not %v", name, want)
 		}

@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/exchange"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -52,8 +53,8 @@ func (q *ListQuery) check(r *wire.Record, next uint64) error {
 
 // List goes through records in the order in which they stand in the chain, page by page: with a key, that key's history. It ends with what
 // is there when it comes to the end, or with an error, after which nothing follows. Each record was checked as by [Client.Get]. That none
-// is missing is the cluster's word: a proof shows that a record is there, not that a list is complete. Errors: [ErrForbidden],
-// [ErrNotFound] for an unknown project.
+// is missing is the cluster's word: a proof shows that a record is there, not that a list is complete. Errors: [wire.ErrForbidden],
+// [wire.ErrNotFound] for an unknown project.
 func (c *Client) List(ctx context.Context, q ListQuery) iter.Seq2[wire.Record, error] {
 	return func(yield func(wire.Record, error) bool) {
 		cursor := ""
@@ -84,15 +85,15 @@ func (c *Client) ListPage(ctx context.Context, q ListQuery, cursor string) (wire
 		v.Set("cursor", cursor)
 	}
 	var page wire.Records
-	err := c.read(ctx, "/v1/records?"+v.Encode(), maxRecords, func(a *answer) error {
+	err := c.read(ctx, "/v1/records?"+v.Encode(), exchange.MaxRecords, func(a *exchange.Answer) error {
 		page = wire.Records{}
-		if err := a.decode(&page); err != nil {
+		if err := a.Decode(&page); err != nil {
 			return err
 		}
 		next := q.From
 		for i := range page.Records {
 			if err := q.check(&page.Records[i], next); err != nil {
-				return fmt.Errorf("%s: %w", a.base, err)
+				return fmt.Errorf("%s: %w", a.Base, err)
 			}
 			next = page.Records[i].Index + 1
 		}
@@ -105,32 +106,32 @@ func (c *Client) ListPage(ctx context.Context, q ListQuery, cursor string) (wire
 }
 
 // BlockRecords reads a page of a block's records by their offsets, limit of them at most, 0 for as many as the master likes. Of a record that
-// the token may not read it tells the place alone: Hidden is set. The error wraps [ErrNotFound] where there is no such block.
+// the token may not read it tells the place alone: Hidden is set. The error wraps [wire.ErrNotFound] where there is no such block.
 func (c *Client) BlockRecords(ctx context.Context, block uint64, from uint32, limit int) (wire.BlockRecords, error) {
 	v := url.Values{"from": {strconv.FormatUint(uint64(from), 10)}}
 	if limit != 0 {
 		v.Set("limit", strconv.Itoa(limit))
 	}
 	var page wire.BlockRecords
-	err := c.read(ctx, "/v1/blocks/"+strconv.FormatUint(block, 10)+"/records?"+v.Encode(), maxRecords, func(a *answer) error {
+	err := c.read(ctx, "/v1/blocks/"+strconv.FormatUint(block, 10)+"/records?"+v.Encode(), exchange.MaxRecords, func(a *exchange.Answer) error {
 		page = wire.BlockRecords{}
-		if err := a.decode(&page); err != nil {
+		if err := a.Decode(&page); err != nil {
 			return err
 		}
 		for i := range page.Records {
 			r := &page.Records[i]
 			if r.Block != block || uint64(r.Offset) != uint64(from)+uint64(i) {
-				return fmt.Errorf("%s: %w: record %d of block %d where %d of block %d is due", a.base, ErrMismatch, r.Offset, r.Block, uint64(from)+uint64(i), block)
+				return fmt.Errorf("%s: %w: record %d of block %d where %d of block %d is due", a.Base, ErrMismatch, r.Offset, r.Block, uint64(from)+uint64(i), block)
 			}
 			if r.Hidden != (r.Record == nil) {
-				return fmt.Errorf("%s: %w: record %d of block %d is neither hidden nor there", a.base, ErrAnswer, r.Offset, block)
+				return fmt.Errorf("%s: %w: record %d of block %d is neither hidden nor there", a.Base, ErrAnswer, r.Offset, block)
 			}
 			if r.Hidden {
 				continue
 			}
 			r.Record.Block, r.Record.Offset, r.Record.Index = r.Block, r.Offset, r.Index
 			if err := checkRecord(r.Record); err != nil {
-				return fmt.Errorf("%s: block %d, offset %d: %w", a.base, r.Block, r.Offset, err)
+				return fmt.Errorf("%s: block %d, offset %d: %w", a.Base, r.Block, r.Offset, err)
 			}
 		}
 		return nil
@@ -141,16 +142,16 @@ func (c *Client) BlockRecords(ctx context.Context, block uint64, from uint32, li
 	return page, nil
 }
 
-// Find finds what a hash is of: a block, or a record by its leaf hash. The error wraps [ErrNotFound] where the cluster knows of none.
+// Find finds what a hash is of: a block, or a record by its leaf hash. The error wraps [wire.ErrNotFound] where the cluster knows of none.
 func (c *Client) Find(ctx context.Context, hash chain.Hash) (wire.FoundHash, error) {
 	var found wire.FoundHash
-	err := c.read(ctx, "/v1/hashes/"+hash.String(), maxSmall, func(a *answer) error {
+	err := c.read(ctx, "/v1/hashes/"+hash.String(), exchange.MaxSmall, func(a *exchange.Answer) error {
 		found = wire.FoundHash{}
-		if err := a.decode(&found); err != nil {
+		if err := a.Decode(&found); err != nil {
 			return err
 		}
 		if found.Kind == wire.KindRecord && (found.Offset == nil || found.Index == nil) {
-			return fmt.Errorf("%s: %w: a record without its place", a.base, ErrAnswer)
+			return fmt.Errorf("%s: %w: a record without its place", a.Base, ErrAnswer)
 		}
 		return nil
 	})

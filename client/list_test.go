@@ -89,7 +89,7 @@ func TestList(t *testing.T) {
 	if _, err := collect(t, newClient(t, -1, servePages(history(2))), ListQuery{Until: 7}); !errors.Is(err, ErrMismatch) {
 		t.Errorf("too young: %v", err)
 	}
-	if _, err := collect(t, newClient(t, 0, refuse(403, wire.ProblemForbidden)), ListQuery{}); !errors.Is(err, ErrForbidden) {
+	if _, err := collect(t, newClient(t, 0, refuse(403, wire.ErrForbidden.Name)), ListQuery{}); !errors.Is(err, wire.ErrForbidden) {
 		t.Errorf("forbidden: %v", err)
 	}
 }
@@ -126,7 +126,7 @@ func TestStreamGoesOnAtTheNextMaster(t *testing.T) {
 	var asked [3]log[string]
 	c := newClient(t, 0,
 		serveEvents(t, records, 0, 3, &asked[0]),
-		refuse(http.StatusServiceUnavailable, wire.ProblemNoLeader),
+		refuse(http.StatusServiceUnavailable, wire.ErrNoLeader.Name),
 		serveEvents(t, records, 0, 9, &asked[2]),
 	)
 	var got []uint64
@@ -183,10 +183,10 @@ func TestStreamEnds(t *testing.T) {
 		}
 		return n, last
 	}
-	if _, err := streamed(newClient(t, 0, refuse(401, wire.ProblemUnauthorized)), t.Context()); !errors.Is(err, ErrUnauthorized) {
+	if _, err := streamed(newClient(t, 0, refuse(401, wire.ErrUnauthorized.Name)), t.Context()); !errors.Is(err, wire.ErrUnauthorized) {
 		t.Error(err)
 	}
-	if _, err := streamed(newClient(t, -1, nil, refuse(503, wire.ProblemTooManyStreams)), t.Context()); !errors.Is(err, ErrTooManyStreams) {
+	if _, err := streamed(newClient(t, -1, nil, refuse(503, wire.ErrTooManyStreams.Name)), t.Context()); !errors.Is(err, wire.ErrTooManyStreams) {
 		t.Error(err)
 	}
 	var asked log[string]
@@ -210,7 +210,7 @@ func TestStreamEnds(t *testing.T) {
 		"nothing":    "",
 	} {
 		c := newClient(t, -1, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, lines) })
-		if n, err := streamed(c, t.Context()); n != 1 || !errors.Is(err, ErrAnswer) && !errors.Is(err, ErrUnreachable) {
+		if n, err := streamed(c, t.Context()); n != 1 || !errors.Is(err, ErrAnswer) && !errors.Is(err, wire.ErrNoAnswer) {
 			t.Errorf("%s: %d, %v", name, n, err)
 		}
 	}
@@ -273,7 +273,7 @@ func TestProof(t *testing.T) {
 	if err := CheckProof(&hidden); !errors.Is(err, ErrMismatch) || !errors.Is(err, chain.ErrPrefix) {
 		t.Errorf("another tree's root: %v", err)
 	}
-	if _, err := newClient(t, -1, refuse(409, wire.ProblemNotSealed)).Proof(t.Context(), 0); !errors.Is(err, ErrNotSealed) {
+	if _, err := newClient(t, -1, refuse(409, wire.ErrNotSealed.Name)).Proof(t.Context(), 0); !errors.Is(err, wire.ErrNotSealed) {
 		t.Error(err)
 	}
 }
@@ -305,7 +305,7 @@ func TestBlockRecords(t *testing.T) {
 func TestFind(t *testing.T) {
 	c := newClient(t, -1, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/v1/hashes/"+(chain.Hash{7}).String() {
-			problem(w, 404, wire.ProblemNotFound)
+			problem(w, 404, wire.ErrNotFound.Name)
 			return
 		}
 		reply(w, http.StatusOK, wire.FoundHash{Kind: wire.KindBlock, Block: 3})
@@ -313,7 +313,7 @@ func TestFind(t *testing.T) {
 	if found, err := c.Find(t.Context(), chain.Hash{7}); err != nil || found.Kind != wire.KindBlock || found.Block != 3 {
 		t.Errorf("%+v, %v", found, err)
 	}
-	if _, err := c.Find(t.Context(), chain.Hash{8}); !errors.Is(err, ErrNotFound) {
+	if _, err := c.Find(t.Context(), chain.Hash{8}); !errors.Is(err, wire.ErrNotFound) {
 		t.Error(err)
 	}
 }

@@ -7,11 +7,12 @@ import (
 	"net/url"
 	"strconv"
 
+	"github.com/chainstore/chainstore/internal/exchange"
 	"github.com/chainstore/chainstore/wire"
 )
 
 // CreateProject makes a project; it needs the admin token, or none where the cluster's registration is open. Its answer is the only place
-// where the project's token is ever shown, so the client does not try again after a try that may have been carried out: [ErrNameTaken] on a
+// where the project's token is ever shown, so the client does not try again after a try that may have been carried out: [wire.ErrNameTaken] on a
 // second call then tells that it was, and [Client.CreateToken] gives the project another.
 func (c *Client) CreateProject(ctx context.Context, p wire.NewProject) (wire.CreatedProject, error) {
 	return ask[wire.CreatedProject](ctx, c, http.MethodPost, "/v1/projects", p, true)
@@ -27,7 +28,7 @@ func (c *Client) Projects(ctx context.Context, cursor string, limit int) (wire.P
 	return ask[wire.Projects](ctx, c, http.MethodGet, "/v1/projects?"+query.Encode(), nil, false)
 }
 
-// Project reads a project, named by its name or id. The error wraps [ErrNotFound] where there is none.
+// Project reads a project, named by its name or id. The error wraps [wire.ErrNotFound] where there is none.
 func (c *Client) Project(ctx context.Context, nameOrID string) (wire.Project, error) {
 	return ask[wire.Project](ctx, c, http.MethodGet, projectPath(nameOrID), nil, false)
 }
@@ -49,7 +50,7 @@ func (c *Client) CreateToken(ctx context.Context, nameOrID string, t wire.NewTok
 	return ask[wire.CreatedToken](ctx, c, http.MethodPost, projectPath(nameOrID)+"/tokens", t, true)
 }
 
-// RevokeToken takes a token, named by its id, from a project; it needs the admin token. The error wraps [ErrNotFound] where the project has no
+// RevokeToken takes a token, named by its id, from a project; it needs the admin token. The error wraps [wire.ErrNotFound] where the project has no
 // such token; not, though, when that may be because an earlier try of this call has revoked it without an answer.
 func (c *Client) RevokeToken(ctx context.Context, nameOrID string, token uint32) error {
 	path := projectPath(nameOrID) + "/tokens/" + strconv.FormatUint(uint64(token), 10)
@@ -65,7 +66,7 @@ func projectPath(nameOrID string) string { return "/v1/projects/" + url.PathEsca
 
 // ask sends a request of administration, with a body of JSON unless that is nil, and decodes the answer. once is that of [query].
 func ask[T any](ctx context.Context, c *Client, method, path string, body any, once bool) (T, error) {
-	q := c.newQuery(method, path, maxMedium)
+	q := c.newQuery(method, path, exchange.MaxMedium)
 	q.once = once
 	var result, none T
 	if body != nil {
@@ -73,12 +74,12 @@ func ask[T any](ctx context.Context, c *Client, method, path string, body any, o
 		if err != nil {
 			return none, err
 		}
-		q.header["Content-Type"] = typeJSON
+		q.header["Content-Type"] = exchange.TypeJSON
 		q.body = data
 	}
-	_, err := c.do(ctx, q, func(a *answer) error {
+	_, err := c.do(ctx, q, func(a *exchange.Answer) error {
 		result = none
-		return a.decode(&result)
+		return a.Decode(&result)
 	})
 	if err != nil {
 		return none, err

@@ -16,7 +16,7 @@ func TestQuotaIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		spent := func(w http.ResponseWriter) {
 			w.Header().Set("Retry-After", "3")
-			problem(w, http.StatusTooManyRequests, wire.ProblemQuota)
+			problem(w, http.StatusTooManyRequests, wire.ErrQuota.Name)
 		}
 		var seen log[time.Time]
 		c := newClient(t, 0, func(w http.ResponseWriter, _ *http.Request) {
@@ -37,8 +37,8 @@ func TestQuotaIsWaitedFor(t *testing.T) {
 		}
 		impatient := newClient(t, -1, func(w http.ResponseWriter, _ *http.Request) { spent(w) })
 		_, err := impatient.Append(t.Context(), Entry{Payload: []byte("x")})
-		var e *Error
-		if !errors.Is(err, ErrQuota) || errors.Is(err, ErrUnknownOutcome) || !errors.As(err, &e) || e.RetryAfter != 3*time.Second {
+		var e *wire.Error
+		if !errors.Is(err, wire.ErrQuota) || errors.Is(err, wire.ErrUnknownOutcome) || !errors.As(err, &e) || e.RetryAfter != 3*time.Second {
 			t.Error(err)
 		}
 	})
@@ -92,19 +92,19 @@ func TestTokensAreNotMadeTwice(t *testing.T) {
 	c := newClient(t, 0, func(w http.ResponseWriter, r *http.Request) {
 		asked++
 		if asked == 1 {
-			problem(w, http.StatusServiceUnavailable, wire.ProblemUnknownOutcome)
+			problem(w, http.StatusServiceUnavailable, wire.ErrUnknownOutcome.Name)
 			return
 		}
-		problem(w, http.StatusNotFound, wire.ProblemNotFound)
+		problem(w, http.StatusNotFound, wire.ErrNotFound.Name)
 	})
-	if _, err := c.CreateToken(t.Context(), "7", wire.NewToken{}); !errors.Is(err, ErrUnknownOutcome) || asked != 1 {
+	if _, err := c.CreateToken(t.Context(), "7", wire.NewToken{}); !errors.Is(err, wire.ErrUnknownOutcome) || asked != 1 {
 		t.Errorf("%v; asked %d times", err, asked)
 	}
 	asked = 0
 	if err := c.RevokeToken(t.Context(), "7", 3); err != nil || asked != 2 {
 		t.Errorf("%v; asked %d times", err, asked)
 	}
-	if err := c.RevokeToken(t.Context(), "7", 3); !errors.Is(err, ErrNotFound) {
+	if err := c.RevokeToken(t.Context(), "7", 3); !errors.Is(err, wire.ErrNotFound) {
 		t.Error(err)
 	}
 }

@@ -5,11 +5,12 @@ import (
 	"fmt"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/exchange"
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Proof reads the proof of the record of a leaf index, which was checked by [CheckProof]. The error wraps [ErrNotSealed] for a record whose
-// block has no proof of work yet, [ErrNotFound] where there is none.
+// Proof reads the proof of the record of a leaf index, which was checked by [CheckProof]. The error wraps [wire.ErrNotSealed] for a record whose
+// block has no proof of work yet, [wire.ErrNotFound] where there is none.
 func (c *Client) Proof(ctx context.Context, index uint64) (wire.Proof, error) {
 	return c.proof(ctx, indexPath(index)+"/proof", func(p *wire.Proof) bool { return p.Index == index })
 }
@@ -21,16 +22,16 @@ func (c *Client) ProofAt(ctx context.Context, block uint64, offset uint32) (wire
 
 func (c *Client) proof(ctx context.Context, path string, meant func(*wire.Proof) bool) (wire.Proof, error) {
 	var p wire.Proof
-	err := c.read(ctx, path, maxSmall, func(a *answer) error {
+	err := c.read(ctx, path, exchange.MaxSmall, func(a *exchange.Answer) error {
 		p = wire.Proof{}
-		if err := a.decode(&p); err != nil {
+		if err := a.Decode(&p); err != nil {
 			return err
 		}
 		if !meant(&p) {
-			return fmt.Errorf("%s: %w: the proof of another record, index %d", a.base, ErrMismatch, p.Index)
+			return fmt.Errorf("%s: %w: the proof of another record, index %d", a.Base, ErrMismatch, p.Index)
 		}
 		if err := CheckProof(&p); err != nil {
-			return fmt.Errorf("%s: %w", a.base, err)
+			return fmt.Errorf("%s: %w", a.Base, err)
 		}
 		return nil
 	})

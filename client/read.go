@@ -8,13 +8,14 @@ import (
 	"strconv"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/exchange"
 	"github.com/chainstore/chainstore/wire"
 )
 
 // Get reads the record at a position. What it returns was checked: the commitment was computed again from salt, key, type
 // and payload, the leaf hash from that and project, time and size. That the leaf stands in the chain at that place is what
 // the master has checked; a proof that needs no master's word is another call's. A record that does not match is asked of
-// the other masters; if none has a better one the error wraps [ErrMismatch]. [ErrNotFound] where there is no such record.
+// the other masters; if none has a better one the error wraps [ErrMismatch]. [wire.ErrNotFound] where there is no such record.
 func (c *Client) Get(ctx context.Context, block uint64, offset uint32) (wire.Record, error) {
 	return c.get(ctx, placePath(block, offset), func(r *wire.Record) error {
 		if r.Block != block || r.Offset != offset {
@@ -25,7 +26,7 @@ func (c *Client) Get(ctx context.Context, block uint64, offset uint32) (wire.Rec
 	})
 }
 
-// GetIndex reads the record of a leaf index; it checks what it gets as [Client.Get] does. The error wraps [ErrSealIndex]
+// GetIndex reads the record of a leaf index; it checks what it gets as [Client.Get] does. The error wraps [wire.ErrSealIndex]
 // where the index is that of a block's seal.
 func (c *Client) GetIndex(ctx context.Context, index uint64) (wire.Record, error) {
 	return c.get(ctx, indexPath(index), func(r *wire.Record) error {
@@ -38,16 +39,16 @@ func (c *Client) GetIndex(ctx context.Context, index uint64) (wire.Record, error
 
 func (c *Client) get(ctx context.Context, path string, meant func(*wire.Record) error) (wire.Record, error) {
 	var r wire.Record
-	err := c.read(ctx, path, maxRecords, func(a *answer) error {
+	err := c.read(ctx, path, exchange.MaxRecords, func(a *exchange.Answer) error {
 		r = wire.Record{}
-		if err := a.decode(&r); err != nil {
+		if err := a.Decode(&r); err != nil {
 			return err
 		}
 		if err := meant(&r); err != nil {
-			return fmt.Errorf("%s: %w", a.base, err)
+			return fmt.Errorf("%s: %w", a.Base, err)
 		}
 		if err := checkRecord(&r); err != nil {
-			return fmt.Errorf("%s: block %d, offset %d: %w", a.base, r.Block, r.Offset, err)
+			return fmt.Errorf("%s: block %d, offset %d: %w", a.Base, r.Block, r.Offset, err)
 		}
 		return nil
 	})
@@ -96,14 +97,14 @@ func (c *Client) Blocks(ctx context.Context, cursor string, limit int) (wire.Blo
 		path += "?" + v.Encode()
 	}
 	var page wire.Blocks
-	err := c.read(ctx, path, maxMedium, func(a *answer) error {
+	err := c.read(ctx, path, exchange.MaxMedium, func(a *exchange.Answer) error {
 		page = wire.Blocks{}
-		if err := a.decode(&page); err != nil {
+		if err := a.Decode(&page); err != nil {
 			return err
 		}
 		for i := range page.Blocks {
 			if err := checkHeader(&page.Blocks[i]); err != nil {
-				return fmt.Errorf("%s: %w", a.base, err)
+				return fmt.Errorf("%s: %w", a.Base, err)
 			}
 		}
 		return nil
@@ -114,20 +115,20 @@ func (c *Client) Blocks(ctx context.Context, cursor string, limit int) (wire.Blo
 	return page, nil
 }
 
-// Block reads a block's header and holds it against its hash and its proof of work. The error wraps [ErrNotMined] for a
-// block that is committed and has no hash yet, [ErrNotFound] for one that does not exist.
+// Block reads a block's header and holds it against its hash and its proof of work. The error wraps [wire.ErrNotMined] for a
+// block that is committed and has no hash yet, [wire.ErrNotFound] for one that does not exist.
 func (c *Client) Block(ctx context.Context, number uint64) (wire.Block, error) {
 	var b wire.Block
-	err := c.read(ctx, "/v1/blocks/"+strconv.FormatUint(number, 10), maxSmall, func(a *answer) error {
+	err := c.read(ctx, "/v1/blocks/"+strconv.FormatUint(number, 10), exchange.MaxSmall, func(a *exchange.Answer) error {
 		b = wire.Block{}
-		if err := a.decode(&b); err != nil {
+		if err := a.Decode(&b); err != nil {
 			return err
 		}
 		if b.Block != number {
-			return fmt.Errorf("%s: %w: asked for block %d, got block %d", a.base, ErrMismatch, number, b.Block)
+			return fmt.Errorf("%s: %w: asked for block %d, got block %d", a.Base, ErrMismatch, number, b.Block)
 		}
 		if err := checkHeader(&b); err != nil {
-			return fmt.Errorf("%s: %w", a.base, err)
+			return fmt.Errorf("%s: %w", a.Base, err)
 		}
 		return nil
 	})
@@ -150,9 +151,9 @@ func checkHeader(b *wire.Block) error {
 }
 
 // read is a GET of JSON; to ask it twice does no harm.
-func (c *Client) read(ctx context.Context, path string, limit int, take func(*answer) error) error {
+func (c *Client) read(ctx context.Context, path string, limit int, take func(*exchange.Answer) error) error {
 	q := c.newQuery(http.MethodGet, path, limit)
-	q.header["Accept"] = typeJSON
+	q.header["Accept"] = exchange.TypeJSON
 	_, err := c.do(ctx, q, take)
 	return err
 }

@@ -10,12 +10,13 @@ import (
 	formats "github.com/transparency-dev/formats/log"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/exchange"
 	"github.com/chainstore/chainstore/wire"
 )
 
 // Receipt reads the receipt of the record of a leaf index. All that hashes show of it was checked, see [CheckReceipt]; the signature of its checkpoint
-// was not: that is for whoever has a key of the log. The error wraps [ErrNotSealed] or [ErrNotCovered] for a record that is too young,
-// [ErrNotFound] where there is none.
+// was not: that is for whoever has a key of the log. The error wraps [wire.ErrNotSealed] or [wire.ErrNotCovered] for a record that is too young,
+// [wire.ErrNotFound] where there is none.
 func (c *Client) Receipt(ctx context.Context, index uint64) (wire.Receipt, error) {
 	return c.receipt(ctx, indexPath(index), func(r *wire.Receipt) bool { return r.Index == index })
 }
@@ -27,16 +28,16 @@ func (c *Client) ReceiptAt(ctx context.Context, block uint64, offset uint32) (wi
 
 func (c *Client) receipt(ctx context.Context, record string, meant func(*wire.Receipt) bool) (wire.Receipt, error) {
 	var r wire.Receipt
-	err := c.read(ctx, record+"/receipt", maxSmall, func(a *answer) error {
+	err := c.read(ctx, record+"/receipt", exchange.MaxSmall, func(a *exchange.Answer) error {
 		r = wire.Receipt{}
-		if err := a.decode(&r); err != nil {
+		if err := a.Decode(&r); err != nil {
 			return err
 		}
 		if !meant(&r) {
-			return fmt.Errorf("%s: %w: the receipt of another record, index %d", a.base, ErrMismatch, r.Index)
+			return fmt.Errorf("%s: %w: the receipt of another record, index %d", a.Base, ErrMismatch, r.Index)
 		}
 		if err := CheckReceipt(&r); err != nil {
-			return fmt.Errorf("%s: %w", a.base, err)
+			return fmt.Errorf("%s: %w", a.Base, err)
 		}
 		return nil
 	})
@@ -72,15 +73,15 @@ func CheckReceipt(r *wire.Receipt) error {
 }
 
 // ownReceipt is the receipt in the answer to an append, nil for none. It is of that entry, at that position.
-func (a *answer) ownReceipt(at *wire.Position, e *Entry) (*wire.Receipt, error) {
+func ownReceipt(a *exchange.Answer, at *wire.Position, e *Entry) (*wire.Receipt, error) {
 	var with struct {
 		Receipt *wire.Receipt `json:"receipt"`
 	}
-	if err := a.decode(&with); err != nil || with.Receipt == nil {
+	if err := a.Decode(&with); err != nil || with.Receipt == nil {
 		return nil, err
 	}
 	if err := checkOwnReceipt(with.Receipt, at, e); err != nil {
-		return nil, fmt.Errorf("%s: %w", a.base, err)
+		return nil, fmt.Errorf("%s: %w", a.Base, err)
 	}
 	return with.Receipt, nil
 }
@@ -114,10 +115,10 @@ func (c *Client) TlogProofAt(ctx context.Context, block uint64, offset uint32) (
 }
 
 func (c *Client) tlogProof(ctx context.Context, record string) (proof []byte, err error) {
-	q := c.newQuery(http.MethodGet, record+"/proof", maxSmall)
+	q := c.newQuery(http.MethodGet, record+"/proof", exchange.MaxSmall)
 	q.header["Accept"] = typeText
-	_, err = c.do(ctx, q, func(a *answer) error {
-		proof = bytes.Clone(a.body)
+	_, err = c.do(ctx, q, func(a *exchange.Answer) error {
+		proof = bytes.Clone(a.Body)
 		return nil
 	})
 	return proof, err

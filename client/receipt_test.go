@@ -65,7 +65,7 @@ func TestReceipt(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := newClient(t, -1, refuse(409, wire.ProblemNotCovered)).Receipt(t.Context(), 0); !errors.Is(err, ErrNotCovered) {
+	if _, err := newClient(t, -1, refuse(409, wire.ErrNotCovered.Name)).Receipt(t.Context(), 0); !errors.Is(err, wire.ErrNotCovered) {
 		t.Error(err)
 	}
 }
@@ -102,7 +102,7 @@ func TestAppendWaitReceipt(t *testing.T) {
 	} {
 		appends, answer = 0, of.answer
 		done, err := c.AppendWait(t.Context(), of.entry, time.Second)
-		if !errors.Is(err, ErrReceipt) || errors.Is(err, ErrUnknownOutcome) || appends != 1 {
+		if !errors.Is(err, ErrReceipt) || errors.Is(err, wire.ErrUnknownOutcome) || appends != 1 {
 			t.Errorf("%s: %v after %d appends", name, err, appends)
 		}
 		if done.Leaf != receipt.Leaf || done.State != wire.StateStored || done.Receipt != nil {

@@ -3,6 +3,7 @@ package client
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,6 +16,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/chainstore/chainstore/internal/exchange"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -31,7 +33,7 @@ const streamSilence = 25 * time.Second
 
 // Stream gives records in the order in which they stand in the chain, those that are there and then those that are appended, each once
 // and with none left out. When a master dies or has no leader it goes on at the next, from where it was. It goes on until the loop over
-// it ends, or with an error, after which nothing follows: the context's, a final answer such as [ErrUnauthorized], or the last failure
+// it ends, or with an error, after which nothing follows: the context's, a final answer such as [wire.ErrUnauthorized], or the last failure
 // once no master has served it for [Config].RetryFor. Each record was checked as by [Client.Get]. One record at a time is held. A
 // [Config].HTTP must have no time-out of its own.
 func (c *Client) Stream(ctx context.Context, q StreamQuery) iter.Seq2[wire.Record, error] {
@@ -96,7 +98,7 @@ func (s *stream) once(ctx context.Context, base string) error {
 	defer silence.Stop()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/v1/records/stream?"+s.values().Encode(), nil)
 	if err != nil {
-		return fmt.Errorf("%w: %s: %w", ErrUnreachable, base, err)
+		return fmt.Errorf("%w: %s: %w", wire.ErrNoAnswer, base, err)
 	}
 	if s.client.auth != nil {
 		r.Header["Authorization"] = s.client.auth
@@ -107,21 +109,21 @@ func (s *stream) once(ctx context.Context, base string) error {
 	}
 	response, err := s.client.send(r)
 	if err != nil {
-		return unreachable(base, errors.Join(err, context.Cause(ctx)))
+		return exchange.NoAnswer(base, errors.Join(err, context.Cause(ctx)))
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		body, err := readBounded(response, maxSmall)
+		a, err := exchange.Read(base, response, exchange.MaxSmall)
 		if err != nil {
-			return unreachable(base, err)
+			return err
 		}
-		return (&answer{base: base, status: response.StatusCode, header: response.Header, body: body}).problem()
+		return cmp.Or(a.Problem(), fmt.Errorf("%s: %w: status %d", base, ErrAnswer, a.Status))
 	}
 	events := bufio.NewReaderSize(response.Body, 64<<10)
 	for {
 		e, err := readEvent(events)
 		if err != nil {
-			return unreachable(base, errors.Join(err, context.Cause(ctx)))
+			return exchange.NoAnswer(base, errors.Join(err, context.Cause(ctx)))
 		}
 		silence.Reset(streamSilence)
 		if err := s.take(&e, base); err != nil {
@@ -205,13 +207,13 @@ func readEvent(r *bufio.Reader) (e event, err error) {
 	}
 }
 
-// readLine reads a line without its end, of up to maxRecords bytes.
+// readLine reads a line without its end, of up to exchange.MaxRecords bytes.
 func readLine(r *bufio.Reader) ([]byte, error) {
 	var line []byte
 	for {
 		part, err := r.ReadSlice('\n')
-		if len(line)+len(part) > maxRecords {
-			return nil, tooLong(maxRecords)
+		if len(line)+len(part) > exchange.MaxRecords {
+			return nil, fmt.Errorf("%w: an event of more than %d bytes", ErrAnswer, exchange.MaxRecords)
 		}
 		line = append(line, part...)
 		switch {

@@ -5,6 +5,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -17,29 +18,52 @@ const module = "github.com/chainstore/chainstore/"
 // mayImport says which of our packages each of our folders may import. A folder stands for the packages below it. An arrow only
 // ever points down.
 var mayImport = map[string][]string{
-	"chain":            {},
-	"internal/durable": {},
-	"wire":             {"chain"},
-	"masterfsm":        {"chain"},
-	"raftstore":        {"masterfsm", "internal/durable", "wire"},
-	"storagenode":      {"chain", "internal/durable", "wire"},
-	"minernode":        {"chain", "wire"},
-	"internal/worker":  {"chain", "internal/durable", "wire"},
-	"masternode":       {"chain", "masterfsm", "masternode/batch", "wire"},
-	"masternode/batch": {},
-	"client":           {"chain", "wire"},
-	"verify":           {"chain", "wire"},
-	"httpapi":          {"chain", "wire", "masterfsm", "masternode", "storagenode", "minernode", "internal/worker"},
+	"chain":                  {},
+	"internal/durable":       {},
+	"wire":                   {"chain"},
+	"masterfsm":              {"chain", "wire"},
+	"raftstore":              {"masterfsm", "internal/durable", "raftstore/transport", "wire"},
+	"raftstore/transport":    {"masterfsm", "internal/durable"},
+	"storagenode":            {"chain", "internal/durable", "wire", "storagenode"},
+	"storagenode/segment":    {"chain", "internal/durable"},
+	"storagenode/tiles":      {"chain", "internal/durable", "storagenode/segment"},
+	"storagenode/records":    {"chain", "internal/durable"},
+	"storagenode/blockindex": {"chain", "internal/durable", "storagenode/segment"},
+	"storagenode/folder":     {"chain", "internal/durable", "storagenode/segment", "storagenode/tiles"},
+	"storagenode/inbox":      {"chain", "internal/durable"},
+	"storagenode/transfer":   {"chain", "internal/durable", "wire"},
+	"storagenode/audit": {
+		"chain", "internal/durable", "storagenode/blockindex", "storagenode/folder", "storagenode/segment", "storagenode/tiles",
+	},
+	"minernode":         {"chain", "wire"},
+	"internal/worker":   {"chain", "internal/durable", "wire"},
+	"internal/exchange": {"wire"},
+	"internal/noderpc":  {"chain", "internal/exchange", "wire"},
+	"client":            {"chain", "internal/exchange", "wire"},
+	"verify":            {"chain", "wire"},
+	"httpapi":           {"chain", "masternode", "storagenode", "wire"},
+	"httpapi/console":   {"wire"},
+	"httpapi/legacy":    {"httpapi", "masterfsm", "masternode", "wire"},
+	"httpapi/masterapi": {
+		"chain", "httpapi", "httpapi/console", "httpapi/legacy", "masterfsm", "masternode", "wire",
+	},
+	"httpapi/workerapi": {"chain", "httpapi", "internal/worker", "minernode", "storagenode", "wire"},
 	"internal/roles": {
-		"chain", "client", "internal/durable", "httpapi", "masterfsm", "masternode", "minernode", "raftstore", "storagenode", "verify", "internal/worker", "wire",
+		"chain", "internal/durable", "internal/noderpc", "httpapi", "masterfsm", "masternode", "minernode", "raftstore",
+		"storagenode", "verify", "internal/worker", "wire",
 	},
-	"internal/devcluster": {
-		"chain", "client", "internal/durable", "httpapi", "masterfsm", "masternode", "raftstore", "internal/roles", "storagenode", "wire",
-	},
+	"internal/devcluster": {"client", "internal/durable", "internal/roles", "wire"},
 	"cmd": {
 		"chain", "client", "internal/devcluster", "internal/durable", "httpapi", "masterfsm", "masternode", "internal/roles", "storagenode", "verify", "wire",
 	},
 	"e2e": {},
+
+	"masternode":                      {"chain", "masterfsm", "masternode/batch", "masternode/leader", "masternode/prover", "masternode/signing", "wire"},
+	"masternode/batch":                {},
+	"masternode/internal/masterstest": {"chain", "masterfsm", "wire"},
+	"masternode/leader":               {"chain", "masterfsm", "masternode/signing", "wire"},
+	"masternode/prover":               {"chain", "masterfsm", "masternode/batch", "wire"},
+	"masternode/signing":              {"chain", "masterfsm", "wire"},
 }
 
 // onlyIn says which folder alone may import a library.
@@ -51,6 +75,14 @@ var onlyIn = map[string]string{
 	"github.com/spf13":                "cmd",
 	"flag":                            "cmd",
 }
+
+// mayDial lists the folders that may make an HTTP client or transport. Calls between nodes carry tokens, so they all use
+// the transport of internal/noderpc.
+var mayDial = []string{"internal/exchange", "verify"}
+
+// dialing lists the names of net/http that make a client, or are one. A pointer type is not among them: it is a client that
+// the caller brings.
+var dialing = []string{"Client", "Transport", "DefaultClient", "DefaultTransport", "Get", "Head", "Post", "PostForm"}
 
 // pure folders have no I/O, no clock, no randomness and no goroutine.
 var pure = []string{"chain", "masterfsm"}
@@ -95,6 +127,9 @@ func TestArchitecture(t *testing.T) {
 		if s.folder != "cmd" {
 			checkNoExit(t, s)
 		}
+		if !slices.Contains(mayDial, s.folder) {
+			checkNoDialing(t, s)
+		}
 	}
 	for folder := range mayImport {
 		if !seen[folder] && folder != "e2e" {
@@ -133,6 +168,23 @@ func checkNoExit(t *testing.T, s source) {
 	})
 }
 
+// checkNoDialing: HTTP requests leave through few doors.
+func checkNoDialing(t *testing.T, s source) {
+	ast.Inspect(s.file, func(n ast.Node) bool {
+		if _, pointer := n.(*ast.StarExpr); pointer {
+			return false
+		}
+		name, ok := n.(*ast.SelectorExpr)
+		if !ok {
+			return true
+		}
+		if x, ok := name.X.(*ast.Ident); ok && x.Name == "http" && slices.Contains(dialing, name.Sel.Name) {
+			t.Errorf("%s uses http.%s: calls between nodes go through internal/noderpc", s.path, name.Sel.Name)
+		}
+		return true
+	})
+}
+
 // folderOf finds the folder of mayImport that a package is in, "" where there is none.
 func folderOf(pkg string) string {
 	best := ""
@@ -156,6 +208,9 @@ func readSources(t *testing.T) []source {
 		if entry.IsDir() {
 			if path != root && (strings.HasPrefix(name, ".") || name == "testdata" || strings.HasSuffix(name, "-data")) {
 				return fs.SkipDir
+			}
+			if _, err := os.Stat(filepath.Join(path, "go.mod")); path != root && err == nil {
+				return fs.SkipDir // a module of its own, which the product cannot import
 			}
 			return nil
 		}

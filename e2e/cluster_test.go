@@ -345,6 +345,17 @@ func (c *cluster) awaitFor(limit time.Duration, what string, missing func() stri
 
 var errNoLeader = errors.New("no master speaks for a leader")
 
+// ofLeader reports whether a status is the leader's. A leader of a version before protocol level 2 does not say so: then the states of the
+// masters are known.
+func ofLeader(s wire.Cluster) bool {
+	if s.Authoritative || s.Level >= 2 {
+		return s.Authoritative
+	}
+	coded := func(m wire.Message) bool { return m.Code == wire.CodeLocalView || m.Code == wire.CodeUnconfirmed }
+	unknown := func(m wire.Master) bool { return m.State == "unknown" }
+	return s.Leader != "" && !slices.ContainsFunc(s.NoticesCoded, coded) && !slices.ContainsFunc(s.Masters, unknown)
+}
+
 // status is what the leader says, through the first master that reaches it.
 func (c *cluster) status() (wire.Cluster, error) {
 	why := errNoLeader
@@ -355,7 +366,7 @@ func (c *cluster) status() (wire.Cluster, error) {
 		switch {
 		case err != nil:
 			why = fmt.Errorf("%w; %w", why, err)
-		case s.Leader == "" || slices.ContainsFunc(s.Notices, func(n string) bool { return strings.Contains(n, "cannot reach the leader") }):
+		case !ofLeader(s):
 		default:
 			return s, nil
 		}

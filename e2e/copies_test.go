@@ -74,7 +74,7 @@ func (c *cluster) awaitRefused(role devcluster.Role) {
 	c.t.Helper()
 	isRefused := func(path, token string) string {
 		status, p, err := c.health(role, path, token)
-		if status != http.StatusServiceUnavailable || p.Type != wire.ProblemBase+wire.ProblemStaleFolder ||
+		if status != http.StatusServiceUnavailable || p.Type != wire.ProblemBase+wire.ErrStaleFolder.Name ||
 			!strings.Contains(p.Detail, "identity.json and starts") {
 			return fmt.Sprintf("%s of %s: %d %+v %v", path, role.Name, status, p, err)
 		}

@@ -205,8 +205,10 @@ func TestWitnesses(t *testing.T) {
 
 	// Nobody has told the witnesses of the log.
 	c.appendStored(o, "before the witnesses know the log")
-	c.awaitNotice("the witness does not know the origin of this log")
-	c.awaitNotice("0 of 1 witnesses")
+	if down := c.awaitNotice(wire.CodeWitnessDown); down.Args["state"] != string(wire.WitnessRefused) {
+		t.Errorf("%+v", down)
+	}
+	c.awaitNotice(wire.CodeTooFewWitnesses)
 	f := c.follow(one, two)
 	f.awaitCosigned(one, two)
 	f.awaitState(one, wire.WitnessOK)
@@ -239,7 +241,7 @@ func TestWitnesses(t *testing.T) {
 	shown := f.newest
 	c.appendEach(o, "none is there", some, everywhere)
 	c.awaitStored()
-	c.awaitNotice("0 of 1 witnesses")
+	c.awaitNotice(wire.CodeTooFewWitnesses)
 	if size, _, err := f.checkpoint(); err != nil || size != shown {
 		t.Errorf("%d leaves are shown after %d, %v", size, shown, err)
 	}

@@ -254,7 +254,7 @@ func (c *damaged) tells(before, now wire.Integrity, url, found string) {
 		if e.Number < first || e.Kind == "suspect" {
 			continue
 		}
-		if e.Kind == "repair" && strings.HasPrefix(e.Cause, "behind: ") {
+		if e.Kind == "repair" && slices.Contains([]string{wire.CodeBehind, wire.CodeLeftBehind, wire.CodeUnknownHeight}, e.CauseCoded.Code) {
 			continue // it was away for longer than the masters keep what is stored: no damage
 		}
 		if e.URL != url && e.Kind != "tiles" {
@@ -294,7 +294,7 @@ func (c *cluster) tryStory() (wire.Integrity, error) {
 		switch {
 		case err != nil:
 			why = errors.Join(why, err)
-		case slices.ContainsFunc(i.Notices, func(n string) bool { return strings.Contains(n, "cannot reach the leader") }):
+		case !i.Authoritative:
 		default:
 			return i, nil
 		}
@@ -443,7 +443,7 @@ func TestLostBlock(t *testing.T) {
 	}
 	c.readBack(there, sample)
 	there.report(t)
-	if _, err := c.admin().ConfirmLost(t.Context(), lost+1); !errors.Is(err, client.ErrNotLost) {
+	if _, err := c.admin().ConfirmLost(t.Context(), lost+1); !errors.Is(err, wire.ErrNotLost) {
 		t.Errorf("confirm a block that is there: %v", err)
 	}
 	if _, err := c.admin().ConfirmLost(t.Context(), lost); err != nil {
@@ -452,7 +452,7 @@ func TestLostBlock(t *testing.T) {
 	// The other records of the block prove themselves and are served still.
 	for _, r := range inHole {
 		got, err := c.masters[0].Get(t.Context(), r.at.Block, r.at.Offset)
-		if r.at.Offset == 0 && !errors.Is(err, client.ErrLost) {
+		if r.at.Offset == 0 && !errors.Is(err, wire.ErrLost) {
 			t.Errorf("the lost record: %+v, %v", got, err)
 		} else if r.at.Offset > 0 && (err != nil || r.differs(got) != "") {
 			t.Errorf("%v of the lost block: %v, %s", r, err, r.differs(got))

@@ -93,7 +93,7 @@ func (l *load) probe(cl *client.Client, number int, random *rand.Rand) {
 		_, err := cl.Get(ctx, at.block, at.offset)
 		ended := time.Now()
 		cancel()
-		if err == nil || errors.Is(err, client.ErrNotFound) {
+		if err == nil || errors.Is(err, wire.ErrNotFound) {
 			l.o.looked(operation{
 				client: number, call: since(began), ended: since(ended), read: true, found: err == nil,
 				first: orderOf(at.block, at.offset), last: orderOf(at.block, at.offset),

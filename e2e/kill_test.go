@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
+	"slices"
 	"testing"
 	"time"
 
@@ -87,7 +87,7 @@ func TestStorageNodeKilledUnderLoad(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.awaitNotice("1 of 2 storage nodes that a block needs are there")
+	c.awaitNotice(wire.CodeTooFewStorages)
 	l.more(some)
 	after, err := c.status()
 	if err != nil {
@@ -147,7 +147,7 @@ func TestMinerKilled(t *testing.T) {
 	l := c.startLoad(o)
 	l.more(some)
 	c.kill("miner-1")
-	c.awaitNotice("no miner")
+	c.awaitNotice(wire.CodeNoMiner)
 	stuck, err := c.status()
 	if err != nil {
 		t.Fatal(err)
@@ -172,19 +172,22 @@ func TestMinerKilled(t *testing.T) {
 	c.verify(o)
 }
 
-// awaitNotice waits until the status says something.
-func (c *cluster) awaitNotice(text string) {
+// awaitNotice waits until the status has a notice of a code, and returns it.
+func (c *cluster) awaitNotice(code string) (notice wire.Message) {
 	c.t.Helper()
-	c.await(fmt.Sprintf("the notice %q", text), func() string {
+	c.await("the notice "+code, func() string {
 		s, err := c.status()
 		if err != nil {
 			return err.Error()
 		}
-		if all := strings.Join(s.Notices, "; "); !strings.Contains(all, text) {
-			return fmt.Sprintf("the notices are %q", all)
+		at := slices.IndexFunc(s.NoticesCoded, func(m wire.Message) bool { return m.Code == code })
+		if at < 0 {
+			return fmt.Sprintf("the notices are %q", s.Notices)
 		}
+		notice = s.NoticesCoded[at]
 		return ""
 	})
+	return notice
 }
 
 // TestAllMastersKilledAtOnce: nothing that was acknowledged is lost, and writers that were under way go on.

@@ -73,14 +73,14 @@ func TestMinerOfWrongNonces(t *testing.T) {
 func TestStorageThatLies(t *testing.T) {
 	c, o := start(t), newOracle()
 	liar := variant(t, "liar",
-		edit{"httpapi/storage.go", "	at, err := take(n, block)\n", `	at, err := take(n, block)
+		edit{"httpapi/workerapi/blocks.go", "	at, err := take(n, block)\n", `	at, err := take(n, block)
 	if b, bad := chain.ParseBlock(block); bad == nil && b.Header.Block == lied().Height {
 		lie.Store(&storagenode.Status{Height: n + 1, Hash: b.Header.Hash(), Size: b.Header.Size()})
 		at, err = storagenode.Status{Height: n + 1, Hash: b.Header.Hash()}, nil
 	}
 `},
-		edit{"httpapi/storage.go", "	c.JSON(http.StatusOK, s.wireStatus(s.node.Status()))\n", "	c.JSON(http.StatusOK, s.wireStatus(lied()))\n"},
-		edit{"httpapi/storage.go", "func (s *storage) put(c *gin.Context) error { return s.takeBlock(c, s.node.Put) }", `var lie atomic.Pointer[storagenode.Status]
+		edit{"httpapi/workerapi/storage.go", "	c.JSON(http.StatusOK, s.wireStatus(s.node.Status()))\n", "	c.JSON(http.StatusOK, s.wireStatus(lied()))\n"},
+		edit{"httpapi/workerapi/blocks.go", "func (s *storage) put(c *gin.Context) error { return s.takeBlock(c, s.node.Put) }", `var lie atomic.Pointer[storagenode.Status]
 
 func lied() (at storagenode.Status) {
 	if told := lie.Load(); told != nil {
@@ -92,7 +92,7 @@ func lied() (at storagenode.Status) {
 func (s *storage) put(c *gin.Context) error {
 	return s.takeBlock(c, func(uint64, []byte) (storagenode.Status, error) { return lied(), nil })
 }`},
-		edit{"httpapi/storage.go", "import (\n", "import (\n\t\"sync/atomic\"\n"},
+		edit{"httpapi/workerapi/blocks.go", "import (\n", "import (\n\t\"github.com/chainstore/chainstore/chain\"\n\t\"sync/atomic\"\n"},
 	)
 	running := c.launchFrom(liar, func(topology *devcluster.Topology) { topology.Storages = 4 }, "storage-4")
 	url := ""

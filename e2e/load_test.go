@@ -234,7 +234,7 @@ func (w *writer) hasty(entries []client.Entry, key string) bool {
 		return false // once more with patience, which must give the positions of this time
 	}
 	// Any other error says that nothing was appended: so the verifier holds it against the cluster when it finds it.
-	if errors.Is(err, client.ErrUnknownOutcome) {
+	if errors.Is(err, wire.ErrUnknownOutcome) {
 		w.load.o.giveUp(entries)
 		w.load.o.unknownOutcome(w.number, began, entries)
 	}
@@ -257,7 +257,7 @@ func (w *writer) persist(cl *client.Client, entries []client.Entry, key string) 
 	defer cancel()
 	for {
 		at, err := w.try(ctx, cl, entries, key)
-		if err == nil || ctx.Err() != nil || !errors.Is(err, client.ErrUnknownOutcome) {
+		if err == nil || ctx.Err() != nil || !errors.Is(err, wire.ErrUnknownOutcome) {
 			return at, err
 		}
 	}
@@ -291,7 +291,7 @@ func (l *load) read(cl *client.Client, random *rand.Rand) {
 		got, err := cl.Get(ctx, r.at.Block, r.at.Offset)
 		cancel()
 		switch {
-		case errors.Is(err, client.ErrUnreachable), errors.Is(err, client.ErrNoLeader), errors.Is(err, client.ErrUnavailable), ctx.Err() != nil:
+		case errors.Is(err, wire.ErrNoAnswer), errors.Is(err, wire.ErrNoLeader), errors.Is(err, wire.ErrUnavailable), ctx.Err() != nil:
 		case err != nil:
 			l.o.fault("read %v: %v", r, err)
 		default:

@@ -13,6 +13,7 @@ import (
 
 	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/internal/devcluster"
+	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -91,7 +92,7 @@ func TestMembers(t *testing.T) {
 	if id, err := admin.TransferLeadership(t.Context(), five[1]); err != nil || c.urlOf(id) != five[1] {
 		t.Errorf("handed to %s at %s: %v", id, c.urlOf(id), err)
 	}
-	if _, err := admin.TransferLeadership(t.Context(), "http://127.0.0.1:1"); !errors.Is(err, client.ErrNotFound) {
+	if _, err := admin.TransferLeadership(t.Context(), "http://127.0.0.1:1"); !errors.Is(err, wire.ErrNotFound) {
 		t.Errorf("handed to nobody: %v", err)
 	}
 	c.awaitMore(a, some)
@@ -131,7 +132,7 @@ func TestMembers(t *testing.T) {
 	// With one of three away the quorum needs both others.
 	followers := c.followers(c.leader(""))
 	c.kill(followers[0])
-	if err := admin.RemoveMaster(t.Context(), roleOf(topology, followers[1]).URL(), false); !errors.Is(err, client.ErrTooFewMasters) {
+	if err := admin.RemoveMaster(t.Context(), roleOf(topology, followers[1]).URL(), false); !errors.Is(err, wire.ErrTooFewMasters) {
 		t.Errorf("removed although too few would remain: %v", err)
 	}
 	c.awaitMore(a, some)
@@ -253,7 +254,7 @@ func flipInEntry(t *testing.T, path string) {
 type founding struct {
 	*cluster
 	topology devcluster.Topology
-	calls    *client.Masters
+	calls    *noderpc.Masters
 }
 
 func newFounding(t *testing.T) *founding {
@@ -263,7 +264,7 @@ func newFounding(t *testing.T) *founding {
 	if c.Cluster, err = devcluster.PrepareProcesses(topology, binary); err != nil {
 		t.Fatal(err)
 	}
-	f := &founding{cluster: c, topology: topology, calls: client.NewMasters(c.File().Tokens.Cluster)}
+	f := &founding{cluster: c, topology: topology, calls: noderpc.NewMasters(noderpc.NewTransport(), c.File().Tokens.Cluster)}
 	c.running = true
 	t.Cleanup(f.calls.CloseIdle)
 	return f

@@ -90,7 +90,7 @@ func TestCheckThatCannotBeDone(t *testing.T) {
 	}
 	c.await("a notice that the checks end early", func() string {
 		i := c.story()
-		if slices.ContainsFunc(i.Notices, func(s string) bool { return strings.Contains(s, "its checks end early") }) {
+		if slices.ContainsFunc(i.NoticesCoded, func(m wire.Message) bool { return m.Code == wire.CodeChecksEndEarly }) {
 			return ""
 		}
 		return strings.Join(i.Notices, "; ")

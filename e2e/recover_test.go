@@ -15,6 +15,7 @@ import (
 
 	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/internal/devcluster"
+	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/internal/roles"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -185,7 +186,7 @@ func (c *cluster) refusedAt(role, input, message string, args ...string) {
 // awaitAnswers waits until storage nodes tell how far their chains go.
 func (c *cluster) awaitAnswers(names ...string) {
 	c.t.Helper()
-	asking := client.NewMasters(c.File().Tokens.Cluster)
+	asking := noderpc.NewMasters(noderpc.NewTransport(), c.File().Tokens.Cluster)
 	defer asking.CloseIdle()
 	for _, name := range names {
 		c.await(name+" to answer", func() string {
@@ -252,7 +253,7 @@ func TestRecoverFromStorage(t *testing.T) {
 	c.awaitVoters(c.File().Masters...)
 
 	// Closed: the old token opens nothing, the public project is private.
-	if _, err := c.client(c.File().Masters...).Append(t.Context(), client.Entry{Payload: []byte("x")}); !errors.Is(err, client.ErrUnauthorized) {
+	if _, err := c.client(c.File().Masters...).Append(t.Context(), client.Entry{Payload: []byte("x")}); !errors.Is(err, wire.ErrUnauthorized) {
 		t.Errorf("the token of the old group appends: %v", err)
 	}
 	anybody, err := client.New(client.Config{Masters: c.File().Masters})

@@ -19,6 +19,7 @@ import (
 
 	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/internal/devcluster"
+	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/internal/roles"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/raftstore"
@@ -122,7 +123,7 @@ func (c *cluster) rehearse(o *oracle, copied devcluster.Role) {
 	master, storage, miner := roleOf(ports, "master-5"), roleOf(ports, "storage-4"), roleOf(ports, "miner-2")
 	c.runBeside("storage", "--data", data, "--http", storage.HTTP, "--masters", master.URL(), "--cluster-token-file",
 		token)
-	asking := client.NewMasters("the-rehearsals-own-token")
+	asking := noderpc.NewMasters(noderpc.NewTransport(), "the-rehearsals-own-token")
 	defer asking.CloseIdle()
 	c.await("the rehearsal's storage node", func() string {
 		if _, err := asking.ChainStatus(t.Context(), storage.URL()); err != nil {
@@ -454,7 +455,7 @@ func TestUndoRecovery(t *testing.T) {
 // recoverBlindly makes a folder's master the whole group as versions did that asked nobody whether the group lives.
 func recoverBlindly(t *testing.T, role devcluster.Role) {
 	t.Helper()
-	rescue, err := raftstore.OpenRescue(role.Data, nil)
+	rescue, err := raftstore.OpenRecovery(role.Data, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -53,7 +53,7 @@ func TestTransferPartnersKilled(t *testing.T) {
 	i := c.awaitIntegrity("the new node valid while its first sender is dead", isValid(r.url()))
 	told := repairsOf(i, r.url())
 	if len(told) < 2 || told[0].Source == senderID || told[0].Blocks == 0 || told[len(told)-1].Source != senderID ||
-		!strings.Contains(told[len(told)-1].Cause, "ended early") {
+		told[len(told)-1].CauseCoded.Code != wire.CodeRepairFailed {
 		t.Errorf("after the sender %s was killed these repairs are told of: %+v", senderID, told)
 	}
 	c.launch(sender)
@@ -124,7 +124,7 @@ func TestTransferCut(t *testing.T) {
 	r.awaitHeld(h)
 	sender := c.awaitReceiving(r.url())
 	i := c.story()
-	if n := nodeAt(i, r.url()); n.Task == nil || n.Task.Blocks == 0 || n.Task.Bytes == 0 || !strings.Contains(n.Cause, "behind") {
+	if n := nodeAt(i, r.url()); n.Task == nil || n.Task.Blocks == 0 || n.Task.Bytes == 0 || n.CauseCoded.Code != wire.CodeBehind {
 		t.Errorf("in the midst of its repair the node is told of as %+v, task %+v", n, n.Task)
 	}
 	if n := nodeAt(i, roleOf(c.Topology(), sender).URL()); n.State != "sending" || n.Task == nil || n.Task.Kind != "send" {
@@ -179,7 +179,7 @@ func TestForgedTransfer(t *testing.T) {
 		t.Errorf("%d repairs failed, for %d transfers with a wrong byte: %+v", got, len(flips), i.Events)
 	}
 	suspects := slices.DeleteFunc(slices.Clone(i.Events), func(e wire.Event) bool {
-		return e.Kind != wire.EventSuspect || !strings.Contains(e.Cause, "as a sender")
+		return e.Kind != wire.EventSuspect || e.CauseCoded.Code != wire.CodeFaultySender
 	})
 	if len(suspects) != len(flips) {
 		t.Errorf("%d senders were suspected, for %d transfers with a wrong byte: %+v", len(suspects), len(flips), i.Events)
@@ -312,11 +312,11 @@ func TestStorageRemoved(t *testing.T) {
 	})
 	admin := c.admin()
 	for _, name := range []string{id, url} {
-		if err := admin.RemoveStorage(t.Context(), name, false); !errors.Is(err, client.ErrTooFewCopies) {
+		if err := admin.RemoveStorage(t.Context(), name, false); !errors.Is(err, wire.ErrTooFewCopies) {
 			t.Fatalf("the removal of %s, with one good copy left, was answered with %v", name, err)
 		}
 	}
-	if err := admin.RemoveStorage(t.Context(), "s-nobody", true); !errors.Is(err, client.ErrNotFound) {
+	if err := admin.RemoveStorage(t.Context(), "s-nobody", true); !errors.Is(err, wire.ErrNotFound) {
 		t.Errorf("the removal of a node that there is not was answered with %v", err)
 	}
 	if i = c.story(); len(i.Nodes) != 4 {
@@ -366,7 +366,7 @@ func (c *cluster) awaitRemoved(dir string) {
 		}
 	})
 	err := c.fourth.Err()
-	if err == nil || !strings.Contains(err.Error(), filepath.Join(dir, "identity.json")) || !strings.Contains(err.Error(), "taken out") {
+	if err == nil || !strings.Contains(err.Error(), filepath.Join(dir, "identity.json")) || !strings.Contains(err.Error(), "Removed from the cluster") {
 		c.t.Errorf("a node that was removed ended with: %v", err)
 	}
 	c.fourth = nil

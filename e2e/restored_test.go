@@ -34,7 +34,7 @@ func (c *cluster) awaitMasterRefused(role devcluster.Role) {
 	c.t.Helper()
 	isRefused := func(path string) string {
 		status, p, err := c.health(role, path, c.projectToken())
-		if status != http.StatusServiceUnavailable || p.Type != wire.ProblemBase+wire.ProblemStaleFolder ||
+		if status != http.StatusServiceUnavailable || p.Type != wire.ProblemBase+wire.ErrStaleFolder.Name ||
 			!strings.Contains(p.Detail, "--join") || !strings.Contains(p.Detail, role.Data) {
 			return fmt.Sprintf("%s of %s: %d %+v %v", path, role.Name, status, p, err)
 		}
@@ -111,13 +111,13 @@ func TestRestoredMaster(t *testing.T) {
 				e := client.Entry{Payload: fmt.Appendf(nil, "second life %d", i)}
 				if at, err := hasteless.Append(t.Context(), e); err == nil {
 					o.ack([]client.Entry{e}, []wire.Position{at}) // it must be there then
-				} else if i > 0 && !errors.Is(err, client.ErrStaleFolder) && !errors.Is(err, client.ErrUnreachable) && !errors.Is(err, client.ErrNoLeader) {
+				} else if i > 0 && !errors.Is(err, wire.ErrStaleFolder) && !errors.Is(err, wire.ErrNoAnswer) && !errors.Is(err, wire.ErrNoLeader) {
 					t.Errorf("append %d: %v", i, err)
 				}
 			}
 			c.launch(leader)
 			c.awaitMasterRefused(role)
-			if _, err := hasteless.Append(t.Context(), client.Entry{Payload: []byte("no")}); !errors.Is(err, client.ErrStaleFolder) {
+			if _, err := hasteless.Append(t.Context(), client.Entry{Payload: []byte("no")}); !errors.Is(err, wire.ErrStaleFolder) {
 				t.Errorf("an append through a refused master: %v", err)
 			}
 			var others []*client.Client

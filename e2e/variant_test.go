@@ -94,15 +94,15 @@ const clockEnv = "E2E_CLOCKS"
 // settableClock is the program with a wall clock that jumps when it is told to. Its monotonic clock goes on as it is.
 func settableClock() []edit {
 	return []edit{{
-		"masternode/deliver.go",
-		"func (n *Node) now() uint64 { return uint64(n.cfg.Clock().UnixMilli()) }",
-		`func (n *Node) now() uint64 {
+		"masternode/leader/propose.go",
+		"func (l *Leader) Now() uint64 { return uint64(l.cfg.Clock().UnixMilli()) }",
+		`func (l *Leader) Now() uint64 {
 	text, _ := os.ReadFile(os.Getenv("` + clockEnv + `") + "/" + strconv.Itoa(os.Getpid()))
 	wrong, _ := strconv.ParseInt(string(text), 10, 64)
-	return uint64(n.cfg.Clock().UnixMilli() + wrong)
+	return uint64(l.cfg.Clock().UnixMilli() + wrong)
 }`,
 	}, {
-		"masternode/deliver.go",
+		"masternode/leader/propose.go",
 		"import (\n", "import (\n\t\"os\"\n\t\"strconv\"\n",
 	}}
 }

@@ -1,12 +1,21 @@
 package httpapi
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/chainstore/chainstore/wire"
 )
+
+// MaxSmallBody bounds the JSON bodies of administration.
+const MaxSmallBody = 64 << 10
 
 // drainBytes is how much of a body that is refused is read before the 413 or 415 goes out, so that the client, which
 // is still sending, gets to read it.
@@ -15,14 +24,14 @@ const drainBytes = 2 << 20
 // identityCoding is the content coding of a body as it is: the only one that is taken.
 const identityCoding = "identity"
 
-// readBody reads a body of at most limit bytes into memory of its own. The error wraps errTooLarge where it is
-// longer, and errEncoding where it is in another content coding than identity: its bytes must not be taken for the
+// ReadBody reads a body of at most limit bytes into memory of its own. The error wraps wire.ErrTooLarge where it is
+// longer, and wire.ErrEncoding where it is in another content coding than identity: its bytes must not be taken for the
 // content.
-func readBody(r *http.Request, limit int64) ([]byte, error) {
+func ReadBody(r *http.Request, limit int64) ([]byte, error) {
 	if coding := contentCoding(r.Header); coding != identityCoding {
 		return nil, refuseBody(r.Body,
 			fmt.Errorf("%w: the body's Content-Encoding is %q: send it uncompressed, without that header",
-				errEncoding, coding))
+				wire.ErrEncoding, coding))
 	}
 	if r.ContentLength > limit {
 		return nil, overLimit(r.Body, r.ContentLength, limit)
@@ -30,13 +39,13 @@ func readBody(r *http.Request, limit int64) ([]byte, error) {
 	if r.ContentLength >= 0 {
 		body := make([]byte, r.ContentLength)
 		if _, err := io.ReadFull(r.Body, body); err != nil {
-			return nil, cutShort(err)
+			return nil, CutShort(err)
 		}
 		return body, nil
 	}
 	body, err := io.ReadAll(io.LimitReader(r.Body, limit+1))
 	if err != nil {
-		return nil, cutShort(err)
+		return nil, CutShort(err)
 	}
 	if int64(len(body)) > limit {
 		return nil, overLimit(r.Body, -1, limit)
@@ -59,9 +68,9 @@ func contentCoding(h http.Header) string {
 }
 
 func overLimit(body io.Reader, length, limit int64) error {
-	err := fmt.Errorf("%w: it has more than %d bytes", errTooLarge, limit)
+	err := fmt.Errorf("%w: it has more than %d bytes", wire.ErrTooLarge, limit)
 	if length >= 0 {
-		err = fmt.Errorf("%w: it has %d bytes, the limit is %d", errTooLarge, length, limit)
+		err = fmt.Errorf("%w: it has %d bytes, the limit is %d", wire.ErrTooLarge, length, limit)
 	}
 	return refuseBody(body, err)
 }
@@ -74,6 +83,37 @@ func refuseBody(body io.Reader, why error) error {
 	return why
 }
 
-func cutShort(err error) error {
-	return fmt.Errorf("%w: the body ended before its time: %w", errBadRequest, err)
+func CutShort(err error) error {
+	return fmt.Errorf("%w: the body ended before its time: %w", wire.ErrBadRequest, err)
+}
+
+// ReadJSON reads a small JSON body into v.
+func ReadJSON(c *gin.Context, v any) error {
+	body, err := ReadBody(c.Request, MaxSmallBody)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(body, v); err != nil {
+		return fmt.Errorf("%w: the body is not the JSON that this route takes: %w", wire.ErrBadRequest, err)
+	}
+	return nil
+}
+
+// ReadExact reads a small JSON body into v and returns its bytes. A field that v does not have is refused: whoever sends one means something
+// by it.
+func ReadExact(c *gin.Context, v any) ([]byte, error) {
+	body, err := ReadBody(c.Request, MaxSmallBody)
+	if err != nil {
+		return nil, err
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	err = d.Decode(v)
+	if err == nil && d.More() {
+		err = errors.New("there is more behind it")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: the body is not the JSON that this route takes: %w", wire.ErrBadRequest, err)
+	}
+	return body, nil
 }

@@ -1,11 +1,13 @@
-// Package httpapi puts the three roles behind HTTP. It is the only package that knows gin, and no gin type leaves it.
+// Package httpapi is the part of the HTTP servers that all roles share: the gin engine, problems, tokens, bodies, parameters,
+// and the server with its end.
 //
-// Handlers decode, call the role, and encode; they return an error, and one table (problem.go) turns errors into
-// application/problem+json. A route says in its own line who may use it (auth.go).
+// The routes are in packages of their own, because the roles share no route:
 //
-//	master.go   the routes of users, and those between masters     records.go  append and read
-//	projects.go projects, tokens, quotas                           original.go the original system's API
-//	storage.go  the routes of a storage node                       blocks.go   headers
-//	miner.go    the routes of a miner                              serve.go    the server and its end
-//	console.go  the console's files, in console/                   crossorigin.go  what a page of another master may
+//   - masterapi has the API of users and the routes between masters,
+//   - workerapi has the routes of storage nodes and miners,
+//   - legacy has the routes of the original system, which a master may serve too,
+//   - console has the files of the web console.
+//
+// Only these packages know gin, and no gin type leaves them. A handler decodes, calls the role, and encodes. It returns an error,
+// and [Engine.Fail] turns that into application/problem+json with the table of problems in package wire.
 package httpapi

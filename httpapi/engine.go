@@ -8,58 +8,78 @@ import (
 
 	"github.com/gin-gonic/gin"
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/chainstore/chainstore/wire"
 )
 
-// handler is a route's work. What it returns is answered as a problem; nil means that it has answered.
-type handler func(c *gin.Context) error
+// Handler is a route's work. An error that it returns is answered as a problem; nil means that it has answered.
+type Handler func(c *gin.Context) error
 
-// engine is gin as all roles use it.
-type engine struct {
+// Engine is gin as all roles use it.
+type Engine struct {
 	*gin.Engine
-	log hclog.Logger
+	Log hclog.Logger
 }
 
-// newEngine makes an engine that answers an unknown route, a wrong method and a panic with a problem.
-func newEngine(log hclog.Logger) *engine {
+// New makes an engine that answers an unknown route, a wrong method and a panic with a problem.
+func New(log hclog.Logger) *Engine {
 	gin.SetMode(gin.ReleaseMode)
-	e := &engine{Engine: gin.New(), log: log.Named("http")}
+	e := &Engine{Engine: gin.New(), Log: log.Named("http")}
 	e.HandleMethodNotAllowed = true
 	e.RedirectTrailingSlash = false
 	e.ContextWithFallback = false
-	// A record's key or a worker's address may stand in a path with its slashes escaped.
+	// A record's key or a worker's address may be part of a path, with its slashes escaped.
 	e.UseRawPath = true
 	e.UnescapePathValues = true
 	e.Use(e.recover)
-	e.NoRoute(e.do(func(c *gin.Context) error {
-		return fmt.Errorf("%w: there is no %s; docs/api.md lists what there is", errNoRoute, c.Request.URL.Path)
+	e.NoRoute(e.Do(func(c *gin.Context) error {
+		return fmt.Errorf("%w: there is no %s; docs/api.md lists all routes", wire.ErrNoSuchRoute, c.Request.URL.Path)
 	}))
-	e.NoMethod(e.do(func(c *gin.Context) error {
-		return fmt.Errorf("%w: %s of %s", errMethod, c.Request.Method, c.Request.URL.Path)
+	e.NoMethod(e.Do(func(c *gin.Context) error {
+		return fmt.Errorf("%w: %s of %s", wire.ErrMethod, c.Request.Method, c.Request.URL.Path)
 	}))
 	return e
 }
 
-// do makes a handler one of gin's.
-func (e *engine) do(h handler) gin.HandlerFunc {
+// Do makes a gin handler of h.
+func (e *Engine) Do(h Handler) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		if err := h(c); err != nil {
-			e.fail(c, err)
+			e.Fail(c, err)
 		}
 	}
 }
 
-// recover turns a panic into a 500 and a line in the log, so that one bad request does not end the role.
-func (e *engine) recover(c *gin.Context) {
+// Health adds /livez and /readyz. Neither takes a token. ready returns why the node does not serve, nil where it does.
+func (e *Engine) Health(ready func() error) {
+	e.GET("/livez", func(c *gin.Context) { c.String(http.StatusOK, "ok\n") })
+	e.GET("/readyz", e.Do(func(c *gin.Context) error {
+		if err := ready(); err != nil {
+			return err
+		}
+		c.String(http.StatusOK, "ok\n")
+		return nil
+	}))
+}
+
+// recover turns a panic into a 500 and a line of the log, so that one request does not end the role.
+func (e *Engine) recover(c *gin.Context) {
 	defer func() {
 		p := recover()
 		if p == nil {
 			return
 		}
 		if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
-			panic(p) // the server's own way to cut a connection
+			panic(p) // net/http's own way to close a connection
 		}
-		e.log.Error("handler panicked", "route", c.FullPath(), "panic", p, "stack", string(debug.Stack()))
-		e.fail(c, fmt.Errorf("%w: see this node's log", errInternal))
+		e.Log.Error("handler panicked", "route", c.FullPath(), "panic", p, "stack", string(debug.Stack()))
+		e.Fail(c, wire.ErrInternal)
 	}()
 	c.Next()
+}
+
+// AnswerJSON answers with a value that may have changed by the next request.
+func AnswerJSON(c *gin.Context, status int, v any) {
+	c.Header("Cache-Control", "no-store")
+	c.JSON(status, v)
 }

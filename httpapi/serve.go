@@ -17,8 +17,8 @@ const drainTime = 2 * time.Second
 // drainKey is under which a request's context holds the one that ends when requests are to come to their end.
 type drainKey struct{}
 
-// untilDrain is a request's context for an answer that goes on and on: it also ends when the server takes no more requests.
-func untilDrain(ctx context.Context) (context.Context, context.CancelFunc) {
+// UntilDrain is a request's context for an answer that goes on and on: it also ends when the server takes no more requests.
+func UntilDrain(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	stop := func() bool { return false }
 	if serving, ok := ctx.Value(drainKey{}).(context.Context); ok {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // Run is a row of positions: Count records from (Block, Offset) on, with leaf indices from Index on.
@@ -39,19 +40,19 @@ const (
 	RefusedSize
 )
 
-// Error is nil for Accepted, else ErrBacklog, ErrUnknownProject, ErrKeyReused, ErrQuota or ErrOversize.
+// Error is nil for Accepted, else wire.ErrBacklog, ErrUnknownProject, wire.ErrKeyReused, wire.ErrQuota or ErrOversize.
 func (r Reason) Error() error {
 	switch r {
 	case Accepted:
 		return nil
 	case RefusedBacklog:
-		return ErrBacklog
+		return wire.ErrBacklog
 	case RefusedProject:
 		return ErrUnknownProject
 	case RefusedKey:
-		return ErrKeyReused
+		return wire.ErrKeyReused
 	case RefusedRate:
-		return ErrQuota
+		return wire.ErrQuota
 	case RefusedSize:
 		return ErrOversize
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/wire"
 )
 
 func payloads(count int, prefix string) []string {
@@ -153,7 +154,7 @@ func TestAppendRefusesProject(t *testing.T) {
 
 func TestReasons(t *testing.T) {
 	for r, want := range map[Reason]error{
-		RefusedBacklog: ErrBacklog, RefusedProject: ErrUnknownProject, RefusedKey: ErrKeyReused, RefusedRate: ErrQuota, RefusedSize: ErrOversize, 200: ErrBadCommand,
+		RefusedBacklog: wire.ErrBacklog, RefusedProject: ErrUnknownProject, RefusedKey: wire.ErrKeyReused, RefusedRate: wire.ErrQuota, RefusedSize: ErrOversize, 200: ErrBadCommand,
 	} {
 		if !errors.Is(r.Error(), want) {
 			t.Errorf("reason %d: %v", r, r.Error())
@@ -169,7 +170,7 @@ func TestBacklog(t *testing.T) {
 	first := b.add(startTime, kept)[0]
 	// The request that passes the limit is taken whole; those behind it are refused, in the same submission too.
 	p := b.add(startTime, call{project: 1, payloads: payloads(6, "over")}, call{project: 1, payloads: []string{"no"}})
-	if p[0].Err != Accepted || p[1].Err != RefusedBacklog || !errors.Is(p[1].Err.Error(), ErrBacklog) {
+	if p[0].Err != Accepted || p[1].Err != RefusedBacklog || !errors.Is(p[1].Err.Error(), wire.ErrBacklog) {
 		t.Fatalf("%+v", p)
 	}
 	next := b.NextIndex()
@@ -210,7 +211,7 @@ func TestKeys(t *testing.T) {
 		t.Errorf("replay %+v, want %+v", again, want)
 	}
 	if other := b.add(startTime+9, call{project: 1, key: "k", payloads: []string{"other"}})[0]; other.Err != RefusedKey ||
-		other.Runs != nil || !errors.Is(other.Err.Error(), ErrKeyReused) {
+		other.Runs != nil || !errors.Is(other.Err.Error(), wire.ErrKeyReused) {
 		t.Errorf("another body: %+v", other)
 	}
 	if b.NextIndex() != next {

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // buffer gathers the records of the block that is open.
@@ -169,7 +170,7 @@ func (s *State) settle() {
 		if n := &s.storages[i]; n.Whole && n.Height < s.heldFrom() {
 			s.leaveRepair(n)
 			n.Sound, behind = false, true
-			n.move(Invalid, "behind: the masters no longer hold the blocks that it lacks", s.now)
+			n.move(Invalid, s.cause(wire.CodeLeftBehind, nil), s.now)
 		}
 	}
 	if drop > 0 || behind {

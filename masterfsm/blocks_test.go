@@ -267,8 +267,8 @@ func TestSlowNodeIsLeftBehind(t *testing.T) {
 	b.ack("a", 10)
 	b.ack("b", 10)
 	b.is("slow", Invalid, 1)
-	if n := b.storage("slow"); n.Cause == "" || b.retained > 500 || b.Stored() != 10 {
-		t.Errorf("cause %q, retained %d, stored %d", n.Cause, b.retained, b.Stored())
+	if n := b.storage("slow"); n.Cause.IsZero() || b.retained > 500 || b.Stored() != 10 {
+		t.Errorf("cause %v, retained %d, stored %d", n.Cause, b.retained, b.Stored())
 	}
 	// Blocks that are not stored are never dropped, whatever their size.
 	b.fill(40)

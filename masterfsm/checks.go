@@ -1,10 +1,10 @@
 package masterfsm
 
 import (
-	"cmp"
 	"fmt"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // Target is how far a check or a repair goes.
@@ -16,7 +16,7 @@ type Target struct {
 // Suspect makes a check of a storage node due at once: it answered wrong, or somebody asks for it.
 type Suspect struct {
 	ID    string `json:"id"`
-	Cause string `json:"cause"`
+	Cause Cause  `json:"cause"`
 	Time  uint64 `json:"time"`
 }
 
@@ -32,7 +32,7 @@ type BeginCheck struct {
 type EndCheck struct {
 	ID       string          `json:"id"`
 	Version  uint64          `json:"version"`
-	Aborted  string          `json:"aborted"` // why the check came to no end, "" where it did; nothing else counts then
+	Aborted  Cause           `json:"aborted"` // why the check did not end, if so; nothing else counts then
 	Findings []chain.Finding `json:"findings"`
 	Bad      []chain.Range   `json:"bad"`
 	// Unchecked is the first block below the target that could not be looked at, 0 where all were.
@@ -50,11 +50,14 @@ func (c *Suspect) apply(s *State) (any, error) {
 	if n == nil {
 		return nil, fmt.Errorf("%w: %s", ErrUnknownNode, c.ID)
 	}
-	if c.Cause == "" || len(c.Cause) > maxText {
-		return nil, fmt.Errorf("%w: a cause of 1 to %d bytes is needed", ErrBadCommand, maxText)
+	if c.Cause.IsZero() {
+		return nil, fmt.Errorf("%w: a cause is needed", ErrBadCommand)
+	}
+	if err := s.checkCause(c.Cause); err != nil {
+		return nil, err
 	}
 	s.tick(c.Time)
-	if n.Due == "" {
+	if n.Due.IsZero() {
 		n.Due = c.Cause
 		s.tell(Event{Kind: EventSuspect, Node: n.ID, URL: n.URL, Cause: c.Cause})
 	}
@@ -91,7 +94,7 @@ func (c *BeginCheck) apply(s *State) (any, error) {
 			valid++
 		}
 	}
-	if valid == 0 && len(s.storages) > 1 && n.Due == "" {
+	if valid == 0 && len(s.storages) > 1 && n.Due.IsZero() {
 		return nil, fmt.Errorf("%w: %s is the last valid storage node, and there is no cause to check it", ErrStale, c.ID)
 	}
 	target := Target{Height: n.Height}
@@ -117,7 +120,7 @@ func (c *EndCheck) apply(s *State) (any, error) {
 		return nil, err
 	case n.State != Validating:
 		return nil, fmt.Errorf("%w: %s is %s, not being checked", ErrStale, c.ID, n.State)
-	case len(c.Findings) > chain.MaxFindings || len(c.Bad) > maxRanges || len(c.Aborted) > maxText:
+	case len(c.Findings) > chain.MaxFindings || len(c.Bad) > maxRanges:
 		return nil, fmt.Errorf("%w: %d findings, %d ranges", ErrBadCommand, len(c.Findings), len(c.Bad))
 	}
 	for _, f := range c.Findings {
@@ -128,20 +131,25 @@ func (c *EndCheck) apply(s *State) (any, error) {
 	if err := checkRanges(c.Bad); err != nil {
 		return nil, err
 	}
+	if err := s.checkCause(c.Aborted); err != nil {
+		return nil, err
+	}
 	s.tick(c.Time)
 	target := n.Target
 	n.Target = Target{}
-	if c.Aborted != "" {
-		n.Due = cmp.Or(n.Due, c.Aborted)
+	if !c.Aborted.IsZero() {
+		if n.Due.IsZero() {
+			n.Due = c.Aborted
+		}
 		if bad := s.unrepaired(n); len(bad) > 0 {
-			n.move(Invalid, damaged(bad), s.now)
+			n.move(Invalid, s.damaged(bad), s.now)
 		} else {
-			n.move(Valid, "", s.now)
+			n.move(Valid, Cause{}, s.now)
 		}
 		s.settle()
 		return nil, nil
 	}
-	n.Checked, n.Due = s.now, ""
+	n.Checked, n.Due = s.now, Cause{}
 	n.Unchecked, n.Sound = c.Unchecked, !c.Strange
 	// A node does not name again what a person confirmed as lost.
 	confirmed := chain.CommonRanges(n.Bad, s.story.Confirmed)
@@ -153,14 +161,14 @@ func (c *EndCheck) apply(s *State) (any, error) {
 	s.story.Totals.CheckedBytes += c.Bytes
 	if c.Tiles > 0 {
 		s.story.Totals.BadTiles += c.Tiles
-		s.tell(Event{Kind: EventTiles, Node: n.ID, URL: n.URL, Blocks: target.Height, Cause: fmt.Sprintf(
-			"%d hashes of the tree were wrong on disk and were computed again from the blocks", c.Tiles)})
+		s.tell(Event{Kind: EventTiles, Node: n.ID, URL: n.URL, Blocks: target.Height,
+			Cause: s.cause(wire.CodeTilesRewritten, wire.Args{"count": c.Tiles})})
 	}
 	bad := s.unrepaired(n)
 	if len(bad) == 0 && c.Unchecked == 0 && !c.Strange {
-		n.move(Valid, "", s.now)
+		n.move(Valid, Cause{}, s.now)
 	} else {
-		n.move(Invalid, damaged(bad), s.now)
+		n.move(Invalid, s.failedCheck(n, bad), s.now)
 	}
 	if len(c.Findings) > 0 || n.State == Invalid {
 		s.story.Totals.BadBlocks += chain.CountBlocks(bad)

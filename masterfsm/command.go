@@ -98,7 +98,7 @@ type NodeHeight struct {
 // Register enters a worker, or a known worker's new address and tokens. A worker of another id at the same address is
 // replaced: it lost its identity.
 //
-// From protocol level 1 on it is refused with an [*OtherStartError] where the table has another start of the worker than Boot and
+// From protocol level 1 on it is refused with an [*wire.OtherStartError] where the table has another start of the worker than Boot and
 // Previous: then another process has registered with a copy of the worker's data folder, or the folder is an older copy. A worker that
 // keeps no list of its starts is an older program; once one has registered that does, an older one is refused.
 type Register struct {
@@ -108,10 +108,11 @@ type Register struct {
 	MasterToken string     `json:"master_token"` // what masters show to the worker
 	AccessHash  chain.Hash `json:"access_hash"`  // SHA-256 of what the worker shows to masters
 	Boot        string     `json:"boot"`         // another text at each start of the worker
-	// Previous is the start that the table has, where the worker's folder shows that it was one of its own. Only set from protocol
-	// level 1 on, as Lists is: older masters do not know these fields.
+	// Previous is the start that the table has, where the worker's folder shows that it was one of its own. Known from protocol
+	// level 1 on, as Lists is.
 	Previous string     `json:"previous,omitempty"`
 	Lists    bool       `json:"lists,omitempty"` // the worker keeps a list of its starts
+	Level    uint64     `json:"level,omitempty"` // the highest protocol level that the worker's program knows; from level 2 on
 	Height   uint64     `json:"height"`          // storage nodes: blocks on disk
 	Hash     chain.Hash `json:"hash"`            // storage nodes: of the last of them
 	Unclean  bool       `json:"unclean"`         // storage nodes: the start before this one did not end cleanly
@@ -123,7 +124,7 @@ type Register struct {
 type Invalidate struct {
 	ID      string `json:"id"`
 	Version uint64 `json:"version"`
-	Cause   string `json:"cause"`
+	Cause   Cause  `json:"cause"`
 	Time    uint64 `json:"time"`
 }
 
@@ -140,6 +141,33 @@ func (*BeginRepair) kind() kind   { return kindBeginRepair }
 func (*EndRepair) kind() kind     { return kindEndRepair }
 func (*ConfirmLost) kind() kind   { return kindConfirmLost }
 func (*RemoveStorage) kind() kind { return kindRemoveStorage }
+
+// EncodeFor is Encode of a command that all members of a group at a protocol level can read: below level 2 its causes are sentences.
+func EncodeFor(level uint64, c Command) []byte {
+	text := func(c Cause) Cause { return TextCause(c.Text()) }
+	if level >= LevelCodes {
+		return Encode(c)
+	}
+	switch c := c.(type) {
+	case *Invalidate:
+		old := *c
+		old.Cause = text(c.Cause)
+		return Encode(&old)
+	case *Suspect:
+		old := *c
+		old.Cause = text(c.Cause)
+		return Encode(&old)
+	case *EndCheck:
+		old := *c
+		old.Aborted = text(c.Aborted)
+		return Encode(&old)
+	case *EndRepair:
+		old := *c
+		old.Failed, old.Changed = text(c.Failed), text(c.Changed)
+		return Encode(&old)
+	}
+	return Encode(c)
+}
 
 // Encode gives the command the form that it has in the log.
 func Encode(c Command) []byte {

@@ -29,8 +29,8 @@ func everyCommand() []Command {
 		&Mined{Block: 1, Nonce: 1<<64 - 1, Time: startTime},
 		&Acknowledge{Nodes: []NodeHeight{{ID: "a", Version: 2, Height: 3}}, Time: startTime},
 		&Register{Role: RoleStorage, ID: "a", URL: "u", MasterToken: "t", AccessHash: chain.Hash{1}, Boot: "b", Height: 3, Hash: chain.Hash{2}, Time: startTime},
-		&Invalidate{ID: "a", Version: 1, Cause: "c", Time: startTime},
-		&Suspect{ID: "a", Cause: "c", Time: startTime},
+		&Invalidate{ID: "a", Version: 1, Cause: TextCause("c"), Time: startTime},
+		&Suspect{ID: "a", Cause: TextCause("c"), Time: startTime},
 		&BeginCheck{ID: "a", Version: 1, Time: startTime},
 		&EndCheck{
 			ID: "a", Version: 1, Findings: []chain.Finding{{Block: 1, What: chain.WrongFrame, Detail: "d"}},
@@ -41,8 +41,8 @@ func everyCommand() []Command {
 			Missing: []chain.Range{{From: 1, To: 2}}, Time: startTime,
 		},
 		&EndRepair{
-			ID: "a", Version: 1, Failed: "f", Height: 2, Hash: chain.Hash{3}, Bad: []chain.Range{{From: 1, To: 2}}, Unchecked: 1,
-			Changed: "c", Blocks: 4, Bytes: 5, Time: startTime,
+			ID: "a", Version: 1, Failed: TextCause("f"), Height: 2, Hash: chain.Hash{3}, Bad: []chain.Range{{From: 1, To: 2}}, Unchecked: 1,
+			Changed: TextCause("c"), Blocks: 4, Bytes: 5, Time: startTime,
 		},
 		&ConfirmLost{Block: 7, Time: startTime},
 		&RemoveStorage{ID: "a", Force: true, Time: startTime},

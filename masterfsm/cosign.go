@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // Cosignature is what a witness signed of a checkpoint.
@@ -71,7 +72,7 @@ func (c *Cosign) apply(s *State) (any, error) {
 		}
 	}
 	if len(of.Cosignatures) > MaxWitnesses {
-		return nil, fmt.Errorf("%w: the checkpoint would have more than %d cosignatures", ErrTooMany, MaxWitnesses)
+		return nil, fmt.Errorf("%w: the checkpoint would have more than %d cosignatures", wire.ErrTooMany, MaxWitnesses)
 	}
 	s.tick(c.Time)
 	s.cosigned = slices.Clone(s.cosigned)

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // cosignature is what a witness may have signed: only its form counts here.
@@ -208,5 +209,5 @@ func TestCosignaturesThatAreNone(t *testing.T) {
 	for i := range MaxWitnesses {
 		b.ok(cosign(at, fmt.Sprint("w", i)))
 	}
-	b.refused(cosign(at, "one-more"), ErrTooMany)
+	b.refused(cosign(at, "one-more"), wire.ErrTooMany)
 }

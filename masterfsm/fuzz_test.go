@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"errors"
 	"testing"
+
+	"github.com/chainstore/chainstore/wire"
 )
 
 // refusals are all errors that Apply may return.
 var refusals = []error{
-	ErrCommand, ErrBacklog, ErrUnknownProject, ErrKeyReused, ErrStale, ErrNonce, ErrNameTaken, ErrBadCommand, ErrUnknownNode, ErrNotLost, ErrTooFewCopies, ErrRemoved,
-	ErrUnknownToken, ErrTooMany, ErrUnknownLogKey, ErrLastLogKey,
+	ErrCommand, wire.ErrBacklog, ErrUnknownProject, wire.ErrKeyReused, ErrStale, ErrNonce, wire.ErrNameTaken, ErrBadCommand, ErrUnknownNode, wire.ErrNotLost, wire.ErrTooFewCopies, wire.ErrRemoved,
+	ErrUnknownToken, wire.ErrTooMany, ErrUnknownLogKey, wire.ErrLastKey,
 }
 
 func isRefusal(err error) bool {

@@ -203,7 +203,7 @@ func (b *table) is(id string, state NodeState, height uint64) {
 		b.t.Fatalf("%s is not in the table", id)
 	}
 	if n.State != state || n.Height != height {
-		b.t.Errorf("%s is %s at %d (%s), want %s at %d", id, n.State, n.Height, n.Cause, state, height)
+		b.t.Errorf("%s is %s at %d (%s), want %s at %d", id, n.State, n.Height, n.Cause.Text(), state, height)
 	}
 }
 
@@ -232,6 +232,7 @@ func checkInvariants(t testing.TB, s *State) {
 	checkBlocks(t, s)
 	checkSums(t, s)
 	checkWorkers(t, s)
+	checkCauses(t, s)
 	used := 0
 	for _, slot := range s.keys.slots {
 		if slot != 0 {

@@ -3,9 +3,9 @@ package masterfsm
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // EventKind tells what an entry of the story is about.
@@ -31,7 +31,7 @@ type Event struct {
 	Node     string          `json:"node,omitempty"`
 	URL      string          `json:"url,omitempty"`
 	Source   string          `json:"source,omitempty"` // of a repair: the node that sent
-	Cause    string          `json:"cause,omitempty"`
+	Cause    Cause           `json:"cause,omitzero"`
 	Findings []chain.Finding `json:"findings,omitempty"`
 	Ranges   []chain.Range   `json:"ranges,omitempty"`
 	Blocks   uint64          `json:"blocks,omitempty"`
@@ -119,18 +119,18 @@ func (s *State) reckon() {
 		if gone := chain.CutRanges(lost, s.story.Lost); len(gone) > 0 {
 			s.tell(Event{
 				Kind: EventLost, Ranges: gone, Blocks: chain.CountBlocks(gone),
-				Cause: "no storage node has a good copy of " + RangesText(gone),
+				Cause: s.cause(wire.CodeBlocksLost, s.aboutBlocks(gone)),
 			})
 		}
 		if found := chain.CutRanges(s.story.Lost, lost); len(found) > 0 {
 			s.tell(Event{
 				Kind: EventFound, Ranges: found, Blocks: chain.CountBlocks(found),
-				Cause: "a storage node may have a good copy again of " + RangesText(found),
+				Cause: s.cause(wire.CodeBlocksFound, s.aboutBlocks(found)),
 			})
 			s.story.Confirmed = chain.CutRanges(s.story.Confirmed, found)
 			for i := range s.storages { // they were Valid because nobody could have had it
 				if n := &s.storages[i]; n.State == Valid && len(s.unrepaired(n)) > 0 {
-					n.move(Invalid, damaged(s.unrepaired(n)), s.now)
+					n.move(Invalid, s.damaged(s.unrepaired(n)), s.now)
 				}
 			}
 		}
@@ -166,33 +166,6 @@ func (n *Storage) lacks(within chain.Range) []chain.Range {
 // Lacks are the blocks below a height that the node is known not to have.
 func (n *Storage) Lacks(height uint64) []chain.Range { return n.lacks(chain.Range{To: height}) }
 
-// RangesText names blocks for people.
-func RangesText(list []chain.Range) string {
-	const most = 6
-	if len(list) == 0 {
-		return "no block"
-	}
-	var parts []string
-	for i, r := range list {
-		if i == most {
-			parts = append(parts, fmt.Sprintf("%d more runs", len(list)-most))
-			break
-		}
-		if r.Len() == 1 {
-			parts = append(parts, fmt.Sprint(r.From))
-		} else {
-			parts = append(parts, fmt.Sprintf("%d to %d", r.From, r.To-1))
-		}
-	}
-	word := "blocks "
-	if chain.CountBlocks(list) == 1 {
-		word = "block "
-	}
-	return word + strings.Join(parts, ", ")
-}
-
-func damaged(bad []chain.Range) string { return "damaged: " + RangesText(bad) }
-
 // ConfirmLost records a person's word that a block of which no node has a good copy is lost for good. Nodes that lack nothing
 // but confirmed blocks are Valid from then on.
 type ConfirmLost struct {
@@ -203,7 +176,7 @@ type ConfirmLost struct {
 func (c *ConfirmLost) apply(s *State) (any, error) {
 	one := chain.Range{From: c.Block, To: c.Block + 1}
 	if len(chain.CommonRanges(s.story.Lost, []chain.Range{one})) == 0 {
-		return nil, fmt.Errorf("%w: block %d", ErrNotLost, c.Block)
+		return nil, fmt.Errorf("%w: block %d", wire.ErrNotLost, c.Block)
 	}
 	s.tick(c.Time)
 	if len(chain.CutRanges([]chain.Range{one}, s.story.Confirmed)) == 0 {
@@ -212,12 +185,12 @@ func (c *ConfirmLost) apply(s *State) (any, error) {
 	s.story.Confirmed = chain.AddRange(s.story.Confirmed, one)
 	s.tell(Event{
 		Kind: EventConfirmed, Ranges: []chain.Range{one}, Blocks: 1,
-		Cause: fmt.Sprintf("a person confirmed that block %d is lost", c.Block),
+		Cause: s.cause(wire.CodeLossConfirmed, wire.Args{"block": c.Block}),
 	})
 	for i := range s.storages {
 		n := &s.storages[i]
 		if n.State == Invalid && n.Whole && len(s.unrepaired(n)) == 0 {
-			n.move(Valid, "", s.now)
+			n.move(Valid, Cause{}, s.now)
 		}
 	}
 	s.settle()

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/wire"
 )
 
 func ranges(pairs ...uint64) []chain.Range {
@@ -63,7 +64,7 @@ func TestCheckAndRepair(t *testing.T) {
 		Bad: ranges(3, 4), Findings: []chain.Finding{{Block: 3, What: chain.WrongPayload, Detail: "record 1"}}, Bytes: 100, Millis: 9,
 	})
 	b.is("b", Invalid, 6)
-	if n := b.storage("b"); n.Whole || n.Cause != "damaged: block 3" || n.Checked != b.now {
+	if n := b.storage("b"); n.Whole || n.Cause.Text() != "damaged: block 3" || n.Checked != b.now {
 		t.Errorf("%+v", n)
 	}
 	began := b.ok(&BeginRepair{
@@ -74,7 +75,7 @@ func TestCheckAndRepair(t *testing.T) {
 		t.Errorf("%+v, %+v", began, b.storage("c"))
 	}
 	b.ok(&EndRepair{
-		ID: "b", Version: began.Version, Height: 6, Hash: b.head.Hash, Blocks: 1, Bytes: 50, Changed: "one byte", Time: b.now + 3,
+		ID: "b", Version: began.Version, Height: 6, Hash: b.head.Hash, Blocks: 1, Bytes: 50, Changed: TextCause("one byte"), Time: b.now + 3,
 	})
 	b.is("b", Valid, 6)
 	b.is("c", Valid, 6)
@@ -90,7 +91,7 @@ func TestCheckAndRepair(t *testing.T) {
 	if finding.Kind != EventFinding || finding.Node != "b" || finding.Blocks != 1 || finding.Findings[0].Detail != "record 1" {
 		t.Errorf("%+v", finding)
 	}
-	if repair.Kind != EventRepair || repair.Source != "c" || repair.Bytes != 50 || repair.Millis != 3 || repair.Cause != "one byte" ||
+	if repair.Kind != EventRepair || repair.Source != "c" || repair.Bytes != 50 || repair.Millis != 3 || repair.Cause.Text() != "one byte" ||
 		!reflect.DeepEqual(repair.Ranges, ranges(3, 4)) {
 		t.Errorf("%+v", repair)
 	}
@@ -103,15 +104,15 @@ func TestCheckIsRefused(t *testing.T) {
 	}
 	b.ok(begin("a"))
 	b.refused(begin("b"), ErrStale) // one at a time
-	b.ok(&EndCheck{ID: "a", Version: b.storage("a").Version, Aborted: "no answer", Time: b.now})
+	b.ok(&EndCheck{ID: "a", Version: b.storage("a").Version, Aborted: TextCause("no answer"), Time: b.now})
 	b.is("a", Valid, 6)
-	if b.storage("a").Due != "no answer" || b.storage("a").Checked != 0 {
+	if b.storage("a").Due.Text() != "no answer" || b.storage("a").Checked != 0 {
 		t.Errorf("%+v", b.storage("a"))
 	}
 	b.check("a", EndCheck{Bad: ranges(1, 2)})
 	b.check("b", EndCheck{Bad: ranges(1, 2)})
 	b.refused(begin("c"), ErrStale) // the last valid one
-	b.ok(&Suspect{ID: "c", Cause: "it answered wrong", Time: b.now})
+	b.ok(&Suspect{ID: "c", Cause: TextCause("it answered wrong"), Time: b.now})
 	b.check("c", EndCheck{}) // unless there is a cause
 	b.ok(&RemoveStorage{ID: "a", Force: true, Time: b.now})
 	b.ok(&RemoveStorage{ID: "b", Force: true, Time: b.now})
@@ -141,7 +142,7 @@ func TestRepairIsRefused(t *testing.T) {
 func TestFailedRepair(t *testing.T) {
 	b := threeNodes(t)
 	b.check("a", EndCheck{Bad: ranges(1, 2, 4, 5)})
-	b.repair("a", "b", EndRepair{Failed: "the sender died", Bad: ranges(4, 5)})
+	b.repair("a", "b", EndRepair{Failed: TextCause("the sender died"), Bad: ranges(4, 5)})
 	b.is("a", Invalid, 6)
 	b.is("b", Valid, 6)
 	if n := b.storage("a"); n.Whole || !reflect.DeepEqual(n.Bad, ranges(4, 5)) || b.Story().Totals.FailedRepairs != 1 {
@@ -158,7 +159,7 @@ func TestFailedRepair(t *testing.T) {
 // What a person confirmed as lost is a hole that everybody may have; until then the nodes with just that hole go on keeping new blocks.
 func TestLostBlocks(t *testing.T) {
 	b := threeNodes(t)
-	b.refused(&ConfirmLost{Block: 2, Time: b.now + 99}, ErrNotLost)
+	b.refused(&ConfirmLost{Block: 2, Time: b.now + 99}, wire.ErrNotLost)
 	b.check("a", EndCheck{Bad: ranges(2, 3)})
 	b.check("b", EndCheck{Bad: ranges(2, 3, 5, 6)})
 	if len(b.Story().Lost) != 0 {
@@ -217,7 +218,7 @@ func TestRegistrationKeepsWhatIsKnown(t *testing.T) {
 	b.check("a", EndCheck{Bad: ranges(2, 3)})
 	b.node("a", 6)
 	b.is("a", Invalid, 6)
-	if n := b.storage("a"); n.Cause != "damaged: block 2" || !n.Sound {
+	if n := b.storage("a"); n.Cause.Text() != "damaged: block 2" || !n.Sound {
 		t.Errorf("%+v", n)
 	}
 	// A node that comes back with less tells of it.
@@ -230,11 +231,11 @@ func TestRegistrationKeepsWhatIsKnown(t *testing.T) {
 	b.repair("a", "c", EndRepair{})
 	// One that was not shut down is checked at once.
 	b.ok(&Register{Role: RoleStorage, ID: "c", URL: "http://c", Height: 6, Hash: b.head.Hash, Unclean: true, Time: b.now})
-	if n := b.storage("c"); n.Due == "" || n.State != Valid {
+	if n := b.storage("c"); n.Due.IsZero() || n.State != Valid {
 		t.Errorf("%+v", n)
 	}
 	b.check("c", EndCheck{Tiles: 2})
-	if n := b.storage("c"); n.Due != "" || b.Story().Totals.BadTiles != 2 {
+	if n := b.storage("c"); !n.Due.IsZero() || b.Story().Totals.BadTiles != 2 {
 		t.Errorf("%+v", n)
 	}
 }
@@ -259,7 +260,7 @@ func TestRestartsWithinARepair(t *testing.T) {
 	// A node that took the sender's address.
 	b.ok(&Register{Role: RoleStorage, ID: "z", URL: b.storage("b").URL, Time: b.now})
 	b.is("a", Receiving, 6)
-	b.ok(&Invalidate{ID: "a", Version: b.storage("a").Version, Cause: "another chain", Time: b.now})
+	b.ok(&Invalidate{ID: "a", Version: b.storage("a").Version, Cause: TextCause("another chain"), Time: b.now})
 	if b.storage("a").Sound || b.storage("a").Peer != "" {
 		t.Errorf("%+v", b.storage("a"))
 	}
@@ -276,12 +277,12 @@ func TestRestartsWithinARepair(t *testing.T) {
 
 func TestSuspectIsDueOnce(t *testing.T) {
 	b := threeNodes(t)
-	b.refused(&Suspect{ID: "x", Cause: "c", Time: b.now + 99}, ErrUnknownNode)
+	b.refused(&Suspect{ID: "x", Cause: TextCause("c"), Time: b.now + 99}, ErrUnknownNode)
 	b.refused(&Suspect{ID: "a", Time: b.now + 99}, ErrBadCommand)
-	b.refused(&Suspect{ID: "a", Cause: strings.Repeat("x", maxText+1), Time: b.now + 99}, ErrBadCommand)
-	b.ok(&Suspect{ID: "a", Cause: "it answered wrong", Time: b.now})
-	b.ok(&Suspect{ID: "a", Cause: "it answered wrong again", Time: b.now})
-	if b.storage("a").Due != "it answered wrong" || len(b.Story().Events) != 1 {
+	b.refused(&Suspect{ID: "a", Cause: TextCause(strings.Repeat("x", maxText+1)), Time: b.now + 99}, ErrBadCommand)
+	b.ok(&Suspect{ID: "a", Cause: TextCause("it answered wrong"), Time: b.now})
+	b.ok(&Suspect{ID: "a", Cause: TextCause("it answered wrong again"), Time: b.now})
+	if b.storage("a").Due.Text() != "it answered wrong" || len(b.Story().Events) != 1 {
 		t.Errorf("%+v, %+v", b.storage("a"), b.Story().Events)
 	}
 }
@@ -311,7 +312,7 @@ func TestStoryIsBounded(t *testing.T) {
 	}
 }
 
-func TestRangesText(t *testing.T) {
+func TestBlocksSentence(t *testing.T) {
 	for want, list := range map[string][]chain.Range{
 		"block 7":                               ranges(7, 8),
 		"no block":                              nil,
@@ -320,7 +321,7 @@ func TestRangesText(t *testing.T) {
 		"blocks 0, 2, 4, 6, 8, 10, 2 more runs": ranges(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
 		fmt.Sprintf("blocks 0 to %d", uint64(1<<40)-1): ranges(0, 1<<40),
 	} {
-		if got := RangesText(list); got != want {
+		if got := blocksSentence(wire.Args{"ranges": list}); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}

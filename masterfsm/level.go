@@ -1,6 +1,10 @@
 package masterfsm
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/chainstore/chainstore/wire"
+)
 
 // Protocol levels. A member announces the highest level that its program knows; the group's level is committed, by [RaiseLevel], once
 // every member has announced it, and never falls. What an older member could not read, or would do differently, is written and done only
@@ -9,12 +13,17 @@ import "fmt"
 //	0: up to commit b74b8ae
 //	1: submissions are told apart by their content ([State.Apply] of an append); workers register with the start that the table has
 //	   of them ([Register]); snapshots of version 5; raft connections open with handshake version 2 (package raftstore)
+//	2: causes are codes with arguments ([Cause]), in the state and in commands; the table has the protocol levels of workers
+//	   ([Register]); snapshots of version 6
 const (
 	// LevelIdentities is the level from which reused names and copied data folders are recognised.
 	LevelIdentities = 1
 
+	// LevelCodes is the level from which causes are codes.
+	LevelCodes = 2
+
 	// ProtocolLevel is the highest level that this program knows.
-	ProtocolLevel = LevelIdentities
+	ProtocolLevel = wire.ProtocolLevel
 )
 
 // RaiseLevel raises the group's protocol level. The leader proposes it after every member of raft's configuration, non-voters included,

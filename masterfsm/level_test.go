@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/chainstore/chainstore/wire"
 )
 
 // raise raises the group's level to that of this program.
@@ -47,7 +49,7 @@ func TestSnapshotAtLevelZero(t *testing.T) {
 func TestSnapshotVersions(t *testing.T) {
 	b := busyTable(t)
 	old := snapshotBytes(t, b.State)
-	b.raise()
+	b.ok(&RaiseLevel{Level: 1, Time: startTime})
 	now := snapshotBytes(t, b.State)
 	if old[4] != 4 || now[4] != 5 {
 		t.Errorf("version %d at level 0, %d at level 1", old[4], now[4])
@@ -149,8 +151,8 @@ func TestRegisterOfAnotherStart(t *testing.T) {
 				t.Helper()
 				before := snapshotBytes(t, b.State)
 				_, err := b.Apply(Encode(c))
-				var other *OtherStartError
-				if !errors.As(err, &other) || other.Boot != boot || other.ID != "w" {
+				var other *wire.OtherStartError
+				if !errors.As(err, &other) || other.Start != boot || !strings.HasSuffix(err.Error(), "worker w") {
 					t.Errorf("%+v: %v", c, err)
 				}
 				if !bytes.Equal(before, snapshotBytes(t, b.State)) {

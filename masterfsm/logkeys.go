@@ -11,6 +11,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // Log is the identity under which the group signs its checkpoints.
@@ -87,7 +88,7 @@ type AddLogKey struct {
 }
 
 // RetireLogKey ends a key: it signs no more, and its private part leaves the table; log entries and snapshots of before keep it, sealed, until
-// they are dropped. The last that signs is refused with [ErrLastLogKey].
+// they are dropped. The last that signs is refused with [wire.ErrLastKey].
 type RetireLogKey struct {
 	ID   string `json:"id"`
 	Time uint64 `json:"time"`
@@ -119,9 +120,9 @@ func (c *AddLogKey) apply(s *State) (any, error) {
 	case at >= 0 && !s.log.Keys[at].Signs():
 		return nil, fmt.Errorf("%w: the key %s is retired", ErrStale, k.ID)
 	case at < 0 && len(s.log.Signing()) >= MaxLogKeys:
-		return nil, fmt.Errorf("%w: %d keys sign already: retire one first", ErrTooMany, MaxLogKeys)
+		return nil, fmt.Errorf("%w: %d keys sign already: retire one first", wire.ErrTooMany, MaxLogKeys)
 	case at < 0 && len(s.log.Keys) >= maxKnownKeys:
-		return nil, fmt.Errorf("%w: the log has had %d keys and takes no more: stay with those that sign", ErrTooMany, maxKnownKeys)
+		return nil, fmt.Errorf("%w: the log has had %d keys and takes no more: stay with those that sign", wire.ErrTooMany, maxKnownKeys)
 	}
 	s.tick(c.Time)
 	keys := slices.Clone(s.log.Keys)
@@ -145,7 +146,7 @@ func (c *RetireLogKey) apply(s *State) (any, error) {
 	case !s.log.Keys[at].Signs():
 		return nil, nil // it was asked for twice
 	case len(s.log.Signing()) == 1:
-		return nil, fmt.Errorf("%w: %s; add its successor first", ErrLastLogKey, c.ID)
+		return nil, fmt.Errorf("%w: %s; add its successor first", wire.ErrLastKey, c.ID)
 	}
 	s.tick(c.Time)
 	keys := slices.Clone(s.log.Keys)

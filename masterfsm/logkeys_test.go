@@ -10,6 +10,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/wire"
 )
 
 const origin = "example.com/log"
@@ -63,11 +64,11 @@ func TestLogKeys(t *testing.T) {
 		t.Errorf("retired again: %+v", k)
 	}
 	b.refused(again, ErrStale) // it does not come back
-	b.refused(&RetireLogKey{ID: second.ID, Time: startTime}, ErrLastLogKey)
+	b.refused(&RetireLogKey{ID: second.ID, Time: startTime}, wire.ErrLastKey)
 	for seed := byte(3); seed < 2+MaxLogKeys; seed++ {
 		b.ok(addKey(seed, false))
 	}
-	b.refused(addKey(99, false), ErrTooMany)
+	b.refused(addKey(99, false), wire.ErrTooMany)
 }
 
 func TestLogKeysThatAreNone(t *testing.T) {
@@ -117,7 +118,7 @@ func TestRetiredKeysAreKept(t *testing.T) {
 	for _, n := range []uint16{1, maxKnownKeys / 2, maxKnownKeys - 2} {
 		b.refused(nth(n), ErrStale)
 	}
-	b.refused(nth(maxKnownKeys), ErrTooMany)
+	b.refused(nth(maxKnownKeys), wire.ErrTooMany)
 	again := nth(maxKnownKeys - 1)
 	again.Sealed[0]++
 	b.ok(again) // one that signs may still be sealed again

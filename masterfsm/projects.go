@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // Project owns records. Its id is never given out again.
@@ -23,7 +24,7 @@ type Project struct {
 	Tokens  []Token `json:"tokens"`     // by id; never changed in place
 }
 
-// Limits of projects. What is over one of the first two wraps [ErrBadCommand], what does not fit any more [ErrTooMany].
+// Limits of projects. What is over one of the first two wraps [ErrBadCommand], what does not fit any more [wire.ErrTooMany].
 const (
 	MaxProjectName = 128 // bytes
 	MaxTokenLabel  = 64  // bytes
@@ -57,9 +58,9 @@ func (c *CreateProject) apply(s *State) (any, error) {
 	case c.Name == "" || len(c.Name) > MaxProjectName || !utf8.ValidString(c.Name):
 		return nil, fmt.Errorf("%w: a project's name has 1 to %d bytes of UTF-8", ErrBadCommand, MaxProjectName)
 	case taken:
-		return nil, fmt.Errorf("%w: %q", ErrNameTaken, c.Name)
+		return nil, fmt.Errorf("%w: %q", wire.ErrNameTaken, c.Name)
 	case len(s.projects) >= MaxProjects:
-		return nil, fmt.Errorf("%w: there are %d projects already", ErrTooMany, MaxProjects)
+		return nil, fmt.Errorf("%w: there are %d projects already", wire.ErrTooMany, MaxProjects)
 	}
 	if err := c.Quota.check(); err != nil {
 		return nil, err

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/wire"
 )
 
 func TestCreateProject(t *testing.T) {
@@ -53,7 +54,7 @@ func TestCreateProjectRefusals(t *testing.T) {
 	}{
 		"no name":       {CreateProject{TokenHash: chain.Hash{5}}, ErrBadCommand},
 		"name too long": {CreateProject{Name: strings.Repeat("n", MaxProjectName+1), TokenHash: chain.Hash{5}}, ErrBadCommand},
-		"name taken":    {CreateProject{Name: "one", TokenHash: chain.Hash{5}}, ErrNameTaken},
+		"name taken":    {CreateProject{Name: "one", TokenHash: chain.Hash{5}}, wire.ErrNameTaken},
 		"token in use":  {CreateProject{Name: "three", TokenHash: chain.Hash{2}}, ErrBadCommand},
 		"quota":         {CreateProject{Name: "three", Quota: Quota{RecordBytes: maxRate + 1}}, ErrBadCommand},
 	} {
@@ -68,7 +69,7 @@ func TestCreateProjectRefusals(t *testing.T) {
 func TestProjectsAreLimited(t *testing.T) {
 	b := newTable(t, smallSettings())
 	b.projects = make([]Project, MaxProjects)
-	if _, err := b.Apply(Encode(&CreateProject{Name: "one more", TokenHash: chain.Hash{9}})); !errors.Is(err, ErrTooMany) || len(b.projects) != MaxProjects {
+	if _, err := b.Apply(Encode(&CreateProject{Name: "one more", TokenHash: chain.Hash{9}})); !errors.Is(err, wire.ErrTooMany) || len(b.projects) != MaxProjects {
 		t.Errorf("%v, %d projects", err, len(b.projects))
 	}
 }

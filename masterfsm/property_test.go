@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // simulation applies one random sequence of commands to two states, one of which is written down and restored now and then,
@@ -235,7 +236,7 @@ func (s *simulation) integrity(time uint64) Command {
 	switch n.State {
 	case Validating:
 		if s.chance(3) {
-			return &EndCheck{ID: id, Version: n.Version, Aborted: "random", Time: time}
+			return &EndCheck{ID: id, Version: n.Version, Aborted: s.cause(), Time: time}
 		}
 		return &EndCheck{
 			ID: id, Version: n.Version, Bad: bad, Strange: s.chance(8), Tiles: uint64(s.rng.IntN(2)), Time: time,
@@ -245,7 +246,7 @@ func (s *simulation) integrity(time uint64) Command {
 		head := s.heads[len(s.heads)-1-s.rng.IntN(min(3, len(s.heads)))]
 		c := &EndRepair{ID: id, Version: n.Version, Height: head.Height, Hash: head.Hash, Bad: bad, Blocks: 1, Bytes: 10, Time: time}
 		if s.chance(3) {
-			c.Failed = "random"
+			c.Failed = s.cause()
 		}
 		return c
 	case Invalid:
@@ -263,7 +264,7 @@ func (s *simulation) integrity(time uint64) Command {
 	}
 	switch what {
 	case 9:
-		return &Suspect{ID: id, Cause: "random", Time: time}
+		return &Suspect{ID: id, Cause: s.cause(), Time: time}
 	case 10:
 		return &ConfirmLost{Block: uint64(s.rng.IntN(3)), Time: time}
 	case 11:
@@ -271,7 +272,14 @@ func (s *simulation) integrity(time uint64) Command {
 			return &RemoveStorage{ID: id, Force: s.chance(2), Time: time}
 		}
 	}
-	return &Invalidate{ID: id, Version: n.Version, Cause: "random", Time: time}
+	return &Invalidate{ID: id, Version: n.Version, Cause: s.cause(), Time: time}
+}
+
+func (s *simulation) cause() Cause {
+	if s.chance(2) {
+		return TextCause("random")
+	}
+	return Cause{Code: wire.CodeWrongAnswer, Args: wire.Args{"detail": "random"}}
 }
 
 func (s *simulation) id() string { return string(rune('a' + s.rng.IntN(5))) }

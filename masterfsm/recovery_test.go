@@ -286,7 +286,7 @@ func TestRecoverKeepsBodies(t *testing.T) {
 	g.log = append(g.log,
 		Encode(&Register{Role: RoleStorage, ID: "d1", URL: "http://d1", Time: startTime}),
 		Encode(&Register{Role: RoleStorage, ID: "d2", URL: "http://d2", Time: startTime}),
-		Encode(&Invalidate{ID: "d2", Version: 1, Cause: "test", Time: startTime}))
+		Encode(&Invalidate{ID: "d2", Version: 1, Cause: TextCause("test"), Time: startTime}))
 	if _, err := g.Apply(g.log[len(g.log)-1]); err != nil {
 		t.Fatal(err)
 	}

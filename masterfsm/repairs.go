@@ -1,9 +1,11 @@
 package masterfsm
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // BeginRepair makes an Invalid node Receiving, and the Valid node that sends to it Sending. A sender that is Invalid itself and has
@@ -24,12 +26,12 @@ type BeginRepair struct {
 type EndRepair struct {
 	ID        string        `json:"id"`
 	Version   uint64        `json:"version"`
-	Failed    string        `json:"failed"` // why it ended early, "" where it did not
+	Failed    Cause         `json:"failed"` // why it ended early, if it did
 	Height    uint64        `json:"height"`
 	Hash      chain.Hash    `json:"hash"`
 	Bad       []chain.Range `json:"bad"` // below height, still
 	Unchecked uint64        `json:"unchecked"`
-	Changed   string        `json:"changed"` // for people: which bytes were replaced
+	Changed   Cause         `json:"changed"` // which bytes were replaced
 	Blocks    uint64        `json:"blocks"`  // received
 	Bytes     uint64        `json:"bytes"`
 	Time      uint64        `json:"time"`
@@ -63,7 +65,7 @@ func (c *BeginRepair) apply(s *State) (any, error) {
 	}
 	s.tick(c.Time)
 	if sender != nil && sender.State == Valid {
-		sender.move(Sending, "", s.now)
+		sender.move(Sending, Cause{}, s.now)
 		sender.Peer = c.ID
 	}
 	if c.Keep < n.Height && len(chain.CommonRanges(n.Bad, []chain.Range{{From: c.Keep, To: n.Height}})) == 0 {
@@ -73,7 +75,7 @@ func (c *BeginRepair) apply(s *State) (any, error) {
 			Kind: EventFinding, Node: n.ID, URL: n.URL, Ranges: []chain.Range{other}, Blocks: other.Len(), Cause: n.Cause,
 			Findings: []chain.Finding{{
 				Block: c.Keep, What: chain.WrongChain,
-				Detail: fmt.Sprintf("its blocks from %d on are of another chain, or cannot be read", c.Keep),
+				Detail: s.detail("its blocks from %d on are of another chain, or cannot be read", c.Keep),
 			}},
 		})
 	}
@@ -92,8 +94,11 @@ func (c *EndRepair) apply(s *State) (any, error) {
 		return nil, err
 	case n.State != Receiving:
 		return nil, fmt.Errorf("%w: %s is %s, not being repaired", ErrStale, c.ID, n.State)
-	case len(c.Failed) > maxText || len(c.Changed) > maxText || len(c.Bad) > maxRanges:
-		return nil, fmt.Errorf("%w: a cause of %d bytes, %d ranges", ErrBadCommand, len(c.Failed)+len(c.Changed), len(c.Bad))
+	case len(c.Bad) > maxRanges:
+		return nil, fmt.Errorf("%w: %d ranges", ErrBadCommand, len(c.Bad))
+	}
+	if err := errors.Join(s.checkCause(c.Failed), s.checkCause(c.Changed)); err != nil {
+		return nil, err
 	}
 	if err := checkRanges(c.Bad); err != nil {
 		return nil, err
@@ -103,7 +108,7 @@ func (c *EndRepair) apply(s *State) (any, error) {
 	cut := n.Keep < n.Height
 	n.Bad, n.Unchecked = c.Bad, c.Unchecked
 	s.leaveRepair(n)
-	if c.Failed != "" {
+	if !c.Failed.IsZero() {
 		n.Sound = n.Sound && !cut
 		n.move(Invalid, was, s.now)
 		s.story.Totals.FailedRepairs++
@@ -116,12 +121,12 @@ func (c *EndRepair) apply(s *State) (any, error) {
 	s.story.Totals.RepairedBytes += c.Bytes
 	cause := was
 	switch {
-	case c.Failed != "":
-		cause = "ended early: " + c.Failed
-	case c.Changed != "":
+	case !c.Failed.IsZero():
+		cause = s.cause(wire.CodeRepairFailed, wire.Args{"cause": wire.Message(c.Failed)})
+	case !c.Changed.IsZero():
 		cause = c.Changed
 	}
-	if source != "" || c.Failed != "" {
+	if source != "" || !c.Failed.IsZero() {
 		s.tell(Event{
 			Kind: EventRepair, Node: n.ID, URL: n.URL, Source: source, Ranges: missing, Blocks: c.Blocks, Bytes: c.Bytes,
 			Millis: took, Cause: cause,
@@ -138,9 +143,9 @@ func (s *State) leaveRepair(n *Storage) {
 		if sender := s.storage(n.Peer); sender != nil && sender.State == Sending && sender.Peer == n.ID {
 			sender.Peer = ""
 			if bad := s.unrepaired(sender); len(bad) > 0 { // what was confirmed as lost when it began to send was found since
-				sender.move(Invalid, damaged(bad), s.now)
+				sender.move(Invalid, s.damaged(bad), s.now)
 			} else {
-				sender.move(Valid, "", s.now)
+				sender.move(Valid, Cause{}, s.now)
 			}
 		}
 	}
@@ -155,9 +160,9 @@ func (s *State) enter(n *Storage, hash chain.Hash) {
 	switch bad := s.unrepaired(n); {
 	case state != Valid:
 	case len(bad) > 0:
-		state, cause = Invalid, damaged(bad)
+		state, cause = Invalid, s.damaged(bad)
 	case n.Unchecked > 0:
-		state, cause = Invalid, fmt.Sprintf("blocks from %d on could not be checked", n.Unchecked)
+		state, cause = Invalid, s.cause(wire.CodeUnchecked, wire.Args{"block": n.Unchecked})
 	default:
 		for i := range s.storages {
 			if other := &s.storages[i]; other.State == Receiving && other.Peer == n.ID {

@@ -31,20 +31,22 @@ import (
 //	crc u32: CRC-32C of everything before it
 //
 // Equal states have equal bytes: maps are written in the order of their keys. The version is the oldest that can hold the state, so that
-// every member of the group can read it: 4 at protocol level 0, 5 from level 1 on.
+// every member of the group can read it: 4 at protocol level 0, 5 at level 1, 6 from level 2 on.
 const (
 	snapshotMagic   = "CSSN"
-	snapshotVersion = 5
-	levelSnapshot   = 5 // with the group's level and the content of submissions: read and written from protocol level 1 on
+	snapshotVersion = 6
 	oldestSnapshot  = 3 // without what the group signs: the log has no key
 )
 
 // snapshotVersionOf is the version of snapshots at a protocol level.
 func snapshotVersionOf(level uint64) uint8 {
-	if level >= LevelIdentities {
-		return levelSnapshot
+	switch {
+	case level >= LevelCodes:
+		return 6
+	case level >= LevelIdentities:
+		return 5 // with the group's level and the content of submissions
 	}
-	return levelSnapshot - 1
+	return 4
 }
 
 // ErrSnapshot: the bytes are no snapshot of a state, or were damaged.
@@ -301,8 +303,12 @@ func restore(c *source) (*State, error) {
 		return nil, fmt.Errorf("it starts with %q, not %q", magic, snapshotMagic)
 	}
 	version := c.u8()
-	if c.err == nil && (version < oldestSnapshot || version > snapshotVersion) {
-		return nil, fmt.Errorf("version %d, this program knows %d to %d", version, oldestSnapshot, snapshotVersion)
+	switch {
+	case c.err != nil:
+	case version > snapshotVersion:
+		return nil, fmt.Errorf("snapshot version %d, this program knows up to %d: a newer ChainStore is needed", version, snapshotVersion)
+	case version < oldestSnapshot:
+		return nil, fmt.Errorf("snapshot version %d, this program knows %d to %d", version, oldestSnapshot, snapshotVersion)
 	}
 	var img image
 	if small := c.part(); c.err == nil {
@@ -320,7 +326,7 @@ func restore(c *source) (*State, error) {
 	switch {
 	case img.Level > ProtocolLevel:
 		return nil, fmt.Errorf("protocol level %d, this program knows %d: a newer ChainStore is needed", img.Level, ProtocolLevel)
-	case (version >= levelSnapshot) != (img.Level >= LevelIdentities):
+	case version != snapshotVersionOf(img.Level) && (version != oldestSnapshot || img.Level != 0):
 		return nil, fmt.Errorf("version %d with protocol level %d", version, img.Level)
 	}
 	s := New()

@@ -36,7 +36,7 @@ func busyTable(t testing.TB) *table {
 		Findings: []chain.Finding{{Block: 0, What: chain.WrongFrame, Detail: "a header that was written again"}},
 	})
 	b.node("d", 1)
-	b.ok(&Invalidate{ID: "d", Version: b.storage("d").Version, Cause: "other chain", Time: startTime + 2})
+	b.ok(&Invalidate{ID: "d", Version: b.storage("d").Version, Cause: TextCause("other chain"), Time: startTime + 2})
 	b.ok(&BeginRepair{
 		ID: "d", Version: b.storage("d").Version, Sender: "c", SenderVersion: b.storage("c").Version, Ticket: "ticket",
 		Keep: 1, Missing: []chain.Range{{From: 0, To: 1}}, Time: startTime + 2,
@@ -45,7 +45,7 @@ func busyTable(t testing.TB) *table {
 	b.ok(addKey(2, false))
 	b.ok(&RetireLogKey{ID: b.Log().Keys[0].ID, Time: startTime + 2})
 	b.ok(cosign(b.Checkpoint(), "w1", "w2"))
-	b.ok(&Suspect{ID: "a", Cause: "it answered wrong", Time: startTime + 2})
+	b.ok(&Suspect{ID: "a", Cause: TextCause("it answered wrong"), Time: startTime + 2})
 	b.submit(appendOf(t, "m2", 7, 40, startTime+3, call{project: 2, key: "k2", payloads: payloads(3, "other")}))
 	b.submit(appendOf(t, "m2", 7, 41, startTime+3, call{project: 2, key: "k2", payloads: payloads(3, "other")}))
 	if b.heldFrom() != 1 || b.Stored() != 3 || b.Head().Height != 4 || b.Height() != 5 || len(b.open.ends) != 3 {

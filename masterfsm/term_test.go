@@ -145,7 +145,7 @@ func TestSettingsChangeWhatIsHeld(t *testing.T) {
 	}
 	b.is("a", Valid, 3)
 	b.is("b", Invalid, 0)
-	if n := b.storage("b"); !strings.HasPrefix(n.Cause, "behind") {
-		t.Errorf("cause %q", n.Cause)
+	if n := b.storage("b"); !strings.HasPrefix(n.Cause.Text(), "behind") {
+		t.Errorf("cause %v", n.Cause)
 	}
 }

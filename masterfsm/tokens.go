@@ -6,6 +6,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // Token lets its bearer into a project. The plain text is known to the bearer alone.
@@ -85,7 +86,7 @@ func (s *State) checkToken(p *Project, hash chain.Hash) error {
 		return fmt.Errorf("%w: that token is in use", ErrBadCommand)
 	}
 	if len(p.Tokens) >= MaxTokens {
-		return fmt.Errorf("%w: the project has %d tokens already: revoke one first", ErrTooMany, MaxTokens)
+		return fmt.Errorf("%w: the project has %d tokens already: revoke one first", wire.ErrTooMany, MaxTokens)
 	}
 	return nil
 }

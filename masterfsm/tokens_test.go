@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/wire"
 )
 
 func TestTokensComeAndGoOnTheirOwn(t *testing.T) {
@@ -66,7 +67,7 @@ func TestTokenRefusals(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	b.refused(&CreateToken{Project: 1, Rights: MayRead, TokenHash: chain.Hash{0xee}, Time: startTime + 9}, ErrTooMany)
+	b.refused(&CreateToken{Project: 1, Rights: MayRead, TokenHash: chain.Hash{0xee}, Time: startTime + 9}, wire.ErrTooMany)
 }
 
 func TestWhoMayRead(t *testing.T) {

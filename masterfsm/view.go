@@ -63,3 +63,23 @@ func (s *State) NextIndex() uint64 { return s.open.first + uint64(len(s.open.end
 
 // Height is the number of blocks that are cut, mined or not; the open block has this number.
 func (s *State) Height() uint64 { return s.open.number }
+
+// Master is the entry of a master, zero if there is none.
+func (v *View) Master(id string) Master {
+	for i := range v.Masters {
+		if v.Masters[i].ID == id {
+			return v.Masters[i]
+		}
+	}
+	return Master{}
+}
+
+// Storage is the entry of a storage node, zero if there is none.
+func (v *View) Storage(id string) Storage {
+	for i := range v.Storages {
+		if v.Storages[i].ID == id {
+			return v.Storages[i]
+		}
+	}
+	return Storage{}
+}

@@ -1,12 +1,12 @@
 package masterfsm
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // Role tells what a worker does.
@@ -40,19 +40,20 @@ type Storage struct {
 	State       NodeState  `json:"state"`
 	Version     uint64     `json:"version"` // goes up with each change of the state or the registration
 	Height      uint64     `json:"height"`  // blocks that it is known to have on disk
-	Cause       string     `json:"cause"`   // of the state, "" where there is nothing to tell
+	Cause       Cause      `json:"cause"`   // of the state, if there is one
 	Since       uint64     `json:"since"`   // when the state began, unix milliseconds
 	MasterToken string     `json:"master_token"`
 	AccessHash  chain.Hash `json:"access_hash"`
 	Boot        string     `json:"boot"`            // the worker's start that was judged
 	Lists       bool       `json:"lists,omitempty"` // that start keeps a list of the worker's starts; false at protocol level 0
+	Level       uint64     `json:"level,omitempty"` // the highest protocol level that it has announced; 0 below level 2
 
 	// What is known of the blocks below Height.
 	Sound     bool          `json:"sound"`         // they are the group's chain, but for the bad ones
 	Bad       []chain.Range `json:"bad,omitempty"` // known to be damaged or missing
 	Unchecked uint64        `json:"unchecked"`     // the last check could not look at what is from here on, 0 where it could
 	Whole     bool          `json:"-"`             // it counts as a copy of them: reckoned from the rest, see State.whole
-	Due       string        `json:"due"`           // why a check is due at once, "" where none is
+	Due       Cause         `json:"due"`           // why a check is due at once, if one is
 	Checked   uint64        `json:"checked"`       // when the last check ended, unix milliseconds
 
 	// What is under way: of a node that is Validating, Receiving or Sending.
@@ -63,7 +64,7 @@ type Storage struct {
 	Missing []chain.Range `json:"missing,omitempty"` // Receiving: what is to be sent
 }
 
-func (n *Storage) move(to NodeState, cause string, now uint64) {
+func (n *Storage) move(to NodeState, cause Cause, now uint64) {
 	if n.State != to {
 		n.Since = now
 	}
@@ -79,6 +80,7 @@ type Miner struct {
 	AccessHash  chain.Hash `json:"access_hash"`
 	Boot        string     `json:"boot,omitempty"`  // the worker's start that registered; "" at protocol level 0
 	Lists       bool       `json:"lists,omitempty"` // that start keeps a list of the worker's starts
+	Level       uint64     `json:"level,omitempty"` // the highest protocol level that it has announced; 0 below level 2
 }
 
 // maxWorkers bounds the table; maxText its strings.
@@ -111,8 +113,8 @@ func (c *Invalidate) apply(s *State) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(c.Cause) > maxText {
-		return nil, fmt.Errorf("%w: a cause of %d bytes", ErrBadCommand, len(c.Cause))
+	if err := s.checkCause(c.Cause); err != nil {
+		return nil, err
 	}
 	s.tick(c.Time)
 	s.leaveRepair(n)
@@ -128,7 +130,7 @@ func (c *Register) apply(s *State) (any, error) {
 		return nil, fmt.Errorf("%w: a worker needs id and URL, of at most %d bytes each", ErrBadCommand, maxText)
 	}
 	if slices.Contains(s.story.Removed, c.ID) {
-		return nil, fmt.Errorf("%w: %s", ErrRemoved, c.ID)
+		return nil, fmt.Errorf("%w: %s", wire.ErrRemoved, c.ID)
 	}
 	if err := s.CheckStart(c); err != nil {
 		return nil, err
@@ -142,20 +144,8 @@ func (c *Register) apply(s *State) (any, error) {
 	return nil, fmt.Errorf("%w: unknown role %q", ErrBadCommand, c.Role)
 }
 
-// OtherStartError is an [ErrOtherStart] that names the start which the table has of the worker.
-type OtherStartError struct {
-	ID   string
-	Boot string // the start that the table has
-}
-
-// Error names the worker.
-func (e *OtherStartError) Error() string { return fmt.Sprintf("%v: worker %s", ErrOtherStart, e.ID) }
-
-// Unwrap gives [ErrOtherStart].
-func (e *OtherStartError) Unwrap() error { return ErrOtherStart }
-
 // CheckStart refuses a worker whose folder does not know the start that the table has of it, with an
-// [*OtherStartError].
+// [*wire.OtherStartError].
 func (s *State) CheckStart(c *Register) error {
 	if s.level < LevelIdentities {
 		return nil
@@ -172,7 +162,7 @@ func (s *State) CheckStart(c *Register) error {
 	if !lists || c.Lists && (c.Boot == boot || c.Previous == boot) {
 		return nil
 	}
-	return &OtherStartError{ID: c.ID, Boot: boot}
+	return &wire.OtherStartError{Start: boot, Err: fmt.Errorf("%w: worker %s", wire.ErrOtherStart, c.ID)}
 }
 
 func (s *State) registerStorage(c *Register) (any, error) {
@@ -196,6 +186,9 @@ func (s *State) registerStorage(c *Register) (any, error) {
 	before := *n
 	n.URL, n.MasterToken, n.AccessHash, n.Boot = c.URL, c.MasterToken, c.AccessHash, c.Boot
 	n.Lists = c.Lists && s.level >= LevelIdentities
+	if s.level >= LevelCodes {
+		n.Level = c.Level
+	}
 	if s.level >= LevelIdentities && before.Boot == c.Boot && c.Boot != "" && before.URL == c.URL {
 		// It was judged when this start registered first. It has gone on since, so the height of now says nothing.
 		registered := *n
@@ -212,7 +205,7 @@ func (s *State) registerStorage(c *Register) (any, error) {
 			Kind: EventFinding, Node: n.ID, URL: n.URL, Ranges: []chain.Range{missing}, Blocks: missing.Len(),
 			Findings: []chain.Finding{{
 				Block: c.Height, What: chain.WrongShort,
-				Detail: fmt.Sprintf("it started with %d blocks and had acknowledged %d", c.Height, before.Height),
+				Detail: s.detail("it started with %d blocks and had acknowledged %d", c.Height, before.Height),
 			}},
 			Cause: n.Cause,
 		})
@@ -223,9 +216,9 @@ func (s *State) registerStorage(c *Register) (any, error) {
 	}
 	switch {
 	case c.Unclean && c.Height > 0:
-		n.Due = "its last stop was not a clean one"
-	case before.State == Validating:
-		n.Due = cmp.Or(n.Due, "its check was cut off")
+		n.Due = s.cause(wire.CodeUncleanStop, nil)
+	case before.State == Validating && n.Due.IsZero():
+		n.Due = s.cause(wire.CodeCheckCutOff, nil)
 	}
 	s.settle()
 	registered := *s.storage(c.ID)
@@ -233,23 +226,23 @@ func (s *State) registerStorage(c *Register) (any, error) {
 }
 
 // judge says in which state a node boots that has height blocks, the last of that hash.
-func (s *State) judge(height uint64, hash chain.Hash) (NodeState, string) {
+func (s *State) judge(height uint64, hash chain.Hash) (NodeState, Cause) {
 	switch {
 	case height > s.head.Height:
-		return Invalid, fmt.Sprintf("alarm: it has %d blocks, the masters know of %d", height, s.head.Height)
+		return Invalid, s.cause(wire.CodeAhead, wire.Args{"blocks": height, "height": s.head.Height})
 	case height < s.heldFrom():
-		return Invalid, fmt.Sprintf("behind: it has %d blocks, the masters hold them from %d on", height, s.heldFrom())
+		return Invalid, s.cause(wire.CodeBehind, wire.Args{"blocks": height, "from": s.heldFrom()})
 	case height == 0:
-		return Valid, ""
+		return Valid, Cause{}
 	}
 	b, ok := s.BoundaryAt(height)
 	switch {
 	case !ok:
-		return Invalid, fmt.Sprintf("behind: height %d is older than the table remembers", height)
+		return Invalid, s.cause(wire.CodeUnknownHeight, wire.Args{"height": height})
 	case b.Hash != hash:
-		return Invalid, fmt.Sprintf("another chain: block %d has another hash", height-1)
+		return Invalid, s.cause(wire.CodeOtherChain, wire.Args{"block": height - 1})
 	}
-	return Valid, ""
+	return Valid, Cause{}
 }
 
 func (s *State) registerMiner(c *Register) (any, error) {
@@ -262,6 +255,9 @@ func (s *State) registerMiner(c *Register) (any, error) {
 	if s.level >= LevelIdentities {
 		m.Boot, m.Lists = c.Boot, c.Lists
 	}
+	if s.level >= LevelCodes {
+		m.Level = c.Level
+	}
 	s.miners = append(miners, m)
 	slices.SortFunc(s.miners, func(a, b Miner) int { return strings.Compare(a.ID, b.ID) })
 	return &m, nil
@@ -273,7 +269,7 @@ func (s *State) Storages() []Storage { return slices.Clone(s.storages) }
 // Miners returns a copy of the miners, by id.
 func (s *State) Miners() []Miner { return slices.Clone(s.miners) }
 
-// RemoveStorage takes a storage node out for good: its id is never let in again. It is refused with [ErrTooFewCopies] while fewer than
+// RemoveStorage takes a storage node out for good: its id is never let in again. It is refused with [wire.ErrTooFewCopies] while fewer than
 // Replicas other nodes would have a good copy of all that is stored, unless Force is set.
 type RemoveStorage struct {
 	ID    string `json:"id"`
@@ -294,10 +290,10 @@ func (c *RemoveStorage) apply(s *State) (any, error) {
 	}
 	if copies < int(s.settings.Replicas) && !c.Force {
 		return nil, fmt.Errorf("%w: without %s there would be %d good copies of the stored blocks, %d are due; wait until other nodes are valid, or force it",
-			ErrTooFewCopies, c.ID, copies, s.settings.Replicas)
+			wire.ErrTooFewCopies, c.ID, copies, s.settings.Replicas)
 	}
 	s.tick(c.Time)
-	s.tell(Event{Kind: EventRemoved, Node: n.ID, URL: n.URL, Cause: "taken out for good"})
+	s.tell(Event{Kind: EventRemoved, Node: n.ID, URL: n.URL, Cause: s.cause(wire.CodeRemoved, nil)})
 	s.leaveRepair(n)
 	s.storages = slices.DeleteFunc(slices.Clone(s.storages), func(n Storage) bool { return n.ID == c.ID })
 	s.story.Removed = append(slices.Clone(s.story.Removed), c.ID)

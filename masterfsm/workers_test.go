@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/wire"
 )
 
 func TestRegisterRefusals(t *testing.T) {
@@ -139,8 +140,8 @@ func TestJudge(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			n := b.ok(&Register{Role: RoleStorage, ID: "n", URL: "http://n", Height: c.height, Hash: c.hash, Time: startTime}).(*Storage)
-			if n.State != c.state || !strings.HasPrefix(n.Cause, c.cause) || n.Height != c.height {
-				t.Errorf("%s at %d: %q, want %s: %q", n.State, n.Height, n.Cause, c.state, c.cause)
+			if n.State != c.state || !strings.HasPrefix(n.Cause.Text(), c.cause) || n.Height != c.height {
+				t.Errorf("%s at %d: %q, want %s: %q", n.State, n.Height, n.Cause.Text(), c.state, c.cause)
 			}
 		})
 	}
@@ -158,7 +159,7 @@ func TestJudge(t *testing.T) {
 		early := b.boundaries[0]
 		b.boundaries = b.boundaries[1:] // as if a thousand blocks were held
 		state, cause := b.judge(1, early.Hash)
-		if state != Invalid || !strings.HasPrefix(cause, "behind: height 1 is older than the table remembers") {
+		if state != Invalid || !strings.HasPrefix(cause.Text(), "behind: height 1 is older than the table remembers") {
 			t.Errorf("%s: %q", state, cause)
 		}
 	})
@@ -171,7 +172,7 @@ func (b *table) command(id string, to NodeState) Command {
 	case Validating:
 		return &BeginCheck{ID: id, Version: n.Version, Time: startTime + 2}
 	case Invalid:
-		return &Invalidate{ID: id, Version: n.Version, Cause: "because", Time: startTime + 2}
+		return &Invalidate{ID: id, Version: n.Version, Cause: TextCause("because"), Time: startTime + 2}
 	case Receiving:
 		return &BeginRepair{ID: id, Version: n.Version, Ticket: "t", Time: startTime + 2}
 	case Sending:
@@ -238,7 +239,7 @@ func TestInvalidateRefusals(t *testing.T) {
 		"unknown node":   {Invalidate{ID: "x", Version: version}, ErrUnknownNode},
 		"older version":  {Invalidate{ID: "n", Version: version - 1}, ErrStale},
 		"newer version":  {Invalidate{ID: "n", Version: version + 1}, ErrStale},
-		"cause too long": {Invalidate{ID: "n", Version: version, Cause: strings.Repeat("x", maxText+1)}, ErrBadCommand},
+		"cause too long": {Invalidate{ID: "n", Version: version, Cause: TextCause(strings.Repeat("x", maxText+1))}, ErrBadCommand},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.command.Time = startTime + 99
@@ -276,14 +277,14 @@ func TestRemoveStorage(t *testing.T) {
 	b.ack("a", 2)
 	b.ack("b", 2)
 	b.refused(&RemoveStorage{ID: "x", Time: startTime}, ErrUnknownNode)
-	b.refused(&RemoveStorage{ID: "a", Time: startTime}, ErrTooFewCopies) // c has nothing yet
+	b.refused(&RemoveStorage{ID: "a", Time: startTime}, wire.ErrTooFewCopies) // c has nothing yet
 	b.ack("c", 2)
 	b.ok(&RemoveStorage{ID: "a", Time: startTime})
 	if b.storage("a") != nil || len(b.Storages()) != 2 {
 		t.Fatalf("%+v", b.Storages())
 	}
-	b.refused(&Register{Role: RoleStorage, ID: "a", URL: "http://a", Time: startTime}, ErrRemoved)
-	b.refused(&RemoveStorage{ID: "b", Time: startTime}, ErrTooFewCopies)
+	b.refused(&Register{Role: RoleStorage, ID: "a", URL: "http://a", Time: startTime}, wire.ErrRemoved)
+	b.refused(&RemoveStorage{ID: "b", Time: startTime}, wire.ErrTooFewCopies)
 	b.ok(&RemoveStorage{ID: "b", Force: true, Time: startTime})
 	if e := b.Story().Events; len(e) != 2 || e[0].Kind != EventRemoved || e[1].Node != "b" || e[1].Number != 1 {
 		t.Errorf("%+v", e)

@@ -8,17 +8,18 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // maxSilence is how long a master may have heard from no leader and still believe its table of tokens.
 const maxSilence = 5 * time.Second
 
 // Access is what a project's token opens. What this master does not know it asks the leader about first; a master that has
-// not heard from a leader for 5 s refuses, since a revocation may have passed it by. Errors: ErrUnauthorized, ErrNoLeader.
+// not heard from a leader for 5 s refuses, since a revocation may have passed it by. Errors: wire.ErrUnauthorized, wire.ErrNoLeader.
 func (n *Node) Access(ctx context.Context, token string) (masterfsm.Access, error) {
 	if silence := n.cfg.Ledger.LastContact(); silence > maxSilence {
 		return masterfsm.Access{}, fmt.Errorf(
-			"%w: this master has not heard from one for %v, so it cannot tell whether the token still holds", ErrNoLeader, silence.Round(time.Second))
+			"%w: this master has not heard from one for %v, so it cannot tell whether the token still holds", wire.ErrNoLeader, silence.Round(time.Second))
 	}
 	hash := sha256.Sum256([]byte(token))
 	var a masterfsm.Access
@@ -30,28 +31,28 @@ func (n *Node) Access(ctx context.Context, token string) (masterfsm.Access, erro
 		}
 		return nil
 	})
-	if errors.Is(err, ErrNotFound) {
-		err = ErrUnauthorized
+	if errors.Is(err, wire.ErrNotFound) {
+		err = wire.ErrUnauthorized
 	}
 	return a, err
 }
 
 // MayRead says whether a reader may read the records of the project of an id, and returns that project. Every way to a record asks here.
-// The error is ErrForbidden: that a record is there is all that it tells.
+// The error is wire.ErrForbidden: that a record is there is all that it tells.
 func (n *Node) MayRead(reader masterfsm.Access, owner uint32) (masterfsm.Project, error) {
 	var p masterfsm.Project
 	var ok bool
 	n.cfg.Ledger.Read(func(s *masterfsm.State) { p, ok = s.Project(owner) })
 	if !ok || !reader.MayRead(&p) {
-		return masterfsm.Project{}, ErrForbidden
+		return masterfsm.Project{}, wire.ErrForbidden
 	}
 	return p, nil
 }
 
-// MayAppend says whether a token may append to its project. The error wraps ErrForbidden.
+// MayAppend says whether a token may append to its project. The error wraps wire.ErrForbidden.
 func MayAppend(a masterfsm.Access) error {
 	if !a.Rights.Has(masterfsm.MayAppend) {
-		return fmt.Errorf("%w to append: it may read only", ErrForbidden)
+		return fmt.Errorf("%w: it may not append", wire.ErrForbidden)
 	}
 	return nil
 }

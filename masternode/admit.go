@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/leader"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -20,8 +21,8 @@ const answerTime = time.Second
 // Announce takes a master's word of who it is. One that is new becomes a member, at first without a vote. One that has moved gets its new
 // addresses, also those that another had, which is to tell where it is now. A new one at the address of another that is gone takes its
 // place for good: the other one's disk was wiped, or its machine replaced. Any master takes an announcement and brings it to the leader;
-// forwarded tells that it came from another master already. To announce the same again changes nothing. Errors: ErrBadRequest,
-// ErrOtherGroup, ErrTooFewMasters, ErrNoLeader, ErrRemoved, masterfsm.ErrMasterRemoved.
+// forwarded tells that it came from another master already. To announce the same again changes nothing. Errors: wire.ErrBadRequest,
+// wire.ErrOtherGroup, wire.ErrTooFewMasters, wire.ErrNoLeader, wire.ErrRemoved, masterfsm.ErrMasterRemoved.
 func (n *Node) Announce(ctx context.Context, m wire.Member, forwarded bool) (wire.Announced, error) {
 	m.URL = strings.TrimRight(m.URL, "/")
 	if err := checkAnnouncement(m); err != nil {
@@ -30,21 +31,16 @@ func (n *Node) Announce(ctx context.Context, m wire.Member, forwarded bool) (wir
 	if err := n.ofThisGroup(m); err != nil {
 		return wire.Announced{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, leaderWait)
-	defer cancel()
-	for {
-		changed := n.cfg.Ledger.Changed()
-		answer, err := n.tryAnnounce(ctx, m, forwarded)
-		if err == nil || forwarded || !mayRegisterAgain(err) {
-			return answer, err
-		}
-		select {
-		case <-ctx.Done():
-			return wire.Announced{}, fmt.Errorf("%w within %v: %w", ErrNoLeader, leaderWait, err)
-		case <-changed:
-		case <-time.After(retryPause):
-		}
+	if forwarded {
+		return n.admit(ctx, m)
 	}
+	return leaderCall[wire.Announced]{
+		local: func(ctx context.Context) (wire.Announced, error) { return n.admit(ctx, m) },
+		remote: func(ctx context.Context, url string) (wire.Announced, error) {
+			return n.cfg.Masters.Announce(ctx, url, m, true)
+		},
+		again: anotherTry,
+	}.do(ctx, n)
 }
 
 func checkAnnouncement(m wire.Member) error {
@@ -52,11 +48,11 @@ func checkAnnouncement(m wire.Member) error {
 	host, port, splitErr := net.SplitHostPort(m.Raft)
 	switch {
 	case m.ID == "" || len(m.ID) > 255 || strings.Contains(m.ID, "@"):
-		return fmt.Errorf("%w: %q is no id of a master", ErrBadRequest, m.ID)
+		return fmt.Errorf("%w: %q is no id of a master", wire.ErrBadRequest, m.ID)
 	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
-		return fmt.Errorf("%w: %q is no address of a master; one is written http://host:port", ErrBadRequest, m.URL)
+		return fmt.Errorf("%w: %q is no address of a master; one is written http://host:port", wire.ErrBadRequest, m.URL)
 	case splitErr != nil || host == "" || port == "" || port == "0":
-		return fmt.Errorf("%w: %q is no raft address; one is written host:port", ErrBadRequest, m.Raft)
+		return fmt.Errorf("%w: %q is no raft address; one is written host:port", wire.ErrBadRequest, m.Raft)
 	}
 	return nil
 }
@@ -66,9 +62,9 @@ func (n *Node) ofThisGroup(m wire.Member) error {
 	own := n.Member()
 	switch {
 	case own.Group == "":
-		return fmt.Errorf("%w: this master is new itself", ErrNoLeader)
+		return fmt.Errorf("%w: this master is new itself", wire.ErrNoLeader)
 	case m.Group != "" && m.Group != own.Group:
-		return fmt.Errorf("%w: master %s at %s is of group %s, this is group %s", ErrOtherGroup, m.ID, m.URL, m.Group, own.Group)
+		return fmt.Errorf("%w: master %s at %s is of group %s, this is group %s", wire.ErrOtherGroup, m.ID, m.URL, m.Group, own.Group)
 	case m.Group == own.Group && m.Epoch < own.Epoch:
 		return fmt.Errorf("%w: the group was recovered without it: it is at epoch %d, the group at %d", masterfsm.ErrMasterRemoved, m.Epoch, own.Epoch)
 	}
@@ -76,21 +72,11 @@ func (n *Node) ofThisGroup(m wire.Member) error {
 	return nil
 }
 
-func (n *Node) tryAnnounce(ctx context.Context, m wire.Member, forwarded bool) (wire.Announced, error) {
-	leader, url := n.leader()
-	switch {
-	case n.leadership.Load() != nil:
-		return n.admit(ctx, m)
-	case forwarded || leader == "" || url == "" || leader == n.cfg.Member.ID:
-		return wire.Announced{}, fmt.Errorf("%w: the leader is not known yet", ErrNotLeader)
-	}
-	ctx, release := n.underLeader(ctx, leader)
-	defer release()
-	return n.cfg.Masters.Announce(ctx, url, m, true)
-}
-
 // admit runs on the leader. The table comes first: what it refuses raft never hears of.
 func (n *Node) admit(ctx context.Context, m wire.Member) (wire.Announced, error) {
+	if !n.leader.Leads() {
+		return wire.Announced{}, errTermNotBegun
+	}
 	n.changing.Lock()
 	defer n.changing.Unlock()
 	own := n.Member()
@@ -104,7 +90,7 @@ func (n *Node) admit(ctx context.Context, m wire.Member) (wire.Announced, error)
 	}
 	if m.ID != own.ID && (m.URL == own.URL || m.Raft == own.Raft) {
 		return wire.Announced{}, fmt.Errorf("%w: %s and %s are not both free: the leader has the URL %s and the raft address %s",
-			ErrBadRequest, m.URL, m.Raft, own.URL, own.Raft)
+			wire.ErrBadRequest, m.URL, m.Raft, own.URL, own.Raft)
 	}
 	if err := n.answersAs(ctx, m, v.Level); err != nil {
 		return wire.Announced{}, err
@@ -119,7 +105,7 @@ func (n *Node) admit(ctx context.Context, m wire.Member) (wire.Announced, error)
 	if err != nil {
 		return wire.Announced{}, err
 	}
-	if _, err := n.propose(ctx, &masterfsm.AdmitMaster{ID: m.ID, URL: m.URL, Raft: m.Raft, Take: moved, Time: n.now()}); err != nil {
+	if _, err := n.leader.Propose(ctx, &masterfsm.AdmitMaster{ID: m.ID, URL: m.URL, Raft: m.Raft, Take: moved, Time: n.leader.Now()}); err != nil {
 		return wire.Announced{}, err
 	}
 	if err := n.cfg.Membership.AddMember(ctx, m); err != nil {
@@ -134,7 +120,7 @@ func (n *Node) group() (members []wire.Master, v masterfsm.View) {
 	n.cfg.Ledger.Read(func(s *masterfsm.State) { v = s.View() })
 	members = n.cfg.Membership.Members()
 	for i := range members {
-		members[i].URL = urlOf(v, members[i].ID)
+		members[i].URL = v.Master(members[i].ID).URL
 	}
 	return members, v
 }
@@ -160,7 +146,7 @@ func (n *Node) meet(ctx context.Context, m wire.Member) error {
 	defer cancel()
 	if !n.cfg.Membership.Reaches(ctx, m.ID, m.Raft) {
 		return fmt.Errorf("%w: the leader cannot reach master %s at the raft address that it gives, %s: see --raft and --raft-advertise",
-			ErrBadRequest, m.ID, m.Raft)
+			wire.ErrBadRequest, m.ID, m.Raft)
 	}
 	n.cfg.Membership.Meet(m)
 	return nil
@@ -171,12 +157,12 @@ func (n *Node) meet(ctx context.Context, m wire.Member) error {
 func (n *Node) makeRoom(ctx context.Context, members []wire.Master, v masterfsm.View, m wire.Member) error {
 	var gone []wire.Master
 	for _, other := range withTable(members, v) {
-		if other.ID == m.ID || other.URL != m.URL && other.Raft != m.Raft && raftOf(v, other.ID) != m.Raft {
+		if other.ID == m.ID || other.URL != m.URL && other.Raft != m.Raft && v.Master(other.ID).Raft != m.Raft {
 			continue
 		}
 		if n.lives(ctx, other) {
 			return fmt.Errorf("%w: master %s has the URL %q and the raft address %s, and lives: give this one addresses of its own (--advertise, --raft, --raft-advertise), or remove the other first",
-				ErrBadRequest, other.ID, other.URL, other.Raft)
+				wire.ErrBadRequest, other.ID, other.URL, other.Raft)
 		}
 		gone = append(gone, other)
 	}
@@ -211,22 +197,9 @@ func (n *Node) lives(ctx context.Context, m wire.Master) bool {
 
 // memberOf reports whether raft and the table both have a master with these addresses.
 func memberOf(members []wire.Master, v masterfsm.View, m wire.Member) bool {
-	return urlOf(v, m.ID) == m.URL && raftOf(v, m.ID) == m.Raft &&
+	return v.Master(m.ID).URL == m.URL && v.Master(m.ID).Raft == m.Raft &&
 		slices.ContainsFunc(members, func(r wire.Master) bool { return r.ID == m.ID && r.Raft == m.Raft })
 }
-
-// tableOf is the entry of a master in the table, zero where there is none.
-func tableOf(v masterfsm.View, id string) masterfsm.Master {
-	for i := range v.Masters {
-		if v.Masters[i].ID == id {
-			return v.Masters[i]
-		}
-	}
-	return masterfsm.Master{}
-}
-
-func urlOf(v masterfsm.View, id string) string  { return tableOf(v, id).URL }
-func raftOf(v masterfsm.View, id string) string { return tableOf(v, id).Raft }
 
 // answersAs asks at a master's address whether it is there, and knows the group's protocol level: an announcement by itself is only
 // somebody's word.
@@ -239,9 +212,9 @@ func (n *Node) answersAs(ctx context.Context, m wire.Member, level uint64) error
 	there, err := n.cfg.Masters.Member(ctx, m.URL)
 	switch {
 	case err != nil:
-		return fmt.Errorf("%w: the leader cannot reach the master at the address that it gives, %s: %w", ErrBadRequest, m.URL, err)
+		return fmt.Errorf("%w: the leader cannot reach the master at the address that it gives, %s: %w", wire.ErrBadRequest, m.URL, err)
 	case there.ID != m.ID || there.Raft != m.Raft:
-		return fmt.Errorf("%w: at %s answers master %s with raft address %s, not %s with %s", ErrBadRequest, m.URL, there.ID, there.Raft, m.ID, m.Raft)
+		return fmt.Errorf("%w: at %s answers master %s with raft address %s, not %s with %s", wire.ErrBadRequest, m.URL, there.ID, there.Raft, m.ID, m.Raft)
 	}
-	return n.knowsLevel(there, level)
+	return leader.KnowsLevel(there, level)
 }

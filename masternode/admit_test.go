@@ -51,7 +51,7 @@ func TestLivingMasterKeepsItsPlace(t *testing.T) {
 				c.happen(masters)
 				masters.set(c.m)
 				before := r.ledger.Applied()
-				if _, err := r.Announce(t.Context(), c.m, false); !errors.Is(err, ErrBadRequest) {
+				if _, err := r.Announce(t.Context(), c.m, false); !errors.Is(err, wire.ErrBadRequest) {
 					t.Errorf("it got %v", err)
 				}
 				if v := r.table(); !slices.Equal(r.ids(), []string{"m1", "m2", "m3"}) || len(v.RemovedMasters) != 0 || r.ledger.Applied() != before {
@@ -73,7 +73,7 @@ func TestJoinersWithOneRaftAddress(t *testing.T) {
 		if _, err := r.Announce(t.Context(), first, false); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.Announce(t.Context(), second, false); !errors.Is(err, ErrBadRequest) {
+		if _, err := r.Announce(t.Context(), second, false); !errors.Is(err, wire.ErrBadRequest) {
 			t.Errorf("the second got %v", err)
 		}
 		if !slices.Equal(r.ids(), []string{"m1", "m2", "m3", "m4"}) {
@@ -126,13 +126,13 @@ func TestMemberWithAWrongRaftAddress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, masters := newGroup(t)
 		defer r.stop()
-		r.members.mu.Lock()
-		r.members.reaches = func(id, address string) bool { return address == "" || address == id+":1" }
-		r.members.mu.Unlock()
+		r.members.Mu.Lock()
+		r.members.ReachesMember = func(id, address string) bool { return address == "" || address == id+":1" }
+		r.members.Mu.Unlock()
 		wrong := member("m2")
 		wrong.Raft = "m3:1"
 		masters.set(wrong)
-		if _, err := r.Announce(t.Context(), wrong, false); !errors.Is(err, ErrBadRequest) || raftOf(r.table(), "m3") != "m3:1" {
+		if _, err := r.Announce(t.Context(), wrong, false); !errors.Is(err, wire.ErrBadRequest) || r.row("m3").Raft != "m3:1" {
 			t.Errorf("%v, %+v", err, r.table().Masters)
 		}
 	})
@@ -161,7 +161,7 @@ func TestJoinCutShort(t *testing.T) {
 			if err := r.RemoveMaster(t.Context(), "http://m4", false); err != nil {
 				t.Error(err)
 			}
-			if v := r.table(); !slices.Equal(v.RemovedMasters, []string{"m4"}) || urlOf(v, "m4") != "" {
+			if v := r.table(); !slices.Equal(v.RemovedMasters, []string{"m4"}) || v.Master("m4").URL != "" {
 				t.Errorf("the table: %+v, removed %v", v.Masters, v.RemovedMasters)
 			}
 		},
@@ -171,10 +171,10 @@ func TestJoinCutShort(t *testing.T) {
 				r, masters := newGroup(t)
 				defer r.stop()
 				masters.set(joiner("m4", "http://m4", "m4:1"))
-				r.members.mu.Lock()
-				r.members.fail = errors.New("raft does not take it")
-				r.members.mu.Unlock()
-				if _, err := r.Announce(t.Context(), joiner("m4", "http://m4", "m4:1"), false); err == nil || urlOf(r.table(), "m4") == "" || slices.Contains(r.ids(), "m4") {
+				r.members.Mu.Lock()
+				r.members.Fail = errors.New("raft does not take it")
+				r.members.Mu.Unlock()
+				if _, err := r.Announce(t.Context(), joiner("m4", "http://m4", "m4:1"), false); err == nil || r.row("m4").URL == "" || slices.Contains(r.ids(), "m4") {
 					t.Fatalf("not cut short: %v, %v", err, r.ids())
 				}
 				mend(t, r, masters)
@@ -189,20 +189,20 @@ func TestForwardedAnnouncement(t *testing.T) {
 		masters := &groupMasters{at: map[string]wire.Member{}}
 		ledger := &swaying{leader: "m1"}
 		r := newRig(t, 0, func(cfg *Config, r *rig) {
-			ledger.fakeLedger = r.ledger
+			ledger.Ledger = r.ledger
 			cfg.Ledger, cfg.Masters = ledger, masters
 		})
 		defer r.stop()
-		if _, err := r.propose(t.Context(), &masterfsm.BeginTerm{
-			Term: 9, Member: "m2", URL: "http://m2", Time: r.now(), Settings: r.cfg.Settings,
+		if _, err := r.leader.Propose(t.Context(), &masterfsm.BeginTerm{
+			Term: 9, Member: "m2", URL: "http://m2", Time: r.leader.Now(), Settings: r.cfg.Settings,
 		}); err != nil {
 			t.Fatal(err)
 		}
-		r.ledger.vacancy = func() time.Duration { return time.Hour }
+		r.ledger.Vacancy = func() time.Duration { return time.Hour }
 		ledger.elect("m2")
-		r.ledger.cutLeadership()
+		r.ledger.CutLeadership()
 		synctest.Wait()
-		if _, err := r.Announce(t.Context(), member("m3"), true); !errors.Is(err, ErrNotLeader) || len(masters.announced) != 0 {
+		if _, err := r.Announce(t.Context(), member("m3"), true); !errors.Is(err, wire.ErrNotLeader) || len(masters.announced) != 0 {
 			t.Errorf("forwarded: %v, sent on to %v", err, masters.announced)
 		}
 		if _, err := r.Announce(t.Context(), member("m3"), false); err != nil || !slices.Equal(masters.announced, []string{"http://m2"}) {

@@ -19,7 +19,7 @@ const (
 
 // announce keeps this master known to its group under its present addresses, and learns when the group goes on without it. While the
 // table and raft both have it as it is, and a leader is heard of, it has nothing to do. It returns nil when ctx ends; the error wraps
-// [ErrRemoved] or [ErrOtherGroup] where this master must stop.
+// [wire.ErrRemoved] or [wire.ErrOtherGroup] where this master must stop.
 func (n *Node) announce(ctx context.Context) error {
 	tick := time.NewTicker(announceEvery)
 	defer tick.Stop()
@@ -34,7 +34,7 @@ func (n *Node) announce(ctx context.Context) error {
 		var removed bool
 		n.cfg.Ledger.Read(func(s *masterfsm.State) { removed = s.MasterRemoved(n.cfg.Member.ID) })
 		if removed {
-			return n.retire(fmt.Errorf("%w: the table says so", ErrRemoved))
+			return n.retire(fmt.Errorf("%w: the table says so", wire.ErrRemoved))
 		}
 		if n.cfg.Clock().Before(again) || n.settled() {
 			continue
@@ -43,9 +43,9 @@ func (n *Node) announce(ctx context.Context) error {
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case errors.Is(err, ErrRemoved):
+		case errors.Is(err, wire.ErrRemoved):
 			return n.retire(err)
-		case errors.Is(err, ErrOtherGroup):
+		case errors.Is(err, wire.ErrOtherGroup):
 			return err
 		case err == nil || errors.Is(err, errNothingToAsk):
 			continue
@@ -60,8 +60,8 @@ func (n *Node) announce(ctx context.Context) error {
 
 // retire writes down that this master is out of its group, so that it stays out.
 func (n *Node) retire(why error) error {
-	if errors.Is(why, ErrRemoved) {
-		return errors.Join(why, n.cfg.Membership.Retire())
+	if errors.Is(why, wire.ErrRemoved) {
+		return errors.Join(fmt.Errorf("this master was taken out of its group for good: %w", why), n.cfg.Membership.Retire())
 	}
 	return why
 }
@@ -83,7 +83,7 @@ func (n *Node) announceOnce(ctx context.Context) error {
 	if own.Group == "" && len(n.cfg.Join) == 0 {
 		return errNothingToAsk // the founder of the group comes for it
 	}
-	if n.leadership.Load() != nil {
+	if n.leader.Leads() {
 		_, err := n.admit(ctx, own)
 		return err
 	}
@@ -96,7 +96,7 @@ func (n *Node) announceOnce(ctx context.Context) error {
 			}
 			return err
 		}
-		if errors.Is(err, ErrRemoved) || errors.Is(err, ErrOtherGroup) || ctx.Err() != nil {
+		if errors.Is(err, wire.ErrRemoved) || errors.Is(err, wire.ErrOtherGroup) || ctx.Err() != nil {
 			return err
 		}
 	}

@@ -54,8 +54,8 @@ func (p *pendingAppend) size() int {
 }
 
 // Append appends entries to a project, all or none, in their order, and returns when a majority of the masters has them on
-// disk. An idempotency key ("" for none) makes a retry safe. Errors: ErrEmpty, ErrTooLarge, ErrBadRequest, ErrNoLeader,
-// ErrUnknownOutcome, masterfsm.ErrBacklog, masterfsm.ErrKeyReused, *QuotaError, masterfsm.ErrOversize.
+// disk. An idempotency key ("" for none) makes a retry safe. Errors: wire.ErrEmptyBody, wire.ErrTooLarge, wire.ErrBadRequest, wire.ErrNoLeader,
+// wire.ErrUnknownOutcome, wire.ErrBacklog, wire.ErrKeyReused, *QuotaError, masterfsm.ErrOversize.
 func (n *Node) Append(ctx context.Context, project masterfsm.Project, entries []Entry, idempotencyKey string) (Appended, error) {
 	if err := n.cfg.Limits.check(entries, idempotencyKey); err != nil {
 		return Appended{}, err
@@ -99,7 +99,7 @@ func prepare(project uint32, entries []Entry, idempotencyKey string) (*pendingAp
 		r := chain.Record{Project: project, Key: entries[i].Key, Type: entries[i].Type, Payload: entries[i].Payload}
 		copy(r.Salt[:], salts[i*chain.SaltSize:])
 		if err := r.Check(); err != nil {
-			return nil, fmt.Errorf("%w: entry %d: %w", ErrBadRequest, i, err)
+			return nil, fmt.Errorf("%w: entry %d: %w", wire.ErrBadRequest, i, err)
 		}
 		start := len(p.encoded)
 		p.encoded = r.AppendTo(p.encoded)
@@ -172,7 +172,7 @@ func (n *Node) replay(ctx context.Context, p masterfsm.Placement) (Appended, err
 	block, offset := at.Block, at.Offset
 	for len(answer.Positions) < int(at.Count) {
 		r, err := n.anyRecord(ctx, block, offset)
-		if errors.Is(err, ErrNotFound) && offset > 0 {
+		if errors.Is(err, wire.ErrNotFound) && offset > 0 {
 			block, offset = block+1, 0 // the batch ran over into the next block
 			continue
 		}

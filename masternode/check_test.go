@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/masternode/internal/masterstest"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -44,21 +45,21 @@ func TestCheckThatCouldNotLook(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r, _ := newDamageRig(t, func(c *Config, _ *rig) { c.CheckInterval = 0 })
 				defer r.stop()
-				r.on("http://s1", func(s *fakeStorage) { s.report = status })
+				r.on("http://s1", func(s *masterstest.Storage) { s.Report = status })
 				before, was := r.Integrity(t.Context()).Totals, r.nodeOf(t, "http://s1")
 				if _, err := r.CheckStorage(t.Context(), "http://s1"); err != nil {
 					t.Fatal(err)
 				}
 				time.Sleep(1500 * time.Millisecond)
 				now, n := r.Integrity(t.Context()).Totals, r.nodeOf(t, "http://s1")
-				if n.State != "valid" || n.Due != "a person asked for a check" || n.Checked != was.Checked || now.Checks != before.Checks {
+				if n.State != "valid" || n.DueCoded.Code != wire.CodeRequested || n.Checked != was.Checked || now.Checks != before.Checks {
 					t.Errorf("%+v, %d checks; before %+v, %d", n, now.Checks, was, before.Checks)
 				}
 				if a := n.Aborted; a == nil || a.Error == "" || a.Count != 1 || a.Height != 20 {
 					t.Errorf("aborted: %+v", a)
 				}
 				// It can be checked again, and then it is.
-				r.on("http://s1", func(s *fakeStorage) { s.report = nil })
+				r.on("http://s1", func(s *masterstest.Storage) { s.Report = nil })
 				time.Sleep(10 * time.Second)
 				n = r.nodeOf(t, "http://s1")
 				if n.State != "valid" || n.Due != "" || n.Checked == was.Checked || n.Aborted != nil {
@@ -76,17 +77,18 @@ func TestChecksThatEndEarlyAgainAndAgain(t *testing.T) {
 		r, _ := newDamageRig(t, nil) // checks every five seconds
 		defer r.stop()
 		tries := 0
-		r.on("http://s1", func(s *fakeStorage) {
-			s.report = func(wire.CheckOrder) wire.CheckStatus {
+		r.on("http://s1", func(s *masterstest.Storage) {
+			s.Report = func(wire.CheckOrder) wire.CheckStatus {
 				tries++
 				return wire.CheckStatus{Error: "read index: input/output error"}
 			}
 		})
 		told := func() bool {
-			is := func(notice string) bool {
-				return strings.Contains(notice, "its checks end early") && strings.Contains(notice, "input/output error")
+			is := func(m wire.Message) bool {
+				return m.Code == wire.CodeChecksEndEarly && m.Args["node"] == "s1" && m.Args["detail"] == "read index: input/output error"
 			}
-			in, all := slices.ContainsFunc(r.Integrity(t.Context()).Notices, is), slices.ContainsFunc(r.Cluster(t.Context()).Notices, is)
+			in := slices.ContainsFunc(r.Integrity(t.Context()).NoticesCoded, is)
+			all := slices.ContainsFunc(r.Cluster(t.Context()).NoticesCoded, is)
 			if in != all {
 				t.Errorf("the integrity tells it: %v, the status: %v", in, all)
 			}
@@ -95,7 +97,7 @@ func TestChecksThatEndEarlyAgainAndAgain(t *testing.T) {
 		for range 60 {
 			time.Sleep(time.Second)
 			var seen int
-			r.on("http://s1", func(*fakeStorage) { seen = tries })
+			r.on("http://s1", func(*masterstest.Storage) { seen = tries })
 			if got := told(); seen < 3 && got || seen > 3 && !got {
 				t.Fatalf("after %d checks that ended early, the notice is there: %v", seen, got)
 			}
@@ -106,7 +108,7 @@ func TestChecksThatEndEarlyAgainAndAgain(t *testing.T) {
 		}
 		time.Sleep(5 * time.Minute)
 		var seen int
-		r.on("http://s1", func(*fakeStorage) { seen = tries })
+		r.on("http://s1", func(*masterstest.Storage) { seen = tries })
 		if seen < 8 || seen > 20 {
 			t.Errorf("%d tries in six minutes", seen)
 		}
@@ -117,12 +119,12 @@ func TestChecksThatEndEarlyAgainAndAgain(t *testing.T) {
 			}
 		}
 		// A new leader tries it at once, and goes on by its own count.
-		r.ledger.cutLeadership()
+		r.ledger.CutLeadership()
 		time.Sleep(20 * time.Second)
 		if !told() {
 			t.Error("the new leader does not tell")
 		}
-		r.on("http://s1", func(s *fakeStorage) { s.report = nil })
+		r.on("http://s1", func(s *masterstest.Storage) { s.Report = nil })
 		r.allValid(t, time.Minute)
 		if told() {
 			t.Error("it is told still")
@@ -139,11 +141,11 @@ func TestCheckFoundDamageAndEndedEarly(t *testing.T) {
 				r, payloads := newDamageRig(t, func(c *Config, _ *rig) { c.CheckInterval = 0 })
 				defer r.stop()
 				checks := 0
-				r.on("http://s1", func(s *fakeStorage) {
-					s.bad[3] = true
-					s.report = func(wire.CheckOrder) wire.CheckStatus {
+				r.on("http://s1", func(s *masterstest.Storage) {
+					s.Bad[3] = true
+					s.Report = func(wire.CheckOrder) wire.CheckStatus {
 						checks++
-						if s.bad[3] {
+						if s.Bad[3] {
 							return wire.CheckStatus{Blocks: 4, Error: "too many open files", Report: &wire.Report{
 								Bad: []chain.Range{{From: 3, To: 4}}, Findings: []chain.Finding{{Block: 3, What: chain.WrongPayload}}, Unchecked: unchecked,
 							}}
@@ -158,11 +160,11 @@ func TestCheckFoundDamageAndEndedEarly(t *testing.T) {
 				if n := r.nodeOf(t, "http://s1"); n.State == "valid" || n.Aborted == nil {
 					t.Errorf("not all was looked at: %+v", n)
 				}
-				r.on("http://s1", func(s *fakeStorage) {
-					if s.bad[3] || checks > 8 {
-						t.Errorf("block 3 is bad: %v; %d checks", s.bad[3], checks)
+				r.on("http://s1", func(s *masterstest.Storage) {
+					if s.Bad[3] || checks > 8 {
+						t.Errorf("block 3 is bad: %v; %d checks", s.Bad[3], checks)
 					}
-					s.report = nil
+					s.Report = nil
 				})
 				r.allValid(t, 2*time.Minute)
 				r.readsAll(t, payloads)
@@ -185,9 +187,9 @@ func TestRepairWhoseCheckCouldNotLook(t *testing.T) {
 				r, _ := newDamageRig(t, func(c *Config, _ *rig) { c.CheckInterval = 0 })
 				defer r.stop()
 				first, before := true, r.Integrity(t.Context()).Totals
-				r.on("http://s1", func(s *fakeStorage) {
-					s.bad[3] = true
-					s.report = func(wire.CheckOrder) wire.CheckStatus {
+				r.on("http://s1", func(s *masterstest.Storage) {
+					s.Bad[3] = true
+					s.Report = func(wire.CheckOrder) wire.CheckStatus {
 						if first {
 							first = false
 							return wire.CheckStatus{Report: &wire.Report{
@@ -207,7 +209,7 @@ func TestRepairWhoseCheckCouldNotLook(t *testing.T) {
 				if i := r.Integrity(t.Context()); i.Totals.Repairs != before.Repairs || i.Totals.FailedRepairs == before.FailedRepairs || i.Totals.FailedRepairs > before.FailedRepairs+5 {
 					t.Errorf("%+v, before %+v", i.Totals, before)
 				}
-				r.on("http://s1", func(s *fakeStorage) { s.report = nil })
+				r.on("http://s1", func(s *masterstest.Storage) { s.Report = nil })
 				r.allValid(t, 2*time.Minute)
 				if n := r.nodeOf(t, "http://s1"); n.Aborted != nil {
 					t.Errorf("after a good check: %+v", n.Aborted)
@@ -223,7 +225,7 @@ func TestRepairThatNeverBegan(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, payloads := newDamageRig(t, func(c *Config, _ *rig) { c.CheckInterval = 0 })
 		defer r.stop()
-		r.on("http://s1", func(s *fakeStorage) { s.bad[3], s.receiveErr = true, errors.New("HTTP 500") })
+		r.on("http://s1", func(s *masterstest.Storage) { s.Bad[3], s.ReceiveErr = true, errors.New("HTTP 500") })
 		if _, err := r.CheckStorage(t.Context(), "http://s1"); err != nil {
 			t.Fatal(err)
 		}
@@ -237,7 +239,7 @@ func TestRepairThatNeverBegan(t *testing.T) {
 		if i := r.Integrity(t.Context()); i.Totals.FailedRepairs == 0 {
 			t.Errorf("%+v", i.Totals)
 		}
-		r.on("http://s1", func(s *fakeStorage) { s.receiveErr = nil })
+		r.on("http://s1", func(s *masterstest.Storage) { s.ReceiveErr = nil })
 		r.allValid(t, 2*time.Minute)
 		r.readsAll(t, payloads)
 	})
@@ -248,8 +250,8 @@ func TestFindingsThatAreTooLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, _ := newDamageRig(t, nil)
 		defer r.stop()
-		r.on("http://s1", func(s *fakeStorage) {
-			s.report = func(o wire.CheckOrder) wire.CheckStatus {
+		r.on("http://s1", func(s *masterstest.Storage) {
+			s.Report = func(o wire.CheckOrder) wire.CheckStatus {
 				long := strings.Repeat("long ", 1000)
 				return wire.CheckStatus{Report: &wire.Report{Unchecked: o.Height, Findings: []chain.Finding{{What: long, Detail: long}}}}
 			}

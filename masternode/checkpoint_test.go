@@ -11,6 +11,8 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/signing"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // verifiers are those of the keys that sign.
@@ -88,7 +90,7 @@ func TestCheckpoint(t *testing.T) {
 		if same, err := other.checkpointHere(); err != nil || string(same.Note) != string(c.Note) {
 			t.Errorf("another master signs %q, %v", same.Note, err)
 		}
-		r.ledger.cutLeadership()
+		r.ledger.CutLeadership()
 		time.Sleep(time.Second)
 		if same := r.checked(t); string(same.Note) != string(c.Note) {
 			t.Errorf("the next leader signs %q", same.Note)
@@ -102,26 +104,26 @@ func TestNoOlderCheckpointAfterARecovery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 2, nil)
 		defer r.stop()
-		second := r.workers.storages["http://s1"]
+		second := r.workers.Storages["http://s1"]
 		down := func(is bool) {
-			second.mu.Lock()
-			defer second.mu.Unlock()
-			second.down = is
+			second.Mu.Lock()
+			defer second.Mu.Unlock()
+			second.Down = is
 		}
 		down(true)
 		r.store(t) // on one of the two nodes that a block needs
 		r.checked(t)
-		r.ledger.mu.Lock()
-		_, err := r.ledger.state.Recover(masterfsm.Group{ID: "cs-test", Epoch: 2}).Finish(0, nil)
-		r.ledger.mu.Unlock()
+		r.ledger.Mu.Lock()
+		_, err := r.ledger.State.Recover(masterfsm.Group{ID: "cs-test", Epoch: 2}).Finish(0, nil)
+		r.ledger.Mu.Unlock()
 		if err != nil {
 			t.Fatal(err)
 		}
-		if c, err := r.Checkpoint(t.Context()); !errors.Is(err, ErrNoCheckpoint) || errors.Is(err, ErrNoLogKey) || c.Note != nil || !strings.Contains(err.Error(), "recovered") {
+		if c, err := r.Checkpoint(t.Context()); !errors.Is(err, signing.ErrNoCheckpoint) || errors.Is(err, signing.ErrNoLogKey) || c.Note != nil || !strings.Contains(err.Error(), "recovered") {
 			t.Errorf("%s, %v", c.Note, err)
 		}
-		if notices := strings.Join(r.Cluster(t.Context()).Notices, "\n"); !strings.Contains(notices, "recovered") {
-			t.Errorf("nobody is told: %s", notices)
+		if m := r.notice(wire.CodeCheckpointWaits); m.Args["needed"] != uint64(1) || m.Args["blocks"] != uint64(0) {
+			t.Errorf("%+v", m)
 		}
 		if _, err := r.AddLogKey(t.Context()); err != nil { // a key may be replaced meanwhile
 			t.Error(err)

@@ -61,7 +61,7 @@ func TestClonedMasterAcknowledgesNothingOfTheOthers(t *testing.T) {
 
 			started := time.Now()
 			done, err = second.Append(t.Context(), r.project, []Entry{{Payload: fmt.Append(nil, "second ", i)}, {Payload: []byte("more")}}, "")
-			if !errors.Is(err, ErrUnknownOutcome) || len(done.Positions) > 0 {
+			if !errors.Is(err, wire.ErrUnknownOutcome) || len(done.Positions) > 0 {
 				t.Fatalf("append %d of the clone: %+v, %v", i, done, err)
 			}
 			if waited := time.Since(started); waited > 0 {
@@ -83,10 +83,10 @@ func TestRefusedMasterIsNotReady(t *testing.T) {
 			t.Fatal(err)
 		}
 		why := errors.New("an older copy: move it away")
-		r.members.mu.Lock()
-		r.members.refused = why
-		r.members.mu.Unlock()
-		if err := r.Ready(); !errors.Is(err, ErrStaleFolder) || !errors.Is(err, why) {
+		r.members.Mu.Lock()
+		r.members.RefusedErr = why
+		r.members.Mu.Unlock()
+		if err := r.Ready(); !errors.Is(err, wire.ErrStaleFolder) || !errors.Is(err, why) {
 			t.Errorf("ready: %v", err)
 		}
 	})

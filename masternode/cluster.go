@@ -7,51 +7,75 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/leader"
 	"github.com/chainstore/chainstore/wire"
 )
 
 // statusTimeout is how long a follower asks the leader for the status before it tells what it knows itself.
 const statusTimeout = time.Second
 
-// Cluster tells the status table, with who is alive by the leader's word. A master that cannot reach the leader tells its own
-// table and says so in the notices.
+// confirmTimeout is how long a leader waits for a majority that confirms it before it answers without.
+const confirmTimeout = statusTimeout / 2
+
+// Cluster is the status table, with the leader's knowledge of which nodes are live. A master that cannot reach the leader answers from
+// its own table, with a notice.
 func (n *Node) Cluster(ctx context.Context) wire.Cluster {
-	if l := n.leadership.Load(); l != nil {
-		return n.describe(l)
+	if n.leader.Leads() {
+		return n.leaderCluster(ctx)
 	}
-	leader, url := n.leader()
-	if leader != "" && leader != n.cfg.Member.ID && url != "" {
+	id, url := n.knownLeader()
+	if id != "" && id != n.cfg.Member.ID && url != "" {
 		ask, cancel := context.WithTimeout(ctx, statusTimeout)
 		defer cancel()
 		if c, err := n.cfg.Masters.Cluster(ask, url); err == nil {
+			c.NoticesCoded = orNone(c.NoticesCoded)  // of a leader before protocol level 2
 			for _, notice := range n.flagNotices() { // which the leader does not know
-				c.Notices = append(c.Notices, fmt.Sprintf("master %s: %s", n.cfg.Member.ID, notice))
+				addNotices(&c.Notices, &c.NoticesCoded, wire.Message{
+					Code: wire.CodeMasterNotice, Args: wire.Args{"node": n.cfg.Member.ID, "cause": notice},
+				})
 			}
 			return c
 		}
 	}
-	c := n.describe(nil)
-	c.Leader = leader
-	c.Notices = append(c.Notices, "this master cannot reach the leader: who is live is not known, and the table may be behind")
+	c := n.describe(leader.Status{})
+	c.Leader = id
+	addNotices(&c.Notices, &c.NoticesCoded, wire.Message{Code: wire.CodeLocalView})
 	return c
 }
 
-// LeaderCluster is Cluster for another master: the error wraps [ErrNotLeader] where this one does not lead.
-func (n *Node) LeaderCluster() (wire.Cluster, error) {
-	l := n.leadership.Load()
-	if l == nil {
-		return wire.Cluster{}, ErrNotLeader
+// leaderCluster is the status table by this leader, confirmed if possible.
+func (n *Node) leaderCluster(ctx context.Context) wire.Cluster {
+	confirmed := n.confirmStatus(ctx)
+	c := n.describe(n.leader.Status())
+	if c.Authoritative = confirmed; !confirmed {
+		addNotices(&c.Notices, &c.NoticesCoded, wire.Message{Code: wire.CodeUnconfirmed})
 	}
-	return n.describe(l), nil
+	return c
+}
+
+// confirmStatus reports whether this master leads and a majority confirmed it since the call. Status requests that come together are
+// confirmed together.
+func (n *Node) confirmStatus(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, confirmTimeout)
+	defer cancel()
+	return n.confirmShared(ctx) == nil && n.leader.Leads()
+}
+
+// LeaderCluster is Cluster for another master: the error wraps [wire.ErrNotLeader] where this one does not lead.
+func (n *Node) LeaderCluster(ctx context.Context) (wire.Cluster, error) {
+	if !n.leader.Leads() {
+		return wire.Cluster{}, wire.ErrNotLeader
+	}
+	return n.leaderCluster(ctx), nil
 }
 
 // describe puts the table, and what the leader has seen, into the form of the API.
-func (n *Node) describe(l *leadership) wire.Cluster {
+func (n *Node) describe(leading leader.Status) wire.Cluster {
 	var v masterfsm.View
 	var keys wire.Keys
 	var next uint64
 	var signed wire.Checkpoints
-	reign := n.reign()
+	reign := n.leader.TermClock()
 	n.cfg.Ledger.Read(func(s *masterfsm.State) {
 		v, next = s.View(), s.NextIndex()
 		signed = wire.Checkpoints{Height: s.Checkpoint().Height, Size: s.Checkpoint().Size, PublishedSize: s.Published().Boundary.Size}
@@ -67,63 +91,51 @@ func (n *Node) describe(l *leadership) wire.Cluster {
 		Buffer:  wire.Amount{Records: v.OpenRecords, Bytes: v.OpenBytes},
 		Cut:     wire.Amount{Records: int(v.Settings.MaxRecords), Bytes: int(v.Settings.MaxBytes)},
 		Pending: wire.Pending{Blocks: v.Pending, Bytes: v.PendingBytes},
-		Keys:    keys, Checkpoint: signed, Notices: n.logNotices(l),
+		Keys:    keys, Checkpoint: signed,
 	}
-	c.Notices = append(c.Notices, l.levelNotices(v.Level)...)
-	c.Notices = append(c.Notices, l.fenceNotices()...)
-	c.Witnesses = l.cosigners()
-	c.Notices = append(c.Notices, witnessNotices(c.Witnesses, int(v.Settings.WitnessQuorum))...)
-	live, aborted := l.sightings(), l.abortedChecks()
-	c.Masters = n.masters(v, l != nil)
+	c.Witnesses = leading.Witnesses
+	notices := append(n.logNotices(leading), levelNotices(leading, v.Level)...)
+	notices = append(notices, fenceNotices(leading)...)
+	notices = append(notices, witnessNotices(c.Witnesses, int(v.Settings.WitnessQuorum))...)
+	c.Masters = n.masters(v, leading.Leads)
 	good, liveMiners := 0, 0
 	for i := range v.Storages {
 		s := &v.Storages[i]
 		c.Storages = append(c.Storages, wire.Storage{
-			ID: s.ID, URL: s.URL, State: string(s.State), Height: s.Height, Live: live[s.ID], Cause: s.Cause, Since: s.Since,
+			ID: s.ID, URL: s.URL, State: string(s.State), Height: s.Height, Live: leading.Live[s.ID], Level: s.Level, Since: s.Since,
+			Cause: s.Cause.Text(), CauseCoded: wire.Message(s.Cause),
 		})
-		if s.Whole && (l == nil || live[s.ID]) {
+		if s.Whole && (!leading.Leads || leading.Live[s.ID]) {
 			good++
 		}
 		if s.State == masterfsm.Invalid {
-			c.Notices = append(c.Notices, fmt.Sprintf("storage node %s is invalid: %s", s.ID, s.Cause))
+			args := wire.Args{"node": s.ID, "cause": wire.Message(s.Cause)}
+			notices = append(notices, wire.Message{Code: wire.CodeStorageInvalid, Args: args})
 		}
-		c.Notices = append(c.Notices, abortedNotices(s, aborted)...)
+		notices = append(notices, abortedNotices(s, leading.Aborted)...)
 	}
 	if lost := chain.CutRanges(v.Lost, v.Confirmed); len(lost) > 0 {
-		c.Notices = append(c.Notices, lostNotice(lost))
+		notices = append(notices, lostNotice(lost))
 	}
 	for i := range v.Miners {
 		m := &v.Miners[i]
-		c.Miners = append(c.Miners, wire.Miner{ID: m.ID, URL: m.URL, Live: live[m.ID]})
-		if l == nil || live[m.ID] {
+		c.Miners = append(c.Miners, wire.Miner{ID: m.ID, URL: m.URL, Live: leading.Live[m.ID], Level: m.Level})
+		if !leading.Leads || leading.Live[m.ID] {
 			liveMiners++
 		}
 	}
 	if liveMiners == 0 {
-		c.Notices = append(c.Notices, "no miner: appends are taken until the backlog is full, blocks wait for their proof of work")
+		notices = append(notices, wire.Message{Code: wire.CodeNoMiner})
 	}
 	if good < int(v.Settings.Replicas) {
-		c.Notices = append(c.Notices, fmt.Sprintf(
-			"%d of %d storage nodes that a block needs are there: the masters keep the records until more are", good, v.Settings.Replicas))
+		args := wire.Args{"count": uint64(good), "needed": uint64(v.Settings.Replicas)}
+		notices = append(notices, wire.Message{Code: wire.CodeTooFewStorages, Args: args})
 	}
 	if v.PendingBytes >= v.Settings.MaxPendingBytes {
-		c.Notices = append(c.Notices, "backlog full: appends are refused until blocks are stored")
+		notices = append(notices, wire.Message{Code: wire.CodeBacklogFull})
 	}
+	c.Notices, c.NoticesCoded = wire.Texts(notices), notices
 	return c
-}
-
-// sightings copies what the leader has seen; nothing where this master does not lead.
-func (l *leadership) sightings() map[string]bool {
-	live := map[string]bool{}
-	if l == nil {
-		return live
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for id, ok := range l.live {
-		live[id] = ok
-	}
-	return live
 }
 
 // masters lists the group. Only a leader can say who is reachable: raft tells it.
@@ -137,7 +149,7 @@ func (n *Node) masters(v masterfsm.View, leading bool) []wire.Master {
 		case v.Term.Leader:
 			m.URL = v.Term.URL
 		default:
-			m.URL = urlOf(v, m.ID)
+			m.URL = v.Master(m.ID).URL
 		}
 		switch {
 		case leading:
@@ -186,8 +198,8 @@ type Figures struct {
 
 // Figures reads them.
 func (n *Node) Figures() Figures {
-	l := n.leadership.Load()
-	f := Figures{Leading: l != nil, Witnesses: l.cosigners()}
+	leading := n.leader.Status()
+	f := Figures{Leading: leading.Leads, Witnesses: leading.Witnesses}
 	n.cfg.Ledger.Read(func(s *masterfsm.State) {
 		v := s.View()
 		f.Term, f.Height, f.Stored, f.NextIndex = v.Term.Term, v.Head.Height, v.Stored, s.NextIndex()
@@ -219,5 +231,5 @@ func (n *Node) StateHash() (wire.StateHash, error) {
 		hash, err := snapshot.Digest()
 		return wire.StateHash{Applied: applied, Hash: hash}, err
 	}
-	return wire.StateHash{}, fmt.Errorf("%w: the state changes too often to be taken with its index", ErrUnavailable)
+	return wire.StateHash{}, fmt.Errorf("%w: the state changes too often to be taken with its index", wire.ErrUnavailable)
 }

@@ -4,33 +4,27 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/chainstore/chainstore/wire"
 )
 
 // confirm makes this master's state at least as new as what was committed when it was called: the leader, confirmed by a
-// majority in its own term, names its commit index, and this master waits until it has applied that. After it, what is not in
-// the state is not there. The error wraps [ErrNoLeader] when no leader answers in time.
+// majority in its own term, names its commit index, and this master waits until it has applied that. What is not in the state
+// then does not exist. The error wraps [wire.ErrNoLeader] if no leader answers in time.
 func (n *Node) confirm(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, leaderWait)
 	defer cancel()
-	for {
-		changed := n.cfg.Ledger.Changed()
-		index, err := n.askReadIndex(ctx)
-		if err == nil {
-			err = n.cfg.Ledger.WaitApplied(ctx, index.Index)
-		}
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%w to confirm it: %w", ErrNoLeader, err)
-		case <-changed:
-		case <-time.After(retryPause):
-		}
+	index, err := leaderCall[wire.ReadIndex]{
+		local: n.cfg.Ledger.ReadIndex, remote: n.cfg.Masters.ReadIndex,
+		again: func(error) bool { return true },
+	}.do(ctx, n)
+	if err != nil {
+		return err
 	}
+	if err := n.cfg.Ledger.WaitApplied(ctx, index.Index); err != nil {
+		return fmt.Errorf("%w to confirm it: %w", wire.ErrNoLeader, err)
+	}
+	return nil
 }
 
 // pendingConfirm is a caller of confirmShared. confirmBatch sets the error and closes done.
@@ -55,7 +49,7 @@ func (n *Node) confirmShared(ctx context.Context) error {
 	case <-p.done:
 		return p.err
 	case <-ctx.Done():
-		return fmt.Errorf("%w to confirm it: %w", ErrNoLeader, context.Cause(ctx))
+		return fmt.Errorf("%w to confirm it: %w", wire.ErrNoLeader, context.Cause(ctx))
 	}
 }
 
@@ -65,19 +59,6 @@ func (n *Node) confirmBatch(ctx context.Context, callers []*pendingConfirm) {
 	for _, p := range callers {
 		p.finish(err)
 	}
-}
-
-func (n *Node) askReadIndex(ctx context.Context) (wire.ReadIndex, error) {
-	leader, url := n.leader()
-	switch {
-	case leader == n.cfg.Member.ID:
-		return n.cfg.Ledger.ReadIndex(ctx)
-	case leader == "" || url == "":
-		return wire.ReadIndex{}, fmt.Errorf("%w: no leader is known", ErrNotLeader)
-	}
-	ctx, release := n.underLeader(ctx, leader)
-	defer release()
-	return n.cfg.Masters.ReadIndex(ctx, url)
 }
 
 // ReadIndex answers another master's question for the commit index.
@@ -105,9 +86,9 @@ func confirmedBy(ctx context.Context, confirm func(context.Context) error, look 
 	}
 	switch err := look(); {
 	case errors.Is(err, errNotMinedHere):
-		return ErrNotMined
+		return wire.ErrNotMined
 	case errors.Is(err, errNotHere):
-		return ErrNotFound
+		return wire.ErrNotFound
 	default:
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -15,8 +16,11 @@ import (
 	formats "github.com/transparency-dev/formats/note"
 	"golang.org/x/mod/sumdb/note"
 
+	"encoding/json"
+
 	"github.com/chainstore/chainstore/e2e/witness"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/signing"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -95,7 +99,7 @@ func TestWitnessOfNextLeader(t *testing.T) {
 		r, f := newWitnessedRig(t, 0, "w1")
 		defer r.stop()
 		r.store(t)
-		r.ledger.cutLeadership()
+		r.ledger.CutLeadership()
 		time.Sleep(time.Second)
 		if s := r.statusOf(t, "w1"); s.State != wire.WitnessNew || s.Size != 2 || s.Last == 0 {
 			t.Errorf("status of a new leader %+v", s)
@@ -111,7 +115,7 @@ func TestWitnessOfNextLeader(t *testing.T) {
 		// The answer of the next one gets lost with the leader that waits for it.
 		f.change("w1", func(w *fakeWitness) {
 			w.after = func([]byte) ([]byte, error) {
-				r.ledger.cutLeadership()
+				r.ledger.CutLeadership()
 				return nil, fmt.Errorf("%w: gone", wire.ErrNoAnswer)
 			}
 		})
@@ -149,14 +153,14 @@ func TestWitnessIsAhead(t *testing.T) {
 		if s.State != wire.WitnessBehind || s.Size != 6 || !strings.Contains(s.Error, "has cosigned 6 leaves of this log, and 2 are stored") {
 			t.Errorf("status %+v", s)
 		}
-		if !hasNotice(r, "w1", "has cosigned 6 leaves") {
+		if m := r.notice(wire.CodeWitnessDown); m.Args["name"] != "w1" || m.Args["detail"] != s.Error {
 			t.Errorf("notices %q", r.Cluster(t.Context()).Notices)
 		}
 		r.store(t)
 		if n := len(f.asked("w1")); n != 1 {
 			t.Errorf("%d submissions to a witness that is ahead", n)
 		}
-		time.Sleep(r.pace.witnessMost)
+		time.Sleep(time.Minute) // the longest pause between two submissions
 		if list := f.asked("w1"); len(list) != 2 || list[1].old != 0 {
 			t.Errorf("after a minute: %v", list)
 		}
@@ -257,7 +261,7 @@ func TestWitnessInTrouble(t *testing.T) {
 				if s.State != c.state || !strings.Contains(s.Error, c.words) || s.Failures == 0 {
 					t.Errorf("status %+v, want %s with the words %q", s, c.state, c.words)
 				}
-				if !hasNotice(r, "w1", c.words) {
+				if m := r.notice(wire.CodeWitnessDown); m.Args["name"] != "w1" || m.Args["detail"] != s.Error {
 					t.Errorf("notices %q", r.Cluster(t.Context()).Notices)
 				}
 				if p, names := cosigners(t, r); p.Boundary.Size != stored(r) || stored(r) != 2 || len(names) > 0 {
@@ -359,7 +363,7 @@ func TestWitnessHangs(t *testing.T) {
 			t.Errorf("status %+v", s)
 		}
 		list := f.asked("w1")
-		if pause := list[1].at.Sub(list[0].at); pause != witnessTimeout+time.Second {
+		if pause := list[1].at.Sub(list[0].at); pause != 11*time.Second { // 10 s for the answer, and the pause
 			t.Errorf("asked again after %v", pause)
 		}
 	})
@@ -475,7 +479,7 @@ func TestWitnessQuorum(t *testing.T) {
 		if height := table(r, (*masterfsm.State).Checkpoint).Height; height < 1100 {
 			t.Errorf("only %d blocks were stored", height)
 		}
-		if !hasNotice(r, "1 of 2 witnesses") {
+		if m := r.notice(wire.CodeTooFewWitnesses); m.Args["count"] != uint64(1) || m.Args["needed"] != uint64(2) {
 			t.Errorf("notices %q", r.Cluster(t.Context()).Notices)
 		}
 		f.change("w2", func(w *fakeWitness) { w.before = nil })
@@ -483,16 +487,26 @@ func TestWitnessQuorum(t *testing.T) {
 			c, names := cosigners(t, r)
 			return c.Boundary.Size == stored(r) && len(names) == 2
 		})
-		if hasNotice(r, "witness") {
+		if !r.notice(wire.CodeWitnessDown).IsZero() || !r.notice(wire.CodeTooFewWitnesses).IsZero() {
 			t.Errorf("notices %q", r.Cluster(t.Context()).Notices)
 		}
 	})
 }
 
-func hasNotice(r *rig, words ...string) bool {
-	return slices.ContainsFunc(r.Cluster(context.Background()).Notices, func(n string) bool {
-		return !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(n, w) })
-	})
+// notice is the first notice of a code, if there is one.
+func (r *rig) notice(code string) wire.Message { return noticeOf(r.Node, code) }
+
+func noticeOf(n *Node, code string) wire.Message {
+	for _, m := range n.Cluster(context.Background()).NoticesCoded {
+		var back wire.Message
+		if data, err := json.Marshal(m); err != nil || json.Unmarshal(data, &back) != nil || !reflect.DeepEqual(back, m) {
+			panic(fmt.Sprintf("an argument of %#v has none of the types", m))
+		}
+		if m.Code == code {
+			return m
+		}
+	}
+	return wire.Message{}
 }
 
 // TestWitnessMLDSA: a witness with a key of ML-DSA-44.
@@ -504,7 +518,7 @@ func TestWitnessMLDSA(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			cfg.WitnessCalls, cfg.Settings.WitnessQuorum, cfg.Witnesses = f, 1, []Witness{f.join(w, "w1")}
+			cfg.WitnessCalls, cfg.Settings.WitnessQuorum, cfg.Witnesses = f, 1, []signing.Witness{f.join(w, "w1")}
 		})
 		defer r.stop()
 		f.know(r)
@@ -520,16 +534,16 @@ func TestWitnessWithoutProof(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := &fakeWitnesses{t: t, list: map[string]*fakeWitness{}}
 		away := func(r *rig, are bool) {
-			for _, s := range r.workers.storages {
-				s.mu.Lock()
-				s.down = are
-				s.mu.Unlock()
+			for _, s := range r.workers.Storages {
+				s.Mu.Lock()
+				s.Down = are
+				s.Mu.Unlock()
 			}
 		}
 		r := newRig(t, 2, func(cfg *Config, r *rig) {
-			cfg.WitnessCalls, cfg.Witnesses = f, []Witness{f.add("w1")}
+			cfg.WitnessCalls, cfg.Witnesses = f, []signing.Witness{f.add("w1")}
 			died := false
-			r.ledger.applied = func(s *masterfsm.State) {
+			r.ledger.OnApply = func(s *masterfsm.State) {
 				if !died && s.Checkpoint().Size == 4 { // all nodes die in the moment in which the second block is stored
 					died = true
 					away(r, true)

@@ -15,6 +15,7 @@ import (
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/e2e/witness"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/signing"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -42,7 +43,7 @@ type asked struct {
 }
 
 // add makes a witness of that name, and tells it as the flag would have it.
-func (f *fakeWitnesses) add(name string) Witness {
+func (f *fakeWitnesses) add(name string) signing.Witness {
 	f.t.Helper()
 	w, err := witness.New(name)
 	if err != nil {
@@ -51,11 +52,11 @@ func (f *fakeWitnesses) add(name string) Witness {
 	return f.join(w, name)
 }
 
-func (f *fakeWitnesses) join(w *witness.Witness, name string) Witness {
+func (f *fakeWitnesses) join(w *witness.Witness, name string) signing.Witness {
 	f.t.Helper()
 	url := "http://" + name
 	f.list[url] = &fakeWitness{Witness: w}
-	parsed, err := ParseWitness(w.VKey() + " " + url)
+	parsed, err := signing.ParseWitness(w.VKey() + " " + url)
 	if err != nil {
 		f.t.Fatal(err)
 	}

@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/chainstore/chainstore/masternode/internal/masterstest"
+	"github.com/chainstore/chainstore/masternode/leader"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -55,20 +57,17 @@ func (r *rig) append(t *testing.T, within time.Duration) error {
 
 // term is that which the ledger is in.
 func (r *rig) term() uint64 {
-	r.ledger.mu.RLock()
-	defer r.ledger.mu.RUnlock()
-	return r.ledger.term
+	r.ledger.Mu.RLock()
+	defer r.ledger.Mu.RUnlock()
+	return r.ledger.Term
 }
 
-// notice is the one notice of a worker with a later epoch, "" where there is none.
-func (r *rig) notice(t *testing.T) string {
-	t.Helper()
-	for _, notice := range r.Cluster(t.Context()).Notices {
-		if strings.Contains(notice, "answers with epoch") {
-			return notice
-		}
+// laterEpoch is the notice about a worker with a later epoch, if there is one.
+func (r *rig) laterEpoch() wire.Message {
+	if m := r.notice(wire.CodeLaterEpoch); !m.IsZero() {
+		return m
 	}
-	return ""
+	return r.notice(wire.CodeLaterEpochSuspended)
 }
 
 // Once most storage nodes answer with a later epoch the leader ends, with a reason. From the first such answer on it
@@ -78,8 +77,8 @@ func TestLeaderMeetsALaterEpoch(t *testing.T) {
 		var said answers
 		var slow atomic.Bool
 		r := newRig(t, 3, func(_ *Config, r *rig) {
-			r.workers.flaky = said.flaky
-			r.ledger.delay = func() time.Duration {
+			r.workers.Flaky = said.flaky
+			r.ledger.Delay = func() time.Duration {
 				if slow.Load() {
 					return 5 * time.Second // so that the workers are met meanwhile
 				}
@@ -98,13 +97,13 @@ func TestLeaderMeetsALaterEpoch(t *testing.T) {
 		synctest.Wait()
 		said.set(map[string]error{"http://s1": fencedBy(2, 0), "http://s2": fencedBy(2, 0)})
 		err := r.endedBy(t)
-		if !errors.Is(err, ErrLaterEpoch) || !strings.Contains(err.Error(), "s1 at epoch 2, s2 at epoch 2") {
+		if !errors.Is(err, leader.ErrLaterEpoch) || !strings.Contains(err.Error(), "s1 at epoch 2, s2 at epoch 2") {
 			t.Errorf("ended by %v", err)
 		}
-		if r.members.retired {
+		if r.members.Retired {
 			t.Error("the workers' word has taken the master out for good")
 		}
-		if err := <-under; !errors.Is(err, ErrUnknownOutcome) {
+		if err := <-under; !errors.Is(err, wire.ErrUnknownOutcome) {
 			t.Errorf("an append that was under way: %v", err)
 		}
 		if err := r.append(t, time.Minute); err == nil {
@@ -129,7 +128,7 @@ func TestOneWorkerOfALaterEpoch(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var said answers
-				r := newRig(t, c.storages, func(_ *Config, r *rig) { r.workers.flaky = said.flaky })
+				r := newRig(t, c.storages, func(_ *Config, r *rig) { r.workers.Flaky = said.flaky })
 				defer r.stop()
 				if err := r.append(t, time.Second); err != nil {
 					t.Fatal(err)
@@ -144,21 +143,20 @@ func TestOneWorkerOfALaterEpoch(t *testing.T) {
 						}
 						time.Sleep(100 * time.Millisecond)
 					}
-					if got := r.notice(t); !strings.Contains(got, strings.TrimPrefix(c.worker, "http://")) ||
-						!strings.Contains(got, "take it out") {
-						t.Errorf("%s: the notice is %q", when, got)
+					if got := r.laterEpoch(); got.Code != wire.CodeLaterEpoch || got.Args["node"] != strings.TrimPrefix(c.worker, "http://") {
+						t.Errorf("%s: the notice is %+v", when, got)
 					}
 					if err := r.Ready(); err != nil {
 						t.Errorf("%s: %v", when, err)
 					}
 				}
 				goesOn("in a term")
-				r.ledger.cutLeadership()
+				r.ledger.CutLeadership()
 				goesOn("in the next term")
 				said.set(nil)
 				time.Sleep(acceptedFor + 5*time.Second)
-				if got := r.notice(t); got != "" {
-					t.Errorf("it is well again, and the notice is %q", got)
+				if got := r.laterEpoch(); !got.IsZero() {
+					t.Errorf("it is well again, and the notice is %+v", got)
 				}
 				said.set(map[string]error{c.worker: fencedBy(7, 0)})
 				goesOn("again")
@@ -168,8 +166,8 @@ func TestOneWorkerOfALaterEpoch(t *testing.T) {
 						t.Fatal(err)
 					}
 					time.Sleep(3 * time.Second)
-					if got := r.notice(t); got != "" {
-						t.Errorf("it is removed, and the notice is %q", got)
+					if got := r.laterEpoch(); !got.IsZero() {
+						t.Errorf("it is removed, and the notice is %+v", got)
 					}
 				}
 			})
@@ -185,7 +183,7 @@ func TestFirstLaterEpochSuspends(t *testing.T) {
 		var met atomic.Pointer[time.Time]
 		const late = 800 * time.Millisecond
 		r := newRig(t, 3, func(_ *Config, r *rig) {
-			r.workers.flaky = func(url string) error {
+			r.workers.Flaky = func(url string) error {
 				if ill.Load() && url == "http://s2" {
 					now := time.Now()
 					met.CompareAndSwap(nil, &now)
@@ -193,7 +191,7 @@ func TestFirstLaterEpochSuspends(t *testing.T) {
 				}
 				return nil
 			}
-			r.workers.delay = func(url string) time.Duration {
+			r.workers.Delay = func(url string) time.Duration {
 				if ill.Load() && url != "http://s2" {
 					return late
 				}
@@ -223,13 +221,13 @@ func TestFirstLaterEpochSuspends(t *testing.T) {
 func TestLaterEpochUndecided(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var said answers
-		r := newRig(t, 3, func(_ *Config, r *rig) { r.workers.flaky = said.flaky })
+		r := newRig(t, 3, func(_ *Config, r *rig) { r.workers.Flaky = said.flaky })
 		defer r.stop()
-		undecided := map[string]error{"http://s0": errDown, "http://s1": fencedBy(2, 0), "http://s2": errDown}
+		undecided := map[string]error{"http://s0": masterstest.ErrDown, "http://s1": fencedBy(2, 0), "http://s2": masterstest.ErrDown}
 		for _, when := range []string{"in its term", "in the next term"} {
 			said.set(undecided)
 			if when == "in the next term" {
-				r.ledger.cutLeadership()
+				r.ledger.CutLeadership()
 			}
 			time.Sleep(3 * time.Second)
 			term := r.term()
@@ -238,10 +236,10 @@ func TestLaterEpochUndecided(t *testing.T) {
 					t.Fatalf("%s: an append was acknowledged", when)
 				}
 			}
-			if got := r.notice(t); !strings.Contains(got, "no append is acknowledged: worker s1") {
-				t.Errorf("%s: the notice is %q", when, got)
+			if got := r.laterEpoch(); got.Code != wire.CodeLaterEpochSuspended || got.Args["node"] != "s1" {
+				t.Errorf("%s: the notice is %+v", when, got)
 			}
-			if err := r.Ready(); !errors.Is(err, ErrNoLeader) {
+			if err := r.Ready(); !errors.Is(err, wire.ErrNoLeader) {
 				t.Errorf("%s: ready: %v", when, err)
 			}
 			if r.term() != term {
@@ -285,9 +283,9 @@ func TestFencedMasterEndsAtOnce(t *testing.T) {
 		var silent atomic.Bool
 		r := newRig(t, 3, func(c *Config, r *rig) {
 			c.Masters, c.Peers = stuckMasters{}, []string{"http://m2"}
-			r.workers.flaky = said.flaky
-			r.ledger.vacancy = func() time.Duration { return 5 * time.Millisecond }
-			r.ledger.silence = func() time.Duration {
+			r.workers.Flaky = said.flaky
+			r.ledger.Vacancy = func() time.Duration { return 5 * time.Millisecond }
+			r.ledger.Silence = func() time.Duration {
 				if silent.Load() {
 					return time.Hour
 				}
@@ -296,11 +294,11 @@ func TestFencedMasterEndsAtOnce(t *testing.T) {
 		})
 		silent.Store(true) // so that it announces itself
 		time.Sleep(time.Second)
-		r.ledger.cutLeadership()
+		r.ledger.CutLeadership()
 		term := r.term()
 		said.set(map[string]error{"http://s0": fencedBy(2, 0), "http://s1": fencedBy(2, 0), "http://s2": fencedBy(2, 0)})
 		began := time.Now()
-		if err := r.endedBy(t); !errors.Is(err, ErrLaterEpoch) {
+		if err := r.endedBy(t); !errors.Is(err, leader.ErrLaterEpoch) {
 			t.Errorf("ended by %v", err)
 		}
 		if took, terms := time.Since(began), r.term()-term; took > time.Second || terms >= 5 {
@@ -313,7 +311,7 @@ func TestFencedMasterEndsAtOnce(t *testing.T) {
 func TestLeaderMeetsALaterTerm(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 3, func(_ *Config, r *rig) {
-			r.workers.flaky = func(url string) error {
+			r.workers.Flaky = func(url string) error {
 				switch url {
 				case "http://s1":
 					return fencedBy(1, 1<<40)
@@ -341,13 +339,13 @@ func TestNewLeaderAsksBeforeItAcknowledges(t *testing.T) {
 		within  time.Duration // the first append is acknowledged, counted from the election
 	}{
 		"all are well": {nil, nil, false, 200 * time.Millisecond},
-		"one is of a later epoch": {map[string]error{"http://s0": fencedBy(2, 0), "http://s1": errDown},
+		"one is of a later epoch": {map[string]error{"http://s0": fencedBy(2, 0), "http://s1": masterstest.ErrDown},
 			map[string]time.Duration{"http://s2": time.Hour}, true, 0},
 		"two are of a later epoch": {map[string]error{"http://s0": fencedBy(2, 0), "http://s1": fencedBy(2, 0)},
 			nil, true, 0},
 		"two hang": {nil, map[string]time.Duration{"http://s1": time.Hour,
 			"http://s2": time.Hour}, false, fenceWait + 200*time.Millisecond},
-		"two are down": {map[string]error{"http://s0": errDown, "http://s1": errDown}, nil, false,
+		"two are down": {map[string]error{"http://s0": masterstest.ErrDown, "http://s1": masterstest.ErrDown}, nil, false,
 			200 * time.Millisecond},
 		"one hangs, most have let it in": {nil, map[string]time.Duration{"http://s2": time.Hour}, false,
 			200 * time.Millisecond},
@@ -356,14 +354,14 @@ func TestNewLeaderAsksBeforeItAcknowledges(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var ill atomic.Bool
 				r := newRig(t, 3, func(_ *Config, r *rig) {
-					r.ledger.vacancy = func() time.Duration { return 0 }
-					r.workers.flaky = func(url string) error {
+					r.ledger.Vacancy = func() time.Duration { return 0 }
+					r.workers.Flaky = func(url string) error {
 						if ill.Load() {
 							return c.answers[url]
 						}
 						return nil
 					}
-					r.workers.delay = func(url string) time.Duration {
+					r.workers.Delay = func(url string) time.Duration {
 						if ill.Load() {
 							return max(time.Millisecond, c.late[url])
 						}
@@ -371,7 +369,7 @@ func TestNewLeaderAsksBeforeItAcknowledges(t *testing.T) {
 					}
 				})
 				ill.Store(true)
-				r.ledger.cutLeadership()
+				r.ledger.CutLeadership()
 				began := time.Now()
 				_, err := r.Append(context.WithoutCancel(t.Context()), r.project, []Entry{{Payload: []byte("x")}}, "")
 				if len(c.late) > 0 && c.fenced { // too few answers to end
@@ -391,7 +389,7 @@ func TestNewLeaderAsksBeforeItAcknowledges(t *testing.T) {
 				if err == nil {
 					t.Error("it was acknowledged")
 				}
-				if err := r.endedBy(t); !errors.Is(err, ErrLaterEpoch) {
+				if err := r.endedBy(t); !errors.Is(err, leader.ErrLaterEpoch) {
 					t.Errorf("ended by %v", err)
 				}
 			})

@@ -4,139 +4,102 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/leader"
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Integrity tells how the storage nodes stand, and the story of their damage and repairs, by the leader's word. A master that cannot
-// reach the leader tells its own table and says so.
+// Integrity is how the storage nodes are, and the log of their damage and repairs, as the leader knows it. A master that cannot reach the
+// leader answers from its own table, with a notice.
 func (n *Node) Integrity(ctx context.Context) wire.Integrity {
-	if l := n.leadership.Load(); l != nil {
-		return n.integrity(l)
+	if n.leader.Leads() {
+		return n.leaderIntegrity(ctx)
 	}
-	leader, url := n.leader()
-	if leader != "" && leader != n.cfg.Member.ID && url != "" {
+	id, url := n.knownLeader()
+	if id != "" && id != n.cfg.Member.ID && url != "" {
 		ask, cancel := context.WithTimeout(ctx, statusTimeout)
 		defer cancel()
 		if i, err := n.cfg.Masters.Integrity(ask, url); err == nil {
+			i.NoticesCoded = orNone(i.NoticesCoded) // of a leader before protocol level 2
 			return i
 		}
 	}
-	i := n.integrity(nil)
-	i.Notices = append(i.Notices, "this master cannot reach the leader: what is under way is not known, and the table may be behind")
+	i := n.integrity(leader.Status{})
+	addNotices(&i.Notices, &i.NoticesCoded, wire.Message{Code: wire.CodeLocalView})
 	return i
 }
 
-// LeaderIntegrity is Integrity for another master: the error wraps [ErrNotLeader] where this one does not lead.
-func (n *Node) LeaderIntegrity() (wire.Integrity, error) {
-	l := n.leadership.Load()
-	if l == nil {
-		return wire.Integrity{}, ErrNotLeader
+// leaderIntegrity is the integrity by this leader, confirmed if possible.
+func (n *Node) leaderIntegrity(ctx context.Context) wire.Integrity {
+	confirmed := n.confirmStatus(ctx)
+	i := n.integrity(n.leader.Status())
+	if i.Authoritative = confirmed; !confirmed {
+		addNotices(&i.Notices, &i.NoticesCoded, wire.Message{Code: wire.CodeUnconfirmed})
 	}
-	return n.integrity(l), nil
+	return i
 }
 
-func (n *Node) integrity(l *leadership) wire.Integrity {
+// LeaderIntegrity is Integrity for another master: the error wraps [wire.ErrNotLeader] where this one does not lead.
+func (n *Node) LeaderIntegrity(ctx context.Context) (wire.Integrity, error) {
+	if !n.leader.Leads() {
+		return wire.Integrity{}, wire.ErrNotLeader
+	}
+	return n.leaderIntegrity(ctx), nil
+}
+
+func (n *Node) integrity(leading leader.Status) wire.Integrity {
 	var nodes []masterfsm.Storage
 	var story masterfsm.Story
 	n.cfg.Ledger.Read(func(s *masterfsm.State) { nodes, story = s.Storages(), s.Story() })
 	i := wire.Integrity{
 		Nodes: []wire.NodeIntegrity{}, Lost: orNone(story.Lost), Confirmed: orNone(story.Confirmed),
-		Totals: wire.Totals(story.Totals), Events: []wire.Event{}, Notices: []string{},
+		Totals: wire.Totals(story.Totals), Events: []wire.Event{}, Notices: []string{}, NoticesCoded: []wire.Message{},
 	}
-	live := l.sightings()
-	tasks, aborted := l.underWay(), l.abortedChecks()
 	for k := range nodes {
-		i.Nodes = append(i.Nodes, nodeIntegrity(&nodes[k], live, tasks, aborted))
+		i.Nodes = append(i.Nodes, nodeIntegrity(&nodes[k], leading))
 	}
 	for _, e := range slices.Backward(story.Events) {
 		i.Events = append(i.Events, wire.Event{
-			Number: e.Number, Time: e.Time, Kind: string(e.Kind), Node: e.Node, URL: e.URL, Source: e.Source, Cause: e.Cause,
-			Findings: e.Findings, Ranges: e.Ranges, Blocks: e.Blocks, Bytes: e.Bytes, Millis: e.Millis,
+			Number: e.Number, Time: e.Time, Kind: string(e.Kind), Node: e.Node, URL: e.URL, Source: e.Source, Cause: e.Cause.Text(),
+			CauseCoded: wire.Message(e.Cause),
+			Findings:   e.Findings, Ranges: e.Ranges, Blocks: e.Blocks, Bytes: e.Bytes, Millis: e.Millis,
 		})
 	}
 	if lost := chain.CutRanges(story.Lost, story.Confirmed); len(lost) > 0 {
-		i.Notices = append(i.Notices, lostNotice(lost))
+		addNotices(&i.Notices, &i.NoticesCoded, lostNotice(lost))
 	}
 	for k := range nodes {
-		i.Notices = append(i.Notices, abortedNotices(&nodes[k], aborted)...)
+		addNotices(&i.Notices, &i.NoticesCoded, abortedNotices(&nodes[k], leading.Aborted)...)
 	}
 	return i
 }
 
-// abortedMany is how many checks of a node in a row must end early until somebody must know.
-const abortedMany = 3
-
-// abortedNotices says that a node cannot be checked. It uses the leader's memory, not the table: a new leader needs
-// three checks of its own, which take it seconds.
-func abortedNotices(n *masterfsm.Storage, aborted map[string]wire.Aborted) []string {
-	a, ok := aborted[n.ID]
-	if !ok || a.Count < abortedMany {
-		return nil
-	}
-	const text = "storage node %s: its checks end early: the last %d did, the newest after %d of %d blocks: %s"
-	return []string{fmt.Sprintf(text, n.ID, a.Count, a.Blocks, a.Height, a.Error)}
-}
-
-func lostNotice(lost []chain.Range) string {
-	return fmt.Sprintf("no storage node has a good copy of %s: bring back a node or a disk that has one, or confirm the loss with 'chainstore integrity confirm-lost N'",
-		masterfsm.RangesText(lost))
-}
-
-func orNone(list []chain.Range) []chain.Range {
+func orNone[T any](list []T) []T {
 	if list == nil {
-		return []chain.Range{}
+		return []T{}
 	}
 	return list
 }
 
-func nodeIntegrity(
-	s *masterfsm.Storage, live map[string]bool, tasks map[string]wire.Task, aborted map[string]wire.Aborted,
-) wire.NodeIntegrity {
+func nodeIntegrity(s *masterfsm.Storage, leading leader.Status) wire.NodeIntegrity {
 	i := wire.NodeIntegrity{
-		ID: s.ID, URL: s.URL, State: string(s.State), Live: live[s.ID], Height: s.Height, Cause: s.Cause, Bad: orNone(s.Bad), Due: s.Due,
-		Checked: s.Checked,
+		ID: s.ID, URL: s.URL, State: string(s.State), Live: leading.Live[s.ID], Height: s.Height, Bad: orNone(s.Bad), Checked: s.Checked,
+		Cause: s.Cause.Text(), CauseCoded: wire.Message(s.Cause), Due: s.Due.Text(), DueCoded: wire.Message(s.Due),
 	}
-	if task, ok := tasks[s.ID]; ok {
+	if task, ok := leading.Tasks[s.ID]; ok {
 		i.Task = &task
 	}
-	if a, ok := aborted[s.ID]; ok {
+	if a, ok := leading.Aborted[s.ID]; ok {
 		i.Aborted = &a
 	}
 	return i
 }
 
-// abortedChecks copies how the checks ended that did not look at everything; nothing where this master does not lead.
-func (l *leadership) abortedChecks() map[string]wire.Aborted {
-	if l == nil {
-		return nil
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return maps.Clone(l.aborted)
-}
-
-// underWay copies the checks and repairs that are under way; nothing where this master does not lead.
-func (l *leadership) underWay() map[string]wire.Task {
-	tasks := map[string]wire.Task{}
-	if l == nil {
-		return tasks
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for id, task := range l.tasks {
-		tasks[id] = task
-	}
-	return tasks
-}
-
-// find is the storage node of an id or an address. That there is none is told only after it was confirmed. Errors: ErrNotFound, ErrNoLeader.
+// find is the storage node of an id or an address. That there is none is told only after it was confirmed. Errors: wire.ErrNotFound, wire.ErrNoLeader.
 func (n *Node) find(ctx context.Context, idOrURL string) (found masterfsm.Storage, err error) {
 	url := strings.TrimRight(idOrURL, "/")
 	err = n.confirmed(ctx, func() error {
@@ -150,52 +113,48 @@ func (n *Node) find(ctx context.Context, idOrURL string) (found masterfsm.Storag
 		}
 		return errNotHere
 	})
-	if errors.Is(err, ErrNotFound) {
-		return masterfsm.Storage{}, fmt.Errorf("%w: no storage node has the id or address %q", ErrNotFound, idOrURL)
+	if errors.Is(err, wire.ErrNotFound) {
+		return masterfsm.Storage{}, fmt.Errorf("%w: no storage node has the id or address %q", wire.ErrNotFound, idOrURL)
 	}
 	return found, err
 }
 
-// CheckStorage makes a check of a storage node due at once. This master must lead: the error wraps [ErrNotLeader] otherwise. Other errors:
-// ErrNotFound, ErrNoLeader.
+// CheckStorage makes a check of a storage node due at once. This master must lead: the error wraps [wire.ErrNotLeader] otherwise. Other errors:
+// wire.ErrNotFound, wire.ErrNoLeader.
 func (n *Node) CheckStorage(ctx context.Context, idOrURL string) (wire.NodeIntegrity, error) {
-	l := n.leadership.Load()
-	if l == nil {
-		return wire.NodeIntegrity{}, ErrNotLeader
+	if !n.leader.Leads() {
+		return wire.NodeIntegrity{}, wire.ErrNotLeader
 	}
 	s, err := n.find(ctx, idOrURL)
 	if err != nil {
 		return wire.NodeIntegrity{}, err
 	}
-	result, err := n.propose(ctx, &masterfsm.Suspect{ID: s.ID, Cause: "a person asked for a check", Time: n.now()})
+	due, err := n.leader.SuspectStorage(ctx, s.ID, wire.CodeRequested, "")
 	if err != nil {
 		return wire.NodeIntegrity{}, err
 	}
-	due, ok := result.(*masterfsm.Storage)
-	if !ok {
-		return wire.NodeIntegrity{}, fmt.Errorf("the state machine answered with %T", result)
-	}
-	live := l.sightings()
-	return nodeIntegrity(due, live, l.underWay(), l.abortedChecks()), nil
+	return nodeIntegrity(due, n.leader.Status()), nil
 }
 
-// ConfirmLost records a person's word that a block is lost. This master must lead. Errors: ErrNotLeader, masterfsm.ErrNotLost.
+// ConfirmLost records a person's word that a block is lost. This master must lead. Errors: wire.ErrNotLeader, wire.ErrNotLost.
 func (n *Node) ConfirmLost(ctx context.Context, block uint64) (wire.Integrity, error) {
-	if _, err := n.propose(ctx, &masterfsm.ConfirmLost{Block: block, Time: n.now()}); err != nil {
+	if _, err := n.leader.Propose(ctx, &masterfsm.ConfirmLost{Block: block, Time: n.leader.Now()}); err != nil {
 		return wire.Integrity{}, err
 	}
 	n.log.Warn("a person confirmed that a block is lost", "block", block)
-	return n.integrity(n.leadership.Load()), nil
+	i := n.integrity(n.leader.Status())
+	i.Authoritative = true // the commit confirmed the leader
+	return i, nil
 }
 
-// RemoveStorage takes a storage node out for good. This master must lead. Errors: ErrNotLeader, ErrNotFound, ErrNoLeader,
-// masterfsm.ErrTooFewCopies.
+// RemoveStorage takes a storage node out for good. This master must lead. Errors: wire.ErrNotLeader, wire.ErrNotFound, wire.ErrNoLeader,
+// wire.ErrTooFewCopies.
 func (n *Node) RemoveStorage(ctx context.Context, idOrURL string, force bool) error {
 	s, err := n.find(ctx, idOrURL)
 	if err != nil {
 		return err
 	}
-	if _, err := n.propose(ctx, &masterfsm.RemoveStorage{ID: s.ID, Force: force, Time: n.now()}); err != nil {
+	if _, err := n.leader.Propose(ctx, &masterfsm.RemoveStorage{ID: s.ID, Force: force, Time: n.leader.Now()}); err != nil {
 		return err
 	}
 	n.log.Warn("storage node taken out for good", "node", s.ID, "url", s.URL, "forced", force)
@@ -204,13 +163,13 @@ func (n *Node) RemoveStorage(ctx context.Context, idOrURL string, force bool) er
 
 // Suspect takes another master's word that a storage node answered wrong. This master must lead.
 func (n *Node) Suspect(ctx context.Context, s wire.Suspicion) error {
-	if n.leadership.Load() == nil {
-		return ErrNotLeader
+	if !n.leader.Leads() {
+		return wire.ErrNotLeader
 	}
 	if _, err := n.find(ctx, s.ID); err != nil {
 		return err
 	}
-	_, err := n.propose(ctx, &masterfsm.Suspect{ID: s.ID, Cause: clip(s.Cause), Time: n.now()})
+	_, err := n.leader.SuspectStorage(ctx, s.ID, wire.CodeWrongAnswer, s.Cause)
 	return err
 }
 
@@ -221,8 +180,8 @@ func (n *Node) suspicions(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case s := <-n.prover.suspects:
-			if err := n.report(ctx, s); err != nil && !errors.Is(err, ErrNotFound) {
+		case s := <-n.prover.Suspects():
+			if err := n.report(ctx, s); err != nil && !errors.Is(err, wire.ErrNotFound) {
 				n.log.Warn("a storage node that answered wrong could not be reported", "node", s.ID, "error", err)
 			}
 		}
@@ -230,28 +189,12 @@ func (n *Node) suspicions(ctx context.Context) error {
 }
 
 func (n *Node) report(ctx context.Context, s wire.Suspicion) error {
-	ctx, cancel := context.WithTimeout(ctx, leaderWait)
-	defer cancel()
-	for {
-		changed := n.cfg.Ledger.Changed()
-		leader, url := n.leader()
-		var err error
-		switch {
-		case n.leadership.Load() != nil:
-			err = n.Suspect(ctx, s)
-		case leader == "" || url == "" || leader == n.cfg.Member.ID:
-			err = ErrNotLeader
-		default:
-			err = n.cfg.Masters.Suspect(ctx, url, s)
-		}
-		if err == nil || !mayRegisterAgain(err) {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-changed:
-		case <-time.After(retryPause):
-		}
-	}
+	_, err := leaderCall[struct{}]{
+		local: func(ctx context.Context) (struct{}, error) { return struct{}{}, n.Suspect(ctx, s) },
+		remote: func(ctx context.Context, url string) (struct{}, error) {
+			return struct{}{}, n.cfg.Masters.Suspect(ctx, url, s)
+		},
+		again: anotherTry,
+	}.do(ctx, n)
+	return err
 }

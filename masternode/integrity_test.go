@@ -5,14 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"slices"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/internal/masterstest"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -21,7 +22,7 @@ func newDamageRig(t *testing.T, change func(*Config, *rig)) (*rig, [][]byte) {
 	r := newRig(t, 3, func(c *Config, r *rig) {
 		c.CheckInterval = 5 * time.Second
 		c.Settings.RetainBytes = 0
-		r.workers.lossy = true
+		r.workers.Lossy = true
 		if change != nil {
 			change(c, r)
 		}
@@ -45,10 +46,10 @@ func newDamageRig(t *testing.T, change func(*Config, *rig)) (*rig, [][]byte) {
 }
 
 // on changes a node under its lock.
-func (r *rig) on(url string, f func(*fakeStorage)) {
-	s := r.workers.storages[url]
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (r *rig) on(url string, f func(*masterstest.Storage)) {
+	s := r.workers.Storages[url]
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
 	f(s)
 }
 
@@ -60,20 +61,20 @@ func (r *rig) restart(t *testing.T, url, boot string) {
 		t.Fatal(err)
 	}
 	var st wire.StorageStatus
-	r.on(url, func(f *fakeStorage) { f.down, st = false, f.status() })
+	r.on(url, func(f *masterstest.Storage) { f.Down, st = false, f.Status() })
 	for {
 		_, err = r.ledger.Propose(t.Context(), masterfsm.Encode(&masterfsm.Register{
 			Role: masterfsm.RoleStorage, ID: s.ID, URL: url, MasterToken: "x", AccessHash: s.AccessHash, Boot: boot,
-			Height: st.Height, Hash: st.Hash, Unclean: true, Time: r.now(),
+			Height: st.Height, Hash: st.Hash, Unclean: true, Time: r.leader.Now(),
 		}))
 		switch {
 		case err == nil:
 			return
-		case !mayRegisterAgain(err):
+		case !anotherTry(err):
 			t.Fatal(err)
 		}
 		time.Sleep(50 * time.Millisecond)
-		r.on(url, func(f *fakeStorage) { st = f.status() })
+		r.on(url, func(f *masterstest.Storage) { st = f.Status() })
 	}
 }
 
@@ -85,11 +86,11 @@ func (r *rig) allValid(t *testing.T, within time.Duration) {
 		problem := ""
 		head := r.Cluster(t.Context()).Head
 		for _, n := range r.Integrity(t.Context()).Nodes {
-			r.on(n.URL, func(s *fakeStorage) {
-				st := s.status()
-				if n.State != "valid" || len(s.bad) > 0 || st.Height != head.Height || st.Hash != head.Hash || n.Due != "" {
+			r.on(n.URL, func(s *masterstest.Storage) {
+				st := s.Status()
+				if n.State != "valid" || len(s.Bad) > 0 || st.Height != head.Height || st.Hash != head.Hash || n.Due != "" {
 					problem = fmt.Sprintf("%s is %s (%s, due %q) with %d of %d blocks, bad %v, inbox %v",
-						n.URL, n.State, n.Cause, n.Due, st.Height, head.Height, s.bad, st.Inbox)
+						n.URL, n.State, n.Cause, n.Due, st.Height, head.Height, s.Bad, st.Inbox)
 				}
 			})
 		}
@@ -133,35 +134,35 @@ func hasEvent(i wire.Integrity, kind string) bool {
 
 func TestDamageIsFoundAndRepaired(t *testing.T) {
 	for name, damage := range map[string]func(r *rig){
-		"one block": func(r *rig) { r.on("http://s0", func(s *fakeStorage) { s.bad[3] = true }) },
+		"one block": func(r *rig) { r.on("http://s0", func(s *masterstest.Storage) { s.Bad[3] = true }) },
 		"two nodes, other blocks": func(r *rig) {
-			r.on("http://s0", func(s *fakeStorage) { s.bad[3] = true })
-			r.on("http://s1", func(s *fakeStorage) { s.bad[3], s.bad[7] = false, true })
+			r.on("http://s0", func(s *masterstest.Storage) { s.Bad[3] = true })
+			r.on("http://s1", func(s *masterstest.Storage) { s.Bad[3], s.Bad[7] = false, true })
 		},
 		"all three, other blocks": func(r *rig) {
 			for i, url := range []string{"http://s0", "http://s1", "http://s2"} {
-				r.on(url, func(s *fakeStorage) { s.bad[uint64(3+i)], s.bad[uint64(13+i)] = true, true })
+				r.on(url, func(s *masterstest.Storage) { s.Bad[uint64(3+i)], s.Bad[uint64(13+i)] = true, true })
 			}
 		},
-		"the chain's end is gone": func(r *rig) { r.on("http://s2", func(s *fakeStorage) { s.cutAt(12) }) },
-		"everything is gone":      func(r *rig) { r.on("http://s2", func(s *fakeStorage) { s.cutAt(0) }) },
+		"the chain's end is gone": func(r *rig) { r.on("http://s2", func(s *masterstest.Storage) { s.CutAt(12) }) },
+		"everything is gone":      func(r *rig) { r.on("http://s2", func(s *masterstest.Storage) { s.CutAt(0) }) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r, payloads := newDamageRig(t, nil)
 				defer r.stop()
-				for _, s := range r.workers.storages {
-					s.mu.Lock()
+				for _, s := range r.workers.Storages {
+					s.Mu.Lock()
 				}
-				for _, s := range r.workers.storages {
-					s.mu.Unlock()
+				for _, s := range r.workers.Storages {
+					s.Mu.Unlock()
 				}
 				damage(r)
-				for url := range r.workers.storages {
-					r.on(url, func(s *fakeStorage) {
-						for number, bad := range s.bad {
+				for url := range r.workers.Storages {
+					r.on(url, func(s *masterstest.Storage) {
+						for number, bad := range s.Bad {
 							if !bad {
-								delete(s.bad, number)
+								delete(s.Bad, number)
 							}
 						}
 					})
@@ -183,9 +184,9 @@ func TestRepairInSpiteOfAStrangeInbox(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, payloads := newDamageRig(t, nil)
 		defer r.stop()
-		r.on("http://s1", func(s *fakeStorage) {
-			s.cutAt(4)
-			s.inbox[1<<40] = chain.Block{}
+		r.on("http://s1", func(s *masterstest.Storage) {
+			s.CutAt(4)
+			s.Inbox[1<<40] = chain.Block{}
 		})
 		r.restart(t, "http://s1", "2")
 		r.allValid(t, time.Minute)
@@ -198,9 +199,9 @@ func TestSuspectIsCheckedAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, payloads := newDamageRig(t, func(c *Config, _ *rig) { c.CheckInterval = 0 })
 		defer r.stop()
-		for url := range r.workers.storages {
-			r.on(url, func(s *fakeStorage) {
-				s.bad[map[string]uint64{"http://s0": 3, "http://s1": 5, "http://s2": 7}[url]] = true
+		for url := range r.workers.Storages {
+			r.on(url, func(s *masterstest.Storage) {
+				s.Bad[map[string]uint64{"http://s0": 3, "http://s1": 5, "http://s2": 7}[url]] = true
 			})
 		}
 		r.readsAll(t, payloads)
@@ -234,23 +235,24 @@ func TestLostBlockIsReportedAndConfirmed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, payloads := newDamageRig(t, func(c *Config, _ *rig) { c.Settings.RetainBytes = 1 << 20 })
 		defer r.stop()
-		for url := range r.workers.storages {
-			r.on(url, func(s *fakeStorage) { s.bad[4] = true })
+		for url := range r.workers.Storages {
+			r.on(url, func(s *masterstest.Storage) { s.Bad[4] = true })
 		}
-		r.on("http://s1", func(s *fakeStorage) { s.bad[6] = true })
+		r.on("http://s1", func(s *masterstest.Storage) { s.Bad[6] = true })
 		time.Sleep(time.Minute)
 		i := r.Integrity(t.Context())
-		if !slices.Equal(i.Lost, []chain.Range{{From: 4, To: 5}}) || len(i.Notices) != 1 || !strings.Contains(i.Notices[0], "block 4") {
+		if !slices.Equal(i.Lost, []chain.Range{{From: 4, To: 5}}) || len(i.NoticesCoded) != 1 ||
+			i.NoticesCoded[0].Code != wire.CodeLossUnconfirmed || !reflect.DeepEqual(i.NoticesCoded[0].Args["ranges"], i.Lost) {
 			t.Fatalf("%+v", i)
 		}
-		r.on("http://s1", func(s *fakeStorage) {
-			if s.bad[6] {
+		r.on("http://s1", func(s *masterstest.Storage) {
+			if s.Bad[6] {
 				t.Error("block 6 was not repaired from another node that lacks only block 4")
 			}
 		})
 		// The rest stays served, and the cluster goes on.
 		r.readsAll(t, payloads[:4*16])
-		if _, err := r.Record(t.Context(), r.access, 4, 0); !errors.Is(err, ErrUnavailable) {
+		if _, err := r.Record(t.Context(), r.access, 4, 0); !errors.Is(err, wire.ErrUnavailable) {
 			t.Errorf("a lost record: %v", err)
 		}
 		a, err := r.Append(t.Context(), r.project, []Entry{{Payload: []byte("new")}}, "")
@@ -260,7 +262,7 @@ func TestLostBlockIsReportedAndConfirmed(t *testing.T) {
 		if err := r.WaitStored(t.Context(), a.Positions[0].Block); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.ConfirmLost(t.Context(), 5); !errors.Is(err, masterfsm.ErrNotLost) {
+		if _, err := r.ConfirmLost(t.Context(), 5); !errors.Is(err, wire.ErrNotLost) {
 			t.Errorf("confirm a block that is there: %v", err)
 		}
 		if i, err = r.ConfirmLost(t.Context(), 4); err != nil || !slices.Equal(i.Confirmed, i.Lost) {
@@ -271,7 +273,7 @@ func TestLostBlockIsReportedAndConfirmed(t *testing.T) {
 				t.Errorf("%+v", n)
 			}
 		}
-		if _, err := r.Record(t.Context(), r.access, 4, 0); !errors.Is(err, ErrLost) {
+		if _, err := r.Record(t.Context(), r.access, 4, 0); !errors.Is(err, wire.ErrLost) {
 			t.Errorf("a record whose loss is confirmed: %v", err)
 		}
 	})
@@ -281,7 +283,7 @@ func TestSenderDiesAndComesBackWrong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, payloads := newDamageRig(t, nil)
 		defer r.stop()
-		r.on("http://s0", func(s *fakeStorage) { s.cutAt(0) })
+		r.on("http://s0", func(s *masterstest.Storage) { s.CutAt(0) })
 		r.restart(t, "http://s0", "2")
 		// As soon as a sender is at work it dies, and the next one too.
 		var dead []string
@@ -298,7 +300,7 @@ func TestSenderDiesAndComesBackWrong(t *testing.T) {
 					}
 				}
 			}
-			r.on(sender, func(s *fakeStorage) { s.down = true })
+			r.on(sender, func(s *masterstest.Storage) { s.Down = true })
 			dead = append(dead, sender)
 		}
 		time.Sleep(10 * time.Second)
@@ -314,7 +316,7 @@ func TestRemoveStorageForGood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, _ := newDamageRig(t, func(c *Config, _ *rig) { c.CheckInterval = 0 })
 		defer r.stop()
-		if err := r.RemoveStorage(t.Context(), "nobody", false); !errors.Is(err, ErrNotFound) {
+		if err := r.RemoveStorage(t.Context(), "nobody", false); !errors.Is(err, wire.ErrNotFound) {
 			t.Errorf("%v", err)
 		}
 		s, err := r.find(t.Context(), "http://s1")
@@ -324,11 +326,11 @@ func TestRemoveStorageForGood(t *testing.T) {
 		if err := r.RemoveStorage(t.Context(), "http://s1/", false); err != nil {
 			t.Fatal(err)
 		}
-		if err := r.RemoveStorage(t.Context(), "http://s0", false); !errors.Is(err, masterfsm.ErrTooFewCopies) {
+		if err := r.RemoveStorage(t.Context(), "http://s0", false); !errors.Is(err, wire.ErrTooFewCopies) {
 			t.Errorf("%v", err)
 		}
 		_, err = r.Register(t.Context(), wire.Registration{Role: "storage", ID: s.ID, URL: s.URL, MasterToken: "x", Boot: "9"}, false)
-		if !errors.Is(err, masterfsm.ErrRemoved) {
+		if !errors.Is(err, wire.ErrRemoved) {
 			t.Errorf("it came back: %v", err)
 		}
 		if err := r.RemoveStorage(t.Context(), "http://s0", true); err != nil {
@@ -357,11 +359,11 @@ func simulateDamage(t *testing.T, seed uint64) {
 				r.restart(t, url, fmt.Sprint("cut ", i))
 			}
 		case 3:
-			r.on(url, func(s *fakeStorage) { s.down = true })
+			r.on(url, func(s *masterstest.Storage) { s.Down = true })
 			time.Sleep(time.Duration(rnd.IntN(6000)) * time.Millisecond)
 			r.restart(t, url, fmt.Sprint("again ", i))
 		case 4:
-			r.ledger.cutLeadership()
+			r.ledger.CutLeadership()
 		case 5:
 			if _, err := r.Append(t.Context(), r.project, []Entry{{Payload: []byte{byte(i)}}}, ""); err != nil {
 				t.Fatal(err)
@@ -377,8 +379,8 @@ func simulateDamage(t *testing.T, seed uint64) {
 }
 
 // others calls every storage node but one.
-func (r *rig) others(url string, f func(*fakeStorage)) {
-	for other := range r.workers.storages {
+func (r *rig) others(url string, f func(*masterstest.Storage)) {
+	for other := range r.workers.Storages {
 		if other != url {
 			r.on(other, f)
 		}
@@ -388,17 +390,17 @@ func (r *rig) others(url string, f func(*fakeStorage)) {
 // damageBlock damages a node's copy of a block, unless it is the last good one.
 func (r *rig) damageBlock(url string, block uint64) {
 	copies := 0
-	r.others(url, func(s *fakeStorage) {
-		if !s.bad[block] && uint64(len(s.blocks)) > block {
+	r.others(url, func(s *masterstest.Storage) {
+		if !s.Bad[block] && uint64(len(s.Blocks)) > block {
 			copies++
 		}
 	})
 	if copies == 0 {
 		return
 	}
-	r.on(url, func(s *fakeStorage) {
-		if uint64(len(s.blocks)) > block {
-			s.bad[block] = true
+	r.on(url, func(s *masterstest.Storage) {
+		if uint64(len(s.Blocks)) > block {
+			s.Bad[block] = true
 		}
 	})
 }
@@ -406,19 +408,19 @@ func (r *rig) damageBlock(url string, block uint64) {
 // cutShort takes the end of a node's chain away, where another has the whole of it.
 func (r *rig) cutShort(url string, block uint64) bool {
 	whole := 0
-	r.others(url, func(s *fakeStorage) {
-		if len(s.bad) == 0 && len(s.blocks) >= 20 {
+	r.others(url, func(s *masterstest.Storage) {
+		if len(s.Bad) == 0 && len(s.Blocks) >= 20 {
 			whole++
 		}
 	})
 	if whole == 0 {
 		return false
 	}
-	r.on(url, func(s *fakeStorage) {
-		s.cutAt(block)
-		for number := range s.bad {
-			if number >= uint64(len(s.blocks)) {
-				delete(s.bad, number)
+	r.on(url, func(s *masterstest.Storage) {
+		s.CutAt(block)
+		for number := range s.Bad {
+			if number >= uint64(len(s.Blocks)) {
+				delete(s.Bad, number)
 			}
 		}
 	})

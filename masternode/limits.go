@@ -24,15 +24,15 @@ const maxIdempotencyKey = 1024
 // check holds entries against the limits, before anything is done with them.
 func (l Limits) check(entries []Entry, idempotencyKey string) error {
 	if len(entries) == 0 {
-		return fmt.Errorf("%w: a batch needs at least one record", ErrEmpty)
+		return fmt.Errorf("%w: a batch needs at least one record", wire.ErrEmptyBody)
 	}
 	if len(entries) > l.BatchRecords {
 		return fmt.Errorf("%w: %d records in a batch, the limit is %d; nothing of it was appended, send it in parts",
-			ErrTooLarge, len(entries), l.BatchRecords)
+			wire.ErrTooLarge, len(entries), l.BatchRecords)
 	}
 	if len(idempotencyKey) > maxIdempotencyKey {
 		return fmt.Errorf("%w: the idempotency key has %d bytes, the limit is %d",
-			ErrBadRequest, len(idempotencyKey), maxIdempotencyKey)
+			wire.ErrBadRequest, len(idempotencyKey), maxIdempotencyKey)
 	}
 	total := 0
 	for i := range entries {
@@ -40,24 +40,24 @@ func (l Limits) check(entries []Entry, idempotencyKey string) error {
 		total += size
 		switch {
 		case size == 0 && len(entries) > 1:
-			return fmt.Errorf("%w: record %d of the batch is empty; nothing of it was appended", ErrEmpty, i)
+			return fmt.Errorf("%w: record %d of the batch is empty; nothing of it was appended", wire.ErrEmptyBody, i)
 		case size == 0:
-			return ErrEmpty
+			return wire.ErrEmptyBody
 		case size > l.RecordBytes:
 			return fmt.Errorf("%w: the payload of record %d has %d bytes, the limit is %d; nothing was appended",
-				ErrTooLarge, i, size, l.RecordBytes)
+				wire.ErrTooLarge, i, size, l.RecordBytes)
 		}
 		err := wire.CheckRecordText(entries[i].Key, entries[i].Type)
 		if err != nil && len(entries) > 1 {
-			return fmt.Errorf("%w: record %d of the batch: %w; nothing of it was appended", ErrBadRequest, i, err)
+			return fmt.Errorf("%w: record %d of the batch: %w; nothing of it was appended", wire.ErrBadRequest, i, err)
 		}
 		if err != nil {
-			return fmt.Errorf("%w: %w", ErrBadRequest, err)
+			return fmt.Errorf("%w: %w", wire.ErrBadRequest, err)
 		}
 	}
 	if len(entries) > 1 && total > l.BatchBytes {
 		return fmt.Errorf("%w: a batch of %d bytes, the limit is %d; nothing of it was appended, send it in parts",
-			ErrTooLarge, total, l.BatchBytes)
+			wire.ErrTooLarge, total, l.BatchBytes)
 	}
 	return nil
 }

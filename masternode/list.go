@@ -7,6 +7,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/prover"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -29,11 +30,11 @@ type Page struct {
 
 // List lists records of a project: those that storage nodes have, each proven, and behind them those that the masters still hold. A page
 // ends with limit records or wire.PageBytes of payloads. That no record is missing among those of the storage nodes is the word of the
-// node that was asked; records of a block that was confirmed as lost are left out. Errors: ErrNotFound for an unknown project,
-// ErrForbidden, ErrBadRequest, ErrNoLeader, ErrUnavailable.
+// node that was asked; records of a block that was confirmed as lost are left out. Errors: wire.ErrNotFound for an unknown project,
+// wire.ErrForbidden, wire.ErrBadRequest, wire.ErrNoLeader, wire.ErrUnavailable.
 func (n *Node) List(ctx context.Context, reader masterfsm.Access, q Query, limit int) (Page, error) {
 	if limit < 1 || limit > wire.MaxPage {
-		return Page{}, fmt.Errorf("%w: limit %d is not within 1 and %d", ErrBadRequest, limit, wire.MaxPage)
+		return Page{}, fmt.Errorf("%w: limit %d is not within 1 and %d", wire.ErrBadRequest, limit, wire.MaxPage)
 	}
 	w, err := n.newWalk(ctx, reader, q)
 	if err != nil {
@@ -164,11 +165,11 @@ func (w *walk) take(encoded []byte, at masterfsm.Position, sealed, stored bool) 
 // one tells of a record that is not what was asked for; what was taken before stays.
 func (w *walk) stored(ctx context.Context, held uint64) error {
 	p := w.n.prover
-	for node := range p.asked(ctx, func(n masterfsm.Storage) bool { return n.Height > 0 }) {
+	for node := range p.Nodes(ctx, func(n masterfsm.Storage) bool { return n.Height > 0 }) {
 		q := wire.RecordQuery{
 			Project: w.owner.ID, Key: w.q.Key, From: w.next, To: held, Since: w.q.Since, Until: w.q.Until, Limit: min(w.limit, wire.MaxHits),
 		}
-		found, err := p.find(ctx, node, q)
+		found, err := p.FindRecords(ctx, node, q)
 		if err != nil {
 			continue
 		}
@@ -177,7 +178,7 @@ func (w *walk) stored(ctx context.Context, held uint64) error {
 			return err
 		}
 		if wrong != nil {
-			p.distrust(node, "a record that is not what was asked for", wrong)
+			p.Distrust(node, "a record that is not what was asked for", wrong)
 			continue
 		}
 		if w.full() {
@@ -188,7 +189,7 @@ func (w *walk) stored(ctx context.Context, held uint64) error {
 			return nil
 		}
 	}
-	return unavailable(ctx, "the records from leaf %d on", w.next)
+	return prover.Unavailable(ctx, "the records from leaf %d on", w.next)
 }
 
 // Bounds of how many records are asked for at a time, so that large ones do not fill the memory.
@@ -205,52 +206,31 @@ func (w *walk) hits(ctx context.Context, hits []wire.Hit) (wrong, err error) {
 		part := hits[:min(chunk, len(hits))]
 		hits = hits[len(part):]
 		bytes := 0
-		for i, r := range w.n.prove(ctx, part) {
+		for i, r := range w.n.prover.StartHits(ctx, part) {
 			if w.full() {
 				return nil, nil
 			}
-			err := r.wait(ctx)
-			if errors.Is(err, errNoRecord) {
+			encoded, err := r.Wait(ctx)
+			if errors.Is(err, prover.ErrNoRecord) {
 				return err, nil
 			}
 			if err != nil {
-				if err = w.n.prover.orLost(part[i].Block, err); errors.Is(err, ErrLost) {
+				if err = w.n.prover.ExplainLost(part[i].Block, err); errors.Is(err, wire.ErrLost) {
 					continue
 				}
 				return nil, err
 			}
-			if ok, _ := w.q.takes(w.owner.ID, r.encoded); !ok {
+			if ok, _ := w.q.takes(w.owner.ID, encoded); !ok {
 				return fmt.Errorf("leaf %d is not of the project, key and times that were asked for", part[i].Index), nil
 			}
 			at := masterfsm.Position{Block: part[i].Block, Offset: part[i].Offset, Index: part[i].Index}
-			if err := w.take(r.encoded, at, true, true); err != nil {
+			if err := w.take(encoded, at, true, true); err != nil {
 				return nil, err
 			}
 			w.next = at.Index + 1
-			bytes += len(r.encoded)
+			bytes += len(encoded)
 		}
 		chunk = max(1, min(mostHits, w.bytes/(bytes/len(part)+1)))
 	}
 	return nil, nil
-}
-
-// errNoRecord: a storage node told of a record where there is none.
-var errNoRecord = errors.New("there is no such record")
-
-// prove begins to read the records of hits.
-func (n *Node) prove(ctx context.Context, hits []wire.Hit) []*pendingRead {
-	reads := make([]*pendingRead, len(hits))
-	for i, hit := range hits {
-		h, err := n.prover.header(ctx, hit.Block)
-		if err == nil && (hit.Offset >= h.Count || hit.Index != h.First+uint64(hit.Offset)) {
-			err = fmt.Errorf("%w: leaf %d at offset %d of block %d, which has %d from leaf %d on",
-				errNoRecord, hit.Index, hit.Offset, hit.Block, h.Count, h.First)
-		}
-		if err != nil {
-			reads[i] = failedRead(err)
-			continue
-		}
-		reads[i] = n.prover.begin(h, hit.Offset)
-	}
-	return reads
 }

@@ -12,7 +12,10 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/internal/masterstest"
+	"github.com/chainstore/chainstore/masternode/prover"
 	"github.com/chainstore/chainstore/wire"
+	"github.com/hashicorp/go-hclog"
 )
 
 // listed is a record as a list must tell it.
@@ -125,14 +128,14 @@ func TestList(t *testing.T) {
 		if held := r.table().HeldFrom; held < 5 {
 			t.Fatalf("the masters hold the blocks from %d on: the second round had nothing to ask for", held)
 		}
-		if _, err := r.List(t.Context(), r.access, Query{Project: "other"}, 5); !errors.Is(err, ErrForbidden) {
+		if _, err := r.List(t.Context(), r.access, Query{Project: "other"}, 5); !errors.Is(err, wire.ErrForbidden) {
 			t.Errorf("another's: %v", err)
 		}
 		if _, err := r.List(t.Context(), r.access, Query{Project: "nobody"}, 5); !errors.Is(err, masterfsm.ErrUnknownProject) {
 			t.Errorf("an unknown project: %v", err)
 		}
 		for _, limit := range []int{0, -1, wire.MaxPage + 1} {
-			if _, err := r.List(t.Context(), r.access, Query{}, limit); !errors.Is(err, ErrBadRequest) {
+			if _, err := r.List(t.Context(), r.access, Query{}, limit); !errors.Is(err, wire.ErrBadRequest) {
 				t.Errorf("limit %d: %v", limit, err)
 			}
 		}
@@ -162,10 +165,10 @@ func TestListsOfLiars(t *testing.T) {
 				r, all, _ := newListRig(t, 3, 80)
 				defer r.stop()
 				time.Sleep(10 * time.Second)
-				liar := r.prover.candidates(func(masterfsm.Storage) bool { return true })[0]
+				liar := r.asked()[0]
 				told := 0
-				r.on(liar.URL, func(s *fakeStorage) {
-					s.lieHits = func(f *wire.RecordHits) {
+				r.on(liar.URL, func(s *masterstest.Storage) {
+					s.LieHits = func(f *wire.RecordHits) {
 						if len(f.Hits) > 1 {
 							told++
 							lie(f)
@@ -176,12 +179,38 @@ func TestListsOfLiars(t *testing.T) {
 				if got := r.pages(t, Query{Key: "k1"}, 50); !slices.Equal(got, want) {
 					t.Errorf("%v, want %v", got, want)
 				}
-				if told == 0 || len(r.prover.unwell) == 0 {
-					t.Errorf("%d lies, passed over: %v", told, r.prover.unwell)
+				if last := r.asked()[2]; told == 0 || last.ID != liar.ID {
+					t.Errorf("%d lies, asked last: %s, not %s", told, last.ID, liar.ID)
 				}
 			})
 		})
 	}
+}
+
+// A reader whose time is over asks no node any more.
+func TestListEndsWithItsReader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, _, _ := newListRig(t, 3, 80)
+		defer r.stop()
+		time.Sleep(10 * time.Second)
+		calls, workers := 0, *r.workers
+		workers.Delay = func(string) time.Duration { calls++; return time.Second }
+		for _, wait := range []time.Duration{0, time.Millisecond} {
+			p := prover.New(prover.Config{
+				Self: "m1", Ledger: r.ledger, Storages: &workers, Logger: hclog.NewNullLogger(), Clock: time.Now,
+			})
+			ctx, cancel := context.WithTimeout(t.Context(), wait)
+			before, first := calls, r.asked()[0]
+			err := (&walk{n: &Node{prover: p}, limit: 1}).stored(ctx, 3)
+			cancel()
+			if !errors.Is(err, context.DeadlineExceeded) || calls-before != int(min(wait, 1)) {
+				t.Errorf("%v, %d nodes were asked in %v", err, calls-before, wait)
+			}
+			if now := r.asked()[0]; now.ID != first.ID {
+				t.Errorf("%s is passed over", first.ID)
+			}
+		}
+	})
 }
 
 // TestListWaitsForTheIndex: where no index goes far enough the page says that it is not the end, or that nothing can be told.
@@ -191,8 +220,8 @@ func TestListWaitsForTheIndex(t *testing.T) {
 		defer r.stop()
 		time.Sleep(10 * time.Second)
 		lag := func(n int) {
-			for url := range r.workers.storages {
-				r.on(url, func(s *fakeStorage) { s.lag = n })
+			for url := range r.workers.Storages {
+				r.on(url, func(s *masterstest.Storage) { s.Lag = n })
 			}
 		}
 		lag(3)
@@ -200,7 +229,7 @@ func TestListWaitsForTheIndex(t *testing.T) {
 		if err != nil || !page.More || len(page.Records) == 0 || len(page.Records) >= 100 {
 			t.Fatalf("%d records, more %v, %v", len(page.Records), page.More, err)
 		}
-		if _, err := r.List(t.Context(), r.access, Query{From: page.Next}, 10); !errors.Is(err, ErrUnavailable) {
+		if _, err := r.List(t.Context(), r.access, Query{From: page.Next}, 10); !errors.Is(err, wire.ErrUnavailable) {
 			t.Errorf("behind the indexes: %v", err)
 		}
 		lag(0)
@@ -209,12 +238,12 @@ func TestListWaitsForTheIndex(t *testing.T) {
 			t.Errorf("the rest: %v", rest)
 		}
 		// One node that lags costs nothing.
-		r.on("http://s0", func(s *fakeStorage) { s.lag = 4 })
+		r.on("http://s0", func(s *masterstest.Storage) { s.Lag = 4 })
 		if got := r.pages(t, Query{}, 30); !slices.Equal(got, all) {
 			t.Errorf("%d records", len(got))
 		}
 		// Nor does one that does not answer.
-		r.on("http://s0", func(s *fakeStorage) { s.lag, s.down = 0, true })
+		r.on("http://s0", func(s *masterstest.Storage) { s.Lag, s.Down = 0, true })
 		if got := r.pages(t, Query{}, 30); !slices.Equal(got, all) {
 			t.Errorf("%d records", len(got))
 		}
@@ -227,19 +256,19 @@ func TestAnEmptyListIsTheLeadersWord(t *testing.T) {
 		r, all, _ := newListRig(t, 2, 20)
 		defer r.stop()
 		time.Sleep(5 * time.Second)
-		r.ledger.mu.Lock()
-		r.ledger.leader = false
-		r.ledger.mu.Unlock()
+		r.ledger.Mu.Lock()
+		r.ledger.Leads = false
+		r.ledger.Mu.Unlock()
 		page, err := r.List(t.Context(), r.access, Query{}, 500)
 		if err != nil || len(page.Records) != len(all) || !page.More {
 			t.Errorf("%d records, more %v, %v", len(page.Records), page.More, err)
 		}
-		if _, err := r.List(t.Context(), r.access, Query{From: page.Next}, 500); !errors.Is(err, ErrNoLeader) {
+		if _, err := r.List(t.Context(), r.access, Query{From: page.Next}, 500); !errors.Is(err, wire.ErrNoLeader) {
 			t.Errorf("an empty page: %v", err)
 		}
-		r.ledger.mu.Lock()
-		r.ledger.leader = true
-		r.ledger.mu.Unlock()
+		r.ledger.Mu.Lock()
+		r.ledger.Leads = true
+		r.ledger.Mu.Unlock()
 	})
 }
 
@@ -247,10 +276,10 @@ func TestListWithoutLostBlocks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, payloads := newDamageRig(t, nil)
 		defer r.stop()
-		for url := range r.workers.storages {
-			r.on(url, func(s *fakeStorage) {
-				s.bad[3] = true
-				s.lie = func(a *wire.ProvenRecord) {
+		for url := range r.workers.Storages {
+			r.on(url, func(s *masterstest.Storage) {
+				s.Bad[3] = true
+				s.Lie = func(a *wire.ProvenRecord) {
 					if a.Status == wire.ReadFound {
 						if rec, err := chain.ParseRecord(a.Record); err == nil && slices.ContainsFunc(payloads[48:64], func(p []byte) bool { return string(p) == string(rec.Payload) }) {
 							*a = wire.ProvenRecord{Status: wire.ReadBad}
@@ -307,7 +336,7 @@ func TestBlockRecords(t *testing.T) {
 			}
 			time.Sleep(10 * time.Second)
 		}
-		if _, _, err := r.BlockRecords(t.Context(), r.access, 99, 0, 5); !errors.Is(err, ErrNotFound) {
+		if _, _, err := r.BlockRecords(t.Context(), r.access, 99, 0, 5); !errors.Is(err, wire.ErrNotFound) {
 			t.Errorf("no such block: %v", err)
 		}
 		if list, more, err := r.BlockRecords(t.Context(), r.access, 0, 1000, 5); err != nil || more || len(list) > 0 {
@@ -327,7 +356,7 @@ func TestFindHashAndProof(t *testing.T) {
 			}
 			return r.Prove(t.Context(), record)
 		}
-		if _, err := prove(r.access, all[59].index); !errors.Is(err, ErrNotSealed) {
+		if _, err := prove(r.access, all[59].index); !errors.Is(err, wire.ErrNotSealed) {
 			t.Errorf("the proof of the newest: %v", err)
 		}
 		for range 2 {
@@ -352,7 +381,7 @@ func TestFindHashAndProof(t *testing.T) {
 				t.Errorf("%+v, %v", found, err)
 			}
 		}
-		if _, err := r.FindHash(t.Context(), chain.Hash{1}); !errors.Is(err, ErrNotFound) {
+		if _, err := r.FindHash(t.Context(), chain.Hash{1}); !errors.Is(err, wire.ErrNotFound) {
 			t.Errorf("an unknown hash: %v", err)
 		}
 		for i := range all {
@@ -368,17 +397,17 @@ func TestFindHashAndProof(t *testing.T) {
 				t.Fatalf("record %d: %v", i, err)
 			}
 		}
-		if _, err := prove(other, all[0].index); !errors.Is(err, ErrForbidden) {
+		if _, err := prove(other, all[0].index); !errors.Is(err, wire.ErrForbidden) {
 			t.Errorf("another's proof: %v", err)
 		}
-		if _, err := prove(r.access, 16); !errors.Is(err, ErrSeal) {
+		if _, err := prove(r.access, 16); !errors.Is(err, wire.ErrSealIndex) {
 			t.Errorf("of a seal: %v", err)
 		}
 		// A hash that no index that can be asked may miss is not called unknown.
-		for url := range r.workers.storages {
-			r.on(url, func(s *fakeStorage) { s.lag = 2 })
+		for url := range r.workers.Storages {
+			r.on(url, func(s *masterstest.Storage) { s.Lag = 2 })
 		}
-		if _, err := r.FindHash(t.Context(), chain.Hash{1}); !errors.Is(err, ErrUnavailable) {
+		if _, err := r.FindHash(t.Context(), chain.Hash{1}); !errors.Is(err, wire.ErrUnavailable) {
 			t.Errorf("with indexes that lag: %v", err)
 		}
 	})
@@ -477,11 +506,11 @@ func TestStreamEnds(t *testing.T) {
 		go func() { ended <- r.Stream(t.Context(), StreamQuery{}, who, new(sink)) }()
 		time.Sleep(3 * time.Second)
 		mu.Lock()
-		refused = ErrUnauthorized
+		refused = wire.ErrUnauthorized
 		mu.Unlock()
 		select {
 		case err := <-ended:
-			if !errors.Is(err, ErrUnauthorized) {
+			if !errors.Is(err, wire.ErrUnauthorized) {
 				t.Error(err)
 			}
 		case <-time.After(2 * time.Second):
@@ -491,7 +520,7 @@ func TestStreamEnds(t *testing.T) {
 		if err := r.Stream(t.Context(), StreamQuery{}, r.who, &sink{fail: broken}); !errors.Is(err, broken) {
 			t.Error(err)
 		}
-		if err := r.Stream(t.Context(), StreamQuery{Query: Query{Project: "other"}}, r.who, new(sink)); !errors.Is(err, ErrForbidden) {
+		if err := r.Stream(t.Context(), StreamQuery{Query: Query{Project: "other"}}, r.who, new(sink)); !errors.Is(err, wire.ErrForbidden) {
 			t.Error(err)
 		}
 		// As many as there may be, and one more.
@@ -501,12 +530,12 @@ func TestStreamEnds(t *testing.T) {
 			others.Go(func() { _ = r.Stream(ctx, StreamQuery{}, r.who, new(sink)) })
 		}
 		synctest.Wait()
-		if err := r.Stream(t.Context(), StreamQuery{}, r.who, new(sink)); !errors.Is(err, ErrTooManyStreams) {
+		if err := r.Stream(t.Context(), StreamQuery{}, r.who, new(sink)); !errors.Is(err, wire.ErrTooManyStreams) {
 			t.Error(err)
 		}
 		cancel()
 		others.Wait()
-		if n := r.streams.now.Load(); n != 0 {
+		if n := len(r.streams); n != 0 {
 			t.Errorf("%d streams are counted and gone", n)
 		}
 	})

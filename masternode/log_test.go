@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -17,6 +20,8 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/internal/masterstest"
+	"github.com/chainstore/chainstore/masternode/signing"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -76,7 +81,7 @@ func TestRotation(t *testing.T) {
 		if _, err := note.Open(c.Note, note.VerifierList(old)); err == nil {
 			t.Errorf("the retired key signed\n%s", c.Note)
 		}
-		if err := r.RetireLogKey(t.Context(), added.ID); !errors.Is(err, masterfsm.ErrLastLogKey) {
+		if err := r.RetireLogKey(t.Context(), added.ID); !errors.Is(err, wire.ErrLastKey) {
 			t.Errorf("the last key: %v", err)
 		}
 		if err := r.RetireLogKey(t.Context(), first.ID); err != nil {
@@ -91,13 +96,13 @@ func TestRotation(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if _, err := r.AddLogKey(t.Context()); !errors.Is(err, masterfsm.ErrTooMany) {
+		if _, err := r.AddLogKey(t.Context()); !errors.Is(err, wire.ErrTooMany) {
 			t.Errorf("one too many: %v", err)
 		}
 		r.checked(t)
 
 		// Of no key is the private part anywhere but under its seal.
-		private, err := OpenLogKeys(r.cfg.Log.Secret, "cs-test", logKeys(r))
+		private, err := signing.OpenKeys(r.cfg.Log.Secret, "cs-test", logKeys(r))
 		if err != nil || len(private) != masterfsm.MaxLogKeys {
 			t.Fatalf("%d keys, %v", len(private), err)
 		}
@@ -106,7 +111,7 @@ func TestRotation(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, k := range private {
-			if leaks(snapshot.Bytes(), k) || leaks([]byte(j.String()), k) || leaks(fmt.Appendf(nil, "%+v", r.Cluster(t.Context())), k) {
+			if printsKey(snapshot.Bytes(), k) || printsKey([]byte(j.String()), k) || printsKey(fmt.Appendf(nil, "%+v", r.Cluster(t.Context())), k) {
 				t.Fatal("a private key is in a snapshot, a log line or the status")
 			}
 		}
@@ -116,8 +121,8 @@ func TestRotation(t *testing.T) {
 // A master that is started with another cluster token says so and signs nothing; all else goes on. It signs again once it is given the key.
 func TestAnotherClusterToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		key, _ := newKey(t, "example.com/log", logSecret{})
-		var ledger *fakeLedger
+		key, _ := newLogKeyUnder(t, "example.com/log", signing.Sealer{})
+		var ledger *masterstest.Ledger
 		r := newRig(t, 2, func(c *Config, r *rig) { c.Log.Key, ledger = key, r.ledger })
 		r.store(t)
 		before := r.checked(t)
@@ -125,7 +130,7 @@ func TestAnotherClusterToken(t *testing.T) {
 
 		j := &journal{}
 		cfg := r.cfg
-		cfg.Log, cfg.Logger = LogConfig{Secret: "another token"}, j.logger()
+		cfg.Log, cfg.Logger = signing.LogConfig{Secret: "another token"}, j.logger()
 		start := func() *rig {
 			cfg.Boot++
 			n, err := New(cfg)
@@ -140,18 +145,18 @@ func TestAnotherClusterToken(t *testing.T) {
 		}
 		other := start()
 		for range 2 {
-			if c, err := other.Checkpoint(t.Context()); !errors.Is(err, ErrNoLogKey) || c.Note != nil || !strings.Contains(err.Error(), "cluster token") {
+			if c, err := other.Checkpoint(t.Context()); !errors.Is(err, signing.ErrNoLogKey) || c.Note != nil || !strings.Contains(err.Error(), "cluster token") {
 				t.Errorf("%q, %v", c.Note, err)
 			}
 		}
-		if _, err := other.AddLogKey(t.Context()); !errors.Is(err, ErrNoLogKey) {
+		if _, err := other.AddLogKey(t.Context()); !errors.Is(err, signing.ErrNoLogKey) {
 			t.Errorf("a key that the others could not open: %v", err)
 		}
 		other.store(t)
 		if n := strings.Count(j.String(), "no checkpoint can be signed"); n != 1 {
 			t.Errorf("said %d times", n)
 		}
-		if !strings.Contains(j.String(), "another cluster token") || !strings.Contains(strings.Join(other.Cluster(t.Context()).Notices, "\n"), "another cluster token") {
+		if !strings.Contains(j.String(), "another cluster token") || noticeOf(other.Node, wire.CodeNoCheckpoint).IsZero() {
 			t.Errorf("nobody is told: %s", j)
 		}
 		other.stop()
@@ -182,24 +187,24 @@ func run(t *testing.T, n *Node) (stop func()) {
 
 // What a master's flags ask of a log, by rows: what the log becomes, and what somebody is told.
 func TestLogFlags(t *testing.T) {
-	given, _ := newKey(t, "example.com/log", logSecret{})
-	second, _ := newKey(t, "example.com/log", logSecret{})
-	foreign, _ := newKey(t, "example.com/other", logSecret{})
+	given, _ := newLogKeyUnder(t, "example.com/log", signing.Sealer{})
+	second, _ := newLogKeyUnder(t, "example.com/log", signing.Sealer{})
+	foreign, _ := newLogKeyUnder(t, "example.com/other", signing.Sealer{})
 	for name, c := range map[string]struct {
-		first, then LogConfig // of the founding leader, and of the one that leads next
-		retire      bool      // the first key, in between, when a second is there
+		first, then signing.LogConfig // of the founding leader, and of the one that leads next
+		retire      bool              // the first key, in between, when a second is there
 		origin      string
-		keys        int // of the log in the end, -1 for as many as there were
-		notice      string
+		keys        int    // of the log in the end, -1 for as many as there were
+		notice      string // its code
 	}{
 		"nothing":                 {origin: "chainstore/cs-test", keys: 1},
-		"an origin":               {first: LogConfig{Origin: "example.com/log"}, then: LogConfig{Origin: "example.com/log"}, origin: "example.com/log", keys: 1},
-		"a key":                   {first: LogConfig{Key: given}, then: LogConfig{Key: given}, origin: "example.com/log", keys: 1},
-		"a key and its origin":    {first: LogConfig{Key: given, Origin: "example.com/log"}, origin: "example.com/log", keys: 1},
-		"a key that comes later":  {first: LogConfig{Key: given}, then: LogConfig{Key: second}, origin: "example.com/log", keys: 2},
-		"another origin":          {then: LogConfig{Origin: "example.com/log"}, origin: "chainstore/cs-test", keys: 1, notice: "--origin example.com/log changes nothing"},
-		"a key of another origin": {first: LogConfig{Key: given}, then: LogConfig{Key: foreign}, origin: "example.com/log", keys: 1, notice: "is one of example.com/other and is not used"},
-		"a retired key":           {first: LogConfig{Key: given}, then: LogConfig{Key: given}, retire: true, origin: "example.com/log", keys: 2, notice: "is retired and is not used again"},
+		"an origin":               {first: signing.LogConfig{Origin: "example.com/log"}, then: signing.LogConfig{Origin: "example.com/log"}, origin: "example.com/log", keys: 1},
+		"a key":                   {first: signing.LogConfig{Key: given}, then: signing.LogConfig{Key: given}, origin: "example.com/log", keys: 1},
+		"a key and its origin":    {first: signing.LogConfig{Key: given, Origin: "example.com/log"}, origin: "example.com/log", keys: 1},
+		"a key that comes later":  {first: signing.LogConfig{Key: given}, then: signing.LogConfig{Key: second}, origin: "example.com/log", keys: 2},
+		"another origin":          {then: signing.LogConfig{Origin: "example.com/log"}, origin: "chainstore/cs-test", keys: 1, notice: wire.CodeOriginIgnored},
+		"a key of another origin": {first: signing.LogConfig{Key: given}, then: signing.LogConfig{Key: foreign}, origin: "example.com/log", keys: 1, notice: wire.CodeCheckpointKeyForeign},
+		"a retired key":           {first: signing.LogConfig{Key: given}, then: signing.LogConfig{Key: given}, retire: true, origin: "example.com/log", keys: 2, notice: wire.CodeCheckpointKeyRetired},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -228,19 +233,23 @@ func TestLogFlags(t *testing.T) {
 				if l := logKeys(r); l.Origin != c.origin || len(l.Keys) != c.keys {
 					t.Errorf("origin %s, %d keys", l.Origin, len(l.Keys))
 				}
-				notices := strings.Join(r.Cluster(t.Context()).Notices, "\n")
-				if c.notice == "" && strings.Contains(notices, "log") || !strings.Contains(notices, c.notice) || !strings.Contains(j.String(), c.notice) {
-					t.Errorf("notices %q, log %s", notices, j)
+				for _, code := range []string{
+					wire.CodeOriginIgnored, wire.CodeCheckpointKeyForeign, wire.CodeCheckpointKeyRetired, wire.CodeCheckpointKeyWaits,
+				} {
+					m := r.notice(code)
+					if m.IsZero() == (code == c.notice) || !strings.Contains(j.String(), m.Text()) {
+						t.Errorf("%s: %+v, log %s", code, m, j)
+					}
 				}
 			})
 		})
 	}
-	for name, c := range map[string]LogConfig{
+	for name, c := range map[string]signing.LogConfig{
 		"no token":             {},
 		"no name":              {Secret: "x", Origin: "two words"},
 		"a key of another log": {Secret: "x", Origin: "example.com/log", Key: foreign},
 	} {
-		if err := c.validate(); err == nil {
+		if err := c.Check(); err == nil {
 			t.Errorf("%s: taken", name)
 		}
 	}
@@ -248,30 +257,30 @@ func TestLogFlags(t *testing.T) {
 
 // A leader that is deposed while it founds the first key leaves one or none, and the next one leaves it at that.
 func TestDeposedWhileFounding(t *testing.T) {
-	for name, fates := range map[string][]fate{
-		"committed after all":      {committed, deposedKept},
-		"forgotten":                {committed, deposedForgot},
-		"again and again":          {committed, deposedForgot, committed, deposedForgot, committed, deposedKept, committed},
-		"before the term is begun": {deposedKept, committed, deposedKept},
+	for name, fates := range map[string][]masterstest.Fate{
+		"committed after all":      {masterstest.Committed, masterstest.DeposedKept},
+		"forgotten":                {masterstest.Committed, masterstest.DeposedForgot},
+		"again and again":          {masterstest.Committed, masterstest.DeposedForgot, masterstest.Committed, masterstest.DeposedForgot, masterstest.Committed, masterstest.DeposedKept, masterstest.Committed},
+		"before the term is begun": {masterstest.DeposedKept, masterstest.Committed, masterstest.DeposedKept},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				ledger := newFakeLedger(t)
+				ledger := masterstest.NewLedger(t)
 				// The fates are for the commands of the founding alone, one after the other.
-				if _, err := ledger.state.Apply(masterfsm.Encode(&masterfsm.RaiseLevel{Level: masterfsm.ProtocolLevel})); err != nil {
+				if _, err := ledger.State.Apply(masterfsm.Encode(&masterfsm.RaiseLevel{Level: masterfsm.ProtocolLevel})); err != nil {
 					t.Fatal(err)
 				}
 				asked := 0
-				ledger.fate = func() fate {
+				ledger.Fate = func() masterstest.Fate {
 					if asked++; asked <= len(fates) {
 						return fates[asked-1]
 					}
-					return committed
+					return masterstest.Committed
 				}
 				n, err := New(Config{
-					Member: wire.Member{ID: "m1", URL: "http://m1"}, Boot: 1, Ledger: ledger, Membership: newFakeMembership(), Masters: noMasters{},
-					Workers: newFakeWorkers(t, 0), Settings: masterfsm.DefaultSettings(), Limits: DefaultLimits(),
-					Log: LogConfig{Secret: "cluster token"}, Logger: hclog.NewNullLogger(),
+					Member: wire.Member{ID: "m1", URL: "http://m1"}, Boot: 1, Ledger: ledger, Membership: masterstest.NewMembership(), Masters: noMasters{},
+					Workers: masterstest.NewWorkers(t, 0), Settings: masterfsm.DefaultSettings(), Limits: DefaultLimits(),
+					Log: signing.LogConfig{Secret: "cluster token"}, Logger: hclog.NewNullLogger(),
 				})
 				if err != nil {
 					t.Fatal(err)
@@ -301,18 +310,18 @@ func TestCosignedCheckpoint(t *testing.T) {
 			t.Errorf("shown before it was cosigned: %+v", c.Boundary)
 		}
 		stored := table(r, (*masterfsm.State).Checkpoint)
-		unsigned, err := r.notary.sign(r.logSecret("cs-test"), logKeys(r), masterfsm.Cosigned{Boundary: stored})
+		unsigned, err := r.signer.Sign(r.logSecret("cs-test"), logKeys(r), masterfsm.Cosigned{Boundary: stored})
 		if err != nil {
 			t.Fatal(err)
 		}
-		cosign := &masterfsm.Cosign{Size: stored.Size, Root: stored.Root, Time: r.now()}
+		cosign := &masterfsm.Cosign{Size: stored.Size, Root: stored.Root, Time: r.leader.Now()}
 		var known []note.Verifier
 		for _, name := range []string{"witness.example/b", "witness.example/a"} {
 			line, v := cosigned(t, name, unsigned)
 			cosign.Cosignatures = append(cosign.Cosignatures, masterfsm.Cosignature{Witness: name, Line: line})
 			known = append(known, v)
 		}
-		if _, err := r.propose(t.Context(), cosign); err != nil {
+		if _, err := r.leader.Propose(t.Context(), cosign); err != nil {
 			t.Fatal(err)
 		}
 		c := r.checked(t)
@@ -329,7 +338,7 @@ func TestCosignedCheckpoint(t *testing.T) {
 // cosigned is a witness's signature line of a note, and what it is verified with.
 func cosigned(t *testing.T, name string, checkpoint []byte) (string, note.Verifier) {
 	t.Helper()
-	key, err := NewLogKey(name)
+	key, err := signing.NewKey(name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -354,8 +363,8 @@ func TestNoCheckpointWithoutALeader(t *testing.T) {
 		defer r.stop()
 		r.store(t)
 		r.checked(t)
-		r.ledger.confirm = func() error { return ErrNotLeader }
-		if c, err := r.Checkpoint(t.Context()); !errors.Is(err, ErrNoLeader) || c.Note != nil {
+		r.ledger.Confirm = func() error { return wire.ErrNotLeader }
+		if c, err := r.Checkpoint(t.Context()); !errors.Is(err, wire.ErrNoLeader) || c.Note != nil {
 			t.Errorf("%q, %v", c.Note, err)
 		}
 		if c, err := r.checkpointHere(); err != nil || c.Boundary.Size != 2 {
@@ -370,7 +379,7 @@ func TestFirstKeyWaitsForAllVoters(t *testing.T) {
 		masters := &groupMasters{at: map[string]wire.Member{}}
 		r := newRig(t, 2, func(c *Config, r *rig) {
 			c.Masters = masters
-			r.members.members = append(r.members.members, wire.Master{ID: "m2", Raft: "m2:1", Voter: true}, wire.Master{ID: "m3", Raft: "m3:1"})
+			r.members.List = append(r.members.List, wire.Master{ID: "m2", Raft: "m2:1", Voter: true}, wire.Master{ID: "m3", Raft: "m3:1"})
 		})
 		defer r.stop()
 		old := member("m2")
@@ -378,12 +387,15 @@ func TestFirstKeyWaitsForAllVoters(t *testing.T) {
 		if _, err := r.Announce(t.Context(), old, false); err != nil {
 			t.Fatal(err)
 		}
-		waits := func() bool { return strings.Contains(strings.Join(r.Cluster(t.Context()).Notices, "\n"), "m2 did not") }
+		waits := func() bool {
+			nodes, _ := r.notice(wire.CodeLogKeyWaits).Args["nodes"].([]string)
+			return slices.Equal(nodes, []string{"m2"})
+		}
 		r.store(t)
 		if n := len(logKeys(r).Keys); n != 0 || !waits() {
 			t.Fatalf("%d keys, of which m2 does not know; notices %q", n, r.Cluster(t.Context()).Notices)
 		}
-		if _, err := r.Checkpoint(t.Context()); !errors.Is(err, ErrNoLogKey) {
+		if _, err := r.Checkpoint(t.Context()); !errors.Is(err, signing.ErrNoLogKey) {
 			t.Error(err)
 		}
 		old.Signs = true // it was started again with this version
@@ -401,7 +413,7 @@ func TestFirstKeyWaitsForAllVoters(t *testing.T) {
 // The only key that opens under the cluster token is not retired, whatever others sign.
 func TestRetireWhatOpens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		key, _ := newKey(t, "example.com/log", logSecret{})
+		key, _ := newLogKeyUnder(t, "example.com/log", signing.Sealer{})
 		r := newRig(t, 0, func(c *Config, _ *rig) { c.Log.Key = key })
 		other, err := r.AddLogKey(t.Context())
 		if err != nil {
@@ -417,7 +429,7 @@ func TestRetireWhatOpens(t *testing.T) {
 		r.Node, r.stop = n, run(t, n)
 		defer func() { r.stop() }()
 		first := logKeys(r).Keys[0].ID
-		if err := r.RetireLogKey(t.Context(), first); !errors.Is(err, masterfsm.ErrLastLogKey) || !strings.Contains(err.Error(), "--checkpoint-key") {
+		if err := r.RetireLogKey(t.Context(), first); !errors.Is(err, wire.ErrLastKey) || !strings.Contains(err.Error(), "--checkpoint-key") {
 			t.Errorf("the only key that opens is retired: %v", err)
 		}
 		if err := r.RetireLogKey(t.Context(), other.ID); err != nil {
@@ -427,58 +439,10 @@ func TestRetireWhatOpens(t *testing.T) {
 	})
 }
 
-// Whether a key opens is tried once for each seal.
-func TestGivenKeyIsTriedOnce(t *testing.T) {
-	right := LogConfig{Secret: "right", Origin: "example.com/log"}
-	key, sealed := newKey(t, right.Origin, logSecret{token: "right", group: "g"})
-	right.Key = key
-	wrong := right
-	wrong.Secret = "wrong"
-	view := masterfsm.View{Group: masterfsm.Group{ID: "g"}}
-	var g givenKey
-	is := func(when string, c *LogConfig, want bool) {
-		t.Helper()
-		if g.note(c, view); g.due != want {
-			t.Errorf("%s: due %v", when, g.due)
-		}
-	}
-	is("no log yet", &right, false)
-	view.Log.Origin = right.Origin
-	is("a key that is not there", &right, true)
-	view.Log.Keys = []masterfsm.LogKey{sealed}
-	is("a key that opens", &right, false)
-	is("the same seal", &wrong, false) // it is not tried
-	_, again := newKey(t, right.Origin, logSecret{token: "right", group: "g"})
-	view.Log.Keys = []masterfsm.LogKey{{Public: sealed.Public, Sealed: again.Sealed}}
-	is("another seal", &wrong, true)
-	view.Log.Keys = []masterfsm.LogKey{{Public: sealed.Public, Retired: 1}}
-	is("a retired key", &right, false)
-}
-
-// No group that was recovered takes the default name of the log before.
-func TestDefaultOrigin(t *testing.T) {
-	given, _ := newKey(t, "example.com/given", logSecret{})
-	for _, c := range []struct {
-		log   LogConfig
-		epoch uint64
-		want  string
-	}{
-		{LogConfig{}, 1, "chainstore/g"},
-		{LogConfig{}, 2, "chainstore/g/2"},
-		{LogConfig{}, 12, "chainstore/g/12"},
-		{LogConfig{Origin: "example.com/log"}, 2, "example.com/log"},
-		{LogConfig{Key: given}, 2, "example.com/given"},
-	} {
-		if k, err := c.log.firstKey(masterfsm.Group{ID: "g", Epoch: c.epoch}); err != nil || k.Origin() != c.want {
-			t.Errorf("epoch %d: %v, %v, want %s", c.epoch, k, err, c.want)
-		}
-	}
-}
-
 // What a master's flags ask and the leader does not know of is told by that master.
 func TestFollowerTellsOfItsFlags(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		key, _ := newKey(t, "chainstore/cs-test", logSecret{})
+		key, _ := newLogKeyUnder(t, "chainstore/cs-test", signing.Sealer{})
 		r := newRig(t, 0, nil)
 		defer r.stop()
 		cfg := r.cfg
@@ -488,16 +452,52 @@ func TestFollowerTellsOfItsFlags(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		notices := n.Cluster(t.Context()).Notices
-		if len(notices) != 2 || notices[0] != "of the leader" || !strings.Contains(notices[1], "m2") || !strings.Contains(notices[1], "not in the log yet") {
-			t.Errorf("notices %q", notices)
+		c := n.Cluster(t.Context())
+		want := wire.Message{
+			Code: wire.CodeMasterNotice, Args: wire.Args{"node": "m2", "cause": wire.Message{Code: wire.CodeCheckpointKeyWaits}},
+		}
+		if !reflect.DeepEqual(c.NoticesCoded, []wire.Message{want}) || !slices.Equal(c.Notices, []string{"of the leader", want.Text()}) {
+			t.Errorf("notices %q, %+v", c.Notices, c.NoticesCoded)
 		}
 	})
 }
 
-// leaderThere is a leader with a notice.
+// leaderThere is a leader before protocol level 2, with a notice.
 type leaderThere struct{ noMasters }
 
 func (leaderThere) Cluster(context.Context, string) (wire.Cluster, error) {
 	return wire.Cluster{Notices: []string{"of the leader"}}, nil
+}
+
+// newLogKeyUnder makes a key, and what the table would have of it under a secret.
+func newLogKeyUnder(t *testing.T, origin string, secret signing.Sealer) (*signing.Key, masterfsm.LogKey) {
+	t.Helper()
+	k, err := signing.NewKey(origin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed, err := secret.Seal(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k, masterfsm.LogKey{ID: "0123abcd", Public: k.Public(), Sealed: sealed}
+}
+
+// printsKey reports whether bytes hold the private part of a key, in any form that we write keys in.
+func printsKey(data []byte, k *signing.Key) bool {
+	text := strings.SplitN(k.Text(), "+", 5)[4]
+	raw, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		panic(err)
+	}
+	seed := raw[1:]
+	for _, form := range []string{
+		string(seed), hex.EncodeToString(seed), base64.StdEncoding.EncodeToString(seed),
+		text, fmt.Sprint(seed), fmt.Sprint(seed[:4])[1:], "PRIVATE+KEY",
+	} {
+		if bytes.Contains(data, []byte(strings.TrimSuffix(form, "]"))) {
+			return true
+		}
+	}
+	return false
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/prover"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -16,10 +17,10 @@ type BlockRecord struct {
 }
 
 // BlockRecords lists the records of a block from an offset on: up to limit, and up to wire.PageBytes of payloads. more tells that others
-// follow; a block that is open may get more later. Errors: ErrNotFound, ErrLost, ErrBadRequest, ErrNoLeader, ErrUnavailable.
+// follow; a block that is open may get more later. Errors: wire.ErrNotFound, wire.ErrLost, wire.ErrBadRequest, wire.ErrNoLeader, wire.ErrUnavailable.
 func (n *Node) BlockRecords(ctx context.Context, reader masterfsm.Access, block uint64, from uint32, limit int) (list []BlockRecord, more bool, err error) {
 	if limit < 1 || limit > wire.MaxPage {
-		return nil, false, fmt.Errorf("%w: limit %d is not within 1 and %d", ErrBadRequest, limit, wire.MaxPage)
+		return nil, false, fmt.Errorf("%w: limit %d is not within 1 and %d", wire.ErrBadRequest, limit, wire.MaxPage)
 	}
 	var span masterfsm.Span
 	var held bool
@@ -51,30 +52,33 @@ func (n *Node) BlockRecords(ctx context.Context, reader masterfsm.Access, block 
 		}
 		return p.list, false, nil
 	}
-	h, err := n.prover.header(ctx, block)
+	h, err := n.prover.Header(ctx, block)
 	if err != nil {
-		return nil, false, n.prover.orLost(block, err)
+		return nil, false, n.prover.ExplainLost(block, err)
 	}
 	for from < h.Count {
 		if p.full() {
 			return p.list, true, nil
 		}
-		var reads []*pendingRead
-		for offset := from; offset < min(h.Count, from+firstHits); offset++ {
-			reads = append(reads, n.prover.begin(h, offset))
+		var reads []*prover.RecordRead
+		first := from
+		for offset := first; offset < min(h.Count, first+firstHits); offset++ {
+			reads = append(reads, n.prover.StartRecord(h, offset))
 		}
-		for _, r := range reads {
+		for i, r := range reads {
 			if p.full() {
 				return p.list, true, nil
 			}
-			if err := r.wait(ctx); err != nil {
-				return nil, false, n.prover.orLost(block, err)
+			encoded, err := r.Wait(ctx)
+			if err != nil {
+				return nil, false, n.prover.ExplainLost(block, err)
 			}
-			at := masterfsm.Position{Block: block, Offset: r.offset, Index: h.First + uint64(r.offset)}
-			if err := p.take(r.encoded, at, true, true); err != nil {
+			offset := first + uint32(i)
+			at := masterfsm.Position{Block: block, Offset: offset, Index: h.First + uint64(offset)}
+			if err := p.take(encoded, at, true, true); err != nil {
 				return nil, false, err
 			}
-			from = r.offset + 1
+			from = offset + 1
 		}
 	}
 	return p.list, false, nil
@@ -112,8 +116,8 @@ func (p *blockPage) take(encoded []byte, at masterfsm.Position, sealed, stored b
 	return nil
 }
 
-// FindHash finds what a hash is of: a block, by its hash or its seal's, or a record, by its leaf hash. Errors: ErrNotFound, ErrNoLeader, and
-// ErrUnavailable where no storage node could be asked that knows all that the masters do not hold.
+// FindHash finds what a hash is of: a block, by its hash or its seal's, or a record, by its leaf hash. Errors: wire.ErrNotFound, wire.ErrNoLeader, and
+// wire.ErrUnavailable where no storage node could be asked that knows all that the masters do not hold.
 func (n *Node) FindHash(ctx context.Context, h chain.Hash) (found wire.FoundHash, err error) {
 	err = n.confirmed(ctx, func() error {
 		var spans []masterfsm.Span
@@ -128,7 +132,7 @@ func (n *Node) FindHash(ctx context.Context, h chain.Hash) (found wire.FoundHash
 			return nil
 		}
 		var complete bool
-		if found, ok, complete = n.prover.findHash(ctx, h, held); ok {
+		if found, ok, complete = n.prover.FindHash(ctx, h, held); ok {
 			return nil
 		}
 		if found, ok = n.findHeld(ctx, spans, h); ok {
@@ -138,7 +142,7 @@ func (n *Node) FindHash(ctx context.Context, h chain.Hash) (found wire.FoundHash
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case held > 0 && !complete:
-			return fmt.Errorf("%w: no storage node that could be asked has all records in its index", ErrUnavailable)
+			return fmt.Errorf("%w: no storage node that could be asked has all records in its index", wire.ErrUnavailable)
 		}
 		return errNotHere
 	})
@@ -160,7 +164,7 @@ func (n *Node) findHeld(ctx context.Context, spans []masterfsm.Span, h chain.Has
 		for offset := range s.Count() {
 			encoded := s.Encoded(offset)
 			if leaf := chain.EncodedLeaf(encoded, chain.EncodedCommit(encoded)); leaf.Hash() == h {
-				return foundRecord(s.Block, offset, s.First+uint64(offset)), true
+				return prover.FoundRecord(s.Block, offset, s.First+uint64(offset)), true
 			}
 		}
 	}

@@ -15,10 +15,10 @@ import (
 
 // RemoveMaster takes a master, named by its id or address, out of the group for good. This master must lead: one that is to remove itself
 // hands the leadership over first, and the next leader does it. Without force it is refused where the masters that remain could not
-// elect a leader. Errors: ErrNotLeader, ErrNotFound, ErrTooFewMasters, ErrNoLeader where it cannot be told whether there is such a master.
+// elect a leader. Errors: wire.ErrNotLeader, wire.ErrNotFound, wire.ErrTooFewMasters, wire.ErrNoLeader where it cannot be told whether there is such a master.
 func (n *Node) RemoveMaster(ctx context.Context, idOrURL string, force bool) error {
-	if n.leadership.Load() == nil {
-		return ErrNotLeader
+	if !n.leader.Leads() {
+		return wire.ErrNotLeader
 	}
 	n.changing.Lock()
 	defer n.changing.Unlock()
@@ -31,7 +31,7 @@ func (n *Node) RemoveMaster(ctx context.Context, idOrURL string, force bool) err
 }
 
 // findMaster is the master of an id or address, of raft's configuration or of the table alone. That there is none is told only after it was
-// confirmed. Errors: ErrNotFound, ErrNoLeader.
+// confirmed. Errors: wire.ErrNotFound, wire.ErrNoLeader.
 func (n *Node) findMaster(ctx context.Context, idOrURL string) (found wire.Master, err error) {
 	address := strings.TrimRight(idOrURL, "/")
 	err = n.confirmed(ctx, func() error {
@@ -43,8 +43,8 @@ func (n *Node) findMaster(ctx context.Context, idOrURL string) (found wire.Maste
 		}
 		return errNotHere
 	})
-	if errors.Is(err, ErrNotFound) {
-		return wire.Master{}, fmt.Errorf("%w: no master has the id or address %q", ErrNotFound, idOrURL)
+	if errors.Is(err, wire.ErrNotFound) {
+		return wire.Master{}, fmt.Errorf("%w: no master has the id or address %q", wire.ErrNotFound, idOrURL)
 	}
 	return found, err
 }
@@ -58,9 +58,9 @@ func (n *Node) remove(ctx context.Context, members []wire.Master, target wire.Ma
 		if err := n.cfg.Membership.TransferLeadership(""); err != nil {
 			return fmt.Errorf("the leader cannot hand over before it goes: %w", err)
 		}
-		return fmt.Errorf("%w: it has handed over, since it is the one to be removed", ErrNotLeader)
+		return fmt.Errorf("%w: it has handed over, since it is the one to be removed", wire.ErrNotLeader)
 	}
-	if _, err := n.propose(ctx, &masterfsm.RemoveMaster{ID: target.ID, Time: n.now()}); err != nil {
+	if _, err := n.leader.Propose(ctx, &masterfsm.RemoveMaster{ID: target.ID, Time: n.leader.Now()}); err != nil {
 		return err
 	}
 	n.log.Warn("master taken out for good", "id", target.ID, "url", target.URL, "forced", force)
@@ -79,7 +79,7 @@ func (n *Node) enoughWithout(ctx context.Context, members []wire.Master, target 
 		}
 	}
 	if len(rest) == 0 {
-		return fmt.Errorf("%w: %s is the only one", ErrTooFewMasters, target.ID)
+		return fmt.Errorf("%w: %s is the only one", wire.ErrTooFewMasters, target.ID)
 	}
 	var there atomic.Int64
 	var asking sync.WaitGroup
@@ -93,7 +93,7 @@ func (n *Node) enoughWithout(ctx context.Context, members []wire.Master, target 
 	asking.Wait()
 	if need := len(rest)/2 + 1; int(there.Load()) < need {
 		return fmt.Errorf("%w: without %s there are %d masters, of which %d answer and %d are needed to elect a leader",
-			ErrTooFewMasters, target.ID, len(rest), there.Load(), need)
+			wire.ErrTooFewMasters, target.ID, len(rest), there.Load(), need)
 	}
 	return nil
 }
@@ -103,10 +103,10 @@ func (n *Node) enoughWithout(ctx context.Context, members []wire.Master, target 
 const handOverWait = leaderWait - time.Second
 
 // TransferLeadership has another master lead, one that is named by its id or address, or whichever has most of the log. It returns the
-// id of the new leader once this master knows it. Errors: ErrNotLeader, ErrNotFound, ErrNotVoter, ErrNoLeader.
+// id of the new leader once this master knows it. Errors: wire.ErrNotLeader, wire.ErrNotFound, wire.ErrNotVoter, wire.ErrNoLeader.
 func (n *Node) TransferLeadership(ctx context.Context, to string) (string, error) {
-	if n.leadership.Load() == nil {
-		return "", ErrNotLeader
+	if !n.leader.Leads() {
+		return "", wire.ErrNotLeader
 	}
 	if to != "" {
 		target, err := n.findMaster(ctx, to)
@@ -117,22 +117,22 @@ func (n *Node) TransferLeadership(ctx context.Context, to string) (string, error
 			return to, nil
 		}
 		if !target.Voter {
-			return "", fmt.Errorf("%w: %s is still catching up", ErrNotVoter, to)
+			return "", fmt.Errorf("%w: %s is still catching up", wire.ErrNotVoter, to)
 		}
 	}
 	if err := n.cfg.Membership.TransferLeadership(to); err != nil {
-		return "", fmt.Errorf("%w: %w", ErrNotVoter, err)
+		return "", fmt.Errorf("%w: %w", wire.ErrNotVoter, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, handOverWait)
 	defer cancel()
 	for {
-		changed := n.cfg.Ledger.Changed()
-		if id, url := n.leader(); id != "" && id != n.cfg.Member.ID && url != "" {
+		changed := n.cfg.Ledger.LeaderChanged()
+		if id, url := n.knownLeader(); id != "" && id != n.cfg.Member.ID && url != "" {
 			return id, nil
 		}
 		select {
 		case <-ctx.Done():
-			return "", fmt.Errorf("%w within %v after the leadership was handed over: %w", ErrNoLeader, handOverWait, context.Cause(ctx))
+			return "", fmt.Errorf("%w within %v after the leadership was handed over: %w", wire.ErrNoLeader, handOverWait, context.Cause(ctx))
 		case <-changed:
 		}
 	}
@@ -146,7 +146,7 @@ func (n *Node) heardOf(m wire.Member) {
 		return
 	}
 	n.end(fmt.Errorf("%w: the group was recovered without this master: it is at epoch %d, the group at %d as %s tells",
-		ErrRemoved, own.Epoch, m.Epoch, m.URL))
+		wire.ErrRemoved, own.Epoch, m.Epoch, m.URL))
 }
 
 // end has Run return an error; the first counts.

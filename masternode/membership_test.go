@@ -21,9 +21,9 @@ func newGroup(t *testing.T) (*rig, *groupMasters) {
 	t.Helper()
 	masters := &groupMasters{at: map[string]wire.Member{}}
 	r := newRig(t, 1, func(cfg *Config, r *rig) { cfg.Masters = masters })
-	r.members.mu.Lock()
-	r.members.reaches = masters.reaches
-	r.members.mu.Unlock()
+	r.members.Mu.Lock()
+	r.members.ReachesMember = masters.reaches
+	r.members.Mu.Unlock()
 	for _, id := range []string{"m2", "m3"} {
 		masters.set(member(id))
 		if _, err := r.Announce(t.Context(), member(id), false); err != nil {
@@ -67,6 +67,12 @@ func (r *rig) table() (v masterfsm.View) {
 	return v
 }
 
+// row is what the table has of a master.
+func (r *rig) row(id string) masterfsm.Master {
+	v := r.table()
+	return v.Master(id)
+}
+
 func (r *rig) ids() (ids []string) {
 	for _, m := range r.members.Members() {
 		ids = append(ids, m.ID)
@@ -79,9 +85,9 @@ func TestJoin(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, masters := newGroup(t)
 		defer r.stop()
-		r.members.mu.Lock()
-		r.members.applied = func() uint64 { return 100_000 }
-		r.members.mu.Unlock()
+		r.members.Mu.Lock()
+		r.members.OnApplied = func() uint64 { return 100_000 }
+		r.members.Mu.Unlock()
 		fresh := member("m4")
 		fresh.Group, fresh.Epoch = "", 0
 		masters.set(fresh)
@@ -121,7 +127,7 @@ func TestJoin(t *testing.T) {
 		moved := behind
 		moved.URL, moved.Raft = "http://m4-new", "m4-new:1"
 		masters.set(moved)
-		if _, err := r.Announce(t.Context(), moved, false); err != nil || urlOf(r.table(), "m4") != moved.URL {
+		if _, err := r.Announce(t.Context(), moved, false); err != nil || r.row("m4").URL != moved.URL {
 			t.Errorf("moved: %v, %+v", err, r.table().Masters)
 		}
 		if m := r.members.Members(); m[3].Raft != moved.Raft || !m[3].Voter {
@@ -148,16 +154,16 @@ func TestAnnounceRefused(t *testing.T) {
 			m    wire.Member
 			want error
 		}{
-			"of another group":             {other, ErrOtherGroup},
+			"of another group":             {other, wire.ErrOtherGroup},
 			"of before a recovery":         {old, masterfsm.ErrMasterRemoved},
 			"removed":                      {removed, masterfsm.ErrMasterRemoved},
-			"not there":                    {silent, ErrBadRequest},
-			"another one is there":         {liar, ErrBadRequest},
-			"the leader's own address":     {wire.Member{ID: "m9", URL: "http://m9", Raft: "m1:1"}, ErrBadRequest},
-			"no id":                        {wire.Member{URL: "http://x", Raft: "x:1"}, ErrBadRequest},
-			"an id that raft cannot carry": {wire.Member{ID: "a@b", URL: "http://x", Raft: "x:1"}, ErrBadRequest},
-			"no URL":                       {wire.Member{ID: "x", URL: "x", Raft: "x:1"}, ErrBadRequest},
-			"no raft address":              {wire.Member{ID: "x", URL: "http://x", Raft: "x"}, ErrBadRequest},
+			"not there":                    {silent, wire.ErrBadRequest},
+			"another one is there":         {liar, wire.ErrBadRequest},
+			"the leader's own address":     {wire.Member{ID: "m9", URL: "http://m9", Raft: "m1:1"}, wire.ErrBadRequest},
+			"no id":                        {wire.Member{URL: "http://x", Raft: "x:1"}, wire.ErrBadRequest},
+			"an id that raft cannot carry": {wire.Member{ID: "a@b", URL: "http://x", Raft: "x:1"}, wire.ErrBadRequest},
+			"no URL":                       {wire.Member{ID: "x", URL: "x", Raft: "x:1"}, wire.ErrBadRequest},
+			"no raft address":              {wire.Member{ID: "x", URL: "http://x", Raft: "x"}, wire.ErrBadRequest},
 		} {
 			if name == "the leader's own address" {
 				masters.set(c.m)
@@ -182,14 +188,14 @@ func TestWipedMasterTakesItsPlace(t *testing.T) {
 		wiped.ID, wiped.Group, wiped.Epoch = "m3b", "", 0
 		masters.set(wiped)
 		masters.away("m2")
-		if _, err := r.Announce(t.Context(), wiped, false); !errors.Is(err, ErrTooFewMasters) || !slices.Equal(r.ids(), []string{"m1", "m2", "m3"}) {
+		if _, err := r.Announce(t.Context(), wiped, false); !errors.Is(err, wire.ErrTooFewMasters) || !slices.Equal(r.ids(), []string{"m1", "m2", "m3"}) {
 			t.Fatalf("while another is away: %v, %v", err, r.ids())
 		}
 		masters.set(member("m2"))
 		if _, err := r.Announce(t.Context(), wiped, false); err != nil || !slices.Equal(r.ids(), []string{"m1", "m2", "m3b"}) {
 			t.Fatalf("%v, %v", err, r.ids())
 		}
-		if v := r.table(); !slices.Equal(v.RemovedMasters, []string{"m3"}) || urlOf(v, "m3b") != "http://m3" {
+		if v := r.table(); !slices.Equal(v.RemovedMasters, []string{"m3"}) || v.Master("m3b").URL != "http://m3" {
 			t.Errorf("the table: %+v, removed %v", v.Masters, v.RemovedMasters)
 		}
 	})
@@ -200,12 +206,12 @@ func TestRemoveMaster(t *testing.T) {
 		r, masters := newGroup(t)
 		defer r.stop()
 		ctx := t.Context()
-		if err := r.RemoveMaster(ctx, "m9", false); !errors.Is(err, ErrNotFound) {
+		if err := r.RemoveMaster(ctx, "m9", false); !errors.Is(err, wire.ErrNotFound) {
 			t.Errorf("one that is not there: %v", err)
 		}
 		masters.away("m2")
 		masters.away("m3")
-		if err := r.RemoveMaster(ctx, "m2", false); !errors.Is(err, ErrTooFewMasters) || len(r.ids()) != 3 {
+		if err := r.RemoveMaster(ctx, "m2", false); !errors.Is(err, wire.ErrTooFewMasters) || len(r.ids()) != 3 {
 			t.Errorf("with m3 away: %v, %v", err, r.ids())
 		}
 		masters.set(member("m3"))
@@ -213,14 +219,14 @@ func TestRemoveMaster(t *testing.T) {
 			t.Errorf("%v, %v", err, r.ids())
 		}
 		// The leader hands over first; the next one removes it.
-		if err := r.RemoveMaster(ctx, "http://m1/", false); !errors.Is(err, ErrNotLeader) || !slices.Equal(r.members.handed, []string{""}) {
-			t.Errorf("the leader itself: %v, handed to %q", err, r.members.handed)
+		if err := r.RemoveMaster(ctx, "http://m1/", false); !errors.Is(err, wire.ErrNotLeader) || !slices.Equal(r.members.Handed, []string{""}) {
+			t.Errorf("the leader itself: %v, handed to %q", err, r.members.Handed)
 		}
 		masters.away("m3")
 		if err := r.RemoveMaster(ctx, "m3", true); err != nil || !slices.Equal(r.ids(), []string{"m1"}) {
 			t.Errorf("by force: %v, %v", err, r.ids())
 		}
-		if err := r.RemoveMaster(ctx, "m1", true); !errors.Is(err, ErrTooFewMasters) {
+		if err := r.RemoveMaster(ctx, "m1", true); !errors.Is(err, wire.ErrTooFewMasters) {
 			t.Errorf("the only one, by force: %v", err)
 		}
 	})
@@ -231,13 +237,13 @@ func TestRemovalIsFinished(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, _ := newGroup(t)
 		defer r.stop()
-		r.members.mu.Lock()
-		r.members.fail = ErrNotLeader
-		r.members.mu.Unlock()
-		if err := r.RemoveMaster(t.Context(), "m2", false); !errors.Is(err, ErrNotLeader) {
+		r.members.Mu.Lock()
+		r.members.Fail = wire.ErrNotLeader
+		r.members.Mu.Unlock()
+		if err := r.RemoveMaster(t.Context(), "m2", false); !errors.Is(err, wire.ErrNotLeader) {
 			t.Fatal(err)
 		}
-		r.ledger.cutLeadership()
+		r.ledger.CutLeadership()
 		time.Sleep(5 * time.Second)
 		synctest.Wait()
 		if !slices.Equal(r.ids(), []string{"m1", "m3"}) {
@@ -255,7 +261,7 @@ func TestMasterEnds(t *testing.T) {
 			masters.set(m)
 		},
 		"removed": func(t *testing.T, r *rig, _ *groupMasters) {
-			if _, err := r.propose(t.Context(), &masterfsm.RemoveMaster{ID: "m1", Time: r.now()}); err != nil {
+			if _, err := r.leader.Propose(t.Context(), &masterfsm.RemoveMaster{ID: "m1", Time: r.leader.Now()}); err != nil {
 				t.Error(err)
 			}
 		},
@@ -267,14 +273,14 @@ func TestMasterEnds(t *testing.T) {
 				happen(t, r, masters)
 				select {
 				case err := <-ended:
-					if !errors.Is(err, ErrRemoved) {
+					if !errors.Is(err, wire.ErrRemoved) {
 						t.Errorf("it ended with %v", err)
 					}
 				case <-time.After(time.Minute):
 					t.Error("it goes on")
 					r.stop()
 				}
-				if !r.members.retired {
+				if !r.members.Retired {
 					t.Error("it did not write it down")
 				}
 			})
@@ -286,32 +292,32 @@ func TestTransfer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, masters := newGroup(t)
 		defer r.stop()
-		if _, err := r.TransferLeadership(t.Context(), "m9"); !errors.Is(err, ErrNotFound) {
+		if _, err := r.TransferLeadership(t.Context(), "m9"); !errors.Is(err, wire.ErrNotFound) {
 			t.Errorf("to one that is not there: %v", err)
 		}
-		if id, err := r.TransferLeadership(t.Context(), "m1"); err != nil || id != "m1" || len(r.members.handed) != 0 {
+		if id, err := r.TransferLeadership(t.Context(), "m1"); err != nil || id != "m1" || len(r.members.Handed) != 0 {
 			t.Errorf("to itself: %q, %v", id, err)
 		}
-		r.members.mu.Lock()
-		r.members.fail = errors.New("it does not answer")
-		r.members.mu.Unlock()
-		if _, err := r.TransferLeadership(t.Context(), "m2"); !errors.Is(err, ErrNotVoter) || !slices.Equal(r.members.handed, []string{"m2"}) {
-			t.Errorf("to one that does not answer: %v, %q", err, r.members.handed)
+		r.members.Mu.Lock()
+		r.members.Fail = errors.New("it does not answer")
+		r.members.Mu.Unlock()
+		if _, err := r.TransferLeadership(t.Context(), "m2"); !errors.Is(err, wire.ErrNotVoter) || !slices.Equal(r.members.Handed, []string{"m2"}) {
+			t.Errorf("to one that does not answer: %v, %q", err, r.members.Handed)
 		}
 		// One that has no vote yet cannot lead, and is not asked to. It gets none while it is so far behind.
-		r.members.mu.Lock()
-		r.members.applied = func() uint64 { return 10 * nearlyAll }
-		r.members.mu.Unlock()
+		r.members.Mu.Lock()
+		r.members.OnApplied = func() uint64 { return 10 * nearlyAll }
+		r.members.Mu.Unlock()
 		masters.set(member("m4"))
 		if _, err := r.Announce(t.Context(), member("m4"), false); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.TransferLeadership(t.Context(), "http://m4"); !errors.Is(err, ErrNotVoter) || len(r.members.handed) != 1 {
-			t.Errorf("to one without a vote: %v, %q", err, r.members.handed)
+		if _, err := r.TransferLeadership(t.Context(), "http://m4"); !errors.Is(err, wire.ErrNotVoter) || len(r.members.Handed) != 1 {
+			t.Errorf("to one without a vote: %v, %q", err, r.members.Handed)
 		}
 		// It is handed over, and nobody begins a term.
 		begin := time.Now()
-		if _, err := r.TransferLeadership(t.Context(), "m3"); !errors.Is(err, ErrNoLeader) || time.Since(begin) != handOverWait {
+		if _, err := r.TransferLeadership(t.Context(), "m3"); !errors.Is(err, wire.ErrNoLeader) || time.Since(begin) != handOverWait {
 			t.Errorf("without an end: %v after %v", err, time.Since(begin))
 		}
 	})

@@ -13,6 +13,9 @@ import (
 
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode/batch"
+	"github.com/chainstore/chainstore/masternode/leader"
+	"github.com/chainstore/chainstore/masternode/prover"
+	"github.com/chainstore/chainstore/masternode/signing"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -29,10 +32,10 @@ type Config struct {
 	Workers    Workers
 	Settings   masterfsm.Settings
 	Limits     Limits
-	Log        LogConfig
+	Log        signing.LogConfig
 	// Witnesses are asked for cosignatures where this master leads; WitnessCalls brings them there, and is needed where there are any.
-	Witnesses    []Witness
-	WitnessCalls Witnesses
+	Witnesses    []signing.Witness
+	WitnessCalls leader.Witnesses
 	MaxAge       time.Duration // of the oldest record of the open block; 0 for the default of 1 s
 	// CheckInterval is how long after a storage node's last check the next begins, 0 for none on a schedule; CheckRate how many bytes
 	// of its segments it reads a second, 0 for as fast as it goes.
@@ -57,13 +60,13 @@ func (c *Config) validate() error {
 	case c.MaxAge < 0 || c.CheckInterval < 0 || c.CheckRate < 0:
 		return fmt.Errorf("masternode: max age %v, check interval %v or check rate %d is negative", c.MaxAge, c.CheckInterval, c.CheckRate)
 	}
-	if err := c.Log.validate(); err != nil {
+	if err := c.Log.Check(); err != nil {
 		return err
 	}
 	if len(c.Witnesses) > 0 && c.WitnessCalls == nil {
 		return fmt.Errorf("masternode: WitnessCalls is needed for witnesses")
 	}
-	if err := checkWitnesses(c.Witnesses, c.Settings.WitnessQuorum); err != nil {
+	if err := signing.CheckWitnesses(c.Witnesses, c.Settings.WitnessQuorum); err != nil {
 		return err
 	}
 	return c.Settings.Check()
@@ -72,27 +75,24 @@ func (c *Config) validate() error {
 // Node is one master. Its methods may be called by many goroutines while Run runs.
 type Node struct {
 	cfg     Config
-	pace    pace
 	log     hclog.Logger
 	appends *batch.Batcher[*pendingAppend] // of this master's clients
 	commits *batch.Batcher[*pendingCommit] // of all masters, where this one leads
-	prover  *prover
-	tree    *tree
-	notary  notary
+	prover  *prover.Prover
+	leader  *leader.Leader
+	signer  signing.CheckpointSigner
 
 	confirms *batch.Batcher[*pendingConfirm]              // of reads that need no token
 	cosigned batch.SingleFlight[struct{}, []wire.Witness] // requests to the leader for its witnesses
 
-	seq        atomic.Uint64              // of submissions in this boot
-	leadership atomic.Pointer[leadership] // nil while this master does not lead
+	seq atomic.Uint64 // of submissions in this boot
 
-	streams counter    // under way
-	hashing sync.Mutex // held while records that the masters hold are hashed for a search
+	streams chan struct{} // holds a token for each stream that is being served
+	hashing sync.Mutex    // held while records that the masters hold are hashed for a search
 
-	changing sync.Mutex  // held while the leader changes who is in the group
-	retiring sync.Mutex  // held while the leader retires a key of the log
-	over     chan error  // why this master must stop
-	fenced   atomic.Bool // most storage nodes obey a later epoch: this master ends
+	changing sync.Mutex // held while the leader changes who is in the group
+	retiring sync.Mutex // held while the leader retires a key of the log
+	over     chan error // why this master must stop
 }
 
 // submissionBytes is how large a submission, and a command in the log, may become, unless one request alone is larger.
@@ -115,19 +115,25 @@ func New(cfg Config) (*Node, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	n := &Node{cfg: cfg, pace: defaultPace(), log: cfg.Logger.Named("master"), prover: newProver(cfg), over: make(chan error, 1)}
-	n.tree = newTree(n.prover)
-	if cfg.MaxAge > 0 {
-		n.pace.maxAge = cfg.MaxAge
-	}
-	n.pace.check = cfg.CheckInterval
-	n.streams.limit = maxStreams
+	n := &Node{cfg: cfg, log: cfg.Logger.Named("master"), over: make(chan error, 1)}
+	n.prover = prover.New(prover.Config{
+		Self: cfg.Member.ID, Ledger: cfg.Ledger, Storages: cfg.Workers, Logger: cfg.Logger, Clock: cfg.Clock,
+	})
+	n.leader = leader.New(leader.Config{
+		Member: cfg.Member, Settings: cfg.Settings, Log: cfg.Log, Signer: &n.signer,
+		Ledger: cfg.Ledger, Membership: cfg.Membership, Masters: cfg.Masters, Workers: cfg.Workers, Prover: n.prover,
+		Witnesses: cfg.Witnesses, WitnessCalls: cfg.WitnessCalls,
+		MaxAge: cfg.MaxAge, CheckInterval: cfg.CheckInterval, CheckRate: cfg.CheckRate,
+		Logger: n.log, Clock: cfg.Clock, Changing: &n.changing,
+		OnLead: n.leads, OnMember: n.heardOf, Stop: n.end,
+	})
+	n.streams = make(chan struct{}, maxStreams)
 	n.appends = batch.New(batch.Config[*pendingAppend]{
 		Lanes: submissionLanes, Eager: eagerSubmissions, MaxCount: 4096, MaxSize: submissionBytes,
 		Size:   (*pendingAppend).size,
 		Handle: n.submit,
 		Refuse: func(p *pendingAppend, err error) {
-			p.finish(fmt.Errorf("%w: this master is stopping: %w", ErrNoLeader, err))
+			p.finish(fmt.Errorf("%w: this master is stopping: %w", wire.ErrNoLeader, err))
 		},
 	})
 	n.commits = batch.New(batch.Config[*pendingCommit]{
@@ -135,7 +141,7 @@ func New(cfg Config) (*Node, error) {
 		Size:   func(p *pendingCommit) int { return len(p.submission) },
 		Handle: n.commitBatch,
 		Refuse: func(p *pendingCommit, err error) {
-			p.finish(masterfsm.Outcome{Err: fmt.Errorf("%w: it is stopping: %w", ErrNotLeader, err)})
+			p.finish(masterfsm.Outcome{Err: fmt.Errorf("%w: it is stopping: %w", wire.ErrNotLeader, err)})
 		},
 	})
 	n.confirms = batch.New(batch.Config[*pendingConfirm]{
@@ -143,14 +149,14 @@ func New(cfg Config) (*Node, error) {
 		Size:   func(*pendingConfirm) int { return 1 },
 		Handle: n.confirmBatch,
 		Refuse: func(p *pendingConfirm, err error) {
-			p.finish(fmt.Errorf("%w: this master is stopping: %w", ErrNoLeader, err))
+			p.finish(fmt.Errorf("%w: this master is stopping: %w", wire.ErrNoLeader, err))
 		},
 	})
 	return n, nil
 }
 
 // Run hands on appends and reads, leads whenever this master is elected, and keeps it known to its group, until ctx ends. The error wraps
-// [ErrRemoved] or [ErrOtherGroup] where this master must stop for good, [ErrLaterEpoch] where its workers obey
+// [wire.ErrRemoved] or [wire.ErrOtherGroup] where this master must stop for good, [ErrLaterEpoch] where its workers obey
 // another group.
 func (n *Node) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
@@ -159,7 +165,7 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error { return n.suspicions(ctx) })
 	g.Go(func() error { return n.announce(ctx) })
 	g.Go(func() error { return n.ended(ctx) })
-	g.Go(func() error { return n.cfg.Ledger.RunAsLeader(ctx, n.lead) })
+	g.Go(func() error { return n.cfg.Ledger.RunAsLeader(ctx, n.leader.Run) })
 	return g.Wait()
 }
 
@@ -168,14 +174,19 @@ func (n *Node) serve(ctx context.Context) {
 	var serving sync.WaitGroup
 	serving.Go(func() { n.appends.Run(ctx) })
 	serving.Go(func() { n.confirms.Run(ctx) })
-	serving.Go(func() { n.prover.run(ctx) })
+	serving.Go(func() { n.prover.Run(ctx) })
 	<-ctx.Done()
 	n.cosigned.Close(context.Cause(ctx))
-	n.tree.close(context.Cause(ctx))
 	serving.Wait()
 }
 
-func (n *Node) setLeadership(l *leadership) { n.leadership.Store(l) }
+// leads logs, when this master has become the leader, what stands in the way of the log.
+func (n *Node) leads() {
+	for _, notice := range n.flagNotices() {
+		n.log.Error(notice.Text())
+	}
+	_, _ = n.checkpointHere() // it logs by itself that nothing can be signed
+}
 
 // Member is who this master is.
 func (n *Node) Member() wire.Member {
@@ -186,7 +197,7 @@ func (n *Node) Member() wire.Member {
 
 // LeaderURL is where the leader can be reached, "" where this master knows none; self tells that it is this master.
 func (n *Node) LeaderURL() (url string, self bool) {
-	id, url := n.leader()
+	id, url := n.knownLeader()
 	return url, id == n.cfg.Member.ID
 }
 
@@ -194,10 +205,10 @@ func (n *Node) LeaderURL() (url string, self bool) {
 func (n *Node) Limits() Limits { return n.cfg.Limits }
 
 // Refused is why this master must not serve, nil where it may: its data folder is an older copy of itself. The error wraps
-// [ErrStaleFolder] and says how to rejoin.
+// [wire.ErrStaleFolder] and says how to rejoin.
 func (n *Node) Refused() error {
 	if err := n.cfg.Membership.Refused(); err != nil {
-		return fmt.Errorf("%w: %w", ErrStaleFolder, err)
+		return fmt.Errorf("%w: %w", wire.ErrStaleFolder, err)
 	}
 	return nil
 }
@@ -208,11 +219,11 @@ func (n *Node) Ready() error {
 	if err := n.Refused(); err != nil {
 		return err
 	}
-	if _, url := n.leader(); url == "" {
-		return fmt.Errorf("%w: this master knows no leader that has begun its term", ErrNoLeader)
+	if _, url := n.knownLeader(); url == "" {
+		return fmt.Errorf("%w: this master knows no leader that has begun its term", wire.ErrNoLeader)
 	}
-	if l := n.leadership.Load(); l != nil && l.fences.suspended.Load() {
-		return fmt.Errorf("%w: %w", ErrNoLeader, errSuspended)
+	if err := n.leader.Suspended(); err != nil {
+		return fmt.Errorf("%w: %w", wire.ErrNoLeader, err)
 	}
 	return nil
 }

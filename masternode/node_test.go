@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/internal/masterstest"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -46,11 +46,11 @@ func TestAppendStoredReadBack(t *testing.T) {
 				t.Fatalf("record %d by index: %q, %v", i, byIndex.Payload, err)
 			}
 		}
-		if _, err := r.RecordByIndex(ctx, r.access, 16); !errors.Is(err, ErrSeal) {
+		if _, err := r.RecordByIndex(ctx, r.access, 16); !errors.Is(err, wire.ErrSealIndex) {
 			t.Errorf("index of a seal: %v", err)
 		}
 		for _, p := range []wire.Place{{Block: 0, Offset: 16}, {Block: 2, Offset: 8}, {Block: 3}, {Block: 1 << 60}} {
-			if _, err := r.Record(ctx, r.access, p.Block, p.Offset); !errors.Is(err, ErrNotFound) {
+			if _, err := r.Record(ctx, r.access, p.Block, p.Offset); !errors.Is(err, wire.ErrNotFound) {
 				t.Errorf("%+v: %v", p, err)
 			}
 		}
@@ -69,7 +69,7 @@ func TestReadsAreServedFromTheMastersUntilTheyAreStored(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.Block(t.Context(), 0); !errors.Is(err, ErrNotMined) {
+		if _, err := r.Block(t.Context(), 0); !errors.Is(err, wire.ErrNotMined) {
 			t.Errorf("the open block: %v", err)
 		}
 		time.Sleep(5 * time.Second) // in the bubble: enough to be cut, mined and put
@@ -85,33 +85,33 @@ func TestReadsAreServedFromTheMastersUntilTheyAreStored(t *testing.T) {
 		if err := r.WaitStored(ctx, 0); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("one node cannot be two: %v", err)
 		}
-		notices := fmt.Sprint(r.Cluster(t.Context()).Notices)
-		if !bytes.Contains([]byte(notices), []byte("1 of 2 storage nodes")) {
-			t.Errorf("notices: %s", notices)
+		c := r.Cluster(t.Context())
+		if m := r.notice(wire.CodeTooFewStorages); m.Args["count"] != uint64(1) || m.Args["needed"] != uint64(2) || !c.Authoritative {
+			t.Errorf("notices: %+v, authoritative: %v", c.NoticesCoded, c.Authoritative)
 		}
 	})
 }
 
 func TestLyingStorageNodeIsPassedOver(t *testing.T) {
-	other := func(s *fakeStorage, a *wire.ProvenRecord, offset uint32, size uint64) {
-		b := s.blocks[0]
+	other := func(s *masterstest.Storage, a *wire.ProvenRecord, offset uint32, size uint64) {
+		b := s.Blocks[0]
 		a.Record = append([]byte(nil), b.Encoded(offset)...)
-		a.Path = s.prove(size, b.Header.First+uint64(offset))
+		a.Path = s.Prove(size, b.Header.First+uint64(offset))
 	}
-	lies := map[string]func(*fakeStorage, *wire.ProvenRecord){
-		"another record and its valid proof": func(s *fakeStorage, a *wire.ProvenRecord) { other(s, a, 3, s.blocks[0].Header.Seal()) },
-		"the proof of an older root": func(s *fakeStorage, a *wire.ProvenRecord) {
-			a.Path = s.prove(5, 2)
+	lies := map[string]func(*masterstest.Storage, *wire.ProvenRecord){
+		"another record and its valid proof": func(s *masterstest.Storage, a *wire.ProvenRecord) { other(s, a, 3, s.Blocks[0].Header.Seal()) },
+		"the proof of an older root": func(s *masterstest.Storage, a *wire.ProvenRecord) {
+			a.Path = s.Prove(5, 2)
 		},
-		"the proof of a newer root": func(s *fakeStorage, a *wire.ProvenRecord) {
-			a.Path = s.prove(uint64(len(s.leaves)), 2)
+		"the proof of a newer root": func(s *masterstest.Storage, a *wire.ProvenRecord) {
+			a.Path = s.Prove(uint64(len(s.Leaves)), 2)
 		},
-		"another payload":    func(_ *fakeStorage, a *wire.ProvenRecord) { a.Record[len(a.Record)-1] ^= 1 },
-		"another time":       func(_ *fakeStorage, a *wire.ProvenRecord) { chain.SetEncodedTime(a.Record, 7) },
-		"a truncated path":   func(_ *fakeStorage, a *wire.ProvenRecord) { a.Path = a.Path[:len(a.Path)-1] },
-		"a truncated record": func(_ *fakeStorage, a *wire.ProvenRecord) { a.Record = a.Record[:len(a.Record)-1] },
-		"bad":                func(_ *fakeStorage, a *wire.ProvenRecord) { *a = wire.ProvenRecord{Status: wire.ReadBad} },
-		"not there":          func(_ *fakeStorage, a *wire.ProvenRecord) { *a = wire.ProvenRecord{Status: wire.ReadBeyond} },
+		"another payload":    func(_ *masterstest.Storage, a *wire.ProvenRecord) { a.Record[len(a.Record)-1] ^= 1 },
+		"another time":       func(_ *masterstest.Storage, a *wire.ProvenRecord) { chain.SetEncodedTime(a.Record, 7) },
+		"a truncated path":   func(_ *masterstest.Storage, a *wire.ProvenRecord) { a.Path = a.Path[:len(a.Path)-1] },
+		"a truncated record": func(_ *masterstest.Storage, a *wire.ProvenRecord) { a.Record = a.Record[:len(a.Record)-1] },
+		"bad":                func(_ *masterstest.Storage, a *wire.ProvenRecord) { *a = wire.ProvenRecord{Status: wire.ReadBad} },
+		"not there":          func(_ *masterstest.Storage, a *wire.ProvenRecord) { *a = wire.ProvenRecord{Status: wire.ReadBeyond} },
 	}
 	for name, lie := range lies {
 		t.Run(name, func(t *testing.T) {
@@ -127,8 +127,8 @@ func TestLyingStorageNodeIsPassedOver(t *testing.T) {
 				}
 				time.Sleep(5 * time.Second)
 				// Those two lie that are asked first; one honest node is enough.
-				for _, n := range r.prover.candidates(func(masterfsm.Storage) bool { return true })[:2] {
-					r.on(n.URL, func(s *fakeStorage) { s.lie = func(a *wire.ProvenRecord) { lie(s, a) } })
+				for _, n := range r.asked()[:2] {
+					r.on(n.URL, func(s *masterstest.Storage) { s.Lie = func(a *wire.ProvenRecord) { lie(s, a) } })
 				}
 				for i := range 16 {
 					got, err := r.Record(t.Context(), r.access, 0, uint32(i))
@@ -148,20 +148,20 @@ func TestLyingStorageNodeIsPassedOver(t *testing.T) {
 
 // Headers and places that a node makes up are passed over as well.
 func TestLyingAboutHeadersAndPlaces(t *testing.T) {
-	for name, lie := range map[string]func(*fakeStorage){
-		"another header": func(s *fakeStorage) {
-			s.lieHeaders = func(h []wire.ProvenHeader) []wire.ProvenHeader { h[0].Header.Time++; return h }
+	for name, lie := range map[string]func(*masterstest.Storage){
+		"another header": func(s *masterstest.Storage) {
+			s.LieHeaders = func(h []wire.ProvenHeader) []wire.ProvenHeader { h[0].Header.Time++; return h }
 		},
-		"another root": func(s *fakeStorage) {
-			s.lieHeaders = func(h []wire.ProvenHeader) []wire.ProvenHeader { h[0].Header.Root[0] ^= 1; return h }
+		"another root": func(s *masterstest.Storage) {
+			s.LieHeaders = func(h []wire.ProvenHeader) []wire.ProvenHeader { h[0].Header.Root[0] ^= 1; return h }
 		},
-		"the header of another block": func(s *fakeStorage) {
-			s.lieHeaders = func(h []wire.ProvenHeader) []wire.ProvenHeader { h[0] = h[len(h)-1]; return h }
+		"the header of another block": func(s *masterstest.Storage) {
+			s.LieHeaders = func(h []wire.ProvenHeader) []wire.ProvenHeader { h[0] = h[len(h)-1]; return h }
 		},
-		"no header": func(s *fakeStorage) {
-			s.lieHeaders = func(h []wire.ProvenHeader) []wire.ProvenHeader { return nil }
+		"no header": func(s *masterstest.Storage) {
+			s.LieHeaders = func(h []wire.ProvenHeader) []wire.ProvenHeader { return nil }
 		},
-		"another block for a leaf": func(s *fakeStorage) { s.liePlace = true },
+		"another block for a leaf": func(s *masterstest.Storage) { s.LiePlace = true },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -173,7 +173,7 @@ func TestLyingAboutHeadersAndPlaces(t *testing.T) {
 					}
 				}
 				time.Sleep(10 * time.Second)
-				for _, n := range r.prover.candidates(func(masterfsm.Storage) bool { return true })[:2] {
+				for _, n := range r.asked()[:2] {
 					r.on(n.URL, lie)
 				}
 				for i := range 64 {
@@ -216,7 +216,7 @@ func TestIdempotencyKeyAcrossBlocks(t *testing.T) {
 				}
 			}
 		}
-		if _, err := r.Append(t.Context(), r.project, entries[:1], "key"); !errors.Is(err, masterfsm.ErrKeyReused) {
+		if _, err := r.Append(t.Context(), r.project, entries[:1], "key"); !errors.Is(err, wire.ErrKeyReused) {
 			t.Errorf("another body under the same key: %v", err)
 		}
 	})
@@ -238,24 +238,24 @@ func TestLimits(t *testing.T) {
 		}{
 			"fits":                {of(10), nil},
 			"batch fits":          {of(10, 5, 5), nil},
-			"empty":               {of(0), ErrEmpty},
-			"none":                {nil, ErrEmpty},
-			"one of them empty":   {of(1, 0), ErrEmpty},
-			"record too large":    {of(11), ErrTooLarge},
-			"too many":            {of(1, 1, 1, 1), ErrTooLarge},
-			"too many bytes":      {of(10, 10, 1), ErrTooLarge},
-			"key too long":        {[]Entry{{Key: strings.Repeat("k", 256), Payload: []byte("x")}}, ErrBadRequest},
-			"key that is no text": {[]Entry{{Key: "\xff", Payload: []byte("x")}}, ErrBadRequest},
-			"NUL in a key":        {[]Entry{{Key: "a\x00b", Payload: []byte("x")}}, ErrBadRequest},
+			"empty":               {of(0), wire.ErrEmptyBody},
+			"none":                {nil, wire.ErrEmptyBody},
+			"one of them empty":   {of(1, 0), wire.ErrEmptyBody},
+			"record too large":    {of(11), wire.ErrTooLarge},
+			"too many":            {of(1, 1, 1, 1), wire.ErrTooLarge},
+			"too many bytes":      {of(10, 10, 1), wire.ErrTooLarge},
+			"key too long":        {[]Entry{{Key: strings.Repeat("k", 256), Payload: []byte("x")}}, wire.ErrBadRequest},
+			"key that is no text": {[]Entry{{Key: "\xff", Payload: []byte("x")}}, wire.ErrBadRequest},
+			"NUL in a key":        {[]Entry{{Key: "a\x00b", Payload: []byte("x")}}, wire.ErrBadRequest},
 			"DEL in a type": {[]Entry{{Payload: []byte("x")}, {Type: "text/\x7f", Payload: []byte("x")}},
-				ErrBadRequest},
+				wire.ErrBadRequest},
 		} {
-			before := r.ledger.entries
+			before := r.ledger.Entries
 			_, err := r.Append(t.Context(), r.project, c.entries, "")
 			if !errors.Is(err, c.want) {
 				t.Errorf("%s: %v, want %v", name, err, c.want)
 			}
-			if err != nil && r.ledger.entries != before {
+			if err != nil && r.ledger.Entries != before {
 				t.Errorf("%s: refused, and yet something was committed", name)
 			}
 		}
@@ -265,18 +265,18 @@ func TestLimits(t *testing.T) {
 func TestNoLeaderEndsIn503NotInLoss(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 3, nil)
-		r.ledger.mu.Lock()
-		r.ledger.leader = false
-		r.ledger.mu.Unlock()
+		r.ledger.Mu.Lock()
+		r.ledger.Leads = false
+		r.ledger.Mu.Unlock()
 		start := time.Now()
 		_, err := r.Append(t.Context(), r.project, []Entry{{Payload: []byte("x")}}, "")
-		if !errors.Is(err, ErrNoLeader) || errors.Is(err, ErrUnknownOutcome) {
+		if !errors.Is(err, wire.ErrNoLeader) || errors.Is(err, wire.ErrUnknownOutcome) {
 			t.Errorf("append: %v", err)
 		}
 		if waited := time.Since(start); waited < 4*time.Second || waited > 6*time.Second {
 			t.Errorf("it waited for %v", waited)
 		}
-		if _, err := r.Record(t.Context(), r.access, 9, 9); !errors.Is(err, ErrNoLeader) {
+		if _, err := r.Record(t.Context(), r.access, 9, 9); !errors.Is(err, wire.ErrNoLeader) {
 			t.Errorf("a read of nothing without a leader: %v", err)
 		}
 		r.stop()

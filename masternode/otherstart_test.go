@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/internal/masterstest"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -25,9 +26,9 @@ func (r *rig) start(t *testing.T, of wire.Registered, role, boot, previous strin
 
 // entries is how many entries the log has.
 func (r *rig) entries() int {
-	r.ledger.mu.RLock()
-	defer r.ledger.mu.RUnlock()
-	return r.ledger.entries
+	r.ledger.Mu.RLock()
+	defer r.ledger.Mu.RUnlock()
+	return r.ledger.Entries
 }
 
 // boots are the starts that the table has.
@@ -54,7 +55,7 @@ func TestRegisterAnotherStart(t *testing.T) {
 				r := newRig(t, 0, nil)
 				defer r.stop()
 				time.Sleep(10 * time.Second)
-				if level := r.table().Level; level != 1 {
+				if level := r.table().Level; level != masterfsm.ProtocolLevel {
 					t.Fatalf("level %d", level)
 				}
 				w, err := r.start(t, wire.Registered{}, role, "1", "")
@@ -70,7 +71,7 @@ func TestRegisterAnotherStart(t *testing.T) {
 				} {
 					before, had := r.entries(), r.boots()
 					again, err := r.start(t, w, role, step.boot, step.previous)
-					var other *masterfsm.OtherStartError
+					var other *wire.OtherStartError
 					switch {
 					case step.refused == "":
 						if err != nil || again.ID != w.ID || again.Order != w.Order {
@@ -79,7 +80,7 @@ func TestRegisterAnotherStart(t *testing.T) {
 						if now := r.boots(); !slices.Equal(now, []string{w.ID + step.boot + "true"}) {
 							t.Errorf("%+v: the table has %v", step, now)
 						}
-					case !errors.As(err, &other) || other.Boot != step.refused:
+					case !errors.As(err, &other) || other.Start != step.refused:
 						t.Errorf("%+v: %v", step, err)
 					case r.entries() != before || !slices.Equal(r.boots(), had):
 						t.Errorf("%+v: the refusal changed the log or the table: %v", step, r.boots())
@@ -88,7 +89,7 @@ func TestRegisterAnotherStart(t *testing.T) {
 				// An older program after one that keeps a list.
 				if _, err := r.Register(t.Context(), wire.Registration{
 					Role: role, ID: w.ID, AccessToken: w.AccessToken, URL: "http://w", MasterToken: "x", Boot: "3",
-				}, false); !errors.Is(err, masterfsm.ErrOtherStart) {
+				}, false); !errors.Is(err, wire.ErrOtherStart) {
 					t.Errorf("an older program: %v", err)
 				}
 				// One that does not show the worker's token learns nothing: it is a new worker.
@@ -145,7 +146,7 @@ func TestRegisterAtLevelZero(t *testing.T) {
 				if now := r.boots(); !slices.Equal(now, []string{w.ID + "3true"}) || !slices.Equal(versions(), was) {
 					t.Errorf("the table has %v, versions %v, which were %v", now, versions(), was)
 				}
-				if _, err := r.start(t, w, role, "4", "2"); !errors.Is(err, masterfsm.ErrOtherStart) {
+				if _, err := r.start(t, w, role, "4", "2"); !errors.Is(err, wire.ErrOtherStart) {
 					t.Errorf("got %v", err)
 				}
 			})
@@ -155,7 +156,7 @@ func TestRegisterAtLevelZero(t *testing.T) {
 
 // recordingLedger remembers the registrations that were proposed.
 type recordingLedger struct {
-	*fakeLedger
+	*masterstest.Ledger
 	registrations [][]byte
 }
 
@@ -163,7 +164,7 @@ func (l *recordingLedger) Propose(ctx context.Context, command []byte) (any, err
 	if bytes.Contains(command, []byte(`"master_token"`)) {
 		l.registrations = append(l.registrations, command)
 	}
-	return l.fakeLedger.Propose(ctx, command)
+	return l.Ledger.Propose(ctx, command)
 }
 
 // An older master refuses a command with a field that it does not know: below level 1 none is in the log.
@@ -171,8 +172,8 @@ func TestRegistrationsInTheLogOfALowLevel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var ledger *recordingLedger
 		r := newRig(t, 0, func(c *Config, r *rig) {
-			r.members.members = append(r.members.members, wire.Master{ID: "m2", Raft: "m2:1"}) // it does not answer
-			ledger = &recordingLedger{fakeLedger: r.ledger}
+			r.members.List = append(r.members.List, wire.Master{ID: "m2", Raft: "m2:1"}) // it does not answer
+			ledger = &recordingLedger{Ledger: r.ledger}
 			c.Ledger = ledger
 		})
 		defer r.stop()

@@ -9,21 +9,22 @@ import (
 	"unicode/utf8"
 
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/leader"
 	"github.com/chainstore/chainstore/wire"
 )
 
-// CreateProject makes a project with its first token. This master must lead: the error wraps [ErrNotLeader] otherwise. Other
-// errors: masterfsm.ErrNameTaken, masterfsm.ErrTooMany, masterfsm.ErrBadCommand, ErrBadRequest.
+// CreateProject makes a project with its first token. This master must lead: the error wraps [wire.ErrNotLeader] otherwise. Other
+// errors: wire.ErrNameTaken, wire.ErrTooMany, masterfsm.ErrBadCommand, wire.ErrBadRequest.
 func (n *Node) CreateProject(ctx context.Context, p wire.NewProject) (wire.CreatedProject, error) {
 	if err := checkText("a project's name", p.Name); err != nil {
 		return wire.CreatedProject{}, err
 	}
 	token := rand.Text()
-	c := &masterfsm.CreateProject{Name: p.Name, Public: p.Public, TokenHash: sha256.Sum256([]byte(token)), Time: n.now()}
+	c := &masterfsm.CreateProject{Name: p.Name, Public: p.Public, TokenHash: sha256.Sum256([]byte(token)), Time: n.leader.Now()}
 	if p.Quota != nil {
 		c.Quota = masterfsm.Quota(*p.Quota)
 	}
-	created, err := proposed[*masterfsm.Project](ctx, n, c)
+	created, err := leader.ProposeFor[*masterfsm.Project](ctx, n.leader, c)
 	if err != nil {
 		return wire.CreatedProject{}, err
 	}
@@ -32,21 +33,21 @@ func (n *Node) CreateProject(ctx context.Context, p wire.NewProject) (wire.Creat
 	}, nil
 }
 
-// ChangeProject changes a project, named by its name or id. This master must lead. Errors: ErrNotLeader, masterfsm.ErrUnknownProject,
-// masterfsm.ErrBadCommand, ErrBadRequest.
+// ChangeProject changes a project, named by its name or id. This master must lead. Errors: wire.ErrNotLeader, masterfsm.ErrUnknownProject,
+// masterfsm.ErrBadCommand, wire.ErrBadRequest.
 func (n *Node) ChangeProject(ctx context.Context, nameOrID string, change wire.ProjectChange) (wire.Project, error) {
 	if change.Public == nil && change.Quota == nil {
-		return wire.Project{}, fmt.Errorf("%w: nothing is to be changed: give public or quota", ErrBadRequest)
+		return wire.Project{}, fmt.Errorf("%w: nothing is to be changed: give public or quota", wire.ErrBadRequest)
 	}
 	p, err := n.ledProject(ctx, nameOrID)
 	if err != nil {
 		return wire.Project{}, err
 	}
-	c := &masterfsm.ChangeProject{Project: p.ID, Public: change.Public, Time: n.now()}
+	c := &masterfsm.ChangeProject{Project: p.ID, Public: change.Public, Time: n.leader.Now()}
 	if change.Quota != nil {
 		c.Quota = masterfsm.QuotaChange(*change.Quota)
 	}
-	changed, err := proposed[*masterfsm.Project](ctx, n, c)
+	changed, err := leader.ProposeFor[*masterfsm.Project](ctx, n.leader, c)
 	if err != nil {
 		return wire.Project{}, err
 	}
@@ -54,13 +55,13 @@ func (n *Node) ChangeProject(ctx context.Context, nameOrID string, change wire.P
 	return WireProject(changed), nil
 }
 
-// Project is the project of a name or id, as the leader knows it. Errors: masterfsm.ErrUnknownProject, ErrNoLeader.
+// Project is the project of a name or id, as the leader knows it. Errors: masterfsm.ErrUnknownProject, wire.ErrNoLeader.
 func (n *Node) Project(ctx context.Context, nameOrID string) (wire.Project, error) {
 	p, err := n.confirmedProject(ctx, nameOrID)
 	return WireProject(&p), err
 }
 
-// Projects lists up to limit projects whose id is above after, as the leader knows them. Error: ErrNoLeader.
+// Projects lists up to limit projects whose id is above after, as the leader knows them. Error: wire.ErrNoLeader.
 func (n *Node) Projects(ctx context.Context, after uint32, limit int) ([]wire.Project, error) {
 	if err := n.confirm(ctx); err != nil {
 		return nil, err
@@ -74,7 +75,7 @@ func (n *Node) Projects(ctx context.Context, after uint32, limit int) ([]wire.Pr
 	return projects, nil
 }
 
-// Tokens lists a project's tokens. Errors: masterfsm.ErrUnknownProject, ErrNoLeader.
+// Tokens lists a project's tokens. Errors: masterfsm.ErrUnknownProject, wire.ErrNoLeader.
 func (n *Node) Tokens(ctx context.Context, nameOrID string) (wire.ProjectTokens, error) {
 	p, err := n.confirmedProject(ctx, nameOrID)
 	tokens := wire.ProjectTokens{Tokens: make([]wire.ProjectToken, len(p.Tokens))}
@@ -84,8 +85,8 @@ func (n *Node) Tokens(ctx context.Context, nameOrID string) (wire.ProjectTokens,
 	return tokens, err
 }
 
-// CreateToken gives a project one more token. This master must lead. Errors: ErrNotLeader, masterfsm.ErrUnknownProject,
-// masterfsm.ErrTooMany, masterfsm.ErrBadCommand, ErrBadRequest.
+// CreateToken gives a project one more token. This master must lead. Errors: wire.ErrNotLeader, masterfsm.ErrUnknownProject,
+// wire.ErrTooMany, masterfsm.ErrBadCommand, wire.ErrBadRequest.
 func (n *Node) CreateToken(ctx context.Context, nameOrID string, t wire.NewToken) (wire.CreatedToken, error) {
 	if err := checkText("a token's label", t.Label); err != nil {
 		return wire.CreatedToken{}, err
@@ -99,8 +100,8 @@ func (n *Node) CreateToken(ctx context.Context, nameOrID string, t wire.NewToken
 		return wire.CreatedToken{}, err
 	}
 	token := rand.Text()
-	created, err := proposed[*masterfsm.Token](ctx, n, &masterfsm.CreateToken{
-		Project: p.ID, Label: t.Label, Rights: rights, TokenHash: sha256.Sum256([]byte(token)), Time: n.now(),
+	created, err := leader.ProposeFor[*masterfsm.Token](ctx, n.leader, &masterfsm.CreateToken{
+		Project: p.ID, Label: t.Label, Rights: rights, TokenHash: sha256.Sum256([]byte(token)), Time: n.leader.Now(),
 	})
 	if err != nil {
 		return wire.CreatedToken{}, err
@@ -110,13 +111,13 @@ func (n *Node) CreateToken(ctx context.Context, nameOrID string, t wire.NewToken
 }
 
 // RevokeToken takes a token from a project: every master refuses it as soon as it has applied that, or 5 s after it last heard from a
-// leader. This master must lead. Errors: ErrNotLeader, masterfsm.ErrUnknownProject, masterfsm.ErrUnknownToken.
+// leader. This master must lead. Errors: wire.ErrNotLeader, masterfsm.ErrUnknownProject, masterfsm.ErrUnknownToken.
 func (n *Node) RevokeToken(ctx context.Context, nameOrID string, token uint32) error {
 	p, err := n.ledProject(ctx, nameOrID)
 	if err != nil {
 		return err
 	}
-	if _, err := n.propose(ctx, &masterfsm.RevokeToken{Project: p.ID, Token: token, Time: n.now()}); err != nil {
+	if _, err := n.leader.Propose(ctx, &masterfsm.RevokeToken{Project: p.ID, Token: token, Time: n.leader.Now()}); err != nil {
 		return err
 	}
 	n.log.Info("token revoked", "project", p.Name, "id", token)
@@ -126,8 +127,8 @@ func (n *Node) RevokeToken(ctx context.Context, nameOrID string, token uint32) e
 // LegacyProject is the name of the project that the original's routes without a token write to and read.
 const LegacyProject = "legacy"
 
-// Legacy is the project that the original's routes without a token are about. Errors: ErrNotFound while there is none, ErrForbidden where it
-// was made private, ErrNoLeader.
+// Legacy is the project that the original's routes without a token are about. Errors: wire.ErrNotFound while there is none, wire.ErrForbidden where it
+// was made private, wire.ErrNoLeader.
 func (n *Node) Legacy(ctx context.Context) (p masterfsm.Project, err error) {
 	err = n.confirmed(ctx, func() error {
 		var ok bool
@@ -138,29 +139,19 @@ func (n *Node) Legacy(ctx context.Context) (p masterfsm.Project, err error) {
 		return nil
 	})
 	if err == nil && !p.Public {
-		err = fmt.Errorf("%w: the project %q is not public", ErrForbidden, LegacyProject)
+		err = fmt.Errorf("%w: the project %q is not public", wire.ErrForbidden, LegacyProject)
 	}
 	return p, err
 }
 
 // CreateLegacy makes the legacy project, public and without a token, unless it is there. This master must lead: the error wraps
-// [ErrNotLeader] otherwise.
+// [wire.ErrNotLeader] otherwise.
 func (n *Node) CreateLegacy(ctx context.Context) error {
-	_, err := n.propose(ctx, &masterfsm.CreateProject{Name: LegacyProject, Public: true, Time: n.now()})
-	if errors.Is(err, masterfsm.ErrNameTaken) {
+	_, err := n.leader.Propose(ctx, &masterfsm.CreateProject{Name: LegacyProject, Public: true, Time: n.leader.Now()})
+	if errors.Is(err, wire.ErrNameTaken) {
 		return nil // another request was quicker
 	}
 	return err
-}
-
-// proposed commits a command and takes its result, which is a T.
-func proposed[T any](ctx context.Context, n *Node, c masterfsm.Command) (T, error) {
-	result, err := n.propose(ctx, c)
-	typed, ok := result.(T)
-	if err == nil && !ok {
-		err = fmt.Errorf("the state machine answered with %T", result)
-	}
-	return typed, err
 }
 
 // confirmedProject looks for a project after confirming that this master knows all that the leader does.
@@ -181,8 +172,8 @@ func (n *Node) findProject(ctx context.Context, nameOrID string) (masterfsm.Proj
 
 // ledProject looks for a project where this master leads.
 func (n *Node) ledProject(ctx context.Context, nameOrID string) (masterfsm.Project, error) {
-	if n.leadership.Load() == nil {
-		return masterfsm.Project{}, ErrNotLeader
+	if !n.leader.Leads() {
+		return masterfsm.Project{}, wire.ErrNotLeader
 	}
 	return n.findProject(ctx, nameOrID)
 }
@@ -200,10 +191,10 @@ func (n *Node) projectNamed(nameOrID string) (p masterfsm.Project, err error) {
 // characters.
 func checkText(what, text string) error {
 	if !utf8.ValidString(text) {
-		return fmt.Errorf("%w: %s must be UTF-8", ErrBadRequest, what)
+		return fmt.Errorf("%w: %s must be UTF-8", wire.ErrBadRequest, what)
 	}
 	if err := wire.CheckText(what, text); err != nil {
-		return fmt.Errorf("%w: %w", ErrBadRequest, err)
+		return fmt.Errorf("%w: %w", wire.ErrBadRequest, err)
 	}
 	return nil
 }
@@ -244,7 +235,7 @@ func parseRights(names []string) (masterfsm.Rights, error) {
 		case wire.RightAppend:
 			r |= masterfsm.MayAppend
 		default:
-			return 0, fmt.Errorf("%w: there is no right %q: name %s, %s or both", ErrBadRequest, name, wire.RightRead, wire.RightAppend)
+			return 0, fmt.Errorf("%w: there is no right %q: name %s, %s or both", wire.ErrBadRequest, name, wire.RightRead, wire.RightAppend)
 		}
 	}
 	return r, nil

@@ -21,7 +21,7 @@ func TestTokensOpenUntilRevoked(t *testing.T) {
 			t.Fatalf("%+v, %v", reader.ProjectToken, err)
 		}
 		a, err := r.Access(t.Context(), reader.Token)
-		if err != nil || a.Project.ID != r.project.ID || !errors.Is(MayAppend(a), ErrForbidden) {
+		if err != nil || a.Project.ID != r.project.ID || !errors.Is(MayAppend(a), wire.ErrForbidden) {
 			t.Errorf("%+v, %v", a, err)
 		}
 		if err := MayAppend(r.access); err != nil {
@@ -30,7 +30,7 @@ func TestTokensOpenUntilRevoked(t *testing.T) {
 		if err := r.RevokeToken(t.Context(), "1", reader.ID); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.Access(t.Context(), reader.Token); !errors.Is(err, ErrUnauthorized) {
+		if _, err := r.Access(t.Context(), reader.Token); !errors.Is(err, wire.ErrUnauthorized) {
 			t.Errorf("revoked: %v", err)
 		}
 		if err := r.RevokeToken(t.Context(), "p", reader.ID); !errors.Is(err, masterfsm.ErrUnknownToken) {
@@ -69,7 +69,7 @@ func TestQuotaSaysWhenToTryAgain(t *testing.T) {
 		}
 		err := add(2, 1)
 		var quota *QuotaError
-		if !errors.As(err, &quota) || !errors.Is(err, masterfsm.ErrQuota) || quota.Limit != 4 || quota.Left != 0 || quota.Wait != 500 ||
+		if !errors.As(err, &quota) || !errors.Is(err, wire.ErrQuota) || quota.Limit != 4 || quota.Left != 0 || quota.Wait != 500 ||
 			!strings.Contains(err.Error(), "4 records a second, 0 are left now; nothing was appended, try again in 500 ms") {
 			t.Fatalf("refused with %v", err)
 		}
@@ -88,20 +88,20 @@ func TestChangeOfNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 1, nil)
 		defer r.stop()
-		if _, err := r.ChangeProject(t.Context(), "p", wire.ProjectChange{}); !errors.Is(err, ErrBadRequest) {
+		if _, err := r.ChangeProject(t.Context(), "p", wire.ProjectChange{}); !errors.Is(err, wire.ErrBadRequest) {
 			t.Error(err)
 		}
 		public := true
 		if _, err := r.ChangeProject(t.Context(), "nobody", wire.ProjectChange{Public: &public}); !errors.Is(err, masterfsm.ErrUnknownProject) {
 			t.Error(err)
 		}
-		if _, err := r.CreateToken(t.Context(), "p", wire.NewToken{Rights: []string{"write"}}); !errors.Is(err, ErrBadRequest) {
+		if _, err := r.CreateToken(t.Context(), "p", wire.NewToken{Rights: []string{"write"}}); !errors.Is(err, wire.ErrBadRequest) {
 			t.Error(err)
 		}
-		if _, err := r.CreateToken(t.Context(), "p", wire.NewToken{Label: "\xff"}); !errors.Is(err, ErrBadRequest) {
+		if _, err := r.CreateToken(t.Context(), "p", wire.NewToken{Label: "\xff"}); !errors.Is(err, wire.ErrBadRequest) {
 			t.Error(err)
 		}
-		if _, err := r.CreateProject(t.Context(), wire.NewProject{Name: "\xff"}); !errors.Is(err, ErrBadRequest) {
+		if _, err := r.CreateProject(t.Context(), wire.NewProject{Name: "\xff"}); !errors.Is(err, wire.ErrBadRequest) {
 			t.Error(err)
 		}
 	})
@@ -111,7 +111,7 @@ func TestLegacyProject(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 1, nil)
 		defer r.stop()
-		if _, err := r.Legacy(t.Context()); !errors.Is(err, ErrNotFound) {
+		if _, err := r.Legacy(t.Context()); !errors.Is(err, wire.ErrNotFound) {
 			t.Errorf("before it is made: %v", err)
 		}
 		for range 2 { // another request may be quicker
@@ -130,11 +130,11 @@ func TestLegacyProject(t *testing.T) {
 		if _, err := r.ChangeProject(t.Context(), LegacyProject, wire.ProjectChange{Public: &private}); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.Legacy(t.Context()); !errors.Is(err, ErrForbidden) {
+		if _, err := r.Legacy(t.Context()); !errors.Is(err, wire.ErrForbidden) {
 			t.Errorf("made private: %v", err)
 		}
 		for _, owner := range []uint32{p.ID, 99} {
-			if _, err := r.MayRead(r.access, owner); !errors.Is(err, ErrForbidden) {
+			if _, err := r.MayRead(r.access, owner); !errors.Is(err, wire.ErrForbidden) {
 				t.Errorf("project %d: %v", owner, err)
 			}
 		}

@@ -9,12 +9,13 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/signing"
 	"github.com/chainstore/chainstore/wire"
 )
 
 // Prove proves a record without anybody's word; that the reader may read it was asked when it was read. It is as of the newest checkpoint, with
 // which it comes, where that covers the record's block; else, which is the leader's word, as of a boundary that the group has committed and not signed.
-// Errors: ErrNotSealed, ErrLost, ErrNoLeader, ErrUnavailable.
+// Errors: wire.ErrNotSealed, wire.ErrLost, wire.ErrNoLeader, wire.ErrUnavailable.
 func (n *Node) Prove(ctx context.Context, r Record) (wire.Proof, error) {
 	r, err := n.sealed(ctx, r)
 	if err != nil {
@@ -22,7 +23,7 @@ func (n *Node) Prove(ctx context.Context, r Record) (wire.Proof, error) {
 	}
 	at, err := n.covering(ctx, r)
 	switch {
-	case errors.Is(err, ErrNotCovered) || errors.Is(err, ErrNoCheckpoint):
+	case errors.Is(err, wire.ErrNotCovered) || errors.Is(err, signing.ErrNoCheckpoint):
 		at = Checkpoint{Boundary: n.boundaryAfter(r.At.Block)}
 	case err != nil:
 		return wire.Proof{}, err
@@ -43,7 +44,7 @@ func (n *Node) sealed(ctx context.Context, r Record) (Record, error) {
 	case err != nil:
 		return Record{}, err
 	case !again.Sealed:
-		return Record{}, fmt.Errorf("%w: block %d", ErrNotSealed, r.At.Block)
+		return Record{}, fmt.Errorf("%w: block %d", wire.ErrNotSealed, r.At.Block)
 	}
 	again.Project = r.Project
 	return again, nil
@@ -68,13 +69,13 @@ func (n *Node) boundaryAfter(block uint64) (b masterfsm.Boundary) {
 func (n *Node) proveAt(ctx context.Context, r Record, at Checkpoint) (wire.Proof, error) {
 	h, err := n.Block(ctx, r.At.Block)
 	if err != nil {
-		return wire.Proof{}, n.prover.orLost(r.At.Block, err)
+		return wire.Proof{}, n.prover.ExplainLost(r.At.Block, err)
 	}
-	record, err := n.tree.inclusion(ctx, r.At.Index, h.Seal())
+	record, err := n.prover.Inclusion(ctx, r.At.Index, h.Seal())
 	if err != nil {
 		return wire.Proof{}, err
 	}
-	seal, err := n.tree.inclusion(ctx, h.Seal(), at.Boundary.Size)
+	seal, err := n.prover.Inclusion(ctx, h.Seal(), at.Boundary.Size)
 	if err != nil {
 		return wire.Proof{}, err
 	}
@@ -87,7 +88,7 @@ func (n *Node) proveAt(ctx context.Context, r Record, at Checkpoint) (wire.Proof
 }
 
 // covering is the newest checkpoint for a sealed record, which must cover it: the newest that witnesses have signed where that does. That none does is
-// the leader's word. Errors: ErrNotCovered, ErrNoCheckpoint, ErrNoLogKey, ErrNoLeader.
+// the leader's word. Errors: wire.ErrNotCovered, ErrNoCheckpoint, ErrNoLogKey, wire.ErrNoLeader.
 func (n *Node) covering(ctx context.Context, r Record) (Checkpoint, error) {
 	at, err := n.checkpointHere()
 	if err != nil || r.At.Block >= at.Boundary.Height {
@@ -96,7 +97,7 @@ func (n *Node) covering(ctx context.Context, r Record) (Checkpoint, error) {
 		}
 	}
 	if r.At.Block >= at.Boundary.Height {
-		return Checkpoint{}, fmt.Errorf("%w: block %d, and the newest one covers %d", ErrNotCovered, r.At.Block, at.Boundary.Height)
+		return Checkpoint{}, fmt.Errorf("%w: block %d, and the newest one covers %d", wire.ErrNotCovered, r.At.Block, at.Boundary.Height)
 	}
 	if witnessed, err := n.witnessedHere(); err == nil && r.At.Block < witnessed.Boundary.Height {
 		return witnessed, nil
@@ -111,8 +112,8 @@ type LogProof struct {
 	Note  []byte
 }
 
-// LogProof proves a record that the reader may read in the newest checkpoint. Errors: ErrNotSealed, ErrNotCovered, ErrNoLogKey, ErrNoLeader,
-// ErrUnavailable.
+// LogProof proves a record that the reader may read in the newest checkpoint. Errors: wire.ErrNotSealed, wire.ErrNotCovered, ErrNoLogKey, wire.ErrNoLeader,
+// wire.ErrUnavailable.
 func (n *Node) LogProof(ctx context.Context, r Record) (LogProof, error) {
 	r, err := n.sealed(ctx, r)
 	if err != nil {
@@ -122,11 +123,11 @@ func (n *Node) LogProof(ctx context.Context, r Record) (LogProof, error) {
 	if err != nil {
 		return LogProof{}, err
 	}
-	path, err := n.tree.inclusion(ctx, r.At.Index, at.Boundary.Size)
+	path, err := n.prover.Inclusion(ctx, r.At.Index, at.Boundary.Size)
 	return LogProof{Index: r.At.Index, Path: path, Note: at.Note}, err
 }
 
-// Receipt makes the receipt of a record that the reader may read. Errors: as LogProof, and ErrLost.
+// Receipt makes the receipt of a record that the reader may read. Errors: as LogProof, and wire.ErrLost.
 func (n *Node) Receipt(ctx context.Context, r Record) (wire.Receipt, error) {
 	r, err := n.sealed(ctx, r)
 	if err != nil {
@@ -150,7 +151,7 @@ func (n *Node) Receipt(ctx context.Context, r Record) (wire.Receipt, error) {
 }
 
 // WaitReceipt waits until a checkpoint covers a record that was just appended, and makes its receipt; what stands in the way for a moment it waits out.
-// Whoever has appended it knows all that is in there, whatever the token may read. Errors: ErrNoCheckpoint, ErrNoLogKey, ErrLost, and that of ctx with what was in the way.
+// Whoever has appended it knows all that is in there, whatever the token may read. Errors: ErrNoCheckpoint, ErrNoLogKey, wire.ErrLost, and that of ctx with what was in the way.
 func (n *Node) WaitReceipt(ctx context.Context, at wire.Position) (wire.Receipt, error) {
 	if _, err := n.checkpointHere(); err != nil { // a key, or what was lost, may take long to come
 		return wire.Receipt{}, err
@@ -158,7 +159,7 @@ func (n *Node) WaitReceipt(ctx context.Context, at wire.Position) (wire.Receipt,
 	if err := n.waitPublished(ctx, at.Block); err != nil {
 		return wire.Receipt{}, err
 	}
-	for pause := retryPause; ; pause = min(2*pause, unwellFor) {
+	for pause := retryPause; ; pause = min(2*pause, receiptPause) {
 		r, err := n.anyRecord(ctx, at.Block, at.Offset)
 		if err == nil {
 			var receipt wire.Receipt
@@ -177,11 +178,14 @@ func (n *Node) WaitReceipt(ctx context.Context, at wire.Position) (wire.Receipt,
 	}
 }
 
+// receiptPause bounds the time between two tries to make a receipt.
+const receiptPause = time.Second
+
 // waitPublished waits until the published checkpoint covers a block. Many may wait at a time, and each change of the table wakes them: nothing is signed
 // for that.
 func (n *Node) waitPublished(ctx context.Context, block uint64) error {
 	for {
-		changed := n.cfg.Ledger.Changed()
+		changed := n.cfg.Ledger.StateChanged()
 		var height uint64
 		n.cfg.Ledger.Read(func(s *masterfsm.State) { height = s.Published().Boundary.Height })
 		if block < height {
@@ -189,7 +193,7 @@ func (n *Node) waitPublished(ctx context.Context, block uint64) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%w: %w", context.Cause(ctx), ErrNotCovered)
+			return fmt.Errorf("%w: %w", context.Cause(ctx), wire.ErrNotCovered)
 		case <-changed:
 		}
 	}
@@ -197,7 +201,10 @@ func (n *Node) waitPublished(ctx context.Context, block uint64) error {
 
 // passes reports whether what a proof failed for may be over in a moment.
 func passes(err error) bool {
-	for _, passing := range []error{ErrUnavailable, ErrNoLeader, ErrNotCovered, ErrNotSealed, context.DeadlineExceeded} {
+	if errors.Is(err, signing.ErrNoCheckpoint) {
+		return false // although it wraps wire.ErrUnavailable
+	}
+	for _, passing := range []error{wire.ErrUnavailable, wire.ErrNoLeader, wire.ErrNotCovered, wire.ErrNotSealed, context.DeadlineExceeded} {
 		if errors.Is(err, passing) {
 			return true
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/internal/masterstest"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -40,10 +41,10 @@ func TestProofsBeforeACheckpoint(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.Prove(t.Context(), open); !errors.Is(err, ErrNotSealed) {
+		if _, err := r.Prove(t.Context(), open); !errors.Is(err, wire.ErrNotSealed) {
 			t.Errorf("the proof of an open block: %v", err)
 		}
-		if _, err := r.Receipt(t.Context(), open); !errors.Is(err, ErrNotSealed) {
+		if _, err := r.Receipt(t.Context(), open); !errors.Is(err, wire.ErrNotSealed) {
 			t.Errorf("the receipt of an open block: %v", err)
 		}
 		time.Sleep(5 * time.Second)
@@ -55,13 +56,13 @@ func TestProofsBeforeACheckpoint(t *testing.T) {
 		if p.Checkpoint != "" {
 			t.Errorf("a checkpoint that covers nothing: %s", p.Checkpoint)
 		}
-		if _, err := r.LogProof(t.Context(), open); !errors.Is(err, ErrNotCovered) {
+		if _, err := r.LogProof(t.Context(), open); !errors.Is(err, wire.ErrNotCovered) {
 			t.Errorf("a proof for others: %v", err)
 		}
-		if _, err := r.Receipt(t.Context(), open); !errors.Is(err, ErrNotCovered) {
+		if _, err := r.Receipt(t.Context(), open); !errors.Is(err, wire.ErrNotCovered) {
 			t.Errorf("a receipt: %v", err)
 		}
-		if _, err := r.Tile(t.Context(), 0, 0, 1); !errors.Is(err, ErrNotFound) {
+		if _, err := r.Tile(t.Context(), 0, 0, 1); !errors.Is(err, wire.ErrNotFound) {
 			t.Errorf("a tile: %v", err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -103,16 +104,16 @@ func TestReceiptComesWithTheCheckpoint(t *testing.T) {
 // What stands in the way of a receipt for a moment is waited out: the storage nodes do not answer, or no leader does.
 func TestWaitReceiptGoesOnWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := treeRig(t, 300)
+		r := newProofRig(t, 300)
 		defer r.stop()
 		place := wire.Position{Block: 1}
-		r.lie(3, func(s *fakeStorage) { s.down = true })
+		r.onAll(func(s *masterstest.Storage) { s.Down = true })
 		short, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := r.WaitReceipt(short, place); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, ErrUnavailable) {
+		if _, err := r.WaitReceipt(short, place); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, wire.ErrUnavailable) {
 			t.Errorf("until the time is over: %v", err)
 		}
-		go func() { time.Sleep(2 * time.Second); r.lie(0, nil) }()
+		go func() { time.Sleep(2 * time.Second); r.onAll(func(s *masterstest.Storage) { s.Down = false }) }()
 		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 		defer cancel()
 		began := time.Now()
@@ -128,7 +129,7 @@ func TestNoCheckpointIsTheLeadersWord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 2, nil)
 		defer r.stop()
-		r.on("http://s1", func(s *fakeStorage) { s.down = true }) // nothing is stored then
+		r.on("http://s1", func(s *masterstest.Storage) { s.Down = true }) // nothing is stored then
 		if _, err := r.Append(t.Context(), r.project, []Entry{{Payload: []byte("x")}}, ""); err != nil {
 			t.Fatal(err)
 		}
@@ -137,13 +138,13 @@ func TestNoCheckpointIsTheLeadersWord(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		r.ledger.confirm = func() error { return ErrNotLeader }
-		if _, err := r.Prove(t.Context(), record); !errors.Is(err, ErrNoLeader) {
+		r.ledger.Confirm = func() error { return wire.ErrNotLeader }
+		if _, err := r.Prove(t.Context(), record); !errors.Is(err, wire.ErrNoLeader) {
 			t.Errorf("without a leader: %v", err)
 		}
-		r.ledger.confirm = func() error {
-			r.on("http://s1", func(s *fakeStorage) { s.down = false }) // the block is stored while the leader is asked
-			r.ledger.confirm = func() error { return nil }
+		r.ledger.Confirm = func() error {
+			r.on("http://s1", func(s *masterstest.Storage) { s.Down = false }) // the block is stored while the leader is asked
+			r.ledger.Confirm = func() error { return nil }
 			time.Sleep(30 * time.Second)
 			return nil
 		}
@@ -159,20 +160,20 @@ func TestBeyondTheCheckpointIsTheLeadersWord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 2, nil)
 		r.store(t)
-		size := r.checkpoint().Size
+		size := table(r, (*masterfsm.State).Checkpoint).Size
 		beyond := size + 1
-		if _, err := r.Tile(t.Context(), 0, 0, int(beyond)); !errors.Is(err, ErrNotFound) {
+		if _, err := r.Tile(t.Context(), 0, 0, int(beyond)); !errors.Is(err, wire.ErrNotFound) {
 			t.Errorf("a tile: %v", err)
 		}
-		if _, err := r.Entries(t.Context(), 1<<63, 256); !errors.Is(err, ErrNotFound) {
+		if _, err := r.Entries(t.Context(), 1<<63, 256); !errors.Is(err, wire.ErrNotFound) {
 			t.Errorf("entries: %v", err)
 		}
-		if _, err := r.Consistency(t.Context(), 1, &beyond); !errors.Is(err, ErrNotFound) {
+		if _, err := r.Consistency(t.Context(), 1, &beyond); !errors.Is(err, wire.ErrNotFound) {
 			t.Errorf("consistency: %v", err)
 		}
-		r.ledger.mu.Lock()
-		r.ledger.leader = false
-		r.ledger.mu.Unlock()
+		r.ledger.Mu.Lock()
+		r.ledger.Leads = false
+		r.ledger.Mu.Unlock()
 		if _, err := r.Tile(t.Context(), 0, 0, int(size)); err != nil {
 			t.Errorf("a tile that is there: %v", err)
 		}
@@ -185,7 +186,7 @@ func TestBeyondTheCheckpointIsTheLeadersWord(t *testing.T) {
 			"entries":     func() error { _, err := r.Entries(t.Context(), 1, 1); return err },
 			"consistency": func() error { _, err := r.Consistency(t.Context(), 1, &beyond); return err },
 		} {
-			if err := ask(); !errors.Is(err, ErrNoLeader) {
+			if err := ask(); !errors.Is(err, wire.ErrNoLeader) {
 				t.Errorf("%s: %v", name, err)
 			}
 		}
@@ -199,19 +200,19 @@ func TestEntriesOfALostBlock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, _ := newDamageRig(t, nil)
 		defer r.stop()
-		for url := range r.workers.storages {
-			r.on(url, func(s *fakeStorage) { s.bad[3] = true })
+		for url := range r.workers.Storages {
+			r.on(url, func(s *masterstest.Storage) { s.Bad[3] = true })
 		}
 		time.Sleep(time.Minute)
-		size := r.checkpoint().Size
+		size := table(r, (*masterfsm.State).Checkpoint).Size
 		width := int(min(size, wire.TileWidth))
-		if _, err := r.Entries(t.Context(), 0, width); !errors.Is(err, ErrUnavailable) || errors.Is(err, ErrLost) {
+		if _, err := r.Entries(t.Context(), 0, width); !errors.Is(err, wire.ErrUnavailable) || errors.Is(err, wire.ErrLost) {
 			t.Errorf("before a loss is confirmed: %v", err)
 		}
 		if _, err := r.ConfirmLost(t.Context(), 3); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.Entries(t.Context(), 0, width); !errors.Is(err, ErrLost) {
+		if _, err := r.Entries(t.Context(), 0, width); !errors.Is(err, wire.ErrLost) {
 			t.Errorf("the entries of a lost block: %v", err)
 		}
 		if _, err := r.Entries(t.Context(), 0, 3*17); err != nil {
@@ -219,17 +220,6 @@ func TestEntriesOfALostBlock(t *testing.T) {
 		}
 		if _, err := r.Tile(t.Context(), 0, 0, width); err != nil {
 			t.Errorf("the hashes: %v", err)
-		}
-		// No node has others lost by naming a block that is elsewhere.
-		r.lie(len(r.workers.storages), func(s *fakeStorage) {
-			s.lieEntries = func(e *wire.Entries) { *e = wire.Entries{Status: wire.ReadBad, Block: 3} }
-		})
-		tr := r.newTree()
-		if _, err := tr.bundles.first(t.Context(), 0, 3*17); !errors.Is(err, ErrUnavailable) || errors.Is(err, ErrLost) {
-			t.Errorf("entries before it, which the nodes say are lost: %v", err)
-		}
-		if _, err := tr.bundles.first(t.Context(), 0, 3*17+1); !errors.Is(err, ErrLost) {
-			t.Errorf("its first entry: %v", err)
 		}
 		if _, err := r.Consistency(t.Context(), 3*17+5, nil); err != nil {
 			t.Errorf("consistency: %v", err)

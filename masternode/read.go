@@ -9,8 +9,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Record reads the record at an offset of a block for who has access. Errors: ErrNotFound, ErrForbidden, ErrNoLeader,
-// ErrUnavailable.
+// Record reads the record at an offset of a block for who has access. Errors: wire.ErrNotFound, wire.ErrForbidden, wire.ErrNoLeader,
+// wire.ErrUnavailable.
 func (n *Node) Record(ctx context.Context, reader masterfsm.Access, block uint64, offset uint32) (Record, error) {
 	r, err := n.anyRecord(ctx, block, offset)
 	if err != nil {
@@ -28,7 +28,7 @@ func (n *Node) anyRecord(ctx context.Context, block uint64, offset uint32) (r Re
 	return r, err
 }
 
-// RecordByIndex reads the record of a leaf index. Errors: as Record, and ErrSeal.
+// RecordByIndex reads the record of a leaf index. Errors: as Record, and wire.ErrSealIndex.
 func (n *Node) RecordByIndex(ctx context.Context, reader masterfsm.Access, index uint64) (Record, error) {
 	var r Record
 	err := n.confirmed(ctx, func() error {
@@ -40,9 +40,9 @@ func (n *Node) RecordByIndex(ctx context.Context, reader masterfsm.Access, index
 		case masterfsm.FoundNothing:
 			return errNotHere
 		case masterfsm.FoundSeal:
-			return ErrSeal
+			return wire.ErrSealIndex
 		case masterfsm.FoundElsewhere:
-			if at, err = n.prover.locate(ctx, index); err != nil {
+			if at, err = n.prover.Locate(ctx, index); err != nil {
 				return err
 			}
 		}
@@ -80,20 +80,20 @@ func (n *Node) lookUp(ctx context.Context, block uint64, offset uint32) (Record,
 	case masterfsm.FoundNothing:
 		return Record{}, errNotHere
 	case masterfsm.FoundBeyond:
-		return Record{}, fmt.Errorf("%w: block %d has fewer records", ErrNotFound, block)
+		return Record{}, fmt.Errorf("%w: block %d has fewer records", wire.ErrNotFound, block)
 	case masterfsm.FoundRecord:
 		return newRecord(encoded, at, header != nil, block < stored)
 	}
-	h, err := n.prover.header(ctx, block)
+	h, err := n.prover.Header(ctx, block)
 	if err != nil {
-		return Record{}, n.prover.orLost(block, err)
+		return Record{}, n.prover.ExplainLost(block, err)
 	}
 	if offset >= h.Count {
-		return Record{}, fmt.Errorf("%w: block %d has %d records", ErrNotFound, block, h.Count)
+		return Record{}, fmt.Errorf("%w: block %d has %d records", wire.ErrNotFound, block, h.Count)
 	}
-	proven, err := n.prover.record(ctx, h, offset)
+	proven, err := n.prover.Record(ctx, h, offset)
 	if err != nil {
-		return Record{}, n.prover.orLost(block, err)
+		return Record{}, n.prover.ExplainLost(block, err)
 	}
 	at.Index = h.First + uint64(offset)
 	return newRecord(proven, at, true, true)
@@ -119,7 +119,7 @@ func (r *Record) Position() wire.Position {
 	}
 }
 
-// Block reads a block's header. Errors: ErrNotFound, ErrNotMined, ErrNoLeader, ErrUnavailable.
+// Block reads a block's header. Errors: wire.ErrNotFound, wire.ErrNotMined, wire.ErrNoLeader, wire.ErrUnavailable.
 func (n *Node) Block(ctx context.Context, number uint64) (chain.Header, error) {
 	var h chain.Header
 	look := func() error {
@@ -141,7 +141,7 @@ func (n *Node) Block(ctx context.Context, number uint64) (chain.Header, error) {
 			return nil
 		}
 		var err error
-		h, err = n.prover.header(ctx, number)
+		h, err = n.prover.Header(ctx, number)
 		return err
 	}
 	err := n.confirmed(ctx, look)
@@ -154,7 +154,7 @@ const MaxBlocksPage = 256
 // Blocks lists mined blocks, the newest first: up to limit headers of blocks before a number (math.MaxUint64 for the newest).
 func (n *Node) Blocks(ctx context.Context, before uint64, limit int) ([]chain.Header, error) {
 	if limit < 1 || limit > MaxBlocksPage {
-		return nil, fmt.Errorf("%w: limit %d is not within 1 and %d", ErrBadRequest, limit, MaxBlocksPage)
+		return nil, fmt.Errorf("%w: limit %d is not within 1 and %d", wire.ErrBadRequest, limit, MaxBlocksPage)
 	}
 	var height uint64
 	n.cfg.Ledger.Read(func(s *masterfsm.State) { height = s.Head().Height })
@@ -174,7 +174,7 @@ func (n *Node) Blocks(ctx context.Context, before uint64, limit int) ([]chain.He
 // WaitStored blocks until as many storage nodes as the settings ask have a block on disk, or ctx ends.
 func (n *Node) WaitStored(ctx context.Context, block uint64) error {
 	for {
-		changed := n.cfg.Ledger.Changed()
+		changed := n.cfg.Ledger.StateChanged()
 		var stored uint64
 		n.cfg.Ledger.Read(func(s *masterfsm.State) { stored = s.Stored() })
 		if block < stored {

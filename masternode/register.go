@@ -5,12 +5,10 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
-	"errors"
 	"fmt"
 	"net/url"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
@@ -19,62 +17,42 @@ import (
 
 // Register enters a worker into the table. Any master takes a registration and brings it to the leader; forwarded tells that it
 // came from another master already. A worker that is known, and says nothing new, costs no log entry, so workers may
-// register as often as they like. Errors: ErrBadRequest, ErrNoLeader, masterfsm.ErrBadCommand,
-// masterfsm.ErrRemoved, masterfsm.ErrOtherStart.
+// register as often as they like. Errors: wire.ErrBadRequest, wire.ErrNoLeader, masterfsm.ErrBadCommand,
+// wire.ErrRemoved, wire.ErrOtherStart.
 func (n *Node) Register(ctx context.Context, r wire.Registration, forwarded bool) (wire.Registered, error) {
 	if err := checkRegistration(r); err != nil {
 		return wire.Registered{}, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, leaderWait)
-	defer cancel()
-	for {
-		changed := n.cfg.Ledger.Changed()
-		registered, err := n.tryRegister(ctx, r, forwarded)
-		if err == nil || forwarded || !mayRegisterAgain(err) {
-			return registered, err
-		}
-		select {
-		case <-ctx.Done():
-			return wire.Registered{}, fmt.Errorf("%w within %v: %w", ErrNoLeader, leaderWait, err)
-		case <-changed:
-		case <-time.After(retryPause):
-		}
+	if forwarded {
+		return n.register(ctx, r)
 	}
-}
-
-// mayRegisterAgain tells the failures that the next try, or the next leader, may mend. To register twice does no harm.
-func mayRegisterAgain(err error) bool {
-	return errors.Is(err, ErrNotLeader) || errors.Is(err, ErrOutcomeUnknown) || errors.Is(err, wire.ErrNoAnswer)
+	return leaderCall[wire.Registered]{
+		local: func(ctx context.Context) (wire.Registered, error) { return n.register(ctx, r) },
+		remote: func(ctx context.Context, url string) (wire.Registered, error) {
+			return n.cfg.Masters.Register(ctx, url, r)
+		},
+		again: anotherTry,
+	}.do(ctx, n)
 }
 
 func checkRegistration(r wire.Registration) error {
 	u, err := url.Parse(r.URL)
 	switch {
 	case err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "":
-		return fmt.Errorf("%w: %q is no address of a worker; one is written http://host:port", ErrBadRequest, r.URL)
+		return fmt.Errorf("%w: %q is no address of a worker; one is written http://host:port", wire.ErrBadRequest, r.URL)
 	case r.Role != string(masterfsm.RoleStorage) && r.Role != string(masterfsm.RoleMiner):
-		return fmt.Errorf("%w: role %q is neither storage nor miner", ErrBadRequest, r.Role)
+		return fmt.Errorf("%w: role %q is neither storage nor miner", wire.ErrBadRequest, r.Role)
 	case r.MasterToken == "":
-		return fmt.Errorf("%w: a worker must name the token by which it will know a master", ErrBadRequest)
+		return fmt.Errorf("%w: a worker must name the token by which it will know a master", wire.ErrBadRequest)
 	}
 	return nil
 }
 
-func (n *Node) tryRegister(ctx context.Context, r wire.Registration, forwarded bool) (wire.Registered, error) {
-	leader, url := n.leader()
-	switch {
-	case n.leadership.Load() != nil:
-		return n.register(ctx, r)
-	case forwarded || leader == "" || url == "" || leader == n.cfg.Member.ID:
-		return wire.Registered{}, fmt.Errorf("%w: the leader is not known yet", ErrNotLeader)
-	}
-	ctx, release := n.underLeader(ctx, leader)
-	defer release()
-	return n.cfg.Masters.Register(ctx, url, r)
-}
-
-// register runs on the leader.
+// register enters a worker into the table. The error wraps wire.ErrNotLeader if this master does not lead.
 func (n *Node) register(ctx context.Context, r wire.Registration) (wire.Registered, error) {
+	if !n.leader.Leads() {
+		return wire.Registered{}, errTermNotBegun
+	}
 	r.URL = strings.TrimRight(r.URL, "/")
 	hash := chain.Hash(sha256.Sum256([]byte(r.AccessToken)))
 	c := &masterfsm.Register{
@@ -100,14 +78,14 @@ func (n *Node) register(ctx context.Context, r wire.Registration) (wire.Register
 	case upToDate:
 		return answer, nil
 	case removed:
-		return wire.Registered{}, fmt.Errorf("%w: %s", masterfsm.ErrRemoved, r.ID)
+		return wire.Registered{}, fmt.Errorf("%w: %s", wire.ErrRemoved, r.ID)
 	case !known:
 		answer.ID = r.Role[:1] + "-" + strings.ToLower(rand.Text()[:12])
 		answer.AccessToken = rand.Text()
 		c.ID, c.AccessHash = answer.ID, sha256.Sum256([]byte(answer.AccessToken))
 	}
-	c.Time = n.now()
-	if _, err := n.propose(ctx, c); err != nil {
+	c.Time = n.leader.Now()
+	if _, err := n.leader.Propose(ctx, c); err != nil {
 		return wire.Registered{}, err
 	}
 	n.cfg.Ledger.Read(func(s *masterfsm.State) { v = s.View() }) // another leader may have begun meanwhile

@@ -10,11 +10,13 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/internal/masterstest"
+	"github.com/chainstore/chainstore/masternode/signing"
 	"github.com/chainstore/chainstore/wire"
 )
 
 // following is a ledger of a master that believes that m2 leads.
-type following struct{ *fakeLedger }
+type following struct{ *masterstest.Ledger }
 
 func (following) Leader() string { return "m2" }
 
@@ -48,9 +50,9 @@ func TestRegisterThroughFollower(t *testing.T) {
 	}{
 		{"well", nil, nil, 1},
 		{"the leader is dead, another leads", []error{dead, dead}, nil, 3},
-		{"the leader is deposed meanwhile", []error{ErrNotLeader, ErrOutcomeUnknown}, nil, 3},
+		{"the leader is deposed meanwhile", []error{wire.ErrNotLeader, wire.ErrUnknownOutcome}, nil, 3},
 		{"refused", []error{dead, refusal}, refusal, 2},
-		{"nobody leads", make([]error, 1000), ErrNoLeader, int(leaderWait / retryPause)},
+		{"nobody leads", make([]error, 1000), wire.ErrNoLeader, int(leaderWait / retryPause)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -59,8 +61,8 @@ func TestRegisterThroughFollower(t *testing.T) {
 						c.errs[i] = dead
 					}
 				}
-				ledger := following{newFakeLedger(t)}
-				_, err := ledger.state.Apply(masterfsm.Encode(&masterfsm.BeginTerm{
+				ledger := following{masterstest.NewLedger(t)}
+				_, err := ledger.State.Apply(masterfsm.Encode(&masterfsm.BeginTerm{
 					Term: 1, Member: "m2", URL: "http://m2", Group: "cs-test", Settings: masterfsm.DefaultSettings(),
 				}))
 				if err != nil {
@@ -69,8 +71,8 @@ func TestRegisterThroughFollower(t *testing.T) {
 				masters := &registerMasters{errs: c.errs}
 				n, err := New(Config{
 					Member: wire.Member{ID: "m1", URL: "http://m1"}, Boot: 1,
-					Ledger: ledger, Membership: newFakeMembership(), Masters: masters, Workers: newFakeWorkers(t, 0), Settings: masterfsm.DefaultSettings(),
-					Limits: DefaultLimits(), Log: LogConfig{Secret: "cluster token"}, Logger: hclog.NewNullLogger(),
+					Ledger: ledger, Membership: masterstest.NewMembership(), Masters: masters, Workers: masterstest.NewWorkers(t, 0), Settings: masterfsm.DefaultSettings(),
+					Limits: DefaultLimits(), Log: signing.LogConfig{Secret: "cluster token"}, Logger: hclog.NewNullLogger(),
 				})
 				if err != nil {
 					t.Fatal(err)

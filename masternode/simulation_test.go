@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/internal/masterstest"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -126,7 +127,7 @@ func simulate(t *testing.T, seed uint64) {
 		faults.Go(func() { s.cutLeaders(ctx) })
 	}
 	if s.weather.deaths {
-		for url := range s.workers.storages {
+		for url := range s.workers.Storages {
 			faults.Go(func() { s.killAndRestart(ctx, url) })
 		}
 	}
@@ -170,27 +171,27 @@ func (s *simulation) configure(c *Config, r *rig) {
 	c.CheckInterval = []time.Duration{0, 2 * time.Second}[d.draw("settings", 2)]
 	c.Clock = func() time.Time { return time.Now().Add(time.Duration(s.clock.Load())) }
 
-	r.workers.flaky = func(url string) error {
+	r.workers.Flaky = func(url string) error {
 		if d.once(url+" flaky", rate(s.weather.calls)) {
-			return errDown
+			return masterstest.ErrDown
 		}
 		return nil
 	}
-	r.workers.delay = func(url string) time.Duration { return slow(url+" delay", 30*time.Millisecond) }
-	r.workers.wrong = func(url string) bool { return d.once(url+" wrong", rate(s.weather.nonces)) }
-	r.ledger.delay = func() time.Duration {
+	r.workers.Delay = func(url string) time.Duration { return slow(url+" delay", 30*time.Millisecond) }
+	r.workers.Wrong = func(url string) bool { return d.once(url+" wrong", rate(s.weather.nonces)) }
+	r.ledger.Delay = func() time.Duration {
 		if s.calm.Load() {
 			return 0
 		}
 		return d.within("disk", 5*time.Millisecond)
 	}
-	r.ledger.fate = func() fate {
+	r.ledger.Fate = func() masterstest.Fate {
 		if !d.once("fate", rate(s.weather.outcomes)) {
-			return committed
+			return masterstest.Committed
 		}
-		return []fate{deposedKept, deposedForgot}[d.draw("fate", 2)]
+		return []masterstest.Fate{masterstest.DeposedKept, masterstest.DeposedForgot}[d.draw("fate", 2)]
 	}
-	r.ledger.vacancy = func() time.Duration {
+	r.ledger.Vacancy = func() time.Duration {
 		if s.weather.clocks { // the next leader has another
 			s.clock.Store(int64(d.within("clock", 2*time.Hour) - time.Hour))
 		}
@@ -199,7 +200,7 @@ func (s *simulation) configure(c *Config, r *rig) {
 		}
 		return d.within("vacancy", 400*time.Millisecond)
 	}
-	r.ledger.applied = s.applied
+	r.ledger.OnApply = s.applied
 }
 
 // applied holds a promise after every command: the masters count blocks as stored that as many nodes have on disk.
@@ -211,12 +212,12 @@ func (s *simulation) applied(table *masterfsm.State) {
 	s.stored = stored
 	copies := 0
 	for _, n := range table.Storages() {
-		disk := s.workers.storages[n.URL]
-		disk.mu.Lock()
-		if n.State.Keeps() && uint64(len(disk.blocks)) >= stored {
+		disk := s.workers.Storages[n.URL]
+		disk.Mu.Lock()
+		if n.State.Keeps() && uint64(len(disk.Blocks)) >= stored {
 			copies++
 		}
-		disk.mu.Unlock()
+		disk.Mu.Unlock()
 	}
 	if due := int(table.View().Settings.Replicas); copies < due {
 		s.t.Errorf("%d blocks count as stored; of the nodes that count %d have them, %d are due", stored, copies, due)
@@ -246,7 +247,7 @@ func (s *simulation) startOther() (stop func()) {
 func (s *simulation) cutLeaders(ctx context.Context) {
 	for ctx.Err() == nil {
 		pause(ctx, s.dice.within("cuts", time.Second))
-		s.ledger.cutLeadership()
+		s.ledger.CutLeadership()
 	}
 }
 
@@ -255,10 +256,10 @@ func (s *simulation) killAndRestart(ctx context.Context, url string) {
 	who := url + " deaths"
 	for boot := 2; ctx.Err() == nil; boot++ {
 		pause(ctx, s.dice.within(who, 3*time.Second))
-		s.on(url, func(f *fakeStorage) { f.down = true })
+		s.on(url, func(f *masterstest.Storage) { f.Down = true })
 		pause(ctx, s.dice.within(who, 3*time.Second))
 		if s.dice.once(who, 2) {
-			s.on(url, func(f *fakeStorage) { f.down = false }) // it was the network
+			s.on(url, func(f *masterstest.Storage) { f.Down = false }) // it was the network
 		} else {
 			s.restart(s.t, url, fmt.Sprint(boot))
 		}
@@ -278,13 +279,13 @@ func (s *simulation) settle() {
 	ctx, cancel := context.WithTimeout(s.t.Context(), 5*time.Minute)
 	defer cancel()
 	for {
-		changed := s.ledger.Changed()
+		changed := s.ledger.StateChanged()
 		var v masterfsm.View
 		s.ledger.Read(func(table *masterfsm.State) { v = table.View() })
 		settled := v.OpenRecords == 0 && v.Stored == v.OpenBlock && len(v.Storages) == simulatedStorages
 		for i := range v.Storages {
 			n := &v.Storages[i]
-			settled = settled && n.State == masterfsm.Valid && n.Height == v.Head.Height && n.Due == ""
+			settled = settled && n.State == masterfsm.Valid && n.Height == v.Head.Height && n.Due.IsZero()
 		}
 		if settled {
 			return
@@ -298,11 +299,11 @@ func (s *simulation) settle() {
 }
 
 // otherLedger is the group as a master sees it that never leads, and is never behind.
-type otherLedger struct{ *fakeLedger }
+type otherLedger struct{ *masterstest.Ledger }
 
-func (otherLedger) Propose(context.Context, []byte) (any, error) { return nil, ErrNotLeader }
+func (otherLedger) Propose(context.Context, []byte) (any, error) { return nil, wire.ErrNotLeader }
 func (otherLedger) ReadIndex(context.Context) (wire.ReadIndex, error) {
-	return wire.ReadIndex{}, ErrNotLeader
+	return wire.ReadIndex{}, wire.ErrNotLeader
 }
 
 // lossyMasters brings a master's calls to the leader. Calls are lost, or their answers; submissions come once more, much later.
@@ -360,8 +361,8 @@ func (m *lossyMasters) ReadIndex(ctx context.Context, _ string) (index wire.Read
 
 // mayTryAgain tells the errors that a client answers with another try.
 func mayTryAgain(err error) bool {
-	return unknownOutcome(err) || errors.Is(err, ErrNoLeader) || errors.Is(err, masterfsm.ErrBacklog) || errors.Is(err, ErrUnavailable)
+	return unknownOutcome(err) || errors.Is(err, wire.ErrNoLeader) || errors.Is(err, wire.ErrBacklog) || errors.Is(err, wire.ErrUnavailable)
 }
 
 // unknownOutcome reports whether an append that failed may have been made all the same.
-func unknownOutcome(err error) bool { return errors.Is(err, ErrUnknownOutcome) }
+func unknownOutcome(err error) bool { return errors.Is(err, wire.ErrUnknownOutcome) }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/internal/masterstest"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -97,7 +98,7 @@ func (s *simulation) appendSurely(who string, w *write) {
 	}
 	if s.dice.once(who, 8) {
 		body := []Entry{{Payload: []byte("another body")}}
-		if a, err := s.anyMaster(who).Append(s.t.Context(), s.project, body, w.key); !errors.Is(err, masterfsm.ErrKeyReused) && !mayTryAgain(err) {
+		if a, err := s.anyMaster(who).Append(s.t.Context(), s.project, body, w.key); !errors.Is(err, wire.ErrKeyReused) && !mayTryAgain(err) {
 			s.t.Errorf("key %s with another body: %+v, %v", w.key, a, err)
 		}
 	}
@@ -180,11 +181,11 @@ func (s *simulation) verifiedChain() []chain.Block {
 	var head chain.Head
 	s.ledger.Read(func(table *masterfsm.State) { head = table.Head() })
 	var blocks []chain.Block
-	for url := range s.workers.storages {
-		s.on(url, func(f *fakeStorage) {
+	for url := range s.workers.Storages {
+		s.on(url, func(f *masterstest.Storage) {
 			v := chain.NewVerifier(chain.Head{})
-			for i := range f.blocks {
-				b, err := chain.ParseBlock(f.blocks[i].Bytes())
+			for i := range f.Blocks {
+				b, err := chain.ParseBlock(f.Blocks[i].Bytes())
 				if err == nil {
 					_, err = v.Take(&b)
 				}
@@ -195,7 +196,7 @@ func (s *simulation) verifiedChain() []chain.Block {
 			if got := v.Head(); !bytes.Equal(got.AppendTo(nil), head.AppendTo(nil)) {
 				s.t.Errorf("the chain of %s ends at %+v, that of the masters at %+v", url, got, head)
 			}
-			blocks = f.blocks
+			blocks = f.Blocks
 		})
 	}
 	return blocks

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // seenCheckpoint is a checkpoint that somebody was shown.
@@ -29,7 +30,7 @@ func (s *simulation) rotateKeys(ctx context.Context) {
 		} else {
 			_, err = s.AddLogKey(ctx)
 		}
-		if err != nil && !errors.Is(err, ErrNotLeader) && !errors.Is(err, ErrOutcomeUnknown) && ctx.Err() == nil {
+		if err != nil && !errors.Is(err, wire.ErrNotLeader) && !errors.Is(err, wire.ErrUnknownOutcome) && ctx.Err() == nil {
 			s.t.Errorf("the log's keys: %v", err)
 		}
 	}
@@ -45,7 +46,7 @@ func (s *simulation) audit(ctx context.Context, who string) {
 			s.mu.Lock()
 			s.seen = append(s.seen, c)
 			s.mu.Unlock()
-		} else if !errors.Is(err, ErrNoLeader) && ctx.Err() == nil {
+		} else if !errors.Is(err, wire.ErrNoLeader) && ctx.Err() == nil {
 			s.t.Errorf("checkpoint: %v", err)
 		}
 		pause(ctx, s.dice.within(who, 300*time.Millisecond))

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chainstore/chainstore/masternode/internal/masterstest"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -29,12 +30,12 @@ func simulateWitnesses(t *testing.T, seed uint64) {
 		for _, name := range names {
 			cfg.Witnesses = append(cfg.Witnesses, f.add(name))
 		}
-		r.ledger.delay = func() time.Duration { return d.within("delay", 5*time.Millisecond) }
-		r.ledger.fate = func() fate {
+		r.ledger.Delay = func() time.Duration { return d.within("delay", 5*time.Millisecond) }
+		r.ledger.Fate = func() masterstest.Fate {
 			if calm.Load() || !d.once("fate", 30) {
-				return committed
+				return masterstest.Committed
 			}
-			return fate(1 + d.draw("fate", 2))
+			return masterstest.Fate(1 + d.draw("fate", 2))
 		}
 	})
 	defer r.stop()
@@ -65,7 +66,7 @@ func simulateWitnesses(t *testing.T, seed uint64) {
 		_, _ = r.Append(t.Context(), r.project, []Entry{{Payload: []byte("x")}}, "")
 		time.Sleep(d.within("pause", time.Second))
 		if d.once("cut", 40) {
-			r.ledger.cutLeadership()
+			r.ledger.CutLeadership()
 			time.Sleep(time.Second)
 		}
 		look()

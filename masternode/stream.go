@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"time"
 
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/wire"
 )
 
 const (
@@ -38,14 +38,16 @@ type StreamQuery struct {
 
 // Stream gives the records of a query in order, each once, and goes on with those that are appended, until ctx ends, the sink fails, or the
 // reader is no longer let in: who is asked for it again and again, and its error ends the stream. Memory is bounded by a page of records.
-// Errors: those of List and who, ErrTooManyStreams.
+// Errors: those of List and who, wire.ErrTooManyStreams.
 func (n *Node) Stream(
 	ctx context.Context, q StreamQuery, who func(context.Context) (masterfsm.Access, error), sink StreamSink,
 ) error {
-	if !n.streams.enter() {
-		return fmt.Errorf("%w: this master serves %d, the limit; ask another, or end one", ErrTooManyStreams, maxStreams)
+	select {
+	case n.streams <- struct{}{}:
+		defer func() { <-n.streams }()
+	default:
+		return fmt.Errorf("%w: this master serves %d, the limit; ask another, or end one", wire.ErrTooManyStreams, maxStreams)
 	}
-	defer n.streams.leave()
 	reader, err := who(ctx)
 	if err != nil {
 		return err
@@ -72,7 +74,7 @@ func (n *Node) follow(ctx context.Context, w *walk, who func(context.Context) (m
 	defer ticker.Stop()
 	said := n.cfg.Clock()
 	for {
-		changed := n.cfg.Ledger.Changed()
+		changed := n.cfg.Ledger.StateChanged()
 		// A token may have been taken back, and a project closed to others, meanwhile.
 		reader, err := who(ctx)
 		if err != nil {
@@ -99,7 +101,7 @@ func (n *Node) follow(ctx context.Context, w *walk, who func(context.Context) (m
 			said = now
 		}
 		if err != nil {
-			if !errors.Is(err, ErrUnavailable) {
+			if !errors.Is(err, wire.ErrUnavailable) {
 				return err
 			}
 			changed = nil // the storage nodes may have it soon; the table need not be asked more often for that
@@ -112,19 +114,3 @@ func (n *Node) follow(ctx context.Context, w *walk, who func(context.Context) (m
 		}
 	}
 }
-
-// counter counts what is under way, up to a limit.
-type counter struct {
-	now   atomic.Int64
-	limit int64
-}
-
-func (c *counter) enter() bool {
-	if c.now.Add(1) <= c.limit {
-		return true
-	}
-	c.now.Add(-1)
-	return false
-}
-
-func (c *counter) leave() { c.now.Add(-1) }

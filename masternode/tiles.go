@@ -5,26 +5,25 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/wire"
 )
 
 // Tile is the first width hashes, 1 to 256, of a tile of C2SP tlog-tiles, as long as the tree of the newest checkpoint has so many. It is final.
-// Errors: ErrNotFound, ErrNoLogKey, ErrNoLeader, ErrUnavailable.
+// Errors: wire.ErrNotFound, ErrNoLogKey, wire.ErrNoLeader, wire.ErrUnavailable.
 func (n *Node) Tile(ctx context.Context, level, index uint64, width int) ([]byte, error) {
 	if err := n.published(ctx, level, index, width); err != nil {
 		return nil, err
 	}
-	return n.tree.tile(ctx, level, index, width)
+	return n.prover.Tile(ctx, level, index, width)
 }
 
-// Entries is the bundle of the first width entries, 1 to 256, below a tile of level 0: the data of leaves. It is final. Errors: those of Tile, ErrBusy, and
-// ErrLost where a block of them is lost: its leaves cannot be made again, though their hashes are there.
+// Entries is the bundle of the first width entries, 1 to 256, below a tile of level 0: the data of leaves. It is final. Errors: those of Tile, prover.ErrBusy, and
+// wire.ErrLost where a block of them is lost: its leaves cannot be made again, though their hashes are there.
 func (n *Node) Entries(ctx context.Context, index uint64, width int) ([]byte, error) {
 	if err := n.published(ctx, 0, index, width); err != nil {
 		return nil, err
 	}
-	return n.tree.bundles.first(ctx, index, width)
+	return n.prover.Entries(ctx, index, width)
 }
 
 // published tells whether the tree of the newest checkpoint has a tile. That it has not is the leader's word.
@@ -40,14 +39,14 @@ func (n *Node) published(ctx context.Context, level, index uint64, width int) er
 		}
 		return nil
 	})
-	if errors.Is(err, ErrNotFound) {
+	if errors.Is(err, wire.ErrNotFound) {
 		return fmt.Errorf("%w: the newest checkpoint has %d leaves, and its tree no such tile, or not so many hashes in it", err, size)
 	}
 	return err
 }
 
 // Consistency proves that the tree of a size goes on from that of a smaller one; both are within the newest checkpoint, whose size nil stands
-// for. Errors: ErrBadRequest, ErrNotFound, ErrNoLogKey, ErrNoLeader, ErrUnavailable.
+// for. Errors: wire.ErrBadRequest, wire.ErrNotFound, ErrNoLogKey, wire.ErrNoLeader, wire.ErrUnavailable.
 func (n *Node) Consistency(ctx context.Context, from uint64, to *uint64) (wire.Consistency, error) {
 	answer := wire.Consistency{From: from}
 	var size uint64
@@ -62,23 +61,17 @@ func (n *Node) Consistency(ctx context.Context, from uint64, to *uint64) (wire.C
 		}
 		switch {
 		case to != nil && from > *to:
-			return fmt.Errorf("%w: from %d is beyond to %d", ErrBadRequest, from, *to)
+			return fmt.Errorf("%w: from %d is beyond to %d", wire.ErrBadRequest, from, *to)
 		case max(from, answer.To) > size:
 			return errNotHere
 		}
 		return nil
 	})
-	if errors.Is(err, ErrNotFound) {
+	if errors.Is(err, wire.ErrNotFound) {
 		err = fmt.Errorf("%w: the newest checkpoint has %d leaves", err, size)
 	}
 	if err == nil {
-		answer.Proof, err = n.consistency(ctx, from, answer.To)
+		answer.Proof, err = n.prover.Consistency(ctx, from, answer.To)
 	}
 	return answer, err
-}
-
-// consistency is the proof between the trees of two sizes, published or not; it is empty where from is 0 or to. Errors: ErrBadRequest for from
-// beyond to, ErrUnavailable.
-func (n *Node) consistency(ctx context.Context, from, to uint64) ([]chain.Hash, error) {
-	return n.tree.consistency(ctx, from, to)
 }

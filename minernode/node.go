@@ -2,7 +2,6 @@ package minernode
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"runtime"
 	"sync"
@@ -16,11 +15,11 @@ import (
 // Errors of this package.
 var (
 	// ErrSuperseded: another header was asked for while this one was mined.
-	ErrSuperseded = errors.New("another block is mined instead")
+	ErrSuperseded = wire.ErrFenced.Variant("another block is mined instead")
 	// ErrDifficulty: the order asks for more than chain.MaxDifficulty.
-	ErrDifficulty = errors.New("difficulty not acceptable")
+	ErrDifficulty = wire.ErrBadRequest.Variant("difficulty not acceptable")
 	// ErrClosed: the miner stopped.
-	ErrClosed = errors.New("miner stopped")
+	ErrClosed = wire.ErrUnavailable.Variant("miner stopped")
 )
 
 // sliceTries is how many nonces a thread tries before it looks whether to stop: under a millisecond.

@@ -2,120 +2,128 @@ package raftstore
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
 
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/raftstore/transport"
 )
 
-// Times of telling the peers the start of this master.
 const (
-	firstAnnounce = time.Second            // at the start, before connections are for raft: for peers that do not answer
-	lastAnnounce  = 500 * time.Millisecond // at the stop
-	announceTime  = time.Second            // for one peer
-	announcePause = time.Second            // between two tries with one peer
-	announceTick  = 250 * time.Millisecond // between two looks at what there is to tell
+	firstAnnounce    = time.Second            // for all peers at the start, before connections are for raft
+	lastAnnounce     = 500 * time.Millisecond // for all peers at the stop
+	announceTime     = time.Second            // for one peer
+	announcePause    = time.Second            // between two attempts with one peer
+	announceInterval = 250 * time.Millisecond // between two looks for peers that lack the present start
 )
 
-// announcer tells the peers the start of this master, so that none of them accepts an older copy of its data folder. The goroutine of
-// keepStarts owns it.
+// announcer announces the start of this master to its peers, so that none of them accepts an older copy of its data
+// folder. The goroutine of keepStarts owns it.
 type announcer struct {
 	store *Store
 	raft  *raft.Raft
 
-	again   map[string]time.Time // when a peer may be tried again
+	next    map[string]time.Time // when the next attempt with a peer is due
 	renewed time.Time            // when the start was renewed last
 	applied uint64               // what was applied then
 }
 
-// tellPeers tells all peers the present start of this master at the same time, those that know it already left out. It ends when each has
-// answered, or cannot be reached, or ctx ends. Before it returns, this master has heard from every peer that it reaches whether its
-// data folder is an older copy.
-func (s *Store) tellPeers(ctx context.Context, r *raft.Raft) {
+// announceToAll announces the present start of this master to all peers that lack it, at the same time. It ends when each
+// has answered, or cannot be reached, or ctx ends. By then this master has heard from every peer that it reaches whether
+// its data folder is an older copy.
+func (s *Store) announceToAll(ctx context.Context, r *raft.Raft) {
 	if s.machine.level.Load() < masterfsm.LevelIdentities {
 		return
 	}
-	var telling sync.WaitGroup
-	for _, server := range r.GetConfiguration().Configuration().Servers {
-		if string(server.ID) != s.stream.self && !s.starts.knownTo(string(server.ID)) {
-			telling.Go(func() { s.tellPeer(ctx, server) })
-		}
+	var tasks sync.WaitGroup
+	for _, server := range s.unannounced(r) {
+		tasks.Go(func() { s.announceTo(ctx, server) })
 	}
-	telling.Wait()
+	tasks.Wait()
 }
 
-// tellPeer tells one peer.
-func (s *Store) tellPeer(ctx context.Context, server raft.Server) {
+// unannounced returns the peers that are not known to have the present start.
+func (s *Store) unannounced(r *raft.Raft) (peers []raft.Server) {
+	for _, server := range r.GetConfiguration().Configuration().Servers {
+		if id := string(server.ID); id != s.id && !s.starts.KnownTo(id) {
+			peers = append(peers, server)
+		}
+	}
+	return peers
+}
+
+func (s *Store) announceTo(ctx context.Context, server raft.Server) {
 	ctx, cancel := context.WithTimeout(ctx, announceTime)
 	defer cancel()
-	member, hostPort, err := splitAddress(server.Address)
+	member, hostPort, err := transport.SplitAddress(server.Address)
 	if err == nil {
-		conn, dialErr := s.stream.dialAnywhere(ctx, member, hostPort, purposeAnnounce)
-		if err = dialErr; err == nil {
-			_ = conn.Close() // it has told what it was opened for
-		}
+		err = s.stream.Tell(ctx, member, hostPort, false)
 	}
 	if err != nil {
-		s.log.Debug("a peer was not told the start of this master", "member", server.ID, "error", err)
+		s.log.Debug("the start of this master was not announced to a peer", "member", server.ID, "error", err)
 	}
 }
 
-// keepStarts keeps the peers told of this master's start, renews the start while the state changes, and writes down the group's protocol
-// level, until the store ends.
+// keepStarts announces this master's start to peers, renews the start while the state changes, and records the group's
+// protocol level, until the store ends.
 func (s *Store) keepStarts(r *raft.Raft) {
-	a := &announcer{store: s, raft: r, again: map[string]time.Time{}, renewed: time.Now(), applied: s.machine.appliedIndex()}
-	for s.pause(s.stop, announceTick) {
+	a := &announcer{
+		store: s, raft: r, next: map[string]time.Time{}, renewed: time.Now(), applied: s.machine.appliedIndex(),
+	}
+	for s.pause(s.stop, announceInterval) {
 		if s.Refused() != nil {
 			return
 		}
 		if err := s.keepLevel(); err != nil {
 			return // it was reported
 		}
-		if s.machine.level.Load() >= masterfsm.LevelIdentities {
-			a.look(time.Now())
+		if s.machine.level.Load() < masterfsm.LevelIdentities {
+			continue
 		}
+		if err := a.update(time.Now()); err != nil {
+			s.fail.report(startsError(err))
+			return
+		}
+		a.announce(time.Now())
 	}
 }
 
-// look renews the start where that is due, and tells it the peers that do not know it.
-func (a *announcer) look(now time.Time) {
+// update renews the start where that is due, and forgets the starts of removed members.
+func (a *announcer) update(now time.Time) error {
 	s := a.store
 	if applied := s.machine.appliedIndex(); applied != a.applied && now.Sub(a.renewed) >= s.cfg.RenewEvery {
-		if err := s.starts.renew(); err != nil {
-			s.fail.report(err)
-			return
+		if err := s.starts.Renew(); err != nil {
+			return err
 		}
 		a.renewed, a.applied = now, applied
 	}
 	gone := map[string]bool{}
 	s.machine.read(func(state *masterfsm.State) {
-		for _, id := range s.starts.members() {
+		for _, id := range s.starts.Members() {
 			gone[id] = state.MasterRemoved(id)
 		}
 	})
-	if err := s.starts.forget(func(id string) bool { return gone[id] }); err != nil {
-		s.fail.report(err)
-		return
-	}
-	ctx, cancel := context.WithCancel(s.stream.ctx)
-	defer cancel()
-	var telling sync.WaitGroup
-	for _, server := range a.raft.GetConfiguration().Configuration().Servers {
-		id := string(server.ID)
-		if id == s.stream.self || s.starts.knownTo(id) || now.Before(a.again[id]) {
-			continue
-		}
-		a.again[id] = now.Add(announcePause)
-		telling.Go(func() { s.tellPeer(ctx, server) })
-	}
-	telling.Wait()
+	return s.starts.Forget(func(id string) bool { return gone[id] })
 }
 
-// keepLevel writes down the group's protocol level once it has risen: at the next start the handshake goes by it before the state is read.
+// announce announces the start to the peers that lack it and are due.
+func (a *announcer) announce(now time.Time) {
+	var tasks sync.WaitGroup
+	for _, server := range a.store.unannounced(a.raft) {
+		id := string(server.ID)
+		if now.Before(a.next[id]) {
+			continue
+		}
+		a.next[id] = now.Add(announcePause)
+		tasks.Go(func() { a.store.announceTo(context.Background(), server) })
+	}
+	tasks.Wait()
+}
+
+// keepLevel records the group's protocol level in the identity once it has risen: at the next start the handshake needs it
+// before the state is read.
 func (s *Store) keepLevel() error {
 	level := s.machine.level.Load()
 	s.mu.Lock()
@@ -124,8 +132,10 @@ func (s *Store) keepLevel() error {
 		return nil
 	}
 	if level >= masterfsm.LevelIdentities {
-		// From this level on a folder without the list does not open: it must be there first, though no peer may have heard of a start.
-		if _, err := s.starts.current(); err != nil {
+		// From this level on a folder without the file of starts does not open: it must exist first, even if no peer has
+		// seen a start yet.
+		if _, err := s.starts.Current(); err != nil {
+			err = startsError(err)
 			s.fail.report(err)
 			return err
 		}
@@ -135,64 +145,17 @@ func (s *Store) keepLevel() error {
 	return s.saveIdentity(next)
 }
 
-// lastRenewal renews the start before this master stops, and tells its peers: a copy that was made of the folder while it ran is then known
-// to be older.
+// lastRenewal renews the start before this master stops, and announces it to the peers: a copy that was made of the folder
+// while the master ran is then known to be older.
 func (s *Store) lastRenewal(r *raft.Raft) {
 	if s.machine.level.Load() < masterfsm.LevelIdentities || s.fail.get() != nil || s.Refused() != nil {
 		return
 	}
-	if err := s.starts.renew(); err != nil {
-		s.log.Error("the stop of this master is not written down", "error", err)
+	if err := s.starts.Renew(); err != nil {
+		s.log.Error("the last renewal of this master's start failed", "error", err)
 		return
 	}
-	ctx, cancel := context.WithTimeout(s.stream.ctx, lastAnnounce)
+	ctx, cancel := context.WithTimeout(context.Background(), lastAnnounce)
 	defer cancel()
-	s.tellPeers(ctx, r)
-}
-
-// ErrStaleFolder: this master's data folder is an older copy of itself, or a copy of one that another process has. What was voted and
-// acknowledged since is not in it, so the master takes part in nothing.
-var ErrStaleFolder = errors.New("the data folder is an older copy of itself, or another process has a copy of it")
-
-// Refused is why this master takes part in nothing and must not serve: it wraps [ErrStaleFolder] and says how to rejoin. It is nil for a
-// master that may.
-func (s *Store) Refused() error {
-	if err := s.refused.Load(); err != nil {
-		return *err
-	}
-	return nil
-}
-
-// refuse ends this master's part in the group, because its data folder is an older copy. It is written down: no later start of the folder
-// serves either.
-func (s *Store) refuse(why error) {
-	err := fmt.Errorf("%w (%w); this master neither votes nor acknowledges nor serves: make sure that no other process runs with this "+
-		"folder or a copy of it, move %s away, and start with an empty folder, and --join with the URL of another master in place of --peers, so "+
-		"that it joins as a new member", ErrStaleFolder, why, s.cfg.Dir)
-	if !s.refused.CompareAndSwap(nil, &err) {
-		return
-	}
-	s.log.Error("this master is refused", "error", err)
-	s.stream.shut()
-	s.lead.set(false)
-	s.tasks.Go(func() {
-		var down raft.Future
-		if r := s.raft.Load(); r != nil {
-			down = r.Shutdown()
-		}
-		s.mu.Lock()
-		next := s.identity
-		next.Stale = true
-		saved := s.saveIdentity(next)
-		s.mu.Unlock()
-		if saved != nil {
-			s.log.Error("the refusal is not written down", "error", saved)
-		}
-		if down != nil {
-			if err := down.Error(); err != nil && !errors.Is(err, raft.ErrRaftShutdown) {
-				s.log.Error("stop of raft", "error", err)
-			}
-		}
-		s.news.tell()
-	})
+	s.announceToAll(ctx, r)
 }

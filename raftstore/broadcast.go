@@ -2,7 +2,7 @@ package raftstore
 
 import "sync"
 
-// broadcast wakes all who wait for the next change.
+// broadcast wakes all that wait for the next change of one kind.
 type broadcast struct {
 	mu   sync.Mutex
 	next chan struct{} // nil when nobody has asked since the last change

@@ -2,16 +2,11 @@ package raftstore
 
 import (
 	"errors"
-	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
-
-	"github.com/hashicorp/go-hclog"
 
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/masterfsm"
@@ -61,9 +56,9 @@ func TestTwoProcessesWithOneFolder(t *testing.T) {
 			saved := filepath.Join(t.TempDir(), "saved")
 			copyFolder(t, victim.cfg.Dir, saved)
 			if c.renewed {
-				had := present(t, victim.starts).renewed
+				had := present(t, victim)
 				create(t, "acknowledged", nodes...)
-				for ctx := patience(t); present(t, victim.starts).renewed == had; {
+				for ctx := patience(t); present(t, victim) == had; {
 					create(t, "on and on", nodes...)
 					if ctx.Err() != nil {
 						t.Fatal("the start is not renewed while the state changes")
@@ -139,7 +134,7 @@ func TestRaisedGroupRestarts(t *testing.T) {
 func TestGroupOfOneCannotTell(t *testing.T) {
 	t.Parallel()
 	nodes := testGroup(t, 1, nil)
-	if _, err := leaderOf(t, nodes...).Propose(t.Context(), masterfsm.Encode(&masterfsm.RaiseLevel{Level: 1, Time: 1})); err != nil {
+	if _, err := leaderOf(t, nodes...).Propose(t.Context(), masterfsm.Encode(&masterfsm.RaiseLevel{Level: masterfsm.ProtocolLevel, Time: 1})); err != nil {
 		t.Fatal(err)
 	}
 	create(t, "before", nodes...)
@@ -179,15 +174,15 @@ func TestRefusedFolderIsRecovered(t *testing.T) {
 	for _, n := range nodes {
 		n.stop()
 	}
-	rescue := openRescue(t, victim.cfg.Dir)
-	member := rescue.Member()
-	if !rescue.Stale() {
+	recovery := openRecovery(t, victim.cfg.Dir)
+	member := recovery.Member()
+	if !recovery.Stale() {
 		t.Error("the recovery does not know that the folder was refused")
 	}
-	if err := rescue.Commit(member.Group, member.Epoch+1, victim.cfg.Bind); err != nil {
+	if err := recovery.Commit(member.Group, member.Epoch+1, victim.cfg.Bind); err != nil {
 		t.Fatal(err)
 	}
-	closeRescue(t, rescue)
+	closeRecovery(t, recovery)
 	victim = openNode(t, victim.cfg)
 	create(t, "after", victim)
 	if victim.Refused() != nil || !victim.has("before") {
@@ -207,190 +202,6 @@ func TestFolderWithoutStarts(t *testing.T) {
 	}
 	if s, err := Open(victim.cfg); !errors.Is(err, ErrDisk) || !strings.Contains(err.Error(), "starts") {
 		t.Errorf("%v, %v", s, err)
-	}
-}
-
-// leveled is a stream whose group is at a protocol level; told counts how often it was told that its folder is an older copy.
-func leveled(t *testing.T, self string, level uint64) (s *stream, told *atomic.Int64) {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, err := newHandshakeKey(testToken)
-	if err != nil {
-		t.Fatal(err)
-	}
-	told = &atomic.Int64{}
-	s = newStream(streamConfig{
-		listener: listener, self: self, advertise: listener.Addr().String(), key: key, starts: newStarts(t),
-		level: func() uint64 { return level }, addressOf: func(string) string { return "" }, stale: func(error) { told.Add(1) }, failed: func(err error) { t.Error(err) },
-		log: hclog.NewNullLogger(),
-	})
-	s.open("g")
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return s, told
-}
-
-// meets dials and takes the connection at the other end.
-func meets(t *testing.T, a, b *stream) {
-	t.Helper()
-	conn, err := a.Dial(b.address(), 10*time.Second)
-	if err != nil {
-		t.Fatal(err)
-	}
-	other, err := b.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, _ = conn.Close(), other.Close()
-}
-
-// Masters of both versions meet as long as the group is at level 0; one that knows of level 1 takes an older one no more, but is itself
-// taken by one that has not heard of it.
-func TestHandshakeVersions(t *testing.T) {
-	a, _ := leveled(t, "a", 0)
-	b, _ := leveled(t, "b", 0)
-	c, _ := leveled(t, "c", 1)
-	meets(t, a, b)
-	if a.starts.lastOf("b") != (start{}) || b.starts.lastOf("a") != (start{}) {
-		t.Error("starts are told at level 0")
-	}
-	if err := a.refusal(t, c.address()); !errors.Is(err, errHandshake) {
-		t.Errorf("version 1 with a member of a group at level 1: %v", err)
-	}
-	meets(t, c, a)
-	if a.starts.lastOf("c") != present(t, c.starts) || c.starts.lastOf("a") != present(t, a.starts) {
-		t.Error("the starts are not written down")
-	}
-	meets(t, a, c) // it has learnt that c speaks version 2
-}
-
-// Each side tells the other that its folder is an older copy, whoever dials; the one that is right is not troubled, and what it knows of the
-// other stays.
-func TestHandshakeWithAnOlderCopy(t *testing.T) {
-	for name, dial := range map[string]func(t *testing.T, good, stale *stream) error{
-		"the older copy dials":      func(t *testing.T, good, stale *stream) error { return stale.refusal(t, good.address()) },
-		"the older copy is dialled": func(t *testing.T, good, stale *stream) error { return good.refusal(t, stale.address()) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			good, goodTold := leveled(t, "a", 1)
-			stale, staleTold := leveled(t, "b", 1)
-			newer := start{id: [16]byte{7}, renewed: 2}
-			if ok, err := good.starts.accept("b", start{}, newer); !ok || err != nil {
-				t.Fatal(ok, err)
-			}
-			err := dial(t, good, stale)
-			if !errors.Is(err, errHandshake) {
-				t.Fatal(err)
-			}
-			ctx := patience(t)
-			for staleTold.Load() == 0 {
-				select {
-				case <-ctx.Done():
-					t.Fatal("it was not told that its folder is an older copy")
-				case <-time.After(time.Millisecond):
-				}
-			}
-			if goodTold.Load() != 0 || good.starts.lastOf("b") != newer || stale.starts.lastOf("a") != (start{}) {
-				t.Errorf("told %d times; %v, %v", goodTold.Load(), good.starts.lastOf("b"), stale.starts.lastOf("a"))
-			}
-		})
-	}
-}
-
-// Who lacks the cluster token cannot make a master believe anything: neither that its folder is an older copy, nor that another's start is
-// a new one.
-func TestHandshakeOfAStranger(t *testing.T) {
-	a, told := leveled(t, "a", 1)
-	known := start{id: [16]byte{7}}
-	if ok, err := a.starts.accept("b", start{}, known); !ok || err != nil {
-		t.Fatal(ok, err)
-	}
-	wrong, err := newHandshakeKey("another token")
-	if err != nil {
-		t.Fatal(err)
-	}
-	claims := newStarts(t)
-	claims.own = append([]start{known}, claims.own...)
-	claims.peers["a"] = start{id: [16]byte{9}} // a start that a never had
-	for _, verdict := range []byte{0, 1} {
-		conn, err := net.Dial("tcp", a.listener.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		raw, err := hello{group: "g", caller: "b", callee: "a"}.encode(helloVersionStarts)
-		if err != nil {
-			t.Fatal(err)
-		}
-		raw = parting{purpose: purposeAnnounce, caller: present(t, claims), callee: claims.lastOf("a")}.appendTo(raw)
-		if _, err := conn.Write(raw); err != nil {
-			t.Fatal(err)
-		}
-		answer := make([]byte, nonceSize+2*startSize+macSize)
-		if _, err := io.ReadFull(conn, answer); err != nil {
-			t.Fatal(err)
-		}
-		raw = append(raw, answer[:len(answer)-macSize]...)
-		if _, err := conn.Write(append([]byte{verdict}, wrong.mac("caller", raw, []byte{verdict})...)); err != nil {
-			t.Fatal(err)
-		}
-		if n, err := io.ReadFull(conn, make([]byte, 1)); err == nil {
-			t.Errorf("it answers with %d bytes", n)
-		}
-		_ = conn.Close()
-	}
-	if told.Load() != 0 || a.starts.lastOf("b") != known {
-		t.Errorf("a stranger was believed: told %d times, b started as %v", told.Load(), a.starts.lastOf("b"))
-	}
-}
-
-// A new start of a member ends the connections of the one before it, in both directions, and no others.
-func TestNewStartEndsOldConnections(t *testing.T) {
-	a, _ := leveled(t, "a", 1)
-	b, _ := leveled(t, "b", 1)
-	c, _ := leveled(t, "c", 1)
-	var old, kept []net.Conn
-	for _, x := range []struct {
-		from, to *stream
-		conns    *[]net.Conn
-	}{{b, a, &old}, {a, b, &old}, {c, a, &kept}} {
-		conn, err := x.from.Dial(x.to.address(), 10*time.Second)
-		if err != nil {
-			t.Fatal(err)
-		}
-		other, err := x.to.Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close()
-		defer other.Close()
-		at := other
-		if x.from == a {
-			at = conn
-		}
-		*x.conns = append(*x.conns, at)
-	}
-	if err := b.starts.begin(); err != nil { // as if b had been started anew
-		t.Fatal(err)
-	}
-	meets(t, b, a)
-	for _, conn := range old {
-		if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err == nil {
-			_, err = conn.Read(make([]byte, 1))
-			if !errors.Is(err, net.ErrClosed) && !errors.Is(err, io.EOF) {
-				t.Errorf("a connection of the start before it is open: %v", err)
-			}
-		} else if !errors.Is(err, net.ErrClosed) {
-			t.Error(err)
-		}
-	}
-	if err := kept[0].SetReadDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
-		t.Errorf("another member's connection is closed: %v", err)
 	}
 }
 
@@ -443,29 +254,6 @@ func TestCopyOfTheLeaderBeside(t *testing.T) {
 	}
 }
 
-// What is shut stays shut: a refusal may come while the store opens its connections, and while one is dialled.
-func TestShutIsFinal(t *testing.T) {
-	a, _ := leveled(t, "a", 1)
-	b, _ := leveled(t, "b", 1)
-	a.shut()
-	a.open("g")
-	a.announce("g")
-	if group, forRaft := a.current(); group != "" || forRaft {
-		t.Errorf("open after it was shut: %q, %v", group, forRaft)
-	}
-	if conn, err := a.Dial(b.address(), 50*time.Millisecond); err == nil {
-		t.Error("it dials", conn.Close())
-	}
-	near, far := net.Pipe()
-	defer far.Close()
-	if _, err := a.track(near); !errors.Is(err, net.ErrClosed) {
-		t.Errorf("a connection that was being dialled: %v", err)
-	}
-	if err := b.refusal(t, a.address()); !errors.Is(err, errHandshake) {
-		t.Errorf("it takes connections: %v", err)
-	}
-}
-
 // A folder of a group at a protocol level that this program does not know is not opened.
 func TestFolderOfAHigherLevel(t *testing.T) {
 	t.Parallel()
@@ -485,6 +273,16 @@ func TestFolderOfAHigherLevel(t *testing.T) {
 	}
 }
 
+// sizeOfStarts returns the size of a node's file of starts.
+func sizeOfStarts(t testing.TB, n *node) int64 {
+	t.Helper()
+	info, err := os.Stat(filepath.Join(n.cfg.Dir, "starts"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Size()
+}
+
 // A process that ends before a peer could hear of it leaves no start behind: the list does not grow in a loop of crashes.
 func TestStartThatNobodyHeardOf(t *testing.T) {
 	t.Parallel()
@@ -494,15 +292,15 @@ func TestStartThatNobodyHeardOf(t *testing.T) {
 	for _, n := range nodes {
 		n.stop()
 	}
-	had := len(victim.starts.reopened(t).own)
+	had := sizeOfStarts(t, victim)
 	for range 3 {
 		s := openStore(t, victim.cfg)
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if now := len(victim.starts.reopened(t).own); now != had {
-		t.Errorf("%d starts after %d", now, had)
+	if now := sizeOfStarts(t, victim); now != had {
+		t.Errorf("the file of starts has %d bytes after %d", now, had)
 	}
 }
 
@@ -513,7 +311,7 @@ func TestHungStarts(t *testing.T) {
 	raised(t, nodes...)
 	_, victim, _ := roles(t, nodes)
 	watched := make(chan func())
-	go func() { watched <- victim.starts.watch("write of a disk that hangs") }()
+	go func() { watched <- victim.starts.Watch("write of a disk that hangs") }()
 	done := <-watched
 	defer done()
 	select {

@@ -41,7 +41,7 @@ func TestControlCharactersInFolder(t *testing.T) {
 	}
 	s := openStore(t, testConfig(t, dir))
 	ctx := patience(t)
-	for changed := s.Changed(); s.Applied() < 21; changed = s.Changed() {
+	for changed := s.StateChanged(); s.Applied() < 21; changed = s.StateChanged() {
 		select {
 		case <-changed:
 		case err := <-s.Failed():

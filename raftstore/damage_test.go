@@ -25,7 +25,7 @@ func TestLostLogRefused(t *testing.T) {
 		if _, err := Open(n.cfg); !errors.Is(err, ErrDisk) || !strings.Contains(err.Error(), "raft.db") || !strings.Contains(err.Error(), "--join") {
 			t.Errorf("raft.db lost, way %d: %v", i, err)
 		}
-		if r, err := OpenRescue(n.cfg.Dir, nil); !errors.Is(err, ErrDisk) {
+		if r, err := OpenRecovery(n.cfg.Dir, nil); !errors.Is(err, ErrDisk) {
 			t.Errorf("recovered from, way %d: %v", i, errors.Join(err, r.Close()))
 		}
 	}

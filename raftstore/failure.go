@@ -58,4 +58,7 @@ func (f *failure) guard(work func() error) error {
 	return err
 }
 
+// startsError is the failure after the file of starts could not be read or written.
+func startsError(err error) error { return fmt.Errorf("%w: %w", ErrDisk, err) }
+
 func diskError(what string, err error) error { return fmt.Errorf("%w: %s: %w", ErrDisk, what, err) }

@@ -12,7 +12,8 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
-	"github.com/chainstore/chainstore/raftstore/internal/tune"
+	"github.com/chainstore/chainstore/raftstore/transport"
+	"github.com/chainstore/chainstore/raftstore/tune"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -191,11 +192,11 @@ func (f *fullFolder) snapshot() {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	_, transport := raft.NewInmemTransport("")
+	_, trans := raft.NewInmemTransport("")
 	m := f.members[0]
 	sink, err := snaps.Create(1, f.last.Index, f.last.Term, raft.Configuration{Servers: []raft.Server{
-		{Suffrage: raft.Voter, ID: raft.ServerID(m.ID), Address: serverAddress(m.ID, m.Raft)},
-	}}, 1, transport)
+		{Suffrage: raft.Voter, ID: raft.ServerID(m.ID), Address: transport.ServerAddress(m.ID, m.Raft)},
+	}}, 1, trans)
 	if err != nil {
 		f.t.Fatal(err)
 	}

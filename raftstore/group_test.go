@@ -167,7 +167,7 @@ func create(t testing.TB, name string, nodes ...*node) {
 	ctx := patience(t)
 	for {
 		_, err := leaderOf(t, nodes...).Propose(ctx, project(name))
-		if err == nil || errors.Is(err, masterfsm.ErrNameTaken) {
+		if err == nil || errors.Is(err, wire.ErrNameTaken) {
 			return
 		}
 		if !errors.Is(err, ErrNotLeader) && !errors.Is(err, ErrOutcomeUnknown) {

@@ -18,16 +18,16 @@ const formatVersion = 1
 
 // identity is the file master.json: who this master is.
 type identity struct {
-	Version int    `json:"version"`
-	ID      string `json:"id"`
-	Boot    uint64 `json:"boot"`              // goes up at each start
-	Group   string `json:"group"`             // "" while the master is new
-	Epoch   uint64 `json:"epoch"`             // of the group
-	Removed bool   `json:"removed,omitempty"` // the group has taken this master out
-	Rescue  bool   `json:"rescue,omitempty"`  // a recovery is under way
-	Stale   bool   `json:"stale,omitempty"`   // the folder is an older copy: a peer knows of a newer start of it
-	Level   uint64 `json:"level,omitempty"`   // the group's protocol level, as far as this master knew when it last ran
-	// Rehearsal is the SHA-256 of the cluster token of a rehearsal, in hex: see [Rescue.Rehearse]. "" for the folder
+	Version    int    `json:"version"`
+	ID         string `json:"id"`
+	Boot       uint64 `json:"boot"`              // goes up at each start
+	Group      string `json:"group"`             // "" while the master is new
+	Epoch      uint64 `json:"epoch"`             // of the group
+	Removed    bool   `json:"removed,omitempty"` // the group has taken this master out
+	Recovering bool   `json:"rescue,omitempty"`  // a recovery was begun and not finished
+	Stale      bool   `json:"stale,omitempty"`   // the folder is an older copy: a peer knows of a newer start of it
+	Level      uint64 `json:"level,omitempty"`   // the group's protocol level, as far as this master knew when it last ran
+	// Rehearsal is the SHA-256 of the cluster token of a rehearsal, in hex: see [Recovery.Rehearse]. "" for the folder
 	// of any other master.
 	Rehearsal string `json:"rehearsal,omitempty"`
 	Begun     bool   `json:"begun,omitempty"` // raft.db holds a term: one without has lost its votes and its log
@@ -36,7 +36,10 @@ type identity struct {
 	Founding []wire.Member `json:"founding,omitempty"`
 }
 
-// loadIdentity reads the identity of a data folder, or makes one up where there is none. It writes nothing.
+// startsPath returns the path of the file of starts in a data folder.
+func startsPath(dir string) string { return filepath.Join(dir, "starts") }
+
+// loadIdentity reads the identity of a data folder, or makes a new one where there is none. It writes nothing.
 func loadIdentity(dir string) (identity, error) {
 	path := filepath.Join(dir, "master.json")
 	data, err := os.ReadFile(path)
@@ -66,8 +69,8 @@ func (id identity) mayRun(dir string) error {
 	case id.Removed:
 		return fmt.Errorf("%w: %s, of group %s; to let the machine in as a new master, move %s away and start it with --join",
 			ErrRemoved, id.ID, id.Group, dir)
-	case id.Rescue:
-		return fmt.Errorf("%s: %w", dir, ErrRescue)
+	case id.Recovering:
+		return fmt.Errorf("%s: %w", dir, ErrRecovery)
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/chainstore/chainstore/raftstore/transport"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -31,11 +32,11 @@ func (s *Store) drainNotices() {
 		select {
 		case leads := <-s.lead.notify:
 			s.lead.set(leads)
-			s.news.tell()
+			s.leaderChanged.tell()
 		case <-s.fail.dead:
 			// Raft's main goroutine may be gone. Its notices are still drained, and mean nothing any more.
 			s.lead.set(false)
-			s.news.tell()
+			s.leaderChanged.tell()
 			for {
 				select {
 				case <-s.lead.notify:
@@ -59,7 +60,7 @@ func (l *leadership) set(leads bool) {
 	}
 	if leads {
 		l.reign++
-		l.contact.pulse = time.Now() // a majority has just elected it
+		l.contact.lease = time.Now() // a majority has just elected it
 		l.ctx, l.end = context.WithCancel(context.Background())
 	}
 }
@@ -70,7 +71,7 @@ func (l *leadership) current() (reign uint64, ctx context.Context) {
 	return l.reign, l.ctx
 }
 
-// observe makes a change of the leader that raft believes in a change of the store.
+// observe reports each change of the leader that raft believes in.
 func (s *Store) observe(r *raft.Raft) {
 	seen := make(chan raft.Observation, 16)
 	observer := raft.NewObserver(seen, false, func(o *raft.Observation) bool {
@@ -83,7 +84,7 @@ func (s *Store) observe(r *raft.Raft) {
 		for {
 			select {
 			case <-seen:
-				s.news.tell()
+				s.leaderChanged.tell()
 			case <-s.stop:
 				return
 			}
@@ -104,7 +105,7 @@ func leaderTerm(r *raft.Raft) (uint64, bool) {
 // when ctx ends or the store is closed, and the failure when the store fails. It is to be called once at a time.
 func (s *Store) RunAsLeader(ctx context.Context, lead func(ctx context.Context, term uint64) error) error {
 	for {
-		changed := s.news.wait()
+		changed := s.leaderChanged.wait()
 		reign, reigning := s.lead.current()
 		r := s.raft.Load()
 		if reigning == nil || r == nil {
@@ -179,7 +180,7 @@ func (s *Store) Members() []wire.Master {
 	var masters []wire.Master
 	for _, server := range r.GetConfiguration().Configuration().Servers {
 		id := string(server.ID)
-		_, hostPort, err := splitAddress(server.Address)
+		_, hostPort, err := transport.SplitAddress(server.Address)
 		if err != nil {
 			hostPort = string(server.Address)
 		}
@@ -189,7 +190,7 @@ func (s *Store) Members() []wire.Master {
 			m.State = "leader"
 		case id == self.ID:
 			m.State = "follower"
-		case leader == self.ID && s.stream.isUnreachable(id):
+		case leader == self.ID && s.stream.Unreachable(id):
 			m.State = "unreachable"
 		case leader == self.ID:
 			m.State = "follower"

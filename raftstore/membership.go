@@ -7,14 +7,15 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/chainstore/chainstore/raftstore/transport"
 	"github.com/chainstore/chainstore/wire"
 )
 
 // AddMember adds a member without a vote, where this master leads, or gives one that is there another raft address: it keeps its vote. To do
 // it again does nothing. Errors are those of [Store.Propose].
 func (s *Store) AddMember(ctx context.Context, m wire.Member) error {
-	address := serverAddress(m.ID, m.Raft)
-	if _, _, err := splitAddress(address); err != nil || len(m.ID) > 255 {
+	address := transport.ServerAddress(m.ID, m.Raft)
+	if _, _, err := transport.SplitAddress(address); err != nil || len(m.ID) > 255 {
 		return fmt.Errorf("%q at %q cannot be a member: an id and host:port are needed", m.ID, m.Raft)
 	}
 	return s.change(ctx, func(r *raft.Raft) (raft.IndexFuture, error) {
@@ -82,7 +83,7 @@ func (s *Store) change(ctx context.Context, begin func(*raft.Raft) (raft.IndexFu
 		}
 		done <- nil
 	}()
-	defer s.news.tell()
+	defer s.changed.tell()
 	select {
 	case err := <-done:
 		return err
@@ -100,7 +101,7 @@ func (s *Store) addressOf(member string) string {
 		return ""
 	}
 	server, _ := serverOf(r, member)
-	_, hostPort, err := splitAddress(server.Address)
+	_, hostPort, err := transport.SplitAddress(server.Address)
 	if err != nil {
 		return ""
 	}
@@ -152,36 +153,20 @@ func (s *Store) TransferLeadership(to string) error {
 	return nil
 }
 
-// Reaches reports whether a member answers raft's handshake now, at a raft address, or, where that is "", where it was met or where raft's
-// configuration has it. It ends with ctx.
+// Reaches reports whether a member answers raft's handshake now, at a raft address. Where that is "", the addresses are
+// the one where the member was seen last and the one in raft's configuration. It ends with ctx.
 func (s *Store) Reaches(ctx context.Context, id, address string) bool {
-	dial := s.stream.dialOnce
-	if address == "" {
-		r := s.raft.Load()
-		if r == nil {
+	exact := address != ""
+	if !exact {
+		if address = s.addressOf(id); address == "" {
 			return false
 		}
-		server, there := serverOf(r, id)
-		if !there {
-			return false
-		}
-		var err error
-		if _, address, err = splitAddress(server.Address); err != nil {
-			return false
-		}
-		dial = s.stream.dialAnywhere
 	}
-	conn, err := dial(ctx, id, address, purposeAnnounce)
-	if err != nil {
-		return false
-	}
-	_ = conn.Close() // it has told what it was opened for
-	return true
+	return s.stream.Tell(ctx, id, address, exact) == nil
 }
 
-// Meet tells the raft address at which a member was met. It is dialled before the one in raft's configuration, which may be of yesterday;
-// the handshake makes a wrong one harmless.
-func (s *Store) Meet(m wire.Member) { s.stream.meet(m.ID, m.Raft) }
+// Meet records the raft address at which a member was seen: see [transport.Stream.SeenAt].
+func (s *Store) Meet(m wire.Member) { s.stream.SeenAt(m.ID, m.Raft) }
 
 // Retire writes down that the group has taken this master out: its folder is not opened again.
 func (s *Store) Retire() error {

@@ -1,219 +1,24 @@
 package raftstore
 
 import (
-	"bytes"
-	"encoding/hex"
 	"errors"
-	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"testing"
 	"time"
 
-	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/raftstore/transport"
 )
 
-func newStarts(t testing.TB) *starts {
+// present returns the present start of a node.
+func present(t testing.TB, n *node) transport.Start {
 	t.Helper()
-	s, err := openStarts(t.TempDir(), false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.begin(); err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
-// present is the present start.
-func present(t testing.TB, s *starts) start {
-	t.Helper()
-	now, err := s.current()
+	now, err := n.starts.Current()
 	if err != nil {
 		t.Fatal(err)
 	}
 	return now
-}
-
-// reopened is what the file of s holds.
-func (s *starts) reopened(t testing.TB) *starts {
-	t.Helper()
-	again, err := openStarts(filepath.Dir(s.path), true)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return again
-}
-
-func TestStartsAreKept(t *testing.T) {
-	a := newStarts(t)
-	first := present(t, a)
-	if first.id == (start{}).id || first.renewed != 0 {
-		t.Errorf("the first start is %v", first)
-	}
-	for range 3 {
-		if err := a.renew(); err != nil {
-			t.Fatal(err)
-		}
-	}
-	other, third := start{id: [16]byte{1}}, start{id: [16]byte{2}, renewed: 7}
-	for _, m := range []string{"m2", "m3"} {
-		if ok, err := a.accept(m, start{}, other); !ok || err != nil {
-			t.Fatal(ok, err)
-		}
-	}
-	if ok, err := a.accept("m3", other, third); !ok || err != nil {
-		t.Fatal(ok, err)
-	}
-	again := a.reopened(t)
-	if !slices.Equal(again.own, a.own) || !maps.Equal(again.peers, a.peers) || again.own[0].renewed != 3 {
-		t.Errorf("reopened: %v %v, want %v %v", again.own, again.peers, a.own, a.peers)
-	}
-	if info, err := os.Stat(a.path); err != nil || info.Mode() != 0o600 {
-		t.Errorf("%v, %v", info, err)
-	}
-	if err := again.begin(); err != nil {
-		t.Fatal(err)
-	}
-	for x, known := range map[start]bool{
-		{}:                                     true, // none was heard of
-		first:                                  true,
-		{id: first.id, renewed: 3}:             true,
-		{id: first.id, renewed: 4}:             false, // renewed after this folder was copied
-		present(t, again):                      true,
-		{id: [16]byte{9}}:                      false,
-		{renewed: 1}:                           false,
-		{id: other.id}:                         false, // a peer's
-		{id: present(t, again).id, renewed: 1}: false,
-	} {
-		if again.knows(x) != known {
-			t.Errorf("knows %v: %v", x, !known)
-		}
-	}
-}
-
-func TestStartsAccept(t *testing.T) {
-	s := newStarts(t)
-	one, two, three := start{id: [16]byte{1}}, start{id: [16]byte{2}}, start{id: [16]byte{3}}
-	renewed := start{id: one.id, renewed: 5}
-	for i, c := range []struct {
-		before, now start
-		accepted    bool
-		last        start
-	}{
-		{start{}, one, true, one},
-		{start{}, one, true, one},      // the same again
-		{start{}, two, false, one},     // it does not know of one
-		{two, three, false, one},       // it knows another
-		{one, renewed, true, renewed},  // renewed
-		{start{}, one, true, renewed},  // an earlier connection of the same start
-		{one, two, false, renewed},     // it knows one before it was renewed
-		{renewed, two, true, two},      // the next start
-		{renewed, three, false, two},   // another next start: a copy
-		{renewed, renewed, false, two}, // the one before it
-		{two, start{id: two.id, renewed: 1}, true, start{id: two.id, renewed: 1}},
-	} {
-		accepted, err := s.accept("m", c.before, c.now)
-		if err != nil || accepted != c.accepted || s.lastOf("m") != c.last || s.reopened(t).lastOf("m") != c.last {
-			t.Errorf("%d: %v, %v, last %v, in the file %v", i, accepted, err, s.lastOf("m"), s.reopened(t).lastOf("m"))
-		}
-	}
-}
-
-func TestStartsFileIsChecked(t *testing.T) {
-	s := newStarts(t)
-	if _, err := s.accept("m2", start{}, start{id: [16]byte{1}}); err != nil {
-		t.Fatal(err)
-	}
-	dir := filepath.Dir(s.path)
-	good, err := os.ReadFile(s.path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	damaged := map[string][]byte{"empty": {}, "byte behind": append(bytes.Clone(good), 0)}
-	for n := range good {
-		flipped := bytes.Clone(good)
-		flipped[n] ^= 0x20
-		damaged[fmt.Sprint("flipped at ", n)] = flipped
-		damaged[fmt.Sprint("cut at ", n)] = good[:n]
-	}
-	for name, data := range damaged {
-		if err := os.WriteFile(s.path, data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := openStarts(dir, false); !errors.Is(err, ErrDisk) && !errors.Is(err, durable.ErrNewerFormat) {
-			t.Errorf("%s: %v", name, err)
-		}
-	}
-	newer := bytes.Clone(good)
-	newer[4] = startsFormat.Version + 1
-	if err := os.WriteFile(s.path, newer, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := openStarts(dir, false); !errors.Is(err, durable.ErrNewerFormat) {
-		t.Errorf("newer version: %v", err)
-	}
-	if err := os.Remove(s.path); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := openStarts(dir, true); !errors.Is(err, ErrDisk) {
-		t.Errorf("missing: %v", err)
-	}
-}
-
-func TestStartsAreBounded(t *testing.T) {
-	s := newStarts(t)
-	for len(s.own) < maxStarts {
-		s.own = append(s.own, start{id: [16]byte{byte(len(s.own)), byte(len(s.own) >> 8), 1}})
-	}
-	newest := present(t, s)
-	if err := s.begin(); err != nil {
-		t.Fatal(err)
-	}
-	if len(s.own) != maxStarts || !s.knows(newest) || len(s.reopened(t).own) != maxStarts {
-		t.Errorf("%d starts", len(s.own))
-	}
-}
-
-// A start that cannot be written down is not used.
-func TestStartsThatCannotBeWritten(t *testing.T) {
-	s := newStarts(t)
-	before := present(t, s)
-	if err := os.RemoveAll(filepath.Dir(s.path)); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.begin(); !errors.Is(err, ErrDisk) {
-		t.Errorf("begin: %v", err)
-	}
-	if err := s.renew(); !errors.Is(err, ErrDisk) {
-		t.Errorf("renew: %v", err)
-	}
-	if ok, err := s.accept("m", start{}, before); ok || !errors.Is(err, ErrDisk) {
-		t.Errorf("accept: %v, %v", ok, err)
-	}
-	if present(t, s) != before || s.lastOf("m") != (start{}) {
-		t.Errorf("now %v, %v", present(t, s), s.lastOf("m"))
-	}
-}
-
-func FuzzStarts(f *testing.F) {
-	s := newStarts(f)
-	if _, err := s.accept("m2", start{}, start{id: [16]byte{1}, renewed: 3}); err != nil {
-		f.Fatal(err)
-	}
-	f.Add(startsFormat.Append(nil, s.encode()))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		got := &starts{peers: map[string]start{}}
-		if startsFormat.Decode(data, got.parse) != nil || len(got.peers) != 1 {
-			return
-		}
-		if again := startsFormat.Append(nil, got.encode()); !bytes.Equal(again, data) {
-			t.Errorf("%x is read as %x", data, again)
-		}
-	})
 }
 
 // copyFolder copies a data folder.
@@ -259,7 +64,7 @@ func acquainted(t testing.TB, nodes ...*node) {
 				return false
 			}
 			for _, other := range nodes {
-				if other != n && !n.starts.knownTo(other.Member().ID) {
+				if other != n && !n.starts.KnownTo(other.Member().ID) {
 					return false
 				}
 			}
@@ -379,21 +184,5 @@ func TestRestoredFolderNeitherVotesNorAcknowledges(t *testing.T) {
 				t.Error("after a restart it takes part again")
 			}
 		})
-	}
-}
-
-// The vector of docs/formats.md.
-func TestStartsVector(t *testing.T) {
-	s := &starts{peers: map[string]start{"m2": {}}}
-	var own, peer start
-	for i := range own.id {
-		own.id[i], peer.id[i] = byte(i), byte(0xf0+i)
-	}
-	own.renewed = 2
-	s.own, s.peers["m2"] = []start{own}, peer
-	const want = "43534d5301" + "00000001" + "000102030405060708090a0b0c0d0e0f" + "0000000000000002" +
-		"00000001" + "02" + "6d32" + "f0f1f2f3f4f5f6f7f8f9fafbfcfdfeff" + "0000000000000000" + "677b2e4f"
-	if got := hex.EncodeToString(startsFormat.Append(nil, s.encode())); got != want {
-		t.Errorf("%s, want %s", got, want)
 	}
 }

@@ -3,7 +3,6 @@ package raftstore
 import (
 	"errors"
 	"fmt"
-	"net"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -15,7 +14,8 @@ import (
 
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/masterfsm"
-	"github.com/chainstore/chainstore/raftstore/internal/tune"
+	"github.com/chainstore/chainstore/raftstore/transport"
+	"github.com/chainstore/chainstore/raftstore/tune"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -87,6 +87,7 @@ func (c *Config) prepare() error {
 type Store struct {
 	cfg  Config
 	log  hclog.Logger
+	id   string // member id
 	boot uint64
 
 	lock    *durable.Lock
@@ -94,16 +95,17 @@ type Store struct {
 	logs    *logStore
 	votes   *stableStore
 	snaps   *snapshotStore
-	stream  *stream
+	stream  *transport.Stream
 	machine *machine
-	starts  *starts
+	starts  *transport.Starts
 	refused atomic.Pointer[error] // why this master takes part in nothing
 
-	fail *failure
-	dog  *watchdog
-	news broadcast
-	due  chan struct{} // a snapshot may be due
-	lead leadership
+	fail          *failure
+	dog           *watchdog
+	changed       broadcast // of the state and of the members
+	leaderChanged broadcast
+	due           chan struct{} // a snapshot may be due
+	lead          leadership
 
 	reads chan struct{} // told that waiting is not empty
 	wmu   sync.Mutex
@@ -140,7 +142,7 @@ func Open(cfg Config) (_ *Store, err error) {
 			}
 		}
 	}()
-	listener, advertise, err := listen(cfg.Bind, cfg.Advertise)
+	listener, advertise, err := transport.Listen(cfg.Bind, cfg.Advertise)
 	if err != nil {
 		return nil, err
 	}
@@ -159,7 +161,8 @@ func Open(cfg Config) (_ *Store, err error) {
 		return nil, err
 	}
 	if id.Level > masterfsm.ProtocolLevel {
-		return nil, fmt.Errorf("%s: %w: its group is at protocol level %d, this program knows %d", cfg.Dir, durable.ErrNewerFormat, id.Level, masterfsm.ProtocolLevel)
+		return nil, fmt.Errorf("%s: %w: its group is at protocol level %d, this program knows %d",
+			cfg.Dir, durable.ErrNewerFormat, id.Level, masterfsm.ProtocolLevel)
 	}
 	if err := id.mayRun(cfg.Dir); err != nil {
 		return nil, err
@@ -168,14 +171,15 @@ func Open(cfg Config) (_ *Store, err error) {
 		return nil, fmt.Errorf("%s was made for a rehearsal under another cluster token: start it with the one "+
 			"that 'master recover --rehearsal' was given", cfg.Dir)
 	}
-	key, err := newHandshakeKey(cfg.ClusterToken)
+	key, err := transport.NewKey(cfg.ClusterToken)
 	if err != nil {
 		return nil, err
 	}
 	cfg.ClusterToken = ""
 
 	s := &Store{
-		cfg: cfg, log: cfg.Logger, lock: lock, fail: newFailure(), due: make(chan struct{}, 1), reads: make(chan struct{}, 1),
+		cfg: cfg, log: cfg.Logger, id: id.ID, lock: lock, fail: newFailure(),
+		due: make(chan struct{}, 1), reads: make(chan struct{}, 1),
 		closed: make(chan struct{}), stop: make(chan struct{}),
 	}
 	s.dog = newWatchdog(cfg.WriteTimeout, s.fail)
@@ -184,23 +188,27 @@ func Open(cfg Config) (_ *Store, err error) {
 	}
 	undo = append(undo, s.bolt.Close)
 	s.machine = &machine{
-		log: s.log, fail: s.fail, news: &s.news, due: s.due, state: masterfsm.New(),
+		log: s.log, fail: s.fail, changed: &s.changed, begun: &s.leaderChanged, due: s.due, state: masterfsm.New(),
 		policy: snapshotPolicy{entries: cfg.SnapshotEntries, bytes: cfg.SnapshotBytes},
 	}
 	s.machine.level.Store(id.Level)
-	if s.starts, err = openStarts(cfg.Dir, id.Level >= masterfsm.LevelIdentities); err != nil {
+	s.starts, err = transport.OpenStarts(startsPath(cfg.Dir), id.Level >= masterfsm.LevelIdentities)
+	if errors.Is(err, durable.ErrNewerFormat) {
 		return nil, err
 	}
-	s.starts.watch = s.dog.watch
+	if err != nil {
+		return nil, startsError(err)
+	}
+	s.starts.Watch = s.dog.watch
 	id.Boot++
 	if err := id.save(cfg.Dir); err != nil {
 		return nil, diskError("write to "+cfg.Dir, err)
 	}
 	s.identity, s.boot = id, id.Boot
 
-	s.stream = newStream(streamConfig{
-		listener: listener, self: id.ID, advertise: advertise, key: key, starts: s.starts, level: s.machine.level.Load,
-		addressOf: s.addressOf, stale: s.refuse, failed: s.fail.report, log: s.log,
+	s.stream = transport.New(transport.Config{
+		Listener: listener, Self: id.ID, Advertise: advertise, Key: key, Starts: s.starts, Level: s.machine.level.Load,
+		AddressOf: s.addressOf, Stale: s.refuse, Failed: func(err error) { s.fail.report(startsError(err)) }, Log: s.log,
 	})
 	undo = []func() error{s.Close}
 	switch {
@@ -226,25 +234,6 @@ func (s *Store) openFiles() (err error) {
 	}
 	s.logs = &logStore{LogStore: s.bolt, name: path, fail: s.fail, dog: s.dog, snaps: s.snaps}
 	return nil
-}
-
-// listen opens the raft port, and says how the others reach it.
-func listen(bind, advertise string) (net.Listener, string, error) {
-	listener, err := net.Listen("tcp", bind)
-	if err != nil {
-		return nil, "", fmt.Errorf("raft port: %w", err)
-	}
-	if advertise == "" {
-		advertise = listener.Addr().String()
-	}
-	host, port, err := net.SplitHostPort(advertise)
-	if ip := net.ParseIP(host); err == nil && (host == "" || port == "0" || ip != nil && ip.IsUnspecified()) {
-		err = errors.New("others cannot dial it: say which address they are to use")
-	}
-	if err != nil {
-		return nil, "", errors.Join(fmt.Errorf("raft address %s: %w", advertise, err), listener.Close())
-	}
-	return listener, advertise, nil
 }
 
 // Member is who this master is. Its Group is "" while it is new.

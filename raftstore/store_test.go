@@ -295,7 +295,7 @@ func TestReadIndexWaitsForBeginTerm(t *testing.T) {
 	ctx := patience(t)
 	for s.Leader() != s.Member().ID {
 		select {
-		case <-s.Changed():
+		case <-s.LeaderChanged():
 		case <-time.After(time.Millisecond):
 		case <-ctx.Done():
 			t.Fatal("no leader")

@@ -11,6 +11,7 @@ import (
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/storagenode/audit"
 	"github.com/chainstore/chainstore/storagenode/segment"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // PutAll takes what Put takes, and syncs in groups; what is bad is refused, what stands before it is kept and durable.
@@ -33,7 +34,7 @@ func TestPutAll(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.check(t, n, height)
-	if err := n.PutAll(feed(1, io.EOF)); !errors.Is(err, ErrBadBlock) {
+	if err := n.PutAll(feed(1, io.EOF)); !errors.Is(err, wire.ErrBadBlock) {
 		t.Errorf("the chain's first block behind its last: %v", err)
 	}
 	crash(t, n)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/storagenode/inbox"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // PutInbox keeps a block that is beyond the chain's end until the blocks before it are there. It returns when the block
@@ -14,7 +15,7 @@ import (
 // order, so that no leader sent what the inbox has behind a gap after this block: that is moved aside. PutInbox does not
 // check whether the block fits the chain. data is not kept.
 //
-// Errors: ErrBadBlock, ErrInboxFull, ErrFailed.
+// Errors: wire.ErrBadBlock, wire.ErrInboxFull, ErrFailed.
 func (n *Node) PutInbox(number uint64, data []byte) (Status, error) {
 	n.life.RLock()
 	defer n.life.RUnlock()
@@ -46,7 +47,7 @@ func (n *Node) putInbox(number uint64, data []byte) error {
 	if space := inbox.Space(len(data)); n.inbox.Bytes()+space > n.cfg.InboxBytes {
 		return fmt.Errorf("%w: it has %d blocks of %d bytes, block %d takes %d, the limit is %d; "+
 			"the repair of the node makes room",
-			ErrInboxFull, n.inbox.Len(), n.inbox.Bytes(), number, space, n.cfg.InboxBytes)
+			wire.ErrInboxFull, n.inbox.Len(), n.inbox.Bytes(), number, space, n.cfg.InboxBytes)
 	}
 	if err := n.inbox.Put(number, data, n.cfg.writeFile); err != nil {
 		return n.fail(err)

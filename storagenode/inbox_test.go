@@ -7,6 +7,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/storagenode/inbox"
+	"github.com/chainstore/chainstore/wire"
 )
 
 func TestInbox(t *testing.T) {
@@ -32,13 +33,13 @@ func TestInbox(t *testing.T) {
 			t.Fatalf("block %d: %+v, %v, want %v", row.number, status, err, row.run)
 		}
 	}
-	if _, err := n.PutInbox(9, c.blocks[8].Bytes()); !errors.Is(err, ErrBadBlock) {
+	if _, err := n.PutInbox(9, c.blocks[8].Bytes()); !errors.Is(err, wire.ErrBadBlock) {
 		t.Errorf("a block with another name: %v", err)
 	}
-	if _, err := n.PutInbox(9, []byte("hello")); !errors.Is(err, ErrBadBlock) {
+	if _, err := n.PutInbox(9, []byte("hello")); !errors.Is(err, wire.ErrBadBlock) {
 		t.Errorf("no block: %v", err)
 	}
-	if _, err := put(9); !errors.Is(err, ErrInboxFull) {
+	if _, err := put(9); !errors.Is(err, wire.ErrInboxFull) {
 		t.Errorf("one too many: %v", err)
 	}
 	crash(t, n)

@@ -80,11 +80,11 @@ func (s *incomingStream) receivePiece(ctx context.Context, piece *transfer.Piece
 			return err
 		}
 		if block.Header != piece.Headers[i] {
-			return fmt.Errorf("%w: block %d has another header than the one that was proven", ErrBadBlock, number)
+			return fmt.Errorf("%w: block %d has another header than the one that was proven", wire.ErrBadBlock, number)
 		}
 		leaves, err := v.Take(&block)
 		if err != nil {
-			return fmt.Errorf("%w: %w", ErrBadBlock, err)
+			return fmt.Errorf("%w: %w", wire.ErrBadBlock, err)
 		}
 		keep := func() error { return s.keep(&block, leaves) }
 		if err = s.ifCurrent(keep); errors.Is(err, errBlocked) {
@@ -107,7 +107,7 @@ func (s *incomingStream) orderedPiece(piece *transfer.Piece) (wire.Piece, error)
 		}
 	}
 	return wire.Piece{}, fmt.Errorf("%w: blocks %d to %d are not the end of an ordered piece",
-		ErrBadBlock, piece.From, piece.End())
+		wire.ErrBadBlock, piece.From, piece.End())
 }
 
 // keep puts a proven block where it belongs: in the place of a damaged or missing one, or at the chain's end.
@@ -132,11 +132,11 @@ func (s *incomingStream) keep(block *chain.Block, leaves []chain.Hash) error {
 		return fmt.Errorf("%w: block %d cannot be added: %w", errBlocked, number, n.blockedByDamage)
 	}
 	if height := n.verifier.Head().Height; number > height {
-		return fmt.Errorf("%w: block %d, block %d is due", ErrNotNext, number, height)
+		return fmt.Errorf("%w: block %d, block %d is due", wire.ErrNotNext, number, height)
 	}
 	leaves, err := n.verifier.TakeHashed(block, leaves[:block.Header.Count])
 	if err != nil {
-		return fmt.Errorf("%w: block %d is good, and does not follow this node's last: %w", ErrNotNext, number, err)
+		return fmt.Errorf("%w: block %d is good, and does not follow this node's last: %w", wire.ErrNotNext, number, err)
 	}
 	if err := n.appendBlock(block, leaves); err != nil {
 		return err

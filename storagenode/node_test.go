@@ -84,14 +84,14 @@ func TestPutRefuses(t *testing.T) {
 		want   []error
 	}{
 		"same again":         {4, c.blocks[4].Bytes(), nil},
-		"another of old":     {4, other.blocks[4].Bytes(), []error{ErrNotNext, ErrConflict}},
-		"ahead":              {11, c.blocks[11].Bytes(), []error{ErrNotNext}},
-		"wrong name":         {10, c.blocks[11].Bytes(), []error{ErrBadBlock}},
-		"of another chain":   {10, other.blocks[10].Bytes(), []error{ErrBadBlock, chain.ErrLink}},
-		"changed payload":    {10, changed, []error{ErrBadBlock, chain.ErrRoot}},
-		"cut short":          {10, changed[:len(changed)-1], []error{ErrBadBlock, chain.ErrFrame}},
-		"nothing":            {10, nil, []error{ErrBadBlock, chain.ErrFrame}},
-		"not a block at all": {10, []byte("hello"), []error{ErrBadBlock, chain.ErrFrame}},
+		"another of old":     {4, other.blocks[4].Bytes(), []error{wire.ErrNotNext, ErrConflict}},
+		"ahead":              {11, c.blocks[11].Bytes(), []error{wire.ErrNotNext}},
+		"wrong name":         {10, c.blocks[11].Bytes(), []error{wire.ErrBadBlock}},
+		"of another chain":   {10, other.blocks[10].Bytes(), []error{wire.ErrBadBlock, chain.ErrLink}},
+		"changed payload":    {10, changed, []error{wire.ErrBadBlock, chain.ErrRoot}},
+		"cut short":          {10, changed[:len(changed)-1], []error{wire.ErrBadBlock, chain.ErrFrame}},
+		"nothing":            {10, nil, []error{wire.ErrBadBlock, chain.ErrFrame}},
+		"not a block at all": {10, []byte("hello"), []error{wire.ErrBadBlock, chain.ErrFrame}},
 	} {
 		status, err := n.Put(row.number, row.data)
 		if status != c.statusAt(10) {

@@ -8,13 +8,14 @@ import (
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/storagenode/blockindex"
 	"github.com/chainstore/chainstore/storagenode/segment"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // Put adds the next block: it verifies it against the node's head, appends it and syncs it, and returns when it would
 // survive a power cut. A block that is here already changes nothing. data is not kept. The Status is that of the node
 // after the call, whatever the outcome.
 //
-// Errors: ErrNotNext (ErrConflict), ErrBadBlock, ErrFailed, and ErrDamaged if the node cannot go on before a block is
+// Errors: wire.ErrNotNext (ErrConflict), wire.ErrBadBlock, ErrFailed, and ErrDamaged if the node cannot go on before a block is
 // repaired.
 func (n *Node) Put(number uint64, data []byte) (Status, error) {
 	n.life.RLock()
@@ -56,17 +57,17 @@ func (n *Node) PutAll(next func() (chain.Block, error)) error {
 	}
 }
 
-// parseBlock checks the bytes of a block against its number. The error wraps ErrBadBlock.
+// parseBlock checks the bytes of a block against its number. The error wraps wire.ErrBadBlock.
 func parseBlock(number uint64, data []byte) (chain.Block, error) {
 	if uint64(len(data)) > segment.MaxBlock {
-		return chain.Block{}, fmt.Errorf("%w: %d bytes, the limit is %d", ErrBadBlock, len(data), uint64(segment.MaxBlock))
+		return chain.Block{}, fmt.Errorf("%w: %d bytes, the limit is %d", wire.ErrBadBlock, len(data), uint64(segment.MaxBlock))
 	}
 	block, err := chain.ParseBlock(data)
 	if err != nil {
-		return chain.Block{}, fmt.Errorf("%w: block %d: %w", ErrBadBlock, number, err)
+		return chain.Block{}, fmt.Errorf("%w: block %d: %w", wire.ErrBadBlock, number, err)
 	}
 	if block.Header.Block != number {
-		return chain.Block{}, fmt.Errorf("%w: block %d was named block %d", ErrBadBlock, block.Header.Block, number)
+		return chain.Block{}, fmt.Errorf("%w: block %d was named block %d", wire.ErrBadBlock, block.Header.Block, number)
 	}
 	return block, nil
 }
@@ -90,7 +91,7 @@ func (n *Node) put(number uint64, data []byte) error {
 		return err
 	}
 	if number > height {
-		return fmt.Errorf("%w: block %d, block %d is due", ErrNotNext, number, height)
+		return fmt.Errorf("%w: block %d, block %d is due", wire.ErrNotNext, number, height)
 	}
 	leaves, err := n.verify(&block)
 	if err != nil {
@@ -106,7 +107,7 @@ func (n *Node) put(number uint64, data []byte) error {
 func (n *Node) verify(block *chain.Block) ([]chain.Hash, error) {
 	leaves, err := n.verifier.Take(block)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrBadBlock, err)
+		return nil, fmt.Errorf("%w: %w", wire.ErrBadBlock, err)
 	}
 	return leaves, nil
 }
@@ -117,7 +118,7 @@ func (n *Node) compareHeader(h *chain.Header) error {
 	defer r.release(n)
 	here, err := r.header(n, h.Block)
 	if err != nil {
-		return fmt.Errorf("%w: block %d is below the height, and cannot be compared: %w", ErrNotNext, h.Block, err)
+		return fmt.Errorf("%w: block %d is below the height, and cannot be compared: %w", wire.ErrNotNext, h.Block, err)
 	}
 	if here != *h {
 		return fmt.Errorf("%w: block %d is %v here, not %v", ErrConflict, h.Block, here.Hash(), h.Hash())

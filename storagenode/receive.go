@@ -64,7 +64,7 @@ const maxChanged = 64
 // one, its blocks from Keep on are moved to quarantine/ first. That is done once for a ticket, even if the node is
 // started again in between.
 //
-// Errors: ErrFailed, ErrBadBlock for an order that makes no sense.
+// Errors: ErrFailed, wire.ErrBadBlock for an order that makes no sense.
 func (n *Node) Receive(o wire.ReceiveOrder) (wire.ReceiveStatus, error) {
 	r, err := n.openRepair(o)
 	if err != nil {
@@ -97,7 +97,7 @@ func (n *Node) openRepair(o wire.ReceiveOrder) (*incomingRepair, error) {
 		return r, nil
 	}
 	if o.Ticket == "" {
-		return nil, fmt.Errorf("%w: a repair needs a ticket", ErrBadBlock)
+		return nil, fmt.Errorf("%w: a repair needs a ticket", wire.ErrBadBlock)
 	}
 	if err := transfer.CheckPieces(o.Pieces); err != nil {
 		return nil, err
@@ -249,7 +249,7 @@ func (n *Node) reopenAfterRepair(r *incomingRepair) error {
 // Take receives a stream of blocks for the repair under a ticket. Blocks that arrived whole are kept whatever the
 // outcome. A new stream replaces one that hangs.
 //
-// Errors: ErrTicket; ErrBadBlock if the stream does not prove itself; ErrFailed; else what kept the stream from being
+// Errors: ErrTicket; wire.ErrBadBlock if the stream does not prove itself; ErrFailed; else what kept the stream from being
 // read.
 func (n *Node) Take(ctx context.Context, ticket string, from io.Reader) error {
 	r := n.lastRepair()

@@ -174,7 +174,7 @@ func TestTickets(t *testing.T) {
 		{{Range: chain.Range{From: 3, To: 3}}}, {{Range: chain.Range{From: 0, To: wire.MaxPiece + 1}}},
 		{{Range: chain.Range{From: 3, To: 5}}, {Range: chain.Range{From: 4, To: 6}}},
 	} {
-		if _, err := n.Receive(wire.ReceiveOrder{Ticket: "a", Pieces: pieces}); !errors.Is(err, ErrBadBlock) {
+		if _, err := n.Receive(wire.ReceiveOrder{Ticket: "a", Pieces: pieces}); !errors.Is(err, wire.ErrBadBlock) {
 			t.Errorf("pieces %v: %v", pieces, err)
 		}
 	}

@@ -28,7 +28,7 @@ func pipeTo(to *Node) func(context.Context, string, string, func(io.Writer) erro
 		err := to.Take(ctx, ticket, pr)
 		pr.CloseWithError(io.ErrClosedPipe) //nolint:errcheck // it returns nil
 		<-written
-		if errors.Is(err, ErrBadBlock) {
+		if errors.Is(err, wire.ErrBadBlock) {
 			return fmt.Errorf("%w: %w", ErrRefused, err)
 		}
 		return err

@@ -11,6 +11,7 @@ import (
 	"github.com/chainstore/chainstore/storagenode/inbox"
 	"github.com/chainstore/chainstore/storagenode/segment"
 	"github.com/chainstore/chainstore/storagenode/tiles"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // syncEvery is the number of blocks after which index and tiles are synced at the latest. A start after a crash has to
@@ -150,4 +151,4 @@ func (n *Node) stopped() error {
 }
 
 // errBlocked: a damaged block keeps the node from adding blocks. It may go on after it is loaded again.
-var errBlocked = fmt.Errorf("%w: the node waits for the repair of a damaged block", ErrNotNext)
+var errBlocked = fmt.Errorf("%w: the node waits for the repair of a damaged block", wire.ErrNotNext)

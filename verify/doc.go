@@ -14,4 +14,7 @@
 //
 // What comes from a server or out of a file is held to be hostile: sizes are bounded before they are read, nothing is kept that grows with the log,
 // and no input makes the package panic.
+//
+// The public Go API of ChainStore consists of the packages chain, wire, client and verify. All other packages may change
+// in any release.
 package verify

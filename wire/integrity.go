@@ -88,10 +88,10 @@ type SendStatus struct {
 	Faulty bool   `json:"faulty"`
 }
 
-// Suspicion is what a master tells the leader of a storage node that answered wrong.
+// Suspicion is a master's report to the leader of a storage node that answered wrong.
 type Suspicion struct {
 	ID    string `json:"id"`
-	Cause string `json:"cause"`
+	Cause string `json:"cause"` // the detail of a [CodeWrongAnswer]
 }
 
 // Kinds of events in the story of a cluster's integrity.
@@ -114,12 +114,14 @@ type Event struct {
 	Node     string          `json:"node,omitempty"`   // its id
 	URL      string          `json:"url,omitempty"`    // its address
 	Source   string          `json:"source,omitempty"` // repair: the id of the node that sent
-	Cause    string          `json:"cause,omitempty"`  // for people
+	Cause    string          `json:"cause,omitempty"`  // in English
 	Findings []chain.Finding `json:"findings,omitempty"`
 	Ranges   []chain.Range   `json:"ranges,omitempty"` // the blocks that it is about
 	Blocks   uint64          `json:"blocks,omitempty"` // how many
 	Bytes    uint64          `json:"bytes,omitempty"`
 	Millis   uint64          `json:"millis,omitempty"` // how long it took
+
+	CauseCoded Message `json:"cause_coded,omitzero"`
 }
 
 // NodeIntegrity is how a storage node stands.
@@ -129,13 +131,16 @@ type NodeIntegrity struct {
 	State   string        `json:"state"`
 	Live    bool          `json:"live"`
 	Height  uint64        `json:"height"`
-	Cause   string        `json:"cause,omitempty"`
+	Cause   string        `json:"cause,omitempty"`   // of the state, in English
 	Bad     []chain.Range `json:"bad"`               // known to be damaged or missing
-	Due     string        `json:"due,omitempty"`     // why a check is due at once
+	Due     string        `json:"due,omitempty"`     // why a check is due at once, in English
 	Checked uint64        `json:"checked,omitempty"` // when the last check ended, unix milliseconds; 0 for never
 	Task    *Task         `json:"task,omitempty"`    // what is under way
 	// Aborted is the last check, where that ended early; nil where it came to its end, or the leader has not seen it.
 	Aborted *Aborted `json:"aborted,omitempty"`
+
+	CauseCoded Message `json:"cause_coded,omitzero"`
+	DueCoded   Message `json:"due_coded,omitzero"`
 }
 
 // Aborted is a check that ended before it had looked at everything. The check stays due and is tried again. The leader
@@ -178,7 +183,10 @@ type Integrity struct {
 	Confirmed []chain.Range   `json:"confirmed"` // those that a person confirmed
 	Totals    Totals          `json:"totals"`
 	Events    []Event         `json:"events"` // the newest first
-	Notices   []string        `json:"notices"`
+
+	Authoritative bool      `json:"authoritative"` // as of a [Cluster]
+	Notices       []string  `json:"notices"`
+	NoticesCoded  []Message `json:"notices_coded"`
 }
 
 // LostBlock is the body of POST /v1/cluster/integrity/confirm-lost.

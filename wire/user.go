@@ -107,8 +107,13 @@ type Cluster struct {
 	Checkpoint Checkpoints `json:"checkpoint"`
 	// Witnesses are those that the leader asks for cosignatures; left out where there are none, and where it cannot be asked.
 	Witnesses []Witness `json:"witnesses,omitempty"`
-	// Notices say in words what an operator should know: "no miner", too few storage nodes, an alarm.
-	Notices []string `json:"notices"`
+	// Authoritative reports whether this is the leader's word, and a majority of the masters confirmed the leader after the request
+	// arrived. Otherwise it is what one master knows. Masters before protocol level 2 do not send it.
+	Authoritative bool `json:"authoritative"`
+	// Notices are what an operator should know, in English; NoticesCoded are the same for programs. Masters before protocol level 2
+	// send no codes.
+	Notices      []string  `json:"notices"`
+	NoticesCoded []Message `json:"notices_coded"`
 }
 
 // Head is the head of the mined chain.
@@ -145,15 +150,19 @@ type Storage struct {
 	State  string `json:"state"` // "valid", "validating", "invalid", "sending" or "receiving"
 	Height uint64 `json:"height"`
 	Live   bool   `json:"live"`
-	Cause  string `json:"cause,omitempty"` // of the state
+	Level  uint64 `json:"level"`           // the protocol level that it has announced; 0 while the group is below level 2
+	Cause  string `json:"cause,omitempty"` // of the state, in English
 	Since  uint64 `json:"since"`           // when the state began
+
+	CauseCoded Message `json:"cause_coded,omitzero"`
 }
 
 // Miner is a miner node.
 type Miner struct {
-	ID   string `json:"id"`
-	URL  string `json:"url"`
-	Live bool   `json:"live"`
+	ID    string `json:"id"`
+	URL   string `json:"url"`
+	Live  bool   `json:"live"`
+	Level uint64 `json:"level"` // as of a storage node
 }
 
 // Amount is a number of records and their bytes.

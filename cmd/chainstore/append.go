@@ -230,7 +230,7 @@ func (a *appending) awaitReceipt(ctx context.Context, at *wire.Appended, limit t
 			return &r, nil
 		case ctx.Err() != nil:
 			return nil, context.Cause(ctx)
-		case !errors.Is(err, client.ErrNotCovered):
+		case !errors.Is(err, wire.ErrNotCovered):
 			return nil, err
 		}
 		select {

@@ -99,7 +99,7 @@ func TestAppendUnknownOutcome(t *testing.T) {
 	f := newFakeCluster(t)
 	f.use(t)
 	f.after = func(w http.ResponseWriter) bool {
-		problem(w, http.StatusInternalServerError, wire.ProblemInternal, "Internal error")
+		problem(w, http.StatusInternalServerError, wire.ErrInternal.Name, "Internal error")
 		return true
 	}
 	_, _, err := run(t, strings.NewReader("a"), "append")
@@ -221,7 +221,7 @@ func TestAppendLinesUnknownOutcome(t *testing.T) {
 			if len(f.byKey) == 0 || done && len(f.byKey) < 2 {
 				return false
 			}
-			problem(w, http.StatusInternalServerError, wire.ProblemInternal, "Internal error")
+			problem(w, http.StatusInternalServerError, wire.ErrInternal.Name, "Internal error")
 			return true
 		}
 		if done {

@@ -56,7 +56,7 @@ func TestConnectionPrecedence(t *testing.T) {
 		{name: "a founder with one", c: connection{role: asFounder, cluster: named}, masters: "http://file:1", token: "file-admin"},
 		{name: "a founder without a cluster", c: connection{role: asFounder}, err: "no cluster is named"},
 		{name: "missing file", c: connection{cluster: "nowhere.json"}, err: "nowhere.json: no such file or directory: 'chainstore dev' writes it"},
-		{name: "no cluster file", c: connection{cluster: token}, err: "is no cluster file"},
+		{name: "no cluster file", c: connection{cluster: token}, err: "is not a cluster file"},
 		{name: "missing token file", c: connection{masters: []string{"http://a:1"}, tokenFile: "nowhere"}, err: "nowhere: no such file"},
 		{name: "two tokens in a file", c: connection{masters: []string{"http://a:1"}, tokenFile: writeFile(t, "two", "s3cret-a s3cret-b")}, err: "must hold one token"},
 	}

@@ -21,8 +21,8 @@ func newDevCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "dev",
 		Short: "Run a whole cluster on this machine: three masters, three storage nodes, one miner",
-		Long: `Run a whole cluster on the loopback address, for development and to try it out. One folder holds all of its
-data. Started again on the same folder, the cluster continues the chain. Ctrl-C stops it.
+		Long: `Run a whole cluster on the loopback address, for development and to try it out. One folder holds all
+of its data. Started again on the same folder, the cluster continues the chain. Ctrl-C stops it.
 
 With --processes each of the seven roles is a process of its own, so that you can stop one with kill -9 and watch.`,
 		Args: cobra.NoArgs,

@@ -100,7 +100,7 @@ func (f *fakeCluster) lets(tokens ...string) func(http.HandlerFunc) http.Handler
 					return
 				}
 			}
-			problem(w, http.StatusUnauthorized, wire.ProblemUnauthorized, "Unknown token")
+			problem(w, http.StatusUnauthorized, wire.ErrUnauthorized.Name, "Unknown token")
 		}
 	}
 }
@@ -127,7 +127,7 @@ func reply(w http.ResponseWriter, status int, v any) {
 func (f *fakeCluster) take(w http.ResponseWriter, r *http.Request, entries []chain.Record) ([]wire.Position, bool) {
 	for i := range entries {
 		if len(entries[i].Payload) > f.limit {
-			problem(w, http.StatusRequestEntityTooLarge, wire.ProblemTooLarge, fmt.Sprintf("Record of more than %d bytes", f.limit))
+			problem(w, http.StatusRequestEntityTooLarge, wire.ErrTooLarge.Name, fmt.Sprintf("Record of more than %d bytes", f.limit))
 			return nil, false
 		}
 	}
@@ -228,7 +228,7 @@ func (f *fakeCluster) listed(r *http.Request, from uint64) (list []wire.Record) 
 // list gives pages of at most two records, so that a list takes several.
 func (f *fakeCluster) list(w http.ResponseWriter, r *http.Request) {
 	if p := r.URL.Query().Get("project"); p != "" && p != "default" {
-		problem(w, http.StatusForbidden, wire.ProblemForbidden, "Not with this token")
+		problem(w, http.StatusForbidden, wire.ErrForbidden.Name, "Not with this token")
 		return
 	}
 	var from uint64
@@ -276,10 +276,10 @@ func (f *fakeCluster) byIndex(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if index%(fakeBlock+1) == fakeBlock {
-		problem(w, http.StatusNotFound, wire.ProblemSealIndex, "Index of a seal")
+		problem(w, http.StatusNotFound, wire.ErrSealIndex.Name, "Index of a seal")
 		return
 	}
-	problem(w, http.StatusNotFound, wire.ProblemNotFound, "Not found")
+	problem(w, http.StatusNotFound, wire.ErrNotFound.Name, "Not found")
 }
 
 func (f *fakeCluster) byPosition(w http.ResponseWriter, r *http.Request) {
@@ -290,7 +290,7 @@ func (f *fakeCluster) byPosition(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	problem(w, http.StatusNotFound, wire.ProblemNotFound, "Not found")
+	problem(w, http.StatusNotFound, wire.ErrNotFound.Name, "Not found")
 }
 
 // listBlocks gives pages of at most two blocks, so that a list takes several.

@@ -57,7 +57,7 @@ func (f *fakeCluster) checkStorage(w http.ResponseWriter, r *http.Request) {
 	in := &f.integrity
 	n := in.node(r.PathValue("id"))
 	if n == nil {
-		problem(w, http.StatusNotFound, wire.ProblemNotFound, "No such storage node")
+		problem(w, http.StatusNotFound, wire.ErrNotFound.Name, "No such storage node")
 		return
 	}
 	n.Due = "asked for"
@@ -81,7 +81,7 @@ func (f *fakeCluster) confirmLost(w http.ResponseWriter, r *http.Request) {
 	}
 	in := &f.integrity.state
 	if !holds(in.Lost, *body.Block) {
-		problem(w, http.StatusConflict, wire.ProblemNotLost, "Block not lost")
+		problem(w, http.StatusConflict, wire.ErrNotLost.Name, "Block not lost")
 		return
 	}
 	in.Confirmed = chain.AddRange(in.Confirmed, chain.Range{From: *body.Block, To: *body.Block + 1})
@@ -94,9 +94,9 @@ func (f *fakeCluster) removeStorage(w http.ResponseWriter, r *http.Request) {
 	n := f.integrity.node(r.PathValue("id"))
 	switch {
 	case n == nil:
-		problem(w, http.StatusNotFound, wire.ProblemNotFound, "No such storage node")
+		problem(w, http.StatusNotFound, wire.ErrNotFound.Name, "No such storage node")
 	case r.URL.Query().Get("force") != "true" && len(f.integrity.state.Nodes) <= 2:
-		problem(w, http.StatusConflict, wire.ProblemTooFewCopies, "Too few copies would remain")
+		problem(w, http.StatusConflict, wire.ErrTooFewCopies.Name, "Too few copies would remain")
 	default:
 		f.integrity.removed = append(f.integrity.removed, n.ID+"?"+r.URL.RawQuery)
 		w.WriteHeader(http.StatusNoContent)

@@ -54,12 +54,12 @@ func (f *fakeCluster) retireLogKey(w http.ResponseWriter, r *http.Request) {
 		case k.ID != r.PathValue("id"):
 			continue
 		case signing == 1:
-			problem(w, http.StatusConflict, wire.ProblemLastKey, "The last key")
+			problem(w, http.StatusConflict, wire.ErrLastKey.Name, "The last key")
 		default:
 			k.Retired = fakeTime + 60_000
 			w.WriteHeader(http.StatusNoContent)
 		}
 		return
 	}
-	problem(w, http.StatusNotFound, wire.ProblemNotFound, "No such key")
+	problem(w, http.StatusNotFound, wire.ErrNotFound.Name, "No such key")
 }

@@ -23,7 +23,7 @@ func (f *fakeCluster) master(idOrURL string) int {
 func (f *fakeCluster) removeMaster(w http.ResponseWriter, r *http.Request) {
 	i := f.master(r.PathValue("id"))
 	if i < 0 {
-		problem(w, http.StatusNotFound, wire.ProblemNotFound, "No such master")
+		problem(w, http.StatusNotFound, wire.ErrNotFound.Name, "No such master")
 		return
 	}
 	there := 0
@@ -33,7 +33,7 @@ func (f *fakeCluster) removeMaster(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if there < 2 && r.URL.Query().Get("force") != "true" {
-		problem(w, http.StatusConflict, wire.ProblemTooFewMasters, "Too few masters would remain")
+		problem(w, http.StatusConflict, wire.ErrTooFewMasters.Name, "Too few masters would remain")
 		return
 	}
 	f.status.Masters = slices.Delete(f.status.Masters, i, i+1)
@@ -58,9 +58,9 @@ func (f *fakeCluster) transferLeadership(w http.ResponseWriter, r *http.Request)
 	}
 	switch {
 	case i < 0:
-		problem(w, http.StatusNotFound, wire.ProblemNotFound, "No such master")
+		problem(w, http.StatusNotFound, wire.ErrNotFound.Name, "No such master")
 	case f.status.Masters[i].State == "unreachable":
-		problem(w, http.StatusConflict, wire.ProblemNotVoter, "Cannot lead")
+		problem(w, http.StatusConflict, wire.ErrNotVoter.Name, "Cannot lead")
 	default:
 		for j := range f.status.Masters {
 			if f.status.Masters[j].State == "leader" {

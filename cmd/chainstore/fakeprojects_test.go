@@ -51,7 +51,7 @@ func (f *fakeCluster) onProject(h func(http.ResponseWriter, *http.Request, *wire
 				return
 			}
 		}
-		problem(w, http.StatusNotFound, wire.ProblemNotFound, "No such project")
+		problem(w, http.StatusNotFound, wire.ErrNotFound.Name, "No such project")
 	}
 }
 
@@ -61,7 +61,7 @@ func (f *fakeCluster) createProject(w http.ResponseWriter, r *http.Request) {
 	p := wire.Project{ID: 7, Name: n.Name, Public: n.Public, Created: fakeTime}
 	for _, other := range f.projects.list {
 		if other.Name == n.Name {
-			problem(w, http.StatusConflict, wire.ProblemNameTaken, "Name taken")
+			problem(w, http.StatusConflict, wire.ErrNameTaken.Name, "Name taken")
 			return
 		}
 		p.ID = max(p.ID, other.ID+1)
@@ -123,5 +123,5 @@ func (f *fakeCluster) revokeToken(w http.ResponseWriter, r *http.Request, p *wir
 			return
 		}
 	}
-	problem(w, http.StatusNotFound, wire.ProblemNotFound, "No such token")
+	problem(w, http.StatusNotFound, wire.ErrNotFound.Name, "No such token")
 }

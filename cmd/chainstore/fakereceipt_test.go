@@ -40,7 +40,7 @@ func (f *fakeCluster) receipt(w http.ResponseWriter, r *http.Request) {
 	receipt := f.receiptOf(index)
 	switch {
 	case receipt == nil:
-		problem(w, http.StatusConflict, wire.ProblemNotCovered, "No checkpoint yet")
+		problem(w, http.StatusConflict, wire.ErrNotCovered.Name, "No checkpoint yet")
 	case r.PathValue("what") == "receipt":
 		reply(w, http.StatusOK, receipt)
 	default:

@@ -71,7 +71,7 @@ What comes back was checked: the payload was hashed again and held against the c
 		default:
 			r, err = c.GetIndex(cmd.Context(), index)
 		}
-		if errors.Is(err, client.ErrSealIndex) {
+		if errors.Is(err, wire.ErrSealIndex) {
 			return fmt.Errorf("%w: a block's records are before its seal", err)
 		}
 		if err != nil {

@@ -50,7 +50,7 @@ func integrityText(in *wire.Integrity, older int, now time.Time, width int) stri
 		if n.Due != "" {
 			remarks = append(remarks, fmt.Sprintf("%s: a check is due: %s", n.ID, n.Due))
 		}
-		if a := n.Aborted; a != nil && !strings.Contains(n.Due, a.Error) {
+		if a := n.Aborted; a != nil && n.DueCoded.Code != wire.CodeCheckAborted {
 			remarks = append(remarks, n.ID+" "+abortedNote(a))
 		}
 		if n.State != stateValid && n.Cause != "" && n.Cause != n.Due {

@@ -72,7 +72,7 @@ CHAINSTORE_TOKEN; or, with none of these, by ` + defaultClusterFile() + `.`,
 		}
 	}
 	add(groupUse, newAppendCommand(), newGetCommand(), newReceiptCommand(), newListCommand(), newTailCommand(), newProjectCommand())
-	add(groupInspect, newStatusCommand(), newIntegrityCommand(), newCheckCommand(), newBlocksCommand(), newVerifyCommand(), newLogCommand(), newBenchCommand())
+	add(groupInspect, newStatusCommand(), newIntegrityCommand(), newCheckCommand(), newBlocksCommand(), newVerifyCommand(), newLogCommand())
 	add(groupRun, newDevCommand(), newMasterCommand(), newStorageCommand(), newMinerCommand(), newExportCommand(), newImportCommand())
 	root.AddCommand(newVersionCommand())
 	shapeHelp(root)

@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/chainstore/chainstore/client"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // newMasterRemoveCommand takes a master out of the group.
@@ -38,10 +38,10 @@ no append until enough of the others are back.`,
 		}
 		defer c.CloseIdle()
 		err = c.RemoveMaster(cmd.Context(), args[0], force)
-		if errors.Is(err, client.ErrTooFewMasters) {
+		if errors.Is(err, wire.ErrTooFewMasters) {
 			return fmt.Errorf("%w: bring the others back first, or give --force", err)
 		}
-		if errors.Is(err, client.ErrNotFound) {
+		if errors.Is(err, wire.ErrNotFound) {
 			return fmt.Errorf("%w: 'chainstore status' lists the masters", err)
 		}
 		if err != nil {

@@ -76,7 +76,7 @@ The token is shown this once: keep it, with --json say:
 			p.Quota = &quota
 		}
 		created, err := c.CreateProject(cmd.Context(), p)
-		if errors.Is(err, client.ErrUnauthorized) {
+		if errors.Is(err, wire.ErrUnauthorized) {
 			return fmt.Errorf("%w: registration is not open here, give --admin-token-file FILE or set %s", err, envAdminToken)
 		}
 		if err != nil {
@@ -225,7 +225,7 @@ the admin token.`,
 
 // notListed adds where to look for what was not found.
 func notListed(err error) error {
-	if errors.Is(err, client.ErrNotFound) {
+	if errors.Is(err, wire.ErrNotFound) {
 		return fmt.Errorf("%w: 'chainstore project list' lists the projects", err)
 	}
 	return err

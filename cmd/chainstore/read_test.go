@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"runtime/debug"
 	"strings"
 	"testing"
 
@@ -43,7 +42,7 @@ func TestGet(t *testing.T) {
 		{[]string{"--", "1", "-2"}, `OFFSET "-2" is not a whole number`},
 		{[]string{"1", "4294967296"}, `OFFSET "4294967296" is too large: the limit is 4294967295`},
 		{[]string{"18446744073709551616", "0"}, `is too large: the limit is 18446744073709551615`},
-		{[]string{"9", "0"}, "Not found (not-found, HTTP 404)"},
+		{[]string{"9", "0"}, "Not found (HTTP 404)"},
 		{[]string{"--index", "4"}, "a block's records are before its seal"},
 	}
 	for _, test := range tests {
@@ -116,15 +115,4 @@ func TestProjectCreate(t *testing.T) {
 	t.Setenv(envAdminToken, projectToken)
 	_, _, err = run(t, nil, "project", "create", "third")
 	mustFail(t, err, "unauthorized, HTTP 401")
-}
-
-func TestVersionLine(t *testing.T) {
-	info := &debug.BuildInfo{GoVersion: "go1.26.0", Settings: []debug.BuildSetting{{Key: "vcs.revision", Value: "abc"}, {Key: "vcs.modified", Value: "true"}}}
-	info.Main.Version = "v1.2.3"
-	if got, want := versionLine(info), "chainstore v1.2.3 commit abc with changes go1.26.0 "; !strings.HasPrefix(got, want) {
-		t.Errorf("%q, want %q…", got, want)
-	}
-	if got := versionLine(&debug.BuildInfo{}); !strings.HasPrefix(got, "chainstore (devel) go1") {
-		t.Errorf("%q", got)
-	}
 }

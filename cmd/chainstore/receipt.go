@@ -57,7 +57,7 @@ type, and without its block.`,
 		defer c.CloseIdle()
 		data, err := fetchReceipt(cmd.Context(), c, numbers, tlogProof)
 		switch {
-		case errors.Is(err, client.ErrSealIndex):
+		case errors.Is(err, wire.ErrSealIndex):
 			return fmt.Errorf("%w: a block's records are before its seal", err)
 		case err != nil:
 			return err

@@ -21,9 +21,12 @@ func TestRoleFlags(t *testing.T) {
 		flags, parsed, defaults []roles.Flag
 		want, got               any
 	}{
-		"master":  {master.Flags(), parsedMaster.Flags(), defaultMaster.Flags(), &master, &parsedMaster},
-		"storage": {storage.StorageFlags(), parsedStorage.StorageFlags(), defaultStorage.StorageFlags(), &storage, &parsedStorage},
-		"miner":   {miner.MinerFlags(), parsedMiner.MinerFlags(), defaultMiner.MinerFlags(), &miner, &parsedMiner},
+		"master": {master.Flags(), parsedMaster.Flags(), defaultMaster.Flags(), &master, &parsedMaster},
+		"storage": {
+			storage.StorageFlags(), parsedStorage.StorageFlags(), defaultStorage.StorageFlags(),
+			&storage, &parsedStorage,
+		},
+		"miner": {miner.MinerFlags(), parsedMiner.MinerFlags(), defaultMiner.MinerFlags(), &miner, &parsedMiner},
 	} {
 		if args := roles.Args(c.flags, c.defaults); args != nil {
 			t.Errorf("%s: the defaults need the arguments %q", name, args)

@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/chainstore/chainstore/client"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // newStorageRemoveCommand takes a storage node out of the cluster.
@@ -38,10 +38,10 @@ lose blocks of which it has the only good copy.`,
 		}
 		defer c.CloseIdle()
 		err = c.RemoveStorage(cmd.Context(), args[0], force)
-		if errors.Is(err, client.ErrTooFewCopies) {
+		if errors.Is(err, wire.ErrTooFewCopies) {
 			return fmt.Errorf("%w: add a storage node or wait for a repair first, or give --force", err)
 		}
-		if errors.Is(err, client.ErrNotFound) {
+		if errors.Is(err, wire.ErrNotFound) {
 			return fmt.Errorf("%w: 'chainstore status' lists the storage nodes", err)
 		}
 		if err != nil {

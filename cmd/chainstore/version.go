@@ -9,9 +9,13 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// newVersionCommand tells which program this is.
+// version is the release that this source is, or will be once it is released. CHANGELOG.md has the same.
+const version = "0.1.0"
+
+// newVersionCommand prints the version.
 func newVersionCommand() *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	cmd := &cobra.Command{
 		Use:               "version",
 		Short:             "Print the version, the commit and the Go version it was built with",
 		Args:              cobra.NoArgs,
@@ -21,32 +25,57 @@ func newVersionCommand() *cobra.Command {
 			if !ok {
 				info = &debug.BuildInfo{}
 			}
-			_, err := fmt.Fprintln(cmd.OutOrStdout(), versionLine(info))
+			b := newBuild(info)
+			if asJSON {
+				return printJSON(cmd.OutOrStdout(), b)
+			}
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), b)
 			return err
 		},
 	}
+	addJSON(cmd, &asJSON, "print the version as JSON")
+	return cmd
 }
 
-// versionLine is what a build knows of itself. The commit is known where the program was built in a clone.
-func versionLine(info *debug.BuildInfo) string {
-	version := info.Main.Version
-	if version == "" {
-		version = "(devel)"
+// build describes this program.
+type build struct {
+	Version  string `json:"version"`
+	Module   string `json:"module,omitempty"`   // version of the module that Go recorded, "" in a build of a folder
+	Commit   string `json:"commit,omitempty"`   // known if the program was built in a clone
+	Modified bool   `json:"modified,omitempty"` // the sources differed from the commit
+	Go       string `json:"go"`
+	Platform string `json:"platform"`
+}
+
+func newBuild(info *debug.BuildInfo) build {
+	b := build{Version: version, Go: info.GoVersion, Platform: runtime.GOOS + "/" + runtime.GOARCH}
+	if b.Go == "" {
+		b.Go = runtime.Version()
 	}
-	parts := []string{"chainstore", version}
-	settings := map[string]string{}
+	if info.Main.Version != "(devel)" {
+		b.Module = info.Main.Version
+	}
 	for _, s := range info.Settings {
-		settings[s.Key] = s.Value
-	}
-	if commit := settings["vcs.revision"]; commit != "" {
-		if settings["vcs.modified"] == "true" {
-			commit += " with changes"
+		switch s.Key {
+		case "vcs.revision":
+			b.Commit = s.Value
+		case "vcs.modified":
+			b.Modified = s.Value == "true"
 		}
-		parts = append(parts, "commit "+commit)
 	}
-	goVersion := info.GoVersion
-	if goVersion == "" {
-		goVersion = runtime.Version()
+	return b
+}
+
+// String is the build on one line. The module's version is left out if there is a commit, since it repeats that.
+func (b build) String() string {
+	parts := []string{"chainstore", b.Version}
+	switch {
+	case b.Commit != "" && b.Modified:
+		parts = append(parts, "commit", b.Commit, "with changes")
+	case b.Commit != "":
+		parts = append(parts, "commit", b.Commit)
+	case b.Module != "":
+		parts = append(parts, "module", b.Module)
 	}
-	return strings.Join(append(parts, goVersion, runtime.GOOS+"/"+runtime.GOARCH), " ")
+	return strings.Join(append(parts, b.Go, b.Platform), " ")
 }

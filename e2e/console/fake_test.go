@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/httpapi"
+	"github.com/chainstore/chainstore/httpapi/console"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -81,12 +81,12 @@ func startFake(t *testing.T) *fakeCluster {
 	var urls []string
 	known := func() []string { return urls }
 	mux := http.NewServeMux()
-	console := httpapi.NewConsole(known)
-	mux.Handle("GET /{$}", console)
-	mux.Handle("GET /console/", console)
+	page := console.New(known)
+	mux.Handle("GET /{$}", page)
+	mux.Handle("GET /console/", page)
 	f.routes(mux)
 	for range 3 {
-		server := httptest.NewServer(httpapi.CrossOrigin(known, mux))
+		server := httptest.NewServer(console.CrossOrigin(known, mux))
 		t.Cleanup(server.Close)
 		f.masters = append(f.masters, server)
 		urls = append(urls, server.URL)
@@ -201,20 +201,20 @@ func (f *fakeCluster) route(mux *http.ServeMux, pattern, who string, do answer) 
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		by, ok := f.caller(r)
-		status, value := http.StatusUnauthorized, any(problemName(wire.ProblemUnauthorized))
+		status, value := http.StatusUnauthorized, any(problemName(wire.ErrUnauthorized.Name))
 		switch {
 		case f.old && (r.Method+r.URL.Path == "GET/v1/records" || strings.HasSuffix(r.URL.Path, "/proof")):
-			status, value = http.StatusNotFound, problemName(wire.ProblemNotFound)
+			status, value = http.StatusNotFound, problemName(wire.ErrNoSuchRoute.Name)
 		case !ok && who != anybody:
 		case who == byAdmin && by.project != nil, who == ofData && by.project == nil:
-			status, value = http.StatusForbidden, problemName(wire.ProblemForbidden)
+			status, value = http.StatusForbidden, problemName(wire.ErrForbidden.Name)
 		default:
 			status, value = do(r, by)
 		}
 		typ := "application/json"
 		if name, bad := value.(problemName); bad {
 			typ = wire.TypeProblem
-			value = wire.Problem{Type: wire.ProblemBase + string(name), Title: map[bool]string{true: "No such route", false: "Problem"}[f.old], Status: status, Detail: "the fake says " + string(name)}
+			value = wire.Problem{Type: wire.ProblemBase + string(name), Title: "Problem", Status: status, Detail: "the fake says " + string(name)}
 		}
 		w.Header().Set("Content-Type", typ)
 		w.WriteHeader(status)
@@ -248,7 +248,8 @@ func (f *fakeCluster) cluster() wire.Cluster {
 	c := wire.Cluster{
 		Group: "g", Epoch: 1, Leader: fmt.Sprintf("m-%d", f.leader), Term: f.term, Head: f.chain.head(), Records: uint64(len(f.chain.records)),
 		Stored: uint64(len(f.chain.headers) - f.lag), Replicas: 2, Pending: wire.Pending{Blocks: f.lag}, Cut: wire.Amount{Records: 4, Bytes: 1 << 20}, Buffer: wire.Amount{Records: len(open)},
-		Miners: []wire.Miner{{ID: "n-0", URL: fakeURL(8079), Live: true}}, Notices: []string{}, Storages: []wire.Storage{},
+		Miners: []wire.Miner{{ID: "n-0", URL: fakeURL(8079), Live: true}}, Authoritative: true,
+		Notices: []string{}, NoticesCoded: []wire.Message{}, Storages: []wire.Storage{},
 	}
 	c.Checkpoint = wire.Checkpoints{Size: c.Head.Size, Height: c.Head.Height, PublishedSize: c.Head.Size}
 	for _, r := range open {
@@ -260,9 +261,10 @@ func (f *fakeCluster) cluster() wire.Cluster {
 		c.Masters = append(c.Masters, wire.Master{ID: fmt.Sprintf("m-%d", i), URL: m.URL, Raft: fmt.Sprintf("127.0.0.1:%d", 8010+i), State: state, Voter: true})
 	}
 	for _, s := range f.storages {
-		c.Storages = append(c.Storages, wire.Storage{ID: s.ID, URL: s.URL, State: s.State, Height: s.Height, Live: s.Live, Cause: s.Cause})
+		c.Storages = append(c.Storages, wire.Storage{ID: s.ID, URL: s.URL, State: s.State, Height: s.Height, Live: s.Live, Cause: s.Cause, CauseCoded: s.CauseCoded})
 		if s.State == "invalid" {
-			c.Notices = append(c.Notices, fmt.Sprintf("storage node %s is invalid: %s", s.ID, s.Cause))
+			notice := wire.Message{Code: wire.CodeStorageInvalid, Args: wire.Args{"node": s.ID, "cause": s.CauseCoded}}
+			c.Notices, c.NoticesCoded = append(c.Notices, notice.Text()), append(c.NoticesCoded, notice)
 		}
 	}
 	return c
@@ -271,19 +273,25 @@ func (f *fakeCluster) cluster() wire.Cluster {
 func (f *fakeCluster) integrity() wire.Integrity {
 	all := wire.Integrity{
 		Nodes: slices.Clone(f.storages), Lost: append([]chain.Range{}, f.lost...), Confirmed: []chain.Range{}, Events: append([]wire.Event{}, f.stories...),
-		Totals: wire.Totals{Checks: 61, CheckedBytes: 319_815_680, BadBlocks: 1, Repairs: 1, RepairedBlocks: 1, RepairedBytes: 4211}, Notices: []string{},
+		Totals: wire.Totals{Checks: 61, CheckedBytes: 319_815_680, BadBlocks: 1, Repairs: 1, RepairedBlocks: 1, RepairedBytes: 4211},
+		Authoritative: true, Notices: []string{}, NoticesCoded: []wire.Message{},
 	}
 	return all
+}
+
+// damaged is the cause of damaged blocks.
+func damaged(bad ...chain.Range) wire.Message {
+	return wire.Message{Code: wire.CodeDamaged, Args: wire.Args{"blocks": chain.CountBlocks(bad), "ranges": bad}}
 }
 
 // check finds nothing, at once.
 func (f *fakeCluster) check(r *http.Request, _ fakeCaller) (int, any) {
 	i := slices.IndexFunc(f.storages, func(s wire.NodeIntegrity) bool { return s.ID == r.PathValue("id") })
 	if i < 0 {
-		return 404, problemName(wire.ProblemNotFound)
+		return 404, problemName(wire.ErrNotFound.Name)
 	}
 	s := &f.storages[i]
-	s.State, s.Cause, s.Bad, s.Checked = "valid", "", []chain.Range{}, uint64(time.Now().UnixMilli())
+	s.State, s.Cause, s.CauseCoded, s.Bad, s.Checked = "valid", "", wire.Message{}, []chain.Range{}, uint64(time.Now().UnixMilli())
 	s.Height = uint64(len(f.chain.headers))
 	return 202, *s
 }
@@ -307,7 +315,7 @@ func (f *fakeCluster) routesOfBlocks(mux *http.ServeMux) {
 	f.route(mux, "GET /v1/blocks/{block}", known, func(r *http.Request, _ fakeCaller) (int, any) {
 		n, err := strconv.Atoi(r.PathValue("block"))
 		if err != nil || n >= len(f.chain.headers) {
-			return 404, problemName(wire.ProblemNotFound)
+			return 404, problemName(wire.ErrNotFound.Name)
 		}
 		return 200, wire.NewBlock(f.chain.headers[n])
 	})
@@ -330,7 +338,7 @@ func (f *fakeCluster) routesOfBlocks(mux *http.ServeMux) {
 		if found := f.chain.find(r.PathValue("hash")); found != nil {
 			return 200, found
 		}
-		return 404, problemName(wire.ProblemNotFound)
+		return 404, problemName(wire.ErrNotFound.Name)
 	})
 }
 
@@ -361,9 +369,9 @@ func (f *fakeCluster) routesOfRecords(mux *http.ServeMux) {
 			record := f.chain.at(n, offset)
 			switch {
 			case record == nil:
-				return 404, problemName(wire.ProblemNotFound)
+				return 404, problemName(wire.ErrNotFound.Name)
 			case !f.mayRead(by, record):
-				return 403, problemName(wire.ProblemForbidden)
+				return 403, problemName(wire.ErrForbidden.Name)
 			}
 			return show(record)
 		})
@@ -371,7 +379,7 @@ func (f *fakeCluster) routesOfRecords(mux *http.ServeMux) {
 	envelope := func(r *fakeRecord) (int, any) { return 200, f.envelope(r) }
 	proof := func(r *fakeRecord) (int, any) {
 		if r.block >= uint64(len(f.chain.headers)) {
-			return 409, problemName(wire.ProblemNotSealed)
+			return 409, problemName(wire.ErrNotSealed.Name)
 		}
 		p := f.chain.proof(r)
 		if f.uncovered {
@@ -397,7 +405,7 @@ func (f *fakeCluster) routesOfRecords(mux *http.ServeMux) {
 	f.route(mux, "POST /v1/records", ofData, func(r *http.Request, by fakeCaller) (int, any) {
 		payload, err := io.ReadAll(io.LimitReader(r.Body, 1<<20))
 		if err != nil || len(payload) == 0 {
-			return 400, problemName(wire.ProblemEmptyBody)
+			return 400, problemName(wire.ErrEmptyBody.Name)
 		}
 		record := f.append(by.project, r.Header.Get(wire.HeaderKey), r.Header.Get("Content-Type"), payload)
 		if r.FormValue("wait") == wire.StateStored {
@@ -415,7 +423,7 @@ func (f *fakeCluster) list(r *http.Request, by fakeCaller) (int, any) {
 		p = f.project(name)
 	}
 	if p == nil {
-		return 404, problemName(wire.ProblemNotFound)
+		return 404, problemName(wire.ErrNotFound.Name)
 	}
 	since, _ := strconv.ParseUint(r.FormValue("since"), 10, 64)
 	until, err := strconv.ParseUint(r.FormValue("until"), 10, 64)
@@ -445,10 +453,10 @@ func (f *fakeCluster) routesOfProjects(mux *http.ServeMux) {
 	f.route(mux, "POST /v1/projects", anybody, func(r *http.Request, _ fakeCaller) (int, any) {
 		var p fakeProject
 		if json.NewDecoder(r.Body).Decode(&p) != nil || p.Name == "" {
-			return 400, problemName(wire.ProblemBadRequest)
+			return 400, problemName(wire.ErrBadRequest.Name)
 		}
 		if f.project(p.Name) != nil {
-			return 409, problemName(wire.ProblemNameTaken)
+			return 409, problemName(wire.ErrNameTaken.Name)
 		}
 		made := f.addProject(p.Name, p.Public)
 		made.Quota = p.Quota
@@ -459,13 +467,13 @@ func (f *fakeCluster) routesOfProjects(mux *http.ServeMux) {
 			if p := f.project(r.PathValue("project")); p != nil {
 				return do(r, p)
 			}
-			return 404, problemName(wire.ProblemNotFound)
+			return 404, problemName(wire.ErrNotFound.Name)
 		})
 	}
 	one("GET /v1/projects/{project}", known, func(_ *http.Request, p *fakeProject) (int, any) { return 200, p })
 	one("PATCH /v1/projects/{project}", byAdmin, func(r *http.Request, p *fakeProject) (int, any) {
 		if json.NewDecoder(r.Body).Decode(p) != nil {
-			return 400, problemName(wire.ProblemBadRequest)
+			return 400, problemName(wire.ErrBadRequest.Name)
 		}
 		return 200, p
 	})
@@ -479,7 +487,7 @@ func (f *fakeCluster) routesOfProjects(mux *http.ServeMux) {
 	one("POST /v1/projects/{project}/tokens", byAdmin, func(r *http.Request, p *fakeProject) (int, any) {
 		var wanted fakeToken
 		if json.NewDecoder(r.Body).Decode(&wanted) != nil {
-			return 400, problemName(wire.ProblemBadRequest)
+			return 400, problemName(wire.ErrBadRequest.Name)
 		}
 		return 201, p.addToken(wanted.Label, wanted.Rights)
 	})

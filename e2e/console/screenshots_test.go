@@ -125,17 +125,18 @@ func (f *fakeCluster) tell() {
 	}
 	f.lag = 2
 	now := uint64(time.Now().UnixMilli())
-	damaged := &f.storages[1]
-	damaged.State, damaged.Cause, damaged.Bad = "receiving", "damaged: block 7", []chain.Range{{From: 7, To: 8}}
-	damaged.Height = 70
-	damaged.Task = &wire.Task{Kind: "receive", Peer: "s-0", Blocks: 3, Height: 77, Bytes: 1_310_720, Total: 2_621_440, Millis: 412}
+	hurt := &f.storages[1]
+	hurt.State, hurt.Bad = "receiving", []chain.Range{{From: 7, To: 8}}
+	hurt.CauseCoded = damaged(hurt.Bad...)
+	hurt.Height = 70
+	hurt.Task = &wire.Task{Kind: "receive", Peer: "s-0", Blocks: 3, Height: 77, Bytes: 1_310_720, Total: 2_621_440, Millis: 412}
 	f.stories = []wire.Event{
-		{Number: 4, Time: now - 4_000, Kind: wire.EventFinding, Node: "s-1", URL: damaged.URL, Cause: "damaged: block 7", Findings: []chain.Finding{
+		{Number: 4, Time: now - 4_000, Kind: wire.EventFinding, Node: "s-1", URL: hurt.URL, CauseCoded: hurt.CauseCoded, Findings: []chain.Finding{
 			{Block: 7, What: "payload", Detail: "record 2 does not fit its leaf"},
 		}, Ranges: []chain.Range{{From: 7, To: 8}}, Bytes: 5_242_880, Millis: 164},
 		{Number: 3, Time: now - 3_600_000, Kind: wire.EventRepair, Node: "s-2", URL: f.storages[2].URL, Source: "s-0", Ranges: []chain.Range{{From: 12, To: 14}}, Bytes: 8_192, Millis: 88},
-		{Number: 2, Time: now - 3_612_000, Kind: wire.EventFinding, Node: "s-2", URL: f.storages[2].URL, Cause: "damaged: blocks 12 to 13", Ranges: []chain.Range{{From: 12, To: 14}}, Millis: 201},
-		{Number: 1, Time: now - 3_640_000, Kind: wire.EventSuspect, Node: "s-2", URL: f.storages[2].URL, Cause: "it stopped uncleanly"},
+		{Number: 2, Time: now - 3_612_000, Kind: wire.EventFinding, Node: "s-2", URL: f.storages[2].URL, CauseCoded: damaged(chain.Range{From: 12, To: 14}), Ranges: []chain.Range{{From: 12, To: 14}}, Millis: 201},
+		{Number: 1, Time: now - 3_640_000, Kind: wire.EventSuspect, Node: "s-2", URL: f.storages[2].URL, CauseCoded: wire.Message{Code: wire.CodeUncleanStop}},
 	}
 }
 

@@ -18,24 +18,25 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Cluster is a cluster that was started. Its methods may be called by one goroutine at a time, but for Status.
+// Cluster is a running cluster. Its methods may be called by one goroutine at a time, except for Status, which any
+// goroutine may call.
 type Cluster struct {
 	topology Topology
 	launcher Launcher
 	lock     *durable.Lock
 	file     ClusterFile
-	running  map[string]Running // by the role's name
-	ended    func()             // ends the launcher, nil where it needs no end
+	running  map[string]Running // by name of the role
+	ended    func()             // closes the launcher; nil if there is nothing to close
 }
 
-// readyTime is how long a cluster may take to be complete.
+// readyTime bounds the time until a cluster is complete.
 const readyTime = 20 * time.Second
 
 // defaultProject is the project whose token the cluster file holds.
 const defaultProject = "default"
 
-// Start starts all roles of a topology, waits until the cluster is complete, and writes the cluster file. What can be refused is
-// looked at before anything is changed: the folder's lock and format, and the ports.
+// Start starts all roles of a topology, waits until the cluster is complete, and writes the cluster file. It checks the
+// ports and the folder's lock and format before it changes anything.
 func Start(ctx context.Context, t Topology, launcher Launcher) (c *Cluster, err error) {
 	if err := t.validate(); err != nil {
 		return nil, err
@@ -64,7 +65,7 @@ func Start(ctx context.Context, t Topology, launcher Launcher) (c *Cluster, err 
 	return c, c.ensureProject(ctx)
 }
 
-// PrepareProcesses makes the folder and the cluster file of a topology and starts nothing.
+// PrepareProcesses makes the folder and the cluster file of a topology, but starts no role.
 func PrepareProcesses(t Topology, executable string) (*Cluster, error) {
 	if err := t.validate(); err != nil {
 		return nil, err
@@ -77,7 +78,7 @@ func PrepareProcesses(t Topology, executable string) (*Cluster, error) {
 	return c, nil
 }
 
-// StartProcesses is Start with every role as a child process of an executable.
+// StartProcesses is Start with each role as a child process of an executable.
 func StartProcesses(ctx context.Context, t Topology, executable string) (*Cluster, error) {
 	launcher := NewProcesses(executable)
 	c, err := Start(ctx, t, launcher)
@@ -89,7 +90,7 @@ func StartProcesses(ctx context.Context, t Topology, executable string) (*Cluste
 	return c, nil
 }
 
-// prepare takes the folder and makes or reads the cluster file.
+// prepare locks the folder and makes or reads the cluster file.
 func (c *Cluster) prepare() error {
 	path := ClusterFilePath(c.topology.Dir)
 	old, err := ReadClusterFile(path)
@@ -98,10 +99,11 @@ func (c *Cluster) prepare() error {
 		return err
 	}
 	if !fresh {
-		if want := c.topology.file(old.Tokens); !slices.Equal(want.Masters, old.Masters) || !slices.Equal(want.Storages, old.Storages) ||
+		want := c.topology.file(old.Tokens)
+		if !slices.Equal(want.Masters, old.Masters) || !slices.Equal(want.Storages, old.Storages) ||
 			!slices.Equal(want.Miners, old.Miners) {
-			return fmt.Errorf("%s was made for masters %v: start it with the same --port and in the same place, or choose another --data folder",
-				path, old.Masters)
+			return fmt.Errorf("%s was made for masters %v: start it with the same --port and in the same place, "+
+				"or choose another --data folder", path, old.Masters)
 		}
 	}
 	if err := durable.MkdirAll(c.topology.Dir); err != nil {
@@ -121,7 +123,7 @@ func (c *Cluster) prepare() error {
 	return c.file.Write(path)
 }
 
-// role finds a role by its name.
+// role returns the role of that name.
 func (c *Cluster) role(name string) (Role, error) {
 	for _, r := range c.topology.Roles() {
 		if r.Name == name {
@@ -131,7 +133,7 @@ func (c *Cluster) role(name string) (Role, error) {
 	return Role{}, fmt.Errorf("there is no role %q", name)
 }
 
-// StartRole starts a role that does not run.
+// StartRole starts a role that is not running.
 func (c *Cluster) StartRole(name string) error {
 	r, err := c.role(name)
 	if err != nil {
@@ -140,7 +142,8 @@ func (c *Cluster) StartRole(name string) error {
 	return c.StartAs(r)
 }
 
-// StartAs starts a role as it is given, which may be another than the topology has: a master that joins, or one that moved.
+// StartAs starts a role with its own settings, which may differ from those of the topology: a master that joins, or one
+// that moved.
 func (c *Cluster) StartAs(r Role) error {
 	running, err := c.launcher.Launch(c.topology, r, c.file.Tokens)
 	if err != nil {
@@ -150,7 +153,7 @@ func (c *Cluster) StartAs(r Role) error {
 	return nil
 }
 
-// Alive reports whether a role that was started runs still.
+// Alive reports whether a role that was started is still running.
 func (c *Cluster) Alive(name string) bool {
 	running, ok := c.running[name]
 	if !ok {
@@ -164,11 +167,11 @@ func (c *Cluster) Alive(name string) bool {
 	}
 }
 
-// Forget lets go of a role that has ended by itself, so that it can be started again. It returns why it ended.
+// Forget drops a role that ended by itself, so that it can be started again. It returns the error it ended with.
 func (c *Cluster) Forget(name string) error {
 	running, ok := c.running[name]
 	if !ok || c.Alive(name) {
-		return fmt.Errorf("%s has not ended by itself", name)
+		return fmt.Errorf("%s did not end by itself", name)
 	}
 	delete(c.running, name)
 	return running.Err()
@@ -178,23 +181,23 @@ func (c *Cluster) Forget(name string) error {
 func (c *Cluster) StopRole(name string) error {
 	running, ok := c.running[name]
 	if !ok {
-		return fmt.Errorf("%s does not run", name)
+		return fmt.Errorf("%s is not running", name)
 	}
 	delete(c.running, name)
 	return running.Stop()
 }
 
-// KillRole ends the process of a role with SIGKILL and waits for its end.
+// KillRole kills the process of a role with SIGKILL and waits for its end.
 func (c *Cluster) KillRole(name string) error {
 	p, ok := c.running[name].(*process)
 	if !ok {
-		return fmt.Errorf("%s is no process of its own", name)
+		return fmt.Errorf("%s is not a process of its own", name)
 	}
 	delete(c.running, name)
 	return p.kill()
 }
 
-// client speaks to the masters with a token.
+// client returns a client of the masters with a token.
 func (c *Cluster) client(token string) (*client.Client, error) {
 	return client.New(client.Config{Masters: c.file.Masters, Token: token, HTTP: c.topology.HTTP})
 }
@@ -209,7 +212,7 @@ func (c *Cluster) Status(ctx context.Context) (wire.Cluster, error) {
 	return cl.Cluster(ctx)
 }
 
-// awaitComplete waits until a leader leads, every master is there, and every worker is registered and answers.
+// awaitComplete waits until there is a leader, every master is a member, and every worker is registered and live.
 func (c *Cluster) awaitComplete(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTime)
 	defer cancel()
@@ -241,7 +244,7 @@ func (c *Cluster) awaitComplete(ctx context.Context) error {
 	}
 }
 
-// missing says what a status lacks to be complete, "" where it lacks nothing.
+// missing describes what a status lacks to be complete; "" if it lacks nothing.
 func (c *Cluster) missing(s wire.Cluster) string {
 	masters, storages, miners := 0, 0, 0
 	for _, m := range s.Masters {
@@ -262,11 +265,11 @@ func (c *Cluster) missing(s wire.Cluster) string {
 	if masters >= c.topology.Masters && storages >= c.topology.Storages && miners >= c.topology.Miners {
 		return ""
 	}
-	return fmt.Sprintf("%d of %d masters, %d of %d storage nodes and %d of %d miners are there",
+	return fmt.Sprintf("%d of %d masters, %d of %d storage nodes and %d of %d miners are ready",
 		masters, c.topology.Masters, storages, c.topology.Storages, miners, c.topology.Miners)
 }
 
-// ensureProject makes the default project where the cluster file has no token for it yet.
+// ensureProject creates the default project, unless the cluster file has a token for it.
 func (c *Cluster) ensureProject(ctx context.Context) error {
 	if c.file.Tokens.Project != "" {
 		return nil
@@ -278,8 +281,8 @@ func (c *Cluster) ensureProject(ctx context.Context) error {
 	defer admin.CloseIdle()
 	name := defaultProject
 	created, err := admin.CreateProject(ctx, wire.NewProject{Name: name})
-	if errors.Is(err, client.ErrNameTaken) {
-		// An earlier start got this far and no further: its token is lost, and so is that project.
+	if errors.Is(err, wire.ErrNameTaken) {
+		// An earlier start created the project and failed before it saved the token.
 		name = defaultProject + "-" + rand.Text()[:6]
 		created, err = admin.CreateProject(ctx, wire.NewProject{Name: name})
 	}
@@ -290,13 +293,13 @@ func (c *Cluster) ensureProject(ctx context.Context) error {
 	return c.file.Write(ClusterFilePath(c.topology.Dir))
 }
 
-// File is the cluster file.
+// File returns the cluster file.
 func (c *Cluster) File() ClusterFile { return c.file }
 
-// Topology is what the cluster was started from.
+// Topology returns the topology that the cluster was started from.
 func (c *Cluster) Topology() Topology { return c.topology }
 
-// PIDs tells the process of each role that runs.
+// PIDs returns the process of each running role.
 func (c *Cluster) PIDs() map[string]int {
 	pids := map[string]int{}
 	for name, r := range c.running {
@@ -305,29 +308,29 @@ func (c *Cluster) PIDs() map[string]int {
 	return pids
 }
 
-// Ended delivers the names and errors of roles that end by themselves, until ctx ends.
-func (c *Cluster) Ended(ctx context.Context, tell func(name string, err error)) {
+// Ended calls report for each role that ends by itself, until ctx ends.
+func (c *Cluster) Ended(ctx context.Context, report func(name string, err error)) {
 	var watchers sync.WaitGroup
 	for name, r := range c.running {
 		watchers.Go(func() {
 			select {
 			case <-ctx.Done():
 			case <-r.Done():
-				tell(name, r.Err())
+				report(name, r.Err())
 			}
 		})
 	}
 	watchers.Wait()
 }
 
-// Stop stops all roles cleanly and gives the folder back: workers and followers together, so that it is quick.
+// Stop stops all roles cleanly and at the same time, and unlocks the folder.
 func (c *Cluster) Stop() error {
 	var g errgroup.Group
 	for _, r := range c.running {
 		g.Go(func() error {
 			select {
 			case <-r.Done():
-				return nil // it ended before, which was told then
+				return nil // it ended earlier, and its error was reported then
 			default:
 				return r.Stop()
 			}

@@ -9,7 +9,8 @@ import (
 	"github.com/chainstore/chainstore/internal/durable"
 )
 
-// ClusterFile tells programs how to reach a cluster: the file cluster.json of its folder, mode 0600, the same across restarts.
+// ClusterFile is the file cluster.json in a cluster's folder, from which programs read how to reach the cluster. Its
+// mode is 0600, and it stays the same across restarts.
 type ClusterFile struct {
 	Version  int           `json:"version"` // of the folder's format
 	Masters  []string      `json:"masters"` // URLs
@@ -27,11 +28,11 @@ type StorageFile struct {
 // Tokens of a cluster file.
 type Tokens struct {
 	Admin   string `json:"admin"`
-	Project string `json:"project"` // of the project "default"; "" until it has been created
+	Project string `json:"project"` // of the project "default"; "" until that is created
 	Cluster string `json:"cluster"`
 }
 
-// clusterFileVersion is the version of a cluster's folder that this program makes and takes.
+// clusterFileVersion is the version of a cluster's folder that this program makes and reads.
 const clusterFileVersion = 1
 
 // clusterFileName is the name of the file in the cluster's folder.
@@ -48,7 +49,7 @@ func ReadClusterFile(path string) (ClusterFile, error) {
 		return f, err
 	}
 	if err := json.Unmarshal(data, &f); err != nil {
-		return f, fmt.Errorf("%s is no cluster file: %w", path, err)
+		return f, fmt.Errorf("%s is not a cluster file: %w", path, err)
 	}
 	if f.Version > clusterFileVersion {
 		return f, fmt.Errorf("%s: %w", path, durable.NewerVersion(f.Version, clusterFileVersion))
@@ -56,7 +57,7 @@ func ReadClusterFile(path string) (ClusterFile, error) {
 	return f, nil
 }
 
-// Write puts the file at path, mode 0600.
+// Write writes the file to path with mode 0600.
 func (f ClusterFile) Write(path string) error {
 	data, err := json.MarshalIndent(f, "", "  ")
 	if err != nil {

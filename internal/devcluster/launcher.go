@@ -13,7 +13,7 @@ import (
 
 // Launcher starts the roles of a topology.
 type Launcher interface {
-	// Launch starts a role. A role that cannot open its folder or ports fails here, or ends soon after.
+	// Launch starts a role. A role that cannot open its folder or ports makes Launch fail, or ends soon after.
 	Launch(t Topology, r Role, tokens Tokens) (Running, error)
 }
 
@@ -21,18 +21,18 @@ type Launcher interface {
 type Running interface {
 	// Done is closed when the role has ended.
 	Done() <-chan struct{}
-	// Err is why it ended, nil for a clean end; good once Done is closed.
+	// Err is the error that the role ended with, nil for a clean end. It is valid once Done is closed.
 	Err() error
-	// Stop asks the role to end cleanly and waits for it.
+	// Stop asks the role to end cleanly and waits until it has.
 	Stop() error
 	// PID is the role's process.
 	PID() int
 }
 
-// InProcess runs the roles as goroutines of this process.
+// InProcess is a Launcher that runs each role in goroutines of this process.
 type InProcess struct{}
 
-// inProcess is a role in a goroutine of its own.
+// inProcess is a role that runs in this process.
 type inProcess struct {
 	cancel context.CancelFunc
 	done   chan struct{}
@@ -48,7 +48,7 @@ type opened interface {
 // Launch implements Launcher.
 func (InProcess) Launch(t Topology, r Role, tokens Tokens) (Running, error) {
 	if len(r.Place.Enter) > 0 {
-		return nil, fmt.Errorf("%s: only a process of its own can go to a place of its own by %q", r.Name, r.Place.Enter)
+		return nil, fmt.Errorf("%s: only a process of its own can be started through %q", r.Name, r.Place.Enter)
 	}
 	file, err := os.OpenFile(r.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -57,7 +57,7 @@ func (InProcess) Launch(t Topology, r Role, tokens Tokens) (Running, error) {
 	log := hclog.New(&hclog.LoggerOptions{Name: r.Name, Level: hclog.LevelFromString(t.LogLevel), Output: file})
 	role, err := open(t, r, tokens, log)
 	if err != nil {
-		_ = file.Close() // nothing of worth was written
+		_ = file.Close() // nothing of value was written
 		return nil, fmt.Errorf("%s: %w", r.Name, err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -68,7 +68,7 @@ func (InProcess) Launch(t Topology, r Role, tokens Tokens) (Running, error) {
 			log.Error("stopped", "error", err)
 			p.err = fmt.Errorf("%s: %w", r.Name, err)
 		}
-		_ = file.Close() // a log that cannot be closed is no reason to end otherwise
+		_ = file.Close() // an error of the log file does not change how the role ended
 	}()
 	return p, nil
 }

@@ -7,7 +7,8 @@ import (
 	"syscall"
 )
 
-// PortsFree names the first port that another process has. Of roles that do not run on loopback it knows nothing.
+// PortsFree returns an error that names the first port in use by another process. It does not check roles that run
+// elsewhere than on the loopback address.
 func PortsFree(t Topology) error {
 	for _, r := range t.Roles() {
 		for _, addr := range []string{r.HTTP, r.Raft} {
@@ -16,7 +17,8 @@ func PortsFree(t Topology) error {
 			}
 			l, err := net.Listen("tcp", addr)
 			if errors.Is(err, syscall.EADDRINUSE) {
-				return fmt.Errorf("%s: %s is in use by another process: stop that, or move all ports together with --port BASE", r.Name, addr)
+				return fmt.Errorf("%s: %s is in use by another process: stop that, or move all ports together with "+
+					"--port BASE", r.Name, addr)
 			}
 			if err != nil {
 				return fmt.Errorf("%s: %w", r.Name, err)

@@ -15,9 +15,9 @@ import (
 	"github.com/chainstore/chainstore/internal/roles"
 )
 
-// Processes runs each role as a child process of a chainstore executable. The children end with this process, however it ends:
-// they are told so by the kernel (PR_SET_PDEATHSIG), which watches the thread that started them, so one locked thread
-// starts them all and lives until Close.
+// Processes is a Launcher that runs each role as a child process of a chainstore executable. The children end with this
+// process, however it ends: the kernel kills them (PR_SET_PDEATHSIG) when the thread that started them ends. So one
+// locked thread starts them all and lives until Close.
 type Processes struct {
 	executable string
 	starts     chan start
@@ -30,7 +30,7 @@ type start struct {
 	answer chan error
 }
 
-// NewProcesses makes a launcher of an executable; Close ends it.
+// NewProcesses returns a launcher of an executable. Close must be called.
 func NewProcesses(executable string) *Processes {
 	p := &Processes{executable: executable, starts: make(chan start), ended: make(chan struct{})}
 	go func() {
@@ -43,7 +43,7 @@ func NewProcesses(executable string) *Processes {
 	return p
 }
 
-// Close ends the launcher. The children must have been stopped before: any that still runs is ended.
+// Close ends the launcher. It kills the children that still run.
 func (p *Processes) Close() {
 	close(p.starts)
 	<-p.ended
@@ -68,7 +68,7 @@ func (p *Processes) Launch(t Topology, r Role, tokens Tokens) (Running, error) {
 	cmd := exec.Command(line[0], line[1:]...)
 	cmd.Env = append(environment(), "CHAINSTORE_CLUSTER_TOKEN="+tokens.Cluster, "CHAINSTORE_ADMIN_TOKEN="+tokens.Admin)
 	cmd.Stdout, cmd.Stderr = log, log
-	// A group of its own: Ctrl-C on the terminal reaches this process alone, which then stops the children in order.
+	// In a process group of its own the child does not get Ctrl-C from the terminal: this process stops it in order.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	s := start{cmd: cmd, answer: make(chan error, 1)}
 	p.starts <- s
@@ -85,7 +85,7 @@ func (p *Processes) Launch(t Topology, r Role, tokens Tokens) (Running, error) {
 	return c, nil
 }
 
-// environment is this process's own, less what belongs to a role.
+// environment returns the environment of this process, without the variables of a role.
 func environment() []string {
 	var env []string
 	for _, v := range os.Environ() {
@@ -118,7 +118,7 @@ func arguments(t Topology, r Role) []string {
 	return append(args, roles.Args(flags, defaults)...)
 }
 
-// LastLine is the end of a log: what a role that could not go on said last.
+// LastLine returns the last line of a log file: why a role that failed has ended.
 func LastLine(path string) string {
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -132,7 +132,7 @@ func (c *process) Done() <-chan struct{} { return c.done }
 func (c *process) Err() error            { return c.err }
 func (c *process) PID() int              { return c.cmd.Process.Pid }
 
-// stopTime is how long a child may take to end cleanly.
+// stopTime bounds the time for a clean end of a child.
 const stopTime = 10 * time.Second
 
 func (c *process) Stop() error {
@@ -147,7 +147,7 @@ func (c *process) Stop() error {
 	}
 }
 
-// kill ends the process at once and waits for its end.
+// kill kills the process and waits for its end.
 func (c *process) kill() error {
 	err := c.cmd.Process.Signal(syscall.SIGKILL)
 	if errors.Is(err, os.ErrProcessDone) {

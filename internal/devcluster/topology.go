@@ -54,7 +54,7 @@ const (
 	storageOffset = 82
 )
 
-// Kind is what a role of the cluster is; its text is the subcommand that runs it.
+// Kind is a kind of role. Its text is the subcommand that runs it.
 type Kind string
 
 // The kinds of role.
@@ -64,11 +64,11 @@ const (
 	KindMiner   Kind = "miner"
 )
 
-// Place is where a role runs that this machine's loopback address is not for: a network namespace, say.
+// Place describes a role that does not run on the loopback address, but in a network namespace, for example.
 type Place struct {
-	Host string // the IP address that it listens on and is reached at
-	// Enter is what its command line begins with, in front of the executable: a program that goes there and becomes (exec) what follows.
-	// Roles in one process cannot have it.
+	Host string // IP address that it listens on; the role is started with --insecure
+	// Enter precedes the executable on the role's command line: a program that enters the place and executes what
+	// follows. Roles that share a process cannot have it.
 	Enter []string
 }
 
@@ -80,32 +80,35 @@ type Role struct {
 	Log  string // its log file, absolute
 	HTTP string // host:port
 	Raft string // host:port, of a master
-	// Advertise and RaftAdvertise are where others reach it, host:port, where that is not HTTP and Raft.
+	// Advertise and RaftAdvertise are the addresses at which others reach it, host:port; "" if these are HTTP and Raft.
 	Advertise, RaftAdvertise string
-	// Join are the URLs of masters whose group a master is to join, in the place of the topology's; nil for a founding master.
+	// Join lists the URLs of masters whose group a master joins, instead of the topology's; nil for a founding master.
 	Join []string
-	// Profiles is where its Go profiles are served, host:port, "" where they are not.
+	// Profiles is the address that serves its Go profiles, host:port; "" for none.
 	Profiles string
-	// Place is where it runs; zero for loopback. With a host it is started with --insecure.
+	// Place is zero for a role on the loopback address.
 	Place Place
 }
 
-// URL is where the role is reached.
+// URL returns the URL at which others reach the role.
 func (r Role) URL() string { return "http://" + cmp.Or(r.Advertise, r.HTTP) }
 
 func (t Topology) validate() error {
 	switch {
 	case t.Dir == "" || !filepath.IsAbs(t.Dir):
 		return fmt.Errorf("the cluster's folder must be an absolute path, not %q", t.Dir)
-	case t.Masters < 1 || t.Masters > raftOffset || t.Storages < 0 || t.Miners < 0 || t.Miners > storageOffset-minerOffset:
-		return fmt.Errorf("%d masters, %d storage nodes and %d miners do not fit the ports", t.Masters, t.Storages, t.Miners)
+	case t.Masters < 1 || t.Masters > raftOffset || t.Storages < 0 ||
+		t.Miners < 0 || t.Miners > storageOffset-minerOffset:
+		return fmt.Errorf("%d masters, %d storage nodes and %d miners do not fit the ports",
+			t.Masters, t.Storages, t.Miners)
 	case t.Port < 1 || t.Port+storageOffset+t.Storages > 65536:
-		return fmt.Errorf("--port %d: ports %d to %d must lie within 1 and 65535", t.Port, t.Port, t.Port+storageOffset+t.Storages-1)
+		return fmt.Errorf("--port %d: ports %d to %d must lie within 1 and 65535",
+			t.Port, t.Port, t.Port+storageOffset+t.Storages-1)
 	}
 	return t.MasterOptions.Validate()
 }
 
-// Roles lists all roles, the masters first.
+// Roles returns all roles, the masters first.
 func (t Topology) Roles() []Role {
 	var list []Role
 	add := func(kind Kind, n, offset int) {
@@ -116,7 +119,8 @@ func (t Topology) Roles() []Role {
 				return net.JoinHostPort(cmp.Or(place.Host, "127.0.0.1"), strconv.Itoa(t.Port+offset))
 			}
 			role := Role{
-				Name: name, Kind: kind, Data: filepath.Join(t.Dir, name), Log: filepath.Join(t.Dir, "logs", name+".log"),
+				Name: name, Kind: kind,
+				Data: filepath.Join(t.Dir, name), Log: filepath.Join(t.Dir, "logs", name+".log"),
 				HTTP: address(offset + i), Place: place,
 			}
 			if t.Proxied != 0 {
@@ -140,7 +144,7 @@ func (t Topology) Roles() []Role {
 	return list
 }
 
-// MasterURLs lists the masters' URLs.
+// MasterURLs returns the masters' URLs.
 func (t Topology) MasterURLs() []string {
 	var urls []string
 	for _, r := range t.Roles() {
@@ -176,9 +180,11 @@ func (r Role) config(tokens Tokens) roles.NodeConfig {
 	return cfg
 }
 
-// file is the cluster file of the topology.
+// file returns the cluster file of the topology.
 func (t Topology) file(tokens Tokens) ClusterFile {
-	f := ClusterFile{Version: clusterFileVersion, Masters: []string{}, Storages: []StorageFile{}, Miners: []string{}, Tokens: tokens}
+	f := ClusterFile{
+		Version: clusterFileVersion, Masters: []string{}, Storages: []StorageFile{}, Miners: []string{}, Tokens: tokens,
+	}
 	for _, r := range t.Roles() {
 		switch r.Kind {
 		case KindMaster:

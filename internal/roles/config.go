@@ -8,7 +8,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
-	"github.com/chainstore/chainstore/httpapi"
+	"github.com/chainstore/chainstore/httpapi/masterapi"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode"
 	"github.com/chainstore/chainstore/storagenode"
@@ -29,7 +29,7 @@ type MasterConfig struct {
 	NodeConfig
 	Raft          string   // address of the raft port
 	RaftAdvertise string   // host:port at which the other masters reach the raft port; "" for Raft
-	Peers         []string // URLs of all masters, the same on each; the first founds the group. Empty for a group of one
+	Peers         []string // URLs of all masters; the first founds the group. Empty for a group of one
 	Join          []string // URLs of masters whose group this one joins, instead of Peers
 	AdminToken    string
 	MasterOptions
@@ -48,7 +48,7 @@ type MasterOptions struct {
 	Origin        string   // see masternode.LogConfig
 	CheckpointKey string   // file with the private key of masternode.LogConfig; "" for none
 	Witnesses     []string // witnesses that the leader asks for cosignatures; see masternode.ParseWitness
-	httpapi.Options
+	masterapi.Options
 }
 
 // WorkerConfig configures a storage node or a miner.

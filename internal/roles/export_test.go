@@ -14,7 +14,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/client"
+	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/internal/worker"
 	"github.com/chainstore/chainstore/storagenode"
 	"github.com/chainstore/chainstore/storagenode/audit"
@@ -250,7 +250,7 @@ func TestRecoverFromAnImport(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	asking := client.NewMasters("the cluster token")
+	asking := noderpc.NewMasters(noderpc.NewTransport(), "the cluster token")
 	defer asking.CloseIdle()
 	done, err := RecoverMaster(t.Context(), RecoverConfig{
 		Data: t.TempDir(), Raft: freePorts(t, 1)[0], ClusterToken: "the cluster " +

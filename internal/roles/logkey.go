@@ -9,7 +9,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
-	"github.com/chainstore/chainstore/masternode"
+	"github.com/chainstore/chainstore/masternode/signing"
 	"github.com/chainstore/chainstore/raftstore"
 )
 
@@ -17,7 +17,7 @@ import (
 const maxKeyFile = 4 << 10
 
 // readLogKey reads a private key of the log from a file that is for its owner's eyes alone; nil for no file.
-func readLogKey(path string) (_ *masternode.LogKey, err error) {
+func readLogKey(path string) (_ *signing.Key, err error) {
 	if path == "" {
 		return nil, nil
 	}
@@ -40,7 +40,7 @@ func readLogKey(path string) (_ *masternode.LogKey, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("--checkpoint-key: %w", err)
 	}
-	key, err := masternode.ParseLogKey(string(text))
+	key, err := signing.ParseKey(string(text))
 	if err != nil {
 		return nil, fmt.Errorf("--checkpoint-key %s: %w", path, err)
 	}
@@ -50,7 +50,7 @@ func readLogKey(path string) (_ *masternode.LogKey, err error) {
 // BackupLogKeys reads the private keys of the log from the data folder of a master that does not run, also of one that was removed, with the
 // cluster token that they are sealed under: those that sign, and those of which the folder does not show for certain that they are retired. Keys
 // under the seal of another token are logged. Nothing in the folder is changed but the lock's file.
-func BackupLogKeys(data, clusterToken string, log hclog.Logger) (_ []*masternode.LogKey, err error) {
+func BackupLogKeys(data, clusterToken string, log hclog.Logger) (_ []*signing.Key, err error) {
 	if clusterToken == "" {
 		return nil, errors.New("the cluster token is needed: --cluster-token-file FILE, or CHAINSTORE_CLUSTER_TOKEN")
 	}
@@ -72,7 +72,7 @@ func BackupLogKeys(data, clusterToken string, log hclog.Logger) (_ []*masternode
 	case len(state.Log().Keys) == 0:
 		return nil, fmt.Errorf("%s: the log has no key yet: its first leader makes it", data)
 	}
-	keys, err := masternode.OpenLogKeys(clusterToken, state.Group().ID, folder.Log())
+	keys, err := signing.OpenKeys(clusterToken, state.Group().ID, folder.Log())
 	switch {
 	case len(keys) == 0:
 		return nil, fmt.Errorf("%s: %w", data, err)

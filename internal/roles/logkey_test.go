@@ -13,12 +13,12 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/mod/sumdb/note"
 
-	"github.com/chainstore/chainstore/masternode"
+	"github.com/chainstore/chainstore/masternode/signing"
 	"github.com/chainstore/chainstore/raftstore"
 )
 
 func TestReadLogKey(t *testing.T) {
-	k, err := masternode.NewLogKey("example.com/log")
+	k, err := signing.NewKey("example.com/log")
 	if err != nil {
 		t.Fatal(err)
 	}

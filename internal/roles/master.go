@@ -11,10 +11,11 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/httpapi"
-	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/httpapi/masterapi"
+	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/masternode"
+	"github.com/chainstore/chainstore/masternode/signing"
 	"github.com/chainstore/chainstore/raftstore"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -39,7 +40,7 @@ func OpenMaster(cfg MasterConfig) (m *Master, err error) {
 	if err != nil {
 		return nil, err
 	}
-	witnesses, err := masternode.ParseWitnesses(cfg.Witnesses, cfg.Settings.WitnessQuorum)
+	witnesses, err := signing.ParseWitnesses(cfg.Witnesses, cfg.Settings.WitnessQuorum)
 	if err != nil {
 		return nil, err
 	}
@@ -71,24 +72,25 @@ func OpenMaster(cfg MasterConfig) (m *Master, err error) {
 	if err := cfg.checkRehearsal(m.store.Rehearsal()); err != nil {
 		return nil, errors.Join(err, m.store.Close())
 	}
-	kept := client.NewMasters(cfg.ClusterToken)
+	transport := noderpc.NewTransport()
+	kept := noderpc.NewMasters(transport, cfg.ClusterToken)
 	m.masters = masters{Masters: kept, fresh: kept.Fresh(), forwarding: kept.Forwarding()}
 	m.node, err = masternode.New(masternode.Config{
 		Member: m.store.Member(), Boot: m.store.Boot(),
 		Peers: slices.DeleteFunc(slices.Clone(cfg.Peers), func(url string) bool { return url == m.url }), Join: cfg.Join,
-		Ledger: m.store, Membership: m.store, Masters: m.masters, Workers: client.NewWorkers(),
+		Ledger: m.store, Membership: m.store, Masters: m.masters, Workers: noderpc.NewWorkers(transport),
 		Settings: cfg.Settings, Limits: cfg.Limits, MaxAge: cfg.MaxAge,
-		Log:       masternode.LogConfig{Secret: cfg.ClusterToken, Origin: cfg.Origin, Key: key},
-		Witnesses: witnesses, WitnessCalls: client.NewWitnesses(),
+		Log:       signing.LogConfig{Secret: cfg.ClusterToken, Origin: cfg.Origin, Key: key},
+		Witnesses: witnesses, WitnessCalls: noderpc.NewWitnesses(),
 		CheckInterval: cfg.CheckInterval, CheckRate: cfg.CheckRate, Logger: cfg.Logger,
 	})
 	if err != nil {
 		return nil, errors.Join(err, m.store.Close())
 	}
-	m.handler = httpapi.NewMaster(httpapi.MasterConfig{
+	m.handler = masterapi.New(masterapi.Config{
 		Node: m.node, Adopt: func(a wire.Adoption) error { return m.store.Adopt(a.Group, a.Epoch, a.Member, a.Founding...) },
 		Refused: m.node.Refused, ClusterToken: cfg.ClusterToken, AdminToken: cfg.AdminToken,
-		Options: cfg.Options, Logger: cfg.Logger,
+		Transport: transport, Options: cfg.Options, Logger: cfg.Logger,
 	})
 	return m, nil
 }
@@ -128,43 +130,22 @@ func (m *Master) Close() error { return errors.Join(m.listener.Close(), m.store.
 
 // masters are the calls on other masters, with fresh connections where one is asked for, and with the mark of what is sent on.
 type masters struct {
-	*client.Masters
-	fresh, forwarding *client.Masters
+	*noderpc.Masters
+	fresh, forwarding *noderpc.Masters
 }
 
-// Announce implements masternode.Masters: what the leader refuses, this master refuses for the same reason.
+// Announce implements masternode.Masters.
 func (m masters) Announce(ctx context.Context, url string, member wire.Member, forwarded bool) (wire.Announced, error) {
 	calls := m.Masters
 	if forwarded {
 		calls = m.forwarding
 	}
-	answer, err := calls.Announce(ctx, url, member)
-	switch {
-	case errors.Is(err, client.ErrRemoved):
-		err = fmt.Errorf("%w: %w", masternode.ErrRemoved, err)
-	case errors.Is(err, client.ErrOtherGroup):
-		err = fmt.Errorf("%w: %w", masternode.ErrOtherGroup, err)
-	case errors.Is(err, client.ErrTooFewMasters):
-		err = fmt.Errorf("%w: %w", masternode.ErrTooFewMasters, err)
-	case errors.Is(err, client.ErrBadRequest):
-		err = fmt.Errorf("%w: %w", masternode.ErrBadRequest, err)
-	}
-	return answer, err
+	return calls.Announce(ctx, url, member)
 }
 
-// Register implements masternode.Masters: what the leader refuses, this master refuses for the same reason.
+// Register implements masternode.Masters.
 func (m masters) Register(ctx context.Context, url string, r wire.Registration) (wire.Registered, error) {
-	answer, err := m.forwarding.Register(ctx, url, r)
-	var other *client.OtherStartError
-	switch {
-	case errors.As(err, &other):
-		err = &masterfsm.OtherStartError{ID: r.ID, Boot: other.Start}
-	case errors.Is(err, client.ErrRemoved):
-		err = fmt.Errorf("%w: %w", masterfsm.ErrRemoved, err)
-	case errors.Is(err, client.ErrBadRequest):
-		err = fmt.Errorf("%w: %w", masternode.ErrBadRequest, err)
-	}
-	return answer, err
+	return m.forwarding.Register(ctx, url, r)
 }
 
 // Submit implements masternode.Masters.
@@ -173,9 +154,5 @@ func (m masters) Submit(ctx context.Context, url string, submission []byte, fres
 	if fresh {
 		calls = m.fresh
 	}
-	answer, err := calls.Submit(ctx, url, submission)
-	if errors.Is(err, client.ErrForgotten) {
-		err = fmt.Errorf("%w: %w", masternode.ErrForgotten, err)
-	}
-	return answer, err
+	return calls.Submit(ctx, url, submission)
 }

@@ -12,9 +12,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
-	"github.com/chainstore/chainstore/client"
-	"github.com/chainstore/chainstore/masterfsm"
-	"github.com/chainstore/chainstore/masternode"
+	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -31,13 +29,13 @@ func TestLeaderRefuses(t *testing.T) {
 		}
 	}))
 	defer server.Close()
-	kept := client.NewMasters("token")
+	kept := noderpc.NewMasters(noderpc.NewTransport(), "token")
 	defer kept.CloseIdle()
 	m := masters{Masters: kept, fresh: kept.Fresh(), forwarding: kept.Forwarding()}
 	for name, want := range map[string]error{
-		wire.ProblemRemoved: masternode.ErrRemoved, wire.ProblemOtherGroup: masternode.ErrOtherGroup,
-		wire.ProblemTooFewMasters: masternode.ErrTooFewMasters, wire.ProblemBadRequest: masternode.ErrBadRequest,
-		wire.ProblemNoLeader: masternode.ErrNotLeader,
+		wire.ErrRemoved.Name: wire.ErrRemoved, wire.ErrOtherGroup.Name: wire.ErrOtherGroup,
+		wire.ErrTooFewMasters.Name: wire.ErrTooFewMasters, wire.ErrBadRequest.Name: wire.ErrBadRequest,
+		wire.ErrNoLeader.Name: wire.ErrNotLeader,
 	} {
 		problem = name
 		if _, err := m.Announce(t.Context(), server.URL, wire.Member{}, true); !errors.Is(err, want) || hops != "1" {
@@ -51,13 +49,13 @@ func TestLeaderRefuses(t *testing.T) {
 		t.Errorf("a registration: %v with %q hops", err, hops)
 	}
 	for name, want := range map[string]error{
-		wire.ProblemRemoved: masterfsm.ErrRemoved, wire.ProblemBadRequest: masternode.ErrBadRequest,
-		wire.ProblemOtherStart: masterfsm.ErrOtherStart,
+		wire.ErrRemoved.Name: wire.ErrRemoved, wire.ErrBadRequest.Name: wire.ErrBadRequest,
+		wire.ErrOtherStart.Name: wire.ErrOtherStart,
 	} {
 		problem = name
 		_, err := m.Register(t.Context(), server.URL, wire.Registration{ID: "w1"})
-		var other *masterfsm.OtherStartError
-		if !errors.Is(err, want) || errors.As(err, &other) && (other.ID != "w1" || other.Boot != "b2") || hops != "1" {
+		var other *wire.OtherStartError
+		if !errors.Is(err, want) || errors.As(err, &other) && other.Start != "b2" || hops != "1" {
 			t.Errorf("a registration, %s: %v with %q hops, want %v", name, err, hops, want)
 		}
 	}

@@ -15,9 +15,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/httpapi"
+	"github.com/chainstore/chainstore/httpapi/workerapi"
 	"github.com/chainstore/chainstore/internal/durable"
+	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/internal/worker"
 	"github.com/chainstore/chainstore/minernode"
 	"github.com/chainstore/chainstore/storagenode"
@@ -72,7 +73,7 @@ func openBase(
 	if b.fence, err = worker.OpenFence(cfg.Data); err != nil {
 		return nil, err
 	}
-	masters := client.NewMasters(cfg.ClusterToken)
+	masters := noderpc.NewMasters(noderpc.NewTransport(), cfg.ClusterToken)
 	b.registrar = worker.NewRegistrar(worker.RegistrarConfig{
 		Dir: cfg.Data, Identity: b.identity, Starts: starts, Role: role, URL: b.url, Masters: cfg.Masters,
 		Fence: b.fence, Chain: at, Register: b.register(cfg.Data, masters), Refused: refused, Logger: cfg.Logger,
@@ -83,22 +84,19 @@ func openBase(
 // register registers with a master. It says what to do where the cluster does not take this worker any more, and which
 // start of it the masters have where that is another one. It notes when a leader has answered.
 func (b *base) register(
-	dir string, masters *client.Masters,
+	dir string, masters *noderpc.Masters,
 ) func(context.Context, string, wire.Registration) (wire.Registered, error) {
 	return func(ctx context.Context, master string, r wire.Registration) (wire.Registered, error) {
 		answer, err := masters.Register(ctx, master, r)
-		var other *client.OtherStartError
-		// Only a leader tells these: a master that knows of none answers with no-leader.
-		if err == nil || errors.As(err, &other) || errors.Is(err, client.ErrRemoved) {
+		var other *wire.OtherStartError
+		removed := errors.Is(err, wire.ErrRemoved)
+		// Only a leader answers these: a master that knows of none answers with no-leader.
+		if err == nil || errors.As(err, &other) || removed {
 			now := time.Now()
 			b.answered.Store(&now)
 		}
-		switch {
-		case errors.As(err, &other):
-			err = &worker.OtherStartError{Start: other.Start, Err: err}
-		case errors.Is(err, client.ErrRemoved):
-			err = fmt.Errorf("%w: to let it in as a new node, stop it and remove %s: %w",
-				worker.ErrRemoved, filepath.Join(dir, "identity.json"), err)
+		if removed {
+			err = fmt.Errorf("%w: to register it as a new node, stop it and remove %s", err, filepath.Join(dir, "identity.json"))
 		}
 		return answer, err
 	}
@@ -142,7 +140,7 @@ func (b *base) run(ctx context.Context, h http.Handler, broken <-chan error) err
 type Storage struct {
 	*base
 	node  *storagenode.Node
-	quiet time.Duration // see httpapi.StorageConfig
+	quiet time.Duration // see workerapi.StorageConfig
 }
 
 // OpenStorage takes the port and the folder of a storage node.
@@ -151,7 +149,7 @@ func OpenStorage(cfg WorkerConfig) (*Storage, error) {
 	var err error
 	s.base, err = openBase(cfg, "storage", func() (err error) {
 		s.node, err = storagenode.Open(storagenode.Config{
-			Dir: cfg.Data, SegmentBytes: cfg.SegmentBytes, Transfer: transfer(client.NewWorkers()), Logger: cfg.Logger,
+			Dir: cfg.Data, SegmentBytes: cfg.SegmentBytes, Transfer: transfer(noderpc.NewWorkers(noderpc.NewTransport())), Logger: cfg.Logger,
 		})
 		return err
 	}, func() (uint64, chain.Hash, bool) {
@@ -168,10 +166,10 @@ func OpenStorage(cfg WorkerConfig) (*Storage, error) {
 }
 
 // transfer is how a storage node's stream reaches another node.
-func transfer(workers *client.Workers) func(ctx context.Context, to, ticket string, write func(io.Writer) error) error {
+func transfer(workers *noderpc.Workers) func(ctx context.Context, to, ticket string, write func(io.Writer) error) error {
 	return func(ctx context.Context, to, ticket string, write func(io.Writer) error) error {
 		err := workers.Transfer(ctx, to, ticket, write)
-		if errors.Is(err, client.ErrBadBlock) {
+		if errors.Is(err, wire.ErrBadBlock) {
 			return fmt.Errorf("%w: %w", storagenode.ErrRefused, err)
 		}
 		return err
@@ -180,7 +178,7 @@ func transfer(workers *client.Workers) func(ctx context.Context, to, ticket stri
 
 // Run serves until ctx ends or the disk fails, and closes the node.
 func (s *Storage) Run(ctx context.Context) error {
-	h := httpapi.NewStorage(httpapi.StorageConfig{
+	h := workerapi.NewStorage(workerapi.StorageConfig{
 		Node: s.node, Fence: s.fence, ID: s.registrar.ID, Ready: s.registrar.Ready,
 		Group: s.registrar.Group, MasterToken: s.identity.MasterToken, ClusterToken: s.cluster, Quiet: s.quiet,
 		Answered: s.lastAnswer, Fail: s.fail, Logger: s.log,
@@ -225,7 +223,7 @@ func OpenMiner(cfg WorkerConfig) (*Miner, error) {
 
 // Run serves until ctx ends, and closes the node.
 func (m *Miner) Run(ctx context.Context) error {
-	h := httpapi.NewMiner(httpapi.MinerConfig{
+	h := workerapi.NewMiner(workerapi.MinerConfig{
 		Node: m.node, Fence: m.fence, ID: m.registrar.ID, Ready: m.registrar.Ready, Threads: m.threads,
 		MasterToken: m.identity.MasterToken, Fail: m.fail, Logger: m.log,
 	})

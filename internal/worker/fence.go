@@ -13,9 +13,6 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// ErrFenced: the order comes from a leader that has been deposed.
-var ErrFenced = errors.New("order of a deposed leader refused")
-
 // Fence keeps the highest order that a worker has seen on disk and refuses lower ones.
 //
 // The file, big endian: magic "CSFN" ‖ version u8 = 1 ‖ epoch u64 ‖ term u64 ‖ CRC-32C of what is before it.
@@ -78,7 +75,7 @@ func writePair(format durable.Format, path string, first, second uint64) error {
 	return format.Write(path, binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, first), second))
 }
 
-// Pass lets an order of the newest leader in, after a newer one is on disk, and refuses older ones with [ErrFenced]
+// Pass lets an order of the newest leader in, after a newer one is on disk, and refuses older ones with [wire.ErrFenced]
 // and a [*wire.FencedError]. Any other error means that the disk failed: the role must stop.
 func (f *Fence) Pass(o wire.Order) error {
 	f.mu.Lock()
@@ -94,7 +91,7 @@ func (f *Fence) Pass(o wire.Order) error {
 
 // Raise has the fence refuse the leaders of all epochs below one, for the recovery of that name. May is asked while
 // no order can pass; its error is returned. The same recovery may raise the fence to the same epoch again, until the
-// worker is started anew. Another one is refused with [ErrFenced] where the fence stands at that epoch or above. Any
+// worker is started anew. Another one is refused with [wire.ErrFenced] where the fence stands at that epoch or above. Any
 // other error means that the disk failed: the role must stop.
 func (f *Fence) Raise(epoch uint64, claim string, may func() error) error {
 	f.mu.Lock()
@@ -112,9 +109,9 @@ func (f *Fence) Raise(epoch uint64, claim string, may func() error) error {
 
 // refuse is the error for an order that is too low; mu is held.
 func (f *Fence) refuse(o wire.Order) error {
-	return &wire.FencedError{Highest: f.highest, Err: fmt.Errorf("%w: epoch %d, term %d; this node has seen epoch "+
+	return &wire.FencedError{Highest: f.highest, Err: fmt.Errorf("%w: it is of a deposed leader, epoch %d, term %d; this node has seen epoch "+
 		"%d, term %d",
-		ErrFenced, o.Epoch, o.Term, f.highest.Epoch, f.highest.Term)}
+		wire.ErrFenced, o.Epoch, o.Term, f.highest.Epoch, f.highest.Term)}
 }
 
 // advance moves the fence up, on disk first; mu is held.

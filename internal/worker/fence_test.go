@@ -51,7 +51,7 @@ func TestFence(t *testing.T) {
 	} {
 		_, changed := f.Highest()
 		err := f.Pass(c.order)
-		if c.pass != (err == nil) || err != nil && !errors.Is(err, worker.ErrFenced) {
+		if c.pass != (err == nil) || err != nil && !errors.Is(err, wire.ErrFenced) {
 			t.Errorf("order %v at %v: %v", c.order, highest, err)
 		}
 		moved := false
@@ -85,7 +85,7 @@ func TestFenceThatCannotBeWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	err := f.Pass(wire.Order{Epoch: 1, Term: 1})
-	if err == nil || errors.Is(err, worker.ErrFenced) {
+	if err == nil || errors.Is(err, wire.ErrFenced) {
 		t.Errorf("a failed write: %v", err)
 	}
 	if highest, _ := f.Highest(); highest != (wire.Order{}) {
@@ -167,14 +167,14 @@ func TestFenceRaise(t *testing.T) {
 		want  error
 	}{
 		{"not now", 2, "a", no, no},
-		{"the epoch of the leader", 1, "a", nil, worker.ErrFenced},
+		{"the epoch of the leader", 1, "a", nil, wire.ErrFenced},
 		{"now", 2, "a", nil, nil},
 		{"again", 2, "a", nil, nil},
 		{"again, and a leader is there", 2, "a", no, no},
-		{"another recovery", 2, "b", nil, worker.ErrFenced},
-		{"without a name", 2, "", nil, worker.ErrFenced},
+		{"another recovery", 2, "b", nil, wire.ErrFenced},
+		{"without a name", 2, "", nil, wire.ErrFenced},
 		{"above", 4, "b", nil, nil},
-		{"below", 3, "c", nil, worker.ErrFenced},
+		{"below", 3, "c", nil, wire.ErrFenced},
 	} {
 		err := f.Raise(c.epoch, c.claim, func() error { return c.may })
 		if !errors.Is(err, c.want) || c.want == nil && err != nil {
@@ -195,7 +195,7 @@ func TestFenceRaise(t *testing.T) {
 			t.Errorf("the newest leader was of epoch %v", led)
 		}
 	}
-	if err := again.Raise(4, "b", yes); !errors.Is(err, worker.ErrFenced) {
+	if err := again.Raise(4, "b", yes); !errors.Is(err, wire.ErrFenced) {
 		t.Errorf("after a start nobody knows whose it was: %v", err)
 	}
 	if err := again.Pass(wire.Order{Epoch: 4, Term: 1}); err != nil {
@@ -206,7 +206,7 @@ func TestFenceRaise(t *testing.T) {
 			t.Errorf("the new epoch's leader is of %v", led)
 		}
 	}
-	if err := again.Raise(4, "b", yes); !errors.Is(err, worker.ErrFenced) {
+	if err := again.Raise(4, "b", yes); !errors.Is(err, wire.ErrFenced) {
 		t.Errorf("behind the new epoch's leader: %v", err)
 	}
 }

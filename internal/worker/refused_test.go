@@ -32,7 +32,7 @@ func newTable() *table {
 			return wire.Registered{}, errors.New("it keeps no list")
 		}
 		if t.boot != "" && r.Boot != t.boot && r.Previous != t.boot {
-			other := &worker.OtherStartError{Start: t.boot, Err: errors.New("another start")}
+			other := &wire.OtherStartError{Start: t.boot, Err: errors.New("another start")}
 			return wire.Registered{}, fmt.Errorf("answered: %w", other)
 		}
 		t.boot = r.Boot
@@ -273,7 +273,7 @@ func TestRegistrarRaisesTheFence(t *testing.T) {
 				synctest.Wait()
 			}
 			p.want(t, nil)
-			if err := p.fence.Pass(wire.Order{Epoch: 1, Term: 8}); !errors.Is(err, worker.ErrFenced) {
+			if err := p.fence.Pass(wire.Order{Epoch: 1, Term: 8}); !errors.Is(err, wire.ErrFenced) {
 				t.Errorf("an order of the leader before: %v", err)
 			}
 			p.end(t)

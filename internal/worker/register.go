@@ -14,31 +14,16 @@ import (
 )
 
 var (
-	// ErrOtherCluster: the data folder belongs to another cluster than the one that the masters are of.
-	ErrOtherCluster = errors.New("this data folder belongs to another cluster")
-	// ErrRemoved: the worker was taken out of the cluster for good.
-	ErrRemoved = errors.New("this node was taken out of the cluster for good")
+	// ErrOtherCluster: the data folder belongs to another cluster than the one of the masters.
+	ErrOtherCluster = wire.ErrOtherGroup.Variant("this data folder belongs to another cluster")
 	// ErrNotRegistered: no master has taken the registration of this start of the worker yet.
-	ErrNotRegistered = errors.New("this node is not registered yet since its start")
+	ErrNotRegistered = wire.ErrUnavailable.Variant("this node is not registered yet since its start")
 	// ErrRefused: the data folder was copied, or is an older copy that was put back. The worker takes no part until it
-	// joins anew.
-	ErrRefused = errors.New("this node is refused: its data folder was copied and the copy is in use, or it is an older " +
-		"copy that was put back; to let it in as a new node, stop it, make sure that no other process uses a copy of the " +
-		"folder, remove identity.json and starts from the folder, and start it again")
+	// registers as a new node.
+	ErrRefused = wire.ErrStaleFolder.Variant("this node is refused: its data folder was copied and the copy is in use, or it " +
+		"is an older copy that was put back; to let it in as a new node, stop it, make sure that no other process uses a " +
+		"copy of the folder, remove identity.json and starts from the folder, and start it again")
 )
-
-// OtherStartError: the masters have another start of this worker than the one that registers and the one that it named
-// before it.
-type OtherStartError struct {
-	Start string // the name of the start that the masters have
-	Err   error  // what the master answered
-}
-
-// Error is what the master answered.
-func (e *OtherStartError) Error() string { return e.Err.Error() }
-
-// Unwrap gives what the master answered.
-func (e *OtherStartError) Unwrap() error { return e.Err }
 
 // RegistrarConfig is what a Registrar is made of.
 type RegistrarConfig struct {
@@ -51,8 +36,8 @@ type RegistrarConfig struct {
 	Fence    *Fence
 	// Chain tells up to where a storage node has the chain, and whether the start before this one ended uncleanly; nil for a miner.
 	Chain func() (height uint64, hash chain.Hash, unclean bool)
-	// Register calls one master. The error wraps ErrRemoved where the cluster does not take the worker any more, and is
-	// an *OtherStartError where the masters have another start of it.
+	// Register calls one master. The error wraps wire.ErrRemoved where the cluster does not take the worker any more, and is
+	// an *wire.OtherStartError where the masters have another start of it.
 	Register func(ctx context.Context, master string, r wire.Registration) (wire.Registered, error)
 	// Refused is called once, when the masters have refused the worker: it must end what it does on their orders. From
 	// then on Registrar.Ready gives ErrRefused. An error means that the role must stop. nil for nothing to end.
@@ -182,7 +167,7 @@ var errSave = errors.New("a file of the data folder cannot be written")
 
 // final reports whether it is no use to ask another master.
 func final(err error) bool {
-	return errors.Is(err, ErrOtherCluster) || errors.Is(err, ErrRemoved) || errors.Is(err, ErrRefused) ||
+	return errors.Is(err, ErrOtherCluster) || errors.Is(err, wire.ErrRemoved) || errors.Is(err, ErrRefused) ||
 		errors.Is(err, errSave)
 }
 
@@ -192,7 +177,7 @@ func (r *Registrar) try(ctx context.Context, master string) error {
 	ctx, cancel := context.WithTimeout(ctx, registerTimeout)
 	defer cancel()
 	err := r.ask(ctx, master, r.cfg.Starts.Confirmed())
-	var other *OtherStartError
+	var other *wire.OtherStartError
 	if !errors.As(err, &other) {
 		return err
 	}
@@ -243,7 +228,7 @@ func (r *Registrar) ask(ctx context.Context, master, previous string) error {
 		if err != nil {
 			return fmt.Errorf("the answer of %s: %w", master, err)
 		}
-		if err := r.cfg.Fence.Pass(order); errors.Is(err, ErrFenced) {
+		if err := r.cfg.Fence.Pass(order); errors.Is(err, wire.ErrFenced) {
 			r.warnTooLow(master, order)
 			return fmt.Errorf("the answer of %s is that of a deposed leader: %w", master, err)
 		} else if err != nil {

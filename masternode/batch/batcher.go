@@ -19,9 +19,9 @@ type Config[T any] struct {
 	Refuse func(T, error)             // completes a value that was not handled because the batcher has ended
 }
 
-// Batcher groups values that arrive while a batch is in flight, without a timer: they form the next batch. A single value is
-// handled at once, and batches grow with the load. A full batch does not wait for the one before it, since waiting would not
-// make it larger.
+// Batcher groups values that arrive while a batch is in flight, without a timer: they form the next batch. A single
+// value is handled at once, and batches grow with the load. A full batch does not wait for the one before it, since
+// waiting would not make it larger.
 //
 // Values that are added before Run starts wait for it.
 type Batcher[T any] struct {

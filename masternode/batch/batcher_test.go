@@ -35,7 +35,8 @@ func run(t *testing.T, b *Batcher[int]) (stop func()) {
 	return func() { cancel(errors.New("stopping")); <-ended }
 }
 
-// Values that arrive while a batch is in flight form the next one; a batch holds at most MaxCount values and MaxSize bytes.
+// Values that arrive while a batch is in flight form the next one; a batch holds at most MaxCount values and MaxSize
+// bytes.
 func TestBatcherGroupsWhatArrives(t *testing.T) {
 	for name, c := range map[string]struct {
 		maxCount, maxSize int

@@ -7,8 +7,8 @@ import (
 )
 
 // SingleFlight runs an operation once for all callers that ask for the same key at the same time. Unlike
-// golang.org/x/sync/singleflight it does not end an operation with its first caller, but cancels it when its last caller has
-// gone, and [SingleFlight.Close] waits for all operations.
+// golang.org/x/sync/singleflight it does not end an operation with its first caller, but cancels it when its last
+// caller has gone, and [SingleFlight.Close] waits for all operations.
 //
 // The zero value is ready for use.
 type SingleFlight[K comparable, V any] struct {
@@ -28,8 +28,8 @@ type call[V any] struct {
 	err     error
 }
 
-// Do returns the result of the operation for a key: of the one in flight, or of a new one with a timeout. The error is that
-// of the operation, or the cause of the end of ctx.
+// Do returns the result of the operation for a key: of the one in flight, or of a new one with a timeout. The error is
+// that of the operation, or the cause of the end of ctx.
 func (f *SingleFlight[K, V]) Do(
 	ctx context.Context, key K, timeout time.Duration, operation func(context.Context) (V, error),
 ) (V, error) {

@@ -37,16 +37,13 @@ const (
 	maxBlock = 256 << 20
 )
 
-// ErrBadBlock: bytes that were received cannot be the blocks that they should be.
-var ErrBadBlock = errors.New("bad block")
-
-// CheckPieces checks the pieces of an order. The error wraps [ErrBadBlock].
+// CheckPieces checks the pieces of an order. The error wraps [wire.ErrBadBlock].
 func CheckPieces(pieces []wire.Piece) error {
 	last := uint64(0)
 	for _, p := range pieces {
 		if p.From >= p.To || p.Len() > wire.MaxPiece || p.From < last || p.To == math.MaxUint64 {
 			return fmt.Errorf("%w: a piece from block %d to %d after one to %d; pieces ascend and have 1 to %d blocks",
-				ErrBadBlock, p.From, p.To, last, wire.MaxPiece)
+				wire.ErrBadBlock, p.From, p.To, last, wire.MaxPiece)
 		}
 		last = p.To
 	}
@@ -90,30 +87,30 @@ func (p *Piece) Head() chain.Head {
 	return chain.Head{Height: p.From, Hash: p.Headers[0].Prev, Tree: p.Tree}
 }
 
-// Prove checks the headers against the hash of the last one. The error wraps [ErrBadBlock].
+// Prove checks the headers against the hash of the last one. The error wraps [wire.ErrBadBlock].
 func (p *Piece) Prove(last chain.Hash) error {
 	for i := len(p.Headers) - 1; i >= 0; i-- {
 		h := &p.Headers[i]
 		number := p.From + uint64(i)
 		switch {
 		case h.Block != number:
-			return fmt.Errorf("%w: the header of block %d names block %d", ErrBadBlock, number, h.Block)
+			return fmt.Errorf("%w: the header of block %d names block %d", wire.ErrBadBlock, number, h.Block)
 		case h.Hash() != last:
-			return fmt.Errorf("%w: the header of block %d hashes to %v, not %v", ErrBadBlock, number, h.Hash(), last)
+			return fmt.Errorf("%w: the header of block %d hashes to %v, not %v", wire.ErrBadBlock, number, h.Hash(), last)
 		case i > 0 && h.First != p.Headers[i-1].Size():
 			return fmt.Errorf("%w: the header of block %d names leaf %d as its first, not %d",
-				ErrBadBlock, number, h.First, p.Headers[i-1].Size())
+				wire.ErrBadBlock, number, h.First, p.Headers[i-1].Size())
 		}
 		last = h.Prev
 	}
 	if p.Tree.Size() != p.Headers[0].First {
 		return fmt.Errorf("%w: a tree of %d leaves before block %d, whose first leaf is %d",
-			ErrBadBlock, p.Tree.Size(), p.From, p.Headers[0].First)
+			wire.ErrBadBlock, p.Tree.Size(), p.From, p.Headers[0].First)
 	}
 	return nil
 }
 
-// Reader decodes a stream. Its errors wrap [ErrBadBlock] if the bytes cannot be a stream, wrap
+// Reader decodes a stream. Its errors wrap [wire.ErrBadBlock] if the bytes cannot be a stream, wrap
 // [durable.ErrNewerFormat], or are those of the reader below: io.ErrUnexpectedEOF if the stream ends early.
 type Reader struct {
 	r     *bufio.Reader
@@ -149,7 +146,7 @@ func (s *Reader) Header() error {
 		return err
 	}
 	if string(b) != string(AppendHeader(nil)) {
-		return fmt.Errorf("%w: %x does not begin a stream of blocks", ErrBadBlock, b)
+		return fmt.Errorf("%w: %x does not begin a stream of blocks", wire.ErrBadBlock, b)
 	}
 	return nil
 }
@@ -166,7 +163,7 @@ func (s *Reader) Piece() (*Piece, error) {
 	}
 	if count == 0 || count > wire.MaxPiece || from+uint64(count) < from {
 		return nil, fmt.Errorf("%w: a piece of %d blocks from %d, 1 to %d are possible",
-			ErrBadBlock, count, from, wire.MaxPiece)
+			wire.ErrBadBlock, count, from, wire.MaxPiece)
 	}
 	if b, err = s.read(8); err != nil {
 		return nil, err
@@ -181,7 +178,7 @@ func (s *Reader) Piece() (*Piece, error) {
 	}
 	p := &Piece{From: from}
 	if p.Tree, err = chain.NewTree(size, nodes); err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrBadBlock, err)
+		return nil, fmt.Errorf("%w: %w", wire.ErrBadBlock, err)
 	}
 	for range count {
 		if b, err = s.read(chain.HeaderSize); err != nil {
@@ -189,7 +186,7 @@ func (s *Reader) Piece() (*Piece, error) {
 		}
 		h, err := chain.ParseHeader(b)
 		if err != nil {
-			return nil, fmt.Errorf("%w: a header: %w", ErrBadBlock, err)
+			return nil, fmt.Errorf("%w: a header: %w", wire.ErrBadBlock, err)
 		}
 		p.Headers = append(p.Headers, h)
 	}
@@ -205,7 +202,7 @@ func (s *Reader) Block() ([]byte, error) {
 	length := binary.BigEndian.Uint32(b)
 	if length < chain.HeaderSize || length > maxBlock {
 		return nil, fmt.Errorf("%w: a block of %d bytes, %d to %d are possible",
-			ErrBadBlock, length, chain.HeaderSize, maxBlock)
+			wire.ErrBadBlock, length, chain.HeaderSize, maxBlock)
 	}
 	s.buf = s.buf[:0]
 	for left := int(length); left > 0; {

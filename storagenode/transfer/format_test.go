@@ -9,6 +9,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/internal/durable"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // stream encodes pieces of one and two blocks. Their headers need not fit the blocks to be decoded.
@@ -88,7 +89,7 @@ func FuzzTransfer(f *testing.F) {
 			if out = AppendEnd(out); !bytes.HasPrefix(data, out) {
 				t.Fatalf("encoded as %x", out)
 			}
-		case errors.Is(err, ErrBadBlock), errors.Is(err, durable.ErrNewerFormat), errors.Is(err, io.ErrUnexpectedEOF):
+		case errors.Is(err, wire.ErrBadBlock), errors.Is(err, durable.ErrNewerFormat), errors.Is(err, io.ErrUnexpectedEOF):
 		default:
 			t.Fatal(err)
 		}

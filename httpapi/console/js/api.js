@@ -12,7 +12,7 @@ export class Problem extends Error {
 
   /** missing reports whether this master has no such route: it is older than this page, or the route is turned off. */
   get missing() {
-    return this.status === 501 || this.status === 405 || (this.status === 404 && this.title === 'No such route');
+    return this.status === 501 || this.status === 405 || this.name === 'no-such-route';
   }
 }
 

@@ -49,6 +49,9 @@ export function t(key, values = {}) {
   });
 }
 
+/** hasText reports whether there is a text of a key. */
+export const hasText = (key) => key in dictionaries.en;
+
 export const number = (n) => new Intl.NumberFormat(locales[current], { maximumFractionDigits: 1 }).format(n);
 
 /** bytes writes a size in units of 1024. */

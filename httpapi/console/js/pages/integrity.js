@@ -1,7 +1,8 @@
 // Integrity: how the storage nodes stand, what was found and healed, and what only a person can decide.
 
 import { Cancelled, getJSON, segment, sendJSON } from '../api.js';
-import { bytes, number, t } from '../i18n.js';
+import { bytes, hasText, number, t } from '../i18n.js';
+import { message, ranges } from '../messages.js';
 import { href } from '../router.js';
 import { status } from '../status.js';
 import { toast } from '../ui/announce.js';
@@ -65,9 +66,6 @@ const parts = (now, act, signal) => [
   storyPanel(now.events),
 ];
 
-/** ranges writes blocks as people do: from and up to, the last one named. */
-const ranges = (all) => all.map((r) => (r.to - r.from === 1 ? number(r.from) : `${number(r.from)}–${number(r.to - 1)}`)).join(', ');
-
 /** lostPanel is there only where blocks are lost: of these a person has to say that they are. */
 function lostPanel(now, act, signal) {
   const confirmed = new Set(now.confirmed.flatMap((r) => Array.from({ length: Math.min(r.to - r.from, 1000) }, (_, i) => r.from + i)));
@@ -94,12 +92,12 @@ function nodeCard(one, act, signal) {
   };
   return h('article', { class: `panel card state-${one.live || one.state === 'invalid' ? one.state : 'gone'}` },
     h('div', { class: 'card-head' }, h('h3', {}, name), stateBadge(one.live || one.state === 'invalid' ? one.state : 'gone')),
-    one.cause && h('p', { class: 'cause' }, one.cause),
+    one.cause && h('p', { class: 'cause' }, message(one.cause_coded, one.cause)),
     facts(
       [t('node.height'), number(one.height)],
       [t('integrity.checked'), one.checked ? time(one.checked) : t('integrity.never')],
       one.bad?.length ? [t('integrity.bad'), ranges(one.bad)] : null,
-      one.due && [t('integrity.due'), one.due]),
+      one.due && [t('integrity.due'), message(one.due_coded, one.due)]),
     one.task && taskOf(one.task),
     button(t('integrity.check'), () => act(check), { 'aria-label': t('integrity.checkNode', { node: name }), 'data-keep': `check-${one.id}`, disabled: !one.live }));
 }
@@ -127,7 +125,7 @@ function storyPanel(events) {
 }
 
 function event(e) {
-  const what = [e.cause || (e.ranges?.length && t('integrity.blocks', { blocks: ranges(e.ranges) })), e.bytes && bytes(e.bytes), e.millis && t('integrity.millis', { n: e.millis })];
+  const what = [message(e.cause_coded, e.cause) || (e.ranges?.length && t('integrity.blocks', { blocks: ranges(e.ranges) })), e.bytes && bytes(e.bytes), e.millis && t('integrity.millis', { n: e.millis })];
   return h('li', { class: `event event-${e.kind}` },
     h('div', { class: 'event-head' }, h('span', { class: 'event-kind' }, t(`event.${e.kind}`)), e.url && h('span', { class: 'mono' }, hostOf(e.url, e.node)), time(e.time)),
     h('p', {}, what.filter(Boolean).join(' · ')),
@@ -136,4 +134,6 @@ function event(e) {
 
 const finding = (f) =>
   // A finding about a file is about no block.
-  h('li', {}, f.what !== 'file' && h('a', { href: href(`block/${f.block}`) }, t('block.title', { number: f.block })), ' ', h('code', {}, f.what), f.detail && ` — ${f.detail}`);
+  h('li', {}, f.what !== 'file' && h('a', { href: href(`block/${f.block}`) }, t('block.title', { number: f.block })), ' ', findingText(f.what), ' ', h('code', {}, f.what), f.detail && ` — ${f.detail}`);
+
+const findingText = (what) => (hasText(`finding.${what}`) ? t(`finding.${what}`) : '');

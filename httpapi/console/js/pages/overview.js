@@ -2,6 +2,7 @@
 
 import { getJSON } from '../api.js';
 import { number, t } from '../i18n.js';
+import { message, noticesOf } from '../messages.js';
 import { href } from '../router.js';
 import { rateAt, status } from '../status.js';
 import { chart } from '../ui/chart.js';
@@ -76,9 +77,9 @@ function liveParts(signal) {
   };
 }
 
-/** showNotices shows what an operator should know: the masters' own words, and where this page stands. */
+/** showNotices shows what an operator should know: the notices of the masters, and the state of this page. */
 function showNotices(place, cluster) {
-  const told = [...cluster.notices];
+  const told = noticesOf(cluster);
   if (status.problem) told.unshift(explain(status.problem));
   const urls = cluster.masters.map((m) => m.url).filter(Boolean);
   if (!urls.some((url) => new URL(url).origin === location.origin)) told.push(t('connection.stranger', { master: urls[0] ?? '' }));
@@ -204,7 +205,7 @@ const nodeTables = (c) => [
   table(t('picture.masters'), [t('node.url'), t('node.state'), t('node.raft'), t('node.id')],
     c.masters.map((m) => [m.url || '—', stateBadge(m.id === c.leader ? 'leader' : m.state), m.raft, h('code', {}, m.id)])),
   table(t('picture.storages'), [t('node.url'), t('node.state'), { text: t('node.height'), right: true }, t('node.cause'), t('node.id')],
-    c.storages.map((one) => [one.url, stateBadge(one.live || one.state === 'invalid' ? one.state : 'gone'), number(one.height), one.cause || '—', h('code', {}, one.id)])),
+    c.storages.map((one) => [one.url, stateBadge(one.live || one.state === 'invalid' ? one.state : 'gone'), number(one.height), message(one.cause_coded, one.cause) || '—', h('code', {}, one.id)])),
   table(t('picture.miners'), [t('node.url'), t('node.state'), t('node.id')],
     c.miners.map((m) => [m.url, stateBadge(m.live ? 'live' : 'gone'), h('code', {}, m.id)])),
 ];

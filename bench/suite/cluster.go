@@ -1,0 +1,307 @@
+package suite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"time"
+
+	"github.com/chainstore/chainstore/client"
+	"github.com/chainstore/chainstore/internal/devcluster"
+	"github.com/chainstore/chainstore/internal/durable"
+	"github.com/chainstore/chainstore/wire"
+)
+
+const (
+	// idleTime is how long the cluster is watched without load, after calmTime for the work of its start.
+	idleTime = 3 * time.Second
+	calmTime = time.Second
+	// settleTime bounds how long storing everything may take.
+	settleTime = 3 * time.Minute
+	// seedTime is the length of one step of making the chain for reads. After seedParts steps without an
+	// acknowledgement it fails.
+	seedTime  = 250 * time.Millisecond
+	seedParts = 40
+)
+
+// system is the cluster that is measured.
+type system struct {
+	cluster *devcluster.Cluster
+	client  *client.Client
+	groups  groups
+	hosts   []string          // of the masters
+	token   string            // the project's
+	data    map[string]string // folder of each role
+}
+
+// chainstore measures a cluster of seven processes and verifies its chain at the end.
+func (b *bench) chainstore(ctx context.Context, scenarios []scenario) (err error) {
+	topology := devcluster.NewTopology(filepath.Join(b.dir, "cluster"), b.cfg.Port)
+	topology.CheckInterval = 0 // checks run only if a scenario asks for them
+	b.note(
+		"The cluster's storage nodes are checked only during read-checked-* and append-checked-*, not on a schedule.")
+	if b.cfg.Profiles != "" {
+		if err := durable.MkdirAll(b.cfg.Profiles); err != nil {
+			return err
+		}
+		topology.Profiles = b.cfg.Port + profileOffset
+		b.profiler = &profiler{dir: b.cfg.Profiles, roles: topology.Roles()}
+		b.note("The last run of each scenario was profiled, which slows it down a little; see %s.", b.cfg.Profiles)
+	}
+	cluster, err := devcluster.StartProcesses(ctx, topology, b.cfg.Program)
+	if err != nil {
+		return err
+	}
+	running := true
+	defer func() {
+		if running {
+			err = errors.Join(err, cluster.Stop())
+		}
+	}()
+	sys, err := newSystem(cluster)
+	if err != nil {
+		return err
+	}
+	defer sys.client.CloseIdle()
+	if err := b.idle(ctx, sys); err != nil {
+		return err
+	}
+	for _, s := range scenarios {
+		if s.long {
+			if _, err := b.readable(ctx, sys, s); err != nil {
+				return fmt.Errorf("%s: %w", s.name, err)
+			}
+		}
+		measure := func() error { return b.scenario(ctx, sys, s) }
+		if s.checked {
+			unchecked := measure
+			measure = func() error { return b.underChecks(ctx, sys, s, unchecked) }
+		}
+		if err := measure(); err != nil {
+			return err
+		}
+	}
+	status, err := sys.settle(ctx)
+	if err != nil {
+		return err
+	}
+	if err := b.processes(sys); err != nil {
+		return err
+	}
+	running = false
+	if err := cluster.Stop(); err != nil {
+		return err
+	}
+	return b.verify(ctx, cluster.File(), status.Head)
+}
+
+func newSystem(cluster *devcluster.Cluster) (*system, error) {
+	file := cluster.File()
+	c, err := client.New(client.Config{Masters: file.Masters, Token: file.Tokens.Project})
+	if err != nil {
+		return nil, err
+	}
+	sys := &system{cluster: cluster, client: c, groups: groups{}, token: file.Tokens.Project, data: map[string]string{}}
+	for _, url := range file.Masters {
+		host, err := hostOf(url)
+		if err != nil {
+			return nil, err
+		}
+		sys.hosts = append(sys.hosts, host)
+	}
+	pids := cluster.PIDs()
+	for _, role := range cluster.Topology().Roles() {
+		kind := string(role.Kind)
+		sys.groups[kind] = append(sys.groups[kind], pids[role.Name])
+		sys.data[role.Name] = role.Data
+	}
+	return sys, nil
+}
+
+// idle measures the processes without load and begins their entries in the report.
+func (b *bench) idle(ctx context.Context, sys *system) error {
+	rest(ctx, calmTime)
+	pids := sys.cluster.PIDs()
+	var before []usage
+	for _, role := range sys.cluster.Topology().Roles() {
+		u, err := usageOf(pids[role.Name])
+		if err != nil {
+			return fmt.Errorf("%s: %w", role.Name, err)
+		}
+		before = append(before, u)
+	}
+	begin := time.Now()
+	rest(ctx, idleTime)
+	elapsed := time.Since(begin).Seconds()
+	for i, role := range sys.cluster.Topology().Roles() {
+		u, err := usageOf(pids[role.Name])
+		if err != nil {
+			return fmt.Errorf("%s: %w", role.Name, err)
+		}
+		b.report.Processes = append(b.report.Processes, Process{
+			Name: role.Name, IdleRSS: u.rss, IdleCPU: (u.cpu - before[i].cpu) / elapsed,
+		})
+	}
+	return ctx.Err()
+}
+
+// processes completes the entries that idle began.
+func (b *bench) processes(sys *system) error {
+	pids := sys.cluster.PIDs()
+	for i := range b.report.Processes {
+		p := &b.report.Processes[i]
+		u, err := usageOf(pids[p.Name])
+		if err != nil {
+			return fmt.Errorf("%s: %w", p.Name, err)
+		}
+		p.RSS, p.PeakRSS, p.CPU = u.rss, u.peak, u.cpu
+		if p.DiskSize, err = sizeOf(sys.data[p.Name]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// scenario measures one scenario of the cluster.
+func (b *bench) scenario(ctx context.Context, sys *system, s scenario) error {
+	if s.work == workRead {
+		p, err := b.readable(ctx, sys, s)
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+		var f fleet
+		for i := range s.clients {
+			host := sys.hosts[i%len(sys.hosts)]
+			f = append(f, &httpClient{addr: host, next: newRead(host, sys.token, p), want: http.StatusOK,
+				check: isPayload})
+		}
+		b.note("%s: any of %s records in %d blocks, each as likely; all of them stored, none held by a master.",
+			s.name, thousands(float64(p.records())), len(p.blocks))
+		return b.measure(ctx, s, f, sys.groups)
+	}
+	hosts, err := sys.at(ctx, s.at)
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.name, err)
+	}
+	r, err := b.load(ctx, s, sys.appenders(s, hosts), sys.groups)
+	if err != nil {
+		return fmt.Errorf("%s: %w", s.name, err)
+	}
+	b.progress(s, "waiting until everything is stored")
+	begin := time.Now()
+	if _, err := sys.settle(ctx); err != nil {
+		return fmt.Errorf("%s: %w", s.name, err)
+	}
+	settled := time.Since(begin).Seconds()
+	r.Settled = &settled
+	b.done(s, r)
+	return nil
+}
+
+// at returns the masters that clients at a place connect to.
+func (sys *system) at(ctx context.Context, p place) ([]string, error) {
+	status, err := sys.client.Cluster(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range status.Masters {
+		if m.ID == status.Leader && m.URL != "" {
+			leader, err := hostOf(m.URL)
+			return p.among(sys.hosts, leader), err
+		}
+	}
+	return nil, errors.New("the masters have no leader")
+}
+
+// appenders returns the clients of an append scenario, spread over the masters.
+func (sys *system) appenders(s scenario, hosts []string) fleet {
+	var f fleet
+	for i := range s.clients {
+		host := hosts[i%len(hosts)]
+		request := newAppend(host, sys.token, uint64(i))
+		if s.work == workBatch {
+			request = newBatch(host, sys.token, uint64(i), s.batch)
+		}
+		f = append(f, &httpClient{addr: host, next: request.next, want: http.StatusCreated})
+	}
+	return f
+}
+
+// readable makes the chain long enough, waits until it is stored, and returns the places that can be read.
+func (b *bench) readable(ctx context.Context, sys *system, s scenario) (*places, error) {
+	f := sys.appenders(scenario{clients: 16, batch: batchSize, work: workBatch}, sys.hosts)
+	if err := f.connect(ctx); err != nil {
+		return nil, err
+	}
+	for empty := 0; b.acknowledged < uint64(b.cfg.ReadRecords); {
+		b.progress(s, "making the chain: %s of %s records",
+			thousands(float64(b.acknowledged)), thousands(float64(b.cfg.ReadRecords)))
+		t, err := f.run(ctx, seedTime)
+		b.acknowledged += t.answered * batchSize
+		if t.answered == 0 {
+			empty++
+		}
+		if err == nil && empty == seedParts {
+			err = fmt.Errorf("appending %d records took too long: %d are there; an error: %w",
+				b.cfg.ReadRecords, b.acknowledged, t.first)
+		}
+		if err != nil {
+			return nil, errors.Join(err, f.close())
+		}
+	}
+	if err := f.close(); err != nil {
+		return nil, err
+	}
+	b.progress(s, "waiting until everything is stored")
+	if _, err := sys.settle(ctx); err != nil {
+		return nil, err
+	}
+	p := &places{}
+	for cursor := ""; ; {
+		page, err := sys.client.Blocks(ctx, cursor, 0)
+		if err != nil {
+			return nil, err
+		}
+		for _, block := range page.Blocks {
+			p.add(block.Block, block.Count)
+		}
+		if cursor = page.Next; cursor == "" {
+			return p, nil
+		}
+	}
+}
+
+// settle waits until the buffer is empty, no block is pending, and every storage node has the whole chain.
+func (sys *system) settle(ctx context.Context) (wire.Cluster, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, settleTime,
+		fmt.Errorf("not everything was stored within %v", settleTime))
+	defer cancel()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		status, err := sys.client.Cluster(ctx)
+		if err == nil && allStored(status) {
+			return status, nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			if err == nil {
+				err = fmt.Errorf("head at %d blocks, %d stored, %d pending, %d records in the buffer; %v",
+					status.Head.Height, status.Stored, status.Pending.Blocks, status.Buffer.Records, status.Notices)
+			}
+			return status, fmt.Errorf("%w: %w", context.Cause(ctx), err)
+		}
+	}
+}
+
+func allStored(c wire.Cluster) bool {
+	for _, n := range c.Storages {
+		if n.Height != c.Head.Height {
+			return false
+		}
+	}
+	return c.Buffer.Records == 0 && c.Pending.Blocks == 0 && c.Stored == c.Head.Height
+}

@@ -1,0 +1,100 @@
+package suite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+)
+
+// etcd measures three etcd members with default settings and their data on the same disk.
+func (b *bench) etcd(ctx context.Context, program string, scenarios []scenario) (err error) {
+	runtime.LockOSThread() // see child
+	defer runtime.UnlockOSThread()
+	const members = 3
+	ports, err := freePorts(2 * members)
+	if err != nil {
+		return err
+	}
+	url := func(port int) string { return fmt.Sprintf("http://127.0.0.1:%d", port) }
+	var urls, peers []string
+	for i := range members {
+		urls = append(urls, url(ports[i]))
+		peers = append(peers, fmt.Sprintf("member%d=%s", i, url(ports[members+i])))
+	}
+	dir := filepath.Join(b.dir, "etcd")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	var children []*child
+	defer func() { err = errors.Join(err, stopAll(children)) }()
+	var pids []int
+	log := func(i int) string { return filepath.Join(b.dir, fmt.Sprintf("etcd-%d.log", i)) }
+	for i := range members {
+		c, err := startChild(log(i), program, "--name", fmt.Sprintf("member%d", i), "--data-dir",
+			filepath.Join(dir, fmt.Sprint(i)), "--listen-client-urls", urls[i], "--advertise-client-urls", urls[i],
+			"--listen-peer-urls", url(ports[members+i]), "--initial-advertise-peer-urls", url(ports[members+i]),
+			"--initial-cluster", strings.Join(peers, ","), "--initial-cluster-state", "new", "--log-level", "warn")
+		if err != nil {
+			return err
+		}
+		children = append(children, c)
+		pids = append(pids, c.cmd.Process.Pid)
+	}
+	leader, err := awaitEtcd(ctx, urls, children, log)
+	if err != nil {
+		return err
+	}
+	b.note("etcd-*: three members of %s, default settings and fsync; etcd's own Go client, one connection a client.",
+		program)
+	for at, s := range scenarios {
+		on := s.at.among(urls, leader)
+		var f fleet
+		for i := range s.clients {
+			id := uint64(at)<<32 | uint64(i) // keys are new in each scenario
+			f = append(f, &etcdClient{endpoint: on[i%len(on)], puts: newEtcdPuts(id), batch: s.batch})
+		}
+		if err := b.measure(ctx, s, f, groups{"etcd": pids}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// awaitEtcd waits until every member knows the leader, and returns the leader's URL.
+func awaitEtcd(ctx context.Context, urls []string, children []*child,
+	log func(i int) string) (leader string, err error) {
+	client, err := clientv3.New(clientv3.Config{
+		Endpoints: urls, DialTimeout: dialTimeout, Context: ctx, Logger: zap.NewNop(),
+	})
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, client.Close()) }()
+	for i, c := range children {
+		err := c.await(ctx, log(i), func() bool {
+			short, cancel := context.WithTimeout(ctx, time.Second)
+			defer cancel()
+			status, err := client.Status(short, urls[i])
+			if err == nil && status.Leader == status.Header.MemberId {
+				leader = urls[i]
+			}
+			return err == nil && status.Leader != 0
+		})
+		if err != nil {
+			return "", err
+		}
+	}
+	if leader == "" {
+		return "", errors.New("no member leads")
+	}
+	return leader, nil
+}

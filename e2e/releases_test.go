@@ -1,0 +1,49 @@
+package e2e
+
+import (
+	"os"
+	"os/exec"
+	"regexp"
+	"testing"
+)
+
+// release is a row of docs/releases.md that names a commit.
+type release struct{ name, commit string }
+
+var releaseRow = regexp.MustCompile(`(?m)^\| *([^|]+?) *\| *([0-9a-f]{7,40}) *\|`)
+
+// releases reads the commits whose data must open, the newest release first. A release whose commit is still pending
+// is left out: it is this very program.
+func releases(t *testing.T) []release {
+	t.Helper()
+	page, err := os.ReadFile("../docs/releases.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []release
+	for _, row := range releaseRow.FindAllSubmatch(page, -1) {
+		found = append(found, release{name: string(row[1]), commit: string(row[2])})
+	}
+	return found
+}
+
+func TestReleasesAreInTheHistory(t *testing.T) {
+	found := releases(t)
+	if len(found) < 2 {
+		t.Fatalf("docs/releases.md names %d commits, want at least 2", len(found))
+	}
+	if exec.Command("git", "rev-parse", "--is-shallow-repository").Run() != nil {
+		t.Skip("NO HISTORY: the commits of docs/releases.md are not looked up")
+	}
+	for _, r := range found {
+		err := exec.Command("git", "merge-base", "--is-ancestor", r.commit, "HEAD").Run()
+		if err == nil {
+			continue
+		}
+		if shallow, _ := exec.Command("git", "rev-parse", "--is-shallow-repository").Output(); string(shallow) == "true\n" {
+			t.Logf("NO HISTORY: %s (%s) is not in this shallow clone", r.name, r.commit)
+			continue
+		}
+		t.Errorf("%s: commit %s is not in the history", r.name, r.commit)
+	}
+}

@@ -1,0 +1,65 @@
+package console
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/chainstore/chainstore/wire"
+)
+
+// Headers that a console of another master may send and read.
+var (
+	corsRequest = strings.Join([]string{
+		"Authorization", "Content-Type", "Accept", "If-None-Match", "Last-Event-ID", wire.HeaderKey, wire.HeaderIdempotencyKey,
+	}, ", ")
+	corsAnswer = strings.Join([]string{
+		"ETag", "Link", "Retry-After", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset",
+		wire.HeaderPosition, wire.HeaderTime, wire.HeaderLeaf, wire.HeaderKey, wire.HeaderReplay,
+	}, ", ")
+)
+
+// CrossOrigin lets the console go on when the master that it was loaded from is gone: a page of one master may call the API of the
+// others. It answers the browser's question (CORS, https://fetch.spec.whatwg.org/#http-cors-protocol) for the routes under
+// /v1/ and for origins that are the URL of a master of this cluster, and for no other. There are no cookies: what a page may do is what
+// the bearer token allows that it sends itself, and credentials of the browser are never allowed.
+func CrossOrigin(masters func() []string, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if AllowOrigin(masters, w.Header(), r) {
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// AllowOrigin sets the headers of CORS as [CrossOrigin] does, and reports whether the request was only the preflight request,
+// which needs no other answer.
+func AllowOrigin(masters func() []string, h http.Header, r *http.Request) (asked bool) {
+	if !strings.HasPrefix(r.URL.Path, "/v1/") {
+		return false
+	}
+	h.Add("Vary", "Origin") // in every answer: what a browser has cached for the master's own page is not for another's
+	origin := r.Header.Get("Origin")
+	if origin == "" || !knownOrigin(origin, masters()) {
+		return false // without the headers below a browser keeps the answer from the page
+	}
+	h.Set("Access-Control-Allow-Origin", origin)
+	if r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "" {
+		h.Set("Access-Control-Allow-Methods", "GET, HEAD, POST, PATCH, DELETE")
+		h.Set("Access-Control-Allow-Headers", corsRequest)
+		h.Set("Access-Control-Max-Age", "600")
+		return true
+	}
+	h.Set("Access-Control-Expose-Headers", corsAnswer)
+	return false
+}
+
+// knownOrigin reports whether an origin is that of a master.
+func knownOrigin(origin string, masters []string) bool {
+	for _, master := range masters {
+		if own := originOf(master); own != "" && own == strings.ToLower(origin) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,50 @@
+package console
+
+import (
+	"net/http"
+	"testing"
+)
+
+func TestCrossOrigin(t *testing.T) {
+	reached := false
+	h := CrossOrigin(func() []string { return []string{"http://10.0.0.1:8000", "http://10.0.0.2:8000/"} },
+		http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			reached = true
+			w.WriteHeader(http.StatusTeapot)
+		}))
+	const asked = "Access-Control-Request-Method"
+	for name, row := range map[string]struct {
+		method, path string
+		headers      []string
+		allow        string // Access-Control-Allow-Origin, "" for none
+		status       int
+	}{
+		"a master's page":              {"GET", "/v1/cluster", []string{"Origin", "http://10.0.0.2:8000"}, "http://10.0.0.2:8000", 418},
+		"a master's page appends":      {"POST", "/v1/records", []string{"Origin", "http://10.0.0.1:8000"}, "http://10.0.0.1:8000", 418},
+		"a master's page asks":         {"OPTIONS", "/v1/records", []string{"Origin", "http://10.0.0.2:8000", asked, "POST"}, "http://10.0.0.2:8000", 204},
+		"OPTIONS that asks nothing":    {"OPTIONS", "/v1/records", []string{"Origin", "http://10.0.0.2:8000"}, "http://10.0.0.2:8000", 418},
+		"another port":                 {"GET", "/v1/cluster", []string{"Origin", "http://10.0.0.2:8001"}, "", 418},
+		"another scheme":               {"GET", "/v1/cluster", []string{"Origin", "https://10.0.0.2:8000"}, "", 418},
+		"a host that begins alike":     {"GET", "/v1/cluster", []string{"Origin", "http://10.0.0.2:8000.example"}, "", 418},
+		"a stranger asks":              {"OPTIONS", "/v1/records", []string{"Origin", "http://stranger.example", asked, "POST"}, "", 418},
+		"no origin":                    {"GET", "/v1/cluster", nil, "", 418},
+		"a page without an origin":     {"GET", "/v1/cluster", []string{"Origin", "null"}, "", 418},
+		"a route between nodes":        {"GET", "/internal/v1/state", []string{"Origin", "http://10.0.0.2:8000"}, "", 418},
+		"a route between nodes, asked": {"OPTIONS", "/internal/v1/state", []string{"Origin", "http://10.0.0.2:8000", asked, "POST"}, "", 418},
+	} {
+		reached = false
+		w := get(h, row.method, row.path, row.headers...)
+		if got := w.Header().Get("Access-Control-Allow-Origin"); got != row.allow || w.Code != row.status {
+			t.Errorf("%s: status %d, allowed %q; want %d, %q", name, w.Code, got, row.status, row.allow)
+		}
+		if reached != (row.status == http.StatusTeapot) {
+			t.Errorf("%s: the API was reached: %v", name, reached)
+		}
+		if w.Header().Get("Access-Control-Allow-Credentials") != "" {
+			t.Errorf("%s: the browser's own credentials are let in", name)
+		}
+		if v1 := row.path[:4] == "/v1/"; v1 != (w.Header().Get("Vary") == "Origin") {
+			t.Errorf("%s: Vary is %q", name, w.Header().Get("Vary"))
+		}
+	}
+}

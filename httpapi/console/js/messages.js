@@ -1,0 +1,24 @@
+// Messages of the masters in the language of the page: they send codes with arguments, and the text in English.
+
+import { hasText, number, t } from './i18n.js';
+
+/** ranges names blocks as people do. In the data a range ends before `to`. */
+export const ranges = (all) => all.map((r) => (r.to - r.from === 1 ? number(r.from) : `${number(r.from)}–${number(r.to - 1)}`)).join(', ');
+
+/** message is a coded message in words, or the English text where the code is unknown or an older master sent none. */
+export function message(coded, text = '') {
+  const key = `code.${coded?.code}`;
+  if (!coded || !hasText(key)) return text || [coded?.code, coded?.args?.detail].filter(Boolean).join(': ');
+  return t(`code.${coded.code}`, Object.fromEntries(Object.entries(coded.args ?? {}).map(([name, value]) => [name, argument(value)])));
+}
+
+function argument(value) {
+  if (Array.isArray(value)) return value.every((one) => typeof one === 'string') ? value.join(', ') : ranges(value);
+  return typeof value === 'object' ? message(value) : value;
+}
+
+/** noticesOf are the notices of an answer, in words. */
+export function noticesOf({ notices: texts, notices_coded: coded }) {
+  const all = coded?.length === texts.length; // an older leader sends no codes
+  return texts.map((text, i) => message(all ? coded[i] : null, text));
+}

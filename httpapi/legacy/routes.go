@@ -1,0 +1,254 @@
+package legacy
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/chainstore/chainstore/httpapi"
+	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode"
+	"github.com/chainstore/chainstore/wire"
+)
+
+// Config is what the routes need of the master that serves them.
+type Config struct {
+	Engine *httpapi.Engine
+	Node   *masternode.Node
+	// MayCreate decides from a request's token who may create a project, and returns which names it may give.
+	MayCreate func(r *http.Request) (mayName func(name string) error, err error)
+	// AtLeader runs act where this master leads, and else forwards the request with its body to the leader.
+	AtLeader func(c *gin.Context, body []byte, act func() error) error
+}
+
+type routes struct{ Config }
+
+// AddRoutes adds the routes of the original's web service, and the two of its masters, which take no token.
+func AddRoutes(cfg Config) {
+	r := routes{cfg}
+	r.Engine.POST("/data", r.do(r.addData))
+	r.Engine.GET("/data", r.do(r.getData))
+	r.Engine.POST("/admin/project", r.do(r.addProject))
+	r.Engine.GET("/admin/project", r.do(r.listProjects))
+	r.Engine.POST("/saveInfo", r.do(r.saveInfo))
+	r.Engine.GET("/findBlockInfo", r.do(r.findBlockInfo))
+}
+
+// textType is what the original's texts are taken for.
+const textType = "text/plain; charset=utf-8"
+
+// errorBody is an error as the original told it.
+type errorBody struct {
+	InfoCode    int    `json:"infoCode"` // the HTTP status
+	Description string `json:"description"`
+}
+
+// do makes a gin handler of h whose errors have the original's form.
+func (r *routes) do(h httpapi.Handler) gin.HandlerFunc {
+	return func(c *gin.Context) {
+		if err := h(c); err != nil {
+			p := r.Engine.Failure(c, err)
+			r.Engine.AnswerFailure(c, p.Status, "application/json", errorBody{InfoCode: p.Status, Description: p.Detail})
+		}
+	}
+}
+
+// answerText answers with an object of one text.
+func answerText(c *gin.Context, name string, text []byte) {
+	c.Header("Cache-Control", "no-store")
+	c.Header("X-Content-Type-Options", "nosniff")
+	body := append(append([]byte(`{"`), name...), `":`...)
+	body = append(appendText(body, text), '}')
+	c.Data(http.StatusOK, "application/json; charset=utf-8", body)
+}
+
+// addData is POST /data {token, info}.
+func (r *routes) addData(c *gin.Context) error {
+	body, _, err := r.readBody(c)
+	if err != nil {
+		return err
+	}
+	token, err := body.text("token")
+	if err != nil {
+		return err
+	}
+	access, err := r.Node.Access(c.Request.Context(), token)
+	if errors.Is(err, wire.ErrUnauthorized) {
+		return fmt.Errorf("%w: token not valid", wire.ErrForbidden) // as the original says it here, and only here
+	}
+	if err != nil {
+		return err
+	}
+	if err := masternode.MayAppend(access); err != nil {
+		return err
+	}
+	at, err := r.appendInfo(c, access.Project, body)
+	if err != nil {
+		return err
+	}
+	httpapi.AnswerJSON(c, http.StatusOK, struct {
+		BlockIndex uint64 `json:"blockIndex"`
+		Offset     uint32 `json:"offset"`
+	}{at.Block, at.Offset})
+	return nil
+}
+
+// appendInfo appends the text that the original calls info.
+func (r *routes) appendInfo(c *gin.Context, project masterfsm.Project, body requestBody) (wire.Position, error) {
+	info, err := body.text("info")
+	if err != nil {
+		return wire.Position{}, err
+	}
+	entry := masternode.Entry{Type: textType, Payload: []byte(info)}
+	appended, err := r.Node.Append(c.Request.Context(), project, []masternode.Entry{entry}, "")
+	if err != nil {
+		return wire.Position{}, err
+	}
+	return appended.Positions[0], nil
+}
+
+// getData is GET /data?blockIndex=&offset=&token=.
+func (r *routes) getData(c *gin.Context) error {
+	reader, err := r.Node.Access(c.Request.Context(), c.Query("token"))
+	if err != nil {
+		return err
+	}
+	found, err := r.record(c, reader, "blockIndex", "offset")
+	if err != nil {
+		return err
+	}
+	answerText(c, "info", found.Payload)
+	return nil
+}
+
+// record reads the record at the place that two parameters of the query name.
+func (r *routes) record(c *gin.Context, reader masterfsm.Access, blockName, offsetName string) (masternode.Record, error) {
+	block, err := httpapi.ParseNumber(blockName, c.Query(blockName), math.MaxUint64)
+	if err != nil {
+		return masternode.Record{}, err
+	}
+	offset, err := httpapi.ParseNumber(offsetName, c.Query(offsetName), math.MaxUint32)
+	if err != nil {
+		return masternode.Record{}, err
+	}
+	return r.Node.Record(c.Request.Context(), reader, block, uint32(offset))
+}
+
+// addProject is POST /admin/project {projectName, isPrivate}.
+func (r *routes) addProject(c *gin.Context) error {
+	mayName, err := r.MayCreate(c.Request)
+	if err != nil {
+		return err
+	}
+	body, raw, err := r.readBody(c)
+	if err != nil {
+		return err
+	}
+	name, err := body.text("projectName")
+	if err != nil {
+		return err
+	}
+	private, err := body.flag("isPrivate")
+	if err != nil {
+		return err
+	}
+	if err := mayName(name); err != nil {
+		return err
+	}
+	return r.AtLeader(c, raw, func() error {
+		created, err := r.Node.CreateProject(c.Request.Context(), wire.NewProject{Name: name, Public: !private})
+		if err != nil {
+			return err
+		}
+		httpapi.AnswerJSON(c, http.StatusCreated, struct {
+			Token string `json:"token"`
+		}{created.Token})
+		return nil
+	})
+}
+
+// projectEntry is a project as the original lists it. Its Token is empty: the original told everybody every project's.
+type projectEntry struct {
+	ID             uint32 `json:"id"`
+	Name           string `json:"name"`
+	Token          string `json:"token"`
+	InfoAddedCount uint64 `json:"infoAddedCount"`
+	IsPrivate      bool   `json:"isPrivate"`
+}
+
+// listProjects is GET /admin/project: all of them, since the original knows no pages.
+func (r *routes) listProjects(c *gin.Context) error {
+	projects, err := r.Node.Projects(c.Request.Context(), 0, masterfsm.MaxProjects)
+	if err != nil {
+		return err
+	}
+	list := make([]projectEntry, len(projects))
+	for i, p := range projects {
+		list[i] = projectEntry{ID: p.ID, Name: p.Name, InfoAddedCount: p.Records, IsPrivate: !p.Public}
+	}
+	httpapi.AnswerJSON(c, http.StatusOK, struct {
+		List []projectEntry `json:"list"`
+	}{list})
+	return nil
+}
+
+// saveInfo is POST /saveInfo {info}, to the legacy project. While there is none the leader makes it: it takes the whole request.
+func (r *routes) saveInfo(c *gin.Context) error {
+	body, raw, err := r.readBody(c)
+	if bare, ok := bareInfo(raw); err != nil && ok {
+		body, err = bare, nil
+	}
+	if err != nil {
+		return err
+	}
+	legacy, err := r.Node.Legacy(c.Request.Context())
+	if !errors.Is(err, wire.ErrNotFound) {
+		return r.saveTo(c, legacy, err, body)
+	}
+	return r.AtLeader(c, raw, func() error {
+		if err := r.Node.CreateLegacy(c.Request.Context()); err != nil {
+			return err
+		}
+		legacy, err := r.Node.Legacy(c.Request.Context())
+		return r.saveTo(c, legacy, err, body)
+	})
+}
+
+// saveTo appends to the legacy project, or answers why that was not found.
+func (r *routes) saveTo(c *gin.Context, legacy masterfsm.Project, err error, body requestBody) error {
+	if err != nil {
+		return err
+	}
+	at, err := r.appendInfo(c, legacy, body)
+	if err != nil {
+		return err
+	}
+	// The offset has two names: the masters' own, and the one by which the provenance application looks for it.
+	httpapi.AnswerJSON(c, http.StatusOK, struct {
+		BlockIndex  uint64 `json:"blockIndex"`
+		BlockOffset uint32 `json:"blockOffset"`
+		Offset      uint32 `json:"offset"`
+	}{at.Block, at.Offset, at.Offset})
+	return nil
+}
+
+// findBlockInfo is GET /findBlockInfo?blockIndex=&blockOffset=, of the legacy project alone.
+func (r *routes) findBlockInfo(c *gin.Context) error {
+	legacy, err := r.Node.Legacy(c.Request.Context())
+	if err != nil {
+		return err
+	}
+	reader := masterfsm.Access{Project: legacy, Rights: masterfsm.MayRead}
+	found, err := r.record(c, reader, "blockIndex", "blockOffset")
+	if err != nil {
+		return err
+	}
+	if found.Record.Project != legacy.ID {
+		return fmt.Errorf("%w: only records of the project %q are read without a token", wire.ErrForbidden, masternode.LegacyProject)
+	}
+	answerText(c, "data", found.Payload)
+	return nil
+}

@@ -1,0 +1,164 @@
+package legacy
+
+import (
+	"encoding/json"
+	"fmt"
+	"mime"
+	"net/url"
+	"regexp"
+	"strconv"
+	"unicode/utf16"
+	"unicode/utf8"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/chainstore/chainstore/httpapi"
+	"github.com/chainstore/chainstore/wire"
+)
+
+// requestBody is what a client of the original sends: an object of JSON, or a form. A text of it is taken byte for byte. The original's
+// clients do not all write UTF-8, and encoding/json would put U+FFFD in the place of what is none.
+type requestBody struct {
+	object map[string]json.RawMessage
+	form   url.Values
+}
+
+// readBody reads a body, and returns its bytes too, also where they are not understood. Only a Content-Type that says form makes it one: the others, and none, mean JSON.
+func (r *routes) readBody(c *gin.Context) (b requestBody, raw []byte, err error) {
+	// An escape makes six bytes of one; names, braces and a token come on top.
+	raw, err = httpapi.ReadBody(c.Request, 6*int64(r.Node.Limits().RecordBytes)+httpapi.MaxSmallBody)
+	if err != nil {
+		return b, nil, err
+	}
+	mediaType, _, _ := mime.ParseMediaType(c.GetHeader("Content-Type")) // what cannot be parsed is JSON, as is none
+	if mediaType == "application/x-www-form-urlencoded" {
+		if b.form, err = url.ParseQuery(string(raw)); err != nil {
+			return b, raw, fmt.Errorf("%w: the body is not the form that its Content-Type says", wire.ErrBadRequest)
+		}
+		return b, raw, nil
+	}
+	if err := json.Unmarshal(raw, &b.object); err != nil {
+		return b, raw, fmt.Errorf("%w: the body is no JSON object", wire.ErrBadRequest)
+	}
+	return b, raw, nil
+}
+
+// bareInfoForm is how the provenance application writes a body: it puts a text, mostly JSON itself, between two quotes as it is.
+var bareInfoForm = regexp.MustCompile(`^\s*\{\s*"info"\s*:\s*"((?s:.*))"\s*\}\s*$`)
+
+// bareInfo takes such a body apart, once it was found to be no JSON. The text is all between the quotes.
+func bareInfo(raw []byte) (requestBody, bool) {
+	match := bareInfoForm.FindSubmatch(raw)
+	if match == nil {
+		return requestBody{}, false
+	}
+	return requestBody{form: url.Values{"info": {string(match[1])}}}, true
+}
+
+// text is the text of a name, "" where there is none.
+func (b requestBody) text(name string) (string, error) {
+	if b.form != nil {
+		return b.form.Get(name), nil
+	}
+	raw, ok := b.object[name]
+	if !ok || string(raw) == "null" {
+		return "", nil
+	}
+	if raw[0] != '"' {
+		return "", fmt.Errorf("%w: %s must be a text", wire.ErrBadRequest, name)
+	}
+	return parseText(raw), nil
+}
+
+// flag is the truth value of a name, false where there is none.
+func (b requestBody) flag(name string) (bool, error) {
+	value := string(b.object[name])
+	if len(value) > 0 && value[0] == '"' || b.form != nil {
+		value, _ = b.text(name) // a text: no error
+	}
+	switch value {
+	case "true":
+		return true, nil
+	case "false", "null", "":
+		return false, nil
+	}
+	return false, fmt.Errorf("%w: %s must be true or false", wire.ErrBadRequest, name)
+}
+
+// parseText gives the bytes of a JSON string that encoding/json has found well-formed: those that are written, and for escapes their UTF-8.
+// Half a surrogate pair becomes the three bytes that its number would have in UTF-8 (WTF-8), so that it is not lost.
+func parseText(raw []byte) string {
+	raw = raw[1 : len(raw)-1]
+	text := make([]byte, 0, len(raw))
+	for i := 0; i < len(raw); i++ {
+		if raw[i] != '\\' {
+			text = append(text, raw[i])
+			continue
+		}
+		i++
+		switch raw[i] {
+		case 'b':
+			text = append(text, '\b')
+		case 'f':
+			text = append(text, '\f')
+		case 'n':
+			text = append(text, '\n')
+		case 'r':
+			text = append(text, '\r')
+		case 't':
+			text = append(text, '\t')
+		case 'u':
+			r := hex4(raw[i+1:])
+			i += 4
+			if next := raw[i+1:]; utf16.IsSurrogate(r) && len(next) >= 6 && next[0] == '\\' && next[1] == 'u' {
+				if pair := utf16.DecodeRune(r, hex4(next[2:])); pair != utf8.RuneError {
+					r = pair
+					i += 6
+				}
+			}
+			if utf16.IsSurrogate(r) {
+				text = append(text, 0xe0|byte(r>>12), 0x80|byte(r>>6)&0x3f, 0x80|byte(r)&0x3f)
+			} else {
+				text = utf8.AppendRune(text, r)
+			}
+		default: // a quote, a slash or a backslash
+			text = append(text, raw[i])
+		}
+	}
+	return string(text)
+}
+
+// hex4 reads the four digits of an escape.
+func hex4(digits []byte) rune {
+	n, _ := strconv.ParseUint(string(digits[:4]), 16, 16) // encoding/json has found four
+	return rune(n)
+}
+
+// appendText adds a text as a JSON string that parseText gives back: all bytes as they are, but for those that JSON must escape and halves
+// of surrogate pairs. A second half behind a first one stays as it is, since the two escapes would make one character.
+func appendText(dst, text []byte) []byte {
+	dst = append(dst, '"')
+	first := -1 // where the text goes on behind a first half that was escaped last
+	for i := 0; i < len(text); i++ {
+		switch b := text[i]; {
+		case b == '"' || b == '\\':
+			dst = append(dst, '\\', b)
+		case b < ' ':
+			dst = fmt.Appendf(dst, `\u%04x`, b)
+		case b == 0xed && i+2 < len(text) && text[i+1]&0xe0 == 0xa0 && text[i+2]&0xc0 == 0x80:
+			r := 0xd000 | rune(text[i+1]&0x3f)<<6 | rune(text[i+2]&0x3f)
+			if second := r >= 0xdc00; second && i == first {
+				dst = append(dst, text[i:i+3]...)
+			} else {
+				dst = fmt.Appendf(dst, `\u%04x`, r)
+				if !second {
+					first = i + 3
+				}
+			}
+			i += 2
+		default:
+			dst = append(dst, b)
+		}
+	}
+	return append(dst, '"')
+}

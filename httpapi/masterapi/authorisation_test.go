@@ -1,0 +1,303 @@
+package masterapi_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/gin-gonic/gin"
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/chainstore/chainstore/httpapi/masterapi"
+	"github.com/chainstore/chainstore/httpapi/workerapi"
+	"github.com/chainstore/chainstore/internal/devcluster"
+	"github.com/chainstore/chainstore/wire"
+)
+
+// bearers are tokens of every kind there is, by what they are. Those of one project are named by their rights, or "own" for all.
+type bearers map[string]string
+
+// gate is who a route lets in: for each kind of token the status it gets where it is not let in, 0 where it is. Kinds that are not named are
+// not let in either and get the status of others.
+type gate struct {
+	others int
+	kinds  map[string]int
+}
+
+func (g gate) status(kind string) int {
+	if status, ok := g.kinds[kind]; ok {
+		return status
+	}
+	return g.others
+}
+
+// The gates of a master. A project "other" is private and has nothing to do with "own".
+var (
+	gateOpen   = gate{}
+	gateAny    = gate{401, map[string]int{"own": 0, "read-only": 0, "append-only": 0, "other": 0, "admin": 0, "cluster": 0}}
+	gateRead   = gate{401, map[string]int{"own": 0, "read-only": 0, "append-only": 403, "other": 403, "admin": 403, "cluster": 403}}
+	gateAppend = gate{401, map[string]int{"own": 0, "read-only": 403, "append-only": 0, "other": 0, "admin": 403, "cluster": 403}}
+	// Of their own project's records; what a project may not read is hidden from it in what it gets.
+	gateOwn     = gate{401, map[string]int{"own": 0, "read-only": 0, "append-only": 403, "other": 0, "admin": 403, "cluster": 403}}
+	gateProject = gate{401, map[string]int{"own": 0, "read-only": 0, "append-only": 0, "other": 0, "admin": 403, "cluster": 403}}
+	gateAdmin   = gate{401, map[string]int{"own": 403, "read-only": 403, "append-only": 403, "other": 403, "admin": 0, "cluster": 403}}
+	gateNodes   = gate{401, map[string]int{"cluster": 0}}
+	// Registration is open here: anybody, but not with a token that is no good.
+	gateRegister = gate{401, map[string]int{"none": 0, "own": 0, "read-only": 0, "append-only": 0, "other": 0, "admin": 0, "cluster": 0}}
+	// The original's own routes: tokens of projects alone, and another status where they are no good.
+	gateAddData = gate{403, map[string]int{"own": 0, "append-only": 0, "other": 0}}
+	gateGetData = gate{401, map[string]int{"own": 0, "read-only": 0, "append-only": 403, "other": 403}}
+
+	gateMaster = gate{401, map[string]int{"master": 0}} // of a worker
+	gateNobody = gate{401, nil}
+)
+
+// row is a route with a request that does no harm, and what those get who are let in.
+type row struct {
+	route string // as gin names it
+	gate  gate
+	// TOKEN stands for the token where it is not sent as a bearer, NUMBER for another number each time.
+	path, body string
+	want       []int
+}
+
+var masterRows = []row{
+	{"GET /livez", gateOpen, "", "", []int{200}},
+	{"GET /readyz", gateOpen, "", "", []int{200}},
+	{"GET /metrics", gateOpen, "", "", []int{200}},
+	{"GET /", gateOpen, "", "", []int{200}},
+	{"HEAD /", gateOpen, "", "", []int{200}},
+	{"GET /console/*file", gateOpen, "/console/js/main.js", "", []int{200}},
+	{"HEAD /console/*file", gateOpen, "/console/js/main.js", "", []int{200}},
+	{"GET /openapi.yaml", gateOpen, "", "", []int{200}},
+	{"HEAD /openapi.yaml", gateOpen, "", "", []int{200}},
+	{"GET /checkpoint", gateOpen, "", "", []int{200}},
+	{"HEAD /checkpoint", gateOpen, "", "", []int{200}},
+	{"GET /tile/:level/*index", gateOpen, "/tile/63/000", "", []int{404}},
+	{"HEAD /tile/:level/*index", gateOpen, "/tile/entries/x999/999", "", []int{404}},
+	{"GET /v1/consistency", gateOpen, "/v1/consistency?from=0", "", []int{200}},
+	{"HEAD /v1/consistency", gateOpen, "/v1/consistency?from=0", "", []int{200}},
+
+	{"POST /v1/records", gateAppend, "", "x", []int{201}},
+	{"POST /v1/records:batch", gateAppend, "", `{"text":"x"}`, []int{201}},
+	{"GET /v1/records/:index", gateRead, "/v1/records/0", "", []int{200}},
+	{"HEAD /v1/records/:index", gateRead, "/v1/records/0", "", []int{200}},
+	{"GET /v1/blocks/:block/records/:offset", gateRead, "/v1/blocks/0/records/0", "", []int{200}},
+	{"HEAD /v1/blocks/:block/records/:offset", gateRead, "/v1/blocks/0/records/0", "", []int{200}},
+	{"GET /v1/blocks/:block/records/:offset/proof", gateRead, "/v1/blocks/0/records/0/proof", "", []int{200, 409}},
+	{"HEAD /v1/blocks/:block/records/:offset/proof", gateRead, "/v1/blocks/0/records/0/proof", "", []int{200, 409}},
+	{"GET /v1/records/:index/proof", gateRead, "/v1/records/0/proof", "", []int{200, 409}},
+	{"HEAD /v1/records/:index/proof", gateRead, "/v1/records/0/proof", "", []int{200, 409}},
+	{"GET /v1/blocks/:block/records/:offset/receipt", gateRead, "/v1/blocks/0/records/0/receipt", "", []int{200, 409}},
+	{"HEAD /v1/blocks/:block/records/:offset/receipt", gateRead, "/v1/blocks/0/records/0/receipt", "", []int{200, 409}},
+	{"GET /v1/records/:index/receipt", gateRead, "/v1/records/0/receipt", "", []int{200, 409}},
+	{"HEAD /v1/records/:index/receipt", gateRead, "/v1/records/0/receipt", "", []int{200, 409}},
+	{"GET /v1/records", gateOwn, "/v1/records", "", []int{200}},
+	{"GET /v1/records/stream", gateProject, "/v1/records/stream?from=x", "", []int{400}},
+	{"GET /v1/blocks/:block/records", gateProject, "/v1/blocks/0/records", "", []int{200}},
+	{"GET /v1/hashes/:hash", gateAny, "/v1/hashes/nothing", "", []int{400}},
+	{"GET /v1/blocks", gateAny, "", "", []int{200}},
+	{"GET /v1/blocks/:block", gateAny, "/v1/blocks/0", "", []int{200}},
+	{"GET /v1/cluster", gateAny, "", "", []int{200}},
+	{"GET /v1/cluster/integrity", gateAny, "", "", []int{200}},
+
+	{"GET /v1/log", gateOpen, "", "", []int{200}},
+	{"POST /v1/log/keys", gateAdmin, "", "", []int{201, 409}},
+	{"DELETE /v1/log/keys/:id", gateAdmin, "/v1/log/keys/00000000", "", []int{404}},
+
+	{"POST /v1/cluster/integrity/confirm-lost", gateAdmin, "", `{"block":0}`, []int{409}},
+	{"POST /v1/storages/:id/check", gateAdmin, "/v1/storages/nobody/check", "", []int{404}},
+	{"DELETE /v1/storages/:id", gateAdmin, "/v1/storages/nobody", "", []int{404}},
+	{"DELETE /v1/masters/:id", gateAdmin, "/v1/masters/nobody", "", []int{404}},
+	{"POST /v1/leader/transfer", gateAdmin, "", `{"to":"nobody"}`, []int{404}},
+
+	{"GET /v1/me", gateAny, "", "", []int{200}},
+	{"POST /v1/projects", gateRegister, "", `{"name":"table NUMBER"}`, []int{201}},
+	{"GET /v1/projects", gateAny, "", "", []int{200}},
+	{"GET /v1/projects/:project", gateAny, "/v1/projects/1", "", []int{200}},
+	{"PATCH /v1/projects/:project", gateAdmin, "/v1/projects/1", `{"public":false}`, []int{200}},
+	{"GET /v1/projects/:project/tokens", gateAdmin, "/v1/projects/1/tokens", "", []int{200}},
+	{"POST /v1/projects/:project/tokens", gateAdmin, "/v1/projects/1/tokens", `{"label":"table"}`, []int{201}},
+	{"DELETE /v1/projects/:project/tokens/:id", gateAdmin, "/v1/projects/1/tokens/999", "", []int{404}},
+
+	{"POST /data", gateAddData, "", `{"token":"TOKEN","info":"x"}`, []int{200}},
+	{"GET /data", gateGetData, "/data?blockIndex=0&offset=0&token=TOKEN", "", []int{200}},
+	{"POST /admin/project", gateRegister, "", `{"projectName":"original NUMBER","isPrivate":true}`, []int{201}},
+	{"GET /admin/project", gateOpen, "", "", []int{200}},
+	{"POST /saveInfo", gateOpen, "", `{"info":"x"}`, []int{200}},
+	{"GET /findBlockInfo", gateOpen, "/findBlockInfo?blockIndex=999999&blockOffset=0", "", []int{404}},
+
+	{"GET " + wire.PathMember, gateNodes, "", "", []int{200}},
+	{"POST " + wire.PathAdopt, gateNodes, "", `{"group":"x","member":"y"}`, []int{400}},
+	{"POST " + wire.PathMasters, gateNodes, "", `{}`, []int{400, 503}},
+	{"GET " + wire.PathState, gateNodes, "", "", []int{200}},
+	{"POST " + wire.PathSubmissions, gateNodes, "", "junk", []int{400, 503}},
+	{"GET " + wire.PathReadIndex, gateNodes, "", "", []int{200, 503}},
+	{"GET " + wire.PathLeaderStatus, gateNodes, "", "", []int{200, 503}},
+	{"GET " + wire.PathLeaderIntegrity, gateNodes, "", "", []int{200, 503}},
+	{"POST " + wire.PathSuspects, gateNodes, "", `{}`, []int{400}},
+	{"POST " + wire.PathWorkers, gateNodes, "", `{}`, []int{400}},
+}
+
+var storageRows = []row{
+	{"GET /livez", gateOpen, "", "", []int{200}},
+	{"GET /readyz", gateOpen, "", "", []int{200}},
+	// An order without a fence is refused, once the token was good.
+	{"GET " + wire.PathWorkerStatus, gateMaster, "", "", []int{400}},
+	{"PUT " + wire.PathBlocks + ":block", gateMaster, wire.PathBlocks + "0", "", []int{400}},
+	{"PUT " + wire.PathInbox + ":block", gateMaster, wire.PathInbox + "0", "", []int{400}},
+	{"POST " + wire.PathReadRecords, gateMaster, "", "", []int{200, 400}},
+	{"POST " + wire.PathFindRecords, gateMaster, "", "", []int{200, 400}},
+	{"GET " + wire.PathFindHash + ":hash", gateMaster, wire.PathFindHash + "nothing", "", []int{400}},
+	{"GET " + wire.PathHeaders, gateMaster, "", "", []int{400}},
+	{"POST " + wire.PathReadTiles, gateMaster, "", "x", []int{400}},
+	{"GET " + wire.PathEntries, gateMaster, wire.PathEntries + "?first=x", "", []int{400}},
+	{"GET " + wire.PathLocate + ":index", gateMaster, wire.PathLocate + "x", "", []int{400}},
+	{"POST " + wire.PathCheck, gateMaster, "", "", []int{400}},
+	{"POST " + wire.PathReceive, gateMaster, "", "", []int{400}},
+	{"POST " + wire.PathSend, gateMaster, "", "", []int{400}},
+	{"POST " + wire.PathTransfer, gateNobody, "", "", nil}, // it takes the ticket of a repair
+	{"GET " + wire.PathChain, gateNodes, "", "", []int{200}},
+	{"POST " + wire.PathChainEpoch, gateNodes, "", "", []int{400}},
+	{"GET " + wire.PathChainBlocks, gateNodes, "", "", []int{400}},
+}
+
+var minerRows = []row{
+	{"GET /livez", gateOpen, "", "", []int{200}},
+	{"GET /readyz", gateOpen, "", "", []int{200}},
+	{"GET " + wire.PathWorkerStatus, gateMaster, "", "", []int{400}},
+	{"POST " + wire.PathMine, gateMaster, "", "", []int{400}},
+}
+
+// authorisation sends a request of every row with a token of every kind. The rows are those that the routers have, no less and no more.
+func (c *cluster) authorisation(t *testing.T) {
+	tokens := c.bearers()
+	log := hclog.NewNullLogger()
+	storage, miner := c.role(devcluster.KindStorage), c.role(devcluster.KindMiner)
+	for _, table := range []struct {
+		name, url string
+		handler   http.Handler
+		rows      []row
+		workers   devcluster.Role // whose tokens are tried
+	}{
+		{
+			"master", c.file.Masters[0], masterapi.New(masterapi.Config{Options: masterapi.Options{OpenRegistration: true, OriginalAPI: true}, Logger: log}),
+			masterRows, storage,
+		},
+		{"storage node", storage.URL(), workerapi.NewStorage(workerapi.StorageConfig{Logger: log}), storageRows, storage},
+		{"miner", miner.URL(), workerapi.NewMiner(workerapi.MinerConfig{Logger: log}), minerRows, miner},
+	} {
+		t.Run(table.name, func(t *testing.T) {
+			holdRoutes(t, table.handler, table.rows)
+			kinds := bearers{}
+			for kind, token := range tokens {
+				kinds[kind] = token
+			}
+			kinds["access"], kinds["master"] = workerTokens(t, table.workers)
+			for i, r := range table.rows {
+				for kind, token := range kinds {
+					r.try(t, table.url, kind, token, i)
+				}
+			}
+		})
+	}
+}
+
+// bearers makes a token of every kind that there is outside of the nodes.
+func (c *cluster) bearers() bearers {
+	b := bearers{
+		"none": "", "unknown": "nobody-knows-it", "own": c.file.Tokens.Project, "admin": c.file.Tokens.Admin, "cluster": c.file.Tokens.Cluster,
+	}
+	b["other"] = c.newProject("unrelated", false).Token
+	b["read-only"] = c.newToken("default", wire.RightRead).Token
+	b["append-only"] = c.newToken("default", wire.RightAppend).Token
+	revoked := c.newToken("default", wire.RightRead, wire.RightAppend)
+	c.revoke("default", revoked.ID)
+	b["revoked"] = revoked.Token
+	return b
+}
+
+func (c *cluster) role(kind devcluster.Kind) devcluster.Role {
+	i := slices.IndexFunc(c.roles, func(r devcluster.Role) bool { return r.Kind == kind })
+	return c.roles[i]
+}
+
+// workerTokens are what a worker shows to masters, and what masters show to it.
+func workerTokens(t *testing.T, r devcluster.Role) (access, master string) {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(r.Data, "identity.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var identity struct {
+		Access string `json:"access_token"`
+		Master string `json:"master_token"`
+	}
+	if err := json.Unmarshal(data, &identity); err != nil || identity.Access == "" || identity.Master == "" {
+		t.Fatalf("%s has no tokens: %v", r.Name, err)
+	}
+	return identity.Access, identity.Master
+}
+
+// holdRoutes fails for a route without a row, and for a row without a route.
+func holdRoutes(t *testing.T, h http.Handler, rows []row) {
+	t.Helper()
+	missing := map[string]bool{}
+	for _, r := range h.(interface{ Routes() gin.RoutesInfo }).Routes() {
+		missing[r.Method+" "+strings.ReplaceAll(r.Path, `\:`, ":")] = true
+	}
+	for _, r := range rows {
+		if !missing[r.route] {
+			t.Errorf("the row of %s has no route", r.route)
+		}
+		delete(missing, r.route)
+	}
+	for route := range missing {
+		t.Errorf("%s has no row: say who may use it", route)
+	}
+}
+
+// try sends the row's request with a token and holds its status against the gate.
+func (r row) try(t *testing.T, url, kind, token string, number int) {
+	t.Helper()
+	method, path, _ := strings.Cut(r.route, " ")
+	if r.path != "" {
+		path = r.path
+	}
+	fill := strings.NewReplacer("TOKEN", token, "NUMBER", fmt.Sprintf("%d of %s", number, kind))
+	req, err := http.NewRequestWithContext(t.Context(), method, url+fill.Replace(path), strings.NewReader(fill.Replace(r.body)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if token != "" && !strings.Contains(r.path+r.body, "TOKEN") {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := r.want
+	if status := r.gate.status(kind); status != 0 {
+		want = []int{status}
+	}
+	if !slices.Contains(want, resp.StatusCode) {
+		t.Errorf("%s with the token %q: %d, want %v: %.300s", r.route, kind, resp.StatusCode, want, body)
+	}
+	if resp.StatusCode == http.StatusUnauthorized && resp.Header.Get("WWW-Authenticate") == "" {
+		t.Errorf("%s with the token %q: no WWW-Authenticate", r.route, kind)
+	}
+	if token != "" && strings.Contains(string(body), token) {
+		t.Errorf("%s answers with the token %q: %s", r.route, kind, body)
+	}
+}

@@ -1,0 +1,72 @@
+package masterapi_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/chainstore/chainstore/internal/devcluster"
+	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/wire"
+)
+
+// What the leader refuses of an announcement, and what it takes, a master answers that brings it there.
+func TestAnnounceThroughAFollower(t *testing.T) {
+	topology := devcluster.NewTopology(t.TempDir(), freePort(t))
+	topology.LogLevel, topology.Timeout, topology.Settings.Difficulty = "error", time.Second, 4
+	group, err := devcluster.Start(t.Context(), topology, devcluster.InProcess{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := group.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	c := &cluster{t: t, file: group.File()}
+	status, err := group.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var followers []wire.Master
+	for _, m := range status.Masters {
+		if m.ID != status.Leader {
+			followers = append(followers, m)
+		}
+	}
+	asked, other := followers[0], followers[1]
+	c.file.Masters = []string{asked.URL}
+
+	fresh := wire.Member{ID: "m4", Raft: other.Raft}
+	answered := wire.Member{ID: "m4", Raft: other.Raft, Level: masterfsm.ProtocolLevel}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if err := json.NewEncoder(w).Encode(answered); err != nil {
+			t.Error(err)
+		}
+	}))
+	defer server.Close()
+	fresh.URL, answered.URL = server.URL, server.URL
+	announce := func(name string, m wire.Member, status int, problem string) {
+		t.Helper()
+		body, err := json.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.do(0, request{
+			name: name, method: "POST", path: wire.PathMasters, token: c.file.Tokens.Cluster, body: string(body), status: status, problem: problem,
+		})
+	}
+	announce("not there", wire.Member{ID: "m4", URL: "http://127.0.0.1:1", Raft: "127.0.0.1:1"}, 400, wire.ErrBadRequest.Name)
+	announce("at the raft address of one that lives", fresh, 400, wire.ErrBadRequest.Name)
+	for _, role := range topology.Roles() {
+		if role.Kind == devcluster.KindMaster && role.URL() == other.URL {
+			if err := group.StopRole(role.Name); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	announce("in the place of one that is gone", fresh, 200, "")
+	announce("removed", wire.Member{ID: other.ID, URL: other.URL, Raft: other.Raft}, 410, wire.ErrRemoved.Name)
+}

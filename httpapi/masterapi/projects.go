@@ -1,0 +1,149 @@
+package masterapi
+
+import (
+	"fmt"
+	"math"
+	"net/http"
+	"strconv"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/chainstore/chainstore/httpapi"
+	"github.com/chainstore/chainstore/masternode"
+	"github.com/chainstore/chainstore/wire"
+)
+
+// projectRoutes are the routes of projects, their tokens and quotas.
+func (m *master) projectRoutes() {
+	m.GET("/v1/me", m.withCaller(m.me))
+	m.POST("/v1/projects", m.Do(m.createProject)) // who may depends on how the master was started
+	m.GET("/v1/projects", m.withAnyToken(m.projects))
+	m.GET("/v1/projects/:project", m.withAnyToken(m.project))
+	m.PATCH("/v1/projects/:project", m.withAdmin(m.changeProject))
+	m.GET("/v1/projects/:project/tokens", m.withAdmin(m.tokens))
+	m.POST("/v1/projects/:project/tokens", m.withAdmin(m.createToken))
+	m.DELETE("/v1/projects/:project/tokens/:id", m.withAdmin(m.revokeToken))
+}
+
+func (m *master) me(c *gin.Context, who caller) error {
+	me := wire.Me{Role: who.role, OpenRegistration: m.OpenRegistration}
+	if who.role == wire.RoleProject {
+		project := masternode.WireProject(&who.access.Project)
+		me.Project, me.Rights = &project, masternode.WireRights(who.access.Rights)
+	}
+	httpapi.AnswerJSON(c, http.StatusOK, me)
+	return nil
+}
+
+func (m *master) createProject(c *gin.Context) error {
+	mayName, err := m.mayCreate(c.Request)
+	if err != nil {
+		return err
+	}
+	var p wire.NewProject
+	body, err := httpapi.ReadExact(c, &p)
+	if err != nil {
+		return err
+	}
+	if err := mayName(p.Name); err != nil {
+		return err
+	}
+	return m.leader.do(c, body, func() error {
+		created, err := m.node.CreateProject(c.Request.Context(), p)
+		if err != nil {
+			return err
+		}
+		httpapi.AnswerJSON(c, http.StatusCreated, created)
+		return nil
+	})
+}
+
+// projects is GET /v1/projects?cursor=&limit=, in the order of ids. A cursor is the id behind which the page begins.
+func (m *master) projects(c *gin.Context) error {
+	var after uint64
+	if cursor := c.Query("cursor"); cursor != "" {
+		var err error
+		if after, err = strconv.ParseUint(cursor, 10, 32); err != nil {
+			return fmt.Errorf("%w: cursor %q is none that a page gave", wire.ErrBadRequest, cursor)
+		}
+	}
+	limit, err := strconv.Atoi(c.DefaultQuery("limit", strconv.Itoa(defaultPage)))
+	if err != nil || limit < 1 || limit > wire.MaxProjectsPage {
+		return fmt.Errorf("%w: limit %q is not a number within 1 and %d", wire.ErrBadRequest, c.Query("limit"), wire.MaxProjectsPage)
+	}
+	// One more than is asked for tells whether there is another page.
+	list, err := m.node.Projects(c.Request.Context(), uint32(after), limit+1)
+	if err != nil {
+		return err
+	}
+	page := wire.Projects{Projects: list[:min(limit, len(list))]}
+	if len(list) > limit {
+		page.Next = strconv.FormatUint(uint64(list[limit-1].ID), 10)
+	}
+	httpapi.AnswerJSON(c, http.StatusOK, page)
+	return nil
+}
+
+func (m *master) project(c *gin.Context) error {
+	p, err := m.node.Project(c.Request.Context(), c.Param("project"))
+	if err != nil {
+		return err
+	}
+	httpapi.AnswerJSON(c, http.StatusOK, p)
+	return nil
+}
+
+func (m *master) changeProject(c *gin.Context) error {
+	var change wire.ProjectChange
+	body, err := httpapi.ReadExact(c, &change)
+	if err != nil {
+		return err
+	}
+	return m.leader.do(c, body, func() error {
+		p, err := m.node.ChangeProject(c.Request.Context(), c.Param("project"), change)
+		if err != nil {
+			return err
+		}
+		httpapi.AnswerJSON(c, http.StatusOK, p)
+		return nil
+	})
+}
+
+func (m *master) tokens(c *gin.Context) error {
+	tokens, err := m.node.Tokens(c.Request.Context(), c.Param("project"))
+	if err != nil {
+		return err
+	}
+	httpapi.AnswerJSON(c, http.StatusOK, tokens)
+	return nil
+}
+
+func (m *master) createToken(c *gin.Context) error {
+	var t wire.NewToken
+	body, err := httpapi.ReadExact(c, &t)
+	if err != nil {
+		return err
+	}
+	return m.leader.do(c, body, func() error {
+		created, err := m.node.CreateToken(c.Request.Context(), c.Param("project"), t)
+		if err != nil {
+			return err
+		}
+		httpapi.AnswerJSON(c, http.StatusCreated, created)
+		return nil
+	})
+}
+
+func (m *master) revokeToken(c *gin.Context) error {
+	id, err := httpapi.Number(c, "id", math.MaxUint32)
+	if err != nil {
+		return err
+	}
+	return m.leader.do(c, nil, func() error {
+		if err := m.node.RevokeToken(c.Request.Context(), c.Param("project"), uint32(id)); err != nil {
+			return err
+		}
+		c.Status(http.StatusNoContent)
+		return nil
+	})
+}

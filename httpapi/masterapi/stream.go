@@ -1,0 +1,107 @@
+package masterapi
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/chainstore/chainstore/httpapi"
+	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode"
+	"github.com/chainstore/chainstore/wire"
+)
+
+// streamWrite is how long a reader of a stream may take for what is written at a time.
+const streamWrite = 30 * time.Second
+
+// stream is GET /v1/records/stream: server-sent events, as the HTML standard has them.
+func (m *master) stream(c *gin.Context, _ masterfsm.Access) error {
+	var q masternode.StreamQuery
+	var err error
+	if q.Query, err = queryOf(c); err != nil {
+		return err
+	}
+	q.Now = c.Query("from") == ""
+	if last := c.GetHeader(wire.HeaderLastEventID); last != "" {
+		n, err := strconv.ParseUint(last, 10, 64)
+		if err != nil || n == math.MaxUint64 {
+			return fmt.Errorf("%w: %s %q is the id of no event", wire.ErrBadRequest, wire.HeaderLastEventID, last)
+		}
+		q.From, q.Now = n+1, false
+	}
+	token, err := httpapi.Bearer(c.Request)
+	if err != nil {
+		return err
+	}
+	ctx, stop := httpapi.UntilDrain(c.Request.Context())
+	defer stop()
+	who := func(ctx context.Context) (masterfsm.Access, error) { return m.node.Access(ctx, token) }
+	return m.node.Stream(ctx, q, who, &events{c: c, out: http.NewResponseController(c.Writer)})
+}
+
+// events writes a stream. An event's id is the record's leaf index; an event of an id alone, which a browser tells nobody of, moves the
+// place from which the stream is resumed.
+type events struct {
+	c     *gin.Context
+	out   *http.ResponseController
+	begun bool
+	buf   []byte
+}
+
+// Records implements masternode.StreamSink.
+func (e *events) Records(records []masternode.Record) error {
+	for i := range records {
+		data, err := json.Marshal(envelope(&records[i]))
+		if err != nil {
+			return err
+		}
+		e.buf = fmt.Appendf(e.buf, "id: %d\nevent: %s\ndata: %s\n\n", records[i].At.Index, wire.EventRecord, data)
+		if len(e.buf) >= streamChunk || i == len(records)-1 {
+			if err := e.flush(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// streamChunk is how many bytes of events are written at a time.
+const streamChunk = 64 << 10
+
+// Alive implements masternode.StreamSink. No id stands for the place before leaf 0.
+func (e *events) Alive(next uint64) error {
+	if !e.begun {
+		h := e.c.Writer.Header()
+		h.Set("Content-Type", wire.TypeEvents)
+		h.Set("Cache-Control", "no-store")
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Connection", "close") // its write deadline is of no use to another request
+		e.c.Status(http.StatusOK)
+		e.buf = append(e.buf, "retry: 1000\n"...)
+		e.begun = true
+	}
+	e.buf = append(e.buf, ": alive\n"...)
+	if next > 0 {
+		e.buf = fmt.Appendf(e.buf, "id: %d\n", next-1)
+	}
+	e.buf = append(e.buf, '\n')
+	return e.flush()
+}
+
+func (e *events) flush() error {
+	if err := e.out.SetWriteDeadline(time.Now().Add(streamWrite)); err != nil {
+		return err
+	}
+	_, err := e.c.Writer.Write(e.buf)
+	e.buf = e.buf[:0]
+	if err != nil {
+		return err
+	}
+	return e.out.Flush()
+}

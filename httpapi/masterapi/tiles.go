@@ -1,0 +1,109 @@
+package masterapi
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/gin-gonic/gin"
+	"github.com/transparency-dev/tessera/api/layout"
+
+	"github.com/chainstore/chainstore/wire"
+)
+
+// entriesLevel stands in a path where the level of a tile does.
+const entriesLevel = "entries"
+
+// tile is GET /tile/{level}/{index} (C2SP tlog-tiles): a tile of hashes, or with "entries" for the level a bundle of the leaves' data.
+func (m *master) tile(c *gin.Context) error {
+	level, index, width, err := parseTile(c.Param("level"), strings.TrimPrefix(c.Param("index"), "/"))
+	if err != nil {
+		return err
+	}
+	var data []byte
+	if c.Param("level") == entriesLevel {
+		data, err = m.node.Entries(c.Request.Context(), index, width)
+	} else {
+		data, err = m.node.Tile(c.Request.Context(), level, index, width)
+	}
+	if err != nil {
+		return err
+	}
+	m.answerFinal(c, data)
+	return nil
+}
+
+// parseTile reads a path as layout writes it, and in no other form: one tile has one address.
+func parseTile(level, text string) (l, index uint64, width int, err error) {
+	var partial uint8
+	var same bool
+	if level == entriesLevel {
+		index, partial, err = layout.ParseTileIndexPartial(text)
+		same = layout.EntriesPath(index, partial) == "tile/entries/"+text
+	} else {
+		l, index, partial, err = layout.ParseTileLevelIndexPartial(level, text)
+		same = layout.TilePath(l, index, partial) == "tile/"+level+"/"+text
+	}
+	if err == nil && !same {
+		err = errors.New("it is written with other zeros")
+	}
+	if err != nil {
+		return 0, 0, 0, fmt.Errorf("%w: /tile/%s/%s: %w; a tile is written like /tile/0/x001/x234/067 or /tile/entries/003.p/17, see https://c2sp.org/tlog-tiles",
+			wire.ErrBadRequest, level, text, err)
+	}
+	if width = int(partial); width == 0 {
+		width = wire.TileWidth
+	}
+	return l, index, width, nil
+}
+
+// answerFinal writes what never changes.
+func (m *master) answerFinal(c *gin.Context, data []byte) {
+	sum := sha256.Sum256(data)
+	tag := `"` + hex.EncodeToString(sum[:16]) + `"`
+	h := c.Writer.Header()
+	h.Set("ETag", tag)
+	h.Set("Cache-Control", "public, max-age=31536000, immutable")
+	if m.PrivateLog {
+		h.Set("Cache-Control", "private, max-age=31536000, immutable")
+		h.Add("Vary", "Authorization")
+	}
+	if strings.Contains(c.GetHeader("If-None-Match"), tag) {
+		c.Status(http.StatusNotModified)
+		return
+	}
+	h.Set("Content-Length", strconv.Itoa(len(data)))
+	h.Set("X-Content-Type-Options", "nosniff")
+	c.Data(http.StatusOK, wire.TypeOctets, data)
+}
+
+// consistency is GET /v1/consistency.
+func (m *master) consistency(c *gin.Context) error {
+	if c.Query("from") == "" {
+		return fmt.Errorf("%w: from is needed: the size of the tree that is known already", wire.ErrBadRequest)
+	}
+	from, err := queryNumber(c, "from", 0, math.MaxUint64)
+	if err != nil {
+		return err
+	}
+	var to *uint64
+	if c.Query("to") != "" {
+		size, err := queryNumber(c, "to", 0, math.MaxUint64)
+		if err != nil {
+			return err
+		}
+		to = &size
+	}
+	answer, err := m.node.Consistency(c.Request.Context(), from, to)
+	if err != nil {
+		return err
+	}
+	c.Header("Cache-Control", "no-cache")
+	c.JSON(http.StatusOK, answer)
+	return nil
+}

@@ -1,0 +1,79 @@
+package masterapi
+
+import (
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/chainstore/chainstore/httpapi"
+	"github.com/chainstore/chainstore/wire"
+)
+
+// logRoutes are the routes by which outsiders follow the log, and those by which its keys are changed.
+func (m *master) logRoutes() {
+	m.GET("/checkpoint", m.withFollower(m.checkpoint))
+	m.HEAD("/checkpoint", m.withFollower(m.checkpoint))
+	m.GET("/tile/:level/*index", m.withFollower(m.tile))
+	m.HEAD("/tile/:level/*index", m.withFollower(m.tile))
+	m.GET("/v1/consistency", m.withFollower(m.consistency))
+	m.HEAD("/v1/consistency", m.withFollower(m.consistency))
+	m.GET("/v1/log", m.Do(m.log))
+	m.POST("/v1/log/keys", m.withAdmin(m.addLogKey))
+	m.DELETE("/v1/log/keys/:id", m.withAdmin(m.retireLogKey))
+}
+
+// withFollower is a handler for whoever follows the log: everybody, or with --private-log whoever has a token of the cluster.
+func (m *master) withFollower(h httpapi.Handler) gin.HandlerFunc {
+	if m.PrivateLog {
+		return m.withAnyToken(h)
+	}
+	return m.Do(h)
+}
+
+// checkpoint is GET /checkpoint (C2SP tlog-tiles).
+func (m *master) checkpoint(c *gin.Context) error {
+	checkpoint, err := m.node.Checkpoint(c.Request.Context())
+	if err != nil {
+		return err
+	}
+	c.Header("Cache-Control", "no-cache")
+	c.Data(http.StatusOK, wire.TypeNote, checkpoint.Note)
+	return nil
+}
+
+// log is GET /v1/log: the keys are for everybody, also where the log is not.
+func (m *master) log(c *gin.Context) error {
+	log, err := m.node.Log(c.Request.Context())
+	if err != nil {
+		return err
+	}
+	log.Private = m.PrivateLog
+	if m.PrivateLog {
+		if _, err := m.identify(c.Request); err != nil {
+			log.Size, log.Witnesses = nil, nil
+		}
+	}
+	httpapi.AnswerJSON(c, http.StatusOK, log)
+	return nil
+}
+
+func (m *master) addLogKey(c *gin.Context) error {
+	return m.leader.do(c, nil, func() error {
+		key, err := m.node.AddLogKey(c.Request.Context())
+		if err != nil {
+			return err
+		}
+		httpapi.AnswerJSON(c, http.StatusCreated, key)
+		return nil
+	})
+}
+
+func (m *master) retireLogKey(c *gin.Context) error {
+	return m.leader.do(c, nil, func() error {
+		if err := m.node.RetireLogKey(c.Request.Context(), c.Param("id")); err != nil {
+			return err
+		}
+		c.Status(http.StatusNoContent)
+		return nil
+	})
+}

@@ -1,0 +1,59 @@
+package httpapi
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/chainstore/chainstore/wire"
+)
+
+// errUnauthorized is the refusal of a request without a usable token.
+var errUnauthorized = fmt.Errorf("%w: send the header Authorization: Bearer TOKEN", wire.ErrUnauthorized)
+
+// Secret is a token that is compared and never shown: its SHA-256. The zero Secret matches nothing.
+type Secret struct {
+	hash [sha256.Size]byte
+	set  bool
+}
+
+// NewSecret is the secret of a token; that of an empty token matches nothing.
+func NewSecret(token string) Secret {
+	return Secret{hash: sha256.Sum256([]byte(token)), set: token != ""}
+}
+
+// Matches compares in constant time.
+func (s Secret) Matches(token string) bool {
+	hash := sha256.Sum256([]byte(token))
+	return s.set && subtle.ConstantTimeCompare(s.hash[:], hash[:]) == 1
+}
+
+// Bearer is the token of a request. It is read from the Authorization header only: a query string may be logged on its way.
+func Bearer(r *http.Request) (string, error) {
+	header := r.Header.Get("Authorization")
+	if header == "" {
+		return "", errUnauthorized
+	}
+	scheme, token, ok := strings.Cut(header, " ")
+	if !ok || !strings.EqualFold(scheme, "Bearer") || token == "" {
+		return "", fmt.Errorf("%w, and nothing else in it", errUnauthorized)
+	}
+	return strings.TrimSpace(token), nil
+}
+
+// Requires is middleware that refuses requests without one secret, that of the other nodes.
+func (e *Engine) Requires(s Secret) gin.HandlerFunc {
+	return func(c *gin.Context) {
+		token, err := Bearer(c.Request)
+		if err == nil && !s.Matches(token) {
+			err = fmt.Errorf("%w; this route takes another token than the one that was sent", errUnauthorized)
+		}
+		if err != nil {
+			e.Fail(c, err)
+		}
+	}
+}

@@ -1,0 +1,62 @@
+package workerapi
+
+import (
+	"errors"
+	"math"
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/chainstore/chainstore/httpapi"
+	"github.com/chainstore/chainstore/storagenode"
+	"github.com/chainstore/chainstore/wire"
+)
+
+// maxBlock bounds a block's bytes: the largest buffer that can be set, and one record behind it.
+const maxBlock = 256 << 20
+
+func (s *storage) put(c *gin.Context) error { return s.takeBlock(c, s.node.Put) }
+
+func (s *storage) putInbox(c *gin.Context) error { return s.takeBlock(c, s.node.PutInbox) }
+
+// order lets an order of the newest leader in that the node is to act on. A node that is not registered since its start
+// takes none: the masters do not know yet what it has, and its fence may have gone back with a restored folder. The
+// registration comes first here, since it raises the fence before it counts.
+func (s *storage) order(c *gin.Context) error {
+	if err := s.ready(); err != nil {
+		return err
+	}
+	return s.gate.pass(c)
+}
+
+func (s *storage) takeBlock(c *gin.Context, take func(uint64, []byte) (storagenode.Status, error)) error {
+	n, err := httpapi.Number(c, "block", math.MaxUint64)
+	if err != nil {
+		return err
+	}
+	if err := s.order(c); err != nil {
+		return err
+	}
+	block, err := httpapi.ReadBody(c.Request, maxBlock)
+	if err != nil {
+		return err
+	}
+	// The body may have been long on its way: a refusal and a fence that was raised meanwhile hold for it too.
+	s.taking.RLock()
+	defer s.taking.RUnlock()
+	if err := s.order(c); err != nil {
+		return err
+	}
+	at, err := take(n, block)
+	if err := s.ready(); err != nil {
+		return err // refused meanwhile: what it has is not acknowledged
+	}
+	if errors.Is(err, wire.ErrNotNext) {
+		return &wire.NotNextError{Status: s.wireStatus(at), Err: err}
+	}
+	if err != nil {
+		return err
+	}
+	c.JSON(http.StatusOK, s.wireStatus(at))
+	return nil
+}

@@ -1,0 +1,61 @@
+package workerapi
+
+import (
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/chainstore/chainstore/httpapi"
+	"github.com/chainstore/chainstore/internal/worker"
+	"github.com/chainstore/chainstore/minernode"
+	"github.com/chainstore/chainstore/wire"
+)
+
+// MinerConfig is what a miner's API is made of.
+type MinerConfig struct {
+	Node        *minernode.Node
+	Fence       *worker.Fence
+	ID          func() string // the miner's id, "" before it is registered
+	Ready       func() error  // why it takes no part: worker.ErrNotRegistered, worker.ErrRefused, or nil
+	Threads     int
+	MasterToken string
+	Fail        func(error) // called when the disk failed under the fence: the role must stop
+	Logger      hclog.Logger
+}
+
+// NewMiner makes the handler of a miner. All its routes but those for its health take the master token, and none
+// answers once the masters have refused it.
+func NewMiner(cfg MinerConfig) http.Handler {
+	e := httpapi.New(cfg.Logger)
+	g := gate{fence: cfg.Fence, fail: cfg.Fail}
+	e.Health(cfg.Ready)
+	routes := e.Group("/", e.Requires(httpapi.NewSecret(cfg.MasterToken)), notRefused(e, cfg.Ready))
+	routes.GET(wire.PathWorkerStatus, e.Do(func(c *gin.Context) error {
+		if err := g.pass(c); err != nil {
+			return err
+		}
+		c.JSON(http.StatusOK, wire.MinerStatus{ID: cfg.ID(), Threads: cfg.Threads, Mining: cfg.Node.Mining()})
+		return nil
+	}))
+	// The answer comes when the nonce is found. A leader that wants it no longer closes the connection, which ends the search.
+	routes.POST(wire.PathMine, e.Do(func(c *gin.Context) error {
+		if err := g.pass(c); err != nil {
+			return err
+		}
+		var order wire.MineOrder
+		if err := httpapi.ReadJSON(c, &order); err != nil {
+			return err
+		}
+		nonce, err := cfg.Node.Mine(c.Request.Context(), order)
+		if refused := refusal(cfg.Ready); refused != nil {
+			return refused // meanwhile
+		}
+		if err != nil {
+			return err
+		}
+		c.JSON(http.StatusOK, wire.Found{Nonce: nonce})
+		return nil
+	}))
+	return e
+}

@@ -1,0 +1,52 @@
+package workerapi
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/chainstore/chainstore/httpapi"
+	"github.com/chainstore/chainstore/internal/worker"
+	"github.com/chainstore/chainstore/wire"
+)
+
+// gate lets the orders of the newest leader in.
+type gate struct {
+	fence *worker.Fence
+	fail  func(error)
+	came  func() // called when an order has come, before the fence is asked; nil for nothing
+}
+
+// pass reads the order's fence and refuses an order of a deposed leader.
+func (g *gate) pass(c *gin.Context) error {
+	order, err := wire.ParseOrder(c.GetHeader(wire.HeaderFence))
+	if err != nil {
+		return fmt.Errorf("header %s: %w", wire.HeaderFence, err)
+	}
+	if g.came != nil {
+		g.came()
+	}
+	err = g.fence.Pass(order)
+	if err != nil && !errors.Is(err, wire.ErrFenced) {
+		g.fail(err)
+	}
+	return err
+}
+
+// refusal is why a worker that the masters have refused does nothing, nil for any other worker.
+func refusal(ready func() error) error {
+	if err := ready(); errors.Is(err, worker.ErrRefused) {
+		return err
+	}
+	return nil
+}
+
+// notRefused is middleware that lets nothing in once the masters have refused the worker.
+func notRefused(e *httpapi.Engine, ready func() error) gin.HandlerFunc {
+	return func(c *gin.Context) {
+		if err := refusal(ready); err != nil {
+			e.Fail(c, err)
+		}
+	}
+}

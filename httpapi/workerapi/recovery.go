@@ -1,0 +1,106 @@
+package workerapi
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/chainstore/chainstore/httpapi"
+	"github.com/chainstore/chainstore/internal/worker"
+	"github.com/chainstore/chainstore/wire"
+)
+
+// chainStatus tells how far the chain goes, and the highest epoch that an order had.
+func (s *storage) chainStatus(c *gin.Context) error {
+	c.JSON(http.StatusOK, s.ofChain())
+	return nil
+}
+
+func (s *storage) ofChain() wire.ChainStatus {
+	at := s.node.Status()
+	order, _ := s.gate.fence.Highest()
+	quiet, ordered := s.quiet.since()
+	millis := uint64(quiet.Milliseconds())
+	return wire.ChainStatus{
+		ID: s.id(), Group: s.group(), Epoch: order.Epoch, LedEpoch: s.gate.fence.LedEpoch(), Height: at.Height, Hash: at.Hash,
+		QuietMillis: &millis, Ordered: ordered,
+	}
+}
+
+// newEpoch raises the fence for a recovery, where no leader has given an order for a while. It answers with the chain
+// as it is from then on: nothing that an older leader ordered changes it any more.
+func (s *storage) newEpoch(c *gin.Context) error {
+	var order wire.NewEpoch
+	if err := httpapi.ReadJSON(c, &order); err != nil {
+		return err
+	}
+	if order.Group == "" || order.Epoch == 0 || order.Claim == "" {
+		return fmt.Errorf("%w: group, epoch and claim are needed", wire.ErrBadRequest)
+	}
+	if own := s.group(); own != "" && own != order.Group {
+		return fmt.Errorf("%w: %s, not %s", worker.ErrOtherCluster, own, order.Group)
+	}
+	highest, _ := s.gate.fence.Highest()
+	if order.Epoch > highest.Epoch && order.Epoch-highest.Epoch > wire.MaxEpochAhead {
+		return fmt.Errorf("%w: epoch %d is more than %d above the %d of this node: no recovery goes up that far",
+			wire.ErrBadRequest, order.Epoch, wire.MaxEpochAhead, highest.Epoch)
+	}
+	s.taking.Lock() // what passed the fence before is on disk, or refused
+	defer s.taking.Unlock()
+	err := s.gate.fence.Raise(order.Epoch, order.Claim, func() error { return s.quiet.lasts(s.silence) })
+	if err != nil {
+		if !errors.Is(err, wire.ErrFenced) && !errors.Is(err, wire.ErrForbidden) {
+			s.gate.fail(err)
+		}
+		return err
+	}
+	if err := s.node.Interrupt(); err != nil { // a check or repair of an older leader
+		return err
+	}
+	if order.Keep != nil {
+		if err := s.setAside(order, *order.Keep); err != nil {
+			return err
+		}
+	}
+	c.JSON(http.StatusOK, s.ofChain())
+	return nil
+}
+
+// setAside moves the blocks from a number on to the quarantine. What waits in the inbox goes the same way.
+func (s *storage) setAside(order wire.NewEpoch, keep uint64) error {
+	for try := 0; s.node.Status().Height > keep; try++ {
+		if _, err := s.node.Receive(wire.ReceiveOrder{Ticket: fmt.Sprintf("recovery-%d-%s-%d", order.Epoch,
+			order.Claim, try), Keep: keep}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// chainBlocks streams blocks as they are on disk. What is wrong with one ends the stream early: the reader verifies each. The cluster token,
+// which every miner has, opens them, payloads and all, only while no leader is there whose masters would ask for a project's.
+func (s *storage) chainBlocks(c *gin.Context) error {
+	from, err1 := strconv.ParseUint(c.Query("from"), 10, 64)
+	to, err2 := strconv.ParseUint(c.Query("to"), 10, 64)
+	if height := s.node.Status().Height; err1 != nil || err2 != nil || from >= to || to > height {
+		return fmt.Errorf("%w: from and to must name blocks within 0 and %d, from before to", wire.ErrBadRequest, height)
+	}
+	if err := s.quiet.await(c.Request.Context()); err != nil {
+		return err
+	}
+	c.Header("Content-Type", wire.TypeOctets)
+	c.Header("Cache-Control", "no-store")
+	var size [4]byte
+	return s.node.ReadBlocks(c.Request.Context(), from, to, func(block []byte) error {
+		binary.BigEndian.PutUint32(size[:], uint32(len(block)))
+		if _, err := c.Writer.Write(size[:]); err != nil {
+			return err
+		}
+		_, err := c.Writer.Write(block)
+		return err
+	})
+}

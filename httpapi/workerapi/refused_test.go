@@ -1,0 +1,166 @@
+package workerapi_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/gin-gonic/gin"
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/httpapi/workerapi"
+	"github.com/chainstore/chainstore/internal/worker"
+	"github.com/chainstore/chainstore/minernode"
+	"github.com/chainstore/chainstore/storagenode"
+	"github.com/chainstore/chainstore/wire"
+)
+
+// readiness is what a worker's registrar says.
+type readiness struct{ err atomic.Pointer[error] }
+
+func (r *readiness) set(err error) { r.err.Store(&err) }
+func (r *readiness) get() error    { return *r.err.Load() }
+
+// refusedWorkers are a storage node and a miner whose readiness the test sets.
+func refusedWorkers(t *testing.T, ready func() error) (
+	storage, miner http.Handler, node *storagenode.Node, mining *minernode.Node,
+) {
+	t.Helper()
+	dir := t.TempDir()
+	node, err := storagenode.Open(storagenode.Config{Dir: dir, Logger: hclog.NewNullLogger()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	mining = minernode.New(minernode.Config{Threads: 1})
+	t.Cleanup(func() {
+		if err := node.Close(); err != nil {
+			t.Error(err)
+		}
+		_ = mining.Close()
+	})
+	fence, err := worker.OpenFence(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, fail := func() string { return "w-1" }, func(err error) { t.Error(err) }
+	storage = workerapi.NewStorage(workerapi.StorageConfig{
+		Node: node, Fence: fence, ID: id, Group: func() string { return "g" }, Ready: ready,
+		MasterToken: "master", ClusterToken: "cluster", Fail: fail, Logger: hclog.NewNullLogger(),
+	})
+	miner = workerapi.NewMiner(workerapi.MinerConfig{
+		Node: mining, Fence: fence, ID: id, Ready: ready, MasterToken: "master", Fail: fail,
+		Logger: hclog.NewNullLogger(),
+	})
+	return storage, miner, node, mining
+}
+
+// someOrder is an order of a leader.
+var someOrder = wire.Order{Epoch: 1, Term: 1}
+
+// wantRefused checks that an answer is the problem that says how to come back, and no token or path.
+func wantRefused(t *testing.T, what string, w *httptest.ResponseRecorder) {
+	t.Helper()
+	var p wire.Problem
+	err := json.Unmarshal(w.Body.Bytes(), &p)
+	if w.Code != http.StatusServiceUnavailable || err != nil || w.Header().Get("Content-Type") != wire.TypeProblem ||
+		p.Type != wire.ProblemBase+wire.ErrStaleFolder.Name || !strings.Contains(p.Detail, "identity.json and starts") {
+		t.Errorf("%s: %d %q %s", what, w.Code, w.Header().Get("Content-Type"), w.Body)
+	}
+}
+
+// A worker whose masters have refused it answers no route but those for its health, whatever the token. /readyz says
+// how to come back.
+func TestRefusedWorkerServesNothing(t *testing.T) {
+	var ready readiness
+	ready.set(worker.ErrNotRegistered)
+	storage, miner, _, _ := refusedWorkers(t, ready.get)
+	for name, h := range map[string]http.Handler{"storage": storage, "miner": miner} {
+		ready.set(worker.ErrNotRegistered)
+		if w := ask(h, http.MethodGet, "/readyz", "", "", someOrder); w.Code != http.StatusServiceUnavailable ||
+			!strings.Contains(w.Body.String(), "not registered yet") || w.Header().Get("Retry-After") == "" {
+			t.Errorf("%s, not registered: %d %s", name, w.Code, w.Body)
+		}
+		ready.set(nil)
+		w := ask(h, http.MethodGet, "/readyz", "", "", someOrder)
+		if w.Code != http.StatusOK || w.Body.String() != "ok\n" {
+			t.Errorf("%s, registered: %d %s", name, w.Code, w.Body)
+		}
+		ready.set(worker.ErrRefused)
+		for _, r := range h.(interface{ Routes() gin.RoutesInfo }).Routes() {
+			path := strings.NewReplacer(`\:`, ":", ":block", "0", ":index", "0", ":hash", "0").Replace(r.Path)
+			token, health := "master", path == "/livez" || path == "/readyz"
+			if strings.HasPrefix(path, wire.PathChain) {
+				token = "cluster"
+			}
+			w := ask(h, r.Method, path, token, "", someOrder)
+			if path == "/livez" {
+				if w.Code != http.StatusOK {
+					t.Errorf("%s, %s: %d %s", name, path, w.Code, w.Body)
+				}
+				continue
+			}
+			wantRefused(t, name+", "+path, w)
+			if health || path == wire.PathTransfer { // that takes the ticket of a repair, which the node does not know before it looks
+				continue
+			}
+			if w := ask(h, r.Method, path, "wrong", "", someOrder); w.Code != http.StatusUnauthorized {
+				t.Errorf("%s, %s with a wrong token: %d %s", name, path, w.Code, w.Body)
+			}
+		}
+	}
+}
+
+// refusing is a body at whose end the worker is refused.
+type refusing struct {
+	*strings.Reader
+	refuse func()
+}
+
+func (r refusing) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if r.Len() == 0 {
+		r.refuse()
+	}
+	return n, err
+}
+
+// A block on its way when the masters refuse the node is neither taken nor acknowledged, and no nonce is given out.
+func TestRefusedInTheMidst(t *testing.T) {
+	var ready readiness
+	ready.set(nil)
+	storage, miner, node, mining := refusedWorkers(t, ready.get)
+	for _, path := range []string{wire.PathBlocks, wire.PathInbox} {
+		ready.set(nil)
+		body := refusing{strings.NewReader(string(firstBlock(t))), func() { ready.set(worker.ErrRefused) }}
+		r := httptest.NewRequest(http.MethodPut, path+"0", body)
+		r.Header.Set("Authorization", "Bearer master")
+		r.Header.Set(wire.HeaderFence, wire.Order{Epoch: 1, Term: 1}.String())
+		w := httptest.NewRecorder()
+		storage.ServeHTTP(w, r)
+		wantRefused(t, path, w)
+	}
+	if at := node.Status(); at.Height != 0 || at.Inbox != (chain.Range{}) {
+		t.Errorf("the node has %+v", at)
+	}
+
+	ready.set(nil)
+	answers := make(chan *httptest.ResponseRecorder, 1)
+	order, err := json.Marshal(wire.MineOrder{Block: 1, Difficulty: chain.MaxDifficulty})
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { answers <- ask(miner, http.MethodPost, wire.PathMine, "master", string(order), someOrder) }()
+	for !mining.Mining() {
+		runtime.Gosched()
+	}
+	ready.set(worker.ErrRefused)
+	if err := mining.Close(); err != nil {
+		t.Error(err)
+	}
+	wantRefused(t, "a nonce", <-answers)
+}

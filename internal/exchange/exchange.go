@@ -1,0 +1,220 @@
+package exchange
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/chainstore/chainstore/wire"
+)
+
+// Bounds of answers, in bytes.
+const (
+	MaxSmall   = 1 << 20   // problems, states, positions of one record
+	MaxMedium  = 16 << 20  // pages, the positions of a batch, placements
+	MaxRecords = 128 << 20 // records; in base64 this is room for one of 96 MiB
+)
+
+// ErrAnswer: the answer is not one of ChainStore: another program listens there, or the answer is damaged or too long.
+var ErrAnswer = errors.New("answer is not acceptable")
+
+// Header values that never change. No transport writes to them.
+var (
+	TypeOctets = []string{wire.TypeOctets}
+	TypeJSON   = []string{"application/json"}
+)
+
+// firstRead bounds the memory that is allocated for an answer before its bytes arrive.
+const firstRead = 4 << 20
+
+// copyUpTo is the size up to which a body is copied. Package net/http sends a body that it knows to be in memory in one
+// write with the header, and a body of another type in a second write.
+const copyUpTo = 16 << 10
+
+// Request is a request to one address.
+type Request struct {
+	Method string
+	Base   string // "http://host:port"
+	Path   string // with the query
+	Header http.Header
+	Body   []byte
+	Limit  int // of a good answer, in bytes
+}
+
+// Answer is an answer of any status.
+type Answer struct {
+	Base   string
+	Status int
+	Header http.Header
+	Body   []byte
+}
+
+// Do sends a request and reads the whole answer. The caller may reuse q.Body when Do has returned. The error wraps
+// [wire.ErrNoAnswer], or [ErrAnswer] for an answer over its limit.
+func Do(ctx context.Context, send Send, q *Request) (*Answer, error) {
+	r, err := http.NewRequestWithContext(ctx, q.Method, q.Base+q.Path, nil)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", wire.ErrNoAnswer, q.Base, err)
+	}
+	r.Header = q.Header
+	switch n := len(q.Body); {
+	case n == 0:
+	case n <= copyUpTo:
+		r.ContentLength = int64(n)
+		body := bytes.Clone(q.Body)
+		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+		r.Body = io.NopCloser(bytes.NewReader(body))
+	default:
+		var held sync.WaitGroup
+		defer held.Wait()
+		r.ContentLength = int64(n)
+		r.GetBody = func() (io.ReadCloser, error) { return newBody(q.Body, &held), nil }
+		r.Body = newBody(q.Body, &held)
+	}
+	resp, err := send(r)
+	if err != nil {
+		return nil, NoAnswer(q.Base, err)
+	}
+	return Read(q.Base, resp, q.Limit)
+}
+
+// Read reads the body of a response of at most limit bytes, or [MaxSmall] bytes if its status is not a good one, and closes
+// it. Errors are those of [Do].
+func Read(base string, resp *http.Response, limit int) (*Answer, error) {
+	if resp.StatusCode/100 != 2 {
+		limit = MaxSmall
+	}
+	body, err := readBounded(resp, limit)
+	_ = resp.Body.Close() // the body was read, or is given up
+	if errors.Is(err, ErrAnswer) {
+		return nil, fmt.Errorf("%s: %w", base, err)
+	}
+	if err != nil {
+		return nil, NoAnswer(base, err)
+	}
+	return &Answer{Base: base, Status: resp.StatusCode, Header: resp.Header, Body: body}, nil
+}
+
+// NoAnswer wraps the error of a transport in [wire.ErrNoAnswer]. It drops a [url.Error], which would name the URL again.
+func NoAnswer(base string, err error) error {
+	var ue *url.Error
+	if errors.As(err, &ue) {
+		err = ue.Err
+	}
+	return fmt.Errorf("%w: %s: %w", wire.ErrNoAnswer, base, err)
+}
+
+// NotSent reports whether the request of a failed call was certainly not sent: there was no connection.
+func NotSent(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "dial"
+}
+
+// heldBody is the body of a request over bytes of the caller. A transport may read a body even after it has returned, but
+// it always closes it. The bytes are in use until then.
+type heldBody struct {
+	bytes.Reader
+	held   *sync.WaitGroup
+	closed atomic.Bool
+}
+
+func newBody(data []byte, held *sync.WaitGroup) *heldBody {
+	b := &heldBody{held: held}
+	b.Reset(data)
+	held.Add(1)
+	return b
+}
+
+// Close ends the use of the bytes.
+func (b *heldBody) Close() error {
+	if !b.closed.Swap(true) {
+		b.held.Done()
+	}
+	return nil
+}
+
+func readBounded(resp *http.Response, limit int) ([]byte, error) {
+	n := resp.ContentLength
+	if n > int64(limit) {
+		return nil, tooLong(limit)
+	}
+	if n >= 0 && n <= firstRead {
+		body := make([]byte, n)
+		if _, err := io.ReadFull(resp.Body, body); err != nil {
+			return nil, fmt.Errorf("the answer broke off: %w", err)
+		}
+		return body, nil
+	}
+	var buf bytes.Buffer
+	if n > 0 {
+		buf.Grow(firstRead)
+	}
+	if _, err := buf.ReadFrom(io.LimitReader(resp.Body, int64(limit)+1)); err != nil {
+		return nil, fmt.Errorf("the answer broke off: %w", err)
+	}
+	if buf.Len() > limit {
+		return nil, tooLong(limit)
+	}
+	return buf.Bytes(), nil
+}
+
+func tooLong(limit int) error {
+	return fmt.Errorf("%w: it has more than %d bytes", ErrAnswer, limit)
+}
+
+// Problem returns nil for a good answer. Otherwise it returns the problem that the answer describes, a [*wire.Error].
+func (a *Answer) Problem() error {
+	if a.Status/100 == 2 {
+		return nil
+	}
+	e := &wire.Error{URL: a.Base, RetryAfter: RetryAfter(a.Header.Get("Retry-After"), time.Now())}
+	media, _, err := mime.ParseMediaType(a.Header.Get("Content-Type"))
+	if err != nil || media != wire.TypeProblem || json.Unmarshal(a.Body, &e.Problem) != nil {
+		e.Problem = wire.Problem{Type: "about:blank", Title: "an answer that is not ChainStore's",
+			Detail: http.StatusText(a.Status)}
+	}
+	e.Problem.Status = a.Status
+	return e
+}
+
+// RetryAfter parses a Retry-After header (RFC 9110, section 10.2.3), which has seconds or a date. It returns 0 for any
+// other value.
+func RetryAfter(value string, now time.Time) time.Duration {
+	if value == "" {
+		return 0
+	}
+	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
+		return time.Duration(seconds) * time.Second
+	}
+	if at, err := http.ParseTime(value); err == nil {
+		return max(0, at.Sub(now))
+	}
+	return 0
+}
+
+// Decode decodes a good answer of JSON. The error wraps [ErrAnswer].
+func (a *Answer) Decode(into any) error {
+	if err := json.Unmarshal(a.Body, into); err != nil {
+		return fmt.Errorf("%s: %w: %w", a.Base, ErrAnswer, err)
+	}
+	return nil
+}
+
+// Bearer returns the Authorization header of a token, nil for no token.
+func Bearer(token string) []string {
+	if token == "" {
+		return nil
+	}
+	return []string{"Bearer " + token}
+}

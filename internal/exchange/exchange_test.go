@@ -1,0 +1,74 @@
+package exchange
+
+import (
+	"bytes"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/chainstore/chainstore/wire"
+)
+
+// get asks a server for an answer of at most limit bytes.
+func get(t *testing.T, serve http.HandlerFunc, path string, limit int) (*Answer, error) {
+	t.Helper()
+	server := httptest.NewServer(serve)
+	defer server.Close()
+	transport := NewTransport(time.Second, 1)
+	defer transport.CloseIdleConnections()
+	return Do(t.Context(), transport.RoundTrip,
+		&Request{Method: http.MethodGet, Base: server.URL, Path: path, Header: http.Header{}, Limit: limit})
+}
+
+func TestAnswersAreBounded(t *testing.T) {
+	serve := func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/length" { // otherwise it is found while reading
+			w.Header().Set("Content-Length", "10001")
+		}
+		w.Write(make([]byte, 10_001))
+	}
+	for _, path := range []string{"/length", "/chunked"} {
+		if _, err := get(t, serve, path, 10_000); !errors.Is(err, ErrAnswer) || errors.Is(err, wire.ErrNoAnswer) {
+			t.Errorf("%s: %v", path, err)
+		}
+		if a, err := get(t, serve, path, 10_001); err != nil || len(a.Body) != 10_001 {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	// A problem is bounded too, whatever the limit of a good answer is.
+	_, err := get(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusBadGateway)
+		w.Write(make([]byte, MaxSmall+1))
+	}, "/", MaxMedium)
+	if !errors.Is(err, ErrAnswer) {
+		t.Error(err)
+	}
+}
+
+func TestLargeAnswersComeWhole(t *testing.T) {
+	for _, size := range []int{0, 1, firstRead, firstRead + 7} {
+		want := bytes.Repeat([]byte("an odd number of bytes."), size/23+1)[:size]
+		a, err := get(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Length", strconv.Itoa(size))
+			w.Write(want)
+		}, "/", MaxMedium)
+		if err != nil || !bytes.Equal(a.Body, want) {
+			t.Errorf("%d bytes: %v", size, err)
+		}
+	}
+}
+
+func TestRetryAfterHeader(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for value, want := range map[string]time.Duration{
+		"": 0, "3": 3 * time.Second, "-1": 0, "soon": 0,
+		now.Add(7 * time.Second).Format(http.TimeFormat): 7 * time.Second, now.Add(-time.Hour).Format(http.TimeFormat): 0,
+	} {
+		if got := RetryAfter(value, now); got != want {
+			t.Errorf("%q: %v, want %v", value, got, want)
+		}
+	}
+}

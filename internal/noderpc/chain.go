@@ -1,0 +1,99 @@
+package noderpc
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/exchange"
+	"github.com/chainstore/chainstore/wire"
+)
+
+// maxChainBlock bounds a block's bytes, so that a wrong length does not fill the memory.
+const maxChainBlock = 256 << 20
+
+// ChainStatus asks a storage node how far its chain goes, under the cluster token: for a recovery of the masters.
+func (m *Masters) ChainStatus(ctx context.Context, url string) (wire.ChainStatus, error) {
+	return getJSON[wire.ChainStatus](ctx, m, url, wire.PathChain, exchange.MaxSmall)
+}
+
+// NewEpoch has a storage node refuse the leaders of all epochs below one, and tells what it has from then on. The
+// error wraps [wire.ErrForbidden] where a leader has given it orders lately, [wire.ErrFenced] where it has that epoch already,
+// [wire.ErrOtherGroup] where it is of another group.
+func (m *Masters) NewEpoch(ctx context.Context, url string, order wire.NewEpoch) (wire.ChainStatus, error) {
+	a, err := m.postJSON(ctx, url, wire.PathChainEpoch, order)
+	if err != nil {
+		return wire.ChainStatus{}, err
+	}
+	return decoded[wire.ChainStatus](a)
+}
+
+// ChainBlocks reads the blocks from one number up to another from a storage node and hands each to take, in order. Nothing is proven:
+// that is for take, whose error ends the reading.
+func (m *Masters) ChainBlocks(ctx context.Context, url string, from, to uint64, take func(chain.Block) error) error {
+	path := wire.PathChainBlocks + "?from=" + strconv.FormatUint(from, 10) + "&to=" + strconv.FormatUint(to, 10)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url+path, nil)
+	if err != nil {
+		return fmt.Errorf("%w: %s: %w", wire.ErrNoAnswer, url, err)
+	}
+	r.Header = nodeHeader(m.auth)
+	response, err := m.send(r)
+	if err != nil {
+		return exchange.NoAnswer(url, err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		a, err := exchange.Read(url, response, exchange.MaxSmall)
+		if err != nil {
+			return err
+		}
+		return cmp.Or(a.Problem(), fmt.Errorf("%s: %w: status %d", url, exchange.ErrAnswer, a.Status))
+	}
+	stream := bufio.NewReaderSize(response.Body, 256<<10)
+	for number := from; number < to; number++ {
+		block, err := readChainBlock(stream)
+		if err != nil {
+			return fmt.Errorf("%s: block %d: %w", url, number, err)
+		}
+		if err := take(block); err != nil {
+			return fmt.Errorf("%s: %w", url, err)
+		}
+	}
+	return nil
+}
+
+// readChainBlock reads length u32 ‖ block.
+func readChainBlock(r io.Reader) (chain.Block, error) {
+	var head [4]byte
+	if _, err := io.ReadFull(r, head[:]); err != nil {
+		return chain.Block{}, brokenOff(err)
+	}
+	size := binary.BigEndian.Uint32(head[:])
+	if size > maxChainBlock {
+		return chain.Block{}, fmt.Errorf("%w: a block of %d bytes", exchange.ErrAnswer, size)
+	}
+	data := make([]byte, size)
+	if _, err := io.ReadFull(r, data); err != nil {
+		return chain.Block{}, brokenOff(err)
+	}
+	block, err := chain.ParseBlock(data)
+	if err != nil {
+		return chain.Block{}, fmt.Errorf("%w: %w", exchange.ErrAnswer, err)
+	}
+	return block, nil
+}
+
+// brokenOff: the node ends its answer early where it cannot read a block.
+func brokenOff(err error) error {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	return fmt.Errorf("%w: the answer broke off: %w", wire.ErrNoAnswer, err)
+}

@@ -1,0 +1,400 @@
+package noderpc
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"reflect"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/exchange"
+	"github.com/chainstore/chainstore/wire"
+)
+
+func TestMastersCalls(t *testing.T) {
+	server, _ := node(t, func(w http.ResponseWriter, r *http.Request) {
+		if got := r.Header.Get("Authorization"); got != "Bearer "+clusterToken {
+			t.Errorf("authorization %q", got)
+		}
+		if _, ok := r.Header[wire.HeaderIdempotencyKey]; ok {
+			t.Error("an idempotency key went out")
+		}
+		body, _ := io.ReadAll(r.Body)
+		switch r.Method + " " + r.URL.Path {
+		case "GET " + wire.PathMember:
+			reply(w, 200, wire.Member{ID: "m1", Group: "g"})
+		case "POST " + wire.PathAdopt:
+			if string(body) != `{"group":"g","epoch":3,"member":"m1"}` {
+				t.Errorf("adoption %s", body)
+			}
+			w.WriteHeader(http.StatusNoContent)
+		case "POST " + wire.PathSubmissions:
+			if r.Header.Get(wire.HeaderHops) != "1" || r.Header.Get("Content-Type") != wire.TypeOctets {
+				t.Errorf("header %v", r.Header)
+			}
+			w.Write(append([]byte("answer to "), body...))
+		case "GET " + wire.PathReadIndex:
+			reply(w, 200, wire.ReadIndex{Index: 7, Term: 2})
+		case "GET " + wire.PathLeaderStatus:
+			reply(w, 200, wire.Cluster{Leader: "m1"})
+		case "POST " + wire.PathWorkers:
+			var reg wire.Registration
+			if err := json.Unmarshal(body, &reg); err != nil || reg.Role != "miner" {
+				t.Errorf("%+v, %v", reg, err)
+			}
+			reply(w, 201, wire.Registered{ID: "w1", AccessToken: "a", Group: "g"})
+		default:
+			t.Errorf("%s %s", r.Method, r.URL)
+		}
+	})
+	m, ctx := newMasters(t), t.Context()
+	if v, err := m.Member(ctx, server.URL); err != nil || v.ID != "m1" {
+		t.Errorf("%+v, %v", v, err)
+	}
+	if err := m.Adopt(ctx, server.URL, wire.Adoption{Group: "g", Epoch: 3, Member: "m1"}); err != nil {
+		t.Error(err)
+	}
+	if v, err := m.Submit(ctx, server.URL, []byte("submission")); err != nil || string(v) != "answer to submission" {
+		t.Errorf("%s, %v", v, err)
+	}
+	if v, err := m.ReadIndex(ctx, server.URL); err != nil || v != (wire.ReadIndex{Index: 7, Term: 2}) {
+		t.Errorf("%+v, %v", v, err)
+	}
+	if v, err := m.Cluster(ctx, server.URL); err != nil || v.Leader != "m1" {
+		t.Errorf("%+v, %v", v, err)
+	}
+	if v, err := m.Register(ctx, server.URL, wire.Registration{Role: "miner"}); err != nil || v.ID != "w1" {
+		t.Errorf("%+v, %v", v, err)
+	}
+}
+
+// A registration that is refused for another start of the worker says which start the masters have.
+func TestRegisterOtherStart(t *testing.T) {
+	server, _ := node(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", wire.TypeProblem)
+		w.WriteHeader(http.StatusConflict)
+		_ = json.NewEncoder(w).Encode(wire.OtherStart{
+			Problem: wire.Problem{Type: wire.ProblemBase + wire.ErrOtherStart.Name, Title: "another", Status: 409},
+			Start:   "b2",
+		})
+	})
+	_, err := newMasters(t).Register(t.Context(), server.URL, wire.Registration{Role: "miner"})
+	var other *wire.OtherStartError
+	if !errors.Is(err, wire.ErrOtherStart) || !errors.As(err, &other) || other.Start != "b2" {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestNodeErrorsTellWhetherThereWasAnAnswer(t *testing.T) {
+	m := newMasters(t)
+	dead := httptest.NewServer(nil)
+	dead.Close()
+	if _, err := m.Submit(t.Context(), dead.URL, []byte("x")); !errors.Is(err, wire.ErrNoAnswer) || !exchange.NotSent(err) {
+		t.Error(err)
+	}
+	if _, err := m.Submit(t.Context(), "no url\n", []byte("x")); !errors.Is(err, wire.ErrNoAnswer) {
+		t.Error(err)
+	}
+	refuses, _ := node(t, refuse(http.StatusServiceUnavailable, wire.ErrNoLeader.Name))
+	var e *wire.Error
+	if _, err := m.Submit(t.Context(), refuses.URL, []byte("x")); errors.Is(err, wire.ErrNoAnswer) || !errors.Is(err, wire.ErrNoLeader) || !errors.As(err, &e) {
+		t.Error(err)
+	}
+	breaks, _ := node(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
+	if _, err := m.Submit(t.Context(), breaks.URL, []byte("x")); !errors.Is(err, wire.ErrNoAnswer) || exchange.NotSent(err) {
+		t.Error(err)
+	}
+	cut, _ := node(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "100")
+		w.Write([]byte("too little"))
+	})
+	if _, err := m.Submit(t.Context(), cut.URL, []byte("x")); !errors.Is(err, wire.ErrNoAnswer) || exchange.NotSent(err) {
+		t.Error(err)
+	}
+	stranger, _ := node(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") })
+	if _, err := m.Member(t.Context(), stranger.URL); !errors.Is(err, exchange.ErrAnswer) || errors.Is(err, wire.ErrNoAnswer) {
+		t.Error(err)
+	}
+	hangs, _ := node(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := m.Member(ctx, hangs.URL); !errors.Is(err, wire.ErrNoAnswer) || !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+func TestConnectionsAreKeptAndFreshOnesAreNot(t *testing.T) {
+	server, connections := node(t, func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(w, r.Body)
+	})
+	m := newMasters(t)
+	submit := func(m *Masters) {
+		t.Helper()
+		if _, err := m.Submit(t.Context(), server.URL, []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 10 {
+		submit(m)
+	}
+	if n := connections.Load(); n != 1 {
+		t.Errorf("%d connections for 10 calls, one after the other", n)
+	}
+	for i := range 3 {
+		submit(m.Fresh())
+		if n := connections.Load(); n != int32(2+i) {
+			t.Errorf("%d connections after %d fresh calls", n, i+1)
+		}
+	}
+	// A kept connection that the other side has closed costs nothing but a new one.
+	server.CloseClientConnections()
+	submit(m)
+	submit(m)
+}
+
+func TestTheBodyIsTheCallersAgainWhenTheCallReturns(t *testing.T) {
+	// The server answers before it has read the body: the transport is still sending. The race detector sees whether it
+	// still reads what is changed below.
+	server, _ := node(t, refuse(http.StatusServiceUnavailable, wire.ErrNoLeader.Name))
+	m := newMasters(t)
+	body := make([]byte, 4<<20)
+	for range 5 {
+		// Whether the answer or the broken connection is seen first is the network's choice.
+		if _, err := m.Submit(t.Context(), server.URL, body); !errors.Is(err, wire.ErrNoLeader) && !errors.Is(err, wire.ErrNoAnswer) {
+			t.Error(err)
+		}
+		clear(body)
+	}
+	release := make(chan struct{})
+	hangs, _ := node(t, func(http.ResponseWriter, *http.Request) { <-release })
+	defer close(release)
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if _, err := m.Submit(ctx, hangs.URL, body); !errors.Is(err, context.DeadlineExceeded) {
+		t.Error(err)
+	}
+	clear(body)
+}
+
+func TestPutBlock(t *testing.T) {
+	block := bytes.Repeat([]byte("block"), 100_000)
+	has := wire.StorageStatus{ID: "s1", Height: 5, Hash: chain.Hash{1}, Size: 99}
+	var answer atomic.Pointer[http.HandlerFunc]
+	set := func(h http.HandlerFunc) { answer.Store(&h) }
+	server, _ := node(t, func(w http.ResponseWriter, r *http.Request) { (*answer.Load())(w, r) })
+	c, w, o := newWorkers(t), wire.Worker{URL: server.URL, Token: masterToken}, wire.Order{Epoch: 3, Term: 14}
+
+	set(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil || !bytes.Equal(body, block) || r.ContentLength != int64(len(block)) {
+			t.Errorf("%d bytes, length %d, %v", len(body), r.ContentLength, err)
+		}
+		if r.Method != http.MethodPut || r.URL.Path != wire.PathBlocks+"4" || r.Header.Get(wire.HeaderFence) != "3.14" ||
+			r.Header.Get("Authorization") != "Bearer "+masterToken {
+			t.Errorf("%s %s %v", r.Method, r.URL, r.Header)
+		}
+		reply(w, http.StatusOK, has)
+	})
+	if got, err := c.PutBlock(t.Context(), w, o, 4, block); err != nil || got != has {
+		t.Errorf("%+v, %v", got, err)
+	}
+
+	set(func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		w.Header().Set("Content-Type", wire.TypeProblem)
+		w.WriteHeader(http.StatusConflict)
+		json.NewEncoder(w).Encode(wire.NotNext{
+			Problem:       wire.Problem{Type: wire.ProblemBase + wire.ErrNotNext.Name, Title: "not next", Status: 409},
+			StorageStatus: has,
+		})
+	})
+	_, err := c.PutBlock(t.Context(), w, o, 9, block)
+	var notNext *wire.NotNextError
+	var e *wire.Error
+	if !errors.Is(err, wire.ErrNotNext) || !errors.As(err, &notNext) || notNext.Status != has || !errors.As(err, &e) {
+		t.Errorf("%v", err)
+	}
+	for name, want := range map[string]error{wire.ErrFenced.Name: wire.ErrFenced, wire.ErrBadBlock.Name: wire.ErrBadBlock, wire.ErrUnauthorized.Name: wire.ErrUnauthorized} {
+		set(refuse(http.StatusConflict, name))
+		if _, err := c.PutBlock(t.Context(), w, o, 9, block[:1000]); !errors.Is(err, want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestReadRecords(t *testing.T) {
+	// Each answer holds at most three records, as a node does whose answers grow too long.
+	var places record[int]
+	server, _ := node(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		asked, err := wire.ParsePlaces(body)
+		if err != nil || r.Method != http.MethodPost || r.URL.Path != wire.PathReadRecords {
+			t.Errorf("%s %s: %v", r.Method, r.URL, err)
+		}
+		places.add(len(asked))
+		var out []byte
+		for _, p := range asked[:min(3, len(asked))] {
+			a := wire.ProvenRecord{Record: fmt.Appendf(nil, "%d/%d", p.Block, p.Offset), Path: []chain.Hash{{byte(p.Offset)}}}
+			if p.Block == 9 {
+				a = wire.ProvenRecord{Status: wire.ReadBehind}
+			}
+			out = a.AppendTo(out)
+		}
+		w.Write(out)
+	})
+	c, w := newWorkers(t), wire.Worker{URL: server.URL, Token: masterToken}
+	var ask []wire.Place
+	for i := range 7 {
+		ask = append(ask, wire.Place{Block: 5, Offset: uint32(i)})
+	}
+	ask[4].Block = 9
+	got, err := c.ReadRecords(t.Context(), w, ask)
+	if err != nil || len(got) != 7 {
+		t.Fatalf("%d records, %v", len(got), err)
+	}
+	for i, r := range got {
+		if i == 4 {
+			if r.Status != wire.ReadBehind {
+				t.Errorf("place 4: %+v", r)
+			}
+		} else if string(r.Record) != fmt.Sprintf("5/%d", i) || len(r.Path) != 1 || r.Path[0] != (chain.Hash{byte(i)}) {
+			t.Errorf("place %d: %+v", i, r)
+		}
+	}
+	if n := fmt.Sprint(places.all()); n != "[7 4 1]" {
+		t.Errorf("asked for %s places", n)
+	}
+	if got, err := c.ReadRecords(t.Context(), w, nil); err != nil || len(got) != 0 {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
+func TestReadRecordsRefusesWhatIsMalformed(t *testing.T) {
+	one := (&wire.ProvenRecord{Record: []byte("r")}).AppendTo(nil)
+	for name, body := range map[string][]byte{
+		"nothing": {}, "cut short": one[:len(one)-1], "too many": bytes.Repeat(one, 3), "rubbish": []byte("<html>"),
+	} {
+		server, _ := node(t, func(w http.ResponseWriter, _ *http.Request) { w.Write(body) })
+		_, err := newWorkers(t).ReadRecords(t.Context(), wire.Worker{URL: server.URL}, make([]wire.Place, 2))
+		if !errors.Is(err, exchange.ErrAnswer) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestHeaders(t *testing.T) {
+	serve := func(numbers ...uint64) wire.Worker {
+		server, _ := node(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.RequestURI() != wire.PathHeaders+"?from=5&limit=3&size=100" {
+				t.Errorf("%s", r.URL)
+			}
+			var out []byte
+			for _, n := range numbers {
+				p := wire.ProvenHeader{Header: chain.Header{Version: chain.Version, Block: n, Count: 1}, Path: []chain.Hash{{1}}}
+				out = p.AppendTo(out)
+			}
+			w.Write(out)
+		})
+		return wire.Worker{URL: server.URL}
+	}
+	c := newWorkers(t)
+	if got, err := c.Headers(t.Context(), serve(5, 6), 5, 3, 100); err != nil || len(got) != 2 || got[1].Header.Block != 6 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if got, err := c.Headers(t.Context(), serve(), 5, 3, 100); err != nil || len(got) != 0 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for _, bad := range [][]uint64{{6}, {5, 7}, {5, 6, 7, 8}} {
+		if _, err := c.Headers(t.Context(), serve(bad...), 5, 3, 100); !errors.Is(err, exchange.ErrAnswer) {
+			t.Errorf("%v: %v", bad, err)
+		}
+	}
+}
+
+func TestStatusLocateAndMine(t *testing.T) {
+	order := wire.MineOrder{Block: 4, Inner: chain.Hash{1}, Difficulty: 16, Start: 1 << 63}
+	started := make(chan struct{}, 1)
+	stopped := make(chan struct{}, 1)
+	server, _ := node(t, func(w http.ResponseWriter, r *http.Request) {
+		switch r.Method + " " + r.URL.Path {
+		case "GET " + wire.PathWorkerStatus:
+			if r.Header.Get(wire.HeaderFence) != "1.2" {
+				t.Errorf("%v", r.Header)
+			}
+			fmt.Fprint(w, `{"id":"w","height":3,"threads":2,"mining":true}`)
+		case "GET " + wire.PathLocate + "77":
+			reply(w, 200, wire.Located{Block: 6})
+		case "POST " + wire.PathMine:
+			var got wire.MineOrder
+			body, err := io.ReadAll(r.Body) // to its end: only then does a server see that its client went away
+			if err = errors.Join(err, json.Unmarshal(body, &got)); err != nil {
+				t.Error(err)
+			}
+			if got.Block == 4 {
+				if want := (wire.MineOrder{Block: 4, Inner: chain.Hash{1}, Difficulty: 16, Start: 1 << 63}); got != want {
+					t.Errorf("order %+v, want %+v", got, want)
+				}
+				reply(w, 200, wire.Found{Nonce: 1<<63 + 5})
+				return
+			}
+			started <- struct{}{}
+			<-r.Context().Done()
+			stopped <- struct{}{}
+		default:
+			t.Errorf("%s %s", r.Method, r.URL)
+		}
+	})
+	c, w, o, ctx := newWorkers(t), wire.Worker{URL: server.URL, Token: masterToken}, wire.Order{Epoch: 1, Term: 2}, t.Context()
+	if s, err := c.StorageStatus(ctx, w, o); err != nil || s.ID != "w" || s.Height != 3 {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if s, err := c.MinerStatus(ctx, w, o); err != nil || s.Threads != 2 || !s.Mining {
+		t.Errorf("%+v, %v", s, err)
+	}
+	if b, err := c.Locate(ctx, w, 77); err != nil || b != 6 {
+		t.Errorf("%d, %v", b, err)
+	}
+	if n, err := c.Mine(ctx, w, o, order); err != nil || n != 1<<63+5 {
+		t.Errorf("%d, %v", n, err)
+	}
+	order.Block++
+	ctx, cancel := context.WithCancel(ctx)
+	go func() { <-started; cancel() }()
+	if _, err := c.Mine(ctx, w, o, order); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	<-stopped // the end of the context reached the miner
+}
+
+func TestFindCalls(t *testing.T) {
+	query := wire.RecordQuery{Project: 3, Key: "k", From: 5, To: 1 << 60, Since: 7, Limit: 9}
+	hits := wire.RecordHits{Hits: []wire.Hit{{Index: 6, Block: 1, Offset: 2}, {Index: 1 << 59, Block: 1 << 40, Offset: 3}}, End: 1 << 60}
+	server, _ := node(t, func(w http.ResponseWriter, r *http.Request) {
+		switch r.Method + " " + r.URL.Path {
+		case "POST " + wire.PathFindRecords:
+			var got wire.RecordQuery
+			if err := json.NewDecoder(r.Body).Decode(&got); err != nil || got != query {
+				t.Errorf("%+v, %v", got, err)
+			}
+		case "GET " + wire.PathFindHash + (chain.Hash{9}).String():
+		default:
+			t.Errorf("%s %s", r.Method, r.URL)
+		}
+		reply(w, 200, hits)
+	})
+	c, w := newWorkers(t), wire.Worker{URL: server.URL, Token: masterToken}
+	if got, err := c.FindRecords(t.Context(), w, query); err != nil || !reflect.DeepEqual(got, hits) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if got, err := c.FindHash(t.Context(), w, chain.Hash{9}); err != nil || !reflect.DeepEqual(got, hits) {
+		t.Errorf("%+v, %v", got, err)
+	}
+}

@@ -1,0 +1,338 @@
+package roles
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/noderpc"
+	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/signing"
+	"github.com/chainstore/chainstore/raftstore"
+)
+
+// RecoverConfig configures the recovery of a group whose majority of masters is lost permanently.
+type RecoverConfig struct {
+	Data         string   // the survivor's data folder; an empty one with FromStorage
+	Raft         string   // its new raft address, host:port
+	ClusterToken string   // needed to read the storage nodes' chains
+	FromStorage  []string // URLs of all storage nodes, if no master has survived
+	Without      []string // ids or URLs of storage nodes that are lost permanently and are not asked
+	// StorageLost states that a majority of the table's storage nodes is lost permanently. Those not in Without must
+	// still answer.
+	StorageLost bool
+	// Dead lists the ids, URLs or raft addresses of all other masters of the table. They are stopped and never start
+	// again.
+	Dead []string
+	// UndoRecovery keeps the folder's own records instead of blocks of a later epoch: see [recovery.chooseOwn].
+	UndoRecovery bool
+	// ResumeRecovery is the epoch of an interrupted recovery, in which no leader ever led; 0 for none. It is needed if
+	// a storage node has stored a later epoch than the folder's and does not know the epoch of the last leader.
+	ResumeRecovery uint64
+	// Rehearsal makes a separate group from a copy of a folder, under a cluster token that must differ from that of the
+	// group that was copied. No node of that group is called. FromStorage may name storage nodes of the rehearsal.
+	Rehearsal bool
+	NewLogKey bool // drop the log's name and keys, so that the next leader founds another log
+	// Confirm gets the plan before anything is changed. An error of it ends the recovery.
+	Confirm  func(Recovery) error
+	Progress func(done, total uint64) // blocks adopted; may be nil
+	// Waiting is called repeatedly while a storage node has had an order of a leader too recently; may be nil.
+	Waiting func(Waiting)
+	Logger  hclog.Logger
+
+	quiet time.Duration // required time without orders of a leader; 0 for wire.RecoveryQuiet
+}
+
+// Waiting describes why a recovery waits.
+type Waiting struct {
+	Node        string // URL of the storage node with the longest remaining time
+	Ordered     bool   // the node had an order of a leader; otherwise it started recently
+	Since, Need time.Duration
+}
+
+// Recovery describes what a recovery is about to do, or has done.
+type Recovery struct {
+	Group  string
+	Epoch  uint64 // the new one
+	Member string // the master that becomes the whole group
+	// LastTerm and LastEntry are those of its log; 0 without a log. Of several survivors the one with the highest term
+	// is best, and then the one with the highest entry.
+	LastTerm, LastEntry uint64
+	Stale               bool // the folder was refused as an older copy of itself
+	Damaged             []DamagedSnapshot
+	// Forked: the storage nodes have another block Fork than the log mines. The log is dropped from there on.
+	Forked      bool
+	Fork        uint64
+	Height      uint64 // mined blocks known to the survivor
+	Buffered    int    // records of the survivor that are in no mined block
+	Lost        []string
+	Foreign     []string // URLs of storage nodes whose chain is not the one that the group committed
+	Source      string   // URL of the storage node with the highest chain; "" if none is higher than the survivor's
+	ChainHeight uint64   // blocks of the chain that the group continues
+	Asked       int      // storage nodes
+	Others      []string // URLs at which another storage node answers than the table's
+	Storages    int      // storage nodes of the table
+	Level       uint64   // protocol level of the folder
+	Rehearsal   bool
+	Undo        uint64 // epoch whose recovery is undone; 0 for none
+	Replaced    []ReplacedChain
+	Replicas    int    // storage nodes that must have each block
+	Replicated  uint64 // blocks that Replicas storage nodes are known to have
+	Origin      string // name of the survivor's log; "" for none
+	NewLogKey   bool   // the log ends here: see RecoverConfig
+	// What the recovery did.
+	Adopted, Dropped int    // blocks taken over; records of the survivor that were never committed
+	Keys             int    // idempotency keys of the dropped records
+	Projects         int    // found only in records
+	Single           uint64 // blocks that fewer than Replicas storage nodes have and that the master has no room for
+}
+
+// ReplacedChain names the blocks that a storage node has from the group whose recovery is undone. They are moved to the
+// node's quarantine.
+type ReplacedChain struct {
+	URL      string
+	From, To uint64 // blocks
+}
+
+// DamagedSnapshot is a snapshot of the survivor that cannot be read.
+type DamagedSnapshot struct {
+	Path, Aside string // its path, and the path that it is moved to
+	Lost        uint64 // last log entry lost with it; 0 if an older snapshot and the log have all entries
+	Reason      string
+}
+
+// RecoverMaster makes one surviving master the whole group, or founds the group anew from the storage nodes' chain. The
+// master must be stopped.
+//
+// It first ensures that the group is dead: every other master of the table must be named as dead and must not answer,
+// and a majority of the storage nodes must have had no order of a leader for a while. Then it takes over the highest
+// chain of the storage nodes and verifies every block of it, so that no block is ever mined at a height that one of
+// them has. It raises the group's epoch: the storage nodes store the new epoch before the folder is changed, and from
+// then on workers refuse the leaders of the old group. After a crash it can be run again.
+func RecoverMaster(ctx context.Context, cfg RecoverConfig) (_ Recovery, err error) {
+	if err := cfg.validate(); err != nil {
+		return Recovery{}, err
+	}
+	open := raftstore.OpenRecovery
+	if cfg.UndoRecovery {
+		open = raftstore.OpenUndo
+	}
+	folder, err := open(cfg.Data, cfg.Logger)
+	if err != nil {
+		return Recovery{}, err
+	}
+	defer func() { err = errors.Join(err, folder.Close()) }()
+	switch fresh := folder.Fresh(); {
+	case fresh && (cfg.UndoRecovery || cfg.Rehearsal):
+		return Recovery{}, fmt.Errorf("%s is not the folder of a master: name one, or for a rehearsal a copy of one",
+			cfg.Data)
+	case fresh && len(cfg.FromStorage) == 0:
+		return Recovery{}, fmt.Errorf("%s is not the folder of a master: name the folder of one that survived, or "+
+			"found the group anew with --from-storage URL,…", cfg.Data)
+	case !fresh && len(cfg.FromStorage) > 0 && !cfg.Rehearsal:
+		return Recovery{}, fmt.Errorf("%s is the folder of a master of group %s: recover it without --from-storage, "+
+			"or name an empty folder", cfg.Data, folder.Member().Group)
+	}
+	r := &recovery{cfg: cfg, folder: folder, masters: noderpc.NewMasters(noderpc.NewTransport(), cfg.ClusterToken), fresh: folder.Fresh()}
+	defer r.masters.CloseIdle()
+	if cfg.Rehearsal {
+		if err := r.isolate(folder); err != nil {
+			return Recovery{}, err
+		}
+	}
+	r.planFrom(folder)
+	r.old = r.othersOf(folder)
+	if err := r.checkMasters(ctx); err != nil {
+		return Recovery{}, err
+	}
+	if err := r.ask(ctx); err != nil {
+		return Recovery{}, err
+	}
+	if err := cfg.Confirm(r.plan); err != nil {
+		return Recovery{}, err
+	}
+	if err := r.adopt(ctx); err != nil {
+		return Recovery{}, err
+	}
+	if err := r.removeOthers(); err != nil {
+		return Recovery{}, err
+	}
+	if err := r.checkMasters(ctx); err != nil { // confirming and adopting may have taken long
+		return Recovery{}, err
+	}
+	if !cfg.Rehearsal {
+		if err := r.raise(ctx); err != nil {
+			return Recovery{}, err
+		}
+	}
+	return r.plan, folder.Commit(r.plan.Group, r.plan.Epoch, cfg.Raft)
+}
+
+func (c *RecoverConfig) validate() error {
+	switch {
+	case c.ClusterToken == "" && c.Rehearsal:
+		return errors.New("the rehearsal needs a cluster token of its own: --cluster-token-file FILE, or " +
+			"CHAINSTORE_CLUSTER_TOKEN")
+	case c.ClusterToken == "":
+		return errNoClusterToken
+	case c.Rehearsal && (len(c.Dead) > 0 || len(c.Without) > 0 || c.StorageLost || c.UndoRecovery ||
+		c.ResumeRecovery > 0):
+		return errors.New("a rehearsal calls no node of the group that was copied: give it no --dead, --without, " +
+			"--storage-majority-lost, --undo-recovery and --resume-recovery")
+	}
+	return nil
+}
+
+// isolate turns the folder into that of a master that is unknown to the old group.
+func (r *recovery) isolate(folder *raftstore.Recovery) error {
+	state := r.state()
+	keys, _ := signing.OpenKeys(r.cfg.ClusterToken, state.Group().ID, folder.Log())
+	if len(keys) > 0 {
+		return errors.New("the cluster token is that of the group that was copied: a rehearsal needs one of its " +
+			"own, so that the nodes of the two groups refuse each other's calls")
+	}
+	for _, s := range state.Storages() {
+		if slices.Contains(trimmed(r.cfg.FromStorage), s.URL) {
+			return fmt.Errorf("storage node %s belongs to the group that was copied: a rehearsal may only name "+
+				"storage nodes of its own", s.URL)
+		}
+	}
+	folder.Rehearse(r.cfg.ClusterToken)
+	r.cfg.NewLogKey = true
+	return nil
+}
+
+// survivor is the folder to recover: see [raftstore.Recovery].
+type survivor interface {
+	State() *masterfsm.State
+	Settled() uint64
+	ReadBelow(block uint64) error
+}
+
+// recovery is a recovery in progress.
+type recovery struct {
+	cfg     RecoverConfig
+	folder  survivor
+	masters *noderpc.Masters
+	chains  []storageChain // the highest first
+	old     []oldMaster    // of the table, including the survivor
+	fresh   bool           // there is no survivor
+	plan    Recovery
+	// doubtful: no storage node and no snapshot shows that the last blocks of the survivor's log were committed.
+	doubtful bool
+}
+
+// state returns the survivor's state. It is another one once the log was read again.
+func (r *recovery) state() *masterfsm.State { return r.folder.State() }
+
+// planFrom fills the plan from the folder.
+func (r *recovery) planFrom(folder *raftstore.Recovery) {
+	member := folder.Member()
+	r.plan = Recovery{Group: member.Group, Member: member.ID, Epoch: max(member.Epoch, r.state().Group().Epoch)}
+	if r.cfg.Rehearsal {
+		r.plan.Group, r.plan.Rehearsal = newGroup(), true
+	}
+	r.plan.LastTerm, r.plan.LastEntry = folder.Last()
+	r.plan.Stale = folder.Stale()
+	r.plan.Level = r.state().Level()
+	for _, d := range folder.Damaged() {
+		damaged := DamagedSnapshot{Path: d.Path, Aside: d.Aside, Reason: d.Err.Error()}
+		if d.Index > r.plan.LastEntry {
+			damaged.Lost = d.Index
+		}
+		r.plan.Damaged = append(r.plan.Damaged, damaged)
+	}
+}
+
+// adopt takes over the highest chain. When a node breaks off it continues with the next, until no node has a further
+// block.
+func (r *recovery) adopt(ctx context.Context) error {
+	state := r.state()
+	adopting := state.Recover(masterfsm.Group{ID: r.plan.Group, Epoch: r.plan.Epoch})
+	take := func(b chain.Block) error {
+		if err := adopting.Adopt(b); err != nil {
+			return err
+		}
+		if r.cfg.Progress != nil {
+			r.cfg.Progress(b.Header.Block+1, r.plan.ChainHeight)
+		}
+		return nil
+	}
+	var why error
+	for before, more := uint64(0), true; more; more = before < state.Head().Height {
+		before, why = state.Head().Height, nil
+		for i := range r.chains {
+			c := &r.chains[i]
+			from := state.Head().Height
+			if c.foreign || c.status.Height <= from {
+				continue
+			}
+			err := r.masters.ChainBlocks(ctx, c.url, from, c.status.Height, take)
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			why = errors.Join(why, err)
+		}
+	}
+	if height := state.Head().Height; height < r.plan.ChainHeight {
+		return r.brokenOff(height, why)
+	}
+	var nodes []masterfsm.NodeHeight
+	for i := range r.chains {
+		if c := &r.chains[i]; c.known() && c.isOn(state) {
+			nodes = append(nodes, masterfsm.NodeHeight{ID: c.node.ID, Version: c.node.Version, Height: c.status.Height})
+		}
+	}
+	if r.cfg.NewLogKey {
+		adopting.ForgetLog()
+	}
+	if r.cfg.Rehearsal {
+		adopting.Isolate()
+	}
+	stored := uint64(0)
+	if len(r.cfg.FromStorage) > 0 {
+		stored = r.replicated()
+	}
+	done, err := adopting.Finish(stored, nodes)
+	if err != nil {
+		return err
+	}
+	r.plan.Adopted, r.plan.Dropped, r.plan.Keys = done.Blocks, done.Dropped, done.Keys
+	r.plan.Projects, r.plan.Single = done.Projects, done.Single
+	return nil
+}
+
+// brokenOff is the error if no storage node has a good copy of a block below the highest chain's end.
+func (r *recovery) brokenOff(height uint64, why error) error {
+	what := fmt.Sprintf("%s has %d blocks, of which no storage node that was asked gives a good block %d: nothing was "+
+		"changed; bring back a node or a disk that has it", r.plan.Source, r.plan.ChainHeight, height)
+	switch {
+	case r.doubtful:
+		// The node may have another block than this master's last one, and then its block is the committed one. So it
+		// must not be left out.
+	case len(r.cfg.FromStorage) > 0:
+		what += ", or do not name " + r.plan.Source + ", which loses the blocks that only it has"
+	default:
+		what += ", or leave " + r.plan.Source + " out with --without, which loses the blocks that only it has"
+	}
+	return fmt.Errorf("%s: %w", what, why)
+}
+
+// removeOthers marks the lost masters as removed. One that comes back learns it from the group.
+func (r *recovery) removeOthers() error {
+	view := r.state().View()
+	for _, m := range view.Masters {
+		if m.ID == r.plan.Member {
+			continue
+		}
+		if _, err := r.state().Apply(masterfsm.Encode(&masterfsm.RemoveMaster{ID: m.ID, Time: view.Now})); err != nil {
+			return err
+		}
+	}
+	return nil
+}

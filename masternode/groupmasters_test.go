@@ -1,0 +1,44 @@
+package masternode
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/wire"
+)
+
+// groupMasters answers for other masters: who is where.
+type groupMasters struct {
+	noMasters
+	mu        sync.Mutex // guards all below
+	at        map[string]wire.Member
+	older     map[string]bool // members whose program knows protocol level 0 alone
+	announced []string        // URLs that were announced to
+	answer    wire.Announced
+	err       error
+}
+
+func (g *groupMasters) Member(_ context.Context, url string) (wire.Member, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	m, ok := g.at[url]
+	if !ok {
+		return wire.Member{}, errNoMaster
+	}
+	if !g.older[m.ID] {
+		m.Level = masterfsm.ProtocolLevel
+	}
+	return m, nil
+}
+
+func (g *groupMasters) Announce(_ context.Context, url string, m wire.Member, _ bool) (wire.Announced, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if m.Signs || m.Level != 0 {
+		return wire.Announced{}, errors.New("a field that masters of before refuse")
+	}
+	g.announced = append(g.announced, url)
+	return g.answer, g.err
+}

@@ -1,0 +1,218 @@
+package masterstest
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/wire"
+)
+
+// fate is what becomes of a command that is on its way into the log.
+type Fate uint8
+
+const (
+	Committed     Fate = iota // and answered
+	DeposedKept               // the leader is deposed and cannot tell; the next one finds the command in its log
+	DeposedForgot             // the leader is deposed and cannot tell; nobody else has the command
+)
+
+// fakeLedger is a group of masters as the one that leads it sees it. The group's log is committed at once, unless fate
+// says otherwise, and a test can cut its leadership.
+type Ledger struct {
+	t       *testing.T
+	Delay   func() time.Duration   // of a commit
+	Fate    func() Fate            // of a command
+	Vacancy func() time.Duration   // from the end of a leadership to the next
+	OnApply func(*masterfsm.State) // looks at the state after each command
+	Confirm func() error           // why a majority does not confirm that this master leads
+	Silence func() time.Duration   // since a leader was heard of
+
+	Mu        sync.RWMutex // guards all below
+	State     *masterfsm.State
+	changed   chan struct{} // closed at the next change of the state
+	elected   chan struct{} // closed at the next change of the leader
+	elections int           // calls of LeaderChanged
+	Term      uint64
+	Leads     bool
+	cut       chan struct{} // closed when the leadership is cut
+	Entries   int
+	inherited [][]byte // commands of a deposed leader, not committed yet, that the next one will
+}
+
+func NewLedger(t *testing.T) *Ledger {
+	return &Ledger{
+		t: t, State: masterfsm.New(), changed: make(chan struct{}), elected: make(chan struct{}), cut: make(chan struct{}),
+		Delay:   func() time.Duration { return 0 },
+		Fate:    func() Fate { return Committed },
+		Vacancy: func() time.Duration { return 300 * time.Millisecond },
+		OnApply: func(*masterfsm.State) {},
+		Confirm: func() error { return nil },
+		Silence: func() time.Duration { return 0 },
+	}
+}
+
+func (l *Ledger) Propose(_ context.Context, command []byte) (any, error) {
+	l.Mu.RLock()
+	term, leader := l.Term, l.Leads
+	l.Mu.RUnlock()
+	if !leader {
+		return nil, wire.ErrNotLeader
+	}
+	if d := l.Delay(); d > 0 {
+		time.Sleep(d) // the time that the disks take; in a synctest bubble it costs nothing
+	}
+	f := l.Fate()
+	l.Mu.Lock()
+	defer l.Mu.Unlock()
+	if f == Committed && l.Leads && l.Term == term {
+		return l.Apply(command)
+	}
+	if f == DeposedKept && l.Term == term { // else the next leader began without it
+		l.inherited = append(l.inherited, command)
+	}
+	if l.Term == term {
+		l.depose()
+	}
+	return nil, wire.ErrUnknownOutcome
+}
+
+// apply commits a command; mu is held.
+func (l *Ledger) Apply(command []byte) (any, error) {
+	term := l.State.Term()
+	result, err := l.State.Apply(command)
+	if errors.Is(err, masterfsm.ErrCommand) {
+		l.t.Errorf("a command that would stop the masters: %v", err)
+	}
+	l.Entries++
+	l.OnApply(l.State)
+	close(l.changed)
+	l.changed = make(chan struct{})
+	if l.State.Term() != term {
+		l.Elect()
+	}
+	return result, err
+}
+
+// Elect wakes those that wait for another leader. Mu is held.
+func (l *Ledger) Elect() {
+	close(l.elected)
+	l.elected = make(chan struct{})
+}
+
+func (l *Ledger) Read(f func(*masterfsm.State)) {
+	l.Mu.RLock()
+	defer l.Mu.RUnlock()
+	f(l.State)
+}
+
+func (l *Ledger) StateChanged() <-chan struct{} {
+	l.Mu.RLock()
+	defer l.Mu.RUnlock()
+	return l.changed
+}
+
+func (l *Ledger) LeaderChanged() <-chan struct{} {
+	l.Mu.Lock()
+	defer l.Mu.Unlock()
+	l.elections++
+	return l.elected
+}
+
+// LeaderWaits is how often LeaderChanged was called: by each waiter at first, and after each wake-up.
+func (l *Ledger) LeaderWaits() int {
+	l.Mu.RLock()
+	defer l.Mu.RUnlock()
+	return l.elections
+}
+
+func (l *Ledger) ReadIndex(context.Context) (wire.ReadIndex, error) {
+	if err := l.Confirm(); err != nil {
+		return wire.ReadIndex{}, err
+	}
+	l.Mu.RLock()
+	defer l.Mu.RUnlock()
+	if !l.Leads {
+		return wire.ReadIndex{}, wire.ErrNotLeader
+	}
+	return wire.ReadIndex{Index: 1, Term: l.Term}, nil
+}
+
+func (l *Ledger) WaitApplied(context.Context, uint64) error { return nil }
+
+func (l *Ledger) Leader() string {
+	l.Mu.RLock()
+	defer l.Mu.RUnlock()
+	if l.Leads {
+		return "m1"
+	}
+	return ""
+}
+
+func (l *Ledger) LastContact() time.Duration { return l.Silence() }
+
+func (l *Ledger) Applied() uint64 {
+	l.Mu.RLock()
+	defer l.Mu.RUnlock()
+	return uint64(l.Entries)
+}
+
+// RunAsLeader elects the one member again a moment after its leadership was cut.
+func (l *Ledger) RunAsLeader(ctx context.Context, lead func(context.Context, uint64) error) error {
+	for ctx.Err() == nil {
+		l.Mu.Lock()
+		for _, command := range l.inherited {
+			_, _ = l.Apply(command) // whoever proposed it is not there to be told
+		}
+		l.inherited, l.Leads = nil, true
+		l.Term++
+		term, cut := l.Term, l.cut
+		l.Elect()
+		l.Mu.Unlock()
+		leading, cancel := context.WithCancel(ctx)
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			// Leadership may be lost before the context is told.
+			err := lead(leading, term)
+			if err != nil && leading.Err() == nil && !errors.Is(err, wire.ErrNotLeader) && !errors.Is(err, wire.ErrUnknownOutcome) {
+				l.t.Errorf("lead: %v", err)
+			}
+		}()
+		select {
+		case <-ctx.Done():
+		case <-cut:
+		case <-ended: // handed over, and back after the vacancy
+		}
+		l.Mu.Lock()
+		l.depose()
+		l.cut = make(chan struct{})
+		l.Mu.Unlock()
+		cancel()
+		<-ended
+		select {
+		case <-ctx.Done():
+		case <-time.After(l.Vacancy()):
+		}
+	}
+	return nil
+}
+
+// cutLeadership ends the leadership of now.
+func (l *Ledger) CutLeadership() {
+	l.Mu.Lock()
+	defer l.Mu.Unlock()
+	l.depose()
+}
+
+// depose ends the leadership of now: nothing is committed in its term any more. mu is held.
+func (l *Ledger) depose() {
+	if l.Leads {
+		l.Leads = false
+		close(l.cut)
+		l.Elect()
+	}
+}

@@ -1,0 +1,142 @@
+package masterstest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/chainstore/chainstore/wire"
+)
+
+// fakeMembership is the raft configuration as one master sees it. It asserts that nobody is given a vote who is no
+// member, and that nobody removes itself.
+type Membership struct {
+	Mu         sync.Mutex // guards all below
+	Self       wire.Member
+	List       []wire.Master
+	OnApplied  func() uint64 // nil for 0
+	Handed     []string      // to whom the leadership was to go
+	Met        []wire.Member
+	Retired    bool
+	RefusedErr error // why this master takes part in nothing
+	Fail       error // of the next change
+	// reaches tells whether a member is there, at a raft address or anywhere; nil for all.
+	ReachesMember func(id, address string) bool
+}
+
+// newFakeMembership is a group of one voter.
+func NewMembership() *Membership {
+	self := wire.Member{ID: "m1", URL: "http://m1", Raft: "m1:1", Group: "cs-test", Epoch: 1}
+	return &Membership{Self: self, List: []wire.Master{{ID: self.ID, Raft: self.Raft, State: "leader", Voter: true}}}
+}
+
+func (f *Membership) Member() wire.Member {
+	f.Mu.Lock()
+	defer f.Mu.Unlock()
+	m := f.Self
+	if f.OnApplied != nil {
+		m.Applied = f.OnApplied()
+	}
+	return m
+}
+
+func (f *Membership) Members() []wire.Master {
+	f.Mu.Lock()
+	defer f.Mu.Unlock()
+	return slices.Clone(f.List)
+}
+
+// find is the place of a member, -1 where there is none. mu is held.
+func (f *Membership) find(id string) int {
+	return slices.IndexFunc(f.List, func(m wire.Master) bool { return m.ID == id })
+}
+
+// failing gives the error that is due, once. mu is held.
+func (f *Membership) failing() error {
+	err := f.Fail
+	f.Fail = nil
+	return err
+}
+
+func (f *Membership) AddMember(_ context.Context, m wire.Member) error {
+	f.Mu.Lock()
+	defer f.Mu.Unlock()
+	if err := f.failing(); err != nil {
+		return err
+	}
+	if i := f.find(m.ID); i >= 0 {
+		f.List[i].Raft = m.Raft
+		return nil
+	}
+	f.List = append(f.List, wire.Master{ID: m.ID, Raft: m.Raft, State: "follower"})
+	return nil
+}
+
+func (f *Membership) Promote(_ context.Context, id string) error {
+	f.Mu.Lock()
+	defer f.Mu.Unlock()
+	i := f.find(id)
+	if i < 0 {
+		return fmt.Errorf("%s is no member", id)
+	}
+	f.List[i].Voter = true
+	return nil
+}
+
+func (f *Membership) RemoveMember(_ context.Context, id string) error {
+	f.Mu.Lock()
+	defer f.Mu.Unlock()
+	if id == f.Self.ID {
+		return errors.New("a leader that removes itself")
+	}
+	if err := f.failing(); err != nil {
+		return err
+	}
+	f.List = slices.DeleteFunc(f.List, func(m wire.Master) bool { return m.ID == id })
+	return nil
+}
+
+func (f *Membership) TransferLeadership(to string) error {
+	f.Mu.Lock()
+	defer f.Mu.Unlock()
+	f.Handed = append(f.Handed, to)
+	return f.failing()
+}
+
+func (f *Membership) Reaches(_ context.Context, id, address string) bool {
+	f.Mu.Lock()
+	reaches := f.ReachesMember
+	f.Mu.Unlock()
+	return reaches == nil || reaches(id, address)
+}
+
+func (f *Membership) Meet(m wire.Member) {
+	f.Mu.Lock()
+	defer f.Mu.Unlock()
+	f.Met = append(f.Met, m)
+}
+
+func (f *Membership) Adopt(group string, epoch uint64, id string, _ ...wire.Member) error {
+	f.Mu.Lock()
+	defer f.Mu.Unlock()
+	if id != f.Self.ID || f.Self.Group != "" {
+		return fmt.Errorf("adopted as %s by %s", id, group)
+	}
+	f.Self.Group, f.Self.Epoch = group, epoch
+	return nil
+}
+
+func (f *Membership) Refused() error {
+	f.Mu.Lock()
+	defer f.Mu.Unlock()
+	return f.RefusedErr
+}
+
+func (f *Membership) Retire() error {
+	f.Mu.Lock()
+	defer f.Mu.Unlock()
+	f.Retired = true
+	return nil
+}

@@ -1,0 +1,471 @@
+package masterstest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/wire"
+)
+
+// fakeStorage is a storage node in memory. It asserts that what it is given extends its chain and that orders do not go
+// backwards.
+type Storage struct {
+	Mu       sync.Mutex // guards all below
+	Verifier *chain.Verifier
+	Blocks   []chain.Block
+	Leaves   []chain.Hash
+	hashes   []tlog.Hash // of the tree over those leaves that were in a proof, as tlog numbers them
+	hashed   int64       // leaves, of which hashes has the hashes
+	Highest  wire.Order
+	Down     bool
+	Lie      func(*wire.ProvenRecord) // changes an answer
+	Reads    int
+	// tileReads and entryReads count the calls of those.
+	TileReads, EntryReads int
+	// lieHeaders and liePlace do the same to headers, and to the block of a leaf.
+	LieHeaders func([]wire.ProvenHeader) []wire.ProvenHeader
+	LiePlace   bool
+	LieHits    func(*wire.RecordHits) // the same to what the index tells
+	LieTiles   func(*wire.TileData)
+	LieEntries func(*wire.Entries)
+	Lag        int // blocks that are not in the index yet
+
+	Bad        map[uint64]bool // blocks that are damaged on its disk
+	Inbox      map[uint64]chain.Block
+	Check      wire.CheckStatus
+	Polls      int                                    // how often it was asked how the check goes
+	Report     func(wire.CheckOrder) wire.CheckStatus // how its checks end; nil for as they should
+	ReceiveErr error                                  // answers every order to receive
+	Ticket     string
+	Open       []wire.Piece // under the ticket
+	Got        uint64       // blocks, under the ticket
+	Sent       wire.SendOrder
+	Answer     wire.SendStatus
+}
+
+func (s *Storage) Status() wire.StorageStatus {
+	h := s.Verifier.Head()
+	st := wire.StorageStatus{Height: h.Height, Hash: h.Hash, Size: h.Tree.Size()}
+	for number := range s.Inbox {
+		st.Inbox.To = max(st.Inbox.To, number+1)
+	}
+	for st.Inbox.From = st.Inbox.To; st.Inbox.From > 0; st.Inbox.From-- {
+		if _, ok := s.Inbox[st.Inbox.From-1]; !ok {
+			break
+		}
+	}
+	return st
+}
+
+// add puts a block behind the chain.
+func (s *Storage) Add(b chain.Block) error {
+	leaves, err := s.Verifier.Take(&b)
+	if err != nil {
+		return err
+	}
+	s.Leaves = append(s.Leaves, leaves...)
+	s.Blocks = append(s.Blocks, b)
+	return nil
+}
+
+// cutAt forgets the blocks from a number on.
+func (s *Storage) CutAt(height uint64) {
+	blocks := s.Blocks
+	s.Blocks, s.Leaves, s.hashes, s.hashed, s.Verifier = nil, nil, nil, 0, chain.NewVerifier(chain.Head{})
+	for _, b := range blocks[:min(height, uint64(len(blocks)))] {
+		if err := s.Add(b); err != nil {
+			panic(err)
+		}
+	}
+}
+
+// missing is what the node lacks of the pieces that are open.
+func (s *Storage) Missing() []chain.Range {
+	list := []chain.Range{}
+	for _, p := range s.Open {
+		for number := p.From; number < p.To; number++ {
+			if number >= uint64(len(s.Blocks)) || s.Bad[number] {
+				list = chain.AddRange(list, chain.Range{From: number, To: number + 1})
+			}
+		}
+	}
+	return list
+}
+
+// drain puts what fits from the inbox behind the chain.
+func (s *Storage) drain() {
+	for number := uint64(len(s.Blocks)); ; number++ {
+		b, ok := s.Inbox[number]
+		if !ok || s.Add(b) != nil {
+			break
+		}
+	}
+	for number := range s.Inbox {
+		if number < uint64(len(s.Blocks)) {
+			delete(s.Inbox, number)
+		}
+	}
+}
+
+// reader reads hashes of the tree.
+func (s *Storage) HashReader() tlog.HashReader {
+	return tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) {
+		out := make([]tlog.Hash, len(indexes))
+		for i, x := range indexes {
+			out[i] = s.hashes[x]
+		}
+		return out, nil
+	})
+}
+
+// hashUpTo makes the hashes of the tree of a size.
+func (s *Storage) HashUpTo(size uint64) {
+	for ; s.hashed < int64(size); s.hashed++ {
+		hashes, err := tlog.StoredHashesForRecordHash(s.hashed, tlog.Hash(s.Leaves[s.hashed]), s.HashReader())
+		if err != nil {
+			panic(err)
+		}
+		s.hashes = append(s.hashes, hashes...)
+	}
+}
+
+// prove is the path of a leaf in the tree of a size.
+func (s *Storage) Prove(size, index uint64) []chain.Hash {
+	s.HashUpTo(size)
+	proof, err := tlog.ProveRecord(int64(size), int64(index), s.HashReader())
+	if err != nil {
+		panic(err)
+	}
+	path := make([]chain.Hash, len(proof))
+	for i, h := range proof {
+		path[i] = chain.Hash(h)
+	}
+	return path
+}
+
+// fakeWorkers are storage nodes and miners by URL.
+type Workers struct {
+	t        *testing.T
+	Storages map[string]*Storage
+	Flaky    func(url string) error         // asked twice in a call: the call may be lost, and the answer
+	Delay    func(url string) time.Duration // of a call
+	Wrong    func(url string) bool          // a miner answers with a nonce that does not mine the block
+	Lossy    bool                           // nodes lose blocks, so that the leader may be wrong about what is next
+}
+
+func NewWorkers(t *testing.T, storages int) *Workers {
+	w := &Workers{
+		t: t, Storages: map[string]*Storage{},
+		Flaky: func(string) error { return nil },
+		Delay: func(string) time.Duration { return time.Millisecond },
+		Wrong: func(string) bool { return false },
+	}
+	for i := range storages {
+		w.Storages[fmt.Sprintf("http://s%d", i)] = &Storage{
+			Verifier: chain.NewVerifier(chain.Head{}), Bad: map[uint64]bool{}, Inbox: map[uint64]chain.Block{},
+		}
+	}
+	return w
+}
+
+var ErrDown = errors.New("connection refused")
+
+// on calls a storage node.
+func (w *Workers) On(ctx context.Context, target wire.Worker, f func(*Storage) error) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(w.Delay(target.URL)):
+	}
+	if err := w.Flaky(target.URL); err != nil {
+		return err
+	}
+	s := w.Storages[target.URL]
+	if s == nil {
+		return ErrDown
+	}
+	s.Mu.Lock()
+	defer s.Mu.Unlock()
+	if s.Down {
+		return ErrDown
+	}
+	if err := f(s); err != nil {
+		return err
+	}
+	return w.Flaky(target.URL)
+}
+
+func (w *Workers) StorageStatus(ctx context.Context, t wire.Worker, _ wire.Order) (st wire.StorageStatus, err error) {
+	err = w.On(ctx, t, func(s *Storage) error { st = s.Status(); return nil })
+	return st, err
+}
+
+func (w *Workers) MinerStatus(_ context.Context, t wire.Worker, _ wire.Order) (wire.MinerStatus, error) {
+	return wire.MinerStatus{}, w.Flaky(t.URL)
+}
+
+func (w *Workers) PutBlock(ctx context.Context, t wire.Worker, o wire.Order, number uint64, data []byte) (st wire.StorageStatus, err error) {
+	err = w.On(ctx, t, func(s *Storage) error {
+		if o.Less(s.Highest) {
+			return errors.New("fenced")
+		}
+		s.Highest = o
+		if number < uint64(len(s.Blocks)) {
+			st = s.Status()
+			return nil
+		}
+		b, err := chain.ParseBlock(data)
+		if err != nil {
+			w.t.Errorf("block %d: %v", number, err)
+			return err
+		}
+		if err := s.Add(b); err != nil {
+			if !w.Lossy {
+				w.t.Errorf("block %d: %v", number, err)
+			}
+			return err
+		}
+		st = s.Status()
+		return nil
+	})
+	return st, err
+}
+
+func (w *Workers) PutInbox(ctx context.Context, t wire.Worker, o wire.Order, number uint64, data []byte) (st wire.StorageStatus, err error) {
+	err = w.On(ctx, t, func(s *Storage) error {
+		if o.Less(s.Highest) {
+			return errors.New("fenced")
+		}
+		b, err := chain.ParseBlock(data)
+		if err != nil {
+			return err
+		}
+		if number >= uint64(len(s.Blocks)) {
+			s.Inbox[number] = b
+		}
+		st = s.Status()
+		return nil
+	})
+	return st, err
+}
+
+// Check takes three questions.
+func (w *Workers) Check(ctx context.Context, t wire.Worker, o wire.Order, order wire.CheckOrder) (st wire.CheckStatus, err error) {
+	err = w.On(ctx, t, func(s *Storage) error {
+		if o.Less(s.Highest) {
+			return errors.New("fenced")
+		}
+		if s.Check.Check != order.Check {
+			s.Check, s.Polls = wire.CheckStatus{Check: order.Check}, 0
+		}
+		if s.Polls++; s.Polls == 3 && s.Report != nil {
+			s.Check = s.Report(order)
+			s.Check.Check = order.Check
+		} else if s.Polls == 3 {
+			report := &wire.Report{Unchecked: order.Height}
+			for number := range min(order.Height, uint64(len(s.Blocks))) {
+				if s.Bad[number] {
+					report.Bad = chain.AddRange(report.Bad, chain.Range{From: number, To: number + 1})
+					report.Findings = append(report.Findings, chain.Finding{Block: number, What: chain.WrongPayload})
+				}
+			}
+			if have := uint64(len(s.Blocks)); have < order.Height {
+				report.Bad = chain.AddRange(report.Bad, chain.Range{From: have, To: order.Height})
+				report.Findings = append(report.Findings, chain.Finding{Block: have, What: chain.WrongShort})
+			} else if have > 0 && order.Height > 0 {
+				report.Other = s.Blocks[order.Height-1].Header.Hash() != order.Hash
+			}
+			report.Findings = report.Findings[:min(len(report.Findings), chain.MaxFindings)]
+			report.Bad = chain.BoundRanges(report.Bad, chain.MaxFindings)
+			s.Check.Report = report
+		}
+		st = s.Check
+		return nil
+	})
+	return st, err
+}
+
+func (w *Workers) Receive(ctx context.Context, t wire.Worker, o wire.Order, order wire.ReceiveOrder) (st wire.ReceiveStatus, err error) {
+	err = w.On(ctx, t, func(s *Storage) error {
+		if o.Less(s.Highest) {
+			return errors.New("fenced")
+		}
+		if s.ReceiveErr != nil {
+			return s.ReceiveErr
+		}
+		if s.Ticket != order.Ticket {
+			if order.Keep < uint64(len(s.Blocks)) {
+				s.CutAt(order.Keep)
+			}
+			s.Ticket, s.Open, s.Got = order.Ticket, order.Pieces, 0
+		}
+		if len(s.Missing()) == 0 {
+			s.drain()
+		}
+		st = wire.ReceiveStatus{StorageStatus: s.Status(), Missing: s.Missing(), Blocks: s.Got, Bytes: 100 * s.Got}
+		return nil
+	})
+	return st, err
+}
+
+// Send moves one block each time it is asked how it goes.
+func (w *Workers) Send(ctx context.Context, t wire.Worker, o wire.Order, order wire.SendOrder) (st wire.SendStatus, err error) {
+	var b *chain.Block
+	err = w.On(ctx, t, func(s *Storage) error {
+		if o.Less(s.Highest) {
+			return errors.New("fenced")
+		}
+		if s.Sent.Ticket != order.Ticket || s.Sent.Attempt != order.Attempt {
+			s.Sent, s.Answer = order, wire.SendStatus{Running: true}
+		}
+		if s.Answer.Running {
+			number := s.Sent.Pieces[0].From
+			switch {
+			case number >= uint64(len(s.Blocks)) || s.Bad[number]:
+				s.Answer = wire.SendStatus{Error: "cannot read a block", Faulty: true}
+			default:
+				b = &s.Blocks[number]
+			}
+		}
+		st = s.Answer
+		return nil
+	})
+	if err != nil || b == nil {
+		return st, err
+	}
+	refused := w.On(ctx, wire.Worker{URL: order.To}, func(r *Storage) error {
+		number := b.Header.Block
+		switch {
+		case r.Ticket != order.Ticket:
+			return errors.New("unknown ticket")
+		case number < uint64(len(r.Blocks)):
+			if r.Blocks[number].Header != b.Header {
+				w.t.Errorf("block %d was sent into another chain", number)
+			}
+			delete(r.Bad, number)
+		case number == uint64(len(r.Blocks)):
+			if err := r.Add(*b); err != nil {
+				return err
+			}
+		default:
+			return errors.New("a gap")
+		}
+		r.Got++
+		return nil
+	})
+	err = w.On(ctx, t, func(s *Storage) error {
+		switch {
+		case s.Sent.Ticket != order.Ticket || s.Sent.Attempt != order.Attempt || !s.Answer.Running:
+		case refused != nil:
+			s.Answer = wire.SendStatus{Error: refused.Error()}
+		default:
+			s.Sent.Pieces = unfinished(s.Sent.Pieces, []chain.Range{{From: b.Header.Block + 1, To: 1 << 62}})
+			if len(s.Sent.Pieces) == 0 {
+				s.Answer.Running = false
+			}
+			s.Answer.Blocks++
+		}
+		st = s.Answer
+		return nil
+	})
+	return st, err
+}
+
+func (w *Workers) ReadRecords(ctx context.Context, t wire.Worker, places []wire.Place) (out []wire.ProvenRecord, err error) {
+	err = w.On(ctx, t, func(s *Storage) error {
+		s.Reads++
+		for _, p := range places {
+			if p.Block >= uint64(len(s.Blocks)) {
+				out = append(out, wire.ProvenRecord{Status: wire.ReadBehind})
+				continue
+			}
+			b := s.Blocks[p.Block]
+			a := wire.ProvenRecord{
+				Record: append([]byte(nil), b.Encoded(p.Offset)...),
+				Path:   s.Prove(b.Header.Seal(), b.Header.First+uint64(p.Offset)),
+			}
+			if s.Bad[p.Block] {
+				a.Record[len(a.Record)-1] ^= 1
+			}
+			if s.Lie != nil {
+				s.Lie(&a)
+			}
+			out = append(out, a)
+		}
+		return nil
+	})
+	return out, err
+}
+
+func (w *Workers) Headers(ctx context.Context, t wire.Worker, from uint64, limit int, size uint64) (out []wire.ProvenHeader, err error) {
+	err = w.On(ctx, t, func(s *Storage) error {
+		if size > uint64(len(s.Leaves)) {
+			return errors.New("behind")
+		}
+		for b := from; b < uint64(len(s.Blocks)) && len(out) < limit; b++ {
+			h := s.Blocks[b].Header
+			out = append(out, wire.ProvenHeader{Header: h, Path: s.Prove(size, h.Seal())})
+		}
+		if s.LieHeaders != nil && len(out) > 0 {
+			out = s.LieHeaders(out)
+		}
+		return nil
+	})
+	return out, err
+}
+
+func (w *Workers) Locate(ctx context.Context, t wire.Worker, index uint64) (block uint64, err error) {
+	err = w.On(ctx, t, func(s *Storage) error {
+		for _, b := range s.Blocks {
+			if index < b.Header.Size() {
+				block = b.Header.Block
+				if s.LiePlace {
+					block = (block + 1) % uint64(len(s.Blocks))
+				}
+				return nil
+			}
+		}
+		return errors.New("no such leaf")
+	})
+	return block, err
+}
+
+func (w *Workers) Mine(ctx context.Context, t wire.Worker, _ wire.Order, o wire.MineOrder) (uint64, error) {
+	select {
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	case <-time.After(w.Delay(t.URL)):
+	}
+	if err := w.Flaky(t.URL); err != nil {
+		return 0, err
+	}
+	nonce, ok := chain.Solve(o.Inner, o.Difficulty, o.Start, 1<<20)
+	if !ok {
+		return 0, errors.New("no nonce")
+	}
+	if w.Wrong(t.URL) {
+		for chain.Mined(chain.BlockHash(o.Inner, nonce), o.Difficulty) {
+			nonce++
+		}
+	}
+	return nonce, nil
+}
+
+// unfinished returns the pieces that are still missing, each from its first missing block on.
+func unfinished(pieces []wire.Piece, missing []chain.Range) []wire.Piece {
+	var left []wire.Piece
+	for _, p := range pieces {
+		if here := chain.CommonRanges(missing, []chain.Range{p.Range}); len(here) > 0 {
+			p.From = here[0].From
+			left = append(left, p)
+		}
+	}
+	return left
+}

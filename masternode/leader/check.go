@@ -1,0 +1,235 @@
+package leader
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/wire"
+)
+
+// orderTimeout is how long the answer to an order may take that starts work, or asks how it goes.
+const orderTimeout = 5 * time.Second
+
+// check has a Validating node check its chain, or asks how that goes, and commits what it found when it is done.
+func (l *leadership) check(a action, view masterfsm.View) job {
+	n := view.Storage(a.node)
+	order := wire.CheckOrder{
+		Check: strconv.FormatUint(n.Version, 10), Height: n.Target.Height, Hash: n.Target.Hash,
+		Rate: l.cfg.CheckRate, Lost: view.Confirmed,
+	}
+	return func(ctx context.Context) (func(*memory, time.Time), error) {
+		status, err := l.askCheck(ctx, n, order)
+		if err != nil {
+			return nil, err
+		}
+		if status.Report == nil && status.Error == "" {
+			return checking(n, status), nil
+		}
+		early := endedEarly(status, n.Target.Height)
+		end := &masterfsm.EndCheck{ID: n.ID, Version: n.Version}
+		if early != nil && nothingBad(status) {
+			end.Aborted = causeOf(early)
+		} else if err := l.concludes(ctx, n, status, end); err != nil {
+			return checking(n, status), err
+		}
+		end.Time = l.Now()
+		if _, err := l.Propose(ctx, end); err != nil {
+			return checking(n, status), err
+		}
+		l.logFindings(n, end)
+		if early != nil && end.Aborted.IsZero() {
+			// EndCheck has cleared the cause, and the repair looks at what was found. So the check is made due again.
+			again := &masterfsm.Suspect{ID: n.ID, Cause: causeOf(early), Time: l.Now()}
+			if _, err := l.Propose(ctx, again); err != nil {
+				l.log.Warn("a check that ended early could not be made due again", "node", n.ID, "error", err)
+			}
+		}
+		return func(m *memory, now time.Time) {
+			m.of(n.ID).last = now
+			delete(m.tasks, n.ID)
+			m.checkEnded(n.ID, early, l.pace, now)
+		}, nil
+	}
+}
+
+// concludes puts into a command what a check has found.
+func (l *leadership) concludes(
+	ctx context.Context, n masterfsm.Storage, status wire.CheckStatus, end *masterfsm.EndCheck,
+) error {
+	report := status.Report
+	end.Findings = findingsOf(report)
+	end.Bad, end.Unchecked = below(report.Bad, n.Target.Height), firstUnchecked(report, n.Target.Height)
+	end.Tiles, end.Bytes, end.Millis = report.Tiles, status.Bytes, status.Millis
+	for _, f := range end.Findings {
+		end.Strange = end.Strange || f.What == chain.WrongShort
+	}
+	if report.Other {
+		return l.findFork(ctx, n, end)
+	}
+	return nil
+}
+
+// endedEarly says why a check that is over did not look at everything; nil where it did.
+func endedEarly(status wire.CheckStatus, height uint64) *wire.Aborted {
+	early := &wire.Aborted{Error: clip(status.Error), Blocks: status.Blocks, Height: height}
+	switch {
+	case status.Error != "":
+		return early
+	case status.Report.Unchecked == 0 && height > 0:
+		// An older storage node does not say why. A check that finished has looked at the first block at least.
+		early.Error, early.Blocks = "its report says that it could not look at the first block; its log says why", 0
+		return early
+	}
+	return nil
+}
+
+func causeOf(a *wire.Aborted) masterfsm.Cause {
+	return masterfsm.Cause{
+		Code: wire.CodeCheckAborted, Args: wire.Args{"blocks": a.Blocks, "height": a.Height, "detail": a.Error},
+	}
+}
+
+// nothingBad reports whether a check that ended early has found no bad block until then: nothing is to be repaired.
+func nothingBad(status wire.CheckStatus) bool {
+	return status.Report == nil || len(status.Report.Bad) == 0
+}
+
+// firstUnchecked is the first block that a check could not look at, in the form of the commands. There 0 means that all
+// blocks were looked at; in reports the target's height means that, and 0 means block 0. Block 0 becomes block 1 here:
+// any number but 0 has the node checked again from block 0 on.
+func firstUnchecked(report *wire.Report, height uint64) uint64 {
+	if report.Unchecked >= height {
+		return 0
+	}
+	return max(1, report.Unchecked)
+}
+
+// findingsOf is the findings of a report, cut to what the table takes: a command that it refuses would be tried for
+// ever.
+func findingsOf(report *wire.Report) []chain.Finding {
+	list := slices.Clone(report.Findings[:min(len(report.Findings), chain.MaxFindings)])
+	for i := range list {
+		list[i].What, list[i].Detail = clipTo(list[i].What, maxCause), clipTo(list[i].Detail, maxDetail)
+	}
+	return list
+}
+
+// below is what a node reports as bad, as far as it can be believed: blocks below a height, in order, and not too many runs of them.
+func below(bad []chain.Range, height uint64) (list []chain.Range) {
+	for _, r := range bad {
+		list = chain.AddRange(list, chain.Range{From: r.From, To: min(r.To, height)})
+	}
+	return chain.BoundRanges(list, chain.MaxFindings)
+}
+
+func (l *leadership) askCheck(ctx context.Context, n masterfsm.Storage, order wire.CheckOrder) (wire.CheckStatus, error) {
+	ctx, cancel := context.WithTimeout(ctx, orderTimeout)
+	defer cancel()
+	return l.cfg.Workers.Check(ctx, worker(n), l.order, order)
+}
+
+// checking takes how a check goes into the memory.
+func checking(n masterfsm.Storage, status wire.CheckStatus) func(*memory, time.Time) {
+	return func(m *memory, now time.Time) {
+		m.of(n.ID).last = now
+		m.tasks[n.ID] = wire.Task{
+			Kind: "check", Blocks: status.Blocks, Height: n.Target.Height, Bytes: status.Bytes, Total: status.Total, Millis: status.Millis,
+		}
+	}
+}
+
+// findFork adds to the findings where a node's chain leaves the group's. If that cannot be found out now, it names the
+// last block: the check must end, so that other nodes can be checked. The repair looks for the fork again.
+func (l *leadership) findFork(ctx context.Context, n masterfsm.Storage, end *masterfsm.EndCheck) error {
+	status, err := l.cfg.Workers.StorageStatus(ctx, worker(n), l.order)
+	if err != nil {
+		return err
+	}
+	end.Strange = true
+	keep, err := l.common(ctx, n, status, min(status.Height, n.Target.Height))
+	if err != nil && ctx.Err() == nil && n.Target.Height > 0 {
+		last := n.Target.Height - 1
+		end.Bad = chain.AddRange(end.Bad, chain.Range{From: last, To: last + 1})
+		end.Findings = append(end.Findings, chain.Finding{
+			Block: last, What: chain.WrongChain,
+			Detail: "its chain is consistent and another one; where it begins could not be found: " + clip(err.Error()),
+		})
+		end.Findings = end.Findings[max(0, len(end.Findings)-chain.MaxFindings):]
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("find the first block that differs: %w", err)
+	}
+	if keep < n.Target.Height {
+		end.Bad = chain.AddRange(end.Bad, chain.Range{From: keep, To: n.Target.Height})
+		end.Findings = append(end.Findings, chain.Finding{
+			Block: keep, What: chain.WrongChain,
+			Detail: fmt.Sprintf("its chain is consistent and another one: block %d is the first that differs", keep),
+		})
+		end.Findings = end.Findings[max(0, len(end.Findings)-chain.MaxFindings):]
+	}
+	return nil
+}
+
+// common is how many of a node's first height blocks are the group's: it looks, by halves, for the first header that differs from a proven
+// one. Links make all headers differ behind the first that does.
+func (l *leadership) common(ctx context.Context, n masterfsm.Storage, status wire.StorageStatus, height uint64) (uint64, error) {
+	low, high := uint64(0), height // blocks below low are the group's; high is not, or is the height
+	for low < high {
+		middle := low + (high-low)/2
+		same, err := l.sameHeader(ctx, n, status, middle)
+		if err != nil {
+			return 0, err
+		}
+		if same {
+			low = middle + 1
+		} else {
+			high = middle
+		}
+	}
+	return low, nil
+}
+
+// sameHeader reports whether a node's header is the group's. One that it cannot read is taken for another: what is sent again because of
+// that does no harm. The error tells that the node does not answer, or is no longer at that status.
+func (l *leadership) sameHeader(ctx context.Context, n masterfsm.Storage, status wire.StorageStatus, block uint64) (bool, error) {
+	proven, err := l.cfg.Prover.Header(ctx, block)
+	if err != nil {
+		return false, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, orderTimeout)
+	defer cancel()
+	headers, err := l.cfg.Workers.Headers(ctx, worker(n), block, 1, status.Size)
+	if err == nil {
+		return len(headers) == 1 && headers[0].Header == proven, nil
+	}
+	now, statusErr := l.cfg.Workers.StorageStatus(ctx, worker(n), l.order)
+	if statusErr != nil || now.Height != status.Height || now.Hash != status.Hash {
+		return false, err
+	}
+	return false, nil
+}
+
+func (l *leadership) logFindings(n masterfsm.Storage, end *masterfsm.EndCheck) {
+	log := l.log.With("node", n.ID, "url", n.URL)
+	if !end.Aborted.IsZero() {
+		log.Error("check: it stays due", "because", end.Aborted.Text())
+		return
+	}
+	for _, f := range end.Findings {
+		log.Error("check: damage found", "block", f.Block, "what", f.What, "detail", f.Detail)
+	}
+	if end.Tiles > 0 {
+		log.Warn("check: hashes of the tree were wrong on disk and were computed again from the blocks", "hashes", end.Tiles)
+	}
+	if len(end.Bad) > 0 || end.Strange || end.Unchecked > 0 {
+		log.Error("check: storage node is damaged", "bad", wire.RangesText(end.Bad), "blocks", n.Target.Height, "bytes", end.Bytes, "ms", end.Millis)
+		return
+	}
+	log.Debug("check: all good", "blocks", n.Target.Height, "bytes", end.Bytes, "ms", end.Millis)
+}

@@ -1,0 +1,85 @@
+package leader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/signing"
+	"github.com/chainstore/chainstore/wire"
+)
+
+// witnessTimeout is how long a witness may take for a cosignature, the consistency proof for it included.
+const witnessTimeout = 10 * time.Second
+
+// errOurs: the submission could not be made. The witness has nothing to do with it.
+var errOurs = errors.New("nothing could be submitted")
+
+// cosign has a witness cosign the checkpoint that is nominated, and commits the cosignature.
+func (l *leadership) cosign(a action, view masterfsm.View, m *memory) job {
+	w, nominee := l.witness(a.node), m.witnesses.nominee
+	old := m.witnesses.of(a.node).from(nominee.Size)
+	return func(ctx context.Context) (func(*memory, time.Time), error) {
+		asking, cancel := context.WithTimeout(ctx, witnessTimeout)
+		defer cancel()
+		cosignature, err := l.submit(asking, w, view, nominee, old)
+		if err == nil {
+			_, err = l.Propose(ctx, &masterfsm.Cosign{
+				Size: nominee.Size, Root: nominee.Root, Cosignatures: []masterfsm.Cosignature{cosignature}, Time: l.Now(),
+			})
+			if err != nil && !errors.Is(err, masterfsm.ErrStale) { // a newer one is shown already: this one came late
+				err = fmt.Errorf("%w: %w", errOurs, err)
+			} else {
+				err = nil
+			}
+		}
+		var stored uint64
+		l.cfg.Ledger.Read(func(s *masterfsm.State) { stored = s.Checkpoint().Size })
+		return func(m *memory, now time.Time) { l.witnessed(m.witnesses.of(w.Name), err, nominee.Size, stored, now) }, err
+	}
+}
+
+// submit hands the witness a checkpoint with the proof from a size, and verifies what it answers.
+func (l *leadership) submit(ctx context.Context, w signing.Witness, view masterfsm.View, c masterfsm.Boundary, old uint64) (masterfsm.Cosignature, error) {
+	proof, err := l.cfg.Prover.Consistency(ctx, old, c.Size)
+	if err != nil {
+		return masterfsm.Cosignature{}, fmt.Errorf("%w: no proof from size %d to %d: %w", errOurs, old, c.Size, err)
+	}
+	signed, err := l.cfg.Signer.Sign(l.sealer(view.Group.ID), view.Log, masterfsm.Cosigned{Boundary: c})
+	if err != nil {
+		return masterfsm.Cosignature{}, fmt.Errorf("%w: %w", errOurs, err)
+	}
+	answer, err := l.cfg.WitnessCalls.AddCheckpoint(ctx, w.URL, old, proof, signed)
+	if err != nil {
+		return masterfsm.Cosignature{}, err
+	}
+	return w.Cosignature(signed, answer)
+}
+
+// witnessed takes the end of a submission into what the leader knows of the witness, and tells the log what changed.
+func (l *leadership) witnessed(w *witnessed, err error, size, stored uint64, now time.Time) {
+	before, had := w.state, w.size
+	w.learn(err, size, stored, l.pace, now)
+	switch {
+	case w.state == before:
+	case w.state == wire.WitnessOK:
+		l.log.Info("the witness cosigns", "witness", w.name, "size", w.size)
+	default:
+		l.log.Warn("the witness does not cosign", "witness", w.name, "url", w.url, "state", w.state, "error", w.trouble)
+	}
+	if w.size < had {
+		l.log.Warn("the witness has gone back: it had cosigned more", "witness", w.name, "size", w.size, "had", had)
+	}
+}
+
+// witness is that of a name.
+func (l *Leader) witness(name string) signing.Witness {
+	for i := range l.cfg.Witnesses {
+		if l.cfg.Witnesses[i].Name == name {
+			return l.cfg.Witnesses[i]
+		}
+	}
+	return signing.Witness{}
+}

@@ -1,0 +1,248 @@
+package leader
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/wire"
+)
+
+// Times that an order may take. A miner may look for a nonce as long as it wants: others look beside it.
+const (
+	pingTimeout = 2 * time.Second
+	putTimeout  = 30 * time.Second
+)
+
+// job is an action made ready to run: it has all it needs and touches nothing that belongs to the loop. It returns what the
+// loop is to learn from its end.
+type job func(ctx context.Context) (learn func(*memory, time.Time), err error)
+
+// job makes an action ready, from the view and the memory that it was planned from.
+func (l *leadership) job(a action, view masterfsm.View, m *memory) job {
+	switch a.kind {
+	case actCut:
+		return l.propose(&masterfsm.Cut{Block: a.block, Time: l.Now()})
+	case actMine:
+		return l.mine(a, view)
+	case actPut:
+		return l.put(a, view, l.cfg.Workers.PutBlock)
+	case actAcknowledge:
+		return l.acknowledge(view, m)
+	case actInvalidate:
+		return l.invalidate(a, m)
+	case actInbox:
+		return l.put(a, view, l.cfg.Workers.PutInbox)
+	case actBeginCheck:
+		return l.propose(&masterfsm.BeginCheck{ID: a.node, Version: a.version, Time: l.Now()})
+	case actCheck:
+		return l.check(a, view)
+	case actAbortCheck:
+		return l.propose(&masterfsm.EndCheck{ID: a.node, Version: a.version, Aborted: masterfsm.Cause{Code: wire.CodeCheckUnfinished},
+			Time: l.Now()})
+	case actBeginRepair:
+		return l.beginRepair(a, view, m, l.cfg.Clock())
+	case actRepair:
+		return l.repair(a, view, m)
+	case actAbortRepair:
+		return l.abortRepair(a, view)
+	case actPingStorage:
+		return l.pingStorage(a, view)
+	case actPingMiner:
+		return l.pingMiner(a, view)
+	case actPingMaster:
+		return l.pingMaster(a, view)
+	case actPromote:
+		return l.change(a, "a master has caught up and votes from now on", l.cfg.Membership.Promote)
+	case actDropMaster:
+		return l.change(a, "a removed master is out of the group", l.cfg.Membership.RemoveMember)
+	case actFoundLog:
+		return l.foundLog(view)
+	case actAddLogKey:
+		return l.addGivenKey(view)
+	case actRaiseLevel:
+		return l.raiseLevel()
+	case actCosign:
+		return l.cosign(a, view, m)
+	}
+	return func(context.Context) (func(*memory, time.Time), error) {
+		return nil, fmt.Errorf("unknown action %d", a.kind)
+	}
+}
+
+func (l *leadership) propose(c masterfsm.Command) job {
+	return func(ctx context.Context) (func(*memory, time.Time), error) {
+		_, err := l.Propose(ctx, c)
+		return nil, err
+	}
+}
+
+func (l *leadership) mine(a action, view masterfsm.View) job {
+	var target wire.Worker
+	for _, miner := range view.Miners {
+		if miner.ID == a.node {
+			target = wire.Worker{URL: miner.URL, Token: miner.MasterToken}
+		}
+	}
+	header := *view.Waiting
+	order := wire.MineOrder{
+		Block: header.Block, Inner: header.Inner(), Difficulty: header.Difficulty, Start: a.share.start(),
+	}
+	return func(ctx context.Context) (func(*memory, time.Time), error) {
+		nonce, err := l.cfg.Workers.Mine(ctx, target, l.order, order)
+		if err != nil {
+			return nil, err
+		}
+		if !chain.Mined(chain.BlockHash(order.Inner, nonce), order.Difficulty) {
+			return nil, fmt.Errorf("miner %s answered with nonce %d, which does not mine block %d", a.node, nonce, a.block)
+		}
+		_, err = l.Propose(ctx, &masterfsm.Mined{Block: a.block, Nonce: nonce, Time: l.Now()})
+		return sighted(a.node), err
+	}
+}
+
+// giveBlock is how a block gets to a storage node: into its chain or its inbox.
+type giveBlock func(ctx context.Context, w wire.Worker, o wire.Order, number uint64, block []byte) (wire.StorageStatus, error)
+
+// put gives a storage node one block from this master's own state.
+func (l *leadership) put(a action, view masterfsm.View, give giveBlock) job {
+	target := storageWorker(view, a.node)
+	return func(ctx context.Context) (func(*memory, time.Time), error) {
+		var block chain.Block
+		var held bool
+		l.cfg.Ledger.Read(func(s *masterfsm.State) { block, held = s.Block(a.block) })
+		if !held {
+			return nil, nil // dropped meanwhile: the next plan knows
+		}
+		ctx, cancel := context.WithTimeout(ctx, putTimeout)
+		defer cancel()
+		status, err := give(ctx, target, l.order, a.block, block.Bytes())
+		if err != nil {
+			// Its height may be another than was thought: ask it at once.
+			return func(m *memory, _ time.Time) { m.of(a.node).tried = time.Time{} }, err
+		}
+		return l.heard(a.node, status, view), nil
+	}
+}
+
+// heard takes a storage node's answer into the memory, after holding it against the table.
+func (l *leadership) heard(id string, status wire.StorageStatus, view masterfsm.View) func(*memory, time.Time) {
+	var bad masterfsm.Cause
+	n := view.Storage(id)
+	if status.Height < n.Height {
+		bad = masterfsm.Cause{Code: wire.CodeShortChain, Args: wire.Args{"blocks": status.Height, "height": n.Height}}
+	}
+	l.cfg.Ledger.Read(func(s *masterfsm.State) {
+		if b, ok := s.BoundaryAt(status.Height); ok && b.Hash != status.Hash {
+			bad = masterfsm.Cause{Code: wire.CodeOtherChain, Args: wire.Args{"block": status.Height - 1}}
+		}
+		if status.Height > s.Head().Height {
+			bad = masterfsm.Cause{Code: wire.CodeAhead, Args: wire.Args{"blocks": status.Height, "height": s.Head().Height}}
+		}
+	})
+	return func(m *memory, now time.Time) {
+		s := m.of(id)
+		s.last = now
+		if s.version == 0 || s.height != status.Height {
+			s.heightAt = now
+		}
+		s.version, s.height, s.bad, s.inbox = n.Version, status.Height, bad, status.Inbox.To
+	}
+}
+
+func sighted(id string) func(*memory, time.Time) {
+	return func(m *memory, now time.Time) { m.of(id).last = now }
+}
+
+// acknowledge commits the heights that nodes have answered with since.
+func (l *leadership) acknowledge(view masterfsm.View, m *memory) job {
+	c := &masterfsm.Acknowledge{Time: l.Now()}
+	for i := range view.Storages {
+		n := &view.Storages[i]
+		if s := m.nodes[n.ID]; s.speaksOf(n) && s.bad.IsZero() && s.height > n.Height {
+			c.Nodes = append(c.Nodes, masterfsm.NodeHeight{ID: n.ID, Version: n.Version, Height: s.height})
+		}
+	}
+	return l.propose(c)
+}
+
+func (l *leadership) invalidate(a action, m *memory) job {
+	cause := m.of(a.node).bad
+	l.log.Error("storage node is invalid", "node", a.node, "because", cause.Text())
+	return l.propose(&masterfsm.Invalidate{ID: a.node, Version: a.version, Cause: cause, Time: l.Now()})
+}
+
+func (l *leadership) pingStorage(a action, view masterfsm.View) job {
+	target := storageWorker(view, a.node)
+	return func(ctx context.Context) (func(*memory, time.Time), error) {
+		ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+		defer cancel()
+		status, err := l.cfg.Workers.StorageStatus(ctx, target, l.order)
+		if err != nil {
+			return nil, err
+		}
+		return l.heard(a.node, status, view), nil
+	}
+}
+
+func (l *leadership) pingMiner(a action, view masterfsm.View) job {
+	var target wire.Worker
+	for _, miner := range view.Miners {
+		if miner.ID == a.node {
+			target = wire.Worker{URL: miner.URL, Token: miner.MasterToken}
+		}
+	}
+	return func(ctx context.Context) (func(*memory, time.Time), error) {
+		ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+		defer cancel()
+		if _, err := l.cfg.Workers.MinerStatus(ctx, target, l.order); err != nil {
+			return nil, err
+		}
+		return sighted(a.node), nil
+	}
+}
+
+// nearlyAll is how many log entries a master may lack and still get a vote: those that are on their way to it.
+const nearlyAll = 256
+
+func (l *leadership) pingMaster(a action, view masterfsm.View) job {
+	url := view.Master(a.node).URL
+	return func(ctx context.Context) (func(*memory, time.Time), error) {
+		ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+		defer cancel()
+		had := l.cfg.Membership.Member().Applied
+		member, err := l.cfg.Masters.Member(ctx, url)
+		if err != nil {
+			return nil, err
+		}
+		l.cfg.OnMember(member)
+		same := member.ID == a.node && member.Group == l.cfg.Membership.Member().Group
+		return func(m *memory, now time.Time) {
+			s := m.of(a.node)
+			s.last, s.caughtUp, s.signs = now, same && member.Applied+nearlyAll >= had, same && member.Signs
+			s.level = 0
+			if same {
+				s.level = member.Level
+			}
+		}, nil
+	}
+}
+
+// change changes who is in the group.
+func (l *leadership) change(a action, what string, do func(context.Context, string) error) job {
+	return func(ctx context.Context) (func(*memory, time.Time), error) {
+		l.cfg.Changing.Lock()
+		defer l.cfg.Changing.Unlock()
+		err := do(ctx, a.node)
+		if err == nil {
+			l.log.Info(what, "id", a.node)
+		}
+		return nil, err
+	}
+}
+
+func worker(n masterfsm.Storage) wire.Worker { return wire.Worker{URL: n.URL, Token: n.MasterToken} }
+
+func storageWorker(view masterfsm.View, id string) wire.Worker { return worker(view.Storage(id)) }

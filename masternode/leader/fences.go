@@ -1,0 +1,249 @@
+package leader
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/wire"
+)
+
+const (
+	// fenceWait is how long a leader waits for storage nodes that do not answer, before it acknowledges the first
+	// append of its term and each time that it asks them about a later epoch.
+	fenceWait = time.Second
+	// acceptedFor is how long a storage node counts as one that accepts this leader's orders after it accepted one.
+	// A recovery raises the epoch only on nodes that had no order for a minute, so it must stay well below that.
+	acceptedFor = 10 * time.Second
+)
+
+// fences is what a leader knows, in its term, of the epochs that the workers obey.
+//
+// A worker that answers with a later epoch says that the group was recovered without this master. Then whatever this
+// master acknowledged would stand at positions that the other group gives to other records. But one worker may be
+// damaged, or its folder may be of another cluster, and no single worker may stop the masters. So from the first such
+// answer on the leader acknowledges nothing, asks all storage nodes of the table again, and counts:
+//
+//   - A majority of the table's storage nodes obeys a later epoch: the master ends.
+//   - So many of them accept its orders that the others are no majority: the worker is wrong. The leader goes on, and
+//     a notice names the worker.
+//   - Neither: it acknowledges nothing, and asks again each second.
+//
+// This is safe because a recovery raises the epoch on a majority of the table's storage nodes, and on all others that
+// it asked, before it changes anything. It raises none that had an order within the last minute. So while half of the
+// storage nodes, or more, accepted an order within acceptedFor, no recovery has its majority. The exception is a
+// recovery with --storage-majority-lost or --from-storage: its operator states that the nodes it leaves out are
+// destroyed. Where that is so, the leader cannot end by this count; it acknowledges nothing, until a master of the
+// recovered group answers it.
+type fences struct {
+	suspended atomic.Bool   // nothing is acknowledged; true until the storage nodes were asked in this term
+	look      chan struct{} // holds one value where a worker has answered with a later epoch for the first time
+
+	mu       sync.Mutex           // guards all below
+	doubted  time.Time            // when the last worker was added to later; earlier acceptances do not count
+	accepted map[string]time.Time // by storage node: when the newest order that it accepted was sent
+	later    map[string]laterEpoch
+	logged   map[string]bool // workers that the log has named
+}
+
+// laterEpoch is the newest answer of a worker that obeys a later epoch.
+type laterEpoch struct {
+	epoch uint64
+	at    time.Time
+}
+
+func newFences() *fences {
+	f := &fences{
+		look: make(chan struct{}, 1), accepted: map[string]time.Time{}, later: map[string]laterEpoch{},
+		logged: map[string]bool{},
+	}
+	f.suspended.Store(true)
+	return f
+}
+
+// heardFrom looks at how an order to a worker, sent at a time, has ended. Another leader of the same epoch is raft's
+// to tell about. A worker of a version that does not name the epoch in its refusal is taken to speak of one.
+func (l *leadership) heardFrom(worker string, sent time.Time, err error) {
+	var fenced *wire.FencedError
+	f := l.fences
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	switch {
+	case err == nil:
+		f.accepted[worker] = sent
+	case errors.As(err, &fenced) && fenced.Highest.Epoch > l.order.Epoch:
+		now := l.cfg.Clock()
+		if _, known := f.later[worker]; !known {
+			f.suspended.Store(true)
+			f.doubted = now
+			l.log.Warn("worker answers with a later epoch; nothing is acknowledged until most storage nodes have "+
+				"answered whether they accept this leader", "worker", worker, "epoch", fenced.Highest.Epoch,
+				"own epoch", l.order.Epoch)
+			select {
+			case f.look <- struct{}{}:
+			default:
+			}
+		}
+		f.later[worker] = laterEpoch{epoch: fenced.Highest.Epoch, at: now}
+	default:
+		return
+	}
+	if len(f.later) > 0 {
+		l.judge()
+	}
+}
+
+// judge counts what the storage nodes of the table have answered; f.mu is held.
+func (l *leadership) judge() {
+	f, now := l.fences, l.cfg.Clock()
+	var nodes []masterfsm.Storage
+	var miners []masterfsm.Miner
+	l.cfg.Ledger.Read(func(s *masterfsm.State) { nodes, miners = s.Storages(), s.Miners() })
+	for id, a := range f.later {
+		gone := !slices.ContainsFunc(nodes, func(n masterfsm.Storage) bool { return n.ID == id }) &&
+			!slices.ContainsFunc(miners, func(m masterfsm.Miner) bool { return m.ID == id })
+		// One that answers now like this and now like that stays, so that it does not suspend the leader each time.
+		if gone || !f.accepted[id].Before(a.at) && now.Sub(a.at) >= acceptedFor {
+			delete(f.later, id)
+			delete(f.logged, id)
+		}
+	}
+	accept := 0
+	var refuse []string
+	for i := range nodes {
+		id := nodes[i].ID
+		at, accepted := f.accepted[id]
+		a, later := f.later[id]
+		switch {
+		case accepted && (!later || !at.Before(a.at)):
+			if !at.Before(f.doubted) && now.Sub(at) < acceptedFor {
+				accept++
+			}
+		case later:
+			refuse = append(refuse, fmt.Sprintf("%s at epoch %d", id, a.epoch))
+		}
+	}
+	switch {
+	case 2*len(refuse) > len(nodes):
+		f.suspended.Store(true)
+		if !l.fenced.Swap(true) {
+			l.cfg.Stop(fmt.Errorf("%w: storage nodes %s, this master at epoch %d: the group was recovered without this "+
+				"master, or a recovery was begun. "+
+				"Where another master was recovered, move this folder away and start with --join; where the recovery was "+
+				"cut short, run "+
+				"'chainstore master recover' again; docs/masters.md says what to do where it was a "+
+				"mistake", ErrLaterEpoch, strings.Join(refuse, ", "), l.order.Epoch))
+		}
+	case l.fenced.Load():
+	case 2*accept >= len(nodes):
+		f.suspended.Store(false)
+		for id, a := range f.later {
+			if !f.logged[id] {
+				f.logged[id] = true
+				l.log.Error("worker answers with a later epoch, but most storage nodes accept this leader's orders; "+
+					"its folder is of another cluster or damaged; take it out", "worker", id, "epoch", a.epoch,
+					"own epoch", l.order.Epoch)
+			}
+		}
+	default:
+		if !f.suspended.Swap(true) {
+			l.log.Error("nothing is acknowledged: a worker answers with a later epoch, and too few storage nodes " +
+				"accept this leader's orders")
+		}
+	}
+}
+
+// ErrLaterEpoch: the workers obey another epoch of the group, which was recovered without this master.
+var ErrLaterEpoch = errors.New("the workers obey a later epoch of this group")
+
+// errSuspended: a worker answers with a later epoch, and it is not known yet whether the group was recovered.
+var errSuspended = errors.New("a worker answers with a later epoch of this group, and too few storage nodes have " +
+	"answered to tell whether the group was recovered; bring storage nodes back")
+
+// passFences gives the storage nodes the first order of a term, before anything is acknowledged in it: a leader
+// before may have ended because nodes obey a later epoch. It is over when most nodes have accepted the order, all
+// have answered, or fenceWait has passed; nodes that do not answer stop no group. Where one obeys a later epoch the
+// leader stays suspended until the count in [fences] is clear.
+func (l *leadership) passFences(ctx context.Context) {
+	l.askFences(ctx)
+	f := l.fences
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if len(f.later) == 0 && ctx.Err() == nil {
+		f.suspended.Store(false)
+	}
+}
+
+// askFences gives all storage nodes of the table an order. It returns as soon as most have accepted it.
+func (l *leadership) askFences(ctx context.Context) {
+	var nodes []masterfsm.Storage
+	l.cfg.Ledger.Read(func(s *masterfsm.State) { nodes = s.Storages() })
+	var asking sync.WaitGroup
+	defer asking.Wait()
+	asked, cancel := context.WithTimeout(ctx, fenceWait)
+	defer cancel()
+	answers := make(chan error, len(nodes))
+	for i := range nodes {
+		asking.Go(func() {
+			sent := l.cfg.Clock()
+			_, err := l.cfg.Workers.StorageStatus(asked, worker(nodes[i]), l.order)
+			l.heardFrom(nodes[i].ID, sent, err)
+			answers <- err
+		})
+	}
+	accepted := 0
+	for range nodes {
+		if err := <-answers; err == nil {
+			accepted++
+		}
+		if accepted > len(nodes)/2 {
+			break
+		}
+	}
+}
+
+// watchFences asks the storage nodes at once when a worker answers with a later epoch, and then each second, until no
+// worker does any more.
+func (l *leadership) watchFences(ctx context.Context) {
+	f := l.fences
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-f.look:
+		}
+		for doubt := true; doubt; {
+			l.askFences(ctx)
+			f.mu.Lock()
+			l.judge() // what was accepted long ago does not count any more
+			doubt = len(f.later) > 0
+			f.mu.Unlock()
+			if !doubt {
+				break
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case <-f.look:
+			case <-time.After(fenceWait):
+			}
+		}
+	}
+}
+
+// laterEpochs returns the workers that obey a later epoch, and whether nothing is acknowledged because of them.
+func (f *fences) laterEpochs() (later map[string]uint64, suspended bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	later = map[string]uint64{}
+	for id, a := range f.later {
+		later[id] = a.epoch
+	}
+	return later, f.suspended.Load()
+}

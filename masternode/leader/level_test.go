@@ -1,0 +1,76 @@
+package leader
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/internal/masterstest"
+	"github.com/chainstore/chainstore/wire"
+)
+
+// members answers for other masters, by URL.
+type members map[string]wire.Member
+
+func (m members) Member(_ context.Context, url string) (wire.Member, error) {
+	there, ok := m[url]
+	if !ok {
+		return wire.Member{}, wire.ErrNoAnswer
+	}
+	return there, nil
+}
+
+// newLeadership is a term of master m1 in which nothing runs but what a test calls. m2 is another voter, and m3 has no vote.
+func newLeadership(t *testing.T, others members) (*leadership, *masterstest.Ledger) {
+	t.Helper()
+	ledger, membership := masterstest.NewLedger(t), masterstest.NewMembership()
+	ledger.Leads = true
+	membership.List = append(membership.List, wire.Master{ID: "m2", Raft: "m2:1", Voter: true}, wire.Master{ID: "m3", Raft: "m3:1"})
+	l := New(Config{
+		Member: wire.Member{ID: "m1", URL: "http://m1"}, Settings: masterfsm.DefaultSettings(),
+		Ledger: ledger, Membership: membership, Masters: others, Workers: masterstest.NewWorkers(t, 0),
+		Logger: hclog.NewNullLogger(), Clock: time.Now, Changing: new(sync.Mutex),
+		OnLead: func() {}, OnMember: func(wire.Member) {}, Stop: func(err error) { t.Errorf("the master ends: %v", err) },
+	})
+	if err := l.begin(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range others {
+		if _, err := l.Propose(t.Context(), &masterfsm.AdmitMaster{ID: m.ID, URL: m.URL, Raft: m.Raft, Time: l.Now()}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	now := &leadership{Leader: l, order: wire.Order{Epoch: 1, Term: 1}, fences: newFences()}
+	now.fences.suspended.Store(false)
+	l.current.Store(now)
+	return now, ledger
+}
+
+// What a member said a while ago does not count: it may have been started again with an older program.
+func TestLevelIsAskedForAgain(t *testing.T) {
+	others := members{
+		"http://m2": {ID: "m2", URL: "http://m2", Raft: "m2:1"},
+		"http://m3": {ID: "m3", URL: "http://m3", Raft: "m3:1"},
+	}
+	l, ledger := newLeadership(t, others)
+	level := func() (level uint64) {
+		ledger.Read(func(s *masterfsm.State) { level = s.Level() })
+		return level
+	}
+	for _, url := range []string{"http://m2", "http://m3"} {
+		if _, err := l.raiseLevel()(t.Context()); !errors.Is(err, wire.ErrBadRequest) || level() != 0 {
+			t.Errorf("raised to %d although the master at %s does not know it: %v", level(), url, err)
+		}
+		m := others[url]
+		m.Level = masterfsm.ProtocolLevel
+		others[url] = m
+	}
+	if _, err := l.raiseLevel()(t.Context()); err != nil || level() != masterfsm.ProtocolLevel {
+		t.Errorf("all know it: level %d, %v", level(), err)
+	}
+}

@@ -1,0 +1,111 @@
+package leader
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/chainstore/chainstore/masterfsm"
+)
+
+// outcome is how an action ended. It is applied to the memory by the goroutine of lead.
+type outcome struct {
+	action action
+	err    error
+	learn  func(m *memory, now time.Time) // what the answer tells, nil where it tells nothing
+}
+
+// loop plans, starts, cancels and waits, until ctx ends. It alone touches the memory.
+func (l *leadership) loop(ctx context.Context) {
+	m := newMemory(l.cfg.Clock())
+	l.cfg.Ledger.Read(func(s *masterfsm.State) { m.witnesses = newWitnessing(l.cfg.Witnesses, s.View()) })
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		changed := l.cfg.Ledger.StateChanged()
+		var view masterfsm.View
+		l.cfg.Ledger.Read(func(s *masterfsm.State) { view = s.View() })
+		m.givenKey.note(&l.cfg.Log, view)
+		now := l.cfg.Clock()
+		m.note(view, now)
+		m.witnesses.note(view, l.pace, now)
+		d := plan(view, m, l.cfg.Membership.Members(), l.pace, now)
+		for _, a := range d.cancel {
+			m.inflight[a]()
+		}
+		for _, a := range d.start {
+			l.start(ctx, m, a, view, now)
+		}
+		l.publish(view, m, d, now)
+		timer.Reset(max(d.wake.Sub(now), time.Millisecond))
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		case <-timer.C:
+		case o := <-l.outcomes:
+			l.learn(ctx, m, o)
+		}
+	}
+}
+
+// start runs an action in a goroutine of its own.
+func (l *leadership) start(ctx context.Context, m *memory, a action, view masterfsm.View, now time.Time) {
+	ctx, cancel := context.WithCancel(ctx)
+	m.inflight[a] = cancel
+	switch a.kind {
+	case actPingStorage, actPingMiner, actPingMaster:
+		m.of(a.node).tried = now
+	}
+	// What the action needs of the memory is taken now: the memory belongs to the loop.
+	job := l.job(a, view, m)
+	l.running.Go(func() {
+		defer cancel()
+		learn, err := job(ctx)
+		if err != nil || a.kind == actPingStorage || a.kind == actPingMiner {
+			l.heardFrom(a.node, now, err)
+		}
+		select {
+		case l.outcomes <- outcome{action: a, err: err, learn: learn}:
+		case <-l.over:
+		}
+	})
+}
+
+// learn takes an outcome into the memory.
+func (l *leadership) learn(ctx context.Context, m *memory, o outcome) {
+	now := l.cfg.Clock()
+	delete(m.inflight, o.action)
+	if o.learn != nil {
+		o.learn(m, now)
+	}
+	for a, again := range m.paused {
+		if now.After(again) {
+			delete(m.paused, a)
+		}
+	}
+	if ctx.Err() != nil {
+		return
+	}
+	if pause := l.pace.after(o.action.kind, o.err); pause > 0 {
+		m.paused[o.action] = now.Add(pause)
+	}
+	if o.err == nil {
+		return
+	}
+	if errors.Is(o.err, context.Canceled) || errors.Is(o.err, masterfsm.ErrStale) {
+		return // another was quicker: nothing is wrong
+	}
+	switch o.action.kind {
+	case actPingStorage, actPingMiner, actPingMaster:
+		return // who does not answer shows in the status
+	}
+	level := hclog.Debug
+	switch o.action.kind {
+	case actBeginRepair, actFoundLog, actAddLogKey:
+		level = hclog.Warn // it is tried again now and then, and somebody must know why the node stays invalid, or the key away
+	}
+	l.log.Log(level, "action failed", "action", o.action.kind, "node", o.action.node, "block", o.action.block, "error", o.err)
+}

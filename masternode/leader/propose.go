@@ -1,0 +1,100 @@
+package leader
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/wire"
+)
+
+// Now is the wall clock in unix milliseconds. The state machine makes it monotonic.
+func (l *Leader) Now() uint64 { return uint64(l.cfg.Clock().UnixMilli()) }
+
+// TermClock is how long this master has led, by a monotonic clock. It is zero while this master does not lead. It names the term,
+// because another one may begin while a command is on its way.
+func (l *Leader) TermClock() masterfsm.Reign {
+	now := l.current.Load()
+	if now == nil {
+		return masterfsm.Reign{}
+	}
+	elapsed := l.cfg.Clock().Sub(now.began).Milliseconds()
+	return masterfsm.Reign{Term: now.order.Term, Elapsed: uint64(max(0, elapsed))}
+}
+
+// Propose commits a command and returns the result of the state machine. Errors are those of [Ledger].Propose; the error wraps
+// wire.ErrNotLeader while this master must not acknowledge anything.
+func (l *Leader) Propose(ctx context.Context, c masterfsm.Command) (any, error) {
+	now := l.current.Load()
+	if now != nil || l.fenced.Load() { // else the term begins
+		if _, err := l.mayAcknowledge(); err != nil {
+			return nil, err
+		}
+	}
+	result, err := l.cfg.Ledger.Propose(ctx, masterfsm.Encode(c))
+	if err == nil && now != nil && now.fences.suspended.Load() {
+		return nil, fmt.Errorf("%w: %w", wire.ErrUnknownOutcome, errSuspended)
+	}
+	return result, err
+}
+
+// ProposeFor commits a command whose result is a T.
+func ProposeFor[T any](ctx context.Context, l *Leader, c masterfsm.Command) (T, error) {
+	result, err := l.Propose(ctx, c)
+	typed, ok := result.(T)
+	if err == nil && !ok {
+		err = fmt.Errorf("the state machine answered with %T", result)
+	}
+	return typed, err
+}
+
+// Append commits submissions as one command, and returns the outcome of each.
+func (l *Leader) Append(ctx context.Context, submissions [][]byte) ([]masterfsm.Outcome, error) {
+	now, err := l.mayAcknowledge()
+	if err != nil {
+		return nil, err
+	}
+	result, err := l.cfg.Ledger.Propose(ctx, masterfsm.EncodeAppend(l.Now(), l.TermClock(), submissions...))
+	outcomes, ok := result.([]masterfsm.Outcome)
+	switch {
+	case now.fences.suspended.Load(): // meanwhile: the group may have been recovered without this log
+		return nil, fmt.Errorf("%w: %w", wire.ErrUnknownOutcome, errSuspended)
+	case err != nil:
+		return nil, err
+	case !ok || len(outcomes) != len(submissions):
+		return nil, fmt.Errorf("the state machine answered %d submissions with %T", len(submissions), result)
+	}
+	return outcomes, nil
+}
+
+// mayAcknowledge returns the term of this master, or an error if this master must not acknowledge what it commits as the leader.
+// Nothing was committed then.
+func (l *Leader) mayAcknowledge() (*leadership, error) {
+	now := l.current.Load()
+	switch {
+	case l.fenced.Load():
+		return nil, fmt.Errorf("%w: %w", wire.ErrNotLeader, ErrLaterEpoch)
+	case now == nil:
+		return nil, fmt.Errorf("%w: its term has not begun", wire.ErrNotLeader)
+	case now.fences.suspended.Load():
+		return nil, fmt.Errorf("%w: %w", wire.ErrNotLeader, errSuspended)
+	}
+	return now, nil
+}
+
+// Suspended returns an error if this master leads and acknowledges nothing because of workers that obey a later epoch.
+func (l *Leader) Suspended() error {
+	if now := l.current.Load(); now != nil && now.fences.suspended.Load() {
+		return errSuspended
+	}
+	return nil
+}
+
+// SuspectStorage makes a check of a storage node due at once. detail may be "".
+func (l *Leader) SuspectStorage(ctx context.Context, id, code, detail string) (*masterfsm.Storage, error) {
+	cause := masterfsm.Cause{Code: code}
+	if detail != "" {
+		cause.Args = detailText(detail)
+	}
+	return ProposeFor[*masterfsm.Storage](ctx, l, &masterfsm.Suspect{ID: id, Cause: cause, Time: l.Now()})
+}

@@ -1,0 +1,410 @@
+package leader
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/wire"
+)
+
+// repair is what the leader remembers of a repair that is under way. A new leader begins it anew from the table: the two nodes go on
+// meanwhile.
+type repair struct {
+	ticket   string
+	pieces   []wire.Piece // what the sender has of what is missing, with hashes that this leader proved
+	attempt  uint64       // of the transfer
+	moved    time.Time    // when it last got on
+	heard    time.Time    // when the sender last answered, or was not asked
+	answered bool         // the receiver has, and status is its last answer
+	status   wire.ReceiveStatus
+	check    wire.CheckStatus // of what the last check could not look at, once all is there
+	early    *wire.Aborted    // how that check ended, where it did not look at everything
+	failures int              // transfers in a row that ended early
+}
+
+// maxTransferFailures is how many transfers in a row may end early before another sender is tried.
+const maxTransferFailures = 5
+
+// beginRepair finds out what an Invalid node lacks, chooses who sends it, and commits that.
+func (l *leadership) beginRepair(a action, view masterfsm.View, m *memory, now time.Time) job {
+	n := view.Storage(a.node)
+	live := map[string]bool{}
+	for i := range view.Storages {
+		id := view.Storages[i].ID
+		live[id] = m.live(id, now, l.pace)
+	}
+	return func(ctx context.Context) (func(*memory, time.Time), error) {
+		status, err := l.cfg.Workers.StorageStatus(ctx, worker(n), l.order)
+		if err != nil {
+			return nil, err
+		}
+		if status.Height > view.Head.Height {
+			return nil, fmt.Errorf("%s has %d blocks, the masters know of %d: nothing is repaired downwards; find out which of them is right",
+				n.URL, status.Height, view.Head.Height)
+		}
+		keep, err := l.keep(ctx, n, status)
+		if err != nil {
+			return nil, fmt.Errorf("find out which of its blocks are the group's: %w", err)
+		}
+		missing := chain.CommonRanges(chain.CutRanges(n.Bad, view.Confirmed), []chain.Range{{To: keep}})
+		behind := chain.Range{From: keep, To: view.Head.Height}
+		if status.Inbox.To >= view.HeldFrom && status.Inbox.To <= view.Head.Height { // what is in its inbox need not be sent, and what is behind that the masters hold
+			behind.To = max(keep, status.Inbox.From)
+		}
+		if keep < view.HeldFrom {
+			missing = chain.AddRange(missing, behind)
+		}
+		begin := &masterfsm.BeginRepair{ID: n.ID, Version: n.Version, Ticket: rand.Text(), Keep: keep}
+		if keep == status.Height {
+			begin.Keep = math.MaxUint64 // nothing is to be cut off, also of what came since
+		}
+		if len(missing) > 0 {
+			sender, has := chooseSender(view, live, n.ID, missing)
+			begin.Sender, begin.SenderVersion = sender.ID, sender.Version
+			begin.Missing = chain.BoundRanges(has, chain.MaxFindings)
+			if len(has) == 0 && (n.Sound || keep < view.HeldFrom && behind.Len() > 0) {
+				return nil, fmt.Errorf("no storage node that answers has a good copy of the blocks %s", wire.RangesText(missing))
+			}
+		}
+		begin.Time = l.Now()
+		if _, err := l.Propose(ctx, begin); err != nil {
+			return nil, err
+		}
+		l.log.Info("repair begins", "node", n.ID, "url", n.URL, "because", n.Cause.Text(), "keeps", keep,
+			"missing", wire.RangesText(begin.Missing), "sender", begin.Sender)
+		return func(m *memory, now time.Time) {
+			m.of(n.ID).last = now
+			delete(m.repairs, n.ID)
+		}, nil
+	}
+}
+
+// keep is up to which height a node's chain is the group's.
+func (l *leadership) keep(ctx context.Context, n masterfsm.Storage, status wire.StorageStatus) (uint64, error) {
+	if status.Height == 0 {
+		return 0, nil
+	}
+	var boundary masterfsm.Boundary
+	var known bool
+	l.cfg.Ledger.Read(func(s *masterfsm.State) { boundary, known = s.BoundaryAt(status.Height) })
+	if known && boundary.Hash == status.Hash {
+		return status.Height, nil
+	}
+	if !known {
+		h, err := l.cfg.Prover.Header(ctx, status.Height-1)
+		if err != nil {
+			return 0, err
+		}
+		if h.Hash() == status.Hash {
+			return status.Height, nil
+		}
+	}
+	return l.common(ctx, n, status, status.Height)
+}
+
+// chooseSender picks the node that sends, and says what it has of what is missing: a Valid one that is not suspect before others, then the
+// one that has most.
+func chooseSender(view masterfsm.View, live map[string]bool, receiver string, missing []chain.Range) (masterfsm.Storage, []chain.Range) {
+	var best masterfsm.Storage
+	var bestHas []chain.Range
+	for _, n := range view.Storages {
+		if n.ID == receiver || !live[n.ID] || n.State != masterfsm.Valid && n.State != masterfsm.Invalid {
+			continue
+		}
+		if n.State == masterfsm.Invalid && !n.Sound {
+			continue // what its blocks are worth is not known
+		}
+		has := chain.CutRanges(missing, n.Lacks(view.Head.Height))
+		better := chain.CountBlocks(has) > chain.CountBlocks(bestHas)
+		if len(has) > 0 && len(bestHas) > 0 && trusted(&n) != trusted(&best) {
+			better = trusted(&n)
+		}
+		if better {
+			best, bestHas = n, has
+		}
+	}
+	if len(bestHas) == 0 {
+		return masterfsm.Storage{}, nil
+	}
+	return best, bestHas
+}
+
+func trusted(n *masterfsm.Storage) bool { return n.State == masterfsm.Valid && n.Due.IsZero() }
+
+// repair has a Receiving node repaired, or sees how that goes, and commits the end when it is there.
+func (l *leadership) repair(a action, view masterfsm.View, m *memory) job {
+	n := view.Storage(a.node)
+	r := m.repairs[n.ID]
+	if r == nil || r.ticket != n.Ticket {
+		r = &repair{ticket: n.Ticket, moved: l.cfg.Clock(), heard: l.cfg.Clock()}
+		m.repairs[n.ID] = r
+	}
+	return func(ctx context.Context) (func(*memory, time.Time), error) {
+		ctx, cancel := context.WithTimeout(ctx, putTimeout)
+		defer cancel()
+		end, err := l.goOn(ctx, n, view.Storage(n.Peer), r, view.Confirmed)
+		switch now := l.cfg.Clock(); {
+		case end != nil:
+		case now.Sub(r.heard) > l.pace.dead:
+			end = l.failedRepair(n, r, wire.CodeSenderSilent, detailOf(err))
+		case now.Sub(r.moved) > l.pace.stall:
+			end = l.failedRepair(n, r, wire.CodeStalled, wire.Args{"seconds": uint64(l.pace.stall.Seconds())})
+		}
+		if end == nil {
+			return func(m *memory, now time.Time) {
+				if err == nil {
+					m.of(n.ID).last = now
+				}
+				m.tasks[n.ID] = wire.Task{
+					Kind: "receive", Peer: n.Peer, Blocks: r.status.Blocks, Height: n.Target.Height, Bytes: r.status.Bytes, Total: r.check.Total,
+					Millis: uint64(max(0, l.cfg.Clock().Sub(time.UnixMilli(int64(n.Since))).Milliseconds())),
+				}
+				if n.Peer != "" {
+					m.tasks[n.Peer] = wire.Task{Kind: "send", Peer: n.ID, Blocks: r.status.Blocks, Height: n.Target.Height, Bytes: r.status.Bytes}
+				}
+			}, err
+		}
+		end.ID, end.Version, end.Time = n.ID, n.Version, l.Now()
+		if _, err := l.Propose(ctx, end); err != nil {
+			return nil, err
+		}
+		if !end.Failed.IsZero() {
+			l.log.Error("repair ended early", "node", n.ID, "url", n.URL, "sender", n.Peer, "because", end.Failed.Text(), "blocks", end.Blocks)
+		} else {
+			l.log.Info("repair ended", "node", n.ID, "url", n.URL, "sender", n.Peer, "blocks", end.Blocks, "bytes", end.Bytes,
+				"height", end.Height, "changed", end.Changed.Text())
+		}
+		return func(m *memory, now time.Time) {
+			m.of(n.ID).last = now
+			if !end.Failed.IsZero() || end.Unchecked > 0 && len(end.Bad) == 0 {
+				m.of(n.ID).repairAgain = now.Add(l.pace.again)
+			}
+			switch {
+			case r.early != nil:
+				m.checkEnded(n.ID, r.early, l.pace, now)
+				m.of(n.ID).repairAgain = m.of(n.ID).checkAgain
+			case end.Failed.IsZero() && n.Unchecked > 0: // its check came to its end
+				m.checkEnded(n.ID, nil, l.pace, now)
+			}
+			delete(m.repairs, n.ID)
+			delete(m.tasks, n.ID)
+			delete(m.tasks, n.Peer)
+		}, nil
+	}
+}
+
+// goOn takes a repair one step on. It returns the command that ends it, nil where it has to go on.
+func (l *leadership) goOn(ctx context.Context, n, sender masterfsm.Storage, r *repair, confirmed []chain.Range) (*masterfsm.EndRepair, error) {
+	if r.pieces == nil {
+		pieces, err := l.pieces(ctx, n)
+		if err != nil {
+			return nil, err
+		}
+		r.pieces = pieces
+	}
+	status, err := l.cfg.Workers.Receive(ctx, worker(n), l.order, wire.ReceiveOrder{Ticket: n.Ticket, Keep: n.Keep, Pieces: r.pieces})
+	if err != nil {
+		return nil, fmt.Errorf("the receiver: %w", err)
+	}
+	if status.Blocks != r.status.Blocks || len(status.Missing) == 0 {
+		r.moved, r.failures = l.cfg.Clock(), 0
+	}
+	r.answered, r.status = true, status
+	if len(status.Missing) > 0 {
+		return l.send(ctx, n, sender, r)
+	}
+	r.heard = l.cfg.Clock()
+	end := &masterfsm.EndRepair{
+		Height: status.Height, Hash: status.Hash, Bad: r.left(n), Blocks: status.Blocks, Bytes: status.Bytes, Changed: replaced(status.Changed),
+	}
+	if n.Unchecked == 0 {
+		return end, nil
+	}
+	// What the last check could not look at, because of a hole that is closed now, it looks at before the node may be Valid.
+	check, err := l.askCheck(ctx, n, wire.CheckOrder{
+		Check: n.Ticket, Height: status.Height, Hash: status.Hash, Rate: l.cfg.CheckRate, Lost: confirmed,
+	})
+	r.moved, r.check = l.cfg.Clock(), check
+	if err != nil || check.Report == nil && check.Error == "" {
+		return nil, err
+	}
+	if r.early = endedEarly(check, status.Height); r.early != nil && nothingBad(check) {
+		return l.failedRepair(n, r, wire.CodeCheckAborted, causeOf(r.early).Args), nil
+	}
+	end.Bad, end.Unchecked = below(check.Report.Bad, status.Height), firstUnchecked(check.Report, status.Height)
+	changed := status.Changed
+	for _, f := range findingsOf(check.Report) {
+		if f.What == chain.WrongFile { // other findings are told by the check behind the repair
+			changed = append(changed, f.Detail)
+		}
+	}
+	end.Changed = replaced(changed)
+	return end, nil
+}
+
+// send has the sender send what is missing still, or asks how that goes.
+func (l *leadership) send(ctx context.Context, n, sender masterfsm.Storage, r *repair) (*masterfsm.EndRepair, error) {
+	if sender.ID == "" {
+		return l.failedRepair(n, r, wire.CodeSenderGone, nil), nil
+	}
+	status, err := l.cfg.Workers.Send(ctx, worker(sender), l.order, wire.SendOrder{
+		Ticket: n.Ticket, Attempt: r.attempt, To: n.URL, Pieces: unfinished(r.pieces, r.status.Missing),
+	})
+	if err == nil {
+		r.heard = l.cfg.Clock()
+	}
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("the sender: %w", err)
+	case status.Running:
+		return nil, nil
+	case status.Faulty:
+		if _, err := l.Propose(ctx, &masterfsm.Suspect{
+			ID: sender.ID, Cause: masterfsm.Cause{Code: wire.CodeFaultySender, Args: detailText(status.Error)}, Time: l.Now(),
+		}); err != nil {
+			return nil, err
+		}
+		return l.failedRepair(n, r, wire.CodeSenderFailed, detailText(status.Error)), nil
+	}
+	r.attempt++
+	if status.Error != "" {
+		r.failures++
+		err = fmt.Errorf("the transfer: %s", status.Error)
+	}
+	if r.failures >= maxTransferFailures {
+		return l.failedRepair(n, r, wire.CodeTransferFailed, detailText(status.Error)), nil
+	}
+	return nil, err
+}
+
+// failedRepair is the command that ends a repair early.
+func (l *leadership) failedRepair(n masterfsm.Storage, r *repair, code string, args wire.Args) *masterfsm.EndRepair {
+	return &masterfsm.EndRepair{
+		Failed: masterfsm.Cause{Code: code, Args: args}, Bad: r.left(n), Unchecked: n.Unchecked, Blocks: r.status.Blocks, Bytes: r.status.Bytes,
+		Changed: replaced(r.status.Changed),
+	}
+}
+
+// left is what is bad still of a node's blocks, by what it said last. All of it is while it has said nothing.
+func (r *repair) left(n masterfsm.Storage) []chain.Range {
+	var got []chain.Range
+	if r.answered && (r.status.Blocks > 0 || len(r.status.Missing) == 0) {
+		for _, p := range r.pieces {
+			got = chain.AddRange(got, p.Range)
+		}
+		got = chain.CutRanges(got, r.status.Missing)
+	}
+	return chain.CutRanges(n.Bad, got)
+}
+
+// abortRepair ends a repair whose receiver does not answer.
+func (l *leadership) abortRepair(a action, view masterfsm.View) job {
+	n := view.Storage(a.node)
+	return l.propose(&masterfsm.EndRepair{
+		ID: a.node, Version: a.version, Failed: masterfsm.Cause{Code: wire.CodeReceiverSilent}, Bad: n.Bad, Unchecked: n.Unchecked, Time: l.Now(),
+	})
+}
+
+// pieces cuts what is missing into pieces and proves the hash of the last block of each. What cannot be proven now is left out.
+func (l *leadership) pieces(ctx context.Context, n masterfsm.Storage) ([]wire.Piece, error) {
+	pieces := []wire.Piece{}
+	var last error
+	for _, r := range n.Missing {
+		for from := r.From; from < r.To; from += wire.MaxPiece {
+			if ctx.Err() != nil {
+				return nil, context.Cause(ctx)
+			}
+			p := wire.Piece{Range: chain.Range{From: from, To: min(from+wire.MaxPiece, r.To)}}
+			var err error
+			if p.Hash, err = l.provenHash(ctx, n, p.To); err != nil {
+				last = err
+				continue
+			}
+			pieces = append(pieces, p)
+		}
+	}
+	if len(pieces) == 0 && len(n.Missing) > 0 {
+		return nil, last
+	}
+	return pieces, nil
+}
+
+// provenHash is the hash of the last of a number of blocks, by what the group committed.
+func (l *leadership) provenHash(ctx context.Context, n masterfsm.Storage, height uint64) (chain.Hash, error) {
+	var boundary masterfsm.Boundary
+	var known bool
+	l.cfg.Ledger.Read(func(s *masterfsm.State) { boundary, known = s.BoundaryAt(height) })
+	switch {
+	case height == n.Target.Height:
+		return n.Target.Hash, nil
+	case known:
+		return boundary.Hash, nil
+	}
+	h, err := l.cfg.Prover.Header(ctx, height-1)
+	if err == nil {
+		return h.Hash(), nil
+	}
+	// The block behind it names its hash.
+	if next, nextErr := l.cfg.Prover.Header(ctx, height); nextErr == nil {
+		return next.Prev, nil
+	}
+	return chain.Hash{}, err
+}
+
+// unfinished are the ends of the pieces, from the first block of each that is missing on.
+func unfinished(pieces []wire.Piece, missing []chain.Range) []wire.Piece {
+	var left []wire.Piece
+	for _, p := range pieces {
+		if here := chain.CommonRanges(missing, []chain.Range{p.Range}); len(here) > 0 {
+			p.From = here[0].From
+			left = append(left, p)
+		}
+	}
+	return left
+}
+
+// maxCause bounds what the table keeps of a text for people.
+const maxCause = 500
+
+// maxDetail bounds the detail of a finding: the table takes 1024 bytes.
+const maxDetail = 1000
+
+func clip(s string) string { return clipTo(s, maxCause) }
+
+func clipTo(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
+}
+
+// detailOf is an error as the argument of a cause.
+func detailOf(err error) wire.Args {
+	if err == nil {
+		return detailText("no answer")
+	}
+	return detailText(err.Error())
+}
+
+// detailText is a text as the argument of a cause, cut to what the table takes.
+func detailText(text string) wire.Args { return wire.Args{"detail": clip(text)} }
+
+// replaced is the cause of a repair that replaced bytes: what the node reports of them.
+func replaced(changed []string) masterfsm.Cause {
+	const most = 4
+	if len(changed) == 0 {
+		return masterfsm.Cause{}
+	}
+	shown := slices.Clone(changed[:min(len(changed), most)])
+	if len(changed) > most {
+		shown = append(shown, fmt.Sprintf("and %d more", len(changed)-most))
+	}
+	return masterfsm.Cause{Code: wire.CodeBytesReplaced, Args: detailText(strings.Join(shown, "; "))}
+}

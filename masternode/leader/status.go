@@ -1,0 +1,64 @@
+package leader
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/wire"
+)
+
+// Status is what a leader knows beside the replicated state. It is zero on a master that does not lead.
+type Status struct {
+	Leads     bool
+	Live      map[string]bool         // by worker id: it answered recently
+	Tasks     map[string]wire.Task    // by storage node: its check or repair
+	Aborted   map[string]wire.Aborted // by storage node: its last check, if that ended early
+	Witnesses []wire.Witness
+	NoLogKeys []string // voters that the log's first key waits for; see planner.logKeys
+	Older     []string // members that the group's protocol level waits for; see planner.level
+
+	Epoch     uint64
+	Later     map[string]uint64 // by worker id: the epoch that it obeys, if that is later than Epoch
+	Suspended bool              // nothing is acknowledged because of them
+}
+
+// Status returns what this leader knows.
+func (l *Leader) Status() Status {
+	now := l.current.Load()
+	if now == nil {
+		return Status{}
+	}
+	now.mu.Lock()
+	s := now.status
+	now.mu.Unlock()
+	s.Leads, s.Epoch = true, now.order.Epoch
+	s.Later, s.Suspended = now.fences.laterEpochs()
+	return s
+}
+
+// publish replaces the status after a decision. The maps and lists of a status are not changed afterwards.
+func (l *leadership) publish(view masterfsm.View, m *memory, d decision, now time.Time) {
+	s := Status{
+		Live: map[string]bool{}, Tasks: maps.Clone(m.tasks), Aborted: map[string]wire.Aborted{},
+		NoLogKeys: slices.Clone(d.noLogKeys), Older: slices.Clone(d.older),
+	}
+	for i := range view.Storages {
+		id := view.Storages[i].ID
+		s.Live[id] = m.live(id, now, l.pace)
+		if seen := m.nodes[id]; seen != nil && seen.aborted != nil {
+			s.Aborted[id] = *seen.aborted
+		}
+	}
+	for i := range view.Miners {
+		id := view.Miners[i].ID
+		s.Live[id] = m.live(id, now, l.pace)
+	}
+	for _, w := range m.witnesses.list {
+		s.Witnesses = append(s.Witnesses, w.status())
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.status = s
+}

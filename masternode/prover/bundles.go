@@ -1,0 +1,248 @@
+package prover
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/batch"
+	"github.com/chainstore/chainstore/wire"
+)
+
+// bundles reads the entries below the tiles of the lowest level. A storage node makes them from the records with their
+// payloads, and no token is needed to request them, so they must not keep the nodes from reading records: few bundles
+// are read at a time, each once for all callers and as wide as it is stored, and a node that is slow with bundles is
+// asked last for bundles alone.
+type bundles struct {
+	tree    *tree
+	reads   batch.SingleFlight[uint64, bundle]
+	waiting chan struct{} // holds a token for each read that is in flight or waits for making
+	making  chan struct{} // holds a token for each read that is in flight
+
+	mu   sync.Mutex // guards all below
+	kept *lru.Cache[uint64, bundle]
+	slow map[string]time.Time // by node id: ask last for a bundle until then
+}
+
+// bundle is a run of proven entries.
+type bundle struct {
+	entries int
+	data    []byte
+}
+
+const (
+	// keptBundles are 13 KiB each with many records to a block, and at most wire.MaxBundle.
+	keptBundles = 1024
+	// bundleReads is how many bundles are read from storage nodes at a time, bundleWaits how many more may wait for
+	// that.
+	bundleReads, bundleWaits = 8, 64
+	// bundleTimeout is how long a storage node may take for the entries of a bundle.
+	bundleTimeout = 15 * time.Second
+)
+
+func newBundles(t *tree) *bundles {
+	kept, err := lru.New[uint64, bundle](keptBundles)
+	if err != nil {
+		panic(err) // the size is not positive
+	}
+	return &bundles{
+		tree: t, waiting: make(chan struct{}, bundleReads+bundleWaits), making: make(chan struct{}, bundleReads),
+		kept: kept, slow: map[string]time.Time{},
+	}
+}
+
+// first returns the first width entries of a bundle.
+func (b *bundles) first(ctx context.Context, index uint64, width int) ([]byte, error) {
+	for {
+		found, ok := b.known(index)
+		if ok && found.entries >= width {
+			return firstEntries(found.data, width), nil
+		}
+		widest, err := b.readable(ctx, index, width)
+		if err != nil {
+			return nil, err
+		}
+		// The first caller may not have known of so many entries yet.
+		found, err = b.reads.Do(ctx, index, 2*bundleTimeout, func(ctx context.Context) (bundle, error) {
+			return b.read(ctx, index, widest)
+		})
+		if err != nil {
+			return nil, err
+		}
+		if found.entries >= width {
+			return firstEntries(found.data, width), nil
+		}
+	}
+}
+
+func (b *bundles) known(index uint64) (bundle, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.kept.Get(index)
+}
+
+// keep keeps a bundle unless a wider one is kept.
+func (b *bundles) keep(index uint64, found bundle) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if have, _ := b.kept.Peek(index); have.entries < found.entries {
+		b.kept.Add(index, found)
+	}
+}
+
+// firstEntries returns the first entries of a bundle that has at least that many.
+func firstEntries(data []byte, count int) []byte {
+	rest := data
+	for range count {
+		_, rest, _ = wire.NextEntry(rest) // it was parsed when it was proven
+	}
+	size := len(data) - len(rest)
+	return data[:size:size]
+}
+
+// readable returns how many entries of a bundle can be read: the stored ones, up to the first of a lost block. It
+// returns an error if they are fewer than width.
+func (b *bundles) readable(ctx context.Context, index uint64, width int) (int, error) {
+	t, first := b.tree, index*wire.TileWidth
+	end := first + uint64(t.widest(0, index, width))
+	var view masterfsm.View
+	t.prover.cfg.Ledger.Read(func(s *masterfsm.State) { view = s.View() })
+	for _, lost := range view.Lost {
+		block, start := lost.From, uint64(0)
+		if block > 0 {
+			h, err := t.prover.Header(ctx, block-1)
+			if err != nil {
+				continue // the storage node reports that it cannot read them
+			}
+			start = h.Size()
+		}
+		if start >= end {
+			break
+		}
+		if start < first {
+			if h, err := t.prover.Header(ctx, lost.To); err == nil && h.First <= first {
+				continue // the lost blocks end before the bundle
+			} else if err != nil && lost.To < view.Head.Height {
+				continue
+			}
+			block = lost.To - 1
+		}
+		if end = max(start, first); end-first < uint64(width) {
+			return 0, t.prover.ExplainLost(block, fmt.Errorf("%w: entry %d of the bundle", wire.ErrUnavailable, end-first))
+		}
+		break
+	}
+	return int(end - first), nil
+}
+
+// read reads and proves the first width entries of a bundle.
+func (b *bundles) read(ctx context.Context, index uint64, width int) (bundle, error) {
+	select {
+	case b.waiting <- struct{}{}:
+		defer func() { <-b.waiting }()
+	default:
+		return bundle{}, fmt.Errorf("%w: %d bundles of entries are being read or wait for it, the limit; try again in a moment",
+			ErrBusy, cap(b.waiting))
+	}
+	leaves, err := b.tree.tile(ctx, 0, index, width)
+	if err != nil {
+		return bundle{}, err
+	}
+	select {
+	case b.making <- struct{}{}:
+		defer func() { <-b.making }()
+	case <-ctx.Done():
+		return bundle{}, context.Cause(ctx)
+	}
+	data, err := b.entries(ctx, index*wire.TileWidth, leaves)
+	if err != nil {
+		return bundle{}, err
+	}
+	found := bundle{entries: width, data: data}
+	b.keep(index, found)
+	return found, nil
+}
+
+// entries reads the entries of leaves from the first node whose entries have those hashes. first is the index of the
+// first leaf.
+func (b *bundles) entries(ctx context.Context, first uint64, leaves []byte) ([]byte, error) {
+	p := b.tree.prover
+	for _, node := range b.candidates() {
+		if ctx.Err() != nil {
+			break
+		}
+		tryCtx, cancel := context.WithTimeout(ctx, bundleTimeout)
+		answer, err := p.cfg.Storages.Entries(tryCtx, workerOf(node), first, len(leaves)/tlog.HashSize)
+		cancel()
+		switch {
+		case err != nil:
+			b.noAnswer(ctx, node, err)
+		case answer.Status == wire.ReadBehind:
+		case answer.Status == wire.ReadBad && p.lost(answer.Block): // readable could not prove where the lost blocks end
+		case answer.Status != wire.ReadFound:
+			p.Distrust(node, "leaves that it cannot read", fmt.Errorf("block %d: read status %d", answer.Block, answer.Status))
+		default:
+			wrong := checkEntries(answer.Bundle, leaves)
+			if wrong == nil {
+				return answer.Bundle, nil
+			}
+			p.Distrust(node, "entries that it cannot prove", wrong)
+		}
+	}
+	return nil, Unavailable(ctx, "entries from leaf %d on", first)
+}
+
+// candidates are those of the prover, with nodes that are slow with bundles last.
+func (b *bundles) candidates() []masterfsm.Storage {
+	nodes := b.tree.prover.candidates(func(n masterfsm.Storage) bool { return n.Height > 0 })
+	now := b.tree.prover.cfg.Clock()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	rank := func(n masterfsm.Storage) int {
+		if now.Before(b.slow[n.ID]) {
+			return 1
+		}
+		return 0
+	}
+	slices.SortStableFunc(nodes, func(x, y masterfsm.Storage) int { return cmp.Compare(rank(x), rank(y)) })
+	return nodes
+}
+
+// noAnswer asks a node that did not answer last for bundles for a while. If ctx has ended, the node is not at fault.
+func (b *bundles) noAnswer(ctx context.Context, node masterfsm.Storage, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	rest := restAfter(err)
+	p := b.tree.prover
+	p.log.Warn("storage node passed over for entries", "node", node.ID, "url", node.URL, "for", rest, "error", err)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.slow[node.ID] = p.cfg.Clock().Add(rest)
+}
+
+// checkEntries checks the entries of a bundle against their leaf hashes.
+func checkEntries(data, leaves []byte) error {
+	for i := 0; len(leaves) > 0; i++ {
+		entry, rest, err := wire.NextEntry(data)
+		if err != nil {
+			return err
+		}
+		if hash := tlog.RecordHash(entry); !bytes.Equal(hash[:], leaves[:tlog.HashSize]) {
+			return fmt.Errorf("entry %d does not have the leaf's hash", i)
+		}
+		data, leaves = rest, leaves[tlog.HashSize:]
+	}
+	if len(data) > 0 {
+		return fmt.Errorf("%d bytes after the last entry", len(data))
+	}
+	return nil
+}

@@ -1,0 +1,12 @@
+// Package prover reads records, headers, tiles and search results from storage nodes. It returns nothing that it cannot
+// prove from a root that the group has committed:
+//
+//	record ─► its leaf ─path─► header.Root ─► header ─► its seal ─path─► root of a block boundary in the table
+//
+// A node that answers wrong, or not at all, is asked last for a while, and the read goes to another node. A wrong
+// answer is also reported, so that the leader has the node checked.
+//
+// prover.go reads records. headers.go reads and keeps block headers. nodes.go chooses the node to ask. search.go asks
+// the nodes' indexes. tree.go reads tiles of the Merkle tree and makes proofs of them; bundles.go reads the entries
+// below the tiles.
+package prover

@@ -1,0 +1,86 @@
+package prover
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/internal/masterstest"
+	"github.com/chainstore/chainstore/wire"
+)
+
+// fixture is a stored chain and provers that read it.
+type fixture struct {
+	*masterstest.Chain
+	t *testing.T
+}
+
+// newFixture stores records in blocks of 100, so that the tree has tiles of several levels.
+func newFixture(t *testing.T, records int) *fixture {
+	t.Helper()
+	return &fixture{masterstest.NewChain(t, 3, records, 100), t}
+}
+
+// newBlocks stores 20 blocks of 16 records.
+func newBlocks(t *testing.T) *fixture {
+	t.Helper()
+	return &fixture{masterstest.NewChain(t, 3, 20*16, 16), t}
+}
+
+// newProver makes a prover that has not read anything yet, and whose suspicions are not taken.
+func (f *fixture) newProver() *Prover { return f.proverOn(f.Workers) }
+
+func (f *fixture) proverOn(w *masterstest.Workers) *Prover {
+	return New(Config{Self: "m1", Ledger: f.Ledger, Storages: w, Logger: hclog.NewNullLogger(), Clock: time.Now})
+}
+
+// candidates are the storage nodes in the order in which a new prover asks them.
+func (f *fixture) candidates() []masterfsm.Storage { return f.newProver().candidates(anyNode) }
+
+func anyNode(masterfsm.Storage) bool { return true }
+
+// lie changes the first storage nodes, in the order in which they are asked, and makes the others honest.
+func (f *fixture) lie(first int, change func(*masterstest.Storage)) {
+	for i, n := range f.candidates() {
+		f.On(n.URL, func(s *masterstest.Storage) {
+			s.LieTiles, s.LieEntries, s.Down = nil, nil, false
+			if i < first {
+				change(s)
+			}
+		})
+	}
+}
+
+// whole is a storage node with all hashes of its tree.
+func (f *fixture) whole() *masterstest.Storage {
+	f.On("http://s0", func(s *masterstest.Storage) { s.HashUpTo(uint64(len(s.Leaves))) })
+	return f.Workers.Storages["http://s0"]
+}
+
+// treeReads is how often the storage nodes were asked for tiles and for entries.
+func (f *fixture) treeReads() (tiles, entries int) {
+	for url := range f.Workers.Storages {
+		f.On(url, func(s *masterstest.Storage) { tiles, entries = tiles+s.TileReads, entries+s.EntryReads })
+	}
+	return tiles, entries
+}
+
+// withoutHeader makes all nodes unable to read the header of a block. A storage node's list of headers ends before it
+// then.
+func (f *fixture) withoutHeader(block uint64) {
+	f.Lose(block)
+	for url := range f.Workers.Storages {
+		f.On(url, func(s *masterstest.Storage) {
+			s.LieHeaders = func(list []wire.ProvenHeader) []wire.ProvenHeader {
+				at := slices.IndexFunc(list, func(h wire.ProvenHeader) bool { return h.Header.Block == block })
+				if at >= 0 {
+					return list[:at]
+				}
+				return list
+			}
+		})
+	}
+}

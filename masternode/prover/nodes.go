@@ -1,0 +1,107 @@
+package prover
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"iter"
+	"slices"
+	"time"
+
+	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/wire"
+)
+
+// Nodes gives the storage nodes that fit, in the order in which they should be asked, until ctx ends.
+func (p *Prover) Nodes(ctx context.Context, fits func(masterfsm.Storage) bool) iter.Seq[masterfsm.Storage] {
+	return func(yield func(masterfsm.Storage) bool) {
+		for _, node := range p.candidates(fits) {
+			if ctx.Err() != nil || !yield(node) {
+				return
+			}
+		}
+	}
+}
+
+// candidates lists the storage nodes that fit, the best first: nodes that answered last time before others, Valid nodes
+// before others, and equal ones in an order that differs between masters.
+func (p *Prover) candidates(fits func(masterfsm.Storage) bool) []masterfsm.Storage {
+	var nodes []masterfsm.Storage
+	p.cfg.Ledger.Read(func(s *masterfsm.State) { nodes = s.Storages() })
+	nodes = slices.DeleteFunc(nodes, func(n masterfsm.Storage) bool { return !fits(n) })
+	now := p.cfg.Clock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	rank := func(n masterfsm.Storage) int {
+		r := 0
+		if now.Before(p.unwell[n.ID]) {
+			r += 2
+		}
+		if n.State != masterfsm.Valid {
+			r++
+		}
+		return r
+	}
+	slices.SortFunc(nodes, func(a, b masterfsm.Storage) int {
+		return cmp.Or(
+			cmp.Compare(rank(a), rank(b)), cmp.Compare(p.affinity(a.ID), p.affinity(b.ID)), cmp.Compare(a.ID, b.ID))
+	})
+	return nodes
+}
+
+// affinity orders the nodes differently for each master (rendezvous hashing).
+func (p *Prover) affinity(id string) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(p.cfg.Self)) // a hash does not fail
+	_, _ = h.Write([]byte(id))
+	return h.Sum64()
+}
+
+// Unavailable is the error of a read that no node could prove: the cause of the end of ctx, or wire.ErrUnavailable.
+func Unavailable(ctx context.Context, what string, args ...any) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return fmt.Errorf("%w: %s", wire.ErrUnavailable, fmt.Sprintf(what, args...))
+}
+
+// Distrust asks a node that answered wrong last for a while, and reports it, so that the leader has it checked. A node
+// that is not Valid is being checked or repaired already.
+func (p *Prover) Distrust(node masterfsm.Storage, what string, err error) {
+	p.askLast(node, distrustFor, what, err)
+	if node.State != masterfsm.Valid && node.State != masterfsm.Sending {
+		return
+	}
+	select {
+	case p.suspects <- wire.Suspicion{ID: node.ID, Cause: fmt.Sprintf("%s: %v", what, err)}:
+	default:
+	}
+}
+
+// noAnswer asks a node that did not answer a call last for a while. If ctx has ended, the reader has gone or ran out of
+// time, and the node is not at fault.
+func (p *Prover) noAnswer(ctx context.Context, node masterfsm.Storage, what string, err error) {
+	if ctx.Err() == nil {
+		p.askLast(node, restAfter(err), what, err)
+	}
+}
+
+// restAfter returns how long a node is asked last after a call to it failed.
+func restAfter(err error) time.Duration {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return hungFor
+	}
+	return unwellFor
+}
+
+// askLast asks a node after all others for a while.
+func (p *Prover) askLast(node masterfsm.Storage, d time.Duration, what string, err error) {
+	p.log.Warn("storage node passed over", "node", node.ID, "url", node.URL, "for", d, "because", what, "error", err)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.unwell[node.ID] = p.cfg.Clock().Add(d)
+}
+
+func workerOf(n masterfsm.Storage) wire.Worker { return wire.Worker{URL: n.URL, Token: n.MasterToken} }

@@ -1,0 +1,127 @@
+package prover
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/masternode/internal/masterstest"
+	"github.com/chainstore/chainstore/wire"
+)
+
+// A header that nobody has takes no other block of its page with it, and who says so of himself is no liar.
+func TestRecordsBehindALostHeader(t *testing.T) {
+	for _, lost := range []uint64{0, 3, 4, 6} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newBlocks(t)
+			r.withoutHeader(lost)
+			p := r.newProver()
+			for _, block := range []uint64{5, 1, 19} {
+				if _, err := p.Header(t.Context(), block); err != nil {
+					t.Errorf("block %d, where block %d is lost: %v", block, lost, err)
+				}
+			}
+			if _, err := p.Header(t.Context(), lost); !errors.Is(err, wire.ErrUnavailable) {
+				t.Errorf("block %d, which is lost: %v", lost, err)
+			}
+			if len(p.suspects) > 0 || len(p.unwell) > 0 {
+				t.Errorf("block %d is lost: %d nodes are suspect, %d passed over", lost, len(p.suspects), len(p.unwell))
+			}
+			ctx, stop := context.WithCancel(t.Context())
+			var running sync.WaitGroup
+			running.Go(func() { p.Run(ctx) })
+			h, err := p.Header(t.Context(), 5)
+			if err != nil {
+				t.Fatal(err)
+			}
+			encoded, err := p.Record(t.Context(), h, 2)
+			if err != nil {
+				t.Fatalf("a record behind it: %v", err)
+			}
+			if got, err := chain.ParseRecord(encoded); err != nil || !bytes.Equal(got.Payload, r.Payloads[5*16+2]) {
+				t.Errorf("a record behind it: %q, %v", got.Payload, err)
+			}
+			stop()
+			running.Wait()
+			_, err = r.newProver().Header(t.Context(), lost)
+			if err := p.ExplainLost(lost, err); !errors.Is(err, wire.ErrUnavailable) || errors.Is(err, wire.ErrLost) {
+				t.Errorf("a header of it: %v", err)
+			}
+			r.ConfirmLost(lost)
+			if err := p.ExplainLost(lost, err); !errors.Is(err, wire.ErrLost) {
+				t.Errorf("a header of it, whose loss is confirmed: %v", err)
+			}
+		})
+	}
+}
+
+// A node that cannot read a header which others have is told of, and asked last.
+func TestHeaderThatOneNodeCannotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newBlocks(t)
+		p := r.newProver()
+		first := r.candidates()[0]
+		r.On(first.URL, func(s *masterstest.Storage) {
+			s.LieHeaders = func(list []wire.ProvenHeader) []wire.ProvenHeader { return list[:min(len(list), 5)] }
+		})
+		if _, err := p.Header(t.Context(), 4); err != nil || len(p.suspects) != 0 {
+			t.Errorf("a header that it has: %v, %d suspects", err, len(p.suspects))
+		}
+		r.On(first.URL, func(s *masterstest.Storage) {
+			s.LieHeaders = func(list []wire.ProvenHeader) []wire.ProvenHeader {
+				if list[0].Header.Block == 0 {
+					return list[:5]
+				}
+				return nil
+			}
+		})
+		if _, err := p.Header(t.Context(), 5); err != nil || len(p.suspects) != 1 {
+			t.Errorf("one that it cannot read: %v, %d suspects", err, len(p.suspects))
+		}
+	})
+}
+
+// That the reader's own time is over says nothing of the nodes, which are not asked any more then.
+func TestTheReadersTimeIsNoFaultOfTheNodes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newBlocks(t)
+		calls, workers := 0, *r.Workers
+		workers.Delay = func(string) time.Duration { calls++; return time.Second }
+		for name, read := range map[string]func(context.Context, *Prover) error{
+			"a proof": func(ctx context.Context, tr *Prover) error { _, err := tr.Inclusion(ctx, 3, 300); return err },
+			"entries": func(ctx context.Context, tr *Prover) error {
+				_, err := tr.tree.bundles.entries(ctx, 0, make([]byte, 32))
+				return err
+			},
+			"headers": func(ctx context.Context, tr *Prover) error { return tr.fetchHeaders(ctx, 0, 3) },
+			"a leaf":  func(ctx context.Context, tr *Prover) error { _, err := tr.Locate(ctx, 3); return err },
+			"a hash":  func(ctx context.Context, tr *Prover) error { tr.FindHash(ctx, chain.Hash{}, 1); return ctx.Err() },
+			"a record": func(ctx context.Context, tr *Prover) error {
+				tr.readBatch(ctx, []*RecordRead{{done: make(chan struct{})}})
+				return ctx.Err()
+			},
+			"consistency": func(ctx context.Context, tr *Prover) error { _, err := tr.Consistency(ctx, 3, 300); return err },
+		} {
+			for _, wait := range []time.Duration{0, time.Millisecond} {
+				tr := r.proverOn(&workers)
+				ctx, cancel := context.WithTimeout(t.Context(), wait)
+				before := calls
+				if err := read(ctx, tr); !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("%s: %v", name, err)
+				}
+				cancel()
+				if asked := calls - before; asked != int(min(wait, 1)) {
+					t.Errorf("%s: %d nodes were asked in %v", name, asked, wait)
+				}
+				if n := len(tr.unwell); n > 0 {
+					t.Errorf("%s: %d nodes are passed over", name, n)
+				}
+			}
+		}
+	})
+}

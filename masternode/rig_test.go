@@ -1,0 +1,148 @@
+package masternode
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/internal/masterstest"
+	"github.com/chainstore/chainstore/masternode/signing"
+	"github.com/chainstore/chainstore/wire"
+)
+
+// noMasters is a group of one: nobody else to call.
+type noMasters struct{}
+
+var errNoMaster = errors.New("no such master")
+
+func (noMasters) Member(context.Context, string) (wire.Member, error) {
+	return wire.Member{}, errNoMaster
+}
+func (noMasters) Announce(context.Context, string, wire.Member, bool) (wire.Announced, error) {
+	return wire.Announced{}, errNoMaster
+}
+func (noMasters) Submit(context.Context, string, []byte, bool) ([]byte, error) {
+	return nil, errNoMaster
+}
+func (noMasters) ReadIndex(context.Context, string) (wire.ReadIndex, error) {
+	return wire.ReadIndex{}, errNoMaster
+}
+func (noMasters) Cluster(context.Context, string) (wire.Cluster, error) {
+	return wire.Cluster{}, errNoMaster
+}
+func (noMasters) Integrity(context.Context, string) (wire.Integrity, error) {
+	return wire.Integrity{}, errNoMaster
+}
+func (noMasters) Suspect(context.Context, string, wire.Suspicion) error { return errNoMaster }
+func (noMasters) Register(context.Context, string, wire.Registration) (wire.Registered, error) {
+	return wire.Registered{}, errNoMaster
+}
+
+// Times and bounds of the leader that tests go by.
+const (
+	fenceWait   = time.Second      // for storage nodes that do not answer
+	acceptedFor = 10 * time.Second // an accepted order counts against a later epoch
+	nearlyAll   = 256              // log entries that a master may lack to get a vote
+)
+
+// rig is one master on a fake ledger with fake workers, running until the test ends.
+type rig struct {
+	*Node
+	ledger  *masterstest.Ledger
+	members *masterstest.Membership
+	workers *masterstest.Workers
+	access  masterfsm.Access // to the rig's project, with all rights
+	project masterfsm.Project
+	ended   <-chan error // of Run, once
+	stop    func()
+}
+
+// newRig starts it; change may alter what it is made of before it runs.
+func newRig(t *testing.T, storages int, change func(*Config, *rig)) *rig {
+	t.Helper()
+	r := &rig{ledger: masterstest.NewLedger(t), members: masterstest.NewMembership(), workers: masterstest.NewWorkers(t, storages)}
+	settings := masterfsm.DefaultSettings()
+	settings.Difficulty, settings.MaxRecords = 4, 16
+	cfg := Config{
+		Member: wire.Member{ID: "m1", URL: "http://m1"}, Boot: 1,
+		Ledger: r.ledger, Membership: r.members, Masters: noMasters{}, Workers: r.workers, Settings: settings, Limits: DefaultLimits(),
+		Log: signing.LogConfig{Secret: "cluster token"}, Logger: hclog.NewNullLogger(),
+	}
+	if change != nil {
+		change(&cfg, r)
+	}
+	var err error
+	if r.Node, err = New(cfg); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- r.Run(ctx) }()
+	r.ended = ended
+	r.stop = func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	}
+	synctest.Wait() // until it leads
+	created, err := r.CreateProject(t.Context(), wire.NewProject{Name: "p"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.access, err = r.Access(t.Context(), created.Token); err != nil {
+		t.Fatal(err)
+	}
+	for url := range r.workers.Storages {
+		r.registerWorker(t, masterfsm.RoleStorage, url)
+	}
+	r.registerWorker(t, masterfsm.RoleMiner, "http://miner")
+	r.project = r.access.Project
+	return r
+}
+
+// newProofRig is a rig with records that are stored.
+func newProofRig(t *testing.T, records int) *rig {
+	t.Helper()
+	r := newRig(t, 3, func(c *Config, _ *rig) { c.Settings.MaxRecords = 100 })
+	entries := make([]Entry, records)
+	for i := range entries {
+		entries[i].Payload = []byte{byte(i), byte(i >> 8), 7}
+	}
+	if _, err := r.Append(t.Context(), r.project, entries, ""); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(30 * time.Second) // in the bubble: enough to be cut, mined and put
+	return r
+}
+
+// onAll changes all storage nodes.
+func (r *rig) onAll(change func(*masterstest.Storage)) {
+	for url := range r.workers.Storages {
+		r.on(url, change)
+	}
+}
+
+// asked are the storage nodes in the order in which this master asks them.
+func (r *rig) asked() []masterfsm.Storage {
+	return slices.Collect(r.prover.Nodes(context.Background(), func(masterfsm.Storage) bool { return true }))
+}
+
+// registerWorker enters a worker into the table under an id that is known beforehand: the leader gives random ones, by which the order of the
+// nodes would be another in each run.
+func (r *rig) registerWorker(t *testing.T, role masterfsm.Role, url string) {
+	t.Helper()
+	_, err := r.ledger.Propose(t.Context(), masterfsm.Encode(&masterfsm.Register{
+		Role: role, ID: strings.TrimPrefix(url, "http://"), URL: url, MasterToken: "x", Boot: "1", Time: r.leader.Now(),
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+}

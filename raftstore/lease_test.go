@@ -1,0 +1,110 @@
+package raftstore
+
+import (
+	"math"
+	"testing"
+	"time"
+)
+
+// What raft says of its last contact counts on a follower, and not where it only says that a leader has stepped down.
+func TestLastContactOf(t *testing.T) {
+	at := func(seconds int) time.Time { return time.Unix(1_000_000, 0).Add(time.Duration(seconds) * time.Second) }
+	never := time.Time{}
+	for name, c := range map[string]struct {
+		contact contact
+		heard   time.Time
+		leading bool
+		want    time.Time
+	}{
+		"it never heard of one":                 {contact{}, never, false, never},
+		"a follower":                            {contact{}, at(9), false, at(9)},
+		"elected, and not told yet":             {contact{}, at(9), false, at(9)},
+		"it leads":                              {contact{lease: at(10)}, at(3), true, at(10)},
+		"halted as leader":                      {contact{lease: at(10)}, at(3), true, at(10)},
+		"stepped down, and not told yet":        {contact{lease: at(10)}, at(20), true, at(10)},
+		"stepped down":                          {contact{lease: at(10), resigned: at(21)}, at(20), false, at(10)},
+		"stepped down, and heard of another":    {contact{lease: at(10), resigned: at(21)}, at(22), false, at(22)},
+		"leads again, told before its election": {contact{lease: at(30), resigned: at(21)}, at(25), true, at(30)},
+	} {
+		if got := c.contact.last(c.heard, c.leading); !got.Equal(c.want) {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+}
+
+// A leader whose pulse has stopped for longer than its lease feels it again only after a majority has confirmed that it leads.
+func TestPulseAfterAHalt(t *testing.T) {
+	t.Parallel()
+	nodes := testGroup(t, 3, nil)
+	leader := leaderOf(t, nodes...)
+	if c := leader.LastContact(); c == math.MaxInt64 {
+		t.Fatalf("last contact of a leader: %v", c)
+	}
+	halt := func() {
+		leader.Store.lead.mu.Lock()
+		defer leader.Store.lead.mu.Unlock()
+		leader.Store.lead.contact.lease = time.Now().Add(-time.Hour)
+	}
+	halt()
+	ctx := patience(t)
+	for leader.LastContact() >= time.Minute {
+		select {
+		case <-ctx.Done():
+			t.Fatal("a leader that a majority confirms stays silent")
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	// Nobody confirms it any more: it is as far from a leader as it was, also when raft has stepped down.
+	for _, n := range nodes {
+		if n != leader {
+			n.stop()
+		}
+	}
+	halt()
+	for {
+		if _, reigning := leader.Store.lead.current(); reigning == nil {
+			break
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatal("it goes on leading without the others")
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	if c := leader.LastContact(); c < time.Minute {
+		t.Errorf("%v after it was halted for an hour and has stepped down", c)
+	}
+}
+
+// Raft's handshake tells who is there: a member at its own address, and at no other's.
+func TestReaches(t *testing.T) {
+	t.Parallel()
+	nodes := testGroup(t, 3, nil)
+	leader := leaderOf(t, nodes...)
+	agree(t, nodes...)
+	var others []*node
+	for _, n := range nodes {
+		if n != leader {
+			others = append(others, n)
+		}
+	}
+	a, b := others[0].Member(), others[1].Member()
+	reaches := func(id, address string) bool {
+		return leader.Reaches(patience(t), id, address)
+	}
+	for _, c := range []struct {
+		id, address string
+		want        bool
+	}{{a.ID, "", true}, {a.ID, a.Raft, true}, {a.ID, b.Raft, false}, {"nobody", "", false}, {"nobody", a.Raft, false}} {
+		if got := reaches(c.id, c.address); got != c.want {
+			t.Errorf("%s at %q: %v", c.id, c.address, got)
+		}
+	}
+	others[0].stop()
+	if reaches(a.ID, "") || reaches(a.ID, a.Raft) {
+		t.Error("a master that has stopped is reached")
+	}
+	if !reaches(b.ID, "") {
+		t.Error("the other one is not reached")
+	}
+}

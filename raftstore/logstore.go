@@ -1,0 +1,252 @@
+package raftstore
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/chainstore/chainstore/internal/durable"
+)
+
+const (
+	cachedEntries = 512
+	cachedBytes   = 16 << 20
+	// startBytes of entries are kept between the two times that raft reads them when it starts.
+	startBytes    = 64 << 20
+	entryOverhead = 128 // bytes of an entry in memory, besides its data
+	// deletedAtOnce bounds how long a trim of the log holds up appends.
+	deletedAtOnce = 2048
+)
+
+// logStore stands between raft and the log store. It checks entries, keeps the newest in memory, knows their sizes, and
+// makes the first failure the last. Its methods may be called by any goroutine.
+type logStore struct {
+	raft.LogStore
+	name  string // of the file, for errors
+	fail  *failure
+	dog   *watchdog
+	snaps *snapshotStore
+
+	mu     sync.RWMutex // guards all below
+	recent window[raft.Log]
+	bytes  int              // of data in recent
+	again  window[raft.Log] // what raft has read to find its members, and reads again to apply it
+	taken  int              // of startBytes, by all that ever was in again
+	sizes  window[uint32]   // bytes of data of the newest entries, as far back as they were seen since the start
+}
+
+// checksum is what an entry's extension field holds: CRC-32C of index u64 ‖ term u64 ‖ type u8 ‖ data, big endian.
+func checksum(l *raft.Log) [4]byte {
+	var head [17]byte
+	binary.BigEndian.PutUint64(head[:], l.Index)
+	binary.BigEndian.PutUint64(head[8:], l.Term)
+	head[16] = byte(l.Type)
+	return [4]byte(binary.BigEndian.AppendUint32(nil, durable.Checksum(head[:], l.Data)))
+}
+
+func checkEntry(l *raft.Log) error {
+	if sum := checksum(l); !bytes.Equal(l.Extensions, sum[:]) {
+		return fmt.Errorf("entry %d has checksum %x, its bytes have %x", l.Index, l.Extensions, sum)
+	}
+	return nil
+}
+
+// GetLog gets an entry. A goroutine that meets a damaged one ends here.
+func (s *logStore) GetLog(index uint64, l *raft.Log) error {
+	if cached, ok := s.cached(index); ok {
+		*l = cached
+		return nil
+	}
+	err := s.LogStore.GetLog(index, l)
+	if errors.Is(err, raft.ErrLogNotFound) {
+		if !s.isLost(index) {
+			return err
+		}
+		err = fmt.Errorf("entry %d is not there, those around it are", index)
+	}
+	if err == nil && l.Index != index {
+		err = fmt.Errorf("entry %d stands in the place of %d", l.Index, index)
+	}
+	if err == nil {
+		err = checkEntry(l)
+	}
+	if err != nil {
+		s.fail.exit(diskError("read "+s.name, err))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	// Raft reads the last entry when it starts, and then all that follow the snapshot, in order.
+	if _, known := s.sizes.get(index); !known && (index == s.sizes.end() || len(s.sizes.items) <= 1) {
+		s.sizes.set(index, uint32(len(l.Data)))
+		if s.taken += len(l.Data) + entryOverhead; s.taken <= startBytes {
+			s.again.set(index, *l)
+		}
+	}
+	return nil
+}
+
+// isLost reports whether an entry that is not there must be. Below the newest snapshot there may be a gap: a snapshot from the leader leaves one.
+func (s *logStore) isLost(index uint64) bool {
+	if index <= s.snaps.newest.Load() {
+		return false
+	}
+	first, err1 := s.LogStore.FirstIndex()
+	last, err2 := s.LogStore.LastIndex()
+	return err1 == nil && err2 == nil && index >= first && index <= last
+}
+
+// cached gets an entry that is in memory.
+func (s *logStore) cached(index uint64) (raft.Log, bool) {
+	s.mu.RLock()
+	l, ok := s.recent.get(index)
+	again := !ok && len(s.again.items) > 0
+	s.mu.RUnlock()
+	if !again {
+		return l, ok
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l, ok = s.again.get(index)
+	if index == s.again.first {
+		s.again.remove(index, index) // raft applies it: this was the second time
+	}
+	return l, ok
+}
+
+// applied lets go of entries up to an index: they are in a snapshot, it may be another master's, and are not read to be applied.
+func (s *logStore) applied(index uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.again.remove(s.again.first, index)
+}
+
+// StoreLog stores one entry.
+func (s *logStore) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l}) }
+
+// StoreLogs stores entries. Those that came from another master are checked first. A goroutine that meets a failure of the
+// disk ends here.
+func (s *logStore) StoreLogs(logs []*raft.Log) error {
+	if err := s.fail.get(); err != nil {
+		s.fail.exit(err)
+	}
+	for _, l := range logs {
+		if len(l.Extensions) == 0 {
+			sum := checksum(l)
+			l.Extensions = sum[:]
+		} else if err := checkEntry(l); err != nil {
+			return fmt.Errorf("from the leader: %w", err)
+		}
+	}
+	done := s.dog.watch("append to " + s.name)
+	err := s.LogStore.StoreLogs(logs)
+	done()
+	if err != nil {
+		s.fail.exit(diskError("append to "+s.name, err))
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range logs {
+		s.forget(l.Index, l.Index) // an entry is written anew only where it was never committed
+		s.again.remove(l.Index, s.again.end())
+		if s.recent.end() != l.Index {
+			s.bytes = 0
+		}
+		s.recent.set(l.Index, *l)
+		s.bytes += len(l.Data)
+		s.sizes.set(l.Index, uint32(len(l.Data)))
+	}
+	for len(s.recent.items) > 1 && (s.bytes > cachedBytes || len(s.recent.items) > cachedEntries) {
+		s.forget(s.recent.first, s.recent.first)
+	}
+	return nil
+}
+
+// forget takes entries out of the cache. The lock is held.
+func (s *logStore) forget(low, high uint64) {
+	for i := max(low, s.recent.first); i <= high; i++ {
+		l, ok := s.recent.get(i)
+		if !ok {
+			break
+		}
+		s.bytes -= len(l.Data)
+	}
+	s.recent.remove(low, high)
+}
+
+// DeleteRange deletes entries at one end of the log. From the front it goes piece by piece, so that appends come in
+// between. A failure is reported and returned.
+func (s *logStore) DeleteRange(low, high uint64) error {
+	if err := s.fail.get(); err != nil {
+		return err
+	}
+	first, err := s.LogStore.FirstIndex()
+	if err != nil {
+		return s.broken("read", err)
+	}
+	s.mu.Lock()
+	s.forget(low, high)
+	s.again.remove(low, high)
+	s.sizes.remove(low, high)
+	s.mu.Unlock()
+	if low > first {
+		if err := s.delete(low, high); err != nil {
+			return s.broken("cut", err)
+		}
+		return nil
+	}
+	for ; low <= high; low += deletedAtOnce {
+		if err := s.delete(low, min(low+deletedAtOnce-1, high)); err != nil {
+			return s.broken("trim", err)
+		}
+	}
+	return nil
+}
+
+func (s *logStore) delete(low, high uint64) error {
+	defer s.dog.watch("trim " + s.name)()
+	return s.LogStore.DeleteRange(low, high)
+}
+
+// FirstIndex is the index of the first entry, 0 where there is none.
+func (s *logStore) FirstIndex() (uint64, error) {
+	index, err := s.LogStore.FirstIndex()
+	if err != nil {
+		return 0, s.broken("read", err)
+	}
+	return index, nil
+}
+
+// LastIndex is the index of the last entry, 0 where there is none.
+func (s *logStore) LastIndex() (uint64, error) {
+	index, err := s.LogStore.LastIndex()
+	if err != nil {
+		return 0, s.broken("read", err)
+	}
+	return index, nil
+}
+
+func (s *logStore) broken(what string, err error) error {
+	err = diskError(what+" "+s.name, err)
+	s.fail.report(err)
+	return err
+}
+
+// trailing is how many of the newest entries have at most so many bytes together: at most maxEntries, at least one, and
+// none that was not seen since the start.
+func (s *logStore) trailing(maxBytes, maxEntries uint64) uint64 {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var n, bytes uint64
+	for i := len(s.sizes.items) - 1; i >= 0 && n < maxEntries; i-- {
+		bytes += uint64(s.sizes.items[i])
+		if bytes > maxBytes {
+			break
+		}
+		n++
+	}
+	return max(n, 1)
+}

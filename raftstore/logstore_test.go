@@ -1,0 +1,336 @@
+package raftstore
+
+import (
+	"bytes"
+	"errors"
+	"path/filepath"
+	"testing"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/chainstore/chainstore/raftstore/tune"
+)
+
+var errTest = errors.New("the disk says no")
+
+// faultyDisk is a log and stable store that can be told to fail: before or after it does its work.
+type faultyDisk struct {
+	*raft.InmemStore
+	before, after bool
+}
+
+func (f *faultyDisk) write(work func() error) error {
+	if f.before {
+		return errTest
+	}
+	if err := work(); err != nil {
+		return err
+	}
+	if f.after {
+		return errTest
+	}
+	return nil
+}
+
+func (f *faultyDisk) StoreLogs(logs []*raft.Log) error {
+	return f.write(func() error { return f.InmemStore.StoreLogs(logs) })
+}
+
+func (f *faultyDisk) Set(key, value []byte) error {
+	return f.write(func() error { return f.InmemStore.Set(key, value) })
+}
+
+func (f *faultyDisk) SetUint64(key []byte, v uint64) error {
+	return f.write(func() error { return f.InmemStore.SetUint64(key, v) })
+}
+
+func (f *faultyDisk) DeleteRange(low, high uint64) error {
+	return f.write(func() error { return f.InmemStore.DeleteRange(low, high) })
+}
+
+func entry(index uint64, data string) *raft.Log {
+	return &raft.Log{Index: index, Term: 1, Type: raft.LogCommand, Data: []byte(data)}
+}
+
+func testLogs() (*logStore, *faultyDisk) {
+	disk := &faultyDisk{InmemStore: raft.NewInmemStore()}
+	return &logStore{LogStore: disk, name: "test.db", fail: newFailure(), snaps: &snapshotStore{}}, disk
+}
+
+func TestLogStore(t *testing.T) {
+	s, disk := testLogs()
+	for i := uint64(1); i <= 2*cachedEntries; i++ {
+		if err := s.StoreLog(entry(i, "data")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(s.recent.items); n != cachedEntries || s.bytes != 4*n {
+		t.Errorf("%d entries, %d bytes are cached", n, s.bytes)
+	}
+	for _, i := range []uint64{1, cachedEntries, 2 * cachedEntries} {
+		var l raft.Log
+		if err := s.GetLog(i, &l); err != nil || l.Index != i || string(l.Data) != "data" {
+			t.Errorf("entry %d is %+v, %v", i, l, err)
+		}
+	}
+	// A new leader's entries take the place of some at the end.
+	if err := s.DeleteRange(1000, 2*cachedEntries); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.StoreLog(&raft.Log{Index: 1000, Term: 2, Data: []byte("other")}); err != nil {
+		t.Fatal(err)
+	}
+	var l raft.Log
+	if err := s.GetLog(1000, &l); err != nil || l.Term != 2 {
+		t.Errorf("entry 1000 is %+v, %v", l, err)
+	}
+	if err := s.GetLog(1001, &l); !errors.Is(err, raft.ErrLogNotFound) {
+		t.Errorf("entry 1001: %v", err)
+	}
+	if err := s.DeleteRange(1, 990); err != nil {
+		t.Fatal(err)
+	}
+	if first, _ := disk.FirstIndex(); first != 991 {
+		t.Errorf("the log begins at %d", first)
+	}
+	if got := s.trailing(1000, 1000); got != 10 {
+		t.Errorf("%d entries may trail, there are 10", got)
+	}
+	if got := s.trailing(5+4+4, 1000); got != 3 {
+		t.Errorf("%d entries have at most 13 bytes", got)
+	}
+	if got := s.trailing(1, 1000); got != 1 {
+		t.Errorf("%d entries trail at least", got)
+	}
+	if err := s.fail.get(); err != nil {
+		t.Error(err)
+	}
+	// After a restart raft reads the last entry, and then all behind the snapshot.
+	s = &logStore{LogStore: disk, name: "test.db", fail: newFailure(), snaps: &snapshotStore{}}
+	for _, i := range []uint64{1000, 996, 997, 998, 999, 1000, 992} {
+		if err := s.GetLog(i, &l); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.StoreLog(entry(1001, "new")); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.trailing(1000, 1000); got != 6 {
+		t.Errorf("after a restart %d entries may trail, 6 were seen", got)
+	}
+}
+
+// countingDisk counts what is read.
+type countingDisk struct {
+	*raft.InmemStore
+	reads int
+}
+
+func (d *countingDisk) GetLog(index uint64, l *raft.Log) error {
+	d.reads++
+	return d.InmemStore.GetLog(index, l)
+}
+
+// At a start raft reads each entry twice, the disk is asked once; what is written anew, trimmed or in a snapshot is not kept.
+func TestStartReadsOnce(t *testing.T) {
+	disk := &countingDisk{InmemStore: raft.NewInmemStore()}
+	s := &logStore{LogStore: disk, name: "test.db", fail: newFailure()}
+	for i := uint64(1); i <= 2000; i++ {
+		if err := s.StoreLog(entry(i, "data")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read := func(low, high uint64) {
+		t.Helper()
+		for i := low; i <= high; i++ {
+			var l raft.Log
+			if err := s.GetLog(i, &l); err != nil || l.Index != i {
+				t.Fatalf("entry %d is %+v, %v", i, l, err)
+			}
+		}
+	}
+	restart := func() {
+		t.Helper()
+		s, disk.reads = &logStore{LogStore: disk, name: "test.db", fail: newFailure()}, 0
+		read(2000, 2000)
+		read(1001, 2000)
+	}
+	restart()
+	read(1500, 1500) // a leader sends it to a follower
+	read(1001, 2000)
+	if disk.reads != 1001 || s.again.items != nil {
+		t.Errorf("%d reads of the disk, %d entries are kept", disk.reads, len(s.again.items))
+	}
+
+	restart()
+	if err := s.DeleteRange(1991, 2000); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.StoreLog(&raft.Log{Index: 1991, Term: 2, Data: []byte("other")}); err != nil {
+		t.Fatal(err)
+	}
+	var l raft.Log
+	if err := s.GetLog(1991, &l); err != nil || l.Term != 2 {
+		t.Errorf("entry 1991 is %+v, %v", l, err)
+	}
+	s.applied(1985)
+	if len(s.again.items) != 5 || s.again.first != 1986 {
+		t.Errorf("%d entries from %d on are kept, those of a snapshot among them", len(s.again.items), s.again.first)
+	}
+	if err := s.DeleteRange(1, 1988); err != nil {
+		t.Fatal(err)
+	}
+	if len(s.again.items) != 2 {
+		t.Errorf("%d entries are kept, trimmed ones among them", len(s.again.items))
+	}
+}
+
+// The real store deletes all that it is told to, and no more.
+func TestBoltTrim(t *testing.T) {
+	bolt, err := tune.Bolt(filepath.Join(t.TempDir(), "raft.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer bolt.Close()
+	s := &logStore{LogStore: bolt, name: "raft.db", fail: newFailure(), snaps: &snapshotStore{}}
+	const n = 2*deletedAtOnce + 100
+	var logs []*raft.Log
+	for i := range uint64(n) {
+		logs = append(logs, entry(i+1, "some data that is a little longer"))
+	}
+	if err := s.StoreLogs(logs); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.DeleteRange(1, n-10); err != nil {
+		t.Fatal(err)
+	}
+	first, err := s.FirstIndex()
+	if err != nil || first != n-9 {
+		t.Fatalf("the log begins at %d, %v", first, err)
+	}
+	for i := range uint64(n) {
+		var l raft.Log
+		if err := bolt.GetLog(i+1, &l); (err == nil) != (i+1 >= first) {
+			t.Fatalf("entry %d: %v", i+1, err)
+		}
+	}
+}
+
+// After a failed write nothing is written any more, whether the write came to the disk or not.
+func TestLogStoreFails(t *testing.T) {
+	for _, after := range []bool{false, true} {
+		s, disk := testLogs()
+		if err := s.StoreLog(entry(1, "one")); err != nil {
+			t.Fatal(err)
+		}
+		disk.before, disk.after = !after, after
+		if err := s.fail.guard(func() error { return s.StoreLog(entry(2, "two")) }); !errors.Is(err, errTest) || !errors.Is(err, ErrDisk) {
+			t.Fatalf("%v", err)
+		}
+		disk.before, disk.after = false, false
+		went := false
+		_ = s.fail.guard(func() error {
+			_ = s.StoreLog(entry(3, "three"))
+			went = true
+			return nil
+		})
+		if last, _ := disk.LastIndex(); went || last == 3 {
+			t.Error("the store went on after a failure")
+		}
+		if err := s.DeleteRange(1, 1); !errors.Is(err, errTest) {
+			t.Errorf("delete after a failure: %v", err)
+		}
+	}
+}
+
+func TestLogStoreDetectsDamage(t *testing.T) {
+	for name, damage := range map[string]func(*raft.Log){
+		"data":     func(l *raft.Log) { l.Data[2] ^= 1 },
+		"term":     func(l *raft.Log) { l.Term++ },
+		"type":     func(l *raft.Log) { l.Type = raft.LogNoop },
+		"checksum": func(l *raft.Log) { l.Extensions = nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, disk := testLogs()
+			l := entry(1, "data")
+			sum := checksum(l)
+			l.Extensions = bytes.Clone(sum[:])
+			damage(l)
+			if name != "checksum" {
+				if err := s.StoreLog(l); err == nil || s.fail.get() != nil {
+					t.Errorf("a damaged entry of the leader: %v, %v", err, s.fail.get())
+				}
+			}
+			if err := disk.InmemStore.StoreLog(l); err != nil {
+				t.Fatal(err)
+			}
+			var got raft.Log
+			if err := s.fail.guard(func() error { return s.GetLog(1, &got) }); !errors.Is(err, ErrDisk) {
+				t.Errorf("a damaged entry on disk: %v", err)
+			}
+		})
+	}
+}
+
+// An entry that is missing between others is damage; below the newest snapshot it is not, and at either end there is just none.
+func TestLogStoreDetectsHole(t *testing.T) {
+	for _, c := range []struct {
+		index, snapshot uint64
+		lost            bool
+	}{{3, 0, true}, {3, 2, true}, {3, 3, false}, {6, 0, false}, {1, 0, false}} {
+		s, disk := testLogs()
+		s.snaps.newest.Store(c.snapshot)
+		for _, i := range []uint64{2, 4, 5} {
+			if err := disk.StoreLog(entry(i, "data")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var got raft.Log
+		err := s.fail.guard(func() error { return s.GetLog(c.index, &got) })
+		if errors.Is(err, ErrDisk) != c.lost || !c.lost && !errors.Is(err, raft.ErrLogNotFound) {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}
+
+func TestVoteIsOneWrite(t *testing.T) {
+	disk := &faultyDisk{InmemStore: raft.NewInmemStore()}
+	s := &stableStore{StableStore: disk, name: "test.db", fail: newFailure()}
+	if _, err := s.GetUint64([]byte(keyVoteTerm)); err == nil || err.Error() != "not found" {
+		t.Fatalf("no vote: %v", err)
+	}
+	vote := func(term uint64, candidate string) {
+		t.Helper()
+		if err := s.SetUint64([]byte(keyVoteTerm), term); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Set([]byte(keyVoteCandidate), []byte(candidate)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check := func(term uint64, candidate string) {
+		t.Helper()
+		gotTerm, err := s.GetUint64([]byte(keyVoteTerm))
+		if err != nil || gotTerm != term {
+			t.Errorf("voted in term %d, %v", gotTerm, err)
+		}
+		got, err := s.Get([]byte(keyVoteCandidate))
+		if err != nil || string(got) != candidate {
+			t.Errorf("voted for %q, %v", got, err)
+		}
+	}
+	vote(3, "a@h:1")
+	check(3, "a@h:1")
+	// A crash between the halves leaves the old vote whole.
+	if err := s.SetUint64([]byte(keyVoteTerm), 4); err != nil {
+		t.Fatal(err)
+	}
+	check(3, "a@h:1")
+	vote(5, "b@h:2")
+	check(5, "b@h:2")
+
+	disk.before = true
+	if err := s.fail.guard(func() error { return s.SetUint64([]byte(keyTerm), 6) }); !errors.Is(err, ErrDisk) {
+		t.Errorf("a failed write: %v", err)
+	}
+}

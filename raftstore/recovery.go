@@ -1,0 +1,313 @@
+package raftstore
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+
+	"github.com/chainstore/chainstore/internal/durable"
+	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/raftstore/transport"
+	"github.com/chainstore/chainstore/wire"
+)
+
+// Recovery is the data folder of a master that does not run, open to make that master the whole group: its majority is lost. Its methods
+// belong to one goroutine.
+type Recovery struct {
+	dir      string
+	lock     *durable.Lock
+	log      hclog.Logger
+	files    *Store // only its files are open; nil for a folder that has none yet
+	identity identity
+	fresh    bool
+	state    *masterfsm.State
+	base     *raft.SnapshotMeta // the snapshot that was read, nil where there is none
+	settled  uint64             // blocks of the chain in it
+	minedAt  map[uint64]uint64  // by block: the log entry that mined it
+	damaged  []Damage
+	retired  []masterfsm.LogKey // keys of the log whose retirement is in the log behind the snapshot
+	last     uint64             // index of the last entry or snapshot
+	lastTerm uint64             // its term
+	term     uint64             // the highest that the folder knows of
+	undo     bool               // a recovery elsewhere was a mistake: see OpenUndo
+}
+
+// Damage is a snapshot that cannot be read. Commit moves it aside: a master does not start with it.
+type Damage struct {
+	Path, Aside string // where it is, and where Commit moves it
+	Index       uint64 // the last entry that it has
+	Err         error
+	term        uint64
+}
+
+// OpenRecovery opens a folder and reads its state: that of the newest snapshot that can be read, with every log entry behind it, committed or
+// not, since nobody is left who could tell; see ReadBelow where somebody can. An empty folder gives an empty state and a new member, and so
+// does one in which a founding from such a state was cut short. Nothing is changed but the lock's file. The error wraps [ErrRemoved] where the
+// master was taken out of its group.
+func OpenRecovery(dir string, log hclog.Logger) (*Recovery, error) {
+	r, err := OpenFolder(dir, log)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.mayCommit(); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return r, nil
+}
+
+// OpenUndo is OpenRecovery for a recovery that undoes another one, which was a mistake: the folder may be one that does
+// not start any more since its master heard of the other group's epoch. One whose own table has the master as removed
+// is refused still: its group went on without it.
+func OpenUndo(dir string, log hclog.Logger) (*Recovery, error) {
+	r, err := OpenFolder(dir, log)
+	if err != nil {
+		return nil, err
+	}
+	r.undo = true
+	if err := r.mayCommit(); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return r, nil
+}
+
+// Rehearse makes the folder, which must be a copy, that of another master, in a group of its own: Commit gives it a
+// group's id that no other group has. It is marked, so that it starts under that cluster token alone.
+func (r *Recovery) Rehearse(clusterToken string) {
+	r.identity.ID, r.identity.Rehearsal = newMemberID(), rehearsalMark(clusterToken)
+}
+
+// rehearsalMark is what the folder of a rehearsal keeps of its cluster token.
+func rehearsalMark(clusterToken string) string {
+	sum := sha256.Sum256([]byte("chainstore rehearsal\x00" + clusterToken))
+	return hex.EncodeToString(sum[:])
+}
+
+// Rehearsal reports whether this master's folder was made for a rehearsal.
+func (s *Store) Rehearsal() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.identity.Rehearsal != ""
+}
+
+// Founding are the masters that the group was founded with, as far as the folder knows: the table has them a moment
+// later only.
+func (r *Recovery) Founding() []wire.Member { return r.identity.Founding }
+
+// mayCommit reports whether the master was taken out of its group.
+func (r *Recovery) mayCommit() error {
+	switch {
+	case r.identity.Removed && !r.undo:
+		return fmt.Errorf("%w; where it heard of a recovery that was a mistake, 'chainstore master recover "+
+			"--undo-recovery' takes it back",
+			r.identity.mayRun(r.dir))
+	case r.state.MasterRemoved(r.identity.ID):
+		return fmt.Errorf("%w: the table in %s says so of %s, of group %s, and what the group did since is not there; recover another survivor, or found the group anew with --from-storage and an empty folder",
+			ErrRemoved, r.dir, r.identity.ID, r.identity.Group)
+	}
+	return nil
+}
+
+// OpenFolder is OpenRecovery for who only reads: also the folder of a master that was taken out of its group, which Commit refuses.
+func OpenFolder(dir string, log hclog.Logger) (_ *Recovery, err error) {
+	if log == nil {
+		log = hclog.NewNullLogger()
+	}
+	if err := durable.MkdirAll(dir); err != nil {
+		return nil, err
+	}
+	r := &Recovery{dir: dir, log: log, state: masterfsm.New()}
+	if r.lock, err = durable.LockDir(dir); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, r.Close())
+		}
+	}()
+	if r.identity, err = loadIdentity(dir); err != nil {
+		return nil, err
+	}
+	_, missing := os.Stat(filepath.Join(dir, "raft.db"))
+	empty := errors.Is(missing, fs.ErrNotExist)
+	r.fresh = r.identity.Group == "" && (empty || r.identity.Recovering)
+	switch {
+	case r.fresh && empty:
+		return r, nil
+	case r.identity.Group == "" && !r.fresh:
+		return nil, fmt.Errorf("%s is of a master that never was part of a group: there is nothing in it to recover", dir)
+	}
+	if err := r.openFiles(); err != nil {
+		return nil, err
+	}
+	if err := r.files.fail.guard(func() error { return errors.Join(r.files.votes.check(r.identity), r.read()) }); err != nil {
+		return nil, err
+	}
+	if r.fresh {
+		r.state = masterfsm.New()
+	}
+	return r, nil
+}
+
+func (r *Recovery) openFiles() error {
+	s := &Store{cfg: Config{Dir: r.dir}, log: r.log, fail: newFailure()}
+	if err := s.openFiles(); err != nil {
+		return err
+	}
+	r.files = s
+	return nil
+}
+
+// Member is who the master is.
+func (r *Recovery) Member() wire.Member {
+	return wire.Member{ID: r.identity.ID, Group: r.identity.Group, Epoch: r.identity.Epoch, Applied: r.last}
+}
+
+// Stale reports whether the master was refused because its folder is an older copy: what it acknowledged since is not there.
+func (r *Recovery) Stale() bool { return r.identity.Stale }
+
+// Fresh reports whether the folder holds no master of a group.
+func (r *Recovery) Fresh() bool { return r.fresh }
+
+// Last tells term and index of the last log entry. Of several survivors the one with the highest term is to be recovered, of these the one
+// with the highest index: raft elects by the same order, so it has all that was committed and that any of them has.
+func (r *Recovery) Last() (term, index uint64) { return r.lastTerm, r.last }
+
+// Settled is the number of blocks of the state's chain that are known to be committed: they are in a snapshot.
+func (r *Recovery) Settled() uint64 { return r.settled }
+
+// Damaged are the snapshots that cannot be read.
+func (r *Recovery) Damaged() []Damage { return r.damaged }
+
+// State is what the folder holds. It may be changed before Commit.
+func (r *Recovery) State() *masterfsm.State { return r.state }
+
+// Log is the log's name with the keys that sign, those among them of which it is not certain that they are retired: no snapshot shows it, and
+// the end of the log may never have been committed.
+func (r *Recovery) Log() masterfsm.Log {
+	l := r.state.Log()
+	l.Keys = append(l.Signing(), r.retired...)
+	return l
+}
+
+// Commit makes this master the only member of a group of that epoch, reached at raftAddress, with the state as it is now. A crash on the way
+// leaves a folder that does not start until the rescue was done again.
+func (r *Recovery) Commit(group string, epoch uint64, raftAddress string) error {
+	if err := r.mayCommit(); err != nil {
+		return err
+	}
+	if err := checkMembers(group, []wire.Member{{ID: r.identity.ID, Raft: raftAddress}}, r.identity.ID); err != nil {
+		return err
+	}
+	if epoch <= r.identity.Epoch {
+		return fmt.Errorf("epoch %d is not above %d", epoch, r.identity.Epoch)
+	}
+	if err := r.begin(); err != nil {
+		return err
+	}
+	if err := r.files.fail.guard(func() error { return r.write(raftAddress) }); err != nil {
+		return err
+	}
+	done := r.identity
+	done.Group, done.Epoch, done.Recovering, done.Removed, done.Stale, done.Level = group, epoch, false, false, false, 0
+	return r.saveIdentity(done)
+}
+
+// begin notes that the folder is being changed.
+func (r *Recovery) begin() error {
+	begun := r.identity
+	begun.Recovering, begun.Founding = true, nil
+	if err := r.saveIdentity(begun); err != nil {
+		return err
+	}
+	if r.files == nil {
+		if err := r.openFiles(); err != nil {
+			return err
+		}
+	}
+	// Nobody of the new group knows this member's starts, or is known to it.
+	if err := os.Remove(startsPath(r.dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return diskError("remove "+startsPath(r.dir), err)
+	}
+	return r.setAside()
+}
+
+func (r *Recovery) saveIdentity(id identity) error {
+	if err := id.save(r.dir); err != nil {
+		return diskError("write to "+r.dir, err)
+	}
+	r.identity = id
+	return nil
+}
+
+// write writes the state as a snapshot behind everything that the folder knows of, and cuts the log.
+func (r *Recovery) write(raftAddress string) error {
+	s := r.files
+	configuration := raft.Configuration{Servers: []raft.Server{{
+		Suffrage: raft.Voter, ID: raft.ServerID(r.identity.ID), Address: transport.ServerAddress(r.identity.ID, raftAddress),
+	}}}
+	index, term := r.last+1, max(r.term, 1)
+	for _, d := range r.damaged {
+		index, term = max(index, d.Index+1), max(term, d.term)
+	}
+	_, trans := raft.NewInmemTransport("") // Create asks it for a name, for an old form of snapshots
+	sink, err := s.snaps.Create(raft.SnapshotVersionMax, index, term, configuration, index, trans)
+	if err != nil {
+		return err
+	}
+	if err := (stateSnapshot{r.state.Snapshot()}).Persist(sink); err != nil {
+		return errors.Join(err, sink.Cancel())
+	}
+	if err := sink.Close(); err != nil {
+		return err
+	}
+	first, err := s.logs.FirstIndex()
+	if err != nil {
+		return err
+	}
+	last, err := s.logs.LastIndex()
+	if err != nil {
+		return err
+	}
+	if last > 0 {
+		if err := s.logs.DeleteRange(first, last); err != nil {
+			return err
+		}
+	}
+	return s.votes.SetUint64([]byte(keyTerm), term)
+}
+
+// setAside moves the snapshots that cannot be read out of the way.
+func (r *Recovery) setAside() error {
+	for _, d := range r.damaged {
+		aside := filepath.Dir(d.Aside)
+		if err := durable.MkdirAll(aside); err != nil {
+			return err
+		}
+		if err := os.Rename(d.Path, d.Aside); err != nil {
+			return err
+		}
+		if err := errors.Join(durable.SyncDir(aside), durable.SyncDir(filepath.Dir(d.Path))); err != nil {
+			return diskError("move "+d.Path+" aside", err)
+		}
+	}
+	return nil
+}
+
+// Close gives the folder back.
+func (r *Recovery) Close() error {
+	var err error
+	if r.files != nil {
+		err = r.files.bolt.Close()
+	}
+	if r.lock != nil {
+		err = errors.Join(err, r.lock.Close())
+	}
+	return err
+}

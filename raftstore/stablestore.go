@@ -1,0 +1,126 @@
+package raftstore
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/hashicorp/raft"
+)
+
+// Raft's names of what it keeps in the stable store.
+const (
+	keyVoteTerm      = "LastVoteTerm"
+	keyVoteCandidate = "LastVoteCand"
+	// keyVote is this package's: term u64 ‖ candidate.
+	keyVote = "Vote"
+)
+
+// errNoValue has the text by which raft knows a missing value.
+var errNoValue = errors.New("not found")
+
+// stableStore stands between raft and the stable store. Raft writes a vote as two values, one after the other; here they
+// become one (hashicorp/raft#661). A goroutine that meets a failure ends here, as raft would panic.
+type stableStore struct {
+	raft.StableStore
+	name string
+	fail *failure
+	dog  *watchdog
+
+	mu       sync.Mutex
+	voteTerm uint64 // the first half of a vote
+}
+
+// Set stores a value.
+func (s *stableStore) Set(key, value []byte) error {
+	if string(key) == keyVoteCandidate {
+		s.mu.Lock()
+		value = append(binary.BigEndian.AppendUint64(nil, s.voteTerm), value...)
+		s.mu.Unlock()
+		key = []byte(keyVote)
+	}
+	s.stop()
+	done := s.dog.watch("write a vote to " + s.name)
+	err := s.StableStore.Set(key, value)
+	done()
+	if err != nil {
+		s.fail.exit(diskError("write to "+s.name, err))
+	}
+	return nil
+}
+
+// SetUint64 stores a number. The term of a vote waits for its candidate.
+func (s *stableStore) SetUint64(key []byte, v uint64) error {
+	if string(key) == keyVoteTerm {
+		s.mu.Lock()
+		s.voteTerm = v
+		s.mu.Unlock()
+		return nil
+	}
+	s.stop()
+	done := s.dog.watch("write a term to " + s.name)
+	err := s.StableStore.SetUint64(key, v)
+	done()
+	if err != nil {
+		s.fail.exit(diskError("write to "+s.name, err))
+	}
+	return nil
+}
+
+// Get gets a value.
+func (s *stableStore) Get(key []byte) ([]byte, error) {
+	if string(key) == keyVoteCandidate {
+		vote, err := s.get([]byte(keyVote))
+		if err != nil {
+			return nil, err
+		}
+		return vote[8:], nil
+	}
+	return s.get(key)
+}
+
+// GetUint64 gets a number.
+func (s *stableStore) GetUint64(key []byte) (uint64, error) {
+	if string(key) == keyVoteTerm {
+		key = []byte(keyVote)
+	}
+	value, err := s.get(key)
+	if err != nil {
+		return 0, err
+	}
+	return binary.BigEndian.Uint64(value), nil
+}
+
+func (s *stableStore) get(key []byte) ([]byte, error) {
+	value, err := s.StableStore.Get(key)
+	if err != nil && err.Error() == errNoValue.Error() {
+		return nil, errNoValue
+	}
+	if err == nil && len(value) < 8 {
+		err = fmt.Errorf("value of %s has %d bytes", key, len(value))
+	}
+	if err != nil {
+		s.fail.exit(diskError("read "+s.name, err))
+	}
+	return value, nil
+}
+
+// check reports a file that has lost what raft wrote: a master that goes on from an empty one votes twice and forgets what it acknowledged.
+func (s *stableStore) check(id identity) error {
+	if !id.Begun {
+		return nil
+	}
+	_, err := s.GetUint64([]byte(keyTerm))
+	if errors.Is(err, errNoValue) {
+		return diskError(s.name, errors.New("it is new or empty, and this master had written to it: move the whole folder away and start the master with --join"))
+	}
+	return err
+}
+
+// stop ends the goroutine when the store failed before.
+func (s *stableStore) stop() {
+	if err := s.fail.get(); err != nil {
+		s.fail.exit(err)
+	}
+}

@@ -1,0 +1,129 @@
+package transport
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/chainstore/chainstore/masterfsm"
+)
+
+const (
+	handshakeTime   = 3 * time.Second
+	maxHandshakes   = 64 // in progress at once; further connections are dropped
+	warningInterval = 10 * time.Second
+)
+
+// errStarting: this master has not heard from its peers yet.
+var errStarting = fmt.Errorf("%w: this master is still starting", errHandshake)
+
+// Accept returns the next connection that a member of the group opened to this one for raft.
+func (s *Stream) Accept() (net.Conn, error) {
+	select {
+	case c := <-s.ready:
+		return c, nil
+	case <-s.ctx.Done():
+		return nil, net.ErrClosed
+	}
+}
+
+// acceptAll accepts connections and starts a goroutine for the handshake of each.
+func (s *Stream) acceptAll() {
+	for {
+		plain, err := s.cfg.Listener.Accept()
+		if err != nil {
+			if s.ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+				return
+			}
+			s.cfg.Log.Warn("cannot accept a raft connection", "error", err)
+			if !s.pause(slowestRedial) {
+				return
+			}
+			continue
+		}
+		c, err := s.track(plain)
+		if err != nil {
+			return
+		}
+		select {
+		case s.slots <- struct{}{}:
+			s.tasks.Go(func() {
+				defer func() { <-s.slots }()
+				s.serve(c)
+			})
+		default:
+			s.drop(c, errors.New("too many handshakes in progress"))
+		}
+	}
+}
+
+// serve does the callee's part of a handshake and hands the connection to raft.
+func (s *Stream) serve(c *conn) {
+	if err := c.SetDeadline(time.Now().Add(handshakeTime)); err != nil {
+		s.drop(c, err)
+		return
+	}
+	switch purpose, err := s.answer(c); {
+	case err != nil:
+		s.report(err)
+		s.drop(c, err)
+		return
+	case purpose != purposeRaft:
+		_ = c.Close() // the handshake was its only purpose
+		return
+	}
+	if err := c.SetDeadline(time.Time{}); err != nil {
+		s.drop(c, err)
+		return
+	}
+	select {
+	case s.ready <- c:
+	case <-s.ctx.Done():
+		s.drop(c, net.ErrClosed)
+	}
+}
+
+// answer does the callee's part of a handshake, in the version that the caller speaks.
+func (s *Stream) answer(c *conn) (purpose byte, err error) {
+	group, forRaft := s.current()
+	h, raw, err := readHello(c)
+	if err == nil {
+		err = h.check(group, s.cfg.Self)
+	}
+	switch {
+	case err != nil:
+		return 0, err
+	case raw[len(helloMagic)] == helloVersionStarts:
+		purpose, err = s.cfg.Key.answerWithStart(c, h, raw, s.startCheck(c, h.caller, ""))
+		if err != nil || purpose == purposeProbe {
+			return purpose, err
+		}
+		s.closeReplaced(c)
+		if purpose == purposeRaft && !forRaft {
+			return 0, errStarting
+		}
+		return purpose, nil
+	case s.cfg.Level() >= masterfsm.LevelIdentities:
+		return 0, fmt.Errorf("%w: master %s runs an older version of ChainStore, the group is at protocol level %d",
+			errHandshake, h.caller, s.cfg.Level())
+	case !forRaft:
+		return 0, errStarting
+	}
+	c.identify(h.caller, Start{}, Start{})
+	return purposeRaft, s.cfg.Key.answer(c, raw)
+}
+
+// drop closes a connection that was refused. It logs a warning at most once in warningInterval.
+func (s *Stream) drop(c *conn, why error) {
+	closeErr := c.Close()
+	s.mu.Lock()
+	warn := s.group != "" && s.ctx.Err() == nil && time.Since(s.warned) >= warningInterval
+	if warn {
+		s.warned = time.Now()
+	}
+	s.mu.Unlock()
+	if warn {
+		s.cfg.Log.Warn("raft connection dropped", "from", c.RemoteAddr().String(), "error", errors.Join(why, closeErr))
+	}
+}

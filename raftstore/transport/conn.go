@@ -1,0 +1,61 @@
+package transport
+
+import (
+	"errors"
+	"net"
+)
+
+// conn is a connection that its stream tracks, so that the stream can close it.
+type conn struct {
+	net.Conn
+	stream *Stream
+
+	// Of the other side; the stream's mu guards them.
+	member           string
+	previous, opener Start // the start of it that was accepted before, and the one that opened this connection
+}
+
+// track registers a connection with the stream. It closes the connection at once when the stream is closed.
+func (s *Stream) track(plain net.Conn) (*conn, error) {
+	c := &conn{Conn: plain, stream: s}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ctx.Err() != nil || s.over {
+		return nil, errors.Join(net.ErrClosed, plain.Close())
+	}
+	s.conns[c] = struct{}{}
+	return c, nil
+}
+
+func (c *conn) Close() error {
+	c.stream.mu.Lock()
+	delete(c.stream.conns, c)
+	c.stream.mu.Unlock()
+	return c.Conn.Close()
+}
+
+// identify records which start of which member is at the other side.
+func (c *conn) identify(member string, previous, opener Start) {
+	c.stream.mu.Lock()
+	defer c.stream.mu.Unlock()
+	c.member, c.previous, c.opener = member, previous, opener
+}
+
+// closeReplaced closes the other connections of c's member that another start of it has opened, where c's start replaces
+// an earlier one: two processes must not take turns as one member.
+func (s *Stream) closeReplaced(c *conn) {
+	s.mu.Lock()
+	s.withStarts[c.member] = true
+	var others []*conn
+	if c.previous.id != (Start{}).id && c.previous.id != c.opener.id {
+		for other := range s.conns {
+			if other.member == c.member && other.opener.id != c.opener.id {
+				others = append(others, other)
+			}
+		}
+	}
+	s.mu.Unlock()
+	for _, other := range others {
+		_ = other.Close() // raft may have closed it in between
+	}
+}

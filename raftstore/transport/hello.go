@@ -1,0 +1,88 @@
+package transport
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// A handshake starts with the caller's hello, which names the sides. It is the same in both versions:
+//
+//	magic "CSRH" ‖ version u8 ‖ nonce[32] ‖ len8 ‖ group ‖ len8 ‖ caller's id ‖ len8 ‖ id of the member meant
+//
+// What follows is drawn in key.go (version 1) and starthandshake.go (version 2). The callee closes the connection without
+// an answer when it is another member, of another group, or new.
+const (
+	helloMagic         = "CSRH"
+	helloVersion       = 1 // proves the cluster token
+	helloVersionStarts = 2 // exchanges the starts too, from protocol level 1 on
+	nonceSize          = 32
+	helloHead          = len(helloMagic) + 1 + nonceSize
+)
+
+// errHandshake: the other side is not one to connect with.
+var errHandshake = errors.New("handshake refused")
+
+// hello is what a caller says first.
+type hello struct{ group, caller, callee string }
+
+// readHello reads a hello, and not one byte more. It returns the bytes too: they contain the version.
+func readHello(r io.Reader) (hello, []byte, error) {
+	raw := make([]byte, helloHead, helloHead+3*256)
+	if _, err := io.ReadFull(r, raw); err != nil {
+		return hello{}, nil, fmt.Errorf("%w: %w", errHandshake, err)
+	}
+	if string(raw[:len(helloMagic)]) != helloMagic {
+		return hello{}, nil, fmt.Errorf("%w: this is not the protocol of masters", errHandshake)
+	}
+	if v := raw[len(helloMagic)]; v < helloVersion || v > helloVersionStarts {
+		return hello{}, nil, fmt.Errorf("%w: version %d, this program speaks %d and %d", errHandshake, v, helloVersion,
+			helloVersionStarts)
+	}
+	var texts [3]string
+	for i := range texts {
+		var size [1]byte
+		if _, err := io.ReadFull(r, size[:]); err != nil {
+			return hello{}, nil, fmt.Errorf("%w: %w", errHandshake, err)
+		}
+		start := len(raw) + 1
+		raw = append(raw, size[0])
+		raw = raw[:start+int(size[0])]
+		if _, err := io.ReadFull(r, raw[start:]); err != nil {
+			return hello{}, nil, fmt.Errorf("%w: %w", errHandshake, err)
+		}
+		texts[i] = string(raw[start:])
+	}
+	return hello{group: texts[0], caller: texts[1], callee: texts[2]}, raw, nil
+}
+
+// encode returns the bytes of the hello, with a fresh nonce.
+func (h hello) encode(version byte) ([]byte, error) {
+	raw := append(make([]byte, 0, helloHead+3*256), helloMagic...)
+	raw = append(raw, version)
+	raw = append(raw, make([]byte, nonceSize)...)
+	rand.Read(raw[len(raw)-nonceSize:])
+	for _, text := range []string{h.group, h.caller, h.callee} {
+		if len(text) > 255 {
+			return nil, fmt.Errorf("a name of %d bytes, at most 255 fit into a handshake", len(text))
+		}
+		raw = append(append(raw, byte(len(text))), text...)
+	}
+	return raw, nil
+}
+
+// check returns an error where a hello is not for member self of group. The group of a new master is "".
+func (h hello) check(group, self string) error {
+	switch {
+	case group == "":
+		return fmt.Errorf("%w: this master is new, it belongs to no group", errHandshake)
+	case h.group != group:
+		return fmt.Errorf("%w: the caller is of another group", errHandshake)
+	case h.callee != self:
+		return fmt.Errorf("%w: it is meant for member %q", errHandshake, h.callee)
+	case h.caller == self:
+		return fmt.Errorf("%w: the caller claims to be this very member", errHandshake)
+	}
+	return nil
+}

@@ -1,0 +1,175 @@
+package transport
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// leveled returns a stream whose group is at a protocol level. stale counts how often it found its folder stale.
+func leveled(t *testing.T, self string, level uint64) (s *Stream, stale *atomic.Int64) {
+	t.Helper()
+	stale = &atomic.Int64{}
+	return openStream(t, self, "g", testToken, level, func(error) { stale.Add(1) }), stale
+}
+
+// meets dials and takes the connection at the other end.
+func meets(t *testing.T, a, b *Stream) {
+	t.Helper()
+	conn, err := a.Dial(b.address(), 10*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, err := b.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = conn.Close(), other.Close()
+}
+
+// Masters of both versions meet as long as the group is at level 0; one that knows of level 1 takes an older one no more, but is itself
+// taken by one that has not heard of it.
+func TestHandshakeVersions(t *testing.T) {
+	a, _ := leveled(t, "a", 0)
+	b, _ := leveled(t, "b", 0)
+	c, _ := leveled(t, "c", 1)
+	meets(t, a, b)
+	if a.cfg.Starts.lastOf("b") != (Start{}) || b.cfg.Starts.lastOf("a") != (Start{}) {
+		t.Error("starts are told at level 0")
+	}
+	if err := a.refusal(t, c.address()); !errors.Is(err, errHandshake) {
+		t.Errorf("version 1 with a member of a group at level 1: %v", err)
+	}
+	meets(t, c, a)
+	if a.cfg.Starts.lastOf("c") != present(t, c.cfg.Starts) || c.cfg.Starts.lastOf("a") != present(t, a.cfg.Starts) {
+		t.Error("the starts are not written down")
+	}
+	meets(t, a, c) // it has learnt that c speaks version 2
+}
+
+// Each side tells the other that its folder is an older copy, whoever dials; the one that is right is not troubled, and what it knows of the
+// other stays.
+func TestHandshakeWithAnOlderCopy(t *testing.T) {
+	for name, dial := range map[string]func(t *testing.T, good, stale *Stream) error{
+		"the older copy dials":      func(t *testing.T, good, stale *Stream) error { return stale.refusal(t, good.address()) },
+		"the older copy is dialled": func(t *testing.T, good, stale *Stream) error { return good.refusal(t, stale.address()) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			good, goodTold := leveled(t, "a", 1)
+			stale, staleTold := leveled(t, "b", 1)
+			newer := Start{id: [16]byte{7}, renewed: 2}
+			if ok, err := good.cfg.Starts.accept("b", Start{}, newer); !ok || err != nil {
+				t.Fatal(ok, err)
+			}
+			err := dial(t, good, stale)
+			if !errors.Is(err, errHandshake) {
+				t.Fatal(err)
+			}
+			ctx := patience(t)
+			for staleTold.Load() == 0 {
+				select {
+				case <-ctx.Done():
+					t.Fatal("it was not told that its folder is an older copy")
+				case <-time.After(time.Millisecond):
+				}
+			}
+			if goodTold.Load() != 0 || good.cfg.Starts.lastOf("b") != newer || stale.cfg.Starts.lastOf("a") != (Start{}) {
+				t.Errorf("told %d times; %v, %v", goodTold.Load(), good.cfg.Starts.lastOf("b"), stale.cfg.Starts.lastOf("a"))
+			}
+		})
+	}
+}
+
+// Who lacks the cluster token cannot make a master believe anything: neither that its folder is an older copy, nor that another's start is
+// a new one.
+func TestHandshakeOfAStranger(t *testing.T) {
+	a, told := leveled(t, "a", 1)
+	known := Start{id: [16]byte{7}}
+	if ok, err := a.cfg.Starts.accept("b", Start{}, known); !ok || err != nil {
+		t.Fatal(ok, err)
+	}
+	wrong, err := NewKey("another token")
+	if err != nil {
+		t.Fatal(err)
+	}
+	claims := newStarts(t)
+	claims.own = append([]Start{known}, claims.own...)
+	claims.peers["a"] = Start{id: [16]byte{9}} // a start that a never had
+	for _, verdict := range []byte{0, 1} {
+		conn, err := net.Dial("tcp", a.cfg.Listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw, err := hello{group: "g", caller: "b", callee: "a"}.encode(helloVersionStarts)
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw = startsShown{purpose: purposeAnnounce, caller: present(t, claims), callee: claims.lastOf("a")}.appendTo(raw)
+		if _, err := conn.Write(raw); err != nil {
+			t.Fatal(err)
+		}
+		answer := make([]byte, nonceSize+2*startSize+macSize)
+		if _, err := io.ReadFull(conn, answer); err != nil {
+			t.Fatal(err)
+		}
+		raw = append(raw, answer[:len(answer)-macSize]...)
+		if _, err := conn.Write(append([]byte{verdict}, wrong.mac("caller", raw, []byte{verdict})...)); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := io.ReadFull(conn, make([]byte, 1)); err == nil {
+			t.Errorf("it answers with %d bytes", n)
+		}
+		_ = conn.Close()
+	}
+	if told.Load() != 0 || a.cfg.Starts.lastOf("b") != known {
+		t.Errorf("a stranger was believed: told %d times, b started as %v", told.Load(), a.cfg.Starts.lastOf("b"))
+	}
+}
+
+// A new start of a member ends the connections of the one before it, in both directions, and no others.
+func TestNewStartEndsOldConnections(t *testing.T) {
+	a, _ := leveled(t, "a", 1)
+	b, _ := leveled(t, "b", 1)
+	c, _ := leveled(t, "c", 1)
+	var old, kept []net.Conn
+	for _, x := range []struct {
+		from, to *Stream
+		conns    *[]net.Conn
+	}{{b, a, &old}, {a, b, &old}, {c, a, &kept}} {
+		conn, err := x.from.Dial(x.to.address(), 10*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		other, err := x.to.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		defer other.Close()
+		at := other
+		if x.from == a {
+			at = conn
+		}
+		*x.conns = append(*x.conns, at)
+	}
+	if err := begin(b.cfg.Starts); err != nil { // as if b had been started anew
+		t.Fatal(err)
+	}
+	meets(t, b, a)
+	for _, conn := range old {
+		if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err == nil {
+			_, err = conn.Read(make([]byte, 1))
+			if !errors.Is(err, net.ErrClosed) && !errors.Is(err, io.EOF) {
+				t.Errorf("a connection of the start before it is open: %v", err)
+			}
+		} else if !errors.Is(err, net.ErrClosed) {
+			t.Error(err)
+		}
+	}
+	if err := kept[0].SetReadDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
+		t.Errorf("another member's connection is closed: %v", err)
+	}
+}

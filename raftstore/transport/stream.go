@@ -1,0 +1,145 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"github.com/hashicorp/raft"
+)
+
+// Config says what a stream is made of. All fields are needed.
+type Config struct {
+	Listener  net.Listener
+	Self      string // this master's member id
+	Advertise string // where the others reach it, host:port
+	Key       Key
+	Starts    *Starts
+	Level     func() uint64 // returns the group's protocol level, as far as this master knows
+	// AddressOf returns the address that raft's configuration has for a member, host:port, or "".
+	AddressOf func(member string) string
+	Stale     func(error) // called when this master's data folder turns out to be an older copy
+	Failed    func(error) // called when a start cannot be written; the error wraps [ErrStarts]
+	Log       hclog.Logger
+}
+
+// Stream is raft's stream layer ([raft.StreamLayer]). Its methods may be called by any goroutine.
+type Stream struct {
+	cfg  Config
+	addr streamAddr
+
+	ctx    context.Context // ends with the stream
+	cancel context.CancelFunc
+	ready  chan net.Conn // connections that raft may have
+	slots  chan struct{} // one for each handshake in progress
+	tasks  sync.WaitGroup
+
+	mu          sync.Mutex // guards all below
+	over        bool       // no connection is accepted or opened any more
+	group       string     // "" while this master is new: then no connection is accepted
+	forRaft     bool       // connections are for raft too, and not only for announcements
+	conns       map[*conn]struct{}
+	withStarts  map[string]bool   // members that open connections with version 2 of the handshake, whatever the level
+	unreachable map[string]bool   // members to which the last dial failed
+	seenAt      map[string]string // raft address by member id, where it is not the one in raft's configuration
+	warned      time.Time
+}
+
+var _ raft.StreamLayer = (*Stream)(nil)
+
+// New returns a stream that accepts connections from cfg.Listener. The stream closes the listener. It serves no group
+// before [Stream.Announce] or [Stream.Open] is called.
+func New(cfg Config) *Stream {
+	s := &Stream{
+		cfg: cfg, addr: streamAddr(ServerAddress(cfg.Self, cfg.Advertise)),
+		ready: make(chan net.Conn), slots: make(chan struct{}, maxHandshakes),
+		conns: map[*conn]struct{}{}, withStarts: map[string]bool{}, unreachable: map[string]bool{},
+		seenAt: map[string]string{},
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.tasks.Go(s.acceptAll)
+	return s
+}
+
+// Announce opens the stream for the announcements of a group's members, in both directions, and for nothing else.
+func (s *Stream) Announce(group string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.group = group
+}
+
+// Open opens the stream for the members of a group.
+func (s *Stream) Open(group string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.group, s.forRaft = group, true
+}
+
+// Shut closes all connections. None is opened or accepted after it, even if Open is called later.
+func (s *Stream) Shut() {
+	s.mu.Lock()
+	s.over = true
+	conns := slices.Collect(maps.Keys(s.conns))
+	s.mu.Unlock()
+	for _, c := range conns {
+		_ = c.Close() // raft may have closed it in between
+	}
+}
+
+// Addr returns this master's raft address.
+func (s *Stream) Addr() net.Addr { return s.addr }
+
+// Close closes the listener and every connection, and waits for the stream's goroutines. It may be called more than once.
+func (s *Stream) Close() error {
+	s.cancel()
+	err := s.cfg.Listener.Close()
+	if errors.Is(err, net.ErrClosed) {
+		err = nil
+	}
+	s.mu.Lock()
+	conns := s.conns
+	s.conns = map[*conn]struct{}{}
+	s.mu.Unlock()
+	for c := range conns {
+		_ = c.Conn.Close() // raft may have closed it in between
+	}
+	s.tasks.Wait()
+	return err
+}
+
+// current returns the group, and whether connections are for raft too.
+func (s *Stream) current() (group string, forRaft bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		return "", false
+	}
+	return s.group, s.forRaft
+}
+
+// report passes on what a handshake has found out about this master itself.
+func (s *Stream) report(err error) {
+	switch {
+	case errors.Is(err, errStaleFolder):
+		s.cfg.Stale(err)
+	case errors.Is(err, ErrStarts):
+		s.cfg.Failed(err)
+	}
+}
+
+// pause waits; it reports whether the stream is still open.
+func (s *Stream) pause(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-s.ctx.Done():
+		return false
+	}
+}
