@@ -18,13 +18,14 @@ const module = "github.com/chainstore/chainstore/"
 // mayImport says which of our packages each of our folders may import. A folder stands for the packages below it. An arrow only
 // ever points down.
 var mayImport = map[string][]string{
-	"chain":                  {},
-	"internal/durable":       {},
-	"wire":                   {"chain"},
-	"masterfsm":              {"chain", "wire"},
-	"raftstore":              {"masterfsm", "internal/durable", "raftstore/transport", "wire"},
-	"raftstore/transport":    {"masterfsm", "internal/durable"},
-	"storagenode":            {"chain", "internal/durable", "wire", "storagenode"},
+	"chain":               {},
+	"internal/durable":    {},
+	"wire":                {"chain"},
+	"masterfsm":           {"chain", "wire"},
+	"raftstore":           {"masterfsm", "internal/durable", "raftstore/transport", "wire"},
+	"raftstore/transport": {"masterfsm", "internal/durable"},
+
+	"storagenode":            {"chain", "internal/durable", "storagenode", "wire"},
 	"storagenode/segment":    {"chain", "internal/durable"},
 	"storagenode/tiles":      {"chain", "internal/durable", "storagenode/segment"},
 	"storagenode/records":    {"chain", "internal/durable"},
@@ -35,13 +36,14 @@ var mayImport = map[string][]string{
 	"storagenode/audit": {
 		"chain", "internal/durable", "storagenode/blockindex", "storagenode/folder", "storagenode/segment", "storagenode/tiles",
 	},
+
 	"minernode":         {"chain", "wire"},
 	"internal/worker":   {"chain", "internal/durable", "wire"},
 	"internal/exchange": {"wire"},
 	"internal/noderpc":  {"chain", "internal/exchange", "wire"},
 	"client":            {"chain", "internal/exchange", "wire"},
 	"verify":            {"chain", "wire"},
-	"httpapi":           {"chain", "masternode", "storagenode", "wire"},
+	"httpapi":           {"chain", "wire"},
 	"httpapi/console":   {"wire"},
 	"httpapi/legacy":    {"httpapi", "masterfsm", "masternode", "wire"},
 	"httpapi/masterapi": {

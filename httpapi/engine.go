@@ -18,7 +18,8 @@ type Handler func(c *gin.Context) error
 // Engine is gin as all roles use it.
 type Engine struct {
 	*gin.Engine
-	Log hclog.Logger
+	Log    hclog.Logger
+	others []answeredAs
 }
 
 // New makes an engine that answers an unknown route, a wrong method and a panic with a problem.

@@ -8,69 +8,71 @@ import (
 
 	"github.com/gin-gonic/gin"
 
-	"github.com/chainstore/chainstore/masternode"
-	"github.com/chainstore/chainstore/storagenode"
 	"github.com/chainstore/chainstore/wire"
 )
 
-// others are the errors of other packages that are answered as a problem although they wrap none.
-var others = []struct {
+// AnswerAs says as which problem an error of another package is answered, if it wraps none.
+func (e *Engine) AnswerAs(err error, t *wire.ProblemType) {
+	e.others = append(e.others, answeredAs{err, t})
+}
+
+type answeredAs struct {
 	err error
-	as  *wire.ProblemType
-}{
+	t   *wire.ProblemType
+}
+
+// othersOfAll are the errors that every engine answers as a problem although they wrap none.
+var othersOfAll = []answeredAs{
 	{wire.ErrMalformed, wire.ErrBadRequest},
-	{storagenode.ErrDamaged, wire.ErrUnavailable},
 	{context.DeadlineExceeded, wire.ErrUnavailable},
 	{context.Canceled, wire.ErrUnavailable},
 }
 
-// problemOf is the answer to an error. A refusal that another node answered with is passed on, unless it refused this node's
-// token. Anything else is an internal error, whose text is only logged.
-func problemOf(err error) (*wire.ProblemType, wire.Problem) {
-	t := wire.ProblemOf(err)
-	for i := range others {
-		if t == nil && errors.Is(err, others[i].err) {
-			t = others[i].as
+// problemOf is the answer to an error. Where another node refused a request that was forwarded to it, its refusal is the answer,
+// unless it refused this node's token. Any other error is an internal one; its text is only logged.
+func (e *Engine) problemOf(err error) (*wire.ProblemType, wire.Problem) {
+	if t := wire.ProblemOf(err); t != nil && t != wire.ErrInternal {
+		return t, t.Problem(err)
+	}
+	for _, list := range [][]answeredAs{e.others, othersOfAll} {
+		for _, o := range list {
+			if errors.Is(err, o.err) {
+				return o.t, o.t.Problem(err)
+			}
 		}
 	}
-	var answered *wire.Error
-	if t == nil && errors.As(err, &answered) {
-		if t = answered.Type(); t != nil && t.Status/100 == 4 && t != wire.ErrUnauthorized && t != wire.ErrForbidden {
-			return t, wire.Problem{Type: wire.ProblemBase + t.Name, Title: t.Title, Status: t.Status, Detail: answered.Problem.Detail}
+	var answer *wire.Error
+	if errors.As(err, &answer) {
+		switch t := answer.Type(); {
+		case t == nil, t == wire.ErrUnauthorized, t == wire.ErrForbidden:
+		case t.Status/100 == 4:
+			return t, t.Problem(errors.New(answer.Problem.Detail))
 		}
-		t = nil
 	}
-	if t == nil || t == wire.ErrInternal {
-		return wire.ErrInternal, wire.ErrInternal.Problem(errors.New("the log of this node has the cause"))
-	}
-	return t, t.Problem(err)
+	return wire.ErrInternal, wire.ErrInternal.Problem(errors.New("the log of this node has the cause"))
 }
 
-// Fail answers a request with the problem that its error stands for.
+// Fail answers a request with the problem that its error is. Some problems carry data.
 func (e *Engine) Fail(c *gin.Context, err error) {
 	p := e.Failure(c, err)
+	var body any = p
 	var notNext *wire.NotNextError
-	if errors.As(err, &notNext) {
-		e.AnswerFailure(c, p.Status, wire.TypeProblem, wire.NotNext{Problem: p, StorageStatus: notNext.Status})
-		return
-	}
 	var other *wire.OtherStartError
-	if errors.As(err, &other) {
-		e.AnswerFailure(c, p.Status, wire.TypeProblem, wire.OtherStart{Problem: p, Start: other.Start})
-		return
-	}
 	var fenced *wire.FencedError
-	if errors.As(err, &fenced) {
-		e.AnswerFailure(c, p.Status, wire.TypeProblem, wire.Fenced{Problem: p, Epoch: &fenced.Highest.Epoch,
-			Term: fenced.Highest.Term})
-		return
+	switch {
+	case errors.As(err, &notNext):
+		body = wire.NotNext{Problem: p, StorageStatus: notNext.Status}
+	case errors.As(err, &other):
+		body = wire.OtherStart{Problem: p, Start: other.Start}
+	case errors.As(err, &fenced):
+		body = wire.Fenced{Problem: p, Epoch: &fenced.Highest.Epoch, Term: fenced.Highest.Term}
 	}
-	e.AnswerFailure(c, p.Status, wire.TypeProblem, p)
+	e.AnswerFailure(c, p.Status, wire.TypeProblem, body)
 }
 
-// Failure finds the answer to an error, sets the headers that go with it and logs what somebody must look at.
+// Failure is the problem that an error is answered with. It sets the headers that belong to it, and logs an internal error.
 func (e *Engine) Failure(c *gin.Context, err error) wire.Problem {
-	t, p := problemOf(err)
+	t, p := e.problemOf(err)
 	if t == wire.ErrInternal {
 		e.Log.Error("request failed", "method", c.Request.Method, "route", c.FullPath(), "error", err)
 	}
@@ -81,9 +83,9 @@ func (e *Engine) Failure(c *gin.Context, err error) wire.Problem {
 	if t.Retry {
 		retry = "1"
 	}
-	var quota *masternode.QuotaError
+	var quota *wire.QuotaError
 	if errors.As(err, &quota) {
-		// Whole seconds, rounded up: who waits as long as that is not refused again for what was spent until now.
+		// Whole seconds, rounded up: a retry after that time is not refused for what was spent until now.
 		retry = strconv.FormatUint((quota.Wait+999)/1000, 10)
 		c.Header("RateLimit-Limit", strconv.FormatUint(quota.Limit, 10))
 		c.Header("RateLimit-Remaining", strconv.FormatUint(quota.Left, 10))
@@ -92,20 +94,20 @@ func (e *Engine) Failure(c *gin.Context, err error) wire.Problem {
 	if retry != "" {
 		c.Header("Retry-After", retry)
 	}
-	if t == wire.ErrEncoding {
+	switch t {
+	case wire.ErrEncoding:
 		c.Header("Accept-Encoding", identityCoding) // RFC 9110, section 15.5.16
-	}
-	if t == wire.ErrUnauthorized {
+	case wire.ErrUnauthorized:
 		c.Header("WWW-Authenticate", "Bearer")
 	}
 	c.Header("Cache-Control", "no-store")
 	return p
 }
 
-// AnswerFailure ends a request with a body of JSON.
+// AnswerFailure ends a request with a body of JSON. Where the answer has begun, it can only be cut off.
 func (e *Engine) AnswerFailure(c *gin.Context, status int, contentType string, body any) {
 	if c.Writer.Written() {
-		return // the answer has begun: all that is left is to end it
+		return
 	}
 	encoded, err := json.Marshal(body)
 	if err != nil {

@@ -55,7 +55,7 @@ func (p *pendingAppend) size() int {
 
 // Append appends entries to a project, all or none, in their order, and returns when a majority of the masters has them on
 // disk. An idempotency key ("" for none) makes a retry safe. Errors: wire.ErrEmptyBody, wire.ErrTooLarge, wire.ErrBadRequest, wire.ErrNoLeader,
-// wire.ErrUnknownOutcome, wire.ErrBacklog, wire.ErrKeyReused, *QuotaError, masterfsm.ErrOversize.
+// wire.ErrUnknownOutcome, wire.ErrBacklog, wire.ErrKeyReused, *wire.QuotaError, masterfsm.ErrOversize.
 func (n *Node) Append(ctx context.Context, project masterfsm.Project, entries []Entry, idempotencyKey string) (Appended, error) {
 	if err := n.cfg.Limits.check(entries, idempotencyKey); err != nil {
 		return Appended{}, err

@@ -9,27 +9,11 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// QuotaError is wire.ErrQuota with what the project has left.
-type QuotaError struct{ masterfsm.Shortage }
-
-// Error says which part of the quota is spent, and when to try again.
-func (e *QuotaError) Error() string {
-	what := "records"
-	if e.Bytes {
-		what = "bytes"
-	}
-	return fmt.Sprintf("%v: %d %s a second, %d are left now; nothing was appended, try again in %d ms",
-		wire.ErrQuota, e.Limit, what, e.Left, e.Wait)
-}
-
-// Unwrap gives wire.ErrQuota.
-func (e *QuotaError) Unwrap() error { return wire.ErrQuota }
-
 // refused turns a refusal of the state machine into the error of this package that stands for it.
 func (n *Node) refused(err error, project uint32, p masterfsm.Placement) error {
 	switch {
 	case p.Shortage != nil:
-		return &QuotaError{*p.Shortage}
+		return (*wire.QuotaError)(p.Shortage)
 	case errors.Is(err, masterfsm.ErrOversize):
 		var q masterfsm.Quota
 		n.cfg.Ledger.Read(func(s *masterfsm.State) {

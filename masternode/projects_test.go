@@ -68,7 +68,7 @@ func TestQuotaSaysWhenToTryAgain(t *testing.T) {
 			t.Fatal(err)
 		}
 		err := add(2, 1)
-		var quota *QuotaError
+		var quota *wire.QuotaError
 		if !errors.As(err, &quota) || !errors.Is(err, wire.ErrQuota) || quota.Limit != 4 || quota.Left != 0 || quota.Wait != 500 ||
 			!strings.Contains(err.Error(), "4 records a second, 0 are left now; nothing was appended, try again in 500 ms") {
 			t.Fatalf("refused with %v", err)

@@ -125,3 +125,24 @@ func (e *OtherStartError) Error() string { return e.Err.Error() }
 
 // Unwrap is the refusal.
 func (e *OtherStartError) Unwrap() error { return e.Err }
+
+// QuotaError is [ErrQuota] with what the project has left. The server sends it as RateLimit-* headers.
+type QuotaError struct {
+	Bytes bool   // the limit of bytes was hit, not that of records
+	Limit uint64 // a second
+	Left  uint64 // of it now
+	Wait  uint64 // milliseconds until there is enough for the request, at least 1
+}
+
+// Error says which part of the quota is spent, and when to retry.
+func (e *QuotaError) Error() string {
+	unit := "records"
+	if e.Bytes {
+		unit = "bytes"
+	}
+	return fmt.Sprintf("%v: %d %s a second, %d are left now; nothing was appended, try again in %d ms",
+		ErrQuota, e.Limit, unit, e.Left, e.Wait)
+}
+
+// Unwrap is [ErrQuota].
+func (e *QuotaError) Unwrap() error { return ErrQuota }

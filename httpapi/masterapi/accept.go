@@ -9,11 +9,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// typeJSON and typeText are what a client may ask for by its Accept header.
-const (
-	typeJSON = "application/json"
-	typeText = "text/plain"
-)
+// typeText is the media type with which a client asks for a proof as text.
+const typeText = "text/plain"
 
 // wantsText reports whether who accepts those types would rather have plain text than JSON.
 func wantsText(accept string) bool { return preferred(accept, typeJSON, typeText) == typeText }

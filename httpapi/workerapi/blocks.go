@@ -12,23 +12,14 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// maxBlock bounds a block's bytes: the largest buffer that can be set, and one record behind it.
+// maxBlock bounds a block's bytes: the largest buffer that can be configured, and one record more.
 const maxBlock = 256 << 20
 
 func (s *storage) put(c *gin.Context) error { return s.takeBlock(c, s.node.Put) }
 
 func (s *storage) putInbox(c *gin.Context) error { return s.takeBlock(c, s.node.PutInbox) }
 
-// order lets an order of the newest leader in that the node is to act on. A node that is not registered since its start
-// takes none: the masters do not know yet what it has, and its fence may have gone back with a restored folder. The
-// registration comes first here, since it raises the fence before it counts.
-func (s *storage) order(c *gin.Context) error {
-	if err := s.ready(); err != nil {
-		return err
-	}
-	return s.gate.pass(c)
-}
-
+// takeBlock stores the block of the body with take, and answers with what the node has then.
 func (s *storage) takeBlock(c *gin.Context, take func(uint64, []byte) (storagenode.Status, error)) error {
 	n, err := httpapi.Number(c, "block", math.MaxUint64)
 	if err != nil {
@@ -41,7 +32,7 @@ func (s *storage) takeBlock(c *gin.Context, take func(uint64, []byte) (storageno
 	if err != nil {
 		return err
 	}
-	// The body may have been long on its way: a refusal and a fence that was raised meanwhile hold for it too.
+	// The body may have taken long to arrive: a refusal, or a fence that was raised meanwhile, apply to it too.
 	s.taking.RLock()
 	defer s.taking.RUnlock()
 	if err := s.order(c); err != nil {
@@ -49,7 +40,7 @@ func (s *storage) takeBlock(c *gin.Context, take func(uint64, []byte) (storageno
 	}
 	at, err := take(n, block)
 	if err := s.ready(); err != nil {
-		return err // refused meanwhile: what it has is not acknowledged
+		return err // refused meanwhile: what the node has is not acknowledged
 	}
 	if errors.Is(err, wire.ErrNotNext) {
 		return &wire.NotNextError{Status: s.wireStatus(at), Err: err}

@@ -15,9 +15,10 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// readChunk is how many records are read before the answer's size is looked at.
+// readChunk is how many records are read before the size of the answer is checked.
 const readChunk = 16
 
+// read answers with records and their proofs, for as many of the places as fit the answer.
 func (s *storage) read(c *gin.Context) error {
 	body, err := httpapi.ReadBody(c.Request, httpapi.MaxSmallBody)
 	if err != nil {
@@ -46,6 +47,7 @@ func (s *storage) read(c *gin.Context) error {
 	return nil
 }
 
+// headers answers with headers and the proofs of their seals.
 func (s *storage) headers(c *gin.Context) error {
 	from, err1 := strconv.ParseUint(c.Query("from"), 10, 64)
 	size, err2 := strconv.ParseUint(c.Query("size"), 10, 64)
@@ -65,6 +67,7 @@ func (s *storage) headers(c *gin.Context) error {
 	return nil
 }
 
+// locate answers with the block of a leaf.
 func (s *storage) locate(c *gin.Context) error {
 	index, err := httpapi.Number(c, "index", math.MaxUint64)
 	if err != nil {
@@ -93,7 +96,7 @@ func (s *storage) tiles(c *gin.Context) error {
 	return nil
 }
 
-// entries answers with the data of leaves, at most a tile's.
+// entries answers with the data of leaves, at most those of a tile.
 func (s *storage) entries(c *gin.Context) error {
 	first, err1 := strconv.ParseUint(c.Query("first"), 10, 64)
 	count, err2 := strconv.Atoi(c.Query("count"))
@@ -108,14 +111,15 @@ func (s *storage) entries(c *gin.Context) error {
 	return nil
 }
 
-// findRecords answers from the node's index of records.
+// findRecords answers from the index of records.
 func (s *storage) findRecords(c *gin.Context) error {
 	var q wire.RecordQuery
 	if err := httpapi.ReadJSON(c, &q); err != nil {
 		return err
 	}
 	if q.Limit < 1 || q.Limit > wire.MaxHits || q.From >= q.To {
-		return fmt.Errorf("%w: limit %d is not within 1 and %d, or from %d is not below to %d", wire.ErrBadRequest, q.Limit, wire.MaxHits, q.From, q.To)
+		return fmt.Errorf("%w: limit %d is not within 1 and %d, or from %d is not below to %d",
+			wire.ErrBadRequest, q.Limit, wire.MaxHits, q.From, q.To)
 	}
 	if len(q.Key) > chain.MaxKey {
 		return fmt.Errorf("%w: the key has %d bytes, the limit is %d", wire.ErrBadRequest, len(q.Key), chain.MaxKey)
@@ -128,7 +132,7 @@ func (s *storage) findRecords(c *gin.Context) error {
 	return nil
 }
 
-// findHash tells the leaves that may have a hash.
+// findHash answers with the leaves that may have a hash.
 func (s *storage) findHash(c *gin.Context) error {
 	hash, err := httpapi.Hash(c)
 	if err != nil {

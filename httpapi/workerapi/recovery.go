@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/gin-gonic/gin"
 
@@ -14,7 +15,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// chainStatus tells how far the chain goes, and the highest epoch that an order had.
+// chainStatus is the height of the chain and the highest epoch of an order.
 func (s *storage) chainStatus(c *gin.Context) error {
 	c.JSON(http.StatusOK, s.ofChain())
 	return nil
@@ -23,16 +24,16 @@ func (s *storage) chainStatus(c *gin.Context) error {
 func (s *storage) ofChain() wire.ChainStatus {
 	at := s.node.Status()
 	order, _ := s.gate.fence.Highest()
-	quiet, ordered := s.quiet.since()
-	millis := uint64(quiet.Milliseconds())
+	last, ordered := s.leader.sign()
+	millis := uint64(time.Since(last).Milliseconds())
 	return wire.ChainStatus{
 		ID: s.id(), Group: s.group(), Epoch: order.Epoch, LedEpoch: s.gate.fence.LedEpoch(), Height: at.Height, Hash: at.Hash,
 		QuietMillis: &millis, Ordered: ordered,
 	}
 }
 
-// newEpoch raises the fence for a recovery, where no leader has given an order for a while. It answers with the chain
-// as it is from then on: nothing that an older leader ordered changes it any more.
+// newEpoch raises the fence for a recovery, if no leader has given an order for a while. It answers with the chain as it is from
+// then on: no order of an older leader changes it any more.
 func (s *storage) newEpoch(c *gin.Context) error {
 	var order wire.NewEpoch
 	if err := httpapi.ReadJSON(c, &order); err != nil {
@@ -46,12 +47,12 @@ func (s *storage) newEpoch(c *gin.Context) error {
 	}
 	highest, _ := s.gate.fence.Highest()
 	if order.Epoch > highest.Epoch && order.Epoch-highest.Epoch > wire.MaxEpochAhead {
-		return fmt.Errorf("%w: epoch %d is more than %d above the %d of this node: no recovery goes up that far",
+		return fmt.Errorf("%w: epoch %d is more than %d above the %d of this node: no recovery raises it that far",
 			wire.ErrBadRequest, order.Epoch, wire.MaxEpochAhead, highest.Epoch)
 	}
-	s.taking.Lock() // what passed the fence before is on disk, or refused
+	s.taking.Lock() // orders that passed the fence before are on disk, or refused
 	defer s.taking.Unlock()
-	err := s.gate.fence.Raise(order.Epoch, order.Claim, func() error { return s.quiet.lasts(s.silence) })
+	err := s.gate.fence.Raise(order.Epoch, order.Claim, func() error { return s.leader.lasts(s.silence) })
 	if err != nil {
 		if !errors.Is(err, wire.ErrFenced) && !errors.Is(err, wire.ErrForbidden) {
 			s.gate.fail(err)
@@ -70,26 +71,27 @@ func (s *storage) newEpoch(c *gin.Context) error {
 	return nil
 }
 
-// setAside moves the blocks from a number on to the quarantine. What waits in the inbox goes the same way.
+// setAside moves the blocks from a number on to the quarantine, and with them those that wait in the inbox.
 func (s *storage) setAside(order wire.NewEpoch, keep uint64) error {
 	for try := 0; s.node.Status().Height > keep; try++ {
-		if _, err := s.node.Receive(wire.ReceiveOrder{Ticket: fmt.Sprintf("recovery-%d-%s-%d", order.Epoch,
-			order.Claim, try), Keep: keep}); err != nil {
+		ticket := fmt.Sprintf("recovery-%d-%s-%d", order.Epoch, order.Claim, try)
+		if _, err := s.node.Receive(wire.ReceiveOrder{Ticket: ticket, Keep: keep}); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// chainBlocks streams blocks as they are on disk. What is wrong with one ends the stream early: the reader verifies each. The cluster token,
-// which every miner has, opens them, payloads and all, only while no leader is there whose masters would ask for a project's.
+// chainBlocks streams blocks as they are on disk. A block that cannot be read ends the stream early: the reader verifies each.
+// Every miner has the cluster token, so it opens the blocks, payloads included, only while there is no leader. While there is
+// one, its masters ask for a project's token.
 func (s *storage) chainBlocks(c *gin.Context) error {
 	from, err1 := strconv.ParseUint(c.Query("from"), 10, 64)
 	to, err2 := strconv.ParseUint(c.Query("to"), 10, 64)
 	if height := s.node.Status().Height; err1 != nil || err2 != nil || from >= to || to > height {
-		return fmt.Errorf("%w: from and to must name blocks within 0 and %d, from before to", wire.ErrBadRequest, height)
+		return fmt.Errorf("%w: from and to must name blocks from 0 to %d, from before to", wire.ErrBadRequest, height)
 	}
-	if err := s.quiet.await(c.Request.Context()); err != nil {
+	if err := s.leader.await(c.Request.Context()); err != nil {
 		return err
 	}
 	c.Header("Content-Type", wire.TypeOctets)

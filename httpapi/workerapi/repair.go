@@ -13,7 +13,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// maxOrder bounds an order for a check or a repair: it lists ranges of blocks.
+// maxOrder bounds an order for a check or a repair, which lists ranges of blocks, in bytes.
 const maxOrder = 4 << 20
 
 // obey reads an order of the newest leader and carries it out.
@@ -28,7 +28,7 @@ func (s *storage) obey(c *gin.Context, order any, act func() error) error {
 	if err := json.Unmarshal(body, order); err != nil {
 		return fmt.Errorf("%w: the body is not the order that this route takes: %w", wire.ErrBadRequest, err)
 	}
-	// The body may have been long on its way: a refusal and a fence that was raised meanwhile hold for it too.
+	// The body may have taken long to arrive: a refusal, or a fence that was raised meanwhile, apply to it too.
 	s.taking.RLock()
 	defer s.taking.RUnlock()
 	if err := s.order(c); err != nil {
@@ -74,7 +74,7 @@ func (s *storage) send(c *gin.Context) error {
 	})
 }
 
-// transfer takes blocks from another storage node, as long as they come.
+// transfer takes blocks from another storage node until its stream ends. The repair's ticket is the token.
 func (s *storage) transfer(c *gin.Context) error {
 	ticket, err := httpapi.Bearer(c.Request)
 	if err != nil {

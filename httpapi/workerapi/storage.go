@@ -15,18 +15,18 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// StorageConfig is what a storage node's API is made of.
+// StorageConfig configures a storage node's API.
 type StorageConfig struct {
 	Node        *storagenode.Node
 	Fence       *worker.Fence
 	ID          func() string // the node's id, "" before it is registered
-	Group       func() string // the cluster that it is of, "" before it is registered
+	Group       func() string // the node's cluster, "" before it is registered
 	Ready       func() error  // why it takes no part, and no block: worker.ErrNotRegistered, worker.ErrRefused, or nil
 	MasterToken string
-	// ClusterToken opens the chain to a recovery of the masters, which know no master token.
+	// ClusterToken opens the chain to a recovery of the masters, which has no master token.
 	ClusterToken string
-	// Answered is when a leader last answered a registration of this node, which is a sign of life like an order; zero
-	// where none has since the start. nil for never.
+	// Answered is when a leader last answered a registration of this node, which shows that a leader lives, like an order;
+	// zero where none has since the start. nil for never.
 	Answered func() time.Time
 	// Quiet is how long no leader must have given an order before the masters may be recovered; 0 for
 	// wire.RecoveryQuiet.
@@ -35,6 +35,7 @@ type StorageConfig struct {
 	Logger hclog.Logger
 }
 
+// storage has the handlers of a storage node.
 type storage struct {
 	*httpapi.Engine
 	node    *storagenode.Node
@@ -42,22 +43,23 @@ type storage struct {
 	group   func() string
 	ready   func() error
 	gate    gate
-	quiet   quiet
+	leader  leaderSilence
 	silence time.Duration // see StorageConfig.Quiet
 	taking  sync.RWMutex  // held for reading while an order is carried out that has passed the fence
 }
 
-// NewStorage makes the handler of a storage node. All its routes take the master token, but the one by which another storage node sends
-// blocks for a repair, and those by which masters are recovered from its chain. None but those for its health answers
-// once the masters have refused it.
+// NewStorage makes the handler of a storage node. Its routes take the master token, except that another storage node sends the
+// blocks of a repair with the repair's ticket, and a recovery of the masters reads the chain with the cluster token. Once the
+// masters have refused the node, only the routes of its health answer.
 func NewStorage(cfg StorageConfig) http.Handler {
 	s := &storage{
 		Engine: httpapi.New(cfg.Logger), node: cfg.Node, id: cfg.ID, group: cfg.Group, ready: cfg.Ready,
-		gate: gate{fence: cfg.Fence, fail: cfg.Fail}, silence: cmp.Or(cfg.Quiet, wire.RecoveryQuiet),
+		silence: cmp.Or(cfg.Quiet, wire.RecoveryQuiet),
 	}
-	s.quiet.answered = cfg.Answered
-	s.quiet.started()
-	s.gate.came = s.quiet.heard
+	s.AnswerAs(storagenode.ErrDamaged, wire.ErrUnavailable)
+	s.leader.answered = cfg.Answered
+	s.leader.started()
+	s.gate = gate{fence: cfg.Fence, fail: cfg.Fail, came: s.leader.heard}
 	s.Health(cfg.Ready)
 	routes := s.Group("/", s.Requires(httpapi.NewSecret(cfg.MasterToken)), notRefused(s.Engine, cfg.Ready))
 	routes.GET(wire.PathWorkerStatus, s.Do(s.status))
@@ -73,7 +75,7 @@ func NewStorage(cfg StorageConfig) http.Handler {
 	routes.POST(wire.PathCheck, s.Do(s.check))
 	routes.POST(wire.PathReceive, s.Do(s.receive))
 	routes.POST(wire.PathSend, s.Do(s.send))
-	s.POST(wire.PathTransfer, notRefused(s.Engine, cfg.Ready), s.Do(s.transfer)) // the repair's ticket is the token
+	s.POST(wire.PathTransfer, notRefused(s.Engine, cfg.Ready), s.Do(s.transfer))
 	recovery := s.Group("/", s.Requires(httpapi.NewSecret(cfg.ClusterToken)), notRefused(s.Engine, cfg.Ready))
 	recovery.GET(wire.PathChain, s.Do(s.chainStatus))
 	recovery.POST(wire.PathChainEpoch, s.Do(s.newEpoch))
@@ -85,10 +87,21 @@ func (s *storage) wireStatus(at storagenode.Status) wire.StorageStatus {
 	return wire.StorageStatus{ID: s.id(), Height: at.Height, Hash: at.Hash, Size: at.Size, Inbox: at.Inbox}
 }
 
+// status is what the node has.
 func (s *storage) status(c *gin.Context) error {
 	if err := s.gate.pass(c); err != nil {
 		return err
 	}
 	c.JSON(http.StatusOK, s.wireStatus(s.node.Status()))
 	return nil
+}
+
+// order admits an order of the newest leader that the node is to carry out. A node that is not registered since its start takes
+// none: the masters do not know yet what it has, and its fence may be an older one, of a restored folder. The registration is
+// checked first, since it raises the fence before it counts.
+func (s *storage) order(c *gin.Context) error {
+	if err := s.ready(); err != nil {
+		return err
+	}
+	return s.gate.pass(c)
 }

@@ -41,8 +41,8 @@ func (c *conn) identify(member string, previous, opener Start) {
 	c.member, c.previous, c.opener = member, previous, opener
 }
 
-// closeReplaced closes the other connections of c's member that another start of it has opened, where c's start replaces
-// an earlier one: two processes must not take turns as one member.
+// closeReplaced closes the other connections of c's member that another start of it has opened, where c's start
+// replaces an earlier one: two processes must not take turns as one member.
 func (s *Stream) closeReplaced(c *conn) {
 	s.mu.Lock()
 	s.withStarts[c.member] = true

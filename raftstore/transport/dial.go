@@ -48,9 +48,9 @@ func (s *Stream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Co
 	}
 }
 
-// Tell announces this master's present start to a member, which is dialled at the address where it was seen last and at
-// the given one, host:port. Where exact is set, only the given one is dialled. At protocol level 0 no start is exchanged,
-// and Tell reports whether the member answers the handshake.
+// Tell announces this master's present start to a member, which is dialled at the address where it was seen last and
+// at the given one, host:port. Where exact is set, only the given one is dialled. At protocol level 0 no start is
+// exchanged, and Tell reports whether the member answers the handshake.
 func (s *Stream) Tell(ctx context.Context, member, hostPort string, exact bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -152,7 +152,8 @@ func (s *Stream) connect(ctx context.Context, hostPort string) (*conn, error) {
 	return s.track(plain)
 }
 
-// call does the caller's part of a handshake: in version 2 where the group's level asks for it, or the callee has used it.
+// call does the caller's part of a handshake: in version 2 where the group's level asks for it, or the callee has
+// used it.
 func (s *Stream) call(c *conn, h hello, hostPort string, purpose byte) error {
 	s.mu.Lock()
 	withStart := s.withStarts[h.callee]
@@ -168,8 +169,8 @@ func (s *Stream) call(c *conn, h hello, hostPort string, purpose byte) error {
 	return err
 }
 
-// startCheck returns what the handshake of a connection needs. dialled is the address that the connection was opened to,
-// "" where the other side opened it.
+// startCheck returns what the handshake of a connection needs. dialled is the address that the connection was opened
+// to, "" where the other side opened it.
 func (s *Stream) startCheck(c *conn, member, dialled string) startCheck {
 	return startCheck{
 		Starts:     s.cfg.Starts,

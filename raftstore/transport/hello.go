@@ -11,8 +11,8 @@ import (
 //
 //	magic "CSRH" ‖ version u8 ‖ nonce[32] ‖ len8 ‖ group ‖ len8 ‖ caller's id ‖ len8 ‖ id of the member meant
 //
-// What follows is drawn in key.go (version 1) and starthandshake.go (version 2). The callee closes the connection without
-// an answer when it is another member, of another group, or new.
+// What follows is drawn in key.go (version 1) and starthandshake.go (version 2). The callee closes the connection
+// without an answer when it is another member, of another group, or new.
 const (
 	helloMagic         = "CSRH"
 	helloVersion       = 1 // proves the cluster token

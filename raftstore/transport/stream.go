@@ -94,7 +94,8 @@ func (s *Stream) Shut() {
 // Addr returns this master's raft address.
 func (s *Stream) Addr() net.Addr { return s.addr }
 
-// Close closes the listener and every connection, and waits for the stream's goroutines. It may be called more than once.
+// Close closes the listener and every connection, and waits for the stream's goroutines. It may be called more than
+// once.
 func (s *Stream) Close() error {
 	s.cancel()
 	err := s.cfg.Listener.Close()

@@ -1,5 +1,5 @@
-// Package tune holds the settings of raft and its log store that were chosen by measuring, for the store and for the bare
-// raft that it is measured against.
+// Package tune holds the settings of raft and its log store that were chosen by measuring, for the store and for the
+// bare raft that it is measured against.
 package tune
 
 import (

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"testing"
 	"time"
 
@@ -26,9 +27,15 @@ func TestAnnounceThroughAFollower(t *testing.T) {
 		}
 	})
 	c := &cluster{t: t, file: group.File()}
-	status, err := group.Status(t.Context())
-	if err != nil {
-		t.Fatal(err)
+	var status wire.Cluster
+	everyURL := func() bool { // a master's URL is in the table once the leader has committed it
+		status, err = group.Status(t.Context())
+		return err == nil && !slices.ContainsFunc(status.Masters, func(m wire.Master) bool { return m.URL == "" })
+	}
+	for deadline := time.Now().Add(10 * time.Second); !everyURL(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("the URLs of all masters are not known: %+v, %v", status.Masters, err)
+		}
 	}
 	var followers []wire.Master
 	for _, m := range status.Masters {

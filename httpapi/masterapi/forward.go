@@ -12,14 +12,16 @@ import (
 
 	"github.com/gin-gonic/gin"
 
-	"github.com/chainstore/chainstore/masternode"
 	"github.com/chainstore/chainstore/wire"
 )
 
-// leaderProxy brings requests of administration to the leader. Appends have a way of their own: they go in batches.
-type leaderProxy struct {
-	node      *masternode.Node
-	transport http.RoundTripper
+// forwarder brings requests of administration to the leader. Appends do not use it: masternode forwards them in batches. Unlike
+// masternode's calls of the leader, a forwarded request goes on when the leader changes: to transfer the leadership is such a
+// request.
+type forwarder struct {
+	leader func() (url string, self bool) // masternode.Node.LeaderURL
+	// send follows no redirect and uses no proxy: the request has the administrator's token, which goes to the leader only.
+	send http.RoundTripper
 }
 
 // leaderWait is how long a request of administration may wait for a leader, leaderPause the time between two tries.
@@ -28,30 +30,26 @@ const (
 	leaderPause = 100 * time.Millisecond
 )
 
-// maxLeaderAnswer bounds what the leader may answer.
+// maxLeaderAnswer bounds the leader's answer, in bytes.
 const maxLeaderAnswer = 4 << 20
 
-func newLeaderProxy(node *masternode.Node, transport http.RoundTripper) *leaderProxy {
-	return &leaderProxy{node: node, transport: transport}
-}
-
-// do runs act where this master leads; otherwise it sends the request on to the leader, once: a request that came from a
-// master already ends here. act must do nothing when its error wraps wire.ErrNotLeader.
-func (l *leaderProxy) do(c *gin.Context, body []byte, act func() error) error {
+// do runs act where this master leads. Otherwise it forwards the request to the leader, once: a request that another master
+// forwarded is refused. act must do nothing when its error wraps wire.ErrNotLeader.
+func (f *forwarder) do(c *gin.Context, body []byte, act func() error) error {
 	ctx, cancel := context.WithTimeout(c.Request.Context(), leaderWait)
 	defer cancel()
 	for {
-		url, self := l.node.LeaderURL()
+		url, self := f.leader()
 		var err error
 		switch {
 		case self:
 			err = act()
 		case url == "":
-			err = fmt.Errorf("%w: none is known", wire.ErrNotLeader)
+			err = fmt.Errorf("%w: no leader is known", wire.ErrNotLeader)
 		case c.GetHeader(wire.HeaderHops) != "":
 			return wire.ErrNotLeader
 		default:
-			err = l.forward(ctx, c, url, body)
+			err = f.forward(ctx, c, url, body)
 		}
 		if !errors.Is(err, wire.ErrNotLeader) {
 			return err
@@ -64,10 +62,11 @@ func (l *leaderProxy) do(c *gin.Context, body []byte, act func() error) error {
 	}
 }
 
-// forward sends the request to the leader and its answer back. The error wraps wire.ErrNotLeader where the request surely was
-// not sent: nobody listens there, so another will lead.
-func (l *leaderProxy) forward(ctx context.Context, c *gin.Context, leader string, body []byte) error {
-	request, err := http.NewRequestWithContext(ctx, c.Request.Method, leader+c.Request.URL.RequestURI(), bytes.NewReader(body))
+// forward sends the request to the leader and answers with the leader's answer. The error wraps wire.ErrNotLeader where the
+// request was certainly not sent, because nothing listens at the address: another master will lead.
+func (f *forwarder) forward(ctx context.Context, c *gin.Context, leader string, body []byte) error {
+	url := leader + c.Request.URL.RequestURI()
+	request, err := http.NewRequestWithContext(ctx, c.Request.Method, url, bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
@@ -77,7 +76,7 @@ func (l *leaderProxy) forward(ctx context.Context, c *gin.Context, leader string
 		}
 	}
 	request.Header.Set(wire.HeaderHops, "1")
-	response, err := l.transport.RoundTrip(request) // its errors do not have the URL, whose query may be confidential
+	response, err := f.send.RoundTrip(request)
 	if dial := (*net.OpError)(nil); errors.As(err, &dial) && dial.Op == "dial" {
 		return fmt.Errorf("%w: it cannot be reached: %w", wire.ErrNotLeader, err)
 	}
@@ -85,6 +84,10 @@ func (l *leaderProxy) forward(ctx context.Context, c *gin.Context, leader string
 		return fmt.Errorf("%w: the connection to the leader broke: %w", wire.ErrUnknownOutcome, err)
 	}
 	defer response.Body.Close()
+	if response.StatusCode/100 == 3 {
+		return fmt.Errorf("%w: the leader's address answers with a redirect, so another program may listen there",
+			wire.ErrUnknownOutcome)
+	}
 	answer, err := io.ReadAll(io.LimitReader(response.Body, maxLeaderAnswer))
 	if err != nil {
 		return fmt.Errorf("%w: the connection to the leader broke: %w", wire.ErrUnknownOutcome, err)

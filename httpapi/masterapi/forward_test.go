@@ -1,0 +1,100 @@
+package masterapi
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/chainstore/chainstore/httpapi"
+	"github.com/chainstore/chainstore/internal/noderpc"
+	"github.com/chainstore/chainstore/wire"
+)
+
+// adminRequest forwards a request with the administrator's token to a leader at a URL.
+func adminRequest(t *testing.T, ctx context.Context, leader string) (answer *httptest.ResponseRecorder, err error) {
+	t.Helper()
+	w := httptest.NewRecorder()
+	c := gin.CreateTestContextOnly(w, httpapi.New(hclog.NewNullLogger()).Engine)
+	c.Request = httptest.NewRequest(http.MethodPost, "/v1/log/keys", nil).WithContext(ctx)
+	c.Request.Header.Set("Authorization", "Bearer admin")
+	transport := noderpc.NewTransport()
+	defer transport.CloseIdle()
+	f := forwarder{send: transport}
+	err = f.forward(ctx, c, leader, []byte("body"))
+	c.Writer.WriteHeaderNow()
+	return w, err
+}
+
+// The administrator's token goes to the leader and not to where the leader's address redirects.
+func TestForwardFollowsNoRedirect(t *testing.T) {
+	var reached atomic.Int32
+	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached.Add(1) }))
+	defer other.Close()
+	for _, status := range []int{301, 302, 303, 307, 308} {
+		leader := httptest.NewServer(http.RedirectHandler(other.URL, status))
+		if _, err := adminRequest(t, t.Context(), leader.URL); !errors.Is(err, wire.ErrUnknownOutcome) {
+			t.Errorf("%d: %v", status, err)
+		}
+		leader.Close()
+	}
+	if reached.Load() != 0 {
+		t.Errorf("%d requests followed the redirect", reached.Load())
+	}
+	leader := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Retry-After", "7")
+		w.WriteHeader(http.StatusTeapot)
+		_, _ = w.Write([]byte(r.Header.Get("Authorization") + " " + r.Header.Get(wire.HeaderHops)))
+	}))
+	defer leader.Close()
+	if w, err := adminRequest(t, t.Context(), leader.URL); err != nil || w.Code != http.StatusTeapot || w.Body.String() != "Bearer admin 1" ||
+		w.Header().Get("Retry-After") != "7" {
+		t.Errorf("%d %s %v, %v", w.Code, w.Body, w.Header(), err)
+	}
+}
+
+// The administrator's token goes to no proxy of the environment. The test runs in a process of its own: net/http reads the
+// environment once.
+func TestForwardUsesNoProxy(t *testing.T) {
+	const child = "CHAINSTORE_TEST_PROXY"
+	if os.Getenv(child) == "" {
+		run := exec.Command(os.Args[0], "-test.run=^TestForwardUsesNoProxy$", "-test.v")
+		run.Env = append(os.Environ(), child+"=1", "NO_PROXY=", "no_proxy=")
+		if out, err := run.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: TestForwardUsesNoProxy") {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
+	var reached, tokens atomic.Int32
+	proxy := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		reached.Add(1)
+		if r.Header.Get("Authorization") != "" {
+			tokens.Add(1)
+		}
+	}))
+	defer proxy.Close()
+	t.Setenv("HTTP_PROXY", proxy.URL)
+	const leader = "http://192.0.2.1:8000" // of RFC 5737: no host has it
+	if response, err := http.DefaultTransport.RoundTrip(httptest.NewRequest(http.MethodGet, leader, nil)); err != nil || reached.Load() != 1 {
+		t.Fatalf("the proxy of the environment is not in use: %v, %d", err, reached.Load())
+	} else {
+		response.Body.Close()
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if w, err := adminRequest(t, ctx, leader); err == nil {
+		t.Errorf("there is no leader, and it answered %d", w.Code)
+	}
+	if reached.Load() != 1 || tokens.Load() != 0 {
+		t.Errorf("the proxy got %d requests, %d with the token", reached.Load()-1, tokens.Load())
+	}
+}

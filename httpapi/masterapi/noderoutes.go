@@ -1,0 +1,127 @@
+package masterapi
+
+import (
+	"fmt"
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+
+	"github.com/chainstore/chainstore/httpapi"
+	"github.com/chainstore/chainstore/wire"
+)
+
+// maxSubmission bounds the appends that one master forwards to another, in bytes.
+const maxSubmission = 64 << 20
+
+// nodeRoutes adds the routes that masters and workers call. They take the cluster token.
+func (m *master) nodeRoutes() {
+	nodes := m.Group("/", m.Requires(m.cluster))
+	nodes.GET(wire.PathMember, func(c *gin.Context) { c.JSON(http.StatusOK, m.node.Member()) })
+	nodes.POST(wire.PathAdopt, m.Do(m.adoptGroup))
+	nodes.POST(wire.PathMasters, m.Do(m.announce))
+	nodes.GET(wire.PathState, m.Do(m.stateHash))
+	nodes.POST(wire.PathSubmissions, m.Do(m.submission))
+	nodes.GET(wire.PathReadIndex, m.Do(m.readIndex))
+	nodes.GET(wire.PathLeaderStatus, m.Do(m.leaderStatus))
+	nodes.GET(wire.PathLeaderIntegrity, m.Do(m.leaderIntegrity))
+	nodes.POST(wire.PathSuspects, m.Do(m.suspect))
+	nodes.POST(wire.PathWorkers, m.Do(m.register))
+}
+
+// answer answers with a value as JSON unless there is an error.
+func answer[T any](c *gin.Context, v T, err error) error {
+	if err == nil {
+		c.JSON(http.StatusOK, v)
+	}
+	return err
+}
+
+// forwarded reports whether another master forwarded the request.
+func forwarded(c *gin.Context) bool { return c.GetHeader(wire.HeaderHops) != "" }
+
+// adoptGroup makes this new master part of a group.
+func (m *master) adoptGroup(c *gin.Context) error {
+	var a wire.Adoption
+	if err := httpapi.ReadJSON(c, &a); err != nil {
+		return err
+	}
+	if err := m.adopt(a); err != nil {
+		return fmt.Errorf("%w: %w", wire.ErrBadRequest, err)
+	}
+	c.JSON(http.StatusOK, m.node.Member())
+	return nil
+}
+
+// announce admits another master, or records its new addresses.
+func (m *master) announce(c *gin.Context) error {
+	var member wire.Member
+	if err := httpapi.ReadJSON(c, &member); err != nil {
+		return err
+	}
+	announced, err := m.node.Announce(c.Request.Context(), member, forwarded(c))
+	return answer(c, announced, err)
+}
+
+// stateHash is the hash of the replicated state, for comparison between masters.
+func (m *master) stateHash(c *gin.Context) error {
+	hash, err := m.node.StateHash()
+	return answer(c, hash, err)
+}
+
+// submission commits appends that another master collected.
+func (m *master) submission(c *gin.Context) error {
+	body, err := httpapi.ReadBody(c.Request, maxSubmission)
+	if err != nil {
+		return err
+	}
+	placements, err := m.node.Submit(c.Request.Context(), body)
+	if err != nil {
+		return err
+	}
+	c.Data(http.StatusOK, wire.TypeOctets, placements)
+	return nil
+}
+
+// readIndex is the leader's commit index, confirmed by a majority.
+func (m *master) readIndex(c *gin.Context) error {
+	index, err := m.node.ReadIndex(c.Request.Context())
+	return answer(c, index, err)
+}
+
+// leaderStatus is the cluster as the leader sees it.
+func (m *master) leaderStatus(c *gin.Context) error {
+	status, err := m.node.LeaderCluster(c.Request.Context())
+	return answer(c, status, err)
+}
+
+// leaderIntegrity is the integrity of the storage nodes as the leader sees it.
+func (m *master) leaderIntegrity(c *gin.Context) error {
+	integrity, err := m.node.LeaderIntegrity(c.Request.Context())
+	return answer(c, integrity, err)
+}
+
+// suspect takes another master's report that a storage node answered wrong.
+func (m *master) suspect(c *gin.Context) error {
+	var s wire.Suspicion
+	if err := httpapi.ReadJSON(c, &s); err != nil {
+		return err
+	}
+	if s.ID == "" || s.Cause == "" {
+		return fmt.Errorf("%w: id and cause are needed", wire.ErrBadRequest)
+	}
+	if err := m.node.Suspect(c.Request.Context(), s); err != nil {
+		return err
+	}
+	c.Status(http.StatusNoContent)
+	return nil
+}
+
+// register registers a worker.
+func (m *master) register(c *gin.Context) error {
+	var r wire.Registration
+	if err := httpapi.ReadJSON(c, &r); err != nil {
+		return err
+	}
+	registered, err := m.node.Register(c.Request.Context(), r, forwarded(c))
+	return answer(c, registered, err)
+}
