@@ -115,8 +115,12 @@ func (c *cursor) search(e entry) (i uint32, err error) {
 
 // check reads the whole run. It checks the checksums and the order of the entries.
 func (r *run) check() error {
-	if h, err := readHead(r.file); err != nil || h != r.head {
-		return fmt.Errorf("%w: the header of %s is not the one that was written: %w", ErrDamaged, r.path, err)
+	h, err := readHead(r.file)
+	if err == nil && h != r.head {
+		err = errors.New("it is not the one that was written")
+	}
+	if err != nil {
+		return fmt.Errorf("%w: the header of %s: %w", ErrDamaged, r.path, err)
 	}
 	mine, err := r.file.Stat()
 	if err != nil {
