@@ -18,7 +18,7 @@ import (
 const module = "github.com/chainstore/chainstore/"
 
 // mayImport lists, for each folder, the packages of this module that its files may import. A folder includes the packages below
-// it that have no entry of their own. TestNoCycles checks that the arrows point down only.
+// it that have no entry of their own. TestNoCycles checks that no arrow points up.
 var mayImport = map[string][]string{
 	"chain":               {},
 	"internal/durable":    {},
