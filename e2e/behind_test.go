@@ -245,7 +245,7 @@ func (c *cluster) tellSizes(when string) {
 	}
 }
 
-// mostLog is how large raft.db becomes by default while the state is small, with what bbolt adds; see the package comment of raftstore.
+// mostLog is how large raft.db becomes by default while the state is small, with what bbolt adds; see raftstore/DESIGN.md.
 const mostLog = 288 << 20
 
 // checkFolder holds a master's folder against its bound.

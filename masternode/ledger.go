@@ -79,10 +79,10 @@ type Workers interface {
 // Record is a record that was read.
 type Record struct {
 	chain.Record
-	Project string // the project's name
-	At      masterfsm.Position
-	Commit  chain.Hash
-	Leaf    chain.Hash
-	Sealed  bool // its block is mined: nothing about it changes any more
-	Stored  bool // its block is on as many storage nodes as the settings ask
+	ProjectName string // the project's name
+	At          masterfsm.Position
+	Commit      chain.Hash
+	Leaf        chain.Hash
+	Sealed      bool // its block is mined: nothing about it changes any more
+	Stored      bool // its block is on as many storage nodes as the settings ask
 }

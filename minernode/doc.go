@@ -1,6 +1,6 @@
-// Package minernode finds the proof of work of one block at a time on its cores.
+// Package minernode finds the proof of work of one block at a time, on all cores.
 //
-// A job is a header, known by its inner hash, and a difficulty. Whoever asks for the header that is being mined joins the
-// job; whoever asks for another one ends it, because a leader that asks for another one no longer needs it. A job that no
-// caller waits for any more stops.
+// A job is a header, identified by its inner hash, and a difficulty. A call for the header that is being mined joins
+// the job. A call for another header ends it, because a leader that asks for another header no longer needs the
+// first. A job ends when no caller waits for it.
 package minernode

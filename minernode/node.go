@@ -22,12 +22,12 @@ var (
 	ErrClosed = wire.ErrUnavailable.Variant("miner stopped")
 )
 
-// sliceTries is how many nonces a thread tries before it looks whether to stop: under a millisecond.
+// sliceTries is how many nonces a thread tries before it checks whether the job has ended: under a millisecond.
 const sliceTries = 4096
 
 // Config of a miner.
 type Config struct {
-	Threads int // how many nonces are tried at a time; 0 for the number of cores
+	Threads int // number of threads that search; 0 for the number of cores
 	Logger  hclog.Logger
 }
 
@@ -42,7 +42,7 @@ type Node struct {
 	wg     sync.WaitGroup // the threads of all jobs; only added to with mu held and closed false
 }
 
-// New makes a miner. Close ends it.
+// New returns a miner. Close ends it.
 func New(cfg Config) *Node {
 	if cfg.Threads <= 0 {
 		cfg.Threads = runtime.GOMAXPROCS(0)
@@ -53,7 +53,7 @@ func New(cfg Config) *Node {
 	return &Node{cfg: cfg, log: cfg.Logger}
 }
 
-// Threads is the number of nonces that are tried at a time.
+// Threads returns the number of threads that search.
 func (n *Node) Threads() int { return n.cfg.Threads }
 
 // Mining reports whether a job runs.
@@ -63,13 +63,14 @@ func (n *Node) Mining() bool {
 	return n.job != nil
 }
 
-// Mine finds a nonce that mines the ordered block, searching from order.Start on, and blocks until it is found or ctx ends.
-// An order for the header that is mined already joins that job, whatever its Start.
+// Mine searches for a nonce that mines the ordered block, from order.Start on, until it is found or ctx ends. An
+// order for the header that is being mined joins that job, whatever its Start.
 //
-// Errors: ErrSuperseded, ErrDifficulty, ErrClosed, and the cause of ctx's end.
+// Errors: ErrSuperseded, ErrDifficulty, ErrClosed, and the cause of ctx.
 func (n *Node) Mine(ctx context.Context, order wire.MineOrder) (nonce uint64, err error) {
 	if order.Difficulty > chain.MaxDifficulty {
-		return 0, fmt.Errorf("%w: %d leading zero bits, the limit is %d", ErrDifficulty, order.Difficulty, chain.MaxDifficulty)
+		return 0, fmt.Errorf("%w: %d leading zero bits, the limit is %d",
+			ErrDifficulty, order.Difficulty, chain.MaxDifficulty)
 	}
 	if err := context.Cause(ctx); err != nil {
 		return 0, err
@@ -87,7 +88,7 @@ func (n *Node) Mine(ctx context.Context, order wire.MineOrder) (nonce uint64, er
 	}
 }
 
-// join finds or begins the job of an order.
+// join returns the running job for an order, or starts one.
 func (n *Node) join(order wire.MineOrder) (*job, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -113,7 +114,7 @@ func (n *Node) join(order wire.MineOrder) (*job, error) {
 	return j, nil
 }
 
-// leave takes a caller off a job, and ends the job with the last one.
+// leave removes a caller from a job, and ends the job with the last one.
 func (n *Node) leave(j *job) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -122,7 +123,7 @@ func (n *Node) leave(j *job) {
 	}
 }
 
-// end finishes a job, unless it has ended before; mu is held.
+// end ends a job, unless it has ended before; mu is held.
 func (n *Node) end(j *job, nonce uint64, err error) {
 	if j.ended {
 		return
@@ -159,7 +160,7 @@ type job struct {
 	done    chan struct{} // closed when the job has ended
 }
 
-// search is a thread: it tries every slice that is its own, the first from start on, until the job ends.
+// search is one thread. It tries its slices of nonces, the first from start on, until the job ends.
 func (n *Node) search(j *job, start uint64) {
 	defer n.wg.Done()
 	stride := uint64(n.cfg.Threads) * sliceTries

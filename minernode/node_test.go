@@ -61,7 +61,8 @@ func TestStart(t *testing.T) {
 
 func TestRefusals(t *testing.T) {
 	n := minernode.New(minernode.Config{Threads: 1})
-	if _, err := n.Mine(context.Background(), order(1, chain.MaxDifficulty+1)); !errors.Is(err, minernode.ErrDifficulty) {
+	if _, err := n.Mine(context.Background(), order(1, chain.MaxDifficulty+1)); !errors.Is(err,
+		minernode.ErrDifficulty) {
 		t.Errorf("too difficult: %v", err)
 	}
 	cause := errors.New("gone")
@@ -172,7 +173,8 @@ func TestJoinedFinishTogether(t *testing.T) {
 	wg.Wait()
 }
 
-// TestCloseWaits: when Close returns, callers are answered and no thread is left. synctest fails on a goroutine that stays.
+// TestCloseWaits: when Close returns, callers are answered and no thread is left. synctest fails on a goroutine that
+// stays.
 func TestCloseWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := minernode.New(minernode.Config{Threads: 3})

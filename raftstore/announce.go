@@ -30,9 +30,9 @@ type announcer struct {
 	applied uint64               // what was applied then
 }
 
-// announceToAll announces the present start of this master to all peers that lack it, at the same time. It ends when each
-// has answered, or cannot be reached, or ctx ends. By then this master has heard from every peer that it reaches whether
-// its data folder is an older copy.
+// announceToAll announces the present start of this master to all peers that lack it, at the same time. It ends when
+// each has answered, or cannot be reached, or ctx ends. By then this master has heard from every peer that it reaches
+// whether its data folder is an older copy.
 func (s *Store) announceToAll(ctx context.Context, r *raft.Raft) {
 	if s.machine.level.Load() < masterfsm.LevelIdentities {
 		return
@@ -122,8 +122,8 @@ func (a *announcer) announce(now time.Time) {
 	tasks.Wait()
 }
 
-// keepLevel records the group's protocol level in the identity once it has risen: at the next start the handshake needs it
-// before the state is read.
+// keepLevel records the group's protocol level in the identity once it has risen: at the next start the handshake
+// needs it before the state is read.
 func (s *Store) keepLevel() error {
 	level := s.machine.level.Load()
 	s.mu.Lock()
@@ -132,8 +132,8 @@ func (s *Store) keepLevel() error {
 		return nil
 	}
 	if level >= masterfsm.LevelIdentities {
-		// From this level on a folder without the file of starts does not open: it must exist first, even if no peer has
-		// seen a start yet.
+		// From this level on a folder without the file of starts does not open: it must exist first, even if no peer
+		// has seen a start yet.
 		if _, err := s.starts.Current(); err != nil {
 			err = startsError(err)
 			s.fail.report(err)
@@ -145,8 +145,8 @@ func (s *Store) keepLevel() error {
 	return s.saveIdentity(next)
 }
 
-// lastRenewal renews the start before this master stops, and announces it to the peers: a copy that was made of the folder
-// while the master ran is then known to be older.
+// lastRenewal renews the start before this master stops, and announces it to the peers: a copy that was made of the
+// folder while the master ran is then known to be older.
 func (s *Store) lastRenewal(r *raft.Raft) {
 	if s.machine.level.Load() < masterfsm.LevelIdentities || s.fail.get() != nil || s.Refused() != nil {
 		return

@@ -2,10 +2,10 @@ package raftstore
 
 import "sync"
 
-// broadcast wakes all that wait for the next change of one kind.
+// broadcast wakes all goroutines that wait for the next change of one kind.
 type broadcast struct {
 	mu   sync.Mutex
-	next chan struct{} // nil when nobody has asked since the last change
+	next chan struct{} // nil until wait is called after the last change
 }
 
 // wait returns a channel that is closed at the next change.
@@ -18,7 +18,8 @@ func (b *broadcast) wait() <-chan struct{} {
 	return b.next
 }
 
-func (b *broadcast) tell() {
+// notify closes the channel that wait has returned.
+func (b *broadcast) notify() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.next != nil {

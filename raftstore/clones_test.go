@@ -39,7 +39,8 @@ func awaitAny(t testing.TB, nodes ...*node) (refused *node, others []*node) {
 	}
 }
 
-// A copy of the folder of a running follower is started beside it: one of the two goes, and nothing that was acknowledged is lost.
+// A copy of the folder of a running follower is started beside it: one of the two goes, and nothing that was
+// acknowledged is lost.
 func TestTwoProcessesWithOneFolder(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -134,7 +135,8 @@ func TestRaisedGroupRestarts(t *testing.T) {
 func TestGroupOfOneCannotTell(t *testing.T) {
 	t.Parallel()
 	nodes := testGroup(t, 1, nil)
-	if _, err := leaderOf(t, nodes...).Propose(t.Context(), masterfsm.Encode(&masterfsm.RaiseLevel{Level: masterfsm.ProtocolLevel, Time: 1})); err != nil {
+	if _, err := leaderOf(t, nodes...).Propose(t.Context(),
+		masterfsm.Encode(&masterfsm.RaiseLevel{Level: masterfsm.ProtocolLevel, Time: 1})); err != nil {
 		t.Fatal(err)
 	}
 	create(t, "before", nodes...)
@@ -153,7 +155,8 @@ func TestGroupOfOneCannotTell(t *testing.T) {
 	}
 }
 
-// A refused folder may be all that is left: it can be recovered, after a warning, and the master of the new epoch takes part.
+// A refused folder may be all that is left: it can be recovered, after a warning, and the master of the new epoch
+// takes part.
 func TestRefusedFolderIsRecovered(t *testing.T) {
 	t.Parallel()
 	nodes := testGroup(t, 3, nil)
@@ -205,8 +208,8 @@ func TestFolderWithoutStarts(t *testing.T) {
 	}
 }
 
-// Copies of all folders of a group are started beside it, on other ports, while nothing has changed since they were made: the originals go on,
-// and the copies are refused.
+// Copies of all folders of a group are started beside it, on other ports, while nothing has changed since they were
+// made: the originals go on, and the copies are refused.
 func TestCopiesOfAWholeGroupBeside(t *testing.T) {
 	t.Parallel()
 	nodes := testGroup(t, 3, nil)
@@ -231,8 +234,8 @@ func TestCopiesOfAWholeGroupBeside(t *testing.T) {
 	}
 }
 
-// A copy of the running leader's folder is started beside it before the leader's start was renewed. What the leader has acknowledged with one
-// follower is not lost when that follower goes and the other comes back.
+// A copy of the running leader's folder is started beside it before the leader's start was renewed. What the leader
+// has acknowledged with one follower is not lost when that follower goes and the other comes back.
 func TestCopyOfTheLeaderBeside(t *testing.T) {
 	t.Parallel()
 	nodes := testGroup(t, 3, nil)
@@ -283,7 +286,8 @@ func sizeOfStarts(t testing.TB, n *node) int64 {
 	return info.Size()
 }
 
-// A process that ends before a peer could hear of it leaves no start behind: the list does not grow in a loop of crashes.
+// A process that ends before a peer could hear of it leaves no start behind: the list does not grow in a loop of
+// crashes.
 func TestStartThatNobodyHeardOf(t *testing.T) {
 	t.Parallel()
 	nodes := testGroup(t, 3, nil)

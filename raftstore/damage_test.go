@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-// A master that has lost its log and votes does not start: it would vote twice, and go on as if it had never known what it acknowledged.
+// A master that has lost its log and votes does not start: it would vote twice, and go on as if it had never known
+// what it acknowledged.
 func TestLostLogRefused(t *testing.T) {
 	t.Parallel()
 	nodes := testGroup(t, 3, nil)
@@ -22,7 +23,8 @@ func TestLostLogRefused(t *testing.T) {
 		if err := lose(filepath.Join(n.cfg.Dir, "raft.db")); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Open(n.cfg); !errors.Is(err, ErrDisk) || !strings.Contains(err.Error(), "raft.db") || !strings.Contains(err.Error(), "--join") {
+		if _, err := Open(n.cfg); !errors.Is(err, ErrDisk) || !strings.Contains(err.Error(), "raft.db") ||
+			!strings.Contains(err.Error(), "--join") {
 			t.Errorf("raft.db lost, way %d: %v", i, err)
 		}
 		if r, err := OpenRecovery(n.cfg.Dir, nil); !errors.Is(err, ErrDisk) {

@@ -8,8 +8,9 @@ import (
 )
 
 // watchLeader starts an election when the leader was silent for the timeout and up to half as much again. Raft itself
-// looks at random moments, one to two timeouts apart, so it may notice a silence of one timeout only after three; and a
-// vote needs a majority that has noticed. The random part keeps followers from standing for election at the same moment.
+// looks at random moments, one to two timeouts apart, so it may notice a silence of one timeout only after three; and
+// a vote needs a majority that has noticed. The random part keeps followers from standing for election at the same
+// moment.
 func (s *Store) watchLeader(r *raft.Raft) {
 	timeout := s.cfg.Timeout
 	for {
@@ -28,8 +29,8 @@ func (s *Store) watchLeader(r *raft.Raft) {
 	}
 }
 
-// checkLastContact makes a follower check its last contact with the leader now. Raft has no call for that, but raft 1.7.3
-// does it when its heartbeat timeout becomes shorter; so the timeout is raised and lowered again.
+// checkLastContact makes a follower check its last contact with the leader now. Raft has no call for that, but raft
+// 1.7.3 does it when its heartbeat timeout becomes shorter; so the timeout is raised and lowered again.
 func (s *Store) checkLastContact(r *raft.Raft) {
 	for _, d := range []time.Duration{s.cfg.Timeout + time.Millisecond, s.cfg.Timeout} {
 		s.reload(r, func(c *raft.ReloadableConfig) { c.HeartbeatTimeout, c.ElectionTimeout = d, d })

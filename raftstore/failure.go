@@ -6,16 +6,16 @@ import (
 	"sync"
 )
 
-// failure holds the first fatal error of a store.
+// failure is the first fatal error of a store.
 type failure struct {
-	once sync.Once
-	told chan error    // gets the error, once
-	dead chan struct{} // closed after err is set
-	err  error
+	once   sync.Once
+	failed chan error    // receives the error, once
+	dead   chan struct{} // closed after err is set
+	err    error
 }
 
 func newFailure() *failure {
-	return &failure{told: make(chan error, 1), dead: make(chan struct{})}
+	return &failure{failed: make(chan error, 1), dead: make(chan struct{})}
 }
 
 // report makes err the failure, unless there is one.
@@ -23,11 +23,11 @@ func (f *failure) report(err error) {
 	f.once.Do(func() {
 		f.err = err
 		close(f.dead)
-		f.told <- err
+		f.failed <- err
 	})
 }
 
-// get is the failure, nil where there is none.
+// get returns the failure, nil where there is none.
 func (f *failure) get() error {
 	select {
 	case <-f.dead:
@@ -37,14 +37,14 @@ func (f *failure) get() error {
 	}
 }
 
-// exit reports err and ends the goroutine. It is for calls from raft, which would panic or go on.
+// exit reports err and ends the goroutine. It is for calls from raft, which would panic or continue.
 func (f *failure) exit(err error) {
 	f.report(err)
 	runtime.Goexit()
 }
 
-// guard runs work on a goroutine of its own and waits for it, so that an exit in it ends no other. It returns the error
-// of the work, and the failure before all.
+// guard runs work in a goroutine of its own and waits for it, so that an exit in it ends no other goroutine. It
+// returns the failure where there is one, else the error of the work.
 func (f *failure) guard(work func() error) error {
 	result := make(chan error, 1)
 	go func() {
@@ -58,7 +58,8 @@ func (f *failure) guard(work func() error) error {
 	return err
 }
 
-// startsError is the failure after the file of starts could not be read or written.
+// startsError returns the failure after the file of starts could not be read or written.
 func startsError(err error) error { return fmt.Errorf("%w: %w", ErrDisk, err) }
 
+// diskError returns the failure after an operation on the data folder.
 func diskError(what string, err error) error { return fmt.Errorf("%w: %s: %w", ErrDisk, what, err) }

@@ -10,8 +10,8 @@ import (
 	"github.com/chainstore/chainstore/masterfsm"
 )
 
-// boltSlack is what bbolt adds to the log: it grows its file by 16 MiB at a time, and entries find room only where enough free pages lie side
-// by side.
+// boltSlack is what bbolt adds to the log: it grows its file by 16 MiB at a time, and entries find room only where
+// enough free pages lie side by side.
 const boltSlack = 32 << 20
 
 // folderSizes are the bytes of raft.db and of the snapshots, those that are being written included.
@@ -82,7 +82,8 @@ func TestFolderIsBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("after %d MiB in %d appends: log %d MiB, %d snapshots of %d MiB", wrote>>20, entries, log>>20, len(list), snapshots>>20)
+	t.Logf("after %d MiB in %d appends: log %d MiB, %d snapshots of %d MiB", wrote>>20, entries, log>>20, len(list),
+		snapshots>>20)
 	if bound := int64(snapshotBytes + 2*snapshotBytes + boltSlack + most); log > bound {
 		t.Errorf("the log has %d bytes, bound are %d", log, bound)
 	}

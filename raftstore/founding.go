@@ -10,9 +10,9 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Found makes this master the founder of a group of members, of which it is one. The group exists when this returns;
-// the other members are to be adopted. To found the same group once more does nothing. The error wraps [ErrOtherGroup]
-// when this master has another.
+// Found makes this master the founder of a group of members, of which it is one. The group exists when Found returns.
+// The other members must be adopted then. A second call for the same group does nothing. The error wraps
+// [ErrOtherGroup] where this master belongs to another group.
 func (s *Store) Found(group string, members []wire.Member) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -33,23 +33,25 @@ func (s *Store) Found(group string, members []wire.Member) error {
 	return s.begin()
 }
 
-// Founding are the members that the group was founded with, nil unless this master founded it or was adopted by its founder.
+// Founding returns the members that the group was founded with. It returns nil unless this master founded the group
+// or was adopted by its founder.
 func (s *Store) Founding() []wire.Member {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.identity.Founding)
 }
 
-// Adopt makes this master part of a group, which it stays. Member is who is meant: the error wraps [ErrOtherMember] when
-// that is not this one, and [ErrOtherGroup] when this master has another group. To be adopted once more does nothing.
+// Adopt makes this master part of a group for ever. The error wraps [ErrOtherMember] where member is not the id of this
+// master, and [ErrOtherGroup] where this master belongs to another group. A second call does nothing.
 //
-// Founding are the members of [Store.Found] where the founder itself asks. They become the first entry of this master's log, as
-// they are of the founder's: a founder that is lost at once leaves a group that knows its members.
+// founding are the members of [Store.Found], given where the founder itself calls. They become the first entry of this
+// master's log, as in the founder's: when the founder is lost right after, the group still knows its members.
 func (s *Store) Adopt(group string, epoch uint64, member string, founding ...wire.Member) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if member != s.identity.ID {
-		return fmt.Errorf("%w: %q, this is %q (a wiped data folder makes a new member)", ErrOtherMember, member, s.identity.ID)
+		return fmt.Errorf("%w: %q, this is %q (a wiped data folder makes a new member)",
+			ErrOtherMember, member, s.identity.ID)
 	}
 	if err := s.mayJoin(group); err != nil {
 		return err
@@ -73,7 +75,7 @@ func (s *Store) Adopt(group string, epoch uint64, member string, founding ...wir
 	return s.begin()
 }
 
-// mayJoin reports what speaks against being part of a group. The lock is held.
+// mayJoin returns why this master cannot become part of a group, nil where it can. mu is held.
 func (s *Store) mayJoin(group string) error {
 	s.gate.Lock()
 	closing := s.closing
@@ -100,7 +102,7 @@ func checkMembers(group string, members []wire.Member, self string) error {
 			return fmt.Errorf("raft address of member %q: %w", m.ID, err)
 		}
 		if _, _, err := transport.SplitAddress(transport.ServerAddress(m.ID, m.Raft)); err != nil || len(m.ID) > 255 {
-			return fmt.Errorf("%q is no member id", m.ID)
+			return fmt.Errorf("%q is not a member id", m.ID)
 		}
 		if seen[m.ID] || seen[m.Raft] {
 			return fmt.Errorf("member %q at %s is listed twice", m.ID, m.Raft)
@@ -113,7 +115,7 @@ func checkMembers(group string, members []wire.Member, self string) error {
 	return nil
 }
 
-// saveIdentity writes the identity down and takes it on. The lock is held.
+// saveIdentity writes the identity to disk and replaces the present one. mu is held.
 func (s *Store) saveIdentity(id identity) error {
 	defer s.dog.watch("write master.json in " + s.cfg.Dir)()
 	if err := id.save(s.cfg.Dir); err != nil {

@@ -17,8 +17,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// restartWithin bounds the restart of a master whose log is as full as it becomes, on a machine that does nothing else: make times. Others are
-// held to six times that.
+// restartWithin bounds the restart of a master whose log is as full as it becomes, on a machine that does nothing
+// else: make times. Others are held to six times that.
 func restartWithin() time.Duration {
 	if os.Getenv("CHAINSTORE_TIMES") == "" {
 		return 30 * time.Second
@@ -26,8 +26,8 @@ func restartWithin() time.Duration {
 	return 5 * time.Second
 }
 
-// fullFolder writes the folder of a group of one as a master in production leaves it, without waiting for the disk at each entry: what goes
-// into the log goes into a state beside it, of which snapshots are taken.
+// fullFolder writes the folder of a group of one as a master in production leaves it, without waiting for the disk at
+// each entry: what goes into the log goes into a state beside it, of which snapshots are taken.
 type fullFolder struct {
 	t       *testing.T
 	cfg     Config
@@ -135,7 +135,8 @@ func (f *fullFolder) flush() {
 	f.batch = nil
 }
 
-// records appends an entry of so many records of 256 bytes, each a request with its own idempotency key where keyed says so.
+// records appends an entry of so many records of 256 bytes, each a request with its own idempotency key where keyed
+// says so.
 func (f *fullFolder) records(count int, keyed bool) {
 	f.t.Helper()
 	f.seq++
@@ -167,7 +168,8 @@ func (f *fullFolder) store() {
 	}
 }
 
-// storing is the next command on the way of a block into the storage nodes, where blocks need no work; nil where all are there.
+// storing is the next command on the way of a block into the storage nodes, where blocks need no work; nil where all
+// are there.
 func storing(s *masterfsm.State) masterfsm.Command {
 	v := s.View()
 	switch {
@@ -224,8 +226,8 @@ func (f *fullFolder) due(size uint64) bool {
 	return f.policy.due(growth{entries: f.grown.entries + 1, bytes: f.grown.bytes + size})
 }
 
-// A master that was killed just before its next snapshot was due, with as much in its last snapshot and behind it as there can be by default,
-// is there again within 5 s: all of its log is applied.
+// A master that was killed just before its next snapshot was due, with as much in its last snapshot and behind it as
+// there can be by default, is there again within 5 s: all of its log is applied.
 func TestRestartWithFullLog(t *testing.T) {
 	if testing.Short() || underRace {
 		t.Skip("700 MiB of log and snapshots")

@@ -32,7 +32,8 @@ type node struct {
 func testConfig(t testing.TB, dir string) Config {
 	cfg := Config{Dir: dir, Bind: ownAddress(t), ClusterToken: testToken, Timeout: raftTimeout}
 	if testing.Verbose() {
-		cfg.Logger = hclog.New(&hclog.LoggerOptions{Name: filepath.Base(dir), Level: hclog.Debug, Output: testWriter{t}})
+		cfg.Logger = hclog.New(&hclog.LoggerOptions{Name: filepath.Base(dir), Level: hclog.Debug,
+			Output: testWriter{t}})
 	}
 	return cfg
 }
@@ -88,7 +89,8 @@ func openNode(t testing.TB, cfg Config) *node {
 
 func (n *node) lead(ctx context.Context, term uint64) error {
 	_, err := n.Propose(ctx, masterfsm.Encode(&masterfsm.BeginTerm{
-		Term: term, Member: n.Member().ID, Group: n.Member().Group, Time: 1000 + term, Settings: masterfsm.DefaultSettings(),
+		Term: term, Member: n.Member().ID, Group: n.Member().Group, Time: 1000 + term,
+		Settings: masterfsm.DefaultSettings(),
 	}))
 	if err != nil {
 		return err
@@ -158,7 +160,8 @@ func leaderOf(t testing.TB, nodes ...*node) *node {
 }
 
 func project(name string) []byte {
-	return masterfsm.Encode(&masterfsm.CreateProject{Name: name, TokenHash: chain.Hash([]byte(fmt.Sprintf("%-32.32s", name))), Time: 1})
+	return masterfsm.Encode(&masterfsm.CreateProject{Name: name, TokenHash: chain.Hash([]byte(fmt.Sprintf("%-32.32s",
+		name))), Time: 1})
 }
 
 // create makes a project through whoever leads.
@@ -283,7 +286,8 @@ func TestTransfer(t *testing.T) {
 	}
 }
 
-// TestFounderLost: the founder's disk is lost before its first entry has reached anybody. Those that it adopted know their group.
+// TestFounderLost: the founder's disk is lost before its first entry has reached anybody. Those that it adopted know
+// their group.
 func TestFounderLost(t *testing.T) {
 	t.Parallel()
 	var nodes []*node
@@ -466,8 +470,8 @@ func TestProposeWhileLeadersChange(t *testing.T) {
 	}
 }
 
-// When the context of a call ends, the change of the group goes on in its goroutine. The call must share no variable with it:
-// the race detector shows that.
+// When the context of a call ends, the change of the group goes on in its goroutine. The call must share no variable
+// with it: the race detector shows that.
 func TestPromoteGivenUp(t *testing.T) {
 	t.Parallel()
 	nodes := testGroup(t, 1, nil)
@@ -530,6 +534,7 @@ func TestWipedMember(t *testing.T) {
 	}
 	<-ctx.Done()
 	if wiped.Applied() != 0 || wiped.Leader() != "" || leader.Leader() != "" {
-		t.Errorf("the wiped master is at %d, led by %q; the other by %q", wiped.Applied(), wiped.Leader(), leader.Leader())
+		t.Errorf("the wiped master is at %d, led by %q; the other by %q", wiped.Applied(), wiped.Leader(),
+			leader.Leader())
 	}
 }

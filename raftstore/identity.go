@@ -16,22 +16,22 @@ import (
 
 const formatVersion = 1
 
-// identity is the file master.json: who this master is.
+// identity is the content of the file master.json.
 type identity struct {
 	Version    int    `json:"version"`
 	ID         string `json:"id"`
-	Boot       uint64 `json:"boot"`              // goes up at each start
+	Boot       uint64 `json:"boot"`              // number of starts
 	Group      string `json:"group"`             // "" while the master is new
 	Epoch      uint64 `json:"epoch"`             // of the group
-	Removed    bool   `json:"removed,omitempty"` // the group has taken this master out
+	Removed    bool   `json:"removed,omitempty"` // the group has removed this master
 	Recovering bool   `json:"rescue,omitempty"`  // a recovery was begun and not finished
-	Stale      bool   `json:"stale,omitempty"`   // the folder is an older copy: a peer knows of a newer start of it
-	Level      uint64 `json:"level,omitempty"`   // the group's protocol level, as far as this master knew when it last ran
-	// Rehearsal is the SHA-256 of the cluster token of a rehearsal, in hex: see [Recovery.Rehearse]. "" for the folder
-	// of any other master.
+	Stale      bool   `json:"stale,omitempty"`   // a peer has accepted a newer start: the folder is an older copy
+	Level      uint64 `json:"level,omitempty"`   // the highest protocol level of the group that this master has seen
+	// Rehearsal is the SHA-256 of the cluster token of a rehearsal, in hex: see [Recovery.Rehearse]. It is "" for any
+	// other folder.
 	Rehearsal string `json:"rehearsal,omitempty"`
-	Begun     bool   `json:"begun,omitempty"` // raft.db holds a term: one without has lost its votes and its log
-	// Founding are the first members of a group that this master is one of, kept so that a founding that was cut short is
+	Begun     bool   `json:"begun,omitempty"` // raft.db has a term; without one it has lost its votes and its log
+	// Founding are the first members of the group, where this master is one of them. A founding that was interrupted is
 	// finished at the next start.
 	Founding []wire.Member `json:"founding,omitempty"`
 }
@@ -51,32 +51,33 @@ func loadIdentity(dir string) (identity, error) {
 	}
 	var id identity
 	if err := json.Unmarshal(data, &id); err != nil {
-		return identity{}, fmt.Errorf("%w: %s cannot be read: %w (move the folder away to join as a new master)", ErrDisk, path, err)
+		return identity{}, fmt.Errorf("%w: %s cannot be read: %w (move the folder away to join as a new master)",
+			ErrDisk, path, err)
 	}
 	if id.Version > formatVersion {
 		return identity{}, fmt.Errorf("%s: %w", path, durable.NewerVersion(id.Version, formatVersion))
 	}
 	if id.Version != formatVersion || id.ID == "" || strings.Contains(id.ID, "@") {
-		return identity{}, fmt.Errorf("%w: %s holds no identity of version %d (move the folder away to join as a new master)",
-			ErrDisk, path, formatVersion)
+		return identity{}, fmt.Errorf("%w: %s is not an identity of version %d "+
+			"(move the folder away to join as a new master)", ErrDisk, path, formatVersion)
 	}
 	return id, nil
 }
 
-// mayRun reports what speaks against running as this master.
+// mayRun returns why a master must not run with this identity, nil where it may.
 func (id identity) mayRun(dir string) error {
 	switch {
 	case id.Removed:
-		return fmt.Errorf("%w: %s, of group %s; to let the machine in as a new master, move %s away and start it with --join",
-			ErrRemoved, id.ID, id.Group, dir)
+		return fmt.Errorf("%w: %s, of group %s; to add the machine as a new master, move %s away and start it "+
+			"with --join", ErrRemoved, id.ID, id.Group, dir)
 	case id.Recovering:
 		return fmt.Errorf("%s: %w", dir, ErrRecovery)
 	}
 	return nil
 }
 
-// handshakeGroup is the group as the handshake of connections names it, "" while the master is new: masters from before a recovery
-// have another epoch, and fit no more.
+// handshakeGroup returns the group as the handshake of connections names it, "" while the master is new. It includes
+// the epoch: masters that missed a recovery are refused.
 func (id identity) handshakeGroup() string {
 	if id.Group == "" {
 		return ""
@@ -92,5 +93,5 @@ func (id identity) save(dir string) error {
 	return durable.WriteFile(filepath.Join(dir, "master.json"), append(data, '\n'), 0o600)
 }
 
-// newMemberID is 80 random bits in lower-case base 32.
+// newMemberID returns 80 random bits in lower-case base 32.
 func newMemberID() string { return strings.ToLower(rand.Text()[:16]) }

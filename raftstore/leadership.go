@@ -11,32 +11,31 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// afterFailedLead is how long a leader waits before it takes up its duties again after they failed.
+// afterFailedLead is how long a leader waits before it starts its duties again after they failed.
 const afterFailedLead = time.Second
 
-// leadership is what raft's notices say. Raft blocks on them, so that none is lost, and they are drained in order.
+// leadership is what raft's notifications say. Raft blocks on the channel, so none is lost, and they are read in order.
 type leadership struct {
 	notify chan bool
 
 	mu      sync.Mutex         // guards all below
-	reign   uint64             // goes up each time that this master becomes the leader
-	ctx     context.Context    // of the present reign, nil where there is none
+	ctx     context.Context    // of the present leadership, nil where there is none
 	end     context.CancelFunc // ends ctx
 	contact contact
 }
 
-// drainNotices takes raft's notices of leadership. It never calls raft.
-func (s *Store) drainNotices() {
+// readNotifications reads raft's notifications of leadership. It never calls raft, which blocks on them.
+func (s *Store) readNotifications() {
 	defer s.lead.set(false)
 	for {
 		select {
 		case leads := <-s.lead.notify:
 			s.lead.set(leads)
-			s.leaderChanged.tell()
+			s.leaderChanged.notify()
 		case <-s.fail.dead:
-			// Raft's main goroutine may be gone. Its notices are still drained, and mean nothing any more.
+			// Raft's main goroutine may have ended. Further notifications are read, and ignored.
 			s.lead.set(false)
-			s.leaderChanged.tell()
+			s.leaderChanged.notify()
 			for {
 				select {
 				case <-s.lead.notify:
@@ -59,19 +58,19 @@ func (l *leadership) set(leads bool) {
 		l.contact.resigned = time.Now()
 	}
 	if leads {
-		l.reign++
 		l.contact.lease = time.Now() // a majority has just elected it
 		l.ctx, l.end = context.WithCancel(context.Background())
 	}
 }
 
-func (l *leadership) current() (reign uint64, ctx context.Context) {
+// current returns a context that ends with the present leadership, nil where this master does not lead.
+func (l *leadership) current() context.Context {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.reign, l.ctx
+	return l.ctx
 }
 
-// observe reports each change of the leader that raft believes in.
+// observe reports each change of the leader that raft knows of.
 func (s *Store) observe(r *raft.Raft) {
 	seen := make(chan raft.Observation, 16)
 	observer := raft.NewObserver(seen, false, func(o *raft.Observation) bool {
@@ -84,7 +83,7 @@ func (s *Store) observe(r *raft.Raft) {
 		for {
 			select {
 			case <-seen:
-				s.leaderChanged.tell()
+				s.leaderChanged.notify()
 			case <-s.stop:
 				return
 			}
@@ -92,23 +91,24 @@ func (s *Store) observe(r *raft.Raft) {
 	})
 }
 
-// leaderTerm is the term in which this master leads at this moment. Raft gives up leading before it moves the term, so a
+// leaderTerm returns the term in which this master leads now. Raft gives up leading before it changes the term, so a
 // term that is the same before and after is that of the leadership seen in between.
 func leaderTerm(r *raft.Raft) (uint64, bool) {
 	term := r.CurrentTerm()
 	return term, r.State() == raft.Leader && r.CurrentTerm() == term
 }
 
-// RunAsLeader calls lead each time that this master becomes the leader, with the term, and waits for it to return before the
-// next time. The context that lead gets ends with the leadership. When lead returns while this master still leads, the
-// leadership is handed over where another can take it; else lead is called again a second later. RunAsLeader returns nil
-// when ctx ends or the store is closed, and the failure when the store fails. It is to be called once at a time.
+// RunAsLeader calls lead with the term each time that this master becomes the leader, and waits until it returns. The
+// context of lead ends with the leadership. When lead returns while this master still leads, the leadership is
+// transferred where another member can take it; otherwise lead is called again a second later. RunAsLeader returns
+// nil when ctx ends or the store is closed, and the failure when the store fails. It must not be called twice at the
+// same time.
 func (s *Store) RunAsLeader(ctx context.Context, lead func(ctx context.Context, term uint64) error) error {
 	for {
 		changed := s.leaderChanged.wait()
-		reign, reigning := s.lead.current()
+		leading := s.lead.current()
 		r := s.raft.Load()
-		if reigning == nil || r == nil {
+		if leading == nil || r == nil {
 			select {
 			case <-changed:
 				continue
@@ -121,44 +121,44 @@ func (s *Store) RunAsLeader(ctx context.Context, lead func(ctx context.Context, 
 			}
 		}
 		term, ok := leaderTerm(r)
-		if !ok { // the notice that it has ended is under way
+		if !ok { // the notification that the leadership has ended is about to come
 			select {
-			case <-reigning.Done():
+			case <-leading.Done():
 				continue
-			case <-time.After(time.Millisecond): // or raft was seen in mid-change
+			case <-time.After(time.Millisecond): // or raft was in the middle of a change
 				continue
 			case <-ctx.Done():
 				return nil
 			}
 		}
-		err := s.leadOnce(ctx, reigning, term, lead)
+		err := s.leadOnce(ctx, leading, term, lead)
 		if ctx.Err() != nil {
 			return nil
 		}
-		if reigning.Err() != nil {
+		if leading.Err() != nil {
 			continue
 		}
-		s.log.Warn("the leader's duties ended, handing the leadership over", "reign", reign, "term", term, "error", err)
+		s.log.Warn("the leader's duties ended, transferring the leadership", "term", term, "error", err)
 		if err := s.TransferLeadership(""); err != nil {
-			s.log.Debug("leadership not handed over", "error", err)
+			s.log.Debug("leadership not transferred", "error", err)
 		}
 		select {
-		case <-reigning.Done():
+		case <-leading.Done():
 		case <-time.After(afterFailedLead):
 		case <-ctx.Done():
 		}
 	}
 }
 
-// leadOnce calls lead with a context that ends with the caller's and with the reign.
-func (s *Store) leadOnce(ctx, reigning context.Context, term uint64, lead func(context.Context, uint64) error) error {
+// leadOnce calls lead with a context that ends with ctx and with the leadership.
+func (s *Store) leadOnce(ctx, leading context.Context, term uint64, lead func(context.Context, uint64) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	defer context.AfterFunc(reigning, func() { cancel(ErrNotLeader) })()
+	defer context.AfterFunc(leading, func() { cancel(ErrNotLeader) })()
 	return lead(ctx, term)
 }
 
-// Leader is the member that raft believes to lead, "" where it knows of none.
+// Leader returns the member that leads, as far as raft knows, "" where it knows of none.
 func (s *Store) Leader() string {
 	r := s.raft.Load()
 	if r == nil || s.fail.get() != nil || s.Refused() != nil {
@@ -168,8 +168,8 @@ func (s *Store) Leader() string {
 	return string(id)
 }
 
-// Members are the masters of the group, as raft's configuration has them; their URLs are left open. The leader knows which
-// followers it reaches; another master knows no more than the leader and itself.
+// Members returns the masters of the group, as in raft's configuration, without their URLs. The leader knows which
+// followers it reaches. Another master knows the state of the leader and its own only.
 func (s *Store) Members() []wire.Master {
 	self := s.Member()
 	r := s.raft.Load()

@@ -8,8 +8,9 @@ import (
 )
 
 // contact says when this master was last certain of its leader. A follower learns from raft when it heard from one. A
-// leader does not: when it steps down, raft says that it heard from a leader just then. So a leader counts from its lease
-// instead. A process that was halted goes on as leader until raft looks at the lease, while another may lead for long.
+// leader does not: when it steps down, raft says that it heard from a leader just then. So a leader counts from its
+// lease instead. A process that was halted goes on as leader until raft looks at the lease, while another may lead
+// for long.
 type contact struct {
 	lease    time.Time // when this master last led without a doubt
 	resigned time.Time // when it was last notified that it does not lead any more
@@ -58,8 +59,9 @@ func (l *leadership) renewLease(at time.Time) {
 	}
 }
 
-// LastContact returns how long ago this master heard from a leader or, where it leads, was last certain that it does: no
-// longer than a few raft timeouts, unless the process was halted. It returns the longest duration where it never did.
+// LastContact returns how long ago this master heard from a leader or, where it leads, was last certain that it does:
+// no longer than a few raft timeouts, unless the process was halted. It returns the longest duration where it never
+// did.
 func (s *Store) LastContact() time.Duration {
 	r := s.raft.Load()
 	if r == nil || s.fail.get() != nil || s.Refused() != nil {

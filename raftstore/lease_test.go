@@ -32,7 +32,8 @@ func TestLastContactOf(t *testing.T) {
 	}
 }
 
-// A leader whose pulse has stopped for longer than its lease feels it again only after a majority has confirmed that it leads.
+// A leader whose pulse has stopped for longer than its lease feels it again only after a majority has confirmed that
+// it leads.
 func TestPulseAfterAHalt(t *testing.T) {
 	t.Parallel()
 	nodes := testGroup(t, 3, nil)
@@ -62,7 +63,7 @@ func TestPulseAfterAHalt(t *testing.T) {
 	}
 	halt()
 	for {
-		if _, reigning := leader.Store.lead.current(); reigning == nil {
+		if reigning := leader.Store.lead.current(); reigning == nil {
 			break
 		}
 		select {

@@ -15,15 +15,15 @@ import (
 const (
 	cachedEntries = 512
 	cachedBytes   = 16 << 20
-	// startBytes of entries are kept between the two times that raft reads them when it starts.
+	// startBytes bounds the entries that are kept in memory between the two times that raft reads them at its start.
 	startBytes    = 64 << 20
 	entryOverhead = 128 // bytes of an entry in memory, besides its data
-	// deletedAtOnce bounds how long a trim of the log holds up appends.
+	// deletedAtOnce bounds how long a trim of the log delays appends.
 	deletedAtOnce = 2048
 )
 
-// logStore stands between raft and the log store. It checks entries, keeps the newest in memory, knows their sizes, and
-// makes the first failure the last. Its methods may be called by any goroutine.
+// logStore wraps raft's log store. It checks entries, caches the newest, knows their sizes, and allows no operation
+// after the first failure. Its methods may be called by any goroutine.
 type logStore struct {
 	raft.LogStore
 	name  string // of the file, for errors
@@ -34,12 +34,13 @@ type logStore struct {
 	mu     sync.RWMutex // guards all below
 	recent window[raft.Log]
 	bytes  int              // of data in recent
-	again  window[raft.Log] // what raft has read to find its members, and reads again to apply it
-	taken  int              // of startBytes, by all that ever was in again
-	sizes  window[uint32]   // bytes of data of the newest entries, as far back as they were seen since the start
+	again  window[raft.Log] // what raft has read to find its members, and will read again to apply
+	taken  int              // bytes of startBytes that were used so far
+	sizes  window[uint32]   // bytes of data of the newest entries, back to the first that was seen since the start
 }
 
-// checksum is what an entry's extension field holds: CRC-32C of index u64 ‖ term u64 ‖ type u8 ‖ data, big endian.
+// checksum returns the value of an entry's extension field: CRC-32C of index u64 ‖ term u64 ‖ type u8 ‖ data, big
+// endian.
 func checksum(l *raft.Log) [4]byte {
 	var head [17]byte
 	binary.BigEndian.PutUint64(head[:], l.Index)
@@ -55,7 +56,7 @@ func checkEntry(l *raft.Log) error {
 	return nil
 }
 
-// GetLog gets an entry. A goroutine that meets a damaged one ends here.
+// GetLog returns an entry. A damaged entry is a failure, and ends the calling goroutine.
 func (s *logStore) GetLog(index uint64, l *raft.Log) error {
 	if cached, ok := s.cached(index); ok {
 		*l = cached
@@ -66,10 +67,10 @@ func (s *logStore) GetLog(index uint64, l *raft.Log) error {
 		if !s.isLost(index) {
 			return err
 		}
-		err = fmt.Errorf("entry %d is not there, those around it are", index)
+		err = fmt.Errorf("entry %d is missing, those around it are there", index)
 	}
 	if err == nil && l.Index != index {
-		err = fmt.Errorf("entry %d stands in the place of %d", l.Index, index)
+		err = fmt.Errorf("entry %d is in the place of entry %d", l.Index, index)
 	}
 	if err == nil {
 		err = checkEntry(l)
@@ -79,7 +80,7 @@ func (s *logStore) GetLog(index uint64, l *raft.Log) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	// Raft reads the last entry when it starts, and then all that follow the snapshot, in order.
+	// At its start, raft reads the last entry, and then all that follow the snapshot, in order.
 	if _, known := s.sizes.get(index); !known && (index == s.sizes.end() || len(s.sizes.items) <= 1) {
 		s.sizes.set(index, uint32(len(l.Data)))
 		if s.taken += len(l.Data) + entryOverhead; s.taken <= startBytes {
@@ -89,7 +90,8 @@ func (s *logStore) GetLog(index uint64, l *raft.Log) error {
 	return nil
 }
 
-// isLost reports whether an entry that is not there must be. Below the newest snapshot there may be a gap: a snapshot from the leader leaves one.
+// isLost reports whether a missing entry should be there. Below the newest snapshot there may be a gap: a snapshot
+// from the leader leaves one.
 func (s *logStore) isLost(index uint64) bool {
 	if index <= s.snaps.newest.Load() {
 		return false
@@ -99,7 +101,7 @@ func (s *logStore) isLost(index uint64) bool {
 	return err1 == nil && err2 == nil && index >= first && index <= last
 }
 
-// cached gets an entry that is in memory.
+// cached returns an entry that is in memory.
 func (s *logStore) cached(index uint64) (raft.Log, bool) {
 	s.mu.RLock()
 	l, ok := s.recent.get(index)
@@ -112,12 +114,13 @@ func (s *logStore) cached(index uint64) (raft.Log, bool) {
 	defer s.mu.Unlock()
 	l, ok = s.again.get(index)
 	if index == s.again.first {
-		s.again.remove(index, index) // raft applies it: this was the second time
+		s.again.remove(index, index) // this was the second time: raft applies it now
 	}
 	return l, ok
 }
 
-// applied lets go of entries up to an index: they are in a snapshot, it may be another master's, and are not read to be applied.
+// applied drops entries up to an index that are kept for raft's second read: they are in a snapshot, perhaps of another
+// master, so raft does not read them again.
 func (s *logStore) applied(index uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -127,8 +130,8 @@ func (s *logStore) applied(index uint64) {
 // StoreLog stores one entry.
 func (s *logStore) StoreLog(l *raft.Log) error { return s.StoreLogs([]*raft.Log{l}) }
 
-// StoreLogs stores entries. Those that came from another master are checked first. A goroutine that meets a failure of the
-// disk ends here.
+// StoreLogs stores entries. Those that came from another master are checked first. A failure of the disk ends the
+// calling goroutine.
 func (s *logStore) StoreLogs(logs []*raft.Log) error {
 	if err := s.fail.get(); err != nil {
 		s.fail.exit(err)
@@ -150,7 +153,7 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, l := range logs {
-		s.forget(l.Index, l.Index) // an entry is written anew only where it was never committed
+		s.forget(l.Index, l.Index) // an entry is replaced only where it was never committed
 		s.again.remove(l.Index, s.again.end())
 		if s.recent.end() != l.Index {
 			s.bytes = 0
@@ -165,7 +168,7 @@ func (s *logStore) StoreLogs(logs []*raft.Log) error {
 	return nil
 }
 
-// forget takes entries out of the cache. The lock is held.
+// forget removes entries from the cache. mu is held.
 func (s *logStore) forget(low, high uint64) {
 	for i := max(low, s.recent.first); i <= high; i++ {
 		l, ok := s.recent.get(i)
@@ -177,7 +180,7 @@ func (s *logStore) forget(low, high uint64) {
 	s.recent.remove(low, high)
 }
 
-// DeleteRange deletes entries at one end of the log. From the front it goes piece by piece, so that appends come in
+// DeleteRange deletes entries at one end of the log. At the front it deletes them in pieces, so that appends can run in
 // between. A failure is reported and returned.
 func (s *logStore) DeleteRange(low, high uint64) error {
 	if err := s.fail.get(); err != nil {
@@ -211,7 +214,7 @@ func (s *logStore) delete(low, high uint64) error {
 	return s.LogStore.DeleteRange(low, high)
 }
 
-// FirstIndex is the index of the first entry, 0 where there is none.
+// FirstIndex returns the index of the first entry, 0 where there is none.
 func (s *logStore) FirstIndex() (uint64, error) {
 	index, err := s.LogStore.FirstIndex()
 	if err != nil {
@@ -220,7 +223,7 @@ func (s *logStore) FirstIndex() (uint64, error) {
 	return index, nil
 }
 
-// LastIndex is the index of the last entry, 0 where there is none.
+// LastIndex returns the index of the last entry, 0 where there is none.
 func (s *logStore) LastIndex() (uint64, error) {
 	index, err := s.LogStore.LastIndex()
 	if err != nil {
@@ -235,8 +238,8 @@ func (s *logStore) broken(what string, err error) error {
 	return err
 }
 
-// trailing is how many of the newest entries have at most so many bytes together: at most maxEntries, at least one, and
-// none that was not seen since the start.
+// trailing returns how many of the newest entries have at most maxBytes together: at most maxEntries, at least one, and
+// only entries that were seen since the start.
 func (s *logStore) trailing(maxBytes, maxEntries uint64) uint64 {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

@@ -131,7 +131,8 @@ func (d *countingDisk) GetLog(index uint64, l *raft.Log) error {
 	return d.InmemStore.GetLog(index, l)
 }
 
-// At a start raft reads each entry twice, the disk is asked once; what is written anew, trimmed or in a snapshot is not kept.
+// At a start raft reads each entry twice, the disk is asked once; what is written anew, trimmed or in a snapshot is
+// not kept.
 func TestStartReadsOnce(t *testing.T) {
 	disk := &countingDisk{InmemStore: raft.NewInmemStore()}
 	s := &logStore{LogStore: disk, name: "test.db", fail: newFailure()}
@@ -224,7 +225,8 @@ func TestLogStoreFails(t *testing.T) {
 			t.Fatal(err)
 		}
 		disk.before, disk.after = !after, after
-		if err := s.fail.guard(func() error { return s.StoreLog(entry(2, "two")) }); !errors.Is(err, errTest) || !errors.Is(err, ErrDisk) {
+		if err := s.fail.guard(func() error { return s.StoreLog(entry(2, "two")) }); !errors.Is(err, errTest) ||
+			!errors.Is(err, ErrDisk) {
 			t.Fatalf("%v", err)
 		}
 		disk.before, disk.after = false, false
@@ -272,7 +274,8 @@ func TestLogStoreDetectsDamage(t *testing.T) {
 	}
 }
 
-// An entry that is missing between others is damage; below the newest snapshot it is not, and at either end there is just none.
+// An entry that is missing between others is damage; below the newest snapshot it is not, and at either end there is
+// just none.
 func TestLogStoreDetectsHole(t *testing.T) {
 	for _, c := range []struct {
 		index, snapshot uint64

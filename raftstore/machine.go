@@ -19,9 +19,9 @@ type machine struct {
 	fail    *failure
 	changed *broadcast      // when the state changes
 	begun   *broadcast      // when a term begins
-	due     chan<- struct{} // told when the log may have grown enough for a snapshot
+	due     chan<- struct{} // receives when a snapshot may be due
 
-	level atomic.Uint64 // the group's protocol level: that of the state, or a higher one that this master knew when it last ran
+	level atomic.Uint64 // the group's protocol level: that of the state, or a higher one seen before this start
 
 	mu      sync.RWMutex // guards all below
 	state   *masterfsm.State
@@ -35,13 +35,13 @@ type machine struct {
 // growth is an amount of log.
 type growth struct{ entries, bytes uint64 }
 
-// snapshotPolicy says when a snapshot is due; see the package's documentation.
+// snapshotPolicy decides when a snapshot is due: see DESIGN.md.
 type snapshotPolicy struct {
 	entries, bytes uint64
 	last           uint64 // bytes of the last snapshot
 }
 
-// mostEntries times the threshold of entries, a snapshot waits no longer for the log to outgrow the last one.
+// mostEntries times the threshold of entries is when a snapshot is due at the latest, however large the last one was.
 const mostEntries = 16
 
 func (p snapshotPolicy) due(g growth) bool {
@@ -54,7 +54,7 @@ func (p snapshotPolicy) due(g growth) bool {
 // Apply applies one entry.
 func (m *machine) Apply(l *raft.Log) any { return m.ApplyBatch([]*raft.Log{l})[0] }
 
-// ApplyBatch applies entries under one lock. The result of each is what the command gives or, as an error, its refusal.
+// ApplyBatch applies entries under one lock. The result of each is that of the command, or its refusal as an error.
 func (m *machine) ApplyBatch(logs []*raft.Log) []any {
 	results := make([]any, len(logs))
 	m.mu.Lock()
@@ -96,14 +96,14 @@ func (m *machine) ApplyBatch(logs []*raft.Log) []any {
 	return results
 }
 
-// noteLevel takes the level of the state. The lock is held.
+// noteLevel raises the level to that of the state. mu is held.
 func (m *machine) noteLevel() {
 	if level := m.state.Level(); level > m.level.Load() {
 		m.level.Store(level)
 	}
 }
 
-// snapshotDue reports whether a snapshot is due. The lock is held.
+// snapshotDue reports whether a snapshot is due. mu is held.
 func (m *machine) snapshotDue() bool {
 	return m.policy.due(growth{entries: m.grown.entries - m.marked.entries, bytes: m.grown.bytes - m.marked.bytes})
 }
@@ -113,12 +113,12 @@ func (m *machine) Snapshot() (raft.FSMSnapshot, error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	if m.broken != nil {
-		return nil, m.broken // raft believes that more is applied than the state holds
+		return nil, m.broken // raft counts more entries as applied than the state has
 	}
 	return stateSnapshot{m.state.Snapshot()}, nil
 }
 
-// Restore replaces the state by that of a snapshot.
+// Restore replaces the state with that of a snapshot.
 func (m *machine) Restore(source io.ReadCloser) error {
 	reader, ok := unwrap(source)
 	if !ok {
@@ -145,9 +145,9 @@ func (m *machine) Restore(source io.ReadCloser) error {
 
 // tell wakes those that wait for a change of the state, and of the term if one has begun.
 func (m *machine) tell(begun bool) {
-	m.changed.tell()
+	m.changed.notify()
 	if begun {
-		m.begun.tell()
+		m.begun.notify()
 	}
 }
 
@@ -160,10 +160,10 @@ func (s stateSnapshot) Persist(sink raft.SnapshotSink) error {
 	return err
 }
 
-// Release has nothing to give back.
+// Release does nothing: a snapshot has no resources.
 func (s stateSnapshot) Release() {}
 
-// read lets f look at the state. Nothing is applied meanwhile.
+// read calls f with the state. Nothing is applied meanwhile.
 func (m *machine) read(f func(*masterfsm.State)) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()

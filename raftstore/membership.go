@@ -11,12 +11,12 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// AddMember adds a member without a vote, where this master leads, or gives one that is there another raft address: it keeps its vote. To do
-// it again does nothing. Errors are those of [Store.Propose].
+// AddMember adds a member without a vote. Where the member exists, it gives it another raft address, and the member
+// keeps its vote. A second call does nothing. Only the leader can do it. Errors are those of [Store.Propose].
 func (s *Store) AddMember(ctx context.Context, m wire.Member) error {
 	address := transport.ServerAddress(m.ID, m.Raft)
 	if _, _, err := transport.SplitAddress(address); err != nil || len(m.ID) > 255 {
-		return fmt.Errorf("%q at %q cannot be a member: an id and host:port are needed", m.ID, m.Raft)
+		return fmt.Errorf("%q at %q cannot be a member: it needs an id and host:port", m.ID, m.Raft)
 	}
 	return s.change(ctx, func(r *raft.Raft) (raft.IndexFuture, error) {
 		server, there := serverOf(r, m.ID)
@@ -30,7 +30,7 @@ func (s *Store) AddMember(ctx context.Context, m wire.Member) error {
 	})
 }
 
-// Promote gives a member its vote, where this master leads. Errors are those of [Store.Propose], and [ErrNoMember].
+// Promote gives a member its vote. Only the leader can do it. Errors are those of [Store.Propose], and [ErrNoMember].
 func (s *Store) Promote(ctx context.Context, id string) error {
 	return s.change(ctx, func(r *raft.Raft) (raft.IndexFuture, error) {
 		server, there := serverOf(r, id)
@@ -44,11 +44,11 @@ func (s *Store) Promote(ctx context.Context, id string) error {
 	})
 }
 
-// RemoveMember takes another member out of the group, where this master leads. One that is not there is no error. Errors are those of
-// [Store.Propose]; a leader does not remove itself.
+// RemoveMember removes another member from the group; a member that does not exist is not an error. Only the leader
+// can do it, and not to itself. Errors are those of [Store.Propose].
 func (s *Store) RemoveMember(ctx context.Context, id string) error {
 	if id == s.Member().ID {
-		return errors.New("a leader does not remove itself: the leadership must be handed over first")
+		return errors.New("a leader does not remove itself: transfer the leadership first")
 	}
 	return s.change(ctx, func(r *raft.Raft) (raft.IndexFuture, error) {
 		if _, there := serverOf(r, id); !there {
@@ -58,8 +58,8 @@ func (s *Store) RemoveMember(ctx context.Context, id string) error {
 	})
 }
 
-// change brings a change of the configuration into the log and waits until it is committed. begin returns no future where
-// there is nothing to do. It runs in a goroutine that outlives the call when ctx ends: what it finds out it returns.
+// change appends a change of the configuration to the log and waits until it is committed. begin returns no future
+// where there is nothing to do. It runs in a goroutine that continues after the call when ctx ends.
 func (s *Store) change(ctx context.Context, begin func(*raft.Raft) (raft.IndexFuture, error)) error {
 	r, err := s.enter()
 	if err != nil {
@@ -83,7 +83,7 @@ func (s *Store) change(ctx context.Context, begin func(*raft.Raft) (raft.IndexFu
 		}
 		done <- nil
 	}()
-	defer s.changed.tell()
+	defer s.changed.notify()
 	select {
 	case err := <-done:
 		return err
@@ -94,7 +94,7 @@ func (s *Store) change(ctx context.Context, begin func(*raft.Raft) (raft.IndexFu
 	}
 }
 
-// addressOf is where raft's configuration has a member, host:port, "" where it has none.
+// addressOf returns the address of a member in raft's configuration, host:port, "" where it has none.
 func (s *Store) addressOf(member string) string {
 	r := s.raft.Load()
 	if r == nil {
@@ -108,7 +108,7 @@ func (s *Store) addressOf(member string) string {
 	return hostPort
 }
 
-// serverOf finds a member in raft's configuration.
+// serverOf returns a member of raft's configuration.
 func serverOf(r *raft.Raft, id string) (raft.Server, bool) {
 	for _, server := range r.GetConfiguration().Configuration().Servers {
 		if string(server.ID) == id {
@@ -118,8 +118,8 @@ func serverOf(r *raft.Raft, id string) (raft.Server, bool) {
 	return raft.Server{}, false
 }
 
-// TransferLeadership hands the leadership to a member, "" for the one that has most of the log. The error wraps [ErrNotLeader] when this
-// master has none to give, and [ErrNoMember] when that one cannot take it.
+// TransferLeadership transfers the leadership to a member, "" for the one whose log is the longest. The error wraps
+// [ErrNotLeader] where this master does not lead, and [ErrNoMember] where the member cannot lead.
 func (s *Store) TransferLeadership(to string) error {
 	r, err := s.enter()
 	if err != nil {
@@ -130,7 +130,7 @@ func (s *Store) TransferLeadership(to string) error {
 		server, there := serverOf(r, to)
 		if !there || server.Suffrage != raft.Voter || to == s.Member().ID {
 			s.calls.Done()
-			return fmt.Errorf("%w that could take the leadership: %q", ErrNoMember, to)
+			return fmt.Errorf("%w that can lead: %q", ErrNoMember, to)
 		}
 		begin = func() raft.Future { return r.LeadershipTransferToServer(server.ID, server.Address) }
 	}
@@ -141,14 +141,14 @@ func (s *Store) TransferLeadership(to string) error {
 	}()
 	select {
 	case err = <-done:
-	case <-s.fail.dead: // raft's main goroutine may be gone, and the answer with it
+	case <-s.fail.dead: // raft's main goroutine may have ended without an answer
 		return ErrClosed
 	}
 	if errors.Is(err, raft.ErrNotLeader) {
 		return ErrNotLeader
 	}
 	if err != nil {
-		return fmt.Errorf("hand leadership over: %w", err)
+		return fmt.Errorf("transfer the leadership: %w", err)
 	}
 	return nil
 }
@@ -168,7 +168,7 @@ func (s *Store) Reaches(ctx context.Context, id, address string) bool {
 // Meet records the raft address at which a member was seen: see [transport.Stream.SeenAt].
 func (s *Store) Meet(m wire.Member) { s.stream.SeenAt(m.ID, m.Raft) }
 
-// Retire writes down that the group has taken this master out: its folder is not opened again.
+// Retire records that the group has removed this master: its folder does not open again.
 func (s *Store) Retire() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -8,9 +8,9 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// Propose brings a command into the log and waits until it is applied here. It returns what the command gave, or its
-// refusal, which is an error of package masterfsm. Else the error wraps [ErrNotLeader], and nothing was appended, or
-// [ErrOutcomeUnknown]. The bytes belong to the store from now on, whatever is returned.
+// Propose appends a command to the log and waits until it is applied here. It returns the result of the command, or
+// its refusal, which is an error of package masterfsm. Otherwise the error wraps [ErrNotLeader], and nothing was
+// appended, or [ErrOutcomeUnknown]. The caller must not use cmd afterwards, whatever is returned.
 func (s *Store) Propose(ctx context.Context, cmd []byte) (any, error) {
 	r, err := s.enter()
 	if err != nil {

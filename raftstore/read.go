@@ -11,21 +11,22 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Read lets f look at the state, which does not change meanwhile: f should be quick, and keep nothing but what package
-// masterfsm says may be kept.
+// Read calls f with the state, which does not change meanwhile. f should be quick, and keep only what package masterfsm
+// allows to keep.
 func (s *Store) Read(f func(*masterfsm.State)) { s.machine.read(f) }
 
-// StateChanged returns a channel that is closed at the next change of the state or of the members. Take it before reading.
+// StateChanged returns a channel that is closed at the next change of the state or of the members. Take it before
+// reading.
 func (s *Store) StateChanged() <-chan struct{} { return s.changed.wait() }
 
-// LeaderChanged returns a channel that is closed when this master begins to believe in another leader, or in none, and when a
-// term begins, which puts the leader's URL into the state. Take it before reading.
+// LeaderChanged returns a channel that is closed when this master learns of another leader, or of none, and when a term
+// begins, which puts the leader's URL into the state. Take it before reading.
 func (s *Store) LeaderChanged() <-chan struct{} { return s.leaderChanged.wait() }
 
-// Applied is the index of the newest log entry that is in the state.
+// Applied returns the index of the newest log entry that is in the state.
 func (s *Store) Applied() uint64 { return s.machine.appliedIndex() }
 
-// WaitApplied waits until the state holds everything up to a log index that [Store.ReadIndex] of the leader gave.
+// WaitApplied waits until the state includes everything up to a log index that the leader's [Store.ReadIndex] returned.
 func (s *Store) WaitApplied(ctx context.Context, index uint64) error {
 	for {
 		changed := s.changed.wait()
@@ -49,9 +50,10 @@ type readAnswer struct {
 	err   error
 }
 
-// ReadIndex returns the commit index, on the leader, after a majority has confirmed that it still leads. A state that is
-// applied up to there holds all that was acknowledged before the call. Calls that come while one is being confirmed
-// share the next confirmation. The error wraps [ErrNotLeader], also until this leader's BeginTerm is applied.
+// ReadIndex returns the leader's commit index, after a majority has confirmed that it still leads. A state that is
+// applied up to that index includes everything that was acknowledged before the call. Calls that come during a
+// confirmation share the next one. The error wraps [ErrNotLeader]; so it does on a leader whose BeginTerm is not
+// applied yet.
 func (s *Store) ReadIndex(ctx context.Context) (wire.ReadIndex, error) {
 	r, err := s.enter()
 	if err != nil {
@@ -79,7 +81,7 @@ func (s *Store) ReadIndex(ctx context.Context) (wire.ReadIndex, error) {
 	}
 }
 
-// confirmReads answers the waiting ReadIndex calls, all that wait at a time with one confirmation.
+// confirmReads answers the waiting ReadIndex calls. Calls that wait at the same time share one confirmation.
 func (s *Store) confirmReads(r *raft.Raft) {
 	for {
 		select {
@@ -99,7 +101,7 @@ func (s *Store) confirmReads(r *raft.Raft) {
 	}
 }
 
-// confirm takes the commit index, and then has a majority confirm that the index was this leader's to give.
+// confirm reads the commit index, and then has a majority confirm that this master led when it read the index.
 func (s *Store) confirm(r *raft.Raft) (wire.ReadIndex, error) {
 	term, ok := leaderTerm(r)
 	if !ok {
@@ -111,7 +113,7 @@ func (s *Store) confirm(r *raft.Raft) (wire.ReadIndex, error) {
 		return wire.ReadIndex{}, fmt.Errorf("%w: its term %d has not begun", ErrNotLeader, term)
 	}
 	index := r.CommitIndex()
-	// Raft never answers this when its main goroutine has met a failure.
+	// Raft never answers when its main goroutine has ended after a failure.
 	verified := make(chan error, 1)
 	if _, err := s.enter(); err != nil {
 		return wire.ReadIndex{}, err

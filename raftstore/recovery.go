@@ -18,39 +18,40 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Recovery is the data folder of a master that does not run, open to make that master the whole group: its majority is lost. Its methods
-// belong to one goroutine.
+// Recovery is the open data folder of a master that does not run. The majority of its group is lost, and the master
+// becomes the only member. Only one goroutine may use it.
 type Recovery struct {
 	dir      string
 	lock     *durable.Lock
 	log      hclog.Logger
 	files    *Store // only its files are open; nil for a folder that has none yet
 	identity identity
-	fresh    bool
+	fresh    bool // see Fresh
 	state    *masterfsm.State
 	base     *raft.SnapshotMeta // the snapshot that was read, nil where there is none
-	settled  uint64             // blocks of the chain in it
-	minedAt  map[uint64]uint64  // by block: the log entry that mined it
+	settled  uint64             // number of blocks of the chain in it
+	minedAt  map[uint64]uint64  // log entry that mined a block, by block
 	damaged  []Damage
-	retired  []masterfsm.LogKey // keys of the log whose retirement is in the log behind the snapshot
+	retired  []masterfsm.LogKey // keys that were retired by an entry behind the snapshot
 	last     uint64             // index of the last entry or snapshot
 	lastTerm uint64             // its term
-	term     uint64             // the highest that the folder knows of
-	undo     bool               // a recovery elsewhere was a mistake: see OpenUndo
+	term     uint64             // the highest in the folder
+	undo     bool               // see OpenUndo
 }
 
-// Damage is a snapshot that cannot be read. Commit moves it aside: a master does not start with it.
+// Damage is a snapshot that cannot be read. A master does not start with one, so Commit moves it aside.
 type Damage struct {
 	Path, Aside string // where it is, and where Commit moves it
-	Index       uint64 // the last entry that it has
+	Index       uint64 // of the last entry that it includes
 	Err         error
 	term        uint64
 }
 
-// OpenRecovery opens a folder and reads its state: that of the newest snapshot that can be read, with every log entry behind it, committed or
-// not, since nobody is left who could tell; see ReadBelow where somebody can. An empty folder gives an empty state and a new member, and so
-// does one in which a founding from such a state was cut short. Nothing is changed but the lock's file. The error wraps [ErrRemoved] where the
-// master was taken out of its group.
+// OpenRecovery opens a folder and reads its state: the newest snapshot that can be read, and every log entry behind
+// it. It includes entries that may not be committed, since no majority is left to ask; see ReadBelow for the other
+// case. An empty folder gives an empty state and a new member. So does one in which a founding from such a state was
+// interrupted. Nothing but the lock file is changed. The error wraps [ErrRemoved] where the group has removed the
+// master.
 func OpenRecovery(dir string, log hclog.Logger) (*Recovery, error) {
 	r, err := OpenFolder(dir, log)
 	if err != nil {
@@ -62,9 +63,9 @@ func OpenRecovery(dir string, log hclog.Logger) (*Recovery, error) {
 	return r, nil
 }
 
-// OpenUndo is OpenRecovery for a recovery that undoes another one, which was a mistake: the folder may be one that does
-// not start any more since its master heard of the other group's epoch. One whose own table has the master as removed
-// is refused still: its group went on without it.
+// OpenUndo is OpenRecovery for a recovery that undoes another one, which was a mistake. It accepts a folder that does
+// not start any more because its master has seen the other group's epoch. It still refuses a folder whose own state
+// has the master as removed: its group went on without it.
 func OpenUndo(dir string, log hclog.Logger) (*Recovery, error) {
 	r, err := OpenFolder(dir, log)
 	if err != nil {
@@ -77,13 +78,13 @@ func OpenUndo(dir string, log hclog.Logger) (*Recovery, error) {
 	return r, nil
 }
 
-// Rehearse makes the folder, which must be a copy, that of another master, in a group of its own: Commit gives it a
-// group's id that no other group has. It is marked, so that it starts under that cluster token alone.
+// Rehearse makes the folder, which must be a copy, that of another master, in a group of its own: the caller gives
+// Commit a new group id. The folder is marked, so that it opens with that cluster token alone.
 func (r *Recovery) Rehearse(clusterToken string) {
 	r.identity.ID, r.identity.Rehearsal = newMemberID(), rehearsalMark(clusterToken)
 }
 
-// rehearsalMark is what the folder of a rehearsal keeps of its cluster token.
+// rehearsalMark returns the hash of a rehearsal's cluster token that its folder keeps.
 func rehearsalMark(clusterToken string) string {
 	sum := sha256.Sum256([]byte("chainstore rehearsal\x00" + clusterToken))
 	return hex.EncodeToString(sum[:])
@@ -96,25 +97,25 @@ func (s *Store) Rehearsal() bool {
 	return s.identity.Rehearsal != ""
 }
 
-// Founding are the masters that the group was founded with, as far as the folder knows: the table has them a moment
-// later only.
+// Founding returns the masters that the group was founded with, as far as the folder knows. The state has them only a
+// moment later.
 func (r *Recovery) Founding() []wire.Member { return r.identity.Founding }
 
-// mayCommit reports whether the master was taken out of its group.
+// mayCommit returns an error where the group has removed the master.
 func (r *Recovery) mayCommit() error {
 	switch {
 	case r.identity.Removed && !r.undo:
-		return fmt.Errorf("%w; where it heard of a recovery that was a mistake, 'chainstore master recover "+
-			"--undo-recovery' takes it back",
-			r.identity.mayRun(r.dir))
+		return fmt.Errorf("%w; if that was because of a recovery that was a mistake, undo it with "+
+			"'chainstore master recover --undo-recovery'", r.identity.mayRun(r.dir))
 	case r.state.MasterRemoved(r.identity.ID):
-		return fmt.Errorf("%w: the table in %s says so of %s, of group %s, and what the group did since is not there; recover another survivor, or found the group anew with --from-storage and an empty folder",
+		return fmt.Errorf("%w: the state in %s says so of %s, of group %s, and lacks what the group did since; "+
+			"recover another survivor, or found the group again with --from-storage and an empty folder",
 			ErrRemoved, r.dir, r.identity.ID, r.identity.Group)
 	}
 	return nil
 }
 
-// OpenFolder is OpenRecovery for who only reads: also the folder of a master that was taken out of its group, which Commit refuses.
+// OpenFolder is OpenRecovery for reading only. It also opens the folder of a removed master, which Commit refuses.
 func OpenFolder(dir string, log hclog.Logger) (_ *Recovery, err error) {
 	if log == nil {
 		log = hclog.NewNullLogger()
@@ -141,12 +142,13 @@ func OpenFolder(dir string, log hclog.Logger) (_ *Recovery, err error) {
 	case r.fresh && empty:
 		return r, nil
 	case r.identity.Group == "" && !r.fresh:
-		return nil, fmt.Errorf("%s is of a master that never was part of a group: there is nothing in it to recover", dir)
+		return nil, fmt.Errorf("%s is of a master that never belonged to a group: it has nothing to recover", dir)
 	}
 	if err := r.openFiles(); err != nil {
 		return nil, err
 	}
-	if err := r.files.fail.guard(func() error { return errors.Join(r.files.votes.check(r.identity), r.read()) }); err != nil {
+	err = r.files.fail.guard(func() error { return errors.Join(r.files.votes.check(r.identity), r.read()) })
+	if err != nil {
 		return nil, err
 	}
 	if r.fresh {
@@ -164,40 +166,42 @@ func (r *Recovery) openFiles() error {
 	return nil
 }
 
-// Member is who the master is.
+// Member describes the master.
 func (r *Recovery) Member() wire.Member {
 	return wire.Member{ID: r.identity.ID, Group: r.identity.Group, Epoch: r.identity.Epoch, Applied: r.last}
 }
 
-// Stale reports whether the master was refused because its folder is an older copy: what it acknowledged since is not there.
+// Stale reports whether the master was refused because its folder is an older copy, which lacks what it acknowledged
+// since.
 func (r *Recovery) Stale() bool { return r.identity.Stale }
 
-// Fresh reports whether the folder holds no master of a group.
+// Fresh reports whether the folder has no master of a group.
 func (r *Recovery) Fresh() bool { return r.fresh }
 
-// Last tells term and index of the last log entry. Of several survivors the one with the highest term is to be recovered, of these the one
-// with the highest index: raft elects by the same order, so it has all that was committed and that any of them has.
+// Last returns the term and the index of the last log entry. Of several survivors, recover the one with the highest
+// term, and of these the one with the highest index. Raft elects by the same order, so that one has every committed
+// entry that any of them has.
 func (r *Recovery) Last() (term, index uint64) { return r.lastTerm, r.last }
 
-// Settled is the number of blocks of the state's chain that are known to be committed: they are in a snapshot.
+// Settled returns how many blocks of the state's chain are known to be committed, because they are in a snapshot.
 func (r *Recovery) Settled() uint64 { return r.settled }
 
-// Damaged are the snapshots that cannot be read.
+// Damaged returns the snapshots that cannot be read.
 func (r *Recovery) Damaged() []Damage { return r.damaged }
 
-// State is what the folder holds. It may be changed before Commit.
+// State returns the state in the folder. It may be changed before Commit.
 func (r *Recovery) State() *masterfsm.State { return r.state }
 
-// Log is the log's name with the keys that sign, those among them of which it is not certain that they are retired: no snapshot shows it, and
-// the end of the log may never have been committed.
+// Log returns the transparency log's name with its signing keys. It includes keys whose retirement is not certain: it
+// is in no snapshot, and the end of raft's log may never have been committed.
 func (r *Recovery) Log() masterfsm.Log {
 	l := r.state.Log()
 	l.Keys = append(l.Signing(), r.retired...)
 	return l
 }
 
-// Commit makes this master the only member of a group of that epoch, reached at raftAddress, with the state as it is now. A crash on the way
-// leaves a folder that does not start until the rescue was done again.
+// Commit makes this master the only member of a group of that epoch, reached at raftAddress, with the present state.
+// After a crash within Commit, the folder does not open before the recovery was done again.
 func (r *Recovery) Commit(group string, epoch uint64, raftAddress string) error {
 	if err := r.mayCommit(); err != nil {
 		return err
@@ -215,11 +219,12 @@ func (r *Recovery) Commit(group string, epoch uint64, raftAddress string) error 
 		return err
 	}
 	done := r.identity
-	done.Group, done.Epoch, done.Recovering, done.Removed, done.Stale, done.Level = group, epoch, false, false, false, 0
+	done.Group, done.Epoch, done.Level = group, epoch, 0
+	done.Recovering, done.Removed, done.Stale = false, false, false
 	return r.saveIdentity(done)
 }
 
-// begin notes that the folder is being changed.
+// begin records that the folder is being changed.
 func (r *Recovery) begin() error {
 	begun := r.identity
 	begun.Recovering, begun.Founding = true, nil
@@ -231,7 +236,7 @@ func (r *Recovery) begin() error {
 			return err
 		}
 	}
-	// Nobody of the new group knows this member's starts, or is known to it.
+	// No other member of the new group exists yet: the starts are of no use.
 	if err := os.Remove(startsPath(r.dir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return diskError("remove "+startsPath(r.dir), err)
 	}
@@ -246,11 +251,12 @@ func (r *Recovery) saveIdentity(id identity) error {
 	return nil
 }
 
-// write writes the state as a snapshot behind everything that the folder knows of, and cuts the log.
+// write writes the state as a snapshot behind every entry of the folder, and empties the log.
 func (r *Recovery) write(raftAddress string) error {
 	s := r.files
 	configuration := raft.Configuration{Servers: []raft.Server{{
-		Suffrage: raft.Voter, ID: raft.ServerID(r.identity.ID), Address: transport.ServerAddress(r.identity.ID, raftAddress),
+		Suffrage: raft.Voter, ID: raft.ServerID(r.identity.ID),
+		Address: transport.ServerAddress(r.identity.ID, raftAddress),
 	}}}
 	index, term := r.last+1, max(r.term, 1)
 	for _, d := range r.damaged {
@@ -283,7 +289,7 @@ func (r *Recovery) write(raftAddress string) error {
 	return s.votes.SetUint64([]byte(keyTerm), term)
 }
 
-// setAside moves the snapshots that cannot be read out of the way.
+// setAside moves the snapshots that cannot be read to the folder "damaged".
 func (r *Recovery) setAside() error {
 	for _, d := range r.damaged {
 		aside := filepath.Dir(d.Aside)
@@ -300,7 +306,7 @@ func (r *Recovery) setAside() error {
 	return nil
 }
 
-// Close gives the folder back.
+// Close releases the folder.
 func (r *Recovery) Close() error {
 	var err error
 	if r.files != nil {

@@ -26,8 +26,8 @@ func loneMaster(t *testing.T, projects int) *node {
 	return nodes[0]
 }
 
-// twoSnapshots has a group of one take two snapshots, behind which so many entries stay in the log, and returns its last entry and the
-// folder of the newer snapshot. The group is stopped.
+// twoSnapshots has a group of one take two snapshots, behind which so many entries stay in the log, and returns its
+// last entry and the folder of the newer snapshot. The group is stopped.
 func twoSnapshots(t *testing.T, trailing uint64) (n *node, last uint64, newest string) {
 	t.Helper()
 	n = loneMaster(t, 10)
@@ -92,8 +92,9 @@ func closeRecovery(t *testing.T, r *Recovery) {
 	r.files, r.lock = nil, nil
 }
 
-// The state may be read up to where the log went another way; the log's end, by which survivors are compared, stays what it is.
-func TestRescueReadBelow(t *testing.T) {
+// The state may be read up to where the log went another way; the log's end, by which survivors are compared, stays
+// what it is.
+func TestRecoveryReadBelow(t *testing.T) {
 	t.Parallel()
 	n := loneMaster(t, 1)
 	for number := range uint64(3) {
@@ -104,7 +105,8 @@ func TestRescueReadBelow(t *testing.T) {
 	r := openRecovery(t, n.cfg.Dir)
 	term, index := r.Last()
 	if r.State().Head().Height != 3 || r.Settled() != 0 || index != last || term == 0 {
-		t.Errorf("height %d, %d settled, last entry %d of term %d, not %d", r.State().Head().Height, r.Settled(), index, term, last)
+		t.Errorf("height %d, %d settled, last entry %d of term %d, not %d", r.State().Head().Height, r.Settled(),
+			index, term, last)
 	}
 	if err := r.ReadBelow(1); err != nil {
 		t.Fatal(err)
@@ -134,15 +136,17 @@ func spoil(t *testing.T, path string) {
 	}
 }
 
-// A snapshot that cannot be read is named and moved aside, and what is recovered starts: from the one before, where the log reaches back to it.
-func TestRescueDamagedSnapshot(t *testing.T) {
+// A snapshot that cannot be read is named and moved aside, and what is recovered starts: from the one before, where
+// the log reaches back to it.
+func TestRecoveryDamagedSnapshot(t *testing.T) {
 	t.Parallel()
 	for _, file := range []string{"state.bin", "meta.json"} {
 		n, last, damaged := twoSnapshots(t, 1000)
 		spoil(t, filepath.Join(damaged, file))
 		r := openRecovery(t, n.cfg.Dir)
 		list := r.Damaged()
-		if _, index := r.Last(); index != last || len(list) != 1 || list[0].Path != damaged || list[0].Err == nil || list[0].Index == 0 {
+		if _, index := r.Last(); index != last || len(list) != 1 || list[0].Path != damaged || list[0].Err == nil ||
+			list[0].Index == 0 {
 			t.Fatalf("%s: the last entry is %d, not %d, damaged are %+v", file, index, last, list)
 		}
 		if err := r.Commit("group-1", 2, n.cfg.Bind); err != nil {
@@ -160,12 +164,13 @@ func TestRescueDamagedSnapshot(t *testing.T) {
 }
 
 // Where the log does not reach back to a snapshot that can be read, nothing can be told, and nothing is changed.
-func TestRescueLostSnapshot(t *testing.T) {
+func TestRecoveryLostSnapshot(t *testing.T) {
 	t.Parallel()
 	n, _, damaged := twoSnapshots(t, 1)
 	spoil(t, filepath.Join(damaged, "state.bin"))
 	_, err := OpenRecovery(n.cfg.Dir, nil)
-	if !errors.Is(err, ErrDisk) || !strings.Contains(err.Error(), damaged) || !strings.Contains(err.Error(), "--from-storage") {
+	if !errors.Is(err, ErrDisk) || !strings.Contains(err.Error(), damaged) ||
+		!strings.Contains(err.Error(), "--from-storage") {
 		t.Errorf("opened: %v", err)
 	}
 	if _, err := os.Stat(damaged); err != nil {
@@ -174,7 +179,7 @@ func TestRescueLostSnapshot(t *testing.T) {
 }
 
 // A founding from an empty folder that was cut short begins anew, wherever that was.
-func TestRescueAgain(t *testing.T) {
+func TestRecoveryAgain(t *testing.T) {
 	t.Parallel()
 	for _, written := range []bool{false, true} {
 		dir := filepath.Join(t.TempDir(), "master")
@@ -211,19 +216,21 @@ func TestRescueAgain(t *testing.T) {
 		}
 		closeRecovery(t, r)
 		n := openNode(t, cfg)
-		if leaderOf(t, n); !n.has("of the second try") || n.has("of the first try") || n.Member().Group != "g" || n.Member().Epoch != 3 {
+		if leaderOf(t, n); !n.has("of the second try") || n.has("of the first try") || n.Member().Group != "g" ||
+			n.Member().Epoch != 3 {
 			t.Errorf("recovered %+v", n.Member())
 		}
 	}
 }
 
 // A master whose own table has it as removed is not the one to go on with.
-func TestRescueRemoved(t *testing.T) {
+func TestRecoveryRemoved(t *testing.T) {
 	t.Parallel()
 	n := loneMaster(t, 1)
 	n.propose(t, masterfsm.Encode(&masterfsm.RemoveMaster{ID: n.Member().ID, Time: 1}))
 	n.stop()
-	if _, err := OpenRecovery(n.cfg.Dir, nil); !errors.Is(err, ErrRemoved) || !strings.Contains(err.Error(), n.Member().ID) {
+	if _, err := OpenRecovery(n.cfg.Dir, nil); !errors.Is(err, ErrRemoved) ||
+		!strings.Contains(err.Error(), n.Member().ID) {
 		t.Errorf("opened: %v", err)
 	}
 }
@@ -247,14 +254,16 @@ func TestReadRemoved(t *testing.T) {
 	}
 }
 
-// A key of the log whose retirement may never have been committed is told as one that signs; once a snapshot shows it, no more.
-func TestRescueLogKeys(t *testing.T) {
+// A key of the log whose retirement may never have been committed is told as one that signs; once a snapshot shows
+// it, no more.
+func TestRecoveryLogKeys(t *testing.T) {
 	t.Parallel()
 	n := loneMaster(t, 1)
 	add := func(seed byte) string {
 		t.Helper()
 		k, err := n.Propose(patience(t), masterfsm.Encode(&masterfsm.AddLogKey{
-			Origin: "example.com/log", Public: chain.Hash{seed}, Sealed: bytes.Repeat([]byte{seed}, masterfsm.SealedLogKey), First: seed == 1,
+			Origin: "example.com/log", Public: chain.Hash{seed}, Sealed: bytes.Repeat([]byte{seed},
+				masterfsm.SealedLogKey), First: seed == 1,
 		}))
 		if err != nil {
 			t.Fatal(err)
@@ -317,8 +326,8 @@ func TestOpenUndo(t *testing.T) {
 	gone := loneMaster(t, 1)
 	gone.propose(t, masterfsm.Encode(&masterfsm.RemoveMaster{ID: gone.Member().ID, Time: 9999}))
 	gone.stop()
-	if _, err := OpenUndo(gone.cfg.Dir, nil); !errors.Is(err, ErrRemoved) || !strings.Contains(err.Error(),
-		"the table in") {
+	_, err = OpenUndo(gone.cfg.Dir, nil)
+	if !errors.Is(err, ErrRemoved) || !strings.Contains(err.Error(), "the state in") {
 		t.Errorf("of one that the table has as removed: %v", err)
 	}
 }

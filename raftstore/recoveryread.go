@@ -12,7 +12,7 @@ import (
 	"github.com/chainstore/chainstore/masterfsm"
 )
 
-// read finds the snapshot to begin with, and reads the state from there to the end of the log.
+// read chooses a snapshot, and reads the state from there to the end of the log.
 func (r *Recovery) read() error {
 	s := r.files
 	first, err := s.logs.FirstIndex()
@@ -30,8 +30,9 @@ func (r *Recovery) read() error {
 		r.last, r.lastTerm = r.base.Index, r.base.Term
 	}
 	if first > r.last+1 || first == 0 && r.base == nil && len(r.damaged) > 0 {
-		err := fmt.Errorf("the log begins at entry %d, the newest snapshot that can be read ends at %d: nothing can be recovered from this folder; take another survivor's, or found the group anew with --from-storage and an empty one",
-			first, r.last)
+		err := fmt.Errorf("the log begins at entry %d, the newest snapshot that can be read ends at %d: nothing can "+
+			"be recovered from this folder; use another survivor's, or found the group again with --from-storage and "+
+			"an empty one", first, r.last)
 		for _, d := range r.damaged {
 			err = errors.Join(err, d.Err)
 		}
@@ -49,7 +50,7 @@ func (r *Recovery) read() error {
 	return nil
 }
 
-// choose finds the newest snapshot that can be read, and those that cannot.
+// choose reads the newest snapshot that can be read, and lists those that cannot.
 func (r *Recovery) choose() error {
 	snaps := r.files.snaps
 	list, err := snaps.List()
@@ -106,12 +107,13 @@ func (r *Recovery) restore(id string) (*masterfsm.State, error) {
 	return state, nil
 }
 
-// ReadBelow reads the state again, up to the entry before the one that mined a block: the group has committed another block in its place, so
-// the log went another way from there on. The log's last entry stays what it is.
+// ReadBelow reads the state again, up to the entry before the one that mined a block. It is for a log whose end was
+// never committed: the group has committed another block of that number. The log's last entry stays what it is.
 func (r *Recovery) ReadBelow(block uint64) error {
 	index, known := r.minedAt[block]
 	if !known {
-		return fmt.Errorf("no entry of the log in %s mines block %d: what is in its snapshot cannot be taken back", r.dir, block)
+		return fmt.Errorf("no entry of the log in %s mines block %d: what is in the snapshot cannot be undone", r.dir,
+			block)
 	}
 	return r.files.fail.guard(func() (err error) {
 		r.state = masterfsm.New()
@@ -124,7 +126,7 @@ func (r *Recovery) ReadBelow(block uint64) error {
 	})
 }
 
-// replay applies the entries behind the snapshot, up to one.
+// replay applies the entries behind the snapshot, up to index upTo.
 func (r *Recovery) replay(upTo uint64) error {
 	r.retired = nil
 	next := uint64(1)
@@ -133,7 +135,7 @@ func (r *Recovery) replay(upTo uint64) error {
 	}
 	name := r.files.logs.name
 	for index := next; index <= upTo; index++ {
-		var entry raft.Log // each its own: the store of the log may keep its bytes
+		var entry raft.Log // a new one each time: the log store may keep its bytes
 		if err := r.files.logs.GetLog(index, &entry); err != nil {
 			return diskError(name, err)
 		}
@@ -145,7 +147,7 @@ func (r *Recovery) replay(upTo uint64) error {
 			if r.state.Head().Height > height {
 				r.minedAt[height] = index
 			}
-			for i, now := range r.state.Log().Keys[:len(keys)] { // a key stays where it is
+			for i, now := range r.state.Log().Keys[:len(keys)] { // keys are only appended
 				if keys[i].Signs() && !now.Signs() {
 					r.retired = append(r.retired, keys[i])
 				}

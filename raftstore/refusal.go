@@ -11,8 +11,8 @@ import (
 // was voted and acknowledged since is not in it, so the master takes part in nothing.
 var ErrStaleFolder = errors.New("the data folder is an older copy of itself, or another process has a copy of it")
 
-// Refused returns why this master takes part in nothing and must not serve: the error wraps [ErrStaleFolder] and says how
-// to rejoin. It returns nil for a master that may serve.
+// Refused returns why this master takes part in nothing and must not serve: the error wraps [ErrStaleFolder] and says
+// how to rejoin. It returns nil for a master that may serve.
 func (s *Store) Refused() error {
 	if err := s.refused.Load(); err != nil {
 		return *err
@@ -23,9 +23,10 @@ func (s *Store) Refused() error {
 // refuse ends this master's part in the group, because its data folder is an older copy. The refusal is recorded in the
 // identity, so no later start of the folder serves either.
 func (s *Store) refuse(why error) {
-	err := fmt.Errorf("%w (%w); this master neither votes nor acknowledges nor serves: make sure that no other process "+
-		"runs with this folder or a copy of it, move %s away, and start with an empty folder, and --join with the URL of "+
-		"another master in place of --peers, so that it joins as a new member", ErrStaleFolder, why, s.cfg.Dir)
+	err := fmt.Errorf("%w (%w); this master neither votes nor acknowledges nor serves: make sure that no other "+
+		"process runs with this folder or a copy of it, move %s away, and start with an empty folder, and --join with "+
+		"the URL of another master in place of --peers, so that it joins as a new member",
+		ErrStaleFolder, why, s.cfg.Dir)
 	if !s.refused.CompareAndSwap(nil, &err) {
 		return
 	}
@@ -50,6 +51,6 @@ func (s *Store) refuse(why error) {
 				s.log.Error("stop of raft", "error", err)
 			}
 		}
-		s.leaderChanged.tell()
+		s.leaderChanged.notify()
 	})
 }

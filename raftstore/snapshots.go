@@ -21,11 +21,11 @@ const (
 	keptSnapshots   = 2
 	snapshotSuffix  = ".tmp" // of one that is being written
 	metaFile        = "meta.json"
-	sumFile         = "meta.sum" // CRC-32C of meta.json, 8 hex digits: raft's own checksum is of state.bin alone
+	sumFile         = "meta.sum" // CRC-32C of meta.json, 8 hex digits: raft's own checksum covers state.bin alone
 	afterNoSnapshot = time.Second
 )
 
-// snapshotStore stands between raft and its store of snapshots in files. It makes failures known, and its files private.
+// snapshotStore wraps raft's snapshot store. It reports failures, and makes the files private.
 type snapshotStore struct {
 	*raft.FileSnapshotStore
 	dir    string
@@ -34,7 +34,7 @@ type snapshotStore struct {
 	newest atomic.Uint64 // the highest index of a snapshot
 }
 
-// openSnapshots opens the folder "snapshots" in dir, and clears away what a crash left half written.
+// openSnapshots opens the folder "snapshots" in dir, and removes snapshots that a crash left unfinished.
 func openSnapshots(dir string, fail *failure, dog *watchdog, log hclog.Logger) (*snapshotStore, error) {
 	s := &snapshotStore{dir: filepath.Join(dir, "snapshots"), fail: fail, dog: dog}
 	if err := durable.MkdirAll(s.dir); err != nil {
@@ -62,7 +62,7 @@ func openSnapshots(dir string, fail *failure, dog *watchdog, log hclog.Logger) (
 	return s, err
 }
 
-// checkAll holds what all snapshots say of themselves against its checksum.
+// checkAll checks the metadata of all snapshots.
 func (s *snapshotStore) checkAll() error {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
@@ -79,27 +79,27 @@ func (s *snapshotStore) checkAll() error {
 	return nil
 }
 
-// check holds what a snapshot says of itself, its index and the members among it, against its checksum. A crash may have come between a
-// snapshot and its checksum: then it is made up for.
+// check checks the metadata of a snapshot, its index and members among it, against its checksum. Where a crash came
+// between a snapshot and its checksum, it writes the checksum.
 func (s *snapshotStore) check(id string) error {
 	path := filepath.Join(s.dir, id, metaFile)
 	meta, err := os.ReadFile(path)
 	if err != nil {
 		return diskError("read "+path, err)
 	}
-	said, err := os.ReadFile(filepath.Join(s.dir, id, sumFile))
+	sum, err := os.ReadFile(filepath.Join(s.dir, id, sumFile))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return s.sum(id)
 	case err != nil:
 		return diskError("read "+filepath.Join(s.dir, id, sumFile), err)
-	case string(said) != metaSum(meta):
-		return diskError("snapshot "+path, fmt.Errorf("its checksum is %.8q, its bytes have %s", said, metaSum(meta)))
+	case string(sum) != metaSum(meta):
+		return diskError("snapshot "+path, fmt.Errorf("its checksum is %.8q, its bytes have %s", sum, metaSum(meta)))
 	}
 	return nil
 }
 
-// sum writes the checksum of a snapshot down.
+// sum writes the checksum of a snapshot's metadata.
 func (s *snapshotStore) sum(id string) error {
 	dir := filepath.Join(s.dir, id)
 	meta, err := os.ReadFile(filepath.Join(dir, metaFile))
@@ -149,10 +149,10 @@ func (s *snapshotStore) List() ([]*raft.SnapshotMeta, error) {
 	return list, nil
 }
 
-// Open opens a snapshot after its checksum was found right.
+// Open opens a snapshot after a check of its metadata.
 func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
 	if _, err := os.Stat(filepath.Join(s.dir, id)); errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, err // newer ones took its place
+		return nil, nil, err // newer ones replaced it
 	}
 	if err := s.check(id); err != nil {
 		s.fail.report(err)
@@ -168,7 +168,7 @@ func (s *snapshotStore) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, erro
 	return meta, &snapshotReader{ReadCloser: reader, name: path, index: meta.Index, size: meta.Size}, nil
 }
 
-// snapshotSink makes failures of a snapshot that is being written known.
+// snapshotSink reports failures of a snapshot that is being written.
 type snapshotSink struct {
 	raft.SnapshotSink
 	store *snapshotStore
@@ -186,7 +186,8 @@ func (k *snapshotSink) Write(b []byte) (int, error) {
 
 // Close makes the snapshot durable, the entries of its folder too: raft trims its log next.
 func (k *snapshotSink) Close() error {
-	// A large snapshot takes long to sync without anything being wrong: it is not watched. The log shows a disk that hangs.
+	// The sync of a large snapshot may take long on a disk that works: it is not watched. Writes of the log detect a
+	// disk that hangs.
 	err := k.SnapshotSink.Close()
 	if err == nil {
 		err = k.store.sum(k.ID()) // it syncs the folder
@@ -198,7 +199,7 @@ func (k *snapshotSink) Close() error {
 	return nil
 }
 
-// snapshotReader knows which snapshot it reads; raft does not tell the state machine.
+// snapshotReader knows which snapshot it reads, which raft does not pass to the state machine.
 type snapshotReader struct {
 	io.ReadCloser
 	name  string
@@ -206,7 +207,7 @@ type snapshotReader struct {
 	size  int64
 }
 
-// unwrap finds the snapshotReader below what raft puts around it.
+// unwrap returns the snapshotReader inside raft's wrappers.
 func unwrap(r io.ReadCloser) (*snapshotReader, bool) {
 	for {
 		switch v := r.(type) {
@@ -220,7 +221,7 @@ func unwrap(r io.ReadCloser) (*snapshotReader, bool) {
 	}
 }
 
-// takeSnapshots takes a snapshot each time that one is due, until the store stops.
+// takeSnapshots takes a snapshot whenever one is due, until the store stops.
 func (s *Store) takeSnapshots(r *raft.Raft) {
 	for {
 		select {
@@ -233,7 +234,7 @@ func (s *Store) takeSnapshots(r *raft.Raft) {
 			if err == nil || s.fail.get() != nil {
 				break
 			}
-			// While a change of the members is being committed raft takes none.
+			// Raft takes none while a change of the members is being committed.
 			s.log.Debug("no snapshot", "error", err)
 			if !s.pause(s.stop, afterNoSnapshot) {
 				return

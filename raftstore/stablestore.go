@@ -9,19 +9,19 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// Raft's names of what it keeps in the stable store.
+// Raft's names for the halves of a vote in the stable store. TestRaftUpgrade checks them.
 const (
 	keyVoteTerm      = "LastVoteTerm"
 	keyVoteCandidate = "LastVoteCand"
-	// keyVote is this package's: term u64 ‖ candidate.
+	// keyVote is the name of the whole vote: term u64 ‖ candidate.
 	keyVote = "Vote"
 )
 
-// errNoValue has the text by which raft knows a missing value.
+// errNoValue has the text by which raft recognises a missing value.
 var errNoValue = errors.New("not found")
 
-// stableStore stands between raft and the stable store. Raft writes a vote as two values, one after the other; here they
-// become one (hashicorp/raft#661). A goroutine that meets a failure ends here, as raft would panic.
+// stableStore wraps raft's stable store. Raft writes a vote as two values, one after the other; the wrapper writes one
+// (hashicorp/raft#661). A failure ends the calling goroutine, since raft would panic.
 type stableStore struct {
 	raft.StableStore
 	name string
@@ -50,7 +50,7 @@ func (s *stableStore) Set(key, value []byte) error {
 	return nil
 }
 
-// SetUint64 stores a number. The term of a vote waits for its candidate.
+// SetUint64 stores a number. The term of a vote is kept until its candidate comes.
 func (s *stableStore) SetUint64(key []byte, v uint64) error {
 	if string(key) == keyVoteTerm {
 		s.mu.Lock()
@@ -68,7 +68,7 @@ func (s *stableStore) SetUint64(key []byte, v uint64) error {
 	return nil
 }
 
-// Get gets a value.
+// Get returns a value.
 func (s *stableStore) Get(key []byte) ([]byte, error) {
 	if string(key) == keyVoteCandidate {
 		vote, err := s.get([]byte(keyVote))
@@ -80,7 +80,7 @@ func (s *stableStore) Get(key []byte) ([]byte, error) {
 	return s.get(key)
 }
 
-// GetUint64 gets a number.
+// GetUint64 returns a number.
 func (s *stableStore) GetUint64(key []byte) (uint64, error) {
 	if string(key) == keyVoteTerm {
 		key = []byte(keyVote)
@@ -106,19 +106,21 @@ func (s *stableStore) get(key []byte) ([]byte, error) {
 	return value, nil
 }
 
-// check reports a file that has lost what raft wrote: a master that goes on from an empty one votes twice and forgets what it acknowledged.
+// check returns an error for a file that has lost what raft wrote. A master that continued with an empty file would
+// vote twice and forget what it has acknowledged.
 func (s *stableStore) check(id identity) error {
 	if !id.Begun {
 		return nil
 	}
 	_, err := s.GetUint64([]byte(keyTerm))
 	if errors.Is(err, errNoValue) {
-		return diskError(s.name, errors.New("it is new or empty, and this master had written to it: move the whole folder away and start the master with --join"))
+		return diskError(s.name, errors.New("it is new or empty, and this master had written to it: "+
+			"move the whole folder away and start the master with --join"))
 	}
 	return err
 }
 
-// stop ends the goroutine when the store failed before.
+// stop ends the goroutine where the store has failed before.
 func (s *stableStore) stop() {
 	if err := s.fail.get(); err != nil {
 		s.fail.exit(err)

@@ -40,7 +40,8 @@ func raised(t testing.TB, nodes ...*node) {
 	t.Helper()
 	ctx := patience(t)
 	for {
-		_, err := leaderOf(t, nodes...).Propose(ctx, masterfsm.Encode(&masterfsm.RaiseLevel{Level: masterfsm.ProtocolLevel, Time: 1}))
+		_, err := leaderOf(t, nodes...).Propose(ctx,
+			masterfsm.Encode(&masterfsm.RaiseLevel{Level: masterfsm.ProtocolLevel, Time: 1}))
 		if err == nil || errors.Is(err, masterfsm.ErrStale) {
 			break
 		}
@@ -109,8 +110,8 @@ func roles(t testing.TB, nodes []*node) (leader, victim, third *node) {
 	return leader, victim, third
 }
 
-// An older copy of a follower's folder is put back. What the follower acknowledged since is on one other master alone, which is then lost: the
-// two that remain must not go on without it.
+// An older copy of a follower's folder is put back. What the follower acknowledged since is on one other master
+// alone, which is then lost: the two that remain must not go on without it.
 func TestRestoredFolderNeitherVotesNorAcknowledges(t *testing.T) {
 	for _, c := range []struct {
 		name     string
@@ -161,7 +162,8 @@ func TestRestoredFolderNeitherVotesNorAcknowledges(t *testing.T) {
 			if victim.Leader() != "" || victim.LastContact() < time.Hour {
 				t.Errorf("a refused master follows %q, heard of %v ago", victim.Leader(), victim.LastContact())
 			}
-			if _, err := victim.Propose(t.Context(), project("no")); !errors.Is(err, ErrStaleFolder) || !errors.Is(err, ErrNotLeader) {
+			if _, err := victim.Propose(t.Context(), project("no")); !errors.Is(err, ErrStaleFolder) ||
+				!errors.Is(err, ErrNotLeader) {
 				t.Errorf("a refused master answers %v", err)
 			}
 			if third.Leader() != "" {

@@ -11,7 +11,7 @@ import (
 	"github.com/chainstore/chainstore/raftstore/tune"
 )
 
-// begin starts raft for the group that the identity names, after finishing its founding.
+// begin starts raft for the group that the identity names. It finishes the founding first. mu is held.
 func (s *Store) begin() error {
 	config := tune.Raft(s.identity.ID, s.cfg.Timeout, s.log.Named("raft"))
 	s.lead.notify = make(chan bool, 16)
@@ -20,7 +20,7 @@ func (s *Store) begin() error {
 		Stream: s.stream, MaxPool: tune.MaxPool, MaxRPCsInFlight: tune.MaxRPCsInFlight, Timeout: tune.RPCTimeout,
 		Logger: config.Logger,
 	})
-	s.tasks.Go(s.drainNotices)
+	s.tasks.Go(s.readNotifications)
 	var r *raft.Raft
 	err := s.fail.guard(func() (err error) {
 		if err := s.checkFolder(); err != nil {
@@ -48,13 +48,14 @@ func (s *Store) begin() error {
 	s.tasks.Go(func() { s.watchLeader(r) })
 	s.tasks.Go(func() { s.keepLease(r) })
 	s.tasks.Go(func() { s.keepStarts(r) })
-	s.changed.tell()
-	s.leaderChanged.tell()
+	s.changed.notify()
+	s.leaderChanged.notify()
 	return nil
 }
 
-// meetPeers tells the peers of this start before connections are for raft: this master neither votes nor acknowledges anything before it has
-// heard from each peer that it reaches that its data folder is not an older copy. It needs no leader and no peer.
+// meetPeers announces this start to the peers before connections are open for raft. So this master neither votes nor
+// acknowledges before each peer that it reaches has said that its data folder is not an older copy. It needs no
+// leader, and does not wait for peers that do not answer.
 func (s *Store) meetPeers(r *raft.Raft) {
 	group := s.identity.handshakeGroup()
 	s.stream.Announce(group)
@@ -66,11 +67,11 @@ func (s *Store) meetPeers(r *raft.Raft) {
 	}
 }
 
-// keyTerm is raft's name of the current term in the stable store.
+// keyTerm is raft's name for the current term in the stable store.
 const keyTerm = "CurrentTerm"
 
-// bootstrap writes what raft needs for its first start, and notes that it is done: the first configuration of a group that this master was
-// founded with, and a term.
+// bootstrap writes what raft needs for its first start: the first configuration, where this master was there at the
+// founding, and a term. Then it records in the identity that this is done.
 func (s *Store) bootstrap(config *raft.Config, trans raft.Transport) error {
 	if s.identity.Begun {
 		return nil
@@ -103,7 +104,7 @@ func (s *Store) bootstrapRaft(config *raft.Config, trans raft.Transport) error {
 	if last > 0 || len(list) > 0 {
 		return nil
 	}
-	// Raft writes the term before the configuration and takes a term for a sign that all is done.
+	// Raft writes the term before the configuration. Where it finds a term it assumes that both are there.
 	if err := s.votes.SetUint64([]byte(keyTerm), 0); err != nil {
 		return err
 	}
@@ -116,7 +117,8 @@ func (s *Store) bootstrapRaft(config *raft.Config, trans raft.Transport) error {
 	return raft.BootstrapCluster(config, s.logs, s.votes, s.snaps, trans, configuration)
 }
 
-// checkFolder reports what raft must not start with: it would vote and answer as if it had never known what is gone.
+// checkFolder returns an error for a folder that has lost data. Raft must not start with it: it would vote and answer
+// as if it had never had the lost data.
 func (s *Store) checkFolder() error {
 	if err := s.votes.check(s.identity); err != nil {
 		return err
@@ -127,7 +129,7 @@ func (s *Store) checkFolder() error {
 	return s.checkGap()
 }
 
-// checkGap reports a log that does not begin where the newest snapshot ends.
+// checkGap returns an error for a log that does not begin where the newest snapshot ends.
 func (s *Store) checkGap() error {
 	first, err := s.logs.FirstIndex()
 	if err != nil {
@@ -142,7 +144,8 @@ func (s *Store) checkGap() error {
 		snapshot = list[0].Index
 	}
 	if first > snapshot+1 {
-		return diskError(s.logs.name, fmt.Errorf("the log begins at entry %d, the newest snapshot ends at %d", first, snapshot))
+		return diskError(s.logs.name,
+			fmt.Errorf("the log begins at entry %d, the newest snapshot ends at %d", first, snapshot))
 	}
 	return nil
 }

@@ -19,25 +19,26 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Config says how a master's store is opened. Dir, Bind and ClusterToken are needed.
+// Config says how a master's store is opened. Dir, Bind and ClusterToken are required.
 type Config struct {
-	Dir          string // data folder, made when it is not there
-	Bind         string // where raft listens, host:port
-	Advertise    string // where the other masters reach it, host:port; "" for the address that Bind gave
-	URL          string // this master's HTTP address, only passed on in [Store.Member]
+	Dir          string // data folder, created where it is missing
+	Bind         string // address where raft listens, host:port
+	Advertise    string // address at which the other masters reach it, host:port; "" for that of the listener
+	URL          string // this master's HTTP address, only returned by [Store.Member]
 	ClusterToken string
 
-	// Timeout is that of raft's heartbeat, election and lease each: 300 ms by default.
+	// Timeout is raft's timeout for heartbeats, for elections and for the lease: 300 ms by default.
 	Timeout time.Duration
-	// WriteTimeout is how long a write of the log, a vote or a snapshot may take before the store fails: 2 s by default.
+	// WriteTimeout is how long a write of the log, a vote or a snapshot may take before the store fails: 2 s by
+	// default.
 	WriteTimeout time.Duration
 
 	SnapshotBytes   uint64 // of log between two snapshots: 64 MiB by default
 	SnapshotEntries uint64 // in the log between two snapshots: 8192 by default
 	TrailingBytes   uint64 // of log kept behind a snapshot: twice SnapshotBytes by default
 
-	// RenewEvery is how often the start of this master is renewed while its state changes: 10 s by default. A copy of the folder of a running
-	// master is told from the folder once the start was renewed.
+	// RenewEvery is how often the start of this master is renewed while its state changes: 10 s by default. A renewal
+	// tells the folder of a running master from a copy that was made before it.
 	RenewEvery time.Duration
 
 	Logger hclog.Logger // nil for none
@@ -82,8 +83,8 @@ func (c *Config) prepare() error {
 	return nil
 }
 
-// Store is this master's copy of the replicated state, and its voice in the group. Its methods may be called by any
-// goroutine.
+// Store is this master's copy of the replicated state, and its membership in the group. Its methods may be called by
+// any goroutine.
 type Store struct {
 	cfg  Config
 	log  hclog.Logger
@@ -107,7 +108,7 @@ type Store struct {
 	due           chan struct{} // a snapshot may be due
 	lead          leadership
 
-	reads chan struct{} // told that waiting is not empty
+	reads chan struct{} // receives when wait is not empty
 	wmu   sync.Mutex
 	wait  []chan<- readAnswer // ReadIndex calls that wait for the next confirmation
 
@@ -119,7 +120,7 @@ type Store struct {
 
 	gate    sync.Mutex
 	closing bool           // guarded by gate
-	calls   sync.WaitGroup // calls into raft whose answers are awaited
+	calls   sync.WaitGroup // calls of raft in progress
 
 	closed chan struct{}  // closed when Close begins
 	stop   chan struct{}  // closed when raft is down: the store's goroutines end
@@ -128,8 +129,8 @@ type Store struct {
 	err    error // of Close
 }
 
-// Open opens a master's data folder, and its place in its group when it has one. The error names the folder or the port:
-// it wraps [durable.ErrLocked], [durable.ErrNewerFormat], [ErrDisk] or the system's error.
+// Open opens a master's data folder and starts raft where the master belongs to a group. The error names the folder
+// or the port. It wraps [durable.ErrLocked], [durable.ErrNewerFormat], [ErrDisk] or the system's error.
 func Open(cfg Config) (_ *Store, err error) {
 	if err := cfg.prepare(); err != nil {
 		return nil, err
@@ -208,7 +209,8 @@ func Open(cfg Config) (_ *Store, err error) {
 
 	s.stream = transport.New(transport.Config{
 		Listener: listener, Self: id.ID, Advertise: advertise, Key: key, Starts: s.starts, Level: s.machine.level.Load,
-		AddressOf: s.addressOf, Stale: s.refuse, Failed: func(err error) { s.fail.report(startsError(err)) }, Log: s.log,
+		AddressOf: s.addressOf, Stale: s.refuse, Log: s.log,
+		Failed: func(err error) { s.fail.report(startsError(err)) },
 	})
 	undo = []func() error{s.Close}
 	switch {
@@ -222,7 +224,7 @@ func Open(cfg Config) (_ *Store, err error) {
 	return s, nil
 }
 
-// openFiles opens the log, the votes and the snapshots of the folder.
+// openFiles opens the log, the stable store and the snapshots of the folder.
 func (s *Store) openFiles() (err error) {
 	path := filepath.Join(s.cfg.Dir, "raft.db")
 	if s.bolt, err = tune.Bolt(path); err != nil {
@@ -236,25 +238,29 @@ func (s *Store) openFiles() (err error) {
 	return nil
 }
 
-// Member is who this master is. Its Group is "" while it is new.
+// Member describes this master. Its Group is "" while it is new.
 func (s *Store) Member() wire.Member {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return wire.Member{ID: s.identity.ID, URL: s.cfg.URL, Raft: s.cfg.Advertise, Group: s.identity.Group, Epoch: s.identity.Epoch, Applied: s.Applied()}
+	return wire.Member{
+		ID: s.identity.ID, URL: s.cfg.URL, Raft: s.cfg.Advertise, Group: s.identity.Group, Epoch: s.identity.Epoch,
+		Applied: s.Applied(),
+	}
 }
 
-// Boot goes up by one each time that the data folder is opened.
+// Boot returns how many times the data folder was opened.
 func (s *Store) Boot() uint64 { return s.boot }
 
-// Failed gives the error after which the master must stop, once: it wraps [ErrDisk] or [masterfsm.ErrCommand]. The store does
-// nothing more then.
-func (s *Store) Failed() <-chan error { return s.fail.told }
+// Failed returns a channel that receives the error after which the master must stop, once. The error wraps [ErrDisk] or
+// [masterfsm.ErrCommand]. The store does nothing after it.
+func (s *Store) Failed() <-chan error { return s.fail.failed }
 
-// closeAfterFailure is how long Close waits after a failure for what is under way: a write that hangs never ends.
+// closeAfterFailure is how long Close waits for operations in progress after a failure: a write that hangs never ends.
 const closeAfterFailure = time.Second
 
-// Close hands the leadership over, stops raft, and gives back port and folder. It may be called more than once. After a failure it ends
-// the connections at once, so that the others need not wait, and gives up soon on what hangs: then the process must end.
+// Close transfers the leadership, stops raft, and releases the port and the folder. It may be called more than once.
+// After a failure it closes the connections at once, so that the other masters need not wait, and soon gives up on
+// operations that hang: then the process must end.
 func (s *Store) Close() error {
 	s.once.Do(func() { s.err = s.close() })
 	return s.err
@@ -273,7 +279,8 @@ func (s *Store) close() error {
 	case other := <-ended:
 		return other
 	case <-time.After(closeAfterFailure):
-		return errors.Join(err, fmt.Errorf("%s is not given back before the process ends: a read or write of it does not end", s.cfg.Dir))
+		return errors.Join(err,
+			fmt.Errorf("%s is not released before the process ends: a read or write of it does not end", s.cfg.Dir))
 	}
 }
 
@@ -282,7 +289,7 @@ func (s *Store) shutDown() error {
 	s.closing = true
 	s.gate.Unlock()
 	close(s.closed)
-	// No start of raft is under way after this, and none begins.
+	// After this, no start of raft is in progress, and none begins.
 	s.mu.Lock()
 	r := s.raft.Load()
 	s.mu.Unlock()
@@ -291,7 +298,7 @@ func (s *Store) shutDown() error {
 	if r != nil {
 		if s.fail.get() == nil && r.State() == raft.Leader {
 			if err := r.LeadershipTransfer().Error(); err != nil {
-				s.log.Debug("leadership not handed over", "error", err)
+				s.log.Debug("leadership not transferred", "error", err)
 			}
 		}
 		s.awaitCalls()
@@ -308,8 +315,8 @@ func (s *Store) shutDown() error {
 	return errors.Join(err, s.bolt.Close(), s.lock.Close())
 }
 
-// awaitCalls waits until raft has answered the calls under way: some it would never answer after its shutdown. A leader
-// that has lost the others answers when its lease has ended.
+// awaitCalls waits until raft has answered the calls in progress: after its shutdown it would never answer some of
+// them. A leader that has lost its followers answers when its lease has ended.
 func (s *Store) awaitCalls() {
 	done := make(chan struct{})
 	go func() {
@@ -320,11 +327,11 @@ func (s *Store) awaitCalls() {
 	case <-done:
 	case <-s.fail.dead:
 	case <-time.After(4*s.cfg.Timeout + time.Second):
-		s.log.Warn("calls into raft still wait for their answers at shutdown")
+		s.log.Warn("calls of raft still wait for an answer at shutdown")
 	}
 }
 
-// enter begins a call into raft, which ends by s.calls.Done.
+// enter begins a call of raft, which ends with s.calls.Done.
 func (s *Store) enter() (*raft.Raft, error) {
 	s.gate.Lock()
 	defer s.gate.Unlock()

@@ -305,7 +305,8 @@ func TestReadIndexWaitsForBeginTerm(t *testing.T) {
 		t.Fatalf("%v", err)
 	}
 	term, _ := leaderTerm(s.raft.Load())
-	_, err := s.Propose(ctx, masterfsm.Encode(&masterfsm.BeginTerm{Term: term, Group: "g", Settings: masterfsm.DefaultSettings()}))
+	_, err := s.Propose(ctx, masterfsm.Encode(&masterfsm.BeginTerm{Term: term, Group: "g",
+		Settings: masterfsm.DefaultSettings()}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,10 +6,10 @@ import (
 	"time"
 )
 
-// watchdog makes a write that does not end the failure of the store: a master whose disk hangs keeps its leadership, as its heartbeats need
-// no disk (hashicorp/raft#503), so it must die for the others to elect.
+// watchdog makes the store fail when a write does not end. A master whose disk hangs keeps its leadership, as its
+// heartbeats need no disk (hashicorp/raft#503), so it must stop before the others can elect.
 //
-// It counts ticks, not time: a process that was halted and goes on finds one tick, however long it was.
+// It counts ticks, not time: a process that was halted sees one tick afterwards, however long the halt was.
 type watchdog struct {
 	limit time.Duration
 	fail  *failure
@@ -19,23 +19,23 @@ type watchdog struct {
 	ticking bool
 	ended   bool
 	tasks   sync.WaitGroup
-	stop    chan struct{} // closed when nothing is watched any more
+	stop    chan struct{} // closed by close
 }
 
-// write is one that is under way.
+// write is a write in progress.
 type write struct {
 	what  string
 	ticks int
 }
 
-// ticksToLimit is in how many ticks the limit is counted: a write fails after so many, or one more.
+// ticksToLimit is the number of ticks in the limit. A write fails after as many, or one more.
 const ticksToLimit = 20
 
 func newWatchdog(limit time.Duration, fail *failure) *watchdog {
 	return &watchdog{limit: limit, fail: fail, writes: map[*write]struct{}{}, stop: make(chan struct{})}
 }
 
-// watch begins to watch a write, which ends when the function that it returns is called. A nil watchdog watches nothing.
+// watch starts to watch a write, which ends when done is called. A nil watchdog watches nothing.
 func (d *watchdog) watch(what string) (done func()) {
 	if d == nil {
 		return func() {}
@@ -55,7 +55,7 @@ func (d *watchdog) watch(what string) (done func()) {
 	}
 }
 
-// tick counts, until nothing was under way for a whole limit.
+// tick counts ticks until no write was in progress for a whole limit.
 func (d *watchdog) tick() {
 	ticker := time.NewTicker(d.limit / ticksToLimit)
 	defer ticker.Stop()
@@ -65,18 +65,19 @@ func (d *watchdog) tick() {
 		case <-d.stop:
 			return
 		}
-		late, goOn := d.count(&idle)
+		late, more := d.count(&idle)
 		if late != nil {
-			d.fail.report(diskError(late.what, fmt.Errorf("it did not end within %v (--disk-timeout): the disk hangs", d.limit)))
+			d.fail.report(diskError(late.what,
+				fmt.Errorf("it did not end within %v (--disk-timeout): the disk hangs", d.limit)))
 		}
-		if !goOn {
+		if !more {
 			return
 		}
 	}
 }
 
-// count counts one tick, and gives a write that has lasted too long.
-func (d *watchdog) count(idle *int) (late *write, goOn bool) {
+// count counts one tick. It returns a write that has lasted too long, and whether to go on counting.
+func (d *watchdog) count(idle *int) (late *write, more bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.writes) == 0 {
@@ -96,7 +97,7 @@ func (d *watchdog) count(idle *int) (late *write, goOn bool) {
 	return late, true
 }
 
-// close ends the watching.
+// close ends the watchdog.
 func (d *watchdog) close() {
 	d.mu.Lock()
 	ended := d.ended

@@ -33,7 +33,8 @@ func TestWatchdogLimit(t *testing.T) {
 	}
 }
 
-// A process that was halted and goes on finds one tick, however long it was: a write that lay in the halt is not late, nor are many short ones.
+// A process that was halted and goes on finds one tick, however long it was: a write that lay in the halt is not
+// late, nor are many short ones.
 func TestWatchdogCountsNoHalt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := dogOf(time.Second)
@@ -85,7 +86,8 @@ func TestWatchdogTicks(t *testing.T) {
 		begin := time.Now()
 		defer d.watch("a write that hangs")()
 		<-fail.dead
-		if took := time.Since(begin); !errors.Is(fail.get(), ErrDisk) || took < time.Second || took > 1100*time.Millisecond {
+		if took := time.Since(begin); !errors.Is(fail.get(), ErrDisk) || took < time.Second ||
+			took > 1100*time.Millisecond {
 			t.Errorf("%v after %v", fail.get(), took)
 		}
 	})

@@ -1,15 +1,15 @@
 package raftstore
 
-// window holds a value for each index of a row without gaps.
+// window has a value for each index of a range.
 type window[T any] struct {
 	first uint64
 	items []T
 }
 
-// end is the index after the last.
+// end returns the index after the last.
 func (w *window[T]) end() uint64 { return w.first + uint64(len(w.items)) }
 
-// set puts in the value of an index that follows the last, or starts the row anew.
+// set appends the value of an index. Where the index does not follow the last one, the window starts again with it.
 func (w *window[T]) set(index uint64, v T) {
 	if index != w.end() {
 		w.first, w.items = index, nil
@@ -24,7 +24,7 @@ func (w *window[T]) get(index uint64) (v T, ok bool) {
 	return w.items[index-w.first], true
 }
 
-// remove takes out the indices from low to high, which are at one of the ends.
+// remove removes the indices from low to high, which are at one of the ends.
 func (w *window[T]) remove(low, high uint64) {
 	low, high = max(low, w.first), min(high+1, w.end())
 	switch {

@@ -31,7 +31,7 @@ func small(t *testing.T) built {
 	return c
 }
 
-func TestChainsThatAreMadeAreValid(t *testing.T) {
+func TestBuiltChainsAreValid(t *testing.T) {
 	c := small(t)
 	s, err := storagenode.Verify(t.Context(), c.dir, nil)
 	if err != nil || s.Height != c.height || s.Hash != c.hash || s.Records != c.records() {

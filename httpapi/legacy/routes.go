@@ -250,7 +250,7 @@ func (r *routes) findBlockInfo(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	if found.Record.Project != legacy.ID {
+	if found.Project != legacy.ID {
 		return fmt.Errorf("%w: without a token only records of the project %q can be read",
 			wire.ErrForbidden, masternode.LegacyProject)
 	}

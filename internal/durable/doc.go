@@ -1,6 +1,7 @@
-// Package durable is the one way in which ChainStore puts a file on disk for good: whole, synced, renamed into place, and the
-// folder synced after it. It also keeps a second process out of a data folder.
+// Package durable writes files durably: whole, synced, renamed into place, with the folder synced after it. All files
+// that ChainStore writes as a whole go through it, and the small checked ones through its codec ([Format]). It also
+// locks data folders against a second process.
 //
-// Nobody retries on dirty pages: after a failed write or sync the caller stops its role, because the kernel may have
-// dropped the pages that it could not write (Rebello et al., "Can Applications Recover from fsync Failures?", USENIX ATC 2020).
+// A failed write or sync must not be retried. The caller stops its role, because the kernel may have dropped the pages
+// that it could not write (Rebello et al., "Can Applications Recover from fsync Failures?", USENIX ATC 2020).
 package durable

@@ -221,7 +221,8 @@ func TestMkdirAll(t *testing.T) {
 	if err := os.WriteFile("file", nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := durable.MkdirAll("file"); err == nil || !strings.Contains(err.Error(), "file is a file, a folder is needed there") {
+	if err := durable.MkdirAll("file"); err == nil || !strings.Contains(err.Error(),
+		"file is a file, a folder is needed there") {
 		t.Errorf("got %v", err)
 	}
 	if err := durable.MkdirAll(filepath.Join("file", "below")); err == nil {

@@ -8,8 +8,8 @@ import (
 	"path/filepath"
 )
 
-// WriteFile puts data at path so that after a crash at any moment either the old content stands there whole or the new: it
-// writes a temporary file beside it, syncs it, renames it, and syncs the folder.
+// WriteFile writes data at path. After a crash at any moment the file has either its whole old content or its whole new
+// content: WriteFile writes a temporary file beside it, syncs it, renames it, and syncs the folder.
 func WriteFile(path string, data []byte, mode os.FileMode) error {
 	return Write(path, mode, func(w io.Writer) error {
 		_, err := w.Write(data)
@@ -17,7 +17,8 @@ func WriteFile(path string, data []byte, mode os.FileMode) error {
 	})
 }
 
-// Write is [WriteFile] for what is too large to hold: write gives it piece by piece. Where write fails, path stays as it was.
+// Write is [WriteFile] for content that is too large for memory: write produces it. Where write fails, the file at
+// path is not changed.
 func Write(path string, mode os.FileMode, write func(io.Writer) error) (err error) {
 	dir := filepath.Dir(path)
 	tmp, err := os.CreateTemp(dir, "."+filepath.Base(path)+".tmp-*")
@@ -49,8 +50,8 @@ func Write(path string, mode os.FileMode, write func(io.Writer) error) (err erro
 	return SyncDir(dir)
 }
 
-// Create puts data into a new file at path, and syncs it and the folder. Where anything has that name, a link to nowhere too, nothing is changed and the
-// error wraps [os.ErrExist].
+// Create writes data into a new file at path, and syncs the file and the folder. Where the name exists, be it a
+// dangling link, nothing is changed and the error wraps [os.ErrExist].
 func Create(path string, data []byte, mode os.FileMode) (err error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
@@ -72,7 +73,7 @@ func SyncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// MkdirAll makes a folder, mode 0700, with the folders above it, and syncs each one that gained an entry.
+// MkdirAll creates a folder, mode 0700, and the folders above it, and syncs each folder that gained an entry.
 func MkdirAll(dir string) error {
 	if info, err := os.Stat(dir); err == nil {
 		if !info.IsDir() {

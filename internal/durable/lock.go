@@ -9,14 +9,14 @@ import (
 	"syscall"
 )
 
-// ErrLocked: another process has the folder.
+// ErrLocked: another process uses the folder.
 var ErrLocked = errors.New("folder is in use by another process")
 
-// Lock is the hold on a data folder, given back by Close or by the end of the process.
+// Lock is the lock of a data folder. Close releases it, and so does the end of the process.
 type Lock struct{ file, dir *os.File }
 
-// LockDir takes hold of a folder through flock(2) on its file LOCK, and on the folder itself: a LOCK that is removed or replaced while the
-// folder is in use lets nobody in. The error wraps [ErrLocked] when another process has it.
+// LockDir locks a folder with flock(2) on its file LOCK, and on the folder itself: so the folder stays locked when
+// LOCK is removed or replaced. The error wraps [ErrLocked] where another process has locked it.
 func LockDir(dir string) (*Lock, error) {
 	folder, err := flock(os.Open(dir))
 	if err != nil {
@@ -36,7 +36,7 @@ func lockError(dir string, err error) error {
 	return fmt.Errorf("lock %s: %w", dir, err)
 }
 
-// flock takes the exclusive lock on what was opened, and closes it where it cannot.
+// flock locks an opened file exclusively. Where it fails, it closes the file.
 func flock(f *os.File, err error) (*os.File, error) {
 	if err != nil {
 		return nil, err
@@ -47,7 +47,7 @@ func flock(f *os.File, err error) (*os.File, error) {
 	return f, nil
 }
 
-// Locked reports whether some process has a folder. It changes nothing; where there is no folder nobody has it.
+// Locked reports whether a process has locked a folder. It changes nothing. A folder that does not exist is not locked.
 func Locked(dir string) (bool, error) {
 	f, err := os.Open(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -63,5 +63,5 @@ func Locked(dir string) (bool, error) {
 	return false, errors.Join(err, f.Close())
 }
 
-// Close gives the folder back.
+// Close releases the folder.
 func (l *Lock) Close() error { return errors.Join(l.file.Close(), l.dir.Close()) }

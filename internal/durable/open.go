@@ -9,13 +9,13 @@ import (
 	"syscall"
 )
 
-// ErrNotFile: a folder, a symbolic link that is not followed or leads in a circle, a pipe, a device or a socket
-// stands where a file is due.
+// ErrNotFile: the path is a folder, a symbolic link that is not followed or leads in a circle, a pipe, a device or a
+// socket.
 var ErrNotFile = errors.New("it is not a regular file")
 
-// OpenFile is [os.OpenFile] for regular files alone: the error wraps [ErrNotFile] for anything else. It never waits
-// for the other end of a pipe, and opens no device. A symbolic link is followed only when neither O_CREATE nor
-// O_NOFOLLOW is in flag: a file that may be made or cut must not be one outside the data folder.
+// OpenFile is [os.OpenFile] for regular files only: for anything else the error wraps [ErrNotFile]. It never waits
+// for the other end of a pipe, and opens no device. It follows a symbolic link only when flag has neither O_CREATE
+// nor O_NOFOLLOW: a file that may be created or truncated must be inside the data folder.
 func OpenFile(path string, flag int, mode os.FileMode) (*os.File, error) {
 	look := os.Stat
 	if flag&(os.O_CREATE|syscall.O_NOFOLLOW) != 0 {
@@ -31,7 +31,7 @@ func OpenFile(path string, flag int, mode os.FileMode) (*os.File, error) {
 	case !errors.Is(err, fs.ErrNotExist) || flag&os.O_CREATE == 0:
 		return nil, err
 	}
-	// What stands there may have changed since: a pipe must not block.
+	// The path may be another file by now: a pipe must not block.
 	f, err := os.OpenFile(path, flag|syscall.O_NONBLOCK, mode)
 	if errors.Is(err, syscall.ELOOP) || errors.Is(err, syscall.EISDIR) || errors.Is(err, syscall.ENXIO) {
 		return nil, fmt.Errorf("%w: %w", ErrNotFile, err)
@@ -56,7 +56,7 @@ func regular(path string, info os.FileInfo) error {
 	return fmt.Errorf("open %s: %w but %s", path, ErrNotFile, KindOf(info.Mode()))
 }
 
-// ReadFile is [os.ReadFile] for regular files alone, as [OpenFile] opens them; it follows no symbolic link.
+// ReadFile is [os.ReadFile] for regular files only, as [OpenFile] opens them. It follows no symbolic link.
 func ReadFile(path string) ([]byte, error) {
 	f, err := OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW, 0)
 	if err != nil {
@@ -66,14 +66,13 @@ func ReadFile(path string) ([]byte, error) {
 	return data, errors.Join(err, f.Close())
 }
 
-// Absent reports whether an error of [OpenFile] or [ReadFile] says that no file of ours is at the path: there is
-// nothing, or there is something else in the place of the file, or of a folder above it. A file that cannot be read
-// is not absent.
+// Absent reports whether an error of [OpenFile] or [ReadFile] says that the file does not exist: the path is missing,
+// or it, or a part of it, is something other than expected. A file that cannot be read is not absent.
 func Absent(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, ErrNotFile) || errors.Is(err, syscall.ENOTDIR)
 }
 
-// KindOf names for people what a mode is of.
+// KindOf returns the kind of a file as text for people.
 func KindOf(mode os.FileMode) string {
 	switch {
 	case mode.IsRegular():

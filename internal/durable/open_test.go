@@ -14,7 +14,8 @@ func TestOpenFileOpensRegularFilesAlone(t *testing.T) {
 	at := func(name string) string { return filepath.Join(dir, name) }
 	for _, err := range []error{
 		os.WriteFile(at("file"), []byte("text"), 0o600), os.Mkdir(at("folder"), 0o700), os.Symlink("file", at("link")),
-		os.Symlink("folder", at("folder-link")), os.Symlink("loop", at("loop")), os.Symlink("gone", at("dangling")), syscall.Mkfifo(at("fifo"), 0o600),
+		os.Symlink("folder", at("folder-link")), os.Symlink("loop", at("loop")), os.Symlink("gone",
+			at("dangling")), syscall.Mkfifo(at("fifo"), 0o600),
 	} {
 		if err != nil {
 			t.Fatal(err)
@@ -29,8 +30,10 @@ func TestOpenFileOpensRegularFilesAlone(t *testing.T) {
 		{"file", follow, nil}, {"file", nofollow, nil}, {"file", create, nil}, {"new", create, nil},
 		{"link", follow, nil}, {"link", nofollow, ErrNotFile}, {"link", create, ErrNotFile},
 		{"folder", follow, ErrNotFile}, {"folder", create, ErrNotFile}, {"folder-link", follow, ErrNotFile},
-		{"fifo", follow, ErrNotFile}, {"fifo", create, ErrNotFile}, {"loop", follow, ErrNotFile}, {"loop", nofollow, ErrNotFile},
-		{"dangling", follow, fs.ErrNotExist}, {"dangling", create, ErrNotFile}, {"gone", follow, fs.ErrNotExist}, {"/dev/null", follow, ErrNotFile},
+		{"fifo", follow, ErrNotFile}, {"fifo", create, ErrNotFile}, {"loop", follow, ErrNotFile}, {"loop", nofollow,
+			ErrNotFile},
+		{"dangling", follow, fs.ErrNotExist}, {"dangling", create, ErrNotFile}, {"gone", follow,
+			fs.ErrNotExist}, {"/dev/null", follow, ErrNotFile},
 		{"file/below", follow, syscall.ENOTDIR},
 	} {
 		path := at(c.path)

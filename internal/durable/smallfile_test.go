@@ -55,7 +55,8 @@ func TestFormatVectors(t *testing.T) {
 			t.Errorf("%s: %s, want %s", name, got, want)
 		}
 		var c content
-		if err := formats[name].Decode(data[len("before"):], c.parse); err != nil || fmt.Sprint(c) != fmt.Sprint(sample) {
+		if err := formats[name].Decode(data[len("before"):], c.parse); err != nil ||
+			fmt.Sprint(c) != fmt.Sprint(sample) {
 			t.Errorf("%s: %v, %v", name, c, err)
 		}
 		// The body may be given in parts.

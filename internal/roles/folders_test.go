@@ -112,7 +112,8 @@ func unpack(archive, dir string) error {
 
 func (c *oldCluster) node(role, address string) NodeConfig {
 	return NodeConfig{
-		Data: filepath.Join(c.dir, role), HTTP: address, ClusterToken: c.expect.ClusterToken, Logger: hclog.NewNullLogger(),
+		Data: filepath.Join(c.dir,
+			role), HTTP: address, ClusterToken: c.expect.ClusterToken, Logger: hclog.NewNullLogger(),
 	}
 }
 
@@ -251,7 +252,8 @@ func (c *oldCluster) awaitWorkers() (status clusterStatus) {
 		c.get("/v1/cluster", c.expect.AdminToken, &status)
 		if len(status.Storages) != 1 || len(status.Miners) != 1 || status.Storages[0].ID != c.expect.Storage ||
 			status.Miners[0].ID != c.expect.Miner {
-			c.t.Fatalf("the workers are %+v, want storage node %s and miner %s", status, c.expect.Storage, c.expect.Miner)
+			c.t.Fatalf("the workers are %+v, want storage node %s and miner %s", status, c.expect.Storage,
+				c.expect.Miner)
 		}
 		if s := status.Storages[0]; s.Live && s.State == "valid" && status.Miners[0].Live {
 			return status
@@ -274,13 +276,15 @@ func (c *oldCluster) checkAll() {
 		path := fmt.Sprintf("/v1/blocks/%d/records/%d", r.Block, r.Offset)
 		if r.Project == "private-one" {
 			c.checkRecord(r, c.expect.Reader)
-			if status, answer := c.call(http.MethodGet, path, c.expect.Revoked, nil); status != http.StatusUnauthorized {
+			if status, answer := c.call(http.MethodGet, path, c.expect.Revoked,
+				nil); status != http.StatusUnauthorized {
 				c.t.Errorf("a revoked token: %d, %s", status, answer)
 			}
 			break
 		}
 	}
-	if status, answer := c.call(http.MethodPost, "/v1/records", c.expect.Reader, []byte("no")); status != http.StatusForbidden {
+	if status, answer := c.call(http.MethodPost, "/v1/records", c.expect.Reader,
+		[]byte("no")); status != http.StatusForbidden {
 		c.t.Errorf("an append with a token that may only read: %d, %s", status, answer)
 	}
 	var project struct {
@@ -358,7 +362,8 @@ func TestFoldersOfEarlierVersions(t *testing.T) {
 			c.run(func() {
 				status := c.awaitWorkers()
 				if status.Leader != c.expect.Leader || status.Head != c.expect.Head {
-					t.Errorf("leader %s, head %+v, want %s, %+v", status.Leader, status.Head, c.expect.Leader, c.expect.Head)
+					t.Errorf("leader %s, head %+v, want %s, %+v", status.Leader, status.Head, c.expect.Leader,
+						c.expect.Head)
 				}
 				c.checkAll()
 				c.append("private-one", "appended by the current version")

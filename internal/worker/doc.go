@@ -1,4 +1,4 @@
-// Package worker is what storage nodes and miners have in common: an identity on disk, the list of its own starts, by
-// which copied and restored folders are found, the fence that keeps a deposed leader's orders out, and the loop that
-// registers with the masters.
+// Package worker is what storage nodes and miners have in common: the identity on disk, the list of the folder's
+// starts, which detects copied and restored folders, the fence that refuses orders of a deposed leader, and the loop
+// that registers with the masters.
 package worker

@@ -13,21 +13,21 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Fence keeps the highest order that a worker has seen on disk and refuses lower ones.
+// Fence keeps the highest order that a worker has seen on disk, and refuses lower orders.
 //
-// The file, big endian: magic "CSFN" ‖ version u8 = 1 ‖ epoch u64 ‖ term u64 ‖ CRC-32C of what is before it.
+// The file "fence", big endian: magic "CSFN" ‖ version u8 = 1 ‖ epoch u64 ‖ term u64 ‖ CRC-32C of everything before it.
 //
-// Where the highest order is that of no leader, since a recovery raised the fence, the file "led" beside it has the
-// epoch of the newest leader: magic "CSFL" ‖ version u8 = 1 ‖ raised u64 ‖ led u64 ‖ CRC-32C of what is before it.
-// It counts only where raised is the epoch that the fence stands at: a version that does not know the file may have
-// moved the fence since.
+// After a recovery raised the fence, the highest order is not that of a leader. Then the file "led" has the epoch of
+// the newest leader: magic "CSFL" ‖ version u8 = 1 ‖ raised u64 ‖ led u64 ‖ CRC-32C of everything before it. It is
+// valid only where raised is the epoch of the fence: a version that does not know the file may have moved the fence
+// since.
 type Fence struct {
 	path, ledPath string
 
 	mu      sync.Mutex // guards all below
 	highest wire.Order
-	claim   string        // of the recovery that raised highest, "" where a leader did
-	led     *uint64       // epoch of the newest leader that was let in, nil where that is not known
+	claim   string        // name of the recovery that raised highest, "" where a leader did
+	led     *uint64       // epoch of the newest leader that passed, nil where it is not known
 	changed chan struct{} // closed when highest moves
 }
 
@@ -38,7 +38,7 @@ var (
 	ledFormat = durable.Format{Magic: "CSFL", Version: 1}
 )
 
-// OpenFence reads the fence of a data folder; where there is none it stands at zero.
+// OpenFence reads the fence of a data folder. A missing fence is at zero.
 func OpenFence(dir string) (*Fence, error) {
 	f := &Fence{path: filepath.Join(dir, "fence"), ledPath: filepath.Join(dir, "led"), changed: make(chan struct{})}
 	epoch, term, err := readPair(fenceFormat, f.path)
@@ -75,8 +75,8 @@ func writePair(format durable.Format, path string, first, second uint64) error {
 	return format.Write(path, binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, first), second))
 }
 
-// Pass lets an order of the newest leader in, after a newer one is on disk, and refuses older ones with [wire.ErrFenced]
-// and a [*wire.FencedError]. Any other error means that the disk failed: the role must stop.
+// Pass accepts an order of the newest leader; a newer one is on disk before Pass returns. It refuses an older order
+// with [wire.ErrFenced] and a [*wire.FencedError]. Any other error means that the disk failed: the role must stop.
 func (f *Fence) Pass(o wire.Order) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -89,10 +89,10 @@ func (f *Fence) Pass(o wire.Order) error {
 	return f.advance(o, "")
 }
 
-// Raise has the fence refuse the leaders of all epochs below one, for the recovery of that name. May is asked while
-// no order can pass; its error is returned. The same recovery may raise the fence to the same epoch again, until the
-// worker is started anew. Another one is refused with [wire.ErrFenced] where the fence stands at that epoch or above. Any
-// other error means that the disk failed: the role must stop.
+// Raise makes the fence refuse the leaders of all epochs below epoch, for the recovery named claim. may is called
+// while no order can pass; its error is returned. The same recovery may raise the fence to the same epoch again,
+// until the worker is restarted. Another recovery is refused with [wire.ErrFenced] where the fence is at that epoch
+// or above. Any other error means that the disk failed: the role must stop.
 func (f *Fence) Raise(epoch uint64, claim string, may func() error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -107,11 +107,12 @@ func (f *Fence) Raise(epoch uint64, claim string, may func() error) error {
 	return f.advance(o, claim)
 }
 
-// refuse is the error for an order that is too low; mu is held.
+// refuse returns the error for an order that is too low; mu is held.
 func (f *Fence) refuse(o wire.Order) error {
-	return &wire.FencedError{Highest: f.highest, Err: fmt.Errorf("%w: it is of a deposed leader, epoch %d, term %d; this node has seen epoch "+
-		"%d, term %d",
-		wire.ErrFenced, o.Epoch, o.Term, f.highest.Epoch, f.highest.Term)}
+	return &wire.FencedError{Highest: f.highest,
+		Err: fmt.Errorf("%w: it is of a deposed leader, epoch %d, term %d; this node has seen epoch "+
+			"%d, term %d",
+			wire.ErrFenced, o.Epoch, o.Term, f.highest.Epoch, f.highest.Term)}
 }
 
 // advance moves the fence up, on disk first; mu is held.
@@ -120,7 +121,7 @@ func (f *Fence) advance(o wire.Order, claim string) error {
 	if claim == "" {
 		led = &o.Epoch
 	}
-	if o.Term == 0 { // first: the fence alone would not tell any more who led
+	if o.Term == 0 { // before the fence, which does not say any more which epoch led
 		if err := f.keepLed(o.Epoch, led); err != nil {
 			return err
 		}
@@ -134,8 +135,8 @@ func (f *Fence) advance(o wire.Order, claim string) error {
 	return nil
 }
 
-// keepLed writes down who led last before an epoch is raised. Where that is not known nothing must be left that says it:
-// the fence may have been removed by hand, and the epoch be one that was raised before.
+// keepLed writes the epoch of the newest leader before the fence is raised. Where that is not known, the file is
+// removed: the fence may have been removed by hand, and raised to the same epoch before.
 func (f *Fence) keepLed(raised uint64, led *uint64) error {
 	if led != nil {
 		return writePair(ledFormat, f.ledPath, raised, *led)
@@ -150,14 +151,14 @@ func (f *Fence) keepLed(raised uint64, led *uint64) error {
 	return err
 }
 
-// Highest is the newest order that was let in, and a channel that is closed when a newer one is.
+// Highest returns the newest order that passed, and a channel that is closed when a newer one passes.
 func (f *Fence) Highest() (wire.Order, <-chan struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.highest, f.changed
 }
 
-// LedEpoch is the epoch of the newest leader whose order was let in, nil where that is not known: none was let in yet,
+// LedEpoch returns the epoch of the newest leader whose order passed, nil where it is not known: none has passed yet,
 // or a version that does not write the file "led" was started after a recovery had raised the fence.
 func (f *Fence) LedEpoch() *uint64 {
 	f.mu.Lock()

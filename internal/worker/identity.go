@@ -16,37 +16,37 @@ import (
 // identityVersion is the version of identity.json.
 const identityVersion = 1
 
-// Identity is who a worker is: the file identity.json of its data folder, mode 0600. In the file it carries a checksum, so that a
-// damaged one is not taken for another worker's.
+// Identity is the content of the file identity.json of a data folder, mode 0600. The file has a checksum, so that a
+// damaged identity is not mistaken for another worker's.
 type Identity struct {
 	Version     int    `json:"version"`
-	ID          string `json:"id"`           // given by the masters; "" until the first registration
-	MasterToken string `json:"master_token"` // what masters show to this worker
-	AccessToken string `json:"access_token"` // what this worker shows to masters; "" until the first registration
-	Group       string `json:"group"`        // the cluster that it belongs to; "" until the first registration
+	ID          string `json:"id"`           // assigned by the masters; "" until the first registration
+	MasterToken string `json:"master_token"` // masters authenticate to this worker with it
+	AccessToken string `json:"access_token"` // this worker authenticates to masters with it; "" at first
+	Group       string `json:"group"`        // the cluster of the worker; "" until the first registration
 }
 
 func identityPath(dir string) string { return filepath.Join(dir, "identity.json") }
 
-// checksumKey stands in the file before the checksum, the last of the fields: the CRC-32C of all bytes before it, in decimal. So the
-// checksum of a newer version's file can be told too.
+// checksumKey is before the checksum in the file. The checksum is the last field: the CRC-32C of all bytes before the
+// key, in decimal. So the checksum of a newer version's file can be checked too.
 const checksumKey = ",\n  \"checksum\": "
 
-// sealed adds the checksum to an identity's JSON.
-func sealed(data []byte) []byte {
-	data = bytes.Clone(bytes.TrimSuffix(data, []byte("\n}"))) // what is given must stay: intact compares with it
+// addChecksum adds the checksum to an identity's JSON.
+func addChecksum(data []byte) []byte {
+	data = bytes.Clone(bytes.TrimSuffix(data, []byte("\n}"))) // a copy: intact compares with the original
 	return fmt.Appendf(data, "%s%d\n}\n", checksumKey, durable.Checksum(data))
 }
 
 // intact reports whether a file is as it was written.
 func intact(data []byte) bool {
 	before, _, found := bytes.Cut(data, []byte(checksumKey))
-	return found && bytes.Equal(data, sealed(before))
+	return found && bytes.Equal(data, addChecksum(before))
 }
 
-// LoadIdentity reads the identity of a data folder, or makes a new one, with a master token and no id, and writes it down. A damaged one
-// is moved aside, to identity.json.damaged-N: the worker registers anew then, and replaces its old self by its address. damaged says
-// what was wrong, nil where nothing was.
+// LoadIdentity reads the identity of a data folder. Where there is none, it writes a new one, with a master token and
+// no id. A damaged one is moved aside, to identity.json.damaged-N. Then the worker registers as a new one, and
+// replaces the old one by its address. damaged says what was wrong, nil where nothing was.
 func LoadIdentity(dir string) (id Identity, damaged, err error) {
 	id, damaged, err = readIdentity(dir)
 	switch {
@@ -65,7 +65,8 @@ func LoadIdentity(dir string) (id Identity, damaged, err error) {
 	return id, fmt.Errorf("%s was damaged and is moved to %s: %w", path, aside, damaged), err
 }
 
-// ReadIdentity reads the identity of a data folder and changes nothing. The zero Identity stands for one that is not there or damaged.
+// ReadIdentity reads the identity of a data folder and changes nothing. It returns the zero Identity where the file
+// is missing or damaged.
 func ReadIdentity(dir string) (Identity, error) {
 	id, damaged, err := readIdentity(dir)
 	if errors.Is(err, fs.ErrNotExist) || damaged != nil {
@@ -85,7 +86,7 @@ func readIdentity(dir string) (id Identity, damaged, err error) {
 	switch {
 	case !intact(data):
 		return Identity{}, errors.New("its checksum does not fit"), nil
-	case id.Version > identityVersion: // before the error: a newer version may have fields of other types
+	case id.Version > identityVersion: // before err: a newer version may have fields of other types
 		return Identity{}, nil, fmt.Errorf("%s: %w", path, durable.NewerVersion(id.Version, identityVersion))
 	case err != nil:
 		return Identity{}, err, nil
@@ -100,7 +101,7 @@ func newIdentity(dir string) (Identity, error) {
 	return id, id.Save(dir)
 }
 
-// moveAside gives a file a name beside its own that is free.
+// moveAside renames a file to a free name beside its own, and returns it.
 func moveAside(path string) (string, error) {
 	for n := 1; ; n++ {
 		to := fmt.Sprintf("%s.damaged-%d", path, n)
@@ -118,5 +119,5 @@ func (id Identity) Save(dir string) error {
 	if err != nil {
 		return err
 	}
-	return durable.WriteFile(identityPath(dir), sealed(data), 0o600)
+	return durable.WriteFile(identityPath(dir), addChecksum(data), 0o600)
 }

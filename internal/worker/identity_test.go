@@ -57,7 +57,8 @@ func TestIdentitySave(t *testing.T) {
 	}
 }
 
-// Every bit that flips in the file is found: the worker becomes a new one, and the file is kept aside. Nothing of it is told.
+// Every bit that flips in the file is found: the worker becomes a new one, and the file is kept aside. Nothing of it
+// is told.
 func TestEveryFlippedBitOfAnIdentityIsFound(t *testing.T) {
 	dir := t.TempDir()
 	id, _, err := worker.LoadIdentity(dir)
@@ -116,7 +117,8 @@ func TestIdentityOfANewerVersion(t *testing.T) {
 			if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if id, damaged, err := worker.LoadIdentity(dir); !errors.Is(err, durable.ErrNewerFormat) || damaged != nil || id != (worker.Identity{}) {
+			if id, damaged, err := worker.LoadIdentity(dir); !errors.Is(err, durable.ErrNewerFormat) ||
+				damaged != nil || id != (worker.Identity{}) {
 				t.Fatalf("%+v, %v, %v", id, damaged, err)
 			}
 			if data, err := os.ReadFile(path); err != nil || string(data) != content {

@@ -147,7 +147,8 @@ func TestRegistrarsStartsFollowEachOther(t *testing.T) {
 		p.want(t, nil)
 		p.end(t)
 		calls, next := m.seen()
-		if len(calls) < 2 || calls[0] != calls[1] || next[0].Previous != got[2].Boot || next[1].Previous == got[2].Boot ||
+		if len(calls) < 2 || calls[0] != calls[1] || next[0].Previous != got[2].Boot ||
+			next[1].Previous == got[2].Boot ||
 			next[1].Previous == "" {
 			t.Errorf("%v: %+v", calls, next)
 		}

@@ -99,14 +99,16 @@ func TestRegistrarRegisters(t *testing.T) {
 		synctest.Wait()
 		_, got := m.seen()
 		first := got[0]
-		if len(got) != 1 || first.ID != "" || first.AccessToken != "" || first.Role != "storage" || first.URL != "http://w1" ||
+		if len(got) != 1 || first.ID != "" || first.AccessToken != "" || first.Role != "storage" ||
+			first.URL != "http://w1" ||
 			first.MasterToken == "" || first.Boot == "" || first.Height != 7 || first.Hash != (chain.Hash{7}) {
 			t.Errorf("%+v", got)
 		}
 		if r.ID() != "w1" || !r.Registered() {
 			t.Errorf("id %q, registered: %v", r.ID(), r.Registered())
 		}
-		if id, _, err := worker.LoadIdentity(dir); err != nil || id.ID != "w1" || id.AccessToken != "secret-access" || id.Group != "g" {
+		if id, _, err := worker.LoadIdentity(dir); err != nil || id.ID != "w1" || id.AccessToken != "secret-access" ||
+			id.Group != "g" {
 			t.Errorf("on disk %+v, %v", id, err)
 		}
 		// Again when a new leader gives its first order, with the id and the token that it got.
@@ -114,7 +116,8 @@ func TestRegistrarRegisters(t *testing.T) {
 			t.Fatal(err)
 		}
 		synctest.Wait()
-		if _, got = m.seen(); len(got) != 2 || got[1].ID != "w1" || got[1].AccessToken != "secret-access" || got[1].Boot != first.Boot {
+		if _, got = m.seen(); len(got) != 2 || got[1].ID != "w1" || got[1].AccessToken != "secret-access" ||
+			got[1].Boot != first.Boot {
 			t.Errorf("%+v", got)
 		}
 		// And now and then.
@@ -142,7 +145,8 @@ func TestRegistrarTriesTheNextMaster(t *testing.T) {
 		stop := running(r)
 		time.Sleep(3 * time.Second)
 		synctest.Wait()
-		if calls, _ := m.seen(); len(calls) < 6 || len(calls) > 20 || !slices.Equal(calls[:3], []string{"http://m1", "http://m2", "http://m1"}) {
+		if calls, _ := m.seen(); len(calls) < 6 || len(calls) > 20 ||
+			!slices.Equal(calls[:3], []string{"http://m1", "http://m2", "http://m1"}) {
 			t.Errorf("all are down: asked %v", calls)
 		}
 		m.change(func(master string, r wire.Registration) (wire.Registered, error) {
@@ -176,7 +180,8 @@ func TestRegistrarsBoot(t *testing.T) {
 			}
 		}
 		_, got := m.seen()
-		if len(got) != 2 || got[0].Boot == got[1].Boot || got[1].ID != "w1" || got[0].MasterToken != got[1].MasterToken {
+		if len(got) != 2 || got[0].Boot == got[1].Boot || got[1].ID != "w1" ||
+			got[0].MasterToken != got[1].MasterToken {
 			t.Errorf("%+v", got)
 		}
 	})

@@ -14,12 +14,12 @@ import (
 )
 
 // Starts is the list of a data folder's own starts: the file "starts", mode 0600. Each start has a random name. The
-// masters know the name of the start that registered last. If that name is not in the list, then the folder was copied
+// masters know the name of the start that registered last. If that name is not in the list, the folder was copied
 // before that start, and this is the copy or an older state of the folder.
 //
 // The file, big endian: magic "CSST" ‖ version u8 = 1 ‖ count u16 ‖ confirmed u16 ‖ (length u8 ‖ name) × count ‖
-// CRC-32C of what is before it. The names are in the order of the starts, and the last is the newest. confirmed is the
-// position, counted from 1, of the newest start that the masters confirmed, 0 for none.
+// CRC-32C of everything before it. The names are in the order of the starts, and the last is the newest. confirmed is
+// the position, counted from 1, of the newest start that the masters confirmed, 0 for none.
 //
 // The list keeps the newest [MaxStarts] starts. The newest confirmed one stays even when it is older, so a worker that
 // starts very often while no master answers is still known. What is lost beyond the limit are starts that the masters
@@ -98,7 +98,7 @@ func (s *Starts) parse(b *durable.Fields) {
 	}
 }
 
-// trim drops the oldest names that are over the limit; mu is held, or nobody else has the list yet.
+// trim drops the oldest names beyond the limit; mu is held, or no other goroutine has the list yet.
 func (s *Starts) trim() {
 	over := len(s.names) - MaxStarts
 	if over <= 0 {
@@ -111,7 +111,7 @@ func (s *Starts) trim() {
 	s.names = kept
 }
 
-// write puts the list on disk; mu is held, or nobody else has the list yet.
+// write writes the list to disk; mu is held, or no other goroutine has the list yet.
 func (s *Starts) write() error {
 	body := binary.BigEndian.AppendUint16(nil, uint16(len(s.names)))
 	body = binary.BigEndian.AppendUint16(body, uint16(slices.Index(s.names, s.confirmed)+1))
@@ -121,14 +121,14 @@ func (s *Starts) write() error {
 	return startsFormat.Write(s.path, body)
 }
 
-// Own is the name of this start.
+// Own returns the name of this start.
 func (s *Starts) Own() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.names[len(s.names)-1]
 }
 
-// Confirmed is the name of the newest start that the masters confirmed, "" where they confirmed none.
+// Confirmed returns the name of the newest start that the masters confirmed, "" where they confirmed none.
 func (s *Starts) Confirmed() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -142,8 +142,8 @@ func (s *Starts) Has(name string) bool {
 	return slices.Contains(s.names, name)
 }
 
-// Confirm notes that the masters confirmed this start; it is on disk when Confirm returns. An error means that the disk
-// failed: the role must stop.
+// Confirm records that the masters confirmed this start; that is on disk when Confirm returns. An error means that the
+// disk failed: the role must stop.
 func (s *Starts) Confirm() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

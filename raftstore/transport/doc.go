@@ -4,14 +4,15 @@
 // # Addresses
 //
 // Raft's own messages do not name their receiver, and a voter with an empty configuration grants any vote. So raft's
-// server address is "memberid@host:port" ([ServerAddress]), and the handshake names the group, the caller and the member
-// that is meant. A wiped disk at an old address is another member, and is refused. A master that belongs to no group
-// accepts no connection, so it can neither vote nor follow a leader.
+// server address is "memberid@host:port" ([ServerAddress]), and the handshake names the group, the caller and the
+// member that is meant. A wiped disk at an old address is another member, and is refused. A master that belongs to no
+// group accepts no connection, so it can neither vote nor follow a leader.
 //
 // # Handshake
 //
-// Both sides prove that they have the cluster token, by HMACs over everything that was said ([Key]). From protocol level
-// 1 on they also exchange their newest starts, which tells a data folder from an older copy of itself ([Starts]).
+// Both sides prove that they have the cluster token, by HMACs over everything that was said ([Key]). From protocol
+// level 1 on they also exchange their newest starts, which tells a data folder from an older copy of itself
+// ([Starts]).
 //
 // # Dialling
 //

@@ -11,8 +11,8 @@ import (
 	"os"
 )
 
-// Version 1 of the handshake, for protocol level 0. Each side proves that it has the cluster token, by an HMAC-SHA256 over
-// everything that was said, with the fresh nonces of both:
+// Version 1 of the handshake, for protocol level 0. Each side proves that it has the cluster token, by an HMAC-SHA256
+// over everything that was said, with the fresh nonces of both:
 //
 //	caller: hello
 //	callee: nonce[32] ‖ mac[32] over "callee" ‖ the hello ‖ the callee's nonce

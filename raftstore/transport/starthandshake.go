@@ -8,8 +8,8 @@ import (
 	"io"
 )
 
-// Version 2 of the handshake, from protocol level 1 on. Both sides also show their newest start, and the last start of the
-// other that they accepted: see [Starts].
+// Version 2 of the handshake and higher ones, from protocol level 1 on. Both sides also show their newest start, and
+// the last start of the other that they accepted: see [Starts].
 //
 //	caller: hello ‖ purpose u8 ‖ caller's start ‖ the last start of the callee that the caller accepted
 //	callee: nonce[32] ‖ callee's start ‖ the last start of the caller that the callee accepted ‖
@@ -17,12 +17,12 @@ import (
 //	caller: verdict u8 ‖ mac over "caller" ‖ everything before it
 //	callee: verdict u8 ‖ mac over "end" ‖ everything before it
 //
-// The verdict good says that the side knows the start of its own that the other accepted last. Then each side writes the
-// other's start to disk, the callee before its verdict and the caller after it, and the connection is open. The verdict
-// stale says that it does not: its data folder is an older copy. The verdict displaced says that the other's last start
-// still runs at its address: then the other is a copy that was started beside it. After both, the connection is closed,
-// and the master concerned takes no more part in the group. No field is used before the mac behind it was checked. A probe
-// ends after the callee's first answer: it asks which start runs at an address.
+// The verdict good says that the side knows the start of its own that the other accepted last. Then each side writes
+// the other's start to disk, the callee before its verdict and the caller after it, and the connection is open. The
+// verdict stale says that it does not: its data folder is an older copy. The verdict displaced says that the other's
+// last start still runs at its address: then the other is a copy that was started beside it. After both, the
+// connection is closed, and the master concerned takes no more part in the group. No field is used before the mac
+// behind it was checked. A probe ends after the callee's first answer: it asks which start runs at an address.
 const (
 	purposeRaft     = 0 // the connection is for raft
 	purposeAnnounce = 1 // it is closed after the handshake
@@ -49,8 +49,8 @@ type startCheck struct {
 	identified func(previous, opener Start)
 }
 
-// verdictOn judges both sides of a handshake: this one by the start of it that the other accepted last, and the other by
-// whether its last start still runs.
+// verdictOn judges both sides of a handshake: this one by the start of it that the other accepted last, and the other
+// by whether its last start still runs.
 func (a *startCheck) verdictOn(acceptedByOther, previous, now Start) byte {
 	switch {
 	case !a.knows(acceptedByOther):
@@ -61,7 +61,8 @@ func (a *startCheck) verdictOn(acceptedByOther, previous, now Start) byte {
 	return verdictGood
 }
 
-// acceptPeer records the other side's start, once both verdicts are good. own is the start that the other side has seen.
+// acceptPeer records the other side's start, once both verdicts are good. own is the start that the other side has
+// seen.
 func (a *startCheck) acceptPeer(member string, previous, now, own Start) error {
 	a.identified(previous, now)
 	switch accepted, err := a.accept(member, previous, now); {
@@ -128,8 +129,8 @@ func (k Key) readVerdict(conn io.Reader, label string, raw []byte, other string)
 
 // callWithStart does the caller's part of version 2. The error wraps [errStaleFolder] where this master's folder is an
 // older copy or a second copy, and [ErrStarts] where a start cannot be written.
-func (k Key) callWithStart(conn io.ReadWriter, h hello, purpose byte, a startCheck) error {
-	answer, err := k.ask(conn, h, purpose, a.Starts)
+func (k Key) callWithStart(conn io.ReadWriter, h hello, version, purpose byte, a startCheck) error {
+	answer, err := k.ask(conn, h, version, purpose, a.Starts)
 	if err != nil {
 		return err
 	}
@@ -153,8 +154,8 @@ type firstAnswer struct {
 }
 
 // ask sends a hello and reads the callee's first answer.
-func (k Key) ask(conn io.ReadWriter, h hello, purpose byte, s *Starts) (firstAnswer, error) {
-	raw, err := h.encode(helloVersionStarts)
+func (k Key) ask(conn io.ReadWriter, h hello, version, purpose byte, s *Starts) (firstAnswer, error) {
+	raw, err := h.encode(version)
 	if err != nil {
 		return firstAnswer{}, err
 	}
@@ -181,8 +182,8 @@ func (k Key) ask(conn io.ReadWriter, h hello, purpose byte, s *Starts) (firstAns
 	}, nil
 }
 
-// answerWithStart does the callee's part of version 2, after the hello. It returns what the connection is for. Errors are
-// those of callWithStart.
+// answerWithStart does the callee's part of version 2, after the hello. It returns what the connection is for. Errors
+// are those of callWithStart.
 func (k Key) answerWithStart(conn io.ReadWriter, h hello, raw []byte, a startCheck) (purpose byte, err error) {
 	rest := make([]byte, startsShownSize)
 	if _, err := io.ReadFull(conn, rest); err != nil {

@@ -30,8 +30,8 @@ func meets(t *testing.T, a, b *Stream) {
 	_, _ = conn.Close(), other.Close()
 }
 
-// Masters of both versions meet as long as the group is at level 0; one that knows of level 1 takes an older one no more, but is itself
-// taken by one that has not heard of it.
+// Masters of both versions meet as long as the group is at level 0; one that knows of level 1 takes an older one no
+// more, but is itself taken by one that has not heard of it.
 func TestHandshakeVersions(t *testing.T) {
 	a, _ := leveled(t, "a", 0)
 	b, _ := leveled(t, "b", 0)
@@ -50,12 +50,18 @@ func TestHandshakeVersions(t *testing.T) {
 	meets(t, a, c) // it has learnt that c speaks version 2
 }
 
-// Each side tells the other that its folder is an older copy, whoever dials; the one that is right is not troubled, and what it knows of the
-// other stays.
+// Each side tells the other that its folder is an older copy, whoever dials; the one that is right is not troubled,
+// and what it knows of the other stays.
 func TestHandshakeWithAnOlderCopy(t *testing.T) {
 	for name, dial := range map[string]func(t *testing.T, good, stale *Stream) error{
-		"the older copy dials":      func(t *testing.T, good, stale *Stream) error { return stale.refusal(t, good.address()) },
-		"the older copy is dialled": func(t *testing.T, good, stale *Stream) error { return good.refusal(t, stale.address()) },
+		"the older copy dials": func(t *testing.T, good, stale *Stream) error {
+			return stale.refusal(t,
+				good.address())
+		},
+		"the older copy is dialled": func(t *testing.T, good, stale *Stream) error {
+			return good.refusal(t,
+				stale.address())
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			good, goodTold := leveled(t, "a", 1)
@@ -76,15 +82,17 @@ func TestHandshakeWithAnOlderCopy(t *testing.T) {
 				case <-time.After(time.Millisecond):
 				}
 			}
-			if goodTold.Load() != 0 || good.cfg.Starts.lastOf("b") != newer || stale.cfg.Starts.lastOf("a") != (Start{}) {
-				t.Errorf("told %d times; %v, %v", goodTold.Load(), good.cfg.Starts.lastOf("b"), stale.cfg.Starts.lastOf("a"))
+			if goodTold.Load() != 0 || good.cfg.Starts.lastOf("b") != newer ||
+				stale.cfg.Starts.lastOf("a") != (Start{}) {
+				t.Errorf("told %d times; %v, %v", goodTold.Load(), good.cfg.Starts.lastOf("b"),
+					stale.cfg.Starts.lastOf("a"))
 			}
 		})
 	}
 }
 
-// Who lacks the cluster token cannot make a master believe anything: neither that its folder is an older copy, nor that another's start is
-// a new one.
+// Who lacks the cluster token cannot make a master believe anything: neither that its folder is an older copy, nor
+// that another's start is a new one.
 func TestHandshakeOfAStranger(t *testing.T) {
 	a, told := leveled(t, "a", 1)
 	known := Start{id: [16]byte{7}}
@@ -107,7 +115,8 @@ func TestHandshakeOfAStranger(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		raw = startsShown{purpose: purposeAnnounce, caller: present(t, claims), callee: claims.lastOf("a")}.appendTo(raw)
+		raw = startsShown{purpose: purposeAnnounce, caller: present(t, claims),
+			callee: claims.lastOf("a")}.appendTo(raw)
 		if _, err := conn.Write(raw); err != nil {
 			t.Fatal(err)
 		}

@@ -48,10 +48,10 @@ func readStart(b *durable.Fields) Start {
 //	crc u32: CRC-32C of everything before it
 //	start = id[16] ‖ renewed u64, big endian
 //
-// A member shows its newest start to its peers, and each peer keeps the last one that it accepted. A folder whose own list
-// lacks that start is an older copy, or a copy of which another process has been started since. What it acknowledged and
-// voted for after the copy was made is missing in it, so it must not acknowledge or vote again. A peer that has accepted no
-// start of a member yet accepts any.
+// A member shows its newest start to its peers, and each peer keeps the last one that it accepted. A folder whose own
+// list lacks that start is an older copy, or a copy of which another process has been started since. What it
+// acknowledged and voted for after the copy was made is missing in it, so it must not acknowledge or vote again. A
+// peer that has accepted no start of a member yet accepts any.
 type Starts struct {
 	path string
 	// Watch is called before each write, and its result after it. Writes may hang.
@@ -64,8 +64,8 @@ type Starts struct {
 	knownTo map[string]Start // own start that a peer has accepted, as far as is known; not in the file
 }
 
-// maxStarts bounds the list of own starts: the oldest are dropped. A peer that was away for more starts than that, and saw
-// none of them, refuses the master.
+// maxStarts bounds the list of own starts: the oldest are dropped. A peer that was away for more starts than that,
+// and saw none of them, refuses the master.
 const maxStarts = 10_000
 
 var startsFormat = durable.Format{

@@ -146,7 +146,8 @@ func TestStartsFileIsChecked(t *testing.T) {
 		if err := os.WriteFile(s.path, data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := OpenStarts(s.path, false); !errors.Is(err, durable.ErrDamaged) && !errors.Is(err, durable.ErrNewerFormat) {
+		if _, err := OpenStarts(s.path, false); !errors.Is(err, durable.ErrDamaged) &&
+			!errors.Is(err, durable.ErrNewerFormat) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -149,14 +149,20 @@ func TestStreamRefuses(t *testing.T) {
 		"wrong token": func(t *testing.T) error {
 			return testStream(t, "a", "g", "another token").refusal(t, callee.address())
 		},
-		"other group": func(t *testing.T) error { return testStream(t, "a", "h", testToken).refusal(t, callee.address()) },
+		"other group": func(t *testing.T) error {
+			return testStream(t, "a", "h", testToken).refusal(t,
+				callee.address())
+		},
 		"wrong member meant": func(t *testing.T) error {
 			wiped := ServerAddress("wiped", callee.cfg.Listener.Addr().String())
 			return testStream(t, "a", "g", testToken).refusal(t, wiped)
 		},
 		"the callee itself": func(t *testing.T) error { return callee.refusal(t, callee.address()) },
-		"callee is new":     func(t *testing.T) error { return testStream(t, "a", "g", testToken).refusal(t, fresh.address()) },
-		"caller is new":     func(t *testing.T) error { return fresh.refusal(t, callee.address()) },
+		"callee is new": func(t *testing.T) error {
+			return testStream(t, "a", "g", testToken).refusal(t,
+				fresh.address())
+		},
+		"caller is new": func(t *testing.T) error { return fresh.refusal(t, callee.address()) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := dial(t)
