@@ -113,7 +113,7 @@ type sighting struct {
 	aborted    *wire.Aborted
 	checkAgain time.Time
 	caughtUp   bool   // masters: it had nearly all of the log that this one had when it was asked
-	signs      bool   // masters: it knows the commands of the log's keys
+	knowsKeys  bool   // masters: it knows the commands of the log's keys
 	level      uint64 // masters: the highest protocol level that it knows
 }
 
