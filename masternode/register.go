@@ -29,7 +29,7 @@ func (n *Node) Register(ctx context.Context, r wire.Registration, forwarded bool
 	return leaderCall[wire.Registered]{
 		local: func(ctx context.Context) (wire.Registered, error) { return n.register(ctx, r) },
 		remote: func(ctx context.Context, url string) (wire.Registered, error) {
-			return n.cfg.Masters.Register(ctx, url, r)
+			return n.cfg.Masters.Register(ctx, url, r, true)
 		},
 		again: anotherTry,
 	}.do(ctx, n)
