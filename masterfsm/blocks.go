@@ -193,25 +193,24 @@ func (s *State) advanceCheckpoint() {
 	}
 }
 
-// replicated is the number of blocks that at least Replicas nodes have on disk.
+// replicated returns the number of blocks that at least Replicas nodes have on disk.
 func (s *State) replicated() uint64 {
-	// The Replicas-th greatest height; nodes are few.
-	var best uint64
+	var heights []uint64
 	for i := range s.storages {
-		if !s.storages[i].Whole {
-			continue
-		}
-		height, have := s.storages[i].Height, 0
-		for j := range s.storages {
-			if s.storages[j].Whole && s.storages[j].Height >= height {
-				have++
-			}
-		}
-		if have >= int(s.settings.Replicas) {
-			best = max(best, height)
+		if s.storages[i].Whole {
+			heights = append(heights, s.storages[i].Height)
 		}
 	}
-	return best
+	return ReplicatedHeight(heights, int(s.settings.Replicas))
+}
+
+// ReplicatedHeight returns the greatest height that at least replicas of some nodes have reached, 0 if there are fewer nodes.
+func ReplicatedHeight(heights []uint64, replicas int) uint64 {
+	replicas = max(1, replicas)
+	if len(heights) < replicas {
+		return 0
+	}
+	return slices.Sorted(slices.Values(heights))[len(heights)-replicas]
 }
 
 // heldFrom is the number of the first block that the masters hold.

@@ -432,3 +432,24 @@ func TestView(t *testing.T) {
 		t.Errorf("%+v waits", v.Waiting)
 	}
 }
+
+func TestReplicatedHeight(t *testing.T) {
+	for _, c := range []struct {
+		heights  []uint64
+		replicas int
+		want     uint64
+	}{
+		{nil, 2, 0},
+		{nil, 0, 0},
+		{[]uint64{3, 9}, 0, 9},
+		{[]uint64{7}, 2, 0},
+		{[]uint64{7}, 1, 7},
+		{[]uint64{3, 9}, 2, 3},
+		{[]uint64{3, 9, 9}, 2, 9},
+		{[]uint64{9, 1, 5, 5}, 3, 5},
+	} {
+		if got := ReplicatedHeight(c.heights, c.replicas); got != c.want {
+			t.Errorf("%v with %d replicas: %d, want %d", c.heights, c.replicas, got, c.want)
+		}
+	}
+}

@@ -66,8 +66,8 @@ type Masters interface {
 	Integrity(ctx context.Context, url string) (wire.Integrity, error)
 	// Suspect reports to the leader that a storage node answered wrong.
 	Suspect(ctx context.Context, url string, s wire.Suspicion) error
-	// Register hands the registration of a worker to the leader.
-	Register(ctx context.Context, url string, r wire.Registration) (wire.Registered, error)
+	// Register sends a worker's registration to the leader.
+	Register(ctx context.Context, url string, r wire.Registration, forwarded bool) (wire.Registered, error)
 }
 
 // Workers calls the workers.
@@ -79,10 +79,10 @@ type Workers interface {
 // Record is a record that was read.
 type Record struct {
 	chain.Record
-	Project string // the project's name
-	At      masterfsm.Position
-	Commit  chain.Hash
-	Leaf    chain.Hash
-	Sealed  bool // its block is mined: nothing about it changes any more
-	Stored  bool // its block is on as many storage nodes as the settings ask
+	ProjectName string // the project's name
+	At          masterfsm.Position
+	Commit      chain.Hash
+	Leaf        chain.Hash
+	Sealed      bool // its block is mined: nothing about it changes any more
+	Stored      bool // its block is on as many storage nodes as the settings ask
 }

@@ -154,7 +154,7 @@ func (w *walk) take(encoded []byte, at masterfsm.Position, sealed, stored bool) 
 	if err != nil {
 		return err
 	}
-	r.Project = w.owner.Name
+	r.ProjectName = w.owner.Name
 	w.records = append(w.records, r)
 	w.limit--
 	w.bytes -= len(r.Payload)

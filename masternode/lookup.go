@@ -101,16 +101,16 @@ func (p *blockPage) take(encoded []byte, at masterfsm.Position, sealed, stored b
 	if err != nil {
 		return err
 	}
-	owner, ok := p.owners[r.Record.Project]
+	owner, ok := p.owners[r.Project]
 	if !ok {
-		owner, _ = p.n.MayRead(p.reader, r.Record.Project)
-		p.owners[r.Record.Project] = owner
+		owner, _ = p.n.MayRead(p.reader, r.Project)
+		p.owners[r.Project] = owner
 	}
 	if owner.ID == 0 {
 		p.list = append(p.list, BlockRecord{Record: Record{At: at}, Hidden: true})
 		return nil
 	}
-	r.Project = owner.Name
+	r.ProjectName = owner.Name
 	p.bytes -= len(r.Payload)
 	p.list = append(p.list, BlockRecord{Record: r})
 	return nil

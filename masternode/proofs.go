@@ -46,7 +46,7 @@ func (n *Node) sealed(ctx context.Context, r Record) (Record, error) {
 	case !again.Sealed:
 		return Record{}, fmt.Errorf("%w: block %d", wire.ErrNotSealed, r.At.Block)
 	}
-	again.Project = r.Project
+	again.ProjectName = r.ProjectName
 	return again, nil
 }
 
@@ -144,7 +144,7 @@ func (n *Node) Receipt(ctx context.Context, r Record) (wire.Receipt, error) {
 	origin, _, _ := strings.Cut(p.Checkpoint, "\n")
 	return wire.Receipt{
 		Format: wire.FormatReceipt, Origin: origin, Index: p.Index, Block: p.Block, Offset: p.Offset,
-		Time: r.Time, ProjectID: r.Record.Project, Size: uint32(len(r.Payload)), Key: r.Key, Type: r.Type, Salt: r.Salt[:], Commit: r.Commit,
+		Time: r.Time, ProjectID: r.Project, Size: uint32(len(r.Payload)), Key: r.Key, Type: r.Type, Salt: r.Salt[:], Commit: r.Commit,
 		Leaf: p.Leaf, LeafData: p.LeafData, Header: p.Header, RecordPath: p.RecordPath, SealIndex: p.SealIndex, SealPath: p.SealPath,
 		TreeSize: p.Size, Root: p.Root, Checkpoint: p.Checkpoint,
 	}, nil

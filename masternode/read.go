@@ -57,11 +57,11 @@ func (n *Node) RecordByIndex(ctx context.Context, reader masterfsm.Access, index
 
 // permitted is the record with its project's name where the reader may read it, and nothing otherwise.
 func (n *Node) permitted(reader masterfsm.Access, r Record) (Record, error) {
-	owner, err := n.MayRead(reader, r.Record.Project)
+	owner, err := n.MayRead(reader, r.Project)
 	if err != nil {
 		return Record{}, err
 	}
-	r.Project = owner.Name
+	r.ProjectName = owner.Name
 	return r, nil
 }
 

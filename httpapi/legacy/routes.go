@@ -246,7 +246,7 @@ func (r *routes) findBlockInfo(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	if found.Record.Project != legacy.ID {
+	if found.Project != legacy.ID {
 		return fmt.Errorf("%w: only records of the project %q are read without a token", wire.ErrForbidden, masternode.LegacyProject)
 	}
 	answerText(c, "data", found.Payload)

@@ -93,7 +93,7 @@ func (m *master) record(c *gin.Context, r masternode.Record) error {
 // envelope is the form of a record on the wire.
 func envelope(r *masternode.Record) wire.Record {
 	return wire.Record{
-		Position: r.Position(), Project: r.Project, ProjectID: r.Record.Project, Key: r.Key, Type: r.Type,
+		Position: r.Position(), Project: r.ProjectName, ProjectID: r.Project, Key: r.Key, Type: r.Type,
 		Size: uint32(len(r.Payload)), Salt: r.Salt[:], Commit: r.Commit, Payload: r.Payload,
 	}
 }

@@ -393,12 +393,11 @@ func (r *recovery) replicated() uint64 {
 	if fromStorage {
 		replicas = min(replicas, len(r.chains))
 	}
-	for i := range r.chains { // the highest first
+	var heights []uint64
+	for i := range r.chains {
 		if c := &r.chains[i]; c.on && (fromStorage || c.known() && c.node.Whole) {
-			if replicas--; replicas == 0 {
-				return c.status.Height
-			}
+			heights = append(heights, c.status.Height)
 		}
 	}
-	return 0
+	return masterfsm.ReplicatedHeight(heights, replicas)
 }

@@ -200,7 +200,7 @@ func (r *Registrar) ask(ctx context.Context, master, previous string) error {
 	r.mu.Unlock()
 	registration := wire.Registration{
 		Role: r.cfg.Role, ID: id.ID, AccessToken: id.AccessToken, URL: r.cfg.URL, MasterToken: id.MasterToken,
-		Boot: r.cfg.Starts.Own(), Previous: previous, Lists: true,
+		Boot: r.cfg.Starts.Own(), Previous: previous, Lists: true, Level: wire.ProtocolLevel,
 	}
 	if r.cfg.Chain != nil {
 		registration.Height, registration.Hash, registration.Unclean = r.cfg.Chain()

@@ -113,7 +113,7 @@ type sighting struct {
 	aborted    *wire.Aborted
 	checkAgain time.Time
 	caughtUp   bool   // masters: it had nearly all of the log that this one had when it was asked
-	signs      bool   // masters: it knows the commands of the log's keys
+	knowsKeys  bool   // masters: it knows the commands of the log's keys
 	level      uint64 // masters: the highest protocol level that it knows
 }
 
@@ -298,21 +298,15 @@ func (w *planner) storages() {
 	}
 }
 
-// stored is the number of blocks that enough nodes have, by what they answered this leader.
+// stored returns the number of blocks that enough nodes have, by what they have answered this leader.
 func (w *planner) stored() uint64 {
-	var best uint64
+	var heights []uint64
 	for i := range w.view.Storages {
-		height, have := w.heightOf(&w.view.Storages[i]), 0
-		for j := range w.view.Storages {
-			if n := &w.view.Storages[j]; n.Whole && w.heightOf(n) >= height {
-				have++
-			}
-		}
-		if have >= int(w.view.Settings.Replicas) {
-			best = max(best, height)
+		if n := &w.view.Storages[i]; n.Whole {
+			heights = append(heights, w.heightOf(n))
 		}
 	}
-	return best
+	return masterfsm.ReplicatedHeight(heights, int(w.view.Settings.Replicas))
 }
 
 func (w *planner) heightOf(n *masterfsm.Storage) uint64 {

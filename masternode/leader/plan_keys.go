@@ -8,13 +8,13 @@ import (
 )
 
 // logKeys has the leader found the log's first key, and give it the one that this master was given. A master of a version that does not know
-// log keys stops at the first one in its log: so it waits until each that has a vote has said that it does.
+// log keys stops at the first one in its log. So the leader waits until each master with a vote has announced that it knows them.
 func (w *planner) logKeys() {
 	switch {
 	case len(w.view.Log.Keys) == 0:
 		for i := range w.members {
 			m := &w.members[i]
-			if seen := w.memory.nodes[m.ID]; m.Voter && m.ID != w.view.Term.Leader && (seen == nil || !seen.signs) {
+			if seen := w.memory.nodes[m.ID]; m.Voter && m.ID != w.view.Term.Leader && (seen == nil || !seen.knowsKeys) {
 				w.decided.noLogKeys = append(w.decided.noLogKeys, m.ID)
 			}
 		}
