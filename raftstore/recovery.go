@@ -52,7 +52,9 @@ type Damage struct {
 // case. An empty folder gives an empty state and a new member. So does one in which a founding from such a state was
 // interrupted. Nothing but the lock file is changed. The error wraps [ErrRemoved] where the group has removed the
 // master.
-func OpenRecovery(dir string, log hclog.Logger) (*Recovery, error) { return openToCommit(dir, log, false) }
+func OpenRecovery(dir string, log hclog.Logger) (*Recovery, error) {
+	return openToCommit(dir, log, false)
+}
 
 // OpenUndo is OpenRecovery for a recovery that undoes another one, which was a mistake. It accepts a folder that does
 // not start any more because its master has seen the other group's epoch. It still refuses a folder whose own state
