@@ -1,4 +1,6 @@
-package e2e
+// Package architecture checks the rules of docs/architecture.md: which package may import which, and how large one may get.
+// It has tests only, and needs no cluster: go test ./internal/architecture.
+package architecture
 
 import (
 	"go/ast"
@@ -15,8 +17,8 @@ import (
 
 const module = "github.com/chainstore/chainstore/"
 
-// mayImport says which of our packages each of our folders may import. A folder stands for the packages below it. An arrow only
-// ever points down.
+// mayImport lists, for each folder, the packages of this module that its files may import. A folder includes the packages below
+// it that have no entry of their own. TestNoCycles checks that no arrow points up.
 var mayImport = map[string][]string{
 	"chain":               {},
 	"internal/durable":    {},
@@ -68,7 +70,7 @@ var mayImport = map[string][]string{
 	"masternode/signing":              {"chain", "masterfsm", "wire"},
 }
 
-// onlyIn says which folder alone may import a library.
+// onlyIn maps a library to the only folder that may import it.
 var onlyIn = map[string]string{
 	"github.com/hashicorp/raft":       "raftstore",
 	"github.com/hashicorp/go-metrics": "raftstore",
@@ -82,21 +84,22 @@ var onlyIn = map[string]string{
 // the transport of internal/noderpc.
 var mayDial = []string{"internal/exchange", "verify"}
 
-// dialing lists the names of net/http that make a client, or are one. A pointer type is not among them: it is a client that
-// the caller brings.
+// dialing lists the names of net/http that make a client or are one. A pointer type is allowed: it is a client that the caller
+// passes in.
 var dialing = []string{"Client", "Transport", "DefaultClient", "DefaultTransport", "Get", "Head", "Post", "PostForm"}
 
-// pure folders have no I/O, no clock, no randomness and no goroutine.
+// pure lists the folders without I/O, clock, randomness and goroutines.
 var pure = []string{"chain", "masterfsm"}
 
+// impure lists the packages that a pure folder may not import.
 var impure = []string{
 	"context", "crypto/rand", "log", "log/slog", "math/rand", "math/rand/v2", "net", "net/http", "os", "os/exec", "path/filepath",
 	"runtime", "sync", "sync/atomic", "syscall", "time",
 }
 
-// source is a file of the project, tests left out.
+// source is a Go file of the module that is not a test.
 type source struct {
-	folder  string // the longest folder of mayImport that holds it
+	folder  string // the longest folder of mayImport that contains it
 	path    string
 	file    *ast.File
 	imports []string
@@ -111,7 +114,7 @@ func TestArchitecture(t *testing.T) {
 			checkOwn(t, s, path)
 			for library, home := range onlyIn {
 				if (path == library || strings.HasPrefix(path, library+"/")) && !within(s.folder, home) {
-					t.Errorf("%s imports %s, which is for %s alone", s.path, path, home)
+					t.Errorf("%s imports %s, which only %s may import", s.path, path, home)
 				}
 			}
 			if slices.Contains(pure, s.folder) && slices.Contains(impure, path) {
@@ -135,14 +138,14 @@ func TestArchitecture(t *testing.T) {
 	}
 	for folder := range mayImport {
 		if !seen[folder] && folder != "e2e" {
-			t.Errorf("there is a rule for %s, and no such folder", folder)
+			t.Errorf("mayImport has an entry for %s, which has no Go files: delete the entry", folder)
 		}
 	}
 }
 
 func within(folder, home string) bool { return folder == home || strings.HasPrefix(folder, home+"/") }
 
-// checkOwn holds an import of one of our packages against mayImport.
+// checkOwn checks an import of one of our packages against mayImport.
 func checkOwn(t *testing.T, s source, path string) {
 	t.Helper()
 	own, ok := strings.CutPrefix(path, module)
@@ -156,7 +159,7 @@ func checkOwn(t *testing.T, s source, path string) {
 	t.Errorf("%s imports %s: %s may import %v", s.path, own, s.folder, mayImport[s.folder])
 }
 
-// checkNoExit: only cmd ends a process.
+// checkNoExit checks that a file outside cmd does not end the process.
 func checkNoExit(t *testing.T, s source) {
 	ast.Inspect(s.file, func(n ast.Node) bool {
 		call, ok := n.(*ast.SelectorExpr)
@@ -170,7 +173,7 @@ func checkNoExit(t *testing.T, s source) {
 	})
 }
 
-// checkNoDialing: HTTP requests leave through few doors.
+// checkNoDialing checks that a file outside mayDial makes no HTTP client.
 func checkNoDialing(t *testing.T, s source) {
 	ast.Inspect(s.file, func(n ast.Node) bool {
 		if _, pointer := n.(*ast.StarExpr); pointer {
@@ -187,7 +190,7 @@ func checkNoDialing(t *testing.T, s source) {
 	})
 }
 
-// folderOf finds the folder of mayImport that a package is in, "" where there is none.
+// folderOf returns the longest folder of mayImport that contains the package, or "".
 func folderOf(pkg string) string {
 	best := ""
 	for folder := range mayImport {
@@ -201,7 +204,7 @@ func folderOf(pkg string) string {
 func readSources(t *testing.T) []source {
 	t.Helper()
 	var sources []source
-	root := ".."
+	root := filepath.Join("..", "..")
 	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -212,7 +215,7 @@ func readSources(t *testing.T) []source {
 				return fs.SkipDir
 			}
 			if _, err := os.Stat(filepath.Join(path, "go.mod")); path != root && err == nil {
-				return fs.SkipDir // a module of its own, which the product cannot import
+				return fs.SkipDir // a separate module, which the product cannot import
 			}
 			return nil
 		}
@@ -229,7 +232,7 @@ func readSources(t *testing.T) []source {
 		}
 		s := source{folder: folderOf(filepath.ToSlash(filepath.Dir(relative))), path: relative, file: file}
 		if s.folder == "" {
-			t.Errorf("%s is in a folder that the architecture does not know; a new one needs a decision record in docs/adr", relative)
+			t.Errorf("%s is in a folder without an entry in mayImport; a new folder needs a decision record in docs/adr", relative)
 			return nil
 		}
 		for _, spec := range file.Imports {
