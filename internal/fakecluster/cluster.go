@@ -60,17 +60,20 @@ type Cluster struct {
 	Note   string        // the checkpoint
 	Now    func() uint64 // unix milliseconds; nil for the clock
 
-	PageSize           int                                           // projects and blocks of a page; 0 for no bound
-	RecordBytes        int                                           // limit of a record
-	Before             func(w http.ResponseWriter, records int) bool // called before an append; true if it has answered
-	After              func(w http.ResponseWriter) bool              // called after an append; true if it has answered
-	Streaming          func()                                        // called at the start of a stream
-	ClosedRegistration bool                                          // only the administrator may create a project
-	Unstored           bool                                          // blocks are not stored while an append waits
-	Uncovered          int                                           // number of requests until a checkpoint covers the records
-	Old                bool                                          // the masters have no lists and no proofs
-	Liar               bool                                          // payloads are altered
-	failures           []string
+	PageSize           int  // projects and blocks of a page; 0 for no bound
+	RecordBytes        int  // limit of a record
+	ClosedRegistration bool // only the administrator may create a project
+	Unstored           bool // blocks are not stored while an append waits
+	Uncovered          int  // number of requests for a receipt or proof before a checkpoint covers the records
+	Old                bool // the masters have no lists and no proofs
+	Liar               bool // payloads are altered
+
+	// Hooks, called with the cluster locked. Before and After are called around an append, and return true if they have
+	// answered it. Streaming is called at the start of a stream.
+	Before    func(w http.ResponseWriter, records int) bool
+	After     func(w http.ResponseWriter) bool
+	Streaming func()
+	failures  []string
 }
 
 // New returns a cluster with the project "default" and no server.
@@ -173,11 +176,8 @@ type route func(w http.ResponseWriter, r *http.Request, by caller)
 
 func (c *Cluster) handler() http.Handler {
 	mux := http.NewServeMux()
-	for _, routes := range []map[string]struct {
-		access
-		route
-	}{c.recordRoutes(), c.blockRoutes(), c.projectRoutes(), c.clusterRoutes()} {
-		for pattern, r := range routes {
+	for _, part := range []routes{c.recordRoutes(), c.blockRoutes(), c.projectRoutes(), c.clusterRoutes()} {
+		for pattern, r := range part {
 			mux.HandleFunc(pattern, c.admit(r.access, r.route))
 		}
 	}
@@ -236,18 +236,26 @@ func (c *Cluster) decode(w http.ResponseWriter, r *http.Request, v any) bool {
 
 func (c *Cluster) clusterRoutes() routes {
 	return routes{
-		"GET /v1/cluster":                         {anyone, func(w http.ResponseWriter, _ *http.Request, _ caller) { reply(w, 200, c.status()) }},
+		"GET /v1/cluster":                         {anyone, c.showStatus},
 		"GET /v1/cluster/integrity":               {anyone, c.integrity},
 		"POST /v1/cluster/integrity/confirm-lost": {admin, c.confirmLost},
 		"POST /v1/storages/{id}/check":            {admin, c.check},
 		"DELETE /v1/storages/{id}":                {admin, c.removeStorage},
 		"DELETE /v1/masters/{id}":                 {admin, c.removeMaster},
 		"POST /v1/leader/transfer":                {admin, c.transferLeadership},
-		"GET /v1/log":                             {public, func(w http.ResponseWriter, _ *http.Request, _ caller) { reply(w, 200, c.translog()) }},
+		"GET /v1/log":                             {public, c.showLog},
 		"GET /checkpoint":                         {public, c.checkpoint},
 		"POST /v1/log/keys":                       {admin, c.addLogKey},
 		"DELETE /v1/log/keys/{id}":                {admin, c.retireLogKey},
 	}
+}
+
+func (c *Cluster) showStatus(w http.ResponseWriter, _ *http.Request, _ caller) {
+	reply(w, http.StatusOK, c.status())
+}
+
+func (c *Cluster) showLog(w http.ResponseWriter, _ *http.Request, _ caller) {
+	reply(w, http.StatusOK, c.translog())
 }
 
 // status returns the status of the chain in memory.
@@ -277,7 +285,8 @@ func (c *Cluster) status() wire.Cluster {
 	for i := range c.Integrity.Nodes {
 		n := &c.Integrity.Nodes[i]
 		s.Storages = append(s.Storages, wire.Storage{
-			ID: n.ID, URL: n.URL, State: n.State, Height: n.Height, Live: n.Live, Cause: n.Cause, CauseCoded: n.CauseCoded,
+			ID: n.ID, URL: n.URL, State: n.State, Height: n.Height, Live: n.Live,
+			Cause: n.Cause, CauseCoded: n.CauseCoded,
 		})
 		if n.State == "invalid" {
 			notice := wire.Message{Code: wire.CodeStorageInvalid, Args: wire.Args{"node": n.ID, "cause": n.CauseCoded}}

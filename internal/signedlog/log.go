@@ -65,8 +65,8 @@ func (l *Log) Mine(time uint64, records ...chain.Record) *chain.Block {
 		ends = append(ends, uint32(len(body)))
 	}
 	return l.Add(Solve(chain.Header{
-		Version: chain.Version, Block: head.Height, First: head.Tree.Size(), Count: uint32(len(records)), Prev: head.Hash,
-		Root: tree.Root(), Time: time, Difficulty: Difficulty,
+		Version: chain.Version, Block: head.Height, First: head.Tree.Size(), Count: uint32(len(records)),
+		Prev: head.Hash, Root: tree.Root(), Time: time, Difficulty: Difficulty,
 	}, ends, body))
 }
 
