@@ -40,9 +40,9 @@ func (n *Node) List(ctx context.Context, reader masterfsm.Access, q Query, limit
 	if err != nil {
 		return Page{}, err
 	}
-	w.turn(limit, wire.PageBytes)
+	w.startPage(limit, wire.PageBytes)
 	err = w.run(ctx)
-	if err == nil && !w.full() && !w.over {
+	if err == nil && !w.full() && !w.done {
 		// That no more follows must be asked of the leader.
 		if err = n.confirm(ctx); err == nil {
 			err = w.run(ctx)
@@ -61,7 +61,7 @@ type walk struct {
 	owner masterfsm.Project
 
 	next uint64 // leaf index: all before were looked at
-	over bool   // all that follows is too young
+	done bool   // all that follows is too young
 
 	records []Record // the page
 	limit   int      // of records and of bytes that are left
@@ -84,13 +84,13 @@ func (n *Node) newWalk(ctx context.Context, reader masterfsm.Access, q Query) (*
 }
 
 // turn begins a page.
-func (w *walk) turn(limit, bytes int) { w.records, w.limit, w.bytes = nil, limit, bytes }
+func (w *walk) startPage(limit, bytes int) { w.records, w.limit, w.bytes = nil, limit, bytes }
 
 func (w *walk) full() bool { return w.limit <= 0 || w.bytes <= 0 }
 
 // run goes on until the page is full, or this master's state has no more.
 func (w *walk) run(ctx context.Context) error {
-	for !w.full() && !w.over {
+	for !w.full() && !w.done {
 		var held, end uint64
 		var spans []masterfsm.Span
 		w.n.cfg.Ledger.Read(func(s *masterfsm.State) {
@@ -103,13 +103,13 @@ func (w *walk) run(ctx context.Context) error {
 			return nil
 		}
 		if w.next < held {
-			if err := w.stored(ctx, held); err != nil {
+			if err := w.addStored(ctx, held); err != nil {
 				return err
 			}
 			continue
 		}
 		for i := range spans {
-			if err := w.span(&spans[i]); err != nil || w.full() || w.over {
+			if err := w.addSpan(&spans[i]); err != nil || w.full() || w.done {
 				return err
 			}
 		}
@@ -119,18 +119,18 @@ func (w *walk) run(ctx context.Context) error {
 }
 
 // span takes the records of a block that the masters hold.
-func (w *walk) span(s *masterfsm.Span) error {
+func (w *walk) addSpan(s *masterfsm.Span) error {
 	from := max(w.next, s.First) - s.First
 	for offset := from; offset < uint64(s.Count()) && !w.full(); offset++ {
 		encoded := s.Encoded(uint32(offset))
-		ok, over := w.q.takes(w.owner.ID, encoded)
+		ok, over := w.q.matches(w.owner.ID, encoded)
 		if over {
-			w.over = true
+			w.done = true
 			return nil
 		}
 		at := masterfsm.Position{Block: s.Block, Offset: uint32(offset), Index: s.First + offset}
 		if ok {
-			if err := w.take(encoded, at, s.Header != nil, s.Stored); err != nil {
+			if err := w.add(encoded, at, s.Header != nil, s.Stored); err != nil {
 				return err
 			}
 		}
@@ -140,7 +140,7 @@ func (w *walk) span(s *masterfsm.Span) error {
 }
 
 // takes reports whether a record is one of those that are meant, and whether all that follow are too young to be.
-func (q *Query) takes(project uint32, encoded []byte) (ok, over bool) {
+func (q *Query) matches(project uint32, encoded []byte) (ok, over bool) {
 	leaf := chain.EncodedLeaf(encoded, chain.Hash{})
 	if q.Until > 0 && leaf.Time >= q.Until {
 		return false, true
@@ -149,7 +149,7 @@ func (q *Query) takes(project uint32, encoded []byte) (ok, over bool) {
 }
 
 // take puts a record on the page.
-func (w *walk) take(encoded []byte, at masterfsm.Position, sealed, stored bool) error {
+func (w *walk) add(encoded []byte, at masterfsm.Position, sealed, stored bool) error {
 	r, err := newRecord(encoded, at, sealed, stored)
 	if err != nil {
 		return err
@@ -163,7 +163,7 @@ func (w *walk) take(encoded []byte, at masterfsm.Position, sealed, stored bool) 
 
 // stored takes records that the storage nodes have, before the leaf from which on the masters hold them. It goes on to the next node when
 // one tells of a record that is not what was asked for; what was taken before stays.
-func (w *walk) stored(ctx context.Context, held uint64) error {
+func (w *walk) addStored(ctx context.Context, held uint64) error {
 	p := w.n.prover
 	for node := range p.Nodes(ctx, func(n masterfsm.Storage) bool { return n.Height > 0 }) {
 		q := wire.RecordQuery{
@@ -173,7 +173,7 @@ func (w *walk) stored(ctx context.Context, held uint64) error {
 		if err != nil {
 			continue
 		}
-		wrong, err := w.hits(ctx, found.Hits)
+		wrong, err := w.addHits(ctx, found.Hits)
 		if err != nil {
 			return err
 		}
@@ -200,7 +200,7 @@ const (
 
 // hits has records proven and takes them, in order, up to the first that nobody can prove. wrong tells of one that is not what was asked
 // for.
-func (w *walk) hits(ctx context.Context, hits []wire.Hit) (wrong, err error) {
+func (w *walk) addHits(ctx context.Context, hits []wire.Hit) (wrong, err error) {
 	chunk := firstHits
 	for len(hits) > 0 && !w.full() {
 		part := hits[:min(chunk, len(hits))]
@@ -220,11 +220,11 @@ func (w *walk) hits(ctx context.Context, hits []wire.Hit) (wrong, err error) {
 				}
 				return nil, err
 			}
-			if ok, _ := w.q.takes(w.owner.ID, encoded); !ok {
+			if ok, _ := w.q.matches(w.owner.ID, encoded); !ok {
 				return fmt.Errorf("leaf %d is not of the project, key and times that were asked for", part[i].Index), nil
 			}
 			at := masterfsm.Position{Block: part[i].Block, Offset: part[i].Offset, Index: part[i].Index}
-			if err := w.take(encoded, at, true, true); err != nil {
+			if err := w.add(encoded, at, true, true); err != nil {
 				return nil, err
 			}
 			w.next = at.Index + 1
@@ -271,7 +271,7 @@ func (n *Node) BlockRecords(ctx context.Context, reader masterfsm.Access, block 
 				return p.list, true, nil
 			}
 			at := masterfsm.Position{Block: block, Offset: offset, Index: span.First + uint64(offset)}
-			if err := p.take(span.Encoded(offset), at, span.Header != nil, span.Stored); err != nil {
+			if err := p.add(span.Encoded(offset), at, span.Header != nil, span.Stored); err != nil {
 				return nil, false, err
 			}
 		}
@@ -300,7 +300,7 @@ func (n *Node) BlockRecords(ctx context.Context, reader masterfsm.Access, block 
 			}
 			offset := first + uint32(i)
 			at := masterfsm.Position{Block: block, Offset: offset, Index: h.First + uint64(offset)}
-			if err := p.take(encoded, at, true, true); err != nil {
+			if err := p.add(encoded, at, true, true); err != nil {
 				return nil, false, err
 			}
 			from = offset + 1
@@ -321,7 +321,7 @@ type blockPage struct {
 
 func (p *blockPage) full() bool { return len(p.list) >= p.limit || p.bytes <= 0 }
 
-func (p *blockPage) take(encoded []byte, at masterfsm.Position, sealed, stored bool) error {
+func (p *blockPage) add(encoded []byte, at masterfsm.Position, sealed, stored bool) error {
 	r, err := newRecord(encoded, at, sealed, stored)
 	if err != nil {
 		return err

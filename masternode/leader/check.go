@@ -50,7 +50,7 @@ func (l *leadership) check(a action, view masterfsm.View) job {
 			}
 		}
 		return func(m *memory, now time.Time) {
-			m.of(n.ID).last = now
+			m.node(n.ID).answered = now
 			delete(m.tasks, n.ID)
 			m.checkEnded(n.ID, early, l.pace, now)
 		}, nil
@@ -63,7 +63,7 @@ func (l *leadership) concludes(
 ) error {
 	report := status.Report
 	end.Findings = findingsOf(report)
-	end.Bad, end.Unchecked = below(report.Bad, n.Target.Height), firstUnchecked(report, n.Target.Height)
+	end.Bad, end.Unchecked = badBelow(report.Bad, n.Target.Height), firstUnchecked(report, n.Target.Height)
 	end.Tiles, end.Bytes, end.Millis = report.Tiles, status.Bytes, status.Millis
 	for _, f := range end.Findings {
 		end.Strange = end.Strange || f.What == chain.WrongShort
@@ -120,7 +120,7 @@ func findingsOf(report *wire.Report) []chain.Finding {
 }
 
 // below is what a node reports as bad, as far as it can be believed: blocks below a height, in order, and not too many runs of them.
-func below(bad []chain.Range, height uint64) (list []chain.Range) {
+func badBelow(bad []chain.Range, height uint64) (list []chain.Range) {
 	for _, r := range bad {
 		list = chain.AddRange(list, chain.Range{From: r.From, To: min(r.To, height)})
 	}
@@ -136,7 +136,7 @@ func (l *leadership) askCheck(ctx context.Context, n masterfsm.Storage, order wi
 // checking takes how a check goes into the memory.
 func checking(n masterfsm.Storage, status wire.CheckStatus) func(*memory, time.Time) {
 	return func(m *memory, now time.Time) {
-		m.of(n.ID).last = now
+		m.node(n.ID).answered = now
 		m.tasks[n.ID] = wire.Task{
 			Kind: "check", Blocks: status.Blocks, Height: n.Target.Height, Bytes: status.Bytes, Total: status.Total, Millis: status.Millis,
 		}
@@ -151,7 +151,7 @@ func (l *leadership) findFork(ctx context.Context, n masterfsm.Storage, end *mas
 		return err
 	}
 	end.Strange = true
-	keep, err := l.common(ctx, n, status, min(status.Height, n.Target.Height))
+	keep, err := l.commonHeight(ctx, n, status, min(status.Height, n.Target.Height))
 	if err != nil && ctx.Err() == nil && n.Target.Height > 0 {
 		last := n.Target.Height - 1
 		end.Bad = chain.AddRange(end.Bad, chain.Range{From: last, To: last + 1})
@@ -178,7 +178,7 @@ func (l *leadership) findFork(ctx context.Context, n masterfsm.Storage, end *mas
 
 // common is how many of a node's first height blocks are the group's: it looks, by halves, for the first header that differs from a proven
 // one. Links make all headers differ behind the first that does.
-func (l *leadership) common(ctx context.Context, n masterfsm.Storage, status wire.StorageStatus, height uint64) (uint64, error) {
+func (l *leadership) commonHeight(ctx context.Context, n masterfsm.Storage, status wire.StorageStatus, height uint64) (uint64, error) {
 	low, high := uint64(0), height // blocks below low are the group's; high is not, or is the height
 	for low < high {
 		middle := low + (high-low)/2

@@ -15,12 +15,12 @@ import (
 const witnessTimeout = 10 * time.Second
 
 // errOurs: the submission could not be made. The witness has nothing to do with it.
-var errOurs = errors.New("nothing could be submitted")
+var errNotSubmitted = errors.New("nothing could be submitted")
 
 // cosign has a witness cosign the checkpoint that is nominated, and commits the cosignature.
 func (l *leadership) cosign(a action, view masterfsm.View, m *memory) job {
 	w, nominee := l.witness(a.node), m.witnesses.nominee
-	old := m.witnesses.of(a.node).from(nominee.Size)
+	old := m.witnesses.witness(a.node).from(nominee.Size)
 	return func(ctx context.Context) (func(*memory, time.Time), error) {
 		asking, cancel := context.WithTimeout(ctx, witnessTimeout)
 		defer cancel()
@@ -30,14 +30,16 @@ func (l *leadership) cosign(a action, view masterfsm.View, m *memory) job {
 				Size: nominee.Size, Root: nominee.Root, Cosignatures: []masterfsm.Cosignature{cosignature}, Time: l.Now(),
 			})
 			if err != nil && !errors.Is(err, masterfsm.ErrStale) { // a newer one is shown already: this one came late
-				err = fmt.Errorf("%w: %w", errOurs, err)
+				err = fmt.Errorf("%w: %w", errNotSubmitted, err)
 			} else {
 				err = nil
 			}
 		}
 		var stored uint64
 		l.cfg.Ledger.Read(func(s *masterfsm.State) { stored = s.Checkpoint().Size })
-		return func(m *memory, now time.Time) { l.witnessed(m.witnesses.of(w.Name), err, nominee.Size, stored, now) }, err
+		return func(m *memory, now time.Time) {
+			l.learnCosigning(m.witnesses.witness(w.Name), err, nominee.Size, stored, now)
+		}, err
 	}
 }
 
@@ -45,11 +47,11 @@ func (l *leadership) cosign(a action, view masterfsm.View, m *memory) job {
 func (l *leadership) submit(ctx context.Context, w signing.Witness, view masterfsm.View, c masterfsm.Boundary, old uint64) (masterfsm.Cosignature, error) {
 	proof, err := l.cfg.Prover.Consistency(ctx, old, c.Size)
 	if err != nil {
-		return masterfsm.Cosignature{}, fmt.Errorf("%w: no proof from size %d to %d: %w", errOurs, old, c.Size, err)
+		return masterfsm.Cosignature{}, fmt.Errorf("%w: no proof from size %d to %d: %w", errNotSubmitted, old, c.Size, err)
 	}
 	signed, err := l.cfg.Signer.Sign(l.sealer(view.Group.ID), view.Log, masterfsm.Cosigned{Boundary: c})
 	if err != nil {
-		return masterfsm.Cosignature{}, fmt.Errorf("%w: %w", errOurs, err)
+		return masterfsm.Cosignature{}, fmt.Errorf("%w: %w", errNotSubmitted, err)
 	}
 	answer, err := l.cfg.WitnessCalls.AddCheckpoint(ctx, w.URL, old, proof, signed)
 	if err != nil {
@@ -59,7 +61,7 @@ func (l *leadership) submit(ctx context.Context, w signing.Witness, view masterf
 }
 
 // witnessed takes the end of a submission into what the leader knows of the witness, and tells the log what changed.
-func (l *leadership) witnessed(w *witnessed, err error, size, stored uint64, now time.Time) {
+func (l *leadership) learnCosigning(w *knownWitness, err error, size, stored uint64, now time.Time) {
 	before, had := w.state, w.size
 	w.learn(err, size, stored, l.pace, now)
 	switch {
@@ -67,7 +69,7 @@ func (l *leadership) witnessed(w *witnessed, err error, size, stored uint64, now
 	case w.state == wire.WitnessOK:
 		l.log.Info("the witness cosigns", "witness", w.name, "size", w.size)
 	default:
-		l.log.Warn("the witness does not cosign", "witness", w.name, "url", w.url, "state", w.state, "error", w.trouble)
+		l.log.Warn("the witness does not cosign", "witness", w.name, "url", w.url, "state", w.state, "error", w.problem)
 	}
 	if w.size < had {
 		l.log.Warn("the witness has gone back: it had cosigned more", "witness", w.name, "size", w.size, "had", had)

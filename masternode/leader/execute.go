@@ -99,15 +99,15 @@ func (l *leadership) mine(a action, view masterfsm.View) job {
 			return nil, fmt.Errorf("miner %s answered with nonce %d, which does not mine block %d", a.node, nonce, a.block)
 		}
 		_, err = l.Propose(ctx, &masterfsm.Mined{Block: a.block, Nonce: nonce, Time: l.Now()})
-		return sighted(a.node), err
+		return answered(a.node), err
 	}
 }
 
 // giveBlock is how a block gets to a storage node: into its chain or its inbox.
-type giveBlock func(ctx context.Context, w wire.Worker, o wire.Order, number uint64, block []byte) (wire.StorageStatus, error)
+type putFunc func(ctx context.Context, w wire.Worker, o wire.Order, number uint64, block []byte) (wire.StorageStatus, error)
 
 // put gives a storage node one block from this master's own state.
-func (l *leadership) put(a action, view masterfsm.View, give giveBlock) job {
+func (l *leadership) put(a action, view masterfsm.View, give putFunc) job {
 	target := storageWorker(view, a.node)
 	return func(ctx context.Context) (func(*memory, time.Time), error) {
 		var block chain.Block
@@ -121,14 +121,14 @@ func (l *leadership) put(a action, view masterfsm.View, give giveBlock) job {
 		status, err := give(ctx, target, l.order, a.block, block.Bytes())
 		if err != nil {
 			// Its height may be another than was thought: ask it at once.
-			return func(m *memory, _ time.Time) { m.of(a.node).tried = time.Time{} }, err
+			return func(m *memory, _ time.Time) { m.node(a.node).tried = time.Time{} }, err
 		}
-		return l.heard(a.node, status, view), nil
+		return l.learnStatus(a.node, status, view), nil
 	}
 }
 
 // heard takes a storage node's answer into the memory, after holding it against the table.
-func (l *leadership) heard(id string, status wire.StorageStatus, view masterfsm.View) func(*memory, time.Time) {
+func (l *leadership) learnStatus(id string, status wire.StorageStatus, view masterfsm.View) func(*memory, time.Time) {
 	var bad masterfsm.Cause
 	n := view.Storage(id)
 	if status.Height < n.Height {
@@ -143,8 +143,8 @@ func (l *leadership) heard(id string, status wire.StorageStatus, view masterfsm.
 		}
 	})
 	return func(m *memory, now time.Time) {
-		s := m.of(id)
-		s.last = now
+		s := m.node(id)
+		s.answered = now
 		if s.version == 0 || s.height != status.Height {
 			s.heightAt = now
 		}
@@ -152,8 +152,8 @@ func (l *leadership) heard(id string, status wire.StorageStatus, view masterfsm.
 	}
 }
 
-func sighted(id string) func(*memory, time.Time) {
-	return func(m *memory, now time.Time) { m.of(id).last = now }
+func answered(id string) func(*memory, time.Time) {
+	return func(m *memory, now time.Time) { m.node(id).answered = now }
 }
 
 // acknowledge commits the heights that nodes have answered with since.
@@ -161,7 +161,7 @@ func (l *leadership) acknowledge(view masterfsm.View, m *memory) job {
 	c := &masterfsm.Acknowledge{Time: l.Now()}
 	for i := range view.Storages {
 		n := &view.Storages[i]
-		if s := m.nodes[n.ID]; s.speaksOf(n) && s.bad.IsZero() && s.height > n.Height {
+		if s := m.nodes[n.ID]; s.matches(n) && s.bad.IsZero() && s.height > n.Height {
 			c.Nodes = append(c.Nodes, masterfsm.NodeHeight{ID: n.ID, Version: n.Version, Height: s.height})
 		}
 	}
@@ -169,7 +169,7 @@ func (l *leadership) acknowledge(view masterfsm.View, m *memory) job {
 }
 
 func (l *leadership) invalidate(a action, m *memory) job {
-	cause := m.of(a.node).bad
+	cause := m.node(a.node).bad
 	l.log.Error("storage node is invalid", "node", a.node, "because", cause.Text())
 	return l.propose(&masterfsm.Invalidate{ID: a.node, Version: a.version, Cause: cause, Time: l.Now()})
 }
@@ -183,7 +183,7 @@ func (l *leadership) pingStorage(a action, view masterfsm.View) job {
 		if err != nil {
 			return nil, err
 		}
-		return l.heard(a.node, status, view), nil
+		return l.learnStatus(a.node, status, view), nil
 	}
 }
 
@@ -200,7 +200,7 @@ func (l *leadership) pingMiner(a action, view masterfsm.View) job {
 		if _, err := l.cfg.Workers.MinerStatus(ctx, target, l.order); err != nil {
 			return nil, err
 		}
-		return sighted(a.node), nil
+		return answered(a.node), nil
 	}
 }
 
@@ -220,8 +220,8 @@ func (l *leadership) pingMaster(a action, view masterfsm.View) job {
 		l.cfg.OnMember(member)
 		same := member.ID == a.node && member.Group == l.cfg.Membership.Member().Group
 		return func(m *memory, now time.Time) {
-			s := m.of(a.node)
-			s.last, s.caughtUp, s.signs = now, same && member.Applied+nearlyAll >= had, same && member.Signs
+			s := m.node(a.node)
+			s.answered, s.caughtUp, s.signs = now, same && member.Applied+nearlyAll >= had, same && member.Signs
 			s.level = 0
 			if same {
 				s.level = member.Level

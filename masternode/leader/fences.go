@@ -69,7 +69,7 @@ func newFences() *fences {
 
 // heardFrom looks at how an order to a worker, sent at a time, has ended. Another leader of the same epoch is raft's
 // to tell about. A worker of a version that does not name the epoch in its refusal is taken to speak of one.
-func (l *leadership) heardFrom(worker string, sent time.Time, err error) {
+func (l *leadership) orderEnded(worker string, sent time.Time, err error) {
 	var fenced *wire.FencedError
 	f := l.fences
 	f.mu.Lock()
@@ -95,12 +95,12 @@ func (l *leadership) heardFrom(worker string, sent time.Time, err error) {
 		return
 	}
 	if len(f.later) > 0 {
-		l.judge()
+		l.countAnswers()
 	}
 }
 
 // judge counts what the storage nodes of the table have answered; f.mu is held.
-func (l *leadership) judge() {
+func (l *leadership) countAnswers() {
 	f, now := l.fences, l.cfg.Clock()
 	var nodes []masterfsm.Storage
 	var miners []masterfsm.Miner
@@ -170,8 +170,8 @@ var errSuspended = errors.New("a worker answers with a later epoch of this group
 // before may have ended because nodes obey a later epoch. It is over when most nodes have accepted the order, all
 // have answered, or fenceWait has passed; nodes that do not answer stop no group. Where one obeys a later epoch the
 // leader stays suspended until the count in [fences] is clear.
-func (l *leadership) passFences(ctx context.Context) {
-	l.askFences(ctx)
+func (l *leadership) fenceStorages(ctx context.Context) {
+	l.askStorages(ctx)
 	f := l.fences
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -181,7 +181,7 @@ func (l *leadership) passFences(ctx context.Context) {
 }
 
 // askFences gives all storage nodes of the table an order. It returns as soon as most have accepted it.
-func (l *leadership) askFences(ctx context.Context) {
+func (l *leadership) askStorages(ctx context.Context) {
 	var nodes []masterfsm.Storage
 	l.cfg.Ledger.Read(func(s *masterfsm.State) { nodes = s.Storages() })
 	var asking sync.WaitGroup
@@ -193,7 +193,7 @@ func (l *leadership) askFences(ctx context.Context) {
 		asking.Go(func() {
 			sent := l.cfg.Clock()
 			_, err := l.cfg.Workers.StorageStatus(asked, worker(nodes[i]), l.order)
-			l.heardFrom(nodes[i].ID, sent, err)
+			l.orderEnded(nodes[i].ID, sent, err)
 			answers <- err
 		})
 	}
@@ -219,9 +219,9 @@ func (l *leadership) watchFences(ctx context.Context) {
 		case <-f.look:
 		}
 		for doubt := true; doubt; {
-			l.askFences(ctx)
+			l.askStorages(ctx)
 			f.mu.Lock()
-			l.judge() // what was accepted long ago does not count any more
+			l.countAnswers() // what was accepted long ago does not count any more
 			doubt = len(f.later) > 0
 			f.mu.Unlock()
 			if !doubt {

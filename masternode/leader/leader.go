@@ -174,7 +174,7 @@ func (l *Leader) Run(ctx context.Context, term uint64) error {
 		Leader: l, order: wire.Order{Epoch: epoch, Term: term},
 		outcomes: make(chan outcome), over: make(chan struct{}), fences: newFences(),
 	}
-	now.passFences(ctx)
+	now.fenceStorages(ctx)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}

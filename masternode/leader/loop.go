@@ -27,10 +27,10 @@ func (l *leadership) loop(ctx context.Context) {
 		changed := l.cfg.Ledger.StateChanged()
 		var view masterfsm.View
 		l.cfg.Ledger.Read(func(s *masterfsm.State) { view = s.View() })
-		m.givenKey.note(&l.cfg.Log, view)
+		m.givenKey.update(&l.cfg.Log, view)
 		now := l.cfg.Clock()
-		m.note(view, now)
-		m.witnesses.note(view, l.pace, now)
+		m.noteOpenBlock(view, now)
+		m.witnesses.nominate(view, l.pace, now)
 		d := plan(view, m, l.cfg.Membership.Members(), l.pace, now)
 		for _, a := range d.cancel {
 			m.inflight[a]()
@@ -57,7 +57,7 @@ func (l *leadership) start(ctx context.Context, m *memory, a action, view master
 	m.inflight[a] = cancel
 	switch a.kind {
 	case actPingStorage, actPingMiner, actPingMaster:
-		m.of(a.node).tried = now
+		m.node(a.node).tried = now
 	}
 	// What the action needs of the memory is taken now: the memory belongs to the loop.
 	job := l.job(a, view, m)
@@ -65,7 +65,7 @@ func (l *leadership) start(ctx context.Context, m *memory, a action, view master
 		defer cancel()
 		learn, err := job(ctx)
 		if err != nil || a.kind == actPingStorage || a.kind == actPingMiner {
-			l.heardFrom(a.node, now, err)
+			l.orderEnded(a.node, now, err)
 		}
 		select {
 		case l.outcomes <- outcome{action: a, err: err, learn: learn}:

@@ -86,20 +86,20 @@ func defaultPace() pace {
 // leadership. The goroutine of lead owns it.
 type memory struct {
 	began     time.Time            // of the leadership
-	nodes     map[string]*sighting // by worker or member id
+	nodes     map[string]*lastSeen // by worker or member id
 	open      uint64               // the block that was open last
 	openedAt  time.Time            // when it was first seen with a record in it; zero where it has none
 	paused    map[action]time.Time // do not do again before: it failed, or is a question that was just answered
 	inflight  map[action]func()    // what is under way, and how to cancel it
 	tasks     map[string]wire.Task // by node: the check or repair that is under way, as it was last heard of
 	repairs   map[string]*repair   // by receiver; each belongs to the job of its node while one is in flight
-	witnesses witnessing
+	witnesses witnessMemory
 	givenKey  givenKey
 }
 
 // sighting is what a leader has seen of a node.
-type sighting struct {
-	last     time.Time       // of the last answer; zero before the first
+type lastSeen struct {
+	answered time.Time       // of the last answer; zero before the first
 	tried    time.Time       // of the last try
 	height   uint64          // storage nodes: blocks on disk, by its last answer
 	heightAt time.Time       // when that height was first heard
@@ -119,20 +119,20 @@ type sighting struct {
 
 // speaksOf reports whether the last answer is of the node as the table has it: one that was started again or repaired since may have another
 // chain.
-func (s *sighting) speaksOf(n *masterfsm.Storage) bool { return s != nil && s.version == n.Version }
+func (s *lastSeen) matches(n *masterfsm.Storage) bool { return s != nil && s.version == n.Version }
 
 func newMemory(now time.Time) *memory {
 	return &memory{
-		began: now, nodes: map[string]*sighting{},
+		began: now, nodes: map[string]*lastSeen{},
 		paused: map[action]time.Time{}, inflight: map[action]func(){},
 		tasks: map[string]wire.Task{}, repairs: map[string]*repair{},
 	}
 }
 
-func (m *memory) of(id string) *sighting {
+func (m *memory) node(id string) *lastSeen {
 	s := m.nodes[id]
 	if s == nil {
-		s = &sighting{}
+		s = &lastSeen{}
 		m.nodes[id] = s
 	}
 	return s
@@ -140,7 +140,7 @@ func (m *memory) of(id string) *sighting {
 
 // checkEnded remembers how a check of a storage node ended: early is nil where it looked at everything.
 func (m *memory) checkEnded(id string, early *wire.Aborted, p pace, now time.Time) {
-	s := m.of(id)
+	s := m.node(id)
 	if early == nil {
 		s.aborted, s.checkAgain = nil, time.Time{}
 		return
@@ -158,7 +158,7 @@ func (m *memory) checkEnded(id string, early *wire.Aborted, p pace, now time.Tim
 }
 
 // note remembers since when the open block has had a record.
-func (m *memory) note(view masterfsm.View, now time.Time) {
+func (m *memory) noteOpenBlock(view masterfsm.View, now time.Time) {
 	switch {
 	case view.OpenRecords == 0:
 		m.openedAt = time.Time{}
@@ -170,7 +170,7 @@ func (m *memory) note(view masterfsm.View, now time.Time) {
 // live reports whether a node answered lately.
 func (m *memory) live(id string, now time.Time, p pace) bool {
 	s := m.nodes[id]
-	return s != nil && !s.last.IsZero() && now.Sub(s.last) < p.dead
+	return s != nil && !s.answered.IsZero() && now.Sub(s.answered) < p.dead
 }
 
 // decision is what plan wants: what to start, what to cancel, and when to look again at the latest if nothing changes.
@@ -274,7 +274,7 @@ func (w *planner) storages() {
 		}
 		seen := w.memory.nodes[n.ID]
 		height := n.Height
-		if seen.speaksOf(n) {
+		if seen.matches(n) {
 			if !seen.bad.IsZero() && n.State.Keeps() {
 				w.want(action{kind: actInvalidate, node: n.ID, version: n.Version})
 				continue
@@ -310,7 +310,7 @@ func (w *planner) stored() uint64 {
 }
 
 func (w *planner) heightOf(n *masterfsm.Storage) uint64 {
-	if s := w.memory.nodes[n.ID]; s.speaksOf(n) {
+	if s := w.memory.nodes[n.ID]; s.matches(n) {
 		return max(s.height, n.Height)
 	}
 	return n.Height
@@ -320,7 +320,7 @@ func (w *planner) heightOf(n *masterfsm.Storage) uint64 {
 func (w *planner) pings() {
 	for i := range w.view.Storages {
 		n, every := &w.view.Storages[i], w.pace.ping
-		if s := w.memory.nodes[n.ID]; s != nil && !s.speaksOf(n) && !s.last.Before(s.tried) {
+		if s := w.memory.nodes[n.ID]; s != nil && !s.matches(n) && !s.answered.Before(s.tried) {
 			every = 0 // it answers, and what it said is of before
 		}
 		w.ping(action{kind: actPingStorage, node: n.ID}, every)
@@ -358,7 +358,7 @@ func (w *planner) ping(a action, every time.Duration) {
 	due := w.memory.began
 	if s := w.memory.nodes[a.node]; s != nil {
 		due = s.tried.Add(every)
-		if answered := s.last.Add(every); answered.After(due) {
+		if answered := s.answered.Add(every); answered.After(due) {
 			due = answered
 		}
 	}

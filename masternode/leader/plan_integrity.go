@@ -36,7 +36,7 @@ func (p pace) after(kind actionKind, err error) time.Duration {
 // inbox gives a node that cannot take blocks into its chain the next one for its inbox.
 func (w *planner) inbox(n *masterfsm.Storage) {
 	seen := w.memory.nodes[n.ID]
-	if !seen.speaksOf(n) || !w.memory.live(n.ID, w.now, w.pace) {
+	if !seen.matches(n) || !w.memory.live(n.ID, w.now, w.pace) {
 		return
 	}
 	next := max(seen.height, w.view.HeldFrom)
@@ -121,11 +121,11 @@ func (w *planner) due(n *masterfsm.Storage) bool {
 // checking follows a check. One of a node that does not answer is given up, so that others can be checked; it is due at once when the node
 // is back.
 func (w *planner) checking(n *masterfsm.Storage) {
-	w.follow(n, action{kind: actCheck, node: n.ID, version: n.Version}, action{kind: actAbortCheck, node: n.ID, version: n.Version})
+	w.pollOrAbort(n, action{kind: actCheck, node: n.ID, version: n.Version}, action{kind: actAbortCheck, node: n.ID, version: n.Version})
 }
 
 // follow asks a node how its work goes, and gives the work up when the node does not answer, once the leader has led for long enough to know.
-func (w *planner) follow(n *masterfsm.Storage, ask, abort action) {
+func (w *planner) pollOrAbort(n *masterfsm.Storage, ask, abort action) {
 	_, asking := w.memory.inflight[ask]
 	if !asking && w.now.Sub(w.memory.began) > w.pace.dead && !w.memory.live(n.ID, w.now, w.pace) {
 		w.want(abort)
@@ -138,7 +138,7 @@ func (w *planner) follow(n *masterfsm.Storage, ask, abort action) {
 func (w *planner) repairs() {
 	for i := range w.view.Storages {
 		if n := &w.view.Storages[i]; n.State == masterfsm.Receiving {
-			w.follow(n, action{kind: actRepair, node: n.ID, version: n.Version}, action{kind: actAbortRepair, node: n.ID, version: n.Version})
+			w.pollOrAbort(n, action{kind: actRepair, node: n.ID, version: n.Version}, action{kind: actAbortRepair, node: n.ID, version: n.Version})
 			return
 		}
 	}

@@ -33,7 +33,7 @@ type givenKey struct {
 }
 
 // note holds the table against the key. One that was retired stays so.
-func (g *givenKey) note(c *signing.LogConfig, view masterfsm.View) {
+func (g *givenKey) update(c *signing.LogConfig, view masterfsm.View) {
 	if c.Key == nil || c.Key.Origin() != view.Log.Origin {
 		*g = givenKey{}
 		return

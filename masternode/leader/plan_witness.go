@@ -16,31 +16,31 @@ import (
 // All witnesses are asked for the same checkpoint, the nominee: if each got the newest at its own pace, a log that grows would never have the
 // cosignatures of several of them under one size. The nominee is replaced by the newest one when enough have signed it, and those that have not
 // are in trouble or too slow to be waited for.
-type witnessing struct {
-	list      []*witnessed       // as the configuration has them
+type witnessMemory struct {
+	list      []*knownWitness    // as the configuration has them
 	nominee   masterfsm.Boundary // zero before the first
 	nominated time.Time
 }
 
 // witnessed is what a leader knows of one witness.
-type witnessed struct {
+type knownWitness struct {
 	name, url, key string
 	size           uint64    // of the newest checkpoint that it has cosigned, by its own word or the table's; 0 where nothing is known
 	signed         uint64    // the size that it last cosigned for this leader
 	last           time.Time // of that
 	conflicts      int       // submissions in a row that did not go from the size that it had
-	troubles       int       // submissions in a row that failed
+	failedInRow    int       // submissions in a row that failed
 	failures       uint64    // submissions that failed, all
-	again          time.Time // not to be asked before
+	notBefore      time.Time // not to be asked before
 	state          wire.WitnessState
-	trouble        string // what is wrong, "" where nothing is
+	problem        string // what is wrong, "" where nothing is
 }
 
 // newWitnessing begins with what the table has of the witnesses.
-func newWitnessing(list []signing.Witness, view masterfsm.View) witnessing {
-	var m witnessing
+func newWitnessing(list []signing.Witness, view masterfsm.View) witnessMemory {
+	var m witnessMemory
 	for i := range list {
-		w := &witnessed{name: list[i].Name, url: list[i].URL, key: list[i].VerifierKey, state: wire.WitnessNew}
+		w := &knownWitness{name: list[i].Name, url: list[i].URL, key: list[i].VerifierKey, state: wire.WitnessNew}
 		for _, c := range view.Cosigned { // the newest is the last
 			if line, ok := cosignatureOf(c.Cosignatures, w.name); ok {
 				w.size, w.last = c.Boundary.Size, signing.CosignedAt(line)
@@ -52,22 +52,22 @@ func newWitnessing(list []signing.Witness, view masterfsm.View) witnessing {
 }
 
 // of is the witness of a name; there is one.
-func (m *witnessing) of(name string) *witnessed {
-	at := slices.IndexFunc(m.list, func(w *witnessed) bool { return w.name == name })
+func (m *witnessMemory) witness(name string) *knownWitness {
+	at := slices.IndexFunc(m.list, func(w *knownWitness) bool { return w.name == name })
 	return m.list[at]
 }
 
 // note nominates the newest stored checkpoint where the one before is done with.
-func (m *witnessing) note(view masterfsm.View, p pace, now time.Time) {
+func (m *witnessMemory) nominate(view masterfsm.View, p pace, now time.Time) {
 	newest := view.Checkpoint
-	if len(m.list) == 0 || len(view.Log.Keys) == 0 || newest.Size <= m.nominee.Size || !m.done(view, p, now) {
+	if len(m.list) == 0 || len(view.Log.Keys) == 0 || newest.Size <= m.nominee.Size || !m.replaceable(view, p, now) {
 		return
 	}
 	m.nominee, m.nominated = newest, now
 }
 
 // done reports whether another checkpoint may take the nominee's place.
-func (m *witnessing) done(view masterfsm.View, p pace, now time.Time) bool {
+func (m *witnessMemory) replaceable(view masterfsm.View, p pace, now time.Time) bool {
 	if m.nominee.Size == 0 {
 		return true
 	}
@@ -80,7 +80,7 @@ func (m *witnessing) done(view masterfsm.View, p pace, now time.Time) bool {
 		if w.size > m.nominee.Size && w.size <= view.Checkpoint.Size {
 			return true // it cannot cosign this one any more
 		}
-		waiting = waiting || !signedBy(signed, w.name) && w.signed < m.nominee.Size && w.troubles == 0
+		waiting = waiting || !signedBy(signed, w.name) && w.signed < m.nominee.Size && w.failedInRow == 0
 	}
 	// One that some have signed is kept until enough have: each takes it when it can. One that nobody has signed is not worth that.
 	if n := len(signed); n > 0 && n < int(view.Settings.WitnessQuorum) {
@@ -114,7 +114,7 @@ func signedBy(list []masterfsm.Cosignature, name string) bool {
 
 // from is the size from which a submission of a checkpoint goes. 0, where nothing is known or the witness has more than that checkpoint, makes
 // the witness tell what it has.
-func (w *witnessed) from(size uint64) uint64 {
+func (w *knownWitness) from(size uint64) uint64 {
 	if w.size > size {
 		return 0
 	}
@@ -132,8 +132,8 @@ func (w *planner) cosigning() {
 		switch {
 		case w.asking(one.name) || signedBy(signed, one.name) || one.signed == m.nominee.Size:
 		case one.size > m.nominee.Size && one.state != wire.WitnessBehind: // the next nominee is for it
-		case w.now.Before(one.again) && !one.caughtUp(m.nominee.Size):
-			w.wakeAt(one.again)
+		case w.now.Before(one.notBefore) && !one.reached(m.nominee.Size):
+			w.wakeAt(one.notBefore)
 		default:
 			w.want(action{kind: actCosign, node: one.name, block: m.nominee.Height})
 		}
@@ -148,7 +148,7 @@ func (w *planner) cosigning() {
 }
 
 // caughtUp reports whether the nominee has reached a witness that was ahead: nothing has to be waited for then.
-func (w *witnessed) caughtUp(size uint64) bool {
+func (w *knownWitness) reached(size uint64) bool {
 	return w.state == wire.WitnessBehind && w.size <= size
 }
 
@@ -163,8 +163,8 @@ func (w *planner) asking(name string) bool {
 }
 
 // status is what is told of the witness.
-func (w *witnessed) status() wire.Witness {
-	s := wire.Witness{Name: w.name, VerifierKey: w.key, URL: w.url, Size: w.size, State: w.state, Error: w.trouble, Failures: w.failures}
+func (w *knownWitness) status() wire.Witness {
+	s := wire.Witness{Name: w.name, VerifierKey: w.key, URL: w.url, Size: w.size, State: w.state, Error: w.problem, Failures: w.failures}
 	if !w.last.IsZero() {
 		s.Last = uint64(w.last.UnixMilli())
 	}
@@ -172,13 +172,13 @@ func (w *witnessed) status() wire.Witness {
 }
 
 // learn takes the end of a submission of a size in. stored is how much the group has stored.
-func (w *witnessed) learn(err error, size, stored uint64, p pace, now time.Time) {
+func (w *knownWitness) learn(err error, size, stored uint64, p pace, now time.Time) {
 	var conflict *wire.WitnessConflict
 	var refusal *wire.WitnessRefusal
 	switch {
 	case err == nil:
 		w.size, w.signed, w.last = size, size, now
-		w.conflicts, w.troubles, w.again, w.state, w.trouble = 0, 0, time.Time{}, wire.WitnessOK, ""
+		w.conflicts, w.failedInRow, w.notBefore, w.state, w.problem = 0, 0, time.Time{}, wire.WitnessOK, ""
 	case errors.As(err, &conflict) && conflict.Size > stored:
 		w.size = conflict.Size
 		w.fail(wire.WitnessBehind, fmt.Errorf(
@@ -196,8 +196,8 @@ func (w *witnessed) learn(err error, size, stored uint64, p pace, now time.Time)
 		w.fail(wire.WitnessDown, err, refusal.RetryAfter, p, now)
 	case errors.Is(err, wire.ErrNoAnswer):
 		w.fail(wire.WitnessDown, err, 0, p, now)
-	case errors.Is(err, errOurs):
-		w.again, w.trouble = now.Add(p.witness), clip(err.Error())
+	case errors.Is(err, errNotSubmitted):
+		w.notBefore, w.problem = now.Add(p.witness), clip(err.Error())
 	default:
 		w.fail(wire.WitnessRefused, err, 0, p, now)
 	}
@@ -211,13 +211,13 @@ const maxConflicts = 2
 const maxRetryAfter = time.Hour
 
 // fail notes a failed submission, and puts the next one off: for twice as long each time.
-func (w *witnessed) fail(state wire.WitnessState, err error, least time.Duration, p pace, now time.Time) {
-	w.troubles++
+func (w *knownWitness) fail(state wire.WitnessState, err error, least time.Duration, p pace, now time.Time) {
+	w.failedInRow++
 	w.failures++
 	pause := p.witnessMost
-	if w.troubles < 16 {
-		pause = min(p.witness<<(w.troubles-1), p.witnessMost)
+	if w.failedInRow < 16 {
+		pause = min(p.witness<<(w.failedInRow-1), p.witnessMost)
 	}
-	w.again = now.Add(max(pause, min(least, maxRetryAfter)))
-	w.state, w.trouble = state, clip(err.Error())
+	w.notBefore = now.Add(max(pause, min(least, maxRetryAfter)))
+	w.state, w.problem = state, clip(err.Error())
 }

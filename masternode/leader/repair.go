@@ -49,7 +49,7 @@ func (l *leadership) beginRepair(a action, view masterfsm.View, m *memory, now t
 			return nil, fmt.Errorf("%s has %d blocks, the masters know of %d: nothing is repaired downwards; find out which of them is right",
 				n.URL, status.Height, view.Head.Height)
 		}
-		keep, err := l.keep(ctx, n, status)
+		keep, err := l.groupHeight(ctx, n, status)
 		if err != nil {
 			return nil, fmt.Errorf("find out which of its blocks are the group's: %w", err)
 		}
@@ -80,14 +80,14 @@ func (l *leadership) beginRepair(a action, view masterfsm.View, m *memory, now t
 		l.log.Info("repair begins", "node", n.ID, "url", n.URL, "because", n.Cause.Text(), "keeps", keep,
 			"missing", wire.RangesText(begin.Missing), "sender", begin.Sender)
 		return func(m *memory, now time.Time) {
-			m.of(n.ID).last = now
+			m.node(n.ID).answered = now
 			delete(m.repairs, n.ID)
 		}, nil
 	}
 }
 
 // keep is up to which height a node's chain is the group's.
-func (l *leadership) keep(ctx context.Context, n masterfsm.Storage, status wire.StorageStatus) (uint64, error) {
+func (l *leadership) groupHeight(ctx context.Context, n masterfsm.Storage, status wire.StorageStatus) (uint64, error) {
 	if status.Height == 0 {
 		return 0, nil
 	}
@@ -106,7 +106,7 @@ func (l *leadership) keep(ctx context.Context, n masterfsm.Storage, status wire.
 			return status.Height, nil
 		}
 	}
-	return l.common(ctx, n, status, status.Height)
+	return l.commonHeight(ctx, n, status, status.Height)
 }
 
 // chooseSender picks the node that sends, and says what it has of what is missing: a Valid one that is not suspect before others, then the
@@ -149,7 +149,7 @@ func (l *leadership) repair(a action, view masterfsm.View, m *memory) job {
 	return func(ctx context.Context) (func(*memory, time.Time), error) {
 		ctx, cancel := context.WithTimeout(ctx, putTimeout)
 		defer cancel()
-		end, err := l.goOn(ctx, n, view.Storage(n.Peer), r, view.Confirmed)
+		end, err := l.step(ctx, n, view.Storage(n.Peer), r, view.Confirmed)
 		switch now := l.cfg.Clock(); {
 		case end != nil:
 		case now.Sub(r.heard) > l.pace.dead:
@@ -160,7 +160,7 @@ func (l *leadership) repair(a action, view masterfsm.View, m *memory) job {
 		if end == nil {
 			return func(m *memory, now time.Time) {
 				if err == nil {
-					m.of(n.ID).last = now
+					m.node(n.ID).answered = now
 				}
 				m.tasks[n.ID] = wire.Task{
 					Kind: "receive", Peer: n.Peer, Blocks: r.status.Blocks, Height: n.Target.Height, Bytes: r.status.Bytes, Total: r.check.Total,
@@ -182,14 +182,14 @@ func (l *leadership) repair(a action, view masterfsm.View, m *memory) job {
 				"height", end.Height, "changed", end.Changed.Text())
 		}
 		return func(m *memory, now time.Time) {
-			m.of(n.ID).last = now
+			m.node(n.ID).answered = now
 			if !end.Failed.IsZero() || end.Unchecked > 0 && len(end.Bad) == 0 {
-				m.of(n.ID).repairAgain = now.Add(l.pace.again)
+				m.node(n.ID).repairAgain = now.Add(l.pace.again)
 			}
 			switch {
 			case r.early != nil:
 				m.checkEnded(n.ID, r.early, l.pace, now)
-				m.of(n.ID).repairAgain = m.of(n.ID).checkAgain
+				m.node(n.ID).repairAgain = m.node(n.ID).checkAgain
 			case end.Failed.IsZero() && n.Unchecked > 0: // its check came to its end
 				m.checkEnded(n.ID, nil, l.pace, now)
 			}
@@ -201,7 +201,7 @@ func (l *leadership) repair(a action, view masterfsm.View, m *memory) job {
 }
 
 // goOn takes a repair one step on. It returns the command that ends it, nil where it has to go on.
-func (l *leadership) goOn(ctx context.Context, n, sender masterfsm.Storage, r *repair, confirmed []chain.Range) (*masterfsm.EndRepair, error) {
+func (l *leadership) step(ctx context.Context, n, sender masterfsm.Storage, r *repair, confirmed []chain.Range) (*masterfsm.EndRepair, error) {
 	if r.pieces == nil {
 		pieces, err := l.pieces(ctx, n)
 		if err != nil {
@@ -222,7 +222,7 @@ func (l *leadership) goOn(ctx context.Context, n, sender masterfsm.Storage, r *r
 	}
 	r.heard = l.cfg.Clock()
 	end := &masterfsm.EndRepair{
-		Height: status.Height, Hash: status.Hash, Bad: r.left(n), Blocks: status.Blocks, Bytes: status.Bytes, Changed: replaced(status.Changed),
+		Height: status.Height, Hash: status.Hash, Bad: r.stillBad(n), Blocks: status.Blocks, Bytes: status.Bytes, Changed: replaced(status.Changed),
 	}
 	if n.Unchecked == 0 {
 		return end, nil
@@ -238,7 +238,7 @@ func (l *leadership) goOn(ctx context.Context, n, sender masterfsm.Storage, r *r
 	if r.early = endedEarly(check, status.Height); r.early != nil && nothingBad(check) {
 		return l.failedRepair(n, r, wire.CodeCheckAborted, causeOf(r.early).Args), nil
 	}
-	end.Bad, end.Unchecked = below(check.Report.Bad, status.Height), firstUnchecked(check.Report, status.Height)
+	end.Bad, end.Unchecked = badBelow(check.Report.Bad, status.Height), firstUnchecked(check.Report, status.Height)
 	changed := status.Changed
 	for _, f := range findingsOf(check.Report) {
 		if f.What == chain.WrongFile { // other findings are told by the check behind the repair
@@ -287,13 +287,13 @@ func (l *leadership) send(ctx context.Context, n, sender masterfsm.Storage, r *r
 // failedRepair is the command that ends a repair early.
 func (l *leadership) failedRepair(n masterfsm.Storage, r *repair, code string, args wire.Args) *masterfsm.EndRepair {
 	return &masterfsm.EndRepair{
-		Failed: masterfsm.Cause{Code: code, Args: args}, Bad: r.left(n), Unchecked: n.Unchecked, Blocks: r.status.Blocks, Bytes: r.status.Bytes,
+		Failed: masterfsm.Cause{Code: code, Args: args}, Bad: r.stillBad(n), Unchecked: n.Unchecked, Blocks: r.status.Blocks, Bytes: r.status.Bytes,
 		Changed: replaced(r.status.Changed),
 	}
 }
 
 // left is what is bad still of a node's blocks, by what it said last. All of it is while it has said nothing.
-func (r *repair) left(n masterfsm.Storage) []chain.Range {
+func (r *repair) stillBad(n masterfsm.Storage) []chain.Range {
 	var got []chain.Range
 	if r.answered && (r.status.Blocks > 0 || len(r.status.Missing) == 0) {
 		for _, p := range r.pieces {
