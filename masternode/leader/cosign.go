@@ -11,13 +11,13 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// witnessTimeout is how long a witness may take for a cosignature, the consistency proof for it included.
+// witnessTimeout is how long a submission may take, with the consistency proof.
 const witnessTimeout = 10 * time.Second
 
-// errOurs: the submission could not be made. The witness has nothing to do with it.
-var errNotSubmitted = errors.New("nothing could be submitted")
+// errNotSubmitted: the submission could not be made. The witness is not at fault.
+var errNotSubmitted = errors.New("the checkpoint could not be submitted")
 
-// cosign has a witness cosign the checkpoint that is nominated, and commits the cosignature.
+// cosign submits the nominee to a witness and commits its cosignature.
 func (l *leadership) cosign(a action, view masterfsm.View, m *memory) job {
 	w, nominee := l.witness(a.node), m.witnesses.nominee
 	old := m.witnesses.witness(a.node).from(nominee.Size)
@@ -29,7 +29,7 @@ func (l *leadership) cosign(a action, view masterfsm.View, m *memory) job {
 			_, err = l.Propose(ctx, &masterfsm.Cosign{
 				Size: nominee.Size, Root: nominee.Root, Cosignatures: []masterfsm.Cosignature{cosignature}, Time: l.Now(),
 			})
-			if err != nil && !errors.Is(err, masterfsm.ErrStale) { // a newer one is shown already: this one came late
+			if err != nil && !errors.Is(err, masterfsm.ErrStale) { // else a newer one is shown already
 				err = fmt.Errorf("%w: %w", errNotSubmitted, err)
 			} else {
 				err = nil
@@ -43,7 +43,7 @@ func (l *leadership) cosign(a action, view masterfsm.View, m *memory) job {
 	}
 }
 
-// submit hands the witness a checkpoint with the proof from a size, and verifies what it answers.
+// submit sends a checkpoint to a witness with the proof from a size, and verifies the answer.
 func (l *leadership) submit(ctx context.Context, w signing.Witness, view masterfsm.View, c masterfsm.Boundary, old uint64) (masterfsm.Cosignature, error) {
 	proof, err := l.cfg.Prover.Consistency(ctx, old, c.Size)
 	if err != nil {
@@ -60,23 +60,23 @@ func (l *leadership) submit(ctx context.Context, w signing.Witness, view masterf
 	return w.Cosignature(signed, answer)
 }
 
-// witnessed takes the end of a submission into what the leader knows of the witness, and tells the log what changed.
+// learnCosigning applies the end of a submission to what the leader knows of the witness, and logs changes.
 func (l *leadership) learnCosigning(w *knownWitness, err error, size, stored uint64, now time.Time) {
 	before, had := w.state, w.size
 	w.learn(err, size, stored, l.pace, now)
 	switch {
 	case w.state == before:
 	case w.state == wire.WitnessOK:
-		l.log.Info("the witness cosigns", "witness", w.name, "size", w.size)
+		l.log.Info("witness cosigns", "witness", w.name, "size", w.size)
 	default:
-		l.log.Warn("the witness does not cosign", "witness", w.name, "url", w.url, "state", w.state, "error", w.problem)
+		l.log.Warn("witness does not cosign", "witness", w.name, "url", w.url, "state", w.state, "error", w.problem)
 	}
 	if w.size < had {
-		l.log.Warn("the witness has gone back: it had cosigned more", "witness", w.name, "size", w.size, "had", had)
+		l.log.Warn("witness has cosigned less than before", "witness", w.name, "size", w.size, "had", had)
 	}
 }
 
-// witness is that of a name.
+// witness returns the witness of a name.
 func (l *Leader) witness(name string) signing.Witness {
 	for i := range l.cfg.Witnesses {
 		if l.cfg.Witnesses[i].Name == name {

@@ -10,17 +10,17 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Times that an order may take. A miner may look for a nonce as long as it wants: others look beside it.
+// Timeouts of orders. Mining has none, because other miners work on the same block.
 const (
 	pingTimeout = 2 * time.Second
 	putTimeout  = 30 * time.Second
 )
 
-// job is an action made ready to run: it has all it needs and touches nothing that belongs to the loop. It returns what the
-// loop is to learn from its end.
+// job is an action that is ready to run. It has everything that it needs and touches nothing of the loop. It may return
+// a function that updates the memory.
 type job func(ctx context.Context) (learn func(*memory, time.Time), err error)
 
-// job makes an action ready, from the view and the memory that it was planned from.
+// job prepares an action from the view and the memory that it was planned from.
 func (l *leadership) job(a action, view masterfsm.View, m *memory) job {
 	switch a.kind {
 	case actCut:
@@ -55,9 +55,9 @@ func (l *leadership) job(a action, view masterfsm.View, m *memory) job {
 	case actPingMaster:
 		return l.pingMaster(a, view)
 	case actPromote:
-		return l.change(a, "a master has caught up and votes from now on", l.cfg.Membership.Promote)
+		return l.change(a, "master has caught up and votes", l.cfg.Membership.Promote)
 	case actDropMaster:
-		return l.change(a, "a removed master is out of the group", l.cfg.Membership.RemoveMember)
+		return l.change(a, "removed master is out of the group", l.cfg.Membership.RemoveMember)
 	case actFoundLog:
 		return l.foundLog(view)
 	case actAddLogKey:
@@ -103,10 +103,10 @@ func (l *leadership) mine(a action, view masterfsm.View) job {
 	}
 }
 
-// giveBlock is how a block gets to a storage node: into its chain or its inbox.
+// putFunc gives a block to a storage node, for its chain or its inbox.
 type putFunc func(ctx context.Context, w wire.Worker, o wire.Order, number uint64, block []byte) (wire.StorageStatus, error)
 
-// put gives a storage node one block from this master's own state.
+// put gives a storage node one block of this master's state.
 func (l *leadership) put(a action, view masterfsm.View, give putFunc) job {
 	target := storageWorker(view, a.node)
 	return func(ctx context.Context) (func(*memory, time.Time), error) {
@@ -114,20 +114,20 @@ func (l *leadership) put(a action, view masterfsm.View, give putFunc) job {
 		var held bool
 		l.cfg.Ledger.Read(func(s *masterfsm.State) { block, held = s.Block(a.block) })
 		if !held {
-			return nil, nil // dropped meanwhile: the next plan knows
+			return nil, nil // dropped meanwhile
 		}
 		ctx, cancel := context.WithTimeout(ctx, putTimeout)
 		defer cancel()
 		status, err := give(ctx, target, l.order, a.block, block.Bytes())
 		if err != nil {
-			// Its height may be another than was thought: ask it at once.
+			// Its height may differ from what the memory has, so its status is requested at once.
 			return func(m *memory, _ time.Time) { m.node(a.node).tried = time.Time{} }, err
 		}
 		return l.learnStatus(a.node, status, view), nil
 	}
 }
 
-// heard takes a storage node's answer into the memory, after holding it against the table.
+// learnStatus compares a storage node's answer with the table and returns what the memory learns from it.
 func (l *leadership) learnStatus(id string, status wire.StorageStatus, view masterfsm.View) func(*memory, time.Time) {
 	var bad masterfsm.Cause
 	n := view.Storage(id)
@@ -156,7 +156,7 @@ func answered(id string) func(*memory, time.Time) {
 	return func(m *memory, now time.Time) { m.node(id).answered = now }
 }
 
-// acknowledge commits the heights that nodes have answered with since.
+// acknowledge commits the heights that nodes have answered with.
 func (l *leadership) acknowledge(view masterfsm.View, m *memory) job {
 	c := &masterfsm.Acknowledge{Time: l.Now()}
 	for i := range view.Storages {
@@ -204,7 +204,7 @@ func (l *leadership) pingMiner(a action, view masterfsm.View) job {
 	}
 }
 
-// nearlyAll is how many log entries a master may lack and still get a vote: those that are on their way to it.
+// nearlyAll is how many log entries a master may lack to get a vote: those that are on their way.
 const nearlyAll = 256
 
 func (l *leadership) pingMaster(a action, view masterfsm.View) job {
@@ -230,7 +230,7 @@ func (l *leadership) pingMaster(a action, view masterfsm.View) job {
 	}
 }
 
-// change changes who is in the group.
+// change promotes or removes a member.
 func (l *leadership) change(a action, what string, do func(context.Context, string) error) job {
 	return func(ctx context.Context) (func(*memory, time.Time), error) {
 		l.cfg.Changing.Lock()

@@ -9,8 +9,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// raiseLevel asks every other member for its level once more, since one may have been started again with an older program, and commits the
-// new level. No member is let in meanwhile.
+// raiseLevel asks every other member for its level again, since it may have been restarted with an older program, and
+// commits the new level. No member is added meanwhile.
 func (l *leadership) raiseLevel() job {
 	return func(ctx context.Context) (func(*memory, time.Time), error) {
 		l.cfg.Changing.Lock()
@@ -34,7 +34,7 @@ func (l *leadership) raiseLevel() job {
 			if err := KnowsLevel(there, masterfsm.ProtocolLevel); err != nil {
 				return nil, err
 			}
-			// From the new level on its start counts, which it can tell the others over the raft port alone.
+			// From the new level on a member must announce its start to the others over the raft port.
 			reaching, cancel := context.WithTimeout(ctx, pingTimeout)
 			reached := l.cfg.Membership.Reaches(reaching, m.ID, "")
 			cancel()

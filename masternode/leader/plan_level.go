@@ -4,8 +4,8 @@ import (
 	"github.com/chainstore/chainstore/masterfsm"
 )
 
-// level has the leader raise the group's protocol level once every other member, non-voters included, has answered with a level that is
-// high enough. Until then the group goes on in the old way.
+// level raises the group's protocol level once every other member, non-voters included, has answered with a level that
+// is high enough. Until then the group keeps its level.
 func (w *planner) level() {
 	if w.view.Level >= masterfsm.ProtocolLevel {
 		return

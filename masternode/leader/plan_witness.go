@@ -11,33 +11,34 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// witnessing is what a leader knows of the witnesses, and what it has them cosign. It begins empty with each leadership, as all memory does.
+// witnessMemory is what a leader knows of the witnesses, and the checkpoint that it asks them to cosign. It begins
+// empty in each term.
 //
-// All witnesses are asked for the same checkpoint, the nominee: if each got the newest at its own pace, a log that grows would never have the
-// cosignatures of several of them under one size. The nominee is replaced by the newest one when enough have signed it, and those that have not
-// are in trouble or too slow to be waited for.
+// All witnesses are asked for the same checkpoint, the nominee. If each got the newest at its own pace, a growing log
+// would never have the cosignatures of several witnesses for one size. The newest checkpoint replaces the nominee when
+// enough witnesses have signed it, and the others are failing or too slow.
 type witnessMemory struct {
 	list      []*knownWitness    // as the configuration has them
 	nominee   masterfsm.Boundary // zero before the first
 	nominated time.Time
 }
 
-// witnessed is what a leader knows of one witness.
+// knownWitness is what a leader knows of one witness.
 type knownWitness struct {
 	name, url, key string
-	size           uint64    // of the newest checkpoint that it has cosigned, by its own word or the table's; 0 where nothing is known
-	signed         uint64    // the size that it last cosigned for this leader
+	size           uint64    // of the newest checkpoint that it has cosigned, 0 if that is not known
+	signed         uint64    // size that it last cosigned for this leader
 	last           time.Time // of that
-	conflicts      int       // submissions in a row that did not go from the size that it had
+	conflicts      int       // submissions in a row from another size than it had
 	failedInRow    int       // submissions in a row that failed
-	failures       uint64    // submissions that failed, all
-	notBefore      time.Time // not to be asked before
+	failures       uint64    // failed submissions in this term
+	notBefore      time.Time // the next submission
 	state          wire.WitnessState
-	problem        string // what is wrong, "" where nothing is
+	problem        string // "" if there is none
 }
 
-// newWitnessing begins with what the table has of the witnesses.
-func newWitnessing(list []signing.Witness, view masterfsm.View) witnessMemory {
+// newWitnessMemory begins with what the table has of the witnesses.
+func newWitnessMemory(list []signing.Witness, view masterfsm.View) witnessMemory {
 	var m witnessMemory
 	for i := range list {
 		w := &knownWitness{name: list[i].Name, url: list[i].URL, key: list[i].VerifierKey, state: wire.WitnessNew}
@@ -51,13 +52,13 @@ func newWitnessing(list []signing.Witness, view masterfsm.View) witnessMemory {
 	return m
 }
 
-// of is the witness of a name; there is one.
+// witness returns the witness of a name, which must exist.
 func (m *witnessMemory) witness(name string) *knownWitness {
 	at := slices.IndexFunc(m.list, func(w *knownWitness) bool { return w.name == name })
 	return m.list[at]
 }
 
-// note nominates the newest stored checkpoint where the one before is done with.
+// nominate replaces the nominee by the newest stored checkpoint when it may be replaced.
 func (m *witnessMemory) nominate(view masterfsm.View, p pace, now time.Time) {
 	newest := view.Checkpoint
 	if len(m.list) == 0 || len(view.Log.Keys) == 0 || newest.Size <= m.nominee.Size || !m.replaceable(view, p, now) {
@@ -66,7 +67,7 @@ func (m *witnessMemory) nominate(view masterfsm.View, p pace, now time.Time) {
 	m.nominee, m.nominated = newest, now
 }
 
-// done reports whether another checkpoint may take the nominee's place.
+// replaceable reports whether another checkpoint may replace the nominee.
 func (m *witnessMemory) replaceable(view masterfsm.View, p pace, now time.Time) bool {
 	if m.nominee.Size == 0 {
 		return true
@@ -78,18 +79,19 @@ func (m *witnessMemory) replaceable(view masterfsm.View, p pace, now time.Time) 
 	waiting := false
 	for _, w := range m.list {
 		if w.size > m.nominee.Size && w.size <= view.Checkpoint.Size {
-			return true // it cannot cosign this one any more
+			return true // it can no longer cosign the nominee
 		}
 		waiting = waiting || !signedBy(signed, w.name) && w.signed < m.nominee.Size && w.failedInRow == 0
 	}
-	// One that some have signed is kept until enough have: each takes it when it can. One that nobody has signed is not worth that.
+	// A nominee that some witnesses have signed is kept until enough have: each signs it when it can. One without a
+	// signature is not.
 	if n := len(signed); n > 0 && n < int(view.Settings.WitnessQuorum) {
 		return false
 	}
 	return !waiting || !now.Before(m.nominated.Add(p.patience))
 }
 
-// cosignatures are those that the table has for the checkpoint of a size.
+// cosignatures returns those that the table has for the checkpoint of a size.
 func cosignatures(view masterfsm.View, size uint64) []masterfsm.Cosignature {
 	for i := range view.Cosigned {
 		if view.Cosigned[i].Boundary.Size == size {
@@ -112,8 +114,8 @@ func signedBy(list []masterfsm.Cosignature, name string) bool {
 	return ok
 }
 
-// from is the size from which a submission of a checkpoint goes. 0, where nothing is known or the witness has more than that checkpoint, makes
-// the witness tell what it has.
+// from returns the size from which a submission goes. It is 0 if nothing is known, or if the witness has more than that
+// checkpoint. Then the witness answers with the size that it has.
 func (w *knownWitness) from(size uint64) uint64 {
 	if w.size > size {
 		return 0
@@ -121,7 +123,7 @@ func (w *knownWitness) from(size uint64) uint64 {
 	return w.size
 }
 
-// cosigning asks every witness for its cosignature of the nominee, one submission at a time.
+// cosigning asks every witness for its cosignature of the nominee, with one submission at a time.
 func (w *planner) cosigning() {
 	m := &w.memory.witnesses
 	if m.nominee.Size == 0 {
@@ -131,7 +133,7 @@ func (w *planner) cosigning() {
 	for _, one := range m.list {
 		switch {
 		case w.asking(one.name) || signedBy(signed, one.name) || one.signed == m.nominee.Size:
-		case one.size > m.nominee.Size && one.state != wire.WitnessBehind: // the next nominee is for it
+		case one.size > m.nominee.Size && one.state != wire.WitnessBehind: // it waits for the next nominee
 		case w.now.Before(one.notBefore) && !one.reached(m.nominee.Size):
 			w.wakeAt(one.notBefore)
 		default:
@@ -147,12 +149,12 @@ func (w *planner) cosigning() {
 	}
 }
 
-// caughtUp reports whether the nominee has reached a witness that was ahead: nothing has to be waited for then.
+// reached reports whether the nominee has reached the size of a witness that was ahead. Then there is no pause.
 func (w *knownWitness) reached(size uint64) bool {
 	return w.state == wire.WitnessBehind && w.size <= size
 }
 
-// asking reports whether a submission to the witness is under way, of whichever checkpoint.
+// asking reports whether a submission to the witness is in flight, of any checkpoint.
 func (w *planner) asking(name string) bool {
 	for a := range w.memory.inflight {
 		if a.kind == actCosign && a.node == name {
@@ -162,7 +164,7 @@ func (w *planner) asking(name string) bool {
 	return false
 }
 
-// status is what is told of the witness.
+// status returns the witness as the API has it.
 func (w *knownWitness) status() wire.Witness {
 	s := wire.Witness{Name: w.name, VerifierKey: w.key, URL: w.url, Size: w.size, State: w.state, Error: w.problem, Failures: w.failures}
 	if !w.last.IsZero() {
@@ -171,7 +173,7 @@ func (w *knownWitness) status() wire.Witness {
 	return s
 }
 
-// learn takes the end of a submission of a size in. stored is how much the group has stored.
+// learn applies the end of a submission of a size. stored is the size that the group has stored.
 func (w *knownWitness) learn(err error, size, stored uint64, p pace, now time.Time) {
 	var conflict *wire.WitnessConflict
 	var refusal *wire.WitnessRefusal
@@ -203,14 +205,14 @@ func (w *knownWitness) learn(err error, size, stored uint64, p pace, now time.Ti
 	}
 }
 
-// maxConflicts is how many submissions in a row may meet another size than the witness told last. A leader that knows nothing meets one, one
-// whose predecessor's last submission was under way two.
+// maxConflicts is how many submissions in a row may find another size than the witness had last. A leader that knows
+// nothing finds one, and a second one if a submission of its predecessor was in flight.
 const maxConflicts = 2
 
-// maxRetryAfter bounds how long a witness may put off the next submission.
+// maxRetryAfter bounds how long a witness may delay the next submission.
 const maxRetryAfter = time.Hour
 
-// fail notes a failed submission, and puts the next one off: for twice as long each time.
+// fail records a failed submission and delays the next one, twice as long each time.
 func (w *knownWitness) fail(state wire.WitnessState, err error, least time.Duration, p pace, now time.Time) {
 	w.failedInRow++
 	w.failures++
