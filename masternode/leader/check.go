@@ -128,7 +128,9 @@ func badBelow(bad []chain.Range, height uint64) (list []chain.Range) {
 	return chain.BoundRanges(list, chain.MaxFindings)
 }
 
-func (l *leadership) askCheck(ctx context.Context, n masterfsm.Storage, order wire.CheckOrder) (wire.CheckStatus, error) {
+func (l *leadership) askCheck(
+	ctx context.Context, n masterfsm.Storage, order wire.CheckOrder,
+) (wire.CheckStatus, error) {
 	ctx, cancel := context.WithTimeout(ctx, orderTimeout)
 	defer cancel()
 	return l.cfg.Workers.Check(ctx, worker(n), l.order, order)
@@ -139,7 +141,8 @@ func checking(n masterfsm.Storage, status wire.CheckStatus) func(*memory, time.T
 	return func(m *memory, now time.Time) {
 		m.node(n.ID).answered = now
 		m.tasks[n.ID] = wire.Task{
-			Kind: "check", Blocks: status.Blocks, Height: n.Target.Height, Bytes: status.Bytes, Total: status.Total, Millis: status.Millis,
+			Kind: "check", Blocks: status.Blocks, Height: n.Target.Height,
+			Bytes: status.Bytes, Total: status.Total, Millis: status.Millis,
 		}
 	}
 }
@@ -179,7 +182,9 @@ func (l *leadership) findFork(ctx context.Context, n masterfsm.Storage, end *mas
 
 // commonHeight returns how many of a node's first height blocks are the group's. It searches by halves for the first
 // header that differs from a proven one. All headers after that differ too, because they are linked.
-func (l *leadership) commonHeight(ctx context.Context, n masterfsm.Storage, status wire.StorageStatus, height uint64) (uint64, error) {
+func (l *leadership) commonHeight(
+	ctx context.Context, n masterfsm.Storage, status wire.StorageStatus, height uint64,
+) (uint64, error) {
 	low, high := uint64(0), height // blocks below low are the group's; block high is not, unless it is the height
 	for low < high {
 		middle := low + (high-low)/2
@@ -198,7 +203,9 @@ func (l *leadership) commonHeight(ctx context.Context, n masterfsm.Storage, stat
 
 // sameHeader reports whether a node's header is the group's. A header that the node cannot read counts as different: to
 // send its block again does no harm. The error means that the node does not answer, or no longer has that status.
-func (l *leadership) sameHeader(ctx context.Context, n masterfsm.Storage, status wire.StorageStatus, block uint64) (bool, error) {
+func (l *leadership) sameHeader(
+	ctx context.Context, n masterfsm.Storage, status wire.StorageStatus, block uint64,
+) (bool, error) {
 	proven, err := l.cfg.Prover.Header(ctx, block)
 	if err != nil {
 		return false, err
@@ -229,7 +236,8 @@ func (l *leadership) logFindings(n masterfsm.Storage, end *masterfsm.EndCheck) {
 		log.Warn("check replaced wrong hashes of the tree on disk", "hashes", end.Tiles)
 	}
 	if len(end.Bad) > 0 || end.Strange || end.Unchecked > 0 {
-		log.Error("check ended: the storage node is damaged", "bad", wire.RangesText(end.Bad), "blocks", n.Target.Height, "bytes", end.Bytes, "ms", end.Millis)
+		log.Error("check ended: the storage node is damaged", "bad", wire.RangesText(end.Bad),
+			"blocks", n.Target.Height, "bytes", end.Bytes, "ms", end.Millis)
 		return
 	}
 	log.Debug("check ended without findings", "blocks", n.Target.Height, "bytes", end.Bytes, "ms", end.Millis)

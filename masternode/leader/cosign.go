@@ -27,7 +27,8 @@ func (l *leadership) cosign(a action, view masterfsm.View, m *memory) job {
 		cosignature, err := l.submit(asking, w, view, nominee, old)
 		if err == nil {
 			_, err = l.Propose(ctx, &masterfsm.Cosign{
-				Size: nominee.Size, Root: nominee.Root, Cosignatures: []masterfsm.Cosignature{cosignature}, Time: l.Now(),
+				Size: nominee.Size, Root: nominee.Root, Time: l.Now(),
+				Cosignatures: []masterfsm.Cosignature{cosignature},
 			})
 			if err != nil && !errors.Is(err, masterfsm.ErrStale) { // else a newer one is shown already
 				err = fmt.Errorf("%w: %w", errNotSubmitted, err)
@@ -44,10 +45,13 @@ func (l *leadership) cosign(a action, view masterfsm.View, m *memory) job {
 }
 
 // submit sends a checkpoint to a witness with the proof from a size, and verifies the answer.
-func (l *leadership) submit(ctx context.Context, w signing.Witness, view masterfsm.View, c masterfsm.Boundary, old uint64) (masterfsm.Cosignature, error) {
+func (l *leadership) submit(
+	ctx context.Context, w signing.Witness, view masterfsm.View, c masterfsm.Boundary, old uint64,
+) (masterfsm.Cosignature, error) {
 	proof, err := l.cfg.Prover.Consistency(ctx, old, c.Size)
 	if err != nil {
-		return masterfsm.Cosignature{}, fmt.Errorf("%w: no proof from size %d to %d: %w", errNotSubmitted, old, c.Size, err)
+		return masterfsm.Cosignature{}, fmt.Errorf("%w: no proof from size %d to %d: %w",
+			errNotSubmitted, old, c.Size, err)
 	}
 	signed, err := l.cfg.Signer.Sign(l.sealer(view.Group.ID), view.Log, masterfsm.Cosigned{Boundary: c})
 	if err != nil {

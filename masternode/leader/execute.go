@@ -40,8 +40,9 @@ func (l *leadership) job(a action, view masterfsm.View, m *memory) job {
 	case actCheck:
 		return l.check(a, view)
 	case actAbortCheck:
-		return l.propose(&masterfsm.EndCheck{ID: a.node, Version: a.version, Aborted: masterfsm.Cause{Code: wire.CodeCheckUnfinished},
-			Time: l.Now()})
+		return l.propose(&masterfsm.EndCheck{
+			ID: a.node, Version: a.version, Aborted: masterfsm.Cause{Code: wire.CodeCheckUnfinished}, Time: l.Now(),
+		})
 	case actBeginRepair:
 		return l.beginRepair(a, view, m, l.cfg.Clock())
 	case actRepair:
@@ -96,7 +97,8 @@ func (l *leadership) mine(a action, view masterfsm.View) job {
 			return nil, err
 		}
 		if !chain.Mined(chain.BlockHash(order.Inner, nonce), order.Difficulty) {
-			return nil, fmt.Errorf("miner %s answered with nonce %d, which does not mine block %d", a.node, nonce, a.block)
+			return nil, fmt.Errorf("miner %s answered with nonce %d, which does not mine block %d",
+				a.node, nonce, a.block)
 		}
 		_, err = l.Propose(ctx, &masterfsm.Mined{Block: a.block, Nonce: nonce, Time: l.Now()})
 		return answered(a.node), err
@@ -104,7 +106,9 @@ func (l *leadership) mine(a action, view masterfsm.View) job {
 }
 
 // putFunc gives a block to a storage node, for its chain or its inbox.
-type putFunc func(ctx context.Context, w wire.Worker, o wire.Order, number uint64, block []byte) (wire.StorageStatus, error)
+type putFunc func(
+	ctx context.Context, w wire.Worker, o wire.Order, number uint64, block []byte,
+) (wire.StorageStatus, error)
 
 // put gives a storage node one block of this master's state.
 func (l *leadership) put(a action, view masterfsm.View, give putFunc) job {
@@ -139,7 +143,8 @@ func (l *leadership) learnStatus(id string, status wire.StorageStatus, view mast
 			bad = masterfsm.Cause{Code: wire.CodeOtherChain, Args: wire.Args{"block": status.Height - 1}}
 		}
 		if status.Height > s.Head().Height {
-			bad = masterfsm.Cause{Code: wire.CodeAhead, Args: wire.Args{"blocks": status.Height, "height": s.Head().Height}}
+			args := wire.Args{"blocks": status.Height, "height": s.Head().Height}
+			bad = masterfsm.Cause{Code: wire.CodeAhead, Args: args}
 		}
 	})
 	return func(m *memory, now time.Time) {

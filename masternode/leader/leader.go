@@ -163,7 +163,8 @@ type leadership struct {
 
 // Run does the duties of the leader for a term until ctx ends, which must end with the leadership.
 func (l *Leader) Run(ctx context.Context, term uint64) error {
-	if l.fenced.Load() { // this master ends; to hand over now would only pass the leadership around among masters that end
+	if l.fenced.Load() {
+		// This master ends. To hand over now would only pass the leadership around among masters that end.
 		<-ctx.Done()
 		return ctx.Err()
 	}

@@ -29,7 +29,8 @@ func (l *leadership) raiseLevel() job {
 			case err != nil:
 				return nil, fmt.Errorf("ask master %s at %s for its protocol level: %w", m.ID, m.URL, err)
 			case there.ID != m.ID:
-				return nil, fmt.Errorf("ask master %s for its protocol level: master %s answers at %s", m.ID, there.ID, m.URL)
+				return nil, fmt.Errorf("ask master %s for its protocol level: master %s answers at %s",
+					m.ID, there.ID, m.URL)
 			}
 			if err := KnowsLevel(there, masterfsm.ProtocolLevel); err != nil {
 				return nil, err
@@ -39,7 +40,8 @@ func (l *leadership) raiseLevel() job {
 			reached := l.cfg.Membership.Reaches(reaching, m.ID, "")
 			cancel()
 			if !reached {
-				return nil, fmt.Errorf("%w: raise the protocol level: master %s at %s does not answer at its raft port", wire.ErrUnavailable, m.ID, m.URL)
+				return nil, fmt.Errorf("%w: raise the protocol level: master %s at %s does not answer at its raft port",
+					wire.ErrUnavailable, m.ID, m.URL)
 			}
 		}
 		if _, err := l.Propose(ctx, &masterfsm.RaiseLevel{Level: masterfsm.ProtocolLevel, Time: l.Now()}); err != nil {
@@ -54,8 +56,8 @@ func (l *leadership) raiseLevel() job {
 // KnowsLevel returns an error if a master's program does not know a protocol level.
 func KnowsLevel(m wire.Member, level uint64) error {
 	if m.Level < level {
-		return fmt.Errorf("%w: master %s at %s knows protocol level %d, the group is at %d: start it with the version of ChainStore "+
-			"that the other masters have", wire.ErrBadRequest, m.ID, m.URL, m.Level, level)
+		return fmt.Errorf("%w: master %s at %s knows protocol level %d, the group is at %d: start it with the "+
+			"version of ChainStore that the other masters have", wire.ErrBadRequest, m.ID, m.URL, m.Level, level)
 	}
 	return nil
 }

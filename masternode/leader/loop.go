@@ -107,5 +107,6 @@ func (l *leadership) learn(ctx context.Context, m *memory, o outcome) {
 	case actBeginRepair, actFoundLog, actAddLogKey:
 		level = hclog.Warn // an operator must learn why the node stays invalid, or the key missing
 	}
-	l.log.Log(level, "action failed", "action", o.action.kind, "node", o.action.node, "block", o.action.block, "error", o.err)
+	l.log.Log(level, "action failed", "action", o.action.kind, "node", o.action.node, "block", o.action.block,
+		"error", o.err)
 }

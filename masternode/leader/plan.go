@@ -18,7 +18,7 @@ const (
 	actPut                               // give a storage node the next block that it lacks
 	actAcknowledge                       // commit the heights that storage nodes have answered with
 	actInvalidate                        // commit that a storage node is Invalid
-	actInbox                             // give a storage node that does not count as a copy the next block for its inbox
+	actInbox                             // give a storage node that is no copy the next block for its inbox
 	actBeginCheck                        // commit that a storage node is Validating
 	actCheck                             // have it check its chain, or poll that, and commit the result
 	actAbortCheck                        // commit that its check did not end
@@ -74,8 +74,8 @@ type pace struct {
 
 func defaultPace() pace {
 	return pace{
-		maxAge: time.Second, ping: time.Second, ask: 5 * time.Second, dead: 3 * time.Second, ackDelay: 250 * time.Millisecond,
-		retry: 250 * time.Millisecond, retryMine: 100 * time.Millisecond,
+		maxAge: time.Second, ping: time.Second, ask: 5 * time.Second, dead: 3 * time.Second,
+		ackDelay: 250 * time.Millisecond, retry: 250 * time.Millisecond, retryMine: 100 * time.Millisecond,
 		poll: 100 * time.Millisecond, again: 2 * time.Second, rekey: time.Minute, stall: time.Minute,
 		againMost: 30 * time.Second,
 		witness:   time.Second, witnessMost: time.Minute, patience: 5 * time.Second,

@@ -82,7 +82,8 @@ func (w *planner) checks() {
 		if w.ending(actCheck, n.ID) {
 			continue
 		}
-		if next == nil || !n.Due.IsZero() && next.Due.IsZero() || n.Due.IsZero() == next.Due.IsZero() && n.Checked < next.Checked {
+		if next == nil || !n.Due.IsZero() && next.Due.IsZero() ||
+			n.Due.IsZero() == next.Due.IsZero() && n.Checked < next.Checked {
 			next = n
 		}
 	}
@@ -121,15 +122,16 @@ func (w *planner) due(n *masterfsm.Storage) bool {
 // checking polls a check. If the node does not answer, the check is aborted, so that others can be checked. It is due
 // at once when the node is back.
 func (w *planner) checking(n *masterfsm.Storage) {
-	w.pollOrAbort(n, action{kind: actCheck, node: n.ID, version: n.Version}, action{kind: actAbortCheck, node: n.ID, version: n.Version})
+	w.pollOrAbort(n, actCheck, actAbortCheck)
 }
 
 // pollOrAbort polls the work of a node. It aborts the work if the node does not answer and the leader has led for long
 // enough to know.
-func (w *planner) pollOrAbort(n *masterfsm.Storage, ask, abort action) {
+func (w *planner) pollOrAbort(n *masterfsm.Storage, poll, abort actionKind) {
+	ask := action{kind: poll, node: n.ID, version: n.Version}
 	_, asking := w.memory.inflight[ask]
 	if !asking && w.now.Sub(w.memory.began) > w.pace.dead && !w.memory.live(n.ID, w.now, w.pace) {
-		w.want(abort)
+		w.want(action{kind: abort, node: n.ID, version: n.Version})
 		return
 	}
 	w.want(ask)
@@ -140,7 +142,7 @@ func (w *planner) pollOrAbort(n *masterfsm.Storage, ask, abort action) {
 func (w *planner) repairs() {
 	for i := range w.view.Storages {
 		if n := &w.view.Storages[i]; n.State == masterfsm.Receiving {
-			w.pollOrAbort(n, action{kind: actRepair, node: n.ID, version: n.Version}, action{kind: actAbortRepair, node: n.ID, version: n.Version})
+			w.pollOrAbort(n, actRepair, actAbortRepair)
 			return
 		}
 	}

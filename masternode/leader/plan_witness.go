@@ -166,7 +166,10 @@ func (w *planner) asking(name string) bool {
 
 // status returns the witness as the API has it.
 func (w *knownWitness) status() wire.Witness {
-	s := wire.Witness{Name: w.name, VerifierKey: w.key, URL: w.url, Size: w.size, State: w.state, Error: w.problem, Failures: w.failures}
+	s := wire.Witness{
+		Name: w.name, VerifierKey: w.key, URL: w.url, Size: w.size,
+		State: w.state, Error: w.problem, Failures: w.failures,
+	}
 	if !w.last.IsZero() {
 		s.Last = uint64(w.last.UnixMilli())
 	}
@@ -184,7 +187,8 @@ func (w *knownWitness) learn(err error, size, stored uint64, p pace, now time.Ti
 	case errors.As(err, &conflict) && conflict.Size > stored:
 		w.size = conflict.Size
 		w.fail(wire.WitnessBehind, fmt.Errorf(
-			"the witness has cosigned %d leaves of this log, and %d are stored here: the group has lost some of its past, or another log signs with its key",
+			"the witness has cosigned %d leaves of this log, and %d are stored here: "+
+				"the group has lost some of its past, or another log signs with its key",
 			conflict.Size, stored), p.witnessMost, p, now)
 	case errors.As(err, &conflict):
 		w.size = conflict.Size

@@ -46,7 +46,8 @@ func (l *leadership) beginRepair(a action, view masterfsm.View, m *memory, now t
 			return nil, err
 		}
 		if status.Height > view.Head.Height {
-			return nil, fmt.Errorf("%s has %d blocks, the masters know of %d: nothing is repaired downwards; find out which of them is right",
+			return nil, fmt.Errorf("%s has %d blocks, the masters know of %d: nothing is repaired downwards; "+
+				"find out which of them is right",
 				n.URL, status.Height, view.Head.Height)
 		}
 		keep, err := l.groupHeight(ctx, n, status)
@@ -55,7 +56,8 @@ func (l *leadership) beginRepair(a action, view masterfsm.View, m *memory, now t
 		}
 		missing := chain.CommonRanges(chain.CutRanges(n.Bad, view.Confirmed), []chain.Range{{To: keep}})
 		behind := chain.Range{From: keep, To: view.Head.Height}
-		if status.Inbox.To >= view.HeldFrom && status.Inbox.To <= view.Head.Height { // its inbox has the rest, as far as the masters do not hold it
+		if status.Inbox.To >= view.HeldFrom && status.Inbox.To <= view.Head.Height {
+			// Its inbox has the rest, as far as the masters do not hold it.
 			behind.To = max(keep, status.Inbox.From)
 		}
 		if keep < view.HeldFrom {
@@ -70,7 +72,8 @@ func (l *leadership) beginRepair(a action, view masterfsm.View, m *memory, now t
 			begin.Sender, begin.SenderVersion = sender.ID, sender.Version
 			begin.Missing = chain.BoundRanges(has, chain.MaxFindings)
 			if len(has) == 0 && (n.Sound || keep < view.HeldFrom && behind.Len() > 0) {
-				return nil, fmt.Errorf("no storage node that answers has a good copy of the blocks %s", wire.RangesText(missing))
+				return nil, fmt.Errorf("no storage node that answers has a good copy of the blocks %s",
+					wire.RangesText(missing))
 			}
 		}
 		begin.Time = l.Now()
@@ -111,7 +114,9 @@ func (l *leadership) groupHeight(ctx context.Context, n masterfsm.Storage, statu
 
 // chooseSender returns the node that should send, and what it has of the missing blocks. It prefers a Valid node that
 // is not suspect, then the one that has most of them.
-func chooseSender(view masterfsm.View, live map[string]bool, receiver string, missing []chain.Range) (masterfsm.Storage, []chain.Range) {
+func chooseSender(
+	view masterfsm.View, live map[string]bool, receiver string, missing []chain.Range,
+) (masterfsm.Storage, []chain.Range) {
 	var best masterfsm.Storage
 	var bestHas []chain.Range
 	for _, n := range view.Storages {
@@ -163,11 +168,14 @@ func (l *leadership) repair(a action, view masterfsm.View, m *memory) job {
 					m.node(n.ID).answered = now
 				}
 				m.tasks[n.ID] = wire.Task{
-					Kind: "receive", Peer: n.Peer, Blocks: r.status.Blocks, Height: n.Target.Height, Bytes: r.status.Bytes, Total: r.check.Total,
+					Kind: "receive", Peer: n.Peer, Blocks: r.status.Blocks, Height: n.Target.Height,
+					Bytes: r.status.Bytes, Total: r.check.Total,
 					Millis: uint64(max(0, l.cfg.Clock().Sub(time.UnixMilli(int64(n.Since))).Milliseconds())),
 				}
 				if n.Peer != "" {
-					m.tasks[n.Peer] = wire.Task{Kind: "send", Peer: n.ID, Blocks: r.status.Blocks, Height: n.Target.Height, Bytes: r.status.Bytes}
+					m.tasks[n.Peer] = wire.Task{
+						Kind: "send", Peer: n.ID, Blocks: r.status.Blocks, Height: n.Target.Height, Bytes: r.status.Bytes,
+					}
 				}
 			}, err
 		}
@@ -176,10 +184,11 @@ func (l *leadership) repair(a action, view masterfsm.View, m *memory) job {
 			return nil, err
 		}
 		if !end.Failed.IsZero() {
-			l.log.Error("repair ended early", "node", n.ID, "url", n.URL, "sender", n.Peer, "because", end.Failed.Text(), "blocks", end.Blocks)
+			l.log.Error("repair ended early", "node", n.ID, "url", n.URL, "sender", n.Peer,
+				"because", end.Failed.Text(), "blocks", end.Blocks)
 		} else {
-			l.log.Info("repair ended", "node", n.ID, "url", n.URL, "sender", n.Peer, "blocks", end.Blocks, "bytes", end.Bytes,
-				"height", end.Height, "changed", end.Changed.Text())
+			l.log.Info("repair ended", "node", n.ID, "url", n.URL, "sender", n.Peer, "blocks", end.Blocks,
+				"bytes", end.Bytes, "height", end.Height, "changed", end.Changed.Text())
 		}
 		return func(m *memory, now time.Time) {
 			m.node(n.ID).answered = now
@@ -201,7 +210,9 @@ func (l *leadership) repair(a action, view masterfsm.View, m *memory) job {
 }
 
 // step advances a repair. It returns the command that ends it, nil if it continues.
-func (l *leadership) step(ctx context.Context, n, sender masterfsm.Storage, r *repair, confirmed []chain.Range) (*masterfsm.EndRepair, error) {
+func (l *leadership) step(
+	ctx context.Context, n, sender masterfsm.Storage, r *repair, confirmed []chain.Range,
+) (*masterfsm.EndRepair, error) {
 	if r.pieces == nil {
 		pieces, err := l.pieces(ctx, n)
 		if err != nil {
@@ -209,7 +220,8 @@ func (l *leadership) step(ctx context.Context, n, sender masterfsm.Storage, r *r
 		}
 		r.pieces = pieces
 	}
-	status, err := l.cfg.Workers.Receive(ctx, worker(n), l.order, wire.ReceiveOrder{Ticket: n.Ticket, Keep: n.Keep, Pieces: r.pieces})
+	order := wire.ReceiveOrder{Ticket: n.Ticket, Keep: n.Keep, Pieces: r.pieces}
+	status, err := l.cfg.Workers.Receive(ctx, worker(n), l.order, order)
 	if err != nil {
 		return nil, fmt.Errorf("the receiver: %w", err)
 	}
@@ -222,7 +234,8 @@ func (l *leadership) step(ctx context.Context, n, sender masterfsm.Storage, r *r
 	}
 	r.heard = l.cfg.Clock()
 	end := &masterfsm.EndRepair{
-		Height: status.Height, Hash: status.Hash, Bad: r.stillBad(n), Blocks: status.Blocks, Bytes: status.Bytes, Changed: replaced(status.Changed),
+		Height: status.Height, Hash: status.Hash, Bad: r.stillBad(n),
+		Blocks: status.Blocks, Bytes: status.Bytes, Changed: replaced(status.Changed),
 	}
 	if n.Unchecked == 0 {
 		return end, nil
@@ -268,7 +281,8 @@ func (l *leadership) send(ctx context.Context, n, sender masterfsm.Storage, r *r
 		return nil, nil
 	case status.Faulty:
 		if _, err := l.Propose(ctx, &masterfsm.Suspect{
-			ID: sender.ID, Cause: masterfsm.Cause{Code: wire.CodeFaultySender, Args: detailText(status.Error)}, Time: l.Now(),
+			ID: sender.ID, Time: l.Now(),
+			Cause: masterfsm.Cause{Code: wire.CodeFaultySender, Args: detailText(status.Error)},
 		}); err != nil {
 			return nil, err
 		}
@@ -288,7 +302,8 @@ func (l *leadership) send(ctx context.Context, n, sender masterfsm.Storage, r *r
 // failedRepair returns the command that ends a repair early.
 func (l *leadership) failedRepair(n masterfsm.Storage, r *repair, code string, args wire.Args) *masterfsm.EndRepair {
 	return &masterfsm.EndRepair{
-		Failed: masterfsm.Cause{Code: code, Args: args}, Bad: r.stillBad(n), Unchecked: n.Unchecked, Blocks: r.status.Blocks, Bytes: r.status.Bytes,
+		Failed: masterfsm.Cause{Code: code, Args: args}, Bad: r.stillBad(n), Unchecked: n.Unchecked,
+		Blocks: r.status.Blocks, Bytes: r.status.Bytes,
 		Changed: replaced(r.status.Changed),
 	}
 }
@@ -309,7 +324,8 @@ func (r *repair) stillBad(n masterfsm.Storage) []chain.Range {
 func (l *leadership) abortRepair(a action, view masterfsm.View) job {
 	n := view.Storage(a.node)
 	return l.propose(&masterfsm.EndRepair{
-		ID: a.node, Version: a.version, Failed: masterfsm.Cause{Code: wire.CodeReceiverSilent}, Bad: n.Bad, Unchecked: n.Unchecked, Time: l.Now(),
+		ID: a.node, Version: a.version, Failed: masterfsm.Cause{Code: wire.CodeReceiverSilent},
+		Bad: n.Bad, Unchecked: n.Unchecked, Time: l.Now(),
 	})
 }
 
