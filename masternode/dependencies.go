@@ -64,8 +64,8 @@ type Masters interface {
 	Integrity(ctx context.Context, url string) (wire.Integrity, error)
 	// Suspect reports to the leader that a storage node answered wrong.
 	Suspect(ctx context.Context, url string, s wire.Suspicion) error
-	// Register hands the registration of a worker to the leader.
-	Register(ctx context.Context, url string, r wire.Registration) (wire.Registered, error)
+	// Register sends a worker's registration to the leader.
+	Register(ctx context.Context, url string, r wire.Registration, forwarded bool) (wire.Registered, error)
 }
 
 // Workers calls the workers.

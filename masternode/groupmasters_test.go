@@ -14,8 +14,8 @@ type groupMasters struct {
 	noMasters
 	mu        sync.Mutex // guards all below
 	at        map[string]wire.Member
-	older     map[string]bool // members whose program knows protocol level 0 alone
-	announced []string        // URLs that were announced to
+	levels    map[string]uint64 // of members whose program knows another protocol level than this one
+	announced []string          // URLs that were announced to
 	answer    wire.Announced
 	err       error
 }
@@ -27,8 +27,9 @@ func (g *groupMasters) Member(_ context.Context, url string) (wire.Member, error
 	if !ok {
 		return wire.Member{}, errNoMaster
 	}
-	if !g.older[m.ID] {
-		m.Level = masterfsm.ProtocolLevel
+	m.Level = masterfsm.ProtocolLevel
+	if level, other := g.levels[m.ID]; other {
+		m.Level = level
 	}
 	return m, nil
 }

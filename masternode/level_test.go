@@ -2,6 +2,7 @@ package masternode
 
 import (
 	"errors"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -15,13 +16,13 @@ import (
 // newOlderGroup is a leader, m1, with m2 as a voter and m3 without a vote, of which some run a program of protocol level 0.
 func newOlderGroup(t *testing.T, older ...string) (*rig, *groupMasters) {
 	t.Helper()
-	masters := &groupMasters{at: map[string]wire.Member{}, older: map[string]bool{}}
+	masters := &groupMasters{at: map[string]wire.Member{}, levels: map[string]uint64{}}
 	r := newRig(t, 0, func(c *Config, r *rig) {
 		c.Masters = masters
 		r.members.List = append(r.members.List, wire.Master{ID: "m2", Raft: "m2:1", Voter: true}, wire.Master{ID: "m3", Raft: "m3:1"})
 	})
 	for _, id := range older {
-		masters.setOlder(id, true)
+		masters.setLevel(id, 0)
 	}
 	for _, id := range []string{"m2", "m3"} {
 		masters.set(member(id))
@@ -32,11 +33,11 @@ func newOlderGroup(t *testing.T, older ...string) (*rig, *groupMasters) {
 	return r, masters
 }
 
-// setOlder has a member run a program of protocol level 0, or one of this version.
-func (g *groupMasters) setOlder(id string, older bool) {
+// setLevel has a member run a program that knows a protocol level.
+func (g *groupMasters) setLevel(id string, level uint64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.older[id] = older
+	g.levels[id] = level
 }
 
 // The group's level is raised once every member, non-voters included, has announced it; until then the status says whom it waits for.
@@ -53,7 +54,7 @@ func TestLevelIsRaisedWhenAllKnowIt(t *testing.T) {
 		if level := r.table().Level; level != 0 || !waits() {
 			t.Fatalf("level %d although m3 does not know the next; notices %q", level, r.Cluster(t.Context()).Notices)
 		}
-		masters.setOlder("m3", false)
+		masters.setLevel("m3", masterfsm.ProtocolLevel)
 		masters.away("m3")
 		time.Sleep(10 * time.Second)
 		if level := r.table().Level; level != 0 || !waits() {
@@ -67,14 +68,40 @@ func TestLevelIsRaisedWhenAllKnowIt(t *testing.T) {
 
 		// From now on no older program is let in.
 		old := joiner("m4", "http://m4", "m4:1")
-		masters.setOlder("m4", true)
+		masters.setLevel("m4", 0)
 		masters.set(old)
 		if _, err := r.Announce(t.Context(), old, false); !errors.Is(err, wire.ErrBadRequest) || !strings.Contains(err.Error(), "protocol level 0") {
 			t.Errorf("an older master: %v", err)
 		}
-		masters.setOlder("m4", false)
+		masters.setLevel("m4", masterfsm.ProtocolLevel)
 		if _, err := r.Announce(t.Context(), old, false); err != nil {
 			t.Errorf("a master of this level: %v", err)
+		}
+	})
+}
+
+// The group has the highest level that all members know, also where that is not this program's.
+func TestLevelBetween(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, masters := newOlderGroup(t, "m2", "m3")
+		defer r.stop()
+		masters.setLevel("m2", 1)
+		time.Sleep(10 * time.Second)
+		if level := r.table().Level; level != 0 {
+			t.Fatalf("level %d with a member of level 0", level)
+		}
+		masters.setLevel("m3", masterfsm.ProtocolLevel)
+		time.Sleep(10 * time.Second)
+		if level := r.table().Level; level != 1 {
+			t.Fatalf("level %d with a member of level 1", level)
+		}
+		if nodes := r.notice(wire.CodeLevelWaits).Args["nodes"]; !reflect.DeepEqual(nodes, []string{"m2"}) {
+			t.Errorf("it waits for %v", nodes)
+		}
+		masters.setLevel("m2", masterfsm.ProtocolLevel+1)
+		time.Sleep(10 * time.Second)
+		if level := r.table().Level; level != masterfsm.ProtocolLevel {
+			t.Fatalf("level %d", level)
 		}
 	})
 }

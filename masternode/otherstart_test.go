@@ -129,7 +129,7 @@ func TestRegisterAtLevelZero(t *testing.T) {
 				}
 				// The level rises while the worker runs: its next renewal tells of its list, and is judged as no new
 				// start.
-				masters.setOlder("m3", false)
+				masters.setLevel("m3", masterfsm.ProtocolLevel)
 				time.Sleep(10 * time.Second)
 				versions := func() (v []uint64) {
 					r.ledger.Read(func(s *masterfsm.State) {
@@ -190,8 +190,51 @@ func TestRegistrationsInTheLogOfALowLevel(t *testing.T) {
 			t.Errorf("%d registrations at level %d", len(ledger.registrations), r.table().Level)
 		}
 		for _, command := range ledger.registrations {
-			if bytes.Contains(command, []byte("previous")) || bytes.Contains(command, []byte("lists")) {
+			if bytes.Contains(command, []byte("previous")) || bytes.Contains(command, []byte("lists")) || bytes.Contains(command, []byte("level")) {
 				t.Errorf("in the log: %q", command)
+			}
+		}
+	})
+}
+
+// The table has the level of a worker from level 2 on, and the status shows it. A worker that announces none has level 0.
+func TestWorkerLevel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, masters := newOlderGroup(t, "m3")
+		defer r.stop()
+		masters.setLevel("m3", 1)
+		register := func(role string, level uint64) (shown uint64) {
+			t.Helper()
+			w, err := r.Register(t.Context(), wire.Registration{
+				Role: role, URL: "http://" + role, MasterToken: "x", Boot: "1", Lists: true, Level: level,
+			}, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := r.Cluster(t.Context())
+			for _, s := range c.Storages {
+				if s.ID == w.ID {
+					shown = s.Level
+				}
+			}
+			for _, m := range c.Miners {
+				if m.ID == w.ID {
+					shown = m.Level
+				}
+			}
+			return shown
+		}
+		time.Sleep(10 * time.Second)
+		if shown := register("storage", 2); shown != 0 || r.table().Level != 1 {
+			t.Errorf("a worker has level %d in a group of level %d", shown, r.table().Level)
+		}
+		masters.setLevel("m3", masterfsm.ProtocolLevel)
+		time.Sleep(10 * time.Second)
+		for _, role := range []string{"storage", "miner"} {
+			for _, level := range []uint64{0, 2} {
+				if shown := register(role, level); shown != level {
+					t.Errorf("a %s that announces %d has level %d", role, level, shown)
+				}
 			}
 		}
 	})

@@ -29,7 +29,7 @@ func (n *Node) Register(ctx context.Context, r wire.Registration, forwarded bool
 	return leaderCall[wire.Registered]{
 		local: func(ctx context.Context) (wire.Registered, error) { return n.register(ctx, r) },
 		remote: func(ctx context.Context, url string) (wire.Registered, error) {
-			return n.cfg.Masters.Register(ctx, url, r)
+			return n.cfg.Masters.Register(ctx, url, r, true)
 		},
 		again: anotherTry,
 	}.do(ctx, n)
@@ -64,8 +64,11 @@ func (n *Node) register(ctx context.Context, r wire.Registration) (wire.Register
 	var otherStart error
 	n.cfg.Ledger.Read(func(s *masterfsm.State) {
 		v = s.View()
-		if s.Level() >= 1 { // older masters do not know these fields
+		if s.Level() >= masterfsm.LevelIdentities { // older masters do not know these fields
 			c.Previous, c.Lists = r.Previous, r.Lists
+		}
+		if s.Level() >= masterfsm.LevelCodes {
+			c.Level = r.Level
 		}
 		otherStart = s.CheckStart(c)
 		removed = r.ID != "" && slices.Contains(s.Story().Removed, r.ID)
@@ -105,7 +108,7 @@ func entered(v masterfsm.View, c *masterfsm.Register) (known, upToDate bool) {
 	case masterfsm.RoleStorage:
 		for i := range v.Storages {
 			if s := &v.Storages[i]; s.ID == c.ID && sameHash(s.AccessHash, c.AccessHash) {
-				return true, s.URL == c.URL && s.MasterToken == c.MasterToken && s.Boot == c.Boot && s.Lists == c.Lists
+				return true, s.URL == c.URL && s.MasterToken == c.MasterToken && s.Boot == c.Boot && s.Lists == c.Lists && s.Level == c.Level
 			}
 		}
 	case masterfsm.RoleMiner:
@@ -113,7 +116,7 @@ func entered(v masterfsm.View, c *masterfsm.Register) (known, upToDate bool) {
 			if m := &v.Miners[i]; m.ID == c.ID && sameHash(m.AccessHash, c.AccessHash) {
 				// At protocol level 0 the table has no starts of miners.
 				sameStart := v.Level == 0 || m.Boot == c.Boot && m.Lists == c.Lists
-				return true, m.URL == c.URL && m.MasterToken == c.MasterToken && sameStart
+				return true, m.URL == c.URL && m.MasterToken == c.MasterToken && m.Level == c.Level && sameStart
 			}
 		}
 	}

@@ -27,7 +27,7 @@ type registerMasters struct {
 	asked int
 }
 
-func (m *registerMasters) Register(_ context.Context, url string, _ wire.Registration) (wire.Registered, error) {
+func (m *registerMasters) Register(_ context.Context, url string, _ wire.Registration, _ bool) (wire.Registered, error) {
 	if url != "http://m2" {
 		return wire.Registered{}, fmt.Errorf("%s was asked", url)
 	}

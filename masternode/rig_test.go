@@ -41,7 +41,7 @@ func (noMasters) Integrity(context.Context, string) (wire.Integrity, error) {
 	return wire.Integrity{}, errNoMaster
 }
 func (noMasters) Suspect(context.Context, string, wire.Suspicion) error { return errNoMaster }
-func (noMasters) Register(context.Context, string, wire.Registration) (wire.Registered, error) {
+func (noMasters) Register(context.Context, string, wire.Registration, bool) (wire.Registered, error) {
 	return wire.Registered{}, errNoMaster
 }
 

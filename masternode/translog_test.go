@@ -376,7 +376,7 @@ func TestNoCheckpointWithoutALeader(t *testing.T) {
 // A master of a version that does not know log keys would stop at the first one: the leader waits for it, and says so.
 func TestFirstKeyWaitsForAllVoters(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		masters := &groupMasters{at: map[string]wire.Member{}}
+		masters := &groupMasters{at: map[string]wire.Member{}, levels: map[string]uint64{"m2": 0}}
 		r := newRig(t, 2, func(c *Config, r *rig) {
 			c.Masters = masters
 			r.members.List = append(r.members.List, wire.Master{ID: "m2", Raft: "m2:1", Voter: true}, wire.Master{ID: "m3", Raft: "m3:1"})
@@ -398,7 +398,7 @@ func TestFirstKeyWaitsForAllVoters(t *testing.T) {
 		if _, err := r.Checkpoint(t.Context()); !errors.Is(err, signing.ErrNoLogKey) {
 			t.Error(err)
 		}
-		old.Signs = true // it was started again with this version
+		old.Signs = true // it was started again with commit b74b8ae
 		masters.set(old)
 		time.Sleep(5 * time.Second)
 		if c := r.checked(t); c.Boundary.Size != 2 || waits() {

@@ -17,11 +17,16 @@ type Member struct {
 	Group   string `json:"group"`   // the cluster's id, "" for a master that is new
 	Epoch   uint64 `json:"epoch"`   // of the group: goes up when a lost majority is replaced by hand; 0 for a master that is new
 	Applied uint64 `json:"applied"` // index of the newest log entry that is in its state
-	// Signs: it knows the commands of the log's keys. Masters of before do not say so, and take no member that does: it is in answers alone.
+	// Signs is what commit b74b8ae announces in place of a level: it knows the commands of the log's keys. It is sent for leaders of that
+	// commit. It is read of members of level 0 alone, and goes away with that level. Older masters take no member with this field or
+	// the next one, so both are in answers alone.
 	Signs bool `json:"signs,omitempty"`
-	// Level is the highest protocol level that its program knows: see masterfsm.RaiseLevel. Like Signs it is in answers alone.
+	// Level is the highest protocol level that the master's program knows: see masterfsm.RaiseLevel.
 	Level uint64 `json:"level,omitempty"`
 }
+
+// KnowsLogKeys reports whether the master's program knows the commands of the log's keys.
+func (m Member) KnowsLogKeys() bool { return m.Level > 0 || m.Signs }
 
 // Adoption makes a new master part of a group.
 type Adoption struct {
@@ -97,11 +102,13 @@ type Registration struct {
 	Boot        string `json:"boot"`         // the name of this start of the worker: a new start is judged anew
 	// Previous is the start of this worker that the masters have, as far as it knows. Lists tells that it keeps a list
 	// of its starts. Masters before protocol level 1 do not know them.
-	Previous string     `json:"previous,omitempty"`
-	Lists    bool       `json:"lists,omitempty"`
-	Height   uint64     `json:"height"`
-	Hash     chain.Hash `json:"hash"`
-	Unclean  bool       `json:"unclean,omitempty"` // storage nodes: the one before this start was not shut down
+	Previous string `json:"previous,omitempty"`
+	Lists    bool   `json:"lists,omitempty"`
+	// Level is the highest protocol level that the worker's program knows, 0 for a program before level 2.
+	Level   uint64     `json:"level,omitempty"`
+	Height  uint64     `json:"height"`
+	Hash    chain.Hash `json:"hash"`
+	Unclean bool       `json:"unclean,omitempty"` // storage nodes: the one before this start was not shut down
 }
 
 // Registered answers a registration.

@@ -16,7 +16,7 @@ func TestRun(t *testing.T) {
 	t.Logf("%d records/s", 2*applied)
 }
 
-func TestRunRefusesNothing(t *testing.T) {
+func TestRunRejectsAnEmptyBatch(t *testing.T) {
 	if _, err := Run(t.Context(), t.TempDir(), 256, 0, 1, time.Second); err == nil {
 		t.Fatal("no records a batch, and no error")
 	}

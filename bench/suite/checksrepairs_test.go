@@ -13,7 +13,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/internal/noderpc"
-	"github.com/chainstore/chainstore/storagenode"
+	"github.com/chainstore/chainstore/storagenode/audit"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -31,9 +31,9 @@ func small(t *testing.T) built {
 	return c
 }
 
-func TestChainsThatAreMadeAreValid(t *testing.T) {
+func TestBuiltChainsAreValid(t *testing.T) {
 	c := small(t)
-	s, err := storagenode.Verify(t.Context(), c.dir, nil)
+	s, err := audit.Verify(t.Context(), c.dir, nil)
 	if err != nil || s.Height != c.height || s.Hash != c.hash || s.Records != c.records() {
 		t.Errorf("%+v, %v; made were %+v", s, err, c)
 	}
@@ -96,13 +96,13 @@ func TestRegistryRegisters(t *testing.T) {
 	}
 	masters := noderpc.NewMasters(noderpc.NewTransport(), string(token))
 	first, err := masters.Register(t.Context(), r.url,
-		wire.Registration{Role: "storage", URL: url, MasterToken: "secret"})
+		wire.Registration{Role: "storage", URL: url, MasterToken: "secret"}, false)
 	if err != nil || first.ID == "" || first.Group == "" {
 		t.Errorf("%+v, %v", first, err)
 	}
 	again, err := masters.Register(t.Context(), r.url, wire.Registration{
 		Role: "storage", URL: url, MasterToken: "secret", ID: first.ID, AccessToken: first.AccessToken,
-	})
+	}, false)
 	if err != nil || again != first {
 		t.Errorf("it was %+v, and is %+v, %v", first, again, err)
 	}

@@ -92,7 +92,7 @@ func TestRunCountsWhatTheServerAnswered(t *testing.T) {
 	}
 }
 
-// longEnough runs a test with more and more time until it reports that its load came to what it looks at: on a busy
+// longEnough runs a test for longer and longer until it reports that its load was sufficient. On a busy
 // machine a short run may be over after its first request.
 func longEnough(t *testing.T, test func(d time.Duration) bool) {
 	t.Helper()
@@ -197,7 +197,7 @@ func TestRunOutlivesADeadServer(t *testing.T) {
 	}
 }
 
-func TestTheEndOfTheContextCutsARun(t *testing.T) {
+func TestRunEndsWithItsContext(t *testing.T) {
 	asked := make(chan struct{}, 8)
 	block := make(chan struct{})
 	addr, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -224,7 +224,7 @@ func TestTheEndOfTheContextCutsARun(t *testing.T) {
 	}
 }
 
-func TestAnswersThatCannotBeTaken(t *testing.T) {
+func TestMalformedResponses(t *testing.T) {
 	cases := []struct {
 		name, answer string
 		want         error
@@ -250,12 +250,12 @@ func TestAnswersThatCannotBeTaken(t *testing.T) {
 	}
 }
 
-// reading is a client that gets an answer without a server.
+// reading is a client that reads a response without a server.
 func reading(answer string) *httpClient {
 	return &httpClient{socket: &socket{in: bufio.NewReaderSize(strings.NewReader(answer), 32<<10)}}
 }
 
-func TestAnswersThatCan(t *testing.T) {
+func TestResponses(t *testing.T) {
 	c := reading("HTTP/1.1 201 Created\r\nDate: now\r\nCONTENT-LENGTH:  4\r\n\r\nbodyHTTP/1.1 304 Not " +
 		"Modified\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 	for _, want := range []struct {
@@ -281,7 +281,7 @@ func FuzzAnswer(f *testing.F) {
 	})
 }
 
-func TestCeilingTakesTheLoad(t *testing.T) {
+func TestServeCeiling(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	addrFile := filepath.Join(t.TempDir(), "addr")
 	served := make(chan error, 1)

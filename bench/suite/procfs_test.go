@@ -19,7 +19,7 @@ func TestUsageOfThisProcess(t *testing.T) {
 	}
 }
 
-func TestCPUSecondsWhateverTheProgramIsCalled(t *testing.T) {
+func TestCPUSecondsOfAnyProgramName(t *testing.T) {
 	const rest = " S 1 2 3 0 -1 4194560 5 6 7 8 150 50 0 0 20 0 1 0 100"
 	for _, name := range []string{"(chainstore)", "(a b) c)", "(()"} {
 		if s, err := cpuSeconds([]byte("42 " + name + rest)); err != nil || s != 2 {

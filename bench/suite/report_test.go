@@ -13,7 +13,7 @@ import (
 
 func ptr[T any](v T) *T { return &v }
 
-// example is a report with something in every part.
+// example is a report with every part filled.
 func example() *Report {
 	r := &Report{
 		Time: time.Date(2025, 1, 2, 3, 4, 5, 0, time.UTC), Machine: "linux/amd64, 2 processors, go1.26", Runs: 3,
@@ -82,7 +82,7 @@ func example() *Report {
 	return r
 }
 
-func TestReportForPeople(t *testing.T) {
+func TestReportAsText(t *testing.T) {
 	var out bytes.Buffer
 	if err := example().Print(&out); err != nil {
 		t.Fatal(err)
@@ -96,7 +96,7 @@ func TestReportForPeople(t *testing.T) {
 	}
 }
 
-func TestReportForPrograms(t *testing.T) {
+func TestReportAsJSON(t *testing.T) {
 	encoded, err := json.Marshal(example())
 	if err != nil {
 		t.Fatal(err)
@@ -225,7 +225,7 @@ func TestChoose(t *testing.T) {
 	}
 }
 
-func TestRunRefusesWhatMakesNoSense(t *testing.T) {
+func TestRunRejectsInvalidConfig(t *testing.T) {
 	good := Config{Dir: t.TempDir(), Runs: 1, Duration: time.Second, ReadRecords: 1, ChainMiB: 1}
 	for name, change := range map[string]func(*Config){
 		"--runs":         func(c *Config) { c.Runs = 0 },

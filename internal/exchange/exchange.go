@@ -89,8 +89,8 @@ func Do(ctx context.Context, send Send, q *Request) (*Answer, error) {
 	return Read(q.Base, resp, q.Limit)
 }
 
-// Read reads the body of a response of at most limit bytes, or [MaxSmall] bytes if its status is not a good one, and closes
-// it. Errors are those of [Do].
+// Read reads the body of a response of at most limit bytes, or [MaxSmall] bytes if its status is not a good one, and
+// closes it. Errors are those of [Do].
 func Read(base string, resp *http.Response, limit int) (*Answer, error) {
 	if resp.StatusCode/100 != 2 {
 		limit = MaxSmall
@@ -106,7 +106,8 @@ func Read(base string, resp *http.Response, limit int) (*Answer, error) {
 	return &Answer{Base: base, Status: resp.StatusCode, Header: resp.Header, Body: body}, nil
 }
 
-// NoAnswer wraps the error of a transport in [wire.ErrNoAnswer]. It drops a [url.Error], which would name the URL again.
+// NoAnswer wraps the error of a transport in [wire.ErrNoAnswer]. It drops a [url.Error], which would name the URL
+// again.
 func NoAnswer(base string, err error) error {
 	var ue *url.Error
 	if errors.As(err, &ue) {
@@ -121,8 +122,8 @@ func NotSent(err error) bool {
 	return errors.As(err, &op) && op.Op == "dial"
 }
 
-// heldBody is the body of a request over bytes of the caller. A transport may read a body even after it has returned, but
-// it always closes it. The bytes are in use until then.
+// heldBody is the body of a request over bytes of the caller. A transport may read a body even after it has returned,
+// but it always closes it. The bytes are in use until then.
 type heldBody struct {
 	bytes.Reader
 	held   *sync.WaitGroup

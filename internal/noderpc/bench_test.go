@@ -24,7 +24,7 @@ func BenchmarkSubmit(b *testing.B) {
 			b.SetBytes(int64(size))
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := m.Submit(b.Context(), server.URL, body); err != nil {
+				if _, err := m.Submit(b.Context(), server.URL, body, false); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -19,24 +19,25 @@ import (
 // maxChainBlock bounds a block's bytes, so that a wrong length does not fill the memory.
 const maxChainBlock = 256 << 20
 
-// ChainStatus asks a storage node how far its chain goes, under the cluster token: for a recovery of the masters.
+// ChainStatus asks a storage node for the height of its chain, for a recovery of the masters.
 func (m *Masters) ChainStatus(ctx context.Context, url string) (wire.ChainStatus, error) {
-	return getJSON[wire.ChainStatus](ctx, m, url, wire.PathChain, exchange.MaxSmall)
+	return get[wire.ChainStatus](ctx, m, url, wire.PathChain, exchange.MaxSmall)
 }
 
-// NewEpoch has a storage node refuse the leaders of all epochs below one, and tells what it has from then on. The
-// error wraps [wire.ErrForbidden] where a leader has given it orders lately, [wire.ErrFenced] where it has that epoch already,
-// [wire.ErrOtherGroup] where it is of another group.
+// NewEpoch makes a storage node refuse the leaders of all epochs below the given one, and returns its status
+// afterwards. The error wraps [wire.ErrForbidden] if a leader has given it orders recently, [wire.ErrFenced] if it has
+// that epoch already, [wire.ErrOtherGroup] if it belongs to another group.
 func (m *Masters) NewEpoch(ctx context.Context, url string, order wire.NewEpoch) (wire.ChainStatus, error) {
-	a, err := m.postJSON(ctx, url, wire.PathChainEpoch, order)
-	if err != nil {
-		return wire.ChainStatus{}, err
+	var status wire.ChainStatus
+	a, err := m.post(ctx, url, wire.PathChainEpoch, order, false)
+	if err == nil {
+		err = a.Decode(&status)
 	}
-	return decoded[wire.ChainStatus](a)
+	return status, err
 }
 
-// ChainBlocks reads the blocks from one number up to another from a storage node and hands each to take, in order. Nothing is proven:
-// that is for take, whose error ends the reading.
+// ChainBlocks reads the blocks from number from up to but not including to from a storage node, and passes each to
+// take, in order. It proves nothing: that is up to take, whose error ends the call.
 func (m *Masters) ChainBlocks(ctx context.Context, url string, from, to uint64, take func(chain.Block) error) error {
 	path := wire.PathChainBlocks + "?from=" + strconv.FormatUint(from, 10) + "&to=" + strconv.FormatUint(to, 10)
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url+path, nil)
@@ -44,7 +45,7 @@ func (m *Masters) ChainBlocks(ctx context.Context, url string, from, to uint64, 
 		return fmt.Errorf("%w: %s: %w", wire.ErrNoAnswer, url, err)
 	}
 	r.Header = nodeHeader(m.auth)
-	response, err := m.send(r)
+	response, err := m.transport.RoundTrip(r)
 	if err != nil {
 		return exchange.NoAnswer(url, err)
 	}
@@ -90,7 +91,7 @@ func readChainBlock(r io.Reader) (chain.Block, error) {
 	return block, nil
 }
 
-// brokenOff: the node ends its answer early where it cannot read a block.
+// brokenOff is the error of an answer that ends early. A node ends it at a block that it cannot read.
 func brokenOff(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		err = io.ErrUnexpectedEOF

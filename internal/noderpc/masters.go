@@ -10,60 +10,51 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Masters are the calls between masters, and from workers to masters, under the cluster token. Each goes to one URL, once,
-// and lasts as long as its context. It may be used by many goroutines at once.
+// Masters are the calls between masters, and from workers to masters, under the cluster token. Each goes to one URL,
+// once, and lasts as long as its context. It may be used by many goroutines at once.
 //
-// Every call may be repeated safely. So when a kept connection turns out to be closed, the transport repeats the call on
-// another connection, unless it had sent part of a large body. That connection may be a kept one too: see [Masters.Fresh].
+// Every call may be repeated safely. So when a kept connection turns out to be closed, the transport repeats the call
+// on another connection, unless it had sent part of a large body.
+//
+// A forwarded call is marked as one that a master received from another node. The receiver does not forward it again.
 type Masters struct {
 	auth      []string
-	hops      []string // value of the header; nil for a call on behalf of this node
 	transport *Transport
-	send      exchange.Send
 }
 
 // NewMasters returns the calls of a node with that cluster token.
 func NewMasters(t *Transport, token string) *Masters {
-	return &Masters{auth: exchange.Bearer(token), transport: t, send: t.kept.RoundTrip}
-}
-
-// Fresh returns calls that each use a new connection and close it afterwards: for the last try, since kept connections
-// may be dead and not yet closed.
-func (m *Masters) Fresh() *Masters {
-	fresh := *m
-	fresh.send = m.transport.fresh.RoundTrip
-	return &fresh
-}
-
-// Forwarding returns calls that are marked as forwarded by a master. The receiver does not forward them again.
-func (m *Masters) Forwarding() *Masters {
-	forwarding := *m
-	forwarding.hops = oneHop
-	return &forwarding
+	return &Masters{auth: exchange.Bearer(token), transport: t}
 }
 
 // CloseIdle closes the idle connections of the transport.
 func (m *Masters) CloseIdle() { m.transport.CloseIdle() }
 
-// Member asks a master who it is.
+// Member asks a master for its identity.
 func (m *Masters) Member(ctx context.Context, url string) (wire.Member, error) {
-	return getJSON[wire.Member](ctx, m, url, wire.PathMember, exchange.MaxSmall)
+	return get[wire.Member](ctx, m, url, wire.PathMember, exchange.MaxSmall)
 }
 
 // Adopt makes a new master part of a group.
 func (m *Masters) Adopt(ctx context.Context, url string, adoption wire.Adoption) error {
-	_, err := m.postJSON(ctx, url, wire.PathAdopt, adoption)
+	_, err := m.post(ctx, url, wire.PathAdopt, adoption, false)
 	return err
 }
 
-// Submit hands a submission to the leader and returns its answer; both are binary. It tells the leader that the request has
-// passed one master already. The submission may be reused when Submit has returned.
-func (m *Masters) Submit(ctx context.Context, url string, submission []byte) ([]byte, error) {
+// Submit sends a submission to the leader, as a forwarded call, and returns its answer; both are binary. The caller may
+// reuse the submission when Submit has returned. With fresh the call uses a connection of its own: kept connections may
+// be dead and not yet closed.
+func (m *Masters) Submit(ctx context.Context, url string, submission []byte, fresh bool) ([]byte, error) {
 	header := nodeHeader(m.auth)
 	header["Content-Type"] = exchange.TypeOctets
 	header[wire.HeaderHops] = oneHop
-	a, err := call(ctx, m.send, &exchange.Request{
-		Method: http.MethodPost, Base: url, Path: wire.PathSubmissions, Header: header, Body: submission, Limit: exchange.MaxMedium,
+	send := m.transport.RoundTrip
+	if fresh {
+		send = m.transport.fresh.RoundTrip
+	}
+	a, err := call(ctx, send, &exchange.Request{
+		Method: http.MethodPost, Base: url, Path: wire.PathSubmissions, Header: header, Body: submission,
+		Limit: exchange.MaxMedium,
 	})
 	if err != nil {
 		return nil, err
@@ -75,116 +66,80 @@ var oneHop = []string{"1"}
 
 // ReadIndex asks the leader for its commit index, confirmed by a majority.
 func (m *Masters) ReadIndex(ctx context.Context, url string) (wire.ReadIndex, error) {
-	return getJSON[wire.ReadIndex](ctx, m, url, wire.PathReadIndex, exchange.MaxSmall)
+	return get[wire.ReadIndex](ctx, m, url, wire.PathReadIndex, exchange.MaxSmall)
 }
 
-// Cluster asks the leader for the cluster as it sees it, liveness included.
+// Cluster asks the leader for its view of the cluster, including liveness.
 func (m *Masters) Cluster(ctx context.Context, url string) (wire.Cluster, error) {
-	return getJSON[wire.Cluster](ctx, m, url, wire.PathLeaderStatus, exchange.MaxMedium)
+	return get[wire.Cluster](ctx, m, url, wire.PathLeaderStatus, exchange.MaxMedium)
 }
 
-// Integrity asks the leader for the integrity of the storage nodes as it sees it.
+// Integrity asks the leader for its view of the storage nodes' integrity.
 func (m *Masters) Integrity(ctx context.Context, url string) (wire.Integrity, error) {
-	return getJSON[wire.Integrity](ctx, m, url, wire.PathLeaderIntegrity, exchange.MaxMedium)
+	return get[wire.Integrity](ctx, m, url, wire.PathLeaderIntegrity, exchange.MaxMedium)
 }
 
-// Announce tells a master who this one is, and has it let in where it is new. The error wraps [wire.ErrRemoved] where the group has
-// taken it out, [wire.ErrOtherGroup] where it is of another, and [wire.ErrTooFewMasters] where it cannot take the place of another now.
-func (m *Masters) Announce(ctx context.Context, url string, member wire.Member) (wire.Announced, error) {
-	a, err := m.postJSON(ctx, url, wire.PathMasters, member)
-	if err != nil {
-		return wire.Announced{}, err
+// Announce announces a master to another one, which lets it join if it is new. The error wraps [wire.ErrRemoved] if the
+// group has removed the announced master, [wire.ErrOtherGroup] if it belongs to another group, and
+// [wire.ErrTooFewMasters] if it cannot replace another master now.
+func (m *Masters) Announce(
+	ctx context.Context, url string, member wire.Member, forwarded bool,
+) (announced wire.Announced, err error) {
+	a, err := m.post(ctx, url, wire.PathMasters, member, forwarded)
+	if err == nil {
+		err = a.Decode(&announced)
 	}
-	return decoded[wire.Announced](a)
+	return announced, err
 }
 
 // State asks a master for the hash of its state.
 func (m *Masters) State(ctx context.Context, url string) (wire.StateHash, error) {
-	return getJSON[wire.StateHash](ctx, m, url, wire.PathState, exchange.MaxSmall)
+	return get[wire.StateHash](ctx, m, url, wire.PathState, exchange.MaxSmall)
 }
 
-// Suspect tells the leader of a storage node that answered wrong.
+// Suspect reports a storage node that gave a wrong answer to the leader.
 func (m *Masters) Suspect(ctx context.Context, url string, s wire.Suspicion) error {
-	_, err := m.postJSON(ctx, url, wire.PathSuspects, s)
+	_, err := m.post(ctx, url, wire.PathSuspects, s, false)
 	return err
 }
 
-// Register registers a worker through a master, which need not be the leader. The error wraps [wire.ErrRemoved] where the
-// cluster has taken the worker out, and is an [*wire.OtherStartError] where the masters have another start of it.
-func (m *Masters) Register(ctx context.Context, url string, r wire.Registration) (wire.Registered, error) {
-	a, err := m.postJSON(ctx, url, wire.PathWorkers, r)
-	var e *wire.Error
-	if errors.As(err, &e) && errors.Is(e, wire.ErrOtherStart) {
-		var other wire.OtherStart
-		if err := a.Decode(&other); err != nil {
-			return wire.Registered{}, err
+// Register registers a worker through a master, which need not be the leader unless the call is forwarded. The error
+// wraps [wire.ErrRemoved] if the cluster has removed the worker, and is a [*wire.OtherStartError] if another start of
+// the worker is registered.
+func (m *Masters) Register(
+	ctx context.Context, url string, r wire.Registration, forwarded bool,
+) (registered wire.Registered, err error) {
+	a, err := m.post(ctx, url, wire.PathWorkers, r, forwarded)
+	var other wire.OtherStart
+	switch {
+	case err == nil:
+		err = a.Decode(&registered)
+	case errors.Is(err, wire.ErrOtherStart):
+		if broken := a.Decode(&other); broken != nil {
+			return wire.Registered{}, broken
 		}
-		return wire.Registered{}, &wire.OtherStartError{Err: e, Start: other.Start}
+		err = &wire.OtherStartError{Err: err, Start: other.Start}
 	}
-	if err != nil {
-		return wire.Registered{}, err
-	}
-	return decoded[wire.Registered](a)
+	return registered, err
 }
 
-func getJSON[T any](ctx context.Context, m *Masters, url, path string, limit int) (T, error) {
-	a, err := call(ctx, m.send, &exchange.Request{
+func get[T any](ctx context.Context, m *Masters, url, path string, limit int) (T, error) {
+	return callFor[T](ctx, m.transport.RoundTrip, &exchange.Request{
 		Method: http.MethodGet, Base: url, Path: path, Header: nodeHeader(m.auth), Limit: limit,
 	})
-	if err != nil {
-		var none T
-		return none, err
-	}
-	return decoded[T](a)
 }
 
-func (m *Masters) postJSON(ctx context.Context, url, path string, body any) (*exchange.Answer, error) {
+func (m *Masters) post(ctx context.Context, url, path string, body any, forwarded bool) (*exchange.Answer, error) {
 	data, err := json.Marshal(body)
 	if err != nil {
 		return nil, err
 	}
 	header := nodeHeader(m.auth)
 	header["Content-Type"] = exchange.TypeJSON
-	if m.hops != nil {
-		header[wire.HeaderHops] = m.hops
+	if forwarded {
+		header[wire.HeaderHops] = oneHop
 	}
-	return call(ctx, m.send, &exchange.Request{
+	return call(ctx, m.transport.RoundTrip, &exchange.Request{
 		Method: http.MethodPost, Base: url, Path: path, Header: header, Body: data, Limit: exchange.MaxSmall,
 	})
-}
-
-// nodeHeader starts the header of a call between nodes.
-func nodeHeader(auth []string) http.Header {
-	header := make(http.Header, 8)
-	if auth != nil {
-		header["Authorization"] = auth
-	}
-	// An empty list is net/http's sign that a request may be repeated on another connection; it sends no such header.
-	header[wire.HeaderIdempotencyKey] = []string{}
-	return header
-}
-
-// call is an exchange whose answer must be good; a problem is an [*wire.Error].
-func call(ctx context.Context, send exchange.Send, q *exchange.Request) (*exchange.Answer, error) {
-	a, err := exchange.Do(ctx, send, q)
-	if err != nil {
-		return nil, err
-	}
-	return a, fenced(a, a.Problem())
-}
-
-// fenced is the problem, with the newest order that the worker has let in where it is a refusal that names one: a
-// [*wire.FencedError].
-func fenced(a *exchange.Answer, problem error) error {
-	var f wire.Fenced
-	if !errors.Is(problem, wire.ErrFenced) || json.Unmarshal(a.Body, &f) != nil || f.Epoch == nil {
-		return problem
-	}
-	return &wire.FencedError{Highest: wire.Order{Epoch: *f.Epoch, Term: f.Term}, Err: problem}
-}
-
-func decoded[T any](a *exchange.Answer) (T, error) {
-	var v T
-	err := a.Decode(&v)
-	return v, err
 }

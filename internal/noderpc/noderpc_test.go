@@ -62,7 +62,7 @@ func TestMastersCalls(t *testing.T) {
 	if err := m.Adopt(ctx, server.URL, wire.Adoption{Group: "g", Epoch: 3, Member: "m1"}); err != nil {
 		t.Error(err)
 	}
-	if v, err := m.Submit(ctx, server.URL, []byte("submission")); err != nil || string(v) != "answer to submission" {
+	if v, err := m.Submit(ctx, server.URL, []byte("submission"), false); err != nil || string(v) != "answer to submission" {
 		t.Errorf("%s, %v", v, err)
 	}
 	if v, err := m.ReadIndex(ctx, server.URL); err != nil || v != (wire.ReadIndex{Index: 7, Term: 2}) {
@@ -71,7 +71,7 @@ func TestMastersCalls(t *testing.T) {
 	if v, err := m.Cluster(ctx, server.URL); err != nil || v.Leader != "m1" {
 		t.Errorf("%+v, %v", v, err)
 	}
-	if v, err := m.Register(ctx, server.URL, wire.Registration{Role: "miner"}); err != nil || v.ID != "w1" {
+	if v, err := m.Register(ctx, server.URL, wire.Registration{Role: "miner"}, false); err != nil || v.ID != "w1" {
 		t.Errorf("%+v, %v", v, err)
 	}
 }
@@ -86,10 +86,52 @@ func TestRegisterOtherStart(t *testing.T) {
 			Start:   "b2",
 		})
 	})
-	_, err := newMasters(t).Register(t.Context(), server.URL, wire.Registration{Role: "miner"})
+	_, err := newMasters(t).Register(t.Context(), server.URL, wire.Registration{Role: "miner"}, false)
 	var other *wire.OtherStartError
 	if !errors.Is(err, wire.ErrOtherStart) || !errors.As(err, &other) || other.Start != "b2" {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A master that forwards a call returns the refusal of the leader. The forwarded call is marked.
+func TestForwardedCalls(t *testing.T) {
+	problem, hops := "", ""
+	server, _ := node(t, func(w http.ResponseWriter, r *http.Request) {
+		hops = r.Header.Get(wire.HeaderHops)
+		w.Header().Set("Content-Type", wire.TypeProblem)
+		w.WriteHeader(http.StatusConflict)
+		answer := wire.OtherStart{Problem: wire.Problem{Type: wire.ProblemBase + problem, Title: "no"}, Start: "b2"}
+		if err := json.NewEncoder(w).Encode(answer); err != nil {
+			t.Error(err)
+		}
+	})
+	m := newMasters(t)
+	for name, want := range map[string]error{
+		wire.ErrRemoved.Name: wire.ErrRemoved, wire.ErrOtherGroup.Name: wire.ErrOtherGroup,
+		wire.ErrTooFewMasters.Name: wire.ErrTooFewMasters, wire.ErrBadRequest.Name: wire.ErrBadRequest,
+		wire.ErrNoLeader.Name: wire.ErrNotLeader,
+	} {
+		problem = name
+		if _, err := m.Announce(t.Context(), server.URL, wire.Member{}, true); !errors.Is(err, want) || hops != "1" {
+			t.Errorf("%s: %v with %q hops, want %v", name, err, hops, want)
+		}
+		if _, err := m.Announce(t.Context(), server.URL, wire.Member{}, false); !errors.Is(err, want) || hops != "" {
+			t.Errorf("%s, for itself: %v with %q hops, want %v", name, err, hops, want)
+		}
+	}
+	if _, err := m.Register(t.Context(), server.URL, wire.Registration{}, true); err == nil || hops != "1" {
+		t.Errorf("a registration: %v with %q hops", err, hops)
+	}
+	for name, want := range map[string]error{
+		wire.ErrRemoved.Name: wire.ErrRemoved, wire.ErrBadRequest.Name: wire.ErrBadRequest,
+		wire.ErrOtherStart.Name: wire.ErrOtherStart,
+	} {
+		problem = name
+		_, err := m.Register(t.Context(), server.URL, wire.Registration{ID: "w1"}, true)
+		var other *wire.OtherStartError
+		if !errors.Is(err, want) || errors.As(err, &other) && other.Start != "b2" || hops != "1" {
+			t.Errorf("a registration, %s: %v with %q hops, want %v", name, err, hops, want)
+		}
 	}
 }
 
@@ -97,26 +139,26 @@ func TestNodeErrorsTellWhetherThereWasAnAnswer(t *testing.T) {
 	m := newMasters(t)
 	dead := httptest.NewServer(nil)
 	dead.Close()
-	if _, err := m.Submit(t.Context(), dead.URL, []byte("x")); !errors.Is(err, wire.ErrNoAnswer) || !exchange.NotSent(err) {
+	if _, err := m.Submit(t.Context(), dead.URL, []byte("x"), false); !errors.Is(err, wire.ErrNoAnswer) || !exchange.NotSent(err) {
 		t.Error(err)
 	}
-	if _, err := m.Submit(t.Context(), "no url\n", []byte("x")); !errors.Is(err, wire.ErrNoAnswer) {
+	if _, err := m.Submit(t.Context(), "no url\n", []byte("x"), false); !errors.Is(err, wire.ErrNoAnswer) {
 		t.Error(err)
 	}
 	refuses, _ := node(t, refuse(http.StatusServiceUnavailable, wire.ErrNoLeader.Name))
 	var e *wire.Error
-	if _, err := m.Submit(t.Context(), refuses.URL, []byte("x")); errors.Is(err, wire.ErrNoAnswer) || !errors.Is(err, wire.ErrNoLeader) || !errors.As(err, &e) {
+	if _, err := m.Submit(t.Context(), refuses.URL, []byte("x"), false); errors.Is(err, wire.ErrNoAnswer) || !errors.Is(err, wire.ErrNoLeader) || !errors.As(err, &e) {
 		t.Error(err)
 	}
 	breaks, _ := node(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
-	if _, err := m.Submit(t.Context(), breaks.URL, []byte("x")); !errors.Is(err, wire.ErrNoAnswer) || exchange.NotSent(err) {
+	if _, err := m.Submit(t.Context(), breaks.URL, []byte("x"), false); !errors.Is(err, wire.ErrNoAnswer) || exchange.NotSent(err) {
 		t.Error(err)
 	}
 	cut, _ := node(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", "100")
 		w.Write([]byte("too little"))
 	})
-	if _, err := m.Submit(t.Context(), cut.URL, []byte("x")); !errors.Is(err, wire.ErrNoAnswer) || exchange.NotSent(err) {
+	if _, err := m.Submit(t.Context(), cut.URL, []byte("x"), false); !errors.Is(err, wire.ErrNoAnswer) || exchange.NotSent(err) {
 		t.Error(err)
 	}
 	stranger, _ := node(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") })
@@ -136,28 +178,28 @@ func TestConnectionsAreKeptAndFreshOnesAreNot(t *testing.T) {
 		io.Copy(w, r.Body)
 	})
 	m := newMasters(t)
-	submit := func(m *Masters) {
+	submit := func(fresh bool) {
 		t.Helper()
-		if _, err := m.Submit(t.Context(), server.URL, []byte("x")); err != nil {
+		if _, err := m.Submit(t.Context(), server.URL, []byte("x"), fresh); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for range 10 {
-		submit(m)
+		submit(false)
 	}
 	if n := connections.Load(); n != 1 {
 		t.Errorf("%d connections for 10 calls, one after the other", n)
 	}
 	for i := range 3 {
-		submit(m.Fresh())
+		submit(true)
 		if n := connections.Load(); n != int32(2+i) {
 			t.Errorf("%d connections after %d fresh calls", n, i+1)
 		}
 	}
 	// A kept connection that the other side has closed costs nothing but a new one.
 	server.CloseClientConnections()
-	submit(m)
-	submit(m)
+	submit(false)
+	submit(false)
 }
 
 func TestTheBodyIsTheCallersAgainWhenTheCallReturns(t *testing.T) {
@@ -168,7 +210,7 @@ func TestTheBodyIsTheCallersAgainWhenTheCallReturns(t *testing.T) {
 	body := make([]byte, 4<<20)
 	for range 5 {
 		// Whether the answer or the broken connection is seen first is the network's choice.
-		if _, err := m.Submit(t.Context(), server.URL, body); !errors.Is(err, wire.ErrNoLeader) && !errors.Is(err, wire.ErrNoAnswer) {
+		if _, err := m.Submit(t.Context(), server.URL, body, false); !errors.Is(err, wire.ErrNoLeader) && !errors.Is(err, wire.ErrNoAnswer) {
 			t.Error(err)
 		}
 		clear(body)
@@ -178,7 +220,7 @@ func TestTheBodyIsTheCallersAgainWhenTheCallReturns(t *testing.T) {
 	defer close(release)
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	if _, err := m.Submit(ctx, hangs.URL, body); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := m.Submit(ctx, hangs.URL, body, false); !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
 	}
 	clear(body)

@@ -14,8 +14,8 @@ const (
 	keptConnections = 64
 )
 
-// Transport carries the calls between nodes. A role has one. It keeps connections, uses no proxy and follows no redirect.
-// It may be used by many goroutines at once.
+// Transport carries the calls between nodes. A role has one. It keeps connections, uses no proxy and follows no
+// redirect. It may be used by many goroutines at once.
 type Transport struct {
 	kept, fresh *http.Transport
 }

@@ -34,10 +34,10 @@ func eachCall(t *testing.T, url string) map[string]error {
 	worker, order := wire.Worker{URL: url, Token: masterToken}, wire.Order{Epoch: 1, Term: 1}
 	errs := map[string]error{}
 	_, errs["Member"] = masters.Member(ctx, url)
-	_, errs["Register"] = masters.Register(ctx, url, wire.Registration{})
-	_, errs["Submit"] = masters.Submit(ctx, url, []byte("x"))
-	_, errs["Submit, fresh"] = masters.Fresh().Submit(ctx, url, make([]byte, 1<<20))
-	_, errs["Announce, forwarding"] = masters.Forwarding().Announce(ctx, url, wire.Member{})
+	_, errs["Register"] = masters.Register(ctx, url, wire.Registration{}, false)
+	_, errs["Submit"] = masters.Submit(ctx, url, []byte("x"), false)
+	_, errs["Submit, fresh"] = masters.Submit(ctx, url, make([]byte, 1<<20), true)
+	_, errs["Announce, forwarded"] = masters.Announce(ctx, url, wire.Member{}, true)
 	errs["ChainBlocks"] = masters.ChainBlocks(ctx, url, 0, 1, func(chain.Block) error { return nil })
 	_, errs["StorageStatus"] = workers.StorageStatus(ctx, worker, order)
 	_, errs["PutBlock"] = workers.PutBlock(ctx, worker, order, 1, make([]byte, 1<<20))

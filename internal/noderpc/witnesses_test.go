@@ -122,7 +122,8 @@ func TestAddCheckpoint(t *testing.T) {
 	}
 }
 
-// TestAddCheckpointOfOddAnswers: what is no witness is told as what it is, and cannot fill the memory or lead elsewhere.
+// TestAddCheckpointOfOddAnswers: what is no witness is told as what it is, and cannot fill the memory or lead
+// elsewhere.
 func TestAddCheckpointOfOddAnswers(t *testing.T) {
 	elsewhere, visits := node(t, func(http.ResponseWriter, *http.Request) {})
 	for name, c := range map[string]struct {

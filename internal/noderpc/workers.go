@@ -16,9 +16,10 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Workers are the calls of a master on storage nodes and miners. Each goes to one node, once, and lasts as long as its
-// context lets it. It may be used by many goroutines at once. Every call may be repeated safely, and the transport sends it
-// once more by itself when a kept connection turns out to be closed, unless it was in the middle of a large body.
+// Workers are the calls from a master to storage nodes and miners. Each goes to one node, once, and lasts as long as
+// its context. It may be used by many goroutines at once. Every call may be repeated safely. So when a kept connection
+// turns out to be closed, the transport repeats the call on another connection, unless it had sent part of a large
+// body.
 type Workers struct {
 	transport *Transport
 }
@@ -29,14 +30,14 @@ func NewWorkers(t *Transport) *Workers { return &Workers{transport: t} }
 // CloseIdle closes the idle connections of the transport.
 func (c *Workers) CloseIdle() { c.transport.CloseIdle() }
 
-// StorageStatus asks a storage node what it has.
+// StorageStatus asks a storage node for its status.
 func (c *Workers) StorageStatus(ctx context.Context, w wire.Worker, o wire.Order) (wire.StorageStatus, error) {
 	return workerJSON[wire.StorageStatus](ctx, c, w, &exchange.Request{
 		Method: http.MethodGet, Path: wire.PathWorkerStatus, Header: orderHeader(w, o), Limit: exchange.MaxSmall,
 	})
 }
 
-// MinerStatus asks a miner what it does.
+// MinerStatus asks a miner for its status.
 func (c *Workers) MinerStatus(ctx context.Context, w wire.Worker, o wire.Order) (wire.MinerStatus, error) {
 	return workerJSON[wire.MinerStatus](ctx, c, w, &exchange.Request{
 		Method: http.MethodGet, Path: wire.PathWorkerStatus, Header: orderHeader(w, o), Limit: exchange.MaxSmall,
@@ -44,49 +45,56 @@ func (c *Workers) MinerStatus(ctx context.Context, w wire.Worker, o wire.Order) 
 }
 
 // PutBlock stores an encoded block on a storage node and returns what the node has on disk afterwards. A block that the
-// node has already is no error. The error is a [*wire.NotNextError] with what the node has where the block does not follow its
-// last, and wraps [wire.ErrBadBlock] where it fails the verifier, [wire.ErrFenced] and a [*wire.FencedError] for a deposed
-// leader.
-func (c *Workers) PutBlock(ctx context.Context, w wire.Worker, o wire.Order, number uint64, block []byte) (wire.StorageStatus, error) {
+// node already has is not an error. The error is a [*wire.NotNextError] with the node's status if the block does not
+// follow the node's last one. It wraps [wire.ErrBadBlock] for a block that fails the verifier, and [wire.ErrFenced] and
+// a [*wire.FencedError] for the order of a deposed leader.
+func (c *Workers) PutBlock(
+	ctx context.Context, w wire.Worker, o wire.Order, number uint64, block []byte,
+) (wire.StorageStatus, error) {
 	return c.put(ctx, w, o, wire.PathBlocks, number, block)
 }
 
-// PutInbox keeps an encoded block on a storage node whose chain does not reach to it, and returns what the node has afterwards. The error
-// wraps [wire.ErrInboxFull] where it has no room, and those of [Workers.PutBlock].
-func (c *Workers) PutInbox(ctx context.Context, w wire.Worker, o wire.Order, number uint64, block []byte) (wire.StorageStatus, error) {
+// PutInbox stores an encoded block that is not next in a storage node's chain in its inbox, and returns the node's
+// status afterwards. The error wraps [wire.ErrInboxFull] if the inbox has no room, and is otherwise as of
+// [Workers.PutBlock].
+func (c *Workers) PutInbox(
+	ctx context.Context, w wire.Worker, o wire.Order, number uint64, block []byte,
+) (wire.StorageStatus, error) {
 	return c.put(ctx, w, o, wire.PathInbox, number, block)
 }
 
-func (c *Workers) put(ctx context.Context, w wire.Worker, o wire.Order, path string, number uint64, block []byte) (wire.StorageStatus, error) {
+func (c *Workers) put(
+	ctx context.Context, w wire.Worker, o wire.Order, path string, number uint64, block []byte,
+) (wire.StorageStatus, error) {
 	header := orderHeader(w, o)
 	header["Content-Type"] = exchange.TypeOctets
 	a, err := call(ctx, c.transport.RoundTrip, &exchange.Request{
 		Method: http.MethodPut, Base: w.URL, Path: path + strconv.FormatUint(number, 10),
 		Header: header, Body: block, Limit: exchange.MaxSmall,
 	})
-	var e *wire.Error
-	if errors.As(err, &e) && errors.Is(e, wire.ErrNotNext) {
-		var has wire.NotNext
-		if err := a.Decode(&has); err != nil {
-			return wire.StorageStatus{}, err
+	var status wire.StorageStatus
+	var has wire.NotNext
+	switch {
+	case err == nil:
+		err = a.Decode(&status)
+	case errors.Is(err, wire.ErrNotNext):
+		if broken := a.Decode(&has); broken != nil {
+			return wire.StorageStatus{}, broken
 		}
-		return wire.StorageStatus{}, &wire.NotNextError{Err: e, Status: has.StorageStatus}
+		err = &wire.NotNextError{Err: err, Status: has.StorageStatus}
 	}
-	if err != nil {
-		return wire.StorageStatus{}, err
-	}
-	return decoded[wire.StorageStatus](a)
+	return status, err
 }
 
-// ReadRecords reads records with their proofs from a storage node, up to [wire.MaxPlaces], and answers for each place in
-// order. Nothing is proven yet: that is for the caller, who knows the headers. The records point into one buffer per answer
-// of up to [wire.MaxReadBytes]: copy what is kept for long.
+// ReadRecords reads records with their proofs from a storage node, one for each place in order, and up to
+// [wire.MaxPlaces]. It does not verify the proofs: the caller knows the headers. The records share one buffer for each
+// answer of up to [wire.MaxReadBytes]: copy those that are kept for long.
 func (c *Workers) ReadRecords(ctx context.Context, w wire.Worker, places []wire.Place) ([]wire.ProvenRecord, error) {
 	records := make([]wire.ProvenRecord, 0, len(places))
-	// A node ends an answer that has grown long, so what is left is asked for again.
+	// A node ends an answer that has become long. The rest is requested again.
 	for len(records) < len(places) {
 		left := places[len(records):]
-		header := nodeHeader(exchange.Bearer(w.Token))
+		header := workerHeader(w)
 		header["Content-Type"] = exchange.TypeOctets
 		a, err := call(ctx, c.transport.RoundTrip, &exchange.Request{
 			Method: http.MethodPost, Base: w.URL, Path: wire.PathReadRecords,
@@ -98,7 +106,8 @@ func (c *Workers) ReadRecords(ctx context.Context, w wire.Worker, places []wire.
 		before := len(records)
 		for data := a.Body; len(data) > 0; {
 			if len(records) == len(places) {
-				return nil, fmt.Errorf("%s: %w: %d bytes behind the last of %d records", w.URL, exchange.ErrAnswer, len(data), len(left))
+				return nil, fmt.Errorf("%s: %w: %d bytes after the last of %d records",
+					w.URL, exchange.ErrAnswer, len(data), len(left))
 			}
 			var p wire.ProvenRecord
 			if p, data, err = wire.ParseProvenRecord(data); err != nil {
@@ -114,12 +123,15 @@ func (c *Workers) ReadRecords(ctx context.Context, w wire.Worker, places []wire.
 }
 
 // Headers reads up to limit headers from block from on, each with the inclusion path of its seal in the tree of that
-// size; fewer where the node or the tree has no more. Nothing is proven yet, besides that the numbers follow each other.
-func (c *Workers) Headers(ctx context.Context, w wire.Worker, from uint64, limit int, size uint64) ([]wire.ProvenHeader, error) {
+// size. There are fewer if the node or the tree has no more. It checks that the block numbers are consecutive, but does
+// not verify the proofs.
+func (c *Workers) Headers(
+	ctx context.Context, w wire.Worker, from uint64, limit int, size uint64,
+) ([]wire.ProvenHeader, error) {
 	path := wire.PathHeaders + "?from=" + strconv.FormatUint(from, 10) + "&limit=" + strconv.Itoa(limit) +
 		"&size=" + strconv.FormatUint(size, 10)
 	a, err := call(ctx, c.transport.RoundTrip, &exchange.Request{
-		Method: http.MethodGet, Base: w.URL, Path: path, Header: nodeHeader(exchange.Bearer(w.Token)), Limit: exchange.MaxMedium,
+		Method: http.MethodGet, Base: w.URL, Path: path, Header: workerHeader(w), Limit: exchange.MaxMedium,
 	})
 	if err != nil {
 		return nil, err
@@ -129,28 +141,29 @@ func (c *Workers) Headers(ctx context.Context, w wire.Worker, from uint64, limit
 		return nil, fmt.Errorf("%s: %w: %w", w.URL, exchange.ErrAnswer, err)
 	}
 	if len(headers) > limit {
-		return nil, fmt.Errorf("%s: %w: %d headers where %d were asked for", w.URL, exchange.ErrAnswer, len(headers), limit)
+		return nil, fmt.Errorf("%s: %w: %d headers instead of %d", w.URL, exchange.ErrAnswer, len(headers), limit)
 	}
 	for i := range headers {
 		if got, due := headers[i].Header.Block, from+uint64(i); got != due {
-			return nil, fmt.Errorf("%s: %w: the header of block %d where that of %d is due", w.URL, exchange.ErrAnswer, got, due)
+			return nil, fmt.Errorf("%s: %w: the header of block %d instead of block %d",
+				w.URL, exchange.ErrAnswer, got, due)
 		}
 	}
 	return headers, nil
 }
 
-// Locate asks a storage node which block a leaf belongs to. The answer is a hint: proving the record proves it.
+// Locate asks a storage node which block has a leaf. The answer is a hint. The proof of the record proves it.
 func (c *Workers) Locate(ctx context.Context, w wire.Worker, index uint64) (uint64, error) {
 	located, err := workerJSON[wire.Located](ctx, c, w, &exchange.Request{
 		Method: http.MethodGet, Path: wire.PathLocate + strconv.FormatUint(index, 10),
-		Header: nodeHeader(exchange.Bearer(w.Token)), Limit: exchange.MaxSmall,
+		Header: workerHeader(w), Limit: exchange.MaxSmall,
 	})
 	return located.Block, err
 }
 
-// ReadTiles reads tiles of the tree's hashes from a storage node, up to [wire.MaxTiles]. Nothing is proven yet.
+// ReadTiles reads up to [wire.MaxTiles] tiles of the tree's hashes from a storage node. It proves nothing.
 func (c *Workers) ReadTiles(ctx context.Context, w wire.Worker, tiles []tlog.Tile) (wire.TileData, error) {
-	header := nodeHeader(exchange.Bearer(w.Token))
+	header := workerHeader(w)
 	header["Content-Type"] = exchange.TypeOctets
 	a, err := call(ctx, c.transport.RoundTrip, &exchange.Request{
 		Method: http.MethodPost, Base: w.URL, Path: wire.PathReadTiles,
@@ -166,12 +179,13 @@ func (c *Workers) ReadTiles(ctx context.Context, w wire.Worker, tiles []tlog.Til
 	return d, nil
 }
 
-// Entries reads the data of count leaves from one on, up to [wire.TileWidth], from a storage node. Nothing is proven yet.
+// Entries reads the data of count leaves from leaf first on, up to [wire.TileWidth], from a storage node. It proves
+// nothing.
 func (c *Workers) Entries(ctx context.Context, w wire.Worker, first uint64, count int) (wire.Entries, error) {
 	a, err := call(ctx, c.transport.RoundTrip, &exchange.Request{
 		Method: http.MethodGet, Base: w.URL,
 		Path:   wire.PathEntries + "?first=" + strconv.FormatUint(first, 10) + "&count=" + strconv.Itoa(count),
-		Header: nodeHeader(exchange.Bearer(w.Token)), Limit: exchange.MaxSmall,
+		Header: workerHeader(w), Limit: exchange.MaxSmall,
 	})
 	if err != nil {
 		return wire.Entries{}, err
@@ -183,14 +197,14 @@ func (c *Workers) Entries(ctx context.Context, w wire.Worker, first uint64, coun
 	return e, nil
 }
 
-// FindRecords asks a storage node's index for the places of records, in order. They are hints: proving the records proves
-// them. Where the index does not reach the query's begin the answer's End is that begin.
+// FindRecords asks a storage node's index for the places of records, in order. They are hints. The proofs of the
+// records prove them. If the index does not reach the start of the query, the answer's End is that start.
 func (c *Workers) FindRecords(ctx context.Context, w wire.Worker, q wire.RecordQuery) (wire.RecordHits, error) {
 	body, err := json.Marshal(q)
 	if err != nil {
 		return wire.RecordHits{}, err
 	}
-	header := nodeHeader(exchange.Bearer(w.Token))
+	header := workerHeader(w)
 	header["Content-Type"] = exchange.TypeJSON
 	return workerJSON[wire.RecordHits](ctx, c, w, &exchange.Request{
 		Method: http.MethodPost, Path: wire.PathFindRecords, Header: header, Body: body, Limit: exchange.MaxSmall,
@@ -200,34 +214,41 @@ func (c *Workers) FindRecords(ctx context.Context, w wire.Worker, q wire.RecordQ
 // FindHash asks a storage node's index for the leaves that may have a hash.
 func (c *Workers) FindHash(ctx context.Context, w wire.Worker, h chain.Hash) (wire.RecordHits, error) {
 	return workerJSON[wire.RecordHits](ctx, c, w, &exchange.Request{
-		Method: http.MethodGet, Path: wire.PathFindHash + h.String(), Header: nodeHeader(exchange.Bearer(w.Token)), Limit: exchange.MaxSmall,
+		Method: http.MethodGet, Path: wire.PathFindHash + h.String(), Header: workerHeader(w), Limit: exchange.MaxSmall,
 	})
 }
 
-// Mine has a miner look for a nonce, and waits for it as long as it takes: the context's end tells the miner to stop. The
-// nonce is not checked.
+// Mine makes a miner search for a nonce and waits for it. The end of the context stops the miner. The nonce is not
+// checked.
 func (c *Workers) Mine(ctx context.Context, w wire.Worker, o wire.Order, order wire.MineOrder) (uint64, error) {
 	found, err := workerOrder[wire.Found](ctx, c, w, o, wire.PathMine, order)
 	return found.Nonce, err
 }
 
-// Check has a storage node check its chain, or asks how that goes.
-func (c *Workers) Check(ctx context.Context, w wire.Worker, o wire.Order, order wire.CheckOrder) (wire.CheckStatus, error) {
+// Check makes a storage node check its chain, or returns the status of that check.
+func (c *Workers) Check(
+	ctx context.Context, w wire.Worker, o wire.Order, order wire.CheckOrder,
+) (wire.CheckStatus, error) {
 	return workerOrder[wire.CheckStatus](ctx, c, w, o, wire.PathCheck, order)
 }
 
-// Receive opens a storage node for a repair, or asks how that goes.
-func (c *Workers) Receive(ctx context.Context, w wire.Worker, o wire.Order, order wire.ReceiveOrder) (wire.ReceiveStatus, error) {
+// Receive opens a storage node for a repair, or returns the status of that repair.
+func (c *Workers) Receive(
+	ctx context.Context, w wire.Worker, o wire.Order, order wire.ReceiveOrder,
+) (wire.ReceiveStatus, error) {
 	return workerOrder[wire.ReceiveStatus](ctx, c, w, o, wire.PathReceive, order)
 }
 
-// Send has a storage node send blocks to another, or asks how that goes.
-func (c *Workers) Send(ctx context.Context, w wire.Worker, o wire.Order, order wire.SendOrder) (wire.SendStatus, error) {
+// Send makes a storage node send blocks to another one, or returns the status of that.
+func (c *Workers) Send(
+	ctx context.Context, w wire.Worker, o wire.Order, order wire.SendOrder,
+) (wire.SendStatus, error) {
 	return workerOrder[wire.SendStatus](ctx, c, w, o, wire.PathSend, order)
 }
 
-// Transfer streams blocks from one storage node to another, whose repair has that ticket, for as long as write goes on, and waits for the
-// receiver's word. The error wraps [wire.ErrBadBlock] where the receiver refused a block, and [wire.ErrUnauthorized] where the ticket is not open.
+// Transfer streams the bytes of write from one storage node to another, whose repair has that ticket, and waits for the
+// receiver's answer. The error wraps [wire.ErrBadBlock] if the receiver refused a block, and [wire.ErrUnauthorized] if
+// the ticket is not valid.
 func (c *Workers) Transfer(ctx context.Context, to, ticket string, write func(io.Writer) error) error {
 	body, stream := io.Pipe()
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, to+wire.PathTransfer, body)
@@ -238,11 +259,11 @@ func (c *Workers) Transfer(ctx context.Context, to, ticket string, write func(io
 	written := make(chan error, 1)
 	go func() {
 		err := write(stream)
-		_ = stream.CloseWithError(err) // never fails; nil ends the stream well
+		_ = stream.CloseWithError(err) // never fails; nil ends the stream normally
 		written <- err
 	}()
 	response, err := c.transport.RoundTrip(request)
-	// The receiver may have answered before the stream's end: the writer must not wait for somebody to read.
+	// The receiver may have answered before the end of the stream. The writer must not wait for a reader then.
 	_ = body.CloseWithError(io.ErrClosedPipe)
 	writeErr := <-written
 	if err != nil {
@@ -262,7 +283,9 @@ func (c *Workers) Transfer(ctx context.Context, to, ticket string, write func(io
 }
 
 // workerOrder sends an order as JSON.
-func workerOrder[T any](ctx context.Context, c *Workers, w wire.Worker, o wire.Order, path string, order any) (T, error) {
+func workerOrder[T any](
+	ctx context.Context, c *Workers, w wire.Worker, o wire.Order, path string, order any,
+) (T, error) {
 	body, err := json.Marshal(order)
 	if err != nil {
 		var none T
@@ -270,21 +293,22 @@ func workerOrder[T any](ctx context.Context, c *Workers, w wire.Worker, o wire.O
 	}
 	header := orderHeader(w, o)
 	header["Content-Type"] = exchange.TypeJSON
-	return workerJSON[T](ctx, c, w, &exchange.Request{Method: http.MethodPost, Path: path, Header: header, Body: body, Limit: exchange.MaxMedium})
+	return workerJSON[T](ctx, c, w, &exchange.Request{
+		Method: http.MethodPost, Path: path, Header: header, Body: body, Limit: exchange.MaxMedium,
+	})
 }
 
+// workerHeader returns the header of a call that reads.
+func workerHeader(w wire.Worker) http.Header { return nodeHeader(exchange.Bearer(w.Token)) }
+
+// orderHeader returns the header of an order.
 func orderHeader(w wire.Worker, o wire.Order) http.Header {
-	header := nodeHeader(exchange.Bearer(w.Token))
+	header := workerHeader(w)
 	header[wire.HeaderFence] = []string{o.String()}
 	return header
 }
 
 func workerJSON[T any](ctx context.Context, c *Workers, w wire.Worker, q *exchange.Request) (T, error) {
 	q.Base = w.URL
-	a, err := call(ctx, c.transport.RoundTrip, q)
-	if err != nil {
-		var none T
-		return none, err
-	}
-	return decoded[T](a)
+	return callFor[T](ctx, c.transport.RoundTrip, q)
 }

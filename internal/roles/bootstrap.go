@@ -3,21 +3,23 @@ package roles
 import (
 	"context"
 	"crypto/rand"
+	"fmt"
 	"strings"
 	"time"
 
 	"github.com/chainstore/chainstore/wire"
 )
 
-// The time between two looks at peers that are not there yet: of the founder, and of the others.
+// Time between two rounds of asking the peers, for the founder and for the other masters.
 const (
 	bootstrapPause = 100 * time.Millisecond
 	founderPause   = 2 * time.Second
 )
 
-// bootstrap founds the group where this master is the first of its peers, all of them are there, and all say that they are new. Then it
-// makes the others part of the group, which they cannot be before: until then they take no raft connection. Each master that was made
-// part of it does the same: the founder may be lost before it has come to all. It ends when every peer belongs to the group.
+// bootstrap founds the group if this master is the first of its peers, all of them answer, and all are new. Then it
+// makes the others part of the group; before that they accept no raft connection. Each master that became part of the
+// group does the same, since the founder may fail before it has reached all of them. It ends when every peer belongs to
+// the group.
 func (m *Master) bootstrap(ctx context.Context) error {
 	peers := m.cfg.Peers
 	if len(m.cfg.Join) > 0 {
@@ -36,7 +38,7 @@ func (m *Master) bootstrap(ctx context.Context) error {
 	said := ""
 	for {
 		if m.store.Member().Group != "" && len(m.store.Founding()) == 0 {
-			return nil // it joined, or the group was recovered: there is nobody left to come for
+			return nil // it joined, or the group was recovered: no peer is left to adopt
 		}
 		obstacle, err := m.bootstrapOnce(ctx, peers, founder)
 		if err != nil || obstacle == "" {
@@ -54,7 +56,8 @@ func (m *Master) bootstrap(ctx context.Context) error {
 	}
 }
 
-// bootstrapOnce founds the group where that is due, and comes for the peers that are new. It tells what is still missing, "" for nothing.
+// bootstrapOnce founds the group if that is due, and adopts the peers that are new. It returns what is still missing,
+// "" for nothing.
 func (m *Master) bootstrapOnce(ctx context.Context, peers []string, founder bool) (obstacle string, err error) {
 	members, obstacle := m.askPeers(ctx, peers)
 	if m.store.Member().Group == "" && obstacle == "" {
@@ -73,7 +76,8 @@ func (m *Master) bootstrapOnce(ctx context.Context, peers []string, founder bool
 	return obstacle, nil
 }
 
-// askPeers asks every peer who it is, and tells what keeps the group from being founded: a peer that is away, or not new.
+// askPeers asks every peer for its identity. It returns what prevents the founding of the group: a peer that does not
+// answer, or is not new.
 func (m *Master) askPeers(ctx context.Context, peers []string) (members []wire.Member, obstacle string) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -88,14 +92,16 @@ func (m *Master) askPeers(ctx context.Context, peers []string) (members []wire.M
 			obstacle = url + " does not answer: " + err.Error()
 			continue
 		case member.Group != "" && m.store.Member().Group == "":
-			return nil, url + " belongs to group " + member.Group + " already: to take part in it, start this master with --join " + url
+			return nil, fmt.Sprintf("%s already belongs to group %s: to join it, start this master with --join %s",
+				url, member.Group, url)
 		}
 		members = append(members, member)
 	}
 	return members, obstacle
 }
 
-// adoptPeers makes those peers part of the group that are new and that the founding named, and tells what is still missing.
+// adoptPeers makes those peers part of the group that are new and were named when it was founded. It returns what is
+// still missing.
 func (m *Master) adoptPeers(ctx context.Context, group string, peers []wire.Member) (obstacle string) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
@@ -111,9 +117,11 @@ func (m *Master) adoptPeers(ctx context.Context, group string, peers []wire.Memb
 		case peer.Group != "":
 			obstacle = peer.URL + " belongs to another group, " + peer.Group
 		case !missing[peer.ID]:
-			obstacle = peer.URL + " is not the master that was there when the group was founded; it must join"
+			obstacle = peer.URL + " is not the master with which the group was founded; it must join"
 		default:
-			adoption := wire.Adoption{Group: group, Epoch: m.store.Member().Epoch, Member: peer.ID, Founding: m.store.Founding()}
+			adoption := wire.Adoption{
+				Group: group, Epoch: m.store.Member().Epoch, Member: peer.ID, Founding: m.store.Founding(),
+			}
 			if err := m.masters.Adopt(ctx, peer.URL, adoption); err != nil {
 				obstacle = peer.URL + " cannot be made part of the group: " + err.Error()
 				continue
@@ -129,5 +137,5 @@ func (m *Master) adoptPeers(ctx context.Context, group string, peers []wire.Memb
 	return obstacle
 }
 
-// newGroup is the id of a group that is founded: random, so that no two have the same.
+// newGroup returns the id of a new group. It is random, so that no two groups have the same.
 func newGroup() string { return "cs-" + strings.ToLower(rand.Text()[:12]) }

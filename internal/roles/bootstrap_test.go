@@ -90,8 +90,8 @@ func (s *seat) start(t *testing.T) (m *Master, stop func()) {
 	}
 }
 
-// The founder has come for one of its peers and is lost before it comes for the other: the one makes the other part of the group, and
-// they lead themselves.
+// The founder has come for one of its peers and is lost before it comes for the other: the one makes the other part of
+// the group, and they lead themselves.
 func TestFounderIsLostWhileItFounds(t *testing.T) {
 	ports := freePorts(t, 6)
 	peers := []string{"http://" + ports[0], "http://" + ports[1], "http://" + ports[2]}

@@ -1,7 +1,8 @@
-// Package roles wires one role of a cluster from its configuration and runs it: a master, a storage node or a miner. The command
-// line and the development cluster start roles through it, so that they are the same everywhere.
+// Package roles builds a master, a storage node or a miner from its configuration and runs it. The command line and the
+// development cluster both use it. It also has the operations on the data folder of a role that is stopped: recovery of
+// the masters, export and import of a chain, and the backup of the log's keys.
 //
-// Opening a role takes everything that can be refused (ports, folders, files) and fails with a clear error; running it serves
-// until its context ends or something fails. Stop order: HTTP drains, duties end, leadership is handed over, raft stops,
-// stores close.
+// Opening a role acquires everything that may be refused (ports, folders, files) and fails with a clear error. Running
+// it serves until its context ends or something fails. It stops in this order: HTTP drains, duties end, leadership is
+// handed over, raft stops, stores close.
 package roles

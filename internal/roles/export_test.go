@@ -17,6 +17,7 @@ import (
 	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/internal/worker"
 	"github.com/chainstore/chainstore/storagenode"
+	"github.com/chainstore/chainstore/storagenode/audit"
 	"github.com/chainstore/chainstore/verify"
 	"github.com/chainstore/chainstore/verify/export"
 	"github.com/chainstore/chainstore/wire"
@@ -125,11 +126,11 @@ func TestExportAndImport(t *testing.T) {
 		if err != nil || end.Height != 7 {
 			t.Fatalf("%+v, %v", end, err)
 		}
-		was, err := storagenode.Verify(t.Context(), from, nil)
+		was, err := audit.Verify(t.Context(), from, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		is, err := storagenode.Verify(t.Context(), dir, nil)
+		is, err := audit.Verify(t.Context(), dir, nil)
 		if err != nil || is.Hash != was.Hash || is.Height != 7 || is.Records != 28 || is.Torn != 0 {
 			t.Errorf("%+v, %v, it was %+v", is, err, was)
 		}
@@ -224,8 +225,8 @@ func TestImportWithoutAGroup(t *testing.T) {
 	}
 }
 
-// A group is founded on an imported folder: the node opens its chain to the recovery, which takes all of it over in the same group, in an epoch
-// that the node lets in.
+// A group is founded on an imported folder: the node opens its chain to the recovery, which takes all of it over in the
+// same group, in an epoch that the node lets in.
 func TestRecoverFromAnImport(t *testing.T) {
 	l, _, file := exported(t)
 	dir := filepath.Join(t.TempDir(), "storage")
@@ -284,13 +285,13 @@ func TestExportRefused(t *testing.T) {
 		cfg  ExportConfig
 		want string
 	}{
-		{"there already", t.Context(), ExportConfig{Data: dir, Out: file}, "is there already"},
+		{"there already", t.Context(), ExportConfig{Data: dir, Out: file}, "exists: nothing is overwritten"},
 		{"no folder", t.Context(), ExportConfig{Data: t.TempDir(), Out: fresh(t)}, "not the data folder of a storage node"},
 		{"nowhere to put it", t.Context(), ExportConfig{Data: dir, Out: filepath.Join(t.TempDir(), "missing", "out")}, "no such file"},
 		{"no checkpoint", t.Context(), ExportConfig{Data: dir, Out: fresh(t), Checkpoints: []string{"x"}}, "not a checkpoint"},
-		{"ahead", t.Context(), ExportConfig{Data: dir, Out: fresh(t), Checkpoints: []string{unsigned(t, ahead.blocks())}}, "has not yet what the checkpoint covers"},
+		{"ahead", t.Context(), ExportConfig{Data: dir, Out: fresh(t), Checkpoints: []string{unsigned(t, ahead.blocks())}}, "does not have all that the checkpoint covers yet"},
 		{"within a block", t.Context(), ExportConfig{Data: dir, Out: fresh(t), Checkpoints: []string{sized(unsigned(t,
-			l.blocks()), 35, 34)}}, "do not end at a block"},
+			l.blocks()), 35, 34)}}, "end inside a block"},
 		{"nothing signed", t.Context(), ExportConfig{Data: dir, Out: fresh(t), Checkpoints: []string{unsigned(t,
 			nil)}}, "covers none of the 7 blocks"},
 		{"another chain", t.Context(), ExportConfig{Data: dir, Out: fresh(t), Checkpoints: []string{unsigned(t, other.blocks())}}, "is not that of the checkpoint"},
@@ -323,7 +324,7 @@ func TestExportRefused(t *testing.T) {
 	if err := os.WriteFile(segments[0], data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ExportStorage(t.Context(), ExportConfig{Data: dir, Out: fresh(t)}); err == nil || !strings.Contains(err.Error(), "not whole, and no export was written: export from another storage node: block 4") {
+	if _, err := ExportStorage(t.Context(), ExportConfig{Data: dir, Out: fresh(t)}); err == nil || !strings.Contains(err.Error(), "is damaged, and no export was written: export from another storage node: block 4") {
 		t.Errorf("a damaged chain: %v", err)
 	}
 }
@@ -365,7 +366,7 @@ func TestImportRefused(t *testing.T) {
 	if err := os.Mkdir(dir+".import", 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ImportStorage(t.Context(), ImportConfig{File: file, Data: dir}); err == nil || !strings.Contains(err.Error(), "cut short has left it") {
+	if _, err := ImportStorage(t.Context(), ImportConfig{File: file, Data: dir}); err == nil || !strings.Contains(err.Error(), "or an interrupted one left it") {
 		t.Errorf("beside what another import left: %v", err)
 	}
 	if err := os.Remove(dir + ".import"); err != nil {

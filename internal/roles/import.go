@@ -19,20 +19,21 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// ImportConfig says what is imported, and where to.
+// ImportConfig configures an import.
 type ImportConfig struct {
 	File         string                  // an export
-	Data         string                  // folder of the new storage node: empty, or not there yet
-	Rehearsal    bool                    // the node is of no group: the first that it registers with is its own
-	SegmentBytes int64                   // size at which a new segment is begun, 0 for the default
+	Data         string                  // folder of the new storage node: empty or missing
+	Rehearsal    bool                    // the node belongs to no group until it registers with one
+	SegmentBytes int64                   // size at which a new segment begins; 0 for the default
 	Progress     func(done, total int64) // bytes of the file; may be nil
 }
 
-// ImportStorage makes the folder of a storage node from an export. Each block goes in as one from the masters does. The folder is made under another name and
-// moved into its place when all is there: one that a crash has left behind is not taken for a whole one.
+// ImportStorage makes the folder of a storage node from an export. Blocks are added as those from the masters are. The
+// folder is made under another name and renamed when it is complete, so that a crash leaves no folder that looks
+// complete.
 //
-// The node is of the group that the export is of, and has no name in it yet: a recovery from storage founds that group anew, and a group that still lives
-// takes it for a new node.
+// The node belongs to the group of the export and has no id in it yet. A recovery from storage founds that group anew,
+// and a group that is alive takes it for a new node.
 func ImportStorage(ctx context.Context, cfg ImportConfig) (_ export.End, err error) {
 	data := filepath.Clean(cfg.Data)
 	if err := mustBeEmpty(data); err != nil {
@@ -53,11 +54,13 @@ func ImportStorage(ctx context.Context, cfg ImportConfig) (_ export.End, err err
 		return export.End{}, fmt.Errorf("%s: %w", cfg.File, err)
 	}
 	if err := os.Remove(data); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return export.End{}, fmt.Errorf("%s cannot be made anew; where it is a mount point, name a folder below it: %w", data, err)
+		return export.End{}, fmt.Errorf("%s cannot be replaced; if it is a mount point, name a folder below it: %w",
+			data, err)
 	}
 	unfinished := data + ".import"
 	if err := os.Mkdir(unfinished, 0o700); errors.Is(err, fs.ErrExist) {
-		return export.End{}, fmt.Errorf("%s is there: an import that was cut short has left it, or one is under way; remove it when none is", unfinished)
+		return export.End{}, fmt.Errorf("%s exists: another import runs, or an interrupted one left it; remove "+
+			"it if none runs", unfinished)
 	} else if err != nil {
 		return export.End{}, err
 	}
@@ -80,7 +83,7 @@ func ImportStorage(ctx context.Context, cfg ImportConfig) (_ export.End, err err
 	return r.End(), durable.SyncDir(filepath.Dir(data))
 }
 
-// mustBeEmpty refuses a folder that holds something.
+// mustBeEmpty refuses a folder that is not empty.
 func mustBeEmpty(dir string) error {
 	if err := durable.MkdirAll(filepath.Dir(dir)); err != nil {
 		return err
@@ -92,12 +95,13 @@ func mustBeEmpty(dir string) error {
 	case err != nil:
 		return err
 	case len(entries) > 0:
-		return fmt.Errorf("%s is not empty, it holds %s: an import makes a folder of its own; name another", dir, entries[0].Name())
+		return fmt.Errorf("%s is not empty, it contains %s: an import makes a folder of its own; name another",
+			dir, entries[0].Name())
 	}
 	return nil
 }
 
-// fill puts an export's blocks into a new node.
+// fill adds an export's blocks to a new node.
 func fill(dir string, segmentBytes int64, r *export.Reader) error {
 	node, err := storagenode.Open(storagenode.Config{Dir: dir, SegmentBytes: segmentBytes})
 	if err != nil {
@@ -120,19 +124,21 @@ func fill(dir string, segmentBytes int64, r *export.Reader) error {
 		have.Size = last.Size()
 	}
 	if end := r.End(); end != have {
-		return fmt.Errorf("%w: its end speaks of %d blocks with hash %v, and %d with %v are there", export.ErrFormat, end.Height, end.Hash, have.Height, have.Hash)
+		return fmt.Errorf("%w: its end names %d blocks with hash %v, and it has %d with hash %v",
+			export.ErrFormat, end.Height, end.Hash, have.Height, have.Hash)
 	}
 	return nil
 }
 
-// introduce gives a new node's folder its group, so that no master of another takes it in, and the highest order of the node that was exported.
+// introduce writes the group of the export into a new node's folder, so that no master of another group accepts it, and
+// the highest order of the node that was exported.
 func introduce(dir string, group export.Group) error {
 	id, _, err := worker.LoadIdentity(dir)
 	if err != nil {
 		return err
 	}
 	if id.Group = group.ID; id.Group == "" {
-		id.Group = strings.ToLower(rand.Text()[:16]) // a chain that was never part of a cluster can found one all the same
+		id.Group = strings.ToLower(rand.Text()[:16]) // a chain that was never part of a cluster can found one
 	}
 	if err := id.Save(dir); err != nil {
 		return err
@@ -144,7 +150,7 @@ func introduce(dir string, group export.Group) error {
 	return fence.Pass(wire.Order{Epoch: group.Epoch, Term: group.Term})
 }
 
-// importing reads a file, tells how far it is, and ends with ctx.
+// importing reads a file, reports its progress, and fails when ctx ends.
 type importing struct {
 	ctx         context.Context
 	from        io.Reader

@@ -9,10 +9,10 @@ import (
 	"syscall"
 )
 
-// ErrInsecure: an address that others can reach was asked for without saying that plain text is meant.
+// ErrInsecure: an address is not a loopback address, and --insecure was not given.
 var ErrInsecure = errors.New("tokens and records would cross the network unencrypted")
 
-// checkLoopback refuses an address that is not of this machine alone, unless insecure says that it is meant.
+// checkLoopback refuses an address other than a loopback address, unless insecure allows it.
 func checkLoopback(flag, hostport string, insecure bool) error {
 	host, _, err := net.SplitHostPort(hostport)
 	if err != nil {
@@ -21,11 +21,11 @@ func checkLoopback(flag, hostport string, insecure bool) error {
 	if ip := net.ParseIP(host); insecure || host == "localhost" || ip != nil && ip.IsLoopback() {
 		return nil
 	}
-	return fmt.Errorf("%s %s is not a loopback address: %w; give --insecure where the network is one that you trust, or stay on 127.0.0.1",
+	return fmt.Errorf("%s %s is not a loopback address: %w; give --insecure if you trust the network, or use 127.0.0.1",
 		flag, hostport, ErrInsecure)
 }
 
-// listen opens the HTTP listener of a role and tells the URL at which others reach it.
+// listen opens the HTTP listener of a role. It returns the URL at which the other nodes reach it.
 func listen(addr, advertise string, insecure bool) (net.Listener, string, error) {
 	if err := checkLoopback("--http", addr, insecure); err != nil {
 		return nil, "", err

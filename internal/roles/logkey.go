@@ -16,12 +16,12 @@ import (
 // maxKeyFile bounds a file with a private key, in bytes: the longest takes a few hundred.
 const maxKeyFile = 4 << 10
 
-// readLogKey reads a private key of the log from a file that is for its owner's eyes alone; nil for no file.
+// readLogKey reads a private key of the log from a file that only its owner may read. It returns nil for no file.
 func readLogKey(path string) (_ *signing.Key, err error) {
 	if path == "" {
 		return nil, nil
 	}
-	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a named pipe must not hold it up
+	file, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // do not wait for the writer of a named pipe
 	if err != nil {
 		return nil, fmt.Errorf("--checkpoint-key: %w", err)
 	}
@@ -31,10 +31,11 @@ func readLogKey(path string) (_ *signing.Key, err error) {
 	case err != nil:
 		return nil, fmt.Errorf("--checkpoint-key: %w", err)
 	case !info.Mode().IsRegular() || info.Size() > maxKeyFile:
-		return nil, fmt.Errorf("--checkpoint-key %s: a file with one private key is needed, of at most %d bytes", path, maxKeyFile)
+		return nil, fmt.Errorf("--checkpoint-key %s: it must be a file with one private key, of at most %d bytes",
+			path, maxKeyFile)
 	case info.Mode().Perm()&0o077 != 0:
-		return nil, fmt.Errorf("--checkpoint-key %s: others may read or change it (mode %04o), so it is no secret: chmod 600 it, or make another key",
-			path, info.Mode().Perm())
+		return nil, fmt.Errorf("--checkpoint-key %s: other users may read or change it (mode %04o), so it is not "+
+			"secret: chmod 600 it, or make another key", path, info.Mode().Perm())
 	}
 	text, err := io.ReadAll(io.LimitReader(file, maxKeyFile))
 	if err != nil {
@@ -47,12 +48,13 @@ func readLogKey(path string) (_ *signing.Key, err error) {
 	return key, nil
 }
 
-// BackupLogKeys reads the private keys of the log from the data folder of a master that does not run, also of one that was removed, with the
-// cluster token that they are sealed under: those that sign, and those of which the folder does not show for certain that they are retired. Keys
-// under the seal of another token are logged. Nothing in the folder is changed but the lock's file.
+// BackupLogKeys reads the private keys of the log from the data folder of a stopped master, which may be a removed one.
+// It returns the keys that sign, and those that the folder does not show to be retired. They are sealed under the
+// cluster token. Keys that are sealed under another token are logged. Nothing in the folder changes except the lock
+// file.
 func BackupLogKeys(data, clusterToken string, log hclog.Logger) (_ []*signing.Key, err error) {
 	if clusterToken == "" {
-		return nil, errors.New("the cluster token is needed: --cluster-token-file FILE, or CHAINSTORE_CLUSTER_TOKEN")
+		return nil, errNoClusterToken
 	}
 	if _, err := os.Stat(data); err != nil {
 		return nil, err
@@ -65,19 +67,19 @@ func BackupLogKeys(data, clusterToken string, log hclog.Logger) (_ []*signing.Ke
 	state := folder.State()
 	switch {
 	case folder.Fresh():
-		return nil, fmt.Errorf("%s holds no master of a group", data)
+		return nil, fmt.Errorf("%s is not the folder of a master of a group", data)
 	case len(folder.Damaged()) > 0:
-		return nil, fmt.Errorf("%s: snapshot %s cannot be read, so the keys may be old ones: take the folder of another master: %w",
-			data, folder.Damaged()[0].Path, folder.Damaged()[0].Err)
+		return nil, fmt.Errorf("%s: snapshot %s cannot be read, so the keys may be outdated: use the folder of "+
+			"another master: %w", data, folder.Damaged()[0].Path, folder.Damaged()[0].Err)
 	case len(state.Log().Keys) == 0:
-		return nil, fmt.Errorf("%s: the log has no key yet: its first leader makes it", data)
+		return nil, fmt.Errorf("%s: the log has no key yet: the first leader makes one", data)
 	}
 	keys, err := signing.OpenKeys(clusterToken, state.Group().ID, folder.Log())
 	switch {
 	case len(keys) == 0:
 		return nil, fmt.Errorf("%s: %w", data, err)
 	case err != nil:
-		log.Warn("not every key opens: back up the others with the cluster token of before", "error", err)
+		log.Warn("some keys do not open: back them up with the former cluster token", "error", err)
 	}
 	return keys, nil
 }

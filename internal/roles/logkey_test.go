@@ -107,8 +107,8 @@ func signs(t *testing.T, m *Master) []byte {
 	}
 }
 
-// The log's key outlives what its masters go through: its backup opens it, a recovery of a survivor keeps it, and a group that is founded anew
-// takes the backup.
+// The log's key outlives what its masters go through: its backup opens it, a recovery of a survivor keeps it, and a
+// group that is founded anew takes the backup.
 func TestLogKeyIsKept(t *testing.T) {
 	quiet := hclog.NewNullLogger()
 	ports := freePorts(t, 4)

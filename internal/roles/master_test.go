@@ -1,65 +1,14 @@
 package roles
 
 import (
-	"encoding/json"
 	"errors"
-	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/hashicorp/go-hclog"
-
-	"github.com/chainstore/chainstore/internal/noderpc"
-	"github.com/chainstore/chainstore/wire"
 )
-
-// What the leader refuses of an announcement or a registration this master refuses for the same reason; what it sends on says so.
-func TestLeaderRefuses(t *testing.T) {
-	problem, hops := "", ""
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		hops = r.Header.Get(wire.HeaderHops)
-		w.Header().Set("Content-Type", wire.TypeProblem)
-		w.WriteHeader(http.StatusConflict)
-		answer := wire.OtherStart{Problem: wire.Problem{Type: wire.ProblemBase + problem, Title: "no"}, Start: "b2"}
-		if err := json.NewEncoder(w).Encode(answer); err != nil {
-			t.Error(err)
-		}
-	}))
-	defer server.Close()
-	kept := noderpc.NewMasters(noderpc.NewTransport(), "token")
-	defer kept.CloseIdle()
-	m := masters{Masters: kept, fresh: kept.Fresh(), forwarding: kept.Forwarding()}
-	for name, want := range map[string]error{
-		wire.ErrRemoved.Name: wire.ErrRemoved, wire.ErrOtherGroup.Name: wire.ErrOtherGroup,
-		wire.ErrTooFewMasters.Name: wire.ErrTooFewMasters, wire.ErrBadRequest.Name: wire.ErrBadRequest,
-		wire.ErrNoLeader.Name: wire.ErrNotLeader,
-	} {
-		problem = name
-		if _, err := m.Announce(t.Context(), server.URL, wire.Member{}, true); !errors.Is(err, want) || hops != "1" {
-			t.Errorf("%s: %v with %q hops, want %v", name, err, hops, want)
-		}
-		if _, err := m.Announce(t.Context(), server.URL, wire.Member{}, false); !errors.Is(err, want) || hops != "" {
-			t.Errorf("%s, for itself: %v with %q hops, want %v", name, err, hops, want)
-		}
-	}
-	if _, err := m.Register(t.Context(), server.URL, wire.Registration{}); err == nil || hops != "1" {
-		t.Errorf("a registration: %v with %q hops", err, hops)
-	}
-	for name, want := range map[string]error{
-		wire.ErrRemoved.Name: wire.ErrRemoved, wire.ErrBadRequest.Name: wire.ErrBadRequest,
-		wire.ErrOtherStart.Name: wire.ErrOtherStart,
-	} {
-		problem = name
-		_, err := m.Register(t.Context(), server.URL, wire.Registration{ID: "w1"})
-		var other *wire.OtherStartError
-		if !errors.Is(err, want) || errors.As(err, &other) && other.Start != "b2" || hops != "1" {
-			t.Errorf("a registration, %s: %v with %q hops, want %v", name, err, hops, want)
-		}
-	}
-}
 
 // A master with witnesses that it cannot ask does not start, and leaves no folder.
 func TestMasterRefusesWitnesses(t *testing.T) {

@@ -138,7 +138,10 @@ func RecoverMaster(ctx context.Context, cfg RecoverConfig) (_ Recovery, err erro
 		return Recovery{}, fmt.Errorf("%s is the folder of a master of group %s: recover it without --from-storage, "+
 			"or name an empty folder", cfg.Data, folder.Member().Group)
 	}
-	r := &recovery{cfg: cfg, folder: folder, masters: noderpc.NewMasters(noderpc.NewTransport(), cfg.ClusterToken), fresh: folder.Fresh()}
+	r := &recovery{
+		cfg: cfg, folder: folder, fresh: folder.Fresh(),
+		masters: noderpc.NewMasters(noderpc.NewTransport(), cfg.ClusterToken),
+	}
 	defer r.masters.CloseIdle()
 	if cfg.Rehearsal {
 		if err := r.isolate(folder); err != nil {

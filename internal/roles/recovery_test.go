@@ -30,7 +30,8 @@ type survivorLog struct {
 
 const startTime = 1_700_000_000_000
 
-// newSurvivor is the log of a group with one project, whose blocks have four records, and with the storage nodes d1 and so on.
+// newSurvivor is the log of a group with one project, whose blocks have four records, and with the storage nodes d1 and
+// so on.
 func newSurvivor(t *testing.T, nodes ...*chainNode) *survivorLog {
 	t.Helper()
 	l := &survivorLog{t: t, state: masterfsm.New(), mined: map[uint64]int{}}
@@ -228,8 +229,8 @@ func (r *recovery) isAt(t *testing.T, blocks []chain.Block) {
 	}
 }
 
-// A survivor was deposed while it mined a block: the others mined another one with the same records, or with others, and stored and acknowledged it.
-// Theirs counts, whether their chain ends there, before it or goes on.
+// A survivor was deposed while it mined a block: the others mined another one with the same records, or with others,
+// and stored and acknowledged it. Theirs counts, whether their chain ends there, before it or goes on.
 func TestRecoverForkedSurvivor(t *testing.T) {
 	for _, records := range []string{"same", "other"} {
 		for more := range 3 {
@@ -363,7 +364,8 @@ func TestRecoverPatchwork(t *testing.T) {
 	}
 }
 
-// A node that is not a good copy, whose chain was not seen to be this one, or that is another than the table speaks of, does not count.
+// A node that is not a good copy, whose chain was not seen to be this one, or that is another than the table speaks of,
+// does not count.
 func TestRecoverReplicated(t *testing.T) {
 	for _, flaw := range []string{"", "invalid", "another node"} {
 		d1, d2 := newChainNode(t, "d1"), newChainNode(t, "d2")

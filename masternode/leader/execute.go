@@ -226,10 +226,9 @@ func (l *leadership) pingMaster(a action, view masterfsm.View) job {
 		same := member.ID == a.node && member.Group == l.cfg.Membership.Member().Group
 		return func(m *memory, now time.Time) {
 			s := m.node(a.node)
-			s.answered, s.caughtUp, s.signs = now, same && member.Applied+nearlyAll >= had, same && member.Signs
-			s.level = 0
+			s.answered, s.caughtUp, s.knowsKeys, s.level = now, same && member.Applied+nearlyAll >= had, false, 0
 			if same {
-				s.level = member.Level
+				s.knowsKeys, s.level = member.KnowsLogKeys(), member.Level
 			}
 		}, nil
 	}

@@ -17,6 +17,7 @@ func (l *leadership) raiseLevel() job {
 		defer l.cfg.Changing.Unlock()
 		var view masterfsm.View
 		l.cfg.Ledger.Read(func(s *masterfsm.State) { view = s.View() })
+		lowest := uint64(masterfsm.ProtocolLevel)
 		for _, m := range l.cfg.Membership.Members() {
 			if m.ID == l.cfg.Member.ID {
 				continue
@@ -32,9 +33,10 @@ func (l *leadership) raiseLevel() job {
 				return nil, fmt.Errorf("ask master %s for its protocol level: master %s answers at %s",
 					m.ID, there.ID, m.URL)
 			}
-			if err := KnowsLevel(there, masterfsm.ProtocolLevel); err != nil {
+			if err := KnowsLevel(there, view.Level+1); err != nil {
 				return nil, err
 			}
+			lowest = min(lowest, there.Level)
 			// From the new level on a member must announce its start to the others over the raft port.
 			reaching, cancel := context.WithTimeout(ctx, pingTimeout)
 			reached := l.cfg.Membership.Reaches(reaching, m.ID, "")
@@ -44,11 +46,11 @@ func (l *leadership) raiseLevel() job {
 					wire.ErrUnavailable, m.ID, m.URL)
 			}
 		}
-		if _, err := l.Propose(ctx, &masterfsm.RaiseLevel{Level: masterfsm.ProtocolLevel, Time: l.Now()}); err != nil {
+		if _, err := l.Propose(ctx, &masterfsm.RaiseLevel{Level: lowest, Time: l.Now()}); err != nil {
 			return nil, err
 		}
 		l.log.Info("the group's protocol level is raised: older versions of ChainStore cannot join any more",
-			"level", masterfsm.ProtocolLevel)
+			"level", lowest)
 		return nil, nil
 	}
 }
@@ -56,8 +58,8 @@ func (l *leadership) raiseLevel() job {
 // KnowsLevel returns an error if a master's program does not know a protocol level.
 func KnowsLevel(m wire.Member, level uint64) error {
 	if m.Level < level {
-		return fmt.Errorf("%w: master %s at %s knows protocol level %d, the group is at %d: start it with the "+
-			"version of ChainStore that the other masters have", wire.ErrBadRequest, m.ID, m.URL, m.Level, level)
+		return fmt.Errorf("%w: master %s at %s knows protocol level %d, level %d is needed: start it with "+
+			"the version of ChainStore that the other masters have", wire.ErrBadRequest, m.ID, m.URL, m.Level, level)
 	}
 	return nil
 }

@@ -38,7 +38,7 @@ type lastSeen struct {
 	aborted    *wire.Aborted
 	checkAgain time.Time
 	caughtUp   bool   // masters: it had nearly all of this master's log when it answered
-	signs      bool   // masters: it knows the commands of log keys
+	knowsKeys  bool   // masters: it knows the commands of log keys
 	level      uint64 // masters: the highest protocol level that it knows
 }
 

@@ -14,7 +14,7 @@ func (w *planner) logKeys() {
 	case len(w.view.Log.Keys) == 0:
 		for i := range w.members {
 			m := &w.members[i]
-			if seen := w.memory.nodes[m.ID]; m.Voter && m.ID != w.view.Term.Leader && (seen == nil || !seen.signs) {
+			if seen := w.memory.nodes[m.ID]; m.Voter && m.ID != w.view.Term.Leader && (seen == nil || !seen.knowsKeys) {
 				w.decided.noLogKeys = append(w.decided.noLogKeys, m.ID)
 			}
 		}

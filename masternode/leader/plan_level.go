@@ -4,22 +4,27 @@ import (
 	"github.com/chainstore/chainstore/masterfsm"
 )
 
-// level raises the group's protocol level once every other member, non-voters included, has answered with a level that
-// is high enough. Until then the group keeps its level.
+// level raises the group's protocol level to the highest that every other member, non-voters included, has announced.
 func (w *planner) level() {
 	if w.view.Level >= masterfsm.ProtocolLevel {
 		return
 	}
+	lowest := uint64(masterfsm.ProtocolLevel)
 	for i := range w.members {
 		m := &w.members[i]
 		if m.ID == w.view.Term.Leader {
 			continue
 		}
-		if seen := w.memory.nodes[m.ID]; seen == nil || seen.level < masterfsm.ProtocolLevel {
+		announced := w.view.Level
+		if seen := w.memory.nodes[m.ID]; seen != nil {
+			announced = seen.level
+		}
+		if announced < masterfsm.ProtocolLevel {
 			w.decided.older = append(w.decided.older, m.ID)
 		}
+		lowest = min(lowest, announced)
 	}
-	if len(w.decided.older) == 0 {
+	if lowest > w.view.Level {
 		w.want(action{kind: actRaiseLevel})
 	}
 }

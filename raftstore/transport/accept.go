@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"net"
 	"time"
-
-	"github.com/chainstore/chainstore/masterfsm"
 )
 
 const (
@@ -91,22 +89,23 @@ func (s *Stream) answer(c *conn) (purpose byte, err error) {
 	if err == nil {
 		err = h.check(group, s.cfg.Self)
 	}
-	switch {
-	case err != nil:
+	if err != nil {
 		return 0, err
-	case raw[len(helloMagic)] == helloVersionStarts:
+	}
+	switch version := raw[len(helloMagic)]; {
+	case uint64(version-helloVersion) < s.cfg.Level():
+		return 0, fmt.Errorf("%w: master %s runs an older version of ChainStore, which knows protocol level %d; "+
+			"the group is at level %d", errHandshake, h.caller, version-helloVersion, s.cfg.Level())
+	case version >= helloVersionStarts:
 		purpose, err = s.cfg.Key.answerWithStart(c, h, raw, s.startCheck(c, h.caller, ""))
 		if err != nil || purpose == purposeProbe {
 			return purpose, err
 		}
-		s.closeReplaced(c)
+		s.closeReplaced(c, version)
 		if purpose == purposeRaft && !forRaft {
 			return 0, errStarting
 		}
 		return purpose, nil
-	case s.cfg.Level() >= masterfsm.LevelIdentities:
-		return 0, fmt.Errorf("%w: master %s runs an older version of ChainStore, the group is at protocol level %d",
-			errHandshake, h.caller, s.cfg.Level())
 	case !forRaft:
 		return 0, errStarting
 	}

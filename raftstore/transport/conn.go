@@ -42,10 +42,11 @@ func (c *conn) identify(member string, previous, opener Start) {
 }
 
 // closeReplaced closes the other connections of c's member that another start of it has opened, where c's start
-// replaces an earlier one: two processes must not take turns as one member.
-func (s *Stream) closeReplaced(c *conn) {
+// replaces an earlier one: two processes must not take turns as one member. version is that of the connection's
+// handshake.
+func (s *Stream) closeReplaced(c *conn, version byte) {
 	s.mu.Lock()
-	s.withStarts[c.member] = true
+	s.versions[c.member] = max(version, s.versions[c.member])
 	var others []*conn
 	if c.previous.id != (Start{}).id && c.previous.id != c.opener.id {
 		for other := range s.conns {

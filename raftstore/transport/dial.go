@@ -9,8 +9,6 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
-
-	"github.com/chainstore/chainstore/masterfsm"
 )
 
 const (
@@ -152,21 +150,26 @@ func (s *Stream) connect(ctx context.Context, hostPort string) (*conn, error) {
 	return s.track(plain)
 }
 
-// call does the caller's part of a handshake: in version 2 where the group's level asks for it, or the callee has
-// used it.
+// call does the caller's part of a handshake.
 func (s *Stream) call(c *conn, h hello, hostPort string, purpose byte) error {
-	s.mu.Lock()
-	withStart := s.withStarts[h.callee]
-	s.mu.Unlock()
-	if !withStart && s.cfg.Level() < masterfsm.LevelIdentities {
+	version := s.versionFor(h.callee)
+	if version < helloVersionStarts {
 		c.identify(h.callee, Start{}, Start{})
 		return s.cfg.Key.call(c, h)
 	}
-	err := s.cfg.Key.callWithStart(c, h, purpose, s.startCheck(c, h.callee, hostPort))
+	err := s.cfg.Key.callWithStart(c, h, version, purpose, s.startCheck(c, h.callee, hostPort))
 	if err == nil {
-		s.closeReplaced(c)
+		s.closeReplaced(c, version)
 	}
 	return err
+}
+
+// versionFor returns the version of the handshake for a callee: that of the group's level, or a higher one that the
+// callee has used.
+func (s *Stream) versionFor(callee string) byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return max(byte(s.cfg.Level())+helloVersion, s.versions[callee])
 }
 
 // startCheck returns what the handshake of a connection needs. dialled is the address that the connection was opened
@@ -208,7 +211,9 @@ func (s *Stream) probe(member, hostPort string) Start {
 	if err := c.SetDeadline(deadline); err != nil {
 		return Start{}
 	}
-	answer, err := s.cfg.Key.ask(c, hello{group: group, caller: s.cfg.Self, callee: member}, purposeProbe, s.cfg.Starts)
+	version := max(s.versionFor(member), helloVersionStarts)
+	h := hello{group: group, caller: s.cfg.Self, callee: member}
+	answer, err := s.cfg.Key.ask(c, h, version, purposeProbe, s.cfg.Starts)
 	if err != nil {
 		return Start{}
 	}

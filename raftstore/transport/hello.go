@@ -5,18 +5,23 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/chainstore/chainstore/masterfsm"
 )
 
-// A handshake starts with the caller's hello, which names the sides. It is the same in both versions:
+// A handshake starts with the caller's hello, which names the sides. It is the same in all versions:
 //
 //	magic "CSRH" ‖ version u8 ‖ nonce[32] ‖ len8 ‖ group ‖ len8 ‖ caller's id ‖ len8 ‖ id of the member meant
 //
-// What follows is drawn in key.go (version 1) and starthandshake.go (version 2). The callee closes the connection
+// The version is one more than a protocol level that the caller knows: that of the group, or a higher one that the
+// callee has used. A callee refuses a lower one than its group's, because the caller's program is older. What follows
+// is drawn in key.go (version 1) and starthandshake.go (version 2 and higher ones). The callee closes the connection
 // without an answer when it is another member, of another group, or new.
 const (
 	helloMagic         = "CSRH"
 	helloVersion       = 1 // proves the cluster token
 	helloVersionStarts = 2 // exchanges the starts too, from protocol level 1 on
+	newestHello        = masterfsm.ProtocolLevel + 1
 	nonceSize          = 32
 	helloHead          = len(helloMagic) + 1 + nonceSize
 )
@@ -36,9 +41,9 @@ func readHello(r io.Reader) (hello, []byte, error) {
 	if string(raw[:len(helloMagic)]) != helloMagic {
 		return hello{}, nil, fmt.Errorf("%w: this is not the protocol of masters", errHandshake)
 	}
-	if v := raw[len(helloMagic)]; v < helloVersion || v > helloVersionStarts {
-		return hello{}, nil, fmt.Errorf("%w: version %d, this program speaks %d and %d", errHandshake, v, helloVersion,
-			helloVersionStarts)
+	if v := raw[len(helloMagic)]; v < helloVersion || v > newestHello {
+		return hello{}, nil, fmt.Errorf("%w: the caller is at protocol level %d, this program knows up to level %d: "+
+			"a newer ChainStore is needed", errHandshake, int(v)-helloVersion, masterfsm.ProtocolLevel)
 	}
 	var texts [3]string
 	for i := range texts {

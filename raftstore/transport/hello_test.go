@@ -3,7 +3,13 @@ package transport
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"net"
+	"strings"
 	"testing"
+	"time"
+
+	"github.com/chainstore/chainstore/masterfsm"
 )
 
 func FuzzReadHello(f *testing.F) {
@@ -34,4 +40,48 @@ func FuzzReadHello(f *testing.F) {
 			t.Fatalf("%x became %x", raw, again)
 		}
 	})
+}
+
+// A caller below the group's level is refused with a message that names it, until the callee's own call shows that
+// its program knows the level.
+func TestLevelsOfTheHandshake(t *testing.T) {
+	stale := func(err error) { t.Error(err) }
+	for level := range uint64(masterfsm.ProtocolLevel) {
+		t.Run(fmt.Sprint(level), func(t *testing.T) {
+			low := openStream(t, "low", "g", testToken, level, stale)
+			high := openStream(t, "high", "g", testToken, level+1, stale)
+			low.refusal(t, high.address())
+			for _, dial := range []struct{ from, to *Stream }{{high, low}, {low, high}, {low, high}} {
+				c, err := dial.from.Dial(dial.to.address(), 20*time.Second)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_ = c.Close()
+			}
+		})
+	}
+	s := openStream(t, "b", "g", testToken, masterfsm.ProtocolLevel, stale)
+	for version, want := range map[byte]string{
+		helloVersion: "master a runs an older version of ChainStore, which knows protocol level 0; " +
+			"the group is at level 2",
+		helloVersionStarts: "master a runs an older version of ChainStore, which knows protocol level 1; " +
+			"the group is at level 2",
+		newestHello + 1: "the caller is at protocol level 3, this program knows up to level 2: " +
+			"a newer ChainStore is needed",
+	} {
+		here, there := net.Pipe()
+		raw, err := hello{group: "g", caller: "a", callee: "b"}.encode(version)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go there.Write(raw)
+		c, err := s.track(here)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.answer(c); !errors.Is(err, errHandshake) || !strings.Contains(err.Error(), want) {
+			t.Errorf("version %d: %v", version, err)
+		}
+		_, _ = c.Close(), there.Close()
+	}
 }

@@ -8,14 +8,14 @@ import (
 	"io"
 )
 
-// Version 2 of the handshake, from protocol level 1 on. Both sides also show their newest start, and the last start
-// of the other that they accepted: see [Starts].
+// Version 2 of the handshake and higher ones, from protocol level 1 on. Both sides also show their newest start, and
+// the last start of the other that they accepted: see [Starts].
 //
 //	caller: hello ‖ purpose u8 ‖ caller's start ‖ the last start of the callee that the caller accepted
 //	callee: nonce[32] ‖ callee's start ‖ the last start of the caller that the callee accepted ‖
 //	        mac over "callee" ‖ everything before it
-//	caller: verdict u8 ‖ mac over "caller" ‖ everything before it
-//	callee: verdict u8 ‖ mac over "end" ‖ everything before it
+//	caller: verdict u8 ‖ mac over "caller" ‖ everything before the verdict ‖ verdict
+//	callee: verdict u8 ‖ mac over "end" ‖ everything before the caller's verdict ‖ verdict
 //
 // The verdict good says that the side knows the start of its own that the other accepted last. Then each side writes
 // the other's start to disk, the callee before its verdict and the caller after it, and the connection is open. The
@@ -129,8 +129,8 @@ func (k Key) readVerdict(conn io.Reader, label string, raw []byte, other string)
 
 // callWithStart does the caller's part of version 2. The error wraps [errStaleFolder] where this master's folder is an
 // older copy or a second copy, and [ErrStarts] where a start cannot be written.
-func (k Key) callWithStart(conn io.ReadWriter, h hello, purpose byte, a startCheck) error {
-	answer, err := k.ask(conn, h, purpose, a.Starts)
+func (k Key) callWithStart(conn io.ReadWriter, h hello, version, purpose byte, a startCheck) error {
+	answer, err := k.ask(conn, h, version, purpose, a.Starts)
 	if err != nil {
 		return err
 	}
@@ -154,8 +154,8 @@ type firstAnswer struct {
 }
 
 // ask sends a hello and reads the callee's first answer.
-func (k Key) ask(conn io.ReadWriter, h hello, purpose byte, s *Starts) (firstAnswer, error) {
-	raw, err := h.encode(helloVersionStarts)
+func (k Key) ask(conn io.ReadWriter, h hello, version, purpose byte, s *Starts) (firstAnswer, error) {
+	raw, err := h.encode(version)
 	if err != nil {
 		return firstAnswer{}, err
 	}

@@ -44,7 +44,7 @@ type Stream struct {
 	group       string     // "" while this master is new: then no connection is accepted
 	forRaft     bool       // connections are for raft too, and not only for announcements
 	conns       map[*conn]struct{}
-	withStarts  map[string]bool   // members that open connections with version 2 of the handshake, whatever the level
+	versions    map[string]byte   // the highest version of the handshake that a member has used, whatever the level
 	unreachable map[string]bool   // members to which the last dial failed
 	seenAt      map[string]string // raft address by member id, where it is not the one in raft's configuration
 	warned      time.Time
@@ -58,7 +58,7 @@ func New(cfg Config) *Stream {
 	s := &Stream{
 		cfg: cfg, addr: streamAddr(ServerAddress(cfg.Self, cfg.Advertise)),
 		ready: make(chan net.Conn), slots: make(chan struct{}, maxHandshakes),
-		conns: map[*conn]struct{}{}, withStarts: map[string]bool{}, unreachable: map[string]bool{},
+		conns: map[*conn]struct{}{}, versions: map[string]byte{}, unreachable: map[string]bool{},
 		seenAt: map[string]string{},
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())

@@ -1,5 +1,5 @@
-// Package tune holds the settings of raft and its log store that were chosen by measuring, for the store and for the
-// bare raft that it is measured against.
+// Package tune holds the measured settings of raft and its log store. The store uses them, and so does the bare raft
+// of the benchmark, so that the two can be compared.
 package tune
 
 import (
@@ -14,7 +14,7 @@ import (
 
 // The transport.
 const (
-	// RPCTimeout is for one call; that of a snapshot is scaled by its size.
+	// RPCTimeout bounds one call. That of a snapshot is scaled by its size.
 	RPCTimeout = 5 * time.Second
 	// MaxRPCsInFlight of 1 turns pipelining off: see hashicorp/raft#612.
 	MaxRPCsInFlight = 1
@@ -27,7 +27,7 @@ func Raft(id string, timeout time.Duration, logger hclog.Logger) *raft.Config {
 	c := raft.DefaultConfig()
 	c.LocalID = raft.ServerID(id)
 	c.HeartbeatTimeout, c.ElectionTimeout, c.LeaderLeaseTimeout = timeout, timeout, timeout
-	// How long a follower may not know of a commit when nothing follows it; up to twice that.
+	// A follower learns of a commit that no entry follows after once to twice this time.
 	c.CommitTimeout = 100 * time.Millisecond
 	c.MaxAppendEntries = 16
 	c.ShutdownOnRemove = false

@@ -4,34 +4,35 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"path/filepath"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/storagenode/segment"
+	"github.com/chainstore/chainstore/internal/durable"
 )
 
 // A run is the file "FROM-TO.run", 20 decimal digits each: the blocks from FROM up to TO. All integers are big endian:
 //
 //	header   magic "CSRX" ‖ version u8 = 1 ‖ 0 0 0 ‖ from u64 ‖ to u64 ‖ first u64 ‖ end u64 ‖ hash of block to-1 [32]
 //	         ‖ entries of each section u32 × 3 ‖ CRC-32C u32 of all before
-//	section  chunks of 341 entries, the last with what is left: entry … ‖ CRC-32C u32 of them
+//	section  chunks of 341 entries, the last with the rest: entry … ‖ CRC-32C u32 of them
 //	entry    tag u64 ‖ value u32
 //
-// first is the leaf index of block from's first record, end that behind the seal of block to-1; places are counted from first. Entries are
-// sorted by tag and value. The sections, in this order:
+// first is the leaf index of block from's first record, end that after the seal of block to-1. Places are counted from
+// first. Entries are sorted by tag and value. The sections, in this order:
 //
-//	keys      tag: the first 8 bytes of SHA-256(project u32 ‖ key)       value: the record's place; none for a record without a key
-//	projects  tag: project u32 ‖ place u32 of the first of some in a row  value: how many they are
-//	hashes    tag: the first 8 bytes of a leaf hash or of a block's hash  value: the place of the leaf, or of the block's seal
+//	keys      tag: first 8 bytes of SHA-256(project u32 ‖ key)      value: the record's place
+//	projects  tag: project u32 ‖ place u32 of the first of consecutive records  value: their number
+//	hashes    tag: first 8 bytes of a leaf hash or a block's hash  value: the place of the leaf, or of the block's seal
 const (
-	magic      = "CSRX"
-	version    = 1
 	headerSize = 8 + 4*8 + chain.HashSize + sections*4 + 4
 	entrySize  = 8 + 4
 	chunkSize  = 4096
 	perChunk   = (chunkSize - 4) / entrySize
 )
+
+var format = durable.Format{Magic: "CSRX", Version: 1, Zeros: 3}
 
 // The sections of a run.
 const (
@@ -41,15 +42,10 @@ const (
 	sections
 )
 
-// Errors of this package.
-var (
-	// ErrDamaged: a run cannot be read, or is not what was written. [Index.Mend] forgets it.
-	ErrDamaged = fmt.Errorf("index of records: %w", segment.ErrDamaged)
-	// ErrNewerFormat: a newer ChainStore wrote the run.
-	ErrNewerFormat = segment.ErrNewerFormat
-)
+// ErrDamaged: a run cannot be read, or is not what was written. [Index.Mend] forgets it.
+var ErrDamaged = fmt.Errorf("index of records: %w", durable.ErrDamaged)
 
-// entry is what a section is made of.
+// entry is an element of a section.
 type entry struct {
 	tag   uint64
 	value uint32
@@ -58,7 +54,7 @@ type entry struct {
 // before orders entries.
 func (e entry) before(o entry) bool { return e.tag < o.tag || e.tag == o.tag && e.value < o.value }
 
-// compare is before as slices want it.
+// compare is before in the form of package slices.
 func (e entry) compare(o entry) int {
 	if e.tag != o.tag {
 		return cmp.Compare(e.tag, o.tag)
@@ -76,7 +72,7 @@ func projectTag(project, place uint32) uint64 { return uint64(project)<<32 | uin
 
 func hashTag(h chain.Hash) uint64 { return binary.BigEndian.Uint64(h[:]) }
 
-// head is what a run's header tells.
+// head is the header of a run.
 type head struct {
 	from, to   uint64 // blocks
 	first, end uint64 // leaves
@@ -89,49 +85,42 @@ func runName(from, to uint64) string { return fmt.Sprintf("%020d-%020d.run", fro
 func runPath(dir string, h *head) string { return filepath.Join(dir, runName(h.from, h.to)) }
 
 func (h *head) appendTo(dst []byte) []byte {
-	start := len(dst)
-	dst = append(append(dst, magic...), version, 0, 0, 0)
+	var body []byte
 	for _, n := range []uint64{h.from, h.to, h.first, h.end} {
-		dst = binary.BigEndian.AppendUint64(dst, n)
+		body = binary.BigEndian.AppendUint64(body, n)
 	}
-	dst = append(dst, h.last[:]...)
+	body = append(body, h.last[:]...)
 	for _, n := range h.counts {
-		dst = binary.BigEndian.AppendUint32(dst, n)
+		body = binary.BigEndian.AppendUint32(body, n)
 	}
-	return binary.BigEndian.AppendUint32(dst, segment.Checksum(dst[start:]))
+	return format.Append(dst, body)
 }
 
-// parseHead reads a header. The error wraps ErrDamaged or ErrNewerFormat.
+// parseHead reads a header. The error wraps ErrDamaged or durable.ErrNewerFormat.
 func parseHead(data []byte) (h head, err error) {
-	if len(data) < headerSize || string(data[:4]) != magic {
-		return h, fmt.Errorf("%w: %d bytes are no header of a run", ErrDamaged, len(data))
+	err = format.Decode(data[:min(len(data), headerSize)], func(f *durable.Fields) {
+		h.from, h.to, h.first, h.end = f.Uint64(), f.Uint64(), f.Uint64(), f.Uint64()
+		copy(h.last[:], f.Bytes(chain.HashSize))
+		for i := range h.counts {
+			h.counts[i] = f.Uint32()
+		}
+		if h.from >= h.to || h.first >= h.end {
+			f.Fail(fmt.Errorf("a run of blocks %d to %d, leaves %d to %d", h.from, h.to, h.first, h.end))
+		}
+	})
+	if errors.Is(err, durable.ErrDamaged) {
+		err = fmt.Errorf("%w: the header of a run: %w", ErrDamaged, err)
 	}
-	if data[4] > version {
-		return h, fmt.Errorf("%w: version %d, this program knows %d", ErrNewerFormat, data[4], version)
-	}
-	body := data[:headerSize-4]
-	if data[4] != version || segment.Checksum(body) != binary.BigEndian.Uint32(data[len(body):]) {
-		return h, fmt.Errorf("%w: wrong checksum of a run's header", ErrDamaged)
-	}
-	h.from, h.to = binary.BigEndian.Uint64(data[8:]), binary.BigEndian.Uint64(data[16:])
-	h.first, h.end = binary.BigEndian.Uint64(data[24:]), binary.BigEndian.Uint64(data[32:])
-	h.last = chain.Hash(data[40:])
-	for i := range h.counts {
-		h.counts[i] = binary.BigEndian.Uint32(data[40+chain.HashSize+4*i:])
-	}
-	if h.from >= h.to || h.first >= h.end {
-		return h, fmt.Errorf("%w: a run of blocks %d to %d, leaves %d to %d", ErrDamaged, h.from, h.to, h.first, h.end)
-	}
-	return h, nil
+	return h, err
 }
 
-// sectionSize is how many bytes a section of that many entries has.
+// sectionSize returns the bytes of a section of that many entries.
 func sectionSize(entries uint32) int64 {
 	chunks := (int64(entries) + perChunk - 1) / perChunk
 	return int64(entries)*entrySize + 4*chunks
 }
 
-// size is that of the whole file.
+// size returns the bytes of the whole file.
 func (h *head) size() int64 {
 	size := int64(headerSize)
 	for _, n := range h.counts {
