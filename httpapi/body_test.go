@@ -77,7 +77,8 @@ func TestReadJSON(t *testing.T) {
 			t.Errorf("ReadJSON of %s: %v", body, err)
 		}
 		raw, err := ReadExact(context(), &v)
-		if (err == nil) != c.exact || err != nil && !errors.Is(err, wire.ErrBadRequest) || err == nil && string(raw) != body {
+		if (err == nil) != c.exact || err != nil && !errors.Is(err, wire.ErrBadRequest) ||
+			err == nil && string(raw) != body {
 			t.Errorf("ReadExact of %s: %q, %v", body, raw, err)
 		}
 	}
@@ -85,7 +86,8 @@ func TestReadJSON(t *testing.T) {
 
 func TestParseNumber(t *testing.T) {
 	for text, want := range map[string]error{
-		"0": nil, "007": nil, "255": nil, "256": wire.ErrNotFound, "-1": wire.ErrNotFound, "99999999999999999999": wire.ErrNotFound,
+		"0": nil, "007": nil, "255": nil,
+		"256": wire.ErrNotFound, "-1": wire.ErrNotFound, "99999999999999999999": wire.ErrNotFound,
 		"": wire.ErrBadRequest, "x": wire.ErrBadRequest, "1.5": wire.ErrBadRequest, "0x1": wire.ErrBadRequest,
 	} {
 		if n, err := ParseNumber("n", text, 255); !errors.Is(err, want) || n > 255 {

@@ -34,7 +34,8 @@ func ask(h http.Handler, method, path string) *httptest.ResponseRecorder {
 }
 
 func TestFail(t *testing.T) {
-	refusal := &wire.Error{URL: "http://m2:8000", Problem: wire.ErrRemoved.Problem(fmt.Errorf("%w: w-1", wire.ErrRemoved))}
+	refusal := &wire.Error{URL: "http://m2:8000",
+		Problem: wire.ErrRemoved.Problem(fmt.Errorf("%w: w-1", wire.ErrRemoved))}
 	token := &wire.Error{URL: "http://m2:8000", Problem: wire.ErrUnauthorized.Problem(wire.ErrUnauthorized)}
 	busy := &wire.Error{URL: "http://m2:8000", Problem: wire.ErrBacklog.Problem(wire.ErrBacklog)}
 	newer := &wire.Error{Problem: wire.Problem{Type: wire.ProblemBase + "of-a-newer-version", Status: 425}}
@@ -50,9 +51,11 @@ func TestFail(t *testing.T) {
 		{errUnauthorized, wire.ErrUnauthorized, "send the header Authorization: Bearer TOKEN",
 			[2]string{"WWW-Authenticate", "Bearer"}},
 		{&wire.QuotaError{Limit: 4, Wait: 1001}, wire.ErrQuota,
-			"4 records a second, 0 are left now; nothing was appended, try again in 1001 ms", [2]string{"Retry-After", "2"}},
+			"4 records a second, 0 are left now; nothing was appended, try again in 1001 ms",
+			[2]string{"Retry-After", "2"}},
 		{&wire.QuotaError{Bytes: true, Limit: 9, Left: 3, Wait: 1}, wire.ErrQuota,
-			"9 bytes a second, 3 are left now; nothing was appended, try again in 1 ms", [2]string{"RateLimit-Remaining", "3"}},
+			"9 bytes a second, 3 are left now; nothing was appended, try again in 1 ms",
+			[2]string{"RateLimit-Remaining", "3"}},
 		{fmt.Errorf("tile: %w", wire.ErrMalformed), wire.ErrBadRequest, "tile: malformed message", [2]string{}},
 		{fmt.Errorf("block 3: %w", errDamaged), wire.ErrUnavailable, "block 3: damaged", [2]string{"Retry-After", "1"}},
 		{context.DeadlineExceeded, wire.ErrUnavailable, "context deadline exceeded", [2]string{}},
@@ -67,7 +70,8 @@ func TestFail(t *testing.T) {
 		w := ask(failing(c.err), http.MethodGet, "/")
 		var p wire.Problem
 		err := json.Unmarshal(w.Body.Bytes(), &p)
-		want := wire.Problem{Type: wire.ProblemBase + c.want.Name, Title: c.want.Title, Status: c.want.Status, Detail: c.detail}
+		want := wire.Problem{Type: wire.ProblemBase + c.want.Name, Title: c.want.Title, Status: c.want.Status,
+			Detail: c.detail}
 		if err != nil || w.Code != c.want.Status || p != want || w.Header().Get("Content-Type") != wire.TypeProblem {
 			t.Errorf("%v: %d %s", c.err, w.Code, w.Body)
 		}
@@ -84,7 +88,8 @@ func TestFailWithData(t *testing.T) {
 		`"start":"b2"`:        &wire.OtherStartError{Start: "b2", Err: wire.ErrOtherStart},
 		`"id":"s","height":5`: &wire.NotNextError{Status: wire.StorageStatus{ID: "s", Height: 5}, Err: wire.ErrNotNext},
 	} {
-		if w := ask(failing(err), http.MethodGet, "/"); w.Code != http.StatusConflict || !strings.Contains(w.Body.String(), want) {
+		if w := ask(failing(err), http.MethodGet, "/"); w.Code != http.StatusConflict ||
+			!strings.Contains(w.Body.String(), want) {
 			t.Errorf("%d %s has no %s", w.Code, w.Body, want)
 		}
 	}
@@ -127,7 +132,8 @@ func TestRequires(t *testing.T) {
 		path, header string
 		status       int
 	}{
-		{"/", "Bearer token", 204}, {"/", "bearer  token ", 204}, {"/", "", 401}, {"/", "Bearer", 401}, {"/", "Bearer ", 401},
+		{"/", "Bearer token", 204}, {"/", "bearer  token ", 204}, {"/", "", 401}, {"/", "Bearer", 401},
+		{"/", "Bearer ", 401},
 		{"/", "Basic token", 401}, {"/", "Bearer other", 401}, {"/?token=token", "", 401}, {"/unset", "Bearer ", 401},
 		{"/unset", "Bearer  ", 401},
 	} {
