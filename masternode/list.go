@@ -92,11 +92,11 @@ func (w *walk) full() bool { return w.limit <= 0 || w.bytes <= 0 }
 func (w *walk) run(ctx context.Context) error {
 	for !w.full() && !w.done {
 		var held, end uint64
-		var spans []masterfsm.Span
+		var blocks []masterfsm.HeldBlock
 		w.n.cfg.Ledger.Read(func(s *masterfsm.State) {
 			held, end = s.HeldLeaf(), s.NextIndex()
 			if w.next >= held {
-				spans = s.Spans(w.next)
+				blocks = s.HeldBlocks(w.next)
 			}
 		})
 		if w.next >= end {
@@ -108,8 +108,8 @@ func (w *walk) run(ctx context.Context) error {
 			}
 			continue
 		}
-		for i := range spans {
-			if err := w.addSpan(&spans[i]); err != nil || w.full() || w.done {
+		for i := range blocks {
+			if err := w.addHeld(&blocks[i]); err != nil || w.full() || w.done {
 				return err
 			}
 		}
@@ -118,8 +118,8 @@ func (w *walk) run(ctx context.Context) error {
 	return nil
 }
 
-// span takes the records of a block that the masters hold.
-func (w *walk) addSpan(s *masterfsm.Span) error {
+// held takes the records of a block that the masters hold.
+func (w *walk) addHeld(s *masterfsm.HeldBlock) error {
 	from := max(w.next, s.First) - s.First
 	for offset := from; offset < uint64(s.Count()) && !w.full(); offset++ {
 		encoded := s.Encoded(uint32(offset))
@@ -247,12 +247,12 @@ func (n *Node) BlockRecords(ctx context.Context, reader masterfsm.Access, block 
 	if limit < 1 || limit > wire.MaxPage {
 		return nil, false, fmt.Errorf("%w: limit %d is not within 1 and %d", wire.ErrBadRequest, limit, wire.MaxPage)
 	}
-	var span masterfsm.Span
+	var body masterfsm.HeldBlock
 	var held bool
 	err = n.confirmed(ctx, func() error {
 		var before bool
 		n.cfg.Ledger.Read(func(s *masterfsm.State) {
-			span, held = s.Span(block)
+			body, held = s.HeldBlock(block)
 			found, _, _, _ := s.Record(block, 0)
 			before = found == masterfsm.FoundElsewhere
 		})
@@ -266,12 +266,12 @@ func (n *Node) BlockRecords(ctx context.Context, reader masterfsm.Access, block 
 	}
 	p := blockPage{n: n, reader: reader, limit: limit, bytes: wire.PageBytes, owners: map[uint32]masterfsm.Project{}}
 	if held {
-		for offset := from; offset < span.Count(); offset++ {
+		for offset := from; offset < body.Count(); offset++ {
 			if p.full() {
 				return p.list, true, nil
 			}
-			at := masterfsm.Position{Block: block, Offset: offset, Index: span.First + uint64(offset)}
-			if err := p.add(span.Encoded(offset), at, span.Header != nil, span.Stored); err != nil {
+			at := masterfsm.Position{Block: block, Offset: offset, Index: body.First + uint64(offset)}
+			if err := p.add(body.Encoded(offset), at, body.Header != nil, body.Stored); err != nil {
 				return nil, false, err
 			}
 		}

@@ -204,12 +204,12 @@ func (n *Node) WaitStored(ctx context.Context, block uint64) error {
 // wire.ErrUnavailable where no storage node could be asked that knows all that the masters do not hold.
 func (n *Node) FindHash(ctx context.Context, h chain.Hash) (found wire.FoundHash, err error) {
 	err = n.confirmed(ctx, func() error {
-		var spans []masterfsm.Span
+		var blocks []masterfsm.HeldBlock
 		var block, held uint64
 		var ok bool
 		n.cfg.Ledger.Read(func(s *masterfsm.State) {
 			block, ok = s.BlockOfHash(h)
-			spans, held = s.Spans(0), s.HeldLeaf()
+			blocks, held = s.HeldBlocks(0), s.HeldLeaf()
 		})
 		if ok {
 			found = wire.FoundHash{Kind: wire.KindBlock, Block: block}
@@ -219,7 +219,7 @@ func (n *Node) FindHash(ctx context.Context, h chain.Hash) (found wire.FoundHash
 		if found, ok, complete = n.prover.FindHash(ctx, h, held); ok {
 			return nil
 		}
-		if found, ok = n.findHeld(ctx, spans, h); ok {
+		if found, ok = n.findHeld(ctx, blocks, h); ok {
 			return nil
 		}
 		switch {
@@ -234,11 +234,11 @@ func (n *Node) FindHash(ctx context.Context, h chain.Hash) (found wire.FoundHash
 }
 
 // findHeld hashes the records that the masters hold, one search at a time.
-func (n *Node) findHeld(ctx context.Context, spans []masterfsm.Span, h chain.Hash) (wire.FoundHash, bool) {
+func (n *Node) findHeld(ctx context.Context, blocks []masterfsm.HeldBlock, h chain.Hash) (wire.FoundHash, bool) {
 	n.hashing.Lock()
 	defer n.hashing.Unlock()
-	for i := range spans {
-		s := &spans[i]
+	for i := range blocks {
+		s := &blocks[i]
 		if ctx.Err() != nil {
 			return wire.FoundHash{}, false
 		}

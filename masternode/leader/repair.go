@@ -71,7 +71,7 @@ func (l *leadership) beginRepair(a action, view masterfsm.View, m *memory, now t
 			sender, has := chooseSender(view, live, n.ID, missing)
 			begin.Sender, begin.SenderVersion = sender.ID, sender.Version
 			begin.Missing = chain.BoundRanges(has, chain.MaxFindings)
-			if len(has) == 0 && (n.Sound || keep < view.HeldFrom && behind.Len() > 0) {
+			if len(has) == 0 && (n.OnGroupChain || keep < view.HeldFrom && behind.Len() > 0) {
 				return nil, fmt.Errorf("no storage node that answers has a good copy of the blocks %s",
 					wire.RangesText(missing))
 			}
@@ -123,7 +123,7 @@ func chooseSender(
 		if n.ID == receiver || !live[n.ID] || n.State != masterfsm.Valid && n.State != masterfsm.Invalid {
 			continue
 		}
-		if n.State == masterfsm.Invalid && !n.Sound {
+		if n.State == masterfsm.Invalid && !n.OnGroupChain {
 			continue // it may not be on the group's chain
 		}
 		has := chain.CutRanges(missing, n.Lacks(view.Head.Height))
