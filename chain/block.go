@@ -5,13 +5,13 @@ import (
 	"fmt"
 )
 
-// Block is an encoded block that was looked over: its parts point into one slice of bytes, the same on disk, on the wire
-// and in memory, so a block is never copied or decoded on its way.
+// Block is an encoded block that was looked over: its parts point into one slice of bytes, the same on disk, on the
+// wire and in memory, so a block is never copied or decoded on its way.
 //
 //	header[103] ‖ end u32 × count ‖ records
 //
-// where end[i] is where record i ends, counted from the start of the records. So record i is found with one look into the
-// table. The zero Block is not valid: make one with [ParseBlock] or [NewBlock].
+// where end[i] is where record i ends, counted from the start of the records. So record i is found with one look into
+// the table. The zero Block is not valid: make one with [ParseBlock] or [NewBlock].
 type Block struct {
 	Header Header
 	data   []byte
@@ -20,8 +20,8 @@ type Block struct {
 // BlockOverhead is how many bytes a block of count records has besides the records.
 func BlockOverhead(count uint32) int { return HeaderSize + 4*int(count) }
 
-// NewBlock puts a block together. ends[i] is where record i ends in records. The header's count must be len(ends), the last
-// end len(records); a caller that breaks this gets an error that wraps [ErrFrame].
+// NewBlock puts a block together. ends[i] is where record i ends in records. The header's count must be len(ends), the
+// last end len(records); a caller that breaks this gets an error that wraps [ErrFrame].
 func NewBlock(header Header, ends []uint32, records []byte) (Block, error) {
 	if int(header.Count) != len(ends) || len(ends) == 0 || int(ends[len(ends)-1]) != len(records) {
 		return Block{}, fmt.Errorf("%w: block %d: count %d, %d ends, %d bytes of records",
@@ -45,7 +45,8 @@ func ParseBlock(data []byte) (Block, error) {
 		return Block{}, err
 	}
 	if uint64(len(data)) < uint64(HeaderSize)+4*uint64(header.Count) {
-		return Block{}, fmt.Errorf("%w: %d bytes are too few for a block of %d records", ErrFrame, len(data), header.Count)
+		return Block{}, fmt.Errorf("%w: %d bytes are too few for a block of %d records", ErrFrame, len(data),
+			header.Count)
 	}
 	b := Block{Header: header, data: data}
 	records := data[BlockOverhead(header.Count):]
@@ -90,8 +91,8 @@ func (b *Block) Encoded(offset uint32) []byte {
 // Record decodes the record at an offset below Header.Count. Its payload points into the block.
 func (b *Block) Record(offset uint32) (Record, error) { return ParseRecord(b.Encoded(offset)) }
 
-// Leaves appends the leaf hashes of the block's records to dst. It re-hashes every payload, and is nearly all the work of
-// checking a block: several blocks may be hashed at a time, and given to [Verifier.TakeHashed] in order.
+// Leaves appends the leaf hashes of the block's records to dst. It re-hashes every payload, and is nearly all the work
+// of checking a block: several blocks may be hashed at a time, and given to [Verifier.TakeHashed] in order.
 func (b *Block) Leaves(dst []Hash) []Hash {
 	for i := range b.Header.Count {
 		encoded := b.Encoded(i)
@@ -101,8 +102,8 @@ func (b *Block) Leaves(dst []Hash) []Hash {
 	return dst
 }
 
-// ordered tells whether the times of the records are in order, not earlier than since, which is the time of the block before,
-// and not later than the block's.
+// ordered tells whether the times of the records are in order, not earlier than since, which is the time of the block
+// before, and not later than the block's.
 func (b *Block) ordered(since uint64) bool {
 	for i := range b.Header.Count {
 		t := binary.BigEndian.Uint64(b.Encoded(i)[timeAt:])

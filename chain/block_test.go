@@ -54,7 +54,8 @@ func TestNewBlockRefusesPartsThatDoNotFit(t *testing.T) {
 		"end too low":     {1, []uint32{end - 1}},
 		"end behind body": {1, []uint32{end + 1}},
 	} {
-		if _, err := chain.NewBlock(chain.Header{Version: 1, Count: c.count}, c.ends, body); !errors.Is(err, chain.ErrFrame) {
+		if _, err := chain.NewBlock(chain.Header{Version: 1, Count: c.count}, c.ends, body); !errors.Is(err,
+			chain.ErrFrame) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

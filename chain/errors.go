@@ -19,7 +19,8 @@ var (
 	ErrProof = errors.New("proof does not hold")
 )
 
-// Why a block does not extend a chain. The [Verifier] returns a [*BlockError] around one of these, or around [ErrFrame].
+// Why a block does not extend a chain. The [Verifier] returns a [*BlockError] around one of these, or around
+// [ErrFrame].
 var (
 	// ErrNumber: the block's number is not the chain's height.
 	ErrNumber = errors.New("wrong block number")
@@ -31,7 +32,8 @@ var (
 	ErrCount = errors.New("wrong record count")
 	// ErrTime: the block is older than the one before, or one of its records is out of order.
 	ErrTime = errors.New("time runs backwards")
-	// ErrRoot: the records do not hash to the root that the header names: a payload, salt, key, type, time or project was changed.
+	// ErrRoot: the records do not hash to the root that the header names: a payload, salt, key, type, time or project
+	// was changed.
 	ErrRoot = errors.New("records do not match the root")
 	// ErrWork: the block's hash has too few leading zero bits.
 	ErrWork = errors.New("no proof of work")

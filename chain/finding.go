@@ -2,9 +2,12 @@ package chain
 
 // What a check finds wrong with a block.
 const (
-	WrongFrame   = "frame"         // the bytes around the block: its length, its checksum, the file's header; or it cannot be parsed
-	WrongPayload = "payload"       // a record does not fit its leaf: payload, salt, key, type, time or project was changed
-	WrongRoot    = "root"          // the records do not hash to the header's root, and it cannot be said which of them is wrong
+	// the bytes around the block: its length, its checksum, the file's header; or it cannot be parsed
+	WrongFrame = "frame"
+	// a record does not fit its leaf: payload, salt, key, type, time or project was changed
+	WrongPayload = "payload"
+	// the records do not hash to the header's root, and it cannot be said which of them is wrong
+	WrongRoot    = "root"
 	WrongLink    = "link"          // number, prev, first leaf, count or time do not follow from the block before
 	WrongWork    = "proof-of-work" // the block's hash has too few leading zero bits
 	WrongMissing = "missing"       // the block is not there
@@ -20,6 +23,6 @@ type Finding struct {
 	Detail string `json:"detail"` // for people: the file, the offset, the record
 }
 
-// MaxFindings bounds the findings of one check, and its ranges: a check with more names the first findings, and joins ranges
-// that are near to each other.
+// MaxFindings bounds the findings of one check, and its ranges: a check with more names the first findings, and joins
+// ranges that are near to each other.
 const MaxFindings = 64

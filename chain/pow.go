@@ -6,8 +6,8 @@ import (
 	"math/bits"
 )
 
-// MaxDifficulty is the highest difficulty that a block may ask for, in leading zero bits: about 2^40 tries, hours on one
-// machine. It is the cap that keeps a typing mistake from stopping the chain.
+// MaxDifficulty is the highest difficulty that a block may ask for, in leading zero bits: about 2^40 tries, hours on
+// one machine. It is the cap that keeps a typing mistake from stopping the chain.
 const MaxDifficulty = 40
 
 // BlockHash is the hash of a block: SHA-256(inner ‖ nonce u64, big endian), where inner is [Header.Inner]. The 40 bytes

@@ -7,7 +7,8 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-// Proof is an inclusion proof, RFC 6962 section 2.1.1: the hashes beside the way from a leaf up to the root, the lowest first.
+// Proof is an inclusion proof, RFC 6962 section 2.1.1: the hashes beside the way from a leaf up to the root, the lowest
+// first.
 type Proof struct {
 	Index uint64 // of the leaf
 	Size  uint64 // of the tree
@@ -30,9 +31,10 @@ func (p *Proof) Check(leaf, root Hash) error {
 	return nil
 }
 
-// Before is the tree of the leaves before the one that the proof is of. The siblings on the left of its way up are the roots of the full subtrees of
-// just these leaves (RFC 9162 section 2.1.3.2 says which ones are on the left), so a proof that holds shows the tree before its leaf too,
-// without one hash more. It is for a proof that [Proof.Check] has found good. The error wraps [ErrTree] where the path has not the siblings that the index asks for.
+// Before is the tree of the leaves before the one that the proof is of. The siblings on the left of its way up are the
+// roots of the full subtrees of just these leaves (RFC 9162 section 2.1.3.2 says which ones are on the left), so a
+// proof that holds shows the tree before its leaf too, without one hash more. It is for a proof that [Proof.Check] has
+// found good. The error wraps [ErrTree] where the path has not the siblings that the index asks for.
 func (p *Proof) Before() (Tree, error) {
 	var left []Hash
 	at, last := p.Index, p.Size-1

@@ -36,7 +36,8 @@ func TestProofsOfTlogHold(t *testing.T) {
 			if err := p.Check(leaves[index], root); err != nil {
 				t.Fatalf("leaf %d of %d: %v", index, size, err)
 			}
-			if before, err := p.Before(); err != nil || before.Root() != (chain.Tree{}).Append(leaves[:index]...).Root() || before.Size() != uint64(index) {
+			if before, err := p.Before(); err != nil ||
+				before.Root() != (chain.Tree{}).Append(leaves[:index]...).Root() || before.Size() != uint64(index) {
 				t.Fatalf("leaf %d of %d: before it %v, %v", index, size, before, err)
 			}
 			if err := p.Check(leafHash(1000), root); !errors.Is(err, chain.ErrProof) {
@@ -87,7 +88,8 @@ func TestProofsThatDoNotHold(t *testing.T) {
 // A path of another length has not the siblings of any tree before its leaf, or those of another.
 func TestProofBeforeOfABadPath(t *testing.T) {
 	for _, p := range []chain.Proof{
-		{Index: 5, Size: 9}, {Index: 5, Size: 0}, {Index: 0, Size: 1, Path: make([]chain.Hash, 70)}, {Index: 1<<64 - 1, Path: make([]chain.Hash, 63)},
+		{Index: 5, Size: 9}, {Index: 5, Size: 0}, {Index: 0, Size: 1, Path: make([]chain.Hash, 70)},
+		{Index: 1<<64 - 1, Path: make([]chain.Hash, 63)},
 	} {
 		if _, err := p.Before(); !errors.Is(err, chain.ErrTree) {
 			t.Errorf("leaf %d of %d: %v", p.Index, p.Size, err)

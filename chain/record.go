@@ -25,8 +25,9 @@ const timeAt = 4
 
 // Record is one entry of the chain as it was appended.
 type Record struct {
-	Project uint32         // the project that owns it
-	Time    uint64         // unix milliseconds, given by the leader at the commit, never less than the record's before it
+	Project uint32 // the project that owns it
+	// unix milliseconds, given by the leader at the commit, never less than the record's before it
+	Time    uint64
 	Salt    [SaltSize]byte // random, one a record: keeps a short payload from being guessed from its leaf
 	Key     string         // UTF-8, at most 255 bytes, "" where there is none
 	Type    string         // media type, UTF-8, at most 255 bytes, as given by the client
@@ -80,7 +81,8 @@ func commit(head, payload []byte) Hash {
 	return sum
 }
 
-// commitSmall is commit through a buffer on the stack. It is a function of its own so that only short input pays for clearing that.
+// commitSmall is commit through a buffer on the stack. It is a function of its own so that only short input pays for
+// clearing that.
 //
 //go:noinline
 func commitSmall(head, payload []byte) Hash {

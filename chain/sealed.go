@@ -19,8 +19,9 @@ var (
 //
 //	leaf ─RecordPath─► Header.Root ─► Header ─► its seal ─SealPath─► root
 //
-// The first arrow alone would show nothing of the tree: whoever mines a block may name any root in its header, that of a tree with other leaves too. So the
-// header's root is held against the tree before the seal, which SealPath shows: see [Proof.Before].
+// The first arrow alone would show nothing of the tree: whoever mines a block may name any root in its header, that of
+// a tree with other leaves too. So the header's root is held against the tree before the seal, which SealPath shows:
+// see [Proof.Before].
 type SealedProof struct {
 	Header     Header
 	RecordPath []Hash // of the record's leaf in the tree of Header.Seal() leaves
@@ -28,14 +29,14 @@ type SealedProof struct {
 	SealPath   []Hash // of the header, as a leaf, in the tree of Size leaves
 }
 
-// Check reports whether a leaf stands at an index, in this block, in the tree of that root: nil, or an error that wraps [ErrProof].
-// Proof of work is not looked at.
+// Check reports whether a leaf stands at an index, in this block, in the tree of that root: nil, or an error that wraps
+// [ErrProof]. Proof of work is not looked at.
 func (p *SealedProof) Check(index uint64, leaf, root Hash) error {
 	return errors.Join(p.CheckSeal(root), p.CheckRecord(index, leaf))
 }
 
-// CheckSeal is the half of Check that is about the block: that its header is in the tree of that root, and that the root in the header
-// is that of the leaves before it there. The error wraps [ErrSealPath] or [ErrPrefix].
+// CheckSeal is the half of Check that is about the block: that its header is in the tree of that root, and that the
+// root in the header is that of the leaves before it there. The error wraps [ErrSealPath] or [ErrPrefix].
 func (p *SealedProof) CheckSeal(root Hash) error {
 	h := &p.Header
 	if h.Count == 0 || h.Seal() < h.First {
@@ -55,8 +56,8 @@ func (p *SealedProof) CheckSeal(root Hash) error {
 	return nil
 }
 
-// CheckRecord is the other half: that the leaf stands at that index in the tree whose root the header names, and within the block. By itself it shows nothing of the larger
-// tree. The error wraps [ErrRecordPath].
+// CheckRecord is the other half: that the leaf stands at that index in the tree whose root the header names, and within
+// the block. By itself it shows nothing of the larger tree. The error wraps [ErrRecordPath].
 func (p *SealedProof) CheckRecord(index uint64, leaf Hash) error {
 	h := &p.Header
 	if index < h.First || index >= h.Seal() {

@@ -7,7 +7,8 @@ import (
 	"github.com/chainstore/chainstore/chain"
 )
 
-// sealedProof proves a record of a block in the tree of everything in the store, and gives its leaf and that tree's root.
+// sealedProof proves a record of a block in the tree of everything in the store, and gives its leaf and that tree's
+// root.
 func sealedProof(t *testing.T, blocks []chain.Block, block, offset int) (p chain.SealedProof, leaf, root chain.Hash) {
 	t.Helper()
 	store := &logStore{}
@@ -43,7 +44,12 @@ func TestSealedProof(t *testing.T) {
 				{"another header", func(p *chain.SealedProof) { p.Header.Time++ }, chain.ErrSealPath},
 				{"no record", func(p *chain.SealedProof) { p.Header.Count = 0 }, chain.ErrSealPath},
 				{"past every index", func(p *chain.SealedProof) { p.Header.First = 1<<64 - 1 }, chain.ErrSealPath},
-				{"a longer seal path", func(p *chain.SealedProof) { p.SealPath = append(p.SealPath[:len(p.SealPath):len(p.SealPath)], leaf) }, chain.ErrSealPath},
+				{"a longer seal path",
+					func(
+						p *chain.SealedProof) {
+						p.SealPath = append(p.SealPath[:len(p.SealPath):len(p.SealPath)], leaf)
+					},
+					chain.ErrSealPath},
 				{"a longer record path", func(p *chain.SealedProof) {
 					p.RecordPath = append(p.RecordPath[:len(p.RecordPath):len(p.RecordPath)], leaf)
 				}, chain.ErrRecordPath},

@@ -6,8 +6,9 @@ import (
 	"slices"
 )
 
-// Tree is the compact range of an RFC 6962 tree: what is needed to add leaves and to know the root, 32 bytes for each set
-// bit of its size. The zero value is the empty tree. A Tree is a value: Append never changes a copy that was made before.
+// Tree is the compact range of an RFC 6962 tree: what is needed to add leaves and to know the root, 32 bytes for each
+// set bit of its size. The zero value is the empty tree. A Tree is a value: Append never changes a copy that was made
+// before.
 type Tree struct {
 	size  uint64
 	nodes []Hash // roots of the full subtrees, largest first; never written in place once shared
@@ -35,7 +36,8 @@ func (t Tree) Append(leaves ...Hash) Tree { return t.grow(leaves, nil) }
 // SubtreeLevel is the level of the subtrees whose roots [Verifier.Subtrees] tells: 16 leaves each.
 const SubtreeLevel = 4
 
-// grow is Append. Where subtrees is not nil, the roots of the subtrees of 1<<SubtreeLevel leaves that are complete now are added to it.
+// grow is Append. Where subtrees is not nil, the roots of the subtrees of 1<<SubtreeLevel leaves that are complete now
+// are added to it.
 func (t Tree) grow(leaves []Hash, subtrees *[]Hash) Tree {
 	nodes := make([]Hash, len(t.nodes), len(t.nodes)+bits.Len(uint(len(leaves)))+1)
 	copy(nodes, t.nodes)

@@ -149,7 +149,8 @@ func TestNewTree(t *testing.T) {
 		if got := back.Append(leafHashes(300)[size:]...); got.Root() != whole.Root() {
 			t.Fatalf("grown from %d leaves: wrong root", size)
 		}
-		for _, bad := range [][]chain.Hash{append(tree.Nodes(), chain.Hash{}), tree.Nodes()[:max(0, len(tree.Nodes())-1)]} {
+		for _, bad := range [][]chain.Hash{append(tree.Nodes(), chain.Hash{}),
+			tree.Nodes()[:max(0, len(tree.Nodes())-1)]} {
 			if len(bad) == len(tree.Nodes()) {
 				continue
 			}

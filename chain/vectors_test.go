@@ -63,7 +63,8 @@ type vectorRecord struct {
 
 func (v *vectorRecord) record() chain.Record {
 	return chain.Record{
-		Project: v.Project, Time: v.Time, Salt: [chain.SaltSize]byte(v.Salt), Key: v.Key, Type: v.Type, Payload: v.Payload,
+		Project: v.Project, Time: v.Time, Salt: [chain.SaltSize]byte(v.Salt), Key: v.Key, Type: v.Type,
+		Payload: v.Payload,
 	}
 }
 

@@ -5,7 +5,8 @@ import (
 	"fmt"
 )
 
-// Head is where a chain stands: what is needed to say whether a block extends it. The zero Head is that of an empty chain.
+// Head is where a chain stands: what is needed to say whether a block extends it. The zero Head is that of an empty
+// chain.
 type Head struct {
 	Height uint64 // number of blocks
 	Hash   Hash   // of the last block, zero where there is none
@@ -13,9 +14,9 @@ type Head struct {
 	Tree   Tree   // all leaves, the last seal included
 }
 
-// Verifier takes blocks one by one and says whether each extends the chain. It is the one piece of code that decides this.
-// A block comes whole, to Take; or, where its records are not there, as its leaves and its seal, to TakeLeaves and TakeSeal.
-// A Verifier belongs to one goroutine.
+// Verifier takes blocks one by one and says whether each extends the chain. It is the one piece of code that decides
+// this. A block comes whole, to Take; or, where its records are not there, as its leaves and its seal, to TakeLeaves
+// and TakeSeal. A Verifier belongs to one goroutine.
 type Verifier struct {
 	head   Head
 	leaves []Hash // of the last block taken, its seal last; reused
@@ -45,9 +46,9 @@ func (v *Verifier) move(head Head) {
 // Head is the chain's head after the last block that was taken.
 func (v *Verifier) Head() Head { return v.head }
 
-// Take checks number, link, first leaf index, count, time, root and proof of work, re-hashing every payload, and moves the
-// head when all hold. Otherwise it returns a [*BlockError] and the head stays. On success it returns the hashes of the
-// leaves that the block adds to the tree, the seal's last; the slice is good until the next call.
+// Take checks number, link, first leaf index, count, time, root and proof of work, re-hashing every payload, and moves
+// the head when all hold. Otherwise it returns a [*BlockError] and the head stays. On success it returns the hashes of
+// the leaves that the block adds to the tree, the seal's last; the slice is good until the next call.
 func (v *Verifier) Take(b *Block) ([]Hash, error) {
 	if err := v.checkLink(&b.Header); err != nil {
 		return nil, &BlockError{Block: v.head.Height, Err: err}
@@ -60,14 +61,16 @@ func (v *Verifier) Take(b *Block) ([]Hash, error) {
 	return leaves, err
 }
 
-// TakeHashed is Take for a block whose [Block.Leaves] are known already. It returns them with the seal's hash behind them, in
-// the same memory where that has room.
+// TakeHashed is Take for a block whose [Block.Leaves] are known already. It returns them with the seal's hash behind
+// them, in the same memory where that has room.
 func (v *Verifier) TakeHashed(b *Block, leaves []Hash) ([]Hash, error) {
 	if err := v.checkLink(&b.Header); err != nil {
 		return nil, &BlockError{Block: v.head.Height, Err: err}
 	}
 	if uint64(len(leaves)) != uint64(b.Header.Count) {
-		return nil, &BlockError{Block: v.head.Height, Err: fmt.Errorf("%w: %d leaf hashes for %d records", ErrCount, len(leaves), b.Header.Count)}
+		return nil,
+			&BlockError{Block: v.head.Height, Err: fmt.Errorf("%w: %d leaf hashes for %d records", ErrCount,
+				len(leaves), b.Header.Count)}
 	}
 	v.subtrees = v.subtrees[:0]
 	seal, err := v.seal(&b.Header, v.head.Tree.grow(leaves, &v.subtrees), b.ordered(v.head.Time))
@@ -77,8 +80,8 @@ func (v *Verifier) TakeHashed(b *Block, leaves []Hash) ([]Hash, error) {
 	return append(leaves, seal), nil
 }
 
-// TakeLeaves takes the next leaves of the block behind the head, all or some of them: any number of calls may go before TakeSeal. Only
-// the tree's compact range is kept, so it costs no memory however many leaves come.
+// TakeLeaves takes the next leaves of the block behind the head, all or some of them: any number of calls may go before
+// TakeSeal. Only the tree's compact range is kept, so it costs no memory however many leaves come.
 func (v *Verifier) TakeLeaves(leaves ...Leaf) {
 	v.leaves, v.subtrees = v.leaves[:0], v.subtrees[:0]
 	for i := range leaves {
@@ -89,14 +92,16 @@ func (v *Verifier) TakeLeaves(leaves ...Leaf) {
 	v.open.tree = v.open.tree.Append(v.leaves...)
 }
 
-// TakeSeal ends the block whose leaves TakeLeaves has taken. It checks what Take checks, but for what only a record's bytes show: that
-// they are those of its leaf. Where it holds the head moves; otherwise it returns a [*BlockError] and the head stays.
+// TakeSeal ends the block whose leaves TakeLeaves has taken. It checks what Take checks, but for what only a record's
+// bytes show: that they are those of its leaf. Where it holds the head moves; otherwise it returns a [*BlockError] and
+// the head stays.
 func (v *Verifier) TakeSeal(h Header) error {
 	if err := v.checkLink(&h); err != nil {
 		return &BlockError{Block: v.head.Height, Err: err}
 	}
 	if have := v.open.tree.Size() - v.head.Tree.Size(); have != uint64(h.Count) {
-		return &BlockError{Block: v.head.Height, Err: fmt.Errorf("%w: %d leaves before the seal of a block of %d records", ErrCount, have, h.Count)}
+		return &BlockError{Block: v.head.Height,
+			Err: fmt.Errorf("%w: %d leaves before the seal of a block of %d records", ErrCount, have, h.Count)}
 	}
 	_, err := v.seal(&h, v.open.tree, !v.open.disordered && v.open.newest <= h.Time)
 	return err
@@ -105,8 +110,8 @@ func (v *Verifier) TakeSeal(h Header) error {
 // Open is the head's tree with the leaves that TakeLeaves took and that no seal has ended yet.
 func (v *Verifier) Open() Tree { return v.open.tree }
 
-// seal ends a block whose header follows from the head: tree is the head's with the block's records, ordered tells whether their times are in order.
-// It moves the head, and returns the seal's hash as a leaf.
+// seal ends a block whose header follows from the head: tree is the head's with the block's records, ordered tells
+// whether their times are in order. It moves the head, and returns the seal's hash as a leaf.
 func (v *Verifier) seal(h *Header, tree Tree, ordered bool) (Hash, error) {
 	if tree.Root() != h.Root {
 		return Hash{}, &BlockError{Block: v.head.Height, Err: ErrRoot}
@@ -123,8 +128,9 @@ func (v *Verifier) seal(h *Header, tree Tree, ordered bool) (Hash, error) {
 	return seal, nil
 }
 
-// Subtrees are the roots of the subtrees of 1<<[SubtreeLevel] leaves that the block which Take or TakeHashed took last has completed, in order, so that
-// whoever stores hashes of the tree need not compute them again. The slice is good until the next block.
+// Subtrees are the roots of the subtrees of 1<<[SubtreeLevel] leaves that the block which Take or TakeHashed took last
+// has completed, in order, so that whoever stores hashes of the tree need not compute them again. The slice is good
+// until the next block.
 func (v *Verifier) Subtrees() []Hash { return v.subtrees }
 
 // checkLink holds a header against the head: all but what the records and the nonce decide.
@@ -156,8 +162,8 @@ func checkWork(h *Header) (Hash, error) {
 	return hash, nil
 }
 
-// AppendTo adds the head to dst (big endian): height u64 ‖ hash[32] ‖ time u64 ‖ size u64 ‖ nodes, 32 bytes for each set
-// bit of size.
+// AppendTo adds the head to dst (big endian): height u64 ‖ hash[32] ‖ time u64 ‖ size u64 ‖ nodes, 32 bytes for each
+// set bit of size.
 func (h *Head) AppendTo(dst []byte) []byte {
 	dst = binary.BigEndian.AppendUint64(dst, h.Height)
 	dst = append(dst, h.Hash[:]...)

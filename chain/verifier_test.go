@@ -120,7 +120,8 @@ func TestVerifierRefuses(t *testing.T) {
 			}
 			// Its leaves and its seal alone show the same.
 			apart := chain.NewVerifier(head)
-			if err := takeApart(t, apart, &b); !errors.Is(err, c.want) || !errors.As(err, &bad) || bad.Block != head.Height {
+			if err := takeApart(t, apart, &b); !errors.Is(err, c.want) || !errors.As(err, &bad) ||
+				bad.Block != head.Height {
 				t.Errorf("by its leaves: got %v, want %v", err, c.want)
 			}
 			if !reflect.DeepEqual(apart.Head(), head) {
@@ -244,8 +245,8 @@ func TestVerifierGivesTheLeavesOfTheTree(t *testing.T) {
 	}
 }
 
-// Whichever single bit of an encoded chain flips, the parser or the verifier finds it; in the last block's header, which no
-// later block links to, the hash of the head that the caller trusts does.
+// Whichever single bit of an encoded chain flips, the parser or the verifier finds it; in the last block's header,
+// which no later block links to, the hash of the head that the caller trusts does.
 func TestEveryBitFlipIsFound(t *testing.T) {
 	blocks, head := makeChain(t, 3, 24, 12)
 	for k := range blocks {
@@ -337,7 +338,8 @@ func TestVerifierSubtrees(t *testing.T) {
 		}
 	}
 	for i, root := range subtrees {
-		if want := (chain.Tree{}).Append(leaves[i<<chain.SubtreeLevel : (i+1)<<chain.SubtreeLevel]...).Root(); root != want {
+		if want := (chain.Tree{}).Append(
+			leaves[i<<chain.SubtreeLevel : (i+1)<<chain.SubtreeLevel]...).Root(); root != want {
 			t.Fatalf("subtree %d is %v, want %v", i, root, want)
 		}
 	}

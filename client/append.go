@@ -15,7 +15,8 @@ import (
 
 // Entry is a record to append.
 type Entry struct {
-	// Payload is the record's content, at least one byte. A cluster takes up to 1 MiB unless its masters were told otherwise.
+	// Payload is the record's content, at least one byte. A cluster takes up to 1 MiB unless its masters were told
+	// otherwise.
 	Payload []byte
 	// Key is for the user's own use, UTF-8 without control characters (bytes below 0x20, and 0x7f), at most 255
 	// bytes; "" for none.
@@ -23,18 +24,19 @@ type Entry struct {
 	// Type is the media type, UTF-8 without control characters, at most 255 bytes. With "" the master gives the
 	// record its default type.
 	Type string
-	// IdempotencyKey makes a repeated append with the same content give the first one's position: within the project, for
-	// as long as the cluster remembers keys (status shows how long that is; ten minutes and a million keys by default).
-	// With "" the client makes one up, which covers its own retries. Entries of a batch have none of their own.
+	// IdempotencyKey makes a repeated append with the same content give the first one's position: within the project,
+	// for as long as the cluster remembers keys (status shows how long that is; ten minutes and a million keys by
+	// default). With "" the client makes one up, which covers its own retries. Entries of a batch have none of their
+	// own.
 	IdempotencyKey string
 }
 
-// expectFrom is the payload size from which the client asks before it sends: a master that refuses the size then says so
-// before the body is on its way.
+// expectFrom is the payload size from which the client asks before it sends: a master that refuses the size then says
+// so before the body is on its way.
 const expectFrom = 1 << 20
 
-// check reports what no master takes: the error wraps [wire.ErrEmptyBody], [chain.ErrRecord] or, for a control character,
-// [wire.ErrBadRequest].
+// check reports what no master takes: the error wraps [wire.ErrEmptyBody], [chain.ErrRecord] or, for a control
+// character, [wire.ErrBadRequest].
 func (e *Entry) check() error {
 	if len(e.Payload) == 0 {
 		return wire.ErrEmptyBody
@@ -49,11 +51,12 @@ func (e *Entry) check() error {
 	return nil
 }
 
-// Append appends a record and returns where it stands for good: the answer comes after a majority of the masters have it
-// on disk. However often it tries, it appends once. The payload is not kept.
+// Append appends a record and returns where it stands for good: the answer comes after a majority of the masters have
+// it on disk. However often it tries, it appends once. The payload is not kept.
 //
-// An error wraps [chain.ErrRecord], [wire.ErrEmptyBody] or [wire.ErrBadRequest] for an entry that no cluster takes, or is as the
-// package's documentation says. When it is not known whether the record was appended it is an [*UnknownOutcomeError].
+// An error wraps [chain.ErrRecord], [wire.ErrEmptyBody] or [wire.ErrBadRequest] for an entry that no cluster takes, or
+// is as the package's documentation says. When it is not known whether the record was appended it is an
+// [*UnknownOutcomeError].
 func (c *Client) Append(ctx context.Context, e Entry) (wire.Position, error) {
 	if err := e.check(); err != nil {
 		return wire.Position{}, err
@@ -72,21 +75,23 @@ func (c *Client) Append(ctx context.Context, e Entry) (wire.Position, error) {
 	return at, nil
 }
 
-// AppendWait is Append that also waits, for at most timeout, until the record's block is on as many storage nodes as the cluster's replicas
-// setting asks and a signed checkpoint covers it, and returns the record's receipt beside its position. That was checked as that of
-// [Client.Receipt] is, and is of this entry. The position's state tells whether the block is stored: [wire.StateStored], or
-// [wire.StateCommitted] when the time was over first, which is no error: the record is appended then too. The receipt is nil when the time was over
-// before a checkpoint covered the record, or the cluster has no key to sign one with.
+// AppendWait is Append that also waits, for at most timeout, until the record's block is on as many storage nodes as
+// the cluster's replicas setting asks and a signed checkpoint covers it, and returns the record's receipt beside its
+// position. That was checked as that of [Client.Receipt] is, and is of this entry. The position's state tells whether
+// the block is stored: [wire.StateStored], or [wire.StateCommitted] when the time was over first, which is no error:
+// the record is appended then too. The receipt is nil when the time was over before a checkpoint covered the record, or
+// the cluster has no key to sign one with.
 //
-// An error that wraps [ErrReceipt] is none of the append: the position is returned with it, and a nil receipt. Do not append again; ask for the
-// receipt with [Client.ReceiptAt], at another master where the same comes once more.
+// An error that wraps [ErrReceipt] is none of the append: the position is returned with it, and a nil receipt. Do not
+// append again; ask for the receipt with [Client.ReceiptAt], at another master where the same comes once more.
 func (c *Client) AppendWait(ctx context.Context, e Entry, timeout time.Duration) (wire.Appended, error) {
 	if err := e.check(); err != nil {
 		return wire.Appended{}, err
 	}
 	if !wire.FitsHeader(e.Key) || !wire.FitsHeader(e.Type) {
 		return wire.Appended{},
-			fmt.Errorf("%w: a key or type with spaces at its ends goes with Append or AppendBatch only", wire.ErrBadRequest)
+			fmt.Errorf("%w: a key or type with spaces at its ends goes with Append or AppendBatch only",
+				wire.ErrBadRequest)
 	}
 	query := url.Values{"wait": {wire.StateStored}, "timeout": {timeout.String()}}
 	var done wire.Appended
@@ -108,7 +113,8 @@ func (c *Client) AppendWait(ctx context.Context, e Entry, timeout time.Duration)
 }
 
 // appendOne sends one record that was checked, and has take read the answer.
-func (c *Client) appendOne(ctx context.Context, e *Entry, path string, patience time.Duration, take func(*exchange.Answer) error) error {
+func (c *Client) appendOne(ctx context.Context, e *Entry, path string, patience time.Duration,
+	take func(*exchange.Answer) error) error {
 	q := c.newQuery(http.MethodPost, path, exchange.MaxSmall)
 	q.body, q.patience = e.Payload, patience
 	if e.Key != "" {
@@ -134,10 +140,10 @@ func (c *Client) appendFramed(ctx context.Context, e Entry) (wire.Position, erro
 	return at[0], nil
 }
 
-// AppendBatch appends records in one go, all or none, in their order; they may run over into the next block. It takes up to
-// [wire.MaxBatchRecords] records whose frames ([wire.AppendFrame]) have up to [wire.MaxBatchBytes] together, and fails
-// with an error that wraps [wire.ErrTooLarge] beyond that. idempotencyKey covers the whole batch; with "" the client makes one up.
-// Positions come in the order of the entries. Errors are as of [Client.Append].
+// AppendBatch appends records in one go, all or none, in their order; they may run over into the next block. It takes
+// up to [wire.MaxBatchRecords] records whose frames ([wire.AppendFrame]) have up to [wire.MaxBatchBytes] together, and
+// fails with an error that wraps [wire.ErrTooLarge] beyond that. idempotencyKey covers the whole batch; with "" the
+// client makes one up. Positions come in the order of the entries. Errors are as of [Client.Append].
 func (c *Client) AppendBatch(ctx context.Context, entries []Entry, idempotencyKey string) ([]wire.Position, error) {
 	if len(entries) == 0 {
 		return nil, fmt.Errorf("%w: a batch without a record", wire.ErrBadRequest)
@@ -149,8 +155,8 @@ func (c *Client) AppendBatch(ctx context.Context, entries []Entry, idempotencyKe
 			return nil, fmt.Errorf("entry %d of the batch: %w", i, err)
 		}
 		if e.IdempotencyKey != "" {
-			return nil, fmt.Errorf("%w: entry %d of the batch has an idempotency key of its own: give one for the whole batch",
-				wire.ErrBadRequest, i)
+			return nil, fmt.Errorf("%w: entry %d of the batch has an idempotency key of its own: give one for the "+
+				"whole batch", wire.ErrBadRequest, i)
 		}
 		size += e.frameSize()
 	}
@@ -171,7 +177,8 @@ func (e *Entry) frameSize() int {
 }
 
 // appendFrames sends a batch of count records that is encoded already.
-func (c *Client) appendFrames(ctx context.Context, body []byte, count int, idempotencyKey string) ([]wire.Position, error) {
+func (c *Client) appendFrames(ctx context.Context, body []byte, count int,
+	idempotencyKey string) ([]wire.Position, error) {
 	q := c.newQuery(http.MethodPost, "/v1/records:batch", exchange.MaxMedium)
 	q.body = body
 	q.header["Content-Type"] = typeFrames

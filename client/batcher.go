@@ -16,11 +16,11 @@ type BatcherConfig struct {
 	// MaxRecords and MaxBytes (of frames) bound a batch; 0, or more than the API takes, stands for
 	// [wire.MaxBatchRecords] and [wire.MaxBatchBytes].
 	MaxRecords, MaxBytes int
-	// MaxBuffered bounds the bytes of the entries that were added and are not answered yet; 0 stands for four full batches,
-	// and it is never less than one. It also bounds the entries: none counts for less than 64 bytes.
+	// MaxBuffered bounds the bytes of the entries that were added and are not answered yet; 0 stands for four full
+	// batches, and it is never less than one. It also bounds the entries: none counts for less than 64 bytes.
 	MaxBuffered int
-	// InFlight is how many batches are under way at once; 0 stands for 1. With 1 the chain has the records in the order in
-	// which they were added; with more the order holds within each batch only.
+	// InFlight is how many batches are under way at once; 0 stands for 1. With 1 the chain has the records in the order
+	// in which they were added; with more the order holds within each batch only.
 	InFlight int
 }
 
@@ -43,15 +43,16 @@ func (cfg *BatcherConfig) setDefaults() {
 	}
 }
 
-// Batcher appends many records in few calls. Entries that are added while batches are under way go out together in the next:
-// there is no timer, so a lone entry goes out at once, and the batches grow with the load.
+// Batcher appends many records in few calls. Entries that are added while batches are under way go out together in the
+// next: there is no timer, so a lone entry goes out at once, and the batches grow with the load.
 //
-// Add hands back a [Future] and blocks while too much waits for its answer. It may be called by many goroutines at once.
+// Add hands back a [Future] and blocks while too much waits for its answer. It may be called by many goroutines at
+// once.
 //
-// Like a bufio.Writer, a Batcher stops at the first batch that the cluster does not take within the client's patience: all
-// entries that are not answered by then, and all that come later, fail with that error. An entry that the cluster refuses
-// for what it is (too large, say) fails alone: a batch that is refused for its content is sent again in halves until it is
-// found. Close must be called in any case.
+// Like a bufio.Writer, a Batcher stops at the first batch that the cluster does not take within the client's patience:
+// all entries that are not answered by then, and all that come later, fail with that error. An entry that the cluster
+// refuses for what it is (too large, say) fails alone: a batch that is refused for its content is sent again in halves
+// until it is found. Close must be called in any case.
 type Batcher struct {
 	client *Client
 	ctx    context.Context // of the batches under way
@@ -69,8 +70,8 @@ type Batcher struct {
 	first  error // the first error of any entry
 }
 
-// group is a batch on its way. While it is in the queue the Batcher's lock guards it; then its sender owns it until answered
-// is closed, after which it never changes.
+// group is a batch on its way. While it is in the queue the Batcher's lock guards it; then its sender owns it until
+// answered is closed, after which it never changes.
 type group struct {
 	frames []byte
 	ends   []int // where each frame ends in frames
@@ -91,7 +92,8 @@ type Future struct {
 // Done is closed when the answer is there.
 func (f Future) Done() <-chan struct{} { return f.group.answered }
 
-// Wait waits for the answer: the record's position, or an error as [Client.AppendBatch] gives it. It may be called again.
+// Wait waits for the answer: the record's position, or an error as [Client.AppendBatch] gives it. It may be called
+// again.
 func (f Future) Wait(ctx context.Context) (wire.Position, error) {
 	select {
 	case <-f.group.answered:
@@ -111,7 +113,8 @@ func (g *group) result(i int) (wire.Position, error) {
 	return g.positions[i], nil
 }
 
-// NewBatcher starts a Batcher. When ctx ends everything that is not answered fails; whether it was appended is then not known.
+// NewBatcher starts a Batcher. When ctx ends everything that is not answered fails; whether it was appended is then not
+// known.
 func (c *Client) NewBatcher(ctx context.Context, cfg BatcherConfig) *Batcher {
 	cfg.setDefaults()
 	b := &Batcher{
@@ -127,8 +130,8 @@ func (c *Client) NewBatcher(ctx context.Context, cfg BatcherConfig) *Batcher {
 }
 
 // Add gives an entry to the next batch and returns at once, or waits while too much is not answered yet. The payload is
-// copied. The error is that of an entry that no cluster takes (as of [Client.Append]; the Batcher goes on), ctx's, what ended
-// the Batcher, or [ErrClosed].
+// copied. The error is that of an entry that no cluster takes (as of [Client.Append]; the Batcher goes on), ctx's, what
+// ended the Batcher, or [ErrClosed].
 func (b *Batcher) Add(ctx context.Context, e Entry) (Future, error) {
 	if err := e.check(); err != nil {
 		return Future{}, err
@@ -138,7 +141,8 @@ func (b *Batcher) Add(ctx context.Context, e Entry) (Future, error) {
 	}
 	size := e.frameSize()
 	if size > b.cfg.MaxBytes {
-		return Future{}, fmt.Errorf("%w: a record of %d bytes in a batch, the limit is %d: use Append", wire.ErrTooLarge, size, b.cfg.MaxBytes)
+		return Future{}, fmt.Errorf("%w: a record of %d bytes in a batch, the limit is %d: use Append",
+			wire.ErrTooLarge, size, b.cfg.MaxBytes)
 	}
 	weight := int64(max(size, entryWeight))
 	if err := b.room.Acquire(ctx, weight); err != nil {
@@ -196,8 +200,8 @@ func (b *Batcher) Flush(ctx context.Context) error {
 	return b.first
 }
 
-// Close takes no more entries, waits until all are answered, and returns the first error that any of them has had. It may be
-// called again.
+// Close takes no more entries, waits until all are answered, and returns the first error that any of them has had. It
+// may be called again.
 func (b *Batcher) Close() error {
 	b.mu.Lock()
 	b.closed = true
@@ -259,8 +263,8 @@ func (b *Batcher) deliver(g *group) {
 	}
 }
 
-// deliverPart sends the entries from i to j of a group that was refused for its content, halving until each bad one stands
-// alone. The error is one that ends the Batcher: entries that were sent before it keep their positions.
+// deliverPart sends the entries from i to j of a group that was refused for its content, halving until each bad one
+// stands alone. The error is one that ends the Batcher: entries that were sent before it keep their positions.
 func (b *Batcher) deliverPart(g *group, i, j int) error {
 	start := 0
 	if i > 0 {

@@ -105,7 +105,8 @@ func TestAppendBatch(t *testing.T) {
 	short := newClient(t, 0, func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, http.StatusCreated, wire.Positions{Records: make([]wire.Position, 1)})
 	})
-	if _, err := short.AppendBatch(t.Context(), entries("a", "b"), ""); !errors.Is(err, ErrAnswer) || !errors.Is(err, wire.ErrUnknownOutcome) {
+	if _, err := short.AppendBatch(t.Context(), entries("a", "b"), ""); !errors.Is(err, ErrAnswer) ||
+		!errors.Is(err, wire.ErrUnknownOutcome) {
 		t.Errorf("one position for two records: %v", err)
 	}
 }
@@ -161,7 +162,8 @@ func TestBatcherKeepsOrderAndGroups(t *testing.T) {
 func TestBatcherBoundsItsMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &ledger{gate: make(chan struct{})}
-		b := newClient(t, 0, l.ServeHTTP).NewBatcher(t.Context(), BatcherConfig{MaxBytes: 10 << 10, MaxBuffered: 20 << 10})
+		b := newClient(t, 0, l.ServeHTTP).NewBatcher(t.Context(),
+			BatcherConfig{MaxBytes: 10 << 10, MaxBuffered: 20 << 10})
 		var added atomic.Int32
 		go func() {
 			for range 100 {

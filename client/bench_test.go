@@ -10,7 +10,8 @@ import (
 )
 
 func BenchmarkAppend(b *testing.B) {
-	answer := []byte(`{"block":1,"offset":2,"index":3,"time":4,"leaf":"` + chain.Hash{}.String() + `","state":"committed"}`)
+	answer := []byte(`{"block":1,"offset":2,"index":3,"time":4,"leaf":"` + chain.Hash{}.String() +
+		`","state":"committed"}`)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		io.Copy(io.Discard, r.Body)
 		w.Write(answer)

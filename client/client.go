@@ -17,15 +17,17 @@ import (
 
 // Config says where a cluster is and who asks.
 type Config struct {
-	// Masters are the URLs of the cluster's masters, all or some, as in http://127.0.0.1:8000. The first is tried first.
+	// Masters are the URLs of the cluster's masters, all or some, as in http://127.0.0.1:8000. The first is tried
+	// first.
 	Masters []string
 	// Token is the project's, or the admin token for administration; "" for what needs none.
 	Token string
-	// HTTP is what requests go through; nil for one of the client's own, which keeps connections and finds proxies in the
-	// environment.
+	// HTTP is what requests go through; nil for one of the client's own, which keeps connections and finds proxies in
+	// the environment.
 	HTTP *http.Client
-	// RetryFor is how long a call goes on trying while every master is dead, without a leader or refuses for its backlog or the project's quota:
-	// 30 seconds where it is 0, one round through the masters where it is negative. The context may end it sooner.
+	// RetryFor is how long a call goes on trying while every master is dead, without a leader or refuses for its
+	// backlog or the project's quota: 30 seconds where it is 0, one round through the masters where it is negative. The
+	// context may end it sooner.
 	RetryFor time.Duration
 }
 
@@ -45,10 +47,10 @@ const (
 
 // Client is a user's view of a cluster. It may be used by many goroutines at once.
 //
-// A call goes to the master that answered last. When that one is dead, broken or has no leader the call goes on with the next;
-// after a round through all of them it waits, a little longer each time, with jitter, and at least as long as a
-// Retry-After asked for. It ends with an answer, with the context, or when Config.RetryFor is over; the error is then that
-// of the last try.
+// A call goes to the master that answered last. When that one is dead, broken or has no leader the call goes on with
+// the next; after a round through all of them it waits, a little longer each time, with jitter, and at least as long as
+// a Retry-After asked for. It ends with an answer, with the context, or when Config.RetryFor is over; the error is then
+// that of the last try.
 type Client struct {
 	masters  []string
 	auth     []string
@@ -69,7 +71,8 @@ func New(cfg Config) (*Client, error) {
 	}
 	for i := range len(cfg.Token) {
 		if cfg.Token[i] <= ' ' || cfg.Token[i] > '~' {
-			return nil, fmt.Errorf("%w: the token holds a space, a line break or another byte that no token has", ErrConfig)
+			return nil, fmt.Errorf("%w: the token holds a space, a line break or another byte that no token has",
+				ErrConfig)
 		}
 	}
 	for _, m := range cfg.Masters {
@@ -254,8 +257,8 @@ func (c *Client) try(ctx context.Context, base string, q *query, take func(*exch
 	return take(a)
 }
 
-// ended is the error of a call whose context ended, or is about to, after the last try failed with err or before there was
-// one.
+// ended is the error of a call whose context ended, or is about to, after the last try failed with err or before there
+// was one.
 func ended(ctx context.Context, err error) error {
 	why := ctx.Err()
 	if why == nil {
@@ -267,8 +270,8 @@ func ended(ctx context.Context, err error) error {
 	return fmt.Errorf("%w; the last try: %w", why, err)
 }
 
-// sleep waits and reports whether it came to the end of the wait. It does not begin a wait that the context's deadline cuts
-// short.
+// sleep waits and reports whether it came to the end of the wait. It does not begin a wait that the context's deadline
+// cuts short.
 func sleep(ctx context.Context, wait time.Duration) bool {
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < wait {
 		return false
@@ -290,7 +293,8 @@ func checkBase(base string) (string, error) {
 	case err != nil:
 		return "", fmt.Errorf("%w: %w", ErrConfig, err)
 	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
-		return "", fmt.Errorf("%w: %q is no URL of a master: give one like http://127.0.0.1:8000", ErrConfig, u.Redacted())
+		return "", fmt.Errorf("%w: %q is no URL of a master: give one like http://127.0.0.1:8000", ErrConfig,
+			u.Redacted())
 	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
 		return "", fmt.Errorf("%w: %q: a master's URL has no user, query or fragment", ErrConfig, u.Redacted())
 	}

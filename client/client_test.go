@@ -56,7 +56,8 @@ func TestAppendSendsTheRecord(t *testing.T) {
 			t.Errorf("%s %s", r.Method, r.URL)
 		}
 		for name, value := range map[string]string{
-			"Authorization": "Bearer " + testToken, wire.HeaderKey: "schlüssel", "Content-Type": "text/plain; charset=utf-8",
+			"Authorization": "Bearer " + testToken, wire.HeaderKey: "schlüssel",
+			"Content-Type":            "text/plain; charset=utf-8",
 			wire.HeaderIdempotencyKey: "mine",
 		} {
 			if got := r.Header.Get(name); got != value {
@@ -75,10 +76,12 @@ func TestAppendSendsTheRecord(t *testing.T) {
 
 func TestAppendRefusesWhatNoClusterTakes(t *testing.T) {
 	c := newClient(t, -1, nil)
-	if _, err := c.Append(t.Context(), Entry{}); !errors.Is(err, wire.ErrEmptyBody) || !errors.Is(err, wire.ErrBadRequest) {
+	if _, err := c.Append(t.Context(), Entry{}); !errors.Is(err, wire.ErrEmptyBody) ||
+		!errors.Is(err, wire.ErrBadRequest) {
 		t.Error(err)
 	}
-	if _, err := c.Append(t.Context(), Entry{Payload: []byte("x"), Key: strings.Repeat("k", 256)}); !errors.Is(err, chain.ErrRecord) {
+	if _, err := c.Append(t.Context(), Entry{Payload: []byte("x"), Key: strings.Repeat("k", 256)}); !errors.Is(err,
+		chain.ErrRecord) {
 		t.Error(err)
 	}
 	if _, err := c.Append(t.Context(), Entry{Payload: []byte("x"), Type: "\xff"}); !errors.Is(err, chain.ErrRecord) {
@@ -104,7 +107,8 @@ func TestAppendOfAKeyThatNoHeaderHolds(t *testing.T) {
 			body, _ := io.ReadAll(r.Body)
 			var got string
 			err := wire.ParseFrames(body, func(key, _, _ []byte) error { got = string(key); return nil })
-			if r.URL.Path != "/v1/records:batch" || err != nil || got != key || r.Header.Get(wire.HeaderIdempotencyKey) != "mine" {
+			if r.URL.Path != "/v1/records:batch" || err != nil || got != key ||
+				r.Header.Get(wire.HeaderIdempotencyKey) != "mine" {
 				t.Errorf("%s: key %q, want %q; %v", r.URL, got, key, err)
 			}
 			reply(w, http.StatusCreated, wire.Positions{Records: []wire.Position{{Block: 9}}})
@@ -113,7 +117,8 @@ func TestAppendOfAKeyThatNoHeaderHolds(t *testing.T) {
 		if err != nil || at.Block != 9 {
 			t.Errorf("%q: %+v, %v", key, at, err)
 		}
-		if _, err := c.AppendWait(t.Context(), Entry{Payload: []byte("x"), Key: key}, time.Second); !errors.Is(err, wire.ErrBadRequest) {
+		if _, err := c.AppendWait(t.Context(), Entry{Payload: []byte("x"), Key: key}, time.Second); !errors.Is(err,
+			wire.ErrBadRequest) {
 			t.Errorf("%q: %v", key, err)
 		}
 	}
@@ -300,7 +305,8 @@ func TestUnknownOutcomeNamesTheKey(t *testing.T) {
 	}
 	// A refusal is no unknown outcome.
 	c = newClient(t, -1, refuse(http.StatusUnprocessableEntity, wire.ErrKeyReused.Name))
-	if _, err := c.Append(t.Context(), Entry{Payload: []byte("x")}); !errors.Is(err, wire.ErrKeyReused) || errors.Is(err, wire.ErrUnknownOutcome) {
+	if _, err := c.Append(t.Context(), Entry{Payload: []byte("x")}); !errors.Is(err, wire.ErrKeyReused) ||
+		errors.Is(err, wire.ErrUnknownOutcome) {
 		t.Error(err)
 	}
 }
@@ -313,11 +319,13 @@ func TestFinalAnswersEndTheCall(t *testing.T) {
 		wire.ErrBadRequest.Name: {400, wire.ErrBadRequest}, wire.ErrEmptyBody.Name: {400, wire.ErrEmptyBody},
 		wire.ErrUnauthorized.Name: {401, wire.ErrUnauthorized}, wire.ErrForbidden.Name: {403, wire.ErrForbidden},
 		wire.ErrNotFound.Name: {404, wire.ErrNotFound}, wire.ErrSealIndex.Name: {404, wire.ErrSealIndex},
-		wire.ErrMethod.Name: {405, wire.ErrMethod}, wire.ErrNotMined.Name: {409, wire.ErrNotMined}, wire.ErrNotSealed.Name: {409, wire.ErrNotSealed}, wire.ErrNotCovered.Name: {409, wire.ErrNotCovered},
+		wire.ErrMethod.Name: {405, wire.ErrMethod}, wire.ErrNotMined.Name: {409, wire.ErrNotMined},
+		wire.ErrNotSealed.Name: {409, wire.ErrNotSealed}, wire.ErrNotCovered.Name: {409, wire.ErrNotCovered},
 		wire.ErrNameTaken.Name: {409, wire.ErrNameTaken}, wire.ErrTooLarge.Name: {413, wire.ErrTooLarge},
 		wire.ErrEncoding.Name: {415, wire.ErrEncoding}, wire.ErrKeyReused.Name: {422, wire.ErrKeyReused},
 		wire.ErrOtherStart.Name: {409, wire.ErrOtherStart},
-		wire.ErrFenced.Name:     {409, wire.ErrFenced}, wire.ErrNotNext.Name: {409, wire.ErrNotNext}, wire.ErrBadBlock.Name: {422, wire.ErrBadBlock},
+		wire.ErrFenced.Name:     {409, wire.ErrFenced}, wire.ErrNotNext.Name: {409, wire.ErrNotNext},
+		wire.ErrBadBlock.Name: {422, wire.ErrBadBlock},
 	} {
 		client := newClient(t, 0, refuse(c.status, name), func(http.ResponseWriter, *http.Request) {
 			t.Errorf("%s: the other master was asked", name)
@@ -328,7 +336,8 @@ func TestFinalAnswersEndTheCall(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		if want := fmt.Sprintf("http://m0: title of %s: detail of %s (%s, HTTP %d)", name, name, name, c.status); e.Error() != want {
+		if want := fmt.Sprintf("http://m0: title of %s: detail of %s (%s, HTTP %d)", name, name, name,
+			c.status); e.Error() != want {
 			t.Errorf("%q, want %q", e, want)
 		}
 	}
@@ -375,7 +384,8 @@ func TestCreateProjectIsNotRepeatedBlindly(t *testing.T) {
 		t.Errorf("%+v, %v", p, err)
 	}
 	c = newClient(t, 0, refuse(http.StatusServiceUnavailable, wire.ErrUnknownOutcome.Name), good)
-	if _, err := c.CreateProject(t.Context(), wire.NewProject{Name: "logs"}); !errors.Is(err, wire.ErrUnknownOutcome) || asked.Load() != 1 {
+	if _, err := c.CreateProject(t.Context(), wire.NewProject{Name: "logs"}); !errors.Is(err, wire.ErrUnknownOutcome) ||
+		asked.Load() != 1 {
 		t.Errorf("%v; asked %d times", err, asked.Load())
 	}
 }

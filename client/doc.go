@@ -8,9 +8,9 @@
 // [*wire.Error] if the answer was a problem, and it wraps [ErrAnswer] if the answer is not one of ChainStore.
 //
 // Keys and types with control characters are refused before anything is sent, with an error that wraps
-// [wire.ErrBadRequest]. Records of older clusters may contain them: they are read, listed and streamed unchanged. Escape
-// them before you print them.
+// [wire.ErrBadRequest]. Records of older clusters may contain them: they are read, listed and streamed unchanged.
+// Escape them before you print them.
 //
-// The public Go API of ChainStore consists of the packages chain, wire, client and verify. All other packages may change
-// in any release.
+// The public Go API of ChainStore consists of the packages chain, wire, client and verify. All other packages may
+// change in any release.
 package client

@@ -23,7 +23,8 @@ func master() *httptest.Server {
 		r := chain.Record{Project: 1, Time: 1_700_000_000_000, Key: key, Type: typ, Payload: payload}
 		leaf := r.Leaf()
 		at := wire.Position{
-			Offset: uint32(len(records)), Index: uint64(len(records)), Time: r.Time, Leaf: leaf.Hash(), State: wire.StateCommitted,
+			Offset: uint32(len(records)), Index: uint64(len(records)), Time: r.Time, Leaf: leaf.Hash(),
+			State: wire.StateCommitted,
 		}
 		records = append(records, wire.Record{
 			Position: at, Project: "default", ProjectID: r.Project, Key: key, Type: typ, Size: leaf.Size,
@@ -58,7 +59,8 @@ func master() *httptest.Server {
 		}
 		w.Header().Set("Content-Type", wire.TypeProblem)
 		reply(w, http.StatusNotFound, wire.Problem{
-			Type: wire.ProblemBase + wire.ErrNotFound.Name, Title: "no such record", Detail: "block 0 has " + fmt.Sprint(len(records)) + " records",
+			Type: wire.ProblemBase + wire.ErrNotFound.Name, Title: "no such record", Detail: "block 0 has " +
+				fmt.Sprint(len(records)) + " records",
 		})
 	})
 	list := func(r *http.Request, from uint64) (found []wire.Record) {
@@ -196,7 +198,8 @@ func ExampleClient_List() {
 	}
 	ctx := context.Background()
 	for _, e := range []client.Entry{
-		{Key: "crate/17", Payload: []byte("packed")}, {Key: "crate/18", Payload: []byte("packed")}, {Key: "crate/17", Payload: []byte("shipped")},
+		{Key: "crate/17", Payload: []byte("packed")}, {Key: "crate/18", Payload: []byte("packed")},
+		{Key: "crate/17", Payload: []byte("shipped")},
 	} {
 		if _, err := c.Append(ctx, e); err != nil {
 			fmt.Println(err)

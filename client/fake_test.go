@@ -15,7 +15,8 @@ import (
 
 const testToken = "s3cret-project-token"
 
-// handlers is a cluster without a network: one handler for each host. A nil handler stands for a host where nobody listens.
+// handlers is a cluster without a network: one handler for each host. A nil handler stands for a host where nobody
+// listens.
 type handlers map[string]http.HandlerFunc
 
 func (h handlers) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -55,7 +56,8 @@ func newClient(t *testing.T, retryFor time.Duration, masters ...http.HandlerFunc
 func problem(w http.ResponseWriter, status int, name string) {
 	w.Header().Set("Content-Type", wire.TypeProblem)
 	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(wire.Problem{Type: wire.ProblemBase + name, Title: "title of " + name, Status: status, Detail: "detail of " + name})
+	json.NewEncoder(w).Encode(wire.Problem{Type: wire.ProblemBase + name, Title: "title of " + name, Status: status,
+		Detail: "detail of " + name})
 }
 
 func refuse(status int, name string) http.HandlerFunc {
@@ -89,11 +91,13 @@ func (l *log[T]) all() []T {
 
 // sealed is the envelope of a record as an honest master sends it.
 func sealed(block uint64, offset uint32, payload string) wire.Record {
-	r := chain.Record{Project: 7, Time: 1_700_000_000_000, Salt: [16]byte{1, 2, 3}, Key: "k", Type: "text/plain", Payload: []byte(payload)}
+	r := chain.Record{Project: 7, Time: 1_700_000_000_000, Salt: [16]byte{1, 2, 3}, Key: "k", Type: "text/plain",
+		Payload: []byte(payload)}
 	leaf := r.Leaf()
 	return wire.Record{
-		Position: wire.Position{Block: block, Offset: offset, Index: 40 + uint64(offset), Time: r.Time, Leaf: leaf.Hash(), State: wire.StateStored},
-		Project:  "default", ProjectID: r.Project, Key: r.Key, Type: r.Type, Size: leaf.Size, Salt: r.Salt[:],
+		Position: wire.Position{Block: block, Offset: offset, Index: 40 + uint64(offset), Time: r.Time,
+			Leaf: leaf.Hash(), State: wire.StateStored},
+		Project: "default", ProjectID: r.Project, Key: r.Key, Type: r.Type, Size: leaf.Size, Salt: r.Salt[:],
 		Commit: leaf.Commit, Payload: r.Payload,
 	}
 }

@@ -125,7 +125,8 @@ func TestRemoveStorage(t *testing.T) {
 		t.Error(err)
 	}
 	missing := refuse(http.StatusNotFound, wire.ErrNotFound.Name)
-	if err := newClient(t, -1, nil, missing).RemoveStorage(t.Context(), "s-a", false); !errors.Is(err, wire.ErrNotFound) {
+	if err := newClient(t, -1, nil, missing).RemoveStorage(t.Context(), "s-a", false); !errors.Is(err,
+		wire.ErrNotFound) {
 		t.Errorf("nobody can have removed it, and %v", err)
 	}
 	unknown := refuse(http.StatusServiceUnavailable, wire.ErrUnknownOutcome.Name)

@@ -31,7 +31,8 @@ func (q *ListQuery) values() url.Values {
 			v.Set(name, text)
 		}
 	}
-	for name, number := range map[string]uint64{"from": q.From, "since": q.Since, "until": q.Until, "limit": uint64(max(0, q.Limit))} {
+	for name, number := range map[string]uint64{"from": q.From, "since": q.Since, "until": q.Until,
+		"limit": uint64(max(0, q.Limit))} {
 		if number != 0 {
 			v.Set(name, strconv.FormatUint(number, 10))
 		}
@@ -39,22 +40,23 @@ func (q *ListQuery) values() url.Values {
 	return v
 }
 
-// check holds a record of an answer against its own hashes and against the query; next is the first leaf index that may come. The error
-// wraps [ErrMismatch].
+// check holds a record of an answer against its own hashes and against the query; next is the first leaf index that may
+// come. The error wraps [ErrMismatch].
 func (q *ListQuery) check(r *wire.Record, next uint64) error {
 	if err := checkRecord(r); err != nil {
 		return fmt.Errorf("index %d: %w", r.Index, err)
 	}
 	if r.Index < next || q.Key != "" && r.Key != q.Key || r.Time < q.Since || q.Until > 0 && r.Time >= q.Until {
-		return fmt.Errorf("%w: index %d with key %q and time %d is not what was asked for", ErrMismatch, r.Index, r.Key, r.Time)
+		return fmt.Errorf("%w: index %d with key %q and time %d is not what was asked for", ErrMismatch, r.Index, r.Key,
+			r.Time)
 	}
 	return nil
 }
 
-// List goes through records in the order in which they stand in the chain, page by page: with a key, that key's history. It ends with what
-// is there when it comes to the end, or with an error, after which nothing follows. Each record was checked as by [Client.Get]. That none
-// is missing is the cluster's word: a proof shows that a record is there, not that a list is complete. Errors: [wire.ErrForbidden],
-// [wire.ErrNotFound] for an unknown project.
+// List goes through records in the order in which they stand in the chain, page by page: with a key, that key's
+// history. It ends with what is there when it comes to the end, or with an error, after which nothing follows. Each
+// record was checked as by [Client.Get]. That none is missing is the cluster's word: a proof shows that a record is
+// there, not that a list is complete. Errors: [wire.ErrForbidden], [wire.ErrNotFound] for an unknown project.
 func (c *Client) List(ctx context.Context, q ListQuery) iter.Seq2[wire.Record, error] {
 	return func(yield func(wire.Record, error) bool) {
 		cursor := ""
@@ -105,44 +107,49 @@ func (c *Client) ListPage(ctx context.Context, q ListQuery, cursor string) (wire
 	return page, nil
 }
 
-// BlockRecords reads a page of a block's records by their offsets, limit of them at most, 0 for as many as the master likes. Of a record that
-// the token may not read it tells the place alone: Hidden is set. The error wraps [wire.ErrNotFound] where there is no such block.
+// BlockRecords reads a page of a block's records by their offsets, limit of them at most, 0 for as many as the master
+// likes. Of a record that the token may not read it tells the place alone: Hidden is set. The error wraps
+// [wire.ErrNotFound] where there is no such block.
 func (c *Client) BlockRecords(ctx context.Context, block uint64, from uint32, limit int) (wire.BlockRecords, error) {
 	v := url.Values{"from": {strconv.FormatUint(uint64(from), 10)}}
 	if limit != 0 {
 		v.Set("limit", strconv.Itoa(limit))
 	}
 	var page wire.BlockRecords
-	err := c.read(ctx, "/v1/blocks/"+strconv.FormatUint(block, 10)+"/records?"+v.Encode(), exchange.MaxRecords, func(a *exchange.Answer) error {
-		page = wire.BlockRecords{}
-		if err := a.Decode(&page); err != nil {
-			return err
-		}
-		for i := range page.Records {
-			r := &page.Records[i]
-			if r.Block != block || uint64(r.Offset) != uint64(from)+uint64(i) {
-				return fmt.Errorf("%s: %w: record %d of block %d where %d of block %d is due", a.Base, ErrMismatch, r.Offset, r.Block, uint64(from)+uint64(i), block)
+	err := c.read(ctx, "/v1/blocks/"+strconv.FormatUint(block, 10)+"/records?"+v.Encode(), exchange.MaxRecords,
+		func(a *exchange.Answer) error {
+			page = wire.BlockRecords{}
+			if err := a.Decode(&page); err != nil {
+				return err
 			}
-			if r.Hidden != (r.Record == nil) {
-				return fmt.Errorf("%s: %w: record %d of block %d is neither hidden nor there", a.Base, ErrAnswer, r.Offset, block)
+			for i := range page.Records {
+				r := &page.Records[i]
+				if r.Block != block || uint64(r.Offset) != uint64(from)+uint64(i) {
+					return fmt.Errorf("%s: %w: record %d of block %d where %d of block %d is due", a.Base, ErrMismatch,
+						r.Offset, r.Block, uint64(from)+uint64(i), block)
+				}
+				if r.Hidden != (r.Record == nil) {
+					return fmt.Errorf("%s: %w: record %d of block %d is neither hidden nor there", a.Base, ErrAnswer,
+						r.Offset, block)
+				}
+				if r.Hidden {
+					continue
+				}
+				r.Record.Block, r.Record.Offset, r.Record.Index = r.Block, r.Offset, r.Index
+				if err := checkRecord(r.Record); err != nil {
+					return fmt.Errorf("%s: block %d, offset %d: %w", a.Base, r.Block, r.Offset, err)
+				}
 			}
-			if r.Hidden {
-				continue
-			}
-			r.Record.Block, r.Record.Offset, r.Record.Index = r.Block, r.Offset, r.Index
-			if err := checkRecord(r.Record); err != nil {
-				return fmt.Errorf("%s: block %d, offset %d: %w", a.Base, r.Block, r.Offset, err)
-			}
-		}
-		return nil
-	})
+			return nil
+		})
 	if err != nil {
 		return wire.BlockRecords{}, err
 	}
 	return page, nil
 }
 
-// Find finds what a hash is of: a block, or a record by its leaf hash. The error wraps [wire.ErrNotFound] where the cluster knows of none.
+// Find finds what a hash is of: a block, or a record by its leaf hash. The error wraps [wire.ErrNotFound] where the
+// cluster knows of none.
 func (c *Client) Find(ctx context.Context, hash chain.Hash) (wire.FoundHash, error) {
 	var found wire.FoundHash
 	err := c.read(ctx, "/v1/hashes/"+hash.String(), exchange.MaxSmall, func(a *exchange.Answer) error {

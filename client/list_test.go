@@ -86,15 +86,18 @@ func TestList(t *testing.T) {
 			t.Errorf("%s: %v, %v", name, got, err)
 		}
 	}
-	if _, err := collect(t, newClient(t, -1, servePages(history(2))), ListQuery{Until: 7}); !errors.Is(err, ErrMismatch) {
+	if _, err := collect(t, newClient(t, -1, servePages(history(2))), ListQuery{Until: 7}); !errors.Is(err,
+		ErrMismatch) {
 		t.Errorf("too young: %v", err)
 	}
-	if _, err := collect(t, newClient(t, 0, refuse(403, wire.ErrForbidden.Name)), ListQuery{}); !errors.Is(err, wire.ErrForbidden) {
+	if _, err := collect(t, newClient(t, 0, refuse(403, wire.ErrForbidden.Name)), ListQuery{}); !errors.Is(err,
+		wire.ErrForbidden) {
 		t.Errorf("forbidden: %v", err)
 	}
 }
 
-// serveEvents streams records behind the event that the reader has, up to the one before end; then the stream breaks off.
+// serveEvents streams records behind the event that the reader has, up to the one before end; then the stream breaks
+// off.
 func serveEvents(t *testing.T, records []wire.Record, begin uint64, end int, seen *log[string]) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		last := r.Header.Get(wire.HeaderLastEventID)
@@ -141,19 +144,22 @@ func TestStreamGoesOnAtTheNextMaster(t *testing.T) {
 	if !slices.Equal(got, []uint64{0, 2, 4, 6, 8, 10, 12, 14, 16}) {
 		t.Errorf("%v", got)
 	}
-	if first, last := asked[0].all(), asked[2].all(); !slices.Equal(first, []string{""}) || !slices.Equal(last, []string{"4"}) {
+	if first, last := asked[0].all(), asked[2].all(); !slices.Equal(first, []string{""}) ||
+		!slices.Equal(last, []string{"4"}) {
 		t.Errorf("asked behind %q and %q", first, last)
 	}
 }
 
-// TestStreamFromNowOn: the place of the begin is the first master's to say, also when nothing was appended yet when it dies.
+// TestStreamFromNowOn: the place of the begin is the first master's to say, also when nothing was appended yet when it
+// dies.
 func TestStreamFromNowOn(t *testing.T) {
 	for _, begin := range []uint64{0, 8} {
 		records := history(9)
 		var asked [2]log[string]
 		c := newClient(t, 0, serveEvents(t, records, begin, 0, &asked[0]), serveEvents(t, records, 14, 9, &asked[1]))
 		for r, err := range c.Stream(t.Context(), StreamQuery{Now: true, Key: "k"}) {
-			// The second master must be asked for what came from the first one's begin on, or for all where that is the chain's.
+			// The second master must be asked for what came from the first one's begin on, or for all where that is the
+			// chain's.
 			want := begin
 			if begin == 0 {
 				want = 14 // this fake's own begin: it does not look at from
@@ -183,10 +189,12 @@ func TestStreamEnds(t *testing.T) {
 		}
 		return n, last
 	}
-	if _, err := streamed(newClient(t, 0, refuse(401, wire.ErrUnauthorized.Name)), t.Context()); !errors.Is(err, wire.ErrUnauthorized) {
+	if _, err := streamed(newClient(t, 0, refuse(401, wire.ErrUnauthorized.Name)), t.Context()); !errors.Is(err,
+		wire.ErrUnauthorized) {
 		t.Error(err)
 	}
-	if _, err := streamed(newClient(t, -1, nil, refuse(503, wire.ErrTooManyStreams.Name)), t.Context()); !errors.Is(err, wire.ErrTooManyStreams) {
+	if _, err := streamed(newClient(t, -1, nil, refuse(503, wire.ErrTooManyStreams.Name)), t.Context()); !errors.Is(err,
+		wire.ErrTooManyStreams) {
 		t.Error(err)
 	}
 	var asked log[string]
@@ -210,7 +218,8 @@ func TestStreamEnds(t *testing.T) {
 		"nothing":    "",
 	} {
 		c := newClient(t, -1, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, lines) })
-		if n, err := streamed(c, t.Context()); n != 1 || !errors.Is(err, ErrAnswer) && !errors.Is(err, wire.ErrNoAnswer) {
+		if n, err := streamed(c, t.Context()); n != 1 || !errors.Is(err, ErrAnswer) &&
+			!errors.Is(err, wire.ErrNoAnswer) {
 			t.Errorf("%s: %d, %v", name, n, err)
 		}
 	}
@@ -227,7 +236,8 @@ func provenBlock(t *testing.T) wire.Proof {
 		t.Fatal("no nonce")
 	}
 	return wire.Proof{
-		Leaf: hash, LeafData: leaf.AppendTo(nil), Header: wire.NewBlock(h), SealIndex: 1, SealPath: []chain.Hash{hash}, Size: 2,
+		Leaf: hash, LeafData: leaf.AppendTo(nil), Header: wire.NewBlock(h), SealIndex: 1, SealPath: []chain.Hash{hash},
+		Size: 2,
 		Root: chain.NodeHash(hash, h.SealHash()),
 	}
 }
@@ -245,20 +255,25 @@ func TestProof(t *testing.T) {
 		t.Errorf("another's: %v", err)
 	}
 	for name, change := range map[string]func(*wire.Proof){
-		"leaf":           func(p *wire.Proof) { p.Leaf[0] ^= 1 },
-		"leaf data":      func(p *wire.Proof) { p.LeafData = append([]byte(nil), p.LeafData...); p.LeafData[20] ^= 1 },
-		"no leaf data":   func(p *wire.Proof) { p.LeafData = nil },
-		"header's root":  func(p *wire.Proof) { p.Header.Root[0] ^= 1 },
-		"header's hash":  func(p *wire.Proof) { p.Header.Hash[31] ^= 1 },
-		"nonce":          func(p *wire.Proof) { p.Header.Nonce++ },
-		"record path":    func(p *wire.Proof) { p.RecordPath = []chain.Hash{{1}} },
-		"seal path":      func(p *wire.Proof) { p.SealPath = []chain.Hash{{1}} },
-		"seal index":     func(p *wire.Proof) { p.SealIndex = 0 },
-		"size":           func(p *wire.Proof) { p.Size = 3 },
-		"root":           func(p *wire.Proof) { p.Root[0] ^= 1 },
-		"offset":         func(p *wire.Proof) { p.Offset, p.Index = 1, 1 },
-		"block":          func(p *wire.Proof) { p.Block = 1 },
-		"too easy a job": func(p *wire.Proof) { p.Header.Difficulty = 60; h := p.Header.Header(); p.Header.Hash = h.Hash() },
+		"leaf":          func(p *wire.Proof) { p.Leaf[0] ^= 1 },
+		"leaf data":     func(p *wire.Proof) { p.LeafData = append([]byte(nil), p.LeafData...); p.LeafData[20] ^= 1 },
+		"no leaf data":  func(p *wire.Proof) { p.LeafData = nil },
+		"header's root": func(p *wire.Proof) { p.Header.Root[0] ^= 1 },
+		"header's hash": func(p *wire.Proof) { p.Header.Hash[31] ^= 1 },
+		"nonce":         func(p *wire.Proof) { p.Header.Nonce++ },
+		"record path":   func(p *wire.Proof) { p.RecordPath = []chain.Hash{{1}} },
+		"seal path":     func(p *wire.Proof) { p.SealPath = []chain.Hash{{1}} },
+		"seal index":    func(p *wire.Proof) { p.SealIndex = 0 },
+		"size":          func(p *wire.Proof) { p.Size = 3 },
+		"root":          func(p *wire.Proof) { p.Root[0] ^= 1 },
+		"offset":        func(p *wire.Proof) { p.Offset, p.Index = 1, 1 },
+		"block":         func(p *wire.Proof) { p.Block = 1 },
+		"too easy a job": func(
+			p *wire.Proof) {
+			p.Header.Difficulty = 60
+			h := p.Header.Header()
+			p.Header.Hash = h.Hash()
+		},
 	} {
 		p := provenBlock(t)
 		change(&p)
@@ -273,7 +288,8 @@ func TestProof(t *testing.T) {
 	if err := CheckProof(&hidden); !errors.Is(err, ErrMismatch) || !errors.Is(err, chain.ErrPrefix) {
 		t.Errorf("another tree's root: %v", err)
 	}
-	if _, err := newClient(t, -1, refuse(409, wire.ErrNotSealed.Name)).Proof(t.Context(), 0); !errors.Is(err, wire.ErrNotSealed) {
+	if _, err := newClient(t, -1, refuse(409, wire.ErrNotSealed.Name)).Proof(t.Context(), 0); !errors.Is(err,
+		wire.ErrNotSealed) {
 		t.Error(err)
 	}
 }
@@ -285,7 +301,8 @@ func TestBlockRecords(t *testing.T) {
 	}}
 	c := newClient(t, -1, func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, page) })
 	got, err := c.BlockRecords(t.Context(), 5, 0, 0)
-	if err != nil || len(got.Records) != 2 || !got.Records[0].Hidden || got.Records[1].Record.Offset != 1 || string(got.Records[1].Payload) != "mine" {
+	if err != nil || len(got.Records) != 2 || !got.Records[0].Hidden || got.Records[1].Record.Offset != 1 ||
+		string(got.Records[1].Payload) != "mine" {
 		t.Errorf("%+v, %v", got, err)
 	}
 	for _, ask := range []struct {
@@ -310,7 +327,8 @@ func TestFind(t *testing.T) {
 		}
 		reply(w, http.StatusOK, wire.FoundHash{Kind: wire.KindBlock, Block: 3})
 	})
-	if found, err := c.Find(t.Context(), chain.Hash{7}); err != nil || found.Kind != wire.KindBlock || found.Block != 3 {
+	if found, err := c.Find(t.Context(), chain.Hash{7}); err != nil || found.Kind != wire.KindBlock ||
+		found.Block != 3 {
 		t.Errorf("%+v, %v", found, err)
 	}
 	if _, err := c.Find(t.Context(), chain.Hash{8}); !errors.Is(err, wire.ErrNotFound) {

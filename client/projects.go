@@ -11,15 +11,16 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// CreateProject makes a project; it needs the admin token, or none where the cluster's registration is open. Its answer is the only place
-// where the project's token is ever shown, so the client does not try again after a try that may have been carried out: [wire.ErrNameTaken] on a
-// second call then tells that it was, and [Client.CreateToken] gives the project another.
+// CreateProject makes a project; it needs the admin token, or none where the cluster's registration is open. Its answer
+// is the only place where the project's token is ever shown, so the client does not try again after a try that may have
+// been carried out: [wire.ErrNameTaken] on a second call then tells that it was, and [Client.CreateToken] gives the
+// project another.
 func (c *Client) CreateProject(ctx context.Context, p wire.NewProject) (wire.CreatedProject, error) {
 	return ask[wire.CreatedProject](ctx, c, http.MethodPost, "/v1/projects", p, true)
 }
 
-// Projects reads a page of the projects, in the order of their ids: up to limit of them (at most [wire.MaxProjectsPage]) behind the page
-// that gave the cursor, "" for the first.
+// Projects reads a page of the projects, in the order of their ids: up to limit of them (at most
+// [wire.MaxProjectsPage]) behind the page that gave the cursor, "" for the first.
 func (c *Client) Projects(ctx context.Context, cursor string, limit int) (wire.Projects, error) {
 	query := url.Values{"limit": {strconv.Itoa(limit)}}
 	if cursor != "" {
@@ -44,14 +45,16 @@ func (c *Client) Tokens(ctx context.Context, nameOrID string) ([]wire.ProjectTok
 	return list.Tokens, err
 }
 
-// CreateToken gives a project one more token; it needs the admin token. Its answer is the only place where the token is ever shown, so the
-// client does not try again after a try that may have been carried out: the list of tokens tells then, and an unknown one can be revoked.
+// CreateToken gives a project one more token; it needs the admin token. Its answer is the only place where the token is
+// ever shown, so the client does not try again after a try that may have been carried out: the list of tokens tells
+// then, and an unknown one can be revoked.
 func (c *Client) CreateToken(ctx context.Context, nameOrID string, t wire.NewToken) (wire.CreatedToken, error) {
 	return ask[wire.CreatedToken](ctx, c, http.MethodPost, projectPath(nameOrID)+"/tokens", t, true)
 }
 
-// RevokeToken takes a token, named by its id, from a project; it needs the admin token. The error wraps [wire.ErrNotFound] where the project has no
-// such token; not, though, when that may be because an earlier try of this call has revoked it without an answer.
+// RevokeToken takes a token, named by its id, from a project; it needs the admin token. The error wraps
+// [wire.ErrNotFound] where the project has no such token; not, though, when that may be because an earlier try of this
+// call has revoked it without an answer.
 func (c *Client) RevokeToken(ctx context.Context, nameOrID string, token uint32) error {
 	path := projectPath(nameOrID) + "/tokens/" + strconv.FormatUint(uint64(token), 10)
 	return c.remove(ctx, path, false)
@@ -64,7 +67,8 @@ func (c *Client) Me(ctx context.Context) (wire.Me, error) {
 
 func projectPath(nameOrID string) string { return "/v1/projects/" + url.PathEscape(nameOrID) }
 
-// ask sends a request of administration, with a body of JSON unless that is nil, and decodes the answer. once is that of [query].
+// ask sends a request of administration, with a body of JSON unless that is nil, and decodes the answer. once is that
+// of [query].
 func ask[T any](ctx context.Context, c *Client, method, path string, body any, once bool) (T, error) {
 	q := c.newQuery(method, path, exchange.MaxMedium)
 	q.once = once

@@ -38,7 +38,8 @@ func TestQuotaIsWaitedFor(t *testing.T) {
 		impatient := newClient(t, -1, func(w http.ResponseWriter, _ *http.Request) { spent(w) })
 		_, err := impatient.Append(t.Context(), Entry{Payload: []byte("x")})
 		var e *wire.Error
-		if !errors.Is(err, wire.ErrQuota) || errors.Is(err, wire.ErrUnknownOutcome) || !errors.As(err, &e) || e.RetryAfter != 3*time.Second {
+		if !errors.Is(err, wire.ErrQuota) || errors.Is(err, wire.ErrUnknownOutcome) || !errors.As(err, &e) ||
+			e.RetryAfter != 3*time.Second {
 			t.Error(err)
 		}
 	})
@@ -56,12 +57,14 @@ func TestProjectCalls(t *testing.T) {
 			w.WriteHeader(http.StatusNoContent)
 			return
 		}
-		reply(w, http.StatusOK, map[string]any{"id": 7, "tokens": []wire.ProjectToken{{ID: 3}}, "next": "c", "role": wire.RoleAdmin, "token": "t"})
+		reply(w, http.StatusOK, map[string]any{"id": 7, "tokens": []wire.ProjectToken{{ID: 3}}, "next": "c",
+			"role": wire.RoleAdmin, "token": "t"})
 	})
 	public, rate := true, uint64(0)
 	page, err := c.Projects(t.Context(), "5", 2)
 	p, err2 := c.Project(t.Context(), "a/b")
-	changed, err3 := c.ChangeProject(t.Context(), "7", wire.ProjectChange{Public: &public, Quota: &wire.QuotaChange{RecordsPerSecond: &rate}})
+	changed, err3 := c.ChangeProject(t.Context(), "7",
+		wire.ProjectChange{Public: &public, Quota: &wire.QuotaChange{RecordsPerSecond: &rate}})
 	tokens, err4 := c.Tokens(t.Context(), "7")
 	created, err5 := c.CreateToken(t.Context(), "7", wire.NewToken{Label: "l", Rights: []string{wire.RightRead}})
 	err6 := c.RevokeToken(t.Context(), "7", 3)
@@ -69,7 +72,8 @@ func TestProjectCalls(t *testing.T) {
 	if err := errors.Join(err, err2, err3, err4, err5, err6, err7); err != nil {
 		t.Fatal(err)
 	}
-	if page.Next != "c" || p.ID != 7 || changed.ID != 7 || len(tokens) != 1 || tokens[0].ID != 3 || created.Token != "t" || me.Role != wire.RoleAdmin {
+	if page.Next != "c" || p.ID != 7 || changed.ID != 7 || len(tokens) != 1 || tokens[0].ID != 3 ||
+		created.Token != "t" || me.Role != wire.RoleAdmin {
 		t.Errorf("%+v %+v %+v %+v %+v %+v", page, p, changed, tokens, created, me)
 	}
 	want := []string{
@@ -97,7 +101,8 @@ func TestTokensAreNotMadeTwice(t *testing.T) {
 		}
 		problem(w, http.StatusNotFound, wire.ErrNotFound.Name)
 	})
-	if _, err := c.CreateToken(t.Context(), "7", wire.NewToken{}); !errors.Is(err, wire.ErrUnknownOutcome) || asked != 1 {
+	if _, err := c.CreateToken(t.Context(), "7", wire.NewToken{}); !errors.Is(err, wire.ErrUnknownOutcome) ||
+		asked != 1 {
 		t.Errorf("%v; asked %d times", err, asked)
 	}
 	asked = 0

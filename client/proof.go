@@ -9,15 +9,16 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Proof reads the proof of the record of a leaf index, which was checked by [CheckProof]. The error wraps [wire.ErrNotSealed] for a record whose
-// block has no proof of work yet, [wire.ErrNotFound] where there is none.
+// Proof reads the proof of the record of a leaf index, which was checked by [CheckProof]. The error wraps
+// [wire.ErrNotSealed] for a record whose block has no proof of work yet, [wire.ErrNotFound] where there is none.
 func (c *Client) Proof(ctx context.Context, index uint64) (wire.Proof, error) {
 	return c.proof(ctx, indexPath(index)+"/proof", func(p *wire.Proof) bool { return p.Index == index })
 }
 
 // ProofAt is Proof for the record at a position.
 func (c *Client) ProofAt(ctx context.Context, block uint64, offset uint32) (wire.Proof, error) {
-	return c.proof(ctx, placePath(block, offset)+"/proof", func(p *wire.Proof) bool { return p.Block == block && p.Offset == offset })
+	return c.proof(ctx, placePath(block, offset)+"/proof",
+		func(p *wire.Proof) bool { return p.Block == block && p.Offset == offset })
 }
 
 func (c *Client) proof(ctx context.Context, path string, meant func(*wire.Proof) bool) (wire.Proof, error) {
@@ -41,9 +42,10 @@ func (c *Client) proof(ctx context.Context, path string, meant func(*wire.Proof)
 	return p, nil
 }
 
-// CheckProof shows, with nothing but hashes, that a record with the leaf p.Leaf stands at p.Block and p.Offset in the tree of p.Size leaves
-// with the root p.Root, in a block with proof of work. Whoever knows that root from elsewhere needs nobody's word; that a record has that
-// leaf is for its content to show: see [chain.Record.Leaf]. The error wraps [ErrMismatch].
+// CheckProof shows, with nothing but hashes, that a record with the leaf p.Leaf stands at p.Block and p.Offset in the
+// tree of p.Size leaves with the root p.Root, in a block with proof of work. Whoever knows that root from elsewhere
+// needs nobody's word; that a record has that leaf is for its content to show: see [chain.Record.Leaf]. The error wraps
+// [ErrMismatch].
 func CheckProof(p *wire.Proof) error {
 	leaf, err := chain.ParseLeaf(p.LeafData)
 	if err != nil {
@@ -55,7 +57,8 @@ func CheckProof(p *wire.Proof) error {
 	case hash != p.Leaf:
 		return fmt.Errorf("%w: the leaf hash is %v, that of the leaf's data is %v", ErrMismatch, p.Leaf, hash)
 	case p.Block != header.Block || p.Offset >= header.Count || p.Index != header.First+uint64(p.Offset):
-		return fmt.Errorf("%w: record %d of block %d, index %d, under the header of block %d", ErrMismatch, p.Offset, p.Block, p.Index, header.Block)
+		return fmt.Errorf("%w: record %d of block %d, index %d, under the header of block %d", ErrMismatch, p.Offset,
+			p.Block, p.Index, header.Block)
 	case p.SealIndex != header.Seal():
 		return fmt.Errorf("%w: the seal's index is %d, the header's is %d", ErrMismatch, p.SealIndex, header.Seal())
 	}

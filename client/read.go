@@ -12,10 +12,11 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Get reads the record at a position. What it returns was checked: the commitment was computed again from salt, key, type
-// and payload, the leaf hash from that and project, time and size. That the leaf stands in the chain at that place is what
-// the master has checked; a proof that needs no master's word is another call's. A record that does not match is asked of
-// the other masters; if none has a better one the error wraps [ErrMismatch]. [wire.ErrNotFound] where there is no such record.
+// Get reads the record at a position. What it returns was checked: the commitment was computed again from salt, key,
+// type and payload, the leaf hash from that and project, time and size. That the leaf stands in the chain at that place
+// is what the master has checked; a proof that needs no master's word is another call's. A record that does not match
+// is asked of the other masters; if none has a better one the error wraps [ErrMismatch]. [wire.ErrNotFound] where there
+// is no such record.
 func (c *Client) Get(ctx context.Context, block uint64, offset uint32) (wire.Record, error) {
 	return c.get(ctx, placePath(block, offset), func(r *wire.Record) error {
 		if r.Block != block || r.Offset != offset {
@@ -26,8 +27,8 @@ func (c *Client) Get(ctx context.Context, block uint64, offset uint32) (wire.Rec
 	})
 }
 
-// GetIndex reads the record of a leaf index; it checks what it gets as [Client.Get] does. The error wraps [wire.ErrSealIndex]
-// where the index is that of a block's seal.
+// GetIndex reads the record of a leaf index; it checks what it gets as [Client.Get] does. The error wraps
+// [wire.ErrSealIndex] where the index is that of a block's seal.
 func (c *Client) GetIndex(ctx context.Context, index uint64) (wire.Record, error) {
 	return c.get(ctx, indexPath(index), func(r *wire.Record) error {
 		if r.Index != index {
@@ -64,7 +65,8 @@ func checkRecord(r *wire.Record) error {
 		return fmt.Errorf("%w: the salt has %d bytes, not %d", ErrMismatch, len(r.Salt), chain.SaltSize)
 	}
 	record := chain.Record{
-		Project: r.ProjectID, Time: r.Time, Salt: [chain.SaltSize]byte(r.Salt), Key: r.Key, Type: r.Type, Payload: r.Payload,
+		Project: r.ProjectID, Time: r.Time, Salt: [chain.SaltSize]byte(r.Salt), Key: r.Key, Type: r.Type,
+		Payload: r.Payload,
 	}
 	if err := record.Check(); err != nil {
 		return fmt.Errorf("%w: %w", ErrMismatch, err)
@@ -82,8 +84,8 @@ func checkRecord(r *wire.Record) error {
 	return nil
 }
 
-// Blocks reads a page of headers, the newest first: cursor "" for the first page, then [wire.Blocks].Next; limit 0 leaves
-// the page's size to the master. Each header was held against its hash and its proof of work.
+// Blocks reads a page of headers, the newest first: cursor "" for the first page, then [wire.Blocks].Next; limit 0
+// leaves the page's size to the master. Each header was held against its hash and its proof of work.
 func (c *Client) Blocks(ctx context.Context, cursor string, limit int) (wire.Blocks, error) {
 	v := url.Values{}
 	if cursor != "" {
@@ -115,8 +117,8 @@ func (c *Client) Blocks(ctx context.Context, cursor string, limit int) (wire.Blo
 	return page, nil
 }
 
-// Block reads a block's header and holds it against its hash and its proof of work. The error wraps [wire.ErrNotMined] for a
-// block that is committed and has no hash yet, [wire.ErrNotFound] for one that does not exist.
+// Block reads a block's header and holds it against its hash and its proof of work. The error wraps [wire.ErrNotMined]
+// for a block that is committed and has no hash yet, [wire.ErrNotFound] for one that does not exist.
 func (c *Client) Block(ctx context.Context, number uint64) (wire.Block, error) {
 	var b wire.Block
 	err := c.read(ctx, "/v1/blocks/"+strconv.FormatUint(number, 10), exchange.MaxSmall, func(a *exchange.Answer) error {
@@ -145,7 +147,8 @@ func checkHeader(b *wire.Block) error {
 		return fmt.Errorf("%w: block %d: the hash is %v, the header's is %v", ErrMismatch, b.Block, b.Hash, hash)
 	}
 	if !chain.Mined(b.Hash, b.Difficulty) {
-		return fmt.Errorf("%w: block %d: %v has fewer than %d leading zero bits", ErrMismatch, b.Block, b.Hash, b.Difficulty)
+		return fmt.Errorf("%w: block %d: %v has fewer than %d leading zero bits", ErrMismatch, b.Block, b.Hash,
+			b.Difficulty)
 	}
 	return nil
 }

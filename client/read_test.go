@@ -12,7 +12,8 @@ import (
 func TestGetChecksWhatItGets(t *testing.T) {
 	good := sealed(3, 4, "hello")
 	honest := func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/v1/blocks/3/records/4" && r.URL.Path != "/v1/records/44" || r.Header.Get("Accept") != "application/json" {
+		if r.URL.Path != "/v1/blocks/3/records/4" && r.URL.Path != "/v1/records/44" ||
+			r.Header.Get("Accept") != "application/json" {
 			t.Errorf("%s, accept %q", r.URL, r.Header.Get("Accept"))
 		}
 		reply(w, http.StatusOK, good)
@@ -34,7 +35,8 @@ func TestGetChecksWhatItGets(t *testing.T) {
 		bad := sealed(3, 4, "hello")
 		change(&bad)
 		liar := func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, bad) }
-		if _, err := newClient(t, 0, liar, liar).Get(t.Context(), 3, 4); !errors.Is(err, ErrMismatch) || !errors.Is(err, ErrAnswer) {
+		if _, err := newClient(t, 0, liar, liar).Get(t.Context(), 3, 4); !errors.Is(err, ErrMismatch) ||
+			!errors.Is(err, ErrAnswer) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if _, err := newClient(t, 0, liar).GetIndex(t.Context(), 44); !errors.Is(err, ErrMismatch) {

@@ -14,16 +14,17 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Receipt reads the receipt of the record of a leaf index. All that hashes show of it was checked, see [CheckReceipt]; the signature of its checkpoint
-// was not: that is for whoever has a key of the log. The error wraps [wire.ErrNotSealed] or [wire.ErrNotCovered] for a record that is too young,
-// [wire.ErrNotFound] where there is none.
+// Receipt reads the receipt of the record of a leaf index. All that hashes show of it was checked, see [CheckReceipt];
+// the signature of its checkpoint was not: that is for whoever has a key of the log. The error wraps
+// [wire.ErrNotSealed] or [wire.ErrNotCovered] for a record that is too young, [wire.ErrNotFound] where there is none.
 func (c *Client) Receipt(ctx context.Context, index uint64) (wire.Receipt, error) {
 	return c.receipt(ctx, indexPath(index), func(r *wire.Receipt) bool { return r.Index == index })
 }
 
 // ReceiptAt is Receipt for the record at a position.
 func (c *Client) ReceiptAt(ctx context.Context, block uint64, offset uint32) (wire.Receipt, error) {
-	return c.receipt(ctx, placePath(block, offset), func(r *wire.Receipt) bool { return r.Block == block && r.Offset == offset })
+	return c.receipt(ctx, placePath(block, offset),
+		func(r *wire.Receipt) bool { return r.Block == block && r.Offset == offset })
 }
 
 func (c *Client) receipt(ctx context.Context, record string, meant func(*wire.Receipt) bool) (wire.Receipt, error) {
@@ -47,8 +48,9 @@ func (c *Client) receipt(ctx context.Context, record string, meant func(*wire.Re
 	return r, nil
 }
 
-// CheckReceipt shows, with nothing but hashes, that a record with that content stands at its place in the tree that the receipt's checkpoint names.
-// What it does not look at is the checkpoint's signature, and the payload. The error wraps [ErrMismatch].
+// CheckReceipt shows, with nothing but hashes, that a record with that content stands at its place in the tree that the
+// receipt's checkpoint names. What it does not look at is the checkpoint's signature, and the payload. The error wraps
+// [ErrMismatch].
 func CheckReceipt(r *wire.Receipt) error {
 	var checkpoint formats.Checkpoint
 	if _, err := checkpoint.Unmarshal([]byte(r.Checkpoint)); err != nil {
@@ -57,7 +59,8 @@ func CheckReceipt(r *wire.Receipt) error {
 	leaf := chain.Leaf{Project: r.ProjectID, Time: r.Time, Size: r.Size, Commit: r.Commit}
 	switch {
 	case r.Format != wire.FormatReceipt:
-		return fmt.Errorf("%w: a receipt of the format %q; this program knows %q", ErrMismatch, r.Format, wire.FormatReceipt)
+		return fmt.Errorf("%w: a receipt of the format %q; this program knows %q", ErrMismatch, r.Format,
+			wire.FormatReceipt)
 	case len(r.Salt) != chain.SaltSize:
 		return fmt.Errorf("%w: the salt has %d bytes, not %d", ErrMismatch, len(r.Salt), chain.SaltSize)
 	case !bytes.Equal(r.LeafData, leaf.AppendTo(nil)):
@@ -98,13 +101,14 @@ func checkOwnReceipt(r *wire.Receipt, at *wire.Position, e *Entry) error {
 	case r.Index != at.Index || r.Block != at.Block || r.Offset != at.Offset || r.Leaf != at.Leaf || r.Time != at.Time:
 		return fmt.Errorf("%w: the receipt of index %d for a record at index %d", ErrMismatch, r.Index, at.Index)
 	case r.Key != own.Key || r.Type != own.Type || r.Size != uint32(len(e.Payload)) || own.Commit() != r.Commit:
-		return fmt.Errorf("%w: the receipt at index %d is of another content than what was appended", ErrMismatch, r.Index)
+		return fmt.Errorf("%w: the receipt at index %d is of another content than what was appended", ErrMismatch,
+			r.Index)
 	}
 	return nil
 }
 
-// TlogProof reads the proof of the record of a leaf index as C2SP tlog-proof has it, with the newest checkpoint in it, for others to verify. Nothing of
-// it was checked. Errors are as of [Client.Receipt].
+// TlogProof reads the proof of the record of a leaf index as C2SP tlog-proof has it, with the newest checkpoint in it,
+// for others to verify. Nothing of it was checked. Errors are as of [Client.Receipt].
 func (c *Client) TlogProof(ctx context.Context, index uint64) ([]byte, error) {
 	return c.tlogProof(ctx, indexPath(index))
 }

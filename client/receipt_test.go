@@ -18,16 +18,20 @@ func provenReceipt(t *testing.T) wire.Receipt {
 	p := provenBlock(t)
 	record := chain.Record{Project: 1, Time: 7, Payload: []byte("x")}
 	return wire.Receipt{
-		Format: wire.FormatReceipt, Origin: "log", Time: 7, ProjectID: 1, Size: 1, Salt: make([]byte, chain.SaltSize), Commit: record.Commit(),
-		Leaf: p.Leaf, LeafData: p.LeafData, Header: p.Header, SealIndex: p.SealIndex, SealPath: p.SealPath, TreeSize: p.Size, Root: p.Root,
-		Checkpoint: fmt.Sprintf("log\n%d\n%s\n\n— log c2lnbmVk\n", p.Size, base64.StdEncoding.EncodeToString(p.Root[:])),
+		Format: wire.FormatReceipt, Origin: "log", Time: 7, ProjectID: 1, Size: 1, Salt: make([]byte, chain.SaltSize),
+		Commit: record.Commit(),
+		Leaf:   p.Leaf, LeafData: p.LeafData, Header: p.Header, SealIndex: p.SealIndex, SealPath: p.SealPath,
+		TreeSize: p.Size, Root: p.Root,
+		Checkpoint: fmt.Sprintf("log\n%d\n%s\n\n— log c2lnbmVk\n", p.Size,
+			base64.StdEncoding.EncodeToString(p.Root[:])),
 	}
 }
 
 func TestReceipt(t *testing.T) {
 	good := provenReceipt(t)
 	c := newClient(t, -1, func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/v1/records/0/receipt" && r.URL.Path != "/v1/blocks/0/records/0/receipt" && r.URL.Path != "/v1/records/1/receipt" {
+		if r.URL.Path != "/v1/records/0/receipt" && r.URL.Path != "/v1/blocks/0/records/0/receipt" &&
+			r.URL.Path != "/v1/records/1/receipt" {
 			t.Errorf("path %s", r.URL.Path)
 		}
 		reply(w, http.StatusOK, good)
@@ -65,18 +69,22 @@ func TestReceipt(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := newClient(t, -1, refuse(409, wire.ErrNotCovered.Name)).Receipt(t.Context(), 0); !errors.Is(err, wire.ErrNotCovered) {
+	if _, err := newClient(t, -1, refuse(409, wire.ErrNotCovered.Name)).Receipt(t.Context(), 0); !errors.Is(err,
+		wire.ErrNotCovered) {
 		t.Error(err)
 	}
 }
 
-// The receipt that comes with an append is of what was appended. One that is not makes no append fail: it is not sent again, and its position is told.
+// The receipt that comes with an append is of what was appended. One that is not makes no append fail: it is not sent
+// again, and its position is told.
 func TestAppendWaitReceipt(t *testing.T) {
 	receipt := provenReceipt(t)
-	good := wire.Appended{Position: wire.Position{Time: 7, Leaf: receipt.Leaf, State: wire.StateStored}, Receipt: &receipt}
+	good := wire.Appended{Position: wire.Position{Time: 7, Leaf: receipt.Leaf, State: wire.StateStored},
+		Receipt: &receipt}
 	var answer any = good
 	appends := 0
-	c := newClient(t, time.Second, func(w http.ResponseWriter, _ *http.Request) { appends++; reply(w, http.StatusCreated, answer) })
+	c := newClient(t, time.Second,
+		func(w http.ResponseWriter, _ *http.Request) { appends++; reply(w, http.StatusCreated, answer) })
 	done, err := c.AppendWait(t.Context(), Entry{Payload: []byte("x")}, time.Second)
 	if err != nil || done.Receipt == nil || done.Receipt.Root != receipt.Root || done.State != wire.StateStored {
 		t.Errorf("%+v, %v", done, err)
@@ -114,7 +122,8 @@ func TestAppendWaitReceipt(t *testing.T) {
 func TestTlogProof(t *testing.T) {
 	const text = "c2sp.org/tlog-proof@v1\nindex 3\n\nlog\n"
 	c := newClient(t, -1, func(w http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("Accept") != "text/plain" || r.URL.Path != "/v1/records/3/proof" && r.URL.Path != "/v1/blocks/1/records/0/proof" {
+		if r.Header.Get("Accept") != "text/plain" || r.URL.Path != "/v1/records/3/proof" &&
+			r.URL.Path != "/v1/blocks/1/records/0/proof" {
 			t.Errorf("%s, %v", r.URL, r.Header)
 		}
 		w.Header().Set("Content-Type", wire.TypeNote)

@@ -15,8 +15,8 @@ func (c *Client) Log(ctx context.Context) (wire.Log, error) {
 	return ask[wire.Log](ctx, c, http.MethodGet, "/v1/log", nil, false)
 }
 
-// Checkpoint reads the newest checkpoint: a signed note (C2SP tlog-checkpoint), which nobody has verified. It needs no token unless the log is
-// private.
+// Checkpoint reads the newest checkpoint: a signed note (C2SP tlog-checkpoint), which nobody has verified. It needs no
+// token unless the log is private.
 func (c *Client) Checkpoint(ctx context.Context) ([]byte, error) {
 	q := c.newQuery(http.MethodGet, "/checkpoint", exchange.MaxSmall)
 	var note []byte
@@ -27,15 +27,17 @@ func (c *Client) Checkpoint(ctx context.Context) ([]byte, error) {
 	return note, err
 }
 
-// AddLogKey makes a key that signs checkpoints beside the others, and returns its public part. It needs the admin token. The client does not try
-// again after a try that may have been carried out: [Client.Log] tells then. The error wraps [wire.ErrTooMany] where no more fit.
+// AddLogKey makes a key that signs checkpoints beside the others, and returns its public part. It needs the admin
+// token. The client does not try again after a try that may have been carried out: [Client.Log] tells then. The error
+// wraps [wire.ErrTooMany] where no more fit.
 func (c *Client) AddLogKey(ctx context.Context) (wire.LogKey, error) {
 	return ask[wire.LogKey](ctx, c, http.MethodPost, "/v1/log/keys", nil, true)
 }
 
-// RetireLogKey ends a key of the log, named by its id. It needs the admin token. The error wraps [wire.ErrNotFound] where there is none, [wire.ErrLastKey]
-// where nothing else signs.
+// RetireLogKey ends a key of the log, named by its id. It needs the admin token. The error wraps [wire.ErrNotFound]
+// where there is none, [wire.ErrLastKey] where nothing else signs.
 func (c *Client) RetireLogKey(ctx context.Context, id string) error {
-	_, err := c.do(ctx, c.newQuery(http.MethodDelete, "/v1/log/keys/"+url.PathEscape(id), exchange.MaxSmall), func(*exchange.Answer) error { return nil })
+	_, err := c.do(ctx, c.newQuery(http.MethodDelete, "/v1/log/keys/"+url.PathEscape(id), exchange.MaxSmall),
+		func(*exchange.Answer) error { return nil })
 	return err
 }

@@ -30,7 +30,8 @@ func TestLogCalls(t *testing.T) {
 	l, err := c.Log(t.Context())
 	checkpoint, err2 := c.Checkpoint(t.Context())
 	added, err3 := c.AddLogKey(t.Context())
-	if err := errors.Join(err, err2, err3); err != nil || l.Origin != "example.com/log" || string(checkpoint) != note || added != l.Keys[0] {
+	if err := errors.Join(err, err2, err3); err != nil || l.Origin != "example.com/log" || string(checkpoint) != note ||
+		added != l.Keys[0] {
 		t.Errorf("%+v, %q, %+v, %v", l, checkpoint, added, err)
 	}
 	if err := c.RetireLogKey(t.Context(), "a/b"); !errors.Is(err, wire.ErrLastKey) {
@@ -50,7 +51,8 @@ func TestLogKeyIsAddedOnce(t *testing.T) {
 		problem(w, http.StatusServiceUnavailable, wire.ErrUnknownOutcome.Name)
 	}
 	c := newClient(t, 0, lost, lost)
-	if k, err := c.AddLogKey(t.Context()); !errors.Is(err, wire.ErrUnknownOutcome) || k.ID != "" || len(asked.all()) != 1 {
+	if k, err := c.AddLogKey(t.Context()); !errors.Is(err, wire.ErrUnknownOutcome) || k.ID != "" ||
+		len(asked.all()) != 1 {
 		t.Errorf("%+v, %v after %q", k, err, asked.all())
 	}
 }

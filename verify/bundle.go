@@ -90,8 +90,10 @@ func tilePath(level int, number, width uint64) string {
 	return "tile/" + strings.Replace(path, "data/", "entries/", 1)
 }
 
-// tile fetches a tile or a bundle. A partial one may be gone where the full one is there; full tells that it is that one.
-func (f *fetcher) tile(ctx context.Context, level int, number, width uint64, limit int64) (data []byte, full bool, err error) {
+// tile fetches a tile or a bundle. A partial one may be gone where the full one is there; full tells that it is that
+// one.
+func (f *fetcher) tile(ctx context.Context, level int, number, width uint64,
+	limit int64) (data []byte, full bool, err error) {
 	data, err = f.get(ctx, tilePath(level, number, width), limit)
 	if width < tileWidth && hasStatus(err, http.StatusNotFound) {
 		if whole, e := f.get(ctx, tilePath(level, number, tileWidth), limit); e == nil {
@@ -121,8 +123,8 @@ func (f *fetcher) bundle(ctx context.Context, number, width uint64) bundle {
 	return b
 }
 
-// bundles fetches the bundles that hold the leaves from one on up to another, several at once, and hands them over in order. It ends when all are
-// handed over, or with the first error of take.
+// bundles fetches the bundles that hold the leaves from one on up to another, several at once, and hands them over in
+// order. It ends when all are handed over, or with the first error of take.
 func (f *fetcher) bundles(ctx context.Context, from, to uint64, parallel int, take func(bundle) error) error {
 	parent := ctx
 	ctx, cancel := context.WithCancel(ctx)

@@ -68,7 +68,8 @@ type fetcher struct {
 func newFetcher(o *Options) (*fetcher, error) {
 	u, err := url.Parse(o.URL)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.User != nil {
-		return nil, fmt.Errorf("%q is not the URL of a log: it begins with http:// or https:// and ends before /checkpoint", o.URL)
+		return nil, fmt.Errorf("%q is not the URL of a log: it begins with http:// or https:// and ends before "+
+			"/checkpoint", o.URL)
 	}
 	f := &fetcher{base: strings.TrimRight(o.URL, "/"), token: o.Token, pause: o.pause}
 	if f.pause == 0 {
@@ -105,7 +106,8 @@ func (f *fetcher) get(ctx context.Context, path string, limit int64) ([]byte, er
 		}
 		var answer *statusError
 		var large *sizeError
-		final := errors.As(err, &large) || errors.As(err, &answer) && answer.status != http.StatusTooManyRequests && answer.status < 500
+		final := errors.As(err, &large) || errors.As(err, &answer) && answer.status != http.StatusTooManyRequests &&
+			answer.status < 500
 		if err == nil || final || try == maxTries {
 			return data, err
 		}

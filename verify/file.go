@@ -99,11 +99,12 @@ func (c *fileCheck) run(ctx context.Context, from io.Reader) error {
 		c.boundary()
 	}
 	for _, cp := range c.due {
-		c.found.add(CodeBoundary, "the checkpoint of %d leaves is of no end of a block of this chain, which has %d leaves", cp.Size, c.verifier.Head().Tree.Size())
+		c.found.add(CodeBoundary, "the checkpoint of %d leaves is of no end of a block of this chain, which has %d "+
+			"leaves", cp.Size, c.verifier.Head().Tree.Size())
 	}
 	if end, head := r.End(), export.EndOf(c.verifier.Head()); end != head {
-		c.found.add(CodeEnd, "the file says that its chain ends at block %d with hash %v and root %v, and it ends at block %d with %v and %v",
-			end.Height, end.Hash, end.Root, head.Height, head.Hash, head.Root)
+		c.found.add(CodeEnd, "the file says that its chain ends at block %d with hash %v and root %v, and it ends "+
+			"at block %d with %v and %v", end.Height, end.Hash, end.Root, head.Height, head.Hash, head.Root)
 	}
 	c.coverage()
 	return nil
@@ -129,7 +130,8 @@ func (c *fileCheck) checkpoints(notes []string) {
 	switch {
 	case !c.unsigned:
 	case c.notes == 0:
-		c.report.Remarks = append(c.report.Remarks, "the file holds no signed checkpoint: nothing shows whose chain it is")
+		c.report.Remarks = append(c.report.Remarks,
+			"the file holds no signed checkpoint: nothing shows whose chain it is")
 	default:
 		c.report.Remarks = append(c.report.Remarks,
 			"no key was named: the signatures of the file's checkpoints were not checked, and nothing shows"+
@@ -165,8 +167,8 @@ func (c *fileCheck) boundary() {
 		case cp.Size != tree.Size():
 			rest = append(rest, cp)
 		case cp.Root != tree.Root():
-			c.found.add(CodeRoot, "the first %d leaves of the file's chain have the root %v, and the log has signed %v: %s", cp.Size, tree.Root(), cp.Root,
-				fmt.Sprintf("the chain is not that of log %q", cp.Origin))
+			c.found.add(CodeRoot, "the first %d leaves of the file's chain have the root %v, and the log has signed "+
+				"%v: %s", cp.Size, tree.Root(), cp.Root, fmt.Sprintf("the chain is not that of log %q", cp.Origin))
 		case cp.trusted:
 			c.signed, c.covered = true, head
 		}
@@ -186,7 +188,8 @@ func (c *fileCheck) coverage() {
 		c.found.add(CodeUnsigned, "no checkpoint with the signatures that are asked for covers %s",
 			blocksText(c.covered, head))
 	default:
-		text := fmt.Sprintf("no checkpoint with the signatures that are asked for covers %s: the newest covers %d leaves,"+
+		text := fmt.Sprintf("no checkpoint with the signatures that are asked for covers %s: the newest covers %d "+
+			"leaves,"+
 			" and anybody could have added what follows them", blocksText(c.covered, head), c.covered.Tree.Size())
 		if c.o.AllowUnsignedTail {
 			c.report.Remarks = append(c.report.Remarks, text)

@@ -37,12 +37,14 @@ func TestExport(t *testing.T) {
 	l := newTestLog(t, 3, 1, 5)
 	data := l.export([]string{l.checkpoint(l.sizes[0]), l.checkpoint(l.sizes[2])}, l.blocks...)
 	report, err := Export(t.Context(), bytes.NewReader(data), l.trust())
-	if err != nil || !report.Good() || report.Height != 3 || report.Records != 9 || report.Size != 12 || len(report.Checkpoints) != 2 ||
+	if err != nil || !report.Good() || report.Height != 3 || report.Records != 9 || report.Size != 12 ||
+		len(report.Checkpoints) != 2 ||
 		len(report.Checkpoints[0].SignedBy) != 1 || report.Difficulty != workBits || len(report.Remarks) != 1 {
 		t.Errorf("%+v, %v", report, err)
 	}
 	empty := newTestLog(t)
-	if report, err := Export(t.Context(), bytes.NewReader(empty.export([]string{empty.checkpoint(0)})), empty.trust()); err != nil || !report.Good() {
+	if report, err := Export(t.Context(), bytes.NewReader(empty.export([]string{empty.checkpoint(0)})),
+		empty.trust()); err != nil || !report.Good() {
 		t.Errorf("of nothing: %+v, %v", report, err)
 	}
 }
@@ -98,16 +100,19 @@ func TestExportFindings(t *testing.T) {
 	} {
 		report, err := Export(t.Context(), bytes.NewReader(c.data), c.trust)
 		if err != nil || codes(report.Findings) != c.want || report.Height != c.height {
-			t.Errorf("%s: %v, %v, height %d; want %s and %d", c.name, report.Findings, err, report.Height, c.want, c.height)
+			t.Errorf("%s: %v, %v, height %d; want %s and %d", c.name, report.Findings, err, report.Height, c.want,
+				c.height)
 		}
 	}
 	broken := errors.New("the disk")
-	if report, err := Export(t.Context(), iotest.ErrReader(broken), l.trust()); !errors.Is(err, broken) || !report.Good() {
+	if report, err := Export(t.Context(), iotest.ErrReader(broken), l.trust()); !errors.Is(err, broken) ||
+		!report.Good() {
 		t.Errorf("%+v, %v", report, err)
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(broken)
-	if report, err := Export(ctx, bytes.NewReader(l.export(good, l.blocks...)), l.trust()); !errors.Is(err, broken) || !report.Good() {
+	if report, err := Export(ctx, bytes.NewReader(l.export(good, l.blocks...)), l.trust()); !errors.Is(err, broken) ||
+		!report.Good() {
 		t.Errorf("%+v, %v", report, err)
 	}
 }

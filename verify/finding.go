@@ -7,7 +7,8 @@ const (
 	CodeFormat = "format" // the file does not have the form that it should have: nothing else can be said of it
 
 	// Of receipts and proofs.
-	CodeSignature   = "signature"     // the checkpoint was signed by a known key's name, and the signature is not that key's
+	// the checkpoint was signed by a known key's name, and the signature is not that key's
+	CodeSignature   = "signature"
 	CodeUnknownKey  = "unknown-key"   // no key that was named has signed the checkpoint
 	CodeCheckpoint  = "checkpoint"    // the checkpoint is no signed note, or no checkpoint
 	CodeWitnesses   = "witnesses"     // fewer witnesses than asked have signed
@@ -20,19 +21,20 @@ const (
 	CodeWork        = "proof-of-work" // a block's hash has too few leading zero bits
 	CodeSealIndex   = "seal-index"    // a receipt's seal index does not follow from its header
 	CodeSealPath    = "seal-path"     // the block's header is not shown to be in the tree
-	CodePrefix      = "prefix"        // the root in the block's header is not that of the leaves before it in the signed tree
-	CodeRecordPath  = "record-path"   // the record's leaf is not shown to be in its block
-	CodeIndex       = "index"         // a receipt's leaf index is not where the leaf is
-	CodeBlock       = "block"         // a receipt's block is not its header's
-	CodeOffset      = "offset"        // a receipt's offset is not where the leaf is
-	CodeLeafData    = "leaf-data"     // a receipt's leaf data is not the leaf that is proven, or no record's
-	CodeLeaf        = "leaf"          // a receipt's leaf hash is not the leaf's
-	CodeProject     = "project"       // a receipt's project is not the leaf's
-	CodeTime        = "time"          // a receipt's time is not the leaf's, or times run backwards
-	CodeSize        = "size"          // a receipt's payload size is not the leaf's
-	CodeCommitment  = "commitment"    // a receipt's commitment is not the leaf's
-	CodePayload     = "payload"       // the payload, with salt, key and type, does not have the leaf's commitment
-	CodePosition    = "position"      // the position around a receipt is not the receipt's
+	// the root in the block's header is not that of the leaves before it in the signed tree
+	CodePrefix     = "prefix"
+	CodeRecordPath = "record-path" // the record's leaf is not shown to be in its block
+	CodeIndex      = "index"       // a receipt's leaf index is not where the leaf is
+	CodeBlock      = "block"       // a receipt's block is not its header's
+	CodeOffset     = "offset"      // a receipt's offset is not where the leaf is
+	CodeLeafData   = "leaf-data"   // a receipt's leaf data is not the leaf that is proven, or no record's
+	CodeLeaf       = "leaf"        // a receipt's leaf hash is not the leaf's
+	CodeProject    = "project"     // a receipt's project is not the leaf's
+	CodeTime       = "time"        // a receipt's time is not the leaf's, or times run backwards
+	CodeSize       = "size"        // a receipt's payload size is not the leaf's
+	CodeCommitment = "commitment"  // a receipt's commitment is not the leaf's
+	CodePayload    = "payload"     // the payload, with salt, key and type, does not have the leaf's commitment
+	CodePosition   = "position"    // the position around a receipt is not the receipt's
 
 	// Of logs and files.
 	CodeRollback = "rollback"     // the log shows a checkpoint that is older than one it has shown

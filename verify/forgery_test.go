@@ -10,7 +10,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// sealLeaves adds leaves and a mined header of the caller's making behind the log's blocks, as only the holder of the log's key can.
+// sealLeaves adds leaves and a mined header of the caller's making behind the log's blocks, as only the holder of the
+// log's key can.
 func (l *testLog) sealLeaves(root chain.Hash, leaves ...[]byte) chain.Header {
 	l.t.Helper()
 	head := l.verifier.Head()
@@ -21,7 +22,8 @@ func (l *testLog) sealLeaves(root chain.Hash, leaves ...[]byte) chain.Header {
 		root = l.root(uint64(len(l.entries)))
 	}
 	h := chain.Header{
-		Version: chain.Version, Block: head.Height, First: head.Tree.Size(), Count: uint32(len(leaves)), Prev: head.Hash, Root: root,
+		Version: chain.Version, Block: head.Height, First: head.Tree.Size(), Count: uint32(len(leaves)),
+		Prev: head.Hash, Root: root,
 		Time: startTime + 5000, Difficulty: workBits,
 	}
 	h.Nonce, _ = chain.Solve(h.Inner(), workBits, 0, 1<<20)
@@ -34,9 +36,12 @@ func (l *testLog) sealLeaves(root chain.Hash, leaves ...[]byte) chain.Header {
 func (l *testLog) forgedReceipt(h chain.Header, record *chain.Record, leafData []byte, path []chain.Hash) wire.Receipt {
 	leaf := record.Leaf()
 	return wire.Receipt{
-		Format: wire.FormatReceipt, Origin: l.origin, Index: h.First, Block: h.Block, Time: record.Time, ProjectID: record.Project, Size: leaf.Size,
-		Salt: record.Salt[:], Commit: leaf.Commit, Leaf: chain.Hash(tlog.RecordHash(leafData)), LeafData: leafData, Header: wire.NewBlock(h),
-		RecordPath: path, SealIndex: h.Seal(), SealPath: l.path(l.size, h.Seal()), TreeSize: l.size, Root: l.root(l.size), Checkpoint: l.checkpoint(l.size),
+		Format: wire.FormatReceipt, Origin: l.origin, Index: h.First, Block: h.Block, Time: record.Time,
+		ProjectID: record.Project, Size: leaf.Size,
+		Salt: record.Salt[:], Commit: leaf.Commit, Leaf: chain.Hash(tlog.RecordHash(leafData)), LeafData: leafData,
+		Header:     wire.NewBlock(h),
+		RecordPath: path, SealIndex: h.Seal(), SealPath: l.path(l.size, h.Seal()), TreeSize: l.size,
+		Root: l.root(l.size), Checkpoint: l.checkpoint(l.size),
 	}
 }
 

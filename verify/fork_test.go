@@ -31,7 +31,8 @@ func (l *testLog) cutShort() *State {
 	return state
 }
 
-// A fork whose blocks end elsewhere than the checkpoint of the run before, from a log that serves no hashes: the leaves show it, at that very leaf.
+// A fork whose blocks end elsewhere than the checkpoint of the run before, from a log that serves no hashes: the leaves
+// show it, at that very leaf.
 func TestLogForkHiddenBehindNoTiles(t *testing.T) {
 	l := newTestLog(t, 300, 300, 300)
 	state := l.cutShort()
@@ -77,7 +78,8 @@ func TestLogGrownWithoutTiles(t *testing.T) {
 	}
 }
 
-// Leaves that nobody has any more hide no fork: their hashes, and the leaves behind them, are as many as the log had signed once.
+// Leaves that nobody has any more hide no fork: their hashes, and the leaves behind them, are as many as the log had
+// signed once.
 func TestLogForkInAHole(t *testing.T) {
 	l := newTestLog(t, 300, 300, 300)
 	state := l.cutShort()

@@ -7,8 +7,8 @@ import (
 	"github.com/chainstore/chainstore/chain"
 )
 
-// hole is where the log has leaves that nobody has the bytes of any more: their hashes are still in the tree, so that what comes behind them can be
-// verified again from the first seal whose root shows that the hashes are right.
+// hole is where the log has leaves that nobody has the bytes of any more: their hashes are still in the tree, so that
+// what comes behind them can be verified again from the first seal whose root shows that the hashes are right.
 type hole struct {
 	from uint64     // the first block that cannot be checked
 	tree chain.Tree // all leaves up to here
@@ -21,7 +21,8 @@ func (a *audit) skip(ctx context.Context, b *bundle) error {
 		return err
 	}
 	if uint64(len(data)) < b.width*chain.HashSize {
-		return a.fail(CodeTile, "tile %d of the leaves' hashes has %d bytes, and %d hashes are due", b.number, len(data), b.width)
+		return a.fail(CodeTile, "tile %d of the leaves' hashes has %d bytes, and %d hashes are due", b.number,
+			len(data), b.width)
 	}
 	if a.hole == nil {
 		a.hole = &hole{from: a.verifier.Head().Height, tree: a.verifier.Open()}
@@ -55,15 +56,20 @@ func (a *audit) bridge(entries []entry) error {
 		head := a.verifier.Head()
 		switch {
 		case h.Block < a.hole.from:
-			return a.fail(CodeNumber, "leaf %d is the seal of block %d, and stands behind that of block %d", a.at-1, h.Block, a.hole.from-1)
+			return a.fail(CodeNumber, "leaf %d is the seal of block %d, and stands behind that of block %d", a.at-1,
+				h.Block, a.hole.from-1)
 		case h.Seal() != a.at-1 || h.First < head.Tree.Size():
-			return a.fail(CodeFirst, "leaf %d is the seal of block %d, which says that it is leaf %d and begins at %d", a.at-1, h.Block, h.Seal(), h.First)
+			return a.fail(CodeFirst, "leaf %d is the seal of block %d, which says that it is leaf %d and begins at %d",
+				a.at-1, h.Block, h.Seal(), h.First)
 		case h.Time < head.Time:
-			return a.fail(CodeTime, "block %d is of %d, and block %d before it of %d", h.Block, h.Time, a.hole.from-1, head.Time)
+			return a.fail(CodeTime, "block %d is of %d, and block %d before it of %d", h.Block, h.Time, a.hole.from-1,
+				head.Time)
 		case h.Root != before.Root():
-			return a.fail(CodeRoot, "block %d behind leaves that are gone says that the tree before its seal has the root %v; by the log's hashes it is %v", h.Block, h.Root, before.Root())
+			return a.fail(CodeRoot, "block %d behind leaves that are gone says that the tree before its seal has "+
+				"the root %v; by the log's hashes it is %v", h.Block, h.Root, before.Root())
 		case !chain.Mined(h.Hash(), h.Difficulty):
-			return a.fail(CodeWork, "block %d: the hash %v has fewer than %d leading zero bits", h.Block, h.Hash(), h.Difficulty)
+			return a.fail(CodeWork, "block %d: the hash %v has fewer than %d leading zero bits", h.Block, h.Hash(),
+				h.Difficulty)
 		}
 		a.lost += h.Size() - head.Tree.Size()
 		a.unchecked = chain.AddRange(a.unchecked, chain.Range{From: a.hole.from, To: h.Block + 1})
@@ -81,10 +87,12 @@ func (a *audit) bridge(entries []entry) error {
 // endInHole judges an audit that ends before a seal is found behind a hole.
 func (a *audit) endInHole() error {
 	if root := a.hole.tree.Root(); root != a.now.Root {
-		return a.fail(CodeRoot, "with the log's hashes of the leaves that are gone, the root of %d leaves is %v, and it has signed %v", a.now.Size, root, a.now.Root)
+		return a.fail(CodeRoot, "with the log's hashes of the leaves that are gone, the root of %d leaves is %v, "+
+			"and it has signed %v", a.now.Size, root, a.now.Root)
 	}
 	a.report.Remarks = append(a.report.Remarks, fmt.Sprintf(
-		"leaves at the log's end are gone: the blocks from %d on could not be checked, %d leaves, and the next run looks for them again", a.hole.from, a.now.Size-a.verifier.Head().Tree.Size()))
+		"leaves at the log's end are gone: the blocks from %d on could not be checked, %d leaves, and the next run "+
+			"looks for them again", a.hole.from, a.now.Size-a.verifier.Head().Tree.Size()))
 	a.report.Unchecked = chain.AddRange(a.report.Unchecked, chain.Range{From: a.hole.from, To: a.hole.from + 1})
 	return nil
 }

@@ -29,7 +29,8 @@ func (k *keyring) add(vkey string, kind byte) (isNew bool, err error) {
 	case known && before == vkey:
 		return false, nil
 	case known:
-		return false, fmt.Errorf("%w: %q and %q are one public key, which would count twice: name it once", ErrKey, before, vkey)
+		return false, fmt.Errorf("%w: %q and %q are one public key, which would count twice: name it once", ErrKey,
+			before, vkey)
 	case *k == nil:
 		*k = keyring{}
 	}
@@ -37,8 +38,8 @@ func (k *keyring) add(vkey string, kind byte) (isNew bool, err error) {
 	return true, nil
 }
 
-// parseVerifierKey gives the public key of a verifier key of one type, which has one writing only: the hash is that of name, type and key, in lower case,
-// and the base64 has no bit or letter that means nothing.
+// parseVerifierKey gives the public key of a verifier key of one type, which has one writing only: the hash is that of
+// name, type and key, in lower case, and the base64 has no bit or letter that means nothing.
 func parseVerifierKey(vkey string, kind byte) (public [ed25519.PublicKeySize]byte, err error) {
 	parts := strings.SplitN(vkey, "+", 3)
 	if len(parts) != 3 || parts[0] == "" {
@@ -59,7 +60,8 @@ func parseVerifierKey(vkey string, kind byte) (public [ed25519.PublicKeySize]byt
 	}
 	hash := sha256.Sum256(bytes.Join([][]byte{[]byte(parts[0]), data}, []byte("\n")))
 	if want := fmt.Sprintf("%s+%x+%s", parts[0], hash[:4], base64.StdEncoding.EncodeToString(data)); vkey != want {
-		return public, fmt.Errorf("its hash does not fit, or it is not written as it should be: with that name and key it is %q", want)
+		return public, fmt.Errorf("its hash does not fit, or it is not written as it should be: with that name and "+
+			"key it is %q", want)
 	}
 	return [ed25519.PublicKeySize]byte(data[1:]), nil
 }

@@ -40,7 +40,8 @@ type LogReport struct {
 	Remarks  []string  `json:"remarks"`
 	// Checkpoints are those that were checked, the newest last.
 	Checkpoints []Checkpoint `json:"checkpoints"`
-	// Height is how many blocks, from 0 on, this run and those before have gone through; as are those below. All are verified but those of Unchecked.
+	// Height is how many blocks, from 0 on, this run and those before have gone through; as are those below. All are
+	// verified but those of Unchecked.
 	Height  uint64     `json:"height"`
 	Records uint64     `json:"records"`
 	Size    uint64     `json:"size"` // of the tree
@@ -51,15 +52,17 @@ type LogReport struct {
 	// checkpoint that the caller trusts; 0 where none were.
 	SignedHeight uint64 `json:"signed_height"`
 	SignedSize   uint64 `json:"signed_size"`
-	// New is how many of these leaves this run has verified: the others were by the runs before, or are of blocks that could not be.
+	// New is how many of these leaves this run has verified: the others were by the runs before, or are of blocks that
+	// could not be.
 	New uint64 `json:"new"`
-	// UncheckedLeaves is how many leaves this run could not verify: those of blocks that nobody has whole any more, their seals included. At the end of a log nobody can
-	// say how many blocks they are: Unchecked names the first of them alone.
+	// UncheckedLeaves is how many leaves this run could not verify: those of blocks that nobody has whole any more,
+	// their seals included. At the end of a log nobody can say how many blocks they are: Unchecked names the first of
+	// them alone.
 	UncheckedLeaves uint64 `json:"unchecked_leaves"`
 	// Difficulty is the lowest of the blocks that this run has looked at.
 	Difficulty uint8 `json:"difficulty"`
-	// Unchecked are blocks that could not be checked, because nobody has them any more (their hashes alone are in the tree), or, with a token, because nobody has
-	// their records any more or they have more than can be held at once.
+	// Unchecked are blocks that could not be checked, because nobody has them any more (their hashes alone are in the
+	// tree), or, with a token, because nobody has their records any more or they have more than can be held at once.
 	Unchecked []chain.Range `json:"unchecked"`
 	Payloads  uint64        `json:"payloads"` // records whose payloads were checked
 	Hidden    uint64        `json:"hidden"`   // records whose payloads the token may not read
@@ -74,10 +77,12 @@ var errStop = errors.New("a finding")
 // saveEvery is after how many leaves an audit keeps how far it is.
 const saveEvery = 1 << 20
 
-// Log audits a running log from outside, from its checkpoint and its leaves. Where a run before has left its state it goes on from there, after it has made sure
-// that the tree of then is the beginning of the tree of now. It stops at the first thing that does not fit.
+// Log audits a running log from outside, from its checkpoint and its leaves. Where a run before has left its state it
+// goes on from there, after it has made sure that the tree of then is the beginning of the tree of now. It stops at the
+// first thing that does not fit.
 //
-// The error says why the audit could not be brought to its end; the report tells how far it came, and may hold a finding all the same.
+// The error says why the audit could not be brought to its end; the report tells how far it came, and may hold a
+// finding all the same.
 func Log(ctx context.Context, o Options) (LogReport, error) {
 	f, err := newFetcher(&o)
 	if err != nil {
@@ -108,7 +113,8 @@ type audit struct {
 	o     *Options
 	f     *fetcher
 	since State
-	// grown tells that the tree of now goes on from that of the run before. Until it is shown nothing is saved: the checkpoint of then is evidence.
+	// grown tells that the tree of now goes on from that of the run before. Until it is shown nothing is saved: the
+	// checkpoint of then is evidence.
 	grown    bool
 	signed   bool       // the leaves taken have the root that the log has signed
 	met      bool       // the leaves taken have had the root of then where they were as many
@@ -192,13 +198,15 @@ func (a *audit) checkpoint(ctx context.Context) error {
 	both := []string{then.Note, cp.Note}
 	switch {
 	case cp.Origin != then.Origin:
-		return a.fail(CodeOrigin, "this is log %q, and the runs before were of %q: another --state, or another log at this URL", cp.Origin, then.Origin)
+		return a.fail(CodeOrigin, "this is log %q, and the runs before were of %q: another --state, or another log "+
+			"at this URL", cp.Origin, then.Origin)
 	case cp.Size < then.Size:
 		a.found = append(a.found, Finding{Code: CodeRollback, Evidence: both, Text: fmt.Sprintf(
 			"rollback: the log shows a checkpoint of %d leaves, and has shown one of %d before", cp.Size, then.Size)})
 		return errStop
 	case cp.Size == then.Size && cp.Root != then.Root:
-		return a.fork(&cp, "for %d leaves the log has signed the root %v now and %v before", cp.Size, cp.Root, then.Root)
+		return a.fork(&cp, "for %d leaves the log has signed the root %v now and %v before", cp.Size, cp.Root,
+			then.Root)
 	}
 	if err := a.extends(ctx, &cp); err != nil {
 		return err
@@ -210,13 +218,14 @@ func (a *audit) checkpoint(ctx context.Context) error {
 // fork notes that the log has signed two trees that are not one.
 func (a *audit) fork(cp *Checkpoint, format string, args ...any) error {
 	a.found = append(a.found, Finding{
-		Code: CodeFork, Text: "fork: " + fmt.Sprintf(format, args...), Evidence: []string{a.since.Checkpoint.Note, cp.Note},
+		Code: CodeFork, Text: "fork: " + fmt.Sprintf(format, args...),
+		Evidence: []string{a.since.Checkpoint.Note, cp.Note},
 	})
 	return errStop
 }
 
-// extends looks whether the tree of the run before is the beginning of that of now, by the log's tiles, which are proven against the root of now.
-// Where it serves none the leaves must show it: see meet.
+// extends looks whether the tree of the run before is the beginning of that of now, by the log's tiles, which are
+// proven against the root of now. Where it serves none the leaves must show it: see meet.
 func (a *audit) extends(ctx context.Context, cp *Checkpoint) error {
 	then, head := &a.since.Checkpoint, &a.since.Head
 	a.grown = then.Size == 0 || then.Size == cp.Size
@@ -226,19 +235,22 @@ func (a *audit) extends(ctx context.Context, cp *Checkpoint) error {
 			return err
 		}
 		if shown && root != then.Root {
-			return a.fork(cp, "the first %d leaves of the tree of %d have the root %v, and the log has signed %v for them before", then.Size, cp.Size, root, then.Root)
+			return a.fork(cp, "the first %d leaves of the tree of %d have the root %v, and the log has signed %v "+
+				"for them before", then.Size, cp.Size, root, then.Root)
 		}
 		a.grown = shown
 	}
 	if size := head.Tree.Size(); 0 < size && size < then.Size {
-		// The run before was cut short, and nothing that was signed has shown yet that the leaves it was served are the log's.
+		// The run before was cut short, and nothing that was signed has shown yet that the leaves it was served are the
+		// log's.
 		root, shown, err := a.prefix(ctx, cp, size)
 		if err != nil {
 			return err
 		}
 		if !shown || root != head.Tree.Root() {
 			a.report.Remarks = append(a.report.Remarks, fmt.Sprintf(
-				"the run before was cut short, and the %d leaves that it was served are not shown to be those of the log's tree: this one began again", size))
+				"the run before was cut short, and the %d leaves that it was served are not shown to be those of "+
+					"the log's tree: this one began again", size))
 			a.since.Head = chain.Head{}
 			a.begin(chain.Head{}, nil)
 		}
@@ -246,14 +258,16 @@ func (a *audit) extends(ctx context.Context, cp *Checkpoint) error {
 	return nil
 }
 
-// meet holds the leaves taken against the checkpoint of the run before, where they are exactly as many: it need not be where a block of the tree of now ends.
+// meet holds the leaves taken against the checkpoint of the run before, where they are exactly as many: it need not be
+// where a block of the tree of now ends.
 func (a *audit) meet(taken chain.Tree) error {
 	then := &a.since.Checkpoint
 	if then.Note == "" || taken.Size() != then.Size {
 		return nil
 	}
 	if taken.Size() > 0 && taken.Root() != then.Root {
-		return a.fork(&a.now, "the first %d leaves that the log serves have the root %v, and it has signed %v for them before", then.Size, taken.Root(), then.Root)
+		return a.fork(&a.now, "the first %d leaves that the log serves have the root %v, and it has signed %v for "+
+			"them before", then.Size, taken.Root(), then.Root)
 	}
 	a.met = true
 	return nil
@@ -262,14 +276,16 @@ func (a *audit) meet(taken chain.Tree) error {
 // prefix is the root of the first size leaves of a checkpoint's tree; shown is false where the log serves no tiles.
 func (a *audit) prefix(ctx context.Context, cp *Checkpoint, size uint64) (root chain.Hash, shown bool, err error) {
 	tiles := &tileReader{ctx: ctx, f: a.f}
-	hash, err := tlog.TreeHash(int64(size), tlog.TileHashReader(tlog.Tree{N: int64(cp.Size), Hash: tlog.Hash(cp.Root)}, tiles))
+	hash, err := tlog.TreeHash(int64(size), tlog.TileHashReader(tlog.Tree{N: int64(cp.Size), Hash: tlog.Hash(cp.Root)},
+		tiles))
 	switch {
 	case hasStatus(tiles.err, http.StatusNotFound, http.StatusGone):
 		return root, false, nil
 	case tiles.err != nil:
 		return root, false, tiles.err
 	case err != nil:
-		return root, false, a.fail(CodeTile, "the log's hashes do not fit its own checkpoint of %d leaves: %v", cp.Size, err)
+		return root, false, a.fail(CodeTile, "the log's hashes do not fit its own checkpoint of %d leaves: %v", cp.Size,
+			err)
 	}
 	return chain.Hash(hash), true, nil
 }
@@ -345,7 +361,8 @@ func (a *audit) boundary() error {
 		return err
 	}
 	if tree.Size() == a.now.Size && tree.Root() != a.now.Root {
-		return a.fail(CodeRoot, "the %d leaves that the log serves have the root %v, and it has signed %v: a leaf was altered on its way, or the log serves another tree than it signs",
+		return a.fail(CodeRoot, "the %d leaves that the log serves have the root %v, and it has signed %v: a leaf "+
+			"was altered on its way, or the log serves another tree than it signs",
 			tree.Size(), tree.Root(), a.now.Root)
 	}
 	return nil
@@ -360,7 +377,8 @@ func (a *audit) end() error {
 		return a.grew()
 	}
 	if size := a.verifier.Head().Tree.Size(); size != a.now.Size {
-		return a.fail(CodeBoundary, "the checkpoint's size %d is not the end of a block: the last seal is leaf %d, and %d leaves follow it", a.now.Size, size-1, a.now.Size-size)
+		return a.fail(CodeBoundary, "the checkpoint's size %d is not the end of a block: the last seal is leaf %d, "+
+			"and %d leaves follow it", a.now.Size, size-1, a.now.Size-size)
 	}
 	if err := a.boundary(); err != nil {
 		return err
@@ -368,11 +386,13 @@ func (a *audit) end() error {
 	return a.grew()
 }
 
-// grew ends a run whose leaves have the root that the log has signed: with the root of then among them, they show what tiles did not.
+// grew ends a run whose leaves have the root that the log has signed: with the root of then among them, they show what
+// tiles did not.
 func (a *audit) grew() error {
 	a.signed = true
 	if a.grown = a.grown || a.met; !a.grown {
-		return a.fork(&a.now, "nothing shows that the tree of %d leaves goes on from that of %d which the log has signed before", a.now.Size, a.since.Checkpoint.Size)
+		return a.fork(&a.now, "nothing shows that the tree of %d leaves goes on from that of %d which the log has "+
+			"signed before", a.now.Size, a.since.Checkpoint.Size)
 	}
 	return nil
 }
@@ -383,7 +403,8 @@ func codeOf(err error) string {
 		err  error
 		code string
 	}{
-		{chain.ErrVersion, CodeVersion}, {chain.ErrNumber, CodeNumber}, {chain.ErrLink, CodeLink}, {chain.ErrFirst, CodeFirst},
+		{chain.ErrVersion, CodeVersion}, {chain.ErrNumber, CodeNumber}, {chain.ErrLink, CodeLink},
+		{chain.ErrFirst, CodeFirst},
 		{chain.ErrCount, CodeCount}, {chain.ErrTime, CodeTime}, {chain.ErrRoot, CodeRoot}, {chain.ErrWork, CodeWork},
 	} {
 		if errors.Is(err, c.err) {
@@ -393,9 +414,11 @@ func codeOf(err error) string {
 	return CodeEntry
 }
 
-// state is what the next run goes on from. A checkpoint that was found wanting is not kept in the place of the one before.
+// state is what the next run goes on from. A checkpoint that was found wanting is not kept in the place of the one
+// before.
 func (a *audit) state() *State {
-	s := &State{Checkpoint: a.now, Head: a.done, Unchecked: chain.CommonRanges(a.unchecked, []chain.Range{{To: a.done.Height}})}
+	s := &State{Checkpoint: a.now, Head: a.done,
+		Unchecked: chain.CommonRanges(a.unchecked, []chain.Range{{To: a.done.Height}})}
 	if s.Checkpoint.Note == "" {
 		s.Checkpoint = a.since.Checkpoint
 	}
@@ -450,8 +473,8 @@ func (a *audit) finish() LogReport {
 
 // difficultyRemark says what the proof of work is worth, and what shows more where that was checked.
 func difficultyRemark(bits uint8, signed bool) string {
-	text := fmt.Sprintf("difficulty %d bits at the lowest: such a block took about %s tries. The proof of work shows no more than that",
-		bits, tries(bits))
+	text := fmt.Sprintf("difficulty %d bits at the lowest: such a block took about %s tries. The proof of work "+
+		"shows no more than that", bits, tries(bits))
 	if signed {
 		text += "; the signature, and witnesses, show the rest"
 	}

@@ -22,15 +22,16 @@ import (
 func (l *testLog) audit(url string, since *State, change ...func(*Options)) (LogReport, *State, error) {
 	l.t.Helper()
 	var left *State
-	o := Options{URL: url, Trust: l.trust(), Since: since, pause: time.Microsecond, Parallel: 3, Save: func(s *State) error {
-		data, err := s.Marshal()
-		if err != nil {
+	o := Options{URL: url, Trust: l.trust(), Since: since, pause: time.Microsecond, Parallel: 3,
+		Save: func(s *State) error {
+			data, err := s.Marshal()
+			if err != nil {
+				return err
+			}
+			parsed, err := ParseState(data)
+			left = &parsed
 			return err
-		}
-		parsed, err := ParseState(data)
-		left = &parsed
-		return err
-	}}
+		}}
 	for _, c := range change {
 		c(&o)
 	}
@@ -53,16 +54,20 @@ func TestLogGood(t *testing.T) {
 		}
 	})
 	head := l.verifier.Head()
-	if err != nil || !report.Good() || report.Height != 6 || report.Records != 712 || report.Size != 718 || report.Hash != head.Hash || report.New != 718 ||
-		report.Difficulty != workBits || len(report.Unchecked) > 0 || len(report.Checkpoints) != 1 || report.Payloads+report.Hidden != 0 {
+	if err != nil || !report.Good() || report.Height != 6 || report.Records != 712 || report.Size != 718 ||
+		report.Hash != head.Hash || report.New != 718 ||
+		report.Difficulty != workBits || len(report.Unchecked) > 0 || len(report.Checkpoints) != 1 || report.Payloads+
+		report.Hidden != 0 {
 		t.Errorf("%+v, %v", report, err)
 	}
-	if last != total || total != 718 || state == nil || !reflect.DeepEqual(state.Head, head) || state.Checkpoint.Size != 718 {
+	if last != total || total != 718 || state == nil || !reflect.DeepEqual(state.Head, head) ||
+		state.Checkpoint.Size != 718 {
 		t.Errorf("%d of %d, state %+v", last, total, state)
 	}
 	// The next run looks at nothing twice.
 	asked := l.asked("tile/entries/000")
-	if report, _, err := l.audit(url, state); err != nil || !report.Good() || report.New != 0 || l.asked("tile/entries/000") != asked {
+	if report, _, err := l.audit(url, state); err != nil || !report.Good() || report.New != 0 ||
+		l.asked("tile/entries/000") != asked {
 		t.Errorf("again: %+v, %v", report, err)
 	}
 	l.grow("more", 2, 300)
@@ -169,11 +174,13 @@ func TestLogFindings(t *testing.T) {
 		{"commitment", leaf(14, func(l *chain.Leaf) { l.Commit[0] ^= 1 }), CodeRoot, "block 3", 3},
 		{"size", leaf(0, func(l *chain.Leaf) { l.Size++ }), CodeRoot, "block 0", 0},
 		{"time", leaf(9, func(l *chain.Leaf) { l.Time-- }), CodeRoot, "block 2", 2},
-		{"leaves swapped", func(l *testLog) { l.entries[5], l.entries[6] = l.entries[6], l.entries[5] }, CodeRoot, "block 1", 1},
+		{"leaves swapped", func(l *testLog) { l.entries[5], l.entries[6] = l.entries[6], l.entries[5] }, CodeRoot,
+			"block 1", 1},
 		{"link", seal(2, func(h *chain.Header) { h.Prev[0] ^= 1 }), CodeLink, "block 2", 2},
 		{"number", seal(2, func(h *chain.Header) { h.Block = 7 }), CodeNumber, "7 where 2 is due", 2},
 		{"first", seal(1, func(h *chain.Header) { h.First++ }), CodeFirst, "block 1", 1},
-		{"count too high", seal(1, func(h *chain.Header) { h.Count++ }), CodeCount, "4 leaves before the seal of a block of 5", 1},
+		{"count too high", seal(1, func(h *chain.Header) { h.Count++ }), CodeCount,
+			"4 leaves before the seal of a block of 5", 1},
 		{"count too low", seal(1, func(h *chain.Header) { h.Count-- }), CodeCount, "block 1", 1},
 		{"root", seal(1, func(h *chain.Header) { h.Root[0] ^= 1 }), CodeRoot, "block 1", 1},
 		{"block's time", seal(2, func(h *chain.Header) { h.Time = startTime }), CodeTime, "block 2", 2},
@@ -195,18 +202,29 @@ func TestLogFindings(t *testing.T) {
 			h.Nonce, _ = chain.Solve(h.Inner(), h.Difficulty, h.Nonce+1, 1<<20)
 			return h.AppendTo(nil)
 		}), CodeLink, "block 2", 2},
-		{"newer version", entry(3, func(l *testLog) []byte { return append([]byte{2, 9}, l.entries[3][2:]...) }), CodeVersion, "version 9", 0},
-		{"neither record nor seal", entry(4, func(*testLog) []byte { return []byte("anything") }), CodeEntry, "leaf 4", 0},
+		{"newer version", entry(3, func(l *testLog) []byte { return append([]byte{2, 9}, l.entries[3][2:]...) }),
+			CodeVersion, "version 9", 0},
+		{"neither record nor seal", entry(4, func(*testLog) []byte { return []byte("anything") }), CodeEntry, "leaf 4",
+			0},
 		{"an empty entry", entry(4, func(*testLog) []byte { return nil }), CodeEntry, "leaf 4: ", 0},
-		{"seal's kind on a record's length", entry(4, func(l *testLog) []byte { return append([]byte{2}, l.entries[4][1:]...) }), CodeEntry, "leaf 4", 0},
-		{"record's kind on a seal's length", entry(8, func(l *testLog) []byte { return append([]byte{1}, l.entries[8][1:]...) }), CodeEntry, "leaf 8", 0},
-		{"a seal in the place of a record", entry(5, func(l *testLog) []byte { return l.entries[3] }), CodeNumber, "block 1", 1},
-		{"a record in the place of a seal", entry(3, func(l *testLog) []byte { return l.entries[2] }), CodeNumber, "block 0", 0},
+		{"seal's kind on a record's length",
+			entry(4, func(l *testLog) []byte { return append([]byte{2}, l.entries[4][1:]...) }), CodeEntry, "leaf 4",
+			0},
+		{"record's kind on a seal's length",
+			entry(8, func(l *testLog) []byte { return append([]byte{1}, l.entries[8][1:]...) }), CodeEntry, "leaf 8",
+			0},
+		{"a seal in the place of a record", entry(5, func(l *testLog) []byte { return l.entries[3] }), CodeNumber,
+			"block 1", 1},
+		{"a record in the place of a seal", entry(3, func(l *testLog) []byte { return l.entries[2] }), CodeNumber,
+			"block 0", 0},
 		{"no seal at the end", func(l *testLog) { l.size-- }, CodeBoundary, "5 leaves follow it", 3},
 		{"no block at all", func(l *testLog) { l.size = 2 }, CodeBoundary, "size 2 is not the end of a block", 0},
-		{"empty bundle", serve("tile/entries/000.p/19", 200, ""), CodeEntry, "leaf 0: malformed message: a bundle ends within an entry", 0},
-		{"cut bundle", serve("tile/entries/000.p/19", 200, "\x00\x31\x01"), CodeEntry, "leaf 0: malformed message: a bundle ends within an entry", 0},
-		{"large bundle", serve("tile/entries/000.p/19", 200, strings.Repeat("x", wire.MaxBundle+1)), CodeEntry, "more than", 0},
+		{"empty bundle", serve("tile/entries/000.p/19", 200, ""), CodeEntry,
+			"leaf 0: malformed message: a bundle ends within an entry", 0},
+		{"cut bundle", serve("tile/entries/000.p/19", 200, "\x00\x31\x01"), CodeEntry,
+			"leaf 0: malformed message: a bundle ends within an entry", 0},
+		{"large bundle", serve("tile/entries/000.p/19", 200, strings.Repeat("x", wire.MaxBundle+1)), CodeEntry,
+			"more than", 0},
 		{"bundle with more behind", func(l *testLog) {
 			data, _ := l.tile("tile/entries/000.p/19")
 			serve("tile/entries/000.p/19", 200, string(data)+"x")(l)
@@ -293,7 +311,8 @@ func TestLogForkAndRollback(t *testing.T) {
 				continue
 			}
 			f := report.Findings[0]
-			if len(f.Evidence) != 2 || f.Evidence[0] != state.Checkpoint.Note || !strings.Contains(f.Evidence[1], "\n— chainstore/test ") || left != nil {
+			if len(f.Evidence) != 2 || f.Evidence[0] != state.Checkpoint.Note ||
+				!strings.Contains(f.Evidence[1], "\n— chainstore/test ") || left != nil {
 				t.Errorf("%s: evidence %q, state %v", c.name, f.Evidence, left)
 			}
 			for _, signed := range f.Evidence {
@@ -306,7 +325,8 @@ func TestLogForkAndRollback(t *testing.T) {
 	other := newTestLog(t, 3, 4, 3)
 	other.origin = "chainstore/other"
 	other.signer, other.vkey = testKey(t, other.origin, 1)
-	if report, left, err := other.audit(other.serve(), state); err != nil || codes(report.Findings) != CodeOrigin || left != nil {
+	if report, left, err := other.audit(other.serve(), state); err != nil || codes(report.Findings) != CodeOrigin ||
+		left != nil {
 		t.Errorf("another log: %v, %v", report.Findings, err)
 	}
 	lying := l.fork(3, "", 5)
@@ -334,14 +354,16 @@ func TestLogForkAndRollback(t *testing.T) {
 	}
 }
 
-// Newest asks for what goes along with an export, and looks at nothing of it; a server that says the token back does not get it into an error.
+// Newest asks for what goes along with an export, and looks at nothing of it; a server that says the token back does
+// not get it into an error.
 func TestNewest(t *testing.T) {
 	l := newTestLog(t, 3)
 	l.answers(func(w http.ResponseWriter, path string) bool {
 		if path != "v1/log" {
 			return false
 		}
-		_, _ = w.Write([]byte(`{"origin":"chainstore/test","keys":[{"id":"1","vkey":"one"},{"id":"2","vkey":"two","retired":5}],"more":1}`))
+		_, _ = w.Write([]byte(`{"origin":"chainstore/test","keys":[{"id":"1","vkey":"one"},{"id":"2","vkey":"two",` +
+			`"retired":5}],"more":1}`))
 		return true
 	})
 	checkpoint, keys, err := Newest(t.Context(), Options{URL: l.serve()})
@@ -355,7 +377,8 @@ func TestNewest(t *testing.T) {
 			}
 			return path == "v1/log"
 		})
-		if _, _, err := Newest(t.Context(), Options{URL: l.serve()}); err == nil || !strings.Contains(err.Error(), "/v1/log") {
+		if _, _, err := Newest(t.Context(), Options{URL: l.serve()}); err == nil ||
+			!strings.Contains(err.Error(), "/v1/log") {
 			t.Errorf("%.20q: %v", body, err)
 		}
 	}
@@ -382,13 +405,15 @@ func TestLogResumes(t *testing.T) {
 	}
 	l.answers(broken)
 	report, state, err := l.audit(url, nil)
-	if err == nil || !report.Good() || report.Height != 2 || state == nil || state.Head.Height != 2 || state.Checkpoint.Size != 1005 {
+	if err == nil || !report.Good() || report.Height != 2 || state == nil || state.Head.Height != 2 ||
+		state.Checkpoint.Size != 1005 {
 		t.Fatalf("%+v, %+v, %v", report, state, err)
 	}
 	l.answers(nil)
 	before := l.asked("tile/entries/000")
 	report, after, err := l.audit(url, state)
-	if err != nil || !report.Good() || report.Height != 5 || report.New != 1005-402 || l.asked("tile/entries/000") != before || after.Head.Height != 5 {
+	if err != nil || !report.Good() || report.Height != 5 || report.New != 1005-402 ||
+		l.asked("tile/entries/000") != before || after.Head.Height != 5 {
 		t.Errorf("%+v, %v", report, err)
 	}
 
@@ -412,7 +437,8 @@ func TestLogResumes(t *testing.T) {
 	}
 	l.answers(nil)
 	report, state, err = l.audit(url, state)
-	if err != nil || !report.Good() || report.Height != 5 || len(report.Remarks) != 2 || !strings.Contains(report.Remarks[0], "began again") || state.Head.Height != 5 {
+	if err != nil || !report.Good() || report.Height != 5 || len(report.Remarks) != 2 ||
+		!strings.Contains(report.Remarks[0], "began again") || state.Head.Height != 5 {
 		t.Errorf("%+v, %v", report, err)
 	}
 }
@@ -438,7 +464,8 @@ func TestLogInterrupted(t *testing.T) {
 		t.Errorf("a state that cannot be kept: %v", err)
 	}
 	for _, url := range []string{"", "localhost:1", "ftp://x", "http://", "http://u:p@x", "http://x/?a=b"} {
-		if _, err := Log(t.Context(), Options{URL: url}); err == nil || !strings.Contains(err.Error(), "not the URL of a log") {
+		if _, err := Log(t.Context(), Options{URL: url}); err == nil ||
+			!strings.Contains(err.Error(), "not the URL of a log") {
 			t.Errorf("%q: %v", url, err)
 		}
 	}
@@ -486,7 +513,8 @@ func TestLogLost(t *testing.T) {
 	l := make()
 	gone(l, "tile/entries/001")
 	report, state, err := l.audit(l.serve(), nil)
-	if err != nil || !report.Good() || !reflect.DeepEqual(report.Unchecked, []chain.Range{{From: 1, To: 3}}) || report.Height != 5 {
+	if err != nil || !report.Good() || !reflect.DeepEqual(report.Unchecked, []chain.Range{{From: 1, To: 3}}) ||
+		report.Height != 5 {
 		t.Fatalf("%+v, %v", report, err)
 	}
 	if again, _, err := l.audit(l.serve(), state); err != nil || !reflect.DeepEqual(again.Unchecked, report.Unchecked) {
@@ -494,17 +522,20 @@ func TestLogLost(t *testing.T) {
 	}
 	l = make()
 	gone(l, "tile/entries/000", "tile/entries/001", "tile/entries/002")
-	if report, _, err = l.audit(l.serve(), nil); err != nil || !report.Good() || !reflect.DeepEqual(report.Unchecked, []chain.Range{{From: 0, To: 4}}) {
+	if report, _, err = l.audit(l.serve(), nil); err != nil || !report.Good() ||
+		!reflect.DeepEqual(report.Unchecked, []chain.Range{{From: 0, To: 4}}) {
 		t.Errorf("from the beginning: %+v, %v", report, err)
 	}
 	l = make()
 	gone(l, "tile/entries/003.p/237")
 	report, state, err = l.audit(l.serve(), nil)
-	if err != nil || !report.Good() || !reflect.DeepEqual(report.Unchecked, []chain.Range{{From: 3, To: 4}}) || report.Height != 3 || len(state.Unchecked) != 0 {
+	if err != nil || !report.Good() || !reflect.DeepEqual(report.Unchecked, []chain.Range{{From: 3, To: 4}}) ||
+		report.Height != 3 || len(state.Unchecked) != 0 {
 		t.Errorf("at the end: %+v, %v", report, err)
 	}
 	l.answers(nil)
-	if report, _, err = l.audit(l.serve(), state); err != nil || !report.Good() || len(report.Unchecked) > 0 || report.Height != 5 {
+	if report, _, err = l.audit(l.serve(), state); err != nil || !report.Good() || len(report.Unchecked) > 0 ||
+		report.Height != 5 {
 		t.Errorf("they are there again: %+v, %v", report, err)
 	}
 	gone(l, "tile/entries/001", "tile/0/001")
@@ -531,7 +562,8 @@ func TestLogLost(t *testing.T) {
 		l := make()
 		c.change(l)
 		gone(l, "tile/entries/001")
-		if report, _, err := l.audit(l.serve(), nil); err != nil || codes(report.Findings) != c.want || report.Height != 1 {
+		if report, _, err := l.audit(l.serve(), nil); err != nil || codes(report.Findings) != c.want ||
+			report.Height != 1 {
 			t.Errorf("%s: %+v, %v", c.name, report, err)
 		}
 	}
@@ -575,7 +607,8 @@ func TestLogPayloads(t *testing.T) {
 		change(&record)
 		l.records[6] = record
 		report, state, err := l.audit(l.serve(), nil, withToken)
-		if err != nil || codes(report.Findings) != CodePayload || !strings.Contains(report.Findings[0].Text, "record 2 of block 1") {
+		if err != nil || codes(report.Findings) != CodePayload ||
+			!strings.Contains(report.Findings[0].Text, "record 2 of block 1") {
 			t.Errorf("%s: %v, %v", name, report.Findings, err)
 		}
 		if state.Head.Height != 0 {
@@ -590,8 +623,9 @@ func TestLogPayloads(t *testing.T) {
 		"empty page":   {200, `{"records":[]}`, "is empty"},
 		"no JSON":      {200, `hello`, "invalid character"},
 		"wrong offset": {200, `{"records":[{"block":1,"offset":3,"hidden":true}]}`, "offset 3 where 0 of 4 is due"},
-		"too many":     {200, `{"records":[` + strings.Repeat(`{"offset":0},`, 0) + `{"offset":0},{"offset":1},{"offset":2},{"offset":3},{"offset":4}]}`, "offset 4 where 4 of 4 is due"},
-		"no token":     {401, ``, "401"},
+		"too many": {200, `{"records":[` + strings.Repeat(`{"offset":0},`, 0) +
+			`{"offset":0},{"offset":1},{"offset":2},{"offset":3},{"offset":4}]}`, "offset 4 where 4 of 4 is due"},
+		"no token": {401, ``, "401"},
 	} {
 		l.answers(func(w http.ResponseWriter, path string) bool {
 			if path == "v1/blocks/1/records" {
@@ -600,11 +634,13 @@ func TestLogPayloads(t *testing.T) {
 			}
 			return path == "v1/blocks/1/records"
 		})
-		if report, _, err := l.audit(l.serve(), nil, withToken); err == nil || !strings.Contains(err.Error(), c.want) || !report.Good() {
+		if report, _, err := l.audit(l.serve(), nil, withToken); err == nil || !strings.Contains(err.Error(), c.want) ||
+			!report.Good() {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
 	}
-	for status, unchecked := range map[int][]chain.Range{http.StatusForbidden: nil, http.StatusGone: {{From: 1, To: 2}}} {
+	for status, unchecked := range map[int][]chain.Range{http.StatusForbidden: nil,
+		http.StatusGone: {{From: 1, To: 2}}} {
 		hidden := uint64(1 + 4 + 150)
 		if unchecked != nil {
 			hidden -= 4
@@ -615,7 +651,8 @@ func TestLogPayloads(t *testing.T) {
 			}
 			return path == "v1/blocks/1/records"
 		})
-		if report, _, err := l.audit(l.serve(), nil, withToken); err != nil || report.Payloads != 2+150+1 || report.Hidden != hidden || !reflect.DeepEqual(report.Unchecked, unchecked) {
+		if report, _, err := l.audit(l.serve(), nil, withToken); err != nil || report.Payloads != 2+150+1 ||
+			report.Hidden != hidden || !reflect.DeepEqual(report.Unchecked, unchecked) {
 			t.Errorf("%d: %+v, %v", status, report, err)
 		}
 	}
@@ -631,7 +668,8 @@ func TestLogPayloadsHiddenLater(t *testing.T) {
 		}
 		return later
 	})
-	if report, _, err := l.audit(l.serve(), nil, withToken); err != nil || report.Payloads != 2 || report.Hidden != 1+7 {
+	if report, _, err := l.audit(l.serve(), nil, withToken); err != nil || report.Payloads != 2 || report.Hidden != 1+
+		7 {
 		t.Errorf("%+v, %v", report, err)
 	}
 }
@@ -647,13 +685,15 @@ func TestLogReportBehindAHole(t *testing.T) {
 	l := newTestLog(t, 600)
 	l.answers(gone)
 	report, _, err := l.audit(l.serve(), nil)
-	if err != nil || report.Difficulty != workBits || report.New != 0 || report.UncheckedLeaves != 601 || report.Height != 1 || len(report.Unchecked) != 1 {
+	if err != nil || report.Difficulty != workBits || report.New != 0 || report.UncheckedLeaves != 601 ||
+		report.Height != 1 || len(report.Unchecked) != 1 {
 		t.Errorf("%+v, %v", report, err)
 	}
 	l = newTestLog(t, 100, 100)
 	l.answers(func(w http.ResponseWriter, path string) bool { return gone(w, strings.TrimSuffix(path, ".p/202")) })
 	report, _, err = l.audit(l.serve(), nil)
-	if err != nil || report.New != 0 || report.UncheckedLeaves != 202 || report.Height != 0 || !strings.Contains(report.Remarks[0], "blocks from 0 on could not be checked, 202 leaves") {
+	if err != nil || report.New != 0 || report.UncheckedLeaves != 202 || report.Height != 0 ||
+		!strings.Contains(report.Remarks[0], "blocks from 0 on could not be checked, 202 leaves") {
 		t.Errorf("at the end: %+v, %v", report, err)
 	}
 }
@@ -669,7 +709,8 @@ func TestStateRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if parsed, err := ParseState(data); err != nil || !reflect.DeepEqual(parsed.Head, state.Head) || !reflect.DeepEqual(parsed.Unchecked, state.Unchecked) {
+	if parsed, err := ParseState(data); err != nil || !reflect.DeepEqual(parsed.Head, state.Head) ||
+		!reflect.DeepEqual(parsed.Unchecked, state.Unchecked) {
 		t.Errorf("%+v, %v", parsed, err)
 	}
 	good := string(data)
@@ -691,7 +732,9 @@ func TestStateRefused(t *testing.T) {
 	for range 6_000 {
 		flipped := bytes.Clone(data)
 		flipped[random.IntN(len(data))] ^= 1 << random.IntN(8)
-		if parsed, err := ParseState(flipped); err == nil && (parsed.Head.Hash != state.Head.Hash || parsed.Head.Tree.Root() != state.Head.Tree.Root() || parsed.Head.Height != 2) {
+		if parsed, err := ParseState(flipped); err == nil &&
+			(parsed.Head.Hash != state.Head.Hash || parsed.Head.Tree.Root() != state.Head.Tree.Root() ||
+				parsed.Head.Height != 2) {
 			t.Fatalf("taken: %s", flipped)
 		}
 	}

@@ -11,7 +11,8 @@ import (
 // maxKeys bounds what a log tells of its keys, in bytes.
 const maxKeys = 256 << 10
 
-// Newest asks a log for its newest checkpoint and its keys, the retired ones too, and checks neither: it is for those who only keep them. Of o it uses URL, Token and HTTP.
+// Newest asks a log for its newest checkpoint and its keys, the retired ones too, and checks neither: it is for those
+// who only keep them. Of o it uses URL, Token and HTTP.
 func Newest(ctx context.Context, o Options) (checkpoint string, keys []string, err error) {
 	f, err := newFetcher(&o)
 	if err != nil {

@@ -64,8 +64,8 @@ func (p *payloads) drop() { p.open, p.over = nil, false }
 // errPayload: a record is not that of its leaf.
 var errPayload = errors.New("does not fit")
 
-// checkPayloads fetches the records of the blocks that were sealed, as far as the token may read them, and holds each against its leaf. All is checked then up to
-// the verifier's head.
+// checkPayloads fetches the records of the blocks that were sealed, as far as the token may read them, and holds each
+// against its leaf. All is checked then up to the verifier's head.
 func (a *audit) checkPayloads(ctx context.Context) error {
 	blocks := a.payloads.blocks
 	a.payloads.blocks, a.payloads.held = nil, 0
@@ -104,7 +104,8 @@ func (a *audit) checkPayloads(ctx context.Context) error {
 // records reads a block's records page by page, and counts those that fit their leaves and those that are hidden.
 func (f *fetcher) records(ctx context.Context, b *sealedBlock) (checked, hidden uint64, err error) {
 	for from := uint64(0); from < uint64(len(b.leaves)); {
-		data, err := f.get(ctx, fmt.Sprintf("v1/blocks/%d/records?from=%d&limit=%d", b.number, from, wire.MaxPage), maxPage)
+		data, err := f.get(ctx, fmt.Sprintf("v1/blocks/%d/records?from=%d&limit=%d", b.number, from, wire.MaxPage),
+			maxPage)
 		if hasStatus(err, http.StatusForbidden) {
 			return checked, hidden + uint64(len(b.leaves)) - from, nil
 		}
@@ -116,12 +117,14 @@ func (f *fetcher) records(ctx context.Context, b *sealedBlock) (checked, hidden 
 			return checked, hidden, fmt.Errorf("the records of block %d: %w", b.number, err)
 		}
 		if len(page.Records) == 0 {
-			return checked, hidden, fmt.Errorf("the records of block %d: the page from offset %d is empty", b.number, from)
+			return checked, hidden, fmt.Errorf("the records of block %d: the page from offset %d is empty", b.number,
+				from)
 		}
 		for i := range page.Records {
 			r := &page.Records[i]
 			if uint64(r.Offset) != from || from >= uint64(len(b.leaves)) {
-				return checked, hidden, fmt.Errorf("the records of block %d: offset %d where %d of %d is due", b.number, r.Offset, from, len(b.leaves))
+				return checked, hidden, fmt.Errorf("the records of block %d: offset %d where %d of %d is due", b.number,
+					r.Offset, from, len(b.leaves))
 			}
 			if r.Hidden || r.Record == nil {
 				hidden++
@@ -146,7 +149,8 @@ func fits(r *wire.Record, leaf chain.Hash) error {
 		return fmt.Errorf("what the log gives as its payload %w its leaf: %w", errPayload, err)
 	}
 	if record.Leaf().Hash() != leaf {
-		return fmt.Errorf("what the log gives as its payload, salt, key, type, time and project %w its leaf", errPayload)
+		return fmt.Errorf("what the log gives as its payload, salt, key, type, time and project %w its leaf",
+			errPayload)
 	}
 	return nil
 }

@@ -9,10 +9,12 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// ReceiptReport tells what came of checking a receipt or a proof. What it says of the record holds only where Findings is empty.
+// ReceiptReport tells what came of checking a receipt or a proof. What it says of the record holds only where Findings
+// is empty.
 type ReceiptReport struct {
 	Findings []Finding `json:"findings"`
-	// Remarks are what does not make it bad and should be known: what was not checked, and how much work the block took.
+	// Remarks are what does not make it bad and should be known: what was not checked, and how much work the block
+	// took.
 	Remarks []string `json:"remarks"`
 
 	Index      uint64     `json:"index"` // of the leaf
@@ -29,16 +31,17 @@ type ReceiptReport struct {
 // Good tells that all that could be checked fits.
 func (r *ReceiptReport) Good() bool { return len(r.Findings) == 0 }
 
-// Receipt checks a receipt of at most [MaxReceipt] bytes, alone or within the position that an append answered: that the payload is the record's, where it is
-// given (nil where it is not), that the record's leaf stands at its index in its block, the block with its proof of work in the tree, and that a key of trust has
-// signed the tree.
+// Receipt checks a receipt of at most [MaxReceipt] bytes, alone or within the position that an append answered: that
+// the payload is the record's, where it is given (nil where it is not), that the record's leaf stands at its index in
+// its block, the block with its proof of work in the tree, and that a key of trust has signed the tree.
 //
-// Where several fields belong together it finds out which of them is the odd one: one altered field of a good receipt is a finding that names it, most often the
-// only one; what hangs on an altered header is not judged.
+// Where several fields belong together it finds out which of them is the odd one: one altered field of a good receipt
+// is a finding that names it, most often the only one; what hangs on an altered header is not judged.
 func Receipt(data []byte, trust Trust, payload []byte) ReceiptReport {
 	r, around, err := parseReceipt(data)
 	if err != nil {
-		return ReceiptReport{Findings: []Finding{{Code: CodeFormat, Text: fmt.Sprintf("not a receipt that this program can read: %v", err)}}}
+		return ReceiptReport{Findings: []Finding{{Code: CodeFormat,
+			Text: fmt.Sprintf("not a receipt that this program can read: %v", err)}}}
 	}
 	c := receiptCheck{r: &r, header: r.Header.Header()}
 	c.proof = chain.SealedProof{Header: c.header, RecordPath: r.RecordPath, SealPath: r.SealPath}
@@ -83,10 +86,12 @@ func (c *receiptCheck) checkpoint(trust Trust) {
 	}
 	c.size, c.root = cp.Size, cp.Root
 	if c.r.Origin != cp.Origin {
-		c.found.add(CodeOrigin, "the receipt says that it is of log %q, and its checkpoint is of %q", c.r.Origin, cp.Origin)
+		c.found.add(CodeOrigin, "the receipt says that it is of log %q, and its checkpoint is of %q", c.r.Origin,
+			cp.Origin)
 	}
 	if c.r.TreeSize != cp.Size {
-		c.found.add(CodeTreeSize, "the receipt speaks of a tree of %d leaves, and its checkpoint of one of %d", c.r.TreeSize, cp.Size)
+		c.found.add(CodeTreeSize, "the receipt speaks of a tree of %d leaves, and its checkpoint of one of %d",
+			c.r.TreeSize, cp.Size)
 	}
 	if c.r.Root != cp.Root {
 		c.found.add(CodeRoot, "the receipt's root is %v, and its checkpoint's is %v", c.r.Root, cp.Root)
@@ -105,8 +110,8 @@ func (c *receiptCheck) seal() {
 		c.found.add(CodeBlockHash, "block %d has the hash %v, and the receipt says %v", h.Block, hash, c.r.Header.Hash)
 	case !c.proven && c.r.Header.Hash != hash:
 		c.spoilt = true
-		c.found.add(CodeHeader, "a field of the block's header was altered: its hash is %v now, and should be %v; so it is not in the tree, and what hangs on it was not judged",
-			hash, c.r.Header.Hash)
+		c.found.add(CodeHeader, "a field of the block's header was altered: its hash is %v now, and should be %v; "+
+			"so it is not in the tree, and what hangs on it was not judged", hash, c.r.Header.Hash)
 		return
 	}
 	if !mined {
@@ -114,18 +119,20 @@ func (c *receiptCheck) seal() {
 			hash, chain.LeadingZeros(hash), h.Difficulty)
 	}
 	if !c.proven && mined {
-		c.found.add(CodeSealPath, "the path does not lead from the block's seal, leaf %d, to the root of the tree of %d leaves", h.Seal(), c.size)
+		c.found.add(CodeSealPath, "the path does not lead from the block's seal, leaf %d, to the root of the tree "+
+			"of %d leaves", h.Seal(), c.size)
 	}
 	if errors.Is(err, chain.ErrPrefix) {
-		c.found.add(CodePrefix, "the header of block %d names the root %v, which is not that of the %d leaves before it in the signed tree: what is shown under it is not in that tree",
-			h.Block, h.Root, h.Seal())
+		c.found.add(CodePrefix, "the header of block %d names the root %v, which is not that of the %d leaves "+
+			"before it in the signed tree: what is shown under it is not in that tree", h.Block, h.Root, h.Seal())
 	}
 	if c.r.SealIndex != h.Seal() {
-		c.found.add(CodeSealIndex, "the seal of block %d is leaf %d, and the receipt says %d", h.Block, h.Seal(), c.r.SealIndex)
+		c.found.add(CodeSealIndex, "the seal of block %d is leaf %d, and the receipt says %d", h.Block, h.Seal(),
+			c.r.SealIndex)
 	}
 	c.report.Difficulty = h.Difficulty
-	c.remark("difficulty %d bits: the block took about %s tries. The proof of work shows no more than that; the signature, and witnesses, show the rest",
-		h.Difficulty, tries(h.Difficulty))
+	c.remark("difficulty %d bits: the block took about %s tries. The proof of work shows no more than that; the "+
+		"signature, and witnesses, show the rest", h.Difficulty, tries(h.Difficulty))
 }
 
 // tries is 2^bits in words.
@@ -136,14 +143,15 @@ func tries(bits uint8) string {
 	return fmt.Sprintf("2^%d", bits)
 }
 
-// record holds the record's leaf against the block's root. Position and leaf stand in the receipt more than once: what the path proves is the truth,
-// and what differs from that was altered.
+// record holds the record's leaf against the block's root. Position and leaf stand in the receipt more than once: what
+// the path proves is the truth, and what differs from that was altered.
 func (c *receiptCheck) record() {
 	r, h := c.r, &c.header
 	data, dataErr := chain.ParseLeaf(r.LeafData)
 	fields := chain.Leaf{Project: r.ProjectID, Time: r.Time, Size: r.Size, Commit: r.Commit}
 	dataHash := chain.Hash(sha256.Sum256(append([]byte{0}, r.LeafData...))) // RFC 6962
-	index, leaf, shown := c.shown([]uint64{r.Index, h.First + uint64(r.Offset)}, []chain.Hash{dataHash, r.Leaf, fields.Hash()})
+	index, leaf, shown := c.shown([]uint64{r.Index, h.First + uint64(r.Offset)},
+		[]chain.Hash{dataHash, r.Leaf, fields.Hash()})
 	if c.spoilt && !shown {
 		c.leaf = fields
 		return
@@ -152,18 +160,21 @@ func (c *receiptCheck) record() {
 		c.found.add(CodeBlock, "the receipt speaks of block %d, and its header is of block %d", r.Block, h.Block)
 	}
 	if !shown {
-		c.found.add(CodeRecordPath, "the path does not lead from the record's leaf, at index %d, to the root of block %d", r.Index, h.Block)
+		c.found.add(CodeRecordPath, "the path does not lead from the record's leaf, at index %d, to the root of "+
+			"block %d", r.Index, h.Block)
 		index, leaf = r.Index, r.Leaf
 	}
 	if r.Index != index {
 		c.found.add(CodeIndex, "the leaf stands at index %d, and the receipt says %d", index, r.Index)
 	}
 	if h.First+uint64(r.Offset) != index {
-		c.found.add(CodeOffset, "the leaf stands at index %d, and offset %d of block %d is index %d", index, r.Offset, h.Block, h.First+uint64(r.Offset))
+		c.found.add(CodeOffset, "the leaf stands at index %d, and offset %d of block %d is index %d", index, r.Offset,
+			h.Block, h.First+uint64(r.Offset))
 	}
 	switch {
 	case dataHash == leaf && dataErr != nil:
-		c.found.add(CodeLeafData, "the leaf %v is in the tree, and is no record's: it begins with 0x%02x", leaf, r.LeafData[0])
+		c.found.add(CodeLeafData, "the leaf %v is in the tree, and is no record's: it begins with 0x%02x", leaf,
+			r.LeafData[0])
 	case dataHash != leaf:
 		c.found.add(CodeLeafData, "the leaf has the hash %v, and the receipt's leaf_data has %v", leaf, dataHash)
 	}
@@ -247,10 +258,11 @@ func (c *receiptCheck) payload(payload []byte) {
 	commit := record.Commit()
 	switch {
 	case uint64(len(payload)) != uint64(c.leaf.Size):
-		c.found.add(CodePayload, "the payload has %d bytes, and the record's has %d: it is another, or was changed", len(payload), c.leaf.Size)
+		c.found.add(CodePayload, "the payload has %d bytes, and the record's has %d: it is another, or was changed",
+			len(payload), c.leaf.Size)
 	case commit != c.leaf.Commit:
-		c.found.add(CodePayload, "the payload's commitment does not fit: with the receipt's salt, key and type it is %v, and the record's is %v; the payload was changed, or one of those three",
-			commit, c.leaf.Commit)
+		c.found.add(CodePayload, "the payload's commitment does not fit: with the receipt's salt, key and type it "+
+			"is %v, and the record's is %v; the payload was changed, or one of those three", commit, c.leaf.Commit)
 	default:
 		c.report.Payload = true
 	}

@@ -40,10 +40,12 @@ func TestReceiptGood(t *testing.T) {
 			for _, size := range l.sizes[block:] {
 				r := l.receipt(block, int(offset), size)
 				report := Receipt(mustJSON(t, r), l.trust(), l.records[r.Index].Payload)
-				if !report.Good() || !report.Payload || report.Index != r.Index || report.Checkpoint.Size != size || report.Leaf.Size != r.Size {
+				if !report.Good() || !report.Payload || report.Index != r.Index || report.Checkpoint.Size != size ||
+					report.Leaf.Size != r.Size {
 					t.Errorf("block %d, offset %d, tree of %d: %+v", block, offset, size, report)
 				}
-				if len(report.Remarks) != 1 || !strings.Contains(report.Remarks[0], "difficulty 4 bits: the block took about 16 tries") {
+				if len(report.Remarks) != 1 ||
+					!strings.Contains(report.Remarks[0], "difficulty 4 bits: the block took about 16 tries") {
 					t.Errorf("remarks: %q", report.Remarks)
 				}
 			}
@@ -55,12 +57,14 @@ func TestReceiptGood(t *testing.T) {
 func TestReceiptInAPosition(t *testing.T) {
 	l, r, payload := receiptOf(t)
 	answer := map[string]any{
-		"block": r.Block, "offset": r.Offset, "index": r.Index, "time": r.Time, "leaf": r.Leaf, "state": "stored", "new": 1, "receipt": r,
+		"block": r.Block, "offset": r.Offset, "index": r.Index, "time": r.Time, "leaf": r.Leaf, "state": "stored",
+		"new": 1, "receipt": r,
 	}
 	if report := Receipt(mustJSON(t, answer), l.trust(), payload); !report.Good() || !report.Payload {
 		t.Errorf("%+v", report.Findings)
 	}
-	for name, other := range map[string]any{"block": 0, "offset": 4, "index": r.Index + 1, "time": 5, "leaf": chain.Hash{1}} {
+	for name, other := range map[string]any{"block": 0, "offset": 4, "index": r.Index + 1, "time": 5,
+		"leaf": chain.Hash{1}} {
 		changed := map[string]any{"receipt": r}
 		for k, v := range answer {
 			changed[k] = v
@@ -79,18 +83,21 @@ func TestReceiptInAPosition(t *testing.T) {
 		"a key around":         {`{"key":"FORGED","receipt":` + inner + `}`, `the field "key" stands around it`},
 		"a type around":        {`{"Type":"FORGED","receipt":` + inner + `}`, `the field "type" stands around it`},
 		"a long s":             {`{"ſize":1,"receipt":` + inner + `}`, `the field "size" stands around it`},
-		"a format around":      {`{"format":"chainstore-receipt/v1","receipt":` + inner + `}`, `the field "format" stands around it`},
-		"two receipts":         {`{"receipt":` + inner + `,"receipt":` + inner + `}`, `the field "receipt" twice`},
-		"a list":               {`[` + inner + `]`, "no JSON object"},
-		"no receipt":           {`{"receipt":7}`, "what should be one object is no object"},
-		"a bad place":          {`{"block":"x","receipt":` + inner + `}`, "block"},
-		"more behind":          {`{"receipt":` + inner + `} x`, "more behind the object"},
+		"a format around": {`{"format":"chainstore-receipt/v1","receipt":` + inner + `}`,
+			`the field "format" stands around it`},
+		"two receipts": {`{"receipt":` + inner + `,"receipt":` + inner + `}`, `the field "receipt" twice`},
+		"a list":       {`[` + inner + `]`, "no JSON object"},
+		"no receipt":   {`{"receipt":7}`, "what should be one object is no object"},
+		"a bad place":  {`{"block":"x","receipt":` + inner + `}`, "block"},
+		"more behind":  {`{"receipt":` + inner + `} x`, "more behind the object"},
 	} {
-		if report := Receipt([]byte(c.data), l.trust(), payload); codes(report.Findings) != CodeFormat || !strings.Contains(report.Findings[0].Text, c.want) {
+		if report := Receipt([]byte(c.data), l.trust(), payload); codes(report.Findings) != CodeFormat ||
+			!strings.Contains(report.Findings[0].Text, c.want) {
 			t.Errorf("%s: %v, want %q", name, report.Findings, c.want)
 		}
 	}
-	if report := Receipt([]byte(`{"block":0,"offset":1,"state":"committed"}`), l.trust(), nil); codes(report.Findings) != CodeFormat ||
+	if report := Receipt([]byte(`{"block":0,"offset":1,"state":"committed"}`), l.trust(),
+		nil); codes(report.Findings) != CodeFormat ||
 		!strings.Contains(report.Findings[0].Text, "holds none") {
 		t.Errorf("no receipt: %v", report.Findings)
 	}
@@ -108,26 +115,33 @@ func TestReceiptEachField(t *testing.T) {
 		change func(r *wire.Receipt)
 		want   string
 	}{
-		"format":      {func(r *wire.Receipt) { r.Format = "chainstore-receipt/v2" }, CodeFormat},
-		"origin":      {func(r *wire.Receipt) { r.Origin = "another" }, CodeOrigin},
-		"index":       {func(r *wire.Receipt) { r.Index++ }, CodeIndex},
-		"block":       {func(r *wire.Receipt) { r.Block++ }, CodeBlock},
-		"offset":      {func(r *wire.Receipt) { r.Offset-- }, CodeOffset},
-		"time":        {func(r *wire.Receipt) { r.Time++ }, CodeTime},
-		"project_id":  {func(r *wire.Receipt) { r.ProjectID++ }, CodeProject},
-		"size":        {func(r *wire.Receipt) { r.Size-- }, CodeSize},
-		"key":         {func(r *wire.Receipt) { r.Key += "x" }, CodePayload},
-		"type":        {func(r *wire.Receipt) { r.Type = "text/html" }, CodePayload},
-		"salt":        {func(r *wire.Receipt) { r.Salt = bytes.Repeat([]byte{9}, 16) }, CodePayload},
-		"commit":      {func(r *wire.Receipt) { r.Commit = flip(r.Commit) }, CodeCommitment},
-		"leaf":        {func(r *wire.Receipt) { r.Leaf = flip(r.Leaf) }, CodeLeaf},
-		"leaf_data":   {func(r *wire.Receipt) { r.LeafData = append(bytes.Clone(r.LeafData[:48]), r.LeafData[48]^1) }, CodeLeafData},
-		"record_path": {func(r *wire.Receipt) { r.RecordPath = append([]chain.Hash{flip(r.RecordPath[0])}, r.RecordPath[1:]...) }, CodeRecordPath},
-		"seal_index":  {func(r *wire.Receipt) { r.SealIndex++ }, CodeSealIndex},
-		"seal_path":   {func(r *wire.Receipt) { r.SealPath = append([]chain.Hash{flip(r.SealPath[0])}, r.SealPath[1:]...) }, CodeSealPath},
-		"tree_size":   {func(r *wire.Receipt) { r.TreeSize++ }, CodeTreeSize},
-		"root":        {func(r *wire.Receipt) { r.Root = flip(r.Root) }, CodeRoot},
-		"checkpoint":  {func(r *wire.Receipt) { r.Checkpoint = "nothing\n" }, CodeCheckpoint},
+		"format":     {func(r *wire.Receipt) { r.Format = "chainstore-receipt/v2" }, CodeFormat},
+		"origin":     {func(r *wire.Receipt) { r.Origin = "another" }, CodeOrigin},
+		"index":      {func(r *wire.Receipt) { r.Index++ }, CodeIndex},
+		"block":      {func(r *wire.Receipt) { r.Block++ }, CodeBlock},
+		"offset":     {func(r *wire.Receipt) { r.Offset-- }, CodeOffset},
+		"time":       {func(r *wire.Receipt) { r.Time++ }, CodeTime},
+		"project_id": {func(r *wire.Receipt) { r.ProjectID++ }, CodeProject},
+		"size":       {func(r *wire.Receipt) { r.Size-- }, CodeSize},
+		"key":        {func(r *wire.Receipt) { r.Key += "x" }, CodePayload},
+		"type":       {func(r *wire.Receipt) { r.Type = "text/html" }, CodePayload},
+		"salt":       {func(r *wire.Receipt) { r.Salt = bytes.Repeat([]byte{9}, 16) }, CodePayload},
+		"commit":     {func(r *wire.Receipt) { r.Commit = flip(r.Commit) }, CodeCommitment},
+		"leaf":       {func(r *wire.Receipt) { r.Leaf = flip(r.Leaf) }, CodeLeaf},
+		"leaf_data": {func(r *wire.Receipt) { r.LeafData = append(bytes.Clone(r.LeafData[:48]), r.LeafData[48]^1) },
+			CodeLeafData},
+		"record_path": {func(r *wire.Receipt) {
+			r.RecordPath = append([]chain.Hash{flip(r.RecordPath[0])},
+				r.RecordPath[1:]...)
+		}, CodeRecordPath},
+		"seal_index": {func(r *wire.Receipt) { r.SealIndex++ }, CodeSealIndex},
+		"seal_path": {func(r *wire.Receipt) {
+			r.SealPath = append([]chain.Hash{flip(r.SealPath[0])},
+				r.SealPath[1:]...)
+		}, CodeSealPath},
+		"tree_size":  {func(r *wire.Receipt) { r.TreeSize++ }, CodeTreeSize},
+		"root":       {func(r *wire.Receipt) { r.Root = flip(r.Root) }, CodeRoot},
+		"checkpoint": {func(r *wire.Receipt) { r.Checkpoint = "nothing\n" }, CodeCheckpoint},
 
 		"header.version":    {func(r *wire.Receipt) { r.Header.Version++ }, CodeHeader},
 		"header.block":      {func(r *wire.Receipt) { r.Header.Block++ }, CodeHeader},
@@ -168,20 +182,23 @@ func TestReceiptEachField(t *testing.T) {
 func TestReceiptPayload(t *testing.T) {
 	l, r, payload := receiptOf(t)
 	data := mustJSON(t, r)
-	if report := Receipt(data, l.trust(), nil); !report.Good() || report.Payload || len(report.Remarks) != 2 || !strings.Contains(report.Remarks[1], "payload was not given") {
+	if report := Receipt(data, l.trust(), nil); !report.Good() || report.Payload || len(report.Remarks) != 2 ||
+		!strings.Contains(report.Remarks[1], "payload was not given") {
 		t.Errorf("without a payload: %+v", report)
 	}
 	for i := range payload {
 		changed := bytes.Clone(payload)
 		changed[i] ^= 0x20
 		report := Receipt(data, l.trust(), changed)
-		if codes(report.Findings) != CodePayload || !strings.Contains(report.Findings[0].Text, "the payload's commitment does not fit") || report.Payload {
+		if codes(report.Findings) != CodePayload ||
+			!strings.Contains(report.Findings[0].Text, "the payload's commitment does not fit") || report.Payload {
 			t.Errorf("byte %d: %v", i, report.Findings)
 		}
 	}
 	for _, other := range [][]byte{{}, payload[1:], append(bytes.Clone(payload), 0)} {
 		report := Receipt(data, l.trust(), other)
-		if codes(report.Findings) != CodePayload || !strings.Contains(report.Findings[0].Text, fmt.Sprintf("has %d bytes, and the record's has %d", len(other), len(payload))) {
+		if codes(report.Findings) != CodePayload || !strings.Contains(report.Findings[0].Text, fmt.Sprintf("has %d "+
+			"bytes, and the record's has %d", len(other), len(payload))) {
 			t.Errorf("%d bytes: %v", len(other), report.Findings)
 		}
 	}
@@ -199,8 +216,10 @@ func TestReceiptOfABadLog(t *testing.T) {
 	// A leaf that is in the tree, of a block before.
 	other := l.receipt(0, 1, l.sizes[3])
 	mixed := r
-	mixed.Index, mixed.Leaf, mixed.LeafData, mixed.RecordPath = other.Index, other.Leaf, other.LeafData, l.path(r.Header.First+uint64(r.Header.Count), other.Index)
-	if report := Receipt(mustJSON(t, mixed), l.trust(), nil); report.Good() || !strings.Contains(codes(report.Findings), CodeRecordPath) {
+	mixed.Index, mixed.Leaf, mixed.LeafData, mixed.RecordPath = other.Index, other.Leaf, other.LeafData,
+		l.path(r.Header.First+uint64(r.Header.Count), other.Index)
+	if report := Receipt(mustJSON(t, mixed), l.trust(), nil); report.Good() ||
+		!strings.Contains(codes(report.Findings), CodeRecordPath) {
 		t.Errorf("a leaf of another block: %v", report.Findings)
 	}
 }
@@ -235,15 +254,18 @@ func TestReceiptSignatures(t *testing.T) {
 		{"stranger", renamed, []string{strangerKey}, nil, 0, CodeUnknownKey, "stranger+"},
 		{"no key", renamed, nil, nil, 0, CodeUnknownKey, "none was"},
 		{"bad", badSignature(renamed, l.origin), []string{l.vkey}, nil, 0, CodeSignature, "bad signature"},
-		{"another size", strings.Replace(renamed, "\n15\n", "\n14\n", 1), []string{l.vkey}, nil, 0, CodeSignature, "bad signature"},
-		{"another log", signCheckpoint(t, "another", r.TreeSize, r.Root, l.signer), []string{l.vkey}, nil, 0, CodeOrigin + " " + CodeOrigin, "another"},
+		{"another size", strings.Replace(renamed, "\n15\n", "\n14\n", 1), []string{l.vkey}, nil, 0, CodeSignature,
+			"bad signature"},
+		{"another log", signCheckpoint(t, "another", r.TreeSize, r.Root, l.signer), []string{l.vkey}, nil, 0,
+			CodeOrigin + " " + CodeOrigin, "another"},
 		{"no checkpoint", func() string {
 			return strings.Replace(signCheckpoint(t, l.origin+"\nx", r.TreeSize, r.Root, l.signer), "", "", 1)
 		}(), []string{l.vkey}, nil, 0, CodeCheckpoint, "no checkpoint"},
 		{"witness", witnessed, []string{l.vkey}, []string{w1Key, w2Key}, 1, "", ""},
 		{"witness who is not asked", witnessed, []string{l.vkey}, nil, 0, "", ""},
 		{"too few", witnessed, []string{l.vkey}, []string{w1Key, w2Key}, 2, CodeWitnesses, "1 of the witnesses"},
-		{"bad witness", badSignature(witnessed, "witness1"), []string{l.vkey}, []string{w1Key}, 0, CodeCosignature, "witness1"},
+		{"bad witness", badSignature(witnessed, "witness1"), []string{l.vkey}, []string{w1Key}, 0, CodeCosignature,
+			"witness1"},
 	} {
 		trust, err := NewTrust(c.keys, c.witnesses, c.quorum)
 		if err != nil {
@@ -283,9 +305,12 @@ func TestTrustRefused(t *testing.T) {
 		{[]string{vkey}, []string{ownWitness}, 1, "one public key"},
 		{[]string{vkey}, []string{plainKey}, 0, "it is a log's"},
 		{[]string{vkey}, []string{witnessParts[0] + "+00000000+" + witnessParts[2]}, 0, "hash does not fit"},
-		{[]string{vkey}, []string{witnessParts[0] + "+" + strings.ToUpper(witnessParts[1]) + "+" + witnessParts[2]}, 0, "not written as it should be"},
-		{[]string{vkey}, []string{witnessParts[0] + "+" + witnessParts[1] + "+" + witnessParts[2][:10] + "\n" + witnessParts[2][10:]}, 0, "not written as it should be"},
-		{[]string{logParts[0] + "+" + strings.ToUpper(logParts[1]) + "+" + logParts[2]}, nil, 0, "not written as it should be"},
+		{[]string{vkey}, []string{witnessParts[0] + "+" + strings.ToUpper(witnessParts[1]) + "+" + witnessParts[2]}, 0,
+			"not written as it should be"},
+		{[]string{vkey}, []string{witnessParts[0] + "+" + witnessParts[1] + "+" + witnessParts[2][:10] + "\n" +
+			witnessParts[2][10:]}, 0, "not written as it should be"},
+		{[]string{logParts[0] + "+" + strings.ToUpper(logParts[1]) + "+" + logParts[2]}, nil, 0,
+			"not written as it should be"},
 		{[]string{logParts[0] + "+" + logParts[1] + "+" + logParts[2] + "\n"}, nil, 0, "not written as it should be"},
 		{[]string{vkey}, nil, -1, "are named"},
 	} {
@@ -307,27 +332,30 @@ func TestReceiptForm(t *testing.T) {
 	}
 	short := base64.StdEncoding.EncodeToString(r.Salt[:15])
 	for name, c := range map[string]struct{ data, want string }{
-		"empty":            {"", "JSON"},
-		"cut":              {good[:len(good)/2], "JSON"},
-		"more behind":      {good + "{}", "more behind the object"},
-		"unknown":          {replace(`"format":`, `"note":1,"format":`), `"note" that is not known`},
-		"twice":            {replace(`"index":`, `"index":5,"index":`), `"index" twice`},
-		"other case":       {replace(`"index":`, `"Index":`), `"Index" that is not known`},
-		"missing":          {replace(`"index":7,`, ``), `lacks the field "index"`},
-		"null":             {replace(`"index":7,`, `"index":null,`), `"index" is null`},
-		"negative":         {replace(`"index":7,`, `"index":-7,`), "index"},
-		"fraction":         {replace(`"index":7,`, `"index":7.5,`), "index"},
-		"text":             {replace(`"index":7,`, `"index":"7",`), "index"},
-		"list":             {replace(`"index":7,`, `"index":[[[[7]]]],`), "a list where none is due"},
-		"object":           {replace(`"index":7,`, `"index":{"a":1},`), "an object where none is due"},
-		"header unknown":   {replace(`"version":`, `"x":1,"version":`), `"x" that is not known`},
-		"header twice":     {replace(`"version":`, `"version":1,"version":`), `"version" twice`},
-		"nonce as number":  {replace(fmt.Sprintf(`"nonce":"%d"`, r.Header.Nonce), `"nonce":1`), ",string"},
-		"short salt":       {replace(`"salt":"`+base64.StdEncoding.EncodeToString(r.Salt)+`"`, `"salt":"`+short+`"`), "salt has 15 bytes, not 16"},
-		"short leaf data":  {replace(base64.StdEncoding.EncodeToString(r.LeafData), "AQID"), "leaf_data has 3 bytes, not 49"},
-		"short hash":       {replace(`"commit":"`, `"commit":"00`), "hex digits"},
-		"no hex":           {replace(`"commit":"`+r.Commit.String()[:2], `"commit":"zz`), "not a hash"},
-		"long path":        {replace(`"record_path":[`, `"record_path":[`+strings.Repeat(`"`+r.Root.String()+`",`, 70)), "the limit is 64"},
+		"empty":           {"", "JSON"},
+		"cut":             {good[:len(good)/2], "JSON"},
+		"more behind":     {good + "{}", "more behind the object"},
+		"unknown":         {replace(`"format":`, `"note":1,"format":`), `"note" that is not known`},
+		"twice":           {replace(`"index":`, `"index":5,"index":`), `"index" twice`},
+		"other case":      {replace(`"index":`, `"Index":`), `"Index" that is not known`},
+		"missing":         {replace(`"index":7,`, ``), `lacks the field "index"`},
+		"null":            {replace(`"index":7,`, `"index":null,`), `"index" is null`},
+		"negative":        {replace(`"index":7,`, `"index":-7,`), "index"},
+		"fraction":        {replace(`"index":7,`, `"index":7.5,`), "index"},
+		"text":            {replace(`"index":7,`, `"index":"7",`), "index"},
+		"list":            {replace(`"index":7,`, `"index":[[[[7]]]],`), "a list where none is due"},
+		"object":          {replace(`"index":7,`, `"index":{"a":1},`), "an object where none is due"},
+		"header unknown":  {replace(`"version":`, `"x":1,"version":`), `"x" that is not known`},
+		"header twice":    {replace(`"version":`, `"version":1,"version":`), `"version" twice`},
+		"nonce as number": {replace(fmt.Sprintf(`"nonce":"%d"`, r.Header.Nonce), `"nonce":1`), ",string"},
+		"short salt": {replace(`"salt":"`+base64.StdEncoding.EncodeToString(r.Salt)+`"`, `"salt":"`+short+`"`),
+			"salt has 15 bytes, not 16"},
+		"short leaf data": {replace(base64.StdEncoding.EncodeToString(r.LeafData), "AQID"),
+			"leaf_data has 3 bytes, not 49"},
+		"short hash": {replace(`"commit":"`, `"commit":"00`), "hex digits"},
+		"no hex":     {replace(`"commit":"`+r.Commit.String()[:2], `"commit":"zz`), "not a hash"},
+		"long path": {replace(`"record_path":[`, `"record_path":[`+strings.Repeat(`"`+r.Root.String()+`",`, 70)),
+			"the limit is 64"},
 		"larger than ever": {strings.Repeat(" ", MaxReceipt) + good, "the limit is"},
 	} {
 		report := Receipt([]byte(c.data), l.trust(), nil)

@@ -60,13 +60,15 @@ func parseReceipt(data []byte) (wire.Receipt, position, error) {
 	case len(r.LeafData) != chain.LeafSize:
 		return r, around, fmt.Errorf("its leaf_data has %d bytes, not %d", len(r.LeafData), chain.LeafSize)
 	case len(r.RecordPath) > maxPath, len(r.SealPath) > maxPath:
-		return r, around, fmt.Errorf("its paths have %d and %d hashes, the limit is %d", len(r.RecordPath), len(r.SealPath), maxPath)
+		return r, around, fmt.Errorf("its paths have %d and %d hashes, the limit is %d", len(r.RecordPath),
+			len(r.SealPath), maxPath)
 	}
 	return r, around, nil
 }
 
-// unwrap finds the receipt in data, and what stands around it. Of what an append answers only the position is known, and there may be more one day; what belongs into a
-// receipt and stands around one says something of the record that nobody has checked, and is refused.
+// unwrap finds the receipt in data, and what stands around it. Of what an append answers only the position is known,
+// and there may be more one day; what belongs into a receipt and stands around one says something of the record that
+// nobody has checked, and is refused.
 func unwrap(data []byte, around *position) ([]byte, error) {
 	outer, err := members(data)
 	if err != nil {
@@ -75,7 +77,8 @@ func unwrap(data []byte, around *position) ([]byte, error) {
 	inner, wrapped := outer["receipt"]
 	if !wrapped {
 		if _, isReceipt := outer["format"]; !isReceipt {
-			return nil, errors.New("it is no receipt, and holds none: an append answers one when it waits for the block to be stored")
+			return nil, errors.New("it is no receipt, and holds none: an append answers one when it waits for the " +
+				"block to be stored")
 		}
 		return data, nil
 	}
@@ -97,7 +100,8 @@ func unwrap(data []byte, around *position) ([]byte, error) {
 	return inner, nil
 }
 
-// members are the fields of one JSON object, whatever they are, none of them twice. Names that differ in nothing but their case are one.
+// members are the fields of one JSON object, whatever they are, none of them twice. Names that differ in nothing but
+// their case are one.
 func members(data []byte) (map[string]json.RawMessage, error) {
 	d := json.NewDecoder(bytes.NewReader(data))
 	if token, err := d.Token(); err != nil {
@@ -112,7 +116,8 @@ func members(data []byte) (map[string]json.RawMessage, error) {
 			return nil, err
 		}
 		name, _ := token.(string)
-		name = strings.ToLower(strings.ToUpper(name)) // both ways: some letters have two of the one for one of the other
+		// both ways: some letters have two of the one for one of the other
+		name = strings.ToLower(strings.ToUpper(name))
 		if _, twice := fields[name]; twice {
 			return nil, fmt.Errorf("it has the field %q twice", name)
 		}

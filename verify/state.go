@@ -13,8 +13,8 @@ const StateFormat = "chainstore-verify-state/v1"
 // maxState bounds a state, in bytes.
 const maxState = 1 << 20
 
-// State is what a run of [Log] leaves to the next: the newest checkpoint that it has seen, and how far it has verified the chain. Whoever keeps it need
-// not be believed by anybody else: it is the memory of one auditor.
+// State is what a run of [Log] leaves to the next: the newest checkpoint that it has seen, and how far it has verified
+// the chain. Whoever keeps it need not be believed by anybody else: it is the memory of one auditor.
 type State struct {
 	// Checkpoint is the newest that the log has shown, signed, whether all of its tree has been verified or not.
 	Checkpoint Checkpoint
@@ -45,7 +45,8 @@ type span struct {
 func (s *State) Marshal() ([]byte, error) {
 	f := stateFile{
 		Format: StateFormat, Origin: s.Checkpoint.Origin, Checkpoint: s.Checkpoint.Note,
-		Height: s.Head.Height, Size: s.Head.Tree.Size(), Hash: s.Head.Hash, Root: s.Head.Tree.Root(), Head: s.Head.AppendTo(nil), Unchecked: []span{},
+		Height: s.Head.Height, Size: s.Head.Tree.Size(), Hash: s.Head.Hash, Root: s.Head.Tree.Root(),
+		Head: s.Head.AppendTo(nil), Unchecked: []span{},
 	}
 	for _, r := range s.Unchecked {
 		f.Unchecked = append(f.Unchecked, span(r))
@@ -54,17 +55,20 @@ func (s *State) Marshal() ([]byte, error) {
 	return append(data, '\n'), err
 }
 
-// ParseState reads a state. What it holds was verified when it was written: signatures are not looked at again, since the key may be retired by now.
+// ParseState reads a state. What it holds was verified when it was written: signatures are not looked at again, since
+// the key may be retired by now.
 func ParseState(data []byte) (State, error) {
 	var f stateFile
 	if len(data) > maxState {
-		return State{}, fmt.Errorf("not the state of an audit: it has %d bytes, the limit is %d; name another file, or remove it to begin anew", len(data), maxState)
+		return State{}, fmt.Errorf("not the state of an audit: it has %d bytes, the limit is %d; name another file, "+
+			"or remove it to begin anew", len(data), maxState)
 	}
 	if err := decodeStrict(data, &f); err != nil {
 		return State{}, fmt.Errorf("not the state of an audit: %w; name another file, or remove it to begin anew", err)
 	}
 	if f.Format != StateFormat {
-		return State{}, fmt.Errorf("not the state of an audit: its format is %q, this program knows %q", f.Format, StateFormat)
+		return State{}, fmt.Errorf("not the state of an audit: its format is %q, this program knows %q", f.Format,
+			StateFormat)
 	}
 	head, err := chain.ParseHead(f.Head)
 	if err != nil {

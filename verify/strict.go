@@ -15,9 +15,10 @@ import (
 	"github.com/chainstore/chainstore/chain"
 )
 
-// decodeStrict reads one JSON object into a struct, and refuses what encoding/json lets pass: names that are there twice, that differ in their
-// case or that are missing, null, bytes written in another way than one, and anything behind the object: whatever JSON reader is used, it reads the same fields.
-// White space, the order of fields and the escapes of JSON are free.
+// decodeStrict reads one JSON object into a struct, and refuses what encoding/json lets pass: names that are there
+// twice, that differ in their case or that are missing, null, bytes written in another way than one, and anything
+// behind the object: whatever JSON reader is used, it reads the same fields. White space, the order of fields and the
+// escapes of JSON are free.
 func decodeStrict(data []byte, into any) error {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
@@ -63,7 +64,8 @@ func checkValue(d *json.Decoder, t reflect.Type, where string) error {
 	return nil
 }
 
-// checkText refuses a second writing of the same bytes: hex digits in upper case, base64 with line ends or with bits that mean nothing.
+// checkText refuses a second writing of the same bytes: hex digits in upper case, base64 with line ends or with bits
+// that mean nothing.
 func checkText(text string, t reflect.Type, where string) error {
 	switch t {
 	case reflect.TypeFor[chain.Hash]():
@@ -71,8 +73,10 @@ func checkText(text string, t reflect.Type, where string) error {
 			return fmt.Errorf("%s has hex digits in upper case", where)
 		}
 	case reflect.TypeFor[[]byte]():
-		if data, err := base64.StdEncoding.DecodeString(text); err == nil && base64.StdEncoding.EncodeToString(data) != text {
-			return fmt.Errorf("%s is not written as base64 is: its bytes are %q", where, base64.StdEncoding.EncodeToString(data))
+		if data, err := base64.StdEncoding.DecodeString(text); err == nil &&
+			base64.StdEncoding.EncodeToString(data) != text {
+			return fmt.Errorf("%s is not written as base64 is: its bytes are %q", where,
+				base64.StdEncoding.EncodeToString(data))
 		}
 	}
 	return nil

@@ -71,7 +71,8 @@ func testKey(t testing.TB, name string, seed byte) (note.Signer, string) {
 func newTestLog(t testing.TB, counts ...int) *testLog {
 	t.Helper()
 	l := &testLog{
-		t: t, origin: "chainstore/test", verifier: chain.NewVerifier(chain.Head{}), records: map[uint64]chain.Record{}, requests: map[string]int{},
+		t: t, origin: "chainstore/test", verifier: chain.NewVerifier(chain.Head{}), records: map[uint64]chain.Record{},
+		requests: map[string]int{},
 	}
 	l.signer, l.vkey = testKey(t, l.origin, 1)
 	l.grow("", counts...)
@@ -184,7 +185,9 @@ func (l *testLog) checkpoint(size uint64, more ...note.Signer) string {
 
 func signCheckpoint(t testing.TB, origin string, size uint64, root chain.Hash, signers ...note.Signer) string {
 	t.Helper()
-	signed, err := note.Sign(&note.Note{Text: fmt.Sprintf("%s\n%d\n%s\n", origin, size, base64.StdEncoding.EncodeToString(root[:]))}, signers...)
+	signed, err := note.Sign(
+		&note.Note{Text: fmt.Sprintf("%s\n%d\n%s\n", origin, size, base64.StdEncoding.EncodeToString(root[:]))},
+		signers...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,10 +217,13 @@ func (l *testLog) receipt(block, offset int, size uint64) wire.Receipt {
 	leaf := record.Leaf()
 	index := b.Header.First + uint64(offset)
 	return wire.Receipt{
-		Format: wire.FormatReceipt, Origin: l.origin, Index: index, Block: uint64(block), Offset: uint32(offset), Time: record.Time,
-		ProjectID: record.Project, Size: leaf.Size, Key: record.Key, Type: record.Type, Salt: record.Salt[:], Commit: leaf.Commit, Leaf: leaf.Hash(),
-		LeafData: leaf.AppendTo(nil), Header: wire.NewBlock(b.Header), RecordPath: l.path(b.Header.Seal(), index), SealIndex: b.Header.Seal(),
-		SealPath: l.path(size, b.Header.Seal()), TreeSize: size, Root: l.root(size), Checkpoint: l.checkpoint(size),
+		Format: wire.FormatReceipt, Origin: l.origin, Index: index, Block: uint64(block), Offset: uint32(offset),
+		Time:      record.Time,
+		ProjectID: record.Project, Size: leaf.Size, Key: record.Key, Type: record.Type, Salt: record.Salt[:],
+		Commit: leaf.Commit, Leaf: leaf.Hash(),
+		LeafData: leaf.AppendTo(nil), Header: wire.NewBlock(b.Header), RecordPath: l.path(b.Header.Seal(), index),
+		SealIndex: b.Header.Seal(),
+		SealPath:  l.path(size, b.Header.Seal()), TreeSize: size, Root: l.root(size), Checkpoint: l.checkpoint(size),
 	}
 }
 
@@ -314,7 +320,8 @@ func (l *testLog) serveRecords(w http.ResponseWriter, r *http.Request) {
 		if record := l.records[index]; record.Project == 1 {
 			shown.Hidden = false
 			shown.Record = &wire.Record{
-				Position: wire.Position{Time: record.Time}, ProjectID: record.Project, Key: record.Key, Type: record.Type, Salt: record.Salt[:], Payload: record.Payload,
+				Position: wire.Position{Time: record.Time}, ProjectID: record.Project, Key: record.Key,
+				Type: record.Type, Salt: record.Salt[:], Payload: record.Payload,
 			}
 		}
 		page.Records = append(page.Records, shown)
@@ -340,7 +347,8 @@ func testWitness(t testing.TB, name string, seed byte) (note.Signer, string) {
 	t.Helper()
 	_, vkey := testKey(t, name, seed)
 	private := base64.StdEncoding.EncodeToString(append([]byte{1}, bytes.Repeat([]byte{seed}, 32)...))
-	signer, err := witness.NewSignerForCosignatureV1(fmt.Sprintf("PRIVATE+KEY+%s+%s+%s", name, strings.Split(vkey, "+")[1], private))
+	signer, err := witness.NewSignerForCosignatureV1(fmt.Sprintf("PRIVATE+KEY+%s+%s+%s", name,
+		strings.Split(vkey, "+")[1], private))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,8 +15,8 @@ const proofMagic = "c2sp.org/tlog-proof@v1\n"
 // IsTlogProof tells a file in the form of C2SP tlog-proof from a receipt.
 func IsTlogProof(data []byte) bool { return bytes.HasPrefix(data, []byte(proofMagic)) }
 
-// TlogProof checks a proof (https://c2sp.org/tlog-proof) that a leaf of that hash is in a tree which a key of trust has signed. Such a proof names neither the
-// leaf nor the record: who has a record has its leaf from [chain.Record.Leaf].
+// TlogProof checks a proof (https://c2sp.org/tlog-proof) that a leaf of that hash is in a tree which a key of trust has
+// signed. Such a proof names neither the leaf nor the record: who has a record has its leaf from [chain.Record.Leaf].
 func TlogProof(data []byte, trust Trust, leaf chain.Hash) ReceiptReport {
 	var found findings
 	if len(data) > MaxReceipt {
@@ -29,7 +29,8 @@ func TlogProof(data []byte, trust Trust, leaf chain.Hash) ReceiptReport {
 		return ReceiptReport{Findings: found}
 	}
 	if !bytes.Equal(p.Marshal(), data) {
-		found.add(CodeFormat, "the tlog-proof is not written as one is: line ends, zeros before the index, or base64 of another form")
+		found.add(CodeFormat, "the tlog-proof is not written as one is: line ends, zeros before the index, or "+
+			"base64 of another form")
 		return ReceiptReport{Findings: found}
 	}
 	cp, bad := trust.open(p.Checkpoint)
@@ -40,8 +41,8 @@ func TlogProof(data []byte, trust Trust, leaf chain.Hash) ReceiptReport {
 			path.Path = append(path.Path, h)
 		}
 		if err := path.Check(leaf, cp.Root); err != nil {
-			found.add(CodeRecordPath, "the path does not lead from leaf %v, at index %d, to the root of the tree of %d leaves: another leaf, another index, or an altered path",
-				leaf, p.Index, cp.Size)
+			found.add(CodeRecordPath, "the path does not lead from leaf %v, at index %d, to the root of the tree of "+
+				"%d leaves: another leaf, another index, or an altered path", leaf, p.Index, cp.Size)
 		}
 	}
 	return ReceiptReport{

@@ -22,9 +22,10 @@ type Trust struct {
 // ErrKey: a verifier key cannot be used.
 var ErrKey = errors.New("verifier key not acceptable")
 
-// NewTrust makes a Trust from verifier keys (https://c2sp.org/signed-note), which are lines NAME+HASH+BASE64: keys of the log, of type Ed25519, of which
-// one must have signed, and witnesses, of type cosignature/v1, of which quorum must have. The same line may come more than once and counts once; one public key
-// under two names is refused, since it would count as two. The error wraps [ErrKey].
+// NewTrust makes a Trust from verifier keys (https://c2sp.org/signed-note), which are lines NAME+HASH+BASE64: keys of
+// the log, of type Ed25519, of which one must have signed, and witnesses, of type cosignature/v1, of which quorum must
+// have. The same line may come more than once and counts once; one public key under two names is refused, since it
+// would count as two. The error wraps [ErrKey].
 func NewTrust(keys, witnesses []string, quorum int) (Trust, error) {
 	t := Trust{quorum: quorum}
 	var known keyring
@@ -57,7 +58,8 @@ func NewTrust(keys, witnesses []string, quorum int) (Trust, error) {
 		t.witnesses = append(t.witnesses, v)
 	}
 	if quorum < 0 || quorum > len(t.witnesses) {
-		return Trust{}, fmt.Errorf("%w: %d witnesses are to have signed, and the keys of %d are named", ErrKey, quorum, len(t.witnesses))
+		return Trust{}, fmt.Errorf("%w: %d witnesses are to have signed, and the keys of %d are named", ErrKey, quorum,
+			len(t.witnesses))
 	}
 	return t, nil
 }
@@ -88,11 +90,12 @@ func (t Trust) open(signed []byte) (Checkpoint, findings) {
 	var unverified *note.UnverifiedNoteError
 	switch {
 	case errors.As(err, &bad):
-		found.add(CodeSignature, "bad signature: it is not that of key %s+%08x, in whose name the checkpoint is signed", bad.Name, bad.Hash)
+		found.add(CodeSignature, "bad signature: it is not that of key %s+%08x, in whose name the checkpoint is signed",
+			bad.Name, bad.Hash)
 		return Checkpoint{}, found
 	case errors.As(err, &unverified):
-		found.add(CodeUnknownKey, "unknown key: the checkpoint is signed by %s, and by none of the keys that were named: %s",
-			signers(unverified.Note.UnverifiedSigs), names(t.keys))
+		found.add(CodeUnknownKey, "unknown key: the checkpoint is signed by %s, and by none of the keys that were "+
+			"named: %s", signers(unverified.Note.UnverifiedSigs), names(t.keys))
 		return Checkpoint{}, found
 	case err != nil:
 		found.add(CodeCheckpoint, "the checkpoint is no signed note: %v", err)
@@ -106,7 +109,8 @@ func (t Trust) open(signed []byte) (Checkpoint, findings) {
 	c.Note = string(signed)
 	for _, s := range n.Sigs {
 		if !plainBase64(s.Base64) {
-			found.add(CodeCheckpoint, "the signature of %s+%08x has bits in its base64 that mean nothing", s.Name, s.Hash)
+			found.add(CodeCheckpoint, "the signature of %s+%08x has bits in its base64 that mean nothing", s.Name,
+				s.Hash)
 		}
 		c.SignedBy = append(c.SignedBy, fmt.Sprintf("%s+%08x", s.Name, s.Hash))
 		if s.Name != c.Origin {
@@ -116,16 +120,19 @@ func (t Trust) open(signed []byte) (Checkpoint, findings) {
 	for _, w := range t.witnesses {
 		n, err := note.Open(signed, note.VerifierList(w))
 		if errors.As(err, &bad) {
-			found.add(CodeCosignature, "the signature in the name of witness %s+%08x is not that witness's", bad.Name, bad.Hash)
+			found.add(CodeCosignature, "the signature in the name of witness %s+%08x is not that witness's", bad.Name,
+				bad.Hash)
 		} else if err == nil {
 			if !plainBase64(n.Sigs[0].Base64) {
-				found.add(CodeCheckpoint, "the signature of witness %s+%08x has bits in its base64 that mean nothing", w.Name(), w.KeyHash())
+				found.add(CodeCheckpoint, "the signature of witness %s+%08x has bits in its base64 that mean nothing",
+					w.Name(), w.KeyHash())
 			}
 			c.CosignedBy = append(c.CosignedBy, fmt.Sprintf("%s+%08x", w.Name(), w.KeyHash()))
 		}
 	}
 	if len(c.CosignedBy) < t.quorum {
-		found.add(CodeWitnesses, "%d of the witnesses that were named have signed, and %d are asked for", len(c.CosignedBy), t.quorum)
+		found.add(CodeWitnesses, "%d of the witnesses that were named have signed, and %d are asked for",
+			len(c.CosignedBy), t.quorum)
 	}
 	return c, found
 }

@@ -12,7 +12,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// TestVectors holds the package against testdata/vectors.json: made by testdata/vectors.py, which shares no code with it.
+// TestVectors holds the package against testdata/vectors.json: made by testdata/vectors.py, which shares no code with
+// it.
 func TestVectors(t *testing.T) {
 	data, err := os.ReadFile("testdata/vectors.json")
 	if err != nil {
@@ -55,12 +56,14 @@ func TestVectors(t *testing.T) {
 	}
 
 	log, err := verify.Export(t.Context(), bytes.NewReader(exported), trust)
-	if err != nil || !log.Good() || log.Height != 2 || log.Records != 5 || len(log.Checkpoints) != 1 || log.Checkpoints[0].Root != r.Root {
+	if err != nil || !log.Good() || log.Height != 2 || log.Records != 5 || len(log.Checkpoints) != 1 ||
+		log.Checkpoints[0].Root != r.Root {
 		t.Errorf("export: %+v, %v", log, err)
 	}
 
 	state, err := verify.ParseState(v.State)
-	if err != nil || state.Head.Height != 2 || state.Head.Hash != log.Hash || state.Checkpoint.Root != chain.Hash(r.Root) {
+	if err != nil || state.Head.Height != 2 || state.Head.Hash != log.Hash ||
+		state.Checkpoint.Root != chain.Hash(r.Root) {
 		t.Fatalf("state: %+v, %v", state, err)
 	}
 	again, err := state.Marshal()

@@ -15,8 +15,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// BenchmarkHistoryPage reads pages of a key's history over HTTP, from a cluster with a million records over a thousand keys, each page of
-// another key and from another master.
+// BenchmarkHistoryPage reads pages of a key's history over HTTP, from a cluster with a million records over a thousand
+// keys, each page of another key and from another master.
 func BenchmarkHistoryPage(b *testing.B) {
 	const records, keys, batch = 1_000_000, 1000, 10_000
 	c := startCluster(b)
@@ -32,7 +32,8 @@ func BenchmarkHistoryPage(b *testing.B) {
 		if at+batch == records {
 			wait = "?wait=stored&timeout=60s"
 		}
-		_, answer := c.do(at/batch, request{name: "batch", method: "POST", path: "/v1/records:batch" + wait, token: token, body: body.String(), status: 201})
+		_, answer := c.do(at/batch, request{name: "batch", method: "POST", path: "/v1/records:batch" + wait,
+			token: token, body: body.String(), status: 201})
 		var positions wire.Positions
 		if err := json.Unmarshal(answer, &positions); err != nil {
 			b.Fatal(err)
@@ -50,7 +51,8 @@ func BenchmarkHistoryPage(b *testing.B) {
 				key = (key + 7) % keys
 				began := time.Now()
 				_, answer := c.do(i, request{
-					name: "page", method: "GET", path: fmt.Sprintf("/v1/records?key=key-%d&from=%d&limit=%d", key, middle, limit), token: token, status: 200,
+					name: "page", method: "GET", path: fmt.Sprintf("/v1/records?key=key-%d&from=%d&limit=%d", key,
+						middle, limit), token: token, status: 200,
 				})
 				slowest = max(slowest, time.Since(began))
 				var page wire.Records
@@ -63,8 +65,9 @@ func BenchmarkHistoryPage(b *testing.B) {
 	}
 }
 
-// BenchmarkTiles reads all full tiles of level 0, and all full bundles, of a tree of 200,000 records from a master: cold, when it has to get each from a
-// storage node and prove it, and kept. Where the record's payload is large a bundle is work for the storage node's disk.
+// BenchmarkTiles reads all full tiles of level 0, and all full bundles, of a tree of 200,000 records from a master:
+// cold, when it has to get each from a storage node and prove it, and kept. Where the record's payload is large a
+// bundle is work for the storage node's disk.
 func BenchmarkTiles(b *testing.B) {
 	const batch = 10_000
 	for _, payload := range []int{16, 16 << 10} {
@@ -83,7 +86,8 @@ func BenchmarkTiles(b *testing.B) {
 				wait = "?wait=stored&timeout=60s"
 			}
 			_, answer := c.do(0, request{
-				name: "batch", method: "POST", path: "/v1/records:batch" + wait, token: c.file.Tokens.Project, body: strings.Repeat(line, n), status: 201,
+				name: "batch", method: "POST", path: "/v1/records:batch" + wait, token: c.file.Tokens.Project,
+				body: strings.Repeat(line, n), status: 201,
 			})
 			var positions wire.Positions
 			if err := json.Unmarshal(answer, &positions); err != nil {
@@ -100,7 +104,8 @@ func BenchmarkTiles(b *testing.B) {
 					began := time.Now()
 					for index := uint64(0); (index+1)*wire.TileWidth <= last; index++ {
 						one := time.Now()
-						resp, err := plain.Get(c.file.Masters[master] + "/tile/" + kind + "/" + layout.NWithSuffix(0, index, 0))
+						resp, err := plain.Get(c.file.Masters[master] + "/tile/" + kind + "/" + layout.NWithSuffix(0,
+							index, 0))
 						if err != nil {
 							b.Fatal(err)
 						}

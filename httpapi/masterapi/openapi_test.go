@@ -26,8 +26,9 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// TestMain holds all that the tests of this package send and get through the default client against openapi.yaml: what a new test sends is
-// held against it too. A request or answer that the document does not describe is an error of that request.
+// TestMain holds all that the tests of this package send and get through the default client against openapi.yaml: what
+// a new test sends is held against it too. A request or answer that the document does not describe is an error of that
+// request.
 func TestMain(m *testing.M) {
 	doc, err := loadDocument()
 	if err != nil {
@@ -38,7 +39,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// loadDocument reads openapi.yaml and closes its schemas: clients must pass over fields that they do not know, but the tests know all.
+// loadDocument reads openapi.yaml and closes its schemas: clients must pass over fields that they do not know, but the
+// tests know all.
 func loadDocument() (*openapi3.T, error) {
 	data, err := os.ReadFile("openapi.yaml")
 	if err != nil {
@@ -79,16 +81,19 @@ func (d *described) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// hold validates a request and its answer. What was refused need not be as the document has it; what was let in must be.
+// hold validates a request and its answer. What was refused need not be as the document has it; what was let in must
+// be.
 func (d *described) hold(r *http.Request, resp *http.Response) error {
 	route, params := d.find(r)
 	if route.Operation == nil {
 		return d.holdUnknown(r, resp, route)
 	}
 	options := &openapi3filter.Options{
-		IncludeResponseStatus: true, RejectWhenRequestBodyNotSpecified: true, SkipSettingDefaults: true, AuthenticationFunc: showsToken,
+		IncludeResponseStatus: true, RejectWhenRequestBodyNotSpecified: true, SkipSettingDefaults: true,
+		AuthenticationFunc: showsToken,
 	}
-	request := &openapi3filter.RequestValidationInput{Request: again(r, route.Operation), PathParams: params, Route: route, Options: options}
+	request := &openapi3filter.RequestValidationInput{Request: again(r, route.Operation), PathParams: params,
+		Route: route, Options: options}
 	if resp.StatusCode < http.StatusBadRequest {
 		if err := openapi3filter.ValidateRequest(r.Context(), request); err != nil {
 			return err
@@ -102,8 +107,8 @@ func (d *described) hold(r *http.Request, resp *http.Response) error {
 	return holdAnswer(request, resp)
 }
 
-// find finds the path of the document that a request is for: one that names it whole before one with parameters. An operation is missing from
-// the route where there is none, the path item too where there is no path.
+// find finds the path of the document that a request is for: one that names it whole before one with parameters. An
+// operation is missing from the route where there is none, the path item too where there is no path.
 func (d *described) find(r *http.Request) (*routers.Route, map[string]string) {
 	route := &routers.Route{Spec: d.doc, Method: r.Method}
 	var found map[string]string
@@ -120,7 +125,8 @@ func (d *described) find(r *http.Request) (*routers.Route, map[string]string) {
 // match reports whether an escaped path is one of a template, and with which parameters.
 func match(template, escaped string) (params map[string]string, ok bool) {
 	want, have := strings.Split(template, "/"), strings.Split(escaped, "/")
-	if strings.HasPrefix(template, "/tile/") && len(have) > len(want) { // a tile's number takes several segments, for which OpenAPI has no word
+	// a tile's number takes several segments, for which OpenAPI has no word
+	if strings.HasPrefix(template, "/tile/") && len(have) > len(want) {
 		have = append(have[:len(want)-1], strings.Join(have[len(want)-1:], "/"))
 	}
 	if len(want) != len(have) {
@@ -150,12 +156,14 @@ func (d *described) holdUnknown(r *http.Request, resp *http.Response, route *rou
 	if resp.StatusCode != status {
 		return fmt.Errorf("the document does not have it: want status %d", status)
 	}
-	route.Operation = &openapi3.Operation{Responses: openapi3.NewResponses(openapi3.WithStatus(status, d.doc.Components.Responses[name]))}
-	return holdAnswer(&openapi3filter.RequestValidationInput{Request: r, Route: route, Options: &openapi3filter.Options{}}, resp)
+	route.Operation = &openapi3.Operation{Responses: openapi3.NewResponses(openapi3.WithStatus(status,
+		d.doc.Components.Responses[name]))}
+	return holdAnswer(&openapi3filter.RequestValidationInput{Request: r, Route: route,
+		Options: &openapi3filter.Options{}}, resp)
 }
 
-// holdAnswer validates status, headers and body of an answer; of a stream, which has no end, not the body. Every header must be in the
-// document but for those of any HTTP answer.
+// holdAnswer validates status, headers and body of an answer; of a stream, which has no end, not the body. Every
+// header must be in the document but for those of any HTTP answer.
 func holdAnswer(request *openapi3filter.RequestValidationInput, resp *http.Response) error {
 	options := *request.Options
 	answer := &openapi3filter.ResponseValidationInput{
@@ -166,7 +174,8 @@ func holdAnswer(request *openapi3filter.RequestValidationInput, resp *http.Respo
 		return errors.New("the status is not described")
 	}
 	for name := range resp.Header {
-		if strings.HasPrefix(name, "Access-Control-") { // what lets another master's page in is of the Fetch standard, not of this API
+		// what lets another master's page in is of the Fetch standard, not of this API
+		if strings.HasPrefix(name, "Access-Control-") {
 			continue
 		}
 		described := slices.Contains([]string{"Content-Type", "Content-Length", "Date", "Vary"}, name)
@@ -179,7 +188,8 @@ func holdAnswer(request *openapi3filter.RequestValidationInput, resp *http.Respo
 	}
 	typ := resp.Header.Get("Content-Type")
 	stream := typ == wire.TypeEvents
-	bare := ref.Value.Content["*/*"] != nil && !strings.Contains(typ, "/") // a record's type is any text, and the library takes media types alone
+	// a record's type is any text, and the library takes media types alone
+	bare := ref.Value.Content["*/*"] != nil && !strings.Contains(typ, "/")
 	options.ExcludeResponseBody = request.Request.Method == http.MethodHead || stream || bare
 	if !options.ExcludeResponseBody {
 		body, err := io.ReadAll(resp.Body)
@@ -200,9 +210,11 @@ func holdAnswer(request *openapi3filter.RequestValidationInput, resp *http.Respo
 	return holdEnvelope(request.Route.Spec, ref, resp)
 }
 
-// holdEnvelope validates the envelope of a record. Where it stands there may be a payload of any type too, so the document has no schema there.
+// holdEnvelope validates the envelope of a record. Where it stands there may be a payload of any type too, so the
+// document has no schema there.
 func holdEnvelope(doc *openapi3.T, ref *openapi3.ResponseRef, resp *http.Response) error {
-	if ref.Value != doc.Components.Responses["Record"].Value || resp.Request.Method == http.MethodHead || resp.Header.Get(wire.HeaderPosition) != "" {
+	if ref.Value != doc.Components.Responses["Record"].Value || resp.Request.Method == http.MethodHead ||
+		resp.Header.Get(wire.HeaderPosition) != "" {
 		return nil
 	}
 	body, err := io.ReadAll(resp.Body)
@@ -217,7 +229,8 @@ func holdEnvelope(doc *openapi3.T, ref *openapi3.ResponseRef, resp *http.Respons
 	return doc.Components.Schemas["Record"].Value.VisitJSON(envelope, openapi3.EnableJSONSchema2020())
 }
 
-// again is a request that was sent, with its body unread. Without a Content-Type a body is taken for JSON where JSON is taken.
+// again is a request that was sent, with its body unread. Without a Content-Type a body is taken for JSON where JSON
+// is taken.
 func again(r *http.Request, operation *openapi3.Operation) *http.Request {
 	c := r.Clone(r.Context())
 	if r.GetBody != nil {
@@ -233,7 +246,8 @@ func again(r *http.Request, operation *openapi3.Operation) *http.Request {
 		}
 	}
 	c.URL.RawQuery = query.Encode()
-	if body := operation.RequestBody; body != nil && r.Header.Get("Content-Type") == "" && body.Value.Content["application/json"] != nil {
+	if body := operation.RequestBody; body != nil && r.Header.Get("Content-Type") == "" &&
+		body.Value.Content["application/json"] != nil {
 		c.Header.Set("Content-Type", "application/json")
 	}
 	return c
@@ -256,13 +270,15 @@ func hasParameter(route *routers.Route, name string) bool {
 		route.PathItem.Parameters.GetByInAndName(openapi3.ParameterInQuery, name) != nil
 }
 
-// TestDocumentHasEveryRoute: the document has the routes that the router has, less those between the nodes, and no others.
+// TestDocumentHasEveryRoute: the document has the routes that the router has, less those between the nodes, and no
+// others.
 func TestDocumentHasEveryRoute(t *testing.T) {
 	doc, err := loadDocument()
 	if err != nil {
 		t.Fatal(err)
 	}
-	handler := masterapi.New(masterapi.Config{Options: masterapi.Options{OpenRegistration: true, OriginalAPI: true}, Logger: hclog.NewNullLogger()})
+	handler := masterapi.New(masterapi.Config{Options: masterapi.Options{OpenRegistration: true, OriginalAPI: true},
+		Logger: hclog.NewNullLogger()})
 	var routed, written []string
 	for _, r := range handler.(interface{ Routes() gin.RoutesInfo }).Routes() {
 		if isAPI(r.Path) {
@@ -286,7 +302,8 @@ func TestDocumentHasEveryRoute(t *testing.T) {
 	}
 }
 
-// isAPI reports whether a path of a master's is part of the API for users: not those between the nodes, nor the console's files.
+// isAPI reports whether a path of a master's is part of the API for users: not those between the nodes, nor the
+// console's files.
 func isAPI(path string) bool {
 	return path != "/" && !strings.HasPrefix(path, "/console/") && !strings.HasPrefix(path, "/internal/")
 }

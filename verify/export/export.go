@@ -1,13 +1,14 @@
-// Package export is the form of a whole chain in one file: for cold storage, and for moving a chain to other machines. docs/formats.md draws it.
+// Package export is the form of a whole chain in one file: for cold storage, and for moving a chain to other machines.
+// docs/formats.md draws it.
 //
 //	"CSEX" ‖ version u8 = 1 ‖ 0 0 0 ‖ part …
 //	part = kind u8 ‖ length u32 ‖ bytes ‖ CRC-32C u32 of everything of the part before it
 //
-// The parts are one group, any number of keys, any number of signed checkpoints, the blocks from 0 on, and one end, behind which nothing stands: a file without
-// its end is not taken for a whole one.
+// The parts are one group, any number of keys, any number of signed checkpoints, the blocks from 0 on, and one end,
+// behind which nothing stands: a file without its end is not taken for a whole one.
 //
-// The package holds the form alone. Whether the blocks are a chain is for chain.Verifier, whether the checkpoints are its tree's for package verify; a [Writer]
-// writes no other.
+// The package holds the form alone. Whether the blocks are a chain is for chain.Verifier, whether the checkpoints are
+// its tree's for package verify; a [Writer] writes no other.
 package export
 
 import (
@@ -54,8 +55,8 @@ var (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// Group is the cluster that the chain is of, and the highest order that the node which it was exported from had seen: a group that is founded on the chain
-// begins with a higher epoch.
+// Group is the cluster that the chain is of, and the highest order that the node which it was exported from had seen: a
+// group that is founded on the chain begins with a higher epoch.
 type Group struct {
 	ID          string // "" for a chain that was never part of a cluster
 	Epoch, Term uint64
@@ -71,7 +72,8 @@ func parseGroup(data []byte) (Group, error) {
 	if len(data) < 16 || !utf8.Valid(data[16:]) {
 		return Group{}, fmt.Errorf("%w: the part of the group is malformed", ErrFormat)
 	}
-	return Group{Epoch: binary.BigEndian.Uint64(data), Term: binary.BigEndian.Uint64(data[8:]), ID: string(data[16:])}, nil
+	return Group{Epoch: binary.BigEndian.Uint64(data), Term: binary.BigEndian.Uint64(data[8:]), ID: string(data[16:])},
+		nil
 }
 
 // End is where the chain in a file ends.

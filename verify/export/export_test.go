@@ -24,7 +24,8 @@ func makeChain(t testing.TB, blocks int) ([]chain.Block, chain.Head) {
 		head := v.Head()
 		r := chain.Record{Project: 1, Time: uint64(n), Type: "text/plain", Payload: fmt.Appendf(nil, "record %d", n)}
 		h := chain.Header{
-			Version: chain.Version, Block: head.Height, First: head.Tree.Size(), Count: 1, Prev: head.Hash, Root: head.Tree.Append(r.Leaf().Hash()).Root(), Time: uint64(n),
+			Version: chain.Version, Block: head.Height, First: head.Tree.Size(), Count: 1, Prev: head.Hash,
+			Root: head.Tree.Append(r.Leaf().Hash()).Root(), Time: uint64(n),
 		}
 		body := r.AppendTo(nil)
 		b, err := chain.NewBlock(h, []uint32{uint32(len(body))}, body)
@@ -84,10 +85,12 @@ func TestRoundTrip(t *testing.T) {
 			keys, checkpoints := []string{"one", "two"}[:texts], []string{"first\n", "second\n"}[:texts]
 			data := write(t, made, head, keys, checkpoints)
 			r, got, err := read(bytes.NewReader(data))
-			if err != nil || len(got) != blocks || r.Group != group || r.End() != export.EndOf(head) || r.End().Height != uint64(blocks) {
+			if err != nil || len(got) != blocks || r.Group != group || r.End() != export.EndOf(head) ||
+				r.End().Height != uint64(blocks) {
 				t.Fatalf("%d blocks: %+v, %v", blocks, r, err)
 			}
-			if len(r.Keys) != texts || len(r.Checkpoints) != texts || texts > 0 && !(reflect.DeepEqual(r.Keys, keys) && reflect.DeepEqual(r.Checkpoints, checkpoints)) {
+			if len(r.Keys) != texts || len(r.Checkpoints) != texts || texts > 0 &&
+				!(reflect.DeepEqual(r.Keys, keys) && reflect.DeepEqual(r.Checkpoints, checkpoints)) {
 				t.Errorf("%q, %q", r.Keys, r.Checkpoints)
 			}
 			for i := range got {
@@ -105,7 +108,8 @@ func TestRoundTrip(t *testing.T) {
 // The vector of docs/formats.md: an export of no block.
 func TestVector(t *testing.T) {
 	const vector = "435345580100000001000000110000000000000003000000000000000967f430ee52" +
-		"ff0000005000000000000000000000000000000000" + "0000000000000000000000000000000000000000000000000000000000000000" +
+		"ff0000005000000000000000000000000000000000" +
+		"0000000000000000000000000000000000000000000000000000000000000000" +
 		"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855" + "c4cf7979"
 	if got := hex.EncodeToString(write(t, nil, chain.Head{}, nil, nil)); got != vector {
 		t.Errorf("got %s", got)
@@ -137,7 +141,8 @@ func TestDamage(t *testing.T) {
 		t.Errorf("newer: %v", err)
 	}
 	broken := errors.New("the disk")
-	if _, _, err := read(io.MultiReader(bytes.NewReader(data[:100]), &failing{broken})); !errors.Is(err, broken) || errors.Is(err, export.ErrFormat) {
+	if _, _, err := read(io.MultiReader(bytes.NewReader(data[:100]), &failing{broken})); !errors.Is(err, broken) ||
+		errors.Is(err, export.ErrFormat) {
 		t.Errorf("a disk that fails: %v", err)
 	}
 }
@@ -156,7 +161,8 @@ func part(kind byte, data string) string {
 func TestOrder(t *testing.T) {
 	const head = "CSEX\x01\x00\x00\x00"
 	made, at := makeChain(t, 1)
-	group, key, checkpoint, block := part(1, "0123456789abcdefg"), part(2, "key"), part(3, "checkpoint"), part(4, string(made[0].Bytes()))
+	group, key, checkpoint, block := part(1, "0123456789abcdefg"), part(2, "key"), part(3, "checkpoint"),
+		part(4, string(made[0].Bytes()))
 	whole := string(write(t, made, at, nil, nil))
 	end := whole[len(whole)-5-80-4:]
 	if _, _, err := read(bytes.NewReader([]byte(head + group + key + checkpoint + block + end))); err != nil {
@@ -233,7 +239,8 @@ func FuzzRead(f *testing.F) {
 			}
 		}
 		const endPart = 5 + 80 + 4 // the head that it names is nobody's
-		if err := w.End(chain.Head{}); err != nil || !bytes.Equal(again.Bytes()[:again.Len()-endPart], data[:len(data)-endPart]) {
+		if err := w.End(chain.Head{}); err != nil ||
+			!bytes.Equal(again.Bytes()[:again.Len()-endPart], data[:len(data)-endPart]) {
 			t.Errorf("%x was read, and written as %x, %v", data, again.Bytes(), err)
 		}
 	})

@@ -70,8 +70,8 @@ func NewReader(from io.Reader) (*Reader, error) {
 	}
 }
 
-// Block returns the next block, whose bytes are good until the next call; [io.EOF] where the last was returned and the file is whole.
-// Other errors wrap [ErrFormat], or are those of the reader below.
+// Block returns the next block, whose bytes are good until the next call; [io.EOF] where the last was returned and the
+// file is whole. Other errors wrap [ErrFormat], or are those of the reader below.
 func (r *Reader) Block() (chain.Block, error) {
 	if r.kind == kindEnd {
 		return chain.Block{}, io.EOF
@@ -137,7 +137,8 @@ func (r *Reader) next() error {
 		return cut(err)
 	}
 	if crc32.Update(crc32.Checksum(head[:], castagnoli), castagnoli, r.buf.Bytes()) != binary.BigEndian.Uint32(sum[:]) {
-		return fmt.Errorf("%w: the checksum of a part of kind %d with %d bytes does not fit", ErrFormat, head[0], length)
+		return fmt.Errorf("%w: the checksum of a part of kind %d with %d bytes does not fit", ErrFormat, head[0],
+			length)
 	}
 	r.kind = head[0]
 	return nil
@@ -146,7 +147,8 @@ func (r *Reader) next() error {
 // cut tells that a file ends too early.
 func cut(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return fmt.Errorf("%w: it ends before its end part: it was cut short, or the length of a part is damaged", ErrFormat)
+		return fmt.Errorf("%w: it ends before its end part: it was cut short, or the length of a part is damaged",
+			ErrFormat)
 	}
 	return err
 }
