@@ -70,6 +70,8 @@ type ChainStatus struct {
 
 // RecoveryQuiet is how long a storage node must have had no order of a leader before the masters may be recovered from
 // it. A live group gives an order each second, and elects a leader in less than this.
+//
+//mutant:recovery-quiet
 const RecoveryQuiet = time.Minute
 
 // MaxEpochAhead is how far above its own epoch a storage node accepts a new one: each recovery raises it by one.
