@@ -8,15 +8,17 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Errors of this package. A call that gets no answer ends with an error that wraps [wire.ErrNoAnswer], and a problem that the other
-// side answered with is a [*wire.Error], in which [errors.Is] finds the errors of wire's table, [wire.ErrNotFound] and others.
+// Errors of this package. A call that gets no answer ends with an error that wraps [wire.ErrNoAnswer], and a problem
+// that the other side answered with is a [*wire.Error], in which [errors.Is] finds the errors of wire's table,
+// [wire.ErrNotFound] and others.
 var (
-	// ErrAnswer: the answer is not one of ChainStore: another program listens there, or the answer is damaged or too long.
+	// ErrAnswer: the answer is not one of ChainStore: another program listens there, or the answer is damaged or too
+	// long.
 	ErrAnswer = exchange.ErrAnswer
 	// ErrMismatch: a record that does not match its own commitment or leaf, or is not the one that was asked for; or a
 	// block that does not match its hash. It wraps ErrAnswer.
 	ErrMismatch = fmt.Errorf("%w: the content does not match its hash", ErrAnswer)
-	// ErrReceipt: a record is appended, and the receipt that came with it is not one of it. It wraps [ErrAnswer].
+	// ErrReceipt: a record is appended, and the receipt that came with it does not prove it. It wraps [ErrAnswer].
 	ErrReceipt = fmt.Errorf("%w: the record is appended, and its receipt does not hold", ErrAnswer)
 	// ErrConfig: a [Config] that cannot work.
 	ErrConfig = errors.New("client configuration not acceptable")
@@ -24,19 +26,21 @@ var (
 	ErrClosed = errors.New("batcher is closed")
 )
 
-// UnknownOutcomeError: the call was given up after a try that may have been carried out. To find out, and to append if it
-// was not, call again with the same content and this IdempotencyKey. [errors.Is] finds [wire.ErrUnknownOutcome] and what Err wraps.
+// UnknownOutcomeError ends a call that was given up after a try which may have been carried out. To find out, and to
+// append if it was not, call again with the same content and this IdempotencyKey. [errors.Is] finds
+// [wire.ErrUnknownOutcome] and what Err wraps.
 type UnknownOutcomeError struct {
 	IdempotencyKey string
 	Err            error // why it was given up
 }
 
-// Error names the key to retry with.
+// Error is the reason and the key to retry with.
 func (e *UnknownOutcomeError) Error() string {
-	return fmt.Sprintf("%v; the records may or may not have been appended: retry with the idempotency key %q", e.Err, e.IdempotencyKey)
+	return fmt.Sprintf("%v; the records may or may not have been appended: retry with the idempotency key %q",
+		e.Err, e.IdempotencyKey)
 }
 
-// Unwrap gives the reason.
+// Unwrap is the reason.
 func (e *UnknownOutcomeError) Unwrap() error { return e.Err }
 
 // Is makes [wire.ErrUnknownOutcome] match.

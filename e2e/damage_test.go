@@ -13,7 +13,7 @@ import (
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/internal/devcluster"
-	"github.com/chainstore/chainstore/storagenode"
+	"github.com/chainstore/chainstore/storagenode/audit"
 	"github.com/chainstore/chainstore/storagenode/segment"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -479,7 +479,7 @@ func TestLostBlock(t *testing.T) {
 	c.appendStored(o, "after the confirmation")
 	c.stop()
 	for _, name := range c.storageNames() {
-		found, err := storagenode.Verify(t.Context(), roleOf(c.Topology(), name).Data, nil)
+		found, err := audit.Verify(t.Context(), roleOf(c.Topology(), name).Data, nil)
 		if err != nil || !slices.Equal(found.Lost, hole) || len(found.Bad) > 0 {
 			t.Errorf("verify %s: %+v, %v", name, found, err)
 		}

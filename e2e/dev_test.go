@@ -19,7 +19,7 @@ import (
 
 	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/internal/devcluster"
-	"github.com/chainstore/chainstore/storagenode"
+	"github.com/chainstore/chainstore/storagenode/audit"
 )
 
 // dev is a running `chainstore dev`, as a person starts it.
@@ -186,7 +186,7 @@ func TestDev(t *testing.T) {
 	d.interrupt()
 	var heads []string
 	for _, s := range file.Storages {
-		summary, err := storagenode.Verify(t.Context(), s.Data, nil)
+		summary, err := audit.Verify(t.Context(), s.Data, nil)
 		if err != nil {
 			t.Errorf("%s: %v", s.Data, err)
 		}

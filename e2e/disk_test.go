@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/storagenode/segment"
 )
 
@@ -91,7 +92,7 @@ func (d *disk) frames() []segment.Frame {
 	var list []segment.Frame
 	for {
 		frame, err := frames.Next()
-		if errors.Is(err, io.EOF) || errors.Is(err, segment.ErrDamaged) { // the node may be about to write the last one
+		if errors.Is(err, io.EOF) || errors.Is(err, durable.ErrDamaged) { // the node may be about to write the last one
 			return list
 		}
 		d.must(err)
@@ -254,7 +255,7 @@ func (d *disk) inbox(block []byte) {
 		data = enc.BigEndian.AppendUint64(data, number)
 		data = enc.BigEndian.AppendUint32(data, uint32(len(block)))
 		data = append(data, block...)
-		data = enc.BigEndian.AppendUint32(data, segment.Checksum(data))
+		data = enc.BigEndian.AppendUint32(data, durable.Checksum(data))
 	}
 	d.at(filepath.Join("inbox", fmt.Sprintf("%020d.block", number)))
 	d.must(os.WriteFile(d.path, data, 0o600))
@@ -273,7 +274,7 @@ func (d *disk) mineAgain() {
 			if block.Header.Block >= d.header.Block {
 				block = d.minedAgain(v.Head(), block)
 				at := frame.Offset
-				enc.BigEndian.PutUint32(data[at+4:], segment.Checksum(block.Bytes()))
+				enc.BigEndian.PutUint32(data[at+4:], durable.Checksum(block.Bytes()))
 				copy(data[at+segment.FrameHeader:], block.Bytes())
 			}
 			_, err = v.Take(&block)

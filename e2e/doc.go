@@ -2,7 +2,7 @@
 // while its processes are killed, stopped, halted, cut off from each other, and given bad disks and wrong clocks; see docs/faults.md.
 //
 // Every test ends in the full verifier (cluster.verify): each acknowledged record is read back byte for byte at its position
-// through every master; the chain of every storage node passes [storagenode.Verify] with the same head; each record of the chain is
+// through every master; the chain of every storage node passes [audit.Verify] with the same head; each record of the chain is
 // one that was acknowledged at that place, or one whose outcome stayed unknown; the states of all masters are the same at the same
 // index of the log; an outsider who has nothing but the log's keys and a token ([verify.Log]) finds every leaf, block, payload and signature good; each
 // checkpoint that a master gave out under load, all of them polled throughout, is of one history and none went back; the history of appends and reads fits one log (by porcupine, and by the order of what did not overlap); and no log

@@ -23,9 +23,9 @@ var mutants = []struct {
 		"masterfsm/append.go", "if done, ok := w.Results[a.seq]; ok && w.Boot == a.boot {", "if done, ok := w.Results[a.seq]; ok && w.Boot == a.boot && a.seq%2 == 0 {",
 	}}, "appended again"},
 	{"the masters' states part", []edit{{
-		"masterfsm/keys.go", "func (w *keyWindow) add(e keyEntry) {", "func (w *keyWindow) add(e keyEntry) {\n	e.body[0] = byte(os.Getpid())\n",
+		"masterfsm/idempotency.go", "func (w *keyWindow) add(e keyEntry) {", "func (w *keyWindow) add(e keyEntry) {\n	e.body[0] = byte(os.Getpid())\n",
 	}, {
-		"masterfsm/keys.go", "import (\n", "import (\n	\"os\"\n",
+		"masterfsm/idempotency.go", "import (\n", "import (\n	\"os\"\n",
 	}}, "hashes to"},
 	{"a master serves the record next to it", []edit{{
 		"masternode/read.go", "	case masterfsm.FoundRecord:\n		return newRecord(encoded,",

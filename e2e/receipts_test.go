@@ -20,7 +20,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/chainstore/chainstore/client"
-	"github.com/chainstore/chainstore/storagenode"
+	"github.com/chainstore/chainstore/storagenode/audit"
 	"github.com/chainstore/chainstore/storagenode/segment"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -85,11 +85,11 @@ func TestReceiptsLast(t *testing.T) {
 		t.Errorf("with a key that did not sign: exit status %d, %s", status, said)
 	}
 	c.verify(o)
-	here, err := storagenode.Verify(t.Context(), roleOf(c.Topology(), "storage-1").Data, nil)
+	here, err := audit.Verify(t.Context(), roleOf(c.Topology(), "storage-1").Data, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	there, err := storagenode.Verify(t.Context(), imported, nil)
+	there, err := audit.Verify(t.Context(), imported, nil)
 	if err != nil || there.Hash != here.Hash || there.Height != here.Height {
 		t.Errorf("imported: %+v, %v; exported: %+v", there, err, here)
 	}

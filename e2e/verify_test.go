@@ -13,7 +13,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/client"
-	"github.com/chainstore/chainstore/storagenode"
+	"github.com/chainstore/chainstore/storagenode/audit"
 	"github.com/chainstore/chainstore/storagenode/segment"
 	"github.com/chainstore/chainstore/verify"
 )
@@ -54,7 +54,7 @@ func (c *cluster) verify(o *oracle, extra ...string) {
 	c.checkServed(o)
 	c.stop()
 	for _, dir := range folders {
-		found, err := storagenode.Verify(c.t.Context(), dir, nil)
+		found, err := audit.Verify(c.t.Context(), dir, nil)
 		if err != nil {
 			c.t.Errorf("verify %s: %v", dir, err)
 			continue

@@ -17,16 +17,15 @@ import (
 // MaxSmallBody bounds the JSON bodies of administration.
 const MaxSmallBody = 64 << 10
 
-// drainBytes is how much of a body that is refused is read before the 413 or 415 goes out, so that the client, which
-// is still sending, gets to read it.
+// drainBytes is how much of a refused body is read before the 413 or 415 is sent. A client that is still sending would
+// not read the answer otherwise.
 const drainBytes = 2 << 20
 
-// identityCoding is the content coding of a body as it is: the only one that is taken.
+// identityCoding is the only content coding of a body that is accepted: none.
 const identityCoding = "identity"
 
-// ReadBody reads a body of at most limit bytes into memory of its own. The error wraps wire.ErrTooLarge where it is
-// longer, and wire.ErrEncoding where it is in another content coding than identity: its bytes must not be taken for the
-// content.
+// ReadBody reads a body of at most limit bytes. The error wraps wire.ErrTooLarge where it is longer, and
+// wire.ErrEncoding where it has a content coding: its bytes are not the content then.
 func ReadBody(r *http.Request, limit int64) ([]byte, error) {
 	if coding := contentCoding(r.Header); coding != identityCoding {
 		return nil, refuseBody(r.Body,
@@ -53,8 +52,8 @@ func ReadBody(r *http.Request, limit int64) ([]byte, error) {
 	return body, nil
 }
 
-// contentCoding is the first content coding of a body that is not identity (RFC 9110, section 8.4): the field is a
-// list, may come several times, and its values are case-insensitive.
+// contentCoding is the first content coding of a body that is not identity (RFC 9110, section 8.4). The field is a
+// list, may occur several times, and its values are case-insensitive.
 func contentCoding(h http.Header) string {
 	for _, field := range h.Values("Content-Encoding") {
 		for coding := range strings.SplitSeq(field, ",") {
@@ -75,7 +74,7 @@ func overLimit(body io.Reader, length, limit int64) error {
 	return refuseBody(body, err)
 }
 
-// refuseBody drains a body that is refused, and returns why it is.
+// refuseBody drains a refused body and returns the reason.
 func refuseBody(body io.Reader, why error) error {
 	if _, err := io.CopyN(io.Discard, body, drainBytes); err != nil && !errors.Is(err, io.EOF) {
 		return errors.Join(why, err)
@@ -83,8 +82,9 @@ func refuseBody(body io.Reader, why error) error {
 	return why
 }
 
+// CutShort is the refusal of a body that ended early.
 func CutShort(err error) error {
-	return fmt.Errorf("%w: the body ended before its time: %w", wire.ErrBadRequest, err)
+	return fmt.Errorf("%w: the body ended early: %w", wire.ErrBadRequest, err)
 }
 
 // ReadJSON reads a small JSON body into v.
@@ -94,13 +94,13 @@ func ReadJSON(c *gin.Context, v any) error {
 		return err
 	}
 	if err := json.Unmarshal(body, v); err != nil {
-		return fmt.Errorf("%w: the body is not the JSON that this route takes: %w", wire.ErrBadRequest, err)
+		return fmt.Errorf("%w: the body is not the JSON of this route: %w", wire.ErrBadRequest, err)
 	}
 	return nil
 }
 
-// ReadExact reads a small JSON body into v and returns its bytes. A field that v does not have is refused: whoever sends one means something
-// by it.
+// ReadExact reads a small JSON body into v and returns its bytes. A field that v does not have is refused: its sender
+// expects it to have an effect.
 func ReadExact(c *gin.Context, v any) ([]byte, error) {
 	body, err := ReadBody(c.Request, MaxSmallBody)
 	if err != nil {
@@ -110,10 +110,10 @@ func ReadExact(c *gin.Context, v any) ([]byte, error) {
 	d.DisallowUnknownFields()
 	err = d.Decode(v)
 	if err == nil && d.More() {
-		err = errors.New("there is more behind it")
+		err = errors.New("more data follows it")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: the body is not the JSON that this route takes: %w", wire.ErrBadRequest, err)
+		return nil, fmt.Errorf("%w: the body is not the JSON of this route: %w", wire.ErrBadRequest, err)
 	}
 	return body, nil
 }

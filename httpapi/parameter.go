@@ -16,8 +16,8 @@ func Number(c *gin.Context, name string, highest uint64) (uint64, error) {
 	return ParseNumber(name, c.Param(name), highest)
 }
 
-// ParseNumber reads a number that names something, from 0 to highest. A text that is not a number is a bad request. A number
-// out of that range, or below zero, names nothing, so it is not found.
+// ParseNumber reads a number that names something, from 0 to highest. A text that is not a number is a bad request. A
+// number out of that range, or below zero, names nothing, so it is not found.
 func ParseNumber(name, text string, highest uint64) (uint64, error) {
 	n, err := strconv.ParseUint(text, 10, 64)
 	_, signed := strconv.ParseInt(text, 10, 64)

@@ -28,8 +28,8 @@ var othersOfAll = []answeredAs{
 	{context.Canceled, wire.ErrUnavailable},
 }
 
-// problemOf is the answer to an error. Where another node refused a request that was forwarded to it, its refusal is the answer,
-// unless it refused this node's token. Any other error is an internal one; its text is only logged.
+// problemOf is the answer to an error. Where another node refused a request that was forwarded to it, its refusal is
+// the answer, unless it refused this node's token. Any other error is an internal one; its text is only logged.
 func (e *Engine) problemOf(err error) (*wire.ProblemType, wire.Problem) {
 	if t := wire.ProblemOf(err); t != nil && t != wire.ErrInternal {
 		return t, t.Problem(err)
@@ -70,7 +70,8 @@ func (e *Engine) Fail(c *gin.Context, err error) {
 	e.AnswerFailure(c, p.Status, wire.TypeProblem, body)
 }
 
-// Failure is the problem that an error is answered with. It sets the headers that belong to it, and logs an internal error.
+// Failure is the problem that an error is answered with. It sets the headers that belong to it, and logs an internal
+// error.
 func (e *Engine) Failure(c *gin.Context, err error) wire.Problem {
 	t, p := e.problemOf(err)
 	if t == wire.ErrInternal {

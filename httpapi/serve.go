@@ -11,13 +11,13 @@ import (
 	"github.com/hashicorp/go-hclog"
 )
 
-// drainTime is how long requests that are under way may go on after the end has come.
+// drainTime is how long running requests may take after the server was told to stop.
 const drainTime = 2 * time.Second
 
-// drainKey is under which a request's context holds the one that ends when requests are to come to their end.
+// drainKey is the key of a request's context for the context that ends when the server is told to stop.
 type drainKey struct{}
 
-// UntilDrain is a request's context for an answer that goes on and on: it also ends when the server takes no more requests.
+// UntilDrain is a request's context for an answer without an end: it also ends when the server is told to stop.
 func UntilDrain(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	stop := func() bool { return false }
@@ -30,8 +30,8 @@ func UntilDrain(ctx context.Context) (context.Context, context.CancelFunc) {
 	}
 }
 
-// Serve answers requests on a listener, which it closes, until ctx ends; then it takes no more, waits for those under way,
-// and returns nil.
+// Serve answers requests on a listener until ctx ends. Then it accepts no more, waits for the running ones, and
+// returns nil. It closes the listener.
 func Serve(ctx context.Context, listener net.Listener, h http.Handler, log hclog.Logger) error {
 	server := &http.Server{
 		Handler:           h,
@@ -41,7 +41,9 @@ func Serve(ctx context.Context, listener net.Listener, h http.Handler, log hclog
 		BaseContext: func(net.Listener) context.Context {
 			return context.WithValue(context.WithoutCancel(ctx), drainKey{}, ctx)
 		},
-		ErrorLog: log.Named("http").StandardLogger(&hclog.StandardLoggerOptions{InferLevels: true, ForceLevel: hclog.Debug}),
+		ErrorLog: log.Named("http").StandardLogger(&hclog.StandardLoggerOptions{
+			InferLevels: true, ForceLevel: hclog.Debug,
+		}),
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(listener) }()
@@ -54,7 +56,7 @@ func Serve(ctx context.Context, listener net.Listener, h http.Handler, log hclog
 	defer cancel()
 	err := server.Shutdown(drain)
 	if errors.Is(err, context.DeadlineExceeded) {
-		err = server.Close() // a request that waits for something that will not come
+		err = server.Close() // a request that waits for longer than drainTime
 	}
 	if served := <-ended; !errors.Is(served, http.ErrServerClosed) {
 		err = errors.Join(err, served)

@@ -32,7 +32,8 @@ func (s Secret) Matches(token string) bool {
 	return s.set && subtle.ConstantTimeCompare(s.hash[:], hash[:]) == 1
 }
 
-// Bearer is the token of a request. It is read from the Authorization header only: a query string may be logged on its way.
+// Bearer is the token of a request. It is read from the Authorization header only: a query string may be logged on its
+// way.
 func Bearer(r *http.Request) (string, error) {
 	header := r.Header.Get("Authorization")
 	if header == "" {

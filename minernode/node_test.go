@@ -16,14 +16,14 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// order asks for block n; inner is made up from it.
+// order returns an order for block n, with an inner hash derived from n.
 func order(n uint64, difficulty uint8) wire.MineOrder {
 	var seed [8]byte
 	binary.BigEndian.PutUint64(seed[:], n)
 	return wire.MineOrder{Block: n, Inner: sha256.Sum256(seed[:]), Difficulty: difficulty, Start: n << 40}
 }
 
-// endless is a difficulty that no test waits out.
+// endless is a difficulty at which no test finds a nonce.
 const endless = chain.MaxDifficulty
 
 func TestMine(t *testing.T) {
@@ -45,7 +45,7 @@ func TestMine(t *testing.T) {
 	}
 }
 
-// TestStart: one thread finds the first nonce from Start on, also across the end of the space.
+// One thread finds the first nonce from Start on, also across the end of the nonce space.
 func TestStart(t *testing.T) {
 	n := minernode.New(minernode.Config{Threads: 1})
 	defer func() { _ = n.Close() }()
@@ -69,7 +69,7 @@ func TestRefusals(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	cancel(cause)
 	if _, err := n.Mine(ctx, order(1, 1)); !errors.Is(err, cause) {
-		t.Errorf("a caller that is gone: %v", err)
+		t.Errorf("a caller whose context has ended: %v", err)
 	}
 	if err := n.Close(); err != nil {
 		t.Error(err)
@@ -79,7 +79,7 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// mining starts a call and returns its outcome's channel.
+// mining starts a call and returns a channel with its outcome.
 func mining(ctx context.Context, n *minernode.Node, o wire.MineOrder) <-chan error {
 	out := make(chan error, 1)
 	go func() {
@@ -92,7 +92,7 @@ func mining(ctx context.Context, n *minernode.Node, o wire.MineOrder) <-chan err
 	return out
 }
 
-// until waits for a state of the miner that another goroutine is about to bring about.
+// until waits for a state of the miner that another goroutine is about to cause.
 func until(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	for !holds() {
@@ -127,7 +127,7 @@ func TestSuperseded(t *testing.T) {
 	}
 }
 
-// TestCallersLeave: the job goes on as long as one caller is there, and stops with the last.
+// A job runs as long as one caller waits, and ends with the last.
 func TestCallersLeave(t *testing.T) {
 	n := minernode.New(minernode.Config{Threads: 2})
 	defer func() { _ = n.Close() }()
@@ -151,11 +151,11 @@ func TestCallersLeave(t *testing.T) {
 		}
 	}
 	if n.Mining() {
-		t.Error("mining for nobody")
+		t.Error("a job runs without a caller")
 	}
 }
 
-// TestJoinedFinishTogether: all callers of a job get its nonce.
+// All callers of a job get its nonce.
 func TestJoinedFinishTogether(t *testing.T) {
 	n := minernode.New(minernode.Config{Threads: 2})
 	defer func() { _ = n.Close() }()
@@ -173,8 +173,7 @@ func TestJoinedFinishTogether(t *testing.T) {
 	wg.Wait()
 }
 
-// TestCloseWaits: when Close returns, callers are answered and no thread is left. synctest fails on a goroutine that
-// stays.
+// When Close returns, all callers have an answer and no thread is left. synctest fails on a goroutine that stays.
 func TestCloseWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := minernode.New(minernode.Config{Threads: 3})

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// A commit is a change of the state, and none of the leader.
+// A commit changes the state, and not the leader.
 func TestCommitsAreNoChangeOfTheLeader(t *testing.T) {
 	nodes := testGroup(t, 1, nil)
 	create(t, "first", nodes...) // its term has begun

@@ -12,7 +12,7 @@ import (
 	"github.com/chainstore/chainstore/masterfsm"
 )
 
-// beside opens a copy of a member's folder in another process's place: on a port of its own.
+// beside opens a copy of a member's folder beside the original, on another port.
 func beside(t testing.TB, original *node, saved string) *node {
 	t.Helper()
 	cfg := original.cfg
@@ -39,7 +39,7 @@ func awaitAny(t testing.TB, nodes ...*node) (refused *node, others []*node) {
 	}
 }
 
-// A copy of the folder of a running follower is started beside it: one of the two goes, and nothing that was
+// A copy of the folder of a running follower is started beside it. One of the two is refused, and nothing that was
 // acknowledged is lost.
 func TestTwoProcessesWithOneFolder(t *testing.T) {
 	for _, c := range []struct {
@@ -83,7 +83,7 @@ func TestTwoProcessesWithOneFolder(t *testing.T) {
 	}
 }
 
-// Two copies of one stopped folder are started at the same time: no more than one of them takes part.
+// Two copies of one stopped folder are started at the same time. At most one of them takes part.
 func TestTwoCopiesOfOneFolder(t *testing.T) {
 	t.Parallel()
 	nodes := testGroup(t, 3, nil)
@@ -99,7 +99,7 @@ func TestTwoCopiesOfOneFolder(t *testing.T) {
 	agree(t, leader, third)
 }
 
-// A group that was down as a whole starts again without a leader's word, and without a member that stays away.
+// A group that was stopped as a whole starts again, also without one of its members.
 func TestRaisedGroupRestarts(t *testing.T) {
 	t.Parallel()
 	nodes := testGroup(t, 3, nil)
@@ -131,8 +131,8 @@ func TestRaisedGroupRestarts(t *testing.T) {
 	}
 }
 
-// A group of one has no peer that could tell: an older copy of its folder is not recognised. docs/masters.md says so.
-func TestGroupOfOneCannotTell(t *testing.T) {
+// A group of one has no peer that could notice an older copy of its folder, as docs/masters.md says.
+func TestGroupOfOneAcceptsAnOlderCopy(t *testing.T) {
 	t.Parallel()
 	nodes := testGroup(t, 1, nil)
 	if _, err := leaderOf(t, nodes...).Propose(t.Context(),
@@ -155,8 +155,7 @@ func TestGroupOfOneCannotTell(t *testing.T) {
 	}
 }
 
-// A refused folder may be all that is left: it can be recovered, after a warning, and the master of the new epoch
-// takes part.
+// A refused folder can be recovered, since it may be the only one left, and the master of the new epoch takes part.
 func TestRefusedFolderIsRecovered(t *testing.T) {
 	t.Parallel()
 	nodes := testGroup(t, 3, nil)
@@ -193,7 +192,7 @@ func TestRefusedFolderIsRecovered(t *testing.T) {
 	}
 }
 
-// Without its file of starts a folder does not open, once the group is at the level for it.
+// A folder without its file of starts does not open, once the group is at the level that needs it.
 func TestFolderWithoutStarts(t *testing.T) {
 	t.Parallel()
 	nodes := testGroup(t, 3, nil)
@@ -208,8 +207,8 @@ func TestFolderWithoutStarts(t *testing.T) {
 	}
 }
 
-// Copies of all folders of a group are started beside it, on other ports, while nothing has changed since they were
-// made: the originals go on, and the copies are refused.
+// Copies of all folders of a group are started beside it, on other ports, before anything changes. The originals
+// continue, and the copies are refused.
 func TestCopiesOfAWholeGroupBeside(t *testing.T) {
 	t.Parallel()
 	nodes := testGroup(t, 3, nil)
@@ -235,7 +234,7 @@ func TestCopiesOfAWholeGroupBeside(t *testing.T) {
 }
 
 // A copy of the running leader's folder is started beside it before the leader's start was renewed. What the leader
-// has acknowledged with one follower is not lost when that follower goes and the other comes back.
+// has acknowledged with one follower is not lost when that follower stops and the other returns.
 func TestCopyOfTheLeaderBeside(t *testing.T) {
 	t.Parallel()
 	nodes := testGroup(t, 3, nil)
@@ -286,9 +285,9 @@ func sizeOfStarts(t testing.TB, n *node) int64 {
 	return info.Size()
 }
 
-// A process that ends before a peer could hear of it leaves no start behind: the list does not grow in a loop of
+// A process that ends before a peer has seen its start leaves no start behind: the list does not grow in a loop of
 // crashes.
-func TestStartThatNobodyHeardOf(t *testing.T) {
+func TestStartThatNoPeerHasSeen(t *testing.T) {
 	t.Parallel()
 	nodes := testGroup(t, 3, nil)
 	raised(t, nodes...)
@@ -308,7 +307,7 @@ func TestStartThatNobodyHeardOf(t *testing.T) {
 	}
 }
 
-// A write of the list that hangs ends the store, as any other write does.
+// A write of the file of starts that hangs makes the store fail, like any other write.
 func TestHungStarts(t *testing.T) {
 	t.Parallel()
 	nodes := testGroup(t, 3, func(cfg *Config) { cfg.WriteTimeout = 100 * time.Millisecond })
@@ -324,6 +323,6 @@ func TestHungStarts(t *testing.T) {
 			t.Error(err)
 		}
 	case <-patience(t).Done():
-		t.Error("nobody notices")
+		t.Error("a write that hangs is not noticed")
 	}
 }

@@ -50,7 +50,7 @@ func TestControlCharactersInFolder(t *testing.T) {
 			t.Fatalf("only %d entries are applied", s.Applied())
 		}
 	}
-	// Nothing leads here that could append a command: the state is that of the folder.
+	// No master leads here, so no command is appended: the state is that of the folder.
 	var digest chain.Hash
 	s.Read(func(state *masterfsm.State) { digest, err = state.Snapshot().Digest() })
 	const want = "eec463ced304877e107d2507e3bd7a19fffbc0c2b2ca1fcd312f0a41ff1f0d2c"

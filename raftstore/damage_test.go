@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// A master that has lost its log and votes does not start: it would vote twice, and go on as if it had never known
-// what it acknowledged.
+// A master that has lost its log and votes does not start: it would vote twice, and continue as if it had never
+// acknowledged anything.
 func TestLostLogRefused(t *testing.T) {
 	t.Parallel()
 	nodes := testGroup(t, 3, nil)
@@ -33,7 +33,7 @@ func TestLostLogRefused(t *testing.T) {
 	}
 }
 
-// snapshotted is the folder of a master that has taken a snapshot and cut its log behind it.
+// snapshotted returns the folder of a master that has taken a snapshot and trimmed its log.
 func snapshotted(t *testing.T) Config {
 	t.Helper()
 	nodes := testGroup(t, 1, smallSnapshots)
@@ -56,7 +56,7 @@ func TestLostSnapshotsRefused(t *testing.T) {
 	}
 }
 
-// Whatever bit flips in what a snapshot says of itself, the master does not start with it.
+// A master does not start with a snapshot in whose metadata any bit is flipped.
 func TestDamagedSnapshotMeta(t *testing.T) {
 	t.Parallel()
 	cfg := snapshotted(t)

@@ -10,11 +10,11 @@ import (
 	"github.com/chainstore/chainstore/masterfsm"
 )
 
-// boltSlack is what bbolt adds to the log: it grows its file by 16 MiB at a time, and entries find room only where
-// enough free pages lie side by side.
+// boltSlack is what bbolt adds to the log: it grows its file by 16 MiB at a time, and an entry needs adjacent free
+// pages.
 const boltSlack = 32 << 20
 
-// folderSizes are the bytes of raft.db and of the snapshots, those that are being written included.
+// folderSizes returns the sizes of raft.db and of the snapshots, including unfinished ones.
 func folderSizes(t *testing.T, dir string) (log, snapshots int64) {
 	t.Helper()
 	info, err := os.Stat(filepath.Join(dir, "raft.db"))
@@ -35,7 +35,7 @@ func folderSizes(t *testing.T, dir string) (log, snapshots int64) {
 	return info.Size(), snapshots
 }
 
-// However much goes through it, the folder does not outgrow the bound of the package's documentation.
+// The size of the folder stays below the bound in DESIGN.md, however much is appended.
 func TestFolderIsBounded(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
@@ -87,7 +87,7 @@ func TestFolderIsBounded(t *testing.T) {
 	if bound := int64(snapshotBytes + 2*snapshotBytes + boltSlack + most); log > bound {
 		t.Errorf("the log has %d bytes, bound are %d", log, bound)
 	}
-	// A state without a backlog is an open block and its hashes. A third snapshot may be under way.
+	// A state without a backlog is an open block and its hashes. A third snapshot may be in progress.
 	if len(list) > keptSnapshots || snapshots > 3*5<<20 {
 		t.Errorf("%d snapshots, %d bytes with one that is being written", len(list), snapshots)
 	}

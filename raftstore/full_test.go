@@ -17,8 +17,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// restartWithin bounds the restart of a master whose log is as full as it becomes, on a machine that does nothing
-// else: make times. Others are held to six times that.
+// restartWithin bounds the restart of a master with a log of the largest size, on an otherwise idle machine (make
+// times). On other machines the bound is six times that.
 func restartWithin() time.Duration {
 	if os.Getenv("CHAINSTORE_TIMES") == "" {
 		return 30 * time.Second
@@ -26,15 +26,15 @@ func restartWithin() time.Duration {
 	return 5 * time.Second
 }
 
-// fullFolder writes the folder of a group of one as a master in production leaves it, without waiting for the disk at
-// each entry: what goes into the log goes into a state beside it, of which snapshots are taken.
+// fullFolder writes the folder of a group of one as a master in production would, without a sync for each entry. Each
+// entry is also applied to a state, of which snapshots are taken.
 type fullFolder struct {
 	t       *testing.T
 	cfg     Config
 	logs    *logStore
 	state   *masterfsm.State
 	last    raft.Log    // the newest entry
-	batch   []*raft.Log // that are not yet in the log store
+	batch   []*raft.Log // entries that are not in the log store yet
 	grown   growth      // since the last snapshot
 	policy  snapshotPolicy
 	seq     uint64
@@ -93,7 +93,7 @@ func newFullFolder(t *testing.T) *fullFolder {
 	return f
 }
 
-// easyGroup are commands after which blocks need no work, and two storage nodes are there.
+// easyGroup returns commands after which blocks need no work and two storage nodes are registered.
 func easyGroup(leader wire.Member, term uint64) []masterfsm.Command {
 	settings := masterfsm.DefaultSettings()
 	settings.Difficulty = 0
@@ -135,8 +135,8 @@ func (f *fullFolder) flush() {
 	f.batch = nil
 }
 
-// records appends an entry of so many records of 256 bytes, each a request with its own idempotency key where keyed
-// says so.
+// records appends an entry of count records of 256 bytes. With keyed, each is a request with an idempotency key of its
+// own.
 func (f *fullFolder) records(count int, keyed bool) {
 	f.t.Helper()
 	f.seq++
@@ -160,7 +160,7 @@ func manyRecords(seq uint64, count int, keyed bool) []byte {
 	return masterfsm.EncodeAppend(0, masterfsm.Reign{}, s.Bytes())
 }
 
-// store has every block that is cut mined, and the storage nodes keep them: the masters hold little then.
+// store mines every block that is cut and stores it on the storage nodes, so that the masters keep few bodies.
 func (f *fullFolder) store() {
 	f.t.Helper()
 	for c := storing(f.state); c != nil; c = storing(f.state) {
@@ -168,8 +168,7 @@ func (f *fullFolder) store() {
 	}
 }
 
-// storing is the next command on the way of a block into the storage nodes, where blocks need no work; nil where all
-// are there.
+// storing returns the next command that mines or stores a block, where blocks need no work; nil where all are stored.
 func storing(s *masterfsm.State) masterfsm.Command {
 	v := s.View()
 	switch {
@@ -185,7 +184,7 @@ func storing(s *masterfsm.State) masterfsm.Command {
 	return c
 }
 
-// snapshot takes one and trims the log behind it, as the store does.
+// snapshot takes a snapshot and trims the log, as the store does.
 func (f *fullFolder) snapshot() {
 	f.t.Helper()
 	f.flush()
@@ -221,13 +220,13 @@ func (f *fullFolder) snapshot() {
 	f.grown, f.policy.last = growth{}, uint64(size)
 }
 
-// due reports whether a store would take a snapshot after one further entry of a size.
+// due reports whether a store would take a snapshot after one more entry of that size.
 func (f *fullFolder) due(size uint64) bool {
 	return f.policy.due(growth{entries: f.grown.entries + 1, bytes: f.grown.bytes + size})
 }
 
-// A master that was killed just before its next snapshot was due, with as much in its last snapshot and behind it as
-// there can be by default, is there again within 5 s: all of its log is applied.
+// A master that was killed just before a snapshot was due, with the largest snapshot and log that the defaults allow,
+// has applied its whole log within 5 s after a restart.
 func TestRestartWithFullLog(t *testing.T) {
 	if testing.Short() || underRace {
 		t.Skip("700 MiB of log and snapshots")

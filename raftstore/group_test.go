@@ -21,7 +21,7 @@ import (
 
 const testToken = "the cluster token of the tests"
 
-// node is a master's store under test, with a RunAsLeader that begins each term.
+// node is a master's store under test, which begins each of its terms.
 type node struct {
 	*Store
 	cfg  Config
@@ -38,7 +38,7 @@ func testConfig(t testing.TB, dir string) Config {
 	return cfg
 }
 
-// ownAddress reserves an address on loopback until the test ends, so that a master can come back on it.
+// ownAddress reserves an address on loopback until the test ends, so that a master can be restarted on it.
 func ownAddress(t testing.TB) string {
 	t.Helper()
 	port, release, err := freeports.Claim(1)
@@ -164,7 +164,7 @@ func project(name string) []byte {
 		name))), Time: 1})
 }
 
-// create makes a project through whoever leads.
+// create creates a project through the leader.
 func create(t testing.TB, name string, nodes ...*node) {
 	t.Helper()
 	ctx := patience(t)
@@ -187,7 +187,7 @@ func (n *node) has(name string) bool {
 	return found
 }
 
-// agree waits until all nodes hold what was committed, and compares their states.
+// agree waits until all nodes have applied what was committed, and compares their states.
 func agree(t testing.TB, nodes ...*node) {
 	t.Helper()
 	ctx := patience(t)
@@ -286,8 +286,8 @@ func TestTransfer(t *testing.T) {
 	}
 }
 
-// TestFounderLost: the founder's disk is lost before its first entry has reached anybody. Those that it adopted know
-// their group.
+// The founder's disk is lost before its first entry has reached another master. The masters that it adopted know their
+// group.
 func TestFounderLost(t *testing.T) {
 	t.Parallel()
 	var nodes []*node
@@ -353,8 +353,8 @@ func TestFoundAndAdopt(t *testing.T) {
 	}
 }
 
-// A founding that a crash cut short at any place is finished at the next start.
-func TestFoundingCutShort(t *testing.T) {
+// A founding that a crash interrupted at any point is finished at the next start.
+func TestInterruptedFounding(t *testing.T) {
 	t.Parallel()
 	for _, step := range []string{"before the term", "before the configuration"} {
 		t.Run(step, func(t *testing.T) {
@@ -397,7 +397,7 @@ func TestOpenRefuses(t *testing.T) {
 	}
 	other.Bind = ":0"
 	if _, err := Open(other); err == nil {
-		t.Error("an address that nobody can dial: no error")
+		t.Error("an address that other masters cannot dial: no error")
 	}
 	other = testConfig(t, t.TempDir())
 	path := filepath.Join(other.Dir, "master.json")
@@ -418,7 +418,7 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
-// Concurrent proposals and reads all end, whoever leads, and what was acknowledged is there.
+// Concurrent proposals and reads all end while leaders change, and what was acknowledged is there.
 func TestProposeWhileLeadersChange(t *testing.T) {
 	t.Parallel()
 	nodes := testGroup(t, 3, nil)
@@ -470,8 +470,8 @@ func TestProposeWhileLeadersChange(t *testing.T) {
 	}
 }
 
-// When the context of a call ends, the change of the group goes on in its goroutine. The call must share no variable
-// with it: the race detector shows that.
+// When the context of a call ends, the change of the group continues in its goroutine. The call must not share a
+// variable with it; the race detector shows that.
 func TestPromoteGivenUp(t *testing.T) {
 	t.Parallel()
 	nodes := testGroup(t, 1, nil)
@@ -494,7 +494,7 @@ func TestPromoteGivenUp(t *testing.T) {
 	}
 }
 
-// A wiped disk at an old address is another member: it is not led, cannot vote, and cannot pass for the old one.
+// A wiped disk at an old address is another member: it follows no leader, cannot vote, and cannot replace the old one.
 func TestWipedMember(t *testing.T) {
 	t.Parallel()
 	nodes := testGroup(t, 3, nil)
@@ -520,7 +520,7 @@ func TestWipedMember(t *testing.T) {
 	if err := wiped.Adopt("group-1", 1, wiped.Member().ID); err != nil {
 		t.Fatal(err)
 	}
-	// The leader is left alone with it: nobody may be elected.
+	// Only the leader and the wiped master are left: none may be elected.
 	for _, n := range nodes {
 		if n != leader {
 			n.stop()

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// When stores are closed, none of their goroutines is left, nor of raft's. This test does not run beside others.
+// After the stores are closed, no goroutine of theirs or of raft is left. This test does not run in parallel.
 func TestNoGoroutineIsLeft(t *testing.T) {
 	t.Run("group", func(t *testing.T) {
 		nodes := testGroup(t, 3, nil)

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// What raft says of its last contact counts on a follower, and not where it only says that a leader has stepped down.
+// Raft's last contact counts on a follower, except where it only means that this leader has stepped down.
 func TestLastContactOf(t *testing.T) {
 	at := func(seconds int) time.Time { return time.Unix(1_000_000, 0).Add(time.Duration(seconds) * time.Second) }
 	never := time.Time{}
@@ -16,15 +16,15 @@ func TestLastContactOf(t *testing.T) {
 		leading bool
 		want    time.Time
 	}{
-		"it never heard of one":                 {contact{}, never, false, never},
-		"a follower":                            {contact{}, at(9), false, at(9)},
-		"elected, and not told yet":             {contact{}, at(9), false, at(9)},
-		"it leads":                              {contact{lease: at(10)}, at(3), true, at(10)},
-		"halted as leader":                      {contact{lease: at(10)}, at(3), true, at(10)},
-		"stepped down, and not told yet":        {contact{lease: at(10)}, at(20), true, at(10)},
-		"stepped down":                          {contact{lease: at(10), resigned: at(21)}, at(20), false, at(10)},
-		"stepped down, and heard of another":    {contact{lease: at(10), resigned: at(21)}, at(22), false, at(22)},
-		"leads again, told before its election": {contact{lease: at(30), resigned: at(21)}, at(25), true, at(30)},
+		"it never heard from one":                   {contact{}, never, false, never},
+		"a follower":                                {contact{}, at(9), false, at(9)},
+		"elected, and not notified yet":             {contact{}, at(9), false, at(9)},
+		"it leads":                                  {contact{lease: at(10)}, at(3), true, at(10)},
+		"halted as leader":                          {contact{lease: at(10)}, at(3), true, at(10)},
+		"stepped down, and not notified yet":        {contact{lease: at(10)}, at(20), true, at(10)},
+		"stepped down":                              {contact{lease: at(10), resigned: at(21)}, at(20), false, at(10)},
+		"stepped down, and heard from another":      {contact{lease: at(10), resigned: at(21)}, at(22), false, at(22)},
+		"leads again, notified before its election": {contact{lease: at(30), resigned: at(21)}, at(25), true, at(30)},
 	} {
 		if got := c.contact.last(c.heard, c.leading); !got.Equal(c.want) {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
@@ -32,9 +32,8 @@ func TestLastContactOf(t *testing.T) {
 	}
 }
 
-// A leader whose pulse has stopped for longer than its lease feels it again only after a majority has confirmed that
-// it leads.
-func TestPulseAfterAHalt(t *testing.T) {
+// A leader that was halted for longer than its lease renews it only after a majority has confirmed that it leads.
+func TestLeaseAfterAHalt(t *testing.T) {
 	t.Parallel()
 	nodes := testGroup(t, 3, nil)
 	leader := leaderOf(t, nodes...)
@@ -51,11 +50,11 @@ func TestPulseAfterAHalt(t *testing.T) {
 	for leader.LastContact() >= time.Minute {
 		select {
 		case <-ctx.Done():
-			t.Fatal("a leader that a majority confirms stays silent")
+			t.Fatal("a leader that a majority confirms does not renew its lease")
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
-	// Nobody confirms it any more: it is as far from a leader as it was, also when raft has stepped down.
+	// No majority confirms it any more: the lease stays as old as it was, also after raft has stepped down.
 	for _, n := range nodes {
 		if n != leader {
 			n.stop()
@@ -68,7 +67,7 @@ func TestPulseAfterAHalt(t *testing.T) {
 		}
 		select {
 		case <-ctx.Done():
-			t.Fatal("it goes on leading without the others")
+			t.Fatal("it leads on without the others")
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
@@ -77,7 +76,7 @@ func TestPulseAfterAHalt(t *testing.T) {
 	}
 }
 
-// Raft's handshake tells who is there: a member at its own address, and at no other's.
+// A member is reached at its own address, and not at another's.
 func TestReaches(t *testing.T) {
 	t.Parallel()
 	nodes := testGroup(t, 3, nil)

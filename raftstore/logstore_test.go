@@ -13,7 +13,7 @@ import (
 
 var errTest = errors.New("the disk says no")
 
-// faultyDisk is a log and stable store that can be told to fail: before or after it does its work.
+// faultyDisk is a log and stable store that fails on request, before or after it does its work.
 type faultyDisk struct {
 	*raft.InmemStore
 	before, after bool
@@ -73,7 +73,7 @@ func TestLogStore(t *testing.T) {
 			t.Errorf("entry %d is %+v, %v", i, l, err)
 		}
 	}
-	// A new leader's entries take the place of some at the end.
+	// A new leader's entries replace some at the end.
 	if err := s.DeleteRange(1000, 2*cachedEntries); err != nil {
 		t.Fatal(err)
 	}
@@ -131,8 +131,8 @@ func (d *countingDisk) GetLog(index uint64, l *raft.Log) error {
 	return d.InmemStore.GetLog(index, l)
 }
 
-// At a start raft reads each entry twice, the disk is asked once; what is written anew, trimmed or in a snapshot is
-// not kept.
+// At its start raft reads each entry twice, and the disk is read once. Entries that are replaced, trimmed or in a
+// snapshot are not kept.
 func TestStartReadsOnce(t *testing.T) {
 	disk := &countingDisk{InmemStore: raft.NewInmemStore()}
 	s := &logStore{LogStore: disk, name: "test.db", fail: newFailure()}
@@ -186,7 +186,7 @@ func TestStartReadsOnce(t *testing.T) {
 	}
 }
 
-// The real store deletes all that it is told to, and no more.
+// The real store deletes the range that it is given, and no more.
 func TestBoltTrim(t *testing.T) {
 	bolt, err := tune.Bolt(filepath.Join(t.TempDir(), "raft.db"))
 	if err != nil {
@@ -217,7 +217,7 @@ func TestBoltTrim(t *testing.T) {
 	}
 }
 
-// After a failed write nothing is written any more, whether the write came to the disk or not.
+// After a failed write nothing more is written, whether the failed write is on the disk or not.
 func TestLogStoreFails(t *testing.T) {
 	for _, after := range []bool{false, true} {
 		s, disk := testLogs()
@@ -274,8 +274,8 @@ func TestLogStoreDetectsDamage(t *testing.T) {
 	}
 }
 
-// An entry that is missing between others is damage; below the newest snapshot it is not, and at either end there is
-// just none.
+// An entry that is missing between others is damage. Below the newest snapshot it is not, nor beyond either end of the
+// log.
 func TestLogStoreDetectsHole(t *testing.T) {
 	for _, c := range []struct {
 		index, snapshot uint64

@@ -59,39 +59,20 @@ func (s *Store) RemoveMember(ctx context.Context, id string) error {
 }
 
 // change appends a change of the configuration to the log and waits until it is committed. begin returns no future
-// where there is nothing to do. It runs in a goroutine that continues after the call when ctx ends.
+// where there is nothing to do. It may still run after change has returned.
 func (s *Store) change(ctx context.Context, begin func(*raft.Raft) (raft.IndexFuture, error)) error {
-	r, err := s.enter()
-	if err != nil {
-		return err
-	}
-	if r.State() != raft.Leader {
-		s.calls.Done()
-		return ErrNotLeader
-	}
-	done := make(chan error, 1)
-	go func() {
-		defer s.calls.Done()
+	defer s.changed.notify()
+	_, err := s.callLeader(ctx, func(r *raft.Raft) (any, error) {
 		future, err := begin(r)
 		if err != nil || future == nil {
-			done <- err
-			return
+			return nil, err
 		}
 		if err := future.Error(); err != nil {
-			done <- proposeError(err)
-			return
+			return nil, proposeError(err)
 		}
-		done <- nil
-	}()
-	defer s.changed.notify()
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-		return fmt.Errorf("%w: %w", ErrOutcomeUnknown, context.Cause(ctx))
-	case <-s.fail.dead:
-		return fmt.Errorf("%w: %w", ErrOutcomeUnknown, s.fail.get())
-	}
+		return nil, nil
+	})
+	return err
 }
 
 // addressOf returns the address of a member in raft's configuration, host:port, "" where it has none.

@@ -7,5 +7,5 @@ import "time"
 // raftTimeout is raft's timeout in tests.
 const raftTimeout = 200 * time.Millisecond
 
-// underRace: whether the test is built with the race detector.
+// underRace is whether the test is built with the race detector.
 const underRace = false

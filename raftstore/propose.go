@@ -12,6 +12,21 @@ import (
 // its refusal, which is an error of package masterfsm. Otherwise the error wraps [ErrNotLeader], and nothing was
 // appended, or [ErrOutcomeUnknown]. The caller must not use cmd afterwards, whatever is returned.
 func (s *Store) Propose(ctx context.Context, cmd []byte) (any, error) {
+	return s.callLeader(ctx, func(r *raft.Raft) (any, error) {
+		future := r.Apply(cmd, 0)
+		if err := future.Error(); err != nil {
+			return nil, proposeError(err)
+		}
+		if err, ok := future.Response().(error); ok {
+			return nil, err
+		}
+		return future.Response(), nil
+	})
+}
+
+// callLeader runs call where this master leads, and waits for its result, for ctx, or for a failure of the store. After
+// the latter two the outcome is unknown, and call continues in its goroutine.
+func (s *Store) callLeader(ctx context.Context, call func(*raft.Raft) (any, error)) (any, error) {
 	r, err := s.enter()
 	if err != nil {
 		return nil, err
@@ -27,16 +42,8 @@ func (s *Store) Propose(ctx context.Context, cmd []byte) (any, error) {
 	done := make(chan outcome, 1)
 	go func() {
 		defer s.calls.Done()
-		future := r.Apply(cmd, 0)
-		if err := future.Error(); err != nil {
-			done <- outcome{err: proposeError(err)}
-			return
-		}
-		if err, ok := future.Response().(error); ok {
-			done <- outcome{err: err}
-			return
-		}
-		done <- outcome{value: future.Response()}
+		value, err := call(r)
+		done <- outcome{value, err}
 	}()
 	select {
 	case o := <-done:

@@ -4,8 +4,8 @@ package raftstore
 
 import "time"
 
-// raftTimeout is raft's timeout in tests: the race detector makes all slower.
+// raftTimeout is raft's timeout in tests: the race detector makes everything slower.
 const raftTimeout = 900 * time.Millisecond
 
-// underRace: whether the test is built with the race detector.
+// underRace is whether the test is built with the race detector.
 const underRace = true

@@ -17,7 +17,7 @@ import (
 	"github.com/chainstore/chainstore/raftstore/tune"
 )
 
-// This test fails when raft is upgraded. The store relies on details of raft that its API does not promise. Each
+// TestRaftUpgrade fails when raft is upgraded. The store relies on details of raft that its API does not promise. Each
 // subtest checks one. Look at each again in the new version's source, then raise checkedRaft and
 // docs/dependencies.md.
 func TestRaftUpgrade(t *testing.T) {
@@ -44,7 +44,8 @@ func TestRaftUpgrade(t *testing.T) {
 	t.Run("a shorter heartbeat timeout", raftChecksLastContact)
 }
 
-// Raft writes a vote under two names, which stableStore makes one value of, and the term under a third.
+// raftWritesVotes checks that raft writes a vote under two names, of which stableStore makes one value, and the term
+// under a third.
 func raftWritesVotes(t *testing.T) {
 	n := testGroup(t, 1, nil)[0]
 	leaderOf(t, n)
@@ -69,7 +70,8 @@ func raftWritesVotes(t *testing.T) {
 	}
 }
 
-// Raft has a follower check its last contact at once when its heartbeat timeout becomes shorter: see checkLastContact.
+// raftChecksLastContact checks that a follower looks at its last contact at once when its heartbeat timeout becomes
+// shorter: see checkLastContact.
 func raftChecksLastContact(t *testing.T) {
 	s := &Store{cfg: Config{Timeout: time.Hour}, log: hclog.NewNullLogger()}
 	logs, address := raft.NewInmemStore(), raft.ServerAddress("here")

@@ -53,25 +53,20 @@ type Damage struct {
 // interrupted. Nothing but the lock file is changed. The error wraps [ErrRemoved] where the group has removed the
 // master.
 func OpenRecovery(dir string, log hclog.Logger) (*Recovery, error) {
-	r, err := OpenFolder(dir, log)
-	if err != nil {
-		return nil, err
-	}
-	if err := r.mayCommit(); err != nil {
-		return nil, errors.Join(err, r.Close())
-	}
-	return r, nil
+	return openToCommit(dir, log, false)
 }
 
 // OpenUndo is OpenRecovery for a recovery that undoes another one, which was a mistake. It accepts a folder that does
 // not start any more because its master has seen the other group's epoch. It still refuses a folder whose own state
 // has the master as removed: its group went on without it.
-func OpenUndo(dir string, log hclog.Logger) (*Recovery, error) {
+func OpenUndo(dir string, log hclog.Logger) (*Recovery, error) { return openToCommit(dir, log, true) }
+
+func openToCommit(dir string, log hclog.Logger, undo bool) (*Recovery, error) {
 	r, err := OpenFolder(dir, log)
 	if err != nil {
 		return nil, err
 	}
-	r.undo = true
+	r.undo = undo
 	if err := r.mayCommit(); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}

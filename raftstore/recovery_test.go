@@ -16,7 +16,7 @@ import (
 	"github.com/chainstore/chainstore/masterfsm"
 )
 
-// loneMaster is a group of one with a few projects in its table.
+// loneMaster returns a group of one with a few projects.
 func loneMaster(t *testing.T, projects int) *node {
 	t.Helper()
 	nodes := testGroup(t, 1, nil)
@@ -26,8 +26,8 @@ func loneMaster(t *testing.T, projects int) *node {
 	return nodes[0]
 }
 
-// twoSnapshots has a group of one take two snapshots, behind which so many entries stay in the log, and returns its
-// last entry and the folder of the newer snapshot. The group is stopped.
+// twoSnapshots lets a group of one take two snapshots, behind which trailing entries stay in the log, and stops it. It
+// returns the last entry and the folder of the newer snapshot.
 func twoSnapshots(t *testing.T, trailing uint64) (n *node, last uint64, newest string) {
 	t.Helper()
 	n = loneMaster(t, 10)
@@ -92,8 +92,8 @@ func closeRecovery(t *testing.T, r *Recovery) {
 	r.files, r.lock = nil, nil
 }
 
-// The state may be read up to where the log went another way; the log's end, by which survivors are compared, stays
-// what it is.
+// The state can be read up to an entry that was never committed. The end of the log, by which survivors are compared,
+// does not change.
 func TestRecoveryReadBelow(t *testing.T) {
 	t.Parallel()
 	n := loneMaster(t, 1)
@@ -123,7 +123,7 @@ func TestRecoveryReadBelow(t *testing.T) {
 	}
 }
 
-// spoil writes over a few bytes of a file.
+// spoil overwrites a few bytes of a file.
 func spoil(t *testing.T, path string) {
 	t.Helper()
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
@@ -136,8 +136,8 @@ func spoil(t *testing.T, path string) {
 	}
 }
 
-// A snapshot that cannot be read is named and moved aside, and what is recovered starts: from the one before, where
-// the log reaches back to it.
+// A snapshot that cannot be read is named and moved aside. The recovery uses the one before it, where the log reaches
+// back to that.
 func TestRecoveryDamagedSnapshot(t *testing.T) {
 	t.Parallel()
 	for _, file := range []string{"state.bin", "meta.json"} {
@@ -163,7 +163,7 @@ func TestRecoveryDamagedSnapshot(t *testing.T) {
 	}
 }
 
-// Where the log does not reach back to a snapshot that can be read, nothing can be told, and nothing is changed.
+// Where the log does not reach back to a readable snapshot, the recovery fails and changes nothing.
 func TestRecoveryLostSnapshot(t *testing.T) {
 	t.Parallel()
 	n, _, damaged := twoSnapshots(t, 1)
@@ -178,7 +178,7 @@ func TestRecoveryLostSnapshot(t *testing.T) {
 	}
 }
 
-// A founding from an empty folder that was cut short begins anew, wherever that was.
+// A founding from an empty folder starts again after a crash at any point.
 func TestRecoveryAgain(t *testing.T) {
 	t.Parallel()
 	for _, written := range []bool{false, true} {
@@ -223,7 +223,7 @@ func TestRecoveryAgain(t *testing.T) {
 	}
 }
 
-// A master whose own table has it as removed is not the one to go on with.
+// A master that is removed in its own state is not recovered.
 func TestRecoveryRemoved(t *testing.T) {
 	t.Parallel()
 	n := loneMaster(t, 1)
@@ -235,7 +235,7 @@ func TestRecoveryRemoved(t *testing.T) {
 	}
 }
 
-// The folder of a master that was removed may be read, and no more.
+// The folder of a removed master can be read only.
 func TestReadRemoved(t *testing.T) {
 	t.Parallel()
 	n := loneMaster(t, 1)
@@ -254,8 +254,8 @@ func TestReadRemoved(t *testing.T) {
 	}
 }
 
-// A key of the log whose retirement may never have been committed is told as one that signs; once a snapshot shows
-// it, no more.
+// A key whose retirement may never have been committed counts as a signing key, until a snapshot includes the
+// retirement.
 func TestRecoveryLogKeys(t *testing.T) {
 	t.Parallel()
 	n := loneMaster(t, 1)
@@ -296,8 +296,8 @@ func TestRecoveryLogKeys(t *testing.T) {
 	}
 }
 
-// A master that heard of a later epoch is recovered where that epoch was a mistake; one that its own table has as
-// removed is not.
+// A master that was removed by a recovery elsewhere can be recovered by OpenUndo; one that is removed in its own state
+// cannot.
 func TestOpenUndo(t *testing.T) {
 	t.Parallel()
 	n := loneMaster(t, 1)

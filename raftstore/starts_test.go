@@ -35,7 +35,7 @@ func copyFolder(t testing.TB, from, to string) {
 	}
 }
 
-// raised raises the group's protocol level, and waits until every member knows it and the starts of all others.
+// raised raises the group's protocol level, and waits until every member has recorded it and the starts of all others.
 func raised(t testing.TB, nodes ...*node) {
 	t.Helper()
 	ctx := patience(t)
@@ -52,7 +52,7 @@ func raised(t testing.TB, nodes ...*node) {
 	acquainted(t, nodes...)
 }
 
-// acquainted waits until every node has told the others its start, and has written down the level.
+// acquainted waits until every node has announced its start to the others and has recorded the level.
 func acquainted(t testing.TB, nodes ...*node) {
 	t.Helper()
 	ctx := patience(t)
@@ -94,7 +94,7 @@ func (n *node) refused(t testing.TB) {
 	}
 }
 
-// roles finds the leader, and of the others one that is to be restored and one that is to stay.
+// roles returns the leader, a follower to be restored, and the other one.
 func roles(t testing.TB, nodes []*node) (leader, victim, third *node) {
 	t.Helper()
 	leader = leaderOf(t, nodes...)
@@ -110,12 +110,12 @@ func roles(t testing.TB, nodes []*node) (leader, victim, third *node) {
 	return leader, victim, third
 }
 
-// An older copy of a follower's folder is put back. What the follower acknowledged since is on one other master
-// alone, which is then lost: the two that remain must not go on without it.
+// An older copy of a follower's folder is put back. What the follower acknowledged since is on only one other master,
+// which is then lost. The two that remain must not continue without it.
 func TestRestoredFolderNeitherVotesNorAcknowledges(t *testing.T) {
 	for _, c := range []struct {
 		name     string
-		restarts int  // between the copy and the last life of the folder
+		restarts int  // after the copy was made
 		running  bool // the copy is made while the master runs
 	}{
 		{"stopped copy", 0, false},
@@ -160,7 +160,8 @@ func TestRestoredFolderNeitherVotesNorAcknowledges(t *testing.T) {
 			}
 			victim.refused(t)
 			if victim.Leader() != "" || victim.LastContact() < time.Hour {
-				t.Errorf("a refused master follows %q, heard of %v ago", victim.Leader(), victim.LastContact())
+				t.Errorf("a refused master follows %q, with a last contact %v ago", victim.Leader(),
+					victim.LastContact())
 			}
 			if _, err := victim.Propose(t.Context(), project("no")); !errors.Is(err, ErrStaleFolder) ||
 				!errors.Is(err, ErrNotLeader) {

@@ -62,7 +62,7 @@ func TestUndecodableEntryStops(t *testing.T) {
 	}
 }
 
-// realDisk fails writes of the real log store when told to.
+// realDisk fails writes of the real log store on request.
 type realDisk struct {
 	raft.LogStore
 	mu   sync.Mutex
@@ -84,7 +84,7 @@ func (d *realDisk) breakDown() {
 	d.fail = true
 }
 
-// A leader whose disk fails stops, another takes over, and Close still ends in order.
+// A leader whose disk fails stops, another master takes over, and Close still ends.
 func TestDiskFailureOfLeader(t *testing.T) {
 	t.Parallel()
 	disks := map[*Store]*realDisk{}
@@ -148,7 +148,7 @@ func awaitSnapshot(t testing.TB, n *node, index uint64) {
 	}
 }
 
-// A master that is behind the others' logs catches up by a snapshot, and one that restarts begins with its own.
+// A master that is behind the others' logs catches up with a snapshot, and one that restarts begins with its own.
 func TestSnapshots(t *testing.T) {
 	t.Parallel()
 	nodes := testGroup(t, 3, smallSnapshots)
@@ -248,7 +248,7 @@ func TestDamagedSnapshotRefused(t *testing.T) {
 	t.Log(err)
 }
 
-// What a crash left of a snapshot is cleared away.
+// An unfinished snapshot is removed after a crash.
 func TestHalfSnapshotRemoved(t *testing.T) {
 	t.Parallel()
 	cfg := testConfig(t, t.TempDir())
@@ -285,7 +285,7 @@ func TestSnapshotPolicy(t *testing.T) {
 	}
 }
 
-// Without a BeginTerm of its own term a leader confirms nothing.
+// A leader confirms no read before the BeginTerm of its own term.
 func TestReadIndexWaitsForBeginTerm(t *testing.T) {
 	t.Parallel()
 	s := openStore(t, testConfig(t, t.TempDir()))
@@ -330,7 +330,7 @@ func TestReadIndexWaitsForBeginTerm(t *testing.T) {
 	}
 }
 
-// Duties that fail are not taken up again at once, and another master gets its turn.
+// Duties that fail are not started again at once, and another master may lead.
 func TestRunAsLeaderAfterFailure(t *testing.T) {
 	t.Parallel()
 	nodes := testGroup(t, 3, nil)
@@ -343,7 +343,7 @@ func TestRunAsLeaderAfterFailure(t *testing.T) {
 	ctx, cancel := context.WithCancel(patience(t))
 	defer cancel()
 	began := make(chan struct{})
-	last := map[uint64]time.Time{} // by term, when its duties were last taken up
+	last := map[uint64]time.Time{} // when the duties of a term were last started
 	done := make(chan error, 1)
 	go func() {
 		done <- first.RunAsLeader(ctx, func(ctx context.Context, term uint64) error {
@@ -373,7 +373,7 @@ func TestRunAsLeaderAfterFailure(t *testing.T) {
 	}
 }
 
-// A lone leader takes up failed duties again, after a pause.
+// A leader without followers starts failed duties again, after a pause.
 func TestRunAsLeaderAlone(t *testing.T) {
 	t.Parallel()
 	s := openStore(t, testConfig(t, t.TempDir()))

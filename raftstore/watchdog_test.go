@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// dogOf counts by hand: nothing ticks but what the test counts.
+// dogOf returns a watchdog that counts only the ticks of the test.
 func dogOf(limit time.Duration) *watchdog {
 	d := newWatchdog(limit, newFailure())
-	d.ticking = true // so that watch starts no ticking of its own
+	d.ticking = true // so that watch does not start a ticker
 	return d
 }
 
-// A write that lasts longer than the limit is the failure, and no sooner.
+// A write that lasts longer than the limit is a failure, and not sooner.
 func TestWatchdogLimit(t *testing.T) {
 	d := dogOf(time.Second)
 	done := d.watch("write to raft.db")
@@ -33,15 +33,15 @@ func TestWatchdogLimit(t *testing.T) {
 	}
 }
 
-// A process that was halted and goes on finds one tick, however long it was: a write that lay in the halt is not
-// late, nor are many short ones.
+// A process that was halted sees one tick afterwards, however long the halt was. A write during the halt is not late,
+// nor are many short ones.
 func TestWatchdogCountsNoHalt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := dogOf(time.Second)
 		defer d.watch("write to raft.db")()
 		ticker := time.NewTicker(d.limit / ticksToLimit)
 		defer ticker.Stop()
-		time.Sleep(time.Hour) // nobody takes a tick meanwhile: the halt
+		time.Sleep(time.Hour) // no tick is read meanwhile: the halt
 		idle, ticks := 0, 0
 		for {
 			select {
@@ -61,7 +61,7 @@ func TestWatchdogCountsNoHalt(t *testing.T) {
 	})
 }
 
-// The ticking reports a write that hangs, and ends by itself when nothing is written.
+// The watchdog reports a write that hangs, and stops ticking when nothing is written.
 func TestWatchdogTicks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fail := newFailure()

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/storagenode/transfer"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -24,7 +25,7 @@ func TestInterrupt(t *testing.T) {
 		t.Fatal(err)
 	}
 	blocks := &blockReader{n: source}
-	head, err := blocks.head(receive.Pieces[0])
+	head, err := blocks.piece(receive.Pieces[0])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,8 +46,8 @@ func TestInterrupt(t *testing.T) {
 		}
 		return append(binary.BigEndian.AppendUint32(nil, uint32(len(data))), data...)
 	}
-	write(appendStreamHeader(nil))
-	write(head.appendTo(nil))
+	write(transfer.AppendHeader(nil))
+	write(head.AppendTo(nil))
 	write(block(0))
 	next := block(1)
 	write(next[:1]) // block 0 is taken when the reader asks for more
@@ -57,8 +58,8 @@ func TestInterrupt(t *testing.T) {
 	n.mu.Lock()
 	waiting := len(n.unsynced.places)
 	n.mu.Unlock()
-	if waiting > 0 || height != n.index.len() {
-		t.Errorf("%d blocks wait for their sync at height %d of %d", waiting, height, n.index.len())
+	if waiting > 0 || height != n.index.Len() {
+		t.Errorf("%d blocks wait for their sync at height %d of %d", waiting, height, n.index.Len())
 	}
 	go func() {
 		_, _ = to.Write(next[1:]) // it fails when nobody reads any more
@@ -116,12 +117,12 @@ func TestAbort(t *testing.T) {
 	from, to := io.Pipe()
 	taken := make(chan error, 1)
 	go func() { taken <- n.Take(t.Context(), "receive", from) }()
-	if _, err := to.Write(appendStreamHeader(nil)); err != nil { // the transfer is under way
+	if _, err := to.Write(transfer.AppendHeader(nil)); err != nil { // the transfer is under way
 		t.Fatal(err)
 	}
-	n.jobs.mu.Lock()
-	checking, sent := n.jobs.check.ended, n.jobs.send.ended
-	n.jobs.mu.Unlock()
+	n.mu.Lock()
+	checking, sent := n.check.job.ended, n.send.job.ended
+	n.mu.Unlock()
 
 	if err := n.Abort(); err != nil {
 		t.Fatal(err)
@@ -130,12 +131,12 @@ func TestAbort(t *testing.T) {
 	<-sent
 	source := c.source(t)
 	piece := (&blockReader{n: source})
-	head, err := piece.head(receive.Pieces[0])
+	head, err := piece.piece(receive.Pieces[0])
 	if err != nil {
 		t.Fatal(err)
 	}
 	go func() {
-		_, _ = to.Write(head.appendTo(nil)) // it fails when nobody reads any more
+		_, _ = to.Write(head.AppendTo(nil)) // it fails when nobody reads any more
 		data, _ := piece.block(height)
 		_, _ = to.Write(append([]byte{0, 0, byte(len(data) >> 8), byte(len(data))}, data...))
 		_ = to.Close()

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/storagenode/audit"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -170,7 +171,7 @@ func BenchmarkVerify(b *testing.B) {
 	}
 	var total int64
 	for b.Loop() {
-		if _, err := Verify(context.Background(), cfg.Dir, func(_, all int64) { total = all }); err != nil {
+		if _, err := audit.Verify(context.Background(), cfg.Dir, func(_, all int64) { total = all }); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -12,6 +12,9 @@ import (
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/durable"
+	"github.com/chainstore/chainstore/storagenode/audit"
+	"github.com/chainstore/chainstore/storagenode/blockindex"
 	"github.com/chainstore/chainstore/storagenode/segment"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -32,20 +35,20 @@ type matrix struct {
 	c    *testChain
 	dir  string
 	path string // of the segment
-	p    place
+	p    blockindex.Place
 	span chain.Range
 }
 
 func (m *matrix) frame(change func(frame []byte)) func(data []byte) []byte {
 	return func(data []byte) []byte {
-		change(data[m.p.offset:m.p.end()])
+		change(data[m.p.Offset:m.p.End()])
 		return data
 	}
 }
 
 // sealed makes the checksum of a changed frame fit.
 func sealed(frame []byte) {
-	binary.BigEndian.PutUint32(frame[4:], segment.Checksum(frame[segment.FrameHeader:]))
+	binary.BigEndian.PutUint32(frame[4:], durable.Checksum(frame[segment.FrameHeader:]))
 }
 
 func (m *matrix) rest() (uint64, uint64) { return matrixAt, m.span.To }
@@ -58,7 +61,7 @@ func damages() []damage {
 		}
 	}
 	record := func(m *matrix) int { // the first record's offset in the frame
-		return segment.FrameHeader + chain.BlockOverhead(m.p.count)
+		return segment.FrameHeader + chain.BlockOverhead(m.p.Count)
 	}
 	return []damage{
 		{name: "payload", what: chain.WrongPayload, do: inFrame(func(m *matrix, f []byte) { f[len(f)-1] ^= 1 })},
@@ -85,13 +88,13 @@ func damages() []damage {
 		{name: "checksum", what: chain.WrongFrame, do: inFrame(func(_ *matrix, f []byte) { f[5] ^= 1 })},
 		{name: "table", what: chain.WrongFrame, do: inFrame(func(_ *matrix, f []byte) { f[segment.FrameHeader+chain.HeaderSize] ^= 1 })},
 		{name: "cut out", bad: (*matrix).rest, do: func(t *testing.T, m *matrix) {
-			edit(t, m.path, func(data []byte) []byte { return append(data[:m.p.offset:m.p.offset], data[m.p.end():]...) })
+			edit(t, m.path, func(data []byte) []byte { return append(data[:m.p.Offset:m.p.Offset], data[m.p.End():]...) })
 		}},
 		{name: "cut in the frame", what: chain.WrongFrame, bad: (*matrix).rest, do: func(t *testing.T, m *matrix) {
-			edit(t, m.path, func(data []byte) []byte { return data[:m.p.offset+50] })
+			edit(t, m.path, func(data []byte) []byte { return data[:m.p.Offset+50] })
 		}},
 		{name: "cut before the frame", what: chain.WrongMissing, bad: (*matrix).rest, do: func(t *testing.T, m *matrix) {
-			edit(t, m.path, func(data []byte) []byte { return data[:m.p.offset] })
+			edit(t, m.path, func(data []byte) []byte { return data[:m.p.Offset] })
 		}},
 		{name: "segment deleted", what: chain.WrongMissing, bad: (*matrix).all, do: func(t *testing.T, m *matrix) {
 			if err := os.Remove(m.path); err != nil {
@@ -106,7 +109,7 @@ func damages() []damage {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := os.WriteFile(m.path+".tmp", data[:m.p.offset], 0o600); err != nil {
+			if err := os.WriteFile(m.path+".tmp", data[:m.p.Offset], 0o600); err != nil {
 				t.Fatal(err)
 			}
 			if err := os.Rename(m.path+".tmp", m.path); err != nil {
@@ -116,11 +119,11 @@ func damages() []damage {
 		{name: "two blocks swapped", bad: func(*matrix) (uint64, uint64) { return matrixAt, matrixAt + 2 }, do: func(t *testing.T, m *matrix) {
 			edit(t, m.path, func(data []byte) []byte {
 				other := m.c.frameOf(matrixAt + 1)
-				mine := bytes.Clone(data[m.p.offset:m.p.end()])
-				if !bytes.Equal(data[m.p.end():][:len(other)], other) {
+				mine := bytes.Clone(data[m.p.Offset:m.p.End()])
+				if !bytes.Equal(data[m.p.End():][:len(other)], other) {
 					t.Fatal("the next block is not in this segment")
 				}
-				return append(append(append(data[:m.p.offset:m.p.offset], other...), mine...), data[int(m.p.end())+len(other):]...)
+				return append(append(append(data[:m.p.Offset:m.p.Offset], other...), mine...), data[int(m.p.End())+len(other):]...)
 			})
 		}},
 		{name: "segment header", what: chain.WrongFrame, nop: true, do: func(t *testing.T, m *matrix) {
@@ -158,7 +161,7 @@ func matrixRow(t *testing.T, c *testChain, dir string, source *Node, row damage,
 	}
 	row.do(t, m)
 	if !running {
-		if _, err := Verify(context.Background(), dir, nil); err == nil {
+		if _, err := audit.Verify(context.Background(), dir, nil); err == nil {
 			t.Fatal("the verifier sees nothing")
 		}
 		n = mustOpen(t, cfg)
@@ -190,7 +193,7 @@ func matrixRow(t *testing.T, c *testChain, dir string, source *Node, row damage,
 			t.Errorf("finding %+v does not name the file", f)
 		}
 	}
-	summary, err := Verify(context.Background(), dir, nil)
+	summary, err := audit.Verify(context.Background(), dir, nil)
 	var first *chain.BlockError
 	if !errors.As(err, &first) || first.Block != from || summary.Height != from || summary.Hash != c.statusAt(int(from)).Hash ||
 		!reflect.DeepEqual(summary.Bad, bad) || summary.Findings[0].What != r.Findings[0].What {
@@ -236,12 +239,12 @@ func TestEveryBit(t *testing.T) {
 	n := mustOpen(t, cfg)
 	c.putAll(t, n)
 	source := c.source(t)
-	list, err := segment.List(n.segmentsDir())
+	list, err := segment.List(n.dir.Segments())
 	if err != nil || len(list) < 2 {
 		t.Fatal(list, err)
 	}
 	for _, first := range list {
-		path := filepath.Join(n.segmentsDir(), segment.Name(first))
+		path := filepath.Join(n.dir.Segments(), segment.Name(first))
 		good, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
@@ -384,7 +387,7 @@ func remine(t *testing.T, c *testChain, n *Node, from, to uint64) {
 		}
 		path, p := segmentOf(t, n, number)
 		edit(t, path, func(file []byte) []byte {
-			copy(file[p.offset:], segment.AppendFrame(nil, data))
+			copy(file[p.Offset:], segment.AppendFrame(nil, data))
 			return file
 		})
 	}
@@ -434,7 +437,7 @@ func TestDerivedFiles(t *testing.T) {
 			c.clean(t, n, height)
 			c.check(t, n, height)
 			crash(t, n)
-			if _, err := Verify(context.Background(), cfg.Dir, nil); err != nil {
+			if _, err := audit.Verify(context.Background(), cfg.Dir, nil); err != nil {
 				t.Fatal(err)
 			}
 			n = mustOpen(t, cfg)

@@ -8,7 +8,9 @@ import (
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/storagenode/audit"
 	"github.com/chainstore/chainstore/storagenode/segment"
+	"github.com/chainstore/chainstore/storagenode/tiles"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -35,7 +37,7 @@ func TestTornTail(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	index, err := os.ReadFile(n.indexPath())
+	index, err := os.ReadFile(n.dir.Index())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +48,7 @@ func TestTornTail(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for cut := last.offset; cut <= int64(len(whole)); cut++ {
+	for cut := last.Offset; cut <= int64(len(whole)); cut++ {
 		dir := copyDir(t, cfg.Dir)
 		if err := os.WriteFile(filepath.Join(dir, "segments", filepath.Base(path)), whole[:cut], 0o600); err != nil {
 			t.Fatal(err)
@@ -63,8 +65,8 @@ func TestTornTail(t *testing.T) {
 		if cut == int64(len(whole)) {
 			height = 8
 		}
-		got, err := Verify(context.Background(), dir, nil)
-		if err != nil || got.Height != uint64(height) || height == 7 && got.Torn != cut-last.offset {
+		got, err := audit.Verify(context.Background(), dir, nil)
+		if err != nil || got.Height != uint64(height) || height == 7 && got.Torn != cut-last.Offset {
 			t.Fatalf("cut at %d: verified %+v, %v", cut, got, err)
 		}
 		n := mustOpen(t, Config{Dir: dir})
@@ -139,7 +141,7 @@ func TestUnfinishedSegment(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(cfg.Dir, "segments", segment.Name(9)), data[:size], 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := Verify(context.Background(), cfg.Dir, nil); err != nil || got.Height != 9 {
+		if got, err := audit.Verify(context.Background(), cfg.Dir, nil); err != nil || got.Height != 9 {
 			t.Fatalf("%d bytes: verified %+v, %v", size, got, err)
 		}
 		n := mustOpen(t, cfg)
@@ -161,10 +163,10 @@ func TestBitFlips(t *testing.T) {
 	path, p := segmentOf(t, n, damaged)
 	mustClose(t, n)
 	c.growTo(t, height+3)
-	end := p.offset + segment.FrameHeader + int64(p.length)
-	for at := p.offset; at < end; at++ {
-		length := at < p.offset+4
-		if at > p.offset+130 {
+	end := p.Offset + segment.FrameHeader + int64(p.Length)
+	for at := p.Offset; at < end; at++ {
+		length := at < p.Offset+4
+		if at > p.Offset+130 {
 			at += 10 // records, one like the other
 			if at >= end {
 				break
@@ -173,10 +175,10 @@ func TestBitFlips(t *testing.T) {
 		dir := copyDir(t, cfg.Dir)
 		flip(t, filepath.Join(dir, "segments", filepath.Base(path)), at)
 
-		_, err := Verify(context.Background(), dir, nil)
+		_, err := audit.Verify(context.Background(), dir, nil)
 		var bad *chain.BlockError
 		if !errors.As(err, &bad) || bad.Block != damaged || !errors.Is(err, ErrDamaged) {
-			t.Fatalf("byte %d: Verify says %v", at-p.offset, err)
+			t.Fatalf("byte %d: Verify says %v", at-p.Offset, err)
 		}
 		if at%2 == 0 {
 			if err := os.Remove(filepath.Join(dir, "index")); err != nil {
@@ -203,7 +205,7 @@ func TestHeadersBehindADamagedOne(t *testing.T) {
 	_, cfg := filled(t, 5, height)
 	n := mustOpen(t, cfg)
 	path, p := segmentOf(t, n, damaged)
-	flip(t, path, p.offset+segment.FrameHeader+60)
+	flip(t, path, p.Offset+segment.FrameHeader+60)
 	size := n.Status().Size
 	for _, c := range []struct {
 		from uint64
@@ -225,10 +227,10 @@ func TestLostBlocks(t *testing.T) {
 		n := mustOpen(t, cfg)
 		path, p := segmentOf(t, n, damaged)
 		first := uint64(damaged)
-		_, seg, _ := n.index.get(damaged)
+		_, seg, _ := n.index.Get(damaged)
 		end := uint64(damaged)
 		for {
-			if _, s, _ := n.index.get(end); s != seg {
+			if _, s, _ := n.index.Get(end); s != seg {
 				break
 			}
 			end++
@@ -240,7 +242,7 @@ func TestLostBlocks(t *testing.T) {
 				t.Fatal(err)
 			}
 		} else {
-			flip(t, path, p.offset)
+			flip(t, path, p.Offset)
 		}
 		if err := os.Remove(filepath.Join(cfg.Dir, "index")); err != nil {
 			t.Fatal(err)
@@ -250,7 +252,7 @@ func TestLostBlocks(t *testing.T) {
 			bad = append(bad, b)
 		}
 		var blockErr *chain.BlockError
-		if _, err := Verify(context.Background(), cfg.Dir, nil); !errors.As(err, &blockErr) || blockErr.Block != first {
+		if _, err := audit.Verify(context.Background(), cfg.Dir, nil); !errors.As(err, &blockErr) || blockErr.Block != first {
 			t.Errorf("Verify says %v, want block %d", err, first)
 		}
 		c.growTo(t, height+5)
@@ -272,10 +274,10 @@ func TestSegmentGoneIndexThere(t *testing.T) {
 	const height = 60
 	c, cfg := filled(t, 6, height)
 	n := mustOpen(t, cfg)
-	_, seg, _ := n.index.get(20)
+	_, seg, _ := n.index.Get(20)
 	var bad []uint64
 	for b := range uint64(height) {
-		if _, s, _ := n.index.get(b); s == seg {
+		if _, s, _ := n.index.Get(b); s == seg {
 			bad = append(bad, b)
 		}
 	}
@@ -389,9 +391,9 @@ func TestBadTileIsNoBadBlock(t *testing.T) {
 	const height = 60
 	c, cfg := filled(t, 9, height)
 	flip(t, filepath.Join(cfg.Dir, "tiles", "00"), 512+32*40+5)
-	got, err := Verify(context.Background(), cfg.Dir, nil)
+	got, err := audit.Verify(context.Background(), cfg.Dir, nil)
 	var bad *chain.BlockError
-	if !errors.Is(err, ErrTiles) || errors.As(err, &bad) || got.Height != height {
+	if !errors.Is(err, tiles.ErrMismatch) || errors.As(err, &bad) || got.Height != height {
 		t.Fatalf("verified %+v, %v", got, err)
 	}
 	n := mustOpen(t, cfg)
@@ -427,7 +429,7 @@ func TestDamagedBlockAndNoTiles(t *testing.T) {
 	n := mustOpen(t, cfg)
 	path, p := segmentOf(t, n, damaged)
 	mustClose(t, n)
-	flip(t, path, p.offset+100)
+	flip(t, path, p.Offset+100)
 	remove(t, cfg.Dir, "tiles")
 	for range 2 {
 		n = mustOpen(t, cfg)
@@ -448,7 +450,7 @@ func TestDamagedBlockAndNoTiles(t *testing.T) {
 		}
 		mustClose(t, n)
 	}
-	flip(t, path, p.offset+100)
+	flip(t, path, p.Offset+100)
 	n = mustOpen(t, cfg)
 	c.check(t, n, height)
 	mustClose(t, n)
@@ -462,9 +464,9 @@ func TestDamagedLastBlock(t *testing.T) {
 	n := mustOpen(t, cfg)
 	path, p := segmentOf(t, n, height-1)
 	mustClose(t, n)
-	flip(t, path, p.offset+60)
+	flip(t, path, p.Offset+60)
 	var bad *chain.BlockError
-	if _, err := Verify(context.Background(), cfg.Dir, nil); !errors.As(err, &bad) || bad.Block != height-1 {
+	if _, err := audit.Verify(context.Background(), cfg.Dir, nil); !errors.As(err, &bad) || bad.Block != height-1 {
 		t.Errorf("Verify says %v", err)
 	}
 	n = mustOpen(t, cfg)

@@ -8,19 +8,21 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/storagenode/blockindex"
 	"github.com/chainstore/chainstore/storagenode/segment"
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Leaves are not kept: they are made again from the records, payloads and all, so a bundle of large records is work for the disk. Only so
-// many are made at a time, each with no more in memory than a piece of a block: entryBytes, or one record where that is larger.
+// Leaves are not stored. They are computed from the records, payloads included, so a bundle of large records is work for
+// the disk. bundleWorkers bounds the calls that do that at a time. Each has no more in memory than a piece of a block:
+// entryBytes, or one record if that is larger.
 const (
 	bundleWorkers = 2
 	entryBytes    = 1 << 20
 )
 
-// Tiles reads tiles of the tree's hashes as they stand on disk: nothing is proven. It answers ReadBehind where the node's tree is too small
-// for one of them.
+// Tiles reads tiles of the tree's hashes as they are on disk: nothing is proven. The status is ReadBehind if the node's
+// tree is too small for one of them.
 func (n *Node) Tiles(list []tlog.Tile) wire.TileData {
 	n.life.RLock()
 	defer n.life.RUnlock()
@@ -31,7 +33,8 @@ func (n *Node) Tiles(list []tlog.Tile) wire.TileData {
 			return wire.TileData{Status: wire.ReadBehind}
 		}
 		var err error
-		if answer.Tiles[i], err = n.tiles.Row(nil, t.L*wire.TileHeight/chain.SubtreeLevel, uint64(t.N)*wire.TileWidth, t.W); err != nil {
+		level := t.L * wire.TileHeight / chain.SubtreeLevel
+		if answer.Tiles[i], err = n.tiles.Row(nil, level, uint64(t.N)*wire.TileWidth, t.W); err != nil {
 			n.log.Error("hashes of the tree cannot be read", "tile", t.Path(), "error", err)
 			return wire.TileData{Status: wire.ReadBad}
 		}
@@ -39,8 +42,9 @@ func (n *Node) Tiles(list []tlog.Tile) wire.TileData {
 	return answer
 }
 
-// Entries makes the data of count leaves from one on: of records from the blocks, of seals their headers. Each was held against the leaf
-// hash on disk. It waits while others are at it, and ends with ctx, whose error is the only one.
+// Entries returns the data of count leaves from one on: computed from the blocks for records, the headers for seals. Each
+// was compared with the leaf hash on disk. Entries waits while other calls read, and ends with ctx, whose error is the
+// only one.
 func (n *Node) Entries(ctx context.Context, first uint64, count int) (wire.Entries, error) {
 	select {
 	case n.bundles <- struct{}{}:
@@ -60,14 +64,14 @@ func (n *Node) Entries(ctx context.Context, first uint64, count int) (wire.Entri
 			if run.next >= n.Status().Size { // a repair has cut the chain meanwhile
 				return wire.Entries{Status: wire.ReadBehind}, nil
 			}
-			n.log.Error("leaves cannot be made again", "block", run.block, "leaf", run.next, "error", err)
+			n.log.Error("leaves cannot be computed", "block", run.block, "leaf", run.next, "error", err)
 			return wire.Entries{Status: wire.ReadBad, Block: run.block}, nil
 		}
 	}
 	return wire.Entries{Bundle: run.bundle}, nil
 }
 
-// entryRun makes the entries of a run of leaves.
+// entryRun computes the entries of a run of leaves.
 type entryRun struct {
 	n         *Node
 	next, end uint64 // leaves that are left
@@ -76,47 +80,41 @@ type entryRun struct {
 	buf       []byte // for pieces of blocks
 }
 
-// readPiece makes the next entries: those of a piece of a block's records, or of its seal. No lock is held for longer. What failed is tried again
-// where a repair replaced the block's file meanwhile.
+// readPiece computes the next entries: those of a piece of a block's records, or of its seal. It holds life for no longer.
 func (e *entryRun) readPiece() error {
 	n := e.n
 	n.life.RLock()
 	defer n.life.RUnlock()
-	next, made := e.next, len(e.bundle)
-	return n.steady(func() error {
-		e.next, e.bundle = next, e.bundle[:made]
-		block, p, ok := n.index.find(next)
-		e.block = block
-		if !ok || p.lost() || next >= p.next() {
-			return fmt.Errorf("%w: leaf %d is of no block that is here", ErrDamaged, next)
-		}
-		if next == p.first+uint64(p.count) {
-			return e.seal(block)
-		}
-		_, seg, _ := n.index.get(block)
-		return e.records(&p, seg)
-	})
+	block, p, ok := n.index.Find(e.next)
+	e.block = block
+	if !ok || p.Lost() || e.next >= p.Next() {
+		return fmt.Errorf("%w: leaf %d belongs to no block that is here", ErrDamaged, e.next)
+	}
+	if e.next == p.First+uint64(p.Count) {
+		return e.addSeal()
+	}
+	return e.addRecords()
 }
 
-// records makes the entries that are due of a block's records, as many as a piece has.
-func (e *entryRun) records(p *place, seg uint64) error {
-	from := uint32(e.next - p.first)
-	to := uint32(min(e.end-p.first, uint64(p.count)))
-	if uint64(p.length) < uint64(chain.BlockOverhead(p.count))+chain.RecordOverhead {
-		return fmt.Errorf("%w: %d bytes cannot hold %d records", ErrDamaged, p.length, p.count)
-	}
+// addRecords adds the entries of the next records of the block, as many as fit a piece.
+func (e *entryRun) addRecords() error {
 	var ends []uint32
-	err := e.n.files.with(seg, func(f segment.File) (err error) {
-		if ends, err = readEnds(f, p, from, to); err != nil {
+	err := e.n.files.read(e.block, func(p blockindex.Place, f segment.File) (err error) {
+		from := uint32(e.next - p.First)
+		to := uint32(min(e.end-p.First, uint64(p.Count)))
+		if uint64(p.Length) < uint64(chain.BlockOverhead(p.Count))+chain.RecordOverhead {
+			return fmt.Errorf("%w: %d bytes cannot hold %d records", ErrDamaged, p.Length, p.Count)
+		}
+		if ends, err = readEnds(f, &p, from, to); err != nil {
 			return err
 		}
-		whole := 2 // a record, and those that fit behind it
-		for whole < len(ends) && ends[whole]-ends[0] <= entryBytes {
-			whole++
+		fit := 2 // one record, and those that fit after it
+		for fit < len(ends) && ends[fit]-ends[0] <= entryBytes {
+			fit++
 		}
-		ends = ends[:whole]
-		e.buf = growTo(e.buf, int(ends[whole-1]-ends[0]))
-		_, err = f.ReadAt(e.buf, p.offset+segment.FrameHeader+int64(chain.BlockOverhead(p.count))+int64(ends[0]))
+		ends = ends[:fit]
+		e.buf = growTo(e.buf, int(ends[fit-1]-ends[0]))
+		_, err = f.ReadAt(e.buf, p.Offset+segment.FrameHeader+int64(chain.BlockOverhead(p.Count))+int64(ends[0]))
 		return err
 	})
 	if err != nil {
@@ -127,30 +125,30 @@ func (e *entryRun) records(p *place, seg uint64) error {
 		return err
 	}
 	for i, leaf := range leaves {
-		if err := e.record(e.buf[ends[i]-ends[0]:ends[i+1]-ends[0]], leaf); err != nil {
+		if err := e.addRecord(e.buf[ends[i]-ends[0]:ends[i+1]-ends[0]], leaf); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// readEnds reads where records of a block end, the one before the first among them: of to-from records it tells to-from+1 places.
-func readEnds(f segment.File, p *place, from, to uint32) ([]uint32, error) {
+// readEnds reads where records of a block end, and before them where the first one begins: to-from+1 offsets.
+func readEnds(f segment.File, p *blockindex.Place, from, to uint32) ([]uint32, error) {
 	ends := make([]uint32, 0, to-from+1)
-	at := p.offset + segment.FrameHeader + chain.HeaderSize + 4*(int64(from)-1)
+	at := p.Offset + segment.FrameHeader + chain.HeaderSize + 4*(int64(from)-1)
 	raw := make([]byte, 4*(to-from+1))
 	into := raw
-	if from == 0 { // before the first record stands no end
+	if from == 0 { // no end precedes the first record
 		into, at = raw[4:], at+4
 	}
 	if _, err := f.ReadAt(into, at); err != nil {
 		return nil, err
 	}
-	last, limit := uint32(0), p.length-uint32(chain.BlockOverhead(p.count))
+	last, limit := uint32(0), p.Length-uint32(chain.BlockOverhead(p.Count))
 	for len(raw) > 0 {
 		end := binary.BigEndian.Uint32(raw)
 		if end < last || end > limit {
-			return nil, fmt.Errorf("%w: the table of ends is not one", ErrDamaged)
+			return nil, fmt.Errorf("%w: the block's table of ends is damaged", ErrDamaged)
 		}
 		ends, last, raw = append(ends, end), end, raw[4:]
 	}
@@ -164,14 +162,14 @@ func growTo(buf []byte, size int) []byte {
 	return buf[:size]
 }
 
-// record makes the entry of an encoded record, and holds it against its leaf hash.
-func (e *entryRun) record(encoded []byte, leaf chain.Hash) error {
+// addRecord adds the entry of an encoded record, after comparing it with its leaf hash.
+func (e *entryRun) addRecord(encoded []byte, leaf chain.Hash) error {
 	if size, err := chain.EncodedRecordSize(encoded); err != nil || size != len(encoded) {
-		return fmt.Errorf("%w: %d bytes are no record", ErrDamaged, len(encoded))
+		return fmt.Errorf("%w: %d bytes are not a record", ErrDamaged, len(encoded))
 	}
 	made := chain.EncodedLeaf(encoded, chain.EncodedCommit(encoded))
 	if made.Hash() != leaf {
-		return fmt.Errorf("%w: a record, or its leaf hash: they do not fit", ErrDamaged)
+		return fmt.Errorf("%w: a record does not fit its leaf hash", ErrDamaged)
 	}
 	var buf [chain.LeafSize]byte
 	e.bundle = wire.AppendEntry(e.bundle, made.AppendTo(buf[:0]))
@@ -179,17 +177,17 @@ func (e *entryRun) record(encoded []byte, leaf chain.Hash) error {
 	return nil
 }
 
-// seal makes the entry of a block's seal.
-func (e *entryRun) seal(block uint64) error {
+// addSeal adds the entry of the block's seal.
+func (e *entryRun) addSeal() error {
 	r := e.n.reader()
 	defer r.release(e.n)
-	h, err := r.headerOnce(e.n, block)
+	h, err := r.header(e.n, e.block)
 	if err != nil {
 		return err
 	}
 	leaf, err := e.n.tiles.Leaves(nil, e.next, 1)
 	if err == nil && leaf[0] != h.SealHash() {
-		err = fmt.Errorf("%w: the header, or the seal's leaf hash: they do not fit", ErrDamaged)
+		err = fmt.Errorf("%w: the header does not fit the seal's leaf hash", ErrDamaged)
 	}
 	if err != nil {
 		return err

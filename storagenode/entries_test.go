@@ -119,33 +119,33 @@ func TestEntriesOfDamage(t *testing.T) {
 	c, cfg := filled(t, 5, 12)
 	n := mustOpen(t, cfg)
 	const broken = 7
-	p, seg, _ := n.index.get(broken)
-	path := filepath.Join(n.segmentsDir(), segment.Name(seg))
+	p, seg, _ := n.index.Get(broken)
+	path := filepath.Join(n.dir.Segments(), segment.Name(seg))
 	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	first := c.blocks[broken].Header.First
 	for name, at := range map[string]int64{
-		"payload": p.end() - 1, "ends": p.offset + segment.FrameHeader + chain.HeaderSize + 3,
-		"header": p.offset + segment.FrameHeader + 60, "number": p.offset + segment.FrameHeader + 9,
+		"payload": p.End() - 1, "ends": p.Offset + segment.FrameHeader + chain.HeaderSize + 3,
+		"header": p.Offset + segment.FrameHeader + 60, "number": p.Offset + segment.FrameHeader + 9,
 	} {
 		changed := bytes.Clone(data)
 		changed[at] ^= 0x55
 		if err := os.WriteFile(path, changed, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		all, err := n.Entries(t.Context(), first, int(p.count)+1)
+		all, err := n.Entries(t.Context(), first, int(p.Count)+1)
 		if err != nil || all.Status != wire.ReadBad || all.Block != broken || all.Bundle != nil {
 			t.Errorf("%s: %+v, %v", name, all, err)
 		}
 		mustEntries(t, n, 0, int(first))
-		mustEntries(t, n, p.next(), 3)
+		mustEntries(t, n, p.Next(), 3)
 	}
 	if err := os.WriteFile(path, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	mustEntries(t, n, first, int(p.count)+1)
+	mustEntries(t, n, first, int(p.Count)+1)
 }
 
 // TestEntriesWaitForTheirTurn: no more are made at a time than may be, and who waits goes away with its request.

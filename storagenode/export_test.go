@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/storagenode/audit"
 	"github.com/chainstore/chainstore/storagenode/segment"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -55,7 +56,7 @@ func TestReadFolder(t *testing.T) {
 	before := tree(t, cfg.Dir)
 	v := chain.NewVerifier(chain.Head{})
 	last, all, given := int64(0), int64(0), 0
-	head, err := ReadFolder(t.Context(), cfg.Dir, func(done, total int64) { last, all = done, total }, func(b *chain.Block, head chain.Head) error {
+	head, err := audit.ReadFolder(t.Context(), cfg.Dir, func(done, total int64) { last, all = done, total }, func(b *chain.Block, head chain.Head) error {
 		if !bytes.Equal(b.Bytes(), c.blocks[given].Bytes()) {
 			t.Errorf("block %d is another", given)
 		}
@@ -72,7 +73,7 @@ func TestReadFolder(t *testing.T) {
 		t.Error("the folder was changed")
 	}
 	stop := errors.New("enough")
-	if head, err := ReadFolder(t.Context(), cfg.Dir, nil, func(b *chain.Block, _ chain.Head) error {
+	if head, err := audit.ReadFolder(t.Context(), cfg.Dir, nil, func(b *chain.Block, _ chain.Head) error {
 		if b.Header.Block == 3 {
 			return stop
 		}
@@ -83,18 +84,18 @@ func TestReadFolder(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(stop)
 	nothing := func(*chain.Block, chain.Head) error { return nil }
-	if _, err := ReadFolder(ctx, cfg.Dir, nil, nothing); !errors.Is(err, stop) {
+	if _, err := audit.ReadFolder(ctx, cfg.Dir, nil, nothing); !errors.Is(err, stop) {
 		t.Errorf("cancelled: %v", err)
 	}
-	if _, err := ReadFolder(t.Context(), t.TempDir(), nil, nothing); err == nil {
+	if _, err := audit.ReadFolder(t.Context(), t.TempDir(), nil, nothing); err == nil {
 		t.Error("no folder of a node was read")
 	}
 	n := mustOpen(t, cfg)
 	path, p := segmentOf(t, n, 7)
 	mustClose(t, n)
-	flip(t, path, p.offset+segment.FrameHeader+int64(p.length)-1)
+	flip(t, path, p.Offset+segment.FrameHeader+int64(p.Length)-1)
 	var bad *chain.BlockError
-	if head, err := ReadFolder(t.Context(), cfg.Dir, nil, nothing); !errors.As(err, &bad) || bad.Block != 7 || head.Height != 7 {
+	if head, err := audit.ReadFolder(t.Context(), cfg.Dir, nil, nothing); !errors.As(err, &bad) || bad.Block != 7 || head.Height != 7 {
 		t.Errorf("a damaged block: %v at %d", err, head.Height)
 	}
 }

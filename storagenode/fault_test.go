@@ -248,7 +248,7 @@ func TestDamageAfterCrash(t *testing.T) {
 		c.putAll(t, n)
 		path, p := segmentOf(t, n, 25)
 		crash(t, n)
-		flip(t, path, p.offset+90)
+		flip(t, path, p.Offset+90)
 		if !index {
 			remove(t, cfg.Dir, "index")
 		}
@@ -258,7 +258,7 @@ func TestDamageAfterCrash(t *testing.T) {
 		c.putAll(t, n)
 		c.check(t, n, 44, 25)
 		mustClose(t, n)
-		flip(t, path, p.offset+90)
+		flip(t, path, p.Offset+90)
 		n = mustOpen(t, cfg)
 		c.check(t, n, 44)
 		mustClose(t, n)

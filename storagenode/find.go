@@ -14,26 +14,35 @@ import (
 // indexWait is how long a query waits for the index to reach a block that the chain has already.
 const indexWait = time.Second
 
-// Find looks records up in the index, in order. An answer is a hint: the reader proves each hit. That a hit has the key that was asked
-// for was looked at. Where the index does not reach the query's begin there are none, and End is that begin. Errors: ErrDamaged.
+// Find looks records up in the index, in order. An answer is a hint: the reader proves each hit. Find has compared the
+// key of each hit with the one in the query. If the index does not reach the query's begin, there are no hits, and End is
+// that begin. Errors: ErrDamaged.
 func (n *Node) Find(ctx context.Context, q wire.RecordQuery) (wire.RecordHits, error) {
-	n.follower.Load().reach(ctx, min(q.To, n.Status().Size))
+	n.indexer.awaitQuery(ctx, min(q.To, n.Status().Size))
 	n.life.RLock()
 	defer n.life.RUnlock()
-	from, to := n.bound(&q)
-	_, indexed, _ := n.follower.Load().index.End()
+	from, to := n.leavesOf(&q)
+	index := n.indexer.index
+	_, indexed, _ := index.End()
 	switch {
 	case from >= to && to <= indexed && to < q.To, from == q.To:
 		return wire.RecordHits{End: q.To}, nil
 	case from >= indexed:
-		return wire.RecordHits{End: from}, nil // what is before Since is told all the same
+		return wire.RecordHits{End: from}, nil // nothing before Since is a hit
 	}
+	var found []uint64
+	var end uint64
+	var err error
 	g := records.Range{From: from, To: to, Limit: q.Limit}
-	found, end, err := n.lookUp(&q, g)
+	if q.Key == "" {
+		found, end, err = index.ByProject(q.Project, g)
+	} else {
+		found, end, err = index.ByKey(q.Project, q.Key, g)
+	}
 	if err != nil {
 		return wire.RecordHits{}, err
 	}
-	hits, err := n.places(found)
+	hits, err := n.hitsOf(found)
 	if err != nil {
 		return wire.RecordHits{}, err
 	}
@@ -41,62 +50,48 @@ func (n *Node) Find(ctx context.Context, q wire.RecordQuery) (wire.RecordHits, e
 		hits = n.withKey(hits, q.Project, q.Key)
 	}
 	if end == to {
-		end = q.To // what is between is too young
+		end = q.To // the leaves between are after Until
 	}
 	return wire.RecordHits{Hits: hits, End: end}, nil
 }
 
-func (n *Node) lookUp(q *wire.RecordQuery, g records.Range) ([]uint64, uint64, error) {
-	index := n.follower.Load().index
-	if q.Key == "" {
-		return index.ByProject(q.Project, g)
-	}
-	return index.ByKey(q.Project, q.Key, g)
-}
-
-// FindHash finds the leaves that may have a hash, a seal where it may be its block's. End is up to which leaf the index goes, for which
-// it waits as Find does. Errors: ErrDamaged.
+// FindHash finds the leaves that may have a hash, and the seal if it may be that of its block. End is the leaf up to which
+// the index goes. FindHash waits for the index as Find does. Errors: ErrDamaged.
 func (n *Node) FindHash(ctx context.Context, h chain.Hash) (wire.RecordHits, error) {
-	n.follower.Load().reach(ctx, n.Status().Size)
+	n.indexer.awaitQuery(ctx, n.Status().Size)
 	n.life.RLock()
 	defer n.life.RUnlock()
-	found, end, err := n.follower.Load().index.ByHash(h)
+	found, end, err := n.indexer.index.ByHash(h)
 	if err != nil {
 		return wire.RecordHits{}, err
 	}
-	hits, err := n.places(found)
+	hits, err := n.hitsOf(found)
 	return wire.RecordHits{Hits: hits, End: end}, err
 }
 
-// reach is await for as long as a query waits.
-func (f *follower) reach(ctx context.Context, leaf uint64) {
-	ctx, cancel := context.WithTimeout(ctx, indexWait)
-	defer cancel()
-	f.await(ctx, leaf)
-}
-
-// places finds the blocks of leaves.
-func (n *Node) places(leaves []uint64) ([]wire.Hit, error) {
+// hitsOf finds the blocks of leaves.
+func (n *Node) hitsOf(leaves []uint64) ([]wire.Hit, error) {
 	hits := make([]wire.Hit, 0, len(leaves))
 	for _, leaf := range leaves {
-		block, p, ok := n.index.find(leaf)
-		if !ok || p.lost() || leaf > p.first+uint64(p.count) {
-			return nil, fmt.Errorf("%w: the index of records tells of leaf %d, which is of no block that is here", ErrDamaged, leaf)
+		block, p, ok := n.index.Find(leaf)
+		if !ok || p.Lost() || leaf > p.First+uint64(p.Count) {
+			return nil, fmt.Errorf("%w: the index of records names leaf %d, which belongs to no block that is here",
+				ErrDamaged, leaf)
 		}
-		hits = append(hits, wire.Hit{Index: leaf, Block: block, Offset: uint32(leaf - p.first)})
+		hits = append(hits, wire.Hit{Index: leaf, Block: block, Offset: uint32(leaf - p.First)})
 	}
 	return hits, nil
 }
 
-// withKey drops the hits that have another key of the same tag. One that cannot be read stays: another node may have it.
+// withKey drops the hits that have another key with the same tag. A record that cannot be read stays: another node may
+// have it.
 func (n *Node) withKey(hits []wire.Hit, project uint32, key string) []wire.Hit {
 	r := n.reader()
 	defer r.release(n)
 	kept := hits[:0]
 	for i, hit := range hits {
 		r.left = len(hits) - i
-		p, seg, _ := n.index.get(hit.Block)
-		encoded, err := n.readAt(r, &p, seg, hit.Offset)
+		encoded, err := r.record(n, wire.Place{Block: hit.Block, Offset: hit.Offset})
 		if err == nil {
 			if record, err := chain.ParseRecord(encoded); err == nil && (record.Key != key || record.Project != project) {
 				continue
@@ -107,9 +102,9 @@ func (n *Node) withKey(hits []wire.Hit, project uint32, key string) []wire.Hit {
 	return kept
 }
 
-// bound gives the leaves that a query goes through: from its Since, and up to its Until, as times never run backwards along the chain.
-// Where the time of a block cannot be read, the bounds are wider than they need be.
-func (n *Node) bound(q *wire.RecordQuery) (from, to uint64) {
+// leavesOf returns the leaves that a query covers: from its Since up to its Until. Times never run backwards along the
+// chain. If the time of a block cannot be read, the bounds are wider than necessary.
+func (n *Node) leavesOf(q *wire.RecordQuery) (from, to uint64) {
 	from, to = q.From, q.To
 	if q.Since > 0 {
 		first, _, _ := n.leafAt(q.Since)
@@ -123,8 +118,8 @@ func (n *Node) bound(q *wire.RecordQuery) (from, to uint64) {
 	return from, to
 }
 
-// leafAt is the first leaf whose record is not earlier than a time: one within first and last, which are the same unless its block cannot
-// be read. Where there is none yet they are the chain's size, and ok is false.
+// leafAt finds the first leaf whose record is not earlier than a time. It is between first and last, which are equal
+// unless its block cannot be read. If there is none yet, both are the chain's size and ok is false.
 func (n *Node) leafAt(time uint64) (first, last uint64, ok bool) {
 	status := n.Status()
 	r := n.reader()
@@ -139,19 +134,19 @@ func (n *Node) leafAt(time uint64) (first, last uint64, ok bool) {
 	if block >= status.Height {
 		return status.Size, status.Size, false
 	}
-	p, _, _ := n.index.get(block)
+	p, _, _ := n.index.Get(block)
 	data, err := n.block(block)
 	if err != nil {
-		return p.first, p.next(), true
+		return p.First, p.Next(), true
 	}
 	b, err := chain.ParseBlock(data)
 	if err != nil {
-		return p.first, p.next(), true
+		return p.First, p.Next(), true
 	}
 	offset := sort.Search(int(b.Header.Count), func(i int) bool {
 		record, err := b.Record(uint32(i))
 		return err != nil || record.Time >= time
 	})
-	leaf := p.first + uint64(offset)
+	leaf := p.First + uint64(offset)
 	return leaf, leaf, true
 }

@@ -18,14 +18,14 @@ func upToDate(t testing.TB, n *Node) {
 	end := time.Now().Add(time.Minute)
 	for {
 		status := n.Status()
-		blocks, leaves, last := n.follower.Load().index.End()
+		blocks, leaves, last := n.indexer.index.End()
 		if blocks == status.Height && leaves == status.Size && last == status.Hash {
 			return
 		}
 		if time.Now().After(end) {
 			t.Fatalf("the index goes up to block %d, leaf %d; the chain to block %d, leaf %d", blocks, leaves, status.Height, status.Size)
 		}
-		n.follower.Load().poke()
+		n.indexer.chainGrew()
 		time.Sleep(time.Millisecond) // what is waited for is looked at again
 	}
 }
@@ -80,7 +80,7 @@ func mended(t *testing.T, n *Node, find func() (wire.RecordHits, error)) (found 
 		if found, err = find(); !errors.Is(err, ErrDamaged) || time.Now().After(end) {
 			return found, err
 		}
-		n.follower.Load().poke()
+		n.indexer.chainGrew()
 		time.Sleep(time.Millisecond) // what is waited for is looked at again
 	}
 }
@@ -203,7 +203,7 @@ func TestIndexAfterACrash(t *testing.T) {
 	c.indexed(t, n, 30)
 	crash(t, n)
 	// The index knows of blocks that the chain has lost.
-	list := segmentFiles(t, cfg.Dir)
+	list := listSegments(t, cfg.Dir)
 	must(t, os.Remove(list[len(list)-1]))
 	n = mustOpen(t, cfg)
 	height := int(n.Status().Height)
@@ -215,7 +215,7 @@ func TestIndexAfterACrash(t *testing.T) {
 	c.indexed(t, n, 30)
 }
 
-func segmentFiles(t *testing.T, dir string) []string {
+func listSegments(t *testing.T, dir string) []string {
 	t.Helper()
 	list, err := filepath.Glob(filepath.Join(dir, "segments", "*.seg"))
 	if err != nil || len(list) < 2 {
@@ -231,8 +231,8 @@ func TestIndexPassesOverLostBlocks(t *testing.T) {
 	n := mustOpen(t, cfg)
 	path, p := segmentOf(t, n, damaged)
 	mustClose(t, n)
-	must(t, os.RemoveAll(n.recordsDir()))
-	flip(t, path, p.offset+60)
+	must(t, os.RemoveAll(n.dir.Records()))
+	flip(t, path, p.Offset+60)
 	n = mustOpen(t, cfg)
 	found, err := n.Find(t.Context(), wire.RecordQuery{Project: 1, To: n.Status().Size, Limit: 1000})
 	if err != nil || found.End > c.blocks[damaged].Header.First {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/storagenode/audit"
 	"github.com/chainstore/chainstore/storagenode/segment"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -49,7 +50,7 @@ func FuzzSegment(f *testing.F) {
 		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		before, verifyErr := Verify(context.Background(), dir, nil)
+		before, verifyErr := audit.Verify(context.Background(), dir, nil)
 		n, err := Open(Config{Dir: dir})
 		if err != nil {
 			return // told, and nothing served
@@ -135,35 +136,6 @@ func FuzzIndex(f *testing.F) {
 		c.check(t, n, 8)
 		if err := n.Close(); err != nil {
 			t.Fatal(err)
-		}
-	})
-}
-
-// FuzzSynced parses a tiles/synced of any bytes.
-func FuzzSynced(f *testing.F) {
-	path := filepath.Join(f.TempDir(), "synced")
-	c := newTestChain(1)
-	c.growTo(f, 6)
-	for _, head := range []chain.Head{{}, c.verifier.Head()} {
-		if err := writeSynced(path, head); err != nil {
-			f.Fatal(err)
-		}
-		data, err := os.ReadFile(path)
-		if err != nil {
-			f.Fatal(err)
-		}
-		f.Add(data)
-	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		head, err := parseSynced(data)
-		if err != nil {
-			return
-		}
-		if err := writeSynced(path, head); err != nil {
-			t.Fatal(err)
-		}
-		if back, err := os.ReadFile(path); err != nil || !bytes.Equal(back, data) {
-			t.Fatalf("written back as %x, %v", back, err)
 		}
 	})
 }

@@ -9,11 +9,18 @@ import (
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/storagenode/blockindex"
 	"github.com/chainstore/chainstore/storagenode/segment"
 	"github.com/chainstore/chainstore/wire"
 )
 
 const startTime = 1_700_000_000_000
+
+// Sizes of the index file, in bytes.
+const (
+	indexHeader = 8
+	indexEntry  = 28
+)
 
 // testChain grows a chain and keeps it whole in memory, so that a node can be held against it.
 type testChain struct {
@@ -113,7 +120,7 @@ func mustClose(t testing.TB, n *Node) {
 // crash gives up a node as the end of its process would: nothing is synced any more.
 func crash(t testing.TB, n *Node) {
 	t.Helper()
-	if err := n.follower.Load().stop(); err != nil {
+	if err := n.indexer.stop(); err != nil {
 		t.Fatal(err)
 	}
 	n.mu.Lock()
@@ -249,13 +256,13 @@ func (c *testChain) checkHeaders(t testing.TB, n *Node, height int) {
 }
 
 // segmentOf is the file that a block stands in, and its frame's offset there.
-func segmentOf(t testing.TB, n *Node, number uint64) (path string, p place) {
+func segmentOf(t testing.TB, n *Node, number uint64) (path string, p blockindex.Place) {
 	t.Helper()
-	p, seg, ok := n.index.get(number)
+	p, seg, ok := n.index.Get(number)
 	if !ok {
 		t.Fatalf("no block %d", number)
 	}
-	return filepath.Join(n.segmentsDir(), segment.Name(seg)), p
+	return filepath.Join(n.dir.Segments(), segment.Name(seg)), p
 }
 
 func flip(t testing.TB, path string, offset int64) {

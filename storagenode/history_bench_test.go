@@ -37,7 +37,7 @@ func BenchmarkHistory(b *testing.B) {
 		for b.Loop() {
 			b.StopTimer()
 			n := mustOpen(b, Config{Dir: dir})
-			if err := n.follower.Load().index.Cut(0); err != nil {
+			if err := n.indexer.index.Cut(0); err != nil {
 				b.Fatal(err)
 			}
 			b.StartTimer()
@@ -45,7 +45,7 @@ func BenchmarkHistory(b *testing.B) {
 			b.StopTimer()
 			disk = folderSize(b, filepath.Join(dir, "records"))
 			with := heap()
-			if err := n.follower.Load().stop(); err != nil {
+			if err := n.indexer.stop(); err != nil {
 				b.Fatal(err)
 			}
 			memory = with - heap()

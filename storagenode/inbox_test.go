@@ -1,21 +1,19 @@
 package storagenode
 
 import (
-	"bytes"
-	"encoding/binary"
 	"errors"
 	"os"
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/storagenode/segment"
+	"github.com/chainstore/chainstore/storagenode/inbox"
 	"github.com/chainstore/chainstore/wire"
 )
 
 func TestInbox(t *testing.T) {
 	c := newTestChain(50)
 	c.growTo(t, 12)
-	cfg := Config{Dir: memDir(t), InboxBytes: 6 * inboxUnit}
+	cfg := Config{Dir: memDir(t), InboxBytes: 6 * inbox.Unit}
 	n := mustOpen(t, cfg)
 	put := func(number uint64) (Status, error) { return n.PutInbox(number, c.blocks[number].Bytes()) }
 	for number := range uint64(3) {
@@ -46,8 +44,8 @@ func TestInbox(t *testing.T) {
 	}
 	crash(t, n)
 	must(t, os.WriteFile(cfg.Dir+"/inbox/.00000000000000000009.block.tmp-1", []byte("half"), 0o600))
-	damaged := n.inboxPath(6)
-	flip(t, damaged, inboxHeader+40)
+	damaged := n.inbox.Path(6)
+	flip(t, damaged, 8+8+4+40)
 	n = mustOpen(t, cfg)
 	if got := n.Status().Inbox; got != (chain.Range{From: 10, To: 11}) {
 		t.Errorf("after a crash: %v", got)
@@ -138,33 +136,6 @@ func TestInboxFaults(t *testing.T) {
 	}
 }
 
-// TestInboxFormat holds the bytes of a file of the inbox against their drawing.
-func TestInboxFormat(t *testing.T) {
-	want := append([]byte("CSIB\x01\x00\x00\x00"), 0, 0, 0, 0, 0, 0, 0, 7, 0, 0, 0, 5)
-	want = append(want, "block"...)
-	want = binary.BigEndian.AppendUint32(want, segment.Checksum(want))
-	got := appendInbox(nil, 7, []byte("block"))
-	if !bytes.Equal(got, want) {
-		t.Errorf("got  %x\nwant %x", got, want)
-	}
-	for i := range got {
-		bad := bytes.Clone(got)
-		bad[i] ^= 2
-		if b, err := parseInbox(bad, 7); err == nil {
-			t.Errorf("byte %d flipped: %q", i, b)
-		}
-		if _, err := parseInbox(got[:i], 7); err == nil {
-			t.Errorf("cut to %d bytes", i)
-		}
-	}
-	if b, err := parseInbox(got, 7); err != nil || string(b) != "block" {
-		t.Errorf("%q, %v", b, err)
-	}
-	if _, err := parseInbox(got, 8); !errors.Is(err, ErrDamaged) {
-		t.Errorf("another block's file: %v", err)
-	}
-}
-
 // What no leader can have sent does not keep new blocks out: blocks come in order, so what stands behind a gap is moved aside.
 func TestStrayInInbox(t *testing.T) {
 	c := newTestChain(51)
@@ -173,7 +144,7 @@ func TestStrayInInbox(t *testing.T) {
 	n := mustOpen(t, cfg)
 	mustClose(t, n)
 	const far = 1 << 40
-	must(t, os.WriteFile(n.inboxPath(far), appendInbox(nil, far, c.blocks[1].Bytes()), 0o600))
+	must(t, os.WriteFile(n.inbox.Path(far), inbox.Encode(far, c.blocks[1].Bytes()), 0o600))
 	n = mustOpen(t, cfg)
 	if got := n.Status().Inbox; got != (chain.Range{From: far, To: far + 1}) {
 		t.Fatalf("%v", got)

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/storagenode/audit"
 	"github.com/chainstore/chainstore/storagenode/segment"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -97,9 +98,9 @@ func TestMisplacedFolders(t *testing.T) {
 func (c *testChain) misplacedWhileRunning(t *testing.T, source, n *Node, height, damaged int, name string, put func(*testing.T, string)) {
 	t.Helper()
 	path, p := segmentOf(t, n, uint64(damaged))
-	n.follower.Load().await(t.Context(), c.blocks[height-1].Header.First+1) // so that it does not write while its folder is replaced
+	n.indexer.await(t.Context(), c.blocks[height-1].Header.First+1) // so that it does not write while its folder is replaced
 	misplace(t, filepath.Join(n.cfg.Dir, name), put)
-	flip(t, path, p.end()-1)
+	flip(t, path, p.End()-1)
 	r := c.checked(t, n, height)
 	if len(r.Bad) != 1 || r.Bad[0] != (chain.Range{From: uint64(damaged), To: uint64(damaged) + 1}) || r.Unchecked != uint64(height) {
 		t.Fatalf("report %+v", r)
@@ -115,7 +116,7 @@ func (c *testChain) misplacedWhileRunning(t *testing.T, source, n *Node, height,
 	if !names("file", name+": ") || !names(chain.WrongPayload, "record ") {
 		t.Errorf("findings %+v", r.Findings)
 	}
-	kept, err := filepath.Glob(filepath.Join(n.quarantineDir(), filepath.Base(name)+".*"))
+	kept, err := filepath.Glob(filepath.Join(n.dir.Quarantine(), filepath.Base(name)+".*"))
 	if err != nil || len(kept) != 1 {
 		t.Errorf("in quarantine %q, %v", kept, err)
 	}
@@ -143,18 +144,18 @@ func TestMisplacedSegment(t *testing.T) {
 				cfg := Config{Dir: copyDir(t, filledCfg.Dir), SegmentBytes: 2000}
 				n := mustOpen(t, cfg)
 				path, _ := segmentOf(t, n, damaged)
-				_, seg, _ := n.index.get(damaged)
+				_, seg, _ := n.index.Get(damaged)
 				if !running {
 					mustClose(t, n)
 				}
 				misplace(t, path, put)
-				if _, err := Verify(context.Background(), cfg.Dir, nil); err == nil {
+				if _, err := audit.Verify(context.Background(), cfg.Dir, nil); err == nil {
 					t.Error("the offline verifier finds nothing")
 				}
 				if !running {
 					n = mustOpen(t, cfg)
 				}
-				want := chain.Range{From: seg, To: n.index.segmentEnd(seg)}
+				want := chain.Range{From: seg, To: n.index.SegmentEnd(seg)}
 				r := c.checked(t, n, height)
 				if len(r.Bad) != 1 || r.Bad[0] != want {
 					t.Fatalf("report %+v, want %+v", r, want)
@@ -186,7 +187,7 @@ func TestMisplacedAtTheStart(t *testing.T) {
 			t.Run(name+" is a "+kind, func(t *testing.T) {
 				cfg := Config{Dir: copyDir(t, filledCfg.Dir), SegmentBytes: 2000}
 				misplace(t, filepath.Join(cfg.Dir, name), put)
-				found, err := Verify(context.Background(), cfg.Dir, nil)
+				found, err := audit.Verify(context.Background(), cfg.Dir, nil)
 				if err == nil || found.Height != height || len(found.Findings) != 1 || !strings.Contains(found.Findings[0].Detail, name+": ") {
 					t.Errorf("the offline verifier says %+v, %v", found, err)
 				}
@@ -261,29 +262,6 @@ func TestSegmentsAreALinkToNowhere(t *testing.T) {
 	c.check(t, n, height)
 }
 
-// ended runs a check to its end, however it ends.
-func (c *testChain) ended(t testing.TB, n *Node, height int) wire.CheckStatus {
-	t.Helper()
-	o := wire.CheckOrder{Check: "ended", Height: uint64(height), Hash: c.statusAt(height).Hash}
-	n.jobs.mu.Lock()
-	if n.jobs.check != nil {
-		o.Check = n.jobs.check.order.Check + "+"
-	}
-	n.jobs.mu.Unlock()
-	if _, err := n.Check(o); err != nil {
-		t.Fatal(err)
-	}
-	n.jobs.mu.Lock()
-	ended := n.jobs.check.job.ended
-	n.jobs.mu.Unlock()
-	<-ended
-	status, err := n.Check(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return status
-}
-
 // failing opens no segment for reading while it is on.
 type failing struct{ on atomic.Bool }
 
@@ -312,7 +290,7 @@ func TestCheckEndsEarly(t *testing.T) {
 	}
 	// An older leader sees neither report nor error, and asks on under the same name: the node tries again, with a
 	// pause.
-	o := wire.CheckOrder{Check: n.jobs.check.order.Check, Height: height, Hash: c.statusAt(height).Hash}
+	o := wire.CheckOrder{Check: n.check.order.Check, Height: height, Hash: c.statusAt(height).Hash}
 	if again, err := n.Check(o); err != nil || again.Error == "" {
 		t.Errorf("at once: %+v, %v", again, err)
 	}
@@ -321,7 +299,7 @@ func TestCheckEndsEarly(t *testing.T) {
 	if again, err := n.Check(o); err != nil || again.Error != "" {
 		t.Errorf("after the pause: %+v, %v", again, err)
 	}
-	<-n.jobs.check.job.ended
+	<-n.check.job.ended
 	if again, err := n.Check(o); err != nil || again.Error != "" || again.Report == nil || again.Report.Unchecked != height {
 		t.Errorf("the second try: %+v, %v", again, err)
 	}
@@ -341,7 +319,7 @@ func TestCheckEndsEarlyBehindDamage(t *testing.T) {
 	}
 	n := mustOpen(t, cfg)
 	path, p := segmentOf(t, n, damaged)
-	flip(t, path, p.end()-1)
+	flip(t, path, p.End()-1)
 	late.Store(true)
 	status := c.ended(t, n, height)
 	r := status.Report

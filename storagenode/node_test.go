@@ -12,6 +12,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/internal/durable"
+	"github.com/chainstore/chainstore/storagenode/audit"
 	"github.com/chainstore/chainstore/storagenode/segment"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -52,12 +53,12 @@ func TestPutReadReopen(t *testing.T) {
 // verified runs the full verifier over a folder.
 func verified(t testing.TB, dir string, c *testChain, height int) {
 	t.Helper()
-	got, err := Verify(context.Background(), dir, nil)
+	got, err := audit.Verify(context.Background(), dir, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	at := c.statusAt(height)
-	want := Summary{Height: at.Height, Hash: at.Hash, Size: at.Size, Records: at.Size - at.Height}
+	want := audit.Summary{Height: at.Height, Hash: at.Hash, Size: at.Size, Records: at.Size - at.Height}
 	if !reflect.DeepEqual(got, want) {
 		t.Fatalf("verified %+v, want %+v", got, want)
 	}
@@ -209,7 +210,7 @@ func TestFewOpenFiles(t *testing.T) {
 	n.files.mu.Lock()
 	n.files.most = 2
 	n.files.mu.Unlock()
-	if err := n.files.forgetAll(); err != nil { // those that the index has read from already
+	if err := n.files.closeAll(); err != nil { // those that the index has read from already
 		t.Fatal(err)
 	}
 	var wg sync.WaitGroup
@@ -293,7 +294,7 @@ func TestNewerFormatChangesNothing(t *testing.T) {
 		if _, err := Open(cfg); !errors.Is(err, ErrNewerFormat) {
 			t.Errorf("%s: Open: %v", name, err)
 		}
-		if _, err := Verify(context.Background(), cfg.Dir, nil); !errors.Is(err, ErrNewerFormat) {
+		if _, err := audit.Verify(context.Background(), cfg.Dir, nil); !errors.Is(err, ErrNewerFormat) {
 			t.Errorf("%s: Verify: %v", name, err)
 		}
 		if tree(t, cfg.Dir) != before {
@@ -318,24 +319,4 @@ func tree(t testing.TB, dir string) (all string) {
 		t.Fatal(err)
 	}
 	return all
-}
-
-// TestMemoryOfIndex holds the promise of at most 64 bytes of memory a block.
-func TestMemoryOfIndex(t *testing.T) {
-	const blocks = 200_000
-	var before, after runtime.MemStats
-	runtime.GC()
-	runtime.ReadMemStats(&before)
-	x := new(index)
-	for i := range uint64(blocks) {
-		x.add(place{first: 2 * i, offset: int64(i), length: 200, count: 1})
-	}
-	runtime.GC()
-	runtime.ReadMemStats(&after)
-	if per := float64(after.HeapAlloc-before.HeapAlloc) / blocks; per > 40 {
-		t.Errorf("%.1f bytes a block", per)
-	}
-	if p, _, ok := x.get(blocks - 1); !ok || p.first != 2*(blocks-1) {
-		t.Error("lost a place")
-	}
 }

@@ -3,23 +3,23 @@ package storagenode
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/internal/durable"
+	"github.com/chainstore/chainstore/storagenode/blockindex"
+	"github.com/chainstore/chainstore/storagenode/inbox"
 	"github.com/chainstore/chainstore/storagenode/records"
-	"github.com/chainstore/chainstore/storagenode/segment"
 	"github.com/chainstore/chainstore/storagenode/tiles"
 )
 
-// Open takes hold of a data folder and makes the node that it holds. What a crash left behind the last whole block is
-// moved to quarantine/. A damaged block further in is reported in the log and reads as damaged; a node whose tree
-// cannot be known beyond it stands at the height before it, and Put says why.
+// Open opens a data folder as a node. What a crash left behind the last whole block is moved to quarantine/. A damaged
+// block before that is logged and reads as damaged. If the tree behind it cannot be known, the node's height ends before
+// it, and Put says why.
 //
-// The error wraps [durable.ErrLocked] when another process has the folder, ErrNewerFormat when a newer ChainStore wrote it.
+// The error wraps [durable.ErrLocked] if another process has the folder, ErrNewerFormat if a newer ChainStore wrote it.
 func Open(cfg Config) (*Node, error) {
 	cfg.setDefaults()
 	if err := durable.MkdirAll(cfg.Dir); err != nil {
@@ -30,13 +30,13 @@ func Open(cfg Config) (*Node, error) {
 		return nil, err
 	}
 	n := newNode(cfg, lock)
-	marked, err := n.marked()
+	marked, err := n.dir.IsMarked()
 	if err == nil {
 		n.unclean.Store(marked)
 		err = n.load()
 	}
 	if err == nil {
-		err = n.openFollower()
+		n.indexer, err = startRecordIndexer(n)
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open the storage node in %s: %w", cfg.Dir, err), n.release())
@@ -44,79 +44,65 @@ func Open(cfg Config) (*Node, error) {
 	return n, nil
 }
 
-// newNode is a node before it is loaded.
-func newNode(cfg Config, lock *durable.Lock) *Node {
-	n := &Node{cfg: cfg, log: cfg.Logger, lock: lock, failed: make(chan error, 1)}
-	n.files = files{dir: n.segmentsDir(), opener: cfg.open, most: maxOpenFiles, open: map[uint64]segment.File{}}
-	n.tiles = tiles.Empty(cfg.open, n.tilesDir())
-	n.readers.New = func() any { return new(reader) }
-	n.bundles = make(chan struct{}, bundleWorkers)
-	n.status.Store(&Status{})
-	return n
+func (n *Node) blockFolder() blockindex.Folder {
+	return blockindex.Folder{Segments: n.dir.Segments(), Index: n.dir.Index(), Open: n.cfg.open, Log: n.log}
 }
 
-// load is Open with the lock held. Up to settle it only reads.
+// load fills an empty chainState from the folder. It changes nothing on disk before all files were found to be of a
+// version that it knows.
 func (n *Node) load() error {
-	synced, err := readSynced(n.syncedPath())
+	synced, err := n.dir.ReadSynced()
 	if err != nil {
 		return err
 	}
-	if err := tiles.CheckVersion(n.tilesDir()); err != nil {
+	if err := tiles.CheckVersion(n.dir.Tiles()); err != nil {
 		return err
 	}
-	if err := records.CheckVersion(n.recordsDir()); err != nil {
+	if err := records.CheckVersion(n.dir.Records()); err != nil {
 		return err
 	}
-	if n.lost, err = readLost(n.cfg.Dir); err != nil {
+	if n.lost, err = n.dir.ReadLost(); err != nil {
 		return err
 	}
-	segments, err := n.survey()
+	found, err := blockindex.Find(n.blockFolder(), true)
 	if err != nil {
 		return err
 	}
-	entries, err := n.readIndex(segments)
-	if err != nil {
-		return err
-	}
-	n.trim(segments)
-	indexed := n.index.len()
-	if err := n.scan(segments); err != nil {
-		return err
-	}
-	if indexed < entries || entries < min(synced.Height, n.index.len()) || n.index.len() < synced.Height ||
-		slices.ContainsFunc(segments, func(s found) bool { return !s.good && s.size > 0 }) {
+	n.index = found.Index
+	n.files = newSegmentFiles(n.dir.Segments(), n.cfg.open, n.index)
+	if found.Known < found.Entries || found.Entries < min(synced.Height, n.index.Len()) ||
+		n.index.Len() < synced.Height ||
+		slices.ContainsFunc(found.Segments, func(s blockindex.Segment) bool { return !s.HeaderGood && s.Size > 0 }) {
 		n.unclean.Store(true)
 	}
 	moved := len(n.moved)
-	if err := n.clear(); err != nil {
+	if err := n.moveMisplaced(); err != nil {
 		return err
 	}
 	if len(n.moved) > moved {
 		n.unclean.Store(true)
 	}
-	if err := n.mark(); err != nil {
+	if err := n.dir.Mark(); err != nil {
 		return err
 	}
-	for _, dir := range []string{n.segmentsDir(), n.tilesDir(), n.quarantineDir(), filepath.Join(n.cfg.Dir, "inbox")} {
-		if err := durable.MkdirAll(dir); err != nil {
-			return err
-		}
-	}
-	if err := n.removeNew(); err != nil {
+	if err := n.dir.MakeSubfolders(); err != nil {
 		return err
 	}
-	if err := n.settle(segments); err != nil {
+	if err := n.removeUnfinished(); err != nil {
 		return err
 	}
-	if err := n.openIndex(min(indexed, n.index.len())); err != nil {
+	if err := n.fitSegmentEnds(found.Segments); err != nil {
 		return err
 	}
-	store, err := tiles.Open(n.cfg.open, n.tilesDir())
-	if err != nil {
+	if err := n.openIndexFile(min(found.Known, n.index.Len())); err != nil {
 		return err
 	}
-	n.tiles = store
-	if err := n.loadInbox(); err != nil {
+	if n.tiles, err = tiles.Open(n.cfg.open, n.dir.Tiles()); err != nil {
+		n.tiles = tiles.Empty(n.cfg.open, n.dir.Tiles())
+		return err
+	}
+	if n.inbox, err = inbox.Open(n.dir.Inbox()); err != nil {
+		n.inbox = new(inbox.Inbox)
 		return err
 	}
 	if err := n.replay(synced); err != nil {
@@ -126,148 +112,47 @@ func (n *Node) load() error {
 	return n.drain()
 }
 
-// found is a segment as it was found in the folder.
-type found struct {
-	first uint64
-	size  int64
-	good  bool // its header is
-}
-
-// survey looks at the header of every segment. What stands in the place of one and is no file counts as none.
-func (n *Node) survey() ([]found, error) {
-	list, err := segment.List(n.segmentsDir())
-	if err != nil && !durable.Absent(err) {
-		return nil, err
-	}
-	var segments []found
-	for _, first := range list {
-		path := filepath.Join(n.segmentsDir(), segment.Name(first))
-		size, err := checkSegment(path, first)
-		if durable.Absent(err) {
-			n.log.Error("something else stands in the place of a segment", "file", path, "error", err)
-			continue
-		}
-		if errors.Is(err, ErrDamaged) {
-			n.log.Error("a segment has no good header", "file", path, "error", err)
-		} else if err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
-		}
-		segments = append(segments, found{first: first, size: size, good: err == nil})
-	}
-	return segments, nil
-}
-
-func checkSegment(path string, first uint64) (size int64, err error) {
-	f, err := durable.OpenFile(path, os.O_RDONLY, 0)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = f.Close() }() // only read
-	info, err := f.Stat()
-	if err != nil {
-		return 0, err
-	}
-	header := make([]byte, segment.HeaderSize)
-	got, err := io.ReadFull(f, header)
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return 0, err
-	}
-	return info.Size(), segment.CheckHeader(header[:got], first)
-}
-
-// readIndex takes the places from the index file as far as they hold together and agree with the segments, and returns how many
-// they are.
-func (n *Node) readIndex(segments []found) (height uint64, err error) {
-	listed := make(map[uint64]bool, len(segments))
-	for _, s := range segments {
-		listed[s.first] = true
-		n.index.addSegment(s.first)
-	}
-	var before place
-	err = readIndexFile(n.indexPath(), func(p place) bool {
-		block := n.index.len()
-		begins := p.offset == segment.HeaderSize
-		if !p.lost() {
-			if listed[block] && !begins || block == 0 && !begins {
-				return false
-			}
-			if block > 0 && !before.lost() {
-				follows := p.offset == before.offset+segment.FrameHeader+int64(before.length)
-				if p.first != before.next() || !begins && !follows {
-					return false
-				}
-			}
-			if begins {
-				n.index.addSegment(block) // its file may be gone; the others must not be taken for it
-			}
-		}
-		if p.first < before.first {
-			return false
-		}
-		n.index.add(p)
-		before = p
-		return true
-	})
-	return n.index.len(), err
-}
-
-// trim forgets what the index says of the last segment beyond what is there: the scan looks at it again.
-func (n *Node) trim(segments []found) {
-	var end found
-	if len(segments) > 0 {
-		end = segments[len(segments)-1]
-	}
-	for {
-		p, seg, ok := n.index.last()
-		if !ok {
-			return
-		}
-		height := n.index.len()
-		switch {
-		case p.lost():
-		case seg > end.first || len(segments) == 0:
-		case seg < end.first:
-			return
-		case p.offset+segment.FrameHeader+int64(p.length) > end.size:
-		default:
-			if _, err := n.block(height - 1); err == nil {
-				return
-			}
-		}
-		if seg == height-1 && (seg > end.first || len(segments) == 0) {
-			n.index.dropSegment(seg)
-		}
-		n.index.cut(height - 1)
-	}
-}
-
-// openIndex makes the index file hold the places of all blocks; its first good entries do already.
-func (n *Node) openIndex(good uint64) error {
-	f, err := openIndexFile(n.cfg.open, n.cfg.Dir, n.indexPath(), good)
+// removeUnfinished removes segments that were being rewritten when the process ended.
+func (n *Node) removeUnfinished() error {
+	left, err := filepath.Glob(filepath.Join(n.dir.Segments(), "*"+newSuffix))
 	if err != nil {
 		return err
 	}
-	n.indexFile = f
-	for block := good; block < n.index.len(); block++ {
-		p, _, _ := n.index.get(block)
-		if err := f.put(block, &p); err != nil {
+	for _, path := range left {
+		if err := os.Remove(path); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// replay finds the head: it starts at the synced one, if tiles and segments agree with it, and takes the blocks behind
-// it as Put does. Where nothing is synced, or does not fit, that is the whole chain.
+// openIndexFile writes the places of all blocks into the index file, whose first entries are good already.
+func (n *Node) openIndexFile(good uint64) error {
+	f, err := blockindex.OpenFile(n.cfg.open, n.cfg.Dir, n.dir.Index(), good)
+	if err != nil {
+		return err
+	}
+	n.indexFile = f
+	for block := good; block < n.index.Len(); block++ {
+		p, _, _ := n.index.Get(block)
+		if err := f.Put(block, &p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// replay finds the head. It starts at the synced one, if tiles and segments agree with it, and verifies the blocks
+// behind it as Put does. If nothing is synced, or does not fit, it verifies the whole chain.
 func (n *Node) replay(synced chain.Head) error {
-	base, err := n.base(synced)
+	base, err := n.proveBase(synced)
 	if err == nil {
 		err = n.tiles.Reset(base.Tree.Size())
 	}
 	n.synced = synced.Height
 	if err != nil {
-		n.log.Warn("the tree's hashes are computed again from the blocks", "blocks", n.index.len(), "because", err)
-		if n.index.len() > 0 {
+		n.log.Warn("the tree's hashes are computed again from the blocks", "blocks", n.index.Len(), "because", err)
+		if n.index.Len() > 0 {
 			n.unclean.Store(true)
 		}
 		base, n.synced = chain.Head{}, 0
@@ -276,8 +161,8 @@ func (n *Node) replay(synced chain.Head) error {
 		}
 	}
 	n.verifier = chain.NewVerifier(base)
-	for block := base.Height; block < n.index.len(); block = n.verifier.Head().Height {
-		leaves, bad := n.take(block)
+	for block := base.Height; block < n.index.Len(); block = n.verifier.Head().Height {
+		leaves, bad := n.verifyBlock(n.verifier, block)
 		if bad == nil {
 			if err := n.tiles.Append(leaves, n.verifier.Subtrees()); err != nil {
 				return err
@@ -291,9 +176,9 @@ func (n *Node) replay(synced chain.Head) error {
 			ok = n.tiles.Reset(head.Tree.Size()) == nil
 		}
 		if !ok {
-			n.barred = true
-			n.stopped = fmt.Errorf("%w: the tree behind block %d cannot be known before it is repaired: %w", ErrDamaged, block, bad)
-			n.log.Error("the node stands before a damaged block", "height", block, "error", n.stopped)
+			n.blockedByDamage = fmt.Errorf("%w: the tree behind block %d is not known before that block is repaired: %w",
+				ErrDamaged, block, bad)
+			n.log.Error("a damaged block keeps the node from going on", "height", block, "error", n.blockedByDamage)
 			break
 		}
 		n.verifier = chain.NewVerifier(head)
@@ -302,11 +187,11 @@ func (n *Node) replay(synced chain.Head) error {
 	return n.sync() // so that the next start need not do this again
 }
 
-// base proves that tiles and blocks fit the synced head, or the last head before it where blocks are gone since.
-func (n *Node) base(synced chain.Head) (chain.Head, error) {
-	height := min(synced.Height, n.index.len())
+// proveBase proves that tiles and blocks fit the synced head, or the last head before it if blocks are missing since.
+func (n *Node) proveBase(synced chain.Head) (chain.Head, error) {
+	height := min(synced.Height, n.index.Len())
 	if height == 0 {
-		if n.index.len() > 0 {
+		if n.index.Len() > 0 {
 			return chain.Head{}, errors.New("no head was synced")
 		}
 		return chain.Head{}, nil
@@ -321,12 +206,12 @@ func (n *Node) base(synced chain.Head) (chain.Head, error) {
 			return chain.Head{}, err
 		}
 		if before.Root() != h.Root {
-			return chain.Head{}, fmt.Errorf("%w: at block %d", ErrTiles, height-1)
+			return chain.Head{}, fmt.Errorf("%w: at block %d", tiles.ErrMismatch, height-1)
 		}
 		head = chain.Head{Height: height, Hash: h.Hash(), Time: h.Time, Tree: before.Append(h.SealHash())}
 	}
 	if height == synced.Height {
-		// With the last block damaged the synced head is known all the same.
+		// The synced head is known even if the last block is damaged.
 		if head.Hash != synced.Hash || head.Tree.Root() != synced.Tree.Root() {
 			return chain.Head{}, fmt.Errorf("the synced head of height %d is of another chain", height)
 		}
@@ -338,13 +223,13 @@ func (n *Node) base(synced chain.Head) (chain.Head, error) {
 		return chain.Head{}, err
 	}
 	if tree.Root() != head.Tree.Root() {
-		return chain.Head{}, fmt.Errorf("%w: at block %d", ErrTiles, height-1)
+		return chain.Head{}, fmt.Errorf("%w: at block %d", tiles.ErrMismatch, height-1)
 	}
 	return head, nil
 }
 
-// take has the verifier take a block from disk.
-func (n *Node) take(number uint64) ([]chain.Hash, error) {
+// verifyBlock has a verifier judge a block from disk.
+func (n *Node) verifyBlock(v *chain.Verifier, number uint64) ([]chain.Hash, error) {
 	data, err := n.block(number)
 	if err != nil {
 		return nil, err
@@ -353,30 +238,28 @@ func (n *Node) take(number uint64) ([]chain.Hash, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
-	return n.verifier.Take(&block)
+	return v.Take(&block)
 }
 
-// bridge looks for a block behind a damaged one from which the chain goes on: one whose root shows that the hashes on disk
-// are those of the tree before it.
+// bridge looks for a block behind a damaged one from which the chain goes on: one whose root proves that the stored
+// hashes are those of the tree before it.
 func (n *Node) bridge(damaged uint64) (chain.Head, bool) {
-	for number := damaged + 1; number < n.index.len(); number++ {
-		data, err := n.block(number)
+	for number := damaged + 1; number < n.index.Len(); number++ {
+		p, _, _ := n.index.Get(number)
+		tree, err := n.tiles.Tree(p.First)
 		if err != nil {
 			continue
 		}
-		block, err := chain.ParseBlock(data)
+		r := n.readers.Get().(*reader)
+		h, err := r.header(n, number)
+		n.readers.Put(r)
 		if err != nil {
 			continue
 		}
-		tree, err := n.tiles.Tree(block.Header.First)
-		if err != nil {
-			continue
+		head := chain.Head{Height: number, Hash: h.Prev, Tree: tree}
+		if _, err := n.verifyBlock(chain.NewVerifier(head), number); err == nil {
+			return head, true
 		}
-		head := chain.Head{Height: number, Hash: block.Header.Prev, Tree: tree}
-		if _, err := chain.NewVerifier(head).Take(&block); err != nil {
-			continue
-		}
-		return head, true
 	}
 	return chain.Head{}, false
 }

@@ -6,16 +6,17 @@ import (
 	"io"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/storagenode/blockindex"
 	"github.com/chainstore/chainstore/storagenode/segment"
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Put takes the next block: it verifies it against the node's head, appends it and syncs it, and returns when it would
-// survive a power cut. A block that is here already is taken again with no effect. data is not kept. The Status is the
-// node's after the call, whatever its outcome.
+// Put adds the next block: it verifies it against the node's head, appends it and syncs it, and returns when it would
+// survive a power cut. A block that is here already changes nothing. data is not kept. The Status is that of the node
+// after the call, whatever the outcome.
 //
-// Errors: wire.ErrNotNext (ErrConflict), wire.ErrBadBlock, ErrFailed, and ErrDamaged for a node that cannot go on before a block
-// is repaired.
+// Errors: wire.ErrNotNext (ErrConflict), wire.ErrBadBlock, ErrFailed, and ErrDamaged if the node cannot go on before a block is
+// repaired.
 func (n *Node) Put(number uint64, data []byte) (Status, error) {
 	n.life.RLock()
 	defer n.life.RUnlock()
@@ -28,8 +29,8 @@ func (n *Node) Put(number uint64, data []byte) (Status, error) {
 	return n.Status(), err
 }
 
-// PutAll takes the blocks that next gives, each the one behind the one before it, as Put does, and syncs them in groups: until it returns, fewer may be durable than
-// were taken. It ends with [io.EOF] of next, or with the first error.
+// PutAll adds the blocks that next returns, each as Put does, and syncs them in groups: until PutAll returns, fewer may
+// be durable than were added. It ends with [io.EOF] of next, or with the first error.
 func (n *Node) PutAll(next func() (chain.Block, error)) error {
 	n.life.RLock()
 	defer n.life.RUnlock()
@@ -43,21 +44,20 @@ func (n *Node) PutAll(next func() (chain.Block, error)) error {
 		if err != nil {
 			return errors.Join(err, n.flushed())
 		}
-		if n.stopped != nil {
-			return n.stopped
-		}
-		if err := n.extend(&block); err != nil {
+		if err := n.stopped(); err != nil {
 			return err
 		}
-		if n.unsynced.bytes >= groupBytes || len(n.unsynced.places) >= groupBlocks {
-			if err := n.flushed(); err != nil {
-				return err
-			}
+		leaves, err := n.verify(&block)
+		if err != nil {
+			return err
+		}
+		if err := n.appendBlock(&block, leaves); err != nil {
+			return err
 		}
 	}
 }
 
-// parseBlock looks over the bytes of a block that was named. The error wraps wire.ErrBadBlock.
+// parseBlock checks the bytes of a block against its number. The error wraps wire.ErrBadBlock.
 func parseBlock(number uint64, data []byte) (chain.Block, error) {
 	if uint64(len(data)) > segment.MaxBlock {
 		return chain.Block{}, fmt.Errorf("%w: %d bytes, the limit is %d", wire.ErrBadBlock, len(data), uint64(segment.MaxBlock))
@@ -73,8 +73,8 @@ func parseBlock(number uint64, data []byte) (chain.Block, error) {
 }
 
 func (n *Node) put(number uint64, data []byte) error {
-	if errors.Is(n.stopped, ErrFailed) {
-		return n.stopped
+	if n.failure != nil {
+		return n.failure
 	}
 	block, err := parseBlock(number, data)
 	if err != nil {
@@ -85,35 +85,35 @@ func (n *Node) put(number uint64, data []byte) error {
 	}
 	height := n.Status().Height
 	if number < height {
-		return n.same(&block.Header)
+		return n.compareHeader(&block.Header)
 	}
-	if n.stopped != nil {
-		return n.stopped
+	if err := n.stopped(); err != nil {
+		return err
 	}
 	if number > height {
-		return fmt.Errorf("%w: block %d, where block %d is due", wire.ErrNotNext, number, height)
+		return fmt.Errorf("%w: block %d, block %d is due", wire.ErrNotNext, number, height)
 	}
-	if err := n.extend(&block); err != nil {
+	leaves, err := n.verify(&block)
+	if err != nil {
+		return err
+	}
+	if err := n.appendBlock(&block, leaves); err != nil {
 		return err
 	}
 	return n.flushed()
 }
 
-// extend verifies the next block and writes it; it is durable after flush.
-func (n *Node) extend(block *chain.Block) error {
+// verify has the verifier judge the next block. If it is good, the caller must append it: the verifier has moved on.
+func (n *Node) verify(block *chain.Block) ([]chain.Hash, error) {
 	leaves, err := n.verifier.Take(block)
 	if err != nil {
-		return fmt.Errorf("%w: %w", wire.ErrBadBlock, err)
+		return nil, fmt.Errorf("%w: %w", wire.ErrBadBlock, err)
 	}
-	// The verifier has moved on: from here an error stops the node.
-	if err := n.store(block, leaves); err != nil {
-		return n.fail(err)
-	}
-	return nil
+	return leaves, nil
 }
 
-// same holds a header against that of the block of its number that is here.
-func (n *Node) same(h *chain.Header) error {
+// compareHeader compares a header with that of the block of its number that is here.
+func (n *Node) compareHeader(h *chain.Header) error {
 	r := n.reader()
 	defer r.release(n)
 	here, err := r.header(n, h.Block)
@@ -126,23 +126,37 @@ func (n *Node) same(h *chain.Header) error {
 	return nil
 }
 
-// group are blocks at the end of the chain that are written and not synced: the index file and the status do not tell of them.
-type group struct {
+// unsyncedBlocks are blocks at the end of the chain that are written and not synced. Index file and status do not show
+// them yet.
+type unsyncedBlocks struct {
 	from   uint64 // the first
-	places []place
+	places []blockindex.Place
 	bytes  int64
 }
 
-// Bounds of a group, in blocks and bytes.
+// Bounds of the unsynced blocks, in blocks and bytes.
 const (
 	groupBlocks = 256
 	groupBytes  = 4 << 20
 )
 
-// store writes a verified block: segment, tiles, index. It is durable, and shown, after flush.
-func (n *Node) store(block *chain.Block, leaves []chain.Hash) error {
+func (u *unsyncedBlocks) full() bool { return u.bytes >= groupBytes || len(u.places) >= groupBlocks }
+
+// appendBlock writes a verified block, and syncs if many are not synced. After an error the node is stopped.
+func (n *Node) appendBlock(block *chain.Block, leaves []chain.Hash) error {
+	if err := n.write(block, leaves); err != nil {
+		return n.fail(err)
+	}
+	if n.unsynced.full() {
+		return n.flushed()
+	}
+	return nil
+}
+
+// write writes a verified block: segment, tiles, index. It is durable, and shown, after flush.
+func (n *Node) write(block *chain.Block, leaves []chain.Hash) error {
 	number := block.Header.Block
-	if err := n.room(number); err != nil {
+	if err := n.makeRoom(number); err != nil {
 		return err
 	}
 	offset, err := n.writer.Write(block.Bytes())
@@ -152,20 +166,20 @@ func (n *Node) store(block *chain.Block, leaves []chain.Hash) error {
 	if err := n.tiles.Append(leaves, n.verifier.Subtrees()); err != nil {
 		return err
 	}
-	p := place{
-		first: block.Header.First, offset: offset, length: uint32(len(block.Bytes())), count: block.Header.Count,
+	p := blockindex.Place{
+		First: block.Header.First, Offset: offset, Length: uint32(len(block.Bytes())), Count: block.Header.Count,
 	}
 	if len(n.unsynced.places) == 0 {
 		n.unsynced.from = number
 	}
 	n.unsynced.places = append(n.unsynced.places, p)
-	n.unsynced.bytes += int64(p.length)
-	n.index.add(p)
+	n.unsynced.bytes += int64(p.Length)
+	n.index.Add(p)
 	n.stored = n.verifier.Head()
 	return nil
 }
 
-// flush syncs the blocks that were stored, and shows them.
+// flush syncs the blocks that were written, and shows them.
 func (n *Node) flush() error {
 	if len(n.unsynced.places) == 0 {
 		return nil
@@ -174,13 +188,12 @@ func (n *Node) flush() error {
 		return err
 	}
 	for i := range n.unsynced.places {
-		if err := n.indexFile.put(n.unsynced.from+uint64(i), &n.unsynced.places[i]); err != nil {
+		if err := n.indexFile.Put(n.unsynced.from+uint64(i), &n.unsynced.places[i]); err != nil {
 			return err
 		}
 	}
-	n.unsynced = group{places: n.unsynced.places[:0]}
-	height := n.stored.Height
-	if n.writer.Size() >= n.cfg.SegmentBytes || height-n.synced >= syncEvery {
+	n.unsynced = unsyncedBlocks{places: n.unsynced.places[:0]}
+	if n.writer.Size() >= n.cfg.SegmentBytes || n.stored.Height-n.synced >= syncEvery {
 		if err := n.sync(); err != nil {
 			return err
 		}
@@ -197,8 +210,8 @@ func (n *Node) flushed() error {
 	return nil
 }
 
-// room makes sure that there is a segment to write the block into.
-func (n *Node) room(number uint64) error {
+// makeRoom makes sure that there is a segment to write the block to.
+func (n *Node) makeRoom(number uint64) error {
 	if n.writer != nil && n.writer.Size() < n.cfg.SegmentBytes {
 		return nil
 	}
@@ -206,17 +219,15 @@ func (n *Node) room(number uint64) error {
 		if err := n.flush(); err != nil {
 			return err
 		}
-		full := n.writer
-		n.writer = nil
-		if err := full.Close(); err != nil {
+		if err := n.closeWriter(); err != nil {
 			return err
 		}
 	}
-	w, err := segment.Create(n.cfg.open, n.segmentsDir(), number)
+	w, err := segment.Create(n.cfg.open, n.dir.Segments(), number)
 	if err != nil {
 		return err
 	}
 	n.writer = w
-	n.index.addSegment(number)
+	n.index.AddSegment(number)
 	return nil
 }

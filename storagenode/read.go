@@ -1,6 +1,7 @@
 package storagenode
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -9,19 +10,20 @@ import (
 	"sync"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/storagenode/blockindex"
 	"github.com/chainstore/chainstore/storagenode/segment"
 	"github.com/chainstore/chainstore/storagenode/tiles"
 	"github.com/chainstore/chainstore/wire"
 )
 
-// reader is what one call needs to read: its own tile reader, and buffers that a call through an interface would otherwise
-// put on the heap each time.
+// reader is what one call needs to read: its own tile reader, and buffers that would otherwise be allocated by each call
+// through an interface.
 type reader struct {
 	tiles *tiles.Reader
 	small [chain.HeaderSize]byte
 	left  int          // records or headers that may follow in this call
-	arena []byte       // where the next records go
-	paths []chain.Hash // where the next paths go
+	arena []byte       // memory for the next records
+	paths []chain.Hash // memory for the next paths
 }
 
 func (n *Node) reader() *reader {
@@ -36,22 +38,21 @@ func (r *reader) release(n *Node) {
 	n.readers.Put(r)
 }
 
-// Bounds of the memory that the records and paths of a call are cut from, so that one that is kept does not hold on to
-// many others.
+// Bounds of the memory that the records and paths of a call share, so that one that is kept does not keep many others.
 const (
 	arenaBytes = 32 << 10
 	arenaPaths = 16
 )
 
-// A Read of many records is done by several goroutines, so that the disk has more than one thing to look for at a time.
+// A Read of many records uses several goroutines, so that the disk has more than one request at a time.
 const (
 	readShare   = 16 // records that are worth a goroutine
 	readWorkers = 4
 )
 
-// Read looks up records and adds an answer for each place to out, in order: the encoded record and the inclusion path of its
-// leaf in the tree that its block's header names the root of. Found records were held against the leaf hash on disk; the
-// path is as it stands there, so the reader must check it, as it must anyway. The answers belong to the caller.
+// Read looks up records and appends an answer for each place to out, in order: the encoded record and the inclusion path
+// of its leaf in the tree whose root its block's header names. Records were compared with the leaf hash on disk. The path
+// is as it is on disk: the reader must check it. The answers belong to the caller.
 func (n *Node) Read(places []wire.Place, out []wire.ProvenRecord) []wire.ProvenRecord {
 	n.life.RLock()
 	defer n.life.RUnlock()
@@ -76,45 +77,39 @@ func (n *Node) readRecords(height uint64, places []wire.Place, answers []wire.Pr
 	defer r.release(n)
 	for i, at := range places {
 		r.left = len(places) - i
-		_ = n.steady(func() error {
-			if answers[i] = n.readRecord(r, height, at); answers[i].Status == wire.ReadBad {
-				return ErrDamaged
-			}
-			return nil
-		})
+		answers[i] = n.readRecord(r, height, at)
 	}
 }
 
 func (n *Node) readRecord(r *reader, height uint64, at wire.Place) wire.ProvenRecord {
-	p, seg, ok := n.index.get(at.Block)
+	p, _, ok := n.index.Get(at.Block)
 	switch {
-	case !ok || at.Block >= height && !n.barred:
+	case !ok || at.Block >= height && n.blockedByDamage == nil:
 		return wire.ProvenRecord{Status: wire.ReadBehind}
-	case p.lost() || at.Block >= height:
+	case p.Lost() || at.Block >= height:
 		return wire.ProvenRecord{Status: wire.ReadBad}
-	case at.Offset >= p.count:
+	case at.Offset >= p.Count:
 		return wire.ProvenRecord{Status: wire.ReadBeyond}
 	}
-	path, leaf, err := r.path(p.first+uint64(at.Offset), p.first+uint64(p.count))
+	path, leaf, err := r.path(p.First+uint64(at.Offset), p.First+uint64(p.Count))
 	if err != nil {
 		n.log.Error("hashes of the tree cannot be read", "block", at.Block, "offset", at.Offset, "error", err)
 		return wire.ProvenRecord{Status: wire.ReadBad}
 	}
-	record, err := n.readAt(r, &p, seg, at.Offset)
+	record, err := r.record(n, at)
 	if err == nil && leafHash(record) != leaf {
 		err = fmt.Errorf("%w: the record does not fit its leaf", ErrDamaged)
 	}
 	if err != nil {
-		if record, err = n.readWhole(at, err); err != nil {
-			n.log.Error("a record cannot be read", "block", at.Block, "offset", at.Offset,
-				"file", segment.Name(seg), "at", p.offset, "error", err)
+		if record, err = n.recordOfBlock(at, err); err != nil {
+			n.log.Error("a record cannot be read", "block", at.Block, "offset", at.Offset, "error", err)
 			return wire.ProvenRecord{Status: wire.ReadBad}
 		}
 	}
 	return wire.ProvenRecord{Status: wire.ReadFound, Record: record, Path: path}
 }
 
-// path cuts the memory of an inclusion path from a larger piece.
+// path returns an inclusion path, in memory that it shares with other paths of the call.
 func (r *reader) path(index, size uint64) (path []chain.Hash, leaf chain.Hash, err error) {
 	if longest := bits.Len64(size); cap(r.paths)-len(r.paths) < longest {
 		r.paths = make([]chain.Hash, 0, longest*min(r.left, arenaPaths))
@@ -124,30 +119,30 @@ func (r *reader) path(index, size uint64) (path []chain.Hash, leaf chain.Hash, e
 	return r.paths[start:len(r.paths):len(r.paths)], leaf, err
 }
 
-// readAt reads one record of a block: two of the ends in the block's table, then the record.
-func (n *Node) readAt(r *reader, p *place, seg uint64, offset uint32) (record []byte, err error) {
-	if uint64(p.length) < uint64(chain.BlockOverhead(p.count))+chain.RecordOverhead {
-		return nil, fmt.Errorf("%w: %d bytes cannot hold %d records", ErrDamaged, p.length, p.count)
-	}
-	err = n.files.with(seg, func(f segment.File) error {
-		block := p.offset + segment.FrameHeader
-		start := uint32(0)
-		ends, at := r.small[:8], block+chain.HeaderSize+4*(int64(offset)-1)
-		if offset == 0 {
-			ends, at = ends[:4], at+4
+// record reads one record of a block: two entries of the block's table of ends, then the record.
+func (r *reader) record(n *Node, at wire.Place) (record []byte, err error) {
+	err = n.files.read(at.Block, func(p blockindex.Place, f segment.File) error {
+		if uint64(p.Length) < uint64(chain.BlockOverhead(p.Count))+chain.RecordOverhead {
+			return fmt.Errorf("%w: %d bytes cannot hold %d records", ErrDamaged, p.Length, p.Count)
 		}
-		if _, err := f.ReadAt(ends, at); err != nil {
+		block := p.Offset + segment.FrameHeader
+		start := uint32(0)
+		ends, offset := r.small[:8], block+chain.HeaderSize+4*(int64(at.Offset)-1)
+		if at.Offset == 0 {
+			ends, offset = ends[:4], offset+4
+		}
+		if _, err := f.ReadAt(ends, offset); err != nil {
 			return err
 		}
-		if offset > 0 {
+		if at.Offset > 0 {
 			start = binary.BigEndian.Uint32(ends)
 		}
 		end := binary.BigEndian.Uint32(ends[len(ends)-4:])
-		head := uint32(chain.BlockOverhead(p.count))
-		if start > end || end > p.length-head || end-start < chain.RecordOverhead {
-			return fmt.Errorf("%w: the table of ends is not one", ErrDamaged)
+		head := uint32(chain.BlockOverhead(p.Count))
+		if start > end || end > p.Length-head || end-start < chain.RecordOverhead {
+			return fmt.Errorf("%w: the block's table of ends is damaged", ErrDamaged)
 		}
-		record = r.take(int(end - start))
+		record = r.allocate(int(end - start))
 		_, err := f.ReadAt(record, block+int64(head)+int64(start))
 		return err
 	})
@@ -155,13 +150,13 @@ func (n *Node) readAt(r *reader, p *place, seg uint64, offset uint32) (record []
 		return nil, err
 	}
 	if size, err := chain.EncodedRecordSize(record); err != nil || size != len(record) {
-		return nil, fmt.Errorf("%w: %d bytes are no record", ErrDamaged, len(record))
+		return nil, fmt.Errorf("%w: %d bytes are not a record", ErrDamaged, len(record))
 	}
 	return record, nil
 }
 
-// take cuts memory for a record.
-func (r *reader) take(size int) []byte {
+// allocate returns memory for a record, which it shares with other records of the call.
+func (r *reader) allocate(size int) []byte {
 	if cap(r.arena)-len(r.arena) < size {
 		r.arena = make([]byte, 0, max(size, min(size*r.left, arenaBytes)))
 	}
@@ -175,9 +170,9 @@ func leafHash(encoded []byte) chain.Hash {
 	return leaf.Hash()
 }
 
-// readWhole reads a record that does not fit its leaf on disk once more, from the whole block: if the block is good,
-// then the leaf is not, and the record is.
-func (n *Node) readWhole(at wire.Place, cause error) ([]byte, error) {
+// recordOfBlock reads a record that does not fit its leaf on disk from the whole block. If the block is good, the leaf is
+// wrong and the record is right.
+func (n *Node) recordOfBlock(at wire.Place, cause error) ([]byte, error) {
 	data, err := n.block(at.Block)
 	if err != nil {
 		return nil, err
@@ -199,56 +194,36 @@ func (n *Node) readWhole(at wire.Place, cause error) ([]byte, error) {
 	return block.Encoded(at.Offset), nil
 }
 
-// header reads the header of a block that is here.
+// header reads the header of a block. Errors: ErrBehind, ErrDamaged.
 func (r *reader) header(n *Node, block uint64) (h chain.Header, err error) {
-	err = n.steady(func() error {
-		h, err = r.headerOnce(n, block)
+	err = n.files.read(block, func(p blockindex.Place, f segment.File) error {
+		if _, err := f.ReadAt(r.small[:chain.HeaderSize], p.Offset+segment.FrameHeader); err != nil {
+			return err
+		}
+		h, err = chain.ParseHeader(r.small[:])
+		if err == nil && (h.Block != block || h.First != p.First || h.Count != p.Count) {
+			err = errors.New("the header is that of another block")
+		}
 		return err
 	})
 	return h, err
 }
 
-func (r *reader) headerOnce(n *Node, block uint64) (chain.Header, error) {
-	p, seg, ok := n.index.get(block)
-	if !ok {
-		return chain.Header{}, fmt.Errorf("%w: block %d", ErrBehind, block)
-	}
-	if p.lost() {
-		return chain.Header{}, fmt.Errorf("%w: block %d is lost", ErrDamaged, block)
-	}
-	err := n.files.with(seg, func(f segment.File) error {
-		_, err := f.ReadAt(r.small[:chain.HeaderSize], p.offset+segment.FrameHeader)
-		return err
-	})
-	if err != nil {
-		return chain.Header{}, fmt.Errorf("header of block %d: %w", block, err)
-	}
-	h, err := chain.ParseHeader(r.small[:])
-	if err == nil && (h.Block != block || h.First != p.first || h.Count != p.count) {
-		err = errors.New("it is of another block")
-	}
-	if err != nil {
-		return chain.Header{}, fmt.Errorf("%w: header of block %d in %s: %w", ErrDamaged, block, segment.Name(seg), err)
-	}
-	return h, nil
-}
-
-// Headers reads up to limit headers from a block on, each with the inclusion path of its seal in the tree of the first size
-// leaves. It ends before the first block whose seal is not in that tree, and before one that cannot be read: there may be
-// none. Error: ErrBehind where the node's tree is smaller than size.
+// Headers reads up to limit headers from a block on, each with the inclusion path of its seal in the tree of the first
+// size leaves. It ends before the first block whose seal is not in that tree, and before one that cannot be read, so the
+// list may be empty. Error: ErrBehind if the node's tree is smaller than size.
 func (n *Node) Headers(from uint64, limit int, size uint64) ([]wire.ProvenHeader, error) {
 	n.life.RLock()
 	defer n.life.RUnlock()
 	status := n.Status()
 	if size > status.Size {
-		return nil, fmt.Errorf("%w: a tree of %d leaves, of %d that are here", ErrBehind, size, status.Size)
+		return nil, fmt.Errorf("%w: a tree of %d leaves, the node has %d", ErrBehind, size, status.Size)
 	}
 	r := n.reader()
 	defer r.release(n)
 	var headers []wire.ProvenHeader
 	for block := from; block < status.Height && len(headers) < min(limit, wire.MaxHeaders); block++ {
-		p, _, _ := n.index.get(block)
-		if !p.lost() && p.next() > size {
+		if p, _, _ := n.index.Get(block); !p.Lost() && p.Next() > size {
 			break
 		}
 		r.left = min(limit, wire.MaxHeaders) - len(headers)
@@ -272,7 +247,7 @@ func (n *Node) provenHeader(r *reader, block, size uint64) (wire.ProvenHeader, e
 		return wire.ProvenHeader{}, err
 	}
 	if h.SealHash() != leaf {
-		// One of the two is damaged; the checksum of the whole block tells which.
+		// One of the two is damaged. The checksum of the whole block shows which.
 		if _, err := n.block(block); err != nil {
 			return wire.ProvenHeader{}, err
 		}
@@ -280,15 +255,15 @@ func (n *Node) provenHeader(r *reader, block, size uint64) (wire.ProvenHeader, e
 	return wire.ProvenHeader{Header: h, Path: path}, nil
 }
 
-// Locate is the block that a leaf belongs to, a record's or a seal. Errors: ErrBehind, ErrDamaged.
+// Locate returns the block that a leaf belongs to, that of a record or a seal. Errors: ErrBehind, ErrDamaged.
 func (n *Node) Locate(index uint64) (block uint64, err error) {
 	n.life.RLock()
 	defer n.life.RUnlock()
 	if size := n.Status().Size; index >= size {
-		return 0, fmt.Errorf("%w: leaf %d, of %d that are here", ErrBehind, index, size)
+		return 0, fmt.Errorf("%w: leaf %d, the node has %d", ErrBehind, index, size)
 	}
-	block, p, ok := n.index.find(index)
-	if !ok || p.lost() {
+	block, p, ok := n.index.Find(index)
+	if !ok || p.Lost() {
 		return 0, fmt.Errorf("%w: leaf %d is of a lost block", ErrDamaged, index)
 	}
 	return block, nil
@@ -304,4 +279,49 @@ func (n *Node) Block(number uint64) ([]byte, error) {
 func (n *Node) block(number uint64) ([]byte, error) {
 	b := blockReader{n: n}
 	return b.block(number)
+}
+
+// ReadBlocks passes the blocks from one number up to another to give, in order and as they are on disk. A block is valid
+// until the next one is passed. Errors: ErrBehind, ErrDamaged, and those of give and of the context.
+func (n *Node) ReadBlocks(ctx context.Context, from, to uint64, give func(block []byte) error) error {
+	b := &blockReader{n: n}
+	next := func(number uint64) ([]byte, error) {
+		n.life.RLock()
+		defer n.life.RUnlock()
+		return b.block(number)
+	}
+	for number := from; number < to; number++ {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		block, err := next(number)
+		if err != nil {
+			return err
+		}
+		if err := give(block); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// blockReader reads one block after the other into the same memory.
+type blockReader struct {
+	n   *Node
+	buf []byte
+}
+
+// block reads a block, its checksum and number checked. It is valid until the next call. Errors: ErrBehind, ErrDamaged.
+func (b *blockReader) block(number uint64) (data []byte, err error) {
+	err = b.n.files.read(number, func(p blockindex.Place, f segment.File) (err error) {
+		if b.buf, err = segment.ReadFrameInto(b.buf, f, p.Offset, p.Length); err != nil {
+			return err
+		}
+		data = b.buf[segment.FrameHeader:]
+		if h, err := chain.ParseHeader(data); err != nil || h.Block != number {
+			return fmt.Errorf("%w: the frame at offset %d is not that of the block", ErrDamaged, p.Offset)
+		}
+		return nil
+	})
+	return data, err
 }

@@ -10,51 +10,63 @@ import (
 	"sync"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/storagenode/segment"
+	"github.com/chainstore/chainstore/storagenode/folder"
+	"github.com/chainstore/chainstore/storagenode/transfer"
 	"github.com/chainstore/chainstore/wire"
 )
 
-// receipt is a repair that this node receives blocks for. Its ticket is in memory only: after a start the leader opens it again.
-type receipt struct {
+// incomingRepair is a repair that this node receives blocks for. It exists in memory only: after a start, the leader
+// opens it again with the same ticket.
+type incomingRepair struct {
 	ticket string
 	pieces []wire.Piece
 
 	mu      sync.Mutex // guards all below
-	turn    uint64     // counts transfers: a new one takes the place of one that hangs
+	stream  uint64     // counts streams: a new one replaces one that hangs
 	missing []chain.Range
 	blocks  uint64
 	bytes   uint64
 	changed []string
-	rewrite *rewrite // the segment that is being made anew, nil for none
-	// appended are blocks at the chain's end that may wait for the sync of their group.
+	rewrite *rewrite // the segment that is being rewritten, nil for none
+	// appended are blocks at the chain's end that may not be synced yet.
 	appended []chain.Range
-	revived  bool // the node was loaded again since the last hole was filled
-	closed   bool
+	reloaded bool // the chainState was replaced since the last block was put into a segment
+	closed   bool // changes with mu and Node.mu held, so that either is enough to read it
 }
+
+// isOpen reports whether the repair may still change the chain's end. r may be nil. Node.mu is held.
+func (r *incomingRepair) isOpen() bool { return r != nil && !r.closed }
 
 // wants reports whether a block is still to be received.
-func (r *receipt) wants(number uint64) bool {
-	holds := func(list []chain.Range) bool {
+func (r *incomingRepair) wants(number uint64) bool {
+	has := func(list []chain.Range) bool {
 		return slices.ContainsFunc(list, func(m chain.Range) bool { return m.Holds(number) })
 	}
-	return holds(r.missing) && !holds(r.appended) && (r.rewrite == nil || !holds(r.rewrite.got))
+	return has(r.missing) && !has(r.appended) && (r.rewrite == nil || !has(r.rewrite.received))
 }
 
-// synced takes note that all blocks which were appended are durable.
-func (r *receipt) synced() {
+// noteSynced notes that all appended blocks are durable.
+func (r *incomingRepair) noteSynced() {
 	r.missing = chain.CutRanges(r.missing, r.appended)
 	r.appended = nil
 }
 
-// maxChanged bounds what is told of replaced blocks.
+// noteReceived counts a block.
+func (r *incomingRepair) noteReceived(block *chain.Block) {
+	r.blocks++
+	r.bytes += uint64(len(block.Bytes()))
+}
+
+// maxChanged bounds the descriptions of replaced blocks in a status.
 const maxChanged = 64
 
-// Receive opens the node for a repair under a ticket, or tells how that goes. Where the chain is another one, its blocks from
-// Keep on are moved to quarantine/ first; that is done once for a ticket, whatever the node is started between.
+// Receive opens the node for a repair under a ticket, or returns the state of that repair. If the node's chain is another
+// one, its blocks from Keep on are moved to quarantine/ first. That is done once for a ticket, even if the node is
+// started again in between.
 //
 // Errors: ErrFailed, wire.ErrBadBlock for an order that makes no sense.
 func (n *Node) Receive(o wire.ReceiveOrder) (wire.ReceiveStatus, error) {
-	r, err := n.receipt(o)
+	r, err := n.openRepair(o)
 	if err != nil {
 		return wire.ReceiveStatus{}, err
 	}
@@ -66,81 +78,124 @@ func (n *Node) Receive(o wire.ReceiveOrder) (wire.ReceiveStatus, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	at := n.Status()
-	status := wire.ReceiveStatus{
+	return wire.ReceiveStatus{
 		StorageStatus: wire.StorageStatus{Height: at.Height, Hash: at.Hash, Size: at.Size, Inbox: at.Inbox},
 		Missing:       slices.Clone(r.missing), Blocks: r.blocks, Bytes: r.bytes, Changed: slices.Clone(r.changed),
-	}
-	return status, nil
+	}, nil
 }
 
-// receipt finds the receipt of an order, or opens it.
-func (n *Node) receipt(o wire.ReceiveOrder) (*receipt, error) {
-	n.life.RLock()
-	n.jobs.mu.Lock()
-	r := n.jobs.receipt
-	n.jobs.mu.Unlock()
-	n.life.RUnlock()
-	if r != nil && r.ticket == o.Ticket {
+// lastRepair returns the repair that was opened last, nil for none.
+func (n *Node) lastRepair() *incomingRepair {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.incoming
+}
+
+// openRepair returns the repair of an order. It opens it if it is not the last one.
+func (n *Node) openRepair(o wire.ReceiveOrder) (*incomingRepair, error) {
+	if r := n.lastRepair(); r != nil && r.ticket == o.Ticket {
 		return r, nil
 	}
 	if o.Ticket == "" {
 		return nil, fmt.Errorf("%w: a repair needs a ticket", wire.ErrBadBlock)
 	}
-	if err := checkPieces(o.Pieces); err != nil {
+	if err := transfer.CheckPieces(o.Pieces); err != nil {
 		return nil, err
 	}
 	n.life.Lock()
 	defer n.life.Unlock()
-	if n.jobs.receipt != nil && n.jobs.receipt.ticket == o.Ticket {
-		return n.jobs.receipt, nil // another call was faster
+	if r := n.lastRepair(); r != nil && r.ticket == o.Ticket {
+		return r, nil // another call opened it meanwhile
 	}
-	n.mu.Lock()
-	stopped := n.stopped
-	n.mu.Unlock()
-	if n.jobs.closed || errors.Is(stopped, ErrFailed) {
-		return nil, fmt.Errorf("no repair is opened: %w", errors.Join(ErrFailed, stopped))
+	if err := n.mayWrite(); err != nil {
+		return nil, fmt.Errorf("no repair is opened: %w", err)
 	}
-	if err := n.abandon(); err != nil {
+	if err := n.closeRepair(); err != nil {
 		return nil, err
 	}
 	if err := n.cutFor(o.Ticket, o.Keep); err != nil {
 		return nil, err
 	}
-	r = &receipt{ticket: o.Ticket, pieces: slices.Clone(o.Pieces)}
+	r := &incomingRepair{ticket: o.Ticket, pieces: slices.Clone(o.Pieces)}
 	for _, p := range o.Pieces {
 		r.missing = chain.AddRange(r.missing, p.Range)
 	}
 	if have := n.Status().Height; o.Keep < have { // received under this ticket before a start
 		r.missing = chain.CutRanges(r.missing, []chain.Range{{From: o.Keep, To: have}})
 	}
-	n.jobs.mu.Lock()
-	n.jobs.receipt = r
-	n.jobs.open.Store(true)
-	n.jobs.mu.Unlock()
+	n.mu.Lock()
+	n.incoming = r
+	n.mu.Unlock()
 	n.log.Info("open for a repair", "blocks", chain.CountBlocks(r.missing), "keep", o.Keep)
 	return r, nil
 }
 
-// abandon closes the receipt that is open; what it has received is kept. life is held alone.
-func (n *Node) abandon() error {
-	n.jobs.mu.Lock()
-	r := n.jobs.receipt
-	n.jobs.receipt = nil
-	n.jobs.open.Store(false)
-	n.jobs.mu.Unlock()
+// mayWrite returns an error that wraps ErrFailed if the node writes nothing any more, or is closing.
+func (n *Node) mayWrite() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.closing || n.failure != nil {
+		return errors.Join(ErrFailed, n.failure)
+	}
+	return nil
+}
+
+// closeRepair closes the repair that is open. What it has received is kept. life is held exclusively.
+func (n *Node) closeRepair() error {
+	r := n.lastRepair()
 	if r == nil {
 		return nil
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	n.mu.Lock()
 	r.closed = true
+	n.incoming = nil
+	n.mu.Unlock()
 	return n.finishRewrite(r)
 }
 
-// complete closes a receipt when nothing is missing any more: the chain goes on from there, with what waits in the inbox. The node is
-// loaded again where it stood before a damaged block.
-func (n *Node) complete(r *receipt) error {
-	if err := n.revive(r); err != nil {
+// cutFor cuts the chain for a ticket, unless that was done before. life is held exclusively.
+func (n *Node) cutFor(ticket string, keep uint64) error {
+	done, err := n.dir.IsTicket(ticket)
+	if err != nil || done {
+		return err
+	}
+	if keep < n.Status().Height {
+		if err := n.cut(keep); err != nil {
+			return err
+		}
+	}
+	if err := n.cfg.writeFile(n.dir.Ticket(), folder.EncodeTicket(ticket), 0o600); err != nil {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		return n.fail(err)
+	}
+	return nil
+}
+
+// cut moves the blocks from a number on to quarantine/, and loads the rest. life is held exclusively.
+func (n *Node) cut(keep uint64) error {
+	n.stopJobs(false)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.failure != nil {
+		return n.failure
+	}
+	n.log.Error("the chain is not the group's, and is moved aside from a block on", "from", keep, "height", n.index.Len())
+	err := n.sync()
+	if err == nil {
+		err = n.cutChain(keep)
+	}
+	if err != nil {
+		return n.fail(err)
+	}
+	return n.replaceState()
+}
+
+// complete closes a repair if nothing is missing any more. The chain goes on with what is in the inbox.
+func (n *Node) complete(r *incomingRepair) error {
+	if err := n.reopenAfterRepair(r); err != nil {
 		return err
 	}
 	n.life.RLock()
@@ -152,155 +207,66 @@ func (n *Node) complete(r *receipt) error {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if errors.Is(n.stopped, ErrFailed) {
-		return n.stopped
+	if n.failure != nil {
+		return n.failure
 	}
 	r.closed = true
-	n.jobs.open.Store(false)
 	n.log.Info("repair ended", "blocks", r.blocks, "height", n.Status().Height)
 	return n.drain()
 }
 
-// revive loads a node again that stands before a damaged block, when no block that it has is missing any more.
-func (n *Node) revive(r *receipt) error {
-	due := func() bool {
+// reopenAfterRepair replaces the chainState of a node that is blocked by damage, when none of its blocks is missing any
+// more.
+func (n *Node) reopenAfterRepair(r *incomingRepair) error {
+	isDue := func() bool {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		n.mu.Lock()
 		defer n.mu.Unlock()
-		standing := n.stopped != nil && !errors.Is(n.stopped, ErrFailed)
-		return standing && !r.closed && !r.revived && r.rewrite == nil &&
-			(len(r.missing) == 0 || r.missing[0].From >= n.index.len())
+		return n.failure == nil && n.blockedByDamage != nil && !r.closed && !r.reloaded && r.rewrite == nil &&
+			(len(r.missing) == 0 || r.missing[0].From >= n.index.Len())
 	}
 	n.life.RLock()
-	found := due()
+	due := isDue()
 	n.life.RUnlock()
-	if !found {
-		return nil
+	if !due {
+		return nil // the usual case, which must not wait for all reads to end
 	}
 	n.life.Lock()
 	defer n.life.Unlock()
-	if !due() {
-		return nil
+	if !isDue() {
+		return nil // another call was faster
 	}
 	r.mu.Lock()
-	r.revived = true
+	r.reloaded = true
 	r.mu.Unlock()
+	n.stopJobs(false)
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	return n.reload()
 }
 
-// reload takes the node down and loads it again from its files; life is held alone.
-func (n *Node) reload() error {
-	n.jobs.stop(false)
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if errors.Is(n.stopped, ErrFailed) {
-		return n.stopped
-	}
-	if err := n.sync(); err != nil {
-		return n.fail(err)
-	}
-	return n.loadAgain()
-}
-
-// loadAgain is load in a node that was loaded before; life and mu are held.
-func (n *Node) loadAgain() error {
-	n.barred, n.stopped = false, nil
-	err := errors.Join(n.unload(), n.files.forgetAll())
-	n.index.reset()
-	if err == nil {
-		err = n.load()
-	}
-	if err != nil {
-		return n.fail(err)
-	}
-	n.swaps.Add(1)
-	return nil
-}
-
-// cut moves the blocks from a number on to quarantine/, and loads the node again; life is held alone. Segments go from the last to
-// the first, so that after a crash in the midst the next start finds a chain that ends earlier.
-func (n *Node) cut(keep uint64) error {
-	n.jobs.stop(false)
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if errors.Is(n.stopped, ErrFailed) {
-		return n.stopped
-	}
-	if err := n.sync(); err != nil {
-		return n.fail(err)
-	}
-	n.log.Error("the chain is another one than the group's, and is moved aside from there on", "from", keep, "height", n.index.len())
-	if n.writer != nil {
-		err := n.writer.Close()
-		n.writer = nil
-		if err != nil {
-			return n.fail(err)
-		}
-	}
-	segments, err := n.survey()
-	if err != nil {
-		return n.fail(err)
-	}
-	for i := len(segments) - 1; i >= 0; i-- {
-		s := segments[i]
-		if s.first >= keep {
-			if err := n.quarantine(s); err != nil {
-				return n.fail(err)
-			}
-			continue
-		}
-		if end := n.endBelow(s.first, keep); end < s.size {
-			if err := n.cutTail(s, end); err != nil {
-				return n.fail(err)
-			}
-		}
-		break
-	}
-	n.index.cut(keep)
-	if err := n.indexFile.file.Truncate(indexHeader + int64(keep)*indexEntry); err != nil {
-		return n.fail(err)
-	}
-	if err := n.indexFile.sync(); err != nil {
-		return n.fail(err)
-	}
-	return n.loadAgain()
-}
-
-// endBelow is where the blocks of a segment end that are below a number.
-func (n *Node) endBelow(seg, keep uint64) int64 {
-	for block := min(keep, n.index.len()); block > seg; block-- {
-		p, s, ok := n.index.get(block - 1)
-		if ok && s == seg && !p.lost() {
-			return p.end()
-		}
-	}
-	return segment.HeaderSize
-}
-
-// Take receives a transfer. What is whole is kept whatever the outcome. A new transfer takes the place of one that hangs.
+// Take receives a stream of blocks for the repair under a ticket. Blocks that arrived whole are kept whatever the
+// outcome. A new stream replaces one that hangs.
 //
-// Errors: ErrTicket; wire.ErrBadBlock where the stream does not prove itself; ErrFailed; else what kept the stream from being read.
+// Errors: ErrTicket; wire.ErrBadBlock if the stream does not prove itself; ErrFailed; else what kept the stream from being
+// read.
 func (n *Node) Take(ctx context.Context, ticket string, from io.Reader) error {
-	n.life.RLock()
-	n.jobs.mu.Lock()
-	r := n.jobs.receipt
-	n.jobs.mu.Unlock()
-	n.life.RUnlock()
+	r := n.lastRepair()
 	if r == nil || subtle.ConstantTimeCompare([]byte(r.ticket), []byte(ticket)) != 1 {
 		return ErrTicket
 	}
 	r.mu.Lock()
-	r.turn++
-	t := &take{n: n, r: r, turn: r.turn, stream: newStreamReader(from)}
+	r.stream++
+	s := &incomingStream{n: n, r: r, number: r.stream, reader: transfer.NewReader(from)}
 	closed := r.closed
 	r.mu.Unlock()
 	if closed {
 		return ErrTicket
 	}
-	err := t.run(ctx)
-	if endErr := t.inTurn(func() error { return t.settle() }); endErr != nil && !errors.Is(endErr, ErrTicket) {
-		err = errors.Join(err, endErr)
+	err := s.receive(ctx)
+	if syncErr := s.ifCurrent(s.sync); syncErr != nil && !errors.Is(syncErr, ErrTicket) {
+		err = errors.Join(err, syncErr)
 	}
 	if completeErr := n.complete(r); completeErr != nil {
 		err = errors.Join(err, completeErr)

@@ -62,7 +62,7 @@ func TestHoles(t *testing.T) {
 	for _, r := range bad {
 		for b := r.From; b < r.To; b++ {
 			path, p := segmentOf(t, n, b)
-			flipInPlace(t, path, p.offset+150)
+			flipInPlace(t, path, p.Offset+150)
 		}
 	}
 	if r := c.checked(t, n, height); !reflect.DeepEqual(r.Bad, bad) {
@@ -132,7 +132,7 @@ func TestStandingNode(t *testing.T) {
 		n := mustOpen(t, Config{Dir: dir, SegmentBytes: 2000})
 		path, p := segmentOf(t, n, damaged)
 		mustClose(t, n)
-		flip(t, path, p.offset+100)
+		flip(t, path, p.Offset+100)
 		remove(t, dir, "tiles")
 		n = mustOpen(t, Config{Dir: dir, SegmentBytes: 2000})
 		if !n.Unclean() || n.Status().Height != damaged {
@@ -241,7 +241,7 @@ func TestCutStream(t *testing.T) {
 		}
 	}
 	path, p := segmentOf(t, n, 1)
-	flipInPlace(t, path, p.offset+60)
+	flipInPlace(t, path, p.Offset+60)
 	mustClose(t, n)
 	pieces := c.pieces(chain.Range{From: 1, To: 2}, chain.Range{From: had, To: height})
 	stream := streamOf(t, source, pieces)
@@ -332,7 +332,7 @@ func TestFaultySender(t *testing.T) {
 	c.growTo(t, height)
 	source := c.source(t)
 	path, p := segmentOf(t, source, damaged)
-	flipInPlace(t, path, p.offset+140)
+	flipInPlace(t, path, p.Offset+140)
 	n := mustOpen(t, Config{Dir: memDir(t)})
 	order := wire.ReceiveOrder{Ticket: "t", Pieces: c.pieces(chain.Range{From: 0, To: height})}
 	if _, err := n.Receive(order); err != nil {
@@ -369,7 +369,7 @@ func TestHangingSender(t *testing.T) {
 	span := segmentSpan(t, n, 10)
 	for b := span.From; b < span.To; b++ {
 		path, p := segmentOf(t, n, b)
-		flipInPlace(t, path, p.offset+120)
+		flipInPlace(t, path, p.Offset+120)
 	}
 	pieces := c.pieces(span)
 	stream := streamOf(t, source, pieces)
@@ -406,7 +406,7 @@ func TestRepairAgainAfterCrash(t *testing.T) {
 	source := c.source(t)
 	n := mustOpen(t, cfg)
 	path, p := segmentOf(t, n, 20)
-	flipInPlace(t, path, p.offset+130)
+	flipInPlace(t, path, p.Offset+130)
 	pieces := c.pieces(chain.Range{From: 20, To: 21}, chain.Range{From: height, To: 60})
 	stream := streamOf(t, source, pieces)
 	if _, err := n.Receive(wire.ReceiveOrder{Ticket: "a", Keep: height, Pieces: pieces}); err != nil {
@@ -456,7 +456,7 @@ func TestQuarantineKeepsOldBytes(t *testing.T) {
 	source := c.source(t)
 	n := mustOpen(t, cfg)
 	path, p := segmentOf(t, n, 20)
-	flipInPlace(t, path, p.offset+segment.FrameHeader+int64(p.length)-1)
+	flipInPlace(t, path, p.Offset+segment.FrameHeader+int64(p.Length)-1)
 	old := bytes.Clone(c.frameOf(20))
 	old[len(old)-1] ^= 0x10
 	got := c.repair(t, source, n, 60, chain.Range{From: 20, To: 21})
@@ -476,15 +476,15 @@ func TestOneRottenBlockOfMany(t *testing.T) {
 	c.growTo(t, height)
 	n := mustOpen(t, Config{Dir: memDir(t)})
 	c.putAll(t, n)
-	p, seg, _ := n.index.get(rotten)
-	flip(t, filepath.Join(n.segmentsDir(), segment.Name(seg)), p.offset+segment.FrameHeader+int64(p.length)-1)
+	p, seg, _ := n.index.Get(rotten)
+	flip(t, filepath.Join(n.dir.Segments(), segment.Name(seg)), p.Offset+segment.FrameHeader+int64(p.Length)-1)
 	r := c.checked(t, n, height)
 	if len(r.Findings) != 1 || r.Unchecked != height || !slices.Equal(r.Bad, []chain.Range{{From: rotten, To: rotten + 1}}) {
 		t.Fatalf("%+v", r)
 	}
 	status := c.repair(t, c.source(t), n, height, r.Bad...)
-	if status.Blocks != 1 || status.Bytes != uint64(p.length) {
-		t.Errorf("%d blocks, %d bytes were received; block %d has %d", status.Blocks, status.Bytes, rotten, p.length)
+	if status.Blocks != 1 || status.Bytes != uint64(p.Length) {
+		t.Errorf("%d blocks, %d bytes were received; block %d has %d", status.Blocks, status.Bytes, rotten, p.Length)
 	}
 	c.clean(t, n, height)
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/storagenode/audit"
 	"github.com/chainstore/chainstore/storagenode/segment"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -51,17 +52,17 @@ func rewriteFault(t *testing.T, c *testChain, cfg Config, pieces []wire.Piece, s
 		t.Fatalf("the segment of block 8 is %v", span)
 	}
 	path5, p5 := segmentOf(t, n, 5)
-	flipInPlace(t, path5, p5.offset+100)
+	flipInPlace(t, path5, p5.Offset+100)
 	if blind {
 		mustClose(t, n)
-		flipInPlace(t, path, p.offset)
+		flipInPlace(t, path, p.Offset)
 		remove(t, cfg.Dir, "index")
 		n = mustOpen(t, cfg)
-		if q, _, _ := n.index.get(8); !q.lost() {
+		if q, _, _ := n.index.Get(8); !q.Lost() {
 			t.Fatalf("block 8 stands at %+v", q)
 		}
 	} else {
-		short(t, path, p.offset+20)
+		short(t, path, p.Offset+20)
 	}
 	order := wire.ReceiveOrder{Ticket: "t", Keep: height, Pieces: pieces}
 	if _, err := n.Receive(order); err != nil {
@@ -165,7 +166,7 @@ func TestConfirmedLost(t *testing.T) {
 	n := mustOpen(t, cfg)
 	for _, b := range []uint64{7, 20} {
 		path, p := segmentOf(t, n, b)
-		flipInPlace(t, path, p.offset+100)
+		flipInPlace(t, path, p.Offset+100)
 	}
 	lost := chain.Range{From: 20, To: 21}
 	r := c.checked(t, n, height, lost)
@@ -178,9 +179,9 @@ func TestConfirmedLost(t *testing.T) {
 		t.Fatalf("report %+v", r)
 	}
 	mustClose(t, n)
-	got, err := Verify(context.Background(), cfg.Dir, nil)
+	got, err := audit.Verify(context.Background(), cfg.Dir, nil)
 	at := c.statusAt(height)
-	if want := (Summary{Height: at.Height, Hash: at.Hash, Size: at.Size, Records: at.Size - at.Height, Lost: []chain.Range{lost}}); err != nil ||
+	if want := (audit.Summary{Height: at.Height, Hash: at.Hash, Size: at.Size, Records: at.Size - at.Height, Lost: []chain.Range{lost}}); err != nil ||
 		!reflect.DeepEqual(got, want) {
 		t.Fatalf("verified %+v, %v", got, err)
 	}
@@ -192,24 +193,6 @@ func TestConfirmedLost(t *testing.T) {
 	c.clean(t, n, height)
 	mustClose(t, n)
 	verified(t, cfg.Dir, c, height)
-}
-
-func TestLostFormat(t *testing.T) {
-	list := []chain.Range{{From: 3, To: 5}, {From: 9, To: 10}}
-	data := appendLost(nil, list)
-	if got, err := parseLost(data); err != nil || !reflect.DeepEqual(got, list) {
-		t.Errorf("%v, %v", got, err)
-	}
-	for i := range data {
-		bad := bytes.Clone(data)
-		bad[i] ^= 2
-		if got, err := parseLost(bad); err == nil {
-			t.Errorf("byte %d flipped: %v", i, got)
-		}
-		if _, err := parseLost(data[:i]); err == nil {
-			t.Errorf("cut to %d bytes", i)
-		}
-	}
 }
 
 // TestCheckJobs: a check is begun once under its name, another name takes its place, and Close ends one that waits.
@@ -224,13 +207,13 @@ func TestCheckJobs(t *testing.T) {
 	if s, err := n.Check(order); err != nil || s.Check != "slow" || s.Report != nil {
 		t.Fatalf("%+v, %v", s, err)
 	}
-	slow := n.jobs.check
+	slow := n.check
 	r := c.checked(t, n, height)
 	if len(r.Bad) > 0 {
 		t.Errorf("report %+v", r)
 	}
 	select {
-	case <-slow.ended:
+	case <-slow.job.ended:
 	default:
 		t.Error("the first check runs on")
 	}
@@ -265,9 +248,9 @@ func TestManyThreads(t *testing.T) {
 		n := mustOpen(t, Config{Dir: dir, SegmentBytes: 2000, CheckThreads: threads})
 		c.clean(t, n, height)
 		span := segmentSpan(t, n, 30)
-		must(t, os.Remove(n.segmentsDir()+"/"+segmentName(span.From)))
+		must(t, os.Remove(n.dir.Segments()+"/"+segmentName(span.From)))
 		path, p := segmentOf(t, n, 10)
-		flipInPlace(t, path, p.offset+100)
+		flipInPlace(t, path, p.Offset+100)
 		if r := c.checked(t, n, height); !reflect.DeepEqual(r.Bad, []chain.Range{{From: 10, To: 11}, span}) {
 			t.Errorf("%d threads: %+v", threads, r)
 		}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
@@ -34,31 +35,42 @@ func pipeTo(to *Node) func(context.Context, string, string, func(io.Writer) erro
 	}
 }
 
-// checked runs a check to its end.
-func (c *testChain) checked(t testing.TB, n *Node, height int, lost ...chain.Range) wire.Report {
+// ended runs a new check to its end, whatever that is.
+func (c *testChain) ended(t testing.TB, n *Node, height int, lost ...chain.Range) wire.CheckStatus {
 	t.Helper()
-	n.jobs.mu.Lock()
-	name := "check-1"
-	if n.jobs.check != nil {
-		name = n.jobs.check.order.Check + "1"
+	o := wire.CheckOrder{Check: "check", Height: uint64(height), Hash: c.statusAt(height).Hash, Lost: lost}
+	n.mu.Lock()
+	if n.check != nil {
+		o.Check = n.check.order.Check + "+"
 	}
-	n.jobs.mu.Unlock()
-	o := wire.CheckOrder{Check: name, Height: uint64(height), Hash: c.statusAt(height).Hash, Lost: lost}
+	n.mu.Unlock()
 	if _, err := n.Check(o); err != nil {
 		t.Fatal(err)
 	}
-	n.jobs.mu.Lock()
-	ended := n.jobs.check.ended
-	n.jobs.mu.Unlock()
+	n.mu.Lock()
+	ended := n.check.job.ended
+	n.mu.Unlock()
 	<-ended
 	status, err := n.Check(o)
-	if err != nil || status.Report == nil {
-		t.Fatalf("check: %+v, %v", status, err)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if len(status.Report.Bad) == 0 && status.Report.Unchecked == o.Height && (status.Blocks != o.Height || status.Bytes != status.Total) {
+	return status
+}
+
+// checked runs a new check to its end, which must not be early.
+func (c *testChain) checked(t testing.TB, n *Node, height int, lost ...chain.Range) wire.Report {
+	t.Helper()
+	status := c.ended(t, n, height, lost...)
+	report := status.Report
+	if report == nil {
 		t.Fatalf("check: %+v", status)
 	}
-	return *status.Report
+	if len(report.Bad) == 0 && report.Unchecked == uint64(height) &&
+		(status.Blocks != uint64(height) || status.Bytes != status.Total) {
+		t.Fatalf("check: %+v", status)
+	}
+	return *report
 }
 
 // clean demands a report without anything in it.
@@ -82,10 +94,14 @@ func (c *testChain) pieces(ranges ...chain.Range) []wire.Piece {
 	return list
 }
 
+// tickets counts the tickets of repair.
+var tickets atomic.Uint64
+
 // repair sends blocks from one node to another as a leader would have it, and demands that nothing is missing then.
 func (c *testChain) repair(t testing.TB, from, to *Node, keep uint64, ranges ...chain.Range) wire.ReceiveStatus {
 	t.Helper()
-	order := wire.ReceiveOrder{Ticket: fmt.Sprintf("ticket-%d-%d", keep, to.swaps.Load()), Keep: keep, Pieces: c.pieces(ranges...)}
+	ticket := fmt.Sprintf("ticket-%d", tickets.Add(1))
+	order := wire.ReceiveOrder{Ticket: ticket, Keep: keep, Pieces: c.pieces(ranges...)}
 	opened, err := to.Receive(order)
 	if err != nil {
 		t.Fatal(err)
@@ -114,17 +130,17 @@ func sent(t testing.TB, from, to *Node, o wire.SendOrder) wire.SendStatus {
 	from.life.Lock()
 	from.cfg.Transfer = pipeTo(to)
 	from.life.Unlock()
-	from.jobs.mu.Lock()
-	if from.jobs.send != nil {
-		o.Attempt = from.jobs.send.order.Attempt + 1
+	from.mu.Lock()
+	if from.send != nil {
+		o.Attempt = from.send.order.Attempt + 1
 	}
-	from.jobs.mu.Unlock()
+	from.mu.Unlock()
 	if _, err := from.Send(o); err != nil {
 		t.Fatal(err)
 	}
-	from.jobs.mu.Lock()
-	ended := from.jobs.send.ended
-	from.jobs.mu.Unlock()
+	from.mu.Lock()
+	ended := from.send.job.ended
+	from.mu.Unlock()
 	<-ended
 	s, err := from.Send(o)
 	if err != nil {
@@ -144,11 +160,11 @@ func (c *testChain) source(t testing.TB) *Node {
 // segmentSpan are the blocks of a segment.
 func segmentSpan(t testing.TB, n *Node, block uint64) chain.Range {
 	t.Helper()
-	_, seg, ok := n.index.get(block)
+	_, seg, ok := n.index.Get(block)
 	if !ok {
 		t.Fatalf("no block %d", block)
 	}
-	return chain.Range{From: seg, To: n.index.segmentEnd(seg)}
+	return chain.Range{From: seg, To: n.index.SegmentEnd(seg)}
 }
 
 // edit changes a file in place, as somebody with an editor of bytes would.
@@ -174,12 +190,12 @@ func edit(t testing.TB, path string, change func([]byte) []byte) {
 func quarantined(t testing.TB, n *Node) map[string][]byte {
 	t.Helper()
 	kept := map[string][]byte{}
-	entries, err := os.ReadDir(n.quarantineDir())
+	entries, err := os.ReadDir(n.dir.Quarantine())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, e := range entries {
-		if kept[e.Name()], err = os.ReadFile(filepath.Join(n.quarantineDir(), e.Name())); err != nil {
+		if kept[e.Name()], err = os.ReadFile(filepath.Join(n.dir.Quarantine(), e.Name())); err != nil {
 			t.Fatal(err)
 		}
 	}

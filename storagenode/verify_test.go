@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/storagenode/audit"
 	"github.com/chainstore/chainstore/storagenode/segment"
 )
 
@@ -30,7 +31,7 @@ func TestVerifyBesideRunningNode(t *testing.T) {
 	})
 	for n.Status().Height < uint64(len(c.blocks)) && !t.Failed() {
 		least := n.Status().Height
-		got, err := Verify(context.Background(), n.cfg.Dir, nil)
+		got, err := audit.Verify(context.Background(), n.cfg.Dir, nil)
 		if err != nil || got.Height < least || got.Torn != 0 {
 			t.Errorf("verified %+v, %v, the node had %d", got, err, least)
 		}
@@ -43,7 +44,7 @@ func TestVerifyProgress(t *testing.T) {
 	c, cfg := filled(t, 2, 30)
 	before := tree(t, cfg.Dir)
 	last, all := int64(0), int64(0)
-	_, err := Verify(context.Background(), cfg.Dir, func(done, total int64) {
+	_, err := audit.Verify(context.Background(), cfg.Dir, func(done, total int64) {
 		if done < last || done > total {
 			t.Errorf("%d of %d bytes after %d", done, total, last)
 		}
@@ -63,14 +64,14 @@ func TestVerifyEnds(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	cause := errors.New("stopped by hand")
 	cancel(cause)
-	if _, err := Verify(ctx, cfg.Dir, nil); !errors.Is(err, cause) {
+	if _, err := audit.Verify(ctx, cfg.Dir, nil); !errors.Is(err, cause) {
 		t.Errorf("cancelled: %v", err)
 	}
-	if _, err := Verify(context.Background(), t.TempDir(), nil); !errors.Is(err, os.ErrNotExist) {
+	if _, err := audit.Verify(context.Background(), t.TempDir(), nil); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("not a data folder: %v", err)
 	}
 	empty := mustOpen(t, Config{Dir: memDir(t)})
-	if got, err := Verify(context.Background(), empty.cfg.Dir, nil); err != nil || !reflect.DeepEqual(got, Summary{}) {
+	if got, err := audit.Verify(context.Background(), empty.cfg.Dir, nil); err != nil || !reflect.DeepEqual(got, audit.Summary{}) {
 		t.Errorf("an empty chain: %+v, %v", got, err)
 	}
 }
@@ -114,7 +115,7 @@ func TestVerifyForgery(t *testing.T) {
 		if err := w.Close(); err != nil {
 			t.Fatal(err)
 		}
-		got, err := Verify(context.Background(), dir, nil)
+		got, err := audit.Verify(context.Background(), dir, nil)
 		var bad *chain.BlockError
 		if !errors.As(err, &bad) || bad.Block != forged || !errors.Is(err, row.want) || got.Height != forged {
 			t.Errorf("%s: %+v, %v", name, got, err)
@@ -138,7 +139,7 @@ func TestVerifyMissesTheEnd(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, segment.Name(last))); err != nil {
 		t.Fatal(err)
 	}
-	got, err := Verify(context.Background(), cfg.Dir, nil)
+	got, err := audit.Verify(context.Background(), cfg.Dir, nil)
 	var bad *chain.BlockError
 	if !errors.As(err, &bad) || bad.Block != last || got.Height != last {
 		t.Errorf("without the segment of block %d: %+v, %v", last, got, err)

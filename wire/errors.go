@@ -5,10 +5,11 @@ import (
 	"strings"
 )
 
-// ProblemType is one kind of failure: a row of the table below, and the sentinel error of that row. Programs compare with
-// [errors.Is]. The server, the client, docs/api.md and openapi.yaml take names, statuses and titles from the table.
+// ProblemType is one kind of failure: a row of the table below, and the sentinel error of that row. Programs compare
+// with [errors.Is]. The server, the client, docs/api.md and openapi.yaml take names, statuses and titles from the
+// table.
 type ProblemType struct {
-	Name   string // the last part of the type's URL, behind ProblemBase; stable
+	Name   string // the last part of the type's URL, after ProblemBase; stable
 	Status int    // of HTTP
 	Title  string
 	Retry  bool // the same request may succeed soon: the answer has a Retry-After header
@@ -91,13 +92,13 @@ var (
 	ErrNotVoter = problem("not-voter", 409, final, "Master cannot take the leadership")
 	// ErrNotLost: the block is not reported as lost.
 	ErrNotLost = problem("not-lost", 409, final, "Block not reported as lost")
-	// ErrForgotten: the table does not remember the submission of an append, or remembers another of its name. An earlier try
-	// may have been committed. Only masters see it; a user gets ErrUnknownOutcome.
+	// ErrForgotten: the table does not remember the submission of an append, or remembers another of its name. An
+	// earlier try may have been committed. Only masters see it; a user gets ErrUnknownOutcome.
 	ErrForgotten = problem("forgotten", 409, final, "Submission not remembered")
 	// ErrOtherGroup: the node belongs to another group.
 	ErrOtherGroup = problem("other-group", 409, final, "Node of another group")
-	// ErrOtherStart: another start of the worker has registered, which its data folder does not know: the folder was copied,
-	// or an older copy of it was put back. See [OtherStartError].
+	// ErrOtherStart: another start of the worker has registered, which its data folder does not know: the folder was
+	// copied, or an older copy of it was put back. See [OtherStartError].
 	ErrOtherStart = problem("other-start", 409, final, "Another start of the worker has registered")
 	// ErrFenced: an order of a deposed leader, or one that a newer order replaced. See [FencedError].
 	ErrFenced = problem("fenced", 409, final, "Order superseded")
@@ -132,8 +133,8 @@ var (
 	ErrTooManyStreams = problem("too-many-streams", 503, retry, "Too many streams")
 	// ErrStaleFolder: the node's data folder is an older copy of itself, so it serves nothing; another node may.
 	ErrStaleFolder = problem("stale-folder", 503, final, "Data folder is an older copy")
-	// ErrUnavailable: the node cannot serve the request now: no storage node could prove the record, or no checkpoint can be
-	// shown.
+	// ErrUnavailable: the node cannot serve the request now: no storage node could prove the record, or no checkpoint
+	// can be shown.
 	ErrUnavailable = problem("unavailable", 503, retry, "Unavailable")
 )
 
@@ -158,9 +159,9 @@ func ProblemNamed(name string) *ProblemType {
 	return nil
 }
 
-// ProblemOf finds the row that err is answered with, nil where there is none. The outermost one decides, and of several at one
-// level the first: what wraps an error knows better what it means. An answer of another node, an [*Error], is that node's
-// problem and not found here.
+// ProblemOf finds the row that err is answered with, nil where there is none. The outermost one decides, and of
+// several at one level the first: what wraps an error knows better what it means. An answer of another node, an
+// [*Error], is that node's problem and not found here.
 func ProblemOf(err error) *ProblemType {
 	switch e := err.(type) {
 	case *ProblemType:

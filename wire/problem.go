@@ -82,8 +82,8 @@ func (e *Error) Is(target error) bool {
 	return false
 }
 
-// Fenced is the answer to [ErrFenced] of an order: it names the newest order that the worker has let in. Older workers leave
-// both out, and so does a miner that mines another header meanwhile.
+// Fenced is the answer to [ErrFenced] of an order: it names the newest order that the worker has let in. Older workers
+// leave both out, and so does a miner that mines another header meanwhile.
 type Fenced struct {
 	Problem
 	Epoch *uint64 `json:"epoch,omitempty"`

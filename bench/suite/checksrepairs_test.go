@@ -13,7 +13,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/internal/noderpc"
-	"github.com/chainstore/chainstore/storagenode"
+	"github.com/chainstore/chainstore/storagenode/audit"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -33,7 +33,7 @@ func small(t *testing.T) built {
 
 func TestBuiltChainsAreValid(t *testing.T) {
 	c := small(t)
-	s, err := storagenode.Verify(t.Context(), c.dir, nil)
+	s, err := audit.Verify(t.Context(), c.dir, nil)
 	if err != nil || s.Height != c.height || s.Hash != c.hash || s.Records != c.records() {
 		t.Errorf("%+v, %v; made were %+v", s, err, c)
 	}

@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 
 	"github.com/chainstore/chainstore/internal/devcluster"
-	"github.com/chainstore/chainstore/storagenode"
+	"github.com/chainstore/chainstore/storagenode/audit"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -23,7 +23,7 @@ func (b *bench) verify(ctx context.Context, file devcluster.ClusterFile, head wi
 	for _, node := range file.Storages {
 		name := filepath.Base(node.Data)
 		b.tell(fmt.Sprintf("verifying %s", name), false)
-		s, err := storagenode.Verify(ctx, node.Data, nil)
+		s, err := audit.Verify(ctx, node.Data, nil)
 		switch {
 		case err != nil:
 		case s.Height != head.Height || s.Hash != head.Hash:

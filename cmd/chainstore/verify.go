@@ -9,7 +9,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/storagenode"
+	"github.com/chainstore/chainstore/storagenode/audit"
+	"github.com/chainstore/chainstore/storagenode/tiles"
 )
 
 // verified is what verify --json prints.
@@ -129,7 +130,7 @@ func (o *verifyOptions) check(cmd *cobra.Command) error {
 
 func verifyFolder(cmd *cobra.Command, dir string, asJSON bool) error {
 	bar := newByteBar(cmd.ErrOrStderr(), "verify")
-	found, err := storagenode.Verify(cmd.Context(), dir, bar.set)
+	found, err := audit.Verify(cmd.Context(), dir, bar.set)
 	bar.done()
 	if cause := cmd.Context().Err(); cause != nil && err != nil {
 		return fmt.Errorf("stopped after %s, good so far", counted(found.Height, "block"))
@@ -139,7 +140,7 @@ func verifyFolder(cmd *cobra.Command, dir string, asJSON bool) error {
 	if isBad {
 		err = finding{fmt.Errorf("the chain is not valid: the first bad block is %d: %w", bad.Block, bad.Err)}
 	}
-	if errors.Is(err, storagenode.ErrTiles) || errors.Is(err, storagenode.ErrMisplaced) {
+	if errors.Is(err, tiles.ErrMismatch) || errors.Is(err, audit.ErrMisplaced) {
 		err = finding{err}
 	}
 	out := cmd.OutOrStdout()
@@ -171,7 +172,7 @@ func verifyFolder(cmd *cobra.Command, dir string, asJSON bool) error {
 }
 
 // verifyText lists what is wrong, which blocks are bad, and which are confirmed as lost; "" where all is good.
-func verifyText(found *storagenode.Summary, width int) string {
+func verifyText(found *audit.Summary, width int) string {
 	var b strings.Builder
 	for _, f := range found.Findings {
 		writeWrapped(&b, "", findingText(f), width)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/storagenode"
+	"github.com/chainstore/chainstore/storagenode/audit"
 )
 
 // newStorageDir makes the data folder of a storage node that has the test chain.
@@ -99,7 +100,7 @@ func TestVerifyRefused(t *testing.T) {
 }
 
 func TestVerifyText(t *testing.T) {
-	found := storagenode.Summary{
+	found := audit.Summary{
 		Findings:  []chain.Finding{{Block: 2, What: chain.WrongFrame, Detail: "segments/0 at 47\x1b[2J"}, {Block: 9, What: chain.WrongShort}},
 		Bad:       []chain.Range{{From: 2, To: 3}, {From: 9, To: 12}},
 		Unchecked: 12,
@@ -115,7 +116,7 @@ blocks 6 to 7 are lost; confirmed
 	if out := verifyText(&found, standardWidth); out != want {
 		t.Errorf("got %q, want %q", out, want)
 	}
-	if out := verifyText(&storagenode.Summary{}, standardWidth); out != "" {
+	if out := verifyText(&audit.Summary{}, standardWidth); out != "" {
 		t.Errorf("of a good chain: %q", out)
 	}
 }

@@ -26,7 +26,7 @@ var mediaTypes = map[string]string{
 	".svg":  "image/svg+xml",
 }
 
-// asset is one file of the console.
+// asset is one file.
 type asset struct {
 	data []byte
 	typ  string
@@ -39,8 +39,9 @@ type handler struct {
 	masters func() []string
 }
 
-// New makes the handler of / and /console/. It takes no token: the console is the same for everyone and contains no data. masters
-// returns the URLs of the cluster's masters. The page may send requests only to those and to its own origin.
+// New makes the handler of / and /console/. It takes no token: the console is the same for everyone and contains no
+// data. masters returns the URLs of the cluster's masters. The page may send requests only to those and to its own
+// origin.
 func New(masters func() []string) http.Handler {
 	h := &handler{assets: map[string]asset{}, masters: masters}
 	err := fs.WalkDir(files, ".", func(name string, entry fs.DirEntry, err error) error {
@@ -61,8 +62,8 @@ func New(masters func() []string) http.Handler {
 	return h
 }
 
-// ServeHTTP implements [http.Handler]. A browser revalidates each file with its ETag, so that a page and its modules are always of
-// one version.
+// ServeHTTP implements [http.Handler]. A browser revalidates each file with its ETag, so that a page and its modules
+// are always of one version.
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a, ok := h.assets[r.URL.Path]
 	if !ok {
@@ -79,8 +80,8 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(a.data))
 }
 
-// contentPolicy is the Content-Security-Policy of the console: files from where the page is from, requests to the masters alone,
-// pictures from there or made by the page (a record's payload), nothing inline, nothing framed.
+// contentPolicy is the Content-Security-Policy of the console: files from the page's origin, requests to the masters
+// only, pictures from the origin or made by the page (a record's payload), nothing inline, no frames.
 func contentPolicy(masters []string) string {
 	connect := []string{"'self'"}
 	for _, master := range masters {
@@ -92,11 +93,12 @@ func contentPolicy(masters []string) string {
 		"; img-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 }
 
-// originOf is the origin of a master's URL, "" where it has none that could stand in a policy: one of a literal IPv6 address, for
-// which the policy has no form.
+// originOf is the origin of a master's URL, or "" where a policy cannot contain it: a policy has no form for a literal
+// IPv6 address.
 func originOf(master string) string {
 	u, err := url.Parse(master)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || strings.ContainsAny(u.Host, "[]*;,' \t\r\n") {
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" ||
+		strings.ContainsAny(u.Host, "[]*;,' \t\r\n") {
 		return ""
 	}
 	return u.Scheme + "://" + strings.ToLower(u.Host)

@@ -134,8 +134,8 @@ func dictionary(t *testing.T, source string) (keys []string, texts map[string]st
 	return keys, texts
 }
 
-// TestConsoleLanguages: both have the same keys in the same order, with the same names in their texts; the console uses each of them
-// and no other.
+// TestConsoleLanguages: both have the same keys in the same order, with the same names in their texts; the console
+// uses each of them and no other.
 func TestConsoleLanguages(t *testing.T) {
 	files := consoleSources(t)
 	keys, en := dictionary(t, files["console/js/i18n/en.js"])

@@ -10,7 +10,8 @@ import (
 // Headers that a console of another master may send and read.
 var (
 	corsRequest = strings.Join([]string{
-		"Authorization", "Content-Type", "Accept", "If-None-Match", "Last-Event-ID", wire.HeaderKey, wire.HeaderIdempotencyKey,
+		"Authorization", "Content-Type", "Accept", "If-None-Match", "Last-Event-ID",
+		wire.HeaderKey, wire.HeaderIdempotencyKey,
 	}, ", ")
 	corsAnswer = strings.Join([]string{
 		"ETag", "Link", "Retry-After", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset",
@@ -18,10 +19,10 @@ var (
 	}, ", ")
 )
 
-// CrossOrigin lets the console go on when the master that it was loaded from is gone: a page of one master may call the API of the
-// others. It answers the browser's question (CORS, https://fetch.spec.whatwg.org/#http-cors-protocol) for the routes under
-// /v1/ and for origins that are the URL of a master of this cluster, and for no other. There are no cookies: what a page may do is what
-// the bearer token allows that it sends itself, and credentials of the browser are never allowed.
+// CrossOrigin lets a page of one master call the API of the others, so that the console works on when the master that
+// it was loaded from is gone. It answers preflight requests (CORS, https://fetch.spec.whatwg.org/#http-cors-protocol)
+// for the routes under /v1/ and for origins that are the URL of a master of this cluster. There are no cookies: a page
+// may do what the bearer token allows that it sends, and credentials of the browser are never allowed.
 func CrossOrigin(masters func() []string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if AllowOrigin(masters, w.Header(), r) {
@@ -32,13 +33,13 @@ func CrossOrigin(masters func() []string, next http.Handler) http.Handler {
 	})
 }
 
-// AllowOrigin sets the headers of CORS as [CrossOrigin] does, and reports whether the request was only the preflight request,
-// which needs no other answer.
+// AllowOrigin sets the headers of CORS as [CrossOrigin] does, and reports whether the request was only the preflight
+// request, which needs no other answer.
 func AllowOrigin(masters func() []string, h http.Header, r *http.Request) (asked bool) {
 	if !strings.HasPrefix(r.URL.Path, "/v1/") {
 		return false
 	}
-	h.Add("Vary", "Origin") // in every answer: what a browser has cached for the master's own page is not for another's
+	h.Add("Vary", "Origin") // in every answer: an answer that is cached for one origin is not for another
 	origin := r.Header.Get("Origin")
 	if origin == "" || !knownOrigin(origin, masters()) {
 		return false // without the headers below a browser keeps the answer from the page

@@ -37,10 +37,10 @@ func AddRoutes(cfg Config) {
 	r.Engine.GET("/findBlockInfo", r.do(r.findBlockInfo))
 }
 
-// textType is what the original's texts are taken for.
+// textType is the type of the records that the original's texts become.
 const textType = "text/plain; charset=utf-8"
 
-// errorBody is an error as the original told it.
+// errorBody is the original's form of an error.
 type errorBody struct {
 	InfoCode    int    `json:"infoCode"` // the HTTP status
 	Description string `json:"description"`
@@ -51,7 +51,8 @@ func (r *routes) do(h httpapi.Handler) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		if err := h(c); err != nil {
 			p := r.Engine.Failure(c, err)
-			r.Engine.AnswerFailure(c, p.Status, "application/json", errorBody{InfoCode: p.Status, Description: p.Detail})
+			body := errorBody{InfoCode: p.Status, Description: p.Detail}
+			r.Engine.AnswerFailure(c, p.Status, "application/json", body)
 		}
 	}
 }
@@ -77,7 +78,7 @@ func (r *routes) addData(c *gin.Context) error {
 	}
 	access, err := r.Node.Access(c.Request.Context(), token)
 	if errors.Is(err, wire.ErrUnauthorized) {
-		return fmt.Errorf("%w: token not valid", wire.ErrForbidden) // as the original says it here, and only here
+		return fmt.Errorf("%w: token not valid", wire.ErrForbidden) // the original's status of this route
 	}
 	if err != nil {
 		return err
@@ -124,8 +125,10 @@ func (r *routes) getData(c *gin.Context) error {
 	return nil
 }
 
-// record reads the record at the place that two parameters of the query name.
-func (r *routes) record(c *gin.Context, reader masterfsm.Access, blockName, offsetName string) (masternode.Record, error) {
+// record reads the record whose block and offset are two parameters of the query.
+func (r *routes) record(
+	c *gin.Context, reader masterfsm.Access, blockName, offsetName string,
+) (masternode.Record, error) {
 	block, err := httpapi.ParseNumber(blockName, c.Query(blockName), math.MaxUint64)
 	if err != nil {
 		return masternode.Record{}, err
@@ -170,7 +173,7 @@ func (r *routes) addProject(c *gin.Context) error {
 	})
 }
 
-// projectEntry is a project as the original lists it. Its Token is empty: the original told everybody every project's.
+// projectEntry is a project of the original's list. The original showed every token to everyone; here Token is empty.
 type projectEntry struct {
 	ID             uint32 `json:"id"`
 	Name           string `json:"name"`
@@ -179,7 +182,7 @@ type projectEntry struct {
 	IsPrivate      bool   `json:"isPrivate"`
 }
 
-// listProjects is GET /admin/project: all of them, since the original knows no pages.
+// listProjects is GET /admin/project: all projects, since the original has no pages.
 func (r *routes) listProjects(c *gin.Context) error {
 	projects, err := r.Node.Projects(c.Request.Context(), 0, masterfsm.MaxProjects)
 	if err != nil {
@@ -195,7 +198,8 @@ func (r *routes) listProjects(c *gin.Context) error {
 	return nil
 }
 
-// saveInfo is POST /saveInfo {info}, to the legacy project. While there is none the leader makes it: it takes the whole request.
+// saveInfo is POST /saveInfo {info}, to the legacy project. The first request creates the project: it goes to the
+// leader.
 func (r *routes) saveInfo(c *gin.Context) error {
 	body, raw, err := r.readBody(c)
 	if bare, ok := bareInfo(raw); err != nil && ok {
@@ -217,7 +221,7 @@ func (r *routes) saveInfo(c *gin.Context) error {
 	})
 }
 
-// saveTo appends to the legacy project, or answers why that was not found.
+// saveTo appends to the legacy project, unless it was not found because of err.
 func (r *routes) saveTo(c *gin.Context, legacy masterfsm.Project, err error, body requestBody) error {
 	if err != nil {
 		return err
@@ -226,7 +230,7 @@ func (r *routes) saveTo(c *gin.Context, legacy masterfsm.Project, err error, bod
 	if err != nil {
 		return err
 	}
-	// The offset has two names: the masters' own, and the one by which the provenance application looks for it.
+	// The offset has two names: that of the original's masters, and the one that the provenance application reads.
 	httpapi.AnswerJSON(c, http.StatusOK, struct {
 		BlockIndex  uint64 `json:"blockIndex"`
 		BlockOffset uint32 `json:"blockOffset"`
@@ -235,7 +239,7 @@ func (r *routes) saveTo(c *gin.Context, legacy masterfsm.Project, err error, bod
 	return nil
 }
 
-// findBlockInfo is GET /findBlockInfo?blockIndex=&blockOffset=, of the legacy project alone.
+// findBlockInfo is GET /findBlockInfo?blockIndex=&blockOffset=, for records of the legacy project only.
 func (r *routes) findBlockInfo(c *gin.Context) error {
 	legacy, err := r.Node.Legacy(c.Request.Context())
 	if err != nil {
@@ -247,7 +251,8 @@ func (r *routes) findBlockInfo(c *gin.Context) error {
 		return err
 	}
 	if found.Project != legacy.ID {
-		return fmt.Errorf("%w: only records of the project %q are read without a token", wire.ErrForbidden, masternode.LegacyProject)
+		return fmt.Errorf("%w: without a token only records of the project %q can be read",
+			wire.ErrForbidden, masternode.LegacyProject)
 	}
 	answerText(c, "data", found.Payload)
 	return nil

@@ -16,37 +16,39 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// requestBody is what a client of the original sends: an object of JSON, or a form. A text of it is taken byte for byte. The original's
-// clients do not all write UTF-8, and encoding/json would put U+FFFD in the place of what is none.
+// requestBody is the body of a client of the original: a JSON object, or a form. Its texts are taken byte for byte.
 type requestBody struct {
 	object map[string]json.RawMessage
 	form   url.Values
 }
 
-// readBody reads a body, and returns its bytes too, also where they are not understood. Only a Content-Type that says form makes it one: the others, and none, mean JSON.
+// readBody reads a body and also returns its bytes, even where they cannot be parsed. It is a form if the Content-Type
+// says so, and JSON otherwise.
 func (r *routes) readBody(c *gin.Context) (b requestBody, raw []byte, err error) {
-	// An escape makes six bytes of one; names, braces and a token come on top.
+	// An escape makes six bytes of one. Names, braces and a token are added to the text.
 	raw, err = httpapi.ReadBody(c.Request, 6*int64(r.Node.Limits().RecordBytes)+httpapi.MaxSmallBody)
 	if err != nil {
 		return b, nil, err
 	}
-	mediaType, _, _ := mime.ParseMediaType(c.GetHeader("Content-Type")) // what cannot be parsed is JSON, as is none
+	// A type that cannot be parsed, or none, means JSON.
+	mediaType, _, _ := mime.ParseMediaType(c.GetHeader("Content-Type"))
 	if mediaType == "application/x-www-form-urlencoded" {
 		if b.form, err = url.ParseQuery(string(raw)); err != nil {
-			return b, raw, fmt.Errorf("%w: the body is not the form that its Content-Type says", wire.ErrBadRequest)
+			return b, raw, fmt.Errorf("%w: the body is not a form, as its Content-Type says", wire.ErrBadRequest)
 		}
 		return b, raw, nil
 	}
 	if err := json.Unmarshal(raw, &b.object); err != nil {
-		return b, raw, fmt.Errorf("%w: the body is no JSON object", wire.ErrBadRequest)
+		return b, raw, fmt.Errorf("%w: the body is not a JSON object", wire.ErrBadRequest)
 	}
 	return b, raw, nil
 }
 
-// bareInfoForm is how the provenance application writes a body: it puts a text, mostly JSON itself, between two quotes as it is.
+// bareInfoForm is the body of the provenance application: a text, mostly JSON itself, between two quotes without
+// escapes.
 var bareInfoForm = regexp.MustCompile(`^\s*\{\s*"info"\s*:\s*"((?s:.*))"\s*\}\s*$`)
 
-// bareInfo takes such a body apart, once it was found to be no JSON. The text is all between the quotes.
+// bareInfo parses such a body, which is not JSON. The text is everything between the quotes.
 func bareInfo(raw []byte) (requestBody, bool) {
 	match := bareInfoForm.FindSubmatch(raw)
 	if match == nil {
@@ -55,7 +57,7 @@ func bareInfo(raw []byte) (requestBody, bool) {
 	return requestBody{form: url.Values{"info": {string(match[1])}}}, true
 }
 
-// text is the text of a name, "" where there is none.
+// text is the text of a name, "" where it is absent.
 func (b requestBody) text(name string) (string, error) {
 	if b.form != nil {
 		return b.form.Get(name), nil
@@ -70,7 +72,7 @@ func (b requestBody) text(name string) (string, error) {
 	return parseText(raw), nil
 }
 
-// flag is the truth value of a name, false where there is none.
+// flag is the boolean of a name, false where it is absent.
 func (b requestBody) flag(name string) (bool, error) {
 	value := string(b.object[name])
 	if len(value) > 0 && value[0] == '"' || b.form != nil {
@@ -85,8 +87,8 @@ func (b requestBody) flag(name string) (bool, error) {
 	return false, fmt.Errorf("%w: %s must be true or false", wire.ErrBadRequest, name)
 }
 
-// parseText gives the bytes of a JSON string that encoding/json has found well-formed: those that are written, and for escapes their UTF-8.
-// Half a surrogate pair becomes the three bytes that its number would have in UTF-8 (WTF-8), so that it is not lost.
+// parseText is the bytes of a JSON string that encoding/json has found well-formed. Escapes become UTF-8. Half of a
+// surrogate pair becomes the three bytes that its number would have in UTF-8 (WTF-8), so that it is not lost.
 func parseText(raw []byte) string {
 	raw = raw[1 : len(raw)-1]
 	text := make([]byte, 0, len(raw))
@@ -134,11 +136,12 @@ func hex4(digits []byte) rune {
 	return rune(n)
 }
 
-// appendText adds a text as a JSON string that parseText gives back: all bytes as they are, but for those that JSON must escape and halves
-// of surrogate pairs. A second half behind a first one stays as it is, since the two escapes would make one character.
+// appendText adds a text as a JSON string from which parseText makes the same bytes. All bytes stay as they are,
+// except those that JSON must escape and halves of surrogate pairs. A second half after a first one is not escaped,
+// since the two escapes would be one character.
 func appendText(dst, text []byte) []byte {
 	dst = append(dst, '"')
-	first := -1 // where the text goes on behind a first half that was escaped last
+	first := -1 // the position after the first half that was escaped last
 	for i := 0; i < len(text); i++ {
 		switch b := text[i]; {
 		case b == '"' || b == '\\':

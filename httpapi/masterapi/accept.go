@@ -12,20 +12,22 @@ import (
 // typeText is the media type with which a client asks for a proof as text.
 const typeText = "text/plain"
 
-// wantsText reports whether who accepts those types would rather have plain text than JSON.
+// wantsText reports whether an Accept header prefers plain text to JSON.
 func wantsText(accept string) bool { return preferred(accept, typeJSON, typeText) == typeText }
 
-// wantsJSON reports whether who accepts those types would rather have a record's envelope than its payload, which has a type of its own.
+// wantsJSON reports whether an Accept header prefers a record's envelope to its payload, which has a media type of its
+// own.
 func wantsJSON(accept, payload string) bool {
 	media, _, err := mime.ParseMediaType(payload)
-	if err != nil || media == typeJSON { // who names JSON means the envelope, also where the payload is JSON
+	if err != nil || media == typeJSON { // JSON means the envelope, even if the payload is JSON too
 		media = wire.TypeOctets
 	}
 	return preferred(accept, media, typeJSON) == typeJSON
 }
 
-// preferred is the offer that an Accept header likes best (RFC 9110, section 12.5.1): the one of the highest quality, of several such the one that the
-// header names first, and else the first offer, which also goes to who accepts none of them.
+// preferred is the offer that an Accept header prefers (RFC 9110, section 12.5.1): the one of the highest quality, and
+// of several such offers the one that the header names first. It is the first offer where the header does not decide,
+// or accepts none.
 func preferred(accept string, offers ...string) string {
 	best, bestQuality, bestPlace := offers[0], 0.0, math.MaxInt
 	for _, offer := range offers {
@@ -37,8 +39,8 @@ func preferred(accept string, offers ...string) string {
 	return best
 }
 
-// acceptance is the quality that an Accept header gives to a media type, 0 for none, and the place of what it says that by: of all ranges with the type
-// in them the narrowest counts. What cannot be read is passed over.
+// acceptance is the quality that an Accept header gives to a media type, 0 for none, and the position of the range
+// that decides: of all ranges that include the type, the narrowest. Ranges that cannot be parsed are skipped.
 func acceptance(accept, media string) (quality float64, place int) {
 	kind, _, _ := strings.Cut(media, "/")
 	narrowest := 0

@@ -12,13 +12,13 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// caller is who a request comes from, by its token.
+// caller is the owner of a request's token.
 type caller struct {
 	role   string           // wire.RoleAdmin, RoleCluster or RoleProject
 	access masterfsm.Access // where it is RoleProject
 }
 
-// identify finds out whose token a request carries. It is the one place where a user's token is held against those that are known.
+// identify finds the owner of a request's token. No other code compares a user's token with the known ones.
 func (m *master) identify(r *http.Request) (caller, error) {
 	token, err := httpapi.Bearer(r)
 	switch {
@@ -33,34 +33,34 @@ func (m *master) identify(r *http.Request) (caller, error) {
 	return caller{role: wire.RoleProject, access: access}, err
 }
 
-// withCaller is a handler for whoever has a token of the cluster: admin, cluster or any project's.
-func (m *master) withCaller(h func(c *gin.Context, who caller) error) gin.HandlerFunc {
+// withCaller is a handler that takes any token of the cluster: admin, cluster or a project's.
+func (m *master) withCaller(h func(c *gin.Context, from caller) error) gin.HandlerFunc {
 	return m.Do(func(c *gin.Context) error {
-		who, err := m.identify(c.Request)
+		from, err := m.identify(c.Request)
 		if err != nil {
 			return err
 		}
-		return h(c, who)
+		return h(c, from)
 	})
 }
 
-// withAnyToken is withCaller for what is the same for all of them.
+// withAnyToken is withCaller for an answer that is the same for all callers.
 func (m *master) withAnyToken(h httpapi.Handler) gin.HandlerFunc {
 	return m.withCaller(func(c *gin.Context, _ caller) error { return h(c) })
 }
 
-// withReader is a handler that reads records for whoever has a project's token. Which records that may read masternode.Node.MayRead says of
-// each.
+// withReader is a handler that reads records with a project's token. masternode.Node.MayRead decides for each record
+// whether that token may read it.
 func (m *master) withReader(h func(c *gin.Context, reader masterfsm.Access) error) gin.HandlerFunc {
-	return m.withCaller(func(c *gin.Context, who caller) error {
-		if who.role != wire.RoleProject {
+	return m.withCaller(func(c *gin.Context, from caller) error {
+		if from.role != wire.RoleProject {
 			return fmt.Errorf("%w: records are appended and read with a project's token", wire.ErrForbidden)
 		}
-		return h(c, who.access)
+		return h(c, from.access)
 	})
 }
 
-// withAppender is a handler that appends to the project whose token the request carries, when that has the right to.
+// withAppender is a handler that appends to the project of the request's token, if the token has the right to append.
 func (m *master) withAppender(h func(c *gin.Context, project masterfsm.Project) error) gin.HandlerFunc {
 	return m.withReader(func(c *gin.Context, a masterfsm.Access) error {
 		if err := masternode.MayAppend(a); err != nil {
@@ -70,30 +70,31 @@ func (m *master) withAppender(h func(c *gin.Context, project masterfsm.Project) 
 	})
 }
 
-// withAdmin is a handler for the administrator. Another token that is known is still not enough: 403.
+// withAdmin is a handler for the administrator. Any other known token gets a 403.
 func (m *master) withAdmin(h httpapi.Handler) gin.HandlerFunc {
-	return m.withCaller(func(c *gin.Context, who caller) error {
-		if who.role != wire.RoleAdmin {
+	return m.withCaller(func(c *gin.Context, from caller) error {
+		if from.role != wire.RoleAdmin {
 			return fmt.Errorf("%w: the admin token is needed", wire.ErrForbidden)
 		}
 		return h(c)
 	})
 }
 
-// mayCreate decides who may create projects: the administrator, and where registration is open everyone, except that a token that
-// is sent must be a known one. It returns which names the caller may give: that of the legacy project is for the administrator.
+// mayCreate refuses a request that may not create projects. The administrator may, and where registration is open
+// everyone; a token that is sent must be a known one. It returns a check of the project's name: only the administrator
+// may use that of the legacy project.
 func (m *master) mayCreate(r *http.Request) (mayName func(name string) error, err error) {
-	var who caller
+	var from caller
 	if !m.OpenRegistration || r.Header.Get("Authorization") != "" {
-		if who, err = m.identify(r); err != nil {
+		if from, err = m.identify(r); err != nil {
 			return nil, err
 		}
-		if who.role != wire.RoleAdmin && !m.OpenRegistration {
+		if from.role != wire.RoleAdmin && !m.OpenRegistration {
 			return nil, fmt.Errorf("%w: the admin token is needed", wire.ErrForbidden)
 		}
 	}
 	return func(name string) error {
-		if m.OriginalAPI && name == masternode.LegacyProject && who.role != wire.RoleAdmin {
+		if m.OriginalAPI && name == masternode.LegacyProject && from.role != wire.RoleAdmin {
 			return fmt.Errorf("%w: %q is reserved for the original's routes", wire.ErrNameTaken, name)
 		}
 		return nil

@@ -53,7 +53,8 @@ func (m *master) appendBatch(c *gin.Context, project masterfsm.Project) error {
 		return err
 	}
 	var entries []masternode.Entry
-	mediaType, _, _ := mime.ParseMediaType(c.GetHeader("Content-Type")) // a type that cannot be parsed, or none, means NDJSON
+	// A type that cannot be parsed, or none, means NDJSON.
+	mediaType, _, _ := mime.ParseMediaType(c.GetHeader("Content-Type"))
 	if mediaType == wire.TypeFrames {
 		entries, err = parseFrames(body)
 	} else {
@@ -101,7 +102,8 @@ func parseFrames(body []byte) ([]masternode.Entry, error) {
 	return entries, err
 }
 
-// parseNDJSON reads a batch of lines. Empty lines are skipped. It stops after limit+1 records: the batch is refused then.
+// parseNDJSON reads a batch of lines. Empty lines are skipped. It stops after limit+1 records: the batch is refused
+// then.
 func parseNDJSON(body []byte, limit int) ([]masternode.Entry, error) {
 	var entries []masternode.Entry
 	number := 0

@@ -20,11 +20,12 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// bearers are tokens of every kind there is, by what they are. Those of one project are named by their rights, or "own" for all.
+// bearers are tokens of every kind there is, by what they are. Those of one project are named by their rights, or
+// "own" for all.
 type bearers map[string]string
 
-// gate is who a route lets in: for each kind of token the status it gets where it is not let in, 0 where it is. Kinds that are not named are
-// not let in either and get the status of others.
+// gate is who a route lets in: for each kind of token the status it gets where it is not let in, 0 where it is. Kinds
+// that are not named are not let in either and get the status of others.
 type gate struct {
 	others int
 	kinds  map[string]int
@@ -175,7 +176,8 @@ var minerRows = []row{
 	{"POST " + wire.PathMine, gateMaster, "", "", []int{400}},
 }
 
-// authorisation sends a request of every row with a token of every kind. The rows are those that the routers have, no less and no more.
+// authorisation sends a request of every row with a token of every kind. The rows are those that the routers have, no
+// less and no more.
 func (c *cluster) authorisation(t *testing.T) {
 	tokens := c.bearers()
 	log := hclog.NewNullLogger()

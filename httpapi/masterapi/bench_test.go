@@ -15,8 +15,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// BenchmarkHistoryPage reads pages of a key's history over HTTP, from a cluster with a million records over a thousand keys, each page of
-// another key and from another master.
+// BenchmarkHistoryPage reads pages of a key's history over HTTP, from a cluster with a million records over a thousand
+// keys, each page of another key and from another master.
 func BenchmarkHistoryPage(b *testing.B) {
 	const records, keys, batch = 1_000_000, 1000, 10_000
 	c := startCluster(b)
@@ -63,8 +63,9 @@ func BenchmarkHistoryPage(b *testing.B) {
 	}
 }
 
-// BenchmarkTiles reads all full tiles of level 0, and all full bundles, of a tree of 200,000 records from a master: cold, when it has to get each from a
-// storage node and prove it, and kept. Where the record's payload is large a bundle is work for the storage node's disk.
+// BenchmarkTiles reads all full tiles of level 0, and all full bundles, of a tree of 200,000 records from a master:
+// cold, when it has to get each from a storage node and prove it, and kept. Where the record's payload is large a
+// bundle is work for the storage node's disk.
 func BenchmarkTiles(b *testing.B) {
 	const batch = 10_000
 	for _, payload := range []int{16, 16 << 10} {

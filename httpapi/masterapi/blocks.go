@@ -13,22 +13,23 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// defaultPage is how many blocks a page has where the request names no limit.
+// defaultPage is the length of a page where the request names no limit.
 const defaultPage = 50
 
-// blocks is GET /v1/blocks?cursor=&limit=: mined blocks, the newest first. A cursor is the number of the block before which
-// the page begins.
+// blocks is GET /v1/blocks?cursor=&limit=: mined blocks, the newest first. A cursor is the number of a block; the page
+// begins with the block before it.
 func (m *master) blocks(c *gin.Context) error {
 	before := uint64(math.MaxUint64)
 	if cursor := c.Query("cursor"); cursor != "" {
 		var err error
 		if before, err = strconv.ParseUint(cursor, 10, 64); err != nil {
-			return fmt.Errorf("%w: cursor %q is none that a page gave", wire.ErrBadRequest, cursor)
+			return fmt.Errorf("%w: cursor %q does not come from a page", wire.ErrBadRequest, cursor)
 		}
 	}
 	limit, err := strconv.Atoi(c.DefaultQuery("limit", strconv.Itoa(defaultPage)))
 	if err != nil || limit < 1 || limit > masternode.MaxBlocksPage {
-		return fmt.Errorf("%w: limit %q is not a number within 1 and %d", wire.ErrBadRequest, c.Query("limit"), masternode.MaxBlocksPage)
+		return fmt.Errorf("%w: limit %q is not a number from 1 to %d",
+			wire.ErrBadRequest, c.Query("limit"), masternode.MaxBlocksPage)
 	}
 	headers, err := m.node.Blocks(c.Request.Context(), before, limit)
 	if err != nil {
@@ -45,7 +46,7 @@ func (m *master) blocks(c *gin.Context) error {
 	return nil
 }
 
-// block is GET /v1/blocks/{block}. What is mined never changes again.
+// block is GET /v1/blocks/{block}. A mined block never changes.
 func (m *master) block(c *gin.Context) error {
 	n, err := httpapi.Number(c, "block", math.MaxUint64)
 	if err != nil {

@@ -15,12 +15,13 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// forwarder brings requests of administration to the leader. Appends do not use it: masternode forwards them in batches. Unlike
-// masternode's calls of the leader, a forwarded request goes on when the leader changes: to transfer the leadership is such a
-// request.
+// forwarder brings requests of administration to the leader. Appends do not use it: masternode forwards them in
+// batches. Unlike masternode's calls of the leader, a forwarded request goes on when the leader changes: to transfer
+// the leadership is such a request.
 type forwarder struct {
 	leader func() (url string, self bool) // masternode.Node.LeaderURL
-	// send follows no redirect and uses no proxy: the request has the administrator's token, which goes to the leader only.
+	// send follows no redirect and uses no proxy: the request has the administrator's token, which goes to the leader
+	// only.
 	send http.RoundTripper
 }
 
@@ -33,8 +34,8 @@ const (
 // maxLeaderAnswer bounds the leader's answer, in bytes.
 const maxLeaderAnswer = 4 << 20
 
-// do runs act where this master leads. Otherwise it forwards the request to the leader, once: a request that another master
-// forwarded is refused. act must do nothing when its error wraps wire.ErrNotLeader.
+// do runs act where this master leads. Otherwise it forwards the request to the leader, once: a request that another
+// master forwarded is refused. act must do nothing when its error wraps wire.ErrNotLeader.
 func (f *forwarder) do(c *gin.Context, body []byte, act func() error) error {
 	ctx, cancel := context.WithTimeout(c.Request.Context(), leaderWait)
 	defer cancel()
@@ -62,8 +63,8 @@ func (f *forwarder) do(c *gin.Context, body []byte, act func() error) error {
 	}
 }
 
-// forward sends the request to the leader and answers with the leader's answer. The error wraps wire.ErrNotLeader where the
-// request was certainly not sent, because nothing listens at the address: another master will lead.
+// forward sends the request to the leader and answers with the leader's answer. The error wraps wire.ErrNotLeader
+// where the request was certainly not sent, because nothing listens at the address: another master will lead.
 func (f *forwarder) forward(ctx context.Context, c *gin.Context, leader string, body []byte) error {
 	url := leader + c.Request.URL.RequestURI()
 	request, err := http.NewRequestWithContext(ctx, c.Request.Method, url, bytes.NewReader(body))

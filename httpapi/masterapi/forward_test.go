@@ -62,8 +62,8 @@ func TestForwardFollowsNoRedirect(t *testing.T) {
 	}
 }
 
-// The administrator's token goes to no proxy of the environment. The test runs in a process of its own: net/http reads the
-// environment once.
+// The administrator's token goes to no proxy of the environment. The test runs in a process of its own: net/http reads
+// the environment once.
 func TestForwardUsesNoProxy(t *testing.T) {
 	const child = "CHAINSTORE_TEST_PROXY"
 	if os.Getenv(child) == "" {

@@ -106,7 +106,8 @@ func (c *cluster) originalClients() {
 	c.texts(created.Token)
 }
 
-// provenance does what the provenance application does: many at once, while the project that its records go to is not there yet.
+// provenance does what the provenance application does: many at once, while the project that its records go to is not
+// there yet.
 func (c *cluster) provenance() {
 	var wg sync.WaitGroup
 	saved := make([]originalSaved, 9)
@@ -232,7 +233,8 @@ func (c *cluster) originalErrors() {
 	}
 }
 
-// A master that was not told otherwise has none of the original's routes, and lets nobody but the administrator make a project.
+// A master that was not told otherwise has none of the original's routes, and lets nobody but the administrator make a
+// project.
 func TestClosedByDefault(t *testing.T) {
 	h := masterapi.New(masterapi.Config{
 		Refused: func() error { return nil }, ClusterToken: "cluster", AdminToken: "admin", Logger: hclog.NewNullLogger(),
@@ -256,7 +258,8 @@ func TestClosedByDefault(t *testing.T) {
 	}
 }
 
-// A token in a query string gets into no log, however badly the request ends: here the handler panics, for want of a node.
+// A token in a query string gets into no log, however badly the request ends: here the handler panics, for want of a
+// node.
 func TestQueryTokenIsNotLogged(t *testing.T) {
 	var log bytes.Buffer
 	h := masterapi.New(masterapi.Config{

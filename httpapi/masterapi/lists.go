@@ -37,7 +37,7 @@ func (m *master) list(c *gin.Context, reader masterfsm.Access) error {
 	}
 	if cursor := c.Query("cursor"); cursor != "" {
 		if c.Query("from") != "" {
-			return fmt.Errorf("%w: cursor and from: give one of the two", wire.ErrBadRequest)
+			return fmt.Errorf("%w: cursor and from exclude each other", wire.ErrBadRequest)
 		}
 		if q.From, err = parseCursor(cursor, &q); err != nil {
 			return err
@@ -60,7 +60,7 @@ func (m *master) list(c *gin.Context, reader masterfsm.Access) error {
 	return nil
 }
 
-// queryOf reads what lists and streams have in common.
+// queryOf reads the parameters that lists and streams share.
 func queryOf(c *gin.Context) (q masternode.Query, err error) {
 	q.Project, q.Key = c.Query("project"), c.Query("key")
 	if len(q.Key) > chain.MaxKey {
@@ -70,7 +70,7 @@ func queryOf(c *gin.Context) (q masternode.Query, err error) {
 	return q, err
 }
 
-// queryNumber reads a number of the query, or what stands in for one that is not there.
+// queryNumber reads a number of the query, or returns missing where it is absent.
 func queryNumber(c *gin.Context, name string, missing, highest uint64) (uint64, error) {
 	text := c.Query(name)
 	if text == "" {
@@ -78,12 +78,13 @@ func queryNumber(c *gin.Context, name string, missing, highest uint64) (uint64, 
 	}
 	n, err := strconv.ParseUint(text, 10, 64)
 	if err != nil || n > highest {
-		return 0, fmt.Errorf("%w: %s=%s; it is a whole number from 0 to %d", wire.ErrBadRequest, name, text, highest)
+		return 0, fmt.Errorf("%w: %s=%s is not a whole number from 0 to %d", wire.ErrBadRequest, name, text, highest)
 	}
 	return n, nil
 }
 
-// A cursor is base64url of: next u64 ‖ the first 8 bytes of SHA-256 over that and the query. It is good for its own query alone.
+// A cursor is base64url of: next u64 ‖ the first 8 bytes of SHA-256 over that and the query. It is valid for that
+// query only.
 const cursorSize = 8 + 8
 
 func newCursor(next uint64, q *masternode.Query) string {
@@ -99,12 +100,12 @@ func cursorSum(next []byte, q *masternode.Query) []byte {
 func parseCursor(text string, q *masternode.Query) (next uint64, err error) {
 	cursor, err := base64.RawURLEncoding.DecodeString(text)
 	if err != nil || len(cursor) != cursorSize || string(cursor[8:]) != string(cursorSum(cursor[:8], q)) {
-		return 0, fmt.Errorf("%w: cursor %q is none that a page of this query gave", wire.ErrBadRequest, text)
+		return 0, fmt.Errorf("%w: cursor %q does not come from a page of this query", wire.ErrBadRequest, text)
 	}
 	return binary.BigEndian.Uint64(cursor), nil
 }
 
-// nextURL is where the next page is.
+// nextURL is the address of the next page.
 func nextURL(u *url.URL, cursor string) string {
 	query := u.Query()
 	query.Del("from")
@@ -112,8 +113,8 @@ func nextURL(u *url.URL, cursor string) string {
 	return u.Path + "?" + query.Encode()
 }
 
-// blockRecords is GET /v1/blocks/{block}/records: the records of a block by their offsets. Of what the token may not read it tells that it
-// is there.
+// blockRecords is GET /v1/blocks/{block}/records: the records of a block by their offsets. Of a record that the token
+// may not read, only its place is shown.
 func (m *master) blockRecords(c *gin.Context, reader masterfsm.Access) error {
 	block, err := httpapi.Number(c, "block", math.MaxUint64)
 	if err != nil {
@@ -134,7 +135,9 @@ func (m *master) blockRecords(c *gin.Context, reader masterfsm.Access) error {
 	answer := wire.BlockRecords{Records: make([]wire.BlockRecord, len(list))}
 	for i := range list {
 		r := &list[i]
-		answer.Records[i] = wire.BlockRecord{Block: r.At.Block, Offset: r.At.Offset, Index: r.At.Index, Hidden: r.Hidden}
+		answer.Records[i] = wire.BlockRecord{
+			Block: r.At.Block, Offset: r.At.Offset, Index: r.At.Index, Hidden: r.Hidden,
+		}
 		if !r.Hidden {
 			record := envelope(&r.Record)
 			answer.Records[i].Record = &record

@@ -20,7 +20,8 @@ type Config struct {
 	Refused      func() error              // why this master must not serve, nil where it may
 	ClusterToken string
 	AdminToken   string
-	// Transport forwards requests of administration to the leader. It must not use a proxy: the requests have the admin token.
+	// Transport forwards requests of administration to the leader. It must not use a proxy: the requests have the
+	// admin token.
 	Transport http.RoundTripper
 	Options
 	Logger hclog.Logger
@@ -103,13 +104,14 @@ func (m *master) crossOrigin(c *gin.Context) {
 	}
 }
 
-// alwaysServed are the routes that a master serves in every state: they show its own health, or are the same on every master.
+// alwaysServed are the routes that a master serves in every state: they show its own health, or are the same on every
+// master.
 var alwaysServed = map[string]bool{
 	"/livez": true, "/readyz": true, "/metrics": true, "/openapi.yaml": true, "/": true, "/console/*file": true,
 }
 
-// refused keeps a master from serving when its data folder is an older copy of itself: the group may have acknowledged more than
-// this master has.
+// refused keeps a master from serving when its data folder is an older copy of itself: the group may have acknowledged
+// more than this master has.
 func (m *master) refused(c *gin.Context) {
 	if alwaysServed[c.FullPath()] {
 		return

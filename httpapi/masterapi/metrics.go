@@ -10,25 +10,78 @@ import (
 	"github.com/chainstore/chainstore/masternode"
 )
 
-// gauge is a metric that is read from the master's state when it is asked for: counting costs the record's path nothing.
-type gauge struct {
-	desc  *prometheus.Desc
-	kind  prometheus.ValueType
-	value func(masternode.Figures) float64
+type figures = masternode.Figures
+
+// metric is read from the master's state when it is collected, so that it costs appends and reads nothing.
+type metric struct {
+	name, help string
+	value      func(f *figures) uint64
 }
 
-// metrics collects the gauges of one master.
+var gauges = []metric{
+	{"leader", "1 where this master leads", leads},
+	{"term", "term of the newest leader", func(f *figures) uint64 { return f.Term }},
+	{"height_blocks", "mined blocks", func(f *figures) uint64 { return f.Height }},
+	{"stored_blocks", "blocks that enough storage nodes have", func(f *figures) uint64 { return f.Stored }},
+	{"leaves", "leaves of the tree: records and seals that have a position",
+		func(f *figures) uint64 { return f.NextIndex }},
+	{"buffer_records", "records in the open block", func(f *figures) uint64 { return uint64(f.BufferRecords) }},
+	{"pending_blocks", "blocks that are cut and not stored",
+		func(f *figures) uint64 { return uint64(f.PendingBlocks) }},
+	{"pending_bytes", "bytes that are committed and not stored", func(f *figures) uint64 { return f.PendingBytes }},
+	{"whole_storages", "storage nodes that count as a copy",
+		func(f *figures) uint64 { return uint64(f.WholeStorages) }},
+	{"lost_blocks", "blocks that no storage node has a good copy of", func(f *figures) uint64 { return f.LostBlocks }},
+	{"checkpoint_leaves", "leaves of the tree up to the newest block that enough storage nodes have",
+		func(f *figures) uint64 { return f.Checkpoint }},
+	{"cosigned_leaves", "leaves of the newest checkpoint that a witness has cosigned",
+		func(f *figures) uint64 { return f.Cosigned }},
+	{"published_leaves", "leaves of the tree whose checkpoint is published: fewer while witnesses have not cosigned",
+		func(f *figures) uint64 { return f.Published }},
+}
+
+// counters are part of the replicated state, so all masters report the same.
+var counters = []metric{
+	{"checks", "checks of storage nodes that ended", func(f *figures) uint64 { return f.Integrity.Checks }},
+	{"checked_bytes", "bytes of segments that checks read and hashed",
+		func(f *figures) uint64 { return f.Integrity.CheckedBytes }},
+	{"bad_blocks", "bad blocks that were found", func(f *figures) uint64 { return f.Integrity.BadBlocks }},
+	{"bad_tile_hashes", "wrong hashes of the tree that were written again",
+		func(f *figures) uint64 { return f.Integrity.BadTiles }},
+	{"repairs", "repairs that succeeded", func(f *figures) uint64 { return f.Integrity.Repairs }},
+	{"failed_repairs", "repairs that ended early", func(f *figures) uint64 { return f.Integrity.FailedRepairs }},
+	{"repaired_blocks", "blocks that were sent for repairs",
+		func(f *figures) uint64 { return f.Integrity.RepairedBlocks }},
+	{"repaired_bytes", "bytes that were sent for repairs",
+		func(f *figures) uint64 { return f.Integrity.RepairedBytes }},
+}
+
+func leads(f *figures) uint64 {
+	if f.Leading {
+		return 1
+	}
+	return 0
+}
+
+// described is a metric as Prometheus knows it.
+type described struct {
+	desc  *prometheus.Desc
+	kind  prometheus.ValueType
+	value func(f *figures) uint64
+}
+
+// metrics collects the metrics of one master.
 type metrics struct {
-	node   *masternode.Node
-	gauges []gauge
-	// Of each witness, by its name.
+	node *masternode.Node
+	all  []described
+	// Of each witness, with its name as label.
 	witnessOK, witnessLeaves, witnessFailures *prometheus.Desc
 }
 
 // newMetrics is the handler of /metrics, with a registry of its own.
 func newMetrics(node *masternode.Node) http.Handler {
 	ofWitness := func(name, help string) *prometheus.Desc {
-		return prometheus.NewDesc("chainstore_witness_"+name, help+"; told by the leader", []string{"witness"}, nil)
+		return prometheus.NewDesc("chainstore_witness_"+name, help+"; reported by the leader", []string{"witness"}, nil)
 	}
 	m := &metrics{
 		node:            node,
@@ -36,51 +89,24 @@ func newMetrics(node *masternode.Node) http.Handler {
 		witnessLeaves:   ofWitness("leaves", "leaves of the newest checkpoint that the witness has cosigned"),
 		witnessFailures: ofWitness("failures_total", "submissions to the witness that failed since this leader began"),
 	}
-	add := func(name, help string, value func(masternode.Figures) float64) {
-		m.gauges = append(m.gauges, gauge{prometheus.NewDesc("chainstore_"+name, help, nil, nil), prometheus.GaugeValue, value})
+	for _, g := range gauges {
+		desc := prometheus.NewDesc("chainstore_"+g.name, g.help, nil, nil)
+		m.all = append(m.all, described{desc, prometheus.GaugeValue, g.value})
 	}
-	count := func(name, help string, value func(masternode.Figures) uint64) {
-		m.gauges = append(m.gauges, gauge{
-			prometheus.NewDesc("chainstore_"+name+"_total", help, nil, nil), prometheus.CounterValue,
-			func(f masternode.Figures) float64 { return float64(value(f)) },
-		})
+	for _, c := range counters {
+		desc := prometheus.NewDesc("chainstore_"+c.name+"_total", c.help, nil, nil)
+		m.all = append(m.all, described{desc, prometheus.CounterValue, c.value})
 	}
-	add("leader", "1 where this master leads", func(f masternode.Figures) float64 {
-		if f.Leading {
-			return 1
-		}
-		return 0
-	})
-	add("term", "term of the newest leader", func(f masternode.Figures) float64 { return float64(f.Term) })
-	add("height_blocks", "mined blocks", func(f masternode.Figures) float64 { return float64(f.Height) })
-	add("stored_blocks", "blocks that enough storage nodes have", func(f masternode.Figures) float64 { return float64(f.Stored) })
-	add("leaves", "leaves of the tree: records and seals that have a position", func(f masternode.Figures) float64 { return float64(f.NextIndex) })
-	add("buffer_records", "records in the open block", func(f masternode.Figures) float64 { return float64(f.BufferRecords) })
-	add("pending_blocks", "blocks that are cut and not stored", func(f masternode.Figures) float64 { return float64(f.PendingBlocks) })
-	add("pending_bytes", "bytes that are committed and not stored", func(f masternode.Figures) float64 { return float64(f.PendingBytes) })
-	add("whole_storages", "storage nodes that count as a copy", func(f masternode.Figures) float64 { return float64(f.WholeStorages) })
-	add("lost_blocks", "blocks that no storage node has a good copy of", func(f masternode.Figures) float64 { return float64(f.LostBlocks) })
-	add("checkpoint_leaves", "leaves of the tree up to the newest block that enough storage nodes have", func(f masternode.Figures) float64 { return float64(f.Checkpoint) })
-	add("cosigned_leaves", "leaves of the newest checkpoint that a witness has cosigned", func(f masternode.Figures) float64 { return float64(f.Cosigned) })
-	add("published_leaves", "leaves of the tree whose checkpoint is shown: fewer where witnesses are waited for", func(f masternode.Figures) float64 { return float64(f.Published) })
-	// Counted in the replicated table, so all masters tell the same, whoever leads.
-	count("checks", "checks of storage nodes that ended", func(f masternode.Figures) uint64 { return f.Integrity.Checks })
-	count("checked_bytes", "bytes of segments that checks read and hashed", func(f masternode.Figures) uint64 { return f.Integrity.CheckedBytes })
-	count("bad_blocks", "bad blocks that were found", func(f masternode.Figures) uint64 { return f.Integrity.BadBlocks })
-	count("bad_tile_hashes", "wrong hashes of the tree that were written again", func(f masternode.Figures) uint64 { return f.Integrity.BadTiles })
-	count("repairs", "repairs that ended good", func(f masternode.Figures) uint64 { return f.Integrity.Repairs })
-	count("failed_repairs", "repairs that ended early", func(f masternode.Figures) uint64 { return f.Integrity.FailedRepairs })
-	count("repaired_blocks", "blocks that were sent for repairs", func(f masternode.Figures) uint64 { return f.Integrity.RepairedBlocks })
-	count("repaired_bytes", "bytes that were sent for repairs", func(f masternode.Figures) uint64 { return f.Integrity.RepairedBytes })
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(m, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	process := collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})
+	registry.MustRegister(m, collectors.NewGoCollector(), process)
 	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 }
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	for i := range m.gauges {
-		ch <- m.gauges[i].desc
+	for i := range m.all {
+		ch <- m.all[i].desc
 	}
 	for _, desc := range []*prometheus.Desc{m.witnessOK, m.witnessLeaves, m.witnessFailures} {
 		ch <- desc
@@ -89,11 +115,11 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
-	figures := m.node.Figures()
-	for i := range m.gauges {
-		ch <- prometheus.MustNewConstMetric(m.gauges[i].desc, m.gauges[i].kind, m.gauges[i].value(figures))
+	f := m.node.Figures()
+	for i := range m.all {
+		ch <- prometheus.MustNewConstMetric(m.all[i].desc, m.all[i].kind, float64(m.all[i].value(&f)))
 	}
-	for _, w := range figures.Witnesses {
+	for _, w := range f.Witnesses {
 		ok := 1.0
 		if w.Error != "" {
 			ok = 0

@@ -10,7 +10,7 @@ import (
 	"github.com/gin-gonic/gin"
 )
 
-// openAPI describes the API for users, in OpenAPI 3.1. The tests hold every request and answer of theirs against it.
+// openAPI describes the API of users, in OpenAPI 3.1. The tests validate all their requests and answers against it.
 //
 //go:embed openapi.yaml
 var openAPI []byte
@@ -24,10 +24,11 @@ var openAPITag = func() string {
 // typeYAML is the media type of RFC 9512.
 const typeYAML = "application/yaml"
 
-// description is GET /openapi.yaml. It takes no token: there is no secret in it, and a tool that reads it has none yet.
+// description is GET /openapi.yaml. It takes no token: the document has no secret, and a tool reads it before it has a
+// token.
 func description(c *gin.Context) {
 	c.Header("ETag", openAPITag)
-	c.Header("Cache-Control", "no-cache") // kept, and asked for anew: another version of the server has another one
+	c.Header("Cache-Control", "no-cache") // cached, and revalidated: another version of the server has another document
 	c.Header("X-Content-Type-Options", "nosniff")
 	if strings.Contains(c.GetHeader("If-None-Match"), openAPITag) {
 		c.Status(http.StatusNotModified)

@@ -26,8 +26,9 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// TestMain holds all that the tests of this package send and get through the default client against openapi.yaml: what a new test sends is
-// held against it too. A request or answer that the document does not describe is an error of that request.
+// TestMain holds all that the tests of this package send and get through the default client against openapi.yaml: what
+// a new test sends is held against it too. A request or answer that the document does not describe is an error of that
+// request.
 func TestMain(m *testing.M) {
 	doc, err := loadDocument()
 	if err != nil {
@@ -38,7 +39,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// loadDocument reads openapi.yaml and closes its schemas: clients must pass over fields that they do not know, but the tests know all.
+// loadDocument reads openapi.yaml and closes its schemas: clients must pass over fields that they do not know, but the
+// tests know all.
 func loadDocument() (*openapi3.T, error) {
 	data, err := os.ReadFile("openapi.yaml")
 	if err != nil {
@@ -79,7 +81,8 @@ func (d *described) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// hold validates a request and its answer. What was refused need not be as the document has it; what was let in must be.
+// hold validates a request and its answer. What was refused need not be as the document has it; what was let in must
+// be.
 func (d *described) hold(r *http.Request, resp *http.Response) error {
 	route, params := d.find(r)
 	if route.Operation == nil {
@@ -102,8 +105,8 @@ func (d *described) hold(r *http.Request, resp *http.Response) error {
 	return holdAnswer(request, resp)
 }
 
-// find finds the path of the document that a request is for: one that names it whole before one with parameters. An operation is missing from
-// the route where there is none, the path item too where there is no path.
+// find finds the path of the document that a request is for: one that names it whole before one with parameters. An
+// operation is missing from the route where there is none, the path item too where there is no path.
 func (d *described) find(r *http.Request) (*routers.Route, map[string]string) {
 	route := &routers.Route{Spec: d.doc, Method: r.Method}
 	var found map[string]string
@@ -154,8 +157,8 @@ func (d *described) holdUnknown(r *http.Request, resp *http.Response, route *rou
 	return holdAnswer(&openapi3filter.RequestValidationInput{Request: r, Route: route, Options: &openapi3filter.Options{}}, resp)
 }
 
-// holdAnswer validates status, headers and body of an answer; of a stream, which has no end, not the body. Every header must be in the
-// document but for those of any HTTP answer.
+// holdAnswer validates status, headers and body of an answer; of a stream, which has no end, not the body. Every
+// header must be in the document but for those of any HTTP answer.
 func holdAnswer(request *openapi3filter.RequestValidationInput, resp *http.Response) error {
 	options := *request.Options
 	answer := &openapi3filter.ResponseValidationInput{
@@ -200,7 +203,8 @@ func holdAnswer(request *openapi3filter.RequestValidationInput, resp *http.Respo
 	return holdEnvelope(request.Route.Spec, ref, resp)
 }
 
-// holdEnvelope validates the envelope of a record. Where it stands there may be a payload of any type too, so the document has no schema there.
+// holdEnvelope validates the envelope of a record. Where it stands there may be a payload of any type too, so the
+// document has no schema there.
 func holdEnvelope(doc *openapi3.T, ref *openapi3.ResponseRef, resp *http.Response) error {
 	if ref.Value != doc.Components.Responses["Record"].Value || resp.Request.Method == http.MethodHead || resp.Header.Get(wire.HeaderPosition) != "" {
 		return nil
@@ -217,7 +221,8 @@ func holdEnvelope(doc *openapi3.T, ref *openapi3.ResponseRef, resp *http.Respons
 	return doc.Components.Schemas["Record"].Value.VisitJSON(envelope, openapi3.EnableJSONSchema2020())
 }
 
-// again is a request that was sent, with its body unread. Without a Content-Type a body is taken for JSON where JSON is taken.
+// again is a request that was sent, with its body unread. Without a Content-Type a body is taken for JSON where JSON
+// is taken.
 func again(r *http.Request, operation *openapi3.Operation) *http.Request {
 	c := r.Clone(r.Context())
 	if r.GetBody != nil {
@@ -256,7 +261,8 @@ func hasParameter(route *routers.Route, name string) bool {
 		route.PathItem.Parameters.GetByInAndName(openapi3.ParameterInQuery, name) != nil
 }
 
-// TestDocumentHasEveryRoute: the document has the routes that the router has, less those between the nodes, and no others.
+// TestDocumentHasEveryRoute: the document has the routes that the router has, less those between the nodes, and no
+// others.
 func TestDocumentHasEveryRoute(t *testing.T) {
 	doc, err := loadDocument()
 	if err != nil {
@@ -286,7 +292,8 @@ func TestDocumentHasEveryRoute(t *testing.T) {
 	}
 }
 
-// isAPI reports whether a path of a master's is part of the API for users: not those between the nodes, nor the console's files.
+// isAPI reports whether a path of a master's is part of the API for users: not those between the nodes, nor the
+// console's files.
 func isAPI(path string) bool {
 	return path != "/" && !strings.HasPrefix(path, "/console/") && !strings.HasPrefix(path, "/internal/")
 }

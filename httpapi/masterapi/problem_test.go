@@ -36,8 +36,8 @@ func TestProblemsInDocs(t *testing.T) {
 	}
 }
 
-// openapi.yaml lists exactly the problem types of wire's table as the examples of Problem.type, and its answers name only
-// those, each with its status.
+// openapi.yaml lists exactly the problem types of wire's table as the examples of Problem.type, and its answers name
+// only those, each with its status.
 func TestProblemsInOpenAPI(t *testing.T) {
 	doc, err := loadDocument()
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 // projectRoutes are the routes of projects, their tokens and quotas.
 func (m *master) projectRoutes() {
 	m.GET("/v1/me", m.withCaller(m.me))
-	m.POST("/v1/projects", m.Do(m.createProject)) // who may depends on how the master was started
+	m.POST("/v1/projects", m.Do(m.createProject)) // access depends on Options.OpenRegistration
 	m.GET("/v1/projects", m.withAnyToken(m.projects))
 	m.GET("/v1/projects/:project", m.withAnyToken(m.project))
 	m.PATCH("/v1/projects/:project", m.withAdmin(m.changeProject))
@@ -25,11 +25,11 @@ func (m *master) projectRoutes() {
 	m.DELETE("/v1/projects/:project/tokens/:id", m.withAdmin(m.revokeToken))
 }
 
-func (m *master) me(c *gin.Context, who caller) error {
-	me := wire.Me{Role: who.role, OpenRegistration: m.OpenRegistration}
-	if who.role == wire.RoleProject {
-		project := masternode.WireProject(&who.access.Project)
-		me.Project, me.Rights = &project, masternode.WireRights(who.access.Rights)
+func (m *master) me(c *gin.Context, from caller) error {
+	me := wire.Me{Role: from.role, OpenRegistration: m.OpenRegistration}
+	if from.role == wire.RoleProject {
+		project := masternode.WireProject(&from.access.Project)
+		me.Project, me.Rights = &project, masternode.WireRights(from.access.Rights)
 	}
 	httpapi.AnswerJSON(c, http.StatusOK, me)
 	return nil
@@ -58,20 +58,21 @@ func (m *master) createProject(c *gin.Context) error {
 	})
 }
 
-// projects is GET /v1/projects?cursor=&limit=, in the order of ids. A cursor is the id behind which the page begins.
+// projects is GET /v1/projects?cursor=&limit=, in the order of ids. A cursor is the id before the first of the page.
 func (m *master) projects(c *gin.Context) error {
 	var after uint64
 	if cursor := c.Query("cursor"); cursor != "" {
 		var err error
 		if after, err = strconv.ParseUint(cursor, 10, 32); err != nil {
-			return fmt.Errorf("%w: cursor %q is none that a page gave", wire.ErrBadRequest, cursor)
+			return fmt.Errorf("%w: cursor %q does not come from a page", wire.ErrBadRequest, cursor)
 		}
 	}
 	limit, err := strconv.Atoi(c.DefaultQuery("limit", strconv.Itoa(defaultPage)))
 	if err != nil || limit < 1 || limit > wire.MaxProjectsPage {
-		return fmt.Errorf("%w: limit %q is not a number within 1 and %d", wire.ErrBadRequest, c.Query("limit"), wire.MaxProjectsPage)
+		return fmt.Errorf("%w: limit %q is not a number from 1 to %d",
+			wire.ErrBadRequest, c.Query("limit"), wire.MaxProjectsPage)
 	}
-	// One more than is asked for tells whether there is another page.
+	// One more than the limit shows whether there is another page.
 	list, err := m.node.Projects(c.Request.Context(), uint32(after), limit+1)
 	if err != nil {
 		return err

@@ -49,7 +49,8 @@ func (c *cluster) newToken(project string, rights ...string) wire.CreatedToken {
 	return answer[wire.CreatedToken](c, 2, request{method: "POST", path: path, token: c.file.Tokens.Admin, body: string(body), status: 201})
 }
 
-// revoke revokes a token and waits until every master has heard of it: each may take its time, up to 5 s where it hears from no leader.
+// revoke revokes a token and waits until every master has heard of it: each may take its time, up to 5 s where it
+// hears from no leader.
 func (c *cluster) revoke(project string, id uint32) {
 	c.t.Helper()
 	path := fmt.Sprintf("/v1/projects/%s/tokens/%d", project, id)
@@ -174,7 +175,8 @@ func (c *cluster) quotas() {
 	c.do(1, request{
 		name: "batch over it", method: "POST", path: "/v1/records:batch", token: p.Token, body: batch(6), status: 413, problem: wire.ErrTooLarge.Name,
 	})
-	// Five at once, then five more: whichever master answers, and however slow this machine is, five in a second are the most.
+	// Five at once, then five more: whichever master answers, and however slow this machine is, five in a second are
+	// the most.
 	begin := time.Now()
 	c.do(0, request{name: "a second's worth", method: "POST", path: "/v1/records:batch", token: p.Token, body: batch(5), status: 201})
 	for i := 0; ; i++ {

@@ -10,7 +10,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// proof is the proof of a record: our own as JSON, or C2SP's tlog-proof for who would rather have text.
+// proof is the proof of a record: as JSON, or as text of C2SP tlog-proof for a client that prefers text.
 func (m *master) proof(c *gin.Context, r masternode.Record) error {
 	h := c.Writer.Header()
 	if !wantsText(c.GetHeader("Accept")) {

@@ -20,7 +20,8 @@ func witnessNowhere() string {
 	return fmt.Sprintf("%s+%x+%s http://127.0.0.1:1/", name, id[:4], base64.StdEncoding.EncodeToString(key))
 }
 
-// TestWitnessesHoldNoAppendUp: where a checkpoint is not published for want of witnesses a record is stored all the same, and the answer says so.
+// TestWitnessesHoldNoAppendUp: where a checkpoint is not published for want of witnesses a record is stored all the
+// same, and the answer says so.
 func TestWitnessesHoldNoAppendUp(t *testing.T) {
 	c := startCluster(t, func(t *devcluster.Topology) {
 		t.Witnesses, t.Settings.WitnessQuorum = []string{witnessNowhere()}, 1

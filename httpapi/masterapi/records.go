@@ -47,8 +47,8 @@ func (m *master) recordOf(c *gin.Context, reader masterfsm.Access) (masternode.R
 	return m.node.Record(c.Request.Context(), reader, block, uint32(offset))
 }
 
-// record answers with the payload as it is, or with the envelope for a client that prefers JSON. The payload is data of a user:
-// a browser is told not to guess its type and to run nothing in it.
+// record answers with the payload as it is, or with the envelope for a client that prefers JSON. The payload is data
+// of a user: a browser is told not to guess its type and to run nothing in it.
 func (m *master) record(c *gin.Context, r masternode.Record) error {
 	position := r.Position()
 	h := c.Writer.Header()

@@ -17,10 +17,10 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// streamWrite is how long a reader of a stream may take for what is written at a time.
+// streamWrite is how long a client may take to receive one write of a stream.
 const streamWrite = 30 * time.Second
 
-// stream is GET /v1/records/stream: server-sent events, as the HTML standard has them.
+// stream is GET /v1/records/stream: server-sent events of the HTML standard.
 func (m *master) stream(c *gin.Context, _ masterfsm.Access) error {
 	var q masternode.StreamQuery
 	var err error
@@ -31,7 +31,7 @@ func (m *master) stream(c *gin.Context, _ masterfsm.Access) error {
 	if last := c.GetHeader(wire.HeaderLastEventID); last != "" {
 		n, err := strconv.ParseUint(last, 10, 64)
 		if err != nil || n == math.MaxUint64 {
-			return fmt.Errorf("%w: %s %q is the id of no event", wire.ErrBadRequest, wire.HeaderLastEventID, last)
+			return fmt.Errorf("%w: %s %q is not the id of an event", wire.ErrBadRequest, wire.HeaderLastEventID, last)
 		}
 		q.From, q.Now = n+1, false
 	}
@@ -41,12 +41,12 @@ func (m *master) stream(c *gin.Context, _ masterfsm.Access) error {
 	}
 	ctx, stop := httpapi.UntilDrain(c.Request.Context())
 	defer stop()
-	who := func(ctx context.Context) (masterfsm.Access, error) { return m.node.Access(ctx, token) }
-	return m.node.Stream(ctx, q, who, &events{c: c, out: http.NewResponseController(c.Writer)})
+	access := func(ctx context.Context) (masterfsm.Access, error) { return m.node.Access(ctx, token) }
+	return m.node.Stream(ctx, q, access, &events{c: c, out: http.NewResponseController(c.Writer)})
 }
 
-// events writes a stream. An event's id is the record's leaf index; an event of an id alone, which a browser tells nobody of, moves the
-// place from which the stream is resumed.
+// events writes a stream. An event's id is the record's leaf index. An event of an id only is not passed to the page;
+// the browser resumes the stream from that id.
 type events struct {
 	c     *gin.Context
 	out   *http.ResponseController
@@ -74,14 +74,14 @@ func (e *events) Records(records []masternode.Record) error {
 // streamChunk is how many bytes of events are written at a time.
 const streamChunk = 64 << 10
 
-// Alive implements masternode.StreamSink. No id stands for the place before leaf 0.
+// Alive implements masternode.StreamSink. The place before leaf 0 has no id.
 func (e *events) Alive(next uint64) error {
 	if !e.begun {
 		h := e.c.Writer.Header()
 		h.Set("Content-Type", wire.TypeEvents)
 		h.Set("Cache-Control", "no-store")
 		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Connection", "close") // its write deadline is of no use to another request
+		h.Set("Connection", "close") // its write deadline must not apply to another request
 		e.c.Status(http.StatusOK)
 		e.buf = append(e.buf, "retry: 1000\n"...)
 		e.begun = true

@@ -16,10 +16,11 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// entriesLevel stands in a path where the level of a tile does.
+// entriesLevel is in a path at the place of a tile's level.
 const entriesLevel = "entries"
 
-// tile is GET /tile/{level}/{index} (C2SP tlog-tiles): a tile of hashes, or with "entries" for the level a bundle of the leaves' data.
+// tile is GET /tile/{level}/{index} (C2SP tlog-tiles): a tile of hashes, or with the level "entries" a bundle of
+// leaves.
 func (m *master) tile(c *gin.Context) error {
 	level, index, width, err := parseTile(c.Param("level"), strings.TrimPrefix(c.Param("index"), "/"))
 	if err != nil {
@@ -38,7 +39,7 @@ func (m *master) tile(c *gin.Context) error {
 	return nil
 }
 
-// parseTile reads a path as layout writes it, and in no other form: one tile has one address.
+// parseTile reads a path in the form that layout writes, and in no other form: a tile has one address.
 func parseTile(level, text string) (l, index uint64, width int, err error) {
 	var partial uint8
 	var same bool
@@ -50,11 +51,11 @@ func parseTile(level, text string) (l, index uint64, width int, err error) {
 		same = layout.TilePath(l, index, partial) == "tile/"+level+"/"+text
 	}
 	if err == nil && !same {
-		err = errors.New("it is written with other zeros")
+		err = errors.New("its numbers have other zeros")
 	}
 	if err != nil {
-		return 0, 0, 0, fmt.Errorf("%w: /tile/%s/%s: %w; a tile is written like /tile/0/x001/x234/067 or /tile/entries/003.p/17, see https://c2sp.org/tlog-tiles",
-			wire.ErrBadRequest, level, text, err)
+		return 0, 0, 0, fmt.Errorf("%w: /tile/%s/%s: %w; write a tile like /tile/0/x001/x234/067 or "+
+			"/tile/entries/003.p/17, see https://c2sp.org/tlog-tiles", wire.ErrBadRequest, level, text, err)
 	}
 	if width = int(partial); width == 0 {
 		width = wire.TileWidth
@@ -62,7 +63,7 @@ func parseTile(level, text string) (l, index uint64, width int, err error) {
 	return l, index, width, nil
 }
 
-// answerFinal writes what never changes.
+// answerFinal answers with data that never changes.
 func (m *master) answerFinal(c *gin.Context, data []byte) {
 	sum := sha256.Sum256(data)
 	tag := `"` + hex.EncodeToString(sum[:16]) + `"`
@@ -85,7 +86,7 @@ func (m *master) answerFinal(c *gin.Context, data []byte) {
 // consistency is GET /v1/consistency.
 func (m *master) consistency(c *gin.Context) error {
 	if c.Query("from") == "" {
-		return fmt.Errorf("%w: from is needed: the size of the tree that is known already", wire.ErrBadRequest)
+		return fmt.Errorf("%w: from is needed: the size of the tree that the client knows", wire.ErrBadRequest)
 	}
 	from, err := queryNumber(c, "from", 0, math.MaxUint64)
 	if err != nil {

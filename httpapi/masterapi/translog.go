@@ -9,7 +9,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// logRoutes are the routes by which outsiders follow the log, and those by which its keys are changed.
+// logRoutes adds the routes with which outsiders follow the log, and those that change its keys.
 func (m *master) logRoutes() {
 	m.GET("/checkpoint", m.withFollower(m.checkpoint))
 	m.HEAD("/checkpoint", m.withFollower(m.checkpoint))
@@ -22,7 +22,8 @@ func (m *master) logRoutes() {
 	m.DELETE("/v1/log/keys/:id", m.withAdmin(m.retireLogKey))
 }
 
-// withFollower is a handler for whoever follows the log: everybody, or with --private-log whoever has a token of the cluster.
+// withFollower is a handler for those who follow the log. It takes no token, or with --private-log any token of the
+// cluster.
 func (m *master) withFollower(h httpapi.Handler) gin.HandlerFunc {
 	if m.PrivateLog {
 		return m.withAnyToken(h)
@@ -41,7 +42,7 @@ func (m *master) checkpoint(c *gin.Context) error {
 	return nil
 }
 
-// log is GET /v1/log: the keys are for everybody, also where the log is not.
+// log is GET /v1/log. It takes no token, even where the log is private: the keys are public.
 func (m *master) log(c *gin.Context) error {
 	log, err := m.node.Log(c.Request.Context())
 	if err != nil {

@@ -32,9 +32,9 @@ func waitOf(c *gin.Context) (time.Duration, error) {
 	return d, nil
 }
 
-// answerStored answers an append of one record once its block is stored, and with the record's receipt if that comes in time.
-// The status is 202 where the block is not stored in time: the record is committed either way. A stored record is a success
-// whatever delays its receipt, which can be requested later.
+// answerStored answers an append of one record once its block is stored, and with the record's receipt if that comes
+// in time. The status is 202 where the block is not stored in time: the record is committed either way. A stored
+// record is a success whatever delays its receipt, which can be requested later.
 func (m *master) answerStored(c *gin.Context, wait time.Duration, at wire.Position) error {
 	ctx, cancel := context.WithTimeout(c.Request.Context(), wait)
 	defer cancel()
@@ -64,8 +64,8 @@ func (m *master) waitBatch(c *gin.Context, wait time.Duration, positions []wire.
 	return m.waitStored(ctx, positions)
 }
 
-// waitStored waits for the block of the last position and marks all positions as stored. It returns 202 where that does not
-// happen before ctx ends.
+// waitStored waits for the block of the last position and marks all positions as stored. It returns 202 where that
+// does not happen before ctx ends.
 func (m *master) waitStored(ctx context.Context, positions []wire.Position) int {
 	if err := m.node.WaitStored(ctx, positions[len(positions)-1].Block); err != nil {
 		return http.StatusAccepted

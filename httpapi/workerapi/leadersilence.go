@@ -9,8 +9,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// quietTime is how long a storage node must have had no order of a leader before its blocks are open to a recovery. A leader
-// gives an order each second, and another is elected in less than this.
+// quietTime is how long a storage node must have had no order of a leader before its blocks are open to a recovery. A
+// leader gives an order each second, and another is elected in less than this.
 const quietTime = 5 * time.Second
 
 // leaderSilence measures how long the node has seen no sign of a leader.
@@ -36,8 +36,8 @@ func (l *leaderSilence) heard() {
 	l.last, l.ordered = time.Now(), true
 }
 
-// sign is when the last sign of a leader came, an order or an answer to a registration, and true; or when the node started, and
-// false, where none came since.
+// sign is when the last sign of a leader came, an order or an answer to a registration, and true; or when the node
+// started, and false, where none came since.
 func (l *leaderSilence) sign() (last time.Time, ordered bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -49,8 +49,8 @@ func (l *leaderSilence) sign() (last time.Time, ordered bool) {
 	return l.last, l.ordered
 }
 
-// lasts returns nil if there was no sign of a leader for a time, and the node has run for that time. Otherwise the error wraps
-// wire.ErrForbidden.
+// lasts returns nil if there was no sign of a leader for a time, and the node has run for that time. Otherwise the
+// error wraps wire.ErrForbidden.
 func (l *leaderSilence) lasts(d time.Duration) error {
 	last, ordered := l.sign()
 	since := time.Since(last)
@@ -58,14 +58,15 @@ func (l *leaderSilence) lasts(d time.Duration) error {
 	case since >= d:
 		return nil
 	case ordered:
-		return fmt.Errorf("%w: a leader gave this node an order %v ago, or answered its registration, so the group may live: "+
-			"stop all masters, and wait for %v", wire.ErrForbidden, since.Round(time.Millisecond), d)
+		return fmt.Errorf("%w: a leader gave this node an order %v ago, or answered its registration, so the group "+
+			"may live: stop all masters, and wait for %v", wire.ErrForbidden, since.Round(time.Millisecond), d)
 	}
 	return fmt.Errorf("%w: this node was started %v ago and does not know of orders before that: wait for %v",
 		wire.ErrForbidden, since.Round(time.Millisecond), d)
 }
 
-// await waits until there was no sign of a leader for quietTime. If one comes meanwhile, the error wraps wire.ErrForbidden.
+// await waits until there was no sign of a leader for quietTime. If one comes meanwhile, the error wraps
+// wire.ErrForbidden.
 func (l *leaderSilence) await(ctx context.Context) error {
 	last, _ := l.sign()
 	timer := time.NewTimer(max(0, quietTime-time.Since(last)))
@@ -76,8 +77,8 @@ func (l *leaderSilence) await(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	if again, _ := l.sign(); !again.Equal(last) {
-		return fmt.Errorf("%w: a leader gives this node orders, so there is nothing to recover: stop all masters first, and "+
-			"wait for %v", wire.ErrForbidden, quietTime)
+		return fmt.Errorf("%w: a leader gives this node orders, so there is nothing to recover: stop all masters "+
+			"first, and wait for %v", wire.ErrForbidden, quietTime)
 	}
 	return nil
 }

@@ -24,8 +24,8 @@ type MinerConfig struct {
 	Logger      hclog.Logger
 }
 
-// NewMiner makes the handler of a miner. All its routes except those of its health take the master token, and none of those
-// answers once the masters have refused it.
+// NewMiner makes the handler of a miner. All its routes except those of its health take the master token, and none of
+// those answers once the masters have refused it.
 func NewMiner(cfg MinerConfig) http.Handler {
 	e := httpapi.New(cfg.Logger)
 	g := gate{fence: cfg.Fence, fail: cfg.Fail}
@@ -38,7 +38,8 @@ func NewMiner(cfg MinerConfig) http.Handler {
 		c.JSON(http.StatusOK, wire.MinerStatus{ID: cfg.ID(), Threads: cfg.Threads, Mining: cfg.Node.Mining()})
 		return nil
 	}))
-	// The answer comes when the nonce is found. A leader that no longer needs it closes the connection, which ends the search.
+	// The answer comes when the nonce is found. A leader that no longer needs it closes the connection, which ends the
+	// search.
 	routes.POST(wire.PathMine, e.Do(func(c *gin.Context) error {
 		if err := g.pass(c); err != nil {
 			return err

@@ -27,13 +27,13 @@ func (s *storage) ofChain() wire.ChainStatus {
 	last, ordered := s.leader.sign()
 	millis := uint64(time.Since(last).Milliseconds())
 	return wire.ChainStatus{
-		ID: s.id(), Group: s.group(), Epoch: order.Epoch, LedEpoch: s.gate.fence.LedEpoch(), Height: at.Height, Hash: at.Hash,
-		QuietMillis: &millis, Ordered: ordered,
+		ID: s.id(), Group: s.group(), Epoch: order.Epoch, LedEpoch: s.gate.fence.LedEpoch(),
+		Height: at.Height, Hash: at.Hash, QuietMillis: &millis, Ordered: ordered,
 	}
 }
 
-// newEpoch raises the fence for a recovery, if no leader has given an order for a while. It answers with the chain as it is from
-// then on: no order of an older leader changes it any more.
+// newEpoch raises the fence for a recovery, if no leader has given an order for a while. It answers with the chain as
+// it is from then on: no order of an older leader changes it any more.
 func (s *storage) newEpoch(c *gin.Context) error {
 	var order wire.NewEpoch
 	if err := httpapi.ReadJSON(c, &order); err != nil {
@@ -82,9 +82,9 @@ func (s *storage) setAside(order wire.NewEpoch, keep uint64) error {
 	return nil
 }
 
-// chainBlocks streams blocks as they are on disk. A block that cannot be read ends the stream early: the reader verifies each.
-// Every miner has the cluster token, so it opens the blocks, payloads included, only while there is no leader. While there is
-// one, its masters ask for a project's token.
+// chainBlocks streams blocks as they are on disk. A block that cannot be read ends the stream early: the reader
+// verifies each. Every miner has the cluster token, so it opens the blocks, payloads included, only while there is no
+// leader. While there is one, its masters ask for a project's token.
 func (s *storage) chainBlocks(c *gin.Context) error {
 	from, err1 := strconv.ParseUint(c.Query("from"), 10, 64)
 	to, err2 := strconv.ParseUint(c.Query("to"), 10, 64)

@@ -25,8 +25,8 @@ type StorageConfig struct {
 	MasterToken string
 	// ClusterToken opens the chain to a recovery of the masters, which has no master token.
 	ClusterToken string
-	// Answered is when a leader last answered a registration of this node, which shows that a leader lives, like an order;
-	// zero where none has since the start. nil for never.
+	// Answered is when a leader last answered a registration of this node, which shows that a leader lives, like an
+	// order; zero where none has since the start. nil for never.
 	Answered func() time.Time
 	// Quiet is how long no leader must have given an order before the masters may be recovered; 0 for
 	// wire.RecoveryQuiet.
@@ -48,9 +48,9 @@ type storage struct {
 	taking  sync.RWMutex  // held for reading while an order is carried out that has passed the fence
 }
 
-// NewStorage makes the handler of a storage node. Its routes take the master token, except that another storage node sends the
-// blocks of a repair with the repair's ticket, and a recovery of the masters reads the chain with the cluster token. Once the
-// masters have refused the node, only the routes of its health answer.
+// NewStorage makes the handler of a storage node. Its routes take the master token, except that another storage node
+// sends the blocks of a repair with the repair's ticket, and a recovery of the masters reads the chain with the
+// cluster token. Once the masters have refused the node, only the routes of its health answer.
 func NewStorage(cfg StorageConfig) http.Handler {
 	s := &storage{
 		Engine: httpapi.New(cfg.Logger), node: cfg.Node, id: cfg.ID, group: cfg.Group, ready: cfg.Ready,
@@ -96,9 +96,9 @@ func (s *storage) status(c *gin.Context) error {
 	return nil
 }
 
-// order admits an order of the newest leader that the node is to carry out. A node that is not registered since its start takes
-// none: the masters do not know yet what it has, and its fence may be an older one, of a restored folder. The registration is
-// checked first, since it raises the fence before it counts.
+// order admits an order of the newest leader that the node is to carry out. A node that is not registered since its
+// start takes none: the masters do not know yet what it has, and its fence may be an older one, of a restored folder.
+// The registration is checked first, since it raises the fence before it counts.
 func (s *storage) order(c *gin.Context) error {
 	if err := s.ready(); err != nil {
 		return err

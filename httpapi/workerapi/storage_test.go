@@ -23,7 +23,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// While a leader gives a storage node orders, the cluster token, which every miner has, opens no block; how far the chain goes it does.
+// While a leader gives a storage node orders, the cluster token, which every miner has, opens no block; how far the
+// chain goes it does.
 func TestChainIsClosedWhileALeaderIsThere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
@@ -97,8 +98,8 @@ func firstBlock(t *testing.T) []byte {
 	return b.Bytes()
 }
 
-// A storage node that a leader knows from before its start takes no block until it is registered: its height must not move between
-// what it says in the registration and the judgement on that.
+// A storage node that a leader knows from before its start takes no block until it is registered: its height must not
+// move between what it says in the registration and the judgement on that.
 func TestNoBlockBeforeRegistration(t *testing.T) {
 	dir := t.TempDir()
 	node, err := storagenode.Open(storagenode.Config{Dir: dir, Logger: hclog.NewNullLogger()})

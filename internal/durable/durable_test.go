@@ -16,7 +16,7 @@ import (
 	"github.com/chainstore/chainstore/internal/durable"
 )
 
-// onlyFile fails the test unless the folder holds one file of that name, content and mode: no temporary file is left.
+// onlyFile fails the test unless the folder contains one file of that name, content and mode, and no temporary file.
 func onlyFile(t *testing.T, path, content string, mode os.FileMode) {
 	t.Helper()
 	entries, err := os.ReadDir(filepath.Dir(path))
@@ -24,7 +24,7 @@ func onlyFile(t *testing.T, path, content string, mode os.FileMode) {
 		t.Fatal(err)
 	}
 	if len(entries) != 1 || entries[0].Name() != filepath.Base(path) {
-		t.Errorf("the folder holds %v", entries)
+		t.Errorf("the folder contains %v", entries)
 	}
 	data, err := os.ReadFile(path)
 	if err != nil || string(data) != content {
@@ -37,7 +37,7 @@ func onlyFile(t *testing.T, path, content string, mode os.FileMode) {
 }
 
 func TestWriteFile(t *testing.T) {
-	// The mode is the one that was asked for, whatever the process masks.
+	// The mode does not depend on the umask.
 	old := syscall.Umask(0o077)
 	defer syscall.Umask(old)
 	path := filepath.Join(t.TempDir(), "file")
@@ -99,7 +99,7 @@ func TestCreate(t *testing.T) {
 	}
 }
 
-// Whoever reads while the file is written anew sees an old content or a new one, never a part of one.
+// A reader sees the old content or the new one, never a part of one.
 func TestWriteFileIsSeenWhole(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	content := func(n int) []byte { return bytes.Repeat([]byte{byte('a' + n%26)}, 50_000) }
@@ -131,7 +131,7 @@ func TestWriteFileIsSeenWhole(t *testing.T) {
 	reader.Wait()
 }
 
-func TestWriteFileInAFolderThatIsNotThere(t *testing.T) {
+func TestWriteFileInAMissingFolder(t *testing.T) {
 	err := durable.WriteFile(filepath.Join(t.TempDir(), "missing", "file"), []byte("x"), 0o600)
 	if !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %v", err)
@@ -148,7 +148,7 @@ func TestWriteFileOntoAFolder(t *testing.T) {
 	}
 	entries, err := os.ReadDir(filepath.Dir(path))
 	if err != nil || len(entries) != 1 || !entries[0].IsDir() {
-		t.Errorf("the folder holds %v, %v", entries, err)
+		t.Errorf("the folder contains %v, %v", entries, err)
 	}
 }
 
@@ -170,7 +170,7 @@ func TestWriteFileInAReadOnlyFolder(t *testing.T) {
 	onlyFile(t, path, "old", 0o600)
 }
 
-// A write that the disk takes only half of: the limit on file sizes stands in for a full disk.
+// A write fails halfway. The limit on file sizes simulates a full disk.
 func TestWriteFileThatFailsHalfway(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	if err := durable.WriteFile(path, []byte("old"), 0o600); err != nil {
@@ -247,11 +247,11 @@ func TestLockDir(t *testing.T) {
 			t.Errorf("locked %v, %v, want %v", got, err, want)
 		}
 	}
-	locked(false) // there is no lock file, and asking makes none
+	locked(false) // there is no lock file, and Locked creates none
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 0 {
 		t.Errorf("%v, %v", entries, err)
 	}
-	for range 3 { // it can be taken again after it was given back
+	for range 3 { // it can be locked again after a release
 		lock, err := durable.LockDir(dir)
 		if err != nil {
 			t.Fatal(err)
@@ -259,16 +259,16 @@ func TestLockDir(t *testing.T) {
 		for range 2 {
 			second, err := durable.LockDir(dir)
 			if !errors.Is(err, durable.ErrLocked) || second != nil || !strings.Contains(err.Error(), dir) {
-				t.Errorf("a second holder: %v", err)
+				t.Errorf("locked twice: %v", err)
 			}
 		}
 		locked(true)
-		// A LOCK that goes away while the folder is in use lets nobody in.
+		// The folder stays locked when LOCK is removed.
 		if err := os.Remove(filepath.Join(dir, "LOCK")); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := durable.LockDir(dir); !errors.Is(err, durable.ErrLocked) {
-			t.Errorf("a second holder, where LOCK was removed: %v", err)
+			t.Errorf("locked twice, after LOCK was removed: %v", err)
 		}
 		locked(true)
 		if err := lock.Close(); err != nil {
@@ -281,7 +281,7 @@ func TestLockDir(t *testing.T) {
 	}
 }
 
-// What is written piece by piece is there whole or not at all.
+// A file that is written in pieces is there whole or not at all.
 func TestWrite(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	pieces := func(n int, end error) func(io.Writer) error {

@@ -11,7 +11,7 @@ import (
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/internal/worker"
-	"github.com/chainstore/chainstore/storagenode"
+	"github.com/chainstore/chainstore/storagenode/audit"
 	"github.com/chainstore/chainstore/verify"
 	"github.com/chainstore/chainstore/verify/export"
 )
@@ -67,7 +67,7 @@ func ExportStorage(ctx context.Context, cfg ExportConfig) (Exported, error) {
 			return err
 		}
 		ends := map[uint64]bool{0: true} // sizes of checkpoints at which a block ends
-		head, err := storagenode.ReadFolder(ctx, cfg.Data, cfg.Progress, func(b *chain.Block, at chain.Head) error {
+		head, err := audit.ReadFolder(ctx, cfg.Data, cfg.Progress, func(b *chain.Block, at chain.Head) error {
 			for _, cp := range due {
 				if cp.Size != at.Tree.Size() {
 					continue

@@ -17,6 +17,7 @@ import (
 	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/internal/worker"
 	"github.com/chainstore/chainstore/storagenode"
+	"github.com/chainstore/chainstore/storagenode/audit"
 	"github.com/chainstore/chainstore/verify"
 	"github.com/chainstore/chainstore/verify/export"
 	"github.com/chainstore/chainstore/wire"
@@ -125,11 +126,11 @@ func TestExportAndImport(t *testing.T) {
 		if err != nil || end.Height != 7 {
 			t.Fatalf("%+v, %v", end, err)
 		}
-		was, err := storagenode.Verify(t.Context(), from, nil)
+		was, err := audit.Verify(t.Context(), from, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		is, err := storagenode.Verify(t.Context(), dir, nil)
+		is, err := audit.Verify(t.Context(), dir, nil)
 		if err != nil || is.Hash != was.Hash || is.Height != 7 || is.Records != 28 || is.Torn != 0 {
 			t.Errorf("%+v, %v, it was %+v", is, err, was)
 		}

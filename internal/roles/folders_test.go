@@ -18,7 +18,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/chainstore/chainstore/internal/worker"
-	"github.com/chainstore/chainstore/storagenode"
+	"github.com/chainstore/chainstore/storagenode/audit"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -340,7 +340,7 @@ func (c *oldCluster) identities() (list []worker.Identity) {
 // verify checks the storage node's chain while the node does not run.
 func (c *oldCluster) verify(height uint64) {
 	c.t.Helper()
-	summary, err := storagenode.Verify(c.t.Context(), filepath.Join(c.dir, "storage"), nil)
+	summary, err := audit.Verify(c.t.Context(), filepath.Join(c.dir, "storage"), nil)
 	if err != nil || summary.Height != height {
 		c.t.Fatalf("the chain of the storage node: %+v, %v, want height %d", summary, err, height)
 	}

@@ -30,7 +30,7 @@ func TestFence(t *testing.T) {
 	f := openFence(t, dir)
 	order := func(epoch, term uint64) wire.Order { return wire.Order{Epoch: epoch, Term: term} }
 	if highest, _ := f.Highest(); highest != order(0, 0) {
-		t.Errorf("a new fence stands at %v", highest)
+		t.Errorf("a new fence is at %v", highest)
 	}
 	highest := order(0, 0)
 	for _, c := range []struct {
@@ -66,10 +66,10 @@ func TestFence(t *testing.T) {
 		if c.pass {
 			highest = c.order
 		}
-		// What was let in is on disk: a worker that starts anew refuses what this one refused.
+		// What passed is on disk: after a restart the worker refuses the same orders.
 		for _, fence := range []*worker.Fence{f, openFence(t, dir)} {
 			if got, _ := fence.Highest(); got != highest {
-				t.Errorf("stands at %v, want %v", got, highest)
+				t.Errorf("the fence is at %v, want %v", got, highest)
 			}
 		}
 	}
@@ -128,7 +128,7 @@ func TestFenceThatCannotBeRead(t *testing.T) {
 	}
 }
 
-// Orders that come at once: in the end the highest is on disk, and no order passed after a higher one.
+// After concurrent orders the highest is on disk, and no order passed after a higher one.
 func TestFenceUnderConcurrentOrders(t *testing.T) {
 	dir := t.TempDir()
 	f := openFence(t, dir)
@@ -150,8 +150,7 @@ func TestFenceUnderConcurrentOrders(t *testing.T) {
 	}
 }
 
-// A recovery raises the fence once no order may pass any more; nobody else gets the same epoch, and what is raised is
-// on disk.
+// A recovery raises the fence when it may, and no other recovery gets the same epoch. The raised fence is on disk.
 func TestFenceRaise(t *testing.T) {
 	dir := t.TempDir()
 	f := openFence(t, dir)
@@ -184,7 +183,7 @@ func TestFenceRaise(t *testing.T) {
 	err := f.Pass(wire.Order{Epoch: 1, Term: 100})
 	var fenced *wire.FencedError
 	if !errors.As(err, &fenced) || fenced.Highest != (wire.Order{Epoch: 4}) {
-		t.Errorf("an order of before: %v", err)
+		t.Errorf("an order of a lower epoch: %v", err)
 	}
 	again := openFence(t, dir)
 	if highest, _ := again.Highest(); highest != (wire.Order{Epoch: 4}) {
@@ -196,7 +195,7 @@ func TestFenceRaise(t *testing.T) {
 		}
 	}
 	if err := again.Raise(4, "b", yes); !errors.Is(err, wire.ErrFenced) {
-		t.Errorf("after a start nobody knows whose it was: %v", err)
+		t.Errorf("after a restart it is not known which recovery raised it: %v", err)
 	}
 	if err := again.Pass(wire.Order{Epoch: 4, Term: 1}); err != nil {
 		t.Errorf("the new epoch's leader: %v", err)
@@ -211,9 +210,9 @@ func TestFenceRaise(t *testing.T) {
 	}
 }
 
-// Who led last is on disk beside the fence. Where the file is missing or damaged, or a version that does not know it
-// has moved the fence since, it is not known: never an older epoch.
-func TestFenceKeepsWhoLed(t *testing.T) {
+// The epoch of the newest leader is on disk beside the fence. Where that file is missing or damaged, or a version that
+// does not know it has moved the fence since, the epoch is not known. An older epoch is never reported.
+func TestFenceKeepsTheLedEpoch(t *testing.T) {
 	yes := func() error { return nil }
 	dir := t.TempDir()
 	f := openFence(t, dir)
@@ -257,7 +256,7 @@ func TestFenceKeepsWhoLed(t *testing.T) {
 	if again := openFence(t, dir).LedEpoch(); again == nil || *again != 1 {
 		t.Errorf("the newest leader was of epoch %v", again)
 	}
-	// An older version let a leader of epoch 2 in, and a recovery raised its fence to 3.
+	// An order of epoch 2 passed in an older version, and a recovery raised the fence to 3.
 	other := t.TempDir()
 	if err := openFence(t, other).Raise(3, "b", yes); err != nil {
 		t.Fatal(err)
@@ -277,7 +276,7 @@ func TestFenceKeepsWhoLed(t *testing.T) {
 	if again := openFence(t, dir).LedEpoch(); again == nil || *again != 3 {
 		t.Errorf("the newest leader was of epoch %v", again)
 	}
-	// A leader of epoch 4 led, a person removed the fence, and a recovery raised it to 4 again.
+	// A leader of epoch 4 led, an operator removed the fence, and a recovery raised it to 4 again.
 	if err := f.Pass(wire.Order{Epoch: 4, Term: 1}); err != nil {
 		t.Fatal(err)
 	}

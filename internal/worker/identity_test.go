@@ -57,8 +57,8 @@ func TestIdentitySave(t *testing.T) {
 	}
 }
 
-// Every bit that flips in the file is found: the worker becomes a new one, and the file is kept aside. Nothing of it
-// is told.
+// Every flipped bit of the file is found. The worker becomes a new one, the file is moved aside, and no error or log
+// line has its content.
 func TestEveryFlippedBitOfAnIdentityIsFound(t *testing.T) {
 	dir := t.TempDir()
 	id, _, err := worker.LoadIdentity(dir)
@@ -128,11 +128,11 @@ func TestIdentityOfANewerVersion(t *testing.T) {
 	}
 }
 
-// ReadIdentity gives what LoadIdentity gives, and changes nothing where that would.
+// ReadIdentity returns what LoadIdentity returns, and never changes the folder.
 func TestReadIdentity(t *testing.T) {
 	dir := t.TempDir()
 	if id, err := worker.ReadIdentity(dir); err != nil || id != (worker.Identity{}) {
-		t.Errorf("of nobody: %+v, %v", id, err)
+		t.Errorf("of an empty folder: %+v, %v", id, err)
 	}
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
 		t.Errorf("%v, %v", entries, err)

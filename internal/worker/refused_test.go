@@ -18,7 +18,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// table is what the masters know of one worker: they let in the start that they have, and one that names it.
+// table is what the masters know of one worker. They accept the start that they have, and one that names it.
 type table struct {
 	masters
 	boot  string
@@ -41,14 +41,14 @@ func newTable() *table {
 	return t
 }
 
-// lead has another leader answer from now on.
+// lead makes another leader answer from now on.
 func (t *table) lead(order string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.order = order
 }
 
-// has makes the table have another start of the worker; it returns the one that it had.
+// has replaces the start in the table, and returns the previous one.
 func (t *table) has(boot string) (before string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -56,7 +56,7 @@ func (t *table) has(boot string) (before string) {
 	return before
 }
 
-// firsts are the first registrations of each start.
+// firsts returns the first registration of each start.
 func (t *table) firsts() []wire.Registration {
 	_, got := t.seen()
 	return slices.CompactFunc(got, func(a, b wire.Registration) bool { return a.Boot == b.Boot })
@@ -98,7 +98,7 @@ func (p *process) want(t *testing.T, want error) {
 	}
 	errorLines := strings.Count(p.log.String(), "[ERROR]")
 	if due := errors.Is(want, worker.ErrRefused); due != (p.refused == 1) || due != (errorLines == 1) {
-		t.Errorf("told to end %d times, %d lines in the log: %s", p.refused, errorLines, &p.log)
+		t.Errorf("asked to end %d times, %d lines in the log: %s", p.refused, errorLines, &p.log)
 	}
 }
 
@@ -119,7 +119,7 @@ func copyFolder(t *testing.T, from string) (to string) {
 	return to
 }
 
-// A worker that is started again and again registers, whether its masters confirmed the start before or not.
+// A worker registers after each restart, whether the masters have confirmed the previous start or not.
 func TestRegistrarsStartsFollowEachOther(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -133,7 +133,7 @@ func TestRegistrarsStartsFollowEachOther(t *testing.T) {
 		if len(got) != 3 || got[0].Previous != "" || got[1].Previous != got[0].Boot || got[2].Previous != got[1].Boot {
 			t.Errorf("%+v", got)
 		}
-		// The masters took the next one, and their answer was lost.
+		// The masters accepted the next one, and their answer was lost.
 		accept := m.answer
 		m.change(func(master string, r wire.Registration) (wire.Registered, error) {
 			_, _ = accept(master, r)
@@ -155,8 +155,8 @@ func TestRegistrarsStartsFollowEachOther(t *testing.T) {
 	})
 }
 
-// Of two processes with copies of one folder the newest start stays, and the other finds out when it registers the next
-// time.
+// Of two processes with copies of one folder the newest start stays registered. The other is refused when it registers
+// next.
 func TestRegistrarOfACopiedFolder(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -182,14 +182,14 @@ func TestRegistrarOfACopiedFolder(t *testing.T) {
 			t.Errorf("the refused one asks on: %+v", got)
 		}
 		original.end(t)
-		// It is no better for a new start, and the copy goes on.
+		// A restart does not change that, and the copy continues.
 		original = begin(t, dir, m)
 		original.want(t, worker.ErrRefused)
 		other.want(t, nil)
 		original.end(t)
 		other.end(t)
 
-		// Without its identity and list it is a new worker.
+		// Without its identity and list of starts it is a new worker.
 		for _, name := range []string{"identity.json", "starts"} {
 			if err := os.Remove(filepath.Join(dir, name)); err != nil {
 				t.Fatal(err)
@@ -205,7 +205,7 @@ func TestRegistrarOfACopiedFolder(t *testing.T) {
 	})
 }
 
-// A new leader finds the displaced process at once: its first order makes it register.
+// A new leader detects the displaced process at once: its first order makes the process register.
 func TestRegistrarOfACopiedFolderAtANewLeader(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -247,9 +247,9 @@ func TestRegistrarOfAnOlderCopy(t *testing.T) {
 	}
 }
 
-// A copy from which no start came since is not an older one as far as anybody can tell. Its fence may have gone back
-// all the same: the leader that registers it raises it before the worker counts as registered, so an order of the
-// leader before that one is refused.
+// A copy that was made after the last start cannot be recognised as older, and its fence may be lower than it was. The
+// leader that registers the worker raises the fence before the worker counts as registered, so an order of an earlier
+// leader is refused.
 func TestRegistrarRaisesTheFence(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -282,7 +282,7 @@ func TestRegistrarRaisesTheFence(t *testing.T) {
 	})
 }
 
-// Masters of an older version name no order, and one that cannot be read is none.
+// Masters of an older version send no order. An order that cannot be parsed is an error.
 func TestRegistrarsOrderThatCannotBeRead(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -295,13 +295,13 @@ func TestRegistrarsOrderThatCannotBeRead(t *testing.T) {
 		p = begin(t, dir, m)
 		p.want(t, nil)
 		if highest, _ := p.fence.Highest(); highest != (wire.Order{}) {
-			t.Errorf("the fence stands at %v", highest)
+			t.Errorf("the fence is at %v", highest)
 		}
 		p.end(t)
 	})
 }
 
-// What ends the worker's work may fail with the disk: then the role stops.
+// Where ending the worker's work fails, the role stops.
 func TestRegistrarWhoseEndFails(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {

@@ -263,9 +263,9 @@ func (r *Registrar) warnTooLow(master string, order wire.Order) {
 	}
 	highest, _ := r.cfg.Fence.Highest()
 	r.cfg.Logger.Warn("not registered: the folder has had orders of a later leader than that of the masters; the "+
-		"folder is of another cluster, or the masters are of a group that was recovered elsewhere. Give --masters of the "+
-		"recovered group, or start with an empty folder. Remove the file fence from the folder only if no master of "+
-		"the later epoch runs, and start again",
+		"folder is of another cluster, or the masters are of a group that was recovered elsewhere. Give --masters of "+
+		"the recovered group, or start with an empty folder. Remove the file fence from the folder only if no master "+
+		"of the later epoch runs, and start again",
 		"data", r.cfg.Dir, "fence epoch", highest.Epoch, "fence term", highest.Term, "master", master,
 		"masters' epoch", order.Epoch, "masters' term", order.Term)
 }

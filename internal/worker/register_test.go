@@ -20,11 +20,11 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// masters stands in for the masters that a registrar calls.
+// masters is a fake of the masters that a registrar calls.
 type masters struct {
 	mu     sync.Mutex // guards all below
 	answer func(master string, r wire.Registration) (wire.Registered, error)
-	calls  []string // masters, in the order in which they were asked
+	calls  []string // the masters that were called, in order
 	got    []wire.Registration
 }
 
@@ -36,14 +36,14 @@ func (m *masters) register(_ context.Context, master string, r wire.Registration
 	return m.answer(master, r)
 }
 
-// seen returns what the masters were asked so far.
+// seen returns the registrations so far.
 func (m *masters) seen() (calls []string, got []wire.Registration) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.Clone(m.calls), slices.Clone(m.got)
 }
 
-// change gives the masters another answer, and forgets what they were asked.
+// change sets another answer and forgets the calls so far.
 func (m *masters) change(answer func(string, wire.Registration) (wire.Registered, error)) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -54,7 +54,7 @@ func accept(string, wire.Registration) (wire.Registered, error) {
 	return wire.Registered{ID: "w1", AccessToken: "secret-access", Group: "g"}, nil
 }
 
-// registrar makes a registrar on a data folder. Logs go to log.
+// registrar returns a registrar on a data folder that writes its log to log.
 func registrar(t *testing.T, dir string, m *masters, log *bytes.Buffer) (*worker.Registrar, *worker.Fence) {
 	t.Helper()
 	starts := openStarts(t, dir)
@@ -72,7 +72,7 @@ func registrar(t *testing.T, dir string, m *masters, log *bytes.Buffer) (*worker
 	}), fence
 }
 
-// running runs the registrar until the test stops it, and returns its error then.
+// running runs the registrar until the test calls stop, which returns its error.
 func running(r *worker.Registrar) (stop func() error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -111,7 +111,7 @@ func TestRegistrarRegisters(t *testing.T) {
 			id.Group != "g" {
 			t.Errorf("on disk %+v, %v", id, err)
 		}
-		// Again when a new leader gives its first order, with the id and the token that it got.
+		// Again at the first order of a new leader, with the id and the token from the first registration.
 		if err := fence.Pass(wire.Order{Epoch: 1, Term: 3}); err != nil {
 			t.Fatal(err)
 		}
@@ -120,7 +120,7 @@ func TestRegistrarRegisters(t *testing.T) {
 			got[1].Boot != first.Boot {
 			t.Errorf("%+v", got)
 		}
-		// And now and then.
+		// And every ten seconds.
 		time.Sleep(25 * time.Second)
 		synctest.Wait()
 		if _, got = m.seen(); len(got) != 4 {
@@ -166,7 +166,7 @@ func TestRegistrarTriesTheNextMaster(t *testing.T) {
 	})
 }
 
-// A new start is told from the one before it.
+// A restart registers with another start.
 func TestRegistrarsBoot(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -223,7 +223,7 @@ func TestRegistrarThatCannotWriteItsIdentityStops(t *testing.T) {
 			Fence:   openFence(t, dir), Register: m.register, Logger: hclog.NewNullLogger(),
 		})
 		if err := r.Run(t.Context()); err == nil {
-			t.Error("it goes on")
+			t.Error("it does not stop")
 		}
 		if _, got := m.seen(); r.ID() != "" || len(got) != 1 || got[0].Height != 0 {
 			t.Errorf("id %q after %+v", r.ID(), got)
@@ -231,8 +231,8 @@ func TestRegistrarThatCannotWriteItsIdentityStops(t *testing.T) {
 	})
 }
 
-// A folder whose fence is ahead of the masters' orders gets one id, also over a restart, and is not registered. The log
-// says so once.
+// A worker whose fence is ahead of the masters' orders gets one id, which it keeps over a restart, and is not
+// registered. The log says so once.
 func TestRegistrarWithAFenceAheadOfTheMasters(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {

@@ -113,7 +113,8 @@ func TestStartsThatCannotBeWritten(t *testing.T) {
 	}
 }
 
-// A list that is damaged at any byte, or cut, is moved aside, and the worker is a new one of the same cluster.
+// A list that is damaged at any byte, or truncated, is moved aside, and the worker becomes a new one of the same
+// cluster.
 func TestDamagedStarts(t *testing.T) {
 	dir := t.TempDir()
 	openStarts(t, dir)
@@ -159,7 +160,7 @@ func TestDamagedStarts(t *testing.T) {
 	check(append(bytes.Clone(good), 0))
 }
 
-// Without an identity, or with a damaged one, a damaged list is moved aside all the same.
+// A damaged list is moved aside also where the identity is missing or damaged.
 func TestDamagedStartsWithoutIdentity(t *testing.T) {
 	for name, identity := range map[string]string{"none": "", "damaged": "{}"} {
 		dir := t.TempDir()

@@ -94,8 +94,8 @@ func (s *Stream) answer(c *conn) (purpose byte, err error) {
 	}
 	switch version := raw[len(helloMagic)]; {
 	case uint64(version-helloVersion) < s.cfg.Level():
-		return 0, fmt.Errorf("%w: master %s runs an older version of ChainStore, which knows protocol level %d; the group is at level %d",
-			errHandshake, h.caller, version-helloVersion, s.cfg.Level())
+		return 0, fmt.Errorf("%w: master %s runs an older version of ChainStore, which knows protocol level %d; "+
+			"the group is at level %d", errHandshake, h.caller, version-helloVersion, s.cfg.Level())
 	case version >= helloVersionStarts:
 		purpose, err = s.cfg.Key.answerWithStart(c, h, raw, s.startCheck(c, h.caller, ""))
 		if err != nil || purpose == purposeProbe {

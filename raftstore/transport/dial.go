@@ -212,7 +212,8 @@ func (s *Stream) probe(member, hostPort string) Start {
 		return Start{}
 	}
 	version := max(s.versionFor(member), helloVersionStarts)
-	answer, err := s.cfg.Key.ask(c, hello{group: group, caller: s.cfg.Self, callee: member}, version, purposeProbe, s.cfg.Starts)
+	h := hello{group: group, caller: s.cfg.Self, callee: member}
+	answer, err := s.cfg.Key.ask(c, h, version, purposeProbe, s.cfg.Starts)
 	if err != nil {
 		return Start{}
 	}

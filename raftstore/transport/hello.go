@@ -14,8 +14,8 @@ import (
 //	magic "CSRH" ‖ version u8 ‖ nonce[32] ‖ len8 ‖ group ‖ len8 ‖ caller's id ‖ len8 ‖ id of the member meant
 //
 // The version is one more than a protocol level that the caller knows: that of the group, or a higher one that the
-// callee has used. A callee refuses a lower one than its group's, because the caller's program is older. What follows is
-// drawn in key.go (version 1) and starthandshake.go (version 2 and higher ones). The callee closes the connection
+// callee has used. A callee refuses a lower one than its group's, because the caller's program is older. What follows
+// is drawn in key.go (version 1) and starthandshake.go (version 2 and higher ones). The callee closes the connection
 // without an answer when it is another member, of another group, or new.
 const (
 	helloMagic         = "CSRH"
@@ -42,8 +42,8 @@ func readHello(r io.Reader) (hello, []byte, error) {
 		return hello{}, nil, fmt.Errorf("%w: this is not the protocol of masters", errHandshake)
 	}
 	if v := raw[len(helloMagic)]; v < helloVersion || v > newestHello {
-		return hello{}, nil, fmt.Errorf("%w: the caller is at protocol level %d, this program knows up to level %d: a newer ChainStore is needed",
-			errHandshake, int(v)-helloVersion, masterfsm.ProtocolLevel)
+		return hello{}, nil, fmt.Errorf("%w: the caller is at protocol level %d, this program knows up to level %d: "+
+			"a newer ChainStore is needed", errHandshake, int(v)-helloVersion, masterfsm.ProtocolLevel)
 	}
 	var texts [3]string
 	for i := range texts {

@@ -42,13 +42,14 @@ func FuzzReadHello(f *testing.F) {
 	})
 }
 
-// A caller below the group's level is refused with a message that names it, until the callee's own call shows that its program
-// knows the level.
+// A caller below the group's level is refused with a message that names it, until the callee's own call shows that
+// its program knows the level.
 func TestLevelsOfTheHandshake(t *testing.T) {
 	stale := func(err error) { t.Error(err) }
 	for level := range uint64(masterfsm.ProtocolLevel) {
 		t.Run(fmt.Sprint(level), func(t *testing.T) {
-			low, high := openStream(t, "low", "g", testToken, level, stale), openStream(t, "high", "g", testToken, level+1, stale)
+			low := openStream(t, "low", "g", testToken, level, stale)
+			high := openStream(t, "high", "g", testToken, level+1, stale)
 			low.refusal(t, high.address())
 			for _, dial := range []struct{ from, to *Stream }{{high, low}, {low, high}, {low, high}} {
 				c, err := dial.from.Dial(dial.to.address(), 20*time.Second)
@@ -61,9 +62,12 @@ func TestLevelsOfTheHandshake(t *testing.T) {
 	}
 	s := openStream(t, "b", "g", testToken, masterfsm.ProtocolLevel, stale)
 	for version, want := range map[byte]string{
-		helloVersion:       "master a runs an older version of ChainStore, which knows protocol level 0; the group is at level 2",
-		helloVersionStarts: "master a runs an older version of ChainStore, which knows protocol level 1; the group is at level 2",
-		newestHello + 1:    "the caller is at protocol level 3, this program knows up to level 2: a newer ChainStore is needed",
+		helloVersion: "master a runs an older version of ChainStore, which knows protocol level 0; " +
+			"the group is at level 2",
+		helloVersionStarts: "master a runs an older version of ChainStore, which knows protocol level 1; " +
+			"the group is at level 2",
+		newestHello + 1: "the caller is at protocol level 3, this program knows up to level 2: " +
+			"a newer ChainStore is needed",
 	} {
 		here, there := net.Pipe()
 		raw, err := hello{group: "g", caller: "a", callee: "b"}.encode(version)

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// recorder keeps what is written to a connection.
+// recorder records what is written to a connection.
 type recorder struct {
 	net.Conn
 	written bytes.Buffer
@@ -72,7 +72,7 @@ func answerHello(key Key, conn net.Conn) error {
 	return key.answer(conn, raw)
 }
 
-// What the callee says may not serve as what a caller must say.
+// The proof of a callee is not accepted as the proof of a caller.
 func TestHandshakeReflected(t *testing.T) {
 	key, err := NewKey(testToken)
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 //	caller: hello ‖ purpose u8 ‖ caller's start ‖ the last start of the callee that the caller accepted
 //	callee: nonce[32] ‖ callee's start ‖ the last start of the caller that the callee accepted ‖
 //	        mac over "callee" ‖ everything before it
-//	caller: verdict u8 ‖ mac over "caller" ‖ everything before it
-//	callee: verdict u8 ‖ mac over "end" ‖ everything before it
+//	caller: verdict u8 ‖ mac over "caller" ‖ everything before the verdict ‖ verdict
+//	callee: verdict u8 ‖ mac over "end" ‖ everything before the caller's verdict ‖ verdict
 //
 // The verdict good says that the side knows the start of its own that the other accepted last. Then each side writes
 // the other's start to disk, the callee before its verdict and the caller after it, and the connection is open. The

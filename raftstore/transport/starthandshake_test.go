@@ -16,7 +16,7 @@ func leveled(t *testing.T, self string, level uint64) (s *Stream, stale *atomic.
 	return openStream(t, self, "g", testToken, level, func(error) { stale.Add(1) }), stale
 }
 
-// meets dials and takes the connection at the other end.
+// meets opens a connection from a to b and closes it.
 func meets(t *testing.T, a, b *Stream) {
 	t.Helper()
 	conn, err := a.Dial(b.address(), 10*time.Second)
@@ -30,15 +30,15 @@ func meets(t *testing.T, a, b *Stream) {
 	_, _ = conn.Close(), other.Close()
 }
 
-// Masters of both versions meet as long as the group is at level 0; one that knows of level 1 takes an older one no
-// more, but is itself taken by one that has not heard of it.
+// Masters of both versions connect while the group is at level 0. One that knows of level 1 refuses version 1, but is
+// accepted by one that does not know of it yet.
 func TestHandshakeVersions(t *testing.T) {
 	a, _ := leveled(t, "a", 0)
 	b, _ := leveled(t, "b", 0)
 	c, _ := leveled(t, "c", 1)
 	meets(t, a, b)
 	if a.cfg.Starts.lastOf("b") != (Start{}) || b.cfg.Starts.lastOf("a") != (Start{}) {
-		t.Error("starts are told at level 0")
+		t.Error("starts are exchanged at level 0")
 	}
 	if err := a.refusal(t, c.address()); !errors.Is(err, errHandshake) {
 		t.Errorf("version 1 with a member of a group at level 1: %v", err)
@@ -47,11 +47,11 @@ func TestHandshakeVersions(t *testing.T) {
 	if a.cfg.Starts.lastOf("c") != present(t, c.cfg.Starts) || c.cfg.Starts.lastOf("a") != present(t, a.cfg.Starts) {
 		t.Error("the starts are not written down")
 	}
-	meets(t, a, c) // it has learnt that c speaks version 2
+	meets(t, a, c) // a knows now that c speaks version 2
 }
 
-// Each side tells the other that its folder is an older copy, whoever dials; the one that is right is not troubled,
-// and what it knows of the other stays.
+// Each side finds out that its folder is an older copy, whichever dials. The other side is not affected, and keeps the
+// start that it had accepted.
 func TestHandshakeWithAnOlderCopy(t *testing.T) {
 	for name, dial := range map[string]func(t *testing.T, good, stale *Stream) error{
 		"the older copy dials": func(t *testing.T, good, stale *Stream) error {
@@ -64,8 +64,8 @@ func TestHandshakeWithAnOlderCopy(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			good, goodTold := leveled(t, "a", 1)
-			stale, staleTold := leveled(t, "b", 1)
+			good, goodStale := leveled(t, "a", 1)
+			stale, staleCount := leveled(t, "b", 1)
 			newer := Start{id: [16]byte{7}, renewed: 2}
 			if ok, err := good.cfg.Starts.accept("b", Start{}, newer); !ok || err != nil {
 				t.Fatal(ok, err)
@@ -75,24 +75,24 @@ func TestHandshakeWithAnOlderCopy(t *testing.T) {
 				t.Fatal(err)
 			}
 			ctx := patience(t)
-			for staleTold.Load() == 0 {
+			for staleCount.Load() == 0 {
 				select {
 				case <-ctx.Done():
-					t.Fatal("it was not told that its folder is an older copy")
+					t.Fatal("it does not find out that its folder is an older copy")
 				case <-time.After(time.Millisecond):
 				}
 			}
-			if goodTold.Load() != 0 || good.cfg.Starts.lastOf("b") != newer ||
+			if goodStale.Load() != 0 || good.cfg.Starts.lastOf("b") != newer ||
 				stale.cfg.Starts.lastOf("a") != (Start{}) {
-				t.Errorf("told %d times; %v, %v", goodTold.Load(), good.cfg.Starts.lastOf("b"),
+				t.Errorf("stale %d times; %v, %v", goodStale.Load(), good.cfg.Starts.lastOf("b"),
 					stale.cfg.Starts.lastOf("a"))
 			}
 		})
 	}
 }
 
-// Who lacks the cluster token cannot make a master believe anything: neither that its folder is an older copy, nor
-// that another's start is a new one.
+// A caller without the cluster token cannot make a master believe that its folder is an older copy, nor that another
+// member has a new start.
 func TestHandshakeOfAStranger(t *testing.T) {
 	a, told := leveled(t, "a", 1)
 	known := Start{id: [16]byte{7}}
@@ -134,11 +134,11 @@ func TestHandshakeOfAStranger(t *testing.T) {
 		_ = conn.Close()
 	}
 	if told.Load() != 0 || a.cfg.Starts.lastOf("b") != known {
-		t.Errorf("a stranger was believed: told %d times, b started as %v", told.Load(), a.cfg.Starts.lastOf("b"))
+		t.Errorf("a stranger was believed: stale %d times, b started as %v", told.Load(), a.cfg.Starts.lastOf("b"))
 	}
 }
 
-// A new start of a member ends the connections of the one before it, in both directions, and no others.
+// A new start of a member closes the connections of the previous one, in both directions, and no others.
 func TestNewStartEndsOldConnections(t *testing.T) {
 	a, _ := leveled(t, "a", 1)
 	b, _ := leveled(t, "b", 1)
@@ -164,7 +164,7 @@ func TestNewStartEndsOldConnections(t *testing.T) {
 		}
 		*x.conns = append(*x.conns, at)
 	}
-	if err := begin(b.cfg.Starts); err != nil { // as if b had been started anew
+	if err := begin(b.cfg.Starts); err != nil { // as if b had been restarted
 		t.Fatal(err)
 	}
 	meets(t, b, a)

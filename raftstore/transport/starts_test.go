@@ -82,7 +82,7 @@ func TestStartsAreKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	for x, known := range map[Start]bool{
-		{}:                                     true, // none was heard of
+		{}:                                     true, // none was accepted
 		first:                                  true,
 		{id: first.id, renewed: 3}:             true,
 		{id: first.id, renewed: 4}:             false, // renewed after this folder was copied
@@ -109,12 +109,12 @@ func TestStartsAccept(t *testing.T) {
 	}{
 		{Start{}, one, true, one},
 		{Start{}, one, true, one},      // the same again
-		{Start{}, two, false, one},     // it does not know of one
-		{two, three, false, one},       // it knows another
+		{Start{}, two, false, one},     // it does not know start one
+		{two, three, false, one},       // it knows another one
 		{one, renewed, true, renewed},  // renewed
-		{Start{}, one, true, renewed},  // an earlier connection of the same Start
+		{Start{}, one, true, renewed},  // an earlier connection of the same start
 		{one, two, false, renewed},     // it knows one before it was renewed
-		{renewed, two, true, two},      // the next Start
+		{renewed, two, true, two},      // the next start
 		{renewed, three, false, two},   // another next start: a copy
 		{renewed, renewed, false, two}, // the one before it
 		{two, Start{id: two.id, renewed: 1}, true, Start{id: two.id, renewed: 1}},
@@ -181,7 +181,7 @@ func TestStartsAreBounded(t *testing.T) {
 	}
 }
 
-// A start that cannot be written down is not used.
+// A start that cannot be written is not used.
 func TestStartsThatCannotBeWritten(t *testing.T) {
 	s := newStarts(t)
 	before := present(t, s)

@@ -56,8 +56,8 @@ func openStream(t testing.TB, self, group, token string, level uint64, stale fun
 
 func (s *Stream) address() raft.ServerAddress { return raft.ServerAddress(s.addr) }
 
-// refusal dials until the other side has decided, and returns its refusal. An attempt that a deadline cut off does not
-// count: on a busy machine the other side may not have had its turn yet.
+// refusal dials until the other side refuses, and returns the refusal. An attempt that timed out does not count: on a
+// busy machine the other side may not have run yet.
 func (s *Stream) refusal(t *testing.T, address raft.ServerAddress) error {
 	t.Helper()
 	member, hostPort, err := SplitAddress(address)
@@ -77,7 +77,7 @@ func (s *Stream) refusal(t *testing.T, address raft.ServerAddress) error {
 	}
 }
 
-// script is a listener that hands its connections to the functions in turn, and then each one to the last of them.
+// script starts a listener that passes its connections to the functions in turn, and all further ones to the last.
 func script(t *testing.T, turns ...func(net.Conn)) (hostPort string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -179,8 +179,8 @@ func TestStreamRefuses(t *testing.T) {
 	}
 }
 
-// A dial that is refused, tries again and then runs out of time reports the refusal. The time-out of the last attempt
-// alone would hide from the operator what is wrong.
+// A dial that is refused, retries and then times out reports the refusal. The timeout of the last attempt alone would
+// hide the reason from the operator.
 func TestStreamDialReportsRefusal(t *testing.T) {
 	a := testStream(t, "a", "g", testToken)
 	for timeout := 100 * time.Millisecond; ; timeout *= 2 {
@@ -204,7 +204,7 @@ func TestStreamDialReportsRefusal(t *testing.T) {
 	}
 }
 
-// A master that does not answer in time has not refused: what it would have said is not known.
+// A master that does not answer in time has not refused: its answer is not known.
 func TestStreamSilentCallee(t *testing.T) {
 	a := testStream(t, "a", "g", testToken)
 	_, err := a.Dial(ServerAddress("b", script(t, func(net.Conn) {})), 100*time.Millisecond)
@@ -214,7 +214,7 @@ func TestStreamSilentCallee(t *testing.T) {
 	}
 }
 
-// A connection that is held open without a word holds up nobody else.
+// Silent connections do not delay others.
 func TestStreamSilentCaller(t *testing.T) {
 	a, b := testStream(t, "a", "g", testToken), testStream(t, "b", "g", testToken)
 	for range 10 {
@@ -234,7 +234,7 @@ func TestStreamSilentCaller(t *testing.T) {
 	}
 }
 
-// A stream that comes up while it is being dialled is reached by that dial.
+// A dial reaches a stream that opens meanwhile.
 func TestStreamDialWaits(t *testing.T) {
 	a, b := testStream(t, "a", "g", testToken), testStream(t, "b", "", testToken)
 	done := make(chan error, 1)
@@ -251,7 +251,7 @@ func TestStreamDialWaits(t *testing.T) {
 	}
 }
 
-// What is shut stays shut: a refusal may come while the store opens its connections, and while one is dialled.
+// A stream that was shut stays shut: a refusal may come while the store opens it, and while a connection is dialled.
 func TestShutIsFinal(t *testing.T) {
 	a, _ := leveled(t, "a", 1)
 	b, _ := leveled(t, "b", 1)

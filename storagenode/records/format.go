@@ -4,11 +4,12 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"path/filepath"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/storagenode/segment"
+	"github.com/chainstore/chainstore/internal/durable"
 )
 
 // A run is the file "FROM-TO.run", 20 decimal digits each: the blocks from FROM up to TO. All integers are big endian:
@@ -25,13 +26,13 @@ import (
 //	projects  tag: project u32 ‖ place u32 of the first of some in a row  value: how many they are
 //	hashes    tag: the first 8 bytes of a leaf hash or of a block's hash  value: the place of the leaf, or of the block's seal
 const (
-	magic      = "CSRX"
-	version    = 1
 	headerSize = 8 + 4*8 + chain.HashSize + sections*4 + 4
 	entrySize  = 8 + 4
 	chunkSize  = 4096
 	perChunk   = (chunkSize - 4) / entrySize
 )
+
+var format = durable.Format{Magic: "CSRX", Version: 1, Zeros: 3}
 
 // The sections of a run.
 const (
@@ -41,13 +42,8 @@ const (
 	sections
 )
 
-// Errors of this package.
-var (
-	// ErrDamaged: a run cannot be read, or is not what was written. [Index.Mend] forgets it.
-	ErrDamaged = fmt.Errorf("index of records: %w", segment.ErrDamaged)
-	// ErrNewerFormat: a newer ChainStore wrote the run.
-	ErrNewerFormat = segment.ErrNewerFormat
-)
+// ErrDamaged: a run cannot be read, or is not what was written. [Index.Mend] forgets it.
+var ErrDamaged = fmt.Errorf("index of records: %w", durable.ErrDamaged)
 
 // entry is what a section is made of.
 type entry struct {
@@ -89,40 +85,33 @@ func runName(from, to uint64) string { return fmt.Sprintf("%020d-%020d.run", fro
 func runPath(dir string, h *head) string { return filepath.Join(dir, runName(h.from, h.to)) }
 
 func (h *head) appendTo(dst []byte) []byte {
-	start := len(dst)
-	dst = append(append(dst, magic...), version, 0, 0, 0)
+	var body []byte
 	for _, n := range []uint64{h.from, h.to, h.first, h.end} {
-		dst = binary.BigEndian.AppendUint64(dst, n)
+		body = binary.BigEndian.AppendUint64(body, n)
 	}
-	dst = append(dst, h.last[:]...)
+	body = append(body, h.last[:]...)
 	for _, n := range h.counts {
-		dst = binary.BigEndian.AppendUint32(dst, n)
+		body = binary.BigEndian.AppendUint32(body, n)
 	}
-	return binary.BigEndian.AppendUint32(dst, segment.Checksum(dst[start:]))
+	return format.Append(dst, body)
 }
 
-// parseHead reads a header. The error wraps ErrDamaged or ErrNewerFormat.
+// parseHead reads a header. The error wraps ErrDamaged or durable.ErrNewerFormat.
 func parseHead(data []byte) (h head, err error) {
-	if len(data) < headerSize || string(data[:4]) != magic {
-		return h, fmt.Errorf("%w: %d bytes are no header of a run", ErrDamaged, len(data))
+	err = format.Decode(data[:min(len(data), headerSize)], func(f *durable.Fields) {
+		h.from, h.to, h.first, h.end = f.Uint64(), f.Uint64(), f.Uint64(), f.Uint64()
+		copy(h.last[:], f.Bytes(chain.HashSize))
+		for i := range h.counts {
+			h.counts[i] = f.Uint32()
+		}
+		if h.from >= h.to || h.first >= h.end {
+			f.Fail(fmt.Errorf("a run of blocks %d to %d, leaves %d to %d", h.from, h.to, h.first, h.end))
+		}
+	})
+	if errors.Is(err, durable.ErrDamaged) {
+		err = fmt.Errorf("%w: the header of a run: %w", ErrDamaged, err)
 	}
-	if data[4] > version {
-		return h, fmt.Errorf("%w: version %d, this program knows %d", ErrNewerFormat, data[4], version)
-	}
-	body := data[:headerSize-4]
-	if data[4] != version || segment.Checksum(body) != binary.BigEndian.Uint32(data[len(body):]) {
-		return h, fmt.Errorf("%w: wrong checksum of a run's header", ErrDamaged)
-	}
-	h.from, h.to = binary.BigEndian.Uint64(data[8:]), binary.BigEndian.Uint64(data[16:])
-	h.first, h.end = binary.BigEndian.Uint64(data[24:]), binary.BigEndian.Uint64(data[32:])
-	h.last = chain.Hash(data[40:])
-	for i := range h.counts {
-		h.counts[i] = binary.BigEndian.Uint32(data[40+chain.HashSize+4*i:])
-	}
-	if h.from >= h.to || h.first >= h.end {
-		return h, fmt.Errorf("%w: a run of blocks %d to %d, leaves %d to %d", ErrDamaged, h.from, h.to, h.first, h.end)
-	}
-	return h, nil
+	return h, err
 }
 
 // sectionSize is how many bytes a section of that many entries has.

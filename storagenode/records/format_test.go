@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/storagenode/segment"
+	"github.com/chainstore/chainstore/internal/durable"
 )
 
 // TestRunFormat holds the bytes of a run against their drawing in docs/formats.md.
@@ -54,12 +54,12 @@ func TestRunFormat(t *testing.T) {
 	for _, list := range lists {
 		want = binary.BigEndian.AppendUint32(want, uint32(len(list)))
 	}
-	want = binary.BigEndian.AppendUint32(want, segment.Checksum(want))
+	want = binary.BigEndian.AppendUint32(want, durable.Checksum(want))
 	for _, list := range lists {
 		slices.SortFunc(list, bytes.Compare)
 		for chunk := range slices.Chunk(list, 341) {
 			data := bytes.Join(chunk, nil)
-			want = binary.BigEndian.AppendUint32(append(want, data...), segment.Checksum(data))
+			want = binary.BigEndian.AppendUint32(append(want, data...), durable.Checksum(data))
 		}
 	}
 	if !bytes.Equal(got, want) {

@@ -33,16 +33,17 @@ type Index struct {
 	// bad is the first block of a run that could not be read, or the largest number for none.
 	bad atomic.Uint64
 
-	mu   sync.RWMutex // guards runs; held to read while their files are in use
-	runs []*run       // in order, without a gap between their blocks, from block 0 on
+	mu    sync.RWMutex  // guards all below; held to read while the files of runs are in use
+	runs  []*run        // in order, without a gap between their blocks, from block 0 on
+	grown chan struct{} // closed at the next Add
 }
 
 const nothingBad = ^uint64(0)
 
 // Open opens the index in a folder, which is made where it is missing, as far as it is good. The error is the disk's, or wraps
-// ErrNewerFormat: then nothing was changed.
+// durable.ErrNewerFormat: then nothing was changed.
 func Open(dir string) (*Index, error) {
-	x := &Index{dir: dir}
+	x := &Index{dir: dir, grown: make(chan struct{})}
 	x.bad.Store(nothingBad)
 	if err := durable.MkdirAll(dir); err != nil {
 		return nil, err
@@ -77,7 +78,7 @@ func Open(dir string) (*Index, error) {
 }
 
 // CheckVersion looks at the headers of all runs in a folder and reports one that a newer ChainStore wrote: the error wraps
-// ErrNewerFormat and names the file.
+// durable.ErrNewerFormat and names the file.
 func CheckVersion(dir string) error {
 	names, err := filepath.Glob(filepath.Join(dir, "*.run"))
 	if err != nil {
@@ -88,7 +89,7 @@ func CheckVersion(dir string) error {
 		if err == nil {
 			err = r.file.Close()
 		}
-		if errors.Is(err, ErrNewerFormat) {
+		if errors.Is(err, durable.ErrNewerFormat) {
 			return err
 		}
 	}
@@ -139,6 +140,13 @@ func (x *Index) End() (blocks, leaves uint64, last chain.Hash) {
 	return 0, 0, chain.Hash{}
 }
 
+// Grown returns a channel that is closed when the index grows after the call.
+func (x *Index) Grown() <-chan struct{} {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	return x.grown
+}
+
 // Add indexes the blocks of a batch, which must begin with the block behind the last. After an error the index is as it was, or
 // smaller.
 func (x *Index) Add(b *Batch) error {
@@ -151,6 +159,8 @@ func (x *Index) Add(b *Batch) error {
 	}
 	x.mu.Lock()
 	x.runs = append(x.runs, r)
+	close(x.grown)
+	x.grown = make(chan struct{})
 	x.mu.Unlock()
 	return x.merge()
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/durable"
 )
 
 // blocks are blocks that hang together by their numbers and leaves alone: that is all that the index looks at.
@@ -320,11 +321,11 @@ func TestNewerFormatIsLeftAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	data[4] = version + 1
+	data[4] = format.Version + 1
 	if err := os.WriteFile(path, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(dir); !errors.Is(err, ErrNewerFormat) {
+	if _, err := Open(dir); !errors.Is(err, durable.ErrNewerFormat) {
 		t.Errorf("opened: %v", err)
 	}
 	if left, err := os.ReadFile(path); err != nil || !slices.Equal(left, data) {
@@ -399,7 +400,7 @@ func FuzzOpen(f *testing.F) {
 		}
 		x, err := Open(dir)
 		if err != nil {
-			if !errors.Is(err, ErrNewerFormat) {
+			if !errors.Is(err, durable.ErrNewerFormat) {
 				t.Error(err)
 			}
 			return

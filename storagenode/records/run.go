@@ -11,7 +11,6 @@ import (
 	"syscall"
 
 	"github.com/chainstore/chainstore/internal/durable"
-	"github.com/chainstore/chainstore/storagenode/segment"
 )
 
 // run is one file, open to read. It is not changed.
@@ -21,7 +20,8 @@ type run struct {
 	file *os.File
 }
 
-// openRun opens a file and looks at its header and its length. The error wraps ErrDamaged or ErrNewerFormat, or is the disk's.
+// openRun opens a file and looks at its header and its length. The error wraps ErrDamaged or
+// durable.ErrNewerFormat, or is the disk's.
 func openRun(path string) (*run, error) {
 	f, err := durable.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW, 0)
 	if errors.Is(err, durable.ErrNotFile) {
@@ -92,7 +92,7 @@ func (c *cursor) load(chunk int64) error {
 		return fmt.Errorf("%w: %s: %w", ErrDamaged, c.run.path, err)
 	}
 	body := data[:len(data)-4]
-	if segment.Checksum(body) != binary.BigEndian.Uint32(data[len(body):]) {
+	if durable.Checksum(body) != binary.BigEndian.Uint32(data[len(body):]) {
 		return fmt.Errorf("%w: wrong checksum of chunk %d of the section at %d in %s", ErrDamaged, chunk, c.at, c.run.path)
 	}
 	c.chunk = chunk
@@ -187,7 +187,7 @@ func writeSection(w io.Writer, count uint32, next sectionSource) error {
 		}
 		buf = appendEntry(buf, e)
 		if len(buf) == perChunk*entrySize || i == count-1 {
-			if _, err := w.Write(binary.BigEndian.AppendUint32(buf, segment.Checksum(buf))); err != nil {
+			if _, err := w.Write(binary.BigEndian.AppendUint32(buf, durable.Checksum(buf))); err != nil {
 				return err
 			}
 			buf = buf[:0]

@@ -3,6 +3,7 @@ package segment
 import (
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -71,3 +72,12 @@ func (f osFile) DropCache(offset, length int64) error {
 
 // Forget is DropCache for all of a file; it is a hint.
 func Forget(f *os.File) { _ = osFile{f}.DropCache(0, 0) }
+
+// OpenExisting opens a segment to read. It returns nil if nothing is at the path, or something that is not a file.
+func OpenExisting(open OpenFunc, path string) (File, error) {
+	f, err := open(path, os.O_RDONLY)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, durable.ErrNotFile) {
+		return nil, nil
+	}
+	return f, err
+}

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io/fs"
 	"os"
 	"slices"
@@ -12,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/durable"
 )
 
 // Sizes of the format, in bytes.
@@ -22,30 +22,17 @@ const (
 )
 
 const (
-	magic   = "CSSG"
-	version = 1
-	suffix  = ".seg"
-	digits  = 20
+	suffix = ".seg"
+	digits = 20
 )
 
-// What can be wrong with a file.
-var (
-	// ErrDamaged: bytes that are not what was written.
-	ErrDamaged = errors.New("damaged")
-	// ErrNewerFormat: a newer ChainStore wrote the file. Nothing may be changed in its folder.
-	ErrNewerFormat = errors.New("written by a newer version of ChainStore")
-)
+var format = durable.Format{Magic: "CSSG", Version: 1, Zeros: 3}
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-// Checksum is the CRC-32C (Castagnoli) of data, the checksum of all files of a storage node.
-func Checksum(data []byte) uint32 { return crc32.Checksum(data, castagnoli) }
-
-// Name is the file name of the segment whose first block has that number.
+// Name returns the file name of the segment whose first block has that number.
 func Name(first uint64) string { return fmt.Sprintf("%0*d%s", digits, first, suffix) }
 
-// List gives the first block numbers of all segments in a folder, in ascending order. Other files are passed over; a folder
-// that is not there is an empty one.
+// List returns the first block numbers of all segments in a folder, in ascending order. Other files are passed over. A
+// missing folder has none.
 func List(dir string) ([]uint64, error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -70,31 +57,19 @@ func List(dir string) ([]uint64, error) {
 	return list, nil
 }
 
-// appendHeader adds a file's header to dst.
+// appendHeader appends a file's header to dst.
 func appendHeader(dst []byte, first uint64) []byte {
-	start := len(dst)
-	dst = append(dst, magic...)
-	dst = append(dst, version, 0, 0, 0)
-	dst = binary.BigEndian.AppendUint64(dst, first)
-	return binary.BigEndian.AppendUint32(dst, Checksum(dst[start:]))
+	return format.Append(dst, binary.BigEndian.AppendUint64(nil, first))
 }
 
-// CheckHeader holds the header at the start of data against the number in the file's name. The error wraps [ErrDamaged] or
-// [ErrNewerFormat].
+// CheckHeader checks the header at the start of data against the number in the file's name. The error wraps
+// [durable.ErrDamaged] or [durable.ErrNewerFormat].
 func CheckHeader(data []byte, first uint64) error {
-	switch {
-	case len(data) < HeaderSize:
-		return fmt.Errorf("%w: %d bytes are too few for a segment", ErrDamaged, len(data))
-	case string(data[:4]) != magic:
-		return fmt.Errorf("%w: a segment starts with %q, not %q", ErrDamaged, magic, data[:4])
-	case data[4] > version:
-		return fmt.Errorf("%w: segment version %d, this program knows %d", ErrNewerFormat, data[4], version)
-	case data[4] != version || Checksum(data[:HeaderSize-4]) != binary.BigEndian.Uint32(data[HeaderSize-4:]):
-		return fmt.Errorf("%w: the header's checksum is wrong", ErrDamaged)
-	case binary.BigEndian.Uint64(data[8:]) != first:
-		return fmt.Errorf("%w: the header names block %d as the first", ErrDamaged, binary.BigEndian.Uint64(data[8:]))
-	}
-	return nil
+	return format.Decode(data[:min(len(data), HeaderSize)], func(f *durable.Fields) {
+		if got := f.Uint64(); got != first {
+			f.Fail(fmt.Errorf("its header names block %d as the first, its file name block %d", got, first))
+		}
+	})
 }
 
 // minBlock is the size of the smallest block: one record without key, type and payload.

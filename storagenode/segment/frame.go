@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"slices"
+
+	"github.com/chainstore/chainstore/internal/durable"
 )
 
 // Frames walks over the frames of a file, the first that [Frames.Next] finds at a given offset. It belongs to one goroutine.
@@ -21,7 +23,7 @@ type Frame struct {
 	Offset int64  // of the frame's first byte
 	Block  []byte // nil where Err is not; good until the next call of Next
 	Length uint32 // of the block
-	Err    error  // wraps ErrDamaged: the bytes do not fit the checksum, the frame behind it may
+	Err    error  // wraps durable.ErrDamaged: the bytes do not fit the checksum, the frame behind it may
 }
 
 // NewFrames starts at an offset of a file of that size.
@@ -29,7 +31,7 @@ func NewFrames(file io.ReaderAt, offset, size int64) *Frames {
 	return &Frames{file: file, offset: offset, size: size}
 }
 
-// Next reads the next frame. The error is io.EOF where the file ends behind a whole frame, and wraps [ErrDamaged] where
+// Next reads the next frame. The error is io.EOF where the file ends behind a whole frame, and wraps [durable.ErrDamaged] where
 // the bytes from [Frames.Offset] on cannot hold a frame: a torn tail, or damage from which the next frame cannot be
 // found. Any other error is the disk's.
 func (f *Frames) Next() (Frame, error) {
@@ -38,7 +40,7 @@ func (f *Frames) Next() (Frame, error) {
 		return Frame{}, io.EOF
 	}
 	if left < FrameHeader {
-		return Frame{}, fmt.Errorf("%w: %d bytes at offset %d are too few for a frame", ErrDamaged, left, f.offset)
+		return Frame{}, fmt.Errorf("%w: %d bytes at offset %d are too few for a frame", durable.ErrDamaged, left, f.offset)
 	}
 	if _, err := f.file.ReadAt(f.small[:], f.offset); err != nil {
 		return Frame{}, err
@@ -46,16 +48,16 @@ func (f *Frames) Next() (Frame, error) {
 	length := binary.BigEndian.Uint32(f.small[:])
 	if length < minBlock || int64(length) > left-FrameHeader {
 		return Frame{}, fmt.Errorf("%w: no frame of %d bytes can stand at offset %d, where %d are left",
-			ErrDamaged, length, f.offset, left)
+			durable.ErrDamaged, length, f.offset, left)
 	}
 	f.buf = slices.Grow(f.buf[:0], int(length))[:length]
 	if _, err := f.file.ReadAt(f.buf, f.offset+FrameHeader); err != nil {
 		return Frame{}, err
 	}
 	frame := Frame{Offset: f.offset, Block: f.buf, Length: length}
-	if want := binary.BigEndian.Uint32(f.small[4:]); Checksum(f.buf) != want {
+	if want := binary.BigEndian.Uint32(f.small[4:]); durable.Checksum(f.buf) != want {
 		frame.Block = nil
-		frame.Err = fmt.Errorf("%w: the frame of %d bytes at offset %d has the wrong checksum", ErrDamaged, length, f.offset)
+		frame.Err = fmt.Errorf("%w: the frame of %d bytes at offset %d has the wrong checksum", durable.ErrDamaged, length, f.offset)
 	}
 	f.offset += FrameHeader + int64(length)
 	return frame, nil
@@ -64,7 +66,7 @@ func (f *Frames) Next() (Frame, error) {
 // Offset is where the next frame is looked for.
 func (f *Frames) Offset() int64 { return f.offset }
 
-// ReadFrame reads the block of length bytes in the frame at an offset into fresh memory. The error wraps [ErrDamaged]
+// ReadFrame reads the block of length bytes in the frame at an offset into fresh memory. The error wraps [durable.ErrDamaged]
 // where no frame of that length stands there or the checksum does not fit.
 func ReadFrame(file io.ReaderAt, offset int64, length uint32) ([]byte, error) {
 	frame, err := ReadFrameInto(nil, file, offset, length)
@@ -81,16 +83,16 @@ func ReadFrameInto(buf []byte, file io.ReaderAt, offset int64, length uint32) ([
 	frame := slices.Grow(buf[:0], size)[:size]
 	if _, err := file.ReadAt(frame, offset); err != nil {
 		if err == io.EOF {
-			return frame, fmt.Errorf("%w: the file ends within the frame at offset %d", ErrDamaged, offset)
+			return frame, fmt.Errorf("%w: the file ends within the frame at offset %d", durable.ErrDamaged, offset)
 		}
 		return frame, err
 	}
 	block := frame[FrameHeader:]
 	if got := binary.BigEndian.Uint32(frame); got != length {
-		return frame, fmt.Errorf("%w: the frame at offset %d has length %d, not %d", ErrDamaged, offset, got, length)
+		return frame, fmt.Errorf("%w: the frame at offset %d has length %d, not %d", durable.ErrDamaged, offset, got, length)
 	}
-	if Checksum(block) != binary.BigEndian.Uint32(frame[4:]) {
-		return frame, fmt.Errorf("%w: the frame of %d bytes at offset %d has the wrong checksum", ErrDamaged, length, offset)
+	if durable.Checksum(block) != binary.BigEndian.Uint32(frame[4:]) {
+		return frame, fmt.Errorf("%w: the frame of %d bytes at offset %d has the wrong checksum", durable.ErrDamaged, length, offset)
 	}
 	return frame, nil
 }
@@ -98,7 +100,7 @@ func ReadFrameInto(buf []byte, file io.ReaderAt, offset int64, length uint32) ([
 // AppendFrame adds the frame of a block to dst.
 func AppendFrame(dst, block []byte) []byte {
 	dst = binary.BigEndian.AppendUint32(dst, uint32(len(block)))
-	dst = binary.BigEndian.AppendUint32(dst, Checksum(block))
+	dst = binary.BigEndian.AppendUint32(dst, durable.Checksum(block))
 	return append(dst, block...)
 }
 

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"github.com/chainstore/chainstore/internal/durable"
 )
 
 // write makes a segment of blocks, which need not be blocks to this package.
@@ -43,10 +45,10 @@ func TestFormat(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []byte("CSSG\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x01\x02")
-	want = binary.BigEndian.AppendUint32(want, Checksum(want))
+	want = binary.BigEndian.AppendUint32(want, durable.Checksum(want))
 	for _, block := range [][]byte{a, b} {
 		want = binary.BigEndian.AppendUint32(want, uint32(len(block)))
-		want = binary.BigEndian.AppendUint32(want, Checksum(block))
+		want = binary.BigEndian.AppendUint32(want, durable.Checksum(block))
 		want = append(want, block...)
 	}
 	if !bytes.Equal(got, want) {
@@ -55,7 +57,7 @@ func TestFormat(t *testing.T) {
 	if !slices.Equal(offsets, []int64{20, 20 + 8 + int64(len(a))}) {
 		t.Errorf("offsets %v", offsets)
 	}
-	if Checksum([]byte("123456789")) != 0xe3069283 { // RFC 3720, B.4; the check value of CRC-32C
+	if durable.Checksum([]byte("123456789")) != 0xe3069283 { // RFC 3720, B.4; the check value of CRC-32C
 		t.Error("not CRC-32C")
 	}
 }
@@ -83,18 +85,18 @@ func TestCheckHeader(t *testing.T) {
 	if err := CheckHeader(good, 42); err != nil {
 		t.Error(err)
 	}
-	if err := CheckHeader(good, 43); !errors.Is(err, ErrDamaged) {
+	if err := CheckHeader(good, 43); !errors.Is(err, durable.ErrDamaged) {
 		t.Errorf("another name: %v", err)
 	}
 	for n := range good {
-		if err := CheckHeader(good[:n], 42); !errors.Is(err, ErrDamaged) {
+		if err := CheckHeader(good[:n], 42); !errors.Is(err, durable.ErrDamaged) {
 			t.Errorf("%d bytes: %v", n, err)
 		}
 		bad := slices.Clone(good)
 		bad[n] ^= 0x80
-		want := ErrDamaged
+		want := durable.ErrDamaged
 		if n == 4 {
-			want = ErrNewerFormat
+			want = durable.ErrNewerFormat
 		}
 		if err := CheckHeader(bad, 42); !errors.Is(err, want) {
 			t.Errorf("byte %d: %v", n, err)
@@ -160,7 +162,7 @@ func TestFramesOverDamage(t *testing.T) {
 		if err != nil || f.Offset != offset || f.Length != uint32(minBlock+5+i) {
 			t.Fatalf("frame %d: %+v, %v", i, f, err)
 		}
-		if damaged := errors.Is(f.Err, ErrDamaged); damaged != (i == 1) || damaged != (f.Block == nil) {
+		if damaged := errors.Is(f.Err, durable.ErrDamaged); damaged != (i == 1) || damaged != (f.Block == nil) {
 			t.Errorf("frame %d: %v", i, f.Err)
 		}
 	}
@@ -185,7 +187,7 @@ func FuzzFrames(f *testing.F) {
 		for at := int64(0); ; {
 			frame, err := frames.Next()
 			if err != nil {
-				if err != io.EOF && !errors.Is(err, ErrDamaged) || frames.Offset() != at {
+				if err != io.EOF && !errors.Is(err, durable.ErrDamaged) || frames.Offset() != at {
 					t.Fatalf("at %d: %v", at, err)
 				}
 				return

@@ -100,7 +100,7 @@ func (w *Writer) Write(block []byte) (offset int64, err error) {
 		return 0, fmt.Errorf("a block of %d bytes does not fit a frame", len(block))
 	}
 	binary.BigEndian.PutUint32(w.small[:], uint32(len(block)))
-	binary.BigEndian.PutUint32(w.small[4:], Checksum(block))
+	binary.BigEndian.PutUint32(w.small[4:], durable.Checksum(block))
 	if _, err := w.file.WriteAt(w.small[:], w.size); err != nil {
 		return 0, fmt.Errorf("write %s: %w", w.path, err)
 	}

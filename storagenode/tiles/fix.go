@@ -36,8 +36,8 @@ func (s *Store) FixHeader(stored int) error {
 	return writeAll(f, header(stored))
 }
 
-// Strayed lists the stored levels whose file is not the one at its path any more: somebody removed or replaced that.
-func (s *Store) Strayed() ([]int, error) {
+// ReplacedOnDisk lists the stored levels whose file is not the one at its path any more: somebody removed or replaced that.
+func (s *Store) ReplacedOnDisk() ([]int, error) {
 	var list []int
 	for i := range s.files {
 		f := s.files[i].Load()

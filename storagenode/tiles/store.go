@@ -19,13 +19,18 @@ import (
 
 const (
 	headerSize = 512
-	magic      = "CSTL"
-	version    = 1
 	tileBytes  = tileWidth * chain.HashSize
 )
 
-// ErrMissing: the files do not hold hashes that are needed.
-var ErrMissing = errors.New("hashes of the tree are missing")
+var format = durable.Format{Magic: "CSTL", Version: 1}
+
+// Errors of this package.
+var (
+	// ErrMissing: the files do not hold hashes that are needed.
+	ErrMissing = errors.New("hashes of the tree are missing")
+	// ErrMismatch: the files hold hashes that do not fit the blocks, which are good.
+	ErrMismatch = errors.New("hashes of the tree do not fit the blocks")
+)
 
 // Store is the hashes of one tree. One goroutine at a time may call Reset, Append, Sync and Close; readers run beside it.
 type Store struct {
@@ -55,13 +60,12 @@ func path(dir string, stored int) string {
 
 func header(stored int) []byte {
 	h := make([]byte, headerSize)
-	copy(h, magic)
-	h[4], h[5] = version, byte(tileHeight*stored)
+	h[copy(h, format.AppendHeader(nil))] = byte(tileHeight * stored)
 	return h
 }
 
 // CheckVersion looks at the headers of all files in the folder and reports one that a newer ChainStore wrote: the error
-// wraps [segment.ErrNewerFormat] and names the file.
+// wraps [durable.ErrNewerFormat] and names the file.
 func CheckVersion(dir string) error {
 	for i := range maxLevels {
 		f, err := durable.OpenFile(path(dir, i), os.O_RDONLY|syscall.O_NOFOLLOW, 0)
@@ -76,8 +80,8 @@ func CheckVersion(dir string) error {
 		if err := f.Close(); err != nil {
 			return err
 		}
-		if err == nil && string(h[:4]) == magic && h[4] > version {
-			return fmt.Errorf("%s: %w: version %d, this program knows %d", path(dir, i), segment.ErrNewerFormat, h[4], version)
+		if newer := format.CheckHeader(h[:]); err == nil && errors.Is(newer, durable.ErrNewerFormat) {
+			return fmt.Errorf("%s: %w", path(dir, i), newer)
 		}
 	}
 	return nil
@@ -105,11 +109,7 @@ func Files(dir string) ([]*os.File, error) {
 	for i := range list {
 		f, err := durable.OpenFile(path(dir, i), os.O_RDONLY|syscall.O_NOFOLLOW, 0)
 		if err != nil && !durable.Absent(err) {
-			for _, f := range list[:i] {
-				if f != nil {
-					err = errors.Join(err, f.Close())
-				}
-			}
+			CloseFiles(list[:i])
 			return nil, err
 		}
 		if err == nil {
@@ -117,6 +117,15 @@ func Files(dir string) ([]*os.File, error) {
 		}
 	}
 	return list, nil
+}
+
+// CloseFiles closes what [Files] opened.
+func CloseFiles(files []*os.File) {
+	for _, f := range files {
+		if f != nil {
+			_ = f.Close() // only read
+		}
+	}
 }
 
 // Open opens the files of a folder. The store is empty until [Store.Reset] says how much of them is good. A file whose

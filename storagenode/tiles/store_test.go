@@ -13,6 +13,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/storagenode/segment"
 )
 
@@ -288,7 +289,7 @@ func TestHeaders(t *testing.T) {
 	if err := os.WriteFile(name, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := CheckVersion(dir); !errors.Is(err, segment.ErrNewerFormat) {
+	if err := CheckVersion(dir); !errors.Is(err, durable.ErrNewerFormat) {
 		t.Errorf("newer version: %v", err)
 	}
 	data[4], data[0] = 1, 'x'

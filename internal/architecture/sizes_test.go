@@ -1,0 +1,54 @@
+package architecture
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+const (
+	// filesEach is the number of files, tests excluded, that a package may have.
+	filesEach = 20
+	// linesEach is the number of lines that a file may have, tests excluded.
+	linesEach = 600
+)
+
+// larger lists the packages that have more than filesEach files: the number of files that each may have, and the reason.
+var larger = map[string]struct {
+	files  int
+	reason string
+}{
+	"cmd/chainstore": {42, "one file for each subcommand"},
+	"masterfsm":      {28, "one state and its commands, one file for each table of it; its fields are private to the package"},
+	"masternode":     {26, "the API of one master, one file for each kind of request"},
+	"raftstore":      {24, "log, votes, snapshots, bootstrap and membership share one store"},
+	"storagenode":    {32, "the block store and its node share one write path"},
+}
+
+// TestSizes checks how many files a package has and how long they are. A package above the limit is split, or gets an entry
+// in larger.
+func TestSizes(t *testing.T) {
+	files := map[string]int{}
+	for _, s := range readSources(t) {
+		files[filepath.ToSlash(filepath.Dir(s.path))]++
+		text, err := os.ReadFile(filepath.Join("..", "..", s.path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := bytes.Count(text, []byte("\n")); n > linesEach {
+			t.Errorf("%s has %d lines, and may have %d", s.path, n, linesEach)
+		}
+	}
+	for folder, n := range files {
+		limit := max(filesEach, larger[folder].files)
+		if n > limit {
+			t.Errorf("%s has %d files, and may have %d", folder, n, limit)
+		}
+	}
+	for folder := range larger {
+		if files[folder] <= filesEach {
+			t.Errorf("%s has %d files: delete its entry in larger", folder, files[folder])
+		}
+	}
+}

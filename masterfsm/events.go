@@ -1,0 +1,92 @@
+package masterfsm
+
+import (
+	"slices"
+
+	"github.com/chainstore/chainstore/chain"
+)
+
+// EventKind tells what an entry of the story is about.
+type EventKind string
+
+// The kinds of events.
+const (
+	EventFinding   EventKind = "finding"   // a node was found damaged, short, or on another chain
+	EventRepair    EventKind = "repair"    // a node got blocks from another, or gave up trying
+	EventTiles     EventKind = "tiles"     // a node's hashes of the tree were wrong and were written again
+	EventLost      EventKind = "lost"      // blocks of which no node has a good copy
+	EventFound     EventKind = "found"     // blocks that were lost are there again
+	EventConfirmed EventKind = "confirmed" // a person confirmed that blocks are lost
+	EventSuspect   EventKind = "suspect"   // a node answered wrong, stopped uncleanly, or a person asked for a check
+	EventRemoved   EventKind = "removed"   // a node was taken out for good
+)
+
+// Event is one entry of the story of the cluster's integrity.
+type Event struct {
+	Number   uint64          `json:"number"` // counts all events of the cluster
+	Time     uint64          `json:"time"`   // unix milliseconds
+	Kind     EventKind       `json:"kind"`
+	Node     string          `json:"node,omitempty"`
+	URL      string          `json:"url,omitempty"`
+	Source   string          `json:"source,omitempty"` // of a repair: the node that sent
+	Cause    Cause           `json:"cause,omitzero"`
+	Findings []chain.Finding `json:"findings,omitempty"`
+	Ranges   []chain.Range   `json:"ranges,omitempty"`
+	Blocks   uint64          `json:"blocks,omitempty"`
+	Bytes    uint64          `json:"bytes,omitempty"`
+	Millis   uint64          `json:"millis,omitempty"`
+}
+
+// Totals count since the group's founding.
+type Totals struct {
+	Checks         uint64 `json:"checks"`
+	CheckedBytes   uint64 `json:"checked_bytes"`
+	BadBlocks      uint64 `json:"bad_blocks"`
+	BadTiles       uint64 `json:"bad_tiles"`
+	Repairs        uint64 `json:"repairs"`
+	FailedRepairs  uint64 `json:"failed_repairs"`
+	RepairedBlocks uint64 `json:"repaired_blocks"`
+	RepairedBytes  uint64 `json:"repaired_bytes"`
+}
+
+// Story is what became of the cluster's integrity: bounded, so old events go.
+type Story struct {
+	Events    []Event       `json:"events"`    // the newest last
+	Next      uint64        `json:"next"`      // number of the next event
+	Lost      []chain.Range `json:"lost"`      // blocks that no node has and the masters do not hold
+	Confirmed []chain.Range `json:"confirmed"` // those that a person confirmed
+	Totals    Totals        `json:"totals"`
+	Removed   []string      `json:"removed"` // ids of workers that were taken out for good, the newest last
+}
+
+// Bounds of the story.
+const (
+	maxEvents        = 256
+	maxEventFindings = 8  // of a check's findings, what the story keeps
+	maxEventRanges   = 32 // the ranges of an event
+	maxRanges        = 1024
+	maxRemoved       = 1024
+)
+
+// Story returns a copy of the story.
+func (s *State) Story() Story {
+	story := s.story
+	story.Events = slices.Clone(s.story.Events)
+	return story
+}
+
+// tell adds an event to the story.
+func (s *State) tell(e Event) {
+	e.Number, e.Time = s.story.Next, s.now
+	if len(e.Findings) > maxEventFindings {
+		e.Findings = slices.Clone(e.Findings[:maxEventFindings])
+	}
+	if len(e.Ranges) > maxEventRanges {
+		e.Ranges = slices.Clone(e.Ranges[:maxEventRanges])
+	}
+	s.story.Next++
+	if len(s.story.Events) == maxEvents {
+		s.story.Events = s.story.Events[1:] // never moved within the array: a snapshot may share it
+	}
+	s.story.Events = append(s.story.Events, e)
+}

@@ -1,0 +1,113 @@
+package masterfsm
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/wire"
+)
+
+// Lost reports whether no storage node has a good copy of a block, and whether a person has confirmed that.
+func (s *State) Lost(block uint64) (lost, confirmed bool) {
+	holds := func(list []chain.Range) bool {
+		return slices.ContainsFunc(list, func(r chain.Range) bool { return r.Holds(block) })
+	}
+	return holds(s.story.Lost), holds(s.story.Confirmed)
+}
+
+// unrepaired are the bad blocks of a node that nobody has confirmed as lost.
+func (s *State) unrepaired(n *Storage) []chain.Range {
+	return chain.CutRanges(n.Bad, s.story.Confirmed)
+}
+
+// whole says whether a node counts as a copy of all that it acknowledged: it is in a state that keeps its blocks, or all that it
+// lacks is lost everywhere, so that no repair can help it and the cluster must go on with it.
+func (s *State) whole(n *Storage) bool {
+	return n.State.Keeps() ||
+		n.State == Invalid && n.Sound && n.Unchecked == 0 && len(n.Bad) > 0 && len(chain.CutRanges(n.Bad, s.story.Lost)) == 0
+}
+
+// reckon draws the conclusions from what the nodes lack: which blocks are lost, and which nodes are whole.
+func (s *State) reckon() {
+	if lost := s.lost(); !slices.Equal(lost, s.story.Lost) {
+		if gone := chain.CutRanges(lost, s.story.Lost); len(gone) > 0 {
+			s.tell(Event{
+				Kind: EventLost, Ranges: gone, Blocks: chain.CountBlocks(gone),
+				Cause: s.cause(wire.CodeBlocksLost, s.aboutBlocks(gone)),
+			})
+		}
+		if found := chain.CutRanges(s.story.Lost, lost); len(found) > 0 {
+			s.tell(Event{
+				Kind: EventFound, Ranges: found, Blocks: chain.CountBlocks(found),
+				Cause: s.cause(wire.CodeBlocksFound, s.aboutBlocks(found)),
+			})
+			s.story.Confirmed = chain.CutRanges(s.story.Confirmed, found)
+			for i := range s.storages { // they were Valid because nobody could have had it
+				if n := &s.storages[i]; n.State == Valid && len(s.unrepaired(n)) > 0 {
+					n.move(Invalid, s.damaged(s.unrepaired(n)), s.now)
+				}
+			}
+		}
+		s.story.Lost = lost
+	}
+	for i := range s.storages {
+		s.storages[i].Whole = s.whole(&s.storages[i])
+	}
+}
+
+// lost are the blocks that every registered node lacks and the masters do not hold. A node that is not there may have what it
+// had acknowledged.
+func (s *State) lost() []chain.Range {
+	if len(s.storages) == 0 || s.heldFrom() == 0 {
+		return nil
+	}
+	all := chain.Range{To: s.heldFrom()}
+	lost := []chain.Range{all}
+	for i := range s.storages {
+		if lost = chain.CommonRanges(lost, s.storages[i].lacks(all)); len(lost) == 0 {
+			return nil
+		}
+	}
+	return lost
+}
+
+// lacks are the blocks within a range that the node is known not to have.
+func (n *Storage) lacks(within chain.Range) []chain.Range {
+	list := chain.CommonRanges(n.Bad, []chain.Range{within})
+	return chain.AddRange(list, chain.Range{From: max(n.Height, within.From), To: within.To})
+}
+
+// Lacks are the blocks below a height that the node is known not to have.
+func (n *Storage) Lacks(height uint64) []chain.Range { return n.lacks(chain.Range{To: height}) }
+
+// ConfirmLost records a person's word that a block of which no node has a good copy is lost for good. Nodes that lack nothing
+// but confirmed blocks are Valid from then on.
+type ConfirmLost struct {
+	Block uint64 `json:"block"`
+	Time  uint64 `json:"time"`
+}
+
+func (c *ConfirmLost) apply(s *State) (any, error) {
+	one := chain.Range{From: c.Block, To: c.Block + 1}
+	if len(chain.CommonRanges(s.story.Lost, []chain.Range{one})) == 0 {
+		return nil, fmt.Errorf("%w: block %d", wire.ErrNotLost, c.Block)
+	}
+	s.tick(c.Time)
+	if len(chain.CutRanges([]chain.Range{one}, s.story.Confirmed)) == 0 {
+		return nil, nil // it was confirmed before
+	}
+	s.story.Confirmed = chain.AddRange(s.story.Confirmed, one)
+	s.tell(Event{
+		Kind: EventConfirmed, Ranges: []chain.Range{one}, Blocks: 1,
+		Cause: s.cause(wire.CodeLossConfirmed, wire.Args{"block": c.Block}),
+	})
+	for i := range s.storages {
+		n := &s.storages[i]
+		if n.State == Invalid && n.Whole && len(s.unrepaired(n)) == 0 {
+			n.move(Valid, Cause{}, s.now)
+		}
+	}
+	s.settle()
+	return nil, nil
+}

@@ -1,0 +1,292 @@
+package audit
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/durable"
+	"github.com/chainstore/chainstore/storagenode/blockindex"
+	"github.com/chainstore/chainstore/storagenode/segment"
+)
+
+// cacheWindow is how much of a segment's page cache is dropped at a time, before it is read: enough for read-ahead.
+const cacheWindow = 8 << 20
+
+// openSegment is a segment that is read.
+type openSegment struct {
+	segment.File
+	path      string
+	dropped   int64  // up to where its page cache was dropped
+	headerErr error  // what is wrong with its header
+	until     uint64 // the block at which the next segment was opened
+}
+
+// slot holds one block that is read and hashed. Its memory is used again.
+type slot struct {
+	number  uint64
+	place   blockindex.Place
+	segment uint64
+	file    *openSegment // nil if it is missing
+
+	buf     []byte // the frame
+	block   chain.Block
+	leaves  []chain.Hash
+	parsed  bool
+	missing bool
+	err     error // wraps durable.ErrDamaged: the frame is damaged, or the block is missing
+	ready   chan struct{}
+}
+
+// where names the place for people.
+func (s *slot) where() string {
+	return fmt.Sprintf("%s, frame at offset %d", segment.Name(s.segment), s.place.Offset)
+}
+
+// load reads the block and hashes its records. It notes in the slot what is wrong.
+func (s *slot) load() {
+	s.parsed, s.missing, s.err = false, false, nil
+	s.leaves = s.leaves[:0]
+	size := segment.FrameHeader + int(s.place.Length)
+	switch {
+	case s.place.Lost():
+		s.missing, s.err = true, fmt.Errorf("%w: the block is missing, and its place is not known", durable.ErrDamaged)
+		return
+	case s.file == nil:
+		s.missing, s.err = true, fmt.Errorf("%w: the file is missing", durable.ErrDamaged)
+		return
+	}
+	s.buf = slices.Grow(s.buf[:0], size)[:size]
+	if got, err := s.file.ReadAt(s.buf, s.place.Offset); err != nil && (got < size || !errors.Is(err, io.EOF)) {
+		s.missing = got == 0 && errors.Is(err, io.EOF)
+		if errors.Is(err, io.EOF) {
+			err = fmt.Errorf("the file ends after %d bytes of the frame's %d", got, size)
+		}
+		s.err = fmt.Errorf("%w: %w", durable.ErrDamaged, err)
+		return
+	}
+	data := s.buf[segment.FrameHeader:]
+	if length := binary.BigEndian.Uint32(s.buf); length != s.place.Length {
+		s.err = fmt.Errorf("%w: the frame names a length of %d bytes, not %d", durable.ErrDamaged, length, s.place.Length)
+	} else if durable.Checksum(data) != binary.BigEndian.Uint32(s.buf[4:]) {
+		s.err = fmt.Errorf("%w: the frame's checksum is wrong", durable.ErrDamaged)
+	}
+	block, err := chain.ParseBlock(data)
+	if err != nil {
+		if s.err == nil {
+			s.err = err
+		} else {
+			s.err = fmt.Errorf("%w; %w", s.err, err)
+		}
+		return
+	}
+	s.block, s.parsed = block, true
+	s.leaves = block.Leaves(s.leaves)
+}
+
+// reader loads blocks in order. With more than one thread it loads several at a time.
+type reader struct {
+	a      *Audit
+	slots  []*slot
+	due    uint64 // the next block to load
+	jobs   chan *slot
+	others sync.WaitGroup
+	files  []*openSegment // in order; the last is that of the last block that was aimed at
+	last   uint64         // its first block
+	begun  bool
+}
+
+func newReader(a *Audit) *reader {
+	r := &reader{a: a}
+	count := 1
+	if a.Threads > 1 {
+		count = a.Threads + 1
+		r.jobs = make(chan *slot, count)
+		for range a.Threads {
+			r.others.Go(func() {
+				for s := range r.jobs {
+					s.load()
+					s.ready <- struct{}{}
+				}
+			})
+		}
+	}
+	for range count {
+		r.slots = append(r.slots, &slot{ready: make(chan struct{}, 1)})
+	}
+	return r
+}
+
+func (r *reader) close() {
+	if r.jobs != nil {
+		close(r.jobs)
+		r.others.Wait()
+	}
+	for _, f := range r.files {
+		if f != nil {
+			_ = f.Close() // only read
+		}
+	}
+}
+
+// next loads the block of that number, which must follow that of the previous call.
+func (r *reader) next(ctx context.Context, number uint64) (*slot, error) {
+	for r.due < min(r.a.Height, number+uint64(len(r.slots))) {
+		s := r.slots[r.due%uint64(len(r.slots))]
+		if err := r.aim(s, r.due); err != nil {
+			return nil, err
+		}
+		r.due++
+		if r.jobs == nil {
+			s.load()
+		} else {
+			r.jobs <- s
+		}
+	}
+	s := r.slots[number%uint64(len(r.slots))]
+	if r.jobs != nil {
+		select {
+		case <-s.ready:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	for len(r.files) > 0 && r.files[0] != s.file && r.files[0].until <= number {
+		_ = r.files[0].Close() // only read
+		r.files = r.files[1:]
+	}
+	if s.err != nil {
+		return s, r.loadAgain(s)
+	}
+	return s, nil
+}
+
+// aim points a slot at a block. It opens the block's segment if that is not the segment of the block before.
+func (r *reader) aim(s *slot, number uint64) error {
+	p, seg, ok := r.a.Index.Get(number)
+	if !ok {
+		p = blockindex.Place{}
+	}
+	s.number, s.place = number, p
+	if !r.begun || seg != r.last {
+		if len(r.files) > 0 {
+			r.files[len(r.files)-1].until = number
+		}
+		f, err := r.a.enterSegment(seg)
+		if err != nil {
+			return err
+		}
+		r.begun, r.last = true, seg
+		if f != nil {
+			f.until = r.a.Height
+			r.files = append(r.files, f)
+		}
+		s.file = f
+	} else if len(r.files) > 0 && r.files[len(r.files)-1].path == r.a.path(seg) {
+		s.file = r.files[len(r.files)-1]
+	} else {
+		s.file = nil
+	}
+	s.segment = seg
+	if s.file != nil && !p.Lost() {
+		s.file.dropCache(p.End())
+	}
+	return nil
+}
+
+// dropCache has the kernel drop the page cache of the file up to an offset and some more.
+func (f *openSegment) dropCache(end int64) {
+	if end <= f.dropped {
+		return
+	}
+	if c, ok := f.File.(interface {
+		DropCache(offset, length int64) error
+	}); ok {
+		_ = c.DropCache(f.dropped, end+cacheWindow-f.dropped) // a hint
+	}
+	f.dropped = end + cacheWindow
+}
+
+// loadAgain loads a bad block once more: a repair may have replaced its segment meanwhile.
+func (r *reader) loadAgain(s *slot) error {
+	p, seg, ok := r.a.Index.Get(s.number)
+	if !ok {
+		return nil
+	}
+	f, err := r.a.openSegment(seg)
+	if err != nil || f == nil && s.file == nil && p == s.place {
+		return err
+	}
+	kept := s.file
+	s.place, s.segment, s.file = p, seg, f
+	s.load()
+	s.file = kept
+	if f != nil {
+		return f.Close()
+	}
+	return nil
+}
+
+func (a *Audit) path(seg uint64) string { return filepath.Join(a.Segments, segment.Name(seg)) }
+
+// openSegment opens a segment; nil if it is missing.
+func (a *Audit) openSegment(seg uint64) (*openSegment, error) {
+	f, err := segment.OpenExisting(a.Open, a.path(seg))
+	if f == nil || err != nil {
+		return nil, err
+	}
+	return &openSegment{File: f, path: a.path(seg)}, nil
+}
+
+// enterSegment opens a segment when its first block is due, and checks its header.
+func (a *Audit) enterSegment(seg uint64) (*openSegment, error) {
+	f, err := a.openSegment(seg)
+	if err != nil {
+		return nil, err
+	}
+	if a.Entered != nil {
+		var file segment.File
+		if f != nil {
+			file = f.File
+		}
+		if err := a.Entered(seg, file); err != nil {
+			return nil, err
+		}
+	}
+	if f != nil {
+		header := make([]byte, segment.HeaderSize)
+		got, _ := f.ReadAt(header, 0)
+		f.headerErr = segment.CheckHeader(header[:got], seg)
+	}
+	return f, nil
+}
+
+// reread loads a block into memory of its own.
+func (a *Audit) reread(number uint64) *slot {
+	s := &slot{number: number}
+	p, seg, ok := a.Index.Get(number)
+	if !ok {
+		return s
+	}
+	s.place, s.segment = p, seg
+	f, err := a.openSegment(seg)
+	s.file = f
+	if err != nil {
+		s.err = err
+		return s
+	}
+	s.load()
+	if f != nil {
+		_ = f.Close() // only read
+	}
+	return s
+}

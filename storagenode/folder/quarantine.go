@@ -1,0 +1,87 @@
+package folder
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/chainstore/chainstore/internal/durable"
+)
+
+// ErrNotSynced: a file was moved to quarantine/, and the sync of a folder failed.
+var ErrNotSynced = errors.New("the sync of a folder failed")
+
+// FreeName returns a path in quarantine/ that does not exist, made from a name.
+func (d Dir) FreeName(name string) (string, error) {
+	return freeName(filepath.Join(d.Quarantine(), name))
+}
+
+func freeName(base string) (string, error) {
+	for i := 0; ; i++ {
+		path := fmt.Sprintf("%s.%d", base, i)
+		if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {
+			return path, nil
+		} else if err != nil {
+			return "", err
+		}
+	}
+}
+
+// MoveAside moves the file, folder or link at a path to quarantine/, and syncs both folders. It follows no link. The
+// error wraps [ErrNotSynced] if the move was made and may not be durable.
+func (d Dir) MoveAside(path string) (to string, err error) {
+	from := path
+	if path == d.Quarantine() { // first out of the way of the folder that receives it
+		if from, err = freeName(path); err != nil {
+			return "", err
+		}
+		if err := os.Rename(path, from); err != nil {
+			return "", err
+		}
+	}
+	if err := durable.MkdirAll(d.Quarantine()); err != nil {
+		return "", err
+	}
+	if to, err = d.FreeName(filepath.Base(path)); err != nil {
+		return "", err
+	}
+	if err := os.Rename(from, to); err != nil {
+		return "", err
+	}
+	if err := errors.Join(durable.SyncDir(d.Quarantine()), durable.SyncDir(filepath.Dir(path))); err != nil {
+		return "", fmt.Errorf("%w: %w", ErrNotSynced, err)
+	}
+	return to, nil
+}
+
+// CopyAside copies bytes to a new file in quarantine/ and syncs it.
+func (d Dir) CopyAside(name string, from io.Reader) (path string, err error) {
+	if path, err = d.FreeName(name); err != nil {
+		return "", err
+	}
+	to, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return "", err
+	}
+	if _, err := io.Copy(to, from); err != nil {
+		return "", errors.Join(err, to.Close())
+	}
+	if err := errors.Join(to.Sync(), to.Close()); err != nil {
+		return "", err
+	}
+	return path, durable.SyncDir(d.Quarantine())
+}
+
+// LinkAside gives the file at a path a second name in quarantine/. A missing file is no error.
+func (d Dir) LinkAside(path string) error {
+	to, err := d.FreeName(filepath.Base(path))
+	if err != nil {
+		return err
+	}
+	if err := os.Link(path, to); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return durable.SyncDir(d.Quarantine())
+}

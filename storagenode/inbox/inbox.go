@@ -1,0 +1,210 @@
+// Package inbox keeps blocks above the end of a storage node's chain until the blocks before them are there.
+//
+// The package knows the folder and the format. When blocks move to the chain is up to the node.
+package inbox
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/durable"
+)
+
+// Each block is a file of its own, named after its number, 20 decimal digits and ".block" (big endian):
+//
+//	magic "CSIB" ‖ version u8 = 1 ‖ 0 0 0 ‖ number u64 ‖ length u32 ‖ block ‖ CRC-32C u32 of all before
+var format = durable.Format{Magic: "CSIB", Version: 1, Zeros: 3}
+
+const (
+	overhead = 8 + 8 + 4 + 4 // bytes of a file besides the block
+	suffix   = ".block"
+)
+
+// Unit is the space that a small file is counted as, in bytes. It bounds the number of small blocks too.
+const Unit = 4096
+
+// Inbox is the content of the folder. It belongs to one goroutine at a time.
+type Inbox struct {
+	dir   string
+	sizes map[uint64]int64 // of the files, by block
+	bytes int64            // of all, as they are counted
+	run   chain.Range      // the blocks without a gap that end with the highest one
+}
+
+// Open lists the folder, which must exist. Files that a crash left half written are removed.
+func Open(dir string) (*Inbox, error) {
+	x := &Inbox{dir: dir, sizes: map[uint64]int64{}}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		name := e.Name()
+		if strings.HasPrefix(name, ".") {
+			if err := os.Remove(filepath.Join(dir, name)); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		digits, ok := strings.CutSuffix(name, suffix)
+		number, err := strconv.ParseUint(digits, 10, 64)
+		if !ok || err != nil || len(digits) != 20 || !e.Type().IsRegular() {
+			continue
+		}
+		info, err := e.Info()
+		if err != nil {
+			return nil, err
+		}
+		x.add(number, info.Size())
+	}
+	x.findRun()
+	return x, nil
+}
+
+func counted(size int64) int64 { return max(size, Unit) }
+
+func (x *Inbox) add(number uint64, size int64) {
+	x.sizes[number] = size
+	x.bytes += counted(size)
+}
+
+// findRun finds the run again after blocks were removed.
+func (x *Inbox) findRun() {
+	x.run = chain.Range{}
+	for number := range x.sizes {
+		x.run.To = max(x.run.To, number+1)
+	}
+	x.run.From = x.run.To
+	x.extendRun()
+}
+
+func (x *Inbox) extendRun() {
+	for x.run.From > 0 && x.Has(x.run.From-1) {
+		x.run.From--
+	}
+}
+
+// Has reports whether a block is in the inbox.
+func (x *Inbox) Has(number uint64) bool {
+	_, ok := x.sizes[number]
+	return ok
+}
+
+// Len returns the number of blocks.
+func (x *Inbox) Len() int { return len(x.sizes) }
+
+// Bytes returns the space of all blocks. A small one counts as [Unit].
+func (x *Inbox) Bytes() int64 { return x.bytes }
+
+// Run returns the blocks without a gap that end with the highest one. It is empty if the inbox is.
+func (x *Inbox) Run() chain.Range { return x.run }
+
+// Path returns the path of a block's file.
+func (x *Inbox) Path(number uint64) string {
+	return filepath.Join(x.dir, fmt.Sprintf("%020d%s", number, suffix))
+}
+
+// Space returns the space that a block of so many bytes is counted as.
+func Space(blockBytes int) int64 { return counted(overhead + int64(blockBytes)) }
+
+// Put adds a block, which must not be there. write writes a file durably.
+func (x *Inbox) Put(number uint64, block []byte, write func(string, []byte, os.FileMode) error) error {
+	file := Encode(number, block)
+	if err := write(x.Path(number), file, 0o600); err != nil {
+		return fmt.Errorf("write %s: %w", x.Path(number), err)
+	}
+	x.add(number, int64(len(file)))
+	switch {
+	case x.run.Len() > 0 && number == x.run.To:
+		x.run.To++
+	case number >= x.run.To:
+		x.run = chain.Range{From: number, To: number + 1}
+	}
+	x.extendRun()
+	return nil
+}
+
+// Read returns a block. The error wraps [durable.ErrDamaged] or [durable.ErrNewerFormat], or is the disk's.
+func (x *Inbox) Read(number uint64) ([]byte, error) {
+	data, err := durable.ReadFile(x.Path(number))
+	if err != nil {
+		return nil, err
+	}
+	return Decode(data, number)
+}
+
+// RemoveBelow removes the blocks below a height, and reports whether there were any.
+func (x *Inbox) RemoveBelow(height uint64) (removed bool, err error) {
+	for _, number := range x.numbers() {
+		if number >= height {
+			break
+		}
+		if err := os.Remove(x.Path(number)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return removed, err
+		}
+		x.forget(number)
+		removed = true
+	}
+	if removed {
+		x.findRun()
+	}
+	return removed, nil
+}
+
+// Forget drops a block whose file was moved away.
+func (x *Inbox) Forget(number uint64) {
+	x.forget(number)
+	x.findRun()
+}
+
+func (x *Inbox) forget(number uint64) {
+	x.bytes -= counted(x.sizes[number])
+	delete(x.sizes, number)
+}
+
+func (x *Inbox) numbers() []uint64 { return slices.Sorted(maps.Keys(x.sizes)) }
+
+// BehindGap lists the blocks above a number that a gap separates from it.
+func (x *Inbox) BehindGap(number uint64) []uint64 {
+	end := number + 1
+	for x.Has(end) {
+		end++
+	}
+	if x.run.To <= end {
+		return nil
+	}
+	all := x.numbers()
+	from, _ := slices.BinarySearch(all, end)
+	return all[from:]
+}
+
+// Encode returns the file of a block.
+func Encode(number uint64, block []byte) []byte {
+	head := binary.BigEndian.AppendUint64(nil, number)
+	head = binary.BigEndian.AppendUint32(head, uint32(len(block)))
+	return format.Append(make([]byte, 0, overhead+len(block)), head, block)
+}
+
+// Decode returns the block in a file; it points into data. The error wraps [durable.ErrDamaged] or
+// [durable.ErrNewerFormat].
+func Decode(data []byte, number uint64) (block []byte, err error) {
+	err = format.Decode(data, func(f *durable.Fields) {
+		if got := f.Uint64(); got != number {
+			f.Fail(fmt.Errorf("it holds block %d, not %d", got, number))
+		}
+		block = f.Bytes(int(f.Uint32()))
+	})
+	if err != nil {
+		return nil, err
+	}
+	return block, nil
+}

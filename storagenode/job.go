@@ -1,0 +1,49 @@
+package storagenode
+
+import "context"
+
+// job is a goroutine that can be stopped.
+type job struct {
+	cancel context.CancelFunc
+	ended  chan struct{}
+}
+
+// startJob starts a job. It cancels the previous one, which may be nil, and run begins when that has ended.
+func startJob(previous *job, run func(context.Context)) *job {
+	if previous != nil {
+		previous.cancel()
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	j := &job{cancel: cancel, ended: make(chan struct{})}
+	go func() {
+		defer close(j.ended)
+		defer cancel()
+		previous.stop()
+		run(ctx)
+	}()
+	return j
+}
+
+// stop cancels the job and waits until it has ended.
+func (j *job) stop() {
+	if j != nil {
+		j.cancel()
+		<-j.ended
+	}
+}
+
+// stopJobs stops the check and the transfer that run, and waits for them. It forgets them, so that an order starts them
+// again; with closing, no more are started. life is held exclusively, mu is not held: jobs take it.
+func (n *Node) stopJobs(closing bool) {
+	n.mu.Lock()
+	check, send := n.check, n.send
+	n.check, n.send = nil, nil
+	n.closing = n.closing || closing
+	n.mu.Unlock()
+	if check != nil {
+		check.job.stop()
+	}
+	if send != nil {
+		send.job.stop()
+	}
+}

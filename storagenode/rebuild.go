@@ -1,0 +1,208 @@
+package storagenode
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/storagenode/audit"
+	"github.com/chainstore/chainstore/storagenode/blockindex"
+	"github.com/chainstore/chainstore/storagenode/tiles"
+)
+
+// A check rebuilds what can be computed from the blocks: index, tiles and tiles/synced.
+
+// indexChunk is the number of entries that are compared at a time.
+const indexChunk = 2048
+
+// checkIndexFile compares the index file with the index in memory, and writes again what differs.
+func (n *Node) checkIndexFile(ctx context.Context) error {
+	if err := n.restoreIndexFile(); err != nil {
+		return err
+	}
+	wrong := 0
+	for from := uint64(0); ; from += indexChunk {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		more, found, err := n.compareIndex(from)
+		wrong += found
+		if err != nil {
+			return err
+		}
+		if !more {
+			break
+		}
+	}
+	if wrong == 0 {
+		return nil
+	}
+	n.log.Error("entries of the index were wrong and are written again", "file", n.dir.Index(), "entries", wrong)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.syncIndexFile()
+}
+
+// restoreIndexFile begins the index file again if the one at its path is not the one that is open, and writes its header
+// again if that is damaged.
+func (n *Node) restoreIndexFile() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.failure != nil {
+		return n.failure
+	}
+	mine, err := n.indexFile.Stat()
+	if err != nil {
+		return err
+	}
+	there, err := os.Lstat(n.dir.Index())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err == nil && os.SameFile(mine, there) {
+		if n.indexFile.HeaderGood() {
+			return nil
+		}
+		n.log.Error("the header of the index was wrong and is written again", "file", n.dir.Index())
+		if err := n.indexFile.RestoreHeader(); err != nil {
+			return n.fail(err)
+		}
+		return n.syncIndexFile()
+	}
+	n.log.Error("the index was removed or replaced while it was open, and is written again", "file", n.dir.Index())
+	if err == nil {
+		if _, err := n.moveAside(n.dir.Index()); err != nil {
+			return err
+		}
+	}
+	f, err := blockindex.OpenFile(n.cfg.open, n.cfg.Dir, n.dir.Index(), 0)
+	if err != nil {
+		return n.fail(err)
+	}
+	_ = n.indexFile.Close() // it is of no use any more
+	n.indexFile = f
+	return nil
+}
+
+// syncIndexFile syncs the index file. After an error the node is stopped. mu is held.
+func (n *Node) syncIndexFile() error {
+	if err := n.indexFile.Sync(); err != nil {
+		return n.fail(err)
+	}
+	return nil
+}
+
+// compareIndex writes again the entries of a chunk that differ, and counts them.
+func (n *Node) compareIndex(from uint64) (more bool, wrong int, err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.failure != nil {
+		return false, 0, n.failure
+	}
+	if err := n.flushed(); err != nil {
+		return false, 0, err
+	}
+	height := n.index.Len()
+	if from >= height {
+		return false, 0, nil
+	}
+	to := min(height, from+indexChunk)
+	blocks, err := n.indexFile.Differing(n.index, from, to)
+	if err != nil {
+		return false, 0, err
+	}
+	for i, block := range blocks {
+		p, _, _ := n.index.Get(block)
+		if err := n.indexFile.Put(block, &p); err != nil {
+			return false, i + 1, n.fail(err)
+		}
+	}
+	return to < height, len(blocks), nil
+}
+
+// checkTileFiles puts files of the tree's hashes back at their paths that were removed or replaced while they were open,
+// and writes damaged headers again. It counts the hashes that are at their place again, and each header as one.
+func (n *Node) checkTileFiles() (fixed uint64, err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.failure != nil {
+		return 0, n.failure
+	}
+	replaced, err := n.tiles.ReplacedOnDisk()
+	if err != nil {
+		return 0, err
+	}
+	for _, stored := range replaced {
+		n.log.Error("a file of the tree's hashes was removed or replaced while it was open, and is written again",
+			"level", 4*stored)
+		if err := n.writeTiles(func() error { return n.tiles.Return(stored) }); err != nil {
+			return fixed, n.fail(err)
+		}
+		fixed += tiles.Complete(n.tiles.Size(), stored)
+	}
+	levels, err := tiles.Files(n.dir.Tiles())
+	if err != nil {
+		return fixed, err
+	}
+	defer tiles.CloseFiles(levels)
+	for stored, f := range levels {
+		if f == nil || tiles.CheckHeader(f, stored) || tiles.Complete(n.tiles.Size(), stored) == 0 {
+			continue
+		}
+		n.log.Error("the header of a file of the tree's hashes was wrong and is written again", "file", f.Name())
+		if err := n.tiles.FixHeader(stored); err != nil {
+			return fixed, n.fail(err)
+		}
+		fixed++
+	}
+	return fixed, nil
+}
+
+// rewriteHashes writes again the hashes that the audit of a proven chain found to be wrong on disk, and counts them.
+func (n *Node) rewriteHashes(ctx context.Context, a *audit.Audit) (fixed uint64, err error) {
+	fixed, err = a.RewriteHashes(ctx, n.fixHashes)
+	if err != nil || fixed == 0 {
+		return fixed, err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.log.Error("hashes of the tree were wrong and were written again", "hashes", fixed)
+	if err := n.tiles.Sync(); err != nil {
+		return fixed, n.fail(err)
+	}
+	return fixed, nil
+}
+
+func (n *Node) fixHashes(level int, first uint64, run []chain.Hash) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.failure != nil {
+		return n.failure
+	}
+	if err := n.tiles.Fix(level, first, run); err != nil {
+		return n.fail(err)
+	}
+	return nil
+}
+
+// checkSynced writes tiles/synced again if it is damaged.
+func (n *Node) checkSynced() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.failure != nil {
+		return n.failure
+	}
+	head, err := n.dir.ReadSynced()
+	if err == nil && head.Height == n.synced {
+		return nil
+	}
+	n.log.Error("the head in tiles/synced is not the one that was written, and is written again",
+		"height", head.Height, "error", err)
+	n.synced = ^uint64(0)
+	if err := n.sync(); err != nil {
+		return n.fail(err)
+	}
+	return nil
+}

@@ -1,0 +1,165 @@
+package storagenode
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/chainstore/chainstore/internal/durable"
+	"github.com/chainstore/chainstore/storagenode/blockindex"
+	"github.com/chainstore/chainstore/storagenode/segment"
+)
+
+func (n *Node) segmentPath(first uint64) string {
+	return filepath.Join(n.dir.Segments(), segment.Name(first))
+}
+
+// fitSegmentEnds makes the segments end where the index does: what follows the last block is moved to quarantine/, and
+// the writer continues there.
+func (n *Node) fitSegmentEnds(segments []blockindex.Segment) error {
+	last, seg, any := n.index.Last()
+	for _, s := range segments {
+		var err error
+		switch {
+		case any && s.First < seg:
+			if !s.HeaderGood {
+				err = n.restoreHeader(s.First)
+			}
+		case any && s.First == seg:
+			if !s.HeaderGood {
+				err = n.restoreHeader(s.First)
+			}
+			if err == nil {
+				err = n.continueAt(s, last.End())
+			}
+		case s.HeaderGood && s.First == n.index.Len():
+			err = n.continueAt(s, segment.HeaderSize)
+		case s.Size <= segment.HeaderSize:
+			err = n.removeEmpty(s.First)
+		default:
+			err = n.quarantineSegment(s.First)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// continueAt puts the writer behind a segment's last block.
+func (n *Node) continueAt(s blockindex.Segment, end int64) error {
+	if s.Size > end {
+		if err := n.cutTail(s, end); err != nil {
+			return err
+		}
+	}
+	if err := n.closeWriter(); err != nil {
+		return err
+	}
+	w, err := segment.Continue(n.cfg.open, n.dir.Segments(), s.First, end)
+	n.writer = w
+	return err
+}
+
+// restoreHeader writes the damaged header of a segment again if its first block is good. The header says no more than
+// the file's name and that block.
+func (n *Node) restoreHeader(first uint64) error {
+	if _, err := n.block(first); err != nil {
+		return nil
+	}
+	n.log.Warn("the damaged header of a segment is written again", "file", n.segmentPath(first))
+	return segment.RestoreHeader(n.cfg.open, n.segmentPath(first), first)
+}
+
+// removeEmpty deletes a segment that was created and never held a block.
+func (n *Node) removeEmpty(first uint64) error {
+	n.index.DropSegment(first)
+	if err := n.files.forget(first); err != nil {
+		return err
+	}
+	if err := os.Remove(n.segmentPath(first)); err != nil {
+		return err
+	}
+	return durable.SyncDir(n.dir.Segments())
+}
+
+// quarantineSegment moves a whole segment to quarantine/.
+func (n *Node) quarantineSegment(first uint64) error {
+	n.index.DropSegment(first)
+	if err := n.files.forget(first); err != nil {
+		return err
+	}
+	to, err := n.dir.MoveAside(n.segmentPath(first))
+	if err == nil {
+		n.log.Error("a segment that does not belong to the chain was moved aside", "file", n.segmentPath(first), "to", to)
+	}
+	return err
+}
+
+// cutTail copies the bytes behind the last block to quarantine/, and cuts them off when they are durable there.
+func (n *Node) cutTail(s blockindex.Segment, end int64) error {
+	if err := n.files.forget(s.First); err != nil {
+		return err
+	}
+	path := n.segmentPath(s.First)
+	f, err := n.cfg.open(path, os.O_RDWR)
+	if err != nil {
+		return err
+	}
+	name := fmt.Sprintf("%s-from-%d", segment.Name(s.First), end)
+	kept, err := n.dir.CopyAside(name, io.NewSectionReader(f, end, s.Size-end))
+	if err == nil {
+		n.log.Warn("bytes behind the last whole block are cut off and kept aside",
+			"file", path, "at", end, "bytes", s.Size-end, "kept", kept, "next_block", n.index.Len())
+		err = f.Truncate(end)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err != nil {
+		err = fmt.Errorf("cut the tail of %s at %d: %w", path, end, err)
+	}
+	return errors.Join(err, f.Close())
+}
+
+// cutChain moves the blocks from a number on to quarantine/. It leaves the chainState as it was: the caller replaces it.
+// Segments go from the last to the first, so that a start after a crash finds a chain that ends earlier. life and mu are
+// held.
+func (n *Node) cutChain(keep uint64) error {
+	if err := n.closeWriter(); err != nil {
+		return err
+	}
+	segments, err := blockindex.ListSegments(n.blockFolder())
+	if err != nil {
+		return err
+	}
+	for i := len(segments) - 1; i >= 0; i-- {
+		s := segments[i]
+		if s.First >= keep {
+			if err := n.quarantineSegment(s.First); err != nil {
+				return err
+			}
+			continue
+		}
+		if end := n.endBelow(s.First, keep); end < s.Size {
+			if err := n.cutTail(s, end); err != nil {
+				return err
+			}
+		}
+		break
+	}
+	return n.indexFile.Cut(keep)
+}
+
+// endBelow is where the blocks of a segment end that are below a number.
+func (n *Node) endBelow(seg, keep uint64) int64 {
+	for block := min(keep, n.index.Len()); block > seg; block-- {
+		p, s, ok := n.index.Get(block - 1)
+		if ok && s == seg && !p.Lost() {
+			return p.End()
+		}
+	}
+	return segment.HeaderSize
+}
