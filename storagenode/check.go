@@ -56,9 +56,9 @@ func (c *checkJob) mayRepeat(pause time.Duration) bool {
 }
 
 // Check starts a check, or returns the state of one. An order with the name of the check that runs, or that ran last,
-// starts nothing; any other ends the one that runs. A check that ended early is started again after a pause. The chain is
-// read from the files as they are at their paths. Puts and reads go on meanwhile. What can be computed from the blocks,
-// tiles and index, is written again where it is wrong.
+// starts nothing; any other ends the one that runs. A check that ended early is started again after a pause. The
+// chain is read from the files as they are at their paths. Puts and reads go on meanwhile. What can be computed from
+// the blocks, tiles and index, is written again where it is wrong.
 //
 // The error wraps ErrFailed: a check cannot be started.
 func (n *Node) Check(o wire.CheckOrder) (wire.CheckStatus, error) {
@@ -105,11 +105,12 @@ func (n *Node) runCheck(ctx context.Context, c *checkJob) {
 
 // endOf makes what is answered about a check that has ended.
 //
-// A check that ended early and found no bad block has an error and no report. Older leaders do not know the error, and
-// no report is safe with them: they read an Unchecked of 0, and one of the target's height, as "everything was checked".
-// They read any other number as damage, make the node Invalid and repair it again and again. Without a report they
-// take the check as still running and keep asking. The node starts the check again from time to time until it can
-// finish. The cost is that no other node is checked while an older leader leads and this node cannot finish.
+// A check that ended early and found no bad block has an error and no report. Older leaders do not know the error,
+// and no report is safe with them: they read an Unchecked of 0, and one of the target's height, as "everything was
+// checked". They read any other number as damage, make the node Invalid and repair it again and again. Without a
+// report they take the check as still running and keep asking. The node starts the check again from time to time
+// until it can finish. The cost is that no other node is checked while an older leader leads and this node cannot
+// finish.
 //
 // If bad blocks were found before the end, they are reported together with the first block that was not checked,
 // which is never 0 then. Every leader has the node repaired, and checked again before it may be Valid.
@@ -255,8 +256,8 @@ func (n *Node) newAudit(c *checkJob, levels []*os.File) *audit.Audit {
 	})
 }
 
-// reconcileOpenFile makes the node go on with the segment that is at its path, if something removed, replaced or emptied
-// the one that it has open. there is nil if no segment is there. Later blocks go to a new segment then.
+// reconcileOpenFile makes the node go on with the segment that is at its path, if something removed, replaced or
+// emptied the one that it has open. there is nil if no segment is there. Later blocks go to a new segment then.
 func (n *Node) reconcileOpenFile(seg uint64, there segment.File) error {
 	var info os.FileInfo
 	if there != nil {

@@ -13,9 +13,9 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Leaves are not stored. They are computed from the records, payloads included, so a bundle of large records is work for
-// the disk. bundleWorkers bounds the calls that do that at a time. Each has no more in memory than a piece of a block:
-// entryBytes, or one record if that is larger.
+// Leaves are not stored. They are computed from the records, payloads included, so a bundle of large records is work
+// for the disk. bundleWorkers bounds the calls that do that at a time. Each has no more in memory than a piece of a
+// block: entryBytes, or one record if that is larger.
 const (
 	bundleWorkers = 2
 	entryBytes    = 1 << 20
@@ -42,9 +42,9 @@ func (n *Node) Tiles(list []tlog.Tile) wire.TileData {
 	return answer
 }
 
-// Entries returns the data of count leaves from one on: computed from the blocks for records, the headers for seals. Each
-// was compared with the leaf hash on disk. Entries waits while other calls read, and ends with ctx, whose error is the
-// only one.
+// Entries returns the data of count leaves from one on: computed from the blocks for records, the headers for seals.
+// Each was compared with the leaf hash on disk. Entries waits while other calls read, and ends with ctx, whose error
+// is the only one.
 func (n *Node) Entries(ctx context.Context, first uint64, count int) (wire.Entries, error) {
 	select {
 	case n.bundles <- struct{}{}:
@@ -80,7 +80,8 @@ type entryRun struct {
 	buf       []byte // for pieces of blocks
 }
 
-// readPiece computes the next entries: those of a piece of a block's records, or of its seal. It holds life for no longer.
+// readPiece computes the next entries: those of a piece of a block's records, or of its seal. It holds life for no
+// longer.
 func (e *entryRun) readPiece() error {
 	n := e.n
 	n.life.RLock()

@@ -14,9 +14,9 @@ import (
 // indexWait is how long a query waits for the index to reach a block that the chain has already.
 const indexWait = time.Second
 
-// Find looks records up in the index, in order. An answer is a hint: the reader proves each hit. Find has compared the
-// key of each hit with the one in the query. If the index does not reach the query's begin, there are no hits, and End is
-// that begin. Errors: ErrDamaged.
+// Find looks records up in the index, in order. An answer is a hint: the reader proves each hit. Find has compared
+// the key of each hit with the one in the query. If the index does not reach the query's begin, there are no hits,
+// and End is that begin. Errors: ErrDamaged.
 func (n *Node) Find(ctx context.Context, q wire.RecordQuery) (wire.RecordHits, error) {
 	n.indexer.awaitQuery(ctx, min(q.To, n.Status().Size))
 	n.life.RLock()
@@ -55,8 +55,8 @@ func (n *Node) Find(ctx context.Context, q wire.RecordQuery) (wire.RecordHits, e
 	return wire.RecordHits{Hits: hits, End: end}, nil
 }
 
-// FindHash finds the leaves that may have a hash, and the seal if it may be that of its block. End is the leaf up to which
-// the index goes. FindHash waits for the index as Find does. Errors: ErrDamaged.
+// FindHash finds the leaves that may have a hash, and the seal if it may be that of its block. End is the leaf up to
+// which the index goes. FindHash waits for the index as Find does. Errors: ErrDamaged.
 func (n *Node) FindHash(ctx context.Context, h chain.Hash) (wire.RecordHits, error) {
 	n.indexer.awaitQuery(ctx, n.Status().Size)
 	n.life.RLock()
@@ -93,7 +93,8 @@ func (n *Node) withKey(hits []wire.Hit, project uint32, key string) []wire.Hit {
 		r.left = len(hits) - i
 		encoded, err := r.record(n, wire.Place{Block: hit.Block, Offset: hit.Offset})
 		if err == nil {
-			if record, err := chain.ParseRecord(encoded); err == nil && (record.Key != key || record.Project != project) {
+			record, err := chain.ParseRecord(encoded)
+			if err == nil && (record.Key != key || record.Project != project) {
 				continue
 			}
 		}

@@ -10,10 +10,10 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// PutInbox keeps a block that is beyond the chain's end until the blocks before it are there. It returns when the block
-// would survive a power cut. A block below the height, or one that is in the inbox, changes nothing. Blocks arrive in
-// order, so that no leader sent what the inbox has behind a gap after this block: that is moved aside. PutInbox does not
-// check whether the block fits the chain. data is not kept.
+// PutInbox keeps a block that is beyond the chain's end until the blocks before it are there. It returns when the
+// block would survive a power cut. A block below the height, or one that is in the inbox, changes nothing. Blocks
+// arrive in order, so that no leader sent what the inbox has behind a gap after this block: that is moved aside.
+// PutInbox does not check whether the block fits the chain. data is not kept.
 //
 // Errors: wire.ErrBadBlock, wire.ErrInboxFull, ErrFailed.
 func (n *Node) PutInbox(number uint64, data []byte) (Status, error) {
@@ -56,8 +56,8 @@ func (n *Node) putInbox(number uint64, data []byte) error {
 	return nil
 }
 
-// drain moves blocks from the inbox to the end of the chain, as far as they follow, and removes those that the chain has.
-// During a repair it only removes: the chain's end may change. mu is held.
+// drain moves blocks from the inbox to the end of the chain, as far as they follow, and removes those that the chain
+// has. During a repair it only removes: the chain's end may change. mu is held.
 func (n *Node) drain() error {
 	if n.inbox.Len() == 0 {
 		return nil

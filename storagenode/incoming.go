@@ -136,7 +136,8 @@ func (s *incomingStream) keep(block *chain.Block, leaves []chain.Hash) error {
 	}
 	leaves, err := n.verifier.TakeHashed(block, leaves[:block.Header.Count])
 	if err != nil {
-		return fmt.Errorf("%w: block %d is good, and does not follow this node's last: %w", wire.ErrNotNext, number, err)
+		return fmt.Errorf("%w: block %d is good, and does not follow this node's last: %w",
+			wire.ErrNotNext, number, err)
 	}
 	if err := n.appendBlock(block, leaves); err != nil {
 		return err

@@ -32,9 +32,9 @@ type Config struct {
 	CheckThreads int    // goroutines that hash during a check; 0 for 1
 	Logger       hclog.Logger
 
-	// Transfer connects to the storage node at a URL, shows it the ticket of a repair, and calls write once with a writer
-	// that leads there. When Transfer returns, that writer fails if it is still in use. The error wraps ErrRefused if the
-	// receiver reported a bad block.
+	// Transfer connects to the storage node at a URL, shows it the ticket of a repair, and calls write once with a
+	// writer that leads there. When Transfer returns, that writer fails if it is still in use. The error wraps
+	// ErrRefused if the receiver reported a bad block.
 	Transfer func(ctx context.Context, to, ticket string, write func(io.Writer) error) error
 
 	open      segment.OpenFunc                                       // nil for the real file system
@@ -80,15 +80,15 @@ type Status struct {
 //
 // Locks are taken in this order:
 //
-//  1. life. Every call holds it shared while it uses the chainState. It is held exclusively to replace the chainState, to
-//     close the node and to open a repair.
+//  1. life. Every call holds it shared while it uses the chainState. It is held exclusively to replace the chainState,
+//     to close the node and to open a repair.
 //  2. incomingRepair.mu: what a repair has received, and the segment that it rewrites.
 //  3. mu: everything that is written, and which jobs run.
 //  4. segmentFiles.mu, and below it the lock inside of blockindex.Index. No other lock is taken under these.
 //
 // The goroutines of checks and of outgoing transfers do not hold life. They are stopped, and waited for, before the
-// chainState is replaced. The goroutine of the recordIndexer holds it for each step. Nothing waits for the network while
-// it holds a lock.
+// chainState is replaced. The goroutine of the recordIndexer holds it for each step. Nothing waits for the network
+// while it holds a lock.
 type Node struct {
 	cfg     Config
 	dir     folder.Dir
@@ -148,8 +148,8 @@ func (n *Node) publish() {
 	}
 }
 
-// Failed delivers the error that stopped the node, once, and is closed then. The role must end: what is on disk is known
-// again only after a new start.
+// Failed delivers the error that stopped the node, once, and is closed then. The role must end: what is on disk is
+// known again only after a new start.
 func (n *Node) Failed() <-chan error { return n.failed }
 
 // fail stops the node for good after a failed write. mu is held.
@@ -163,8 +163,8 @@ func (n *Node) fail(err error) error {
 	return n.failure
 }
 
-// Close syncs index and tiles and releases the folder. Blocks that Put accepted are durable already. Close stops a check
-// and a transfer that run, and waits for them.
+// Close syncs index and tiles and releases the folder. Blocks that Put accepted are durable already. Close stops a
+// check and a transfer that run, and waits for them.
 func (n *Node) Close() error {
 	var errs []error
 	if n.indexer != nil {

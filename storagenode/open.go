@@ -15,9 +15,9 @@ import (
 	"github.com/chainstore/chainstore/storagenode/tiles"
 )
 
-// Open opens a data folder as a node. What a crash left behind the last whole block is moved to quarantine/. A damaged
-// block before that is logged and reads as damaged. If the tree behind it cannot be known, the node's height ends before
-// it, and Put says why.
+// Open opens a data folder as a node. What a crash left behind the last whole block is moved to quarantine/. A
+// damaged block before that is logged and reads as damaged. If the tree behind it cannot be known, the node's height
+// ends before it, and Put says why.
 //
 // The error wraps [durable.ErrLocked] if another process has the folder, ErrNewerFormat if a newer ChainStore wrote it.
 func Open(cfg Config) (*Node, error) {
@@ -176,7 +176,7 @@ func (n *Node) replay(synced chain.Head) error {
 			ok = n.tiles.Reset(head.Tree.Size()) == nil
 		}
 		if !ok {
-			n.blockedByDamage = fmt.Errorf("%w: the tree behind block %d is not known before that block is repaired: %w",
+			n.blockedByDamage = fmt.Errorf("%w: the tree behind block %d is not known until it is repaired: %w",
 				ErrDamaged, block, bad)
 			n.log.Error("a damaged block keeps the node from going on", "height", block, "error", n.blockedByDamage)
 			break

@@ -15,8 +15,8 @@ import (
 // survive a power cut. A block that is here already changes nothing. data is not kept. The Status is that of the node
 // after the call, whatever the outcome.
 //
-// Errors: wire.ErrNotNext (ErrConflict), wire.ErrBadBlock, ErrFailed, and ErrDamaged if the node cannot go on before a block is
-// repaired.
+// Errors: wire.ErrNotNext (ErrConflict), wire.ErrBadBlock, ErrFailed, and ErrDamaged if the node cannot go on before
+// a block is repaired.
 func (n *Node) Put(number uint64, data []byte) (Status, error) {
 	n.life.RLock()
 	defer n.life.RUnlock()
@@ -60,14 +60,16 @@ func (n *Node) PutAll(next func() (chain.Block, error)) error {
 // parseBlock checks the bytes of a block against its number. The error wraps wire.ErrBadBlock.
 func parseBlock(number uint64, data []byte) (chain.Block, error) {
 	if uint64(len(data)) > segment.MaxBlock {
-		return chain.Block{}, fmt.Errorf("%w: %d bytes, the limit is %d", wire.ErrBadBlock, len(data), uint64(segment.MaxBlock))
+		return chain.Block{}, fmt.Errorf("%w: %d bytes, the limit is %d",
+			wire.ErrBadBlock, len(data), uint64(segment.MaxBlock))
 	}
 	block, err := chain.ParseBlock(data)
 	if err != nil {
 		return chain.Block{}, fmt.Errorf("%w: block %d: %w", wire.ErrBadBlock, number, err)
 	}
 	if block.Header.Block != number {
-		return chain.Block{}, fmt.Errorf("%w: block %d was named block %d", wire.ErrBadBlock, block.Header.Block, number)
+		return chain.Block{}, fmt.Errorf("%w: block %d was named block %d",
+			wire.ErrBadBlock, block.Header.Block, number)
 	}
 	return block, nil
 }

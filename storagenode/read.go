@@ -16,8 +16,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// reader is what one call needs to read: its own tile reader, and buffers that would otherwise be allocated by each call
-// through an interface.
+// reader is what one call needs to read: its own tile reader, and buffers that would otherwise be allocated by each
+// call through an interface.
 type reader struct {
 	tiles *tiles.Reader
 	small [chain.HeaderSize]byte
@@ -50,9 +50,9 @@ const (
 	readWorkers = 4
 )
 
-// Read looks up records and appends an answer for each place to out, in order: the encoded record and the inclusion path
-// of its leaf in the tree whose root its block's header names. Records were compared with the leaf hash on disk. The path
-// is as it is on disk: the reader must check it. The answers belong to the caller.
+// Read looks up records and appends an answer for each place to out, in order: the encoded record and the inclusion
+// path of its leaf in the tree whose root its block's header names. Records were compared with the leaf hash on disk.
+// The path is as it is on disk: the reader must check it. The answers belong to the caller.
 func (n *Node) Read(places []wire.Place, out []wire.ProvenRecord) []wire.ProvenRecord {
 	n.life.RLock()
 	defer n.life.RUnlock()
@@ -170,8 +170,8 @@ func leafHash(encoded []byte) chain.Hash {
 	return leaf.Hash()
 }
 
-// recordOfBlock reads a record that does not fit its leaf on disk from the whole block. If the block is good, the leaf is
-// wrong and the record is right.
+// recordOfBlock reads a record that does not fit its leaf on disk from the whole block. If the block is good, the
+// leaf is wrong and the record is right.
 func (n *Node) recordOfBlock(at wire.Place, cause error) ([]byte, error) {
 	data, err := n.block(at.Block)
 	if err != nil {
@@ -209,9 +209,9 @@ func (r *reader) header(n *Node, block uint64) (h chain.Header, err error) {
 	return h, err
 }
 
-// Headers reads up to limit headers from a block on, each with the inclusion path of its seal in the tree of the first
-// size leaves. It ends before the first block whose seal is not in that tree, and before one that cannot be read, so the
-// list may be empty. Error: ErrBehind if the node's tree is smaller than size.
+// Headers reads up to limit headers from a block on, each with the inclusion path of its seal in the tree of the
+// first size leaves. It ends before the first block whose seal is not in that tree, and before one that cannot be
+// read, so the list may be empty. Error: ErrBehind if the node's tree is smaller than size.
 func (n *Node) Headers(from uint64, limit int, size uint64) ([]wire.ProvenHeader, error) {
 	n.life.RLock()
 	defer n.life.RUnlock()
@@ -281,8 +281,8 @@ func (n *Node) block(number uint64) ([]byte, error) {
 	return b.block(number)
 }
 
-// ReadBlocks passes the blocks from one number up to another to give, in order and as they are on disk. A block is valid
-// until the next one is passed. Errors: ErrBehind, ErrDamaged, and those of give and of the context.
+// ReadBlocks passes the blocks from one number up to another to give, in order and as they are on disk. A block is
+// valid until the next one is passed. Errors: ErrBehind, ErrDamaged, and those of give and of the context.
 func (n *Node) ReadBlocks(ctx context.Context, from, to uint64, give func(block []byte) error) error {
 	b := &blockReader{n: n}
 	next := func(number uint64) ([]byte, error) {

@@ -45,8 +45,8 @@ func (n *Node) checkIndexFile(ctx context.Context) error {
 	return n.syncIndexFile()
 }
 
-// restoreIndexFile begins the index file again if the one at its path is not the one that is open, and writes its header
-// again if that is damaged.
+// restoreIndexFile begins the index file again if the one at its path is not the one that is open, and writes its
+// header again if that is damaged.
 func (n *Node) restoreIndexFile() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -122,8 +122,8 @@ func (n *Node) compareIndex(from uint64) (more bool, wrong int, err error) {
 	return to < height, len(blocks), nil
 }
 
-// checkTileFiles puts files of the tree's hashes back at their paths that were removed or replaced while they were open,
-// and writes damaged headers again. It counts the hashes that are at their place again, and each header as one.
+// checkTileFiles puts files of the tree's hashes back at their paths that were removed or replaced while they were
+// open, and writes damaged headers again. It counts the hashes that are at their place again, and each header as one.
 func (n *Node) checkTileFiles() (fixed uint64, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -60,9 +60,9 @@ func (r *incomingRepair) noteReceived(block *chain.Block) {
 // maxChanged bounds the descriptions of replaced blocks in a status.
 const maxChanged = 64
 
-// Receive opens the node for a repair under a ticket, or returns the state of that repair. If the node's chain is another
-// one, its blocks from Keep on are moved to quarantine/ first. That is done once for a ticket, even if the node is
-// started again in between.
+// Receive opens the node for a repair under a ticket, or returns the state of that repair. If the node's chain is
+// another one, its blocks from Keep on are moved to quarantine/ first. That is done once for a ticket, even if the
+// node is started again in between.
 //
 // Errors: ErrFailed, wire.ErrBadBlock for an order that makes no sense.
 func (n *Node) Receive(o wire.ReceiveOrder) (wire.ReceiveStatus, error) {
@@ -182,7 +182,8 @@ func (n *Node) cut(keep uint64) error {
 	if n.failure != nil {
 		return n.failure
 	}
-	n.log.Error("the chain is not the group's, and is moved aside from a block on", "from", keep, "height", n.index.Len())
+	n.log.Error("the chain is not the group's, and is moved aside from a block on",
+		"from", keep, "height", n.index.Len())
 	err := n.sync()
 	if err == nil {
 		err = n.cutChain(keep)
@@ -249,8 +250,8 @@ func (n *Node) reopenAfterRepair(r *incomingRepair) error {
 // Take receives a stream of blocks for the repair under a ticket. Blocks that arrived whole are kept whatever the
 // outcome. A new stream replaces one that hangs.
 //
-// Errors: ErrTicket; wire.ErrBadBlock if the stream does not prove itself; ErrFailed; else what kept the stream from being
-// read.
+// Errors: ErrTicket; wire.ErrBadBlock if the stream does not prove itself; ErrFailed; else what kept the stream from
+// being read.
 func (n *Node) Take(ctx context.Context, ticket string, from io.Reader) error {
 	r := n.lastRepair()
 	if r == nil || subtle.ConstantTimeCompare([]byte(r.ticket), []byte(ticket)) != 1 {

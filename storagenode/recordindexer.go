@@ -128,7 +128,8 @@ func (x *recordIndexer) next() (*records.Batch, error) {
 func (x *recordIndexer) cutToChain() error {
 	mended, err := x.index.Mend()
 	if mended {
-		x.n.log.Error("the index of records was damaged, and is written again from the blocks", "folder", x.n.dir.Records())
+		x.n.log.Error("the index of records was damaged, and is written again from the blocks",
+			"folder", x.n.dir.Records())
 	}
 	if err != nil {
 		return err
@@ -151,7 +152,8 @@ func (x *recordIndexer) cutToChain() error {
 		} else if x.n.blockedByDamage != nil {
 			return nil // the chain is there, and cannot be proven up to that block now
 		}
-		x.n.log.Warn("the index of records goes beyond the chain, or is that of another one, and is cut", "blocks", blocks)
+		x.n.log.Warn("the index of records goes beyond the chain, or is that of another one, and is cut",
+			"blocks", blocks)
 		if err := x.index.Cut(blocks - 1); err != nil {
 			return err
 		}

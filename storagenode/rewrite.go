@@ -191,8 +191,8 @@ func (w *rewrite) put(block *chain.Block) (text string, err error) {
 	return text, nil
 }
 
-// finishRewrite completes the segment that is being rewritten, and puts it in the place of the old one. The repair's mu is
-// held.
+// finishRewrite completes the segment that is being rewritten, and puts it in the place of the old one. The repair's
+// mu is held.
 func (n *Node) finishRewrite(r *incomingRepair) error {
 	w := r.rewrite
 	if w == nil {
@@ -284,8 +284,8 @@ func (w *rewrite) changedPlaces() (blocks []uint64) {
 	return blocks
 }
 
-// linkAside gives the old file a second name in quarantine/, if bytes of it would be lost that were not copied there one
-// by one.
+// linkAside gives the old file a second name in quarantine/, if bytes of it would be lost that were not copied there
+// one by one.
 func (w *rewrite) linkAside() error {
 	if w.old == nil {
 		return nil

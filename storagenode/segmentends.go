@@ -93,7 +93,8 @@ func (n *Node) quarantineSegment(first uint64) error {
 	}
 	to, err := n.dir.MoveAside(n.segmentPath(first))
 	if err == nil {
-		n.log.Error("a segment that does not belong to the chain was moved aside", "file", n.segmentPath(first), "to", to)
+		n.log.Error("a segment that does not belong to the chain was moved aside",
+			"file", n.segmentPath(first), "to", to)
 	}
 	return err
 }
@@ -124,9 +125,9 @@ func (n *Node) cutTail(s blockindex.Segment, end int64) error {
 	return errors.Join(err, f.Close())
 }
 
-// cutChain moves the blocks from a number on to quarantine/. It leaves the chainState as it was: the caller replaces it.
-// Segments go from the last to the first, so that a start after a crash finds a chain that ends earlier. life and mu are
-// held.
+// cutChain moves the blocks from a number on to quarantine/. It leaves the chainState as it was: the caller replaces
+// it. Segments go from the last to the first, so that a start after a crash finds a chain that ends earlier. life and
+// mu are held.
 func (n *Node) cutChain(keep uint64) error {
 	if err := n.closeWriter(); err != nil {
 		return err

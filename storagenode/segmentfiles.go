@@ -21,9 +21,9 @@ type segmentFiles struct {
 	index  *blockindex.Index
 	most   int // files that are kept open
 
-	// mu is held shared from the look-up of a block's place until its file was read, and exclusively to replace a file
-	// together with the places of its blocks. So a reader never applies a place to the wrong file, and no file is closed
-	// while it is read.
+	// mu is held shared from the look-up of a block's place until its file was read, and exclusively to replace a
+	// file together with the places of its blocks. So a reader never applies a place to the wrong file, and no file
+	// is closed while it is read.
 	mu     sync.RWMutex
 	open   map[uint64]segment.File
 	closed bool

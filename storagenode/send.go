@@ -38,8 +38,8 @@ func (s *sendJob) status() wire.SendStatus {
 	return status
 }
 
-// Send starts a transfer of blocks to another storage node, or returns the state of one. An order with the ticket and the
-// attempt of the transfer that runs, or that ran last, starts nothing; any other ends the one that runs.
+// Send starts a transfer of blocks to another storage node, or returns the state of one. An order with the ticket and
+// the attempt of the transfer that runs, or that ran last, starts nothing; any other ends the one that runs.
 //
 // The error wraps ErrFailed, or says what is wrong with the order.
 func (n *Node) Send(o wire.SendOrder) (wire.SendStatus, error) {
@@ -54,7 +54,7 @@ func (n *Node) Send(o wire.SendOrder) (wire.SendStatus, error) {
 		return wire.SendStatus{}, fmt.Errorf("nothing is sent: %w", ErrFailed)
 	}
 	if n.cfg.Transfer == nil {
-		return wire.SendStatus{}, errors.New("nothing is sent: this node was started without a connection to other nodes")
+		return wire.SendStatus{}, errors.New("nothing is sent: the node has no connection to other nodes")
 	}
 	if err := transfer.CheckPieces(o.Pieces); err != nil {
 		return wire.SendStatus{}, err

@@ -70,7 +70,8 @@ func (s *chainState) closeWriter() error {
 	return err
 }
 
-// reload syncs what is written and replaces the chainState with what the folder holds. life and mu are held, no job runs.
+// reload syncs what is written and replaces the chainState with what the folder holds. life and mu are held, no job
+// runs.
 func (n *Node) reload() error {
 	if n.failure != nil {
 		return n.failure
@@ -121,9 +122,9 @@ func (n *Node) sync() error {
 // tilesTries is how often the folder tiles/ is created again in a row if something removes it.
 const tilesTries = 5
 
-// writeTiles runs a write into the folder tiles/. If the folder was removed meanwhile, or the path of the folder or of a
-// file in it holds something else, it restores the folder and tries again. The next check, or the next start, computes
-// the hashes that were in it. mu is held.
+// writeTiles runs a write into the folder tiles/. If the folder was removed meanwhile, or the path of the folder or
+// of a file in it holds something else, it restores the folder and tries again. The next check, or the next start,
+// computes the hashes that were in it. mu is held.
 func (n *Node) writeTiles(write func() error) (err error) {
 	for range tilesTries {
 		gone := true

@@ -230,7 +230,8 @@ func (a *Audit) tryBridges(s *slot) bool {
 	return false
 }
 
-// addMismatched reports the blocks that passed by themselves and differ from the hashes that the block at hand confirms.
+// addMismatched reports the blocks that passed by themselves and differ from the hashes that the block at hand
+// confirms.
 func (a *Audit) addMismatched(confirmedBy uint64) {
 	head := a.fromMismatch.head
 	for _, r := range a.mismatched {

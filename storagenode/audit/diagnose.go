@@ -80,8 +80,8 @@ func (a *Audit) diagnoseRoot(s *slot) (what, text string) {
 		n := min(h.Count-at, maxChunk)
 		leaves, err := a.storedLeaves(h.First+uint64(at), h.First+uint64(at+n))
 		if err != nil {
-			return chain.WrongRoot, "the records do not hash to the header's root, and the tree's hashes on disk are missing: " +
-				err.Error()
+			return chain.WrongRoot,
+				"the records do not hash to the header's root, and the tree's hashes on disk are missing: " + err.Error()
 		}
 		differ = appendDiffering(differ, at, leaves, s.leaves[at:])
 		tree = tree.Append(leaves...)

@@ -73,7 +73,8 @@ func (s *slot) load() {
 	}
 	data := s.buf[segment.FrameHeader:]
 	if length := binary.BigEndian.Uint32(s.buf); length != s.place.Length {
-		s.err = fmt.Errorf("%w: the frame names a length of %d bytes, not %d", durable.ErrDamaged, length, s.place.Length)
+		s.err = fmt.Errorf("%w: the frame names a length of %d bytes, not %d",
+			durable.ErrDamaged, length, s.place.Length)
 	} else if durable.Checksum(data) != binary.BigEndian.Uint32(s.buf[4:]) {
 		s.err = fmt.Errorf("%w: the frame's checksum is wrong", durable.ErrDamaged)
 	}

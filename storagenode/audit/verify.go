@@ -26,23 +26,25 @@ type Summary struct {
 	Records uint64     // in them
 	Hash    chain.Hash // of the last good one
 	Size    uint64     // of the tree
-	// Torn is the number of bytes after the last block, if a write was cut short. The node cuts them off when it starts.
-	// They are not counted while a node runs in the folder: they may be its next block.
+	// Torn is the number of bytes after the last block, if a write was cut short. The node cuts them off when it
+	// starts. They are not counted while a node runs in the folder: they may be its next block.
 	Torn int64
 
 	Findings []chain.Finding // what is wrong, at most chain.MaxFindings
 	Bad      []chain.Range   // blocks that are damaged or missing
 	Lost     []chain.Range   // blocks that are bad as well, and that a person confirmed as lost
-	// Unchecked is the first block that could not be checked, because bad blocks before it hide the tree; 0 if all were.
+	// Unchecked is the first block that could not be checked, because bad blocks before it hide the tree; 0 if all
+	// were.
 	Unchecked uint64
 }
 
-// Verify reads a data folder and checks the whole chain from block 0: every payload is hashed, and the stored hashes are
-// compared. It changes nothing. A node may run in the folder: Verify checks what it has when Verify begins, as long as no
-// repair replaces its files. progress may be nil. It is called with the number of segment bytes that are done, and of all.
+// Verify reads a data folder and checks the whole chain from block 0: every payload is hashed, and the stored hashes
+// are compared. It changes nothing. A node may run in the folder: Verify checks what it has when Verify begins, as
+// long as no repair replaces its files. progress may be nil. It is called with the number of segment bytes that are
+// done, and of all.
 //
-// Verify goes on behind bad blocks, like a check of the running node. The error is a [*chain.BlockError] of the first bad
-// block that is not confirmed as lost. If the chain is good and stored hashes are not, the error wraps
+// Verify goes on behind bad blocks, like a check of the running node. The error is a [*chain.BlockError] of the first
+// bad block that is not confirmed as lost. If the chain is good and stored hashes are not, the error wraps
 // [tiles.ErrMismatch], and the Summary is complete. If only files that are computed from the blocks are misplaced, it
 // wraps [ErrMisplaced].
 func Verify(ctx context.Context, dir string, progress func(done, total int64)) (Summary, error) {
@@ -56,12 +58,12 @@ func Verify(ctx context.Context, dir string, progress func(done, total int64)) (
 	return v.summary, v.result(err)
 }
 
-// ReadFolder passes the blocks of a data folder to give, from block 0 on, each verified against the chain before it and
-// with the head behind it. It returns the last head. Like [Verify] it changes nothing, a node may run in the folder, and
-// progress may be nil. A block is valid until the next one is passed.
+// ReadFolder passes the blocks of a data folder to give, from block 0 on, each verified against the chain before it
+// and with the head behind it. It returns the last head. Like [Verify] it changes nothing, a node may run in the
+// folder, and progress may be nil. A block is valid until the next one is passed.
 //
-// The first block that is not good ends it with a [*chain.BlockError], even if it is confirmed as lost. Other errors are
-// those of give, the disk and the context.
+// The first block that is not good ends it with a [*chain.BlockError], even if it is confirmed as lost. Other errors
+// are those of give, the disk and the context.
 func ReadFolder(
 	ctx context.Context, dir string, progress func(done, total int64), give func(*chain.Block, chain.Head) error,
 ) (chain.Head, error) {
@@ -213,7 +215,8 @@ func (v *verification) result(err error) error {
 	case a.tilesErr != nil:
 		return a.tilesErr
 	case len(v.misplaced) > 0:
-		return fmt.Errorf("%w: %s; the next check or start of the node moves it aside", ErrMisplaced, v.misplaced[0].Text)
+		return fmt.Errorf("%w: %s; the next check or start of the node moves it aside",
+			ErrMisplaced, v.misplaced[0].Text)
 	}
 	v.progress(v.total, v.total)
 	return nil

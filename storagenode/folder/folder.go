@@ -1,5 +1,5 @@
-// Package folder describes the data folder of a storage node: where each file is, the small files that a [durable.Format]
-// describes, what stands at a path where the node needs a file or a folder, and the quarantine.
+// Package folder describes the data folder of a storage node: where each file is, the small files that a
+// [durable.Format] describes, what stands at a path where the node needs a file or a folder, and the quarantine.
 //
 // The running node and the offline verifier both use it. The formats are drawn next to the code of each file.
 package folder

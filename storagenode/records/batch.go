@@ -7,22 +7,22 @@ import (
 	"github.com/chainstore/chainstore/chain"
 )
 
-// Batch gathers blocks in a row that are to become a run.
+// Batch collects consecutive blocks that become a run.
 type Batch struct {
 	head
 	entries [sections][]entry
 }
 
-// NewBatch begins a batch whose first block has that number; it may be one that is passed over, because it is lost.
+// NewBatch returns a batch whose first block has that number. That block may be a lost one, which is passed over.
 func NewBatch(from uint64) *Batch { return &Batch{head: head{from: from, to: from}} }
 
 // Empty reports whether no block was added.
 func (b *Batch) Empty() bool { return b.to == b.from }
 
-// Leaves is how many leaves were added.
+// Leaves returns the number of leaves that were added.
 func (b *Batch) Leaves() uint64 { return b.end - b.first }
 
-// Add puts a block behind the last, or behind lost ones that follow that; leaves are the leaf hashes of its records.
+// Add adds the next block; lost blocks before it are passed over. leaves are the leaf hashes of its records.
 func (b *Batch) Add(block *chain.Block, leaves []chain.Hash) {
 	h := &block.Header
 	if b.end == 0 {
@@ -54,7 +54,7 @@ func (b *Batch) Add(block *chain.Block, leaves []chain.Hash) {
 
 func (b *Batch) add(section int, e entry) { b.entries[section] = append(b.entries[section], e) }
 
-// write makes the batch's run.
+// write writes the batch as a run.
 func (b *Batch) write(dir string) (*run, error) {
 	var sources [sections]sectionSource
 	for section, list := range b.entries {

@@ -16,15 +16,15 @@ import (
 //
 //	header   magic "CSRX" ‖ version u8 = 1 ‖ 0 0 0 ‖ from u64 ‖ to u64 ‖ first u64 ‖ end u64 ‖ hash of block to-1 [32]
 //	         ‖ entries of each section u32 × 3 ‖ CRC-32C u32 of all before
-//	section  chunks of 341 entries, the last with what is left: entry … ‖ CRC-32C u32 of them
+//	section  chunks of 341 entries, the last with the rest: entry … ‖ CRC-32C u32 of them
 //	entry    tag u64 ‖ value u32
 //
-// first is the leaf index of block from's first record, end that behind the seal of block to-1; places are counted from first. Entries are
-// sorted by tag and value. The sections, in this order:
+// first is the leaf index of block from's first record, end that after the seal of block to-1. Places are counted from
+// first. Entries are sorted by tag and value. The sections, in this order:
 //
-//	keys      tag: the first 8 bytes of SHA-256(project u32 ‖ key)       value: the record's place; none for a record without a key
-//	projects  tag: project u32 ‖ place u32 of the first of some in a row  value: how many they are
-//	hashes    tag: the first 8 bytes of a leaf hash or of a block's hash  value: the place of the leaf, or of the block's seal
+//	keys      tag: first 8 bytes of SHA-256(project u32 ‖ key)      value: the record's place
+//	projects  tag: project u32 ‖ place u32 of the first of consecutive records  value: their number
+//	hashes    tag: first 8 bytes of a leaf hash or a block's hash  value: the place of the leaf, or of the block's seal
 const (
 	headerSize = 8 + 4*8 + chain.HashSize + sections*4 + 4
 	entrySize  = 8 + 4
@@ -45,7 +45,7 @@ const (
 // ErrDamaged: a run cannot be read, or is not what was written. [Index.Mend] forgets it.
 var ErrDamaged = fmt.Errorf("index of records: %w", durable.ErrDamaged)
 
-// entry is what a section is made of.
+// entry is an element of a section.
 type entry struct {
 	tag   uint64
 	value uint32
@@ -54,7 +54,7 @@ type entry struct {
 // before orders entries.
 func (e entry) before(o entry) bool { return e.tag < o.tag || e.tag == o.tag && e.value < o.value }
 
-// compare is before as slices want it.
+// compare is before in the form of package slices.
 func (e entry) compare(o entry) int {
 	if e.tag != o.tag {
 		return cmp.Compare(e.tag, o.tag)
@@ -72,7 +72,7 @@ func projectTag(project, place uint32) uint64 { return uint64(project)<<32 | uin
 
 func hashTag(h chain.Hash) uint64 { return binary.BigEndian.Uint64(h[:]) }
 
-// head is what a run's header tells.
+// head is the header of a run.
 type head struct {
 	from, to   uint64 // blocks
 	first, end uint64 // leaves
@@ -114,13 +114,13 @@ func parseHead(data []byte) (h head, err error) {
 	return h, err
 }
 
-// sectionSize is how many bytes a section of that many entries has.
+// sectionSize returns the bytes of a section of that many entries.
 func sectionSize(entries uint32) int64 {
 	chunks := (int64(entries) + perChunk - 1) / perChunk
 	return int64(entries)*entrySize + 4*chunks
 }
 
-// size is that of the whole file.
+// size returns the bytes of the whole file.
 func (h *head) size() int64 {
 	size := int64(headerSize)
 	for _, n := range h.counts {

@@ -16,32 +16,32 @@ import (
 	"github.com/chainstore/chainstore/internal/durable"
 )
 
-// Runs are merged when fanOut of a like size have come together, so that an entry is rewritten once each time that its run grows by that
-// factor; one of at least fullRun leaves is merged no more. A look-up searches every run.
+// fanOut runs of a similar size are merged into one, so that an entry is rewritten once each time its run grows by that
+// factor. A run of at least fullRun leaves is not merged any more. A look-up searches every run.
 const (
 	fanOut  = 8
 	fullRun = 1 << 19
 )
 
-// level is the size of a run as far as merging goes.
+// level is the size class of a run for merging.
 func (r *run) level() int { return bits.Len64(r.leaves()) / 3 }
 
-// Index is the index of the first blocks of a chain. One goroutine at a time may call Add, Cut, Mend and Close; look-ups and Check may
-// come from any.
+// Index is the index of the first blocks of a chain. One goroutine at a time may call Add, Cut, Mend and Close.
+// Look-ups and Check may run in any goroutine.
 type Index struct {
 	dir string
-	// bad is the first block of a run that could not be read, or the largest number for none.
+	// bad is the first block of a run that could not be read, or nothingBad.
 	bad atomic.Uint64
 
-	mu    sync.RWMutex  // guards all below; held to read while the files of runs are in use
+	mu    sync.RWMutex  // guards all below; held shared while files of runs are read
 	runs  []*run        // in order, without a gap between their blocks, from block 0 on
 	grown chan struct{} // closed at the next Add
 }
 
 const nothingBad = ^uint64(0)
 
-// Open opens the index in a folder, which is made where it is missing, as far as it is good. The error is the disk's, or wraps
-// durable.ErrNewerFormat: then nothing was changed.
+// Open opens the index in a folder, as far as it is good. It creates the folder if it is missing. The error is the
+// disk's, or wraps durable.ErrNewerFormat: then nothing was changed.
 func Open(dir string) (*Index, error) {
 	x := &Index{dir: dir, grown: make(chan struct{})}
 	x.bad.Store(nothingBad)
@@ -55,7 +55,7 @@ func Open(dir string) (*Index, error) {
 	var found []*run
 	for _, path := range names {
 		if filepath.Ext(path) != ".run" {
-			continue // what was being written when the process ended
+			continue // it was being written when the process ended
 		}
 		r, err := openRun(path)
 		if errors.Is(err, ErrDamaged) {
@@ -77,8 +77,8 @@ func Open(dir string) (*Index, error) {
 	return x, nil
 }
 
-// CheckVersion looks at the headers of all runs in a folder and reports one that a newer ChainStore wrote: the error wraps
-// durable.ErrNewerFormat and names the file.
+// CheckVersion checks the headers of all runs in a folder. The error wraps durable.ErrNewerFormat and names the file,
+// if a newer ChainStore wrote one.
 func CheckVersion(dir string) error {
 	names, err := filepath.Glob(filepath.Join(dir, "*.run"))
 	if err != nil {
@@ -96,14 +96,15 @@ func CheckVersion(dir string) error {
 	return nil
 }
 
-// fitting keeps the runs that follow each other from block 0 on, the largest first where a merge has not removed its parts, and closes
-// the others.
+// fitting returns the runs that follow each other from block 0 on, and closes the others. If a merge has not removed
+// its parts, the largest run counts.
 func (x *Index) fitting(found []*run) (runs []*run) {
 	var next, leaf uint64
 	for {
 		var best *run
 		for _, r := range found {
-			if r.from == next && r.first >= leaf && r.path == runPath(x.dir, &r.head) && (best == nil || r.to > best.to) {
+			follows := r.from == next && r.first >= leaf && r.path == runPath(x.dir, &r.head)
+			if follows && (best == nil || r.to > best.to) {
 				best = r
 			}
 		}
@@ -129,7 +130,7 @@ func closeRuns(runs []*run) error {
 	return errors.Join(errs...)
 }
 
-// End is up to where the index goes: so many blocks, the last of that hash, and so many leaves. Zero where there is nothing.
+// End returns the number of blocks and leaves that are indexed, and the hash of the last block.
 func (x *Index) End() (blocks, leaves uint64, last chain.Hash) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
@@ -147,11 +148,11 @@ func (x *Index) Grown() <-chan struct{} {
 	return x.grown
 }
 
-// Add indexes the blocks of a batch, which must begin with the block behind the last. After an error the index is as it was, or
-// smaller.
+// Add indexes the blocks of a batch, which must begin after the last indexed block. After an error the index is as
+// before, or smaller.
 func (x *Index) Add(b *Batch) error {
 	if blocks, _, _ := x.End(); b.from != blocks || b.to <= b.from {
-		return fmt.Errorf("records: a batch of blocks %d to %d behind block %d", b.from, b.to, blocks)
+		return fmt.Errorf("records: a batch of blocks %d to %d after %d blocks", b.from, b.to, blocks)
 	}
 	r, err := b.write(x.dir)
 	if err != nil {
@@ -165,7 +166,7 @@ func (x *Index) Add(b *Batch) error {
 	return x.merge()
 }
 
-// merge merges the last runs for as long as there are enough that are no larger than the last.
+// merge merges the last runs while there are enough that are no larger than the last one.
 func (x *Index) merge() error {
 	for {
 		n := len(x.runs)
@@ -197,7 +198,7 @@ func (x *Index) merge() error {
 	}
 }
 
-// remove closes the file of a run that nobody reads any more, and removes it.
+// remove closes and removes the file of a run that is not read any more.
 func (r *run) remove() error {
 	err := errors.Join(r.file.Close(), os.Remove(r.path))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -216,7 +217,7 @@ func (x *Index) damaged(r *run) {
 	}
 }
 
-// Cut forgets the runs that go beyond a number of blocks.
+// Cut drops the runs that go beyond a number of blocks.
 func (x *Index) Cut(blocks uint64) error {
 	x.mu.Lock()
 	n := len(x.runs)
@@ -233,7 +234,7 @@ func (x *Index) Cut(blocks uint64) error {
 	return errors.Join(errs...)
 }
 
-// Mend forgets the first run that was found damaged, and all behind it, and reports whether there was one.
+// Mend drops the first run that was found damaged, and all after it, and reports whether there was one.
 func (x *Index) Mend() (mended bool, err error) {
 	bad := x.bad.Swap(nothingBad)
 	if bad == nothingBad {
@@ -242,7 +243,8 @@ func (x *Index) Mend() (mended bool, err error) {
 	return true, x.Cut(bad)
 }
 
-// Check reads the whole index, a run at a time. The error wraps ErrDamaged, and the run is one for Mend then; or it is the context's.
+// Check reads the whole index, one run at a time. The error wraps ErrDamaged, and Mend drops that run then; or it is
+// that of the context.
 func (x *Index) Check(ctx context.Context) error {
 	x.mu.RLock()
 	runs := x.runs
@@ -259,7 +261,7 @@ func (x *Index) Check(ctx context.Context) error {
 	return nil
 }
 
-// checkRun reads a run that is still one of the index's.
+// checkRun reads a run, if it still belongs to the index.
 func (x *Index) checkRun(r *run) error {
 	x.mu.RLock()
 	defer x.mu.RUnlock()

@@ -6,7 +6,7 @@ import (
 	"github.com/chainstore/chainstore/chain"
 )
 
-// Range is the leaves that a look-up goes through: from the first up to the one before To, and up to Limit hits.
+// Range bounds a look-up: leaves from From up to, not including, To, and at most Limit hits.
 type Range struct {
 	From, To uint64
 	Limit    int
@@ -15,8 +15,8 @@ type Range struct {
 // cursors are reused: one holds a chunk.
 var cursors = sync.Pool{New: func() any { return new(cursor) }}
 
-// each calls look with every run that has leaves in a range, in order, until it returns false. end is up to where all hits were found:
-// the range's end, or that of the index.
+// each calls look for every run that has leaves in a range, in order, until it returns false. All hits before end were
+// found: it is the end of the range or of the index.
 func (x *Index) each(g Range, section int, look func(c *cursor) (more bool, err error)) (end uint64, err error) {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
@@ -45,14 +45,14 @@ func (x *Index) each(g Range, section int, look func(c *cursor) (more bool, err 
 	return min(end, g.To), nil
 }
 
-// bounds are a range's ends as places of a run.
+// bounds returns the ends of a range as places of a run.
 func (c *cursor) bounds(g Range) (from, to uint64) {
 	first := c.run.first
 	return max(g.From, first) - first, min(g.To, c.run.end) - first
 }
 
-// ByKey finds records of a project with a key, in order of their leaf indices, and tells up to which leaf it found all: where the limit
-// was reached, up to the last hit. The error wraps ErrDamaged.
+// ByKey finds the records of a project with a key, in order of their leaf indices. All hits before the second result
+// were found; if the limit was reached, it follows the last hit. The error wraps ErrDamaged.
 func (x *Index) ByKey(project uint32, key string, g Range) (hits []uint64, end uint64, err error) {
 	tag := keyTag(project, key)
 	end, err = x.each(g, byKey, func(c *cursor) (bool, error) {
@@ -79,7 +79,7 @@ func (x *Index) ByProject(project uint32, g Range) (hits []uint64, end uint64, e
 			return false, err
 		}
 		if i > 0 {
-			i-- // records in a row that began before may go on
+			i-- // consecutive records that began before may reach into the range
 		}
 		for ; i < c.count && len(hits) < g.Limit; i++ {
 			e, err := c.entry(i)
@@ -112,11 +112,11 @@ func closed(hits []uint64, end uint64, err error, g Range) ([]uint64, uint64, er
 	return hits, end, nil
 }
 
-// maxSame is how many leaves with the same first bytes of their hashes a look-up tells.
+// maxSame bounds the leaves with the same first bytes of their hashes that a look-up returns.
 const maxSame = 16
 
-// ByHash finds the leaves that may have a hash; the seal's where it may be a block's. end is up to which leaf the index goes. The error
-// wraps ErrDamaged.
+// ByHash finds the leaves that may have a hash. For the hash of a block it finds the block's seal. The index ends
+// before the leaf end. The error wraps ErrDamaged.
 func (x *Index) ByHash(h chain.Hash) (hits []uint64, end uint64, err error) {
 	tag := hashTag(h)
 	g := Range{To: ^uint64(0), Limit: maxSame}

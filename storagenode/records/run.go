@@ -20,7 +20,7 @@ type run struct {
 	file *os.File
 }
 
-// openRun opens a file and looks at its header and its length. The error wraps ErrDamaged or
+// openRun opens a file and checks its header and its length. The error wraps ErrDamaged or
 // durable.ErrNewerFormat, or is the disk's.
 func openRun(path string) (*run, error) {
 	f, err := durable.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW, 0)
@@ -53,7 +53,7 @@ func readHead(f *os.File) (h head, err error) {
 	return h, err
 }
 
-// leaves is how many leaves the run spans.
+// leaves returns the number of leaves that the run covers.
 func (r *run) leaves() uint64 { return r.end - r.first }
 
 // cursor reads the entries of one section of a run, chunk by chunk. It belongs to one goroutine.
@@ -63,7 +63,7 @@ type cursor struct {
 	count uint32
 
 	buf   [chunkSize]byte
-	chunk int64 // that buf holds, -1 for none
+	chunk int64 // the one in buf, -1 for none
 }
 
 func (c *cursor) open(r *run, section int) {
@@ -73,7 +73,7 @@ func (c *cursor) open(r *run, section int) {
 	}
 }
 
-// entry reads the entry of a number below count. The error wraps ErrDamaged, whatever kept it from being read.
+// entry reads an entry by its number, which must be below count. Any error wraps ErrDamaged.
 func (c *cursor) entry(i uint32) (entry, error) {
 	chunk := int64(i) / perChunk
 	if chunk != c.chunk {
@@ -93,13 +93,14 @@ func (c *cursor) load(chunk int64) error {
 	}
 	body := data[:len(data)-4]
 	if durable.Checksum(body) != binary.BigEndian.Uint32(data[len(body):]) {
-		return fmt.Errorf("%w: wrong checksum of chunk %d of the section at %d in %s", ErrDamaged, chunk, c.at, c.run.path)
+		return fmt.Errorf("%w: the checksum of chunk %d of the section at %d in %s is wrong",
+			ErrDamaged, chunk, c.at, c.run.path)
 	}
 	c.chunk = chunk
 	return nil
 }
 
-// search finds the first entry that is not before e; count where there is none.
+// search finds the first entry that is not before e; count if there is none.
 func (c *cursor) search(e entry) (i uint32, err error) {
 	n := sort.Search(int(c.count), func(i int) bool {
 		if err != nil {
@@ -112,10 +113,14 @@ func (c *cursor) search(e entry) (i uint32, err error) {
 	return uint32(n), err
 }
 
-// check reads the whole run: sums, and that entries ascend.
+// check reads the whole run. It checks the checksums and the order of the entries.
 func (r *run) check() error {
-	if h, err := readHead(r.file); err != nil || h != r.head {
-		return fmt.Errorf("%w: the header of %s: %w", ErrDamaged, r.path, errors.Join(errors.New("it is not the one that was written"), err))
+	h, err := readHead(r.file)
+	if err == nil && h != r.head {
+		err = errors.New("it is not the one that was written")
+	}
+	if err != nil {
+		return fmt.Errorf("%w: the header of %s: %w", ErrDamaged, r.path, err)
 	}
 	mine, err := r.file.Stat()
 	if err != nil {
@@ -142,16 +147,16 @@ func (r *run) check() error {
 	return nil
 }
 
-// newSuffix marks a file that is not whole yet.
+// newSuffix marks a file that is not complete yet.
 const newSuffix = ".new"
 
-// sectionSource gives a section's entries in order; ok is false behind the last.
+// sectionSource returns a section's entries in order; ok is false after the last.
 type sectionSource func() (e entry, ok bool, err error)
 
-// writeRun writes a run's file and opens it. Each source must give as many entries as the head counts.
+// writeRun writes a run's file and opens it. Each source must return as many entries as the head says.
 func writeRun(dir string, h head, sources [sections]sectionSource) (*run, error) {
 	path := runPath(dir, &h)
-	if err := durable.MkdirAll(dir); err != nil { // somebody may have removed it
+	if err := durable.MkdirAll(dir); err != nil { // it may have been removed
 		return nil, err
 	}
 	f, err := durable.OpenFile(path+newSuffix, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
@@ -196,7 +201,7 @@ func writeSection(w io.Writer, count uint32, next sectionSource) error {
 	return nil
 }
 
-// mergeRuns makes one run of some that follow each other.
+// mergeRuns merges consecutive runs into one.
 func mergeRuns(dir string, runs []*run) (*run, error) {
 	last := runs[len(runs)-1]
 	h := head{from: runs[0].from, to: last.to, first: runs[0].first, end: last.end, last: last.last}
@@ -213,7 +218,7 @@ func mergeRuns(dir string, runs []*run) (*run, error) {
 	return writeRun(dir, h, sources)
 }
 
-// merge gives the entries of one section of some runs in order.
+// merge returns the entries of one section of several runs in order.
 type merge struct {
 	section int
 	runs    []merging
@@ -223,9 +228,9 @@ type merge struct {
 // merging is one of the runs that are merged.
 type merging struct {
 	cursor cursor
-	shift  uint32 // added to places, which are counted from the first run's first leaf then
+	shift  uint32 // added to places, so that they count from the first run's first leaf
 	at     uint32
-	entry  entry // the next, where ok
+	entry  entry // the next, if ok
 	ok     bool
 }
 

@@ -5,11 +5,11 @@ import (
 	"slices"
 )
 
-// perBucket is how many entries come into a bucket on average.
+// perBucket is the average number of entries in a bucket.
 const perBucket = 8
 
-// sorted sorts entries; it may use their memory. Tags are hashes for the most part, so that their first bits say nearly where an entry
-// belongs: that halves the time of making an index, most of which is sorting.
+// sorted sorts entries; it may use their memory. Most tags are hashes, so their first bits give the approximate
+// position of an entry. That halves the time to build an index, most of which is sorting.
 func sorted(list []entry) []entry {
 	if len(list) < 4*perBucket || slices.IsSortedFunc(list, entry.compare) {
 		slices.SortFunc(list, entry.compare)

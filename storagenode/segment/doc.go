@@ -1,13 +1,13 @@
-// Package segment is the file format of a storage node's blocks: append-only files, each of consecutive blocks.
+// Package segment is the file format of a storage node's blocks: append-only files of consecutive blocks.
 //
 // A file is named after its first block, 20 decimal digits and ".seg". All integers are big endian:
 //
-//	file   magic "CSSG" ‖ version u8 = 1 ‖ 0 0 0 ‖ first block u64 ‖ CRC-32C u32 of the 16 bytes before ‖ frames
+//	file   magic "CSSG" ‖ version u8 = 1 ‖ 0 0 0 ‖ first block u64 ‖ CRC-32C u32 of all before ‖ frames
 //	frame  length u32 ‖ CRC-32C u32 of the block ‖ block
 //
-// The block's bytes are those of package chain, payloads as they are. Frames stand one right behind the other. The
-// checksum finds rot and torn writes; whether a block is the right one is for chain.Verifier.
+// A block's bytes are those of package chain, payloads included. Frames follow each other without a gap. The checksum
+// finds bit rot and torn writes. Whether a block is the right one is for chain.Verifier to decide.
 //
-// A process killed in the middle of an append leaves a torn tail: bytes behind the last whole frame. Bytes that do not fit
-// before a whole frame are damage. This package tells what it finds; what to do about it is up to the storage node.
+// A process that is killed during an append leaves a torn tail: bytes after the last whole frame. Bytes that are not a
+// frame and precede a whole one are damage. This package reports what it finds. The storage node decides what to do.
 package segment

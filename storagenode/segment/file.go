@@ -11,8 +11,8 @@ import (
 	"github.com/chainstore/chainstore/internal/durable"
 )
 
-// File is what a storage node needs of a file. Reads may run while a write does. After a failed write or sync the file must
-// not be written again.
+// File is a file of a storage node. Reads may run beside a write. After a failed write or sync the file must not be
+// written again.
 type File interface {
 	io.ReaderAt
 	io.WriterAt
@@ -26,8 +26,8 @@ type File interface {
 // OpenFunc opens a file as os.OpenFile does, mode 0600.
 type OpenFunc func(path string, flag int) (File, error)
 
-// OpenFile is the [OpenFunc] of the real file system. The error wraps [durable.ErrNotFile] where something else than
-// a file is there.
+// OpenFile is the [OpenFunc] of the real file system. The error wraps [durable.ErrNotFile] if the path holds
+// something that is not a file.
 func OpenFile(path string, flag int) (File, error) {
 	f, err := durable.OpenFile(path, flag, 0o600)
 	if err != nil {
@@ -58,8 +58,8 @@ func (f osFile) DataSync() error {
 	return err
 }
 
-// DropCache has the kernel forget what it holds of a part of the file, so that the next read comes from the disk; length 0
-// is all from the offset on. What is not written back yet stays.
+// DropCache drops the page cache of a part of the file, so that the next read comes from the disk. A length of 0 means
+// everything from the offset on. Pages that are not written back yet stay.
 func (f osFile) DropCache(offset, length int64) error {
 	raw, err := f.SyscallConn()
 	if err != nil {

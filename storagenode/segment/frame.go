@@ -9,7 +9,7 @@ import (
 	"github.com/chainstore/chainstore/internal/durable"
 )
 
-// Frames walks over the frames of a file, the first that [Frames.Next] finds at a given offset. It belongs to one goroutine.
+// Frames iterates over the frames of a file, from an offset on. It belongs to one goroutine.
 type Frames struct {
 	file   io.ReaderAt
 	size   int64 // of the file
@@ -18,21 +18,21 @@ type Frames struct {
 	buf    []byte
 }
 
-// Frame is a frame as it stands in a file.
+// Frame is a frame as it is in a file.
 type Frame struct {
 	Offset int64  // of the frame's first byte
-	Block  []byte // nil where Err is not; good until the next call of Next
+	Block  []byte // nil if Err is not; valid until the next call of Next
 	Length uint32 // of the block
-	Err    error  // wraps durable.ErrDamaged: the bytes do not fit the checksum, the frame behind it may
+	Err    error  // wraps durable.ErrDamaged: the bytes do not fit the checksum; the next frame may be good
 }
 
-// NewFrames starts at an offset of a file of that size.
+// NewFrames returns the frames of a file of that size, from an offset on.
 func NewFrames(file io.ReaderAt, offset, size int64) *Frames {
 	return &Frames{file: file, offset: offset, size: size}
 }
 
-// Next reads the next frame. The error is io.EOF where the file ends behind a whole frame, and wraps [durable.ErrDamaged] where
-// the bytes from [Frames.Offset] on cannot hold a frame: a torn tail, or damage from which the next frame cannot be
+// Next reads the next frame. The error is io.EOF if the file ends after a whole frame. It wraps [durable.ErrDamaged] if
+// the bytes from [Frames.Offset] on cannot hold a frame: a torn tail, or damage after which the next frame cannot be
 // found. Any other error is the disk's.
 func (f *Frames) Next() (Frame, error) {
 	left := f.size - f.offset
@@ -40,14 +40,15 @@ func (f *Frames) Next() (Frame, error) {
 		return Frame{}, io.EOF
 	}
 	if left < FrameHeader {
-		return Frame{}, fmt.Errorf("%w: %d bytes at offset %d are too few for a frame", durable.ErrDamaged, left, f.offset)
+		return Frame{}, fmt.Errorf("%w: %d bytes at offset %d are too few for a frame",
+			durable.ErrDamaged, left, f.offset)
 	}
 	if _, err := f.file.ReadAt(f.small[:], f.offset); err != nil {
 		return Frame{}, err
 	}
 	length := binary.BigEndian.Uint32(f.small[:])
 	if length < minBlock || int64(length) > left-FrameHeader {
-		return Frame{}, fmt.Errorf("%w: no frame of %d bytes can stand at offset %d, where %d are left",
+		return Frame{}, fmt.Errorf("%w: a frame of %d bytes does not fit at offset %d, %d are left",
 			durable.ErrDamaged, length, f.offset, left)
 	}
 	f.buf = slices.Grow(f.buf[:0], int(length))[:length]
@@ -57,17 +58,18 @@ func (f *Frames) Next() (Frame, error) {
 	frame := Frame{Offset: f.offset, Block: f.buf, Length: length}
 	if want := binary.BigEndian.Uint32(f.small[4:]); durable.Checksum(f.buf) != want {
 		frame.Block = nil
-		frame.Err = fmt.Errorf("%w: the frame of %d bytes at offset %d has the wrong checksum", durable.ErrDamaged, length, f.offset)
+		frame.Err = fmt.Errorf("%w: the frame of %d bytes at offset %d has the wrong checksum",
+			durable.ErrDamaged, length, f.offset)
 	}
 	f.offset += FrameHeader + int64(length)
 	return frame, nil
 }
 
-// Offset is where the next frame is looked for.
+// Offset returns the offset of the next frame.
 func (f *Frames) Offset() int64 { return f.offset }
 
-// ReadFrame reads the block of length bytes in the frame at an offset into fresh memory. The error wraps [durable.ErrDamaged]
-// where no frame of that length stands there or the checksum does not fit.
+// ReadFrame reads the block of length bytes in the frame at an offset into new memory. The error wraps
+// [durable.ErrDamaged] if no frame of that length is there or the checksum does not fit.
 func ReadFrame(file io.ReaderAt, offset int64, length uint32) ([]byte, error) {
 	frame, err := ReadFrameInto(nil, file, offset, length)
 	if err != nil {
@@ -76,8 +78,8 @@ func ReadFrame(file io.ReaderAt, offset int64, length uint32) ([]byte, error) {
 	return frame[FrameHeader:], nil
 }
 
-// ReadFrameInto is ReadFrame into buf, which it grows where it must. It returns the whole frame, and buf in any case to be used
-// again.
+// ReadFrameInto is ReadFrame into buf, which grows if it must. It returns the whole frame, and in any case the
+// memory, to be used again.
 func ReadFrameInto(buf []byte, file io.ReaderAt, offset int64, length uint32) ([]byte, error) {
 	size := FrameHeader + int(length)
 	frame := slices.Grow(buf[:0], size)[:size]
@@ -89,20 +91,22 @@ func ReadFrameInto(buf []byte, file io.ReaderAt, offset int64, length uint32) ([
 	}
 	block := frame[FrameHeader:]
 	if got := binary.BigEndian.Uint32(frame); got != length {
-		return frame, fmt.Errorf("%w: the frame at offset %d has length %d, not %d", durable.ErrDamaged, offset, got, length)
+		return frame, fmt.Errorf("%w: the frame at offset %d has length %d, not %d",
+			durable.ErrDamaged, offset, got, length)
 	}
 	if durable.Checksum(block) != binary.BigEndian.Uint32(frame[4:]) {
-		return frame, fmt.Errorf("%w: the frame of %d bytes at offset %d has the wrong checksum", durable.ErrDamaged, length, offset)
+		return frame, fmt.Errorf("%w: the frame of %d bytes at offset %d has the wrong checksum",
+			durable.ErrDamaged, length, offset)
 	}
 	return frame, nil
 }
 
-// AppendFrame adds the frame of a block to dst.
+// AppendFrame appends the frame of a block to dst.
 func AppendFrame(dst, block []byte) []byte {
 	dst = binary.BigEndian.AppendUint32(dst, uint32(len(block)))
 	dst = binary.BigEndian.AppendUint32(dst, durable.Checksum(block))
 	return append(dst, block...)
 }
 
-// SetLength writes the length into a frame again, where it was damaged. The checksum stays as it is.
+// SetLength restores the length in a frame where it was damaged. The checksum stays as it is.
 func SetLength(frame []byte, length uint32) { binary.BigEndian.PutUint32(frame, length) }

@@ -20,7 +20,7 @@ type Writer struct {
 	small [FrameHeader]byte
 }
 
-// Create makes the segment whose first block has that number, which must not be there yet, and syncs it and its folder.
+// Create creates the segment whose first block has that number, and syncs it and its folder. The file must not exist.
 func Create(open OpenFunc, dir string, first uint64) (*Writer, error) {
 	path := filepath.Join(dir, Name(first))
 	f, err := open(path, os.O_RDWR|os.O_CREATE|os.O_EXCL)
@@ -44,7 +44,8 @@ func (w *Writer) begin(dir string, first uint64) error {
 	return durable.SyncDir(dir)
 }
 
-// Begin makes a file at a path with the header of a segment, not synced; what stood there is gone. It returns its size.
+// Begin creates a file with the header of a segment at a path, or truncates the one there. It syncs nothing. It returns
+// the size of the file.
 func Begin(open OpenFunc, path string, first uint64) (File, int64, error) {
 	f, err := open(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
 	if err != nil {
@@ -56,7 +57,7 @@ func Begin(open OpenFunc, path string, first uint64) (File, int64, error) {
 	return f, HeaderSize, nil
 }
 
-// RestoreHeader writes the header of a segment again, where it was damaged, and syncs it.
+// RestoreHeader writes the header of a segment again and syncs it.
 func RestoreHeader(open OpenFunc, path string, first uint64) error {
 	f, err := open(path, os.O_RDWR)
 	if err != nil {
@@ -68,7 +69,7 @@ func RestoreHeader(open OpenFunc, path string, first uint64) error {
 	return errors.Join(err, f.Close())
 }
 
-// Continue opens a segment to append behind its first size bytes, which is all that it may hold.
+// Continue opens a segment to append to it. Its size must be as given.
 func Continue(open OpenFunc, dir string, first uint64, size int64) (*Writer, error) {
 	path := filepath.Join(dir, Name(first))
 	f, err := open(path, os.O_RDWR)
@@ -112,7 +113,7 @@ func (w *Writer) Write(block []byte) (offset int64, err error) {
 	return offset, nil
 }
 
-// Sync makes durable what was written.
+// Sync makes what was written durable.
 func (w *Writer) Sync() error {
 	if err := w.file.DataSync(); err != nil {
 		return fmt.Errorf("sync %s: %w", w.path, err)
@@ -120,7 +121,7 @@ func (w *Writer) Sync() error {
 	return nil
 }
 
-// Stat tells of the open file, wherever its name points now.
+// Stat describes the open file, wherever its path points now.
 func (w *Writer) Stat() (os.FileInfo, error) { return w.file.Stat() }
 
 // First is the number of the segment's first block.
@@ -129,5 +130,5 @@ func (w *Writer) First() uint64 { return w.first }
 // Size is the size of the file in bytes.
 func (w *Writer) Size() int64 { return w.size }
 
-// Close closes the file; all that was appended is synced already.
+// Close closes the file without syncing it.
 func (w *Writer) Close() error { return w.file.Close() }

@@ -16,14 +16,17 @@ type Builder struct {
 	rows [maxLevels][]chain.Hash          // scratch of Append
 }
 
-// Size is the number of leaves.
+// Size returns the number of leaves.
 func (b *Builder) Size() uint64 { return b.size }
 
-// Append adds leaf hashes to the tree and hands out each run of hashes that this adds to a stored level: level is 0 for
-// the leaves, 1 for the roots of 16 leaves and so on, first the place of the run's first hash in its level. The run is
-// good until the call returns. subtrees are the roots of the tiles of leaves that are full now, as [chain.Verifier.Subtrees] tells
-// them; they are computed where it is nil. After an error of emit the builder must not be used again.
-func (b *Builder) Append(leaves, subtrees []chain.Hash, emit func(level int, first uint64, run []chain.Hash) error) error {
+// Append adds leaf hashes to the tree and passes each run of hashes that this adds to a stored level to emit. level
+// is 0 for the leaves, 1 for the roots of 16 leaves and so on; first is the position of the run's first hash in its
+// level. The run is valid until emit returns. subtrees are the roots of the tiles of leaves that are full now, as
+// [chain.Verifier.Subtrees] returns them; if nil, they are computed. After an error of emit the builder must not be
+// used again.
+func (b *Builder) Append(
+	leaves, subtrees []chain.Hash, emit func(level int, first uint64, run []chain.Hash) error,
+) error {
 	row := leaves
 	first := b.size
 	for level := 0; len(row) > 0 && level < maxLevels; level++ {
@@ -43,15 +46,14 @@ func (b *Builder) Append(leaves, subtrees []chain.Hash, emit func(level int, fir
 	return nil
 }
 
-// keep puts leaves behind the held ones as fold does, without the roots.
+// keep adds leaves to the open tile as fold does, without the roots.
 func (b *Builder) keep(held int, leaves []chain.Hash) {
 	rest := (held + len(leaves)) % tileWidth
 	n := min(rest, len(leaves))
 	copy(b.open[0][rest-n:], leaves[len(leaves)-n:])
 }
 
-// fold puts a row behind the held hashes of its level's open tile, returns the roots of the tiles that are full now,
-// and keeps the rest.
+// fold adds a row to its level's open tile, returns the roots of the tiles that are full now, and keeps the rest.
 func (b *Builder) fold(level, held int, row []chain.Hash) []chain.Hash {
 	roots := b.rows[level][:0]
 	open := &b.open[level]
@@ -69,7 +71,7 @@ func (b *Builder) fold(level, held int, row []chain.Hash) []chain.Hash {
 	return roots
 }
 
-// rootOf is the root over a full tile.
+// rootOf returns the root of a full tile.
 func rootOf(t *[tileWidth]chain.Hash) chain.Hash {
 	var half [tileWidth / 2]chain.Hash
 	for i := range half {

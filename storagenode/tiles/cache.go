@@ -5,8 +5,8 @@ import "sync/atomic"
 // cacheSlots bounds the cache: 2^13 tiles of about 1 KiB.
 const cacheSlots = 1 << 13
 
-// cache keeps full tiles, which never change. Each has one slot where it may stand; a tile of a higher level keeps its slot
-// against lower ones, because more paths run through it. No lock: a slot is replaced whole.
+// cache keeps full tiles, which never change. Each has one possible slot. A tile of a higher level is not replaced by
+// one of a lower level, because more paths run through it. There is no lock: a slot is replaced atomically.
 type cache struct {
 	slots [cacheSlots]atomic.Pointer[tile]
 }
@@ -16,7 +16,7 @@ func slotOf(level int, index uint64) uint64 {
 	return (index*maxLevels + uint64(level)) * 0x9e3779b97f4a7c15 >> (64 - 13)
 }
 
-// get is a tile that was read since the last correction, or nil. It must not be changed.
+// get returns a tile that was read since the last correction, or nil. It must not be changed.
 func (c *cache) get(level int, index, gen uint64) *tile {
 	t := c.slots[slotOf(level, index)].Load()
 	if t == nil || t.level != level || t.index != index || t.gen != gen {
@@ -25,8 +25,8 @@ func (c *cache) get(level int, index, gen uint64) *tile {
 	return t
 }
 
-// put takes a full tile, unless one of a higher level has its place, and reports whether it did: then it must not be
-// changed any more.
+// put adds a full tile, unless one of a higher level has its slot, and reports whether it did. The tile must not be
+// changed then.
 func (c *cache) put(t *tile) bool {
 	slot := &c.slots[slotOf(t.level, t.index)]
 	if old := slot.Load(); old != nil && old.level > t.level && old.gen == t.gen {

@@ -12,15 +12,15 @@ import (
 	"github.com/chainstore/chainstore/storagenode/segment"
 )
 
-// Fix writes hashes of a stored level again that are wrong in its file, and forgets all tiles in memory: the next reader reads
-// the files. They are not synced. It must not run beside Append.
+// Fix writes hashes of a stored level that are wrong in its file, and drops all tiles in memory: the next reader reads
+// the files. It does not sync. It must not run beside Append.
 func (s *Store) Fix(stored int, first uint64, run []chain.Hash) error {
 	err := s.write(stored, first, run)
 	s.gen.Add(1)
 	return err
 }
 
-// CheckHeader tells whether the header in the file of a stored level is good.
+// CheckHeader reports whether the header in the file of a stored level is good.
 func CheckHeader(f io.ReaderAt, stored int) bool {
 	got := make([]byte, headerSize)
 	_, err := f.ReadAt(got, 0)
@@ -36,7 +36,7 @@ func (s *Store) FixHeader(stored int) error {
 	return writeAll(f, header(stored))
 }
 
-// ReplacedOnDisk lists the stored levels whose file is not the one at its path any more: somebody removed or replaced that.
+// ReplacedOnDisk lists the stored levels whose file was removed or replaced at its path while it was open.
 func (s *Store) ReplacedOnDisk() ([]int, error) {
 	var list []int
 	for i := range s.files {
@@ -59,11 +59,11 @@ func (s *Store) ReplacedOnDisk() ([]int, error) {
 	return list, nil
 }
 
-// newSuffix marks a file that is being made anew.
+// newSuffix marks a file that is being written again.
 const newSuffix = ".new"
 
-// Return puts the file of a stored level at its path again, with what the open one holds, and goes on with that. It must not
-// run beside Append.
+// Return writes the content of a stored level's open file to its path again, and uses that file from then on. It must
+// not run beside Append.
 func (s *Store) Return(stored int) (err error) {
 	old := s.files[stored].Load()
 	tmp := path(s.dir, stored) + newSuffix
@@ -76,7 +76,7 @@ func (s *Store) Return(stored int) (err error) {
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(fmt.Errorf("make %s again: %w", path(s.dir, stored), err), f.Close())
+			err = errors.Join(fmt.Errorf("write %s again: %w", path(s.dir, stored), err), f.Close())
 		}
 	}()
 	if err := copyFile(f, old); err != nil {

@@ -8,8 +8,8 @@ import (
 	"github.com/chainstore/chainstore/chain"
 )
 
-// Reader reads nodes of the tree and keeps the tiles that it saw last, so that neighbours cost little. It belongs to one
-// goroutine. Get one from [Store.Reader] and give it back with [Reader.Release].
+// Reader reads nodes of the tree and keeps the tiles that it read last, so that neighbours cost little. It belongs to
+// one goroutine. [Store.Reader] returns one, and [Reader.Release] returns it to the pool.
 type Reader struct {
 	store  *Store
 	limit  uint64 // leaves that the files are known to hold
@@ -17,7 +17,7 @@ type Reader struct {
 	cached bool   // use the store's cache
 	raw    [tileBytes]byte
 	seen   [maxLevels][2]*tile // by stored level: the last tile beside a path, and the last at the tree's right edge
-	own    [maxLevels][2]*tile // memory to read tiles into that nobody else sees
+	own    [maxLevels][2]*tile // memory to read tiles into that is not shared
 }
 
 // tile holds the nodes of a tile and of the three levels between it and the next stored level: 16 ‖ 8 ‖ 4 ‖ 2 hashes.
@@ -25,11 +25,11 @@ type tile struct {
 	level int
 	index uint64
 	gen   uint64 // of the store before it was read
-	count int    // hashes of the lowest row; nodes above a hash that is missing are not set. 0 for an empty tile.
+	count int    // hashes of the lowest row; nodes above a missing hash are not set. 0 for an empty tile.
 	nodes [rowEnd]chain.Hash
 }
 
-// rowStart are the places of the rows in tile.nodes.
+// rowStart are the positions of the rows in tile.nodes.
 var rowStart = [tileHeight]int{0, 16, 24, 28}
 
 const rowEnd = 30
@@ -44,7 +44,7 @@ func (s *Store) Reader() *Reader {
 	}
 	for i := range r.seen {
 		for j := range r.seen[i] {
-			// A full tile never changes; one that was not full then may have grown.
+			// A full tile never changes. One that was not full may have grown.
 			if t := r.seen[i][j]; t != nil && t.count < tileWidth {
 				r.seen[i][j] = nil
 			}
@@ -53,14 +53,14 @@ func (s *Store) Reader() *Reader {
 	return r
 }
 
-// Release gives the reader back.
+// Release returns the reader to the pool.
 func (r *Reader) Release() { r.store.pool.Put(r) }
 
-// Path adds the inclusion path of a leaf in the tree of the first size leaves to dst (RFC 6962 section 2.1.1), and
-// returns the leaf's hash as it stands in the files. index < size must hold, and size be at most that of the store.
+// Path appends the inclusion path of a leaf in the tree of the first size leaves to dst (RFC 6962 section 2.1.1), and
+// returns the leaf's hash as it is in the files. index must be below size, and size at most that of the store.
 func (r *Reader) Path(dst []chain.Hash, index, size uint64) (path []chain.Hash, leaf chain.Hash, err error) {
 	if index >= size || size > r.limit {
-		return dst, leaf, fmt.Errorf("%w: leaf %d in a tree of %d, of %d that are here", ErrMissing, index, size, r.limit)
+		return dst, leaf, fmt.Errorf("%w: leaf %d in a tree of %d, the files have %d", ErrMissing, index, size, r.limit)
 	}
 	t, err := r.tile(0, index/tileWidth, false)
 	if err != nil {
@@ -89,7 +89,7 @@ func (r *Reader) Path(dst []chain.Hash, index, size uint64) (path []chain.Hash, 
 	return dst, leaf, nil
 }
 
-// edge is the hash over the leaves from start to the end of the tree of that size, fewer than what start is aligned to:
+// edge returns the hash over the leaves from start to the end of the tree of that size, fewer than start is aligned to:
 // a right child that is not complete.
 func (r *Reader) edge(start, size uint64) (chain.Hash, error) {
 	var h chain.Hash
@@ -111,7 +111,7 @@ func (r *Reader) edge(start, size uint64) (chain.Hash, error) {
 	return h, nil
 }
 
-// node is the root of the complete subtree number index of a level.
+// node returns the root of the complete subtree number index of a level.
 func (r *Reader) node(l int, index uint64) (chain.Hash, error) {
 	row := l % tileHeight
 	t, err := r.tile(l/tileHeight, index>>(tileHeight-row), true)
@@ -121,8 +121,8 @@ func (r *Reader) node(l int, index uint64) (chain.Hash, error) {
 	return t.nodes[rowStart[row]+int(index&(tileWidth>>row-1))], nil
 }
 
-// tile loads a tile; edge tells that it stands at the right edge of a tree that is asked for, as it will be again for
-// the same block.
+// tile loads a tile. edge means that it is at the right edge of the tree in question, which the next record of the same
+// block needs again.
 func (r *Reader) tile(stored int, index uint64, edge bool) (*tile, error) {
 	for _, t := range r.seen[stored] {
 		if t != nil && t.index == index {
@@ -156,7 +156,7 @@ func (r *Reader) tile(stored int, index uint64, edge bool) (*tile, error) {
 	t.fill()
 	r.seen[stored][slot] = t
 	if r.cached && t.count == tileWidth && (stored > 0 || edge) && r.store.cache.put(t) {
-		r.own[stored][slot] = nil // it is everybody's now
+		r.own[stored][slot] = nil // it is shared now
 	}
 	return t, nil
 }
@@ -172,7 +172,7 @@ func (t *tile) fill() {
 }
 
 // Tree reads the compact range of the first size leaves from the files, whatever the store's size. The error wraps
-// [ErrMissing] where the files are too short; that the hashes are right is for the caller to prove from a block's root.
+// [ErrMissing] if the files are too short. The caller must prove from a block's root that the hashes are right.
 func (s *Store) Tree(size uint64) (chain.Tree, error) {
 	r := &Reader{store: s, limit: size, gen: s.gen.Load()}
 	var nodes []chain.Hash

@@ -32,7 +32,8 @@ var (
 	ErrMismatch = errors.New("hashes of the tree do not fit the blocks")
 )
 
-// Store is the hashes of one tree. One goroutine at a time may call Reset, Append, Sync and Close; readers run beside it.
+// Store holds the hashes of one tree. One goroutine at a time may call Reset, Append, Sync and Close. Readers may run
+// beside it.
 type Store struct {
 	dir  string
 	open segment.OpenFunc
@@ -42,18 +43,18 @@ type Store struct {
 
 	size  atomic.Uint64                    // leaves that readers may ask for
 	files [maxLevels]atomic.Pointer[level] // by stored level
-	gen   atomic.Uint64                    // counts corrections: tiles that were read before the last one are not believed
+	gen   atomic.Uint64                    // counts corrections: tiles read before the last one are not used
 	cache cache
 	pool  sync.Pool // of *Reader
 
 	mu      sync.Mutex
-	retired []segment.File // that a correction replaced: a reader may still be at work in them
+	retired []segment.File // that a correction replaced; a reader may still use them
 }
 
 // level is the file of one stored level.
 type level struct{ segment.File }
 
-// path of the file of a stored level, in the folder dir.
+// path returns the path of a stored level's file in the folder dir.
 func path(dir string, stored int) string {
 	return filepath.Join(dir, fmt.Sprintf("%02d", tileHeight*stored))
 }
@@ -64,8 +65,8 @@ func header(stored int) []byte {
 	return h
 }
 
-// CheckVersion looks at the headers of all files in the folder and reports one that a newer ChainStore wrote: the error
-// wraps [durable.ErrNewerFormat] and names the file.
+// CheckVersion checks the headers of all files in the folder. The error wraps [durable.ErrNewerFormat] and names the
+// file, if a newer ChainStore wrote one.
 func CheckVersion(dir string) error {
 	for i := range maxLevels {
 		f, err := durable.OpenFile(path(dir, i), os.O_RDONLY|syscall.O_NOFOLLOW, 0)
@@ -87,14 +88,14 @@ func CheckVersion(dir string) error {
 	return nil
 }
 
-// OffsetOf is where a hash of a level stands in its file.
+// OffsetOf returns the offset of a hash in the file of its level.
 func OffsetOf(hash uint64) int64 { return headerSize + int64(hash)*chain.HashSize }
 
-// Complete is the number of hashes that a tree of size leaves has at a stored level, counted from 0 as [Builder.Append]
-// does.
+// Complete returns the number of hashes that a tree of size leaves has at a stored level, counted from 0 as in
+// [Builder.Append].
 func Complete(size uint64, level int) uint64 { return size >> (tileHeight * level) }
 
-// Paths are those of all files that a store may have in a folder, those that are being made included.
+// Paths lists all files that a store may have in a folder, unfinished ones included.
 func Paths(dir string) []string {
 	var list []string
 	for i := range maxLevels {
@@ -103,7 +104,7 @@ func Paths(dir string) []string {
 	return list
 }
 
-// Files opens the files of a folder to read, by stored level; nil where there is none.
+// Files opens the files of a folder to read, by stored level; nil for a missing one.
 func Files(dir string) ([]*os.File, error) {
 	list := make([]*os.File, maxLevels)
 	for i := range list {
@@ -128,8 +129,8 @@ func CloseFiles(files []*os.File) {
 	}
 }
 
-// Open opens the files of a folder. The store is empty until [Store.Reset] says how much of them is good. A file whose
-// header is not good is begun anew.
+// Open opens the files of a folder. The store is empty until [Store.Reset] sets how much of them is good. A file
+// whose header is not good is truncated and begun again.
 func Open(open segment.OpenFunc, dir string) (*Store, error) {
 	s := Empty(open, dir)
 	for i := range maxLevels {
@@ -143,14 +144,14 @@ func Open(open segment.OpenFunc, dir string) (*Store, error) {
 	return s, nil
 }
 
-// Empty is a store without any file open.
+// Empty returns a store without open files.
 func Empty(open segment.OpenFunc, dir string) *Store {
 	s := &Store{dir: dir, open: open}
 	s.pool.New = func() any { return &Reader{store: s} }
 	return s
 }
 
-// openLevel opens or makes the file of a stored level.
+// openLevel opens or creates the file of a stored level.
 func (s *Store) openLevel(i int) error {
 	f, err := s.open(path(s.dir, i), os.O_RDWR|os.O_CREATE)
 	if err != nil {
@@ -160,7 +161,7 @@ func (s *Store) openLevel(i int) error {
 	got := make([]byte, headerSize)
 	if _, err := f.ReadAt(got, 0); err != nil || string(got) != string(want) {
 		if err := errors.Join(f.Truncate(0), writeAll(f, want)); err != nil {
-			return errors.Join(fmt.Errorf("begin %s: %w", path(s.dir, i), err), f.Close())
+			return errors.Join(fmt.Errorf("create %s: %w", path(s.dir, i), err), f.Close())
 		}
 	}
 	s.files[i].Store(&level{f})
@@ -174,9 +175,8 @@ func writeAll(f segment.File, header []byte) error {
 	return nil
 }
 
-// Reset makes the store that of the first size leaves, whose hashes the files must hold: the error wraps [ErrMissing]
-// if they do not. Hashes behind them stay in the files until they are written over, where [Store.Tree] can still see
-// them.
+// Reset sets the size of the store. The files must hold the hashes of that many leaves: the error wraps [ErrMissing] if
+// they do not. Later hashes stay in the files until they are overwritten, and [Reader.Tree] can still read them.
 func (s *Store) Reset(size uint64) error {
 	var b Builder
 	b.size = size
@@ -198,11 +198,11 @@ func (s *Store) Reset(size uint64) error {
 	return nil
 }
 
-// Size is the number of leaves.
+// Size returns the number of leaves.
 func (s *Store) Size() uint64 { return s.size.Load() }
 
-// Append adds leaf hashes; subtrees are as for [Builder.Append]. They are not synced. After an error the store must not be appended to
-// again.
+// Append adds leaf hashes without syncing them; subtrees are as for [Builder.Append]. After an error nothing must be
+// appended any more.
 func (s *Store) Append(leaves, subtrees []chain.Hash) error {
 	if err := s.builder.Append(leaves, subtrees, s.write); err != nil {
 		return err
@@ -229,7 +229,7 @@ func (s *Store) write(stored int, first uint64, run []chain.Hash) error {
 	return nil
 }
 
-// Sync makes all that was appended durable.
+// Sync makes everything that was appended durable.
 func (s *Store) Sync() error {
 	for i := range s.files {
 		if f := s.files[i].Load(); f != nil {
@@ -241,7 +241,7 @@ func (s *Store) Sync() error {
 	return durable.SyncDir(s.dir)
 }
 
-// Close closes the files without syncing them. No reader may be at work.
+// Close closes the files without syncing them. No reader may be in use.
 func (s *Store) Close() error {
 	var errs []error
 	for i := range s.files {
@@ -258,15 +258,16 @@ func (s *Store) Close() error {
 	return errors.Join(errs...)
 }
 
-// read gets the first count hashes of a tile.
+// read reads the first count hashes of a tile.
 func (s *Store) read(stored int, tile uint64, count int, raw *[tileBytes]byte) error {
 	f := s.files[stored].Load()
 	if f == nil {
-		return fmt.Errorf("%w: there is no %s", ErrMissing, path(s.dir, stored))
+		return fmt.Errorf("%w: %s does not exist", ErrMissing, path(s.dir, stored))
 	}
 	if _, err := f.ReadAt(raw[:count*chain.HashSize], OffsetOf(tile*tileWidth)); err != nil {
 		if err == io.EOF {
-			return fmt.Errorf("%w: %s ends before hash %d", ErrMissing, path(s.dir, stored), tile*tileWidth+uint64(count))
+			return fmt.Errorf("%w: %s ends before hash %d",
+				ErrMissing, path(s.dir, stored), tile*tileWidth+uint64(count))
 		}
 		return fmt.Errorf("read %s: %w", path(s.dir, stored), err)
 	}
@@ -279,7 +280,7 @@ func decode(dst []chain.Hash, raw *[tileBytes]byte) {
 	}
 }
 
-// Leaves reads the hashes of count leaves from one on, and adds them to dst. They are as they stand on disk: nothing is proven.
+// Leaves appends the hashes of count leaves, from one on, to dst. They are as they are on disk: nothing is proven.
 func (s *Store) Leaves(dst []chain.Hash, first uint64, count int) ([]chain.Hash, error) {
 	raw, err := s.Row(make([]byte, 0, count*chain.HashSize), 0, first, count)
 	if err != nil {
@@ -291,12 +292,13 @@ func (s *Store) Leaves(dst []chain.Hash, first uint64, count int) ([]chain.Hash,
 	return dst, nil
 }
 
-// Row reads count hashes of a stored level from one on, and adds their bytes to dst: level is 0 for the leaves, 1 for the roots of 16
-// leaves and so on. They are as they stand on disk: nothing is proven. The error wraps [ErrMissing].
+// Row appends the bytes of count hashes of a stored level, from one on, to dst: level is 0 for the leaves, 1 for the
+// roots of 16 leaves and so on. They are as they are on disk: nothing is proven. The error wraps [ErrMissing].
 func (s *Store) Row(dst []byte, level int, first uint64, count int) ([]byte, error) {
 	f := s.files[level].Load()
 	if f == nil || first+uint64(count) > Complete(s.Size(), level) {
-		return dst, fmt.Errorf("%w: hashes %d to %d of level %d", ErrMissing, first, first+uint64(count), tileHeight*level)
+		return dst, fmt.Errorf("%w: hashes %d to %d of level %d",
+			ErrMissing, first, first+uint64(count), tileHeight*level)
 	}
 	start := len(dst)
 	dst = slices.Grow(dst, count*chain.HashSize)[:start+count*chain.HashSize]

@@ -96,7 +96,8 @@ func (p *Piece) Prove(last chain.Hash) error {
 		case h.Block != number:
 			return fmt.Errorf("%w: the header of block %d names block %d", wire.ErrBadBlock, number, h.Block)
 		case h.Hash() != last:
-			return fmt.Errorf("%w: the header of block %d hashes to %v, not %v", wire.ErrBadBlock, number, h.Hash(), last)
+			return fmt.Errorf("%w: the header of block %d hashes to %v, not %v",
+				wire.ErrBadBlock, number, h.Hash(), last)
 		case i > 0 && h.First != p.Headers[i-1].Size():
 			return fmt.Errorf("%w: the header of block %d names leaf %d as its first, not %d",
 				wire.ErrBadBlock, number, h.First, p.Headers[i-1].Size())
