@@ -28,7 +28,7 @@ func TestRandomFaults(t *testing.T) {
 		}
 	})
 	if appends > 0 {
-		c.dense = true
+		c.load.fast = true
 	}
 	began := time.Now()
 	l := c.startLoad(o)
@@ -99,7 +99,7 @@ func TestRandomDamage(t *testing.T) {
 		smallSegments(topology)
 		topology.CheckInterval = 2 * time.Second
 	}), newOracle()
-	c.harmed = true
+	c.expectDamage = true
 	l := c.startLoad(o)
 	l.more(6 * some)
 	c.awaitSegments(4)

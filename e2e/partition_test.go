@@ -11,7 +11,7 @@ import (
 // when the way is open again. Clients reach all masters meanwhile, the one that is cut off too.
 func TestLeaderCutOff(t *testing.T) {
 	c, topology := prepared(t, func(*devcluster.Topology) {})
-	c.harmed = true // a node that lags is invalid for a while
+	c.expectDamage = true // a node that lags is invalid for a while
 	c.net = newNetwork(t, &topology)
 	c.begin(topology)
 	o := newOracle()

@@ -362,7 +362,7 @@ func startFaulty(t *testing.T, seed uint64, change func(*devcluster.Topology)) (
 		s.faults = append(s.faults, slowLink())
 	}
 	c.link = &unreliable{inner: c.net.transport, random: rand.New(rand.NewPCG(seed, 4))}
-	c.harmed = true // a node that lags is invalid for a while
+	c.expectDamage = true // a node that lags is invalid for a while
 	c.program = altered(t, "clock")
 	s.faults = append(s.faults, clockFault())
 	disks := diskFaults()
