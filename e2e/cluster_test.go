@@ -76,9 +76,7 @@ func startWith(t *testing.T, change func(*devcluster.Topology)) *cluster {
 // prepared makes what a cluster needs that is not started yet.
 func prepared(t *testing.T, change func(*devcluster.Topology)) (*cluster, devcluster.Topology) {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("real processes take their time: none runs with -short")
-	}
+	needsTime(t, "real processes")
 	if _, before := parallel.LoadOrStore(t, true); !before {
 		t.Parallel()
 	}
@@ -236,7 +234,7 @@ func (c *cluster) cleanUp() {
 	if c.net != nil {
 		c.net.close()
 	}
-	if !c.t.Failed() && os.Getenv("CHAINSTORE_E2E_KEEP") == "" {
+	if !c.t.Failed() && !settings.keep {
 		if err := os.RemoveAll(c.dir); err != nil {
 			c.t.Error(err)
 		}

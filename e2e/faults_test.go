@@ -354,7 +354,7 @@ func startFaulty(t *testing.T, seed uint64, change func(*devcluster.Topology)) (
 	t.Helper()
 	c, topology := prepared(t, change)
 	s := &schedule{
-		c: c, random: rand.New(rand.NewPCG(seed, 1)), counts: map[string]int{}, faults: basicFaults(), clocks: os.Getenv(clockEnv),
+		c: c, random: rand.New(rand.NewPCG(seed, 1)), counts: map[string]int{}, faults: basicFaults(), clocks: scratch,
 	}
 	c.net = newNetwork(t, &topology)
 	s.faults = append(s.faults, networkFaults()...)
@@ -363,7 +363,7 @@ func startFaulty(t *testing.T, seed uint64, change func(*devcluster.Topology)) (
 	}
 	c.link = &unreliable{inner: c.net.transport, random: rand.New(rand.NewPCG(seed, 4))}
 	c.harmed = true // a node that lags is invalid for a while
-	c.program = variant(t, "clock", settableClock()...)
+	c.program = altered(t, "clock")
 	s.faults = append(s.faults, clockFault())
 	disks := diskFaults()
 	if s.small = mountSmall(t, topology, "1g", "master-3", "storage-3"); len(s.small) > 0 {

@@ -5,11 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"sync"
-	"testing"
 	"time"
 
 	"github.com/chainstore/chainstore/client"
@@ -53,7 +50,7 @@ func (c *cluster) startLoad(o *oracle) *load {
 	c.t.Helper()
 	l := &load{c: c, o: o, dense: c.dense, ending: make(chan struct{})}
 	c.t.Cleanup(l.end)
-	times := loadTimes(c.t)
+	times := settings.load
 	for i := range times * (singleWriters + batchWriters) {
 		w := &writer{
 			load: l, number: i, name: fmt.Sprintf("w%d-%d", i, o.count()),
@@ -86,20 +83,6 @@ func (c *cluster) startLoad(o *oracle) *load {
 		l.workers.Go(func() { l.read(cl, random) })
 	}
 	return l
-}
-
-// loadTimes is CHAINSTORE_LOAD: how many times the load is put on.
-func loadTimes(t *testing.T) int {
-	t.Helper()
-	v := os.Getenv("CHAINSTORE_LOAD")
-	if v == "" {
-		return 1
-	}
-	times, err := strconv.Atoi(v)
-	if err != nil || times < 1 || times > 100 {
-		t.Fatalf("CHAINSTORE_LOAD=%s is not a number from 1 to 100", v)
-	}
-	return times
 }
 
 // rotated is a list that begins with another of its elements.

@@ -22,9 +22,7 @@ const silence = 300 * time.Millisecond
 func eachNetwork(t *testing.T, test func(*testing.T, *network, devcluster.Topology)) {
 	for name, make := range map[string]func(*testing.T, *devcluster.Topology) *network{"netns": newNamespaceNetwork, "proxy": newProxyNetwork} {
 		t.Run(name, func(t *testing.T) {
-			if testing.Short() {
-				t.Skip("no network faults with -short")
-			}
+			needsTime(t, "network faults")
 			if err := haveNamespaces(); name == "netns" && err != nil {
 				t.Skipf("no network namespaces: %v", err)
 			}
@@ -180,9 +178,7 @@ func TestSlowWays(t *testing.T) {
 
 // TestNamespacesBetweenRoles: in namespaces a cut lies between two roles alone, and no new connection comes about over one, whichever way.
 func TestNamespacesBetweenRoles(t *testing.T) {
-	if testing.Short() {
-		t.Skip("no network faults with -short")
-	}
+	needsTime(t, "network faults")
 	if err := haveNamespaces(); err != nil {
 		t.Skipf("no network namespaces: %v", err)
 	}
@@ -227,9 +223,7 @@ func TestNamespacesBetweenRoles(t *testing.T) {
 
 // TestLeftoverNamespaces: what a test left behind that was killed is removed, what belongs to one that runs stays.
 func TestLeftoverNamespaces(t *testing.T) {
-	if testing.Short() {
-		t.Skip("no network faults with -short")
-	}
+	needsTime(t, "network faults")
 	if err := haveNamespaces(); err != nil {
 		t.Skipf("no network namespaces: %v", err)
 	}

@@ -5,10 +5,8 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
 	"os/exec"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -17,14 +15,11 @@ import (
 	"github.com/chainstore/chainstore/internal/devcluster"
 )
 
-// defaultSoak is how long the random tests go on where CHAINSTORE_SOAK does not say.
-const defaultSoak = 12 * time.Second
-
 // TestRandomFaults injects what a seeded schedule says, until the time is over and, where they are asked for, so many faults were injected and
 // so many appends acknowledged (CHAINSTORE_FAULTS, CHAINSTORE_APPENDS).
 func TestRandomFaults(t *testing.T) {
-	soak, seed := schedulesOf(t)
-	faults, appends := numberOf(t, "CHAINSTORE_FAULTS"), numberOf(t, "CHAINSTORE_APPENDS")
+	logSettings(t)
+	soak, seed, faults, appends := settings.soak, settings.seed, settings.faults, settings.appends
 	o := newOracle()
 	c, s := startFaulty(t, seed, func(topology *devcluster.Topology) {
 		if appends > 0 { // many records: blocks and segments of an ordinary size
@@ -58,20 +53,6 @@ func TestRandomFaults(t *testing.T) {
 	c.verify(o)
 }
 
-// numberOf is a number from the environment, 0 where there is none.
-func numberOf(t *testing.T, name string) int {
-	t.Helper()
-	v := os.Getenv(name)
-	if v == "" {
-		return 0
-	}
-	n, err := strconv.Atoi(v)
-	if err != nil || n < 0 {
-		t.Fatalf("%s=%s is no number", name, v)
-	}
-	return n
-}
-
 // report tells what was done, and how long nobody had an acknowledgement.
 func (s *schedule) report(o *oracle, seed uint64, took time.Duration) {
 	o.mu.Lock()
@@ -103,29 +84,17 @@ func (s *schedule) report(o *oracle, seed uint64, took time.Duration) {
 		len(o.acks), len(o.order), at(0.5), at(0.99), at(0.999), at(1))
 }
 
-// schedulesOf says for how long a random schedule goes on, and by which seed.
-func schedulesOf(t *testing.T) (soak time.Duration, seed uint64) {
+// logSettings logs how to repeat a random schedule.
+func logSettings(t *testing.T) {
 	t.Helper()
-	soak, seed = defaultSoak, uint64(time.Now().UnixNano())
-	var err error
-	if v := os.Getenv("CHAINSTORE_SOAK"); v != "" {
-		if soak, err = time.ParseDuration(v); err != nil {
-			t.Fatalf("CHAINSTORE_SOAK: %v", err)
-		}
-	}
-	if v := os.Getenv("CHAINSTORE_SEED"); v != "" {
-		if seed, err = strconv.ParseUint(v, 10, 64); err != nil {
-			t.Fatalf("CHAINSTORE_SEED: %v", err)
-		}
-	}
-	t.Logf("CHAINSTORE_SEED=%d CHAINSTORE_SOAK=%v CHAINSTORE_LOAD=%d", seed, soak, loadTimes(t))
-	return soak, seed
+	t.Logf("CHAINSTORE_SEED=%d CHAINSTORE_SOAK=%v CHAINSTORE_LOAD=%d", settings.seed, settings.soak, settings.load)
 }
 
 // TestRandomDamage does random damage to the files of one storage node after the other, while a schedule kills, stops and halts whatever it
 // says, the damaged node and its sender among them. Checks go by their own schedule; nobody helps.
 func TestRandomDamage(t *testing.T) {
-	soak, seed := schedulesOf(t)
+	logSettings(t)
+	soak, seed := settings.soak, settings.seed
 	c, o := startWith(t, func(topology *devcluster.Topology) {
 		smallSegments(topology)
 		topology.CheckInterval = 2 * time.Second

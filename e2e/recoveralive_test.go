@@ -231,7 +231,7 @@ func (c *cluster) appendThrough(urls []string) *oldSide {
 // at its first contact, and no leader that it leaves behind acknowledges anything.
 func TestRecoverDuringAPartition(t *testing.T) {
 	c, topology := prepared(t, func(topology *devcluster.Topology) { topology.Masters = 5 })
-	c.withQuickRecovery()
+	c.program = altered(c.t, "quick-recovery")
 	c.harmed = true
 	c.net = newNetwork(t, &topology)
 	c.begin(topology)
@@ -368,7 +368,7 @@ func (c *cluster) tryRecover(role string, args []string) (string, error) {
 // acknowledged is where it was, and what the copy's master put in its place is in the storage nodes' quarantine.
 func TestUndoRecovery(t *testing.T) {
 	c, topology := prepared(t, func(*devcluster.Topology) {})
-	c.withQuickRecovery()
+	c.program = altered(c.t, "quick-recovery")
 	c.harmed = true
 	c.begin(topology)
 	o := newOracle()

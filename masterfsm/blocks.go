@@ -108,7 +108,7 @@ func (c *Mined) apply(s *State) (any, error) {
 	}
 	s.boundaries = append(s.boundaries, Boundary{Height: s.head.Height, Hash: hash, Size: tree.Size(), Root: tree.Root()})
 	s.prepare()
-	s.settle()
+	s.advanceStored()
 	return nil, nil
 }
 
@@ -126,19 +126,19 @@ func (s *State) replace(b *heldBlock) { s.held[b.number-s.heldFrom()] = b }
 func (c *Acknowledge) apply(s *State) (any, error) {
 	s.tick(c.Time)
 	for _, n := range c.Nodes {
-		if node := s.storage(n.ID); node != nil && node.Whole && node.Version == n.Version && n.Height <= s.head.Height {
+		if node := s.storage(n.ID); node != nil && node.CountsAsCopy && node.Version == n.Version && n.Height <= s.head.Height {
 			node.Height = max(node.Height, n.Height)
 		}
 	}
-	s.settle()
+	s.advanceStored()
 	return nil, nil
 }
 
-// settle draws the conclusions from the nodes' heights: which blocks are stored, and which bodies the masters need no longer.
+// advanceStored draws the conclusions from the nodes' heights: which blocks are stored, and which bodies the masters need no longer.
 // A body goes when Replicas nodes have it and every whole node has it too; past RetainBytes the slow node is left behind,
 // which makes it Invalid.
-func (s *State) settle() {
-	s.reckon()
+func (s *State) advanceStored() {
+	s.recomputeDerived()
 	stored := max(s.stored, s.replicated())
 	for _, b := range s.held {
 		if b.number >= s.stored && b.number < stored {
@@ -152,7 +152,7 @@ func (s *State) settle() {
 
 	slowest := s.stored
 	for i := range s.storages {
-		if n := &s.storages[i]; n.Whole {
+		if n := &s.storages[i]; n.CountsAsCopy {
 			slowest = min(slowest, n.Height)
 		}
 	}
@@ -167,14 +167,14 @@ func (s *State) settle() {
 	}
 	behind := false
 	for i := range s.storages {
-		if n := &s.storages[i]; n.Whole && n.Height < s.heldFrom() {
+		if n := &s.storages[i]; n.CountsAsCopy && n.Height < s.heldFrom() {
 			s.leaveRepair(n)
-			n.Sound, behind = false, true
+			n.OnGroupChain, behind = false, true
 			n.move(Invalid, s.cause(wire.CodeLeftBehind, nil), s.now)
 		}
 	}
 	if drop > 0 || behind {
-		s.reckon()
+		s.recomputeDerived()
 	}
 }
 
@@ -197,7 +197,7 @@ func (s *State) advanceCheckpoint() {
 func (s *State) replicated() uint64 {
 	var heights []uint64
 	for i := range s.storages {
-		if s.storages[i].Whole {
+		if s.storages[i].CountsAsCopy {
 			heights = append(heights, s.storages[i].Height)
 		}
 	}
@@ -211,121 +211,4 @@ func ReplicatedHeight(heights []uint64, replicas int) uint64 {
 		return 0
 	}
 	return slices.Sorted(slices.Values(heights))[len(heights)-replicas]
-}
-
-// heldFrom is the number of the first block that the masters hold.
-func (s *State) heldFrom() uint64 {
-	if len(s.held) == 0 {
-		return s.open.number
-	}
-	return s.held[0].number
-}
-
-func (s *State) heldAt(number uint64) *heldBlock {
-	from := s.heldFrom()
-	if number < from || number-from >= uint64(len(s.held)) {
-		return nil
-	}
-	return s.held[number-from]
-}
-
-// Block is a mined block that the masters hold.
-func (s *State) Block(number uint64) (chain.Block, bool) {
-	b := s.heldAt(number)
-	if b == nil || !b.mined {
-		return chain.Block{}, false
-	}
-	return b.block, true
-}
-
-// Found tells what the table knows of a position.
-type Found uint8
-
-const (
-	// FoundNothing: the position is not given out yet.
-	FoundNothing Found = iota
-	// FoundRecord: the masters hold the record.
-	FoundRecord
-	// FoundElsewhere: the block was stored and dropped; storage nodes have it, the offset unchecked.
-	FoundElsewhere
-	// FoundBeyond: the block is known and has fewer records, for good.
-	FoundBeyond
-	// FoundSeal: the leaf index is that of a seal.
-	FoundSeal
-)
-
-// Position is where a record stands.
-type Position struct {
-	Block  uint64
-	Offset uint32
-	Index  uint64
-}
-
-// Record looks for the record at an offset of a block. The encoded record is returned where the masters hold it; it may be
-// kept and must not be changed. header is nil as long as the block is not mined.
-func (s *State) Record(block uint64, offset uint32) (found Found, at Position, encoded []byte, header *chain.Header) {
-	at = Position{Block: block, Offset: offset}
-	switch {
-	case block < s.heldFrom():
-		return FoundElsewhere, at, nil, nil
-	case block > s.open.number:
-		return FoundNothing, at, nil, nil
-	case block == s.open.number:
-		if int(offset) >= len(s.open.ends) {
-			return FoundNothing, at, nil, nil
-		}
-		at.Index = s.open.first + uint64(offset)
-		return FoundRecord, at, encodedAt(s.open.ends, s.open.records, offset), nil
-	}
-	b := s.heldAt(block)
-	at.Index = b.first + uint64(offset)
-	if b.mined {
-		if offset >= b.block.Header.Count {
-			return FoundBeyond, at, nil, nil
-		}
-		header := b.block.Header
-		return FoundRecord, at, b.block.Encoded(offset), &header
-	}
-	if int(offset) >= len(b.ends) {
-		return FoundBeyond, at, nil, nil
-	}
-	return FoundRecord, at, encodedAt(b.ends, b.records, offset), nil
-}
-
-// Locate finds the position of a leaf index. FoundElsewhere means that a storage node must tell the block.
-func (s *State) Locate(index uint64) (Found, Position) {
-	if index >= s.open.first {
-		offset := index - s.open.first
-		if offset >= uint64(len(s.open.ends)) {
-			return FoundNothing, Position{}
-		}
-		return FoundRecord, Position{Block: s.open.number, Offset: uint32(offset), Index: index}
-	}
-	for i := len(s.held) - 1; i >= 0; i-- {
-		b := s.held[i]
-		if index < b.first {
-			continue
-		}
-		offset := index - b.first
-		if offset >= b.count() {
-			return FoundSeal, Position{Block: b.number, Index: index}
-		}
-		return FoundRecord, Position{Block: b.number, Offset: uint32(offset), Index: index}
-	}
-	return FoundElsewhere, Position{Index: index}
-}
-
-func (b *heldBlock) count() uint64 {
-	if b.mined {
-		return uint64(b.block.Header.Count)
-	}
-	return uint64(len(b.ends))
-}
-
-func encodedAt(ends []uint32, records []byte, offset uint32) []byte {
-	start := uint32(0)
-	if offset > 0 {
-		start = ends[offset-1]
-	}
-	return records[start:ends[offset]:ends[offset]]
 }

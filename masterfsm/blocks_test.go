@@ -192,7 +192,7 @@ func TestOnlyNodesThatKeepTheirBlocksCount(t *testing.T) {
 				want = 2
 			}
 			b.is("b", c.state, want)
-			if c.state.Keeps() != c.keeps || b.Stored() != want || b.heldFrom() != want {
+			if c.state.RetainsBlocks() != c.keeps || b.Stored() != want || b.heldFrom() != want {
 				t.Errorf("stored %d, held from %d", b.Stored(), b.heldFrom())
 			}
 		})

@@ -92,7 +92,7 @@ func TestCodesFromLevelTwo(t *testing.T) {
 		t.Errorf("snapshot version %d", version)
 	}
 	var codes []string
-	for _, e := range b.Story().Events {
+	for _, e := range b.IntegrityLog().Events {
 		codes = append(codes, e.Cause.Code)
 		for _, f := range e.Findings {
 			if f.Detail != "" {
@@ -113,14 +113,14 @@ func TestCodesFromLevelTwo(t *testing.T) {
 		t.Errorf("checks are due for %q and %q", a, c)
 	}
 	damaged := Cause{Code: wire.CodeDamaged, Args: wire.Args{"blocks": uint64(3), "ranges": ranges(1, 2, 4, 6)}}
-	if got := b.Story().Events[1].Cause; !reflect.DeepEqual(got, damaged) || got.Text() != "damaged: blocks 1, 4 to 5" {
+	if got := b.IntegrityLog().Events[1].Cause; !reflect.DeepEqual(got, damaged) || got.Text() != "damaged: blocks 1, 4 to 5" {
 		t.Errorf("%+v: %s", got, got.Text())
 	}
-	if failed := b.Story().Events[2].Cause.Text(); failed != "ended early: the sender died" {
+	if failed := b.IntegrityLog().Events[2].Cause.Text(); failed != "ended early: the sender died" {
 		t.Errorf("%s", failed)
 	}
 	back := restored(t, b.State)
-	if !reflect.DeepEqual(back.Story(), b.Story()) || !reflect.DeepEqual(back.Storages(), b.Storages()) {
+	if !reflect.DeepEqual(back.IntegrityLog(), b.IntegrityLog()) || !reflect.DeepEqual(back.Storages(), b.Storages()) {
 		t.Error("the causes are other ones after a snapshot")
 	}
 }
@@ -128,11 +128,11 @@ func TestCodesFromLevelTwo(t *testing.T) {
 // A sentence that is in the state when the group reaches level 2 stays, on a master that was restored meanwhile too.
 func TestRaiseKeepsSentences(t *testing.T) {
 	a := eventful(t, LevelIdentities)
-	before := a.Story().Events
+	before := a.IntegrityLog().Events
 	b := &table{t: t, State: restored(t, a.State), seq: a.seq}
 	for _, x := range []*table{a, b} {
 		x.ok(&RaiseLevel{Level: LevelCodes, Time: x.now})
-		for i, e := range x.Story().Events {
+		for i, e := range x.IntegrityLog().Events {
 			if e.Cause.Code != wire.CodeText || e.Cause.Text() != before[i].Cause.Text() {
 				t.Errorf("%+v, was %+v", e, before[i])
 			}
@@ -142,7 +142,7 @@ func TestRaiseKeepsSentences(t *testing.T) {
 	if !bytes.Equal(snapshotBytes(t, a.State), snapshotBytes(t, b.State)) {
 		t.Error("the states differ")
 	}
-	if last := a.Story().Events[len(before)].Cause; last.Code != wire.CodeDamaged {
+	if last := a.IntegrityLog().Events[len(before)].Cause; last.Code != wire.CodeDamaged {
 		t.Errorf("%+v", last)
 	}
 }
@@ -206,8 +206,8 @@ func checkCauses(t testing.TB, s *State) {
 	for i := range s.storages {
 		causes = append(causes, s.storages[i].Cause, s.storages[i].Due)
 	}
-	for i := range s.story.Events {
-		causes = append(causes, s.story.Events[i].Cause)
+	for i := range s.integrity.Events {
+		causes = append(causes, s.integrity.Events[i].Cause)
 	}
 	for _, c := range causes {
 		at := slices.IndexFunc(wire.Codes, func(known wire.Code) bool { return known.Name == c.Code })

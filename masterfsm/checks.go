@@ -59,7 +59,7 @@ func (c *Suspect) apply(s *State) (any, error) {
 	s.tick(c.Time)
 	if n.Due.IsZero() {
 		n.Due = c.Cause
-		s.tell(Event{Kind: EventSuspect, Node: n.ID, URL: n.URL, Cause: c.Cause})
+		s.recordEvent(Event{Kind: EventSuspect, Node: n.ID, URL: n.URL, Cause: c.Cause})
 	}
 	copied := *n
 	return &copied, nil
@@ -108,7 +108,7 @@ func (c *BeginCheck) apply(s *State) (any, error) {
 	s.tick(c.Time)
 	n.move(Validating, n.Due, s.now)
 	n.Target = target
-	s.settle()
+	s.advanceStored()
 	copied := *n
 	return &copied, nil
 }
@@ -146,22 +146,22 @@ func (c *EndCheck) apply(s *State) (any, error) {
 		} else {
 			n.move(Valid, Cause{}, s.now)
 		}
-		s.settle()
+		s.advanceStored()
 		return nil, nil
 	}
 	n.Checked, n.Due = s.now, Cause{}
-	n.Unchecked, n.Sound = c.Unchecked, !c.Strange
+	n.Unchecked, n.OnGroupChain = c.Unchecked, !c.Strange
 	// A node does not name again what a person confirmed as lost.
-	confirmed := chain.CommonRanges(n.Bad, s.story.Confirmed)
+	confirmed := chain.CommonRanges(n.Bad, s.integrity.Confirmed)
 	n.Bad = c.Bad
 	for _, r := range confirmed {
 		n.Bad = chain.AddRange(n.Bad, r)
 	}
-	s.story.Totals.Checks++
-	s.story.Totals.CheckedBytes += c.Bytes
+	s.integrity.Totals.Checks++
+	s.integrity.Totals.CheckedBytes += c.Bytes
 	if c.Tiles > 0 {
-		s.story.Totals.BadTiles += c.Tiles
-		s.tell(Event{Kind: EventTiles, Node: n.ID, URL: n.URL, Blocks: target.Height,
+		s.integrity.Totals.BadTiles += c.Tiles
+		s.recordEvent(Event{Kind: EventTiles, Node: n.ID, URL: n.URL, Blocks: target.Height,
 			Cause: s.cause(wire.CodeTilesRewritten, wire.Args{"count": c.Tiles})})
 	}
 	bad := s.unrepaired(n)
@@ -171,13 +171,13 @@ func (c *EndCheck) apply(s *State) (any, error) {
 		n.move(Invalid, s.failedCheck(n, bad), s.now)
 	}
 	if len(c.Findings) > 0 || n.State == Invalid {
-		s.story.Totals.BadBlocks += chain.CountBlocks(bad)
-		s.tell(Event{
+		s.integrity.Totals.BadBlocks += chain.CountBlocks(bad)
+		s.recordEvent(Event{
 			Kind: EventFinding, Node: n.ID, URL: n.URL, Findings: c.Findings, Ranges: bad, Blocks: chain.CountBlocks(bad),
 			Bytes: c.Bytes, Millis: c.Millis, Cause: n.Cause,
 		})
 	}
-	s.settle()
+	s.advanceStored()
 	return nil, nil
 }
 

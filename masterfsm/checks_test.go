@@ -64,7 +64,7 @@ func TestCheckAndRepair(t *testing.T) {
 		Bad: ranges(3, 4), Findings: []chain.Finding{{Block: 3, What: chain.WrongPayload, Detail: "record 1"}}, Bytes: 100, Millis: 9,
 	})
 	b.is("b", Invalid, 6)
-	if n := b.storage("b"); n.Whole || n.Cause.Text() != "damaged: block 3" || n.Checked != b.now {
+	if n := b.storage("b"); n.CountsAsCopy || n.Cause.Text() != "damaged: block 3" || n.Checked != b.now {
 		t.Errorf("%+v", n)
 	}
 	began := b.ok(&BeginRepair{
@@ -79,10 +79,10 @@ func TestCheckAndRepair(t *testing.T) {
 	})
 	b.is("b", Valid, 6)
 	b.is("c", Valid, 6)
-	if n := b.storage("b"); n.Ticket != "" || n.Peer != "" || n.Missing != nil || n.Target != (Target{}) || !n.Whole {
+	if n := b.storage("b"); n.Ticket != "" || n.Peer != "" || n.Missing != nil || n.Target != (Target{}) || !n.CountsAsCopy {
 		t.Errorf("%+v", n)
 	}
-	story := b.Story()
+	story := b.IntegrityLog()
 	want := Totals{Checks: 2, CheckedBytes: 200, BadBlocks: 1, Repairs: 1, RepairedBlocks: 1, RepairedBytes: 50}
 	if story.Totals != want || len(story.Events) != 2 {
 		t.Errorf("%+v", story)
@@ -145,7 +145,7 @@ func TestFailedRepair(t *testing.T) {
 	b.repair("a", "b", EndRepair{Failed: TextCause("the sender died"), Bad: ranges(4, 5)})
 	b.is("a", Invalid, 6)
 	b.is("b", Valid, 6)
-	if n := b.storage("a"); n.Whole || !reflect.DeepEqual(n.Bad, ranges(4, 5)) || b.Story().Totals.FailedRepairs != 1 {
+	if n := b.storage("a"); n.CountsAsCopy || !reflect.DeepEqual(n.Bad, ranges(4, 5)) || b.IntegrityLog().Totals.FailedRepairs != 1 {
 		t.Errorf("%+v", n)
 	}
 	b.repair("a", "c", EndRepair{Bad: ranges(4, 5)}) // c did not have it either
@@ -162,14 +162,14 @@ func TestLostBlocks(t *testing.T) {
 	b.refused(&ConfirmLost{Block: 2, Time: b.now + 99}, wire.ErrNotLost)
 	b.check("a", EndCheck{Bad: ranges(2, 3)})
 	b.check("b", EndCheck{Bad: ranges(2, 3, 5, 6)})
-	if len(b.Story().Lost) != 0 {
-		t.Fatalf("%+v", b.Story().Lost)
+	if len(b.IntegrityLog().Lost) != 0 {
+		t.Fatalf("%+v", b.IntegrityLog().Lost)
 	}
 	b.ok(&RemoveStorage{ID: "c", Force: true, Time: b.now}) // the last that had it
-	if lost := b.Story().Lost; !reflect.DeepEqual(lost, ranges(2, 3)) {
+	if lost := b.IntegrityLog().Lost; !reflect.DeepEqual(lost, ranges(2, 3)) {
 		t.Fatalf("%+v", lost)
 	}
-	if !b.storage("a").Whole || b.storage("b").Whole {
+	if !b.storage("a").CountsAsCopy || b.storage("b").CountsAsCopy {
 		t.Fatalf("%+v", b.Storages())
 	}
 	b.repair("b", "a", EndRepair{Bad: ranges(2, 3)})
@@ -197,7 +197,7 @@ func TestLostBlocks(t *testing.T) {
 		t.Errorf("%+v", b.storage("a"))
 	}
 	kinds := []EventKind{}
-	for _, e := range b.Story().Events {
+	for _, e := range b.IntegrityLog().Events {
 		kinds = append(kinds, e.Kind)
 	}
 	want := []EventKind{EventFinding, EventFinding, EventRemoved, EventLost, EventRepair, EventConfirmed, EventFinding}
@@ -206,7 +206,7 @@ func TestLostBlocks(t *testing.T) {
 	}
 	// A node that may have it is there again: it is not lost any more, and no longer confirmed.
 	b.node("d", 7)
-	if s := b.Story(); len(s.Lost) != 0 || len(s.Confirmed) != 0 || s.Events[len(s.Events)-1].Kind != EventFound {
+	if s := b.IntegrityLog(); len(s.Lost) != 0 || len(s.Confirmed) != 0 || s.Events[len(s.Events)-1].Kind != EventFound {
 		t.Errorf("%+v", s)
 	}
 	b.is("b", Invalid, 7)
@@ -218,13 +218,13 @@ func TestRegistrationKeepsWhatIsKnown(t *testing.T) {
 	b.check("a", EndCheck{Bad: ranges(2, 3)})
 	b.node("a", 6)
 	b.is("a", Invalid, 6)
-	if n := b.storage("a"); n.Cause.Text() != "damaged: block 2" || !n.Sound {
+	if n := b.storage("a"); n.Cause.Text() != "damaged: block 2" || !n.OnGroupChain {
 		t.Errorf("%+v", n)
 	}
 	// A node that comes back with less tells of it.
 	b.node("b", 4)
 	b.is("b", Invalid, 4)
-	e := b.Story().Events
+	e := b.IntegrityLog().Events
 	if f := e[len(e)-1]; f.Kind != EventFinding || f.Node != "b" || f.Findings[0].What != chain.WrongShort || f.Findings[0].Block != 4 {
 		t.Errorf("%+v", f)
 	}
@@ -235,7 +235,7 @@ func TestRegistrationKeepsWhatIsKnown(t *testing.T) {
 		t.Errorf("%+v", n)
 	}
 	b.check("c", EndCheck{Tiles: 2})
-	if n := b.storage("c"); !n.Due.IsZero() || b.Story().Totals.BadTiles != 2 {
+	if n := b.storage("c"); !n.Due.IsZero() || b.IntegrityLog().Totals.BadTiles != 2 {
 		t.Errorf("%+v", n)
 	}
 }
@@ -261,7 +261,7 @@ func TestRestartsWithinARepair(t *testing.T) {
 	b.ok(&Register{Role: RoleStorage, ID: "z", URL: b.storage("b").URL, Time: b.now})
 	b.is("a", Receiving, 6)
 	b.ok(&Invalidate{ID: "a", Version: b.storage("a").Version, Cause: TextCause("another chain"), Time: b.now})
-	if b.storage("a").Sound || b.storage("a").Peer != "" {
+	if b.storage("a").OnGroupChain || b.storage("a").Peer != "" {
 		t.Errorf("%+v", b.storage("a"))
 	}
 	// The receiver goes: its sender is free.
@@ -282,8 +282,8 @@ func TestSuspectIsDueOnce(t *testing.T) {
 	b.refused(&Suspect{ID: "a", Cause: TextCause(strings.Repeat("x", maxText+1)), Time: b.now + 99}, ErrBadCommand)
 	b.ok(&Suspect{ID: "a", Cause: TextCause("it answered wrong"), Time: b.now})
 	b.ok(&Suspect{ID: "a", Cause: TextCause("it answered wrong again"), Time: b.now})
-	if b.storage("a").Due.Text() != "it answered wrong" || len(b.Story().Events) != 1 {
-		t.Errorf("%+v, %+v", b.storage("a"), b.Story().Events)
+	if b.storage("a").Due.Text() != "it answered wrong" || len(b.IntegrityLog().Events) != 1 {
+		t.Errorf("%+v, %+v", b.storage("a"), b.IntegrityLog().Events)
 	}
 }
 
@@ -302,12 +302,12 @@ func TestStoryIsBounded(t *testing.T) {
 		})
 		b.repair("a", "b", EndRepair{})
 	}
-	e := b.Story().Events
+	e := b.IntegrityLog().Events
 	if len(e) != maxEvents || e[0].Number != maxEvents || len(e[0].Findings) != maxEventFindings || len(e[0].Ranges) != maxEventRanges {
 		t.Errorf("%d events, the first %+v", len(e), e[0])
 	}
 	back := restored(t, b.State)
-	if !reflect.DeepEqual(back.Story(), b.Story()) {
+	if !reflect.DeepEqual(back.IntegrityLog(), b.IntegrityLog()) {
 		t.Error("the story is another one after a snapshot")
 	}
 }

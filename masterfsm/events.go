@@ -49,8 +49,8 @@ type Totals struct {
 	RepairedBytes  uint64 `json:"repaired_bytes"`
 }
 
-// Story is what became of the cluster's integrity: bounded, so old events go.
-type Story struct {
+// IntegrityLog is what became of the cluster's integrity: bounded, so old events go.
+type IntegrityLog struct {
 	Events    []Event       `json:"events"`    // the newest last
 	Next      uint64        `json:"next"`      // number of the next event
 	Lost      []chain.Range `json:"lost"`      // blocks that no node has and the masters do not hold
@@ -68,25 +68,25 @@ const (
 	maxRemoved       = 1024
 )
 
-// Story returns a copy of the story.
-func (s *State) Story() Story {
-	story := s.story
-	story.Events = slices.Clone(s.story.Events)
+// IntegrityLog returns a copy of the story.
+func (s *State) IntegrityLog() IntegrityLog {
+	story := s.integrity
+	story.Events = slices.Clone(s.integrity.Events)
 	return story
 }
 
-// tell adds an event to the story.
-func (s *State) tell(e Event) {
-	e.Number, e.Time = s.story.Next, s.now
+// recordEvent adds an event to the story.
+func (s *State) recordEvent(e Event) {
+	e.Number, e.Time = s.integrity.Next, s.now
 	if len(e.Findings) > maxEventFindings {
 		e.Findings = slices.Clone(e.Findings[:maxEventFindings])
 	}
 	if len(e.Ranges) > maxEventRanges {
 		e.Ranges = slices.Clone(e.Ranges[:maxEventRanges])
 	}
-	s.story.Next++
-	if len(s.story.Events) == maxEvents {
-		s.story.Events = s.story.Events[1:] // never moved within the array: a snapshot may share it
+	s.integrity.Next++
+	if len(s.integrity.Events) == maxEvents {
+		s.integrity.Events = s.integrity.Events[1:] // never moved within the array: a snapshot may share it
 	}
-	s.story.Events = append(s.story.Events, e)
+	s.integrity.Events = append(s.integrity.Events, e)
 }

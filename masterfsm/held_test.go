@@ -8,7 +8,7 @@ import (
 // TestSpans holds spans against Record and Locate, from every leaf on, while blocks are open, cut, mined and dropped.
 func TestSpans(t *testing.T) {
 	b := newTable(t, smallSettings())
-	if spans := b.Spans(0); len(spans) != 0 || b.HeldLeaf() != 0 {
+	if spans := b.HeldBlocks(0); len(spans) != 0 || b.HeldLeaf() != 0 {
 		t.Errorf("of an empty table: %+v, from %d", spans, b.HeldLeaf())
 	}
 	check := func() {
@@ -17,8 +17,8 @@ func TestSpans(t *testing.T) {
 		for leaf := uint64(0); leaf < b.NextIndex()+3; leaf++ {
 			// Every record from the leaf on that the masters hold is in the spans, in order.
 			next := max(leaf, held)
-			for _, s := range b.Spans(leaf) {
-				one, ok := b.Span(s.Block)
+			for _, s := range b.HeldBlocks(leaf) {
+				one, ok := b.HeldBlock(s.Block)
 				if !ok || one.First != s.First || one.Count() != s.Count() || (one.Header == nil) != (s.Header == nil) {
 					t.Fatalf("block %d: %+v and %+v", s.Block, one, s)
 				}
@@ -59,7 +59,7 @@ func TestSpans(t *testing.T) {
 	if b.HeldLeaf() == 0 {
 		t.Error("no block was dropped")
 	}
-	if _, ok := b.Span(0); ok {
+	if _, ok := b.HeldBlock(0); ok {
 		t.Error("block 0 is still there")
 	}
 	hash := b.Boundary().Hash

@@ -356,8 +356,8 @@ func checkWorkers(t testing.TB, s *State) {
 			t.Fatalf("storage node %q at %s, version %d, behind %q", n.ID, n.URL, n.Version, last)
 		}
 		last, urls[n.URL] = n.ID, true
-		if n.Whole != s.whole(n) || n.Whole && !n.Sound {
-			t.Fatalf("%s is %s, whole %v, sound %v", n.ID, n.State, n.Whole, n.Sound)
+		if n.CountsAsCopy != s.countsAsCopy(n) || n.CountsAsCopy && !n.OnGroupChain {
+			t.Fatalf("%s is %s, whole %v, sound %v", n.ID, n.State, n.CountsAsCopy, n.OnGroupChain)
 		}
 		if err := checkRanges(n.Bad); err != nil {
 			t.Fatal(err)
@@ -373,7 +373,7 @@ func checkWorkers(t testing.TB, s *State) {
 				t.Fatalf("%s sends to %q, which is %+v", n.ID, n.Peer, r)
 			}
 		}
-		if n.Whole && (n.Height > s.head.Height || n.Height < s.heldFrom()) {
+		if n.CountsAsCopy && (n.Height > s.head.Height || n.Height < s.heldFrom()) {
 			t.Fatalf("%s is %s at %d; held are the blocks from %d to %d", n.ID, n.State, n.Height, s.heldFrom(), s.head.Height)
 		}
 	}

@@ -13,46 +13,46 @@ func (s *State) Lost(block uint64) (lost, confirmed bool) {
 	holds := func(list []chain.Range) bool {
 		return slices.ContainsFunc(list, func(r chain.Range) bool { return r.Holds(block) })
 	}
-	return holds(s.story.Lost), holds(s.story.Confirmed)
+	return holds(s.integrity.Lost), holds(s.integrity.Confirmed)
 }
 
 // unrepaired are the bad blocks of a node that nobody has confirmed as lost.
 func (s *State) unrepaired(n *Storage) []chain.Range {
-	return chain.CutRanges(n.Bad, s.story.Confirmed)
+	return chain.CutRanges(n.Bad, s.integrity.Confirmed)
 }
 
-// whole says whether a node counts as a copy of all that it acknowledged: it is in a state that keeps its blocks, or all that it
+// countsAsCopy says whether a node counts as a copy of all that it acknowledged: it is in a state that keeps its blocks, or all that it
 // lacks is lost everywhere, so that no repair can help it and the cluster must go on with it.
-func (s *State) whole(n *Storage) bool {
-	return n.State.Keeps() ||
-		n.State == Invalid && n.Sound && n.Unchecked == 0 && len(n.Bad) > 0 && len(chain.CutRanges(n.Bad, s.story.Lost)) == 0
+func (s *State) countsAsCopy(n *Storage) bool {
+	return n.State.RetainsBlocks() ||
+		n.State == Invalid && n.OnGroupChain && n.Unchecked == 0 && len(n.Bad) > 0 && len(chain.CutRanges(n.Bad, s.integrity.Lost)) == 0
 }
 
-// reckon draws the conclusions from what the nodes lack: which blocks are lost, and which nodes are whole.
-func (s *State) reckon() {
-	if lost := s.lost(); !slices.Equal(lost, s.story.Lost) {
-		if gone := chain.CutRanges(lost, s.story.Lost); len(gone) > 0 {
-			s.tell(Event{
+// recomputeDerived draws the conclusions from what the nodes lack: which blocks are lost, and which nodes are whole.
+func (s *State) recomputeDerived() {
+	if lost := s.lost(); !slices.Equal(lost, s.integrity.Lost) {
+		if gone := chain.CutRanges(lost, s.integrity.Lost); len(gone) > 0 {
+			s.recordEvent(Event{
 				Kind: EventLost, Ranges: gone, Blocks: chain.CountBlocks(gone),
 				Cause: s.cause(wire.CodeBlocksLost, s.aboutBlocks(gone)),
 			})
 		}
-		if found := chain.CutRanges(s.story.Lost, lost); len(found) > 0 {
-			s.tell(Event{
+		if found := chain.CutRanges(s.integrity.Lost, lost); len(found) > 0 {
+			s.recordEvent(Event{
 				Kind: EventFound, Ranges: found, Blocks: chain.CountBlocks(found),
 				Cause: s.cause(wire.CodeBlocksFound, s.aboutBlocks(found)),
 			})
-			s.story.Confirmed = chain.CutRanges(s.story.Confirmed, found)
+			s.integrity.Confirmed = chain.CutRanges(s.integrity.Confirmed, found)
 			for i := range s.storages { // they were Valid because nobody could have had it
 				if n := &s.storages[i]; n.State == Valid && len(s.unrepaired(n)) > 0 {
 					n.move(Invalid, s.damaged(s.unrepaired(n)), s.now)
 				}
 			}
 		}
-		s.story.Lost = lost
+		s.integrity.Lost = lost
 	}
 	for i := range s.storages {
-		s.storages[i].Whole = s.whole(&s.storages[i])
+		s.storages[i].CountsAsCopy = s.countsAsCopy(&s.storages[i])
 	}
 }
 
@@ -90,24 +90,24 @@ type ConfirmLost struct {
 
 func (c *ConfirmLost) apply(s *State) (any, error) {
 	one := chain.Range{From: c.Block, To: c.Block + 1}
-	if len(chain.CommonRanges(s.story.Lost, []chain.Range{one})) == 0 {
+	if len(chain.CommonRanges(s.integrity.Lost, []chain.Range{one})) == 0 {
 		return nil, fmt.Errorf("%w: block %d", wire.ErrNotLost, c.Block)
 	}
 	s.tick(c.Time)
-	if len(chain.CutRanges([]chain.Range{one}, s.story.Confirmed)) == 0 {
+	if len(chain.CutRanges([]chain.Range{one}, s.integrity.Confirmed)) == 0 {
 		return nil, nil // it was confirmed before
 	}
-	s.story.Confirmed = chain.AddRange(s.story.Confirmed, one)
-	s.tell(Event{
+	s.integrity.Confirmed = chain.AddRange(s.integrity.Confirmed, one)
+	s.recordEvent(Event{
 		Kind: EventConfirmed, Ranges: []chain.Range{one}, Blocks: 1,
 		Cause: s.cause(wire.CodeLossConfirmed, wire.Args{"block": c.Block}),
 	})
 	for i := range s.storages {
 		n := &s.storages[i]
-		if n.State == Invalid && n.Whole && len(s.unrepaired(n)) == 0 {
+		if n.State == Invalid && n.CountsAsCopy && len(s.unrepaired(n)) == 0 {
 			n.move(Valid, Cause{}, s.now)
 		}
 	}
-	s.settle()
+	s.advanceStored()
 	return nil, nil
 }

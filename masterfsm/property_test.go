@@ -72,7 +72,7 @@ func TestRandomCommands(t *testing.T) {
 			all.add(s)
 		})
 	}
-	// Over all seeds, not in each: some settle early on settings under which next to nothing is taken, and those count too.
+	// Over all seeds, not in each: some advanceStored early on settings under which next to nothing is taken, and those count too.
 	if all.runs == seeds && !all.enough() {
 		t.Errorf("too little happened in %d seeds: %+v", seeds, all)
 	}
@@ -390,7 +390,7 @@ func (s *simulation) checkProgress(before View) {
 	if now.Stored > before.Stored {
 		copies := 0
 		for _, n := range now.Storages {
-			if n.Whole && n.Height >= now.Stored {
+			if n.CountsAsCopy && n.Height >= now.Stored {
 				copies++
 			}
 		}

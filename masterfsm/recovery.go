@@ -38,7 +38,7 @@ type Recovered struct {
 func (s *State) OnStorage() uint64 {
 	on := s.stored
 	for i := range s.storages {
-		if n := &s.storages[i]; n.Sound && n.Height <= s.head.Height {
+		if n := &s.storages[i]; n.OnGroupChain && n.Height <= s.head.Height {
 			on = max(on, n.Height)
 		}
 	}
@@ -251,7 +251,7 @@ func (r *Recovery) Finish(stored uint64, nodes []NodeHeight) (Recovered, error) 
 	}
 	s.floor = s.head.Height
 	s.prepare()
-	s.settle()
+	s.advanceStored()
 	return r.done, nil
 }
 

@@ -70,8 +70,8 @@ func (c *BeginRepair) apply(s *State) (any, error) {
 	}
 	if c.Keep < n.Height && len(chain.CommonRanges(n.Bad, []chain.Range{{From: c.Keep, To: n.Height}})) == 0 {
 		other := chain.Range{From: c.Keep, To: n.Height} // no check has told of it
-		s.story.Totals.BadBlocks += other.Len()
-		s.tell(Event{
+		s.integrity.Totals.BadBlocks += other.Len()
+		s.recordEvent(Event{
 			Kind: EventFinding, Node: n.ID, URL: n.URL, Ranges: []chain.Range{other}, Blocks: other.Len(), Cause: n.Cause,
 			Findings: []chain.Finding{{
 				Block: c.Keep, What: chain.WrongChain,
@@ -82,7 +82,7 @@ func (c *BeginRepair) apply(s *State) (any, error) {
 	n.move(Receiving, n.Cause, s.now)
 	n.Peer, n.Ticket, n.Keep, n.Missing = c.Sender, c.Ticket, c.Keep, c.Missing
 	n.Target = Target{Height: s.head.Height, Hash: s.head.Hash}
-	s.settle()
+	s.advanceStored()
 	copied := *n
 	return &copied, nil
 }
@@ -109,16 +109,16 @@ func (c *EndRepair) apply(s *State) (any, error) {
 	n.Bad, n.Unchecked = c.Bad, c.Unchecked
 	s.leaveRepair(n)
 	if !c.Failed.IsZero() {
-		n.Sound = n.Sound && !cut
+		n.OnGroupChain = n.OnGroupChain && !cut
 		n.move(Invalid, was, s.now)
-		s.story.Totals.FailedRepairs++
+		s.integrity.Totals.FailedRepairs++
 	} else {
 		n.Height = c.Height
 		s.enter(n, c.Hash)
-		s.story.Totals.Repairs++
+		s.integrity.Totals.Repairs++
 	}
-	s.story.Totals.RepairedBlocks += c.Blocks
-	s.story.Totals.RepairedBytes += c.Bytes
+	s.integrity.Totals.RepairedBlocks += c.Blocks
+	s.integrity.Totals.RepairedBytes += c.Bytes
 	cause := was
 	switch {
 	case !c.Failed.IsZero():
@@ -127,12 +127,12 @@ func (c *EndRepair) apply(s *State) (any, error) {
 		cause = c.Changed
 	}
 	if source != "" || !c.Failed.IsZero() {
-		s.tell(Event{
+		s.recordEvent(Event{
 			Kind: EventRepair, Node: n.ID, URL: n.URL, Source: source, Ranges: missing, Blocks: c.Blocks, Bytes: c.Bytes,
 			Millis: took, Cause: cause,
 		})
 	}
-	s.settle()
+	s.advanceStored()
 	return nil, nil
 }
 
@@ -155,7 +155,7 @@ func (s *State) leaveRepair(n *Storage) {
 // enter puts a node of n.Height blocks, the last of that hash, into the state that it deserves.
 func (s *State) enter(n *Storage, hash chain.Hash) {
 	state, cause := s.judge(n.Height, hash)
-	n.Sound = state == Valid
+	n.OnGroupChain = state == Valid
 	n.Bad = chain.CommonRanges(n.Bad, []chain.Range{{To: n.Height}})
 	switch bad := s.unrepaired(n); {
 	case state != Valid:

@@ -54,29 +54,29 @@ var ErrSnapshot = errors.New("snapshot cannot be read")
 
 // image is the part of a state that is small.
 type image struct {
-	Group      Group      `json:"group"`
-	Level      uint64     `json:"level,omitempty"`
-	Term       Term       `json:"term"`
-	Settings   Settings   `json:"settings"`
-	Now        uint64     `json:"now"`
-	Age        uint64     `json:"age"`   // of the keys' clock, milliseconds
-	Begun      uint64     `json:"begun"` // the age at which the term began
-	Head       []byte     `json:"head"`  // as chain.Head.AppendTo writes it
-	Boundaries []Boundary `json:"boundaries"`
-	Stored     uint64     `json:"stored"`
-	Checkpoint Boundary   `json:"checkpoint"`
-	Published  Boundary   `json:"published"`
-	Cosigned   []Cosigned `json:"cosigned"`
-	Log        Log        `json:"log"`
-	Floor      uint64     `json:"floor"`      // of the checkpoints that are shown
-	Difficulty uint8      `json:"difficulty"` // of the block that waits for a nonce
-	Storages   []Storage  `json:"storages"`
-	Miners     []Miner    `json:"miners"`
-	Projects   []Project  `json:"projects"`
-	Next       uint32     `json:"next_project"`
-	Masters    []Master   `json:"masters"`
-	Removed    []string   `json:"removed_masters"`
-	Story      Story      `json:"story"`
+	Group        Group        `json:"group"`
+	Level        uint64       `json:"level,omitempty"`
+	Term         Term         `json:"term"`
+	Settings     Settings     `json:"settings"`
+	Now          uint64       `json:"now"`
+	Age          uint64       `json:"age"`   // of the keys' clock, milliseconds
+	Begun        uint64       `json:"begun"` // the age at which the term began
+	Head         []byte       `json:"head"`  // as chain.Head.AppendTo writes it
+	Boundaries   []Boundary   `json:"boundaries"`
+	Stored       uint64       `json:"stored"`
+	Checkpoint   Boundary     `json:"checkpoint"`
+	Published    Boundary     `json:"published"`
+	Cosigned     []Cosigned   `json:"cosigned"`
+	Log          Log          `json:"log"`
+	Floor        uint64       `json:"floor"`      // of the checkpoints that are shown
+	Difficulty   uint8        `json:"difficulty"` // of the block that waits for a nonce
+	Storages     []Storage    `json:"storages"`
+	Miners       []Miner      `json:"miners"`
+	Projects     []Project    `json:"projects"`
+	Next         uint32       `json:"next_project"`
+	Masters      []Master     `json:"masters"`
+	Removed      []string     `json:"removed_masters"`
+	IntegrityLog IntegrityLog `json:"story"`
 }
 
 // Snapshot is a state as it was at one moment. It shares all that never changes, so taking one is quick however much the
@@ -151,7 +151,7 @@ func (sn *Snapshot) WriteTo(w io.Writer) (int64, error) {
 		Group: s.group, Level: s.level, Term: s.term, Settings: s.settings, Now: s.now, Age: s.age, Begun: s.begun, Head: s.head.AppendTo(nil),
 		Boundaries: s.boundaries, Stored: s.stored, Checkpoint: s.checkpoint, Published: s.published, Cosigned: s.cosigned, Log: s.log,
 		Floor: s.floor, Storages: s.storages, Miners: s.miners, Projects: s.projects, Next: s.nextProject, Masters: s.masters,
-		Removed: s.removedMasters, Story: s.story,
+		Removed: s.removedMasters, IntegrityLog: s.integrity,
 	}
 	if s.waiting != nil {
 		img.Difficulty = s.waiting.header.Difficulty
@@ -337,7 +337,7 @@ func restore(c *source) (*State, error) {
 	if version > oldestSnapshot { // the oldest has nothing of these, and its group signs nothing: see advanceCheckpoint
 		s.checkpoint, s.published, s.cosigned, s.log = img.Checkpoint, img.Published, img.Cosigned, img.Log
 	}
-	s.storages, s.miners, s.story = img.Storages, img.Miners, img.Story
+	s.storages, s.miners, s.integrity = img.Storages, img.Miners, img.IntegrityLog
 	s.age, s.begun, s.masters, s.removedMasters = img.Age, img.Begun, img.Masters, img.Removed
 	for _, p := range img.Projects {
 		if p.ID < s.nextProject {
@@ -357,7 +357,7 @@ func restore(c *source) (*State, error) {
 		return nil, c.err
 	}
 	s.prepare()
-	s.reckon()
+	s.recomputeDerived()
 	if s.waiting != nil {
 		s.waiting.header.Difficulty = img.Difficulty
 	}

@@ -51,7 +51,7 @@ func fullTable(t testing.TB, part, size, perBlock int) *table {
 		apply(&Register{Role: RoleMiner, ID: fmt.Sprintf("m%03d", i), URL: fmt.Sprint("http://m", i), Time: startTime})
 	}
 	for range maxEvents {
-		b.tell(Event{Kind: EventFinding, Cause: TextCause("a finding"), Findings: make([]chain.Finding, maxEventFindings)})
+		b.recordEvent(Event{Kind: EventFinding, Cause: TextCause("a finding"), Findings: make([]chain.Finding, maxEventFindings)})
 	}
 	random := rand.New(rand.NewPCG(1, 1))
 	for range int(settings.MaxKeys) / part {

@@ -12,11 +12,11 @@ func TestAStartIsJudgedOnce(t *testing.T) {
 	b.ok(&Register{Role: RoleStorage, ID: "a", URL: "http://a", Boot: "1", Time: b.now})
 	b.ack("a", 2)
 	b.raise()
-	version, found := b.storage("a").Version, b.story.Totals.BadBlocks
+	version, found := b.storage("a").Version, b.integrity.Totals.BadBlocks
 	n := b.ok(again).(*Storage)
 	b.is("a", Valid, 2)
-	if !n.Lists || n.Version != version || b.story.Totals.BadBlocks != found || len(b.story.Events) > 0 {
-		t.Errorf("%+v, events %+v", n, b.story.Events)
+	if !n.Lists || n.Version != version || b.integrity.Totals.BadBlocks != found || len(b.integrity.Events) > 0 {
+		t.Errorf("%+v, events %+v", n, b.integrity.Events)
 	}
 	b.ack("a", 3)
 	b.ok(again) // the same once more
@@ -25,7 +25,7 @@ func TestAStartIsJudgedOnce(t *testing.T) {
 	next := *again
 	next.Boot, next.Previous = "2", "1"
 	b.ok(&next)
-	if got := b.storage("a"); got.Height != 0 || got.Version == version || b.story.Totals.BadBlocks != found+3 {
+	if got := b.storage("a"); got.Height != 0 || got.Version == version || b.integrity.Totals.BadBlocks != found+3 {
 		t.Errorf("a new start: %+v", got)
 	}
 }

@@ -48,10 +48,10 @@ type State struct {
 	pendingBytes uint64 // of records in blocks that are not stored, and in the open buffer
 	retained     uint64 // of records in held blocks that are stored
 
-	story    Story
-	storages []Storage // by id
-	miners   []Miner   // by id
-	projects []Project // by id
+	integrity IntegrityLog
+	storages  []Storage // by id
+	miners    []Miner   // by id
+	projects  []Project // by id
 	// nextProject is the id that the next project gets.
 	nextProject uint32
 	tokens      map[chain.Hash]uint32
@@ -136,7 +136,7 @@ func (c *BeginTerm) apply(s *State) (any, error) {
 	if s.waiting != nil && c.Settings.Difficulty < s.waiting.header.Difficulty {
 		s.waiting.header.Difficulty = c.Settings.Difficulty // a block may wait for easier work, never for harder
 	}
-	s.settle()
+	s.advanceStored()
 	return nil, nil
 }
 
@@ -237,7 +237,7 @@ func (s *State) View() View {
 		OpenBlock: s.open.number, OpenRecords: len(s.open.ends), OpenBytes: len(s.open.records), OpenSince: s.open.oldest,
 		Pending: int(s.open.number - s.stored), PendingBytes: s.pendingBytes,
 		Storages: slices.Clone(s.storages), Miners: slices.Clone(s.miners),
-		Lost: s.story.Lost, Confirmed: s.story.Confirmed,
+		Lost: s.integrity.Lost, Confirmed: s.integrity.Confirmed,
 		Masters: s.masters, RemovedMasters: s.removedMasters, Log: s.log, Cosigned: s.cosigned, // never changed in place
 		Checkpoint: s.checkpoint,
 	}

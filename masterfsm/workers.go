@@ -30,8 +30,8 @@ const (
 	Receiving  NodeState = "receiving"
 )
 
-// Keeps reports whether a node in this state counts as one that has the blocks it acknowledged.
-func (n NodeState) Keeps() bool { return n == Valid || n == Validating || n == Sending }
+// RetainsBlocks reports whether a node in this state counts as one that has the blocks it acknowledged.
+func (n NodeState) RetainsBlocks() bool { return n == Valid || n == Validating || n == Sending }
 
 // Storage is a storage node.
 type Storage struct {
@@ -49,12 +49,12 @@ type Storage struct {
 	Level       uint64     `json:"level,omitempty"` // the highest protocol level that it has announced; 0 below level 2
 
 	// What is known of the blocks below Height.
-	Sound     bool          `json:"sound"`         // they are the group's chain, but for the bad ones
-	Bad       []chain.Range `json:"bad,omitempty"` // known to be damaged or missing
-	Unchecked uint64        `json:"unchecked"`     // the last check could not look at what is from here on, 0 where it could
-	Whole     bool          `json:"-"`             // it counts as a copy of them: reckoned from the rest, see State.whole
-	Due       Cause         `json:"due"`           // why a check is due at once, if one is
-	Checked   uint64        `json:"checked"`       // when the last check ended, unix milliseconds
+	OnGroupChain bool          `json:"sound"`         // they are the group's chain, but for the bad ones
+	Bad          []chain.Range `json:"bad,omitempty"` // known to be damaged or missing
+	Unchecked    uint64        `json:"unchecked"`     // the last check could not look at what is from here on, 0 where it could
+	CountsAsCopy bool          `json:"-"`             // it counts as a copy of them: reckoned from the rest, see State.countsAsCopy
+	Due          Cause         `json:"due"`           // why a check is due at once, if one is
+	Checked      uint64        `json:"checked"`       // when the last check ended, unix milliseconds
 
 	// What is under way: of a node that is Validating, Receiving or Sending.
 	Target  Target        `json:"target"`
@@ -118,10 +118,10 @@ func (c *Invalidate) apply(s *State) (any, error) {
 	}
 	s.tick(c.Time)
 	s.leaveRepair(n)
-	n.Sound = false
+	n.OnGroupChain = false
 	n.move(Invalid, c.Cause, s.now)
-	s.tell(Event{Kind: EventFinding, Node: n.ID, URL: n.URL, Cause: c.Cause})
-	s.settle()
+	s.recordEvent(Event{Kind: EventFinding, Node: n.ID, URL: n.URL, Cause: c.Cause})
+	s.advanceStored()
 	return nil, nil
 }
 
@@ -129,7 +129,7 @@ func (c *Register) apply(s *State) (any, error) {
 	if c.ID == "" || c.URL == "" || len(c.ID) > maxText || len(c.URL) > maxText || len(c.MasterToken) > maxText || len(c.Boot) > maxText || len(c.Previous) > maxText {
 		return nil, fmt.Errorf("%w: a worker needs id and URL, of at most %d bytes each", ErrBadCommand, maxText)
 	}
-	if slices.Contains(s.story.Removed, c.ID) {
+	if slices.Contains(s.integrity.Removed, c.ID) {
 		return nil, fmt.Errorf("%w: %s", wire.ErrRemoved, c.ID)
 	}
 	if err := s.CheckStart(c); err != nil {
@@ -200,8 +200,8 @@ func (s *State) registerStorage(c *Register) (any, error) {
 	switch {
 	case c.Height < before.Height:
 		missing := chain.Range{From: c.Height, To: before.Height}
-		s.story.Totals.BadBlocks += missing.Len()
-		s.tell(Event{
+		s.integrity.Totals.BadBlocks += missing.Len()
+		s.recordEvent(Event{
 			Kind: EventFinding, Node: n.ID, URL: n.URL, Ranges: []chain.Range{missing}, Blocks: missing.Len(),
 			Findings: []chain.Finding{{
 				Block: c.Height, What: chain.WrongShort,
@@ -209,9 +209,9 @@ func (s *State) registerStorage(c *Register) (any, error) {
 			}},
 			Cause: n.Cause,
 		})
-	case before.Version == 0 && c.Height > 0, before.Height == c.Height && n.State == Invalid && before.State.Keeps():
+	case before.Version == 0 && c.Height > 0, before.Height == c.Height && n.State == Invalid && before.State.RetainsBlocks():
 		if n.State == Invalid {
-			s.tell(Event{Kind: EventFinding, Node: n.ID, URL: n.URL, Cause: n.Cause})
+			s.recordEvent(Event{Kind: EventFinding, Node: n.ID, URL: n.URL, Cause: n.Cause})
 		}
 	}
 	switch {
@@ -220,7 +220,7 @@ func (s *State) registerStorage(c *Register) (any, error) {
 	case before.State == Validating && n.Due.IsZero():
 		n.Due = s.cause(wire.CodeCheckCutOff, nil)
 	}
-	s.settle()
+	s.advanceStored()
 	registered := *s.storage(c.ID)
 	return &registered, nil
 }
@@ -284,7 +284,7 @@ func (c *RemoveStorage) apply(s *State) (any, error) {
 	}
 	copies := 0
 	for i := range s.storages {
-		if other := &s.storages[i]; other.ID != c.ID && other.Whole && other.Height >= s.stored {
+		if other := &s.storages[i]; other.ID != c.ID && other.CountsAsCopy && other.Height >= s.stored {
 			copies++
 		}
 	}
@@ -293,13 +293,13 @@ func (c *RemoveStorage) apply(s *State) (any, error) {
 			wire.ErrTooFewCopies, c.ID, copies, s.settings.Replicas)
 	}
 	s.tick(c.Time)
-	s.tell(Event{Kind: EventRemoved, Node: n.ID, URL: n.URL, Cause: s.cause(wire.CodeRemoved, nil)})
+	s.recordEvent(Event{Kind: EventRemoved, Node: n.ID, URL: n.URL, Cause: s.cause(wire.CodeRemoved, nil)})
 	s.leaveRepair(n)
 	s.storages = slices.DeleteFunc(slices.Clone(s.storages), func(n Storage) bool { return n.ID == c.ID })
-	s.story.Removed = append(slices.Clone(s.story.Removed), c.ID)
-	if over := len(s.story.Removed) - maxRemoved; over > 0 {
-		s.story.Removed = s.story.Removed[over:]
+	s.integrity.Removed = append(slices.Clone(s.integrity.Removed), c.ID)
+	if over := len(s.integrity.Removed) - maxRemoved; over > 0 {
+		s.integrity.Removed = s.integrity.Removed[over:]
 	}
-	s.settle()
+	s.advanceStored()
 	return nil, nil
 }

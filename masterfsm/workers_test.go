@@ -60,7 +60,7 @@ func TestRegisterStorage(t *testing.T) {
 	}).(*Storage)
 	want := Storage{
 		ID: "b", URL: "http://b", State: Valid, Version: 1, Since: startTime + 1, MasterToken: "tok", AccessHash: chain.Hash{7}, Boot: "1",
-		Sound: true, Whole: true,
+		OnGroupChain: true, CountsAsCopy: true,
 	}
 	if !reflect.DeepEqual(*n, want) || !reflect.DeepEqual(*b.storage("b"), want) {
 		t.Errorf("%+v, want %+v", *n, want)
@@ -286,7 +286,7 @@ func TestRemoveStorage(t *testing.T) {
 	b.refused(&Register{Role: RoleStorage, ID: "a", URL: "http://a", Time: startTime}, wire.ErrRemoved)
 	b.refused(&RemoveStorage{ID: "b", Time: startTime}, wire.ErrTooFewCopies)
 	b.ok(&RemoveStorage{ID: "b", Force: true, Time: startTime})
-	if e := b.Story().Events; len(e) != 2 || e[0].Kind != EventRemoved || e[1].Node != "b" || e[1].Number != 1 {
+	if e := b.IntegrityLog().Events; len(e) != 2 || e[0].Kind != EventRemoved || e[1].Node != "b" || e[1].Number != 1 {
 		t.Errorf("%+v", e)
 	}
 }

@@ -105,7 +105,7 @@ func (n *Node) describe(leading leader.Status) wire.Cluster {
 			ID: s.ID, URL: s.URL, State: string(s.State), Height: s.Height, Live: leading.Live[s.ID], Level: s.Level, Since: s.Since,
 			Cause: s.Cause.Text(), CauseCoded: wire.Message(s.Cause),
 		})
-		if s.Whole && (!leading.Leads || leading.Live[s.ID]) {
+		if s.CountsAsCopy && (!leading.Leads || leading.Live[s.ID]) {
 			good++
 		}
 		if s.State == masterfsm.Invalid {
@@ -207,9 +207,9 @@ func (n *Node) Figures() Figures {
 		if last := len(v.Cosigned) - 1; last >= 0 {
 			f.Cosigned = v.Cosigned[last].Boundary.Size
 		}
-		f.Integrity, f.LostBlocks = s.Story().Totals, chain.CountBlocks(v.Lost)
+		f.Integrity, f.LostBlocks = s.IntegrityLog().Totals, chain.CountBlocks(v.Lost)
 		for i := range v.Storages {
-			if v.Storages[i].Whole {
+			if v.Storages[i].CountsAsCopy {
 				f.WholeStorages++
 			}
 		}

@@ -53,8 +53,8 @@ func (n *Node) LeaderIntegrity(ctx context.Context) (wire.Integrity, error) {
 
 func (n *Node) integrity(leading leader.Status) wire.Integrity {
 	var nodes []masterfsm.Storage
-	var story masterfsm.Story
-	n.cfg.Ledger.Read(func(s *masterfsm.State) { nodes, story = s.Storages(), s.Story() })
+	var story masterfsm.IntegrityLog
+	n.cfg.Ledger.Read(func(s *masterfsm.State) { nodes, story = s.Storages(), s.IntegrityLog() })
 	i := wire.Integrity{
 		Nodes: []wire.NodeIntegrity{}, Lost: orNone(story.Lost), Confirmed: orNone(story.Confirmed),
 		Totals: wire.Totals(story.Totals), Events: []wire.Event{}, Notices: []string{}, NoticesCoded: []wire.Message{},

@@ -92,11 +92,11 @@ func (w *walk) full() bool { return w.limit <= 0 || w.bytes <= 0 }
 func (w *walk) run(ctx context.Context) error {
 	for !w.full() && !w.over {
 		var held, end uint64
-		var spans []masterfsm.Span
+		var spans []masterfsm.HeldBlock
 		w.n.cfg.Ledger.Read(func(s *masterfsm.State) {
 			held, end = s.HeldLeaf(), s.NextIndex()
 			if w.next >= held {
-				spans = s.Spans(w.next)
+				spans = s.HeldBlocks(w.next)
 			}
 		})
 		if w.next >= end {
@@ -119,7 +119,7 @@ func (w *walk) run(ctx context.Context) error {
 }
 
 // span takes the records of a block that the masters hold.
-func (w *walk) span(s *masterfsm.Span) error {
+func (w *walk) span(s *masterfsm.HeldBlock) error {
 	from := max(w.next, s.First) - s.First
 	for offset := from; offset < uint64(s.Count()) && !w.full(); offset++ {
 		encoded := s.Encoded(uint32(offset))

@@ -22,12 +22,12 @@ func (n *Node) BlockRecords(ctx context.Context, reader masterfsm.Access, block 
 	if limit < 1 || limit > wire.MaxPage {
 		return nil, false, fmt.Errorf("%w: limit %d is not within 1 and %d", wire.ErrBadRequest, limit, wire.MaxPage)
 	}
-	var span masterfsm.Span
+	var span masterfsm.HeldBlock
 	var held bool
 	err = n.confirmed(ctx, func() error {
 		var before bool
 		n.cfg.Ledger.Read(func(s *masterfsm.State) {
-			span, held = s.Span(block)
+			span, held = s.HeldBlock(block)
 			found, _, _, _ := s.Record(block, 0)
 			before = found == masterfsm.FoundElsewhere
 		})
@@ -120,12 +120,12 @@ func (p *blockPage) take(encoded []byte, at masterfsm.Position, sealed, stored b
 // wire.ErrUnavailable where no storage node could be asked that knows all that the masters do not hold.
 func (n *Node) FindHash(ctx context.Context, h chain.Hash) (found wire.FoundHash, err error) {
 	err = n.confirmed(ctx, func() error {
-		var spans []masterfsm.Span
+		var spans []masterfsm.HeldBlock
 		var block, held uint64
 		var ok bool
 		n.cfg.Ledger.Read(func(s *masterfsm.State) {
 			block, ok = s.BlockOfHash(h)
-			spans, held = s.Spans(0), s.HeldLeaf()
+			spans, held = s.HeldBlocks(0), s.HeldLeaf()
 		})
 		if ok {
 			found = wire.FoundHash{Kind: wire.KindBlock, Block: block}
@@ -150,7 +150,7 @@ func (n *Node) FindHash(ctx context.Context, h chain.Hash) (found wire.FoundHash
 }
 
 // findHeld hashes the records that the masters hold, one search at a time.
-func (n *Node) findHeld(ctx context.Context, spans []masterfsm.Span, h chain.Hash) (wire.FoundHash, bool) {
+func (n *Node) findHeld(ctx context.Context, spans []masterfsm.HeldBlock, h chain.Hash) (wire.FoundHash, bool) {
 	n.hashing.Lock()
 	defer n.hashing.Unlock()
 	for i := range spans {

@@ -82,6 +82,7 @@ func (n *Node) lookUp(ctx context.Context, block uint64, offset uint32) (Record,
 	case masterfsm.FoundBeyond:
 		return Record{}, fmt.Errorf("%w: block %d has fewer records", wire.ErrNotFound, block)
 	case masterfsm.FoundRecord:
+		//mutant:found-record
 		return newRecord(encoded, at, header != nil, block < stored)
 	}
 	h, err := n.prover.Header(ctx, block)

@@ -71,7 +71,7 @@ func (n *Node) register(ctx context.Context, r wire.Registration) (wire.Register
 			c.Level = r.Level
 		}
 		otherStart = s.CheckStart(c)
-		removed = r.ID != "" && slices.Contains(s.Story().Removed, r.ID)
+		removed = r.ID != "" && slices.Contains(s.IntegrityLog().Removed, r.ID)
 	})
 	answer := wire.Registered{ID: r.ID, AccessToken: r.AccessToken, Group: v.Group.ID, Order: orderOf(v)}
 	known, upToDate := entered(v, c)

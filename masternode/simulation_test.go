@@ -214,7 +214,7 @@ func (s *simulation) applied(table *masterfsm.State) {
 	for _, n := range table.Storages() {
 		disk := s.workers.Storages[n.URL]
 		disk.Mu.Lock()
-		if n.State.Keeps() && uint64(len(disk.Blocks)) >= stored {
+		if n.State.RetainsBlocks() && uint64(len(disk.Blocks)) >= stored {
 			copies++
 		}
 		disk.Mu.Unlock()

@@ -81,7 +81,8 @@ func TestErrorTexts(t *testing.T) {
 	if got := newer.Error(); got != "http://m: Too early: wait (of-a-newer-version, HTTP 425)" || newer.Type() != nil {
 		t.Errorf("%q, %v", got, newer.Type())
 	}
-	if foreign := (&wire.Error{URL: "http://m", Problem: wire.Problem{Type: "about:blank", Title: "Bad gateway", Status: 502}}).Error(); !strings.HasSuffix(foreign, "Bad gateway (HTTP 502)") {
+	if foreign := (&wire.Error{URL: "http://m", Problem: wire.Problem{Type: "about:blank", Title: "Bad gateway",
+		Status: 502}}).Error(); !strings.HasSuffix(foreign, "Bad gateway (HTTP 502)") {
 		t.Errorf("%q", foreign)
 	}
 }

@@ -70,6 +70,8 @@ type ChainStatus struct {
 
 // RecoveryQuiet is for how long a storage node must have had no order of a leader before the masters may be recovered
 // from it: a group that lives gives one each second, and elects a leader in less than this.
+//
+//mutant:recovery-quiet
 const RecoveryQuiet = time.Minute
 
 // MaxEpochAhead is how far above its own epoch a storage node takes a new one: each recovery goes up by one.

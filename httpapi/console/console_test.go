@@ -57,14 +57,16 @@ func TestConsoleServes(t *testing.T) {
 			t.Errorf("%s: status %d, %d bytes, want those of the file", name, w.Code, w.Body.Len())
 		}
 		for header, want := range map[string]string{
-			"Content-Type": mediaTypes[path.Ext(name)], "X-Content-Type-Options": "nosniff", "Cache-Control": "no-cache",
+			"Content-Type": mediaTypes[path.Ext(name)], "X-Content-Type-Options": "nosniff",
+			"Cache-Control": "no-cache",
 		} {
 			if got := w.Header().Get(header); got != want {
 				t.Errorf("%s: %s is %q, want %q", name, header, got, want)
 			}
 		}
 		tag := w.Header().Get("ETag")
-		if again := get(h, "GET", "/"+name, "If-None-Match", tag); tag == "" || again.Code != http.StatusNotModified || again.Body.Len() != 0 {
+		if again := get(h, "GET", "/"+name, "If-None-Match", tag); tag == "" || again.Code != http.StatusNotModified ||
+			again.Body.Len() != 0 {
 			t.Errorf("%s: with its ETag %s: status %d, %d bytes", name, tag, again.Code, again.Body.Len())
 		}
 		if head := get(h, "HEAD", "/"+name); head.Code != http.StatusOK || head.Body.Len() != 0 {
@@ -87,13 +89,15 @@ func TestConsolePolicy(t *testing.T) {
 		connect string
 	}{
 		{nil, "'self'"},
-		{[]string{"http://10.0.0.2:8000", "https://Master.example"}, "'self' http://10.0.0.2:8000 https://master.example"},
+		{[]string{"http://10.0.0.2:8000", "https://Master.example"},
+			"'self' http://10.0.0.2:8000 https://master.example"},
 		{[]string{"http://10.0.0.2:8000/below?it=1"}, "'self' http://10.0.0.2:8000"},
 		{[]string{"http://[::1]:8000", "ftp://10.0.0.2", "not a URL", "http://a;script-src *"}, "'self'"},
 	} {
 		want := "default-src 'self'; connect-src " + row.connect +
 			"; img-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-		if got := get(New(func() []string { return row.masters }), "GET", "/").Header().Get("Content-Security-Policy"); got != want {
+		if got := get(New(func() []string { return row.masters }), "GET",
+			"/").Header().Get("Content-Security-Policy"); got != want {
 			t.Errorf("masters %q:\n%s\nwant\n%s", row.masters, got, want)
 		}
 	}
@@ -102,7 +106,8 @@ func TestConsolePolicy(t *testing.T) {
 // TestConsoleAsksNobody: no file names another host, and nothing is inline, which the policy would refuse.
 func TestConsoleAsksNobody(t *testing.T) {
 	address := regexp.MustCompile(`(?i)(https?:)?//[a-z0-9][a-z0-9.-]*\.[a-z]{2,}[^\s'")]*`)
-	inline := regexp.MustCompile(`(?i)<script(?:[^>]*)>[^<]|<style|\sstyle=|\son[a-z]+="|innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function`)
+	inline := regexp.MustCompile(`(?i)<script(?:[^>]*)>[^<]|<style|\sstyle=|\son[a-z]+="|innerHTML|` +
+		`outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function`)
 	for name, source := range consoleSources(t) {
 		for _, found := range address.FindAllString(source, -1) {
 			if found != "http://www.w3.org/2000/svg" {
@@ -122,7 +127,8 @@ func TestConsoleAsksNobody(t *testing.T) {
 func dictionary(t *testing.T, source string) (keys []string, texts map[string]string) {
 	t.Helper()
 	texts = map[string]string{}
-	for _, line := range regexp.MustCompile(`(?m)^  '([^']+)': '((?:[^'\\]|\\.)*)',$`).FindAllStringSubmatch(source, -1) {
+	for _, line := range regexp.MustCompile(`(?m)^  '([^']+)': '((?:[^'\\]|\\.)*)',$`).FindAllStringSubmatch(source,
+		-1) {
 		if _, double := texts[line[1]]; double {
 			t.Errorf("the key %s is there twice", line[1])
 		}
@@ -168,7 +174,8 @@ func TestConsoleLanguages(t *testing.T) {
 		for _, m := range quoted.FindAllStringSubmatch(source, -1) {
 			used[m[1]] = true
 			if m[2] != "" {
-				patterns = append(patterns, regexp.MustCompile("^"+hole.ReplaceAllString(regexp.QuoteMeta(m[2]), `[\w-]+`)+"$"))
+				pattern := hole.ReplaceAllString(regexp.QuoteMeta(m[2]), `[\w-]+`)
+				patterns = append(patterns, regexp.MustCompile("^"+pattern+"$"))
 			}
 		}
 	}
@@ -215,8 +222,8 @@ func TestConsoleHasAllCodes(t *testing.T) {
 		}
 	}
 	for _, what := range []string{
-		chain.WrongPayload, chain.WrongRoot, chain.WrongLink, chain.WrongWork, chain.WrongFrame, chain.WrongMissing, chain.WrongFile,
-		chain.WrongShort, chain.WrongChain,
+		chain.WrongPayload, chain.WrongRoot, chain.WrongLink, chain.WrongWork, chain.WrongFrame, chain.WrongMissing,
+		chain.WrongFile, chain.WrongShort, chain.WrongChain,
 	} {
 		known["finding."+what] = true
 		if en["finding."+what] == "" || zh["finding."+what] == "" {

@@ -38,19 +38,30 @@ func (g gate) status(kind string) int {
 	return g.others
 }
 
-// The gates of a master. A project "other" is private and has nothing to do with "own".
+// users is the gate that answers tokens of the six kinds with these statuses, 0 for a token that is let in, and all
+// others with the first.
+func users(others, own, readOnly, appendOnly, other, admin, cluster int) gate {
+	return gate{others, map[string]int{
+		"own": own, "read-only": readOnly, "append-only": appendOnly, "other": other, "admin": admin,
+		"cluster": cluster,
+	}}
+}
+
+// The gates of a master. A project "other" is private and is not "own".
 var (
 	gateOpen   = gate{}
-	gateAny    = gate{401, map[string]int{"own": 0, "read-only": 0, "append-only": 0, "other": 0, "admin": 0, "cluster": 0}}
-	gateRead   = gate{401, map[string]int{"own": 0, "read-only": 0, "append-only": 403, "other": 403, "admin": 403, "cluster": 403}}
-	gateAppend = gate{401, map[string]int{"own": 0, "read-only": 403, "append-only": 0, "other": 0, "admin": 403, "cluster": 403}}
-	// Of their own project's records; what a project may not read is hidden from it in what it gets.
-	gateOwn     = gate{401, map[string]int{"own": 0, "read-only": 0, "append-only": 403, "other": 0, "admin": 403, "cluster": 403}}
-	gateProject = gate{401, map[string]int{"own": 0, "read-only": 0, "append-only": 0, "other": 0, "admin": 403, "cluster": 403}}
-	gateAdmin   = gate{401, map[string]int{"own": 403, "read-only": 403, "append-only": 403, "other": 403, "admin": 0, "cluster": 403}}
+	gateAny    = users(401, 0, 0, 0, 0, 0, 0)
+	gateRead   = users(401, 0, 0, 403, 403, 403, 403)
+	gateAppend = users(401, 0, 403, 0, 0, 403, 403)
+	// Of their own project's records. Records that the project may not read are hidden in the answer.
+	gateOwn     = users(401, 0, 0, 403, 0, 403, 403)
+	gateProject = users(401, 0, 0, 0, 0, 403, 403)
+	gateAdmin   = users(401, 403, 403, 403, 403, 0, 403)
 	gateNodes   = gate{401, map[string]int{"cluster": 0}}
-	// Registration is open here: anybody, but not with a token that is no good.
-	gateRegister = gate{401, map[string]int{"none": 0, "own": 0, "read-only": 0, "append-only": 0, "other": 0, "admin": 0, "cluster": 0}}
+	// Registration is open here: anyone, but not with an unknown token.
+	gateRegister = gate{401, map[string]int{
+		"none": 0, "own": 0, "read-only": 0, "append-only": 0, "other": 0, "admin": 0, "cluster": 0,
+	}}
 	// The original's own routes: tokens of projects alone, and another status where they are no good.
 	gateAddData = gate{403, map[string]int{"own": 0, "append-only": 0, "other": 0}}
 	gateGetData = gate{401, map[string]int{"own": 0, "read-only": 0, "append-only": 403, "other": 403}}
@@ -189,10 +200,14 @@ func (c *cluster) authorisation(t *testing.T) {
 		workers   devcluster.Role // whose tokens are tried
 	}{
 		{
-			"master", c.file.Masters[0], masterapi.New(masterapi.Config{Options: masterapi.Options{OpenRegistration: true, OriginalAPI: true}, Logger: log}),
+			"master", c.file.Masters[0],
+			masterapi.New(masterapi.Config{
+				Options: masterapi.Options{OpenRegistration: true, OriginalAPI: true}, Logger: log,
+			}),
 			masterRows, storage,
 		},
-		{"storage node", storage.URL(), workerapi.NewStorage(workerapi.StorageConfig{Logger: log}), storageRows, storage},
+		{"storage node", storage.URL(), workerapi.NewStorage(workerapi.StorageConfig{Logger: log}), storageRows,
+			storage},
 		{"miner", miner.URL(), workerapi.NewMiner(workerapi.MinerConfig{Logger: log}), minerRows, miner},
 	} {
 		t.Run(table.name, func(t *testing.T) {
@@ -214,7 +229,8 @@ func (c *cluster) authorisation(t *testing.T) {
 // bearers makes a token of every kind that there is outside of the nodes.
 func (c *cluster) bearers() bearers {
 	b := bearers{
-		"none": "", "unknown": "nobody-knows-it", "own": c.file.Tokens.Project, "admin": c.file.Tokens.Admin, "cluster": c.file.Tokens.Cluster,
+		"none": "", "unknown": "nobody-knows-it", "own": c.file.Tokens.Project, "admin": c.file.Tokens.Admin,
+		"cluster": c.file.Tokens.Cluster,
 	}
 	b["other"] = c.newProject("unrelated", false).Token
 	b["read-only"] = c.newToken("default", wire.RightRead).Token
@@ -273,7 +289,8 @@ func (r row) try(t *testing.T, url, kind, token string, number int) {
 		path = r.path
 	}
 	fill := strings.NewReplacer("TOKEN", token, "NUMBER", fmt.Sprintf("%d of %s", number, kind))
-	req, err := http.NewRequestWithContext(t.Context(), method, url+fill.Replace(path), strings.NewReader(fill.Replace(r.body)))
+	req, err := http.NewRequestWithContext(t.Context(), method, url+fill.Replace(path),
+		strings.NewReader(fill.Replace(r.body)))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -32,7 +32,8 @@ func BenchmarkHistoryPage(b *testing.B) {
 		if at+batch == records {
 			wait = "?wait=stored&timeout=60s"
 		}
-		_, answer := c.do(at/batch, request{name: "batch", method: "POST", path: "/v1/records:batch" + wait, token: token, body: body.String(), status: 201})
+		_, answer := c.do(at/batch, request{name: "batch", method: "POST", path: "/v1/records:batch" + wait,
+			token: token, body: body.String(), status: 201})
 		var positions wire.Positions
 		if err := json.Unmarshal(answer, &positions); err != nil {
 			b.Fatal(err)
@@ -50,7 +51,8 @@ func BenchmarkHistoryPage(b *testing.B) {
 				key = (key + 7) % keys
 				began := time.Now()
 				_, answer := c.do(i, request{
-					name: "page", method: "GET", path: fmt.Sprintf("/v1/records?key=key-%d&from=%d&limit=%d", key, middle, limit), token: token, status: 200,
+					name: "page", method: "GET", path: fmt.Sprintf("/v1/records?key=key-%d&from=%d&limit=%d", key,
+						middle, limit), token: token, status: 200,
 				})
 				slowest = max(slowest, time.Since(began))
 				var page wire.Records
@@ -84,7 +86,8 @@ func BenchmarkTiles(b *testing.B) {
 				wait = "?wait=stored&timeout=60s"
 			}
 			_, answer := c.do(0, request{
-				name: "batch", method: "POST", path: "/v1/records:batch" + wait, token: c.file.Tokens.Project, body: strings.Repeat(line, n), status: 201,
+				name: "batch", method: "POST", path: "/v1/records:batch" + wait, token: c.file.Tokens.Project,
+				body: strings.Repeat(line, n), status: 201,
 			})
 			var positions wire.Positions
 			if err := json.Unmarshal(answer, &positions); err != nil {
@@ -101,7 +104,8 @@ func BenchmarkTiles(b *testing.B) {
 					began := time.Now()
 					for index := uint64(0); (index+1)*wire.TileWidth <= last; index++ {
 						one := time.Now()
-						resp, err := plain.Get(c.file.Masters[master] + "/tile/" + kind + "/" + layout.NWithSuffix(0, index, 0))
+						resp, err := plain.Get(c.file.Masters[master] + "/tile/" + kind + "/" + layout.NWithSuffix(0,
+							index, 0))
 						if err != nil {
 							b.Fatal(err)
 						}

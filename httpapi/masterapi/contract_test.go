@@ -75,7 +75,8 @@ type request struct {
 // do sends a request to master i and checks what the row says; it returns the answer.
 func (c *cluster) do(i int, r request) (http.Header, []byte) {
 	c.t.Helper()
-	req, err := http.NewRequestWithContext(c.t.Context(), r.method, c.file.Masters[i%len(c.file.Masters)]+r.path, strings.NewReader(r.body))
+	req, err := http.NewRequestWithContext(c.t.Context(), r.method, c.file.Masters[i%len(c.file.Masters)]+r.path,
+		strings.NewReader(r.body))
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -144,7 +145,8 @@ func TestContract(t *testing.T) {
 		}
 		described, _ := c.do(1, request{name: "description", method: "GET", path: "/openapi.yaml", status: 200})
 		c.do(2, request{
-			name: "description again", method: "GET", path: "/openapi.yaml", status: 304, headers: map[string]string{"If-None-Match": described.Get("Etag")},
+			name: "description again", method: "GET", path: "/openapi.yaml", status: 304,
+			headers: map[string]string{"If-None-Match": described.Get("Etag")},
 		})
 		_, metrics := c.do(0, request{name: "metrics", method: "GET", path: "/metrics", status: 200})
 		if !bytes.Contains(metrics, []byte("chainstore_height_blocks")) {
@@ -155,9 +157,11 @@ func TestContract(t *testing.T) {
 
 // crossOrigin: the console of one master may ask the others, and a stranger's page may not.
 func (c *cluster) crossOrigin(token string) {
-	for origin, allowed := range map[string]string{c.file.Masters[1]: c.file.Masters[1], "http://stranger.example": ""} {
+	for origin, allowed := range map[string]string{c.file.Masters[1]: c.file.Masters[1],
+		"http://stranger.example": ""} {
 		headers := map[string]string{"Origin": origin}
-		h, _ := c.do(0, request{name: "ask", method: "GET", path: "/v1/cluster", token: token, headers: headers, status: 200})
+		h, _ := c.do(0, request{name: "ask", method: "GET", path: "/v1/cluster", token: token, headers: headers,
+			status: 200})
 		if got := h.Get("Access-Control-Allow-Origin"); got != allowed {
 			c.t.Errorf("a page of %s is answered with %q", origin, got)
 		}
@@ -175,7 +179,8 @@ func (c *cluster) crossOrigin(token string) {
 func (c *cluster) appendAndRead(token string) {
 	payload := "door 7 opened\x00\xff"
 	header, body := c.do(0, request{
-		name: "append", method: "POST", path: "/v1/records?wait=stored&timeout=20s", token: token, body: payload, status: 201,
+		name: "append", method: "POST", path: "/v1/records?wait=stored&timeout=20s", token: token, body: payload,
+		status:  201,
 		headers: map[string]string{"Content-Type": "x/y; v=1", wire.HeaderKey: "door/7"},
 	})
 	var p map[string]any
@@ -223,9 +228,11 @@ func (c *cluster) appendAndRead(token string) {
 		c.t.Fatal(err)
 	}
 	record := chain.Record{
-		Project: r.ProjectID, Time: r.Time, Salt: [chain.SaltSize]byte(r.Salt), Key: r.Key, Type: r.Type, Payload: r.Payload,
+		Project: r.ProjectID, Time: r.Time, Salt: [chain.SaltSize]byte(r.Salt), Key: r.Key, Type: r.Type,
+		Payload: r.Payload,
 	}
-	if leaf := record.Leaf(); leaf.Commit != r.Commit || leaf.Hash() != r.Leaf || string(r.Payload) != payload || r.Project != "default" {
+	if leaf := record.Leaf(); leaf.Commit != r.Commit || leaf.Hash() != r.Leaf || string(r.Payload) != payload ||
+		r.Project != "default" {
 		c.t.Errorf("the envelope does not hash to its leaf: %s", envelope)
 	}
 }
@@ -242,14 +249,19 @@ func (c *cluster) limits(token string) {
 	for i, r := range []request{
 		{name: "largest record", path: "/v1/records", body: mib, status: 201},
 		{name: "one byte more", path: "/v1/records", body: mib + "x", status: 413, problem: wire.ErrTooLarge.Name},
-		{name: "far too large", path: "/v1/records", body: strings.Repeat(mib, 3), status: 413, problem: wire.ErrTooLarge.Name},
+		{name: "far too large", path: "/v1/records", body: strings.Repeat(mib, 3), status: 413,
+			problem: wire.ErrTooLarge.Name},
 		{name: "empty", path: "/v1/records", status: 400, problem: wire.ErrEmptyBody.Name},
 		{name: "too many", path: "/v1/records:batch", body: many, status: 413, problem: wire.ErrTooLarge.Name},
 		{name: "too many bytes", path: "/v1/records:batch", body: fat, status: 413, problem: wire.ErrTooLarge.Name},
 		{name: "empty batch", path: "/v1/records:batch", status: 400, problem: wire.ErrEmptyBody.Name},
-		{name: "key too long", path: "/v1/records", body: "x", headers: map[string]string{wire.HeaderKey: strings.Repeat("k", 256)}, status: 400, problem: wire.ErrBadRequest.Name},
-		{name: "wait for what", path: "/v1/records?wait=ever", body: "x", status: 400, problem: wire.ErrBadRequest.Name},
-		{name: "wait how long", path: "/v1/records?wait=stored&timeout=2h", body: "x", status: 400, problem: wire.ErrBadRequest.Name},
+		{name: "key too long", path: "/v1/records", body: "x",
+			headers: map[string]string{wire.HeaderKey: strings.Repeat("k", 256)}, status: 400,
+			problem: wire.ErrBadRequest.Name},
+		{name: "wait for what", path: "/v1/records?wait=ever", body: "x", status: 400,
+			problem: wire.ErrBadRequest.Name},
+		{name: "wait how long", path: "/v1/records?wait=stored&timeout=2h", body: "x", status: 400,
+			problem: wire.ErrBadRequest.Name},
 	} {
 		r.method, r.token = "POST", token
 		c.do(i, r)
@@ -261,14 +273,16 @@ func (c *cluster) batch(token string) {
 
 {"payload":"dHdv","key":"k","type":"t"}
 `
-	_, body := c.do(0, request{name: "NDJSON", method: "POST", path: "/v1/records:batch", token: token, body: lines, status: 201})
+	_, body := c.do(0, request{name: "NDJSON", method: "POST", path: "/v1/records:batch", token: token, body: lines,
+		status: 201})
 	var answer wire.Positions
 	if err := json.Unmarshal(body, &answer); err != nil || len(answer.Records) != 2 {
 		c.t.Fatalf("%s, %v", body, err)
 	}
 	for i, want := range []string{"one", "two"} {
 		path := fmt.Sprintf("/v1/records/%d", answer.Records[i].Index)
-		if _, got := c.do(2, request{name: path, method: "GET", path: path, token: token, status: 200}); string(got) != want {
+		if _, got := c.do(2, request{name: path, method: "GET", path: path, token: token,
+			status: 200}); string(got) != want {
 			c.t.Errorf("record %d: %q", i, got)
 		}
 	}
@@ -278,14 +292,16 @@ func (c *cluster) batch(token string) {
 		headers: map[string]string{"Content-Type": wire.TypeFrames},
 	})
 	for name, r := range map[string]request{
-		"not JSON":       {body: "{\"text\":\"a\"}\nnonsense"},
-		"neither":        {body: `{"key":"k"}`},
-		"both":           {body: `{"text":"a","payload":"YQ=="}`},
-		"not base64":     {body: `{"payload":"*"}`},
-		"half a frame":   {body: string(frames[:len(frames)-1]), headers: map[string]string{"Content-Type": wire.TypeFrames}},
+		"not JSON":   {body: "{\"text\":\"a\"}\nnonsense"},
+		"neither":    {body: `{"key":"k"}`},
+		"both":       {body: `{"text":"a","payload":"YQ=="}`},
+		"not base64": {body: `{"payload":"*"}`},
+		"half a frame": {body: string(frames[:len(frames)-1]),
+			headers: map[string]string{"Content-Type": wire.TypeFrames}},
 		"one of them is": {body: `{"text":"a"}` + "\n" + `{"text":""}`},
 	} {
-		r.name, r.method, r.path, r.token, r.status, r.problem = name, "POST", "/v1/records:batch", token, 400, wire.ErrBadRequest.Name
+		r.name, r.method, r.path, r.token, r.status, r.problem = name, "POST", "/v1/records:batch", token, 400,
+			wire.ErrBadRequest.Name
 		if name == "one of them is" {
 			r.problem = wire.ErrEmptyBody.Name
 		}
@@ -304,7 +320,8 @@ func (c *cluster) notThere(token string) {
 		{path: "/v1/records/99999999", status: 404, problem: wire.ErrNotFound.Name},
 		{path: "/v1/records/99999999999999999999999999", status: 404, problem: wire.ErrNotFound.Name},
 		{path: "/v1/records/one", status: 400, problem: wire.ErrBadRequest.Name},
-		{path: "/v1/records/1", status: 404, problem: wire.ErrSealIndex.Name}, // block 0 has one record: index 1 is its seal
+		// block 0 has one record: index 1 is its seal
+		{path: "/v1/records/1", status: 404, problem: wire.ErrSealIndex.Name},
 		{path: "/v1/blocks/99999", status: 404, problem: wire.ErrNotFound.Name},
 		{path: "/v1/blocks/x", status: 400, problem: wire.ErrBadRequest.Name},
 		{path: "/v1/blocks?limit=0", status: 400, problem: wire.ErrBadRequest.Name},
@@ -346,39 +363,49 @@ func (c *cluster) idempotency(token string) {
 }
 
 func (c *cluster) projects(own, admin string) {
-	create := request{name: "create", method: "POST", path: "/v1/projects", token: admin, body: `{"name":"other"}`, status: 201}
+	create := request{name: "create", method: "POST", path: "/v1/projects", token: admin, body: `{"name":"other"}`,
+		status: 201}
 	var created wire.CreatedProject
 	_, body := c.do(1, create) // not necessarily the leader
-	if err := json.Unmarshal(body, &created); err != nil || created.ID == 0 || created.Token == "" || created.Name != "other" {
+	if err := json.Unmarshal(body, &created); err != nil || created.ID == 0 || created.Token == "" ||
+		created.Name != "other" {
 		c.t.Fatalf("%s, %v", body, err)
 	}
 	create.name, create.status, create.problem = "again", 409, wire.ErrNameTaken.Name
 	c.do(2, create)
-	for name, body := range map[string]string{"no name": `{}`, "no JSON": `x`, "long": `{"name":"` + strings.Repeat("n", 200) + `"}`} {
-		c.do(0, request{name: name, method: "POST", path: "/v1/projects", token: admin, body: body, status: 400, problem: wire.ErrBadRequest.Name})
+	for name, body := range map[string]string{"no name": `{}`, "no JSON": `x`, "long": `{"name":"` + strings.Repeat("n",
+		200) + `"}`} {
+		c.do(0, request{name: name, method: "POST", path: "/v1/projects", token: admin, body: body, status: 400,
+			problem: wire.ErrBadRequest.Name})
 	}
 	// Another project's record is there, and its content is not for this one.
-	c.do(2, request{name: "private", method: "GET", path: "/v1/blocks/0/records/0", token: created.Token, status: 403, problem: wire.ErrForbidden.Name})
-	c.do(2, request{name: "private by index", method: "GET", path: "/v1/records/0", token: created.Token, status: 403, problem: wire.ErrForbidden.Name})
+	c.do(2, request{name: "private", method: "GET", path: "/v1/blocks/0/records/0", token: created.Token, status: 403,
+		problem: wire.ErrForbidden.Name})
+	c.do(2, request{name: "private by index", method: "GET", path: "/v1/records/0", token: created.Token, status: 403,
+		problem: wire.ErrForbidden.Name})
 
-	create = request{name: "public", method: "POST", path: "/v1/projects", token: admin, body: `{"name":"open","public":true}`, status: 201}
+	create = request{name: "public", method: "POST", path: "/v1/projects", token: admin,
+		body: `{"name":"open","public":true}`, status: 201}
 	_, body = c.do(2, create)
 	if err := json.Unmarshal(body, &created); err != nil {
 		c.t.Fatal(err)
 	}
-	_, body = c.do(0, request{name: "append to it", method: "POST", path: "/v1/records", token: created.Token, body: "for all", status: 201})
+	_, body = c.do(0, request{name: "append to it", method: "POST", path: "/v1/records", token: created.Token,
+		body: "for all", status: 201})
 	var p wire.Position
 	if err := json.Unmarshal(body, &p); err != nil {
 		c.t.Fatal(err)
 	}
 	path := fmt.Sprintf("/v1/blocks/%d/records/%d", p.Block, p.Offset)
-	if _, got := c.do(1, request{name: "public", method: "GET", path: path, token: own, status: 200}); string(got) != "for all" {
+	if _, got := c.do(1, request{name: "public", method: "GET", path: path, token: own,
+		status: 200}); string(got) != "for all" {
 		c.t.Errorf("a public record: %q", got)
 	}
 }
 
 func (c *cluster) blocks(token string) {
-	_, body := c.do(0, request{name: "first page", method: "GET", path: "/v1/blocks?limit=1", token: token, status: 200})
+	_, body := c.do(0, request{name: "first page", method: "GET", path: "/v1/blocks?limit=1", token: token,
+		status: 200})
 	var page wire.Blocks
 	if err := json.Unmarshal(body, &page); err != nil || len(page.Blocks) != 1 || page.Next == "" {
 		c.t.Fatalf("%s, %v", body, err)
@@ -386,7 +413,8 @@ func (c *cluster) blocks(token string) {
 	seen := 1
 	last := page.Blocks[0]
 	for page.Next != "" {
-		_, body := c.do(seen, request{name: "page", method: "GET", path: "/v1/blocks?limit=2&cursor=" + page.Next, token: token, status: 200})
+		_, body := c.do(seen, request{name: "page", method: "GET", path: "/v1/blocks?limit=2&cursor=" + page.Next,
+			token: token, status: 200})
 		page = wire.Blocks{}
 		if err := json.Unmarshal(body, &page); err != nil || len(page.Blocks) == 0 {
 			c.t.Fatalf("%s, %v", body, err)

@@ -407,7 +407,8 @@ func (c *cluster) refuseCodings() {
 			c.t.Errorf("%s with %q: %s", row.path, row.codings, body)
 		}
 	}
-	for i, codings := range [][]string{{"identity"}, {"Identity"}, {""}, {"identity, IDENTITY"}, {"identity", ""}, nil} {
+	for i, codings := range [][]string{{"identity"}, {"Identity"}, {""}, {"identity, IDENTITY"}, {"identity", ""},
+		nil} {
 		if _, status, body := c.sendCoded(i, "/v1/records", own, "x", codings); status != http.StatusCreated {
 			c.t.Errorf("%q: %d, %s", codings, status, body)
 		}
@@ -415,7 +416,8 @@ func (c *cluster) refuseCodings() {
 	if after := c.records(); after != before+7 {
 		c.t.Errorf("%d records more, want 7", after-before)
 	}
-	for _, p := range answer[wire.Projects](c, 0, request{method: "GET", path: "/v1/projects", token: admin, status: 200}).Projects {
+	for _, p := range answer[wire.Projects](c, 0, request{method: "GET", path: "/v1/projects", token: admin,
+		status: 200}).Projects {
 		if p.Name == "packed" {
 			c.t.Error("a project was made of a refused body")
 		}

@@ -56,7 +56,8 @@ func TestForwardFollowsNoRedirect(t *testing.T) {
 		_, _ = w.Write([]byte(r.Header.Get("Authorization") + " " + r.Header.Get(wire.HeaderHops)))
 	}))
 	defer leader.Close()
-	if w, err := adminRequest(t, t.Context(), leader.URL); err != nil || w.Code != http.StatusTeapot || w.Body.String() != "Bearer admin 1" ||
+	if w, err := adminRequest(t, t.Context(), leader.URL); err != nil || w.Code != http.StatusTeapot ||
+		w.Body.String() != "Bearer admin 1" ||
 		w.Header().Get("Retry-After") != "7" {
 		t.Errorf("%d %s %v, %v", w.Code, w.Body, w.Header(), err)
 	}
@@ -69,7 +70,8 @@ func TestForwardUsesNoProxy(t *testing.T) {
 	if os.Getenv(child) == "" {
 		run := exec.Command(os.Args[0], "-test.run=^TestForwardUsesNoProxy$", "-test.v")
 		run.Env = append(os.Environ(), child+"=1", "NO_PROXY=", "no_proxy=")
-		if out, err := run.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: TestForwardUsesNoProxy") {
+		if out, err := run.CombinedOutput(); err != nil ||
+			!strings.Contains(string(out), "--- PASS: TestForwardUsesNoProxy") {
 			t.Errorf("%v\n%s", err, out)
 		}
 		return
@@ -84,7 +86,8 @@ func TestForwardUsesNoProxy(t *testing.T) {
 	defer proxy.Close()
 	t.Setenv("HTTP_PROXY", proxy.URL)
 	const leader = "http://192.0.2.1:8000" // of RFC 5737: no host has it
-	if response, err := http.DefaultTransport.RoundTrip(httptest.NewRequest(http.MethodGet, leader, nil)); err != nil || reached.Load() != 1 {
+	if response, err := http.DefaultTransport.RoundTrip(httptest.NewRequest(http.MethodGet, leader, nil)); err != nil ||
+		reached.Load() != 1 {
 		t.Fatalf("the proxy of the environment is not in use: %v, %d", err, reached.Load())
 	} else {
 		response.Body.Close()

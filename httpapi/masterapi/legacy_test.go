@@ -21,7 +21,8 @@ import (
 // call sends what a client of the original sends, byte for byte, to master i.
 func (c *cluster) call(i int, method, path, contentType, body string, status int) []byte {
 	c.t.Helper()
-	req, err := http.NewRequestWithContext(c.t.Context(), method, c.file.Masters[i%len(c.file.Masters)]+path, strings.NewReader(body))
+	req, err := http.NewRequestWithContext(c.t.Context(), method, c.file.Masters[i%len(c.file.Masters)]+path,
+		strings.NewReader(body))
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -38,7 +39,8 @@ func (c *cluster) call(i int, method, path, contentType, body string, status int
 		c.t.Fatal(err)
 	}
 	if resp.StatusCode != status || !strings.HasPrefix(resp.Header.Get("Content-Type"), "application/json") {
-		c.t.Fatalf("%s %s %.200s: %d %q, want %d: %s", method, path, body, resp.StatusCode, resp.Header.Get("Content-Type"), status, answer)
+		c.t.Fatalf("%s %s %.200s: %d %q, want %d: %s", method, path, body, resp.StatusCode,
+			resp.Header.Get("Content-Type"), status, answer)
 	}
 	return answer
 }
@@ -79,9 +81,11 @@ func (c *cluster) originalClients() {
 	const page = "application/json;charset=UTF-8"
 	var created struct{ Token string }
 	json.Unmarshal(c.call(0, "POST", "/admin/project", page, `{"projectName":"溯源","isPrivate":true}`, 201), &created)
-	place := decodeInto[originalPlace](c, c.call(1, "POST", "/data", page, fmt.Sprintf(`{"token":%q,"info":"批次 7: 出厂 \u2713"}`, created.Token), 200))
+	place := decodeInto[originalPlace](c,
+		c.call(1, "POST", "/data", page, fmt.Sprintf(`{"token":%q,"info":"批次 7: 出厂 \u2713"}`, created.Token), 200))
 	found := func(i int, token string, status int) []byte {
-		query := fmt.Sprintf("/data?blockIndex=%d&offset=%d&token=%s", *place.BlockIndex, *place.Offset, url.QueryEscape(token))
+		query := fmt.Sprintf("/data?blockIndex=%d&offset=%d&token=%s", *place.BlockIndex, *place.Offset,
+			url.QueryEscape(token))
 		return c.call(i, "GET", query, "", "", status)
 	}
 	for i := range 3 {
@@ -113,7 +117,8 @@ func (c *cluster) provenance() {
 	saved := make([]originalSaved, 9)
 	for i := range saved {
 		wg.Go(func() {
-			resp, err := http.Post(c.file.Masters[i%3]+"/saveInfo", "application/json", strings.NewReader(fmt.Sprintf(`{ "info" : "step %d" }`, i)))
+			resp, err := http.Post(c.file.Masters[i%3]+"/saveInfo", "application/json",
+				strings.NewReader(fmt.Sprintf(`{ "info" : "step %d" }`, i)))
 			if err != nil {
 				c.t.Error(err)
 				return
@@ -131,31 +136,37 @@ func (c *cluster) provenance() {
 		}
 		// It writes the ampersand twice.
 		path := fmt.Sprintf("/findBlockInfo?blockIndex=%d&&blockOffset=%d", *s.BlockIndex, *s.BlockOffset)
-		if got := decodeInto[struct{ Data string }](c, c.call(i+1, "GET", path, "", "", 200)); got.Data != fmt.Sprintf("step %d", i) {
+		if got := decodeInto[struct{ Data string }](c,
+			c.call(i+1, "GET", path, "", "", 200)); got.Data != fmt.Sprintf("step %d", i) {
 			c.t.Errorf("record %d is %q", i, got.Data)
 		}
 	}
 	// It also sends JSON within JSON, and writes the inner quotes bare.
 	paper := `{"writer":"law121212","title":"溯源 \"7\"","content":"}"}`
-	at := decodeInto[originalSaved](c, c.call(0, "POST", "/saveInfo", "application/json; charset=UTF-8", `{ "info" : "`+paper+`" }`, 200))
-	found := c.call(1, "GET", fmt.Sprintf("/findBlockInfo?blockIndex=%d&&blockOffset=%d", *at.BlockIndex, *at.BlockOffset), "", "", 200)
+	at := decodeInto[originalSaved](c, c.call(0, "POST", "/saveInfo", "application/json; charset=UTF-8",
+		`{ "info" : "`+paper+`" }`, 200))
+	found := c.call(1, "GET", fmt.Sprintf("/findBlockInfo?blockIndex=%d&&blockOffset=%d", *at.BlockIndex,
+		*at.BlockOffset), "", "", 200)
 	if got := decodeInto[struct{ Data string }](c, found); got.Data != paper {
 		c.t.Errorf("a bare text came back as %q", got.Data)
 	}
-	legacy := answer[wire.Project](c, 0, request{method: "GET", path: "/v1/projects/legacy", token: c.file.Tokens.Project, status: 200})
+	legacy := answer[wire.Project](c, 0, request{method: "GET", path: "/v1/projects/legacy",
+		token: c.file.Tokens.Project, status: 200})
 	if !legacy.Public || legacy.Records != 10 {
 		c.t.Errorf("the legacy project: %+v", legacy)
 	}
 	// Nobody but the administrator takes that name, and without a token nothing else is read, however public.
 	c.call(0, "POST", "/admin/project", "", `{"projectName":"legacy"}`, 409)
-	c.do(1, request{name: "legacy", method: "POST", path: "/v1/projects", body: `{"name":"legacy"}`, status: 409, problem: wire.ErrNameTaken.Name})
+	c.do(1, request{name: "legacy", method: "POST", path: "/v1/projects", body: `{"name":"legacy"}`, status: 409,
+		problem: wire.ErrNameTaken.Name})
 	public := c.newProject("public and another", true)
 	of := c.append(public.Token, "for those with a token")
 	c.call(0, "GET", fmt.Sprintf("/findBlockInfo?blockIndex=%d&blockOffset=%d", of.Block, of.Offset), "", "", 403)
 	c.call(0, "GET", "/findBlockInfo?blockIndex=0&blockOffset=0", "", "", 403)
 	setPublic := func(public bool) {
 		path := "/v1/projects/legacy"
-		c.do(0, request{name: path, method: "PATCH", path: path, token: c.file.Tokens.Admin, body: fmt.Sprintf(`{"public":%v}`, public), status: 200})
+		c.do(0, request{name: path, method: "PATCH", path: path, token: c.file.Tokens.Admin,
+			body: fmt.Sprintf(`{"public":%v}`, public), status: 200})
 		answer[wire.Project](c, 0, request{method: "GET", path: path, token: c.file.Tokens.Admin, status: 200})
 	}
 	setPublic(false)
@@ -174,12 +185,16 @@ func (c *cluster) texts(token string) {
 		{"", `{"token":"TOKEN","info":"no content type"}`, `"no content type"`},
 		{"text/plain;charset=ISO-8859-1", `{"info":"another","token":"TOKEN","more":[1]}`, `"another"`},
 		{"application/json; charset", `{"token":"TOKEN","info":"half a type"}`, `"half a type"`},
-		{"application/json", `{"token":"TOKEN","info":"a \"b\" \\ \/ \t\n\r\b\f\u0000 <&>"}`, `"a \"b\" \\ / \u0009\u000a\u000d\u0008\u000c\u0000 <&>"`},
+		{"application/json", `{"token":"TOKEN","info":"a \"b\" \\ \/ \t\n\r\b\f\u0000 <&>"}`,
+			`"a \"b\" \\ / \u0009\u000a\u000d\u0008\u000c\u0000 <&>"`},
 		{"application/json", `{"token":"TOKEN","info":"{\"uid\":\"law121212\"}"}`, `"{\"uid\":\"law121212\"}"`},
-		{"application/json", "{\"token\":\"TOKEN\",\"info\":\"GBK \xb2\xe2\xca\xd4 \xff\"}", "\"GBK \xb2\xe2\xca\xd4 \xff\""},
-		{"application/json", `{"token":"TOKEN","info":"\ud83d\ude00 and half \ud83d or \ude00 \ud83dx\ud83d"}`, `"😀 and half \ud83d or \ude00 \ud83dx\ud83d"`},
+		{"application/json", "{\"token\":\"TOKEN\",\"info\":\"GBK \xb2\xe2\xca\xd4 \xff\"}",
+			"\"GBK \xb2\xe2\xca\xd4 \xff\""},
+		{"application/json", `{"token":"TOKEN","info":"\ud83d\ude00 and half \ud83d or \ude00 \ud83dx\ud83d"}`,
+			`"😀 and half \ud83d or \ude00 \ud83dx\ud83d"`},
 		{"application/json", `{"token":"TOKEN","info":"` + long + `"}`, `"` + long + `"`},
-		{"application/x-www-form-urlencoded; charset=UTF-8", "token=TOKEN&info=a+form+%E6%B5%8B%FF", "\"a form 测\xff\""},
+		{"application/x-www-form-urlencoded; charset=UTF-8", "token=TOKEN&info=a+form+%E6%B5%8B%FF",
+			"\"a form 测\xff\""},
 	} {
 		body := strings.ReplaceAll(row.body, "TOKEN", token)
 		at := decodeInto[originalPlace](c, c.call(i, "POST", "/data", row.contentType, body, 200))
@@ -237,14 +252,17 @@ func (c *cluster) originalErrors() {
 // project.
 func TestClosedByDefault(t *testing.T) {
 	h := masterapi.New(masterapi.Config{
-		Refused: func() error { return nil }, ClusterToken: "cluster", AdminToken: "admin", Logger: hclog.NewNullLogger(),
+		Refused: func() error { return nil }, ClusterToken: "cluster", AdminToken: "admin",
+		Logger: hclog.NewNullLogger(),
 	})
 	for _, row := range []struct {
 		method, path, token string
 		status              int
 	}{
-		{"POST", "/v1/projects", "", 401}, {"POST", "/v1/projects", "cluster", 403}, {"POST", "/v1/projects", "admin", 400},
-		{"POST", "/data", "", 404}, {"GET", "/data", "", 404}, {"GET", "/admin/project", "", 404}, {"POST", "/admin/project", "", 404},
+		{"POST", "/v1/projects", "", 401}, {"POST", "/v1/projects", "cluster", 403},
+		{"POST", "/v1/projects", "admin", 400},
+		{"POST", "/data", "", 404}, {"GET", "/data", "", 404}, {"GET", "/admin/project", "", 404},
+		{"POST", "/admin/project", "", 404},
 		{"POST", "/saveInfo", "", 404}, {"GET", "/findBlockInfo", "", 404},
 	} {
 		r := httptest.NewRequest(row.method, row.path, strings.NewReader("not JSON"))
@@ -263,11 +281,13 @@ func TestClosedByDefault(t *testing.T) {
 func TestQueryTokenIsNotLogged(t *testing.T) {
 	var log bytes.Buffer
 	h := masterapi.New(masterapi.Config{
-		Options: masterapi.Options{OriginalAPI: true}, Logger: hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, Output: &log}),
+		Options: masterapi.Options{OriginalAPI: true},
+		Logger:  hclog.New(&hclog.LoggerOptions{Level: hclog.Trace, Output: &log}),
 	})
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/data?blockIndex=0&offset=0&token=SECRET", nil))
-	if w.Code != http.StatusInternalServerError || !strings.Contains(log.String(), "/data") || strings.Contains(log.String()+w.Body.String(), "SECRET") {
+	if w.Code != http.StatusInternalServerError || !strings.Contains(log.String(), "/data") ||
+		strings.Contains(log.String()+w.Body.String(), "SECRET") {
 		t.Errorf("%d %s\n%s", w.Code, w.Body, log.String())
 	}
 }

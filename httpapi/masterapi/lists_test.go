@@ -28,7 +28,8 @@ func TestLists(t *testing.T) {
 			c.appendKeyed(created.Token, "k1", "not yours")
 		}
 	}
-	c.do(0, request{name: "stored", method: "POST", path: "/v1/records?wait=stored&timeout=20s", token: token, body: "last", status: 201})
+	c.do(0, request{name: "stored", method: "POST", path: "/v1/records?wait=stored&timeout=20s", token: token,
+		body: "last", status: 201})
 	c.pages(token, want)
 	c.badLists(token, created)
 	c.blockLists(token, want)
@@ -39,7 +40,8 @@ func TestLists(t *testing.T) {
 func (c *cluster) createProject(name string) (created wire.CreatedProject) {
 	c.t.Helper()
 	_, body := c.do(0, request{
-		name: "create", method: "POST", path: "/v1/projects", token: c.file.Tokens.Admin, body: fmt.Sprintf(`{"name":%q}`, name), status: 201,
+		name: "create", method: "POST", path: "/v1/projects", token: c.file.Tokens.Admin,
+		body: fmt.Sprintf(`{"name":%q}`, name), status: 201,
 	})
 	if err := json.Unmarshal(body, &created); err != nil {
 		c.t.Fatal(err)
@@ -50,7 +52,8 @@ func (c *cluster) createProject(name string) (created wire.CreatedProject) {
 func (c *cluster) appendKeyed(token, key, payload string) (at wire.Position) {
 	c.t.Helper()
 	_, body := c.do(len(payload), request{
-		name: "append", method: "POST", path: "/v1/records", token: token, body: payload, status: 201, headers: map[string]string{wire.HeaderKey: key},
+		name: "append", method: "POST", path: "/v1/records", token: token, body: payload, status: 201,
+		headers: map[string]string{wire.HeaderKey: key},
 	})
 	if err := json.Unmarshal(body, &at); err != nil {
 		c.t.Fatal(err)
@@ -116,13 +119,15 @@ func (c *cluster) pages(token string, want []wire.Position) {
 	if got := places(c.list(token, "/v1/records?limit=9")); !slices.Equal(got[:60], due(0, 1)) || len(got) != 61 {
 		c.t.Errorf("all: %v", got)
 	}
-	if r := c.list(token, "/v1/records?key=k1")[0]; string(r.Payload) != "record 1" || r.Project != "default" || r.Leaf != want[1].Leaf {
+	if r := c.list(token, "/v1/records?key=k1")[0]; string(r.Payload) != "record 1" || r.Project != "default" ||
+		r.Leaf != want[1].Leaf {
 		c.t.Errorf("%+v", r)
 	}
 }
 
 func (c *cluster) badLists(token string, other wire.CreatedProject) {
-	_, body := c.do(0, request{name: "a page", method: "GET", path: "/v1/records?limit=1&key=k1", token: token, status: 200})
+	_, body := c.do(0, request{name: "a page", method: "GET", path: "/v1/records?limit=1&key=k1", token: token,
+		status: 200})
 	var page wire.Records
 	if err := json.Unmarshal(body, &page); err != nil {
 		c.t.Fatal(err)
@@ -143,20 +148,26 @@ func (c *cluster) badLists(token string, other wire.CreatedProject) {
 		"/v1/blocks/0/records?from=4294967296":          "4294967295",
 		"/v1/hashes/xyz":                                "hash",
 	} {
-		_, body := c.do(1, request{name: path, method: "GET", path: path, token: token, status: 400, problem: wire.ErrBadRequest.Name})
+		_, body := c.do(1, request{name: path, method: "GET", path: path, token: token, status: 400,
+			problem: wire.ErrBadRequest.Name})
 		if !strings.Contains(string(body), part) {
 			c.t.Errorf("%s: no %q in %s", path, part, body)
 		}
 	}
 	c.do(1, request{
-		name: "an event's id", method: "GET", path: "/v1/records/stream", token: token, status: 400, problem: wire.ErrBadRequest.Name,
+		name: "an event's id", method: "GET", path: "/v1/records/stream", token: token, status: 400,
+		problem: wire.ErrBadRequest.Name,
 		headers: map[string]string{wire.HeaderLastEventID: "x"},
 	})
-	for _, path := range []string{"/v1/records?project=other", "/v1/records?project=" + fmt.Sprint(other.ID), "/v1/records/stream?project=other"} {
-		c.do(2, request{name: path, method: "GET", path: path, token: token, status: 403, problem: wire.ErrForbidden.Name})
+	for _, path := range []string{"/v1/records?project=other", "/v1/records?project=" + fmt.Sprint(other.ID),
+		"/v1/records/stream?project=other"} {
+		c.do(2, request{name: path, method: "GET", path: path, token: token, status: 403,
+			problem: wire.ErrForbidden.Name})
 	}
-	for _, path := range []string{"/v1/records?project=nobody", "/v1/blocks/99999/records", "/v1/records/99999/proof", "/v1/hashes/" + (chain.Hash{1}).String()} {
-		c.do(0, request{name: path, method: "GET", path: path, token: token, status: 404, problem: wire.ErrNotFound.Name})
+	for _, path := range []string{"/v1/records?project=nobody", "/v1/blocks/99999/records", "/v1/records/99999/proof",
+		"/v1/hashes/" + (chain.Hash{1}).String()} {
+		c.do(0, request{name: path, method: "GET", path: path, token: token, status: 404,
+			problem: wire.ErrNotFound.Name})
 	}
 }
 
@@ -165,7 +176,8 @@ func (c *cluster) blockLists(token string, want []wire.Position) {
 	for block := range want[59].Block + 1 {
 		path := fmt.Sprintf("/v1/blocks/%d/records?limit=4", block)
 		for from := uint32(0); ; {
-			_, body := c.do(int(from), request{name: path, method: "GET", path: fmt.Sprintf("%s&from=%d", path, from), token: token, status: 200})
+			_, body := c.do(int(from), request{name: path, method: "GET", path: fmt.Sprintf("%s&from=%d", path, from),
+				token: token, status: 200})
 			var page wire.BlockRecords
 			if err := json.Unmarshal(body, &page); err != nil {
 				c.t.Fatalf("%s: %s", path, body)
@@ -179,7 +191,8 @@ func (c *cluster) blockLists(token string, want []wire.Position) {
 					if r.Record != nil {
 						c.t.Errorf("%s tells of another's record: %s", path, body)
 					}
-				} else if i := slices.IndexFunc(want, func(p wire.Position) bool { return p.Index == r.Index }); i >= 0 && r.Leaf != want[i].Leaf {
+				} else if i := slices.IndexFunc(want,
+					func(p wire.Position) bool { return p.Index == r.Index }); i >= 0 && r.Leaf != want[i].Leaf {
 					c.t.Errorf("%s: %+v", path, r)
 				}
 			}
@@ -197,7 +210,8 @@ func (c *cluster) blockLists(token string, want []wire.Position) {
 func (c *cluster) proofs(token string, other wire.CreatedProject, want []wire.Position) {
 	for i, at := range want {
 		for _, path := range []string{
-			fmt.Sprintf("/v1/records/%d/proof", at.Index), fmt.Sprintf("/v1/blocks/%d/records/%d/proof", at.Block, at.Offset),
+			fmt.Sprintf("/v1/records/%d/proof", at.Index), fmt.Sprintf("/v1/blocks/%d/records/%d/proof", at.Block,
+				at.Offset),
 		} {
 			_, body := c.do(i, request{name: path, method: "GET", path: path, token: token, status: 200})
 			var p wire.Proof
@@ -209,15 +223,18 @@ func (c *cluster) proofs(token string, other wire.CreatedProject, want []wire.Po
 			record := chain.Proof{Index: p.Index, Size: h.Seal(), Path: p.RecordPath}
 			seal := chain.Proof{Index: p.SealIndex, Size: p.Size, Path: p.SealPath}
 			err = errors.Join(err, record.Check(leaf.Hash(), h.Root), seal.Check(h.SealHash(), p.Root))
-			if err != nil || p.Leaf != at.Leaf || leaf.Hash() != at.Leaf || p.Index != at.Index || p.SealIndex != h.Seal() || p.Block != at.Block || p.Offset != at.Offset {
+			if err != nil || p.Leaf != at.Leaf || leaf.Hash() != at.Leaf || p.Index != at.Index ||
+				p.SealIndex != h.Seal() || p.Block != at.Block || p.Offset != at.Offset {
 				c.t.Fatalf("%s: %v: %s", path, err, body)
 			}
 		}
 		if i%10 > 0 {
 			continue
 		}
-		_, body := c.do(i, request{name: "hash", method: "GET", path: "/v1/hashes/" + at.Leaf.String(), token: token, status: 200})
-		if due := fmt.Sprintf(`{"kind":"record","block":%d,"offset":%d,"index":%d}`, at.Block, at.Offset, at.Index); string(body) != due {
+		_, body := c.do(i, request{name: "hash", method: "GET", path: "/v1/hashes/" + at.Leaf.String(), token: token,
+			status: 200})
+		if due := fmt.Sprintf(`{"kind":"record","block":%d,"offset":%d,"index":%d}`, at.Block, at.Offset,
+			at.Index); string(body) != due {
 			c.t.Errorf("%s, want %s", body, due)
 		}
 	}
@@ -226,12 +243,15 @@ func (c *cluster) proofs(token string, other wire.CreatedProject, want []wire.Po
 	if err := json.Unmarshal(body, &b); err != nil {
 		c.t.Fatal(err)
 	}
-	if _, body := c.do(2, request{name: "its hash", method: "GET", path: "/v1/hashes/" + b.Hash.String(), token: token, status: 200}); string(body) != `{"kind":"block","block":1}` {
+	if _, body := c.do(2, request{name: "its hash", method: "GET", path: "/v1/hashes/" + b.Hash.String(), token: token,
+		status: 200}); string(body) != `{"kind":"block","block":1}` {
 		c.t.Errorf("%s", body)
 	}
 	path := fmt.Sprintf("/v1/records/%d/proof", want[0].Index)
-	c.do(0, request{name: "another's proof", method: "GET", path: path, token: other.Token, status: 403, problem: wire.ErrForbidden.Name})
-	c.do(0, request{name: "a seal's proof", method: "GET", path: fmt.Sprintf("/v1/records/%d/proof", b.First-1), token: token, status: 404, problem: wire.ErrSealIndex.Name})
+	c.do(0, request{name: "another's proof", method: "GET", path: path, token: other.Token, status: 403,
+		problem: wire.ErrForbidden.Name})
+	c.do(0, request{name: "a seal's proof", method: "GET", path: fmt.Sprintf("/v1/records/%d/proof", b.First-1),
+		token: token, status: 404, problem: wire.ErrSealIndex.Name})
 }
 
 // event is one server-sent event.
@@ -292,7 +312,8 @@ func (c *cluster) next(events <-chan event) (r wire.Record) {
 			if e.data == "" {
 				continue
 			}
-			if err := json.Unmarshal([]byte(e.data), &r); err != nil || e.name != wire.EventRecord || e.id != fmt.Sprint(r.Index) {
+			if err := json.Unmarshal([]byte(e.data), &r); err != nil || e.name != wire.EventRecord ||
+				e.id != fmt.Sprint(r.Index) {
 				c.t.Fatalf("%+v, %v", e, err)
 			}
 			return r

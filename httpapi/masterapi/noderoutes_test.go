@@ -62,10 +62,12 @@ func TestAnnounceThroughAFollower(t *testing.T) {
 			t.Fatal(err)
 		}
 		c.do(0, request{
-			name: name, method: "POST", path: wire.PathMasters, token: c.file.Tokens.Cluster, body: string(body), status: status, problem: problem,
+			name: name, method: "POST", path: wire.PathMasters, token: c.file.Tokens.Cluster, body: string(body),
+			status: status, problem: problem,
 		})
 	}
-	announce("not there", wire.Member{ID: "m4", URL: "http://127.0.0.1:1", Raft: "127.0.0.1:1"}, 400, wire.ErrBadRequest.Name)
+	announce("not there", wire.Member{ID: "m4", URL: "http://127.0.0.1:1", Raft: "127.0.0.1:1"}, 400,
+		wire.ErrBadRequest.Name)
 	announce("at the raft address of one that lives", fresh, 400, wire.ErrBadRequest.Name)
 	for _, role := range topology.Roles() {
 		if role.Kind == devcluster.KindMaster && role.URL() == other.URL {

@@ -89,9 +89,11 @@ func (d *described) hold(r *http.Request, resp *http.Response) error {
 		return d.holdUnknown(r, resp, route)
 	}
 	options := &openapi3filter.Options{
-		IncludeResponseStatus: true, RejectWhenRequestBodyNotSpecified: true, SkipSettingDefaults: true, AuthenticationFunc: showsToken,
+		IncludeResponseStatus: true, RejectWhenRequestBodyNotSpecified: true, SkipSettingDefaults: true,
+		AuthenticationFunc: showsToken,
 	}
-	request := &openapi3filter.RequestValidationInput{Request: again(r, route.Operation), PathParams: params, Route: route, Options: options}
+	request := &openapi3filter.RequestValidationInput{Request: again(r, route.Operation), PathParams: params,
+		Route: route, Options: options}
 	if resp.StatusCode < http.StatusBadRequest {
 		if err := openapi3filter.ValidateRequest(r.Context(), request); err != nil {
 			return err
@@ -123,7 +125,8 @@ func (d *described) find(r *http.Request) (*routers.Route, map[string]string) {
 // match reports whether an escaped path is one of a template, and with which parameters.
 func match(template, escaped string) (params map[string]string, ok bool) {
 	want, have := strings.Split(template, "/"), strings.Split(escaped, "/")
-	if strings.HasPrefix(template, "/tile/") && len(have) > len(want) { // a tile's number takes several segments, for which OpenAPI has no word
+	// a tile's number takes several segments, for which OpenAPI has no word
+	if strings.HasPrefix(template, "/tile/") && len(have) > len(want) {
 		have = append(have[:len(want)-1], strings.Join(have[len(want)-1:], "/"))
 	}
 	if len(want) != len(have) {
@@ -153,8 +156,10 @@ func (d *described) holdUnknown(r *http.Request, resp *http.Response, route *rou
 	if resp.StatusCode != status {
 		return fmt.Errorf("the document does not have it: want status %d", status)
 	}
-	route.Operation = &openapi3.Operation{Responses: openapi3.NewResponses(openapi3.WithStatus(status, d.doc.Components.Responses[name]))}
-	return holdAnswer(&openapi3filter.RequestValidationInput{Request: r, Route: route, Options: &openapi3filter.Options{}}, resp)
+	route.Operation = &openapi3.Operation{Responses: openapi3.NewResponses(openapi3.WithStatus(status,
+		d.doc.Components.Responses[name]))}
+	return holdAnswer(&openapi3filter.RequestValidationInput{Request: r, Route: route,
+		Options: &openapi3filter.Options{}}, resp)
 }
 
 // holdAnswer validates status, headers and body of an answer; of a stream, which has no end, not the body. Every
@@ -169,7 +174,8 @@ func holdAnswer(request *openapi3filter.RequestValidationInput, resp *http.Respo
 		return errors.New("the status is not described")
 	}
 	for name := range resp.Header {
-		if strings.HasPrefix(name, "Access-Control-") { // what lets another master's page in is of the Fetch standard, not of this API
+		// what lets another master's page in is of the Fetch standard, not of this API
+		if strings.HasPrefix(name, "Access-Control-") {
 			continue
 		}
 		described := slices.Contains([]string{"Content-Type", "Content-Length", "Date", "Vary"}, name)
@@ -182,7 +188,8 @@ func holdAnswer(request *openapi3filter.RequestValidationInput, resp *http.Respo
 	}
 	typ := resp.Header.Get("Content-Type")
 	stream := typ == wire.TypeEvents
-	bare := ref.Value.Content["*/*"] != nil && !strings.Contains(typ, "/") // a record's type is any text, and the library takes media types alone
+	// a record's type is any text, and the library takes media types alone
+	bare := ref.Value.Content["*/*"] != nil && !strings.Contains(typ, "/")
 	options.ExcludeResponseBody = request.Request.Method == http.MethodHead || stream || bare
 	if !options.ExcludeResponseBody {
 		body, err := io.ReadAll(resp.Body)
@@ -206,7 +213,8 @@ func holdAnswer(request *openapi3filter.RequestValidationInput, resp *http.Respo
 // holdEnvelope validates the envelope of a record. Where it stands there may be a payload of any type too, so the
 // document has no schema there.
 func holdEnvelope(doc *openapi3.T, ref *openapi3.ResponseRef, resp *http.Response) error {
-	if ref.Value != doc.Components.Responses["Record"].Value || resp.Request.Method == http.MethodHead || resp.Header.Get(wire.HeaderPosition) != "" {
+	if ref.Value != doc.Components.Responses["Record"].Value || resp.Request.Method == http.MethodHead ||
+		resp.Header.Get(wire.HeaderPosition) != "" {
 		return nil
 	}
 	body, err := io.ReadAll(resp.Body)
@@ -238,7 +246,8 @@ func again(r *http.Request, operation *openapi3.Operation) *http.Request {
 		}
 	}
 	c.URL.RawQuery = query.Encode()
-	if body := operation.RequestBody; body != nil && r.Header.Get("Content-Type") == "" && body.Value.Content["application/json"] != nil {
+	if body := operation.RequestBody; body != nil && r.Header.Get("Content-Type") == "" &&
+		body.Value.Content["application/json"] != nil {
 		c.Header.Set("Content-Type", "application/json")
 	}
 	return c
@@ -268,7 +277,8 @@ func TestDocumentHasEveryRoute(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	handler := masterapi.New(masterapi.Config{Options: masterapi.Options{OpenRegistration: true, OriginalAPI: true}, Logger: hclog.NewNullLogger()})
+	handler := masterapi.New(masterapi.Config{Options: masterapi.Options{OpenRegistration: true, OriginalAPI: true},
+		Logger: hclog.NewNullLogger()})
 	var routed, written []string
 	for _, r := range handler.(interface{ Routes() gin.RoutesInfo }).Routes() {
 		if isAPI(r.Path) {

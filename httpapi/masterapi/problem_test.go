@@ -58,7 +58,8 @@ func TestProblemsInOpenAPI(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	answers := regexp.MustCompile(`properties: \{type: \{enum: \[(.*)\]\}, status: \{const: (\d+)\}\}`).FindAllStringSubmatch(string(text), -1)
+	typed := regexp.MustCompile(`properties: \{type: \{enum: \[(.*)\]\}, status: \{const: (\d+)\}\}`)
+	answers := typed.FindAllStringSubmatch(string(text), -1)
 	if len(answers) < 20 {
 		t.Fatalf("only %d answers with a problem found", len(answers))
 	}

@@ -36,7 +36,8 @@ func answer[T any](c *cluster, i int, r request) T {
 func (c *cluster) newProject(name string, public bool) wire.CreatedProject {
 	c.t.Helper()
 	body := fmt.Sprintf(`{"name":%q,"public":%v}`, name, public)
-	return answer[wire.CreatedProject](c, 1, request{method: "POST", path: "/v1/projects", token: c.file.Tokens.Admin, body: body, status: 201})
+	return answer[wire.CreatedProject](c, 1, request{method: "POST", path: "/v1/projects", token: c.file.Tokens.Admin,
+		body: body, status: 201})
 }
 
 func (c *cluster) newToken(project string, rights ...string) wire.CreatedToken {
@@ -46,7 +47,8 @@ func (c *cluster) newToken(project string, rights ...string) wire.CreatedToken {
 		c.t.Fatal(err)
 	}
 	path := "/v1/projects/" + project + "/tokens"
-	return answer[wire.CreatedToken](c, 2, request{method: "POST", path: path, token: c.file.Tokens.Admin, body: string(body), status: 201})
+	return answer[wire.CreatedToken](c, 2, request{method: "POST", path: path, token: c.file.Tokens.Admin,
+		body: string(body), status: 201})
 }
 
 // revoke revokes a token and waits until every master has heard of it: each may take its time, up to 5 s where it
@@ -71,7 +73,8 @@ func (c *cluster) revoke(project string, id uint32) {
 // append appends a record and returns its position.
 func (c *cluster) append(token, payload string) wire.Position {
 	c.t.Helper()
-	return answer[wire.Position](c, 0, request{method: "POST", path: "/v1/records", token: token, body: payload, status: 201})
+	return answer[wire.Position](c, 0, request{method: "POST", path: "/v1/records", token: token, body: payload,
+		status: 201})
 }
 
 func (c *cluster) projectTokens() {
@@ -79,25 +82,30 @@ func (c *cluster) projectTokens() {
 	p := c.newProject("with tokens", false)
 	path := "/v1/projects/with%20tokens"
 	reader := c.newToken("with%20tokens", wire.RightRead)
-	if reader.ID != p.TokenID+1 || reader.Token == "" || fmt.Sprint(reader.Rights) != "[read]" || reader.Label != "of a test" {
+	if reader.ID != p.TokenID+1 || reader.Token == "" || fmt.Sprint(reader.Rights) != "[read]" ||
+		reader.Label != "of a test" {
 		c.t.Errorf("created %+v", reader.ProjectToken)
 	}
 	c.append(p.Token, "one")
 	c.do(1, request{
-		name: "a reader appends", method: "POST", path: "/v1/records", token: reader.Token, body: "x", status: 403, problem: wire.ErrForbidden.Name,
+		name: "a reader appends", method: "POST", path: "/v1/records", token: reader.Token, body: "x", status: 403,
+		problem: wire.ErrForbidden.Name,
 	})
 	c.revoke("with%20tokens", p.TokenID)
 	for i := range c.file.Masters {
 		c.do(i, request{
-			name: "revoked", method: "POST", path: "/v1/records", token: p.Token, body: "x", status: 401, problem: wire.ErrUnauthorized.Name,
+			name: "revoked", method: "POST", path: "/v1/records", token: p.Token, body: "x", status: 401,
+			problem: wire.ErrUnauthorized.Name,
 		})
 	}
 	me := answer[wire.Me](c, 1, request{method: "GET", path: "/v1/me", token: reader.Token, status: 200})
-	if me.Role != wire.RoleProject || me.Project == nil || me.Project.ID != p.ID || fmt.Sprint(me.Rights) != "[read]" || !me.OpenRegistration {
+	if me.Role != wire.RoleProject || me.Project == nil || me.Project.ID != p.ID || fmt.Sprint(me.Rights) != "[read]" ||
+		!me.OpenRegistration {
 		c.t.Errorf("me: %+v", me)
 	}
 	for role, token := range map[string]string{wire.RoleAdmin: admin, wire.RoleCluster: c.file.Tokens.Cluster} {
-		if me := answer[wire.Me](c, 1, request{method: "GET", path: "/v1/me", token: token, status: 200}); me.Role != role || me.Project != nil {
+		if me := answer[wire.Me](c, 1, request{method: "GET", path: "/v1/me", token: token,
+			status: 200}); me.Role != role || me.Project != nil {
 			c.t.Errorf("me: %+v, want role %s", me, role)
 		}
 	}
@@ -109,7 +117,8 @@ func (c *cluster) projectTokens() {
 	if shown.ID != p.ID || shown.Records != 1 || shown.Public || shown.Created == 0 || shown.Quota != (wire.Quota{}) {
 		c.t.Errorf("shown: %+v", shown)
 	}
-	if byID := answer[wire.Project](c, 0, request{method: "GET", path: fmt.Sprintf("/v1/projects/%d", p.ID), token: admin, status: 200}); byID != shown {
+	if byID := answer[wire.Project](c, 0, request{method: "GET", path: fmt.Sprintf("/v1/projects/%d", p.ID),
+		token: admin, status: 200}); byID != shown {
 		c.t.Errorf("by id: %+v", byID)
 	}
 	c.projectPages()
@@ -117,18 +126,25 @@ func (c *cluster) projectTokens() {
 		{method: "GET", path: "/v1/projects/nobody", status: 404, problem: wire.ErrNotFound.Name},
 		{method: "PATCH", path: path, body: `{}`, status: 400, problem: wire.ErrBadRequest.Name},
 		{method: "PATCH", path: path, body: `{"quotas":{}}`, status: 400, problem: wire.ErrBadRequest.Name},
-		{method: "PATCH", path: path, body: `{"quota":{"record_bytes":-1}}`, status: 400, problem: wire.ErrBadRequest.Name},
-		{method: "PATCH", path: path, body: `{"quota":{"record_bytes":2000000000000}}`, status: 400, problem: wire.ErrBadRequest.Name},
-		{method: "PATCH", path: "/v1/projects/nobody", body: `{"public":true}`, status: 404, problem: wire.ErrNotFound.Name},
-		{method: "POST", path: path + "/tokens", body: `{"rights":["write"]}`, status: 400, problem: wire.ErrBadRequest.Name},
-		{method: "POST", path: path + "/tokens", body: `{"right":["read"]}`, status: 400, problem: wire.ErrBadRequest.Name},
-		{method: "POST", path: path + "/tokens", body: `{"label":"` + strings.Repeat("l", 65) + `"}`, status: 400, problem: wire.ErrBadRequest.Name},
+		{method: "PATCH", path: path, body: `{"quota":{"record_bytes":-1}}`, status: 400,
+			problem: wire.ErrBadRequest.Name},
+		{method: "PATCH", path: path, body: `{"quota":{"record_bytes":2000000000000}}`, status: 400,
+			problem: wire.ErrBadRequest.Name},
+		{method: "PATCH", path: "/v1/projects/nobody", body: `{"public":true}`, status: 404,
+			problem: wire.ErrNotFound.Name},
+		{method: "POST", path: path + "/tokens", body: `{"rights":["write"]}`, status: 400,
+			problem: wire.ErrBadRequest.Name},
+		{method: "POST", path: path + "/tokens", body: `{"right":["read"]}`, status: 400,
+			problem: wire.ErrBadRequest.Name},
+		{method: "POST", path: path + "/tokens", body: `{"label":"` + strings.Repeat("l", 65) + `"}`, status: 400,
+			problem: wire.ErrBadRequest.Name},
 		{method: "POST", path: "/v1/projects/nobody/tokens", body: `{}`, status: 404, problem: wire.ErrNotFound.Name},
 		{method: "DELETE", path: path + "/tokens/1", status: 404, problem: wire.ErrNotFound.Name},
 		{method: "DELETE", path: path + "/tokens/x", status: 400, problem: wire.ErrBadRequest.Name},
 		{method: "GET", path: "/v1/projects?limit=0", status: 400, problem: wire.ErrBadRequest.Name},
 		{method: "GET", path: "/v1/projects?cursor=x", status: 400, problem: wire.ErrBadRequest.Name},
-		{method: "POST", path: "/v1/projects", body: `{"name":"x","publik":true}`, status: 400, problem: wire.ErrBadRequest.Name},
+		{method: "POST", path: "/v1/projects", body: `{"name":"x","publik":true}`, status: 400,
+			problem: wire.ErrBadRequest.Name},
 	} {
 		r.name, r.token = r.method+" "+r.path+" "+r.body, admin
 		c.do(i, r)
@@ -140,7 +156,8 @@ func (c *cluster) projectPages() {
 	var ids []uint32
 	for cursor := ""; ; {
 		path := "/v1/projects?limit=2&cursor=" + cursor
-		page := answer[wire.Projects](c, len(ids), request{method: "GET", path: path, token: c.file.Tokens.Project, status: 200})
+		page := answer[wire.Projects](c, len(ids), request{method: "GET", path: path, token: c.file.Tokens.Project,
+			status: 200})
 		for _, p := range page.Projects {
 			ids = append(ids, p.ID)
 		}
@@ -163,22 +180,26 @@ func (c *cluster) quotas() {
 	p := c.newProject("bounded", false)
 	path := fmt.Sprintf("/v1/projects/%d", p.ID)
 	changed := answer[wire.Project](c, 1, request{
-		method: "PATCH", path: path, token: admin, body: `{"quota":{"records_per_second":5,"record_bytes":100}}`, status: 200,
+		method: "PATCH", path: path, token: admin, body: `{"quota":{"records_per_second":5,"record_bytes":100}}`,
+		status: 200,
 	})
 	if want := (wire.Quota{RecordsPerSecond: 5, RecordBytes: 100}); changed.Quota != want || changed.Public {
 		c.t.Errorf("changed to %+v", changed)
 	}
 	batch := func(n int) string { return strings.Repeat(`{"text":"x"}`+"\n", n) }
 	c.do(0, request{
-		name: "record over it", method: "POST", path: "/v1/records", token: p.Token, body: strings.Repeat("x", 101), status: 413, problem: wire.ErrTooLarge.Name,
+		name: "record over it", method: "POST", path: "/v1/records", token: p.Token, body: strings.Repeat("x", 101),
+		status: 413, problem: wire.ErrTooLarge.Name,
 	})
 	c.do(1, request{
-		name: "batch over it", method: "POST", path: "/v1/records:batch", token: p.Token, body: batch(6), status: 413, problem: wire.ErrTooLarge.Name,
+		name: "batch over it", method: "POST", path: "/v1/records:batch", token: p.Token, body: batch(6), status: 413,
+		problem: wire.ErrTooLarge.Name,
 	})
 	// Five at once, then five more: whichever master answers, and however slow this machine is, five in a second are
 	// the most.
 	begin := time.Now()
-	c.do(0, request{name: "a second's worth", method: "POST", path: "/v1/records:batch", token: p.Token, body: batch(5), status: 201})
+	c.do(0, request{name: "a second's worth", method: "POST", path: "/v1/records:batch", token: p.Token, body: batch(5),
+		status: 201})
 	for i := 0; ; i++ {
 		header, status := c.post(i, "/v1/records:batch", p.Token, batch(5))
 		if status == http.StatusCreated {
@@ -199,14 +220,17 @@ func (c *cluster) quotas() {
 		c.t.Errorf("%d records were appended, want 10", stored.Records)
 	}
 	// A bound that is taken away is none.
-	answer[wire.Project](c, 0, request{method: "PATCH", path: path, token: admin, body: `{"quota":{"records_per_second":0}}`, status: 200})
-	c.do(0, request{name: "unbounded", method: "POST", path: "/v1/records:batch", token: p.Token, body: batch(50), status: 201})
+	answer[wire.Project](c, 0, request{method: "PATCH", path: path, token: admin,
+		body: `{"quota":{"records_per_second":0}}`, status: 200})
+	c.do(0, request{name: "unbounded", method: "POST", path: "/v1/records:batch", token: p.Token, body: batch(50),
+		status: 201})
 }
 
 // post sends a body that may be refused.
 func (c *cluster) post(i int, path, token, body string) (http.Header, int) {
 	c.t.Helper()
-	req, err := http.NewRequestWithContext(c.t.Context(), http.MethodPost, c.file.Masters[i%len(c.file.Masters)]+path, strings.NewReader(body))
+	req, err := http.NewRequestWithContext(c.t.Context(), http.MethodPost, c.file.Masters[i%len(c.file.Masters)]+path,
+		strings.NewReader(body))
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -233,15 +257,18 @@ func (c *cluster) whoReads() {
 		method: "POST", path: "/v1/records", token: appender, body: secret, status: 201,
 		headers: map[string]string{wire.HeaderKey: "private-key", wire.HeaderIdempotencyKey: "again"},
 	})
-	paths := []string{fmt.Sprintf("/v1/blocks/%d/records/%d", at.Block, at.Offset), fmt.Sprintf("/v1/records/%d", at.Index)}
+	paths := []string{fmt.Sprintf("/v1/blocks/%d/records/%d", at.Block, at.Offset),
+		fmt.Sprintf("/v1/records/%d", at.Index)}
 	ask := func(token string, status int) {
 		c.t.Helper()
 		for i, path := range paths {
 			for _, method := range []string{"GET", "HEAD"} {
 				for _, accept := range []string{"*/*", "application/json"} {
 					header, body := c.do(i, request{
-						name: method + " " + path, method: method, path: path, token: token, status: status, problem: wire.ErrForbidden.Name,
-						headers: map[string]string{"Accept": accept, "If-None-Match": `"` + strings.Repeat("0", 64) + `"`},
+						name: method + " " + path, method: method, path: path, token: token, status: status,
+						problem: wire.ErrForbidden.Name,
+						headers: map[string]string{"Accept": accept, "If-None-Match": `"` + strings.Repeat("0",
+							64) + `"`},
 					})
 					if status == 200 {
 						continue
@@ -263,7 +290,8 @@ func (c *cluster) whoReads() {
 	setPublic := func(public bool) {
 		c.t.Helper()
 		answer[wire.Project](c, 1, request{
-			method: "PATCH", path: "/v1/projects/guarded", token: c.file.Tokens.Admin, body: fmt.Sprintf(`{"public":%v}`, public), status: 200,
+			method: "PATCH", path: "/v1/projects/guarded", token: c.file.Tokens.Admin,
+			body: fmt.Sprintf(`{"public":%v}`, public), status: 200,
 		})
 		for i := range c.file.Masters { // from here on every master has heard of it
 			answer[wire.Project](c, i, request{method: "GET", path: "/v1/projects/guarded", token: other, status: 200})
@@ -275,6 +303,7 @@ func (c *cluster) whoReads() {
 	setPublic(false)
 	ask(other, 403)
 	c.do(0, request{
-		name: "another appends", method: "POST", path: "/v1/records", token: other, body: "x", status: 201, // to its own project
+		// to its own project
+		name: "another appends", method: "POST", path: "/v1/records", token: other, body: "x", status: 201,
 	})
 }

@@ -27,9 +27,11 @@ func TestWitnessesHoldNoAppendUp(t *testing.T) {
 		t.Witnesses, t.Settings.WitnessQuorum = []string{witnessNowhere()}, 1
 	})
 	token := c.file.Tokens.Project
-	c.do(0, request{name: "until it is stored", method: "POST", path: "/v1/records:batch?wait=stored&timeout=20s", token: token, body: `{"text":"a"}`, status: 201})
+	c.do(0, request{name: "until it is stored", method: "POST", path: "/v1/records:batch?wait=stored&timeout=20s",
+		token: token, body: `{"text":"a"}`, status: 201})
 	began := time.Now()
-	_, body := c.do(1, request{name: "with a receipt", method: "POST", path: "/v1/records?wait=stored&timeout=3s", token: token, body: "b", status: 201})
+	_, body := c.do(1, request{name: "with a receipt", method: "POST", path: "/v1/records?wait=stored&timeout=3s",
+		token: token, body: "b", status: 201})
 	var at wire.Appended
 	if err := json.Unmarshal(body, &at); err != nil || at.State != wire.StateStored || at.Receipt != nil {
 		t.Errorf("%s, %v", body, err)
@@ -38,5 +40,6 @@ func TestWitnessesHoldNoAppendUp(t *testing.T) {
 		t.Errorf("the receipt was given up after %v", took)
 	}
 	path := fmt.Sprintf("/v1/records/%d/receipt", at.Index)
-	c.do(2, request{name: "its receipt", method: "GET", path: path, token: token, status: 409, problem: wire.ErrNotCovered.Name})
+	c.do(2, request{name: "its receipt", method: "GET", path: path, token: token, status: 409,
+		problem: wire.ErrNotCovered.Name})
 }

@@ -51,12 +51,14 @@ func (c *cluster) fill(count int) []wire.Position {
 		fmt.Fprintf(&lines, "{\"text\":\"record %d\"}\n", i)
 	}
 	token := c.file.Tokens.Project
-	_, body := c.do(0, request{name: "fill", method: "POST", path: "/v1/records:batch", token: token, body: lines.String(), status: 201})
+	_, body := c.do(0, request{name: "fill", method: "POST", path: "/v1/records:batch", token: token,
+		body: lines.String(), status: 201})
 	var batch wire.Positions
 	if err := json.Unmarshal(body, &batch); err != nil || len(batch.Records) != count {
 		c.t.Fatalf("%d positions, %v", len(batch.Records), err)
 	}
-	c.do(1, request{name: "behind them", method: "POST", path: "/v1/records?wait=stored&timeout=20s", token: token, body: "last", status: 201})
+	c.do(1, request{name: "behind them", method: "POST", path: "/v1/records?wait=stored&timeout=20s", token: token,
+		body: "last", status: 201})
 	return batch.Records
 }
 
@@ -152,7 +154,8 @@ func (c *cluster) audit(t *testing.T, key note.Verifier) {
 	size := c.size(0)
 	edge := size / 256
 	for _, path := range []string{
-		layout.TilePath(0, 0, 0), layout.TilePath(0, edge, layout.PartialTileSize(0, edge, size)), layout.TilePath(1, 0, layout.PartialTileSize(1, 0, size)),
+		layout.TilePath(0, 0, 0), layout.TilePath(0, edge, layout.PartialTileSize(0, edge, size)),
+		layout.TilePath(1, 0, layout.PartialTileSize(1, 0, size)),
 		layout.EntriesPath(1, 0), layout.EntriesPath(edge, layout.PartialTileSize(0, edge, size)),
 	} {
 		f := &altered{Fetcher: c.fetcher(t, 0), path: path}
@@ -166,10 +169,13 @@ func (c *cluster) logProofs(t *testing.T, token string, key note.Verifier, posit
 	for i := 0; i < len(positions); i += 37 {
 		at := positions[i]
 		for _, path := range []string{
-			fmt.Sprintf("/v1/records/%d/proof", at.Index), fmt.Sprintf("/v1/blocks/%d/records/%d/proof", at.Block, at.Offset),
+			fmt.Sprintf("/v1/records/%d/proof", at.Index), fmt.Sprintf("/v1/blocks/%d/records/%d/proof", at.Block,
+				at.Offset),
 		} {
-			h, body := c.do(i, request{name: path, method: "GET", path: path, token: token, status: 200, headers: map[string]string{"Accept": "text/plain"}})
-			if h.Get("Content-Type") != wire.TypeNote || h.Get("Vary") != "Origin, Accept, Authorization" && !slices.Contains(h.Values("Vary"), "Accept, Authorization") {
+			h, body := c.do(i, request{name: path, method: "GET", path: path, token: token, status: 200,
+				headers: map[string]string{"Accept": "text/plain"}})
+			if h.Get("Content-Type") != wire.TypeNote || h.Get("Vary") != "Origin, Accept, Authorization" &&
+				!slices.Contains(h.Values("Vary"), "Accept, Authorization") {
 				t.Errorf("headers %v", h)
 			}
 			var p proof.TLogProof
@@ -181,7 +187,8 @@ func (c *cluster) logProofs(t *testing.T, token string, key note.Verifier, posit
 			for i := range hashes {
 				hashes[i] = p.Hashes[i][:]
 			}
-			if err := merkle.VerifyInclusion(rfc6962.DefaultHasher, p.Index, checkpoint.Size, at.Leaf[:], hashes, checkpoint.Hash); err != nil {
+			if err := merkle.VerifyInclusion(rfc6962.DefaultHasher, p.Index, checkpoint.Size, at.Leaf[:], hashes,
+				checkpoint.Hash); err != nil {
 				t.Errorf("%s: %v", path, err)
 			}
 			_, body = c.do(i, request{name: path, method: "GET", path: path, token: token, status: 200})
@@ -208,7 +215,8 @@ func (c *cluster) consistency(t *testing.T) {
 		t.Fatal(err)
 	}
 	for from := uint64(1); from < newest; from += 61 {
-		for _, path := range []string{fmt.Sprintf("/v1/consistency?from=%d", from), fmt.Sprintf("/v1/consistency?from=%d&to=%d", from, newest)} {
+		for _, path := range []string{fmt.Sprintf("/v1/consistency?from=%d", from),
+			fmt.Sprintf("/v1/consistency?from=%d&to=%d", from, newest)} {
 			_, body := c.do(int(from), request{name: path, method: "GET", path: path, status: 200})
 			var got wire.Consistency
 			if err := json.Unmarshal(body, &got); err != nil || got.From != from || got.To != newest {
@@ -218,7 +226,8 @@ func (c *cluster) consistency(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if !slices.EqualFunc(got.Proof, want, func(a chain.Hash, b []byte) bool { return string(a[:]) == string(b) }) {
+			if !slices.EqualFunc(got.Proof, want,
+				func(a chain.Hash, b []byte) bool { return string(a[:]) == string(b) }) {
 				t.Errorf("%s: another proof than the public client builds from the tiles", path)
 			}
 		}
@@ -243,18 +252,22 @@ func (c *cluster) consistency(t *testing.T) {
 // receipts holds the receipt of an append against that which is asked for later, and proves both.
 func (c *cluster) receipts(t *testing.T, token string, key note.Verifier) {
 	append := request{
-		name: "append", method: "POST", path: "/v1/records?wait=stored&timeout=20s", token: token, body: "a payload", status: 201,
-		headers: map[string]string{"Content-Type": "text/plain", wire.HeaderKey: "k", wire.HeaderIdempotencyKey: "once"},
+		name: "append", method: "POST", path: "/v1/records?wait=stored&timeout=20s", token: token, body: "a payload",
+		status: 201,
+		headers: map[string]string{"Content-Type": "text/plain", wire.HeaderKey: "k",
+			wire.HeaderIdempotencyKey: "once"},
 	}
 	for i := range 2 { // the second time it is a replay
 		_, body := c.do(i, append)
 		var stored wire.Appended
-		if err := json.Unmarshal(body, &stored); err != nil || stored.Receipt == nil || stored.State != wire.StateStored {
+		if err := json.Unmarshal(body, &stored); err != nil || stored.Receipt == nil ||
+			stored.State != wire.StateStored {
 			t.Fatalf("%s, %v", body, err)
 		}
 		c.checkReceipt(t, stored.Receipt, stored.Position, key)
 		for j, path := range []string{
-			fmt.Sprintf("/v1/records/%d/receipt", stored.Index), fmt.Sprintf("/v1/blocks/%d/records/%d/receipt", stored.Block, stored.Offset),
+			fmt.Sprintf("/v1/records/%d/receipt", stored.Index), fmt.Sprintf("/v1/blocks/%d/records/%d/receipt",
+				stored.Block, stored.Offset),
 		} {
 			_, body := c.do(j+1, request{name: path, method: "GET", path: path, token: token, status: 200})
 			var r wire.Receipt
@@ -265,28 +278,34 @@ func (c *cluster) receipts(t *testing.T, token string, key note.Verifier) {
 		}
 	}
 	path := fmt.Sprintf("/v1/records/%d/receipt", 1<<40)
-	c.do(0, request{name: "no record", method: "GET", path: path, token: token, status: 404, problem: wire.ErrNotFound.Name})
+	c.do(0, request{name: "no record", method: "GET", path: path, token: token, status: 404,
+		problem: wire.ErrNotFound.Name})
 	_, body := c.do(1, request{name: "a block", method: "GET", path: "/v1/blocks/1", token: token, status: 200})
 	var b wire.Block
 	if err := json.Unmarshal(body, &b); err != nil {
 		t.Fatal(err)
 	}
 	path = fmt.Sprintf("/v1/records/%d/receipt", b.First-1)
-	c.do(0, request{name: "a seal", method: "GET", path: path, token: token, status: 404, problem: wire.ErrSealIndex.Name})
+	c.do(0, request{name: "a seal", method: "GET", path: path, token: token, status: 404,
+		problem: wire.ErrSealIndex.Name})
 }
 
 func (c *cluster) checkReceipt(t *testing.T, r *wire.Receipt, at wire.Position, key note.Verifier) {
 	t.Helper()
-	record := chain.Record{Project: r.ProjectID, Time: r.Time, Salt: [16]byte(r.Salt), Key: r.Key, Type: r.Type, Payload: []byte("a payload")}
+	record := chain.Record{Project: r.ProjectID, Time: r.Time, Salt: [16]byte(r.Salt), Key: r.Key, Type: r.Type,
+		Payload: []byte("a payload")}
 	leaf := record.Leaf()
-	if r.Format != wire.FormatReceipt || r.Commit != leaf.Commit || string(r.LeafData) != string(leaf.AppendTo(nil)) || r.Leaf != leaf.Hash() || r.Leaf != at.Leaf ||
-		r.Size != 9 || r.Index != at.Index || r.Block != at.Block || r.Offset != at.Offset || r.Time != at.Time || r.Key != "k" || r.Type != "text/plain" {
+	if r.Format != wire.FormatReceipt || r.Commit != leaf.Commit || string(r.LeafData) != string(leaf.AppendTo(nil)) ||
+		r.Leaf != leaf.Hash() || r.Leaf != at.Leaf ||
+		r.Size != 9 || r.Index != at.Index || r.Block != at.Block || r.Offset != at.Offset || r.Time != at.Time ||
+		r.Key != "k" || r.Type != "text/plain" {
 		t.Errorf("%+v", r)
 	}
 	h := r.Header.Header()
 	inBlock := chain.Proof{Index: r.Index, Size: h.Seal(), Path: r.RecordPath}
 	inTree := chain.Proof{Index: r.SealIndex, Size: r.TreeSize, Path: r.SealPath}
-	if err := errors.Join(inBlock.Check(r.Leaf, h.Root), inTree.Check(h.SealHash(), r.Root)); err != nil || h.Hash() != r.Header.Hash || r.SealIndex != h.Seal() {
+	if err := errors.Join(inBlock.Check(r.Leaf, h.Root), inTree.Check(h.SealHash(), r.Root)); err != nil ||
+		h.Hash() != r.Header.Hash || r.SealIndex != h.Seal() {
 		t.Errorf("%v: %+v", err, r)
 	}
 	p := parseCheckpoint(t, []byte(r.Checkpoint), key)
@@ -304,7 +323,8 @@ func (c *cluster) tilePaths(t *testing.T) {
 	}
 	h, full := get("/tile/0/000", 200)
 	for name, want := range map[string]string{
-		"Content-Type": wire.TypeOctets, "Cache-Control": "public, max-age=31536000, immutable", "Content-Length": "8192",
+		"Content-Type": wire.TypeOctets, "Cache-Control": "public, max-age=31536000, immutable",
+		"Content-Length": "8192",
 	} {
 		if h.Get(name) != want {
 			t.Errorf("header %s is %q, want %q", name, h.Get(name), want)
@@ -313,7 +333,8 @@ func (c *cluster) tilePaths(t *testing.T) {
 	if tag := h.Get("ETag"); tag == "" || strings.HasPrefix(tag, "W/") {
 		t.Errorf("ETag %q", tag)
 	}
-	c.do(2, request{name: "known", method: "GET", path: "/tile/0/000", headers: map[string]string{"If-None-Match": h.Get("ETag")}, status: 304})
+	c.do(2, request{name: "known", method: "GET", path: "/tile/0/000",
+		headers: map[string]string{"If-None-Match": h.Get("ETag")}, status: 304})
 	head, _ := c.do(2, request{name: "head", method: "HEAD", path: "/tile/0/000", status: 200})
 	for _, name := range []string{"ETag", "Content-Length", "Content-Type", "Cache-Control"} {
 		if head.Get(name) != h.Get(name) {
@@ -334,17 +355,23 @@ func (c *cluster) tilePaths(t *testing.T) {
 		t.Error("another hash at the edge")
 	}
 	for _, path := range []string{
-		fmt.Sprintf("/tile/0/%03d", edge), fmt.Sprintf("/tile/0/%03d.p/%d", edge, width+1), fmt.Sprintf("/tile/entries/%03d", edge),
-		fmt.Sprintf("/tile/entries/%03d.p/%d", edge, width+1), "/tile/0/999", "/tile/1/000", "/tile/2/000.p/1", "/tile/8/000.p/1", "/tile/63/000.p/1",
-		"/tile/63/x018/x446/x744/x073/x709/x551/615", "/tile/7/x018/x446/x744/x073/x709/x551/615.p/1", "/tile/0/x036/x028/x797/x018/x963/968",
+		fmt.Sprintf("/tile/0/%03d", edge), fmt.Sprintf("/tile/0/%03d.p/%d", edge, width+1),
+		fmt.Sprintf("/tile/entries/%03d", edge),
+		fmt.Sprintf("/tile/entries/%03d.p/%d", edge, width+1), "/tile/0/999", "/tile/1/000", "/tile/2/000.p/1",
+		"/tile/8/000.p/1", "/tile/63/000.p/1",
+		"/tile/63/x018/x446/x744/x073/x709/x551/615", "/tile/7/x018/x446/x744/x073/x709/x551/615.p/1",
+		"/tile/0/x036/x028/x797/x018/x963/968",
 		"/tile/entries/x018/x446/x744/x073/x709/x551/615", "/tile/entries/x018/x446/x744/x073/x709/x551/615.p/255",
 	} {
 		get(path, 404)
 	}
 	for _, path := range []string{
-		"/tile/64/000", "/tile/00/000", "/tile/x/000", "/tile/-1/000", "/tile/0/0", "/tile/0/00", "/tile/0/0000", "/tile/0/x000/000", "/tile/0/000.p/0",
-		"/tile/0/000.p/256", "/tile/0/000.p/01", "/tile/0/000.p", "/tile/0/000.p/", "/tile/0/.p/1", "/tile/0/x000", "/tile/0/001/000", "/tile/0/000/",
-		"/tile/0/x018/x446/x744/x073/x709/x551/616", "/tile/0/x999/x999/x999/x999/x999/x999/x999/999", "/tile/entries/1", "/tile/entries/x000/001",
+		"/tile/64/000", "/tile/00/000", "/tile/x/000", "/tile/-1/000", "/tile/0/0", "/tile/0/00", "/tile/0/0000",
+		"/tile/0/x000/000", "/tile/0/000.p/0",
+		"/tile/0/000.p/256", "/tile/0/000.p/01", "/tile/0/000.p", "/tile/0/000.p/", "/tile/0/.p/1", "/tile/0/x000",
+		"/tile/0/001/000", "/tile/0/000/",
+		"/tile/0/x018/x446/x744/x073/x709/x551/616", "/tile/0/x999/x999/x999/x999/x999/x999/x999/999",
+		"/tile/entries/1", "/tile/entries/x000/001",
 		"/tile/entries/000.p/300", "/tile/data/000",
 	} {
 		get(path, 400)

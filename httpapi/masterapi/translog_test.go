@@ -54,13 +54,15 @@ func (c *cluster) log(token, admin string) {
 	}
 	_, body := c.do(1, request{name: "add", method: "POST", path: "/v1/log/keys", token: admin, status: 201})
 	var added wire.LogKey
-	if err := json.Unmarshal(body, &added); err != nil || added.ID == "" || added.Since == 0 || strings.Contains(string(body), "PRIVATE") {
+	if err := json.Unmarshal(body, &added); err != nil || added.ID == "" || added.Since == 0 ||
+		strings.Contains(string(body), "PRIVATE") {
 		c.t.Fatalf("%s, %v", body, err)
 	}
 	first := before.Keys[0].VerifierKey
 	size := uint64(0)
 	for i := range 6 {
-		c.do(i, request{name: "append", method: "POST", path: "/v1/records?wait=stored&timeout=20s", token: token, body: "signed", status: 201})
+		c.do(i, request{name: "append", method: "POST", path: "/v1/records?wait=stored&timeout=20s", token: token,
+			body: "signed", status: 201})
 		p, _ := c.checkpoint(i, before, first, added.VerifierKey)
 		if p.Size <= size {
 			c.t.Errorf("master %d shows %d leaves after %d", i, p.Size, size)
@@ -74,25 +76,29 @@ func (c *cluster) log(token, admin string) {
 			c.t.Errorf("master %d signs other bytes:\n%s%s", i, other, one)
 		}
 	}
-	c.do(2, request{name: "unknown", method: "DELETE", path: "/v1/log/keys/00000000", token: admin, status: 404, problem: wire.ErrNotFound.Name})
+	c.do(2, request{name: "unknown", method: "DELETE", path: "/v1/log/keys/00000000", token: admin, status: 404,
+		problem: wire.ErrNotFound.Name})
 	for i, k := range before.Keys {
 		if k.Retired == 0 {
 			c.do(i, request{name: "retire", method: "DELETE", path: "/v1/log/keys/" + k.ID, token: admin, status: 204})
 		}
 	}
-	c.do(0, request{name: "the last", method: "DELETE", path: "/v1/log/keys/" + added.ID, token: admin, status: 409, problem: wire.ErrLastKey.Name})
+	c.do(0, request{name: "the last", method: "DELETE", path: "/v1/log/keys/" + added.ID, token: admin, status: 409,
+		problem: wire.ErrLastKey.Name})
 	_, signed := c.checkpoint(1, before, added.VerifierKey)
 	if v, err := note.NewVerifier(first); err != nil {
 		c.t.Error(err)
 	} else if _, err := note.Open(signed, note.VerifierList(v)); err == nil {
 		c.t.Errorf("a retired key has signed:\n%s", signed)
 	}
-	if l := c.theLog(2, ""); len(l.Keys) != len(before.Keys)+1 || l.Keys[0].Retired == 0 || l.Keys[len(l.Keys)-1] != added || l.Origin != before.Origin {
+	if l := c.theLog(2, ""); len(l.Keys) != len(before.Keys)+1 || l.Keys[0].Retired == 0 ||
+		l.Keys[len(l.Keys)-1] != added || l.Origin != before.Origin {
 		c.t.Errorf("%+v", l)
 	}
 	var status wire.Cluster
 	_, body = c.do(0, request{name: "status", method: "GET", path: "/v1/cluster", token: token, status: 200})
-	if err := json.Unmarshal(body, &status); err != nil || status.Checkpoint.PublishedSize != status.Checkpoint.Size || status.Checkpoint.Size < size {
+	if err := json.Unmarshal(body, &status); err != nil || status.Checkpoint.PublishedSize != status.Checkpoint.Size ||
+		status.Checkpoint.Size < size {
 		c.t.Errorf("%s, %v", body, err)
 	}
 }
@@ -129,19 +135,23 @@ func TestPrivateLog(t *testing.T) {
 			if method == http.MethodHead && strings.HasPrefix(path, "/v1/") {
 				continue
 			}
-			c.do(0, request{name: "nobody", method: method, path: path, status: 401, problem: wire.ErrUnauthorized.Name})
-			c.do(0, request{name: "unknown", method: method, path: path, token: "nobody-knows-it", status: 401, problem: wire.ErrUnauthorized.Name})
+			c.do(0, request{name: "nobody", method: method, path: path, status: 401,
+				problem: wire.ErrUnauthorized.Name})
+			c.do(0, request{name: "unknown", method: method, path: path, token: "nobody-knows-it", status: 401,
+				problem: wire.ErrUnauthorized.Name})
 		}
 	}
 	for _, token := range []string{c.file.Tokens.Project, c.file.Tokens.Admin, c.file.Tokens.Cluster} {
-		if l := c.theLog(0, token); l.Size == nil || *l.Size != 0 || len(l.Witnesses) != 1 || l.Witnesses[0].VerifierKey != away.VKey() {
+		if l := c.theLog(0, token); l.Size == nil || *l.Size != 0 || len(l.Witnesses) != 1 ||
+			l.Witnesses[0].VerifierKey != away.VKey() {
 			t.Errorf("%+v", l)
 		}
 		c.do(0, request{name: "somebody", method: "GET", path: "/checkpoint", token: token, status: 200})
 		c.do(0, request{name: "somebody", method: "GET", path: "/v1/consistency?from=0", token: token, status: 200})
 	}
 	token := c.file.Tokens.Project
-	c.do(0, request{name: "append", method: "POST", path: "/v1/records?wait=stored&timeout=20s", token: token, body: "x", status: 201})
+	c.do(0, request{name: "append", method: "POST", path: "/v1/records?wait=stored&timeout=20s", token: token,
+		body: "x", status: 201})
 	h, _ := c.do(0, request{name: "tile", method: "GET", path: "/tile/0/000.p/2", token: token, status: 200})
 	if h.Get("Cache-Control") != "private, max-age=31536000, immutable" || h.Get("Vary") != "Authorization" {
 		t.Errorf("a tile that is not for everybody is kept for everybody: %v", h)

@@ -58,10 +58,12 @@ func TestTilesAndEntriesOfAStorageNode(t *testing.T) {
 	tiles := []tlog.Tile{{H: 8, W: 2}, {H: 8, W: 1}}
 	leaf, seal := record.Leaf().Hash(), block.Header.SealHash()
 	answer, err := workers.ReadTiles(t.Context(), to, tiles)
-	if err != nil || answer.Status != wire.ReadFound || !bytes.Equal(answer.Tiles[0], append(leaf[:], seal[:]...)) || !bytes.Equal(answer.Tiles[1], leaf[:]) {
+	if err != nil || answer.Status != wire.ReadFound || !bytes.Equal(answer.Tiles[0], append(leaf[:], seal[:]...)) ||
+		!bytes.Equal(answer.Tiles[1], leaf[:]) {
 		t.Errorf("%+v, %v", answer, err)
 	}
-	if answer, err := workers.ReadTiles(t.Context(), to, []tlog.Tile{{H: 8, W: 3}}); err != nil || answer.Status != wire.ReadBehind {
+	if answer, err := workers.ReadTiles(t.Context(), to, []tlog.Tile{{H: 8, W: 3}}); err != nil ||
+		answer.Status != wire.ReadBehind {
 		t.Errorf("behind: %+v, %v", answer, err)
 	}
 	want := wire.AppendEntry(wire.AppendEntry(nil, record.Leaf().AppendTo(nil)), block.Header.AppendTo(nil))
@@ -74,7 +76,8 @@ func TestTilesAndEntriesOfAStorageNode(t *testing.T) {
 	}
 	for _, count := range []int{0, -1, wire.TileWidth + 1} {
 		var refused *wire.Error
-		if _, err := workers.Entries(t.Context(), to, 0, count); !errors.As(err, &refused) || refused.Problem.Status != 400 {
+		if _, err := workers.Entries(t.Context(), to, 0, count); !errors.As(err, &refused) ||
+			refused.Problem.Status != 400 {
 			t.Errorf("%d entries: %v", count, err)
 		}
 	}

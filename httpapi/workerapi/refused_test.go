@@ -105,7 +105,8 @@ func TestRefusedWorkerServesNothing(t *testing.T) {
 				continue
 			}
 			wantRefused(t, name+", "+path, w)
-			if health || path == wire.PathTransfer { // that takes the ticket of a repair, which the node does not know before it looks
+			// that takes the ticket of a repair, which the node does not know before it looks
+			if health || path == wire.PathTransfer {
 				continue
 			}
 			if w := ask(h, r.Method, path, "wrong", "", someOrder); w.Code != http.StatusUnauthorized {

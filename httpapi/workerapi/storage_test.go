@@ -47,7 +47,8 @@ func TestChainIsClosedWhileALeaderIsThere(t *testing.T) {
 		h := workerapi.NewStorage(workerapi.StorageConfig{
 			Node: node, Fence: fence, ID: func() string { return "s-1" }, Group: func() string { return "g" },
 			Ready:       func() error { return nil },
-			MasterToken: "master", ClusterToken: "cluster", Fail: func(err error) { t.Error(err) }, Logger: hclog.NewNullLogger(),
+			MasterToken: "master", ClusterToken: "cluster", Fail: func(err error) { t.Error(err) },
+			Logger: hclog.NewNullLogger(),
 		})
 		get := func(path, token string) *httptest.ResponseRecorder {
 			r := httptest.NewRequest(http.MethodGet, path, nil)
@@ -69,7 +70,8 @@ func TestChainIsClosedWhileALeaderIsThere(t *testing.T) {
 			}
 		}()
 		for until, _ := leading.Deadline(); time.Now().Before(until.Add(-10 * time.Second)); {
-			if w := get(blocks, "cluster"); w.Code != http.StatusForbidden || strings.Contains(w.Body.String(), "a payload") {
+			if w := get(blocks, "cluster"); w.Code != http.StatusForbidden ||
+				strings.Contains(w.Body.String(), "a payload") {
 				t.Fatalf("with a leader: %d %s", w.Code, w.Body)
 			}
 			if w := get(wire.PathChain, "cluster"); w.Code != http.StatusOK {
@@ -91,7 +93,8 @@ func firstBlock(t *testing.T) []byte {
 	r := chain.Record{Project: 1, Time: 7, Payload: []byte("a payload")}
 	encoded := r.AppendTo(nil)
 	tree := chain.Tree{}.Append(r.Leaf().Hash())
-	b, err := chain.NewBlock(chain.Header{Version: chain.Version, Count: 1, Root: tree.Root(), Time: 7}, []uint32{uint32(len(encoded))}, encoded)
+	b, err := chain.NewBlock(chain.Header{Version: chain.Version, Count: 1, Root: tree.Root(), Time: 7},
+		[]uint32{uint32(len(encoded))}, encoded)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -320,7 +323,8 @@ func TestNewEpochHoldsForOrdersUnderWay(t *testing.T) {
 				t.Error(err)
 			}
 			<-done
-			if w.Code != http.StatusConflict || !strings.Contains(w.Body.String(), "fenced") || node.Status().Height != 1 {
+			if w.Code != http.StatusConflict || !strings.Contains(w.Body.String(), "fenced") ||
+				node.Status().Height != 1 {
 				t.Errorf("%s: %d %s, height %d", path, w.Code, w.Body, node.Status().Height)
 			}
 		})
@@ -412,7 +416,8 @@ func TestNewEpochIsNotFarAhead(t *testing.T) {
 				t.Error(err)
 			}
 		}()
-		if w := ask(h, http.MethodGet, wire.PathWorkerStatus, "master", "", wire.Order{Epoch: 5, Term: 1}); w.Code != 200 {
+		if w := ask(h, http.MethodGet, wire.PathWorkerStatus, "master", "",
+			wire.Order{Epoch: 5, Term: 1}); w.Code != 200 {
 			t.Errorf("%d %s", w.Code, w.Body)
 		}
 		time.Sleep(time.Minute)

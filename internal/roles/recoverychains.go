@@ -395,7 +395,7 @@ func (r *recovery) replicated() uint64 {
 	}
 	var heights []uint64
 	for i := range r.chains {
-		if c := &r.chains[i]; c.on && (fromStorage || c.known() && c.node.Whole) {
+		if c := &r.chains[i]; c.on && (fromStorage || c.known() && c.node.CountsAsCopy) {
 			heights = append(heights, c.status.Height)
 		}
 	}

@@ -268,14 +268,14 @@ func (w *planner) storages() {
 	stored := w.stored()
 	for i := range w.view.Storages {
 		n := &w.view.Storages[i]
-		if !n.Whole {
+		if !n.CountsAsCopy {
 			w.inbox(n)
 			continue
 		}
 		seen := w.memory.nodes[n.ID]
 		height := n.Height
 		if seen.speaksOf(n) {
-			if !seen.bad.IsZero() && n.State.Keeps() {
+			if !seen.bad.IsZero() && n.State.RetainsBlocks() {
 				w.want(action{kind: actInvalidate, node: n.ID, version: n.Version})
 				continue
 			}
@@ -302,7 +302,7 @@ func (w *planner) storages() {
 func (w *planner) stored() uint64 {
 	var heights []uint64
 	for i := range w.view.Storages {
-		if n := &w.view.Storages[i]; n.Whole {
+		if n := &w.view.Storages[i]; n.CountsAsCopy {
 			heights = append(heights, w.heightOf(n))
 		}
 	}

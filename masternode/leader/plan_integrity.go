@@ -144,7 +144,7 @@ func (w *planner) repairs() {
 	}
 	for i := range w.view.Storages {
 		n := &w.view.Storages[i]
-		if n.State != masterfsm.Invalid || n.Whole || !w.memory.live(n.ID, w.now, w.pace) {
+		if n.State != masterfsm.Invalid || n.CountsAsCopy || !w.memory.live(n.ID, w.now, w.pace) {
 			continue
 		}
 		if again := w.memory.nodes[n.ID].repairAgain; w.now.Before(again) {

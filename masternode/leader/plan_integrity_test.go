@@ -14,7 +14,7 @@ func TestPlanOfChecksAndRepairs(t *testing.T) {
 	now := time.UnixMilli(1_700_000_000_000)
 	ago := func(d time.Duration) uint64 { return uint64(now.Add(-d).UnixMilli()) }
 	node := func(id string, state masterfsm.NodeState, change func(*masterfsm.Storage)) masterfsm.Storage {
-		n := masterfsm.Storage{ID: id, URL: "http://" + id, State: state, Version: 3, Height: 10, Whole: state.Keeps(), Checked: ago(time.Second)}
+		n := masterfsm.Storage{ID: id, URL: "http://" + id, State: state, Version: 3, Height: 10, CountsAsCopy: state.RetainsBlocks(), Checked: ago(time.Second)}
 		if change != nil {
 			change(&n)
 		}
@@ -24,7 +24,7 @@ func TestPlanOfChecksAndRepairs(t *testing.T) {
 	old := func(n *masterfsm.Storage) { n.Checked = ago(time.Hour) }
 	older := func(n *masterfsm.Storage) { n.Checked = ago(2 * time.Hour) }
 	empty := func(n *masterfsm.Storage) { n.Height, n.Checked = 0, 0 }
-	onlyLost := func(n *masterfsm.Storage) { n.Whole, n.Bad = true, []chain.Range{{From: 1, To: 2}} }
+	onlyLost := func(n *masterfsm.Storage) { n.CountsAsCopy, n.Bad = true, []chain.Range{{From: 1, To: 2}} }
 	const (
 		valid      = masterfsm.Valid
 		validating = masterfsm.Validating

@@ -9,7 +9,10 @@ import (
 )
 
 // Now is the wall clock in unix milliseconds. The state machine makes it monotonic.
-func (l *Leader) Now() uint64 { return uint64(l.cfg.Clock().UnixMilli()) }
+func (l *Leader) Now() uint64 {
+	//mutant:wall-clock
+	return uint64(l.cfg.Clock().UnixMilli())
+}
 
 // TermClock is how long this master has led, by a monotonic clock. It is zero while this master does not lead. It names the term,
 // because another one may begin while a command is on its way.

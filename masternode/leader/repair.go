@@ -69,7 +69,7 @@ func (l *leadership) beginRepair(a action, view masterfsm.View, m *memory, now t
 			sender, has := chooseSender(view, live, n.ID, missing)
 			begin.Sender, begin.SenderVersion = sender.ID, sender.Version
 			begin.Missing = chain.BoundRanges(has, chain.MaxFindings)
-			if len(has) == 0 && (n.Sound || keep < view.HeldFrom && behind.Len() > 0) {
+			if len(has) == 0 && (n.OnGroupChain || keep < view.HeldFrom && behind.Len() > 0) {
 				return nil, fmt.Errorf("no storage node that answers has a good copy of the blocks %s", wire.RangesText(missing))
 			}
 		}
@@ -118,7 +118,7 @@ func chooseSender(view masterfsm.View, live map[string]bool, receiver string, mi
 		if n.ID == receiver || !live[n.ID] || n.State != masterfsm.Valid && n.State != masterfsm.Invalid {
 			continue
 		}
-		if n.State == masterfsm.Invalid && !n.Sound {
+		if n.State == masterfsm.Invalid && !n.OnGroupChain {
 			continue // what its blocks are worth is not known
 		}
 		has := chain.CutRanges(missing, n.Lacks(view.Head.Height))

@@ -1,0 +1,100 @@
+package httpapi
+
+import (
+	"errors"
+	"io"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/gin-gonic/gin"
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/chainstore/chainstore/wire"
+)
+
+// stream hides the length of a body, so that it is sent in chunks.
+type stream struct{ io.Reader }
+
+func TestReadBody(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		body   io.Reader
+		length int64 // -1 for that of the body
+		coding []string
+		want   error
+	}{
+		{"as long as the limit", strings.NewReader("12345"), -1, nil, nil},
+		{"chunked", stream{strings.NewReader("12345")}, -1, nil, nil},
+		{"identity", strings.NewReader("12345"), -1, []string{"identity", " Identity, "}, nil},
+		{"too long", strings.NewReader("123456"), -1, nil, wire.ErrTooLarge},
+		{"too long, chunked", stream{strings.NewReader("123456")}, -1, nil, wire.ErrTooLarge},
+		{"cut short", strings.NewReader("123"), 5, nil, wire.ErrBadRequest},
+		{"compressed", strings.NewReader("12345"), -1, []string{"gzip"}, wire.ErrEncoding},
+		{"compressed twice", strings.NewReader("12345"), -1, []string{"identity", "identity, br"}, wire.ErrEncoding},
+	} {
+		r := httptest.NewRequest(http.MethodPost, "/", c.body)
+		if c.length >= 0 {
+			r.ContentLength = c.length
+		}
+		r.Header["Content-Encoding"] = c.coding
+		if body, err := ReadBody(r, 5); !errors.Is(err, c.want) || err == nil && string(body) != "12345" {
+			t.Errorf("%s: %q, %v", c.name, body, err)
+		}
+	}
+}
+
+// A refused body is drained up to a bound, so that the client reads the answer.
+func TestRefusedBodyIsDrained(t *testing.T) {
+	for _, size := range []int{1 << 20, 4 << 20} {
+		body := strings.NewReader(strings.Repeat("x", size))
+		if _, err := ReadBody(httptest.NewRequest(http.MethodPost, "/", body), 5); !errors.Is(err, wire.ErrTooLarge) {
+			t.Error(err)
+		}
+		if read := size - body.Len(); read != min(size, drainBytes) {
+			t.Errorf("%d of %d bytes were read", read, size)
+		}
+	}
+}
+
+func TestReadJSON(t *testing.T) {
+	type value struct {
+		A int `json:"a"`
+	}
+	for body, c := range map[string]struct{ json, exact bool }{
+		`{"a":1}`: {true, true}, `{"a":1} `: {true, true}, `{"a":1,"b":2}`: {true, false}, `{"a":1}{}`: {false, false},
+		`{"a":"x"}`: {false, false}, ``: {false, false}, `x`: {false, false},
+	} {
+		context := func() *gin.Context {
+			c := gin.CreateTestContextOnly(httptest.NewRecorder(), New(hclog.NewNullLogger()).Engine)
+			c.Request = httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body))
+			return c
+		}
+		var v value
+		if err := ReadJSON(context(), &v); (err == nil) != c.json || err != nil && !errors.Is(err, wire.ErrBadRequest) {
+			t.Errorf("ReadJSON of %s: %v", body, err)
+		}
+		raw, err := ReadExact(context(), &v)
+		if (err == nil) != c.exact || err != nil && !errors.Is(err, wire.ErrBadRequest) ||
+			err == nil && string(raw) != body {
+			t.Errorf("ReadExact of %s: %q, %v", body, raw, err)
+		}
+	}
+}
+
+func TestParseNumber(t *testing.T) {
+	for text, want := range map[string]error{
+		"0": nil, "007": nil, "255": nil,
+		"256": wire.ErrNotFound, "-1": wire.ErrNotFound, "99999999999999999999": wire.ErrNotFound,
+		"": wire.ErrBadRequest, "x": wire.ErrBadRequest, "1.5": wire.ErrBadRequest, "0x1": wire.ErrBadRequest,
+	} {
+		if n, err := ParseNumber("n", text, 255); !errors.Is(err, want) || n > 255 {
+			t.Errorf("%q: %d, %v", text, n, err)
+		}
+	}
+	if n, err := ParseNumber("n", "18446744073709551615", math.MaxUint64); n != math.MaxUint64 || err != nil {
+		t.Errorf("%d, %v", n, err)
+	}
+}
