@@ -144,7 +144,7 @@ func TestMasterFarBehind(t *testing.T) {
 	masters := noderpc.NewMasters(noderpc.NewTransport(), c.File().Tokens.Cluster)
 	t.Cleanup(masters.CloseIdle)
 	applied := func(url string) (uint64, error) {
-		ctx, cancel := context.WithTimeout(t.Context(), askFor)
+		ctx, cancel := context.WithTimeout(t.Context(), statusTimeout)
 		defer cancel()
 		m, err := masters.Member(ctx, url)
 		return m.Applied, err

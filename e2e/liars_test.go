@@ -114,6 +114,6 @@ func TestStorageThatLies(t *testing.T) {
 	if err := admin.RemoveStorage(t.Context(), url, true); err != nil {
 		t.Fatal(err)
 	}
-	c.harmed = true // reads that asked the liar found it out
+	c.expectDamage = true // reads that asked the liar found it out
 	c.verify(o)
 }

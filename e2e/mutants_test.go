@@ -38,7 +38,7 @@ func TestCheckersNotice(t *testing.T) {
 		t.Run(m.name, func(t *testing.T) {
 			c, topology := prepared(t, func(topology *devcluster.Topology) { topology.MaxAge = 0 })
 			c.program = altered(t, m.alteration)
-			c.harmed = true
+			c.expectDamage = true
 			c.begin(topology)
 			c.awaitKnown()
 			o := newOracle()

@@ -3,18 +3,13 @@ package e2e
 import (
 	"path/filepath"
 	"testing"
-
-	"github.com/chainstore/chainstore/internal/devcluster"
 )
 
 // TestShort is the end-to-end run of `make test`: one cluster under load, whose leader is killed, one of whose storage nodes
 // is damaged and repaired, and one of whose followers gets an older copy of its folder. It ends in the full verifier.
 func TestShort(t *testing.T) {
-	c, o := startWith(t, func(topology *devcluster.Topology) {
-		smallSegments(topology)
-		topology.CheckInterval = 0
-	}), newOracle()
-	c.harmed = true
+	c, o := startSmallSegments(t), newOracle()
+	c.expectDamage = true
 	l := c.startLoad(o)
 	l.more(4 * some)
 	c.awaitSegments(4)
