@@ -17,8 +17,8 @@ type Run struct {
 
 // Placement is what became of one request of a submission.
 type Placement struct {
-	// Runs is where its records stand, in order. A replay has one, without Index: where the first record stands, and how many follow, which
-	// may run over into the blocks behind.
+	// Runs is where its records stand, in order. A replay has one, without Index: where the first record stands, and
+	// how many follow, which may run over into the blocks behind.
 	Runs   []Run  `json:"runs,omitempty"`
 	Time   uint64 `json:"time,omitempty"` // of its records; 0 for a replay
 	Replay bool   `json:"replay,omitempty"`
@@ -72,7 +72,8 @@ type memberWindow struct {
 
 // result is what became of one submission.
 type result struct {
-	// content tells the submission from another of the same name. It is zero for one that was taken at protocol level 0.
+	// content tells the submission from another of the same name. It is zero for one that was taken at protocol level
+	// 0.
 	content    Digest
 	placements []Placement
 }
@@ -82,14 +83,15 @@ func (w *memberWindow) passed(seq uint64) bool {
 	return seq < w.Newest && w.Newest-seq >= SubmissionWindow
 }
 
-// Outcome is what became of one submission of an Append: a placement for each of its requests, or ErrStale, ErrNameReused or
-// ErrMasterRemoved.
+// Outcome is what became of one submission of an Append: a placement for each of its requests, or ErrStale,
+// ErrNameReused or ErrMasterRemoved.
 type Outcome struct {
 	Placements []Placement
 	Err        error
 }
 
-// longestLeadership bounds what a leader may say that it has led, in milliseconds: 8,000 years, so that no sum runs over.
+// longestLeadership bounds what a leader may say that it has led, in milliseconds: 8,000 years, so that no sum runs
+// over.
 const longestLeadership = 1 << 48
 
 // append takes the submissions of one Append.
@@ -101,8 +103,8 @@ func (s *State) append(time uint64, reign Reign, submissions []submission) []Out
 	return outcomes
 }
 
-// ageAt is the clock of the keys, as far as a leader has counted it. What one says that led in another term means nothing: it counted
-// from another BeginTerm.
+// ageAt is the clock of the keys, as far as a leader has counted it. What one says that led in another term means
+// nothing: it counted from another BeginTerm.
 func (s *State) ageAt(reign Reign) uint64 {
 	if reign.Term != s.term.Term {
 		return s.age
@@ -126,8 +128,9 @@ func (s *State) submit(time uint64, reign Reign, a *submission) ([]Placement, er
 	}
 	if done, ok := w.Results[a.seq]; ok && w.Boot == a.boot {
 		if done.content != content {
-			return nil, fmt.Errorf("%w: submission %d of boot %d of master %s has other content than the one that the table remembers",
-				ErrNameReused, a.seq, a.boot, a.member)
+			return nil,
+				fmt.Errorf("%w: submission %d of boot %d of master %s has other content than the remembered one",
+					ErrNameReused, a.seq, a.boot, a.member)
 		}
 		return done.placements, nil
 	}
@@ -181,7 +184,8 @@ func (s *State) place(q *request) Placement {
 	project.Records += uint64(len(q.records))
 	if q.key != (Digest{}) {
 		s.keys.add(keyEntry{
-			key: key, body: [8]byte(q.body[:8]), block: p.Runs[0].Block, offset: p.Runs[0].Offset, count: uint32(len(q.records)), age: s.age,
+			key: key, body: [8]byte(q.body[:8]), block: p.Runs[0].Block, offset: p.Runs[0].Offset,
+			count: uint32(len(q.records)), age: s.age,
 		})
 	}
 	return p

@@ -6,7 +6,8 @@ import (
 	"github.com/chainstore/chainstore/chain"
 )
 
-// HeldBlock is the records of a block that the masters hold, as they stood when it was taken. It may be kept and must not be changed.
+// HeldBlock is the records of a block that the masters hold, as they stood when it was taken. It may be kept and must
+// not be changed.
 type HeldBlock struct {
 	Block  uint64
 	First  uint64        // leaf index of its first record
@@ -37,7 +38,8 @@ func (s *HeldBlock) Encoded(offset uint32) []byte {
 	return encodedAt(s.ends, s.records, offset)
 }
 
-// HeldLeaf is the leaf index from which on the masters hold all records: what is before is with the storage nodes alone.
+// HeldLeaf is the leaf index from which on the masters hold all records: what is before is with the storage nodes
+// alone.
 func (s *State) HeldLeaf() uint64 {
 	if len(s.held) == 0 {
 		return s.open.first
@@ -45,7 +47,8 @@ func (s *State) HeldLeaf() uint64 {
 	return s.held[0].first
 }
 
-// HeldBlocks are the blocks that the masters hold, the open one last, from the first on that does not end before a leaf.
+// HeldBlocks are the blocks that the masters hold, the open one last, from the first on that does not end before a
+// leaf.
 func (s *State) HeldBlocks(leaf uint64) []HeldBlock {
 	from := sort.Search(len(s.held), func(i int) bool {
 		b := s.held[i]
@@ -129,8 +132,8 @@ type Position struct {
 	Index  uint64
 }
 
-// Record looks for the record at an offset of a block. The encoded record is returned where the masters hold it; it may be
-// kept and must not be changed. header is nil as long as the block is not mined.
+// Record looks for the record at an offset of a block. The encoded record is returned where the masters hold it; it may
+// be kept and must not be changed. header is nil as long as the block is not mined.
 func (s *State) Record(block uint64, offset uint32) (found Found, at Position, encoded []byte, header *chain.Header) {
 	at = Position{Block: block, Offset: offset}
 	switch {

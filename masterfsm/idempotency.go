@@ -7,17 +7,18 @@ import (
 	"math"
 )
 
-// keyWindow remembers idempotency keys for as long as the settings say, in the order in which they came. The order is kept in
-// pages that are only ever added to, so that a snapshot can share them while the state goes on. A key costs 48 bytes there and 5 to
-// 11 in the table that finds it: under 64 in all.
+// keyWindow remembers idempotency keys for as long as the settings say, in the order in which they came. The order is
+// kept in pages that are only ever added to, so that a snapshot can share them while the state goes on. A key costs 48
+// bytes there and 5 to 11 in the table that finds it: under 64 in all.
 type keyWindow struct {
 	pages [][]keyEntry // entries by number, keyPage of them a page
 	first uint64       // number of the oldest entry that is remembered
 	next  uint64       // number of the next entry
 	base  uint64       // number of the first entry of pages[0]
 
-	// The table: open addressing with linear probing; an entry that goes lets those behind it move up. Which slot is whose differs from
-	// master to master and shows nowhere. A slot is an entry's number less origin plus 1, 0 where it is free.
+	// The table: open addressing with linear probing; an entry that goes lets those behind it move up. Which slot is
+	// whose differs from master to master and shows nowhere. A slot is an entry's number less origin plus 1, 0 where it
+	// is free.
 	slots  []uint32
 	origin uint64
 	seed   maphash.Seed // so that nobody can choose keys that all fall together
@@ -148,8 +149,8 @@ func (w *keyWindow) free(i int) {
 	w.slots[i] = 0
 }
 
-// Keys is how many idempotency keys are remembered, and how many milliseconds have passed since the oldest of them came, by the clock
-// that they go by: reign is how long a leader has led, zero for what the log tells alone.
+// Keys is how many idempotency keys are remembered, and how many milliseconds have passed since the oldest of them
+// came, by the clock that they go by: reign is how long a leader has led, zero for what the log tells alone.
 func (s *State) Keys(reign Reign) (remembered int, oldest uint64) {
 	if s.keys.count() == 0 {
 		return 0, 0

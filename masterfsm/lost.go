@@ -21,11 +21,12 @@ func (s *State) unrepaired(n *Storage) []chain.Range {
 	return chain.CutRanges(n.Bad, s.integrity.Confirmed)
 }
 
-// countsAsCopy says whether a node counts as a copy of all that it acknowledged: it is in a state that keeps its blocks, or all that it
-// lacks is lost everywhere, so that no repair can help it and the cluster must go on with it.
+// countsAsCopy says whether a node counts as a copy of all that it acknowledged: it is in a state that keeps its
+// blocks, or all that it lacks is lost everywhere, so that no repair can help it and the cluster must go on with it.
 func (s *State) countsAsCopy(n *Storage) bool {
 	return n.State.RetainsBlocks() ||
-		n.State == Invalid && n.OnGroupChain && n.Unchecked == 0 && len(n.Bad) > 0 && len(chain.CutRanges(n.Bad, s.integrity.Lost)) == 0
+		n.State == Invalid && n.OnGroupChain && n.Unchecked == 0 && len(n.Bad) > 0 && len(chain.CutRanges(n.Bad,
+			s.integrity.Lost)) == 0
 }
 
 // recomputeDerived draws the conclusions from what the nodes lack: which blocks are lost, and which nodes are whole.
@@ -56,8 +57,8 @@ func (s *State) recomputeDerived() {
 	}
 }
 
-// lost are the blocks that every registered node lacks and the masters do not hold. A node that is not there may have what it
-// had acknowledged.
+// lost are the blocks that every registered node lacks and the masters do not hold. A node that is not there may have
+// what it had acknowledged.
 func (s *State) lost() []chain.Range {
 	if len(s.storages) == 0 || s.heldFrom() == 0 {
 		return nil
@@ -81,8 +82,8 @@ func (n *Storage) lacks(within chain.Range) []chain.Range {
 // Lacks are the blocks below a height that the node is known not to have.
 func (n *Storage) Lacks(height uint64) []chain.Range { return n.lacks(chain.Range{To: height}) }
 
-// ConfirmLost records a person's word that a block of which no node has a good copy is lost for good. Nodes that lack nothing
-// but confirmed blocks are Valid from then on.
+// ConfirmLost records a person's word that a block of which no node has a good copy is lost for good. Nodes that lack
+// nothing but confirmed blocks are Valid from then on.
 type ConfirmLost struct {
 	Block uint64 `json:"block"`
 	Time  uint64 `json:"time"`

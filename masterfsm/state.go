@@ -19,8 +19,8 @@ type Boundary struct {
 	Root   chain.Hash `json:"root"` // of that tree
 }
 
-// State is the status table. Apply is called by one goroutine at a time, and by nobody while another reads. The zero State
-// is not valid: make one with [New] or [Restore].
+// State is the status table. Apply is called by one goroutine at a time, and by nobody while another reads. The zero
+// State is not valid: make one with [New] or [Restore].
 type State struct {
 	group    Group
 	level    uint64 // the group's protocol level
@@ -28,7 +28,8 @@ type State struct {
 	settings Settings
 	now      uint64 // the newest time that a command brought, unix milliseconds: never runs backwards
 
-	// The clock of the keys and the quotas: milliseconds that leaders have counted by their monotonic clocks, each since its BeginTerm. Nobody can set it.
+	// The clock of the keys and the quotas: milliseconds that leaders have counted by their monotonic clocks, each
+	// since its BeginTerm. Nobody can set it.
 	age, begun uint64 // now, and when the term began
 
 	head       chain.Head // of the mined chain
@@ -91,10 +92,10 @@ func New() *State {
 	}
 }
 
-// Apply changes the state by one committed log entry. The result depends on the command: []Outcome for an append, *Project
-// for CreateProject and ChangeProject, *Token for CreateToken, *Storage or *Miner for Register, *Storage for Suspect, BeginCheck and BeginRepair,
-// *LogKey for AddLogKey, nil for the others. An error that wraps [ErrCommand] must stop the
-// master; any other is a refusal that changed nothing.
+// Apply changes the state by one committed log entry. The result depends on the command: []Outcome for an append,
+// *Project for CreateProject and ChangeProject, *Token for CreateToken, *Storage or *Miner for Register, *Storage for
+// Suspect, BeginCheck and BeginRepair, *LogKey for AddLogKey, nil for the others. An error that wraps [ErrCommand] must
+// stop the master; any other is a refusal that changed nothing.
 func (s *State) Apply(data []byte) (any, error) {
 	k, body, err := checkCommand(data)
 	if err != nil {
@@ -166,13 +167,14 @@ func (s *State) Boundary() Boundary {
 	return s.boundaries[len(s.boundaries)-1]
 }
 
-// Checkpoint is the newest boundary of which Replicas storage nodes have every block on disk, and which the table still remembered when
-// they had: what the group signs. It never goes back, and at one size every master has the same root. It is that of the empty tree
-// until a block is stored and the log has a key.
+// Checkpoint is the newest boundary of which Replicas storage nodes have every block on disk, and which the table still
+// remembered when they had: what the group signs. It never goes back, and at one size every master has the same root.
+// It is that of the empty tree until a block is stored and the log has a key.
 func (s *State) Checkpoint() Boundary { return s.checkpoint }
 
-// Floor is the height below which no checkpoint may be shown: that of the chain which the newest recovery took over, 0 where there was none. The
-// group may have shown any checkpoint up to there before, and the table that was recovered need not know of it.
+// Floor is the height below which no checkpoint may be shown: that of the chain which the newest recovery took over, 0
+// where there was none. The group may have shown any checkpoint up to there before, and the table that was recovered
+// need not know of it.
 func (s *State) Floor() uint64 { return s.floor }
 
 // BoundaryAt is the boundary at a height, when the table still remembers it.
@@ -234,11 +236,13 @@ func (s *State) View() View {
 	v := View{
 		Group: s.group, Level: s.level, Term: s.term, Settings: s.settings, Now: s.now,
 		Head: s.Boundary(), HeldFrom: s.heldFrom(), Stored: s.stored,
-		OpenBlock: s.open.number, OpenRecords: len(s.open.ends), OpenBytes: len(s.open.records), OpenSince: s.open.oldest,
-		Pending: int(s.open.number - s.stored), PendingBytes: s.pendingBytes,
+		OpenBlock: s.open.number, OpenRecords: len(s.open.ends), OpenBytes: len(s.open.records),
+		OpenSince: s.open.oldest,
+		Pending:   int(s.open.number - s.stored), PendingBytes: s.pendingBytes,
 		Storages: slices.Clone(s.storages), Miners: slices.Clone(s.miners),
 		Lost: s.integrity.Lost, Confirmed: s.integrity.Confirmed,
-		Masters: s.masters, RemovedMasters: s.removedMasters, Log: s.log, Cosigned: s.cosigned, // never changed in place
+		// never changed in place
+		Masters: s.masters, RemovedMasters: s.removedMasters, Log: s.log, Cosigned: s.cosigned,
 		Checkpoint: s.checkpoint,
 	}
 	if s.waiting != nil {

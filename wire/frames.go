@@ -29,10 +29,10 @@ func AppendFrame(dst []byte, key, typ string, payload []byte) []byte {
 	return append(dst, payload...)
 }
 
-// ParseFrames calls each with the parts of every frame of data, in order. The parts point into data. It looks at lengths
-// only: whether an empty payload, or bytes that are not UTF-8, or so many records are acceptable is for each to say. An
-// error of each ends it and is returned as it is; its own error wraps [ErrMalformed], and may come after frames that were
-// fine, so nothing may be done with those before ParseFrames returns nil.
+// ParseFrames calls each with the parts of every frame of data, in order. The parts point into data. It looks at
+// lengths only: whether an empty payload, or bytes that are not UTF-8, or so many records are acceptable is for each to
+// say. An error of each ends it and is returned as it is; its own error wraps [ErrMalformed], and may come after frames
+// that were fine, so nothing may be done with those before ParseFrames returns nil.
 func ParseFrames(data []byte, each func(key, typ, payload []byte) error) error {
 	for i := 0; len(data) > 0; i++ {
 		if len(data) < FrameOverhead {

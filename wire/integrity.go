@@ -2,8 +2,8 @@ package wire
 
 import "github.com/chainstore/chainstore/chain"
 
-// CheckOrder has a storage node check its chain up to a target, or asks how that goes: an order with the name of the check that
-// runs, or that ran last, starts nothing.
+// CheckOrder has a storage node check its chain up to a target, or asks how that goes: an order with the name of the
+// check that runs, or that ran last, starts nothing.
 type CheckOrder struct {
 	Check  string        `json:"check"`
 	Height uint64        `json:"height"` // blocks to check: the height that the node has acknowledged
@@ -28,18 +28,20 @@ type CheckStatus struct {
 // Report is what a check found.
 type Report struct {
 	Findings []chain.Finding `json:"findings"` // the first, at most chain.MaxFindings
-	Bad      []chain.Range   `json:"bad"`      // all blocks that are damaged or missing below the target, ascending, at most chain.MaxFindings
-	// Unchecked is the first block that could not be looked at, because a bad block before it hides the tree; the target's height
-	// where all were. What is behind it is checked when the blocks before it are repaired.
+	// all blocks that are damaged or missing below the target, ascending, at most chain.MaxFindings
+	Bad []chain.Range `json:"bad"`
+	// Unchecked is the first block that could not be looked at, because a bad block before it hides the tree; the
+	// target's height where all were. What is behind it is checked when the blocks before it are repaired.
 	Unchecked uint64 `json:"unchecked"`
-	// Other: the chain is consistent up to the target and its last hash is not the target's: another chain. Which block differs first
-	// is for the leader to find.
+	// Other: the chain is consistent up to the target and its last hash is not the target's: another chain. Which block
+	// differs first is for the leader to find.
 	Other bool `json:"other"`
 	// Tiles is how many hashes of the tree were wrong on disk and were written again from the blocks.
 	Tiles uint64 `json:"tiles"`
 }
 
-// Piece is a run of blocks for a repair, and the hash of the last of them: from it their headers prove themselves backwards.
+// Piece is a run of blocks for a repair, and the hash of the last of them: from it their headers prove themselves
+// backwards.
 type Piece struct {
 	chain.Range
 	Hash chain.Hash `json:"hash"`
@@ -48,12 +50,12 @@ type Piece struct {
 // MaxPiece is how many blocks a piece may have: their headers are held in memory while it is received.
 const MaxPiece = 4096
 
-// ReceiveOrder opens a storage node for a repair under a ticket, or asks how that goes: an order with the ticket that is open, or that
-// was closed last because nothing was missing any more, starts nothing.
+// ReceiveOrder opens a storage node for a repair under a ticket, or asks how that goes: an order with the ticket that
+// is open, or that was closed last because nothing was missing any more, starts nothing.
 type ReceiveOrder struct {
 	Ticket string `json:"ticket"`
-	// Keep is where the node's chain stops being the group's: its blocks from there on are moved aside. At least its height where there
-	// are none.
+	// Keep is where the node's chain stops being the group's: its blocks from there on are moved aside. At least its
+	// height where there are none.
 	Keep   uint64  `json:"keep"`
 	Pieces []Piece `json:"pieces"` // ascending, no two overlap
 }
@@ -64,12 +66,13 @@ type ReceiveStatus struct {
 	Missing []chain.Range `json:"missing"` // of the pieces: not received yet
 	Blocks  uint64        `json:"blocks"`  // received under this ticket
 	Bytes   uint64        `json:"bytes"`
-	// Changed tells for people what was wrong with the blocks that were replaced, as far as it can be said: which bytes differed.
+	// Changed tells for people what was wrong with the blocks that were replaced, as far as it can be said: which bytes
+	// differed.
 	Changed []string `json:"changed"`
 }
 
-// SendOrder has a storage node send blocks to another one, or asks how that goes: an order with ticket and attempt of the transfer that
-// runs, or that ran last, starts nothing.
+// SendOrder has a storage node send blocks to another one, or asks how that goes: an order with ticket and attempt of
+// the transfer that runs, or that ran last, starts nothing.
 type SendOrder struct {
 	Ticket  string  `json:"ticket"`
 	Attempt uint64  `json:"attempt"`
@@ -82,8 +85,8 @@ type SendStatus struct {
 	Running bool   `json:"running"`
 	Blocks  uint64 `json:"blocks"`
 	Bytes   uint64 `json:"bytes"`
-	// Error is why the transfer ended early, "" where it did not. Faulty tells that the sender itself is to blame: it has a block that
-	// it cannot read, or sent one that the receiver refused.
+	// Error is why the transfer ended early, "" where it did not. Faulty tells that the sender itself is to blame: it
+	// has a block that it cannot read, or sent one that the receiver refused.
 	Error  string `json:"error"`
 	Faulty bool   `json:"faulty"`
 }

@@ -1,5 +1,5 @@
 package wire
 
-// ProtocolLevel is the highest protocol level that this program knows. Members and workers announce it. Package masterfsm says what each
-// level adds.
+// ProtocolLevel is the highest protocol level that this program knows. Members and workers announce it. Package
+// masterfsm says what each level adds.
 const ProtocolLevel = 2

@@ -19,8 +19,8 @@ const MaxHits = 1000
 // RecordHits answers a [RecordQuery] and a search for a hash.
 type RecordHits struct {
 	Hits []Hit `json:"hits"` // leaf indices ascend
-	// End is up to which leaf index all hits are told: To where the query was answered whole, less where the limit was reached or the
-	// node's index does not go so far.
+	// End is up to which leaf index all hits are told: To where the query was answered whole, less where the limit was
+	// reached or the node's index does not go so far.
 	End uint64 `json:"end"`
 }
 
@@ -31,8 +31,8 @@ type Hit struct {
 	Offset uint32 `json:"offset"`
 }
 
-// MaxPage is how many records a page of a list may hold, DefaultPage how many it has where the request names no limit. PageBytes is how
-// many bytes of payloads end a page.
+// MaxPage is how many records a page of a list may hold, DefaultPage how many it has where the request names no limit.
+// PageBytes is how many bytes of payloads end a page.
 const (
 	MaxPage     = 1000
 	DefaultPage = 50
@@ -42,7 +42,8 @@ const (
 // Records is a page of a list.
 type Records struct {
 	Records []Record `json:"records"`
-	// Next is the cursor of the next page, "" where the list ends for now. A page may be short, or empty, and still have a next one.
+	// Next is the cursor of the next page, "" where the list ends for now. A page may be short, or empty, and still
+	// have a next one.
 	Next string `json:"next,omitempty"`
 }
 

@@ -7,8 +7,8 @@ type Log struct {
 	// Size is that of the published checkpoint's tree; left out where the log is private and no token is shown.
 	Size    *uint64 `json:"size,omitempty"`
 	Private bool    `json:"private"` // checkpoints, tiles and consistency proofs ask for a token
-	// Witnesses are those that the leader asks for cosignatures, left out where Size is; Quorum is how many must have cosigned a checkpoint before
-	// it is published.
+	// Witnesses are those that the leader asks for cosignatures, left out where Size is; Quorum is how many must have
+	// cosigned a checkpoint before it is published.
 	Witnesses []Witness `json:"witnesses,omitempty"`
 	Quorum    int       `json:"quorum"`
 }
@@ -23,7 +23,8 @@ type LogKey struct {
 
 // Checkpoints tell how far the group has signed.
 type Checkpoints struct {
-	Height        uint64 `json:"height"`         // blocks of which `replicas` storage nodes have every one
-	Size          uint64 `json:"size"`           // leaves of the tree up to there
-	PublishedSize uint64 `json:"published_size"` // leaves of the tree that is shown: less where witnesses are waited for
+	Height uint64 `json:"height"` // blocks of which `replicas` storage nodes have every one
+	Size   uint64 `json:"size"`   // leaves of the tree up to there
+	// leaves of the tree that is shown: less where witnesses are waited for
+	PublishedSize uint64 `json:"published_size"`
 }

@@ -17,7 +17,8 @@ type Message struct {
 	Args Args   `json:"args,omitempty"`
 }
 
-// Args are the arguments of a message, by name. A value is a uint64, a string, a []string, a []chain.Range or a Message.
+// Args are the arguments of a message, by name. A value is a uint64, a string, a []string, a []chain.Range or a
+// Message.
 type Args map[string]any
 
 // MaxMessageRanges bounds the ranges of a message. A message about more ranges has the first of them.
@@ -61,7 +62,8 @@ func decoded[T any](value json.RawMessage) (v T, err error) {
 	return v, err
 }
 
-// Text is the message in English, "" where there is none. Of a code that this program does not know it shows code and detail.
+// Text is the message in English, "" where there is none. Of a code that this program does not know it shows code and
+// detail.
 func (m Message) Text() string {
 	if m.IsZero() {
 		return ""

@@ -11,15 +11,16 @@ import (
 
 // Member is who a master is.
 type Member struct {
-	ID      string `json:"id"`
-	URL     string `json:"url"`
-	Raft    string `json:"raft"`    // host:port
-	Group   string `json:"group"`   // the cluster's id, "" for a master that is new
-	Epoch   uint64 `json:"epoch"`   // of the group: goes up when a lost majority is replaced by hand; 0 for a master that is new
+	ID    string `json:"id"`
+	URL   string `json:"url"`
+	Raft  string `json:"raft"`  // host:port
+	Group string `json:"group"` // the cluster's id, "" for a master that is new
+	// of the group: goes up when a lost majority is replaced by hand; 0 for a master that is new
+	Epoch   uint64 `json:"epoch"`
 	Applied uint64 `json:"applied"` // index of the newest log entry that is in its state
-	// Signs is what commit b74b8ae announces in place of a level: it knows the commands of the log's keys. It is sent for leaders of that
-	// commit. It is read of members of level 0 alone, and goes away with that level. Older masters take no member with this field or
-	// the next one, so both are in answers alone.
+	// Signs is what commit b74b8ae announces in place of a level: it knows the commands of the log's keys. It is sent
+	// for leaders of that commit. It is read of members of level 0 alone, and goes away with that level. Older masters
+	// take no member with this field or the next one, so both are in answers alone.
 	Signs bool `json:"signs,omitempty"`
 	// Level is the highest protocol level that the master's program knows: see masterfsm.RaiseLevel.
 	Level uint64 `json:"level,omitempty"`
@@ -58,8 +59,8 @@ type ChainStatus struct {
 	Height uint64     `json:"height"`
 	Hash   chain.Hash `json:"hash"` // of the last block
 
-	// LedEpoch is the epoch of the newest leader whose order was let in; Epoch is above it once a recovery has raised that.
-	// It is nil where the node does not know, as after such a recovery under a version that did not keep it.
+	// LedEpoch is the epoch of the newest leader whose order was let in; Epoch is above it once a recovery has raised
+	// that. It is nil where the node does not know, as after such a recovery under a version that did not keep it.
 	LedEpoch *uint64 `json:"led_epoch,omitempty"`
 	// QuietMillis is how long ago the last order of a leader came, whether it was let in or refused, or a leader
 	// answered the node's registration. Where neither came since the node's start, it is how long ago that was, and
@@ -133,7 +134,8 @@ type StorageStatus struct {
 	Height uint64     `json:"height"` // blocks on disk, from 0 on without a gap
 	Hash   chain.Hash `json:"hash"`   // of the last of them
 	Size   uint64     `json:"size"`   // of the tree
-	// Inbox are the blocks beyond the chain's end that wait in the inbox: the run without a gap that ends with the last. Zero for none.
+	// Inbox are the blocks beyond the chain's end that wait in the inbox: the run without a gap that ends with the
+	// last. Zero for none.
 	Inbox chain.Range `json:"inbox"`
 }
 

@@ -2,14 +2,15 @@ package wire
 
 // Headers that ChainStore uses beside the standard ones.
 const (
-	HeaderKey            = "Chainstore-Key"      // a record's key
-	HeaderIdempotencyKey = "Idempotency-Key"     // of a record or batch, within its project
-	HeaderReplay         = "Idempotent-Replay"   // "true" on the answer to a retry
-	HeaderFence          = "Chainstore-Fence"    // "<epoch>.<term>" of the leader that gives an order to a worker
-	HeaderHops           = "Chainstore-Hops"     // how many masters a forwarded request has passed
-	HeaderPosition       = "Chainstore-Position" // "<block>/<offset>/<index>" of a record that is answered as bare payload
-	HeaderTime           = "Chainstore-Time"     // its time, unix milliseconds
-	HeaderLeaf           = "Chainstore-Leaf"     // its leaf hash
+	HeaderKey            = "Chainstore-Key"    // a record's key
+	HeaderIdempotencyKey = "Idempotency-Key"   // of a record or batch, within its project
+	HeaderReplay         = "Idempotent-Replay" // "true" on the answer to a retry
+	HeaderFence          = "Chainstore-Fence"  // "<epoch>.<term>" of the leader that gives an order to a worker
+	HeaderHops           = "Chainstore-Hops"   // how many masters a forwarded request has passed
+	// "<block>/<offset>/<index>" of a record that is answered as bare payload
+	HeaderPosition = "Chainstore-Position"
+	HeaderTime     = "Chainstore-Time" // its time, unix milliseconds
+	HeaderLeaf     = "Chainstore-Leaf" // its leaf hash
 )
 
 // Media types of the binary forms.
@@ -47,12 +48,14 @@ const (
 	PathLocate       = "/worker/v1/locate/"      // GET {index}: the block of a leaf
 	PathReadTiles    = "/worker/v1/tiles:read"   // POST: tiles of the tree's hashes
 	PathEntries      = "/worker/v1/entries"      // GET ?first=&count=: the data of leaves
-	PathFindRecords  = "/worker/v1/records:find" // POST: places of records, by project and key, as the node's index has them
-	PathFindHash     = "/worker/v1/hashes/"      // GET {hash}: leaves that may have a hash
-	PathMine         = "/worker/v1/mine"         // POST: find a nonce
-	PathInbox        = "/worker/v1/inbox/"       // PUT {number}: keep a block that is beyond the chain's end
-	PathCheck        = "/worker/v1/check"        // POST: check the chain, or tell how that goes
-	PathReceive      = "/worker/v1/receive"      // POST: be open for a repair, or tell how that goes
-	PathSend         = "/worker/v1/send"         // POST: send blocks to another storage node, or tell how that goes
-	PathTransfer     = "/worker/v1/transfer"     // POST: blocks from another storage node; the repair's ticket is the token
+	// POST: places of records, by project and key, as the node's index has them
+	PathFindRecords = "/worker/v1/records:find"
+	PathFindHash    = "/worker/v1/hashes/" // GET {hash}: leaves that may have a hash
+	PathMine        = "/worker/v1/mine"    // POST: find a nonce
+	PathInbox       = "/worker/v1/inbox/"  // PUT {number}: keep a block that is beyond the chain's end
+	PathCheck       = "/worker/v1/check"   // POST: check the chain, or tell how that goes
+	PathReceive     = "/worker/v1/receive" // POST: be open for a repair, or tell how that goes
+	PathSend        = "/worker/v1/send"    // POST: send blocks to another storage node, or tell how that goes
+	// POST: blocks from another storage node; the repair's ticket is the token
+	PathTransfer = "/worker/v1/transfer"
 )

@@ -34,7 +34,8 @@ func TestPlacesRoundTrip(t *testing.T) {
 		}
 	}
 	for _, n := range []int{0, wire.MaxPlaces + 1} {
-		if _, err := wire.ParsePlaces(wire.AppendPlaces(nil, make([]wire.Place, n))); !errors.Is(err, wire.ErrMalformed) {
+		if _, err := wire.ParsePlaces(wire.AppendPlaces(nil, make([]wire.Place, n))); !errors.Is(err,
+			wire.ErrMalformed) {
 			t.Errorf("%d places: %v", n, err)
 		}
 	}
@@ -76,7 +77,8 @@ func TestProvenRecordsRoundTrip(t *testing.T) {
 }
 
 func TestProvenHeadersRoundTrip(t *testing.T) {
-	header := chain.Header{Version: chain.Version, Block: 5, First: 9, Count: 3, Prev: chain.Hash{1}, Root: chain.Hash{2}, Time: 7, Difficulty: 8, Nonce: 9}
+	header := chain.Header{Version: chain.Version, Block: 5, First: 9, Count: 3, Prev: chain.Hash{1},
+		Root: chain.Hash{2}, Time: 7, Difficulty: 8, Nonce: 9}
 	many := make([]wire.ProvenHeader, wire.MaxHeaders+1)
 	for i := range many {
 		many[i] = wire.ProvenHeader{Header: header, Path: hashes(i % 5)}
@@ -122,7 +124,8 @@ func TestOrder(t *testing.T) {
 			t.Errorf("%v: %v, %v", o, back, err)
 		}
 	}
-	for _, bad := range []string{"", ".", "1", "1.", ".1", "1.2.3", "-1.2", "1.+2", "a.b", "1 .2", "18446744073709551616.1"} {
+	for _, bad := range []string{"", ".", "1", "1.", ".1", "1.2.3", "-1.2", "1.+2", "a.b", "1 .2",
+		"18446744073709551616.1"} {
 		if o, err := wire.ParseOrder(bad); !errors.Is(err, wire.ErrMalformed) {
 			t.Errorf("%q: %v, %v", bad, o, err)
 		}

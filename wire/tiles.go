@@ -10,8 +10,8 @@ import (
 	"github.com/chainstore/chainstore/chain"
 )
 
-// Tiles are those of C2SP tlog-tiles: up to 256 hashes of every eighth level of the tree, and bundles of the 256 entries below one of the
-// lowest level.
+// Tiles are those of C2SP tlog-tiles: up to 256 hashes of every eighth level of the tree, and bundles of the 256
+// entries below one of the lowest level.
 const (
 	TileHeight = 8
 	TileWidth  = 1 << TileHeight
@@ -26,8 +26,8 @@ const (
 	MaxBundle = TileWidth * (2 + MaxEntry)
 )
 
-// WidthOfTile is how many hashes tile number index of a level has in a tree of that size, 0 for none; a level has any number, as a URL may
-// name it.
+// WidthOfTile is how many hashes tile number index of a level has in a tree of that size, 0 for none; a level has any
+// number, as a URL may name it.
 func WidthOfTile(level, index, size uint64) int {
 	if level >= 64/TileHeight {
 		return 0
@@ -52,7 +52,8 @@ func AppendTiles(dst []byte, tiles []tlog.Tile) []byte {
 	return dst
 }
 
-// ParseTiles reads a request: tiles of 1 to 256 hashes that a tree of less than 2^63 leaves can have. The error wraps [ErrMalformed].
+// ParseTiles reads a request: tiles of 1 to 256 hashes that a tree of less than 2^63 leaves can have. The error wraps
+// [ErrMalformed].
 func ParseTiles(data []byte) ([]tlog.Tile, error) {
 	if len(data) == 0 || len(data)%tileSize != 0 || len(data) > MaxTiles*tileSize {
 		return nil, fmt.Errorf("%w: %d bytes are no list of 1 to %d tiles", ErrMalformed, len(data), MaxTiles)
@@ -62,7 +63,8 @@ func ParseTiles(data []byte) ([]tlog.Tile, error) {
 		at := data[i*tileSize:]
 		level, index, width := int(at[0]), binary.BigEndian.Uint64(at[1:]), int(binary.BigEndian.Uint16(at[9:]))
 		if width < 1 || width > TileWidth || TileHeight*(level+1)+bits.Len64(index) > 63 {
-			return nil, fmt.Errorf("%w: no tile has level %d, index %d and %d hashes", ErrMalformed, level, index, width)
+			return nil, fmt.Errorf("%w: no tile has level %d, index %d and %d hashes", ErrMalformed, level, index,
+				width)
 		}
 		tiles[i] = tlog.Tile{H: TileHeight, L: level, N: int64(index), W: width}
 	}

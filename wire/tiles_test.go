@@ -74,7 +74,8 @@ func TestTilesOnTheWire(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	behind := wire.TileData{Status: wire.ReadBehind}
-	if got, err := wire.ParseTileData(behind.AppendTo(nil), tiles); err != nil || got.Status != wire.ReadBehind || got.Tiles != nil {
+	if got, err := wire.ParseTileData(behind.AppendTo(nil), tiles); err != nil || got.Status != wire.ReadBehind ||
+		got.Tiles != nil {
 		t.Errorf("%+v, %v", got, err)
 	}
 	for _, bad := range [][]byte{nil, data[:len(data)-1], append(bytes.Clone(data), 0), {byte(wire.ReadBehind), 0}} {
@@ -86,7 +87,8 @@ func TestTilesOnTheWire(t *testing.T) {
 
 func TestEntriesOnTheWire(t *testing.T) {
 	e := wire.Entries{Status: wire.ReadBad, Block: 1 << 60}
-	if got, err := wire.ParseEntries(e.AppendTo(nil)); err != nil || got.Status != e.Status || got.Block != e.Block || len(got.Bundle) > 0 {
+	if got, err := wire.ParseEntries(e.AppendTo(nil)); err != nil || got.Status != e.Status || got.Block != e.Block ||
+		len(got.Bundle) > 0 {
 		t.Errorf("%+v, %v", got, err)
 	}
 	if _, err := wire.ParseEntries(e.AppendTo(nil)[:8]); !errors.Is(err, wire.ErrMalformed) {

@@ -105,13 +105,14 @@ type Cluster struct {
 	Keys     Keys      `json:"keys"`
 	// Checkpoint is how far the group has signed.
 	Checkpoint Checkpoints `json:"checkpoint"`
-	// Witnesses are those that the leader asks for cosignatures; left out where there are none, and where it cannot be asked.
+	// Witnesses are those that the leader asks for cosignatures; left out where there are none, and where it cannot be
+	// asked.
 	Witnesses []Witness `json:"witnesses,omitempty"`
-	// Authoritative reports whether this is the leader's word, and a majority of the masters confirmed the leader after the request
-	// arrived. Otherwise it is what one master knows. Masters before protocol level 2 do not send it.
+	// Authoritative reports whether this is the leader's word, and a majority of the masters confirmed the leader after
+	// the request arrived. Otherwise it is what one master knows. Masters before protocol level 2 do not send it.
 	Authoritative bool `json:"authoritative"`
-	// Notices are what an operator should know, in English; NoticesCoded are the same for programs. Masters before protocol level 2
-	// send no codes.
+	// Notices are what an operator should know, in English; NoticesCoded are the same for programs. Masters before
+	// protocol level 2 send no codes.
 	Notices      []string  `json:"notices"`
 	NoticesCoded []Message `json:"notices_coded"`
 }
@@ -150,9 +151,10 @@ type Storage struct {
 	State  string `json:"state"` // "valid", "validating", "invalid", "sending" or "receiving"
 	Height uint64 `json:"height"`
 	Live   bool   `json:"live"`
-	Level  uint64 `json:"level"`           // the protocol level that it has announced; 0 while the group is below level 2
-	Cause  string `json:"cause,omitempty"` // of the state, in English
-	Since  uint64 `json:"since"`           // when the state began
+	// the protocol level that it has announced; 0 while the group is below level 2
+	Level uint64 `json:"level"`
+	Cause string `json:"cause,omitempty"` // of the state, in English
+	Since uint64 `json:"since"`           // when the state began
 
 	CauseCoded Message `json:"cause_coded,omitzero"`
 }
@@ -183,8 +185,8 @@ type Keys struct {
 	Seconds    float64 `json:"seconds"`
 }
 
-// AppendJSON adds the position to dst as encoding/json writes it, without reflection: positions are the one thing that is
-// answered by the hundred thousand.
+// AppendJSON adds the position to dst as encoding/json writes it, without reflection: positions are the one thing that
+// is answered by the hundred thousand.
 func (p *Position) AppendJSON(dst []byte) []byte {
 	dst = strconv.AppendUint(append(dst, `{"block":`...), p.Block, 10)
 	dst = strconv.AppendUint(append(dst, `,"offset":`...), uint64(p.Offset), 10)

@@ -5,7 +5,8 @@ import (
 	"time"
 )
 
-// TypeWitnessSize is the media type of a witness's answer to a submission that does not go from the size that it has (C2SP tlog-witness).
+// TypeWitnessSize is the media type of a witness's answer to a submission that does not go from the size that it has
+// (C2SP tlog-witness).
 const TypeWitnessSize = "text/x.tlog.size"
 
 // WitnessConflict is a witness's answer to a submission that does not go from the size that it has: 409.
@@ -34,9 +35,11 @@ func (e *WitnessRefusal) Error() string {
 	case 403:
 		what = "the witness trusts none of the keys that sign the checkpoint: give it those of 'chainstore log key'"
 	case 404:
-		what = "the witness does not know the origin of this log: have its operator add it, with the keys of 'chainstore log key'"
+		what = "the witness does not know the origin of this log: have its operator add it, " +
+			"with the keys of 'chainstore log key'"
 	case 422:
-		what = "the witness has seen another history of this log: what it cosigned is not consistent with what is stored here"
+		what = "the witness has seen another history of this log: " +
+			"what it cosigned is not consistent with what is stored here"
 	}
 	if e.Reason == "" {
 		return fmt.Sprintf("%s (status %d)", what, e.Status)
@@ -58,12 +61,13 @@ const (
 
 // Witness is a witness of the log, as the leader sees it.
 type Witness struct {
-	Name        string       `json:"name"`
-	VerifierKey string       `json:"vkey"` // C2SP signed-note, of type 0x04 or 0x06
-	URL         string       `json:"url"`  // its submission prefix
-	Size        uint64       `json:"size"` // leaves of the newest checkpoint that it has cosigned, 0 where that is not known
-	Last        uint64       `json:"last"` // when it last cosigned, unix milliseconds; 0 where that is not known
-	State       WitnessState `json:"state"`
-	Error       string       `json:"error,omitempty"`
-	Failures    uint64       `json:"failures"` // submissions that failed since this leader began
+	Name        string `json:"name"`
+	VerifierKey string `json:"vkey"` // C2SP signed-note, of type 0x04 or 0x06
+	URL         string `json:"url"`  // its submission prefix
+	// leaves of the newest checkpoint that it has cosigned, 0 where that is not known
+	Size     uint64       `json:"size"`
+	Last     uint64       `json:"last"` // when it last cosigned, unix milliseconds; 0 where that is not known
+	State    WitnessState `json:"state"`
+	Error    string       `json:"error,omitempty"`
+	Failures uint64       `json:"failures"` // submissions that failed since this leader began
 }
