@@ -9,7 +9,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// buffer gathers the records of the block that is open.
+// buffer holds the records of the open block.
 type buffer struct {
 	number  uint64 // of the block
 	first   uint64 // leaf index of its first record
@@ -60,7 +60,7 @@ func (s *State) cut() {
 	}
 }
 
-// prepare makes the header of the next block to be mined, where one is cut.
+// prepare makes the header of the next block to be mined, if one is cut.
 func (s *State) prepare() {
 	s.waiting = nil
 	b := s.heldAt(s.head.Height)
@@ -122,7 +122,7 @@ func minedBlock(b chain.Block) *heldBlock {
 	}
 }
 
-// replace puts a block in the place of the held one of the same number.
+// replace replaces the held block of the same number.
 func (s *State) replace(b *heldBlock) { s.held[b.number-s.heldFrom()] = b }
 
 func (c *Acknowledge) apply(s *State) (any, error) {

@@ -13,7 +13,7 @@ type Target struct {
 	Hash   chain.Hash `json:"hash"` // of block Height-1
 }
 
-// Suspect makes a check of a storage node due at once: it answered wrong, or somebody asks for it.
+// Suspect makes a check of a storage node due at once: it answered wrong, or a person requested the check.
 type Suspect struct {
 	ID    string `json:"id"`
 	Cause Cause  `json:"cause"`
@@ -66,7 +66,7 @@ func (c *Suspect) apply(s *State) (any, error) {
 	return &copied, nil
 }
 
-// at finds a node that a command speaks of, and holds version and transition against the table.
+// at returns the node of a command, and checks the version and the transition against the table.
 func (s *State) at(id string, version uint64, to NodeState) (*Storage, error) {
 	n := s.storage(id)
 	switch {

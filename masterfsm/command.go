@@ -88,7 +88,8 @@ type Acknowledge struct {
 	Time  uint64       `json:"time"`
 }
 
-// NodeHeight is one storage node's word. It is passed over when the table knows a newer version of the node.
+// NodeHeight is the height that one storage node has acknowledged. It is ignored if the table has a newer version of
+// the node.
 type NodeHeight struct {
 	ID      string `json:"id"`
 	Version uint64 `json:"version"`
@@ -185,7 +186,7 @@ func Encode(c Command) []byte {
 	return data
 }
 
-// checkCommand holds the checksum against the bytes and returns kind and body.
+// checkCommand verifies the checksum and returns kind and body.
 func checkCommand(data []byte) (kind, []byte, error) {
 	if len(data) < commandHead {
 		return 0, nil, fmt.Errorf("%w: %d bytes are too few", ErrCommand, len(data))

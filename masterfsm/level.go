@@ -11,8 +11,8 @@ import (
 // differently, is written and done only from its level on. A member of a lower level than the group's is not let in.
 //
 //	0: up to commit b74b8ae
-//	1: submissions are distinguished by their content ([State.Apply] of an append); workers register with the start that
-//	   the table has of them ([Register]); snapshots of version 5; raft connections open with handshake version 2
+//	1: submissions are distinguished by their content ([State.Apply] of an append); workers register with the start
+//	   that the table has of them ([Register]); snapshots of version 5; raft connections open with handshake version 2
 //	   (package raftstore/transport)
 //	2: causes are codes with arguments ([Cause]), in the state and in commands; the table has the protocol levels of
 //	   workers ([Register]); snapshots of version 6; handshake version 3
@@ -40,9 +40,9 @@ func (*RaiseLevel) kind() kind { return kindRaiseLevel }
 func (c *RaiseLevel) apply(s *State) (any, error) {
 	switch {
 	case c.Level > ProtocolLevel:
-		return nil,
-			fmt.Errorf("%w: the group goes on at protocol level %d, this program knows %d: a newer ChainStore is needed",
-				ErrCommand, c.Level, ProtocolLevel)
+		return nil, fmt.Errorf("%w: the group goes on at protocol level %d, this program knows %d: "+
+			"a newer ChainStore is needed",
+			ErrCommand, c.Level, ProtocolLevel)
 	case c.Level <= s.level:
 		return nil, fmt.Errorf("%w: protocol level %d, the group is at %d", ErrStale, c.Level, s.level)
 	}

@@ -58,7 +58,7 @@ func CheckNoteName(name string) error {
 // Signs reports whether the key signs checkpoints.
 func (k *LogKey) Signs() bool { return k.Retired == 0 }
 
-// VerifierKey is a key of the log as those write it who check notes (C2SP signed-note, "vkey").
+// VerifierKey is a key of the log in the form for verifiers (C2SP signed-note, "vkey").
 func (l Log) VerifierKey(k *LogKey) string {
 	vkey, err := note.NewEd25519VerifierKey(l.Origin, ed25519.PublicKey(k.Public[:]))
 	if err != nil {

@@ -31,8 +31,8 @@ type AdmitMaster struct {
 	Time uint64 `json:"time"`
 }
 
-// RemoveMaster takes a master out for good: its id is never let in again, and what it submits is refused. Whether there
-// is such a member raft's configuration knows.
+// RemoveMaster removes a master. Its id is never admitted again, and what it submits is refused. Raft's configuration
+// says whether there is such a member.
 type RemoveMaster struct {
 	ID   string `json:"id"`
 	Time uint64 `json:"time"`
@@ -108,5 +108,5 @@ func (c *RemoveMaster) apply(s *State) (any, error) {
 	return nil, nil
 }
 
-// MasterRemoved reports whether a master was taken out for good.
+// MasterRemoved reports whether a master was removed.
 func (s *State) MasterRemoved(id string) bool { return slices.Contains(s.removedMasters, id) }

@@ -71,7 +71,7 @@ func (c *BeginRepair) apply(s *State) (any, error) {
 		sender.Peer = c.ID
 	}
 	if c.Keep < n.Height && len(chain.CommonRanges(n.Bad, []chain.Range{{From: c.Keep, To: n.Height}})) == 0 {
-		other := chain.Range{From: c.Keep, To: n.Height} // no check has told of it
+		other := chain.Range{From: c.Keep, To: n.Height} // no check has found it
 		s.integrity.Totals.BadBlocks += other.Len()
 		s.recordEvent(Event{
 			Kind: EventFinding, Node: n.ID, URL: n.URL, Ranges: []chain.Range{other}, Blocks: other.Len(),
@@ -140,8 +140,8 @@ func (c *EndRepair) apply(s *State) (any, error) {
 	return nil, nil
 }
 
-// leaveRepair takes a node out of the repair that it is part of, and lets its sender go. Its receiver, where it is the
-// sender, goes on waiting for it: a sender may be back soon.
+// leaveRepair ends a node's part in a repair, and frees its sender. If the node is the sender, its receiver continues
+// to wait: a sender may be back soon.
 func (s *State) leaveRepair(n *Storage) {
 	if n.State == Receiving {
 		if sender := s.storage(n.Peer); sender != nil && sender.State == Sending && sender.Peer == n.ID {
@@ -157,7 +157,7 @@ func (s *State) leaveRepair(n *Storage) {
 	n.Peer, n.Ticket, n.Keep, n.Missing, n.Target = "", "", 0, nil, Target{}
 }
 
-// enter puts a node of n.Height blocks, the last of that hash, into the state that it deserves.
+// enter sets the state of a node that has n.Height blocks, the last of which has that hash.
 func (s *State) enter(n *Storage, hash chain.Hash) {
 	state, cause := s.judge(n.Height, hash)
 	n.OnGroupChain = state == Valid

@@ -9,7 +9,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Role tells what a worker does.
+// Role is the role of a worker.
 type Role string
 
 // The roles of workers.
@@ -18,7 +18,7 @@ const (
 	RoleMiner   Role = "miner"
 )
 
-// NodeState is the state of a storage node (design, section 6).
+// NodeState is the state of a storage node: see docs/integrity.md.
 type NodeState string
 
 // The states of a storage node.
@@ -54,7 +54,7 @@ type Storage struct {
 	Bad          []chain.Range `json:"bad,omitempty"` // known to be damaged or missing
 	// the last check could not look at what is from here on, 0 where it could
 	Unchecked uint64 `json:"unchecked"`
-	// it counts as a copy of them: reckoned from the rest, see State.countsAsCopy
+	// it counts as a copy of them; derived, see State.countsAsCopy
 	CountsAsCopy bool   `json:"-"`
 	Due          Cause  `json:"due"`     // why a check is due at once, if one is
 	Checked      uint64 `json:"checked"` // when the last check ended, unix milliseconds
@@ -92,8 +92,8 @@ const (
 	maxText    = 1024
 )
 
-// transitions are the moves of a storage node that section 6 of the design allows. Registration judges a node anew,
-// whatever its state.
+// transitions are the changes of a storage node's state that are allowed: see docs/integrity.md. A registration may set
+// any state.
 var transitions = map[NodeState][]NodeState{
 	Valid:      {Sending, Validating, Invalid},
 	Sending:    {Valid, Invalid},
@@ -235,7 +235,7 @@ func (s *State) registerStorage(c *Register) (any, error) {
 	return &registered, nil
 }
 
-// judge says in which state a node boots that has height blocks, the last of that hash.
+// judge returns the state of a node that boots with height blocks, the last of which has that hash.
 func (s *State) judge(height uint64, hash chain.Hash) (NodeState, Cause) {
 	switch {
 	case height > s.head.Height:
@@ -279,9 +279,8 @@ func (s *State) Storages() []Storage { return slices.Clone(s.storages) }
 // Miners returns a copy of the miners, by id.
 func (s *State) Miners() []Miner { return slices.Clone(s.miners) }
 
-// RemoveStorage takes a storage node out for good: its id is never let in again. It is refused with
-// [wire.ErrTooFewCopies] while fewer than Replicas other nodes would have a good copy of all that is stored, unless
-// Force is set.
+// RemoveStorage removes a storage node. Its id is never admitted again. It is refused with [wire.ErrTooFewCopies] if
+// fewer than Replicas other nodes have a good copy of all stored blocks, unless Force is set.
 type RemoveStorage struct {
 	ID    string `json:"id"`
 	Force bool   `json:"force"`
@@ -300,10 +299,9 @@ func (c *RemoveStorage) apply(s *State) (any, error) {
 		}
 	}
 	if copies < int(s.settings.Replicas) && !c.Force {
-		return nil,
-			fmt.Errorf("%w: without %s there would be %d good copies of the stored blocks, %d are due; "+
-				"wait until other nodes are valid, or force it",
-				wire.ErrTooFewCopies, c.ID, copies, s.settings.Replicas)
+		return nil, fmt.Errorf("%w: without %s there would be %d good copies of the stored blocks, %d are due; "+
+			"wait until other nodes are valid, or force it",
+			wire.ErrTooFewCopies, c.ID, copies, s.settings.Replicas)
 	}
 	s.tick(c.Time)
 	s.recordEvent(Event{Kind: EventRemoved, Node: n.ID, URL: n.URL, Cause: s.cause(wire.CodeRemoved, nil)})

@@ -141,7 +141,8 @@ var Codes = []Code{
 			"cluster or damaged; take it out"},
 	{Name: CodeLaterEpochSuspended,
 		English: "no append is acknowledged: worker {node} answers with epoch {epoch}, this group is at epoch " +
-			"{ours}, and too few storage nodes answer to tell whether the group was recovered; bring storage nodes back"},
+			"{ours}, and too few storage nodes answer to tell whether the group was recovered; " +
+			"bring storage nodes back"},
 	{Name: CodeWitnessDown, English: "witness {name} at {url} does not cosign ({state}): {detail}"},
 	{Name: CodeTooFewWitnesses,
 		English: "{count} of {needed} witnesses that a checkpoint needs cosign: the checkpoint that is shown stays " +
@@ -152,9 +153,8 @@ var Codes = []Code{
 	{Name: CodeNoCheckpoint, English: "{detail}"},
 	{Name: CodeCheckpointWaits,
 		English: "no checkpoint can be shown: the group was recovered, and may have shown one of {needed} blocks " +
-			"before; the newest that may be shown has {blocks}: it waits until enough storage nodes, and witnesses where they " +
-			"are asked " +
-			"for, have the chain again"},
+			"before; the newest that may be shown has {blocks}: it waits until enough storage nodes, and witnesses " +
+			"where they are asked for, have the chain again"},
 	{Name: CodeOriginIgnored, English: "--origin {asked} changes nothing: the origin of the log is {origin}"},
 	{Name: CodeCheckpointKeyForeign,
 		English: "the key of --checkpoint-key has the origin {asked} and is not used: the origin of the log " +

@@ -40,8 +40,8 @@ type Report struct {
 	Tiles uint64 `json:"tiles"`
 }
 
-// Piece is a run of blocks for a repair, and the hash of the last of them: from it their headers prove themselves
-// backwards.
+// Piece is a range of blocks for a repair, with the hash of the last one. The headers are proven backwards from that
+// hash.
 type Piece struct {
 	chain.Range
 	Hash chain.Hash `json:"hash"`
@@ -66,8 +66,7 @@ type ReceiveStatus struct {
 	Missing []chain.Range `json:"missing"` // of the pieces: not received yet
 	Blocks  uint64        `json:"blocks"`  // received under this ticket
 	Bytes   uint64        `json:"bytes"`
-	// Changed tells for people what was wrong with the blocks that were replaced, as far as it can be said: which bytes
-	// differed.
+	// Changed describes for people which bytes of the replaced blocks differed, where that is known.
 	Changed []string `json:"changed"`
 }
 
@@ -85,8 +84,8 @@ type SendStatus struct {
 	Running bool   `json:"running"`
 	Blocks  uint64 `json:"blocks"`
 	Bytes   uint64 `json:"bytes"`
-	// Error is why the transfer ended early, "" where it did not. Faulty tells that the sender itself is to blame: it
-	// has a block that it cannot read, or sent one that the receiver refused.
+	// Error is why the transfer ended early, "" if it did not. Faulty reports that the sender caused it: it cannot read
+	// a block, or sent one that the receiver refused.
 	Error  string `json:"error"`
 	Faulty bool   `json:"faulty"`
 }
@@ -97,7 +96,7 @@ type Suspicion struct {
 	Cause string `json:"cause"` // the detail of a [CodeWrongAnswer]
 }
 
-// Kinds of events in the story of a cluster's integrity.
+// Kinds of events in the integrity log.
 const (
 	EventFinding   = "finding"   // a node was found damaged, short, or on another chain
 	EventRepair    = "repair"    // a node got blocks from another, or gave up trying
@@ -106,10 +105,10 @@ const (
 	EventFound     = "found"     // blocks that were lost are there again
 	EventConfirmed = "confirmed" // a person confirmed that blocks are lost
 	EventSuspect   = "suspect"   // a node answered wrong, stopped uncleanly, or a person asked for a check
-	EventRemoved   = "removed"   // a node was taken out for good
+	EventRemoved   = "removed"   // a node was removed
 )
 
-// Event is one entry of the story.
+// Event is one entry of the integrity log.
 type Event struct {
 	Number   uint64          `json:"number"` // counts all events of the cluster
 	Time     uint64          `json:"time"`   // unix milliseconds
@@ -127,7 +126,7 @@ type Event struct {
 	CauseCoded Message `json:"cause_coded,omitzero"`
 }
 
-// NodeIntegrity is how a storage node stands.
+// NodeIntegrity is the condition of a storage node.
 type NodeIntegrity struct {
 	ID      string        `json:"id"`
 	URL     string        `json:"url"`
@@ -139,7 +138,7 @@ type NodeIntegrity struct {
 	Due     string        `json:"due,omitempty"`     // why a check is due at once, in English
 	Checked uint64        `json:"checked,omitempty"` // when the last check ended, unix milliseconds; 0 for never
 	Task    *Task         `json:"task,omitempty"`    // what is under way
-	// Aborted is the last check, where that ended early; nil where it came to its end, or the leader has not seen it.
+	// Aborted is the last check if it ended early. It is nil if that check finished, or the leader has not seen it.
 	Aborted *Aborted `json:"aborted,omitempty"`
 
 	CauseCoded Message `json:"cause_coded,omitzero"`

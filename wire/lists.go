@@ -19,8 +19,8 @@ const MaxHits = 1000
 // RecordHits answers a [RecordQuery] and a search for a hash.
 type RecordHits struct {
 	Hits []Hit `json:"hits"` // leaf indices ascend
-	// End is up to which leaf index all hits are told: To where the query was answered whole, less where the limit was
-	// reached or the node's index does not go so far.
+	// End is the leaf index up to which the answer has all hits. It is To for a complete answer, and less if the limit
+	// was reached or the node's index ends before.
 	End uint64 `json:"end"`
 }
 
@@ -47,7 +47,7 @@ type Records struct {
 	Next string `json:"next,omitempty"`
 }
 
-// BlockRecord is a record of a block, or what is told of one that the token may not read: Hidden, and its place alone.
+// BlockRecord is a record of a block. Of one that the token may not read it has only Hidden and the position.
 type BlockRecord struct {
 	*Record
 	Block  uint64 `json:"block"`
@@ -68,7 +68,7 @@ const (
 	KindRecord = "record" // a record's leaf hash
 )
 
-// FoundHash tells what a hash is of; Offset and Index are a record's alone.
+// FoundHash says what a hash belongs to. Only a record has Offset and Index.
 type FoundHash struct {
 	Kind   string  `json:"kind"`
 	Block  uint64  `json:"block"`
@@ -76,7 +76,7 @@ type FoundHash struct {
 	Index  *uint64 `json:"index,omitempty"`
 }
 
-// Proof shows without anybody's word that a record stands at its place in a tree whose root is Root:
+// Proof proves that a record is at its position in the tree with the root Root:
 //
 //	leaf data ─► leaf ─record path─► header.root ─► header ─► its seal, leaf seal_index ─seal path─► root
 type Proof struct {

@@ -9,7 +9,7 @@ import (
 	"github.com/chainstore/chainstore/chain"
 )
 
-// Member is who a master is.
+// Member identifies a master.
 type Member struct {
 	ID    string `json:"id"`
 	URL   string `json:"url"`
@@ -39,7 +39,7 @@ type Adoption struct {
 	Founding []Member `json:"founding,omitempty"`
 }
 
-// Announced answers a master that has said who it is: what it is part of.
+// Announced answers a master that has announced itself: the group that it is a member of.
 type Announced struct {
 	Group string `json:"group"`
 	Epoch uint64 `json:"epoch"`
@@ -93,7 +93,7 @@ type ReadIndex struct {
 	Term  uint64 `json:"term"`
 }
 
-// Registration is what a worker says of itself.
+// Registration is what a worker sends to register.
 type Registration struct {
 	Role        string `json:"role"`                   // "storage" or "miner"
 	ID          string `json:"id,omitempty"`           // "" the first time
@@ -101,8 +101,8 @@ type Registration struct {
 	URL         string `json:"url"`
 	MasterToken string `json:"master_token"` // what masters are to show to it
 	Boot        string `json:"boot"`         // the name of this start of the worker: a new start is judged anew
-	// Previous is the start of this worker that the masters have, as far as it knows. Lists tells that it keeps a list
-	// of its starts. Masters before protocol level 1 do not know them.
+	// Previous is the start of this worker that the masters have, as far as it knows. Lists reports that it keeps a
+	// list of its starts. Masters before protocol level 1 do not know these fields.
 	Previous string `json:"previous,omitempty"`
 	Lists    bool   `json:"lists,omitempty"`
 	// Level is the highest protocol level that the worker's program knows, 0 for a program before level 2.
@@ -134,8 +134,8 @@ type StorageStatus struct {
 	Height uint64     `json:"height"` // blocks on disk, from 0 on without a gap
 	Hash   chain.Hash `json:"hash"`   // of the last of them
 	Size   uint64     `json:"size"`   // of the tree
-	// Inbox are the blocks beyond the chain's end that wait in the inbox: the run without a gap that ends with the
-	// last. Zero for none.
+	// Inbox are the blocks beyond the end of the chain that wait in the inbox: the range without a gap that ends with
+	// the last one. It is zero if there are none.
 	Inbox chain.Range `json:"inbox"`
 }
 
@@ -200,7 +200,7 @@ func ParseOrder(s string) (Order, error) {
 	return Order{Epoch: e, Term: t}, nil
 }
 
-// NotNext is the problem [ProblemNotNext]: it tells what the node has, so that the leader goes on from there.
+// NotNext is the problem [ProblemNotNext]. It contains what the node has, so that the leader continues from there.
 type NotNext struct {
 	Problem
 	StorageStatus

@@ -25,7 +25,7 @@ const (
 
 // Routes between the nodes. Those of users are in package httpapi and docs/api.md.
 const (
-	PathMember          = "/internal/v1/member"     // GET: who a master is; cluster token
+	PathMember          = "/internal/v1/member"     // GET: the identity of a master; cluster token
 	PathAdopt           = "/internal/v1/adopt"      // POST: be part of a group; cluster token
 	PathSubmissions     = "/internal/v1/append"     // POST: a submission for the leader; cluster token
 	PathReadIndex       = "/internal/v1/read-index" // GET: the leader's commit index; cluster token
@@ -33,10 +33,10 @@ const (
 	PathWorkers         = "/internal/v1/workers"    // POST: register a worker; cluster token
 	PathLeaderIntegrity = "/internal/v1/integrity"  // GET: the integrity as the leader sees it; cluster token
 	PathSuspects        = "/internal/v1/suspects"   // POST: a storage node answered wrong; cluster token
-	PathMasters         = "/internal/v1/masters"    // POST: a master says who it is, and is let in; cluster token
+	PathMasters         = "/internal/v1/masters"    // POST: a master announces itself, and is admitted; cluster token
 	PathState           = "/internal/v1/state"      // GET: the hash of a master's state; cluster token
 
-	// Of storage nodes, for a recovery of the masters: then nobody knows their master tokens.
+	// Of storage nodes, for a recovery of the masters, when their master tokens are not known.
 	PathChain       = "/internal/v1/chain"        // GET: how far the chain goes; cluster token
 	PathChainEpoch  = "/internal/v1/chain/epoch"  // POST: refuse leaders of epochs below one; cluster token
 	PathChainBlocks = "/internal/v1/chain/blocks" // GET ?from=&to=: blocks, each as length u32 ‖ block; cluster token

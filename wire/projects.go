@@ -93,7 +93,7 @@ const (
 	RoleProject = "project"
 )
 
-// Me tells a caller what its token is.
+// Me describes the caller's token.
 type Me struct {
 	Role             string   `json:"role"`
 	Project          *Project `json:"project,omitempty"` // where the role is RoleProject

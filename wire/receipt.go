@@ -5,15 +5,14 @@ import "github.com/chainstore/chainstore/chain"
 // FormatReceipt stands in every receipt, and names what it is.
 const FormatReceipt = "chainstore-receipt/v1"
 
-// Receipt shows to anybody who knows a key of the log, offline and for ever, that a record is in it. Nothing in it
-// needs to be believed:
+// Receipt proves offline that a record is in the log, to anyone with a key of the log:
 //
 //	payload ─► commit ─► leaf data ─► leaf ─record path─► header.root ─► header ─► its seal
 //	its seal ─seal path─► root ─► signed checkpoint
 //
 // The seal path shows the tree before the header as well, whose root header.root must be: chain.SealedProof says why.
 //
-// It holds all but the payload, which whoever has it brings.
+// It contains everything but the payload.
 type Receipt struct {
 	Format    string     `json:"format"` // FormatReceipt
 	Origin    string     `json:"origin"` // the log's name, the checkpoint's first line

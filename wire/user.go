@@ -13,7 +13,7 @@ const (
 	StateStored    = "stored"    // on as many storage nodes as the cluster's replicas setting asks
 )
 
-// Position is where a record stands, for good.
+// Position is the final position of a record.
 type Position struct {
 	Block  uint64     `json:"block"`
 	Offset uint32     `json:"offset"`
@@ -85,7 +85,7 @@ type Blocks struct {
 	Next   string  `json:"next,omitempty"` // cursor of the next page, "" at the end
 }
 
-// Cluster is the status table as a master tells it.
+// Cluster is the status of the cluster.
 type Cluster struct {
 	Group    string    `json:"group"`
 	Epoch    uint64    `json:"epoch"`
@@ -108,8 +108,8 @@ type Cluster struct {
 	// Witnesses are those that the leader asks for cosignatures; left out where there are none, and where it cannot be
 	// asked.
 	Witnesses []Witness `json:"witnesses,omitempty"`
-	// Authoritative reports whether this is the leader's word, and a majority of the masters confirmed the leader after
-	// the request arrived. Otherwise it is what one master knows. Masters before protocol level 2 do not send it.
+	// Authoritative reports whether the answer is the leader's, and a majority of the masters confirmed the leader
+	// after the request arrived. Otherwise it is what one master knows. Masters before protocol level 2 do not send it.
 	Authoritative bool `json:"authoritative"`
 	// Notices are what an operator should know, in English; NoticesCoded are the same for programs. Masters before
 	// protocol level 2 send no codes.
@@ -179,14 +179,14 @@ type Pending struct {
 	Bytes  uint64 `json:"bytes"` // all unstored bytes, the buffer's among them
 }
 
-// Keys tells how far back a retry is recognised now.
+// Keys says how far back a retry is recognised now.
 type Keys struct {
 	Remembered int     `json:"remembered"`
 	Seconds    float64 `json:"seconds"`
 }
 
-// AppendJSON adds the position to dst as encoding/json writes it, without reflection: positions are the one thing that
-// is answered by the hundred thousand.
+// AppendJSON adds the position to dst as encoding/json writes it, without reflection: answers contain up to hundreds of
+// thousands of positions.
 func (p *Position) AppendJSON(dst []byte) []byte {
 	dst = strconv.AppendUint(append(dst, `{"block":`...), p.Block, 10)
 	dst = strconv.AppendUint(append(dst, `,"offset":`...), uint64(p.Offset), 10)
