@@ -9,6 +9,9 @@ LOAD    ?= 8
 # How much each fuzz target runs: a number of inputs, like 1000x, or a time, like 1m. A time may end in "context deadline exceeded" of
 # go test itself, without an input that failed.
 FUZZ    ?= 1000x
+# The same two for test-all, which runs both at once.
+SHORTSOAK ?= 2m
+SHORTFUZZ ?= 100x
 BENCH   ?=
 # Run by its version, so that go.mod does not get what only a check needs.
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -18,20 +21,34 @@ BEHIND  ?= 10000000
 # The race detector needs a C compiler, nothing else here does: where there is none, the tests run without it, and say so.
 RACE    := $(shell command -v "$$($(GO) env CC)" >/dev/null 2>&1 && echo -race)
 
-.PHONY: build test vet fuzz bench bench-test lint lint-lines times behind soak soak-damage soak-short screenshots
+.PHONY: build test test-short test-all test-long fmt vet fuzz bench bench-test lint lint-lines times behind soak soak-damage soak-short screenshots
 
 build: ## the one binary
 	$(GO) build -o chainstore ./cmd/chainstore
 
-test: vet ## everything, with the race detector
+test: ## all unit tests with the race detector, and a short end-to-end run: at most five minutes on two cores
+	@began=$$(date +%s); $(MAKE) --no-print-directory test-short && echo "make test took $$(($$(date +%s) - began)) s"
+
+test-short: vet
+	@test -n "$(RACE)" || echo "NO C COMPILER: the tests run without the race detector"
+	$(GO) test $(RACE) -vet=off -short -timeout 10m ./...
+
+test-all: vet bench-test ## everything: all end-to-end tests, the browser, all seeds, random faults, a short turn of every fuzz target
+	@began=$$(date +%s); $(MAKE) --no-print-directory test-long && echo "make test-all took $$(($$(date +%s) - began)) s"
+
+test-long:
 	@test -n "$(RACE)" || echo "NO C COMPILER: the tests run without the race detector"
 	@for b in chromium chromium-browser google-chrome google-chrome-stable; do command -v $$b >/dev/null && exit; done; echo "NO CHROMIUM: the console is not tested in a browser"
 	@command -v npm >/dev/null || echo "NO NPM: the console's accessibility is not tested"
-	$(GO) test $(RACE) -timeout 30m ./...
+	$(GO) test $(RACE) -vet=off -timeout 30m ./...
+	$(MAKE) --no-print-directory -j 2 soak-short fuzz SOAK=$(SHORTSOAK) FUZZ=$(SHORTFUZZ)
 
-vet:
+fmt:
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
-	$(GO) vet ./...
+
+# With -race the compiled packages are the same as for the tests.
+vet: fmt
+	$(GO) vet $(RACE) ./...
 
 lint: ## staticcheck, in both modules
 	$(GO) run $(STATICCHECK) ./...

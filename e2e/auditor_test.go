@@ -67,7 +67,7 @@ func leavesOf(bundle []byte) (leaves [][]byte, err error) {
 // storage node was repaired; and finds it bad when one byte of it is altered on the way.
 func TestPublicAuditor(t *testing.T) {
 	c, o := startSmallSegments(t), newOracle()
-	c.harmed = true
+	c.expectDamage = true
 	auditAll := func(when string) {
 		t.Helper()
 		for _, url := range c.File().Masters {

@@ -132,7 +132,7 @@ func TestMasterFarBehind(t *testing.T) {
 		d := devcluster.NewTopology(topology.Dir, topology.Port) // blocks, segments and logs of an ordinary size
 		topology.Settings, topology.LogLevel, topology.MaxAge = d.Settings, d.LogLevel, d.MaxAge
 	}), newOracle()
-	records, size := numberOf(t, "CHAINSTORE_BEHIND"), 0
+	records, size := settings.behind, 0
 	if records == 0 {
 		records, size = fewBehind, fewBehindSize
 	}
@@ -144,7 +144,7 @@ func TestMasterFarBehind(t *testing.T) {
 	masters := noderpc.NewMasters(noderpc.NewTransport(), c.File().Tokens.Cluster)
 	t.Cleanup(masters.CloseIdle)
 	applied := func(url string) (uint64, error) {
-		ctx, cancel := context.WithTimeout(t.Context(), askFor)
+		ctx, cancel := context.WithTimeout(t.Context(), statusTimeout)
 		defer cancel()
 		m, err := masters.Member(ctx, url)
 		return m.Applied, err

@@ -46,8 +46,8 @@ type checkpoints struct {
 // started again. Every checkpoint that any master gave out meanwhile, polled throughout, is of one history, and none went back.
 func TestCheckpointsAreOneHistory(t *testing.T) {
 	c, topology := prepared(t, func(*devcluster.Topology) {})
-	c.harmed = true // a node that lags is invalid for a while
-	c.closely = true
+	c.expectDamage = true // a node that lags is invalid for a while
+	c.pollCheckpoints = true
 	c.net = newNetwork(t, &topology)
 	c.begin(topology)
 	o := newOracle()
@@ -196,7 +196,7 @@ func (c *cluster) fetch(ctx context.Context, url string) ([]byte, error) {
 // watchCheckpoints polls a master for its checkpoint until ending is closed. That a master has none to give is no fault.
 func (c *cluster) watchCheckpoints(o *oracle, url string, ending <-chan struct{}) {
 	every := checkpointEvery
-	if c.closely {
+	if c.pollCheckpoints {
 		every = checkpointClosely
 	}
 	tick := time.NewTicker(every)
@@ -213,7 +213,7 @@ func (c *cluster) watchCheckpoints(o *oracle, url string, ending <-chan struct{}
 // askCheckpoint asks a master for its checkpoint, and reports whether to go on.
 func (c *cluster) askCheckpoint(o *oracle, url string) bool {
 	least := c.checkpoints.largest()
-	ctx, cancel := context.WithTimeout(c.t.Context(), askFor)
+	ctx, cancel := context.WithTimeout(c.t.Context(), statusTimeout)
 	defer cancel()
 	signed, err := c.fetch(ctx, url+"/checkpoint")
 	if err != nil {

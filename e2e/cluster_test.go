@@ -28,13 +28,14 @@ const (
 	// patience is how long a condition may take that the cluster is to bring about by itself, and how long a client goes on trying:
 	// what is wrong shows in what is answered, and a machine that stands still for a minute is no fault of the cluster.
 	patience = 2 * time.Minute
-	// glance is the time between two looks at a condition.
-	glance = 25 * time.Millisecond
-	// askFor is how long one master may take to tell its status: one that is halted takes for ever.
-	askFor = 2 * time.Second
+	// pollEvery is the pause between two checks of a condition.
+	pollEvery = 25 * time.Millisecond
+	// statusTimeout bounds a request for the status of one master: a halted one does not answer.
+	statusTimeout = 2 * time.Second
 )
 
-// cluster is a cluster of real processes under test. Its methods belong to the goroutine of the test.
+// cluster is a cluster of real processes under test. Its methods belong to the goroutine of the test. A test sets the options
+// of the second group before it starts the load.
 type cluster struct {
 	*devcluster.Cluster
 	t           *testing.T
@@ -42,19 +43,29 @@ type cluster struct {
 	masters     []*client.Client // one for each master, which asks no other; with the project's token
 	halted      map[string]int   // by role, the process that was halted
 	running     bool
-	token       string       // of the project, where it is not the cluster file's any more
-	program     string       // the executable, binary where it is ""
-	net         *network     // nil where nothing stands between the roles; closed with the cluster
-	link        *unreliable  // between the writers and the masters, nil where it is good
-	dense       bool         // the load's records are small, and its writers make no pause
-	sparse      bool         // the load's writers make long pauses: a chain that is read again and again stays short
-	checkpoints *checkpoints // that the masters gave out, nil before anybody watches
-	closely     bool         // the masters are asked for their checkpoints all the time
-	harmed      bool         // the test has done damage to a storage node's files
+	fourth      fourthStorage
+	checkpoints *checkpoints // that the masters gave out; nil until the first load starts
 
-	// A fourth storage node, beside those of the topology.
-	fourth   devcluster.Running    // nil where it does not run
-	launcher *devcluster.Processes // of it; nil where there is none
+	// Options.
+	program         string       // the executable; binary if it is ""
+	token           string       // of the project; that of the cluster file if it is ""
+	net             *network     // between the roles, to inject faults; nil if there is none; closed with the cluster
+	link            *unreliable  // between the writers and the masters; nil if it is reliable
+	load            writerOption // how the writers of the load behave
+	pollCheckpoints bool         // the load asks the masters for checkpoints without a pause
+	expectDamage    bool         // the logs may report damage and answers that cannot be proven
+}
+
+// writerOption changes the load of a cluster.
+type writerOption struct {
+	fast bool // records are small, and writers do not pause
+	slow bool // writers pause for long, so that a chain that is read many times stays short
+}
+
+// fourthStorage is a storage node beside those of the topology; zero if there is none.
+type fourthStorage struct {
+	running  devcluster.Running
+	launcher *devcluster.Processes
 }
 
 // start starts a cluster of three masters, three storage nodes and a miner on free ports. Blocks are small and young, so that all
@@ -76,9 +87,7 @@ func startWith(t *testing.T, change func(*devcluster.Topology)) *cluster {
 // prepared makes what a cluster needs that is not started yet.
 func prepared(t *testing.T, change func(*devcluster.Topology)) (*cluster, devcluster.Topology) {
 	t.Helper()
-	if testing.Short() {
-		t.Skip("real processes take their time: none runs with -short")
-	}
+	needsTime(t, "real processes")
 	if _, before := parallel.LoadOrStore(t, true); !before {
 		t.Parallel()
 	}
@@ -109,8 +118,8 @@ func (c *cluster) begin(topology devcluster.Topology) {
 	}
 }
 
-// hasteless is a client of one master that does not try again.
-func (c *cluster) hasteless(url string) *client.Client {
+// clientOnce is a client of one master that does not try again.
+func (c *cluster) clientOnce(url string) *client.Client {
 	c.t.Helper()
 	cl, err := client.New(client.Config{Masters: []string{url}, Token: c.projectToken(), RetryFor: -1, HTTP: c.Topology().HTTP})
 	if err != nil {
@@ -126,7 +135,7 @@ func (c *cluster) compareStates(o *oracle) {
 	c.await("masters at one log index", func() string {
 		var first wire.StateHash
 		for i, url := range c.File().Masters {
-			ctx, cancel := context.WithTimeout(c.t.Context(), askFor)
+			ctx, cancel := context.WithTimeout(c.t.Context(), statusTimeout)
 			s, err := c.state(ctx, url)
 			cancel()
 			switch {
@@ -236,7 +245,7 @@ func (c *cluster) cleanUp() {
 	if c.net != nil {
 		c.net.close()
 	}
-	if !c.t.Failed() && os.Getenv("CHAINSTORE_E2E_KEEP") == "" {
+	if !c.t.Failed() && !settings.keep {
 		if err := os.RemoveAll(c.dir); err != nil {
 			c.t.Error(err)
 		}
@@ -264,15 +273,15 @@ func (c *cluster) stop() {
 	if err := c.Stop(); err != nil {
 		c.t.Errorf("stop the cluster: %v", err)
 	}
-	if c.fourth != nil {
-		if err := c.fourth.Stop(); err != nil {
+	if c.fourth.running != nil {
+		if err := c.fourth.running.Stop(); err != nil {
 			c.t.Errorf("stop the fourth storage node: %v", err)
 		}
 	}
-	if c.launcher != nil {
-		c.launcher.Close()
+	if c.fourth.launcher != nil {
+		c.fourth.launcher.Close()
 	}
-	c.fourth, c.launcher = nil, nil
+	c.fourth = fourthStorage{}
 }
 
 // startFourthStorage starts a storage node that the topology does not have, and that knows one master only. It tells its data
@@ -290,8 +299,8 @@ func (c *cluster) startFourthStorage(master string) string {
 	if known.Port, err = strconv.Atoi(port); err != nil {
 		c.t.Fatal(err)
 	}
-	c.launcher = devcluster.NewProcesses(binary)
-	if c.fourth, err = c.launcher.Launch(known, role, c.File().Tokens); err != nil {
+	c.fourth.launcher = devcluster.NewProcesses(binary)
+	if c.fourth.running, err = c.fourth.launcher.Launch(known, role, c.File().Tokens); err != nil {
 		c.t.Fatal(err)
 	}
 	return role.Data
@@ -326,7 +335,7 @@ func (c *cluster) awaitFor(limit time.Duration, what string, missing func() stri
 	c.t.Helper()
 	deadline := time.NewTimer(limit)
 	defer deadline.Stop()
-	tick := time.NewTicker(glance)
+	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	for {
 		text := missing()
@@ -360,7 +369,7 @@ func ofLeader(s wire.Cluster) bool {
 func (c *cluster) status() (wire.Cluster, error) {
 	why := errNoLeader
 	for _, m := range c.masters {
-		ctx, cancel := context.WithTimeout(c.t.Context(), askFor)
+		ctx, cancel := context.WithTimeout(c.t.Context(), statusTimeout)
 		s, err := m.Cluster(ctx)
 		cancel()
 		switch {

@@ -89,7 +89,7 @@ var damages = []damage{
 // help.
 func TestDamageMatrix(t *testing.T) {
 	c, o := startSmallSegments(t), newOracle()
-	c.harmed, c.sparse = true, true
+	c.expectDamage, c.load.slow = true, true
 	l := c.startLoad(o)
 	l.more(6 * some)
 	c.awaitSegments(4)
@@ -134,6 +134,19 @@ func startSmallSegments(t *testing.T) *cluster {
 		smallSegments(topology)
 		topology.CheckInterval = 0
 	})
+}
+
+// startWithSegments starts such a cluster, and fills several segments of each storage node.
+func startWithSegments(t *testing.T) (*cluster, *oracle) {
+	t.Helper()
+	c, o := startSmallSegments(t), newOracle()
+	c.expectDamage = true
+	l := c.startLoad(o)
+	l.more(6 * some)
+	c.awaitSegments(4)
+	l.end()
+	c.awaitSettled(3)
+	return c, o
 }
 
 func smallSegments(topology *devcluster.Topology) {
@@ -288,7 +301,7 @@ func (c *cluster) admin() *client.Client {
 func (c *cluster) tryStory() (wire.Integrity, error) {
 	why := errNoLeader
 	for _, m := range c.masters {
-		ctx, cancel := context.WithTimeout(c.t.Context(), askFor)
+		ctx, cancel := context.WithTimeout(c.t.Context(), statusTimeout)
 		i, err := m.Integrity(ctx)
 		cancel()
 		switch {
@@ -360,7 +373,7 @@ func (c *cluster) copyLastSegment(name string) string {
 // block is taken from one that has a good copy of it.
 func TestSeveralNodesDamaged(t *testing.T) {
 	c, o := startSmallSegments(t), newOracle()
-	c.harmed = true
+	c.expectDamage = true
 	l := c.startLoad(o)
 	l.more(6 * some)
 	c.awaitSegments(4)
@@ -400,13 +413,7 @@ func TestSeveralNodesDamaged(t *testing.T) {
 // TestLostBlock: a block that is bad on all nodes is reported as lost by number; everything else stays served, appends go on and are stored;
 // a person's word makes the nodes Valid, and every verifier names the hole.
 func TestLostBlock(t *testing.T) {
-	c, o := startSmallSegments(t), newOracle()
-	c.harmed = true
-	l := c.startLoad(o)
-	l.more(6 * some)
-	c.awaitSegments(4)
-	l.end() // its readers would ask for what is lost
-	c.awaitSettled(3)
+	c, o := startWithSegments(t) // without load: its readers would ask for what is lost
 	lost := (&damaged{cluster: c, name: "storage-1"}).disk().header.Block
 	for _, name := range c.storageNames() {
 		d := (&damaged{cluster: c, name: name}).disk()

@@ -120,9 +120,7 @@ func listing(t *testing.T, dir string) string {
 }
 
 func TestDev(t *testing.T) {
-	if testing.Short() {
-		t.Skip("real processes take their time: none runs with -short")
-	}
+	needsTime(t, "real processes")
 	dir := filepath.Join(t.TempDir(), "data")
 	port := strconv.Itoa(freePorts(t))
 	args := []string{"--data", dir, "--port", port}
@@ -276,9 +274,7 @@ func tokenFile(t *testing.T, token string) string {
 
 // TestRolesRefuse: what a role cannot work with is said at once, by name, with exit status 1.
 func TestRolesRefuse(t *testing.T) {
-	if testing.Short() {
-		t.Skip("real processes take their time: none runs with -short")
-	}
+	needsTime(t, "real processes")
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -34,7 +34,7 @@ func TestExportAndImport(t *testing.T) {
 	c, topology := prepared(t, func(topology *devcluster.Topology) {
 		topology.CheckpointKey, topology.Origin = backup, "log.example/exported"
 	})
-	c.withQuickRecovery()
+	c.program = altered(c.t, "quick-recovery")
 	c.begin(topology)
 	o := newOracle()
 	c.appendEach(o, "before", some, c.masters...)

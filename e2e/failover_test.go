@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"fmt"
-	"os"
 	"os/exec"
 	"slices"
 	"strconv"
@@ -132,7 +131,7 @@ func TestFailoverGap(t *testing.T) {
 			var gaps []time.Duration
 			within := 0
 			tries := fewFailoverTries
-			if timesCount() {
+			if settings.times {
 				tries = failoverTries
 			}
 			for range tries {
@@ -154,7 +153,7 @@ func TestFailoverGap(t *testing.T) {
 			inOrder := slices.Sorted(slices.Values(gaps))
 			t.Logf("leader %s, %d writers: longest gap of each try %v; median %v, worst %v; %d of %d under %v",
 				way.name, failoverWriters, gaps, inOrder[len(inOrder)/2], inOrder[len(inOrder)-1], within, len(gaps), way.limit)
-			if timesCount() && within < tries-tries/20 {
+			if settings.times && within < tries-tries/20 {
 				t.Errorf("only %d of %d under %v", within, tries, way.limit)
 			}
 			if worst := inOrder[len(inOrder)-1]; worst > slower*slower*5*time.Second {
@@ -164,9 +163,6 @@ func TestFailoverGap(t *testing.T) {
 		})
 	}
 }
-
-// timesCount reports whether times are held to the limits that they have on a machine that does nothing else.
-func timesCount() bool { return os.Getenv("CHAINSTORE_TIMES") != "" }
 
 // TestRollingRestart stops and starts all seven processes, one after the other, under load: no request fails beyond what clients try again by
 // themselves, and nothing is lost.

@@ -26,7 +26,7 @@ func TestRealInput(t *testing.T) {
 	if err != nil || len(files) != 2 {
 		t.Fatalf("testdata holds %q: %v", files, err)
 	}
-	if dir := os.Getenv("CHAINSTORE_E2E_INPUT"); dir != "" {
+	if dir := settings.input; dir != "" {
 		more, err := filepath.Glob(filepath.Join(dir, "*.log"))
 		if err != nil || len(more) == 0 {
 			t.Fatalf("CHAINSTORE_E2E_INPUT: %s holds no *.log: %v", dir, err)

@@ -33,7 +33,7 @@ func (c *cluster) launchFrom(program string, change func(*devcluster.Topology), 
 // TestMinerOfWrongNonces: a miner that answers wrong costs nothing while another lives.
 func TestMinerOfWrongNonces(t *testing.T) {
 	c, o := start(t), newOracle()
-	wrong := variant(t, "wrong-nonce", edit{"minernode/node.go", "		return j.nonce, j.err\n", "		return j.nonce + 1, j.err\n"})
+	wrong := altered(t, "wrong-nonce")
 	running := c.launchFrom(wrong, func(topology *devcluster.Topology) { topology.Miners = 2 }, "miner-2")
 	c.await("two miners", func() string {
 		if s, err := c.status(); err != nil || len(s.Miners) != 2 || !s.Miners[0].Live || !s.Miners[1].Live {
@@ -72,28 +72,7 @@ func TestMinerOfWrongNonces(t *testing.T) {
 // TestStorageThatLies: with two replicas due, one storage node that says stored and is not loses nothing while the others live.
 func TestStorageThatLies(t *testing.T) {
 	c, o := start(t), newOracle()
-	liar := variant(t, "liar",
-		edit{"httpapi/workerapi/blocks.go", "	at, err := take(n, block)\n", `	at, err := take(n, block)
-	if b, bad := chain.ParseBlock(block); bad == nil && b.Header.Block == lied().Height {
-		lie.Store(&storagenode.Status{Height: n + 1, Hash: b.Header.Hash(), Size: b.Header.Size()})
-		at, err = storagenode.Status{Height: n + 1, Hash: b.Header.Hash()}, nil
-	}
-`},
-		edit{"httpapi/workerapi/storage.go", "	c.JSON(http.StatusOK, s.wireStatus(s.node.Status()))\n", "	c.JSON(http.StatusOK, s.wireStatus(lied()))\n"},
-		edit{"httpapi/workerapi/blocks.go", "func (s *storage) put(c *gin.Context) error { return s.takeBlock(c, s.node.Put) }", `var lie atomic.Pointer[storagenode.Status]
-
-func lied() (at storagenode.Status) {
-	if told := lie.Load(); told != nil {
-		at = *told
-	}
-	return at
-}
-
-func (s *storage) put(c *gin.Context) error {
-	return s.takeBlock(c, func(uint64, []byte) (storagenode.Status, error) { return lied(), nil })
-}`},
-		edit{"httpapi/workerapi/blocks.go", "import (\n", "import (\n\t\"github.com/chainstore/chainstore/chain\"\n\t\"sync/atomic\"\n"},
-	)
+	liar := altered(t, "liar")
 	running := c.launchFrom(liar, func(topology *devcluster.Topology) { topology.Storages = 4 }, "storage-4")
 	url := ""
 	c.await("four storage nodes", func() string {
@@ -135,6 +114,6 @@ func (s *storage) put(c *gin.Context) error {
 	if err := admin.RemoveStorage(t.Context(), url, true); err != nil {
 		t.Fatal(err)
 	}
-	c.harmed = true // reads that asked the liar found it out
+	c.expectDamage = true // reads that asked the liar found it out
 	c.verify(o)
 }

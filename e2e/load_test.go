@@ -5,11 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"sync"
-	"testing"
 	"time"
 
 	"github.com/chainstore/chainstore/client"
@@ -29,10 +26,10 @@ const (
 	tryFor = 2 * patience
 	// hastyFor is the longest time that a hasty writer waits.
 	hastyFor = 40 * time.Millisecond
-	// denseEvery is the pause of writers that make none.
-	denseEvery = time.Microsecond
-	// sparseTimes is by how much the pauses of writers are longer that make long ones.
-	sparseTimes = 8
+	// fastEvery is the pause of fast writers.
+	fastEvery = time.Microsecond
+	// slowTimes is the factor by which slow writers pause longer.
+	slowTimes = 8
 	// ordinarySize is how large most records are, in bytes; one in so many is up to largeSize.
 	ordinarySize, largeEvery, largeSize = 600, 100, 100 << 10
 )
@@ -41,7 +38,7 @@ const (
 type load struct {
 	c       *cluster
 	o       *oracle
-	dense   bool // records are small, and writers make no pause
+	fast    bool // see writerOption
 	workers sync.WaitGroup
 	ending  chan struct{} // closed: no new append is begun
 	once    sync.Once
@@ -51,9 +48,9 @@ type load struct {
 // what was acknowledged. It ends with end, or with the test.
 func (c *cluster) startLoad(o *oracle) *load {
 	c.t.Helper()
-	l := &load{c: c, o: o, dense: c.dense, ending: make(chan struct{})}
+	l := &load{c: c, o: o, fast: c.load.fast, ending: make(chan struct{})}
 	c.t.Cleanup(l.end)
-	times := loadTimes(c.t)
+	times := settings.load
 	for i := range times * (singleWriters + batchWriters) {
 		w := &writer{
 			load: l, number: i, name: fmt.Sprintf("w%d-%d", i, o.count()),
@@ -63,16 +60,16 @@ func (c *cluster) startLoad(o *oracle) *load {
 		switch {
 		case i >= times*singleWriters:
 			w.most, w.every = mostInBatch, batchEvery
-		case l.dense:
-			w.every = denseEvery
+		case l.fast:
+			w.every = fastEvery
 		}
-		if c.sparse {
-			w.every *= sparseTimes
+		if c.load.slow {
+			w.every *= slowTimes
 		}
 		l.workers.Go(w.run)
 	}
 	for i, url := range c.File().Masters {
-		cl, random := c.hasteless(url), rand.New(rand.NewPCG(uint64(i), 3))
+		cl, random := c.clientOnce(url), rand.New(rand.NewPCG(uint64(i), 3))
 		l.workers.Go(func() { l.probe(cl, maxClients-1-i, random) })
 	}
 	if c.checkpoints == nil {
@@ -86,20 +83,6 @@ func (c *cluster) startLoad(o *oracle) *load {
 		l.workers.Go(func() { l.read(cl, random) })
 	}
 	return l
-}
-
-// loadTimes is CHAINSTORE_LOAD: how many times the load is put on.
-func loadTimes(t *testing.T) int {
-	t.Helper()
-	v := os.Getenv("CHAINSTORE_LOAD")
-	if v == "" {
-		return 1
-	}
-	times, err := strconv.Atoi(v)
-	if err != nil || times < 1 || times > 100 {
-		t.Fatalf("CHAINSTORE_LOAD=%s is not a number from 1 to 100", v)
-	}
-	return times
 }
 
 // rotated is a list that begins with another of its elements.
@@ -164,7 +147,7 @@ func (w *writer) entry() client.Entry {
 	w.seq++
 	name := fmt.Sprintf("%s/%d", w.name, w.seq)
 	ordinary, every := ordinarySize, largeEvery
-	if w.load.dense {
+	if w.load.fast {
 		ordinary, every = ordinary/10, every*10
 	}
 	size := w.random.IntN(ordinary)

@@ -4,12 +4,11 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 )
 
-// binary is the path of the chainstore program that the tests run. TestMain sets it, nobody changes it.
+// binary is the path of the chainstore program that the tests run. Only TestMain sets it.
 var binary string
 
 func TestMain(m *testing.M) {
@@ -17,39 +16,36 @@ func TestMain(m *testing.M) {
 	os.Exit(run(m))
 }
 
-// run builds the binary, once, and runs the tests.
+// run reads the settings, builds the program once, and runs the tests.
 func run(m *testing.M) int {
-	clocks, err := os.MkdirTemp("", "chainstore-e2e-clocks-")
-	if err == nil {
-		err = os.Setenv(clockEnv, clocks)
-	}
-	if err == nil {
-		err = os.Setenv("GORACE", "exitcode=0") // of the processes under test: their logs are looked through
+	err := prepare()
+	if scratch != "" {
+		defer os.RemoveAll(scratch)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
-		return 1
-	}
-	defer os.RemoveAll(clocks)
-	if binary = os.Getenv("CHAINSTORE_E2E_BINARY"); binary != "" || testing.Short() {
-		return m.Run()
-	}
-	dir, err := os.MkdirTemp("", "chainstore-e2e-bin-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "e2e:", err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	binary = filepath.Join(dir, "chainstore")
-	args := []string{"build", "-o", binary}
-	if underRace {
-		args = append(args, "-race")
-	}
-	build := exec.Command("go", append(args, "../cmd/chainstore")...)
-	build.Stdout, build.Stderr = os.Stdout, os.Stderr
-	if err := build.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "e2e: build chainstore:", err)
 		return 1
 	}
 	return m.Run()
+}
+
+func prepare() (err error) {
+	if err = readSettings(); err != nil {
+		return err
+	}
+	if scratch, err = os.MkdirTemp("", "chainstore-e2e-"); err != nil {
+		return err
+	}
+	if err = os.Setenv(clockEnv, scratch); err != nil {
+		return err
+	}
+	// The processes under test do not end with a status of their own for a data race: the tests read their logs.
+	if err = os.Setenv("GORACE", "exitcode=0"); err != nil {
+		return err
+	}
+	if binary = settings.binary; binary != "" {
+		return nil
+	}
+	binary = filepath.Join(scratch, "chainstore")
+	return buildProgram(binary)
 }

@@ -272,7 +272,7 @@ func newFounding(t *testing.T) *founding {
 
 // member is what a master says it is.
 func (f *founding) member(name string) (wire.Member, error) {
-	ctx, cancel := context.WithTimeout(f.t.Context(), askFor)
+	ctx, cancel := context.WithTimeout(f.t.Context(), statusTimeout)
 	defer cancel()
 	return f.calls.Member(ctx, roleOf(f.topology, name).URL())
 }
@@ -395,7 +395,7 @@ func TestWipedMasters(t *testing.T) {
 // stays fails the test when a condition does not hold for all of a time.
 func (c *cluster) stays(long time.Duration, wrong func() string) {
 	c.t.Helper()
-	tick := time.NewTicker(glance)
+	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	for end := time.Now().Add(long); time.Now().Before(end); <-tick.C {
 		if text := wrong(); text != "" {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"net/http"
-	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -12,9 +11,6 @@ import (
 
 	"github.com/chainstore/chainstore/internal/devcluster"
 )
-
-// networkEnv forces a mechanism of network faults: "netns" or "proxy".
-const networkEnv = "CHAINSTORE_E2E_NETWORK"
 
 // clientName is the test itself among those that a network joins.
 const clientName = "client"
@@ -69,20 +65,18 @@ type outage struct {
 func newNetwork(t *testing.T, topology *devcluster.Topology) *network {
 	t.Helper()
 	var why string
-	switch forced := os.Getenv(networkEnv); forced {
+	switch settings.network {
 	case "proxy":
-		why = networkEnv + "=proxy"
+		why = "CHAINSTORE_E2E_NETWORK=proxy"
 	case "", "netns":
 		err := haveNamespaces()
 		if err == nil {
 			return newNamespaceNetwork(t, topology)
 		}
-		if forced != "" {
-			t.Fatalf("%s=netns, and there are no network namespaces: %v", networkEnv, err)
+		if settings.network != "" {
+			t.Fatalf("CHAINSTORE_E2E_NETWORK=netns: no network namespaces: %v", err)
 		}
 		why = err.Error()
-	default:
-		t.Fatalf(`%s is "netns", "proxy" or not set, not %q`, networkEnv, forced)
 	}
 	t.Logf("network faults: the tests' own TCP proxies, one before each port, NOT network namespaces with nft: %s", why)
 	return newProxyNetwork(t, topology)

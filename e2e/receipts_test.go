@@ -29,7 +29,7 @@ import (
 // the chain that was exported and imported elsewhere; with another payload the verifier says that it is the payload that does not fit.
 func TestReceiptsLast(t *testing.T) {
 	c, o := startSmallSegments(t), newOracle()
-	c.harmed = true
+	c.expectDamage = true
 	const payload = "the first record of all"
 	first := c.logKeys()
 	kept := c.appendForReceipt(o, payload)

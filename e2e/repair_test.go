@@ -328,7 +328,7 @@ func TestStorageRemoved(t *testing.T) {
 	c.awaitRemoved(dir)
 	// It does not come back.
 	role := roleOf(topology, "storage-4")
-	if c.fourth, err = c.launcher.Launch(topology, role, c.File().Tokens); err != nil {
+	if c.fourth.running, err = c.fourth.launcher.Launch(topology, role, c.File().Tokens); err != nil {
 		t.Fatal(err)
 	}
 	c.awaitRemoved(dir)
@@ -342,15 +342,15 @@ func TestStorageRemoved(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, "identity.json")); err != nil {
 		t.Fatal(err)
 	}
-	if c.fourth, err = c.launcher.Launch(topology, role, c.File().Tokens); err != nil {
+	if c.fourth.running, err = c.fourth.launcher.Launch(topology, role, c.File().Tokens); err != nil {
 		t.Fatal(err)
 	}
 	c.awaitSettled(4)
 	if err := admin.RemoveStorage(t.Context(), url, false); err != nil {
 		t.Errorf("the removal of one of four good nodes: %v", err)
 	}
-	_ = c.fourth.Stop() // unless it has ended by itself by now, as it did before
-	c.fourth = nil
+	_ = c.fourth.running.Stop() // unless it has ended by itself by now, as it did before
+	c.fourth.running = nil
 	c.verify(o)
 }
 
@@ -359,17 +359,17 @@ func (c *cluster) awaitRemoved(dir string) {
 	c.t.Helper()
 	c.await("the end of the node that was removed", func() string {
 		select {
-		case <-c.fourth.Done():
+		case <-c.fourth.running.Done():
 			return ""
 		default:
 			return "it runs"
 		}
 	})
-	err := c.fourth.Err()
+	err := c.fourth.running.Err()
 	if err == nil || !strings.Contains(err.Error(), filepath.Join(dir, "identity.json")) || !strings.Contains(err.Error(), "Removed from the cluster") {
 		c.t.Errorf("a node that was removed ended with: %v", err)
 	}
-	c.fourth = nil
+	c.fourth.running = nil
 }
 
 // TestAppendsDuringRepair: with three nodes, of which one sends to another, more is appended than the masters may hold; no append meets a full

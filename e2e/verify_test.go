@@ -285,7 +285,7 @@ func (c *cluster) checkLogs(folders []string) {
 			}
 		}
 		unheard := []string{"panic:", "fatal error:"}
-		if !c.harmed {
+		if !c.expectDamage {
 			unheard = append(unheard, "cannot prove", "storage node is invalid", "damage found")
 		}
 		for _, bad := range unheard {

@@ -127,6 +127,7 @@ func (s *State) submit(time uint64, reign Reign, a *submission) ([]Placement, er
 	if s.level >= LevelIdentities {
 		content = a.content()
 	}
+	//mutant:retried-submission
 	if done, ok := w.Results[a.seq]; ok && w.Boot == a.boot {
 		if done.content != content {
 			return nil, fmt.Errorf("%w: submission %d of boot %d of master %s has other content than before",
@@ -164,6 +165,7 @@ func (s *State) place(q *request) Placement {
 	var key Digest
 	if q.key != (Digest{}) {
 		key = scopedKey(q.project, q.key)
+		//mutant:retried-key
 		if e, ok := s.keys.find(key); ok {
 			if e.body != [8]byte(q.body[:8]) {
 				return Placement{Err: RefusedKey}

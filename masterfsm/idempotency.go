@@ -83,6 +83,7 @@ func (w *keyWindow) find(key Digest) (*keyEntry, bool) {
 }
 
 func (w *keyWindow) add(e keyEntry) {
+	//mutant:remembered-key
 	if (w.next-w.base)%keyPage == 0 {
 		w.pages = append(w.pages, make([]keyEntry, 0, keyPage))
 	}

@@ -28,7 +28,7 @@ func (n *Node) Announce(ctx context.Context, m wire.Member, forwarded bool) (wir
 	if err := checkAnnouncement(m); err != nil {
 		return wire.Announced{}, err
 	}
-	if err := n.ofThisGroup(m); err != nil {
+	if err := n.checkGroup(m); err != nil {
 		return wire.Announced{}, err
 	}
 	if forwarded {
@@ -58,7 +58,7 @@ func checkAnnouncement(m wire.Member) error {
 }
 
 // ofThisGroup holds a master's group against this one's.
-func (n *Node) ofThisGroup(m wire.Member) error {
+func (n *Node) checkGroup(m wire.Member) error {
 	own := n.Member()
 	switch {
 	case own.Group == "":
@@ -68,7 +68,7 @@ func (n *Node) ofThisGroup(m wire.Member) error {
 	case m.Group == own.Group && m.Epoch < own.Epoch:
 		return fmt.Errorf("%w: the group was recovered without it: it is at epoch %d, the group at %d", masterfsm.ErrMasterRemoved, m.Epoch, own.Epoch)
 	}
-	n.heardOf(m)
+	n.checkEpoch(m)
 	return nil
 }
 
@@ -92,15 +92,15 @@ func (n *Node) admit(ctx context.Context, m wire.Member) (wire.Announced, error)
 		return wire.Announced{}, fmt.Errorf("%w: %s and %s are not both free: the leader has the URL %s and the raft address %s",
 			wire.ErrBadRequest, m.URL, m.Raft, own.URL, own.Raft)
 	}
-	if err := n.answersAs(ctx, m, v.Level); err != nil {
+	if err := n.checkAnswers(ctx, m, v.Level); err != nil {
 		return wire.Announced{}, err
 	}
 	moved := m.Group == own.Group && slices.ContainsFunc(members, func(o wire.Master) bool { return o.ID == m.ID })
 	var err error
 	if moved {
-		err = n.meet(ctx, m)
+		err = n.checkAddress(ctx, m)
 	} else {
-		err = n.makeRoom(ctx, members, v, m)
+		err = n.removeReplaced(ctx, members, v, m)
 	}
 	if err != nil {
 		return wire.Announced{}, err
@@ -138,7 +138,7 @@ func withTable(members []wire.Master, v masterfsm.View) []wire.Master {
 
 // meet makes sure that a member is at the raft address that it gives, and has raft dial it there. Where it is wrong, another's address would be
 // taken over for nothing.
-func (n *Node) meet(ctx context.Context, m wire.Member) error {
+func (n *Node) checkAddress(ctx context.Context, m wire.Member) error {
 	if m.ID == n.cfg.Member.ID {
 		return nil
 	}
@@ -154,13 +154,13 @@ func (n *Node) meet(ctx context.Context, m wire.Member) error {
 
 // makeRoom removes the masters in whose place a new one comes. It changes nothing where one of them lives: then the new one's address is
 // a mistake, or the other has moved and not told yet.
-func (n *Node) makeRoom(ctx context.Context, members []wire.Master, v masterfsm.View, m wire.Member) error {
+func (n *Node) removeReplaced(ctx context.Context, members []wire.Master, v masterfsm.View, m wire.Member) error {
 	var gone []wire.Master
 	for _, other := range withTable(members, v) {
 		if other.ID == m.ID || other.URL != m.URL && other.Raft != m.Raft && v.Master(other.ID).Raft != m.Raft {
 			continue
 		}
-		if n.lives(ctx, other) {
+		if n.isAlive(ctx, other) {
 			return fmt.Errorf("%w: master %s has the URL %q and the raft address %s, and lives: give this one addresses of its own (--advertise, --raft, --raft-advertise), or remove the other first",
 				wire.ErrBadRequest, other.ID, other.URL, other.Raft)
 		}
@@ -176,7 +176,7 @@ func (n *Node) makeRoom(ctx context.Context, members []wire.Master, v masterfsm.
 }
 
 // lives asks whether a master is there: it answers by its id at its URL, or raft gets through to it, wherever it was met last.
-func (n *Node) lives(ctx context.Context, m wire.Master) bool {
+func (n *Node) isAlive(ctx context.Context, m wire.Master) bool {
 	if m.ID == n.cfg.Member.ID {
 		return true
 	}
@@ -203,7 +203,7 @@ func memberOf(members []wire.Master, v masterfsm.View, m wire.Member) bool {
 
 // answersAs asks at a master's address whether it is there, and knows the group's protocol level: an announcement by itself is only
 // somebody's word.
-func (n *Node) answersAs(ctx context.Context, m wire.Member, level uint64) error {
+func (n *Node) checkAnswers(ctx context.Context, m wire.Member, level uint64) error {
 	if m.ID == n.cfg.Member.ID {
 		return nil
 	}

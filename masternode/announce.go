@@ -36,7 +36,7 @@ func (n *Node) announce(ctx context.Context) error {
 		if removed {
 			return n.retire(fmt.Errorf("%w: the table says so", wire.ErrRemoved))
 		}
-		if n.cfg.Clock().Before(again) || n.settled() {
+		if n.cfg.Clock().Before(again) || n.isKnown() {
 			continue
 		}
 		err := n.announceOnce(ctx)
@@ -67,7 +67,7 @@ func (n *Node) retire(why error) error {
 }
 
 // settled reports whether the group has this master as it is, and has a leader.
-func (n *Node) settled() bool {
+func (n *Node) isKnown() bool {
 	own := n.Member()
 	if own.Group == "" || n.cfg.Ledger.LastContact() > maxSilence {
 		return false
@@ -88,7 +88,7 @@ func (n *Node) announceOnce(ctx context.Context) error {
 		return err
 	}
 	err := errNothingToAsk
-	for _, url := range n.othersURLs() {
+	for _, url := range n.otherURLs() {
 		var answer wire.Announced
 		if answer, err = n.announceTo(ctx, url, own); err == nil {
 			if own.Group == "" {
@@ -112,7 +112,7 @@ func (n *Node) announceTo(ctx context.Context, url string, own wire.Member) (wir
 		return wire.Announced{}, err
 	}
 	if own.Group != "" && there.Group == own.Group && there.ID != own.ID {
-		n.heardOf(there)
+		n.checkEpoch(there)
 		n.cfg.Membership.Meet(there)
 	}
 	if there.Group == "" {
@@ -125,7 +125,7 @@ func (n *Node) announceTo(ctx context.Context, url string, own wire.Member) (wir
 }
 
 // othersURLs are where other masters are, or were.
-func (n *Node) othersURLs() []string {
+func (n *Node) otherURLs() []string {
 	urls := slices.Concat(n.cfg.Join, n.cfg.Peers)
 	n.cfg.Ledger.Read(func(s *masterfsm.State) {
 		for _, m := range s.View().Masters {

@@ -81,6 +81,7 @@ func confirmedBy(ctx context.Context, confirm func(context.Context) error, look 
 	if !errors.Is(err, errNotHere) {
 		return err
 	}
+	//mutant:confirm-not-found
 	if err := confirm(ctx); err != nil {
 		return err
 	}

@@ -100,7 +100,7 @@ func nodeIntegrity(s *masterfsm.Storage, leading leader.Status) wire.NodeIntegri
 }
 
 // find is the storage node of an id or an address. That there is none is told only after it was confirmed. Errors: wire.ErrNotFound, wire.ErrNoLeader.
-func (n *Node) find(ctx context.Context, idOrURL string) (found masterfsm.Storage, err error) {
+func (n *Node) findStorage(ctx context.Context, idOrURL string) (found masterfsm.Storage, err error) {
 	url := strings.TrimRight(idOrURL, "/")
 	err = n.confirmed(ctx, func() error {
 		var nodes []masterfsm.Storage
@@ -125,7 +125,7 @@ func (n *Node) CheckStorage(ctx context.Context, idOrURL string) (wire.NodeInteg
 	if !n.leader.Leads() {
 		return wire.NodeIntegrity{}, wire.ErrNotLeader
 	}
-	s, err := n.find(ctx, idOrURL)
+	s, err := n.findStorage(ctx, idOrURL)
 	if err != nil {
 		return wire.NodeIntegrity{}, err
 	}
@@ -150,7 +150,7 @@ func (n *Node) ConfirmLost(ctx context.Context, block uint64) (wire.Integrity, e
 // RemoveStorage takes a storage node out for good. This master must lead. Errors: wire.ErrNotLeader, wire.ErrNotFound, wire.ErrNoLeader,
 // wire.ErrTooFewCopies.
 func (n *Node) RemoveStorage(ctx context.Context, idOrURL string, force bool) error {
-	s, err := n.find(ctx, idOrURL)
+	s, err := n.findStorage(ctx, idOrURL)
 	if err != nil {
 		return err
 	}
@@ -166,7 +166,7 @@ func (n *Node) Suspect(ctx context.Context, s wire.Suspicion) error {
 	if !n.leader.Leads() {
 		return wire.ErrNotLeader
 	}
-	if _, err := n.find(ctx, s.ID); err != nil {
+	if _, err := n.findStorage(ctx, s.ID); err != nil {
 		return err
 	}
 	_, err := n.leader.SuspectStorage(ctx, s.ID, wire.CodeWrongAnswer, s.Cause)
@@ -175,7 +175,7 @@ func (n *Node) Suspect(ctx context.Context, s wire.Suspicion) error {
 
 // suspicions brings what the prover found wrong to the leader, until ctx ends. What cannot be brought is forgotten: a node that goes on
 // answering wrong is reported again.
-func (n *Node) suspicions(ctx context.Context) error {
+func (n *Node) reportSuspects(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():

@@ -56,7 +56,7 @@ func (r *rig) on(url string, f func(*masterstest.Storage)) {
 // restart has a node register as after a new start.
 func (r *rig) restart(t *testing.T, url, boot string) {
 	t.Helper()
-	s, err := r.find(t.Context(), url)
+	s, err := r.findStorage(t.Context(), url)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -319,7 +319,7 @@ func TestRemoveStorageForGood(t *testing.T) {
 		if err := r.RemoveStorage(t.Context(), "nobody", false); !errors.Is(err, wire.ErrNotFound) {
 			t.Errorf("%v", err)
 		}
-		s, err := r.find(t.Context(), "http://s1")
+		s, err := r.findStorage(t.Context(), "http://s1")
 		if err != nil {
 			t.Fatal(err)
 		}

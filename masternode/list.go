@@ -40,9 +40,9 @@ func (n *Node) List(ctx context.Context, reader masterfsm.Access, q Query, limit
 	if err != nil {
 		return Page{}, err
 	}
-	w.turn(limit, wire.PageBytes)
+	w.startPage(limit, wire.PageBytes)
 	err = w.run(ctx)
-	if err == nil && !w.full() && !w.over {
+	if err == nil && !w.full() && !w.done {
 		// That no more follows must be asked of the leader.
 		if err = n.confirm(ctx); err == nil {
 			err = w.run(ctx)
@@ -61,7 +61,7 @@ type walk struct {
 	owner masterfsm.Project
 
 	next uint64 // leaf index: all before were looked at
-	over bool   // all that follows is too young
+	done bool   // all that follows is too young
 
 	records []Record // the page
 	limit   int      // of records and of bytes that are left
@@ -84,32 +84,32 @@ func (n *Node) newWalk(ctx context.Context, reader masterfsm.Access, q Query) (*
 }
 
 // turn begins a page.
-func (w *walk) turn(limit, bytes int) { w.records, w.limit, w.bytes = nil, limit, bytes }
+func (w *walk) startPage(limit, bytes int) { w.records, w.limit, w.bytes = nil, limit, bytes }
 
 func (w *walk) full() bool { return w.limit <= 0 || w.bytes <= 0 }
 
 // run goes on until the page is full, or this master's state has no more.
 func (w *walk) run(ctx context.Context) error {
-	for !w.full() && !w.over {
+	for !w.full() && !w.done {
 		var held, end uint64
-		var spans []masterfsm.HeldBlock
+		var blocks []masterfsm.HeldBlock
 		w.n.cfg.Ledger.Read(func(s *masterfsm.State) {
 			held, end = s.HeldLeaf(), s.NextIndex()
 			if w.next >= held {
-				spans = s.HeldBlocks(w.next)
+				blocks = s.HeldBlocks(w.next)
 			}
 		})
 		if w.next >= end {
 			return nil
 		}
 		if w.next < held {
-			if err := w.stored(ctx, held); err != nil {
+			if err := w.addStored(ctx, held); err != nil {
 				return err
 			}
 			continue
 		}
-		for i := range spans {
-			if err := w.span(&spans[i]); err != nil || w.full() || w.over {
+		for i := range blocks {
+			if err := w.addHeld(&blocks[i]); err != nil || w.full() || w.done {
 				return err
 			}
 		}
@@ -118,19 +118,19 @@ func (w *walk) run(ctx context.Context) error {
 	return nil
 }
 
-// span takes the records of a block that the masters hold.
-func (w *walk) span(s *masterfsm.HeldBlock) error {
+// held takes the records of a block that the masters hold.
+func (w *walk) addHeld(s *masterfsm.HeldBlock) error {
 	from := max(w.next, s.First) - s.First
 	for offset := from; offset < uint64(s.Count()) && !w.full(); offset++ {
 		encoded := s.Encoded(uint32(offset))
-		ok, over := w.q.takes(w.owner.ID, encoded)
+		ok, over := w.q.matches(w.owner.ID, encoded)
 		if over {
-			w.over = true
+			w.done = true
 			return nil
 		}
 		at := masterfsm.Position{Block: s.Block, Offset: uint32(offset), Index: s.First + offset}
 		if ok {
-			if err := w.take(encoded, at, s.Header != nil, s.Stored); err != nil {
+			if err := w.add(encoded, at, s.Header != nil, s.Stored); err != nil {
 				return err
 			}
 		}
@@ -140,7 +140,7 @@ func (w *walk) span(s *masterfsm.HeldBlock) error {
 }
 
 // takes reports whether a record is one of those that are meant, and whether all that follow are too young to be.
-func (q *Query) takes(project uint32, encoded []byte) (ok, over bool) {
+func (q *Query) matches(project uint32, encoded []byte) (ok, over bool) {
 	leaf := chain.EncodedLeaf(encoded, chain.Hash{})
 	if q.Until > 0 && leaf.Time >= q.Until {
 		return false, true
@@ -149,7 +149,7 @@ func (q *Query) takes(project uint32, encoded []byte) (ok, over bool) {
 }
 
 // take puts a record on the page.
-func (w *walk) take(encoded []byte, at masterfsm.Position, sealed, stored bool) error {
+func (w *walk) add(encoded []byte, at masterfsm.Position, sealed, stored bool) error {
 	r, err := newRecord(encoded, at, sealed, stored)
 	if err != nil {
 		return err
@@ -163,7 +163,7 @@ func (w *walk) take(encoded []byte, at masterfsm.Position, sealed, stored bool) 
 
 // stored takes records that the storage nodes have, before the leaf from which on the masters hold them. It goes on to the next node when
 // one tells of a record that is not what was asked for; what was taken before stays.
-func (w *walk) stored(ctx context.Context, held uint64) error {
+func (w *walk) addStored(ctx context.Context, held uint64) error {
 	p := w.n.prover
 	for node := range p.Nodes(ctx, func(n masterfsm.Storage) bool { return n.Height > 0 }) {
 		q := wire.RecordQuery{
@@ -173,7 +173,7 @@ func (w *walk) stored(ctx context.Context, held uint64) error {
 		if err != nil {
 			continue
 		}
-		wrong, err := w.hits(ctx, found.Hits)
+		wrong, err := w.addHits(ctx, found.Hits)
 		if err != nil {
 			return err
 		}
@@ -200,7 +200,7 @@ const (
 
 // hits has records proven and takes them, in order, up to the first that nobody can prove. wrong tells of one that is not what was asked
 // for.
-func (w *walk) hits(ctx context.Context, hits []wire.Hit) (wrong, err error) {
+func (w *walk) addHits(ctx context.Context, hits []wire.Hit) (wrong, err error) {
 	chunk := firstHits
 	for len(hits) > 0 && !w.full() {
 		part := hits[:min(chunk, len(hits))]
@@ -220,11 +220,11 @@ func (w *walk) hits(ctx context.Context, hits []wire.Hit) (wrong, err error) {
 				}
 				return nil, err
 			}
-			if ok, _ := w.q.takes(w.owner.ID, encoded); !ok {
+			if ok, _ := w.q.matches(w.owner.ID, encoded); !ok {
 				return fmt.Errorf("leaf %d is not of the project, key and times that were asked for", part[i].Index), nil
 			}
 			at := masterfsm.Position{Block: part[i].Block, Offset: part[i].Offset, Index: part[i].Index}
-			if err := w.take(encoded, at, true, true); err != nil {
+			if err := w.add(encoded, at, true, true); err != nil {
 				return nil, err
 			}
 			w.next = at.Index + 1
@@ -233,4 +233,110 @@ func (w *walk) hits(ctx context.Context, hits []wire.Hit) (wrong, err error) {
 		chunk = max(1, min(mostHits, w.bytes/(bytes/len(part)+1)))
 	}
 	return nil, nil
+}
+
+// BlockRecord is a record of a block, or the place alone of one that the reader may not read.
+type BlockRecord struct {
+	Record
+	Hidden bool
+}
+
+// BlockRecords lists the records of a block from an offset on: up to limit, and up to wire.PageBytes of payloads. more tells that others
+// follow; a block that is open may get more later. Errors: wire.ErrNotFound, wire.ErrLost, wire.ErrBadRequest, wire.ErrNoLeader, wire.ErrUnavailable.
+func (n *Node) BlockRecords(ctx context.Context, reader masterfsm.Access, block uint64, from uint32, limit int) (list []BlockRecord, more bool, err error) {
+	if limit < 1 || limit > wire.MaxPage {
+		return nil, false, fmt.Errorf("%w: limit %d is not within 1 and %d", wire.ErrBadRequest, limit, wire.MaxPage)
+	}
+	var body masterfsm.HeldBlock
+	var held bool
+	err = n.confirmed(ctx, func() error {
+		var before bool
+		n.cfg.Ledger.Read(func(s *masterfsm.State) {
+			body, held = s.HeldBlock(block)
+			found, _, _, _ := s.Record(block, 0)
+			before = found == masterfsm.FoundElsewhere
+		})
+		if !held && !before {
+			return errNotHere
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	p := blockPage{n: n, reader: reader, limit: limit, bytes: wire.PageBytes, owners: map[uint32]masterfsm.Project{}}
+	if held {
+		for offset := from; offset < body.Count(); offset++ {
+			if p.full() {
+				return p.list, true, nil
+			}
+			at := masterfsm.Position{Block: block, Offset: offset, Index: body.First + uint64(offset)}
+			if err := p.add(body.Encoded(offset), at, body.Header != nil, body.Stored); err != nil {
+				return nil, false, err
+			}
+		}
+		return p.list, false, nil
+	}
+	h, err := n.prover.Header(ctx, block)
+	if err != nil {
+		return nil, false, n.prover.ExplainLost(block, err)
+	}
+	for from < h.Count {
+		if p.full() {
+			return p.list, true, nil
+		}
+		var reads []*prover.RecordRead
+		first := from
+		for offset := first; offset < min(h.Count, first+firstHits); offset++ {
+			reads = append(reads, n.prover.StartRecord(h, offset))
+		}
+		for i, r := range reads {
+			if p.full() {
+				return p.list, true, nil
+			}
+			encoded, err := r.Wait(ctx)
+			if err != nil {
+				return nil, false, n.prover.ExplainLost(block, err)
+			}
+			offset := first + uint32(i)
+			at := masterfsm.Position{Block: block, Offset: offset, Index: h.First + uint64(offset)}
+			if err := p.add(encoded, at, true, true); err != nil {
+				return nil, false, err
+			}
+			from = offset + 1
+		}
+	}
+	return p.list, false, nil
+}
+
+// blockPage gathers a page of a block's records.
+type blockPage struct {
+	n      *Node
+	reader masterfsm.Access
+	owners map[uint32]masterfsm.Project // by id; the zero one where the reader may not read
+	list   []BlockRecord
+	limit  int
+	bytes  int
+}
+
+func (p *blockPage) full() bool { return len(p.list) >= p.limit || p.bytes <= 0 }
+
+func (p *blockPage) add(encoded []byte, at masterfsm.Position, sealed, stored bool) error {
+	r, err := newRecord(encoded, at, sealed, stored)
+	if err != nil {
+		return err
+	}
+	owner, ok := p.owners[r.Project]
+	if !ok {
+		owner, _ = p.n.MayRead(p.reader, r.Project)
+		p.owners[r.Project] = owner
+	}
+	if owner.ID == 0 {
+		p.list = append(p.list, BlockRecord{Record: Record{At: at}, Hidden: true})
+		return nil
+	}
+	r.ProjectName = owner.Name
+	p.bytes -= len(r.Payload)
+	p.list = append(p.list, BlockRecord{Record: r})
+	return nil
 }

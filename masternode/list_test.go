@@ -201,7 +201,7 @@ func TestListEndsWithItsReader(t *testing.T) {
 			})
 			ctx, cancel := context.WithTimeout(t.Context(), wait)
 			before, first := calls, r.asked()[0]
-			err := (&walk{n: &Node{prover: p}, limit: 1}).stored(ctx, 3)
+			err := (&walk{n: &Node{prover: p}, limit: 1}).addStored(ctx, 3)
 			cancel()
 			if !errors.Is(err, context.DeadlineExceeded) || calls-before != int(min(wait, 1)) {
 				t.Errorf("%v, %d nodes were asked in %v", err, calls-before, wait)

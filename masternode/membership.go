@@ -51,7 +51,7 @@ func (n *Node) findMaster(ctx context.Context, idOrURL string) (found wire.Maste
 
 // remove runs on the leader, one at a time. The table has the last word: a leader that comes after finds there who is to go.
 func (n *Node) remove(ctx context.Context, members []wire.Master, target wire.Master, force bool) error {
-	if err := n.enoughWithout(ctx, members, target); err != nil && (!force || len(members) == 1) {
+	if err := n.checkMajorityWithout(ctx, members, target); err != nil && (!force || len(members) == 1) {
 		return err
 	}
 	if target.ID == n.cfg.Member.ID {
@@ -68,7 +68,7 @@ func (n *Node) remove(ctx context.Context, members []wire.Master, target wire.Ma
 }
 
 // enoughWithout asks the masters that would remain without one whether they are there: a majority of them is needed to go on.
-func (n *Node) enoughWithout(ctx context.Context, members []wire.Master, target wire.Master) error {
+func (n *Node) checkMajorityWithout(ctx context.Context, members []wire.Master, target wire.Master) error {
 	if !target.Voter {
 		return nil
 	}
@@ -85,7 +85,7 @@ func (n *Node) enoughWithout(ctx context.Context, members []wire.Master, target 
 	var asking sync.WaitGroup
 	for _, m := range rest {
 		asking.Go(func() {
-			if n.lives(ctx, m) {
+			if n.isAlive(ctx, m) {
 				there.Add(1)
 			}
 		})
@@ -140,17 +140,17 @@ func (n *Node) TransferLeadership(ctx context.Context, to string) (string, error
 
 // heardOf holds another master's epoch against this one's: a group that was recovered without this master has a higher one, and this
 // master's log is of no use any more.
-func (n *Node) heardOf(m wire.Member) {
+func (n *Node) checkEpoch(m wire.Member) {
 	own := n.Member()
 	if own.Group == "" || m.Group != own.Group || m.Epoch <= own.Epoch {
 		return
 	}
-	n.end(fmt.Errorf("%w: the group was recovered without this master: it is at epoch %d, the group at %d as %s tells",
+	n.stop(fmt.Errorf("%w: the group was recovered without this master: it is at epoch %d, the group at %d as %s tells",
 		wire.ErrRemoved, own.Epoch, m.Epoch, m.URL))
 }
 
 // end has Run return an error; the first counts.
-func (n *Node) end(err error) {
+func (n *Node) stop(err error) {
 	select {
 	case n.over <- err:
 	default:
@@ -158,7 +158,7 @@ func (n *Node) end(err error) {
 }
 
 // ended waits until this master must stop, and returns why; nil when ctx ends before.
-func (n *Node) ended(ctx context.Context) error {
+func (n *Node) waitStopped(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		return nil

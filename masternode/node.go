@@ -125,7 +125,7 @@ func New(cfg Config) (*Node, error) {
 		Witnesses: cfg.Witnesses, WitnessCalls: cfg.WitnessCalls,
 		MaxAge: cfg.MaxAge, CheckInterval: cfg.CheckInterval, CheckRate: cfg.CheckRate,
 		Logger: n.log, Clock: cfg.Clock, Changing: &n.changing,
-		OnLead: n.leads, OnMember: n.heardOf, Stop: n.end,
+		OnLead: n.begun, OnMember: n.checkEpoch, Stop: n.stop,
 	})
 	n.streams = make(chan struct{}, maxStreams)
 	n.appends = batch.New(batch.Config[*pendingAppend]{
@@ -162,9 +162,9 @@ func (n *Node) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { n.serve(ctx); return nil })
 	g.Go(func() error { n.commits.Run(ctx); return nil })
-	g.Go(func() error { return n.suspicions(ctx) })
+	g.Go(func() error { return n.reportSuspects(ctx) })
 	g.Go(func() error { return n.announce(ctx) })
-	g.Go(func() error { return n.ended(ctx) })
+	g.Go(func() error { return n.waitStopped(ctx) })
 	g.Go(func() error { return n.cfg.Ledger.RunAsLeader(ctx, n.leader.Run) })
 	return g.Wait()
 }
@@ -181,7 +181,7 @@ func (n *Node) serve(ctx context.Context) {
 }
 
 // leads logs, when this master has become the leader, what stands in the way of the log.
-func (n *Node) leads() {
+func (n *Node) begun() {
 	for _, notice := range n.flagNotices() {
 		n.log.Error(notice.Text())
 	}

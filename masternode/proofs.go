@@ -167,7 +167,7 @@ func (n *Node) WaitReceipt(ctx context.Context, at wire.Position) (wire.Receipt,
 				return receipt, nil
 			}
 		}
-		if !passes(err) {
+		if !isTransient(err) {
 			return wire.Receipt{}, err
 		}
 		select {
@@ -200,7 +200,7 @@ func (n *Node) waitPublished(ctx context.Context, block uint64) error {
 }
 
 // passes reports whether what a proof failed for may be over in a moment.
-func passes(err error) bool {
+func isTransient(err error) bool {
 	if errors.Is(err, signing.ErrNoCheckpoint) {
 		return false // although it wraps wire.ErrUnavailable
 	}

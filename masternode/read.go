@@ -6,8 +6,20 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/prover"
 	"github.com/chainstore/chainstore/wire"
 )
+
+// Record is a record that was read.
+type Record struct {
+	chain.Record
+	ProjectName string // the project's name
+	At          masterfsm.Position
+	Commit      chain.Hash
+	Leaf        chain.Hash
+	Sealed      bool // its block is mined: nothing about it changes any more
+	Stored      bool // its block is on as many storage nodes as the settings ask
+}
 
 // Record reads the record at an offset of a block for who has access. Errors: wire.ErrNotFound, wire.ErrForbidden, wire.ErrNoLeader,
 // wire.ErrUnavailable.
@@ -82,6 +94,7 @@ func (n *Node) lookUp(ctx context.Context, block uint64, offset uint32) (Record,
 	case masterfsm.FoundBeyond:
 		return Record{}, fmt.Errorf("%w: block %d has fewer records", wire.ErrNotFound, block)
 	case masterfsm.FoundRecord:
+		//mutant:found-record
 		return newRecord(encoded, at, header != nil, block < stored)
 	}
 	h, err := n.prover.Header(ctx, block)
@@ -186,4 +199,59 @@ func (n *Node) WaitStored(ctx context.Context, block uint64) error {
 		case <-changed:
 		}
 	}
+}
+
+// FindHash finds what a hash is of: a block, by its hash or its seal's, or a record, by its leaf hash. Errors: wire.ErrNotFound, wire.ErrNoLeader, and
+// wire.ErrUnavailable where no storage node could be asked that knows all that the masters do not hold.
+func (n *Node) FindHash(ctx context.Context, h chain.Hash) (found wire.FoundHash, err error) {
+	err = n.confirmed(ctx, func() error {
+		var blocks []masterfsm.HeldBlock
+		var block, held uint64
+		var ok bool
+		n.cfg.Ledger.Read(func(s *masterfsm.State) {
+			block, ok = s.BlockOfHash(h)
+			blocks, held = s.HeldBlocks(0), s.HeldLeaf()
+		})
+		if ok {
+			found = wire.FoundHash{Kind: wire.KindBlock, Block: block}
+			return nil
+		}
+		var complete bool
+		if found, ok, complete = n.prover.FindHash(ctx, h, held); ok {
+			return nil
+		}
+		if found, ok = n.findHeld(ctx, blocks, h); ok {
+			return nil
+		}
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case held > 0 && !complete:
+			return fmt.Errorf("%w: no storage node that could be asked has all records in its index", wire.ErrUnavailable)
+		}
+		return errNotHere
+	})
+	return found, err
+}
+
+// findHeld hashes the records that the masters hold, one search at a time.
+func (n *Node) findHeld(ctx context.Context, blocks []masterfsm.HeldBlock, h chain.Hash) (wire.FoundHash, bool) {
+	n.hashing.Lock()
+	defer n.hashing.Unlock()
+	for i := range blocks {
+		s := &blocks[i]
+		if ctx.Err() != nil {
+			return wire.FoundHash{}, false
+		}
+		if s.Header != nil && s.Header.SealHash() == h {
+			return wire.FoundHash{Kind: wire.KindBlock, Block: s.Block}, true
+		}
+		for offset := range s.Count() {
+			encoded := s.Encoded(offset)
+			if leaf := chain.EncodedLeaf(encoded, chain.EncodedCommit(encoded)); leaf.Hash() == h {
+				return prover.FoundRecord(s.Block, offset, s.First+uint64(offset)), true
+			}
+		}
+	}
+	return wire.FoundHash{}, false
 }

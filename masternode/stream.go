@@ -83,7 +83,7 @@ func (n *Node) follow(ctx context.Context, w *walk, who func(context.Context) (m
 		if w.owner, err = n.MayRead(reader, w.owner.ID); err != nil {
 			return err
 		}
-		w.turn(streamRecords, streamBytes)
+		w.startPage(streamRecords, streamBytes)
 		err = w.run(ctx)
 		if len(w.records) > 0 {
 			if err := sink.Records(w.records); err != nil {

@@ -82,6 +82,7 @@ func (n *Node) Mine(ctx context.Context, order wire.MineOrder) (nonce uint64, er
 	defer n.leave(j)
 	select {
 	case <-j.done:
+		//mutant:found-nonce
 		return j.nonce, j.err
 	case <-ctx.Done():
 		return 0, context.Cause(ctx)

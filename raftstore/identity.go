@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/chainstore/chainstore/internal/durable"
+	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -72,6 +73,22 @@ func (id identity) mayRun(dir string) error {
 			"with --join", ErrRemoved, id.ID, id.Group, dir)
 	case id.Recovering:
 		return fmt.Errorf("%s: %w", dir, ErrRecovery)
+	}
+	return nil
+}
+
+// mayOpen returns why a store must not open this identity's folder, nil where it may.
+func (id identity) mayOpen(dir, clusterToken string) error {
+	if id.Level > masterfsm.ProtocolLevel {
+		return fmt.Errorf("%s: %w: its group is at protocol level %d, this program knows %d",
+			dir, durable.ErrNewerFormat, id.Level, masterfsm.ProtocolLevel)
+	}
+	if err := id.mayRun(dir); err != nil {
+		return err
+	}
+	if id.Rehearsal != "" && id.Rehearsal != rehearsalMark(clusterToken) {
+		return fmt.Errorf("%s was made for a rehearsal under another cluster token: start it with the one that "+
+			"'master recover --rehearsal' was given", dir)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/hashicorp/raft"
 
@@ -132,5 +133,31 @@ func (s *Store) confirm(r *raft.Raft) (wire.ReadIndex, error) {
 		return wire.ReadIndex{}, ErrClosed
 	case <-s.stop:
 		return wire.ReadIndex{}, ErrClosed
+	}
+}
+
+// broadcast wakes all goroutines that wait for the next change of one kind.
+type broadcast struct {
+	mu   sync.Mutex
+	next chan struct{} // nil until wait is called after the last change
+}
+
+// wait returns a channel that is closed at the next change.
+func (b *broadcast) wait() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.next == nil {
+		b.next = make(chan struct{})
+	}
+	return b.next
+}
+
+// notify closes the channel that wait has returned.
+func (b *broadcast) notify() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.next != nil {
+		close(b.next)
+		b.next = nil
 	}
 }

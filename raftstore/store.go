@@ -161,16 +161,8 @@ func Open(cfg Config) (_ *Store, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if id.Level > masterfsm.ProtocolLevel {
-		return nil, fmt.Errorf("%s: %w: its group is at protocol level %d, this program knows %d",
-			cfg.Dir, durable.ErrNewerFormat, id.Level, masterfsm.ProtocolLevel)
-	}
-	if err := id.mayRun(cfg.Dir); err != nil {
+	if err := id.mayOpen(cfg.Dir, cfg.ClusterToken); err != nil {
 		return nil, err
-	}
-	if id.Rehearsal != "" && id.Rehearsal != rehearsalMark(cfg.ClusterToken) {
-		return nil, fmt.Errorf("%s was made for a rehearsal under another cluster token: start it with the one "+
-			"that 'master recover --rehearsal' was given", cfg.Dir)
 	}
 	key, err := transport.NewKey(cfg.ClusterToken)
 	if err != nil {
@@ -193,14 +185,9 @@ func Open(cfg Config) (_ *Store, err error) {
 		policy: snapshotPolicy{entries: cfg.SnapshotEntries, bytes: cfg.SnapshotBytes},
 	}
 	s.machine.level.Store(id.Level)
-	s.starts, err = transport.OpenStarts(startsPath(cfg.Dir), id.Level >= masterfsm.LevelIdentities)
-	if errors.Is(err, durable.ErrNewerFormat) {
+	if err := s.openStarts(id); err != nil {
 		return nil, err
 	}
-	if err != nil {
-		return nil, startsError(err)
-	}
-	s.starts.Watch = s.dog.watch
 	id.Boot++
 	if err := id.save(cfg.Dir); err != nil {
 		return nil, diskError("write to "+cfg.Dir, err)
@@ -222,6 +209,19 @@ func Open(cfg Config) (_ *Store, err error) {
 		}
 	}
 	return s, nil
+}
+
+// openStarts opens the file of starts, which must be there once the group is at the level that needs it.
+func (s *Store) openStarts(id identity) (err error) {
+	s.starts, err = transport.OpenStarts(startsPath(s.cfg.Dir), id.Level >= masterfsm.LevelIdentities)
+	switch {
+	case err == nil:
+		s.starts.Watch = s.dog.watch
+		return nil
+	case errors.Is(err, durable.ErrNewerFormat):
+		return err
+	}
+	return startsError(err)
 }
 
 // openFiles opens the log, the stable store and the snapshots of the folder.

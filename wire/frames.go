@@ -16,7 +16,7 @@ const (
 // FrameOverhead is the size of a frame's fixed part, in bytes.
 const FrameOverhead = 1 + 1 + 4
 
-// AppendFrame adds one record of a batch of [TypeFrames] to dst; a batch is frames one behind the other, big endian:
+// AppendFrame adds one record of a batch of [TypeFrames] to dst. A batch is a sequence of frames, big endian:
 //
 //	key length u8 ‖ type length u8 ‖ payload length u32 ‖ key ‖ type ‖ payload
 //
@@ -29,10 +29,10 @@ func AppendFrame(dst []byte, key, typ string, payload []byte) []byte {
 	return append(dst, payload...)
 }
 
-// ParseFrames calls each with the parts of every frame of data, in order. The parts point into data. It looks at
-// lengths only: whether an empty payload, or bytes that are not UTF-8, or so many records are acceptable is for each to
-// say. An error of each ends it and is returned as it is; its own error wraps [ErrMalformed], and may come after frames
-// that were fine, so nothing may be done with those before ParseFrames returns nil.
+// ParseFrames calls each with the parts of every frame of data, in order. The parts point into data. It checks lengths
+// only; each decides about empty payloads, bytes that are not UTF-8, and the number of records. An error of each ends
+// it and is returned unchanged. Its own error wraps [ErrMalformed] and may come after correct frames, so nothing may
+// be done with those before ParseFrames returns nil.
 func ParseFrames(data []byte, each func(key, typ, payload []byte) error) error {
 	for i := 0; len(data) > 0; i++ {
 		if len(data) < FrameOverhead {

@@ -9,18 +9,17 @@ import (
 	"github.com/chainstore/chainstore/chain"
 )
 
-// Member identifies a master.
+// Member is the identity of a master.
 type Member struct {
-	ID    string `json:"id"`
-	URL   string `json:"url"`
-	Raft  string `json:"raft"`  // host:port
-	Group string `json:"group"` // the cluster's id, "" for a master that is new
-	// of the group: goes up when a lost majority is replaced by hand; 0 for a master that is new
-	Epoch   uint64 `json:"epoch"`
-	Applied uint64 `json:"applied"` // index of the newest log entry that is in its state
-	// Signs is what commit b74b8ae announces in place of a level: it knows the commands of the log's keys. It is sent
-	// for leaders of that commit. It is read of members of level 0 alone, and goes away with that level. Older masters
-	// take no member with this field or the next one, so both are in answers alone.
+	ID      string `json:"id"`
+	URL     string `json:"url"`
+	Raft    string `json:"raft"`    // host:port
+	Group   string `json:"group"`   // the cluster's id, "" for a master that is new
+	Epoch   uint64 `json:"epoch"`   // of the group: raised by a recovery by hand; 0 for a new master
+	Applied uint64 `json:"applied"` // index of the newest log entry in its state
+	// Signs is what commit b74b8ae announces instead of a level: it knows the commands of the log's keys. It is sent
+	// for leaders of that commit, and read only of members of level 0. Older masters refuse a member with this field
+	// or the next one, so both are only in answers.
 	Signs bool `json:"signs,omitempty"`
 	// Level is the highest protocol level that the master's program knows: see masterfsm.RaiseLevel.
 	Level uint64 `json:"level,omitempty"`
@@ -33,19 +32,19 @@ func (m Member) KnowsLogKeys() bool { return m.Level > 0 || m.Signs }
 type Adoption struct {
 	Group string `json:"group"`
 	Epoch uint64 `json:"epoch"`
-	// Member is the master that is meant: a master wiped since it was asked refuses.
+	// Member is the master that is addressed: a master that was wiped since then refuses.
 	Member string `json:"member"`
 	// Founding are the members that the group was founded with, empty unless its founder asks.
 	Founding []Member `json:"founding,omitempty"`
 }
 
-// Announced answers a master that has announced itself: the group that it is a member of.
+// Announced answers a master's announcement with the group that it is part of.
 type Announced struct {
 	Group string `json:"group"`
 	Epoch uint64 `json:"epoch"`
 }
 
-// StateHash names a master's state: the hashes of two masters are equal at equal indices.
+// StateHash is the hash of a master's state. Two masters have equal hashes at equal indices.
 type StateHash struct {
 	Applied uint64     `json:"applied"` // index of the newest log entry in the state
 	Hash    chain.Hash `json:"hash"`    // SHA-256 of its snapshot
@@ -55,35 +54,37 @@ type StateHash struct {
 type ChainStatus struct {
 	ID     string     `json:"id"`
 	Group  string     `json:"group"`
-	Epoch  uint64     `json:"epoch"` // the highest that an order had
+	Epoch  uint64     `json:"epoch"` // the highest of an order
 	Height uint64     `json:"height"`
 	Hash   chain.Hash `json:"hash"` // of the last block
 
-	// LedEpoch is the epoch of the newest leader whose order was let in; Epoch is above it once a recovery has raised
-	// that. It is nil where the node does not know, as after such a recovery under a version that did not keep it.
+	// LedEpoch is the epoch of the newest leader whose order was accepted. Epoch is higher after a recovery raised it.
+	// LedEpoch is nil where the node does not know it, as after a recovery under a version that did not keep it.
 	LedEpoch *uint64 `json:"led_epoch,omitempty"`
-	// QuietMillis is how long ago the last order of a leader came, whether it was let in or refused, or a leader
-	// answered the node's registration. Where neither came since the node's start, it is how long ago that was, and
-	// Ordered is false. It is nil in the answer of an older node.
+	// QuietMillis is the time since the last order of a leader, accepted or refused, or since a leader answered the
+	// node's registration. Where neither happened since the node's start, it is the time since the start, and Ordered
+	// is false. It is nil in the answer of an older node.
 	QuietMillis *uint64 `json:"quiet_ms,omitempty"`
 	Ordered     bool    `json:"ordered,omitempty"`
 }
 
-// RecoveryQuiet is for how long a storage node must have had no order of a leader before the masters may be recovered
-// from it: a group that lives gives one each second, and elects a leader in less than this.
+// RecoveryQuiet is how long a storage node must have had no order of a leader before the masters may be recovered from
+// it. A live group gives an order each second, and elects a leader in less than this.
+//
+//mutant:recovery-quiet
 const RecoveryQuiet = time.Minute
 
-// MaxEpochAhead is how far above its own epoch a storage node takes a new one: each recovery goes up by one.
+// MaxEpochAhead is how far above its own epoch a storage node accepts a new one: each recovery raises it by one.
 const MaxEpochAhead = 1000
 
-// NewEpoch has a storage node refuse the leaders of all epochs below one, before the masters are recovered under it.
-// It may be repeated.
+// NewEpoch orders a storage node to refuse the leaders of all lower epochs, before the masters are recovered under
+// this one. It may be repeated.
 type NewEpoch struct {
 	Group string `json:"group"`
 	Epoch uint64 `json:"epoch"`
 	Claim string `json:"claim"` // names the recovery: two that choose the same epoch do not both get it
-	// Keep is set once all nodes have the epoch, where a node's blocks from that number on are not the group's: it
-	// moves them to its quarantine.
+	// Keep is set once all nodes have the epoch, for a node whose blocks from that number on are not the group's: the
+	// node moves them to its quarantine.
 	Keep *uint64 `json:"keep,omitempty"`
 }
 
@@ -93,23 +94,23 @@ type ReadIndex struct {
 	Term  uint64 `json:"term"`
 }
 
-// Registration is what a worker sends to register.
+// Registration is a worker's request to register.
 type Registration struct {
 	Role        string `json:"role"`                   // "storage" or "miner"
 	ID          string `json:"id,omitempty"`           // "" the first time
-	AccessToken string `json:"access_token,omitempty"` // what it was given with its id
+	AccessToken string `json:"access_token,omitempty"` // which it got with its id
 	URL         string `json:"url"`
-	MasterToken string `json:"master_token"` // what masters are to show to it
-	Boot        string `json:"boot"`         // the name of this start of the worker: a new start is judged anew
-	// Previous is the start of this worker that the masters have, as far as it knows. Lists reports that it keeps a
-	// list of its starts. Masters before protocol level 1 do not know these fields.
+	MasterToken string `json:"master_token"` // with which masters authenticate to it
+	Boot        string `json:"boot"`         // the name of this start of the worker; each start is judged again
+	// Previous is the start of this worker that the masters have, as far as it knows. Lists: it keeps a list of its
+	// starts. Masters before protocol level 1 do not know either.
 	Previous string `json:"previous,omitempty"`
 	Lists    bool   `json:"lists,omitempty"`
 	// Level is the highest protocol level that the worker's program knows, 0 for a program before level 2.
 	Level   uint64     `json:"level,omitempty"`
 	Height  uint64     `json:"height"`
 	Hash    chain.Hash `json:"hash"`
-	Unclean bool       `json:"unclean,omitempty"` // storage nodes: the one before this start was not shut down
+	Unclean bool       `json:"unclean,omitempty"` // storage nodes: the run before this start was not shut down
 }
 
 // Registered answers a registration.
@@ -117,8 +118,8 @@ type Registered struct {
 	ID          string `json:"id"`
 	AccessToken string `json:"access_token"`
 	Group       string `json:"group"`
-	// Order is that of the leader that registered the worker, in the form of the header: the worker takes none of an
-	// older leader from then on. Masters before protocol level 1 send none.
+	// Order is that of the leader that registered the worker, in the form of the header: from then on the worker
+	// accepts no order of an older leader. Masters before protocol level 1 send none.
 	Order string `json:"order,omitempty"`
 }
 
@@ -134,8 +135,8 @@ type StorageStatus struct {
 	Height uint64     `json:"height"` // blocks on disk, from 0 on without a gap
 	Hash   chain.Hash `json:"hash"`   // of the last of them
 	Size   uint64     `json:"size"`   // of the tree
-	// Inbox are the blocks beyond the end of the chain that wait in the inbox: the range without a gap that ends with
-	// the last one. It is zero if there are none.
+	// Inbox is the range of blocks beyond the chain's end that wait in the inbox, without a gap up to the last; zero
+	// for none.
 	Inbox chain.Range `json:"inbox"`
 }
 
@@ -164,16 +165,16 @@ type Located struct {
 	Block uint64 `json:"block"`
 }
 
-// Worker is how a master reaches a worker.
+// Worker is the address of a worker for a master.
 type Worker struct {
 	URL   string
 	Token string // the worker's master token
 }
 
-// String is the worker's URL: its token goes into no log.
+// String is the worker's URL, so that its token is in no log.
 func (w Worker) String() string { return w.URL }
 
-// GoString is the worker's URL: its token goes into no log.
+// GoString is the worker's URL, so that its token is in no log.
 func (w Worker) GoString() string { return w.URL }
 
 // Order is the (group epoch, term) of the leader that gives an order to a worker, in [HeaderFence].
@@ -195,12 +196,12 @@ func ParseOrder(s string) (Order, error) {
 	e, err1 := strconv.ParseUint(epoch, 10, 64)
 	t, err2 := strconv.ParseUint(term, 10, 64)
 	if !ok || err1 != nil || err2 != nil {
-		return Order{}, fmt.Errorf("%w: %q is no order, which is written <epoch>.<term>", ErrMalformed, s)
+		return Order{}, fmt.Errorf("%w: %q is not an order; write it <epoch>.<term>", ErrMalformed, s)
 	}
 	return Order{Epoch: e, Term: t}, nil
 }
 
-// NotNext is the problem [ProblemNotNext]. It contains what the node has, so that the leader continues from there.
+// NotNext is the answer to [ErrNotNext]: it has the node's status, from which the leader continues.
 type NotNext struct {
 	Problem
 	StorageStatus

@@ -1,16 +1,15 @@
 package wire
 
-// Headers that ChainStore uses beside the standard ones.
+// Headers that ChainStore uses in addition to the standard ones.
 const (
-	HeaderKey            = "Chainstore-Key"    // a record's key
-	HeaderIdempotencyKey = "Idempotency-Key"   // of a record or batch, within its project
-	HeaderReplay         = "Idempotent-Replay" // "true" on the answer to a retry
-	HeaderFence          = "Chainstore-Fence"  // "<epoch>.<term>" of the leader that gives an order to a worker
-	HeaderHops           = "Chainstore-Hops"   // how many masters a forwarded request has passed
-	// "<block>/<offset>/<index>" of a record that is answered as bare payload
-	HeaderPosition = "Chainstore-Position"
-	HeaderTime     = "Chainstore-Time" // its time, unix milliseconds
-	HeaderLeaf     = "Chainstore-Leaf" // its leaf hash
+	HeaderKey            = "Chainstore-Key"      // a record's key
+	HeaderIdempotencyKey = "Idempotency-Key"     // of a record or batch, within its project
+	HeaderReplay         = "Idempotent-Replay"   // "true" on the answer to a retry
+	HeaderFence          = "Chainstore-Fence"    // "<epoch>.<term>" of the leader that gives an order to a worker
+	HeaderHops           = "Chainstore-Hops"     // how many masters a forwarded request has passed
+	HeaderPosition       = "Chainstore-Position" // "<block>/<offset>/<index>" of a payload
+	HeaderTime           = "Chainstore-Time"     // its time, unix milliseconds
+	HeaderLeaf           = "Chainstore-Leaf"     // its leaf hash
 )
 
 // Media types of the binary forms.
@@ -18,26 +17,26 @@ const (
 	TypeProblem = "application/problem+json"          // RFC 9457
 	TypeNDJSON  = "application/x-ndjson"              // a batch, one JSON object a line
 	TypeFrames  = "application/vnd.chainstore.frames" // a batch, length-framed: see AppendFrame
-	TypeEvents  = "text/event-stream"                 // a stream of records, as the HTML standard has it
+	TypeEvents  = "text/event-stream"                 // a stream of records (HTML standard, server-sent events)
 	TypeNote    = "text/plain; charset=utf-8"         // a signed note: see C2SP signed-note
-	TypeOctets  = "application/octet-stream"          // what stands in for a missing Content-Type of a record
+	TypeOctets  = "application/octet-stream"          // the type of a record without one
 )
 
-// Routes between the nodes. Those of users are in package httpapi and docs/api.md.
+// Routes between the nodes. Those of users are in package httpapi/masterapi and docs/api.md.
 const (
 	PathMember          = "/internal/v1/member"     // GET: the identity of a master; cluster token
-	PathAdopt           = "/internal/v1/adopt"      // POST: be part of a group; cluster token
+	PathAdopt           = "/internal/v1/adopt"      // POST: become part of a group; cluster token
 	PathSubmissions     = "/internal/v1/append"     // POST: a submission for the leader; cluster token
 	PathReadIndex       = "/internal/v1/read-index" // GET: the leader's commit index; cluster token
 	PathLeaderStatus    = "/internal/v1/cluster"    // GET: the cluster as the leader sees it; cluster token
 	PathWorkers         = "/internal/v1/workers"    // POST: register a worker; cluster token
 	PathLeaderIntegrity = "/internal/v1/integrity"  // GET: the integrity as the leader sees it; cluster token
 	PathSuspects        = "/internal/v1/suspects"   // POST: a storage node answered wrong; cluster token
-	PathMasters         = "/internal/v1/masters"    // POST: a master announces itself, and is admitted; cluster token
+	PathMasters         = "/internal/v1/masters"    // POST: announce a master; cluster token
 	PathState           = "/internal/v1/state"      // GET: the hash of a master's state; cluster token
 
-	// Of storage nodes, for a recovery of the masters, when their master tokens are not known.
-	PathChain       = "/internal/v1/chain"        // GET: how far the chain goes; cluster token
+	// Of storage nodes, for a recovery of the masters, which does not know their master tokens.
+	PathChain       = "/internal/v1/chain"        // GET: the height of the chain; cluster token
 	PathChainEpoch  = "/internal/v1/chain/epoch"  // POST: refuse leaders of epochs below one; cluster token
 	PathChainBlocks = "/internal/v1/chain/blocks" // GET ?from=&to=: blocks, each as length u32 ‖ block; cluster token
 
@@ -48,14 +47,12 @@ const (
 	PathLocate       = "/worker/v1/locate/"      // GET {index}: the block of a leaf
 	PathReadTiles    = "/worker/v1/tiles:read"   // POST: tiles of the tree's hashes
 	PathEntries      = "/worker/v1/entries"      // GET ?first=&count=: the data of leaves
-	// POST: places of records, by project and key, as the node's index has them
-	PathFindRecords = "/worker/v1/records:find"
-	PathFindHash    = "/worker/v1/hashes/" // GET {hash}: leaves that may have a hash
-	PathMine        = "/worker/v1/mine"    // POST: find a nonce
-	PathInbox       = "/worker/v1/inbox/"  // PUT {number}: keep a block that is beyond the chain's end
-	PathCheck       = "/worker/v1/check"   // POST: check the chain, or tell how that goes
-	PathReceive     = "/worker/v1/receive" // POST: be open for a repair, or tell how that goes
-	PathSend        = "/worker/v1/send"    // POST: send blocks to another storage node, or tell how that goes
-	// POST: blocks from another storage node; the repair's ticket is the token
-	PathTransfer = "/worker/v1/transfer"
+	PathFindRecords  = "/worker/v1/records:find" // POST: places of records, by project and key, from the index
+	PathFindHash     = "/worker/v1/hashes/"      // GET {hash}: leaves that may have a hash
+	PathMine         = "/worker/v1/mine"         // POST: find a nonce
+	PathInbox        = "/worker/v1/inbox/"       // PUT {number}: keep a block that is beyond the chain's end
+	PathCheck        = "/worker/v1/check"        // POST: check the chain, or answer with the progress
+	PathReceive      = "/worker/v1/receive"      // POST: open for a repair, or answer with the progress
+	PathSend         = "/worker/v1/send"         // POST: send blocks to another node, or answer with the progress
+	PathTransfer     = "/worker/v1/transfer"     // POST: blocks from another node; token: the repair's ticket
 )

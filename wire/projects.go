@@ -1,6 +1,6 @@
 package wire
 
-// Quota bounds what is appended to a project; 0 is no bound.
+// Quota limits the appends to a project; 0 means no limit.
 type Quota struct {
 	RecordsPerSecond uint64 `json:"records_per_second"`
 	BytesPerSecond   uint64 `json:"bytes_per_second"` // of payloads
@@ -18,10 +18,10 @@ type QuotaChange struct {
 type NewProject struct {
 	Name   string `json:"name"` // 1 to 128 bytes of UTF-8
 	Public bool   `json:"public,omitempty"`
-	Quota  *Quota `json:"quota,omitempty"` // nil for no bounds
+	Quota  *Quota `json:"quota,omitempty"` // nil for no limits
 }
 
-// CreatedProject is the answer: the only time that the token is shown.
+// CreatedProject answers a NewProject. No other answer shows the token.
 type CreatedProject struct {
 	ID      uint32 `json:"id"`
 	Name    string `json:"name"`
@@ -30,7 +30,7 @@ type CreatedProject struct {
 	TokenID uint32 `json:"token_id"`
 }
 
-// Project is a project as whoever has a token of the cluster sees it.
+// Project is a project as any token of the cluster sees it.
 type Project struct {
 	ID      uint32 `json:"id"`
 	Name    string `json:"name"`
@@ -46,10 +46,10 @@ type Projects struct {
 	Next     string    `json:"next,omitempty"` // cursor of the next page, "" at the end
 }
 
-// MaxProjectsPage is how many projects a page may have.
+// MaxProjectsPage is the limit of projects in a page.
 const MaxProjectsPage = 1000
 
-// ProjectChange changes what is not nil of a project.
+// ProjectChange changes the parts of a project that are not nil.
 type ProjectChange struct {
 	Public *bool        `json:"public,omitempty"`
 	Quota  *QuotaChange `json:"quota,omitempty"`
@@ -64,10 +64,10 @@ const (
 // NewToken asks for one more token of a project.
 type NewToken struct {
 	Label  string   `json:"label,omitempty"`  // at most 64 bytes of UTF-8
-	Rights []string `json:"rights,omitempty"` // RightRead, RightAppend or both; none stands for both
+	Rights []string `json:"rights,omitempty"` // RightRead, RightAppend or both; empty means both
 }
 
-// ProjectToken is a project's token without what it opens it with.
+// ProjectToken is a project's token without its secret.
 type ProjectToken struct {
 	ID      uint32   `json:"id"` // within the project
 	Label   string   `json:"label"`
@@ -98,5 +98,5 @@ type Me struct {
 	Role             string   `json:"role"`
 	Project          *Project `json:"project,omitempty"` // where the role is RoleProject
 	Rights           []string `json:"rights,omitempty"`  // there
-	OpenRegistration bool     `json:"open_registration"` // whether anybody may create a project
+	OpenRegistration bool     `json:"open_registration"` // anyone may create a project
 }

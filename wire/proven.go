@@ -8,10 +8,10 @@ import (
 	"github.com/chainstore/chainstore/chain"
 )
 
-// ErrMalformed: a binary answer or request of another node that does not have the form of this file.
+// ErrMalformed: a binary message does not have its form.
 var ErrMalformed = errors.New("malformed message")
 
-// Place names a record for [PathReadRecords]: block u64 ‖ offset u32, big endian, one behind the other.
+// Place names a record for [PathReadRecords]: block u64 ‖ offset u32, big endian, one after the other.
 type Place struct {
 	Block  uint64
 	Offset uint32
@@ -19,11 +19,11 @@ type Place struct {
 
 const placeSize = 12
 
-// MaxPlaces is how many records one read may ask for.
+// MaxPlaces is the limit of records in one read.
 const MaxPlaces = 1024
 
-// MaxReadBytes bounds the answer of one read: a storage node may end it with the first record that takes it past this
-// size. It answers at least the first place; whoever asked asks again for the places that are left.
+// MaxReadBytes bounds the answer of one read: a storage node may end it with the first record that exceeds this size.
+// It answers at least the first place; the caller asks again for the rest.
 const MaxReadBytes = 16 << 20
 
 // AppendPlaces adds the request's bytes to dst.
@@ -85,7 +85,7 @@ func appendPath(dst []byte, path []chain.Hash) []byte {
 	return dst
 }
 
-// ParseProvenRecord reads one answer from the front of data and returns what is behind it. The record points into data.
+// ParseProvenRecord reads one answer from the start of data and returns the rest. The record points into data.
 // The error wraps [ErrMalformed].
 func ParseProvenRecord(data []byte) (p ProvenRecord, rest []byte, err error) {
 	if len(data) < 5 {
@@ -115,10 +115,10 @@ func parsePath(data []byte) (path []chain.Hash, rest []byte, err error) {
 	return path, data, nil
 }
 
-// MaxHeaders is how many headers one answer may hold.
+// MaxHeaders is the limit of headers in one answer.
 const MaxHeaders = 1024
 
-// ProvenHeader is a header and the inclusion path of its seal in the tree of the size that was asked for.
+// ProvenHeader is a header and the inclusion path of its seal in the tree of the requested size.
 //
 //	header[103] ‖ path length u8 ‖ hash[32] × path length
 type ProvenHeader struct {

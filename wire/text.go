@@ -7,10 +7,10 @@ import (
 
 // CheckText refuses control characters, bytes below 0x20 and 0x7f, in a text that a user gives: a record's key or
 // type, or a name. what names the text in the error. A key and a type become header fields, and a response with a
-// control character in one is not HTTP (RFC 9110, section 5.5): proxies then take the master out of rotation.
+// control character in one is not valid HTTP (RFC 9110, section 5.5): a proxy then considers the master broken.
 //
-// It is for requests of users alone. Records from before this rule hold such texts: they are replayed, forwarded
-// between masters, read and verified as they are.
+// It is for requests of users only. Records that are older than this rule have such texts: they are replayed,
+// forwarded between masters, read and verified unchanged.
 func CheckText(what, text string) error {
 	if at := controlAt(text); at >= 0 {
 		return fmt.Errorf("%s has the control character 0x%02x at byte %d: remove or encode it", what, text[at], at)
@@ -26,13 +26,13 @@ func CheckRecordText(key, typ string) error {
 	return CheckText("the type", typ)
 }
 
-// FitsHeader reports whether a header field gives a text back as it is: it has no control character, and no space at
-// its ends, which a recipient removes.
+// FitsHeader reports whether a header field carries a text unchanged: the text has no control character, and no space
+// at its ends, which a recipient removes.
 func FitsHeader(text string) bool {
 	return controlAt(text) < 0 && strings.Trim(text, " ") == text
 }
 
-// controlAt is the place of the first control character, -1 where there is none.
+// controlAt is the index of the first control character, or -1.
 func controlAt(text string) int {
 	for i := range len(text) {
 		if text[i] < ' ' || text[i] == 0x7f {

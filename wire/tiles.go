@@ -17,7 +17,7 @@ const (
 	TileWidth  = 1 << TileHeight
 )
 
-// MaxTiles is how many tiles one read may ask for: more than a consistency proof of the largest tree needs.
+// MaxTiles is the limit of tiles in one read: more than a consistency proof of the largest tree needs.
 const MaxTiles = 64
 
 // MaxEntry is the size of the largest entry, a seal; MaxBundle that of the largest bundle.
@@ -26,8 +26,8 @@ const (
 	MaxBundle = TileWidth * (2 + MaxEntry)
 )
 
-// WidthOfTile is how many hashes tile number index of a level has in a tree of that size, 0 for none; a level has any
-// number, as a URL may name it.
+// WidthOfTile is the number of hashes of tile index of a level in a tree of that size, 0 for no tile. The level may be
+// any number, since it comes from a URL.
 func WidthOfTile(level, index, size uint64) int {
 	if level >= 64/TileHeight {
 		return 0
@@ -63,15 +63,15 @@ func ParseTiles(data []byte) ([]tlog.Tile, error) {
 		at := data[i*tileSize:]
 		level, index, width := int(at[0]), binary.BigEndian.Uint64(at[1:]), int(binary.BigEndian.Uint16(at[9:]))
 		if width < 1 || width > TileWidth || TileHeight*(level+1)+bits.Len64(index) > 63 {
-			return nil, fmt.Errorf("%w: no tile has level %d, index %d and %d hashes", ErrMalformed, level, index,
-				width)
+			return nil, fmt.Errorf("%w: no tile has level %d, index %d and %d hashes",
+				ErrMalformed, level, index, width)
 		}
 		tiles[i] = tlog.Tile{H: TileHeight, L: level, N: int64(index), W: width}
 	}
 	return tiles, nil
 }
 
-// TileData answers for a list of tiles: the hashes of each, one behind the other, as they stand on the node's disk.
+// TileData answers for a list of tiles: the hashes of each, one after the other, as they are on the node's disk.
 //
 //	status u8 ‖ hash[32] …
 type TileData struct {
@@ -111,7 +111,7 @@ func ParseTileData(data []byte, tiles []tlog.Tile) (TileData, error) {
 	return d, nil
 }
 
-// Entries answers for a run of leaves: their data, as an entry bundle of C2SP tlog-tiles has it.
+// Entries answers for a range of leaves with their data, in the form of an entry bundle of C2SP tlog-tiles.
 //
 //	status u8 ‖ block u64 ‖ (length u16 ‖ entry) …
 type Entries struct {
@@ -140,7 +140,7 @@ func AppendEntry(bundle, entry []byte) []byte {
 	return append(binary.BigEndian.AppendUint16(bundle, uint16(len(entry))), entry...)
 }
 
-// NextEntry takes the first entry off a bundle. The error wraps [ErrMalformed].
+// NextEntry reads the first entry of a bundle and returns the rest. The error wraps [ErrMalformed].
 func NextEntry(bundle []byte) (entry, rest []byte, err error) {
 	if len(bundle) < 2 || len(bundle)-2 < int(binary.BigEndian.Uint16(bundle)) {
 		return nil, nil, fmt.Errorf("%w: a bundle ends within an entry", ErrMalformed)

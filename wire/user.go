@@ -10,10 +10,10 @@ import (
 // States of a position.
 const (
 	StateCommitted = "committed" // on a majority of the masters
-	StateStored    = "stored"    // on as many storage nodes as the cluster's replicas setting asks
+	StateStored    = "stored"    // on as many storage nodes as the setting replicas asks for
 )
 
-// Position is the final position of a record.
+// Position is the place of a record. It never changes.
 type Position struct {
 	Block  uint64     `json:"block"`
 	Offset uint32     `json:"offset"`
@@ -71,7 +71,7 @@ func NewBlock(h chain.Header) Block {
 	}
 }
 
-// Header is the header that b shows; b.Hash is not looked at.
+// Header is the header of b. It ignores b.Hash.
 func (b Block) Header() chain.Header {
 	return chain.Header{
 		Version: b.Version, Block: b.Block, First: b.First, Count: b.Count, Prev: b.Prev, Root: b.Root,
@@ -85,7 +85,7 @@ type Blocks struct {
 	Next   string  `json:"next,omitempty"` // cursor of the next page, "" at the end
 }
 
-// Cluster is the status of the cluster.
+// Cluster is the status table as a master shows it.
 type Cluster struct {
 	Group    string    `json:"group"`
 	Epoch    uint64    `json:"epoch"`
@@ -100,19 +100,19 @@ type Cluster struct {
 	Storages []Storage `json:"storages"`
 	Miners   []Miner   `json:"miners"`
 	Buffer   Amount    `json:"buffer"`
-	Cut      Amount    `json:"cut"` // the most that the buffer takes before it is cut into a block
+	Cut      Amount    `json:"cut"` // limits at which the buffer is cut into a block
 	Pending  Pending   `json:"pending"`
 	Keys     Keys      `json:"keys"`
-	// Checkpoint is how far the group has signed.
+	// Checkpoint has the sizes of the stored and the published tree.
 	Checkpoint Checkpoints `json:"checkpoint"`
-	// Witnesses are those that the leader asks for cosignatures; left out where there are none, and where it cannot be
-	// asked.
+	// Witnesses are those that the leader asks for cosignatures; empty where there are none, or the leader cannot be
+	// reached.
 	Witnesses []Witness `json:"witnesses,omitempty"`
-	// Authoritative reports whether the answer is the leader's, and a majority of the masters confirmed the leader
-	// after the request arrived. Otherwise it is what one master knows. Masters before protocol level 2 do not send it.
+	// Authoritative reports whether the leader answered, and a majority of the masters confirmed it after the request
+	// arrived. Otherwise the answer is what one master knows. Masters before protocol level 2 do not send it.
 	Authoritative bool `json:"authoritative"`
-	// Notices are what an operator should know, in English; NoticesCoded are the same for programs. Masters before
-	// protocol level 2 send no codes.
+	// Notices are for operators, in English; NoticesCoded are the same for programs. Masters before protocol level 2
+	// send no codes.
 	Notices      []string  `json:"notices"`
 	NoticesCoded []Message `json:"notices_coded"`
 }
@@ -151,10 +151,9 @@ type Storage struct {
 	State  string `json:"state"` // "valid", "validating", "invalid", "sending" or "receiving"
 	Height uint64 `json:"height"`
 	Live   bool   `json:"live"`
-	// the protocol level that it has announced; 0 while the group is below level 2
-	Level uint64 `json:"level"`
-	Cause string `json:"cause,omitempty"` // of the state, in English
-	Since uint64 `json:"since"`           // when the state began
+	Level  uint64 `json:"level"`           // announced protocol level; 0 while the group is below level 2
+	Cause  string `json:"cause,omitempty"` // of the state, in English
+	Since  uint64 `json:"since"`           // when the state began
 
 	CauseCoded Message `json:"cause_coded,omitzero"`
 }
@@ -179,14 +178,14 @@ type Pending struct {
 	Bytes  uint64 `json:"bytes"` // all unstored bytes, the buffer's among them
 }
 
-// Keys says how far back a retry is recognised now.
+// Keys is how far back a retry is recognised now.
 type Keys struct {
 	Remembered int     `json:"remembered"`
 	Seconds    float64 `json:"seconds"`
 }
 
-// AppendJSON adds the position to dst as encoding/json writes it, without reflection: answers contain up to hundreds of
-// thousands of positions.
+// AppendJSON adds the position to dst as encoding/json writes it, without reflection: appends answer with very many
+// positions.
 func (p *Position) AppendJSON(dst []byte) []byte {
 	dst = strconv.AppendUint(append(dst, `{"block":`...), p.Block, 10)
 	dst = strconv.AppendUint(append(dst, `,"offset":`...), uint64(p.Offset), 10)

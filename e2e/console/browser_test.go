@@ -23,8 +23,8 @@ import (
 const (
 	// patience is how long a page may take to show what it is to show: the machine may be busy with other tests.
 	patience = time.Minute
-	// glance is the time between two looks.
-	glance = 25 * time.Millisecond
+	// pollEvery is the time between two looks.
+	pollEvery = 25 * time.Millisecond
 )
 
 // farName is this machine under a name that a browser does not know as its own: what comes from there over plain HTTP is not trusted with
@@ -207,7 +207,7 @@ func (b *browser) see(what, condition string) {
 	b.t.Helper()
 	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
-	tick := time.NewTicker(glance)
+	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	for !eval[bool](b, "(async () => Boolean("+condition+"))()") {
 		select {

@@ -273,7 +273,7 @@ func (f *fakeCluster) cluster() wire.Cluster {
 func (f *fakeCluster) integrity() wire.Integrity {
 	all := wire.Integrity{
 		Nodes: slices.Clone(f.storages), Lost: append([]chain.Range{}, f.lost...), Confirmed: []chain.Range{}, Events: append([]wire.Event{}, f.stories...),
-		Totals: wire.Totals{Checks: 61, CheckedBytes: 319_815_680, BadBlocks: 1, Repairs: 1, RepairedBlocks: 1, RepairedBytes: 4211},
+		Totals:        wire.Totals{Checks: 61, CheckedBytes: 319_815_680, BadBlocks: 1, Repairs: 1, RepairedBlocks: 1, RepairedBytes: 4211},
 		Authoritative: true, Notices: []string{}, NoticesCoded: []wire.Message{},
 	}
 	return all

@@ -38,6 +38,7 @@ func (s *storage) takeBlock(c *gin.Context, take func(uint64, []byte) (storageno
 	if err := s.order(c); err != nil {
 		return err
 	}
+	//mutant:take-block
 	at, err := take(n, block)
 	if err := s.ready(); err != nil {
 		return err // refused meanwhile: what the node has is not acknowledged

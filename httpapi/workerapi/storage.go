@@ -92,6 +92,7 @@ func (s *storage) status(c *gin.Context) error {
 	if err := s.gate.pass(c); err != nil {
 		return err
 	}
+	//mutant:storage-status
 	c.JSON(http.StatusOK, s.wireStatus(s.node.Status()))
 	return nil
 }

@@ -181,5 +181,5 @@ func (b *Fields) Uint32() uint32 { return binary.BigEndian.Uint32(b.fixed(4)) }
 // Uint64 returns the next eight bytes.
 func (b *Fields) Uint64() uint64 { return binary.BigEndian.Uint64(b.fixed(8)) }
 
-// String8 returns a string that its length stands before, in one byte.
+// String8 returns a string. One byte in front of it is its length.
 func (b *Fields) String8() string { return string(b.Bytes(int(b.Uint8()))) }

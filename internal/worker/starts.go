@@ -22,8 +22,8 @@ import (
 // the position, counted from 1, of the newest start that the masters confirmed, 0 for none.
 //
 // The list keeps the newest [MaxStarts] starts. The newest confirmed one stays even when it is older, so a worker that
-// starts very often while no master answers is still known. What is lost beyond the limit are starts that the masters
-// no longer have, unless the masters themselves were recovered from an older state: then the worker must join anew.
+// starts very often while no master answers is still known. The masters no longer have the starts that are dropped,
+// unless they were recovered from an older state: then the worker must register as a new one.
 type Starts struct {
 	path string
 
@@ -41,9 +41,9 @@ func startsPath(dir string) string { return filepath.Join(dir, "starts") }
 
 // OpenStarts reads the list of a data folder and adds this start, which is on disk when it returns. If there is no
 // list, it makes one: the folder is new, or an older version wrote it. A damaged list is moved aside, to
-// starts.damaged-N, and the worker gets a new identity of the same cluster: nothing shows any more that the folder is
-// the newest of the identity it had, and a new node is judged by its blocks alone. damaged says what was wrong, nil
-// where nothing was. Load the identity after this.
+// starts.damaged-N, and the worker gets a new identity of the same cluster. Without the list it is not known whether
+// the folder is the newest of its identity, and a new node is judged by its blocks alone. damaged says what was
+// wrong, nil where nothing was. Load the identity after this.
 func OpenStarts(dir string) (s *Starts, damaged, err error) {
 	s = &Starts{path: startsPath(dir)}
 	err = startsFormat.Read(s.path, s.parse)
@@ -64,8 +64,8 @@ func OpenStarts(dir string) (s *Starts, damaged, err error) {
 	return s, damaged, nil
 }
 
-// replace gives the folder a new identity and moves a damaged list aside. The identity goes first: after a crash in
-// between, the list is still damaged, and the next start does it again. A damaged identity is left to LoadIdentity.
+// replace writes a new identity and moves a damaged list aside. The identity comes first: after a crash in between, the
+// list is still damaged, and the next start repeats both. A damaged identity is left to LoadIdentity.
 func (s *Starts) replace(dir string, why error) (damaged, err error) {
 	old, damagedIdentity, err := readIdentity(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

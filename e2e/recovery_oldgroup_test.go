@@ -199,7 +199,7 @@ type oldSide struct {
 func (c *cluster) appendThrough(urls []string) *oldSide {
 	s := &oldSide{stop: make(chan struct{})}
 	for _, url := range urls {
-		cl := c.hasteless(url)
+		cl := c.clientOnce(url)
 		s.all.Go(func() {
 			for {
 				select {
@@ -208,12 +208,12 @@ func (c *cluster) appendThrough(urls []string) *oldSide {
 				default:
 				}
 				after := s.ended.Load()
-				ctx, cancel := context.WithTimeout(c.t.Context(), askFor)
+				ctx, cancel := context.WithTimeout(c.t.Context(), statusTimeout)
 				_, err := cl.Append(ctx, client.Entry{Payload: []byte("by the old side")})
 				cancel()
 				switch {
 				case err != nil:
-					time.Sleep(glance) // it is not to be kept busy with refusals
+					time.Sleep(pollEvery) // it is not to be kept busy with refusals
 				case after:
 					s.late.Add(1)
 				default:
@@ -231,8 +231,8 @@ func (c *cluster) appendThrough(urls []string) *oldSide {
 // at its first contact, and no leader that it leaves behind acknowledges anything.
 func TestRecoverDuringAPartition(t *testing.T) {
 	c, topology := prepared(t, func(topology *devcluster.Topology) { topology.Masters = 5 })
-	c.withQuickRecovery()
-	c.harmed = true
+	c.program = altered(c.t, "quick-recovery")
+	c.expectDamage = true
 	c.net = newNetwork(t, &topology)
 	c.begin(topology)
 	o := newOracle()
@@ -368,8 +368,8 @@ func (c *cluster) tryRecover(role string, args []string) (string, error) {
 // acknowledged is where it was, and what the copy's master put in its place is in the storage nodes' quarantine.
 func TestUndoRecovery(t *testing.T) {
 	c, topology := prepared(t, func(*devcluster.Topology) {})
-	c.withQuickRecovery()
-	c.harmed = true
+	c.program = altered(c.t, "quick-recovery")
+	c.expectDamage = true
 	c.begin(topology)
 	o := newOracle()
 	c.appendEach(o, "before", some, c.masters...)

@@ -4,8 +4,6 @@ import (
 	"context"
 	"time"
 
-	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/masternode/leader"
 	"github.com/chainstore/chainstore/masternode/prover"
 	"github.com/chainstore/chainstore/wire"
@@ -74,15 +72,4 @@ type Masters interface {
 type Workers interface {
 	leader.Workers
 	prover.Storages
-}
-
-// Record is a record that was read.
-type Record struct {
-	chain.Record
-	ProjectName string // the project's name
-	At          masterfsm.Position
-	Commit      chain.Hash
-	Leaf        chain.Hash
-	Sealed      bool // its block is mined: nothing about it changes any more
-	Stored      bool // its block is on as many storage nodes as the settings ask
 }

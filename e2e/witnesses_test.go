@@ -85,7 +85,7 @@ func (c *cluster) follow(witnesses ...*served) *follower {
 	}
 	f := &follower{c: c, origin: l.Origin, roots: map[uint64]string{}}
 	for _, url := range c.File().Masters {
-		f.masters = append(f.masters, c.hasteless(url))
+		f.masters = append(f.masters, c.clientOnce(url))
 	}
 	own, err := note.NewVerifier(l.Keys[0].VerifierKey)
 	if err != nil {
@@ -108,7 +108,7 @@ func (c *cluster) follow(witnesses ...*served) *follower {
 func (f *follower) checkpoint() (size uint64, names []string, err error) {
 	f.c.t.Helper()
 	for _, m := range f.masters {
-		ctx, cancel := context.WithTimeout(f.c.t.Context(), askFor)
+		ctx, cancel := context.WithTimeout(f.c.t.Context(), statusTimeout)
 		signed, failed := m.Checkpoint(ctx)
 		cancel()
 		if failed != nil {

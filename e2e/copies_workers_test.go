@@ -38,7 +38,7 @@ func startWithStarts(t *testing.T) *cluster {
 
 // health asks a worker whether it takes part.
 func (c *cluster) health(role devcluster.Role, path, token string) (status int, p wire.Problem, err error) {
-	ctx, cancel := context.WithTimeout(c.t.Context(), askFor)
+	ctx, cancel := context.WithTimeout(c.t.Context(), statusTimeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, role.URL()+path, nil)
 	if err != nil {
@@ -254,7 +254,7 @@ func (c *cluster) keepsPlace(id, url string) {
 // refused, and comes back as a node of its own with the blocks that it has. Nothing is lost or read wrong meanwhile.
 func TestStorageFolderCopied(t *testing.T) {
 	c, o := startWithStarts(t), newOracle()
-	c.harmed = true // a copy of a folder in use may be short of what the node acknowledged meanwhile
+	c.expectDamage = true // a copy of a folder in use may be short of what the node acknowledged meanwhile
 	original := roleOf(c.Topology(), "storage-2")
 	l := c.startLoad(o)
 	l.more(some)
@@ -308,7 +308,7 @@ func TestStorageFolderCopied(t *testing.T) {
 // and is repaired.
 func TestStorageFolderPutBack(t *testing.T) {
 	c, o := startWithStarts(t), newOracle()
-	c.harmed = true // it is told that blocks are missing which the node had acknowledged
+	c.expectDamage = true // it is told that blocks are missing which the node had acknowledged
 	role := roleOf(c.Topology(), "storage-3")
 	l := c.startLoad(o)
 	l.more(some)

@@ -106,10 +106,10 @@ func TestRestoredMaster(t *testing.T) {
 			c.putBack(role, saved)
 			c.launch(name)
 			c.kill(leader)
-			hasteless := c.hasteless(role.URL())
+			once := c.clientOnce(role.URL())
 			for i := range 46 {
 				e := client.Entry{Payload: fmt.Appendf(nil, "second life %d", i)}
-				if at, err := hasteless.Append(t.Context(), e); err == nil {
+				if at, err := once.Append(t.Context(), e); err == nil {
 					o.ack([]client.Entry{e}, []wire.Position{at}) // it must be there then
 				} else if i > 0 && !errors.Is(err, wire.ErrStaleFolder) && !errors.Is(err, wire.ErrNoAnswer) && !errors.Is(err, wire.ErrNoLeader) {
 					t.Errorf("append %d: %v", i, err)
@@ -117,7 +117,7 @@ func TestRestoredMaster(t *testing.T) {
 			}
 			c.launch(leader)
 			c.awaitMasterRefused(role)
-			if _, err := hasteless.Append(t.Context(), client.Entry{Payload: []byte("no")}); !errors.Is(err, wire.ErrStaleFolder) {
+			if _, err := once.Append(t.Context(), client.Entry{Payload: []byte("no")}); !errors.Is(err, wire.ErrStaleFolder) {
 				t.Errorf("an append through a refused master: %v", err)
 			}
 			var others []*client.Client

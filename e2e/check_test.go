@@ -23,13 +23,7 @@ type checkedNode struct {
 // TestCheckFindsDamageBesideAMisplacedFile: something else stands in the place of a file of a running node, and a bit
 // of a payload is flipped. 'chainstore check' names both and ends good only when the byte is healed.
 func TestCheckFindsDamageBesideAMisplacedFile(t *testing.T) {
-	c, o := startSmallSegments(t), newOracle()
-	c.harmed = true
-	l := c.startLoad(o)
-	l.more(6 * some)
-	c.awaitSegments(4)
-	l.end()
-	c.awaitSettled(3)
+	c, o := startWithSegments(t)
 	for i, row := range []struct {
 		name, file string
 		do         func(*disk)
@@ -64,13 +58,7 @@ func TestCheckFindsDamageBesideAMisplacedFile(t *testing.T) {
 // TestCheckThatCannotBeDone: while a node's blocks cannot be reached, its check is told as one that was not done, by
 // the command and its exit status, and stays due; what is damaged is found when they are back.
 func TestCheckThatCannotBeDone(t *testing.T) {
-	c, o := startSmallSegments(t), newOracle()
-	c.harmed = true
-	l := c.startLoad(o)
-	l.more(6 * some)
-	c.awaitSegments(4)
-	l.end()
-	c.awaitSettled(3)
+	c, o := startWithSegments(t)
 	d := &damaged{cluster: c, name: "storage-2"}
 	role := roleOf(c.Topology(), d.name)
 	d.disk().inPayload()

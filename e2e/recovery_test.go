@@ -71,7 +71,7 @@ func (c *cluster) awaitStored() (height uint64) {
 // is in a stored block stays where it is; what only the lost masters had is gone; nothing else is.
 func TestRecoverSurvivor(t *testing.T) {
 	c, topology := prepared(t, func(*devcluster.Topology) {})
-	c.withQuickRecovery()
+	c.program = altered(c.t, "quick-recovery")
 	c.begin(topology)
 	o, lost := newOracle(), newOracle()
 	survivor := c.followers(c.leader(""))[0]
@@ -202,7 +202,7 @@ func (c *cluster) awaitAnswers(names ...string) {
 // projects come back closed, and no id of one is given to another.
 func TestRecoverFromStorage(t *testing.T) {
 	c, topology := prepared(t, func(*devcluster.Topology) {})
-	c.withQuickRecovery()
+	c.program = altered(c.t, "quick-recovery")
 	c.begin(topology)
 	o := newOracle()
 	second, err := c.admin().CreateProject(t.Context(), wire.NewProject{Name: "second", Public: true})

@@ -212,7 +212,7 @@ func (c *cluster) newRelay() *relay {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	transport := &http.Transport{DialContext: (&net.Dialer{Timeout: askFor}).DialContext}
+	transport := &http.Transport{DialContext: (&net.Dialer{Timeout: statusTimeout}).DialContext}
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(p *httputil.ProxyRequest) {
 			p.SetURL(target)
@@ -248,11 +248,11 @@ func (r *relay) url() string { return r.server.URL }
 // startNode starts the node behind the relay.
 func (r *relay) startNode() {
 	r.c.t.Helper()
-	if r.c.launcher == nil {
-		r.c.launcher = devcluster.NewProcesses(r.script)
+	if r.c.fourth.launcher == nil {
+		r.c.fourth.launcher = devcluster.NewProcesses(r.script)
 	}
 	var err error
-	if r.c.fourth, err = r.c.launcher.Launch(r.c.Topology(), r.role, r.c.File().Tokens); err != nil {
+	if r.c.fourth.running, err = r.c.fourth.launcher.Launch(r.c.Topology(), r.role, r.c.File().Tokens); err != nil {
 		r.c.t.Fatal(err)
 	}
 }
@@ -260,9 +260,9 @@ func (r *relay) startNode() {
 // killNode ends it with SIGKILL.
 func (r *relay) killNode() {
 	r.c.t.Helper()
-	r.c.signal(r.role.Name, r.c.fourth.PID(), syscall.SIGKILL)
-	<-r.c.fourth.Done()
-	r.c.fourth = nil
+	r.c.signal(r.role.Name, r.c.fourth.running.PID(), syscall.SIGKILL)
+	<-r.c.fourth.running.Done()
+	r.c.fourth.running = nil
 }
 
 // next says what becomes of the next transfers, and forgets those that were.

@@ -1,0 +1,90 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// settings are what the environment says about the tests. README.md describes each variable.
+var settings struct {
+	soak            time.Duration // CHAINSTORE_SOAK
+	seed            uint64        // CHAINSTORE_SEED
+	faults, appends int           // CHAINSTORE_FAULTS, CHAINSTORE_APPENDS
+	behind          int           // CHAINSTORE_BEHIND
+	load            int           // CHAINSTORE_LOAD
+	network         string        // CHAINSTORE_E2E_NETWORK
+	times           bool          // CHAINSTORE_TIMES
+	input           string        // CHAINSTORE_E2E_INPUT
+	binary          string        // CHAINSTORE_E2E_BINARY
+	keep            bool          // CHAINSTORE_E2E_KEEP
+}
+
+func readSettings() (err error) {
+	settings.network = os.Getenv("CHAINSTORE_E2E_NETWORK")
+	settings.times = os.Getenv("CHAINSTORE_TIMES") != ""
+	settings.input = os.Getenv("CHAINSTORE_E2E_INPUT")
+	settings.binary = os.Getenv("CHAINSTORE_E2E_BINARY")
+	settings.keep = os.Getenv("CHAINSTORE_E2E_KEEP") != ""
+	if n := settings.network; n != "" && n != "netns" && n != "proxy" {
+		err = fmt.Errorf(`CHAINSTORE_E2E_NETWORK=%s: want "netns" or "proxy"`, n)
+	}
+	parse := func(name string, set func(value string) error) {
+		if value := os.Getenv(name); value != "" {
+			if wrong := set(value); wrong != nil {
+				err = errors.Join(err, fmt.Errorf("%s: %w", name, wrong))
+			}
+		}
+	}
+	number := func(name string, value *int, least, most int) {
+		parse(name, func(text string) error {
+			n, err := strconv.Atoi(text)
+			if err != nil || n < least || n > most {
+				return fmt.Errorf("%s is not a number from %d to %d", text, least, most)
+			}
+			*value = n
+			return nil
+		})
+	}
+	settings.soak, settings.seed, settings.load = 12*time.Second, uint64(time.Now().UnixNano()), 1
+	parse("CHAINSTORE_SOAK", func(text string) (err error) {
+		settings.soak, err = time.ParseDuration(text)
+		return err
+	})
+	parse("CHAINSTORE_SEED", func(text string) (err error) {
+		settings.seed, err = strconv.ParseUint(text, 10, 64)
+		return err
+	})
+	number("CHAINSTORE_FAULTS", &settings.faults, 0, 1e9)
+	number("CHAINSTORE_APPENDS", &settings.appends, 0, 1e9)
+	number("CHAINSTORE_BEHIND", &settings.behind, 0, 1e9)
+	number("CHAINSTORE_LOAD", &settings.load, 1, 100)
+	return err
+}
+
+// scratch is a folder for files that all tests share. TestMain makes and removes it.
+var scratch string
+
+// clockEnv is set by TestMain for the processes under test: the folder in which a process of the altered program finds a file
+// named by its pid, which says by how many milliseconds its wall clock is wrong.
+const clockEnv = "E2E_CLOCKS"
+
+// inShort lists the tests that start processes with -short too, which is what `make test` runs. All others need `make
+// test-all`.
+var inShort = map[string]bool{
+	"TestShort":          true,
+	"TestCheckersNotice": true,
+}
+
+// needsTime skips a test that is not in the short run. why says what takes long.
+func needsTime(t *testing.T, why string) {
+	t.Helper()
+	root, _, _ := strings.Cut(t.Name(), "/")
+	if testing.Short() && !inShort[root] {
+		t.Skipf("not with -short: %s", why)
+	}
+}

@@ -1,0 +1,58 @@
+package e2e
+
+import (
+	"path/filepath"
+	"testing"
+)
+
+// TestShort is the end-to-end run of `make test`: one cluster under load, whose leader is killed, one of whose storage nodes
+// is damaged and repaired, and one of whose followers gets an older copy of its folder. It ends in the full verifier.
+func TestShort(t *testing.T) {
+	c, o := startSmallSegments(t), newOracle()
+	c.expectDamage = true
+	l := c.startLoad(o)
+	l.more(4 * some)
+	c.awaitSegments(4)
+
+	leader := c.leader("")
+	c.kill(leader)
+	c.leader(leader)
+	l.more(some / 2)
+	c.launch(leader)
+	c.awaitComplete(3)
+
+	(&damaged{cluster: c, name: "storage-1"}).suffer(damages[0], false, "")
+	l.more(some / 2)
+	l.end()
+
+	c.restoreFollower(o)
+	c.verify(o)
+}
+
+// restoreFollower puts an older copy of a follower's folder in place of its folder. The follower must be refused until it has
+// joined with an empty folder.
+func (c *cluster) restoreFollower(o *oracle) {
+	c.t.Helper()
+	c.awaitLevel()
+	name := c.followers(c.leader(""))[0]
+	role, saved := roleOf(c.Topology(), name), filepath.Join(c.dir, "saved")
+	stop := func() {
+		c.t.Helper()
+		if err := c.StopRole(name); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	stop()
+	c.copyFolder(role.Data, saved)
+	c.launch(name)
+	c.awaitComplete(3)
+	c.appendEach(o, "after the copy", 10, c.client(role.URL()))
+	stop()
+	c.putBack(role, saved)
+	c.launch(name)
+	c.awaitMasterRefused(role)
+	stop()
+	c.rejoin(name)
+	c.awaitVoters(c.File().Masters...)
+	c.awaitComplete(3)
+}
