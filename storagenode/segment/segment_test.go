@@ -21,7 +21,7 @@ func write(t testing.TB, dir string, first uint64, blocks ...[]byte) (offsets []
 		t.Fatal(err)
 	}
 	for _, b := range blocks {
-		at, err := w.Append(b)
+		at, err := w.Write(b)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -118,7 +118,7 @@ func TestCreateAndContinue(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	at, err := w.Append(blockOf(2, 3))
+	at, err := w.Write(blockOf(2, 3))
 	if err != nil || at != size || w.Size() != size+FrameHeader+minBlock+3 {
 		t.Errorf("offset %d, size %d, %v", at, w.Size(), err)
 	}
