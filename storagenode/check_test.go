@@ -25,7 +25,6 @@ type damage struct {
 	do   func(t *testing.T, m *matrix)
 	what string                            // of the first finding
 	bad  func(m *matrix) (from, to uint64) // while it runs; nil for the block alone
-	down func(m *matrix) []chain.Range     // after a start, where that differs; nil for the same
 	nop  bool                              // it is healed without a bad block
 }
 

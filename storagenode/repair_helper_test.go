@@ -20,11 +20,11 @@ func pipeTo(to *Node) func(context.Context, string, string, func(io.Writer) erro
 		written := make(chan error, 1)
 		go func() {
 			err := write(pw)
-			pw.CloseWithError(err) //nolint:errcheck // it returns nil
+			_ = pw.CloseWithError(err) // it returns nil
 			written <- err
 		}()
 		err := to.Take(ctx, ticket, pr)
-		pr.CloseWithError(io.ErrClosedPipe) //nolint:errcheck // it returns nil
+		_ = pr.CloseWithError(io.ErrClosedPipe) // it returns nil
 		<-written
 		if errors.Is(err, wire.ErrBadBlock) {
 			return fmt.Errorf("%w: %w", ErrRefused, err)

@@ -167,7 +167,7 @@ func TestFramesOverDamage(t *testing.T) {
 			t.Errorf("frame %d: %v", i, f.Err)
 		}
 	}
-	if _, err := frames.Next(); err != io.EOF {
+	if _, err := frames.Next(); !errors.Is(err, io.EOF) {
 		t.Errorf("at the end: %v", err)
 	}
 }
@@ -188,7 +188,7 @@ func FuzzFrames(f *testing.F) {
 		for at := int64(0); ; {
 			frame, err := frames.Next()
 			if err != nil {
-				if err != io.EOF && !errors.Is(err, durable.ErrDamaged) || frames.Offset() != at {
+				if !errors.Is(err, io.EOF) && !errors.Is(err, durable.ErrDamaged) || frames.Offset() != at {
 					t.Fatalf("at %d: %v", at, err)
 				}
 				return
