@@ -29,9 +29,10 @@ build: ## the one binary
 test: ## all unit tests with the race detector, and a short end-to-end run: at most five minutes on two cores
 	@began=$$(date +%s); $(MAKE) --no-print-directory test-short && echo "make test took $$(($$(date +%s) - began)) s"
 
+# Many tests wait for elections and disks: four packages at once keep two cores busy.
 test-short: vet
 	@test -n "$(RACE)" || echo "NO C COMPILER: the tests run without the race detector"
-	$(GO) test $(RACE) -vet=off -short -timeout 10m ./...
+	$(GO) test $(RACE) -vet=off -short -p 4 -timeout 10m ./...
 
 test-all: vet bench-test ## everything: all end-to-end tests, the browser, all seeds, random faults, a short turn of every fuzz target
 	@began=$$(date +%s); $(MAKE) --no-print-directory test-long && echo "make test-all took $$(($$(date +%s) - began)) s"
