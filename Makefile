@@ -41,6 +41,7 @@ test-long:
 	@test -n "$(RACE)" || echo "NO C COMPILER: the tests run without the race detector"
 	@for b in chromium chromium-browser google-chrome google-chrome-stable; do command -v $$b >/dev/null && exit; done; echo "NO CHROMIUM: the console is not tested in a browser"
 	@command -v npm >/dev/null || echo "NO NPM: the console's accessibility is not tested"
+	@git cat-file -e b74b8ae 2>/dev/null || echo "NO HISTORY: upgrades from earlier versions are not tested (git fetch --unshallow)"
 	$(GO) test $(RACE) -vet=off -timeout 30m ./...
 	$(MAKE) --no-print-directory -j 2 soak-short fuzz SOAK=$(SHORTSOAK) FUZZ=$(SHORTFUZZ)
 
