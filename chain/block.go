@@ -5,13 +5,13 @@ import (
 	"fmt"
 )
 
-// Block is an encoded block that was looked over: its parts point into one slice of bytes, the same on disk, on the
-// wire and in memory, so a block is never copied or decoded on its way.
+// Block is an encoded block whose form was checked. Its parts point into one slice of bytes. The bytes are the same on
+// disk, on the wire and in memory.
 //
 //	header[103] ‖ end u32 × count ‖ records
 //
-// where end[i] is where record i ends, counted from the start of the records. So record i is found with one look into
-// the table. The zero Block is not valid: make one with [ParseBlock] or [NewBlock].
+// where end[i] is where record i ends, counted from the start of the records. So one lookup in the table finds record
+// i. The zero Block is not valid: make one with [ParseBlock] or [NewBlock].
 type Block struct {
 	Header Header
 	data   []byte
@@ -20,8 +20,8 @@ type Block struct {
 // BlockOverhead is how many bytes a block of count records has besides the records.
 func BlockOverhead(count uint32) int { return HeaderSize + 4*int(count) }
 
-// NewBlock puts a block together. ends[i] is where record i ends in records. The header's count must be len(ends), the
-// last end len(records); a caller that breaks this gets an error that wraps [ErrFrame].
+// NewBlock assembles a block. ends[i] is where record i ends in records. The header's count must be len(ends), the last
+// end len(records); a caller that breaks this gets an error that wraps [ErrFrame].
 func NewBlock(header Header, ends []uint32, records []byte) (Block, error) {
 	if int(header.Count) != len(ends) || len(ends) == 0 || int(ends[len(ends)-1]) != len(records) {
 		return Block{}, fmt.Errorf("%w: block %d: count %d, %d ends, %d bytes of records",
@@ -36,9 +36,9 @@ func NewBlock(header Header, ends []uint32, records []byte) (Block, error) {
 	return Block{Header: header, data: data}, nil
 }
 
-// ParseBlock looks over an encoded block that fills data exactly: header, table, and that every record fills its place.
-// It does not copy; data must not change afterwards. Whether the block extends a chain is for the [Verifier].
-// The error wraps [ErrFrame].
+// ParseBlock checks the form of an encoded block that fills data exactly: header, table, and that every record fills
+// its place. It does not copy, so data must not change afterwards. The [Verifier] decides whether the block extends a
+// chain. The error wraps [ErrFrame].
 func ParseBlock(data []byte) (Block, error) {
 	header, err := ParseHeader(data)
 	if err != nil {
@@ -91,8 +91,8 @@ func (b *Block) Encoded(offset uint32) []byte {
 // Record decodes the record at an offset below Header.Count. Its payload points into the block.
 func (b *Block) Record(offset uint32) (Record, error) { return ParseRecord(b.Encoded(offset)) }
 
-// Leaves appends the leaf hashes of the block's records to dst. It re-hashes every payload, and is nearly all the work
-// of checking a block: several blocks may be hashed at a time, and given to [Verifier.TakeHashed] in order.
+// Leaves appends the leaf hashes of the block's records to dst. It hashes every payload again, which is nearly all the
+// work of checking a block. Several blocks may be hashed at a time and given to [Verifier.TakeHashed] in order.
 func (b *Block) Leaves(dst []Hash) []Hash {
 	for i := range b.Header.Count {
 		encoded := b.Encoded(i)
@@ -102,8 +102,8 @@ func (b *Block) Leaves(dst []Hash) []Hash {
 	return dst
 }
 
-// ordered tells whether the times of the records are in order, not earlier than since, which is the time of the block
-// before, and not later than the block's.
+// ordered reports whether the times of the records are in order, not earlier than since, the time of the block before,
+// and not later than the block's.
 func (b *Block) ordered(since uint64) bool {
 	for i := range b.Header.Count {
 		t := binary.BigEndian.Uint64(b.Encoded(i)[timeAt:])

@@ -1,4 +1,4 @@
-// Package chain is the heart of ChainStore: records, leaves, blocks, the tree, proof of work, and how to check them.
+// Package chain defines records, leaves, blocks, the tree and proof of work, and checks them.
 //
 // One global RFC 6962 Merkle tree runs through the chain. A block adds one leaf for each of its records and then one
 // seal, a leaf that is the block's own mined header, nonce included. A signature over the tree therefore covers

@@ -5,21 +5,21 @@ import (
 	"fmt"
 )
 
-// What can be wrong with bytes. Every error of this package wraps one of these.
+// Errors in the form of bytes. Every error of this package wraps one of these.
 var (
-	// ErrRecord: a record is over a limit of the format or holds what it must not.
+	// ErrRecord: a record is over a limit of the format or has a forbidden value.
 	ErrRecord = errors.New("record not acceptable")
 	// ErrFrame: bytes that do not have the form of a record, a leaf, a header or a block.
 	ErrFrame = errors.New("malformed bytes")
 	// ErrVersion: the form is of a version that this program does not know. It wraps ErrFrame.
 	ErrVersion = fmt.Errorf("%w: unknown version", ErrFrame)
-	// ErrTree: a compact range whose parts do not fit together.
+	// ErrTree: the parts of a compact range do not match.
 	ErrTree = errors.New("not a tree")
-	// ErrProof: an inclusion proof does not show what it says.
+	// ErrProof: an inclusion proof does not prove its claim.
 	ErrProof = errors.New("proof does not hold")
 )
 
-// Why a block does not extend a chain. The [Verifier] returns a [*BlockError] around one of these, or around
+// Reasons why a block does not extend a chain. The [Verifier] returns a [*BlockError] around one of these, or around
 // [ErrFrame].
 var (
 	// ErrNumber: the block's number is not the chain's height.
@@ -39,7 +39,7 @@ var (
 	ErrWork = errors.New("no proof of work")
 )
 
-// BlockError tells which block is bad and what is wrong with it.
+// BlockError names a bad block and the reason.
 type BlockError struct {
 	Block uint64 // the number that the block should have: the height of the chain before it
 	Err   error
@@ -48,5 +48,5 @@ type BlockError struct {
 // Error names the block and the reason.
 func (e *BlockError) Error() string { return fmt.Sprintf("block %d: %v", e.Block, e.Err) }
 
-// Unwrap gives the reason.
+// Unwrap returns the reason.
 func (e *BlockError) Unwrap() error { return e.Err }

@@ -10,13 +10,13 @@ import (
 // HashSize is the size of every hash of the chain, in bytes (SHA-256, FIPS 180-4).
 const HashSize = 32
 
-// Hash is a SHA-256 value. It is written as 64 lower-case hex digits wherever people or JSON see it.
+// Hash is a SHA-256 value. In text and JSON it is 64 lower-case hex digits.
 type Hash [HashSize]byte
 
 // String returns the 64 lower-case hex digits of h.
 func (h Hash) String() string { return hex.EncodeToString(h[:]) }
 
-// IsZero reports whether h is the zero hash, which stands for "no block before this one".
+// IsZero reports whether h is the zero hash, which means "no block before this one".
 func (h Hash) IsZero() bool { return h == Hash{} }
 
 // MarshalText implements [encoding.TextMarshaler]: 64 lower-case hex digits.

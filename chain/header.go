@@ -15,7 +15,7 @@ const (
 	innerSize  = HeaderSize - 8
 )
 
-// Header is the head of a block. With its nonce found it is the block's seal, the leaf behind the block's records.
+// Header is the head of a block. With its nonce it is the block's seal, the leaf after the block's records.
 type Header struct {
 	Version    uint8
 	Block      uint64 // the block's number, from 0
@@ -25,13 +25,13 @@ type Header struct {
 	Root       Hash   // root of the tree over all leaves before the seal: of size First+Count
 	Time       uint64 // unix milliseconds of the cut, never less than that of the block before
 	Difficulty uint8  // leading zero bits that the block's hash must have
-	Nonce      uint64 // what the miner found
+	Nonce      uint64 // found by the miner
 }
 
 // Seal is the leaf index of the block's seal, First+Count.
 func (h *Header) Seal() uint64 { return h.First + uint64(h.Count) }
 
-// Size is the size of the tree with the block in it, First+Count+1: also the first leaf index of the next block.
+// Size is the size of the tree including the block, First+Count+1. It is also the first leaf index of the next block.
 func (h *Header) Size() uint64 { return h.Seal() + 1 }
 
 // AppendTo adds the 103 bytes of the header to dst (big endian):
@@ -49,9 +49,9 @@ func (h *Header) AppendTo(dst []byte) []byte {
 	return binary.BigEndian.AppendUint64(dst, h.Nonce)
 }
 
-// ParseHeader reads the header at the start of data, which may have more behind it. It checks form only; whether the
-// header extends a chain is for the [Verifier]. The error wraps [ErrFrame], or [ErrVersion] where a newer ChainStore
-// wrote it.
+// ParseHeader reads the header at the start of data, which may be longer. It checks the form only. The [Verifier]
+// decides whether the header extends a chain. The error wraps [ErrFrame], or [ErrVersion] if a newer ChainStore wrote
+// it.
 func ParseHeader(data []byte) (Header, error) {
 	if len(data) < HeaderSize {
 		return Header{}, fmt.Errorf("%w: %d bytes are too few for a header", ErrFrame, len(data))
@@ -75,7 +75,7 @@ func ParseHeader(data []byte) (Header, error) {
 	}, nil
 }
 
-// Inner is SHA-256(header without nonce): what a miner needs to know of a header.
+// Inner is SHA-256(header without nonce), all that a miner needs of a header.
 func (h *Header) Inner() Hash {
 	var buf [HeaderSize]byte
 	h.AppendTo(buf[:0])

@@ -9,7 +9,7 @@ import (
 // LeafSize is the size of a record's leaf in bytes. With RFC 6962's 0x00 in front it is 50 bytes: one SHA-256 block.
 const LeafSize = 1 + 4 + 8 + 4 + HashSize
 
-// Kinds of leaf: the first byte of every leaf tells a record's from a seal.
+// Kinds of leaf: the first byte of every leaf distinguishes a record's leaf from a seal.
 const (
 	leafRecord = 0x01
 	leafSeal   = 0x02

@@ -7,7 +7,7 @@ import (
 )
 
 // MaxDifficulty is the highest difficulty that a block may ask for, in leading zero bits: about 2^40 tries, hours on
-// one machine. It is the cap that keeps a typing mistake from stopping the chain.
+// one machine. The cap keeps a typing mistake from stopping the chain.
 const MaxDifficulty = 40
 
 // BlockHash is the hash of a block: SHA-256(inner ‖ nonce u64, big endian), where inner is [Header.Inner]. The 40 bytes
@@ -35,7 +35,7 @@ func LeadingZeros(hash Hash) int {
 }
 
 // Solve tries the tries nonces from start on, and returns the first that mines a block of that inner hash. Nonces wrap
-// around at 2^64. A miner calls it in slices, so that it can be told to stop between them.
+// around at 2^64. A miner calls it in slices and can stop between them.
 func Solve(inner Hash, difficulty uint8, start, tries uint64) (nonce uint64, found bool) {
 	var buf [HashSize + 8]byte
 	copy(buf[:], inner[:])

@@ -7,15 +7,15 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 )
 
-// Proof is an inclusion proof, RFC 6962 section 2.1.1: the hashes beside the way from a leaf up to the root, the lowest
-// first.
+// Proof is an inclusion proof, RFC 6962 section 2.1.1: the sibling hashes on the path from a leaf to the root, the
+// lowest first.
 type Proof struct {
 	Index uint64 // of the leaf
 	Size  uint64 // of the tree
 	Path  []Hash
 }
 
-// Check reports whether the proof shows that leaf stands at its index in the tree of that root: nil, or an error that
+// Check returns nil if the proof shows that leaf is at its index in the tree of that root, and otherwise an error that
 // wraps [ErrProof].
 func (p *Proof) Check(leaf, root Hash) error {
 	if p.Index >= p.Size || p.Size > maxTreeSize {
@@ -31,10 +31,10 @@ func (p *Proof) Check(leaf, root Hash) error {
 	return nil
 }
 
-// Before is the tree of the leaves before the one that the proof is of. The siblings on the left of its way up are the
-// roots of the full subtrees of just these leaves (RFC 9162 section 2.1.3.2 says which ones are on the left), so a
-// proof that holds shows the tree before its leaf too, without one hash more. It is for a proof that [Proof.Check] has
-// found good. The error wraps [ErrTree] where the path has not the siblings that the index asks for.
+// Before returns the tree of the leaves before the proven one. The left siblings on its path are the roots of the full
+// subtrees of exactly these leaves (RFC 9162 section 2.1.3.2 says which siblings are on the left). So a valid proof
+// also shows the tree before its leaf, without another hash. Call it for a proof that [Proof.Check] has accepted. The
+// error wraps [ErrTree] if the path lacks the siblings that the index requires.
 func (p *Proof) Before() (Tree, error) {
 	var left []Hash
 	at, last := p.Index, p.Size-1
@@ -51,5 +51,5 @@ func (p *Proof) Before() (Tree, error) {
 	return NewTree(p.Index, left)
 }
 
-// maxTreeSize is the largest tree that tlog's signed sizes can name with room for its own arithmetic.
+// maxTreeSize is the largest tree for which tlog's arithmetic with signed sizes does not overflow.
 const maxTreeSize = 1 << 62

@@ -2,7 +2,8 @@ package chain
 
 import "slices"
 
-// Range is a run of blocks, From up to and without To. A list of ranges is in ascending order, and no two touch.
+// Range is a range of blocks that includes From and excludes To. A list of ranges is in ascending order, and no two
+// touch.
 type Range struct {
 	From uint64 `json:"from"`
 	To   uint64 `json:"to"`
@@ -11,10 +12,10 @@ type Range struct {
 // Len is the number of blocks.
 func (r Range) Len() uint64 { return r.To - r.From }
 
-// Holds reports whether a block is in the range.
+// Holds reports whether the range contains a block.
 func (r Range) Holds(block uint64) bool { return block >= r.From && block < r.To }
 
-// AddRange puts a range into a list.
+// AddRange adds a range to a list.
 func AddRange(list []Range, r Range) []Range {
 	if r.From >= r.To {
 		return list
@@ -40,7 +41,7 @@ func AddRange(list []Range, r Range) []Range {
 	return out
 }
 
-// CutRanges is the list without the blocks of the other list.
+// CutRanges returns the list without the blocks of the other list.
 func CutRanges(list, without []Range) []Range {
 	var out []Range
 	for _, r := range list {
@@ -60,7 +61,7 @@ func CutRanges(list, without []Range) []Range {
 	return out
 }
 
-// CommonRanges are the blocks that both lists have.
+// CommonRanges returns the blocks that are in both lists.
 func CommonRanges(a, b []Range) []Range { return CutRanges(a, CutRanges(a, b)) }
 
 // CountBlocks is the number of blocks in a list.
@@ -72,7 +73,7 @@ func CountBlocks(list []Range) uint64 {
 	return n
 }
 
-// BoundRanges joins the ranges with the smallest gaps between them until at most most are left.
+// BoundRanges joins the ranges with the smallest gaps until no more than most are left.
 func BoundRanges(list []Range, most int) []Range {
 	list = slices.Clone(list)
 	for len(list) > most {

@@ -7,7 +7,7 @@ import (
 	"unicode/utf8"
 )
 
-// Limits of a record's parts, in bytes. MaxPayload is what the format can hold; what a cluster accepts is a setting.
+// Limits of a record's parts, in bytes. MaxPayload is the limit of the format. The limit of a cluster is a setting.
 const (
 	SaltSize   = 16
 	MaxKey     = 255
@@ -28,8 +28,8 @@ type Record struct {
 	Project uint32 // the project that owns it
 	// unix milliseconds, given by the leader at the commit, never less than the record's before it
 	Time    uint64
-	Salt    [SaltSize]byte // random, one a record: keeps a short payload from being guessed from its leaf
-	Key     string         // UTF-8, at most 255 bytes, "" where there is none
+	Salt    [SaltSize]byte // random, one per record: a short payload cannot be guessed from its leaf
+	Key     string         // UTF-8, at most 255 bytes, "" for none
 	Type    string         // media type, UTF-8, at most 255 bytes, as given by the client
 	Payload []byte         // the bytes themselves
 }
@@ -57,7 +57,7 @@ func (r *Record) Check() error {
 //
 // The record must be within the limits that [Record.Check] names.
 func (r *Record) Commit() Hash {
-	// The head of the hashed bytes fits a buffer on the stack; the payload is hashed where it lies.
+	// The head of the hashed bytes fits a buffer on the stack; the payload is hashed in place.
 	var buf [SaltSize + 1 + MaxKey + 1 + MaxType]byte
 	head := append(buf[:0], r.Salt[:]...)
 	head = append(append(head, byte(len(r.Key))), r.Key...)
@@ -65,7 +65,7 @@ func (r *Record) Commit() Hash {
 	return commit(head, r.Payload)
 }
 
-// smallCommit is up to how many bytes are hashed in one call: it saves the hash object.
+// smallCommit is the largest input that is hashed in one call, which saves the hash object.
 const smallCommit = 1024
 
 // commit hashes head ‖ payload.
@@ -118,8 +118,8 @@ func (r *Record) AppendTo(dst []byte) []byte {
 	return append(dst, r.Payload...)
 }
 
-// SetEncodedTime writes t into an encoded record. The state machine uses it: a record is encoded by the master that
-// received it, its time is given at the commit.
+// SetEncodedTime writes t into an encoded record. The state machine uses it: the master that received a record encodes
+// it, and the commit sets its time.
 func SetEncodedTime(encoded []byte, t uint64) {
 	binary.BigEndian.PutUint64(encoded[timeAt:], t)
 }
@@ -147,8 +147,8 @@ func ParseRecord(data []byte) (Record, error) {
 	return r, nil
 }
 
-// EncodedRecordSize reads how long the encoded record at the start of data is, which may have more behind it.
-// The error wraps [ErrFrame] when data is too short to hold it.
+// EncodedRecordSize returns the length of the encoded record at the start of data, which may be longer. The error wraps
+// [ErrFrame] when data is too short to hold it.
 func EncodedRecordSize(data []byte) (int, error) {
 	if len(data) < RecordOverhead {
 		return 0, fmt.Errorf("%w: %d bytes are too few for a record", ErrFrame, len(data))
@@ -180,7 +180,7 @@ func EncodedKey(encoded []byte) []byte {
 }
 
 // EncodedCommit computes the commitment of an encoded record of the right size without decoding it. Salt, key, type and
-// payload lie in the order in which they are hashed; only the lengths must be moved between them.
+// payload are in the order in which they are hashed; only the lengths must be moved between them.
 func EncodedCommit(encoded []byte) Hash {
 	key, typ := int(encoded[28]), int(encoded[29])
 	rest := encoded[RecordOverhead:]

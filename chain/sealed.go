@@ -5,23 +5,23 @@ import (
 	"fmt"
 )
 
-// Which part of a [SealedProof] does not hold. All wrap [ErrProof].
+// Errors of the parts of a [SealedProof]. All wrap [ErrProof].
 var (
 	// ErrSealPath: the block's header is not shown to be in the tree.
 	ErrSealPath = fmt.Errorf("%w: the block's seal in the tree", ErrProof)
-	// ErrPrefix: the header is in the tree, and the root in it is that of another one.
+	// ErrPrefix: the header is in the tree, but its root is that of another tree.
 	ErrPrefix = fmt.Errorf("%w: the header's root is not that of the tree before its seal", ErrProof)
 	// ErrRecordPath: the record's leaf is not shown to be in the block.
 	ErrRecordPath = fmt.Errorf("%w: the record in its block", ErrProof)
 )
 
-// SealedProof shows that a record is in a tree, by way of its block:
+// SealedProof shows by its block that a record is in a tree:
 //
 //	leaf ─RecordPath─► Header.Root ─► Header ─► its seal ─SealPath─► root
 //
-// The first arrow alone would show nothing of the tree: whoever mines a block may name any root in its header, that of
-// a tree with other leaves too. So the header's root is held against the tree before the seal, which SealPath shows:
-// see [Proof.Before].
+// The first arrow alone would prove nothing about the tree: a miner may name any root in a header, also that of a tree
+// with other leaves. So the header's root is compared with the tree before the seal, which SealPath shows. See
+// [Proof.Before].
 type SealedProof struct {
 	Header     Header
 	RecordPath []Hash // of the record's leaf in the tree of Header.Seal() leaves
@@ -29,14 +29,14 @@ type SealedProof struct {
 	SealPath   []Hash // of the header, as a leaf, in the tree of Size leaves
 }
 
-// Check reports whether a leaf stands at an index, in this block, in the tree of that root: nil, or an error that wraps
-// [ErrProof]. Proof of work is not looked at.
+// Check returns nil if a leaf is at an index, in this block, in the tree of that root, and otherwise an error that
+// wraps [ErrProof]. It does not check the proof of work.
 func (p *SealedProof) Check(index uint64, leaf, root Hash) error {
 	return errors.Join(p.CheckSeal(root), p.CheckRecord(index, leaf))
 }
 
-// CheckSeal is the half of Check that is about the block: that its header is in the tree of that root, and that the
-// root in the header is that of the leaves before it there. The error wraps [ErrSealPath] or [ErrPrefix].
+// CheckSeal is the half of Check for the block: its header is in the tree of that root, and the root in the header is
+// that of the leaves before it. The error wraps [ErrSealPath] or [ErrPrefix].
 func (p *SealedProof) CheckSeal(root Hash) error {
 	h := &p.Header
 	if h.Count == 0 || h.Seal() < h.First {
@@ -56,8 +56,8 @@ func (p *SealedProof) CheckSeal(root Hash) error {
 	return nil
 }
 
-// CheckRecord is the other half: that the leaf stands at that index in the tree whose root the header names, and within
-// the block. By itself it shows nothing of the larger tree. The error wraps [ErrRecordPath].
+// CheckRecord is the other half: the leaf is at that index in the tree whose root the header names, and within the
+// block. Alone it proves nothing about the larger tree. The error wraps [ErrRecordPath].
 func (p *SealedProof) CheckRecord(index uint64, leaf Hash) error {
 	h := &p.Header
 	if index < h.First || index >= h.Seal() {

@@ -6,16 +6,16 @@ import (
 	"slices"
 )
 
-// Tree is the compact range of an RFC 6962 tree: what is needed to add leaves and to know the root, 32 bytes for each
-// set bit of its size. The zero value is the empty tree. A Tree is a value: Append never changes a copy that was made
+// Tree is the compact range of an RFC 6962 tree: enough to add leaves and to compute the root, 32 bytes for each set
+// bit of its size. The zero value is the empty tree. A Tree is a value: Append never changes a copy that was made
 // before.
 type Tree struct {
 	size  uint64
 	nodes []Hash // roots of the full subtrees, largest first; never written in place once shared
 }
 
-// NewTree makes a tree from its size and the roots of its full subtrees, largest first.
-// The error wraps [ErrTree] when their number does not fit the size.
+// NewTree returns a tree of a size and the roots of its full subtrees, largest first. The error wraps [ErrTree] if
+// their number does not match the size.
 func NewTree(size uint64, nodes []Hash) (Tree, error) {
 	if len(nodes) != bits.OnesCount64(size) {
 		return Tree{}, fmt.Errorf("%w: a tree of %d leaves has %d full subtrees, not %d",
@@ -30,14 +30,14 @@ func (t Tree) Size() uint64 { return t.size }
 // Nodes returns a copy of the roots of the full subtrees, largest first.
 func (t Tree) Nodes() []Hash { return slices.Clone(t.nodes) }
 
-// Append returns the tree with more leaf hashes behind it. t itself stays as it is.
+// Append returns the tree with more leaf hashes appended. t itself does not change.
 func (t Tree) Append(leaves ...Hash) Tree { return t.grow(leaves, nil) }
 
-// SubtreeLevel is the level of the subtrees whose roots [Verifier.Subtrees] tells: 16 leaves each.
+// SubtreeLevel is the level of the subtrees whose roots [Verifier.Subtrees] returns: 16 leaves each.
 const SubtreeLevel = 4
 
-// grow is Append. Where subtrees is not nil, the roots of the subtrees of 1<<SubtreeLevel leaves that are complete now
-// are added to it.
+// grow is Append. If subtrees is not nil, it gets the roots of the subtrees of 1<<SubtreeLevel leaves that are complete
+// now.
 func (t Tree) grow(leaves []Hash, subtrees *[]Hash) Tree {
 	nodes := make([]Hash, len(t.nodes), len(t.nodes)+bits.Len(uint(len(leaves)))+1)
 	copy(nodes, t.nodes)

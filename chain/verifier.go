@@ -5,24 +5,23 @@ import (
 	"fmt"
 )
 
-// Head is where a chain stands: what is needed to say whether a block extends it. The zero Head is that of an empty
-// chain.
+// Head is the end of a chain: enough to decide whether a block extends it. The zero Head is that of an empty chain.
 type Head struct {
 	Height uint64 // number of blocks
-	Hash   Hash   // of the last block, zero where there is none
+	Hash   Hash   // of the last block, zero for an empty chain
 	Time   uint64 // of the last block, unix milliseconds
 	Tree   Tree   // all leaves, the last seal included
 }
 
-// Verifier takes blocks one by one and says whether each extends the chain. It is the one piece of code that decides
-// this. A block comes whole, to Take; or, where its records are not there, as its leaves and its seal, to TakeLeaves
-// and TakeSeal. A Verifier belongs to one goroutine.
+// Verifier takes blocks one by one and decides whether each extends the chain. No other code decides this. Take takes a
+// whole block. TakeLeaves and TakeSeal take its leaves and its seal if its records are not available. A Verifier
+// belongs to one goroutine.
 type Verifier struct {
 	head   Head
 	leaves []Hash // of the last block taken, its seal last; reused
-	// subtrees are what the last block taken has completed: see Subtrees; reused.
+	// subtrees were completed by the last block taken: see Subtrees; reused.
 	subtrees []Hash
-	// open is the block whose leaves come to TakeLeaves.
+	// open is the block whose leaves TakeLeaves gets.
 	open struct {
 		tree       Tree // head.Tree with its leaves so far
 		newest     uint64
@@ -37,7 +36,7 @@ func NewVerifier(head Head) *Verifier {
 	return v
 }
 
-// move makes head the verifier's, with no leaf behind it.
+// move sets the verifier's head, with no open leaves.
 func (v *Verifier) move(head Head) {
 	v.head = head
 	v.open.tree, v.open.newest, v.open.disordered = head.Tree, head.Time, false
@@ -46,9 +45,9 @@ func (v *Verifier) move(head Head) {
 // Head is the chain's head after the last block that was taken.
 func (v *Verifier) Head() Head { return v.head }
 
-// Take checks number, link, first leaf index, count, time, root and proof of work, re-hashing every payload, and moves
-// the head when all hold. Otherwise it returns a [*BlockError] and the head stays. On success it returns the hashes of
-// the leaves that the block adds to the tree, the seal's last; the slice is good until the next call.
+// Take checks number, link, first leaf index, count, time, root and proof of work, hashing every payload again, and
+// moves the head if all are right. Otherwise it returns a [*BlockError] and the head stays. On success it returns the
+// hashes of the leaves that the block adds to the tree, the seal's last; the slice is valid until the next call.
 func (v *Verifier) Take(b *Block) ([]Hash, error) {
 	if err := v.checkLink(&b.Header); err != nil {
 		return nil, &BlockError{Block: v.head.Height, Err: err}
@@ -61,8 +60,8 @@ func (v *Verifier) Take(b *Block) ([]Hash, error) {
 	return leaves, err
 }
 
-// TakeHashed is Take for a block whose [Block.Leaves] are known already. It returns them with the seal's hash behind
-// them, in the same memory where that has room.
+// TakeHashed is Take for a block whose [Block.Leaves] are already known. It returns them with the seal's hash appended,
+// in the same memory if that has room.
 func (v *Verifier) TakeHashed(b *Block, leaves []Hash) ([]Hash, error) {
 	if err := v.checkLink(&b.Header); err != nil {
 		return nil, &BlockError{Block: v.head.Height, Err: err}
@@ -80,8 +79,8 @@ func (v *Verifier) TakeHashed(b *Block, leaves []Hash) ([]Hash, error) {
 	return append(leaves, seal), nil
 }
 
-// TakeLeaves takes the next leaves of the block behind the head, all or some of them: any number of calls may go before
-// TakeSeal. Only the tree's compact range is kept, so it costs no memory however many leaves come.
+// TakeLeaves takes the next leaves of the block after the head, all or some of them. Any number of calls may precede
+// TakeSeal. Only the tree's compact range is kept, so memory does not grow with the leaves.
 func (v *Verifier) TakeLeaves(leaves ...Leaf) {
 	v.leaves, v.subtrees = v.leaves[:0], v.subtrees[:0]
 	for i := range leaves {
@@ -92,9 +91,8 @@ func (v *Verifier) TakeLeaves(leaves ...Leaf) {
 	v.open.tree = v.open.tree.Append(v.leaves...)
 }
 
-// TakeSeal ends the block whose leaves TakeLeaves has taken. It checks what Take checks, but for what only a record's
-// bytes show: that they are those of its leaf. Where it holds the head moves; otherwise it returns a [*BlockError] and
-// the head stays.
+// TakeSeal ends the block whose leaves TakeLeaves has taken. It checks what Take checks, except that the records match
+// their leaves. If all is right the head moves. Otherwise it returns a [*BlockError] and the head stays.
 func (v *Verifier) TakeSeal(h Header) error {
 	if err := v.checkLink(&h); err != nil {
 		return &BlockError{Block: v.head.Height, Err: err}
@@ -107,11 +105,11 @@ func (v *Verifier) TakeSeal(h Header) error {
 	return err
 }
 
-// Open is the head's tree with the leaves that TakeLeaves took and that no seal has ended yet.
+// Open is the head's tree with the leaves that TakeLeaves has taken since the last seal.
 func (v *Verifier) Open() Tree { return v.open.tree }
 
-// seal ends a block whose header follows from the head: tree is the head's with the block's records, ordered tells
-// whether their times are in order. It moves the head, and returns the seal's hash as a leaf.
+// seal ends a block whose header follows from the head: tree is the head's with the block's records, ordered says
+// whether their times are in order. It moves the head and returns the seal's hash as a leaf.
 func (v *Verifier) seal(h *Header, tree Tree, ordered bool) (Hash, error) {
 	if tree.Root() != h.Root {
 		return Hash{}, &BlockError{Block: v.head.Height, Err: ErrRoot}
@@ -128,12 +126,12 @@ func (v *Verifier) seal(h *Header, tree Tree, ordered bool) (Hash, error) {
 	return seal, nil
 }
 
-// Subtrees are the roots of the subtrees of 1<<[SubtreeLevel] leaves that the block which Take or TakeHashed took last
-// has completed, in order, so that whoever stores hashes of the tree need not compute them again. The slice is good
-// until the next block.
+// Subtrees returns the roots of the subtrees of 1<<[SubtreeLevel] leaves that the last block of Take or TakeHashed has
+// completed, in order. Code that stores hashes of the tree need not compute them again. The slice is valid until the
+// next block.
 func (v *Verifier) Subtrees() []Hash { return v.subtrees }
 
-// checkLink holds a header against the head: all but what the records and the nonce decide.
+// checkLink compares a header with the head: everything that does not depend on the records and the nonce.
 func (v *Verifier) checkLink(h *Header) error {
 	switch {
 	case h.Version != Version:
@@ -152,7 +150,7 @@ func (v *Verifier) checkLink(h *Header) error {
 	return nil
 }
 
-// checkWork returns the block's hash when it is mined.
+// checkWork returns the block's hash if it is mined.
 func checkWork(h *Header) (Hash, error) {
 	hash := h.Hash()
 	if !Mined(hash, h.Difficulty) {

@@ -11,7 +11,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Query says which records of a project are meant.
+// Query selects records of a project.
 type Query struct {
 	Project string // name or id, "" for the reader's own
 	Key     string // "" for all
@@ -20,17 +20,17 @@ type Query struct {
 	Since, Until uint64
 }
 
-// Page is a part of a list, in the order of the leaf indices.
+// Page is a part of a list, in the order of leaf indices.
 type Page struct {
 	Records []Record
 	Next    uint64 // leaf index at which the list goes on
-	// More: the list does not end here, or this master cannot tell now. That it ends is the leader's word.
+	// More: the list may continue. That it ends is confirmed with the leader.
 	More bool
 }
 
-// List lists records of a project: those that storage nodes have, each proven, and behind them those that the masters still hold. A page
-// ends with limit records or wire.PageBytes of payloads. That no record is missing among those of the storage nodes is the word of the
-// node that was asked; records of a block that was confirmed as lost are left out. Errors: wire.ErrNotFound for an unknown project,
+// List lists records of a project: those that storage nodes have, each proven, and after them those that the masters
+// hold. A page ends with limit records or wire.PageBytes of payloads. Nothing proves that the storage nodes left out no
+// record. Records of a block that is confirmed as lost are left out. Errors: wire.ErrNotFound for an unknown project,
 // wire.ErrForbidden, wire.ErrBadRequest, wire.ErrNoLeader, wire.ErrUnavailable.
 func (n *Node) List(ctx context.Context, reader masterfsm.Access, q Query, limit int) (Page, error) {
 	if limit < 1 || limit > wire.MaxPage {
@@ -40,10 +40,10 @@ func (n *Node) List(ctx context.Context, reader masterfsm.Access, q Query, limit
 	if err != nil {
 		return Page{}, err
 	}
-	w.turn(limit, wire.PageBytes)
+	w.startPage(limit, wire.PageBytes)
 	err = w.run(ctx)
-	if err == nil && !w.full() && !w.over {
-		// That no more follows must be asked of the leader.
+	if err == nil && !w.full() && !w.done {
+		// The end of the list must be confirmed.
 		if err = n.confirm(ctx); err == nil {
 			err = w.run(ctx)
 		}
@@ -61,14 +61,14 @@ type walk struct {
 	owner masterfsm.Project
 
 	next uint64 // leaf index: all before were looked at
-	over bool   // all that follows is too young
+	done bool   // all that follows is too young
 
 	records []Record // the page
 	limit   int      // of records and of bytes that are left
 	bytes   int
 }
 
-// newWalk begins a walk, if the reader may read what it leads along.
+// newWalk begins a walk, if the reader may read the project.
 func (n *Node) newWalk(ctx context.Context, reader masterfsm.Access, q Query) (*walk, error) {
 	owner := reader.Project
 	var err error
@@ -83,33 +83,33 @@ func (n *Node) newWalk(ctx context.Context, reader masterfsm.Access, q Query) (*
 	return &walk{n: n, q: q, owner: owner, next: q.From}, nil
 }
 
-// turn begins a page.
-func (w *walk) turn(limit, bytes int) { w.records, w.limit, w.bytes = nil, limit, bytes }
+// startPage begins a page.
+func (w *walk) startPage(limit, bytes int) { w.records, w.limit, w.bytes = nil, limit, bytes }
 
 func (w *walk) full() bool { return w.limit <= 0 || w.bytes <= 0 }
 
-// run goes on until the page is full, or this master's state has no more.
+// run continues until the page is full, or this master's state has no more records.
 func (w *walk) run(ctx context.Context) error {
-	for !w.full() && !w.over {
+	for !w.full() && !w.done {
 		var held, end uint64
-		var spans []masterfsm.HeldBlock
+		var blocks []masterfsm.HeldBlock
 		w.n.cfg.Ledger.Read(func(s *masterfsm.State) {
 			held, end = s.HeldLeaf(), s.NextIndex()
 			if w.next >= held {
-				spans = s.HeldBlocks(w.next)
+				blocks = s.HeldBlocks(w.next)
 			}
 		})
 		if w.next >= end {
 			return nil
 		}
 		if w.next < held {
-			if err := w.stored(ctx, held); err != nil {
+			if err := w.addStored(ctx, held); err != nil {
 				return err
 			}
 			continue
 		}
-		for i := range spans {
-			if err := w.span(&spans[i]); err != nil || w.full() || w.over {
+		for i := range blocks {
+			if err := w.addHeld(&blocks[i]); err != nil || w.full() || w.done {
 				return err
 			}
 		}
@@ -118,19 +118,19 @@ func (w *walk) run(ctx context.Context) error {
 	return nil
 }
 
-// span takes the records of a block that the masters hold.
-func (w *walk) span(s *masterfsm.HeldBlock) error {
+// addHeld adds records of a block that the masters hold.
+func (w *walk) addHeld(s *masterfsm.HeldBlock) error {
 	from := max(w.next, s.First) - s.First
 	for offset := from; offset < uint64(s.Count()) && !w.full(); offset++ {
 		encoded := s.Encoded(uint32(offset))
-		ok, over := w.q.takes(w.owner.ID, encoded)
+		ok, over := w.q.matches(w.owner.ID, encoded)
 		if over {
-			w.over = true
+			w.done = true
 			return nil
 		}
 		at := masterfsm.Position{Block: s.Block, Offset: uint32(offset), Index: s.First + offset}
 		if ok {
-			if err := w.take(encoded, at, s.Header != nil, s.Stored); err != nil {
+			if err := w.add(encoded, at, s.Header != nil, s.Stored); err != nil {
 				return err
 			}
 		}
@@ -139,17 +139,18 @@ func (w *walk) span(s *masterfsm.HeldBlock) error {
 	return nil
 }
 
-// takes reports whether a record is one of those that are meant, and whether all that follow are too young to be.
-func (q *Query) takes(project uint32, encoded []byte) (ok, over bool) {
+// matches reports whether a record is one of the query, and whether all later ones are too young to be.
+func (q *Query) matches(project uint32, encoded []byte) (ok, over bool) {
 	leaf := chain.EncodedLeaf(encoded, chain.Hash{})
 	if q.Until > 0 && leaf.Time >= q.Until {
 		return false, true
 	}
-	return leaf.Project == project && leaf.Time >= q.Since && (q.Key == "" || q.Key == string(chain.EncodedKey(encoded))), false
+	return leaf.Project == project && leaf.Time >= q.Since &&
+		(q.Key == "" || q.Key == string(chain.EncodedKey(encoded))), false
 }
 
-// take puts a record on the page.
-func (w *walk) take(encoded []byte, at masterfsm.Position, sealed, stored bool) error {
+// add adds a record to the page.
+func (w *walk) add(encoded []byte, at masterfsm.Position, sealed, stored bool) error {
 	r, err := newRecord(encoded, at, sealed, stored)
 	if err != nil {
 		return err
@@ -161,19 +162,20 @@ func (w *walk) take(encoded []byte, at masterfsm.Position, sealed, stored bool) 
 	return nil
 }
 
-// stored takes records that the storage nodes have, before the leaf from which on the masters hold them. It goes on to the next node when
-// one tells of a record that is not what was asked for; what was taken before stays.
-func (w *walk) stored(ctx context.Context, held uint64) error {
+// addStored adds records that the storage nodes have, up to the leaf from which on the masters hold them. If a node
+// names a record that is not part of the query, the next node is asked; what was added before stays.
+func (w *walk) addStored(ctx context.Context, held uint64) error {
 	p := w.n.prover
 	for node := range p.Nodes(ctx, func(n masterfsm.Storage) bool { return n.Height > 0 }) {
 		q := wire.RecordQuery{
-			Project: w.owner.ID, Key: w.q.Key, From: w.next, To: held, Since: w.q.Since, Until: w.q.Until, Limit: min(w.limit, wire.MaxHits),
+			Project: w.owner.ID, Key: w.q.Key, From: w.next, To: held, Since: w.q.Since, Until: w.q.Until,
+			Limit: min(w.limit, wire.MaxHits),
 		}
 		found, err := p.FindRecords(ctx, node, q)
 		if err != nil {
 			continue
 		}
-		wrong, err := w.hits(ctx, found.Hits)
+		wrong, err := w.addHits(ctx, found.Hits)
 		if err != nil {
 			return err
 		}
@@ -192,15 +194,15 @@ func (w *walk) stored(ctx context.Context, held uint64) error {
 	return prover.Unavailable(ctx, "the records from leaf %d on", w.next)
 }
 
-// Bounds of how many records are asked for at a time, so that large ones do not fill the memory.
+// Bounds of the number of records that are read at a time, so that large ones do not fill the memory.
 const (
 	firstHits = 32
 	mostHits  = 128
 )
 
-// hits has records proven and takes them, in order, up to the first that nobody can prove. wrong tells of one that is not what was asked
-// for.
-func (w *walk) hits(ctx context.Context, hits []wire.Hit) (wrong, err error) {
+// addHits proves records and adds them in order, up to the first that cannot be proven. wrong describes a record that
+// is not part of the query.
+func (w *walk) addHits(ctx context.Context, hits []wire.Hit) (wrong, err error) {
 	chunk := firstHits
 	for len(hits) > 0 && !w.full() {
 		part := hits[:min(chunk, len(hits))]
@@ -220,11 +222,12 @@ func (w *walk) hits(ctx context.Context, hits []wire.Hit) (wrong, err error) {
 				}
 				return nil, err
 			}
-			if ok, _ := w.q.takes(w.owner.ID, encoded); !ok {
-				return fmt.Errorf("leaf %d is not of the project, key and times that were asked for", part[i].Index), nil
+			if ok, _ := w.q.matches(w.owner.ID, encoded); !ok {
+				return fmt.Errorf("leaf %d is not of the project, key and times that were asked for",
+					part[i].Index), nil
 			}
 			at := masterfsm.Position{Block: part[i].Block, Offset: part[i].Offset, Index: part[i].Index}
-			if err := w.take(encoded, at, true, true); err != nil {
+			if err := w.add(encoded, at, true, true); err != nil {
 				return nil, err
 			}
 			w.next = at.Index + 1
@@ -233,4 +236,113 @@ func (w *walk) hits(ctx context.Context, hits []wire.Hit) (wrong, err error) {
 		chunk = max(1, min(mostHits, w.bytes/(bytes/len(part)+1)))
 	}
 	return nil, nil
+}
+
+// BlockRecord is a record of a block, or only its position if the reader may not read it.
+type BlockRecord struct {
+	Record
+	Hidden bool
+}
+
+// BlockRecords lists the records of a block from an offset on: up to limit, and up to wire.PageBytes of payloads. more
+// means that others follow. An open block may get more later. Errors: wire.ErrNotFound, wire.ErrLost,
+// wire.ErrBadRequest, wire.ErrNoLeader, wire.ErrUnavailable.
+func (n *Node) BlockRecords(
+	ctx context.Context, reader masterfsm.Access, block uint64, from uint32, limit int,
+) (list []BlockRecord, more bool, err error) {
+	if limit < 1 || limit > wire.MaxPage {
+		return nil, false, fmt.Errorf("%w: limit %d is not within 1 and %d", wire.ErrBadRequest, limit, wire.MaxPage)
+	}
+	var body masterfsm.HeldBlock
+	var held bool
+	err = n.confirmed(ctx, func() error {
+		var before bool
+		n.cfg.Ledger.Read(func(s *masterfsm.State) {
+			body, held = s.HeldBlock(block)
+			found, _, _, _ := s.Record(block, 0)
+			before = found == masterfsm.FoundElsewhere
+		})
+		if !held && !before {
+			return errNotHere
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	p := blockPage{n: n, reader: reader, limit: limit, bytes: wire.PageBytes, owners: map[uint32]masterfsm.Project{}}
+	if held {
+		for offset := from; offset < body.Count(); offset++ {
+			if p.full() {
+				return p.list, true, nil
+			}
+			at := masterfsm.Position{Block: block, Offset: offset, Index: body.First + uint64(offset)}
+			if err := p.add(body.Encoded(offset), at, body.Header != nil, body.Stored); err != nil {
+				return nil, false, err
+			}
+		}
+		return p.list, false, nil
+	}
+	h, err := n.prover.Header(ctx, block)
+	if err != nil {
+		return nil, false, n.prover.ExplainLost(block, err)
+	}
+	for from < h.Count {
+		if p.full() {
+			return p.list, true, nil
+		}
+		var reads []*prover.RecordRead
+		first := from
+		for offset := first; offset < min(h.Count, first+firstHits); offset++ {
+			reads = append(reads, n.prover.StartRecord(h, offset))
+		}
+		for i, r := range reads {
+			if p.full() {
+				return p.list, true, nil
+			}
+			encoded, err := r.Wait(ctx)
+			if err != nil {
+				return nil, false, n.prover.ExplainLost(block, err)
+			}
+			offset := first + uint32(i)
+			at := masterfsm.Position{Block: block, Offset: offset, Index: h.First + uint64(offset)}
+			if err := p.add(encoded, at, true, true); err != nil {
+				return nil, false, err
+			}
+			from = offset + 1
+		}
+	}
+	return p.list, false, nil
+}
+
+// blockPage is a page of a block's records.
+type blockPage struct {
+	n      *Node
+	reader masterfsm.Access
+	owners map[uint32]masterfsm.Project // by id; the zero one where the reader may not read
+	list   []BlockRecord
+	limit  int
+	bytes  int
+}
+
+func (p *blockPage) full() bool { return len(p.list) >= p.limit || p.bytes <= 0 }
+
+func (p *blockPage) add(encoded []byte, at masterfsm.Position, sealed, stored bool) error {
+	r, err := newRecord(encoded, at, sealed, stored)
+	if err != nil {
+		return err
+	}
+	owner, ok := p.owners[r.Project]
+	if !ok {
+		owner, _ = p.n.MayRead(p.reader, r.Project)
+		p.owners[r.Project] = owner
+	}
+	if owner.ID == 0 {
+		p.list = append(p.list, BlockRecord{Record: Record{At: at}, Hidden: true})
+		return nil
+	}
+	r.ProjectName = owner.Name
+	p.bytes -= len(r.Payload)
+	p.list = append(p.list, BlockRecord{Record: r})
+	return nil
 }

@@ -20,7 +20,7 @@ const (
 	tileWidth  = wire.TileWidth
 )
 
-// bundle is a run of leaves as the log serves them.
+// bundle is a range of leaves as the log serves them.
 type bundle struct {
 	number  uint64
 	width   uint64
@@ -44,10 +44,10 @@ func (e *entry) hash() chain.Hash {
 	return e.leaf.Hash()
 }
 
-// errEntry: a bundle is not what it should be.
+// errEntry: a bundle is malformed.
 var errEntry = errors.New("not a bundle of leaves")
 
-// parseBundle reads the first width entries of a bundle that has most of them.
+// parseBundle reads the first width entries of a bundle, which may have more.
 func parseBundle(data []byte, first, width, most uint64) ([]entry, error) {
 	entries := make([]entry, 0, width)
 	for n := range most {
@@ -83,15 +83,14 @@ func parseEntry(data []byte) (e entry, err error) {
 	return e, err
 }
 
-// tilePath is where a tile is served, with its width where it is partial; level -1 stands for the entries.
+// tilePath is the path of a tile, with its width if it is partial. Level -1 means the entries.
 func tilePath(level int, number, width uint64) string {
 	t := tlog.Tile{H: tileHeight, L: level, N: int64(number), W: int(width)}
 	path := strings.TrimPrefix(t.Path(), fmt.Sprintf("tile/%d/", tileHeight))
 	return "tile/" + strings.Replace(path, "data/", "entries/", 1)
 }
 
-// tile fetches a tile or a bundle. A partial one may be gone where the full one is there; full tells that it is that
-// one.
+// tile fetches a tile or a bundle. If a partial one is gone, it fetches the full one and returns full.
 func (f *fetcher) tile(ctx context.Context, level int, number, width uint64,
 	limit int64) (data []byte, full bool, err error) {
 	data, err = f.get(ctx, tilePath(level, number, width), limit)
@@ -123,8 +122,8 @@ func (f *fetcher) bundle(ctx context.Context, number, width uint64) bundle {
 	return b
 }
 
-// bundles fetches the bundles that hold the leaves from one on up to another, several at once, and hands them over in
-// order. It ends when all are handed over, or with the first error of take.
+// bundles fetches the bundles of a range of leaves, several at once, and calls take for them in order. It ends after
+// the last one, or with the first error of take.
 func (f *fetcher) bundles(ctx context.Context, from, to uint64, parallel int, take func(bundle) error) error {
 	parent := ctx
 	ctx, cancel := context.WithCancel(ctx)

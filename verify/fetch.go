@@ -12,17 +12,17 @@ import (
 	"time"
 )
 
-// requestTimeout bounds one try of a request, its answer read.
+// requestTimeout bounds one try of a request, reading the response included.
 const requestTimeout = 30 * time.Second
 
-// Tries of a request, and the pauses between them: each is twice the one before.
+// Tries of a request, and the pauses between them. Each pause is twice the one before.
 const (
 	maxTries     = 6
 	firstPause   = 250 * time.Millisecond
 	longestPause = 10 * time.Second
 )
 
-// statusError is an answer that is not 200.
+// statusError is a response with a status other than 200.
 type statusError struct {
 	url    string
 	status int
@@ -33,7 +33,7 @@ func (e *statusError) Error() string {
 	return fmt.Sprintf("%s answers %d %s%s", e.url, e.status, http.StatusText(e.status), e.detail)
 }
 
-// sizeError is an answer that is larger than it may be.
+// sizeError is a response over the size limit.
 type sizeError struct {
 	url   string
 	limit int64
@@ -43,7 +43,7 @@ func (e *sizeError) Error() string {
 	return fmt.Sprintf("%s answers more than %d bytes", e.url, e.limit)
 }
 
-// hasStatus reports whether err is an answer of one of these statuses.
+// hasStatus reports whether err is a response with one of these statuses.
 func hasStatus(err error, statuses ...int) bool {
 	var answer *statusError
 	if !errors.As(err, &answer) {
@@ -57,7 +57,7 @@ func hasStatus(err error, statuses ...int) bool {
 	return false
 }
 
-// fetcher gets what a log serves. It may be used by several goroutines.
+// fetcher fetches from a log. Several goroutines may use it.
 type fetcher struct {
 	base   string
 	token  string
@@ -83,20 +83,20 @@ func newFetcher(o *Options) (*fetcher, error) {
 		own.MaxIdleConnsPerHost = max(o.Parallel, defaultParallel)
 		client.Transport = own
 	}
-	// A log that sends its auditor elsewhere is not followed: the token is for this one alone.
+	// Redirects are not followed: the token is for this log only.
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	f.client = &client
 	return f, nil
 }
 
-// close gives back the connections that are kept; those of a client that the caller brought stay.
+// close closes the idle connections, except those of a client that the caller supplied.
 func (f *fetcher) close(o *Options) {
 	if o.HTTP == nil {
 		f.client.CloseIdleConnections()
 	}
 }
 
-// get fetches a path below the log's URL, at most limit bytes. It tries again where trying again may help.
+// get fetches a path below the log's URL, at most limit bytes. It retries if that may help.
 func (f *fetcher) get(ctx context.Context, path string, limit int64) ([]byte, error) {
 	pause := f.pause
 	for try := 1; ; try++ {
@@ -120,7 +120,7 @@ func (f *fetcher) get(ctx context.Context, path string, limit int64) ([]byte, er
 	}
 }
 
-// redact takes the token out of what a server says: it may say what it was told.
+// redact removes the token from a server's text, which may repeat the request.
 func (f *fetcher) redact(text string) string {
 	if f.token == "" {
 		return text
@@ -128,7 +128,7 @@ func (f *fetcher) redact(text string) string {
 	return strings.ReplaceAll(text, f.token, "…")
 }
 
-// once is one try; wait is for how long the server asks to be left alone.
+// once is one try. wait is the pause that the server asks for.
 func (f *fetcher) once(ctx context.Context, path string, limit int64) (data []byte, wait time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()

@@ -11,21 +11,20 @@ import (
 	"github.com/chainstore/chainstore/verify/export"
 )
 
-// ExportOptions are what [ExportWith] goes by. The zero value is the strictest: it names no key, so it accepts no
-// export.
+// ExportOptions configure [ExportWith]. The zero value is the strictest: it names no key, so it accepts no export.
 type ExportOptions struct {
 	Trust Trust
-	// AllowUnsignedTail accepts blocks behind the newest checkpoint that Trust accepts, and reports them as a remark
+	// AllowUnsignedTail accepts blocks after the newest checkpoint that Trust accepts, and reports them as a remark
 	// instead of a finding. A checkpoint must still cover at least the first block.
 	AllowUnsignedTail bool
-	// AllowNoKey accepts a Trust that names neither a key nor a witness. No signature is checked then: nothing shows
-	// whose chain it is. It changes nothing where Trust names one.
+	// AllowNoKey accepts a Trust that names neither a key nor a witness. No signature is checked then, and nothing
+	// shows whose chain it is. It has no effect if Trust names one.
 	AllowNoKey bool
 }
 
 // Export checks a whole chain in one file: it hashes every payload again, and checks every block against the one before
 // it, the tree, the proof of work and the signed checkpoints in the file. A checkpoint that trust accepts must cover
-// every block: it ends with that block or a later one, and its root is that of the file's chain up to there.
+// every block: it ends with that block or a later one, and its root is that of the file's chain at that size.
 // [ExportWith] can allow less. The error is that of r, or of ctx.
 func Export(ctx context.Context, r io.Reader, trust Trust) (LogReport, error) {
 	return ExportWith(ctx, r, ExportOptions{Trust: trust})
@@ -110,7 +109,7 @@ func (c *fileCheck) run(ctx context.Context, from io.Reader) error {
 	return nil
 }
 
-// malformed makes a finding of what is wrong with the file's form; other errors are the disk's.
+// malformed turns an error in the file's form into a finding. Other errors are those of the reader.
 func (c *fileCheck) malformed(err error) error {
 	switch {
 	case errors.Is(err, export.ErrNewerFormat), errors.Is(err, chain.ErrVersion):
@@ -123,7 +122,7 @@ func (c *fileCheck) malformed(err error) error {
 	return errStop
 }
 
-// checkpoints looks at who has signed.
+// checkpoints checks the signatures of the checkpoints.
 func (c *fileCheck) checkpoints(notes []string) {
 	c.notes = len(notes)
 	c.report.SignaturesChecked = c.notes > 0 && len(c.o.Trust.keys) > 0
@@ -157,7 +156,7 @@ func (c *fileCheck) checkpoints(notes []string) {
 	}
 }
 
-// boundary holds the tree against the checkpoints that end here.
+// boundary compares the tree with the checkpoints that end here.
 func (c *fileCheck) boundary() {
 	head := c.verifier.Head()
 	tree := head.Tree
@@ -176,8 +175,8 @@ func (c *fileCheck) boundary() {
 	c.due = rest
 }
 
-// coverage judges the blocks that no trusted checkpoint covers. Without it anybody could add blocks of their own to a
-// genuine export.
+// coverage reports the blocks that no trusted checkpoint covers. Without it anyone could add blocks to a genuine
+// export.
 func (c *fileCheck) coverage() {
 	head := c.verifier.Head()
 	switch {

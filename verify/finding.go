@@ -2,12 +2,11 @@ package verify
 
 import "fmt"
 
-// Codes of findings. They stay as they are; the words beside them may change.
+// Codes of findings. They are stable; the texts may change.
 const (
 	CodeFormat = "format" // the file does not have the form that it should have: nothing else can be said of it
 
-	// Of receipts and proofs.
-	// the checkpoint was signed by a known key's name, and the signature is not that key's
+	// Of receipts and proofs. the checkpoint has a signature under a known key's name that is not that key's
 	CodeSignature   = "signature"
 	CodeUnknownKey  = "unknown-key"   // no key that was named has signed the checkpoint
 	CodeCheckpoint  = "checkpoint"    // the checkpoint is no signed note, or no checkpoint
@@ -51,18 +50,18 @@ const (
 	CodeUnsigned = "unsigned"     // blocks that no checkpoint covers which a named key has signed
 )
 
-// Finding is one thing that does not fit.
+// Finding is one mismatch.
 type Finding struct {
 	Code string `json:"code"`
 	Text string `json:"text"`
-	// Evidence are signed checkpoints that show it to anybody: keep them.
+	// Evidence are signed checkpoints that prove the finding to others. Keep them.
 	Evidence []string `json:"evidence,omitempty"`
 }
 
-// String is code and words.
+// String returns code and text.
 func (f Finding) String() string { return f.Code + ": " + f.Text }
 
-// findings collects what does not fit.
+// findings collects mismatches.
 type findings []Finding
 
 func (f *findings) add(code, format string, args ...any) {

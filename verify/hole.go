@@ -7,14 +7,14 @@ import (
 	"github.com/chainstore/chainstore/chain"
 )
 
-// hole is where the log has leaves that nobody has the bytes of any more: their hashes are still in the tree, so that
-// what comes behind them can be verified again from the first seal whose root shows that the hashes are right.
+// hole is a range of leaves whose data no node has any more. Their hashes are still in the tree. So verification
+// resumes at the first seal after them whose root shows that the hashes are right.
 type hole struct {
 	from uint64     // the first block that cannot be checked
 	tree chain.Tree // all leaves up to here
 }
 
-// skip takes the hashes of a bundle that is gone.
+// skip takes the hashes of a bundle whose data is gone.
 func (a *audit) skip(ctx context.Context, b *bundle) error {
 	data, _, err := a.f.tile(ctx, 0, b.number, b.width, tileWidth*chain.HashSize)
 	if err != nil {
@@ -39,7 +39,7 @@ func (a *audit) skip(ctx context.Context, b *bundle) error {
 	return nil
 }
 
-// bridge takes leaves behind a hole, up to the first seal; from there the verifier goes on.
+// bridge takes the leaves after a hole up to the first seal, where the verifier continues.
 func (a *audit) bridge(entries []entry) error {
 	for i := range entries {
 		e := &entries[i]
@@ -84,7 +84,7 @@ func (a *audit) bridge(entries []entry) error {
 	return nil
 }
 
-// endInHole judges an audit that ends before a seal is found behind a hole.
+// endInHole ends an audit whose log has no seal after a hole.
 func (a *audit) endInHole() error {
 	if root := a.hole.tree.Root(); root != a.now.Root {
 		return a.fail(CodeRoot, "with the log's hashes of the leaves that are gone, the root of %d leaves is %v, "+

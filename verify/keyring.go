@@ -10,16 +10,16 @@ import (
 	"strings"
 )
 
-// Types of verifier keys: the first byte of what their base64 holds.
+// Types of verifier keys: the first byte of their decoded base64.
 const (
 	typeLog     = 0x01 // Ed25519
 	typeWitness = 0x04 // cosignature/v1
 )
 
-// keyring finds keys that are named twice, in whatever writing.
+// keyring finds keys that are named twice, in any spelling.
 type keyring map[[ed25519.PublicKeySize]byte]string
 
-// add reads a verifier key and takes it in. isNew is false for one that is there already, to the letter.
+// add parses and adds a verifier key. isNew is false if the identical key was added before.
 func (k *keyring) add(vkey string, kind byte) (isNew bool, err error) {
 	public, err := parseVerifierKey(vkey, kind)
 	if err != nil {
@@ -38,8 +38,8 @@ func (k *keyring) add(vkey string, kind byte) (isNew bool, err error) {
 	return true, nil
 }
 
-// parseVerifierKey gives the public key of a verifier key of one type, which has one writing only: the hash is that of
-// name, type and key, in lower case, and the base64 has no bit or letter that means nothing.
+// parseVerifierKey returns the public key of a verifier key of one type. Only one spelling is accepted: the hash is
+// that of name, type and key, in lower case, and the base64 has no unused bits or characters.
 func parseVerifierKey(vkey string, kind byte) (public [ed25519.PublicKeySize]byte, err error) {
 	parts := strings.SplitN(vkey, "+", 3)
 	if len(parts) != 3 || parts[0] == "" {

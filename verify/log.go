@@ -13,17 +13,17 @@ import (
 	"github.com/chainstore/chainstore/chain"
 )
 
-// Options are what [Log] goes by.
+// Options configure [Log].
 type Options struct {
 	URL   string // of a master, without a path
 	Trust Trust
-	// Token opens a log that is private, and payloads: those that it may read are checked too. "" for none.
+	// Token gives access to a private log and to payloads. The payloads that it may read are checked too. "" for none.
 	Token string
-	// Since is what an earlier run has left; nil for none.
+	// Since is the state of an earlier run; nil for none.
 	Since *State
-	// Save is called now and then with how far the run is, and must keep it or fail; nil where nothing is kept.
+	// Save is called from time to time with the state of the run, and must keep it or fail. It may be nil.
 	Save func(*State) error
-	// Progress is told how many leaves are verified, and of how many; may be nil.
+	// Progress is called with the number of verified leaves, and of all leaves. It may be nil.
 	Progress func(done, total uint64)
 	HTTP     *http.Client // nil for one of its own
 	Parallel int          // bundles that are fetched at once, 8 where it is 0
@@ -31,58 +31,58 @@ type Options struct {
 	pause time.Duration // tests: before a request is tried again
 }
 
-// defaultParallel is how many bundles are fetched at once where the caller does not say.
+// defaultParallel is the default number of bundles that are fetched at once.
 const defaultParallel = 8
 
-// LogReport tells what came of an audit, or of checking an export.
+// LogReport is the result of an audit, or of the check of an export.
 type LogReport struct {
 	Findings []Finding `json:"findings"`
 	Remarks  []string  `json:"remarks"`
 	// Checkpoints are those that were checked, the newest last.
 	Checkpoints []Checkpoint `json:"checkpoints"`
-	// Height is how many blocks, from 0 on, this run and those before have gone through; as are those below. All are
-	// verified but those of Unchecked.
+	// Height is the number of blocks, from 0 on, that this run and earlier ones have processed. The same holds for the
+	// fields below. All are verified except those in Unchecked.
 	Height  uint64     `json:"height"`
 	Records uint64     `json:"records"`
 	Size    uint64     `json:"size"` // of the tree
 	Hash    chain.Hash `json:"hash"` // of the last block
-	// SignaturesChecked is false where no signature was looked at: no key was named, or there was no checkpoint.
+	// SignaturesChecked is false if no signature was checked: no key was named, or there was no checkpoint.
 	SignaturesChecked bool `json:"signatures_checked"`
 	// SignedHeight and SignedSize are how many of these blocks and leaves, from 0 on, were found in the tree of a
-	// checkpoint that the caller trusts; 0 where none were.
+	// checkpoint that the caller trusts.
 	SignedHeight uint64 `json:"signed_height"`
 	SignedSize   uint64 `json:"signed_size"`
-	// New is how many of these leaves this run has verified: the others were by the runs before, or are of blocks that
-	// could not be.
+	// New is the number of leaves that this run has verified. The others were verified by earlier runs, or could not
+	// be.
 	New uint64 `json:"new"`
-	// UncheckedLeaves is how many leaves this run could not verify: those of blocks that nobody has whole any more,
-	// their seals included. At the end of a log nobody can say how many blocks they are: Unchecked names the first of
-	// them alone.
+	// UncheckedLeaves is the number of leaves that this run could not verify: those of blocks that no node has
+	// completely, their seals included. At the end of a log the number of such blocks is unknown, and Unchecked has
+	// only the first one.
 	UncheckedLeaves uint64 `json:"unchecked_leaves"`
-	// Difficulty is the lowest of the blocks that this run has looked at.
+	// Difficulty is the lowest difficulty of the blocks of this run.
 	Difficulty uint8 `json:"difficulty"`
-	// Unchecked are blocks that could not be checked, because nobody has them any more (their hashes alone are in the
-	// tree), or, with a token, because nobody has their records any more or they have more than can be held at once.
+	// Unchecked are blocks that could not be checked: no node has them any more, and only their hashes are in the tree.
+	// With a token also blocks whose records no node has, or that have more records than fit in memory at once.
 	Unchecked []chain.Range `json:"unchecked"`
 	Payloads  uint64        `json:"payloads"` // records whose payloads were checked
 	Hidden    uint64        `json:"hidden"`   // records whose payloads the token may not read
 }
 
-// Good tells that all that could be checked fits.
+// Good reports whether there are no findings.
 func (r *LogReport) Good() bool { return len(r.Findings) == 0 }
 
-// errStop ends an audit at its first finding: what comes behind it hangs on it.
+// errStop ends an audit at its first finding, since everything after it depends on it.
 var errStop = errors.New("a finding")
 
-// saveEvery is after how many leaves an audit keeps how far it is.
+// saveEvery is the number of leaves between two saved states.
 const saveEvery = 1 << 20
 
-// Log audits a running log from outside, from its checkpoint and its leaves. Where a run before has left its state it
-// goes on from there, after it has made sure that the tree of then is the beginning of the tree of now. It stops at the
-// first thing that does not fit.
+// Log audits a running log from outside, from its checkpoint and its leaves. With the state of an earlier run it
+// continues from there, after it has made sure that the earlier tree is a prefix of the current one. It stops at the
+// first finding.
 //
-// The error says why the audit could not be brought to its end; the report tells how far it came, and may hold a
-// finding all the same.
+// The error says why the audit could not be completed. The report says how far it came, and may have a finding in that
+// case too.
 func Log(ctx context.Context, o Options) (LogReport, error) {
 	f, err := newFetcher(&o)
 	if err != nil {
@@ -108,19 +108,19 @@ func Log(ctx context.Context, o Options) (LogReport, error) {
 	return a.finish(), errors.Join(err, a.save())
 }
 
-// audit is one run of Log. All but the fetching belongs to one goroutine.
+// audit is one run of Log. One goroutine owns everything except the fetching.
 type audit struct {
 	o     *Options
 	f     *fetcher
 	since State
-	// grown tells that the tree of now goes on from that of the run before. Until it is shown nothing is saved: the
-	// checkpoint of then is evidence.
+	// grown is true once the current tree is shown to extend the one of the earlier run. Until then nothing is saved:
+	// the earlier checkpoint is evidence.
 	grown    bool
-	signed   bool       // the leaves taken have the root that the log has signed
-	met      bool       // the leaves taken have had the root of then where they were as many
+	signed   bool       // the leaves taken have the signed root
+	met      bool       // the leaves taken had the earlier root at the earlier size
 	now      Checkpoint // what the log shows; zero before it is known to be good and newer than what it has shown
 	verifier *chain.Verifier
-	// hole is what is known of the tree while leaves are gone; nil where none is.
+	// hole is the state of the tree within a hole; nil outside of one.
 	hole      *hole
 	unchecked []chain.Range
 	lost      uint64     // leaves of unchecked blocks behind which this run went on
@@ -134,14 +134,14 @@ type audit struct {
 	report   LogReport
 }
 
-// begin starts at a head that is verified.
+// begin starts at a verified head.
 func (a *audit) begin(head chain.Head, unchecked []chain.Range) {
 	a.verifier, a.unchecked, a.done = chain.NewVerifier(head), unchecked, head
 	a.start = head.Tree.Size()
 	a.at, a.saved = a.start, a.start
 }
 
-// fail notes a finding, and ends the audit.
+// fail adds a finding and ends the audit.
 func (a *audit) fail(code, format string, args ...any) error {
 	a.found.add(code, format, args...)
 	return errStop
@@ -179,7 +179,7 @@ func (a *audit) run(ctx context.Context) error {
 	return a.end()
 }
 
-// checkpoint gets what the log shows, and holds it against what it has shown before.
+// checkpoint fetches the log's checkpoint and compares it with the earlier one.
 func (a *audit) checkpoint(ctx context.Context) error {
 	signed, err := a.f.get(ctx, "checkpoint", maxNote)
 	if err != nil {
@@ -215,7 +215,7 @@ func (a *audit) checkpoint(ctx context.Context) error {
 	return a.meet(a.verifier.Head().Tree)
 }
 
-// fork notes that the log has signed two trees that are not one.
+// fork adds the finding that the log has signed two contradicting trees.
 func (a *audit) fork(cp *Checkpoint, format string, args ...any) error {
 	a.found = append(a.found, Finding{
 		Code: CodeFork, Text: "fork: " + fmt.Sprintf(format, args...),
@@ -224,8 +224,8 @@ func (a *audit) fork(cp *Checkpoint, format string, args ...any) error {
 	return errStop
 }
 
-// extends looks whether the tree of the run before is the beginning of that of now, by the log's tiles, which are
-// proven against the root of now. Where it serves none the leaves must show it: see meet.
+// extends checks whether the tree of the earlier run is a prefix of the current one, by the log's tiles, which are
+// proven against the current root. If the log serves no tiles, the leaves must show it: see meet.
 func (a *audit) extends(ctx context.Context, cp *Checkpoint) error {
 	then, head := &a.since.Checkpoint, &a.since.Head
 	a.grown = then.Size == 0 || then.Size == cp.Size
@@ -241,8 +241,7 @@ func (a *audit) extends(ctx context.Context, cp *Checkpoint) error {
 		a.grown = shown
 	}
 	if size := head.Tree.Size(); 0 < size && size < then.Size {
-		// The run before was cut short, and nothing that was signed has shown yet that the leaves it was served are the
-		// log's.
+		// The earlier run was interrupted. No signature has covered its leaves yet.
 		root, shown, err := a.prefix(ctx, cp, size)
 		if err != nil {
 			return err
@@ -258,8 +257,8 @@ func (a *audit) extends(ctx context.Context, cp *Checkpoint) error {
 	return nil
 }
 
-// meet holds the leaves taken against the checkpoint of the run before, where they are exactly as many: it need not be
-// where a block of the tree of now ends.
+// meet compares the leaves taken with the checkpoint of the earlier run when there are exactly as many. That need not
+// be the end of a block of the current tree.
 func (a *audit) meet(taken chain.Tree) error {
 	then := &a.since.Checkpoint
 	if then.Note == "" || taken.Size() != then.Size {
@@ -273,7 +272,7 @@ func (a *audit) meet(taken chain.Tree) error {
 	return nil
 }
 
-// prefix is the root of the first size leaves of a checkpoint's tree; shown is false where the log serves no tiles.
+// prefix returns the root of the first size leaves of a checkpoint's tree. shown is false if the log serves no tiles.
 func (a *audit) prefix(ctx context.Context, cp *Checkpoint, size uint64) (root chain.Hash, shown bool, err error) {
 	tiles := &tileReader{ctx: ctx, f: a.f}
 	hash, err := tlog.TreeHash(int64(size), tlog.TileHashReader(tlog.Tree{N: int64(cp.Size), Hash: tlog.Hash(cp.Root)},
@@ -290,7 +289,7 @@ func (a *audit) prefix(ctx context.Context, cp *Checkpoint, size uint64) (root c
 	return chain.Hash(hash), true, nil
 }
 
-// take takes the leaves of a bundle, those left out that were taken by the run before.
+// take takes the leaves of a bundle, except those of the earlier run.
 func (a *audit) take(b *bundle) error {
 	if b.err != nil {
 		var large *sizeError
@@ -309,7 +308,7 @@ func (a *audit) take(b *bundle) error {
 	return a.entries(entries)
 }
 
-// entries gives the verifier leaves and seals.
+// entries passes leaves and seals to the verifier.
 func (a *audit) entries(entries []entry) error {
 	leaves := make([]chain.Leaf, 0, len(entries))
 	for i := range entries {
@@ -354,7 +353,7 @@ func (a *audit) give(leaves []chain.Leaf) {
 	}
 }
 
-// boundary holds the tree against the checkpoints that end here.
+// boundary compares the tree with the checkpoints that end here.
 func (a *audit) boundary() error {
 	tree := a.verifier.Head().Tree
 	if err := a.meet(tree); err != nil {
@@ -368,7 +367,7 @@ func (a *audit) boundary() error {
 	return nil
 }
 
-// end judges what is left when all leaves were taken.
+// end makes the remaining checks after the last leaf.
 func (a *audit) end() error {
 	if a.hole != nil {
 		if err := a.endInHole(); err != nil {
@@ -386,8 +385,8 @@ func (a *audit) end() error {
 	return a.grew()
 }
 
-// grew ends a run whose leaves have the root that the log has signed: with the root of then among them, they show what
-// tiles did not.
+// grew ends a run whose leaves have the signed root. If they also had the earlier root, they show that the log has
+// grown, without tiles.
 func (a *audit) grew() error {
 	a.signed = true
 	if a.grown = a.grown || a.met; !a.grown {
@@ -397,7 +396,7 @@ func (a *audit) grew() error {
 	return nil
 }
 
-// codeOf names why a block does not extend the chain.
+// codeOf returns the code of the reason why a block does not extend the chain.
 func codeOf(err error) string {
 	for _, c := range []struct {
 		err  error
@@ -414,8 +413,7 @@ func codeOf(err error) string {
 	return CodeEntry
 }
 
-// state is what the next run goes on from. A checkpoint that was found wanting is not kept in the place of the one
-// before.
+// state is the state for the next run. A checkpoint with a finding does not replace the earlier one.
 func (a *audit) state() *State {
 	s := &State{Checkpoint: a.now, Head: a.done,
 		Unchecked: chain.CommonRanges(a.unchecked, []chain.Range{{To: a.done.Height}})}
@@ -433,7 +431,7 @@ func (a *audit) save() error {
 	return a.o.Save(a.state())
 }
 
-// forked reports whether the log has signed two trees: the state of the run before is evidence then, and stays.
+// forked reports whether the log has signed two trees. The earlier state is evidence then and is kept.
 func (a *audit) forked() bool {
 	for _, f := range a.found {
 		if f.Code == CodeFork || f.Code == CodeRollback {
@@ -471,7 +469,7 @@ func (a *audit) finish() LogReport {
 	return r
 }
 
-// difficultyRemark says what the proof of work is worth, and what shows more where that was checked.
+// difficultyRemark says what the proof of work is worth, and which checked evidence is stronger.
 func difficultyRemark(bits uint8, signed bool) string {
 	text := fmt.Sprintf("difficulty %d bits at the lowest: such a block took about %s tries. The proof of work "+
 		"shows no more than that", bits, tries(bits))

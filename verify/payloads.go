@@ -12,7 +12,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Bounds of what is held for payloads. A block with more leaves is passed over, and told of.
+// Bounds of the memory for payloads. A block with more leaves is skipped and reported.
 const (
 	maxPayloadLeaves = 1 << 20
 	maxPage          = 64 << 20 // bytes of one page of records
@@ -29,7 +29,7 @@ type payloads struct {
 	hidden  uint64
 }
 
-// due tells that there are blocks enough to check several at once.
+// due reports whether there are enough blocks to check several at once.
 func (p *payloads) due() bool { return len(p.blocks) >= payloadParallel || p.held >= maxPayloadLeaves }
 
 type sealedBlock struct {
@@ -47,7 +47,7 @@ func (p *payloads) add(leaves []chain.Leaf) {
 	}
 }
 
-// sealed ends the block that is open. It is false for one that is passed over.
+// sealed ends the open block. It returns false for one that is skipped.
 func (p *payloads) sealed(h *chain.Header) bool {
 	over := p.over
 	if len(p.open) > 0 {
@@ -58,14 +58,14 @@ func (p *payloads) sealed(h *chain.Header) bool {
 	return !over
 }
 
-// drop forgets the block that is open.
+// drop discards the open block.
 func (p *payloads) drop() { p.open, p.over = nil, false }
 
-// errPayload: a record is not that of its leaf.
+// errPayload: a record does not match its leaf.
 var errPayload = errors.New("does not fit")
 
-// checkPayloads fetches the records of the blocks that were sealed, as far as the token may read them, and holds each
-// against its leaf. All is checked then up to the verifier's head.
+// checkPayloads fetches the records of the sealed blocks that the token may read, and compares each with its leaf.
+// After it everything up to the verifier's head is checked.
 func (a *audit) checkPayloads(ctx context.Context) error {
 	blocks := a.payloads.blocks
 	a.payloads.blocks, a.payloads.held = nil, 0
@@ -101,7 +101,7 @@ func (a *audit) checkPayloads(ctx context.Context) error {
 	return nil
 }
 
-// records reads a block's records page by page, and counts those that fit their leaves and those that are hidden.
+// records reads a block's records page by page, and counts those that match their leaves and those that are hidden.
 func (f *fetcher) records(ctx context.Context, b *sealedBlock) (checked, hidden uint64, err error) {
 	for from := uint64(0); from < uint64(len(b.leaves)); {
 		data, err := f.get(ctx, fmt.Sprintf("v1/blocks/%d/records?from=%d&limit=%d", b.number, from, wire.MaxPage),
@@ -139,7 +139,7 @@ func (f *fetcher) records(ctx context.Context, b *sealedBlock) (checked, hidden 
 	return checked, hidden, nil
 }
 
-// fits holds a record against its leaf.
+// fits compares a record with its leaf.
 func fits(r *wire.Record, leaf chain.Hash) error {
 	record := chain.Record{Project: r.ProjectID, Time: r.Time, Key: r.Key, Type: r.Type, Payload: r.Payload}
 	if copy(record.Salt[:], r.Salt); len(r.Salt) != chain.SaltSize {

@@ -9,12 +9,11 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// ReceiptReport tells what came of checking a receipt or a proof. What it says of the record holds only where Findings
-// is empty.
+// ReceiptReport is the result of the check of a receipt or a proof. Its statements about the record hold only if
+// Findings is empty.
 type ReceiptReport struct {
 	Findings []Finding `json:"findings"`
-	// Remarks are what does not make it bad and should be known: what was not checked, and how much work the block
-	// took.
+	// Remarks are no findings, but should be known: what was not checked, and the work in the block.
 	Remarks []string `json:"remarks"`
 
 	Index      uint64     `json:"index"` // of the leaf
@@ -28,15 +27,15 @@ type ReceiptReport struct {
 	Checkpoint Checkpoint `json:"checkpoint"`
 }
 
-// Good tells that all that could be checked fits.
+// Good reports whether there are no findings.
 func (r *ReceiptReport) Good() bool { return len(r.Findings) == 0 }
 
-// Receipt checks a receipt of at most [MaxReceipt] bytes, alone or within the position that an append answered: that
-// the payload is the record's, where it is given (nil where it is not), that the record's leaf stands at its index in
-// its block, the block with its proof of work in the tree, and that a key of trust has signed the tree.
+// Receipt checks a receipt of at most [MaxReceipt] bytes, alone or within the position that an append returned. It
+// checks that the payload is the record's (nil to skip this), that the record's leaf is at its index in its block, the
+// block with its proof of work in the tree, and that a key of trust has signed the tree.
 //
-// Where several fields belong together it finds out which of them is the odd one: one altered field of a good receipt
-// is a finding that names it, most often the only one; what hangs on an altered header is not judged.
+// If several fields depend on each other, it finds out which of them was altered. One altered field of a good receipt
+// gives a finding that names it, usually the only one. What depends on an altered header is not checked.
 func Receipt(data []byte, trust Trust, payload []byte) ReceiptReport {
 	r, around, err := parseReceipt(data)
 	if err != nil {
@@ -75,7 +74,7 @@ func (c *receiptCheck) remark(format string, args ...any) {
 	c.report.Remarks = append(c.report.Remarks, fmt.Sprintf(format, args...))
 }
 
-// checkpoint finds out which tree was signed.
+// checkpoint determines the signed tree.
 func (c *receiptCheck) checkpoint(trust Trust) {
 	c.size, c.root = c.r.TreeSize, c.r.Root
 	cp, found := trust.open([]byte(c.r.Checkpoint))
@@ -98,7 +97,7 @@ func (c *receiptCheck) checkpoint(trust Trust) {
 	}
 }
 
-// seal holds the block's header against the tree.
+// seal compares the block's header with the tree.
 func (c *receiptCheck) seal() {
 	h, hash := &c.header, c.header.Hash()
 	c.proof.Size = c.size
@@ -143,8 +142,8 @@ func tries(bits uint8) string {
 	return fmt.Sprintf("2^%d", bits)
 }
 
-// record holds the record's leaf against the block's root. Position and leaf stand in the receipt more than once: what
-// the path proves is the truth, and what differs from that was altered.
+// record compares the record's leaf with the block's root. The receipt has position and leaf more than once. The path
+// proves the right ones, and those that differ were altered.
 func (c *receiptCheck) record() {
 	r, h := c.r, &c.header
 	data, dataErr := chain.ParseLeaf(r.LeafData)
@@ -187,7 +186,7 @@ func (c *receiptCheck) record() {
 	c.fields()
 }
 
-// shown looks for a position and a leaf among those that the receipt names which the record's path proves.
+// shown finds the position and the leaf in the receipt that the record's path proves.
 func (c *receiptCheck) shown(indices []uint64, leaves []chain.Hash) (uint64, chain.Hash, bool) {
 	for _, index := range indices {
 		for _, leaf := range leaves {
@@ -199,7 +198,7 @@ func (c *receiptCheck) shown(indices []uint64, leaves []chain.Hash) (uint64, cha
 	return 0, chain.Hash{}, false
 }
 
-// fields holds what the receipt says of the record against its leaf.
+// fields compares the receipt's statements about the record with its leaf.
 func (c *receiptCheck) fields() {
 	r, leaf := c.r, &c.leaf
 	if r.ProjectID != leaf.Project {
@@ -220,7 +219,7 @@ func (c *receiptCheck) fields() {
 	c.report.Leaf = *leaf
 }
 
-// position holds the position that an append answered against the receipt in it.
+// position compares the position that an append returned with the receipt in it.
 func (c *receiptCheck) position(p position) {
 	r := c.r
 	differs := func(name string) {
@@ -243,7 +242,7 @@ func (c *receiptCheck) position(p position) {
 	}
 }
 
-// payload holds the payload against the leaf's commitment.
+// payload compares the payload with the leaf's commitment.
 func (c *receiptCheck) payload(payload []byte) {
 	if payload == nil {
 		c.remark("the payload was not given: neither it nor the receipt's salt, key and type were checked")

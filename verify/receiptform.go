@@ -18,10 +18,10 @@ import (
 // MaxReceipt bounds a receipt and a tlog-proof, in bytes.
 const MaxReceipt = 1 << 20
 
-// maxPath is the longest way from a leaf to a root: one hash for each bit of the tree's size.
+// maxPath is the longest path from a leaf to a root: one hash for each bit of the tree's size.
 const maxPath = 64
 
-// position is what an append that waited for its block answers around the receipt: the record's position.
+// position is the record's position, in which an append that waited for its block returns the receipt.
 type position struct {
 	Block  *uint64
 	Offset *uint32
@@ -30,12 +30,12 @@ type position struct {
 	Leaf   *chain.Hash
 }
 
-// fields are where the fields of a position go, by their names.
+// fields are the destinations of a position's fields, by name.
 func (p *position) fields() map[string]any {
 	return map[string]any{"block": &p.Block, "offset": &p.Offset, "index": &p.Index, "time": &p.Time, "leaf": &p.Leaf}
 }
 
-// parseReceipt reads a receipt, alone or within the position that an append answered.
+// parseReceipt reads a receipt, alone or within the position that an append returned.
 func parseReceipt(data []byte) (wire.Receipt, position, error) {
 	var r wire.Receipt
 	var around position
@@ -66,9 +66,8 @@ func parseReceipt(data []byte) (wire.Receipt, position, error) {
 	return r, around, nil
 }
 
-// unwrap finds the receipt in data, and what stands around it. Of what an append answers only the position is known,
-// and there may be more one day; what belongs into a receipt and stands around one says something of the record that
-// nobody has checked, and is refused.
+// unwrap finds the receipt in data, and the fields around it. An append may return more fields than the position one
+// day. A field of a receipt next to the receipt is refused: it would be an unchecked statement about the record.
 func unwrap(data []byte, around *position) ([]byte, error) {
 	outer, err := members(data)
 	if err != nil {
@@ -100,8 +99,7 @@ func unwrap(data []byte, around *position) ([]byte, error) {
 	return inner, nil
 }
 
-// members are the fields of one JSON object, whatever they are, none of them twice. Names that differ in nothing but
-// their case are one.
+// members returns the fields of one JSON object, none of them twice. Names that differ only in their case are the same.
 func members(data []byte) (map[string]json.RawMessage, error) {
 	d := json.NewDecoder(bytes.NewReader(data))
 	if token, err := d.Token(); err != nil {
@@ -116,7 +114,7 @@ func members(data []byte) (map[string]json.RawMessage, error) {
 			return nil, err
 		}
 		name, _ := token.(string)
-		// both ways: some letters have two of the one for one of the other
+		// both ways: some letters have two lower-case forms
 		name = strings.ToLower(strings.ToUpper(name))
 		if _, twice := fields[name]; twice {
 			return nil, fmt.Errorf("it has the field %q twice", name)

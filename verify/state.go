@@ -7,22 +7,22 @@ import (
 	"github.com/chainstore/chainstore/chain"
 )
 
-// StateFormat stands in every state, and names what it is.
+// StateFormat is the format field of every state.
 const StateFormat = "chainstore-verify-state/v1"
 
 // maxState bounds a state, in bytes.
 const maxState = 1 << 20
 
-// State is what a run of [Log] leaves to the next: the newest checkpoint that it has seen, and how far it has verified
-// the chain. Whoever keeps it need not be believed by anybody else: it is the memory of one auditor.
+// State is what a run of [Log] passes to the next: the newest checkpoint, and how far the chain is verified. It is the
+// memory of one auditor and proves nothing to others.
 type State struct {
-	// Checkpoint is the newest that the log has shown, signed, whether all of its tree has been verified or not.
+	// Checkpoint is the newest signed one of the log, whether or not all of its tree has been verified.
 	Checkpoint Checkpoint
 	Head       chain.Head    // up to where the chain is verified: the end of a block
 	Unchecked  []chain.Range // blocks before it that could not be, since no one has them any more
 }
 
-// stateFile is a State as it is written: docs/formats.md.
+// stateFile is the JSON form of a State: docs/formats.md.
 type stateFile struct {
 	Format     string     `json:"format"`
 	Origin     string     `json:"origin"`
@@ -41,7 +41,7 @@ type span struct {
 	To   uint64 `json:"to"`
 }
 
-// Marshal gives the state as JSON.
+// Marshal returns the state as JSON.
 func (s *State) Marshal() ([]byte, error) {
 	f := stateFile{
 		Format: StateFormat, Origin: s.Checkpoint.Origin, Checkpoint: s.Checkpoint.Note,
@@ -55,8 +55,8 @@ func (s *State) Marshal() ([]byte, error) {
 	return append(data, '\n'), err
 }
 
-// ParseState reads a state. What it holds was verified when it was written: signatures are not looked at again, since
-// the key may be retired by now.
+// ParseState reads a state. It was verified when it was written. Signatures are not checked again, since the key may be
+// retired by now.
 func ParseState(data []byte) (State, error) {
 	var f stateFile
 	if len(data) > maxState {

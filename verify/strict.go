@@ -15,10 +15,9 @@ import (
 	"github.com/chainstore/chainstore/chain"
 )
 
-// decodeStrict reads one JSON object into a struct, and refuses what encoding/json lets pass: names that are there
-// twice, that differ in their case or that are missing, null, bytes written in another way than one, and anything
-// behind the object: whatever JSON reader is used, it reads the same fields. White space, the order of fields and the
-// escapes of JSON are free.
+// decodeStrict reads one JSON object into a struct. It refuses what encoding/json accepts: names that are repeated,
+// differ in case or are missing, null, a second spelling of the same bytes, and anything after the object. So every
+// JSON reader reads the same fields. White space, the order of fields and the escapes of JSON are free.
 func decodeStrict(data []byte, into any) error {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
@@ -33,7 +32,7 @@ func decodeStrict(data []byte, into any) error {
 
 var errMore = errors.New("there is more behind the object")
 
-// checkValue reads one value and holds the names in it against the type that it is for.
+// checkValue reads one value and compares the names in it with the type that it is for.
 func checkValue(d *json.Decoder, t reflect.Type, where string) error {
 	token, err := d.Token()
 	if err != nil {
@@ -64,8 +63,8 @@ func checkValue(d *json.Decoder, t reflect.Type, where string) error {
 	return nil
 }
 
-// checkText refuses a second writing of the same bytes: hex digits in upper case, base64 with line ends or with bits
-// that mean nothing.
+// checkText refuses a second spelling of the same bytes: hex digits in upper case, base64 with line ends or with unused
+// bits.
 func checkText(text string, t reflect.Type, where string) error {
 	switch t {
 	case reflect.TypeFor[chain.Hash]():
@@ -115,7 +114,7 @@ func checkObject(d *json.Decoder, t reflect.Type, where string) error {
 	return err
 }
 
-// namesOf are the names that a struct's fields have in JSON, and their types.
+// namesOf returns the JSON names of a struct's fields, and their types.
 func namesOf(t reflect.Type) map[string]reflect.Type {
 	names := map[string]reflect.Type{}
 	for i := range t.NumField() {

@@ -12,11 +12,11 @@ import (
 // proofMagic is the first line of a proof in the form of C2SP tlog-proof.
 const proofMagic = "c2sp.org/tlog-proof@v1\n"
 
-// IsTlogProof tells a file in the form of C2SP tlog-proof from a receipt.
+// IsTlogProof distinguishes a file in the form of C2SP tlog-proof from a receipt.
 func IsTlogProof(data []byte) bool { return bytes.HasPrefix(data, []byte(proofMagic)) }
 
 // TlogProof checks a proof (https://c2sp.org/tlog-proof) that a leaf of that hash is in a tree which a key of trust has
-// signed. Such a proof names neither the leaf nor the record: who has a record has its leaf from [chain.Record.Leaf].
+// signed. Such a proof names neither the leaf nor the record; [chain.Record.Leaf] returns a record's leaf.
 func TlogProof(data []byte, trust Trust, leaf chain.Hash) ReceiptReport {
 	var found findings
 	if len(data) > MaxReceipt {

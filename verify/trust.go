@@ -13,7 +13,7 @@ import (
 	"github.com/chainstore/chainstore/chain"
 )
 
-// Trust is whom the caller believes: the keys of the log, and how many of which witnesses must have signed as well.
+// Trust names the keys of the log, the witnesses, and how many of them must have signed as well.
 type Trust struct {
 	keys, witnesses []note.Verifier
 	quorum          int
@@ -24,8 +24,8 @@ var ErrKey = errors.New("verifier key not acceptable")
 
 // NewTrust makes a Trust from verifier keys (https://c2sp.org/signed-note), which are lines NAME+HASH+BASE64: keys of
 // the log, of type Ed25519, of which one must have signed, and witnesses, of type cosignature/v1, of which quorum must
-// have. The same line may come more than once and counts once; one public key under two names is refused, since it
-// would count as two. The error wraps [ErrKey].
+// have. A repeated line counts once. One public key under two names is refused, since it would count as two. The error
+// wraps [ErrKey].
 func NewTrust(keys, witnesses []string, quorum int) (Trust, error) {
 	t := Trust{quorum: quorum}
 	var known keyring
@@ -64,12 +64,12 @@ func NewTrust(keys, witnesses []string, quorum int) (Trust, error) {
 	return t, nil
 }
 
-// Checkpoint is what a log says of its tree (https://c2sp.org/tlog-checkpoint).
+// Checkpoint is a log's statement about its tree (https://c2sp.org/tlog-checkpoint).
 type Checkpoint struct {
 	Origin string     `json:"origin"`
 	Size   uint64     `json:"size"`
 	Root   chain.Hash `json:"root"`
-	// SignedBy are the keys, and CosignedBy the witnesses, as NAME+HASH, whose signatures were found good.
+	// SignedBy are the keys, and CosignedBy the witnesses, as NAME+HASH, with a valid signature.
 	SignedBy   []string `json:"signed_by"`
 	CosignedBy []string `json:"cosigned_by,omitempty"`
 	Note       string   `json:"note"` // as it was signed
@@ -78,7 +78,7 @@ type Checkpoint struct {
 // maxNote bounds a signed checkpoint, in bytes: a hundred signatures fit.
 const maxNote = 64 << 10
 
-// open reads a signed checkpoint and checks who signed it.
+// open reads a signed checkpoint and checks its signatures.
 func (t Trust) open(signed []byte) (Checkpoint, findings) {
 	var found findings
 	if len(signed) > maxNote {
@@ -137,13 +137,13 @@ func (t Trust) open(signed []byte) (Checkpoint, findings) {
 	return c, found
 }
 
-// plainBase64 reports whether a text is the one way to write its bytes.
+// plainBase64 reports whether a text is the only accepted spelling of its bytes.
 func plainBase64(text string) bool {
 	_, err := base64.StdEncoding.Strict().DecodeString(text)
 	return err == nil
 }
 
-// ReadCheckpoint reads a checkpoint and looks at no signature: for those who only move it.
+// ReadCheckpoint reads a checkpoint and checks no signature. Use it only to copy one.
 func ReadCheckpoint(signed string) (Checkpoint, error) {
 	c, err := parseCheckpoint(signed)
 	if err != nil {
@@ -168,7 +168,7 @@ func parseCheckpoint(text string) (Checkpoint, error) {
 	return Checkpoint{Origin: c.Origin, Size: c.Size, Root: chain.Hash(c.Hash)}, nil
 }
 
-// maxSize is the largest tree that the arithmetic of package tlog has room for.
+// maxSize is the largest tree for which the arithmetic of package tlog does not overflow.
 const maxSize = 1 << 55
 
 func names(keys []note.Verifier) string {

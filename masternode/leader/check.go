@@ -12,10 +12,10 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// orderTimeout is how long the answer to an order may take that starts work, or asks how it goes.
+// orderTimeout is how long a node may take to answer an order that starts work or polls it.
 const orderTimeout = 5 * time.Second
 
-// check has a Validating node check its chain, or asks how that goes, and commits what it found when it is done.
+// check has a Validating node check its chain, or polls that, and commits the result when it is done.
 func (l *leadership) check(a action, view masterfsm.View) job {
 	n := view.Storage(a.node)
 	order := wire.CheckOrder{
@@ -34,7 +34,7 @@ func (l *leadership) check(a action, view masterfsm.View) job {
 		end := &masterfsm.EndCheck{ID: n.ID, Version: n.Version}
 		if early != nil && nothingBad(status) {
 			end.Aborted = causeOf(early)
-		} else if err := l.concludes(ctx, n, status, end); err != nil {
+		} else if err := l.conclude(ctx, n, status, end); err != nil {
 			return checking(n, status), err
 		}
 		end.Time = l.Now()
@@ -43,27 +43,27 @@ func (l *leadership) check(a action, view masterfsm.View) job {
 		}
 		l.logFindings(n, end)
 		if early != nil && end.Aborted.IsZero() {
-			// EndCheck has cleared the cause, and the repair looks at what was found. So the check is made due again.
+			// EndCheck clears the cause, and a repair looks only at what was found. So the check is made due again.
 			again := &masterfsm.Suspect{ID: n.ID, Cause: causeOf(early), Time: l.Now()}
 			if _, err := l.Propose(ctx, again); err != nil {
 				l.log.Warn("a check that ended early could not be made due again", "node", n.ID, "error", err)
 			}
 		}
 		return func(m *memory, now time.Time) {
-			m.of(n.ID).last = now
+			m.node(n.ID).answered = now
 			delete(m.tasks, n.ID)
 			m.checkEnded(n.ID, early, l.pace, now)
 		}, nil
 	}
 }
 
-// concludes puts into a command what a check has found.
-func (l *leadership) concludes(
+// conclude puts the findings of a check into a command.
+func (l *leadership) conclude(
 	ctx context.Context, n masterfsm.Storage, status wire.CheckStatus, end *masterfsm.EndCheck,
 ) error {
 	report := status.Report
 	end.Findings = findingsOf(report)
-	end.Bad, end.Unchecked = below(report.Bad, n.Target.Height), firstUnchecked(report, n.Target.Height)
+	end.Bad, end.Unchecked = badBelow(report.Bad, n.Target.Height), firstUnchecked(report, n.Target.Height)
 	end.Tiles, end.Bytes, end.Millis = report.Tiles, status.Bytes, status.Millis
 	for _, f := range end.Findings {
 		end.Strange = end.Strange || f.What == chain.WrongShort
@@ -74,14 +74,14 @@ func (l *leadership) concludes(
 	return nil
 }
 
-// endedEarly says why a check that is over did not look at everything; nil where it did.
+// endedEarly returns why a check that has ended did not look at everything, nil if it did.
 func endedEarly(status wire.CheckStatus, height uint64) *wire.Aborted {
 	early := &wire.Aborted{Error: clip(status.Error), Blocks: status.Blocks, Height: height}
 	switch {
 	case status.Error != "":
 		return early
 	case status.Report.Unchecked == 0 && height > 0:
-		// An older storage node does not say why. A check that finished has looked at the first block at least.
+		// An older storage node does not give a reason. A check that finished has looked at the first block at least.
 		early.Error, early.Blocks = "its report says that it could not look at the first block; its log says why", 0
 		return early
 	}
@@ -94,14 +94,14 @@ func causeOf(a *wire.Aborted) masterfsm.Cause {
 	}
 }
 
-// nothingBad reports whether a check that ended early has found no bad block until then: nothing is to be repaired.
+// nothingBad reports whether a check that ended early has found no bad block, so that nothing needs a repair.
 func nothingBad(status wire.CheckStatus) bool {
 	return status.Report == nil || len(status.Report.Bad) == 0
 }
 
-// firstUnchecked is the first block that a check could not look at, in the form of the commands. There 0 means that all
-// blocks were looked at; in reports the target's height means that, and 0 means block 0. Block 0 becomes block 1 here:
-// any number but 0 has the node checked again from block 0 on.
+// firstUnchecked returns the first block that a check could not look at, as commands have it: 0 means that all blocks
+// were looked at. In reports the target's height means that, and 0 means block 0. So block 0 becomes 1 here: any number
+// but 0 has the node checked again from block 0 on.
 func firstUnchecked(report *wire.Report, height uint64) uint64 {
 	if report.Unchecked >= height {
 		return 0
@@ -109,8 +109,8 @@ func firstUnchecked(report *wire.Report, height uint64) uint64 {
 	return max(1, report.Unchecked)
 }
 
-// findingsOf is the findings of a report, cut to what the table takes: a command that it refuses would be tried for
-// ever.
+// findingsOf returns the findings of a report, cut to what the table accepts. A command that the table refuses would be
+// repeated without end.
 func findingsOf(report *wire.Report) []chain.Finding {
 	list := slices.Clone(report.Findings[:min(len(report.Findings), chain.MaxFindings)])
 	for i := range list {
@@ -119,39 +119,43 @@ func findingsOf(report *wire.Report) []chain.Finding {
 	return list
 }
 
-// below is what a node reports as bad, as far as it can be believed: blocks below a height, in order, and not too many runs of them.
-func below(bad []chain.Range, height uint64) (list []chain.Range) {
+// badBelow returns the blocks that a node reports as bad, as far as they can be believed: below a height, in order, and
+// in a bounded number of ranges.
+func badBelow(bad []chain.Range, height uint64) (list []chain.Range) {
 	for _, r := range bad {
 		list = chain.AddRange(list, chain.Range{From: r.From, To: min(r.To, height)})
 	}
 	return chain.BoundRanges(list, chain.MaxFindings)
 }
 
-func (l *leadership) askCheck(ctx context.Context, n masterfsm.Storage, order wire.CheckOrder) (wire.CheckStatus, error) {
+func (l *leadership) askCheck(
+	ctx context.Context, n masterfsm.Storage, order wire.CheckOrder,
+) (wire.CheckStatus, error) {
 	ctx, cancel := context.WithTimeout(ctx, orderTimeout)
 	defer cancel()
 	return l.cfg.Workers.Check(ctx, worker(n), l.order, order)
 }
 
-// checking takes how a check goes into the memory.
+// checking records the progress of a check in the memory.
 func checking(n masterfsm.Storage, status wire.CheckStatus) func(*memory, time.Time) {
 	return func(m *memory, now time.Time) {
-		m.of(n.ID).last = now
+		m.node(n.ID).answered = now
 		m.tasks[n.ID] = wire.Task{
-			Kind: "check", Blocks: status.Blocks, Height: n.Target.Height, Bytes: status.Bytes, Total: status.Total, Millis: status.Millis,
+			Kind: "check", Blocks: status.Blocks, Height: n.Target.Height,
+			Bytes: status.Bytes, Total: status.Total, Millis: status.Millis,
 		}
 	}
 }
 
 // findFork adds to the findings where a node's chain leaves the group's. If that cannot be found out now, it names the
-// last block: the check must end, so that other nodes can be checked. The repair looks for the fork again.
+// last block, because the check must end so that other nodes can be checked. The repair looks for the fork again.
 func (l *leadership) findFork(ctx context.Context, n masterfsm.Storage, end *masterfsm.EndCheck) error {
 	status, err := l.cfg.Workers.StorageStatus(ctx, worker(n), l.order)
 	if err != nil {
 		return err
 	}
 	end.Strange = true
-	keep, err := l.common(ctx, n, status, min(status.Height, n.Target.Height))
+	keep, err := l.commonHeight(ctx, n, status, min(status.Height, n.Target.Height))
 	if err != nil && ctx.Err() == nil && n.Target.Height > 0 {
 		last := n.Target.Height - 1
 		end.Bad = chain.AddRange(end.Bad, chain.Range{From: last, To: last + 1})
@@ -176,10 +180,12 @@ func (l *leadership) findFork(ctx context.Context, n masterfsm.Storage, end *mas
 	return nil
 }
 
-// common is how many of a node's first height blocks are the group's: it looks, by halves, for the first header that differs from a proven
-// one. Links make all headers differ behind the first that does.
-func (l *leadership) common(ctx context.Context, n masterfsm.Storage, status wire.StorageStatus, height uint64) (uint64, error) {
-	low, high := uint64(0), height // blocks below low are the group's; high is not, or is the height
+// commonHeight returns how many of a node's first height blocks are the group's. It searches by halves for the first
+// header that differs from a proven one. All headers after that differ too, because they are linked.
+func (l *leadership) commonHeight(
+	ctx context.Context, n masterfsm.Storage, status wire.StorageStatus, height uint64,
+) (uint64, error) {
+	low, high := uint64(0), height // blocks below low are the group's; block high is not, unless it is the height
 	for low < high {
 		middle := low + (high-low)/2
 		same, err := l.sameHeader(ctx, n, status, middle)
@@ -195,9 +201,11 @@ func (l *leadership) common(ctx context.Context, n masterfsm.Storage, status wir
 	return low, nil
 }
 
-// sameHeader reports whether a node's header is the group's. One that it cannot read is taken for another: what is sent again because of
-// that does no harm. The error tells that the node does not answer, or is no longer at that status.
-func (l *leadership) sameHeader(ctx context.Context, n masterfsm.Storage, status wire.StorageStatus, block uint64) (bool, error) {
+// sameHeader reports whether a node's header is the group's. A header that the node cannot read counts as different: to
+// send its block again does no harm. The error means that the node does not answer, or no longer has that status.
+func (l *leadership) sameHeader(
+	ctx context.Context, n masterfsm.Storage, status wire.StorageStatus, block uint64,
+) (bool, error) {
 	proven, err := l.cfg.Prover.Header(ctx, block)
 	if err != nil {
 		return false, err
@@ -218,18 +226,19 @@ func (l *leadership) sameHeader(ctx context.Context, n masterfsm.Storage, status
 func (l *leadership) logFindings(n masterfsm.Storage, end *masterfsm.EndCheck) {
 	log := l.log.With("node", n.ID, "url", n.URL)
 	if !end.Aborted.IsZero() {
-		log.Error("check: it stays due", "because", end.Aborted.Text())
+		log.Error("check ended early and stays due", "because", end.Aborted.Text())
 		return
 	}
 	for _, f := range end.Findings {
-		log.Error("check: damage found", "block", f.Block, "what", f.What, "detail", f.Detail)
+		log.Error("check found damage", "block", f.Block, "what", f.What, "detail", f.Detail)
 	}
 	if end.Tiles > 0 {
-		log.Warn("check: hashes of the tree were wrong on disk and were computed again from the blocks", "hashes", end.Tiles)
+		log.Warn("check replaced wrong hashes of the tree on disk", "hashes", end.Tiles)
 	}
 	if len(end.Bad) > 0 || end.Strange || end.Unchecked > 0 {
-		log.Error("check: storage node is damaged", "bad", wire.RangesText(end.Bad), "blocks", n.Target.Height, "bytes", end.Bytes, "ms", end.Millis)
+		log.Error("check ended: the storage node is damaged", "bad", wire.RangesText(end.Bad),
+			"blocks", n.Target.Height, "bytes", end.Bytes, "ms", end.Millis)
 		return
 	}
-	log.Debug("check: all good", "blocks", n.Target.Height, "bytes", end.Bytes, "ms", end.Millis)
+	log.Debug("check ended without findings", "blocks", n.Target.Height, "bytes", end.Bytes, "ms", end.Millis)
 }

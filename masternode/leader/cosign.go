@@ -11,45 +11,51 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// witnessTimeout is how long a witness may take for a cosignature, the consistency proof for it included.
+// witnessTimeout is how long a submission may take, with the consistency proof.
 const witnessTimeout = 10 * time.Second
 
-// errOurs: the submission could not be made. The witness has nothing to do with it.
-var errOurs = errors.New("nothing could be submitted")
+// errNotSubmitted: the submission could not be made. The witness is not at fault.
+var errNotSubmitted = errors.New("the checkpoint could not be submitted")
 
-// cosign has a witness cosign the checkpoint that is nominated, and commits the cosignature.
+// cosign submits the nominee to a witness and commits its cosignature.
 func (l *leadership) cosign(a action, view masterfsm.View, m *memory) job {
 	w, nominee := l.witness(a.node), m.witnesses.nominee
-	old := m.witnesses.of(a.node).from(nominee.Size)
+	old := m.witnesses.witness(a.node).from(nominee.Size)
 	return func(ctx context.Context) (func(*memory, time.Time), error) {
 		asking, cancel := context.WithTimeout(ctx, witnessTimeout)
 		defer cancel()
 		cosignature, err := l.submit(asking, w, view, nominee, old)
 		if err == nil {
 			_, err = l.Propose(ctx, &masterfsm.Cosign{
-				Size: nominee.Size, Root: nominee.Root, Cosignatures: []masterfsm.Cosignature{cosignature}, Time: l.Now(),
+				Size: nominee.Size, Root: nominee.Root, Time: l.Now(),
+				Cosignatures: []masterfsm.Cosignature{cosignature},
 			})
-			if err != nil && !errors.Is(err, masterfsm.ErrStale) { // a newer one is shown already: this one came late
-				err = fmt.Errorf("%w: %w", errOurs, err)
+			if err != nil && !errors.Is(err, masterfsm.ErrStale) { // else a newer one is shown already
+				err = fmt.Errorf("%w: %w", errNotSubmitted, err)
 			} else {
 				err = nil
 			}
 		}
 		var stored uint64
 		l.cfg.Ledger.Read(func(s *masterfsm.State) { stored = s.Checkpoint().Size })
-		return func(m *memory, now time.Time) { l.witnessed(m.witnesses.of(w.Name), err, nominee.Size, stored, now) }, err
+		return func(m *memory, now time.Time) {
+			l.learnCosigning(m.witnesses.witness(w.Name), err, nominee.Size, stored, now)
+		}, err
 	}
 }
 
-// submit hands the witness a checkpoint with the proof from a size, and verifies what it answers.
-func (l *leadership) submit(ctx context.Context, w signing.Witness, view masterfsm.View, c masterfsm.Boundary, old uint64) (masterfsm.Cosignature, error) {
+// submit sends a checkpoint to a witness with the proof from a size, and verifies the answer.
+func (l *leadership) submit(
+	ctx context.Context, w signing.Witness, view masterfsm.View, c masterfsm.Boundary, old uint64,
+) (masterfsm.Cosignature, error) {
 	proof, err := l.cfg.Prover.Consistency(ctx, old, c.Size)
 	if err != nil {
-		return masterfsm.Cosignature{}, fmt.Errorf("%w: no proof from size %d to %d: %w", errOurs, old, c.Size, err)
+		return masterfsm.Cosignature{}, fmt.Errorf("%w: no proof from size %d to %d: %w",
+			errNotSubmitted, old, c.Size, err)
 	}
 	signed, err := l.cfg.Signer.Sign(l.sealer(view.Group.ID), view.Log, masterfsm.Cosigned{Boundary: c})
 	if err != nil {
-		return masterfsm.Cosignature{}, fmt.Errorf("%w: %w", errOurs, err)
+		return masterfsm.Cosignature{}, fmt.Errorf("%w: %w", errNotSubmitted, err)
 	}
 	answer, err := l.cfg.WitnessCalls.AddCheckpoint(ctx, w.URL, old, proof, signed)
 	if err != nil {
@@ -58,23 +64,23 @@ func (l *leadership) submit(ctx context.Context, w signing.Witness, view masterf
 	return w.Cosignature(signed, answer)
 }
 
-// witnessed takes the end of a submission into what the leader knows of the witness, and tells the log what changed.
-func (l *leadership) witnessed(w *witnessed, err error, size, stored uint64, now time.Time) {
+// learnCosigning applies the end of a submission to what the leader knows of the witness, and logs changes.
+func (l *leadership) learnCosigning(w *knownWitness, err error, size, stored uint64, now time.Time) {
 	before, had := w.state, w.size
 	w.learn(err, size, stored, l.pace, now)
 	switch {
 	case w.state == before:
 	case w.state == wire.WitnessOK:
-		l.log.Info("the witness cosigns", "witness", w.name, "size", w.size)
+		l.log.Info("witness cosigns", "witness", w.name, "size", w.size)
 	default:
-		l.log.Warn("the witness does not cosign", "witness", w.name, "url", w.url, "state", w.state, "error", w.trouble)
+		l.log.Warn("witness does not cosign", "witness", w.name, "url", w.url, "state", w.state, "error", w.problem)
 	}
 	if w.size < had {
-		l.log.Warn("the witness has gone back: it had cosigned more", "witness", w.name, "size", w.size, "had", had)
+		l.log.Warn("witness has cosigned less than before", "witness", w.name, "size", w.size, "had", had)
 	}
 }
 
-// witness is that of a name.
+// witness returns the witness of a name.
 func (l *Leader) witness(name string) signing.Witness {
 	for i := range l.cfg.Witnesses {
 		if l.cfg.Witnesses[i].Name == name {

@@ -10,17 +10,17 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Times that an order may take. A miner may look for a nonce as long as it wants: others look beside it.
+// Timeouts of orders. Mining has none, because other miners work on the same block.
 const (
 	pingTimeout = 2 * time.Second
 	putTimeout  = 30 * time.Second
 )
 
-// job is an action made ready to run: it has all it needs and touches nothing that belongs to the loop. It returns what the
-// loop is to learn from its end.
+// job is an action that is ready to run. It has everything that it needs and touches nothing of the loop. It may return
+// a function that updates the memory.
 type job func(ctx context.Context) (learn func(*memory, time.Time), err error)
 
-// job makes an action ready, from the view and the memory that it was planned from.
+// job prepares an action from the view and the memory that it was planned from.
 func (l *leadership) job(a action, view masterfsm.View, m *memory) job {
 	switch a.kind {
 	case actCut:
@@ -40,8 +40,9 @@ func (l *leadership) job(a action, view masterfsm.View, m *memory) job {
 	case actCheck:
 		return l.check(a, view)
 	case actAbortCheck:
-		return l.propose(&masterfsm.EndCheck{ID: a.node, Version: a.version, Aborted: masterfsm.Cause{Code: wire.CodeCheckUnfinished},
-			Time: l.Now()})
+		return l.propose(&masterfsm.EndCheck{
+			ID: a.node, Version: a.version, Aborted: masterfsm.Cause{Code: wire.CodeCheckUnfinished}, Time: l.Now(),
+		})
 	case actBeginRepair:
 		return l.beginRepair(a, view, m, l.cfg.Clock())
 	case actRepair:
@@ -55,9 +56,9 @@ func (l *leadership) job(a action, view masterfsm.View, m *memory) job {
 	case actPingMaster:
 		return l.pingMaster(a, view)
 	case actPromote:
-		return l.change(a, "a master has caught up and votes from now on", l.cfg.Membership.Promote)
+		return l.change(a, "master has caught up and votes", l.cfg.Membership.Promote)
 	case actDropMaster:
-		return l.change(a, "a removed master is out of the group", l.cfg.Membership.RemoveMember)
+		return l.change(a, "removed master is out of the group", l.cfg.Membership.RemoveMember)
 	case actFoundLog:
 		return l.foundLog(view)
 	case actAddLogKey:
@@ -96,39 +97,42 @@ func (l *leadership) mine(a action, view masterfsm.View) job {
 			return nil, err
 		}
 		if !chain.Mined(chain.BlockHash(order.Inner, nonce), order.Difficulty) {
-			return nil, fmt.Errorf("miner %s answered with nonce %d, which does not mine block %d", a.node, nonce, a.block)
+			return nil, fmt.Errorf("miner %s answered with nonce %d, which does not mine block %d",
+				a.node, nonce, a.block)
 		}
 		_, err = l.Propose(ctx, &masterfsm.Mined{Block: a.block, Nonce: nonce, Time: l.Now()})
-		return sighted(a.node), err
+		return answered(a.node), err
 	}
 }
 
-// giveBlock is how a block gets to a storage node: into its chain or its inbox.
-type giveBlock func(ctx context.Context, w wire.Worker, o wire.Order, number uint64, block []byte) (wire.StorageStatus, error)
+// putFunc gives a block to a storage node, for its chain or its inbox.
+type putFunc func(
+	ctx context.Context, w wire.Worker, o wire.Order, number uint64, block []byte,
+) (wire.StorageStatus, error)
 
-// put gives a storage node one block from this master's own state.
-func (l *leadership) put(a action, view masterfsm.View, give giveBlock) job {
+// put gives a storage node one block of this master's state.
+func (l *leadership) put(a action, view masterfsm.View, give putFunc) job {
 	target := storageWorker(view, a.node)
 	return func(ctx context.Context) (func(*memory, time.Time), error) {
 		var block chain.Block
 		var held bool
 		l.cfg.Ledger.Read(func(s *masterfsm.State) { block, held = s.Block(a.block) })
 		if !held {
-			return nil, nil // dropped meanwhile: the next plan knows
+			return nil, nil // dropped meanwhile
 		}
 		ctx, cancel := context.WithTimeout(ctx, putTimeout)
 		defer cancel()
 		status, err := give(ctx, target, l.order, a.block, block.Bytes())
 		if err != nil {
-			// Its height may be another than was thought: ask it at once.
-			return func(m *memory, _ time.Time) { m.of(a.node).tried = time.Time{} }, err
+			// Its height may differ from what the memory has, so its status is requested at once.
+			return func(m *memory, _ time.Time) { m.node(a.node).tried = time.Time{} }, err
 		}
-		return l.heard(a.node, status, view), nil
+		return l.learnStatus(a.node, status, view), nil
 	}
 }
 
-// heard takes a storage node's answer into the memory, after holding it against the table.
-func (l *leadership) heard(id string, status wire.StorageStatus, view masterfsm.View) func(*memory, time.Time) {
+// learnStatus compares a storage node's answer with the table and returns what the memory learns from it.
+func (l *leadership) learnStatus(id string, status wire.StorageStatus, view masterfsm.View) func(*memory, time.Time) {
 	var bad masterfsm.Cause
 	n := view.Storage(id)
 	if status.Height < n.Height {
@@ -139,12 +143,13 @@ func (l *leadership) heard(id string, status wire.StorageStatus, view masterfsm.
 			bad = masterfsm.Cause{Code: wire.CodeOtherChain, Args: wire.Args{"block": status.Height - 1}}
 		}
 		if status.Height > s.Head().Height {
-			bad = masterfsm.Cause{Code: wire.CodeAhead, Args: wire.Args{"blocks": status.Height, "height": s.Head().Height}}
+			args := wire.Args{"blocks": status.Height, "height": s.Head().Height}
+			bad = masterfsm.Cause{Code: wire.CodeAhead, Args: args}
 		}
 	})
 	return func(m *memory, now time.Time) {
-		s := m.of(id)
-		s.last = now
+		s := m.node(id)
+		s.answered = now
 		if s.version == 0 || s.height != status.Height {
 			s.heightAt = now
 		}
@@ -152,16 +157,16 @@ func (l *leadership) heard(id string, status wire.StorageStatus, view masterfsm.
 	}
 }
 
-func sighted(id string) func(*memory, time.Time) {
-	return func(m *memory, now time.Time) { m.of(id).last = now }
+func answered(id string) func(*memory, time.Time) {
+	return func(m *memory, now time.Time) { m.node(id).answered = now }
 }
 
-// acknowledge commits the heights that nodes have answered with since.
+// acknowledge commits the heights that nodes have answered with.
 func (l *leadership) acknowledge(view masterfsm.View, m *memory) job {
 	c := &masterfsm.Acknowledge{Time: l.Now()}
 	for i := range view.Storages {
 		n := &view.Storages[i]
-		if s := m.nodes[n.ID]; s.speaksOf(n) && s.bad.IsZero() && s.height > n.Height {
+		if s := m.nodes[n.ID]; s.matches(n) && s.bad.IsZero() && s.height > n.Height {
 			c.Nodes = append(c.Nodes, masterfsm.NodeHeight{ID: n.ID, Version: n.Version, Height: s.height})
 		}
 	}
@@ -169,7 +174,7 @@ func (l *leadership) acknowledge(view masterfsm.View, m *memory) job {
 }
 
 func (l *leadership) invalidate(a action, m *memory) job {
-	cause := m.of(a.node).bad
+	cause := m.node(a.node).bad
 	l.log.Error("storage node is invalid", "node", a.node, "because", cause.Text())
 	return l.propose(&masterfsm.Invalidate{ID: a.node, Version: a.version, Cause: cause, Time: l.Now()})
 }
@@ -183,7 +188,7 @@ func (l *leadership) pingStorage(a action, view masterfsm.View) job {
 		if err != nil {
 			return nil, err
 		}
-		return l.heard(a.node, status, view), nil
+		return l.learnStatus(a.node, status, view), nil
 	}
 }
 
@@ -200,11 +205,11 @@ func (l *leadership) pingMiner(a action, view masterfsm.View) job {
 		if _, err := l.cfg.Workers.MinerStatus(ctx, target, l.order); err != nil {
 			return nil, err
 		}
-		return sighted(a.node), nil
+		return answered(a.node), nil
 	}
 }
 
-// nearlyAll is how many log entries a master may lack and still get a vote: those that are on their way to it.
+// nearlyAll is how many log entries a master may lack to get a vote: those that are on their way.
 const nearlyAll = 256
 
 func (l *leadership) pingMaster(a action, view masterfsm.View) job {
@@ -220,8 +225,8 @@ func (l *leadership) pingMaster(a action, view masterfsm.View) job {
 		l.cfg.OnMember(member)
 		same := member.ID == a.node && member.Group == l.cfg.Membership.Member().Group
 		return func(m *memory, now time.Time) {
-			s := m.of(a.node)
-			s.last, s.caughtUp, s.knowsKeys, s.level = now, same && member.Applied+nearlyAll >= had, false, 0
+			s := m.node(a.node)
+			s.answered, s.caughtUp, s.knowsKeys, s.level = now, same && member.Applied+nearlyAll >= had, false, 0
 			if same {
 				s.knowsKeys, s.level = member.KnowsLogKeys(), member.Level
 			}
@@ -229,7 +234,7 @@ func (l *leadership) pingMaster(a action, view masterfsm.View) job {
 	}
 }
 
-// change changes who is in the group.
+// change promotes or removes a member.
 func (l *leadership) change(a action, what string, do func(context.Context, string) error) job {
 	return func(ctx context.Context) (func(*memory, time.Time), error) {
 		l.cfg.Changing.Lock()

@@ -16,19 +16,19 @@ import (
 
 const (
 	// fenceWait is how long a leader waits for storage nodes that do not answer, before it acknowledges the first
-	// append of its term and each time that it asks them about a later epoch.
+	// append of its term, and each time that it asks them about a later epoch.
 	fenceWait = time.Second
-	// acceptedFor is how long a storage node counts as one that accepts this leader's orders after it accepted one.
-	// A recovery raises the epoch only on nodes that had no order for a minute, so it must stay well below that.
+	// acceptedFor is how long an accepted order counts as acceptance of this leader. A recovery raises the epoch only
+	// on nodes without an order in the last minute, so this must stay well below that.
 	acceptedFor = 10 * time.Second
 )
 
-// fences is what a leader knows, in its term, of the epochs that the workers obey.
+// fences is what a leader knows, in its term, about the epochs that the workers obey.
 //
-// A worker that answers with a later epoch says that the group was recovered without this master. Then whatever this
-// master acknowledged would stand at positions that the other group gives to other records. But one worker may be
-// damaged, or its folder may be of another cluster, and no single worker may stop the masters. So from the first such
-// answer on the leader acknowledges nothing, asks all storage nodes of the table again, and counts:
+// A worker that answers with a later epoch means that the group may have been recovered without this master. Then the
+// other group gives the positions of what this master acknowledges to other records. But the worker may be damaged, or
+// its folder may be of another cluster, and no single worker may stop the masters. So from the first such answer on,
+// the leader acknowledges nothing, asks all storage nodes of the table again, and counts:
 //
 //   - A majority of the table's storage nodes obeys a later epoch: the master ends.
 //   - So many of them accept its orders that the others are no majority: the worker is wrong. The leader goes on, and
@@ -42,14 +42,14 @@ const (
 // destroyed. Where that is so, the leader cannot end by this count; it acknowledges nothing, until a master of the
 // recovered group answers it.
 type fences struct {
-	suspended atomic.Bool   // nothing is acknowledged; true until the storage nodes were asked in this term
-	look      chan struct{} // holds one value where a worker has answered with a later epoch for the first time
+	suspended atomic.Bool   // nothing is acknowledged; set until the storage nodes were asked in this term
+	look      chan struct{} // holds a value after a worker first answered with a later epoch
 
 	mu       sync.Mutex           // guards all below
 	doubted  time.Time            // when the last worker was added to later; earlier acceptances do not count
 	accepted map[string]time.Time // by storage node: when the newest order that it accepted was sent
 	later    map[string]laterEpoch
-	logged   map[string]bool // workers that the log has named
+	logged   map[string]bool // workers that were logged
 }
 
 // laterEpoch is the newest answer of a worker that obeys a later epoch.
@@ -67,9 +67,9 @@ func newFences() *fences {
 	return f
 }
 
-// heardFrom looks at how an order to a worker, sent at a time, has ended. Another leader of the same epoch is raft's
-// to tell about. A worker of a version that does not name the epoch in its refusal is taken to speak of one.
-func (l *leadership) heardFrom(worker string, sent time.Time, err error) {
+// orderEnded records how an order to a worker, sent at a time, has ended. A later term of the same epoch is left to
+// raft. A refusal without an epoch, by a worker of an older version, is not counted.
+func (l *leadership) orderEnded(worker string, sent time.Time, err error) {
 	var fenced *wire.FencedError
 	f := l.fences
 	f.mu.Lock()
@@ -95,12 +95,12 @@ func (l *leadership) heardFrom(worker string, sent time.Time, err error) {
 		return
 	}
 	if len(f.later) > 0 {
-		l.judge()
+		l.countAnswers()
 	}
 }
 
-// judge counts what the storage nodes of the table have answered; f.mu is held.
-func (l *leadership) judge() {
+// countAnswers counts what the storage nodes of the table have answered. f.mu is held.
+func (l *leadership) countAnswers() {
 	f, now := l.fences, l.cfg.Clock()
 	var nodes []masterfsm.Storage
 	var miners []masterfsm.Miner
@@ -108,7 +108,7 @@ func (l *leadership) judge() {
 	for id, a := range f.later {
 		gone := !slices.ContainsFunc(nodes, func(n masterfsm.Storage) bool { return n.ID == id }) &&
 			!slices.ContainsFunc(miners, func(m masterfsm.Miner) bool { return m.ID == id })
-		// One that answers now like this and now like that stays, so that it does not suspend the leader each time.
+		// A worker whose answers alternate stays, so that it does not suspend the leader each time.
 		if gone || !f.accepted[id].Before(a.at) && now.Sub(a.at) >= acceptedFor {
 			delete(f.later, id)
 			delete(f.logged, id)
@@ -133,12 +133,11 @@ func (l *leadership) judge() {
 	case 2*len(refuse) > len(nodes):
 		f.suspended.Store(true)
 		if !l.fenced.Swap(true) {
-			l.cfg.Stop(fmt.Errorf("%w: storage nodes %s, this master at epoch %d: the group was recovered without this "+
-				"master, or a recovery was begun. "+
-				"Where another master was recovered, move this folder away and start with --join; where the recovery was "+
-				"cut short, run "+
-				"'chainstore master recover' again; docs/masters.md says what to do where it was a "+
-				"mistake", ErrLaterEpoch, strings.Join(refuse, ", "), l.order.Epoch))
+			l.cfg.Stop(fmt.Errorf("%w: storage nodes %s, this master at epoch %d: the group was recovered without "+
+				"this master, or a recovery was begun. Where another master was recovered, move this folder away and "+
+				"start with --join; where the recovery was cut short, run 'chainstore master recover' again; "+
+				"docs/masters.md says what to do where it was a mistake", ErrLaterEpoch, strings.Join(refuse,
+					", "), l.order.Epoch))
 		}
 	case l.fenced.Load():
 	case 2*accept >= len(nodes):
@@ -166,12 +165,12 @@ var ErrLaterEpoch = errors.New("the workers obey a later epoch of this group")
 var errSuspended = errors.New("a worker answers with a later epoch of this group, and too few storage nodes have " +
 	"answered to tell whether the group was recovered; bring storage nodes back")
 
-// passFences gives the storage nodes the first order of a term, before anything is acknowledged in it: a leader
-// before may have ended because nodes obey a later epoch. It is over when most nodes have accepted the order, all
-// have answered, or fenceWait has passed; nodes that do not answer stop no group. Where one obeys a later epoch the
-// leader stays suspended until the count in [fences] is clear.
-func (l *leadership) passFences(ctx context.Context) {
-	l.askFences(ctx)
+// fenceStorages sends the storage nodes the first order of a term, before anything is acknowledged in it: a previous
+// leader may have ended because nodes obey a later epoch. It returns when most nodes have accepted the order, all have
+// answered, or fenceWait has passed, so nodes that do not answer stop no group. If one obeys a later epoch, the leader
+// stays suspended until the count in [fences] is clear.
+func (l *leadership) fenceStorages(ctx context.Context) {
+	l.askStorages(ctx)
 	f := l.fences
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -180,8 +179,8 @@ func (l *leadership) passFences(ctx context.Context) {
 	}
 }
 
-// askFences gives all storage nodes of the table an order. It returns as soon as most have accepted it.
-func (l *leadership) askFences(ctx context.Context) {
+// askStorages sends all storage nodes of the table an order. It returns as soon as most have accepted it.
+func (l *leadership) askStorages(ctx context.Context) {
 	var nodes []masterfsm.Storage
 	l.cfg.Ledger.Read(func(s *masterfsm.State) { nodes = s.Storages() })
 	var asking sync.WaitGroup
@@ -193,7 +192,7 @@ func (l *leadership) askFences(ctx context.Context) {
 		asking.Go(func() {
 			sent := l.cfg.Clock()
 			_, err := l.cfg.Workers.StorageStatus(asked, worker(nodes[i]), l.order)
-			l.heardFrom(nodes[i].ID, sent, err)
+			l.orderEnded(nodes[i].ID, sent, err)
 			answers <- err
 		})
 	}
@@ -208,8 +207,8 @@ func (l *leadership) askFences(ctx context.Context) {
 	}
 }
 
-// watchFences asks the storage nodes at once when a worker answers with a later epoch, and then each second, until no
-// worker does any more.
+// watchFences asks the storage nodes at once when a worker answers with a later epoch, and then each second until no
+// worker does.
 func (l *leadership) watchFences(ctx context.Context) {
 	f := l.fences
 	for {
@@ -219,9 +218,9 @@ func (l *leadership) watchFences(ctx context.Context) {
 		case <-f.look:
 		}
 		for doubt := true; doubt; {
-			l.askFences(ctx)
+			l.askStorages(ctx)
 			f.mu.Lock()
-			l.judge() // what was accepted long ago does not count any more
+			l.countAnswers() // acceptances may have expired
 			doubt = len(f.later) > 0
 			f.mu.Unlock()
 			if !doubt {

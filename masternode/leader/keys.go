@@ -8,7 +8,7 @@ import (
 	"github.com/chainstore/chainstore/masternode/signing"
 )
 
-// foundLog gives the log its first key. Where a leader before was quicker that one's stays.
+// foundLog adds the log's first key. If another leader was quicker, its key stays.
 func (l *leadership) foundLog(view masterfsm.View) job {
 	return func(ctx context.Context) (func(*memory, time.Time), error) {
 		key, err := l.cfg.Log.FirstKey(view.Group)
@@ -19,7 +19,7 @@ func (l *leadership) foundLog(view masterfsm.View) job {
 	}
 }
 
-// addGivenKey gives the log the key that this master was given.
+// addGivenKey adds the key that this master was given.
 func (l *leadership) addGivenKey(view masterfsm.View) job {
 	return func(ctx context.Context) (func(*memory, time.Time), error) {
 		_, err := l.AddLogKey(ctx, l.cfg.Log.Key, view.Group.ID, false)

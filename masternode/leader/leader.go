@@ -16,9 +16,9 @@ import (
 
 // Ledger is the replicated state. Its methods may be called by many goroutines.
 type Ledger interface {
-	// Propose commits a command and returns the result of the state machine. The error wraps wire.ErrNotLeader if the command
-	// was certainly not committed, and wire.ErrUnknownOutcome if it may be committed yet. Any other error is the refusal of the
-	// state machine. The caller must not change the command afterwards.
+	// Propose commits a command and returns the result of the state machine. The error wraps wire.ErrNotLeader if the
+	// command was certainly not committed, and wire.ErrUnknownOutcome if it may be committed yet. Any other error is
+	// the refusal of the state machine. The caller must not change the command afterwards.
 	Propose(ctx context.Context, command []byte) (any, error)
 	// Read calls f with the state, which does not change meanwhile. f must be quick and must not keep the state.
 	Read(f func(*masterfsm.State))
@@ -26,8 +26,8 @@ type Ledger interface {
 	StateChanged() <-chan struct{}
 }
 
-// Membership is the raft configuration. The error of a change wraps wire.ErrNotLeader or wire.ErrUnknownOutcome as that of
-// Ledger.Propose does.
+// Membership is the raft configuration. The error of a change wraps wire.ErrNotLeader or wire.ErrUnknownOutcome as that
+// of Ledger.Propose does.
 type Membership interface {
 	// Member describes this master. Its Group is "" while the master is new.
 	Member() wire.Member
@@ -37,7 +37,8 @@ type Membership interface {
 	Promote(ctx context.Context, id string) error
 	// RemoveMember removes a member. It is no error if there is no such member.
 	RemoveMember(ctx context.Context, id string) error
-	// Reaches reports whether a member answers at a raft address, or at a known one of its own if that is "". It ends with ctx.
+	// Reaches reports whether a member answers at a raft address, or at a known one of its own if that is "". It ends
+	// with ctx.
 	Reaches(ctx context.Context, id, address string) bool
 }
 
@@ -59,7 +60,8 @@ type Storages interface {
 	PutBlock(ctx context.Context, w wire.Worker, o wire.Order, number uint64, block []byte) (wire.StorageStatus, error)
 	// PutInbox stores a block beyond the end of the node's chain.
 	PutInbox(ctx context.Context, w wire.Worker, o wire.Order, number uint64, block []byte) (wire.StorageStatus, error)
-	// Headers answers with up to limit headers from a block on, with inclusion proofs of their seals in the tree of a size.
+	// Headers answers with up to limit headers from a block on, with inclusion proofs of their seals in the tree of a
+	// size.
 	Headers(ctx context.Context, w wire.Worker, from uint64, limit int, size uint64) ([]wire.ProvenHeader, error)
 	// Check, Receive and Send start work on the node, or return its progress.
 	Check(ctx context.Context, w wire.Worker, o wire.Order, order wire.CheckOrder) (wire.CheckStatus, error)
@@ -84,10 +86,10 @@ type Prover interface {
 
 // Witnesses calls transparency log witnesses (C2SP tlog-witness).
 type Witnesses interface {
-	// AddCheckpoint submits a signed checkpoint to the witness at a URL, with the consistency proof from the size old, and
-	// returns the signature lines of its answer, which are not verified. The error is a *wire.WitnessConflict if the witness has
-	// another size than old, a *wire.WitnessRefusal if it refused for another reason, and wraps wire.ErrNoAnswer if there was no
-	// answer.
+	// AddCheckpoint submits a signed checkpoint to the witness at a URL, with the consistency proof from the size old,
+	// and returns the signature lines of its answer, which are not verified. The error is a *wire.WitnessConflict if
+	// the witness has another size than old, a *wire.WitnessRefusal if it refused for another reason, and wraps
+	// wire.ErrNoAnswer if there was no answer.
 	AddCheckpoint(ctx context.Context, url string, old uint64, proof []chain.Hash, checkpoint []byte) ([]byte, error)
 }
 
@@ -124,8 +126,8 @@ type Config struct {
 	Stop func(error)
 }
 
-// Leader does the duties of the leader whenever this master leads, and commits commands for the rest of the master. Its methods
-// may be called by many goroutines.
+// Leader does the duties of the leader whenever this master leads, and commits commands for the rest of the master. Its
+// methods may be called by many goroutines.
 type Leader struct {
 	cfg  Config
 	pace pace
@@ -161,7 +163,8 @@ type leadership struct {
 
 // Run does the duties of the leader for a term until ctx ends, which must end with the leadership.
 func (l *Leader) Run(ctx context.Context, term uint64) error {
-	if l.fenced.Load() { // this master ends; to hand over now would only pass the leadership around among masters that end
+	if l.fenced.Load() {
+		// This master ends. To hand over now would only pass the leadership around among masters that end.
 		<-ctx.Done()
 		return ctx.Err()
 	}
@@ -174,7 +177,7 @@ func (l *Leader) Run(ctx context.Context, term uint64) error {
 		Leader: l, order: wire.Order{Epoch: epoch, Term: term},
 		outcomes: make(chan outcome), over: make(chan struct{}), fences: newFences(),
 	}
-	now.passFences(ctx)
+	now.fenceStorages(ctx)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}

@@ -25,7 +25,8 @@ func (m members) Member(_ context.Context, url string) (wire.Member, error) {
 	return there, nil
 }
 
-// newLeadership is a term of master m1 in which nothing runs but what a test calls. m2 is another voter, and m3 has no vote.
+// newLeadership is a term of master m1 in which nothing runs but what a test calls. m2 is another voter, and m3 has no
+// vote.
 func newLeadership(t *testing.T, others members) (*leadership, *masterstest.Ledger) {
 	t.Helper()
 	ledger, membership := masterstest.NewLedger(t), masterstest.NewMembership()

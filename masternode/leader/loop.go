@@ -10,27 +10,27 @@ import (
 	"github.com/chainstore/chainstore/masterfsm"
 )
 
-// outcome is how an action ended. It is applied to the memory by the goroutine of lead.
+// outcome is how an action ended. The loop applies it to the memory.
 type outcome struct {
 	action action
 	err    error
-	learn  func(m *memory, now time.Time) // what the answer tells, nil where it tells nothing
+	learn  func(m *memory, now time.Time) // updates the memory; may be nil
 }
 
-// loop plans, starts, cancels and waits, until ctx ends. It alone touches the memory.
+// loop plans, starts and cancels actions, and waits, until ctx ends. No other goroutine touches the memory.
 func (l *leadership) loop(ctx context.Context) {
 	m := newMemory(l.cfg.Clock())
-	l.cfg.Ledger.Read(func(s *masterfsm.State) { m.witnesses = newWitnessing(l.cfg.Witnesses, s.View()) })
+	l.cfg.Ledger.Read(func(s *masterfsm.State) { m.witnesses = newWitnessMemory(l.cfg.Witnesses, s.View()) })
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		changed := l.cfg.Ledger.StateChanged()
 		var view masterfsm.View
 		l.cfg.Ledger.Read(func(s *masterfsm.State) { view = s.View() })
-		m.givenKey.note(&l.cfg.Log, view)
+		m.givenKey.update(&l.cfg.Log, view)
 		now := l.cfg.Clock()
-		m.note(view, now)
-		m.witnesses.note(view, l.pace, now)
+		m.noteOpenBlock(view, now)
+		m.witnesses.nominate(view, l.pace, now)
 		d := plan(view, m, l.cfg.Membership.Members(), l.pace, now)
 		for _, a := range d.cancel {
 			m.inflight[a]()
@@ -57,15 +57,15 @@ func (l *leadership) start(ctx context.Context, m *memory, a action, view master
 	m.inflight[a] = cancel
 	switch a.kind {
 	case actPingStorage, actPingMiner, actPingMaster:
-		m.of(a.node).tried = now
+		m.node(a.node).tried = now
 	}
-	// What the action needs of the memory is taken now: the memory belongs to the loop.
+	// The memory belongs to the loop, so the job copies what it needs of it now.
 	job := l.job(a, view, m)
 	l.running.Go(func() {
 		defer cancel()
 		learn, err := job(ctx)
 		if err != nil || a.kind == actPingStorage || a.kind == actPingMiner {
-			l.heardFrom(a.node, now, err)
+			l.orderEnded(a.node, now, err)
 		}
 		select {
 		case l.outcomes <- outcome{action: a, err: err, learn: learn}:
@@ -74,7 +74,7 @@ func (l *leadership) start(ctx context.Context, m *memory, a action, view master
 	})
 }
 
-// learn takes an outcome into the memory.
+// learn applies an outcome to the memory.
 func (l *leadership) learn(ctx context.Context, m *memory, o outcome) {
 	now := l.cfg.Clock()
 	delete(m.inflight, o.action)
@@ -96,16 +96,17 @@ func (l *leadership) learn(ctx context.Context, m *memory, o outcome) {
 		return
 	}
 	if errors.Is(o.err, context.Canceled) || errors.Is(o.err, masterfsm.ErrStale) {
-		return // another was quicker: nothing is wrong
+		return // the state changed meanwhile: nothing is wrong
 	}
 	switch o.action.kind {
 	case actPingStorage, actPingMiner, actPingMaster:
-		return // who does not answer shows in the status
+		return // the status shows which nodes do not answer
 	}
 	level := hclog.Debug
 	switch o.action.kind {
 	case actBeginRepair, actFoundLog, actAddLogKey:
-		level = hclog.Warn // it is tried again now and then, and somebody must know why the node stays invalid, or the key away
+		level = hclog.Warn // an operator must learn why the node stays invalid, or the key missing
 	}
-	l.log.Log(level, "action failed", "action", o.action.kind, "node", o.action.node, "block", o.action.block, "error", o.err)
+	l.log.Log(level, "action failed", "action", o.action.kind, "node", o.action.node, "block", o.action.block,
+		"error", o.err)
 }

@@ -7,11 +7,11 @@ import (
 	"github.com/chainstore/chainstore/masterfsm"
 )
 
-// after is how long an action is not to be done again, by its kind and how it ended.
+// after returns the pause after an action, by its kind and how it ended.
 func (p pace) after(kind actionKind, err error) time.Duration {
 	switch kind {
 	case actCheck, actRepair:
-		return p.poll // a question; what it is about goes on meanwhile
+		return p.poll // the work itself goes on meanwhile
 	case actMine:
 		if err != nil {
 			return p.retryMine
@@ -21,7 +21,7 @@ func (p pace) after(kind actionKind, err error) time.Duration {
 			return p.again
 		}
 	case actCosign:
-		return 0 // each witness has a pace of its own
+		return 0 // each witness has its own pause
 	case actAddLogKey:
 		if err != nil {
 			return p.rekey
@@ -33,19 +33,19 @@ func (p pace) after(kind actionKind, err error) time.Duration {
 	return 0
 }
 
-// inbox gives a node that cannot take blocks into its chain the next one for its inbox.
+// inbox gives a node that cannot append blocks to its chain the next one for its inbox.
 func (w *planner) inbox(n *masterfsm.Storage) {
 	seen := w.memory.nodes[n.ID]
-	if !seen.speaksOf(n) || !w.memory.live(n.ID, w.now, w.pace) {
+	if !seen.matches(n) || !w.memory.live(n.ID, w.now, w.pace) {
 		return
 	}
 	next := max(seen.height, w.view.HeldFrom)
-	for _, sent := range n.Missing { // its repair brings these: to give them here too would cost the time in which the next ones are dropped
+	for _, sent := range n.Missing { // its repair sends these
 		if sent.Holds(next) {
 			next = sent.To
 		}
 	}
-	if seen.inbox <= w.view.Head.Height { // else there is something in it that no leader can have sent
+	if seen.inbox <= w.view.Head.Height { // else it holds blocks that no leader sent
 		next = max(next, seen.inbox)
 	}
 	if next < w.view.Head.Height {
@@ -53,8 +53,8 @@ func (w *planner) inbox(n *masterfsm.Storage) {
 	}
 }
 
-// checks has one storage node at a time check its chain: first those for which there is a cause, then those whose last check is longest
-// ago. The last valid one only for a cause, unless it is alone.
+// checks has at most one storage node check its chain at a time: first those with a cause, then the one whose last
+// check is longest ago. It checks the last valid node only for a cause, unless there is no other node.
 func (w *planner) checks() {
 	valid := 0
 	for i := range w.view.Storages {
@@ -74,7 +74,7 @@ func (w *planner) checks() {
 		if n.State != masterfsm.Valid || !w.memory.live(n.ID, w.now, w.pace) || !w.due(n) || last && n.Due.IsZero() {
 			continue
 		}
-		// One whose checks end early stays due. It waits longer each time, so that the others have their turn.
+		// A node whose checks end early stays due. It waits longer each time, so that the others have their turn.
 		if again := w.memory.nodes[n.ID].checkAgain; w.now.Before(again) {
 			w.wakeAt(again)
 			continue
@@ -82,7 +82,8 @@ func (w *planner) checks() {
 		if w.ending(actCheck, n.ID) {
 			continue
 		}
-		if next == nil || !n.Due.IsZero() && next.Due.IsZero() || n.Due.IsZero() == next.Due.IsZero() && n.Checked < next.Checked {
+		if next == nil || !n.Due.IsZero() && next.Due.IsZero() ||
+			n.Due.IsZero() == next.Due.IsZero() && n.Checked < next.Checked {
 			next = n
 		}
 	}
@@ -91,8 +92,8 @@ func (w *planner) checks() {
 	}
 }
 
-// ending reports whether the end of a node's check or repair is committed and not in the memory yet, which may say
-// that the next one is to wait.
+// ending reports whether the end of a node's check or repair is committed and not in the memory yet. The memory may say
+// that the next one has to wait.
 func (w *planner) ending(kind actionKind, id string) bool {
 	for a := range w.memory.inflight {
 		if a.kind == kind && a.node == id {
@@ -102,7 +103,7 @@ func (w *planner) ending(kind actionKind, id string) bool {
 	return false
 }
 
-// due reports whether a node is to be checked now, and wakes the loop when it will be.
+// due reports whether a node should be checked now. If not, the loop plans again when it should.
 func (w *planner) due(n *masterfsm.Storage) bool {
 	switch {
 	case !n.Due.IsZero():
@@ -118,27 +119,30 @@ func (w *planner) due(n *masterfsm.Storage) bool {
 	return true
 }
 
-// checking follows a check. One of a node that does not answer is given up, so that others can be checked; it is due at once when the node
-// is back.
+// checking polls a check. If the node does not answer, the check is aborted, so that others can be checked. It is due
+// at once when the node is back.
 func (w *planner) checking(n *masterfsm.Storage) {
-	w.follow(n, action{kind: actCheck, node: n.ID, version: n.Version}, action{kind: actAbortCheck, node: n.ID, version: n.Version})
+	w.pollOrAbort(n, actCheck, actAbortCheck)
 }
 
-// follow asks a node how its work goes, and gives the work up when the node does not answer, once the leader has led for long enough to know.
-func (w *planner) follow(n *masterfsm.Storage, ask, abort action) {
+// pollOrAbort polls the work of a node. It aborts the work if the node does not answer and the leader has led for long
+// enough to know.
+func (w *planner) pollOrAbort(n *masterfsm.Storage, poll, abort actionKind) {
+	ask := action{kind: poll, node: n.ID, version: n.Version}
 	_, asking := w.memory.inflight[ask]
 	if !asking && w.now.Sub(w.memory.began) > w.pace.dead && !w.memory.live(n.ID, w.now, w.pace) {
-		w.want(abort)
+		w.want(action{kind: abort, node: n.ID, version: n.Version})
 		return
 	}
 	w.want(ask)
 }
 
-// repairs has one storage node at a time repaired from another. A node that lacks only what is lost everywhere is left alone.
+// repairs has at most one storage node repaired at a time. It ignores a node that lacks only blocks that are lost on
+// all nodes.
 func (w *planner) repairs() {
 	for i := range w.view.Storages {
 		if n := &w.view.Storages[i]; n.State == masterfsm.Receiving {
-			w.follow(n, action{kind: actRepair, node: n.ID, version: n.Version}, action{kind: actAbortRepair, node: n.ID, version: n.Version})
+			w.pollOrAbort(n, actRepair, actAbortRepair)
 			return
 		}
 	}

@@ -58,7 +58,7 @@ func TestPlanOfChecksAndRepairs(t *testing.T) {
 		"an empty node has nothing to check": {nodes: []masterfsm.Storage{node("a", valid, empty), node("b", valid, empty)}},
 		"a dead node is not checked": {
 			nodes:  []masterfsm.Storage{node("a", valid, due), node("b", valid, nil)},
-			change: func(m *memory, _ *pace) { m.nodes["a"].last = now.Add(-time.Minute) },
+			change: func(m *memory, _ *pace) { m.nodes["a"].answered = now.Add(-time.Minute) },
 		},
 		"one at a time": {
 			nodes: []masterfsm.Storage{node("a", validating, nil), node("b", valid, due), node("c", valid, due)},
@@ -75,20 +75,20 @@ func TestPlanOfChecksAndRepairs(t *testing.T) {
 		},
 		"a check of a dead node is given up": {
 			nodes:  []masterfsm.Storage{node("a", validating, nil), node("b", valid, nil)},
-			change: func(m *memory, _ *pace) { m.nodes["a"].last = now.Add(-time.Minute) },
+			change: func(m *memory, _ *pace) { m.nodes["a"].answered = now.Add(-time.Minute) },
 			want:   []action{{kind: actAbortCheck, node: "a", version: 3}},
 		},
 		"not by a leader that cannot know yet": {
 			nodes: []masterfsm.Storage{node("a", validating, nil), node("b", valid, nil)},
 			change: func(m *memory, _ *pace) {
-				m.nodes["a"].last, m.began = time.Time{}, now.Add(-time.Second)
+				m.nodes["a"].answered, m.began = time.Time{}, now.Add(-time.Second)
 			},
 			want: []action{{kind: actCheck, node: "a", version: 3}},
 		},
 		"nor while it is being asked": {
 			nodes: []masterfsm.Storage{node("a", validating, nil), node("b", valid, nil)},
 			change: func(m *memory, _ *pace) {
-				m.nodes["a"].last = now.Add(-time.Minute)
+				m.nodes["a"].answered = now.Add(-time.Minute)
 				m.inflight[action{kind: actCheck, node: "a", version: 3}] = func() {}
 			},
 		},
@@ -114,7 +114,7 @@ func TestPlanOfChecksAndRepairs(t *testing.T) {
 		"what is lost everywhere cannot be repaired": {nodes: []masterfsm.Storage{node("a", invalid, onlyLost), node("b", invalid, onlyLost)}},
 		"a receiver that died": {
 			nodes:  []masterfsm.Storage{node("a", receiving, nil), node("b", sending, nil)},
-			change: func(m *memory, _ *pace) { m.nodes["a"].last = now.Add(-time.Minute) },
+			change: func(m *memory, _ *pace) { m.nodes["a"].answered = now.Add(-time.Minute) },
 			want:   []action{{kind: actAbortRepair, node: "a", version: 3}},
 		},
 		"new blocks go into the inbox of a node that is repaired": {
@@ -177,8 +177,8 @@ func TestPlanOfChecksAndRepairs(t *testing.T) {
 			p.check = time.Minute
 			m := newMemory(now.Add(-time.Hour))
 			for _, n := range c.nodes {
-				s := m.of(n.ID)
-				s.last, s.tried = now, now
+				s := m.node(n.ID)
+				s.answered, s.tried = now, now
 			}
 			if c.change != nil {
 				c.change(m, &p)

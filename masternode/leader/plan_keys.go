@@ -7,8 +7,8 @@ import (
 	"github.com/chainstore/chainstore/masternode/signing"
 )
 
-// logKeys has the leader found the log's first key, and give it the one that this master was given. A master of a version that does not know
-// log keys stops at the first one in its log. So the leader waits until each master with a vote has announced that it knows them.
+// logKeys founds the log's first key, and adds the key that this master was given. A master of a version without log
+// keys stops at the first such command in its log, so this waits until each voter has said that it knows them.
 func (w *planner) logKeys() {
 	switch {
 	case len(w.view.Log.Keys) == 0:
@@ -28,12 +28,12 @@ func (w *planner) logKeys() {
 
 // givenKey is what the leader knows of the key that this master was given.
 type givenKey struct {
-	due  bool   // the log is to have it: the table does not know it, or has it under a seal of another cluster token
-	seal []byte // under which the table had it when that was decided, nil for none: to try one costs the derivation of a key
+	due  bool   // to be added: the table does not have it, or has it sealed under another cluster token
+	seal []byte // of the table when due was decided, nil for none; a key is derived only for a new seal
 }
 
-// note holds the table against the key. One that was retired stays so.
-func (g *givenKey) note(c *signing.LogConfig, view masterfsm.View) {
+// update compares the key with the table. A retired key stays retired.
+func (g *givenKey) update(c *signing.LogConfig, view masterfsm.View) {
 	if c.Key == nil || c.Key.Origin() != view.Log.Origin {
 		*g = givenKey{}
 		return

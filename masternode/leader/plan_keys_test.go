@@ -28,7 +28,7 @@ func TestGivenKeyIsTriedOnce(t *testing.T) {
 	var g givenKey
 	is := func(when string, c *signing.LogConfig, want bool) {
 		t.Helper()
-		if g.note(c, view); g.due != want {
+		if g.update(c, view); g.due != want {
 			t.Errorf("%s: due %v", when, g.due)
 		}
 	}

@@ -4,7 +4,7 @@ import (
 	"github.com/chainstore/chainstore/masterfsm"
 )
 
-// level has the leader raise the group's protocol level to the highest that every other member, non-voters included, has announced.
+// level raises the group's protocol level to the highest that every other member, non-voters included, has announced.
 func (w *planner) level() {
 	if w.view.Level >= masterfsm.ProtocolLevel {
 		return

@@ -11,36 +11,37 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// witnessing is what a leader knows of the witnesses, and what it has them cosign. It begins empty with each leadership, as all memory does.
+// witnessMemory is what a leader knows of the witnesses, and the checkpoint that it asks them to cosign. It begins
+// empty in each term.
 //
-// All witnesses are asked for the same checkpoint, the nominee: if each got the newest at its own pace, a log that grows would never have the
-// cosignatures of several of them under one size. The nominee is replaced by the newest one when enough have signed it, and those that have not
-// are in trouble or too slow to be waited for.
-type witnessing struct {
-	list      []*witnessed       // as the configuration has them
+// All witnesses are asked for the same checkpoint, the nominee. If each got the newest at its own pace, a growing log
+// would never have the cosignatures of several witnesses for one size. The newest checkpoint replaces the nominee when
+// enough witnesses have signed it, and the others are failing or too slow.
+type witnessMemory struct {
+	list      []*knownWitness    // as the configuration has them
 	nominee   masterfsm.Boundary // zero before the first
 	nominated time.Time
 }
 
-// witnessed is what a leader knows of one witness.
-type witnessed struct {
+// knownWitness is what a leader knows of one witness.
+type knownWitness struct {
 	name, url, key string
-	size           uint64    // of the newest checkpoint that it has cosigned, by its own word or the table's; 0 where nothing is known
-	signed         uint64    // the size that it last cosigned for this leader
+	size           uint64    // of the newest checkpoint that it has cosigned, 0 if that is not known
+	signed         uint64    // size that it last cosigned for this leader
 	last           time.Time // of that
-	conflicts      int       // submissions in a row that did not go from the size that it had
-	troubles       int       // submissions in a row that failed
-	failures       uint64    // submissions that failed, all
-	again          time.Time // not to be asked before
+	conflicts      int       // submissions in a row from another size than it had
+	failedInRow    int       // submissions in a row that failed
+	failures       uint64    // failed submissions in this term
+	notBefore      time.Time // the next submission
 	state          wire.WitnessState
-	trouble        string // what is wrong, "" where nothing is
+	problem        string // "" if there is none
 }
 
-// newWitnessing begins with what the table has of the witnesses.
-func newWitnessing(list []signing.Witness, view masterfsm.View) witnessing {
-	var m witnessing
+// newWitnessMemory begins with what the table has of the witnesses.
+func newWitnessMemory(list []signing.Witness, view masterfsm.View) witnessMemory {
+	var m witnessMemory
 	for i := range list {
-		w := &witnessed{name: list[i].Name, url: list[i].URL, key: list[i].VerifierKey, state: wire.WitnessNew}
+		w := &knownWitness{name: list[i].Name, url: list[i].URL, key: list[i].VerifierKey, state: wire.WitnessNew}
 		for _, c := range view.Cosigned { // the newest is the last
 			if line, ok := cosignatureOf(c.Cosignatures, w.name); ok {
 				w.size, w.last = c.Boundary.Size, signing.CosignedAt(line)
@@ -51,23 +52,23 @@ func newWitnessing(list []signing.Witness, view masterfsm.View) witnessing {
 	return m
 }
 
-// of is the witness of a name; there is one.
-func (m *witnessing) of(name string) *witnessed {
-	at := slices.IndexFunc(m.list, func(w *witnessed) bool { return w.name == name })
+// witness returns the witness of a name, which must exist.
+func (m *witnessMemory) witness(name string) *knownWitness {
+	at := slices.IndexFunc(m.list, func(w *knownWitness) bool { return w.name == name })
 	return m.list[at]
 }
 
-// note nominates the newest stored checkpoint where the one before is done with.
-func (m *witnessing) note(view masterfsm.View, p pace, now time.Time) {
+// nominate replaces the nominee by the newest stored checkpoint when it may be replaced.
+func (m *witnessMemory) nominate(view masterfsm.View, p pace, now time.Time) {
 	newest := view.Checkpoint
-	if len(m.list) == 0 || len(view.Log.Keys) == 0 || newest.Size <= m.nominee.Size || !m.done(view, p, now) {
+	if len(m.list) == 0 || len(view.Log.Keys) == 0 || newest.Size <= m.nominee.Size || !m.replaceable(view, p, now) {
 		return
 	}
 	m.nominee, m.nominated = newest, now
 }
 
-// done reports whether another checkpoint may take the nominee's place.
-func (m *witnessing) done(view masterfsm.View, p pace, now time.Time) bool {
+// replaceable reports whether another checkpoint may replace the nominee.
+func (m *witnessMemory) replaceable(view masterfsm.View, p pace, now time.Time) bool {
 	if m.nominee.Size == 0 {
 		return true
 	}
@@ -78,18 +79,19 @@ func (m *witnessing) done(view masterfsm.View, p pace, now time.Time) bool {
 	waiting := false
 	for _, w := range m.list {
 		if w.size > m.nominee.Size && w.size <= view.Checkpoint.Size {
-			return true // it cannot cosign this one any more
+			return true // it can no longer cosign the nominee
 		}
-		waiting = waiting || !signedBy(signed, w.name) && w.signed < m.nominee.Size && w.troubles == 0
+		waiting = waiting || !signedBy(signed, w.name) && w.signed < m.nominee.Size && w.failedInRow == 0
 	}
-	// One that some have signed is kept until enough have: each takes it when it can. One that nobody has signed is not worth that.
+	// A nominee that some witnesses have signed is kept until enough have: each signs it when it can. One without a
+	// signature is not.
 	if n := len(signed); n > 0 && n < int(view.Settings.WitnessQuorum) {
 		return false
 	}
 	return !waiting || !now.Before(m.nominated.Add(p.patience))
 }
 
-// cosignatures are those that the table has for the checkpoint of a size.
+// cosignatures returns those that the table has for the checkpoint of a size.
 func cosignatures(view masterfsm.View, size uint64) []masterfsm.Cosignature {
 	for i := range view.Cosigned {
 		if view.Cosigned[i].Boundary.Size == size {
@@ -112,16 +114,16 @@ func signedBy(list []masterfsm.Cosignature, name string) bool {
 	return ok
 }
 
-// from is the size from which a submission of a checkpoint goes. 0, where nothing is known or the witness has more than that checkpoint, makes
-// the witness tell what it has.
-func (w *witnessed) from(size uint64) uint64 {
+// from returns the size from which a submission goes. It is 0 if nothing is known, or if the witness has more than that
+// checkpoint. Then the witness answers with the size that it has.
+func (w *knownWitness) from(size uint64) uint64 {
 	if w.size > size {
 		return 0
 	}
 	return w.size
 }
 
-// cosigning asks every witness for its cosignature of the nominee, one submission at a time.
+// cosigning asks every witness for its cosignature of the nominee, with one submission at a time.
 func (w *planner) cosigning() {
 	m := &w.memory.witnesses
 	if m.nominee.Size == 0 {
@@ -131,9 +133,9 @@ func (w *planner) cosigning() {
 	for _, one := range m.list {
 		switch {
 		case w.asking(one.name) || signedBy(signed, one.name) || one.signed == m.nominee.Size:
-		case one.size > m.nominee.Size && one.state != wire.WitnessBehind: // the next nominee is for it
-		case w.now.Before(one.again) && !one.caughtUp(m.nominee.Size):
-			w.wakeAt(one.again)
+		case one.size > m.nominee.Size && one.state != wire.WitnessBehind: // it waits for the next nominee
+		case w.now.Before(one.notBefore) && !one.reached(m.nominee.Size):
+			w.wakeAt(one.notBefore)
 		default:
 			w.want(action{kind: actCosign, node: one.name, block: m.nominee.Height})
 		}
@@ -147,12 +149,12 @@ func (w *planner) cosigning() {
 	}
 }
 
-// caughtUp reports whether the nominee has reached a witness that was ahead: nothing has to be waited for then.
-func (w *witnessed) caughtUp(size uint64) bool {
+// reached reports whether the nominee has reached the size of a witness that was ahead. Then there is no pause.
+func (w *knownWitness) reached(size uint64) bool {
 	return w.state == wire.WitnessBehind && w.size <= size
 }
 
-// asking reports whether a submission to the witness is under way, of whichever checkpoint.
+// asking reports whether a submission to the witness is in flight, of any checkpoint.
 func (w *planner) asking(name string) bool {
 	for a := range w.memory.inflight {
 		if a.kind == actCosign && a.node == name {
@@ -162,27 +164,31 @@ func (w *planner) asking(name string) bool {
 	return false
 }
 
-// status is what is told of the witness.
-func (w *witnessed) status() wire.Witness {
-	s := wire.Witness{Name: w.name, VerifierKey: w.key, URL: w.url, Size: w.size, State: w.state, Error: w.trouble, Failures: w.failures}
+// status returns the witness as the API has it.
+func (w *knownWitness) status() wire.Witness {
+	s := wire.Witness{
+		Name: w.name, VerifierKey: w.key, URL: w.url, Size: w.size,
+		State: w.state, Error: w.problem, Failures: w.failures,
+	}
 	if !w.last.IsZero() {
 		s.Last = uint64(w.last.UnixMilli())
 	}
 	return s
 }
 
-// learn takes the end of a submission of a size in. stored is how much the group has stored.
-func (w *witnessed) learn(err error, size, stored uint64, p pace, now time.Time) {
+// learn applies the end of a submission of a size. stored is the size that the group has stored.
+func (w *knownWitness) learn(err error, size, stored uint64, p pace, now time.Time) {
 	var conflict *wire.WitnessConflict
 	var refusal *wire.WitnessRefusal
 	switch {
 	case err == nil:
 		w.size, w.signed, w.last = size, size, now
-		w.conflicts, w.troubles, w.again, w.state, w.trouble = 0, 0, time.Time{}, wire.WitnessOK, ""
+		w.conflicts, w.failedInRow, w.notBefore, w.state, w.problem = 0, 0, time.Time{}, wire.WitnessOK, ""
 	case errors.As(err, &conflict) && conflict.Size > stored:
 		w.size = conflict.Size
 		w.fail(wire.WitnessBehind, fmt.Errorf(
-			"the witness has cosigned %d leaves of this log, and %d are stored here: the group has lost some of its past, or another log signs with its key",
+			"the witness has cosigned %d leaves of this log, and %d are stored here: "+
+				"the group has lost some of its past, or another log signs with its key",
 			conflict.Size, stored), p.witnessMost, p, now)
 	case errors.As(err, &conflict):
 		w.size = conflict.Size
@@ -196,28 +202,28 @@ func (w *witnessed) learn(err error, size, stored uint64, p pace, now time.Time)
 		w.fail(wire.WitnessDown, err, refusal.RetryAfter, p, now)
 	case errors.Is(err, wire.ErrNoAnswer):
 		w.fail(wire.WitnessDown, err, 0, p, now)
-	case errors.Is(err, errOurs):
-		w.again, w.trouble = now.Add(p.witness), clip(err.Error())
+	case errors.Is(err, errNotSubmitted):
+		w.notBefore, w.problem = now.Add(p.witness), clip(err.Error())
 	default:
 		w.fail(wire.WitnessRefused, err, 0, p, now)
 	}
 }
 
-// maxConflicts is how many submissions in a row may meet another size than the witness told last. A leader that knows nothing meets one, one
-// whose predecessor's last submission was under way two.
+// maxConflicts is how many submissions in a row may find another size than the witness had last. A leader that knows
+// nothing finds one, and a second one if a submission of its predecessor was in flight.
 const maxConflicts = 2
 
-// maxRetryAfter bounds how long a witness may put off the next submission.
+// maxRetryAfter bounds how long a witness may delay the next submission.
 const maxRetryAfter = time.Hour
 
-// fail notes a failed submission, and puts the next one off: for twice as long each time.
-func (w *witnessed) fail(state wire.WitnessState, err error, least time.Duration, p pace, now time.Time) {
-	w.troubles++
+// fail records a failed submission and delays the next one, twice as long each time.
+func (w *knownWitness) fail(state wire.WitnessState, err error, least time.Duration, p pace, now time.Time) {
+	w.failedInRow++
 	w.failures++
 	pause := p.witnessMost
-	if w.troubles < 16 {
-		pause = min(p.witness<<(w.troubles-1), p.witnessMost)
+	if w.failedInRow < 16 {
+		pause = min(p.witness<<(w.failedInRow-1), p.witnessMost)
 	}
-	w.again = now.Add(max(pause, min(least, maxRetryAfter)))
-	w.state, w.trouble = state, clip(err.Error())
+	w.notBefore = now.Add(max(pause, min(least, maxRetryAfter)))
+	w.state, w.problem = state, clip(err.Error())
 }

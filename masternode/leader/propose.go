@@ -14,8 +14,8 @@ func (l *Leader) Now() uint64 {
 	return uint64(l.cfg.Clock().UnixMilli())
 }
 
-// TermClock is how long this master has led, by a monotonic clock. It is zero while this master does not lead. It names the term,
-// because another one may begin while a command is on its way.
+// TermClock is how long this master has led, by a monotonic clock. It is zero while this master does not lead. It names
+// the term, because another one may begin while a command is on its way.
 func (l *Leader) TermClock() masterfsm.Reign {
 	now := l.current.Load()
 	if now == nil {
@@ -25,8 +25,8 @@ func (l *Leader) TermClock() masterfsm.Reign {
 	return masterfsm.Reign{Term: now.order.Term, Elapsed: uint64(max(0, elapsed))}
 }
 
-// Propose commits a command and returns the result of the state machine. Errors are those of [Ledger].Propose; the error wraps
-// wire.ErrNotLeader while this master must not acknowledge anything.
+// Propose commits a command and returns the result of the state machine. Errors are those of [Ledger].Propose; the
+// error wraps wire.ErrNotLeader while this master must not acknowledge anything.
 func (l *Leader) Propose(ctx context.Context, c masterfsm.Command) (any, error) {
 	now := l.current.Load()
 	if now != nil || l.fenced.Load() { // else the term begins
@@ -70,8 +70,8 @@ func (l *Leader) Append(ctx context.Context, submissions [][]byte) ([]masterfsm.
 	return outcomes, nil
 }
 
-// mayAcknowledge returns the term of this master, or an error if this master must not acknowledge what it commits as the leader.
-// Nothing was committed then.
+// mayAcknowledge returns the term of this master, or an error if this master must not acknowledge what it commits as
+// the leader. Nothing was committed then.
 func (l *Leader) mayAcknowledge() (*leadership, error) {
 	now := l.current.Load()
 	switch {

@@ -14,25 +14,25 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// repair is what the leader remembers of a repair that is under way. A new leader begins it anew from the table: the two nodes go on
-// meanwhile.
+// repair is what the leader remembers of a repair in progress. A new leader starts from the table while the two nodes
+// continue.
 type repair struct {
 	ticket   string
-	pieces   []wire.Piece // what the sender has of what is missing, with hashes that this leader proved
+	pieces   []wire.Piece // of what is missing, with proven hashes; nil before they are known
 	attempt  uint64       // of the transfer
-	moved    time.Time    // when it last got on
-	heard    time.Time    // when the sender last answered, or was not asked
-	answered bool         // the receiver has, and status is its last answer
+	moved    time.Time    // when the repair last made progress
+	heard    time.Time    // when the sender last answered, or was not needed
+	answered bool         // status is set
 	status   wire.ReceiveStatus
-	check    wire.CheckStatus // of what the last check could not look at, once all is there
-	early    *wire.Aborted    // how that check ended, where it did not look at everything
+	check    wire.CheckStatus // of what the last check could not look at
+	early    *wire.Aborted    // how that check ended, if it did not look at everything
 	failures int              // transfers in a row that ended early
 }
 
-// maxTransferFailures is how many transfers in a row may end early before another sender is tried.
+// maxTransferFailures is how many transfers in a row may end early before another sender is chosen.
 const maxTransferFailures = 5
 
-// beginRepair finds out what an Invalid node lacks, chooses who sends it, and commits that.
+// beginRepair finds out what an Invalid node lacks, chooses a sender, and commits that.
 func (l *leadership) beginRepair(a action, view masterfsm.View, m *memory, now time.Time) job {
 	n := view.Storage(a.node)
 	live := map[string]bool{}
@@ -46,16 +46,18 @@ func (l *leadership) beginRepair(a action, view masterfsm.View, m *memory, now t
 			return nil, err
 		}
 		if status.Height > view.Head.Height {
-			return nil, fmt.Errorf("%s has %d blocks, the masters know of %d: nothing is repaired downwards; find out which of them is right",
+			return nil, fmt.Errorf("%s has %d blocks, the masters know of %d: nothing is repaired downwards; "+
+				"find out which of them is right",
 				n.URL, status.Height, view.Head.Height)
 		}
-		keep, err := l.keep(ctx, n, status)
+		keep, err := l.groupHeight(ctx, n, status)
 		if err != nil {
 			return nil, fmt.Errorf("find out which of its blocks are the group's: %w", err)
 		}
 		missing := chain.CommonRanges(chain.CutRanges(n.Bad, view.Confirmed), []chain.Range{{To: keep}})
 		behind := chain.Range{From: keep, To: view.Head.Height}
-		if status.Inbox.To >= view.HeldFrom && status.Inbox.To <= view.Head.Height { // what is in its inbox need not be sent, and what is behind that the masters hold
+		if status.Inbox.To >= view.HeldFrom && status.Inbox.To <= view.Head.Height {
+			// Its inbox has the rest, as far as the masters do not hold it.
 			behind.To = max(keep, status.Inbox.From)
 		}
 		if keep < view.HeldFrom {
@@ -63,14 +65,15 @@ func (l *leadership) beginRepair(a action, view masterfsm.View, m *memory, now t
 		}
 		begin := &masterfsm.BeginRepair{ID: n.ID, Version: n.Version, Ticket: rand.Text(), Keep: keep}
 		if keep == status.Height {
-			begin.Keep = math.MaxUint64 // nothing is to be cut off, also of what came since
+			begin.Keep = math.MaxUint64 // cut nothing, not even what came since
 		}
 		if len(missing) > 0 {
 			sender, has := chooseSender(view, live, n.ID, missing)
 			begin.Sender, begin.SenderVersion = sender.ID, sender.Version
 			begin.Missing = chain.BoundRanges(has, chain.MaxFindings)
 			if len(has) == 0 && (n.OnGroupChain || keep < view.HeldFrom && behind.Len() > 0) {
-				return nil, fmt.Errorf("no storage node that answers has a good copy of the blocks %s", wire.RangesText(missing))
+				return nil, fmt.Errorf("no storage node that answers has a good copy of the blocks %s",
+					wire.RangesText(missing))
 			}
 		}
 		begin.Time = l.Now()
@@ -80,14 +83,14 @@ func (l *leadership) beginRepair(a action, view masterfsm.View, m *memory, now t
 		l.log.Info("repair begins", "node", n.ID, "url", n.URL, "because", n.Cause.Text(), "keeps", keep,
 			"missing", wire.RangesText(begin.Missing), "sender", begin.Sender)
 		return func(m *memory, now time.Time) {
-			m.of(n.ID).last = now
+			m.node(n.ID).answered = now
 			delete(m.repairs, n.ID)
 		}, nil
 	}
 }
 
-// keep is up to which height a node's chain is the group's.
-func (l *leadership) keep(ctx context.Context, n masterfsm.Storage, status wire.StorageStatus) (uint64, error) {
+// groupHeight returns how many of a node's first blocks are the group's.
+func (l *leadership) groupHeight(ctx context.Context, n masterfsm.Storage, status wire.StorageStatus) (uint64, error) {
 	if status.Height == 0 {
 		return 0, nil
 	}
@@ -106,12 +109,14 @@ func (l *leadership) keep(ctx context.Context, n masterfsm.Storage, status wire.
 			return status.Height, nil
 		}
 	}
-	return l.common(ctx, n, status, status.Height)
+	return l.commonHeight(ctx, n, status, status.Height)
 }
 
-// chooseSender picks the node that sends, and says what it has of what is missing: a Valid one that is not suspect before others, then the
-// one that has most.
-func chooseSender(view masterfsm.View, live map[string]bool, receiver string, missing []chain.Range) (masterfsm.Storage, []chain.Range) {
+// chooseSender returns the node that should send, and what it has of the missing blocks. It prefers a Valid node that
+// is not suspect, then the one that has most of them.
+func chooseSender(
+	view masterfsm.View, live map[string]bool, receiver string, missing []chain.Range,
+) (masterfsm.Storage, []chain.Range) {
 	var best masterfsm.Storage
 	var bestHas []chain.Range
 	for _, n := range view.Storages {
@@ -119,7 +124,7 @@ func chooseSender(view masterfsm.View, live map[string]bool, receiver string, mi
 			continue
 		}
 		if n.State == masterfsm.Invalid && !n.OnGroupChain {
-			continue // what its blocks are worth is not known
+			continue // it may not be on the group's chain
 		}
 		has := chain.CutRanges(missing, n.Lacks(view.Head.Height))
 		better := chain.CountBlocks(has) > chain.CountBlocks(bestHas)
@@ -138,7 +143,7 @@ func chooseSender(view masterfsm.View, live map[string]bool, receiver string, mi
 
 func trusted(n *masterfsm.Storage) bool { return n.State == masterfsm.Valid && n.Due.IsZero() }
 
-// repair has a Receiving node repaired, or sees how that goes, and commits the end when it is there.
+// repair has a Receiving node repaired, or polls that, and commits the result when it has ended.
 func (l *leadership) repair(a action, view masterfsm.View, m *memory) job {
 	n := view.Storage(a.node)
 	r := m.repairs[n.ID]
@@ -149,7 +154,7 @@ func (l *leadership) repair(a action, view masterfsm.View, m *memory) job {
 	return func(ctx context.Context) (func(*memory, time.Time), error) {
 		ctx, cancel := context.WithTimeout(ctx, putTimeout)
 		defer cancel()
-		end, err := l.goOn(ctx, n, view.Storage(n.Peer), r, view.Confirmed)
+		end, err := l.step(ctx, n, view.Storage(n.Peer), r, view.Confirmed)
 		switch now := l.cfg.Clock(); {
 		case end != nil:
 		case now.Sub(r.heard) > l.pace.dead:
@@ -160,14 +165,17 @@ func (l *leadership) repair(a action, view masterfsm.View, m *memory) job {
 		if end == nil {
 			return func(m *memory, now time.Time) {
 				if err == nil {
-					m.of(n.ID).last = now
+					m.node(n.ID).answered = now
 				}
 				m.tasks[n.ID] = wire.Task{
-					Kind: "receive", Peer: n.Peer, Blocks: r.status.Blocks, Height: n.Target.Height, Bytes: r.status.Bytes, Total: r.check.Total,
+					Kind: "receive", Peer: n.Peer, Blocks: r.status.Blocks, Height: n.Target.Height,
+					Bytes: r.status.Bytes, Total: r.check.Total,
 					Millis: uint64(max(0, l.cfg.Clock().Sub(time.UnixMilli(int64(n.Since))).Milliseconds())),
 				}
 				if n.Peer != "" {
-					m.tasks[n.Peer] = wire.Task{Kind: "send", Peer: n.ID, Blocks: r.status.Blocks, Height: n.Target.Height, Bytes: r.status.Bytes}
+					m.tasks[n.Peer] = wire.Task{
+						Kind: "send", Peer: n.ID, Blocks: r.status.Blocks, Height: n.Target.Height, Bytes: r.status.Bytes,
+					}
 				}
 			}, err
 		}
@@ -176,21 +184,22 @@ func (l *leadership) repair(a action, view masterfsm.View, m *memory) job {
 			return nil, err
 		}
 		if !end.Failed.IsZero() {
-			l.log.Error("repair ended early", "node", n.ID, "url", n.URL, "sender", n.Peer, "because", end.Failed.Text(), "blocks", end.Blocks)
+			l.log.Error("repair ended early", "node", n.ID, "url", n.URL, "sender", n.Peer,
+				"because", end.Failed.Text(), "blocks", end.Blocks)
 		} else {
-			l.log.Info("repair ended", "node", n.ID, "url", n.URL, "sender", n.Peer, "blocks", end.Blocks, "bytes", end.Bytes,
-				"height", end.Height, "changed", end.Changed.Text())
+			l.log.Info("repair ended", "node", n.ID, "url", n.URL, "sender", n.Peer, "blocks", end.Blocks,
+				"bytes", end.Bytes, "height", end.Height, "changed", end.Changed.Text())
 		}
 		return func(m *memory, now time.Time) {
-			m.of(n.ID).last = now
+			m.node(n.ID).answered = now
 			if !end.Failed.IsZero() || end.Unchecked > 0 && len(end.Bad) == 0 {
-				m.of(n.ID).repairAgain = now.Add(l.pace.again)
+				m.node(n.ID).repairAgain = now.Add(l.pace.again)
 			}
 			switch {
 			case r.early != nil:
 				m.checkEnded(n.ID, r.early, l.pace, now)
-				m.of(n.ID).repairAgain = m.of(n.ID).checkAgain
-			case end.Failed.IsZero() && n.Unchecked > 0: // its check came to its end
+				m.node(n.ID).repairAgain = m.node(n.ID).checkAgain
+			case end.Failed.IsZero() && n.Unchecked > 0: // its check has ended
 				m.checkEnded(n.ID, nil, l.pace, now)
 			}
 			delete(m.repairs, n.ID)
@@ -200,8 +209,10 @@ func (l *leadership) repair(a action, view masterfsm.View, m *memory) job {
 	}
 }
 
-// goOn takes a repair one step on. It returns the command that ends it, nil where it has to go on.
-func (l *leadership) goOn(ctx context.Context, n, sender masterfsm.Storage, r *repair, confirmed []chain.Range) (*masterfsm.EndRepair, error) {
+// step advances a repair. It returns the command that ends it, nil if it continues.
+func (l *leadership) step(
+	ctx context.Context, n, sender masterfsm.Storage, r *repair, confirmed []chain.Range,
+) (*masterfsm.EndRepair, error) {
 	if r.pieces == nil {
 		pieces, err := l.pieces(ctx, n)
 		if err != nil {
@@ -209,7 +220,8 @@ func (l *leadership) goOn(ctx context.Context, n, sender masterfsm.Storage, r *r
 		}
 		r.pieces = pieces
 	}
-	status, err := l.cfg.Workers.Receive(ctx, worker(n), l.order, wire.ReceiveOrder{Ticket: n.Ticket, Keep: n.Keep, Pieces: r.pieces})
+	order := wire.ReceiveOrder{Ticket: n.Ticket, Keep: n.Keep, Pieces: r.pieces}
+	status, err := l.cfg.Workers.Receive(ctx, worker(n), l.order, order)
 	if err != nil {
 		return nil, fmt.Errorf("the receiver: %w", err)
 	}
@@ -222,12 +234,14 @@ func (l *leadership) goOn(ctx context.Context, n, sender masterfsm.Storage, r *r
 	}
 	r.heard = l.cfg.Clock()
 	end := &masterfsm.EndRepair{
-		Height: status.Height, Hash: status.Hash, Bad: r.left(n), Blocks: status.Blocks, Bytes: status.Bytes, Changed: replaced(status.Changed),
+		Height: status.Height, Hash: status.Hash, Bad: r.stillBad(n),
+		Blocks: status.Blocks, Bytes: status.Bytes, Changed: replaced(status.Changed),
 	}
 	if n.Unchecked == 0 {
 		return end, nil
 	}
-	// What the last check could not look at, because of a hole that is closed now, it looks at before the node may be Valid.
+	// The last check could not look at everything because of a hole that is closed now. The node must check the rest
+	// before it is Valid.
 	check, err := l.askCheck(ctx, n, wire.CheckOrder{
 		Check: n.Ticket, Height: status.Height, Hash: status.Hash, Rate: l.cfg.CheckRate, Lost: confirmed,
 	})
@@ -238,10 +252,10 @@ func (l *leadership) goOn(ctx context.Context, n, sender masterfsm.Storage, r *r
 	if r.early = endedEarly(check, status.Height); r.early != nil && nothingBad(check) {
 		return l.failedRepair(n, r, wire.CodeCheckAborted, causeOf(r.early).Args), nil
 	}
-	end.Bad, end.Unchecked = below(check.Report.Bad, status.Height), firstUnchecked(check.Report, status.Height)
+	end.Bad, end.Unchecked = badBelow(check.Report.Bad, status.Height), firstUnchecked(check.Report, status.Height)
 	changed := status.Changed
 	for _, f := range findingsOf(check.Report) {
-		if f.What == chain.WrongFile { // other findings are told by the check behind the repair
+		if f.What == chain.WrongFile { // the check after the repair reports other findings
 			changed = append(changed, f.Detail)
 		}
 	}
@@ -249,7 +263,7 @@ func (l *leadership) goOn(ctx context.Context, n, sender masterfsm.Storage, r *r
 	return end, nil
 }
 
-// send has the sender send what is missing still, or asks how that goes.
+// send has the sender send what is still missing, or polls that.
 func (l *leadership) send(ctx context.Context, n, sender masterfsm.Storage, r *repair) (*masterfsm.EndRepair, error) {
 	if sender.ID == "" {
 		return l.failedRepair(n, r, wire.CodeSenderGone, nil), nil
@@ -267,7 +281,8 @@ func (l *leadership) send(ctx context.Context, n, sender masterfsm.Storage, r *r
 		return nil, nil
 	case status.Faulty:
 		if _, err := l.Propose(ctx, &masterfsm.Suspect{
-			ID: sender.ID, Cause: masterfsm.Cause{Code: wire.CodeFaultySender, Args: detailText(status.Error)}, Time: l.Now(),
+			ID: sender.ID, Time: l.Now(),
+			Cause: masterfsm.Cause{Code: wire.CodeFaultySender, Args: detailText(status.Error)},
 		}); err != nil {
 			return nil, err
 		}
@@ -284,16 +299,17 @@ func (l *leadership) send(ctx context.Context, n, sender masterfsm.Storage, r *r
 	return nil, err
 }
 
-// failedRepair is the command that ends a repair early.
+// failedRepair returns the command that ends a repair early.
 func (l *leadership) failedRepair(n masterfsm.Storage, r *repair, code string, args wire.Args) *masterfsm.EndRepair {
 	return &masterfsm.EndRepair{
-		Failed: masterfsm.Cause{Code: code, Args: args}, Bad: r.left(n), Unchecked: n.Unchecked, Blocks: r.status.Blocks, Bytes: r.status.Bytes,
+		Failed: masterfsm.Cause{Code: code, Args: args}, Bad: r.stillBad(n), Unchecked: n.Unchecked,
+		Blocks: r.status.Blocks, Bytes: r.status.Bytes,
 		Changed: replaced(r.status.Changed),
 	}
 }
 
-// left is what is bad still of a node's blocks, by what it said last. All of it is while it has said nothing.
-func (r *repair) left(n masterfsm.Storage) []chain.Range {
+// stillBad returns what is still bad of a node's blocks by its last answer, and all of it before the first answer.
+func (r *repair) stillBad(n masterfsm.Storage) []chain.Range {
 	var got []chain.Range
 	if r.answered && (r.status.Blocks > 0 || len(r.status.Missing) == 0) {
 		for _, p := range r.pieces {
@@ -308,11 +324,13 @@ func (r *repair) left(n masterfsm.Storage) []chain.Range {
 func (l *leadership) abortRepair(a action, view masterfsm.View) job {
 	n := view.Storage(a.node)
 	return l.propose(&masterfsm.EndRepair{
-		ID: a.node, Version: a.version, Failed: masterfsm.Cause{Code: wire.CodeReceiverSilent}, Bad: n.Bad, Unchecked: n.Unchecked, Time: l.Now(),
+		ID: a.node, Version: a.version, Failed: masterfsm.Cause{Code: wire.CodeReceiverSilent},
+		Bad: n.Bad, Unchecked: n.Unchecked, Time: l.Now(),
 	})
 }
 
-// pieces cuts what is missing into pieces and proves the hash of the last block of each. What cannot be proven now is left out.
+// pieces divides the missing blocks into pieces and proves the hash of the last block of each. It leaves out what
+// cannot be proven now.
 func (l *leadership) pieces(ctx context.Context, n masterfsm.Storage) ([]wire.Piece, error) {
 	pieces := []wire.Piece{}
 	var last error
@@ -336,7 +354,7 @@ func (l *leadership) pieces(ctx context.Context, n masterfsm.Storage) ([]wire.Pi
 	return pieces, nil
 }
 
-// provenHash is the hash of the last of a number of blocks, by what the group committed.
+// provenHash returns the hash of the last block of a chain of a height, by what the group has committed.
 func (l *leadership) provenHash(ctx context.Context, n masterfsm.Storage, height uint64) (chain.Hash, error) {
 	var boundary masterfsm.Boundary
 	var known bool
@@ -351,14 +369,14 @@ func (l *leadership) provenHash(ctx context.Context, n masterfsm.Storage, height
 	if err == nil {
 		return h.Hash(), nil
 	}
-	// The block behind it names its hash.
+	// The next block has its hash.
 	if next, nextErr := l.cfg.Prover.Header(ctx, height); nextErr == nil {
 		return next.Prev, nil
 	}
 	return chain.Hash{}, err
 }
 
-// unfinished are the ends of the pieces, from the first block of each that is missing on.
+// unfinished returns the pieces that are still missing, each from its first missing block on.
 func unfinished(pieces []wire.Piece, missing []chain.Range) []wire.Piece {
 	var left []wire.Piece
 	for _, p := range pieces {
@@ -370,10 +388,10 @@ func unfinished(pieces []wire.Piece, missing []chain.Range) []wire.Piece {
 	return left
 }
 
-// maxCause bounds what the table keeps of a text for people.
+// maxCause bounds the texts that the table keeps.
 const maxCause = 500
 
-// maxDetail bounds the detail of a finding: the table takes 1024 bytes.
+// maxDetail bounds the detail of a finding, for which the table accepts 1024 bytes.
 const maxDetail = 1000
 
 func clip(s string) string { return clipTo(s, maxCause) }
@@ -385,7 +403,7 @@ func clipTo(s string, most int) string {
 	return strings.ToValidUTF8(s[:most], "") + "…"
 }
 
-// detailOf is an error as the argument of a cause.
+// detailOf returns an error as the argument of a cause.
 func detailOf(err error) wire.Args {
 	if err == nil {
 		return detailText("no answer")
@@ -393,10 +411,10 @@ func detailOf(err error) wire.Args {
 	return detailText(err.Error())
 }
 
-// detailText is a text as the argument of a cause, cut to what the table takes.
+// detailText returns a text as the argument of a cause, cut to what the table accepts.
 func detailText(text string) wire.Args { return wire.Args{"detail": clip(text)} }
 
-// replaced is the cause of a repair that replaced bytes: what the node reports of them.
+// replaced returns the cause of a repair that replaced bytes, as the node reports them.
 func replaced(changed []string) masterfsm.Cause {
 	const most = 4
 	if len(changed) == 0 {

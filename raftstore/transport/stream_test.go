@@ -32,6 +32,12 @@ func testStream(t testing.TB, self, group, token string) *Stream {
 
 func openStream(t testing.TB, self, group, token string, level uint64, stale func(error)) *Stream {
 	t.Helper()
+	return openStreamOn(t, newStarts(t), self, group, token, level, stale)
+}
+
+// openStreamOn opens a stream on a file of starts.
+func openStreamOn(t testing.TB, starts *Starts, self, group, token string, level uint64, stale func(error)) *Stream {
+	t.Helper()
 	listener, advertise, err := Listen("127.0.0.1:0", "")
 	if err != nil {
 		t.Fatal(err)
@@ -41,7 +47,7 @@ func openStream(t testing.TB, self, group, token string, level uint64, stale fun
 		t.Fatal(err)
 	}
 	s := New(Config{
-		Listener: listener, Self: self, Advertise: advertise, Key: key, Starts: newStarts(t),
+		Listener: listener, Self: self, Advertise: advertise, Key: key, Starts: starts,
 		Level: func() uint64 { return level }, AddressOf: func(string) string { return "" },
 		Stale: stale, Failed: func(err error) { t.Error(err) }, Log: hclog.NewNullLogger(),
 	})

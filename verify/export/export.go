@@ -1,14 +1,14 @@
-// Package export is the form of a whole chain in one file: for cold storage, and for moving a chain to other machines.
-// docs/formats.md draws it.
+// Package export defines the form of a whole chain in one file, for cold storage and for moving a chain to other
+// machines. See docs/formats.md.
 //
 //	"CSEX" ‖ version u8 = 1 ‖ 0 0 0 ‖ part …
 //	part = kind u8 ‖ length u32 ‖ bytes ‖ CRC-32C u32 of everything of the part before it
 //
-// The parts are one group, any number of keys, any number of signed checkpoints, the blocks from 0 on, and one end,
-// behind which nothing stands: a file without its end is not taken for a whole one.
+// The parts are one group, any number of keys, any number of signed checkpoints, the blocks from 0 on, and one end.
+// Nothing follows the end, and a file without it is incomplete.
 //
-// The package holds the form alone. Whether the blocks are a chain is for chain.Verifier, whether the checkpoints are
-// its tree's for package verify; a [Writer] writes no other.
+// The package reads and writes the form only. chain.Verifier decides whether the blocks are a chain, and package verify
+// whether the checkpoints are those of its tree. A [Writer] writes only such chains.
 package export
 
 import (
@@ -42,10 +42,10 @@ const (
 	endSize  = 8 + 8 + 2*chain.HashSize
 )
 
-// maxTexts bounds how many keys, and how many checkpoints, a file may hold.
+// maxTexts bounds the number of keys, and of checkpoints, in a file.
 const maxTexts = 1000
 
-// What can be wrong with a file.
+// Errors in the form of a file.
 var (
 	// ErrFormat: it does not have the form of an export, or its end is missing.
 	ErrFormat = errors.New("not a whole export")
@@ -55,8 +55,8 @@ var (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// Group is the cluster that the chain is of, and the highest order that the node which it was exported from had seen: a
-// group that is founded on the chain begins with a higher epoch.
+// Group is the cluster of the chain, and the highest order that the exported node had seen. A group that is founded on
+// the chain begins with a higher epoch.
 type Group struct {
 	ID          string // "" for a chain that was never part of a cluster
 	Epoch, Term uint64
@@ -76,7 +76,7 @@ func parseGroup(data []byte) (Group, error) {
 		nil
 }
 
-// End is where the chain in a file ends.
+// End is the end of the chain in a file.
 type End struct {
 	Height uint64     // blocks
 	Size   uint64     // of the tree
@@ -84,7 +84,7 @@ type End struct {
 	Root   chain.Hash // of the tree
 }
 
-// EndOf is the end of a chain that stands at a head.
+// EndOf returns the end of a chain with a head.
 func EndOf(head chain.Head) End {
 	return End{Height: head.Height, Size: head.Tree.Size(), Hash: head.Hash, Root: head.Tree.Root()}
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/chainstore/chainstore/chain"
 )
 
-// Reader reads an export. It holds one block at a time, and never more memory than it has read bytes for.
+// Reader reads an export. It holds one block at a time, and never allocates more memory than it has read bytes.
 type Reader struct {
 	Group       Group
 	Keys        []string // verifier keys that were good when it was written: nobody need believe them
@@ -24,7 +24,7 @@ type Reader struct {
 	end  End
 }
 
-// NewReader reads what stands before the blocks. Errors wrap [ErrFormat], or are those of r.
+// NewReader reads the parts before the blocks. Errors wrap [ErrFormat], or are those of r.
 func NewReader(from io.Reader) (*Reader, error) {
 	r := &Reader{r: bufio.NewReaderSize(from, 1<<20)}
 	head := make([]byte, 8)
@@ -70,8 +70,8 @@ func NewReader(from io.Reader) (*Reader, error) {
 	}
 }
 
-// Block returns the next block, whose bytes are good until the next call; [io.EOF] where the last was returned and the
-// file is whole. Other errors wrap [ErrFormat], or are those of the reader below.
+// Block returns the next block, whose bytes are valid until the next call. It returns [io.EOF] after the last one if
+// the file is complete. Other errors wrap [ErrFormat], or are those of the underlying reader.
 func (r *Reader) Block() (chain.Block, error) {
 	if r.kind == kindEnd {
 		return chain.Block{}, io.EOF
@@ -99,7 +99,7 @@ func (r *Reader) Block() (chain.Block, error) {
 	return b, nil
 }
 
-// End is where the file says that its chain ends, known when [Reader.Block] has returned io.EOF.
+// End returns the end part of the file, which is known once [Reader.Block] has returned io.EOF.
 func (r *Reader) End() End { return r.end }
 
 // close reads the end, if it is reached.
@@ -144,7 +144,7 @@ func (r *Reader) next() error {
 	return nil
 }
 
-// cut tells that a file ends too early.
+// cut returns the error of a file that ends too early.
 func cut(err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return fmt.Errorf("%w: it ends before its end part: it was cut short, or the length of a part is damaged",

@@ -10,12 +10,12 @@ import (
 	"github.com/chainstore/chainstore/chain"
 )
 
-// Writer writes an export. After an error it is of no more use.
+// Writer writes an export. It cannot be used after an error.
 type Writer struct {
 	w *bufio.Writer
 }
 
-// NewWriter begins an export: what comes before the blocks.
+// NewWriter writes the parts before the blocks.
 func NewWriter(to io.Writer, group Group, keys, checkpoints []string) (*Writer, error) {
 	w := &Writer{w: bufio.NewWriterSize(to, 1<<20)}
 	if _, err := w.w.Write([]byte{magic[0], magic[1], magic[2], magic[3], version, 0, 0, 0}); err != nil {
@@ -40,7 +40,7 @@ func NewWriter(to io.Writer, group Group, keys, checkpoints []string) (*Writer, 
 // Block writes the next block, which must extend the chain.
 func (w *Writer) Block(b *chain.Block) error { return w.part(kindBlock, b.Bytes()) }
 
-// End ends the export at the head that its last block has led to.
+// End writes the end part for the head after the last block.
 func (w *Writer) End(head chain.Head) error {
 	if err := w.part(kindEnd, EndOf(head).appendTo(nil)); err != nil {
 		return err
@@ -62,7 +62,7 @@ func (w *Writer) part(kind byte, data []byte) error {
 	return nil
 }
 
-// checkLength holds a part's length against its bound.
+// checkLength compares a part's length with its bound.
 func checkLength(kind byte, length uint64) error {
 	limit := uint64(maxText)
 	switch kind {

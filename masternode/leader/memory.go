@@ -1,0 +1,99 @@
+package leader
+
+import (
+	"time"
+
+	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/wire"
+)
+
+// memory is what a leader has observed in its term, beside the replicated state. It begins empty in each term. The loop
+// owns it.
+type memory struct {
+	began     time.Time            // start of the term
+	nodes     map[string]*lastSeen // by worker or member id
+	open      uint64               // the block that was open last
+	openedAt  time.Time            // when it was first seen with a record; zero without one
+	paused    map[action]time.Time // not to be started before: it failed, or was just answered
+	inflight  map[action]func()    // cancels an action in flight
+	tasks     map[string]wire.Task // by node: progress of its check or repair
+	repairs   map[string]*repair   // by receiver; owned by the job of its node while one is in flight
+	witnesses witnessMemory
+	givenKey  givenKey
+}
+
+// lastSeen is what a leader has last seen of a node.
+type lastSeen struct {
+	answered time.Time       // of the last answer; zero before the first
+	tried    time.Time       // of the last try
+	height   uint64          // storage nodes: blocks on disk, from its last answer
+	heightAt time.Time       // when it first answered with that height
+	version  uint64          // storage nodes: of its entry in the table at that answer, 0 before the first
+	inbox    uint64          // storage nodes: the number after the last block in the inbox, 0 if it is empty
+	bad      masterfsm.Cause // why it must become Invalid, if it must
+	// repairAgain is when a storage node may be repaired again after a repair that ended early.
+	repairAgain time.Time
+	// aborted is the last check of a storage node, if that ended early. checkAgain is when it may be checked again
+	// then.
+	aborted    *wire.Aborted
+	checkAgain time.Time
+	caughtUp   bool   // masters: it had nearly all of this master's log when it answered
+	knowsKeys  bool   // masters: it knows the commands of log keys
+	level      uint64 // masters: the highest protocol level that it knows
+}
+
+// matches reports whether the last answer is about the node as the table has it. A node that was restarted or repaired
+// since may have another chain.
+func (s *lastSeen) matches(n *masterfsm.Storage) bool { return s != nil && s.version == n.Version }
+
+func newMemory(now time.Time) *memory {
+	return &memory{
+		began: now, nodes: map[string]*lastSeen{},
+		paused: map[action]time.Time{}, inflight: map[action]func(){},
+		tasks: map[string]wire.Task{}, repairs: map[string]*repair{},
+	}
+}
+
+func (m *memory) node(id string) *lastSeen {
+	s := m.nodes[id]
+	if s == nil {
+		s = &lastSeen{}
+		m.nodes[id] = s
+	}
+	return s
+}
+
+// checkEnded records how a check of a storage node ended. early is nil if the check looked at everything.
+func (m *memory) checkEnded(id string, early *wire.Aborted, p pace, now time.Time) {
+	s := m.node(id)
+	if early == nil {
+		s.aborted, s.checkAgain = nil, time.Time{}
+		return
+	}
+	kept := *early
+	kept.Time, kept.Count = uint64(now.UnixMilli()), 1
+	if s.aborted != nil {
+		kept.Count += s.aborted.Count
+	}
+	pause := p.again
+	for i := 1; i < kept.Count && pause < p.againMost; i++ {
+		pause *= 2
+	}
+	s.aborted, s.checkAgain = &kept, now.Add(min(pause, p.againMost))
+}
+
+// noteOpenBlock records since when the open block has had a record.
+func (m *memory) noteOpenBlock(view masterfsm.View, now time.Time) {
+	switch {
+	case view.OpenRecords == 0:
+		m.openedAt = time.Time{}
+	case view.OpenBlock != m.open || m.openedAt.IsZero():
+		m.open, m.openedAt = view.OpenBlock, now
+	}
+}
+
+// live reports whether a node answered recently.
+func (m *memory) live(id string, now time.Time, p pace) bool {
+	s := m.nodes[id]
+	return s != nil && !s.answered.IsZero() && now.Sub(s.answered) < p.dead
+}

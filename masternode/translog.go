@@ -1,0 +1,183 @@
+package masternode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/signing"
+	"github.com/chainstore/chainstore/wire"
+)
+
+func (n *Node) logSecret(group string) signing.Sealer {
+	return signing.Sealer{Token: n.cfg.Log.Secret, Group: group}
+}
+
+// logOf returns the log's name and keys, its group, and the size of the published tree.
+func (n *Node) logOf() (keys masterfsm.Log, group string, published uint64) {
+	n.cfg.Ledger.Read(func(s *masterfsm.State) {
+		keys, group, published = s.Log(), s.Group().ID,
+			s.Published().Boundary.Size
+	})
+	return keys, group, published
+}
+
+// Log returns the log's identity, confirmed with the leader, and its witnesses if the leader answers. Error:
+// wire.ErrNoLeader.
+func (n *Node) Log(ctx context.Context) (wire.Log, error) {
+	if err := n.confirmShared(ctx); err != nil {
+		return wire.Log{}, err
+	}
+	keys, _, published := n.logOf()
+	l := wire.Log{Origin: keys.Origin, Keys: []wire.LogKey{}, Size: &published, Witnesses: n.cosigners(ctx)}
+	n.cfg.Ledger.Read(func(s *masterfsm.State) { l.Quorum = int(s.Settings().WitnessQuorum) })
+	for i := range keys.Keys {
+		l.Keys = append(l.Keys, wireLogKey(keys, &keys.Keys[i]))
+	}
+	return l, nil
+}
+
+// cosigners returns the witnesses as the leader knows them, nil if it does not answer. No token is needed, so
+// concurrent callers share one request to the leader.
+func (n *Node) cosigners(ctx context.Context) []wire.Witness {
+	if leading := n.leader.Status(); leading.Leads {
+		return leading.Witnesses
+	}
+	id, url := n.knownLeader()
+	if id == "" || url == "" || id == n.cfg.Member.ID {
+		return nil
+	}
+	// Without an answer the log's keys are shown without witnesses.
+	list, _ := n.cosigned.Do(ctx, struct{}{}, statusTimeout, func(ctx context.Context) ([]wire.Witness, error) {
+		c, err := n.cfg.Masters.Cluster(ctx, url)
+		return c.Witnesses, err
+	})
+	return list
+}
+
+func wireLogKey(of masterfsm.Log, k *masterfsm.LogKey) wire.LogKey {
+	return wire.LogKey{ID: k.ID, VerifierKey: of.VerifierKey(k), Since: k.Since, Retired: k.Retired}
+}
+
+// AddLogKey adds a signing key and returns its public part. This master must lead. Errors: wire.ErrNotLeader,
+// signing.ErrNoLogKey if the log has no first key yet, wire.ErrTooMany.
+func (n *Node) AddLogKey(ctx context.Context) (wire.LogKey, error) {
+	if !n.leader.Leads() {
+		return wire.LogKey{}, wire.ErrNotLeader
+	}
+	// The leader founds the first key. If a key does not open here, it was sealed under another cluster token, and
+	// other masters could not open the new one.
+	if _, err := n.checkpointHere(); errors.Is(err, signing.ErrNoLogKey) {
+		return wire.LogKey{}, err
+	}
+	keys, group, _ := n.logOf()
+	key, err := signing.NewKey(keys.Origin)
+	if err != nil {
+		return wire.LogKey{}, err
+	}
+	added, err := n.leader.AddLogKey(ctx, key, group, false)
+	if err != nil {
+		return wire.LogKey{}, err
+	}
+	return wireLogKey(keys, added), nil
+}
+
+// RetireLogKey retires a key: it no longer signs, and its private part leaves the table. It may be repeated. It is
+// refused if no other signing key opens on this master. This master must lead. Errors: wire.ErrNotLeader,
+// wire.ErrNoLeader, masterfsm.ErrUnknownLogKey, wire.ErrLastKey.
+func (n *Node) RetireLogKey(ctx context.Context, id string) error {
+	if !n.leader.Leads() {
+		return wire.ErrNotLeader
+	}
+	n.retiring.Lock()
+	defer n.retiring.Unlock()
+	if err := n.signsWithout(id); err != nil {
+		return err
+	}
+	if _, err := n.leader.Propose(ctx, &masterfsm.RetireLogKey{ID: id, Time: n.leader.Now()}); err != nil {
+		return err
+	}
+	n.log.Warn("a key of the log is retired", "id", id)
+	return nil
+}
+
+// signsWithout returns an error if no other signing key than one opens here. What the table refuses is left to it.
+func (n *Node) signsWithout(id string) error {
+	keys, group, _ := n.logOf()
+	signing := keys.Signing()
+	others := slices.DeleteFunc(slices.Clone(signing), func(k masterfsm.LogKey) bool { return k.ID == id })
+	if len(others) == len(signing) || len(others) == 0 {
+		return nil
+	}
+	for i := range others {
+		if _, err := n.logSecret(group).Open(keys.Origin, &others[i]); err == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: %s; the others do not open under this cluster token: give the leader one of them with "+
+		"--checkpoint-key first", wire.ErrLastKey, id)
+}
+
+// Checkpoint is a signed tree.
+type Checkpoint struct {
+	Boundary masterfsm.Boundary
+	Note     []byte // the signed note (C2SP tlog-checkpoint), with the cosignatures that the table has for it
+}
+
+// Checkpoint returns the newest published checkpoint, confirmed with the leader: it is never older than one that
+// another master has shown before. Errors: signing.ErrNoCheckpoint, signing.ErrNoLogKey, wire.ErrNoLeader.
+func (n *Node) Checkpoint(ctx context.Context) (Checkpoint, error) {
+	if err := n.confirmShared(ctx); err != nil {
+		return Checkpoint{}, err
+	}
+	return n.checkpointHere()
+}
+
+// checkpointHere returns the newest published checkpoint that this master knows. Errors: signing.ErrNoLogKey, and after
+// a recovery signing.ErrNoCheckpoint, until no newer one can have been shown before.
+//
+// Only committed boundaries are signed. The table has one root for one size and never goes back, and Ed25519 is
+// deterministic, so all masters sign the same bytes.
+func (n *Node) checkpointHere() (Checkpoint, error) { return n.signed((*masterfsm.State).Published) }
+
+// witnessedHere returns the newest checkpoint with cosignatures that this master knows and may show. It may be older
+// than the published one, and is that if there is none. Errors: as checkpointHere.
+func (n *Node) witnessedHere() (Checkpoint, error) { return n.signed((*masterfsm.State).Witnessed) }
+
+// signed returns a checkpoint of the table with its signatures.
+func (n *Node) signed(which func(*masterfsm.State) masterfsm.Cosigned) (Checkpoint, error) {
+	var c masterfsm.Cosigned
+	var keys masterfsm.Log
+	var group string
+	var floor, published uint64
+	n.cfg.Ledger.Read(func(s *masterfsm.State) {
+		c, keys, group = which(s), s.Log(), s.Group().ID
+		floor, published = s.Floor(), s.Published().Boundary.Height
+	})
+	signed, err := n.signer.Sign(n.logSecret(group), keys, c)
+	if n.signer.IsNews(err) {
+		n.log.Error("no checkpoint can be signed", "error", err)
+	}
+	if err == nil && published < floor {
+		return Checkpoint{}, &checkpointWaitsError{floor: floor, published: published}
+	}
+	return Checkpoint{Boundary: c.Boundary, Note: signed}, err
+}
+
+// checkpointWaitsError is [signing.ErrNoCheckpoint] after a recovery.
+type checkpointWaitsError struct {
+	floor     uint64 // the group may have shown a checkpoint of so many blocks before
+	published uint64 // blocks of the newest that may be shown
+}
+
+func (e *checkpointWaitsError) message() wire.Message {
+	return wire.Message{Code: wire.CodeCheckpointWaits, Args: wire.Args{"needed": e.floor, "blocks": e.published}}
+}
+
+// Error has the heights.
+func (e *checkpointWaitsError) Error() string { return e.message().Text() }
+
+// Unwrap gives [signing.ErrNoCheckpoint].
+func (e *checkpointWaitsError) Unwrap() error { return signing.ErrNoCheckpoint }
