@@ -311,6 +311,30 @@ func TestUnknownOutcomeNamesTheKey(t *testing.T) {
 	}
 }
 
+// A problem type of a newer version is judged by its HTTP status, and its name is in the error.
+func TestUnknownProblemTypes(t *testing.T) {
+	for _, c := range []struct {
+		status int
+		others int // masters that are asked after the first
+		maybe  bool
+	}{
+		{http.StatusServiceUnavailable, 1, true}, {http.StatusTooManyRequests, 1, false},
+		{http.StatusInternalServerError, 1, true}, {http.StatusConflict, 0, false}, {http.StatusTeapot, 0, false},
+	} {
+		var asked log[int]
+		client := newClient(t, -1, refuse(c.status, "of-a-newer-version"), func(w http.ResponseWriter, r *http.Request) {
+			asked.add(1)
+			refuse(c.status, "of-a-newer-version")(w, r)
+		})
+		_, err := client.Append(t.Context(), Entry{Payload: []byte("x")})
+		var e *wire.Error
+		if !errors.As(err, &e) || e.Problem.Status != c.status || !strings.Contains(err.Error(), "of-a-newer-version") ||
+			len(asked.all()) != c.others || errors.Is(err, wire.ErrUnknownOutcome) != c.maybe {
+			t.Errorf("%d: %d others were asked: %v", c.status, len(asked.all()), err)
+		}
+	}
+}
+
 func TestFinalAnswersEndTheCall(t *testing.T) {
 	for name, c := range map[string]struct {
 		status int

@@ -2,107 +2,29 @@ package client_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"net/http/httptest"
-	"strconv"
 	"strings"
+	"time"
 
-	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/client"
+	"github.com/chainstore/chainstore/internal/fakecluster"
 	"github.com/chainstore/chainstore/wire"
 )
 
-// master stands in for a cluster: it puts every record into block 0, and forgets everything at its end.
-func master() *httptest.Server {
-	var records []wire.Record
-	add := func(key, typ string, payload []byte) wire.Position {
-		r := chain.Record{Project: 1, Time: 1_700_000_000_000, Key: key, Type: typ, Payload: payload}
-		leaf := r.Leaf()
-		at := wire.Position{
-			Offset: uint32(len(records)), Index: uint64(len(records)), Time: r.Time, Leaf: leaf.Hash(),
-			State: wire.StateCommitted,
-		}
-		records = append(records, wire.Record{
-			Position: at, Project: "default", ProjectID: r.Project, Key: key, Type: typ, Size: leaf.Size,
-			Salt: r.Salt[:], Commit: leaf.Commit, Payload: payload,
-		})
-		return at
-	}
-	reply := func(w http.ResponseWriter, status int, v any) {
-		w.WriteHeader(status)
-		json.NewEncoder(w).Encode(v)
-	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("POST /v1/records", func(w http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
-		reply(w, http.StatusCreated, add(r.Header.Get(wire.HeaderKey), r.Header.Get("Content-Type"), body))
-	})
-	mux.HandleFunc("POST /v1/records:batch", func(w http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
-		var positions wire.Positions
-		wire.ParseFrames(body, func(key, typ, payload []byte) error {
-			positions.Records = append(positions.Records, add(string(key), string(typ), payload))
-			return nil
-		})
-		reply(w, http.StatusCreated, positions)
-	})
-	mux.HandleFunc("GET /v1/blocks/0/records/{offset}", func(w http.ResponseWriter, r *http.Request) {
-		for _, record := range records {
-			if fmt.Sprint(record.Offset) == r.PathValue("offset") {
-				reply(w, http.StatusOK, record)
-				return
-			}
-		}
-		w.Header().Set("Content-Type", wire.TypeProblem)
-		reply(w, http.StatusNotFound, wire.Problem{
-			Type: wire.ProblemBase + wire.ErrNotFound.Name, Title: "no such record", Detail: "block 0 has " +
-				fmt.Sprint(len(records)) + " records",
-		})
-	})
-	list := func(r *http.Request, from uint64) (found []wire.Record) {
-		for _, record := range records {
-			if key := r.URL.Query().Get("key"); record.Index >= from && (key == "" || record.Key == key) {
-				found = append(found, record)
-			}
-		}
-		return found
-	}
-	mux.HandleFunc("GET /v1/records", func(w http.ResponseWriter, r *http.Request) {
-		reply(w, http.StatusOK, wire.Records{Records: list(r, 0)})
-	})
-	mux.HandleFunc("GET /v1/records/stream", func(w http.ResponseWriter, r *http.Request) {
-		from := uint64(0)
-		if last, err := strconv.ParseUint(r.Header.Get(wire.HeaderLastEventID), 10, 64); err == nil {
-			from = last + 1
-		}
-		fmt.Fprint(w, ": alive\n\n")
-		for _, record := range list(r, from) {
-			data, _ := json.Marshal(record)
-			fmt.Fprintf(w, "id: %d\nevent: record\ndata: %s\n\n", record.Index, data)
-		}
-	})
-	mux.HandleFunc("GET /v1/records/0/proof", func(w http.ResponseWriter, r *http.Request) {
-		record := records[0]
-		header := chain.Header{Version: chain.Version, Count: 1, Root: record.Leaf, Time: record.Time, Difficulty: 4}
-		header.Nonce, _ = chain.Solve(header.Inner(), header.Difficulty, 0, 1<<16)
-		leaf := chain.Leaf{Project: record.ProjectID, Time: record.Time, Size: record.Size, Commit: record.Commit}
-		reply(w, http.StatusOK, wire.Proof{
-			Leaf: record.Leaf, LeafData: leaf.AppendTo(nil), Header: wire.NewBlock(header), SealIndex: 1,
-			SealPath: []chain.Hash{record.Leaf}, Size: 2, Root: chain.NodeHash(record.Leaf, header.SealHash()),
-		})
-	})
-	return httptest.NewServer(mux)
+// master starts a cluster in memory with one master and one project.
+func master() (cluster *fakecluster.Cluster, url string) {
+	cluster = fakecluster.New()
+	cluster.AddToken(cluster.Projects[0], "", nil, "project-token")
+	return cluster, cluster.Serve(func(h http.Handler) http.Handler { return h })
 }
 
 func Example() {
-	m := master()
+	m, url := master()
 	defer m.Close()
 	c, err := client.New(client.Config{
-		Masters: []string{"http://127.0.0.1:1", m.URL}, // the first one is dead: the client goes on with the next
+		Masters: []string{"http://127.0.0.1:1", url}, // the first one is dead: the client goes on with the next
 		Token:   "project-token",
 	})
 	if err != nil {
@@ -133,9 +55,9 @@ func Example() {
 }
 
 func ExampleClient_AppendBatch() {
-	m := master()
+	m, url := master()
 	defer m.Close()
-	c, err := client.New(client.Config{Masters: []string{m.URL}, Token: "project-token"})
+	c, err := client.New(client.Config{Masters: []string{url}, Token: "project-token"})
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -157,9 +79,9 @@ func ExampleClient_AppendBatch() {
 }
 
 func ExampleBatcher() {
-	m := master()
+	m, url := master()
 	defer m.Close()
-	c, err := client.New(client.Config{Masters: []string{m.URL}, Token: "project-token"})
+	c, err := client.New(client.Config{Masters: []string{url}, Token: "project-token"})
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -189,9 +111,9 @@ func ExampleBatcher() {
 }
 
 func ExampleClient_List() {
-	m := master()
+	m, url := master()
 	defer m.Close()
-	c, err := client.New(client.Config{Masters: []string{m.URL}, Token: "project-token"})
+	c, err := client.New(client.Config{Masters: []string{url}, Token: "project-token"})
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -220,9 +142,9 @@ func ExampleClient_List() {
 }
 
 func ExampleClient_Stream() {
-	m := master()
+	m, url := master()
 	defer m.Close()
-	c, err := client.New(client.Config{Masters: []string{"http://127.0.0.1:1", m.URL}, Token: "project-token"})
+	c, err := client.New(client.Config{Masters: []string{"http://127.0.0.1:1", url}, Token: "project-token"})
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -251,15 +173,15 @@ func ExampleClient_Stream() {
 }
 
 func ExampleClient_Proof() {
-	m := master()
+	m, url := master()
 	defer m.Close()
-	c, err := client.New(client.Config{Masters: []string{m.URL}, Token: "project-token"})
+	c, err := client.New(client.Config{Masters: []string{url}, Token: "project-token"})
 	if err != nil {
 		fmt.Println(err)
 		return
 	}
 	ctx := context.Background()
-	at, err := c.Append(ctx, client.Entry{Payload: []byte("hello")})
+	at, err := c.AppendWait(ctx, client.Entry{Payload: []byte("hello")}, time.Minute)
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net"
@@ -90,7 +91,8 @@ func fails(t *testing.T, dir, message string, args ...string) {
 	t.Helper()
 	before := listing(t, dir)
 	out, err := exec.Command(binary, args...).CombinedOutput()
-	if exit, ok := err.(*exec.ExitError); !ok || exit.ExitCode() != 1 || !strings.Contains(string(out), message) {
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(string(out), message) {
 		t.Errorf("%v: %v, said %q, want exit status 1 and %q", args, err, out, message)
 	}
 	if after := listing(t, dir); after != before {

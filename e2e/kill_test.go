@@ -201,9 +201,7 @@ func TestAllMastersKilledAtOnce(t *testing.T) {
 	l.more(some)
 	// Once more with nobody writing, and with everything else killed too.
 	l.end()
-	for _, name := range []string{"miner-1", "storage-2"} {
-		masters = append(masters, name)
-	}
+	masters = append(masters, "miner-1", "storage-2")
 	c.kill(masters...)
 	c.launch(masters...)
 	c.awaitComplete(3)

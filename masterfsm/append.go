@@ -7,7 +7,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Run is a row of positions: Count records from (Block, Offset) on, with leaf indices from Index on.
+// Run is a range of consecutive positions: Count records starting at (Block, Offset), with leaf indices starting at
+// Index.
 type Run struct {
 	Block  uint64 `json:"block"`
 	Offset uint32 `json:"offset"`
@@ -15,15 +16,15 @@ type Run struct {
 	Index  uint64 `json:"index"`
 }
 
-// Placement is what became of one request of a submission.
+// Placement is the result of one request of a submission.
 type Placement struct {
-	// Runs is where its records stand, in order. A replay has one, without Index: where the first record stands, and how many follow, which
-	// may run over into the blocks behind.
+	// Runs are the positions of its records, in order. A replay has one run, without Index: the position of the first
+	// record and the number of records, which may continue in the next blocks.
 	Runs   []Run  `json:"runs,omitempty"`
 	Time   uint64 `json:"time,omitempty"` // of its records; 0 for a replay
 	Replay bool   `json:"replay,omitempty"`
 	Err    Reason `json:"err,omitempty"`
-	// Shortage tells more of RefusedRate.
+	// Shortage gives the details of RefusedRate.
 	Shortage *Shortage `json:"shortage,omitempty"`
 }
 
@@ -63,16 +64,17 @@ func (r Reason) Error() error {
 // submissions under way.
 const SubmissionWindow = 32
 
-// memberWindow remembers what became of the last submissions of one member's newest boot.
+// memberWindow holds the results of the last submissions of one member's newest boot.
 type memberWindow struct {
 	Boot    uint64
 	Newest  uint64
 	Results map[uint64]result // by sequence number
 }
 
-// result is what became of one submission.
+// result is the result of one submission.
 type result struct {
-	// content tells the submission from another of the same name. It is zero for one that was taken at protocol level 0.
+	// content distinguishes the submission from another one of the same name. It is zero for one that was applied at
+	// protocol level 0.
 	content    Digest
 	placements []Placement
 }
@@ -82,17 +84,18 @@ func (w *memberWindow) passed(seq uint64) bool {
 	return seq < w.Newest && w.Newest-seq >= SubmissionWindow
 }
 
-// Outcome is what became of one submission of an Append: a placement for each of its requests, or ErrStale, ErrNameReused or
-// ErrMasterRemoved.
+// Outcome is the result of one submission of an Append: a placement for each of its requests, or ErrStale,
+// ErrNameReused or ErrMasterRemoved.
 type Outcome struct {
 	Placements []Placement
 	Err        error
 }
 
-// longestLeadership bounds what a leader may say that it has led, in milliseconds: 8,000 years, so that no sum runs over.
+// longestLeadership bounds the time that a leader may claim to have led, in milliseconds. It is 8,000 years, so that no
+// sum overflows.
 const longestLeadership = 1 << 48
 
-// append takes the submissions of one Append.
+// append applies the submissions of one Append.
 func (s *State) append(time uint64, reign Reign, submissions []submission) []Outcome {
 	outcomes := make([]Outcome, len(submissions))
 	for i := range submissions {
@@ -101,8 +104,8 @@ func (s *State) append(time uint64, reign Reign, submissions []submission) []Out
 	return outcomes
 }
 
-// ageAt is the clock of the keys, as far as a leader has counted it. What one says that led in another term means nothing: it counted
-// from another BeginTerm.
+// ageAt is the clock of the keys, as far as a leader has counted it. The count of a leader of another term is ignored:
+// it began at another BeginTerm.
 func (s *State) ageAt(reign Reign) uint64 {
 	if reign.Term != s.term.Term {
 		return s.age
@@ -110,7 +113,7 @@ func (s *State) ageAt(reign Reign) uint64 {
 	return max(s.age, s.begun+min(reign.Elapsed, longestLeadership))
 }
 
-// submit puts the records of a submission into the buffer, or finds that it did so before.
+// submit appends the records of a submission to the buffer, or returns the result of an earlier time.
 func (s *State) submit(time uint64, reign Reign, a *submission) ([]Placement, error) {
 	if s.MasterRemoved(a.member) {
 		return nil, fmt.Errorf("%w: %s, which sent submission %d", ErrMasterRemoved, a.member, a.seq)
@@ -127,7 +130,7 @@ func (s *State) submit(time uint64, reign Reign, a *submission) ([]Placement, er
 	//mutant:retried-submission
 	if done, ok := w.Results[a.seq]; ok && w.Boot == a.boot {
 		if done.content != content {
-			return nil, fmt.Errorf("%w: submission %d of boot %d of master %s has other content than the one that the table remembers",
+			return nil, fmt.Errorf("%w: submission %d of boot %d of master %s has other content than before",
 				ErrNameReused, a.seq, a.boot, a.member)
 		}
 		return done.placements, nil
@@ -183,7 +186,8 @@ func (s *State) place(q *request) Placement {
 	project.Records += uint64(len(q.records))
 	if q.key != (Digest{}) {
 		s.keys.add(keyEntry{
-			key: key, body: [8]byte(q.body[:8]), block: p.Runs[0].Block, offset: p.Runs[0].Offset, count: uint32(len(q.records)), age: s.age,
+			key: key, body: [8]byte(q.body[:8]), block: p.Runs[0].Block, offset: p.Runs[0].Offset,
+			count: uint32(len(q.records)), age: s.age,
 		})
 	}
 	return p

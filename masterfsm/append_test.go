@@ -72,7 +72,8 @@ func TestAppendKeepsTheBytes(t *testing.T) {
 			want := c.record(at)
 			want.Time = startTime + 7
 			found, position, encoded, _ := b.Record(run.Block, run.Offset+i)
-			if found != FoundRecord || position.Index != run.Index+uint64(i) || !bytes.Equal(encoded, want.AppendTo(nil)) {
+			if found != FoundRecord || position.Index != run.Index+uint64(i) ||
+				!bytes.Equal(encoded, want.AppendTo(nil)) {
 				t.Errorf("record %d: found %d at %+v", at, found, position)
 			}
 			at++
@@ -141,7 +142,8 @@ func TestAppendRefusesProject(t *testing.T) {
 	b := newTable(t, smallSettings())
 	for _, project := range []uint32{0, 3, math.MaxUint32} {
 		before := b.NextIndex()
-		p := b.add(startTime, call{project: project, payloads: []string{"x"}}, call{project: 1, payloads: []string{"y"}})
+		p := b.add(startTime, call{project: project, payloads: []string{"x"}},
+			call{project: 1, payloads: []string{"y"}})
 		if p[0].Err != RefusedProject || p[0].Runs != nil || !errors.Is(p[0].Err.Error(), ErrUnknownProject) {
 			t.Errorf("project %d: %+v", project, p[0])
 		}
@@ -154,7 +156,8 @@ func TestAppendRefusesProject(t *testing.T) {
 
 func TestReasons(t *testing.T) {
 	for r, want := range map[Reason]error{
-		RefusedBacklog: wire.ErrBacklog, RefusedProject: ErrUnknownProject, RefusedKey: wire.ErrKeyReused, RefusedRate: wire.ErrQuota, RefusedSize: ErrOversize, 200: ErrBadCommand,
+		RefusedBacklog: wire.ErrBacklog, RefusedProject: ErrUnknownProject, RefusedKey: wire.ErrKeyReused,
+		RefusedRate: wire.ErrQuota, RefusedSize: ErrOversize, 200: ErrBadCommand,
 	} {
 		if !errors.Is(r.Error(), want) {
 			t.Errorf("reason %d: %v", r, r.Error())
@@ -191,7 +194,8 @@ func TestBacklog(t *testing.T) {
 	b.mine()
 	b.ack("a", b.Height())
 	b.ack("b", b.Height())
-	if p := b.add(startTime, call{project: 1, key: "new", payloads: []string{"yes"}}); p[0].Err != Accepted || p[0].Replay {
+	if p := b.add(startTime, call{project: 1, key: "new", payloads: []string{"yes"}}); p[0].Err != Accepted ||
+		p[0].Replay {
 		t.Errorf("%+v", p)
 	}
 }
@@ -210,7 +214,8 @@ func TestKeys(t *testing.T) {
 	if !reflect.DeepEqual(again, want) {
 		t.Errorf("replay %+v, want %+v", again, want)
 	}
-	if other := b.add(startTime+9, call{project: 1, key: "k", payloads: []string{"other"}})[0]; other.Err != RefusedKey ||
+	if other := b.add(startTime+9, call{project: 1, key: "k",
+		payloads: []string{"other"}})[0]; other.Err != RefusedKey ||
 		other.Runs != nil || !errors.Is(other.Err.Error(), wire.ErrKeyReused) {
 		t.Errorf("another body: %+v", other)
 	}
@@ -226,7 +231,8 @@ func TestKeys(t *testing.T) {
 	// Twice in one submission.
 	twin := call{project: 1, key: "twin", payloads: []string{"t"}}
 	p := b.add(startTime+9, twin, twin)
-	if p[0].Replay || !p[1].Replay || p[1].Runs[0].Block != p[0].Runs[0].Block || p[1].Runs[0].Offset != p[0].Runs[0].Offset {
+	if p[0].Replay || !p[1].Replay || p[1].Runs[0].Block != p[0].Runs[0].Block ||
+		p[1].Runs[0].Offset != p[0].Runs[0].Offset {
 		t.Errorf("twins: %+v", p)
 	}
 	// No key, no replay.
@@ -475,7 +481,8 @@ func TestCheckSubmissionErrors(t *testing.T) {
 			*h = r.Commit()
 		}, false},
 	} {
-		if err := CheckSubmission(of(c.change)); (err == nil) != c.good || err != nil && !errors.Is(err, ErrBadCommand) {
+		if err := CheckSubmission(of(c.change)); (err == nil) != c.good || err != nil &&
+			!errors.Is(err, ErrBadCommand) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

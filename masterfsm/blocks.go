@@ -9,7 +9,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// buffer gathers the records of the block that is open.
+// buffer holds the records of the open block.
 type buffer struct {
 	number  uint64 // of the block
 	first   uint64 // leaf index of its first record
@@ -19,8 +19,8 @@ type buffer struct {
 	leaves  []chain.Hash
 }
 
-// heldBlock is a block whose body the masters hold. It is never changed, so that snapshots share it: once it is mined another takes its
-// place.
+// heldBlock is a block whose body the masters hold. It is never changed, so that snapshots share it: once it is mined
+// another takes its place.
 type heldBlock struct {
 	number, first uint64
 	time          uint64 // of the cut
@@ -48,8 +48,8 @@ func (s *State) cut() {
 	s.held = append(s.held, &heldBlock{
 		number: b.number, first: b.first, time: s.now, ends: b.ends, records: b.records, leaves: b.leaves,
 	})
-	// Under load one block is about as large as the one before: room for it at once saves moving it again and again. A small
-	// margin keeps the last record of a block of the same size from doubling it.
+	// Under load one block is about as large as the one before: room for it at once saves moving it again and again. A
+	// small margin keeps the last record of a block of the same size from doubling it.
 	s.open = buffer{
 		number: b.number + 1, first: b.first + uint64(len(b.ends)) + 1,
 		ends: make([]uint32, 0, len(b.ends)), leaves: make([]chain.Hash, 0, len(b.leaves)),
@@ -60,7 +60,7 @@ func (s *State) cut() {
 	}
 }
 
-// prepare makes the header of the next block to be mined, where one is cut.
+// prepare makes the header of the next block to be mined, if one is cut.
 func (s *State) prepare() {
 	s.waiting = nil
 	b := s.heldAt(s.head.Height)
@@ -106,13 +106,15 @@ func (c *Mined) apply(s *State) (any, error) {
 	if len(s.boundaries) == Boundaries {
 		s.boundaries = s.boundaries[1:] // never moved within the array: a snapshot may share it
 	}
-	s.boundaries = append(s.boundaries, Boundary{Height: s.head.Height, Hash: hash, Size: tree.Size(), Root: tree.Root()})
+	s.boundaries = append(s.boundaries, Boundary{Height: s.head.Height, Hash: hash, Size: tree.Size(),
+		Root: tree.Root()})
 	s.prepare()
 	s.advanceStored()
 	return nil, nil
 }
 
-// minedBlock is a held block once it is mined. Its records are part of the mined block, so that the unmined copy can go.
+// minedBlock is a held block once it is mined. Its records are part of the mined block, so that the unmined copy can
+// go.
 func minedBlock(b chain.Block) *heldBlock {
 	return &heldBlock{
 		number: b.Header.Block, first: b.Header.First, time: b.Header.Time,
@@ -120,13 +122,14 @@ func minedBlock(b chain.Block) *heldBlock {
 	}
 }
 
-// replace puts a block in the place of the held one of the same number.
+// replace replaces the held block of the same number.
 func (s *State) replace(b *heldBlock) { s.held[b.number-s.heldFrom()] = b }
 
 func (c *Acknowledge) apply(s *State) (any, error) {
 	s.tick(c.Time)
 	for _, n := range c.Nodes {
-		if node := s.storage(n.ID); node != nil && node.CountsAsCopy && node.Version == n.Version && n.Height <= s.head.Height {
+		if node := s.storage(n.ID); node != nil && node.CountsAsCopy && node.Version == n.Version &&
+			n.Height <= s.head.Height {
 			node.Height = max(node.Height, n.Height)
 		}
 	}
@@ -134,9 +137,9 @@ func (c *Acknowledge) apply(s *State) (any, error) {
 	return nil, nil
 }
 
-// advanceStored draws the conclusions from the nodes' heights: which blocks are stored, and which bodies the masters need no longer.
-// A body goes when Replicas nodes have it and every whole node has it too; past RetainBytes the slow node is left behind,
-// which makes it Invalid.
+// advanceStored draws the conclusions from the nodes' heights: which blocks are stored, and which bodies the masters
+// need no longer. A body goes when Replicas nodes have it and every whole node has it too; past RetainBytes the slow
+// node is left behind, which makes it Invalid.
 func (s *State) advanceStored() {
 	s.recomputeDerived()
 	stored := max(s.stored, s.replicated())
@@ -178,13 +181,15 @@ func (s *State) advanceStored() {
 	}
 }
 
-// advanceCheckpoint moves the checkpoint up to the newest boundary that enough storage nodes have now. It stands still until there is a key: a
-// table that was restored from a snapshot of old does not know what was stored when. After a recovery stored tells less: see Recovery.Finish.
+// advanceCheckpoint moves the checkpoint up to the newest boundary that enough storage nodes have now. It stands still
+// until there is a key: a table that was restored from a snapshot of old does not know what was stored when. After a
+// recovery stored tells less: see Recovery.Finish.
 func (s *State) advanceCheckpoint() {
 	if len(s.log.Keys) == 0 {
 		return
 	}
-	i, exact := slices.BinarySearchFunc(s.boundaries, s.replicated(), func(b Boundary, h uint64) int { return cmp.Compare(b.Height, h) })
+	i, exact := slices.BinarySearchFunc(s.boundaries, s.replicated(),
+		func(b Boundary, h uint64) int { return cmp.Compare(b.Height, h) })
 	if !exact {
 		i--
 	}
@@ -204,7 +209,8 @@ func (s *State) replicated() uint64 {
 	return ReplicatedHeight(heights, int(s.settings.Replicas))
 }
 
-// ReplicatedHeight returns the greatest height that at least replicas of some nodes have reached, 0 if there are fewer nodes.
+// ReplicatedHeight returns the greatest height that at least replicas of some nodes have reached, 0 if there are fewer
+// nodes.
 func ReplicatedHeight(heights []uint64, replicas int) uint64 {
 	replicas = max(1, replicas)
 	if len(heights) < replicas {

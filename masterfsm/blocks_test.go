@@ -29,7 +29,8 @@ func TestCut(t *testing.T) {
 		t.Errorf("block %d waits", b.waiting.header.Block)
 	}
 	b.ok(b.solved())
-	if h := b.waiting.header; h.Block != 1 || h.First != 2 || h.Count != 2 || h.Prev != b.head.Hash || h.Time != startTime+20 {
+	if h := b.waiting.header; h.Block != 1 || h.First != 2 || h.Count != 2 || h.Prev != b.head.Hash ||
+		h.Time != startTime+20 {
 		t.Errorf("waiting %+v", h)
 	}
 }
@@ -87,7 +88,8 @@ func TestBoundaries(t *testing.T) {
 	var early *Snapshot
 	var earlyBytes []byte
 	for n := range uint64(Boundaries + 200) {
-		if _, err := b.Apply(appendOf(t, "m1", 1, n+1, startTime, call{project: 1, payloads: []string{fmt.Sprint(n)}})); err != nil {
+		if _, err := b.Apply(appendOf(t, "m1", 1, n+1, startTime,
+			call{project: 1, payloads: []string{fmt.Sprint(n)}})); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := b.Apply(Encode(&Mined{Block: n, Nonce: n, Time: startTime})); err != nil {
@@ -98,7 +100,8 @@ func TestBoundaries(t *testing.T) {
 			t.Fatal(err)
 		}
 		all = append(all, b.Boundary())
-		ack := &Acknowledge{Nodes: []NodeHeight{{ID: "a", Version: b.storage("a").Version, Height: n + 1}}, Time: startTime}
+		ack := &Acknowledge{Nodes: []NodeHeight{{ID: "a", Version: b.storage("a").Version, Height: n + 1}},
+			Time: startTime}
 		if _, err := b.Apply(Encode(ack)); err != nil {
 			t.Fatal(err)
 		}
@@ -335,7 +338,8 @@ func TestRecord(t *testing.T) {
 		found, at, encoded, header := b.Record(c.block, c.offset)
 		want := Position{Block: c.block, Offset: c.offset, Index: c.index}
 		if found != c.found || at != want || (encoded != nil) != (found == FoundRecord) || (header != nil) != c.mined {
-			t.Errorf("%d/%d: found %d at %+v, %d bytes, header %v; want %+v", c.block, c.offset, found, at, len(encoded), header, c)
+			t.Errorf("%d/%d: found %d at %+v, %d bytes, header %v; want %+v", c.block, c.offset, found, at,
+				len(encoded), header, c)
 		}
 		if header != nil && header.Block != c.block {
 			t.Errorf("%d/%d: header of block %d", c.block, c.offset, header.Block)
@@ -416,7 +420,8 @@ func TestView(t *testing.T) {
 	v := b.View()
 	if v.Group.ID != "g" || v.Term.Leader != "m1" || v.Settings != b.Settings() || v.Now != startTime ||
 		v.Head != b.Boundary() || v.HeldFrom != 0 || v.Stored != 0 || v.OpenBlock != 2 || v.OpenRecords != 3 ||
-		v.OpenBytes != len(b.open.records) || v.OpenSince != startTime || v.Pending != 2 || v.PendingBytes != b.pendingBytes {
+		v.OpenBytes != len(b.open.records) || v.OpenSince != startTime || v.Pending != 2 ||
+		v.PendingBytes != b.pendingBytes {
 		t.Errorf("%+v", v)
 	}
 	if v.Waiting == nil || *v.Waiting != b.waiting.header || len(v.Storages) != 1 || len(v.Miners) != 1 {

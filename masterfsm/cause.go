@@ -10,8 +10,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Cause is a message in the state or in a command. Its JSON is a string where the code is [wire.CodeText], and an object otherwise.
-// Below protocol level 2 all causes are such strings: see [State.cause].
+// Cause is a message in the state or in a command. Its JSON is a string where the code is [wire.CodeText], and an
+// object otherwise. Below protocol level 2 all causes are such strings: see [State.cause].
 type Cause wire.Message
 
 // TextCause is a cause that is a sentence; there is none where the sentence is empty.
@@ -47,8 +47,8 @@ func (c *Cause) UnmarshalJSON(data []byte) error {
 	return err
 }
 
-// cause is a cause in the form that the state has at its protocol level: the sentence of earlier versions below level 2, a code
-// from then on.
+// cause is a cause in the form that the state has at its protocol level: the sentence of earlier versions below level
+// 2, a code from then on.
 func (s *State) cause(code string, args wire.Args) Cause {
 	if s.level < LevelCodes {
 		return TextCause(sentence(code, args))
@@ -105,8 +105,8 @@ func (s *State) detail(format string, args ...any) string {
 	return fmt.Sprintf(format, args...)
 }
 
-// sentence is the text that versions before protocol level 2 put into the state for a code. Their snapshots must be equal to the byte,
-// so it never changes. A person reads [wire.Message.Text].
+// sentence is the text that versions before protocol level 2 put into the state for a code. Their snapshots must be
+// equal to the byte, so it never changes. A person reads [wire.Message.Text].
 func sentence(code string, args wire.Args) string {
 	switch code {
 	case wire.CodeDamaged:
@@ -131,7 +131,8 @@ func sentence(code string, args wire.Args) string {
 		failed, _ := args["cause"].(wire.Message)
 		return "ended early: " + failed.Text()
 	case wire.CodeTilesRewritten:
-		return fmt.Sprintf("%d hashes of the tree were wrong on disk and were computed again from the blocks", args["count"])
+		return fmt.Sprintf("%d hashes of the tree were wrong on disk and were computed again from the blocks",
+			args["count"])
 	case wire.CodeBlocksLost:
 		return "no storage node has a good copy of " + blocksSentence(args)
 	case wire.CodeBlocksFound:

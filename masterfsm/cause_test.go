@@ -31,7 +31,8 @@ func (b *table) eventful() {
 	b.t.Helper()
 	register := func(id string, height uint64, hash chain.Hash, unclean bool) {
 		b.t.Helper()
-		b.ok(&Register{Role: RoleStorage, ID: id, URL: "http://" + id, Height: height, Hash: hash, Unclean: unclean, Time: b.now})
+		b.ok(&Register{Role: RoleStorage, ID: id, URL: "http://" + id, Height: height, Hash: hash, Unclean: unclean,
+			Time: b.now})
 	}
 	b.check("a", EndCheck{Bad: ranges(1, 2, 4, 6), Tiles: 2})
 	b.repair("a", "b", EndRepair{Failed: TextCause("the sender died"), Bad: ranges(1, 2, 4, 5)})
@@ -75,9 +76,11 @@ func TestSnapshotOfCauses(t *testing.T) {
 // The sentences that do not occur in [table.eventful].
 func TestSentences(t *testing.T) {
 	for want, m := range map[string]wire.Message{
-		"blocks from 3 on could not be checked":                       {Code: wire.CodeUnchecked, Args: wire.Args{"block": uint64(3)}},
+		"blocks from 3 on could not be checked": {Code: wire.CodeUnchecked,
+			Args: wire.Args{"block": uint64(3)}},
 		"behind: the masters no longer hold the blocks that it lacks": {Code: wire.CodeLeftBehind},
-		"behind: height 9 is older than the table remembers":          {Code: wire.CodeUnknownHeight, Args: wire.Args{"height": uint64(9)}},
+		"behind: height 9 is older than the table remembers": {Code: wire.CodeUnknownHeight,
+			Args: wire.Args{"height": uint64(9)}},
 	} {
 		if got := sentence(m.Code, m.Args); got != want {
 			t.Errorf("%q, want %q", got, want)
@@ -101,19 +104,24 @@ func TestCodesFromLevelTwo(t *testing.T) {
 		}
 	}
 	want := []string{
-		wire.CodeTilesRewritten, wire.CodeDamaged, wire.CodeRepairFailed, wire.CodeText, wire.CodeDamaged, wire.CodeText, wire.CodeDamaged,
-		wire.CodeBlocksLost, wire.CodeLossConfirmed, wire.CodeDamaged, wire.CodeBlocksFound, wire.CodeDamaged, wire.CodeDamaged,
-		wire.CodeUnchecked, wire.CodeForeignChain, wire.CodeForeignChain, wire.CodeBehind, wire.CodeAhead, wire.CodeOtherChain,
+		wire.CodeTilesRewritten, wire.CodeDamaged, wire.CodeRepairFailed, wire.CodeText, wire.CodeDamaged,
+		wire.CodeText, wire.CodeDamaged,
+		wire.CodeBlocksLost, wire.CodeLossConfirmed, wire.CodeDamaged, wire.CodeBlocksFound, wire.CodeDamaged,
+		wire.CodeDamaged,
+		wire.CodeUnchecked, wire.CodeForeignChain, wire.CodeForeignChain, wire.CodeBehind, wire.CodeAhead,
+		wire.CodeOtherChain,
 		wire.CodeRemoved,
 	}
 	if !slices.Equal(codes, want) {
 		t.Errorf("%q\nwant %q", codes, want)
 	}
-	if a, c := b.storage("a").Due.Code, b.storage("c").Due.Code; a != wire.CodeUncleanStop || c != wire.CodeCheckCutOff {
+	if a, c := b.storage("a").Due.Code, b.storage("c").Due.Code; a != wire.CodeUncleanStop ||
+		c != wire.CodeCheckCutOff {
 		t.Errorf("checks are due for %q and %q", a, c)
 	}
 	damaged := Cause{Code: wire.CodeDamaged, Args: wire.Args{"blocks": uint64(3), "ranges": ranges(1, 2, 4, 6)}}
-	if got := b.IntegrityLog().Events[1].Cause; !reflect.DeepEqual(got, damaged) || got.Text() != "damaged: blocks 1, 4 to 5" {
+	if got := b.IntegrityLog().Events[1].Cause; !reflect.DeepEqual(got, damaged) ||
+		got.Text() != "damaged: blocks 1, 4 to 5" {
 		t.Errorf("%+v: %s", got, got.Text())
 	}
 	if failed := b.IntegrityLog().Events[2].Cause.Text(); failed != "ended early: the sender died" {
@@ -171,7 +179,8 @@ func TestEncodeFor(t *testing.T) {
 		&Suspect{ID: "a", Cause: c}, &Invalidate{ID: "a", Cause: c}, &EndCheck{ID: "a", Aborted: c},
 		&EndRepair{ID: "a", Failed: c}, &EndRepair{ID: "a", Changed: c},
 	} {
-		for level, want := range []string{`:"the sender: it hung"`, `:"the sender: it hung"`, `:{"code":"sender-failed","args":{"detail":"it hung"}}`} {
+		for level, want := range []string{`:"the sender: it hung"`, `:"the sender: it hung"`,
+			`:{"code":"sender-failed","args":{"detail":"it hung"}}`} {
 			if got := string(EncodeFor(uint64(level), command)); !strings.Contains(got, want) {
 				t.Errorf("level %d: %s", level, got)
 			}
@@ -194,7 +203,8 @@ func TestCauseIsRefused(t *testing.T) {
 func TestNewerSnapshotIsRefusedByName(t *testing.T) {
 	data := snapshotBytes(t, eventful(t, LevelCodes).State)
 	data[4]++
-	if _, err := Restore(bytes.NewReader(data)); !errors.Is(err, ErrSnapshot) || !strings.Contains(err.Error(), "a newer ChainStore is needed") {
+	if _, err := Restore(bytes.NewReader(data)); !errors.Is(err, ErrSnapshot) ||
+		!strings.Contains(err.Error(), "a newer ChainStore is needed") {
 		t.Errorf("%v", err)
 	}
 }

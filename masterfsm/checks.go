@@ -13,15 +13,16 @@ type Target struct {
 	Hash   chain.Hash `json:"hash"` // of block Height-1
 }
 
-// Suspect makes a check of a storage node due at once: it answered wrong, or somebody asks for it.
+// Suspect makes a check of a storage node due at once: it answered wrong, or a person requested the check.
 type Suspect struct {
 	ID    string `json:"id"`
 	Cause Cause  `json:"cause"`
 	Time  uint64 `json:"time"`
 }
 
-// BeginCheck makes a Valid node Validating. The target is what it has acknowledged. It is refused with [ErrStale] while another
-// node is checked, and for the last Valid node unless there is a cause or only one is registered. The result is the node's [Storage].
+// BeginCheck makes a Valid node Validating. The target is what it has acknowledged. It is refused with [ErrStale] while
+// another node is checked, and for the last Valid node unless there is a cause or only one is registered. The result is
+// the node's [Storage].
 type BeginCheck struct {
 	ID      string `json:"id"`
 	Version uint64 `json:"version"`
@@ -65,7 +66,7 @@ func (c *Suspect) apply(s *State) (any, error) {
 	return &copied, nil
 }
 
-// at finds a node that a command speaks of, and holds version and transition against the table.
+// at returns the node of a command, and checks the version and the transition against the table.
 func (s *State) at(id string, version uint64, to NodeState) (*Storage, error) {
 	n := s.storage(id)
 	switch {
@@ -95,7 +96,8 @@ func (c *BeginCheck) apply(s *State) (any, error) {
 		}
 	}
 	if valid == 0 && len(s.storages) > 1 && n.Due.IsZero() {
-		return nil, fmt.Errorf("%w: %s is the last valid storage node, and there is no cause to check it", ErrStale, c.ID)
+		return nil, fmt.Errorf("%w: %s is the last valid storage node, and there is no cause to check it", ErrStale,
+			c.ID)
 	}
 	target := Target{Height: n.Height}
 	if n.Height > 0 {
@@ -173,8 +175,9 @@ func (c *EndCheck) apply(s *State) (any, error) {
 	if len(c.Findings) > 0 || n.State == Invalid {
 		s.integrity.Totals.BadBlocks += chain.CountBlocks(bad)
 		s.recordEvent(Event{
-			Kind: EventFinding, Node: n.ID, URL: n.URL, Findings: c.Findings, Ranges: bad, Blocks: chain.CountBlocks(bad),
-			Bytes: c.Bytes, Millis: c.Millis, Cause: n.Cause,
+			Kind: EventFinding, Node: n.ID, URL: n.URL, Findings: c.Findings, Ranges: bad,
+			Blocks: chain.CountBlocks(bad),
+			Bytes:  c.Bytes, Millis: c.Millis, Cause: n.Cause,
 		})
 	}
 	s.advanceStored()

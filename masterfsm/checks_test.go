@@ -61,25 +61,30 @@ func TestCheckAndRepair(t *testing.T) {
 	b.check("a", EndCheck{Bytes: 100})
 	b.is("a", Valid, 6)
 	b.check("b", EndCheck{
-		Bad: ranges(3, 4), Findings: []chain.Finding{{Block: 3, What: chain.WrongPayload, Detail: "record 1"}}, Bytes: 100, Millis: 9,
+		Bad: ranges(3, 4), Findings: []chain.Finding{{Block: 3, What: chain.WrongPayload, Detail: "record 1"}},
+		Bytes: 100, Millis: 9,
 	})
 	b.is("b", Invalid, 6)
 	if n := b.storage("b"); n.CountsAsCopy || n.Cause.Text() != "damaged: block 3" || n.Checked != b.now {
 		t.Errorf("%+v", n)
 	}
 	began := b.ok(&BeginRepair{
-		ID: "b", Version: b.storage("b").Version, Sender: "c", SenderVersion: b.storage("c").Version, Ticket: "secret", Keep: 6,
+		ID: "b", Version: b.storage("b").Version, Sender: "c", SenderVersion: b.storage("c").Version, Ticket: "secret",
+		Keep:    6,
 		Missing: ranges(3, 4), Time: b.now,
 	}).(*Storage)
-	if began.State != Receiving || began.Target.Height != 6 || began.Target.Hash != b.head.Hash || b.storage("c").State != Sending {
+	if began.State != Receiving || began.Target.Height != 6 || began.Target.Hash != b.head.Hash ||
+		b.storage("c").State != Sending {
 		t.Errorf("%+v, %+v", began, b.storage("c"))
 	}
 	b.ok(&EndRepair{
-		ID: "b", Version: began.Version, Height: 6, Hash: b.head.Hash, Blocks: 1, Bytes: 50, Changed: TextCause("one byte"), Time: b.now + 3,
+		ID: "b", Version: began.Version, Height: 6, Hash: b.head.Hash, Blocks: 1, Bytes: 50,
+		Changed: TextCause("one byte"), Time: b.now + 3,
 	})
 	b.is("b", Valid, 6)
 	b.is("c", Valid, 6)
-	if n := b.storage("b"); n.Ticket != "" || n.Peer != "" || n.Missing != nil || n.Target != (Target{}) || !n.CountsAsCopy {
+	if n := b.storage("b"); n.Ticket != "" || n.Peer != "" || n.Missing != nil || n.Target != (Target{}) ||
+		!n.CountsAsCopy {
 		t.Errorf("%+v", n)
 	}
 	story := b.IntegrityLog()
@@ -88,10 +93,12 @@ func TestCheckAndRepair(t *testing.T) {
 		t.Errorf("%+v", story)
 	}
 	finding, repair := story.Events[0], story.Events[1]
-	if finding.Kind != EventFinding || finding.Node != "b" || finding.Blocks != 1 || finding.Findings[0].Detail != "record 1" {
+	if finding.Kind != EventFinding || finding.Node != "b" || finding.Blocks != 1 ||
+		finding.Findings[0].Detail != "record 1" {
 		t.Errorf("%+v", finding)
 	}
-	if repair.Kind != EventRepair || repair.Source != "c" || repair.Bytes != 50 || repair.Millis != 3 || repair.Cause.Text() != "one byte" ||
+	if repair.Kind != EventRepair || repair.Source != "c" || repair.Bytes != 50 || repair.Millis != 3 ||
+		repair.Cause.Text() != "one byte" ||
 		!reflect.DeepEqual(repair.Ranges, ranges(3, 4)) {
 		t.Errorf("%+v", repair)
 	}
@@ -118,7 +125,8 @@ func TestCheckIsRefused(t *testing.T) {
 	b.ok(&RemoveStorage{ID: "b", Force: true, Time: b.now})
 	b.ok(begin("c")) // unless it is alone
 	b.refused(&EndCheck{ID: "c", Version: b.storage("c").Version, Bad: ranges(2, 2), Time: b.now + 99}, ErrBadCommand)
-	b.refused(&EndCheck{ID: "c", Version: b.storage("c").Version, Bad: ranges(2, 4, 4, 6), Time: b.now + 99}, ErrBadCommand)
+	b.refused(&EndCheck{ID: "c", Version: b.storage("c").Version, Bad: ranges(2, 4, 4, 6), Time: b.now + 99},
+		ErrBadCommand)
 }
 
 func TestRepairIsRefused(t *testing.T) {
@@ -126,7 +134,8 @@ func TestRepairIsRefused(t *testing.T) {
 	b.check("a", EndCheck{Bad: ranges(1, 2)})
 	c := func(sender string) *BeginRepair {
 		return &BeginRepair{
-			ID: "a", Version: b.storage("a").Version, Sender: sender, SenderVersion: b.storage("b").Version, Ticket: "t", Time: b.now + 99,
+			ID: "a", Version: b.storage("a").Version, Sender: sender, SenderVersion: b.storage("b").Version,
+			Ticket: "t", Time: b.now + 99,
 		}
 	}
 	b.refused(c("x"), ErrUnknownNode)
@@ -145,7 +154,8 @@ func TestFailedRepair(t *testing.T) {
 	b.repair("a", "b", EndRepair{Failed: TextCause("the sender died"), Bad: ranges(4, 5)})
 	b.is("a", Invalid, 6)
 	b.is("b", Valid, 6)
-	if n := b.storage("a"); n.CountsAsCopy || !reflect.DeepEqual(n.Bad, ranges(4, 5)) || b.IntegrityLog().Totals.FailedRepairs != 1 {
+	if n := b.storage("a"); n.CountsAsCopy || !reflect.DeepEqual(n.Bad, ranges(4, 5)) ||
+		b.IntegrityLog().Totals.FailedRepairs != 1 {
 		t.Errorf("%+v", n)
 	}
 	b.repair("a", "c", EndRepair{Bad: ranges(4, 5)}) // c did not have it either
@@ -156,7 +166,8 @@ func TestFailedRepair(t *testing.T) {
 	b.is("a", Valid, 6)
 }
 
-// What a person confirmed as lost is a hole that everybody may have; until then the nodes with just that hole go on keeping new blocks.
+// What a person confirmed as lost is a hole that everybody may have; until then the nodes with just that hole go on
+// keeping new blocks.
 func TestLostBlocks(t *testing.T) {
 	b := threeNodes(t)
 	b.refused(&ConfirmLost{Block: 2, Time: b.now + 99}, wire.ErrNotLost)
@@ -206,7 +217,8 @@ func TestLostBlocks(t *testing.T) {
 	}
 	// A node that may have it is there again: it is not lost any more, and no longer confirmed.
 	b.node("d", 7)
-	if s := b.IntegrityLog(); len(s.Lost) != 0 || len(s.Confirmed) != 0 || s.Events[len(s.Events)-1].Kind != EventFound {
+	if s := b.IntegrityLog(); len(s.Lost) != 0 || len(s.Confirmed) != 0 ||
+		s.Events[len(s.Events)-1].Kind != EventFound {
 		t.Errorf("%+v", s)
 	}
 	b.is("b", Invalid, 7)
@@ -225,12 +237,14 @@ func TestRegistrationKeepsWhatIsKnown(t *testing.T) {
 	b.node("b", 4)
 	b.is("b", Invalid, 4)
 	e := b.IntegrityLog().Events
-	if f := e[len(e)-1]; f.Kind != EventFinding || f.Node != "b" || f.Findings[0].What != chain.WrongShort || f.Findings[0].Block != 4 {
+	if f := e[len(e)-1]; f.Kind != EventFinding || f.Node != "b" || f.Findings[0].What != chain.WrongShort ||
+		f.Findings[0].Block != 4 {
 		t.Errorf("%+v", f)
 	}
 	b.repair("a", "c", EndRepair{})
 	// One that was not shut down is checked at once.
-	b.ok(&Register{Role: RoleStorage, ID: "c", URL: "http://c", Height: 6, Hash: b.head.Hash, Unclean: true, Time: b.now})
+	b.ok(&Register{Role: RoleStorage, ID: "c", URL: "http://c", Height: 6, Hash: b.head.Hash, Unclean: true,
+		Time: b.now})
 	if n := b.storage("c"); n.Due.IsZero() || n.State != Valid {
 		t.Errorf("%+v", n)
 	}
@@ -245,7 +259,8 @@ func TestRestartsWithinARepair(t *testing.T) {
 	b := threeNodes(t)
 	begin := func() {
 		b.ok(&BeginRepair{
-			ID: "a", Version: b.storage("a").Version, Sender: "b", SenderVersion: b.storage("b").Version, Ticket: "t", Keep: 6,
+			ID: "a", Version: b.storage("a").Version, Sender: "b", SenderVersion: b.storage("b").Version, Ticket: "t",
+			Keep:    6,
 			Missing: ranges(2, 3), Time: b.now,
 		})
 	}
@@ -268,7 +283,8 @@ func TestRestartsWithinARepair(t *testing.T) {
 	b.repair("a", "", EndRepair{})
 	b.check("a", EndCheck{Bad: ranges(2, 3)})
 	b.ok(&BeginRepair{
-		ID: "a", Version: b.storage("a").Version, Sender: "c", SenderVersion: b.storage("c").Version, Ticket: "t", Keep: 6, Time: b.now,
+		ID: "a", Version: b.storage("a").Version, Sender: "c", SenderVersion: b.storage("c").Version, Ticket: "t",
+		Keep: 6, Time: b.now,
 	})
 	b.is("c", Sending, 6)
 	b.ok(&RemoveStorage{ID: "a", Force: true, Time: b.now})
@@ -303,7 +319,8 @@ func TestStoryIsBounded(t *testing.T) {
 		b.repair("a", "b", EndRepair{})
 	}
 	e := b.IntegrityLog().Events
-	if len(e) != maxEvents || e[0].Number != maxEvents || len(e[0].Findings) != maxEventFindings || len(e[0].Ranges) != maxEventRanges {
+	if len(e) != maxEvents || e[0].Number != maxEvents || len(e[0].Findings) != maxEventFindings ||
+		len(e[0].Ranges) != maxEventRanges {
 		t.Errorf("%d events, the first %+v", len(e), e[0])
 	}
 	back := restored(t, b.State)

@@ -15,8 +15,8 @@ import (
 //
 //	crc u32 ‖ kind u8 ‖ body
 //
-// crc is CRC-32C of kind and body. The body of an Append is binary (see [EncodeAppend]), that of the others JSON: they are
-// few and small.
+// crc is CRC-32C of kind and body. The body of an Append is binary (see [EncodeAppend]), that of the others JSON: they
+// are few and small.
 const commandHead = 4 + 1
 
 type kind uint8
@@ -68,8 +68,8 @@ type BeginTerm struct {
 	Settings Settings `json:"settings"`
 }
 
-// Cut closes the open buffer because its oldest record waits too long. It is refused with [ErrStale] when block Block is no
-// longer the open one.
+// Cut closes the open buffer because its oldest record waits too long. It is refused with [ErrStale] when block Block
+// is no longer the open one.
 type Cut struct {
 	Block uint64 `json:"block"`
 	Time  uint64 `json:"time"`
@@ -88,7 +88,8 @@ type Acknowledge struct {
 	Time  uint64       `json:"time"`
 }
 
-// NodeHeight is one storage node's word. It is passed over when the table knows a newer version of the node.
+// NodeHeight is the height that one storage node has acknowledged. It is ignored if the table has a newer version of
+// the node.
 type NodeHeight struct {
 	ID      string `json:"id"`
 	Version uint64 `json:"version"`
@@ -98,9 +99,10 @@ type NodeHeight struct {
 // Register enters a worker, or a known worker's new address and tokens. A worker of another id at the same address is
 // replaced: it lost its identity.
 //
-// From protocol level 1 on it is refused with an [*wire.OtherStartError] where the table has another start of the worker than Boot and
-// Previous: then another process has registered with a copy of the worker's data folder, or the folder is an older copy. A worker that
-// keeps no list of its starts is an older program; once one has registered that does, an older one is refused.
+// From protocol level 1 on it is refused with an [*wire.OtherStartError] where the table has another start of the
+// worker than Boot and Previous: then another process has registered with a copy of the worker's data folder, or the
+// folder is an older copy. A worker that keeps no list of its starts is an older program; once one has registered that
+// does, an older one is refused.
 type Register struct {
 	Role        Role       `json:"role"`
 	ID          string     `json:"id"`
@@ -108,19 +110,20 @@ type Register struct {
 	MasterToken string     `json:"master_token"` // what masters show to the worker
 	AccessHash  chain.Hash `json:"access_hash"`  // SHA-256 of what the worker shows to masters
 	Boot        string     `json:"boot"`         // another text at each start of the worker
-	// Previous is the start that the table has, where the worker's folder shows that it was one of its own. Known from protocol
-	// level 1 on, as Lists is.
-	Previous string     `json:"previous,omitempty"`
-	Lists    bool       `json:"lists,omitempty"` // the worker keeps a list of its starts
-	Level    uint64     `json:"level,omitempty"` // the highest protocol level that the worker's program knows; from level 2 on
-	Height   uint64     `json:"height"`          // storage nodes: blocks on disk
-	Hash     chain.Hash `json:"hash"`            // storage nodes: of the last of them
-	Unclean  bool       `json:"unclean"`         // storage nodes: the start before this one did not end cleanly
-	Time     uint64     `json:"time"`
+	// Previous is the start that the table has, where the worker's folder shows that it was one of its own. Known from
+	// protocol level 1 on, as Lists is.
+	Previous string `json:"previous,omitempty"`
+	Lists    bool   `json:"lists,omitempty"` // the worker keeps a list of its starts
+	// the highest protocol level that the worker's program knows; from level 2 on
+	Level   uint64     `json:"level,omitempty"`
+	Height  uint64     `json:"height"`  // storage nodes: blocks on disk
+	Hash    chain.Hash `json:"hash"`    // storage nodes: of the last of them
+	Unclean bool       `json:"unclean"` // storage nodes: the start before this one did not end cleanly
+	Time    uint64     `json:"time"`
 }
 
-// Invalidate makes a storage node Invalid that was seen to be short or on another chain. It is refused with [ErrStale] when Version is
-// not the table's.
+// Invalidate makes a storage node Invalid that was seen to be short or on another chain. It is refused with [ErrStale]
+// when Version is not the table's.
 type Invalidate struct {
 	ID      string `json:"id"`
 	Version uint64 `json:"version"`
@@ -142,7 +145,8 @@ func (*EndRepair) kind() kind     { return kindEndRepair }
 func (*ConfirmLost) kind() kind   { return kindConfirmLost }
 func (*RemoveStorage) kind() kind { return kindRemoveStorage }
 
-// EncodeFor is Encode of a command that all members of a group at a protocol level can read: below level 2 its causes are sentences.
+// EncodeFor is Encode of a command that all members of a group at a protocol level can read: below level 2 its causes
+// are sentences.
 func EncodeFor(level uint64, c Command) []byte {
 	text := func(c Cause) Cause { return TextCause(c.Text()) }
 	if level >= LevelCodes {
@@ -182,7 +186,7 @@ func Encode(c Command) []byte {
 	return data
 }
 
-// checkCommand holds the checksum against the bytes and returns kind and body.
+// checkCommand verifies the checksum and returns kind and body.
 func checkCommand(data []byte) (kind, []byte, error) {
 	if len(data) < commandHead {
 		return 0, nil, fmt.Errorf("%w: %d bytes are too few", ErrCommand, len(data))

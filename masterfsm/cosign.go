@@ -30,8 +30,8 @@ const (
 	maxCosigned        = 16      // checkpoints that are not published yet
 )
 
-// Cosign adds cosignatures to the checkpoint of a size. It is refused with [ErrStale] where nobody would be shown them: a newer one is published
-// and has cosignatures, or there was no such checkpoint.
+// Cosign adds cosignatures to the checkpoint of a size. It is refused with [ErrStale] where nobody would be shown them:
+// a newer one is published and has cosignatures, or there was no such checkpoint.
 type Cosign struct {
 	Size         uint64        `json:"size"`
 	Root         chain.Hash    `json:"root"`
@@ -43,14 +43,16 @@ func (*Cosign) kind() kind { return kindCosign }
 
 func (c *Cosign) apply(s *State) (any, error) {
 	if len(c.Cosignatures) == 0 || len(c.Cosignatures) > MaxWitnesses {
-		return nil, fmt.Errorf("%w: %d cosignatures, 1 to %d are taken", ErrBadCommand, len(c.Cosignatures), MaxWitnesses)
+		return nil, fmt.Errorf("%w: %d cosignatures, 1 to %d are taken", ErrBadCommand, len(c.Cosignatures),
+			MaxWitnesses)
 	}
 	for i := range c.Cosignatures {
 		if err := c.Cosignatures[i].check(); err != nil {
 			return nil, err
 		}
 	}
-	at, known := slices.BinarySearchFunc(s.cosigned, c.Size, func(o Cosigned, size uint64) int { return cmp.Compare(o.Boundary.Size, size) })
+	at, known := slices.BinarySearchFunc(s.cosigned, c.Size,
+		func(o Cosigned, size uint64) int { return cmp.Compare(o.Boundary.Size, size) })
 	b, ok := s.signedBoundary(c.Size)
 	if !ok {
 		return nil, fmt.Errorf("%w: no checkpoint of %d leaves waits for cosignatures", ErrStale, c.Size)
@@ -60,11 +62,13 @@ func (c *Cosign) apply(s *State) (any, error) {
 		of = s.cosigned[at]
 	}
 	if of.Boundary.Root != c.Root {
-		return nil, fmt.Errorf("%w: the checkpoint of %d leaves has another root than was cosigned", ErrBadCommand, c.Size)
+		return nil, fmt.Errorf("%w: the checkpoint of %d leaves has another root than was cosigned", ErrBadCommand,
+			c.Size)
 	}
 	of.Cosignatures = slices.Clone(of.Cosignatures)
 	for _, new := range c.Cosignatures {
-		i, again := slices.BinarySearchFunc(of.Cosignatures, new.Witness, func(o Cosignature, name string) int { return strings.Compare(o.Witness, name) })
+		i, again := slices.BinarySearchFunc(of.Cosignatures, new.Witness,
+			func(o Cosignature, name string) int { return strings.Compare(o.Witness, name) })
 		if again {
 			of.Cosignatures[i] = new
 		} else {
@@ -86,8 +90,8 @@ func (c *Cosign) apply(s *State) (any, error) {
 	return nil, nil
 }
 
-// evict forgets a checkpoint that waits for cosignatures where there are too many: the one that has the fewest, the oldest among equals, but not
-// the one at a place, which has just got some.
+// evict forgets a checkpoint that waits for cosignatures where there are too many: the one that has the fewest, the
+// oldest among equals, but not the one at a place, which has just got some.
 func (s *State) evict(but int) {
 	first := slices.IndexFunc(s.cosigned, func(c Cosigned) bool { return c.Boundary.Size > s.published.Size })
 	if first < 0 || len(s.cosigned)-first <= maxCosigned {
@@ -106,8 +110,10 @@ func (s *State) evict(but int) {
 func (c *Cosignature) check() error {
 	signature, ok := strings.CutPrefix(c.Line, "— "+c.Witness+" ")
 	raw, err := base64.StdEncoding.DecodeString(signature)
-	if CheckNoteName(c.Witness) != nil || !ok || err != nil || len(raw) < 5 || len(c.Line) > maxCosignatureLine || strings.ContainsAny(c.Line, "\r\n") {
-		return fmt.Errorf("%w: a cosignature is one signature line of its witness, of at most %d bytes", ErrBadCommand, maxCosignatureLine)
+	if CheckNoteName(c.Witness) != nil || !ok || err != nil || len(raw) < 5 || len(c.Line) > maxCosignatureLine ||
+		strings.ContainsAny(c.Line, "\r\n") {
+		return fmt.Errorf("%w: a cosignature is one signature line of its witness, of at most %d bytes", ErrBadCommand,
+			maxCosignatureLine)
 	}
 	return nil
 }
@@ -127,15 +133,18 @@ func (s *State) signedBoundary(size uint64) (Boundary, bool) {
 			return b, true
 		}
 	}
-	at, ok := slices.BinarySearchFunc(s.boundaries, size, func(b Boundary, size uint64) int { return cmp.Compare(b.Size, size) })
+	at, ok := slices.BinarySearchFunc(s.boundaries, size, func(b Boundary,
+		size uint64) int {
+		return cmp.Compare(b.Size, size)
+	})
 	if !ok {
 		return Boundary{}, false
 	}
 	return s.boundaries[at], true
 }
 
-// publish moves the published checkpoint, never backwards, to the newest that the policy allows, and forgets what is older than the newest
-// witnessed one.
+// publish moves the published checkpoint, never backwards, to the newest that the policy allows, and forgets what is
+// older than the newest witnessed one.
 func (s *State) publish() {
 	next := s.published
 	if s.settings.WitnessQuorum == 0 {
@@ -154,17 +163,19 @@ func (s *State) publish() {
 	}
 }
 
-// witnessed is the place of the newest checkpoint with cosignatures that is not newer than the published one, -1 where there is none.
+// witnessed is the place of the newest checkpoint with cosignatures that is not newer than the published one, -1 where
+// there is none.
 func (s *State) witnessed() int {
-	i, exact := slices.BinarySearchFunc(s.cosigned, s.published.Size, func(o Cosigned, size uint64) int { return cmp.Compare(o.Boundary.Size, size) })
+	i, exact := slices.BinarySearchFunc(s.cosigned, s.published.Size,
+		func(o Cosigned, size uint64) int { return cmp.Compare(o.Boundary.Size, size) })
 	if exact {
 		return i
 	}
 	return i - 1
 }
 
-// Witnessed is the newest checkpoint with cosignatures that may be shown: the published one, or, where that has none yet, one before it. Where witnesses
-// have signed none so far it is the published one all the same.
+// Witnessed is the newest checkpoint with cosignatures that may be shown: the published one, or, where that has none
+// yet, one before it. Where witnesses have signed none so far it is the published one all the same.
 func (s *State) Witnessed() Cosigned {
 	if i := s.witnessed(); i >= 0 {
 		return s.cosigned[i]
@@ -172,9 +183,9 @@ func (s *State) Witnessed() Cosigned {
 	return s.Published()
 }
 
-// Published is the checkpoint that the masters show, with its cosignatures: the newest that is stored and, when it was published, had those of as
-// many witnesses as the settings asked. It never goes back, whatever the settings become: one that a higher quorum would not have let through stays until
-// a newer one has enough.
+// Published is the checkpoint that the masters show, with its cosignatures: the newest that is stored and, when it was
+// published, had those of as many witnesses as the settings asked. It never goes back, whatever the settings become:
+// one that a higher quorum would not have let through stays until a newer one has enough.
 func (s *State) Published() Cosigned {
 	for _, c := range s.cosigned {
 		if c.Boundary.Size == s.published.Size {
@@ -184,6 +195,6 @@ func (s *State) Published() Cosigned {
 	return Cosigned{Boundary: s.published}
 }
 
-// Cosigned are the newest witnessed checkpoint and those after it that have cosignatures and may yet be published, the oldest first. They may be
-// kept, and must not be changed.
+// Cosigned are the newest witnessed checkpoint and those after it that have cosignatures and may yet be published, the
+// oldest first. They may be kept, and must not be changed.
 func (s *State) Cosigned() []Cosigned { return s.cosigned }

@@ -12,7 +12,8 @@ import (
 
 // cosignature is what a witness may have signed: only its form counts here.
 func cosignature(witness string) Cosignature {
-	return Cosignature{Witness: witness, Line: "— " + witness + " " + base64.StdEncoding.EncodeToString([]byte("key and signature of "+witness))}
+	return Cosignature{Witness: witness,
+		Line: "— " + witness + " " + base64.StdEncoding.EncodeToString([]byte("key and signature of "+witness))}
 }
 
 func cosign(of Boundary, witnesses ...string) *Cosign {
@@ -82,7 +83,8 @@ func TestPublishedWithoutAQuorum(t *testing.T) {
 	}
 }
 
-// A log that grows faster than its witnesses answer shows its newest checkpoint without cosignatures, and has the newest that is witnessed beside it.
+// A log that grows faster than its witnesses answer shows its newest checkpoint without cosignatures, and has the
+// newest that is witnessed beside it.
 func TestWitnessedBehindThePublished(t *testing.T) {
 	b := witnessed(t, 0)
 	if w := b.Witnessed(); w.Boundary != b.Published().Boundary || len(w.Cosignatures) > 0 {
@@ -190,7 +192,10 @@ func TestCosignaturesThatAreNone(t *testing.T) {
 		"a wrapped line":     func(c *Cosign) { c.Cosignatures[0].Line = line[:20] + "\n" + line[20:] },
 		"no base64":          func(c *Cosign) { c.Cosignatures[0].Line = "— w1 !" },
 		"only a key id":      func(c *Cosign) { c.Cosignatures[0].Line = "— w1 AAAAAA==" },
-		"too long":           func(c *Cosign) { c.Cosignatures[0].Line = "— w1 " + strings.Repeat("A", maxCosignatureLine) },
+		"too long": func(c *Cosign) {
+			c.Cosignatures[0].Line = "— w1 " + strings.Repeat("A",
+				maxCosignatureLine)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := cosign(at, "w1")

@@ -1,9 +1,10 @@
-// Package masterfsm is the status table: the deterministic state that every master holds, and the commands that change it.
+// Package masterfsm is the status table: the deterministic state that every master holds, and the commands that change
+// it.
 //
-// A [State] changes through [State.Apply] alone, and Apply gets nothing but committed log entries. There is no clock, no
-// randomness, no I/O and no goroutine here: times, random ids and salts come inside the commands, and times are clamped so
-// that they never run backwards. The same log gives the same state on every master, byte for byte; [State.Snapshot] of
-// two masters at one log index is therefore equal.
+// A [State] changes through [State.Apply] alone, and Apply gets nothing but committed log entries. There is no clock,
+// no randomness, no I/O and no goroutine here: times, random ids and salts come inside the commands, and times are
+// clamped so that they never run backwards. The same log gives the same state on every master, byte for byte;
+// [State.Snapshot] of two masters at one log index is therefore equal.
 //
 // # The way of a record
 //
@@ -16,6 +17,6 @@
 //
 // # Sharing
 //
-// Bytes of records are written once and never changed, so slices handed out by a State stay good after the State has moved
-// on. Everything else is read while nobody applies; package raftstore holds the lock.
+// Bytes of records are written once and never changed, so slices handed out by a State stay good after the State has
+// moved on. Everything else is read while nobody applies; package raftstore holds the lock.
 package masterfsm

@@ -7,16 +7,16 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Why a command was refused, beside the refusals that are rows of wire's table. A refusal is the same on every master and
-// changes nothing.
+// Why a command was refused, beside the refusals that are rows of wire's table. A refusal is the same on every master
+// and changes nothing.
 var (
 	// ErrCommand: the bytes are no command of this version. It must stop a master: a master that skips an entry which
 	// another one understands would have another state.
 	ErrCommand = errors.New("log entry cannot be applied")
 	// ErrStale: the command refers to an older version of the state than the table has, or to one that is past.
 	ErrStale = errors.New("command is out of date")
-	// ErrNameReused: a submission of that name (member, boot, sequence number) was applied before, and had other content or
-	// was applied at protocol level 0. Nothing was appended under the name now. It wraps ErrStale.
+	// ErrNameReused: a submission of that name (member, boot, sequence number) was applied before, and had other
+	// content or was applied at protocol level 0. Nothing was appended under the name now. It wraps ErrStale.
 	ErrNameReused = fmt.Errorf("%w: the name of a submission was used before", ErrStale)
 	// ErrNonce: the nonce does not mine the block that waits.
 	ErrNonce = errors.New("nonce does not mine the block")

@@ -6,7 +6,7 @@ import (
 	"github.com/chainstore/chainstore/chain"
 )
 
-// EventKind tells what an entry of the story is about.
+// EventKind is the kind of an entry of the integrity log.
 type EventKind string
 
 // The kinds of events.
@@ -18,10 +18,10 @@ const (
 	EventFound     EventKind = "found"     // blocks that were lost are there again
 	EventConfirmed EventKind = "confirmed" // a person confirmed that blocks are lost
 	EventSuspect   EventKind = "suspect"   // a node answered wrong, stopped uncleanly, or a person asked for a check
-	EventRemoved   EventKind = "removed"   // a node was taken out for good
+	EventRemoved   EventKind = "removed"   // a node was removed
 )
 
-// Event is one entry of the story of the cluster's integrity.
+// Event is one entry of the integrity log.
 type Event struct {
 	Number   uint64          `json:"number"` // counts all events of the cluster
 	Time     uint64          `json:"time"`   // unix milliseconds
@@ -49,33 +49,33 @@ type Totals struct {
 	RepairedBytes  uint64 `json:"repaired_bytes"`
 }
 
-// IntegrityLog is what became of the cluster's integrity: bounded, so old events go.
+// IntegrityLog records what checks found and what was repaired. It is bounded: old events are dropped.
 type IntegrityLog struct {
 	Events    []Event       `json:"events"`    // the newest last
 	Next      uint64        `json:"next"`      // number of the next event
 	Lost      []chain.Range `json:"lost"`      // blocks that no node has and the masters do not hold
 	Confirmed []chain.Range `json:"confirmed"` // those that a person confirmed
 	Totals    Totals        `json:"totals"`
-	Removed   []string      `json:"removed"` // ids of workers that were taken out for good, the newest last
+	Removed   []string      `json:"removed"` // ids of workers that were removed, the newest last
 }
 
-// Bounds of the story.
+// Bounds of the integrity log.
 const (
 	maxEvents        = 256
-	maxEventFindings = 8  // of a check's findings, what the story keeps
+	maxEventFindings = 8  // of a check's findings, those that an event keeps
 	maxEventRanges   = 32 // the ranges of an event
 	maxRanges        = 1024
 	maxRemoved       = 1024
 )
 
-// IntegrityLog returns a copy of the story.
+// IntegrityLog returns a copy of the integrity log.
 func (s *State) IntegrityLog() IntegrityLog {
 	story := s.integrity
 	story.Events = slices.Clone(s.integrity.Events)
 	return story
 }
 
-// recordEvent adds an event to the story.
+// recordEvent adds an event to the integrity log.
 func (s *State) recordEvent(e Event) {
 	e.Number, e.Time = s.integrity.Next, s.now
 	if len(e.Findings) > maxEventFindings {

@@ -10,7 +10,8 @@ import (
 
 // refusals are all errors that Apply may return.
 var refusals = []error{
-	ErrCommand, wire.ErrBacklog, ErrUnknownProject, wire.ErrKeyReused, ErrStale, ErrNonce, wire.ErrNameTaken, ErrBadCommand, ErrUnknownNode, wire.ErrNotLost, wire.ErrTooFewCopies, wire.ErrRemoved,
+	ErrCommand, wire.ErrBacklog, ErrUnknownProject, wire.ErrKeyReused, ErrStale, ErrNonce, wire.ErrNameTaken,
+	ErrBadCommand, ErrUnknownNode, wire.ErrNotLost, wire.ErrTooFewCopies, wire.ErrRemoved,
 	ErrUnknownToken, wire.ErrTooMany, ErrUnknownLogKey, wire.ErrLastKey,
 }
 
@@ -89,7 +90,9 @@ func FuzzCheckSubmission(f *testing.F) {
 }
 
 func FuzzParsePlacements(f *testing.F) {
-	f.Add(AppendPlacements(nil, []Placement{{Time: 5, Replay: true, Runs: []Run{{Block: 3, Offset: 4, Count: 5, Index: 6}}}, {Err: RefusedKey}, {Err: RefusedRate, Shortage: &Shortage{Limit: 1}}}))
+	f.Add(AppendPlacements(nil,
+		[]Placement{{Time: 5, Replay: true, Runs: []Run{{Block: 3, Offset: 4, Count: 5, Index: 6}}}, {Err: RefusedKey},
+			{Err: RefusedRate, Shortage: &Shortage{Limit: 1}}}))
 	f.Add(AppendPlacements(nil, nil))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		placements, err := ParsePlacements(data)

@@ -6,7 +6,8 @@ import (
 	"github.com/chainstore/chainstore/chain"
 )
 
-// HeldBlock is the records of a block that the masters hold, as they stood when it was taken. It may be kept and must not be changed.
+// HeldBlock is a copy of a block that the masters hold, taken at one moment. Callers may keep it and must not change
+// it.
 type HeldBlock struct {
 	Block  uint64
 	First  uint64        // leaf index of its first record
@@ -37,7 +38,7 @@ func (s *HeldBlock) Encoded(offset uint32) []byte {
 	return encodedAt(s.ends, s.records, offset)
 }
 
-// HeldLeaf is the leaf index from which on the masters hold all records: what is before is with the storage nodes alone.
+// HeldLeaf is the leaf index from which on the masters hold all records. Only storage nodes have the records before it.
 func (s *State) HeldLeaf() uint64 {
 	if len(s.held) == 0 {
 		return s.open.first
@@ -45,7 +46,8 @@ func (s *State) HeldLeaf() uint64 {
 	return s.held[0].first
 }
 
-// HeldBlocks are the blocks that the masters hold, the open one last, from the first on that does not end before a leaf.
+// HeldBlocks returns the blocks that the masters hold, starting with the first that does not end before a leaf. The
+// open block is the last.
 func (s *State) HeldBlocks(leaf uint64) []HeldBlock {
 	from := sort.Search(len(s.held), func(i int) bool {
 		b := s.held[i]
@@ -61,7 +63,7 @@ func (s *State) HeldBlocks(leaf uint64) []HeldBlock {
 	return spans
 }
 
-// HeldBlock is the block of a number, where the masters hold it.
+// HeldBlock returns the block of a number if the masters hold it.
 func (s *State) HeldBlock(block uint64) (HeldBlock, bool) {
 	if b := s.heldAt(block); b != nil {
 		return s.exported(b), true
@@ -106,7 +108,7 @@ func (s *State) Block(number uint64) (chain.Block, bool) {
 	return b.block, true
 }
 
-// Found tells what the table knows of a position.
+// Found says what the table knows about a position.
 type Found uint8
 
 const (
@@ -116,21 +118,21 @@ const (
 	FoundRecord
 	// FoundElsewhere: the block was stored and dropped; storage nodes have it, the offset unchecked.
 	FoundElsewhere
-	// FoundBeyond: the block is known and has fewer records, for good.
+	// FoundBeyond: the block is known and has fewer records. It gets no more.
 	FoundBeyond
 	// FoundSeal: the leaf index is that of a seal.
 	FoundSeal
 )
 
-// Position is where a record stands.
+// Position is the position of a record.
 type Position struct {
 	Block  uint64
 	Offset uint32
 	Index  uint64
 }
 
-// Record looks for the record at an offset of a block. The encoded record is returned where the masters hold it; it may be
-// kept and must not be changed. header is nil as long as the block is not mined.
+// Record looks up the record at an offset of a block. It returns the encoded record if the masters hold it; callers may
+// keep it and must not change it. header is nil until the block is mined.
 func (s *State) Record(block uint64, offset uint32) (found Found, at Position, encoded []byte, header *chain.Header) {
 	at = Position{Block: block, Offset: offset}
 	switch {
@@ -160,7 +162,7 @@ func (s *State) Record(block uint64, offset uint32) (found Found, at Position, e
 	return FoundRecord, at, encodedAt(b.ends, b.records, offset), nil
 }
 
-// Locate finds the position of a leaf index. FoundElsewhere means that a storage node must tell the block.
+// Locate finds the position of a leaf index. FoundElsewhere means that a storage node must be asked for the block.
 func (s *State) Locate(index uint64) (Found, Position) {
 	if index >= s.open.first {
 		offset := index - s.open.first

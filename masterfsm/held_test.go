@@ -27,7 +27,8 @@ func TestSpans(t *testing.T) {
 				}
 				for offset := range s.Count() {
 					found, at, encoded, header := b.Record(s.Block, offset)
-					if found != FoundRecord || at.Index != s.First+uint64(offset) || !bytes.Equal(encoded, s.Encoded(offset)) || (header == nil) != (s.Header == nil) {
+					if found != FoundRecord || at.Index != s.First+uint64(offset) ||
+						!bytes.Equal(encoded, s.Encoded(offset)) || (header == nil) != (s.Header == nil) {
 						t.Fatalf("block %d, offset %d: %v, %+v", s.Block, offset, found, at)
 					}
 					if at.Index == next {

@@ -113,7 +113,8 @@ func appendOf(t testing.TB, member string, boot, seq, time uint64, calls ...call
 // appendBy is appendOf by the leader of a term, who began it at the start of the test.
 func appendBy(t testing.TB, term uint64, member string, boot, seq, time uint64, calls ...call) []byte {
 	t.Helper()
-	return EncodeAppend(time, Reign{Term: term, Elapsed: max(time, startTime) - startTime}, sent(t, member, boot, seq, calls...))
+	return EncodeAppend(time, Reign{Term: term, Elapsed: max(time, startTime) - startTime},
+		sent(t, member, boot, seq, calls...))
 }
 
 // only is the outcome of the one submission of an append; the result of another command stays as it is.
@@ -186,7 +187,8 @@ func (b *table) node(id string, height uint64) *Storage {
 	if at, ok := b.BoundaryAt(height); ok {
 		hash = at.Hash
 	}
-	return b.ok(&Register{Role: RoleStorage, ID: id, URL: "http://" + id, Height: height, Hash: hash, Time: b.now}).(*Storage)
+	return b.ok(&Register{Role: RoleStorage, ID: id, URL: "http://" + id, Height: height, Hash: hash,
+		Time: b.now}).(*Storage)
 }
 
 // ack acknowledges a height in the name of a node.
@@ -255,7 +257,8 @@ func checkInvariants(t testing.TB, s *State) {
 				t.Fatalf("token %+v stands at %d of project %d, the next gets id %d", token, j, p.ID, p.Next)
 			}
 		}
-		if q := p.Quota; q.check() != nil || p.Spent.Records > 1000*q.RecordsPerSecond || p.Spent.Bytes > 1000*q.BytesPerSecond || p.Spent.Age > s.age {
+		if q := p.Quota; q.check() != nil || p.Spent.Records > 1000*q.RecordsPerSecond ||
+			p.Spent.Bytes > 1000*q.BytesPerSecond || p.Spent.Age > s.age {
 			t.Fatalf("project %d has spent %+v of %+v at age %d", p.ID, p.Spent, q, s.age)
 		}
 		if i > 0 && p.ID <= s.projects[i-1].ID || p.ID >= s.nextProject || s.names[p.Name] != p.ID {
@@ -272,7 +275,8 @@ func checkInvariants(t testing.TB, s *State) {
 	}
 }
 
-// checkBlocks: the held blocks follow one another without a gap, the mined ones first, and the head stands behind those.
+// checkBlocks: the held blocks follow one another without a gap, the mined ones first, and the head stands behind
+// those.
 func checkBlocks(t testing.TB, s *State) {
 	t.Helper()
 	number, first := s.open.number, s.open.first
@@ -280,7 +284,8 @@ func checkBlocks(t testing.TB, s *State) {
 	for i := len(s.held) - 1; i >= 0; i-- {
 		b := s.held[i]
 		if b.number+1 != number || b.first+b.count()+1 != first || b.count() == 0 {
-			t.Fatalf("block %d of %d records at %d stands before block %d at %d", b.number, b.count(), b.first, number, first)
+			t.Fatalf("block %d of %d records at %d stands before block %d at %d", b.number, b.count(), b.first, number,
+				first)
 		}
 		number, first = b.number, b.first
 		if b.mined {
@@ -289,7 +294,8 @@ func checkBlocks(t testing.TB, s *State) {
 				t.Fatalf("block %d has the header %+v", b.number, h)
 			}
 		} else if mined > 0 || len(b.leaves) != len(b.ends) || int(b.ends[len(b.ends)-1]) != len(b.records) {
-			t.Fatalf("block %d: %d leaves, %d ends, %d mined blocks behind it", b.number, len(b.leaves), len(b.ends), mined)
+			t.Fatalf("block %d: %d leaves, %d ends, %d mined blocks behind it", b.number, len(b.leaves), len(b.ends),
+				mined)
 		}
 	}
 	if want := s.heldFrom() + mined; s.head.Height != want {
@@ -316,10 +322,12 @@ func checkBlocks(t testing.TB, s *State) {
 			t.Fatalf("boundary %d is of height %d", i, b.Height)
 		}
 	}
-	if b := s.Boundary(); b.Height != s.head.Height || b.Hash != s.head.Hash || b.Size != s.head.Tree.Size() || b.Root != s.head.Tree.Root() {
+	if b := s.Boundary(); b.Height != s.head.Height || b.Hash != s.head.Hash || b.Size != s.head.Tree.Size() ||
+		b.Root != s.head.Tree.Root() {
 		t.Fatalf("boundary %+v, head %+v", b, s.head)
 	}
-	if len(s.open.leaves) != len(s.open.ends) || len(s.open.ends) > 0 && int(s.open.ends[len(s.open.ends)-1]) != len(s.open.records) {
+	if len(s.open.leaves) != len(s.open.ends) || len(s.open.ends) > 0 &&
+		int(s.open.ends[len(s.open.ends)-1]) != len(s.open.records) {
 		t.Fatalf("open: %d leaves, %d ends", len(s.open.leaves), len(s.open.ends))
 	}
 }
@@ -374,7 +382,8 @@ func checkWorkers(t testing.TB, s *State) {
 			}
 		}
 		if n.CountsAsCopy && (n.Height > s.head.Height || n.Height < s.heldFrom()) {
-			t.Fatalf("%s is %s at %d; held are the blocks from %d to %d", n.ID, n.State, n.Height, s.heldFrom(), s.head.Height)
+			t.Fatalf("%s is %s at %d; held are the blocks from %d to %d", n.ID, n.State, n.Height, s.heldFrom(),
+				s.head.Height)
 		}
 	}
 	clear(urls)

@@ -48,8 +48,8 @@ func TestKeysOutliveAClockJump(t *testing.T) {
 	}
 }
 
-// What a leader counted in one term means nothing in another: a command that was on its way while the leader lost and won its leadership may say
-// how long the first one was.
+// What a leader counted in one term means nothing in another: a command that was on its way while the leader lost and
+// won its leadership may say how long the first one was.
 func TestKeysOfAnotherTerm(t *testing.T) {
 	settings := smallSettings()
 	settings.KeyAge = 1000

@@ -6,15 +6,16 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Protocol levels. A member announces the highest level that its program knows; the group's level is committed, by [RaiseLevel], once
-// every member has announced it, and never falls. What an older member could not read, or would do differently, is written and done only
-// from its level on. A member of a lower level than the group's is not let in.
+// Protocol levels. A member announces the highest level that its program knows; the group's level is committed, by
+// [RaiseLevel], once every member has announced it, and never falls. What an older member could not read, or would do
+// differently, is written and done only from its level on. A member of a lower level than the group's is not let in.
 //
 //	0: up to commit b74b8ae
-//	1: submissions are told apart by their content ([State.Apply] of an append); workers register with the start that the table has
-//	   of them ([Register]); snapshots of version 5; raft connections open with handshake version 2 (package raftstore)
-//	2: causes are codes with arguments ([Cause]), in the state and in commands; the table has the protocol levels of workers
-//	   ([Register]); snapshots of version 6
+//	1: submissions are distinguished by their content ([State.Apply] of an append); workers register with the start
+//	   that the table has of them ([Register]); snapshots of version 5; raft connections open with handshake version 2
+//	   (package raftstore/transport)
+//	2: causes are codes with arguments ([Cause]), in the state and in commands; the table has the protocol levels of
+//	   workers ([Register]); snapshots of version 6; handshake version 3
 const (
 	// LevelIdentities is the level from which reused names and copied data folders are recognised.
 	LevelIdentities = 1
@@ -26,9 +27,9 @@ const (
 	ProtocolLevel = wire.ProtocolLevel
 )
 
-// RaiseLevel raises the group's protocol level. The leader proposes it after every member of raft's configuration, non-voters included,
-// has announced the level. It is refused with [ErrStale] where the group has that level or a higher one. A level above [ProtocolLevel]
-// gives [ErrCommand]: this program must stop.
+// RaiseLevel raises the group's protocol level. The leader proposes it after every member of raft's configuration,
+// non-voters included, has announced the level. It is refused with [ErrStale] where the group has that level or a
+// higher one. A level above [ProtocolLevel] gives [ErrCommand]: this program must stop.
 type RaiseLevel struct {
 	Level uint64 `json:"level"`
 	Time  uint64 `json:"time"`
@@ -39,7 +40,8 @@ func (*RaiseLevel) kind() kind { return kindRaiseLevel }
 func (c *RaiseLevel) apply(s *State) (any, error) {
 	switch {
 	case c.Level > ProtocolLevel:
-		return nil, fmt.Errorf("%w: the group goes on at protocol level %d, this program knows %d: a newer ChainStore is needed",
+		return nil, fmt.Errorf("%w: the group goes on at protocol level %d, this program knows %d: "+
+			"a newer ChainStore is needed",
 			ErrCommand, c.Level, ProtocolLevel)
 	case c.Level <= s.level:
 		return nil, fmt.Errorf("%w: protocol level %d, the group is at %d", ErrStale, c.Level, s.level)

@@ -36,8 +36,8 @@ func TestRaiseLevel(t *testing.T) {
 	b.refused(&RaiseLevel{Level: ProtocolLevel + 1, Time: startTime + 2}, ErrCommand)
 }
 
-// A master of commit b74b8ae may get a snapshot until the level is raised, so it must be that version's to the byte. The digest was
-// computed with that commit: sha256 of snapshotBytes(busyTable).
+// A master of commit b74b8ae may get a snapshot until the level is raised, so it must be that version's to the byte.
+// The digest was computed with that commit: sha256 of snapshotBytes(busyTable).
 func TestSnapshotAtLevelZero(t *testing.T) {
 	sum := sha256.Sum256(snapshotBytes(t, busyTable(t).State))
 	const want = "dee30e609ef4bca7014d6f8ef01c5ae873d57b4f472ca5c513350a22644b369b"
@@ -87,23 +87,27 @@ func TestRaiseAfterRestore(t *testing.T) {
 	}
 }
 
-// A name that is used for other content is refused, whatever differs, and changes nothing. The same content is answered as before.
+// A name that is used for other content is refused, whatever differs, and changes nothing. The same content is answered
+// as before.
 func TestReusedNameOfASubmission(t *testing.T) {
 	base := func() []call {
 		return []call{{project: 1, key: "k", payloads: []string{"a", "b"}}, {project: 2, payloads: []string{"c"}}}
 	}
 	changed := map[string]func([]call) []call{
-		"payload":        func(c []call) []call { c[0].payloads[1] = "B"; return c },
-		"project":        func(c []call) []call { c[1].project = 1; return c },
-		"key":            func(c []call) []call { c[0].key = "K"; return c },
-		"no key":         func(c []call) []call { c[0].key = ""; return c },
-		"record more":    func(c []call) []call { c[1].payloads = append(c[1].payloads, "d"); return c },
-		"record less":    func(c []call) []call { c[0].payloads = c[0].payloads[:1]; return c },
-		"request more":   func(c []call) []call { return append(c, c[1]) },
-		"request less":   func(c []call) []call { return c[:1] },
-		"no request":     func(c []call) []call { return nil },
-		"other order":    func(c []call) []call { slices.Reverse(c); return c },
-		"records parted": func(c []call) []call { return []call{{project: 1, key: "k", payloads: []string{"a"}}, c[1]} },
+		"payload":      func(c []call) []call { c[0].payloads[1] = "B"; return c },
+		"project":      func(c []call) []call { c[1].project = 1; return c },
+		"key":          func(c []call) []call { c[0].key = "K"; return c },
+		"no key":       func(c []call) []call { c[0].key = ""; return c },
+		"record more":  func(c []call) []call { c[1].payloads = append(c[1].payloads, "d"); return c },
+		"record less":  func(c []call) []call { c[0].payloads = c[0].payloads[:1]; return c },
+		"request more": func(c []call) []call { return append(c, c[1]) },
+		"request less": func(c []call) []call { return c[:1] },
+		"no request":   func(c []call) []call { return nil },
+		"other order":  func(c []call) []call { slices.Reverse(c); return c },
+		"records parted": func(c []call) []call {
+			return []call{{project: 1, key: "k", payloads: []string{"a"}},
+				c[1]}
+		},
 	}
 	for name, change := range changed {
 		t.Run(name, func(t *testing.T) {
@@ -135,14 +139,16 @@ func TestReusedNameOfASubmission(t *testing.T) {
 func TestReusedNameAtLevelZero(t *testing.T) {
 	b := newTable(t, smallSettings())
 	first := b.submit(appendOf(t, "m2", 1, 1, startTime, call{project: 1, payloads: []string{"one"}}))
-	if got := b.submit(appendOf(t, "m2", 1, 1, startTime, call{project: 1, payloads: []string{"other"}})); !reflect.DeepEqual(got, first) {
+	if got := b.submit(appendOf(t, "m2", 1, 1, startTime, call{project: 1,
+		payloads: []string{"other"}})); !reflect.DeepEqual(got, first) {
 		t.Errorf("%+v, want %+v", got, first)
 	}
 }
 
 func TestRegisterOfAnotherStart(t *testing.T) {
 	register := func(role Role, boot, previous string, lists bool) *Register {
-		return &Register{Role: role, ID: "w", URL: "http://w", Boot: boot, Previous: previous, Lists: lists, Time: startTime}
+		return &Register{Role: role, ID: "w", URL: "http://w", Boot: boot, Previous: previous, Lists: lists,
+			Time: startTime}
 	}
 	for _, role := range []Role{RoleStorage, RoleMiner} {
 		t.Run(string(role), func(t *testing.T) {
@@ -178,8 +184,8 @@ func TestRegisterOfAnotherStart(t *testing.T) {
 	}
 }
 
-// BenchmarkApplyAppend applies submissions of 1,000 records of 100 bytes, at both protocol levels: what it costs to tell submissions apart
-// by their content.
+// BenchmarkApplyAppend applies submissions of 1,000 records of 100 bytes, at both protocol levels: what it costs to
+// tell submissions apart by their content.
 func BenchmarkApplyAppend(b *testing.B) {
 	for level := range uint64(ProtocolLevel + 1) {
 		b.Run(fmt.Sprint("level=", level), func(b *testing.B) {

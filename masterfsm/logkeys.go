@@ -16,15 +16,17 @@ import (
 
 // Log is the identity under which the group signs its checkpoints.
 type Log struct {
-	Origin string   `json:"origin"` // name of the log and of its keys, "" until the first key is founded; fixed from then on
-	Keys   []LogKey `json:"keys"`   // the oldest first; never changed in place
+	// name of the log and of its keys, "" until the first key is founded; fixed from then on
+	Origin string   `json:"origin"`
+	Keys   []LogKey `json:"keys"` // the oldest first; never changed in place
 }
 
 // LogKey is an Ed25519 key of the log.
 type LogKey struct {
 	ID     string     `json:"id"`     // 8 hex digits: the key's hash in a signed note (C2SP signed-note)
 	Public chain.Hash `json:"public"` // the public key's 32 bytes
-	// Sealed is the private key under a secret that the table does not have: SealedLogKey bytes, none once the key is retired.
+	// Sealed is the private key under a secret that the table does not have: SealedLogKey bytes, none once the key is
+	// retired.
 	Sealed  []byte `json:"sealed,omitempty"`
 	Since   uint64 `json:"since"`             // unix milliseconds
 	Retired uint64 `json:"retired,omitempty"` // when it stopped signing, unix milliseconds; 0 while it signs
@@ -35,18 +37,20 @@ const (
 	MaxOrigin    = 255          // bytes
 	MaxLogKeys   = 8            // keys that sign at a time
 	SealedLogKey = 12 + 32 + 16 // bytes: nonce, seed and tag of AES-256-GCM
-	maxKnownKeys = 1024         // keys that the log ever has: the table keeps the retired ones, so that none of them signs again
+	// keys that the log ever has: the table keeps the retired ones, so that none of them signs again
+	maxKnownKeys = 1024
 )
 
-// CheckNoteName reports why a text cannot name keys of signed notes, and with them a log, whose origin it is, or a witness (C2SP signed-note,
-// tlog-checkpoint). The error wraps [ErrBadCommand].
+// CheckNoteName reports why a text cannot name keys of signed notes, and with them a log, whose origin it is, or a
+// witness (C2SP signed-note, tlog-checkpoint). The error wraps [ErrBadCommand].
 func CheckNoteName(name string) error {
 	bad := func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) || r == '+' }
 	switch {
 	case name == "" || len(name) > MaxOrigin:
 		return fmt.Errorf("%w: the name of a log or a witness has 1 to %d bytes", ErrBadCommand, MaxOrigin)
 	case !utf8.ValidString(name) || strings.ContainsFunc(name, bad):
-		return fmt.Errorf("%w: the name of a log or a witness is UTF-8 without spaces, control characters and '+', such as example.com/log: %q is not", ErrBadCommand, name)
+		return fmt.Errorf("%w: the name of a log or a witness is UTF-8 without spaces, control characters and '+', "+
+			"such as example.com/log: %q is not", ErrBadCommand, name)
 	}
 	return nil
 }
@@ -54,7 +58,7 @@ func CheckNoteName(name string) error {
 // Signs reports whether the key signs checkpoints.
 func (k *LogKey) Signs() bool { return k.Retired == 0 }
 
-// VerifierKey is a key of the log as those write it who check notes (C2SP signed-note, "vkey").
+// VerifierKey is a key of the log in the form for verifiers (C2SP signed-note, "vkey").
 func (l Log) VerifierKey(k *LogKey) string {
 	vkey, err := note.NewEd25519VerifierKey(l.Origin, ed25519.PublicKey(k.Public[:]))
 	if err != nil {
@@ -77,8 +81,9 @@ func (l Log) Signing() []LogKey {
 	return slices.DeleteFunc(slices.Clone(l.Keys), func(k LogKey) bool { return !k.Signs() })
 }
 
-// AddLogKey gives the log one more key that signs, or a key that signs another seal. The first of all fixes the origin; where First is set and
-// there is a key already, it is refused with [ErrStale], and so is one that is retired. The result is the [LogKey].
+// AddLogKey gives the log one more key that signs, or a key that signs another seal. The first of all fixes the origin;
+// where First is set and there is a key already, it is refused with [ErrStale], and so is one that is retired. The
+// result is the [LogKey].
 type AddLogKey struct {
 	Origin string     `json:"origin"`
 	Public chain.Hash `json:"public"`
@@ -87,8 +92,8 @@ type AddLogKey struct {
 	Time   uint64     `json:"time"`
 }
 
-// RetireLogKey ends a key: it signs no more, and its private part leaves the table; log entries and snapshots of before keep it, sealed, until
-// they are dropped. The last that signs is refused with [wire.ErrLastKey].
+// RetireLogKey ends a key: it signs no more, and its private part leaves the table; log entries and snapshots of before
+// keep it, sealed, until they are dropped. The last that signs is refused with [wire.ErrLastKey].
 type RetireLogKey struct {
 	ID   string `json:"id"`
 	Time uint64 `json:"time"`
@@ -103,7 +108,8 @@ func (c *AddLogKey) apply(s *State) (any, error) {
 	}
 	k := LogKey{Public: c.Public, Sealed: c.Sealed, Since: max(s.now, c.Time)}
 	if len(c.Sealed) != SealedLogKey || c.Public.IsZero() {
-		return nil, fmt.Errorf("%w: a log key has a public part and %d sealed bytes, %d came", ErrBadCommand, SealedLogKey, len(c.Sealed))
+		return nil, fmt.Errorf("%w: a log key has a public part and %d sealed bytes, %d came", ErrBadCommand,
+			SealedLogKey, len(c.Sealed))
 	}
 	// A vkey is name+id+key, and the key may hold a plus.
 	k.ID = strings.SplitN(Log{Origin: c.Origin}.VerifierKey(&k), "+", 3)[1]
@@ -114,7 +120,8 @@ func (c *AddLogKey) apply(s *State) (any, error) {
 	case !c.First && len(s.log.Keys) == 0:
 		return nil, fmt.Errorf("%w: the log has no first key yet", ErrStale)
 	case !c.First && c.Origin != s.log.Origin:
-		return nil, fmt.Errorf("%w: the log's origin is %q for good, the key is one of %q", ErrBadCommand, s.log.Origin, c.Origin)
+		return nil, fmt.Errorf("%w: the log's origin is %q for good, the key is one of %q", ErrBadCommand, s.log.Origin,
+			c.Origin)
 	case at >= 0 && s.log.Keys[at].Public != k.Public:
 		return nil, fmt.Errorf("%w: another key of the log has the id %s: make another", ErrBadCommand, k.ID)
 	case at >= 0 && !s.log.Keys[at].Signs():
@@ -122,7 +129,8 @@ func (c *AddLogKey) apply(s *State) (any, error) {
 	case at < 0 && len(s.log.Signing()) >= MaxLogKeys:
 		return nil, fmt.Errorf("%w: %d keys sign already: retire one first", wire.ErrTooMany, MaxLogKeys)
 	case at < 0 && len(s.log.Keys) >= maxKnownKeys:
-		return nil, fmt.Errorf("%w: the log has had %d keys and takes no more: stay with those that sign", wire.ErrTooMany, maxKnownKeys)
+		return nil, fmt.Errorf("%w: the log has had %d keys and takes no more: stay with those that sign",
+			wire.ErrTooMany, maxKnownKeys)
 	}
 	s.tick(c.Time)
 	keys := slices.Clone(s.log.Keys)

@@ -19,7 +19,8 @@ const origin = "example.com/log"
 func addKey(seed byte, first bool) *AddLogKey {
 	key := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{seed}, ed25519.SeedSize))
 	return &AddLogKey{
-		Origin: origin, Public: chain.Hash(key.Public().(ed25519.PublicKey)), Sealed: bytes.Repeat([]byte{seed}, SealedLogKey), First: first,
+		Origin: origin, Public: chain.Hash(key.Public().(ed25519.PublicKey)),
+		Sealed: bytes.Repeat([]byte{seed}, SealedLogKey), First: first,
 		Time: startTime + uint64(seed),
 	}
 }
@@ -32,14 +33,16 @@ func TestLogKeys(t *testing.T) {
 	b.refused(addKey(1, false), ErrStale) // there is nothing to succeed
 	first := b.ok(addKey(1, true)).(*LogKey)
 	v, err := note.NewVerifier(b.Log().VerifierKey(first))
-	if err != nil || v.Name() != origin || fmt.Sprintf("%08x", v.KeyHash()) != first.ID || first.Since != startTime+1 || !first.Signs() {
+	if err != nil || v.Name() != origin || fmt.Sprintf("%08x", v.KeyHash()) != first.ID || first.Since != startTime+1 ||
+		!first.Signs() {
 		t.Fatalf("%+v, %v", first, err)
 	}
 	b.refused(addKey(1, true), ErrStale) // a leader that was deposed while it founded the same, or another
 	b.refused(addKey(2, true), ErrStale)
 	kept := b.Log()
 	second := b.ok(addKey(2, false)).(*LogKey)
-	if l := b.Log(); len(l.Keys) != 2 || l.Keys[0].ID != first.ID || l.Keys[1].ID != second.ID || len(l.Signing()) != 2 || len(kept.Keys) != 1 {
+	if l := b.Log(); len(l.Keys) != 2 || l.Keys[0].ID != first.ID || l.Keys[1].ID != second.ID ||
+		len(l.Signing()) != 2 || len(kept.Keys) != 1 {
 		t.Fatalf("%+v; what was handed out before has %d keys", l, len(kept.Keys))
 	}
 
@@ -49,14 +52,16 @@ func TestLogKeys(t *testing.T) {
 	if k := b.ok(again).(*LogKey); k.ID != first.ID || k.Since != first.Since || !bytes.Equal(k.Sealed, again.Sealed) {
 		t.Errorf("sealed again: %+v", k)
 	}
-	if l := b.Log(); len(l.Keys) != 2 || !bytes.Equal(l.Keys[0].Sealed, again.Sealed) || bytes.Equal(kept.Keys[0].Sealed, again.Sealed) {
+	if l := b.Log(); len(l.Keys) != 2 || !bytes.Equal(l.Keys[0].Sealed, again.Sealed) ||
+		bytes.Equal(kept.Keys[0].Sealed, again.Sealed) {
 		t.Errorf("sealed again: %+v", l)
 	}
 
 	b.refused(&RetireLogKey{ID: "01234567", Time: startTime}, ErrUnknownLogKey)
 	b.ok(&RetireLogKey{ID: first.ID, Time: startTime + 5})
 	l := b.Log()
-	if k := l.Keys[0]; k.Signs() || k.Retired != startTime+5 || k.Sealed != nil || len(l.Signing()) != 1 || l.Signing()[0].ID != second.ID {
+	if k := l.Keys[0]; k.Signs() || k.Retired != startTime+5 || k.Sealed != nil || len(l.Signing()) != 1 ||
+		l.Signing()[0].ID != second.ID {
 		t.Errorf("retired: %+v", l)
 	}
 	b.ok(&RetireLogKey{ID: first.ID, Time: startTime + 9}) // to say so twice does nothing
@@ -101,7 +106,8 @@ func TestLogKeysThatAreNone(t *testing.T) {
 	}
 }
 
-// However many keys follow, one that is retired does not come back; in the end no more are taken, so that the table stays small.
+// However many keys follow, one that is retired does not come back; in the end no more are taken, so that the table
+// stays small.
 func TestRetiredKeysAreKept(t *testing.T) {
 	b := newTable(t, smallSettings())
 	nth := func(n uint16) *AddLogKey {

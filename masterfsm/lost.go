@@ -16,19 +16,22 @@ func (s *State) Lost(block uint64) (lost, confirmed bool) {
 	return holds(s.integrity.Lost), holds(s.integrity.Confirmed)
 }
 
-// unrepaired are the bad blocks of a node that nobody has confirmed as lost.
+// unrepaired returns the bad blocks of a node that are not confirmed as lost.
 func (s *State) unrepaired(n *Storage) []chain.Range {
 	return chain.CutRanges(n.Bad, s.integrity.Confirmed)
 }
 
-// countsAsCopy says whether a node counts as a copy of all that it acknowledged: it is in a state that keeps its blocks, or all that it
-// lacks is lost everywhere, so that no repair can help it and the cluster must go on with it.
+// countsAsCopy reports whether a node counts as a copy of all blocks that it acknowledged. It does in a state that
+// retains its blocks. It also does if it lacks only blocks that are lost everywhere: no repair can help it, and the
+// cluster must continue with it.
 func (s *State) countsAsCopy(n *Storage) bool {
 	return n.State.RetainsBlocks() ||
-		n.State == Invalid && n.OnGroupChain && n.Unchecked == 0 && len(n.Bad) > 0 && len(chain.CutRanges(n.Bad, s.integrity.Lost)) == 0
+		n.State == Invalid && n.OnGroupChain && n.Unchecked == 0 && len(n.Bad) > 0 && len(chain.CutRanges(n.Bad,
+			s.integrity.Lost)) == 0
 }
 
-// recomputeDerived draws the conclusions from what the nodes lack: which blocks are lost, and which nodes are whole.
+// recomputeDerived recomputes which blocks are lost and which nodes count as copies, from the blocks that the nodes
+// lack.
 func (s *State) recomputeDerived() {
 	if lost := s.lost(); !slices.Equal(lost, s.integrity.Lost) {
 		if gone := chain.CutRanges(lost, s.integrity.Lost); len(gone) > 0 {
@@ -43,7 +46,7 @@ func (s *State) recomputeDerived() {
 				Cause: s.cause(wire.CodeBlocksFound, s.aboutBlocks(found)),
 			})
 			s.integrity.Confirmed = chain.CutRanges(s.integrity.Confirmed, found)
-			for i := range s.storages { // they were Valid because nobody could have had it
+			for i := range s.storages { // they were Valid because no node had a copy
 				if n := &s.storages[i]; n.State == Valid && len(s.unrepaired(n)) > 0 {
 					n.move(Invalid, s.damaged(s.unrepaired(n)), s.now)
 				}
@@ -56,8 +59,8 @@ func (s *State) recomputeDerived() {
 	}
 }
 
-// lost are the blocks that every registered node lacks and the masters do not hold. A node that is not there may have what it
-// had acknowledged.
+// lost returns the blocks that every registered node lacks and the masters do not hold. A node that is not live may
+// have what it acknowledged.
 func (s *State) lost() []chain.Range {
 	if len(s.storages) == 0 || s.heldFrom() == 0 {
 		return nil
@@ -81,8 +84,8 @@ func (n *Storage) lacks(within chain.Range) []chain.Range {
 // Lacks are the blocks below a height that the node is known not to have.
 func (n *Storage) Lacks(height uint64) []chain.Range { return n.lacks(chain.Range{To: height}) }
 
-// ConfirmLost records a person's word that a block of which no node has a good copy is lost for good. Nodes that lack nothing
-// but confirmed blocks are Valid from then on.
+// ConfirmLost records that a person has confirmed a block as lost. Nodes that lack only confirmed blocks are Valid from
+// then on.
 type ConfirmLost struct {
 	Block uint64 `json:"block"`
 	Time  uint64 `json:"time"`

@@ -20,9 +20,9 @@ const (
 	maxRemovedMasters = 1024 // the oldest is forgotten then: its own folder still says that it was removed
 )
 
-// AdmitMaster enters a master, or a known one's new addresses. It is refused with [ErrMasterRemoved] where it was removed. Where another
-// has one of its addresses it is refused with [ErrBadCommand], unless it takes them over: the other one is then without, and stays in the
-// table until it tells where it is now.
+// AdmitMaster enters a master, or a known one's new addresses. It is refused with [ErrMasterRemoved] where it was
+// removed. Where another has one of its addresses it is refused with [ErrBadCommand], unless it takes them over: the
+// other one is then without, and stays in the table until it tells where it is now.
 type AdmitMaster struct {
 	ID   string `json:"id"`
 	URL  string `json:"url"`
@@ -31,8 +31,8 @@ type AdmitMaster struct {
 	Time uint64 `json:"time"`
 }
 
-// RemoveMaster takes a master out for good: its id is never let in again, and what it submits is refused. Whether there is such a member
-// raft's configuration knows.
+// RemoveMaster removes a master. Its id is never admitted again, and what it submits is refused. Raft's configuration
+// says whether there is such a member.
 type RemoveMaster struct {
 	ID   string `json:"id"`
 	Time uint64 `json:"time"`
@@ -46,7 +46,8 @@ func (c *AdmitMaster) apply(s *State) (any, error) {
 	case c.ID == "" || len(c.ID) > 255 || strings.Contains(c.ID, "@"):
 		return nil, fmt.Errorf("%w: %q is no id of a master", ErrBadCommand, c.ID)
 	case c.URL == "" || len(c.URL) > maxText || len(c.Raft) > maxText || !strings.Contains(c.Raft, ":"):
-		return nil, fmt.Errorf("%w: a master needs a URL and a raft address host:port, of at most %d bytes each", ErrBadCommand, maxText)
+		return nil, fmt.Errorf("%w: a master needs a URL and a raft address host:port, of at most %d bytes each",
+			ErrBadCommand, maxText)
 	case s.MasterRemoved(c.ID):
 		return nil, fmt.Errorf("%w: %s", ErrMasterRemoved, c.ID)
 	}
@@ -61,12 +62,14 @@ func (c *AdmitMaster) apply(s *State) (any, error) {
 		case c.Take:
 			o = o.without(m)
 		default:
-			return nil, fmt.Errorf("%w: master %s has the URL %s and the raft address %s", ErrBadCommand, o.ID, o.URL, o.Raft)
+			return nil, fmt.Errorf("%w: master %s has the URL %s and the raft address %s", ErrBadCommand, o.ID, o.URL,
+				o.Raft)
 		}
 		others = append(others, o)
 	}
 	if len(others) >= maxMasters {
-		return nil, fmt.Errorf("%w: there are %d masters already, more do not help; remove one first", ErrBadCommand, maxMasters)
+		return nil, fmt.Errorf("%w: there are %d masters already, more do not help; remove one first", ErrBadCommand,
+			maxMasters)
 	}
 	s.tick(c.Time)
 	if m.Since == 0 {
@@ -105,5 +108,5 @@ func (c *RemoveMaster) apply(s *State) (any, error) {
 	return nil, nil
 }
 
-// MasterRemoved reports whether a master was taken out for good.
+// MasterRemoved reports whether a master was removed.
 func (s *State) MasterRemoved(id string) bool { return slices.Contains(s.removedMasters, id) }

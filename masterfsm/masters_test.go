@@ -29,14 +29,16 @@ func TestMasters(t *testing.T) {
 	b.ok(&RemoveMaster{ID: "never seen", Time: startTime})
 	b.refused(&RemoveMaster{Time: startTime}, ErrBadCommand)
 	b.refused(&AdmitMaster{ID: "m1", URL: "http://m1", Raft: "m1:1", Time: startTime}, ErrMasterRemoved)
-	if v := b.View(); len(v.Masters) != 1 || fmt.Sprint(v.RemovedMasters) != "[m1 never seen]" || !b.MasterRemoved("m1") || b.MasterRemoved("m0") {
+	if v := b.View(); len(v.Masters) != 1 || fmt.Sprint(v.RemovedMasters) != "[m1 never seen]" ||
+		!b.MasterRemoved("m1") || b.MasterRemoved("m0") {
 		t.Errorf("%+v, removed %v", v.Masters, v.RemovedMasters)
 	}
 	if len(before.Masters) != 2 || len(before.RemovedMasters) != 0 {
 		t.Errorf("a view that was taken before changed: %+v", before.Masters)
 	}
 	for n := range maxMasters - 1 {
-		b.ok(&AdmitMaster{ID: fmt.Sprint("n", n), URL: fmt.Sprint("http://n", n), Raft: fmt.Sprint("n:", n), Time: startTime})
+		b.ok(&AdmitMaster{ID: fmt.Sprint("n", n), URL: fmt.Sprint("http://n", n), Raft: fmt.Sprint("n:", n),
+			Time: startTime})
 	}
 	b.refused(&AdmitMaster{ID: "one more", URL: "http://x", Raft: "x:1", Time: startTime}, ErrBadCommand)
 	for n := range maxRemovedMasters {
@@ -49,7 +51,8 @@ func TestMasters(t *testing.T) {
 	}
 }
 
-// One that has moved to where another was takes the address over. The other stays, without it, until it tells where it is.
+// One that has moved to where another was takes the address over. The other stays, without it, until it tells where it
+// is.
 func TestAddressesTakenOver(t *testing.T) {
 	b := newTable(t, smallSettings())
 	b.ok(&AdmitMaster{ID: "m1", URL: "http://a", Raft: "a:1", Time: startTime})
@@ -57,17 +60,21 @@ func TestAddressesTakenOver(t *testing.T) {
 	b.ok(&AdmitMaster{ID: "m3", URL: "http://c", Raft: "c:1", Time: startTime})
 	before := b.View()
 	b.ok(&AdmitMaster{ID: "m1", URL: "http://b", Raft: "c:1", Take: true, Time: startTime})
-	if got := fmt.Sprint(b.View().Masters); got != fmt.Sprintf("[{m1 http://b c:1 %d} {m2  b:1 %d} {m3 http://c  %d}]", startTime, startTime, startTime) {
+	if got := fmt.Sprint(b.View().Masters); got != fmt.Sprintf(
+		"[{m1 http://b c:1 %d} {m2  b:1 %d} {m3 http://c  %d}]",
+		startTime, startTime, startTime) {
 		t.Errorf("taken over: %s", got)
 	}
 	b.refused(&AdmitMaster{ID: "m2", URL: "http://c", Raft: "b:1", Time: startTime}, ErrBadCommand)
 	b.ok(&AdmitMaster{ID: "m2", URL: "http://a", Raft: "a:1", Take: true, Time: startTime})
 	b.ok(&AdmitMaster{ID: "m3", URL: "http://c", Raft: "b:1", Time: startTime})
-	if got := fmt.Sprint(b.View().Masters); got != fmt.Sprintf("[{m1 http://b c:1 %d} {m2 http://a a:1 %d} {m3 http://c b:1 %d}]", startTime, startTime, startTime) {
+	if got := fmt.Sprint(b.View().Masters); got != fmt.Sprintf(
+		"[{m1 http://b c:1 %d} {m2 http://a a:1 %d} {m3 http://c b:1 %d}]", startTime, startTime, startTime) {
 		t.Errorf("all have moved: %s", got)
 	}
 	if before.Masters[1].URL != "http://b" || before.Masters[2].Raft != "c:1" || len(b.View().RemovedMasters) != 0 {
-		t.Errorf("a view that was taken before changed: %+v, or one was removed: %v", before.Masters, b.View().RemovedMasters)
+		t.Errorf("a view that was taken before changed: %+v, or one was removed: %v", before.Masters,
+			b.View().RemovedMasters)
 	}
 }
 

@@ -28,7 +28,8 @@ func oldSnapshot(t *testing.T, s *State) *State {
 	if err != nil {
 		t.Fatal(err)
 	}
-	before := append(append([]byte{}, data[:len(snapshotMagic)+1]...), binary.BigEndian.AppendUint64(nil, uint64(len(old)))...)
+	before := append(append([]byte{}, data[:len(snapshotMagic)+1]...),
+		binary.BigEndian.AppendUint64(nil, uint64(len(old)))...)
 	before = append(append(before, old...), rest[8+size:len(rest)-4]...)
 	before = append(before, seal(append(make([]byte, 4), before...))[:4]...)
 	back, err := Restore(bytes.NewReader(before))
@@ -56,8 +57,8 @@ func longChain(t *testing.T, blocks, stored int) *table {
 	return b
 }
 
-// A master that was restored from a snapshot of before the group signed goes on as one that has replayed its log, wherever the storage nodes
-// were: nothing is signed before the first key, and from then on both have the same.
+// A master that was restored from a snapshot of before the group signed goes on as one that has replayed its log,
+// wherever the storage nodes were: nothing is signed before the first key, and from then on both have the same.
 func TestSnapshotOfBeforeCheckpoints(t *testing.T) {
 	for name, b := range map[string]*table{
 		"stored":     longChain(t, 3, 3),
@@ -68,7 +69,8 @@ func TestSnapshotOfBeforeCheckpoints(t *testing.T) {
 			back := &table{t: t, State: oldSnapshot(t, b.State), seq: b.seq}
 			same := func(when string) {
 				t.Helper()
-				if back.Checkpoint() != b.Checkpoint() || back.Published().Boundary != b.Published().Boundary || !bytes.Equal(snapshotBytes(t, back.State), snapshotBytes(t, b.State)) {
+				if back.Checkpoint() != b.Checkpoint() || back.Published().Boundary != b.Published().Boundary ||
+					!bytes.Equal(snapshotBytes(t, back.State), snapshotBytes(t, b.State)) {
 					t.Errorf("%s: restored, it signs %+v, replayed %+v", when, back.Checkpoint(), b.Checkpoint())
 				}
 			}

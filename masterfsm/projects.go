@@ -24,7 +24,8 @@ type Project struct {
 	Tokens  []Token `json:"tokens"`     // by id; never changed in place
 }
 
-// Limits of projects. What is over one of the first two wraps [ErrBadCommand], what does not fit any more [wire.ErrTooMany].
+// Limits of projects. What is over one of the first two wraps [ErrBadCommand], what does not fit any more
+// [wire.ErrTooMany].
 const (
 	MaxProjectName = 128 // bytes
 	MaxTokenLabel  = 64  // bytes
@@ -32,7 +33,8 @@ const (
 	MaxProjects    = 100_000
 )
 
-// CreateProject makes a project with its first token, or without one where TokenHash is zero. The result is its [Project].
+// CreateProject makes a project with its first token, or without one where TokenHash is zero. The result is its
+// [Project].
 type CreateProject struct {
 	Name      string     `json:"name"`
 	Public    bool       `json:"public"`
@@ -138,8 +140,8 @@ func (s *State) ProjectByName(name string) (Project, bool) {
 	return s.Project(s.names[name])
 }
 
-// FindProject is the project that people mean by a name or an id. The id counts first: nobody can take a project's place in an
-// administrator's command by giving another that name.
+// FindProject is the project that people mean by a name or an id. The id counts first: nobody can take a project's
+// place in an administrator's command by giving another that name.
 func (s *State) FindProject(nameOrID string) (Project, bool) {
 	if id, err := strconv.ParseUint(nameOrID, 10, 32); err == nil {
 		if p, ok := s.Project(uint32(id)); ok {
@@ -151,7 +153,10 @@ func (s *State) FindProject(nameOrID string) (Project, bool) {
 
 // Projects lists up to limit projects in the order of their ids, from the first whose id is above after.
 func (s *State) Projects(after uint32, limit int) []Project {
-	i, found := slices.BinarySearchFunc(s.projects, after, func(p Project, id uint32) int { return cmp.Compare(p.ID, id) })
+	i, found := slices.BinarySearchFunc(s.projects, after, func(p Project,
+		id uint32) int {
+		return cmp.Compare(p.ID, id)
+	})
 	if found {
 		i++
 	}
@@ -185,8 +190,8 @@ type Access struct {
 	Rights  Rights
 }
 
-// MayRead reports whether records of a project are open to the token: those of a public project to any, those of another to its own tokens
-// with the right to read.
+// MayRead reports whether records of a project are open to the token: those of a public project to any, those of
+// another to its own tokens with the right to read.
 func (a Access) MayRead(owner *Project) bool {
 	return owner.Public || owner.ID == a.Project.ID && a.Rights.Has(MayRead)
 }

@@ -53,11 +53,12 @@ func TestCreateProjectRefusals(t *testing.T) {
 		command CreateProject
 		want    error
 	}{
-		"no name":       {CreateProject{TokenHash: chain.Hash{5}}, ErrBadCommand},
-		"name too long": {CreateProject{Name: strings.Repeat("n", MaxProjectName+1), TokenHash: chain.Hash{5}}, ErrBadCommand},
-		"name taken":    {CreateProject{Name: "one", TokenHash: chain.Hash{5}}, wire.ErrNameTaken},
-		"token in use":  {CreateProject{Name: "three", TokenHash: chain.Hash{2}}, ErrBadCommand},
-		"quota":         {CreateProject{Name: "three", Quota: Quota{RecordBytes: maxRate + 1}}, ErrBadCommand},
+		"no name": {CreateProject{TokenHash: chain.Hash{5}}, ErrBadCommand},
+		"name too long": {CreateProject{Name: strings.Repeat("n", MaxProjectName+1), TokenHash: chain.Hash{5}},
+			ErrBadCommand},
+		"name taken":   {CreateProject{Name: "one", TokenHash: chain.Hash{5}}, wire.ErrNameTaken},
+		"token in use": {CreateProject{Name: "three", TokenHash: chain.Hash{2}}, ErrBadCommand},
+		"quota":        {CreateProject{Name: "three", Quota: Quota{RecordBytes: maxRate + 1}}, ErrBadCommand},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.command.Time = startTime + 99
@@ -70,7 +71,8 @@ func TestCreateProjectRefusals(t *testing.T) {
 func TestProjectsAreLimited(t *testing.T) {
 	b := newTable(t, smallSettings())
 	b.projects = make([]Project, MaxProjects)
-	if _, err := b.Apply(Encode(&CreateProject{Name: "one more", TokenHash: chain.Hash{9}})); !errors.Is(err, wire.ErrTooMany) || len(b.projects) != MaxProjects {
+	if _, err := b.Apply(Encode(&CreateProject{Name: "one more", TokenHash: chain.Hash{9}})); !errors.Is(err,
+		wire.ErrTooMany) || len(b.projects) != MaxProjects {
 		t.Errorf("%v, %d projects", err, len(b.projects))
 	}
 }
@@ -86,7 +88,8 @@ func TestProjectWithoutToken(t *testing.T) {
 func TestChangeProject(t *testing.T) {
 	b := newTable(t, smallSettings())
 	b.refused(&ChangeProject{Project: 9, Time: startTime + 9}, ErrUnknownProject)
-	b.refused(&ChangeProject{Project: 1, Quota: QuotaChange{RecordsPerSecond: ptr[uint64](maxRate + 1)}, Time: startTime + 9}, ErrBadCommand)
+	b.refused(&ChangeProject{Project: 1, Quota: QuotaChange{RecordsPerSecond: ptr[uint64](maxRate + 1)},
+		Time: startTime + 9}, ErrBadCommand)
 	b.ok(&ChangeProject{Project: 1, Quota: QuotaChange{RecordsPerSecond: ptr[uint64](5)}, Time: startTime})
 	b.ok(&ChangeProject{Project: 1, Public: ptr(true), Time: startTime})
 	p := b.ok(&ChangeProject{Project: 1, Quota: QuotaChange{RecordBytes: ptr[uint64](7)}, Time: startTime}).(*Project)
@@ -128,8 +131,10 @@ func TestProjectsPage(t *testing.T) {
 
 func TestTokensComeAndGoOnTheirOwn(t *testing.T) {
 	b := newTable(t, smallSettings())
-	reader := b.ok(&CreateToken{Project: 1, Label: "dash", Rights: MayRead, TokenHash: chain.Hash{7}, Time: startTime + 1}).(*Token)
-	if want := (Token{ID: 2, Label: "dash", Rights: MayRead, Hash: chain.Hash{7}, Created: startTime + 1}); *reader != want {
+	reader := b.ok(&CreateToken{Project: 1, Label: "dash", Rights: MayRead, TokenHash: chain.Hash{7},
+		Time: startTime + 1}).(*Token)
+	if want := (Token{ID: 2, Label: "dash", Rights: MayRead, Hash: chain.Hash{7},
+		Created: startTime + 1}); *reader != want {
 		t.Errorf("%+v, want %+v", *reader, want)
 	}
 	before := b.Snapshot()
@@ -146,7 +151,8 @@ func TestTokensComeAndGoOnTheirOwn(t *testing.T) {
 	// Ids are not given out again, also when the last one goes and after a snapshot.
 	b.ok(&RevokeToken{Project: 1, Token: 2, Time: startTime})
 	b.State = restored(t, b.State)
-	if again := b.ok(&CreateToken{Project: 1, Rights: MayAppend, TokenHash: chain.Hash{7}, Time: startTime}).(*Token); again.ID != 3 {
+	if again := b.ok(&CreateToken{Project: 1, Rights: MayAppend, TokenHash: chain.Hash{7},
+		Time: startTime}).(*Token); again.ID != 3 {
 		t.Errorf("the next token got id %d", again.ID)
 	}
 	if late, err := before.Digest(); err != nil || late != want {
@@ -156,7 +162,8 @@ func TestTokensComeAndGoOnTheirOwn(t *testing.T) {
 
 func TestTokenRefusals(t *testing.T) {
 	b := newTable(t, smallSettings())
-	good := CreateToken{Project: 1, Label: strings.Repeat("l", MaxTokenLabel), Rights: MayRead, TokenHash: chain.Hash{9}, Time: startTime + 9}
+	good := CreateToken{Project: 1, Label: strings.Repeat("l", MaxTokenLabel), Rights: MayRead,
+		TokenHash: chain.Hash{9}, Time: startTime + 9}
 	for name, row := range map[string]struct {
 		change func(*CreateToken)
 		want   error
@@ -184,7 +191,8 @@ func TestTokenRefusals(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	b.refused(&CreateToken{Project: 1, Rights: MayRead, TokenHash: chain.Hash{0xee}, Time: startTime + 9}, wire.ErrTooMany)
+	b.refused(&CreateToken{Project: 1, Rights: MayRead, TokenHash: chain.Hash{0xee}, Time: startTime + 9},
+		wire.ErrTooMany)
 }
 
 func TestWhoMayRead(t *testing.T) {

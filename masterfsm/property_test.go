@@ -13,8 +13,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// simulation applies one random sequence of commands to two states, one of which is written down and restored now and then,
-// and remembers beside them what was promised to clients.
+// simulation applies one random sequence of commands to two states, one of which is written down and restored now and
+// then, and remembers beside them what was promised to clients.
 type simulation struct {
 	t     *testing.T
 	rng   *rand.Rand
@@ -48,7 +48,8 @@ func newSimulation(t *testing.T, seed uint64) *simulation {
 	}
 }
 
-// TestRandomCommands holds the table's promises over random commands. A failure names its seed, which repeats it to the bit:
+// TestRandomCommands holds the table's promises over random commands. A failure names its seed, which repeats it to the
+// bit:
 //
 //	go test ./masterfsm -run 'TestRandomCommands/seed=17$'
 func TestRandomCommands(t *testing.T) {
@@ -72,7 +73,8 @@ func TestRandomCommands(t *testing.T) {
 			all.add(s)
 		})
 	}
-	// Over all seeds, not in each: some advanceStored early on settings under which next to nothing is taken, and those count too.
+	// Over all seeds, not in each: some advanceStored early on settings under which next to nothing is taken, and those
+	// count too.
 	if all.runs == seeds && !all.enough() {
 		t.Errorf("too little happened in %d seeds: %+v", seeds, all)
 	}
@@ -94,10 +96,11 @@ func (h *happenings) add(s *simulation) {
 	}
 }
 
-// enough reports whether a run had, on the average, 20 blocks, 100 records, and reads and snapshots to hold against them; and some checkpoints,
-// keys and cosignatures.
+// enough reports whether a run had, on the average, 20 blocks, 100 records, and reads and snapshots to hold against
+// them; and some checkpoints, keys and cosignatures.
 func (h *happenings) enough() bool {
-	return h.shown >= h.runs && h.keys >= h.runs && h.cosigned >= h.runs/2 && h.blocks >= 20*h.runs && h.records >= 100*h.runs && h.handed >= h.runs && h.snapshots >= h.runs
+	return h.shown >= h.runs && h.keys >= h.runs && h.cosigned >= h.runs/2 && h.blocks >= 20*h.runs &&
+		h.records >= 100*h.runs && h.handed >= h.runs && h.snapshots >= h.runs
 }
 
 // chance is true once in n times.
@@ -166,7 +169,8 @@ func (s *simulation) command() []byte {
 	settings.Replicas = uint8(s.rng.IntN(4)) // 0 is refused
 	settings.WitnessQuorum = uint8(s.rng.IntN(3))
 	settings.MaxKeys, settings.KeyAge = uint32(s.rng.IntN(10)), uint64(s.rng.IntN(2000))
-	return Encode(&BeginTerm{Term: s.a.Term().Term + uint64(s.rng.IntN(3)) - 1, Member: "m2", Time: time, Settings: settings})
+	return Encode(&BeginTerm{Term: s.a.Term().Term + uint64(s.rng.IntN(3)) - 1, Member: "m2", Time: time,
+		Settings: settings})
 }
 
 // signing makes a command of the log's keys; some refer to what is not there.
@@ -244,7 +248,8 @@ func (s *simulation) integrity(time uint64) Command {
 		}
 	case Receiving:
 		head := s.heads[len(s.heads)-1-s.rng.IntN(min(3, len(s.heads)))]
-		c := &EndRepair{ID: id, Version: n.Version, Height: head.Height, Hash: head.Hash, Bad: bad, Blocks: 1, Bytes: 10, Time: time}
+		c := &EndRepair{ID: id, Version: n.Version, Height: head.Height, Hash: head.Hash, Bad: bad, Blocks: 1,
+			Bytes: 10, Time: time}
 		if s.chance(3) {
 			c.Failed = s.cause()
 		}
@@ -310,7 +315,8 @@ func (s *simulation) submission(time uint64) []byte {
 		}
 		calls = append(calls, c)
 	}
-	data := appendBy(s.t, s.a.Term().Term-uint64(s.rng.IntN(8)/7), member, s.boots[member], s.seqs[member], time, calls...)
+	data := appendBy(s.t, s.a.Term().Term-uint64(s.rng.IntN(8)/7), member, s.boots[member], s.seqs[member], time,
+		calls...)
 	s.sent = append(s.sent, data)
 	return data
 }
@@ -401,12 +407,15 @@ func (s *simulation) checkProgress(before View) {
 	}
 }
 
-// checkSigned holds what the group signs: it never goes back, is a boundary of the one chain that is stored, and what is shown is no newer.
+// checkSigned holds what the group signs: it never goes back, is a boundary of the one chain that is stored, and what
+// is shown is no newer.
 func (s *simulation) checkSigned(signed, shown Boundary) {
 	s.t.Helper()
 	now, published := s.a.Checkpoint(), s.a.Published()
-	if now.Height < signed.Height || published.Boundary.Height < shown.Height || now.Height > s.a.Stored() || published.Boundary.Height > now.Height {
-		s.t.Fatalf("signed %+v after %+v, shown %+v after %+v, %d blocks are stored", now, signed, published.Boundary, shown, s.a.Stored())
+	if now.Height < signed.Height || published.Boundary.Height < shown.Height || now.Height > s.a.Stored() ||
+		published.Boundary.Height > now.Height {
+		s.t.Fatalf("signed %+v after %+v, shown %+v after %+v, %d blocks are stored", now, signed, published.Boundary,
+			shown, s.a.Stored())
 	}
 	for _, b := range []Boundary{now, published.Boundary} {
 		want := s.heads[b.Height]
@@ -414,16 +423,18 @@ func (s *simulation) checkSigned(signed, shown Boundary) {
 			s.t.Fatalf("signed %+v, the chain has %+v there", b, want)
 		}
 	}
-	if quorum := int(s.a.Settings().WitnessQuorum); published.Boundary.Height > shown.Height && len(published.Cosignatures) < quorum {
-		s.t.Fatalf("shown %+v with %d cosignatures, %d are due", published.Boundary, len(published.Cosignatures), quorum)
+	if quorum := int(s.a.Settings().WitnessQuorum); published.Boundary.Height > shown.Height &&
+		len(published.Cosignatures) < quorum {
+		s.t.Fatalf("shown %+v with %d cosignatures, %d are due", published.Boundary, len(published.Cosignatures),
+			quorum)
 	}
 	if published.Boundary.Height > shown.Height {
 		s.shown++
 	}
 }
 
-// placed writes down what a submission was promised: no position or index is ever given out twice, and a replay leads to
-// where the first answer led.
+// placed writes down what a submission was promised: no position or index is ever given out twice, and a replay leads
+// to where the first answer led.
 func (s *simulation) placed(data []byte, placements []Placement) {
 	s.t.Helper()
 	_, body, err := checkCommand(data)
@@ -509,7 +520,8 @@ func (s *simulation) checkRead() {
 		s.t.Fatalf("index %d: found %d at %+v, want %+v", index, found, located, at)
 	}
 	found, located, encoded, header := s.a.Record(at.Block, at.Offset)
-	if found != FoundRecord || located != at || !bytes.Equal(encoded, s.records[at]) || (header != nil) != (at.Block < s.a.Head().Height) {
+	if found != FoundRecord || located != at || !bytes.Equal(encoded, s.records[at]) ||
+		(header != nil) != (at.Block < s.a.Head().Height) {
 		s.t.Fatalf("%+v: found %d at %+v", at, found, located)
 	}
 	s.handed = append(s.handed, [2][]byte{encoded, bytes.Clone(encoded)})
@@ -554,7 +566,8 @@ func (s *simulation) finish() {
 	}
 }
 
-// TestSameLogSameState: what a state becomes depends on the log alone, not on the order of maps or on when it was restored.
+// TestSameLogSameState: what a state becomes depends on the log alone, not on the order of maps or on when it was
+// restored.
 func TestSameLogSameState(t *testing.T) {
 	s := newSimulation(t, 77)
 	var log [][]byte
@@ -567,7 +580,8 @@ func TestSameLogSameState(t *testing.T) {
 	want := snapshotBytes(t, s.a)
 	for range 3 {
 		again := New()
-		if _, err := again.Apply(Encode(&BeginTerm{Term: 1, Time: startTime, Group: "g", Settings: smallSettings()})); err != nil {
+		if _, err := again.Apply(Encode(&BeginTerm{Term: 1, Time: startTime, Group: "g",
+			Settings: smallSettings()})); err != nil {
 			t.Fatal(err)
 		}
 		for _, c := range log {

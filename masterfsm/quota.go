@@ -38,8 +38,8 @@ func (c QuotaChange) of(q Quota) Quota {
 	return q
 }
 
-// Spent is what of a project's quota is spent and not yet given back: two token buckets that hold one second's worth each, and get it back
-// evenly as the table's age goes on. In thousandths, since the age counts milliseconds.
+// Spent is what of a project's quota is spent and not yet given back: two token buckets that hold one second's worth
+// each, and get it back evenly as the table's age goes on. In thousandths, since the age counts milliseconds.
 type Spent struct {
 	Records uint64 `json:"records"`
 	Bytes   uint64 `json:"bytes"`
@@ -63,8 +63,8 @@ func (s Spent) at(q Quota, age uint64) Spent {
 	}
 }
 
-// oversize reports whether a request never fits the quota, however long its client waits: a record that is too large, or more than one
-// second's worth in one piece.
+// oversize reports whether a request never fits the quota, however long its client waits: a record that is too large,
+// or more than one second's worth in one piece.
 func (q Quota) oversize(records, bytes, largest uint64) bool {
 	over := func(amount, limit uint64) bool { return limit != 0 && amount > limit }
 	return over(largest, q.RecordBytes) || over(records, q.RecordsPerSecond) || over(bytes, q.BytesPerSecond)

@@ -65,7 +65,8 @@ func TestQuotaOfRecords(t *testing.T) {
 		t.Errorf("another project: %+v", p)
 	}
 	b.seq++
-	if p := b.submit(EncodeAppend(startTime+1<<40, Reign{b.Term().Term, 99_350}, sent(t, "m1", 1, b.seq, records(1, 1))))[0]; p.Err != RefusedRate {
+	if p := b.submit(EncodeAppend(startTime+1<<40, Reign{b.Term().Term, 99_350},
+		sent(t, "m1", 1, b.seq, records(1, 1))))[0]; p.Err != RefusedRate {
 		t.Errorf("a wall clock that was set gave more: %+v", p)
 	}
 }
@@ -80,7 +81,8 @@ func TestQuotaOfBytes(t *testing.T) {
 	if p := b.at(0, records(2, 500)); p.Err != Accepted {
 		t.Errorf("a second's worth: %+v", p)
 	}
-	if p := b.at(100, records(1, 150)); p.Err != RefusedRate || *p.Shortage != (Shortage{Bytes: true, Limit: 1000, Left: 100, Wait: 50}) {
+	if p := b.at(100, records(1, 150)); p.Err != RefusedRate ||
+		*p.Shortage != (Shortage{Bytes: true, Limit: 1000, Left: 100, Wait: 50}) {
 		t.Errorf("%+v %+v", p, p.Shortage)
 	}
 	if p := b.at(100, records(1, 100)); p.Err != Accepted {
@@ -121,7 +123,8 @@ func TestQuotaAcrossRefusalReplayAndTerm(t *testing.T) {
 	}
 }
 
-// Whatever is sent when, no more than a second's worth beyond the rate is ever accepted, and who waits as told is accepted.
+// Whatever is sent when, no more than a second's worth beyond the rate is ever accepted, and who waits as told is
+// accepted.
 func TestQuotaAgainstTheRate(t *testing.T) {
 	for seed := range uint64(20) {
 		rng := rand.New(rand.NewPCG(seed, 3))

@@ -9,8 +9,9 @@ import (
 	"github.com/chainstore/chainstore/chain"
 )
 
-// Recovery turns a state into the first of a new epoch of its group, when the masters that would have told the rest are lost: that of a
-// master that survived, or the empty one. It is used offline and is in no log; what it leaves is the new group's first snapshot.
+// Recovery turns a state into the first one of a new epoch of its group, when a majority of the masters is lost. The
+// state is that of a master that survived, or an empty one. A recovery runs offline and is in no log; its result is the
+// new group's first snapshot.
 //
 //	r := state.Recover(group)
 //	r.Adopt(block) for each block of the storage nodes' chain beyond the state's head
@@ -22,19 +23,21 @@ type Recovery struct {
 	done     Recovered
 }
 
-// Recovered tells what a recovery did.
+// Recovered is the summary of a recovery.
 type Recovered struct {
-	Blocks   int // that were adopted
-	Dropped  int // records of the state that were never committed: the chain has others in their place, or in the place of one before
+	Blocks int // that were adopted
+	// records of the state that were never committed: the chain has others in their place, or in the place of one
+	// before
+	Dropped  int
 	Keys     int // idempotency keys that were forgotten with them
 	Projects int // that were found in records alone
-	// Single blocks are on fewer storage nodes than the settings ask, and are more than the masters may hold: those right before the first
-	// that they hold.
+	// Single blocks are on fewer storage nodes than the settings ask, and are more than the masters may hold: those
+	// right before the first that they hold.
 	Single uint64
 }
 
-// OnStorage is the number of blocks, from block 0 on, that some storage node was known to have. A leader gives them a block when it is
-// committed: however a log ends, this much of the state's chain is the group's.
+// OnStorage is the number of blocks, from block 0 on, that some storage node was known to have. A leader sends them
+// only committed blocks, so these blocks are the group's even if the end of the log is not.
 func (s *State) OnStorage() uint64 {
 	on := s.stored
 	for i := range s.storages {
@@ -45,7 +48,7 @@ func (s *State) OnStorage() uint64 {
 	return on
 }
 
-// Recover begins a recovery of the group, under an epoch that must be above all that were.
+// Recover begins a recovery of the group under an epoch that must be higher than all before.
 func (s *State) Recover(g Group) *Recovery {
 	s.group = g
 	s.waiting = nil
@@ -56,9 +59,9 @@ func (s *State) Recover(g Group) *Recovery {
 	return r
 }
 
-// Adopt makes a block the next of the chain, after the verifier found that it is. What the state holds of that block is the same, or goes.
-// The masters hold its body, and let the oldest go where that is more than RetainBytes and MaxPendingBytes allow together. The error is the
-// verifier's: nothing was changed.
+// Adopt appends a block to the chain after the verifier accepted it. Records that the state holds in place of it are
+// dropped. The masters hold its body, and drop the oldest bodies when they exceed RetainBytes plus MaxPendingBytes. An
+// error is the verifier's: nothing was changed.
 func (r *Recovery) Adopt(b chain.Block) error {
 	leaves, err := r.verifier.Take(&b)
 	if err != nil {
@@ -90,8 +93,8 @@ func (r *Recovery) Adopt(b chain.Block) error {
 	return nil
 }
 
-// own is how many of a block's first records the state has, the same at the same places. Where it has others behind them, or has cut the
-// block at another time, its log went another way from there on: what it holds behind was never committed, or in another group, and goes.
+// own returns how many of a block's first records the state has at the same positions. If the state has other records
+// behind them, or cut the block at another time, these were never committed, or in another group: own drops them.
 func (r *Recovery) own(leaves []chain.Hash, h *chain.Header) uint32 {
 	mine := r.s.open.leaves
 	held := r.s.heldAt(h.Block)
@@ -108,8 +111,8 @@ func (r *Recovery) own(leaves []chain.Hash, h *chain.Header) uint32 {
 	return same
 }
 
-// Contradicts reports whether a block, from the next of the chain on, has other records than the state holds at the
-// same positions, or leaves no place for some that it holds: to adopt it would drop these.
+// Contradicts reports whether adopting a block would drop records that the state holds: the block has other records at
+// the same positions, or ends before them.
 func (s *State) Contradicts(b *chain.Block) (bool, error) {
 	number := b.Header.Block
 	if number < s.head.Height || number > s.open.number {
@@ -135,7 +138,7 @@ func (s *State) Contradicts(b *chain.Block) (bool, error) {
 	return behind && (len(mine) < int(b.Header.Count) || held.time != b.Header.Time), nil
 }
 
-// drop lets go of all that the state holds from a position on.
+// drop removes all records that the state holds from a position on.
 func (r *Recovery) drop(block uint64, offset uint32) {
 	s := r.s
 	r.forget(block, offset)
@@ -151,7 +154,8 @@ func (r *Recovery) drop(block uint64, offset uint32) {
 	s.open = buffer{number: block, first: first}
 }
 
-// count counts a block's records for their projects, but for the first own, which the state counted when they were appended.
+// count adds a block's records to the counts of their projects, except for the first own, which were counted when they
+// were appended.
 func (r *Recovery) count(b *chain.Block, own uint32) error {
 	for offset := own; offset < b.Header.Count; offset++ {
 		record, err := chain.ParseRecord(b.Encoded(offset))
@@ -167,7 +171,7 @@ func (r *Recovery) count(b *chain.Block, own uint32) error {
 	return nil
 }
 
-// uncount takes the records of a block that are dropped, those from an offset on, from their projects.
+// uncount subtracts the dropped records of a block, those from an offset on, from the counts of their projects.
 func (r *Recovery) uncount(ends []uint32, records []byte, from uint32) {
 	for offset := from; int(offset) < len(ends); offset++ {
 		r.done.Dropped++
@@ -179,7 +183,7 @@ func (r *Recovery) uncount(ends []uint32, records []byte, from uint32) {
 	}
 }
 
-// restore makes a project of an id that only records tell of: private, without a token.
+// restore makes a project for an id that occurs only in records. It is private and has no token.
 func (r *Recovery) restore(id uint32, created uint64) *Project {
 	s := r.s
 	name := fmt.Sprintf("recovered-%d", id)
@@ -198,31 +202,31 @@ func (r *Recovery) restore(id uint32, created uint64) *Project {
 	return &s.projects[at]
 }
 
-// shed lets the oldest bodies go where the masters would hold more than they may: a storage node has them.
+// shed drops the oldest bodies if the masters hold more than they may. A storage node has them.
 func (r *Recovery) shed() {
 	s := r.s
-	for len(s.held) > 0 && s.held[0].mined && r.bytes > s.settings.RetainBytes && r.bytes-s.settings.RetainBytes > s.settings.MaxPendingBytes {
+	for len(s.held) > 0 && s.held[0].mined && r.bytes > s.settings.RetainBytes &&
+		r.bytes-s.settings.RetainBytes > s.settings.MaxPendingBytes {
 		r.bytes -= s.held[0].size()
 		clear(s.held[:1]) // so that its memory is free
 		s.held = s.held[1:]
 	}
 }
 
-// Isolate drops all masters, storage nodes and miners, so that the group calls on none of them: it is to be another
-// group than theirs.
+// Isolate removes all masters, storage nodes and miners, so that the new group calls none of them.
 func (r *Recovery) Isolate() {
 	s := r.s
 	s.masters, s.storages, s.miners, s.term.URL = nil, nil, nil, ""
 }
 
-// ForgetLog drops the log's name and keys, with all that was shown in its name: the next leader founds another log.
+// ForgetLog removes the log's name, keys and checkpoints. The next leader founds another log.
 func (r *Recovery) ForgetLog() {
 	s, empty := r.s, New()
 	s.log, s.checkpoint, s.published, s.cosigned = empty.log, empty.checkpoint, empty.published, empty.cosigned
 }
 
-// Finish ends the recovery. stored is how many blocks are on as many storage nodes as the settings ask where the table does not know these;
-// nodes are the heights that nodes of the table are known to have on this very chain. An error says that no ids are left for new projects.
+// Finish ends the recovery. stored is how many blocks are on Replicas storage nodes that the table does not know. nodes
+// are the heights that nodes of the table have on this chain. It returns an error if no ids are left for new projects.
 func (r *Recovery) Finish(stored uint64, nodes []NodeHeight) (Recovered, error) {
 	s := r.s
 	next, err := r.nextProject()
@@ -238,7 +242,8 @@ func (r *Recovery) Finish(stored uint64, nodes []NodeHeight) (Recovered, error) 
 	s.stored = max(s.stored, min(stored, s.head.Height))
 	if from, copies := s.heldFrom(), max(s.stored, s.replicated()); copies < from {
 		r.done.Single = from - copies
-		// The bodies are not here: they are on a storage node, or lost. The checkpoint does not go by it, and covers none of them yet.
+		// The bodies are on a storage node, or lost. The checkpoint does not depend on stored, and covers none of them
+		// yet.
 		s.stored = from
 	}
 	s.pendingBytes, s.retained = uint64(len(s.open.records)), 0
@@ -258,22 +263,23 @@ func (r *Recovery) Finish(stored uint64, nodes []NodeHeight) (Recovered, error) 
 // MaxEpoch is the highest epoch of which there are ids of projects.
 const MaxEpoch = math.MaxUint32 / MaxProjects
 
-// nextProject is the id that the first new project gets. Each epoch has MaxProjects ids of its own, which is as many as it can give out: no id
-// is ever given to two projects, whether or not anything tells of the first any more.
+// nextProject is the id of the first new project. Each epoch has MaxProjects ids of its own, as many as it can use. So
+// no two projects get the same id, even if nothing remains of the first.
 func (r *Recovery) nextProject() (uint32, error) {
 	epoch, next := r.s.group.Epoch, uint64(r.s.nextProject)
 	if n := len(r.s.projects); n > 0 {
 		next = max(next, uint64(r.s.projects[n-1].ID)+1)
 	}
 	if epoch == 0 || epoch > MaxEpoch || next > math.MaxUint32-MaxProjects {
-		return 0, fmt.Errorf("%w: epoch %d, projects up to id %d: each epoch takes %d ids, and there are %d", ErrBadCommand,
+		return 0, fmt.Errorf("%w: epoch %d, projects up to id %d: each epoch takes %d ids, and there are %d",
+			ErrBadCommand,
 			epoch, next-1, MaxProjects, uint32(math.MaxUint32))
 	}
 	return uint32(max(next, (epoch-1)*MaxProjects+1)), nil
 }
 
-// forget drops the idempotency keys, and what became of submissions, that tell of a record at a position or behind it: other records come
-// there, and a retry must append again. What tells of the records before it alone stays.
+// forget drops the idempotency keys and the results of submissions that have a record at a position or behind it: other
+// records come there, and a retry must append again.
 func (r *Recovery) forget(block uint64, offset uint32) {
 	s := r.s
 	kept := newKeyWindow()
@@ -288,13 +294,14 @@ func (r *Recovery) forget(block uint64, offset uint32) {
 	goes := func(run Run) bool { return !s.endsBefore(run.Block, run.Offset, run.Count, block, offset) }
 	for _, w := range s.members {
 		maps.DeleteFunc(w.Results, func(_ uint64, done result) bool {
-			return slices.ContainsFunc(done.placements, func(p Placement) bool { return slices.ContainsFunc(p.Runs, goes) })
+			return slices.ContainsFunc(done.placements,
+				func(p Placement) bool { return slices.ContainsFunc(p.Runs, goes) })
 		})
 	}
 }
 
-// endsBefore reports whether count records from (block, offset) on all stand before (endBlock, endOffset). They may run over into the blocks
-// behind.
+// endsBefore reports whether count records starting at (block, offset) all come before (endBlock, endOffset). They may
+// continue in the next blocks.
 func (s *State) endsBefore(block uint64, offset, count uint32, endBlock uint64, endOffset uint32) bool {
 	if block >= endBlock {
 		return block == endBlock && uint64(offset)+uint64(count) <= uint64(endOffset)
@@ -308,7 +315,8 @@ func (s *State) endsBefore(block uint64, offset, count uint32, endBlock uint64, 
 	return first+uint64(offset)+uint64(count) <= end+uint64(endOffset)-blocks // each block has one leaf more, its seal
 }
 
-// firstOf is the leaf index of a block's first record, where the block is held or open, or the table remembers the boundary before it.
+// firstOf is the leaf index of a block's first record, where the block is held or open, or the table remembers the
+// boundary before it.
 func (s *State) firstOf(block uint64) (first uint64, known bool) {
 	if block == s.open.number {
 		return s.open.first, true

@@ -9,7 +9,8 @@ import (
 	"github.com/chainstore/chainstore/chain"
 )
 
-// lostGroup is a group whose chain some storage node has, and how its leader's log grew: what a survivor saw of it is a prefix.
+// lostGroup is a group whose chain some storage node has, and how its leader's log grew: what a survivor saw of it is a
+// prefix.
 type lostGroup struct {
 	*table
 	log    [][]byte
@@ -19,7 +20,8 @@ type lostGroup struct {
 func newLostGroup(t *testing.T) *lostGroup {
 	g := &lostGroup{table: newTable(t, smallSettings())}
 	g.log = [][]byte{
-		Encode(&BeginTerm{Term: 1, Member: "m1", URL: "http://m1", Time: startTime, Group: "g", Settings: smallSettings()}),
+		Encode(&BeginTerm{Term: 1, Member: "m1", URL: "http://m1", Time: startTime, Group: "g",
+			Settings: smallSettings()}),
 		Encode(&CreateProject{Name: "one", TokenHash: chain.Hash{1}, Time: startTime}),
 		Encode(&CreateProject{Name: "two", Public: true, TokenHash: chain.Hash{2}, Time: startTime}),
 	}
@@ -97,8 +99,8 @@ func (g *lostGroup) fill() {
 	}
 }
 
-// Whatever prefix of the log a survivor saw, and however far the storage nodes are: the chain is theirs, every record that the survivor has
-// and the chain does not contradict keeps its position, and the group goes on.
+// Whatever prefix of the log a survivor saw, and however far the storage nodes are: the chain is theirs, every record
+// that the survivor has and the chain does not contradict keeps its position, and the group goes on.
 func TestRecoverSurvivor(t *testing.T) {
 	g := newLostGroup(t)
 	g.fill()
@@ -112,14 +114,17 @@ func TestRecoverSurvivor(t *testing.T) {
 				if done.Dropped != 0 || done.Blocks != max(0, height-int(mined)) {
 					t.Fatalf("%d entries, %d blocks: %+v", entries, height, done)
 				}
-				if shed := s.heldFrom(); done.Single != shed || shed > uint64(height) || shed == 0 && most == 1 && done.Blocks > 0 {
-					t.Fatalf("%d entries, %d blocks: the masters hold those from %d on, and said that %d are on too few nodes", entries, height, shed, done.Single)
+				if shed := s.heldFrom(); done.Single != shed || shed > uint64(height) || shed == 0 && most == 1 &&
+					done.Blocks > 0 {
+					t.Fatalf("%d entries, %d blocks: the masters hold those from %d on, "+
+						"and said that %d are on too few nodes", entries, height, shed, done.Single)
 				}
 				if s.Group().Epoch < 2 || s.Head().Height != max(mined, uint64(height)) {
 					t.Fatalf("%d entries, %d blocks: group %+v, height %d", entries, height, s.Group(), s.Head().Height)
 				}
 				if want := max(next, s.Head().Tree.Size()); s.NextIndex() != want && s.NextIndex() != s.open.first {
-					t.Fatalf("%d entries, %d blocks: the next record gets index %d, not %d", entries, height, s.NextIndex(), want)
+					t.Fatalf("%d entries, %d blocks: the next record gets index %d, not %d", entries, height,
+						s.NextIndex(), want)
 				}
 				g.compare(s)
 				g.goOn(s)
@@ -169,8 +174,8 @@ func (g *lostGroup) goOn(s *State) {
 	}
 }
 
-// A survivor whose log ends in entries that were never committed: the chain has other records at their places. What tells of the dropped
-// ones goes with them, so that a retry appends; what tells of the others stays.
+// A survivor whose log ends in entries that were never committed: the chain has other records at their places. What
+// tells of the dropped ones goes with them, so that a retry appends; what tells of the others stays.
 func TestRecoverDivergedSurvivor(t *testing.T) {
 	for _, own := range []int{1, 3, 4, 9} { // in the open block, up to several cut ones
 		g := newLostGroup(t)
@@ -195,13 +200,16 @@ func TestRecoverDivergedSurvivor(t *testing.T) {
 			t.Errorf("%d of its own: the project has %d records, %d are in the chain", own, p.Records, inChain)
 		}
 		g.compare(s)
-		if done := a.submit(appendOf(t, "m1", 1, 502, startTime+90, again)); !done[0].Replay || done[0].Runs[0].Block != 0 {
+		if done := a.submit(appendOf(t, "m1", 1, 502, startTime+90, again)); !done[0].Replay ||
+			done[0].Runs[0].Block != 0 {
 			t.Errorf("what a submission became whose records are kept: %+v", done)
 		}
-		if done := a.submit(appendOf(t, "m1", 1, 501, startTime+90, alone)); done[0].Replay || done[0].Runs[0].Block < uint64(len(g.blocks)) {
+		if done := a.submit(appendOf(t, "m1", 1, 501, startTime+90, alone)); done[0].Replay ||
+			done[0].Runs[0].Block < uint64(len(g.blocks)) {
 			t.Errorf("%d of its own: the dropped submission became %+v", own, done)
 		}
-		if done := a.add(startTime+91, again, alone); !done[0].Replay || !done[1].Replay || done[1].Runs[0].Block < uint64(len(g.blocks)) {
+		if done := a.add(startTime+91, again, alone); !done[0].Replay || !done[1].Replay ||
+			done[1].Runs[0].Block < uint64(len(g.blocks)) {
 			t.Errorf("%d of its own: retries became %+v", own, done)
 		}
 		g.goOn(s)
@@ -259,7 +267,8 @@ func TestRecoverKeys(t *testing.T) {
 	}
 }
 
-// A survivor that cut a block at another time than the group did: what it holds behind was never committed, and is older than the chain's head.
+// A survivor that cut a block at another time than the group did: what it holds behind was never committed, and is
+// older than the chain's head.
 func TestRecoverOtherCut(t *testing.T) {
 	for _, own := range []int{2, 5} {
 		g := newLostGroup(t)
@@ -300,7 +309,8 @@ func TestRecoverKeepsBodies(t *testing.T) {
 		g.do(Encode(g.solved()))
 	}
 	d1, d2 := s.storage("d1").Version, s.storage("d2").Version
-	done := g.adopt(s, len(g.blocks), 0, NodeHeight{ID: "d1", Version: d1, Height: 6}, NodeHeight{ID: "d2", Version: d2, Height: 6})
+	done := g.adopt(s, len(g.blocks), 0, NodeHeight{ID: "d1", Version: d1, Height: 6},
+		NodeHeight{ID: "d2", Version: d2, Height: 6})
 	if s.Stored() != 0 || s.heldFrom() != 0 || done.Single != 0 {
 		t.Errorf("%d blocks stored, held from %d on: %+v", s.Stored(), s.heldFrom(), done)
 	}
@@ -331,18 +341,21 @@ func TestRecoverFromNothing(t *testing.T) {
 		t.Errorf("projects %q, want %q", got, want)
 	}
 	b := &table{t: t, State: s}
-	b.ok(&BeginTerm{Term: 1, Member: "m9", URL: "http://m9", Time: startTime + 99, Group: "other", Settings: smallSettings()})
+	b.ok(&BeginTerm{Term: 1, Member: "m9", URL: "http://m9", Time: startTime + 99, Group: "other",
+		Settings: smallSettings()})
 	if s.Group() != (Group{ID: "g", Epoch: 2}) {
 		t.Errorf("the group is %+v", s.Group())
 	}
 	b.ok(&CreateToken{Project: 3, Rights: MayAppend, TokenHash: chain.Hash{33}, Time: startTime + 99})
-	if p := b.ok(&CreateProject{Name: "four", TokenHash: chain.Hash{4}, Time: startTime + 99}).(*Project); p.ID != MaxProjects+1 {
+	if p := b.ok(&CreateProject{Name: "four", TokenHash: chain.Hash{4},
+		Time: startTime + 99}).(*Project); p.ID != MaxProjects+1 {
 		t.Errorf("a new project has id %d", p.ID)
 	}
 	g.goOn(s)
 }
 
-// Two recoveries from the same chain, of which the first group left no record: no id that it may have given out is given again.
+// Two recoveries from the same chain, of which the first group left no record: no id that it may have given out is
+// given again.
 func TestRecoverTwice(t *testing.T) {
 	g := newLostGroup(t)
 	g.fill()
@@ -358,7 +371,8 @@ func TestRecoverTwice(t *testing.T) {
 		if _, err := r.Finish(1, nil); err != nil {
 			t.Fatal(err)
 		}
-		p, err := s.Apply(Encode(&CreateProject{Name: fmt.Sprint(epoch), TokenHash: chain.Hash{byte(epoch + 9)}, Time: startTime}))
+		p, err := s.Apply(Encode(&CreateProject{Name: fmt.Sprint(epoch), TokenHash: chain.Hash{byte(epoch + 9)},
+			Time: startTime}))
 		if err != nil {
 			t.Fatal(err)
 		}

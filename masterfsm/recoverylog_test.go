@@ -24,7 +24,8 @@ func (g *lostGroup) stores(blocks int) {
 		g.do(Encode(g.solved()))
 	}
 	for _, id := range []string{"a", "b"} {
-		g.do(Encode(&Acknowledge{Nodes: []NodeHeight{{ID: id, Version: g.storage(id).Version, Height: g.Head().Height}}, Time: startTime}))
+		g.do(Encode(&Acknowledge{Nodes: []NodeHeight{{ID: id, Version: g.storage(id).Version, Height: g.Head().Height}},
+			Time: startTime}))
 	}
 }
 
@@ -36,8 +37,8 @@ func (g *lostGroup) has(s *State, id string) NodeHeight {
 // mayShow reports whether a state may show its checkpoint.
 func mayShow(s *State) bool { return s.Published().Boundary.Height >= s.Floor() }
 
-// A survivor that is behind, with one of its two nodes left out, knows a checkpoint that is older than what the group has shown. It shows none
-// until enough nodes have the chain again.
+// A survivor that is behind, with one of its two nodes left out, knows a checkpoint that is older than what the group
+// has shown. It shows none until enough nodes have the chain again.
 func TestRecoveredSurvivorShowsNothingOlder(t *testing.T) {
 	g := signing(t)
 	g.stores(3)
@@ -74,7 +75,8 @@ func TestRecoveredSurvivorShowsNothingOlder(t *testing.T) {
 	}
 }
 
-// A group that was founded anew on a long chain, of which one node has all and the other little, shows nothing until both have it.
+// A group that was founded anew on a long chain, of which one node has all and the other little, shows nothing until
+// both have it.
 func TestRecoveredFromStorageShowsNothingOlder(t *testing.T) {
 	lost := longChain(t, Boundaries+80, 0)
 	s := New()
@@ -116,7 +118,8 @@ func TestRecoveredSignsNothingSingle(t *testing.T) {
 	s.settings.MaxPendingBytes, s.settings.RetainBytes = 1, 0
 	done := g.adopt(s, len(g.blocks), 0, g.has(s, "a"))
 	if done.Single == 0 || s.Stored() != done.Single || s.Checkpoint().Height != 0 {
-		t.Errorf("%d blocks are on too few nodes, %d count as stored, %d are signed", done.Single, s.Stored(), s.Checkpoint().Height)
+		t.Errorf("%d blocks are on too few nodes, %d count as stored, %d are signed", done.Single, s.Stored(),
+			s.Checkpoint().Height)
 	}
 	b := &table{t: t, State: s}
 	b.node("b", s.Head().Height) // it comes back with the chain
@@ -136,12 +139,14 @@ func TestRecoverAnotherLog(t *testing.T) {
 	if _, err := r.Finish(0, nil); err != nil {
 		t.Fatal(err)
 	}
-	if l := s.Log(); l.Origin != "" || len(l.Keys) != 0 || s.Checkpoint() != New().Checkpoint() || len(s.Cosigned()) != 0 || s.Published().Boundary.Size != 0 {
+	if l := s.Log(); l.Origin != "" || len(l.Keys) != 0 || s.Checkpoint() != New().Checkpoint() ||
+		len(s.Cosigned()) != 0 || s.Published().Boundary.Size != 0 {
 		t.Errorf("%+v, checkpoint %+v, published %+v", l, s.Checkpoint(), s.Published())
 	}
 	key := addKey(2, true)
 	key.Origin = "example.com/another"
-	if _, err := s.Apply(Encode(key)); err != nil || s.Log().Origin != key.Origin || s.Published().Boundary != s.Boundary() {
+	if _, err := s.Apply(Encode(key)); err != nil || s.Log().Origin != key.Origin ||
+		s.Published().Boundary != s.Boundary() {
 		t.Errorf("%+v signs %+v: %v", s.Log(), s.Published(), err)
 	}
 	if _, known := s.Log().Known(addKey(1, false).Public); known {

@@ -8,9 +8,9 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// BeginRepair makes an Invalid node Receiving, and the Valid node that sends to it Sending. A sender that is Invalid itself and has
-// good copies of what is missing stays Invalid. There is no sender where nothing is missing that the masters do not hold. The
-// target is the head. The result is the receiver's [Storage].
+// BeginRepair makes an Invalid node Receiving, and the Valid node that sends to it Sending. A sender that is Invalid
+// itself and has good copies of what is missing stays Invalid. There is no sender where nothing is missing that the
+// masters do not hold. The target is the head. The result is the receiver's [Storage].
 type BeginRepair struct {
 	ID            string        `json:"id"`
 	Version       uint64        `json:"version"`
@@ -49,7 +49,8 @@ func (c *BeginRepair) apply(s *State) (any, error) {
 		return nil, err
 	}
 	if last := len(c.Missing) - 1; last >= 0 && c.Missing[last].To > s.head.Height {
-		return nil, fmt.Errorf("%w: block %d is said to be missing, the head is at %d", ErrBadCommand, c.Missing[last].To-1, s.head.Height)
+		return nil, fmt.Errorf("%w: block %d is said to be missing, the head is at %d", ErrBadCommand,
+			c.Missing[last].To-1, s.head.Height)
 	}
 	var sender *Storage
 	if c.Sender != "" {
@@ -58,7 +59,8 @@ func (c *BeginRepair) apply(s *State) (any, error) {
 		case sender == nil || c.Sender == c.ID:
 			return nil, fmt.Errorf("%w: sender %s", ErrUnknownNode, c.Sender)
 		case sender.Version != c.SenderVersion:
-			return nil, fmt.Errorf("%w: version %d of sender %s, the table has %d", ErrStale, c.SenderVersion, c.Sender, sender.Version)
+			return nil, fmt.Errorf("%w: version %d of sender %s, the table has %d", ErrStale, c.SenderVersion, c.Sender,
+				sender.Version)
 		case sender.State != Valid && sender.State != Invalid:
 			return nil, fmt.Errorf("%w: %s is %s and cannot send", ErrStale, c.Sender, sender.State)
 		}
@@ -69,10 +71,11 @@ func (c *BeginRepair) apply(s *State) (any, error) {
 		sender.Peer = c.ID
 	}
 	if c.Keep < n.Height && len(chain.CommonRanges(n.Bad, []chain.Range{{From: c.Keep, To: n.Height}})) == 0 {
-		other := chain.Range{From: c.Keep, To: n.Height} // no check has told of it
+		other := chain.Range{From: c.Keep, To: n.Height} // no check has found it
 		s.integrity.Totals.BadBlocks += other.Len()
 		s.recordEvent(Event{
-			Kind: EventFinding, Node: n.ID, URL: n.URL, Ranges: []chain.Range{other}, Blocks: other.Len(), Cause: n.Cause,
+			Kind: EventFinding, Node: n.ID, URL: n.URL, Ranges: []chain.Range{other}, Blocks: other.Len(),
+			Cause: n.Cause,
 			Findings: []chain.Finding{{
 				Block: c.Keep, What: chain.WrongChain,
 				Detail: s.detail("its blocks from %d on are of another chain, or cannot be read", c.Keep),
@@ -128,7 +131,8 @@ func (c *EndRepair) apply(s *State) (any, error) {
 	}
 	if source != "" || !c.Failed.IsZero() {
 		s.recordEvent(Event{
-			Kind: EventRepair, Node: n.ID, URL: n.URL, Source: source, Ranges: missing, Blocks: c.Blocks, Bytes: c.Bytes,
+			Kind: EventRepair, Node: n.ID, URL: n.URL, Source: source, Ranges: missing, Blocks: c.Blocks,
+			Bytes:  c.Bytes,
 			Millis: took, Cause: cause,
 		})
 	}
@@ -136,13 +140,14 @@ func (c *EndRepair) apply(s *State) (any, error) {
 	return nil, nil
 }
 
-// leaveRepair takes a node out of the repair that it is part of, and lets its sender go. Its receiver, where it is the sender, goes on
-// waiting for it: a sender may be back soon.
+// leaveRepair ends a node's part in a repair, and frees its sender. If the node is the sender, its receiver continues
+// to wait: a sender may be back soon.
 func (s *State) leaveRepair(n *Storage) {
 	if n.State == Receiving {
 		if sender := s.storage(n.Peer); sender != nil && sender.State == Sending && sender.Peer == n.ID {
 			sender.Peer = ""
-			if bad := s.unrepaired(sender); len(bad) > 0 { // what was confirmed as lost when it began to send was found since
+			// what was confirmed as lost when it began to send was found since
+			if bad := s.unrepaired(sender); len(bad) > 0 {
 				sender.move(Invalid, s.damaged(bad), s.now)
 			} else {
 				sender.move(Valid, Cause{}, s.now)
@@ -152,7 +157,7 @@ func (s *State) leaveRepair(n *Storage) {
 	n.Peer, n.Ticket, n.Keep, n.Missing, n.Target = "", "", 0, nil, Target{}
 }
 
-// enter puts a node of n.Height blocks, the last of that hash, into the state that it deserves.
+// enter sets the state of a node that has n.Height blocks, the last of which has that hash.
 func (s *State) enter(n *Storage, hash chain.Hash) {
 	state, cause := s.judge(n.Height, hash)
 	n.OnGroupChain = state == Valid

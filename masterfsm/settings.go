@@ -6,8 +6,8 @@ import (
 	"github.com/chainstore/chainstore/chain"
 )
 
-// Settings are the limits that the whole group shares. A leader brings its own in [BeginTerm], so they change through the
-// log, when a master started with other flags leads.
+// Settings are the limits that the whole group shares. A leader brings its own in [BeginTerm], so they change through
+// the log, when a master started with other flags leads.
 type Settings struct {
 	MaxRecords      uint32 `json:"max_records"`       // records in a block before it is cut
 	MaxBytes        uint32 `json:"max_bytes"`         // bytes of records in a block before it is cut
@@ -43,13 +43,15 @@ func (s Settings) Check() error {
 	case s.MaxBytes == 0 || s.MaxBytes > 64<<20:
 		return fmt.Errorf("%w: max bytes %d is not within 1 and %d", ErrBadCommand, s.MaxBytes, 64<<20)
 	case s.Difficulty > chain.MaxDifficulty:
-		return fmt.Errorf("%w: difficulty %d is over the cap of %d bits", ErrBadCommand, s.Difficulty, chain.MaxDifficulty)
+		return fmt.Errorf("%w: difficulty %d is over the cap of %d bits", ErrBadCommand, s.Difficulty,
+			chain.MaxDifficulty)
 	case s.Replicas == 0:
 		return fmt.Errorf("%w: replicas must be at least 1", ErrBadCommand)
 	case s.MaxPendingBytes == 0:
 		return fmt.Errorf("%w: max pending bytes must be at least 1", ErrBadCommand)
 	case s.WitnessQuorum > MaxWitnesses:
-		return fmt.Errorf("%w: a witness quorum of %d is over the cap of %d witnesses", ErrBadCommand, s.WitnessQuorum, MaxWitnesses)
+		return fmt.Errorf("%w: a witness quorum of %d is over the cap of %d witnesses", ErrBadCommand, s.WitnessQuorum,
+			MaxWitnesses)
 	}
 	return nil
 }

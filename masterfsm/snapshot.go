@@ -30,8 +30,8 @@ import (
 //	pending     = number u64 ‖ first u64 ‖ time u64 ‖ part: ends u32 … ‖ part: records ‖ part: leaf hashes
 //	crc u32: CRC-32C of everything before it
 //
-// Equal states have equal bytes: maps are written in the order of their keys. The version is the oldest that can hold the state, so that
-// every member of the group can read it: 4 at protocol level 0, 5 at level 1, 6 from level 2 on.
+// Equal states have equal bytes: maps are written in the order of their keys. The version is the oldest that can hold
+// the state, so that every member of the group can read it: 4 at protocol level 0, 5 at level 1, 6 from level 2 on.
 const (
 	snapshotMagic   = "CSSN"
 	snapshotVersion = 6
@@ -79,8 +79,8 @@ type image struct {
 	IntegrityLog IntegrityLog `json:"story"`
 }
 
-// Snapshot is a state as it was at one moment. It shares all that never changes, so taking one is quick however much the
-// masters hold.
+// Snapshot is a state as it was at one moment. It shares all that never changes, so taking one is quick however much
+// the masters hold.
 type Snapshot struct{ state State }
 
 // Snapshot takes a snapshot.
@@ -148,9 +148,12 @@ func (sn *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	k.raw([]byte(snapshotMagic))
 	k.u8(snapshotVersionOf(s.level))
 	img := image{
-		Group: s.group, Level: s.level, Term: s.term, Settings: s.settings, Now: s.now, Age: s.age, Begun: s.begun, Head: s.head.AppendTo(nil),
-		Boundaries: s.boundaries, Stored: s.stored, Checkpoint: s.checkpoint, Published: s.published, Cosigned: s.cosigned, Log: s.log,
-		Floor: s.floor, Storages: s.storages, Miners: s.miners, Projects: s.projects, Next: s.nextProject, Masters: s.masters,
+		Group: s.group, Level: s.level, Term: s.term, Settings: s.settings, Now: s.now, Age: s.age, Begun: s.begun,
+		Head:       s.head.AppendTo(nil),
+		Boundaries: s.boundaries, Stored: s.stored, Checkpoint: s.checkpoint, Published: s.published,
+		Cosigned: s.cosigned, Log: s.log,
+		Floor: s.floor, Storages: s.storages, Miners: s.miners, Projects: s.projects, Next: s.nextProject,
+		Masters: s.masters,
 		Removed: s.removedMasters, IntegrityLog: s.integrity,
 	}
 	if s.waiting != nil {
@@ -174,7 +177,8 @@ func (sn *Snapshot) WriteTo(w io.Writer) (int64, error) {
 		}
 	}
 	o := &s.open
-	writePending(k, &heldBlock{number: o.number, first: o.first, time: o.oldest, ends: o.ends, records: o.records, leaves: o.leaves})
+	writePending(k, &heldBlock{number: o.number, first: o.first, time: o.oldest, ends: o.ends, records: o.records,
+		leaves: o.leaves})
 	k.raw(binary.BigEndian.AppendUint32(nil, k.crc))
 	if k.err == nil {
 		k.err = k.w.Flush()
@@ -237,7 +241,8 @@ type source struct {
 	err error
 }
 
-// raw reads n bytes. A length that the stream does not bear out costs no more memory than the stream is long, or a chunk.
+// raw reads n bytes. A length that the stream does not bear out costs no more memory than the stream is long, or a
+// chunk.
 func (c *source) raw(n uint64) []byte {
 	if c.err != nil {
 		return nil
@@ -306,9 +311,11 @@ func restore(c *source) (*State, error) {
 	switch {
 	case c.err != nil:
 	case version > snapshotVersion:
-		return nil, fmt.Errorf("snapshot version %d, this program knows up to %d: a newer ChainStore is needed", version, snapshotVersion)
+		return nil, fmt.Errorf("snapshot version %d, this program knows up to %d: a newer ChainStore is needed",
+			version, snapshotVersion)
 	case version < oldestSnapshot:
-		return nil, fmt.Errorf("snapshot version %d, this program knows %d to %d", version, oldestSnapshot, snapshotVersion)
+		return nil, fmt.Errorf("snapshot version %d, this program knows %d to %d", version, oldestSnapshot,
+			snapshotVersion)
 	}
 	var img image
 	if small := c.part(); c.err == nil {
@@ -325,7 +332,8 @@ func restore(c *source) (*State, error) {
 	}
 	switch {
 	case img.Level > ProtocolLevel:
-		return nil, fmt.Errorf("protocol level %d, this program knows %d: a newer ChainStore is needed", img.Level, ProtocolLevel)
+		return nil, fmt.Errorf("protocol level %d, this program knows %d: a newer ChainStore is needed", img.Level,
+			ProtocolLevel)
 	case version != snapshotVersionOf(img.Level) && (version != oldestSnapshot || img.Level != 0):
 		return nil, fmt.Errorf("version %d with protocol level %d", version, img.Level)
 	}
@@ -391,7 +399,8 @@ func (s *State) readKeys(c *source) {
 	for ; n > 0 && c.err == nil; n-- {
 		r := reader{data: c.raw(size)}
 		s.keys.add(keyEntry{
-			key: Digest(r.fixed(16)), body: [8]byte(r.fixed(8)), block: r.u64(), offset: r.u32(), count: r.u32(), age: r.u64(),
+			key: Digest(r.fixed(16)), body: [8]byte(r.fixed(8)), block: r.u64(), offset: r.u32(), count: r.u32(),
+			age: r.u64(),
 		})
 	}
 }
@@ -417,7 +426,8 @@ func (s *State) readBlocks(c *source) {
 		}
 	}
 	o := readPending(c)
-	s.open = buffer{number: o.number, first: o.first, oldest: o.time, ends: o.ends, records: o.records, leaves: o.leaves}
+	s.open = buffer{number: o.number, first: o.first, oldest: o.time, ends: o.ends, records: o.records,
+		leaves: o.leaves}
 	s.pendingBytes += o.size()
 }
 

@@ -16,11 +16,13 @@ import (
 const (
 	// The median of so many snapshots counts; where other processes took the processor away, that of the next round.
 	snapshots, rounds = 15, 5
-	// snapshotShare bounds what taking a snapshot allocates: one byte for so many that the state holds. A copy of the records would show.
+	// snapshotShare bounds what taking a snapshot allocates: one byte for so many that the state holds. A copy of the
+	// records would show.
 	snapshotShare = 12
 )
 
-// holdUp is how long taking a snapshot may hold up applying on a machine that does nothing else: make times. Others are held to ten times that.
+// holdUp is how long taking a snapshot may hold up applying on a machine that does nothing else: make times. Others are
+// held to ten times that.
 func holdUp() time.Duration {
 	if os.Getenv("CHAINSTORE_TIMES") == "" {
 		return 100 * time.Millisecond
@@ -28,8 +30,8 @@ func holdUp() time.Duration {
 	return 10 * time.Millisecond
 }
 
-// fullTable is a table with as much as the masters may hold by default, or a part of it: records of this size, so many of them a block,
-// beside remembered keys, projects, workers, masters with full windows, and a full story.
+// fullTable is a table with as much as the masters may hold by default, or a part of it: records of this size, so many
+// of them a block, beside remembered keys, projects, workers, masters with full windows, and a full story.
 func fullTable(t testing.TB, part, size, perBlock int) *table {
 	t.Helper()
 	settings := DefaultSettings()
@@ -47,11 +49,13 @@ func fullTable(t testing.TB, part, size, perBlock int) *table {
 		apply(&CreateProject{Name: fmt.Sprint("project ", i), TokenHash: token, Time: startTime})
 	}
 	for i := range 100 {
-		apply(&Register{Role: RoleStorage, ID: fmt.Sprintf("s%03d", i), URL: fmt.Sprint("http://s", i), Time: startTime})
+		apply(&Register{Role: RoleStorage, ID: fmt.Sprintf("s%03d", i), URL: fmt.Sprint("http://s", i),
+			Time: startTime})
 		apply(&Register{Role: RoleMiner, ID: fmt.Sprintf("m%03d", i), URL: fmt.Sprint("http://m", i), Time: startTime})
 	}
 	for range maxEvents {
-		b.recordEvent(Event{Kind: EventFinding, Cause: TextCause("a finding"), Findings: make([]chain.Finding, maxEventFindings)})
+		b.recordEvent(Event{Kind: EventFinding, Cause: TextCause("a finding"),
+			Findings: make([]chain.Finding, maxEventFindings)})
 	}
 	random := rand.New(rand.NewPCG(1, 1))
 	for range int(settings.MaxKeys) / part {
@@ -75,8 +79,8 @@ func fullTable(t testing.TB, part, size, perBlock int) *table {
 	return b
 }
 
-// snapshotShapes are tables whose parts are as many as they become: blocks that loads cut, and those that a trickle of single records
-// leaves while the storage nodes are away for three days.
+// snapshotShapes are tables whose parts are as many as they become: blocks that loads cut, and those that a trickle of
+// single records leaves while the storage nodes are away for three days.
 var snapshotShapes = []struct {
 	name           string
 	size, perBlock int
@@ -86,7 +90,8 @@ var snapshotShapes = []struct {
 	{"a record a block", 1 << 10, 1},
 }
 
-// Taking a snapshot copies nothing that the clients sent, so applying waits for less than 10 ms, whatever the masters hold.
+// Taking a snapshot copies nothing that the clients sent, so applying waits for less than 10 ms, whatever the masters
+// hold.
 func TestSnapshotHoldsUpShortly(t *testing.T) {
 	if testing.Short() {
 		t.Skip("256 MiB of records")
@@ -115,7 +120,8 @@ func TestSnapshotHoldsUpShortly(t *testing.T) {
 				}
 			}
 			each := (after.TotalAlloc - before.TotalAlloc) / snapshots
-			t.Logf("%d MiB in %d blocks, %d keys, %d projects: %v (%v - %v), %d KiB", b.pendingBytes>>20, len(b.held), b.keys.count(),
+			t.Logf("%d MiB in %d blocks, %d keys, %d projects: %v (%v - %v), %d KiB", b.pendingBytes>>20, len(b.held),
+				b.keys.count(),
 				len(b.projects), took[snapshots/2], took[0], took[snapshots-1], each>>10)
 			if !underRace && took[snapshots/2] >= holdUp() {
 				t.Errorf("a snapshot holds up applying for %v", took[snapshots/2])

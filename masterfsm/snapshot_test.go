@@ -21,8 +21,10 @@ func busyTable(t testing.TB) *table {
 	for _, id := range []string{"a", "b", "c"} {
 		b.node(id, 0)
 	}
-	b.ok(&Register{Role: RoleMiner, ID: "m", URL: "http://m", MasterToken: "tok", AccessHash: chain.Hash{5}, Time: startTime})
-	b.add(startTime+1, call{project: 1, key: "k1", payloads: payloads(5, "keyed")}, call{project: 9, payloads: []string{"x"}})
+	b.ok(&Register{Role: RoleMiner, ID: "m", URL: "http://m", MasterToken: "tok", AccessHash: chain.Hash{5},
+		Time: startTime})
+	b.add(startTime+1, call{project: 1, key: "k1", payloads: payloads(5, "keyed")},
+		call{project: 9, payloads: []string{"x"}})
 	b.fill(15) // 20 records, 5 blocks
 	for range 4 {
 		b.ok(b.solved())
@@ -80,8 +82,10 @@ func TestSnapshotRestores(t *testing.T) {
 			if !reflect.DeepEqual(back.View(), s.View()) {
 				t.Errorf("view %+v\nwant %+v", back.View(), s.View())
 			}
-			if !reflect.DeepEqual(back.Published(), s.Published()) || !reflect.DeepEqual(back.Cosigned(), s.Cosigned()) || back.Checkpoint() != s.Checkpoint() {
-				t.Errorf("signed %+v, shown %+v, want %+v, %+v", back.Checkpoint(), back.Published(), s.Checkpoint(), s.Published())
+			if !reflect.DeepEqual(back.Published(), s.Published()) ||
+				!reflect.DeepEqual(back.Cosigned(), s.Cosigned()) || back.Checkpoint() != s.Checkpoint() {
+				t.Errorf("signed %+v, shown %+v, want %+v, %+v", back.Checkpoint(), back.Published(), s.Checkpoint(),
+					s.Published())
 			}
 			if back.pendingBytes != s.pendingBytes || back.retained != s.retained {
 				t.Errorf("%d pending, %d retained", back.pendingBytes, back.retained)
@@ -114,7 +118,8 @@ func TestRestoredTableGoesOn(t *testing.T) {
 		if p := s.add(startTime+9, call{project: 1, key: "k1", payloads: payloads(5, "keyed")})[0]; !p.Replay {
 			t.Errorf("%+v", p)
 		}
-		if p := s.submit(appendOf(t, "m2", 7, 40, startTime+9, call{project: 2, payloads: []string{"?"}}))[0]; p.Runs[0].Count != 3 {
+		if p := s.submit(appendOf(t, "m2", 7, 40, startTime+9,
+			call{project: 2, payloads: []string{"?"}}))[0]; p.Runs[0].Count != 3 {
 			t.Errorf("%+v", p)
 		}
 		s.mine()
@@ -128,8 +133,8 @@ func TestRestoredTableGoesOn(t *testing.T) {
 	}
 }
 
-// The bytes that a snapshot writes are those of the moment when it was taken, while the state goes on beside it. Run with
-// the race detector, it also shows that nothing is shared that changes.
+// The bytes that a snapshot writes are those of the moment when it was taken, while the state goes on beside it. Run
+// with the race detector, it also shows that nothing is shared that changes.
 func TestSnapshotIsWrittenWhileTheStateGoesOn(t *testing.T) {
 	b := busyTable(t)
 	want := snapshotBytes(t, b.State)
@@ -152,10 +157,12 @@ func TestSnapshotIsWrittenWhileTheStateGoesOn(t *testing.T) {
 		b.ack("a", b.Head().Height)
 		b.ack("b", b.Head().Height)
 		b.ok(&CreateProject{Name: fmt.Sprint("p", n), TokenHash: chain.Hash{9, byte(n)}, Time: startTime})
-		b.ok(&Register{Role: RoleStorage, ID: "b", URL: "http://b", Height: b.Head().Height, Hash: b.Head().Hash, Time: startTime})
+		b.ok(&Register{Role: RoleStorage, ID: "b", URL: "http://b", Height: b.Head().Height, Hash: b.Head().Hash,
+			Time: startTime})
 		b.ok(&Register{Role: RoleMiner, ID: "m", URL: "http://m", Time: startTime})
 	}
-	b.ok(&BeginTerm{Term: 2, Time: startTime, Settings: Settings{MaxRecords: 1, MaxBytes: 1, MaxPendingBytes: 1, Replicas: 1}})
+	b.ok(&BeginTerm{Term: 2, Time: startTime, Settings: Settings{MaxRecords: 1, MaxBytes: 1, MaxPendingBytes: 1,
+		Replicas: 1}})
 	b.ok(&Register{Role: RoleStorage, ID: "new", URL: "http://a", Time: startTime})
 	writers.Wait()
 }
@@ -205,7 +212,8 @@ func TestRestoreErrors(t *testing.T) {
 	}
 	newer := bytes.Clone(good)
 	newer[4] = snapshotVersion + 1
-	if _, err := Restore(bytes.NewReader(newer)); !errors.Is(err, ErrSnapshot) || !strings.Contains(err.Error(), fmt.Sprintf("version %d,", snapshotVersion+1)) {
+	if _, err := Restore(bytes.NewReader(newer)); !errors.Is(err, ErrSnapshot) ||
+		!strings.Contains(err.Error(), fmt.Sprintf("version %d,", snapshotVersion+1)) {
 		t.Errorf("newer version: %v", err)
 	}
 	broken := io.MultiReader(bytes.NewReader(good[:100]), brokenReader{})
@@ -224,7 +232,8 @@ func TestPlacementsRoundTrip(t *testing.T) {
 		{{Err: RefusedBacklog}},
 		{{Err: RefusedRate, Shortage: &Shortage{Bytes: true, Limit: 1<<64 - 1, Left: 2, Wait: 3}}, {Err: RefusedSize}},
 		{
-			{Time: startTime, Runs: []Run{{Block: 1 << 60, Offset: 1<<32 - 1, Count: 2, Index: 1<<64 - 1}, {Block: 2, Count: 1, Index: 9}}},
+			{Time: startTime, Runs: []Run{{Block: 1 << 60, Offset: 1<<32 - 1, Count: 2, Index: 1<<64 - 1},
+				{Block: 2, Count: 1, Index: 9}}},
 			{Err: RefusedKey},
 			{Time: 5, Replay: true, Runs: []Run{{Block: 3, Offset: 4, Count: 5, Index: 6}}},
 		},

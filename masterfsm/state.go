@@ -19,8 +19,8 @@ type Boundary struct {
 	Root   chain.Hash `json:"root"` // of that tree
 }
 
-// State is the status table. Apply is called by one goroutine at a time, and by nobody while another reads. The zero State
-// is not valid: make one with [New] or [Restore].
+// State is the status table. Only one goroutine may call Apply, and not while another one reads. The zero State is not
+// valid: make one with [New] or [Restore].
 type State struct {
 	group    Group
 	level    uint64 // the group's protocol level
@@ -28,7 +28,8 @@ type State struct {
 	settings Settings
 	now      uint64 // the newest time that a command brought, unix milliseconds: never runs backwards
 
-	// The clock of the keys and the quotas: milliseconds that leaders have counted by their monotonic clocks, each since its BeginTerm. Nobody can set it.
+	// The clock of the keys and the quotas: milliseconds that leaders have counted by their monotonic clocks, each
+	// since its BeginTerm. Setting a system clock does not change it.
 	age, begun uint64 // now, and when the term began
 
 	head       chain.Head // of the mined chain
@@ -38,7 +39,7 @@ type State struct {
 	held   []*heldBlock // the blocks that the masters hold, without a gap: mined first, then pending
 	open   buffer       // the records behind them
 	stored uint64       // number of blocks that Replicas nodes have on disk: never falls
-	// checkpoint is the newest boundary that is stored, and was since the log has a key: what the group signs.
+	// checkpoint is the newest boundary that has been stored since the log has a key. The group signs it.
 	checkpoint Boundary
 	published  Boundary   // the one that is shown: see State.publish
 	cosigned   []Cosigned // those that may yet be shown and have cosignatures, by size
@@ -70,14 +71,14 @@ type Group struct {
 	Epoch uint64 `json:"epoch"` // goes up when a lost majority is replaced by hand
 }
 
-// Term is who leads, by the newest BeginTerm.
+// Term is the term and leader of the newest BeginTerm.
 type Term struct {
 	Term   uint64 `json:"term"`
 	Leader string `json:"leader"` // member id
 	URL    string `json:"url"`
 }
 
-// New makes the empty table of a group that is yet to be founded.
+// New returns the empty table of a group that is not founded yet.
 func New() *State {
 	return &State{
 		settings:    DefaultSettings(),
@@ -91,10 +92,10 @@ func New() *State {
 	}
 }
 
-// Apply changes the state by one committed log entry. The result depends on the command: []Outcome for an append, *Project
-// for CreateProject and ChangeProject, *Token for CreateToken, *Storage or *Miner for Register, *Storage for Suspect, BeginCheck and BeginRepair,
-// *LogKey for AddLogKey, nil for the others. An error that wraps [ErrCommand] must stop the
-// master; any other is a refusal that changed nothing.
+// Apply changes the state by one committed log entry. The result depends on the command: []Outcome for an append,
+// *Project for CreateProject and ChangeProject, *Token for CreateToken, *Storage or *Miner for Register, *Storage for
+// Suspect, BeginCheck and BeginRepair, *LogKey for AddLogKey, nil for the others. An error that wraps [ErrCommand] must
+// stop the master; any other is a refusal that changed nothing.
 func (s *State) Apply(data []byte) (any, error) {
 	k, body, err := checkCommand(data)
 	if err != nil {
@@ -143,7 +144,7 @@ func (c *BeginTerm) apply(s *State) (any, error) {
 // Group names the cluster; its ID is "" until the first leader has begun.
 func (s *State) Group() Group { return s.group }
 
-// Term is who leads, by the newest BeginTerm.
+// Term is the term and leader of the newest BeginTerm.
 func (s *State) Term() Term { return s.term }
 
 // Settings are those in force.
@@ -166,13 +167,14 @@ func (s *State) Boundary() Boundary {
 	return s.boundaries[len(s.boundaries)-1]
 }
 
-// Checkpoint is the newest boundary of which Replicas storage nodes have every block on disk, and which the table still remembered when
-// they had: what the group signs. It never goes back, and at one size every master has the same root. It is that of the empty tree
-// until a block is stored and the log has a key.
+// Checkpoint is the boundary that the group signs: the newest one whose blocks are all on Replicas storage nodes, if
+// the table still remembered it then. It never goes back, and at one size every master has the same root. It is the
+// empty tree's until a block is stored and the log has a key.
 func (s *State) Checkpoint() Boundary { return s.checkpoint }
 
-// Floor is the height below which no checkpoint may be shown: that of the chain which the newest recovery took over, 0 where there was none. The
-// group may have shown any checkpoint up to there before, and the table that was recovered need not know of it.
+// Floor is the height below which no checkpoint may be shown. It is the height of the chain that the newest recovery
+// adopted, 0 without a recovery. The group may have shown any checkpoint up to there, and the recovered table may not
+// know it.
 func (s *State) Floor() uint64 { return s.floor }
 
 // BoundaryAt is the boundary at a height, when the table still remembers it.
@@ -196,7 +198,7 @@ func (s *State) BlockOfHash(hash chain.Hash) (block uint64, ok bool) {
 	return 0, false
 }
 
-// View is what the leader's policy needs to know of the state: small, a copy, good after the state has moved on.
+// View is a small copy of the parts of the state that the leader's plan needs. It stays valid when the state changes.
 type View struct {
 	Group    Group
 	Level    uint64 // the group's protocol level
@@ -218,27 +220,29 @@ type View struct {
 
 	Storages  []Storage
 	Miners    []Miner
-	Lost      []chain.Range // blocks that no node has a good copy of
+	Lost      []chain.Range // blocks of which no node has a good copy
 	Confirmed []chain.Range // those that a person confirmed as lost
 
 	Masters        []Master // by id
-	RemovedMasters []string // ids of those that were taken out for good
+	RemovedMasters []string // ids of removed masters
 
 	Log        Log        // never changed in place
 	Checkpoint Boundary   // the newest that is stored
 	Cosigned   []Cosigned // that of State.Cosigned
 }
 
-// View takes a view. It costs a few small copies, however many blocks and records there are.
+// View returns a view. Its cost does not depend on the number of blocks and records.
 func (s *State) View() View {
 	v := View{
 		Group: s.group, Level: s.level, Term: s.term, Settings: s.settings, Now: s.now,
 		Head: s.Boundary(), HeldFrom: s.heldFrom(), Stored: s.stored,
-		OpenBlock: s.open.number, OpenRecords: len(s.open.ends), OpenBytes: len(s.open.records), OpenSince: s.open.oldest,
-		Pending: int(s.open.number - s.stored), PendingBytes: s.pendingBytes,
+		OpenBlock: s.open.number, OpenRecords: len(s.open.ends), OpenBytes: len(s.open.records),
+		OpenSince: s.open.oldest,
+		Pending:   int(s.open.number - s.stored), PendingBytes: s.pendingBytes,
 		Storages: slices.Clone(s.storages), Miners: slices.Clone(s.miners),
 		Lost: s.integrity.Lost, Confirmed: s.integrity.Confirmed,
-		Masters: s.masters, RemovedMasters: s.removedMasters, Log: s.log, Cosigned: s.cosigned, // never changed in place
+		// never changed in place
+		Masters: s.masters, RemovedMasters: s.removedMasters, Log: s.log, Cosigned: s.cosigned,
 		Checkpoint: s.checkpoint,
 	}
 	if s.waiting != nil {

@@ -9,15 +9,15 @@ import (
 	"github.com/chainstore/chainstore/chain"
 )
 
-// Submission is what one master gathered from its clients and hands to the leader whole. Member, boot and sequence name it, so
-// that it is recognised when it is sent again. Its bytes are made once, by the master that received the records.
+// Submission is what one master gathered from its clients and hands to the leader whole. Member, boot and sequence name
+// it, so that it is recognised when it is sent again. Its bytes are made once, by the master that received the records.
 //
 //	crc u32 ‖ kind u8 ‖ boot u64 ‖ seq u64 ‖ member length u8 ‖ member ‖ requests u32 ‖ request …
 //	request = project u32 ‖ key[16] ‖ body[16] ‖ count u32 ‖ (commit[32] ‖ record) × count
 //
 // A record has the form of [chain.Record.AppendTo], its time still zero. key is the digest of the idempotency key, zero
-// where there is none; body that of the content. The leader puts the submissions that arrive together into one command, see
-// [EncodeAppend].
+// where there is none; body that of the content. The leader puts the submissions that arrive together into one command,
+// see [EncodeAppend].
 type Submission struct {
 	data     []byte
 	requests uint32
@@ -28,8 +28,8 @@ type Submission struct {
 // Digest names an idempotency key within its project, or a request's content: the first half of a SHA-256.
 type Digest [16]byte
 
-// NewSubmission starts a submission of a member (at most 255 bytes), its boot number and its sequence number in that boot.
-// buf is used as the space for its bytes.
+// NewSubmission starts a submission of a member (at most 255 bytes), its boot number and its sequence number in that
+// boot. buf is used as the space for its bytes.
 func NewSubmission(buf []byte, member string, boot, seq uint64) *Submission {
 	data := append(buf[:0], 0, 0, 0, 0, byte(kindSubmission))
 	data = binary.BigEndian.AppendUint64(data, boot)
@@ -61,9 +61,9 @@ func (s *Submission) Bytes() []byte {
 	return s.data
 }
 
-// CheckSubmission looks over a submission that came from another master, before it may enter the log: its checksum, its form,
-// and that every record is of its request's project, is text where it must be, and hashes to its commitment. One record that
-// did not would make a block that no storage node takes. The error wraps [ErrBadCommand].
+// CheckSubmission looks over a submission that came from another master, before it may enter the log: its checksum, its
+// form, and that every record is of its request's project, is text where it must be, and hashes to its commitment. One
+// record that did not would make a block that no storage node takes. The error wraps [ErrBadCommand].
 func CheckSubmission(data []byte) error {
 	k, body, err := checkCommand(data)
 	if err == nil && k != kindSubmission {
@@ -93,13 +93,15 @@ func CheckSubmission(data []byte) error {
 	return nil
 }
 
-// Reign is how long a leader has led: Elapsed milliseconds since the BeginTerm of Term, by its monotonic clock. The zero Reign says nothing.
+// Reign is how long a leader has led: Elapsed milliseconds since the BeginTerm of Term, by its monotonic clock. The
+// zero Reign says nothing.
 type Reign struct{ Term, Elapsed uint64 }
 
-// EncodeAppend makes the Append command of submissions: what a leader commits together, at its time in unix milliseconds.
-// Submissions of other masters must have passed [CheckSubmission].
+// EncodeAppend makes the Append command of submissions: what a leader commits together, at its time in unix
+// milliseconds. Submissions of other masters must have passed [CheckSubmission].
 //
-//	crc u32 ‖ kind u8 ‖ time u64 ‖ term u64 ‖ elapsed u64 ‖ submissions u32 ‖ (length u32 ‖ submission without crc and kind) …
+//	crc u32 ‖ kind u8 ‖ time u64 ‖ term u64 ‖ elapsed u64 ‖ submissions u32 ‖
+//	(length u32 ‖ submission without crc and kind) …
 func EncodeAppend(time uint64, reign Reign, submissions ...[]byte) []byte {
 	size := commandHead + 8 + 8 + 8 + 4
 	for _, s := range submissions {
@@ -133,7 +135,8 @@ func parseAppend(body []byte) (time uint64, reign Reign, submissions []submissio
 		}
 	}
 	if r.failed || len(r.data) != 0 {
-		return 0, Reign{}, nil, fmt.Errorf("%w: an append with %d bytes behind its end, or cut short", ErrCommand, len(r.data))
+		return 0, Reign{}, nil, fmt.Errorf("%w: an append with %d bytes behind its end, or cut short", ErrCommand,
+			len(r.data))
 	}
 	return time, reign, submissions, nil
 }
@@ -145,8 +148,8 @@ type submission struct {
 	requests  []request
 }
 
-// content is the digest of what a submission brings, whatever its name: SHA-256 of project ‖ key ‖ body ‖ count ‖ commit × count for each
-// request, big endian. The commitments stand for the records' salts, keys, types and payloads.
+// content is the digest of what a submission brings, whatever its name: SHA-256 of project ‖ key ‖ body ‖ count ‖
+// commit × count for each request, big endian. The commitments stand for the records' salts, keys, types and payloads.
 func (a *submission) content() Digest {
 	h := sha256.New()
 	var head [4 + 16 + 16 + 4]byte
@@ -194,7 +197,8 @@ func parseSubmission(body []byte) (submission, error) {
 		count := r.u32()
 		const smallestRecord = chain.HashSize + chain.RecordOverhead
 		if r.failed || count == 0 || uint64(count)*smallestRecord > uint64(len(r.data)) {
-			return submission{}, fmt.Errorf("%w: request %d holds %d records in %d bytes", ErrCommand, i, count, len(r.data))
+			return submission{}, fmt.Errorf("%w: request %d holds %d records in %d bytes", ErrCommand, i, count,
+				len(r.data))
 		}
 		q.records = make([]submitted, count)
 		for j := range q.records {
@@ -207,7 +211,8 @@ func parseSubmission(body []byte) (submission, error) {
 		}
 	}
 	if r.failed || len(r.data) != 0 {
-		return submission{}, fmt.Errorf("%w: a submission with %d bytes behind its end, or cut short", ErrCommand, len(r.data))
+		return submission{}, fmt.Errorf("%w: a submission with %d bytes behind its end, or cut short", ErrCommand,
+			len(r.data))
 	}
 	return a, nil
 }
@@ -242,8 +247,8 @@ func (r *reader) u8() uint8   { return r.fixed(1)[0] }
 func (r *reader) u32() uint32 { return binary.BigEndian.Uint32(r.fixed(4)) }
 func (r *reader) u64() uint64 { return binary.BigEndian.Uint64(r.fixed(8)) }
 
-// AppendPlacements adds the binary form of what became of a submission to dst: it answers a forwarded submission, and stands
-// in snapshots (big endian).
+// AppendPlacements adds the binary form of what became of a submission to dst: it answers a forwarded submission, and
+// stands in snapshots (big endian).
 //
 //	count u32 ‖ placement …
 //	placement = reason u8 ‖ replay u8 ‖ time u64 ‖ runs u32 ‖ (block u64 ‖ offset u32 ‖ count u32 ‖ index u64) × runs

@@ -21,7 +21,8 @@ func TestBeginTerm(t *testing.T) {
 	// The group's name is that of the first BeginTerm; leader, address and settings are those of the newest.
 	settings.MaxRecords = 9
 	b.ok(&BeginTerm{Term: 4, Member: "m2", URL: "http://m2", Time: startTime + 1, Group: "other", Settings: settings})
-	if b.Group() != (Group{ID: "g", Epoch: 1}) || b.Term() != (Term{Term: 4, Leader: "m2", URL: "http://m2"}) || b.Settings() != settings {
+	if b.Group() != (Group{ID: "g", Epoch: 1}) || b.Term() != (Term{Term: 4, Leader: "m2", URL: "http://m2"}) ||
+		b.Settings() != settings {
 		t.Errorf("%+v, %+v, %+v", b.Group(), b.Term(), b.Settings())
 	}
 	b.ok(&BeginTerm{Term: 4, Member: "m2", URL: "http://m2", Time: startTime + 2, Group: "g", Settings: settings})

@@ -9,7 +9,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Role tells what a worker does.
+// Role is the role of a worker.
 type Role string
 
 // The roles of workers.
@@ -18,7 +18,7 @@ const (
 	RoleMiner   Role = "miner"
 )
 
-// NodeState is the state of a storage node (design, section 6).
+// NodeState is the state of a storage node: see docs/integrity.md.
 type NodeState string
 
 // The states of a storage node.
@@ -44,17 +44,20 @@ type Storage struct {
 	Since       uint64     `json:"since"`   // when the state began, unix milliseconds
 	MasterToken string     `json:"master_token"`
 	AccessHash  chain.Hash `json:"access_hash"`
-	Boot        string     `json:"boot"`            // the worker's start that was judged
-	Lists       bool       `json:"lists,omitempty"` // that start keeps a list of the worker's starts; false at protocol level 0
-	Level       uint64     `json:"level,omitempty"` // the highest protocol level that it has announced; 0 below level 2
+	Boot        string     `json:"boot"` // the worker's start that was judged
+	// that start keeps a list of the worker's starts; false at protocol level 0
+	Lists bool   `json:"lists,omitempty"`
+	Level uint64 `json:"level,omitempty"` // the highest protocol level that it has announced; 0 below level 2
 
 	// What is known of the blocks below Height.
 	OnGroupChain bool          `json:"sound"`         // they are the group's chain, but for the bad ones
 	Bad          []chain.Range `json:"bad,omitempty"` // known to be damaged or missing
-	Unchecked    uint64        `json:"unchecked"`     // the last check could not look at what is from here on, 0 where it could
-	CountsAsCopy bool          `json:"-"`             // it counts as a copy of them: reckoned from the rest, see State.countsAsCopy
-	Due          Cause         `json:"due"`           // why a check is due at once, if one is
-	Checked      uint64        `json:"checked"`       // when the last check ended, unix milliseconds
+	// the last check could not look at what is from here on, 0 where it could
+	Unchecked uint64 `json:"unchecked"`
+	// it counts as a copy of them; derived, see State.countsAsCopy
+	CountsAsCopy bool   `json:"-"`
+	Due          Cause  `json:"due"`     // why a check is due at once, if one is
+	Checked      uint64 `json:"checked"` // when the last check ended, unix milliseconds
 
 	// What is under way: of a node that is Validating, Receiving or Sending.
 	Target  Target        `json:"target"`
@@ -89,7 +92,8 @@ const (
 	maxText    = 1024
 )
 
-// transitions are the moves of a storage node that section 6 of the design allows. Registration judges a node anew, whatever its state.
+// transitions are the changes of a storage node's state that are allowed: see docs/integrity.md. A registration may set
+// any state.
 var transitions = map[NodeState][]NodeState{
 	Valid:      {Sending, Validating, Invalid},
 	Sending:    {Valid, Invalid},
@@ -101,7 +105,10 @@ var transitions = map[NodeState][]NodeState{
 func (n NodeState) may(to NodeState) bool { return slices.Contains(transitions[n], to) }
 
 func (s *State) storage(id string) *Storage {
-	i, ok := slices.BinarySearchFunc(s.storages, id, func(n Storage, id string) int { return strings.Compare(n.ID, id) })
+	i, ok := slices.BinarySearchFunc(s.storages, id, func(n Storage,
+		id string) int {
+		return strings.Compare(n.ID, id)
+	})
 	if !ok {
 		return nil
 	}
@@ -126,7 +133,8 @@ func (c *Invalidate) apply(s *State) (any, error) {
 }
 
 func (c *Register) apply(s *State) (any, error) {
-	if c.ID == "" || c.URL == "" || len(c.ID) > maxText || len(c.URL) > maxText || len(c.MasterToken) > maxText || len(c.Boot) > maxText || len(c.Previous) > maxText {
+	if c.ID == "" || c.URL == "" || len(c.ID) > maxText || len(c.URL) > maxText || len(c.MasterToken) > maxText ||
+		len(c.Boot) > maxText || len(c.Previous) > maxText {
 		return nil, fmt.Errorf("%w: a worker needs id and URL, of at most %d bytes each", ErrBadCommand, maxText)
 	}
 	if slices.Contains(s.integrity.Removed, c.ID) {
@@ -166,7 +174,8 @@ func (s *State) CheckStart(c *Register) error {
 }
 
 func (s *State) registerStorage(c *Register) (any, error) {
-	others := slices.DeleteFunc(slices.Clone(s.storages), func(n Storage) bool { return n.URL == c.URL && n.ID != c.ID })
+	others := slices.DeleteFunc(slices.Clone(s.storages),
+		func(n Storage) bool { return n.URL == c.URL && n.ID != c.ID })
 	if s.storage(c.ID) == nil && len(others) >= maxWorkers {
 		return nil, fmt.Errorf("%w: %d storage nodes are registered already", ErrBadCommand, maxWorkers)
 	}
@@ -209,7 +218,8 @@ func (s *State) registerStorage(c *Register) (any, error) {
 			}},
 			Cause: n.Cause,
 		})
-	case before.Version == 0 && c.Height > 0, before.Height == c.Height && n.State == Invalid && before.State.RetainsBlocks():
+	case before.Version == 0 && c.Height > 0, before.Height == c.Height && n.State == Invalid &&
+		before.State.RetainsBlocks():
 		if n.State == Invalid {
 			s.recordEvent(Event{Kind: EventFinding, Node: n.ID, URL: n.URL, Cause: n.Cause})
 		}
@@ -225,7 +235,7 @@ func (s *State) registerStorage(c *Register) (any, error) {
 	return &registered, nil
 }
 
-// judge says in which state a node boots that has height blocks, the last of that hash.
+// judge returns the state of a node that boots with height blocks, the last of which has that hash.
 func (s *State) judge(height uint64, hash chain.Hash) (NodeState, Cause) {
 	switch {
 	case height > s.head.Height:
@@ -269,8 +279,8 @@ func (s *State) Storages() []Storage { return slices.Clone(s.storages) }
 // Miners returns a copy of the miners, by id.
 func (s *State) Miners() []Miner { return slices.Clone(s.miners) }
 
-// RemoveStorage takes a storage node out for good: its id is never let in again. It is refused with [wire.ErrTooFewCopies] while fewer than
-// Replicas other nodes would have a good copy of all that is stored, unless Force is set.
+// RemoveStorage removes a storage node. Its id is never admitted again. It is refused with [wire.ErrTooFewCopies] if
+// fewer than Replicas other nodes have a good copy of all stored blocks, unless Force is set.
 type RemoveStorage struct {
 	ID    string `json:"id"`
 	Force bool   `json:"force"`
@@ -289,7 +299,8 @@ func (c *RemoveStorage) apply(s *State) (any, error) {
 		}
 	}
 	if copies < int(s.settings.Replicas) && !c.Force {
-		return nil, fmt.Errorf("%w: without %s there would be %d good copies of the stored blocks, %d are due; wait until other nodes are valid, or force it",
+		return nil, fmt.Errorf("%w: without %s there would be %d good copies of the stored blocks, %d are due; "+
+			"wait until other nodes are valid, or force it",
 			wire.ErrTooFewCopies, c.ID, copies, s.settings.Replicas)
 	}
 	s.tick(c.Time)

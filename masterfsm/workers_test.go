@@ -56,10 +56,12 @@ func TestRegisterFullTable(t *testing.T) {
 func TestRegisterStorage(t *testing.T) {
 	b := newTable(t, smallSettings())
 	n := b.ok(&Register{
-		Role: RoleStorage, ID: "b", URL: "http://b", MasterToken: "tok", AccessHash: chain.Hash{7}, Boot: "1", Time: startTime + 1,
+		Role: RoleStorage, ID: "b", URL: "http://b", MasterToken: "tok", AccessHash: chain.Hash{7}, Boot: "1",
+		Time: startTime + 1,
 	}).(*Storage)
 	want := Storage{
-		ID: "b", URL: "http://b", State: Valid, Version: 1, Since: startTime + 1, MasterToken: "tok", AccessHash: chain.Hash{7}, Boot: "1",
+		ID: "b", URL: "http://b", State: Valid, Version: 1, Since: startTime + 1, MasterToken: "tok",
+		AccessHash: chain.Hash{7}, Boot: "1",
 		OnGroupChain: true, CountsAsCopy: true,
 	}
 	if !reflect.DeepEqual(*n, want) || !reflect.DeepEqual(*b.storage("b"), want) {
@@ -69,7 +71,8 @@ func TestRegisterStorage(t *testing.T) {
 	n.Height = 99
 	b.is("b", Valid, 0)
 	// Again, at another address, with other tokens: a new version; the state began when it began.
-	n = b.ok(&Register{Role: RoleStorage, ID: "b", URL: "http://b2", MasterToken: "tok2", AccessHash: chain.Hash{8}, Boot: "2", Time: startTime + 5}).(*Storage)
+	n = b.ok(&Register{Role: RoleStorage, ID: "b", URL: "http://b2", MasterToken: "tok2", AccessHash: chain.Hash{8},
+		Boot: "2", Time: startTime + 5}).(*Storage)
 	want.URL, want.MasterToken, want.AccessHash, want.Boot, want.Version = "http://b2", "tok2", chain.Hash{8}, "2", 2
 	if !reflect.DeepEqual(*n, want) {
 		t.Errorf("%+v, want %+v", *n, want)
@@ -93,7 +96,8 @@ func TestRegisterStorage(t *testing.T) {
 
 func TestRegisterMiner(t *testing.T) {
 	b := newTable(t, smallSettings())
-	m := b.ok(&Register{Role: RoleMiner, ID: "b", URL: "http://b", MasterToken: "tok", AccessHash: chain.Hash{7}, Time: startTime}).(*Miner)
+	m := b.ok(&Register{Role: RoleMiner, ID: "b", URL: "http://b", MasterToken: "tok", AccessHash: chain.Hash{7},
+		Time: startTime}).(*Miner)
 	want := Miner{ID: "b", URL: "http://b", MasterToken: "tok", AccessHash: chain.Hash{7}}
 	if *m != want || !slices.Equal(b.Miners(), []Miner{want}) {
 		t.Errorf("%+v, %+v", *m, b.Miners())
@@ -139,7 +143,8 @@ func TestJudge(t *testing.T) {
 		{"far more", 1<<64 - 1, hash(6), Invalid, "alarm"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			n := b.ok(&Register{Role: RoleStorage, ID: "n", URL: "http://n", Height: c.height, Hash: c.hash, Time: startTime}).(*Storage)
+			n := b.ok(&Register{Role: RoleStorage, ID: "n", URL: "http://n", Height: c.height, Hash: c.hash,
+				Time: startTime}).(*Storage)
 			if n.State != c.state || !strings.HasPrefix(n.Cause.Text(), c.cause) || n.Height != c.height {
 				t.Errorf("%s at %d: %q, want %s: %q", n.State, n.Height, n.Cause.Text(), c.state, c.cause)
 			}
@@ -236,10 +241,11 @@ func TestInvalidateRefusals(t *testing.T) {
 		command Invalidate
 		want    error
 	}{
-		"unknown node":   {Invalidate{ID: "x", Version: version}, ErrUnknownNode},
-		"older version":  {Invalidate{ID: "n", Version: version - 1}, ErrStale},
-		"newer version":  {Invalidate{ID: "n", Version: version + 1}, ErrStale},
-		"cause too long": {Invalidate{ID: "n", Version: version, Cause: TextCause(strings.Repeat("x", maxText+1))}, ErrBadCommand},
+		"unknown node":  {Invalidate{ID: "x", Version: version}, ErrUnknownNode},
+		"older version": {Invalidate{ID: "n", Version: version - 1}, ErrStale},
+		"newer version": {Invalidate{ID: "n", Version: version + 1}, ErrStale},
+		"cause too long": {Invalidate{ID: "n", Version: version, Cause: TextCause(strings.Repeat("x", maxText+1))},
+			ErrBadCommand},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.command.Time = startTime + 99

@@ -11,15 +11,17 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// maxSilence is how long a master may have heard from no leader and still believe its table of tokens.
+// maxSilence is how long a master that has heard from no leader still trusts its table of tokens.
 const maxSilence = 5 * time.Second
 
-// Access is what a project's token opens. What this master does not know it asks the leader about first; a master that has
-// not heard from a leader for 5 s refuses, since a revocation may have passed it by. Errors: wire.ErrUnauthorized, wire.ErrNoLeader.
+// Access returns what a project's token permits. If this master does not know the token, it confirms that with the
+// leader. A master that has not heard from a leader for 5 s refuses, since it may have missed a revocation. Errors:
+// wire.ErrUnauthorized, wire.ErrNoLeader.
 func (n *Node) Access(ctx context.Context, token string) (masterfsm.Access, error) {
 	if silence := n.cfg.Ledger.LastContact(); silence > maxSilence {
 		return masterfsm.Access{}, fmt.Errorf(
-			"%w: this master has not heard from one for %v, so it cannot tell whether the token still holds", wire.ErrNoLeader, silence.Round(time.Second))
+			"%w: this master has not heard from one for %v, so it cannot tell whether the token still holds",
+			wire.ErrNoLeader, silence.Round(time.Second))
 	}
 	hash := sha256.Sum256([]byte(token))
 	var a masterfsm.Access
@@ -37,8 +39,8 @@ func (n *Node) Access(ctx context.Context, token string) (masterfsm.Access, erro
 	return a, err
 }
 
-// MayRead says whether a reader may read the records of the project of an id, and returns that project. Every way to a record asks here.
-// The error is wire.ErrForbidden: that a record is there is all that it tells.
+// MayRead returns the project of an id if a reader may read its records. Every path to a record calls it. The error is
+// wire.ErrForbidden, which reveals only that there is a record.
 func (n *Node) MayRead(reader masterfsm.Access, owner uint32) (masterfsm.Project, error) {
 	var p masterfsm.Project
 	var ok bool
@@ -49,7 +51,7 @@ func (n *Node) MayRead(reader masterfsm.Access, owner uint32) (masterfsm.Project
 	return p, nil
 }
 
-// MayAppend says whether a token may append to its project. The error wraps wire.ErrForbidden.
+// MayAppend checks that a token may append to its project. The error wraps wire.ErrForbidden.
 func MayAppend(a masterfsm.Access) error {
 	if !a.Rights.Has(masterfsm.MayAppend) {
 		return fmt.Errorf("%w: it may not append", wire.ErrForbidden)

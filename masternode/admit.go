@@ -15,14 +15,14 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// answerTime is how long a master may take to say who it is before it counts as not there.
+// answerTime is how long a master may take to answer before it counts as absent.
 const answerTime = time.Second
 
-// Announce takes a master's word of who it is. One that is new becomes a member, at first without a vote. One that has moved gets its new
-// addresses, also those that another had, which is to tell where it is now. A new one at the address of another that is gone takes its
-// place for good: the other one's disk was wiped, or its machine replaced. Any master takes an announcement and brings it to the leader;
-// forwarded tells that it came from another master already. To announce the same again changes nothing. Errors: wire.ErrBadRequest,
-// wire.ErrOtherGroup, wire.ErrTooFewMasters, wire.ErrNoLeader, wire.ErrRemoved, masterfsm.ErrMasterRemoved.
+// Announce adds a master to the group, or updates it. A new master becomes a member without a vote. A master that has
+// moved gets its new addresses. A new master at the address of one that is gone replaces it for good: the old one's
+// disk was wiped, or its machine replaced. Any master brings an announcement to the leader; forwarded means that
+// another master already did. It may be repeated. Errors: wire.ErrBadRequest, wire.ErrOtherGroup,
+// wire.ErrTooFewMasters, wire.ErrNoLeader, wire.ErrRemoved, masterfsm.ErrMasterRemoved.
 func (n *Node) Announce(ctx context.Context, m wire.Member, forwarded bool) (wire.Announced, error) {
 	m.URL = strings.TrimRight(m.URL, "/")
 	if err := checkAnnouncement(m); err != nil {
@@ -50,29 +50,32 @@ func checkAnnouncement(m wire.Member) error {
 	case m.ID == "" || len(m.ID) > 255 || strings.Contains(m.ID, "@"):
 		return fmt.Errorf("%w: %q is no id of a master", wire.ErrBadRequest, m.ID)
 	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
-		return fmt.Errorf("%w: %q is no address of a master; one is written http://host:port", wire.ErrBadRequest, m.URL)
+		return fmt.Errorf("%w: %q is no address of a master; one is written http://host:port",
+			wire.ErrBadRequest, m.URL)
 	case splitErr != nil || host == "" || port == "" || port == "0":
 		return fmt.Errorf("%w: %q is no raft address; one is written host:port", wire.ErrBadRequest, m.Raft)
 	}
 	return nil
 }
 
-// ofThisGroup holds a master's group against this one's.
+// checkGroup compares a master's group and epoch with this one's.
 func (n *Node) checkGroup(m wire.Member) error {
 	own := n.Member()
 	switch {
 	case own.Group == "":
 		return fmt.Errorf("%w: this master is new itself", wire.ErrNoLeader)
 	case m.Group != "" && m.Group != own.Group:
-		return fmt.Errorf("%w: master %s at %s is of group %s, this is group %s", wire.ErrOtherGroup, m.ID, m.URL, m.Group, own.Group)
+		return fmt.Errorf("%w: master %s at %s is of group %s, this is group %s",
+			wire.ErrOtherGroup, m.ID, m.URL, m.Group, own.Group)
 	case m.Group == own.Group && m.Epoch < own.Epoch:
-		return fmt.Errorf("%w: the group was recovered without it: it is at epoch %d, the group at %d", masterfsm.ErrMasterRemoved, m.Epoch, own.Epoch)
+		return fmt.Errorf("%w: the group was recovered without it: it is at epoch %d, the group at %d",
+			masterfsm.ErrMasterRemoved, m.Epoch, own.Epoch)
 	}
 	n.checkEpoch(m)
 	return nil
 }
 
-// admit runs on the leader. The table comes first: what it refuses raft never hears of.
+// admit adds or updates a member, on the leader. The table comes first: raft never gets what the table refuses.
 func (n *Node) admit(ctx context.Context, m wire.Member) (wire.Announced, error) {
 	if !n.leader.Leads() {
 		return wire.Announced{}, errTermNotBegun
@@ -89,7 +92,8 @@ func (n *Node) admit(ctx context.Context, m wire.Member) (wire.Announced, error)
 		return answer, nil
 	}
 	if m.ID != own.ID && (m.URL == own.URL || m.Raft == own.Raft) {
-		return wire.Announced{}, fmt.Errorf("%w: %s and %s are not both free: the leader has the URL %s and the raft address %s",
+		return wire.Announced{}, fmt.Errorf("%w: %s and %s are not both free: the leader has the URL %s "+
+			"and the raft address %s",
 			wire.ErrBadRequest, m.URL, m.Raft, own.URL, own.Raft)
 	}
 	if err := n.checkAnswers(ctx, m, v.Level); err != nil {
@@ -105,17 +109,18 @@ func (n *Node) admit(ctx context.Context, m wire.Member) (wire.Announced, error)
 	if err != nil {
 		return wire.Announced{}, err
 	}
-	if _, err := n.leader.Propose(ctx, &masterfsm.AdmitMaster{ID: m.ID, URL: m.URL, Raft: m.Raft, Take: moved, Time: n.leader.Now()}); err != nil {
+	admitted := &masterfsm.AdmitMaster{ID: m.ID, URL: m.URL, Raft: m.Raft, Take: moved, Time: n.leader.Now()}
+	if _, err := n.leader.Propose(ctx, admitted); err != nil {
 		return wire.Announced{}, err
 	}
 	if err := n.cfg.Membership.AddMember(ctx, m); err != nil {
 		return wire.Announced{}, err
 	}
-	n.log.Info("master let in", "id", m.ID, "url", m.URL, "raft", m.Raft)
+	n.log.Info("master admitted", "id", m.ID, "url", m.URL, "raft", m.Raft)
 	return answer, nil
 }
 
-// group is the masters as raft's configuration has them, with their URLs, and the table.
+// group returns the masters of raft's configuration, with their URLs, and the table.
 func (n *Node) group() (members []wire.Master, v masterfsm.View) {
 	n.cfg.Ledger.Read(func(s *masterfsm.State) { v = s.View() })
 	members = n.cfg.Membership.Members()
@@ -125,7 +130,7 @@ func (n *Node) group() (members []wire.Master, v masterfsm.View) {
 	return members, v
 }
 
-// withTable is the members, and behind them the masters that the table alone has: they were let in, and the leader got no further.
+// withTable adds the masters that only the table has: they were admitted, and the leader got no further.
 func withTable(members []wire.Master, v masterfsm.View) []wire.Master {
 	all := slices.Clone(members)
 	for _, t := range v.Masters {
@@ -136,8 +141,8 @@ func withTable(members []wire.Master, v masterfsm.View) []wire.Master {
 	return all
 }
 
-// meet makes sure that a member is at the raft address that it gives, and has raft dial it there. Where it is wrong, another's address would be
-// taken over for nothing.
+// checkAddress checks that a member answers at the raft address that it announces, and has raft dial it there. A wrong
+// address may be that of another master.
 func (n *Node) checkAddress(ctx context.Context, m wire.Member) error {
 	if m.ID == n.cfg.Member.ID {
 		return nil
@@ -145,15 +150,16 @@ func (n *Node) checkAddress(ctx context.Context, m wire.Member) error {
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
 	if !n.cfg.Membership.Reaches(ctx, m.ID, m.Raft) {
-		return fmt.Errorf("%w: the leader cannot reach master %s at the raft address that it gives, %s: see --raft and --raft-advertise",
+		return fmt.Errorf("%w: the leader cannot reach master %s at the raft address that it gives, %s: see --raft "+
+			"and --raft-advertise",
 			wire.ErrBadRequest, m.ID, m.Raft)
 	}
 	n.cfg.Membership.Meet(m)
 	return nil
 }
 
-// makeRoom removes the masters in whose place a new one comes. It changes nothing where one of them lives: then the new one's address is
-// a mistake, or the other has moved and not told yet.
+// removeReplaced removes the masters that a new one replaces. It changes nothing if one of them is alive: then the new
+// one's address is a mistake, or the other one has moved and not announced that yet.
 func (n *Node) removeReplaced(ctx context.Context, members []wire.Master, v masterfsm.View, m wire.Member) error {
 	var gone []wire.Master
 	for _, other := range withTable(members, v) {
@@ -161,13 +167,15 @@ func (n *Node) removeReplaced(ctx context.Context, members []wire.Master, v mast
 			continue
 		}
 		if n.isAlive(ctx, other) {
-			return fmt.Errorf("%w: master %s has the URL %q and the raft address %s, and lives: give this one addresses of its own (--advertise, --raft, --raft-advertise), or remove the other first",
+			return fmt.Errorf("%w: master %s has the URL %q and the raft address %s, and lives: give this one "+
+				"addresses of its own (--advertise, --raft, --raft-advertise), or remove the other first",
 				wire.ErrBadRequest, other.ID, other.URL, other.Raft)
 		}
 		gone = append(gone, other)
 	}
 	for _, other := range gone {
-		n.log.Warn("another master is at the address of one: it takes its place", "url", m.URL, "raft", m.Raft, "old", other.ID, "new", m.ID)
+		n.log.Warn("a new master replaces one at its address", "url", m.URL, "raft", m.Raft,
+			"old", other.ID, "new", m.ID)
 		if err := n.remove(ctx, members, other, false); err != nil {
 			return err
 		}
@@ -175,7 +183,7 @@ func (n *Node) removeReplaced(ctx context.Context, members []wire.Master, v mast
 	return nil
 }
 
-// lives asks whether a master is there: it answers by its id at its URL, or raft gets through to it, wherever it was met last.
+// isAlive reports whether a master answers with its id at its URL, or raft reaches it.
 func (n *Node) isAlive(ctx context.Context, m wire.Master) bool {
 	if m.ID == n.cfg.Member.ID {
 		return true
@@ -201,8 +209,8 @@ func memberOf(members []wire.Master, v masterfsm.View, m wire.Member) bool {
 		slices.ContainsFunc(members, func(r wire.Master) bool { return r.ID == m.ID && r.Raft == m.Raft })
 }
 
-// answersAs asks at a master's address whether it is there, and knows the group's protocol level: an announcement by itself is only
-// somebody's word.
+// checkAnswers checks that a master answers at its address and knows the group's protocol level. An announcement alone
+// proves nothing.
 func (n *Node) checkAnswers(ctx context.Context, m wire.Member, level uint64) error {
 	if m.ID == n.cfg.Member.ID {
 		return nil
@@ -212,9 +220,11 @@ func (n *Node) checkAnswers(ctx context.Context, m wire.Member, level uint64) er
 	there, err := n.cfg.Masters.Member(ctx, m.URL)
 	switch {
 	case err != nil:
-		return fmt.Errorf("%w: the leader cannot reach the master at the address that it gives, %s: %w", wire.ErrBadRequest, m.URL, err)
+		return fmt.Errorf("%w: the leader cannot reach the master at the address that it gives, %s: %w",
+			wire.ErrBadRequest, m.URL, err)
 	case there.ID != m.ID || there.Raft != m.Raft:
-		return fmt.Errorf("%w: at %s answers master %s with raft address %s, not %s with %s", wire.ErrBadRequest, m.URL, there.ID, there.Raft, m.ID, m.Raft)
+		return fmt.Errorf("%w: at %s answers master %s with raft address %s, not %s with %s",
+			wire.ErrBadRequest, m.URL, there.ID, there.Raft, m.ID, m.Raft)
 	}
 	return leader.KnowsLevel(there, level)
 }

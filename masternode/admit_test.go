@@ -29,7 +29,8 @@ func (r *rig) join(t *testing.T, masters *groupMasters, ids ...string) {
 // joiner is a new master with addresses that may be another's.
 func joiner(id, url, raft string) wire.Member { return wire.Member{ID: id, URL: url, Raft: raft} }
 
-// A new master that gives an address of one that lives is refused, whichever way the other one shows that it does, and takes nobody out.
+// A new master that gives an address of one that lives is refused, whichever way the other one shows that it does, and
+// takes nobody out.
 func TestLivingMasterKeepsItsPlace(t *testing.T) {
 	for name, c := range map[string]struct {
 		m      wire.Member
@@ -138,7 +139,8 @@ func TestMemberWithAWrongRaftAddress(t *testing.T) {
 	})
 }
 
-// A join that was cut short between the table and raft, and never comes again, does not block its address, and can be taken out.
+// A join that was cut short between the table and raft, and never comes again, does not block its address, and can be
+// taken out.
 func TestJoinCutShort(t *testing.T) {
 	for name, mend := range map[string]func(t *testing.T, r *rig, masters *groupMasters){
 		"it comes again": func(t *testing.T, r *rig, _ *groupMasters) {

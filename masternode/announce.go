@@ -11,15 +11,15 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Times of announcing.
+// Times of announcements.
 const (
 	announceEvery = 250 * time.Millisecond // a look at whether there is cause to
 	announcePause = 2 * time.Second        // after one that failed
 )
 
-// announce keeps this master known to its group under its present addresses, and learns when the group goes on without it. While the
-// table and raft both have it as it is, and a leader is heard of, it has nothing to do. It returns nil when ctx ends; the error wraps
-// [wire.ErrRemoved] or [wire.ErrOtherGroup] where this master must stop.
+// announce keeps this master known to its group under its present addresses, and notices when the group continues
+// without it. It has nothing to do while the table and raft both have this master as it is, and there is a leader. It
+// returns nil when ctx ends. The error wraps [wire.ErrRemoved] or [wire.ErrOtherGroup] if this master must stop.
 func (n *Node) announce(ctx context.Context) error {
 	tick := time.NewTicker(announceEvery)
 	defer tick.Stop()
@@ -58,15 +58,16 @@ func (n *Node) announce(ctx context.Context) error {
 	}
 }
 
-// retire writes down that this master is out of its group, so that it stays out.
+// retire records that this master was removed from its group, so that it stays out.
 func (n *Node) retire(why error) error {
 	if errors.Is(why, wire.ErrRemoved) {
-		return errors.Join(fmt.Errorf("this master was taken out of its group for good: %w", why), n.cfg.Membership.Retire())
+		return errors.Join(fmt.Errorf("this master was taken out of its group for good: %w", why),
+			n.cfg.Membership.Retire())
 	}
 	return why
 }
 
-// settled reports whether the group has this master as it is, and has a leader.
+// isKnown reports whether the group has this master as it is, and has a leader.
 func (n *Node) isKnown() bool {
 	own := n.Member()
 	if own.Group == "" || n.cfg.Ledger.LastContact() > maxSilence {
@@ -77,7 +78,7 @@ func (n *Node) isKnown() bool {
 	return memberOf(n.cfg.Membership.Members(), v, own)
 }
 
-// announceOnce asks one master after the other, until one has brought this one's announcement to the leader.
+// announceOnce asks one master after the other, until one has brought the announcement to the leader.
 func (n *Node) announceOnce(ctx context.Context) error {
 	own := n.Member()
 	if own.Group == "" && len(n.cfg.Join) == 0 {
@@ -103,7 +104,8 @@ func (n *Node) announceOnce(ctx context.Context) error {
 	return err
 }
 
-// announceTo asks one master. Before, it learns that master's own address: raft's may be of yesterday.
+// announceTo asks one master. It learns that master's own address first, since the one in raft's configuration may be
+// old.
 func (n *Node) announceTo(ctx context.Context, url string, own wire.Member) (wire.Announced, error) {
 	asking, cancel := context.WithTimeout(ctx, answerTime)
 	there, err := n.cfg.Masters.Member(asking, url)
@@ -124,7 +126,7 @@ func (n *Node) announceTo(ctx context.Context, url string, own wire.Member) (wir
 	return n.cfg.Masters.Announce(asking, url, own, false)
 }
 
-// othersURLs are where other masters are, or were.
+// otherURLs are the known URLs of other masters, present or past.
 func (n *Node) otherURLs() []string {
 	urls := slices.Concat(n.cfg.Join, n.cfg.Peers)
 	n.cfg.Ledger.Read(func(s *masterfsm.State) {

@@ -21,14 +21,13 @@ type Entry struct {
 	Payload []byte // 1 byte to Limits.RecordBytes; not changed until Append returns
 }
 
-// Appended tells where the entries of an append stand, in their order.
+// Appended has the positions of the entries of an append, in order.
 type Appended struct {
 	Positions []wire.Position
 	Replay    bool // the same append was made before, under the same idempotency key
 }
 
-// pendingAppend is an append on its way to the leader. Append makes it; the lane that takes it fills in the result and closes
-// done.
+// pendingAppend is an append on its way to the leader. The batch that it is part of sets the result and closes done.
 type pendingAppend struct {
 	project   uint32
 	key, body masterfsm.Digest
@@ -47,17 +46,20 @@ func (p *pendingAppend) finish(err error) {
 	close(p.done)
 }
 
-// requestOverhead is what a request and a record add to a submission besides the encoded record, rounded up.
+// requestOverhead is the size that a request and a record add to a submission besides the encoded record, rounded up.
 const requestOverhead = 64
 
 func (p *pendingAppend) size() int {
 	return len(p.encoded) + len(p.commits)*chain.HashSize + requestOverhead
 }
 
-// Append appends entries to a project, all or none, in their order, and returns when a majority of the masters has them on
-// disk. An idempotency key ("" for none) makes a retry safe. Errors: wire.ErrEmptyBody, wire.ErrTooLarge, wire.ErrBadRequest, wire.ErrNoLeader,
-// wire.ErrUnknownOutcome, wire.ErrBacklog, wire.ErrKeyReused, *wire.QuotaError, masterfsm.ErrOversize.
-func (n *Node) Append(ctx context.Context, project masterfsm.Project, entries []Entry, idempotencyKey string) (Appended, error) {
+// Append appends entries to a project, all or none, in order, and returns when a majority of the masters has them on
+// disk. An idempotency key ("" for none) makes a retry safe. Errors: wire.ErrEmptyBody, wire.ErrTooLarge,
+// wire.ErrBadRequest, wire.ErrNoLeader, wire.ErrUnknownOutcome, wire.ErrBacklog, wire.ErrKeyReused, *wire.QuotaError,
+// masterfsm.ErrOversize.
+func (n *Node) Append(
+	ctx context.Context, project masterfsm.Project, entries []Entry, idempotencyKey string,
+) (Appended, error) {
 	if err := n.cfg.Limits.check(entries, idempotencyKey); err != nil {
 		return Appended{}, err
 	}
@@ -67,8 +69,8 @@ func (n *Node) Append(ctx context.Context, project masterfsm.Project, entries []
 	}
 	p.deadline = ctx
 	n.appends.Add(p)
-	// No early return when ctx ends: the entries' bytes may be in use until the lane is done with them, and the lane gives up
-	// by itself.
+	// No early return when ctx ends: the entries' bytes are in use until the batch is done, which observes the
+	// deadline.
 	<-p.done
 	if p.err != nil {
 		return Appended{}, p.err
@@ -82,7 +84,7 @@ func (n *Node) Append(ctx context.Context, project masterfsm.Project, entries []
 	return Appended{Positions: p.positions()}, nil
 }
 
-// prepare encodes and hashes the entries, each master for its own clients.
+// prepare encodes and hashes the entries.
 func prepare(project uint32, entries []Entry, idempotencyKey string) (*pendingAppend, error) {
 	size := 0
 	for i := range entries {
@@ -116,7 +118,7 @@ func prepare(project uint32, entries []Entry, idempotencyKey string) (*pendingAp
 
 func digest(sum [sha256.Size]byte) masterfsm.Digest { return masterfsm.Digest(sum[:16]) }
 
-// bodyDigest tells two bodies apart: every field with its length before it, so that no two lists of entries look alike.
+// bodyDigest identifies a body. Each field has its length in front, so that different lists of entries differ.
 func bodyDigest(entries []Entry) masterfsm.Digest {
 	h := sha256.New()
 	var length [8]byte
@@ -133,7 +135,7 @@ func bodyDigest(entries []Entry) masterfsm.Digest {
 	return digest([sha256.Size]byte(h.Sum(nil)))
 }
 
-// record is the encoded record i.
+// record returns the encoded record i.
 func (p *pendingAppend) record(i int) []byte {
 	start := 0
 	if i > 0 {
@@ -142,7 +144,7 @@ func (p *pendingAppend) record(i int) []byte {
 	return p.encoded[start:p.ends[i]]
 }
 
-// positions lists where the records stand.
+// positions returns the positions of the records.
 func (p *pendingAppend) positions() []wire.Position {
 	positions := make([]wire.Position, 0, len(p.commits))
 	for _, run := range p.placement.Runs {
@@ -162,8 +164,8 @@ func (p *pendingAppend) positions() []wire.Position {
 	return positions
 }
 
-// replay answers a retry with the positions of the first time. The table remembers where the first record stands and how
-// many there are; the rest is read from the records themselves.
+// replay answers a retry with the first positions. The table has the position of the first record and their number; the
+// rest is read from the records themselves.
 func (n *Node) replay(ctx context.Context, p masterfsm.Placement) (Appended, error) {
 	if len(p.Runs) != 1 {
 		return Appended{}, fmt.Errorf("a replay of %d runs", len(p.Runs))
@@ -186,14 +188,14 @@ func (n *Node) replay(ctx context.Context, p masterfsm.Placement) (Appended, err
 	return answer, nil
 }
 
-// Limits of what clients may send. They are this master's own: positions do not depend on them.
+// Limits of what clients may send. Each master has its own: positions do not depend on them.
 type Limits struct {
 	RecordBytes  int // of a payload
 	BatchRecords int
 	BatchBytes   int // of the payloads of a batch together
 }
 
-// DefaultLimits are those of the design: 1 MiB a record, 10,000 records or 4 MiB a batch.
+// DefaultLimits are 1 MiB a record, and 10,000 records or 4 MiB a batch.
 func DefaultLimits() Limits {
 	return Limits{RecordBytes: 1 << 20, BatchRecords: 10_000, BatchBytes: 4 << 20}
 }
@@ -201,7 +203,7 @@ func DefaultLimits() Limits {
 // maxIdempotencyKey bounds what is hashed for a key.
 const maxIdempotencyKey = 1024
 
-// check holds entries against the limits, before anything is done with them.
+// check compares entries with the limits.
 func (l Limits) check(entries []Entry, idempotencyKey string) error {
 	if len(entries) == 0 {
 		return fmt.Errorf("%w: a batch needs at least one record", wire.ErrEmptyBody)
@@ -242,7 +244,7 @@ func (l Limits) check(entries []Entry, idempotencyKey string) error {
 	return nil
 }
 
-// refused turns a refusal of the state machine into the error of this package that stands for it.
+// refused adds details to a refusal of the state machine.
 func (n *Node) refused(err error, project uint32, p masterfsm.Placement) error {
 	switch {
 	case p.Shortage != nil:
@@ -253,14 +255,15 @@ func (n *Node) refused(err error, project uint32, p masterfsm.Placement) error {
 			p, _ := s.Project(project)
 			q = p.Quota
 		})
-		return fmt.Errorf("%w; the quota is %s; nothing was appended, send smaller records or fewer at once", err, quotaText(q))
+		return fmt.Errorf("%w; the quota is %s; nothing was appended, send smaller records or fewer at once",
+			err, quotaText(q))
 	case errors.Is(err, masterfsm.ErrUnknownProject):
 		return fmt.Errorf("%w: %w", wire.ErrUnauthorized, err)
 	}
 	return err
 }
 
-// quotaText says a quota in words.
+// quotaText describes a quota.
 func quotaText(q masterfsm.Quota) string {
 	var parts []string
 	add := func(limit uint64, what string) {

@@ -98,8 +98,8 @@ func TestCheckpoint(t *testing.T) {
 	})
 }
 
-// After a recovery nothing is shown that may be older than what was shown before it; all else goes on, and so does the checkpoint when enough
-// storage nodes have the chain.
+// After a recovery nothing is shown that may be older than what was shown before it; all else goes on, and so does the
+// checkpoint when enough storage nodes have the chain.
 func TestNoOlderCheckpointAfterARecovery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 2, nil)

@@ -23,8 +23,8 @@ func (m directMasters) Submit(ctx context.Context, _ string, submission []byte, 
 	return m.leader.Submit(ctx, submission)
 }
 
-// Two masters with one identity and one boot number name their submissions alike. What the second appends is refused at once, not waited
-// for: it is neither appended nor answered with the places of the first one's records.
+// Two masters with one identity and one boot number name their submissions alike. What the second appends is refused at
+// once, not waited for: it is neither appended nor answered with the places of the first one's records.
 func TestClonedMasterAcknowledgesNothingOfTheOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 3, nil)

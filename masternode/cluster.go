@@ -11,14 +11,14 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// statusTimeout is how long a follower asks the leader for the status before it tells what it knows itself.
+// statusTimeout is how long a follower waits for the leader's status before it answers from its own state.
 const statusTimeout = time.Second
 
-// confirmTimeout is how long a leader waits for a majority that confirms it before it answers without.
+// confirmTimeout is how long a leader waits for the confirmation of a majority before it answers without.
 const confirmTimeout = statusTimeout / 2
 
-// Cluster is the status table, with the leader's knowledge of which nodes are live. A master that cannot reach the leader answers from
-// its own table, with a notice.
+// Cluster is the status table, with the leader's knowledge of which nodes are live. A master that cannot reach the
+// leader answers from its own table, with a notice.
 func (n *Node) Cluster(ctx context.Context) wire.Cluster {
 	if n.leader.Leads() {
 		return n.leaderCluster(ctx)
@@ -53,15 +53,15 @@ func (n *Node) leaderCluster(ctx context.Context) wire.Cluster {
 	return c
 }
 
-// confirmStatus reports whether this master leads and a majority confirmed it since the call. Status requests that come together are
-// confirmed together.
+// confirmStatus reports whether this master leads and a majority confirmed it since the call. Status requests that come
+// together are confirmed together.
 func (n *Node) confirmStatus(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, confirmTimeout)
 	defer cancel()
 	return n.confirmShared(ctx) == nil && n.leader.Leads()
 }
 
-// LeaderCluster is Cluster for another master: the error wraps [wire.ErrNotLeader] where this one does not lead.
+// LeaderCluster is Cluster for another master. The error wraps [wire.ErrNotLeader] if this master does not lead.
 func (n *Node) LeaderCluster(ctx context.Context) (wire.Cluster, error) {
 	if !n.leader.Leads() {
 		return wire.Cluster{}, wire.ErrNotLeader
@@ -69,7 +69,7 @@ func (n *Node) LeaderCluster(ctx context.Context) (wire.Cluster, error) {
 	return n.leaderCluster(ctx), nil
 }
 
-// describe puts the table, and what the leader has seen, into the form of the API.
+// describe converts the table, and what the leader knows, to the form of the API.
 func (n *Node) describe(leading leader.Status) wire.Cluster {
 	var v masterfsm.View
 	var keys wire.Keys
@@ -78,7 +78,9 @@ func (n *Node) describe(leading leader.Status) wire.Cluster {
 	reign := n.leader.TermClock()
 	n.cfg.Ledger.Read(func(s *masterfsm.State) {
 		v, next = s.View(), s.NextIndex()
-		signed = wire.Checkpoints{Height: s.Checkpoint().Height, Size: s.Checkpoint().Size, PublishedSize: s.Published().Boundary.Size}
+		signed = wire.Checkpoints{
+			Height: s.Checkpoint().Height, Size: s.Checkpoint().Size, PublishedSize: s.Published().Boundary.Size,
+		}
 		remembered, oldest := s.Keys(reign)
 		keys.Remembered, keys.Seconds = remembered, float64(oldest)/1000
 	})
@@ -102,7 +104,8 @@ func (n *Node) describe(leading leader.Status) wire.Cluster {
 	for i := range v.Storages {
 		s := &v.Storages[i]
 		c.Storages = append(c.Storages, wire.Storage{
-			ID: s.ID, URL: s.URL, State: string(s.State), Height: s.Height, Live: leading.Live[s.ID], Level: s.Level, Since: s.Since,
+			ID: s.ID, URL: s.URL, State: string(s.State), Height: s.Height,
+			Live: leading.Live[s.ID], Level: s.Level, Since: s.Since,
 			Cause: s.Cause.Text(), CauseCoded: wire.Message(s.Cause),
 		})
 		if s.CountsAsCopy && (!leading.Leads || leading.Live[s.ID]) {
@@ -138,7 +141,7 @@ func (n *Node) describe(leading leader.Status) wire.Cluster {
 	return c
 }
 
-// masters lists the group. Only a leader can say who is reachable: raft tells it.
+// masters lists the group. Only a leader knows from raft which masters are reachable.
 func (n *Node) masters(v masterfsm.View, leading bool) []wire.Master {
 	masters := n.cfg.Membership.Members()
 	for i := range masters {
@@ -164,7 +167,7 @@ func (n *Node) masters(v masterfsm.View, leading bool) []wire.Master {
 	return masters
 }
 
-// MasterURLs are the URLs of the group's masters, as this master knows them.
+// MasterURLs are the URLs of the group's masters.
 func (n *Node) MasterURLs() []string {
 	var v masterfsm.View
 	n.cfg.Ledger.Read(func(s *masterfsm.State) { v = s.View() })
@@ -177,7 +180,7 @@ func (n *Node) MasterURLs() []string {
 	return urls
 }
 
-// Figures are the numbers of this master's state that are watched over time.
+// Figures are the metrics of this master's state.
 type Figures struct {
 	Leading       bool
 	Term          uint64
@@ -196,7 +199,7 @@ type Figures struct {
 	Witnesses     []wire.Witness // as this leader sees them; none on another master
 }
 
-// Figures reads them.
+// Figures returns the metrics.
 func (n *Node) Figures() Figures {
 	leading := n.leader.Status()
 	f := Figures{Leading: leading.Leads, Witnesses: leading.Witnesses}
@@ -218,7 +221,7 @@ func (n *Node) Figures() Figures {
 	return f
 }
 
-// StateHash names this master's state, for comparing masters. It reads all of the state: it is for tests and for doubts.
+// StateHash identifies this master's state, to compare masters. It reads the whole state, so it is slow.
 func (n *Node) StateHash() (wire.StateHash, error) {
 	const tries = 100
 	for range tries {
@@ -231,5 +234,6 @@ func (n *Node) StateHash() (wire.StateHash, error) {
 		hash, err := snapshot.Digest()
 		return wire.StateHash{Applied: applied, Hash: hash}, err
 	}
-	return wire.StateHash{}, fmt.Errorf("%w: the state changes too often to be taken with its index", wire.ErrUnavailable)
+	return wire.StateHash{}, fmt.Errorf("%w: the state changes too often to be taken with its index",
+		wire.ErrUnavailable)
 }

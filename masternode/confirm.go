@@ -8,9 +8,9 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// confirm makes this master's state at least as new as what was committed when it was called: the leader, confirmed by a
-// majority in its own term, names its commit index, and this master waits until it has applied that. What is not in the state
-// then does not exist. The error wraps [wire.ErrNoLeader] if no leader answers in time.
+// confirm makes this master's state at least as new as what was committed when it was called: the leader, confirmed by
+// a majority in its own term, names its commit index, and this master waits until it has applied that. What is not in
+// the state then does not exist. The error wraps [wire.ErrNoLeader] if no leader answers in time.
 func (n *Node) confirm(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, leaderWait)
 	defer cancel()
@@ -39,9 +39,9 @@ func (p *pendingConfirm) finish(err error) {
 }
 
 // confirmShared is confirm for reads that need no token. Callers share confirmations, and each one takes part in a
-// confirmation that starts after its call, so that what was committed before the call is in the state. So each master has at
-// most one question of such reads under way at the leader. A caller may wait twice as long as with confirm, because its
-// confirmation waits for the one before.
+// confirmation that starts after its call, so that what was committed before the call is in the state. So each master
+// has at most one question of such reads under way at the leader. A caller may wait twice as long as with confirm,
+// because its confirmation waits for the one before.
 func (n *Node) confirmShared(ctx context.Context) error {
 	p := &pendingConfirm{done: make(chan struct{})}
 	n.confirms.Add(p)
@@ -61,12 +61,12 @@ func (n *Node) confirmBatch(ctx context.Context, callers []*pendingConfirm) {
 	}
 }
 
-// ReadIndex answers another master's question for the commit index.
+// ReadIndex answers another master's request for the commit index.
 func (n *Node) ReadIndex(ctx context.Context) (wire.ReadIndex, error) {
 	return n.cfg.Ledger.ReadIndex(ctx)
 }
 
-// confirmed runs look, and once more after confirming with the leader when it found nothing: "not found" is the leader's word.
+// confirmed runs look, and if it found nothing, confirms with the leader and runs it again.
 func (n *Node) confirmed(ctx context.Context, look func() error) error {
 	return confirmedBy(ctx, n.confirm, look)
 }
@@ -95,8 +95,8 @@ func confirmedBy(ctx context.Context, confirm func(context.Context) error, look 
 	}
 }
 
-// errNotHere: this master's state does not have it, which says nothing about newer states.
+// errNotHere: this master's state does not have it. A newer state may.
 var errNotHere = errors.New("not in this master's state")
 
-// errNotMinedHere is what errNotHere is for a block that waits: another master may know of its nonce already.
+// errNotMinedHere is errNotHere for a block that is not mined here: another master may know its nonce already.
 var errNotMinedHere = fmt.Errorf("%w: committed and not yet mined", errNotHere)

@@ -72,7 +72,8 @@ func TestFoundWhileConfirming(t *testing.T) {
 	}
 }
 
-// A master that has not heard from a leader for 5 s reads nothing that needs a token: a revocation may have passed it by.
+// A master that has not heard from a leader for 5 s reads nothing that needs a token: a revocation may have passed it
+// by.
 func TestSilenceClosesTokens(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 0, nil)
@@ -96,7 +97,8 @@ func TestSilenceClosesTokens(t *testing.T) {
 	})
 }
 
-// Those who come while one confirmation is under way share the next: none goes by an answer to a question that was asked before it came.
+// Those who come while one confirmation is under way share the next: none goes by an answer to a question that was
+// asked before it came.
 func TestConfirmShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, 0, nil)
@@ -129,7 +131,8 @@ func TestConfirmShared(t *testing.T) {
 		if asked != 2 {
 			t.Errorf("the leader was asked %d times", asked)
 		}
-		// Who begins a round and goes away while it waits for the one before waits no longer, and takes nobody with him.
+		// Who begins a round and goes away while it waits for the one before waits no longer, and takes nobody with
+		// him.
 		callers.Go(func() {
 			if err := r.confirmShared(t.Context()); err != nil {
 				t.Errorf("the round before: %v", err)

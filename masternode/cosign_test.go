@@ -24,7 +24,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// cosigners opens the published checkpoint with the keys of the log and of the witnesses, and tells which of those have signed it.
+// cosigners opens the published checkpoint with the keys of the log and of the witnesses, and tells which of those have
+// signed it.
 func cosigners(t *testing.T, r *rig) (c Checkpoint, names []string) {
 	t.Helper()
 	c, err := r.Checkpoint(t.Context())
@@ -93,7 +94,8 @@ func TestWitnessCosigns(t *testing.T) {
 	})
 }
 
-// TestWitnessOfNextLeader: a new leader knows from the table what a witness has, and learns from the witness what the table does not say.
+// TestWitnessOfNextLeader: a new leader knows from the table what a witness has, and learns from the witness what the
+// table does not say.
 func TestWitnessOfNextLeader(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, f := newWitnessedRig(t, 0, "w1")
@@ -138,8 +140,8 @@ func TestWitnessOfNextLeader(t *testing.T) {
 	})
 }
 
-// TestWitnessIsAhead: a witness that has cosigned more than the group has is not asked until the group has as much, but for a question now and
-// then, and the alarm is raised.
+// TestWitnessIsAhead: a witness that has cosigned more than the group has is not asked until the group has as much, but
+// for a question now and then, and the alarm is raised.
 func TestWitnessIsAhead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, f := newWitnessedRig(t, 0, "w1")
@@ -201,8 +203,8 @@ func TestWitnessHasALaterOne(t *testing.T) {
 	})
 }
 
-// TestWitnessInTrouble has a row for each way in which a witness can fail. Each time it is asked again after 1, 2, 4 … seconds, at most a
-// minute; the rest of the cluster does not mind; and once it is well it cosigns.
+// TestWitnessInTrouble has a row for each way in which a witness can fail. Each time it is asked again after 1, 2, 4 …
+// seconds, at most a minute; the rest of the cluster does not mind; and once it is well it cosigns.
 func TestWitnessInTrouble(t *testing.T) {
 	fail := func(err error) func(*fakeWitness, *rig) {
 		return func(w *fakeWitness, _ *rig) { w.before = func(context.Context) error { return err } }
@@ -402,7 +404,8 @@ func (r *rig) fill(t *testing.T, blocks int) {
 	}
 }
 
-// TestWitnessAllAway: while nobody cosigns, the nominee is always of late, so that the table can take its cosignature when one is back.
+// TestWitnessAllAway: while nobody cosigns, the nominee is always of late, so that the table can take its cosignature
+// when one is back.
 func TestWitnessAllAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, f := newWitnessedRig(t, 1, "w1")
@@ -420,8 +423,8 @@ func TestWitnessAllAway(t *testing.T) {
 	})
 }
 
-// TestWitnessesSignTheSame: under load, and each with a time of its own, witnesses cosign the same checkpoints, so that a quorum of all of them
-// is reached again and again; none is asked oftener than once a second.
+// TestWitnessesSignTheSame: under load, and each with a time of its own, witnesses cosign the same checkpoints, so that
+// a quorum of all of them is reached again and again; none is asked oftener than once a second.
 func TestWitnessesSignTheSame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, f := newWitnessedRig(t, 3, "w1", "w2", "w3")
@@ -463,8 +466,8 @@ func TestWitnessesSignTheSame(t *testing.T) {
 	})
 }
 
-// TestWitnessQuorum: what is not cosigned by enough is not shown, however long it takes; storing goes on; what comes when the witness is back
-// is shown.
+// TestWitnessQuorum: what is not cosigned by enough is not shown, however long it takes; storing goes on; what comes
+// when the witness is back is shown.
 func TestWitnessQuorum(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, f := newWitnessedRig(t, 2, "w1", "w2")
@@ -569,8 +572,8 @@ func TestWitnessWithoutProof(t *testing.T) {
 	})
 }
 
-// TestReceiptsAreWitnessed: a log without a quorum that grows faster than its witness answers shows its newest checkpoint without a cosignature; receipts
-// of what is not of the last moment are made in one that has it.
+// TestReceiptsAreWitnessed: a log without a quorum that grows faster than its witness answers shows its newest
+// checkpoint without a cosignature; receipts of what is not of the last moment are made in one that has it.
 func TestReceiptsAreWitnessed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, f := newWitnessedRig(t, 0, "w1")

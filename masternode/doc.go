@@ -1,38 +1,32 @@
-// Package masternode is one master: the service that its API offers, and the duties of the leader.
+// Package masternode is one master: what its API offers, and its part in the group. The duties of the leader are in
+// masternode/leader, reads from storage nodes in masternode/prover, keys and checkpoints in masternode/signing.
 //
 // # Appends
 //
-// Each master gathers its clients' appends into submissions (gather.go, append.go) and delivers them to the leader, itself or
-// another (deliver.go). A submission carries a name, so that it can be sent again after an unknown outcome and is appended once.
+// Each master batches its clients' appends into submissions and delivers them to the leader, itself or another
+// (append.go, submission.go). A submission has a name, so that it can be repeated after an unknown outcome and is
+// appended once.
 //
 // # Reads
 //
-// A master answers from its own state while it holds the block (read.go); what it no longer holds it has a storage node
-// prove against roots that the group committed (prove.go). What is not found is confirmed with the leader first (confirm.go).
+// A master answers from its own state while it holds the block. Otherwise a storage node answers, and the answer is
+// proven from a root that the group committed (read.go). A negative answer is confirmed with the leader first
+// (confirm.go).
 //
 // # Lists and streams
 //
-// A walk (list.go) goes along the records of a query: those whose places a storage node's index tells, each proven and compared with the
-// query (provelist.go), and behind them those that the masters hold. A page is some of it; a stream (stream.go) is a walk that goes on as
-// the state grows. That a list ends is confirmed with the leader. lookup.go has what is found by block and by hash.
+// A walk goes along the records of a query: those that the index of a storage node has, each proven and compared with
+// the query, and after them those that the masters hold (list.go). A page is a part of a walk. A stream is a walk that
+// continues as the state grows (stream.go).
 //
-// # Proofs
+// # The log
 //
-// tree.go reads hashes and leaves of the tree from storage nodes, each proven from a root that the group committed. From it come the tiles that
-// outsiders read (tiles.go), proofs and receipts (proofs.go).
+// translog.go has the keys and the checkpoints of the transparency log, tiles.go its tiles and entries, and proofs.go
+// proofs and receipts.
 //
-// # The leader
+// # The group
 //
-// plan.go says, as a pure function of the replicated state, the leader's memory and the time, what should be under way; lead.go
-// starts and cancels it, with one function for each kind of action (execute.go; check.go and repair.go for those that look after the
-// storage nodes, whose part of the policy is planintegrity.go). Nothing is handed from leader to leader.
-//
-// # Witnesses
-//
-// The leader has witnesses cosign the checkpoint: planwitness.go is that part of the policy, with what is known of each witness; cosign.go
-// submits and commits; witness.go reads the flag and finds the cosignature in an answer.
-//
-// # Integrity
-//
-// prove.go reports whoever answers wrong; integrity.go brings that to the leader, and tells the story.
+// A master keeps itself known to its group (announce.go), and the leader admits and removes masters (admit.go,
+// membership.go). Whatever only the leader can do reaches it through one function (leadercall.go). cluster.go and
+// integrity.go report the status, with the notices of notices.go.
 package masternode

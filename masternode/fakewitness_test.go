@@ -19,8 +19,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// fakeWitnesses are witnesses that follow the page, by URL, with what a test does to the way there. They assert that none has two submissions
-// under way.
+// fakeWitnesses are witnesses that follow the page, by URL, with what a test does to the way there. They assert that
+// none has two submissions under way.
 type fakeWitnesses struct {
 	t    *testing.T
 	mu   sync.Mutex // guards all below, and what is in them
@@ -31,7 +31,8 @@ type fakeWitness struct {
 	*witness.Witness
 	underWay bool
 	asked    []asked
-	// before is done before a submission reaches the witness, after with its answer: both may end the call with an error.
+	// before is done before a submission reaches the witness, after with its answer: both may end the call with an
+	// error.
 	before func(ctx context.Context) error
 	after  func(answer []byte) ([]byte, error)
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Integrity is how the storage nodes are, and the log of their damage and repairs, as the leader knows it. A master that cannot reach the
-// leader answers from its own table, with a notice.
+// Integrity is how the storage nodes are, and the log of their damage and repairs, as the leader knows it. A master
+// that cannot reach the leader answers from its own table, with a notice.
 func (n *Node) Integrity(ctx context.Context) wire.Integrity {
 	if n.leader.Leads() {
 		return n.leaderIntegrity(ctx)
@@ -43,7 +43,7 @@ func (n *Node) leaderIntegrity(ctx context.Context) wire.Integrity {
 	return i
 }
 
-// LeaderIntegrity is Integrity for another master: the error wraps [wire.ErrNotLeader] where this one does not lead.
+// LeaderIntegrity is Integrity for another master. The error wraps [wire.ErrNotLeader] if this master does not lead.
 func (n *Node) LeaderIntegrity(ctx context.Context) (wire.Integrity, error) {
 	if !n.leader.Leads() {
 		return wire.Integrity{}, wire.ErrNotLeader
@@ -64,7 +64,8 @@ func (n *Node) integrity(leading leader.Status) wire.Integrity {
 	}
 	for _, e := range slices.Backward(story.Events) {
 		i.Events = append(i.Events, wire.Event{
-			Number: e.Number, Time: e.Time, Kind: string(e.Kind), Node: e.Node, URL: e.URL, Source: e.Source, Cause: e.Cause.Text(),
+			Number: e.Number, Time: e.Time, Kind: string(e.Kind), Node: e.Node, URL: e.URL, Source: e.Source,
+			Cause:      e.Cause.Text(),
 			CauseCoded: wire.Message(e.Cause),
 			Findings:   e.Findings, Ranges: e.Ranges, Blocks: e.Blocks, Bytes: e.Bytes, Millis: e.Millis,
 		})
@@ -87,7 +88,8 @@ func orNone[T any](list []T) []T {
 
 func nodeIntegrity(s *masterfsm.Storage, leading leader.Status) wire.NodeIntegrity {
 	i := wire.NodeIntegrity{
-		ID: s.ID, URL: s.URL, State: string(s.State), Live: leading.Live[s.ID], Height: s.Height, Bad: orNone(s.Bad), Checked: s.Checked,
+		ID: s.ID, URL: s.URL, State: string(s.State), Live: leading.Live[s.ID], Height: s.Height,
+		Bad: orNone(s.Bad), Checked: s.Checked,
 		Cause: s.Cause.Text(), CauseCoded: wire.Message(s.Cause), Due: s.Due.Text(), DueCoded: wire.Message(s.Due),
 	}
 	if task, ok := leading.Tasks[s.ID]; ok {
@@ -99,7 +101,8 @@ func nodeIntegrity(s *masterfsm.Storage, leading leader.Status) wire.NodeIntegri
 	return i
 }
 
-// find is the storage node of an id or an address. That there is none is told only after it was confirmed. Errors: wire.ErrNotFound, wire.ErrNoLeader.
+// findStorage returns the storage node of an id or an address. A negative answer is confirmed. Errors:
+// wire.ErrNotFound, wire.ErrNoLeader.
 func (n *Node) findStorage(ctx context.Context, idOrURL string) (found masterfsm.Storage, err error) {
 	url := strings.TrimRight(idOrURL, "/")
 	err = n.confirmed(ctx, func() error {
@@ -114,12 +117,13 @@ func (n *Node) findStorage(ctx context.Context, idOrURL string) (found masterfsm
 		return errNotHere
 	})
 	if errors.Is(err, wire.ErrNotFound) {
-		return masterfsm.Storage{}, fmt.Errorf("%w: no storage node has the id or address %q", wire.ErrNotFound, idOrURL)
+		return masterfsm.Storage{}, fmt.Errorf("%w: no storage node has the id or address %q",
+			wire.ErrNotFound, idOrURL)
 	}
 	return found, err
 }
 
-// CheckStorage makes a check of a storage node due at once. This master must lead: the error wraps [wire.ErrNotLeader] otherwise. Other errors:
+// CheckStorage makes a check of a storage node due at once. This master must lead. Errors: wire.ErrNotLeader,
 // wire.ErrNotFound, wire.ErrNoLeader.
 func (n *Node) CheckStorage(ctx context.Context, idOrURL string) (wire.NodeIntegrity, error) {
 	if !n.leader.Leads() {
@@ -136,7 +140,8 @@ func (n *Node) CheckStorage(ctx context.Context, idOrURL string) (wire.NodeInteg
 	return nodeIntegrity(due, n.leader.Status()), nil
 }
 
-// ConfirmLost records a person's word that a block is lost. This master must lead. Errors: wire.ErrNotLeader, wire.ErrNotLost.
+// ConfirmLost records that a person has confirmed the loss of a block. This master must lead. Errors:
+// wire.ErrNotLeader, wire.ErrNotLost.
 func (n *Node) ConfirmLost(ctx context.Context, block uint64) (wire.Integrity, error) {
 	if _, err := n.leader.Propose(ctx, &masterfsm.ConfirmLost{Block: block, Time: n.leader.Now()}); err != nil {
 		return wire.Integrity{}, err
@@ -147,21 +152,22 @@ func (n *Node) ConfirmLost(ctx context.Context, block uint64) (wire.Integrity, e
 	return i, nil
 }
 
-// RemoveStorage takes a storage node out for good. This master must lead. Errors: wire.ErrNotLeader, wire.ErrNotFound, wire.ErrNoLeader,
-// wire.ErrTooFewCopies.
+// RemoveStorage removes a storage node for good. This master must lead. Errors: wire.ErrNotLeader, wire.ErrNotFound,
+// wire.ErrNoLeader, wire.ErrTooFewCopies.
 func (n *Node) RemoveStorage(ctx context.Context, idOrURL string, force bool) error {
 	s, err := n.findStorage(ctx, idOrURL)
 	if err != nil {
 		return err
 	}
-	if _, err := n.leader.Propose(ctx, &masterfsm.RemoveStorage{ID: s.ID, Force: force, Time: n.leader.Now()}); err != nil {
+	removed := &masterfsm.RemoveStorage{ID: s.ID, Force: force, Time: n.leader.Now()}
+	if _, err := n.leader.Propose(ctx, removed); err != nil {
 		return err
 	}
-	n.log.Warn("storage node taken out for good", "node", s.ID, "url", s.URL, "forced", force)
+	n.log.Warn("storage node removed for good", "node", s.ID, "url", s.URL, "forced", force)
 	return nil
 }
 
-// Suspect takes another master's word that a storage node answered wrong. This master must lead.
+// Suspect handles the report of another master that a storage node answered wrong. This master must lead.
 func (n *Node) Suspect(ctx context.Context, s wire.Suspicion) error {
 	if !n.leader.Leads() {
 		return wire.ErrNotLeader
@@ -173,8 +179,8 @@ func (n *Node) Suspect(ctx context.Context, s wire.Suspicion) error {
 	return err
 }
 
-// suspicions brings what the prover found wrong to the leader, until ctx ends. What cannot be brought is forgotten: a node that goes on
-// answering wrong is reported again.
+// reportSuspects reports the nodes that answered wrong to the leader, until ctx ends. A report that cannot be delivered
+// is dropped: a node that continues to answer wrong is reported again.
 func (n *Node) reportSuspects(ctx context.Context) error {
 	for {
 		select {

@@ -115,7 +115,8 @@ func (r *rig) readsAll(t *testing.T, payloads [][]byte) {
 	}
 }
 
-// The table and the API each have their names of events and counters, since neither may know the other: they must be the same.
+// The table and the API each have their names of events and counters, since neither may know the other: they must be
+// the same.
 func TestEventKindsAreThoseOfTheAPI(t *testing.T) {
 	for kind, name := range map[masterfsm.EventKind]string{
 		masterfsm.EventFinding: wire.EventFinding, masterfsm.EventRepair: wire.EventRepair, masterfsm.EventTiles: wire.EventTiles,
@@ -179,7 +180,8 @@ func TestDamageIsFoundAndRepaired(t *testing.T) {
 	}
 }
 
-// What a node says of its inbox is not believed: blocks that nobody can have sent do not stand in the way of its repair.
+// What a node says of its inbox is not believed: blocks that nobody can have sent do not stand in the way of its
+// repair.
 func TestRepairInSpiteOfAStrangeInbox(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, payloads := newDamageRig(t, nil)
@@ -339,8 +341,9 @@ func TestRemoveStorageForGood(t *testing.T) {
 	})
 }
 
-// TestDamageSimulation damages, cuts short and stops nodes at random while leaders change and records are appended. In the end all nodes
-// must be Valid with the whole chain, and every record read back. One seed is repeated as with TestSimulation.
+// TestDamageSimulation damages, cuts short and stops nodes at random while leaders change and records are appended. In
+// the end all nodes must be Valid with the whole chain, and every record read back. One seed is repeated as with
+// TestSimulation.
 func TestDamageSimulation(t *testing.T) { forEachSeed(t, damageSeeds, simulateDamage) }
 
 func simulateDamage(t *testing.T, seed uint64) {

@@ -23,8 +23,9 @@ type leaderCall[T any] struct {
 	again  func(err error) bool                             // whether another try may succeed
 }
 
-// do makes the call on the leader, wherever that is. It tries again when the leader changes, and otherwise after a pause, until
-// the call succeeds, fails for good, or leaderWait has passed. The error wraps wire.ErrNoLeader in the last case.
+// do makes the call on the leader, wherever that is. It tries again when the leader changes, and otherwise after a
+// pause, until the call succeeds, fails for good, or leaderWait has passed. The error wraps wire.ErrNoLeader in the
+// last case.
 func (c leaderCall[T]) do(ctx context.Context, n *Node) (T, error) {
 	ctx, cancel := context.WithTimeout(ctx, leaderWait)
 	defer cancel()
@@ -68,10 +69,12 @@ var errTermNotBegun = fmt.Errorf("%w: its term has not begun", wire.ErrNotLeader
 
 // anotherTry reports whether a call on the leader failed in a way that another try, or another leader, may mend.
 func anotherTry(err error) bool {
-	return errors.Is(err, wire.ErrNotLeader) || errors.Is(err, wire.ErrUnknownOutcome) || errors.Is(err, wire.ErrNoAnswer)
+	return errors.Is(err, wire.ErrNotLeader) || errors.Is(err, wire.ErrUnknownOutcome) ||
+		errors.Is(err, wire.ErrNoAnswer)
 }
 
-// knownLeader returns the member id and the URL of the leader that this master believes in. They are "" if they are not known.
+// knownLeader returns the member id and the URL of the leader that this master believes in. They are "" if they are not
+// known.
 func (n *Node) knownLeader() (id, url string) {
 	id = n.cfg.Ledger.Leader()
 	if id == n.cfg.Member.ID {
@@ -88,8 +91,9 @@ func (n *Node) knownLeader() (id, url string) {
 // errOtherLeader ends a call on a leader that this master no longer believes in.
 var errOtherLeader = errors.New("this master no longer believes in that leader")
 
-// underLeader derives a context for a call on a leader. It also ends when this master no longer believes in that leader: a leader
-// that hangs would otherwise hold the call long after another was elected. release must be called when the call has ended.
+// underLeader derives a context for a call on a leader. It also ends when this master no longer believes in that
+// leader: a leader that hangs would otherwise hold the call long after another was elected. release must be called when
+// the call has ended.
 func (n *Node) underLeader(ctx context.Context, leader string) (_ context.Context, release func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	watched := make(chan struct{})

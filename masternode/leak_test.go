@@ -110,7 +110,8 @@ func TestNoGoroutineOutlivesRun(t *testing.T) {
 	}
 }
 
-// goroutines are the stacks of all goroutines in this package and those below it, except those that run a test and its callers.
+// goroutines are the stacks of all goroutines in this package and those below it, except those that run a test and its
+// callers.
 func goroutines() []byte {
 	stacks := make([]byte, 1<<20)
 	stacks = stacks[:runtime.Stack(stacks, true)]

@@ -13,7 +13,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// newOlderGroup is a leader, m1, with m2 as a voter and m3 without a vote, of which some run a program of protocol level 0.
+// newOlderGroup is a leader, m1, with m2 as a voter and m3 without a vote, of which some run a program of protocol
+// level 0.
 func newOlderGroup(t *testing.T, older ...string) (*rig, *groupMasters) {
 	t.Helper()
 	masters := &groupMasters{at: map[string]wire.Member{}, levels: map[string]uint64{}}
@@ -40,7 +41,8 @@ func (g *groupMasters) setLevel(id string, level uint64) {
 	g.levels[id] = level
 }
 
-// The group's level is raised once every member, non-voters included, has announced it; until then the status says whom it waits for.
+// The group's level is raised once every member, non-voters included, has announced it; until then the status says whom
+// it waits for.
 func TestLevelIsRaisedWhenAllKnowIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, masters := newOlderGroup(t, "m3")

@@ -11,7 +11,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Query says which records of a project are meant.
+// Query selects records of a project.
 type Query struct {
 	Project string // name or id, "" for the reader's own
 	Key     string // "" for all
@@ -20,17 +20,17 @@ type Query struct {
 	Since, Until uint64
 }
 
-// Page is a part of a list, in the order of the leaf indices.
+// Page is a part of a list, in the order of leaf indices.
 type Page struct {
 	Records []Record
 	Next    uint64 // leaf index at which the list goes on
-	// More: the list does not end here, or this master cannot tell now. That it ends is the leader's word.
+	// More: the list may continue. That it ends is confirmed with the leader.
 	More bool
 }
 
-// List lists records of a project: those that storage nodes have, each proven, and behind them those that the masters still hold. A page
-// ends with limit records or wire.PageBytes of payloads. That no record is missing among those of the storage nodes is the word of the
-// node that was asked; records of a block that was confirmed as lost are left out. Errors: wire.ErrNotFound for an unknown project,
+// List lists records of a project: those that storage nodes have, each proven, and after them those that the masters
+// hold. A page ends with limit records or wire.PageBytes of payloads. Nothing proves that the storage nodes left out no
+// record. Records of a block that is confirmed as lost are left out. Errors: wire.ErrNotFound for an unknown project,
 // wire.ErrForbidden, wire.ErrBadRequest, wire.ErrNoLeader, wire.ErrUnavailable.
 func (n *Node) List(ctx context.Context, reader masterfsm.Access, q Query, limit int) (Page, error) {
 	if limit < 1 || limit > wire.MaxPage {
@@ -43,7 +43,7 @@ func (n *Node) List(ctx context.Context, reader masterfsm.Access, q Query, limit
 	w.startPage(limit, wire.PageBytes)
 	err = w.run(ctx)
 	if err == nil && !w.full() && !w.done {
-		// That no more follows must be asked of the leader.
+		// The end of the list must be confirmed.
 		if err = n.confirm(ctx); err == nil {
 			err = w.run(ctx)
 		}
@@ -68,7 +68,7 @@ type walk struct {
 	bytes   int
 }
 
-// newWalk begins a walk, if the reader may read what it leads along.
+// newWalk begins a walk, if the reader may read the project.
 func (n *Node) newWalk(ctx context.Context, reader masterfsm.Access, q Query) (*walk, error) {
 	owner := reader.Project
 	var err error
@@ -83,12 +83,12 @@ func (n *Node) newWalk(ctx context.Context, reader masterfsm.Access, q Query) (*
 	return &walk{n: n, q: q, owner: owner, next: q.From}, nil
 }
 
-// turn begins a page.
+// startPage begins a page.
 func (w *walk) startPage(limit, bytes int) { w.records, w.limit, w.bytes = nil, limit, bytes }
 
 func (w *walk) full() bool { return w.limit <= 0 || w.bytes <= 0 }
 
-// run goes on until the page is full, or this master's state has no more.
+// run continues until the page is full, or this master's state has no more records.
 func (w *walk) run(ctx context.Context) error {
 	for !w.full() && !w.done {
 		var held, end uint64
@@ -118,7 +118,7 @@ func (w *walk) run(ctx context.Context) error {
 	return nil
 }
 
-// held takes the records of a block that the masters hold.
+// addHeld adds records of a block that the masters hold.
 func (w *walk) addHeld(s *masterfsm.HeldBlock) error {
 	from := max(w.next, s.First) - s.First
 	for offset := from; offset < uint64(s.Count()) && !w.full(); offset++ {
@@ -139,16 +139,17 @@ func (w *walk) addHeld(s *masterfsm.HeldBlock) error {
 	return nil
 }
 
-// takes reports whether a record is one of those that are meant, and whether all that follow are too young to be.
+// matches reports whether a record is one of the query, and whether all later ones are too young to be.
 func (q *Query) matches(project uint32, encoded []byte) (ok, over bool) {
 	leaf := chain.EncodedLeaf(encoded, chain.Hash{})
 	if q.Until > 0 && leaf.Time >= q.Until {
 		return false, true
 	}
-	return leaf.Project == project && leaf.Time >= q.Since && (q.Key == "" || q.Key == string(chain.EncodedKey(encoded))), false
+	return leaf.Project == project && leaf.Time >= q.Since &&
+		(q.Key == "" || q.Key == string(chain.EncodedKey(encoded))), false
 }
 
-// take puts a record on the page.
+// add adds a record to the page.
 func (w *walk) add(encoded []byte, at masterfsm.Position, sealed, stored bool) error {
 	r, err := newRecord(encoded, at, sealed, stored)
 	if err != nil {
@@ -161,13 +162,14 @@ func (w *walk) add(encoded []byte, at masterfsm.Position, sealed, stored bool) e
 	return nil
 }
 
-// stored takes records that the storage nodes have, before the leaf from which on the masters hold them. It goes on to the next node when
-// one tells of a record that is not what was asked for; what was taken before stays.
+// addStored adds records that the storage nodes have, up to the leaf from which on the masters hold them. If a node
+// names a record that is not part of the query, the next node is asked; what was added before stays.
 func (w *walk) addStored(ctx context.Context, held uint64) error {
 	p := w.n.prover
 	for node := range p.Nodes(ctx, func(n masterfsm.Storage) bool { return n.Height > 0 }) {
 		q := wire.RecordQuery{
-			Project: w.owner.ID, Key: w.q.Key, From: w.next, To: held, Since: w.q.Since, Until: w.q.Until, Limit: min(w.limit, wire.MaxHits),
+			Project: w.owner.ID, Key: w.q.Key, From: w.next, To: held, Since: w.q.Since, Until: w.q.Until,
+			Limit: min(w.limit, wire.MaxHits),
 		}
 		found, err := p.FindRecords(ctx, node, q)
 		if err != nil {
@@ -192,14 +194,14 @@ func (w *walk) addStored(ctx context.Context, held uint64) error {
 	return prover.Unavailable(ctx, "the records from leaf %d on", w.next)
 }
 
-// Bounds of how many records are asked for at a time, so that large ones do not fill the memory.
+// Bounds of the number of records that are read at a time, so that large ones do not fill the memory.
 const (
 	firstHits = 32
 	mostHits  = 128
 )
 
-// hits has records proven and takes them, in order, up to the first that nobody can prove. wrong tells of one that is not what was asked
-// for.
+// addHits proves records and adds them in order, up to the first that cannot be proven. wrong describes a record that
+// is not part of the query.
 func (w *walk) addHits(ctx context.Context, hits []wire.Hit) (wrong, err error) {
 	chunk := firstHits
 	for len(hits) > 0 && !w.full() {
@@ -221,7 +223,8 @@ func (w *walk) addHits(ctx context.Context, hits []wire.Hit) (wrong, err error) 
 				return nil, err
 			}
 			if ok, _ := w.q.matches(w.owner.ID, encoded); !ok {
-				return fmt.Errorf("leaf %d is not of the project, key and times that were asked for", part[i].Index), nil
+				return fmt.Errorf("leaf %d is not of the project, key and times that were asked for",
+					part[i].Index), nil
 			}
 			at := masterfsm.Position{Block: part[i].Block, Offset: part[i].Offset, Index: part[i].Index}
 			if err := w.add(encoded, at, true, true); err != nil {
@@ -235,15 +238,18 @@ func (w *walk) addHits(ctx context.Context, hits []wire.Hit) (wrong, err error) 
 	return nil, nil
 }
 
-// BlockRecord is a record of a block, or the place alone of one that the reader may not read.
+// BlockRecord is a record of a block, or only its position if the reader may not read it.
 type BlockRecord struct {
 	Record
 	Hidden bool
 }
 
-// BlockRecords lists the records of a block from an offset on: up to limit, and up to wire.PageBytes of payloads. more tells that others
-// follow; a block that is open may get more later. Errors: wire.ErrNotFound, wire.ErrLost, wire.ErrBadRequest, wire.ErrNoLeader, wire.ErrUnavailable.
-func (n *Node) BlockRecords(ctx context.Context, reader masterfsm.Access, block uint64, from uint32, limit int) (list []BlockRecord, more bool, err error) {
+// BlockRecords lists the records of a block from an offset on: up to limit, and up to wire.PageBytes of payloads. more
+// means that others follow. An open block may get more later. Errors: wire.ErrNotFound, wire.ErrLost,
+// wire.ErrBadRequest, wire.ErrNoLeader, wire.ErrUnavailable.
+func (n *Node) BlockRecords(
+	ctx context.Context, reader masterfsm.Access, block uint64, from uint32, limit int,
+) (list []BlockRecord, more bool, err error) {
 	if limit < 1 || limit > wire.MaxPage {
 		return nil, false, fmt.Errorf("%w: limit %d is not within 1 and %d", wire.ErrBadRequest, limit, wire.MaxPage)
 	}
@@ -309,7 +315,7 @@ func (n *Node) BlockRecords(ctx context.Context, reader masterfsm.Access, block 
 	return p.list, false, nil
 }
 
-// blockPage gathers a page of a block's records.
+// blockPage is a page of a block's records.
 type blockPage struct {
 	n      *Node
 	reader masterfsm.Access

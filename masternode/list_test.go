@@ -102,7 +102,8 @@ func TestList(t *testing.T) {
 		r, all, other := newListRig(t, 3, 150)
 		defer r.stop()
 		for round := range 2 {
-			// First with records on their way and in the masters, then with all but the open block on the storage nodes.
+			// First with records on their way and in the masters, then with all but the open block on the storage
+			// nodes.
 			from, since, until := all[70].index, all[30].time, all[120].time
 			for _, limit := range []int{1, 7, 50, wire.MaxPage} {
 				for name, test := range map[string]struct {
@@ -145,7 +146,8 @@ func TestList(t *testing.T) {
 	})
 }
 
-// TestListsOfLiars: whatever a node's index tells, no record is listed that does not belong there, and the node is passed over.
+// TestListsOfLiars: whatever a node's index tells, no record is listed that does not belong there, and the node is
+// passed over.
 func TestListsOfLiars(t *testing.T) {
 	lies := map[string]func(found *wire.RecordHits){
 		"another key's":     func(f *wire.RecordHits) { f.Hits = []wire.Hit{{Index: 0, Block: 0, Offset: 0}} },
@@ -213,7 +215,8 @@ func TestListEndsWithItsReader(t *testing.T) {
 	})
 }
 
-// TestListWaitsForTheIndex: where no index goes far enough the page says that it is not the end, or that nothing can be told.
+// TestListWaitsForTheIndex: where no index goes far enough the page says that it is not the end, or that nothing can be
+// told.
 func TestListWaitsForTheIndex(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, all, _ := newListRig(t, 2, 100)

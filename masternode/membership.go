@@ -13,9 +13,10 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// RemoveMaster takes a master, named by its id or address, out of the group for good. This master must lead: one that is to remove itself
-// hands the leadership over first, and the next leader does it. Without force it is refused where the masters that remain could not
-// elect a leader. Errors: wire.ErrNotLeader, wire.ErrNotFound, wire.ErrTooFewMasters, wire.ErrNoLeader where it cannot be told whether there is such a master.
+// RemoveMaster removes a master, named by its id or address, for good. This master must lead. If it is to remove
+// itself, it hands the leadership over, and the next leader does it. Without force the removal is refused if the
+// remaining masters could not elect a leader. Errors: wire.ErrNotLeader, wire.ErrNotFound, wire.ErrTooFewMasters,
+// wire.ErrNoLeader.
 func (n *Node) RemoveMaster(ctx context.Context, idOrURL string, force bool) error {
 	if !n.leader.Leads() {
 		return wire.ErrNotLeader
@@ -30,13 +31,14 @@ func (n *Node) RemoveMaster(ctx context.Context, idOrURL string, force bool) err
 	return n.remove(ctx, members, target, force)
 }
 
-// findMaster is the master of an id or address, of raft's configuration or of the table alone. That there is none is told only after it was
-// confirmed. Errors: wire.ErrNotFound, wire.ErrNoLeader.
+// findMaster returns the master of an id or address, from raft's configuration or from the table alone. A negative
+// answer is confirmed. Errors: wire.ErrNotFound, wire.ErrNoLeader.
 func (n *Node) findMaster(ctx context.Context, idOrURL string) (found wire.Master, err error) {
 	address := strings.TrimRight(idOrURL, "/")
 	err = n.confirmed(ctx, func() error {
 		for _, m := range withTable(n.group()) {
-			if m.ID == idOrURL || m.Raft == address || m.URL != "" && (m.URL == address || m.URL == "http://"+address || m.URL == "https://"+address) {
+			at := m.URL != "" && (m.URL == address || m.URL == "http://"+address || m.URL == "https://"+address)
+			if at || m.ID == idOrURL || m.Raft == address {
 				found = m
 				return nil
 			}
@@ -49,7 +51,8 @@ func (n *Node) findMaster(ctx context.Context, idOrURL string) (found wire.Maste
 	return found, err
 }
 
-// remove runs on the leader, one at a time. The table has the last word: a leader that comes after finds there who is to go.
+// remove removes a master, on the leader. changing is held. The removal is committed to the table first, so that a
+// later leader can finish it.
 func (n *Node) remove(ctx context.Context, members []wire.Master, target wire.Master, force bool) error {
 	if err := n.checkMajorityWithout(ctx, members, target); err != nil && (!force || len(members) == 1) {
 		return err
@@ -63,11 +66,11 @@ func (n *Node) remove(ctx context.Context, members []wire.Master, target wire.Ma
 	if _, err := n.leader.Propose(ctx, &masterfsm.RemoveMaster{ID: target.ID, Time: n.leader.Now()}); err != nil {
 		return err
 	}
-	n.log.Warn("master taken out for good", "id", target.ID, "url", target.URL, "forced", force)
+	n.log.Warn("master removed for good", "id", target.ID, "url", target.URL, "forced", force)
 	return n.cfg.Membership.RemoveMember(ctx, target.ID)
 }
 
-// enoughWithout asks the masters that would remain without one whether they are there: a majority of them is needed to go on.
+// checkMajorityWithout checks that a majority of the masters that would remain without one answers.
 func (n *Node) checkMajorityWithout(ctx context.Context, members []wire.Master, target wire.Master) error {
 	if !target.Voter {
 		return nil
@@ -98,12 +101,13 @@ func (n *Node) checkMajorityWithout(ctx context.Context, members []wire.Master, 
 	return nil
 }
 
-// handOverWait is how long another may take to begin its term after the leadership was handed over. A master that forwarded the request still
-// waits for the answer then.
+// handOverWait is how long another master may take to begin its term after a transfer. It is shorter than the time that
+// a master waits which forwarded the request.
 const handOverWait = leaderWait - time.Second
 
-// TransferLeadership has another master lead, one that is named by its id or address, or whichever has most of the log. It returns the
-// id of the new leader once this master knows it. Errors: wire.ErrNotLeader, wire.ErrNotFound, wire.ErrNotVoter, wire.ErrNoLeader.
+// TransferLeadership hands the leadership to a master that is named by its id or address, or to the one that has most
+// of the log. It returns the id of the new leader once this master knows it. Errors: wire.ErrNotLeader,
+// wire.ErrNotFound, wire.ErrNotVoter, wire.ErrNoLeader.
 func (n *Node) TransferLeadership(ctx context.Context, to string) (string, error) {
 	if !n.leader.Leads() {
 		return "", wire.ErrNotLeader
@@ -132,24 +136,26 @@ func (n *Node) TransferLeadership(ctx context.Context, to string) (string, error
 		}
 		select {
 		case <-ctx.Done():
-			return "", fmt.Errorf("%w within %v after the leadership was handed over: %w", wire.ErrNoLeader, handOverWait, context.Cause(ctx))
+			return "", fmt.Errorf("%w within %v after the leadership was handed over: %w",
+				wire.ErrNoLeader, handOverWait, context.Cause(ctx))
 		case <-changed:
 		}
 	}
 }
 
-// heardOf holds another master's epoch against this one's: a group that was recovered without this master has a higher one, and this
-// master's log is of no use any more.
+// checkEpoch compares another master's epoch with this one's. A group that was recovered without this master has a
+// higher one, and this master's log is obsolete.
 func (n *Node) checkEpoch(m wire.Member) {
 	own := n.Member()
 	if own.Group == "" || m.Group != own.Group || m.Epoch <= own.Epoch {
 		return
 	}
-	n.stop(fmt.Errorf("%w: the group was recovered without this master: it is at epoch %d, the group at %d as %s tells",
+	n.stop(fmt.Errorf("%w: the group was recovered without this master: it is at epoch %d, the group at %d "+
+		"according to %s",
 		wire.ErrRemoved, own.Epoch, m.Epoch, m.URL))
 }
 
-// end has Run return an error; the first counts.
+// stop makes Run return an error. Only the first call counts.
 func (n *Node) stop(err error) {
 	select {
 	case n.over <- err:
@@ -157,7 +163,7 @@ func (n *Node) stop(err error) {
 	}
 }
 
-// ended waits until this master must stop, and returns why; nil when ctx ends before.
+// waitStopped waits until this master must stop, and returns the reason. It returns nil when ctx ends.
 func (n *Node) waitStopped(ctx context.Context) error {
 	select {
 	case <-ctx.Done():

@@ -179,7 +179,8 @@ func TestAnnounceRefused(t *testing.T) {
 	})
 }
 
-// A master whose disk was wiped comes with another id at the old address: the old one goes, if the others can do without it.
+// A master whose disk was wiped comes with another id at the old address: the old one goes, if the others can do
+// without it.
 func TestWipedMasterTakesItsPlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, masters := newGroup(t)

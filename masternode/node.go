@@ -19,33 +19,33 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Config is what a master is made of.
+// Config describes a master.
 type Config struct {
-	Member  wire.Member // who this master is; only its id and addresses count here
-	Boot    uint64      // goes up by one at each start of this master
+	Member  wire.Member // this master; only its id and addresses count
+	Boot    uint64      // increases with each start of this master
 	Peers   []string    // URLs of the other masters
-	Join    []string    // URLs of masters of a group that this one is to join
+	Join    []string    // URLs of masters of a group to join
 	Ledger  Ledger
 	Masters Masters
-	// Membership is who is in the group, this master among them once it is part of one.
+	// Membership is raft's configuration.
 	Membership Membership
 	Workers    Workers
 	Settings   masterfsm.Settings
 	Limits     Limits
 	Log        signing.LogConfig
-	// Witnesses are asked for cosignatures where this master leads; WitnessCalls brings them there, and is needed where there are any.
+	// Witnesses are asked for cosignatures while this master leads. WitnessCalls is required if there are any.
 	Witnesses    []signing.Witness
 	WitnessCalls leader.Witnesses
 	MaxAge       time.Duration // of the oldest record of the open block; 0 for the default of 1 s
-	// CheckInterval is how long after a storage node's last check the next begins, 0 for none on a schedule; CheckRate how many bytes
-	// of its segments it reads a second, 0 for as fast as it goes.
+	// CheckInterval is the time after a storage node's last check until the next one, 0 for no checks on a schedule.
+	// CheckRate is how many bytes a second a check reads, 0 for no limit.
 	CheckInterval time.Duration
 	CheckRate     int64
 	Logger        hclog.Logger
 	Clock         func() time.Time // nil for time.Now
 }
 
-// Defaults of checks: a minute between two of a node, as with the original, at 32 MiB a second.
+// Defaults of checks: one minute between two checks of a node, at 32 MiB a second.
 const (
 	DefaultCheckInterval = time.Minute
 	DefaultCheckRate     = 32 << 20
@@ -58,7 +58,8 @@ func (c *Config) validate() error {
 	case c.Member.ID == "" || len(c.Member.ID) > 255 || c.Member.URL == "":
 		return fmt.Errorf("masternode: a member needs an id of 1 to 255 bytes and a URL")
 	case c.MaxAge < 0 || c.CheckInterval < 0 || c.CheckRate < 0:
-		return fmt.Errorf("masternode: max age %v, check interval %v or check rate %d is negative", c.MaxAge, c.CheckInterval, c.CheckRate)
+		return fmt.Errorf("masternode: max age %v, check interval %v or check rate %d is negative",
+			c.MaxAge, c.CheckInterval, c.CheckRate)
 	}
 	if err := c.Log.Check(); err != nil {
 		return err
@@ -92,22 +93,22 @@ type Node struct {
 
 	changing sync.Mutex // held while the leader changes who is in the group
 	retiring sync.Mutex // held while the leader retires a key of the log
-	over     chan error // why this master must stop
+	over     chan error // the reason why this master must stop
 }
 
-// submissionBytes is how large a submission, and a command in the log, may become, unless one request alone is larger.
+// submissionBytes bounds the size of a submission, and of a command in the log, unless one request alone is larger.
 const submissionBytes = 512 << 10
 
-// How many batches may be under way: full ones up to the lanes, others up to the eager number. Each commit costs every master two
-// syncs of its disk, so the more records share it the better: the leader has one that is not full under way. A master has two
-// submissions: one that rides, and one that waits at the leader to go next. submissionLanes must stay well below
+// How many batches may be in flight: full ones up to the lanes, others up to the eager number. Each commit costs every
+// master two syncs of its disk, so more records should share it: the leader has one batch that is not full in flight. A
+// master has two submissions: one in flight, and one that waits at the leader. submissionLanes must stay well below
 // masterfsm.SubmissionWindow.
 const (
 	eagerSubmissions, submissionLanes = 2, 6
 	eagerCommits, commitLanes         = 1, 4
 )
 
-// New makes a master. Nothing happens until Run is called.
+// New makes a master. It does nothing until Run is called.
 func New(cfg Config) (*Node, error) {
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
@@ -155,9 +156,9 @@ func New(cfg Config) (*Node, error) {
 	return n, nil
 }
 
-// Run hands on appends and reads, leads whenever this master is elected, and keeps it known to its group, until ctx ends. The error wraps
-// [wire.ErrRemoved] or [wire.ErrOtherGroup] where this master must stop for good, [ErrLaterEpoch] where its workers obey
-// another group.
+// Run serves appends and reads, leads whenever this master is elected, and keeps it known to its group, until ctx ends.
+// It waits for everything that it started. The error wraps [wire.ErrRemoved] or [wire.ErrOtherGroup] if this master
+// must stop for good, [leader.ErrLaterEpoch] if its workers obey another epoch of the group.
 func (n *Node) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { n.serve(ctx); return nil })
@@ -169,7 +170,7 @@ func (n *Node) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// serve runs what the requests of clients need, until ctx ends, and waits for it.
+// serve runs what requests of clients need, until ctx ends, and waits for it.
 func (n *Node) serve(ctx context.Context) {
 	var serving sync.WaitGroup
 	serving.Go(func() { n.appends.Run(ctx) })
@@ -180,7 +181,7 @@ func (n *Node) serve(ctx context.Context) {
 	serving.Wait()
 }
 
-// leads logs, when this master has become the leader, what stands in the way of the log.
+// begun logs, when the term of this master has begun, what its flags ask in vain and why no checkpoint can be signed.
 func (n *Node) begun() {
 	for _, notice := range n.flagNotices() {
 		n.log.Error(notice.Text())
@@ -188,24 +189,24 @@ func (n *Node) begun() {
 	_, _ = n.checkpointHere() // it logs by itself that nothing can be signed
 }
 
-// Member is who this master is.
+// Member describes this master.
 func (n *Node) Member() wire.Member {
 	m := n.cfg.Membership.Member()
 	m.URL, m.Signs, m.Level = n.cfg.Member.URL, true, masterfsm.ProtocolLevel
 	return m
 }
 
-// LeaderURL is where the leader can be reached, "" where this master knows none; self tells that it is this master.
+// LeaderURL returns the leader's URL, "" if this master knows none. self means that it is this master.
 func (n *Node) LeaderURL() (url string, self bool) {
 	id, url := n.knownLeader()
 	return url, id == n.cfg.Member.ID
 }
 
-// Limits are those of what clients may send to this master.
+// Limits returns the limits of what clients may send to this master.
 func (n *Node) Limits() Limits { return n.cfg.Limits }
 
-// Refused is why this master must not serve, nil where it may: its data folder is an older copy of itself. The error wraps
-// [wire.ErrStaleFolder] and says how to rejoin.
+// Refused returns why this master must not serve, nil if it may. The error wraps [wire.ErrStaleFolder] and says how to
+// rejoin.
 func (n *Node) Refused() error {
 	if err := n.cfg.Membership.Refused(); err != nil {
 		return fmt.Errorf("%w: %w", wire.ErrStaleFolder, err)
@@ -213,8 +214,8 @@ func (n *Node) Refused() error {
 	return nil
 }
 
-// Ready reports whether this master can take appends now: it knows a leader that has begun its term. The error says what is
-// missing.
+// Ready returns nil if this master can take appends now, because it knows a leader that has begun its term, or else
+// what is missing.
 func (n *Node) Ready() error {
 	if err := n.Refused(); err != nil {
 		return err

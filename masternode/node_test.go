@@ -136,7 +136,8 @@ func TestLyingStorageNodeIsPassedOver(t *testing.T) {
 						t.Fatalf("record %d: %v, %v", i, got.Payload, err)
 					}
 				}
-				// One that lied is checked at once; here it is its answers that are wrong, not its disk, so it is found good.
+				// One that lied is checked at once; here it is its answers that are wrong, not its disk, so it is found
+				// good.
 				time.Sleep(time.Second)
 				if i := r.Integrity(t.Context()); !hasEvent(i, "suspect") || i.Totals.Checks == 0 {
 					t.Errorf("nobody was suspect: %+v", i)

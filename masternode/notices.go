@@ -22,7 +22,8 @@ func (n *Node) logNotices(leading leader.Status) []wire.Message {
 	notices := n.flagNotices()
 	if keys, _, _ := n.logOf(); keys.Origin == "" {
 		if len(leading.NoLogKeys) > 0 {
-			notices = append(notices, wire.Message{Code: wire.CodeLogKeyWaits, Args: wire.Args{"nodes": leading.NoLogKeys}})
+			args := wire.Args{"nodes": leading.NoLogKeys}
+			notices = append(notices, wire.Message{Code: wire.CodeLogKeyWaits, Args: args})
 		}
 		return notices // else the leader is about to make it
 	}
@@ -36,7 +37,7 @@ func (n *Node) logNotices(leading leader.Status) []wire.Message {
 	return notices
 }
 
-// flagNotices are about what this master's flags ask of the log that the group does not do.
+// flagNotices are about flags of this master that have no effect on the log.
 func (n *Node) flagNotices() []wire.Message {
 	notices := []wire.Message{}
 	keys, _, _ := n.logOf()
@@ -45,7 +46,8 @@ func (n *Node) flagNotices() []wire.Message {
 	}
 	c := &n.cfg.Log
 	if asked := cmp.Or(c.Origin, keys.Origin); asked != keys.Origin {
-		notices = append(notices, wire.Message{Code: wire.CodeOriginIgnored, Args: wire.Args{"asked": asked, "origin": keys.Origin}})
+		args := wire.Args{"asked": asked, "origin": keys.Origin}
+		notices = append(notices, wire.Message{Code: wire.CodeOriginIgnored, Args: args})
 	}
 	if c.Key == nil {
 		return notices
@@ -110,8 +112,8 @@ func witnessNotices(list []wire.Witness, quorum int) []wire.Message {
 // abortedMany is how many checks of a node in a row must end early before there is a notice.
 const abortedMany = 3
 
-// abortedNotices says that a node cannot be checked. It uses the leader's memory, not the table: a new leader needs
-// three checks of its own, which take it seconds.
+// abortedNotices reports that a node cannot be checked. It uses the leader's memory, so a new leader needs three checks
+// of its own, which take seconds.
 func abortedNotices(n *masterfsm.Storage, aborted map[string]wire.Aborted) []wire.Message {
 	a, ok := aborted[n.ID]
 	if !ok || a.Count < abortedMany {
@@ -124,5 +126,6 @@ func abortedNotices(n *masterfsm.Storage, aborted map[string]wire.Aborted) []wir
 
 func lostNotice(lost []chain.Range) wire.Message {
 	shown := lost[:min(len(lost), wire.MaxMessageRanges)]
-	return wire.Message{Code: wire.CodeLossUnconfirmed, Args: wire.Args{"blocks": chain.CountBlocks(lost), "ranges": shown}}
+	args := wire.Args{"blocks": chain.CountBlocks(lost), "ranges": shown}
+	return wire.Message{Code: wire.CodeLossUnconfirmed, Args: args}
 }

@@ -197,7 +197,8 @@ func TestRegistrationsInTheLogOfALowLevel(t *testing.T) {
 	})
 }
 
-// The table has the level of a worker from level 2 on, and the status shows it. A worker that announces none has level 0.
+// The table has the level of a worker from level 2 on, and the status shows it. A worker that announces none has level
+// 0.
 func TestWorkerLevel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, masters := newOlderGroup(t, "m3")

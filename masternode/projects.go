@@ -13,14 +13,16 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// CreateProject makes a project with its first token. This master must lead: the error wraps [wire.ErrNotLeader] otherwise. Other
-// errors: wire.ErrNameTaken, wire.ErrTooMany, masterfsm.ErrBadCommand, wire.ErrBadRequest.
+// CreateProject makes a project with its first token. This master must lead. Errors: wire.ErrNotLeader,
+// wire.ErrNameTaken, wire.ErrTooMany, masterfsm.ErrBadCommand, wire.ErrBadRequest.
 func (n *Node) CreateProject(ctx context.Context, p wire.NewProject) (wire.CreatedProject, error) {
 	if err := checkText("a project's name", p.Name); err != nil {
 		return wire.CreatedProject{}, err
 	}
 	token := rand.Text()
-	c := &masterfsm.CreateProject{Name: p.Name, Public: p.Public, TokenHash: sha256.Sum256([]byte(token)), Time: n.leader.Now()}
+	c := &masterfsm.CreateProject{
+		Name: p.Name, Public: p.Public, TokenHash: sha256.Sum256([]byte(token)), Time: n.leader.Now(),
+	}
 	if p.Quota != nil {
 		c.Quota = masterfsm.Quota(*p.Quota)
 	}
@@ -33,8 +35,8 @@ func (n *Node) CreateProject(ctx context.Context, p wire.NewProject) (wire.Creat
 	}, nil
 }
 
-// ChangeProject changes a project, named by its name or id. This master must lead. Errors: wire.ErrNotLeader, masterfsm.ErrUnknownProject,
-// masterfsm.ErrBadCommand, wire.ErrBadRequest.
+// ChangeProject changes a project, named by its name or id. This master must lead. Errors: wire.ErrNotLeader,
+// masterfsm.ErrUnknownProject, masterfsm.ErrBadCommand, wire.ErrBadRequest.
 func (n *Node) ChangeProject(ctx context.Context, nameOrID string, change wire.ProjectChange) (wire.Project, error) {
 	if change.Public == nil && change.Quota == nil {
 		return wire.Project{}, fmt.Errorf("%w: nothing is to be changed: give public or quota", wire.ErrBadRequest)
@@ -55,7 +57,8 @@ func (n *Node) ChangeProject(ctx context.Context, nameOrID string, change wire.P
 	return WireProject(changed), nil
 }
 
-// Project is the project of a name or id, as the leader knows it. Errors: masterfsm.ErrUnknownProject, wire.ErrNoLeader.
+// Project returns the project of a name or id, as the leader knows it. Errors: masterfsm.ErrUnknownProject,
+// wire.ErrNoLeader.
 func (n *Node) Project(ctx context.Context, nameOrID string) (wire.Project, error) {
 	p, err := n.confirmedProject(ctx, nameOrID)
 	return WireProject(&p), err
@@ -85,7 +88,7 @@ func (n *Node) Tokens(ctx context.Context, nameOrID string) (wire.ProjectTokens,
 	return tokens, err
 }
 
-// CreateToken gives a project one more token. This master must lead. Errors: wire.ErrNotLeader, masterfsm.ErrUnknownProject,
+// CreateToken adds a token to a project. This master must lead. Errors: wire.ErrNotLeader, masterfsm.ErrUnknownProject,
 // wire.ErrTooMany, masterfsm.ErrBadCommand, wire.ErrBadRequest.
 func (n *Node) CreateToken(ctx context.Context, nameOrID string, t wire.NewToken) (wire.CreatedToken, error) {
 	if err := checkText("a token's label", t.Label); err != nil {
@@ -110,25 +113,27 @@ func (n *Node) CreateToken(ctx context.Context, nameOrID string, t wire.NewToken
 	return wire.CreatedToken{ProjectToken: wireToken(created), Token: token}, nil
 }
 
-// RevokeToken takes a token from a project: every master refuses it as soon as it has applied that, or 5 s after it last heard from a
-// leader. This master must lead. Errors: wire.ErrNotLeader, masterfsm.ErrUnknownProject, masterfsm.ErrUnknownToken.
+// RevokeToken removes a token from a project. Every master refuses it as soon as it has applied that, or 5 s after it
+// last heard from a leader. This master must lead. Errors: wire.ErrNotLeader, masterfsm.ErrUnknownProject,
+// masterfsm.ErrUnknownToken.
 func (n *Node) RevokeToken(ctx context.Context, nameOrID string, token uint32) error {
 	p, err := n.ledProject(ctx, nameOrID)
 	if err != nil {
 		return err
 	}
-	if _, err := n.leader.Propose(ctx, &masterfsm.RevokeToken{Project: p.ID, Token: token, Time: n.leader.Now()}); err != nil {
+	revoked := &masterfsm.RevokeToken{Project: p.ID, Token: token, Time: n.leader.Now()}
+	if _, err := n.leader.Propose(ctx, revoked); err != nil {
 		return err
 	}
 	n.log.Info("token revoked", "project", p.Name, "id", token)
 	return nil
 }
 
-// LegacyProject is the name of the project that the original's routes without a token write to and read.
+// LegacyProject is the name of the project that the legacy routes without a token use.
 const LegacyProject = "legacy"
 
-// Legacy is the project that the original's routes without a token are about. Errors: wire.ErrNotFound while there is none, wire.ErrForbidden where it
-// was made private, wire.ErrNoLeader.
+// Legacy returns the project of the legacy routes without a token. Errors: wire.ErrNotFound if there is none,
+// wire.ErrForbidden if it was made private, wire.ErrNoLeader.
 func (n *Node) Legacy(ctx context.Context) (p masterfsm.Project, err error) {
 	err = n.confirmed(ctx, func() error {
 		var ok bool
@@ -144,8 +149,8 @@ func (n *Node) Legacy(ctx context.Context) (p masterfsm.Project, err error) {
 	return p, err
 }
 
-// CreateLegacy makes the legacy project, public and without a token, unless it is there. This master must lead: the error wraps
-// [wire.ErrNotLeader] otherwise.
+// CreateLegacy makes the legacy project, public and without a token, unless it exists. This master must lead. The error
+// wraps [wire.ErrNotLeader] otherwise.
 func (n *Node) CreateLegacy(ctx context.Context) error {
 	_, err := n.leader.Propose(ctx, &masterfsm.CreateProject{Name: LegacyProject, Public: true, Time: n.leader.Now()})
 	if errors.Is(err, wire.ErrNameTaken) {
@@ -154,7 +159,7 @@ func (n *Node) CreateLegacy(ctx context.Context) error {
 	return err
 }
 
-// confirmedProject looks for a project after confirming that this master knows all that the leader does.
+// confirmedProject finds a project after confirming with the leader.
 func (n *Node) confirmedProject(ctx context.Context, nameOrID string) (masterfsm.Project, error) {
 	if err := n.confirm(ctx); err != nil {
 		return masterfsm.Project{}, err
@@ -162,7 +167,7 @@ func (n *Node) confirmedProject(ctx context.Context, nameOrID string) (masterfsm
 	return n.projectNamed(nameOrID)
 }
 
-// findProject looks for a project; that there is none is the leader's word.
+// findProject finds a project. A negative answer is confirmed.
 func (n *Node) findProject(ctx context.Context, nameOrID string) (masterfsm.Project, error) {
 	if p, err := n.projectNamed(nameOrID); err == nil {
 		return p, nil
@@ -170,7 +175,7 @@ func (n *Node) findProject(ctx context.Context, nameOrID string) (masterfsm.Proj
 	return n.confirmedProject(ctx, nameOrID)
 }
 
-// ledProject looks for a project where this master leads.
+// ledProject finds a project if this master leads.
 func (n *Node) ledProject(ctx context.Context, nameOrID string) (masterfsm.Project, error) {
 	if !n.leader.Leads() {
 		return masterfsm.Project{}, wire.ErrNotLeader
@@ -187,8 +192,7 @@ func (n *Node) projectNamed(nameOrID string) (p masterfsm.Project, err error) {
 	return p, err
 }
 
-// checkText refuses what is not UTF-8, since a command's JSON would put other characters in its place, and control
-// characters.
+// checkText refuses text that is not UTF-8, since the JSON of a command would replace it, and control characters.
 func checkText(what, text string) error {
 	if !utf8.ValidString(text) {
 		return fmt.Errorf("%w: %s must be UTF-8", wire.ErrBadRequest, what)
@@ -199,7 +203,7 @@ func checkText(what, text string) error {
 	return nil
 }
 
-// WireProject is a project as the API tells it.
+// WireProject returns a project in the form of the API.
 func WireProject(p *masterfsm.Project) wire.Project {
 	return wire.Project{
 		ID: p.ID, Name: p.Name, Public: p.Public, Created: p.Created, Records: p.Records, Quota: wire.Quota(p.Quota),
@@ -210,7 +214,7 @@ func wireToken(t *masterfsm.Token) wire.ProjectToken {
 	return wire.ProjectToken{ID: t.ID, Label: t.Label, Rights: WireRights(t.Rights), Created: t.Created}
 }
 
-// WireRights are rights as the API tells them.
+// WireRights returns rights in the form of the API.
 func WireRights(r masterfsm.Rights) []string {
 	rights := []string{}
 	if r.Has(masterfsm.MayRead) {
@@ -222,7 +226,7 @@ func WireRights(r masterfsm.Rights) []string {
 	return rights
 }
 
-// parseRights reads the rights that a new token is to have: none named stands for all.
+// parseRights parses the rights of a new token. No names mean all rights.
 func parseRights(names []string) (masterfsm.Rights, error) {
 	if len(names) == 0 {
 		return masterfsm.MayRead | masterfsm.MayAppend, nil
@@ -235,7 +239,8 @@ func parseRights(names []string) (masterfsm.Rights, error) {
 		case wire.RightAppend:
 			r |= masterfsm.MayAppend
 		default:
-			return 0, fmt.Errorf("%w: there is no right %q: name %s, %s or both", wire.ErrBadRequest, name, wire.RightRead, wire.RightAppend)
+			return 0, fmt.Errorf("%w: there is no right %q: name %s, %s or both",
+				wire.ErrBadRequest, name, wire.RightRead, wire.RightAppend)
 		}
 	}
 	return r, nil

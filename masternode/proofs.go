@@ -13,9 +13,9 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Prove proves a record without anybody's word; that the reader may read it was asked when it was read. It is as of the newest checkpoint, with
-// which it comes, where that covers the record's block; else, which is the leader's word, as of a boundary that the group has committed and not signed.
-// Errors: wire.ErrNotSealed, wire.ErrLost, wire.ErrNoLeader, wire.ErrUnavailable.
+// Prove returns the proof of a record, which must have been read with permission. It is at the newest checkpoint if
+// that covers the record's block. Otherwise, after confirming that with the leader, it is at a committed block boundary
+// without a signature. Errors: wire.ErrNotSealed, wire.ErrLost, wire.ErrNoLeader, wire.ErrUnavailable.
 func (n *Node) Prove(ctx context.Context, r Record) (wire.Proof, error) {
 	r, err := n.sealed(ctx, r)
 	if err != nil {
@@ -31,7 +31,7 @@ func (n *Node) Prove(ctx context.Context, r Record) (wire.Proof, error) {
 	return n.proveAt(ctx, r, at)
 }
 
-// sealed is a record whose block has its proof of work. Another master may know of that before this one.
+// sealed returns the record if its block is mined. Another master may know that before this one.
 func (n *Node) sealed(ctx context.Context, r Record) (Record, error) {
 	if r.Sealed {
 		return r, nil
@@ -50,8 +50,8 @@ func (n *Node) sealed(ctx context.Context, r Record) (Record, error) {
 	return again, nil
 }
 
-// boundaryAfter is a boundary that has a mined block: the newest that is stored, or else the block's own, or the newest of all where the table
-// has forgotten that.
+// boundaryAfter returns a boundary that includes a mined block: the newest stored one, or else the block's own, or the
+// newest of all if the table no longer has that.
 func (n *Node) boundaryAfter(block uint64) (b masterfsm.Boundary) {
 	n.cfg.Ledger.Read(func(s *masterfsm.State) {
 		if b = s.Checkpoint(); b.Height > block {
@@ -65,7 +65,7 @@ func (n *Node) boundaryAfter(block uint64) (b masterfsm.Boundary) {
 	return b
 }
 
-// proveAt proves a sealed record in the tree of a boundary that has its block.
+// proveAt proves a sealed record in the tree of a boundary that includes its block.
 func (n *Node) proveAt(ctx context.Context, r Record, at Checkpoint) (wire.Proof, error) {
 	h, err := n.Block(ctx, r.At.Block)
 	if err != nil {
@@ -81,14 +81,16 @@ func (n *Node) proveAt(ctx context.Context, r Record, at Checkpoint) (wire.Proof
 	}
 	leaf := r.Record.Leaf()
 	return wire.Proof{
-		Index: r.At.Index, Block: r.At.Block, Offset: r.At.Offset, Leaf: leaf.Hash(), LeafData: leaf.AppendTo(nil), Header: wire.NewBlock(h),
+		Index: r.At.Index, Block: r.At.Block, Offset: r.At.Offset,
+		Leaf: leaf.Hash(), LeafData: leaf.AppendTo(nil), Header: wire.NewBlock(h),
 		RecordPath: record, SealIndex: h.Seal(), SealPath: seal,
 		Size: at.Boundary.Size, Root: at.Boundary.Root, Checkpoint: string(at.Note),
 	}, nil
 }
 
-// covering is the newest checkpoint for a sealed record, which must cover it: the newest that witnesses have signed where that does. That none does is
-// the leader's word. Errors: wire.ErrNotCovered, ErrNoCheckpoint, ErrNoLogKey, wire.ErrNoLeader.
+// covering returns the newest checkpoint that covers a sealed record, preferably one with cosignatures. That there is
+// none is confirmed with the leader. Errors: wire.ErrNotCovered, signing.ErrNoCheckpoint, signing.ErrNoLogKey,
+// wire.ErrNoLeader.
 func (n *Node) covering(ctx context.Context, r Record) (Checkpoint, error) {
 	at, err := n.checkpointHere()
 	if err != nil || r.At.Block >= at.Boundary.Height {
@@ -97,7 +99,8 @@ func (n *Node) covering(ctx context.Context, r Record) (Checkpoint, error) {
 		}
 	}
 	if r.At.Block >= at.Boundary.Height {
-		return Checkpoint{}, fmt.Errorf("%w: block %d, and the newest one covers %d", wire.ErrNotCovered, r.At.Block, at.Boundary.Height)
+		return Checkpoint{}, fmt.Errorf("%w: block %d, and the newest one covers %d",
+			wire.ErrNotCovered, r.At.Block, at.Boundary.Height)
 	}
 	if witnessed, err := n.witnessedHere(); err == nil && r.At.Block < witnessed.Boundary.Height {
 		return witnessed, nil
@@ -112,8 +115,8 @@ type LogProof struct {
 	Note  []byte
 }
 
-// LogProof proves a record that the reader may read in the newest checkpoint. Errors: wire.ErrNotSealed, wire.ErrNotCovered, ErrNoLogKey, wire.ErrNoLeader,
-// wire.ErrUnavailable.
+// LogProof returns the proof of a record in the newest checkpoint. The record must have been read with permission.
+// Errors: wire.ErrNotSealed, wire.ErrNotCovered, signing.ErrNoLogKey, wire.ErrNoLeader, wire.ErrUnavailable.
 func (n *Node) LogProof(ctx context.Context, r Record) (LogProof, error) {
 	r, err := n.sealed(ctx, r)
 	if err != nil {
@@ -127,7 +130,8 @@ func (n *Node) LogProof(ctx context.Context, r Record) (LogProof, error) {
 	return LogProof{Index: r.At.Index, Path: path, Note: at.Note}, err
 }
 
-// Receipt makes the receipt of a record that the reader may read. Errors: as LogProof, and wire.ErrLost.
+// Receipt returns the receipt of a record, which must have been read with permission. Errors: as LogProof, and
+// wire.ErrLost.
 func (n *Node) Receipt(ctx context.Context, r Record) (wire.Receipt, error) {
 	r, err := n.sealed(ctx, r)
 	if err != nil {
@@ -144,14 +148,17 @@ func (n *Node) Receipt(ctx context.Context, r Record) (wire.Receipt, error) {
 	origin, _, _ := strings.Cut(p.Checkpoint, "\n")
 	return wire.Receipt{
 		Format: wire.FormatReceipt, Origin: origin, Index: p.Index, Block: p.Block, Offset: p.Offset,
-		Time: r.Time, ProjectID: r.Project, Size: uint32(len(r.Payload)), Key: r.Key, Type: r.Type, Salt: r.Salt[:], Commit: r.Commit,
-		Leaf: p.Leaf, LeafData: p.LeafData, Header: p.Header, RecordPath: p.RecordPath, SealIndex: p.SealIndex, SealPath: p.SealPath,
+		Time: r.Time, ProjectID: r.Project, Size: uint32(len(r.Payload)), Key: r.Key, Type: r.Type,
+		Salt: r.Salt[:], Commit: r.Commit,
+		Leaf: p.Leaf, LeafData: p.LeafData, Header: p.Header,
+		RecordPath: p.RecordPath, SealIndex: p.SealIndex, SealPath: p.SealPath,
 		TreeSize: p.Size, Root: p.Root, Checkpoint: p.Checkpoint,
 	}, nil
 }
 
-// WaitReceipt waits until a checkpoint covers a record that was just appended, and makes its receipt; what stands in the way for a moment it waits out.
-// Whoever has appended it knows all that is in there, whatever the token may read. Errors: ErrNoCheckpoint, ErrNoLogKey, wire.ErrLost, and that of ctx with what was in the way.
+// WaitReceipt waits until a checkpoint covers a record that was just appended, and returns its receipt. It waits out
+// temporary failures. No permission is needed, since the caller has appended the record. Errors:
+// signing.ErrNoCheckpoint, signing.ErrNoLogKey, wire.ErrLost, and the cause of the end of ctx with the last failure.
 func (n *Node) WaitReceipt(ctx context.Context, at wire.Position) (wire.Receipt, error) {
 	if _, err := n.checkpointHere(); err != nil { // a key, or what was lost, may take long to come
 		return wire.Receipt{}, err
@@ -181,8 +188,8 @@ func (n *Node) WaitReceipt(ctx context.Context, at wire.Position) (wire.Receipt,
 // receiptPause bounds the time between two tries to make a receipt.
 const receiptPause = time.Second
 
-// waitPublished waits until the published checkpoint covers a block. Many may wait at a time, and each change of the table wakes them: nothing is signed
-// for that.
+// waitPublished waits until the published checkpoint covers a block. Many may wait at a time, so it signs nothing when
+// the table changes.
 func (n *Node) waitPublished(ctx context.Context, block uint64) error {
 	for {
 		changed := n.cfg.Ledger.StateChanged()
@@ -199,12 +206,14 @@ func (n *Node) waitPublished(ctx context.Context, block uint64) error {
 	}
 }
 
-// passes reports whether what a proof failed for may be over in a moment.
+// isTransient reports whether a proof that failed for this reason may succeed soon.
 func isTransient(err error) bool {
 	if errors.Is(err, signing.ErrNoCheckpoint) {
 		return false // although it wraps wire.ErrUnavailable
 	}
-	for _, passing := range []error{wire.ErrUnavailable, wire.ErrNoLeader, wire.ErrNotCovered, wire.ErrNotSealed, context.DeadlineExceeded} {
+	for _, passing := range []error{
+		wire.ErrUnavailable, wire.ErrNoLeader, wire.ErrNotCovered, wire.ErrNotSealed, context.DeadlineExceeded,
+	} {
 		if errors.Is(err, passing) {
 			return true
 		}

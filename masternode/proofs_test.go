@@ -194,8 +194,8 @@ func TestBeyondTheCheckpointIsTheLeadersWord(t *testing.T) {
 	})
 }
 
-// The leaves of a block that is lost cannot be made again: its entries are gone, and said to be once a person has confirmed it. Its hashes stay,
-// and with them all other entries and all proofs.
+// The leaves of a block that is lost cannot be made again: its entries are gone, and said to be once a person has
+// confirmed it. Its hashes stay, and with them all other entries and all proofs.
 func TestEntriesOfALostBlock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, _ := newDamageRig(t, nil)

@@ -21,8 +21,8 @@ type Record struct {
 	Stored      bool // its block is on as many storage nodes as the settings ask
 }
 
-// Record reads the record at an offset of a block for who has access. Errors: wire.ErrNotFound, wire.ErrForbidden, wire.ErrNoLeader,
-// wire.ErrUnavailable.
+// Record reads the record at an offset of a block, if the reader may. Errors: wire.ErrNotFound, wire.ErrForbidden,
+// wire.ErrNoLeader, wire.ErrUnavailable.
 func (n *Node) Record(ctx context.Context, reader masterfsm.Access, block uint64, offset uint32) (Record, error) {
 	r, err := n.anyRecord(ctx, block, offset)
 	if err != nil {
@@ -31,7 +31,7 @@ func (n *Node) Record(ctx context.Context, reader masterfsm.Access, block uint64
 	return n.permitted(reader, r)
 }
 
-// anyRecord reads a record, whoever asks.
+// anyRecord reads a record without checking permission.
 func (n *Node) anyRecord(ctx context.Context, block uint64, offset uint32) (r Record, err error) {
 	err = n.confirmed(ctx, func() (err error) {
 		r, err = n.lookUp(ctx, block, offset)
@@ -67,7 +67,7 @@ func (n *Node) RecordByIndex(ctx context.Context, reader masterfsm.Access, index
 	return n.permitted(reader, r)
 }
 
-// permitted is the record with its project's name where the reader may read it, and nothing otherwise.
+// permitted adds the project's name to a record that the reader may read.
 func (n *Node) permitted(reader masterfsm.Access, r Record) (Record, error) {
 	owner, err := n.MayRead(reader, r.Project)
 	if err != nil {
@@ -77,7 +77,8 @@ func (n *Node) permitted(reader masterfsm.Access, r Record) (Record, error) {
 	return r, nil
 }
 
-// lookUp finds a record in the state, or has a storage node prove it. errNotHere means that this state does not have it.
+// lookUp finds a record in the state, or has a storage node prove it. The error wraps errNotHere if this state does not
+// have it.
 func (n *Node) lookUp(ctx context.Context, block uint64, offset uint32) (Record, error) {
 	var found masterfsm.Found
 	var at masterfsm.Position
@@ -121,7 +122,7 @@ func newRecord(encoded []byte, at masterfsm.Position, sealed, stored bool) (Reco
 	return Record{Record: r, At: at, Commit: leaf.Commit, Leaf: leaf.Hash(), Sealed: sealed, Stored: stored}, nil
 }
 
-// Position is the record's position as the API tells it.
+// Position returns the record's position in the form of the API.
 func (r *Record) Position() wire.Position {
 	state := wire.StateCommitted
 	if r.Stored {
@@ -164,7 +165,8 @@ func (n *Node) Block(ctx context.Context, number uint64) (chain.Header, error) {
 // MaxBlocksPage is how many headers a page of Blocks may hold.
 const MaxBlocksPage = 256
 
-// Blocks lists mined blocks, the newest first: up to limit headers of blocks before a number (math.MaxUint64 for the newest).
+// Blocks lists mined blocks, the newest first: up to limit headers of blocks before a number (math.MaxUint64 for the
+// newest).
 func (n *Node) Blocks(ctx context.Context, before uint64, limit int) ([]chain.Header, error) {
 	if limit < 1 || limit > MaxBlocksPage {
 		return nil, fmt.Errorf("%w: limit %d is not within 1 and %d", wire.ErrBadRequest, limit, MaxBlocksPage)
@@ -184,7 +186,7 @@ func (n *Node) Blocks(ctx context.Context, before uint64, limit int) ([]chain.He
 	return headers, nil
 }
 
-// WaitStored blocks until as many storage nodes as the settings ask have a block on disk, or ctx ends.
+// WaitStored waits until enough storage nodes have a block on disk.
 func (n *Node) WaitStored(ctx context.Context, block uint64) error {
 	for {
 		changed := n.cfg.Ledger.StateChanged()
@@ -201,8 +203,9 @@ func (n *Node) WaitStored(ctx context.Context, block uint64) error {
 	}
 }
 
-// FindHash finds what a hash is of: a block, by its hash or its seal's, or a record, by its leaf hash. Errors: wire.ErrNotFound, wire.ErrNoLeader, and
-// wire.ErrUnavailable where no storage node could be asked that knows all that the masters do not hold.
+// FindHash finds the block with a hash or a seal's hash, or the record with a leaf hash. Errors: wire.ErrNotFound,
+// wire.ErrNoLeader, and wire.ErrUnavailable if no storage node answered whose index has everything that the masters do
+// not hold.
 func (n *Node) FindHash(ctx context.Context, h chain.Hash) (found wire.FoundHash, err error) {
 	err = n.confirmed(ctx, func() error {
 		var blocks []masterfsm.HeldBlock
@@ -227,7 +230,8 @@ func (n *Node) FindHash(ctx context.Context, h chain.Hash) (found wire.FoundHash
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case held > 0 && !complete:
-			return fmt.Errorf("%w: no storage node that could be asked has all records in its index", wire.ErrUnavailable)
+			return fmt.Errorf("%w: no storage node that could be asked has all records in its index",
+				wire.ErrUnavailable)
 		}
 		return errNotHere
 	})

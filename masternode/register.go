@@ -15,10 +15,10 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Register enters a worker into the table. Any master takes a registration and brings it to the leader; forwarded tells that it
-// came from another master already. A worker that is known, and says nothing new, costs no log entry, so workers may
-// register as often as they like. Errors: wire.ErrBadRequest, wire.ErrNoLeader, masterfsm.ErrBadCommand,
-// wire.ErrRemoved, wire.ErrOtherStart.
+// Register adds a worker to the table, or updates it. Any master brings a registration to the leader; forwarded means
+// that another master already did. A registration without news costs no log entry, so workers may register as often as
+// they like. Errors: wire.ErrBadRequest, wire.ErrNoLeader, masterfsm.ErrBadCommand, wire.ErrRemoved,
+// wire.ErrOtherStart.
 func (n *Node) Register(ctx context.Context, r wire.Registration, forwarded bool) (wire.Registered, error) {
 	if err := checkRegistration(r); err != nil {
 		return wire.Registered{}, err
@@ -39,7 +39,8 @@ func checkRegistration(r wire.Registration) error {
 	u, err := url.Parse(r.URL)
 	switch {
 	case err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "":
-		return fmt.Errorf("%w: %q is no address of a worker; one is written http://host:port", wire.ErrBadRequest, r.URL)
+		return fmt.Errorf("%w: %q is no address of a worker; one is written http://host:port", wire.ErrBadRequest,
+			r.URL)
 	case r.Role != string(masterfsm.RoleStorage) && r.Role != string(masterfsm.RoleMiner):
 		return fmt.Errorf("%w: role %q is neither storage nor miner", wire.ErrBadRequest, r.Role)
 	case r.MasterToken == "":
@@ -48,7 +49,7 @@ func checkRegistration(r wire.Registration) error {
 	return nil
 }
 
-// register enters a worker into the table. The error wraps wire.ErrNotLeader if this master does not lead.
+// register adds or updates a worker, on the leader. The error wraps wire.ErrNotLeader if this master does not lead.
 func (n *Node) register(ctx context.Context, r wire.Registration) (wire.Registered, error) {
 	if !n.leader.Leads() {
 		return wire.Registered{}, errTermNotBegun
@@ -97,18 +98,19 @@ func (n *Node) register(ctx context.Context, r wire.Registration) (wire.Register
 	return answer, nil
 }
 
-// orderOf is the order of the leader that the table has.
+// orderOf returns the order of the leader that the table has.
 func orderOf(v masterfsm.View) string {
 	return wire.Order{Epoch: v.Group.Epoch, Term: v.Term.Term}.String()
 }
 
-// entered reports whether the table has the worker of a registration, and whether the registration says nothing new.
+// entered reports whether the table has the worker of a registration, and whether the registration has no news.
 func entered(v masterfsm.View, c *masterfsm.Register) (known, upToDate bool) {
 	switch c.Role {
 	case masterfsm.RoleStorage:
 		for i := range v.Storages {
 			if s := &v.Storages[i]; s.ID == c.ID && sameHash(s.AccessHash, c.AccessHash) {
-				return true, s.URL == c.URL && s.MasterToken == c.MasterToken && s.Boot == c.Boot && s.Lists == c.Lists && s.Level == c.Level
+				return true, s.URL == c.URL && s.MasterToken == c.MasterToken && s.Boot == c.Boot &&
+					s.Lists == c.Lists && s.Level == c.Level
 			}
 		}
 	case masterfsm.RoleMiner:

@@ -135,8 +135,8 @@ func (r *rig) asked() []masterfsm.Storage {
 	return slices.Collect(r.prover.Nodes(context.Background(), func(masterfsm.Storage) bool { return true }))
 }
 
-// registerWorker enters a worker into the table under an id that is known beforehand: the leader gives random ones, by which the order of the
-// nodes would be another in each run.
+// registerWorker enters a worker into the table under an id that is known beforehand: the leader gives random ones, by
+// which the order of the nodes would be another in each run.
 func (r *rig) registerWorker(t *testing.T, role masterfsm.Role, url string) {
 	t.Helper()
 	_, err := r.ledger.Propose(t.Context(), masterfsm.Encode(&masterfsm.Register{

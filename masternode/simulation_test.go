@@ -17,20 +17,21 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// TestSimulation runs writers against two masters, one of which leads, and lets happen to them what a seed says: leaders are deposed, some in
-// the middle of a command whose outcome nobody can tell; calls and answers are lost, submissions come twice; storage nodes die and come
-// back, miners answer wrong, every leader has another wall clock. In the end the nodes must be Valid, the chain one, and the
-// history of the writers must fit it: see simulation.check.
+// TestSimulation runs writers against two masters, one of which leads, and lets happen to them what a seed says:
+// leaders are deposed, some in the middle of a command whose outcome nobody can tell; calls and answers are lost,
+// submissions come twice; storage nodes die and come back, miners answer wrong, every leader has another wall clock. In
+// the end the nodes must be Valid, the chain one, and the history of the writers must fit it: see simulation.check.
 //
-// A failure names its seed, which alone decides what is drawn. This repeats seed 17, as often as is asked for (the runtime still chooses in
-// which order goroutines run that are ready at the same instant):
+// A failure names its seed, which alone decides what is drawn. This repeats seed 17, as often as is asked for (the
+// runtime still chooses in which order goroutines run that are ready at the same instant):
 //
 //	go test ./masternode -run 'TestSimulation/seed=17$' -count 20
 func TestSimulation(t *testing.T) {
 	forEachSeed(t, simulationSeeds, simulate)
 }
 
-// forEachSeed runs a simulation for as many seeds, each in a bubble of its own, as many at a time as there are processors.
+// forEachSeed runs a simulation for as many seeds, each in a bubble of its own, as many at a time as there are
+// processors.
 func forEachSeed(t *testing.T, seeds int, simulate func(*testing.T, uint64)) {
 	if testing.Short() {
 		seeds /= 10
@@ -43,7 +44,8 @@ func forEachSeed(t *testing.T, seeds int, simulate func(*testing.T, uint64)) {
 	}
 }
 
-// dice are the random draws of a simulation: a stream for each who draws, so that what one does leaves the draws of the others as they are.
+// dice are the random draws of a simulation: a stream for each who draws, so that what one does leaves the draws of the
+// others as they are.
 type dice struct {
 	seed    uint64
 	mu      sync.Mutex // guards streams
@@ -306,7 +308,8 @@ func (otherLedger) ReadIndex(context.Context) (wire.ReadIndex, error) {
 	return wire.ReadIndex{}, wire.ErrNotLeader
 }
 
-// lossyMasters brings a master's calls to the leader. Calls are lost, or their answers; submissions come once more, much later.
+// lossyMasters brings a master's calls to the leader. Calls are lost, or their answers; submissions come once more,
+// much later.
 type lossyMasters struct {
 	noMasters
 	leader  *Node

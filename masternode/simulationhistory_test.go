@@ -78,8 +78,8 @@ func (s *simulation) appendOnce(who string, w *write) {
 	}
 }
 
-// appendSurely makes an append with a key: again and again until it is acknowledged, now and then at both masters at once. A retry afterwards
-// must get the first answer, another body under the same key none.
+// appendSurely makes an append with a key: again and again until it is acknowledged, now and then at both masters at
+// once. A retry afterwards must get the first answer, another body under the same key none.
 func (s *simulation) appendSurely(who string, w *write) {
 	if s.dice.once(who, 6) {
 		second := make(chan []wire.Position)
@@ -132,7 +132,8 @@ func (s *simulation) same(w *write, again []wire.Position) {
 	}
 }
 
-// readBack reads one of the records that were just acknowledged. It may not be there now, where nodes are away, but never be missing.
+// readBack reads one of the records that were just acknowledged. It may not be there now, where nodes are away, but
+// never be missing.
 func (s *simulation) readBack(who string, w *write) {
 	i := s.dice.draw(who, len(w.positions))
 	p := w.positions[i]

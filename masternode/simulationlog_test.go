@@ -53,8 +53,9 @@ func (s *simulation) audit(ctx context.Context, who string) {
 	}
 }
 
-// checkLog holds the checkpoints that were seen against the chain that came of it, and against each other: they are one history, whoever was
-// asked, each is signed by a key that the log has or had, and none is older than one that was seen before it was asked for.
+// checkLog holds the checkpoints that were seen against the chain that came of it, and against each other: they are one
+// history, whoever was asked, each is signed by a key that the log has or had, and none is older than one that was seen
+// before it was asked for.
 func (s *simulation) checkLog() {
 	t, keys := s.t, logKeys(s.rig)
 	var known []note.Verifier

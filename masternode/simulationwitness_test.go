@@ -12,9 +12,10 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// TestWitnessSimulation lets three witnesses do what a seed says, two of whom must cosign: calls and answers are lost, they hang, forget, claim
-// sizes and know no key, while leaders are deposed, some in the middle of a command. What is shown never goes back and has its cosignatures at
-// any time; and once all is calm the newest is shown, cosigned by all, and no witness is in trouble.
+// TestWitnessSimulation lets three witnesses do what a seed says, two of whom must cosign: calls and answers are lost,
+// they hang, forget, claim sizes and know no key, while leaders are deposed, some in the middle of a command. What is
+// shown never goes back and has its cosignatures at any time; and once all is calm the newest is shown, cosigned by
+// all, and no witness is in trouble.
 func TestWitnessSimulation(t *testing.T) {
 	forEachSeed(t, simulationSeeds/20, simulateWitnesses)
 }

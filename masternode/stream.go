@@ -13,32 +13,32 @@ import (
 const (
 	// maxStreams is how many streams a master serves at a time.
 	maxStreams = 256
-	// A stream reads so many records, and bytes of payloads, before it writes them.
+	// How many records, and bytes of payloads, a stream reads before it writes them.
 	streamRecords = 256
 	streamBytes   = 1 << 20
-	// streamBeat is how long a stream may be silent, streamCheck how often it asks whether its reader may go on.
+	// streamBeat is how long a stream may be silent, streamCheck how often it checks the reader's permission.
 	streamBeat  = 10 * time.Second
 	streamCheck = time.Second
 )
 
-// StreamSink takes what a stream gives. An error of it ends the stream.
+// StreamSink receives a stream. An error ends the stream.
 type StreamSink interface {
-	// Records takes records in order. They are the sink's until it returns.
+	// Records receives records in order. They belong to the sink until it returns.
 	Records(records []Record) error
-	// Alive tells, at the begin and then now and again, that all records before a leaf index were given.
+	// Alive reports, at the start and regularly after that, that all records before a leaf index were sent.
 	Alive(next uint64) error
 }
 
-// StreamQuery says what a stream is to give.
+// StreamQuery selects what a stream sends.
 type StreamQuery struct {
 	Query
-	// Now: begin with what is appended from now on, whatever Query.From says.
+	// Now starts the stream with the next append, whatever Query.From is.
 	Now bool
 }
 
-// Stream gives the records of a query in order, each once, and goes on with those that are appended, until ctx ends, the sink fails, or the
-// reader is no longer let in: who is asked for it again and again, and its error ends the stream. Memory is bounded by a page of records.
-// Errors: those of List and who, wire.ErrTooManyStreams.
+// Stream sends the records of a query in order, each once, and continues with new ones, until ctx ends, the sink fails,
+// or who returns an error: it is called again and again for the reader's permission. Memory is bounded by a page of
+// records. Errors: those of List and who, wire.ErrTooManyStreams.
 func (n *Node) Stream(
 	ctx context.Context, q StreamQuery, who func(context.Context) (masterfsm.Access, error), sink StreamSink,
 ) error {
@@ -46,7 +46,8 @@ func (n *Node) Stream(
 	case n.streams <- struct{}{}:
 		defer func() { <-n.streams }()
 	default:
-		return fmt.Errorf("%w: this master serves %d, the limit; ask another, or end one", wire.ErrTooManyStreams, maxStreams)
+		return fmt.Errorf("%w: this master serves %d, the limit; ask another, or end one", wire.ErrTooManyStreams,
+			maxStreams)
 	}
 	reader, err := who(ctx)
 	if err != nil {
@@ -68,14 +69,16 @@ func (n *Node) Stream(
 	return n.follow(ctx, w, who, sink)
 }
 
-// follow walks on and on.
-func (n *Node) follow(ctx context.Context, w *walk, who func(context.Context) (masterfsm.Access, error), sink StreamSink) error {
+// follow continues the walk until it fails.
+func (n *Node) follow(
+	ctx context.Context, w *walk, who func(context.Context) (masterfsm.Access, error), sink StreamSink,
+) error {
 	ticker := time.NewTicker(streamCheck)
 	defer ticker.Stop()
 	said := n.cfg.Clock()
 	for {
 		changed := n.cfg.Ledger.StateChanged()
-		// A token may have been taken back, and a project closed to others, meanwhile.
+		// The token may have been revoked, or the project made private, meanwhile.
 		reader, err := who(ctx)
 		if err != nil {
 			return err

@@ -9,9 +9,10 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// submit makes a submission of a batch of appends, delivers it and finishes each append. The appends' batcher calls it.
+// submit makes a submission of a batch of appends, delivers it and completes each append. The appends' batcher calls
+// it.
 func (n *Node) submit(ctx context.Context, batch []*pendingAppend) {
-	// Those whose client has gone are let go before anything is sent: nothing was done for them.
+	// Appends whose client has gone are dropped before anything is sent.
 	live := batch[:0]
 	size := 64
 	for _, p := range batch {
@@ -44,8 +45,8 @@ func (n *Node) submit(ctx context.Context, batch []*pendingAppend) {
 	}
 }
 
-// deliver brings a submission to the leader, and repeats that while it is of use. A submission that is sent twice is appended
-// once.
+// deliver brings a submission to the leader, and repeats that while it is of use. A submission that is sent twice is
+// appended once.
 func (n *Node) deliver(ctx context.Context, submission []byte) ([]masterfsm.Placement, error) {
 	var last error // of a try that had the time to end, if there was one
 	maybe := false // a try may have been committed
@@ -74,7 +75,8 @@ func (n *Node) deliver(ctx context.Context, submission []byte) ([]masterfsm.Plac
 	case err == nil:
 		return placements, nil
 	case forgotten(err):
-		n.log.Error("the table does not remember an append's submission: was this data folder copied or restored?", "error", err)
+		n.log.Error("the table does not remember an append's submission: was this data folder copied or restored?",
+			"error", err)
 		return nil, fmt.Errorf("%w: %w", wire.ErrUnknownOutcome, err)
 	case maybe:
 		return nil, fmt.Errorf("%w: %w", wire.ErrUnknownOutcome, last)
@@ -82,13 +84,15 @@ func (n *Node) deliver(ctx context.Context, submission []byte) ([]masterfsm.Plac
 	return nil, err
 }
 
-// forgotten reports whether the table refused a submission because it does not remember what became of those of that time, or of that
-// member, or remembers another of its name: an earlier try may have been committed.
+// forgotten reports whether the table refused a submission because it no longer has the outcome of one of that time or
+// member, or has another one of that name. An earlier try may have been committed.
 func forgotten(err error) bool {
-	return errors.Is(err, masterfsm.ErrStale) || errors.Is(err, masterfsm.ErrMasterRemoved) || errors.Is(err, wire.ErrForgotten)
+	return errors.Is(err, masterfsm.ErrStale) || errors.Is(err, masterfsm.ErrMasterRemoved) || errors.Is(err,
+		wire.ErrForgotten)
 }
 
-// pendingCommit is a submission that waits for its turn in the log. The lane that takes it fills in the outcome and closes done.
+// pendingCommit is a submission that waits to be committed. The batch that it is part of sets the outcome and closes
+// done.
 type pendingCommit struct {
 	submission []byte
 	done       chan struct{}
@@ -100,8 +104,8 @@ func (p *pendingCommit) finish(o masterfsm.Outcome) {
 	close(p.done)
 }
 
-// commit brings a submission, of this master or another, into the log, together with those that arrive meanwhile: one commit is
-// under way at a time, so that the disks of all masters are synced once for all that waits.
+// commit commits a submission, of this master or another, together with those that arrive meanwhile. One commit is in
+// flight at a time, so that the disks of all masters are synced once for all of them.
 func (n *Node) commit(ctx context.Context, submission []byte) ([]masterfsm.Placement, error) {
 	p := &pendingCommit{submission: submission, done: make(chan struct{})}
 	n.commits.Add(p)
@@ -113,7 +117,7 @@ func (n *Node) commit(ctx context.Context, submission []byte) ([]masterfsm.Place
 	}
 }
 
-// commitBatch commits what waits as one command. The commits' batcher calls it.
+// commitBatch commits waiting submissions as one command. The commits' batcher calls it.
 func (n *Node) commitBatch(ctx context.Context, batch []*pendingCommit) {
 	submissions := make([][]byte, len(batch))
 	for i, p := range batch {
@@ -129,9 +133,9 @@ func (n *Node) commitBatch(ctx context.Context, batch []*pendingCommit) {
 	}
 }
 
-// Submit takes a submission that another master gathered, and answers with its placements in the form of
-// [masterfsm.AppendPlacements]. The error wraps [wire.ErrNotLeader] when this master does not lead: a submission is forwarded once,
-// never on and on.
+// Submit commits a submission of another master, and returns its placements in the form of
+// [masterfsm.AppendPlacements]. The error wraps [wire.ErrNotLeader] if this master does not lead: a submission is
+// forwarded only once.
 func (n *Node) Submit(ctx context.Context, submission []byte) ([]byte, error) {
 	if n.cfg.Ledger.Leader() != n.cfg.Member.ID {
 		return nil, wire.ErrNotLeader

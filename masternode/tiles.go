@@ -8,8 +8,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Tile is the first width hashes, 1 to 256, of a tile of C2SP tlog-tiles, as long as the tree of the newest checkpoint has so many. It is final.
-// Errors: wire.ErrNotFound, ErrNoLogKey, wire.ErrNoLeader, wire.ErrUnavailable.
+// Tile returns the first width hashes, 1 to 256, of a tile of C2SP tlog-tiles, if the tree of the newest checkpoint has
+// as many. It is final. Errors: wire.ErrNotFound, signing.ErrNoLogKey, wire.ErrNoLeader, wire.ErrUnavailable.
 func (n *Node) Tile(ctx context.Context, level, index uint64, width int) ([]byte, error) {
 	if err := n.published(ctx, level, index, width); err != nil {
 		return nil, err
@@ -17,8 +17,9 @@ func (n *Node) Tile(ctx context.Context, level, index uint64, width int) ([]byte
 	return n.prover.Tile(ctx, level, index, width)
 }
 
-// Entries is the bundle of the first width entries, 1 to 256, below a tile of level 0: the data of leaves. It is final. Errors: those of Tile, prover.ErrBusy, and
-// wire.ErrLost where a block of them is lost: its leaves cannot be made again, though their hashes are there.
+// Entries returns the first width entries, 1 to 256, of the bundle below a tile of level 0: the data of leaves. It is
+// final. Errors: those of Tile, prover.ErrBusy, and wire.ErrLost if the block of one of them is lost: the hash of its
+// leaf remains, its data does not.
 func (n *Node) Entries(ctx context.Context, index uint64, width int) ([]byte, error) {
 	if err := n.published(ctx, 0, index, width); err != nil {
 		return nil, err
@@ -26,7 +27,7 @@ func (n *Node) Entries(ctx context.Context, index uint64, width int) ([]byte, er
 	return n.prover.Entries(ctx, index, width)
 }
 
-// published tells whether the tree of the newest checkpoint has a tile. That it has not is the leader's word.
+// published checks that the tree of the newest checkpoint has a tile. A negative answer is confirmed.
 func (n *Node) published(ctx context.Context, level, index uint64, width int) error {
 	var size uint64
 	err := n.confirmedShared(ctx, func() error {
@@ -40,13 +41,15 @@ func (n *Node) published(ctx context.Context, level, index uint64, width int) er
 		return nil
 	})
 	if errors.Is(err, wire.ErrNotFound) {
-		return fmt.Errorf("%w: the newest checkpoint has %d leaves, and its tree no such tile, or not so many hashes in it", err, size)
+		return fmt.Errorf("%w: the newest checkpoint has %d leaves, and its tree no such tile, or not so many hashes "+
+			"in it", err, size)
 	}
 	return err
 }
 
-// Consistency proves that the tree of a size goes on from that of a smaller one; both are within the newest checkpoint, whose size nil stands
-// for. Errors: wire.ErrBadRequest, wire.ErrNotFound, ErrNoLogKey, wire.ErrNoLeader, wire.ErrUnavailable.
+// Consistency proves that the tree of one size is a prefix of that of a larger one. Both are within the newest
+// checkpoint, whose size nil stands for. Errors: wire.ErrBadRequest, wire.ErrNotFound, signing.ErrNoLogKey,
+// wire.ErrNoLeader, wire.ErrUnavailable.
 func (n *Node) Consistency(ctx context.Context, from uint64, to *uint64) (wire.Consistency, error) {
 	answer := wire.Consistency{From: from}
 	var size uint64

@@ -15,13 +15,17 @@ func (n *Node) logSecret(group string) signing.Sealer {
 	return signing.Sealer{Token: n.cfg.Log.Secret, Group: group}
 }
 
-// logOf reads the log's name and keys, the group that it is of, and the size of what is published.
+// logOf returns the log's name and keys, its group, and the size of the published tree.
 func (n *Node) logOf() (keys masterfsm.Log, group string, published uint64) {
-	n.cfg.Ledger.Read(func(s *masterfsm.State) { keys, group, published = s.Log(), s.Group().ID, s.Published().Boundary.Size })
+	n.cfg.Ledger.Read(func(s *masterfsm.State) {
+		keys, group, published = s.Log(), s.Group().ID,
+			s.Published().Boundary.Size
+	})
 	return keys, group, published
 }
 
-// Log tells the log's identity, as the leader knows it, and its witnesses, where the leader can be asked. Error: wire.ErrNoLeader.
+// Log returns the log's identity, confirmed with the leader, and its witnesses if the leader answers. Error:
+// wire.ErrNoLeader.
 func (n *Node) Log(ctx context.Context) (wire.Log, error) {
 	if err := n.confirmShared(ctx); err != nil {
 		return wire.Log{}, err
@@ -35,8 +39,8 @@ func (n *Node) Log(ctx context.Context) (wire.Log, error) {
 	return l, nil
 }
 
-// cosigners are the witnesses as the leader sees them; none where it cannot be asked. Outsiders ask for them without a token: those who ask
-// another master at the same time share one question to the leader.
+// cosigners returns the witnesses as the leader knows them, nil if it does not answer. No token is needed, so
+// concurrent callers share one request to the leader.
 func (n *Node) cosigners(ctx context.Context) []wire.Witness {
 	if leading := n.leader.Status(); leading.Leads {
 		return leading.Witnesses
@@ -57,13 +61,14 @@ func wireLogKey(of masterfsm.Log, k *masterfsm.LogKey) wire.LogKey {
 	return wire.LogKey{ID: k.ID, VerifierKey: of.VerifierKey(k), Since: k.Since, Retired: k.Retired}
 }
 
-// AddLogKey makes a key that signs beside the others, and tells its public part. This master must lead: the error wraps [wire.ErrNotLeader]
-// otherwise. Other errors: ErrNoLogKey where the log has no first key yet, wire.ErrTooMany.
+// AddLogKey adds a signing key and returns its public part. This master must lead. Errors: wire.ErrNotLeader,
+// signing.ErrNoLogKey if the log has no first key yet, wire.ErrTooMany.
 func (n *Node) AddLogKey(ctx context.Context) (wire.LogKey, error) {
 	if !n.leader.Leads() {
 		return wire.LogKey{}, wire.ErrNotLeader
 	}
-	// The first key is the leader's to found. What cannot be opened here is under another cluster token, and the others would not open this one.
+	// The leader founds the first key. If a key does not open here, it was sealed under another cluster token, and
+	// other masters could not open the new one.
 	if _, err := n.checkpointHere(); errors.Is(err, signing.ErrNoLogKey) {
 		return wire.LogKey{}, err
 	}
@@ -79,9 +84,9 @@ func (n *Node) AddLogKey(ctx context.Context) (wire.LogKey, error) {
 	return wireLogKey(keys, added), nil
 }
 
-// RetireLogKey ends a key: it signs no more, and its private part leaves the table. To retire it again does nothing. It is refused where no
-// other opens here, although others sign. This master must lead. Errors: wire.ErrNotLeader, wire.ErrNoLeader, masterfsm.ErrUnknownLogKey,
-// wire.ErrLastKey.
+// RetireLogKey retires a key: it no longer signs, and its private part leaves the table. It may be repeated. It is
+// refused if no other signing key opens on this master. This master must lead. Errors: wire.ErrNotLeader,
+// wire.ErrNoLeader, masterfsm.ErrUnknownLogKey, wire.ErrLastKey.
 func (n *Node) RetireLogKey(ctx context.Context, id string) error {
 	if !n.leader.Leads() {
 		return wire.ErrNotLeader
@@ -98,7 +103,7 @@ func (n *Node) RetireLogKey(ctx context.Context, id string) error {
 	return nil
 }
 
-// signsWithout reports why the log would not be signed without one of the keys that sign; what the table refuses by itself is left to it.
+// signsWithout returns an error if no other signing key than one opens here. What the table refuses is left to it.
 func (n *Node) signsWithout(id string) error {
 	keys, group, _ := n.logOf()
 	signing := keys.Signing()
@@ -111,17 +116,18 @@ func (n *Node) signsWithout(id string) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%w: %s; the others do not open under this cluster token: give the leader one of them with --checkpoint-key first", wire.ErrLastKey, id)
+	return fmt.Errorf("%w: %s; the others do not open under this cluster token: give the leader one of them with "+
+		"--checkpoint-key first", wire.ErrLastKey, id)
 }
 
-// Checkpoint is a tree that the group has signed.
+// Checkpoint is a signed tree.
 type Checkpoint struct {
 	Boundary masterfsm.Boundary
 	Note     []byte // the signed note (C2SP tlog-checkpoint), with the cosignatures that the table has for it
 }
 
-// Checkpoint is the newest published checkpoint as the leader knows it: whichever master is asked, it is never older than one that another
-// has shown before. Errors: ErrNoCheckpoint, ErrNoLogKey, wire.ErrNoLeader.
+// Checkpoint returns the newest published checkpoint, confirmed with the leader: it is never older than one that
+// another master has shown before. Errors: signing.ErrNoCheckpoint, signing.ErrNoLogKey, wire.ErrNoLeader.
 func (n *Node) Checkpoint(ctx context.Context) (Checkpoint, error) {
 	if err := n.confirmShared(ctx); err != nil {
 		return Checkpoint{}, err
@@ -129,18 +135,18 @@ func (n *Node) Checkpoint(ctx context.Context) (Checkpoint, error) {
 	return n.checkpointHere()
 }
 
-// checkpointHere is the newest published checkpoint that this master knows of. Errors: ErrNoLogKey, and ErrNoCheckpoint after a recovery, until
-// what was shown before cannot be newer.
+// checkpointHere returns the newest published checkpoint that this master knows. Errors: signing.ErrNoLogKey, and after
+// a recovery signing.ErrNoCheckpoint, until no newer one can have been shown before.
 //
-// Nothing is signed that is not committed: the boundary is the replicated table's, where one size has one root and nothing goes back, and Ed25519
-// gives every master the same bytes for it.
+// Only committed boundaries are signed. The table has one root for one size and never goes back, and Ed25519 is
+// deterministic, so all masters sign the same bytes.
 func (n *Node) checkpointHere() (Checkpoint, error) { return n.signed((*masterfsm.State).Published) }
 
-// witnessedHere is the newest checkpoint with cosignatures that this master knows of and that may be shown, which may be older than the published one,
-// and is that where there is none. Errors: as checkpointHere.
+// witnessedHere returns the newest checkpoint with cosignatures that this master knows and may show. It may be older
+// than the published one, and is that if there is none. Errors: as checkpointHere.
 func (n *Node) witnessedHere() (Checkpoint, error) { return n.signed((*masterfsm.State).Witnessed) }
 
-// signed signs a checkpoint of the table.
+// signed returns a checkpoint of the table with its signatures.
 func (n *Node) signed(which func(*masterfsm.State) masterfsm.Cosigned) (Checkpoint, error) {
 	var c masterfsm.Cosigned
 	var keys masterfsm.Log
@@ -160,7 +166,7 @@ func (n *Node) signed(which func(*masterfsm.State) masterfsm.Cosigned) (Checkpoi
 	return Checkpoint{Boundary: c.Boundary, Note: signed}, err
 }
 
-// checkpointWaitsError is an [signing.ErrNoCheckpoint] after a recovery.
+// checkpointWaitsError is [signing.ErrNoCheckpoint] after a recovery.
 type checkpointWaitsError struct {
 	floor     uint64 // the group may have shown a checkpoint of so many blocks before
 	published uint64 // blocks of the newest that may be shown
@@ -170,7 +176,7 @@ func (e *checkpointWaitsError) message() wire.Message {
 	return wire.Message{Code: wire.CodeCheckpointWaits, Args: wire.Args{"needed": e.floor, "blocks": e.published}}
 }
 
-// Error names the heights.
+// Error has the heights.
 func (e *checkpointWaitsError) Error() string { return e.message().Text() }
 
 // Unwrap gives [signing.ErrNoCheckpoint].

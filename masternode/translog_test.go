@@ -118,7 +118,8 @@ func TestRotation(t *testing.T) {
 	})
 }
 
-// A master that is started with another cluster token says so and signs nothing; all else goes on. It signs again once it is given the key.
+// A master that is started with another cluster token says so and signs nothing; all else goes on. It signs again once
+// it is given the key.
 func TestAnotherClusterToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		key, _ := newLogKeyUnder(t, "example.com/log", signing.Sealer{})

@@ -13,8 +13,8 @@ var (
 	ErrNotLeader = fmt.Errorf("this master: %w", wire.ErrNotLeader)
 	// ErrClosed: the store was closed, or stopped by a failure. Nothing was appended.
 	ErrClosed = fmt.Errorf("this master is stopping: %w", ErrNotLeader)
-	// ErrOutcomeUnknown: the entry may be in the log, or get there later, or never. Only the state shows which.
-	ErrOutcomeUnknown = fmt.Errorf("%w: the leadership or the time ended while the entry was being committed",
+	// ErrUnknownOutcome: the entry may be in the log, or get there later, or never. Only the state shows which.
+	ErrUnknownOutcome = fmt.Errorf("%w: the leadership or the time ended while the entry was being committed",
 		wire.ErrUnknownOutcome)
 	// ErrOtherGroup: this master is part of another group.
 	ErrOtherGroup = errors.New("this master belongs to another group")

@@ -173,7 +173,7 @@ func create(t testing.TB, name string, nodes ...*node) {
 		if err == nil || errors.Is(err, wire.ErrNameTaken) {
 			return
 		}
-		if !errors.Is(err, ErrNotLeader) && !errors.Is(err, ErrOutcomeUnknown) {
+		if !errors.Is(err, ErrNotLeader) && !errors.Is(err, ErrUnknownOutcome) {
 			t.Fatal(err)
 		}
 	}
@@ -442,7 +442,7 @@ func TestProposeWhileLeadersChange(t *testing.T) {
 					mu.Lock()
 					kept = append(kept, name)
 					mu.Unlock()
-				} else if !errors.Is(err, ErrNotLeader) && !errors.Is(err, ErrOutcomeUnknown) {
+				} else if !errors.Is(err, ErrNotLeader) && !errors.Is(err, ErrUnknownOutcome) {
 					t.Errorf("propose: %v", err)
 				}
 			}
@@ -479,10 +479,10 @@ func TestPromoteGivenUp(t *testing.T) {
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	for range 100 {
-		if err := leader.Promote(gone, leader.Member().ID); err != nil && !errors.Is(err, ErrOutcomeUnknown) {
+		if err := leader.Promote(gone, leader.Member().ID); err != nil && !errors.Is(err, ErrUnknownOutcome) {
 			t.Fatalf("a voter: %v", err)
 		}
-		if err := leader.Promote(gone, "nobody"); !errors.Is(err, ErrNoMember) && !errors.Is(err, ErrOutcomeUnknown) {
+		if err := leader.Promote(gone, "nobody"); !errors.Is(err, ErrNoMember) && !errors.Is(err, ErrUnknownOutcome) {
 			t.Fatalf("no member: %v", err)
 		}
 	}

@@ -10,7 +10,7 @@ import (
 
 // Propose appends a command to the log and waits until it is applied here. It returns the result of the command, or
 // its refusal, which is an error of package masterfsm. Otherwise the error wraps [ErrNotLeader], and nothing was
-// appended, or [ErrOutcomeUnknown]. The caller must not use cmd afterwards, whatever is returned.
+// appended, or [ErrUnknownOutcome]. The caller must not use cmd afterwards, whatever is returned.
 func (s *Store) Propose(ctx context.Context, cmd []byte) (any, error) {
 	return s.callLeader(ctx, func(r *raft.Raft) (any, error) {
 		future := r.Apply(cmd, 0)
@@ -49,13 +49,13 @@ func (s *Store) callLeader(ctx context.Context, call func(*raft.Raft) (any, erro
 	case o := <-done:
 		return o.value, o.err
 	case <-ctx.Done():
-		return nil, fmt.Errorf("%w: %w", ErrOutcomeUnknown, context.Cause(ctx))
+		return nil, fmt.Errorf("%w: %w", ErrUnknownOutcome, context.Cause(ctx))
 	case <-s.fail.dead:
 		select {
 		case o := <-done:
 			return o.value, o.err
 		default:
-			return nil, fmt.Errorf("%w: %w", ErrOutcomeUnknown, s.fail.get())
+			return nil, fmt.Errorf("%w: %w", ErrUnknownOutcome, s.fail.get())
 		}
 	}
 }
@@ -67,5 +67,5 @@ func proposeError(err error) error {
 	case errors.Is(err, raft.ErrLeadershipTransferInProgress):
 		return fmt.Errorf("%w: %w", ErrNotLeader, err)
 	}
-	return fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
+	return fmt.Errorf("%w: %w", ErrUnknownOutcome, err)
 }

@@ -45,7 +45,7 @@ func raised(t testing.TB, nodes ...*node) {
 		if err == nil || errors.Is(err, masterfsm.ErrStale) {
 			break
 		}
-		if !errors.Is(err, ErrNotLeader) && !errors.Is(err, ErrOutcomeUnknown) {
+		if !errors.Is(err, ErrNotLeader) && !errors.Is(err, ErrUnknownOutcome) {
 			t.Fatal(err)
 		}
 	}

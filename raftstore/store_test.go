@@ -107,7 +107,7 @@ func TestDiskFailureOfLeader(t *testing.T) {
 	create(t, "before", nodes...)
 	leader := leaderOf(t, nodes...)
 	disks[leader.Store].breakDown()
-	if _, err := leader.Propose(patience(t), project("lost")); !errors.Is(err, ErrOutcomeUnknown) {
+	if _, err := leader.Propose(patience(t), project("lost")); !errors.Is(err, ErrUnknownOutcome) {
 		t.Errorf("propose on a failing disk: %v", err)
 	}
 	if err := <-leader.Failed(); !errors.Is(err, ErrDisk) || !errors.Is(err, errTest) {

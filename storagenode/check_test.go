@@ -25,7 +25,6 @@ type damage struct {
 	do   func(t *testing.T, m *matrix)
 	what string                            // of the first finding
 	bad  func(m *matrix) (from, to uint64) // while it runs; nil for the block alone
-	down func(m *matrix) []chain.Range     // after a start, where that differs; nil for the same
 	nop  bool                              // it is healed without a bad block
 }
 
@@ -143,29 +142,24 @@ func TestDamageMatrix(t *testing.T) {
 			if running {
 				name = row.name + ", running"
 			}
-			t.Run(name, func(t *testing.T) { matrixRow(t, c, copyDir(t, cfg.Dir), source, row, running) })
+			t.Run(name, func(t *testing.T) { matrixRow(t, c, cfg.Dir, source, row, running) })
 		}
 	}
 }
 
-func matrixRow(t *testing.T, c *testChain, dir string, source *Node, row damage, running bool) {
-	cfg := Config{Dir: dir, SegmentBytes: 2000}
-	n := mustOpen(t, cfg)
-	m := &matrix{c: c, dir: dir, span: segmentSpan(t, n, matrixAt)}
-	m.path, m.p = segmentOf(t, n, matrixAt)
-	if _, err := n.Block(matrixAt); err != nil { // so that the file is open
-		t.Fatal(err)
-	}
-	if !running {
-		mustClose(t, n)
-	}
-	row.do(t, m)
-	if !running {
-		if _, err := audit.Verify(context.Background(), dir, nil); err == nil {
+func matrixRow(t *testing.T, c *testChain, folder string, source *Node, row damage, running bool) {
+	m := &matrix{c: c}
+	n, cfg := damageCopy(t, folder, running, func(n *Node) {
+		m.dir, m.span = n.cfg.Dir, segmentSpan(t, n, matrixAt)
+		m.path, m.p = segmentOf(t, n, matrixAt)
+		if _, err := n.Block(matrixAt); running && err != nil { // so that the file is open
+			t.Fatal(err)
+		}
+		row.do(t, m)
+		if _, err := audit.Verify(context.Background(), m.dir, nil); !running && err == nil {
 			t.Fatal("the verifier sees nothing")
 		}
-		n = mustOpen(t, cfg)
-	}
+	})
 	from, to := uint64(matrixAt), uint64(matrixAt+1)
 	if row.bad != nil {
 		from, to = row.bad(m)
@@ -193,7 +187,7 @@ func matrixRow(t *testing.T, c *testChain, dir string, source *Node, row damage,
 			t.Errorf("finding %+v does not name the file", f)
 		}
 	}
-	summary, err := audit.Verify(context.Background(), dir, nil)
+	summary, err := audit.Verify(context.Background(), m.dir, nil)
 	var first *chain.BlockError
 	if !errors.As(err, &first) || first.Block != from || summary.Height != from || summary.Hash != c.statusAt(int(from)).Hash ||
 		!reflect.DeepEqual(summary.Bad, bad) || summary.Findings[0].What != r.Findings[0].What {
@@ -219,7 +213,7 @@ func matrixRow(t *testing.T, c *testChain, dir string, source *Node, row damage,
 	c.check(t, n, matrixHeight)
 	c.clean(t, n, matrixHeight)
 	mustClose(t, n)
-	verified(t, dir, c, matrixHeight)
+	verified(t, m.dir, c, matrixHeight)
 	n = mustOpen(t, cfg)
 	if n.Unclean() {
 		t.Error("unclean after a repair")

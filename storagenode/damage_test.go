@@ -14,16 +14,6 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// copyDir makes a copy of a data folder.
-func copyDir(t testing.TB, from string) string {
-	t.Helper()
-	to := memDir(t)
-	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
-		t.Fatal(err)
-	}
-	return to
-}
-
 // TestTornTail cuts the last segment at every byte of its last frame, with the index as it was before that frame, as after a
 // power cut, and without any index.
 func TestTornTail(t *testing.T) {
@@ -360,29 +350,6 @@ func TestRebuild(t *testing.T) {
 			verified(t, cfg.Dir, c, height)
 		}
 	}
-}
-
-func remove(t *testing.T, dir, name string) {
-	t.Helper()
-	if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func short(t *testing.T, path string, size int64) {
-	t.Helper()
-	if err := os.Truncate(path, size); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func flipEnd(t *testing.T, path string) {
-	t.Helper()
-	info, err := os.Stat(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	flip(t, path, info.Size()-1)
 }
 
 // TestBadTileIsNoBadBlock damages hashes far from the tree's edge, where Open does not look: the chain verifies, the

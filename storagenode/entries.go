@@ -102,11 +102,9 @@ func (e *entryRun) addRecords() error {
 	var ends []uint32
 	err := e.n.files.read(e.block, func(p blockindex.Place, f segment.File) (err error) {
 		from := uint32(e.next - p.First)
-		to := uint32(min(e.end-p.First, uint64(p.Count)))
-		if uint64(p.Length) < uint64(chain.BlockOverhead(p.Count))+chain.RecordOverhead {
-			return fmt.Errorf("%w: %d bytes cannot hold %d records", ErrDamaged, p.Length, p.Count)
-		}
-		if ends, err = readEnds(f, &p, from, to); err != nil {
+		count := uint32(min(e.end-p.First, uint64(p.Count))) - from
+		raw := make([]byte, 4*(count+1))
+		if ends, err = readEnds(make([]uint32, 0, count+1), raw, f, &p, from); err != nil {
 			return err
 		}
 		fit := 2 // one record, and those that fit after it
@@ -115,7 +113,7 @@ func (e *entryRun) addRecords() error {
 		}
 		ends = ends[:fit]
 		e.buf = growTo(e.buf, int(ends[fit-1]-ends[0]))
-		_, err = f.ReadAt(e.buf, p.Offset+segment.FrameHeader+int64(chain.BlockOverhead(p.Count))+int64(ends[0]))
+		_, err = f.ReadAt(e.buf, recordOffset(&p, ends[0]))
 		return err
 	})
 	if err != nil {
@@ -133,27 +131,34 @@ func (e *entryRun) addRecords() error {
 	return nil
 }
 
-// readEnds reads where records of a block end, and before them where the first one begins: to-from+1 offsets.
-func readEnds(f segment.File, p *blockindex.Place, from, to uint32) ([]uint32, error) {
-	ends := make([]uint32, 0, to-from+1)
-	at := p.Offset + segment.FrameHeader + chain.HeaderSize + 4*(int64(from)-1)
-	raw := make([]byte, 4*(to-from+1))
-	into := raw
+// readEnds reads where records of a block end, after where the record from begins, and appends these offsets to ends.
+// raw is memory for as many of them as are read.
+func readEnds(ends []uint32, raw []byte, f segment.File, p *blockindex.Place, from uint32) ([]uint32, error) {
+	if uint64(p.Length) < uint64(chain.BlockOverhead(p.Count))+chain.RecordOverhead {
+		return nil, fmt.Errorf("%w: %d bytes cannot hold %d records", ErrDamaged, p.Length, p.Count)
+	}
+	into, at := raw, p.Offset+segment.FrameHeader+chain.HeaderSize+4*(int64(from)-1)
 	if from == 0 { // no end precedes the first record
+		clear(raw[:4])
 		into, at = raw[4:], at+4
 	}
 	if _, err := f.ReadAt(into, at); err != nil {
 		return nil, err
 	}
 	last, limit := uint32(0), p.Length-uint32(chain.BlockOverhead(p.Count))
-	for len(raw) > 0 {
-		end := binary.BigEndian.Uint32(raw)
-		if end < last || end > limit {
+	for i := 0; i < len(raw); i += 4 {
+		end := binary.BigEndian.Uint32(raw[i:])
+		if end < last || end > limit || i > 0 && end-last < chain.RecordOverhead {
 			return nil, fmt.Errorf("%w: the block's table of ends is damaged", ErrDamaged)
 		}
-		ends, last, raw = append(ends, end), end, raw[4:]
+		ends, last = append(ends, end), end
 	}
 	return ends, nil
+}
+
+// recordOffset is where a record is in its segment that begins at an offset of its block's records.
+func recordOffset(p *blockindex.Place, begin uint32) int64 {
+	return p.Offset + segment.FrameHeader + int64(chain.BlockOverhead(p.Count)) + int64(begin)
 }
 
 func growTo(buf []byte, size int) []byte {

@@ -219,7 +219,7 @@ func TestLostTilePages(t *testing.T) {
 	from := n.Status().Size
 	n.cfg.SegmentBytes = 1 << 30
 	c.growTo(t, 60)
-	n.writer.Close() //nolint:errcheck // a new one is made
+	_ = n.writer.Close() // a new one is made
 	n.writer = nil
 	c.putAll(t, n)
 	crash(t, n)

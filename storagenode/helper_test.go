@@ -5,12 +5,9 @@ import (
 	"errors"
 	"math/rand/v2"
 	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/storagenode/blockindex"
-	"github.com/chainstore/chainstore/storagenode/segment"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -252,27 +249,5 @@ func (c *testChain) checkHeaders(t testing.TB, n *Node, height int) {
 				t.Fatalf("seal of block %d in a tree of %d: %v", i, size, err)
 			}
 		}
-	}
-}
-
-// segmentOf is the file that a block stands in, and its frame's offset there.
-func segmentOf(t testing.TB, n *Node, number uint64) (path string, p blockindex.Place) {
-	t.Helper()
-	p, seg, ok := n.index.Get(number)
-	if !ok {
-		t.Fatalf("no block %d", number)
-	}
-	return filepath.Join(n.dir.Segments(), segment.Name(seg)), p
-}
-
-func flip(t testing.TB, path string, offset int64) {
-	t.Helper()
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	data[offset] ^= 0x10
-	if err := os.WriteFile(path, data, 0o600); err != nil {
-		t.Fatal(err)
 	}
 }

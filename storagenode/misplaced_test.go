@@ -44,16 +44,6 @@ var misplacedKinds = map[string]func(t *testing.T, path string){
 	},
 }
 
-// noFolder puts a file in the place of a folder.
-func noFolder(t *testing.T, path string) { must(t, os.WriteFile(path, []byte("no folder"), 0o600)) }
-
-// misplace puts something else in the place of a file or folder of the node.
-func misplace(t *testing.T, path string, put func(*testing.T, string)) {
-	t.Helper()
-	must(t, os.RemoveAll(path))
-	put(t, path)
-}
-
 // TestMisplacedFiles puts something else in the place of a file that is computed from the blocks, and flips a bit of
 // a payload: the check moves the one aside, names it, and finds the other.
 func TestMisplacedFiles(t *testing.T) {
@@ -63,11 +53,7 @@ func TestMisplacedFiles(t *testing.T) {
 	for _, name := range []string{"index", "tiles/00", "tiles/04", "tiles/synced", "lost"} {
 		for kind, put := range misplacedKinds {
 			t.Run(name+" is a "+kind, func(t *testing.T) {
-				cfg := Config{Dir: copyDir(t, filledCfg.Dir), SegmentBytes: 2000}
-				n := mustOpen(t, cfg)
-				c.misplacedWhileRunning(t, source, n, height, damaged, name, put)
-				mustClose(t, n)
-				verified(t, cfg.Dir, c, height)
+				c.misplacedWhileRunning(t, source, filledCfg.Dir, height, damaged, name, put)
 			})
 		}
 	}
@@ -85,22 +71,23 @@ func TestMisplacedFolders(t *testing.T) {
 				put = noFolder
 			}
 			t.Run(name+" is a "+kind, func(t *testing.T) {
-				cfg := Config{Dir: copyDir(t, filledCfg.Dir), SegmentBytes: 2000}
-				n := mustOpen(t, cfg)
-				c.misplacedWhileRunning(t, source, n, height, damaged, name, put)
-				mustClose(t, n)
-				verified(t, cfg.Dir, c, height)
+				c.misplacedWhileRunning(t, source, filledCfg.Dir, height, damaged, name, put)
 			})
 		}
 	}
 }
 
-func (c *testChain) misplacedWhileRunning(t *testing.T, source, n *Node, height, damaged int, name string, put func(*testing.T, string)) {
+func (c *testChain) misplacedWhileRunning(
+	t *testing.T, source *Node, from string, height, damaged int, name string, put func(*testing.T, string),
+) {
 	t.Helper()
-	path, p := segmentOf(t, n, uint64(damaged))
-	n.indexer.await(t.Context(), c.blocks[height-1].Header.First+1) // so that it does not write while its folder is replaced
-	misplace(t, filepath.Join(n.cfg.Dir, name), put)
-	flip(t, path, p.End()-1)
+	n, _ := damageCopy(t, from, true, func(n *Node) {
+		path, p := segmentOf(t, n, uint64(damaged))
+		// The indexer must not write while its folder is replaced.
+		n.indexer.await(t.Context(), c.blocks[height-1].Header.First+1)
+		misplace(t, filepath.Join(n.cfg.Dir, name), put)
+		flip(t, path, p.End()-1)
+	})
 	r := c.checked(t, n, height)
 	if len(r.Bad) != 1 || r.Bad[0] != (chain.Range{From: uint64(damaged), To: uint64(damaged) + 1}) || r.Unchecked != uint64(height) {
 		t.Fatalf("report %+v", r)
@@ -120,9 +107,7 @@ func (c *testChain) misplacedWhileRunning(t *testing.T, source, n *Node, height,
 	if err != nil || len(kept) != 1 {
 		t.Errorf("in quarantine %q, %v", kept, err)
 	}
-	c.repair(t, source, n, uint64(height), r.Bad...)
-	c.clean(t, n, height)
-	c.check(t, n, height)
+	c.repairAll(t, source, n, height, r.Bad)
 }
 
 // TestMisplacedSegment puts something else in the place of a segment: its blocks are missing, and come from another
@@ -141,21 +126,15 @@ func TestMisplacedSegment(t *testing.T) {
 				name = kind + ", running"
 			}
 			t.Run(name, func(t *testing.T) {
-				cfg := Config{Dir: copyDir(t, filledCfg.Dir), SegmentBytes: 2000}
-				n := mustOpen(t, cfg)
-				path, _ := segmentOf(t, n, damaged)
-				_, seg, _ := n.index.Get(damaged)
-				if !running {
-					mustClose(t, n)
-				}
-				misplace(t, path, put)
-				if _, err := audit.Verify(context.Background(), cfg.Dir, nil); err == nil {
-					t.Error("the offline verifier finds nothing")
-				}
-				if !running {
-					n = mustOpen(t, cfg)
-				}
-				want := chain.Range{From: seg, To: n.index.SegmentEnd(seg)}
+				var seg uint64
+				n, _ := damageCopy(t, filledCfg.Dir, running, func(n *Node) {
+					_, seg, _ = n.index.Get(damaged)
+					misplace(t, n.segmentPath(seg), put)
+					if _, err := audit.Verify(context.Background(), n.cfg.Dir, nil); err == nil {
+						t.Error("the offline verifier finds nothing")
+					}
+				})
+				want := segmentSpan(t, n, seg)
 				r := c.checked(t, n, height)
 				if len(r.Bad) != 1 || r.Bad[0] != want {
 					t.Fatalf("report %+v, want %+v", r, want)
@@ -163,11 +142,7 @@ func TestMisplacedSegment(t *testing.T) {
 				if r.Findings[0].What != "file" || r.Findings[0].Block != seg {
 					t.Errorf("findings %+v", r.Findings)
 				}
-				c.repair(t, source, n, height, r.Bad...)
-				c.clean(t, n, height)
-				c.check(t, n, height)
-				mustClose(t, n)
-				verified(t, cfg.Dir, c, height)
+				c.repairAll(t, source, n, height, r.Bad)
 			})
 		}
 	}
@@ -215,24 +190,12 @@ func TestSegmentsAreAFile(t *testing.T) {
 	source := c.source(t)
 	for _, running := range []bool{true, false} {
 		for _, put := range []func(*testing.T, string){noFolder, misplacedKinds["fifo"]} {
-			cfg := Config{Dir: copyDir(t, filledCfg.Dir), SegmentBytes: 2000}
-			n := mustOpen(t, cfg)
-			if !running {
-				mustClose(t, n)
-			}
-			misplace(t, filepath.Join(cfg.Dir, "segments"), put)
-			if !running {
-				n = mustOpen(t, cfg)
-			}
+			n, _ := damageCopy(t, filledCfg.Dir, running, func(n *Node) { misplace(t, n.dir.Segments(), put) })
 			r := c.checked(t, n, height)
 			if want := (chain.Range{To: height}); len(r.Bad) != 1 || r.Bad[0] != want || !strings.HasPrefix(r.Findings[0].Detail, "segments: ") {
 				t.Fatalf("running %v: report %+v", running, r)
 			}
-			c.repair(t, source, n, n.Status().Height, r.Bad...)
-			c.clean(t, n, height)
-			c.check(t, n, height)
-			mustClose(t, n)
-			verified(t, cfg.Dir, c, height)
+			c.repairAll(t, source, n, height, r.Bad)
 		}
 	}
 }

@@ -2,7 +2,6 @@ package storagenode
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/bits"
@@ -21,6 +20,7 @@ import (
 type reader struct {
 	tiles *tiles.Reader
 	small [chain.HeaderSize]byte
+	ends  [2]uint32
 	left  int          // records or headers that may follow in this call
 	arena []byte       // memory for the next records
 	paths []chain.Hash // memory for the next paths
@@ -122,28 +122,12 @@ func (r *reader) path(index, size uint64) (path []chain.Hash, leaf chain.Hash, e
 // record reads one record of a block: two entries of the block's table of ends, then the record.
 func (r *reader) record(n *Node, at wire.Place) (record []byte, err error) {
 	err = n.files.read(at.Block, func(p blockindex.Place, f segment.File) error {
-		if uint64(p.Length) < uint64(chain.BlockOverhead(p.Count))+chain.RecordOverhead {
-			return fmt.Errorf("%w: %d bytes cannot hold %d records", ErrDamaged, p.Length, p.Count)
-		}
-		block := p.Offset + segment.FrameHeader
-		start := uint32(0)
-		ends, offset := r.small[:8], block+chain.HeaderSize+4*(int64(at.Offset)-1)
-		if at.Offset == 0 {
-			ends, offset = ends[:4], offset+4
-		}
-		if _, err := f.ReadAt(ends, offset); err != nil {
+		ends, err := readEnds(r.ends[:0], r.small[:8], f, &p, at.Offset)
+		if err != nil {
 			return err
 		}
-		if at.Offset > 0 {
-			start = binary.BigEndian.Uint32(ends)
-		}
-		end := binary.BigEndian.Uint32(ends[len(ends)-4:])
-		head := uint32(chain.BlockOverhead(p.Count))
-		if start > end || end > p.Length-head || end-start < chain.RecordOverhead {
-			return fmt.Errorf("%w: the block's table of ends is damaged", ErrDamaged)
-		}
-		record = r.allocate(int(end - start))
-		_, err := f.ReadAt(record, block+int64(head)+int64(start))
+		record = r.allocate(int(ends[1] - ends[0]))
+		_, err = f.ReadAt(record, recordOffset(&p, ends[0]))
 		return err
 	})
 	if err != nil {

@@ -107,8 +107,11 @@ func (n *Node) openRepair(o wire.ReceiveOrder) (*incomingRepair, error) {
 	if r := n.lastRepair(); r != nil && r.ticket == o.Ticket {
 		return r, nil // another call opened it meanwhile
 	}
-	if err := n.mayWrite(); err != nil {
-		return nil, fmt.Errorf("no repair is opened: %w", err)
+	n.mu.Lock()
+	closing, failure := n.closing, n.failure
+	n.mu.Unlock()
+	if closing || failure != nil {
+		return nil, fmt.Errorf("no repair is opened: %w", errors.Join(ErrFailed, failure))
 	}
 	if err := n.closeRepair(); err != nil {
 		return nil, err
@@ -128,16 +131,6 @@ func (n *Node) openRepair(o wire.ReceiveOrder) (*incomingRepair, error) {
 	n.mu.Unlock()
 	n.log.Info("open for a repair", "blocks", chain.CountBlocks(r.missing), "keep", o.Keep)
 	return r, nil
-}
-
-// mayWrite returns an error that wraps ErrFailed if the node writes nothing any more, or is closing.
-func (n *Node) mayWrite() error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.closing || n.failure != nil {
-		return errors.Join(ErrFailed, n.failure)
-	}
-	return nil
 }
 
 // closeRepair closes the repair that is open. What it has received is kept. life is held exclusively.
@@ -162,7 +155,9 @@ func (n *Node) cutFor(ticket string, keep uint64) error {
 		return err
 	}
 	if keep < n.Status().Height {
-		if err := n.cut(keep); err != nil {
+		n.log.Error("the chain is not the group's, and is moved aside from a block on",
+			"from", keep, "height", n.index.Len())
+		if err := n.reload(func() error { return n.cutChain(keep) }); err != nil {
 			return err
 		}
 	}
@@ -172,26 +167,6 @@ func (n *Node) cutFor(ticket string, keep uint64) error {
 		return n.fail(err)
 	}
 	return nil
-}
-
-// cut moves the blocks from a number on to quarantine/, and loads the rest. life is held exclusively.
-func (n *Node) cut(keep uint64) error {
-	n.stopJobs(false)
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.failure != nil {
-		return n.failure
-	}
-	n.log.Error("the chain is not the group's, and is moved aside from a block on",
-		"from", keep, "height", n.index.Len())
-	err := n.sync()
-	if err == nil {
-		err = n.cutChain(keep)
-	}
-	if err != nil {
-		return n.fail(err)
-	}
-	return n.replaceState()
 }
 
 // complete closes a repair if nothing is missing any more. The chain goes on with what is in the inbox.
@@ -241,10 +216,7 @@ func (n *Node) reopenAfterRepair(r *incomingRepair) error {
 	r.mu.Lock()
 	r.reloaded = true
 	r.mu.Unlock()
-	n.stopJobs(false)
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.reload()
+	return n.reload(func() error { return nil })
 }
 
 // Take receives a stream of blocks for the repair under a ticket. Blocks that arrived whole are kept whatever the

@@ -62,7 +62,7 @@ func TestHoles(t *testing.T) {
 	for _, r := range bad {
 		for b := r.From; b < r.To; b++ {
 			path, p := segmentOf(t, n, b)
-			flipInPlace(t, path, p.Offset+150)
+			flip(t, path, p.Offset+150)
 		}
 	}
 	if r := c.checked(t, n, height); !reflect.DeepEqual(r.Bad, bad) {
@@ -102,24 +102,6 @@ func TestHoles(t *testing.T) {
 	c.clean(t, n, last)
 	mustClose(t, n)
 	verified(t, cfg.Dir, c, last)
-}
-
-// flipInPlace changes one byte of a file and leaves the rest alone.
-func flipInPlace(t testing.TB, path string, offset int64) {
-	t.Helper()
-	f, err := segment.OpenFile(path, 2)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var b [1]byte
-	if _, err := f.ReadAt(b[:], offset); err != nil {
-		t.Fatal(err)
-	}
-	b[0] ^= 0x10
-	if _, err := f.WriteAt(b[:], offset); err != nil {
-		t.Fatal(err)
-	}
-	must(t, f.Close())
 }
 
 // TestStandingNode: a node whose tree behind a damaged block is not known stands before it; with the block it goes on.
@@ -241,7 +223,7 @@ func TestCutStream(t *testing.T) {
 		}
 	}
 	path, p := segmentOf(t, n, 1)
-	flipInPlace(t, path, p.Offset+60)
+	flip(t, path, p.Offset+60)
 	mustClose(t, n)
 	pieces := c.pieces(chain.Range{From: 1, To: 2}, chain.Range{From: had, To: height})
 	stream := streamOf(t, source, pieces)
@@ -332,7 +314,7 @@ func TestFaultySender(t *testing.T) {
 	c.growTo(t, height)
 	source := c.source(t)
 	path, p := segmentOf(t, source, damaged)
-	flipInPlace(t, path, p.Offset+140)
+	flip(t, path, p.Offset+140)
 	n := mustOpen(t, Config{Dir: memDir(t)})
 	order := wire.ReceiveOrder{Ticket: "t", Pieces: c.pieces(chain.Range{From: 0, To: height})}
 	if _, err := n.Receive(order); err != nil {
@@ -369,7 +351,7 @@ func TestHangingSender(t *testing.T) {
 	span := segmentSpan(t, n, 10)
 	for b := span.From; b < span.To; b++ {
 		path, p := segmentOf(t, n, b)
-		flipInPlace(t, path, p.Offset+120)
+		flip(t, path, p.Offset+120)
 	}
 	pieces := c.pieces(span)
 	stream := streamOf(t, source, pieces)
@@ -406,7 +388,7 @@ func TestRepairAgainAfterCrash(t *testing.T) {
 	source := c.source(t)
 	n := mustOpen(t, cfg)
 	path, p := segmentOf(t, n, 20)
-	flipInPlace(t, path, p.Offset+130)
+	flip(t, path, p.Offset+130)
 	pieces := c.pieces(chain.Range{From: 20, To: 21}, chain.Range{From: height, To: 60})
 	stream := streamOf(t, source, pieces)
 	if _, err := n.Receive(wire.ReceiveOrder{Ticket: "a", Keep: height, Pieces: pieces}); err != nil {
@@ -456,7 +438,7 @@ func TestQuarantineKeepsOldBytes(t *testing.T) {
 	source := c.source(t)
 	n := mustOpen(t, cfg)
 	path, p := segmentOf(t, n, 20)
-	flipInPlace(t, path, p.Offset+segment.FrameHeader+int64(p.Length)-1)
+	flip(t, path, p.Offset+segment.FrameHeader+int64(p.Length)-1)
 	old := bytes.Clone(c.frameOf(20))
 	old[len(old)-1] ^= 0x10
 	got := c.repair(t, source, n, 60, chain.Range{From: 20, To: 21})

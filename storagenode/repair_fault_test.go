@@ -52,10 +52,10 @@ func rewriteFault(t *testing.T, c *testChain, cfg Config, pieces []wire.Piece, s
 		t.Fatalf("the segment of block 8 is %v", span)
 	}
 	path5, p5 := segmentOf(t, n, 5)
-	flipInPlace(t, path5, p5.Offset+100)
+	flip(t, path5, p5.Offset+100)
 	if blind {
 		mustClose(t, n)
-		flipInPlace(t, path, p.Offset)
+		flip(t, path, p.Offset)
 		remove(t, cfg.Dir, "index")
 		n = mustOpen(t, cfg)
 		if q, _, _ := n.index.Get(8); !q.Lost() {
@@ -129,11 +129,11 @@ func TestHealFaults(t *testing.T) {
 			disk := newFaultyDisk(1<<30, how)
 			cfg := Config{Dir: copyDir(t, base.Dir), SegmentBytes: 2000, open: disk.open}
 			n := mustOpen(t, cfg)
-			flipInPlace(t, cfg.Dir+"/tiles/00", 512+32*20)
-			flipInPlace(t, cfg.Dir+"/tiles/04", 512+32*2)
-			flipInPlace(t, cfg.Dir+"/index", indexHeader+40)
+			flip(t, cfg.Dir+"/tiles/00", 512+32*20)
+			flip(t, cfg.Dir+"/tiles/04", 512+32*2)
+			flip(t, cfg.Dir+"/index", indexHeader+40)
 			path, _ := segmentOf(t, n, 20)
-			flipInPlace(t, path, 9)
+			flip(t, path, 9)
 			remove(t, cfg.Dir, "tiles/synced")
 			disk.mu.Lock()
 			disk.left = left
@@ -166,7 +166,7 @@ func TestConfirmedLost(t *testing.T) {
 	n := mustOpen(t, cfg)
 	for _, b := range []uint64{7, 20} {
 		path, p := segmentOf(t, n, b)
-		flipInPlace(t, path, p.Offset+100)
+		flip(t, path, p.Offset+100)
 	}
 	lost := chain.Range{From: 20, To: 21}
 	r := c.checked(t, n, height, lost)
@@ -250,7 +250,7 @@ func TestManyThreads(t *testing.T) {
 		span := segmentSpan(t, n, 30)
 		must(t, os.Remove(n.dir.Segments()+"/"+segmentName(span.From)))
 		path, p := segmentOf(t, n, 10)
-		flipInPlace(t, path, p.Offset+100)
+		flip(t, path, p.Offset+100)
 		if r := c.checked(t, n, height); !reflect.DeepEqual(r.Bad, []chain.Range{{From: 10, To: 11}, span}) {
 			t.Errorf("%d threads: %+v", threads, r)
 		}
@@ -292,22 +292,3 @@ func TestUnclean(t *testing.T) {
 }
 
 func segmentName(first uint64) string { return segment.Name(first) }
-
-// shortenLast cuts bytes off the last segment; all of it, and its name, where bytes is negative.
-func shortenLast(t *testing.T, dir string, bytes int64) {
-	t.Helper()
-	list, err := segment.List(dir + "/segments")
-	if err != nil {
-		t.Fatal(err)
-	}
-	path := dir + "/segments/" + segmentName(list[len(list)-1])
-	if bytes < 0 {
-		must(t, os.Remove(path))
-		return
-	}
-	info, err := os.Stat(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	short(t, path, info.Size()-bytes)
-}

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"sync/atomic"
 	"testing"
 
@@ -22,11 +20,11 @@ func pipeTo(to *Node) func(context.Context, string, string, func(io.Writer) erro
 		written := make(chan error, 1)
 		go func() {
 			err := write(pw)
-			pw.CloseWithError(err) //nolint:errcheck // it returns nil
+			_ = pw.CloseWithError(err) // it returns nil
 			written <- err
 		}()
 		err := to.Take(ctx, ticket, pr)
-		pr.CloseWithError(io.ErrClosedPipe) //nolint:errcheck // it returns nil
+		_ = pr.CloseWithError(io.ErrClosedPipe) // it returns nil
 		<-written
 		if errors.Is(err, wire.ErrBadBlock) {
 			return fmt.Errorf("%w: %w", ErrRefused, err)
@@ -155,51 +153,6 @@ func (c *testChain) source(t testing.TB) *Node {
 	n := mustOpen(t, Config{Dir: memDir(t), SegmentBytes: 3000})
 	c.putAll(t, n)
 	return n
-}
-
-// segmentSpan are the blocks of a segment.
-func segmentSpan(t testing.TB, n *Node, block uint64) chain.Range {
-	t.Helper()
-	_, seg, ok := n.index.Get(block)
-	if !ok {
-		t.Fatalf("no block %d", block)
-	}
-	return chain.Range{From: seg, To: n.index.SegmentEnd(seg)}
-}
-
-// edit changes a file in place, as somebody with an editor of bytes would.
-func edit(t testing.TB, path string, change func([]byte) []byte) {
-	t.Helper()
-	data, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_TRUNC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := f.Write(change(data)); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// quarantined are the bytes of all files in quarantine/.
-func quarantined(t testing.TB, n *Node) map[string][]byte {
-	t.Helper()
-	kept := map[string][]byte{}
-	entries, err := os.ReadDir(n.dir.Quarantine())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range entries {
-		if kept[e.Name()], err = os.ReadFile(filepath.Join(n.dir.Quarantine(), e.Name())); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return kept
 }
 
 // frameOf is the frame of a block.

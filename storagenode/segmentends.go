@@ -125,9 +125,8 @@ func (n *Node) cutTail(s blockindex.Segment, end int64) error {
 	return errors.Join(err, f.Close())
 }
 
-// cutChain moves the blocks from a number on to quarantine/. It leaves the chainState as it was: the caller replaces
-// it. Segments go from the last to the first, so that a start after a crash finds a chain that ends earlier. life and
-// mu are held.
+// cutChain moves the blocks from a number on to quarantine/. The chainState does not fit the files then. Segments go
+// from the last to the first, so that a start after a crash finds a chain that ends earlier. life and mu are held.
 func (n *Node) cutChain(keep uint64) error {
 	if err := n.closeWriter(); err != nil {
 		return err

@@ -70,22 +70,23 @@ func (s *chainState) closeWriter() error {
 	return err
 }
 
-// reload syncs what is written and replaces the chainState with what the folder holds. life and mu are held, no job
-// runs.
-func (n *Node) reload() error {
+// reload syncs what is written, runs a change of the files, and replaces the chainState with what the folder holds
+// then. An error stops the node. life is held exclusively.
+func (n *Node) reload(change func() error) error {
+	n.stopJobs(false)
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	if n.failure != nil {
 		return n.failure
 	}
-	if err := n.sync(); err != nil {
-		return n.fail(err)
+	err := n.sync()
+	if err == nil {
+		err = change()
 	}
-	return n.replaceState()
-}
-
-// replaceState is reload for files that were changed while no writer had them. life and mu are held, no job runs.
-func (n *Node) replaceState() error {
-	err := n.chainState.close()
-	n.chainState = n.emptyState()
+	if err == nil {
+		err = n.chainState.close()
+		n.chainState = n.emptyState()
+	}
 	if err == nil {
 		err = n.load()
 	}

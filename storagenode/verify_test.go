@@ -108,7 +108,7 @@ func TestVerifyForgery(t *testing.T) {
 			if number == forged {
 				data = row.block
 			}
-			if _, err := w.Append(data); err != nil {
+			if _, err := w.Write(data); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -63,7 +63,7 @@ func TestVectors(t *testing.T) {
 
 	state, err := verify.ParseState(v.State)
 	if err != nil || state.Head.Height != 2 || state.Head.Hash != log.Hash ||
-		state.Checkpoint.Root != chain.Hash(r.Root) {
+		state.Checkpoint.Root != r.Root {
 		t.Fatalf("state: %+v, %v", state, err)
 	}
 	again, err := state.Marshal()

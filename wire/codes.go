@@ -71,8 +71,8 @@ const (
 // Code is a code of messages.
 type Code struct {
 	Name string
-	// English is its text. {name} stands for an argument, {name|one|other} for the word that fits a number. Each argument of the
-	// code occurs in it.
+	// English is its text. {name} stands for an argument, {name|one|other} for the word that fits a number. Each
+	// argument of the code occurs in it.
 	English string
 }
 
@@ -96,7 +96,8 @@ var Codes = []Code{
 	{Name: CodeFaultySender, English: "it failed as a sender: {detail}"},
 	{Name: CodeCheckCutOff, English: "its check was cut off"},
 	{Name: CodeCheckUnfinished, English: "its check did not end"},
-	{Name: CodeCheckAborted, English: "its check ended early, after {blocks} of {height} {height|block|blocks}: {detail}"},
+	{Name: CodeCheckAborted,
+		English: "its check ended early, after {blocks} of {height} {height|block|blocks}: {detail}"},
 
 	{Name: CodeBytesReplaced, English: "{detail}"},
 	{Name: CodeRepairFailed, English: "ended early: {cause}"},
@@ -107,46 +108,61 @@ var Codes = []Code{
 	{Name: CodeReceiverSilent, English: "the receiver does not answer"},
 	{Name: CodeStalled, English: "nothing was received for {seconds} {seconds|second|seconds}"},
 
-	{Name: CodeTilesRewritten, English: "{count} {count|hash|hashes} of the tree {count|was|were} wrong on disk and {count|was|were} " +
-		"computed again from the blocks"},
+	{Name: CodeTilesRewritten,
+		English: "{count} {count|hash|hashes} of the tree {count|was|were} wrong on disk and {count|was|were} " +
+			"computed again from the blocks"},
 	{Name: CodeBlocksLost, English: "no storage node has a good copy of {blocks|block|blocks} {ranges}"},
 	{Name: CodeBlocksFound, English: "a storage node may have a good copy again of {blocks|block|blocks} {ranges}"},
 	{Name: CodeLossConfirmed, English: "a person confirmed that block {block} is lost"},
 	{Name: CodeRemoved, English: "removed from the cluster"},
 
-	{Name: CodeLocalView, English: "this master cannot reach the leader: which nodes are live and what is under way is not known, " +
-		"and the table may be behind"},
+	{Name: CodeLocalView,
+		English: "this master cannot reach the leader: which nodes are live and what is under way is not known, " +
+			"and the table may be behind"},
 	{Name: CodeUnconfirmed, English: "no majority of the masters confirms this leader: the table may be behind"},
-	{Name: CodeNoMiner, English: "no miner: appends are taken until the backlog is full, blocks wait for their proof of work"},
-	{Name: CodeTooFewStorages, English: "{count} of {needed} storage nodes that a block needs are there: the masters keep the records " +
-		"until more are"},
+	{Name: CodeNoMiner,
+		English: "no miner: appends are taken until the backlog is full, blocks wait for their proof of work"},
+	{Name: CodeTooFewStorages,
+		English: "{count} of {needed} storage nodes that a block needs are there: the masters keep the records " +
+			"until more are"},
 	{Name: CodeBacklogFull, English: "backlog full: appends are refused until blocks are stored"},
 	{Name: CodeStorageInvalid, English: "storage node {node} is invalid: {cause}"},
-	{Name: CodeChecksEndEarly, English: "storage node {node}: its checks end early: the last {count} did, the newest after {blocks} of " +
-		"{height} {height|block|blocks}: {detail}"},
-	{Name: CodeLossUnconfirmed, English: "no storage node has a good copy of {blocks|block|blocks} {ranges}: bring back a node or a disk " +
-		"that has one, or confirm the loss (chainstore integrity confirm-lost N)"},
-	{Name: CodeLevelWaits, English: "protocol level {level} of {next}: the group has the features of level {level} until all masters " +
-		"know level {next}; upgrade, start or remove {nodes}"},
-	{Name: CodeLaterEpoch, English: "worker {node} answers with epoch {epoch}, this group is at epoch {ours}: its folder is of another " +
-		"cluster or damaged; take it out"},
-	{Name: CodeLaterEpochSuspended, English: "no append is acknowledged: worker {node} answers with epoch {epoch}, this group is at epoch " +
-		"{ours}, and too few storage nodes answer to tell whether the group was recovered; bring storage nodes back"},
+	{Name: CodeChecksEndEarly,
+		English: "storage node {node}: its checks end early: the last {count} did, the newest after {blocks} of " +
+			"{height} {height|block|blocks}: {detail}"},
+	{Name: CodeLossUnconfirmed,
+		English: "no storage node has a good copy of {blocks|block|blocks} {ranges}: bring back a node or a disk " +
+			"that has one, or confirm the loss (chainstore integrity confirm-lost N)"},
+	{Name: CodeLevelWaits,
+		English: "protocol level {level} of {next}: the group has the features of level {level} until all masters " +
+			"know level {next}; upgrade, start or remove {nodes}"},
+	{Name: CodeLaterEpoch,
+		English: "worker {node} answers with epoch {epoch}, this group is at epoch {ours}: its folder is of another " +
+			"cluster or damaged; take it out"},
+	{Name: CodeLaterEpochSuspended,
+		English: "no append is acknowledged: worker {node} answers with epoch {epoch}, this group is at epoch " +
+			"{ours}, and too few storage nodes answer to tell whether the group was recovered; " +
+			"bring storage nodes back"},
 	{Name: CodeWitnessDown, English: "witness {name} at {url} does not cosign ({state}): {detail}"},
-	{Name: CodeTooFewWitnesses, English: "{count} of {needed} witnesses that a checkpoint needs cosign: the checkpoint that is shown stays " +
-		"until more do"},
-	{Name: CodeLogKeyWaits, English: "the log gets its first key once all masters have announced that they know log keys: start {nodes} " +
-		"with this version, or remove them"},
+	{Name: CodeTooFewWitnesses,
+		English: "{count} of {needed} witnesses that a checkpoint needs cosign: the checkpoint that is shown stays " +
+			"until more do"},
+	{Name: CodeLogKeyWaits,
+		English: "the log gets its first key once all masters have announced that they know log keys: start {nodes} " +
+			"with this version, or remove them"},
 	{Name: CodeNoCheckpoint, English: "{detail}"},
-	{Name: CodeCheckpointWaits, English: "no checkpoint can be shown: the group was recovered, and may have shown one of {needed} blocks " +
-		"before; the newest that may be shown has {blocks}: it waits until enough storage nodes, and witnesses where they are asked " +
-		"for, have the chain again"},
+	{Name: CodeCheckpointWaits,
+		English: "no checkpoint can be shown: the group was recovered, and may have shown one of {needed} blocks " +
+			"before; the newest that may be shown has {blocks}: it waits until enough storage nodes, and witnesses " +
+			"where they are asked for, have the chain again"},
 	{Name: CodeOriginIgnored, English: "--origin {asked} changes nothing: the origin of the log is {origin}"},
-	{Name: CodeCheckpointKeyForeign, English: "the key of --checkpoint-key has the origin {asked} and is not used: the origin of the log " +
-		"is {origin}"},
+	{Name: CodeCheckpointKeyForeign,
+		English: "the key of --checkpoint-key has the origin {asked} and is not used: the origin of the log " +
+			"is {origin}"},
 	{Name: CodeCheckpointKeyRetired, English: "the key of --checkpoint-key, {key}, is retired and is not used again"},
-	{Name: CodeCheckpointKeyWaits, English: "the key of --checkpoint-key is not in the log yet: it is added when this master leads " +
-		"(chainstore master transfer)"},
+	{Name: CodeCheckpointKeyWaits,
+		English: "the key of --checkpoint-key is not in the log yet: it is added when this master leads " +
+			"(chainstore master transfer)"},
 	{Name: CodeMasterNotice, English: "master {node}: {cause}"},
 }
 

@@ -60,9 +60,11 @@ func TestMessageText(t *testing.T) {
 		"damaged: blocks 1, 4 to 6": {Code: CodeDamaged, Args: Args{"blocks": uint64(4), "ranges": lost}},
 		"damaged: block 1":          {Code: CodeDamaged, Args: Args{"blocks": uint64(1), "ranges": lost[:1]}},
 		"storage node s is invalid: blocks from 0 on could not be checked": {
-			Code: CodeStorageInvalid, Args: Args{"node": "s", "cause": Message{Code: CodeUnchecked, Args: Args{"block": uint64(0)}}},
+			Code: CodeStorageInvalid, Args: Args{"node": "s",
+				"cause": Message{Code: CodeUnchecked, Args: Args{"block": uint64(0)}}},
 		},
-		"the log gets its first key once all masters have announced that they know log keys: start a, b with this version, or remove them": {
+		"the log gets its first key once all masters have announced that they know log keys: " +
+			"start a, b with this version, or remove them": {
 			Code: CodeLogKeyWaits, Args: Args{"nodes": []string{"a", "b"}},
 		},
 		"of-a-newer-version: disk": {Code: "of-a-newer-version", Args: Args{"detail": "disk"}},
@@ -77,7 +79,8 @@ func TestMessageText(t *testing.T) {
 			t.Errorf("%s: %+v, %v", data, back, err)
 		}
 	}
-	for _, data := range []string{`{"code":"x","args":{"a":-1}}`, `{"code":"x","args":{"a":true}}`, `{"code":"x","args":{"a":[1]}}`, `{"code":"x","args":[]}`} {
+	for _, data := range []string{`{"code":"x","args":{"a":-1}}`, `{"code":"x","args":{"a":true}}`,
+		`{"code":"x","args":{"a":[1]}}`, `{"code":"x","args":[]}`} {
 		var m Message
 		if json.Unmarshal([]byte(data), &m) == nil {
 			t.Errorf("%s is read as %+v", data, m)

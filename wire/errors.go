@@ -163,7 +163,7 @@ func ProblemNamed(name string) *ProblemType {
 // several at one level the first: what wraps an error knows better what it means. An answer of another node, an
 // [*Error], is that node's problem and not found here.
 func ProblemOf(err error) *ProblemType {
-	switch e := err.(type) {
+	switch e := err.(type) { //nolint:errorlint // this walks the tree of errors itself
 	case *ProblemType:
 		return e
 	case interface{ Unwrap() error }:

@@ -65,7 +65,7 @@ func TestParseFramesEndsWithTheCallersError(t *testing.T) {
 	enough := errors.New("enough")
 	calls := 0
 	err := ParseFrames(data, func(_, _, _ []byte) error { calls++; return enough })
-	if err != enough || calls != 1 {
+	if !errors.Is(err, enough) || calls != 1 {
 		t.Errorf("%v after %d calls", err, calls)
 	}
 }

@@ -31,9 +31,9 @@ func TestAppendWhole(t *testing.T) {
 	}{
 		{"hello\n", nil, "1 record appended at block 0, offset 0 (index 0), committed\n"},
 		{"", []string{"--key", "cover", "--type", "image/png", file}, "1 record appended at block 0, offset 1 (index 1), committed\n"},
-		{"stored", []string{"--wait", "-"}, "1 record appended at block 0, offset 2 (index 2), stored\n"},
-		{"once", []string{"--idempotency-key", "K"}, "1 record appended at block 0, offset 3 (index 3), committed\n"},
-		{"once", []string{"--idempotency-key", "K"}, "1 record appended at block 0, offset 3 (index 3), committed\n"},
+		{"once", []string{"--idempotency-key", "K"}, "1 record appended at block 0, offset 2 (index 2), committed\n"},
+		{"once", []string{"--idempotency-key", "K"}, "1 record appended at block 0, offset 2 (index 2), committed\n"},
+		{"stored", []string{"--wait", "-"}, "1 record appended at block 0, offset 3 (index 3), stored\n"},
 	}
 	for _, test := range tests {
 		out, errs, err := run(t, strings.NewReader(test.in), append([]string{"append"}, test.args...)...)
@@ -41,10 +41,10 @@ func TestAppendWhole(t *testing.T) {
 			t.Errorf("append %q: %q, %q, %v; want %q", test.args, out, errs, err, test.want)
 		}
 	}
-	if want := []string{"hello\n", "\x89PNG\r\n\n", "stored", "once"}; !slices.Equal(f.payloads(), want) {
+	if want := []string{"hello\n", "\x89PNG\r\n\n", "once", "stored"}; !slices.Equal(f.payloads(), want) {
 		t.Errorf("payloads %q, want %q", f.payloads(), want)
 	}
-	if r := f.records[1]; r.Key != "cover" || r.Type != "image/png" {
+	if r := f.Records[1]; r.Key != "cover" || r.Type != "image/png" {
 		t.Errorf("key %q, type %q", r.Key, r.Type)
 	}
 
@@ -58,7 +58,7 @@ func TestAppendWhole(t *testing.T) {
 func TestAppendRefused(t *testing.T) {
 	f := newFakeCluster(t)
 	f.use(t)
-	f.limit = 10
+	f.RecordBytes = 10
 	tests := []struct {
 		in   string
 		args []string
@@ -70,7 +70,7 @@ func TestAppendRefused(t *testing.T) {
 		{"a", []string{"--keep-newlines"}, "--keep-newlines goes with --lines only"},
 		{"a", []string{"--lines", "--idempotency-key", "k"}, "does not go with --lines"},
 		{"a", []string{"--wait", "--timeout", "0"}, "--timeout 0s is not more than 0"},
-		{"more than ten", nil, "Record of more than 10 bytes (too-large, HTTP 413)"},
+		{"more than ten", nil, "Too large (HTTP 413)"},
 		{"a", []string{"--key", "\xff"}, "the key is not UTF-8"},
 		{"a", []string{"--key", "a\nb"}, "the key has the control character 0x0a at byte 1"},
 		{"a\n", []string{"--lines", "--type", "t\x7f"}, "the type has the control character 0x7f at byte 1"},
@@ -85,7 +85,7 @@ func TestAppendRefused(t *testing.T) {
 	}
 	t.Setenv(envToken, "another-token")
 	_, _, err := run(t, strings.NewReader("a"), "append")
-	mustFail(t, err, "Unknown token")
+	mustFail(t, err, "Token missing or unknown")
 	_, _, err = run(t, strings.NewReader("a\nb\n"), "append", "--lines")
 	mustFail(t, err, "line 1 was not appended: ")
 	mustFail(t, err, "no record is acknowledged")
@@ -98,15 +98,14 @@ func TestAppendRefused(t *testing.T) {
 func TestAppendUnknownOutcome(t *testing.T) {
 	f := newFakeCluster(t)
 	f.use(t)
-	f.after = func(w http.ResponseWriter) bool {
-		problem(w, http.StatusInternalServerError, wire.ErrInternal.Name, "Internal error")
-		return true
+	f.After = func(w http.ResponseWriter) bool {
+		return internalError(w)
 	}
 	_, _, err := run(t, strings.NewReader("a"), "append")
 	mustFail(t, err, "may or may not have been appended: give the same input again with --idempotency-key ")
 	key := err.Error()[strings.LastIndex(err.Error(), "--idempotency-key ")+len("--idempotency-key "):]
 	key, _, _ = strings.Cut(key, ",")
-	f.set(func() { f.after = nil })
+	f.Change(func() { f.After = nil })
 	if _, _, err := run(t, strings.NewReader("a"), "append", "--idempotency-key", key); err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +117,7 @@ func TestAppendUnknownOutcome(t *testing.T) {
 func TestAppendWaitTooLong(t *testing.T) {
 	f := newFakeCluster(t)
 	f.use(t)
-	f.status.Stored = 0
+	f.Status.Stored, f.Unstored = 0, true
 	for _, args := range [][]string{nil, {"--lines"}} {
 		out, _, err := run(t, strings.NewReader("a\nb\n"), append([]string{"append", "--wait", "--timeout", "20ms"}, args...)...)
 		mustFail(t, err, "appended, and not stored within 20ms: a majority of the masters has it, so do not append it again")
@@ -136,7 +135,7 @@ func TestAppendLines(t *testing.T) {
 	if err != nil || steady(out) != want || errs != "" {
 		t.Errorf("got %q, %q, %v; want %q", out, errs, err, want)
 	}
-	if r := f.records[1]; r.Key != "k" || r.Type != textType {
+	if r := f.Records[1]; r.Key != "k" || r.Type != textType {
 		t.Errorf("key %q, type %q", r.Key, r.Type)
 	}
 	out, _, err = run(t, strings.NewReader("d\n"), "append", "--lines", "--type", "x/y", "--keep-newlines")
@@ -171,12 +170,14 @@ func TestAppendManyLines(t *testing.T) {
 		if err := decoder.Decode(&at); err != nil {
 			t.Fatal(err)
 		}
-		if r := f.records[i]; at != r.Position || string(r.Payload) != fmt.Sprintf("line %d", i) {
-			t.Fatalf("line %d: position %+v, record %q at %+v", i, at, r.Payload, r.Position)
+		want := f.Position(&f.Records[i])
+		want.State = wire.StateCommitted
+		if payload := f.Records[i].Payload; at != want || string(payload) != fmt.Sprintf("line %d", i) {
+			t.Fatalf("line %d: position %+v, record %q at %+v", i, at, payload, want)
 		}
 	}
-	if len(f.records) != lines || decoder.More() {
-		t.Errorf("%d records", len(f.records))
+	if len(f.Records) != lines || decoder.More() {
+		t.Errorf("%d records", len(f.Records))
 	}
 }
 
@@ -184,13 +185,13 @@ func TestAppendManyLines(t *testing.T) {
 func TestAppendLinesRefused(t *testing.T) {
 	f := newFakeCluster(t)
 	f.use(t)
-	f.limit = 10
+	f.RecordBytes = 10
 	in, w := io.Pipe()
 	go func() { _, _ = io.WriteString(w, "one\ntwo\nmuch too long\nfour\n") }() // the pipe stays open
 	out, _, err := run(t, in, "append", "--lines")
 	_ = in.Close() // ends the goroutine and the reader
 	mustFail(t, err, "line 3 was not appended: ")
-	mustFail(t, err, "Record of more than 10 bytes")
+	mustFail(t, err, "Too large")
 	if got := f.payloads(); len(got) < 2 || got[0] != "one" || got[1] != "two" || slices.Contains(got, "much too long") {
 		t.Errorf("payloads %q", got)
 	} else {
@@ -218,16 +219,15 @@ func TestAppendLinesUnknownOutcome(t *testing.T) {
 		f := newFakeCluster(t)
 		f.use(t)
 		fail := func(w http.ResponseWriter) bool {
-			if len(f.byKey) == 0 || done && len(f.byKey) < 2 {
+			if f.Appended() == 0 || done && f.Appended() < 2 {
 				return false
 			}
-			problem(w, http.StatusInternalServerError, wire.ErrInternal.Name, "Internal error")
-			return true
+			return internalError(w)
 		}
 		if done {
-			f.after = fail
+			f.After = fail
 		} else {
-			f.before = func(w http.ResponseWriter, _ int) bool { return fail(w) }
+			f.Before = func(w http.ResponseWriter, _ int) bool { return fail(w) }
 		}
 		const lines = wire.MaxBatchRecords + 500
 		_, _, err := run(t, strings.NewReader(strings.Repeat("x\n", lines)), "append", "--lines")
@@ -253,7 +253,7 @@ func TestAppendLinesInterrupted(t *testing.T) {
 	f := newFakeCluster(t)
 	f.use(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	f.after = func(http.ResponseWriter) bool { cancel(); return false }
+	f.After = func(http.ResponseWriter) bool { cancel(); return false }
 	in, w := io.Pipe()
 	go func() { _, _ = io.WriteString(w, "one\n") }()
 	_, _, err := runContext(ctx, in, "append", "--lines")

@@ -18,8 +18,8 @@ import (
 func TestCheck(t *testing.T) {
 	f := newFakeCluster(t)
 	f.use(t)
-	f.integrity.checks["s-aaaabbbbcccc"] = []step{checking, checkedGood}
-	f.integrity.checks["s-ddddeeeeffff"] = []step{checking, checkedBad, repairing, repaired}
+	f.steps("s-aaaabbbbcccc", checking, checkedGood)
+	f.steps("s-ddddeeeeffff", checking, checkedBad, repairing, repaired)
 	out, errs, err := run(t, nil, "check")
 	want := `NODE            RESULT    BLOCKS  SIZE     TOOK   FOUND
 s-aaaabbbbcccc  valid     12      1.0 MiB  700ms  nothing
@@ -38,15 +38,15 @@ s-ddddeeeeffff (http://127.0.0.1:8083)
 	if errs != want {
 		t.Errorf("got %q, want %q", errs, want)
 	}
-	if !slices.Equal(f.integrity.ordered, []string{"s-aaaabbbbcccc", "s-ddddeeeeffff"}) {
-		t.Errorf("ordered %q", f.integrity.ordered)
+	if !slices.Equal(f.Checked, []string{"s-aaaabbbbcccc", "s-ddddeeeeffff"}) {
+		t.Errorf("ordered %q", f.Checked)
 	}
 }
 
 func TestCheckJSON(t *testing.T) {
 	f := newFakeCluster(t)
 	f.use(t)
-	f.integrity.checks["s-ddddeeeeffff"] = []step{checkedBad, repaired}
+	f.steps("s-ddddeeeeffff", checkedBad, repaired)
 	out, _, err := run(t, nil, "check", "--json", "http://127.0.0.1:8083/", "s-ddddeeeeffff")
 	if err != nil || strings.Count(out, "\n") != 1 {
 		t.Fatalf("%q, %v", out, err)
@@ -67,7 +67,7 @@ func TestCheckJSON(t *testing.T) {
 func TestCheckEndsInLost(t *testing.T) {
 	f := newFakeCluster(t)
 	f.use(t)
-	f.integrity.checks["s-aaaabbbbcccc"] = []step{checkedBad, losing}
+	f.steps("s-aaaabbbbcccc", checkedBad, losing)
 	out, errs, err := run(t, nil, "check", "s-aaaabbbbcccc")
 	mustFail(t, err, "1 of 1 checked node not valid; lost: 2 blocks: 5, 7")
 	for _, want := range []string{
@@ -87,15 +87,15 @@ func TestCheckEndsInLost(t *testing.T) {
 func TestCheckTellsOfLostBlocks(t *testing.T) {
 	f := newFakeCluster(t)
 	f.use(t)
-	f.integrity.state.Lost = []chain.Range{{From: 3, To: 5}}
-	f.integrity.state.Confirmed = []chain.Range{{From: 3, To: 4}}
-	f.integrity.checks["s-aaaabbbbcccc"] = []step{checkedGood}
+	f.Integrity.Lost = []chain.Range{{From: 3, To: 5}}
+	f.Integrity.Confirmed = []chain.Range{{From: 3, To: 4}}
+	f.steps("s-aaaabbbbcccc", checkedGood)
 	out, _, err := run(t, nil, "check", "s-aaaabbbbcccc")
 	mustFail(t, err, "lost: 1 block: 4")
 	if !strings.Contains(out, "\nLOST: 1 block: 4. ") || !strings.Contains(out, "\nLost, and confirmed: 1 block: 3.\n") {
 		t.Errorf("printed\n%s", out)
 	}
-	f.set(func() { f.integrity.state.Confirmed = f.integrity.state.Lost })
+	f.Change(func() { f.Integrity.Confirmed = f.Integrity.Lost })
 	out, _, err = run(t, nil, "check", "s-aaaabbbbcccc")
 	if err != nil || !strings.HasSuffix(out, "\nLost, and confirmed: 2 blocks: 3-4.\n") {
 		t.Errorf("%v, printed\n%s", err, out)
@@ -105,7 +105,7 @@ func TestCheckTellsOfLostBlocks(t *testing.T) {
 func TestCheckOfADeadNodeEndsAtOnce(t *testing.T) {
 	f := newFakeCluster(t)
 	f.use(t)
-	f.integrity.state.Nodes[1].Live = false
+	f.Integrity.Nodes[1].Live = false
 	out, errs, err := run(t, nil, "check", "s-ddddeeeeffff")
 	mustFail(t, err, "1 of 1 checked node not valid")
 	if !strings.Contains(out, "s-ddddeeeeffff  not-live  -  ") || !strings.Contains(errs, "is not live; it is checked when it is back\n") {
@@ -116,7 +116,7 @@ func TestCheckOfADeadNodeEndsAtOnce(t *testing.T) {
 func TestCheckNoWait(t *testing.T) {
 	f := newFakeCluster(t)
 	f.use(t)
-	f.integrity.state.Nodes[1].Live = false
+	f.Integrity.Nodes[1].Live = false
 	out, _, err := run(t, nil, "check", "--no-wait")
 	want := "the check of s-aaaabbbbcccc (http://127.0.0.1:8082) is due\n" +
 		"s-ddddeeeeffff (http://127.0.0.1:8083) is not live; it is checked when it is back\n"
@@ -135,10 +135,10 @@ func TestCheckRefused(t *testing.T) {
 	f.use(t)
 	_, _, err := run(t, nil, "check", "s-aaaabbbbcccc", "s-nobody")
 	mustFail(t, err, `"s-nobody" is neither the id nor the URL of a storage node; 'chainstore integrity' lists them`)
-	if len(f.integrity.ordered) > 0 {
-		t.Errorf("ordered %q", f.integrity.ordered)
+	if len(f.Checked) > 0 {
+		t.Errorf("ordered %q", f.Checked)
 	}
-	f.set(func() { f.integrity.state.Nodes = nil })
+	f.Change(func() { f.Integrity.Nodes = nil })
 	_, _, err = run(t, nil, "check")
 	mustFail(t, err, "the cluster has no storage node")
 }
@@ -282,8 +282,8 @@ func aborted(count int) step {
 func TestCheckThatEndedEarly(t *testing.T) {
 	f := newFakeCluster(t)
 	f.use(t)
-	f.integrity.checks["s-aaaabbbbcccc"] = []step{checking, aborted(1)}
-	f.integrity.checks["s-ddddeeeeffff"] = []step{checkedGood}
+	f.steps("s-aaaabbbbcccc", checking, aborted(1))
+	f.steps("s-ddddeeeeffff", checkedGood)
 	out, errs, err := run(t, nil, "check")
 	mustFail(t, err, "1 of 2 nodes could not be checked to the end; the check stays due")
 	want := `NODE            RESULT   BLOCKS  SIZE     TOOK   FOUND
@@ -297,7 +297,7 @@ s-aaaabbbbcccc  aborted  3       -        700ms  ended early
 	}
 
 	// The next one ends early as well: that it did before is no news.
-	f.integrity.checks["s-aaaabbbbcccc"] = []step{same, checking, aborted(2)}
+	f.steps("s-aaaabbbbcccc", same, checking, aborted(2))
 	out, _, err = run(t, nil, "check", "--json", "s-aaaabbbbcccc")
 	mustFail(t, err, "1 of 1 node could not be checked to the end")
 	var got checked
@@ -313,8 +313,8 @@ s-aaaabbbbcccc  aborted  3       -        700ms  ended early
 		t.Errorf("%v, printed\n%s", err, out)
 	}
 
-	f.set(func() { f.integrity.state.Nodes[0].Aborted = nil })
-	f.integrity.checks["s-aaaabbbbcccc"] = []step{checking, checkedGood}
+	f.Change(func() { f.Integrity.Nodes[0].Aborted = nil })
+	f.steps("s-aaaabbbbcccc", checking, checkedGood)
 	if _, _, err = run(t, nil, "check", "s-aaaabbbbcccc"); err != nil {
 		t.Error(err)
 	}
@@ -324,12 +324,12 @@ s-aaaabbbbcccc  aborted  3       -        700ms  ended early
 func TestCheckNamesWhatWasMovedAside(t *testing.T) {
 	f := newFakeCluster(t)
 	f.use(t)
-	f.integrity.checks["s-aaaabbbbcccc"] = []step{func(in *wire.Integrity, n *wire.NodeIntegrity) {
+	f.steps("s-aaaabbbbcccc", func(in *wire.Integrity, n *wire.NodeIntegrity) {
 		checkedGood(in, n)
 		tell(in, wire.Event{Kind: wire.EventFinding, Node: n.ID, URL: n.URL, Findings: []chain.Finding{
 			{What: chain.WrongFile, Detail: "index: a folder stood in the place of a file, and was moved to quarantine/index.0"},
 		}})
-	}}
+	})
 	out, _, err := run(t, nil, "check", "s-aaaabbbbcccc")
 	if err != nil || !strings.Contains(out, "s-aaaabbbbcccc  repaired") || !strings.Contains(out, "1 finding\n") ||
 		!strings.Contains(out, "  - something else stood in the place of a file (file): index: a folder stood in") {

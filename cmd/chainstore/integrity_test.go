@@ -86,10 +86,10 @@ func TestIntegrity(t *testing.T) {
 func TestConfirmLost(t *testing.T) {
 	f := newFakeCluster(t)
 	f.use(t)
-	f.integrity.state.Lost = []chain.Range{{From: 5, To: 8}}
+	f.Integrity.Lost = []chain.Range{{From: 5, To: 8}}
 	_, _, err := run(t, strings.NewReader("yes\n"), "integrity", "confirm-lost", "7")
 	mustFail(t, err, "there is no terminal to ask on: to confirm that block 7 is lost give --yes")
-	if len(f.integrity.state.Confirmed) > 0 {
+	if len(f.Integrity.Confirmed) > 0 {
 		t.Error("confirmed by nobody")
 	}
 	out, _, err := run(t, nil, "integrity", "confirm-lost", "7", "--yes")
@@ -128,11 +128,11 @@ func TestStorageRemove(t *testing.T) {
 	if want := "http://127.0.0.1:8083 is no longer part of the cluster\n"; err != nil || out != want {
 		t.Errorf("%q, %v", out, err)
 	}
-	if len(f.integrity.removed) != 1 || f.integrity.removed[0] != "s-ddddeeeeffff?force=true" {
-		t.Errorf("removed %q", f.integrity.removed)
+	if len(f.Removed) != 1 || f.Removed[0] != "s-ddddeeeeffff?force=true" {
+		t.Errorf("removed %q", f.Removed)
 	}
 	_, _, err = run(t, nil, "storage", "remove", "s-nobody")
-	mustFail(t, err, "(not-found, HTTP 404): 'chainstore status' lists the storage nodes")
+	mustFail(t, err, "(HTTP 404): 'chainstore status' lists the storage nodes")
 	_, _, err = run(t, nil, "storage", "remove")
 	mustFail(t, err, "name one storage node")
 	_, _, err = run(t, nil, "storage", "removed")

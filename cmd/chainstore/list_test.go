@@ -60,6 +60,9 @@ func TestList(t *testing.T) {
 	_, _, err = run(t, nil, "list", "--until", "tomorrow")
 	mustFail(t, err, `--until "tomorrow" is no time`)
 	_, _, err = run(t, nil, "list", "--project", "another")
+	mustFail(t, err, "Not found (HTTP 404)")
+	f.Change(func() { f.AddProject("another", false, "") })
+	_, _, err = run(t, nil, "list", "--project", "another")
 	mustFail(t, err, "forbidden, HTTP 403")
 	_, _, err = run(t, nil, "list", "extra")
 	mustFail(t, err, "extra")
@@ -93,15 +96,13 @@ func TestTail(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	added := 9
-	f.set(func() {
-		f.streaming = func() {
+	f.Change(func() {
+		f.Streaming = func() {
 			if added == 12 {
 				cancel()
 				return
 			}
-			r := f.records[0]
-			r.Index = uint64(added + 10)
-			f.records = append(f.records, r)
+			f.Append(f.Projects[0], "", textType, []byte("one more"))
 			added++
 		}
 	})
@@ -109,7 +110,7 @@ func TestTail(t *testing.T) {
 	if err != nil || errs != "" || strings.Count(out, "\n") != 4 {
 		t.Errorf("%v %s: %s", err, errs, out)
 	}
-	for _, index := range []string{`"index":10,`, `"index":19,`, `"index":20,`, `"index":21,`} {
+	for _, index := range []string{`"index":10,`, `"index":11,`, `"index":12,`, `"index":13,`} {
 		if strings.Count(out, index) != 1 {
 			t.Errorf("no, or more than one %s: %s", index, out)
 		}

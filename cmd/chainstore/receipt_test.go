@@ -15,7 +15,7 @@ func TestAppendReceipt(t *testing.T) {
 	for _, uncovered := range []int{0, 3} {
 		f := newFakeCluster(t)
 		f.use(t)
-		f.uncovered = uncovered
+		f.Uncovered = uncovered
 		out, errs, err := run(t, strings.NewReader("a"), "append", "--wait", "--receipt", "a.receipt", "--key", "k")
 		if want := "1 record appended at block 0, offset 0 (index 0), stored\n"; err != nil || out != want || errs != "" {
 			t.Fatalf("%q, %q, %v", out, errs, err)
@@ -44,7 +44,7 @@ func TestAppendReceiptErrors(t *testing.T) {
 	if len(f.payloads()) != 0 {
 		t.Errorf("appended %q", f.payloads())
 	}
-	f.uncovered = 1 << 30
+	f.Uncovered = 1 << 30
 	out, _, err := run(t, strings.NewReader("a"), "append", "--wait", "--receipt", "r", "--timeout", "50ms")
 	mustFail(t, err, "appended and stored, and there is no receipt: no checkpoint covered it within 50ms; get it later with 'chainstore receipt 0 0'")
 	if !strings.Contains(out, "stored") {

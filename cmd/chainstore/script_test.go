@@ -18,11 +18,9 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
 			f := newFakeCluster(env.T().(testing.TB))
-			f.integrity.mu.Lock()
-			defer f.integrity.mu.Unlock()
-			f.integrity.state.Lost = []chain.Range{{From: 7, To: 8}}
-			f.integrity.checks["s-aaaabbbbcccc"] = []step{checking, checkedGood}
-			f.integrity.checks["s-ddddeeeeffff"] = []step{checkedBad, repairing, repaired}
+			f.Integrity.Lost = []chain.Range{{From: 7, To: 8}}
+			f.steps("s-aaaabbbbcccc", checking, checkedGood)
+			f.steps("s-ddddeeeeffff", checkedBad, repairing, repaired)
 			env.Setenv("CLUSTER_URL", f.url)
 			env.Setenv("PROJECT_TOKEN", projectToken)
 			env.Setenv("ADMIN_TOKEN", adminToken)

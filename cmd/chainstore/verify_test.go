@@ -23,7 +23,7 @@ func newStorageDir(t testing.TB, blocks int) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for n, b := range testChain(t, blocks) {
+	for n, b := range testLog(blocks).Blocks {
 		if _, err := node.Put(uint64(n), b.Bytes()); err != nil {
 			t.Fatal(err)
 		}
@@ -52,7 +52,7 @@ func damage(t *testing.T, dir, text, to string) {
 
 func TestVerify(t *testing.T) {
 	dir := newStorageDir(t, 3)
-	head := testChain(t, 3)[2].Header.Hash().String()
+	head := testLog(3).Blocks[2].Header.Hash().String()
 	out, errs, err := run(t, nil, "verify", "--data", dir)
 	if want := "height   3\nrecords  12\nhead     " + head + "\nchain valid\n"; err != nil || out != want || errs != "" {
 		t.Errorf("got %q, %q, %v; want %q", out, errs, err, want)

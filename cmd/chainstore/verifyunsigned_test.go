@@ -46,7 +46,7 @@ func writeExport(t *testing.T, blocks []chain.Block, checkpoints ...string) stri
 func TestVerifyFileThatNoKeySigned(t *testing.T) {
 	const witness = "witness.example/w1+87bdf71b+BN/pzdTnRWByCzToegNS+a9Zoc7+anacV0jA7o+4GnRZ"
 	l := newSignedLog(t, 3)
-	blocks := testChain(t, 5) // those of the log, and two that nobody has signed
+	blocks := testLog(5).Blocks // those of the log, and two that nobody has signed
 	empty := filepath.Join(t.TempDir(), "empty.vkey")
 	if err := os.WriteFile(empty, []byte("# no key\n\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -67,29 +67,29 @@ func TestVerifyFileThatNoKeySigned(t *testing.T) {
 		says   string // on standard output, or in the error where nothing could be checked
 		ends   string // the last line
 	}{
-		{"no checkpoint", []string{unsigned, "--key", l.vkey}, 1, "unsigned", "the file holds no signed checkpoint",
+		{"no checkpoint", []string{unsigned, "--key", l.VKey}, 1, "unsigned", "the file holds no signed checkpoint",
 			""},
-		{"no checkpoint, a witness", []string{unsigned, "--key", l.vkey, "--witness", witness, "--witness-quorum",
+		{"no checkpoint, a witness", []string{unsigned, "--key", l.VKey, "--witness", witness, "--witness-quorum",
 			"1"}, 1, "unsigned", "holds no signed checkpoint", ""},
-		{"no checkpoint, no quorum", []string{unsigned, "--key", l.vkey, "--witness", witness, "--witness-quorum",
+		{"no checkpoint, no quorum", []string{unsigned, "--key", l.VKey, "--witness", witness, "--witness-quorum",
 			"0"}, 1, "unsigned", "holds no signed checkpoint", ""},
-		{"no checkpoint, a tail allowed", []string{unsigned, "--key", l.vkey, tail}, 1, "unsigned",
+		{"no checkpoint, a tail allowed", []string{unsigned, "--key", l.VKey, tail}, 1, "unsigned",
 			"holds no signed checkpoint", ""},
-		{"forged blocks behind", []string{spliced, "--key", l.vkey}, 1, "unsigned", "blocks 3 to 4 (leaves 15 to 24)",
+		{"forged blocks behind", []string{spliced, "--key", l.VKey}, 1, "unsigned", "blocks 3 to 4 (leaves 15 to 24)",
 			""},
-		{"forged blocks behind, a witness", []string{spliced, "--key", l.vkey, "--witness", witness, tail}, 1,
+		{"forged blocks behind, a witness", []string{spliced, "--key", l.VKey, "--witness", witness, tail}, 1,
 			"witnesses unsigned", "blocks 0 to 4 (leaves 0 to 24)", ""},
-		{"forged blocks behind, allowed", []string{spliced, "--key", l.vkey, tail}, 0, "",
+		{"forged blocks behind, allowed", []string{spliced, "--key", l.VKey, tail}, 0, "",
 			"blocks 3 to 4 (leaves 15 to 24)",
 			"export valid up to block 2; the blocks behind it are consistent and not signed"},
-		{"signed", []string{whole, "--key", l.vkey}, 0, "", "signed by  chainstore/fake+", "export valid"},
-		{"signed, a tail allowed", []string{whole, "--key", l.vkey, tail}, 0, "", "signed by  chainstore/fake+",
+		{"signed", []string{whole, "--key", l.VKey}, 0, "", "signed by  chainstore/fake+", "export valid"},
+		{"signed, a tail allowed", []string{whole, "--key", l.VKey, tail}, 0, "", "signed by  chainstore/fake+",
 			"export valid"},
 		{"no key", []string{spliced}, 0, "", "signed by  not checked", "export consistent; no signature was checked"},
 		{"no key, no checkpoint", []string{unsigned}, 0, "", "holds no signed checkpoint",
 			"export consistent; no signature was checked"},
 		{"an empty file of keys", []string{unsigned, "--key", empty}, 2, "", "holds no verifier key", ""},
-		{"an empty file of witnesses", []string{whole, "--key", l.vkey, "--witness", empty}, 2, "",
+		{"an empty file of witnesses", []string{whole, "--key", l.VKey, "--witness", empty}, 2, "",
 			"holds no verifier key", ""},
 		{"a witness and no key", []string{unsigned, "--witness", witness}, 2, "", "name the log's verifier key", ""},
 		{"a quorum and no key", []string{unsigned, "--witness-quorum", "0"}, 2, "", "name the log's verifier key", ""},
@@ -163,8 +163,8 @@ func TestVerifyUnsignedTailRefused(t *testing.T) {
 	variables := l.layOut(t.TempDir())
 	for _, args := range [][]string{
 		{"verify", "--data", newStorageDir(t, 3), "--allow-unsigned-tail"},
-		{"verify", "--url", variables["LOG_URL"], "--key", l.vkey, "--allow-unsigned-tail"},
-		{"verify", "receipt", "x", "--key", l.vkey, "--allow-unsigned-tail"},
+		{"verify", "--url", variables["LOG_URL"], "--key", l.VKey, "--allow-unsigned-tail"},
+		{"verify", "receipt", "x", "--key", l.VKey, "--allow-unsigned-tail"},
 	} {
 		out, _, err := run(t, nil, args...)
 		mustFail(t, err, "--allow-unsigned-tail")
@@ -208,18 +208,18 @@ func TestVerifyJSONAgreesWithTheStatus(t *testing.T) {
 		{"a damaged folder", []string{"--data", damaged}, 1},
 		{"a folder with other hashes of the tree", []string{"--data", tiles}, 1},
 		{"no folder", []string{"--data", t.TempDir()}, 2},
-		{"a log", []string{"--url", variables["LOG_URL"], "--key", l.vkey}, 0},
+		{"a log", []string{"--url", variables["LOG_URL"], "--key", l.VKey}, 0},
 		{"a log of another key", []string{"--url", variables["LOG_URL"], "--key", strangerKey}, 1},
-		{"no log", []string{"--url", variables["LOG_URL"] + "/nowhere", "--key", l.vkey}, 2},
-		{"an export of another key", []string{"--file", writeExport(t, l.blocks, l.checkpoint()), "--key",
+		{"no log", []string{"--url", variables["LOG_URL"] + "/nowhere", "--key", l.VKey}, 2},
+		{"an export of another key", []string{"--file", writeExport(t, l.Blocks, l.checkpoint()), "--key",
 			strangerKey}, 1},
-		{"no export", []string{"--file", at("payload"), "--key", l.vkey}, 1},
-		{"a receipt", []string{"receipt", at("good.receipt"), "--key", l.vkey}, 0},
+		{"no export", []string{"--file", at("payload"), "--key", l.VKey}, 1},
+		{"a receipt", []string{"receipt", at("good.receipt"), "--key", l.VKey}, 0},
 		{"a receipt of another key", []string{"receipt", at("good.receipt"), "--key", strangerKey}, 1},
-		{"another payload", []string{"receipt", at("good.receipt"), "--key", l.vkey, "--payload",
+		{"another payload", []string{"receipt", at("good.receipt"), "--key", l.VKey, "--payload",
 			at("changed.payload")}, 1},
-		{"a tlog-proof", []string{"receipt", at("good.proof"), "--key", l.vkey, "--leaf", variables["LEAF"]}, 0},
-		{"a tlog-proof of another leaf", []string{"receipt", at("good.proof"), "--key", l.vkey, "--leaf",
+		{"a tlog-proof", []string{"receipt", at("good.proof"), "--key", l.VKey, "--leaf", variables["LEAF"]}, 0},
+		{"a tlog-proof of another leaf", []string{"receipt", at("good.proof"), "--key", l.VKey, "--leaf",
 			strings.Repeat("00", 32)}, 1},
 	} {
 		out, _, err := run(t, nil, append(append([]string{"verify"}, c.args...), "--json")...)

@@ -2,6 +2,7 @@ package console
 
 import (
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,6 +13,8 @@ import (
 	"github.com/chromedp/chromedp/kb"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/fakecluster"
+	"github.com/chainstore/chainstore/internal/signedlog"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -32,19 +35,19 @@ var consolePages = []struct{ path, en, zh string }{
 func doors(t *testing.T) (*fakeCluster, *browser) {
 	t.Helper()
 	f := startFake(t)
-	f.change(func() {
-		p := f.projects[0]
-		f.append(p, "door/7", "text/plain; charset=utf-8", []byte("door 7 opened by Ada"))
-		f.append(p, "door/7", "application/json", []byte(`{"door":7,"serial":12345678901234567890,"ok":[true,{}]}`))
-		f.append(p, "page", "text/html", []byte(`<h1 id="evil">x</h1><img src=x onerror="document.title='evil'"><script>document.title='evil'</script>`))
-		f.append(p, "dump", "", []byte{0, 1, 2, 0xff})
-		f.append(f.addProject("sealed", false), "door/7", "text/plain", []byte("nobody else's"))
-		f.append(p, "door/7", "text/plain", []byte("door 7 closed"))
-		f.cut()
+	f.Change(func() {
+		p := f.Projects[0]
+		f.Append(p, "door/7", "text/plain; charset=utf-8", []byte("door 7 opened by Ada"))
+		f.Append(p, "door/7", "application/json", []byte(`{"door":7,"serial":12345678901234567890,"ok":[true,{}]}`))
+		f.Append(p, "page", "text/html", []byte(`<h1 id="evil">x</h1><img src=x onerror="document.title='evil'"><script>document.title='evil'</script>`))
+		f.Append(p, "dump", "", []byte{0, 1, 2, 0xff})
+		f.Append(f.AddProject("sealed", false, ""), "door/7", "text/plain", []byte("nobody else's"))
+		f.Append(p, "door/7", "text/plain", []byte("door 7 closed"))
+		f.Cut()
 	})
-	b := openBrowser(t, f.urls())
-	b.open(f.masters[0].URL)
-	b.giveTokens(f.tokensOf("default")[""], f.admin)
+	b := openBrowser(t, f.URLs())
+	b.open(f.URLs()[0])
+	b.giveTokens(f.tokensOf("default")[""], fakecluster.AdminToken)
 	return f, b
 }
 
@@ -138,7 +141,7 @@ func TestConsoleRecords(t *testing.T) {
 	t.Run("jump to a hash", func(t *testing.T) {
 		b.in(t)
 		var hash string
-		f.change(func() { hash = f.chain.position(&f.chain.records[5]).Leaf.String() })
+		f.Change(func() { hash = f.Position(&f.Records[5]).Leaf.String() })
 		b.goTo("chain")
 		b.fill("jump", hash)
 		b.press("Go")
@@ -152,24 +155,20 @@ func TestConsoleRecords(t *testing.T) {
 	})
 	t.Run("a checkpoint of another key does not verify", func(t *testing.T) {
 		b.in(t)
-		var mine string
-		f.change(func() {
-			other, err := newFakeChain()
-			if err != nil {
-				t.Fatal(err)
-			}
-			mine, f.chain.vkey = f.chain.vkey, other.vkey
+		f.Change(func() {
+			_, other := signedlog.Key(f.Log.Origin, 1)
+			f.TLog = &wire.Log{Origin: f.Log.Origin, Keys: []wire.LogKey{{VerifierKey: other}}}
 		})
 		b.goTo("record/0/0")
 		b.verify("bad")
-		f.change(func() { f.chain.vkey = mine })
+		f.Change(func() { f.TLog = nil })
 		b.goTo("chain")
 	})
 	t.Run("without a checkpoint no signature was checked", func(t *testing.T) {
 		b.in(t)
 		const signed, unsigned = "Verified: the record is what was committed.", "No signature of the log was checked."
 		for _, uncovered := range []bool{false, true} {
-			f.change(func() { f.uncovered = uncovered })
+			f.Change(func() { f.Uncovered = map[bool]int{true: math.MaxInt}[uncovered] })
 			b.goTo("record/0/0")
 			b.click("#verify")
 			b.see("a verdict", `document.querySelector('.verdict.good')`)
@@ -179,11 +178,11 @@ func TestConsoleRecords(t *testing.T) {
 			}
 			b.goTo("chain")
 		}
-		f.change(func() { f.uncovered = false })
+		f.Change(func() { f.Uncovered = 0 })
 	})
 	t.Run("an altered payload does not verify", func(t *testing.T) {
 		b.in(t)
-		f.change(func() { f.liar = true })
+		f.Change(func() { f.Liar = true })
 		b.goTo("record/0/0")
 		b.verify("bad")
 	})
@@ -219,17 +218,19 @@ func TestConsoleHashes(t *testing.T) {
 	if !same {
 		t.Error("the console's own SHA-256 is not the browser's")
 	}
-	f.change(func() {
+	f.Change(func() {
 		for i := range 40 {
-			f.append(f.projects[0], "", "text/plain", fmt.Append(nil, "record ", i))
+			f.Append(f.Projects[0], "", "text/plain", fmt.Append(nil, "record ", i))
 		}
-		f.cut()
+		f.Cut()
 	})
 	var proofs []map[string]any
-	f.change(func() {
-		for i := range f.chain.records {
-			r := &f.chain.records[i]
-			proofs = append(proofs, map[string]any{"record": f.chain.envelope(r, ""), "proof": f.chain.proof(r)})
+	f.Change(func() {
+		for i := range f.Records {
+			r := &f.Records[i]
+			proofs = append(proofs, map[string]any{
+				"record": f.Envelope(r), "proof": f.Log.Proof(r.Block, r.Offset, f.Log.Size()),
+			})
 		}
 	})
 	for name, breaks := range map[string]string{
@@ -239,7 +240,7 @@ func TestConsoleHashes(t *testing.T) {
 		"seal":     `(p.seal_path[0] = p.root)`,
 		"before":   `(p.header.root = p.root)`,
 		"place":    `(r.offset += 1)`,
-		"header":   `(p.header.nonce = '1')`,
+		"header":   `(p.header.nonce += '1')`,
 		"leafData": `(r.project_id += 1)`,
 	} {
 		wrong := eval[string](b, `(async (all) => {
@@ -279,7 +280,7 @@ func TestConsoleProjects(t *testing.T) {
 	b.press("Create a project")
 	b.see("that the name is taken", `document.querySelector('.problem')?.innerText.includes('There is a project of this name already.')`)
 
-	b.goTo("projects/3")
+	b.goTo("projects/8")
 	b.see("its one token", `document.querySelectorAll('tbody tr').length === 1`)
 	b.fill("label", "reader")
 	b.click(".rights .checkbox:nth-of-type(2) input")
@@ -302,8 +303,8 @@ func TestConsoleSurvivesMaster(t *testing.T) {
 	f, b := doors(t)
 	b.goTo("overview")
 	b.see("the leader", `document.querySelectorAll('.picture .master.leader').length === 1`)
-	f.kill(0)
-	b.see("another master", fmt.Sprintf(`document.querySelector('.connection').title.includes(%q) && !document.querySelector('.connection.lost')`, f.masters[1].URL))
+	f.Kill(0)
+	b.see("another master", fmt.Sprintf(`document.querySelector('.connection').title.includes(%q) && !document.querySelector('.connection.lost')`, f.URLs()[1]))
 	b.see("the new term", `document.querySelector('.stats').innerText.includes('term 4')`)
 	b.goTo("add")
 	b.fill("text", "after the failover")
@@ -311,8 +312,8 @@ func TestConsoleSurvivesMaster(t *testing.T) {
 	b.text(".receipt")
 	b.goTo("record/2/0")
 	b.verify("good")
-	f.kill(1)
-	f.kill(2)
+	f.Kill(1)
+	f.Kill(2)
 	b.see("that no master answers", `document.querySelector('.connection.lost')`)
 }
 
@@ -320,13 +321,13 @@ func TestConsoleIntegrity(t *testing.T) {
 	f, b := doors(t)
 	b.goTo("integrity")
 	b.see("three valid nodes", `document.querySelectorAll('.card.state-valid').length === 3`)
-	f.change(func() {
-		s := &f.storages[1]
+	f.Change(func() {
+		s := &f.Integrity.Nodes[1]
 		s.State, s.Bad = "invalid", []chain.Range{{From: 0, To: 1}}
 		s.CauseCoded = damaged(s.Bad...)
 		s.Cause = s.CauseCoded.Text()
 		s.Due, s.DueCoded = "from a newer master", wire.Message{Code: "of-a-newer-master"}
-		f.lost = []chain.Range{{From: 0, To: 1}}
+		f.Integrity.Lost = []chain.Range{{From: 0, To: 1}}
 	})
 	b.see("the damage", `document.querySelector('.card.state-invalid')?.innerText.includes('damaged: block 0')`)
 	b.see("that it is told", `document.querySelector('[aria-live=polite].unseen').innerText.includes('is invalid now')`)
@@ -340,7 +341,8 @@ func TestConsoleIntegrity(t *testing.T) {
 	b.goTo("integrity")
 	b.press("Confirm block 0 as lost")
 	b.press("It is lost")
-	b.see("no lost block", `!document.querySelector('.alarm')`)
+	b.see("that the loss is confirmed", `document.querySelector('.alarm').innerText.includes('Confirmed as lost: 0')
+		&& !document.querySelector('.alarm .danger')`)
 	b.click(".card.state-invalid .button")
 	b.see("three valid nodes", `document.querySelectorAll('.card.state-valid').length === 3`)
 }
@@ -348,13 +350,13 @@ func TestConsoleIntegrity(t *testing.T) {
 // TestConsoleFirstVisit: who comes without a token is told what one is, in the browser's language, and can register where anyone may.
 func TestConsoleFirstVisit(t *testing.T) {
 	f := startFake(t)
-	b := openBrowser(t, f.urls())
+	b := openBrowser(t, f.URLs())
 	b.speak("zh-CN")
-	b.open(f.masters[0].URL)
+	b.open(f.URLs()[0])
 	b.see("the welcome in Chinese", `document.querySelector('.welcome h2')?.innerText === '输入令牌以查看集群'`)
 	b.click(".choice button[lang=en]")
 	b.see("the welcome in English", `document.querySelector('.welcome h2')?.innerText === 'Enter a token to look inside' && document.documentElement.lang === 'en-GB'`)
-	b.open(f.masters[0].URL)
+	b.open(f.URLs()[0])
 	b.see("that the choice was kept", `document.querySelector('.welcome h2')?.innerText === 'Enter a token to look inside'`)
 	b.goTo("record/0/0")
 	b.see("that a token is needed", `document.querySelector('.problem')?.innerText.includes("Records are read and appended with a project's token.")`)
@@ -395,7 +397,7 @@ func TestConsoleKeyboard(t *testing.T) {
 // TestConsoleOldMaster: what a master does not offer is said plainly.
 func TestConsoleOldMaster(t *testing.T) {
 	f, b := doors(t)
-	f.change(func() { f.old = true })
+	f.Change(func() { f.Old = true })
 	b.goTo("find?by=key&key=door%2F7")
 	b.see("that there are no lists", `document.querySelector('.problem')?.innerText.includes('This master does not offer that.')`)
 	b.goTo("record/0/0")
@@ -407,7 +409,7 @@ func TestConsoleOldMaster(t *testing.T) {
 // cannot go on with another master from there.
 func TestConsoleFromAfar(t *testing.T) {
 	f, b := doors(t)
-	far := strings.Replace(f.masters[0].URL, "127.0.0.1", farName, 1)
+	far := strings.Replace(f.URLs()[0], "127.0.0.1", farName, 1)
 	b.origins = append(b.origins, far)
 	b.open(far)
 	b.giveTokens(f.tokensOf("default")[""], "")

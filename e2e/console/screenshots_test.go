@@ -14,6 +14,7 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/fakecluster"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -28,8 +29,8 @@ func TestScreenshots(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := startFake(t)
-	f.change(f.tell)
-	b := openBrowser(t, f.urls())
+	f.Change(f.tell)
+	b := openBrowser(t, f.URLs())
 	stop := make(chan struct{})
 	stopped := make(chan struct{})
 	go func() {
@@ -41,8 +42,8 @@ func TestScreenshots(t *testing.T) {
 		<-stopped
 	}()
 	b.prefer("light")
-	b.open(f.masters[0].URL)
-	b.giveTokens(f.tokensOf("clinic")[""], f.admin)
+	b.open(f.URLs()[0])
+	b.giveTokens(f.tokensOf("clinic")[""], fakecluster.AdminToken)
 	b.goTo("overview")
 	b.see("a minute of samples", `(await import('/console/js/status.js')).status.samples.length >= 55`)
 	for _, shot := range []struct {
@@ -99,44 +100,44 @@ func TestScreenshots(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	f.kill(0) // the pictures show the first master; who looks at the log of the test sees that the page went on
+	f.Kill(0) // the pictures show the first master; who looks at the log of the test sees that the page went on
 }
 
 // tell gives the fake cluster a past: a clinic's audit trail, and a node that was damaged and healed.
 func (f *fakeCluster) tell() {
-	p := f.projects[0]
-	p.Name, p.Quota = "clinic", fakeQuota{RecordsPerSecond: 500, RecordBytes: 262_144}
-	p.addToken("ward 3", []string{"append"})
-	p.addToken("auditor", []string{"read"})
-	lab := f.addProject("lab", true)
-	f.addProject("archive-2025", false)
-	f.append(p, "patient/4711", "text/plain; charset=utf-8", []byte("admitted to ward 3 by Ada Okafor"))
-	f.append(p, "patient/4711", "application/json", []byte(`{"patient":4711,"drug":"amoxicillin","dose_mg":500,"given_by":"A. Okafor","witness":"L. Brandt","route":"oral"}`))
-	f.append(lab, "sample/88-C", "text/csv", []byte("sample,analyte,value,unit\n88-C,potassium,4.1,mmol/L\n88-C,sodium,139,mmol/L\n"))
-	f.append(p, "door/7", "text/plain; charset=utf-8", []byte("opened 07:58, badge 1180"))
-	f.append(p, "door/7", "text/plain; charset=utf-8", []byte("closed 08:04"))
-	f.append(p, "patient/4711", "application/json", []byte(`{"patient":4711,"temperature_c":38.2,"pulse":91,"blood_pressure":[128,82],"measured":"2026-11-26T08:10:00Z","device":{"id":"BP-22","calibrated":true}}`))
-	f.append(lab, "sample/88-D", "application/octet-stream", bytes.Repeat([]byte{0x4d, 0x5a, 0x00, 0xff, 0x10}, 40))
-	f.append(p, "pump/12", "text/plain; charset=utf-8", []byte("rate set to 40 ml/h"))
-	f.append(p, "pump/12", "text/plain; charset=utf-8", []byte("alarm: line occluded"))
-	f.append(p, "scan/19", "image/png", scan())
+	p := f.Projects[0]
+	p.Name, p.Quota = "clinic", wire.Quota{RecordsPerSecond: 500, RecordBytes: 262_144}
+	f.AddToken(p, "ward 3", []string{"append"}, "")
+	f.AddToken(p, "auditor", []string{"read"}, "")
+	lab := f.AddProject("lab", true, "")
+	f.AddProject("archive-2025", false, "")
+	f.Append(p, "patient/4711", "text/plain; charset=utf-8", []byte("admitted to ward 3 by Ada Okafor"))
+	f.Append(p, "patient/4711", "application/json", []byte(`{"patient":4711,"drug":"amoxicillin","dose_mg":500,"given_by":"A. Okafor","witness":"L. Brandt","route":"oral"}`))
+	f.Append(lab, "sample/88-C", "text/csv", []byte("sample,analyte,value,unit\n88-C,potassium,4.1,mmol/L\n88-C,sodium,139,mmol/L\n"))
+	f.Append(p, "door/7", "text/plain; charset=utf-8", []byte("opened 07:58, badge 1180"))
+	f.Append(p, "door/7", "text/plain; charset=utf-8", []byte("closed 08:04"))
+	f.Append(p, "patient/4711", "application/json", []byte(`{"patient":4711,"temperature_c":38.2,"pulse":91,"blood_pressure":[128,82],"measured":"2026-11-26T08:10:00Z","device":{"id":"BP-22","calibrated":true}}`))
+	f.Append(lab, "sample/88-D", "application/octet-stream", bytes.Repeat([]byte{0x4d, 0x5a, 0x00, 0xff, 0x10}, 40))
+	f.Append(p, "pump/12", "text/plain; charset=utf-8", []byte("rate set to 40 ml/h"))
+	f.Append(p, "pump/12", "text/plain; charset=utf-8", []byte("alarm: line occluded"))
+	f.Append(p, "scan/19", "image/png", scan())
 	for i := range 300 {
-		f.append(p, fmt.Sprintf("patient/%d", 4700+i%23), "text/plain; charset=utf-8", fmt.Appendf(nil, "observation %d entered", i))
+		f.Append(p, fmt.Sprintf("patient/%d", 4700+i%23), "text/plain; charset=utf-8", fmt.Appendf(nil, "observation %d entered", i))
 	}
-	f.lag = 2
+	f.Lag = 2
 	now := uint64(time.Now().UnixMilli())
-	hurt := &f.storages[1]
+	hurt := &f.Integrity.Nodes[1]
 	hurt.State, hurt.Bad = "receiving", []chain.Range{{From: 7, To: 8}}
 	hurt.CauseCoded = damaged(hurt.Bad...)
 	hurt.Height = 70
 	hurt.Task = &wire.Task{Kind: "receive", Peer: "s-0", Blocks: 3, Height: 77, Bytes: 1_310_720, Total: 2_621_440, Millis: 412}
-	f.stories = []wire.Event{
+	f.Integrity.Events = []wire.Event{
 		{Number: 4, Time: now - 4_000, Kind: wire.EventFinding, Node: "s-1", URL: hurt.URL, CauseCoded: hurt.CauseCoded, Findings: []chain.Finding{
 			{Block: 7, What: "payload", Detail: "record 2 does not fit its leaf"},
 		}, Ranges: []chain.Range{{From: 7, To: 8}}, Bytes: 5_242_880, Millis: 164},
-		{Number: 3, Time: now - 3_600_000, Kind: wire.EventRepair, Node: "s-2", URL: f.storages[2].URL, Source: "s-0", Ranges: []chain.Range{{From: 12, To: 14}}, Bytes: 8_192, Millis: 88},
-		{Number: 2, Time: now - 3_612_000, Kind: wire.EventFinding, Node: "s-2", URL: f.storages[2].URL, CauseCoded: damaged(chain.Range{From: 12, To: 14}), Ranges: []chain.Range{{From: 12, To: 14}}, Millis: 201},
-		{Number: 1, Time: now - 3_640_000, Kind: wire.EventSuspect, Node: "s-2", URL: f.storages[2].URL, CauseCoded: wire.Message{Code: wire.CodeUncleanStop}},
+		{Number: 3, Time: now - 3_600_000, Kind: wire.EventRepair, Node: "s-2", URL: f.Integrity.Nodes[2].URL, Source: "s-0", Ranges: []chain.Range{{From: 12, To: 14}}, Bytes: 8_192, Millis: 88},
+		{Number: 2, Time: now - 3_612_000, Kind: wire.EventFinding, Node: "s-2", URL: f.Integrity.Nodes[2].URL, CauseCoded: damaged(chain.Range{From: 12, To: 14}), Ranges: []chain.Range{{From: 12, To: 14}}, Millis: 201},
+		{Number: 1, Time: now - 3_640_000, Kind: wire.EventSuspect, Node: "s-2", URL: f.Integrity.Nodes[2].URL, CauseCoded: wire.Message{Code: wire.CodeUncleanStop}},
 	}
 }
 
@@ -150,9 +151,9 @@ func (f *fakeCluster) goOn(stop <-chan struct{}) {
 			return
 		case <-tick.C:
 		}
-		f.change(func() {
+		f.Change(func() {
 			for range (i / 60 % 4) * (i / 13 % 3) / 2 {
-				f.append(f.projects[0], fmt.Sprintf("patient/%d", 4700+i%23), "text/plain; charset=utf-8", fmt.Appendf(nil, "observation %d entered", i))
+				f.Append(f.Projects[0], fmt.Sprintf("patient/%d", 4700+i%23), "text/plain; charset=utf-8", fmt.Appendf(nil, "observation %d entered", i))
 			}
 		})
 	}

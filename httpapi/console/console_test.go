@@ -103,8 +103,8 @@ func TestConsolePolicy(t *testing.T) {
 	}
 }
 
-// TestConsoleAsksNobody: no file names another host, and nothing is inline, which the policy would refuse.
-func TestConsoleAsksNobody(t *testing.T) {
+// TestConsoleNamesNoOtherHost: no file names another host, and nothing is inline, which the policy would refuse.
+func TestConsoleNamesNoOtherHost(t *testing.T) {
 	address := regexp.MustCompile(`(?i)(https?:)?//[a-z0-9][a-z0-9.-]*\.[a-z]{2,}[^\s'")]*`)
 	inline := regexp.MustCompile(`(?i)<script(?:[^>]*)>[^<]|<style|\sstyle=|\son[a-z]+="|innerHTML|` +
 		`outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function`)

@@ -24,8 +24,8 @@ import (
 // "own" for all.
 type bearers map[string]string
 
-// gate is who a route lets in: for each kind of token the status it gets where it is not let in, 0 where it is. Kinds
-// that are not named are not let in either and get the status of others.
+// gate is the access to a route: for each kind of token the status of its refusal, or 0 where it is accepted. Kinds
+// that are not named are refused with the status of others.
 type gate struct {
 	others int
 	kinds  map[string]int
@@ -38,8 +38,8 @@ func (g gate) status(kind string) int {
 	return g.others
 }
 
-// users is the gate that answers tokens of the six kinds with these statuses, 0 for a token that is let in, and all
-// others with the first.
+// users is the gate that answers tokens of the six kinds with these statuses, 0 for an accepted token, and all others
+// with the first.
 func users(others, own, readOnly, appendOnly, other, admin, cluster int) gate {
 	return gate{others, map[string]int{
 		"own": own, "read-only": readOnly, "append-only": appendOnly, "other": other, "admin": admin,
@@ -70,7 +70,7 @@ var (
 	gateNobody = gate{401, nil}
 )
 
-// row is a route with a request that does no harm, and what those get who are let in.
+// row is a route with a harmless request and the statuses of its answer to an accepted token.
 type row struct {
 	route string // as gin names it
 	gate  gate
@@ -277,11 +277,11 @@ func holdRoutes(t *testing.T, h http.Handler, rows []row) {
 		delete(missing, r.route)
 	}
 	for route := range missing {
-		t.Errorf("%s has no row: say who may use it", route)
+		t.Errorf("%s has no row: add one with its gate", route)
 	}
 }
 
-// try sends the row's request with a token and holds its status against the gate.
+// try sends the row's request with a token and compares the status with the gate.
 func (r row) try(t *testing.T, url, kind, token string, number int) {
 	t.Helper()
 	method, path, _ := strings.Cut(r.route, " ")

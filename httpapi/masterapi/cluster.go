@@ -36,11 +36,7 @@ func (m *master) integrity(c *gin.Context) error {
 func (m *master) checkStorage(c *gin.Context) error {
 	return m.leader.do(c, nil, func() error {
 		node, err := m.node.CheckStorage(c.Request.Context(), c.Param("id"))
-		if err != nil {
-			return err
-		}
-		httpapi.AnswerJSON(c, http.StatusAccepted, node)
-		return nil
+		return answer(c, http.StatusAccepted, node, err)
 	})
 }
 
@@ -55,11 +51,7 @@ func (m *master) confirmLost(c *gin.Context) error {
 	}
 	return m.leader.do(c, body, func() error {
 		integrity, err := m.node.ConfirmLost(c.Request.Context(), *lost.Block)
-		if err != nil {
-			return err
-		}
-		httpapi.AnswerJSON(c, http.StatusOK, integrity)
-		return nil
+		return answer(c, http.StatusOK, integrity, err)
 	})
 }
 
@@ -69,11 +61,7 @@ func (m *master) removeStorage(c *gin.Context) error {
 		return err
 	}
 	return m.leader.do(c, nil, func() error {
-		if err := m.node.RemoveStorage(c.Request.Context(), c.Param("id"), force); err != nil {
-			return err
-		}
-		c.Status(http.StatusNoContent)
-		return nil
+		return noContent(c, m.node.RemoveStorage(c.Request.Context(), c.Param("id"), force))
 	})
 }
 
@@ -83,11 +71,7 @@ func (m *master) removeMaster(c *gin.Context) error {
 		return err
 	}
 	return m.leader.do(c, nil, func() error {
-		if err := m.node.RemoveMaster(c.Request.Context(), c.Param("id"), force); err != nil {
-			return err
-		}
-		c.Status(http.StatusNoContent)
-		return nil
+		return noContent(c, m.node.RemoveMaster(c.Request.Context(), c.Param("id"), force))
 	})
 }
 
@@ -116,6 +100,6 @@ func (m *master) transferLeadership(c *gin.Context) error {
 	}
 	return m.leader.do(c, body, func() error {
 		leader, err := m.node.TransferLeadership(c.Request.Context(), to.To)
-		return answer(c, wire.Transferred{Leader: leader}, err)
+		return answer(c, http.StatusOK, wire.Transferred{Leader: leader}, err)
 	})
 }

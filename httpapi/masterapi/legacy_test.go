@@ -248,8 +248,7 @@ func (c *cluster) originalErrors() {
 	}
 }
 
-// A master that was not told otherwise has none of the original's routes, and lets nobody but the administrator make a
-// project.
+// By default a master has none of the original's routes, and only the administrator may create a project.
 func TestClosedByDefault(t *testing.T) {
 	h := masterapi.New(masterapi.Config{
 		Refused: func() error { return nil }, ClusterToken: "cluster", AdminToken: "admin",
@@ -276,8 +275,7 @@ func TestClosedByDefault(t *testing.T) {
 	}
 }
 
-// A token in a query string gets into no log, however badly the request ends: here the handler panics, for want of a
-// node.
+// A token in a query string is not logged, even if the handler panics: there is no node here.
 func TestQueryTokenIsNotLogged(t *testing.T) {
 	var log bytes.Buffer
 	h := masterapi.New(masterapi.Config{

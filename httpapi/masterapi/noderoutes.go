@@ -28,14 +28,6 @@ func (m *master) nodeRoutes() {
 	nodes.POST(wire.PathWorkers, m.Do(m.register))
 }
 
-// answer answers with a value as JSON unless there is an error.
-func answer[T any](c *gin.Context, v T, err error) error {
-	if err == nil {
-		c.JSON(http.StatusOK, v)
-	}
-	return err
-}
-
 // forwarded reports whether another master forwarded the request.
 func forwarded(c *gin.Context) bool { return c.GetHeader(wire.HeaderHops) != "" }
 
@@ -59,13 +51,13 @@ func (m *master) announce(c *gin.Context) error {
 		return err
 	}
 	announced, err := m.node.Announce(c.Request.Context(), member, forwarded(c))
-	return answer(c, announced, err)
+	return answer(c, http.StatusOK, announced, err)
 }
 
 // stateHash is the hash of the replicated state, for comparison between masters.
 func (m *master) stateHash(c *gin.Context) error {
 	hash, err := m.node.StateHash()
-	return answer(c, hash, err)
+	return answer(c, http.StatusOK, hash, err)
 }
 
 // submission commits appends that another master collected.
@@ -85,19 +77,19 @@ func (m *master) submission(c *gin.Context) error {
 // readIndex is the leader's commit index, confirmed by a majority.
 func (m *master) readIndex(c *gin.Context) error {
 	index, err := m.node.ReadIndex(c.Request.Context())
-	return answer(c, index, err)
+	return answer(c, http.StatusOK, index, err)
 }
 
 // leaderStatus is the cluster as the leader sees it.
 func (m *master) leaderStatus(c *gin.Context) error {
 	status, err := m.node.LeaderCluster(c.Request.Context())
-	return answer(c, status, err)
+	return answer(c, http.StatusOK, status, err)
 }
 
 // leaderIntegrity is the integrity of the storage nodes as the leader sees it.
 func (m *master) leaderIntegrity(c *gin.Context) error {
 	integrity, err := m.node.LeaderIntegrity(c.Request.Context())
-	return answer(c, integrity, err)
+	return answer(c, http.StatusOK, integrity, err)
 }
 
 // suspect takes another master's report that a storage node answered wrong.
@@ -109,11 +101,7 @@ func (m *master) suspect(c *gin.Context) error {
 	if s.ID == "" || s.Cause == "" {
 		return fmt.Errorf("%w: id and cause are needed", wire.ErrBadRequest)
 	}
-	if err := m.node.Suspect(c.Request.Context(), s); err != nil {
-		return err
-	}
-	c.Status(http.StatusNoContent)
-	return nil
+	return noContent(c, m.node.Suspect(c.Request.Context(), s))
 }
 
 // register registers a worker.
@@ -123,5 +111,5 @@ func (m *master) register(c *gin.Context) error {
 		return err
 	}
 	registered, err := m.node.Register(c.Request.Context(), r, forwarded(c))
-	return answer(c, registered, err)
+	return answer(c, http.StatusOK, registered, err)
 }

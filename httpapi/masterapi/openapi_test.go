@@ -26,9 +26,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// TestMain holds all that the tests of this package send and get through the default client against openapi.yaml: what
-// a new test sends is held against it too. A request or answer that the document does not describe is an error of that
-// request.
+// TestMain validates every request and answer of the default client against openapi.yaml, in all tests of this package.
+// A request or answer that the document does not describe is an error of that request.
 func TestMain(m *testing.M) {
 	doc, err := loadDocument()
 	if err != nil {
@@ -81,8 +80,8 @@ func (d *described) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// hold validates a request and its answer. What was refused need not be as the document has it; what was let in must
-// be.
+// hold validates a request and its answer. A refused request need not be as the document describes it; an accepted one
+// must be.
 func (d *described) hold(r *http.Request, resp *http.Response) error {
 	route, params := d.find(r)
 	if route.Operation == nil {
@@ -107,8 +106,8 @@ func (d *described) hold(r *http.Request, resp *http.Response) error {
 	return holdAnswer(request, resp)
 }
 
-// find finds the path of the document that a request is for: one that names it whole before one with parameters. An
-// operation is missing from the route where there is none, the path item too where there is no path.
+// find finds the path of the document for a request: a literal path before one with parameters. The route has no
+// operation where the document has none, and no path item where it has no such path.
 func (d *described) find(r *http.Request) (*routers.Route, map[string]string) {
 	route := &routers.Route{Spec: d.doc, Method: r.Method}
 	var found map[string]string
@@ -125,7 +124,7 @@ func (d *described) find(r *http.Request) (*routers.Route, map[string]string) {
 // match reports whether an escaped path is one of a template, and with which parameters.
 func match(template, escaped string) (params map[string]string, ok bool) {
 	want, have := strings.Split(template, "/"), strings.Split(escaped, "/")
-	// a tile's number takes several segments, for which OpenAPI has no word
+	// A tile's number has several segments, which OpenAPI cannot describe.
 	if strings.HasPrefix(template, "/tile/") && len(have) > len(want) {
 		have = append(have[:len(want)-1], strings.Join(have[len(want)-1:], "/"))
 	}
@@ -147,7 +146,7 @@ func match(template, escaped string) (params map[string]string, ok bool) {
 	return params, true
 }
 
-// holdUnknown holds the answer to what the document does not have against what it says of that.
+// holdUnknown validates the answer to a request that the document does not have.
 func (d *described) holdUnknown(r *http.Request, resp *http.Response, route *routers.Route) error {
 	name, status := "NoSuchRoute", http.StatusNotFound
 	if route.PathItem != nil {
@@ -253,7 +252,7 @@ func again(r *http.Request, operation *openapi3.Operation) *http.Request {
 	return c
 }
 
-// showsToken fails where a request that was let in shows no token, and the document says it must.
+// showsToken fails for an accepted request without a token, if the document requires one.
 func showsToken(_ context.Context, input *openapi3filter.AuthenticationInput) error {
 	r := input.RequestValidationInput.Request
 	switch scheme := input.SecurityScheme; {

@@ -50,11 +50,7 @@ func (m *master) createProject(c *gin.Context) error {
 	}
 	return m.leader.do(c, body, func() error {
 		created, err := m.node.CreateProject(c.Request.Context(), p)
-		if err != nil {
-			return err
-		}
-		httpapi.AnswerJSON(c, http.StatusCreated, created)
-		return nil
+		return answer(c, http.StatusCreated, created, err)
 	})
 }
 
@@ -87,11 +83,7 @@ func (m *master) projects(c *gin.Context) error {
 
 func (m *master) project(c *gin.Context) error {
 	p, err := m.node.Project(c.Request.Context(), c.Param("project"))
-	if err != nil {
-		return err
-	}
-	httpapi.AnswerJSON(c, http.StatusOK, p)
-	return nil
+	return answer(c, http.StatusOK, p, err)
 }
 
 func (m *master) changeProject(c *gin.Context) error {
@@ -102,21 +94,13 @@ func (m *master) changeProject(c *gin.Context) error {
 	}
 	return m.leader.do(c, body, func() error {
 		p, err := m.node.ChangeProject(c.Request.Context(), c.Param("project"), change)
-		if err != nil {
-			return err
-		}
-		httpapi.AnswerJSON(c, http.StatusOK, p)
-		return nil
+		return answer(c, http.StatusOK, p, err)
 	})
 }
 
 func (m *master) tokens(c *gin.Context) error {
 	tokens, err := m.node.Tokens(c.Request.Context(), c.Param("project"))
-	if err != nil {
-		return err
-	}
-	httpapi.AnswerJSON(c, http.StatusOK, tokens)
-	return nil
+	return answer(c, http.StatusOK, tokens, err)
 }
 
 func (m *master) createToken(c *gin.Context) error {
@@ -127,11 +111,7 @@ func (m *master) createToken(c *gin.Context) error {
 	}
 	return m.leader.do(c, body, func() error {
 		created, err := m.node.CreateToken(c.Request.Context(), c.Param("project"), t)
-		if err != nil {
-			return err
-		}
-		httpapi.AnswerJSON(c, http.StatusCreated, created)
-		return nil
+		return answer(c, http.StatusCreated, created, err)
 	})
 }
 
@@ -141,10 +121,6 @@ func (m *master) revokeToken(c *gin.Context) error {
 		return err
 	}
 	return m.leader.do(c, nil, func() error {
-		if err := m.node.RevokeToken(c.Request.Context(), c.Param("project"), uint32(id)); err != nil {
-			return err
-		}
-		c.Status(http.StatusNoContent)
-		return nil
+		return noContent(c, m.node.RevokeToken(c.Request.Context(), c.Param("project"), uint32(id)))
 	})
 }

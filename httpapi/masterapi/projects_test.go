@@ -58,7 +58,7 @@ func (c *cluster) revoke(project string, id uint32) {
 	path := fmt.Sprintf("/v1/projects/%s/tokens/%d", project, id)
 	c.do(0, request{name: path, method: "DELETE", path: path, token: c.file.Tokens.Admin, status: 204})
 	for i := range c.file.Masters {
-		// The list of tokens is the leader's word, so afterwards this master has applied the revocation.
+		// The list of tokens is linearizable, so afterwards this master has applied the revocation.
 		tokens := answer[wire.ProjectTokens](c, i, request{
 			method: "GET", path: "/v1/projects/" + project + "/tokens", token: c.file.Tokens.Admin, status: 200,
 		})
@@ -219,7 +219,7 @@ func (c *cluster) quotas() {
 	if stored.Records != 10 {
 		c.t.Errorf("%d records were appended, want 10", stored.Records)
 	}
-	// A bound that is taken away is none.
+	// A limit of 0 is no limit.
 	answer[wire.Project](c, 0, request{method: "PATCH", path: path, token: admin,
 		body: `{"quota":{"records_per_second":0}}`, status: 200})
 	c.do(0, request{name: "unbounded", method: "POST", path: "/v1/records:batch", token: p.Token, body: batch(50),

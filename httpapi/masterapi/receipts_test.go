@@ -12,7 +12,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// witnessNowhere is a witness whom nobody can reach, as a master is told of one.
+// witnessNowhere is a witness that cannot be reached, in the form of a master's configuration.
 func witnessNowhere() string {
 	const name = "witness.example/nowhere"
 	key := append([]byte{4}, make([]byte, 32)...) // of cosignature/v1

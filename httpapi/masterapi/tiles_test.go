@@ -29,7 +29,7 @@ import (
 // auditPatience is how long the public auditor may take: where something does not fit it may hang.
 const auditPatience = 20 * time.Second
 
-// TestOutsiders holds what outsiders get against the libraries of others: not a line of them is ours.
+// TestOutsiders verifies the public log with independent libraries only.
 func TestOutsiders(t *testing.T) {
 	c := startCluster(t)
 	token := c.file.Tokens.Project
@@ -114,7 +114,7 @@ func leafHashes(data []byte) ([][]byte, error) {
 	return hashes, nil
 }
 
-// altered changes one answer of a log on its way: the one whose path is that.
+// altered changes the answer of a log to one path.
 type altered struct {
 	fsck.Fetcher
 	path string
@@ -249,7 +249,7 @@ func (c *cluster) consistency(t *testing.T) {
 	}
 }
 
-// receipts holds the receipt of an append against that which is asked for later, and proves both.
+// receipts compares the receipt of an append with one that is requested later, and verifies both.
 func (c *cluster) receipts(t *testing.T, token string, key note.Verifier) {
 	append := request{
 		name: "append", method: "POST", path: "/v1/records?wait=stored&timeout=20s", token: token, body: "a payload",

@@ -61,20 +61,12 @@ func (m *master) log(c *gin.Context) error {
 func (m *master) addLogKey(c *gin.Context) error {
 	return m.leader.do(c, nil, func() error {
 		key, err := m.node.AddLogKey(c.Request.Context())
-		if err != nil {
-			return err
-		}
-		httpapi.AnswerJSON(c, http.StatusCreated, key)
-		return nil
+		return answer(c, http.StatusCreated, key, err)
 	})
 }
 
 func (m *master) retireLogKey(c *gin.Context) error {
 	return m.leader.do(c, nil, func() error {
-		if err := m.node.RetireLogKey(c.Request.Context(), c.Param("id")); err != nil {
-			return err
-		}
-		c.Status(http.StatusNoContent)
-		return nil
+		return noContent(c, m.node.RetireLogKey(c.Request.Context(), c.Param("id")))
 	})
 }

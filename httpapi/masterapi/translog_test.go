@@ -26,7 +26,7 @@ func (c *cluster) theLog(i int, token string) wire.Log {
 	return l
 }
 
-// checkpoint reads a master's checkpoint and holds it against keys, each of which must have signed it.
+// checkpoint reads a master's checkpoint, which each of the keys must have signed.
 func (c *cluster) checkpoint(i int, l wire.Log, keys ...string) (*log.Checkpoint, []byte) {
 	c.t.Helper()
 	h, signed := c.do(i, request{name: "checkpoint", method: "GET", path: "/checkpoint", status: 200})

@@ -20,7 +20,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// readiness is what a worker's registrar says.
+// readiness is the state of a worker's registration.
 type readiness struct{ err atomic.Pointer[error] }
 
 func (r *readiness) set(err error) { r.err.Store(&err) }
@@ -62,7 +62,7 @@ func refusedWorkers(t *testing.T, ready func() error) (
 // someOrder is an order of a leader.
 var someOrder = wire.Order{Epoch: 1, Term: 1}
 
-// wantRefused checks that an answer is the problem that says how to come back, and no token or path.
+// wantRefused checks that an answer is the problem that says how to rejoin.
 func wantRefused(t *testing.T, what string, w *httptest.ResponseRecorder) {
 	t.Helper()
 	var p wire.Problem
@@ -73,8 +73,8 @@ func wantRefused(t *testing.T, what string, w *httptest.ResponseRecorder) {
 	}
 }
 
-// A worker whose masters have refused it answers no route but those for its health, whatever the token. /readyz says
-// how to come back.
+// A worker that its masters have refused answers only the routes of its health, whatever the token. /readyz says how it
+// rejoins.
 func TestRefusedWorkerServesNothing(t *testing.T) {
 	var ready readiness
 	ready.set(worker.ErrNotRegistered)
@@ -116,7 +116,7 @@ func TestRefusedWorkerServesNothing(t *testing.T) {
 	}
 }
 
-// refusing is a body at whose end the worker is refused.
+// refusing is a body; the worker is refused when it has been read.
 type refusing struct {
 	*strings.Reader
 	refuse func()

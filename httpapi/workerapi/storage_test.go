@@ -23,8 +23,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// While a leader gives a storage node orders, the cluster token, which every miner has, opens no block; how far the
-// chain goes it does.
+// While a leader gives a storage node orders, the cluster token, which every miner has, reads no block. It reads the
+// height.
 func TestChainIsClosedWhileALeaderIsThere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
@@ -79,7 +79,7 @@ func TestChainIsClosedWhileALeaderIsThere(t *testing.T) {
 			}
 		}
 		<-ended
-		// One that is not let in is no leader.
+		// A request with a wrong token is no sign of a leader.
 		time.AfterFunc(time.Second, func() { get(wire.PathWorkerStatus, "wrong") })
 		if w := get(blocks, "cluster"); w.Code != http.StatusOK || !strings.Contains(w.Body.String(), "a payload") {
 			t.Errorf("without a leader: %d %s", w.Code, w.Body)
@@ -183,8 +183,8 @@ func ask(h http.Handler, method, path, token, body string, order wire.Order) *ht
 	return w
 }
 
-// A storage node tells when a leader gave it an order last, refused or not, or since when it runs; and it takes a new
-// epoch only where that is a minute ago.
+// A storage node reports the time since a leader's last order, accepted or refused, or since its start. It takes a new
+// epoch only a minute later.
 func TestNewEpochNeedsQuiet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, node := quietNode(t)
@@ -246,7 +246,7 @@ func TestNewEpochNeedsQuiet(t *testing.T) {
 	})
 }
 
-// A block whose order passed the fence, and that is still on its way when the fence is raised, is refused.
+// A block is refused if its order passed the fence and the fence is raised before its body has arrived.
 func TestNewEpochHoldsForBlocksUnderWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, node := quietNode(t)
@@ -290,8 +290,8 @@ func raiseTo(t *testing.T, h http.Handler, epoch int) {
 	}
 }
 
-// An order for a check or a repair that passed the fence, and whose body is still on its way when the fence is raised,
-// is refused.
+// An order for a check or a repair is refused if it passed the fence and the fence is raised before its body has
+// arrived.
 func TestNewEpochHoldsForOrdersUnderWay(t *testing.T) {
 	for path, order := range map[string]string{
 		wire.PathReceive: `{"ticket":"old","keep":0,"pieces":[]}`,
@@ -431,7 +431,7 @@ func TestNewEpochIsNotFarAhead(t *testing.T) {
 	})
 }
 
-// A recovery is told who led last, also by a node that was started since.
+// A node reports the epoch of the last leader to a recovery, even if the node was restarted since.
 func TestChainTellsWhoLed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h, node := quietNode(t)

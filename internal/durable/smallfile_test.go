@@ -181,7 +181,7 @@ func TestFormatFile(t *testing.T) {
 		if !errors.Is(err, want) || !strings.Contains(err.Error(), path) {
 			t.Errorf("%q: %v, want %v", data, err, want)
 		}
-		if advice := strings.Contains(err.Error(), "delete it"); advice != (want == durable.ErrDamaged) {
+		if advice := strings.Contains(err.Error(), "delete it"); advice != errors.Is(want, durable.ErrDamaged) {
 			t.Errorf("%q: %v", data, err)
 		}
 	}

@@ -136,7 +136,8 @@ func (b *bundles) readable(ctx context.Context, index uint64, width int) (int, e
 			block = lost.To - 1
 		}
 		if end = max(start, first); end-first < uint64(width) {
-			return 0, t.prover.ExplainLost(block, fmt.Errorf("%w: entry %d of the bundle", wire.ErrUnavailable, end-first))
+			err := fmt.Errorf("%w: entry %d of the bundle", wire.ErrUnavailable, end-first)
+			return 0, t.prover.ExplainLost(block, err)
 		}
 		break
 	}
@@ -149,7 +150,8 @@ func (b *bundles) read(ctx context.Context, index uint64, width int) (bundle, er
 	case b.waiting <- struct{}{}:
 		defer func() { <-b.waiting }()
 	default:
-		return bundle{}, fmt.Errorf("%w: %d bundles of entries are being read or wait for it, the limit; try again in a moment",
+		return bundle{}, fmt.Errorf("%w: %d bundles of entries are being read or wait for it, the limit; "+
+			"try again in a moment",
 			ErrBusy, cap(b.waiting))
 	}
 	leaves, err := b.tree.tile(ctx, 0, index, width)
@@ -186,9 +188,11 @@ func (b *bundles) entries(ctx context.Context, first uint64, leaves []byte) ([]b
 		case err != nil:
 			b.noAnswer(ctx, node, err)
 		case answer.Status == wire.ReadBehind:
-		case answer.Status == wire.ReadBad && p.lost(answer.Block): // readable could not prove where the lost blocks end
+		case answer.Status == wire.ReadBad && p.lost(answer.Block):
+			// readable could not prove where the lost blocks end
 		case answer.Status != wire.ReadFound:
-			p.Distrust(node, "leaves that it cannot read", fmt.Errorf("block %d: read status %d", answer.Block, answer.Status))
+			bad := fmt.Errorf("block %d: read status %d", answer.Block, answer.Status)
+			p.Distrust(node, "leaves that it cannot read", bad)
 		default:
 			wrong := checkEntries(answer.Bundle, leaves)
 			if wrong == nil {

@@ -31,7 +31,8 @@ func (p *Prover) Header(ctx context.Context, block uint64) (chain.Header, error)
 	if h, ok := p.known(block); ok {
 		return h, nil
 	}
-	return chain.Header{}, fmt.Errorf("%w: header of block %d was dropped at once, since many are being read", wire.ErrUnavailable, block)
+	return chain.Header{}, fmt.Errorf("%w: header of block %d was dropped at once, since many are being read",
+		wire.ErrUnavailable, block)
 }
 
 func (p *Prover) known(block uint64) (chain.Header, bool) {

@@ -223,9 +223,11 @@ func (p *Prover) ExplainLost(block uint64, err error) error {
 	p.cfg.Ledger.Read(func(s *masterfsm.State) { lost, confirmed = s.Lost(block) })
 	switch {
 	case confirmed:
-		return fmt.Errorf("%w: block %d: a person has confirmed it; the proof that the record was there still stands", wire.ErrLost, block)
+		return fmt.Errorf("%w: block %d: a person has confirmed it; the proof that the record was there still stands",
+			wire.ErrLost, block)
 	case lost:
-		return fmt.Errorf("%w: no storage node has a good copy of block %d; an operator must bring one back or confirm the loss", err, block)
+		return fmt.Errorf("%w: no storage node has a good copy of block %d; an operator must bring one back or "+
+			"confirm the loss", err, block)
 	}
 	return err
 }

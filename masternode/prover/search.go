@@ -36,7 +36,8 @@ func checkHits(found *wire.RecordHits, q *wire.RecordQuery) error {
 		next = hit.Index + 1
 	}
 	if found.End > q.To || found.End < q.From || len(found.Hits) > q.Limit {
-		return fmt.Errorf("%d hits up to leaf %d, where %d up to %d were asked for", len(found.Hits), found.End, q.Limit, q.To)
+		return fmt.Errorf("%d hits up to leaf %d, where %d up to %d were asked for", len(found.Hits), found.End,
+			q.Limit, q.To)
 	}
 	return nil
 }

@@ -101,7 +101,8 @@ func (c *CheckpointSigner) open(secret Sealer, keys masterfsm.Log) ([]note.Signe
 				signers[i], err = private.signer()
 			}
 			if err != nil {
-				return nil, fmt.Errorf("%w: %w; start the masters with the token that they had, or with --checkpoint-key and a backup of the key", ErrNoLogKey, err)
+				return nil, fmt.Errorf("%w: %w; start the masters with the token that they had, or with "+
+					"--checkpoint-key and a backup of the key", ErrNoLogKey, err)
 			}
 		}
 		open[k.ID] = signers[i]

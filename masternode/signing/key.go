@@ -71,7 +71,8 @@ func (k *Key) VerifierKey() string {
 // Text is the key in the form that ParseKey reads, for a backup only.
 func (k *Key) Text() string {
 	id := strings.SplitN(k.VerifierKey(), "+", 3)[1]
-	return "PRIVATE+KEY+" + k.origin + "+" + id + "+" + base64.StdEncoding.EncodeToString(append([]byte{1}, k.seed[:]...)) // 1: Ed25519
+	return "PRIVATE+KEY+" + k.origin + "+" + id + "+" + base64.StdEncoding.EncodeToString(append([]byte{1},
+		k.seed[:]...)) // 1: Ed25519
 }
 
 // Format prints the key's name for every verb.

@@ -31,7 +31,8 @@ func (c *LogConfig) Check() error {
 		}
 	}
 	if c.Key != nil && c.Origin != "" && c.Origin != c.Key.Origin() {
-		return fmt.Errorf("%w: the log's key is for the origin %q, and the configured origin is %q: they must be the same", masterfsm.ErrBadCommand, c.Key.Origin(), c.Origin)
+		return fmt.Errorf("%w: the log's key is for the origin %q, and the configured origin is %q: they must be the "+
+			"same", masterfsm.ErrBadCommand, c.Key.Origin(), c.Origin)
 	}
 	return nil
 }

@@ -38,7 +38,8 @@ func ParseWitness(text string) (Witness, error) {
 		if !named || strings.ContainsAny(name, " /@") {
 			name = ""
 		}
-		return Witness{}, fmt.Errorf("%w: witness %.64q: %s", masterfsm.ErrBadCommand, name, fmt.Sprintf(format, args...))
+		return Witness{}, fmt.Errorf("%w: witness %.64q: %s", masterfsm.ErrBadCommand, name, fmt.Sprintf(format,
+			args...))
 	}
 	fields := strings.Fields(text)
 	if len(fields) != 2 {
@@ -58,11 +59,13 @@ func ParseWitness(text string) (Witness, error) {
 	case keyCosignature, keyCosignatureM:
 	case keyPlain:
 		if meant, err := formats.VKeyToCosignatureV1(w.VerifierKey); err == nil {
-			return bad("this is a key of plain signatures (type 0x01); as a key of cosignatures it is written %s", meant)
+			return bad("this is a key of plain signatures (type 0x01); as a key of cosignatures it is written %s",
+				meant)
 		}
 		return bad("this is a key of plain signatures (type 0x01); cosignatures have keys of type 0x04 or 0x06")
 	default:
-		return bad("keys of type 0x%02x are not supported: cosignatures have keys of type 0x04 (Ed25519) or 0x06 (ML-DSA-44)", key[0])
+		return bad("keys of type 0x%02x are not supported: cosignatures have keys of type 0x04 (Ed25519) or 0x06 "+
+			"(ML-DSA-44)", key[0])
 	}
 	if err := masterfsm.CheckNoteName(w.Name); err != nil {
 		return bad("its name cannot be used")
@@ -102,7 +105,8 @@ func ParseWitnesses(texts []string, quorum uint8) ([]Witness, error) {
 // The error wraps [masterfsm.ErrBadCommand].
 func CheckWitnesses(list []Witness, quorum uint8) error {
 	if len(list) > masterfsm.MaxWitnesses {
-		return fmt.Errorf("%w: %d witnesses, %d are possible", masterfsm.ErrBadCommand, len(list), masterfsm.MaxWitnesses)
+		return fmt.Errorf("%w: %d witnesses, %d are possible", masterfsm.ErrBadCommand, len(list),
+			masterfsm.MaxWitnesses)
 	}
 	names, keys := map[string]bool{}, map[string]bool{}
 	for i := range list {
@@ -118,7 +122,8 @@ func CheckWitnesses(list []Witness, quorum uint8) error {
 		names[w.Name], keys[key] = true, true
 	}
 	if int(quorum) > len(list) {
-		return fmt.Errorf("%w: a witness quorum of %d, and %d witnesses: no checkpoint would ever be shown", masterfsm.ErrBadCommand, quorum, len(list))
+		return fmt.Errorf("%w: a witness quorum of %d, and %d witnesses: no checkpoint would ever be shown",
+			masterfsm.ErrBadCommand, quorum, len(list))
 	}
 	return nil
 }

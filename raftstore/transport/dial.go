@@ -206,7 +206,7 @@ func (s *Stream) probe(member, hostPort string) Start {
 	if err != nil {
 		return Start{}
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	deadline, _ := ctx.Deadline()
 	if err := c.SetDeadline(deadline); err != nil {
 		return Start{}

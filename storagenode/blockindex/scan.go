@@ -59,11 +59,12 @@ type Folder struct {
 // The error wraps [durable.ErrNewerFormat], wraps [durable.ErrDamaged] where segments before another one are missing,
 // or is the disk's. After ErrDamaged, what was found before the gap is returned with it.
 func Find(f Folder, trim bool) (*Found, error) {
-	s := scanner{Folder: f, found: &Found{Index: new(Index)}}
-	s.index = s.found.Index
-	if err := s.listSegments(); err != nil {
+	segments, err := ListSegments(f)
+	if err != nil {
 		return nil, err
 	}
+	s := scanner{Folder: f, found: &Found{Index: new(Index), Segments: segments}}
+	s.index = s.found.Index
 	if err := s.readIndexFile(); err != nil {
 		return nil, err
 	}
@@ -78,41 +79,35 @@ func Find(f Folder, trim bool) (*Found, error) {
 	return s.found, nil
 }
 
-// ListSegments reads the header of every segment in a folder. Anything at a segment's path that is not a file is passed
-// over.
-func ListSegments(f Folder) ([]Segment, error) {
-	s := scanner{Folder: f, found: &Found{}}
-	err := s.listSegments()
-	return s.found.Segments, err
-}
-
 type scanner struct {
 	Folder
 	found *Found
 	index *Index // found.Index
 }
 
-func (s *scanner) path(first uint64) string { return filepath.Join(s.Segments, segment.Name(first)) }
+func (f *Folder) path(first uint64) string { return filepath.Join(f.Segments, segment.Name(first)) }
 
-func (s *scanner) listSegments() error {
-	list, err := segment.List(s.Segments)
+// ListSegments reads the header of every segment in a folder. Anything at a segment's path that is not a file is passed
+// over.
+func ListSegments(f Folder) (segments []Segment, err error) {
+	list, err := segment.List(f.Segments)
 	if err != nil && !durable.Absent(err) {
-		return err
+		return nil, err
 	}
 	for _, first := range list {
-		size, err := checkSegment(s.path(first), first)
+		size, err := checkSegment(f.path(first), first)
 		if durable.Absent(err) {
-			s.Log.Error("the path of a segment holds something else", "file", s.path(first), "error", err)
+			f.Log.Error("the path of a segment holds something else", "file", f.path(first), "error", err)
 			continue
 		}
 		if errors.Is(err, durable.ErrDamaged) {
-			s.Log.Error("the header of a segment is damaged", "file", s.path(first), "error", err)
+			f.Log.Error("the header of a segment is damaged", "file", f.path(first), "error", err)
 		} else if err != nil {
-			return fmt.Errorf("%s: %w", s.path(first), err)
+			return nil, fmt.Errorf("%s: %w", f.path(first), err)
 		}
-		s.found.Segments = append(s.found.Segments, Segment{First: first, Size: size, HeaderGood: err == nil})
+		segments = append(segments, Segment{First: first, Size: size, HeaderGood: err == nil})
 	}
-	return nil
+	return segments, nil
 }
 
 func checkSegment(path string, first uint64) (size int64, err error) {

@@ -21,7 +21,7 @@ func write(t testing.TB, dir string, first uint64, blocks ...[]byte) (offsets []
 		t.Fatal(err)
 	}
 	for _, b := range blocks {
-		at, err := w.Append(b)
+		at, err := w.Write(b)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -118,7 +118,7 @@ func TestCreateAndContinue(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	at, err := w.Append(blockOf(2, 3))
+	at, err := w.Write(blockOf(2, 3))
 	if err != nil || at != size || w.Size() != size+FrameHeader+minBlock+3 {
 		t.Errorf("offset %d, size %d, %v", at, w.Size(), err)
 	}
@@ -166,7 +166,7 @@ func TestFramesOverDamage(t *testing.T) {
 			t.Errorf("frame %d: %v", i, f.Err)
 		}
 	}
-	if _, err := frames.Next(); err != io.EOF {
+	if _, err := frames.Next(); !errors.Is(err, io.EOF) {
 		t.Errorf("at the end: %v", err)
 	}
 }
@@ -187,7 +187,7 @@ func FuzzFrames(f *testing.F) {
 		for at := int64(0); ; {
 			frame, err := frames.Next()
 			if err != nil {
-				if err != io.EOF && !errors.Is(err, durable.ErrDamaged) || frames.Offset() != at {
+				if !errors.Is(err, io.EOF) && !errors.Is(err, durable.ErrDamaged) || frames.Offset() != at {
 					t.Fatalf("at %d: %v", at, err)
 				}
 				return

@@ -86,16 +86,7 @@ func Continue(open OpenFunc, dir string, first uint64, size int64) (*Writer, err
 	return &Writer{file: f, path: path, first: first, size: size}, nil
 }
 
-// Append writes a block and syncs it: when it returns nil, the block survives a power cut. It returns the offset of the
-// block's frame.
-func (w *Writer) Append(block []byte) (offset int64, err error) {
-	if offset, err = w.Write(block); err != nil {
-		return 0, err
-	}
-	return offset, w.Sync()
-}
-
-// Write is Append without the sync.
+// Write appends a block and returns the offset of its frame. After Sync the block survives a power cut.
 func (w *Writer) Write(block []byte) (offset int64, err error) {
 	if uint64(len(block)) > MaxBlock {
 		return 0, fmt.Errorf("a block of %d bytes does not fit a frame", len(block))

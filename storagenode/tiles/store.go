@@ -265,7 +265,7 @@ func (s *Store) read(stored int, tile uint64, count int, raw *[tileBytes]byte) e
 		return fmt.Errorf("%w: %s does not exist", ErrMissing, path(s.dir, stored))
 	}
 	if _, err := f.ReadAt(raw[:count*chain.HashSize], OffsetOf(tile*tileWidth)); err != nil {
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return fmt.Errorf("%w: %s ends before hash %d",
 				ErrMissing, path(s.dir, stored), tile*tileWidth+uint64(count))
 		}

@@ -82,7 +82,8 @@ func (c *Chain) mine(v masterfsm.View) {
 		if err != nil {
 			c.t.Fatal(err)
 		}
-		stored.Nodes = append(stored.Nodes, masterfsm.NodeHeight{ID: n.ID, Version: n.Version, Height: v.Waiting.Block + 1})
+		height := masterfsm.NodeHeight{ID: n.ID, Version: n.Version, Height: v.Waiting.Block + 1}
+		stored.Nodes = append(stored.Nodes, height)
 	}
 	c.propose(stored)
 }

@@ -45,7 +45,8 @@ type Ledger struct {
 
 func NewLedger(t *testing.T) *Ledger {
 	return &Ledger{
-		t: t, State: masterfsm.New(), changed: make(chan struct{}), elected: make(chan struct{}), cut: make(chan struct{}),
+		t: t, State: masterfsm.New(),
+		changed: make(chan struct{}), elected: make(chan struct{}), cut: make(chan struct{}),
 		Delay:   func() time.Duration { return 0 },
 		Fate:    func() Fate { return Committed },
 		Vacancy: func() time.Duration { return 300 * time.Millisecond },
@@ -178,7 +179,8 @@ func (l *Ledger) RunAsLeader(ctx context.Context, lead func(context.Context, uin
 			defer close(ended)
 			// Leadership may be lost before the context is told.
 			err := lead(leading, term)
-			if err != nil && leading.Err() == nil && !errors.Is(err, wire.ErrNotLeader) && !errors.Is(err, wire.ErrUnknownOutcome) {
+			if err != nil && leading.Err() == nil && !errors.Is(err, wire.ErrNotLeader) &&
+				!errors.Is(err, wire.ErrUnknownOutcome) {
 				l.t.Errorf("lead: %v", err)
 			}
 		}()

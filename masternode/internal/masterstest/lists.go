@@ -8,7 +8,9 @@ import (
 )
 
 // FindRecords looks through all records that the node has in its index: those of the blocks below indexed.
-func (w *Workers) FindRecords(ctx context.Context, t wire.Worker, q wire.RecordQuery) (found wire.RecordHits, err error) {
+func (w *Workers) FindRecords(
+	ctx context.Context, t wire.Worker, q wire.RecordQuery,
+) (found wire.RecordHits, err error) {
 	err = w.On(ctx, t, func(s *Storage) error {
 		found.End = q.From
 		for i := range s.Indexed() {
@@ -22,7 +24,8 @@ func (w *Workers) FindRecords(ctx context.Context, t wire.Worker, q wire.RecordQ
 				if index < q.From || index >= q.To {
 					continue
 				}
-				fits := r.Project == q.Project && (q.Key == "" || r.Key == q.Key) && r.Time >= q.Since && (q.Until == 0 || r.Time < q.Until)
+				fits := r.Project == q.Project && (q.Key == "" || r.Key == q.Key) && r.Time >= q.Since &&
+					(q.Until == 0 || r.Time < q.Until)
 				if fits && len(found.Hits) < q.Limit {
 					found.Hits = append(found.Hits, wire.Hit{Index: index, Block: h.Block, Offset: offset})
 					found.End = index + 1

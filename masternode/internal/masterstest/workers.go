@@ -211,7 +211,9 @@ func (w *Workers) MinerStatus(_ context.Context, t wire.Worker, _ wire.Order) (w
 	return wire.MinerStatus{}, w.Flaky(t.URL)
 }
 
-func (w *Workers) PutBlock(ctx context.Context, t wire.Worker, o wire.Order, number uint64, data []byte) (st wire.StorageStatus, err error) {
+func (w *Workers) PutBlock(
+	ctx context.Context, t wire.Worker, o wire.Order, number uint64, data []byte,
+) (st wire.StorageStatus, err error) {
 	err = w.On(ctx, t, func(s *Storage) error {
 		if o.Less(s.Highest) {
 			return errors.New("fenced")
@@ -238,7 +240,9 @@ func (w *Workers) PutBlock(ctx context.Context, t wire.Worker, o wire.Order, num
 	return st, err
 }
 
-func (w *Workers) PutInbox(ctx context.Context, t wire.Worker, o wire.Order, number uint64, data []byte) (st wire.StorageStatus, err error) {
+func (w *Workers) PutInbox(
+	ctx context.Context, t wire.Worker, o wire.Order, number uint64, data []byte,
+) (st wire.StorageStatus, err error) {
 	err = w.On(ctx, t, func(s *Storage) error {
 		if o.Less(s.Highest) {
 			return errors.New("fenced")
@@ -257,7 +261,9 @@ func (w *Workers) PutInbox(ctx context.Context, t wire.Worker, o wire.Order, num
 }
 
 // Check takes three questions.
-func (w *Workers) Check(ctx context.Context, t wire.Worker, o wire.Order, order wire.CheckOrder) (st wire.CheckStatus, err error) {
+func (w *Workers) Check(
+	ctx context.Context, t wire.Worker, o wire.Order, order wire.CheckOrder,
+) (st wire.CheckStatus, err error) {
 	err = w.On(ctx, t, func(s *Storage) error {
 		if o.Less(s.Highest) {
 			return errors.New("fenced")
@@ -292,7 +298,9 @@ func (w *Workers) Check(ctx context.Context, t wire.Worker, o wire.Order, order 
 	return st, err
 }
 
-func (w *Workers) Receive(ctx context.Context, t wire.Worker, o wire.Order, order wire.ReceiveOrder) (st wire.ReceiveStatus, err error) {
+func (w *Workers) Receive(
+	ctx context.Context, t wire.Worker, o wire.Order, order wire.ReceiveOrder,
+) (st wire.ReceiveStatus, err error) {
 	err = w.On(ctx, t, func(s *Storage) error {
 		if o.Less(s.Highest) {
 			return errors.New("fenced")
@@ -316,7 +324,9 @@ func (w *Workers) Receive(ctx context.Context, t wire.Worker, o wire.Order, orde
 }
 
 // Send moves one block each time it is asked how it goes.
-func (w *Workers) Send(ctx context.Context, t wire.Worker, o wire.Order, order wire.SendOrder) (st wire.SendStatus, err error) {
+func (w *Workers) Send(
+	ctx context.Context, t wire.Worker, o wire.Order, order wire.SendOrder,
+) (st wire.SendStatus, err error) {
 	var b *chain.Block
 	err = w.On(ctx, t, func(s *Storage) error {
 		if o.Less(s.Highest) {
@@ -378,7 +388,9 @@ func (w *Workers) Send(ctx context.Context, t wire.Worker, o wire.Order, order w
 	return st, err
 }
 
-func (w *Workers) ReadRecords(ctx context.Context, t wire.Worker, places []wire.Place) (out []wire.ProvenRecord, err error) {
+func (w *Workers) ReadRecords(
+	ctx context.Context, t wire.Worker, places []wire.Place,
+) (out []wire.ProvenRecord, err error) {
 	err = w.On(ctx, t, func(s *Storage) error {
 		s.Reads++
 		for _, p := range places {
@@ -404,7 +416,9 @@ func (w *Workers) ReadRecords(ctx context.Context, t wire.Worker, places []wire.
 	return out, err
 }
 
-func (w *Workers) Headers(ctx context.Context, t wire.Worker, from uint64, limit int, size uint64) (out []wire.ProvenHeader, err error) {
+func (w *Workers) Headers(
+	ctx context.Context, t wire.Worker, from uint64, limit int, size uint64,
+) (out []wire.ProvenHeader, err error) {
 	err = w.On(ctx, t, func(s *Storage) error {
 		if size > uint64(len(s.Leaves)) {
 			return errors.New("behind")

@@ -1,10 +1,6 @@
 package main
 
 import (
-	"encoding/json"
-	"net/http"
-	"sync"
-
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -12,94 +8,18 @@ import (
 // step changes how a node of the fake stands.
 type step func(in *wire.Integrity, n *wire.NodeIntegrity)
 
-// fakeIntegrity is the part of the fake that is about checks. The fake's lock guards it.
-type fakeIntegrity struct {
-	mu    sync.Mutex // guards all below while the server runs
-	state wire.Integrity
-	// checks are what becomes of the check of each node, by its id: a step a look, from the order on.
-	checks  map[string][]step
-	pending []func()
-	ordered []string // ids
-	removed []string // as the path names them, with the query
-}
-
-func (f *fakeCluster) handleIntegrity(mux *http.ServeMux) {
-	f.integrity = fakeIntegrity{state: sampleIntegrity(), checks: map[string][]step{}}
-	mux.HandleFunc("GET /v1/cluster/integrity", f.any(f.getIntegrity))
-	mux.HandleFunc("POST /v1/cluster/integrity/confirm-lost", f.admin(f.confirmLost))
-	mux.HandleFunc("POST /v1/storages/{id}/check", f.admin(f.checkStorage))
-	mux.HandleFunc("DELETE /v1/storages/{id}", f.admin(f.removeStorage))
-}
-
-func (f *fakeIntegrity) node(id string) *wire.NodeIntegrity {
-	for i := range f.state.Nodes {
-		if n := &f.state.Nodes[i]; n.ID == id || n.URL == id {
-			return n
-		}
-	}
-	return nil
-}
-
-func (f *fakeCluster) getIntegrity(w http.ResponseWriter, _ *http.Request) {
-	f.integrity.mu.Lock()
-	defer f.integrity.mu.Unlock()
-	in := &f.integrity
-	if len(in.pending) > 0 {
-		in.pending[0]()
-		in.pending = in.pending[1:]
-	}
-	reply(w, http.StatusOK, in.state)
-}
-
-func (f *fakeCluster) checkStorage(w http.ResponseWriter, r *http.Request) {
-	f.integrity.mu.Lock()
-	defer f.integrity.mu.Unlock()
-	in := &f.integrity
-	n := in.node(r.PathValue("id"))
-	if n == nil {
-		problem(w, http.StatusNotFound, wire.ErrNotFound.Name, "No such storage node")
-		return
-	}
-	n.Due = "asked for"
-	in.ordered = append(in.ordered, n.ID)
-	id := n.ID
-	for _, s := range in.checks[id] {
-		in.pending = append(in.pending, func() { s(&in.state, in.node(id)) })
-	}
-	reply(w, http.StatusAccepted, n)
-}
-
-func (f *fakeCluster) confirmLost(w http.ResponseWriter, r *http.Request) {
-	f.integrity.mu.Lock()
-	defer f.integrity.mu.Unlock()
-	var body struct {
-		Block *uint64 `json:"block"`
-	}
-	if err := json.NewDecoder(r.Body).Decode(&body); err != nil || body.Block == nil {
-		f.t.Errorf("%+v, %v", body, err)
-		return
-	}
-	in := &f.integrity.state
-	if !holds(in.Lost, *body.Block) {
-		problem(w, http.StatusConflict, wire.ErrNotLost.Name, "Block not lost")
-		return
-	}
-	in.Confirmed = chain.AddRange(in.Confirmed, chain.Range{From: *body.Block, To: *body.Block + 1})
-	reply(w, http.StatusOK, in)
-}
-
-func (f *fakeCluster) removeStorage(w http.ResponseWriter, r *http.Request) {
-	f.integrity.mu.Lock()
-	defer f.integrity.mu.Unlock()
-	n := f.integrity.node(r.PathValue("id"))
-	switch {
-	case n == nil:
-		problem(w, http.StatusNotFound, wire.ErrNotFound.Name, "No such storage node")
-	case r.URL.Query().Get("force") != "true" && len(f.integrity.state.Nodes) <= 2:
-		problem(w, http.StatusConflict, wire.ErrTooFewCopies.Name, "Too few copies would remain")
-	default:
-		f.integrity.removed = append(f.integrity.removed, n.ID+"?"+r.URL.RawQuery)
-		w.WriteHeader(http.StatusNoContent)
+// steps sets what a check of a storage node does.
+func (f *fakeCluster) steps(id string, steps ...step) {
+	f.Steps[id] = []func(){}
+	for _, s := range steps {
+		f.Steps[id] = append(f.Steps[id], func() {
+			for i := range f.Integrity.Nodes {
+				if n := &f.Integrity.Nodes[i]; n.ID == id {
+					s(&f.Integrity, n)
+					return
+				}
+			}
+		})
 	}
 }
 
