@@ -12,8 +12,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Interrupt ends a repair in its midst. What was received until then is durable, what comes later is refused, and another
-// repair may begin.
+// Interrupt ends a repair in its midst. What was received until then is durable, what comes later is refused, and
+// another repair may begin.
 func TestInterrupt(t *testing.T) {
 	const whole = 20
 	c := newTestChain(78)
@@ -62,7 +62,7 @@ func TestInterrupt(t *testing.T) {
 		t.Errorf("%d blocks wait for their sync at height %d of %d", waiting, height, n.index.Len())
 	}
 	go func() {
-		_, _ = to.Write(next[1:]) // it fails when nobody reads any more
+		_, _ = to.Write(next[1:]) // it fails when nothing reads any more
 		_ = to.Close()
 	}()
 	if err := <-taken; !errors.Is(err, ErrTicket) {
@@ -136,7 +136,7 @@ func TestAbort(t *testing.T) {
 		t.Fatal(err)
 	}
 	go func() {
-		_, _ = to.Write(head.AppendTo(nil)) // it fails when nobody reads any more
+		_, _ = to.Write(head.AppendTo(nil)) // it fails when nothing reads any more
 		data, _ := piece.block(height)
 		_, _ = to.Write(append([]byte{0, 0, byte(len(data) >> 8), byte(len(data))}, data...))
 		_ = to.Close()

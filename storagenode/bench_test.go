@@ -178,7 +178,8 @@ func BenchmarkVerify(b *testing.B) {
 	b.SetBytes(total)
 }
 
-// BenchmarkCheck checks a chain of records of 1 KiB on one thread and on two; sha is what the bare hash takes for the same bytes.
+// BenchmarkCheck checks a chain of records of 1 KiB on one thread and on two; sha is what the bare hash takes for the
+// same bytes.
 func BenchmarkCheck(b *testing.B) {
 	const count, size, blocks = 4096, 1024, 24
 	c := newTestChain(1)

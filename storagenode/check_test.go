@@ -64,11 +64,15 @@ func damages() []damage {
 	}
 	return []damage{
 		{name: "payload", what: chain.WrongPayload, do: inFrame(func(m *matrix, f []byte) { f[len(f)-1] ^= 1 })},
-		{name: "payload, sealed", what: chain.WrongPayload, do: inFrame(func(m *matrix, f []byte) { f[len(f)-1] ^= 1; sealed(f) })},
+		{name: "payload, sealed", what: chain.WrongPayload,
+			do: inFrame(func(m *matrix, f []byte) { f[len(f)-1] ^= 1; sealed(f) })},
 		{name: "salt", what: chain.WrongPayload, do: inFrame(func(m *matrix, f []byte) { f[record(m)+13] ^= 1 })},
-		{name: "header root", what: chain.WrongRoot, do: inFrame(func(m *matrix, f []byte) { f[segment.FrameHeader+60] ^= 1 })},
-		{name: "header prev", what: chain.WrongLink, do: inFrame(func(m *matrix, f []byte) { f[segment.FrameHeader+30] ^= 1; sealed(f) })},
-		{name: "header number", what: chain.WrongLink, do: inFrame(func(m *matrix, f []byte) { f[segment.FrameHeader+9] ^= 1 })},
+		{name: "header root", what: chain.WrongRoot,
+			do: inFrame(func(m *matrix, f []byte) { f[segment.FrameHeader+60] ^= 1 })},
+		{name: "header prev", what: chain.WrongLink,
+			do: inFrame(func(m *matrix, f []byte) { f[segment.FrameHeader+30] ^= 1; sealed(f) })},
+		{name: "header number", what: chain.WrongLink,
+			do: inFrame(func(m *matrix, f []byte) { f[segment.FrameHeader+9] ^= 1 })},
 		{name: "nonce", what: chain.WrongWork, do: inFrame(func(m *matrix, f []byte) {
 			h := m.c.blocks[matrixAt].Header
 			for h.Nonce++; chain.Mined(h.Hash(), h.Difficulty); h.Nonce++ {
@@ -85,16 +89,20 @@ func damages() []damage {
 		})},
 		{name: "frame length", what: chain.WrongFrame, do: inFrame(func(_ *matrix, f []byte) { f[2] ^= 1 })},
 		{name: "checksum", what: chain.WrongFrame, do: inFrame(func(_ *matrix, f []byte) { f[5] ^= 1 })},
-		{name: "table", what: chain.WrongFrame, do: inFrame(func(_ *matrix, f []byte) { f[segment.FrameHeader+chain.HeaderSize] ^= 1 })},
+		{name: "table", what: chain.WrongFrame,
+			do: inFrame(func(_ *matrix, f []byte) { f[segment.FrameHeader+chain.HeaderSize] ^= 1 })},
 		{name: "cut out", bad: (*matrix).rest, do: func(t *testing.T, m *matrix) {
-			edit(t, m.path, func(data []byte) []byte { return append(data[:m.p.Offset:m.p.Offset], data[m.p.End():]...) })
+			edit(t, m.path, func(data []byte) []byte {
+				return append(data[:m.p.Offset:m.p.Offset], data[m.p.End():]...)
+			})
 		}},
 		{name: "cut in the frame", what: chain.WrongFrame, bad: (*matrix).rest, do: func(t *testing.T, m *matrix) {
 			edit(t, m.path, func(data []byte) []byte { return data[:m.p.Offset+50] })
 		}},
-		{name: "cut before the frame", what: chain.WrongMissing, bad: (*matrix).rest, do: func(t *testing.T, m *matrix) {
-			edit(t, m.path, func(data []byte) []byte { return data[:m.p.Offset] })
-		}},
+		{name: "cut before the frame", what: chain.WrongMissing, bad: (*matrix).rest,
+			do: func(t *testing.T, m *matrix) {
+				edit(t, m.path, func(data []byte) []byte { return data[:m.p.Offset] })
+			}},
 		{name: "segment deleted", what: chain.WrongMissing, bad: (*matrix).all, do: func(t *testing.T, m *matrix) {
 			if err := os.Remove(m.path); err != nil {
 				t.Fatal(err)
@@ -103,36 +111,40 @@ func damages() []damage {
 		{name: "segment emptied", what: chain.WrongMissing, bad: (*matrix).all, do: func(t *testing.T, m *matrix) {
 			edit(t, m.path, func([]byte) []byte { return nil })
 		}},
-		{name: "segment replaced by an older copy", what: chain.WrongMissing, bad: (*matrix).rest, do: func(t *testing.T, m *matrix) {
-			data, err := os.ReadFile(m.path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(m.path+".tmp", data[:m.p.Offset], 0o600); err != nil {
-				t.Fatal(err)
-			}
-			if err := os.Rename(m.path+".tmp", m.path); err != nil {
-				t.Fatal(err)
-			}
-		}},
-		{name: "two blocks swapped", bad: func(*matrix) (uint64, uint64) { return matrixAt, matrixAt + 2 }, do: func(t *testing.T, m *matrix) {
-			edit(t, m.path, func(data []byte) []byte {
-				other := m.c.frameOf(matrixAt + 1)
-				mine := bytes.Clone(data[m.p.Offset:m.p.End()])
-				if !bytes.Equal(data[m.p.End():][:len(other)], other) {
-					t.Fatal("the next block is not in this segment")
+		{name: "segment replaced by an older copy", what: chain.WrongMissing, bad: (*matrix).rest,
+			do: func(t *testing.T, m *matrix) {
+				data, err := os.ReadFile(m.path)
+				if err != nil {
+					t.Fatal(err)
 				}
-				return append(append(append(data[:m.p.Offset:m.p.Offset], other...), mine...), data[int(m.p.End())+len(other):]...)
-			})
-		}},
+				if err := os.WriteFile(m.path+".tmp", data[:m.p.Offset], 0o600); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.Rename(m.path+".tmp", m.path); err != nil {
+					t.Fatal(err)
+				}
+			}},
+		{name: "two blocks swapped", bad: func(*matrix) (uint64, uint64) { return matrixAt, matrixAt + 2 },
+			do: func(t *testing.T, m *matrix) {
+				edit(t, m.path, func(data []byte) []byte {
+					other := m.c.frameOf(matrixAt + 1)
+					mine := bytes.Clone(data[m.p.Offset:m.p.End()])
+					if !bytes.Equal(data[m.p.End():][:len(other)], other) {
+						t.Fatal("the next block is not in this segment")
+					}
+					return append(append(append(data[:m.p.Offset:m.p.Offset], other...), mine...),
+						data[int(m.p.End())+len(other):]...)
+				})
+			}},
 		{name: "segment header", what: chain.WrongFrame, nop: true, do: func(t *testing.T, m *matrix) {
 			edit(t, m.path, func(data []byte) []byte { data[10] ^= 1; return data })
 		}},
 	}
 }
 
-// TestDamageMatrix does each kind of damage while the node runs and while it is down: the check finds exactly what is bad, the
-// offline verifier finds the same, nothing wrong is read, a repair from another node sends just that, and the next check is clean.
+// TestDamageMatrix does each kind of damage while the node runs and while it is down: the check finds exactly what is
+// bad, the offline verifier finds the same, nothing wrong is read, a repair from another node sends just that, and
+// the next check is clean.
 func TestDamageMatrix(t *testing.T) {
 	c, cfg := filled(t, 20, matrixHeight)
 	source := c.source(t)
@@ -179,7 +191,8 @@ func matrixRow(t *testing.T, c *testChain, folder string, source *Node, row dama
 		c.clean(t, n, matrixHeight)
 		return
 	}
-	if len(r.Findings) != int(to-from) || r.Findings[0].Block != from || row.what != "" && r.Findings[0].What != row.what {
+	if len(r.Findings) != int(to-from) || r.Findings[0].Block != from || row.what != "" &&
+		r.Findings[0].What != row.what {
 		t.Fatalf("findings %+v, want %s", r.Findings, row.what)
 	}
 	for _, f := range r.Findings {
@@ -189,7 +202,8 @@ func matrixRow(t *testing.T, c *testChain, folder string, source *Node, row dama
 	}
 	summary, err := audit.Verify(context.Background(), m.dir, nil)
 	var first *chain.BlockError
-	if !errors.As(err, &first) || first.Block != from || summary.Height != from || summary.Hash != c.statusAt(int(from)).Hash ||
+	if !errors.As(err, &first) || first.Block != from || summary.Height != from ||
+		summary.Hash != c.statusAt(int(from)).Hash ||
 		!reflect.DeepEqual(summary.Bad, bad) || summary.Findings[0].What != r.Findings[0].What {
 		t.Errorf("the verifier says %+v, %v", summary, err)
 	}
@@ -221,8 +235,8 @@ func matrixRow(t *testing.T, c *testChain, folder string, source *Node, row dama
 	c.clean(t, n, matrixHeight)
 }
 
-// TestEveryBit flips every bit of a small chain's segments, one at a time, in a running node: each is found, and is healed from
-// another node.
+// TestEveryBit flips every bit of a small chain's segments, one at a time, in a running node: each is found, and is
+// healed from another node.
 func TestEveryBit(t *testing.T) {
 	c := newTestChain(21)
 	for range 3 {
@@ -272,8 +286,8 @@ func TestEveryBit(t *testing.T) {
 	c.clean(t, n, height)
 }
 
-// TestOtherChain: a chain that is consistent and another one, from a block on, is told by its last hash alone; it is moved aside, and
-// the group's is received.
+// TestOtherChain: only the last hash shows that a consistent chain is another one from a block on. It is moved aside,
+// and the group's chain is received.
 func TestOtherChain(t *testing.T) {
 	const height, fork = 40, 23
 	c := newTestChain(22)
@@ -315,7 +329,8 @@ func TestOtherChain(t *testing.T) {
 	verified(t, cfg.Dir, c, height+1)
 }
 
-// TestRemined: a part of the chain is mined again with one payload changed. The hashes on disk tell which blocks were changed.
+// TestRemined: a part of the chain is mined again with one payload changed. The hashes on disk show which blocks were
+// changed.
 func TestRemined(t *testing.T) {
 	const height, fork, back = 40, 20, 25
 	c, cfg := filled(t, 23, height)
@@ -330,7 +345,8 @@ func TestRemined(t *testing.T) {
 		want := []chain.Range{{From: fork, To: back}}
 		for round := 0; ; round++ {
 			r := c.checked(t, n, height)
-			if tiles && round == 0 && (!reflect.DeepEqual(r.Bad, want) || r.Unchecked != height || r.Findings[0].What != chain.WrongPayload) {
+			if tiles && round == 0 && (!reflect.DeepEqual(r.Bad, want) || r.Unchecked != height ||
+				r.Findings[0].What != chain.WrongPayload) {
 				t.Fatalf("report %+v", r)
 			}
 			if len(r.Bad) == 0 && !r.Other {
@@ -348,7 +364,8 @@ func TestRemined(t *testing.T) {
 	}
 }
 
-// remine changes a payload of a block, and mines it and those behind it again, up to a block, in the node's files.
+// remine changes a payload of a block in the node's files, and mines that block and those after it again, up to a
+// block.
 func remine(t *testing.T, c *testChain, n *Node, from, to uint64) {
 	t.Helper()
 	v := chain.NewVerifier(chain.Head{})
@@ -387,7 +404,8 @@ func remine(t *testing.T, c *testChain, n *Node, from, to uint64) {
 	}
 }
 
-// TestDerivedFiles damages what is computed from the blocks, while the node runs: it is written again, and is no block's finding.
+// TestDerivedFiles damages what is computed from the blocks, while the node runs: it is written again, and no block is
+// reported.
 func TestDerivedFiles(t *testing.T) {
 	const height = 60
 	c, filledCfg := filled(t, 24, height)
@@ -395,25 +413,32 @@ func TestDerivedFiles(t *testing.T) {
 		damage func(t *testing.T, dir string)
 		tiles  bool
 	}{
-		"leaf":           {func(t *testing.T, dir string) { flip(t, dir+"/tiles/00", 512+32*40+5) }, true},
-		"node":           {func(t *testing.T, dir string) { flip(t, dir+"/tiles/04", 512+32*3) }, true},
-		"leaf and node":  {func(t *testing.T, dir string) { flip(t, dir+"/tiles/00", 512+32*70); flip(t, dir+"/tiles/04", 512+40) }, true},
+		"leaf": {func(t *testing.T, dir string) { flip(t, dir+"/tiles/00", 512+32*40+5) }, true},
+		"node": {func(t *testing.T, dir string) { flip(t, dir+"/tiles/04", 512+32*3) }, true},
+		"leaf and node": {func(t *testing.T, dir string) {
+			flip(t, dir+"/tiles/00", 512+32*70)
+			flip(t, dir+"/tiles/04", 512+40)
+		}, true},
 		"tile header":    {func(t *testing.T, dir string) { flip(t, dir+"/tiles/00", 4) }, true},
 		"leaves deleted": {func(t *testing.T, dir string) { remove(t, dir, "tiles/00") }, true},
 		"leaves emptied": {func(t *testing.T, dir string) { short(t, dir+"/tiles/00", 0) }, true},
 		"leaves cut":     {func(t *testing.T, dir string) { short(t, dir+"/tiles/00", 512+32*50+7) }, true},
 		"nodes deleted":  {func(t *testing.T, dir string) { remove(t, dir, "tiles/04") }, true},
-		"folder deleted": {func(t *testing.T, dir string) { remove(t, dir, "tiles"); must(t, os.Mkdir(dir+"/tiles", 0o700)) }, true},
+		"folder deleted": {func(t *testing.T, dir string) {
+			remove(t, dir, "tiles")
+			must(t, os.Mkdir(dir+"/tiles", 0o700))
+		}, true},
 		"leaves replaced": {func(t *testing.T, dir string) {
 			remove(t, dir, "tiles/00")
 			must(t, os.WriteFile(dir+"/tiles/00", make([]byte, 9000), 0o600))
 		}, true},
 		"synced":         {func(t *testing.T, dir string) { flip(t, dir+"/tiles/synced", 20) }, false},
 		"synced deleted": {func(t *testing.T, dir string) { remove(t, dir, "tiles/synced") }, false},
-		"index entry":    {func(t *testing.T, dir string) { flip(t, dir+"/index", indexHeader+30*indexEntry+3) }, false},
-		"index header":   {func(t *testing.T, dir string) { flip(t, dir+"/index", 1) }, false},
-		"index cut":      {func(t *testing.T, dir string) { short(t, dir+"/index", 100) }, false},
-		"index deleted":  {func(t *testing.T, dir string) { remove(t, dir, "index") }, false},
+		"index entry": {func(t *testing.T, dir string) { flip(t, dir+"/index", indexHeader+30*indexEntry+3) },
+			false},
+		"index header":  {func(t *testing.T, dir string) { flip(t, dir+"/index", 1) }, false},
+		"index cut":     {func(t *testing.T, dir string) { short(t, dir+"/index", 100) }, false},
+		"index deleted": {func(t *testing.T, dir string) { remove(t, dir, "index") }, false},
 		"index replaced": {func(t *testing.T, dir string) {
 			remove(t, dir, "index")
 			must(t, os.WriteFile(dir+"/index", []byte("nothing"), 0o600))

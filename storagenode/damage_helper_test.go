@@ -90,7 +90,7 @@ func misplace(t *testing.T, path string, put func(*testing.T, string)) {
 	put(t, path)
 }
 
-// segmentSpan are the blocks of a segment.
+// segmentSpan returns the blocks of a segment.
 func segmentSpan(t testing.TB, n *Node, block uint64) chain.Range {
 	t.Helper()
 	_, seg, ok := n.index.Get(block)
@@ -100,7 +100,7 @@ func segmentSpan(t testing.TB, n *Node, block uint64) chain.Range {
 	return chain.Range{From: seg, To: n.index.SegmentEnd(seg)}
 }
 
-// segmentOf is the file that a block stands in, and its frame's offset there.
+// segmentOf returns the path of a block's segment, and the block's place.
 func segmentOf(t testing.TB, n *Node, number uint64) (path string, p blockindex.Place) {
 	t.Helper()
 	p, seg, ok := n.index.Get(number)
@@ -110,7 +110,7 @@ func segmentOf(t testing.TB, n *Node, number uint64) (path string, p blockindex.
 	return filepath.Join(n.dir.Segments(), segment.Name(seg)), p
 }
 
-// quarantined are the bytes of all files in quarantine/.
+// quarantined returns the content of all files in quarantine/.
 func quarantined(t testing.TB, n *Node) map[string][]byte {
 	t.Helper()
 	kept := map[string][]byte{}
@@ -126,7 +126,7 @@ func quarantined(t testing.TB, n *Node) map[string][]byte {
 	return kept
 }
 
-// shortenLast cuts bytes off the last segment; all of it, and its name, where bytes is negative.
+// shortenLast cuts bytes off the last segment. It removes the file if bytes is negative.
 func shortenLast(t *testing.T, dir string, bytes int64) {
 	t.Helper()
 	list, err := segment.List(dir + "/segments")

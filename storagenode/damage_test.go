@@ -14,8 +14,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// TestTornTail cuts the last segment at every byte of its last frame, with the index as it was before that frame, as after a
-// power cut, and without any index.
+// TestTornTail cuts the last segment at every byte of its last frame, with the index as it was before that frame, as
+// after a power cut, and without any index.
 func TestTornTail(t *testing.T) {
 	c := newTestChain(1)
 	c.growTo(t, 7)
@@ -68,7 +68,7 @@ func TestTornTail(t *testing.T) {
 	}
 }
 
-// TestGarbageTail: what stands behind the last block is kept in quarantine, whatever it is.
+// TestGarbageTail: any bytes after the last block are kept in quarantine.
 func TestGarbageTail(t *testing.T) {
 	for name, garbage := range map[string][]byte{
 		"zeros": make([]byte, 5000),
@@ -145,7 +145,8 @@ func TestUnfinishedSegment(t *testing.T) {
 }
 
 // TestBitFlips flips a bit at every byte of a block in the middle of the chain. The node opens with or without its
-// index, the damaged block reads as damaged, all others read, and blocks are still taken; the verifier names the block.
+// index, the damaged block reads as damaged, all others read, and blocks are still accepted; the verifier names the
+// block.
 func TestBitFlips(t *testing.T) {
 	const height, damaged = 16, 7
 	c, cfg := filled(t, 4, height)
@@ -189,7 +190,8 @@ func TestBitFlips(t *testing.T) {
 	}
 }
 
-// TestHeadersBehindADamagedOne: a list of headers ends before one that cannot be read, and goes on behind it for who asks.
+// TestHeadersBehindADamagedOne: a list of headers ends before one that cannot be read. A list from the next block on
+// has the others.
 func TestHeadersBehindADamagedOne(t *testing.T) {
 	const height, damaged = 12, 7
 	_, cfg := filled(t, 5, height)
@@ -208,8 +210,8 @@ func TestHeadersBehindADamagedOne(t *testing.T) {
 	}
 }
 
-// TestLostBlocks: with a frame's length damaged, or a segment gone, and no index, what is lost up to the next segment
-// is known as lost.
+// TestLostBlocks: with a frame's length damaged, or a segment gone, and no index, the blocks up to the next segment
+// count as lost.
 func TestLostBlocks(t *testing.T) {
 	const height, damaged = 60, 20
 	for _, gone := range []bool{false, true} {
@@ -242,7 +244,8 @@ func TestLostBlocks(t *testing.T) {
 			bad = append(bad, b)
 		}
 		var blockErr *chain.BlockError
-		if _, err := audit.Verify(context.Background(), cfg.Dir, nil); !errors.As(err, &blockErr) || blockErr.Block != first {
+		if _, err := audit.Verify(context.Background(), cfg.Dir, nil); !errors.As(err, &blockErr) ||
+			blockErr.Block != first {
 			t.Errorf("Verify says %v, want block %d", err, first)
 		}
 		c.growTo(t, height+5)
@@ -259,7 +262,7 @@ func TestLostBlocks(t *testing.T) {
 	}
 }
 
-// TestSegmentGoneIndexThere: the index remembers what stood in a lost file.
+// TestSegmentGoneIndexThere: the index knows which blocks a lost file had.
 func TestSegmentGoneIndexThere(t *testing.T) {
 	const height = 60
 	c, cfg := filled(t, 6, height)
@@ -311,23 +314,32 @@ func TestLastSegmentGone(t *testing.T) {
 func TestRebuild(t *testing.T) {
 	const height = 70
 	for name, damage := range map[string]func(t *testing.T, dir string){
-		"nothing":          func(*testing.T, string) {},
-		"index gone":       func(t *testing.T, dir string) { remove(t, dir, "index") },
-		"tiles gone":       func(t *testing.T, dir string) { remove(t, dir, "tiles") },
-		"synced gone":      func(t *testing.T, dir string) { remove(t, dir, "tiles/synced") },
-		"level gone":       func(t *testing.T, dir string) { remove(t, dir, "tiles/04") },
-		"all gone":         func(t *testing.T, dir string) { remove(t, dir, "tiles"); remove(t, dir, "index") },
-		"inbox gone":       func(t *testing.T, dir string) { remove(t, dir, "inbox"); remove(t, dir, "quarantine") },
-		"index entry":      func(t *testing.T, dir string) { flip(t, filepath.Join(dir, "index"), indexHeader+30*indexEntry+3) },
-		"index header":     func(t *testing.T, dir string) { flip(t, filepath.Join(dir, "index"), 0) },
-		"index short":      func(t *testing.T, dir string) { short(t, filepath.Join(dir, "index"), 100) },
-		"synced damaged":   func(t *testing.T, dir string) { flip(t, filepath.Join(dir, "tiles/synced"), 20) },
-		"level header":     func(t *testing.T, dir string) { flip(t, filepath.Join(dir, "tiles/00"), 1) },
-		"leaves short":     func(t *testing.T, dir string) { short(t, filepath.Join(dir, "tiles/00"), 600) },
-		"last leaf":        func(t *testing.T, dir string) { flipEnd(t, filepath.Join(dir, "tiles/00")) },
-		"last of level 4":  func(t *testing.T, dir string) { flipEnd(t, filepath.Join(dir, "tiles/04")) },
-		"segment header":   func(t *testing.T, dir string) { flip(t, filepath.Join(dir, "segments", segment.Name(0)), 9) },
-		"all of segment 0": func(t *testing.T, dir string) { flip(t, filepath.Join(dir, "segments", segment.Name(0)), 19) },
+		"nothing":     func(*testing.T, string) {},
+		"index gone":  func(t *testing.T, dir string) { remove(t, dir, "index") },
+		"tiles gone":  func(t *testing.T, dir string) { remove(t, dir, "tiles") },
+		"synced gone": func(t *testing.T, dir string) { remove(t, dir, "tiles/synced") },
+		"level gone":  func(t *testing.T, dir string) { remove(t, dir, "tiles/04") },
+		"all gone":    func(t *testing.T, dir string) { remove(t, dir, "tiles"); remove(t, dir, "index") },
+		"inbox gone":  func(t *testing.T, dir string) { remove(t, dir, "inbox"); remove(t, dir, "quarantine") },
+		"index entry": func(t *testing.T, dir string) {
+			flip(t, filepath.Join(dir, "index"),
+				indexHeader+30*indexEntry+3)
+		},
+		"index header":    func(t *testing.T, dir string) { flip(t, filepath.Join(dir, "index"), 0) },
+		"index short":     func(t *testing.T, dir string) { short(t, filepath.Join(dir, "index"), 100) },
+		"synced damaged":  func(t *testing.T, dir string) { flip(t, filepath.Join(dir, "tiles/synced"), 20) },
+		"level header":    func(t *testing.T, dir string) { flip(t, filepath.Join(dir, "tiles/00"), 1) },
+		"leaves short":    func(t *testing.T, dir string) { short(t, filepath.Join(dir, "tiles/00"), 600) },
+		"last leaf":       func(t *testing.T, dir string) { flipEnd(t, filepath.Join(dir, "tiles/00")) },
+		"last of level 4": func(t *testing.T, dir string) { flipEnd(t, filepath.Join(dir, "tiles/04")) },
+		"segment header": func(t *testing.T, dir string) {
+			flip(t, filepath.Join(dir, "segments", segment.Name(0)),
+				9)
+		},
+		"all of segment 0": func(t *testing.T, dir string) {
+			flip(t, filepath.Join(dir, "segments", segment.Name(0)),
+				19)
+		},
 	} {
 		for _, clean := range []bool{true, false} {
 			c := newTestChain(8)
@@ -388,8 +400,8 @@ func TestBadTileIsNoBadBlock(t *testing.T) {
 	verified(t, cfg.Dir, c, height)
 }
 
-// TestDamagedBlockAndNoTiles: the tree behind the damaged block cannot be known, so the node stands before it and says so.
-// Nothing is thrown away: with the block good again it has everything.
+// TestDamagedBlockAndNoTiles: the tree behind the damaged block cannot be known, so the node's height ends before it.
+// Nothing is deleted: when the block is good again, the node has everything.
 func TestDamagedBlockAndNoTiles(t *testing.T) {
 	const height, damaged = 40, 17
 	c, cfg := filled(t, 10, height)
@@ -423,8 +435,8 @@ func TestDamagedBlockAndNoTiles(t *testing.T) {
 	mustClose(t, n)
 }
 
-// TestDamagedLastBlock: the last block is the one whose loss the rest of the chain does not show. It is kept aside, and
-// taken again.
+// TestDamagedLastBlock: the rest of the chain does not show the loss of the last block. Its bytes are kept in
+// quarantine, and the block is put again.
 func TestDamagedLastBlock(t *testing.T) {
 	const height = 20
 	c, cfg := filled(t, 11, height)

@@ -15,7 +15,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// leaves gives the data of all leaves of the chain.
+// leaves returns the data of all leaves of the chain.
 func (c *testChain) leaves(t testing.TB) (list [][]byte) {
 	t.Helper()
 	for i := range c.blocks {
@@ -42,7 +42,8 @@ func mustEntries(t testing.TB, n *Node, first uint64, count int) []byte {
 	return e.Bundle
 }
 
-// TestEntriesOfAnyRun reads runs that begin and end anywhere in blocks, over segments, and one that is larger than what is read at a time.
+// TestEntriesOfAnyRun reads runs that begin and end anywhere in blocks, over segments, and one that is larger than
+// what is read at a time.
 func TestEntriesOfAnyRun(t *testing.T) {
 	c := newTestChain(3)
 	c.growTo(t, 30)
@@ -65,14 +66,16 @@ func TestEntriesOfAnyRun(t *testing.T) {
 			}
 		}
 	}
-	for _, run := range [][2]uint64{{uint64(len(leaves)), 1}, {uint64(len(leaves)) - 1, 2}, {1<<64 - 1, 256}, {1 << 63, 1}} {
-		if e, err := n.Entries(t.Context(), run[0], int(run[1])); err != nil || e.Status != wire.ReadBehind || e.Bundle != nil {
+	for _, run := range [][2]uint64{{uint64(len(leaves)), 1}, {uint64(len(leaves)) - 1, 2}, {1<<64 - 1, 256},
+		{1 << 63, 1}} {
+		if e, err := n.Entries(t.Context(), run[0], int(run[1])); err != nil || e.Status != wire.ReadBehind ||
+			e.Bundle != nil {
 			t.Errorf("leaves from %d on: %+v, %v", run[0], e, err)
 		}
 	}
 }
 
-// TestTilesAreThoseOfTheTree holds the tiles of all levels against tlog's.
+// TestTilesAreThoseOfTheTree compares the tiles of all levels with those of tlog.
 func TestTilesAreThoseOfTheTree(t *testing.T) {
 	c := newTestChain(4)
 	for range 40 {
@@ -107,14 +110,16 @@ func TestTilesAreThoseOfTheTree(t *testing.T) {
 			t.Errorf("%s: other hashes, %v", tile.Path(), err)
 		}
 	}
-	for _, beyond := range []tlog.Tile{{L: 0, N: 4, W: 256}, {L: 1, N: 0, W: 5}, {L: 2, N: 0, W: 1}, {L: 7, N: 0, W: 1}, {L: 0, N: 1 << 54, W: 1}} {
+	for _, beyond := range []tlog.Tile{{L: 0, N: 4, W: 256}, {L: 1, N: 0, W: 5}, {L: 2, N: 0, W: 1}, {L: 7, N: 0,
+		W: 1}, {L: 0, N: 1 << 54, W: 1}} {
 		if answer := n.Tiles([]tlog.Tile{tiles[0], beyond}); answer.Status != wire.ReadBehind || answer.Tiles != nil {
 			t.Errorf("%+v: status %d", beyond, answer.Status)
 		}
 	}
 }
 
-// TestEntriesOfDamage: what does not fit its leaf hash is not handed out, and the answer names the block; the rest is.
+// TestEntriesOfDamage: an entry that does not fit its leaf hash is not returned, and the answer names the block. The
+// others are.
 func TestEntriesOfDamage(t *testing.T) {
 	c, cfg := filled(t, 5, 12)
 	n := mustOpen(t, cfg)
@@ -148,7 +153,7 @@ func TestEntriesOfDamage(t *testing.T) {
 	mustEntries(t, n, first, int(p.Count)+1)
 }
 
-// TestEntriesWaitForTheirTurn: no more are made at a time than may be, and who waits goes away with its request.
+// TestEntriesWaitForTheirTurn: only so many calls compute entries at a time. A call that waits ends with its context.
 func TestEntriesWaitForTheirTurn(t *testing.T) {
 	_, cfg := filled(t, 6, 3)
 	n := mustOpen(t, cfg)

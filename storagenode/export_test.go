@@ -14,7 +14,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// PutAll takes what Put takes, and syncs in groups; what is bad is refused, what stands before it is kept and durable.
+// PutAll accepts what Put accepts, and syncs in groups. It refuses a bad block; the blocks before it are durable.
 func TestPutAll(t *testing.T) {
 	const height = 600 // more than two groups
 	c := newTestChain(61)
@@ -49,23 +49,24 @@ func TestPutAll(t *testing.T) {
 	verified(t, n.cfg.Dir, c, 10)
 }
 
-// ReadFolder gives the blocks as they were put, with the heads that they lead to, and ends at the first that is not good.
+// ReadFolder passes the blocks as they were put, each with the head behind it, and ends at the first that is not good.
 func TestReadFolder(t *testing.T) {
 	const height = 40
 	c, cfg := filled(t, 62, height)
 	before := tree(t, cfg.Dir)
 	v := chain.NewVerifier(chain.Head{})
 	last, all, given := int64(0), int64(0), 0
-	head, err := audit.ReadFolder(t.Context(), cfg.Dir, func(done, total int64) { last, all = done, total }, func(b *chain.Block, head chain.Head) error {
-		if !bytes.Equal(b.Bytes(), c.blocks[given].Bytes()) {
-			t.Errorf("block %d is another", given)
-		}
-		given++
-		if _, err := v.Take(b); err != nil || !reflect.DeepEqual(v.Head(), head) {
-			t.Errorf("block %d leads to %+v, %v", given, head, err)
-		}
-		return nil
-	})
+	head, err := audit.ReadFolder(t.Context(), cfg.Dir, func(done, total int64) { last, all = done, total },
+		func(b *chain.Block, head chain.Head) error {
+			if !bytes.Equal(b.Bytes(), c.blocks[given].Bytes()) {
+				t.Errorf("block %d is another", given)
+			}
+			given++
+			if _, err := v.Take(b); err != nil || !reflect.DeepEqual(v.Head(), head) {
+				t.Errorf("block %d leads to %+v, %v", given, head, err)
+			}
+			return nil
+		})
 	if err != nil || given != height || !reflect.DeepEqual(head, v.Head()) || last != all || all == 0 {
 		t.Errorf("%d blocks, %d of %d bytes, %v", given, last, all, err)
 	}
@@ -95,7 +96,8 @@ func TestReadFolder(t *testing.T) {
 	mustClose(t, n)
 	flip(t, path, p.Offset+segment.FrameHeader+int64(p.Length)-1)
 	var bad *chain.BlockError
-	if head, err := audit.ReadFolder(t.Context(), cfg.Dir, nil, nothing); !errors.As(err, &bad) || bad.Block != 7 || head.Height != 7 {
+	if head, err := audit.ReadFolder(t.Context(), cfg.Dir, nil, nothing); !errors.As(err, &bad) || bad.Block != 7 ||
+		head.Height != 7 {
 		t.Errorf("a damaged block: %v at %d", err, head.Height)
 	}
 }

@@ -19,8 +19,8 @@ const (
 	done     = "done all the same"
 )
 
-// faultyDisk opens real files and fails their operations from one on. It remembers what each file held when it was last
-// synced, so that a power cut can take back the rest.
+// faultyDisk opens real files and fails their operations from one on. It keeps what each file held when it was last
+// synced, so that a power cut can undo the rest.
 type faultyDisk struct {
 	mu     sync.Mutex
 	left   int    // operations before the first that fails
@@ -71,7 +71,7 @@ func (d *faultyDisk) try(name string, whole, half func() error) error {
 	return errDisk
 }
 
-// powerCut takes back what was not synced.
+// powerCut undoes what was not synced.
 func (d *faultyDisk) powerCut(t *testing.T) {
 	t.Helper()
 	for path, data := range d.synced {
@@ -127,7 +127,7 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// fault runs the story once, and reports whether the operation was reached at all.
+// fault runs the steps once, and reports whether they reached the operation.
 func fault(t *testing.T, c *testChain, left int, how string, power bool) bool {
 	t.Helper()
 	disk := newFaultyDisk(left, how)
@@ -163,7 +163,8 @@ func fault(t *testing.T, c *testChain, left int, how string, power bool) bool {
 	return disk.hit != ""
 }
 
-// putUntilFailed puts the chain's blocks and returns how many were acknowledged. After a failure the node must have stopped.
+// putUntilFailed puts the chain's blocks and returns how many were acknowledged. After a failure the node must have
+// stopped.
 func putUntilFailed(t *testing.T, c *testChain, n *Node) (acked uint64) {
 	t.Helper()
 	for number := range c.blocks {
@@ -182,7 +183,8 @@ func putUntilFailed(t *testing.T, c *testChain, n *Node) (acked uint64) {
 			t.Fatal("Failed delivers twice")
 		}
 		for _, again := range []int{number, 0} {
-			if status, err := n.Put(uint64(again), c.blocks[again].Bytes()); !errors.Is(err, ErrFailed) || status.Height != acked {
+			if status, err := n.Put(uint64(again), c.blocks[again].Bytes()); !errors.Is(err, ErrFailed) ||
+				status.Height != acked {
 				t.Fatalf("Put after a failure: %+v, %v", status, err)
 			}
 		}
@@ -192,7 +194,7 @@ func putUntilFailed(t *testing.T, c *testChain, n *Node) (acked uint64) {
 	return acked
 }
 
-// TestCloseFails: a sync that fails at the end is told, and loses nothing.
+// TestCloseFails: Close reports a sync that fails, and nothing is lost.
 func TestCloseFails(t *testing.T) {
 	c := newTestChain(2)
 	c.growTo(t, 5)
@@ -212,7 +214,7 @@ func TestCloseFails(t *testing.T) {
 	c.check(t, n, 5)
 }
 
-// TestLostTilePages: after a power cut any page behind the synced head may be missing, also before others that are there.
+// TestLostTilePages: after a power cut, any page behind the synced head may be missing, even if later ones are there.
 func TestLostTilePages(t *testing.T) {
 	c, cfg := filled(t, 3, 20)
 	n := mustOpen(t, cfg)
@@ -238,7 +240,8 @@ func TestLostTilePages(t *testing.T) {
 	verified(t, cfg.Dir, c, 60)
 }
 
-// TestDamageAfterCrash: a block behind the synced head is damaged, and the blocks behind it show that the tree is right.
+// TestDamageAfterCrash: a block behind the synced head is damaged, and the blocks behind it show that the tree is
+// right.
 func TestDamageAfterCrash(t *testing.T) {
 	for _, index := range []bool{true, false} {
 		c := newTestChain(4)

@@ -23,7 +23,8 @@ func upToDate(t testing.TB, n *Node) {
 			return
 		}
 		if time.Now().After(end) {
-			t.Fatalf("the index goes up to block %d, leaf %d; the chain to block %d, leaf %d", blocks, leaves, status.Height, status.Size)
+			t.Fatalf("the index goes up to block %d, leaf %d; the chain to block %d, leaf %d", blocks, leaves,
+				status.Height, status.Size)
 		}
 		n.indexer.chainGrew()
 		time.Sleep(time.Millisecond) // what is waited for is looked at again
@@ -66,14 +67,17 @@ func (c *testChain) indexed(t *testing.T, n *Node, height int) {
 		}
 		for hash, index := range map[chain.Hash]uint64{h.Hash(): h.Seal(), record.Leaf().Hash(): h.Seal() - 1} {
 			found, err := mended(t, n, func() (wire.RecordHits, error) { return n.FindHash(t.Context(), hash) })
-			if err != nil || !slices.ContainsFunc(found.Hits, func(hit wire.Hit) bool { return hit.Index == index && hit.Block == h.Block }) {
+			if err != nil || !slices.ContainsFunc(found.Hits, func(hit wire.Hit) bool {
+				return hit.Index == index &&
+					hit.Block == h.Block
+			}) {
 				t.Fatalf("block %d: %+v, %v", i, found, err)
 			}
 		}
 	}
 }
 
-// mended asks again where the index was found damaged by the question: it is whole again soon.
+// mended repeats a query that found the index damaged, until the index is complete again.
 func mended(t *testing.T, n *Node, find func() (wire.RecordHits, error)) (found wire.RecordHits, err error) {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); ; {
@@ -121,13 +125,15 @@ func TestFind(t *testing.T) {
 			t.Errorf("%+v: %d hits up to %d, %v", test.q, len(found.Hits), found.End, err)
 			continue
 		}
-		if len(found.Hits) > 0 && (found.Hits[0].Index != test.begin || found.Hits[len(found.Hits)-1].Index != test.over) {
-			t.Errorf("%+v: from %d to %d, want %d to %d", test.q, found.Hits[0].Index, found.Hits[len(found.Hits)-1].Index, test.begin, test.over)
+		if len(found.Hits) > 0 && (found.Hits[0].Index != test.begin ||
+			found.Hits[len(found.Hits)-1].Index != test.over) {
+			t.Errorf("%+v: from %d to %d, want %d to %d", test.q, found.Hits[0].Index,
+				found.Hits[len(found.Hits)-1].Index, test.begin, test.over)
 		}
 	}
 }
 
-// TestIndexFollowsTheChain: whatever becomes of the index of records, and of the chain, it is whole again soon.
+// TestIndexFollowsTheChain damages the index of records and the chain in many ways: the index is complete again soon.
 func TestIndexFollowsTheChain(t *testing.T) {
 	const height = 40
 	other := newTestChain(99)
@@ -196,7 +202,8 @@ func runs(t *testing.T, dir string) []string {
 	return list
 }
 
-// TestIndexAfterACrash: nothing of the index is synced, so a start believes what is there only as far as it fits the chain.
+// TestIndexAfterACrash: nothing of the index is synced, so a start uses it only as far as it fits the
+// chain.
 func TestIndexAfterACrash(t *testing.T) {
 	c, cfg := filled(t, 34, 30)
 	n := mustOpen(t, cfg)
@@ -224,7 +231,7 @@ func listSegments(t *testing.T, dir string) []string {
 	return list
 }
 
-// TestIndexPassesOverLostBlocks: a damaged block holds the index up, one that a person confirmed as lost does not.
+// TestIndexPassesOverLostBlocks: the index waits at a damaged block, and passes over one that is confirmed as lost.
 func TestIndexPassesOverLostBlocks(t *testing.T) {
 	const height, damaged = 30, 11
 	c, cfg := filled(t, 35, height)
@@ -250,12 +257,13 @@ func TestIndexPassesOverLostBlocks(t *testing.T) {
 			want += int(b.Header.Count)
 		}
 	}
-	if err != nil || len(found.Hits) != want || slices.ContainsFunc(found.Hits, func(h wire.Hit) bool { return h.Block == damaged }) {
+	if err != nil || len(found.Hits) != want || slices.ContainsFunc(found.Hits,
+		func(h wire.Hit) bool { return h.Block == damaged }) {
 		t.Errorf("%d hits, want %d; %v", len(found.Hits), want, err)
 	}
 }
 
-// TestNewerIndexIsLeftAlone: nothing of the folder is changed where a newer version wrote the index of records.
+// TestNewerIndexIsLeftAlone: nothing in the folder is changed if a newer version wrote the index of records.
 func TestNewerIndexIsLeftAlone(t *testing.T) {
 	c, cfg := filled(t, 36, 10)
 	n := mustOpen(t, cfg)

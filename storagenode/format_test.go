@@ -10,7 +10,7 @@ import (
 	"github.com/chainstore/chainstore/storagenode/segment"
 )
 
-// TestIndexFormat holds the bytes of the index against their drawing.
+// TestIndexFormat compares the bytes of the index with their drawing.
 func TestIndexFormat(t *testing.T) {
 	c := newTestChain(1)
 	c.growTo(t, 3)

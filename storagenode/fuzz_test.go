@@ -70,7 +70,7 @@ func FuzzSegment(f *testing.F) {
 	})
 }
 
-// checkServed reads all there is and verifies what was found; good tells that all was.
+// checkServed reads everything and verifies what it gets. good reports that all was read.
 func checkServed(t *testing.T, n *Node, height uint64) (good bool) {
 	t.Helper()
 	good = true
@@ -97,7 +97,8 @@ func checkServed(t *testing.T, n *Node, height uint64) (good bool) {
 		for offset := range block.Header.Count {
 			a := n.Read([]wire.Place{{Block: number, Offset: offset}}, nil)[0]
 			proof := chain.Proof{Index: block.Header.First + uint64(offset), Size: block.Header.Seal(), Path: a.Path}
-			if number < height && (a.Status != wire.ReadFound || proof.Check(leafHash(a.Record), block.Header.Root) != nil) {
+			if number < height && (a.Status != wire.ReadFound ||
+				proof.Check(leafHash(a.Record), block.Header.Root) != nil) {
 				t.Fatalf("record %d of block %d: read status %d", offset, number, a.Status)
 			}
 		}
@@ -108,7 +109,7 @@ func checkServed(t *testing.T, n *Node, height uint64) (good bool) {
 	return good
 }
 
-// FuzzIndex opens a node on an index file of any bytes: it must have the whole chain all the same.
+// FuzzIndex opens a node on an index file of any bytes: it must have the whole chain nevertheless.
 func FuzzIndex(f *testing.F) {
 	c, cfg := filled(f, 3, 8)
 	good, err := os.ReadFile(filepath.Join(cfg.Dir, "index"))

@@ -19,7 +19,7 @@ const (
 	indexEntry  = 28
 )
 
-// testChain grows a chain and keeps it whole in memory, so that a node can be held against it.
+// testChain grows a chain and keeps it in memory, to compare a node with it.
 type testChain struct {
 	verifier *chain.Verifier
 	blocks   []chain.Block
@@ -42,7 +42,8 @@ func (c *testChain) grow(t testing.TB, count, size int) []byte {
 	var ends []uint32
 	var leaves []chain.Hash
 	for range count {
-		r := chain.Record{Project: 1, Time: time, Key: "k", Type: "text/plain", Payload: make([]byte, c.rng.IntN(size+1))}
+		r := chain.Record{Project: 1, Time: time, Key: "k", Type: "text/plain", Payload: make([]byte,
+			c.rng.IntN(size+1))}
 		binary.BigEndian.PutUint64(r.Salt[:], c.rng.Uint64())
 		for i := range r.Payload {
 			r.Payload[i] = byte(c.rng.Uint32())
@@ -81,8 +82,8 @@ func (c *testChain) growTo(t testing.TB, height int) {
 	}
 }
 
-// memDir is a folder in memory where the system has one: tests that go through a table of damages sync a lot, and are
-// about bytes, not about a disk.
+// memDir returns a folder in memory, if the system has one: tests of many kinds of damage sync a lot, and do not need a
+// disk.
 func memDir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "storagenode-*")
@@ -114,7 +115,7 @@ func mustClose(t testing.TB, n *Node) {
 	}
 }
 
-// crash gives up a node as the end of its process would: nothing is synced any more.
+// crash ends a node as the end of its process would: nothing more is synced.
 func crash(t testing.TB, n *Node) {
 	t.Helper()
 	if err := n.indexer.stop(); err != nil {
@@ -138,7 +139,7 @@ func (c *testChain) putAll(t testing.TB, n *Node) {
 	}
 }
 
-// filled makes a folder with the first height blocks of a new chain, in segments of about 2 KiB.
+// filled creates a folder with the first height blocks of a new chain, in segments of about 2 KiB.
 func filled(t testing.TB, seed uint64, height int) (*testChain, Config) {
 	t.Helper()
 	c := newTestChain(seed)
@@ -158,8 +159,8 @@ func (c *testChain) statusAt(height int) Status {
 	return Status{Height: uint64(height), Hash: c.blocks[height-1].Header.Hash(), Size: c.sizes[height-1]}
 }
 
-// check holds everything that a node says against the first height blocks of the chain; the blocks in bad must read as
-// damaged.
+// check compares everything that a node returns with the first height blocks of the chain. The blocks in bad must read
+// as damaged.
 func (c *testChain) check(t testing.TB, n *Node, height int, bad ...uint64) {
 	t.Helper()
 	if got := n.Status(); got != c.statusAt(height) {

@@ -18,8 +18,9 @@ const (
 	historyBlock   = 16_384
 )
 
-// BenchmarkHistory looks up pages of a key's history, and reads their records with their proofs, as a master asks a storage node for them.
-// It also tells what the index costs: bytes on disk and in memory for each record, and how fast it is made.
+// BenchmarkHistory looks up pages of a key's history, and reads their records with their proofs, as a master asks a
+// storage node for them. It also reports what the index costs: bytes on disk and in memory per record, and the
+// time to build it.
 func BenchmarkHistory(b *testing.B) {
 	c := newTestChain(1)
 	for at := 0; at < historyRecords; at += historyBlock {
@@ -63,7 +64,8 @@ func BenchmarkHistory(b *testing.B) {
 			key := 0
 			for b.Loop() {
 				key = (key + 7) % historyKeys
-				found, err := n.Find(b.Context(), wire.RecordQuery{Project: 1, Key: fmt.Sprint("key-", key), From: size / 3, To: size, Limit: limit})
+				found, err := n.Find(b.Context(), wire.RecordQuery{Project: 1, Key: fmt.Sprint("key-", key),
+					From: size / 3, To: size, Limit: limit})
 				if err != nil || len(found.Hits) < min(limit, historyRecords/historyKeys/2) {
 					b.Fatalf("%d hits, %v", len(found.Hits), err)
 				}
@@ -89,7 +91,8 @@ func growKeys(b *testing.B, c *testChain, from, count int) {
 	ends := make([]uint32, 0, count)
 	leaves := make([]chain.Hash, 0, count)
 	for i := range count {
-		r := chain.Record{Project: 1, Time: now, Key: fmt.Sprint("key-", (from+i)%historyKeys), Payload: fmt.Appendf(nil, "record %d", from+i)}
+		r := chain.Record{Project: 1, Time: now, Key: fmt.Sprint("key-", (from+i)%historyKeys),
+			Payload: fmt.Appendf(nil, "record %d", from+i)}
 		body = r.AppendTo(body)
 		ends = append(ends, uint32(len(body)))
 		leaves = append(leaves, r.Leaf().Hash())

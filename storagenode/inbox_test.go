@@ -25,7 +25,8 @@ func TestInbox(t *testing.T) {
 		number uint64
 		run    chain.Range
 	}{
-		{2, chain.Range{}}, {5, chain.Range{From: 5, To: 6}}, {7, chain.Range{From: 7, To: 8}}, {6, chain.Range{From: 5, To: 8}},
+		{2, chain.Range{}}, {5, chain.Range{From: 5, To: 6}}, {7, chain.Range{From: 7, To: 8}}, {6,
+			chain.Range{From: 5, To: 8}},
 		{6, chain.Range{From: 5, To: 8}}, {8, chain.Range{From: 5, To: 9}}, {4, chain.Range{From: 4, To: 9}},
 		{10, chain.Range{From: 10, To: 11}},
 	} {
@@ -74,7 +75,7 @@ func TestInbox(t *testing.T) {
 	c.clean(t, n, 11)
 }
 
-// n2 is the node, whose status without the inbox is what check compares.
+// n2 gives the node a status without the inbox, which check compares.
 func n2(n *Node, at Status) *Node {
 	at.Inbox = chain.Range{}
 	n.status.Store(&at)
@@ -100,8 +101,8 @@ func TestInboxOfOtherChain(t *testing.T) {
 	}
 }
 
-// TestInboxFaults fails the write of a block to the inbox, with the block there all the same and without: the node stops, and says
-// nothing of a block that it may not have.
+// TestInboxFaults fails the write of a block to the inbox, with and without the block being written: the node stops,
+// and does not report a block that it may not have.
 func TestInboxFaults(t *testing.T) {
 	c := newTestChain(53)
 	c.growTo(t, 4)
@@ -114,7 +115,8 @@ func TestInboxFaults(t *testing.T) {
 			return errDisk
 		}
 		n := mustOpen(t, cfg)
-		if status, err := n.PutInbox(2, c.blocks[2].Bytes()); !errors.Is(err, ErrFailed) || !errors.Is(err, errDisk) || status.Inbox.To != 0 {
+		if status, err := n.PutInbox(2, c.blocks[2].Bytes()); !errors.Is(err, ErrFailed) ||
+			!errors.Is(err, errDisk) || status.Inbox.To != 0 {
 			t.Fatalf("%+v, %v", status, err)
 		}
 		if err := <-n.Failed(); !errors.Is(err, errDisk) {
@@ -136,7 +138,7 @@ func TestInboxFaults(t *testing.T) {
 	}
 }
 
-// What no leader can have sent does not keep new blocks out: blocks come in order, so what stands behind a gap is moved aside.
+// Blocks arrive in order, so no leader sent a block behind a gap. It is moved aside and does not keep new blocks out.
 func TestStrayInInbox(t *testing.T) {
 	c := newTestChain(51)
 	c.growTo(t, 8)

@@ -17,7 +17,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// misplacedKinds are the things that may stand in the place of a file of the node.
+// misplacedKinds are the kinds of objects that may be at the path of a file of the node.
 var misplacedKinds = map[string]func(t *testing.T, path string){
 	"folder": func(t *testing.T, path string) {
 		must(t, os.MkdirAll(filepath.Join(path, "x"), 0o700)) // not empty, so os.Remove fails
@@ -89,7 +89,8 @@ func (c *testChain) misplacedWhileRunning(
 		flip(t, path, p.End()-1)
 	})
 	r := c.checked(t, n, height)
-	if len(r.Bad) != 1 || r.Bad[0] != (chain.Range{From: uint64(damaged), To: uint64(damaged) + 1}) || r.Unchecked != uint64(height) {
+	if len(r.Bad) != 1 || r.Bad[0] != (chain.Range{From: uint64(damaged), To: uint64(damaged) + 1}) ||
+		r.Unchecked != uint64(height) {
 		t.Fatalf("report %+v", r)
 	}
 	names := func(what, text string) bool {
@@ -148,13 +149,14 @@ func TestMisplacedSegment(t *testing.T) {
 	}
 }
 
-// TestMisplacedAtTheStart puts something else in the place of files and folders while the node is down: it starts all
-// the same, moves them aside, asks for a check, and that one names them.
+// TestMisplacedAtTheStart puts something else in the place of files and folders while the node is down: it starts,
+// moves them aside and asks for a check, which names them.
 func TestMisplacedAtTheStart(t *testing.T) {
 	const height = 60
 	c, filledCfg := filled(t, 34, height)
 	folders := []string{"tiles", "records", "inbox", "quarantine"}
-	for _, name := range append([]string{"index", "tiles/00", "tiles/synced", "lost", "repair", "running"}, folders...) {
+	for _, name := range append([]string{"index", "tiles/00", "tiles/synced", "lost", "repair", "running"},
+		folders...) {
 		for kind, put := range misplacedKinds {
 			if kind == "folder" && slices.Contains(folders, name) {
 				kind, put = "file", noFolder
@@ -163,7 +165,8 @@ func TestMisplacedAtTheStart(t *testing.T) {
 				cfg := Config{Dir: copyDir(t, filledCfg.Dir), SegmentBytes: 2000}
 				misplace(t, filepath.Join(cfg.Dir, name), put)
 				found, err := audit.Verify(context.Background(), cfg.Dir, nil)
-				if err == nil || found.Height != height || len(found.Findings) != 1 || !strings.Contains(found.Findings[0].Detail, name+": ") {
+				if err == nil || found.Height != height || len(found.Findings) != 1 ||
+					!strings.Contains(found.Findings[0].Detail, name+": ") {
 					t.Errorf("the offline verifier says %+v, %v", found, err)
 				}
 				n := mustOpen(t, cfg)
@@ -172,7 +175,8 @@ func TestMisplacedAtTheStart(t *testing.T) {
 				}
 				c.check(t, n, height)
 				r := c.checked(t, n, height)
-				if len(r.Bad) > 0 || len(r.Findings) != 1 || r.Findings[0].What != "file" || !strings.Contains(r.Findings[0].Detail, name+": ") {
+				if len(r.Bad) > 0 || len(r.Findings) != 1 || r.Findings[0].What != "file" ||
+					!strings.Contains(r.Findings[0].Detail, name+": ") {
 					t.Fatalf("report %+v", r)
 				}
 				c.clean(t, n, height)
@@ -192,7 +196,8 @@ func TestSegmentsAreAFile(t *testing.T) {
 		for _, put := range []func(*testing.T, string){noFolder, misplacedKinds["fifo"]} {
 			n, _ := damageCopy(t, filledCfg.Dir, running, func(n *Node) { misplace(t, n.dir.Segments(), put) })
 			r := c.checked(t, n, height)
-			if want := (chain.Range{To: height}); len(r.Bad) != 1 || r.Bad[0] != want || !strings.HasPrefix(r.Findings[0].Detail, "segments: ") {
+			if want := (chain.Range{To: height}); len(r.Bad) != 1 || r.Bad[0] != want ||
+				!strings.HasPrefix(r.Findings[0].Detail, "segments: ") {
 				t.Fatalf("running %v: report %+v", running, r)
 			}
 			c.repairAll(t, source, n, height, r.Bad)
@@ -235,8 +240,8 @@ func (f *failing) open(path string, flag int) (segment.File, error) {
 	return segment.OpenFile(path, flag)
 }
 
-// TestCheckEndsEarly: a check that cannot open a file reports why, and nothing that a leader, also an older one, can
-// take for a good check.
+// TestCheckEndsEarly: a check that cannot open a file reports why, and nothing that a leader of any version takes for a
+// good check.
 func TestCheckEndsEarly(t *testing.T) {
 	const height = 30
 	c, cfg := filled(t, 36, height)
@@ -263,13 +268,14 @@ func TestCheckEndsEarly(t *testing.T) {
 		t.Errorf("after the pause: %+v, %v", again, err)
 	}
 	<-n.check.job.ended
-	if again, err := n.Check(o); err != nil || again.Error != "" || again.Report == nil || again.Report.Unchecked != height {
+	if again, err := n.Check(o); err != nil || again.Error != "" || again.Report == nil ||
+		again.Report.Unchecked != height {
 		t.Errorf("the second try: %+v, %v", again, err)
 	}
 }
 
-// TestCheckEndsEarlyBehindDamage: what was found before the check ended is reported, and the first block that was not
-// looked at with it.
+// TestCheckEndsEarlyBehindDamage: a check that ends early reports what it found, and the first block that it did not
+// reach.
 func TestCheckEndsEarlyBehindDamage(t *testing.T) {
 	const height, damaged = 60, 3
 	c, cfg := filled(t, 37, height)
@@ -286,7 +292,8 @@ func TestCheckEndsEarlyBehindDamage(t *testing.T) {
 	late.Store(true)
 	status := c.ended(t, n, height)
 	r := status.Report
-	if status.Error == "" || r == nil || len(r.Bad) != 1 || r.Bad[0].From != damaged || r.Unchecked <= damaged || r.Unchecked >= height {
+	if status.Error == "" || r == nil || len(r.Bad) != 1 || r.Bad[0].From != damaged || r.Unchecked <= damaged ||
+		r.Unchecked >= height {
 		t.Errorf("%+v, report %+v", status, r)
 	}
 }

@@ -231,7 +231,7 @@ func TestFewOpenFiles(t *testing.T) {
 	}
 }
 
-// TestManyPlaces reads a batch that is shared out, with all outcomes in it, in order.
+// TestManyPlaces reads a batch that several goroutines share, with all outcomes in it, in order.
 func TestManyPlaces(t *testing.T) {
 	c, cfg := filled(t, 8, 30)
 	n := mustOpen(t, cfg)
@@ -303,7 +303,7 @@ func TestNewerFormatChangesNothing(t *testing.T) {
 	}
 }
 
-// tree is everything below a folder.
+// tree returns the content of everything below a folder.
 func tree(t testing.TB, dir string) (all string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {

@@ -43,8 +43,8 @@ func TestFillEmptyNode(t *testing.T) {
 	verified(t, cfg.Dir, c, height+5)
 }
 
-// TestHoles repairs several holes at once, in the middle, over the border of segments, and in the last segment while blocks are
-// appended and read.
+// TestHoles repairs several holes at once, in the middle, over the border of segments, and in the last segment while
+// blocks are appended and read.
 func TestHoles(t *testing.T) {
 	const height, last = 120, 160
 	c := newTestChain(31)
@@ -58,7 +58,8 @@ func TestHoles(t *testing.T) {
 		}
 	}
 	span := segmentSpan(t, n, 30)
-	bad := []chain.Range{{From: 3, To: 4}, {From: 7, To: 9}, {From: span.To - 2, To: span.To + 3}, {From: 80, To: 81}, {From: height - 2, To: height - 1}}
+	bad := []chain.Range{{From: 3, To: 4}, {From: 7, To: 9}, {From: span.To - 2, To: span.To + 3}, {From: 80, To: 81},
+		{From: height - 2, To: height - 1}}
 	for _, r := range bad {
 		for b := r.From; b < r.To; b++ {
 			path, p := segmentOf(t, n, b)
@@ -86,7 +87,8 @@ func TestHoles(t *testing.T) {
 			default:
 			}
 			isBad := slices.ContainsFunc(bad, func(r chain.Range) bool { return r.Holds(number) })
-			if data, err := n.Block(number); err != nil && !isBad || err == nil && string(data) != string(c.blocks[number].Bytes()) {
+			if data, err := n.Block(number); err != nil && !isBad || err == nil &&
+				string(data) != string(c.blocks[number].Bytes()) {
 				t.Errorf("block %d: %v", number, err)
 				return
 			}
@@ -104,8 +106,9 @@ func TestHoles(t *testing.T) {
 	verified(t, cfg.Dir, c, last)
 }
 
-// TestStandingNode: a node whose tree behind a damaged block is not known stands before it; with the block it goes on.
-func TestStandingNode(t *testing.T) {
+// TestBlockedByDamage: a node whose tree behind a damaged block is not known ends before it. When it gets the block, it
+// goes on.
+func TestBlockedByDamage(t *testing.T) {
 	const height, damaged = 40, 17
 	c, cfg := filled(t, 32, height)
 	source := c.source(t)
@@ -120,7 +123,8 @@ func TestStandingNode(t *testing.T) {
 		if !n.Unclean() || n.Status().Height != damaged {
 			t.Fatalf("unclean %v, %+v", n.Unclean(), n.Status())
 		}
-		if r := c.checked(t, n, height); !reflect.DeepEqual(r.Bad, []chain.Range{{From: damaged, To: damaged + 1}}) || r.Unchecked != damaged+1 {
+		if r := c.checked(t, n, height); !reflect.DeepEqual(r.Bad, []chain.Range{{From: damaged, To: damaged + 1}}) ||
+			r.Unchecked != damaged+1 {
 			t.Fatalf("report %+v", r)
 		}
 		to := uint64(damaged + 1)
@@ -183,7 +187,7 @@ func TestTickets(t *testing.T) {
 	c.check(t, n, height)
 }
 
-// streamOf is the whole stream of a transfer.
+// streamOf returns the whole stream of a transfer.
 func streamOf(t testing.TB, n *Node, pieces []wire.Piece) []byte {
 	t.Helper()
 	var out bytes.Buffer
@@ -207,7 +211,7 @@ func (c cutReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// TestCutStream cuts a transfer at every byte: what came whole is there and nothing else, and the rest is resumed.
+// TestCutStream cuts a transfer at every byte: the blocks that arrived whole are kept, and the rest is resumed.
 func TestCutStream(t *testing.T) {
 	const height, had = 5, 3
 	c := newTestChain(34)
@@ -245,7 +249,8 @@ func TestCutStream(t *testing.T) {
 		}
 		for b := range got.Height {
 			missing := slices.ContainsFunc(got.Missing, func(r chain.Range) bool { return r.Holds(b) })
-			if data, err := n.Block(b); !missing && (err != nil || string(data) != string(c.blocks[b].Bytes())) || missing && err == nil {
+			if data, err := n.Block(b); !missing && (err != nil || string(data) != string(c.blocks[b].Bytes())) ||
+				missing && err == nil {
 				t.Fatalf("cut at %d: block %d: %v", cut, b, err)
 			}
 		}
@@ -271,7 +276,7 @@ func TestCutStream(t *testing.T) {
 	}
 }
 
-// TestLyingSender flips every eighth bit of a stream: whatever a sender makes up, no wrong byte gets in.
+// TestLyingSender flips every eighth bit of a stream: no wrong byte is kept.
 func TestLyingSender(t *testing.T) {
 	const height = 2
 	c := newTestChain(35)
@@ -307,7 +312,7 @@ func TestLyingSender(t *testing.T) {
 	must(t, n.Close())
 }
 
-// TestFaultySender: a sender that lacks a block says so, and what it has is taken.
+// TestFaultySender: a sender that lacks a block reports it, and the blocks that it has are kept.
 func TestFaultySender(t *testing.T) {
 	const height, damaged = 30, 12
 	c := newTestChain(36)
@@ -336,12 +341,13 @@ func TestFaultySender(t *testing.T) {
 	if s := sent(t, other.source(t), n, wire.SendOrder{Ticket: "t", Pieces: order.Pieces}); !s.Faulty {
 		t.Errorf("sent %+v", s)
 	}
-	if s := sent(t, c.source(t), n, wire.SendOrder{Ticket: "unknown", Pieces: order.Pieces}); s.Faulty || s.Error == "" {
+	if s := sent(t, c.source(t), n, wire.SendOrder{Ticket: "unknown", Pieces: order.Pieces}); s.Faulty ||
+		s.Error == "" {
 		t.Errorf("sent %+v", s)
 	}
 }
 
-// TestHangingSender: a new transfer takes the place of one that hangs, in the midst of a segment.
+// TestHangingSender: a new transfer replaces one that hangs in the middle of a segment.
 func TestHangingSender(t *testing.T) {
 	const height = 30
 	c, cfg := filled(t, 38, height)
@@ -370,7 +376,7 @@ func TestHangingSender(t *testing.T) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	go func() {
-		_, _ = pw.Write(stream[len(stream)/2:]) // nobody may read it
+		_, _ = pw.Write(stream[len(stream)/2:]) // it may not be read
 	}()
 	if err := <-hung; !errors.Is(err, ErrTicket) {
 		t.Errorf("the first transfer: %v", err)
@@ -380,7 +386,8 @@ func TestHangingSender(t *testing.T) {
 	c.clean(t, n, height)
 }
 
-// TestRepairAgainAfterCrash: a node that ends in the midst of a repair keeps what was synced, and is repaired under a new ticket.
+// TestRepairAgainAfterCrash: a node that ends in the middle of a repair keeps what was synced, and is repaired under a
+// new ticket.
 func TestRepairAgainAfterCrash(t *testing.T) {
 	const height = 40
 	c, cfg := filled(t, 39, height)
@@ -410,7 +417,8 @@ func TestRepairAgainAfterCrash(t *testing.T) {
 	c.check(t, n, int(h))
 	// The leader opens the same ticket again, and what was appended under it stays.
 	again, err := n.Receive(wire.ReceiveOrder{Ticket: "a", Keep: height, Pieces: pieces})
-	if want := []chain.Range{{From: 20, To: 21}, {From: h, To: 60}}; err != nil || again.Height != h || !reflect.DeepEqual(again.Missing, want) {
+	if want := []chain.Range{{From: 20, To: 21}, {From: h, To: 60}}; err != nil || again.Height != h ||
+		!reflect.DeepEqual(again.Missing, want) {
 		t.Fatalf("opened again: %+v, %v, want missing %v", again, err, want)
 	}
 	got := c.repair(t, source, n, h, chain.Range{From: 20, To: 21}, chain.Range{From: h, To: 60})
@@ -423,7 +431,7 @@ func TestRepairAgainAfterCrash(t *testing.T) {
 	}
 }
 
-// segmentLeftover is a segment that was being made anew.
+// segmentLeftover creates an unfinished segment.
 func segmentLeftover(dir string) error {
 	f, _, err := segment.Begin(segment.OpenFile, filepath.Join(dir, "segments", segment.Name(0)+newSuffix), 0)
 	if err != nil {
@@ -432,7 +440,7 @@ func segmentLeftover(dir string) error {
 	return f.Close()
 }
 
-// TestQuarantineKeepsOldBytes: what a repair replaces is kept, frame by frame, or whole where much is replaced.
+// TestQuarantineKeepsOldBytes: a repair keeps what it replaces, frame by frame, or the whole file if it replaces much.
 func TestQuarantineKeepsOldBytes(t *testing.T) {
 	c, cfg := filled(t, 40, 60)
 	source := c.source(t)
@@ -451,7 +459,7 @@ func TestQuarantineKeepsOldBytes(t *testing.T) {
 	}
 }
 
-// One rotten block of many is one finding, and is all that travels.
+// One rotten block of many is one finding, and only that block is sent.
 func TestOneRottenBlockOfMany(t *testing.T) {
 	c := newTestChain(99)
 	const height, rotten = 5000, 2345
@@ -461,7 +469,8 @@ func TestOneRottenBlockOfMany(t *testing.T) {
 	p, seg, _ := n.index.Get(rotten)
 	flip(t, filepath.Join(n.dir.Segments(), segment.Name(seg)), p.Offset+segment.FrameHeader+int64(p.Length)-1)
 	r := c.checked(t, n, height)
-	if len(r.Findings) != 1 || r.Unchecked != height || !slices.Equal(r.Bad, []chain.Range{{From: rotten, To: rotten + 1}}) {
+	if len(r.Findings) != 1 || r.Unchecked != height || !slices.Equal(r.Bad, []chain.Range{{From: rotten,
+		To: rotten + 1}}) {
 		t.Fatalf("%+v", r)
 	}
 	status := c.repair(t, c.source(t), n, height, r.Bad...)

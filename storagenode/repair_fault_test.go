@@ -15,8 +15,9 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// TestRewriteFaults fails every single operation on the node's files during a repair of two holes and the chain's end, in each way,
-// and ends the process then. The next start has all that was good before, and the repair goes through.
+// TestRewriteFaults fails every single operation on the node's files during a repair of two holes and the chain's
+// end, in each way, and ends the process then. The next start has all that was good before, and the repair goes
+// through.
 func TestRewriteFaults(t *testing.T) {
 	const height, end = 30, 36
 	c, cfg := filled(t, 60, height)
@@ -37,9 +38,11 @@ func TestRewriteFaults(t *testing.T) {
 	}
 }
 
-// rewriteFault runs the story once, and reports whether the operation was reached at all; blind is without an index, so that nobody
-// knows where the damaged blocks stood.
-func rewriteFault(t *testing.T, c *testChain, cfg Config, pieces []wire.Piece, stream []byte, left int, how string, blind bool) bool {
+// rewriteFault runs the steps once, and reports whether they reached the operation. With blind there is no index, so
+// the places of the damaged blocks are not known.
+func rewriteFault(
+	t *testing.T, c *testChain, cfg Config, pieces []wire.Piece, stream []byte, left int, how string, blind bool,
+) bool {
 	t.Helper()
 	const height, end = 30, 36
 	cfg.Dir = copyDir(t, cfg.Dir)
@@ -92,7 +95,8 @@ func rewriteFault(t *testing.T, c *testChain, cfg Config, pieces []wire.Piece, s
 		t.Fatalf("%s: height %d", name, h)
 	}
 	for b := range h {
-		if data, err := n.Block(b); err == nil && string(data) != string(c.blocks[b].Bytes()) || err != nil && b != 5 && b != 8 && b != 9 {
+		if data, err := n.Block(b); err == nil && string(data) != string(c.blocks[b].Bytes()) || err != nil &&
+			b != 5 && b != 8 && b != 9 {
 			t.Fatalf("%s: block %d: %v", name, b, err)
 		}
 	}
@@ -111,7 +115,7 @@ func rewriteFault(t *testing.T, c *testChain, cfg Config, pieces []wire.Piece, s
 	return disk.hit != ""
 }
 
-// sourceOnce is a source that is made once for a chain that does not grow any more.
+// sourceOnce returns a source that is created once for a chain that does not grow any more.
 func (c *testChain) sourceOnce(t testing.TB) *Node {
 	if c.full == nil {
 		c.full = c.source(t)
@@ -119,8 +123,8 @@ func (c *testChain) sourceOnce(t testing.TB) *Node {
 	return c.full
 }
 
-// TestHealFaults fails the writes with which a check puts the tree's hashes right: the node stops.
-func TestHealFaults(t *testing.T) {
+// TestRebuildFaults fails the writes of a check that rewrites the tree's hashes: the node stops.
+func TestRebuildFaults(t *testing.T) {
 	const height = 40
 	c, base := filled(t, 61, height)
 	for _, how := range []string{notDone, halfDone, done} {
@@ -159,7 +163,7 @@ func TestHealFaults(t *testing.T) {
 	}
 }
 
-// TestConfirmedLost: what a person confirmed as lost is no finding, and the offline verifier knows it.
+// TestConfirmedLost: blocks that are confirmed as lost are no finding, and the offline verifier knows them.
 func TestConfirmedLost(t *testing.T) {
 	const height = 40
 	c, cfg := filled(t, 62, height)
@@ -170,7 +174,8 @@ func TestConfirmedLost(t *testing.T) {
 	}
 	lost := chain.Range{From: 20, To: 21}
 	r := c.checked(t, n, height, lost)
-	if len(r.Findings) != 1 || !reflect.DeepEqual(r.Bad, []chain.Range{{From: 7, To: 8}}) || r.Other || r.Unchecked != height {
+	if len(r.Findings) != 1 || !reflect.DeepEqual(r.Bad, []chain.Range{{From: 7, To: 8}}) || r.Other ||
+		r.Unchecked != height {
 		t.Fatalf("report %+v", r)
 	}
 	c.repair(t, c.source(t), n, height, chain.Range{From: 7, To: 8})
@@ -181,7 +186,8 @@ func TestConfirmedLost(t *testing.T) {
 	mustClose(t, n)
 	got, err := audit.Verify(context.Background(), cfg.Dir, nil)
 	at := c.statusAt(height)
-	if want := (audit.Summary{Height: at.Height, Hash: at.Hash, Size: at.Size, Records: at.Size - at.Height, Lost: []chain.Range{lost}}); err != nil ||
+	if want := (audit.Summary{Height: at.Height, Hash: at.Hash, Size: at.Size, Records: at.Size - at.Height,
+		Lost: []chain.Range{lost}}); err != nil ||
 		!reflect.DeepEqual(got, want) {
 		t.Fatalf("verified %+v, %v", got, err)
 	}
@@ -195,7 +201,7 @@ func TestConfirmedLost(t *testing.T) {
 	verified(t, cfg.Dir, c, height)
 }
 
-// TestCheckJobs: a check is begun once under its name, another name takes its place, and Close ends one that waits.
+// TestCheckJobs: a check starts once per name, another name replaces it, and Close ends one that waits.
 func TestCheckJobs(t *testing.T) {
 	const height = 40
 	c, cfg := filled(t, 63, height)

@@ -13,7 +13,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// pipeTo is a Config.Transfer that hands the stream to a node in this process.
+// pipeTo is a Config.Transfer that passes the stream to a node in this process.
 func pipeTo(to *Node) func(context.Context, string, string, func(io.Writer) error) error {
 	return func(ctx context.Context, _, ticket string, write func(io.Writer) error) error {
 		pr, pw := io.Pipe()
@@ -71,7 +71,7 @@ func (c *testChain) checked(t testing.TB, n *Node, height int, lost ...chain.Ran
 	return *report
 }
 
-// clean demands a report without anything in it.
+// clean runs a check whose report must be empty.
 func (c *testChain) clean(t testing.TB, n *Node, height int) {
 	t.Helper()
 	r := c.checked(t, n, height)
@@ -80,7 +80,7 @@ func (c *testChain) clean(t testing.TB, n *Node, height int) {
 	}
 }
 
-// pieces are what is needed to repair ranges.
+// pieces returns the pieces of a repair of ranges.
 func (c *testChain) pieces(ranges ...chain.Range) []wire.Piece {
 	var list []wire.Piece
 	for _, r := range ranges {
@@ -95,7 +95,7 @@ func (c *testChain) pieces(ranges ...chain.Range) []wire.Piece {
 // tickets counts the tickets of repair.
 var tickets atomic.Uint64
 
-// repair sends blocks from one node to another as a leader would have it, and demands that nothing is missing then.
+// repair sends blocks from one node to another on the orders that a leader gives. Nothing may be missing then.
 func (c *testChain) repair(t testing.TB, from, to *Node, keep uint64, ranges ...chain.Range) wire.ReceiveStatus {
 	t.Helper()
 	ticket := fmt.Sprintf("ticket-%d", tickets.Add(1))
@@ -114,7 +114,7 @@ func (c *testChain) repair(t testing.TB, from, to *Node, keep uint64, ranges ...
 	return status
 }
 
-// send runs a transfer to its end, and demands that it went well.
+// send runs a transfer, which must succeed.
 func (c *testChain) send(t testing.TB, from, to *Node, o wire.SendOrder) {
 	t.Helper()
 	if s := sent(t, from, to, o); s.Error != "" || s.Running {
@@ -147,7 +147,7 @@ func sent(t testing.TB, from, to *Node, o wire.SendOrder) wire.SendStatus {
 	return s
 }
 
-// source is a node that has the whole chain.
+// source returns a node that has the whole chain.
 func (c *testChain) source(t testing.TB) *Node {
 	t.Helper()
 	n := mustOpen(t, Config{Dir: memDir(t), SegmentBytes: 3000})
@@ -155,7 +155,7 @@ func (c *testChain) source(t testing.TB) *Node {
 	return n
 }
 
-// frameOf is the frame of a block.
+// frameOf returns the frame of a block.
 func (c *testChain) frameOf(number uint64) []byte {
 	return segment.AppendFrame(nil, c.blocks[number].Bytes())
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/chainstore/chainstore/chain"
 )
 
-// TestTransferFormat holds the bytes of a stream against their drawing.
+// TestTransferFormat compares the bytes of a stream with their drawing.
 func TestTransferFormat(t *testing.T) {
 	c := newTestChain(70)
 	c.growTo(t, 4)

@@ -14,8 +14,8 @@ import (
 	"github.com/chainstore/chainstore/storagenode/segment"
 )
 
-// TestVerifyBesideRunningNode verifies while blocks are put: whatever it catches the node at, the chain is good and
-// goes at least up to where it was at the start. Nothing is changed.
+// TestVerifyBesideRunningNode verifies while blocks are put: the chain is always good, and at least
+// as high as it was at the start. Nothing is changed.
 func TestVerifyBesideRunningNode(t *testing.T) {
 	c := newTestChain(1)
 	c.growTo(t, 200)
@@ -71,12 +71,13 @@ func TestVerifyEnds(t *testing.T) {
 		t.Errorf("not a data folder: %v", err)
 	}
 	empty := mustOpen(t, Config{Dir: memDir(t)})
-	if got, err := audit.Verify(context.Background(), empty.cfg.Dir, nil); err != nil || !reflect.DeepEqual(got, audit.Summary{}) {
+	if got, err := audit.Verify(context.Background(), empty.cfg.Dir, nil); err != nil ||
+		!reflect.DeepEqual(got, audit.Summary{}) {
 		t.Errorf("an empty chain: %+v, %v", got, err)
 	}
 }
 
-// TestVerifyForgery: blocks that are whole, with right checksums, and are not the chain's.
+// TestVerifyForgery: blocks that are whole, have right checksums and do not belong to the chain.
 func TestVerifyForgery(t *testing.T) {
 	const height, forged = 12, 6
 	c := newTestChain(4)
@@ -127,7 +128,8 @@ func TestVerifyForgery(t *testing.T) {
 	}
 }
 
-// TestVerifyMissesTheEnd: segments that end between two blocks are whole in themselves; the index tells that there was more.
+// TestVerifyMissesTheEnd: segments that end between two blocks are consistent; the index shows that there was
+// more.
 func TestVerifyMissesTheEnd(t *testing.T) {
 	_, cfg := filled(t, 9, 30)
 	dir := filepath.Join(cfg.Dir, "segments")

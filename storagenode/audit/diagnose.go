@@ -81,7 +81,7 @@ func (a *Audit) diagnoseRoot(s *slot) (what, text string) {
 		leaves, err := a.storedLeaves(h.First+uint64(at), h.First+uint64(at+n))
 		if err != nil {
 			return chain.WrongRoot,
-				"the records do not hash to the header's root, and the tree's hashes on disk are missing: " + err.Error()
+				"the records do not hash to the header's root, and the stored hashes are missing: " + err.Error()
 		}
 		differ = appendDiffering(differ, at, leaves, s.leaves[at:])
 		tree = tree.Append(leaves...)

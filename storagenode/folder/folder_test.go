@@ -15,7 +15,8 @@ import (
 
 func someHead() chain.Head {
 	var tree chain.Tree
-	return chain.Head{Height: 5, Hash: chain.Hash{7}, Time: 1_700_000_000_000, Tree: tree.Append(make([]chain.Hash, 11)...)}
+	return chain.Head{Height: 5, Hash: chain.Hash{7}, Time: 1_700_000_000_000, Tree: tree.Append(make([]chain.Hash,
+		11)...)}
 }
 
 // sealed adds the checksum to a file.
@@ -54,7 +55,8 @@ func TestFormats(t *testing.T) {
 			err = lostFormat.Decode(b, func(f *durable.Fields) { v = parseLost(f) })
 			return v, err
 		}, list},
-		{"repair", EncodeTicket("ticket"), append([]byte("CSRP\x01\x00\x00\x00"), ticket...), func(b []byte) (v any, err error) {
+		{"repair", EncodeTicket("ticket"), append([]byte("CSRP\x01\x00\x00\x00"), ticket...), func(b []byte) (v any,
+			err error) {
 			err = ticketFormat.Decode(b, func(f *durable.Fields) { v = bytes.Clone(f.Bytes(f.Len())) })
 			return v, err
 		}, ticket},
@@ -79,7 +81,8 @@ func TestFormats(t *testing.T) {
 	if err := d.Mark(); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := os.ReadFile(filepath.Join(string(d), "running")); err != nil || string(got) != "CSRN\x01\x00\x00\x00" {
+	if got, err := os.ReadFile(filepath.Join(string(d), "running")); err != nil ||
+		string(got) != "CSRN\x01\x00\x00\x00" {
 		t.Errorf("running: %x, %v", got, err)
 	}
 }
@@ -110,7 +113,8 @@ func FuzzSynced(f *testing.F) {
 		if syncedFormat.Decode(data, func(f *durable.Fields) { head = parseSynced(f) }) != nil {
 			return
 		}
-		if back := syncedFormat.Append(nil, head.AppendTo(nil)); string(back[8:len(back)-4]) != string(data[8:len(data)-4]) {
+		if back := syncedFormat.Append(nil,
+			head.AppendTo(nil)); string(back[8:len(back)-4]) != string(data[8:len(data)-4]) {
 			t.Fatalf("encoded as %x", back)
 		}
 	})

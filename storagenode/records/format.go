@@ -24,7 +24,7 @@ import (
 //
 //	keys      tag: first 8 bytes of SHA-256(project u32 ‖ key)      value: the record's place
 //	projects  tag: project u32 ‖ place u32 of the first of consecutive records  value: their number
-//	hashes    tag: first 8 bytes of a leaf hash or a block's hash  value: the place of the leaf, or of the block's seal
+//	hashes    tag: first 8 bytes of a leaf hash or a block's hash  value: the place of the leaf or the block's seal
 const (
 	headerSize = 8 + 4*8 + chain.HashSize + sections*4 + 4
 	entrySize  = 8 + 4

@@ -13,7 +13,7 @@ import (
 	"github.com/chainstore/chainstore/internal/durable"
 )
 
-// TestRunFormat holds the bytes of a run against their drawing in docs/formats.md.
+// TestRunFormat compares the bytes of a run with their drawing in docs/formats.md.
 func TestRunFormat(t *testing.T) {
 	b := newBlocks(11)
 	b.grow(t, 500, 1, 1) // more than a chunk of hashes

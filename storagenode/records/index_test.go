@@ -14,7 +14,7 @@ import (
 	"github.com/chainstore/chainstore/internal/durable"
 )
 
-// blocks are blocks that hang together by their numbers and leaves alone: that is all that the index looks at.
+// blocks are blocks whose numbers and leaves are consistent, which is all that the index needs.
 type blocks struct {
 	list   []chain.Block
 	all    []placed // the records
@@ -48,7 +48,8 @@ func (b *blocks) grow(t testing.TB, count, projects, keys int) {
 		b.all = append(b.all, placed{b.next + uint64(len(leaves)), uint64(len(b.list)), r.Project, r.Key})
 		leaves = append(leaves, r.Leaf().Hash())
 	}
-	h := chain.Header{Version: chain.Version, Block: uint64(len(b.list)), First: b.next, Count: uint32(count), Nonce: b.rng.Uint64()}
+	h := chain.Header{Version: chain.Version, Block: uint64(len(b.list)), First: b.next, Count: uint32(count),
+		Nonce: b.rng.Uint64()}
 	block, err := chain.NewBlock(h, ends, body)
 	if err != nil {
 		t.Fatal(err)
@@ -57,7 +58,7 @@ func (b *blocks) grow(t testing.TB, count, projects, keys int) {
 	b.list, b.leaves = append(b.list, block), append(b.leaves, leaves)
 }
 
-// add gives blocks from one number up to another to an index as one batch.
+// add adds blocks from one number up to another to an index as one batch.
 func (b *blocks) add(t testing.TB, x *Index, from, to int) {
 	t.Helper()
 	batch := NewBatch(uint64(from))
@@ -69,10 +70,11 @@ func (b *blocks) add(t testing.TB, x *Index, from, to int) {
 	}
 }
 
-// find is what a look-up must find among the first blocks; "" for all of the project.
+// find returns what a look-up must find among the first blocks; "" for all records of the project.
 func (b *blocks) find(height int, project uint32, key string, g Range) (hits []uint64) {
 	for _, r := range b.all {
-		if r.block < uint64(height) && r.project == project && (key == "" || r.key == key) && r.index >= g.From && r.index < g.To && len(hits) < g.Limit {
+		if r.block < uint64(height) && r.project == project && (key == "" || r.key == key) && r.index >= g.From &&
+			r.index < g.To && len(hits) < g.Limit {
 			hits = append(hits, r.index)
 		}
 	}
@@ -89,7 +91,7 @@ func mustOpen(t testing.TB, dir string) *Index {
 	return x
 }
 
-// compare holds an index against the blocks that it has, at random.
+// compare compares random look-ups in an index with the blocks that it has.
 func (b *blocks) compare(t *testing.T, x *Index, tries int) {
 	t.Helper()
 	height, end, last := x.End()
@@ -131,7 +133,9 @@ func (b *blocks) compare(t *testing.T, x *Index, tries int) {
 	}
 }
 
-func (b *blocks) hold(t *testing.T, what string, hits []uint64, upTo uint64, err error, want []uint64, end uint64, g Range) {
+func (b *blocks) hold(
+	t *testing.T, what string, hits []uint64, upTo uint64, err error, want []uint64, end uint64, g Range,
+) {
 	t.Helper()
 	due := min(end, g.To)
 	if len(want) > 0 && len(want) == g.Limit {
@@ -205,8 +209,8 @@ func TestLostBlocksArePassedOver(t *testing.T) {
 	}
 }
 
-// TestDamage does every kind of harm to every file: no look-up is wrong, the harm shows, and the index is whole again when the blocks
-// that it forgot are added once more.
+// TestDamage damages every file in every way: no look-up is wrong, the damage is reported, and the index is complete
+// again when the blocks that it dropped are added again.
 func TestDamage(t *testing.T) {
 	b := newBlocks(3)
 	for range 30 {
@@ -269,7 +273,7 @@ func TestDamage(t *testing.T) {
 	}
 }
 
-// flip changes a bit of a file; a negative place counts from its end.
+// flip changes a bit of a file; a negative offset counts from its end.
 func flip(path string, at int) error {
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -282,7 +286,7 @@ func flip(path string, at int) error {
 	return os.WriteFile(path, data, 0o600)
 }
 
-// TestDamageIsNoticedByLookUps: without a check a look-up fails, and says nothing wrong.
+// TestDamageIsNoticedByLookUps: without a check, a look-up fails and returns nothing wrong.
 func TestDamageIsNoticedByLookUps(t *testing.T) {
 	b := newBlocks(4)
 	for range 4 {

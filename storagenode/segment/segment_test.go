@@ -13,7 +13,7 @@ import (
 	"github.com/chainstore/chainstore/internal/durable"
 )
 
-// write makes a segment of blocks, which need not be blocks to this package.
+// write writes a segment; its blocks can be any bytes.
 func write(t testing.TB, dir string, first uint64, blocks ...[]byte) (offsets []int64) {
 	t.Helper()
 	w, err := Create(OpenFile, dir, first)
@@ -35,7 +35,7 @@ func write(t testing.TB, dir string, first uint64, blocks ...[]byte) (offsets []
 
 func blockOf(fill byte, size int) []byte { return bytes.Repeat([]byte{fill}, minBlock+size) }
 
-// TestFormat holds the bytes against the drawing in doc.go, checksums by hand.
+// TestFormat compares the bytes with the drawing in doc.go.
 func TestFormat(t *testing.T) {
 	dir := t.TempDir()
 	a, b := blockOf(0xaa, 0), blockOf(0xbb, 9)
@@ -70,7 +70,8 @@ func TestList(t *testing.T) {
 	for _, first := range []uint64{1 << 63, 7, 0} {
 		write(t, dir, first)
 	}
-	for _, other := range []string{"7.seg", "00000000000000000008.tmp", "x0000000000000000008.seg", "99999999999999999999.seg"} {
+	for _, other := range []string{"7.seg", "00000000000000000008.tmp", "x0000000000000000008.seg",
+		"99999999999999999999.seg"} {
 		if err := os.WriteFile(filepath.Join(dir, other), nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -171,7 +172,7 @@ func TestFramesOverDamage(t *testing.T) {
 	}
 }
 
-// FuzzFrames walks over any bytes: frames lie one behind the other, and each that is good has its checksum.
+// FuzzFrames walks over any bytes: frames follow each other, and each good one has its checksum.
 func FuzzFrames(f *testing.F) {
 	dir := f.TempDir()
 	write(f, dir, 0, blockOf(1, 5), blockOf(2, 6))
@@ -193,7 +194,8 @@ func FuzzFrames(f *testing.F) {
 				return
 			}
 			got, readErr := ReadFrame(bytes.NewReader(data), at, frame.Length)
-			if frame.Offset != at || (frame.Err == nil) != (readErr == nil) || frame.Err == nil && !bytes.Equal(got, frame.Block) {
+			if frame.Offset != at || (frame.Err == nil) != (readErr == nil) || frame.Err == nil &&
+				!bytes.Equal(got, frame.Block) {
 				t.Fatalf("frame at %d: %v, read alone %v", at, frame.Err, readErr)
 			}
 			at += FrameHeader + int64(frame.Length)

@@ -17,7 +17,7 @@ import (
 	"github.com/chainstore/chainstore/storagenode/segment"
 )
 
-// leafOf is a hash of its own for each leaf.
+// leafOf returns a different hash for each leaf.
 func leafOf(i uint64) chain.Hash {
 	var h chain.Hash
 	binary.BigEndian.PutUint64(h[:], i+1)
@@ -74,7 +74,7 @@ func (r *reference) add(t testing.TB, leaves []chain.Hash) {
 	}
 }
 
-// path is the inclusion path by tlog.
+// path returns the inclusion path from tlog.
 func (r *reference) path(t testing.TB, index, size uint64) []chain.Hash {
 	proof, err := tlog.ProveRecord(int64(size), int64(index), r)
 	if err != nil {
@@ -99,8 +99,8 @@ func samePath(a, b []chain.Hash) bool {
 	return true
 }
 
-// TestPathsOfSmallTrees compares every path of every tree up to some size with tlog's, read while the store has more leaves
-// than the tree that is asked for, and while it has just as many.
+// TestPathsOfSmallTrees compares every path of every tree up to some size with tlog's, read while the store has more
+// leaves than the tree that is asked for, and while it has just as many.
 func TestPathsOfSmallTrees(t *testing.T) {
 	const most = 300
 	s := openStore(t, t.TempDir(), 0)
@@ -214,7 +214,7 @@ func readFiles(t testing.TB, dir string) (all string) {
 	return all
 }
 
-// TestFormat holds the bytes against the drawing in doc.go.
+// TestFormat compares the bytes with the drawing in doc.go.
 func TestFormat(t *testing.T) {
 	dir := t.TempDir()
 	s := openStore(t, dir, 0)
@@ -315,7 +315,8 @@ func FuzzPath(f *testing.F) {
 			return
 		}
 		s := openStore(t, t.TempDir(), 0)
-		if err := errors.Join(s.Append(leavesOf(0, uint64(first%2048)), nil), s.Append(leavesOf(uint64(first%2048), uint64(second%2048)), nil)); err != nil {
+		if err := errors.Join(s.Append(leavesOf(0, uint64(first%2048)), nil), s.Append(leavesOf(uint64(first%2048),
+			uint64(second%2048)), nil)); err != nil {
 			t.Fatal(err)
 		}
 		n := uint64(size)%total + 1
@@ -361,7 +362,8 @@ func BenchmarkPath(b *testing.B) {
 	}
 }
 
-// TestKnownSubtrees: hashes that are handed in, as the verifier knows them, lead to the same files as computed ones.
+// TestKnownSubtrees: hashes that the caller passes, as the verifier knows them, lead to the same files as computed
+// ones.
 func TestKnownSubtrees(t *testing.T) {
 	type emitted struct {
 		level int

@@ -57,8 +57,8 @@ func TestReader(t *testing.T) {
 	}
 }
 
-// FuzzTransfer decodes a stream of any bytes. The result must be an error of the package or the end mark, and each piece
-// that was decoded must be encoded to the same bytes.
+// FuzzTransfer decodes a stream of any bytes. The result must be an error of the package or the end mark, and each
+// piece that was decoded must be encoded to the same bytes.
 func FuzzTransfer(f *testing.F) {
 	good := stream(f)
 	f.Add(good)
@@ -89,7 +89,8 @@ func FuzzTransfer(f *testing.F) {
 			if out = AppendEnd(out); !bytes.HasPrefix(data, out) {
 				t.Fatalf("encoded as %x", out)
 			}
-		case errors.Is(err, wire.ErrBadBlock), errors.Is(err, durable.ErrNewerFormat), errors.Is(err, io.ErrUnexpectedEOF):
+		case errors.Is(err, wire.ErrBadBlock), errors.Is(err, durable.ErrNewerFormat), errors.Is(err,
+			io.ErrUnexpectedEOF):
 		default:
 			t.Fatal(err)
 		}
