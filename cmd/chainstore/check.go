@@ -96,7 +96,8 @@ func chooseNodes(in *wire.Integrity, names []string) ([]wire.NodeIntegrity, erro
 			}
 		}
 		if node == nil {
-			return nil, fmt.Errorf("%q is neither the id nor the URL of a storage node; 'chainstore integrity' lists them", name)
+			return nil, fmt.Errorf("%q is neither the id nor the URL of a storage node; 'chainstore integrity' "+
+				"lists them", name)
 		}
 		if !have[node.ID] {
 			have[node.ID] = true
@@ -159,8 +160,8 @@ type checked struct {
 	BadBlocks uint64          `json:"bad_blocks"`
 	Findings  []chain.Finding `json:"findings"`
 	Bad       []chain.Range   `json:"bad"`
-	// Tiles and Repairs are what the story tells of it: hashes of the tree that were written again, and blocks that came from
-	// other nodes.
+	// Tiles and Repairs are what the story tells of it: hashes of the tree that were written again, and blocks that
+	// came from other nodes.
 	Tiles   []wire.Event  `json:"tiles,omitempty"`
 	Repairs []wire.Event  `json:"repairs,omitempty"`
 	Aborted *wire.Aborted `json:"aborted,omitempty"` // why the check ended early, where it did
@@ -395,7 +396,8 @@ func (f *follower) count(in *wire.Integrity, n *wire.NodeIntegrity) {
 		}
 	}
 	next(&f.dead, !n.Live)
-	next(&f.stuck, n.State == stateInvalid && n.Task == nil && len(n.Bad) > 0 && len(chain.CutRanges(n.Bad, in.Lost)) == 0)
+	next(&f.stuck, n.State == stateInvalid && n.Task == nil && len(n.Bad) > 0 &&
+		len(chain.CutRanges(n.Bad, in.Lost)) == 0)
 	next(&f.idle, n.Task == nil)
 }
 
@@ -428,7 +430,8 @@ func waitNote(in *wire.Integrity, n *wire.NodeIntegrity) string {
 		}
 	}
 	if n.State == stateValid && valid == 1 && len(in.Nodes) > 1 {
-		return "waits: it is the only valid storage node now, and is not checked before another one is; Ctrl-C ends the wait only"
+		return "waits: it is the only valid storage node now, and is not checked before another one is; Ctrl-C ends " +
+			"the wait only"
 	}
 	return "waits for its check to begin; Ctrl-C ends the wait only"
 }

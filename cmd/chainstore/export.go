@@ -50,7 +50,8 @@ of projects are not: keep it as you keep a storage node's disk.`,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if cfg.Data == "" || cfg.Out == "" {
-				return errors.New("name the data folder of a storage node with --data, and the file that is to be made with --out")
+				return errors.New("name the data folder of a storage node with --data, and the file that is to be " +
+					"made with --out")
 			}
 			if url != "" {
 				token, err := readSecret(tokenFile, envToken)
@@ -81,7 +82,8 @@ of projects are not: keep it as you keep a storage node's disk.`,
 	flags.StringVar(&url, "url", "", "`URL` of a master: its newest checkpoint and the log's keys go along")
 	flags.BoolVar(&cfg.UnsignedTail, "unsigned-tail", false,
 		"with --url: export the blocks behind the newest checkpoint too")
-	flags.StringVar(&tokenFile, "token-file", "", "with --url, where the log is private: `file` with a token, or "+envToken)
+	flags.StringVar(&tokenFile, "token-file", "", "with --url, where the log is private: `file` with a token, or "+
+		envToken)
 	addJSON(cmd, &asJSON, "print what was exported as one JSON object")
 	mustComplete(cmd.MarkFlagDirname("data"))
 	mustComplete(cmd.MarkFlagFilename("out"))
@@ -133,7 +135,8 @@ made.`,
 	flags := cmd.Flags()
 	flags.StringVar(&cfg.Data, "data", "", "`folder` that is made: empty, or not there yet")
 	flags.BoolVar(&cfg.Rehearsal, "rehearsal", false, "make a node of no group yet, for a rehearsal")
-	flags.Int64Var(&cfg.SegmentBytes, "segment-bytes", 0, "`size` at which a new file of blocks is begun (default 64 MiB)")
+	flags.Int64Var(&cfg.SegmentBytes, "segment-bytes", 0,
+		"`size` at which a new file of blocks is begun (default 64 MiB)")
 	addJSON(cmd, &asJSON, "print what was imported as one JSON object")
 	mustComplete(cmd.MarkFlagDirname("data"))
 	mustComplete(cmd.RegisterFlagCompletionFunc("segment-bytes", cobra.NoFileCompletions))
@@ -168,6 +171,7 @@ func tellMoved(cmd *cobra.Command, end *export.End, m moved, asJSON bool, done s
 		m.Height, m.Size, m.Hash = end.Height, end.Size, end.Hash.String()
 		return render.JSON(cmd.OutOrStdout(), m)
 	}
-	_, err := fmt.Fprintf(cmd.OutOrStdout(), "height   %d\nrecords  %d\nhead     %v\n%s\n", end.Height, end.Size-end.Height, end.Hash, done)
+	_, err := fmt.Fprintf(cmd.OutOrStdout(), "height   %d\nrecords  %d\nhead     %v\n%s\n", end.Height,
+		end.Size-end.Height, end.Hash, done)
 	return err
 }

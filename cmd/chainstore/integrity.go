@@ -145,7 +145,8 @@ func holds(list []chain.Range, block uint64) bool {
 
 // confirmText says what it means to confirm that a block is lost.
 func confirmText(block uint64, in *wire.Integrity) string {
-	text := fmt.Sprintf("No storage node has a good copy of block %d. Should one that is away or was taken out have it, bring that node back instead.\n", block)
+	text := fmt.Sprintf("No storage node has a good copy of block %d. Should one that is away or was taken out have "+
+		"it, bring that node back instead.\n", block)
 	for i := range in.Nodes {
 		if n := &in.Nodes[i]; !n.Live {
 			text += fmt.Sprintf("%s is not live.\n", render.Node(n))

@@ -22,7 +22,8 @@ them to your auditors by another way than the cluster itself.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newLogShowCommand(), newLogKeyCommand(), newLogWitnessesCommand(), newLogCheckpointCommand(), newLogBackupCommand())
+	cmd.AddCommand(newLogShowCommand(), newLogKeyCommand(), newLogWitnessesCommand(), newLogCheckpointCommand(),
+		newLogBackupCommand())
 	return cmd
 }
 
@@ -55,7 +56,8 @@ func printLog(w io.Writer, log *wire.Log) error {
 	if log.Private {
 		open = "who has a token of the cluster"
 	}
-	if err := render.Rows(w, [][]string{{"origin", render.Plain(render.OrDash(log.Origin))}, {"size", size}, {"open to", open}}); err != nil {
+	if err := render.Rows(w, [][]string{{"origin", render.Plain(render.OrDash(log.Origin))}, {"size", size},
+		{"open to", open}}); err != nil {
 		return err
 	}
 	rows := [][]string{{"KEY", "SINCE", "RETIRED", "VERIFIER KEY"}}
@@ -148,13 +150,14 @@ func newLogKeyRetireCommand() *cobra.Command {
 in older log entries and snapshots of the masters it stays until these are dropped, sealed under the cluster token, and in backups it stays. So after a theft
 tell those who verify which key no longer counts.
 The last key that signs cannot be retired, nor the last that opens under the cluster token: add its successor first.`,
-	}, asAdmin, "one key by its id", []string{"KEY-ID"}, func(cmd *cobra.Command, c *client.Client, args []string) error {
-		if err := c.RetireLogKey(cmd.Context(), args[0]); err != nil {
+	}, asAdmin, "one key by its id", []string{"KEY-ID"},
+		func(cmd *cobra.Command, c *client.Client, args []string) error {
+			if err := c.RetireLogKey(cmd.Context(), args[0]); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "key %s is retired\n", render.Plain(args[0]))
 			return err
-		}
-		_, err := fmt.Fprintf(cmd.OutOrStdout(), "key %s is retired\n", render.Plain(args[0]))
-		return err
-	})
+		})
 }
 
 func newLogCheckpointCommand() *cobra.Command {

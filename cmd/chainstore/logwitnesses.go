@@ -47,7 +47,8 @@ func printWitnesses(w io.Writer, log *wire.Log) error {
 		need = fmt.Sprintf("a checkpoint is shown when %d of them have cosigned it", log.Quorum)
 	}
 	if len(log.Witnesses) == 0 {
-		need = "no witnesses are told: none is configured, the leader cannot be asked, or the log is private and no token was shown"
+		need = "no witnesses are told: none is configured, the leader cannot be asked, or the log is private and no " +
+			"token was shown"
 	}
 	if _, err := fmt.Fprintln(w, need); err != nil || len(log.Witnesses) == 0 {
 		return err
@@ -61,7 +62,8 @@ func printWitnesses(w io.Writer, log *wire.Log) error {
 			last = localTime(one.Last)
 		}
 		rows = append(rows, []string{
-			render.Plain(one.Name), render.Plain(string(one.State)), strconv.FormatUint(one.Size, 10), last, render.Plain(one.URL), render.Plain(render.OrDash(one.Error)),
+			render.Plain(one.Name), render.Plain(string(one.State)), strconv.FormatUint(one.Size, 10), last,
+			render.Plain(one.URL), render.Plain(render.OrDash(one.Error)),
 		})
 		keys = append(keys, []string{render.Plain(one.VerifierKey)})
 	}

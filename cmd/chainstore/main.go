@@ -14,8 +14,8 @@ import (
 	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 )
 
-// gcPercent lets the heap grow to four times what lives before it is collected, where GOGC says nothing: what lives is small, and
-// collecting it often costs more than the memory is worth.
+// gcPercent lets the heap grow to four times what lives before it is collected, where GOGC says nothing: what lives is
+// small, and collecting it often costs more than the memory is worth.
 const gcPercent = 300
 
 func main() {
@@ -73,9 +73,12 @@ CHAINSTORE_TOKEN; or, with none of these, by ` + defaultClusterFile() + `.`,
 			root.AddCommand(c)
 		}
 	}
-	add(groupUse, newAppendCommand(), newGetCommand(), newReceiptCommand(), newListCommand(), newTailCommand(), newProjectCommand())
-	add(groupInspect, newStatusCommand(), newIntegrityCommand(), newCheckCommand(), newBlocksCommand(), newVerifyCommand(), newLogCommand())
-	add(groupRun, newDevCommand(), newMasterCommand(), newStorageCommand(), newMinerCommand(), newExportCommand(), newImportCommand())
+	add(groupUse, newAppendCommand(), newGetCommand(), newReceiptCommand(), newListCommand(), newTailCommand(),
+		newProjectCommand())
+	add(groupInspect, newStatusCommand(), newIntegrityCommand(), newCheckCommand(), newBlocksCommand(),
+		newVerifyCommand(), newLogCommand())
+	add(groupRun, newDevCommand(), newMasterCommand(), newStorageCommand(), newMinerCommand(), newExportCommand(),
+		newImportCommand())
 	root.AddCommand(newVersionCommand())
 	render.ShapeHelp(root)
 	return root

@@ -114,10 +114,12 @@ Afterwards start the master as before, and let others in with 'chainstore master
 	flags := cmd.Flags()
 	flags.StringVar(&cfg.Data, "data", "", "data `folder` of the master")
 	flags.StringVar(&cfg.Raft, "raft", "127.0.0.1:8010", "`address` of its raft port from now on")
-	flags.StringVar(&clusterTokenFile, "cluster-token-file", "", "`file` with the cluster token (or CHAINSTORE_CLUSTER_TOKEN)")
+	flags.StringVar(&clusterTokenFile, "cluster-token-file", "",
+		"`file` with the cluster token (or CHAINSTORE_CLUSTER_TOKEN)")
 	flags.StringSliceVar(&cfg.FromStorage, "from-storage", nil,
 		"`URLs` of all storage nodes, when no master has survived; of those of a rehearsal")
-	flags.StringSliceVar(&cfg.Without, "without", nil, "ids or `URLs` of storage nodes that are gone: blocks that they alone have are lost")
+	flags.StringSliceVar(&cfg.Without, "without", nil,
+		"ids or `URLs` of storage nodes that are gone: blocks that they alone have are lost")
 	flags.BoolVar(&cfg.StorageLost, "storage-majority-lost", false, "go on although the storage nodes that are "+
 		"not left out are no majority: the others are destroyed")
 	flags.StringSliceVar(&cfg.Dead, "dead", nil,
@@ -128,7 +130,8 @@ Afterwards start the master as before, and let others in with 'chainstore master
 		"master was ever started after it")
 	flags.BoolVar(&cfg.Rehearsal, "rehearsal", false, "make a group of its own of a copy of a folder; nobody of "+
 		"the group that was copied is asked")
-	flags.BoolVar(&cfg.NewLogKey, "new-log-key", false, "leave out the log's name and keys: blocks that they have signed may be gone")
+	flags.BoolVar(&cfg.NewLogKey, "new-log-key", false,
+		"leave out the log's name and keys: blocks that they have signed may be gone")
 	flags.BoolVar(&yes, "yes", false, "do not ask")
 	addJSON(cmd, &asJSON, "print what was done as one JSON object")
 	mustComplete(cmd.MarkFlagDirname("data"))
@@ -161,8 +164,8 @@ func warnRecovery(r roles.Recovery) string {
 	}
 	survivor := r.LastEntry > 0
 	if survivor {
-		say("Its log ends in term %d, at entry %d. If another survivor's ends in a higher term, or in the same at a higher entry, recover that one.",
-			r.LastTerm, r.LastEntry)
+		say("Its log ends in term %d, at entry %d. If another survivor's ends in a higher term, or in the same at a "+
+			"higher entry, recover that one.", r.LastTerm, r.LastEntry)
 	}
 	if r.Stale {
 		say("This folder was refused because it is an older copy: what its master acknowledged after the copy was made " +
@@ -175,10 +178,12 @@ func warnRecovery(r roles.Recovery) string {
 		}
 	}
 	if r.Forked {
-		say("The storage nodes have another block %d than its log, so what its log has from there on was never committed: it is left out.", r.Fork)
+		say("The storage nodes have another block %d than its log, so what its log has from there on was never "+
+			"committed: it is left out.", r.Fork)
 	}
 	if survivor {
-		say("It knows %s mined and holds %s in no mined block.", render.Count(r.Height, "block"), render.Count(uint64(r.Buffered), "record"))
+		say("It knows %s mined and holds %s in no mined block.", render.Count(r.Height, "block"),
+			render.Count(uint64(r.Buffered), "record"))
 	}
 	if r.Source != "" {
 		say("It takes over the chain of %s up to block %d.", r.Source, r.ChainHeight-1)
@@ -196,7 +201,8 @@ func warnRecovery(r roles.Recovery) string {
 			c.From, c.To-1)
 	}
 	for _, url := range r.Others {
-		say("At %s answers another storage node than the table's: it vouches for nothing, and what the table's had alone "+
+		say("At %s answers another storage node than the table's: it vouches for nothing, and what the table's had "+
+			"alone "+
 			"is LOST.", url)
 	}
 	vouch := r.Asked - len(r.Others)
@@ -205,34 +211,41 @@ func warnRecovery(r roles.Recovery) string {
 			render.Count(missing, "storage node"), r.Storages)
 	}
 	for _, url := range r.Foreign {
-		say("Storage node %s has other blocks than the group committed: they will be replaced, the old ones kept in its quarantine.", url)
+		say("Storage node %s has other blocks than the group committed: they will be replaced, the old ones kept in "+
+			"its quarantine.", url)
 	}
 	switch {
 	case r.Rehearsal:
 	case survivor:
-		say("Records that were acknowledged and are neither in this log nor in that chain are LOST, with their idempotency keys. Records of this log that")
+		say("Records that were acknowledged and are neither in this log nor in that chain are LOST, with their " +
+			"idempotency keys. Records of this log that")
 		say("the chain has others in place of were never committed, and are dropped.")
 	default:
 		if r.Asked < r.Replicas {
-			say("Only %s named, and each block is to be on %d: what others have is not looked at, and these are filled from it.",
-				render.CountAs(uint64(r.Asked), "storage node is", "storage nodes are"), r.Replicas)
+			say("Only %s named, and each block is to be on %d: what others have is not looked at, and these are "+
+				"filled from it.", render.CountAs(uint64(r.Asked), "storage node is", "storage nodes are"), r.Replicas)
 		}
-		say("Records that were acknowledged and are not in that chain are LOST, and so are all idempotency keys, and names and tokens of projects.")
+		say("Records that were acknowledged and are not in that chain are LOST, and so are all idempotency keys, " +
+			"and names and tokens of projects.")
 	}
 	switch {
 	case r.Rehearsal:
 		say("Its log has no key of the old one: the next leader founds another.")
 	case survivor && r.Origin != "" && r.NewLogKey:
-		say("The log %s ends: its keys are left out, and the next leader founds another. Start the masters without --checkpoint-key, and with another --origin or none.", render.Plain(r.Origin))
+		say("The log %s ends: its keys are left out, and the next leader founds another. Start the masters without "+
+			"--checkpoint-key, and with another --origin or none.", render.Plain(r.Origin))
 	case survivor && r.Origin != "":
-		say("The log %s goes on under its keys. Where blocks that they have signed may be gone, with a storage node that is left out or was lost, they would", render.Plain(r.Origin))
+		say("The log %s goes on under its keys. Where blocks that they have signed may be gone, with a storage node "+
+			"that is left out or was lost, they would", render.Plain(r.Origin))
 		say("sign a second log: stop here then, and say --new-log-key.")
 	case !survivor:
 		say("No signature on that chain was checked: the storage nodes are believed.")
-		say("The log has no key: start the master with --checkpoint-key and its backup, or without where blocks that it has signed may be gone.")
+		say("The log has no key: start the master with --checkpoint-key and its backup, or without where blocks " +
+			"that it has signed may be gone.")
 	}
 	if r.Level == 0 && survivor && len(r.Lost) > 0 && !r.Rehearsal {
-		say("This folder is of protocol level 0: the other masters may be of a version that does not stop when a worker " +
+		say("This folder is of protocol level 0: the other masters may be of a version that does not stop when a " +
+			"worker " +
 			"tells it of a later epoch. One that still runs goes on acknowledging records, and these are LOST.")
 	}
 	for _, lost := range r.Lost {
@@ -268,8 +281,8 @@ func tellRecovered(w io.Writer, r roles.Recovery) error {
 	fmt.Fprintf(&b, "master %s is group %s now, epoch %d: %s adopted, %s and %s dropped\n", r.Member, r.Group, r.Epoch,
 		render.Count(r.Adopted, "block"), render.Count(r.Dropped, "record"), render.Count(r.Keys, "idempotency key"))
 	if r.Single > 0 {
-		fmt.Fprintf(&b, "%s of these, more than a master may hold, are on fewer than %s: keep every node until they are repaired.\n",
-			render.Count(r.Single, "block"), render.Count(r.Replicas, "storage node"))
+		fmt.Fprintf(&b, "%s of these, more than a master may hold, are on fewer than %s: keep every node until they "+
+			"are repaired.\n", render.Count(r.Single, "block"), render.Count(r.Replicas, "storage node"))
 	}
 	if r.Rehearsal {
 		b.WriteString("This is a rehearsal. Start the master under the same cluster token, without --peers, " +

@@ -71,7 +71,8 @@ type, and without its block.`,
 	return cmd
 }
 
-// receiptMode is that of the file of a receipt: it holds nothing of the payload, but the salt by which a short one could be guessed.
+// receiptMode is that of the file of a receipt: it holds nothing of the payload, but the salt by which a short one
+// could be guessed.
 const receiptMode = 0o600
 
 // fetchReceipt gets the receipt of the record that an index, or a block and an offset, names.

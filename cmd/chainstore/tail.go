@@ -67,8 +67,8 @@ left out, whichever master dies, until it is stopped.`,
 	return cmd
 }
 
-// newest reads the newest records that a query means, count of them at most, the oldest first. Lists go forwards, so it looks at more and
-// more of the chain's end.
+// newest reads the newest records that a query means, count of them at most, the oldest first. Lists go forwards, so it
+// looks at more and more of the chain's end.
 func newest(ctx context.Context, c *client.Client, q client.ListQuery, count uint64) (last []wire.Record, err error) {
 	status, err := c.Cluster(ctx)
 	if err != nil {

@@ -72,7 +72,8 @@ func (o *receiptOptions) run(cmd *cobra.Command, path string, trust verify.Trust
 	report, isProof := verify.ReceiptReport{}, verify.IsTlogProof(data)
 	switch {
 	case isProof && o.payload != "":
-		return fmt.Errorf("%s is a tlog-proof: a payload cannot be held against it; name the record's leaf with --leaf", path)
+		return fmt.Errorf("%s is a tlog-proof: a payload cannot be held against it; name the record's leaf with --leaf",
+			path)
 	case isProof && o.leaf == "":
 		return fmt.Errorf("%s is a tlog-proof, which does not say of what: name the record's leaf with --leaf", path)
 	case !isProof && o.leaf != "":
@@ -125,7 +126,8 @@ func parseLeaf(text string) (chain.Hash, error) {
 	}
 	leaf, err := chain.ParseLeaf(data)
 	if err != nil {
-		return chain.Hash{}, fmt.Errorf("--leaf is neither a leaf of %d bytes nor a hash of %d: %w", chain.LeafSize, chain.HashSize, err)
+		return chain.Hash{}, fmt.Errorf("--leaf is neither a leaf of %d bytes nor a hash of %d: %w", chain.LeafSize,
+			chain.HashSize, err)
 	}
 	return leaf.Hash(), nil
 }
@@ -157,8 +159,10 @@ func receiptText(r *verify.ReceiptReport, isProof bool, width int) string {
 		if isProof {
 			fmt.Fprintf(&b, "leaf       %d\n", r.Index)
 		} else {
-			render.WriteWrapped(&b, "record     ", fmt.Sprintf("block %d, offset %d, leaf %d: %s of type %q, project %d, %s", r.Block, r.Offset, r.Index, render.Bytes(uint64(r.Leaf.Size)),
-				r.Type, r.Leaf.Project, time.UnixMilli(int64(r.Leaf.Time)).UTC().Format("2006-01-02 15:04:05.000 UTC")), width)
+			render.WriteWrapped(&b, "record     ", fmt.Sprintf("block %d, offset %d, leaf %d: %s of type %q, "+
+				"project %d, %s", r.Block, r.Offset, r.Index, render.Bytes(uint64(r.Leaf.Size)),
+				r.Type, r.Leaf.Project, time.UnixMilli(int64(r.Leaf.Time)).UTC().Format("2006-01-02 15:04:05.000 UTC")),
+				width)
 		}
 		writeCheckpoint(&b, &r.Checkpoint, width)
 	}
