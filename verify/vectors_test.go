@@ -7,7 +7,6 @@ import (
 	"os"
 	"testing"
 
-	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/verify"
 	"github.com/chainstore/chainstore/wire"
 )

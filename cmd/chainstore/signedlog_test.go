@@ -48,7 +48,7 @@ func (l *signedLog) receipt(block, offset uint32) []byte {
 			Block: receipt.Block, Offset: offset, Index: receipt.Index, Time: receipt.Time, Leaf: receipt.Leaf,
 			State: wire.StateStored,
 		},
-		Receipt:  &receipt,
+		Receipt: &receipt,
 	}
 	data, err := json.Marshal(answer)
 	if err != nil {
