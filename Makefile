@@ -29,9 +29,10 @@ build: ## the one binary
 test: ## all unit tests with the race detector, and a short end-to-end run: at most five minutes on two cores
 	@began=$$(date +%s); $(MAKE) --no-print-directory test-short && echo "make test took $$(($$(date +%s) - began)) s"
 
+# Many tests wait for elections and disks: four packages at once keep two cores busy.
 test-short: vet
 	@test -n "$(RACE)" || echo "NO C COMPILER: the tests run without the race detector"
-	$(GO) test $(RACE) -vet=off -short -timeout 10m ./...
+	$(GO) test $(RACE) -vet=off -short -p 4 -timeout 10m ./...
 
 test-all: vet bench-test ## everything: all end-to-end tests, the browser, all seeds, random faults, a short turn of every fuzz target
 	@began=$$(date +%s); $(MAKE) --no-print-directory test-long && echo "make test-all took $$(($$(date +%s) - began)) s"
@@ -40,6 +41,7 @@ test-long:
 	@test -n "$(RACE)" || echo "NO C COMPILER: the tests run without the race detector"
 	@for b in chromium chromium-browser google-chrome google-chrome-stable; do command -v $$b >/dev/null && exit; done; echo "NO CHROMIUM: the console is not tested in a browser"
 	@command -v npm >/dev/null || echo "NO NPM: the console's accessibility is not tested"
+	@git cat-file -e b74b8ae 2>/dev/null || echo "NO HISTORY: upgrades from earlier versions are not tested (git fetch --unshallow)"
 	$(GO) test $(RACE) -vet=off -timeout 30m ./...
 	$(MAKE) --no-print-directory -j 2 soak-short fuzz SOAK=$(SHORTSOAK) FUZZ=$(SHORTFUZZ)
 

@@ -4,13 +4,22 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"strconv"
 	"testing"
+
+	"github.com/chainstore/chainstore/masterfsm"
 )
 
 // release is a row of docs/releases.md that names a commit.
-type release struct{ name, commit string }
+type release struct {
+	name, commit string
+	level        uint64 // protocol level of its program
+}
 
 var releaseRow = regexp.MustCompile(`(?m)^\| *([^|]+?) *\| *([0-9a-f]{7,40}) *\|`)
+
+// releaseLevel finds the protocol level in a row's first cell. A row without it has the level of this program.
+var releaseLevel = regexp.MustCompile(`protocol level (\d+)`)
 
 // releases reads the commits whose data must open, the newest release first. A release whose commit is still pending
 // is left out: it is this very program.
@@ -22,7 +31,13 @@ func releases(t *testing.T) []release {
 	}
 	var found []release
 	for _, row := range releaseRow.FindAllSubmatch(page, -1) {
-		found = append(found, release{name: string(row[1]), commit: string(row[2])})
+		r := release{name: string(row[1]), commit: string(row[2]), level: masterfsm.ProtocolLevel}
+		if m := releaseLevel.FindStringSubmatch(r.name); m != nil {
+			if r.level, err = strconv.ParseUint(m[1], 10, 32); err != nil {
+				t.Fatal(err)
+			}
+		}
+		found = append(found, r)
 	}
 	return found
 }

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -12,9 +11,6 @@ import (
 	"github.com/chainstore/chainstore/masterfsm"
 )
 
-// versionBefore is the last commit whose masters know protocol level 0 alone.
-const versionBefore = "b74b8ae"
-
 // programOf builds the program of a commit of this repository's history.
 func programOf(t *testing.T, commit string) string {
 	t.Helper()
@@ -23,7 +19,7 @@ func programOf(t *testing.T, commit string) string {
 	archive := exec.Command("git", "archive", "--output", sources, commit)
 	archive.Dir = ".."
 	if text, err := archive.CombinedOutput(); err != nil {
-		t.Skipf("NO HISTORY: versions are not tested together: git archive %s: %v: %s", commit, err, text)
+		t.Skipf("NO HISTORY: the upgrade is not tested: git archive %s: %v: %s (git fetch --unshallow)", commit, err, text)
 	}
 	out := filepath.Join(dir, "chainstore-"+commit)
 	for _, step := range [][]string{{"tar", "-xf", sources}, {"go", "build", "-buildvcs=false", "-o", out, "./cmd/chainstore"}} {
@@ -36,93 +32,112 @@ func programOf(t *testing.T, commit string) string {
 	return out
 }
 
-// TestUpgrade: a cluster of the version before is upgraded under load, one process at a time. Both versions work together, with leaders of
-// either, and the group keeps to the old forms until its last master is upgraded. Nothing that was acknowledged is lost.
+// TestUpgrade upgrades a cluster of each earlier version of docs/releases.md under load, one process at a time. Both versions
+// work together, with leaders of either, and the group keeps its level until its last master is upgraded. Then the level
+// rises, and a master of a lower level is refused. Nothing that was acknowledged is lost.
 func TestUpgrade(t *testing.T) {
-	before := programOf(t, versionBefore)
+	needsTime(t, "builds earlier programs, and runs a cluster of each")
+	for _, r := range releases(t) {
+		t.Run(r.commit[:7], func(t *testing.T) { upgradeFrom(t, r) })
+	}
+}
+
+// upgrade is a cluster whose processes start from a program that the test exchanges.
+type upgrade struct {
+	*cluster
+	older string // the program of the earlier version
+}
+
+// use sets the program that the next process starts from.
+func (u *upgrade) use(program string) {
+	u.t.Helper()
+	if err := os.RemoveAll(u.program); err != nil {
+		u.t.Fatal(err)
+	}
+	if err := os.Symlink(program, u.program); err != nil {
+		u.t.Fatal(err)
+	}
+}
+
+func (u *upgrade) restart(name string) {
+	u.t.Helper()
+	if err := u.StopRole(name); err != nil {
+		u.t.Fatal(err)
+	}
+	u.launch(name)
+}
+
+func upgradeFrom(t *testing.T, from release) {
+	older := programOf(t, from.commit)
 	c, topology := prepared(t, func(*devcluster.Topology) {})
-	c.program = filepath.Join(c.dir, "program") // what the next process is started from
-	use := func(program string) {
-		t.Helper()
-		if err := os.RemoveAll(c.program); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Symlink(program, c.program); err != nil {
-			t.Fatal(err)
-		}
-	}
-	restart := func(name string) {
-		t.Helper()
-		if err := c.StopRole(name); err != nil {
-			t.Fatal(err)
-		}
-		c.launch(name)
-	}
-	use(before)
+	c.program = filepath.Join(c.dir, "program")
+	u := &upgrade{c, older}
+	u.use(older)
 	c.begin(topology)
 	o := newOracle()
 	a := c.appendAlways(o)
 	c.awaitMore(a, some)
 
-	use(binary)
+	u.use(binary)
 	masters := c.names(devcluster.KindMaster)
-	last := c.leader("") // of the version before, until the end
+	last := c.leader("") // of the earlier version, until the end
 	for _, name := range c.followers(last) {
-		restart(name)
+		u.restart(name)
 		c.awaitMore(a, some)
 	}
-	restart("storage-1") // registers with a leader of the version before
+	u.restart("storage-1") // registers with a leader of the earlier version
 	c.awaitMore(a, some)
 	c.kill(last) // a master of this version leads
 	c.leader(last)
 	c.awaitMore(a, some)
-	use(before)
+	u.use(older)
 	c.launch(last)
-	restart("storage-2") // of the version before, registers with a leader of this one
-	restart("miner-1")
+	u.restart("storage-2") // of the earlier version, registers with a leader of this one
+	u.restart("miner-1")
 	c.awaitComplete(3)
 	c.awaitMore(a, some)
-	if s, err := c.status(); err != nil || s.Level != 0 {
-		t.Errorf("level %d with a master of the version before: %v", s.Level, err)
+	if s, err := c.status(); err != nil || s.Level > from.level {
+		t.Errorf("level %d with a master of level %d: %v", s.Level, from.level, err)
 	}
 
-	use(binary)
-	restart(last)
+	u.use(binary)
+	u.restart(last)
 	c.awaitLevel()
 	c.awaitMore(a, some)
 	for _, name := range []string{"storage-2", "storage-3", "miner-1"} {
-		restart(name)
+		u.restart(name)
 		c.awaitMore(a, some)
 	}
 	c.kill(masters...)
 	c.launch(masters...)
 	c.awaitMore(a, some)
-
-	// A master of the version before takes no part any more, and the others say why.
-	use(before)
-	leader := c.leader("")
-	name := c.followers(leader)[0]
-	if err := c.StopRole(name); err != nil {
-		t.Fatal(err)
+	if from.level < masterfsm.ProtocolLevel {
+		u.refuseOlder(a)
 	}
-	c.launch(name)
-	c.await("the refusal of an older version", func() string {
-		if log := roleOf(c.Topology(), leader).Log; !strings.Contains(tail(log, 1000), "runs an older version of ChainStore") {
-			return tail(log, 3)
-		}
-		return ""
-	})
-	c.awaitMore(a, some)
-	if err := c.StopRole(name); err != nil {
-		t.Fatal(err)
-	}
-	use(binary)
-	c.launch(name)
 	c.awaitComplete(3)
 	a.end()
 	c.compareStates(o)
 	if s, err := c.status(); err != nil || s.Level != masterfsm.ProtocolLevel {
-		t.Error(fmt.Errorf("level %d: %w", s.Level, err))
+		t.Errorf("level %d: %v", s.Level, err)
 	}
 	c.verify(o)
+}
+
+// refuseOlder starts a master of the earlier version, whose level is lower than that of the group. It takes no part, and the
+// others say why.
+func (u *upgrade) refuseOlder(a *acker) {
+	u.t.Helper()
+	u.use(u.older)
+	leader := u.leader("")
+	name := u.followers(leader)[0]
+	u.restart(name)
+	u.await("the refusal of an older version", func() string {
+		if log := roleOf(u.Topology(), leader).Log; !strings.Contains(tail(log, 1000), "runs an older version of ChainStore") {
+			return tail(log, 3)
+		}
+		return ""
+	})
+	u.awaitMore(a, some)
+	u.use(binary)
+	u.restart(name)
 }

@@ -53,7 +53,10 @@ func newSimulation(t *testing.T, seed uint64) *simulation {
 //
 //	go test ./masterfsm -run 'TestRandomCommands/seed=17$'
 func TestRandomCommands(t *testing.T) {
-	const seeds = 20
+	seeds := 20
+	if testing.Short() {
+		seeds = 8
+	}
 	var all happenings
 	for seed := range uint64(seeds) {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {

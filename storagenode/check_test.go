@@ -257,7 +257,11 @@ func TestEveryBit(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for bit := range 8 * len(good) {
+		every := 1
+		if testing.Short() {
+			every = 7 // about one bit of each byte, another one in the next
+		}
+		for bit := 0; bit < 8*len(good); bit += every {
 			data := bytes.Clone(good)
 			data[bit/8] ^= 1 << (bit % 8)
 			if err := os.WriteFile(path, data, 0o600); err != nil {

@@ -73,7 +73,11 @@ func TestEveryFlippedBitOfAnIdentityIsFound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for bit := range 8 * len(good) {
+	every := 1
+	if testing.Short() {
+		every = 7 // about one bit of each byte, another one in the next
+	}
+	for bit := 0; bit < 8*len(good); bit += every {
 		content := bytes.Clone(good)
 		content[bit/8] ^= 1 << (bit % 8)
 		checkDamaged(t, content, id)

@@ -137,7 +137,7 @@ func (l *leadership) countAnswers() {
 				"this master, or a recovery was begun. Where another master was recovered, move this folder away and "+
 				"start with --join; where the recovery was cut short, run 'chainstore master recover' again; "+
 				"docs/masters.md says what to do where it was a mistake", ErrLaterEpoch, strings.Join(refuse,
-					", "), l.order.Epoch))
+				", "), l.order.Epoch))
 		}
 	case l.fenced.Load():
 	case 2*accept >= len(nodes):
