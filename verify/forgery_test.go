@@ -14,12 +14,12 @@ import (
 // log's key can.
 func (l *testLog) sealLeaves(root chain.Hash, leaves ...[]byte) chain.Header {
 	l.t.Helper()
-	head := l.verifier.Head()
+	head := l.Verifier.Head()
 	for _, data := range leaves {
-		l.leaf(data)
+		l.AddLeaf(data)
 	}
 	if root.IsZero() {
-		root = l.root(uint64(len(l.entries)))
+		root = l.Root(uint64(len(l.Entries)))
 	}
 	h := chain.Header{
 		Version: chain.Version, Block: head.Height, First: head.Tree.Size(), Count: uint32(len(leaves)),
@@ -27,8 +27,8 @@ func (l *testLog) sealLeaves(root chain.Hash, leaves ...[]byte) chain.Header {
 		Time: startTime + 5000, Difficulty: workBits,
 	}
 	h.Nonce, _ = chain.Solve(h.Inner(), workBits, 0, 1<<20)
-	l.leaf(h.AppendTo(nil))
-	l.size = uint64(len(l.entries))
+	l.AddLeaf(h.AppendTo(nil))
+	l.size = uint64(len(l.Entries))
 	return h
 }
 
@@ -36,12 +36,12 @@ func (l *testLog) sealLeaves(root chain.Hash, leaves ...[]byte) chain.Header {
 func (l *testLog) forgedReceipt(h chain.Header, record *chain.Record, leafData []byte, path []chain.Hash) wire.Receipt {
 	leaf := record.Leaf()
 	return wire.Receipt{
-		Format: wire.FormatReceipt, Origin: l.origin, Index: h.First, Block: h.Block, Time: record.Time,
+		Format: wire.FormatReceipt, Origin: l.Origin, Index: h.First, Block: h.Block, Time: record.Time,
 		ProjectID: record.Project, Size: leaf.Size,
 		Salt: record.Salt[:], Commit: leaf.Commit, Leaf: chain.Hash(tlog.RecordHash(leafData)), LeafData: leafData,
 		Header:     wire.NewBlock(h),
-		RecordPath: path, SealIndex: h.Seal(), SealPath: l.path(l.size, h.Seal()), TreeSize: l.size,
-		Root: l.root(l.size), Checkpoint: l.checkpoint(l.size),
+		RecordPath: path, SealIndex: h.Seal(), SealPath: l.Path(l.size, h.Seal()), TreeSize: l.size,
+		Root: l.Root(l.size), Checkpoint: l.Checkpoint(l.size),
 	}
 }
 
@@ -52,9 +52,9 @@ func TestReceiptOfARecordNotInTheSignedTree(t *testing.T) {
 	l := newTestLog(t, 3, 5)
 	other := l.fork(2, "")
 	first := other.size
-	other.leaf(hidden.Leaf().AppendTo(nil))
-	h := l.sealLeaves(other.root(first+1), shown.Leaf().AppendTo(nil))
-	r := l.forgedReceipt(h, &hidden, hidden.Leaf().AppendTo(nil), other.path(first+1, first))
+	other.AddLeaf(hidden.Leaf().AppendTo(nil))
+	h := l.sealLeaves(other.Root(first+1), shown.Leaf().AppendTo(nil))
+	r := l.forgedReceipt(h, &hidden, hidden.Leaf().AppendTo(nil), other.Path(first+1, first))
 	if report := Receipt(mustJSON(t, r), l.trust(), hidden.Payload); codes(report.Findings) != CodePrefix {
 		t.Errorf("%v", report.Findings)
 	}
@@ -67,7 +67,7 @@ func TestReceiptOfALeafOfAnotherKind(t *testing.T) {
 	h := l.sealLeaves(chain.Hash{}, data)
 	for _, text := range []string{"I owe you 1", "I owe you 1000000"} {
 		record := chain.Record{Project: 1, Time: startTime, Payload: []byte(text)}
-		r := l.forgedReceipt(h, &record, data, l.path(h.Seal(), h.First))
+		r := l.forgedReceipt(h, &record, data, l.Path(h.Seal(), h.First))
 		if report := Receipt(mustJSON(t, r), l.trust(), record.Payload); codes(report.Findings) != CodeLeafData {
 			t.Errorf("%q: %v", text, report.Findings)
 		}

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/signedlog"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -53,7 +54,7 @@ func TestLogGood(t *testing.T) {
 			last, total = done, all
 		}
 	})
-	head := l.verifier.Head()
+	head := l.Verifier.Head()
 	if err != nil || !report.Good() || report.Height != 6 || report.Records != 712 || report.Size != 718 ||
 		report.Hash != head.Hash || report.New != 718 ||
 		report.Difficulty != workBits || len(report.Unchecked) > 0 || len(report.Checkpoints) != 1 || report.Payloads+
@@ -75,7 +76,7 @@ func TestLogGood(t *testing.T) {
 	if err != nil || !report.Good() || report.New != 304 || report.Height != 8 || l.asked("tile/entries/000") != asked {
 		t.Errorf("grown: %+v, %v", report, err)
 	}
-	if !reflect.DeepEqual(state.Head, l.verifier.Head()) {
+	if !reflect.DeepEqual(state.Head, l.Verifier.Head()) {
 		t.Errorf("the state is at %d", state.Head.Height)
 	}
 }
@@ -125,7 +126,7 @@ func TestLogFullTileInThePlaceOfAPartialOne(t *testing.T) {
 
 // forge makes a header of a block that is mined and wrong.
 func (l *testLog) forge(block int, change func(*chain.Header)) []byte {
-	h := l.blocks[block].Header
+	h := l.Blocks[block].Header
 	change(&h)
 	h.Nonce, _ = chain.Solve(h.Inner(), h.Difficulty, 0, 1<<20)
 	return h.AppendTo(nil)
@@ -137,11 +138,11 @@ func TestLogFindings(t *testing.T) {
 	counts := []int{3, 4, 3, 5}
 	// entry puts another entry in the place of one.
 	entry := func(index int, data func(l *testLog) []byte) func(*testLog) {
-		return func(l *testLog) { l.entries[index] = data(l) }
+		return func(l *testLog) { l.Entries[index] = data(l) }
 	}
 	leaf := func(index int, change func(*chain.Leaf)) func(*testLog) {
 		return entry(index, func(l *testLog) []byte {
-			parsed, err := chain.ParseLeaf(l.entries[index])
+			parsed, err := chain.ParseLeaf(l.Entries[index])
 			if err != nil {
 				l.t.Fatal(err)
 			}
@@ -150,7 +151,7 @@ func TestLogFindings(t *testing.T) {
 		})
 	}
 	seal := func(block int, change func(*chain.Header)) func(*testLog) {
-		return func(l *testLog) { l.entries[l.blocks[block].Header.Seal()] = l.forge(block, change) }
+		return func(l *testLog) { l.Entries[l.Blocks[block].Header.Seal()] = l.forge(block, change) }
 	}
 	serve := func(path string, status int, data string) func(*testLog) {
 		return func(l *testLog) {
@@ -174,7 +175,7 @@ func TestLogFindings(t *testing.T) {
 		{"commitment", leaf(14, func(l *chain.Leaf) { l.Commit[0] ^= 1 }), CodeRoot, "block 3", 3},
 		{"size", leaf(0, func(l *chain.Leaf) { l.Size++ }), CodeRoot, "block 0", 0},
 		{"time", leaf(9, func(l *chain.Leaf) { l.Time-- }), CodeRoot, "block 2", 2},
-		{"leaves swapped", func(l *testLog) { l.entries[5], l.entries[6] = l.entries[6], l.entries[5] }, CodeRoot,
+		{"leaves swapped", func(l *testLog) { l.Entries[5], l.Entries[6] = l.Entries[6], l.Entries[5] }, CodeRoot,
 			"block 1", 1},
 		{"link", seal(2, func(h *chain.Header) { h.Prev[0] ^= 1 }), CodeLink, "block 2", 2},
 		{"number", seal(2, func(h *chain.Header) { h.Block = 7 }), CodeNumber, "7 where 2 is due", 2},
@@ -186,36 +187,36 @@ func TestLogFindings(t *testing.T) {
 		{"block's time", seal(2, func(h *chain.Header) { h.Time = startTime }), CodeTime, "block 2", 2},
 		{"block earlier than its records", seal(0, func(h *chain.Header) { h.Time-- }), CodeTime, "block 0", 0},
 		{"no work", entry(8, func(l *testLog) []byte {
-			h := l.blocks[1].Header
+			h := l.Blocks[1].Header
 			for chain.Mined(h.Hash(), h.Difficulty) {
 				h.Nonce++
 			}
 			return h.AppendTo(nil)
 		}), CodeWork, "block 1", 1},
 		{"another nonce that mines the last block", entry(18, func(l *testLog) []byte {
-			h := l.blocks[3].Header
+			h := l.Blocks[3].Header
 			h.Nonce, _ = chain.Solve(h.Inner(), h.Difficulty, h.Nonce+1, 1<<20)
 			return h.AppendTo(nil)
 		}), CodeRoot, "it has signed", 3},
 		{"another nonce that mines a block", entry(8, func(l *testLog) []byte {
-			h := l.blocks[1].Header
+			h := l.Blocks[1].Header
 			h.Nonce, _ = chain.Solve(h.Inner(), h.Difficulty, h.Nonce+1, 1<<20)
 			return h.AppendTo(nil)
 		}), CodeLink, "block 2", 2},
-		{"newer version", entry(3, func(l *testLog) []byte { return append([]byte{2, 9}, l.entries[3][2:]...) }),
+		{"newer version", entry(3, func(l *testLog) []byte { return append([]byte{2, 9}, l.Entries[3][2:]...) }),
 			CodeVersion, "version 9", 0},
 		{"neither record nor seal", entry(4, func(*testLog) []byte { return []byte("anything") }), CodeEntry, "leaf 4",
 			0},
 		{"an empty entry", entry(4, func(*testLog) []byte { return nil }), CodeEntry, "leaf 4: ", 0},
 		{"seal's kind on a record's length",
-			entry(4, func(l *testLog) []byte { return append([]byte{2}, l.entries[4][1:]...) }), CodeEntry, "leaf 4",
+			entry(4, func(l *testLog) []byte { return append([]byte{2}, l.Entries[4][1:]...) }), CodeEntry, "leaf 4",
 			0},
 		{"record's kind on a seal's length",
-			entry(8, func(l *testLog) []byte { return append([]byte{1}, l.entries[8][1:]...) }), CodeEntry, "leaf 8",
+			entry(8, func(l *testLog) []byte { return append([]byte{1}, l.Entries[8][1:]...) }), CodeEntry, "leaf 8",
 			0},
-		{"a seal in the place of a record", entry(5, func(l *testLog) []byte { return l.entries[3] }), CodeNumber,
+		{"a seal in the place of a record", entry(5, func(l *testLog) []byte { return l.Entries[3] }), CodeNumber,
 			"block 1", 1},
-		{"a record in the place of a seal", entry(3, func(l *testLog) []byte { return l.entries[2] }), CodeNumber,
+		{"a record in the place of a seal", entry(3, func(l *testLog) []byte { return l.Entries[2] }), CodeNumber,
 			"block 0", 0},
 		{"no seal at the end", func(l *testLog) { l.size-- }, CodeBoundary, "5 leaves follow it", 3},
 		{"no block at all", func(l *testLog) { l.size = 2 }, CodeBoundary, "size 2 is not the end of a block", 0},
@@ -226,25 +227,25 @@ func TestLogFindings(t *testing.T) {
 		{"large bundle", serve("tile/entries/000.p/19", 200, strings.Repeat("x", wire.MaxBundle+1)), CodeEntry,
 			"more than", 0},
 		{"bundle with more behind", func(l *testLog) {
-			data, _ := l.tile("tile/entries/000.p/19")
+			data, _ := l.Tile("tile/entries/000.p/19")
 			serve("tile/entries/000.p/19", 200, string(data)+"x")(l)
 		}, CodeEntry, "1 bytes behind its last leaf", 0},
 		{"no note", serve("checkpoint", 200, "hello"), CodeCheckpoint, "no signed note", 0},
 		{"large checkpoint", func(l *testLog) {
-			serve("checkpoint", 200, l.checkpoint(l.size)+strings.Repeat("x", maxNote))(l)
+			serve("checkpoint", 200, l.Checkpoint(l.size)+strings.Repeat("x", maxNote))(l)
 		}, "error", "more than", 0},
 		{"stranger's checkpoint", func(l *testLog) {
-			other, _ := testKey(l.t, l.origin, 9)
-			serve("checkpoint", 200, signCheckpoint(l.t, l.origin, l.size, l.root(l.size), other))(l)
+			other, _ := signedlog.Key(l.Origin, 9)
+			serve("checkpoint", 200, signedlog.Sign(l.Origin, l.size, l.Root(l.size), other))(l)
 		}, CodeUnknownKey, "unknown key", 0},
 		{"altered checkpoint", func(l *testLog) {
-			serve("checkpoint", 200, strings.Replace(l.checkpoint(l.size), "\n19\n", "\n13\n", 1))(l)
+			serve("checkpoint", 200, strings.Replace(l.Checkpoint(l.size), "\n19\n", "\n13\n", 1))(l)
 		}, CodeSignature, "bad signature", 0},
 		{"impossible checkpoint", func(l *testLog) {
-			serve("checkpoint", 200, signCheckpoint(l.t, l.origin, 1<<63, l.root(l.size), l.signer))(l)
+			serve("checkpoint", 200, signedlog.Sign(l.Origin, 1<<63, l.Root(l.size), l.Signer))(l)
 		}, CodeCheckpoint, "more than there can be", 0},
 		{"signed root of another tree", func(l *testLog) {
-			serve("checkpoint", 200, signCheckpoint(l.t, l.origin, l.size, chain.Hash{1}, l.signer))(l)
+			serve("checkpoint", 200, signedlog.Sign(l.Origin, l.size, chain.Hash{1}, l.Signer))(l)
 		}, CodeRoot, "it has signed", 3},
 		{"not there", serve("tile/entries/000.p/19", 404, "no such tile"), "error", `404 Not Found: "no such tile"`, 0},
 		{"sent elsewhere", serve("checkpoint", 302, ""), "error", "302", 0},
@@ -323,8 +324,8 @@ func TestLogForkAndRollback(t *testing.T) {
 		}
 	}
 	other := newTestLog(t, 3, 4, 3)
-	other.origin = "chainstore/other"
-	other.signer, other.vkey = testKey(t, other.origin, 1)
+	other.Origin = "chainstore/other"
+	other.Signer, other.VKey = signedlog.Key(other.Origin, 1)
 	if report, left, err := other.audit(other.serve(), state); err != nil || codes(report.Findings) != CodeOrigin ||
 		left != nil {
 		t.Errorf("another log: %v, %v", report.Findings, err)
@@ -332,7 +333,7 @@ func TestLogForkAndRollback(t *testing.T) {
 	lying := l.fork(3, "", 5)
 	lying.answers(func(w http.ResponseWriter, path string) bool {
 		if strings.HasPrefix(path, "tile/0/") {
-			data, _ := lying.tile(path)
+			data, _ := lying.Tile(path)
 			data[70] ^= 1
 			_, _ = w.Write(data)
 			return true
@@ -367,7 +368,7 @@ func TestNewest(t *testing.T) {
 		return true
 	})
 	checkpoint, keys, err := Newest(t.Context(), Options{URL: l.serve()})
-	if err != nil || checkpoint != l.checkpoint(4) || !reflect.DeepEqual(keys, []string{"one", "two"}) {
+	if err != nil || checkpoint != l.Checkpoint(4) || !reflect.DeepEqual(keys, []string{"one", "two"}) {
 		t.Errorf("%q, %q, %v", checkpoint, keys, err)
 	}
 	for _, body := range []string{"no JSON", `{"keys":"` + strings.Repeat("x", maxKeys) + `"}`} {
@@ -422,7 +423,7 @@ func TestLogResumes(t *testing.T) {
 	l.answers(func(w http.ResponseWriter, path string) bool {
 		switch path {
 		case "tile/entries/000":
-			data, _ := lies.tile(path)
+			data, _ := lies.Tile(path)
 			_, _ = w.Write(data)
 		case "tile/entries/001":
 			w.WriteHeader(http.StatusInternalServerError)
@@ -432,7 +433,7 @@ func TestLogResumes(t *testing.T) {
 		return true
 	})
 	report, state, err = l.audit(url, nil)
-	if err == nil || report.Height != 1 || state.Head.Height != 1 || state.Head.Hash == l.blocks[0].Header.Hash() {
+	if err == nil || report.Height != 1 || state.Head.Height != 1 || state.Head.Hash == l.Blocks[0].Header.Hash() {
 		t.Fatalf("%+v, %v", report, err)
 	}
 	l.answers(nil)
@@ -548,15 +549,15 @@ func TestLogLost(t *testing.T) {
 		change func(l *testLog)
 		want   string
 	}{
-		{"root", func(l *testLog) { l.entries[602] = l.forge(2, func(h *chain.Header) { h.Root[0] ^= 1 }) }, CodeRoot},
-		{"number", func(l *testLog) { l.entries[602] = l.forge(2, func(h *chain.Header) { h.Block = 0 }) }, CodeNumber},
-		{"first", func(l *testLog) { l.entries[602] = l.forge(2, func(h *chain.Header) { h.First++ }) }, CodeFirst},
-		{"time", func(l *testLog) { l.entries[602] = l.forge(2, func(h *chain.Header) { h.Time = 5 }) }, CodeTime},
-		{"leaf", func(l *testLog) { l.entries[600] = l.entries[599] }, CodeRoot},
+		{"root", func(l *testLog) { l.Entries[602] = l.forge(2, func(h *chain.Header) { h.Root[0] ^= 1 }) }, CodeRoot},
+		{"number", func(l *testLog) { l.Entries[602] = l.forge(2, func(h *chain.Header) { h.Block = 0 }) }, CodeNumber},
+		{"first", func(l *testLog) { l.Entries[602] = l.forge(2, func(h *chain.Header) { h.First++ }) }, CodeFirst},
+		{"time", func(l *testLog) { l.Entries[602] = l.forge(2, func(h *chain.Header) { h.Time = 5 }) }, CodeTime},
+		{"leaf", func(l *testLog) { l.Entries[600] = l.Entries[599] }, CodeRoot},
 		{"work", func(l *testLog) {
-			h := l.blocks[2].Header
+			h := l.Blocks[2].Header
 			h.Difficulty = 200
-			l.entries[602] = h.AppendTo(nil)
+			l.Entries[602] = h.AppendTo(nil)
 		}, CodeWork},
 	} {
 		l := make()
@@ -722,7 +723,7 @@ func TestStateRefused(t *testing.T) {
 		"origin":  {strings.Replace(good, `"origin": "chainstore/test"`, `"origin": "x"`, 1), "not \"x\""},
 		"size":    {strings.Replace(good, `\n9\n`, `\n8\n`, 1), "9 leaves of a tree of 8"},
 		"large":   {strings.Repeat(" ", maxState) + good, "the limit"},
-		"root":    {strings.Replace(good, l.checkpoint(9)[18:24], "AAAAAA", 1), "different roots"},
+		"root":    {strings.Replace(good, l.Checkpoint(9)[18:24], "AAAAAA", 1), "different roots"},
 	} {
 		if _, err := ParseState([]byte(c.data)); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
@@ -743,7 +744,7 @@ func TestStateRefused(t *testing.T) {
 // FuzzParseBundle: no bundle makes the reader panic, and what it reads is what was there.
 func FuzzParseBundle(f *testing.F) {
 	l := newTestLog(f, 3, 4)
-	data, _ := l.tile("tile/entries/000.p/9")
+	data, _ := l.Tile("tile/entries/000.p/9")
 	f.Add(data, uint8(9))
 	f.Fuzz(func(t *testing.T, data []byte, width uint8) {
 		entries, err := parseBundle(data, 0, uint64(width), uint64(width))

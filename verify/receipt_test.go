@@ -12,6 +12,7 @@ import (
 	"github.com/transparency-dev/formats/proof"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/signedlog"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -35,8 +36,8 @@ func receiptOf(t testing.TB) (*testLog, wire.Receipt, []byte) {
 
 func TestReceiptGood(t *testing.T) {
 	l := newTestLog(t, 1, 5, 2, 300, 1)
-	for block := range l.blocks {
-		for offset := range min(6, l.blocks[block].Header.Count) {
+	for block := range l.Blocks {
+		for offset := range min(6, l.Blocks[block].Header.Count) {
 			for _, size := range l.sizes[block:] {
 				r := l.receipt(block, int(offset), size)
 				report := Receipt(mustJSON(t, r), l.trust(), l.records[r.Index].Payload)
@@ -217,7 +218,7 @@ func TestReceiptOfABadLog(t *testing.T) {
 	other := l.receipt(0, 1, l.sizes[3])
 	mixed := r
 	mixed.Index, mixed.Leaf, mixed.LeafData, mixed.RecordPath = other.Index, other.Leaf, other.LeafData,
-		l.path(r.Header.First+uint64(r.Header.Count), other.Index)
+		l.Path(r.Header.First+uint64(r.Header.Count), other.Index)
 	if report := Receipt(mustJSON(t, mixed), l.trust(), nil); report.Good() ||
 		!strings.Contains(codes(report.Findings), CodeRecordPath) {
 		t.Errorf("a leaf of another block: %v", report.Findings)
@@ -226,13 +227,13 @@ func TestReceiptOfABadLog(t *testing.T) {
 
 func TestReceiptSignatures(t *testing.T) {
 	l, r, payload := receiptOf(t)
-	successor, successorKey := testKey(t, l.origin, 2)
-	_, strangerKey := testKey(t, "stranger", 3)
+	successor, successorKey := signedlog.Key(l.Origin, 2)
+	_, strangerKey := signedlog.Key("stranger", 3)
 	w1, w1Key := testWitness(t, "witness1", 4)
 	_, w2Key := testWitness(t, "witness2", 5)
-	renamed := l.checkpoint(r.TreeSize)
-	both := l.checkpoint(r.TreeSize, successor)
-	witnessed := l.checkpoint(r.TreeSize, w1)
+	renamed := l.Checkpoint(r.TreeSize)
+	both := l.Checkpoint(r.TreeSize, successor)
+	witnessed := l.Checkpoint(r.TreeSize, w1)
 	badSignature := func(signed string, name string) string {
 		at := strings.Index(signed, "— "+name) + len("— "+name+" ") + 20
 		return signed[:at] + string('A'+(signed[at]-'A'+1)%26) + signed[at+1:]
@@ -246,25 +247,25 @@ func TestReceiptSignatures(t *testing.T) {
 		want       string
 		words      string
 	}{
-		{"good", renamed, []string{l.vkey}, nil, 0, "", ""},
-		{"two keys", both, []string{l.vkey, successorKey, l.vkey}, nil, 0, "", ""},
-		{"the old key alone", both, []string{l.vkey}, nil, 0, "", ""},
+		{"good", renamed, []string{l.VKey}, nil, 0, "", ""},
+		{"two keys", both, []string{l.VKey, successorKey, l.VKey}, nil, 0, "", ""},
+		{"the old key alone", both, []string{l.VKey}, nil, 0, "", ""},
 		{"the new key alone", both, []string{successorKey}, nil, 0, "", ""},
 		{"unknown", renamed, []string{successorKey}, nil, 0, CodeUnknownKey, "unknown key"},
 		{"stranger", renamed, []string{strangerKey}, nil, 0, CodeUnknownKey, "stranger+"},
 		{"no key", renamed, nil, nil, 0, CodeUnknownKey, "none was"},
-		{"bad", badSignature(renamed, l.origin), []string{l.vkey}, nil, 0, CodeSignature, "bad signature"},
-		{"another size", strings.Replace(renamed, "\n15\n", "\n14\n", 1), []string{l.vkey}, nil, 0, CodeSignature,
+		{"bad", badSignature(renamed, l.Origin), []string{l.VKey}, nil, 0, CodeSignature, "bad signature"},
+		{"another size", strings.Replace(renamed, "\n15\n", "\n14\n", 1), []string{l.VKey}, nil, 0, CodeSignature,
 			"bad signature"},
-		{"another log", signCheckpoint(t, "another", r.TreeSize, r.Root, l.signer), []string{l.vkey}, nil, 0,
+		{"another log", signedlog.Sign("another", r.TreeSize, r.Root, l.Signer), []string{l.VKey}, nil, 0,
 			CodeOrigin + " " + CodeOrigin, "another"},
 		{"no checkpoint", func() string {
-			return strings.Replace(signCheckpoint(t, l.origin+"\nx", r.TreeSize, r.Root, l.signer), "", "", 1)
-		}(), []string{l.vkey}, nil, 0, CodeCheckpoint, "no checkpoint"},
-		{"witness", witnessed, []string{l.vkey}, []string{w1Key, w2Key}, 1, "", ""},
-		{"witness who is not asked", witnessed, []string{l.vkey}, nil, 0, "", ""},
-		{"too few", witnessed, []string{l.vkey}, []string{w1Key, w2Key}, 2, CodeWitnesses, "1 of the witnesses"},
-		{"bad witness", badSignature(witnessed, "witness1"), []string{l.vkey}, []string{w1Key}, 0, CodeCosignature,
+			return strings.Replace(signedlog.Sign(l.Origin+"\nx", r.TreeSize, r.Root, l.Signer), "", "", 1)
+		}(), []string{l.VKey}, nil, 0, CodeCheckpoint, "no checkpoint"},
+		{"witness", witnessed, []string{l.VKey}, []string{w1Key, w2Key}, 1, "", ""},
+		{"witness who is not asked", witnessed, []string{l.VKey}, nil, 0, "", ""},
+		{"too few", witnessed, []string{l.VKey}, []string{w1Key, w2Key}, 2, CodeWitnesses, "1 of the witnesses"},
+		{"bad witness", badSignature(witnessed, "witness1"), []string{l.VKey}, []string{w1Key}, 0, CodeCosignature,
 			"witness1"},
 	} {
 		trust, err := NewTrust(c.keys, c.witnesses, c.quorum)
@@ -281,11 +282,11 @@ func TestReceiptSignatures(t *testing.T) {
 }
 
 func TestTrustRefused(t *testing.T) {
-	_, vkey := testKey(t, "log", 1)
+	_, vkey := signedlog.Key("log", 1)
 	_, witnessKey := testWitness(t, "witness", 2)
 	_, otherName := testWitness(t, "another", 2)
 	_, ownWitness := testWitness(t, "log", 1)
-	_, plainKey := testKey(t, "witness", 2)
+	_, plainKey := signedlog.Key("witness", 2)
 	logParts, witnessParts := strings.SplitN(vkey, "+", 3), strings.SplitN(witnessKey, "+", 3)
 	if logParts[1] == strings.ToUpper(logParts[1]) || witnessParts[1] == strings.ToUpper(witnessParts[1]) {
 		t.Fatal("these hashes have no letter")
@@ -417,7 +418,7 @@ func TestReceiptFlips(t *testing.T) {
 func TestTlogProof(t *testing.T) {
 	l, r, _ := receiptOf(t)
 	p := proof.TLogProof{Index: r.Index, Checkpoint: []byte(r.Checkpoint)}
-	for _, h := range l.path(r.TreeSize, r.Index) {
+	for _, h := range l.Path(r.TreeSize, r.Index) {
 		p.Hashes = append(p.Hashes, h)
 	}
 	data := p.Marshal()
@@ -428,7 +429,7 @@ func TestTlogProof(t *testing.T) {
 	if !report.Good() || report.Index != r.Index || report.Checkpoint.Size != r.TreeSize {
 		t.Errorf("%+v", report)
 	}
-	_, other := testKey(t, l.origin, 9)
+	_, other := signedlog.Key(l.Origin, 9)
 	stranger, err := NewTrust([]string{other}, nil, 0)
 	if err != nil {
 		t.Fatal(err)

@@ -2,7 +2,6 @@ package verify
 
 import (
 	"bytes"
-	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
@@ -17,64 +16,39 @@ import (
 
 	witness "github.com/transparency-dev/formats/note"
 	"golang.org/x/mod/sumdb/note"
-	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/signedlog"
 	"github.com/chainstore/chainstore/wire"
 )
 
 // startTime is when the chains of these tests begin, workBits the difficulty of their blocks.
 const (
 	startTime = 1_700_000_000_000
-	workBits  = 4
+	workBits  = signedlog.Difficulty
 )
 
-// testLog is a log in memory, made with package chain, and the server of it.
+// testLog is a log in memory, and the server of it.
 type testLog struct {
-	t      testing.TB
-	origin string
-	signer note.Signer
-	vkey   string
+	*signedlog.Log
+	t       testing.TB
+	records map[uint64]chain.Record // by leaf index
+	sizes   []uint64                // block boundaries
 
-	verifier *chain.Verifier
-	blocks   []chain.Block
-	records  map[uint64]chain.Record // by leaf index
-	entries  [][]byte
-	stored   []tlog.Hash
-	sizes    []uint64 // block boundaries
-
-	// What the server does. answer may stand in for any path: it returns false for what is served as it is.
+	// What the server does. answer may replace the answer to any path; it returns false to keep it.
 	mu       sync.Mutex // guards all below
 	size     uint64     // of the checkpoint that is served
 	answer   func(w http.ResponseWriter, path string) bool
 	requests map[string]int
 }
 
-// testKey makes a key of a name, the same for the same seed.
-func testKey(t testing.TB, name string, seed byte) (note.Signer, string) {
-	t.Helper()
-	private := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{seed}, ed25519.SeedSize))
-	vkey, err := note.NewEd25519VerifierKey(name, private.Public().(ed25519.PublicKey))
-	if err != nil {
-		t.Fatal(err)
-	}
-	parts := strings.Split(vkey, "+")
-	signer, err := note.NewSigner(fmt.Sprintf("PRIVATE+KEY+%s+%s+%s", name, parts[1],
-		base64.StdEncoding.EncodeToString(append([]byte{1}, private.Seed()...))))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return signer, vkey
-}
-
 // newTestLog makes a log of blocks of so many records each.
 func newTestLog(t testing.TB, counts ...int) *testLog {
 	t.Helper()
 	l := &testLog{
-		t: t, origin: "chainstore/test", verifier: chain.NewVerifier(chain.Head{}), records: map[uint64]chain.Record{},
-		requests: map[string]int{},
+		Log: signedlog.New("chainstore/test", 1), t: t,
+		records: map[uint64]chain.Record{}, requests: map[string]int{},
 	}
-	l.signer, l.vkey = testKey(t, l.origin, 1)
 	l.grow("", counts...)
 	return l
 }
@@ -84,7 +58,7 @@ func (l *testLog) fork(blocks int, salt string, counts ...int) *testLog {
 	l.t.Helper()
 	other := newTestLog(l.t)
 	for i := range blocks {
-		other.add(&l.blocks[i])
+		other.add(&l.Blocks[i])
 	}
 	other.grow(salt, counts...)
 	return other
@@ -94,7 +68,7 @@ func (l *testLog) fork(blocks int, salt string, counts ...int) *testLog {
 func (l *testLog) grow(salt string, counts ...int) {
 	l.t.Helper()
 	for _, count := range counts {
-		head := l.verifier.Head()
+		head := l.Verifier.Head()
 		h := chain.Header{
 			Version: chain.Version, Block: head.Height, First: head.Tree.Size(), Count: uint32(count), Prev: head.Hash,
 			Time: startTime + 1000*head.Height, Difficulty: workBits,
@@ -111,30 +85,13 @@ func (l *testLog) grow(salt string, counts ...int) {
 			ends = append(ends, uint32(len(body)))
 		}
 		h.Root = tree.Root()
-		l.add(l.mined(h, ends, body))
+		l.add(signedlog.Solve(h, ends, body))
 	}
 }
 
-func (l *testLog) mined(h chain.Header, ends []uint32, body []byte) *chain.Block {
-	l.t.Helper()
-	nonce, found := chain.Solve(h.Inner(), h.Difficulty, 0, 1<<20)
-	if !found {
-		l.t.Fatal("no nonce")
-	}
-	h.Nonce = nonce
-	b, err := chain.NewBlock(h, ends, body)
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	return &b
-}
-
-// add takes a block in.
+// add adds a block.
 func (l *testLog) add(b *chain.Block) {
 	l.t.Helper()
-	if _, err := l.verifier.Take(b); err != nil {
-		l.t.Fatal(err)
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i := range b.Header.Count {
@@ -142,94 +99,21 @@ func (l *testLog) add(b *chain.Block) {
 		if err != nil {
 			l.t.Fatal(err)
 		}
-		l.records[uint64(len(l.entries))] = r
-		l.leaf(r.Leaf().AppendTo(nil))
+		l.records[l.Size()+uint64(i)] = r
 	}
-	l.leaf(b.Header.AppendTo(nil))
-	l.blocks = append(l.blocks, *b)
-	l.size = uint64(len(l.entries))
+	l.Add(b)
+	l.size = l.Size()
 	l.sizes = append(l.sizes, l.size)
 }
 
-func (l *testLog) leaf(data []byte) {
-	hashes, err := tlog.StoredHashes(int64(len(l.entries)), data, l)
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	l.stored = append(l.stored, hashes...)
-	l.entries = append(l.entries, data)
-}
-
-// ReadHashes implements [tlog.HashReader].
-func (l *testLog) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
-	var hashes []tlog.Hash
-	for _, i := range indexes {
-		hashes = append(hashes, l.stored[i])
-	}
-	return hashes, nil
-}
-
-func (l *testLog) root(size uint64) chain.Hash {
-	h, err := tlog.TreeHash(int64(size), l)
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	return chain.Hash(h)
-}
-
-// checkpoint is the signed checkpoint of a size.
-func (l *testLog) checkpoint(size uint64, more ...note.Signer) string {
-	root := l.root(size)
-	return signCheckpoint(l.t, l.origin, size, root, append([]note.Signer{l.signer}, more...)...)
-}
-
-func signCheckpoint(t testing.TB, origin string, size uint64, root chain.Hash, signers ...note.Signer) string {
-	t.Helper()
-	signed, err := note.Sign(
-		&note.Note{Text: fmt.Sprintf("%s\n%d\n%s\n", origin, size, base64.StdEncoding.EncodeToString(root[:]))},
-		signers...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(signed)
-}
-
-// path proves a leaf in the tree of the first size leaves.
-func (l *testLog) path(size, index uint64) []chain.Hash {
-	p, err := tlog.ProveRecord(int64(size), int64(index), l)
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	path := []chain.Hash{}
-	for _, h := range p {
-		path = append(path, chain.Hash(h))
-	}
-	return path
-}
-
-// receipt is that of a record in the checkpoint of a size.
+// receipt returns the receipt of a record in the checkpoint of a size.
 func (l *testLog) receipt(block, offset int, size uint64) wire.Receipt {
-	b := &l.blocks[block]
-	record, err := b.Record(uint32(offset))
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	leaf := record.Leaf()
-	index := b.Header.First + uint64(offset)
-	return wire.Receipt{
-		Format: wire.FormatReceipt, Origin: l.origin, Index: index, Block: uint64(block), Offset: uint32(offset),
-		Time:      record.Time,
-		ProjectID: record.Project, Size: leaf.Size, Key: record.Key, Type: record.Type, Salt: record.Salt[:],
-		Commit: leaf.Commit, Leaf: leaf.Hash(),
-		LeafData: leaf.AppendTo(nil), Header: wire.NewBlock(b.Header), RecordPath: l.path(b.Header.Seal(), index),
-		SealIndex: b.Header.Seal(),
-		SealPath:  l.path(size, b.Header.Seal()), TreeSize: size, Root: l.root(size), Checkpoint: l.checkpoint(size),
-	}
+	return l.Receipt(uint64(block), uint32(offset), size)
 }
 
 func (l *testLog) trust() Trust {
 	l.t.Helper()
-	trust, err := NewTrust([]string{l.vkey}, nil, 0)
+	trust, err := NewTrust([]string{l.VKey}, nil, 0)
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -267,7 +151,7 @@ func (l *testLog) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case path == "checkpoint":
-		_, _ = w.Write([]byte(l.checkpoint(l.size)))
+		_, _ = w.Write([]byte(l.Checkpoint(l.size)))
 	case strings.HasPrefix(path, "tile/"):
 		l.serveTile(w, path)
 	case strings.HasPrefix(path, "v1/blocks/") && r.Header.Get("Authorization") == "Bearer secret":
@@ -278,7 +162,7 @@ func (l *testLog) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (l *testLog) serveTile(w http.ResponseWriter, path string) {
-	data, found := l.tile(path)
+	data, found := l.Tile(path)
 	if !found {
 		w.WriteHeader(http.StatusNotFound)
 		return
@@ -286,33 +170,11 @@ func (l *testLog) serveTile(w http.ResponseWriter, path string) {
 	_, _ = w.Write(data)
 }
 
-// tile is what stands in a tile or bundle.
-func (l *testLog) tile(path string) ([]byte, bool) {
-	path = strings.Replace(path, "tile/", "tile/8/", 1)
-	tile, err := tlog.ParseTilePath(strings.Replace(path, "entries/", "data/", 1))
-	if err != nil {
-		return nil, false
-	}
-	if tile.L >= 0 {
-		data, err := tlog.ReadTileData(tile, l)
-		return data, err == nil
-	}
-	var bundle []byte
-	for n := tile.N * tileWidth; n < tile.N*tileWidth+int64(tile.W); n++ {
-		if n >= int64(len(l.entries)) {
-			return nil, false
-		}
-		bundle = binary.BigEndian.AppendUint16(bundle, uint16(len(l.entries[n])))
-		bundle = append(bundle, l.entries[n]...)
-	}
-	return bundle, true
-}
-
 // serveRecords shows the records of project 1, three a page.
 func (l *testLog) serveRecords(w http.ResponseWriter, r *http.Request) {
 	block, _ := strconv.Atoi(strings.Split(r.URL.Path, "/")[3])
 	from, _ := strconv.Atoi(r.URL.Query().Get("from"))
-	h := l.blocks[block].Header
+	h := l.Blocks[block].Header
 	var page wire.BlockRecords
 	for offset := uint32(from); offset < h.Count && len(page.Records) < 3; offset++ {
 		index := h.First + uint64(offset)
@@ -345,7 +207,7 @@ func codes(found []Finding) string {
 // testWitness makes a witness's signer and key.
 func testWitness(t testing.TB, name string, seed byte) (note.Signer, string) {
 	t.Helper()
-	_, vkey := testKey(t, name, seed)
+	_, vkey := signedlog.Key(name, seed)
 	private := base64.StdEncoding.EncodeToString(append([]byte{1}, bytes.Repeat([]byte{seed}, 32)...))
 	signer, err := witness.NewSignerForCosignatureV1(fmt.Sprintf("PRIVATE+KEY+%s+%s+%s", name,
 		strings.Split(vkey, "+")[1], private))

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"strings"
 	"testing"
+
+	"github.com/chainstore/chainstore/internal/signedlog"
 )
 
 // trustOf names keys, witnesses and a quorum.
@@ -23,13 +25,13 @@ func TestExportOfBlocksThatNoKeySigned(t *testing.T) {
 	forged := l.fork(2, "forged", 5) // another block in the place of the last
 	longer := l.fork(3, "forged", 2) // another block behind the last
 	foreign := newTestLog(t).fork(0, "Mallory's", 3, 1, 5)
-	strangerSigner, strangerKey := testKey(t, "chainstore/stranger", 9)
+	strangerSigner, strangerKey := signedlog.Key("chainstore/stranger", 9)
 	witness, witnessKey := testWitness(t, "witness.example/w", 7)
 	other, otherKey := testWitness(t, "witness.example/v", 8)
 	strangers := func(of *testLog, size uint64) string {
-		return signCheckpoint(t, "chainstore/stranger", size, of.root(size), strangerSigner)
+		return signedlog.Sign("chainstore/stranger", size, of.Root(size), strangerSigner)
 	}
-	key := []string{l.vkey}
+	key := []string{l.VKey}
 	for _, c := range []struct {
 		name  string
 		data  []byte
@@ -37,53 +39,53 @@ func TestExportOfBlocksThatNoKeySigned(t *testing.T) {
 		want  string // codes of the findings
 		says  string // in the last finding
 	}{
-		{"no checkpoint", foreign.export(nil, foreign.blocks...), l.trust(), CodeUnsigned,
+		{"no checkpoint", foreign.export(nil, foreign.Blocks...), l.trust(), CodeUnsigned,
 			"the file holds no signed checkpoint"},
-		{"no checkpoint, a witness asked for", foreign.export(nil, foreign.blocks...), trustOf(t, key,
+		{"no checkpoint, a witness asked for", foreign.export(nil, foreign.Blocks...), trustOf(t, key,
 			[]string{witnessKey}, 1), CodeUnsigned, "holds no signed checkpoint"},
-		{"no checkpoint, a witness and no key", foreign.export(nil, foreign.blocks...), trustOf(t, nil,
+		{"no checkpoint, a witness and no key", foreign.export(nil, foreign.Blocks...), trustOf(t, nil,
 			[]string{witnessKey}, 1), CodeUnsigned, "holds no signed checkpoint"},
-		{"no checkpoint, no quorum", foreign.export(nil, foreign.blocks...), trustOf(t, key, []string{witnessKey}, 0),
+		{"no checkpoint, no quorum", foreign.export(nil, foreign.Blocks...), trustOf(t, key, []string{witnessKey}, 0),
 			CodeUnsigned, "holds no signed checkpoint"},
 		{"no checkpoint, no block", newTestLog(t).export(nil), l.trust(), CodeUnsigned, "holds no signed checkpoint"},
-		{"forged blocks behind", longer.export([]string{l.checkpoint(12)}, longer.blocks...), l.trust(), CodeUnsigned,
+		{"forged blocks behind", longer.export([]string{l.Checkpoint(12)}, longer.Blocks...), l.trust(), CodeUnsigned,
 			"block 3 (leaves 12 to 14)"},
-		{"forged blocks in place of the last", forged.export([]string{l.checkpoint(6)}, forged.blocks...), l.trust(),
+		{"forged blocks in place of the last", forged.export([]string{l.Checkpoint(6)}, forged.Blocks...), l.trust(),
 			CodeUnsigned, "block 2 (leaves 6 to 11)"},
-		{"forged blocks under the true checkpoint", forged.export([]string{l.checkpoint(12)}, forged.blocks...),
+		{"forged blocks under the true checkpoint", forged.export([]string{l.Checkpoint(12)}, forged.Blocks...),
 			l.trust(), CodeRoot + " " + CodeUnsigned, "blocks 0 to 2 (leaves 0 to 11)"},
-		{"a smaller checkpoint", l.export([]string{l.checkpoint(4)}, l.blocks...), l.trust(), CodeUnsigned,
+		{"a smaller checkpoint", l.export([]string{l.Checkpoint(4)}, l.Blocks...), l.trust(), CodeUnsigned,
 			"blocks 1 to 2 (leaves 4 to 11)"},
-		{"a checkpoint of nothing", foreign.export([]string{l.checkpoint(0)}, foreign.blocks...), l.trust(),
+		{"a checkpoint of nothing", foreign.export([]string{l.Checkpoint(0)}, foreign.Blocks...), l.trust(),
 			CodeUnsigned, "blocks 0 to 2 (leaves 0 to 11)"},
-		{"an altered checkpoint of nothing", newTestLog(t).export([]string{signCheckpoint(t, l.origin, 0, l.root(4),
-			l.signer)}), l.trust(), CodeRoot + " " + CodeUnsigned, "covers"},
-		{"several checkpoints, none of the end", l.export([]string{l.checkpoint(4), l.checkpoint(6)}, l.blocks...),
+		{"an altered checkpoint of nothing", newTestLog(t).export([]string{signedlog.Sign(l.Origin, 0, l.Root(4),
+			l.Signer)}), l.trust(), CodeRoot + " " + CodeUnsigned, "covers"},
+		{"several checkpoints, none of the end", l.export([]string{l.Checkpoint(4), l.Checkpoint(6)}, l.Blocks...),
 			l.trust(), CodeUnsigned, "block 2 (leaves 6 to 11)"},
-		{"several checkpoints", l.export([]string{l.checkpoint(4), l.checkpoint(12), l.checkpoint(6)}, l.blocks...),
+		{"several checkpoints", l.export([]string{l.Checkpoint(4), l.Checkpoint(12), l.Checkpoint(6)}, l.Blocks...),
 			l.trust(), "", ""},
-		{"a checkpoint within the last block", l.export([]string{l.checkpoint(6), l.checkpoint(9)}, l.blocks...),
+		{"a checkpoint within the last block", l.export([]string{l.Checkpoint(6), l.Checkpoint(9)}, l.Blocks...),
 			l.trust(), CodeBoundary + " " + CodeUnsigned, "block 2 (leaves 6 to 11)"},
-		{"signed by another key", foreign.export([]string{strangers(foreign, 12)}, foreign.blocks...), l.trust(),
+		{"signed by another key", foreign.export([]string{strangers(foreign, 12)}, foreign.Blocks...), l.trust(),
 			CodeUnknownKey + " " + CodeUnsigned, "blocks 0 to 2 (leaves 0 to 11)"},
-		{"the end signed by another key", longer.export([]string{l.checkpoint(12), strangers(longer, 15)},
-			longer.blocks...), l.trust(), CodeUnknownKey + " " + CodeUnsigned, "block 3 (leaves 12 to 14)"},
-		{"the end signed by another key that is named", l.export([]string{l.checkpoint(12), strangers(l, 6)},
-			l.blocks...), trustOf(t, []string{l.vkey, strangerKey}, nil, 0), "", ""},
-		{"a witness asked for who did not sign", l.export([]string{l.checkpoint(12)}, l.blocks...), trustOf(t, key,
+		{"the end signed by another key", longer.export([]string{l.Checkpoint(12), strangers(longer, 15)},
+			longer.Blocks...), l.trust(), CodeUnknownKey + " " + CodeUnsigned, "block 3 (leaves 12 to 14)"},
+		{"the end signed by another key that is named", l.export([]string{l.Checkpoint(12), strangers(l, 6)},
+			l.Blocks...), trustOf(t, []string{l.VKey, strangerKey}, nil, 0), "", ""},
+		{"a witness asked for who did not sign", l.export([]string{l.Checkpoint(12)}, l.Blocks...), trustOf(t, key,
 			[]string{witnessKey}, 1), CodeWitnesses + " " + CodeUnsigned, "blocks 0 to 2 (leaves 0 to 11)"},
-		{"witnessed", l.export([]string{l.checkpoint(12, witness)}, l.blocks...), trustOf(t, key,
+		{"witnessed", l.export([]string{l.Checkpoint(12, witness)}, l.Blocks...), trustOf(t, key,
 			[]string{witnessKey}, 1), "", ""},
-		{"witnessed by one of two", l.export([]string{l.checkpoint(12, witness)}, l.blocks...), trustOf(t, key,
+		{"witnessed by one of two", l.export([]string{l.Checkpoint(12, witness)}, l.Blocks...), trustOf(t, key,
 			[]string{witnessKey, otherKey}, 2), CodeWitnesses + " " + CodeUnsigned, "blocks 0 to 2"},
-		{"witnessed by both, the end not", longer.export([]string{l.checkpoint(12, witness, other)},
-			longer.blocks...), trustOf(t, key, []string{witnessKey, otherKey}, 2), CodeUnsigned,
+		{"witnessed by both, the end not", longer.export([]string{l.Checkpoint(12, witness, other)},
+			longer.Blocks...), trustOf(t, key, []string{witnessKey, otherKey}, 2), CodeUnsigned,
 			"block 3 (leaves 12 to 14)"},
-		{"witnessed, without the log's key", l.export([]string{l.checkpoint(12, witness)}, l.blocks...), trustOf(t,
+		{"witnessed, without the log's key", l.export([]string{l.Checkpoint(12, witness)}, l.Blocks...), trustOf(t,
 			nil, []string{witnessKey}, 1), CodeUnknownKey + " " + CodeUnsigned, "blocks 0 to 2"},
-		{"no key", l.export([]string{l.checkpoint(12)}, l.blocks...), Trust{}, CodeUnknownKey + " " + CodeUnsigned,
+		{"no key", l.export([]string{l.Checkpoint(12)}, l.Blocks...), Trust{}, CodeUnknownKey + " " + CodeUnsigned,
 			"blocks 0 to 2 (leaves 0 to 11)"},
-		{"no key, no checkpoint", l.export(nil, l.blocks...), Trust{}, CodeUnsigned, "holds no signed checkpoint"},
+		{"no key, no checkpoint", l.export(nil, l.Blocks...), Trust{}, CodeUnsigned, "holds no signed checkpoint"},
 	} {
 		report, err := Export(t.Context(), bytes.NewReader(c.data), c.trust)
 		if err != nil || codes(report.Findings) != c.want || report.Good() != (c.want == "") {
@@ -99,7 +101,7 @@ func TestExportCutAndForged(t *testing.T) {
 	l := newTestLog(t, 3, 1, 5)
 	for kept := range 4 {
 		forged := l.fork(kept, "forged", 7, 2)
-		data := forged.export([]string{l.checkpoint(12)}, forged.blocks...)
+		data := forged.export([]string{l.Checkpoint(12)}, forged.Blocks...)
 		if report, err := Export(t.Context(), bytes.NewReader(data), l.trust()); err != nil || report.Good() ||
 			!strings.Contains(codes(report.Findings), CodeUnsigned) {
 			t.Errorf("%d blocks kept: %v, %v", kept, report.Findings, err)
@@ -110,28 +112,28 @@ func TestExportCutAndForged(t *testing.T) {
 // Whoever keeps the key that a log had then can check what it signed then.
 func TestExportAfterKeysChanged(t *testing.T) {
 	l := newTestLog(t, 3, 1, 5)
-	second, secondKey := testKey(t, l.origin, 2)
-	only := signCheckpoint(t, l.origin, 12, l.root(12), second)
+	second, secondKey := signedlog.Key(l.Origin, 2)
+	only := signedlog.Sign(l.Origin, 12, l.Root(12), second)
 	for _, c := range []struct {
 		name        string
 		checkpoints []string
 		keys        []string
 		want        string
 	}{
-		{"before the change, by the first", []string{l.checkpoint(12)}, []string{l.vkey}, ""},
-		{"before the change, by the second", []string{l.checkpoint(12)}, []string{secondKey},
+		{"before the change, by the first", []string{l.Checkpoint(12)}, []string{l.VKey}, ""},
+		{"before the change, by the second", []string{l.Checkpoint(12)}, []string{secondKey},
 			CodeUnknownKey + " " + CodeUnsigned},
-		{"while both sign, by the first", []string{l.checkpoint(12, second)}, []string{l.vkey}, ""},
-		{"while both sign, by the second", []string{l.checkpoint(12, second)}, []string{secondKey}, ""},
+		{"while both sign, by the first", []string{l.Checkpoint(12, second)}, []string{l.VKey}, ""},
+		{"while both sign, by the second", []string{l.Checkpoint(12, second)}, []string{secondKey}, ""},
 		{"when the first is retired, by the second", []string{only}, []string{secondKey}, ""},
-		{"when the first is retired, by the first", []string{only}, []string{l.vkey},
+		{"when the first is retired, by the first", []string{only}, []string{l.VKey},
 			CodeUnknownKey + " " + CodeUnsigned},
-		{"one of each, by both", []string{l.checkpoint(4), only}, []string{l.vkey, secondKey}, ""},
-		{"one of each, by the second", []string{l.checkpoint(4), only}, []string{secondKey}, CodeUnknownKey},
-		{"one of each, by the first", []string{l.checkpoint(4), only}, []string{l.vkey},
+		{"one of each, by both", []string{l.Checkpoint(4), only}, []string{l.VKey, secondKey}, ""},
+		{"one of each, by the second", []string{l.Checkpoint(4), only}, []string{secondKey}, CodeUnknownKey},
+		{"one of each, by the first", []string{l.Checkpoint(4), only}, []string{l.VKey},
 			CodeUnknownKey + " " + CodeUnsigned},
 	} {
-		data := l.export(c.checkpoints, l.blocks...)
+		data := l.export(c.checkpoints, l.Blocks...)
 		if report, err := Export(t.Context(), bytes.NewReader(data), trustOf(t, c.keys, nil, 0)); err != nil ||
 			codes(report.Findings) != c.want {
 			t.Errorf("%s: %v, %v; want %q", c.name, report.Findings, err, c.want)
@@ -145,7 +147,7 @@ func TestExportAllowed(t *testing.T) {
 	longer := l.fork(3, "forged", 2, 2)
 	witness, witnessKey := testWitness(t, "witness.example/w", 7)
 	tail := ExportOptions{Trust: l.trust(), AllowUnsignedTail: true}
-	witnessed := ExportOptions{Trust: trustOf(t, []string{l.vkey}, []string{witnessKey}, 1), AllowUnsignedTail: true,
+	witnessed := ExportOptions{Trust: trustOf(t, []string{l.VKey}, []string{witnessKey}, 1), AllowUnsignedTail: true,
 		AllowNoKey: true}
 	noKey := ExportOptions{AllowNoKey: true, AllowUnsignedTail: true}
 	const named, none = "covers blocks 3 to 4 (leaves 12 to 17)", "the file holds no signed checkpoint"
@@ -158,30 +160,30 @@ func TestExportAllowed(t *testing.T) {
 		checked bool
 		signed  uint64 // blocks
 	}{
-		{"a tail", longer.export([]string{l.checkpoint(12)}, longer.blocks...), tail, "", named, true, 3},
-		{"a witnessed tail", longer.export([]string{l.checkpoint(12, witness)}, longer.blocks...), witnessed, "",
+		{"a tail", longer.export([]string{l.Checkpoint(12)}, longer.Blocks...), tail, "", named, true, 3},
+		{"a witnessed tail", longer.export([]string{l.Checkpoint(12, witness)}, longer.Blocks...), witnessed, "",
 			named, true, 3},
-		{"no tail", l.export([]string{l.checkpoint(12)}, l.blocks...), tail, "", "difficulty", true, 3},
-		{"a tail behind nothing", l.export([]string{l.checkpoint(0)}, l.blocks...), tail, CodeUnsigned, "", true, 0},
-		{"no checkpoint", l.export(nil, l.blocks...), tail, CodeUnsigned, "", false, 0},
-		{"another root", longer.fork(2, "x", 5, 2).export([]string{l.checkpoint(12)}, longer.fork(2, "x", 5,
-			2).blocks...), tail, CodeRoot + " " + CodeUnsigned, "", true, 0},
-		{"no quorum", longer.export([]string{l.checkpoint(12)}, longer.blocks...), witnessed,
+		{"no tail", l.export([]string{l.Checkpoint(12)}, l.Blocks...), tail, "", "difficulty", true, 3},
+		{"a tail behind nothing", l.export([]string{l.Checkpoint(0)}, l.Blocks...), tail, CodeUnsigned, "", true, 0},
+		{"no checkpoint", l.export(nil, l.Blocks...), tail, CodeUnsigned, "", false, 0},
+		{"another root", longer.fork(2, "x", 5, 2).export([]string{l.Checkpoint(12)}, longer.fork(2, "x", 5,
+			2).Blocks...), tail, CodeRoot + " " + CodeUnsigned, "", true, 0},
+		{"no quorum", longer.export([]string{l.Checkpoint(12)}, longer.Blocks...), witnessed,
 			CodeWitnesses + " " + CodeUnsigned, "", true, 0},
-		{"no checkpoint, so no quorum", longer.export(nil, longer.blocks...), witnessed, CodeUnsigned, "", false, 0},
-		{"a witness and no key", l.export(nil, l.blocks...), ExportOptions{Trust: trustOf(t, nil,
+		{"no checkpoint, so no quorum", longer.export(nil, longer.Blocks...), witnessed, CodeUnsigned, "", false, 0},
+		{"a witness and no key", l.export(nil, l.Blocks...), ExportOptions{Trust: trustOf(t, nil,
 			[]string{witnessKey}, 0), AllowNoKey: true}, CodeUnsigned, "", false, 0},
-		{"no key", l.export([]string{l.checkpoint(12)}, l.blocks...), noKey, "", "no key was named", false, 0},
-		{"no key, no checkpoint", l.export(nil, l.blocks...), noKey, "", none, false, 0},
-		{"no key, a tail", longer.export([]string{l.checkpoint(12)}, longer.blocks...), noKey, "", "no key was named",
+		{"no key", l.export([]string{l.Checkpoint(12)}, l.Blocks...), noKey, "", "no key was named", false, 0},
+		{"no key, no checkpoint", l.export(nil, l.Blocks...), noKey, "", none, false, 0},
+		{"no key, a tail", longer.export([]string{l.Checkpoint(12)}, longer.Blocks...), noKey, "", "no key was named",
 			false, 0},
-		{"no key, another root", longer.export([]string{signCheckpoint(t, l.origin, 12, l.root(6), l.signer)},
-			longer.blocks...), noKey, CodeRoot, "", false, 0},
-		{"no key, no checkpoint in its place", l.export([]string{"x"}, l.blocks...), noKey, CodeCheckpoint, "", false,
+		{"no key, another root", longer.export([]string{signedlog.Sign(l.Origin, 12, l.Root(6), l.Signer)},
+			longer.Blocks...), noKey, CodeRoot, "", false, 0},
+		{"no key, no checkpoint in its place", l.export([]string{"x"}, l.Blocks...), noKey, CodeCheckpoint, "", false,
 			0},
-		{"a key, and none needed", l.export(nil, l.blocks...), ExportOptions{Trust: l.trust(), AllowNoKey: true},
+		{"a key, and none needed", l.export(nil, l.Blocks...), ExportOptions{Trust: l.trust(), AllowNoKey: true},
 			CodeUnsigned, "", false, 0},
-		{"the zero value", l.export([]string{l.checkpoint(12)}, l.blocks...), ExportOptions{},
+		{"the zero value", l.export([]string{l.Checkpoint(12)}, l.Blocks...), ExportOptions{},
 			CodeUnknownKey + " " + CodeUnsigned, "", false, 0},
 	} {
 		report, err := ExportWith(t.Context(), bytes.NewReader(c.data), c.o)
@@ -217,7 +219,7 @@ func TestLogBehindItsCheckpoint(t *testing.T) {
 	if state == nil || state.Head.Tree.Size() != 12 {
 		t.Errorf("state %+v", state)
 	}
-	for _, trust := range []Trust{{}, trustOf(t, []string{vkeyOf(t, l.origin, 9)}, nil, 0)} {
+	for _, trust := range []Trust{{}, trustOf(t, []string{vkeyOf(t, l.Origin, 9)}, nil, 0)} {
 		report, err := Log(t.Context(), Options{URL: forged.serve(), Trust: trust})
 		if err != nil || codes(report.Findings) != CodeUnknownKey || report.SignedSize != 0 || report.Height != 0 {
 			t.Errorf("%+v, %v", report, err)
@@ -235,11 +237,11 @@ func TestReceiptThatNoKeySigned(t *testing.T) {
 		trust      Trust
 		want       string
 	}{
-		{"no key", l.checkpoint(12), Trust{}, CodeUnknownKey},
-		{"another key", l.checkpoint(12), trustOf(t, []string{vkeyOf(t, l.origin, 9)}, nil, 0), CodeUnknownKey},
-		{"a witness and no key", l.checkpoint(12, witness), trustOf(t, nil, []string{witnessKey}, 1), CodeUnknownKey},
+		{"no key", l.Checkpoint(12), Trust{}, CodeUnknownKey},
+		{"another key", l.Checkpoint(12), trustOf(t, []string{vkeyOf(t, l.Origin, 9)}, nil, 0), CodeUnknownKey},
+		{"a witness and no key", l.Checkpoint(12, witness), trustOf(t, nil, []string{witnessKey}, 1), CodeUnknownKey},
 		{"no checkpoint", "", l.trust(), CodeCheckpoint},
-		{"a checkpoint of a tree before it", l.checkpoint(6), l.trust(),
+		{"a checkpoint of a tree before it", l.Checkpoint(6), l.trust(),
 			CodeTreeSize + " " + CodeRoot + " " + CodeSealPath},
 	} {
 		r := l.receipt(2, 1, 12)
@@ -252,6 +254,6 @@ func TestReceiptThatNoKeySigned(t *testing.T) {
 
 func vkeyOf(t *testing.T, name string, seed byte) string {
 	t.Helper()
-	_, vkey := testKey(t, name, seed)
+	_, vkey := signedlog.Key(name, seed)
 	return vkey
 }

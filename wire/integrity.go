@@ -154,9 +154,16 @@ type Aborted struct {
 	Count  int    `json:"count"`  // of such checks in a row
 }
 
+// Kinds of a [Task].
+const (
+	TaskCheck   = "check"   // the node reads its whole chain
+	TaskReceive = "receive" // the node is repaired
+	TaskSend    = "send"    // the node sends blocks to one that is repaired
+)
+
 // Task is a running check or repair, as far as the leader knows.
 type Task struct {
-	Kind   string `json:"kind"` // "check", "receive" or "send"
+	Kind   string `json:"kind"` // one of TaskCheck, TaskReceive, TaskSend
 	Peer   string `json:"peer,omitempty"`
 	Blocks uint64 `json:"blocks"` // done
 	Height uint64 `json:"height"` // of the target

@@ -12,6 +12,7 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/client"
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -130,7 +131,7 @@ func (a *appending) open(cmd *cobra.Command, args []string) (closeInput func(), 
 		if at, err := f.Seek(0, io.SeekCurrent); err == nil {
 			a.size -= at
 		}
-	case isTerminal(f):
+	case render.IsTerminal(f):
 		fmt.Fprintln(cmd.ErrOrStderr(), "reading from the terminal; Ctrl-D at the start of a line ends the input")
 	}
 	return closeInput, nil

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/client"
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -97,8 +98,8 @@ func (a *appending) feed(ctx context.Context, lines *lineReader, batcher *client
 // collect takes the answers in the order of the lines and prints them. It stops the feeding at the first that is bad, and
 // goes on to the last.
 func (a *appending) collect(queue <-chan sentLine, t *tally, stop context.CancelFunc) {
-	bar := newRecordBar(a.errs, a.size)
-	defer bar.done()
+	bar := render.NewRecordBar(a.errs, a.size)
+	defer bar.Done()
 	out := bufio.NewWriterSize(a.out, 64<<10)
 	var line []byte
 	for s := range queue {
@@ -108,7 +109,7 @@ func (a *appending) collect(queue <-chan sentLine, t *tally, stop context.Cancel
 			stop()
 			continue
 		}
-		bar.add(s.size)
+		bar.Add(s.size)
 		if !a.asJSON || t.outErr != nil {
 			continue
 		}
@@ -174,7 +175,7 @@ func (t *tally) acknowledged() string {
 	if t.acked == 1 {
 		is = "is"
 	}
-	text := fmt.Sprintf("%s %s acknowledged, up to line %d", counted(t.acked, "record"), is, t.lastLine)
+	text := fmt.Sprintf("%s %s acknowledged, up to line %d", render.Count(t.acked, "record"), is, t.lastLine)
 	if behind := t.acked - t.ackedBefore; t.failedErr != nil && behind > 0 {
 		text += fmt.Sprintf(", %d of them behind line %d", behind, t.failedLine)
 		if t.failed > 1 {
@@ -188,7 +189,7 @@ func (t *tally) acknowledged() string {
 func (a *appending) summary(t *tally, skipped int64, took time.Duration) error {
 	skip := ""
 	if skipped > 0 {
-		skip = counted(skipped, "empty line") + " skipped"
+		skip = render.Count(skipped, "empty line") + " skipped"
 	}
 	if a.asJSON {
 		if skip == "" {
@@ -197,14 +198,14 @@ func (a *appending) summary(t *tally, skipped int64, took time.Duration) error {
 		_, err := fmt.Fprintln(a.errs, skip)
 		return err
 	}
-	parts := []string{counted(t.acked, "record") + " appended"}
+	parts := []string{render.Count(t.acked, "record") + " appended"}
 	switch {
 	case t.acked == 1:
 		parts[0] += " at " + place(t.first)
 	case t.acked > 1:
 		parts[0] += fmt.Sprintf(", from %s to %s", place(t.first), place(t.last))
 	}
-	parts[0] += fmt.Sprintf(", in %v (%s)", took.Round(time.Millisecond), rateText(t.acked, took))
+	parts[0] += fmt.Sprintf(", in %v (%s)", took.Round(time.Millisecond), render.Rate(t.acked, took))
 	if skip != "" {
 		parts = append(parts, skip)
 	}

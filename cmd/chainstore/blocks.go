@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -71,7 +72,7 @@ func newBlocksCommand() *cobra.Command {
 
 func printBlockLines(w io.Writer, blocks []wire.Block) error {
 	for i := range blocks {
-		if err := printJSON(w, blocks[i]); err != nil {
+		if err := render.JSON(w, blocks[i]); err != nil {
 			return err
 		}
 	}

@@ -11,7 +11,18 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
+	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/wire"
+)
+
+// States of a storage node, as [wire.NodeIntegrity] has them.
+const (
+	stateValid      = string(masterfsm.Valid)
+	stateValidating = string(masterfsm.Validating)
+	stateInvalid    = string(masterfsm.Invalid)
+	stateSending    = string(masterfsm.Sending)
+	stateReceiving  = string(masterfsm.Receiving)
 )
 
 // checkPoll is the time between two looks at a check that is under way.
@@ -111,11 +122,11 @@ func orderChecks(cmd *cobra.Command, c checkCluster, nodes []wire.NodeIntegrity,
 		}
 		switch {
 		case asJSON:
-			err = printJSON(out, n)
+			err = render.JSON(out, n)
 		case !n.Live:
-			_, err = fmt.Fprintf(out, "%s is not live; it is checked when it is back\n", nodeName(&n))
+			_, err = fmt.Fprintf(out, "%s is not live; it is checked when it is back\n", render.Node(&n))
 		default:
-			_, err = fmt.Fprintf(out, "the check of %s is due\n", nodeName(&n))
+			_, err = fmt.Fprintf(out, "the check of %s is due\n", render.Node(&n))
 		}
 		if err != nil {
 			return err
@@ -173,7 +184,7 @@ func (k *checker) run(ctx context.Context, out io.Writer, nodes []wire.NodeInteg
 		result, err := k.check(ctx, &nodes[i])
 		all = append(all, result)
 		if asJSON {
-			if err := printJSON(out, result); err != nil {
+			if err := render.JSON(out, result); err != nil {
 				return err
 			}
 		}
@@ -182,7 +193,7 @@ func (k *checker) run(ctx context.Context, out io.Writer, nodes []wire.NodeInteg
 		}
 	}
 	if !asJSON {
-		if _, err := io.WriteString(out, checkText(all, &k.now, widthOf(out))); err != nil {
+		if _, err := io.WriteString(out, checkText(all, &k.now, render.Width(out))); err != nil {
 			return err
 		}
 	}
@@ -203,14 +214,14 @@ func (k *checker) run(ctx context.Context, out io.Writer, nodes []wire.NodeInteg
 		}
 	}
 	if bad > 0 {
-		wrong = append(wrong, fmt.Sprintf("%d of %s not valid", bad, counted(len(all), "checked node")))
+		wrong = append(wrong, fmt.Sprintf("%d of %s not valid", bad, render.Count(len(all), "checked node")))
 	}
 	if aborted > 0 {
 		wrong = append(wrong, fmt.Sprintf("%d of %s could not be checked to the end; the check stays due",
-			aborted, counted(len(all), "node")))
+			aborted, render.Count(len(all), "node")))
 	}
-	if lost := unconfirmed(&k.now); len(lost) > 0 {
-		wrong = append(wrong, "lost: "+runsText(lost))
+	if lost := render.Unconfirmed(&k.now); len(lost) > 0 {
+		wrong = append(wrong, "lost: "+render.Ranges(lost))
 	}
 	if len(wrong) > 0 {
 		return errors.New(strings.Join(wrong, "; "))
@@ -218,30 +229,27 @@ func (k *checker) run(ctx context.Context, out io.Writer, nodes []wire.NodeInteg
 	return nil
 }
 
-// unconfirmed are the lost blocks that nobody has confirmed as such.
-func unconfirmed(in *wire.Integrity) []chain.Range { return chain.CutRanges(in.Lost, in.Confirmed) }
-
 // check orders the check of a node and waits for its end and that of the repair. The result is there on an error too.
 func (k *checker) check(ctx context.Context, node *wire.NodeIntegrity) (checked, error) {
 	f := newFollower(&k.now, node)
-	bar := &taskBar{w: k.errs}
-	defer bar.done()
+	bar := render.NewTaskBar(k.errs)
+	defer bar.Done()
 	begun := time.Now()
 	ordered, err := k.cluster.CheckStorage(ctx, node.ID)
 	if err != nil {
-		return f.result, fmt.Errorf("check of %s: %w", nodeName(node), err)
+		return f.result, fmt.Errorf("check of %s: %w", render.Node(node), err)
 	}
 	f.before, f.aborted = max(f.before, ordered.Checked), ordered.Aborted
 	for {
 		now, err := k.cluster.Integrity(ctx)
 		if err != nil {
-			return f.result, fmt.Errorf("check of %s: %w", nodeName(node), err)
+			return f.result, fmt.Errorf("check of %s: %w", render.Node(node), err)
 		}
 		k.now = now
 		note, ended := f.look(&now)
 		if note != "" {
-			bar.done()
-			fmt.Fprintf(k.errs, "%s %s\n", nodeName(node), note)
+			bar.Done()
+			fmt.Fprintf(k.errs, "%s %s\n", render.Node(node), note)
 		}
 		if ended {
 			if f.result.Millis == 0 && f.checked {
@@ -249,7 +257,7 @@ func (k *checker) check(ctx context.Context, node *wire.NodeIntegrity) (checked,
 			}
 			return f.result, nil
 		}
-		bar.show(&f.node)
+		bar.Show(&f.node)
 		select {
 		case <-ctx.Done():
 			return f.result, ctx.Err()
@@ -320,7 +328,7 @@ func (f *follower) look(in *wire.Integrity) (note string, ended bool) {
 	case n.Aborted != nil && (f.aborted == nil || *n.Aborted != *f.aborted):
 		f.result.Result, f.result.Aborted = checkAborted, n.Aborted
 		f.result.Blocks, f.result.Bytes = n.Aborted.Blocks, 0
-		return abortedNote(n.Aborted), true
+		return render.Aborted(n.Aborted), true
 	case f.checked && n.Due == "" && whole:
 		f.result.Result = checkValid
 		if f.told || f.result.BadBlocks > 0 || len(f.result.Findings) > 0 || len(f.result.Repairs) > 0 {
@@ -329,7 +337,7 @@ func (f *follower) look(in *wire.Integrity) (note string, ended bool) {
 		return "", true
 	case f.stuck == looksStuck:
 		f.result.Result = checkLost
-		return "has nothing left to repair but lost blocks: " + runsText(n.Bad), true
+		return "has nothing left to repair but lost blocks: " + render.Ranges(n.Bad), true
 	case f.dead > looksDead, f.dead > 0 && first:
 		f.result.Result = checkNotLive
 		return "is not live; it is checked when it is back", true
@@ -347,7 +355,7 @@ func (f *follower) take(in *wire.Integrity, n *wire.NodeIntegrity) {
 	f.node = *n
 	r := &f.result
 	r.State, r.Bad = n.State, append([]chain.Range{}, n.Bad...)
-	if t := n.Task; t != nil && t.Kind == taskCheck {
+	if t := n.Task; t != nil && t.Kind == wire.TaskCheck {
 		r.Blocks, r.Bytes, r.Millis = t.Height, max(t.Total, t.Bytes), t.Millis
 	}
 	r.Findings, r.Tiles, r.Repairs, r.BadBlocks = []chain.Finding{}, nil, nil, 0
@@ -391,21 +399,14 @@ func (f *follower) count(in *wire.Integrity, n *wire.NodeIntegrity) {
 	next(&f.idle, n.Task == nil)
 }
 
-// abortedNote says that a check has ended early.
-func abortedNote(a *wire.Aborted) string {
-	const text = "could not be checked to the end: it ended after %d of %s: %s; the check stays due and is tried again"
-	return plain(fmt.Sprintf(text,
-		a.Blocks, counted(a.Height, "block"), a.Error))
-}
-
 // foundNote says that a check has found something.
 func foundNote(n *wire.NodeIntegrity) string {
 	found := "it is " + n.State
 	if n.Cause != "" {
-		found = plain(n.Cause)
+		found = render.Plain(n.Cause)
 	}
 	if len(n.Bad) > 0 {
-		found = "bad: " + runsText(n.Bad)
+		found = "bad: " + render.Ranges(n.Bad)
 	}
 	return "was checked; " + found + "; it is now repaired from another storage node"
 }
@@ -413,11 +414,11 @@ func foundNote(n *wire.NodeIntegrity) string {
 // waitNote says why nothing is under way for a node.
 func waitNote(in *wire.Integrity, n *wire.NodeIntegrity) string {
 	if n.State == stateInvalid || n.State == stateReceiving {
-		return fmt.Sprintf("waits to be repaired (%s); Ctrl-C ends the wait only", plain(n.Cause))
+		return fmt.Sprintf("waits to be repaired (%s); Ctrl-C ends the wait only", render.Plain(n.Cause))
 	}
 	for i := range in.Nodes {
 		if o := &in.Nodes[i]; o.ID != n.ID && o.State == stateValidating {
-			return "waits for the check of " + nodeName(o) + "; Ctrl-C ends the wait only"
+			return "waits for the check of " + render.Node(o) + "; Ctrl-C ends the wait only"
 		}
 	}
 	valid := 0
@@ -430,44 +431,4 @@ func waitNote(in *wire.Integrity, n *wire.NodeIntegrity) string {
 		return "waits: it is the only valid storage node now, and is not checked before another one is; Ctrl-C ends the wait only"
 	}
 	return "waits for its check to begin; Ctrl-C ends the wait only"
-}
-
-// taskBar shows how far a check or a repair is.
-type taskBar struct {
-	w    io.Writer
-	kind string
-	bar  *byteBar // nil while there is nothing to show
-}
-
-// show draws what is under way for the node.
-func (b *taskBar) show(n *wire.NodeIntegrity) {
-	t := n.Task
-	if t == nil || t.Kind != taskCheck && t.Kind != taskReceive {
-		b.done()
-		return
-	}
-	if b.bar == nil || b.kind != t.Kind {
-		b.done()
-		what := "check "
-		if t.Kind == taskReceive {
-			what = "repair "
-		}
-		b.kind, b.bar = t.Kind, newByteBar(b.w, what+elide(plain(n.ID), maxShownID))
-		if t.Total == 0 {
-			b.bar.unit = "blocks"
-		}
-	}
-	if b.bar.unit != "" {
-		b.bar.set(int64(t.Blocks), int64(blocksOf(n)))
-	} else {
-		b.bar.set(int64(t.Bytes), int64(t.Total))
-	}
-}
-
-// done takes the bar away.
-func (b *taskBar) done() {
-	if b.bar != nil {
-		b.bar.done()
-		b.bar = nil
-	}
 }

@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -245,9 +246,9 @@ func TestCheckFits(t *testing.T) {
 		BadBlocks: 1_234_567_890, Bad: in.Lost,
 		Findings: []chain.Finding{{Block: 7, What: chain.WrongLink, Detail: strings.Repeat("many words ", 30) + "\x1b[2J"}},
 	}
-	out := checkText([]checked{r}, &in, standardWidth)
+	out := checkText([]checked{r}, &in, render.StandardWidth)
 	for line := range strings.Lines(out) {
-		if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > standardWidth {
+		if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > render.StandardWidth {
 			t.Errorf("%d columns: %s", n, line)
 		}
 	}

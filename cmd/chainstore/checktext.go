@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -14,23 +15,23 @@ func checkText(all []checked, in *wire.Integrity, width int) string {
 	rows := [][]string{{"NODE", "RESULT", "BLOCKS", "SIZE", "TOOK", "FOUND"}}
 	for i := range all {
 		r := &all[i]
-		row := []string{elide(plain(r.ID), maxShownID), r.Result, "-", "-", "-", foundText(r)}
+		row := []string{render.Elide(render.Plain(r.ID), render.MaxID), r.Result, "-", "-", "-", foundText(r)}
 		if r.Blocks > 0 || r.good() {
 			row[2] = strconv.FormatUint(r.Blocks, 10)
 		}
 		if r.Bytes > 0 {
-			row[3] = bytesText(r.Bytes)
+			row[3] = render.Bytes(r.Bytes)
 		}
 		if r.Millis > 0 {
-			row[4] = millisText(r.Millis)
+			row[4] = render.Millis(r.Millis)
 		}
 		rows = append(rows, row)
 	}
-	_ = printRows(&b, rows) // a strings.Builder takes everything
+	_ = render.Rows(&b, rows) // a strings.Builder takes everything
 	for i := range all {
 		writeChecked(&b, &all[i], width)
 	}
-	writeLost(&b, in, width)
+	render.WriteLost(&b, in, width)
 	return b.String()
 }
 
@@ -38,11 +39,11 @@ func checkText(all []checked, in *wire.Integrity, width int) string {
 func foundText(r *checked) string {
 	switch {
 	case r.BadBlocks > 0:
-		return counted(r.BadBlocks, "bad block")
+		return render.Count(r.BadBlocks, "bad block")
 	case len(r.Findings) > 0:
-		return counted(len(r.Findings), "finding")
+		return render.Count(len(r.Findings), "finding")
 	case len(r.Bad) > 0:
-		return runsText(r.Bad)
+		return render.Ranges(r.Bad)
 	case r.Aborted != nil:
 		return "ended early"
 	case len(r.Tiles) > 0:
@@ -57,33 +58,33 @@ func foundText(r *checked) string {
 func writeChecked(b *strings.Builder, r *checked, width int) {
 	var lines []string
 	for _, f := range r.Findings {
-		lines = append(lines, findingText(f))
+		lines = append(lines, render.Finding(f))
 	}
 	for i := range r.Tiles {
 		lines = append(lines, r.Tiles[i].Cause)
 	}
 	for i := range r.Repairs {
 		e := &r.Repairs[i]
-		text := fmt.Sprintf("repair: %s, %s", counted(e.Blocks, "block"), bytesText(e.Bytes))
+		text := fmt.Sprintf("repair: %s, %s", render.Count(e.Blocks, "block"), render.Bytes(e.Bytes))
 		if e.Source != "" {
 			text += " from " + e.Source
 		}
-		if text += " in " + millisText(e.Millis); e.Cause != "" {
+		if text += " in " + render.Millis(e.Millis); e.Cause != "" {
 			text += "; " + e.Cause
 		}
 		lines = append(lines, text)
 	}
 	if r.Aborted != nil {
-		lines = append(lines, abortedNote(r.Aborted))
+		lines = append(lines, render.Aborted(r.Aborted))
 	}
 	if len(r.Bad) > 0 {
-		lines = append(lines, "bad still: "+runsText(r.Bad))
+		lines = append(lines, "bad still: "+render.Ranges(r.Bad))
 	}
 	if len(lines) == 0 {
 		return
 	}
-	fmt.Fprintf(b, "\n%s (%s)\n", plain(r.ID), plain(r.URL))
+	fmt.Fprintf(b, "\n%s (%s)\n", render.Plain(r.ID), render.Plain(r.URL))
 	for _, line := range lines {
-		writeWrapped(b, "  - ", line, width)
+		render.WriteWrapped(b, "  - ", line, width)
 	}
 }

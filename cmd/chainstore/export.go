@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 	"github.com/chainstore/chainstore/internal/roles"
 	"github.com/chainstore/chainstore/verify"
 	"github.com/chainstore/chainstore/verify/export"
@@ -62,10 +63,10 @@ of projects are not: keep it as you keep a storage node's disk.`,
 				}
 				cfg.Checkpoints, cfg.Keys = []string{checkpoint}, keys
 			}
-			bar := newByteBar(cmd.ErrOrStderr(), "export")
-			cfg.Progress = bar.set
+			bar := render.NewByteBar(cmd.ErrOrStderr(), "export")
+			cfg.Progress = bar.Set
 			end, err := roles.ExportStorage(cmd.Context(), cfg)
-			bar.done()
+			bar.Done()
 			if err != nil {
 				return stopped(cmd, err, cfg.Out)
 			}
@@ -119,10 +120,10 @@ made.`,
 				return errors.New("name the folder that is to be made with --data")
 			}
 			cfg.File = args[0]
-			bar := newByteBar(cmd.ErrOrStderr(), "import")
-			cfg.Progress = bar.set
+			bar := render.NewByteBar(cmd.ErrOrStderr(), "import")
+			cfg.Progress = bar.Set
 			end, err := roles.ImportStorage(cmd.Context(), cfg)
-			bar.done()
+			bar.Done()
 			if err != nil {
 				return stopped(cmd, err, cfg.Data)
 			}
@@ -152,12 +153,12 @@ func exportText(e *roles.Exported, checkpoints int) string {
 	switch {
 	case e.LeftOut > 0:
 		return fmt.Sprintf("left out %s: the newest checkpoint does not cover them yet; export again later, or with"+
-			" --unsigned-tail\n", counted(e.LeftOut, "block"))
+			" --unsigned-tail\n", render.Count(e.LeftOut, "block"))
 	case checkpoints == 0:
 		return "unsigned all of it: 'chainstore verify --file --key' needs a checkpoint; name a master with --url\n"
 	case e.Covered < e.Height:
 		return fmt.Sprintf("unsigned %s: 'chainstore verify --file --key' needs --allow-unsigned-tail\n",
-			counted(e.Height-e.Covered, "block"))
+			render.Count(e.Height-e.Covered, "block"))
 	}
 	return ""
 }
@@ -165,7 +166,7 @@ func exportText(e *roles.Exported, checkpoints int) string {
 func tellMoved(cmd *cobra.Command, end *export.End, m moved, asJSON bool, done string) error {
 	if asJSON {
 		m.Height, m.Size, m.Hash = end.Height, end.Size, end.Hash.String()
-		return printJSON(cmd.OutOrStdout(), m)
+		return render.JSON(cmd.OutOrStdout(), m)
 	}
 	_, err := fmt.Fprintf(cmd.OutOrStdout(), "height   %d\nrecords  %d\nhead     %v\n%s\n", end.Height, end.Size-end.Height, end.Hash, done)
 	return err

@@ -45,7 +45,7 @@ func sampleIntegrity() wire.Integrity {
 // checking is a step: the check is under way.
 func checking(in *wire.Integrity, n *wire.NodeIntegrity) {
 	n.State = stateValidating
-	n.Task = &wire.Task{Kind: taskCheck, Blocks: 6, Height: 12, Bytes: 1 << 19, Total: 1 << 20, Millis: 700}
+	n.Task = &wire.Task{Kind: wire.TaskCheck, Blocks: 6, Height: 12, Bytes: 1 << 19, Total: 1 << 20, Millis: 700}
 }
 
 // checkedGood is a step: the check has ended and found nothing.
@@ -70,7 +70,7 @@ func checkedBad(in *wire.Integrity, n *wire.NodeIntegrity) {
 // repairing is a step: the other node sends.
 func repairing(in *wire.Integrity, n *wire.NodeIntegrity) {
 	n.State = stateReceiving
-	n.Task = &wire.Task{Kind: taskReceive, Peer: "s-ddddeeeeffff", Blocks: 1, Height: 12, Bytes: 1000, Millis: 100}
+	n.Task = &wire.Task{Kind: wire.TaskReceive, Peer: "s-ddddeeeeffff", Blocks: 1, Height: 12, Bytes: 1000, Millis: 100}
 }
 
 // repaired is a step: the repair has ended.

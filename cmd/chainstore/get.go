@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/chainstore/chainstore/client"
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -78,7 +79,7 @@ What comes back was checked: the payload was hashed again and held against the c
 			return err
 		}
 		if asJSON {
-			return printJSON(cmd.OutOrStdout(), r)
+			return render.JSON(cmd.OutOrStdout(), r)
 		}
 		_, err = cmd.OutOrStdout().Write(r.Payload)
 		return err

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -53,9 +54,9 @@ that are lost; and the story of what was found and repaired, the newest first.`,
 		}
 		out := cmd.OutOrStdout()
 		if asJSON {
-			return printJSON(out, in)
+			return render.JSON(out, in)
 		}
-		_, err = io.WriteString(out, integrityText(&in, older, time.Now(), widthOf(out)))
+		_, err = io.WriteString(out, render.Integrity(&in, older, time.Now(), render.Width(out)))
 		return err
 	}
 	return cmd
@@ -92,7 +93,7 @@ It takes the admin token. On a terminal it asks first; elsewhere it needs --yes.
 			return fmt.Errorf("%q is no block's number: give one that 'chainstore integrity' reports as lost", args[0])
 		}
 		asks := !yes
-		if asks && !isTerminal(cmd.InOrStdin()) {
+		if asks && !render.IsTerminal(cmd.InOrStdin()) {
 			return fmt.Errorf("there is no terminal to ask on: to confirm that block %d is lost give --yes", block)
 		}
 		c, err := connect.open(0)
@@ -122,11 +123,11 @@ It takes the admin token. On a terminal it asks first; elsewhere it needs --yes.
 		}
 		out := cmd.OutOrStdout()
 		if asJSON {
-			return printJSON(out, in)
+			return render.JSON(out, in)
 		}
 		_, err = fmt.Fprintf(out, "block %d is confirmed as lost\n", block)
-		if left := unconfirmed(&in); err == nil && len(left) > 0 {
-			_, err = fmt.Fprintf(out, "lost and not confirmed: %s\n", runsText(left))
+		if left := render.Unconfirmed(&in); err == nil && len(left) > 0 {
+			_, err = fmt.Fprintf(out, "lost and not confirmed: %s\n", render.Ranges(left))
 		}
 		return err
 	}
@@ -147,7 +148,7 @@ func confirmText(block uint64, in *wire.Integrity) string {
 	text := fmt.Sprintf("No storage node has a good copy of block %d. Should one that is away or was taken out have it, bring that node back instead.\n", block)
 	for i := range in.Nodes {
 		if n := &in.Nodes[i]; !n.Live {
-			text += fmt.Sprintf("%s is not live.\n", nodeName(n))
+			text += fmt.Sprintf("%s is not live.\n", render.Node(n))
 		}
 	}
 	return text + "Once confirmed, the block's records count as lost for good; all other records stay as they are.\n" +

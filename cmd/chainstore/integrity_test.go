@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -33,7 +34,7 @@ func TestIntegrityText(t *testing.T) {
 		want = strings.ReplaceAll(want, utc, time.UnixMilli(int64(in.Events[i].Time)).Format(time.DateTime))
 	}
 	now := time.UnixMilli(fakeTime + 30_000)
-	if out := integrityText(&in, 0, now, standardWidth); out != want {
+	if out := render.Integrity(&in, 0, now, render.StandardWidth); out != want {
 		t.Errorf("got\n%s\nwant\n%s", out, want)
 	}
 
@@ -43,7 +44,7 @@ func TestIntegrityText(t *testing.T) {
 	in.Nodes = append(in.Nodes, wire.NodeIntegrity{ID: "s-dead", URL: "http://127.0.0.1:8084", State: stateInvalid})
 	in.Lost, in.Confirmed = []chain.Range{{From: 2, To: 4}}, []chain.Range{{From: 2, To: 3}}
 	in.Notices = []string{"block 3 is \x1b[2Jlost"}
-	out := integrityText(&in, 3, now, standardWidth)
+	out := render.Integrity(&in, 3, now, render.StandardWidth)
 	for _, want := range []string{
 		"  receiving  30s ago  5, 7-9  repair 25%\n", "  never    -       check due\n", "  not live\n",
 		"\n! s-ddddeeeeffff: a check is due: stopped uncleanly\n", "\n! s-aaaabbbbcccc: receiving: damaged: blocks 5, 7 to 9\n",
@@ -55,11 +56,11 @@ func TestIntegrityText(t *testing.T) {
 		}
 	}
 	for line := range strings.Lines(out) {
-		if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > standardWidth {
+		if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > render.StandardWidth {
 			t.Errorf("%d columns: %s", n, line)
 		}
 	}
-	none := integrityText(&wire.Integrity{}, 0, now, standardWidth)
+	none := render.Integrity(&wire.Integrity{}, 0, now, render.StandardWidth)
 	if !strings.HasPrefix(none, "NODE  none\n") || !strings.HasSuffix(none, "\nnothing was found yet\n") {
 		t.Errorf("of nothing:\n%s", none)
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/chainstore/chainstore/client"
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -96,7 +97,7 @@ func (l *listing) print(out io.Writer, records iter.Seq2[wire.Record, error], li
 			return next, err
 		}
 		if l.asJSON {
-			err = printJSON(out, r)
+			err = render.JSON(out, r)
 		} else {
 			err = table.print(&r)
 		}
@@ -149,7 +150,7 @@ func (t *recordTable) print(r *wire.Record) error {
 		}
 	}
 	at := fmt.Sprintf("%d/%d", r.Block, r.Offset)
-	_, err := fmt.Fprintf(t.out, format, r.Index, at, localTime(r.Time), keyWidth, elide(plain(r.Key), keyWidth), bytesText(uint64(r.Size)), glimpse(r))
+	_, err := fmt.Fprintf(t.out, format, r.Index, at, localTime(r.Time), keyWidth, render.Elide(render.Plain(r.Key), keyWidth), render.Bytes(uint64(r.Size)), glimpse(r))
 	return err
 }
 
@@ -160,11 +161,11 @@ func glimpse(r *wire.Record) string {
 		text = text[:len(text)-1] // a letter may have been cut in two
 	}
 	if !utf8.ValidString(text) {
-		return elide(plain(r.Type), payloadWidth)
+		return render.Elide(render.Plain(r.Type), payloadWidth)
 	}
 	letters := []rune(text)
 	if len(letters) > payloadWidth {
 		text = string(letters[:payloadWidth-1]) + "…"
 	}
-	return plain(text)
+	return render.Plain(text)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -141,5 +143,32 @@ func TestGlimpse(t *testing.T) {
 		if got := glimpse(&wire.Record{Type: "x/y", Payload: []byte(payload)}); got != want {
 			t.Errorf("%q: %q, want %q", payload, got, want)
 		}
+	}
+}
+
+// A record of an older cluster may hold in its key and type what steers a terminal: neither form prints it.
+func TestControlCharactersArePrintedSafely(t *testing.T) {
+	text := "a\x00\n\x1b[2J\x7f\u009b1mä"
+	r := wire.Record{Key: text, Type: text, Payload: []byte("\xff" + text)}
+	var table, asJSON bytes.Buffer
+	if err := (&recordTable{out: &table}).print(&r); err != nil {
+		t.Fatal(err)
+	}
+	if err := render.JSON(&asJSON, r); err != nil {
+		t.Fatal(err)
+	}
+	for _, out := range []string{table.String(), asJSON.String()} {
+		for _, line := range strings.Split(strings.TrimSuffix(out, "\n"), "\n") {
+			if render.Plain(line) != line {
+				t.Errorf("%q would steer a terminal", line)
+			}
+		}
+	}
+	if lines := strings.Count(table.String(), "\n"); lines != 2 {
+		t.Errorf("a row and its head are %d lines: %q", lines, table.String())
+	}
+	var back wire.Record
+	if err := json.Unmarshal(asJSON.Bytes(), &back); err != nil || back.Key != text || back.Type != text {
+		t.Errorf("%+v, %v", back, err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/chainstore/chainstore/client"
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -37,7 +38,7 @@ func newLogShowCommand() *cobra.Command {
 		}
 		out := cmd.OutOrStdout()
 		if asJSON {
-			return printJSON(out, log)
+			return render.JSON(out, log)
 		}
 		return printLog(out, &log)
 	})
@@ -54,7 +55,7 @@ func printLog(w io.Writer, log *wire.Log) error {
 	if log.Private {
 		open = "who has a token of the cluster"
 	}
-	if err := printRows(w, [][]string{{"origin", plain(orDash(log.Origin))}, {"size", size}, {"open to", open}}); err != nil {
+	if err := render.Rows(w, [][]string{{"origin", render.Plain(render.OrDash(log.Origin))}, {"size", size}, {"open to", open}}); err != nil {
 		return err
 	}
 	rows := [][]string{{"KEY", "SINCE", "RETIRED", "VERIFIER KEY"}}
@@ -63,12 +64,12 @@ func printLog(w io.Writer, log *wire.Log) error {
 		if k.Retired != 0 {
 			retired = localTime(k.Retired)
 		}
-		rows = append(rows, []string{k.ID, localTime(k.Since), retired, plain(k.VerifierKey)})
+		rows = append(rows, []string{k.ID, localTime(k.Since), retired, render.Plain(k.VerifierKey)})
 	}
 	if _, err := fmt.Fprintln(w); err != nil {
 		return err
 	}
-	return printRows(w, rows)
+	return render.Rows(w, rows)
 }
 
 // newLogKeyCommand prints the keys that sign, and is the parent of the commands that change them.
@@ -115,9 +116,9 @@ What the old one signed stays good for those who keep its verifier key. docs/ope
 
 func printLogKey(w io.Writer, k wire.LogKey, asJSON bool) error {
 	if asJSON {
-		return printJSON(w, k)
+		return render.JSON(w, k)
 	}
-	_, err := fmt.Fprintln(w, plain(k.VerifierKey))
+	_, err := fmt.Fprintln(w, render.Plain(k.VerifierKey))
 	return err
 }
 
@@ -151,7 +152,7 @@ The last key that signs cannot be retired, nor the last that opens under the clu
 		if err := c.RetireLogKey(cmd.Context(), args[0]); err != nil {
 			return err
 		}
-		_, err := fmt.Fprintf(cmd.OutOrStdout(), "key %s is retired\n", plain(args[0]))
+		_, err := fmt.Fprintf(cmd.OutOrStdout(), "key %s is retired\n", render.Plain(args[0]))
 		return err
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/chainstore/chainstore/client"
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -29,7 +30,7 @@ larger tree than is stored here. The verifier keys are what 'chainstore verify -
 			return printWitnesses(out, &log)
 		}
 		for _, w := range log.Witnesses {
-			if err := printJSON(out, w); err != nil {
+			if err := render.JSON(out, w); err != nil {
 				return err
 			}
 		}
@@ -60,15 +61,15 @@ func printWitnesses(w io.Writer, log *wire.Log) error {
 			last = localTime(one.Last)
 		}
 		rows = append(rows, []string{
-			plain(one.Name), plain(string(one.State)), strconv.FormatUint(one.Size, 10), last, plain(one.URL), plain(orDash(one.Error)),
+			render.Plain(one.Name), render.Plain(string(one.State)), strconv.FormatUint(one.Size, 10), last, render.Plain(one.URL), render.Plain(render.OrDash(one.Error)),
 		})
-		keys = append(keys, []string{plain(one.VerifierKey)})
+		keys = append(keys, []string{render.Plain(one.VerifierKey)})
 	}
 	for _, table := range [][][]string{rows, append([][]string{{"VERIFIER KEY"}}, keys...)} {
 		if _, err := fmt.Fprintln(w); err != nil {
 			return err
 		}
-		if err := printRows(w, table); err != nil {
+		if err := render.Rows(w, table); err != nil {
 			return err
 		}
 	}

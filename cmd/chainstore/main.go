@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 )
 
 // gcPercent lets the heap grow to four times what lives before it is collected, where GOGC says nothing: what lives is small, and
@@ -75,6 +77,11 @@ CHAINSTORE_TOKEN; or, with none of these, by ` + defaultClusterFile() + `.`,
 	add(groupInspect, newStatusCommand(), newIntegrityCommand(), newCheckCommand(), newBlocksCommand(), newVerifyCommand(), newLogCommand())
 	add(groupRun, newDevCommand(), newMasterCommand(), newStorageCommand(), newMinerCommand(), newExportCommand(), newImportCommand())
 	root.AddCommand(newVersionCommand())
-	shapeHelp(root)
+	render.ShapeHelp(root)
 	return root
+}
+
+// addJSON gives a command the flag --json.
+func addJSON(cmd *cobra.Command, to *bool, usage string) {
+	cmd.Flags().BoolVar(to, "json", false, usage)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/spf13/cobra"
 
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 	"github.com/chainstore/chainstore/internal/roles"
 )
 
@@ -80,32 +81,32 @@ Afterwards start the master as before, and let others in with 'chainstore master
 			if cfg.ClusterToken, err = readSecret(clusterTokenFile, "CHAINSTORE_CLUSTER_TOKEN"); err != nil {
 				return err
 			}
-			bar := newByteBar(cmd.ErrOrStderr(), "adopt")
-			bar.unit = "blocks"
-			cfg.Progress = func(done, total uint64) { bar.set(int64(done), int64(total)) }
-			waiting := newByteBar(cmd.ErrOrStderr(), "wait until no leader has given an order for long enough")
-			waiting.unit = "s"
+			bar := render.NewByteBar(cmd.ErrOrStderr(), "adopt")
+			bar.Unit = "blocks"
+			cfg.Progress = func(done, total uint64) { bar.Set(int64(done), int64(total)) }
+			waiting := render.NewByteBar(cmd.ErrOrStderr(), "wait until no leader has given an order for long enough")
+			waiting.Unit = "s"
 			said := false
 			cfg.Waiting = func(w roles.Waiting) {
 				if !said {
 					said = true
 					fmt.Fprintln(cmd.ErrOrStderr(), waitingText(w))
 				}
-				waiting.set(int64(w.Since/time.Second), int64(w.Need/time.Second))
+				waiting.Set(int64(w.Since/time.Second), int64(w.Need/time.Second))
 			}
 			cfg.Confirm = func(r roles.Recovery) error {
-				waiting.done()
+				waiting.Done()
 				return confirmRecovery(cmd, r, yes)
 			}
 			cfg.Logger = hclog.New(&hclog.LoggerOptions{Name: "recover", Level: hclog.Warn, Output: cmd.ErrOrStderr()})
 			done, err := roles.RecoverMaster(cmd.Context(), cfg)
-			waiting.done()
-			bar.done()
+			waiting.Done()
+			bar.Done()
 			if err != nil {
 				return err
 			}
 			if asJSON {
-				return printJSON(cmd.OutOrStdout(), done)
+				return render.JSON(cmd.OutOrStdout(), done)
 			}
 			return tellRecovered(cmd.OutOrStdout(), done)
 		},
@@ -177,13 +178,13 @@ func warnRecovery(r roles.Recovery) string {
 		say("The storage nodes have another block %d than its log, so what its log has from there on was never committed: it is left out.", r.Fork)
 	}
 	if survivor {
-		say("It knows %s mined and holds %s in no mined block.", counted(r.Height, "block"), counted(uint64(r.Buffered), "record"))
+		say("It knows %s mined and holds %s in no mined block.", render.Count(r.Height, "block"), render.Count(uint64(r.Buffered), "record"))
 	}
 	if r.Source != "" {
 		say("It takes over the chain of %s up to block %d.", r.Source, r.ChainHeight-1)
 		if r.Replicated < r.ChainHeight {
 			say("Fewer than %s are known to have its blocks from %d on: keep that node until others have them.",
-				counted(r.Replicas, "storage node"), r.Replicated)
+				render.Count(r.Replicas, "storage node"), r.Replicated)
 		}
 	}
 	if r.Undo > 0 {
@@ -201,7 +202,7 @@ func warnRecovery(r roles.Recovery) string {
 	vouch := r.Asked - len(r.Others)
 	if missing := r.Storages - vouch; 2*vouch <= r.Storages && !r.Rehearsal && survivor {
 		say("%s of the table's %d do not answer: that no leader of the old group lives with them is YOUR word alone.",
-			counted(missing, "storage node"), r.Storages)
+			render.Count(missing, "storage node"), r.Storages)
 	}
 	for _, url := range r.Foreign {
 		say("Storage node %s has other blocks than the group committed: they will be replaced, the old ones kept in its quarantine.", url)
@@ -214,7 +215,7 @@ func warnRecovery(r roles.Recovery) string {
 	default:
 		if r.Asked < r.Replicas {
 			say("Only %s named, and each block is to be on %d: what others have is not looked at, and these are filled from it.",
-				countedAs(uint64(r.Asked), "storage node is", "storage nodes are"), r.Replicas)
+				render.CountAs(uint64(r.Asked), "storage node is", "storage nodes are"), r.Replicas)
 		}
 		say("Records that were acknowledged and are not in that chain are LOST, and so are all idempotency keys, and names and tokens of projects.")
 	}
@@ -222,9 +223,9 @@ func warnRecovery(r roles.Recovery) string {
 	case r.Rehearsal:
 		say("Its log has no key of the old one: the next leader founds another.")
 	case survivor && r.Origin != "" && r.NewLogKey:
-		say("The log %s ends: its keys are left out, and the next leader founds another. Start the masters without --checkpoint-key, and with another --origin or none.", plain(r.Origin))
+		say("The log %s ends: its keys are left out, and the next leader founds another. Start the masters without --checkpoint-key, and with another --origin or none.", render.Plain(r.Origin))
 	case survivor && r.Origin != "":
-		say("The log %s goes on under its keys. Where blocks that they have signed may be gone, with a storage node that is left out or was lost, they would", plain(r.Origin))
+		say("The log %s goes on under its keys. Where blocks that they have signed may be gone, with a storage node that is left out or was lost, they would", render.Plain(r.Origin))
 		say("sign a second log: stop here then, and say --new-log-key.")
 	case !survivor:
 		say("No signature on that chain was checked: the storage nodes are believed.")
@@ -265,10 +266,10 @@ func confirmRecovery(cmd *cobra.Command, r roles.Recovery, yes bool) error {
 func tellRecovered(w io.Writer, r roles.Recovery) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "master %s is group %s now, epoch %d: %s adopted, %s and %s dropped\n", r.Member, r.Group, r.Epoch,
-		counted(r.Adopted, "block"), counted(r.Dropped, "record"), counted(r.Keys, "idempotency key"))
+		render.Count(r.Adopted, "block"), render.Count(r.Dropped, "record"), render.Count(r.Keys, "idempotency key"))
 	if r.Single > 0 {
 		fmt.Fprintf(&b, "%s of these, more than a master may hold, are on fewer than %s: keep every node until they are repaired.\n",
-			counted(r.Single, "block"), counted(r.Replicas, "storage node"))
+			render.Count(r.Single, "block"), render.Count(r.Replicas, "storage node"))
 	}
 	if r.Rehearsal {
 		b.WriteString("This is a rehearsal. Start the master under the same cluster token, without --peers, " +

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/chainstore/chainstore/client"
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -84,9 +85,9 @@ The token is shown this once: keep it, with --json say:
 		}
 		out := cmd.OutOrStdout()
 		if asJSON {
-			return printJSON(out, created)
+			return render.JSON(out, created)
 		}
-		if _, err := fmt.Fprintf(out, "id     %d\nname   %s\ntoken  %s\n", created.ID, plain(created.Name), created.Token); err != nil {
+		if _, err := fmt.Fprintf(out, "id     %d\nname   %s\ntoken  %s\n", created.ID, render.Plain(created.Name), created.Token); err != nil {
 			return err
 		}
 		return shownOnce(cmd)
@@ -127,7 +128,7 @@ func newProjectListCommand() *cobra.Command {
 		Use:   "list",
 		Short: "List the projects with what they hold and may hold",
 	}, asAny, "", nil, func(cmd *cobra.Command, c *client.Client, _ []string) error {
-		list := newSheet(cmd.OutOrStdout(), asJSON, "ID", "NAME", "ACCESS", "RECORDS", "QUOTA", "CREATED")
+		list := render.NewSheet(cmd.OutOrStdout(), asJSON, "ID", "NAME", "ACCESS", "RECORDS", "QUOTA", "CREATED")
 		for cursor, more := "", true; more; {
 			page, err := c.Projects(cmd.Context(), cursor, projectsPage)
 			if err != nil {
@@ -135,7 +136,7 @@ func newProjectListCommand() *cobra.Command {
 			}
 			for i := range page.Projects {
 				p := &page.Projects[i]
-				err := list.add(p, strconv.FormatUint(uint64(p.ID), 10), plain(p.Name), accessText(p.Public), strconv.FormatUint(p.Records, 10),
+				err := list.Add(p, strconv.FormatUint(uint64(p.ID), 10), render.Plain(p.Name), accessText(p.Public), strconv.FormatUint(p.Records, 10),
 					quotaText(p.Quota), localTime(p.Created))
 				if err != nil {
 					return err
@@ -143,7 +144,7 @@ func newProjectListCommand() *cobra.Command {
 			}
 			cursor, more = page.Next, page.Next != ""
 		}
-		return list.print(1, 4)
+		return list.Print(1, 4)
 	})
 	addJSON(cmd, &asJSON, "print one JSON object a line for each project")
 	return cmd
@@ -233,10 +234,10 @@ func notListed(err error) error {
 
 func printProject(w io.Writer, p wire.Project, asJSON bool) error {
 	if asJSON {
-		return printJSON(w, p)
+		return render.JSON(w, p)
 	}
-	return printRows(w, [][]string{
-		{"id", strconv.FormatUint(uint64(p.ID), 10)}, {"name", plain(p.Name)}, {"access", accessText(p.Public)},
+	return render.Rows(w, [][]string{
+		{"id", strconv.FormatUint(uint64(p.ID), 10)}, {"name", render.Plain(p.Name)}, {"access", accessText(p.Public)},
 		{"records", strconv.FormatUint(p.Records, 10)}, {"quota", quotaText(p.Quota)}, {"created", localTime(p.Created)},
 	})
 }
@@ -255,10 +256,10 @@ func quotaText(q wire.Quota) string {
 		parts = append(parts, fmt.Sprintf("%d records/s", q.RecordsPerSecond))
 	}
 	if q.BytesPerSecond != 0 {
-		parts = append(parts, bytesText(q.BytesPerSecond)+"/s")
+		parts = append(parts, render.Bytes(q.BytesPerSecond)+"/s")
 	}
 	if q.RecordBytes != 0 {
-		parts = append(parts, bytesText(q.RecordBytes)+" a record")
+		parts = append(parts, render.Bytes(q.RecordBytes)+" a record")
 	}
 	if len(parts) == 0 {
 		return "none"

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/chainstore/chainstore/client"
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -40,10 +41,10 @@ func newTokenCreateCommand() *cobra.Command {
 		}
 		out := cmd.OutOrStdout()
 		if asJSON {
-			return printJSON(out, created)
+			return render.JSON(out, created)
 		}
-		err = printRows(out, [][]string{
-			{"id", tokenID(created.ProjectToken)}, {"label", plain(created.Label)}, {"rights", strings.Join(created.Rights, ", ")}, {"token", created.Token},
+		err = render.Rows(out, [][]string{
+			{"id", tokenID(created.ProjectToken)}, {"label", render.Plain(created.Label)}, {"rights", strings.Join(created.Rights, ", ")}, {"token", created.Token},
 		})
 		if err != nil {
 			return err
@@ -68,13 +69,13 @@ func newTokenListCommand() *cobra.Command {
 		if err != nil {
 			return notListed(err)
 		}
-		list := newSheet(cmd.OutOrStdout(), asJSON, "ID", "LABEL", "RIGHTS", "CREATED")
+		list := render.NewSheet(cmd.OutOrStdout(), asJSON, "ID", "LABEL", "RIGHTS", "CREATED")
 		for _, t := range tokens {
-			if err := list.add(t, tokenID(t), plain(t.Label), strings.Join(t.Rights, ", "), localTime(t.Created)); err != nil {
+			if err := list.Add(t, tokenID(t), render.Plain(t.Label), strings.Join(t.Rights, ", "), localTime(t.Created)); err != nil {
 				return err
 			}
 		}
-		return list.print(1)
+		return list.Print(1)
 	})
 	addJSON(cmd, &asJSON, "print one JSON object a line for each token")
 	return cmd
@@ -92,7 +93,7 @@ func newTokenRevokeCommand() *cobra.Command {
 		if err := c.RevokeToken(cmd.Context(), args[0], uint32(id)); err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "token %d of project %s is revoked\n", id, plain(args[0]))
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "token %d of project %s is revoked\n", id, render.Plain(args[0]))
 		return err
 	})
 }

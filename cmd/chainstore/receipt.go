@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/chainstore/chainstore/client"
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -97,7 +98,7 @@ func fetchReceipt(ctx context.Context, c *client.Client, record []uint64, tlogPr
 // encodeReceipt gives a receipt the form of its file: one line of JSON.
 func encodeReceipt(r *wire.Receipt) ([]byte, error) {
 	var b bytes.Buffer
-	err := printJSON(&b, r)
+	err := render.JSON(&b, r)
 	return b.Bytes(), err
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -40,7 +41,7 @@ from the last.`,
 		print, between := printStatus, "\n"
 		if asJSON {
 			between = ""
-			print = func(w io.Writer, c *wire.Cluster) error { return printJSON(w, c) }
+			print = func(w io.Writer, c *wire.Cluster) error { return render.JSON(w, c) }
 		}
 		if !watch {
 			status, err := c.Cluster(cmd.Context())
@@ -53,7 +54,7 @@ from the last.`,
 		defer tick.Stop()
 		w := &watcher{
 			fetch: c.Cluster, print: print, ticks: tick.C,
-			out: out, errs: cmd.ErrOrStderr(), redraw: isTerminal(out) && !asJSON, width: widthOf(out),
+			out: out, errs: cmd.ErrOrStderr(), redraw: render.IsTerminal(out) && !asJSON, width: render.Width(out),
 			between: between,
 		}
 		return w.run(cmd.Context())
@@ -63,7 +64,7 @@ from the last.`,
 
 // printStatus prints the table, for people.
 func printStatus(w io.Writer, c *wire.Cluster) error {
-	_, err := io.WriteString(w, statusText(c, widthOf(w)))
+	_, err := io.WriteString(w, statusText(c, render.Width(w)))
 	return err
 }
 
@@ -74,7 +75,7 @@ func statusText(c *wire.Cluster, width int) string {
 	known := livenessKnown(c)
 	writeNodes(&b, width, []int{1, 2}, []string{"MASTER", "URL", "RAFT", "STATE"}, len(c.Masters), func(i int) []string {
 		m := &c.Masters[i]
-		return []string{m.ID, orDash(m.URL), orDash(m.Raft), masterText(*m)}
+		return []string{m.ID, render.OrDash(m.URL), render.OrDash(m.Raft), masterText(*m)}
 	})
 	writeNodes(&b, width, []int{1}, []string{"STORAGE", "URL", "STATE", "HEIGHT", "LAG", "LIVE"}, len(c.Storages), func(i int) []string {
 		s := &c.Storages[i]
@@ -92,7 +93,7 @@ func statusText(c *wire.Cluster, width int) string {
 		b.WriteByte('\n')
 	}
 	for _, notice := range c.Notices {
-		for i, line := range wrap(plain(notice), width-2) {
+		for i, line := range render.Wrap(render.Plain(notice), width-2) {
 			mark := "! "
 			if i > 0 {
 				mark = "  "
@@ -107,16 +108,16 @@ func statusText(c *wire.Cluster, width int) string {
 func writeHead(b *strings.Builder, c *wire.Cluster, width int) {
 	leader := "none known"
 	if c.Leader != "" {
-		leader = elide(plain(c.Leader), maxShownID)
+		leader = render.Elide(render.Plain(c.Leader), render.MaxID)
 		for i := range c.Masters {
 			if c.Masters[i].ID == c.Leader && c.Masters[i].URL != "" {
-				leader = elide(plain(c.Masters[i].URL), width-30)
+				leader = render.Elide(render.Plain(c.Masters[i].URL), width-30)
 			}
 		}
 	}
 	// Each block adds a leaf for each record and its seal.
 	records := c.Head.Size - min(c.Head.Height, c.Head.Size)
-	height := counted(c.Head.Height, "block")
+	height := render.Count(c.Head.Height, "block")
 	if c.Head.Height > 0 {
 		height += "  head " + c.Head.Hash.String()[:16]
 	}
@@ -126,12 +127,12 @@ func writeHead(b *strings.Builder, c *wire.Cluster, width int) {
 	line("leader", "%s  term %d", leader, c.Term)
 	line("height", "%s", height)
 	line("records", "%d (the tree has %d leaves)", records, c.Head.Size)
-	line("stored", "%s on %s or more", counted(c.Stored, "block"), counted(int(c.Replicas), "storage node"))
+	line("stored", "%s on %s or more", render.Count(c.Stored, "block"), render.Count(int(c.Replicas), "storage node"))
 	line("signed", "%d leaves%s", c.Checkpoint.PublishedSize, waitsText(c.Checkpoint))
-	line("buffer", "%s, %s", counted(c.Buffer.Records, "record"), bytesText(c.Buffer.Bytes))
-	line("pending", "%s, %s with the buffer", counted(c.Pending.Blocks, "block"), bytesText(c.Pending.Bytes))
+	line("buffer", "%s, %s", render.Count(c.Buffer.Records, "record"), render.Bytes(c.Buffer.Bytes))
+	line("pending", "%s, %s with the buffer", render.Count(c.Pending.Blocks, "block"), render.Bytes(c.Pending.Bytes))
 	if c.Keys.Remembered > 0 {
-		line("retries", "%s remembered, the oldest for %s", counted(c.Keys.Remembered, "key"),
+		line("retries", "%s remembered, the oldest for %s", render.Count(c.Keys.Remembered, "key"),
 			time.Duration(c.Keys.Seconds)*time.Second)
 	}
 }
@@ -150,22 +151,19 @@ func writeNodes(b *strings.Builder, width int, shrink []int, head []string, coun
 	for i := range count {
 		cells := row(i)
 		for k := range cells {
-			cells[k] = plain(cells[k])
+			cells[k] = render.Plain(cells[k])
 		}
-		cells[0] = elide(cells[0], maxShownID)
+		cells[0] = render.Elide(cells[0], render.MaxID)
 		rows = append(rows, cells)
 	}
 	if count == 0 {
 		rows = [][]string{{head[0], "none"}}
 		shrink = nil
 	}
-	fit(rows, width, shrink...)
+	render.Fit(rows, width, shrink...)
 	b.WriteByte('\n')
-	_ = printRows(b, rows) // a strings.Builder takes everything
+	_ = render.Rows(b, rows) // a strings.Builder takes everything
 }
-
-// maxShownID is the length of the longest id that the masters give.
-const maxShownID = 16
 
 // livenessKnown reports whether the leader told the status: another master does not know who is live, and says of the other
 // masters that their state is unknown.
@@ -186,13 +184,6 @@ func liveText(live, known bool) string {
 		return "yes"
 	}
 	return "no"
-}
-
-func orDash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
 }
 
 // masterText is a master's state, and whether it is still catching up.

@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -55,7 +56,7 @@ func TestStatus(t *testing.T) {
 
 func TestStatusOfNothing(t *testing.T) {
 	out := statusText(&wire.Cluster{Replicas: 2, Masters: []wire.Master{{ID: "a", State: "follower"}, {ID: "b", State: "unknown"}},
-		Miners: []wire.Miner{{ID: "m", URL: "http://m"}}, Notices: []string{"evil \x1b[2J notice"}}, standardWidth)
+		Miners: []wire.Miner{{ID: "m", URL: "http://m"}}, Notices: []string{"evil \x1b[2J notice"}}, render.StandardWidth)
 	for _, want := range []string{"leader   none known  term 0\n", "height   0 blocks\n", "STORAGE  none\n", "m      http://m  ?\n", "! evil ?[2J notice\n"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)
@@ -75,9 +76,9 @@ func TestStatusFits(t *testing.T) {
 	}
 	c.Head.Height, c.Head.Size = 1_234_567_890, 123_456_789_012
 	c.Miners[0].URL = "https://" + long
-	out := statusText(&c, standardWidth)
+	out := statusText(&c, render.StandardWidth)
 	for line := range strings.Lines(out) {
-		if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > standardWidth {
+		if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > render.StandardWidth {
 			t.Errorf("%d columns: %s", n, line)
 		}
 	}
@@ -113,7 +114,7 @@ func watchAll(t *testing.T, redraw bool, answers ...any) (out, errs string) {
 			_, err := io.WriteString(w, c.Leader+"\n")
 			return err
 		},
-		ticks: ticks, out: &outBuf, errs: &errsBuf, redraw: redraw, width: standardWidth, between: "--\n",
+		ticks: ticks, out: &outBuf, errs: &errsBuf, redraw: redraw, width: render.StandardWidth, between: "--\n",
 	}
 	if err := w.run(ctx); err != nil {
 		t.Fatal(err)
@@ -140,7 +141,7 @@ func TestWatch(t *testing.T) {
 
 // A row that just fits is drawn as it is, whatever its letters take in bytes; a message that does not is broken.
 func TestWatchWidth(t *testing.T) {
-	row := "a  …" + strings.Repeat("x", standardWidth-4)
+	row := "a  …" + strings.Repeat("x", render.StandardWidth-4)
 	out, _ := watchAll(t, true, row, errors.New(strings.Repeat("word ", 20)))
 	if !strings.Contains(out, row+"\x1b[K\n") {
 		t.Errorf("the row is not as it was: %q", out)
@@ -155,7 +156,7 @@ func TestWatchOutputFails(t *testing.T) {
 	for _, redraw := range []bool{false, true} {
 		w := &watcher{
 			fetch: func(context.Context) (wire.Cluster, error) { return wire.Cluster{}, nil },
-			print: printStatus, out: failingWriter{full}, redraw: redraw, width: standardWidth,
+			print: printStatus, out: failingWriter{full}, redraw: redraw, width: render.StandardWidth,
 		}
 		if err := w.run(t.Context()); !errors.Is(err, full) {
 			t.Errorf("redraw %v: %v", redraw, err)

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 	"github.com/chainstore/chainstore/storagenode/audit"
 	"github.com/chainstore/chainstore/storagenode/tiles"
 )
@@ -129,11 +130,11 @@ func (o *verifyOptions) check(cmd *cobra.Command) error {
 }
 
 func verifyFolder(cmd *cobra.Command, dir string, asJSON bool) error {
-	bar := newByteBar(cmd.ErrOrStderr(), "verify")
-	found, err := audit.Verify(cmd.Context(), dir, bar.set)
-	bar.done()
+	bar := render.NewByteBar(cmd.ErrOrStderr(), "verify")
+	found, err := audit.Verify(cmd.Context(), dir, bar.Set)
+	bar.Done()
 	if cause := cmd.Context().Err(); cause != nil && err != nil {
-		return fmt.Errorf("stopped after %s, good so far", counted(found.Height, "block"))
+		return fmt.Errorf("stopped after %s, good so far", render.Count(found.Height, "block"))
 	}
 	var bad *chain.BlockError
 	isBad := errors.As(err, &bad)
@@ -155,9 +156,9 @@ func verifyFolder(cmd *cobra.Command, dir string, asJSON bool) error {
 		if err != nil {
 			v.Error = err.Error()
 		}
-		return errors.Join(err, printJSON(out, v))
+		return errors.Join(err, render.JSON(out, v))
 	}
-	if _, err := io.WriteString(out, verifyText(&found, widthOf(out))); err != nil {
+	if _, err := io.WriteString(out, verifyText(&found, render.Width(out))); err != nil {
 		return err
 	}
 	if err != nil {
@@ -165,7 +166,7 @@ func verifyFolder(cmd *cobra.Command, dir string, asJSON bool) error {
 	}
 	if found.Torn > 0 {
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s behind the last block are of a write that was cut short; the node moves them aside at its next start\n",
-			bytesText(found.Torn))
+			render.Bytes(found.Torn))
 	}
 	_, err = fmt.Fprintf(out, "height   %d\nrecords  %d\nhead     %v\nchain valid\n", found.Height, found.Records, found.Hash)
 	return err
@@ -175,10 +176,10 @@ func verifyFolder(cmd *cobra.Command, dir string, asJSON bool) error {
 func verifyText(found *audit.Summary, width int) string {
 	var b strings.Builder
 	for _, f := range found.Findings {
-		writeWrapped(&b, "", findingText(f), width)
+		render.WriteWrapped(&b, "", render.Finding(f), width)
 	}
 	if len(found.Bad) > 0 {
-		writeWrapped(&b, "", "bad: "+runsText(found.Bad), width)
+		render.WriteWrapped(&b, "", "bad: "+render.Ranges(found.Bad), width)
 	}
 	if found.Unchecked > 0 {
 		fmt.Fprintf(&b, "blocks from %d on could not be looked at: bad ones before them hide the tree\n", found.Unchecked)

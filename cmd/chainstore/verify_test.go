@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 	"github.com/chainstore/chainstore/storagenode"
 	"github.com/chainstore/chainstore/storagenode/audit"
 )
@@ -113,10 +114,10 @@ blocks from 12 on could not be looked at: bad ones before them hide the tree
 block 4 is lost; confirmed
 blocks 6 to 7 are lost; confirmed
 `
-	if out := verifyText(&found, standardWidth); out != want {
+	if out := verifyText(&found, render.StandardWidth); out != want {
 		t.Errorf("got %q, want %q", out, want)
 	}
-	if out := verifyText(&audit.Summary{}, standardWidth); out != "" {
+	if out := verifyText(&audit.Summary{}, render.StandardWidth); out != "" {
 		t.Errorf("of a good chain: %q", out)
 	}
 }

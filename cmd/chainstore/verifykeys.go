@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 	"github.com/chainstore/chainstore/verify"
 )
 
@@ -108,7 +109,7 @@ func readBounded(path string, limit int64) (data []byte, err error) {
 	}
 	defer func() { _ = f.Close() }() // only read
 	if data, err = io.ReadAll(io.LimitReader(f, limit+1)); err == nil && int64(len(data)) > limit {
-		err = fmt.Errorf("%s has more than %s", path, bytesText(limit))
+		err = fmt.Errorf("%s has more than %s", path, render.Bytes(limit))
 	}
 	return data, err
 }

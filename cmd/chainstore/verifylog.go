@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/verify"
 )
@@ -44,13 +45,13 @@ func (o *verifyOptions) verifyURL(cmd *cobra.Command, trust verify.Trust) error 
 			return durable.WriteFile(o.state, data, 0o600)
 		}
 	}
-	bar := newByteBar(cmd.ErrOrStderr(), "verify")
-	bar.unit = "leaves"
-	options.Progress = func(done, total uint64) { bar.set(int64(done), int64(total)) }
+	bar := render.NewByteBar(cmd.ErrOrStderr(), "verify")
+	bar.Unit = "leaves"
+	options.Progress = func(done, total uint64) { bar.Set(int64(done), int64(total)) }
 	report, err := verify.Log(cmd.Context(), options)
-	bar.done()
+	bar.Done()
 	if err != nil && cmd.Context().Err() != nil {
-		err = fmt.Errorf("stopped after %s, good so far", counted(report.Height, "block"))
+		err = fmt.Errorf("stopped after %s, good so far", render.Count(report.Height, "block"))
 	}
 	return o.conclude(cmd, &report, err, "log")
 }
@@ -82,14 +83,14 @@ func (o *verifyOptions) verifyFile(cmd *cobra.Command, trust verify.Trust, signa
 	if err != nil {
 		return err
 	}
-	bar := newByteBar(cmd.ErrOrStderr(), "verify")
-	report, err := verify.ExportWith(cmd.Context(), &measured{from: f, total: info.Size(), tell: bar.set},
+	bar := render.NewByteBar(cmd.ErrOrStderr(), "verify")
+	report, err := verify.ExportWith(cmd.Context(), &measured{from: f, total: info.Size(), tell: bar.Set},
 		verify.ExportOptions{
 			Trust: trust, AllowUnsignedTail: o.allowTail, AllowNoKey: !signatures,
 		})
-	bar.done()
+	bar.Done()
 	if err != nil && cmd.Context().Err() != nil {
-		err = fmt.Errorf("stopped after %s, good so far", counted(report.Height, "block"))
+		err = fmt.Errorf("stopped after %s, good so far", render.Count(report.Height, "block"))
 	}
 	return o.conclude(cmd, &report, err, "export")
 }
@@ -118,9 +119,9 @@ func (o *verifyOptions) conclude(cmd *cobra.Command, report *verify.LogReport, e
 		}
 		err = finding{errors.Join(fmt.Errorf("the %s is not valid: %s", what, text), err)}
 	case err == nil && len(report.Unchecked) > 0:
-		blocks := counted(chain.CountBlocks(report.Unchecked), "block")
+		blocks := render.Count(chain.CountBlocks(report.Unchecked), "block")
 		if report.UncheckedLeaves > 0 {
-			blocks += fmt.Sprintf(" or more (%s)", countedAs(report.UncheckedLeaves, "leaf", "leaves"))
+			blocks += fmt.Sprintf(" or more (%s)", render.CountAs(report.UncheckedLeaves, "leaf", "leaves"))
 		}
 		err = fmt.Errorf("%s of the %s could not be checked, since nobody has them whole any more; what can be checked is good", blocks, what)
 	}
@@ -132,9 +133,9 @@ func (o *verifyOptions) conclude(cmd *cobra.Command, report *verify.LogReport, e
 		if err != nil {
 			r.Error = err.Error()
 		}
-		return errors.Join(err, printJSON(out, r))
+		return errors.Join(err, render.JSON(out, r))
 	}
-	text := logText(report, widthOf(out))
+	text := logText(report, render.Width(out))
 	if err == nil {
 		text += verdict(report, what)
 	}
@@ -163,19 +164,19 @@ func logText(r *verify.LogReport, width int) string {
 	fmt.Fprintf(&b, "height     %d\nrecords    %d\nhead       %v\n", r.Height, r.Records, r.Hash)
 	if r.SignaturesChecked && r.SignedHeight < r.Height {
 		fmt.Fprintf(&b, "signed     %d of these blocks, %d of their %s\n", r.SignedHeight, r.SignedSize,
-			countedAs(r.Size, "leaf", "leaves"))
+			render.CountAs(r.Size, "leaf", "leaves"))
 	}
 	if r.New+r.UncheckedLeaves < r.Size {
-		fmt.Fprintf(&b, "new        %s, the others were checked before\n", countedAs(r.New, "leaf", "leaves"))
+		fmt.Fprintf(&b, "new        %s, the others were checked before\n", render.CountAs(r.New, "leaf", "leaves"))
 	}
 	if r.Payloads+r.Hidden > 0 {
 		fmt.Fprintf(&b, "payloads   %d checked, %d not shown\n", r.Payloads, r.Hidden)
 	}
 	if len(r.Unchecked) > 0 {
-		writeWrapped(&b, "unchecked  ", runsText(r.Unchecked), width)
+		render.WriteWrapped(&b, "unchecked  ", render.Ranges(r.Unchecked), width)
 	}
 	for _, remark := range r.Remarks {
-		writeWrapped(&b, "remark     ", remark, width)
+		render.WriteWrapped(&b, "remark     ", remark, width)
 	}
 	return b.String()
 }

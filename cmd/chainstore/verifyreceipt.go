@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 	"github.com/chainstore/chainstore/verify"
 )
 
@@ -93,9 +94,9 @@ func (o *receiptOptions) run(cmd *cobra.Command, path string, trust verify.Trust
 	err = receiptError(&report)
 	if o.asJSON {
 		report.Findings, report.Remarks = orEmpty(report.Findings), orEmpty(report.Remarks)
-		return errors.Join(err, printJSON(out, receiptResult{Good: report.Good(), ReceiptReport: report}))
+		return errors.Join(err, render.JSON(out, receiptResult{Good: report.Good(), ReceiptReport: report}))
 	}
-	if _, e := fmt.Fprint(out, receiptText(&report, isProof, widthOf(out))); e != nil {
+	if _, e := fmt.Fprint(out, receiptText(&report, isProof, render.Width(out))); e != nil {
 		return e
 	}
 	return err
@@ -156,13 +157,13 @@ func receiptText(r *verify.ReceiptReport, isProof bool, width int) string {
 		if isProof {
 			fmt.Fprintf(&b, "leaf       %d\n", r.Index)
 		} else {
-			writeWrapped(&b, "record     ", fmt.Sprintf("block %d, offset %d, leaf %d: %s of type %q, project %d, %s", r.Block, r.Offset, r.Index, bytesText(uint64(r.Leaf.Size)),
+			render.WriteWrapped(&b, "record     ", fmt.Sprintf("block %d, offset %d, leaf %d: %s of type %q, project %d, %s", r.Block, r.Offset, r.Index, render.Bytes(uint64(r.Leaf.Size)),
 				r.Type, r.Leaf.Project, time.UnixMilli(int64(r.Leaf.Time)).UTC().Format("2006-01-02 15:04:05.000 UTC")), width)
 		}
 		writeCheckpoint(&b, &r.Checkpoint, width)
 	}
 	for _, remark := range r.Remarks {
-		writeWrapped(&b, "remark     ", remark, width)
+		render.WriteWrapped(&b, "remark     ", remark, width)
 	}
 	switch {
 	case r.Good() && isProof:
@@ -178,22 +179,22 @@ func receiptText(r *verify.ReceiptReport, isProof bool, width int) string {
 // writeFindings lists what does not fit, and the signed checkpoints that show it.
 func writeFindings(b *strings.Builder, found []verify.Finding, width int) {
 	for _, f := range found {
-		writeWrapped(b, f.Code+": ", f.Text, width)
+		render.WriteWrapped(b, f.Code+": ", f.Text, width)
 		for _, signed := range f.Evidence {
 			b.WriteString("evidence:\n")
 			for line := range strings.Lines(signed) {
-				b.WriteString("  " + plain(strings.TrimSuffix(line, "\n")) + "\n")
+				b.WriteString("  " + render.Plain(strings.TrimSuffix(line, "\n")) + "\n")
 			}
 		}
 	}
 }
 
 func writeCheckpoint(b *strings.Builder, c *verify.Checkpoint, width int) {
-	writeWrapped(b, "log        ", c.Origin, width)
+	render.WriteWrapped(b, "log        ", c.Origin, width)
 	fmt.Fprintf(b, "checkpoint %d leaves, root %v\n", c.Size, c.Root)
 	if len(c.SignedBy) == 0 {
 		b.WriteString("signed by  not checked\n")
 	} else {
-		writeWrapped(b, "signed by  ", strings.Join(append(c.SignedBy, c.CosignedBy...), ", "), width)
+		render.WriteWrapped(b, "signed by  ", strings.Join(append(c.SignedBy, c.CosignedBy...), ", "), width)
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 )
 
 // version is the release that this source is, or will be once it is released. CHANGELOG.md has the same.
@@ -27,7 +29,7 @@ func newVersionCommand() *cobra.Command {
 			}
 			b := newBuild(info)
 			if asJSON {
-				return printJSON(cmd.OutOrStdout(), b)
+				return render.JSON(cmd.OutOrStdout(), b)
 			}
 			_, err := fmt.Fprintln(cmd.OutOrStdout(), b)
 			return err

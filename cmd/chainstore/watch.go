@@ -9,6 +9,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -89,7 +90,7 @@ func (w *watcher) draw(text string) error {
 	for line := range strings.Lines(text) {
 		parts := []string{strings.TrimSuffix(line, "\n")}
 		if utf8.RuneCountInString(parts[0]) > w.width {
-			parts = wrap(parts[0], w.width)
+			parts = render.Wrap(parts[0], w.width)
 		}
 		for _, part := range parts {
 			b.WriteString(part + ansiClearRight + "\n")

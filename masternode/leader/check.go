@@ -141,7 +141,7 @@ func checking(n masterfsm.Storage, status wire.CheckStatus) func(*memory, time.T
 	return func(m *memory, now time.Time) {
 		m.node(n.ID).answered = now
 		m.tasks[n.ID] = wire.Task{
-			Kind: "check", Blocks: status.Blocks, Height: n.Target.Height,
+			Kind: wire.TaskCheck, Blocks: status.Blocks, Height: n.Target.Height,
 			Bytes: status.Bytes, Total: status.Total, Millis: status.Millis,
 		}
 	}

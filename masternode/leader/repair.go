@@ -168,13 +168,13 @@ func (l *leadership) repair(a action, view masterfsm.View, m *memory) job {
 					m.node(n.ID).answered = now
 				}
 				m.tasks[n.ID] = wire.Task{
-					Kind: "receive", Peer: n.Peer, Blocks: r.status.Blocks, Height: n.Target.Height,
+					Kind: wire.TaskReceive, Peer: n.Peer, Blocks: r.status.Blocks, Height: n.Target.Height,
 					Bytes: r.status.Bytes, Total: r.check.Total,
 					Millis: uint64(max(0, l.cfg.Clock().Sub(time.UnixMilli(int64(n.Since))).Milliseconds())),
 				}
 				if n.Peer != "" {
 					m.tasks[n.Peer] = wire.Task{
-						Kind: "send", Peer: n.ID, Blocks: r.status.Blocks, Height: n.Target.Height, Bytes: r.status.Bytes,
+						Kind: wire.TaskSend, Peer: n.ID, Blocks: r.status.Blocks, Height: n.Target.Height, Bytes: r.status.Bytes,
 					}
 				}
 			}, err

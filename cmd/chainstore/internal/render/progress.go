@@ -1,4 +1,4 @@
-package main
+package render
 
 import (
 	"fmt"
@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/schollz/progressbar/v3"
+
+	"github.com/chainstore/chainstore/wire"
 )
 
 // drawEvery is the shortest time between two drawings of a progress bar.
@@ -16,7 +18,7 @@ const drawEvery = 100 * time.Millisecond
 func newBar(w io.Writer, total int64, options ...progressbar.Option) *progressbar.ProgressBar {
 	return progressbar.NewOptions64(total, append([]progressbar.Option{
 		progressbar.OptionSetWriter(w),
-		progressbar.OptionSetVisibility(isTerminal(w)),
+		progressbar.OptionSetVisibility(IsTerminal(w)),
 		progressbar.OptionThrottle(drawEvery),
 		progressbar.OptionClearOnFinish(),
 		progressbar.OptionFullWidth(),
@@ -30,25 +32,25 @@ func newBar(w io.Writer, total int64, options ...progressbar.Option) *progressba
 	}, options...)...)
 }
 
-// byteBar shows how many bytes are done, at what rate, and the time left.
-type byteBar struct {
+// ByteBar shows how many bytes are done, at what rate, and the time left.
+type ByteBar struct {
 	w    io.Writer
 	what string
-	unit string                   // what is counted, "" for bytes
+	Unit string                   // what is counted, "" for bytes
 	bar  *progressbar.ProgressBar // nil before the first call of set
 }
 
-func newByteBar(w io.Writer, what string) *byteBar { return &byteBar{w: w, what: what} }
+func NewByteBar(w io.Writer, what string) *ByteBar { return &ByteBar{w: w, what: what} }
 
 // set tells where the work is.
-func (b *byteBar) set(done, total int64) {
+func (b *ByteBar) Set(done, total int64) {
 	if total <= 0 {
 		return
 	}
 	if b.bar == nil {
 		counts := []progressbar.Option{progressbar.OptionShowBytes(true)}
-		if b.unit != "" {
-			counts = []progressbar.Option{progressbar.OptionSetItsString(b.unit), progressbar.OptionShowIts()}
+		if b.Unit != "" {
+			counts = []progressbar.Option{progressbar.OptionSetItsString(b.Unit), progressbar.OptionShowIts()}
 		}
 		b.bar = newBar(b.w, total, append(counts, progressbar.OptionSetDescription(b.what))...)
 	}
@@ -59,15 +61,15 @@ func (b *byteBar) set(done, total int64) {
 }
 
 // done takes the bar away.
-func (b *byteBar) done() {
+func (b *ByteBar) Done() {
 	if b.bar != nil {
 		_ = b.bar.Clear()
 	}
 }
 
-// recordBar shows how many records are acknowledged and at what rate; where the size of the input is known, how much of it,
+// RecordBar shows how many records are acknowledged and at what rate; where the size of the input is known, how much of it,
 // and the time left.
-type recordBar struct {
+type RecordBar struct {
 	bar     *progressbar.ProgressBar
 	start   time.Time
 	drawn   time.Time
@@ -75,9 +77,9 @@ type recordBar struct {
 	records int
 }
 
-// newRecordBar makes a bar for an input of size bytes, -1 where that is not known.
-func newRecordBar(w io.Writer, size int64) *recordBar {
-	b := &recordBar{start: time.Now(), sized: size > 0}
+// NewRecordBar makes a bar for an input of size bytes, -1 where that is not known.
+func NewRecordBar(w io.Writer, size int64) *RecordBar {
+	b := &RecordBar{start: time.Now(), sized: size > 0}
 	if b.sized {
 		b.bar = newBar(w, size, progressbar.OptionShowBytes(true))
 	} else {
@@ -88,7 +90,7 @@ func newRecordBar(w io.Writer, size int64) *recordBar {
 }
 
 // add counts one record that is acknowledged and stood in that many bytes of the input.
-func (b *recordBar) add(bytes int64) {
+func (b *RecordBar) Add(bytes int64) {
 	b.records++
 	if !b.sized {
 		_ = b.bar.Add(1)
@@ -96,18 +98,61 @@ func (b *recordBar) add(bytes int64) {
 	}
 	if now := time.Now(); now.Sub(b.drawn) >= drawEvery {
 		b.drawn = now
-		b.bar.Describe(fmt.Sprintf("%d records, %s", b.records, rateText(b.records, now.Sub(b.start))))
+		b.bar.Describe(fmt.Sprintf("%d records, %s", b.records, Rate(b.records, now.Sub(b.start))))
 	}
 	_ = b.bar.Add64(bytes)
 }
 
 // done takes the bar away.
-func (b *recordBar) done() { _ = b.bar.Clear() }
+func (b *RecordBar) Done() { _ = b.bar.Clear() }
 
-// rateText is a number of records by the time that they took.
-func rateText(records int, took time.Duration) string {
+// Rate is a number of records by the time that they took.
+func Rate(records int, took time.Duration) string {
 	if took <= 0 {
 		return "0 records/s"
 	}
 	return fmt.Sprintf("%.0f records/s", float64(records)/took.Seconds())
+}
+
+// TaskBar shows how far a check or a repair is.
+type TaskBar struct {
+	w    io.Writer
+	kind string
+	bar  *ByteBar // nil while there is nothing to show
+}
+
+// NewTaskBar makes a bar on w.
+func NewTaskBar(w io.Writer) *TaskBar { return &TaskBar{w: w} }
+
+// Show draws what is under way for the node.
+func (b *TaskBar) Show(n *wire.NodeIntegrity) {
+	t := n.Task
+	if t == nil || t.Kind != wire.TaskCheck && t.Kind != wire.TaskReceive {
+		b.Done()
+		return
+	}
+	if b.bar == nil || b.kind != t.Kind {
+		b.Done()
+		what := "check "
+		if t.Kind == wire.TaskReceive {
+			what = "repair "
+		}
+		b.kind, b.bar = t.Kind, NewByteBar(b.w, what+Elide(Plain(n.ID), MaxID))
+		if t.Total == 0 {
+			b.bar.Unit = "blocks"
+		}
+	}
+	if b.bar.Unit != "" {
+		b.bar.Set(int64(t.Blocks), int64(TaskBlocks(n)))
+	} else {
+		b.bar.Set(int64(t.Bytes), int64(t.Total))
+	}
+}
+
+// Done takes the bar away.
+func (b *TaskBar) Done() {
+	if b.bar != nil {
+		b.bar.Done()
+		b.bar = nil
+	}
 }

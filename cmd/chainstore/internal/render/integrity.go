@@ -1,0 +1,237 @@
+package render
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/wire"
+)
+
+// Integrity shows the nodes, what is lost, the totals and the story, for people; older events are left out. No line is wider
+// than width, which is at least [StandardWidth], but for words that are.
+func Integrity(in *wire.Integrity, older int, now time.Time, width int) string {
+	var b strings.Builder
+	rows := [][]string{{"NODE", "URL", "STATE", "CHECKED", "BAD", "NOW"}}
+	for i := range in.Nodes {
+		n := &in.Nodes[i]
+		rows = append(rows, []string{
+			Elide(Plain(n.ID), MaxID), Plain(n.URL), Plain(n.State), Ago(n.Checked, now), OrDash(runList(n.Bad)), nowText(n),
+		})
+	}
+	if len(in.Nodes) == 0 {
+		rows = [][]string{{"NODE", "none"}}
+	} else {
+		Fit(rows, width, 1, 4)
+	}
+	_ = Rows(&b, rows) // a strings.Builder takes everything
+	var remarks []string
+	for i := range in.Nodes {
+		n := &in.Nodes[i]
+		if n.Due != "" {
+			remarks = append(remarks, fmt.Sprintf("%s: a check is due: %s", n.ID, n.Due))
+		}
+		if a := n.Aborted; a != nil && n.DueCoded.Code != wire.CodeCheckAborted {
+			remarks = append(remarks, n.ID+" "+Aborted(a))
+		}
+		if n.State != string(masterfsm.Valid) && n.Cause != "" && n.Cause != n.Due {
+			remarks = append(remarks, fmt.Sprintf("%s: %s: %s", n.ID, n.State, n.Cause))
+		}
+	}
+	remarks = append(remarks, in.Notices...)
+	if len(remarks) > 0 {
+		b.WriteByte('\n')
+		for _, remark := range remarks {
+			WriteWrapped(&b, "! ", remark, width)
+		}
+	}
+	WriteLost(&b, in, width)
+	t := &in.Totals
+	fmt.Fprintf(&b, "\nchecks   %s, %s read; found: %s, %s of the tree\n", Count(t.Checks, "check"), Bytes(t.CheckedBytes),
+		Count(t.BadBlocks, "bad block"), CountAs(t.BadTiles, "bad hash", "bad hashes"))
+	fmt.Fprintf(&b, "repairs  %s, %d ended early; %s sent, %s\n", Count(t.Repairs, "repair"), t.FailedRepairs,
+		Count(t.RepairedBlocks, "block"), Bytes(t.RepairedBytes))
+	writeStory(&b, in.Events, older, width)
+	return b.String()
+}
+
+// nowText is what is under way for a node, in short.
+func nowText(n *wire.NodeIntegrity) string {
+	switch t := n.Task; {
+	case !n.Live:
+		return "not live"
+	case t == nil && n.Due != "":
+		return "check due"
+	case t == nil:
+		return "-"
+	case t.Kind == wire.TaskCheck:
+		return "check" + percent(t.Bytes, t.Total)
+	case t.Kind == wire.TaskReceive && t.Total > 0:
+		return "repair" + percent(t.Bytes, t.Total)
+	case t.Kind == wire.TaskReceive:
+		return "repair" + percent(t.Blocks, TaskBlocks(n))
+	case t.Kind == wire.TaskSend:
+		return "sends"
+	default:
+		return Plain(t.Kind)
+	}
+}
+
+// TaskBlocks is how many blocks the task of a node is about.
+func TaskBlocks(n *wire.NodeIntegrity) uint64 {
+	if n.Task.Kind == wire.TaskReceive {
+		return chain.CountBlocks(chain.AddRange(n.Bad, chain.Range{From: n.Height, To: n.Task.Height}))
+	}
+	return n.Task.Height
+}
+
+func percent(done, total uint64) string {
+	if total == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" %.0f%%", 100*min(1, float64(done)/float64(total)))
+}
+
+// WriteLost names the lost blocks and what to do about them.
+func WriteLost(b *strings.Builder, in *wire.Integrity, width int) {
+	if len(in.Lost) == 0 {
+		return
+	}
+	b.WriteByte('\n')
+	if lost := Unconfirmed(in); len(lost) > 0 {
+		WriteWrapped(b, "", fmt.Sprintf("LOST: %s. No storage node has a good copy. Bring back any storage node that is away or was taken out: it may have one.", Ranges(lost)), width)
+		WriteWrapped(b, "", "Where none is left, say so block by block:", width)
+		fmt.Fprintf(b, "  chainstore integrity confirm-lost %d\n", lost[0].From)
+	}
+	if confirmed := chain.CommonRanges(in.Lost, in.Confirmed); len(confirmed) > 0 {
+		WriteWrapped(b, "", fmt.Sprintf("Lost, and confirmed: %s.", Ranges(confirmed)), width)
+	}
+}
+
+// writeStory writes the events, each with its text below it.
+func writeStory(b *strings.Builder, events []wire.Event, older, width int) {
+	b.WriteByte('\n')
+	rows := [][]string{{"TIME", "NODE", "WHAT", "BLOCKS", "BYTES", "TOOK"}}
+	for i := range events {
+		e := &events[i]
+		took, size, blocks := "-", "-", "-"
+		if e.Millis > 0 {
+			took = Millis(e.Millis)
+		}
+		if e.Bytes > 0 {
+			size = Bytes(e.Bytes)
+		}
+		if e.Blocks > 0 {
+			blocks = strconv.FormatUint(e.Blocks, 10)
+		}
+		rows = append(rows, []string{
+			time.UnixMilli(int64(e.Time)).Format(time.DateTime), OrDash(Elide(Plain(e.Node), MaxID)), Plain(e.Kind), blocks, size, took,
+		})
+	}
+	if len(events) == 0 {
+		b.WriteString("nothing was found yet\n")
+		return
+	}
+	var table strings.Builder
+	_ = Rows(&table, rows) // a strings.Builder takes everything
+	row := 0
+	for line := range strings.Lines(table.String()) {
+		b.WriteString(strings.TrimRight(line, " \n") + "\n")
+		if row > 0 {
+			writeEvent(b, &events[row-1], width)
+		}
+		row++
+	}
+	if older > 0 {
+		fmt.Fprintf(b, "%s before that; --limit 0 shows all\n", Count(older, "event"))
+	}
+}
+
+// writeEvent writes what an event says in words.
+func writeEvent(b *strings.Builder, e *wire.Event, width int) {
+	var texts []string
+	if e.Kind == wire.EventRepair && e.Source != "" {
+		texts = append(texts, "from "+e.Source)
+	}
+	if e.Kind == wire.EventRepair && len(e.Ranges) > 0 { // of other kinds the cause names the blocks
+		texts = append(texts, Ranges(e.Ranges))
+	}
+	if e.Cause != "" {
+		texts = append(texts, e.Cause)
+	}
+	if len(texts) > 0 {
+		WriteWrapped(b, "  ", strings.Join(texts, "; "), width)
+	}
+	for _, f := range e.Findings {
+		WriteWrapped(b, "  - ", Finding(f), width)
+	}
+}
+
+// Finding is a finding in full words.
+func Finding(f chain.Finding) string {
+	wrong := f.What
+	switch f.What {
+	case chain.WrongFile: // its block says no more than the name of the file in the detail
+		return "something else stood in the place of a file (" + f.What + "): " + f.Detail
+	case chain.WrongFrame:
+		wrong = "its frame is damaged"
+	case chain.WrongPayload:
+		wrong = "a record does not fit its leaf"
+	case chain.WrongRoot:
+		wrong = "its records do not hash to its root"
+	case chain.WrongLink:
+		wrong = "it does not follow from the block before"
+	case chain.WrongWork:
+		wrong = "its proof of work is too little"
+	case chain.WrongMissing:
+		wrong = "it is missing"
+	case chain.WrongShort:
+		wrong = "the chain ends before it"
+	case chain.WrongChain:
+		wrong = "from here on it is another chain"
+	}
+	text := fmt.Sprintf("block %d: %s (%s)", f.Block, wrong, f.What)
+	if f.Detail != "" {
+		text += ": " + f.Detail
+	}
+	return text
+}
+
+// runList is "7, 9-12", "" for no block.
+func runList(list []chain.Range) string {
+	const most = 6
+	var parts []string
+	for i, r := range list {
+		if i == most {
+			parts = append(parts, fmt.Sprintf("%d more", len(list)-most))
+			break
+		}
+		if r.Len() == 1 {
+			parts = append(parts, strconv.FormatUint(r.From, 10))
+		} else {
+			parts = append(parts, fmt.Sprintf("%d-%d", r.From, r.To-1))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// Ranges is "1 block: 7" or "4 blocks: 9-12".
+func Ranges(list []chain.Range) string {
+	return Count(chain.CountBlocks(list), "block") + ": " + runList(list)
+}
+
+// Node names a storage node in a sentence.
+func Node(n *wire.NodeIntegrity) string { return Plain(n.ID + " (" + n.URL + ")") }
+
+// Aborted says that a check has ended early.
+func Aborted(a *wire.Aborted) string {
+	const text = "could not be checked to the end: it ended after %d of %s: %s; the check stays due and is tried again"
+	return Plain(fmt.Sprintf(text,
+		a.Blocks, Count(a.Height, "block"), a.Error))
+}
+
+// Unconfirmed returns the lost blocks that no operator has confirmed yet.
+func Unconfirmed(in *wire.Integrity) []chain.Range { return chain.CutRanges(in.Lost, in.Confirmed) }

@@ -1,0 +1,165 @@
+package render
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// elide takes letters from the middle of s where it is longer than width.
+func Elide(s string, width int) string {
+	runes := []rune(s)
+	if len(runes) <= width {
+		return s
+	}
+	head := (width - 1) / 2
+	tail := width - 1 - head
+	return string(runes[:head]) + "…" + string(runes[len(runes)-tail:])
+}
+
+// wrap breaks a text into lines of at most width letters at its spaces; a longer word stands alone.
+func Wrap(text string, width int) []string {
+	var lines []string
+	line := ""
+	for _, word := range strings.Fields(text) {
+		switch {
+		case line == "":
+			line = word
+		case utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) <= width:
+			line += " " + word
+		default:
+			lines = append(lines, line)
+			line = word
+		}
+	}
+	if line != "" {
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+// plain makes a text from elsewhere fit to be shown: what could steer a terminal is shown as a question mark.
+func Plain(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r >= 0x7f && r < 0xa0 || r == utf8.RuneError {
+			return '?'
+		}
+		return r
+	}, s)
+}
+
+// JSON prints one value on one line. What could steer a terminal is escaped: encoding/json leaves DEL and the
+// controls from U+0080 on as they are, and they stand in strings alone.
+func JSON(w io.Writer, v any) error {
+	encoded, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	line := make([]byte, 0, len(encoded)+1)
+	for _, r := range string(encoded) {
+		if r >= 0x7f && r < 0xa0 {
+			line = fmt.Appendf(line, `\u%04x`, r)
+		} else {
+			line = utf8.AppendRune(line, r)
+		}
+	}
+	_, err = w.Write(append(line, '\n'))
+	return err
+}
+
+// OrDash returns s, or a dash for an empty cell.
+func OrDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+// Bytes is an amount of bytes for people.
+func Bytes[N int | int64 | uint64](n N) string {
+	const units = "KMGTPE"
+	if n < 1024 {
+		return fmt.Sprintf("%d B", n)
+	}
+	v, unit := float64(n)/1024, 0
+	for v >= 1023.95 && unit < len(units)-1 {
+		v /= 1024
+		unit++
+	}
+	return fmt.Sprintf("%.1f %ciB", v, units[unit])
+}
+
+// counted is a number with its noun.
+func Count[N int | int64 | uint64](n N, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// CountAs is counted for a noun whose plural is not that with an s.
+func CountAs(n uint64, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
+
+// Ago is how long a time of the cluster, unix milliseconds, is past; clocks may differ a little.
+func Ago(ms uint64, now time.Time) string {
+	if ms == 0 {
+		return "never"
+	}
+	d := max(0, now.Sub(time.UnixMilli(int64(ms))))
+	switch {
+	case d < time.Minute:
+		return fmt.Sprintf("%ds ago", int(d.Seconds()))
+	case d < time.Hour:
+		return fmt.Sprintf("%dm ago", int(d.Minutes()))
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh ago", int(d.Hours()))
+	}
+	return fmt.Sprintf("%dd ago", int(d.Hours()/24))
+}
+
+// Millis is a time that something took.
+func Millis(ms uint64) string {
+	d := time.Duration(ms) * time.Millisecond
+	switch {
+	case d < time.Second:
+		return d.String()
+	case d < time.Minute:
+		return fmt.Sprintf("%.1fs", d.Seconds())
+	}
+	return d.Round(time.Second).String()
+}
+
+// WriteWrapped writes a text from elsewhere below a mark, in lines of at most width letters.
+func WriteWrapped(b *strings.Builder, mark, text string, width int) {
+	for _, line := range Wrap(Plain(text), width-len(mark)) {
+		b.WriteString(mark + line + "\n")
+		mark = strings.Repeat(" ", len(mark))
+	}
+}
+
+// reflow breaks paragraphs into lines of at most width letters. Lines that begin with a space stay as they are.
+func reflow(text string, width int) string {
+	var lines, paragraph []string
+	flush := func() {
+		lines = append(lines, Wrap(strings.Join(paragraph, " "), width)...)
+		paragraph = nil
+	}
+	for line := range strings.SplitSeq(text, "\n") {
+		if line != "" && line[0] != ' ' {
+			paragraph = append(paragraph, line)
+			continue
+		}
+		flush()
+		lines = append(lines, line)
+	}
+	flush()
+	return strings.Join(lines, "\n")
+}
