@@ -51,8 +51,8 @@ func (e *Entry) check() error {
 	return nil
 }
 
-// Append appends a record and returns where it stands for good: the answer comes after a majority of the masters have
-// it on disk. However often it tries, it appends once. The payload is not kept.
+// Append appends a record and returns its final position: the answer comes after a majority of the masters have it on
+// disk. However often it tries, it appends once. The payload is not kept.
 //
 // An error wraps [chain.ErrRecord], [wire.ErrEmptyBody] or [wire.ErrBadRequest] for an entry that no cluster takes, or
 // is as the package's documentation says. When it is not known whether the record was appended it is an
@@ -77,10 +77,10 @@ func (c *Client) Append(ctx context.Context, e Entry) (wire.Position, error) {
 
 // AppendWait is Append that also waits, for at most timeout, until the record's block is on as many storage nodes as
 // the cluster's replicas setting asks and a signed checkpoint covers it, and returns the record's receipt beside its
-// position. That was checked as that of [Client.Receipt] is, and is of this entry. The position's state tells whether
-// the block is stored: [wire.StateStored], or [wire.StateCommitted] when the time was over first, which is no error:
-// the record is appended then too. The receipt is nil when the time was over before a checkpoint covered the record, or
-// the cluster has no key to sign one with.
+// position. The receipt was checked as in [Client.Receipt], and belongs to this entry. The position's state tells
+// whether the block is stored: [wire.StateStored], or [wire.StateCommitted] if the time was over first, which is not an
+// error: the record is appended then too. The receipt is nil when the time was over before a checkpoint covered the
+// record, or the cluster has no key to sign one with.
 //
 // An error that wraps [ErrReceipt] is none of the append: the position is returned with it, and a nil receipt. Do not
 // append again; ask for the receipt with [Client.ReceiptAt], at another master where the same comes once more.

@@ -44,7 +44,7 @@ func (cfg *BatcherConfig) setDefaults() {
 }
 
 // Batcher appends many records in few calls. Entries that are added while batches are under way go out together in the
-// next: there is no timer, so a lone entry goes out at once, and the batches grow with the load.
+// next: there is no timer, so a single entry is sent at once, and the batches grow with the load.
 //
 // Add hands back a [Future] and blocks while too much waits for its answer. It may be called by many goroutines at
 // once.
@@ -130,8 +130,8 @@ func (c *Client) NewBatcher(ctx context.Context, cfg BatcherConfig) *Batcher {
 }
 
 // Add gives an entry to the next batch and returns at once, or waits while too much is not answered yet. The payload is
-// copied. The error is that of an entry that no cluster takes (as of [Client.Append]; the Batcher goes on), ctx's, what
-// ended the Batcher, or [ErrClosed].
+// copied. The error is that of an entry that no cluster takes (as of [Client.Append]; the Batcher continues), ctx's,
+// what ended the Batcher, or [ErrClosed].
 func (b *Batcher) Add(ctx context.Context, e Entry) (Future, error) {
 	if err := e.check(); err != nil {
 		return Future{}, err

@@ -15,7 +15,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Config says where a cluster is and who asks.
+// Config names a cluster and the token of its user.
 type Config struct {
 	// Masters are the URLs of the cluster's masters, all or some, as in http://127.0.0.1:8000. The first is tried
 	// first.
@@ -25,7 +25,7 @@ type Config struct {
 	// HTTP is what requests go through; nil for one of the client's own, which keeps connections and finds proxies in
 	// the environment.
 	HTTP *http.Client
-	// RetryFor is how long a call goes on trying while every master is dead, without a leader or refuses for its
+	// RetryFor is how long a call retries while every master is dead, has no leader or refuses for its
 	// backlog or the project's quota: 30 seconds where it is 0, one round through the masters where it is negative. The
 	// context may end it sooner.
 	RetryFor time.Duration
@@ -47,7 +47,7 @@ const (
 
 // Client is a user's view of a cluster. It may be used by many goroutines at once.
 //
-// A call goes to the master that answered last. When that one is dead, broken or has no leader the call goes on with
+// A call goes to the master that answered last. When that one is dead, broken or has no leader the call continues with
 // the next; after a round through all of them it waits, a little longer each time, with jitter, and at least as long as
 // a Retry-After asked for. It ends with an answer, with the context, or when Config.RetryFor is over; the error is then
 // that of the last try.
@@ -60,7 +60,7 @@ type Client struct {
 	good     atomic.Uint32 // index of the master that answered last
 }
 
-// New makes a client. It connects to nobody yet. The error wraps [ErrConfig].
+// New makes a client. It makes no connection yet. The error wraps [ErrConfig].
 func New(cfg Config) (*Client, error) {
 	if len(cfg.Masters) == 0 {
 		return nil, fmt.Errorf("%w: no master is named: give the URL of at least one", ErrConfig)
@@ -157,7 +157,7 @@ func judge(err error) verdict {
 	return final
 }
 
-// mayBeDone reports whether a failed try may have been carried out all the same.
+// mayBeDone reports whether a failed try may have been carried out.
 func mayBeDone(err error) bool {
 	if errors.Is(err, wire.ErrNoAnswer) {
 		return !exchange.NotSent(err)
@@ -176,7 +176,7 @@ func mayBeDone(err error) bool {
 }
 
 // do carries a query out and hands the good answer to take, which decodes it; an error of take counts as the master's.
-// maybe tells of a failed query whether some try of it may have been carried out.
+// maybe reports, for a failed query, whether one of its tries may have been carried out.
 func (c *Client) do(ctx context.Context, q *query, take func(*exchange.Answer) error) (maybe bool, err error) {
 	var (
 		begin    = time.Now()
@@ -293,7 +293,7 @@ func checkBase(base string) (string, error) {
 	case err != nil:
 		return "", fmt.Errorf("%w: %w", ErrConfig, err)
 	case u.Scheme != "http" && u.Scheme != "https" || u.Host == "":
-		return "", fmt.Errorf("%w: %q is no URL of a master: give one like http://127.0.0.1:8000", ErrConfig,
+		return "", fmt.Errorf("%w: %q is not the URL of a master: give one like http://127.0.0.1:8000", ErrConfig,
 			u.Redacted())
 	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
 		return "", fmt.Errorf("%w: %q: a master's URL has no user, query or fragment", ErrConfig, u.Redacted())

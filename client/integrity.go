@@ -25,7 +25,7 @@ func (c *Client) Integrity(ctx context.Context) (wire.Integrity, error) {
 
 // CheckStorage makes a check of a storage node due, and returns the node as it stands: the check comes when the leader
 // finds the time. It needs the admin token. id is the node's id or its URL. The error wraps [wire.ErrNotFound] where
-// there is no such node. To ask again does no harm: a check that is due is due once.
+// there is no such node. The call may be repeated: it orders one check.
 func (c *Client) CheckStorage(ctx context.Context, id string) (wire.NodeIntegrity, error) {
 	var node wire.NodeIntegrity
 	q := c.newQuery(http.MethodPost, storagePath(id)+"/check", exchange.MaxSmall)
@@ -41,7 +41,7 @@ func (c *Client) CheckStorage(ctx context.Context, id string) (wire.NodeIntegrit
 
 // ConfirmLost records that a person takes a block for lost, and returns how the cluster stands then. It needs the admin
 // token. The error wraps [wire.ErrNotLost] where a storage node has the block, or may have it. A block that is
-// confirmed already is no error.
+// already confirmed is not an error.
 func (c *Client) ConfirmLost(ctx context.Context, block uint64) (wire.Integrity, error) {
 	body, err := json.Marshal(wire.LostBlock{Block: &block})
 	if err != nil {
@@ -61,10 +61,10 @@ func (c *Client) ConfirmLost(ctx context.Context, block uint64) (wire.Integrity,
 	return found, nil
 }
 
-// RemoveStorage takes a storage node out of the cluster for good. It needs the admin token. id is the node's id or its
-// URL. The error wraps [wire.ErrTooFewCopies] where fewer good copies would remain than the cluster's replicas setting
-// asks, which force overrules, and [wire.ErrNotFound] where there is no such node; not, though, when that may be
-// because an earlier try of this call has removed it without an answer.
+// RemoveStorage removes a storage node from the cluster permanently. It needs the admin token. id is the node's id or
+// its URL. The error wraps [wire.ErrTooFewCopies] where fewer good copies would remain than the cluster's replicas
+// setting asks, which force overrules, and [wire.ErrNotFound] where there is no such node; not, though, when that may
+// be because an earlier try of this call has removed it without an answer.
 func (c *Client) RemoveStorage(ctx context.Context, id string, force bool) error {
 	return c.remove(ctx, storagePath(id), force)
 }

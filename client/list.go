@@ -40,7 +40,7 @@ func (q *ListQuery) values() url.Values {
 	return v
 }
 
-// check holds a record of an answer against its own hashes and against the query; next is the first leaf index that may
+// check compares a record of an answer with its own hashes and with the query; next is the first leaf index that may
 // come. The error wraps [ErrMismatch].
 func (q *ListQuery) check(r *wire.Record, next uint64) error {
 	if err := checkRecord(r); err != nil {
@@ -108,7 +108,7 @@ func (c *Client) ListPage(ctx context.Context, q ListQuery, cursor string) (wire
 }
 
 // BlockRecords reads a page of a block's records by their offsets, limit of them at most, 0 for as many as the master
-// likes. Of a record that the token may not read it tells the place alone: Hidden is set. The error wraps
+// likes. A record that the token may not read has only its place, and Hidden is set. The error wraps
 // [wire.ErrNotFound] where there is no such block.
 func (c *Client) BlockRecords(ctx context.Context, block uint64, from uint32, limit int) (wire.BlockRecords, error) {
 	v := url.Values{"from": {strconv.FormatUint(uint64(from), 10)}}

@@ -11,7 +11,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// RemoveMaster takes a master out of the group for good. It needs the admin token. id is the master's id or its URL.
+// RemoveMaster removes a master from the group permanently. It needs the admin token. id is the master's id or its URL.
 // The error wraps [wire.ErrTooFewMasters] where the masters that remain could not elect a leader, which force
 // overrules, and [wire.ErrNotFound] where there is no such master; not, though, when that may be because an earlier try
 // of this call has removed it without an answer.

@@ -13,7 +13,7 @@ import (
 
 // CreateProject makes a project; it needs the admin token, or none where the cluster's registration is open. Its answer
 // is the only place where the project's token is ever shown, so the client does not try again after a try that may have
-// been carried out: [wire.ErrNameTaken] on a second call then tells that it was, and [Client.CreateToken] gives the
+// been carried out: [wire.ErrNameTaken] on a second call then means that it was, and [Client.CreateToken] gives the
 // project another.
 func (c *Client) CreateProject(ctx context.Context, p wire.NewProject) (wire.CreatedProject, error) {
 	return ask[wire.CreatedProject](ctx, c, http.MethodPost, "/v1/projects", p, true)
@@ -34,7 +34,7 @@ func (c *Client) Project(ctx context.Context, nameOrID string) (wire.Project, er
 	return ask[wire.Project](ctx, c, http.MethodGet, projectPath(nameOrID), nil, false)
 }
 
-// ChangeProject changes who may read a project's records, or its quota; it needs the admin token.
+// ChangeProject changes a project's access or its quota; it needs the admin token.
 func (c *Client) ChangeProject(ctx context.Context, nameOrID string, change wire.ProjectChange) (wire.Project, error) {
 	return ask[wire.Project](ctx, c, http.MethodPatch, projectPath(nameOrID), change, false)
 }
@@ -60,7 +60,7 @@ func (c *Client) RevokeToken(ctx context.Context, nameOrID string, token uint32)
 	return c.remove(ctx, path, false)
 }
 
-// Me tells what the client's token is.
+// Me returns what the client's token gives access to.
 func (c *Client) Me(ctx context.Context) (wire.Me, error) {
 	return ask[wire.Me](ctx, c, http.MethodGet, "/v1/me", nil, false)
 }

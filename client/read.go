@@ -59,7 +59,7 @@ func (c *Client) get(ctx context.Context, path string, meant func(*wire.Record) 
 	return r, nil
 }
 
-// checkRecord holds a record against its commitment and its leaf hash. The error wraps [ErrMismatch].
+// checkRecord compares a record with its commitment and its leaf hash. The error wraps [ErrMismatch].
 func checkRecord(r *wire.Record) error {
 	if len(r.Salt) != chain.SaltSize {
 		return fmt.Errorf("%w: the salt has %d bytes, not %d", ErrMismatch, len(r.Salt), chain.SaltSize)
@@ -117,7 +117,7 @@ func (c *Client) Blocks(ctx context.Context, cursor string, limit int) (wire.Blo
 	return page, nil
 }
 
-// Block reads a block's header and holds it against its hash and its proof of work. The error wraps [wire.ErrNotMined]
+// Block reads a block's header and checks its hash and its proof of work. The error wraps [wire.ErrNotMined]
 // for a block that is committed and has no hash yet, [wire.ErrNotFound] for one that does not exist.
 func (c *Client) Block(ctx context.Context, number uint64) (wire.Block, error) {
 	var b wire.Block
@@ -140,7 +140,7 @@ func (c *Client) Block(ctx context.Context, number uint64) (wire.Block, error) {
 	return b, nil
 }
 
-// checkHeader holds a header against its hash and its difficulty. The error wraps [ErrMismatch].
+// checkHeader checks the hash and the proof of work of a header. The error wraps [ErrMismatch].
 func checkHeader(b *wire.Block) error {
 	header := b.Header()
 	if hash := header.Hash(); hash != b.Hash {

@@ -33,11 +33,11 @@ type StreamQuery struct {
 const streamSilence = 25 * time.Second
 
 // Stream gives records in the order in which they stand in the chain, those that are there and then those that are
-// appended, each once and with none left out. When a master dies or has no leader it goes on at the next, from where it
-// was. It goes on until the loop over it ends, or with an error, after which nothing follows: the context's, a final
-// answer such as [wire.ErrUnauthorized], or the last failure once no master has served it for [Config].RetryFor. Each
-// record was checked as by [Client.Get]. One record at a time is held. A [Config].HTTP must have no time-out of its
-// own.
+// appended, each once and without gaps. When a master dies or has no leader, the stream continues at the next one, from
+// where it was. It lasts until the loop over it ends, or with an error, after which nothing follows: the context's, a
+// final answer such as [wire.ErrUnauthorized], or the last failure once no master has served it for [Config].RetryFor.
+// Each record was checked as by [Client.Get]. One record at a time is held. A [Config].HTTP must have no time-out of
+// its own.
 func (c *Client) Stream(ctx context.Context, q StreamQuery) iter.Seq2[wire.Record, error] {
 	return func(yield func(wire.Record, error) bool) {
 		s := stream{client: c, query: q, next: q.From, known: !q.Now, yield: yield, served: time.Now()}

@@ -15,8 +15,8 @@ func (c *Client) Log(ctx context.Context) (wire.Log, error) {
 	return ask[wire.Log](ctx, c, http.MethodGet, "/v1/log", nil, false)
 }
 
-// Checkpoint reads the newest checkpoint: a signed note (C2SP tlog-checkpoint), which nobody has verified. It needs no
-// token unless the log is private.
+// Checkpoint reads the newest checkpoint: a signed note (C2SP tlog-checkpoint), whose signature is not verified. It
+// needs no token unless the log is private.
 func (c *Client) Checkpoint(ctx context.Context) ([]byte, error) {
 	q := c.newQuery(http.MethodGet, "/checkpoint", exchange.MaxSmall)
 	var note []byte
@@ -28,8 +28,8 @@ func (c *Client) Checkpoint(ctx context.Context) ([]byte, error) {
 }
 
 // AddLogKey makes a key that signs checkpoints beside the others, and returns its public part. It needs the admin
-// token. The client does not try again after a try that may have been carried out: [Client.Log] tells then. The error
-// wraps [wire.ErrTooMany] where no more fit.
+// token. The client does not try again after a try that may have been carried out. [Client.Log] shows the keys. The
+// error wraps [wire.ErrTooMany] where no more fit.
 func (c *Client) AddLogKey(ctx context.Context) (wire.LogKey, error) {
 	return ask[wire.LogKey](ctx, c, http.MethodPost, "/v1/log/keys", nil, true)
 }

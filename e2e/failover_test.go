@@ -192,7 +192,7 @@ func TestHungDisk(t *testing.T) {
 	c.awaitMore(a, some)
 	leader := c.leader("")
 	from := time.Now()
-	stop := injectSyscalls(t, c.PIDs()[leader], "fdatasync,fsync:delay_enter="+strconv.Itoa(15_000_000))
+	stop := injectSyscalls(t, c.PIDs()[leader], "fdatasync,fsync:delay_enter="+strconv.Itoa(5_000_000))
 	defer stop()
 	second := c.leader(leader)
 	took := time.Since(from)

@@ -75,13 +75,13 @@ func (n *Node) describe(leading leader.Status) wire.Cluster {
 	var keys wire.Keys
 	var next uint64
 	var signed wire.Checkpoints
-	reign := n.leader.TermClock()
+	clock := n.leader.TermClock()
 	n.cfg.Ledger.Read(func(s *masterfsm.State) {
 		v, next = s.View(), s.NextIndex()
 		signed = wire.Checkpoints{
 			Height: s.Checkpoint().Height, Size: s.Checkpoint().Size, PublishedSize: s.Published().Boundary.Size,
 		}
-		remembered, oldest := s.Keys(reign)
+		remembered, oldest := s.Keys(clock)
 		keys.Remembered, keys.Seconds = remembered, float64(oldest)/1000
 	})
 	c := wire.Cluster{

@@ -58,7 +58,7 @@ func startDev(ctx context.Context, t devcluster.Topology, processes bool) (*devc
 	return devcluster.StartProcesses(ctx, t, executable)
 }
 
-// show prints what is running and what to try next, says "ready", and tells of roles that end, until the command ends.
+// show prints what is running and what to try next, says "ready", and reports roles that end, until the command ends.
 func show(cmd *cobra.Command, c *devcluster.Cluster, processes bool) error {
 	ctx := cmd.Context()
 	out := cmd.OutOrStdout()

@@ -11,7 +11,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// fate is what becomes of a command that is on its way into the log.
+// Fate is the fate of a command on its way into the log.
 type Fate uint8
 
 const (
@@ -20,8 +20,8 @@ const (
 	DeposedForgot             // the leader is deposed and cannot tell; nobody else has the command
 )
 
-// fakeLedger is a group of masters as the one that leads it sees it. The group's log is committed at once, unless fate
-// says otherwise, and a test can cut its leadership.
+// Ledger is a group of masters as its leader sees it. The log is committed at once, unless Fate says otherwise. A test
+// can end the leadership.
 type Ledger struct {
 	t       *testing.T
 	Delay   func() time.Duration   // of a commit
@@ -81,7 +81,7 @@ func (l *Ledger) Propose(_ context.Context, command []byte) (any, error) {
 	return nil, wire.ErrUnknownOutcome
 }
 
-// apply commits a command; mu is held.
+// Apply commits a command. Mu is held.
 func (l *Ledger) Apply(command []byte) (any, error) {
 	term := l.State.Term()
 	result, err := l.State.Apply(command)
@@ -161,7 +161,7 @@ func (l *Ledger) Applied() uint64 {
 	return uint64(l.Entries)
 }
 
-// RunAsLeader elects the one member again a moment after its leadership was cut.
+// RunAsLeader elects the one member again some time after its leadership has ended.
 func (l *Ledger) RunAsLeader(ctx context.Context, lead func(context.Context, uint64) error) error {
 	for ctx.Err() == nil {
 		l.Mu.Lock()
@@ -203,14 +203,14 @@ func (l *Ledger) RunAsLeader(ctx context.Context, lead func(context.Context, uin
 	return nil
 }
 
-// cutLeadership ends the leadership of now.
+// CutLeadership ends the present leadership.
 func (l *Ledger) CutLeadership() {
 	l.Mu.Lock()
 	defer l.Mu.Unlock()
 	l.depose()
 }
 
-// depose ends the leadership of now: nothing is committed in its term any more. mu is held.
+// depose ends the present leadership: nothing is committed in its term any more. Mu is held.
 func (l *Ledger) depose() {
 	if l.Leads {
 		l.Leads = false

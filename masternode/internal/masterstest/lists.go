@@ -7,7 +7,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// FindRecords looks through all records that the node has in its index: those of the blocks below indexed.
+// FindRecords searches the blocks that are in the node's index.
 func (w *Workers) FindRecords(
 	ctx context.Context, t wire.Worker, q wire.RecordQuery,
 ) (found wire.RecordHits, err error) {
@@ -63,5 +63,5 @@ func (w *Workers) FindHash(ctx context.Context, t wire.Worker, hash chain.Hash) 
 	return found, err
 }
 
-// indexed is how many blocks are in the node's index.
+// Indexed is the number of blocks in the node's index.
 func (s *Storage) Indexed() int { return max(0, len(s.Blocks)-s.Lag) }

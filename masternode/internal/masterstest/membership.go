@@ -10,8 +10,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// fakeMembership is the raft configuration as one master sees it. It asserts that nobody is given a vote who is no
-// member, and that nobody removes itself.
+// Membership is raft's configuration as one master sees it. It checks that only members get a vote, and that no master
+// removes itself.
 type Membership struct {
 	Mu         sync.Mutex // guards all below
 	Self       wire.Member
@@ -26,7 +26,7 @@ type Membership struct {
 	ReachesMember func(id, address string) bool
 }
 
-// newFakeMembership is a group of one voter.
+// NewMembership is a group of one voter.
 func NewMembership() *Membership {
 	self := wire.Member{ID: "m1", URL: "http://m1", Raft: "m1:1", Group: "cs-test", Epoch: 1}
 	return &Membership{Self: self, List: []wire.Master{{ID: self.ID, Raft: self.Raft, State: "leader", Voter: true}}}
@@ -48,12 +48,12 @@ func (f *Membership) Members() []wire.Master {
 	return slices.Clone(f.List)
 }
 
-// find is the place of a member, -1 where there is none. mu is held.
+// find returns the place of a member, -1 if there is none. Mu is held.
 func (f *Membership) find(id string) int {
 	return slices.IndexFunc(f.List, func(m wire.Master) bool { return m.ID == id })
 }
 
-// failing gives the error that is due, once. mu is held.
+// failing returns the error that is due, once. Mu is held.
 func (f *Membership) failing() error {
 	err := f.Fail
 	f.Fail = nil

@@ -14,8 +14,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// fakeStorage is a storage node in memory. It asserts that what it is given extends its chain and that orders do not go
-// backwards.
+// Storage is a storage node in memory. It checks that blocks extend its chain and that orders do not go backwards.
 type Storage struct {
 	Mu       sync.Mutex // guards all below
 	Verifier *chain.Verifier
@@ -64,7 +63,7 @@ func (s *Storage) Status() wire.StorageStatus {
 	return st
 }
 
-// add puts a block behind the chain.
+// Add appends a block to the chain.
 func (s *Storage) Add(b chain.Block) error {
 	leaves, err := s.Verifier.Take(&b)
 	if err != nil {
@@ -75,7 +74,7 @@ func (s *Storage) Add(b chain.Block) error {
 	return nil
 }
 
-// cutAt forgets the blocks from a number on.
+// CutAt drops the blocks from a number on.
 func (s *Storage) CutAt(height uint64) {
 	blocks := s.Blocks
 	s.Blocks, s.Leaves, s.hashes, s.hashed, s.Verifier = nil, nil, nil, 0, chain.NewVerifier(chain.Head{})
@@ -86,7 +85,7 @@ func (s *Storage) CutAt(height uint64) {
 	}
 }
 
-// missing is what the node lacks of the pieces that are open.
+// Missing returns what the node lacks of the open pieces.
 func (s *Storage) Missing() []chain.Range {
 	list := []chain.Range{}
 	for _, p := range s.Open {
@@ -99,7 +98,7 @@ func (s *Storage) Missing() []chain.Range {
 	return list
 }
 
-// drain puts what fits from the inbox behind the chain.
+// drain moves blocks that fit from the inbox to the chain.
 func (s *Storage) drain() {
 	for number := uint64(len(s.Blocks)); ; number++ {
 		b, ok := s.Inbox[number]
@@ -114,7 +113,7 @@ func (s *Storage) drain() {
 	}
 }
 
-// reader reads hashes of the tree.
+// HashReader reads hashes of the tree.
 func (s *Storage) HashReader() tlog.HashReader {
 	return tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) {
 		out := make([]tlog.Hash, len(indexes))
@@ -125,7 +124,7 @@ func (s *Storage) HashReader() tlog.HashReader {
 	})
 }
 
-// hashUpTo makes the hashes of the tree of a size.
+// HashUpTo computes the hashes of the tree of a size.
 func (s *Storage) HashUpTo(size uint64) {
 	for ; s.hashed < int64(size); s.hashed++ {
 		hashes, err := tlog.StoredHashesForRecordHash(s.hashed, tlog.Hash(s.Leaves[s.hashed]), s.HashReader())
@@ -136,7 +135,7 @@ func (s *Storage) HashUpTo(size uint64) {
 	}
 }
 
-// prove is the path of a leaf in the tree of a size.
+// Prove returns the path of a leaf in the tree of a size.
 func (s *Storage) Prove(size, index uint64) []chain.Hash {
 	s.HashUpTo(size)
 	proof, err := tlog.ProveRecord(int64(size), int64(index), s.HashReader())
@@ -150,7 +149,7 @@ func (s *Storage) Prove(size, index uint64) []chain.Hash {
 	return path
 }
 
-// fakeWorkers are storage nodes and miners by URL.
+// Workers are storage nodes and miners, by URL.
 type Workers struct {
 	t        *testing.T
 	Storages map[string]*Storage
@@ -177,7 +176,7 @@ func NewWorkers(t *testing.T, storages int) *Workers {
 
 var ErrDown = errors.New("connection refused")
 
-// on calls a storage node.
+// On calls f with a storage node.
 func (w *Workers) On(ctx context.Context, target wire.Worker, f func(*Storage) error) error {
 	select {
 	case <-ctx.Done():
@@ -260,7 +259,7 @@ func (w *Workers) PutInbox(
 	return st, err
 }
 
-// Check takes three questions.
+// Check ends at the third poll.
 func (w *Workers) Check(
 	ctx context.Context, t wire.Worker, o wire.Order, order wire.CheckOrder,
 ) (st wire.CheckStatus, err error) {
@@ -323,7 +322,7 @@ func (w *Workers) Receive(
 	return st, err
 }
 
-// Send moves one block each time it is asked how it goes.
+// Send moves one block at each poll.
 func (w *Workers) Send(
 	ctx context.Context, t wire.Worker, o wire.Order, order wire.SendOrder,
 ) (st wire.SendStatus, err error) {
