@@ -39,7 +39,7 @@ type appending struct {
 // newAppendCommand appends records.
 func newAppendCommand() *cobra.Command {
 	a := &appending{}
-	cmd := &cobra.Command{
+	cmd := useCluster(&cobra.Command{
 		Use:   "append [FILE|-]",
 		Short: "Append a record, or one for each line",
 		Long: `Append the whole input as one record, or with --lines one record for each line. The input is FILE, or the standard input.
@@ -56,9 +56,21 @@ keep the order of the lines. When something fails, the message says how many rec
   chainstore append --type image/png --key cover cover.png
   chainstore append --lines /var/log/syslog
   tail -f app.log | chainstore append --lines --json > positions.ndjson`,
-		Args: cobra.MaximumNArgs(1),
-	}
-	connect := addConnection(cmd, asProject)
+		Args:    cobra.MaximumNArgs(1),
+		PreRunE: func(*cobra.Command, []string) error { return a.checkFlags() },
+	}, asProject, 0, func(cmd *cobra.Command, c *client.Client, args []string) error {
+		closeInput, err := a.open(cmd, args)
+		if err != nil {
+			return err
+		}
+		defer closeInput()
+		a.client, a.out, a.errs = c, cmd.OutOrStdout(), cmd.ErrOrStderr()
+		if a.lines {
+			return a.appendLines(cmd.Context())
+		}
+		return a.appendWhole(cmd.Context())
+	})
+	cmd.ValidArgsFunction = nil // the argument is a file
 	flags := cmd.Flags()
 	flags.BoolVarP(&a.lines, "lines", "l", false, "append one record for each line")
 	flags.BoolVar(&a.keepNewlines, "keep-newlines", false, "with --lines: keep the line ends, and empty lines")
@@ -72,38 +84,24 @@ keep the order of the lines. When something fails, the message says how many rec
 		"with --wait: write the record's receipt to this `file`; not with --lines")
 	flags.DurationVar(&a.timeout, "timeout", 30*time.Second, "with --wait: for how long at most")
 	addJSON(cmd, &a.asJSON, "print the position of each record as a JSON object on a line, in order")
-	for _, name := range []string{"key", "type", "idempotency-key", "timeout"} {
-		mustComplete(cmd.RegisterFlagCompletionFunc(name, cobra.NoFileCompletions))
-	}
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		switch {
-		case a.keepNewlines && !a.lines:
-			return errors.New("--keep-newlines goes with --lines only: without it a record is the whole input as it is")
-		case a.idempotencyKey != "" && a.lines:
-			return errors.New("--idempotency-key is for one record: it does not go with --lines")
-		case a.receipt != "" && (a.lines || !a.wait):
-			return errors.New("--receipt is for one record that is waited for: it goes with --wait, and not with " +
-				"--lines")
-		case a.timeout <= 0:
-			return fmt.Errorf("--timeout %v is not more than 0", a.timeout)
-		}
-		var err error
-		if a.client, err = connect.open(0); err != nil {
-			return err
-		}
-		defer a.client.CloseIdle()
-		closeInput, err := a.open(cmd, args)
-		if err != nil {
-			return err
-		}
-		defer closeInput()
-		a.out, a.errs = cmd.OutOrStdout(), cmd.ErrOrStderr()
-		if a.lines {
-			return a.appendLines(cmd.Context())
-		}
-		return a.appendWhole(cmd.Context())
-	}
+	noFiles(cmd, "key", "type", "idempotency-key", "timeout")
 	return cmd
+}
+
+// checkFlags refuses flags that contradict each other.
+func (a *appending) checkFlags() error {
+	switch {
+	case a.keepNewlines && !a.lines:
+		return errors.New("--keep-newlines goes with --lines only: without it a record is the whole input as it is")
+	case a.idempotencyKey != "" && a.lines:
+		return errors.New("--idempotency-key is for one record: it does not go with --lines")
+	case a.receipt != "" && (a.lines || !a.wait):
+		return errors.New("--receipt is for one record that is waited for: it goes with --wait, and not with " +
+			"--lines")
+	case a.timeout <= 0:
+		return fmt.Errorf("--timeout %v is not more than 0", a.timeout)
+	}
+	return nil
 }
 
 // open finds the input and its size.

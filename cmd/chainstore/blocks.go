@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -22,24 +23,12 @@ const (
 func newBlocksCommand() *cobra.Command {
 	var limit uint64
 	var asJSON bool
-	cmd := &cobra.Command{
+	cmd := useCluster(&cobra.Command{
 		Use:   "blocks",
 		Short: "List the newest blocks",
 		Long: `List the mined blocks, the newest first. Each header is held against its hash and its ` +
 			`proof of work.`,
-		Args:              cobra.NoArgs,
-		ValidArgsFunction: cobra.NoFileCompletions,
-	}
-	connect := addConnection(cmd, asAny)
-	cmd.Flags().Uint64Var(&limit, "limit", defaultBlocks, "list at most `N` blocks, 0 for all")
-	mustComplete(cmd.RegisterFlagCompletionFunc("limit", cobra.NoFileCompletions))
-	addJSON(cmd, &asJSON, "print one JSON object a line for each block")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := connect.open(0)
-		if err != nil {
-			return err
-		}
-		defer c.CloseIdle()
+	}, asAny, 0, func(cmd *cobra.Command, c *client.Client, _ []string) error {
 		out := cmd.OutOrStdout()
 		table := &blockTable{out: out}
 		var cursor string
@@ -67,7 +56,10 @@ func newBlocksCommand() *cobra.Command {
 			cursor = page.Next
 		}
 		return nil
-	}
+	})
+	cmd.Flags().Uint64Var(&limit, "limit", defaultBlocks, "list at most `N` blocks, 0 for all")
+	noFiles(cmd, "limit")
+	addJSON(cmd, &asJSON, "print one JSON object a line for each block")
 	return cmd
 }
 

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 	"github.com/chainstore/chainstore/masterfsm"
 	"github.com/chainstore/chainstore/wire"
@@ -31,7 +32,7 @@ const checkPoll = 200 * time.Millisecond
 // newCheckCommand has storage nodes check their chains.
 func newCheckCommand() *cobra.Command {
 	var noWait, asJSON bool
-	cmd := &cobra.Command{
+	cmd := useCluster(&cobra.Command{
 		Use:   "check [ID|URL]...",
 		Short: "Have storage nodes check their whole chain, and wait for what they find",
 		Long: `Have storage nodes check their whole chain: every payload is read from disk and hashed again, every block held against the one
@@ -46,19 +47,9 @@ stays due, and the cluster tries it again.
 
 The exit status is 1 when a node is not valid in the end or could not be checked to the end, or when blocks are lost and
 nobody has confirmed that.`,
-		Example:           "  chainstore check\n  chainstore check http://127.0.0.1:8082",
-		Args:              cobra.ArbitraryArgs,
-		ValidArgsFunction: cobra.NoFileCompletions,
-	}
-	connect := addConnection(cmd, asAdmin)
-	cmd.Flags().BoolVar(&noWait, "no-wait", false, "order the checks and do not wait for them")
-	addJSON(cmd, &asJSON, "print one JSON object a line for each node")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		c, err := connect.open(0)
-		if err != nil {
-			return err
-		}
-		defer c.CloseIdle()
+		Example: "  chainstore check\n  chainstore check http://127.0.0.1:8082",
+		Args:    cobra.ArbitraryArgs,
+	}, asAdmin, 0, func(cmd *cobra.Command, c *client.Client, args []string) error {
 		now, err := c.Integrity(cmd.Context())
 		if err != nil {
 			return err
@@ -74,7 +65,9 @@ nobody has confirmed that.`,
 		defer tick.Stop()
 		k := &checker{cluster: c, ticks: tick.C, errs: cmd.ErrOrStderr(), now: now}
 		return k.run(cmd.Context(), cmd.OutOrStdout(), nodes, asJSON)
-	}
+	})
+	cmd.Flags().BoolVar(&noWait, "no-wait", false, "order the checks and do not wait for them")
+	addJSON(cmd, &asJSON, "print one JSON object a line for each node")
 	return cmd
 }
 

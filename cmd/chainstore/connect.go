@@ -9,94 +9,123 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/internal/devcluster"
 )
 
-// The environment that stands in for flags.
+// Environment variables that replace flags.
 const (
-	envMasters    = "CHAINSTORE_MASTERS"
-	envToken      = "CHAINSTORE_TOKEN"
-	envAdminToken = "CHAINSTORE_ADMIN_TOKEN"
+	envMasters      = "CHAINSTORE_MASTERS"
+	envToken        = "CHAINSTORE_TOKEN"
+	envAdminToken   = "CHAINSTORE_ADMIN_TOKEN"
+	envClusterToken = "CHAINSTORE_CLUSTER_TOKEN"
 )
 
-// defaultClusterFile is the cluster file that `chainstore dev` leaves in the folder it was started in.
+// defaultClusterFile returns the path of the cluster file that `chainstore dev` writes below the current folder.
 func defaultClusterFile() string { return devcluster.ClusterFilePath("chainstore-data") }
 
-// role is whose token a command shows.
+// role says which token a command sends.
 type role int
 
 const (
-	asProject role = iota // a project's: to append and to read
-	asAny                 // a project's, or the admin token: to look
-	asAdmin
-	asFounder // the admin token where one is given: where registration is open nobody needs one
-	asAnyone  // whoever it is: a token is shown where one is given, and needed only by a private log
+	asProject role = iota // a project token, to append and to read
+	asAny                 // a project token or the admin token, for status
+	asAdmin               // the admin token
+	asFounder             // the admin token if one is given; clusters with open registration need none
+	asAnyone              // a project token if one is given; only a private log needs one
 )
 
 // admin reports whether the role's token is the admin token.
 func (r role) admin() bool { return r == asAdmin || r == asFounder }
 
-// optional reports whether the role may come without a token.
+// optional reports whether the role works without a token.
 func (r role) optional() bool { return r == asFounder || r == asAnyone }
 
-// connection is how a command finds its cluster and shows who asks. A token is never a flag: others see a command line.
+// token returns the name of the role's token, its flag and its environment variable.
+func (r role) token() (name, flag, env string) {
+	if r.admin() {
+		return "admin token", "admin-token-file", envAdminToken
+	}
+	return "project token", "token-file", envToken
+}
+
+// connection holds the flags that name a cluster and a token. The token itself is never a flag, because other users
+// can see a command line.
 type connection struct {
 	role      role
 	masters   []string
-	tokenFile string // of the admin token where the role has that
+	tokenFile string // with the admin token or a project token, depending on the role
 	cluster   string
 }
 
-// addConnection gives a command, and those below it, the flags that say where the cluster is.
-func addConnection(cmd *cobra.Command, r role) *connection {
-	return addConnectionFlags(cmd, cmd.PersistentFlags(), r)
-}
-
-// addLocalConnection gives them to the command alone: those below it show another token.
-func addLocalConnection(cmd *cobra.Command, r role) *connection {
-	return addConnectionFlags(cmd, cmd.Flags(), r)
-}
-
-func addConnectionFlags(cmd *cobra.Command, flags *pflag.FlagSet, r role) *connection {
-	c := &connection{role: r}
-	flags.StringSliceVar(&c.masters, "masters", nil, "`URLs` of the masters, all or some (or "+envMasters+")")
-	name, usage := "token-file", "`file` with the project's token (or "+envToken+")"
-	if r.admin() {
-		name, usage = "admin-token-file", "`file` with the admin token (or "+envAdminToken+")"
+// useCluster adds the flags that name the cluster to cmd and makes cmd run act with a client of that cluster. The
+// flags are not inherited: sub-commands may need another token. A command without Args takes no arguments. retryFor is
+// passed to [client.Config].
+func useCluster(
+	cmd *cobra.Command, r role, retryFor time.Duration,
+	act func(cmd *cobra.Command, c *client.Client, args []string) error,
+) *cobra.Command {
+	connect := &connection{role: r}
+	name, flag, env := r.token()
+	flags := cmd.Flags()
+	flags.StringSliceVar(&connect.masters, "masters", nil, "`URLs` of some or all masters (or "+envMasters+")")
+	flags.StringVar(&connect.tokenFile, flag, "", "`file` with the "+name+" (or "+env+")")
+	flags.StringVar(&connect.cluster, "cluster", "", "cluster `file` with the masters and tokens (default "+
+		defaultClusterFile()+" if it exists and nothing else is given)")
+	mustComplete(cmd.MarkFlagFilename("cluster", "json"))
+	noFiles(cmd, "masters")
+	if cmd.Args == nil {
+		cmd.Args = cobra.NoArgs
 	}
-	flags.StringVar(&c.tokenFile, name, "", usage)
-	flags.StringVar(&c.cluster, "cluster", "", "cluster `file` to take masters and token from (default "+
-		defaultClusterFile()+" where it is there and nothing else is given)")
-	mustComplete(cobra.MarkFlagFilename(flags, "cluster", "json"))
-	mustComplete(cobra.MarkFlagFilename(flags, name))
-	mustComplete(cmd.RegisterFlagCompletionFunc("masters", cobra.NoFileCompletions))
-	return c
+	cmd.ValidArgsFunction = cobra.NoFileCompletions
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		masters, token, err := connect.resolve()
+		if err != nil {
+			return err
+		}
+		c, err := client.New(client.Config{Masters: masters, Token: token, RetryFor: retryFor})
+		if err != nil {
+			return err
+		}
+		defer c.CloseIdle()
+		return act(cmd, c, args)
+	}
+	return cmd
 }
 
-// mustComplete takes the error of naming a flag that the command does not have: a mistake in the lines above it.
+// exactArgs requires the arguments that the Use line of a command names before its flags. The error asks for what is
+// missing and may end with a hint.
+func exactArgs(asked string, hint ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		usage, _, _ := strings.Cut(cmd.Use, " --")
+		if len(args) == len(strings.Fields(usage))-1 {
+			return nil
+		}
+		path := strings.TrimPrefix(cmd.Parent().CommandPath()+" ", cmd.Root().Name()+" ")
+		return fmt.Errorf("name %s: %s%s%s", asked, path, usage, strings.Join(hint, ""))
+	}
+}
+
+// mustComplete panics if a completion was set for a flag that the command does not have.
 func mustComplete(err error) {
 	if err != nil {
 		panic(err)
 	}
 }
 
-// open makes the client; retryFor is of [client.Config].
-func (c *connection) open(retryFor time.Duration) (*client.Client, error) {
-	masters, token, err := c.resolve()
-	if err != nil {
-		return nil, err
+// noFiles stops the shell from completing the values of flags with file names.
+func noFiles(cmd *cobra.Command, flags ...string) {
+	for _, name := range flags {
+		mustComplete(cmd.RegisterFlagCompletionFunc(name, cobra.NoFileCompletions))
 	}
-	return client.New(client.Config{Masters: masters, Token: token, RetryFor: retryFor})
 }
 
-// resolve finds masters and token: each from its own flag, else from --cluster, else from the environment. Where none
-// of them gives anything the default cluster file does; it never mixes with the others, so that a token goes to no
-// cluster but its own.
+// resolve finds masters and token, each from its own flag, else from --cluster, else from the environment. The default
+// cluster file is used only if none of these is set, so that a token is never sent to another cluster.
 func (c *connection) resolve() (masters []string, token string, err error) {
-	envTok := strings.TrimSpace(os.Getenv(c.envToken()))
+	tokenName, tokenFlag, tokenEnv := c.role.token()
+	envTok := strings.TrimSpace(os.Getenv(tokenEnv))
 	envURLs := splitURLs(os.Getenv(envMasters))
 	file := c.cluster
 	if file == "" && len(c.masters) == 0 && c.tokenFile == "" && envTok == "" && len(envURLs) == 0 {
@@ -125,24 +154,23 @@ func (c *connection) resolve() (masters []string, token string, err error) {
 	}
 	switch {
 	case len(masters) == 0 && c.role.optional():
-		return nil, "",
-			fmt.Errorf("no cluster is named: give --cluster DIR/cluster.json, or --masters URL,…, or set %s",
-				envMasters)
+		return nil, "", fmt.Errorf("no cluster is named: give --cluster DIR/cluster.json, or --masters URL,…, or "+
+			"set %s", envMasters)
 	case c.role.optional() && token == "":
 	case len(masters) == 0:
 		return nil, "", fmt.Errorf("no cluster is named: give --cluster DIR/cluster.json, or --masters URL,… with "+
-			"--%s FILE, or set %s and %s", c.tokenFlag(), envMasters, c.envToken())
+			"--%s FILE, or set %s and %s", tokenFlag, envMasters, tokenEnv)
 	case token == "" && file != "":
-		return nil, "", fmt.Errorf("%s holds no %s yet: give --%s FILE or set %s", file, c.tokenName(), c.tokenFlag(),
-			c.envToken())
+		return nil, "", fmt.Errorf("%s holds no %s yet: give --%s FILE or set %s", file, tokenName, tokenFlag,
+			tokenEnv)
 	case token == "":
 		return nil, "", fmt.Errorf("no %s is given: give --%s FILE, or --cluster DIR/cluster.json, or set %s",
-			c.tokenName(), c.tokenFlag(), c.envToken())
+			tokenName, tokenFlag, tokenEnv)
 	}
 	return masters, token, nil
 }
 
-// fromFile takes what the role needs from a cluster file.
+// fromFile reads the masters and the role's token from a cluster file.
 func (c *connection) fromFile(path string) (masters []string, token string, err error) {
 	f, err := devcluster.ReadClusterFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -151,40 +179,13 @@ func (c *connection) fromFile(path string) (masters []string, token string, err 
 	if err != nil {
 		return nil, "", err
 	}
-	switch {
-	case c.role.admin(), c.role != asProject && f.Tokens.Project == "":
-		token = f.Tokens.Admin
-	default:
-		token = f.Tokens.Project
+	if c.role.admin() || c.role != asProject && f.Tokens.Project == "" {
+		return f.Masters, f.Tokens.Admin, nil
 	}
-	return f.Masters, token, nil
-}
-
-func (c *connection) envToken() string {
-	if c.role.admin() {
-		return envAdminToken
-	}
-	return envToken
-}
-
-func (c *connection) tokenFlag() string {
-	if c.role.admin() {
-		return "admin-token-file"
-	}
-	return "token-file"
-}
-
-func (c *connection) tokenName() string {
-	if c.role.admin() {
-		return "admin token"
-	}
-	return "project token"
+	return f.Masters, f.Tokens.Project, nil
 }
 
 // splitURLs splits at commas and white space.
 func splitURLs(s string) []string {
-	return strings.FieldsFunc(s, func(r rune) bool {
-		return r == ',' || r == ' ' || r == '\t' || r == '\n' ||
-			r == '\r'
-	})
+	return strings.FieldsFunc(s, func(r rune) bool { return strings.ContainsRune(", \t\n\r", r) })
 }

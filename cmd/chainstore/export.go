@@ -86,9 +86,7 @@ of projects are not: keep it as you keep a storage node's disk.`,
 		envToken)
 	addJSON(cmd, &asJSON, "print what was exported as one JSON object")
 	mustComplete(cmd.MarkFlagDirname("data"))
-	mustComplete(cmd.MarkFlagFilename("out"))
-	mustComplete(cmd.MarkFlagFilename("token-file"))
-	mustComplete(cmd.RegisterFlagCompletionFunc("url", cobra.NoFileCompletions))
+	noFiles(cmd, "url")
 	return cmd
 }
 
@@ -111,12 +109,7 @@ yet: the first that it registers with is its own, for instance one that 'chainst
 made.`,
 		Example: `  chainstore import 2026-06.export --data /var/lib/new/storage
   chainstore storage --data /var/lib/new/storage --masters http://127.0.0.1:8000 --cluster-token-file cluster.token`,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return errors.New("name one file that was exported")
-			}
-			return nil
-		},
+		Args: exactArgs("one file that was exported"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if cfg.Data == "" {
 				return errors.New("name the folder that is to be made with --data")
@@ -139,7 +132,7 @@ made.`,
 		"`size` at which a new file of blocks is begun (default 64 MiB)")
 	addJSON(cmd, &asJSON, "print what was imported as one JSON object")
 	mustComplete(cmd.MarkFlagDirname("data"))
-	mustComplete(cmd.RegisterFlagCompletionFunc("segment-bytes", cobra.NoFileCompletions))
+	noFiles(cmd, "segment-bytes")
 	return cmd
 }
 

@@ -15,10 +15,10 @@ import (
 
 // newGetCommand reads one record.
 func newGetCommand() *cobra.Command {
-	var index uint64
+	var index, block, offset uint64
 	var key string
 	var asJSON bool
-	cmd := &cobra.Command{
+	cmd := useCluster(&cobra.Command{
 		Use:   "get {BLOCK OFFSET | --index N | --key KEY}",
 		Short: "Read a record",
 		Long: `Read the record at a position, or the newest one with a key, and write its payload to the standard output as it is, without a line feed of its own.
@@ -39,30 +39,15 @@ What comes back was checked: the payload was hashed again and held against the c
 			}
 			return nil
 		},
-		ValidArgsFunction: cobra.NoFileCompletions,
-	}
-	connect := addConnection(cmd, asProject)
-	cmd.Flags().Uint64Var(&index, "index", 0, "read the record of this leaf `index`")
-	cmd.Flags().StringVar(&key, "key", "", "read the newest record with this `key`")
-	mustComplete(cmd.RegisterFlagCompletionFunc("index", cobra.NoFileCompletions))
-	mustComplete(cmd.RegisterFlagCompletionFunc("key", cobra.NoFileCompletions))
-	addJSON(cmd, &asJSON, "print the record in its envelope, as JSON")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		var block, offset uint64
-		if len(args) == 2 {
-			var err error
-			if block, err = parseNumber("BLOCK", args[0], 64); err != nil {
-				return err
+		PreRunE: func(_ *cobra.Command, args []string) (err error) {
+			if len(args) == 2 {
+				if block, err = parseNumber("BLOCK", args[0], 64); err == nil {
+					offset, err = parseNumber("OFFSET", args[1], 32)
+				}
 			}
-			if offset, err = parseNumber("OFFSET", args[1], 32); err != nil {
-				return err
-			}
-		}
-		c, err := connect.open(0)
-		if err != nil {
 			return err
-		}
-		defer c.CloseIdle()
+		},
+	}, asProject, 0, func(cmd *cobra.Command, c *client.Client, args []string) (err error) {
 		var r wire.Record
 		switch {
 		case len(args) == 2:
@@ -83,7 +68,11 @@ What comes back was checked: the payload was hashed again and held against the c
 		}
 		_, err = cmd.OutOrStdout().Write(r.Payload)
 		return err
-	}
+	})
+	cmd.Flags().Uint64Var(&index, "index", 0, "read the record of this leaf `index`")
+	cmd.Flags().StringVar(&key, "key", "", "read the newest record with this `key`")
+	noFiles(cmd, "index", "key")
+	addJSON(cmd, &asJSON, "print the record in its envelope, as JSON")
 	return cmd
 }
 

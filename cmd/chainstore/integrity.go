@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -23,26 +25,12 @@ const defaultEvents = 20
 func newIntegrityCommand() *cobra.Command {
 	var limit uint64
 	var asJSON bool
-	cmd := &cobra.Command{
+	cmd := useCluster(&cobra.Command{
 		Use:   "integrity",
 		Short: "Show the state of the storage nodes, lost blocks, and what was found and repaired",
 		Long: `Show how the storage nodes stand: their state, when each was last checked, which blocks are bad, what is under way or due; blocks
 that are lost; and the story of what was found and repaired, the newest first.`,
-		Args:              cobra.NoArgs,
-		ValidArgsFunction: cobra.NoFileCompletions,
-	}
-	// Not for the commands below it: they take another token.
-	connect := addLocalConnection(cmd, asAny)
-	cmd.Flags().Uint64Var(&limit, "limit", defaultEvents, "show at most `N` events, 0 for all that are kept")
-	mustComplete(cmd.RegisterFlagCompletionFunc("limit", cobra.NoFileCompletions))
-	addJSON(cmd, &asJSON, "print all of it as one JSON object on a line")
-	cmd.AddCommand(newConfirmLostCommand())
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := connect.open(-1)
-		if err != nil {
-			return err
-		}
-		defer c.CloseIdle()
+	}, asAny, -1, func(cmd *cobra.Command, c *client.Client, _ []string) error {
 		in, err := c.Integrity(cmd.Context())
 		if err != nil {
 			return err
@@ -58,14 +46,19 @@ that are lost; and the story of what was found and repaired, the newest first.`,
 		}
 		_, err = io.WriteString(out, render.Integrity(&in, older, time.Now(), render.Width(out)))
 		return err
-	}
+	})
+	cmd.Flags().Uint64Var(&limit, "limit", defaultEvents, "show at most `N` events, 0 for all that are kept")
+	noFiles(cmd, "limit")
+	addJSON(cmd, &asJSON, "print all of it as one JSON object on a line")
+	cmd.AddCommand(newConfirmLostCommand())
 	return cmd
 }
 
 // newConfirmLostCommand records that a person takes a block for lost.
 func newConfirmLostCommand() *cobra.Command {
 	var yes, asJSON bool
-	cmd := &cobra.Command{
+	var block uint64
+	cmd := useCluster(&cobra.Command{
 		Use:   "confirm-lost N",
 		Short: "Confirm that block N is lost: no storage node has a good copy",
 		Long: `Confirm that block N is lost. A block is reported as lost when no storage node of the cluster has a good copy of it and the masters
@@ -76,37 +69,24 @@ asking for the block. Its records cannot be read; all others can, with their pro
 lost. The story keeps that it was confirmed, and when. When a good copy turns up after all, the block is back.
 
 It takes the admin token. On a terminal it asks first; elsewhere it needs --yes.`,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return errors.New("name one block: integrity confirm-lost N")
+		Args: exactArgs("one block"),
+		PreRunE: func(cmd *cobra.Command, args []string) (err error) {
+			if block, err = strconv.ParseUint(args[0], 10, 64); err != nil {
+				return fmt.Errorf("%q is not a block number: give one that 'chainstore integrity' reports as lost",
+					args[0])
+			}
+			if !yes && !render.IsTerminal(cmd.InOrStdin()) {
+				return fmt.Errorf("there is no terminal to ask on: to confirm that block %d is lost give --yes", block)
 			}
 			return nil
 		},
-		ValidArgsFunction: cobra.NoFileCompletions,
-	}
-	connect := addConnection(cmd, asAdmin)
-	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
-	addJSON(cmd, &asJSON, "print how the cluster stands afterwards as one JSON object")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		block, err := strconv.ParseUint(args[0], 10, 64)
-		if err != nil {
-			return fmt.Errorf("%q is no block's number: give one that 'chainstore integrity' reports as lost", args[0])
-		}
-		asks := !yes
-		if asks && !render.IsTerminal(cmd.InOrStdin()) {
-			return fmt.Errorf("there is no terminal to ask on: to confirm that block %d is lost give --yes", block)
-		}
-		c, err := connect.open(0)
-		if err != nil {
-			return err
-		}
-		defer c.CloseIdle()
-		if asks {
+	}, asAdmin, 0, func(cmd *cobra.Command, c *client.Client, _ []string) error {
+		if !yes {
 			in, err := c.Integrity(cmd.Context())
 			if err != nil {
 				return err
 			}
-			if !holds(in.Lost, block) {
+			if !slices.ContainsFunc(in.Lost, func(r chain.Range) bool { return r.Holds(block) }) {
 				return fmt.Errorf("block %d is not reported as lost: nothing to confirm", block)
 			}
 			sure, err := confirm(cmd.InOrStdin(), cmd.ErrOrStderr(), confirmText(block, &in))
@@ -130,17 +110,10 @@ It takes the admin token. On a terminal it asks first; elsewhere it needs --yes.
 			_, err = fmt.Fprintf(out, "lost and not confirmed: %s\n", render.Ranges(left))
 		}
 		return err
-	}
+	})
+	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	addJSON(cmd, &asJSON, "print the integrity report after the change as one JSON object")
 	return cmd
-}
-
-func holds(list []chain.Range, block uint64) bool {
-	for _, r := range list {
-		if r.Holds(block) {
-			return true
-		}
-	}
-	return false
 }
 
 // confirmText says what it means to confirm that a block is lost.
@@ -156,15 +129,21 @@ func confirmText(block uint64, in *wire.Integrity) string {
 		fmt.Sprintf("Confirm that block %d is lost? [y/N] ", block)
 }
 
-// confirm asks a question that is answered by a line with yes or no; anything but yes is no.
+// confirm asks a question and reports whether the answer is y or yes, in upper or lower case.
 func confirm(in io.Reader, out io.Writer, question string) (bool, error) {
+	answer, err := ask(in, out, question)
+	answer = strings.ToLower(answer)
+	return answer == "y" || answer == "yes", err
+}
+
+// ask prints a question and reads one line as the answer.
+func ask(in io.Reader, out io.Writer, question string) (answer string, err error) {
 	if _, err := io.WriteString(out, question); err != nil {
-		return false, err
+		return "", err
 	}
 	line, err := bufio.NewReader(in).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
-		return false, err
+		return "", err
 	}
-	answer := strings.ToLower(strings.TrimSpace(line))
-	return answer == "y" || answer == "yes", nil
+	return strings.TrimSpace(line), nil
 }

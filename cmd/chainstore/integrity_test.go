@@ -106,7 +106,7 @@ func TestConfirmLost(t *testing.T) {
 	_, _, err = run(t, nil, "integrity", "confirm-lost", "9", "--yes")
 	mustFail(t, err, "(not-lost, HTTP 409)")
 	_, _, err = run(t, nil, "integrity", "confirm-lost", "x", "--yes")
-	mustFail(t, err, `"x" is no block's number`)
+	mustFail(t, err, `"x" is not a block number`)
 	_, _, err = run(t, nil, "integrity", "confirm-lost")
 	mustFail(t, err, "name one block: integrity confirm-lost N")
 }

@@ -31,16 +31,14 @@ func (l *listing) addQuery(cmd *cobra.Command) {
 		"`name` or id of the project, another's if it is public (default the token's own)")
 	flags.StringVar(&l.query.Key, "key", "", "only records with this `key`")
 	addJSON(cmd, &l.asJSON, "print one JSON object a line for each record, in its envelope")
-	for _, name := range []string{"project", "key"} {
-		mustComplete(cmd.RegisterFlagCompletionFunc(name, cobra.NoFileCompletions))
-	}
+	noFiles(cmd, "project", "key")
 }
 
 // newListCommand lists records.
 func newListCommand() *cobra.Command {
 	l := &listing{}
 	var limit uint64
-	cmd := &cobra.Command{
+	cmd := useCluster(&cobra.Command{
 		Use:   "list",
 		Short: "List records, or the history of a key",
 		Long: `List records in the order in which they stand in the chain. With --key it is the history of that key.
@@ -52,40 +50,28 @@ record is there, not that a list is complete.`,
 		Example: `  chainstore list --key door/7
   chainstore list --since 1h --json
   chainstore list --from 2000 --limit 0`,
-		Args:              cobra.NoArgs,
-		ValidArgsFunction: cobra.NoFileCompletions,
-	}
-	connect := addConnection(cmd, asProject)
+		PreRunE: func(*cobra.Command, []string) (err error) {
+			now := time.Now()
+			if l.query.Since, err = parseTime("since", l.since, now); err == nil {
+				l.query.Until, err = parseTime("until", l.until, now)
+			}
+			return err
+		},
+	}, asProject, 0, func(cmd *cobra.Command, c *client.Client, _ []string) error {
+		l.query.Limit = wire.MaxPage
+		if limit != 0 {
+			l.query.Limit = int(min(limit, wire.MaxPage))
+		}
+		_, err := l.print(cmd.OutOrStdout(), c.List(cmd.Context(), l.query), limit)
+		return err
+	})
 	l.addQuery(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&l.since, "since", "", "only records of this `time` or later")
 	flags.StringVar(&l.until, "until", "", "only records before this `time`")
 	flags.Uint64Var(&l.query.From, "from", 0, "begin with this leaf `index`")
 	flags.Uint64Var(&limit, "limit", defaultListed, "list at most `N` records, 0 for all")
-	for _, name := range []string{"since", "until", "from", "limit"} {
-		mustComplete(cmd.RegisterFlagCompletionFunc(name, cobra.NoFileCompletions))
-	}
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		now := time.Now()
-		var err error
-		if l.query.Since, err = parseTime("since", l.since, now); err != nil {
-			return err
-		}
-		if l.query.Until, err = parseTime("until", l.until, now); err != nil {
-			return err
-		}
-		c, err := connect.open(0)
-		if err != nil {
-			return err
-		}
-		defer c.CloseIdle()
-		l.query.Limit = wire.MaxPage
-		if limit != 0 {
-			l.query.Limit = int(min(limit, wire.MaxPage))
-		}
-		_, err = l.print(cmd.OutOrStdout(), c.List(cmd.Context(), l.query), limit)
-		return err
-	}
+	noFiles(cmd, "since", "until", "from", "limit")
 	return cmd
 }
 

@@ -29,10 +29,10 @@ them to your auditors by another way than the cluster itself.`,
 
 func newLogShowCommand() *cobra.Command {
 	var asJSON bool
-	cmd := newClusterCommand(&cobra.Command{
+	cmd := useCluster(&cobra.Command{
 		Use:   "show",
 		Short: "Show the log's name, its size and its keys, the retired ones too",
-	}, asAnyone, "", nil, func(cmd *cobra.Command, c *client.Client, _ []string) error {
+	}, asAnyone, 0, func(cmd *cobra.Command, c *client.Client, _ []string) error {
 		log, err := c.Log(cmd.Context())
 		if err != nil {
 			return err
@@ -77,7 +77,7 @@ func printLog(w io.Writer, log *wire.Log) error {
 // newLogKeyCommand prints the keys that sign, and is the parent of the commands that change them.
 func newLogKeyCommand() *cobra.Command {
 	var asJSON bool
-	cmd := &cobra.Command{
+	cmd := useCluster(&cobra.Command{
 		Use:   "key",
 		Short: "Print the log's keys that sign, as verifiers take them, or change them",
 		Long: `Print the log's keys that sign, one verifier key a line (C2SP signed-note), as 'chainstore verify --key' takes them.
@@ -87,17 +87,7 @@ What the old one signed stays good for those who keep its verifier key. docs/ope
 		Example: `  chainstore log key > log.vkey
   chainstore log key add --admin-token-file admin.token
   chainstore log key retire 9d2a7c31 --admin-token-file admin.token`,
-		Args:              cobra.NoArgs,
-		ValidArgsFunction: cobra.NoFileCompletions,
-	}
-	connect := addLocalConnection(cmd, asAnyone)
-	addJSON(cmd, &asJSON, "print one JSON object a line for each key")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := connect.open(0)
-		if err != nil {
-			return err
-		}
-		defer c.CloseIdle()
+	}, asAnyone, 0, func(cmd *cobra.Command, c *client.Client, _ []string) error {
 		log, err := c.Log(cmd.Context())
 		if err != nil {
 			return err
@@ -111,7 +101,8 @@ What the old one signed stays good for those who keep its verifier key. docs/ope
 			}
 		}
 		return nil
-	}
+	})
+	addJSON(cmd, &asJSON, "print one JSON object a line for each key")
 	cmd.AddCommand(newLogKeyAddCommand(), newLogKeyRetireCommand())
 	return cmd
 }
@@ -126,12 +117,12 @@ func printLogKey(w io.Writer, k wire.LogKey, asJSON bool) error {
 
 func newLogKeyAddCommand() *cobra.Command {
 	var asJSON bool
-	cmd := newClusterCommand(&cobra.Command{
+	cmd := useCluster(&cobra.Command{
 		Use:   "add",
 		Short: "Make a key that signs beside the others, and print its verifier key",
 		Long: `Make a key that signs beside the others, and print its verifier key. From then on every checkpoint has a signature of it too. Its private
 part never leaves the masters but by 'chainstore log backup'.`,
-	}, asAdmin, "", nil, func(cmd *cobra.Command, c *client.Client, _ []string) error {
+	}, asAdmin, 0, func(cmd *cobra.Command, c *client.Client, _ []string) error {
 		k, err := c.AddLogKey(cmd.Context())
 		if err != nil {
 			return err
@@ -143,30 +134,30 @@ part never leaves the masters but by 'chainstore log backup'.`,
 }
 
 func newLogKeyRetireCommand() *cobra.Command {
-	return newClusterCommand(&cobra.Command{
-		Use:   "retire",
+	return useCluster(&cobra.Command{
+		Use:   "retire KEY-ID",
 		Short: "Have a key sign no more, for good",
 		Long: `Have a key sign no more, for good. What it signed stays good for those who keep its verifier key. Its private part leaves the masters' table;
 in older log entries and snapshots of the masters it stays until these are dropped, sealed under the cluster token, and in backups it stays. So after a theft
 tell those who verify which key no longer counts.
 The last key that signs cannot be retired, nor the last that opens under the cluster token: add its successor first.`,
-	}, asAdmin, "one key by its id", []string{"KEY-ID"},
-		func(cmd *cobra.Command, c *client.Client, args []string) error {
-			if err := c.RetireLogKey(cmd.Context(), args[0]); err != nil {
-				return err
-			}
-			_, err := fmt.Fprintf(cmd.OutOrStdout(), "key %s is retired\n", render.Plain(args[0]))
+		Args: exactArgs("one key by its id"),
+	}, asAdmin, 0, func(cmd *cobra.Command, c *client.Client, args []string) error {
+		if err := c.RetireLogKey(cmd.Context(), args[0]); err != nil {
 			return err
-		})
+		}
+		_, err := fmt.Fprintf(cmd.OutOrStdout(), "key %s is retired\n", render.Plain(args[0]))
+		return err
+	})
 }
 
 func newLogCheckpointCommand() *cobra.Command {
-	return newClusterCommand(&cobra.Command{
+	return useCluster(&cobra.Command{
 		Use:   "checkpoint",
 		Short: "Print the newest checkpoint, a signed note, as it comes: nothing is verified",
 		Long: `Print the newest checkpoint as it comes: a signed note (C2SP tlog-checkpoint) with the log's name, the size and the root of its tree, and
 signatures. Nothing is verified: 'chainstore verify --url' does that.`,
-	}, asAnyone, "", nil, func(cmd *cobra.Command, c *client.Client, _ []string) error {
+	}, asAnyone, 0, func(cmd *cobra.Command, c *client.Client, _ []string) error {
 		note, err := c.Checkpoint(cmd.Context())
 		if err != nil {
 			return err

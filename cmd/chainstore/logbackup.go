@@ -33,7 +33,7 @@ checkpoints are of the same log, or after the cluster token was changed.`,
 			if data == "" {
 				return errors.New("name the data folder of a master that is stopped with --data")
 			}
-			token, err := readSecret(clusterTokenFile, "CHAINSTORE_CLUSTER_TOKEN")
+			token, err := readSecret(clusterTokenFile, envClusterToken)
 			if err != nil {
 				return err
 			}
@@ -67,8 +67,7 @@ checkpoints are of the same log, or after the cluster token was changed.`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&data, "data", "", "data `folder` of a master that is stopped")
-	flags.StringVar(&clusterTokenFile, "cluster-token-file", "",
-		"`file` with the cluster token (or CHAINSTORE_CLUSTER_TOKEN)")
+	addClusterToken(flags, &clusterTokenFile)
 	flags.StringVar(&out, "out", "",
 		"`file` to write them to, readable by you alone; then their verifier keys are printed")
 	mustComplete(cmd.MarkFlagDirname("data"))

@@ -29,7 +29,7 @@ replaces the one that was at its address.`,
 			if err != nil {
 				return err
 			}
-			if cfg.AdminToken, err = readSecret(adminTokenFile, "CHAINSTORE_ADMIN_TOKEN"); err != nil {
+			if cfg.AdminToken, err = readSecret(adminTokenFile, envAdminToken); err != nil {
 				return err
 			}
 			master, err := roles.OpenMaster(cfg)
@@ -42,8 +42,7 @@ replaces the one that was at its address.`,
 	flags := cmd.Flags()
 	process.add(flags)
 	bindFlags(flags, cfg.Flags())
-	flags.StringVar(&adminTokenFile, "admin-token-file", "", "`file` with the admin token (or CHAINSTORE_ADMIN_TOKEN)")
-	mustComplete(cmd.MarkFlagFilename("checkpoint-key"))
+	flags.StringVar(&adminTokenFile, "admin-token-file", "", "`file` with the admin token (or "+envAdminToken+")")
 	cmd.AddCommand(newMasterRemoveCommand(), newMasterTransferCommand(), newMasterRecoverCommand())
 	return cmd
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -78,7 +77,7 @@ Afterwards start the master as before, and let others in with 'chainstore master
 			if cfg.Data == "" {
 				return errors.New("name the folder of the master that survived, or an empty one, with --data")
 			}
-			if cfg.ClusterToken, err = readSecret(clusterTokenFile, "CHAINSTORE_CLUSTER_TOKEN"); err != nil {
+			if cfg.ClusterToken, err = readSecret(clusterTokenFile, envClusterToken); err != nil {
 				return err
 			}
 			bar := render.NewByteBar(cmd.ErrOrStderr(), "adopt")
@@ -114,8 +113,7 @@ Afterwards start the master as before, and let others in with 'chainstore master
 	flags := cmd.Flags()
 	flags.StringVar(&cfg.Data, "data", "", "data `folder` of the master")
 	flags.StringVar(&cfg.Raft, "raft", "127.0.0.1:8010", "`address` of its raft port from now on")
-	flags.StringVar(&clusterTokenFile, "cluster-token-file", "",
-		"`file` with the cluster token (or CHAINSTORE_CLUSTER_TOKEN)")
+	addClusterToken(flags, &clusterTokenFile)
 	flags.StringSliceVar(&cfg.FromStorage, "from-storage", nil,
 		"`URLs` of all storage nodes, when no master has survived; of those of a rehearsal")
 	flags.StringSliceVar(&cfg.Without, "without", nil,
@@ -256,24 +254,15 @@ func warnRecovery(r roles.Recovery) string {
 
 // confirmRecovery warns, and asks.
 func confirmRecovery(cmd *cobra.Command, r roles.Recovery, yes bool) error {
-	w := cmd.ErrOrStderr()
-	if _, err := io.WriteString(w, warnRecovery(r)); err != nil {
-		return err
-	}
 	if yes {
-		return nil
-	}
-	if _, err := fmt.Fprint(w, "Type yes to go on: "); err != nil {
+		_, err := io.WriteString(cmd.ErrOrStderr(), warnRecovery(r))
 		return err
 	}
-	answer, err := bufio.NewReader(cmd.InOrStdin()).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return err
+	answer, err := ask(cmd.InOrStdin(), cmd.ErrOrStderr(), warnRecovery(r)+"Type yes to go on: ")
+	if err == nil && answer != "yes" {
+		err = errNotConfirmed
 	}
-	if strings.TrimSpace(answer) != "yes" {
-		return errNotConfirmed
-	}
-	return nil
+	return err
 }
 
 func tellRecovered(w io.Writer, r roles.Recovery) error {

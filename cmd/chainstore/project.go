@@ -30,42 +30,12 @@ func newProjectCommand() *cobra.Command {
 	return cmd
 }
 
-// newClusterCommand completes a command that takes its arguments to the cluster. names are how its usage calls them,
-// asked is what to name where they are others in number.
-func newClusterCommand(
-	cmd *cobra.Command, r role, asked string, names []string,
-	act func(cmd *cobra.Command, c *client.Client, args []string) error,
-) *cobra.Command {
-	cmd.Args = cobra.NoArgs
-	if len(names) > 0 {
-		cmd.Args = func(cmd *cobra.Command, args []string) error {
-			if len(args) != len(names) {
-				usage := strings.TrimPrefix(cmd.CommandPath(), cmd.Root().Name()+" ")
-				return fmt.Errorf("name %s: %s %s", asked, usage, strings.Join(names, " "))
-			}
-			return nil
-		}
-		cmd.Use += " " + strings.Join(names, " ")
-	}
-	cmd.ValidArgsFunction = cobra.NoFileCompletions
-	connect := addConnection(cmd, r)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		c, err := connect.open(0)
-		if err != nil {
-			return err
-		}
-		defer c.CloseIdle()
-		return act(cmd, c, args)
-	}
-	return cmd
-}
-
 func newProjectCreateCommand() *cobra.Command {
 	var p wire.NewProject
 	var quota wire.Quota
 	var asJSON bool
-	cmd := newClusterCommand(&cobra.Command{
-		Use:   "create",
+	cmd := useCluster(&cobra.Command{
+		Use:   "create NAME",
 		Short: "Create a project and print its token, which is shown this once",
 		Long: `Create a project and print its id and its first token, which may read and append. It takes the admin token, unless the masters run with
 --open-registration: there anyone may.
@@ -73,7 +43,8 @@ func newProjectCreateCommand() *cobra.Command {
 The token is shown this once: keep it, with --json say:
 
   chainstore project create sensors --json | jq -r .token > sensors.token`,
-	}, asFounder, "one project", []string{"NAME"}, func(cmd *cobra.Command, c *client.Client, args []string) error {
+		Args: exactArgs("one project"),
+	}, asFounder, 0, func(cmd *cobra.Command, c *client.Client, args []string) error {
 		p.Name = args[0]
 		if quota != (wire.Quota{}) {
 			p.Quota = &quota
@@ -131,10 +102,10 @@ const projectsPage = 500
 
 func newProjectListCommand() *cobra.Command {
 	var asJSON bool
-	cmd := newClusterCommand(&cobra.Command{
+	cmd := useCluster(&cobra.Command{
 		Use:   "list",
 		Short: "List the projects with what they hold and may hold",
-	}, asAny, "", nil, func(cmd *cobra.Command, c *client.Client, _ []string) error {
+	}, asAny, 0, func(cmd *cobra.Command, c *client.Client, _ []string) error {
 		list := render.NewSheet(cmd.OutOrStdout(), asJSON, "ID", "NAME", "ACCESS", "RECORDS", "QUOTA", "CREATED")
 		for cursor, more := "", true; more; {
 			page, err := c.Projects(cmd.Context(), cursor, projectsPage)
@@ -159,10 +130,11 @@ func newProjectListCommand() *cobra.Command {
 
 func newProjectShowCommand() *cobra.Command {
 	var asJSON bool
-	cmd := newClusterCommand(&cobra.Command{
-		Use:   "show",
+	cmd := useCluster(&cobra.Command{
+		Use:   "show NAME|ID",
 		Short: "Show a project",
-	}, asAny, "one project", []string{"NAME|ID"}, func(cmd *cobra.Command, c *client.Client, args []string) error {
+		Args:  exactArgs("one project"),
+	}, asAny, 0, func(cmd *cobra.Command, c *client.Client, args []string) error {
 		p, err := c.Project(cmd.Context(), args[0])
 		if err != nil {
 			return notListed(err)
@@ -176,15 +148,16 @@ func newProjectShowCommand() *cobra.Command {
 func newProjectQuotaCommand() *cobra.Command {
 	var q wire.Quota
 	var asJSON bool
-	cmd := newClusterCommand(&cobra.Command{
-		Use:   "quota",
+	cmd := useCluster(&cobra.Command{
+		Use:   "quota NAME|ID",
 		Short: "Bound what may be appended to a project",
 		Long: `Bound what may be appended to a project. It takes the admin token. What is not given stays as it is; 0 takes a bound away.
 
 A second's worth may come at once. What is over it is refused with 429 and the time to wait for; a record, or a batch, that is larger than
 the quota takes at all is refused with 413.`,
 		Example: "  chainstore project quota sensors --records-per-second 100 --record-bytes 4096",
-	}, asAdmin, "one project", []string{"NAME|ID"}, func(cmd *cobra.Command, c *client.Client, args []string) error {
+		Args:    exactArgs("one project"),
+	}, asAdmin, 0, func(cmd *cobra.Command, c *client.Client, args []string) error {
 		given := func(flag string, value *uint64) *uint64 {
 			if cmd.Flags().Changed(flag) {
 				return value
@@ -213,23 +186,23 @@ the quota takes at all is refused with 413.`,
 
 func newProjectAccessCommand() *cobra.Command {
 	var asJSON bool
-	cmd := newClusterCommand(&cobra.Command{
-		Use:   "access",
+	cmd := useCluster(&cobra.Command{
+		Use:   "access NAME|ID public|private",
 		Short: "Make a project's records public or private",
 		Long: `Make a project's records public, so that any token of the cluster's projects reads them, or private, so that only its own do. It takes
 the admin token.`,
-	}, asAdmin, "one project, and public or private", []string{"NAME|ID", "public|private"},
-		func(cmd *cobra.Command, c *client.Client, args []string) error {
-			public := args[1] == "public"
-			if !public && args[1] != "private" {
-				return fmt.Errorf("%q is neither public nor private", args[1])
-			}
-			p, err := c.ChangeProject(cmd.Context(), args[0], wire.ProjectChange{Public: &public})
-			if err != nil {
-				return notListed(err)
-			}
-			return printProject(cmd.OutOrStdout(), p, asJSON)
-		})
+		Args: exactArgs("one project, and public or private"),
+	}, asAdmin, 0, func(cmd *cobra.Command, c *client.Client, args []string) error {
+		public := args[1] == "public"
+		if !public && args[1] != "private" {
+			return fmt.Errorf("%q is neither public nor private", args[1])
+		}
+		p, err := c.ChangeProject(cmd.Context(), args[0], wire.ProjectChange{Public: &public})
+		if err != nil {
+			return notListed(err)
+		}
+		return printProject(cmd.OutOrStdout(), p, asJSON)
+	})
 	addJSON(cmd, &asJSON, "print the project as one JSON object")
 	return cmd
 }

@@ -29,12 +29,13 @@ projects have no token: create opens them again.`,
 func newTokenCreateCommand() *cobra.Command {
 	var t wire.NewToken
 	var asJSON bool
-	cmd := newClusterCommand(&cobra.Command{
-		Use:   "create",
+	cmd := useCluster(&cobra.Command{
+		Use:   "create NAME|ID",
 		Short: "Give a project one more token and print it, which is done this once",
 		Example: `  chainstore project token create sensors --label gateway-7 --rights append
   chainstore project token create sensors --label dashboard --rights read --json | jq -r .token > dashboard.token`,
-	}, asAdmin, "one project", []string{"NAME|ID"}, func(cmd *cobra.Command, c *client.Client, args []string) error {
+		Args: exactArgs("one project"),
+	}, asAdmin, 0, func(cmd *cobra.Command, c *client.Client, args []string) error {
 		created, err := c.CreateToken(cmd.Context(), args[0], t)
 		if err != nil {
 			return notListed(err)
@@ -63,10 +64,11 @@ func newTokenCreateCommand() *cobra.Command {
 
 func newTokenListCommand() *cobra.Command {
 	var asJSON bool
-	cmd := newClusterCommand(&cobra.Command{
-		Use:   "list",
+	cmd := useCluster(&cobra.Command{
+		Use:   "list NAME|ID",
 		Short: "List the tokens of a project, without what they are shown as",
-	}, asAdmin, "one project", []string{"NAME|ID"}, func(cmd *cobra.Command, c *client.Client, args []string) error {
+		Args:  exactArgs("one project"),
+	}, asAdmin, 0, func(cmd *cobra.Command, c *client.Client, args []string) error {
 		tokens, err := c.Tokens(cmd.Context(), args[0])
 		if err != nil {
 			return notListed(err)
@@ -85,22 +87,22 @@ func newTokenListCommand() *cobra.Command {
 }
 
 func newTokenRevokeCommand() *cobra.Command {
-	return newClusterCommand(&cobra.Command{
-		Use:   "revoke",
+	return useCluster(&cobra.Command{
+		Use:   "revoke NAME|ID TOKEN-ID",
 		Short: "Revoke a token of a project; its other tokens stay",
-	}, asAdmin, "one project and one token", []string{"NAME|ID", "TOKEN-ID"},
-		func(cmd *cobra.Command, c *client.Client, args []string) error {
-			id, err := strconv.ParseUint(args[1], 10, 32)
-			if err != nil {
-				return fmt.Errorf("a token is named by its id, a number that 'chainstore project token list %s' tells",
-					args[0])
-			}
-			if err := c.RevokeToken(cmd.Context(), args[0], uint32(id)); err != nil {
-				return err
-			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "token %d of project %s is revoked\n", id, render.Plain(args[0]))
+		Args:  exactArgs("one project and one token"),
+	}, asAdmin, 0, func(cmd *cobra.Command, c *client.Client, args []string) error {
+		id, err := strconv.ParseUint(args[1], 10, 32)
+		if err != nil {
+			return fmt.Errorf("a token is named by its id, a number that 'chainstore project token list %s' tells",
+				args[0])
+		}
+		if err := c.RevokeToken(cmd.Context(), args[0], uint32(id)); err != nil {
 			return err
-		})
+		}
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "token %d of project %s is revoked\n", id, render.Plain(args[0]))
+		return err
+	})
 }
 
 func tokenID(t wire.ProjectToken) string { return strconv.FormatUint(uint64(t.ID), 10) }

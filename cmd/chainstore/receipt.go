@@ -18,7 +18,8 @@ import (
 func newReceiptCommand() *cobra.Command {
 	var out string
 	var tlogProof bool
-	cmd := &cobra.Command{
+	var numbers []uint64
+	cmd := useCluster(&cobra.Command{
 		Use:   "receipt {BLOCK OFFSET | INDEX}",
 		Short: "Get a record's receipt",
 		Long: `Get the receipt of the record at a position, or of a leaf index: what shows offline, to anybody who has a key of the log, that the record is in it.
@@ -34,28 +35,16 @@ type, and without its block.`,
 			}
 			return nil
 		},
-		ValidArgsFunction: cobra.NoFileCompletions,
-	}
-	connect := addConnection(cmd, asProject)
-	cmd.Flags().StringVar(&out, "out", "", "write to this `file` and not to the standard output")
-	cmd.Flags().BoolVar(&tlogProof, "tlog-proof", false, "get a C2SP tlog-proof")
-	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		numbers := make([]uint64, len(args))
-		for i, name := range [][]string{{"INDEX"}, {"BLOCK", "OFFSET"}}[len(args)-1] {
-			bits := 64
-			if name == "OFFSET" {
-				bits = 32
+		PreRunE: func(_ *cobra.Command, args []string) (err error) {
+			numbers = make([]uint64, len(args))
+			for i, name := range [][]string{{"INDEX"}, {"BLOCK", "OFFSET"}}[len(args)-1] {
+				if numbers[i], err = parseNumber(name, args[i], 64>>i); err != nil {
+					return err
+				}
 			}
-			var err error
-			if numbers[i], err = parseNumber(name, args[i], bits); err != nil {
-				return err
-			}
-		}
-		c, err := connect.open(0)
-		if err != nil {
-			return err
-		}
-		defer c.CloseIdle()
+			return nil
+		},
+	}, asProject, 0, func(cmd *cobra.Command, c *client.Client, _ []string) error {
 		data, err := fetchReceipt(cmd.Context(), c, numbers, tlogProof)
 		switch {
 		case errors.Is(err, wire.ErrSealIndex):
@@ -67,7 +56,9 @@ type, and without its block.`,
 		}
 		_, err = cmd.OutOrStdout().Write(data)
 		return err
-	}
+	})
+	cmd.Flags().StringVar(&out, "out", "", "write to this `file` and not to the standard output")
+	cmd.Flags().BoolVar(&tlogProof, "tlog-proof", false, "get a C2SP tlog-proof")
 	return cmd
 }
 

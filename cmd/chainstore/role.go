@@ -23,11 +23,14 @@ type processFlags struct {
 }
 
 func (f *processFlags) add(flags *pflag.FlagSet) {
-	flags.StringVar(&f.clusterTokenFile, "cluster-token-file", "",
-		"`file` with the cluster token (or CHAINSTORE_CLUSTER_TOKEN)")
+	addClusterToken(flags, &f.clusterTokenFile)
 	flags.StringVar(&f.logLevel, "log-level", "info", "trace, debug, info, warn or error")
 	flags.StringVar(&f.logFormat, "log-format", "text", "text or json")
 	flags.StringVar(&f.pprof, "pprof", "", "loopback `address` to serve Go profiles on (default: none)")
+}
+
+func addClusterToken(flags *pflag.FlagSet, file *string) {
+	flags.StringVar(file, "cluster-token-file", "", "`file` with the cluster token (or "+envClusterToken+")")
 }
 
 // prepare starts what the process needs before its role opens, and sets the role's logger and cluster token.
@@ -45,7 +48,7 @@ func (f *processFlags) prepare(kind string, cfg *roles.NodeConfig) (err error) {
 	cfg.Logger = hclog.New(&hclog.LoggerOptions{
 		Name: kind, Level: level, JSONFormat: f.logFormat == "json", Output: os.Stderr,
 	})
-	cfg.ClusterToken, err = readSecret(f.clusterTokenFile, "CHAINSTORE_CLUSTER_TOKEN")
+	cfg.ClusterToken, err = readSecret(f.clusterTokenFile, envClusterToken)
 	return err
 }
 

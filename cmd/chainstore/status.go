@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -16,7 +17,7 @@ import (
 // newStatusCommand shows the cluster.
 func newStatusCommand() *cobra.Command {
 	var asJSON, watch bool
-	cmd := &cobra.Command{
+	cmd := useCluster(&cobra.Command{
 		Use:   "status",
 		Short: "Show the cluster: leader, chain, masters, storage nodes, miners",
 		Long: `Show the cluster as its leader sees it, through any master that answers: the chain's head, what waits to be mined and stored,
@@ -24,19 +25,8 @@ the nodes and their states, and what needs attention.
 
 With --watch it goes on once a second until Ctrl-C: on a terminal it redraws, elsewhere it prints a status whenever one differs
 from the last.`,
-		Args:              cobra.NoArgs,
-		ValidArgsFunction: cobra.NoFileCompletions,
-	}
-	connect := addConnection(cmd, asAny)
-	addJSON(cmd, &asJSON, "print the status as one JSON object on a line")
-	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "go on showing it, once a second")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		// One round through the masters: whoever looks wants to know now that none answers.
-		c, err := connect.open(-1)
-		if err != nil {
-			return err
-		}
-		defer c.CloseIdle()
+		// It asks each master once, so that it reports at once that none answers.
+	}, asAny, -1, func(cmd *cobra.Command, c *client.Client, _ []string) error {
 		out := cmd.OutOrStdout()
 		print, between := printStatus, "\n"
 		if asJSON {
@@ -58,7 +48,9 @@ from the last.`,
 			between: between,
 		}
 		return w.run(cmd.Context())
-	}
+	})
+	addJSON(cmd, &asJSON, "print the status as one JSON object on a line")
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "repeat it once a second")
 	return cmd
 }
 

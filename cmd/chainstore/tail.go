@@ -17,27 +17,14 @@ func newTailCommand() *cobra.Command {
 	l := &listing{}
 	var count uint64
 	var follow bool
-	cmd := &cobra.Command{
+	cmd := useCluster(&cobra.Command{
 		Use:   "tail",
 		Short: "Print the newest records, and follow",
 		Long: `Print the newest records, the oldest of them first. With --follow it goes on with those that are appended, each once and none
 left out, whichever master dies, until it is stopped.`,
 		Example: `  chainstore tail -f
   chainstore tail -n 0 -f --key door/7 --json`,
-		Args:              cobra.NoArgs,
-		ValidArgsFunction: cobra.NoFileCompletions,
-	}
-	connect := addConnection(cmd, asProject)
-	l.addQuery(cmd)
-	cmd.Flags().Uint64VarP(&count, "lines", "n", defaultTail, "begin with the newest `N` records")
-	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with the records that are appended")
-	mustComplete(cmd.RegisterFlagCompletionFunc("lines", cobra.NoFileCompletions))
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		c, err := connect.open(0)
-		if err != nil {
-			return err
-		}
-		defer c.CloseIdle()
+	}, asProject, 0, func(cmd *cobra.Command, c *client.Client, _ []string) (err error) {
 		q := client.StreamQuery{Project: l.query.Project, Key: l.query.Key, Now: true}
 		var last []wire.Record
 		if count > 0 {
@@ -63,7 +50,11 @@ left out, whichever master dies, until it is stopped.`,
 			return nil // it was told to stop
 		}
 		return err
-	}
+	})
+	l.addQuery(cmd)
+	cmd.Flags().Uint64VarP(&count, "lines", "n", defaultTail, "begin with the newest `N` records")
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with the records that are appended")
+	noFiles(cmd, "lines")
 	return cmd
 }
 

@@ -81,10 +81,7 @@ has blocks that nobody has any more, or the command line is wrong.`,
 	trust := addTrust(cmd)
 	addJSON(cmd, &o.asJSON, "print the result as one JSON object")
 	mustComplete(cmd.MarkFlagDirname("data"))
-	mustComplete(cmd.MarkFlagFilename("file"))
-	mustComplete(cmd.MarkFlagFilename("state"))
-	mustComplete(cmd.MarkFlagFilename("token-file"))
-	mustComplete(cmd.RegisterFlagCompletionFunc("url", cobra.NoFileCompletions))
+	noFiles(cmd, "url")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := o.check(cmd); err != nil {
 			return err

@@ -31,9 +31,7 @@ func addTrust(cmd *cobra.Command) *trustFlags {
 	flags.StringArrayVar(&t.witnesses, "witness", nil, "verifier `key` of a witness, or a file with some (repeatable)")
 	flags.IntVar(&t.quorum, "witness-quorum", 0,
 		"how `many` of the witnesses must have signed (default all that are named)")
-	mustComplete(cmd.MarkFlagFilename("key"))
-	mustComplete(cmd.MarkFlagFilename("witness"))
-	mustComplete(cmd.RegisterFlagCompletionFunc("witness-quorum", cobra.NoFileCompletions))
+	noFiles(cmd, "witness-quorum")
 	return t
 }
 

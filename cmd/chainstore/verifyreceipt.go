@@ -40,18 +40,12 @@ FILE is a receipt, or what an append with ?wait=stored answered, or a C2SP tlog-
 It lists what does not fit, each with a code that stays, and ends with status 0 where all fits, 1 where something does not, and 2 where it could not be checked.`,
 		Example: `  chainstore verify receipt order-17.receipt --payload order-17.json --key chainstore/abc+12345678+AQ…
   chainstore verify receipt order-17.receipt --key log.vkey --witness witnesses.vkey --witness-quorum 2`,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 1 {
-				return errors.New("name one file with a receipt")
-			}
-			return nil
-		},
+		Args: exactArgs("one file with a receipt"),
 	}
 	trust := addTrust(cmd)
 	cmd.Flags().StringVar(&o.payload, "payload", "", "`file` with the record's payload")
 	cmd.Flags().StringVar(&o.leaf, "leaf", "", "for a tlog-proof: the record's leaf, or the hash of it, in `hex`")
-	mustComplete(cmd.MarkFlagFilename("payload"))
-	mustComplete(cmd.RegisterFlagCompletionFunc("leaf", cobra.NoFileCompletions))
+	noFiles(cmd, "leaf")
 	addJSON(cmd, &o.asJSON, "print the result as one JSON object")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		trust, err := trust.trust(cmd, true)
