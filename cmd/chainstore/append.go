@@ -16,7 +16,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// textType is the type of a record that was a line.
+// textType is the default media type of records that were lines.
 const textType = "text/plain; charset=utf-8"
 
 // appending is one run of the append command.
@@ -32,7 +32,7 @@ type appending struct {
 
 	client    *client.Client
 	in        io.Reader
-	size      int64 // of what there is to read, -1 where it is not known
+	size      int64 // bytes left to read, -1 if unknown
 	out, errs io.Writer
 }
 
@@ -42,15 +42,18 @@ func newAppendCommand() *cobra.Command {
 	cmd := useCluster(&cobra.Command{
 		Use:   "append [FILE|-]",
 		Short: "Append a record, or one for each line",
-		Long: `Append the whole input as one record, or with --lines one record for each line. The input is FILE, or the standard input.
+		Long: `Append the whole input as one record, or with --lines one record for each line. The input is FILE, or the
+standard input.
 
-A position is printed when a majority of the masters has the record on disk: from then on the record is there for good and at
-that place. With --wait the command also waits until the record's block is on as many storage nodes as the cluster asks for, and a checkpoint that the
-cluster has signed covers it; --receipt then writes the record's receipt, with which anybody who has a key of the log can check it offline.
+A position is printed when a majority of the masters has the record on disk. From then on the record is durable and its
+position is final. With --wait the command also waits until as many storage nodes as the cluster requires have the
+record's block, and a checkpoint signed by the cluster covers it. --receipt then writes the record's receipt. Anyone
+with a verifier key of the log can check the receipt offline.
 
-Lines: the line feed at the end of a line is not part of the record, nor is one carriage return right before it. Empty lines
-are skipped, and their number is told. With --keep-newlines records keep their line ends, and no line is skipped. Records
-keep the order of the lines. When something fails, the message says how many records are acknowledged, and up to which line.`,
+With --lines, the line feed at the end of a line is not part of the record, nor is a carriage return right before it.
+Empty lines are skipped, and their number is printed. With --keep-newlines records keep their line ends, and no line is
+skipped. Records keep the order of the lines. If something fails, the message says how many records are acknowledged,
+and up to which line.`,
 		Example: `  echo hello | chainstore append --wait
   chainstore append --wait --receipt contract.receipt contract.pdf
   chainstore append --type image/png --key cover cover.png
@@ -74,15 +77,15 @@ keep the order of the lines. When something fails, the message says how many rec
 	flags := cmd.Flags()
 	flags.BoolVarP(&a.lines, "lines", "l", false, "append one record for each line")
 	flags.BoolVar(&a.keepNewlines, "keep-newlines", false, "with --lines: keep the line ends, and empty lines")
-	flags.StringVar(&a.key, "key", "", "`key` of the record, for your own use; with --lines of each")
+	flags.StringVar(&a.key, "key", "", "`key` of the record, for your own use; with --lines, of each record")
 	flags.StringVar(&a.typ, "type", "", "media `type` of the record (default "+wire.TypeOctets+", with --lines "+
 		textType+")")
 	flags.StringVar(&a.idempotencyKey, "idempotency-key", "",
-		"`key` under which the same content is appended once, however often it is sent; not with --lines")
+		"`key` under which repeated requests append the content once; not with --lines")
 	flags.BoolVar(&a.wait, "wait", false, "wait until the records are stored")
 	flags.StringVar(&a.receipt, "receipt", "",
 		"with --wait: write the record's receipt to this `file`; not with --lines")
-	flags.DurationVar(&a.timeout, "timeout", 30*time.Second, "with --wait: for how long at most")
+	flags.DurationVar(&a.timeout, "timeout", 30*time.Second, "with --wait: the longest time to wait")
 	addJSON(cmd, &a.asJSON, "print the position of each record as a JSON object on a line, in order")
 	noFiles(cmd, "key", "type", "idempotency-key", "timeout")
 	return cmd
@@ -92,19 +95,18 @@ keep the order of the lines. When something fails, the message says how many rec
 func (a *appending) checkFlags() error {
 	switch {
 	case a.keepNewlines && !a.lines:
-		return errors.New("--keep-newlines goes with --lines only: without it a record is the whole input as it is")
+		return errors.New("--keep-newlines goes with --lines only: without --lines the record is the whole input")
 	case a.idempotencyKey != "" && a.lines:
 		return errors.New("--idempotency-key is for one record: it does not go with --lines")
 	case a.receipt != "" && (a.lines || !a.wait):
-		return errors.New("--receipt is for one record that is waited for: it goes with --wait, and not with " +
-			"--lines")
+		return errors.New("--receipt needs --wait and does not go with --lines")
 	case a.timeout <= 0:
 		return fmt.Errorf("--timeout %v is not more than 0", a.timeout)
 	}
 	return nil
 }
 
-// open finds the input and its size.
+// open opens the input and finds its size.
 func (a *appending) open(cmd *cobra.Command, args []string) (closeInput func(), err error) {
 	a.in, a.size = cmd.InOrStdin(), -1
 	closeInput = func() {}
@@ -121,7 +123,7 @@ func (a *appending) open(cmd *cobra.Command, args []string) (closeInput func(), 
 	}
 	info, err := f.Stat()
 	if err != nil {
-		return closeInput, nil // it may be readable all the same
+		return closeInput, nil // it may still be readable
 	}
 	switch {
 	case info.IsDir():
@@ -138,7 +140,7 @@ func (a *appending) open(cmd *cobra.Command, args []string) (closeInput func(), 
 	return closeInput, nil
 }
 
-// reader is the input; reads from what may block end with ctx.
+// reader returns the input. Reads that may block end with ctx.
 func (a *appending) reader(ctx context.Context) io.Reader {
 	if a.size >= 0 {
 		return a.in
@@ -149,20 +151,21 @@ func (a *appending) reader(ctx context.Context) io.Reader {
 // appendWhole appends the input as one record.
 func (a *appending) appendWhole(ctx context.Context) error {
 	if a.size > chain.MaxPayload {
-		return fmt.Errorf("the input has %d bytes, a record holds at most %d", a.size, chain.MaxPayload)
+		return fmt.Errorf("the input has %d bytes, a record has at most %d", a.size, chain.MaxPayload)
 	}
 	payload, err := io.ReadAll(io.LimitReader(a.reader(ctx), chain.MaxPayload+1))
 	if err != nil {
 		return fmt.Errorf("read the input: %w; nothing was appended", err)
 	}
 	if len(payload) > chain.MaxPayload {
-		return fmt.Errorf("the input has more than %d bytes, which is all that a record holds", chain.MaxPayload)
+		return fmt.Errorf("the input has more than %d bytes, the limit of a record", chain.MaxPayload)
 	}
 	if len(payload) == 0 {
 		return errors.New("the input is empty: a record has at least one byte")
 	}
 	entry := client.Entry{Payload: payload, Key: a.key, Type: a.typ, IdempotencyKey: a.idempotencyKey}
-	at, waitErr := wire.Appended{}, error(nil)
+	var at wire.Appended
+	var waitErr error
 	if a.wait {
 		at, waitErr, err = a.appendWait(ctx, entry)
 	} else {
@@ -179,11 +182,11 @@ func (a *appending) appendWhole(ctx context.Context) error {
 	return errors.Join(err, waitErr)
 }
 
-// longestServerWait is for how long a master lets an append wait.
+// longestServerWait is the longest time that a master lets an append wait.
 const longestServerWait = time.Minute
 
-// appendWait appends and waits until the record is stored, and with --receipt until its receipt is in its file. waitErr
-// says that it is appended and that did not come about.
+// appendWait appends a record, waits until it is stored and, with --receipt, writes its receipt. waitErr is an error
+// after the append succeeded.
 func (a *appending) appendWait(ctx context.Context, entry client.Entry) (at wire.Appended, waitErr, err error) {
 	deadline := time.Now().Add(a.timeout)
 	at, err = a.client.AppendWait(ctx, entry, min(a.timeout, longestServerWait))
@@ -204,23 +207,23 @@ func (a *appending) appendWait(ctx context.Context, entry client.Entry) (at wire
 	return at, waitErr, nil
 }
 
-// writeReceipt writes the receipt of a record that is stored; what did not come with the position is asked for.
+// writeReceipt writes the receipt of a stored record. It requests the receipt if the append did not return one.
 func (a *appending) writeReceipt(ctx context.Context, at *wire.Appended, limit time.Duration) error {
 	later := fmt.Sprintf("get it later with 'chainstore receipt %d %d'", at.Block, at.Offset)
 	if at.Receipt == nil {
 		receipt, err := a.awaitReceipt(ctx, at, limit)
 		if err != nil {
-			return fmt.Errorf("appended and stored, and there is no receipt: %w; %s", err, later)
+			return fmt.Errorf("appended and stored, but there is no receipt: %w; %s", err, later)
 		}
 		at.Receipt = receipt
 	}
 	if err := saveReceipt(a.receipt, at.Receipt); err != nil {
-		return fmt.Errorf("appended and stored, and the receipt could not be written: %w; %s", err, later)
+		return fmt.Errorf("appended and stored, but the receipt could not be written: %w; %s", err, later)
 	}
 	return nil
 }
 
-// awaitReceipt asks for a receipt until a checkpoint covers the record.
+// awaitReceipt requests a receipt until a checkpoint covers the record.
 func (a *appending) awaitReceipt(ctx context.Context, at *wire.Appended, limit time.Duration) (*wire.Receipt, error) {
 	late := fmt.Errorf("no checkpoint covered it within %v", a.timeout)
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, late)
@@ -243,13 +246,13 @@ func (a *appending) awaitReceipt(ctx context.Context, at *wire.Appended, limit t
 	}
 }
 
-// storedPoll is the time between two looks at how far the storage nodes are.
+// storedPoll is the time between two requests for the stored height or a receipt.
 const storedPoll = 100 * time.Millisecond
 
-// waitStored waits until the blocks up to this one are stored.
+// waitStored waits until the blocks up to and including block are stored.
 func (a *appending) waitStored(ctx context.Context, block uint64, limit time.Duration) error {
-	late := fmt.Errorf(
-		"appended, and not stored within %v: a majority of the masters has it, so do not append it again", a.timeout)
+	late := fmt.Errorf("appended, and not stored within %v: a majority of the masters has it, so do not append it "+
+		"again", a.timeout)
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, late)
 	defer cancel()
 	tick := time.NewTicker(storedPoll)
@@ -259,14 +262,14 @@ func (a *appending) waitStored(ctx context.Context, block uint64, limit time.Dur
 		switch {
 		case ctx.Err() != nil:
 		case err != nil:
-			return fmt.Errorf("appended, and whether it is stored cannot be told: %w", err)
+			return fmt.Errorf("appended, but the stored height is not available: %w", err)
 		case status.Stored > block:
 			return nil
 		}
 		select {
 		case <-ctx.Done():
 			if !errors.Is(context.Cause(ctx), late) {
-				return errors.New("appended, and stopped while waiting for it to be stored")
+				return errors.New("appended, but stopped while waiting for it to be stored")
 			}
 			return late
 		case <-tick.C:
@@ -274,7 +277,7 @@ func (a *appending) waitStored(ctx context.Context, block uint64, limit time.Dur
 	}
 }
 
-// withRetryHint says how to go on after an append of unknown outcome.
+// withRetryHint adds to an error of unknown outcome how to retry the append.
 func withRetryHint(err error) error {
 	var unknown *client.UnknownOutcomeError
 	if errors.As(err, &unknown) {
@@ -284,5 +287,5 @@ func withRetryHint(err error) error {
 	return err
 }
 
-// place names a position for people.
+// place formats a position.
 func place(at wire.Position) string { return fmt.Sprintf("block %d, offset %d", at.Block, at.Offset) }

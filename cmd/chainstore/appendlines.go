@@ -16,32 +16,32 @@ import (
 )
 
 const (
-	// linesAhead bounds the lines that are read and not acknowledged; three batches of the most records, about.
+	// linesAhead limits the lines that are read and not acknowledged, to about three full batches.
 	linesAhead = 1 << 15
-	// linesGrace is how long an interrupted append waits for the answer to what it has sent.
+	// linesGrace is the time that an interrupted append waits for answers to what it has sent.
 	linesGrace = 3 * time.Second
 )
 
-// sentLine is a line on its way.
+// sentLine is a line that has been sent.
 type sentLine struct {
 	future client.Future
 	number int64
 	size   int64 // in the input
 }
 
-// tally is what became of the lines.
-type tally struct {
+// progress counts the lines that are acknowledged or failed.
+type progress struct {
 	acked       int
 	first, last wire.Position
-	lastLine    int64 // of the last that is acknowledged
+	lastLine    int64 // number of the last acknowledged line
 
-	failedLine  int64 // the first that failed, 0 for none
+	failedLine  int64 // number of the first line that failed, 0 for none
 	failedErr   error
-	ackedBefore int // acknowledged before it
+	ackedBefore int // lines acknowledged before failedLine
 	failed      int
-	sentTo      int64 // the last line that was handed over
+	sentTo      int64 // number of the last line that was sent
 
-	outErr error // of the standard output
+	outErr error // error of the standard output
 }
 
 // appendLines appends the input line by line.
@@ -50,14 +50,14 @@ func (a *appending) appendLines(ctx context.Context) error {
 	if a.typ == "" {
 		a.typ = textType
 	}
-	// Two contexts: feeding stops at once at an interrupt or a failure, what has been sent gets time for its answer.
+	// Reading stops at once on an interrupt or a failure. Lines that were sent get more time for their answers.
 	feeding, stop := context.WithCancel(ctx)
 	defer stop()
 	sending, cancel := withGrace(ctx, linesGrace)
 	defer cancel()
 	batcher := a.client.NewBatcher(sending, client.BatcherConfig{MaxBuffered: 2 * wire.MaxBatchBytes})
 	queue := make(chan sentLine, linesAhead)
-	var t tally
+	var t progress
 	var collecting sync.WaitGroup
 	collecting.Go(func() { a.collect(queue, &t, stop) })
 
@@ -65,7 +65,7 @@ func (a *appending) appendLines(ctx context.Context) error {
 		a.keepNewlines)
 	feedErr := a.feed(feeding, lines, batcher, queue)
 	close(queue)
-	_ = batcher.Close() // its error is one that a line has too
+	_ = batcher.Close() // a line has the same error
 	collecting.Wait()
 
 	if err := t.err(ctx, feedErr); err != nil {
@@ -78,7 +78,7 @@ func (a *appending) appendLines(ctx context.Context) error {
 	return errors.Join(a.summary(&t, lines.skipped, time.Since(begin)), waitErr)
 }
 
-// feed hands lines to the batcher until the input or the context ends.
+// feed passes lines to the batcher until the input or the context ends.
 func (a *appending) feed(ctx context.Context, lines *lineReader, batcher *client.Batcher, queue chan<- sentLine) error {
 	for {
 		payload, err := lines.next()
@@ -96,15 +96,15 @@ func (a *appending) feed(ctx context.Context, lines *lineReader, batcher *client
 	}
 }
 
-// collect takes the answers in the order of the lines and prints them. It stops the feeding at the first that is bad,
-// and goes on to the last.
-func (a *appending) collect(queue <-chan sentLine, t *tally, stop context.CancelFunc) {
+// collect waits for the answers in the order of the lines and prints them. On the first error it stops feed, and
+// continues with the lines that were already sent.
+func (a *appending) collect(queue <-chan sentLine, t *progress, stop context.CancelFunc) {
 	bar := render.NewRecordBar(a.errs, a.size)
 	defer bar.Done()
 	out := bufio.NewWriterSize(a.out, 64<<10)
 	var line []byte
 	for s := range queue {
-		at, err := s.future.Wait(context.Background()) // the batcher answers all, at the latest when its context ends
+		at, err := s.future.Wait(context.Background()) // the batcher answers every line, at the latest when its context ends
 		t.add(s.number, at, err)
 		if err != nil {
 			stop()
@@ -128,7 +128,7 @@ func (a *appending) collect(queue <-chan sentLine, t *tally, stop context.Cancel
 	}
 }
 
-func (t *tally) add(number int64, at wire.Position, err error) {
+func (t *progress) add(number int64, at wire.Position, err error) {
 	t.sentTo = number
 	if err != nil {
 		if t.failed++; t.failedErr == nil {
@@ -142,8 +142,8 @@ func (t *tally) add(number int64, at wire.Position, err error) {
 	t.last, t.lastLine = at, number
 }
 
-// err says what went wrong and what is acknowledged all the same; nil where all is.
-func (t *tally) err(ctx context.Context, feedErr error) error {
+// err returns what went wrong and how much is acknowledged, or nil if every line is.
+func (t *progress) err(ctx context.Context, feedErr error) error {
 	interrupted := ctx.Err() != nil
 	var unknown *client.UnknownOutcomeError
 	switch {
@@ -168,8 +168,8 @@ func (t *tally) err(ctx context.Context, feedErr error) error {
 	return nil
 }
 
-// acknowledged tells which records are.
-func (t *tally) acknowledged() string {
+// acknowledged describes which records are acknowledged.
+func (t *progress) acknowledged() string {
 	if t.acked == 0 {
 		return "no record is acknowledged"
 	}
@@ -179,7 +179,7 @@ func (t *tally) acknowledged() string {
 	}
 	text := fmt.Sprintf("%s %s acknowledged, up to line %d", render.Count(t.acked, "record"), is, t.lastLine)
 	if behind := t.acked - t.ackedBefore; t.failedErr != nil && behind > 0 {
-		text += fmt.Sprintf(", %d of them behind line %d", behind, t.failedLine)
+		text += fmt.Sprintf(", %d of them after line %d", behind, t.failedLine)
 		if t.failed > 1 {
 			text += fmt.Sprintf(", and %d are not", t.failed)
 		}
@@ -187,8 +187,8 @@ func (t *tally) acknowledged() string {
 	return text
 }
 
-// summary tells people what was done; with --json only what the lines do not tell.
-func (a *appending) summary(t *tally, skipped int64, took time.Duration) error {
+// summary prints what was done. With --json it prints only the skipped lines, on the standard error.
+func (a *appending) summary(t *progress, skipped int64, took time.Duration) error {
 	skip := ""
 	if skipped > 0 {
 		skip = render.Count(skipped, "empty line") + " skipped"
@@ -215,7 +215,7 @@ func (a *appending) summary(t *tally, skipped int64, took time.Duration) error {
 	return err
 }
 
-// withGrace is a context that ends some time after ctx does.
+// withGrace returns a context that ends some time after ctx.
 func withGrace(ctx context.Context, grace time.Duration) (context.Context, context.CancelFunc) {
 	late, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	unhook := context.AfterFunc(ctx, func() {

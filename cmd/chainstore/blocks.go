@@ -15,7 +15,7 @@ import (
 
 const (
 	defaultBlocks = 20
-	// blocksPage is how many blocks are asked for at a time.
+	// blocksPage is the number of blocks in one request.
 	blocksPage = 100
 )
 
@@ -26,8 +26,7 @@ func newBlocksCommand() *cobra.Command {
 	cmd := useCluster(&cobra.Command{
 		Use:   "blocks",
 		Short: "List the newest blocks",
-		Long: `List the mined blocks, the newest first. Each header is held against its hash and its ` +
-			`proof of work.`,
+		Long:  `List the mined blocks, the newest first. The hash and the proof of work of each header are verified.`,
 	}, asAny, 0, func(cmd *cobra.Command, c *client.Client, _ []string) error {
 		out := cmd.OutOrStdout()
 		table := &blockTable{out: out}
@@ -72,8 +71,7 @@ func printBlockLines(w io.Writer, blocks []wire.Block) error {
 	return nil
 }
 
-// blockTable prints blocks in columns that stay where they are from page to page: numbers only shrink towards older
-// blocks.
+// blockTable prints pages of blocks in columns. The first page sets the widths, since older blocks have smaller numbers.
 type blockTable struct {
 	out          io.Writer
 	block, first int // widths, 0 before the first page
@@ -103,5 +101,5 @@ func (t *blockTable) print(blocks []wire.Block) error {
 	return nil
 }
 
-// localTime is a time of the chain, unix milliseconds, in RFC 3339 and the local zone.
+// localTime formats a time of the chain, unix milliseconds, as RFC 3339 in the local zone.
 func localTime(ms uint64) string { return time.UnixMilli(int64(ms)).Format(time.RFC3339) }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,7 +18,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// States of a storage node, as [wire.NodeIntegrity] has them.
+// States of a storage node in [wire.NodeIntegrity].
 const (
 	stateValid      = string(masterfsm.Valid)
 	stateValidating = string(masterfsm.Validating)
@@ -26,27 +27,27 @@ const (
 	stateReceiving  = string(masterfsm.Receiving)
 )
 
-// checkPoll is the time between two looks at a check that is under way.
+// checkPoll is the time between two requests for the state of a running check.
 const checkPoll = 200 * time.Millisecond
 
-// newCheckCommand has storage nodes check their chains.
+// newCheckCommand makes storage nodes check their chains.
 func newCheckCommand() *cobra.Command {
 	var noWait, asJSON bool
 	cmd := useCluster(&cobra.Command{
 		Use:   "check [ID|URL]...",
-		Short: "Have storage nodes check their whole chain, and wait for what they find",
-		Long: `Have storage nodes check their whole chain: every payload is read from disk and hashed again, every block held against the one
-before it, the tree and its proof of work. Name nodes by their ids or URLs; without a name all are checked, one after the other.
-It takes the admin token.
+		Short: "Make storage nodes check their whole chain, and wait for the results",
+		Long: `Make storage nodes check their whole chain. A check reads every payload from disk and hashes it again, and verifies
+every block against the block before it, the tree and its proof of work. Name nodes by their ids or URLs. Without a name
+all nodes are checked, one after the other. The command needs the admin token.
 
-Where bad blocks are found the cluster repairs the node from another one by itself, and the command stays until the node is
-valid again. Ctrl-C ends the command, not the check and not the repair.
+If bad blocks are found, the cluster repairs the node from another one, and the command waits until the node is valid
+again. Ctrl-C ends the command, but not the check or the repair.
 
-A check that ends before it has looked at everything does not count: the result is "aborted" with the reason, the check
-stays due, and the cluster tries it again.
+A check that ends early does not count: the result is "aborted" with the reason, the check stays due, and the cluster
+tries it again.
 
-The exit status is 1 when a node is not valid in the end or could not be checked to the end, or when blocks are lost and
-nobody has confirmed that.`,
+The exit status is 1 if a node is not valid in the end, if a check could not be completed, or if blocks are lost and the
+loss is not confirmed.`,
 		Example: "  chainstore check\n  chainstore check http://127.0.0.1:8082",
 		Args:    cobra.ArbitraryArgs,
 	}, asAdmin, 0, func(cmd *cobra.Command, c *client.Client, args []string) error {
@@ -71,7 +72,7 @@ nobody has confirmed that.`,
 	return cmd
 }
 
-// chooseNodes finds the storage nodes that are named by id or URL, all where none is, each once.
+// chooseNodes returns the storage nodes with these ids or URLs, each once, or all nodes if names is empty.
 func chooseNodes(in *wire.Integrity, names []string) ([]wire.NodeIntegrity, error) {
 	if len(in.Nodes) == 0 {
 		return nil, errors.New("the cluster has no storage node: start one with 'chainstore storage'")
@@ -82,31 +83,28 @@ func chooseNodes(in *wire.Integrity, names []string) ([]wire.NodeIntegrity, erro
 	var chosen []wire.NodeIntegrity
 	have := map[string]bool{}
 	for _, name := range names {
-		var node *wire.NodeIntegrity
-		for i := range in.Nodes {
-			if n := &in.Nodes[i]; n.ID == name || n.URL == strings.TrimRight(name, "/") {
-				node = n
-			}
-		}
-		if node == nil {
+		at := slices.IndexFunc(in.Nodes, func(n wire.NodeIntegrity) bool {
+			return n.ID == name || n.URL == strings.TrimRight(name, "/")
+		})
+		if at < 0 {
 			return nil, fmt.Errorf("%q is neither the id nor the URL of a storage node; 'chainstore integrity' "+
 				"lists them", name)
 		}
-		if !have[node.ID] {
+		if node := in.Nodes[at]; !have[node.ID] {
 			have[node.ID] = true
-			chosen = append(chosen, *node)
+			chosen = append(chosen, node)
 		}
 	}
 	return chosen, nil
 }
 
-// checkCluster is what a checker needs of a cluster; client.Client documents it.
+// checkCluster is the part of [client.Client] that a checker needs.
 type checkCluster interface {
 	Integrity(ctx context.Context) (wire.Integrity, error)
 	CheckStorage(ctx context.Context, id string) (wire.NodeIntegrity, error)
 }
 
-// orderChecks makes the checks due and waits for none.
+// orderChecks makes the checks due and does not wait for them.
 func orderChecks(cmd *cobra.Command, c checkCluster, nodes []wire.NodeIntegrity, asJSON bool) error {
 	out := cmd.OutOrStdout()
 	for i := range nodes {
@@ -129,48 +127,48 @@ func orderChecks(cmd *cobra.Command, c checkCluster, nodes []wire.NodeIntegrity,
 	return nil
 }
 
-// How the check of a node ends.
+// Results of the check of a node.
 const (
 	checkValid    = "valid"    // nothing was found
-	checkRepaired = "repaired" // something was found, and the node is valid again
-	checkLost     = "lost"     // what is left to repair is lost on all nodes
-	checkAborted  = "aborted"  // the check ended before all was looked at; it stays due
+	checkRepaired = "repaired" // something was found and repaired
+	checkLost     = "lost"     // the remaining bad blocks are lost on all nodes
+	checkAborted  = "aborted"  // the check ended early; it stays due
 	checkNotLive  = "not-live" // the node does not answer
-	checkRemoved  = "removed"  // it is no longer in the cluster
+	checkRemoved  = "removed"  // the node is no longer in the cluster
 	checkStopped  = "stopped"  // the command was ended first
 )
 
-// checked is what became of the check of a node. check --json prints it.
+// checked is the result of the check of a node. check --json prints it.
 type checked struct {
 	ID     string `json:"id"`
 	URL    string `json:"url"`
 	Result string `json:"result"` // one of the check… constants
-	State  string `json:"state"`  // of the node, at last
-	Blocks uint64 `json:"blocks"` // that were checked
-	Bytes  uint64 `json:"bytes"`  // of segments that were read; 0 where that is not known
-	Millis uint64 `json:"millis"` // that the check took, without the repair
-	// BadBlocks counts what was found; Findings are the first of it, in words; Bad is what is bad still.
+	State  string `json:"state"`  // last state of the node
+	Blocks uint64 `json:"blocks"` // number of checked blocks
+	Bytes  uint64 `json:"bytes"`  // bytes of segments that were read; 0 if unknown
+	Millis uint64 `json:"millis"` // duration of the check, without the repair
+	// BadBlocks counts the bad blocks that were found, Findings describe the first of them, and Bad are those still bad.
 	BadBlocks uint64          `json:"bad_blocks"`
 	Findings  []chain.Finding `json:"findings"`
 	Bad       []chain.Range   `json:"bad"`
-	// Tiles and Repairs are what the story tells of it: hashes of the tree that were written again, and blocks that
-	// came from other nodes.
+	// Tiles and Repairs are events of the integrity log: tree hashes that were rewritten, and blocks that were copied
+	// from other nodes.
 	Tiles   []wire.Event  `json:"tiles,omitempty"`
 	Repairs []wire.Event  `json:"repairs,omitempty"`
-	Aborted *wire.Aborted `json:"aborted,omitempty"` // why the check ended early, where it did
+	Aborted *wire.Aborted `json:"aborted,omitempty"` // why the check ended early, nil if it did not
 }
 
 func (c *checked) good() bool { return c.Result == checkValid || c.Result == checkRepaired }
 
-// checker checks storage nodes, one after the other, and follows what comes of it.
+// checker checks storage nodes, one after the other, and follows their checks and repairs.
 type checker struct {
 	cluster checkCluster
-	ticks   <-chan time.Time // when to look again
-	errs    io.Writer        // for progress, and what a person should know at once
-	now     wire.Integrity   // the cluster when it was last looked at
+	ticks   <-chan time.Time // when to request the state again
+	errs    io.Writer        // progress and notes
+	now     wire.Integrity   // the last state of the cluster
 }
 
-// run checks nodes and prints what became of them. The error tells of nodes that are not valid, and of lost blocks.
+// run checks nodes and prints the results. It returns an error if nodes are not valid or blocks are lost.
 func (k *checker) run(ctx context.Context, out io.Writer, nodes []wire.NodeIntegrity, asJSON bool) error {
 	var all []checked
 	var failed error
@@ -192,7 +190,7 @@ func (k *checker) run(ctx context.Context, out io.Writer, nodes []wire.NodeInteg
 		}
 	}
 	if ctx.Err() != nil {
-		return errors.New("stopped; what was ordered goes on, and 'chainstore integrity' shows how")
+		return errors.New("stopped; ordered checks continue, and 'chainstore integrity' shows their progress")
 	}
 	if failed != nil {
 		return failed
@@ -223,12 +221,12 @@ func (k *checker) run(ctx context.Context, out io.Writer, nodes []wire.NodeInteg
 	return nil
 }
 
-// check orders the check of a node and waits for its end and that of the repair. The result is there on an error too.
+// check orders the check of a node and waits for the check and the repair to end. The result is valid on an error too.
 func (k *checker) check(ctx context.Context, node *wire.NodeIntegrity) (checked, error) {
 	f := newFollower(&k.now, node)
 	bar := render.NewTaskBar(k.errs)
 	defer bar.Done()
-	begun := time.Now()
+	start := time.Now()
 	ordered, err := k.cluster.CheckStorage(ctx, node.ID)
 	if err != nil {
 		return f.result, fmt.Errorf("check of %s: %w", render.Node(node), err)
@@ -240,14 +238,14 @@ func (k *checker) check(ctx context.Context, node *wire.NodeIntegrity) (checked,
 			return f.result, fmt.Errorf("check of %s: %w", render.Node(node), err)
 		}
 		k.now = now
-		note, ended := f.look(&now)
+		note, ended := f.observe(&now)
 		if note != "" {
 			bar.Done()
 			fmt.Fprintf(k.errs, "%s %s\n", render.Node(node), note)
 		}
 		if ended {
 			if f.result.Millis == 0 && f.checked {
-				f.result.Millis = uint64(time.Since(begun).Milliseconds())
+				f.result.Millis = uint64(time.Since(start).Milliseconds())
 			}
 			return f.result, nil
 		}
@@ -260,25 +258,25 @@ func (k *checker) check(ctx context.Context, node *wire.NodeIntegrity) (checked,
 	}
 }
 
-// Counts of looks in a row.
+// Limits on consecutive observations of a node.
 const (
-	looksDead  = 25 // a node that was live is given up as not live: the next leader does not know at once who lives
-	looksStuck = 5  // only lost blocks are left to repair: no repair has begun by then
-	looksIdle  = 10 // nothing is under way: say why
+	maxDead  = 25 // not live: give up; a new leader does not know at once which nodes are live
+	maxStuck = 5  // only lost blocks are left, and no repair has begun: the result is lost
+	maxIdle  = 10 // no task is running: print the reason
 )
 
-// follower follows the check of one node, and its repair, from look to look.
+// follower follows the check and the repair of one node over successive observations.
 type follower struct {
-	before  uint64             // when the node was last checked before
-	aborted *wire.Aborted      // how that check ended, where it ended early
-	events  uint64             // number of the first event that is new
-	totals  wire.Totals        // before the check
-	node    wire.NodeIntegrity // at the last look
+	before  uint64             // time of the check before this one
+	aborted *wire.Aborted      // why that check ended early, nil if it did not
+	events  uint64             // number of the first new event
+	totals  wire.Totals        // totals before the check
+	node    wire.NodeIntegrity // last observation of the node
 	result  checked
 
-	checked, told     bool // the check has ended; what it found was told
-	looked            bool
-	dead, stuck, idle int // looks in a row
+	checked, noted    bool // the check has ended; what it found was printed
+	observed          bool // at least once
+	dead, stuck, idle int  // consecutive observations
 }
 
 func newFollower(in *wire.Integrity, node *wire.NodeIntegrity) *follower {
@@ -298,21 +296,17 @@ func newFollower(in *wire.Integrity, node *wire.NodeIntegrity) *follower {
 	return f
 }
 
-// look takes in how the cluster stands. note is what a person should know now, said of the node, "" for nothing.
-func (f *follower) look(in *wire.Integrity) (note string, ended bool) {
-	var n *wire.NodeIntegrity
-	for i := range in.Nodes {
-		if in.Nodes[i].ID == f.result.ID {
-			n = &in.Nodes[i]
-		}
-	}
-	if n == nil {
+// observe processes a state of the cluster. note is a message about the node, "" for none.
+func (f *follower) observe(in *wire.Integrity) (note string, ended bool) {
+	at := slices.IndexFunc(in.Nodes, func(n wire.NodeIntegrity) bool { return n.ID == f.result.ID })
+	if at < 0 {
 		f.result.Result = checkRemoved
 		return "is no longer in the cluster", true
 	}
-	f.take(in, n)
-	first := !f.looked
-	f.looked = true
+	n := &in.Nodes[at]
+	f.update(in, n)
+	first := !f.observed
+	f.observed = true
 	if !f.checked && n.Checked > f.before && n.Due == "" && n.State != stateValidating {
 		f.checked = true
 		f.measure(in, n)
@@ -325,27 +319,27 @@ func (f *follower) look(in *wire.Integrity) (note string, ended bool) {
 		return render.Aborted(n.Aborted), true
 	case f.checked && n.Due == "" && whole:
 		f.result.Result = checkValid
-		if f.told || f.result.BadBlocks > 0 || len(f.result.Findings) > 0 || len(f.result.Repairs) > 0 {
+		if f.noted || f.result.BadBlocks > 0 || len(f.result.Findings) > 0 || len(f.result.Repairs) > 0 {
 			f.result.Result = checkRepaired
 		}
 		return "", true
-	case f.stuck == looksStuck:
+	case f.stuck == maxStuck:
 		f.result.Result = checkLost
 		return "has nothing left to repair but lost blocks: " + render.Ranges(n.Bad), true
-	case f.dead > looksDead, f.dead > 0 && first:
+	case f.dead > maxDead, f.dead > 0 && first:
 		f.result.Result = checkNotLive
 		return "is not live; it is checked when it is back", true
-	case f.checked && !whole && !f.told:
-		f.told = true
+	case f.checked && !whole && !f.noted:
+		f.noted = true
 		return foundNote(n), false
-	case f.idle == looksIdle:
+	case f.idle == maxIdle:
 		return waitNote(in, n), false
 	}
 	return "", false
 }
 
-// take notes what a look tells.
-func (f *follower) take(in *wire.Integrity, n *wire.NodeIntegrity) {
+// update copies the state of the node and its new events into the result.
+func (f *follower) update(in *wire.Integrity, n *wire.NodeIntegrity) {
 	f.node = *n
 	r := &f.result
 	r.State, r.Bad = n.State, append([]chain.Range{}, n.Bad...)
@@ -371,17 +365,17 @@ func (f *follower) take(in *wire.Integrity, n *wire.NodeIntegrity) {
 	}
 }
 
-// measure notes how much a check that has just ended was, where it was over before a look could catch it.
+// measure sets the size of a check that ended before it was observed as running.
 func (f *follower) measure(in *wire.Integrity, n *wire.NodeIntegrity) {
 	if f.result.Blocks == 0 {
 		f.result.Blocks = n.Height
 	}
-	if in.Totals.Checks == f.totals.Checks+1 { // no other node's check is in the difference
+	if in.Totals.Checks == f.totals.Checks+1 { // the difference has no check of another node
 		f.result.Bytes = in.Totals.CheckedBytes - f.totals.CheckedBytes
 	}
 }
 
-// count counts looks in a row at which the node is dead, has only lost blocks left to repair, or has nothing under way.
+// count counts consecutive observations in which the node is not live, has only lost blocks to repair, or has no task.
 func (f *follower) count(in *wire.Integrity, n *wire.NodeIntegrity) {
 	next := func(count *int, holds bool) {
 		if *count++; !holds {
@@ -394,7 +388,7 @@ func (f *follower) count(in *wire.Integrity, n *wire.NodeIntegrity) {
 	next(&f.idle, n.Task == nil)
 }
 
-// foundNote says that a check has found something.
+// foundNote describes what a check has found.
 func foundNote(n *wire.NodeIntegrity) string {
 	found := "it is " + n.State
 	if n.Cause != "" {
@@ -406,7 +400,7 @@ func foundNote(n *wire.NodeIntegrity) string {
 	return "was checked; " + found + "; it is now repaired from another storage node"
 }
 
-// waitNote says why nothing is under way for a node.
+// waitNote says why no task is running for a node.
 func waitNote(in *wire.Integrity, n *wire.NodeIntegrity) string {
 	if n.State == stateInvalid || n.State == stateReceiving {
 		return fmt.Sprintf("waits to be repaired (%s); Ctrl-C ends the wait only", render.Plain(n.Cause))
@@ -423,7 +417,7 @@ func waitNote(in *wire.Integrity, n *wire.NodeIntegrity) string {
 		}
 	}
 	if n.State == stateValid && valid == 1 && len(in.Nodes) > 1 {
-		return "waits: it is the only valid storage node now, and is not checked before another one is; Ctrl-C ends " +
+		return "waits: it is the only valid storage node now, and is checked once another one is valid; Ctrl-C ends " +
 			"the wait only"
 	}
 	return "waits for its check to begin; Ctrl-C ends the wait only"

@@ -73,7 +73,7 @@ func TestCheckEndsInLost(t *testing.T) {
 	out, errs, err := run(t, nil, "check", "s-aaaabbbbcccc")
 	mustFail(t, err, "1 of 1 checked node not valid; lost: 2 blocks: 5, 7")
 	for _, want := range []string{
-		"s-aaaabbbbcccc  lost    12 ", "\n  - bad still: 2 blocks: 5, 7\n",
+		"s-aaaabbbbcccc  lost    12 ", "\n  - still bad: 2 blocks: 5, 7\n",
 		"\nLOST: 2 blocks: 5, 7. No storage node has a good copy.", "\n  chainstore integrity confirm-lost 5\n",
 	} {
 		if !strings.Contains(out, want) {
@@ -206,11 +206,11 @@ func TestCheckFollows(t *testing.T) {
 			"it is the only valid storage node now"},
 		{"waits for its repair", append(append([]step{hurt}, repeat(same, 10)...), checkedGood), checkValid,
 			"waits to be repaired (behind)"},
-		{"short silence", slices.Concat([]step{checking}, repeat(dead, looksDead), []step{alive, checkedGood}),
+		{"short silence", slices.Concat([]step{checking}, repeat(dead, maxDead), []step{alive, checkedGood}),
 			checkValid, ""},
-		{"long silence", slices.Concat([]step{checking}, repeat(dead, looksDead+1)), checkNotLive, "is not live"},
+		{"long silence", slices.Concat([]step{checking}, repeat(dead, maxDead+1)), checkNotLive, "is not live"},
 		{"dead at once", []step{dead}, checkNotLive, "is not live"},
-		{"lost after all", slices.Concat([]step{checkedBad, losing}, repeat(same, looksStuck)), checkLost,
+		{"lost after all", slices.Concat([]step{checkedBad, losing}, repeat(same, maxStuck)), checkLost,
 			"nothing left to repair but lost blocks"},
 		{"removed", []step{checking, func(in *wire.Integrity, _ *wire.NodeIntegrity) { in.Nodes = in.Nodes[1:] }},
 			checkRemoved, "is no longer in the cluster"},
@@ -244,7 +244,7 @@ func TestCheckStopped(t *testing.T) {
 	k := &checker{cluster: p, ticks: ticks, errs: &errs, now: p.in}
 	node := p.in.Nodes[0]
 	err := k.run(ctx, &out, []wire.NodeIntegrity{node, node}, false)
-	mustFail(t, err, "stopped; what was ordered goes on")
+	mustFail(t, err, "stopped; ordered checks continue")
 	if !strings.Contains(out.String(), "  valid    12 ") || !strings.Contains(out.String(), "  stopped  12 ") {
 		t.Errorf("printed\n%s", out.String())
 	}

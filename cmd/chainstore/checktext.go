@@ -9,7 +9,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// checkText is the result of checks, for people: a table, then what was found and what became of it, in words.
+// checkText formats the results of checks: a table, then findings and repairs.
 func checkText(all []checked, in *wire.Integrity, width int) string {
 	var b strings.Builder
 	rows := [][]string{{"NODE", "RESULT", "BLOCKS", "SIZE", "TOOK", "FOUND"}}
@@ -27,7 +27,7 @@ func checkText(all []checked, in *wire.Integrity, width int) string {
 		}
 		rows = append(rows, row)
 	}
-	_ = render.Rows(&b, rows) // a strings.Builder takes everything
+	_ = render.Rows(&b, rows) // a strings.Builder never fails
 	for i := range all {
 		writeChecked(&b, &all[i], width)
 	}
@@ -35,7 +35,7 @@ func checkText(all []checked, in *wire.Integrity, width int) string {
 	return b.String()
 }
 
-// foundText is what was found, in short.
+// foundText summarizes what was found.
 func foundText(r *checked) string {
 	switch {
 	case r.BadBlocks > 0:
@@ -54,7 +54,7 @@ func foundText(r *checked) string {
 	return "-"
 }
 
-// writeChecked writes what was found on a node and what became of it, where there is something to say.
+// writeChecked writes the findings and repairs of a node, if there are any.
 func writeChecked(b *strings.Builder, r *checked, width int) {
 	var lines []string
 	for _, f := range r.Findings {
@@ -78,7 +78,7 @@ func writeChecked(b *strings.Builder, r *checked, width int) {
 		lines = append(lines, render.Aborted(r.Aborted))
 	}
 	if len(r.Bad) > 0 {
-		lines = append(lines, "bad still: "+render.Ranges(r.Bad))
+		lines = append(lines, "still bad: "+render.Ranges(r.Bad))
 	}
 	if len(lines) == 0 {
 		return

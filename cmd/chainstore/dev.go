@@ -7,10 +7,12 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"text/tabwriter"
+	"slices"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 	"github.com/chainstore/chainstore/internal/devcluster"
 )
 
@@ -21,10 +23,10 @@ func newDevCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "dev",
 		Short: "Run a whole cluster on this machine: three masters, three storage nodes, one miner",
-		Long: `Run a whole cluster on the loopback address, for development and to try it out. One folder holds all
-of its data. Started again on the same folder, the cluster continues the chain. Ctrl-C stops it.
+		Long: `Run a whole cluster on the loopback address, for development and for a first look. One folder has all of its data.
+A cluster that is started again on the same folder continues the chain. Ctrl-C stops it.
 
-With --processes each of the seven roles is a process of its own, so that you can stop one with kill -9 and watch.`,
+With --processes each of the seven roles is a separate process, so that you can kill one with kill -9 and watch.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if t.Dir, err = filepath.Abs(t.Dir); err != nil {
@@ -42,7 +44,7 @@ With --processes each of the seven roles is a process of its own, so that you ca
 	flags.StringVar(&t.Dir, "data", t.Dir, "`folder` of the cluster")
 	flags.IntVar(&t.Port, "port", t.Port,
 		"base `port`: masters from it on, raft from +10, the miner at +79, storage nodes from +82")
-	flags.BoolVar(&processes, "processes", false, "run each role as a process of its own")
+	flags.BoolVar(&processes, "processes", false, "run each role as a separate process")
 	bindFlags(flags, t.CheckFlags())
 	return cmd
 }
@@ -58,7 +60,7 @@ func startDev(ctx context.Context, t devcluster.Topology, processes bool) (*devc
 	return devcluster.StartProcesses(ctx, t, executable)
 }
 
-// show prints what is running and what to try next, says "ready", and reports roles that end, until the command ends.
+// show prints the roles and example commands, then "ready". It reports roles that end until the command is stopped.
 func show(cmd *cobra.Command, c *devcluster.Cluster, processes bool) error {
 	ctx := cmd.Context()
 	out := cmd.OutOrStdout()
@@ -71,7 +73,7 @@ func show(cmd *cobra.Command, c *devcluster.Cluster, processes bool) error {
 		if err == nil {
 			err = errors.New("it ended")
 		}
-		fmt.Fprintf(cmd.ErrOrStderr(), "%s stopped: %v\nthe others go on; see %s\n",
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s stopped: %v\nthe others continue; see %s\n",
 			name, err, filepath.Join(c.Topology().Dir, "logs", name+".log"))
 	})
 	<-ctx.Done()
@@ -95,23 +97,19 @@ func printTable(ctx context.Context, out io.Writer, c *devcluster.Cluster, proce
 		states[m.URL] = map[bool]string{true: "live", false: "not live"}[m.Live]
 	}
 	pids := c.PIDs()
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	if processes {
-		fmt.Fprintln(w, "ROLE\tURL\tPID\tSTATE")
-	} else {
-		fmt.Fprintln(w, "ROLE\tURL\tSTATE")
-	}
+	rows := [][]string{{"ROLE", "URL", "PID", "STATE"}}
 	for _, r := range c.Topology().Roles() {
-		if processes {
-			fmt.Fprintf(w, "%s\t%s\t%d\t%s\n", r.Name, r.URL(), pids[r.Name], states[r.URL()])
-		} else {
-			fmt.Fprintf(w, "%s\t%s\t%s\n", r.Name, r.URL(), states[r.URL()])
+		rows = append(rows, []string{r.Name, r.URL(), strconv.Itoa(pids[r.Name]), states[r.URL()]})
+	}
+	if !processes {
+		for i, row := range rows {
+			rows[i] = slices.Delete(row, 2, 3)
 		}
 	}
-	return w.Flush()
+	return render.Rows(out, rows)
 }
 
-// printHints prints the three commands to try next. The token stays in its file.
+// printHints prints example commands. They read the token from its file and do not show it.
 func printHints(out io.Writer, c *devcluster.Cluster) {
 	file := devcluster.ClusterFilePath(c.Topology().Dir)
 	masters := c.Topology().MasterURLs()

@@ -6,24 +6,23 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// How verify ends: with 0 where all that it was asked to check is good.
+// Exit statuses. verify ends with 0 if everything that it was asked to check is valid.
 const (
-	exitFailed = 1 // something does not fit; of the other commands: they failed
-	// it could not be checked to the end: nobody answers, it was stopped, or the command line is wrong
-	exitUnchecked = 2
+	exitFailed    = 1 // the command failed, or verify found something invalid
+	exitUnchecked = 2 // verify could not complete: no answer, stopped, or a wrong command line
 )
 
-// unchecked is an error of a check that is no finding.
+// unchecked is an error of a verification that could not be completed.
 type unchecked struct{ error }
 
 func (u unchecked) Unwrap() error { return u.error }
 
-// finding is an error that says that something does not fit.
+// finding is an error that reports invalid data.
 type finding struct{ error }
 
 func (f finding) Unwrap() error { return f.error }
 
-// exitStatus is how the program ends with an error.
+// exitStatus returns the exit status of the program for an error.
 func exitStatus(err error) int {
 	if errors.As(err, &unchecked{}) {
 		return exitUnchecked
@@ -31,17 +30,17 @@ func exitStatus(err error) int {
 	return exitFailed
 }
 
-// tellApart makes a command's errors tell findings from what could not be checked, those of its command line too.
-func tellApart(cmd *cobra.Command) {
+// classifyErrors marks every error of a command that is not a finding as unchecked, including those of its command line.
+func classifyErrors(cmd *cobra.Command) {
 	args, run := cmd.Args, cmd.RunE
-	cmd.Args = func(cmd *cobra.Command, list []string) error { return apart(args(cmd, list)) }
-	cmd.RunE = func(cmd *cobra.Command, list []string) error { return apart(run(cmd, list)) }
+	cmd.Args = func(cmd *cobra.Command, list []string) error { return classify(args(cmd, list)) }
+	cmd.RunE = func(cmd *cobra.Command, list []string) error { return classify(run(cmd, list)) }
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return apart(cmd.Root().FlagErrorFunc()(cmd, err))
+		return classify(cmd.Root().FlagErrorFunc()(cmd, err))
 	})
 }
 
-func apart(err error) error {
+func classify(err error) error {
 	if err == nil || errors.As(err, &finding{}) {
 		return err
 	}

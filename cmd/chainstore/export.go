@@ -12,15 +12,15 @@ import (
 	"github.com/chainstore/chainstore/verify/export"
 )
 
-// moved is what export and import print with --json.
-type moved struct {
+// transferResult is the JSON output of export and import.
+type transferResult struct {
 	Height      uint64 `json:"height"`
 	Size        uint64 `json:"size"`
 	Hash        string `json:"hash"`
 	Checkpoints int    `json:"checkpoints"`
 	Keys        int    `json:"keys"`
-	// Of an export: blocks that a checkpoint in the file covers, and blocks of the folder that are left out because
-	// none does.
+	// For an export: the blocks that a checkpoint in the file covers, and the blocks that were left out because no
+	// checkpoint covers them.
 	Covered *uint64 `json:"covered_height,omitempty"`
 	LeftOut *uint64 `json:"left_out,omitempty"`
 }
@@ -33,25 +33,25 @@ func newExportCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "export --data STORAGE_DIR --out FILE",
 		Short: "Write a storage node's whole chain into one file",
-		Long: `Write the whole chain of a storage node's data folder into one file, for cold storage or to move it: 'chainstore verify --file' checks it, 'chainstore import' makes
-the folder of a storage node from it. The node may be running or not; each block is verified on its way, and where one is damaged or lost nothing is written.
+		Long: `Write the whole chain of a storage node's data folder into one file, to archive it or to move it. 'chainstore verify
+--file' checks the file, and 'chainstore import' makes the folder of a storage node from it. The node may be running or
+not. Each block is verified, and if one is damaged or lost, no file is written.
 
-With --url the log's newest signed checkpoint and its verifier keys go into the file, so that whoever knows the key can
-see later whose chain it is. The file ends where that checkpoint ends: newer blocks are left out, the command prints how
-many, and the next export has them. With --unsigned-tail they go into the file too, and 'chainstore verify --file --key'
-needs --allow-unsigned-tail then.
+With --url the file also has the log's newest signed checkpoint and its verifier keys, so that a verifier that knows the
+key can authenticate the chain. The file ends at that checkpoint: newer blocks are left out, the command prints their
+number, and the next export has them. With --unsigned-tail the file has these blocks too, and 'chainstore verify --file
+--key' then needs --allow-unsigned-tail.
 
-Without --url the file holds the whole chain and no checkpoint: nothing shows whose chain it is, and
-'chainstore verify --file --key' refuses it. Payloads of private projects are in the file as they are, tokens and names
-of projects are not: keep it as you keep a storage node's disk.`,
+Without --url the file has the whole chain and no checkpoint. Its origin cannot be verified, and 'chainstore verify
+--file --key' refuses it. The file has the payloads of private projects in plain text, but no tokens or names of
+projects: protect it like the disk of a storage node.`,
 		Example: `  chainstore export --data /var/lib/chainstore/storage --out 2026-06.export --url http://127.0.0.1:8000
   chainstore verify --file 2026-06.export --key log.vkey`,
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if cfg.Data == "" || cfg.Out == "" {
-				return errors.New("name the data folder of a storage node with --data, and the file that is to be " +
-					"made with --out")
+				return errors.New("name the data folder of a storage node with --data, and the file to write with --out")
 			}
 			if url != "" {
 				token, err := readSecret(tokenFile, envToken)
@@ -71,19 +71,19 @@ of projects are not: keep it as you keep a storage node's disk.`,
 			if err != nil {
 				return stopped(cmd, err, cfg.Out)
 			}
-			m := moved{Checkpoints: len(cfg.Checkpoints), Keys: len(cfg.Keys), Covered: &end.Covered,
+			m := transferResult{Checkpoints: len(cfg.Checkpoints), Keys: len(cfg.Keys), Covered: &end.Covered,
 				LeftOut: &end.LeftOut}
-			return tellMoved(cmd, &end.End, m, asJSON, exportText(&end, len(cfg.Checkpoints))+"exported to "+cfg.Out)
+			return printTransfer(cmd, &end.End, m, asJSON, exportText(&end, len(cfg.Checkpoints))+"exported to "+cfg.Out)
 		},
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&cfg.Data, "data", "", "data `folder` of a storage node")
-	flags.StringVar(&cfg.Out, "out", "", "`file` that is made; it must not be there")
-	flags.StringVar(&url, "url", "", "`URL` of a master: its newest checkpoint and the log's keys go along")
+	flags.StringVar(&cfg.Out, "out", "", "`file` to write; it must not exist")
+	flags.StringVar(&url, "url", "", "`URL` of a master: include its newest checkpoint and the log's keys")
 	flags.BoolVar(&cfg.UnsignedTail, "unsigned-tail", false,
-		"with --url: export the blocks behind the newest checkpoint too")
-	flags.StringVar(&tokenFile, "token-file", "", "with --url, where the log is private: `file` with a token, or "+
-		envToken)
+		"with --url: also export the blocks after the newest checkpoint")
+	flags.StringVar(&tokenFile, "token-file", "", "with --url, if the log is private: `file` with a token (or "+
+		envToken+")")
 	addJSON(cmd, &asJSON, "print what was exported as one JSON object")
 	mustComplete(cmd.MarkFlagDirname("data"))
 	noFiles(cmd, "url")
@@ -97,22 +97,23 @@ func newImportCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import FILE --data NEW_STORAGE_DIR",
 		Short: "Make a storage node's folder from an export",
-		Long: `Make the data folder of a storage node from a file that 'chainstore export' has written. The folder must be empty or not be there; each block is verified and stored as
-one that the masters send. It is there whole or not at all.
+		Long: `Make the data folder of a storage node from a file that 'chainstore export' has written. The folder must be empty or
+not exist. Each block is verified and stored like a block that the masters send. The folder is created completely or not
+at all.
 
-No signature is checked. Check first with 'chainstore verify --file FILE --key KEY' that the log's key has signed the
-chain: a group that is founded on it signs all of it.
+No signature is checked. First check with 'chainstore verify --file FILE --key KEY' that the log's key has signed the
+chain, because a group that is created from it signs all of it.
 
-Start the node on the folder as any storage node, and found a group on it with 'chainstore master recover --from-storage URL': it is the group that was exported,
-in a later epoch. A group that still lives takes the node in as a new one. With --rehearsal the node is of no group
-yet: the first that it registers with is its own, for instance one that 'chainstore master recover --rehearsal' has
-made.`,
+Start a storage node on the folder as usual, and create a group from it with 'chainstore master recover --from-storage
+URL'. That is the exported group in a later epoch. A group that still exists accepts the node as a new one. With
+--rehearsal the node has no group yet: it joins the first group that it registers with, for instance one made by
+'chainstore master recover --rehearsal'.`,
 		Example: `  chainstore import 2026-06.export --data /var/lib/new/storage
   chainstore storage --data /var/lib/new/storage --masters http://127.0.0.1:8000 --cluster-token-file cluster.token`,
 		Args: exactArgs("one file that was exported"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if cfg.Data == "" {
-				return errors.New("name the folder that is to be made with --data")
+				return errors.New("name the folder to create with --data")
 			}
 			cfg.File = args[0]
 			bar := render.NewByteBar(cmd.ErrOrStderr(), "import")
@@ -122,21 +123,21 @@ made.`,
 			if err != nil {
 				return stopped(cmd, err, cfg.Data)
 			}
-			return tellMoved(cmd, &end, moved{}, asJSON, "imported to "+cfg.Data+"; no signature was checked")
+			return printTransfer(cmd, &end, transferResult{}, asJSON, "imported to "+cfg.Data+"; no signature was checked")
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&cfg.Data, "data", "", "`folder` that is made: empty, or not there yet")
-	flags.BoolVar(&cfg.Rehearsal, "rehearsal", false, "make a node of no group yet, for a rehearsal")
+	flags.StringVar(&cfg.Data, "data", "", "`folder` to create: empty or not existing")
+	flags.BoolVar(&cfg.Rehearsal, "rehearsal", false, "make a node without a group, for a rehearsal")
 	flags.Int64Var(&cfg.SegmentBytes, "segment-bytes", 0,
-		"`size` at which a new file of blocks is begun (default 64 MiB)")
+		"`size` at which a new segment file is started (default 64 MiB)")
 	addJSON(cmd, &asJSON, "print what was imported as one JSON object")
 	mustComplete(cmd.MarkFlagDirname("data"))
 	noFiles(cmd, "segment-bytes")
 	return cmd
 }
 
-// stopped says so where a command was interrupted.
+// stopped replaces the error of an interrupted command.
 func stopped(cmd *cobra.Command, err error, what string) error {
 	if cmd.Context().Err() != nil {
 		return fmt.Errorf("stopped: %s was not made", what)
@@ -144,14 +145,14 @@ func stopped(cmd *cobra.Command, err error, what string) error {
 	return err
 }
 
-// exportText says which blocks of the folder are not signed, or not in the file; "" where all are.
+// exportText names the blocks that are not signed or not in the file, "" for none.
 func exportText(e *roles.Exported, checkpoints int) string {
 	switch {
 	case e.LeftOut > 0:
-		return fmt.Sprintf("left out %s: the newest checkpoint does not cover them yet; export again later, or with"+
-			" --unsigned-tail\n", render.Count(e.LeftOut, "block"))
+		return fmt.Sprintf("left out %s: the newest checkpoint does not cover them yet; export again later, or "+
+			"with --unsigned-tail\n", render.Count(e.LeftOut, "block"))
 	case checkpoints == 0:
-		return "unsigned all of it: 'chainstore verify --file --key' needs a checkpoint; name a master with --url\n"
+		return "unsigned all blocks: 'chainstore verify --file --key' needs a checkpoint; name a master with --url\n"
 	case e.Covered < e.Height:
 		return fmt.Sprintf("unsigned %s: 'chainstore verify --file --key' needs --allow-unsigned-tail\n",
 			render.Count(e.Height-e.Covered, "block"))
@@ -159,7 +160,7 @@ func exportText(e *roles.Exported, checkpoints int) string {
 	return ""
 }
 
-func tellMoved(cmd *cobra.Command, end *export.End, m moved, asJSON bool, done string) error {
+func printTransfer(cmd *cobra.Command, end *export.End, m transferResult, asJSON bool, done string) error {
 	if asJSON {
 		m.Height, m.Size, m.Hash = end.Height, end.Size, end.Hash.String()
 		return render.JSON(cmd.OutOrStdout(), m)

@@ -21,9 +21,10 @@ func newGetCommand() *cobra.Command {
 	cmd := useCluster(&cobra.Command{
 		Use:   "get {BLOCK OFFSET | --index N | --key KEY}",
 		Short: "Read a record",
-		Long: `Read the record at a position, or the newest one with a key, and write its payload to the standard output as it is, without a line feed of its own.
+		Long: `Read the record at a position, or the newest one with a key, and write its payload to the standard output unchanged,
+without an added line feed.
 
-What comes back was checked: the payload was hashed again and held against the commitment and the leaf of the tree.`,
+The payload was verified: it was hashed again and compared with its commitment and the leaf of the tree.`,
 		Example: `  chainstore get 0 0
   chainstore get --index 17 --json
   chainstore get --key door/7`,
@@ -88,7 +89,7 @@ func getByKey(ctx context.Context, c *client.Client, key string) (wire.Record, e
 	return last[0], nil
 }
 
-// parseNumber reads an argument that is a whole number from 0 on.
+// parseNumber parses an argument that is a whole number of at most so many bits.
 func parseNumber(name, arg string, bits int) (uint64, error) {
 	n, err := strconv.ParseUint(arg, 10, bits)
 	if errors.Is(err, strconv.ErrRange) {

@@ -40,7 +40,7 @@ func TestAppendReceiptErrors(t *testing.T) {
 	f.use(t)
 	for _, args := range [][]string{{"--receipt", "r"}, {"--receipt", "r", "--wait", "--lines"}} {
 		_, _, err := run(t, strings.NewReader("a"), append([]string{"append"}, args...)...)
-		mustFail(t, err, "--receipt is for one record that is waited for")
+		mustFail(t, err, "--receipt needs --wait and does not go with --lines")
 	}
 	if len(f.payloads()) != 0 {
 		t.Errorf("appended %q", f.payloads())

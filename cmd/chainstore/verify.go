@@ -98,7 +98,7 @@ has blocks that nobody has any more, or the command line is wrong.`,
 		}
 		return verifyFolder(cmd, o.data, o.asJSON)
 	}
-	tellApart(cmd)
+	classifyErrors(cmd)
 	cmd.AddCommand(newVerifyReceiptCommand())
 	return cmd
 }

@@ -54,7 +54,7 @@ It lists what does not fit, each with a code that stays, and ends with status 0 
 		}
 		return o.run(cmd, args[0], trust)
 	}
-	tellApart(cmd)
+	classifyErrors(cmd)
 	return cmd
 }
 
