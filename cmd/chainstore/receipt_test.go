@@ -47,7 +47,7 @@ func TestAppendReceiptErrors(t *testing.T) {
 	}
 	f.Uncovered = 1 << 30
 	out, _, err := run(t, strings.NewReader("a"), "append", "--wait", "--receipt", "r", "--timeout", "50ms")
-	mustFail(t, err, "appended and stored, and there is no receipt: no checkpoint covered it within 50ms; get it "+
+	mustFail(t, err, "appended and stored, but there is no receipt: no checkpoint covered it within 50ms; get it "+
 		"later with 'chainstore receipt 0 0'")
 	if !strings.Contains(out, "stored") {
 		t.Errorf("the position is not told: %q", out)
@@ -55,6 +55,6 @@ func TestAppendReceiptErrors(t *testing.T) {
 	f = newFakeCluster(t)
 	f.use(t)
 	_, _, err = run(t, strings.NewReader("a"), "append", "--wait", "--receipt", "no/such/folder")
-	mustFail(t, err, "appended and stored, and the receipt could not be written: ")
+	mustFail(t, err, "appended and stored, but the receipt could not be written: ")
 	mustFail(t, err, "get it later with 'chainstore receipt 0 0'")
 }
