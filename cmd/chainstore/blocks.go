@@ -103,3 +103,11 @@ func (t *blockTable) print(blocks []wire.Block) error {
 
 // localTime formats a time of the chain, unix milliseconds, as RFC 3339 in the local zone.
 func localTime(ms uint64) string { return time.UnixMilli(int64(ms)).Format(time.RFC3339) }
+
+// timeOrDash formats a time like localTime, or returns a dash for 0.
+func timeOrDash(ms uint64) string {
+	if ms == 0 {
+		return "-"
+	}
+	return localTime(ms)
+}

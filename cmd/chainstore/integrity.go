@@ -18,18 +18,18 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// defaultEvents is how many events of the story are shown.
+// defaultEvents is the number of events shown by default.
 const defaultEvents = 20
 
-// newIntegrityCommand shows how the storage nodes stand and what was found and repaired.
+// newIntegrityCommand shows the state of the storage nodes and the integrity log.
 func newIntegrityCommand() *cobra.Command {
 	var limit uint64
 	var asJSON bool
 	cmd := useCluster(&cobra.Command{
 		Use:   "integrity",
 		Short: "Show the state of the storage nodes, lost blocks, and what was found and repaired",
-		Long: `Show how the storage nodes stand: their state, when each was last checked, which blocks are bad, what is under way or due; blocks
-that are lost; and the story of what was found and repaired, the newest first.`,
+		Long: `Show the storage nodes: their state, when each was last checked, which blocks are bad, and which tasks are running or
+due. Also show lost blocks and the integrity log, which has what was found and repaired, the newest first.`,
 	}, asAny, -1, func(cmd *cobra.Command, c *client.Client, _ []string) error {
 		in, err := c.Integrity(cmd.Context())
 		if err != nil {
@@ -49,26 +49,27 @@ that are lost; and the story of what was found and repaired, the newest first.`,
 	})
 	cmd.Flags().Uint64Var(&limit, "limit", defaultEvents, "show at most `N` events, 0 for all that are kept")
 	noFiles(cmd, "limit")
-	addJSON(cmd, &asJSON, "print all of it as one JSON object on a line")
+	addJSON(cmd, &asJSON, "print everything as one JSON object on a line")
 	cmd.AddCommand(newConfirmLostCommand())
 	return cmd
 }
 
-// newConfirmLostCommand records that a person takes a block for lost.
+// newConfirmLostCommand records that an operator confirms a lost block.
 func newConfirmLostCommand() *cobra.Command {
 	var yes, asJSON bool
 	var block uint64
 	cmd := useCluster(&cobra.Command{
 		Use:   "confirm-lost N",
 		Short: "Confirm that block N is lost: no storage node has a good copy",
-		Long: `Confirm that block N is lost. A block is reported as lost when no storage node of the cluster has a good copy of it and the masters
-do not hold it any more. Should a node that is away or was taken out have one, bring it back instead of confirming.
+		Long: `Confirm that block N is lost. A block is reported as lost if no storage node of the cluster has a good copy of it and
+the masters no longer have it. If a node that is offline or was removed may have a copy, bring that node back instead.
 
-To confirm changes no byte of the chain. Storage nodes that lack nothing else count as valid from then on, and the cluster stops
-asking for the block. Its records cannot be read; all others can, with their proofs. Every verifier goes on to name the block as
-lost. The story keeps that it was confirmed, and when. When a good copy turns up after all, the block is back.
+The confirmation does not change the chain. Storage nodes that lack no other block count as valid from then on, and the
+cluster stops looking for the block. Its records cannot be read. All other records can be read, with their proofs. Every
+verifier still reports the block as lost. The integrity log keeps the confirmation and its time. If a good copy is found
+later, the block is restored.
 
-It takes the admin token. On a terminal it asks first; elsewhere it needs --yes.`,
+The command needs the admin token. On a terminal it asks first; elsewhere it needs --yes.`,
 		Args: exactArgs("one block"),
 		PreRunE: func(cmd *cobra.Command, args []string) (err error) {
 			if block, err = strconv.ParseUint(args[0], 10, 64); err != nil {
@@ -116,16 +117,16 @@ It takes the admin token. On a terminal it asks first; elsewhere it needs --yes.
 	return cmd
 }
 
-// confirmText says what it means to confirm that a block is lost.
+// confirmText explains what the confirmation of a lost block means.
 func confirmText(block uint64, in *wire.Integrity) string {
-	text := fmt.Sprintf("No storage node has a good copy of block %d. Should one that is away or was taken out have "+
-		"it, bring that node back instead.\n", block)
+	text := fmt.Sprintf("No storage node has a good copy of block %d. If a node that is offline or was removed may "+
+		"have one, bring that node back instead.\n", block)
 	for i := range in.Nodes {
 		if n := &in.Nodes[i]; !n.Live {
 			text += fmt.Sprintf("%s is not live.\n", render.Node(n))
 		}
 	}
-	return text + "Once confirmed, the block's records count as lost for good; all other records stay as they are.\n" +
+	return text + "Once confirmed, the block's records count as permanently lost; no other record changes.\n" +
 		fmt.Sprintf("Confirm that block %d is lost? [y/N] ", block)
 }
 

@@ -9,17 +9,17 @@ import (
 	"io"
 )
 
-// lineReader cuts an input into the payloads of records: a line feed ends a line, and it is not part of the payload,
-// nor is one carriage return right before it; lines that are empty then are skipped. With keep the payload is the line
-// with its end, and none is skipped. The last line needs no line feed.
+// lineReader splits an input into the payloads of records. A line feed ends a line. It is not part of the payload, nor
+// is a carriage return right before it. Empty lines are skipped. With keep the payload includes the line end, and no
+// line is skipped. The last line needs no line feed.
 type lineReader struct {
 	in    *bufio.Reader
-	limit int // bytes of the longest payload
+	limit int // size of the longest payload in bytes
 	keep  bool
 
-	long    []byte // of a line longer than the buffer of in
-	number  int64  // of the last line read, from 1
-	size    int64  // of the last record's line and the empty ones before it, in the input
+	long    []byte // a line longer than the buffer of in
+	number  int64  // number of the last line read, from 1
+	size    int64  // input bytes of the last record's line and of the empty lines before it
 	skipped int64
 }
 
@@ -29,7 +29,7 @@ func newLineReader(in io.Reader, limit int, keep bool) *lineReader {
 	return &lineReader{in: bufio.NewReaderSize(in, lineBuffer), limit: limit, keep: keep}
 }
 
-// next is the next payload, good until the next call, or io.EOF. Other errors name the line.
+// next returns the next payload, valid until the next call, or io.EOF. Other errors name the line.
 func (r *lineReader) next() ([]byte, error) {
 	r.size = 0
 	for {
@@ -58,8 +58,7 @@ func (r *lineReader) next() ([]byte, error) {
 	}
 }
 
-// read reads one line with its end. It is empty at the end of the input, and only then; io.EOF may come with the last
-// line.
+// read reads one line with its end. The line is empty only at the end of the input. The last line may come with io.EOF.
 func (r *lineReader) read() ([]byte, error) {
 	r.number++
 	part, err := r.in.ReadSlice('\n')
@@ -91,9 +90,9 @@ func (r *lineReader) tooLong() error {
 		"--lines", r.number, r.limit)
 }
 
-// stoppable is a reader whose reads end with a context. A read of a terminal or a pipe cannot be called back, so it is
-// done in a goroutine, which is left to itself when the context ends in the middle of one: it ends with the process, at
-// the latest.
+// stoppable is a reader whose reads end with a context. A read of a terminal or a pipe cannot be cancelled, so a
+// goroutine does it. A read that blocks when the context ends keeps the goroutine until the read returns or the process
+// exits.
 type stoppable struct {
 	ctx    context.Context
 	chunks chan chunk
@@ -109,8 +108,7 @@ type chunk struct {
 func newStoppable(ctx context.Context, r io.Reader) *stoppable {
 	s := &stoppable{ctx: ctx, chunks: make(chan chunk)}
 	go func() {
-		// While the receiver uses one buffer the other is read into. It asks for the next only when it is done with the
-		// last.
+		// The receiver uses one buffer while the other is filled. It receives a chunk only after it has used the last one.
 		var buffers [2][lineBuffer]byte
 		for i := 0; ; i = 1 - i {
 			n, err := r.Read(buffers[i][:])

@@ -17,18 +17,18 @@ import (
 
 const defaultListed = 50
 
-// listing says which records a command lists, as its flags have it.
+// listing holds the flags of commands that list records.
 type listing struct {
 	query        client.ListQuery
 	since, until string
 	asJSON       bool
 }
 
-// addQuery gives a command the flags that say which records are meant.
+// addQuery adds the flags that select records.
 func (l *listing) addQuery(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&l.query.Project, "project", "",
-		"`name` or id of the project, another's if it is public (default the token's own)")
+		"`name` or id of a public project (default the token's project)")
 	flags.StringVar(&l.query.Key, "key", "", "only records with this `key`")
 	addJSON(cmd, &l.asJSON, "print one JSON object a line for each record, in its envelope")
 	noFiles(cmd, "project", "key")
@@ -41,12 +41,12 @@ func newListCommand() *cobra.Command {
 	cmd := useCluster(&cobra.Command{
 		Use:   "list",
 		Short: "List records, or the history of a key",
-		Long: `List records in the order in which they stand in the chain. With --key it is the history of that key.
+		Long: `List records in chain order. With --key it is the history of that key.
 
-Times are written as 2006-01-02T15:04:05Z, as unix milliseconds, or as how long ago: 90s, 15m, 24h.
+Write times as 2006-01-02T15:04:05Z, as unix milliseconds, or as a duration before now: 90s, 15m, 24h.
 
-Each record was checked against its hashes. That no record is missing from a list is the word of the cluster: a proof shows that a
-record is there, not that a list is complete.`,
+Each record is verified against its hashes. The completeness of a list is not verified: a proof shows that a record is
+in the chain, not that no record was left out.`,
 		Example: `  chainstore list --key door/7
   chainstore list --since 1h --json
   chainstore list --from 2000 --limit 0`,
@@ -75,8 +75,7 @@ record is there, not that a list is complete.`,
 	return cmd
 }
 
-// print prints records, limit of them at most, 0 for all, and returns the leaf index behind the last, 0 where there was
-// none.
+// print prints at most limit records, or all if limit is 0. It returns the leaf index after the last one, 0 for none.
 func (l *listing) print(out io.Writer, records iter.Seq2[wire.Record, error], limit uint64) (next uint64, err error) {
 	table := recordTable{out: out}
 	printed := uint64(0)
@@ -100,7 +99,7 @@ func (l *listing) print(out io.Writer, records iter.Seq2[wire.Record, error], li
 	return next, nil
 }
 
-// parseTime reads a time of a flag, "" for none, in unix milliseconds.
+// parseTime parses the time of a flag and returns unix milliseconds, 0 for "".
 func parseTime(flag, text string, now time.Time) (uint64, error) {
 	if text == "" {
 		return 0, nil
@@ -114,8 +113,8 @@ func parseTime(flag, text string, now time.Time) (uint64, error) {
 	if at, err := time.Parse(time.RFC3339, text); err == nil && at.UnixMilli() >= 0 {
 		return uint64(at.UnixMilli()), nil
 	}
-	return 0, fmt.Errorf("--%s %q is no time: write it like 2006-01-02T15:04:05Z, as unix milliseconds, or as how "+
-		"long ago, like 15m", flag, text)
+	return 0, fmt.Errorf("--%s %q is not a time: write it like 2006-01-02T15:04:05Z, as unix milliseconds, or as a "+
+		"duration before now, like 15m", flag, text)
 }
 
 // recordTable prints records in columns, one at a time.
@@ -141,15 +140,15 @@ func (t *recordTable) print(r *wire.Record) error {
 	}
 	at := fmt.Sprintf("%d/%d", r.Block, r.Offset)
 	_, err := fmt.Fprintf(t.out, format, r.Index, at, localTime(r.Time), keyWidth,
-		render.Elide(render.Plain(r.Key), keyWidth), render.Bytes(uint64(r.Size)), glimpse(r))
+		render.Elide(render.Plain(r.Key), keyWidth), render.Bytes(uint64(r.Size)), preview(r))
 	return err
 }
 
-// glimpse is the begin of a payload where it is text, its type where it is not.
-func glimpse(r *wire.Record) string {
+// preview returns the start of a payload that is text, or else its type.
+func preview(r *wire.Record) string {
 	text := string(r.Payload[:min(len(r.Payload), utf8.UTFMax*(payloadWidth+1))])
 	for cut := 0; cut < utf8.UTFMax && !utf8.ValidString(text) && len(text) < len(r.Payload); cut++ {
-		text = text[:len(text)-1] // a letter may have been cut in two
+		text = text[:len(text)-1] // the cut may have split a character
 	}
 	if !utf8.ValidString(text) {
 		return render.Elide(render.Plain(r.Type), payloadWidth)

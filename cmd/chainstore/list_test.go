@@ -61,7 +61,7 @@ func TestList(t *testing.T) {
 		t.Errorf("%+v, %v", r, err)
 	}
 	_, _, err = run(t, nil, "list", "--until", "tomorrow")
-	mustFail(t, err, `--until "tomorrow" is no time`)
+	mustFail(t, err, `--until "tomorrow" is not a time`)
 	_, _, err = run(t, nil, "list", "--project", "another")
 	mustFail(t, err, "Not found (HTTP 404)")
 	f.Change(func() { f.AddProject("another", false, "") })
@@ -143,7 +143,7 @@ func TestGlimpse(t *testing.T) {
 		strings.Repeat("链", 100):               strings.Repeat("链", 39) + "…",
 		"a" + strings.Repeat("\U0001f512", 99): "a" + strings.Repeat("\U0001f512", 38) + "…",
 	} {
-		if got := glimpse(&wire.Record{Type: "x/y", Payload: []byte(payload)}); got != want {
+		if got := preview(&wire.Record{Type: "x/y", Payload: []byte(payload)}); got != want {
 			t.Errorf("%q: %q, want %q", payload, got, want)
 		}
 	}

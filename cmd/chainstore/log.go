@@ -12,13 +12,13 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// newLogCommand is the parent of the commands on the log: the tree as the cluster signs it.
+// newLogCommand is the parent of the commands on the transparency log: the tree that the cluster signs.
 func newLogCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "log",
 		Short: "Show the log's keys and checkpoints, back up and change its keys",
-		Long: `Show the log: the tree as the cluster signs it, for those who trust nobody. Its keys are what they verify a checkpoint or a receipt with, so give
-them to your auditors by another way than the cluster itself.`,
+		Long: `Show the transparency log: the tree that the cluster signs. Auditors verify checkpoints and receipts with the keys of
+the log, so give them these keys by a channel other than the cluster itself.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -31,7 +31,7 @@ func newLogShowCommand() *cobra.Command {
 	var asJSON bool
 	cmd := useCluster(&cobra.Command{
 		Use:   "show",
-		Short: "Show the log's name, its size and its keys, the retired ones too",
+		Short: "Show the log's name, size and keys, including retired keys",
 	}, asAnyone, 0, func(cmd *cobra.Command, c *client.Client, _ []string) error {
 		log, err := c.Log(cmd.Context())
 		if err != nil {
@@ -47,26 +47,22 @@ func newLogShowCommand() *cobra.Command {
 	return cmd
 }
 
-// printLog prints the log, for people.
+// printLog prints the log as tables.
 func printLog(w io.Writer, log *wire.Log) error {
-	size, open := "not told without a token", "everybody"
+	size, readers := "shown only with a token", "everyone"
 	if log.Size != nil {
 		size = strconv.FormatUint(*log.Size, 10)
 	}
 	if log.Private {
-		open = "who has a token of the cluster"
+		readers = "holders of a token of the cluster"
 	}
 	if err := render.Rows(w, [][]string{{"origin", render.Plain(render.OrDash(log.Origin))}, {"size", size},
-		{"open to", open}}); err != nil {
+		{"open to", readers}}); err != nil {
 		return err
 	}
 	rows := [][]string{{"KEY", "SINCE", "RETIRED", "VERIFIER KEY"}}
 	for _, k := range log.Keys {
-		retired := "-"
-		if k.Retired != 0 {
-			retired = localTime(k.Retired)
-		}
-		rows = append(rows, []string{k.ID, localTime(k.Since), retired, render.Plain(k.VerifierKey)})
+		rows = append(rows, []string{k.ID, localTime(k.Since), timeOrDash(k.Retired), render.Plain(k.VerifierKey)})
 	}
 	if _, err := fmt.Fprintln(w); err != nil {
 		return err
@@ -74,16 +70,18 @@ func printLog(w io.Writer, log *wire.Log) error {
 	return render.Rows(w, rows)
 }
 
-// newLogKeyCommand prints the keys that sign, and is the parent of the commands that change them.
+// newLogKeyCommand prints the signing keys, and is the parent of the commands that change them.
 func newLogKeyCommand() *cobra.Command {
 	var asJSON bool
 	cmd := useCluster(&cobra.Command{
 		Use:   "key",
-		Short: "Print the log's keys that sign, as verifiers take them, or change them",
-		Long: `Print the log's keys that sign, one verifier key a line (C2SP signed-note), as 'chainstore verify --key' takes them.
+		Short: "Print the log's signing keys as verifier keys, or change them",
+		Long: `Print the verifier keys of the log's signing keys, one a line (C2SP signed-note), in the form that 'chainstore verify
+--key' accepts.
 
-To replace a key: 'chainstore log key add', give the new verifier key to all who verify, and 'chainstore log key retire' the old one when they have it.
-What the old one signed stays good for those who keep its verifier key. docs/operations.md tells more.`,
+To replace a key, run 'chainstore log key add', give the new verifier key to all verifiers, and then run 'chainstore log
+key retire' for the old key. Signatures of the old key stay valid for verifiers that keep its verifier key. See
+docs/operations.md.`,
 		Example: `  chainstore log key > log.vkey
   chainstore log key add --admin-token-file admin.token
   chainstore log key retire 9d2a7c31 --admin-token-file admin.token`,
@@ -119,9 +117,9 @@ func newLogKeyAddCommand() *cobra.Command {
 	var asJSON bool
 	cmd := useCluster(&cobra.Command{
 		Use:   "add",
-		Short: "Make a key that signs beside the others, and print its verifier key",
-		Long: `Make a key that signs beside the others, and print its verifier key. From then on every checkpoint has a signature of it too. Its private
-part never leaves the masters but by 'chainstore log backup'.`,
+		Short: "Add a signing key and print its verifier key",
+		Long: `Add a signing key and print its verifier key. From then on every checkpoint also has a signature of this key. The
+private key leaves the masters only through 'chainstore log backup'.`,
 	}, asAdmin, 0, func(cmd *cobra.Command, c *client.Client, _ []string) error {
 		k, err := c.AddLogKey(cmd.Context())
 		if err != nil {
@@ -136,11 +134,12 @@ part never leaves the masters but by 'chainstore log backup'.`,
 func newLogKeyRetireCommand() *cobra.Command {
 	return useCluster(&cobra.Command{
 		Use:   "retire KEY-ID",
-		Short: "Have a key sign no more, for good",
-		Long: `Have a key sign no more, for good. What it signed stays good for those who keep its verifier key. Its private part leaves the masters' table;
-in older log entries and snapshots of the masters it stays until these are dropped, sealed under the cluster token, and in backups it stays. So after a theft
-tell those who verify which key no longer counts.
-The last key that signs cannot be retired, nor the last that opens under the cluster token: add its successor first.`,
+		Short: "Retire a signing key permanently",
+		Long: `Retire a signing key permanently. Its signatures stay valid for verifiers that keep its verifier key. The private key is
+deleted from the masters' table. Older raft log entries and snapshots keep it, encrypted under the cluster token, until
+they are dropped, and backups keep it. So if a key was stolen, tell all verifiers not to accept it any more.
+
+The last signing key cannot be retired, nor the last one that the cluster token decrypts: add its successor first.`,
 		Args: exactArgs("one key by its id"),
 	}, asAdmin, 0, func(cmd *cobra.Command, c *client.Client, args []string) error {
 		if err := c.RetireLogKey(cmd.Context(), args[0]); err != nil {
@@ -154,9 +153,9 @@ The last key that signs cannot be retired, nor the last that opens under the clu
 func newLogCheckpointCommand() *cobra.Command {
 	return useCluster(&cobra.Command{
 		Use:   "checkpoint",
-		Short: "Print the newest checkpoint, a signed note, as it comes: nothing is verified",
-		Long: `Print the newest checkpoint as it comes: a signed note (C2SP tlog-checkpoint) with the log's name, the size and the root of its tree, and
-signatures. Nothing is verified: 'chainstore verify --url' does that.`,
+		Short: "Print the newest checkpoint, a signed note, without verifying it",
+		Long: `Print the newest checkpoint unchanged: a signed note (C2SP tlog-checkpoint) with the log's name, the size and the root
+of its tree, and signatures. Nothing is verified: use 'chainstore verify --url' for that.`,
 	}, asAnyone, 0, func(cmd *cobra.Command, c *client.Client, _ []string) error {
 		note, err := c.Checkpoint(cmd.Context())
 		if err != nil {

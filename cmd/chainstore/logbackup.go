@@ -19,14 +19,13 @@ func newLogBackupCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "backup --data MASTER_DIR",
 		Short: "Print the log's private keys, from the folder of a stopped master",
-		Long: `Print the private keys of the log that sign, one a line, from the data folder of a master that is stopped, or was removed. Keys that were retired
-so lately that the folder does not show it for certain are among them. Whoever has one can sign in the cluster's name: keep them off the machines, and
-readable by nobody else.
+		Long: `Print the private signing keys of the log, one a line, from the data folder of a master that is stopped or was removed.
+The output may include keys that were retired recently. Anyone with one of these keys can sign in the cluster's name:
+keep them off the machines of the cluster, and readable by you alone.
 
-A master takes one back with --checkpoint-key and a file with that one line: for a group that is founded anew, so that old receipts and its new
-checkpoints are of the same log, or after the cluster token was changed.`,
-		Example: `  chainstore log backup --data /var/lib/chainstore/master --cluster-token-file ` +
-			`cluster.token --out log.key`,
+A master restores one with --checkpoint-key and a file with that one line. This is needed for a group that is created
+again, so that old receipts and new checkpoints belong to the same log, and after the cluster token was changed.`,
+		Example:           `  chainstore log backup --data /var/lib/chainstore/master --cluster-token-file cluster.token --out log.key`,
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -52,7 +51,7 @@ checkpoints are of the same log, or after the cluster token was changed.`,
 			}
 			err = durable.Create(out, []byte(text.String()), 0o600)
 			if errors.Is(err, os.ErrExist) {
-				return fmt.Errorf("%s is there already: name another file, so that no key is lost", out)
+				return fmt.Errorf("%s exists already: name another file, so that no key is lost", out)
 			}
 			if err != nil {
 				return err
@@ -69,7 +68,7 @@ checkpoints are of the same log, or after the cluster token was changed.`,
 	flags.StringVar(&data, "data", "", "data `folder` of a master that is stopped")
 	addClusterToken(flags, &clusterTokenFile)
 	flags.StringVar(&out, "out", "",
-		"`file` to write them to, readable by you alone; then their verifier keys are printed")
+		"`file` to write the keys to, readable by you alone; then their verifier keys are printed")
 	mustComplete(cmd.MarkFlagDirname("data"))
 	return cmd
 }

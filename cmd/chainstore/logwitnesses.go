@@ -16,10 +16,11 @@ func newLogWitnessesCommand() *cobra.Command {
 	var asJSON bool
 	cmd := useCluster(&cobra.Command{
 		Use:   "witnesses",
-		Short: "Show the witnesses that are asked to cosign checkpoints, and how the leader gets on with them",
-		Long: `Show the witnesses that are asked to cosign checkpoints (--witness of the masters), and how the leader gets on with them: 'ok', 'new' while it has
-not asked yet, 'down' where there is no answer, 'refused' where there is one and no good cosignature, and 'behind' where the witness has cosigned a
-larger tree than is stored here. The verifier keys are what 'chainstore verify --witness' takes.`,
+		Short: "Show the witnesses that cosign checkpoints, and their state",
+		Long: `Show the witnesses that are asked to cosign checkpoints (--witness of the masters), and the result of the leader's last
+request: 'ok', 'new' before the first request, 'down' without an answer, 'refused' with an answer but no valid
+cosignature, and 'behind' if the witness has cosigned a larger tree than is stored here. 'chainstore verify --witness'
+accepts the verifier keys.`,
 	}, asAnyone, 0, func(cmd *cobra.Command, c *client.Client, _ []string) error {
 		log, err := c.Log(cmd.Context())
 		if err != nil {
@@ -40,15 +41,15 @@ larger tree than is stored here. The verifier keys are what 'chainstore verify -
 	return cmd
 }
 
-// printWitnesses prints the witnesses, for people.
+// printWitnesses prints the witnesses as tables.
 func printWitnesses(w io.Writer, log *wire.Log) error {
-	need := "checkpoints are shown without waiting for cosignatures"
+	need := "checkpoints are published without waiting for cosignatures"
 	if log.Quorum > 0 {
-		need = fmt.Sprintf("a checkpoint is shown when %d of them have cosigned it", log.Quorum)
+		need = fmt.Sprintf("a checkpoint is published when %d of them have cosigned it", log.Quorum)
 	}
 	if len(log.Witnesses) == 0 {
-		need = "no witnesses are told: none is configured, the leader cannot be asked, or the log is private and no " +
-			"token was shown"
+		need = "no witnesses are known: none is configured, the leader does not answer, or the log is private and no " +
+			"token was given"
 	}
 	if _, err := fmt.Fprintln(w, need); err != nil || len(log.Witnesses) == 0 {
 		return err
@@ -57,13 +58,9 @@ func printWitnesses(w io.Writer, log *wire.Log) error {
 	var keys [][]string
 	for i := range log.Witnesses {
 		one := &log.Witnesses[i]
-		last := "-"
-		if one.Last != 0 {
-			last = localTime(one.Last)
-		}
 		rows = append(rows, []string{
-			render.Plain(one.Name), render.Plain(string(one.State)), strconv.FormatUint(one.Size, 10), last,
-			render.Plain(one.URL), render.Plain(render.OrDash(one.Error)),
+			render.Plain(one.Name), render.Plain(string(one.State)), strconv.FormatUint(one.Size, 10),
+			timeOrDash(one.Last), render.Plain(one.URL), render.Plain(render.OrDash(one.Error)),
 		})
 		keys = append(keys, []string{render.Plain(one.VerifierKey)})
 	}

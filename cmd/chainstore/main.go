@@ -1,4 +1,4 @@
-// Command chainstore runs the nodes of a ChainStore cluster, and is what people use one with.
+// Command chainstore runs the nodes of a ChainStore cluster and is its command-line client.
 package main
 
 import (
@@ -14,8 +14,8 @@ import (
 	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 )
 
-// gcPercent lets the heap grow to four times what lives before it is collected, where GOGC says nothing: what lives is
-// small, and collecting it often costs more than the memory is worth.
+// gcPercent is the default of GOGC. It lets the heap grow to four times the live data before a collection: the live
+// data is small, and frequent collections cost more than the memory.
 const gcPercent = 300
 
 func main() {
@@ -23,7 +23,7 @@ func main() {
 		debug.SetGCPercent(gcPercent)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// The first signal asks the command to end in good order; a second one ends the process at once.
+	// The first signal stops the command cleanly. A second one ends the process at once.
 	context.AfterFunc(ctx, stop)
 	err := newRootCommand().ExecuteContext(ctx)
 	stop()
@@ -40,22 +40,22 @@ const (
 	groupInspect = "inspect"
 )
 
-// newRootCommand is the whole command line. Commands return their errors, main prints them.
+// newRootCommand returns the whole command line. Commands return their errors; main prints them.
 func newRootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "chainstore",
 		Short: "A tamper-evident, replicated, append-only record store",
-		Long: `ChainStore keeps records in a chain of blocks: replicated, append-only, and such that a changed byte shows.
+		Long: `ChainStore keeps records in a replicated, append-only chain of blocks in which every changed byte is detected.
 
-To look around, start a whole cluster on this machine, and in another terminal of the same folder append and read:
+To try it, start a whole cluster on this machine. Then append and read in another terminal in the same folder:
 
   chainstore dev
   echo hello | chainstore append --wait
   chainstore get 0 0
   chainstore status
 
-Commands that use a cluster find it by --cluster DIR/cluster.json; by --masters and --token-file; by CHAINSTORE_MASTERS and
-CHAINSTORE_TOKEN; or, with none of these, by ` + defaultClusterFile() + `.`,
+Commands that use a cluster find it by --cluster DIR/cluster.json; by --masters and --token-file; by CHAINSTORE_MASTERS
+and CHAINSTORE_TOKEN; or, with none of these, by ` + defaultClusterFile() + `.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
@@ -64,7 +64,7 @@ CHAINSTORE_TOKEN; or, with none of these, by ` + defaultClusterFile() + `.`,
 	})
 	root.AddGroup(
 		&cobra.Group{ID: groupUse, Title: "Append and read:"},
-		&cobra.Group{ID: groupInspect, Title: "Look and check:"},
+		&cobra.Group{ID: groupInspect, Title: "Inspect and check:"},
 		&cobra.Group{ID: groupRun, Title: "Run nodes:"},
 	)
 	add := func(group string, commands ...*cobra.Command) {
@@ -84,7 +84,7 @@ CHAINSTORE_TOKEN; or, with none of these, by ` + defaultClusterFile() + `.`,
 	return root
 }
 
-// addJSON gives a command the flag --json.
+// addJSON adds the flag --json to a command.
 func addJSON(cmd *cobra.Command, to *bool, usage string) {
 	cmd.Flags().BoolVar(to, "json", false, usage)
 }

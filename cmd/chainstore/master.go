@@ -16,10 +16,10 @@ func newMasterCommand() *cobra.Command {
 		Short: "Run a master",
 		Long: `Run a master: a member of the raft group that keeps the status table and serves the API.
 
-Give every master the same --peers, the HTTP URLs of all of them, at every start. The first of the list founds the
-group once all of them run and all are new. To add a master to an existing group, give it --join with the URLs of some
-of its masters instead: it catches up first and then votes. A master whose disk was wiped comes back the same way and
-replaces the one that was at its address.`,
+Give every master the same --peers, the HTTP URLs of all masters, at every start. The first master of the list creates
+the group once all of them run and all are new. To add a master to an existing group, give it --join with the URLs of
+some of its masters instead: it first catches up and then votes. A master with a wiped disk rejoins the same way and
+replaces the previous master at its address.`,
 		Example: `  chainstore master --data /var/lib/chainstore --http 127.0.0.1:8000 --raft 127.0.0.1:8010 \
     --peers http://127.0.0.1:8000,http://127.0.0.1:8001,http://127.0.0.1:8002 \
     --cluster-token-file cluster.token --admin-token-file admin.token`,

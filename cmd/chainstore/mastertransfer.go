@@ -8,13 +8,13 @@ import (
 	"github.com/chainstore/chainstore/client"
 )
 
-// newMasterTransferCommand has another master lead.
+// newMasterTransferCommand transfers the leadership to another master.
 func newMasterTransferCommand() *cobra.Command {
 	return useCluster(&cobra.Command{
 		Use:   "transfer [ID|URL]",
-		Short: "Have another master lead",
-		Long: `Have another master lead: the one of that id or URL, or the one that has most of the log. Appends go on; those under way at that moment
-are brought to the new leader. It takes the admin token.`,
+		Short: "Transfer the leadership to another master",
+		Long: `Transfer the leadership to the master with that id or URL, or to the one with the most complete log. Appends continue;
+those in flight at that moment are forwarded to the new leader. The command needs the admin token.`,
 		Example: "  chainstore master transfer http://127.0.0.1:8001",
 		Args:    cobra.MaximumNArgs(1),
 	}, asAdmin, 0, func(cmd *cobra.Command, c *client.Client, args []string) error {

@@ -7,14 +7,14 @@ import (
 	"net/http/pprof"
 )
 
-// serveProfiles serves pprof on a loopback address for as long as the process runs; "" serves nothing.
+// serveProfiles serves pprof on a loopback address until the process ends. It does nothing if addr is "".
 func serveProfiles(addr string) error {
 	if addr == "" {
 		return nil
 	}
 	host, _, err := net.SplitHostPort(addr)
 	if ip := net.ParseIP(host); err != nil || ip == nil || !ip.IsLoopback() {
-		return fmt.Errorf("--pprof %q: profiles are served on a loopback address alone, like 127.0.0.1:6060", addr)
+		return fmt.Errorf("--pprof %q: profiles are served only on a loopback address, like 127.0.0.1:6060", addr)
 	}
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -25,6 +25,6 @@ func serveProfiles(addr string) error {
 	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
-	go func() { _ = http.Serve(listener, mux) }() // it ends with the process; a profile that fails is nobody's loss
+	go func() { _ = http.Serve(listener, mux) }() // ends with the process; a failed profile does not matter
 	return nil
 }

@@ -36,11 +36,11 @@ func newProjectCreateCommand() *cobra.Command {
 	var asJSON bool
 	cmd := useCluster(&cobra.Command{
 		Use:   "create NAME",
-		Short: "Create a project and print its token, which is shown this once",
-		Long: `Create a project and print its id and its first token, which may read and append. It takes the admin token, unless the masters run with
---open-registration: there anyone may.
+		Short: "Create a project and print its token, which is shown only once",
+		Long: `Create a project and print its id and its first token, which may read and append. The command needs the admin token,
+unless the masters run with --open-registration.
 
-The token is shown this once: keep it, with --json say:
+The token is shown only once. To save it, use --json for example:
 
   chainstore project create sensors --json | jq -r .token > sensors.token`,
 		Args: exactArgs("one project"),
@@ -68,15 +68,15 @@ The token is shown this once: keep it, with --json say:
 		return shownOnce(cmd)
 	})
 	cmd.Flags().BoolVar(&p.Public, "public", false,
-		"let everybody who has a token of the cluster read the project's records")
+		"let every token of the cluster read the project's records")
 	addQuota(cmd, &quota)
 	addJSON(cmd, &asJSON, "print one JSON object")
 	return cmd
 }
 
-// shownOnce says so beside a token, where it does not get into a pipe.
+// shownOnce prints a reminder to save the token, on the standard error so that it stays out of pipes.
 func shownOnce(cmd *cobra.Command) error {
-	_, err := fmt.Fprintln(cmd.ErrOrStderr(), "The token is shown this once: keep it.")
+	_, err := fmt.Fprintln(cmd.ErrOrStderr(), "The token is shown only once: keep it.")
 	return err
 }
 
@@ -87,24 +87,24 @@ const (
 	flagRecordBytes = "record-bytes"
 )
 
-// addQuota gives a command the flags of a quota.
+// addQuota adds the flags of a quota to a command.
 func addQuota(cmd *cobra.Command, q *wire.Quota) {
 	flags := cmd.Flags()
-	flags.Uint64Var(&q.RecordsPerSecond, flagRecords, 0, "records that may be appended in a second, 0 for no bound")
+	flags.Uint64Var(&q.RecordsPerSecond, flagRecords, 0, "records that may be appended in a second, 0 for no limit")
 	flags.Uint64Var(&q.BytesPerSecond, flagBytes, 0,
-		"bytes of payloads that may be appended in a second, 0 for no bound")
+		"bytes of payloads that may be appended in a second, 0 for no limit")
 	flags.Uint64Var(&q.RecordBytes, flagRecordBytes, 0,
-		"bytes that a record may have, 0 for no bound but the cluster's")
+		"bytes that a record may have, 0 for the limit of the cluster")
 }
 
-// projectsPage is how many projects are asked for at a time.
+// projectsPage is the number of projects in one request.
 const projectsPage = 500
 
 func newProjectListCommand() *cobra.Command {
 	var asJSON bool
 	cmd := useCluster(&cobra.Command{
 		Use:   "list",
-		Short: "List the projects with what they hold and may hold",
+		Short: "List the projects with their records and quotas",
 	}, asAny, 0, func(cmd *cobra.Command, c *client.Client, _ []string) error {
 		list := render.NewSheet(cmd.OutOrStdout(), asJSON, "ID", "NAME", "ACCESS", "RECORDS", "QUOTA", "CREATED")
 		for cursor, more := "", true; more; {
@@ -150,11 +150,12 @@ func newProjectQuotaCommand() *cobra.Command {
 	var asJSON bool
 	cmd := useCluster(&cobra.Command{
 		Use:   "quota NAME|ID",
-		Short: "Bound what may be appended to a project",
-		Long: `Bound what may be appended to a project. It takes the admin token. What is not given stays as it is; 0 takes a bound away.
+		Short: "Limit what may be appended to a project",
+		Long: `Limit what may be appended to a project. The command needs the admin token. A limit that is not given does not change; 0
+removes a limit.
 
-A second's worth may come at once. What is over it is refused with 429 and the time to wait for; a record, or a batch, that is larger than
-the quota takes at all is refused with 413.`,
+A burst may use up one second's quota at once. Appends above the quota are refused with 429 and the time to wait. A
+record or a batch that is larger than the quota ever allows is refused with 413.`,
 		Example: "  chainstore project quota sensors --records-per-second 100 --record-bytes 4096",
 		Args:    exactArgs("one project"),
 	}, asAdmin, 0, func(cmd *cobra.Command, c *client.Client, args []string) error {
@@ -170,7 +171,7 @@ the quota takes at all is refused with 413.`,
 			RecordBytes:      given(flagRecordBytes, &q.RecordBytes),
 		}
 		if change == (wire.QuotaChange{}) {
-			return fmt.Errorf("nothing is to be changed: give --%s, --%s or --%s", flagRecords, flagBytes,
+			return fmt.Errorf("nothing to change: give --%s, --%s or --%s", flagRecords, flagBytes,
 				flagRecordBytes)
 		}
 		p, err := c.ChangeProject(cmd.Context(), args[0], wire.ProjectChange{Quota: &change})
@@ -189,8 +190,8 @@ func newProjectAccessCommand() *cobra.Command {
 	cmd := useCluster(&cobra.Command{
 		Use:   "access NAME|ID public|private",
 		Short: "Make a project's records public or private",
-		Long: `Make a project's records public, so that any token of the cluster's projects reads them, or private, so that only its own do. It takes
-the admin token.`,
+		Long: `Make a project's records public, so that every project token of the cluster can read them, or private, so that only its
+own tokens can. The command needs the admin token.`,
 		Args: exactArgs("one project, and public or private"),
 	}, asAdmin, 0, func(cmd *cobra.Command, c *client.Client, args []string) error {
 		public := args[1] == "public"
@@ -207,7 +208,7 @@ the admin token.`,
 	return cmd
 }
 
-// notListed adds where to look for what was not found.
+// notListed adds to a not-found error how to list the projects.
 func notListed(err error) error {
 	if errors.Is(err, wire.ErrNotFound) {
 		return fmt.Errorf("%w: 'chainstore project list' lists the projects", err)
@@ -233,7 +234,7 @@ func accessText(public bool) string {
 	return "private"
 }
 
-// quotaText is a quota for people.
+// quotaText formats a quota.
 func quotaText(q wire.Quota) string {
 	var parts []string
 	if q.RecordsPerSecond != 0 {

@@ -17,8 +17,8 @@ func newProjectTokenCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "token",
 		Short: "Create, list and revoke the tokens of a project",
-		Long: `Create, list and revoke the tokens of a project. It takes the admin token. After a recovery of the masters from a storage node
-projects have no token: create opens them again.`,
+		Long: `Create, list and revoke the tokens of a project. The command needs the admin token. After a recovery of the masters from
+storage nodes, projects have no tokens: create new ones.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -31,7 +31,7 @@ func newTokenCreateCommand() *cobra.Command {
 	var asJSON bool
 	cmd := useCluster(&cobra.Command{
 		Use:   "create NAME|ID",
-		Short: "Give a project one more token and print it, which is done this once",
+		Short: "Create a token for a project and print it, which is shown only once",
 		Example: `  chainstore project token create sensors --label gateway-7 --rights append
   chainstore project token create sensors --label dashboard --rights read --json | jq -r .token > dashboard.token`,
 		Args: exactArgs("one project"),
@@ -53,7 +53,7 @@ func newTokenCreateCommand() *cobra.Command {
 		}
 		return shownOnce(cmd)
 	})
-	cmd.Flags().StringVar(&t.Label, "label", "", "`text` that tells it from the others, at most 64 bytes")
+	cmd.Flags().StringVar(&t.Label, "label", "", "`text` that identifies the token, at most 64 bytes")
 	cmd.Flags().StringSliceVar(&t.Rights, "rights", nil, "what it may do: read, append, or read,append (default both)")
 	mustComplete(cmd.RegisterFlagCompletionFunc("rights", cobra.FixedCompletions(
 		[]string{wire.RightRead, wire.RightAppend, wire.RightRead + "," + wire.RightAppend},
@@ -66,7 +66,7 @@ func newTokenListCommand() *cobra.Command {
 	var asJSON bool
 	cmd := useCluster(&cobra.Command{
 		Use:   "list NAME|ID",
-		Short: "List the tokens of a project, without what they are shown as",
+		Short: "List the tokens of a project, without their secrets",
 		Args:  exactArgs("one project"),
 	}, asAdmin, 0, func(cmd *cobra.Command, c *client.Client, args []string) error {
 		tokens, err := c.Tokens(cmd.Context(), args[0])
@@ -89,12 +89,12 @@ func newTokenListCommand() *cobra.Command {
 func newTokenRevokeCommand() *cobra.Command {
 	return useCluster(&cobra.Command{
 		Use:   "revoke NAME|ID TOKEN-ID",
-		Short: "Revoke a token of a project; its other tokens stay",
+		Short: "Revoke a token of a project; its other tokens stay valid",
 		Args:  exactArgs("one project and one token"),
 	}, asAdmin, 0, func(cmd *cobra.Command, c *client.Client, args []string) error {
 		id, err := strconv.ParseUint(args[1], 10, 32)
 		if err != nil {
-			return fmt.Errorf("a token is named by its id, a number that 'chainstore project token list %s' tells",
+			return fmt.Errorf("a token is named by its id, a number that 'chainstore project token list %s' prints",
 				args[0])
 		}
 		if err := c.RevokeToken(cmd.Context(), args[0], uint32(id)); err != nil {

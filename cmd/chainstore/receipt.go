@@ -22,11 +22,12 @@ func newReceiptCommand() *cobra.Command {
 	cmd := useCluster(&cobra.Command{
 		Use:   "receipt {BLOCK OFFSET | INDEX}",
 		Short: "Get a record's receipt",
-		Long: `Get the receipt of the record at a position, or of a leaf index: what shows offline, to anybody who has a key of the log, that the record is in it.
-The payload is not in the receipt; keep the two together. 'chainstore verify receipt' checks them.
+		Long: `Get the receipt of the record at a position or leaf index. It proves offline, to anyone with a verifier key of the log,
+that the record is in the log. The receipt does not include the payload: keep the two together. 'chainstore verify
+receipt' checks them.
 
-With --tlog-proof it is a C2SP tlog-proof, which tools of others read: the way from the record's leaf to the checkpoint, without the record's salt, key and
-type, and without its block.`,
+With --tlog-proof the output is a C2SP tlog-proof, which other tools can read: the path from the record's leaf to the
+checkpoint, without the record's salt, key, type and block.`,
 		Example: `  chainstore receipt 12 3 --out contract.receipt
   chainstore receipt 40967 --tlog-proof --out contract.tlog-proof`,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -57,16 +58,16 @@ type, and without its block.`,
 		_, err = cmd.OutOrStdout().Write(data)
 		return err
 	})
-	cmd.Flags().StringVar(&out, "out", "", "write to this `file` and not to the standard output")
+	cmd.Flags().StringVar(&out, "out", "", "write to this `file` instead of the standard output")
 	cmd.Flags().BoolVar(&tlogProof, "tlog-proof", false, "get a C2SP tlog-proof")
 	return cmd
 }
 
-// receiptMode is that of the file of a receipt: it holds nothing of the payload, but the salt by which a short one
-// could be guessed.
+// receiptMode is the mode of a receipt file. A receipt does not include the payload, but its salt would let a reader
+// guess a short payload.
 const receiptMode = 0o600
 
-// fetchReceipt gets the receipt of the record that an index, or a block and an offset, names.
+// fetchReceipt gets the receipt of a record, which is named by an index or by a block and an offset.
 func fetchReceipt(ctx context.Context, c *client.Client, record []uint64, tlogProof bool) ([]byte, error) {
 	switch {
 	case tlogProof && len(record) == 1:
@@ -87,7 +88,7 @@ func fetchReceipt(ctx context.Context, c *client.Client, record []uint64, tlogPr
 	return encodeReceipt(&r)
 }
 
-// encodeReceipt gives a receipt the form of its file: one line of JSON.
+// encodeReceipt encodes a receipt as one line of JSON.
 func encodeReceipt(r *wire.Receipt) ([]byte, error) {
 	var b bytes.Buffer
 	err := render.JSON(&b, r)

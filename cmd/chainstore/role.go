@@ -15,7 +15,7 @@ import (
 	"github.com/chainstore/chainstore/internal/roles"
 )
 
-// processFlags hold the flags of every role that concern its process and are no part of the role's configuration.
+// processFlags holds the flags of every role that concern its process and not the role's configuration.
 type processFlags struct {
 	clusterTokenFile    string
 	logLevel, logFormat string
@@ -33,11 +33,11 @@ func addClusterToken(flags *pflag.FlagSet, file *string) {
 	flags.StringVar(file, "cluster-token-file", "", "`file` with the cluster token (or "+envClusterToken+")")
 }
 
-// prepare starts what the process needs before its role opens, and sets the role's logger and cluster token.
+// prepare serves profiles, and sets the logger and the cluster token of the role.
 func (f *processFlags) prepare(kind string, cfg *roles.NodeConfig) (err error) {
 	level := hclog.LevelFromString(f.logLevel)
 	if level == hclog.NoLevel {
-		return fmt.Errorf("--log-level %q is none of trace, debug, info, warn and error", f.logLevel)
+		return fmt.Errorf("--log-level %q is not one of trace, debug, info, warn and error", f.logLevel)
 	}
 	if f.logFormat != "text" && f.logFormat != "json" {
 		return fmt.Errorf("--log-format %q is neither text nor json", f.logFormat)
@@ -52,7 +52,7 @@ func (f *processFlags) prepare(kind string, cfg *roles.NodeConfig) (err error) {
 	return err
 }
 
-// bindFlags adds a role's flags to a command. The present values of the fields are the defaults.
+// bindFlags adds a role's flags to a command. The current values of the fields are the defaults.
 func bindFlags(set *pflag.FlagSet, flags []roles.Flag) {
 	for _, f := range flags {
 		switch v := f.Value.(type) {
@@ -86,8 +86,8 @@ func bindFlags(set *pflag.FlagSet, flags []roles.Flag) {
 	}
 }
 
-// readSecret reads a token from a file, or from the environment if no file is named. It never comes from the command
-// line, which other users can see. The token is "" if there is neither.
+// readSecret reads a token from a file, or from an environment variable if no file is named. It returns "" if neither is
+// set. Tokens are never arguments, because other users can see a command line.
 func readSecret(file, variable string) (string, error) {
 	if file == "" {
 		return strings.TrimSpace(os.Getenv(variable)), nil
@@ -103,7 +103,7 @@ func readSecret(file, variable string) (string, error) {
 	return token, nil
 }
 
-// runnable is a role that has its ports and folders.
+// runnable is a role that has opened its ports and folders.
 type runnable interface {
 	Run(ctx context.Context) error
 }

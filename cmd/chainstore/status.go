@@ -20,11 +20,11 @@ func newStatusCommand() *cobra.Command {
 	cmd := useCluster(&cobra.Command{
 		Use:   "status",
 		Short: "Show the cluster: leader, chain, masters, storage nodes, miners",
-		Long: `Show the cluster as its leader sees it, through any master that answers: the chain's head, what waits to be mined and stored,
-the nodes and their states, and what needs attention.
+		Long: `Show the cluster as its leader sees it, through any master that answers: the chain's head, the records to be mined and
+blocks to be stored, the nodes and their states, and problems that need attention.
 
-With --watch it goes on once a second until Ctrl-C: on a terminal it redraws, elsewhere it prints a status whenever one differs
-from the last.`,
+With --watch it repeats once a second until Ctrl-C. On a terminal it redraws; elsewhere it prints each status that
+differs from the previous one.`,
 		// It asks each master once, so that it reports at once that none answers.
 	}, asAny, -1, func(cmd *cobra.Command, c *client.Client, _ []string) error {
 		out := cmd.OutOrStdout()
@@ -54,13 +54,13 @@ from the last.`,
 	return cmd
 }
 
-// printStatus prints the table, for people.
+// printStatus prints the status as tables.
 func printStatus(w io.Writer, c *wire.Cluster) error {
 	_, err := io.WriteString(w, statusText(c, render.Width(w)))
 	return err
 }
 
-// statusText is the table; no line is wider than width, which is at least [standardWidth].
+// statusText formats the status. No line is wider than width, which is at least [render.StandardWidth].
 func statusText(c *wire.Cluster, width int) string {
 	var b strings.Builder
 	writeHead(&b, c, width)
@@ -99,7 +99,7 @@ func statusText(c *wire.Cluster, width int) string {
 	return b.String()
 }
 
-// writeHead writes what is true of the cluster as a whole.
+// writeHead writes the state of the cluster as a whole.
 func writeHead(b *strings.Builder, c *wire.Cluster, width int) {
 	leader := "none known"
 	if c.Leader != "" {
@@ -110,7 +110,7 @@ func writeHead(b *strings.Builder, c *wire.Cluster, width int) {
 			}
 		}
 	}
-	// Each block adds a leaf for each record and its seal.
+	// A block adds a leaf for each of its records and one for its seal.
 	records := c.Head.Size - min(c.Head.Height, c.Head.Size)
 	height := render.Count(c.Head.Height, "block")
 	if c.Head.Height > 0 {
@@ -123,7 +123,7 @@ func writeHead(b *strings.Builder, c *wire.Cluster, width int) {
 	line("height", "%s", height)
 	line("records", "%d (the tree has %d leaves)", records, c.Head.Size)
 	line("stored", "%s on %s or more", render.Count(c.Stored, "block"), render.Count(int(c.Replicas), "storage node"))
-	line("signed", "%d leaves%s", c.Checkpoint.PublishedSize, waitsText(c.Checkpoint))
+	line("signed", "%d leaves%s", c.Checkpoint.PublishedSize, pendingCheckpoint(c.Checkpoint))
 	line("buffer", "%s, %s", render.Count(c.Buffer.Records, "record"), render.Bytes(c.Buffer.Bytes))
 	line("pending", "%s, %s with the buffer", render.Count(c.Pending.Blocks, "block"), render.Bytes(c.Pending.Bytes))
 	if c.Keys.Remembered > 0 {
@@ -132,16 +132,15 @@ func writeHead(b *strings.Builder, c *wire.Cluster, width int) {
 	}
 }
 
-// waitsText tells of a checkpoint that is not shown yet.
-func waitsText(c wire.Checkpoints) string {
+// pendingCheckpoint describes a checkpoint that is not published yet, "" for none.
+func pendingCheckpoint(c wire.Checkpoints) string {
 	if c.PublishedSize == c.Size {
 		return ""
 	}
 	return fmt.Sprintf(", a checkpoint of %d waits for witnesses", c.Size)
 }
 
-// writeNodes writes one table of nodes. Where a row is too long its addresses are shortened, those of the columns in
-// shrink.
+// writeNodes writes one table of nodes. If a row is too wide, the cells of the columns in shrink are shortened.
 func writeNodes(b *strings.Builder, width int, shrink []int, head []string, count int, row func(i int) []string) {
 	rows := [][]string{head}
 	for i := range count {
@@ -158,11 +157,11 @@ func writeNodes(b *strings.Builder, width int, shrink []int, head []string, coun
 	}
 	render.Fit(rows, width, shrink...)
 	b.WriteByte('\n')
-	_ = render.Rows(b, rows) // a strings.Builder takes everything
+	_ = render.Rows(b, rows) // a strings.Builder never fails
 }
 
-// livenessKnown reports whether the leader told the status: another master does not know who is live, and says of the
-// other masters that their state is unknown.
+// livenessKnown reports whether the status comes from the leader. Other masters do not know which nodes are live, and
+// report the state of the other masters as unknown.
 func livenessKnown(c *wire.Cluster) bool {
 	for i := range c.Masters {
 		if c.Masters[i].State == "unknown" {
@@ -182,7 +181,7 @@ func liveText(live, known bool) string {
 	return "no"
 }
 
-// masterText is a master's state, and whether it is still catching up.
+// masterText formats the state of a master, and whether it is still catching up.
 func masterText(m wire.Master) string {
 	if !m.Voter {
 		return m.State + ", no vote yet"

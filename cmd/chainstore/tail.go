@@ -12,7 +12,7 @@ import (
 
 const defaultTail = 10
 
-// newTailCommand prints the newest records, and those to come.
+// newTailCommand prints the newest records and follows new ones.
 func newTailCommand() *cobra.Command {
 	l := &listing{}
 	var count uint64
@@ -20,8 +20,8 @@ func newTailCommand() *cobra.Command {
 	cmd := useCluster(&cobra.Command{
 		Use:   "tail",
 		Short: "Print the newest records, and follow",
-		Long: `Print the newest records, the oldest of them first. With --follow it goes on with those that are appended, each once and none
-left out, whichever master dies, until it is stopped.`,
+		Long: `Print the newest records, the oldest of them first. With --follow it continues with new records until it is stopped.
+Each record is printed exactly once, even if masters fail.`,
 		Example: `  chainstore tail -f
   chainstore tail -n 0 -f --key door/7 --json`,
 	}, asProject, 0, func(cmd *cobra.Command, c *client.Client, _ []string) (err error) {
@@ -47,19 +47,19 @@ left out, whichever master dies, until it is stopped.`,
 			}
 		}, 0)
 		if follow && cmd.Context().Err() != nil {
-			return nil // it was told to stop
+			return nil // stopped by a signal
 		}
 		return err
 	})
 	l.addQuery(cmd)
-	cmd.Flags().Uint64VarP(&count, "lines", "n", defaultTail, "begin with the newest `N` records")
-	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with the records that are appended")
+	cmd.Flags().Uint64VarP(&count, "lines", "n", defaultTail, "start with the newest `N` records")
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "continue with records as they are appended")
 	noFiles(cmd, "lines")
 	return cmd
 }
 
-// newest reads the newest records that a query means, count of them at most, the oldest first. Lists go forwards, so it
-// looks at more and more of the chain's end.
+// newest reads at most count of the newest records that match a query, the oldest first. Lists go forwards, so it reads
+// from the end of the chain with a growing window.
 func newest(ctx context.Context, c *client.Client, q client.ListQuery, count uint64) (last []wire.Record, err error) {
 	status, err := c.Cluster(ctx)
 	if err != nil {
@@ -74,7 +74,7 @@ func newest(ctx context.Context, c *client.Client, q client.ListQuery, count uin
 	}
 }
 
-// lastOf keeps the last records of a list.
+// lastOf returns the last records of a list.
 func lastOf(records iter.Seq2[wire.Record, error], count uint64) (last []wire.Record, err error) {
 	for r, err := range records {
 		if err != nil {
