@@ -42,15 +42,22 @@ func newAppendCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "append [FILE|-]",
 		Short: "Append a record, or one for each line",
-		Long: `Append the whole input as one record, or with --lines one record for each line. The input is FILE, or the standard input.
+		Long: `Append the whole input as one record, or with --lines one record for each line. The input is FILE, or
+the standard input.
 
-A position is printed when a majority of the masters has the record on disk: from then on the record is there for good and at
-that place. With --wait the command also waits until the record's block is on as many storage nodes as the cluster asks for, and a checkpoint that the
-cluster has signed covers it; --receipt then writes the record's receipt, with which anybody who has a key of the log can check it offline.
+A position is printed when a majority of the masters has the record on disk: from then on the record is there for good
+and at
+that place. With --wait the command also waits until the record's block is on as many storage nodes as the cluster
+asks for, and a checkpoint that the
+cluster has signed covers it; --receipt then writes the record's receipt, with which anybody who has a key of the log
+can check it offline.
 
-Lines: the line feed at the end of a line is not part of the record, nor is one carriage return right before it. Empty lines
-are skipped, and their number is told. With --keep-newlines records keep their line ends, and no line is skipped. Records
-keep the order of the lines. When something fails, the message says how many records are acknowledged, and up to which line.`,
+Lines: the line feed at the end of a line is not part of the record, nor is one carriage return right before it. Empty
+lines
+are skipped, and their number is told. With --keep-newlines records keep their line ends, and no line is skipped.
+Records
+keep the order of the lines. When something fails, the message says how many records are acknowledged, and up to which
+line.`,
 		Example: `  echo hello | chainstore append --wait
   chainstore append --wait --receipt contract.receipt contract.pdf
   chainstore append --type image/png --key cover cover.png

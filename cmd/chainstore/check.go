@@ -34,11 +34,14 @@ func newCheckCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check [ID|URL]...",
 		Short: "Have storage nodes check their whole chain, and wait for what they find",
-		Long: `Have storage nodes check their whole chain: every payload is read from disk and hashed again, every block held against the one
-before it, the tree and its proof of work. Name nodes by their ids or URLs; without a name all are checked, one after the other.
+		Long: `Have storage nodes check their whole chain: every payload is read from disk and hashed again, every
+block held against the one
+before it, the tree and its proof of work. Name nodes by their ids or URLs; without a name all are checked, one after
+the other.
 It takes the admin token.
 
-Where bad blocks are found the cluster repairs the node from another one by itself, and the command stays until the node is
+Where bad blocks are found the cluster repairs the node from another one by itself, and the command stays until the
+node is
 valid again. Ctrl-C ends the command, not the check and not the repair.
 
 A check that ends before it has looked at everything does not count: the result is "aborted" with the reason, the check

@@ -33,8 +33,10 @@ func newExportCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "export --data STORAGE_DIR --out FILE",
 		Short: "Write a storage node's whole chain into one file",
-		Long: `Write the whole chain of a storage node's data folder into one file, for cold storage or to move it: 'chainstore verify --file' checks it, 'chainstore import' makes
-the folder of a storage node from it. The node may be running or not; each block is verified on its way, and where one is damaged or lost nothing is written.
+		Long: `Write the whole chain of a storage node's data folder into one file, for cold storage or to move it:
+'chainstore verify --file' checks it, 'chainstore import' makes
+the folder of a storage node from it. The node may be running or not; each block is verified on its way, and where one
+is damaged or lost nothing is written.
 
 With --url the log's newest signed checkpoint and its verifier keys go into the file, so that whoever knows the key can
 see later whose chain it is. The file ends where that checkpoint ends: newer blocks are left out, the command prints how
@@ -99,13 +101,15 @@ func newImportCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import FILE --data NEW_STORAGE_DIR",
 		Short: "Make a storage node's folder from an export",
-		Long: `Make the data folder of a storage node from a file that 'chainstore export' has written. The folder must be empty or not be there; each block is verified and stored as
+		Long: `Make the data folder of a storage node from a file that 'chainstore export' has written. The folder
+must be empty or not be there; each block is verified and stored as
 one that the masters send. It is there whole or not at all.
 
 No signature is checked. Check first with 'chainstore verify --file FILE --key KEY' that the log's key has signed the
 chain: a group that is founded on it signs all of it.
 
-Start the node on the folder as any storage node, and found a group on it with 'chainstore master recover --from-storage URL': it is the group that was exported,
+Start the node on the folder as any storage node, and found a group on it with 'chainstore master recover
+--from-storage URL': it is the group that was exported,
 in a later epoch. A group that still lives takes the node in as a new one. With --rehearsal the node is of no group
 yet: the first that it registers with is its own, for instance one that 'chainstore master recover --rehearsal' has
 made.`,

@@ -47,7 +47,8 @@ func newListCommand() *cobra.Command {
 
 Times are written as 2006-01-02T15:04:05Z, as unix milliseconds, or as how long ago: 90s, 15m, 24h.
 
-Each record was checked against its hashes. That no record is missing from a list is the word of the cluster: a proof shows that a
+Each record was checked against its hashes. That no record is missing from a list is the word of the cluster: a proof
+shows that a
 record is there, not that a list is complete.`,
 		Example: `  chainstore list --key door/7
   chainstore list --since 1h --json

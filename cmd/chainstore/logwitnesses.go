@@ -17,8 +17,10 @@ func newLogWitnessesCommand() *cobra.Command {
 	cmd := newClusterCommand(&cobra.Command{
 		Use:   "witnesses",
 		Short: "Show the witnesses that are asked to cosign checkpoints, and how the leader gets on with them",
-		Long: `Show the witnesses that are asked to cosign checkpoints (--witness of the masters), and how the leader gets on with them: 'ok', 'new' while it has
-not asked yet, 'down' where there is no answer, 'refused' where there is one and no good cosignature, and 'behind' where the witness has cosigned a
+		Long: `Show the witnesses that are asked to cosign checkpoints (--witness of the masters), and how the leader
+gets on with them: 'ok', 'new' while it has
+not asked yet, 'down' where there is no answer, 'refused' where there is one and no good cosignature, and 'behind'
+where the witness has cosigned a
 larger tree than is stored here. The verifier keys are what 'chainstore verify --witness' takes.`,
 	}, asAnyone, "", nil, func(cmd *cobra.Command, c *client.Client, _ []string) error {
 		log, err := c.Log(cmd.Context())

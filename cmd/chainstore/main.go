@@ -45,7 +45,8 @@ func newRootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "chainstore",
 		Short: "A tamper-evident, replicated, append-only record store",
-		Long: `ChainStore keeps records in a chain of blocks: replicated, append-only, and such that a changed byte shows.
+		Long: `ChainStore keeps records in a chain of blocks: replicated, append-only, and such that a changed byte
+shows.
 
 To look around, start a whole cluster on this machine, and in another terminal of the same folder append and read:
 
@@ -54,7 +55,8 @@ To look around, start a whole cluster on this machine, and in another terminal o
   chainstore get 0 0
   chainstore status
 
-Commands that use a cluster find it by --cluster DIR/cluster.json; by --masters and --token-file; by CHAINSTORE_MASTERS and
+Commands that use a cluster find it by --cluster DIR/cluster.json; by --masters and --token-file; by
+CHAINSTORE_MASTERS and
 CHAINSTORE_TOKEN; or, with none of these, by ` + defaultClusterFile() + `.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,

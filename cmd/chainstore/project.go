@@ -67,7 +67,8 @@ func newProjectCreateCommand() *cobra.Command {
 	cmd := newClusterCommand(&cobra.Command{
 		Use:   "create",
 		Short: "Create a project and print its token, which is shown this once",
-		Long: `Create a project and print its id and its first token, which may read and append. It takes the admin token, unless the masters run with
+		Long: `Create a project and print its id and its first token, which may read and append. It takes the admin
+token, unless the masters run with
 --open-registration: there anyone may.
 
 The token is shown this once: keep it, with --json say:
@@ -179,9 +180,11 @@ func newProjectQuotaCommand() *cobra.Command {
 	cmd := newClusterCommand(&cobra.Command{
 		Use:   "quota",
 		Short: "Bound what may be appended to a project",
-		Long: `Bound what may be appended to a project. It takes the admin token. What is not given stays as it is; 0 takes a bound away.
+		Long: `Bound what may be appended to a project. It takes the admin token. What is not given stays as it is; 0
+takes a bound away.
 
-A second's worth may come at once. What is over it is refused with 429 and the time to wait for; a record, or a batch, that is larger than
+A second's worth may come at once. What is over it is refused with 429 and the time to wait for; a record, or a batch,
+that is larger than
 the quota takes at all is refused with 413.`,
 		Example: "  chainstore project quota sensors --records-per-second 100 --record-bytes 4096",
 	}, asAdmin, "one project", []string{"NAME|ID"}, func(cmd *cobra.Command, c *client.Client, args []string) error {
@@ -216,7 +219,8 @@ func newProjectAccessCommand() *cobra.Command {
 	cmd := newClusterCommand(&cobra.Command{
 		Use:   "access",
 		Short: "Make a project's records public or private",
-		Long: `Make a project's records public, so that any token of the cluster's projects reads them, or private, so that only its own do. It takes
+		Long: `Make a project's records public, so that any token of the cluster's projects reads them, or private, so
+that only its own do. It takes
 the admin token.`,
 	}, asAdmin, "one project, and public or private", []string{"NAME|ID", "public|private"},
 		func(cmd *cobra.Command, c *client.Client, args []string) error {

@@ -17,7 +17,8 @@ func newProjectTokenCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "token",
 		Short: "Create, list and revoke the tokens of a project",
-		Long: `Create, list and revoke the tokens of a project. It takes the admin token. After a recovery of the masters from a storage node
+		Long: `Create, list and revoke the tokens of a project. It takes the admin token. After a recovery of the
+masters from a storage node
 projects have no token: create opens them again.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },

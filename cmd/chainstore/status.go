@@ -19,10 +19,12 @@ func newStatusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show the cluster: leader, chain, masters, storage nodes, miners",
-		Long: `Show the cluster as its leader sees it, through any master that answers: the chain's head, what waits to be mined and stored,
+		Long: `Show the cluster as its leader sees it, through any master that answers: the chain's head, what waits
+to be mined and stored,
 the nodes and their states, and what needs attention.
 
-With --watch it goes on once a second until Ctrl-C: on a terminal it redraws, elsewhere it prints a status whenever one differs
+With --watch it goes on once a second until Ctrl-C: on a terminal it redraws, elsewhere it prints a status whenever
+one differs
 from the last.`,
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,

@@ -20,7 +20,8 @@ func newTailCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "tail",
 		Short: "Print the newest records, and follow",
-		Long: `Print the newest records, the oldest of them first. With --follow it goes on with those that are appended, each once and none
+		Long: `Print the newest records, the oldest of them first. With --follow it goes on with those that are
+appended, each once and none
 left out, whichever master dies, until it is stopped.`,
 		Example: `  chainstore tail -f
   chainstore tail -n 0 -f --key door/7 --json`,
