@@ -46,7 +46,8 @@ needs --allow-unsigned-tail then.
 Without --url the file holds the whole chain and no checkpoint: nothing shows whose chain it is, and
 'chainstore verify --file --key' refuses it. Payloads of private projects are in the file as they are, tokens and names
 of projects are not: keep it as you keep a storage node's disk.`,
-		Example: `  chainstore export --data /var/lib/chainstore/storage --out 2026-06.export --url http://127.0.0.1:8000
+		Example: `  chainstore export --data /var/lib/chainstore/storage --out 2026-06.export \
+    --url http://127.0.0.1:8000
   chainstore verify --file 2026-06.export --key log.vkey`,
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,

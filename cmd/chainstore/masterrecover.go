@@ -177,7 +177,8 @@ func warnRecovery(r roles.Recovery) string {
 			"higher entry, recover that one.", r.LastTerm, r.LastEntry)
 	}
 	if r.Stale {
-		say("This folder was refused because it is an older copy: what its master acknowledged after the copy was made " +
+		say("This folder was refused because it is an older copy: what its master acknowledged after the copy was " +
+			"made " +
 			"is not in it. Recover another survivor, or the newer folder, if there is one.")
 	}
 	for _, d := range r.Damaged {
