@@ -322,13 +322,15 @@ func TestUnknownProblemTypes(t *testing.T) {
 		{http.StatusInternalServerError, 1, true}, {http.StatusConflict, 0, false}, {http.StatusTeapot, 0, false},
 	} {
 		var asked log[int]
-		client := newClient(t, -1, refuse(c.status, "of-a-newer-version"), func(w http.ResponseWriter, r *http.Request) {
-			asked.add(1)
-			refuse(c.status, "of-a-newer-version")(w, r)
-		})
+		client := newClient(t, -1, refuse(c.status, "of-a-newer-version"),
+			func(w http.ResponseWriter, r *http.Request) {
+				asked.add(1)
+				refuse(c.status, "of-a-newer-version")(w, r)
+			})
 		_, err := client.Append(t.Context(), Entry{Payload: []byte("x")})
 		var e *wire.Error
-		if !errors.As(err, &e) || e.Problem.Status != c.status || !strings.Contains(err.Error(), "of-a-newer-version") ||
+		if !errors.As(err, &e) || e.Problem.Status != c.status ||
+			!strings.Contains(err.Error(), "of-a-newer-version") ||
 			len(asked.all()) != c.others || errors.Is(err, wire.ErrUnknownOutcome) != c.maybe {
 			t.Errorf("%d: %d others were asked: %v", c.status, len(asked.all()), err)
 		}

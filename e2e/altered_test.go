@@ -19,9 +19,9 @@ import (
 	"testing"
 )
 
-// alteration changes the statement or the declaration behind a directive comment of the sources, //mutant:NAME. The sources
-// stay as they are: the altered program is built from an overlay. A snippet may use alteredTo(NAME), which reports whether
-// the process runs that alteration; where it does not, the changed place behaves as the original.
+// alteration changes the statement or the declaration behind a directive comment of the sources, //mutant:NAME. The
+// sources stay as they are: the altered program is built from an overlay. A snippet may use alteredTo(NAME), which
+// reports whether the process runs that alteration; where it does not, the changed place behaves as the original.
 type alteration struct {
 	directive string
 	// code takes the place of what follows the directive. $ stands for the original text.
@@ -49,10 +49,12 @@ var alterations = []alteration{
 	}; $`},
 	{directive: "found-nonce", code: `if alteredTo("wrong-nonce") { return j.nonce + 1, j.err }; $`},
 	{directive: "take-block", code: `if alteredTo("liar") { take = lieAbout(c, take) }; $`},
-	{directive: "storage-status", code: `if alteredTo("liar") { c.JSON(http.StatusOK, s.wireStatus(lied())); return nil }; $`},
+	{directive: "storage-status", code: `if alteredTo("liar") { c.JSON(http.StatusOK, s.wireStatus(lied())); return ` +
+		`nil }; $`},
 }
 
-// alteredSource is added to each package that an alteration changes. An alteration is chosen by the name of the program.
+// alteredSource is added to each package that an alteration changes. An alteration is chosen by the name of the
+// program.
 const alteredSource = `
 
 import (
@@ -177,8 +179,8 @@ var alteredProgram = sync.OnceValues(func() (string, error) {
 	return out, buildProgram(out, "-overlay", file)
 })
 
-// alter returns the changed and the added files by their paths. Each directive of the sources must belong to one alteration,
-// and each alteration to one directive.
+// alter returns the changed and the added files by their paths. Each directive of the sources must belong to one
+// alteration, and each alteration to one directive.
 func alter(places map[string][]marked) (map[string][]byte, error) {
 	var wrong []error
 	changes := map[string][]alteredText{} // by file
@@ -187,7 +189,8 @@ func alter(places map[string][]marked) (map[string][]byte, error) {
 		found := places[a.directive]
 		delete(places, a.directive)
 		if len(found) != 1 {
-			wrong = append(wrong, fmt.Errorf("directive //mutant:%s is in the sources %d times, not once", a.directive, len(found)))
+			wrong = append(wrong, fmt.Errorf("directive //mutant:%s is in the sources %d times, not once", a.directive,
+				len(found)))
 			continue
 		}
 		p := found[0]
@@ -200,7 +203,8 @@ func alter(places map[string][]marked) (map[string][]byte, error) {
 		folder := filepath.Dir(p.path)
 		files[filepath.Join(folder, "altered_e2e.go")] = []byte("package " + p.pkg + alteredSource)
 		if extra := alteredExtra[a.directive]; extra != "" {
-			files[filepath.Join(folder, "altered_"+strings.ReplaceAll(a.directive, "-", "")+"_e2e.go")] = []byte("package " + p.pkg + extra)
+			files[filepath.Join(folder, "altered_"+strings.ReplaceAll(a.directive, "-", "")+"_e2e.go")] = []byte(
+				"package " + p.pkg + extra)
 		}
 	}
 	for name := range places {
@@ -211,7 +215,8 @@ func alter(places map[string][]marked) (map[string][]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		slices.SortFunc(texts, func(a, b alteredText) int { return b.from - a.from }) // the last first: offsets stay right
+		// the last first: offsets stay right
+		slices.SortFunc(texts, func(a, b alteredText) int { return b.from - a.from })
 		for _, text := range texts {
 			source = slices.Concat(source[:text.from], []byte(text.text), source[text.to:])
 		}
@@ -247,7 +252,8 @@ func (a alteration) apply(p marked) (alteredText, error) {
 		if ok && a.value != "" && len(node.Specs) == 1 && len(spec.Names) == 1 && len(spec.Values) == 1 {
 			from, to, _ := text(node)
 			_, _, original := text(spec.Values[0])
-			return alteredText{from, to, "var " + spec.Names[0].Name + " = " + strings.ReplaceAll(a.value, "$", original)}, nil
+			return alteredText{from, to, "var " + spec.Names[0].Name + " = " +
+				strings.ReplaceAll(a.value, "$", original)}, nil
 		}
 	}
 	return alteredText{}, fmt.Errorf("the alteration does not fit to %T", p.node)
@@ -296,7 +302,8 @@ func findDirectives(root string) (map[string][]marked, error) {
 				}
 				node := nodeAtLine(files, file, files.Position(comment.Pos()).Line+1)
 				if node == nil {
-					return fmt.Errorf("%s: no statement or declaration below %s", files.Position(comment.Pos()), comment.Text)
+					return fmt.Errorf("%s: no statement or declaration below %s", files.Position(comment.Pos()),
+						comment.Text)
 				}
 				found[m[1]] = append(found[m[1]], marked{path, file.Name.Name, source, files, node})
 			}
@@ -339,7 +346,8 @@ func buildProgram(out string, flags ...string) error {
 	return nil
 }
 
-// TestDirectives checks that the directives of the sources and the alterations fit together, without building the program.
+// TestDirectives checks that the directives of the sources and the alterations fit together, without building the
+// program.
 func TestDirectives(t *testing.T) {
 	places, err := findDirectives("..")
 	if err != nil {

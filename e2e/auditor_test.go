@@ -26,13 +26,14 @@ import (
 )
 
 const (
-	// auditors is how many requests the public auditor makes at a time. With one alone it stands still at the first that does not fit.
+	// auditors is how many requests the public auditor makes at a time. With one alone it stands still at the first
+	// that does not fit.
 	auditors = 4
 	auditFor = slower * 30 * time.Second
 )
 
-// audit has the public auditor, which is not of this project, check the whole log that is served at an address: every entry, every tile, the
-// root, and the signature.
+// audit has the public auditor, which is not of this project, check the whole log that is served at an address: every
+// entry, every tile, the root, and the signature.
 func (c *cluster) audit(at string) error {
 	c.t.Helper()
 	if c.checkpoints == nil {
@@ -48,7 +49,8 @@ func (c *cluster) audit(at string) error {
 	}
 	ctx, cancel := context.WithTimeout(c.t.Context(), auditFor)
 	defer cancel()
-	return fsck.New(c.checkpoints.origin, verifierOf(c.t, c.checkpoints.keys[0]), fetcher, leavesOf, fsck.Opts{N: auditors}).Check(ctx)
+	return fsck.New(c.checkpoints.origin, verifierOf(c.t, c.checkpoints.keys[0]), fetcher, leavesOf,
+		fsck.Opts{N: auditors}).Check(ctx)
 }
 
 // leavesOf hashes the entries of a bundle.
@@ -63,8 +65,9 @@ func leavesOf(bundle []byte) (leaves [][]byte, err error) {
 	return leaves, nil
 }
 
-// TestPublicAuditor: an auditor that nobody here wrote finds the log good through every master while it grows, after its leader was killed, and after a
-// storage node was repaired; and finds it bad when one byte of it is altered on the way.
+// TestPublicAuditor: an auditor that nobody here wrote finds the log good through every master while it grows, after
+// its leader was killed, and after a storage node was repaired; and finds it bad when one byte of it is altered on the
+// way.
 func TestPublicAuditor(t *testing.T) {
 	c, o := startSmallSegments(t), newOracle()
 	c.expectDamage = true
@@ -106,7 +109,8 @@ func TestPublicAuditor(t *testing.T) {
 	c.awaitStored()
 	auditAll("at the end")
 
-	for _, path := range []string{"/tile/0/000", "/tile/1/000", "/tile/entries/000", "/tile/entries/001", "/checkpoint"} {
+	for _, path := range []string{"/tile/0/000", "/tile/1/000", "/tile/entries/000", "/tile/entries/001",
+		"/checkpoint"} {
 		p := newForger(t, c.File().Masters[0], path)
 		if err := c.audit(p.URL); err == nil {
 			t.Errorf("a byte of %s was altered on the way, and the auditor finds nothing", path)

@@ -29,8 +29,8 @@ const (
 	fewBehind, fewBehindSize = 28_000, 8 << 10
 )
 
-// flood is a load of which too many records are acknowledged to remember each: a record tells its writer and number, and all must be in
-// the chain, each once and those of a writer in their order.
+// flood is a load of which too many records are acknowledged to remember each: a record tells its writer and number,
+// and all must be in the chain, each once and those of a writer in their order.
 type flood struct {
 	each int               // records of each writer
 	size int               // least size of a payload
@@ -48,7 +48,8 @@ func (b *flood) found(o *oracle, r *chain.Record) bool {
 	if b == nil {
 		return false
 	}
-	if _, err := fmt.Sscanf(string(r.Payload[:min(len(r.Payload), 40)]), "record %d/%d ", &writer, &number); err != nil || writer < 0 || writer >= floodWriters {
+	if _, err := fmt.Sscanf(string(r.Payload[:min(len(r.Payload), 40)]), "record %d/%d ", &writer,
+		&number); err != nil || writer < 0 || writer >= floodWriters {
 		return false
 	}
 	if number != b.next[writer] {
@@ -122,11 +123,13 @@ func (b *flood) write(ctx context.Context, o *oracle, batcher *client.Batcher, w
 	return settle(0)
 }
 
-// TestMasterFarBehind: a master that was killed comes back when the others have long cut their logs behind where it stood. It is given a
-// snapshot and is level with them soon. Restarted, with all that in its folder, it is there again at once.
+// TestMasterFarBehind: a master that was killed comes back when the others have long cut their logs behind where it
+// stood. It is given a snapshot and is level with them soon. Restarted, with all that in its folder, it is there again
+// at once.
 func TestMasterFarBehind(t *testing.T) {
 	if underRace {
-		t.Skip("224 MiB of log take minutes with the race detector; raftstore's TestSnapshots goes the same way with it")
+		t.Skip(
+			"224 MiB of log take minutes with the race detector; raftstore's TestSnapshots goes the same way with it")
 	}
 	c, o := startWith(t, func(topology *devcluster.Topology) {
 		d := devcluster.NewTopology(topology.Dir, topology.Port) // blocks, segments and logs of an ordinary size
@@ -161,7 +164,8 @@ func TestMasterFarBehind(t *testing.T) {
 		t.Fatal(err)
 	}
 	took := time.Since(began)
-	t.Logf("%d records appended in %v, %.0f a second", records, took.Round(time.Millisecond), float64(records)/took.Seconds())
+	t.Logf("%d records appended in %v, %.0f a second", records, took.Round(time.Millisecond),
+		float64(records)/took.Seconds())
 	c.tellSizes("appended")
 
 	level := func(what string) {
@@ -241,11 +245,13 @@ func (c *cluster) tellSizes(when string) {
 			_, memory, _ = strings.Cut(string(status), "VmHWM:")
 			memory, _, _ = strings.Cut(memory, "\n")
 		}
-		c.t.Logf("%s: %s has a log of %d MiB, snapshots of %d MiB; memory at most: %s", when, name, log>>20, snapshots>>20, strings.TrimSpace(memory))
+		c.t.Logf("%s: %s has a log of %d MiB, snapshots of %d MiB; memory at most: %s", when, name, log>>20,
+			snapshots>>20, strings.TrimSpace(memory))
 	}
 }
 
-// mostLog is how large raft.db becomes by default while the state is small, with what bbolt adds; see raftstore/DESIGN.md.
+// mostLog is how large raft.db becomes by default while the state is small, with what bbolt adds; see
+// raftstore/DESIGN.md.
 const mostLog = 288 << 20
 
 // checkFolder holds a master's folder against its bound.

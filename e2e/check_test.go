@@ -40,13 +40,16 @@ func TestCheckFindsDamageBesideAMisplacedFile(t *testing.T) {
 			role := roleOf(c.Topology(), c.name)
 			row.do(c.disk())
 			var got checkedNode
-			if err := json.Unmarshal(c.command(nil, "check", "--json", "--cluster", c.clusterFile(), role.URL()), &got); err != nil {
+			if err := json.Unmarshal(c.command(nil, "check", "--json", "--cluster", c.clusterFile(), role.URL()),
+				&got); err != nil {
 				t.Fatal(err)
 			}
 			names := func(what, text string) bool {
-				return slices.ContainsFunc(got.Findings, func(f chain.Finding) bool { return f.What == what && strings.Contains(f.Detail, text) })
+				return slices.ContainsFunc(got.Findings,
+					func(f chain.Finding) bool { return f.What == what && strings.Contains(f.Detail, text) })
 			}
-			if got.Result != "repaired" || len(got.Bad) > 0 || !names("file", row.file) || !names(chain.WrongPayload, "record ") {
+			if got.Result != "repaired" || len(got.Bad) > 0 || !names("file", row.file) ||
+				!names(chain.WrongPayload, "record ") {
 				t.Errorf("%+v", got)
 			}
 			c.command(nil, "verify", "--data", role.Data) // fails where a byte is not healed
@@ -70,7 +73,8 @@ func TestCheckThatCannotBeDone(t *testing.T) {
 	}
 	was := nodeAt(c.story(), role.URL())
 	status, said := c.refusedBy("check", "--cluster", c.clusterFile(), role.URL())
-	if status != 1 || !strings.Contains(said, "could not be checked to the end") || !strings.Contains(said, "segments is a symbolic link") {
+	if status != 1 || !strings.Contains(said, "could not be checked to the end") ||
+		!strings.Contains(said, "segments is a symbolic link") {
 		t.Errorf("exit status %d, said\n%s", status, said)
 	}
 	if n := nodeAt(c.story(), role.URL()); n.State == "invalid" || n.Due == "" || n.Checked != was.Checked {

@@ -24,13 +24,15 @@ import (
 )
 
 const (
-	// checkpointEvery is the pause between two questions of a master for its checkpoint, and closely where a test is about them.
+	// checkpointEvery is the pause between two questions of a master for its checkpoint, and closely where a test is
+	// about them.
 	checkpointEvery   = slower * 500 * time.Millisecond
 	checkpointClosely = slower * 50 * time.Millisecond
 	maxCheckpoint     = 64 << 10
 )
 
-// checkpoints are all those that the masters gave out while they were polled, read with nothing but the public libraries.
+// checkpoints are all those that the masters gave out while they were polled, read with nothing but the public
+// libraries.
 type checkpoints struct {
 	origin string
 	keys   []string // verifier keys, of those that sign and those that did
@@ -42,8 +44,9 @@ type checkpoints struct {
 	polls     int
 }
 
-// TestCheckpointsAreOneHistory: the master that leads is cut off from the others, and heals; leadership changes hands twice; all masters are killed at once and
-// started again. Every checkpoint that any master gave out meanwhile, polled throughout, is of one history, and none went back.
+// TestCheckpointsAreOneHistory: the master that leads is cut off from the others, and heals; leadership changes hands
+// twice; all masters are killed at once and started again. Every checkpoint that any master gave out meanwhile, polled
+// throughout, is of one history, and none went back.
 func TestCheckpointsAreOneHistory(t *testing.T) {
 	c, topology := prepared(t, func(*devcluster.Topology) {})
 	c.expectDamage = true // a node that lags is invalid for a while
@@ -88,7 +91,8 @@ func TestCheckpointsAreOneHistory(t *testing.T) {
 	c.verify(o)
 }
 
-// TestCheckpointsThatContradict: what watches the checkpoints sees one that goes back, two roots of one size, and a signature that is not the log's.
+// TestCheckpointsThatContradict: what watches the checkpoints sees one that goes back, two roots of one size, and a
+// signature that is not the log's.
 func TestCheckpointsThatContradict(t *testing.T) {
 	secret, vkey, err := note.GenerateKey(rand.Reader, "log.example")
 	if err != nil {
@@ -100,13 +104,16 @@ func TestCheckpointsThatContradict(t *testing.T) {
 	}
 	sign := func(size uint64, root string) []byte {
 		hash := sha256.Sum256([]byte(root))
-		signed, err := note.Sign(&note.Note{Text: string(log.Checkpoint{Origin: "log.example", Size: size, Hash: hash[:]}.Marshal())}, signer)
+		signed, err := note.Sign(
+			&note.Note{Text: string(log.Checkpoint{Origin: "log.example", Size: size, Hash: hash[:]}.Marshal())},
+			signer)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return signed
 	}
-	k := &checkpoints{origin: "log.example", verifiers: []note.Verifier{verifierOf(t, vkey)}, roots: map[uint64]chain.Hash{}}
+	k := &checkpoints{origin: "log.example", verifiers: []note.Verifier{verifierOf(t, vkey)},
+		roots: map[uint64]chain.Hash{}}
 	for _, row := range []struct {
 		signed []byte
 		least  uint64
@@ -193,7 +200,8 @@ func (c *cluster) fetch(ctx context.Context, url string) ([]byte, error) {
 	return body, err
 }
 
-// watchCheckpoints polls a master for its checkpoint until ending is closed. That a master has none to give is no fault.
+// watchCheckpoints polls a master for its checkpoint until ending is closed. That a master has none to give is no
+// fault.
 func (c *cluster) watchCheckpoints(o *oracle, url string, ending <-chan struct{}) {
 	every := checkpointEvery
 	if c.pollCheckpoints {
@@ -252,8 +260,8 @@ func (k *checkpoints) take(signed []byte, least uint64) error {
 	return nil
 }
 
-// checkCheckpoints holds every checkpoint that was given out against the chain in a storage node's folder: each is where that chain stood once, so
-// all of them are one history.
+// checkCheckpoints holds every checkpoint that was given out against the chain in a storage node's folder: each is
+// where that chain stood once, so all of them are one history.
 func (c *cluster) checkCheckpoints(o *oracle, folder string) {
 	c.t.Helper()
 	k := c.checkpoints

@@ -25,8 +25,9 @@ import (
 )
 
 const (
-	// patience is how long a condition may take that the cluster is to bring about by itself, and how long a client goes on trying:
-	// what is wrong shows in what is answered, and a machine that stands still for a minute is no fault of the cluster.
+	// patience is how long a condition may take that the cluster is to bring about by itself, and how long a client
+	// goes on trying: what is wrong shows in what is answered, and a machine that stands still for a minute is no fault
+	// of the cluster.
 	patience = 2 * time.Minute
 	// pollEvery is the pause between two checks of a condition.
 	pollEvery = 25 * time.Millisecond
@@ -34,8 +35,8 @@ const (
 	statusTimeout = 2 * time.Second
 )
 
-// cluster is a cluster of real processes under test. Its methods belong to the goroutine of the test. A test sets the options
-// of the second group before it starts the load.
+// cluster is a cluster of real processes under test. Its methods belong to the goroutine of the test. A test sets the
+// options of the second group before it starts the load.
 type cluster struct {
 	*devcluster.Cluster
 	t           *testing.T
@@ -68,9 +69,9 @@ type fourthStorage struct {
 	launcher *devcluster.Processes
 }
 
-// start starts a cluster of three masters, three storage nodes and a miner on free ports. Blocks are small and young, so that all
-// three causes of a cut come about and batches run over into the next block. When the test ends all processes end; when it
-// has failed the folder stays.
+// start starts a cluster of three masters, three storage nodes and a miner on free ports. Blocks are small and young,
+// so that all three causes of a cut come about and batches run over into the next block. When the test ends all
+// processes end; when it has failed the folder stays.
 func start(t *testing.T) *cluster {
 	t.Helper()
 	return startWith(t, func(*devcluster.Topology) {})
@@ -121,7 +122,8 @@ func (c *cluster) begin(topology devcluster.Topology) {
 // clientOnce is a client of one master that does not try again.
 func (c *cluster) clientOnce(url string) *client.Client {
 	c.t.Helper()
-	cl, err := client.New(client.Config{Masters: []string{url}, Token: c.projectToken(), RetryFor: -1, HTTP: c.Topology().HTTP})
+	cl, err := client.New(client.Config{Masters: []string{url}, Token: c.projectToken(), RetryFor: -1,
+		HTTP: c.Topology().HTTP})
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -146,7 +148,8 @@ func (c *cluster) compareStates(o *oracle) {
 			case s.Applied != first.Applied:
 				return fmt.Sprintf("%s is at %d, %s at %d", c.File().Masters[0], first.Applied, url, s.Applied)
 			case s.Hash != first.Hash:
-				o.fault("at index %d the state of %s hashes to %v, that of %s to %v", s.Applied, c.File().Masters[0], first.Hash, url, s.Hash)
+				o.fault("at index %d the state of %s hashes to %v, that of %s to %v", s.Applied, c.File().Masters[0],
+					first.Hash, url, s.Hash)
 			}
 		}
 		return ""
@@ -194,7 +197,8 @@ func (c *cluster) projectToken() string { return cmp.Or(c.token, c.File().Tokens
 // client makes a client with the project's token.
 func (c *cluster) client(masters ...string) *client.Client {
 	c.t.Helper()
-	cl, err := client.New(client.Config{Masters: masters, Token: c.projectToken(), RetryFor: patience, HTTP: c.Topology().HTTP})
+	cl, err := client.New(client.Config{Masters: masters, Token: c.projectToken(), RetryFor: patience,
+		HTTP: c.Topology().HTTP})
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -220,10 +224,12 @@ func (c *cluster) writerClient(masters ...string) *client.Client {
 // parallel are the tests that said that others may run beside them: one with two clusters may say so only once.
 var parallel sync.Map
 
-// portsEach is how many ports a cluster may use from its base on: 200 of its own, and 200 for the proxies in front of them.
+// portsEach is how many ports a cluster may use from its base on: 200 of its own, and 200 for the proxies in front of
+// them.
 const portsEach = 400
 
-// freePorts reserves the ports of a cluster, a fourth storage node included, until the test ends, and returns their base.
+// freePorts reserves the ports of a cluster, a fourth storage node included, until the test ends, and returns their
+// base.
 func freePorts(t *testing.T) int {
 	t.Helper()
 	base, release, err := freeports.Claim(portsEach - 1) // the last port of the block holds the claim
@@ -284,8 +290,8 @@ func (c *cluster) stop() {
 	c.fourth = fourthStorage{}
 }
 
-// startFourthStorage starts a storage node that the topology does not have, and that knows one master only. It tells its data
-// folder.
+// startFourthStorage starts a storage node that the topology does not have, and that knows one master only. It tells
+// its data folder.
 func (c *cluster) startFourthStorage(master string) string {
 	c.t.Helper()
 	topology := c.Topology()
@@ -354,8 +360,8 @@ func (c *cluster) awaitFor(limit time.Duration, what string, missing func() stri
 
 var errNoLeader = errors.New("no master speaks for a leader")
 
-// ofLeader reports whether a status is the leader's. A leader of a version before protocol level 2 does not say so: then the states of the
-// masters are known.
+// ofLeader reports whether a status is the leader's. A leader of a version before protocol level 2 does not say so:
+// then the states of the masters are known.
 func ofLeader(s wire.Cluster) bool {
 	if s.Authoritative || s.Level >= 2 {
 		return s.Authoritative
@@ -556,7 +562,8 @@ func (c *cluster) awaitSettled(storages int) wire.Cluster {
 			return text
 		}
 		if s.Buffer.Records > 0 || s.Pending.Blocks > 0 || s.Stored != s.Head.Height {
-			return fmt.Sprintf("buffer %+v, pending %+v, %d blocks of %d stored", s.Buffer, s.Pending, s.Stored, s.Head.Height)
+			return fmt.Sprintf("buffer %+v, pending %+v, %d blocks of %d stored", s.Buffer, s.Pending, s.Stored,
+				s.Head.Height)
 		}
 		for _, n := range s.Storages {
 			if n.Height != s.Head.Height {

@@ -29,7 +29,8 @@ func (c *cluster) awaitLevel() {
 	})
 }
 
-// awaitMasterRefused waits until a master says that its folder is an older copy: it is not ready, says how to rejoin, and serves nothing.
+// awaitMasterRefused waits until a master says that its folder is an older copy: it is not ready, says how to rejoin,
+// and serves nothing.
 func (c *cluster) awaitMasterRefused(role devcluster.Role) {
 	c.t.Helper()
 	isRefused := func(path string) string {
@@ -54,8 +55,9 @@ func (c *cluster) awaitMasterRefused(role devcluster.Role) {
 	}
 }
 
-// TestRestoredMaster: an older copy of a follower's folder is put back, and the leader is killed at once. Nothing that was acknowledged is
-// lost, and nothing is acknowledged that is not there: the restored master is refused until it has joined as a new one.
+// TestRestoredMaster: an older copy of a follower's folder is put back, and the leader is killed at once. Nothing that
+// was acknowledged is lost, and nothing is acknowledged that is not there: the restored master is refused until it has
+// joined as a new one.
 func TestRestoredMaster(t *testing.T) {
 	for _, r := range []struct {
 		name     string
@@ -111,13 +113,15 @@ func TestRestoredMaster(t *testing.T) {
 				e := client.Entry{Payload: fmt.Appendf(nil, "second life %d", i)}
 				if at, err := once.Append(t.Context(), e); err == nil {
 					o.ack([]client.Entry{e}, []wire.Position{at}) // it must be there then
-				} else if i > 0 && !errors.Is(err, wire.ErrStaleFolder) && !errors.Is(err, wire.ErrNoAnswer) && !errors.Is(err, wire.ErrNoLeader) {
+				} else if i > 0 && !errors.Is(err, wire.ErrStaleFolder) && !errors.Is(err, wire.ErrNoAnswer) &&
+					!errors.Is(err, wire.ErrNoLeader) {
 					t.Errorf("append %d: %v", i, err)
 				}
 			}
 			c.launch(leader)
 			c.awaitMasterRefused(role)
-			if _, err := once.Append(t.Context(), client.Entry{Payload: []byte("no")}); !errors.Is(err, wire.ErrStaleFolder) {
+			if _, err := once.Append(t.Context(), client.Entry{Payload: []byte("no")}); !errors.Is(err,
+				wire.ErrStaleFolder) {
 				t.Errorf("an append through a refused master: %v", err)
 			}
 			var others []*client.Client
@@ -144,8 +148,8 @@ func TestRestoredMaster(t *testing.T) {
 	}
 }
 
-// TestCopiedMasterBeside: a copy of the folder of a running follower is started beside it, on another port. One of the two is refused, the
-// group goes on, and what was acknowledged is there.
+// TestCopiedMasterBeside: a copy of the folder of a running follower is started beside it, on another port. One of the
+// two is refused, the group goes on, and what was acknowledged is there.
 func TestCopiedMasterBeside(t *testing.T) {
 	c, o := start(t), newOracle()
 	c.awaitLevel()
@@ -164,7 +168,8 @@ func TestCopiedMasterBeside(t *testing.T) {
 
 	beside := roleOf(c.Topology(), name)
 	beside.Name, beside.Data, beside.Log = "copy", saved, filepath.Join(c.dir, "logs", "copy.log")
-	beside.HTTP, beside.Raft = fmt.Sprint("127.0.0.1:", c.Topology().Port+9), fmt.Sprint("127.0.0.1:", c.Topology().Port+19)
+	beside.HTTP, beside.Raft = fmt.Sprint("127.0.0.1:", c.Topology().Port+9),
+		fmt.Sprint("127.0.0.1:", c.Topology().Port+19)
 	beside.Join = c.File().Masters
 	launcher := devcluster.NewProcesses(binary)
 	t.Cleanup(launcher.Close)

@@ -17,8 +17,8 @@ import (
 	"github.com/chainstore/chainstore/storagenode/segment"
 )
 
-// disk is the files of a storage node, and the place in them where damage is to be done: a frame in the midst of a segment in the midst of
-// the chain, if nothing else is said.
+// disk is the files of a storage node, and the place in them where damage is to be done: a frame in the midst of a
+// segment in the midst of the chain, if nothing else is said.
 type disk struct {
 	t      *testing.T
 	dir    string
@@ -246,7 +246,8 @@ func (d *disk) swapFiles() {
 	d.must(os.Rename(one+".aside", other))
 }
 
-// inbox puts a file into the inbox under the name of a block far behind the chain's end: garbage, or a well-formed file of some block.
+// inbox puts a file into the inbox under the name of a block far behind the chain's end: garbage, or a well-formed file
+// of some block.
 func (d *disk) inbox(block []byte) {
 	const number = 1 << 40
 	data := []byte("garbage")
@@ -261,8 +262,8 @@ func (d *disk) inbox(block []byte) {
 	d.must(os.WriteFile(d.path, data, 0o600))
 }
 
-// mineAgain changes a payload in the midst of the chain and makes the chain from there on anew: every link, root and proof of work is right,
-// and it is another chain.
+// mineAgain changes a payload in the midst of the chain and makes the chain from there on anew: every link, root and
+// proof of work is right, and it is another chain.
 func (d *disk) mineAgain() {
 	v := chain.NewVerifier(chain.Head{})
 	for _, first := range d.segments() {

@@ -18,15 +18,16 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// damage is one row of the matrix in docs/integrity.md: what is done to the files of one storage node, while it runs and while it is down.
+// damage is one row of the matrix in docs/integrity.md: what is done to the files of one storage node, while it runs
+// and while it is down.
 type damage struct {
 	name string
 	do   func(d *disk)
-	// found is what the story must tell of it while the node runs; "" for damage that is harmless, or in files that are not read before
-	// the next start.
+	// found is what the story must tell of it while the node runs; "" for damage that is harmless, or in files that are
+	// not read before the next start.
 	found string
-	// foundDown is the same for damage that was done while the node was down: what can be computed from the blocks is computed again at
-	// the start, without a story.
+	// foundDown is the same for damage that was done while the node was down: what can be computed from the blocks is
+	// computed again at the start, without a story.
 	foundDown string
 	// stranger: the node comes back as a new one.
 	stranger bool
@@ -35,20 +36,26 @@ type damage struct {
 // damages are the rows of the matrix.
 var damages = []damage{
 	// The blocks.
-	{"segment: a bit in a payload", func(d *disk) { d.flip(d.block + chain.BlockOverhead(d.header.Count) + d.payload) }, "finding", "finding", false},
-	{"segment: a bit in a salt", func(d *disk) { d.flip(d.block + chain.BlockOverhead(d.header.Count) + d.salt) }, "finding", "finding", false},
+	{"segment: a bit in a payload", func(d *disk) { d.flip(d.block + chain.BlockOverhead(d.header.Count) + d.payload) },
+		"finding", "finding", false},
+	{"segment: a bit in a salt", func(d *disk) { d.flip(d.block + chain.BlockOverhead(d.header.Count) + d.salt) },
+		"finding", "finding", false},
 	{"segment: a bit in a header", func(d *disk) { d.flip(d.block + 60) }, "finding", "finding", false},
-	{"segment: a bit in a nonce", func(d *disk) { d.flip(d.block + chain.HeaderSize - 1) }, "finding", "finding", false},
-	{"segment: a bit in the table of ends", func(d *disk) { d.flip(d.block + chain.HeaderSize + 3) }, "finding", "finding", false},
+	{"segment: a bit in a nonce", func(d *disk) { d.flip(d.block + chain.HeaderSize - 1) }, "finding", "finding",
+		false},
+	{"segment: a bit in the table of ends", func(d *disk) { d.flip(d.block + chain.HeaderSize + 3) }, "finding",
+		"finding", false},
 	{"segment: a bit in a frame's length", func(d *disk) { d.flip(d.block - 6) }, "finding", "finding", false},
 	{"segment: a bit in a frame's checksum", func(d *disk) { d.flip(d.block - 2) }, "finding", "finding", false},
 	{"segment: a bit in the file's header", func(d *disk) { d.flip(9) }, "finding", "", false},
 	{"segment: a block removed", (*disk).removeBlock, "finding", "finding", false},
 	{"segment: two blocks swapped", (*disk).swapBlocks, "finding", "finding", false},
 	{"segment: cut mid-frame", func(d *disk) { d.truncate(int64(d.block) + 50) }, "finding", "finding", false},
-	{"segment: the last one cut mid-frame", func(d *disk) { d.last(); d.truncate(int64(d.block) + 50) }, "finding", "finding", false},
+	{"segment: the last one cut mid-frame", func(d *disk) { d.last(); d.truncate(int64(d.block) + 50) }, "finding",
+		"finding", false},
 	{"segment: deleted", func(d *disk) { d.must(os.Remove(d.path)) }, "finding", "finding", false},
-	{"segment: the last one deleted", func(d *disk) { d.last(); d.must(os.Remove(d.path)) }, "finding", "finding", false},
+	{"segment: the last one deleted", func(d *disk) { d.last(); d.must(os.Remove(d.path)) }, "finding", "finding",
+		false},
 	{"segment: emptied", func(d *disk) { d.truncate(0) }, "finding", "finding", false},
 	{"segment: all deleted", (*disk).removeSegments, "finding", "finding", false},
 	{"segment: another node's older copy of the last one", (*disk).olderCopy, "finding", "finding", false},
@@ -58,8 +65,10 @@ var damages = []damage{
 	{"index: a bit", func(d *disk) { d.at("index"); d.flip(8 + 28*3 + 5) }, "", "", false},
 	{"index: cut", func(d *disk) { d.at("index"); d.truncate(8 + 28*2 + 5) }, "", "", false},
 	{"index: deleted", func(d *disk) { d.at("index"); d.must(os.Remove(d.path)) }, "", "", false},
-	{"tile: a bit in a leaf's hash", func(d *disk) { d.at("tiles/00"); d.flip(512 + 32*5 + 1) }, "tiles", "tiles", false},
-	{"tile: a bit in an upper hash", func(d *disk) { d.at("tiles/04"); d.flip(512 + 32*5 + 1) }, "tiles", "tiles", false},
+	{"tile: a bit in a leaf's hash", func(d *disk) { d.at("tiles/00"); d.flip(512 + 32*5 + 1) }, "tiles", "tiles",
+		false},
+	{"tile: a bit in an upper hash", func(d *disk) { d.at("tiles/04"); d.flip(512 + 32*5 + 1) }, "tiles", "tiles",
+		false},
 	{"tile: cut", func(d *disk) { d.at("tiles/00"); d.truncate(512 + 32*7) }, "tiles", "", false},
 	{"tile: one deleted", func(d *disk) { d.at("tiles/00"); d.must(os.Remove(d.path)) }, "tiles", "", false},
 	{"tile: all deleted", (*disk).removeTiles, "tiles", "", false},
@@ -67,12 +76,14 @@ var damages = []damage{
 	// payload is flipped beside it.
 	{"index: a folder in its place, and a bit in a payload", (*disk).indexIsAFolder, "finding", "finding", false},
 	{"index: a link to itself, and a bit in a payload", (*disk).indexIsALoop, "finding", "finding", false},
-	{"tile: a file in the place of the folder, and a bit in a payload", (*disk).tilesAreAFile, "finding", "finding", false},
+	{"tile: a file in the place of the folder, and a bit in a payload", (*disk).tilesAreAFile, "finding", "finding",
+		false},
 	{"tile: a pipe in the place of one, and a bit in a payload", (*disk).tileIsAPipe, "finding", "finding", false},
 	{"tile: a bit in the synced head", func(d *disk) { d.at("tiles/synced"); d.flip(20) }, "", "", false},
 	{"records: a bit", func(d *disk) { d.run(); d.flip(100) }, "", "", false},
 	{"records: cut", func(d *disk) { d.run(); d.truncate(100) }, "", "", false},
-	{"records: garbage", func(d *disk) { d.run(); d.must(os.WriteFile(d.path, []byte("no index"), 0o600)) }, "", "", false},
+	{"records: garbage", func(d *disk) { d.run(); d.must(os.WriteFile(d.path, []byte("no index"), 0o600)) }, "", "",
+		false},
 	{"records: deleted", func(d *disk) { d.at("records"); d.must(os.RemoveAll(d.path)) }, "", "", false},
 	// The rest.
 	{"inbox: a file of garbage", func(d *disk) { d.inbox(nil) }, "", "", false},
@@ -81,12 +92,13 @@ var damages = []damage{
 	{"identity: deleted", func(d *disk) { d.at("identity.json"); d.must(os.Remove(d.path)) }, "", "", true},
 	{"starts: a bit", func(d *disk) { d.at("starts"); d.flip(12) }, "", "", true},
 	{"lock: deleted", func(d *disk) { d.at("LOCK"); d.must(os.RemoveAll(d.path)) }, "", "", false},
-	{"lock: written into", func(d *disk) { d.at("LOCK"); d.must(os.WriteFile(d.path, []byte("not empty"), 0o600)) }, "", "", false},
+	{"lock: written into", func(d *disk) { d.at("LOCK"); d.must(os.WriteFile(d.path, []byte("not empty"), 0o600)) }, "",
+		"", false},
 }
 
-// TestDamageMatrix does every kind of damage to one storage node after the other, while it runs and while it is down, under a load that
-// reads all the time: no reader sees a wrong byte or an error, the damage is found and told, and all nodes are Valid again without anybody's
-// help.
+// TestDamageMatrix does every kind of damage to one storage node after the other, while it runs and while it is down,
+// under a load that reads all the time: no reader sees a wrong byte or an error, the damage is found and told, and all
+// nodes are Valid again without anybody's help.
 func TestDamageMatrix(t *testing.T) {
 	c, o := startSmallSegments(t), newOracle()
 	c.expectDamage, c.load.slow = true, true
@@ -126,8 +138,8 @@ func TestDamageMatrix(t *testing.T) {
 	c.verify(o)
 }
 
-// startSmallSegments starts a cluster whose segments hold few blocks, that checks nothing on a schedule, and whose masters drop what is
-// stored, so that reads go to the storage nodes.
+// startSmallSegments starts a cluster whose segments hold few blocks, that checks nothing on a schedule, and whose
+// masters drop what is stored, so that reads go to the storage nodes.
 func startSmallSegments(t *testing.T) *cluster {
 	t.Helper()
 	return startWith(t, func(topology *devcluster.Topology) {
@@ -172,7 +184,8 @@ func (c *damaged) suffer(row damage, down bool, older string) {
 	was, since := nodeAt(before, url), before
 	if down {
 		c.kill(c.name)
-		// What was still going on when the story was told, like a repair because it was behind, is not what follows from the damage.
+		// What was still going on when the story was told, like a repair because it was behind, is not what follows
+		// from the damage.
 		since = c.story()
 		was = nodeAt(since, url)
 	}
@@ -190,8 +203,8 @@ func (c *damaged) suffer(row damage, down bool, older string) {
 	}
 	now := c.awaitHealed(since, url, was)
 	for tries, clean := 0, down; !clean && tries < 4; tries++ {
-		// What the node had not acknowledged to the table when the check began is for the next check: a block too that went to a file
-		// that was removed or replaced under it.
+		// What the node had not acknowledged to the table when the check began is for the next check: a block too that
+		// went to a file that was removed or replaced under it.
 		was = nodeAt(now, url)
 		if _, err := c.admin().CheckStorage(c.t.Context(), was.ID); err != nil {
 			c.t.Fatal(err)
@@ -252,7 +265,10 @@ func told(before, now wire.Integrity, url, kind string) bool {
 	if len(before.Events) > 0 {
 		first = before.Events[0].Number + 1
 	}
-	return slices.ContainsFunc(now.Events, func(e wire.Event) bool { return e.Number >= first && e.Kind == kind && e.URL == url })
+	return slices.ContainsFunc(now.Events, func(e wire.Event) bool {
+		return e.Number >= first && e.Kind == kind &&
+			e.URL == url
+	})
 }
 
 // tells holds the new part of the story against what must have been found.
@@ -267,7 +283,8 @@ func (c *damaged) tells(before, now wire.Integrity, url, found string) {
 		if e.Number < first || e.Kind == "suspect" {
 			continue
 		}
-		if e.Kind == "repair" && slices.Contains([]string{wire.CodeBehind, wire.CodeLeftBehind, wire.CodeUnknownHeight}, e.CauseCoded.Code) {
+		if e.Kind == "repair" && slices.Contains([]string{wire.CodeBehind, wire.CodeLeftBehind, wire.CodeUnknownHeight},
+			e.CauseCoded.Code) {
 			continue // it was away for longer than the masters keep what is stored: no damage
 		}
 		if e.URL != url && e.Kind != "tiles" {
@@ -289,7 +306,8 @@ func (c *damaged) tells(before, now wire.Integrity, url, found string) {
 // admin is a client with the admin token.
 func (c *cluster) admin() *client.Client {
 	c.t.Helper()
-	cl, err := client.New(client.Config{Masters: c.File().Masters, Token: c.File().Tokens.Admin, RetryFor: patience, HTTP: c.Topology().HTTP})
+	cl, err := client.New(client.Config{Masters: c.File().Masters, Token: c.File().Tokens.Admin, RetryFor: patience,
+		HTTP: c.Topology().HTTP})
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -369,8 +387,8 @@ func (c *cluster) copyLastSegment(name string) string {
 	return copied
 }
 
-// TestSeveralNodesDamaged: two nodes, and then all three, are damaged in different blocks at the same time; no node is wholly good, and every
-// block is taken from one that has a good copy of it.
+// TestSeveralNodesDamaged: two nodes, and then all three, are damaged in different blocks at the same time; no node is
+// wholly good, and every block is taken from one that has a good copy of it.
 func TestSeveralNodesDamaged(t *testing.T) {
 	c, o := startSmallSegments(t), newOracle()
 	c.expectDamage = true
@@ -410,8 +428,8 @@ func TestSeveralNodesDamaged(t *testing.T) {
 	c.verify(o)
 }
 
-// TestLostBlock: a block that is bad on all nodes is reported as lost by number; everything else stays served, appends go on and are stored;
-// a person's word makes the nodes Valid, and every verifier names the hole.
+// TestLostBlock: a block that is bad on all nodes is reported as lost by number; everything else stays served, appends
+// go on and are stored; a person's word makes the nodes Valid, and every verifier names the hole.
 func TestLostBlock(t *testing.T) {
 	c, o := startWithSegments(t) // without load: its readers would ask for what is lost
 	lost := (&damaged{cluster: c, name: "storage-1"}).disk().header.Block

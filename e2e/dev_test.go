@@ -138,7 +138,8 @@ func TestDev(t *testing.T) {
 		t.Fatal(err)
 	}
 	file := checkClusterFile(t, path)
-	if strings.Contains(d.output.String(), file.Tokens.Project) || strings.Contains(d.output.String(), file.Tokens.Admin) {
+	if strings.Contains(d.output.String(), file.Tokens.Project) ||
+		strings.Contains(d.output.String(), file.Tokens.Admin) {
 		t.Error("a token was printed")
 	}
 	c, err := client.New(client.Config{Masters: file.Masters, Token: file.Tokens.Project})
@@ -224,7 +225,8 @@ func checkClusterFile(t *testing.T, path string) devcluster.ClusterFile {
 }
 
 // killLeader ends the leader's process, by the pid that dev printed for it.
-func killLeader(t *testing.T, output string, file devcluster.ClusterFile, leader string, urls map[string]string) string {
+func killLeader(t *testing.T, output string, file devcluster.ClusterFile, leader string,
+	urls map[string]string) string {
 	t.Helper()
 	for _, row := range regexp.MustCompile(`(?m)^(master-\d)\s+(\S+)\s+(\d+)\s`).FindAllStringSubmatch(output, -1) {
 		if row[2] != urls[leader] {
@@ -286,18 +288,21 @@ func TestRolesRefuse(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	master := func(more ...string) []string {
 		return append([]string{
-			"master", "--data", dir, "--http", "127.0.0.1:0", "--raft", "127.0.0.1:0", "--cluster-token-file", token, "--admin-token-file", admin,
+			"master", "--data", dir, "--http", "127.0.0.1:0", "--raft", "127.0.0.1:0", "--cluster-token-file", token,
+			"--admin-token-file", admin,
 		}, more...)
 	}
 	worker := func(kind string, more ...string) []string {
-		return append([]string{kind, "--data", dir, "--http", "127.0.0.1:0", "--masters", "http://127.0.0.1:1", "--cluster-token-file", token}, more...)
+		return append([]string{kind, "--data", dir, "--http", "127.0.0.1:0", "--masters", "http://127.0.0.1:1",
+			"--cluster-token-file", token}, more...)
 	}
 	for name, row := range map[string]struct {
 		message string
 		args    []string
 	}{
-		"no cluster token":       {"--cluster-token-file", []string{"master", "--data", dir}},
-		"no admin token":         {"--admin-token-file", []string{"master", "--data", dir, "--cluster-token-file", token}},
+		"no cluster token": {"--cluster-token-file", []string{"master", "--data", dir}},
+		"no admin token": {"--admin-token-file",
+			[]string{"master", "--data", dir, "--cluster-token-file", token}},
 		"port in use":            {"in use", master("--http", taken.Addr().String())},
 		"raft port in use":       {"in use", master("--raft", taken.Addr().String())},
 		"not loopback":           {"--insecure", master("--http", "0.0.0.0:0")},
@@ -311,7 +316,8 @@ func TestRolesRefuse(t *testing.T) {
 		"storage not loopback":   {"--insecure", worker("storage", "--http", "0.0.0.0:0")},
 		"miner port in use":      {"in use", worker("miner", "--http", taken.Addr().String())},
 		"miner without threads":  {"--threads", worker("miner", "--threads", "0")},
-		"no data":                {"--data", []string{"storage", "--masters", "http://127.0.0.1:1", "--cluster-token-file", token}},
+		"no data": {"--data",
+			[]string{"storage", "--masters", "http://127.0.0.1:1", "--cluster-token-file", token}},
 	} {
 		t.Run(name, func(t *testing.T) { fails(t, filepath.Dir(dir), row.message, row.args...) })
 	}

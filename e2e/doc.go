@@ -1,6 +1,6 @@
 // Package e2e contains the end-to-end tests: clusters of seven real processes on real disks. Clients append through all
-// masters while processes are killed, stopped, halted and cut off from each other, and get bad disks and wrong clocks. See
-// docs/faults.md for the faults, and README.md for the files, the settings and the mutants.
+// masters while processes are killed, stopped, halted and cut off from each other, and get bad disks and wrong clocks.
+// See docs/faults.md for the faults, and README.md for the files, the settings and the mutants.
 //
 // Every test ends in the full verifier, cluster.verify. It checks that
 //   - every acknowledged record is read back byte for byte at its position through every master;

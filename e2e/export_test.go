@@ -15,8 +15,9 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// TestExportAndImport: a chain is exported while the cluster runs, every disk is lost, and on nothing but the file and the log's key the group is founded again. Each
-// receipt of before holds, the log has the identity of before, and an auditor's state of before goes on.
+// TestExportAndImport: a chain is exported while the cluster runs, every disk is lost, and on nothing but the file and
+// the log's key the group is founded again. Each receipt of before holds, the log has the identity of before, and an
+// auditor's state of before goes on.
 func TestExportAndImport(t *testing.T) {
 	outside := t.TempDir()
 	at := func(name string) string { return filepath.Join(outside, name) }
@@ -53,8 +54,10 @@ func TestExportAndImport(t *testing.T) {
 	c.auditFrom(c.File().Masters[0], vkey, at("state.json"))
 
 	storages := c.storageNames()
-	c.command(nil, "export", "--data", roleOf(c.Topology(), storages[0]).Data, "--out", at("chain.export"), "--url", c.File().Masters[1])
-	if out := string(c.command(nil, "verify", "--file", at("chain.export"), "--key", vkey)); !strings.Contains(out, "signed by  log.example/exported+") || !strings.HasSuffix(out, "export valid\n") {
+	c.command(nil, "export", "--data", roleOf(c.Topology(), storages[0]).Data, "--out", at("chain.export"), "--url",
+		c.File().Masters[1])
+	if out := string(c.command(nil, "verify", "--file", at("chain.export"), "--key", vkey)); !strings.Contains(out,
+		"signed by  log.example/exported+") || !strings.HasSuffix(out, "export valid\n") {
 		t.Errorf("the export: %s", out)
 	}
 
@@ -103,7 +106,8 @@ func TestExportAndImport(t *testing.T) {
 	c.holds(kept, payload, vkey)
 	c.appendEach(o, "after", some, c.masters...)
 	c.awaitStored()
-	if out := c.auditFrom(c.File().Masters[2], vkey, at("state.json")); !strings.Contains(out, "the others were checked before") {
+	if out := c.auditFrom(c.File().Masters[2], vkey, at("state.json")); !strings.Contains(out,
+		"the others were checked before") {
 		t.Errorf("the audit began again: %s", out)
 	}
 	c.verify(o)
@@ -112,7 +116,8 @@ func TestExportAndImport(t *testing.T) {
 // holds fails the test where a receipt of before, with its payload, is not good by the log's key.
 func (c *cluster) holds(receipt, payload, vkey string) {
 	c.t.Helper()
-	if out := string(c.command(nil, "verify", "receipt", receipt, "--payload", payload, "--key", vkey)); !strings.HasSuffix(out, "receipt good, payload good\n") {
+	if out := string(c.command(nil, "verify", "receipt", receipt, "--payload", payload, "--key",
+		vkey)); !strings.HasSuffix(out, "receipt good, payload good\n") {
 		c.t.Errorf("the receipt: %s", out)
 	}
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/chainstore/chainstore/internal/devcluster"
 )
 
-// TestRandomFaults injects what a seeded schedule says, until the time is over and, where they are asked for, so many faults were injected and
-// so many appends acknowledged (CHAINSTORE_FAULTS, CHAINSTORE_APPENDS).
+// TestRandomFaults injects what a seeded schedule says, until the time is over and, where they are asked for, so many
+// faults were injected and so many appends acknowledged (CHAINSTORE_FAULTS, CHAINSTORE_APPENDS).
 func TestRandomFaults(t *testing.T) {
 	logSettings(t)
 	soak, seed, faults, appends := settings.soak, settings.seed, settings.faults, settings.appends
@@ -64,7 +64,8 @@ func (s *schedule) report(o *oracle, seed uint64, took time.Duration) {
 		kinds[i] = fmt.Sprintf("%s %d", kind, s.counts[kind])
 	}
 	if link := s.c.link; link != nil {
-		kinds = append(kinds, fmt.Sprintf("lost answers %d", link.lost.Load()), fmt.Sprintf("doubled requests %d", link.doubled.Load()))
+		kinds = append(kinds, fmt.Sprintf("lost answers %d", link.lost.Load()),
+			fmt.Sprintf("doubled requests %d", link.doubled.Load()))
 	}
 	if n := s.c.net; n != nil {
 		stopped, err := n.wires.stopped()
@@ -79,7 +80,8 @@ func (s *schedule) report(o *oracle, seed uint64, took time.Duration) {
 	}
 	slices.Sort(gaps)
 	at := func(q float64) time.Duration { return gaps[int(q*float64(len(gaps)-1))].Round(time.Microsecond) }
-	s.c.t.Logf("seed %d: %d faults in %d steps and %v: %s", seed, total, s.steps, took.Round(time.Second), strings.Join(kinds, ", "))
+	s.c.t.Logf("seed %d: %d faults in %d steps and %v: %s", seed, total, s.steps, took.Round(time.Second),
+		strings.Join(kinds, ", "))
 	s.c.t.Logf("%d appends of %d records acknowledged; gaps between acknowledgements: p50 %v, p99 %v, p99.9 %v, max %v",
 		len(o.acks), len(o.order), at(0.5), at(0.99), at(0.999), at(1))
 }
@@ -90,8 +92,9 @@ func logSettings(t *testing.T) {
 	t.Logf("CHAINSTORE_SEED=%d CHAINSTORE_SOAK=%v CHAINSTORE_LOAD=%d", settings.seed, settings.soak, settings.load)
 }
 
-// TestRandomDamage does random damage to the files of one storage node after the other, while a schedule kills, stops and halts whatever it
-// says, the damaged node and its sender among them. Checks go by their own schedule; nobody helps.
+// TestRandomDamage does random damage to the files of one storage node after the other, while a schedule kills, stops
+// and halts whatever it says, the damaged node and its sender among them. Checks go by their own schedule; nobody
+// helps.
 func TestRandomDamage(t *testing.T) {
 	logSettings(t)
 	soak, seed := settings.soak, settings.seed
@@ -147,8 +150,8 @@ func TestRandomDamage(t *testing.T) {
 	c.verify(o)
 }
 
-// terminated reports whether a process ended by the signal itself: it was asked to stop before it had come as far as to listen to
-// signals.
+// terminated reports whether a process ended by the signal itself: it was asked to stop before it had come as far as to
+// listen to signals.
 func terminated(err error) bool {
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) {

@@ -20,7 +20,8 @@ import (
 // maxClients bounds the clients of a history.
 const maxClients = 10_000
 
-// operation is something that a client did: an append, or a look at a place. Times are nanoseconds since the oracle's birth.
+// operation is something that a client did: an append, or a look at a place. Times are nanoseconds since the oracle's
+// birth.
 type operation struct {
 	client      int
 	call, ended int64 // ended is math.MaxInt64 where the outcome is unknown
@@ -69,8 +70,8 @@ func (o *oracle) resolve(payload []byte, at place) {
 	}
 }
 
-// probe looks through one master alone, without trying again, at places around the newest that was acknowledged anywhere: there or not there,
-// the answer must fit what was acknowledged meanwhile.
+// probe looks through one master alone, without trying again, at places around the newest that was acknowledged
+// anywhere: there or not there, the answer must fit what was acknowledged meanwhile.
 func (l *load) probe(cl *client.Client, number int, random *rand.Rand) {
 	tick := time.NewTicker(readEvery)
 	defer tick.Stop()
@@ -118,8 +119,8 @@ func (o *oracle) newest() *ackedRecord {
 	return o.order[len(o.order)-1]
 }
 
-// oneLog is the model: one log, to which appends go one after the other, in the order of their places. Its state is how many of a piece's
-// appends are done.
+// oneLog is the model: one log, to which appends go one after the other, in the order of their places. Its state is how
+// many of a piece's appends are done.
 var oneLog = porcupine.Model{
 	Init: func() any { return 0 },
 	Step: func(state, input, output any) (bool, any) {
@@ -147,8 +148,8 @@ const (
 	pieceTime = 5 * time.Second
 )
 
-// checkHistory holds the history against the model, and against the plain rule that what ended before another began stands before it. It is
-// called when the chain has been scanned.
+// checkHistory holds the history against the model, and against the plain rule that what ended before another began
+// stands before it. It is called when the chain has been scanned.
 func (o *oracle) checkHistory(t *testing.T) {
 	t.Helper()
 	o.mu.Lock()
@@ -169,13 +170,15 @@ func (o *oracle) checkHistory(t *testing.T) {
 		}
 		pieces++
 	}
-	t.Logf("history: %d operations in %d pieces: %d pieces do not fit one log, %d took too long to tell", len(ops), pieces, illegal, unknown)
+	t.Logf("history: %d operations in %d pieces: %d pieces do not fit one log, %d took too long to tell", len(ops),
+		pieces, illegal, unknown)
 	if 2*unknown > pieces {
 		o.faultLocked("of %d pieces of the history %d took too long to be checked", pieces, unknown)
 	}
 }
 
-// misfit is where a history stops to fit, for people: the operation that must come next because it ended first, and those around it.
+// misfit is where a history stops to fit, for people: the operation that must come next because it ended first, and
+// those around it.
 func misfit(history []porcupine.Operation, info porcupine.LinearizationInfo) string {
 	var done []int
 	for _, tries := range info.PartialLinearizations() {
@@ -204,11 +207,12 @@ func misfit(history []porcupine.Operation, info porcupine.LinearizationInfo) str
 
 func describe(op porcupine.Operation) string {
 	in := op.Input.(operation)
-	return fmt.Sprintf("%s (rank %d), from %v to %v", oneLog.DescribeOperation(in, nil), in.rank, time.Duration(in.call), time.Duration(in.ended))
+	return fmt.Sprintf("%s (rank %d), from %v to %v", oneLog.DescribeOperation(in, nil), in.rank,
+		time.Duration(in.call), time.Duration(in.ended))
 }
 
-// known are the operations whose outcome is known, in the order in which they began. A look at a place that no append of the history was
-// given says nothing.
+// known are the operations whose outcome is known, in the order in which they began. A look at a place that no append
+// of the history was given says nothing.
 func (o *oracle) known() []operation {
 	var ops, looks []operation
 	for _, op := range o.history {
@@ -226,7 +230,8 @@ func (o *oracle) known() []operation {
 		if at == 0 || op.first > ops[at-1].last {
 			continue
 		}
-		// Within a batch that runs over into the next block lies also what is behind the end of the first: no record has that place.
+		// Within a batch that runs over into the next block lies also what is behind the end of the first: no record
+		// has that place.
 		if op.first == ops[at-1].last || o.acked[place{op.first >> 32, uint32(op.first)}] != nil {
 			ops = append(ops, op)
 		}
@@ -276,8 +281,8 @@ type window struct {
 	floor  uint64      // what stands before it had been given out for sure when the piece began
 }
 
-// next makes the history of the next piece. What stands before the floor is done; a look that may have seen what began after the piece is
-// left out.
+// next makes the history of the next piece. What stands before the floor is done; a look that may have seen what began
+// after the piece is left out.
 func (w *window) next(piece []operation) []porcupine.Operation {
 	begin, last := piece[0].call, piece[len(piece)-1].call
 	for _, op := range w.before {

@@ -19,8 +19,9 @@ import (
 // lineType is the type that `chainstore append --lines` gives a record.
 const lineType = "text/plain; charset=utf-8"
 
-// TestRealInput appends log files line by line: through each master in turn, and with `chainstore append --lines`, with the line
-// ends stripped and kept. One file has CRLF line ends, one LF; both have UTF-8 and empty lines, one no line end at its end.
+// TestRealInput appends log files line by line: through each master in turn, and with `chainstore append --lines`, with
+// the line ends stripped and kept. One file has CRLF line ends, one LF; both have UTF-8 and empty lines, one no line
+// end at its end.
 func TestRealInput(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join("testdata", "*.log"))
 	if err != nil || len(files) != 2 {
@@ -65,8 +66,8 @@ func TestRealInput(t *testing.T) {
 	}
 }
 
-// linesOf cuts a file into lines by the rule that `chainstore append --help` tells: the line feed is not part of the record, nor is
-// one carriage return right before it, and lines that are empty then are skipped.
+// linesOf cuts a file into lines by the rule that `chainstore append --help` tells: the line feed is not part of the
+// record, nor is one carriage return right before it, and lines that are empty then are skipped.
 func linesOf(data []byte) [][]byte {
 	var lines [][]byte
 	for len(data) > 0 {
@@ -100,7 +101,8 @@ func (c *cluster) appendInTurn(o *oracle, lines [][]byte) {
 	}
 }
 
-// ackLines takes down the positions that `chainstore append --lines --json` printed. The order of the lines is that of the chain.
+// ackLines takes down the positions that `chainstore append --lines --json` printed. The order of the lines is that of
+// the chain.
 func (o *oracle) ackLines(t *testing.T, lines [][]byte, out []byte) []wire.Position {
 	t.Helper()
 	var positions []wire.Position

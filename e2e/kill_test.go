@@ -41,8 +41,8 @@ func TestLeaderKilledUnderLoad(t *testing.T) {
 	c.verify(o)
 }
 
-// TestLeaderHalted: a leader that hangs is deposed, and what others had sent to it goes to the next one; when it goes on it does no
-// harm, and follows.
+// TestLeaderHalted: a leader that hangs is deposed, and what others had sent to it goes to the next one; when it goes
+// on it does no harm, and follows.
 func TestLeaderHalted(t *testing.T) {
 	c, o := start(t), newOracle()
 	l := c.startLoad(o)
@@ -57,7 +57,8 @@ func TestLeaderHalted(t *testing.T) {
 			t.Fatal(err)
 		}
 		o.ack([]client.Entry{entry}, []wire.Position{at})
-		// A master that waits for the answer of a leader that hangs gives up after 5 s; the next leader is there much sooner.
+		// A master that waits for the answer of a leader that hangs gives up after 5 s; the next leader is there much
+		// sooner.
 		if took := time.Since(began); took > 4*time.Second && !underRace {
 			t.Errorf("an append through %s took %v while the leader hung", name, took)
 		}
@@ -94,7 +95,8 @@ func TestStorageNodeKilledUnderLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	if after.Stored > before.Head.Height+1 { // one block may have been under way
-		t.Errorf("%d blocks count as stored, %d were mined when two of three storage nodes were killed", after.Stored, before.Head.Height)
+		t.Errorf("%d blocks count as stored, %d were mined when two of three storage nodes were killed", after.Stored,
+			before.Head.Height)
 	}
 	c.launch("storage-1", "storage-3")
 	l.more(some)
@@ -102,8 +104,8 @@ func TestStorageNodeKilledUnderLoad(t *testing.T) {
 	c.verify(o)
 }
 
-// TestStorageFolderMends: a write that was cut short by the kill is cut off, and what can be computed from the blocks is. None of it
-// costs an acknowledged record, and the node catches up under load.
+// TestStorageFolderMends: a write that was cut short by the kill is cut off, and what can be computed from the blocks
+// is. None of it costs an acknowledged record, and the node catches up under load.
 func TestStorageFolderMends(t *testing.T) {
 	c, o := start(t), newOracle()
 	l := c.startLoad(o)
@@ -141,7 +143,8 @@ func tearTail(folder string) error {
 	return errors.Join(err, f.Close())
 }
 
-// TestMinerKilled: appends go on, status says plainly that there is no miner, and when it is back all is mined and stored.
+// TestMinerKilled: appends go on, status says plainly that there is no miner, and when it is back all is mined and
+// stored.
 func TestMinerKilled(t *testing.T) {
 	c, o := start(t), newOracle()
 	l := c.startLoad(o)
@@ -221,7 +224,8 @@ func TestClusterStartedAgain(t *testing.T) {
 	before := c.awaitSettled(3)
 	c.restart()
 	if after := c.awaitSettled(3); after.Head != before.Head || after.Group != before.Group {
-		t.Errorf("the cluster went on as %s from %+v; it was %s at %+v", after.Group, after.Head, before.Group, before.Head)
+		t.Errorf("the cluster went on as %s from %+v; it was %s at %+v", after.Group, after.Head, before.Group,
+			before.Head)
 	}
 	l = c.startLoad(o)
 	l.more(some)
@@ -229,12 +233,12 @@ func TestClusterStartedAgain(t *testing.T) {
 	c.verify(o)
 }
 
-// TestWorkerRegistersWhileLeaderIsDown: workers that start while there is no leader register with the next one, and through a
-// master that does not lead.
+// TestWorkerRegistersWhileLeaderIsDown: workers that start while there is no leader register with the next one, and
+// through a master that does not lead.
 func TestWorkerRegistersWhileLeaderIsDown(t *testing.T) {
 	c, o := start(t), newOracle()
-	// While the chain is empty a new node lacks nothing. With two masters gone nobody can lead: the third, which is the only
-	// one that the new node knows, must wait for a leader, and most likely is not it.
+	// While the chain is empty a new node lacks nothing. With two masters gone nobody can lead: the third, which is the
+	// only one that the new node knows, must wait for a leader, and most likely is not it.
 	leader := c.leader("")
 	followers := c.followers(leader)
 	c.kill(leader, followers[0])

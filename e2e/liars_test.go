@@ -69,7 +69,8 @@ func TestMinerOfWrongNonces(t *testing.T) {
 	o.report(t)
 }
 
-// TestStorageThatLies: with two replicas due, one storage node that says stored and is not loses nothing while the others live.
+// TestStorageThatLies: with two replicas due, one storage node that says stored and is not loses nothing while the
+// others live.
 func TestStorageThatLies(t *testing.T) {
 	c, o := start(t), newOracle()
 	liar := altered(t, "liar")

@@ -43,8 +43,8 @@ func (s *stream) count() int {
 	return len(s.got)
 }
 
-// TestListsAndStreams: streams through all masters, each of which is killed once while they run, give exactly the acknowledged records, in
-// order; and so do lists through each master afterwards.
+// TestListsAndStreams: streams through all masters, each of which is killed once while they run, give exactly the
+// acknowledged records, in order; and so do lists through each master afterwards.
 func TestListsAndStreams(t *testing.T) {
 	c, o := start(t), newOracle()
 	writers := c.appendKeyed(o)

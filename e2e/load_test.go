@@ -13,7 +13,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// The load: so much that something is always under way, and so little that the verifier can read all of it back many times.
+// The load: so much that something is always under way, and so little that the verifier can read all of it back many
+// times.
 const (
 	singleWriters = 6
 	batchWriters  = 3
@@ -44,8 +45,8 @@ type load struct {
 	once    sync.Once
 }
 
-// startLoad starts writers, whose clients begin with different masters and go on with the others, and readers, which read
-// what was acknowledged. It ends with end, or with the test.
+// startLoad starts writers, whose clients begin with different masters and go on with the others, and readers, which
+// read what was acknowledged. It ends with end, or with the test.
 func (c *cluster) startLoad(o *oracle) *load {
 	c.t.Helper()
 	l := &load{c: c, o: o, fast: c.load.fast, ending: make(chan struct{})}
@@ -54,7 +55,8 @@ func (c *cluster) startLoad(o *oracle) *load {
 	for i := range times * (singleWriters + batchWriters) {
 		w := &writer{
 			load: l, number: i, name: fmt.Sprintf("w%d-%d", i, o.count()),
-			client: c.writerClient(rotated(c.File().Masters, i)...), other: c.writerClient(rotated(c.File().Masters, i+1)...),
+			client: c.writerClient(rotated(c.File().Masters, i)...),
+			other:  c.writerClient(rotated(c.File().Masters, i+1)...),
 			random: rand.New(rand.NewPCG(uint64(i), uint64(o.count()))), most: 1, every: singleEvery,
 		}
 		switch {
@@ -166,8 +168,8 @@ func (w *writer) entry() client.Entry {
 	return e
 }
 
-// append appends one record or a batch, and reports whether to go on. Every append has an idempotency key, under which it is sent
-// more than once now and then: whatever the masters go through meanwhile, it is appended once.
+// append appends one record or a batch, and reports whether to go on. Every append has an idempotency key, under which
+// it is sent more than once now and then: whatever the masters go through meanwhile, it is appended once.
 func (w *writer) append() bool {
 	o := w.load.o
 	entries := make([]client.Entry, 1+w.random.IntN(w.most))
@@ -224,7 +226,8 @@ func (w *writer) hasty(entries []client.Entry, key string) bool {
 	return true
 }
 
-// repeat sends an append again, to another master first. The oracle holds its positions against those of the other times.
+// repeat sends an append again, to another master first. The oracle holds its positions against those of the other
+// times.
 func (w *writer) repeat(entries []client.Entry, key string) {
 	at, err := w.persist(w.other, entries, key)
 	if err != nil {
@@ -234,7 +237,8 @@ func (w *writer) repeat(entries []client.Entry, key string) {
 	w.load.o.repeated(entries, at)
 }
 
-// persist appends until there is an answer. A writer that is told that the outcome is not known asks again, under the same key.
+// persist appends until there is an answer. A writer that is told that the outcome is not known asks again, under the
+// same key.
 func (w *writer) persist(cl *client.Client, entries []client.Entry, key string) ([]wire.Position, error) {
 	ctx, cancel := context.WithTimeout(w.load.c.t.Context(), tryFor)
 	defer cancel()
@@ -246,7 +250,8 @@ func (w *writer) persist(cl *client.Client, entries []client.Entry, key string) 
 	}
 }
 
-func (w *writer) try(ctx context.Context, cl *client.Client, entries []client.Entry, key string) ([]wire.Position, error) {
+func (w *writer) try(ctx context.Context, cl *client.Client, entries []client.Entry,
+	key string) ([]wire.Position, error) {
 	if w.most > 1 {
 		return cl.AppendBatch(ctx, entries, key)
 	}
@@ -274,7 +279,8 @@ func (l *load) read(cl *client.Client, random *rand.Rand) {
 		got, err := cl.Get(ctx, r.at.Block, r.at.Offset)
 		cancel()
 		switch {
-		case errors.Is(err, wire.ErrNoAnswer), errors.Is(err, wire.ErrNoLeader), errors.Is(err, wire.ErrUnavailable), ctx.Err() != nil:
+		case errors.Is(err, wire.ErrNoAnswer), errors.Is(err, wire.ErrNoLeader), errors.Is(err, wire.ErrUnavailable),
+			ctx.Err() != nil:
 		case err != nil:
 			l.o.fault("read %v: %v", r, err)
 		default:

@@ -66,8 +66,8 @@ func (c *cluster) awaitEnded(name string) string {
 	return err.Error()
 }
 
-// TestMembers: a fourth and a fifth master join under load, the leadership goes where it is sent, masters are removed and stay out, a wiped one
-// comes back in its own place, and one moves to other addresses.
+// TestMembers: a fourth and a fifth master join under load, the leadership goes where it is sent, masters are removed
+// and stay out, a wiped one comes back in its own place, and one moves to other addresses.
 func TestMembers(t *testing.T) {
 	c, topology := prepared(t, func(*devcluster.Topology) {})
 	c.begin(topology)
@@ -132,7 +132,8 @@ func TestMembers(t *testing.T) {
 	// With one of three away the quorum needs both others.
 	followers := c.followers(c.leader(""))
 	c.kill(followers[0])
-	if err := admin.RemoveMaster(t.Context(), roleOf(topology, followers[1]).URL(), false); !errors.Is(err, wire.ErrTooFewMasters) {
+	if err := admin.RemoveMaster(t.Context(), roleOf(topology, followers[1]).URL(), false); !errors.Is(err,
+		wire.ErrTooFewMasters) {
 		t.Errorf("removed although too few would remain: %v", err)
 	}
 	c.awaitMore(a, some)
@@ -152,7 +153,9 @@ func TestMembers(t *testing.T) {
 		r.HTTP, r.Raft = there.HTTP, there.Raft
 		r.Join = three
 	})
-	c.awaitVoters(append(slices.DeleteFunc(slices.Clone(three), func(url string) bool { return url == roleOf(topology, moved).URL() }), there.URL())...)
+	c.awaitVoters(
+		append(slices.DeleteFunc(slices.Clone(three),
+			func(url string) bool { return url == roleOf(topology, moved).URL() }), there.URL())...)
 	c.awaitMore(a, some)
 	if err := c.StopRole(moved); err != nil {
 		t.Fatal(err)
@@ -163,7 +166,8 @@ func TestMembers(t *testing.T) {
 	c.verify(o)
 }
 
-// TestAllMastersMove: all masters change their addresses at once, to each other's, to others, and back; none is removed, nothing is lost.
+// TestAllMastersMove: all masters change their addresses at once, to each other's, to others, and back; none is
+// removed, nothing is lost.
 func TestAllMastersMove(t *testing.T) {
 	c, topology := prepared(t, func(*devcluster.Topology) {})
 	c.begin(topology)
@@ -174,7 +178,8 @@ func TestAllMastersMove(t *testing.T) {
 	names, ids := c.names(devcluster.KindMaster), c.masterIDs()
 	more := topology
 	more.Masters = 6
-	for move, seats := range [][]string{{"master-2", "master-3", "master-1"}, {"master-4", "master-5", "master-6"}, names} {
+	for move, seats := range [][]string{{"master-2", "master-3", "master-1"}, {"master-4", "master-5", "master-6"},
+		names} {
 		for _, name := range names {
 			if err := c.StopRole(name); err != nil && !terminated(err) {
 				t.Fatal(err)
@@ -264,7 +269,8 @@ func newFounding(t *testing.T) *founding {
 	if c.Cluster, err = devcluster.PrepareProcesses(topology, binary); err != nil {
 		t.Fatal(err)
 	}
-	f := &founding{cluster: c, topology: topology, calls: noderpc.NewMasters(noderpc.NewTransport(), c.File().Tokens.Cluster)}
+	f := &founding{cluster: c, topology: topology,
+		calls: noderpc.NewMasters(noderpc.NewTransport(), c.File().Tokens.Cluster)}
 	c.running = true
 	t.Cleanup(f.calls.CloseIdle)
 	return f
@@ -312,10 +318,12 @@ func (f *founding) awaitGroup(names ...string) (group string) {
 	return group
 }
 
-// TestBootstrap: in whichever order and at whatever pace masters start, and are killed while the group is founded, there is one group.
+// TestBootstrap: in whichever order and at whatever pace masters start, and are killed while the group is founded,
+// there is one group.
 func TestBootstrap(t *testing.T) {
 	for _, order := range [][]string{
-		{"master-1", "master-2", "master-3"}, {"master-3", "master-2", "master-1"}, {"master-2", "master-1", "master-3"},
+		{"master-1", "master-2", "master-3"}, {"master-3", "master-2", "master-1"},
+		{"master-2", "master-1", "master-3"},
 	} {
 		t.Run(strings.Join(order, " "), func(t *testing.T) {
 			f := newFounding(t)
@@ -344,7 +352,8 @@ func TestBootstrap(t *testing.T) {
 	}
 }
 
-// TestWipedMasters: one that is wiped, the founder above all, founds no second group and does not vote in the first; it joins.
+// TestWipedMasters: one that is wiped, the founder above all, founds no second group and does not vote in the first; it
+// joins.
 func TestWipedMasters(t *testing.T) {
 	for _, name := range []string{"master-1", "master-2"} {
 		t.Run(name, func(t *testing.T) {

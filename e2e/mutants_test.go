@@ -8,7 +8,8 @@ import (
 	"github.com/chainstore/chainstore/internal/devcluster"
 )
 
-// mutants are the alterations that break one thing of the program, and a regular expression of what the checkers must report.
+// mutants are the alterations that break one thing of the program, and a regular expression of what the checkers must
+// report.
 var mutants = []struct{ name, alteration, reported string }{
 	{
 		"a follower says not found without asking the leader", "stale",

@@ -13,8 +13,9 @@ import (
 // delayDevice is the interface of the hub by which packets come to [delays], and back.
 const delayDevice = "slow0"
 
-// delays hold back the packets of slow ways. It is what a queueing discipline of the kernel (netem) would do, which not every kernel has: packets
-// that the hub has marked are routed to a TUN device, are read here, and are written back when their time has come.
+// delays hold back the packets of slow ways. It is what a queueing discipline of the kernel (netem) would do, which not
+// every kernel has: packets that the hub has marked are routed to a TUN device, are read here, and are written back
+// when their time has come.
 type delays struct {
 	device *os.File
 	tasks  sync.WaitGroup

@@ -22,11 +22,13 @@ import (
 	"github.com/chainstore/chainstore/internal/devcluster"
 )
 
-// namespaces are wires of the kernel's own: every role, and the clients, in a network namespace of its own, each joined to a namespace in the
-// middle that routes between them and drops what goes a way that is cut. A cut is therefore one of packets, for connections old and new:
-// kernels send again, wait longer each time, and give up, as they do between machines.
+// namespaces are wires of the kernel's own: every role, and the clients, in a network namespace of its own, each joined
+// to a namespace in the middle that routes between them and drops what goes a way that is cut. A cut is therefore one
+// of packets, for connections old and new: kernels send again, wait longer each time, and give up, as they do between
+// machines.
 //
-// Nothing of it touches the machine's own interfaces, routes or filters: each interface is made within a namespace, and none leads out.
+// Nothing of it touches the machine's own interfaces, routes or filters: each interface is made within a namespace, and
+// none leads out.
 type namespaces struct {
 	prefix    string
 	addresses map[string]string // by role, and of the clients
@@ -37,14 +39,15 @@ type namespaces struct {
 const (
 	// hub is the namespace in the middle.
 	hub = "hub"
-	// namespacePrefix begins the name of every namespace; the pid of the test that made it follows, and so it is known whose it is.
+	// namespacePrefix begins the name of every namespace; the pid of the test that made it follows, and so it is known
+	// whose it is.
 	namespacePrefix = "chainstore-e2e-"
 	// namespaceFolder is where `ip netns` keeps the names.
 	namespaceFolder = "/run/netns"
 )
 
-// filter is the hub's packet filter: what goes a way that is cut is dropped, what goes a slow one is marked and thereby routed to delayDevice,
-// from which it comes back later.
+// filter is the hub's packet filter: what goes a way that is cut is dropped, what goes a slow one is marked and thereby
+// routed to delayDevice, from which it comes back later.
 const filter = `table ip faults {
 	counter stopped { }
 	set cut { type ipv4_addr . ipv4_addr; }
@@ -60,8 +63,8 @@ const filter = `table ip faults {
 }
 `
 
-// haveNamespaces says what the machine lacks for namespaces, nil where that is nothing: a small network is made, cut and removed. It first
-// removes what tests left behind that were killed.
+// haveNamespaces says what the machine lacks for namespaces, nil where that is nothing: a small network is made, cut
+// and removed. It first removes what tests left behind that were killed.
 var haveNamespaces = sync.OnceValue(func() error {
 	for _, tool := range []string{"ip", "nft"} {
 		if _, err := exec.LookPath(tool); err != nil {
@@ -113,10 +116,12 @@ func (ns *namespaces) make(roles []string) error {
 	return nil
 }
 
-// prepareHub has the hub route, and filter. What comes back from delayDevice has a source that is not behind it: the hub must not mind.
+// prepareHub has the hub route, and filter. What comes back from delayDevice has a source that is not behind it: the
+// hub must not mind.
 func (ns *namespaces) prepareHub() error {
 	_, err := inNamespace(ns.name(hub), func() (struct{}, error) {
-		for name, value := range map[string]string{"ip_forward": "1", "conf/all/rp_filter": "0", "conf/default/rp_filter": "0"} {
+		for name, value := range map[string]string{"ip_forward": "1", "conf/all/rp_filter": "0",
+			"conf/default/rp_filter": "0"} {
 			if err := os.WriteFile("/proc/sys/net/ipv4/"+name, []byte(value), 0); err != nil {
 				return struct{}{}, err
 			}

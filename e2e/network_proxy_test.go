@@ -20,9 +20,10 @@ import (
 // proxied is what is added to a role's ports to get those of its proxies.
 const proxied = 200
 
-// proxies are wires for machines that have no namespaces, or no right to them: a TCP proxy before each port of each role. Which role calls is
-// found out by the process that owns the connection's other end. A cut holds bytes back, and they go on when it heals, as with packets that
-// are lost and sent again; but a connection to a proxy comes about whatever is cut behind it, and no kernel's timer ever sees a loss.
+// proxies are wires for machines that have no namespaces, or no right to them: a TCP proxy before each port of each
+// role. Which role calls is found out by the process that owns the connection's other end. A cut holds bytes back, and
+// they go on when it heals, as with packets that are lost and sent again; but a connection to a proxy comes about
+// whatever is cut behind it, and no kernel's timer ever sees a loss.
 type proxies struct {
 	dir       string // of the cluster: a process with a role's folder in its command line is that role
 	listeners []net.Listener
@@ -39,7 +40,8 @@ type proxies struct {
 
 // newProxies puts a proxy before every port of a topology, which must have Proxied set.
 func newProxies(topology devcluster.Topology) (*proxies, error) {
-	p := &proxies{dir: topology.Dir, roles: map[int]string{}, changed: make(chan struct{}), conns: map[net.Conn]struct{}{}}
+	p := &proxies{dir: topology.Dir, roles: map[int]string{}, changed: make(chan struct{}),
+		conns: map[net.Conn]struct{}{}}
 	for _, r := range topology.Roles() {
 		for from, to := range map[string]string{r.Advertise: r.HTTP, r.RaftAdvertise: r.Raft} {
 			if from == "" {
@@ -213,7 +215,8 @@ func (p *proxies) close() error {
 	return nil
 }
 
-// clientIP is the address that this process calls from where it calls often: no role has it, and to look a caller up takes milliseconds.
+// clientIP is the address that this process calls from where it calls often: no role has it, and to look a caller up
+// takes milliseconds.
 var clientIP = net.IPv4(127, 0, 0, 2)
 
 // caller names the role whose process has the other end of a connection; the clients where it is this one, or nobody's.

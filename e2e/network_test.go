@@ -21,7 +21,8 @@ const connectTime = 3 * time.Second
 // way is one direction between two roles, or between a role and the clients.
 type way struct{ from, to string }
 
-// condition is what a way is like: nothing that goes it arrives, or all of it arrives so much later. Zero is a good one.
+// condition is what a way is like: nothing that goes it arrives, or all of it arrives so much later. Zero is a good
+// one.
 type condition struct {
 	cut  bool
 	slow time.Duration
@@ -29,8 +30,8 @@ type condition struct {
 
 // wires are what a network is made of: [namespaces], or [proxies].
 type wires interface {
-	// set makes the ways named what they are to be, and all others good. A cut is silent: nobody is told, and what is under way goes on when
-	// it heals.
+	// set makes the ways named what they are to be, and all others good. A cut is silent: nobody is told, and what is
+	// under way goes on when it heals.
 	set(ways map[way]condition) error
 	// canSlow reports whether ways can be slow.
 	canSlow() bool
@@ -43,8 +44,8 @@ type wires interface {
 	close() error
 }
 
-// network stands between all roles of a cluster, and between them and the clients. Each direction between each two of them can be cut or
-// slowed by itself; faults may lie over each other.
+// network stands between all roles of a cluster, and between them and the clients. Each direction between each two of
+// them can be cut or slowed by itself; faults may lie over each other.
 type network struct {
 	t         *testing.T
 	wires     wires
@@ -60,8 +61,9 @@ type outage struct {
 	condition
 }
 
-// newNetwork makes the network of a cluster that is not started yet, and writes into its topology how it is reached there. Namespaces are
-// preferred; where the machine has none, or no right to them, it is proxies, and the log says why.
+// newNetwork makes the network of a cluster that is not started yet, and writes into its topology how it is reached
+// there. Namespaces are preferred; where the machine has none, or no right to them, it is proxies, and the log says
+// why.
 func newNetwork(t *testing.T, topology *devcluster.Topology) *network {
 	t.Helper()
 	var why string
@@ -116,7 +118,8 @@ func newProxyNetwork(t *testing.T, topology *devcluster.Topology) *network {
 }
 
 func networkOf(t *testing.T, w wires, topology *devcluster.Topology) *network {
-	n := &network{t: t, wires: w, transport: &http.Transport{DialContext: w.dial, MaxIdleConnsPerHost: maxClients, DisableCompression: true}}
+	n := &network{t: t, wires: w, transport: &http.Transport{DialContext: w.dial, MaxIdleConnsPerHost: maxClients,
+		DisableCompression: true}}
 	topology.HTTP = &http.Client{Transport: n.transport}
 	return n
 }

@@ -20,7 +20,8 @@ const silence = 300 * time.Millisecond
 
 // eachNetwork runs a test on each mechanism of network faults that the machine has.
 func eachNetwork(t *testing.T, test func(*testing.T, *network, devcluster.Topology)) {
-	for name, make := range map[string]func(*testing.T, *devcluster.Topology) *network{"netns": newNamespaceNetwork, "proxy": newProxyNetwork} {
+	for name, make := range map[string]func(*testing.T, *devcluster.Topology) *network{"netns": newNamespaceNetwork,
+		"proxy": newProxyNetwork} {
 		t.Run(name, func(t *testing.T) {
 			needsTime(t, "network faults")
 			if err := haveNamespaces(); name == "netns" && err != nil {
@@ -41,7 +42,8 @@ type link struct {
 }
 
 // connect connects somebody with who listens.
-func connect(t *testing.T, l net.Listener, dial func(ctx context.Context, network, address string) (net.Conn, error), address string) *link {
+func connect(t *testing.T, l net.Listener, dial func(ctx context.Context, network, address string) (net.Conn, error),
+	address string) *link {
 	t.Helper()
 	near, err := dial(t.Context(), "tcp", address)
 	if err != nil {
@@ -90,7 +92,8 @@ func (l *link) nothing(at net.Conn) {
 	}
 }
 
-// TestCutWays: a cut way brings nothing and the way back goes on; heals bring what was held back; a cut that lies over another stays.
+// TestCutWays: a cut way brings nothing and the way back goes on; heals bring what was held back; a cut that lies over
+// another stays.
 func TestCutWays(t *testing.T) {
 	eachNetwork(t, func(t *testing.T, n *network, topology devcluster.Topology) {
 		const role = "master-1"
@@ -130,7 +133,8 @@ func TestCutWays(t *testing.T) {
 		heal()
 		l.arrives(server, "1")
 		l.arrives(client, "2")
-		if stopped, err := n.wires.stopped(); err != nil || stopped < 4 { // one at least by each of the cuts, two by the last
+		// one at least by each of the cuts, two by the last
+		if stopped, err := n.wires.stopped(); err != nil || stopped < 4 {
 			t.Errorf("cuts are said to have stopped %d packets or reads, and %v", stopped, err)
 		}
 	})
@@ -176,7 +180,8 @@ func TestSlowWays(t *testing.T) {
 	})
 }
 
-// TestNamespacesBetweenRoles: in namespaces a cut lies between two roles alone, and no new connection comes about over one, whichever way.
+// TestNamespacesBetweenRoles: in namespaces a cut lies between two roles alone, and no new connection comes about over
+// one, whichever way.
 func TestNamespacesBetweenRoles(t *testing.T) {
 	needsTime(t, "network faults")
 	if err := haveNamespaces(); err != nil {

@@ -11,7 +11,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// oracle knows what the cluster must hold: every record that was acknowledged, at its place. It may be used by many goroutines.
+// oracle knows what the cluster must hold: every record that was acknowledged, at its place. It may be used by many
+// goroutines.
 type oracle struct {
 	mu      sync.Mutex // guards all below
 	acked   map[place]*ackedRecord
@@ -50,7 +51,8 @@ func newAcked(e client.Entry, at wire.Position) *ackedRecord {
 }
 
 func (r *ackedRecord) String() string {
-	return fmt.Sprintf("block %d, offset %d (index %d, %d bytes, key %q)", r.at.Block, r.at.Offset, r.at.Index, r.size, r.key)
+	return fmt.Sprintf("block %d, offset %d (index %d, %d bytes, key %q)", r.at.Block, r.at.Offset, r.at.Index, r.size,
+		r.key)
 }
 
 // maxFaults bounds what is told: a cluster that goes wrong goes wrong in everything.
@@ -82,7 +84,8 @@ func (o *oracle) ack(entries []client.Entry, at []wire.Position) {
 	}
 	for i := range entries {
 		r := newAcked(entries[i], at[i])
-		if i > 0 && (at[i].Index <= at[i-1].Index || at[i].Block < at[i-1].Block || at[i].Block == at[i-1].Block && at[i].Offset != at[i-1].Offset+1) {
+		if i > 0 && (at[i].Index <= at[i-1].Index || at[i].Block < at[i-1].Block || at[i].Block == at[i-1].Block &&
+			at[i].Offset != at[i-1].Offset+1) {
 			o.faultLocked("within a batch %v comes after %v", r, newAcked(entries[i-1], at[i-1]))
 		}
 		where := place{at[i].Block, at[i].Offset}
@@ -123,12 +126,14 @@ func (o *oracle) checkRepeats() {
 			at := again.at[i]
 			first := o.acked[place{at.Block, at.Offset}]
 			if first == nil {
-				o.faultLocked("a record that was appended again is said to be at %+v, where none is acknowledged: key %q", at, e.Key)
+				o.faultLocked("a record that was appended again is said to be at %+v, where none is acknowledged: "+
+					"key %q", at, e.Key)
 				continue
 			}
 			at.State = first.at.State
 			if at != first.at || first.key != e.Key {
-				o.faultLocked("appended again, key %q is said to be at %+v; %v was acknowledged at %+v", e.Key, at, first, first.at)
+				o.faultLocked("appended again, key %q is said to be at %+v; %v was acknowledged at %+v", e.Key, at,
+					first, first.at)
 			}
 		}
 	}
@@ -176,8 +181,8 @@ func (o *oracle) any(random *rand.Rand) *ackedRecord {
 	return o.order[random.IntN(n)]
 }
 
-// differs says how what was read differs from what was acknowledged, "" where it does not. The state may go on from committed to
-// stored, and a type that was not given is the cluster's to choose.
+// differs says how what was read differs from what was acknowledged, "" where it does not. The state may go on from
+// committed to stored, and a type that was not given is the cluster's to choose.
 func (r *ackedRecord) differs(got wire.Record) string {
 	at := got.Position
 	at.State = r.at.State
@@ -185,7 +190,8 @@ func (r *ackedRecord) differs(got wire.Record) string {
 	case at != r.at:
 		return fmt.Sprintf("it was acknowledged at %+v and is at %+v", r.at, got.Position)
 	case sha256.Sum256(got.Payload) != r.sum:
-		return fmt.Sprintf("the payload differs: %d bytes %.80q, where %d bytes were appended", len(got.Payload), got.Payload, r.size)
+		return fmt.Sprintf("the payload differs: %d bytes %.80q, where %d bytes were appended", len(got.Payload),
+			got.Payload, r.size)
 	case got.Key != r.key:
 		return fmt.Sprintf("the key is %q, not %q", got.Key, r.key)
 	case r.kind != "" && got.Type != r.kind:

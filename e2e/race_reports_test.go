@@ -9,12 +9,13 @@ import (
 // raceMark begins the race detector's report, raceEnd is the line around it.
 const raceMark, raceEnd = "WARNING: DATA RACE", "=================="
 
-// knownRace is one of hashicorp/raft v1.7.3, when a member moves to another address: startStopReplication writes followerReplication.peer under its
-// lock, and updateLastAppended reads the id in it without (replication.go:660). The id does not change, only the address beside it does.
+// knownRace is one of hashicorp/raft v1.7.3, when a member moves to another address: startStopReplication writes
+// followerReplication.peer under its lock, and updateLastAppended reads the id in it without (replication.go:660). The
+// id does not change, only the address beside it does.
 var knownRace = []string{"raft.updateLastAppended()", "raft.(*Raft).startStopReplication()"}
 
-// racesIn are the race detector's reports in a log, less the known one. The processes under test do not end with a status of their own for
-// them (see TestMain), so that the known one does not count.
+// racesIn are the race detector's reports in a log, less the known one. The processes under test do not end with a
+// status of their own for them (see TestMain), so that the known one does not count.
 func racesIn(log string) (reports []string) {
 	for _, part := range strings.Split(log, raceMark)[1:] {
 		report, _, _ := strings.Cut(part, raceEnd)
@@ -45,7 +46,8 @@ func (c *cluster) checkRaces() {
 
 func TestRacesIn(t *testing.T) {
 	ours := raceMark + "\nWrite at 1 by goroutine 2:\n  masternode.(*Node).x()\n"
-	theirs := raceMark + "\nRead at 1 by goroutine 2:\n  github.com/hashicorp/raft.updateLastAppended()\nPrevious write:\n  github.com/hashicorp/raft.(*Raft).startStopReplication()\n"
+	theirs := raceMark + "\nRead at 1 by goroutine 2:\n  github.com/hashicorp/raft.updateLastAppended()\nPrevious " +
+		"write:\n  github.com/hashicorp/raft.(*Raft).startStopReplication()\n"
 	log := "a line\n" + raceEnd + "\n" + theirs + raceEnd + "\nanother\n" + raceEnd + "\n" + ours + raceEnd + "\n"
 	if found := racesIn(log); len(found) != 1 || !strings.Contains(found[0], "masternode") {
 		t.Errorf("%q", found)

@@ -25,8 +25,9 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// TestReceiptsLast: a receipt from the first minute is good after the log's key was replaced, after the record's block was damaged and repaired, and for
-// the chain that was exported and imported elsewhere; with another payload the verifier says that it is the payload that does not fit.
+// TestReceiptsLast: a receipt from the first minute is good after the log's key was replaced, after the record's block
+// was damaged and repaired, and for the chain that was exported and imported elsewhere; with another payload the
+// verifier says that it is the payload that does not fit.
 func TestReceiptsLast(t *testing.T) {
 	c, o := startSmallSegments(t), newOracle()
 	c.expectDamage = true
@@ -70,18 +71,21 @@ func TestReceiptsLast(t *testing.T) {
 	c.awaitStored()
 
 	export, imported := filepath.Join(c.dir, "chain.export"), filepath.Join(c.dir, "imported")
-	c.command(nil, "export", "--data", roleOf(c.Topology(), "storage-1").Data, "--out", export, "--url", c.File().Masters[0])
+	c.command(nil, "export", "--data", roleOf(c.Topology(), "storage-1").Data, "--out", export, "--url",
+		c.File().Masters[0])
 	c.command(nil, "verify", "--file", export, "--key", both[1])
 	c.command(nil, "import", export, "--data", imported)
 	c.command(nil, "verify", "receipt", receipt, "--payload", record, "--key", first[0])
 	c.command(nil, "verify", "--url", c.File().Masters[0], "--key", both[1])
 
 	c.keep(record, []byte(strings.Replace(payload, "first", "First", 1)))
-	if status, said := c.refusedBy("verify", "receipt", receipt, "--payload", record, "--key", first[0]); status != 1 || !strings.Contains(said, "payload") {
+	if status, said := c.refusedBy("verify", "receipt", receipt, "--payload", record, "--key", first[0]); status != 1 ||
+		!strings.Contains(said, "payload") {
 		t.Errorf("with a byte of the payload changed: exit status %d, %s", status, said)
 	}
 	c.keep(record, []byte(payload))
-	if status, said := c.refusedBy("verify", "receipt", receipt, "--payload", record, "--key", both[1]); status != 1 || !strings.Contains(said, "key") {
+	if status, said := c.refusedBy("verify", "receipt", receipt, "--payload", record, "--key", both[1]); status != 1 ||
+		!strings.Contains(said, "key") {
 		t.Errorf("with a key that did not sign: exit status %d, %s", status, said)
 	}
 	c.verify(o)
@@ -138,7 +142,8 @@ func (c *cluster) appendForReceipt(o *oracle, payload string) []byte {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, c.File().Masters[0]+"/v1/records?wait=stored&timeout=30s", strings.NewReader(payload))
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, c.File().Masters[0]+
+		"/v1/records?wait=stored&timeout=30s", strings.NewReader(payload))
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -163,7 +168,8 @@ func (c *cluster) appendForReceipt(o *oracle, payload string) []byte {
 	return said.Receipt
 }
 
-// checkPublicly checks a receipt with libraries that are not of this project, but for the two hashes that are ChainStore's own.
+// checkPublicly checks a receipt with libraries that are not of this project, but for the two hashes that are
+// ChainStore's own.
 func checkPublicly(t *testing.T, receipt []byte, vkey string) {
 	t.Helper()
 	var r struct {
@@ -196,7 +202,8 @@ func checkPublicly(t *testing.T, receipt []byte, vkey string) {
 		seal = append(seal, h[:])
 	}
 	check("the record in its block's tree", r.Index, header.Seal(), r.LeafData, record, header.Root[:])
-	check("the block's seal in the checkpoint's tree", header.Seal(), signed.Size, header.AppendTo(nil), seal, signed.Hash)
+	check("the block's seal in the checkpoint's tree", header.Seal(), signed.Size, header.AppendTo(nil), seal,
+		signed.Hash)
 	if signed.Size != r.TreeSize {
 		t.Errorf("the checkpoint is of %d leaves, the receipt of %d", signed.Size, r.TreeSize)
 	}

@@ -54,7 +54,8 @@ func (c *cluster) awaitStored() (height uint64) {
 			return err.Error()
 		}
 		if s.Buffer.Records > 0 || s.Pending.Blocks > 0 || s.Stored != s.Head.Height {
-			return fmt.Sprintf("buffer %+v, pending %+v, %d blocks of %d stored", s.Buffer, s.Pending, s.Stored, s.Head.Height)
+			return fmt.Sprintf("buffer %+v, pending %+v, %d blocks of %d stored", s.Buffer, s.Pending, s.Stored,
+				s.Head.Height)
 		}
 		for _, n := range s.Storages {
 			if n.Height != s.Head.Height {
@@ -67,8 +68,9 @@ func (c *cluster) awaitStored() (height uint64) {
 	return height
 }
 
-// TestRecoverSurvivor: two of three masters are lost for good, the survivor is behind, and the storage nodes have blocks that it does not know. What
-// is in a stored block stays where it is; what only the lost masters had is gone; nothing else is.
+// TestRecoverSurvivor: two of three masters are lost for good, the survivor is behind, and the storage nodes have
+// blocks that it does not know. What is in a stored block stays where it is; what only the lost masters had is gone;
+// nothing else is.
 func TestRecoverSurvivor(t *testing.T) {
 	c, topology := prepared(t, func(*devcluster.Topology) {})
 	c.program = altered(c.t, "quick-recovery")
@@ -94,7 +96,8 @@ func TestRecoverSurvivor(t *testing.T) {
 
 	// While a storage node is away nobody knows how far its chain goes.
 	role := roleOf(c.Topology(), survivor)
-	args := []string{"--data", role.Data, "--raft", role.Raft, "--cluster-token-file", tokenFile(t, c.File().Tokens.Cluster)}
+	args := []string{"--data", role.Data, "--raft", role.Raft, "--cluster-token-file",
+		tokenFile(t, c.File().Tokens.Cluster)}
 	identity := filepath.Join(role.Data, "master.json")
 	before := digestOf(t, identity)
 	args = append([]string{"master", "recover"}, args...)
@@ -112,7 +115,8 @@ func TestRecoverSurvivor(t *testing.T) {
 	if done.LastTerm == 0 || done.LastEntry == 0 || done.Forked || done.Replicated != stored || done.Single != 0 {
 		t.Errorf("recovered %+v", done)
 	}
-	if done.Epoch != 2 || done.Height > known || done.ChainHeight != stored || done.Adopted != int(stored-done.Height) || len(done.Lost) != 2 {
+	if done.Epoch != 2 || done.Height > known || done.ChainHeight != stored ||
+		done.Adopted != int(stored-done.Height) || len(done.Lost) != 2 {
 		t.Errorf("recovered %+v; it knew %d blocks, %d were stored", done, known, stored)
 	}
 	c.launch(survivor)
@@ -121,7 +125,8 @@ func TestRecoverSurvivor(t *testing.T) {
 
 	// The old group cannot come back.
 	c.launch(back)
-	if said := c.awaitEnded(back); !strings.Contains(said, "recover") && !strings.Contains(said, "taken out of its group") {
+	if said := c.awaitEnded(back); !strings.Contains(said, "recover") &&
+		!strings.Contains(said, "taken out of its group") {
 		t.Errorf("%s said %q", back, said)
 	}
 	c.kill(survivor)
@@ -198,8 +203,8 @@ func (c *cluster) awaitAnswers(names ...string) {
 	}
 }
 
-// TestRecoverFromStorage: no master's disk is left. The group is founded anew from a storage node's chain: every record in a block is where it was,
-// projects come back closed, and no id of one is given to another.
+// TestRecoverFromStorage: no master's disk is left. The group is founded anew from a storage node's chain: every record
+// in a block is where it was, projects come back closed, and no id of one is given to another.
 func TestRecoverFromStorage(t *testing.T) {
 	c, topology := prepared(t, func(*devcluster.Topology) {})
 	c.program = altered(c.t, "quick-recovery")
@@ -253,7 +258,8 @@ func TestRecoverFromStorage(t *testing.T) {
 	c.awaitVoters(c.File().Masters...)
 
 	// Closed: the old token opens nothing, the public project is private.
-	if _, err := c.client(c.File().Masters...).Append(t.Context(), client.Entry{Payload: []byte("x")}); !errors.Is(err, wire.ErrUnauthorized) {
+	if _, err := c.client(c.File().Masters...).Append(t.Context(), client.Entry{Payload: []byte("x")}); !errors.Is(err,
+		wire.ErrUnauthorized) {
 		t.Errorf("the token of the old group appends: %v", err)
 	}
 	anybody, err := client.New(client.Config{Masters: c.File().Masters})

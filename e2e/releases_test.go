@@ -55,7 +55,8 @@ func TestReleasesAreInTheHistory(t *testing.T) {
 		if err == nil {
 			continue
 		}
-		if shallow, _ := exec.Command("git", "rev-parse", "--is-shallow-repository").Output(); string(shallow) == "true\n" {
+		if shallow, _ := exec.Command("git", "rev-parse", "--is-shallow-repository").Output(); string(
+			shallow) == "true\n" {
 			t.Logf("NO HISTORY: %s (%s) is not in this shallow clone", r.name, r.commit)
 			continue
 		}

@@ -99,7 +99,8 @@ func isValid(url string) func(wire.Integrity) string {
 	}
 }
 
-// awaitReceiving waits until the leader tells of a repair of the node at a URL with its progress, and names the role that sends.
+// awaitReceiving waits until the leader tells of a repair of the node at a URL with its progress, and names the role
+// that sends.
 func (c *cluster) awaitReceiving(url string) (sender string) {
 	c.t.Helper()
 	c.awaitIntegrity(url+" receiving", func(i wire.Integrity) string {
@@ -147,7 +148,8 @@ func (c *cluster) listing(dir string) []string {
 		}
 		info, err := d.Info()
 		if err == nil {
-			list = append(list, fmt.Sprintf("%s: %d bytes, written at %v", path, info.Size(), info.ModTime().UnixNano()))
+			list = append(list, fmt.Sprintf("%s: %d bytes, written at %v", path, info.Size(),
+				info.ModTime().UnixNano()))
 		}
 		return err
 	})
@@ -157,8 +159,8 @@ func (c *cluster) listing(dir string) []string {
 	return list
 }
 
-// relay stands before a storage node beside those of the topology, which the others reach at the relay's address only. All passes
-// but what the test does to transfers.
+// relay stands before a storage node beside those of the topology, which the others reach at the relay's address only.
+// All passes but what the test does to transfers.
 type relay struct {
 	c      *cluster
 	role   devcluster.Role
@@ -171,7 +173,8 @@ type relay struct {
 	fates     []fate // of the next transfers; those behind them pass
 }
 
-// fate is what becomes of a transfer, in the order of the fields where two are due at the same byte; what is zero does not happen.
+// fate is what becomes of a transfer, in the order of the fields where two are due at the same byte; what is zero does
+// not happen.
 type fate struct {
 	hold *hold // it stops, until it is let go
 	cut  int64 // the connections are broken behind so many bytes
@@ -221,9 +224,10 @@ func (c *cluster) newRelay() *relay {
 			}
 		},
 		ModifyResponse: r.answered,
-		ErrorHandler:   func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) }, // breaks the connection
-		Transport:      transport,
-		ErrorLog:       log.New(io.Discard, "", 0),
+		// breaks the connection
+		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
+		Transport:    transport,
+		ErrorLog:     log.New(io.Discard, "", 0),
 	}
 	r.server = httptest.NewUnstartedServer(proxy)
 	r.server.Config.ErrorLog = proxy.ErrorLog

@@ -25,17 +25,21 @@ const (
 	chainMiB = 16 / slower
 	// midst is where a transfer is held.
 	midst = chainMiB << 20 / 4 * 3
-	// sentAgain is how much may travel a second time after a crash: what the receiver had not made durable yet, and what was under way.
+	// sentAgain is how much may travel a second time after a crash: what the receiver had not made durable yet, and
+	// what was under way.
 	sentAgain = 5 << 20
 )
 
 // repairsOf are the repairs of a node that are told of, the newest first.
 func repairsOf(i wire.Integrity, url string) []wire.Event {
-	return slices.DeleteFunc(slices.Clone(i.Events), func(e wire.Event) bool { return e.Kind != wire.EventRepair || e.URL != url })
+	return slices.DeleteFunc(slices.Clone(i.Events), func(e wire.Event) bool {
+		return e.Kind != wire.EventRepair ||
+			e.URL != url
+	})
 }
 
-// TestTransferPartnersKilled: whoever dies in the midst of a transfer, the node that receives gets all it lacks, and what it has got is
-// not sent again.
+// TestTransferPartnersKilled: whoever dies in the midst of a transfer, the node that receives gets all it lacks, and
+// what it has got is not sent again.
 func TestTransferPartnersKilled(t *testing.T) {
 	c, o := startForRepairs(t), newOracle()
 	c.fill(o, "bulk", chainMiB, 3)
@@ -93,7 +97,8 @@ func TestTransferPartnersKilled(t *testing.T) {
 	c.launch(first)
 	c.awaitSettled(4)
 	if seen := r.seen(); len(seen) != 1 || seen[0].status != http.StatusNoContent {
-		t.Errorf("the leader was killed during one transfer, and there were %d; the first was answered with %d", len(seen), seen[0].status)
+		t.Errorf("the leader was killed during one transfer, and there were %d; the first was answered with %d",
+			len(seen), seen[0].status)
 	}
 	c.verify(o, r.role.Data)
 }
@@ -107,7 +112,8 @@ func (r *relay) checkResumed(t *testing.T, what string) {
 	}
 }
 
-// TestTransferCut: a new, empty node is filled however often the connection breaks, wherever it does, and the cluster tells of it.
+// TestTransferCut: a new, empty node is filled however often the connection breaks, wherever it does, and the cluster
+// tells of it.
 func TestTransferCut(t *testing.T) {
 	c, o := startForRepairs(t), newOracle()
 	c.fill(o, "bulk", chainMiB, 3)
@@ -124,10 +130,12 @@ func TestTransferCut(t *testing.T) {
 	r.awaitHeld(h)
 	sender := c.awaitReceiving(r.url())
 	i := c.story()
-	if n := nodeAt(i, r.url()); n.Task == nil || n.Task.Blocks == 0 || n.Task.Bytes == 0 || n.CauseCoded.Code != wire.CodeBehind {
+	if n := nodeAt(i, r.url()); n.Task == nil || n.Task.Blocks == 0 || n.Task.Bytes == 0 ||
+		n.CauseCoded.Code != wire.CodeBehind {
 		t.Errorf("in the midst of its repair the node is told of as %+v, task %+v", n, n.Task)
 	}
-	if n := nodeAt(i, roleOf(c.Topology(), sender).URL()); n.State != "sending" || n.Task == nil || n.Task.Kind != "send" {
+	if n := nodeAt(i, roleOf(c.Topology(), sender).URL()); n.State != "sending" || n.Task == nil ||
+		n.Task.Kind != "send" {
 		t.Errorf("in the midst of the repair its sender is told of as %+v, task %+v", n, n.Task)
 	}
 	close(h.goOn)
@@ -135,7 +143,8 @@ func TestTransferCut(t *testing.T) {
 	seen := r.seen()
 	for k := range fates {
 		if seen[k].bytes != fates[k].cut || seen[k].status == http.StatusNoContent {
-			t.Errorf("transfer %d was to be cut behind %d bytes; %d came, the answer was %d", k, fates[k].cut, seen[k].bytes, seen[k].status)
+			t.Errorf("transfer %d was to be cut behind %d bytes; %d came, the answer was %d", k, fates[k].cut,
+				seen[k].bytes, seen[k].status)
 		}
 	}
 	if last := seen[len(seen)-1]; last.status != http.StatusNoContent {
@@ -147,15 +156,17 @@ func TestTransferCut(t *testing.T) {
 	}
 	status := c.awaitSettled(4)
 	told := repairsOf(i, r.url())
-	if len(told) == 0 || told[0].Source == "" || i.Totals.RepairedBlocks-before.Totals.RepairedBlocks != status.Head.Height ||
+	if len(told) == 0 || told[0].Source == "" ||
+		i.Totals.RepairedBlocks-before.Totals.RepairedBlocks != status.Head.Height ||
 		i.Totals.RepairedBytes-before.Totals.RepairedBytes < chainMiB<<20 {
-		t.Errorf("a node was filled with %d blocks, and this is told of it: %+v, totals %+v", status.Head.Height, told, i.Totals)
+		t.Errorf("a node was filled with %d blocks, and this is told of it: %+v, totals %+v", status.Head.Height, told,
+			i.Totals)
 	}
 	c.verify(o, r.role.Data)
 }
 
-// TestForgedTransfer: who has no ticket, or one that is over, changes nothing; a sender whose bytes are wrong, or become so on their way, is
-// refused, looked into, and replaced. Nobody reads a wrong byte meanwhile.
+// TestForgedTransfer: who has no ticket, or one that is over, changes nothing; a sender whose bytes are wrong, or
+// become so on their way, is refused, looked into, and replaced. Nobody reads a wrong byte meanwhile.
 func TestForgedTransfer(t *testing.T) {
 	c, o := startForRepairs(t), newOracle()
 	c.fill(o, "bulk", chainMiB/2, 3)
@@ -182,7 +193,8 @@ func TestForgedTransfer(t *testing.T) {
 		return e.Kind != wire.EventSuspect || e.CauseCoded.Code != wire.CodeFaultySender
 	})
 	if len(suspects) != len(flips) {
-		t.Errorf("%d senders were suspected, for %d transfers with a wrong byte: %+v", len(suspects), len(flips), i.Events)
+		t.Errorf("%d senders were suspected, for %d transfers with a wrong byte: %+v", len(suspects), len(flips),
+			i.Events)
 	}
 
 	// While the repair is open, and a transfer is under way: an old ticket, a wrong one, none.
@@ -204,7 +216,8 @@ func TestForgedTransfer(t *testing.T) {
 	// When it is over: its own ticket too.
 	files := c.listing(r.role.Data)
 	for what, ticket := range map[string]string{
-		"none": "", "a wrong one": "wrong", "that of the last repair": open, "that of an earlier repair": seen[0].ticket,
+		"none": "", "a wrong one": "wrong", "that of the last repair": open,
+		"that of an earlier repair": seen[0].ticket,
 	} {
 		c.forge(r, what, ticket, begin)
 	}
@@ -219,7 +232,8 @@ func (c *cluster) forge(r *relay, what, ticket string, stream []byte) {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, r.role.URL()+wire.PathTransfer, bytes.NewReader(stream))
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, r.role.URL()+wire.PathTransfer,
+		bytes.NewReader(stream))
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -269,7 +283,8 @@ func TestLostIdentity(t *testing.T) {
 			}
 			return ""
 		})
-		if len(after.Nodes) != 3 || slices.ContainsFunc(after.Nodes, func(n wire.NodeIntegrity) bool { return n.ID == old.ID }) {
+		if len(after.Nodes) != 3 ||
+			slices.ContainsFunc(after.Nodes, func(n wire.NodeIntegrity) bool { return n.ID == old.ID }) {
 			t.Errorf("%s was %s; now there are %+v", test.name, old.ID, after.Nodes)
 		}
 		moved := after.Totals.RepairedBlocks - before.Totals.RepairedBlocks
@@ -283,8 +298,8 @@ func TestLostIdentity(t *testing.T) {
 	c.verify(o)
 }
 
-// TestStorageRemoved: a node is not taken out while too few copies would remain, unless somebody insists; then it ends, says what to do,
-// and is not let in again.
+// TestStorageRemoved: a node is not taken out while too few copies would remain, unless somebody insists; then it ends,
+// says what to do, and is not let in again.
 func TestStorageRemoved(t *testing.T) {
 	c, o := startForRepairs(t), newOracle()
 	dir := c.startFourthStorage(c.followers(c.leader(""))[0])
@@ -335,7 +350,10 @@ func TestStorageRemoved(t *testing.T) {
 	c.launch("storage-2", "storage-3")
 	c.awaitComplete(3)
 	i = c.story()
-	if !slices.ContainsFunc(i.Events, func(e wire.Event) bool { return e.Kind == wire.EventRemoved && e.Node == id && e.URL == url }) {
+	if !slices.ContainsFunc(i.Events, func(e wire.Event) bool {
+		return e.Kind == wire.EventRemoved && e.Node == id &&
+			e.URL == url
+	}) {
 		t.Errorf("the removal is not told of: %+v", i.Events)
 	}
 	// As a new node it may; and with three others, it may go without force.
@@ -366,14 +384,15 @@ func (c *cluster) awaitRemoved(dir string) {
 		}
 	})
 	err := c.fourth.running.Err()
-	if err == nil || !strings.Contains(err.Error(), filepath.Join(dir, "identity.json")) || !strings.Contains(err.Error(), "Removed from the cluster") {
+	if err == nil || !strings.Contains(err.Error(), filepath.Join(dir, "identity.json")) ||
+		!strings.Contains(err.Error(), "Removed from the cluster") {
 		c.t.Errorf("a node that was removed ended with: %v", err)
 	}
 	c.fourth.running = nil
 }
 
-// TestAppendsDuringRepair: with three nodes, of which one sends to another, more is appended than the masters may hold; no append meets a full
-// backlog.
+// TestAppendsDuringRepair: with three nodes, of which one sends to another, more is appended than the masters may hold;
+// no append meets a full backlog.
 func TestAppendsDuringRepair(t *testing.T) {
 	const backlog = 8 << 20
 	c, o := startWith(t, func(topology *devcluster.Topology) {

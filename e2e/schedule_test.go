@@ -35,7 +35,8 @@ type schedule struct {
 type fault struct {
 	kind   string
 	weight int
-	// inject does it to something that the schedule chooses, says what it did, and how it is undone; undo is nil where nothing is to be.
+	// inject does it to something that the schedule chooses, says what it did, and how it is undone; undo is nil where
+	// nothing is to be.
 	inject func(s *schedule) (told string, undo func())
 }
 
@@ -145,7 +146,8 @@ func clockFault() fault {
 	}}
 }
 
-// diskFaults are of roles whose disk fails under them: they must end by themselves, and come back when they are started again.
+// diskFaults are of roles whose disk fails under them: they must end by themselves, and come back when they are started
+// again.
 func diskFaults() []fault {
 	any := func(s *schedule) string {
 		var names []string
@@ -209,7 +211,8 @@ func fillDisk(t *testing.T, path string) {
 func injectSyscalls(t *testing.T, pid int, what string) (stop func()) {
 	t.Helper()
 	calls, _, _ := strings.Cut(what, ":")
-	cmd := exec.Command("strace", "-f", "-qq", "-o", "/dev/null", "-p", strconv.Itoa(pid), "-e", "trace="+calls, "-e", "inject="+what)
+	cmd := exec.Command("strace", "-f", "-qq", "-o", "/dev/null", "-p", strconv.Itoa(pid), "-e", "trace="+calls, "-e",
+		"inject="+what)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -273,7 +276,8 @@ func (u *unreliable) RoundTrip(r *http.Request) (*http.Response, error) {
 	if r.Method != http.MethodPost || r.GetBody == nil {
 		chance = 100
 	}
-	if chance < 2 { // the answer to the first is thrown away unread: the second comes while the first is under way, or after
+	// the answer to the first is thrown away unread: the second comes while the first is under way, or after
+	if chance < 2 {
 		again := r.Clone(r.Context())
 		body, err := r.GetBody()
 		if err != nil {
@@ -315,7 +319,8 @@ func (s *schedule) disturb() {
 		if f.kind == "kill all" || f.ends() {
 			break // its victims may not be there for another
 		}
-		if len(s.c.halted) > 0 || len(undo) > 0 && f.kind != "partition" && f.kind != "slow link" && f.kind != "clock jump" {
+		if len(s.c.halted) > 0 || len(undo) > 0 && f.kind != "partition" && f.kind != "slow link" &&
+			f.kind != "clock jump" {
 			break
 		}
 	}
@@ -349,7 +354,8 @@ func (s *schedule) choose() fault {
 	return s.faults[0]
 }
 
-// startFaulty starts a cluster that every kind of fault can be done to, as far as the machine allows; what it does not is said.
+// startFaulty starts a cluster that every kind of fault can be done to, as far as the machine allows; what it does not
+// is said.
 func startFaulty(t *testing.T, seed uint64, change func(*devcluster.Topology)) (*cluster, *schedule) {
 	t.Helper()
 	c, topology := prepared(t, change)

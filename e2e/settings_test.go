@@ -69,8 +69,8 @@ func readSettings() (err error) {
 // scratch is a folder for files that all tests share. TestMain makes and removes it.
 var scratch string
 
-// clockEnv is set by TestMain for the processes under test: the folder in which a process of the altered program finds a file
-// named by its pid, which says by how many milliseconds its wall clock is wrong.
+// clockEnv is set by TestMain for the processes under test: the folder in which a process of the altered program finds
+// a file named by its pid, which says by how many milliseconds its wall clock is wrong.
 const clockEnv = "E2E_CLOCKS"
 
 // inShort lists the tests that start processes with -short too, which is what `make test` runs. All others need `make

@@ -19,10 +19,12 @@ func programOf(t *testing.T, commit string) string {
 	archive := exec.Command("git", "archive", "--output", sources, commit)
 	archive.Dir = ".."
 	if text, err := archive.CombinedOutput(); err != nil {
-		t.Skipf("NO HISTORY: the upgrade is not tested: git archive %s: %v: %s (git fetch --unshallow)", commit, err, text)
+		t.Skipf("NO HISTORY: the upgrade is not tested: git archive %s: %v: %s (git fetch --unshallow)", commit, err,
+			text)
 	}
 	out := filepath.Join(dir, "chainstore-"+commit)
-	for _, step := range [][]string{{"tar", "-xf", sources}, {"go", "build", "-buildvcs=false", "-o", out, "./cmd/chainstore"}} {
+	for _, step := range [][]string{{"tar", "-xf", sources},
+		{"go", "build", "-buildvcs=false", "-o", out, "./cmd/chainstore"}} {
 		cmd := exec.Command(step[0], step[1:]...)
 		cmd.Dir = dir
 		if text, err := cmd.CombinedOutput(); err != nil {
@@ -32,9 +34,9 @@ func programOf(t *testing.T, commit string) string {
 	return out
 }
 
-// TestUpgrade upgrades a cluster of each earlier version of docs/releases.md under load, one process at a time. Both versions
-// work together, with leaders of either, and the group keeps its level until its last master is upgraded. Then the level
-// rises, and a master of a lower level is refused. Nothing that was acknowledged is lost.
+// TestUpgrade upgrades a cluster of each earlier version of docs/releases.md under load, one process at a time. Both
+// versions work together, with leaders of either, and the group keeps its level until its last master is upgraded. Then
+// the level rises, and a master of a lower level is refused. Nothing that was acknowledged is lost.
 func TestUpgrade(t *testing.T) {
 	needsTime(t, "builds earlier programs, and runs a cluster of each")
 	for _, r := range releases(t) {
@@ -123,8 +125,8 @@ func upgradeFrom(t *testing.T, from release) {
 	c.verify(o)
 }
 
-// refuseOlder starts a master of the earlier version, whose level is lower than that of the group. It takes no part, and the
-// others say why.
+// refuseOlder starts a master of the earlier version, whose level is lower than that of the group. It takes no part,
+// and the others say why.
 func (u *upgrade) refuseOlder(a *acker) {
 	u.t.Helper()
 	u.use(u.older)
@@ -132,7 +134,8 @@ func (u *upgrade) refuseOlder(a *acker) {
 	name := u.followers(leader)[0]
 	u.restart(name)
 	u.await("the refusal of an older version", func() string {
-		if log := roleOf(u.Topology(), leader).Log; !strings.Contains(tail(log, 1000), "runs an older version of ChainStore") {
+		if log := roleOf(u.Topology(), leader).Log; !strings.Contains(tail(log, 1000),
+			"runs an older version of ChainStore") {
 			return tail(log, 3)
 		}
 		return ""

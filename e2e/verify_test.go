@@ -41,8 +41,8 @@ func (o *oracle) report(t *testing.T) {
 	}
 }
 
-// verify is the full verifier, and the end of the cluster: see the package's documentation. extra are the data folders of storage
-// nodes beside the topology's.
+// verify is the full verifier, and the end of the cluster: see the package's documentation. extra are the data folders
+// of storage nodes beside the topology's.
 func (c *cluster) verify(o *oracle, extra ...string) {
 	c.t.Helper()
 	defer o.report(c.t)
@@ -59,13 +59,15 @@ func (c *cluster) verify(o *oracle, extra ...string) {
 			c.t.Errorf("verify %s: %v", dir, err)
 			continue
 		}
-		if found.Height != status.Head.Height || found.Hash != status.Head.Hash || found.Size != status.Head.Size || found.Torn != 0 {
+		if found.Height != status.Head.Height || found.Hash != status.Head.Hash || found.Size != status.Head.Size ||
+			found.Torn != 0 {
 			c.t.Errorf("verify %s: %+v; the cluster's head was %+v", dir, found, status.Head)
 		}
 	}
 	c.checkStored(o, folders[0])
 	c.checkLogs(folders)
-	c.t.Logf("%d records acknowledged, %d unknown, %d appends repeated, %d blocks", len(o.order), len(o.unknown), len(o.repeats), status.Head.Height)
+	c.t.Logf("%d records acknowledged, %d unknown, %d appends repeated, %d blocks", len(o.order), len(o.unknown),
+		len(o.repeats), status.Head.Height)
 }
 
 // checkServed holds what the cluster serves against the oracle, and the masters against each other.
@@ -77,8 +79,8 @@ func (c *cluster) checkServed(o *oracle) {
 	c.auditOutside(o)
 }
 
-// auditOutside checks the log as somebody would who has nothing of the cluster but a master's address, the log's keys and a token: every leaf, every
-// block's link and proof of work, the tree, its signature, and every payload.
+// auditOutside checks the log as somebody would who has nothing of the cluster but a master's address, the log's keys
+// and a token: every leaf, every block's link and proof of work, the tree, its signature, and every payload.
 func (c *cluster) auditOutside(o *oracle) {
 	c.t.Helper()
 	trust, err := verify.NewTrust(c.knownLog().keys, nil, 0)
@@ -94,7 +96,8 @@ func (c *cluster) auditOutside(o *oracle) {
 	case !report.Good():
 		o.fault("the audit of the log: %v", report.Findings)
 	case len(report.Unchecked) == 0 && report.Payloads+report.Hidden < uint64(o.count()):
-		o.fault("the audit of the log saw %d payloads and %d of others; %d records are acknowledged", report.Payloads, report.Hidden, o.count())
+		o.fault("the audit of the log saw %d payloads and %d of others; %d records are acknowledged", report.Payloads,
+			report.Hidden, o.count())
 	}
 }
 
@@ -157,8 +160,8 @@ func (o *oracle) enough() bool {
 	return len(o.faults) >= maxFaults
 }
 
-// scan walks over the segments of a storage node by itself and holds every record against the oracle: what was acknowledged is
-// there, at its place, and nothing else is but what stayed unknown, and that at most once.
+// scan walks over the segments of a storage node by itself and holds every record against the oracle: what was
+// acknowledged is there, at its place, and nothing else is but what stayed unknown, and that at most once.
 func (c *cluster) scan(o *oracle, dir string) {
 	c.t.Helper()
 	firsts, err := segment.List(filepath.Join(dir, "segments"))
@@ -193,7 +196,8 @@ func (c *cluster) scan(o *oracle, dir string) {
 				}
 				o.resolve(record.Payload, where)
 				if unknown[string(record.Payload)]--; unknown[string(record.Payload)] < 0 {
-					o.fault("block %d, offset %d was acknowledged to nobody: key %q, %.80q", where.block, where.offset, record.Key, record.Payload)
+					o.fault("block %d, offset %d was acknowledged to nobody: key %q, %.80q", where.block, where.offset,
+						record.Key, record.Payload)
 				}
 			}
 			return nil
@@ -268,8 +272,8 @@ func (c *cluster) tokens(folders []string) []string {
 	return tokens
 }
 
-// checkLogs looks for what no log may hold: a token, a panic, or, unless the test has harmed one, a storage node's answer that could
-// not be proven.
+// checkLogs looks for what no log may hold: a token, a panic, or, unless the test has harmed one, a storage node's
+// answer that could not be proven.
 func (c *cluster) checkLogs(folders []string) {
 	c.t.Helper()
 	tokens := c.tokens(folders)

@@ -103,8 +103,8 @@ func (c *cluster) follow(witnesses ...*served) *follower {
 	return f
 }
 
-// checkpoint asks the masters in turn for theirs, and holds it against the keys and all that was shown before. It tells which witnesses have
-// signed it.
+// checkpoint asks the masters in turn for theirs, and holds it against the keys and all that was shown before. It tells
+// which witnesses have signed it.
 func (f *follower) checkpoint() (size uint64, names []string, err error) {
 	f.c.t.Helper()
 	for _, m := range f.masters {
@@ -152,7 +152,8 @@ func (f *follower) awaitCosigned(by ...*served) {
 		}
 		size, names, err := f.checkpoint()
 		if err != nil || size < s.Checkpoint.Size || !slices.Equal(slices.Sorted(slices.Values(names)), want) {
-			return fmt.Sprintf("%d leaves of %d are shown, cosigned by %v, %v; %q", size, s.Checkpoint.Size, names, err, s.Notices)
+			return fmt.Sprintf("%d leaves of %d are shown, cosigned by %v, %v; %q", size, s.Checkpoint.Size, names, err,
+				s.Notices)
 		}
 		return ""
 	})
@@ -190,8 +191,8 @@ func (c *cluster) figures(master string) []byte {
 	return figures
 }
 
-// TestWitnesses: two witnesses cosign what three masters sign; one goes away, the leader is killed, all come back; and while no witness is there
-// the masters take and store records and show no newer checkpoint.
+// TestWitnesses: two witnesses cosign what three masters sign; one goes away, the leader is killed, all come back; and
+// while no witness is there the masters take and store records and show no newer checkpoint.
 func TestWitnesses(t *testing.T) {
 	one, two := serveWitness(t, "witness.example/one"), serveWitness(t, "witness.example/two")
 	c := startWith(t, func(topology *devcluster.Topology) {
@@ -252,7 +253,8 @@ func TestWitnesses(t *testing.T) {
 		t.Errorf("%d leaves are shown, the witnesses have %d and %d", f.newest, size, two.Size(f.origin))
 	}
 	figures := c.figures(c.leader(""))
-	for _, line := range []string{"chainstore_witness_ok{witness=\"witness.example/one\"} 1", fmt.Sprintf("chainstore_cosigned_leaves %d\n", f.newest)} {
+	for _, line := range []string{"chainstore_witness_ok{witness=\"witness.example/one\"} 1",
+		fmt.Sprintf("chainstore_cosigned_leaves %d\n", f.newest)} {
 		if !bytes.Contains(figures, []byte(line)) {
 			t.Errorf("no %q in /metrics", line)
 		}

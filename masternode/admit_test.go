@@ -55,7 +55,8 @@ func TestLivingMasterKeepsItsPlace(t *testing.T) {
 				if _, err := r.Announce(t.Context(), c.m, false); !errors.Is(err, wire.ErrBadRequest) {
 					t.Errorf("it got %v", err)
 				}
-				if v := r.table(); !slices.Equal(r.ids(), []string{"m1", "m2", "m3"}) || len(v.RemovedMasters) != 0 || r.ledger.Applied() != before {
+				if v := r.table(); !slices.Equal(r.ids(), []string{"m1", "m2", "m3"}) || len(v.RemovedMasters) != 0 ||
+					r.ledger.Applied() != before {
 					t.Errorf("it changed something: %v, removed %v", r.ids(), v.RemovedMasters)
 				}
 			})
@@ -133,7 +134,8 @@ func TestMemberWithAWrongRaftAddress(t *testing.T) {
 		wrong := member("m2")
 		wrong.Raft = "m3:1"
 		masters.set(wrong)
-		if _, err := r.Announce(t.Context(), wrong, false); !errors.Is(err, wire.ErrBadRequest) || r.row("m3").Raft != "m3:1" {
+		if _, err := r.Announce(t.Context(), wrong, false); !errors.Is(err, wire.ErrBadRequest) ||
+			r.row("m3").Raft != "m3:1" {
 			t.Errorf("%v, %+v", err, r.table().Masters)
 		}
 	})
@@ -144,14 +146,16 @@ func TestMemberWithAWrongRaftAddress(t *testing.T) {
 func TestJoinCutShort(t *testing.T) {
 	for name, mend := range map[string]func(t *testing.T, r *rig, masters *groupMasters){
 		"it comes again": func(t *testing.T, r *rig, _ *groupMasters) {
-			if _, err := r.Announce(t.Context(), joiner("m4", "http://m4", "m4:1"), false); err != nil || !slices.Contains(r.ids(), "m4") {
+			if _, err := r.Announce(t.Context(), joiner("m4", "http://m4", "m4:1"), false); err != nil ||
+				!slices.Contains(r.ids(), "m4") {
 				t.Errorf("%v, %v", err, r.ids())
 			}
 		},
 		"its disk was wiped": func(t *testing.T, r *rig, masters *groupMasters) {
 			wiped := joiner("m4b", "http://m4", "m4:1")
 			masters.set(wiped)
-			if _, err := r.Announce(t.Context(), wiped, false); err != nil || !slices.Equal(r.ids(), []string{"m1", "m2", "m3", "m4b"}) {
+			if _, err := r.Announce(t.Context(), wiped, false); err != nil ||
+				!slices.Equal(r.ids(), []string{"m1", "m2", "m3", "m4b"}) {
 				t.Errorf("%v, %v", err, r.ids())
 			}
 			if v := r.table(); !slices.Equal(v.RemovedMasters, []string{"m4"}) {
@@ -176,7 +180,8 @@ func TestJoinCutShort(t *testing.T) {
 				r.members.Mu.Lock()
 				r.members.Fail = errors.New("raft does not take it")
 				r.members.Mu.Unlock()
-				if _, err := r.Announce(t.Context(), joiner("m4", "http://m4", "m4:1"), false); err == nil || r.row("m4").URL == "" || slices.Contains(r.ids(), "m4") {
+				if _, err := r.Announce(t.Context(), joiner("m4", "http://m4", "m4:1"), false); err == nil ||
+					r.row("m4").URL == "" || slices.Contains(r.ids(), "m4") {
 					t.Fatalf("not cut short: %v, %v", err, r.ids())
 				}
 				mend(t, r, masters)
@@ -204,10 +209,12 @@ func TestForwardedAnnouncement(t *testing.T) {
 		ledger.elect("m2")
 		r.ledger.CutLeadership()
 		synctest.Wait()
-		if _, err := r.Announce(t.Context(), member("m3"), true); !errors.Is(err, wire.ErrNotLeader) || len(masters.announced) != 0 {
+		if _, err := r.Announce(t.Context(), member("m3"), true); !errors.Is(err, wire.ErrNotLeader) ||
+			len(masters.announced) != 0 {
 			t.Errorf("forwarded: %v, sent on to %v", err, masters.announced)
 		}
-		if _, err := r.Announce(t.Context(), member("m3"), false); err != nil || !slices.Equal(masters.announced, []string{"http://m2"}) {
+		if _, err := r.Announce(t.Context(), member("m3"), false); err != nil ||
+			!slices.Equal(masters.announced, []string{"http://m2"}) {
 			t.Errorf("from the master itself: %v, sent on to %v", err, masters.announced)
 		}
 	})

@@ -29,8 +29,14 @@ func (r *rig) nodeOf(t *testing.T, url string) wire.NodeIntegrity {
 // was and due, whatever the version of the storage node that reports it.
 func TestCheckThatCouldNotLook(t *testing.T) {
 	for name, status := range map[string]func(wire.CheckOrder) wire.CheckStatus{
-		"a node of an older version": func(wire.CheckOrder) wire.CheckStatus { return wire.CheckStatus{Report: &wire.Report{}} },
-		"before the first block":     func(wire.CheckOrder) wire.CheckStatus { return wire.CheckStatus{Error: "read index: is a directory"} },
+		"a node of an older version": func(
+			wire.CheckOrder) wire.CheckStatus {
+			return wire.CheckStatus{Report: &wire.Report{}}
+		},
+		"before the first block": func(
+			wire.CheckOrder) wire.CheckStatus {
+			return wire.CheckStatus{Error: "read index: is a directory"}
+		},
 		"in the midst of the chain": func(wire.CheckOrder) wire.CheckStatus {
 			return wire.CheckStatus{Blocks: 7, Error: "too many open files"}
 		},
@@ -38,7 +44,8 @@ func TestCheckThatCouldNotLook(t *testing.T) {
 			return wire.CheckStatus{Blocks: 7, Error: "too many open files", Report: &wire.Report{Unchecked: o.Height}}
 		},
 		"behind all blocks": func(o wire.CheckOrder) wire.CheckStatus {
-			return wire.CheckStatus{Blocks: o.Height, Error: "write tiles/00", Report: &wire.Report{Unchecked: o.Height}}
+			return wire.CheckStatus{Blocks: o.Height, Error: "write tiles/00",
+				Report: &wire.Report{Unchecked: o.Height}}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -52,7 +59,8 @@ func TestCheckThatCouldNotLook(t *testing.T) {
 				}
 				time.Sleep(1500 * time.Millisecond)
 				now, n := r.Integrity(t.Context()).Totals, r.nodeOf(t, "http://s1")
-				if n.State != "valid" || n.DueCoded.Code != wire.CodeRequested || n.Checked != was.Checked || now.Checks != before.Checks {
+				if n.State != "valid" || n.DueCoded.Code != wire.CodeRequested || n.Checked != was.Checked ||
+					now.Checks != before.Checks {
 					t.Errorf("%+v, %d checks; before %+v, %d", n, now.Checks, was, before.Checks)
 				}
 				if a := n.Aborted; a == nil || a.Error == "" || a.Count != 1 || a.Height != 20 {
@@ -85,7 +93,8 @@ func TestChecksThatEndEarlyAgainAndAgain(t *testing.T) {
 		})
 		told := func() bool {
 			is := func(m wire.Message) bool {
-				return m.Code == wire.CodeChecksEndEarly && m.Args["node"] == "s1" && m.Args["detail"] == "read index: input/output error"
+				return m.Code == wire.CodeChecksEndEarly && m.Args["node"] == "s1" &&
+					m.Args["detail"] == "read index: input/output error"
 			}
 			in := slices.ContainsFunc(r.Integrity(t.Context()).NoticesCoded, is)
 			all := slices.ContainsFunc(r.Cluster(t.Context()).NoticesCoded, is)
@@ -147,7 +156,9 @@ func TestCheckFoundDamageAndEndedEarly(t *testing.T) {
 						checks++
 						if s.Bad[3] {
 							return wire.CheckStatus{Blocks: 4, Error: "too many open files", Report: &wire.Report{
-								Bad: []chain.Range{{From: 3, To: 4}}, Findings: []chain.Finding{{Block: 3, What: chain.WrongPayload}}, Unchecked: unchecked,
+								Bad:       []chain.Range{{From: 3, To: 4}},
+								Findings:  []chain.Finding{{Block: 3, What: chain.WrongPayload}},
+								Unchecked: unchecked,
 							}}
 						}
 						return wire.CheckStatus{Blocks: 4, Error: "too many open files"}
@@ -193,7 +204,8 @@ func TestRepairWhoseCheckCouldNotLook(t *testing.T) {
 						if first {
 							first = false
 							return wire.CheckStatus{Report: &wire.Report{
-								Bad: []chain.Range{{From: 3, To: 4}}, Findings: []chain.Finding{{Block: 3, What: chain.WrongPayload}}, Unchecked: 4,
+								Bad:      []chain.Range{{From: 3, To: 4}},
+								Findings: []chain.Finding{{Block: 3, What: chain.WrongPayload}}, Unchecked: 4,
 							}}
 						}
 						return status
@@ -206,7 +218,8 @@ func TestRepairWhoseCheckCouldNotLook(t *testing.T) {
 				if n := r.nodeOf(t, "http://s1"); n.State == "valid" {
 					t.Errorf("%+v", n)
 				}
-				if i := r.Integrity(t.Context()); i.Totals.Repairs != before.Repairs || i.Totals.FailedRepairs == before.FailedRepairs || i.Totals.FailedRepairs > before.FailedRepairs+5 {
+				if i := r.Integrity(t.Context()); i.Totals.Repairs != before.Repairs ||
+					i.Totals.FailedRepairs == before.FailedRepairs || i.Totals.FailedRepairs > before.FailedRepairs+5 {
 					t.Errorf("%+v, before %+v", i.Totals, before)
 				}
 				r.on("http://s1", func(s *masterstest.Storage) { s.Report = nil })
@@ -232,7 +245,8 @@ func TestRepairThatNeverBegan(t *testing.T) {
 		for range 200 {
 			time.Sleep(100 * time.Millisecond)
 			n := r.nodeOf(t, "http://s1")
-			if broken := n.State == "invalid" || n.State == "receiving"; broken && !slices.Equal(n.Bad, []chain.Range{{From: 3, To: 4}}) {
+			if broken := n.State == "invalid" || n.State == "receiving"; broken &&
+				!slices.Equal(n.Bad, []chain.Range{{From: 3, To: 4}}) {
 				t.Fatalf("nothing was received, and yet: %+v", n)
 			}
 		}
@@ -253,7 +267,8 @@ func TestFindingsThatAreTooLong(t *testing.T) {
 		r.on("http://s1", func(s *masterstest.Storage) {
 			s.Report = func(o wire.CheckOrder) wire.CheckStatus {
 				long := strings.Repeat("long ", 1000)
-				return wire.CheckStatus{Report: &wire.Report{Unchecked: o.Height, Findings: []chain.Finding{{What: long, Detail: long}}}}
+				return wire.CheckStatus{Report: &wire.Report{Unchecked: o.Height,
+					Findings: []chain.Finding{{What: long, Detail: long}}}}
 			}
 		})
 		before := r.Integrity(t.Context()).Totals.Checks

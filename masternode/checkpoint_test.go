@@ -119,7 +119,8 @@ func TestNoOlderCheckpointAfterARecovery(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if c, err := r.Checkpoint(t.Context()); !errors.Is(err, signing.ErrNoCheckpoint) || errors.Is(err, signing.ErrNoLogKey) || c.Note != nil || !strings.Contains(err.Error(), "recovered") {
+		if c, err := r.Checkpoint(t.Context()); !errors.Is(err, signing.ErrNoCheckpoint) ||
+			errors.Is(err, signing.ErrNoLogKey) || c.Note != nil || !strings.Contains(err.Error(), "recovered") {
 			t.Errorf("%s, %v", c.Note, err)
 		}
 		if m := r.notice(wire.CodeCheckpointWaits); m.Args["needed"] != uint64(1) || m.Args["blocks"] != uint64(0) {

@@ -60,7 +60,8 @@ func TestClonedMasterAcknowledgesNothingOfTheOthers(t *testing.T) {
 			places[done.Positions[0].Leaf.String()] = true
 
 			started := time.Now()
-			done, err = second.Append(t.Context(), r.project, []Entry{{Payload: fmt.Append(nil, "second ", i)}, {Payload: []byte("more")}}, "")
+			done, err = second.Append(t.Context(), r.project,
+				[]Entry{{Payload: fmt.Append(nil, "second ", i)}, {Payload: []byte("more")}}, "")
 			if !errors.Is(err, wire.ErrUnknownOutcome) || len(done.Positions) > 0 {
 				t.Fatalf("append %d of the clone: %+v, %v", i, done, err)
 			}

@@ -14,8 +14,15 @@ import (
 
 // administration is what may say of a node that it is not there.
 var administration = map[string]func(t *testing.T, r *rig, id string) error{
-	"check a storage node":  func(t *testing.T, r *rig, id string) error { _, err := r.CheckStorage(t.Context(), id); return err },
-	"remove a storage node": func(t *testing.T, r *rig, id string) error { return r.RemoveStorage(t.Context(), id, true) },
+	"check a storage node": func(t *testing.T, r *rig, id string) error {
+		_,
+			err := r.CheckStorage(t.Context(), id)
+		return err
+	},
+	"remove a storage node": func(t *testing.T, r *rig,
+		id string) error {
+		return r.RemoveStorage(t.Context(), id, true)
+	},
 	"suspect a storage node": func(t *testing.T, r *rig, id string) error {
 		return r.Suspect(t.Context(), wire.Suspicion{ID: id, Cause: "x"})
 	},
@@ -55,7 +62,9 @@ func TestFoundWhileConfirming(t *testing.T) {
 				r.ledger.Confirm = func() error {
 					r.ledger.Confirm = func() error { return nil }
 					r.registerWorker(t, masterfsm.RoleStorage, "http://late")
-					if _, err := r.leader.Propose(t.Context(), &masterfsm.AdmitMaster{ID: "m9", URL: "http://late", Raft: "m9:1", Time: r.leader.Now()}); err != nil {
+					if _, err := r.leader.Propose(t.Context(),
+						&masterfsm.AdmitMaster{ID: "m9", URL: "http://late", Raft: "m9:1",
+							Time: r.leader.Now()}); err != nil {
 						t.Error(err)
 					}
 					return nil
@@ -85,7 +94,8 @@ func TestSilenceClosesTokens(t *testing.T) {
 		for _, c := range []struct {
 			silence time.Duration
 			want    error
-		}{{0, nil}, {maxSilence, nil}, {maxSilence + 1, wire.ErrNoLeader}, {time.Hour, wire.ErrNoLeader}, {maxSilence - 1, nil}} {
+		}{{0, nil}, {maxSilence, nil}, {maxSilence + 1, wire.ErrNoLeader}, {time.Hour, wire.ErrNoLeader},
+			{maxSilence - 1, nil}} {
 			r.ledger.Silence = func() time.Duration { return c.silence }
 			if _, err := r.Access(t.Context(), created.Token); !errors.Is(err, c.want) {
 				t.Errorf("after %v: %v, want %v", c.silence, err, c.want)

@@ -77,7 +77,8 @@ func TestWitnessCosigns(t *testing.T) {
 		for range 3 {
 			r.store(t)
 			if c, names := cosigners(t, r); c.Boundary.Size != stored(r) || !slices.Equal(names, []string{"w1"}) {
-				t.Errorf("the checkpoint of %d leaves, %d are stored, is cosigned by %v", c.Boundary.Size, stored(r), names)
+				t.Errorf("the checkpoint of %d leaves, %d are stored, is cosigned by %v", c.Boundary.Size, stored(r),
+					names)
 			}
 		}
 		want := [][2]uint64{{0, 2}, {2, 4}, {4, 6}}
@@ -88,7 +89,8 @@ func TestWitnessCosigns(t *testing.T) {
 		if !slices.Equal(got, want) {
 			t.Errorf("submissions %v, want %v: each once, from the size that was cosigned last", got, want)
 		}
-		if s := r.statusOf(t, "w1"); s.State != wire.WitnessOK || s.Size != 6 || s.Last == 0 || s.Error != "" || s.Failures != 0 {
+		if s := r.statusOf(t, "w1"); s.State != wire.WitnessOK || s.Size != 6 || s.Last == 0 || s.Error != "" ||
+			s.Failures != 0 {
 			t.Errorf("status %+v", s)
 		}
 	})
@@ -124,7 +126,8 @@ func TestWitnessOfNextLeader(t *testing.T) {
 		if _, err := r.Append(t.Context(), r.project, []Entry{{Payload: []byte("x")}}, ""); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "the witness has it", 10*time.Second, func() bool { return f.list["http://w1"].Size(r.origin()) == 6 })
+		eventually(t, "the witness has it", 10*time.Second,
+			func() bool { return f.list["http://w1"].Size(r.origin()) == 6 })
 		f.change("w1", func(w *fakeWitness) { w.after, w.asked = nil, nil })
 		time.Sleep(2 * time.Second)
 		list := f.asked("w1")
@@ -152,7 +155,8 @@ func TestWitnessIsAhead(t *testing.T) {
 		f.change("w1", func(w *fakeWitness) { w.before = claim(6) })
 		r.store(t)
 		s := r.statusOf(t, "w1")
-		if s.State != wire.WitnessBehind || s.Size != 6 || !strings.Contains(s.Error, "has cosigned 6 leaves of this log, and 2 are stored") {
+		if s.State != wire.WitnessBehind || s.Size != 6 ||
+			!strings.Contains(s.Error, "has cosigned 6 leaves of this log, and 2 are stored") {
 			t.Errorf("status %+v", s)
 		}
 		if m := r.notice(wire.CodeWitnessDown); m.Args["name"] != "w1" || m.Args["detail"] != s.Error {
@@ -221,8 +225,10 @@ func TestWitnessInTrouble(t *testing.T) {
 		words string
 		first time.Duration // from the first to the second submission, 0 for 1 s
 	}{
-		"down":     {harm: fail(fmt.Errorf("%w: refused", wire.ErrNoAnswer)), state: wire.WitnessDown, words: "no answer"},
-		"too busy": {harm: fail(&wire.WitnessRefusal{Status: 503, Reason: "soon back", RetryAfter: 7 * time.Second}), state: wire.WitnessDown, words: "soon back", first: 7 * time.Second},
+		"down": {harm: fail(fmt.Errorf("%w: refused", wire.ErrNoAnswer)), state: wire.WitnessDown,
+			words: "no answer"},
+		"too busy": {harm: fail(&wire.WitnessRefusal{Status: 503, Reason: "soon back", RetryAfter: 7 * time.Second}),
+			state: wire.WitnessDown, words: "soon back", first: 7 * time.Second},
 		"too often": {
 			harm: fail(&wire.WitnessRefusal{Status: 429}), state: wire.WitnessDown, words: "429",
 		},
@@ -236,7 +242,8 @@ func TestWitnessInTrouble(t *testing.T) {
 			},
 			state: wire.WitnessRefused, words: "does not know the origin",
 		},
-		"422":      {harm: fail(&wire.WitnessRefusal{Status: 422, Reason: "proof"}), state: wire.WitnessRefused, words: "another history"},
+		"422": {harm: fail(&wire.WitnessRefusal{Status: 422, Reason: "proof"}), state: wire.WitnessRefused,
+			words: "another history"},
 		"400":      {harm: fail(&wire.WitnessRefusal{Status: 400}), state: wire.WitnessRefused, words: "cannot read"},
 		"redirect": {harm: fail(&wire.WitnessRefusal{Status: 307}), state: wire.WitnessRefused, words: "307"},
 		"nonsense": {harm: fail(errors.New("the answer is none")), state: wire.WitnessRefused, words: "is none"},
@@ -246,12 +253,18 @@ func TestWitnessInTrouble(t *testing.T) {
 			},
 			state: wire.WitnessRefused, words: "another one at each try",
 		},
-		"an empty answer":      {harm: answer(func([]byte) []byte { return nil }), state: wire.WitnessRefused, words: "without a good cosignature"},
-		"no note":              {harm: answer(func([]byte) []byte { return []byte("yes\n") }), state: wire.WitnessRefused, words: "without a good cosignature"},
-		"a damaged signature":  {harm: answer(damage), state: wire.WitnessRefused, words: "invalid signature"},
-		"another text signed":  {harm: answer(func(l []byte) []byte { return append([]byte("x\n\n"), l...) }), state: wire.WitnessRefused, words: "without a good cosignature"},
-		"only an unknown key":  {harm: answer(func([]byte) []byte { return foreign(t) }), state: wire.WitnessRefused, words: "without a good cosignature"},
-		"a name like the real": {harm: answer(func(l []byte) []byte { return bytes.Replace(l, []byte("w1"), []byte("w2"), 1) }), state: wire.WitnessRefused, words: "without a good"},
+		"an empty answer": {harm: answer(func([]byte) []byte { return nil }), state: wire.WitnessRefused,
+			words: "without a good cosignature"},
+		"no note": {harm: answer(func([]byte) []byte { return []byte("yes\n") }),
+			state: wire.WitnessRefused, words: "without a good cosignature"},
+		"a damaged signature": {harm: answer(damage), state: wire.WitnessRefused, words: "invalid signature"},
+		"another text signed": {harm: answer(func(l []byte) []byte { return append([]byte("x\n\n"), l...) }),
+			state: wire.WitnessRefused, words: "without a good cosignature"},
+		"only an unknown key": {harm: answer(func([]byte) []byte { return foreign(t) }), state: wire.WitnessRefused,
+			words: "without a good cosignature"},
+		"a name like the real": {harm: answer(
+			func(l []byte) []byte { return bytes.Replace(l, []byte("w1"), []byte("w2"), 1) }),
+			state: wire.WitnessRefused, words: "without a good"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -267,17 +280,20 @@ func TestWitnessInTrouble(t *testing.T) {
 					t.Errorf("notices %q", r.Cluster(t.Context()).Notices)
 				}
 				if p, names := cosigners(t, r); p.Boundary.Size != stored(r) || stored(r) != 2 || len(names) > 0 {
-					t.Errorf("the checkpoint of %d leaves is cosigned by %v, %d are stored", p.Boundary.Size, names, stored(r))
+					t.Errorf("the checkpoint of %d leaves is cosigned by %v, %d are stored", p.Boundary.Size, names,
+						stored(r))
 				}
 				time.Sleep(10 * time.Minute)
 				var pauses []time.Duration
 				list := f.asked("w1")
 				for i := range list[1:] {
-					if pause := list[i+1].at.Sub(list[i].at); pause >= time.Second { // else what the witness has was asked for
+					// else what the witness has was asked for
+					if pause := list[i+1].at.Sub(list[i].at); pause >= time.Second {
 						pauses = append(pauses, pause)
 					}
 				}
-				want := []time.Duration{max(c.first, time.Second), max(c.first, 2*time.Second), max(c.first, 4*time.Second), 8 * time.Second, 16 * time.Second,
+				want := []time.Duration{max(c.first, time.Second), max(c.first, 2*time.Second),
+					max(c.first, 4*time.Second), 8 * time.Second, 16 * time.Second,
 					32 * time.Second, time.Minute, time.Minute, time.Minute}
 				if got := pauses[:min(len(want), len(pauses))]; !slices.Equal(got, want) {
 					t.Errorf("pauses %v, want %v", got, want)
@@ -330,11 +346,15 @@ func TestWitnessUnknownKeysIgnored(t *testing.T) {
 		r, f := newWitnessedRig(t, 1, "w1")
 		defer r.stop()
 		f.change("w1", func(w *fakeWitness) {
-			w.after = func(lines []byte) ([]byte, error) { return slices.Concat(foreign(t), lines, lines, foreign(t)), nil }
+			w.after = func(lines []byte) ([]byte, error) {
+				return slices.Concat(foreign(t), lines, lines, foreign(t)),
+					nil
+			}
 		})
 		r.store(t)
 		c, names := cosigners(t, r)
-		if c.Boundary.Size != 2 || !slices.Equal(names, []string{"w1"}) || strings.Contains(string(c.Note), "stranger") {
+		if c.Boundary.Size != 2 || !slices.Equal(names, []string{"w1"}) ||
+			strings.Contains(string(c.Note), "stranger") {
 			t.Errorf("%v\n%s", names, c.Note)
 		}
 	})
@@ -429,8 +449,10 @@ func TestWitnessesSignTheSame(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r, f := newWitnessedRig(t, 3, "w1", "w2", "w3")
 		defer r.stop()
-		for name, takes := range map[string]time.Duration{"w1": time.Millisecond, "w2": 700 * time.Millisecond, "w3": 2300 * time.Millisecond} {
-			f.change(name, func(w *fakeWitness) { w.before = func(context.Context) error { time.Sleep(takes); return nil } })
+		for name, takes := range map[string]time.Duration{"w1": time.Millisecond, "w2": 700 * time.Millisecond,
+			"w3": 2300 * time.Millisecond} {
+			f.change(name,
+				func(w *fakeWitness) { w.before = func(context.Context) error { time.Sleep(takes); return nil } })
 		}
 		shown := map[uint64]bool{}
 		for range 600 { // a minute in which blocks are cut all the time
@@ -454,14 +476,16 @@ func TestWitnessesSignTheSame(t *testing.T) {
 		for _, name := range []string{"w1", "w2", "w3"} {
 			list := f.asked(name)
 			for i := range list[1:] {
-				if pause := list[i+1].at.Sub(list[i].at); pause < time.Second || list[i+1].size <= list[i].size || list[i+1].old != list[i].size {
+				if pause := list[i+1].at.Sub(list[i].at); pause < time.Second || list[i+1].size <= list[i].size ||
+					list[i+1].old != list[i].size {
 					t.Errorf("%s: submissions %v and %v", name, list[i], list[i+1])
 				}
 			}
 		}
 		time.Sleep(10 * time.Second)
 		if c, _ := cosigners(t, r); c.Boundary.Size != stored(r) {
-			t.Errorf("the checkpoint of %d leaves is shown when all is quiet, %d are stored", c.Boundary.Size, stored(r))
+			t.Errorf("the checkpoint of %d leaves is shown when all is quiet, %d are stored", c.Boundary.Size,
+				stored(r))
 		}
 	})
 }
@@ -502,7 +526,8 @@ func (r *rig) notice(code string) wire.Message { return noticeOf(r.Node, code) }
 func noticeOf(n *Node, code string) wire.Message {
 	for _, m := range n.Cluster(context.Background()).NoticesCoded {
 		var back wire.Message
-		if data, err := json.Marshal(m); err != nil || json.Unmarshal(data, &back) != nil || !reflect.DeepEqual(back, m) {
+		if data, err := json.Marshal(m); err != nil || json.Unmarshal(data, &back) != nil ||
+			!reflect.DeepEqual(back, m) {
 			panic(fmt.Sprintf("an argument of %#v has none of the types", m))
 		}
 		if m.Code == code {
@@ -547,7 +572,8 @@ func TestWitnessWithoutProof(t *testing.T) {
 			cfg.WitnessCalls, cfg.Witnesses = f, []signing.Witness{f.add("w1")}
 			died := false
 			r.ledger.OnApply = func(s *masterfsm.State) {
-				if !died && s.Checkpoint().Size == 4 { // all nodes die in the moment in which the second block is stored
+				// all nodes die in the moment in which the second block is stored
+				if !died && s.Checkpoint().Size == 4 {
 					died = true
 					away(r, true)
 				}
@@ -558,7 +584,8 @@ func TestWitnessWithoutProof(t *testing.T) {
 		r.store(t)
 		r.store(t)
 		s := r.statusOf(t, "w1")
-		if s.State != wire.WitnessOK || !strings.Contains(s.Error, "no proof from size 2 to 4") || s.Failures != 0 || len(f.asked("w1")) != 1 {
+		if s.State != wire.WitnessOK || !strings.Contains(s.Error, "no proof from size 2 to 4") || s.Failures != 0 ||
+			len(f.asked("w1")) != 1 {
 			t.Errorf("status %+v", s)
 		}
 		away(r, false)
@@ -594,7 +621,8 @@ func TestReceiptsAreWitnessed(t *testing.T) {
 			t.Fatal(err)
 		}
 		if !strings.Contains(receipt.Checkpoint, "\n— w1 ") || receipt.TreeSize >= stored(r) {
-			t.Errorf("the receipt is of a tree of %d leaves, %d are stored:\n%s", receipt.TreeSize, stored(r), receipt.Checkpoint)
+			t.Errorf("the receipt is of a tree of %d leaves, %d are stored:\n%s", receipt.TreeSize, stored(r),
+				receipt.Checkpoint)
 		}
 	})
 }

@@ -78,7 +78,8 @@ func (f *fakeWitnesses) asked(name string) (list []asked) {
 }
 
 // AddCheckpoint implements Witnesses.
-func (f *fakeWitnesses) AddCheckpoint(ctx context.Context, url string, old uint64, proof []chain.Hash, checkpoint []byte) ([]byte, error) {
+func (f *fakeWitnesses) AddCheckpoint(ctx context.Context, url string, old uint64, proof []chain.Hash,
+	checkpoint []byte) ([]byte, error) {
 	size, err := strconv.ParseUint(strings.Split(string(checkpoint), "\n")[1], 10, 64)
 	if err != nil {
 		f.t.Error(err)
@@ -107,7 +108,8 @@ func (f *fakeWitnesses) AddCheckpoint(ctx context.Context, url string, old uint6
 		body += base64.StdEncoding.EncodeToString(h[:]) + "\n"
 	}
 	r := httptest.NewRecorder()
-	w.ServeHTTP(r, httptest.NewRequest(http.MethodPost, "/add-checkpoint", strings.NewReader(body+"\n"+string(checkpoint))))
+	w.ServeHTTP(r,
+		httptest.NewRequest(http.MethodPost, "/add-checkpoint", strings.NewReader(body+"\n"+string(checkpoint))))
 	switch r.Code {
 	case http.StatusOK:
 	case http.StatusConflict:

@@ -143,7 +143,8 @@ func TestOneWorkerOfALaterEpoch(t *testing.T) {
 						}
 						time.Sleep(100 * time.Millisecond)
 					}
-					if got := r.laterEpoch(); got.Code != wire.CodeLaterEpoch || got.Args["node"] != strings.TrimPrefix(c.worker, "http://") {
+					if got := r.laterEpoch(); got.Code != wire.CodeLaterEpoch ||
+						got.Args["node"] != strings.TrimPrefix(c.worker, "http://") {
 						t.Errorf("%s: the notice is %+v", when, got)
 					}
 					if err := r.Ready(); err != nil {
@@ -223,7 +224,8 @@ func TestLaterEpochUndecided(t *testing.T) {
 		var said answers
 		r := newRig(t, 3, func(_ *Config, r *rig) { r.workers.Flaky = said.flaky })
 		defer r.stop()
-		undecided := map[string]error{"http://s0": masterstest.ErrDown, "http://s1": fencedBy(2, 0), "http://s2": masterstest.ErrDown}
+		undecided := map[string]error{"http://s0": masterstest.ErrDown, "http://s1": fencedBy(2, 0),
+			"http://s2": masterstest.ErrDown}
 		for _, when := range []string{"in its term", "in the next term"} {
 			said.set(undecided)
 			if when == "in the next term" {
@@ -296,7 +298,8 @@ func TestFencedMasterEndsAtOnce(t *testing.T) {
 		time.Sleep(time.Second)
 		r.ledger.CutLeadership()
 		term := r.term()
-		said.set(map[string]error{"http://s0": fencedBy(2, 0), "http://s1": fencedBy(2, 0), "http://s2": fencedBy(2, 0)})
+		said.set(map[string]error{"http://s0": fencedBy(2, 0), "http://s1": fencedBy(2, 0),
+			"http://s2": fencedBy(2, 0)})
 		began := time.Now()
 		if err := r.endedBy(t); !errors.Is(err, leader.ErrLaterEpoch) {
 			t.Errorf("ended by %v", err)
@@ -345,8 +348,8 @@ func TestNewLeaderAsksBeforeItAcknowledges(t *testing.T) {
 			nil, true, 0},
 		"two hang": {nil, map[string]time.Duration{"http://s1": time.Hour,
 			"http://s2": time.Hour}, false, fenceWait + 200*time.Millisecond},
-		"two are down": {map[string]error{"http://s0": masterstest.ErrDown, "http://s1": masterstest.ErrDown}, nil, false,
-			200 * time.Millisecond},
+		"two are down": {map[string]error{"http://s0": masterstest.ErrDown, "http://s1": masterstest.ErrDown}, nil,
+			false, 200 * time.Millisecond},
 		"one hangs, most have let it in": {nil, map[string]time.Duration{"http://s2": time.Hour}, false,
 			200 * time.Millisecond},
 	} {

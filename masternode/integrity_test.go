@@ -88,7 +88,8 @@ func (r *rig) allValid(t *testing.T, within time.Duration) {
 		for _, n := range r.Integrity(t.Context()).Nodes {
 			r.on(n.URL, func(s *masterstest.Storage) {
 				st := s.Status()
-				if n.State != "valid" || len(s.Bad) > 0 || st.Height != head.Height || st.Hash != head.Hash || n.Due != "" {
+				if n.State != "valid" || len(s.Bad) > 0 || st.Height != head.Height || st.Hash != head.Hash ||
+					n.Due != "" {
 					problem = fmt.Sprintf("%s is %s (%s, due %q) with %d of %d blocks, bad %v, inbox %v",
 						n.URL, n.State, n.Cause, n.Due, st.Height, head.Height, s.Bad, st.Inbox)
 				}
@@ -119,9 +120,11 @@ func (r *rig) readsAll(t *testing.T, payloads [][]byte) {
 // the same.
 func TestEventKindsAreThoseOfTheAPI(t *testing.T) {
 	for kind, name := range map[masterfsm.EventKind]string{
-		masterfsm.EventFinding: wire.EventFinding, masterfsm.EventRepair: wire.EventRepair, masterfsm.EventTiles: wire.EventTiles,
-		masterfsm.EventLost: wire.EventLost, masterfsm.EventFound: wire.EventFound, masterfsm.EventConfirmed: wire.EventConfirmed,
-		masterfsm.EventSuspect: wire.EventSuspect, masterfsm.EventRemoved: wire.EventRemoved,
+		masterfsm.EventFinding: wire.EventFinding, masterfsm.EventRepair: wire.EventRepair,
+		masterfsm.EventTiles: wire.EventTiles,
+		masterfsm.EventLost:  wire.EventLost, masterfsm.EventFound: wire.EventFound,
+		masterfsm.EventConfirmed: wire.EventConfirmed,
+		masterfsm.EventSuspect:   wire.EventSuspect, masterfsm.EventRemoved: wire.EventRemoved,
 	} {
 		if string(kind) != name {
 			t.Errorf("%q in the table, %q in the API", kind, name)
@@ -244,7 +247,8 @@ func TestLostBlockIsReportedAndConfirmed(t *testing.T) {
 		time.Sleep(time.Minute)
 		i := r.Integrity(t.Context())
 		if !slices.Equal(i.Lost, []chain.Range{{From: 4, To: 5}}) || len(i.NoticesCoded) != 1 ||
-			i.NoticesCoded[0].Code != wire.CodeLossUnconfirmed || !reflect.DeepEqual(i.NoticesCoded[0].Args["ranges"], i.Lost) {
+			i.NoticesCoded[0].Code != wire.CodeLossUnconfirmed ||
+			!reflect.DeepEqual(i.NoticesCoded[0].Args["ranges"], i.Lost) {
 			t.Fatalf("%+v", i)
 		}
 		r.on("http://s1", func(s *masterstest.Storage) {
@@ -331,7 +335,8 @@ func TestRemoveStorageForGood(t *testing.T) {
 		if err := r.RemoveStorage(t.Context(), "http://s0", false); !errors.Is(err, wire.ErrTooFewCopies) {
 			t.Errorf("%v", err)
 		}
-		_, err = r.Register(t.Context(), wire.Registration{Role: "storage", ID: s.ID, URL: s.URL, MasterToken: "x", Boot: "9"}, false)
+		_, err = r.Register(t.Context(), wire.Registration{Role: "storage", ID: s.ID, URL: s.URL, MasterToken: "x",
+			Boot: "9"}, false)
 		if !errors.Is(err, wire.ErrRemoved) {
 			t.Errorf("it came back: %v", err)
 		}

@@ -40,7 +40,8 @@ func (l *swaying) elect(leader string) {
 func (l *swaying) begin(t *testing.T, leader string, term uint64) {
 	t.Helper()
 	l.commit(t, &masterfsm.BeginTerm{
-		Term: term, Member: leader, URL: "http://" + leader, Time: term, Group: "g", Settings: masterfsm.DefaultSettings(),
+		Term: term, Member: leader, URL: "http://" + leader, Time: term, Group: "g",
+		Settings: masterfsm.DefaultSettings(),
 	})
 }
 
@@ -148,7 +149,8 @@ func TestLeaderCallGivesUp(t *testing.T) {
 		c := calls{err: wire.ErrNoAnswer}
 		began := time.Now()
 		_, err := c.call().do(t.Context(), n)
-		if took := time.Since(began); !errors.Is(err, wire.ErrNoLeader) || !errors.Is(err, wire.ErrNoAnswer) || took != leaderWait {
+		if took := time.Since(began); !errors.Is(err, wire.ErrNoLeader) || !errors.Is(err, wire.ErrNoAnswer) ||
+			took != leaderWait {
 			t.Errorf("no answer: %v after %v", err, took)
 		}
 		if want := int(leaderWait / retryPause); len(c.remote) < want-1 || len(c.remote) > want+1 {
@@ -160,7 +162,8 @@ func TestLeaderCallGivesUp(t *testing.T) {
 		}
 		c = calls{err: wire.ErrBadRequest}
 		began = time.Now()
-		if _, err := c.call().do(t.Context(), n); !errors.Is(err, wire.ErrBadRequest) || time.Since(began) > 0 || len(c.remote) != 1 {
+		if _, err := c.call().do(t.Context(), n); !errors.Is(err, wire.ErrBadRequest) || time.Since(began) > 0 ||
+			len(c.remote) != 1 {
 			t.Errorf("a refusal: %v, %d tries", err, len(c.remote))
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)

@@ -74,16 +74,24 @@ func TestNoGoroutineOutlivesRun(t *testing.T) {
 				}
 				for call, f := range map[string]func(context.Context) error{
 					"a header": func(ctx context.Context) error { _, err := n.prover.Header(ctx, 0); return err },
-					"a record": func(ctx context.Context) error { _, err := n.prover.Record(ctx, header, 0); return err },
-					"a tile":   func(ctx context.Context) error { _, err := n.prover.Tile(ctx, 0, 0, 256); return err },
-					"entries":  func(ctx context.Context) error { _, err := n.prover.Entries(ctx, 0, 256); return err },
+					"a record": func(ctx context.Context) error {
+						_,
+							err := n.prover.Record(ctx, header, 0)
+						return err
+					},
+					"a tile":  func(ctx context.Context) error { _, err := n.prover.Tile(ctx, 0, 0, 256); return err },
+					"entries": func(ctx context.Context) error { _, err := n.prover.Entries(ctx, 0, 256); return err },
 					"an append": func(ctx context.Context) error {
 						_, err := n.Append(ctx, r.project, []Entry{{Payload: []byte("x")}}, "")
 						return err
 					},
-					"an unknown hash": func(ctx context.Context) error { _, err := n.FindHash(ctx, header.Prev); return err },
-					"the log":         func(ctx context.Context) error { _, err := n.Log(ctx); return err },
-					"a checkpoint":    func(ctx context.Context) error { _, err := n.Checkpoint(ctx); return err },
+					"an unknown hash": func(ctx context.Context) error {
+						_,
+							err := n.FindHash(ctx, header.Prev)
+						return err
+					},
+					"the log":      func(ctx context.Context) error { _, err := n.Log(ctx); return err },
+					"a checkpoint": func(ctx context.Context) error { _, err := n.Checkpoint(ctx); return err },
 				} {
 					callers.Go(func() {
 						if err := f(t.Context()); err == nil && call != "the log" && call != "a checkpoint" {

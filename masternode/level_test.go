@@ -20,7 +20,8 @@ func newOlderGroup(t *testing.T, older ...string) (*rig, *groupMasters) {
 	masters := &groupMasters{at: map[string]wire.Member{}, levels: map[string]uint64{}}
 	r := newRig(t, 0, func(c *Config, r *rig) {
 		c.Masters = masters
-		r.members.List = append(r.members.List, wire.Master{ID: "m2", Raft: "m2:1", Voter: true}, wire.Master{ID: "m3", Raft: "m3:1"})
+		r.members.List = append(r.members.List, wire.Master{ID: "m2", Raft: "m2:1", Voter: true},
+			wire.Master{ID: "m3", Raft: "m3:1"})
 	})
 	for _, id := range older {
 		masters.setLevel(id, 0)
@@ -72,7 +73,8 @@ func TestLevelIsRaisedWhenAllKnowIt(t *testing.T) {
 		old := joiner("m4", "http://m4", "m4:1")
 		masters.setLevel("m4", 0)
 		masters.set(old)
-		if _, err := r.Announce(t.Context(), old, false); !errors.Is(err, wire.ErrBadRequest) || !strings.Contains(err.Error(), "protocol level 0") {
+		if _, err := r.Announce(t.Context(), old, false); !errors.Is(err, wire.ErrBadRequest) ||
+			!strings.Contains(err.Error(), "protocol level 0") {
 			t.Errorf("an older master: %v", err)
 		}
 		masters.setLevel("m4", masterfsm.ProtocolLevel)

@@ -42,7 +42,8 @@ func newListRig(t *testing.T, storages, records int) (*rig, []listed, masterfsm.
 	for i := range records {
 		all = r.appendListed(t, all, i)
 		if i%5 == 0 {
-			if _, err := r.Append(t.Context(), other.Project, []Entry{{Key: "k1", Payload: []byte("not yours")}}, ""); err != nil {
+			if _, err := r.Append(t.Context(), other.Project, []Entry{{Key: "k1", Payload: []byte("not yours")}},
+				""); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -110,17 +111,19 @@ func TestList(t *testing.T) {
 					q    Query
 					want []listed
 				}{
-					"all":     {Query{}, all},
-					"a key":   {Query{Key: "k1"}, only(all, func(l listed) bool { return l.key == "k1" })},
-					"from":    {Query{From: from}, all[70:]},
-					"times":   {Query{Since: since, Until: until, Key: "k2"}, only(all, func(l listed) bool { return l.key == "k2" && l.time >= since && l.time < until })},
+					"all":   {Query{}, all},
+					"a key": {Query{Key: "k1"}, only(all, func(l listed) bool { return l.key == "k1" })},
+					"from":  {Query{From: from}, all[70:]},
+					"times": {Query{Since: since, Until: until, Key: "k2"},
+						only(all, func(l listed) bool { return l.key == "k2" && l.time >= since && l.time < until })},
 					"by name": {Query{Project: "p", From: from + 1}, all[71:]},
 					"by id":   {Query{Project: fmt.Sprint(r.project.ID)}, all},
 					"nothing": {Query{Key: "k9"}, nil},
 					"beyond":  {Query{From: 1 << 50}, nil},
 				} {
 					if got := r.pages(t, test.q, limit); !slices.Equal(got, test.want) {
-						t.Fatalf("round %d, %s, limit %d: %d records, want %d\n%v\n%v", round, name, limit, len(got), len(test.want), got, test.want)
+						t.Fatalf("round %d, %s, limit %d: %d records, want %d\n%v\n%v", round, name, limit, len(got),
+							len(test.want), got, test.want)
 					}
 				}
 			}
@@ -132,7 +135,8 @@ func TestList(t *testing.T) {
 		if _, err := r.List(t.Context(), r.access, Query{Project: "other"}, 5); !errors.Is(err, wire.ErrForbidden) {
 			t.Errorf("another's: %v", err)
 		}
-		if _, err := r.List(t.Context(), r.access, Query{Project: "nobody"}, 5); !errors.Is(err, masterfsm.ErrUnknownProject) {
+		if _, err := r.List(t.Context(), r.access, Query{Project: "nobody"}, 5); !errors.Is(err,
+			masterfsm.ErrUnknownProject) {
 			t.Errorf("an unknown project: %v", err)
 		}
 		for _, limit := range []int{0, -1, wire.MaxPage + 1} {
@@ -284,7 +288,9 @@ func TestListWithoutLostBlocks(t *testing.T) {
 				s.Bad[3] = true
 				s.Lie = func(a *wire.ProvenRecord) {
 					if a.Status == wire.ReadFound {
-						if rec, err := chain.ParseRecord(a.Record); err == nil && slices.ContainsFunc(payloads[48:64], func(p []byte) bool { return string(p) == string(rec.Payload) }) {
+						if rec, err := chain.ParseRecord(a.Record); err == nil &&
+							slices.ContainsFunc(payloads[48:64],
+								func(p []byte) bool { return string(p) == string(rec.Payload) }) {
 							*a = wire.ProvenRecord{Status: wire.ReadBad}
 						}
 					}
@@ -323,7 +329,9 @@ func TestBlockRecords(t *testing.T) {
 							t.Fatalf("block %d from %d: %+v", block, from, b.At)
 						}
 						mine := slices.IndexFunc(all, func(l listed) bool { return l.index == b.At.Index })
-						if b.Hidden != (mine < 0) || b.Hidden && (b.Payload != nil || b.Key != "" || b.Leaf != chain.Hash{}) || !b.Hidden && toListed(&b.Record) != all[mine] {
+						if b.Hidden != (mine < 0) || b.Hidden &&
+							(b.Payload != nil || b.Key != "" || b.Leaf != chain.Hash{}) || !b.Hidden &&
+							toListed(&b.Record) != all[mine] {
 							t.Errorf("%+v", b)
 						}
 					}
@@ -369,7 +377,8 @@ func TestFindHashAndProof(t *testing.T) {
 					t.Fatal(err)
 				}
 				found, err := r.FindHash(t.Context(), record.Leaf)
-				if err != nil || found.Kind != wire.KindRecord || found.Block != record.At.Block || *found.Offset != record.At.Offset || *found.Index != record.At.Index {
+				if err != nil || found.Kind != wire.KindRecord || found.Block != record.At.Block ||
+					*found.Offset != record.At.Offset || *found.Index != record.At.Index {
 					t.Errorf("record %d: %+v, %v", i, found, err)
 				}
 			}
@@ -380,7 +389,8 @@ func TestFindHashAndProof(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, hash := range []chain.Hash{h.Hash(), h.SealHash()} {
-			if found, err := r.FindHash(t.Context(), hash); err != nil || found.Kind != wire.KindBlock || found.Block != 2 || found.Index != nil {
+			if found, err := r.FindHash(t.Context(), hash); err != nil || found.Kind != wire.KindBlock ||
+				found.Block != 2 || found.Index != nil {
 				t.Errorf("%+v, %v", found, err)
 			}
 		}
@@ -396,7 +406,8 @@ func TestFindHashAndProof(t *testing.T) {
 			header := p.Header.Header()
 			record := chain.Proof{Index: p.Index, Size: header.Seal(), Path: p.RecordPath}
 			seal := chain.Proof{Index: p.SealIndex, Size: p.Size, Path: p.SealPath}
-			if err = errors.Join(err, record.Check(leaf.Hash(), header.Root), seal.Check(header.SealHash(), p.Root)); err != nil || leaf.Hash() != p.Leaf {
+			if err = errors.Join(err, record.Check(leaf.Hash(), header.Root),
+				seal.Check(header.SealHash(), p.Root)); err != nil || leaf.Hash() != p.Leaf {
 				t.Fatalf("record %d: %v", i, err)
 			}
 		}
@@ -523,7 +534,8 @@ func TestStreamEnds(t *testing.T) {
 		if err := r.Stream(t.Context(), StreamQuery{}, r.who, &sink{fail: broken}); !errors.Is(err, broken) {
 			t.Error(err)
 		}
-		if err := r.Stream(t.Context(), StreamQuery{Query: Query{Project: "other"}}, r.who, new(sink)); !errors.Is(err, wire.ErrForbidden) {
+		if err := r.Stream(t.Context(), StreamQuery{Query: Query{Project: "other"}}, r.who, new(sink)); !errors.Is(err,
+			wire.ErrForbidden) {
 			t.Error(err)
 		}
 		// As many as there may be, and one more.

@@ -189,11 +189,13 @@ func TestWipedMasterTakesItsPlace(t *testing.T) {
 		wiped.ID, wiped.Group, wiped.Epoch = "m3b", "", 0
 		masters.set(wiped)
 		masters.away("m2")
-		if _, err := r.Announce(t.Context(), wiped, false); !errors.Is(err, wire.ErrTooFewMasters) || !slices.Equal(r.ids(), []string{"m1", "m2", "m3"}) {
+		if _, err := r.Announce(t.Context(), wiped, false); !errors.Is(err, wire.ErrTooFewMasters) ||
+			!slices.Equal(r.ids(), []string{"m1", "m2", "m3"}) {
 			t.Fatalf("while another is away: %v, %v", err, r.ids())
 		}
 		masters.set(member("m2"))
-		if _, err := r.Announce(t.Context(), wiped, false); err != nil || !slices.Equal(r.ids(), []string{"m1", "m2", "m3b"}) {
+		if _, err := r.Announce(t.Context(), wiped, false); err != nil ||
+			!slices.Equal(r.ids(), []string{"m1", "m2", "m3b"}) {
 			t.Fatalf("%v, %v", err, r.ids())
 		}
 		if v := r.table(); !slices.Equal(v.RemovedMasters, []string{"m3"}) || v.Master("m3b").URL != "http://m3" {
@@ -220,7 +222,8 @@ func TestRemoveMaster(t *testing.T) {
 			t.Errorf("%v, %v", err, r.ids())
 		}
 		// The leader hands over first; the next one removes it.
-		if err := r.RemoveMaster(ctx, "http://m1/", false); !errors.Is(err, wire.ErrNotLeader) || !slices.Equal(r.members.Handed, []string{""}) {
+		if err := r.RemoveMaster(ctx, "http://m1/", false); !errors.Is(err, wire.ErrNotLeader) ||
+			!slices.Equal(r.members.Handed, []string{""}) {
 			t.Errorf("the leader itself: %v, handed to %q", err, r.members.Handed)
 		}
 		masters.away("m3")
@@ -262,7 +265,8 @@ func TestMasterEnds(t *testing.T) {
 			masters.set(m)
 		},
 		"removed": func(t *testing.T, r *rig, _ *groupMasters) {
-			if _, err := r.leader.Propose(t.Context(), &masterfsm.RemoveMaster{ID: "m1", Time: r.leader.Now()}); err != nil {
+			if _, err := r.leader.Propose(t.Context(),
+				&masterfsm.RemoveMaster{ID: "m1", Time: r.leader.Now()}); err != nil {
 				t.Error(err)
 			}
 		},
@@ -302,7 +306,8 @@ func TestTransfer(t *testing.T) {
 		r.members.Mu.Lock()
 		r.members.Fail = errors.New("it does not answer")
 		r.members.Mu.Unlock()
-		if _, err := r.TransferLeadership(t.Context(), "m2"); !errors.Is(err, wire.ErrNotVoter) || !slices.Equal(r.members.Handed, []string{"m2"}) {
+		if _, err := r.TransferLeadership(t.Context(), "m2"); !errors.Is(err, wire.ErrNotVoter) ||
+			!slices.Equal(r.members.Handed, []string{"m2"}) {
 			t.Errorf("to one that does not answer: %v, %q", err, r.members.Handed)
 		}
 		// One that has no vote yet cannot lead, and is not asked to. It gets none while it is so far behind.
@@ -313,12 +318,14 @@ func TestTransfer(t *testing.T) {
 		if _, err := r.Announce(t.Context(), member("m4"), false); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := r.TransferLeadership(t.Context(), "http://m4"); !errors.Is(err, wire.ErrNotVoter) || len(r.members.Handed) != 1 {
+		if _, err := r.TransferLeadership(t.Context(), "http://m4"); !errors.Is(err, wire.ErrNotVoter) ||
+			len(r.members.Handed) != 1 {
 			t.Errorf("to one without a vote: %v, %q", err, r.members.Handed)
 		}
 		// It is handed over, and nobody begins a term.
 		begin := time.Now()
-		if _, err := r.TransferLeadership(t.Context(), "m3"); !errors.Is(err, wire.ErrNoLeader) || time.Since(begin) != handOverWait {
+		if _, err := r.TransferLeadership(t.Context(), "m3"); !errors.Is(err, wire.ErrNoLeader) ||
+			time.Since(begin) != handOverWait {
 			t.Errorf("without an end: %v after %v", err, time.Since(begin))
 		}
 	})

@@ -22,7 +22,8 @@ func TestAppendStoredReadBack(t *testing.T) {
 		ctx := t.Context()
 		var positions []wire.Position
 		for i := range 40 { // two full blocks and a part
-			a, err := r.Append(ctx, r.project, []Entry{{Key: "k", Type: "text/plain", Payload: fmt.Appendf(nil, "record %d", i)}}, "")
+			a, err := r.Append(ctx, r.project,
+				[]Entry{{Key: "k", Type: "text/plain", Payload: fmt.Appendf(nil, "record %d", i)}}, "")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -33,7 +34,8 @@ func TestAppendStoredReadBack(t *testing.T) {
 		}
 		synctest.Wait()
 		for i, p := range positions {
-			if wantBlock, wantOffset := uint64(i/16), uint32(i%16); p.Block != wantBlock || p.Offset != wantOffset || p.Index != uint64(i+i/16) {
+			if wantBlock, wantOffset := uint64(i/16), uint32(i%16); p.Block != wantBlock || p.Offset != wantOffset ||
+				p.Index != uint64(i+i/16) {
 				t.Errorf("record %d stands at %+v", i, p)
 			}
 			want := fmt.Appendf(nil, "record %d", i)
@@ -86,7 +88,8 @@ func TestReadsAreServedFromTheMastersUntilTheyAreStored(t *testing.T) {
 			t.Errorf("one node cannot be two: %v", err)
 		}
 		c := r.Cluster(t.Context())
-		if m := r.notice(wire.CodeTooFewStorages); m.Args["count"] != uint64(1) || m.Args["needed"] != uint64(2) || !c.Authoritative {
+		if m := r.notice(wire.CodeTooFewStorages); m.Args["count"] != uint64(1) || m.Args["needed"] != uint64(2) ||
+			!c.Authoritative {
 			t.Errorf("notices: %+v, authoritative: %v", c.NoticesCoded, c.Authoritative)
 		}
 	})
@@ -99,19 +102,31 @@ func TestLyingStorageNodeIsPassedOver(t *testing.T) {
 		a.Path = s.Prove(size, b.Header.First+uint64(offset))
 	}
 	lies := map[string]func(*masterstest.Storage, *wire.ProvenRecord){
-		"another record and its valid proof": func(s *masterstest.Storage, a *wire.ProvenRecord) { other(s, a, 3, s.Blocks[0].Header.Seal()) },
+		"another record and its valid proof": func(s *masterstest.Storage,
+			a *wire.ProvenRecord) {
+			other(s, a, 3, s.Blocks[0].Header.Seal())
+		},
 		"the proof of an older root": func(s *masterstest.Storage, a *wire.ProvenRecord) {
 			a.Path = s.Prove(5, 2)
 		},
 		"the proof of a newer root": func(s *masterstest.Storage, a *wire.ProvenRecord) {
 			a.Path = s.Prove(uint64(len(s.Leaves)), 2)
 		},
-		"another payload":    func(_ *masterstest.Storage, a *wire.ProvenRecord) { a.Record[len(a.Record)-1] ^= 1 },
-		"another time":       func(_ *masterstest.Storage, a *wire.ProvenRecord) { chain.SetEncodedTime(a.Record, 7) },
-		"a truncated path":   func(_ *masterstest.Storage, a *wire.ProvenRecord) { a.Path = a.Path[:len(a.Path)-1] },
-		"a truncated record": func(_ *masterstest.Storage, a *wire.ProvenRecord) { a.Record = a.Record[:len(a.Record)-1] },
-		"bad":                func(_ *masterstest.Storage, a *wire.ProvenRecord) { *a = wire.ProvenRecord{Status: wire.ReadBad} },
-		"not there":          func(_ *masterstest.Storage, a *wire.ProvenRecord) { *a = wire.ProvenRecord{Status: wire.ReadBeyond} },
+		"another payload":  func(_ *masterstest.Storage, a *wire.ProvenRecord) { a.Record[len(a.Record)-1] ^= 1 },
+		"another time":     func(_ *masterstest.Storage, a *wire.ProvenRecord) { chain.SetEncodedTime(a.Record, 7) },
+		"a truncated path": func(_ *masterstest.Storage, a *wire.ProvenRecord) { a.Path = a.Path[:len(a.Path)-1] },
+		"a truncated record": func(_ *masterstest.Storage,
+			a *wire.ProvenRecord) {
+			a.Record = a.Record[:len(a.Record)-1]
+		},
+		"bad": func(_ *masterstest.Storage,
+			a *wire.ProvenRecord) {
+			*a = wire.ProvenRecord{Status: wire.ReadBad}
+		},
+		"not there": func(_ *masterstest.Storage,
+			a *wire.ProvenRecord) {
+			*a = wire.ProvenRecord{Status: wire.ReadBeyond}
+		},
 	}
 	for name, lie := range lies {
 		t.Run(name, func(t *testing.T) {
@@ -225,7 +240,8 @@ func TestIdempotencyKeyAcrossBlocks(t *testing.T) {
 
 func TestLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, 3, func(c *Config, _ *rig) { c.Limits = Limits{RecordBytes: 10, BatchRecords: 3, BatchBytes: 20} })
+		r := newRig(t, 3,
+			func(c *Config, _ *rig) { c.Limits = Limits{RecordBytes: 10, BatchRecords: 3, BatchBytes: 20} })
 		defer r.stop()
 		of := func(sizes ...int) (entries []Entry) {
 			for _, n := range sizes {

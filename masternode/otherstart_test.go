@@ -190,7 +190,8 @@ func TestRegistrationsInTheLogOfALowLevel(t *testing.T) {
 			t.Errorf("%d registrations at level %d", len(ledger.registrations), r.table().Level)
 		}
 		for _, command := range ledger.registrations {
-			if bytes.Contains(command, []byte("previous")) || bytes.Contains(command, []byte("lists")) || bytes.Contains(command, []byte("level")) {
+			if bytes.Contains(command, []byte("previous")) || bytes.Contains(command, []byte("lists")) ||
+				bytes.Contains(command, []byte("level")) {
 				t.Errorf("in the log: %q", command)
 			}
 		}

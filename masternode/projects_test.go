@@ -48,7 +48,8 @@ func TestQuotaSaysWhenToTryAgain(t *testing.T) {
 		r := newRig(t, 1, nil)
 		defer r.stop()
 		rate, size := uint64(4), uint64(10)
-		if _, err := r.ChangeProject(t.Context(), "p", wire.ProjectChange{Quota: &wire.QuotaChange{RecordsPerSecond: &rate, RecordBytes: &size}}); err != nil {
+		if _, err := r.ChangeProject(t.Context(), "p",
+			wire.ProjectChange{Quota: &wire.QuotaChange{RecordsPerSecond: &rate, RecordBytes: &size}}); err != nil {
 			t.Fatal(err)
 		}
 		add := func(n, bytesEach int) error {
@@ -60,7 +61,8 @@ func TestQuotaSaysWhenToTryAgain(t *testing.T) {
 			return err
 		}
 		for _, err := range []error{add(1, 11), add(5, 1)} {
-			if !errors.Is(err, masterfsm.ErrOversize) || !strings.Contains(err.Error(), "10 bytes a record, 4 records a second") {
+			if !errors.Is(err, masterfsm.ErrOversize) ||
+				!strings.Contains(err.Error(), "10 bytes a record, 4 records a second") {
 				t.Errorf("what never fits: %v", err)
 			}
 		}
@@ -69,8 +71,10 @@ func TestQuotaSaysWhenToTryAgain(t *testing.T) {
 		}
 		err := add(2, 1)
 		var quota *wire.QuotaError
-		if !errors.As(err, &quota) || !errors.Is(err, wire.ErrQuota) || quota.Limit != 4 || quota.Left != 0 || quota.Wait != 500 ||
-			!strings.Contains(err.Error(), "4 records a second, 0 are left now; nothing was appended, try again in 500 ms") {
+		if !errors.As(err, &quota) || !errors.Is(err, wire.ErrQuota) || quota.Limit != 4 || quota.Left != 0 ||
+			quota.Wait != 500 ||
+			!strings.Contains(err.Error(),
+				"4 records a second, 0 are left now; nothing was appended, try again in 500 ms") {
 			t.Fatalf("refused with %v", err)
 		}
 		time.Sleep(time.Duration(quota.Wait) * time.Millisecond) // of the bubble's clock
@@ -92,13 +96,16 @@ func TestChangeOfNothing(t *testing.T) {
 			t.Error(err)
 		}
 		public := true
-		if _, err := r.ChangeProject(t.Context(), "nobody", wire.ProjectChange{Public: &public}); !errors.Is(err, masterfsm.ErrUnknownProject) {
+		if _, err := r.ChangeProject(t.Context(), "nobody", wire.ProjectChange{Public: &public}); !errors.Is(err,
+			masterfsm.ErrUnknownProject) {
 			t.Error(err)
 		}
-		if _, err := r.CreateToken(t.Context(), "p", wire.NewToken{Rights: []string{"write"}}); !errors.Is(err, wire.ErrBadRequest) {
+		if _, err := r.CreateToken(t.Context(), "p", wire.NewToken{Rights: []string{"write"}}); !errors.Is(err,
+			wire.ErrBadRequest) {
 			t.Error(err)
 		}
-		if _, err := r.CreateToken(t.Context(), "p", wire.NewToken{Label: "\xff"}); !errors.Is(err, wire.ErrBadRequest) {
+		if _, err := r.CreateToken(t.Context(), "p", wire.NewToken{Label: "\xff"}); !errors.Is(err,
+			wire.ErrBadRequest) {
 			t.Error(err)
 		}
 		if _, err := r.CreateProject(t.Context(), wire.NewProject{Name: "\xff"}); !errors.Is(err, wire.ErrBadRequest) {

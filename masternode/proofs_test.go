@@ -20,7 +20,8 @@ func holds(t *testing.T, p *wire.Proof, at masterfsm.Boundary) {
 	h := p.Header.Header()
 	record := chain.Proof{Index: p.Index, Size: h.Seal(), Path: p.RecordPath}
 	seal := chain.Proof{Index: p.SealIndex, Size: p.Size, Path: p.SealPath}
-	if err := errors.Join(err, record.Check(leaf.Hash(), h.Root), seal.Check(h.SealHash(), p.Root)); err != nil || leaf.Hash() != p.Leaf {
+	if err := errors.Join(err, record.Check(leaf.Hash(), h.Root), seal.Check(h.SealHash(), p.Root)); err != nil ||
+		leaf.Hash() != p.Leaf {
 		t.Errorf("%v: %+v", err, p)
 	}
 	if p.Size != at.Size || p.Root != at.Root {
@@ -86,7 +87,8 @@ func TestReceiptComesWithTheCheckpoint(t *testing.T) {
 			t.Fatal(err)
 		}
 		c := r.checked(t)
-		if receipt.Checkpoint != string(c.Note) || receipt.TreeSize != c.Boundary.Size || receipt.Origin != table(r, (*masterfsm.State).Log).Origin || receipt.Size != 7 {
+		if receipt.Checkpoint != string(c.Note) || receipt.TreeSize != c.Boundary.Size ||
+			receipt.Origin != table(r, (*masterfsm.State).Log).Origin || receipt.Size != 7 {
 			t.Errorf("%+v", receipt)
 		}
 		record, err := r.Record(t.Context(), r.access, 0, 0)
@@ -110,7 +112,8 @@ func TestWaitReceiptGoesOnWaiting(t *testing.T) {
 		r.onAll(func(s *masterstest.Storage) { s.Down = true })
 		short, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := r.WaitReceipt(short, place); !errors.Is(err, context.DeadlineExceeded) || !errors.Is(err, wire.ErrUnavailable) {
+		if _, err := r.WaitReceipt(short, place); !errors.Is(err, context.DeadlineExceeded) ||
+			!errors.Is(err, wire.ErrUnavailable) {
 			t.Errorf("until the time is over: %v", err)
 		}
 		go func() { time.Sleep(2 * time.Second); r.onAll(func(s *masterstest.Storage) { s.Down = false }) }()
@@ -143,7 +146,8 @@ func TestNoCheckpointIsTheLeadersWord(t *testing.T) {
 			t.Errorf("without a leader: %v", err)
 		}
 		r.ledger.Confirm = func() error {
-			r.on("http://s1", func(s *masterstest.Storage) { s.Down = false }) // the block is stored while the leader is asked
+			// the block is stored while the leader is asked
+			r.on("http://s1", func(s *masterstest.Storage) { s.Down = false })
 			r.ledger.Confirm = func() error { return nil }
 			time.Sleep(30 * time.Second)
 			return nil
@@ -206,7 +210,8 @@ func TestEntriesOfALostBlock(t *testing.T) {
 		time.Sleep(time.Minute)
 		size := table(r, (*masterfsm.State).Checkpoint).Size
 		width := int(min(size, wire.TileWidth))
-		if _, err := r.Entries(t.Context(), 0, width); !errors.Is(err, wire.ErrUnavailable) || errors.Is(err, wire.ErrLost) {
+		if _, err := r.Entries(t.Context(), 0, width); !errors.Is(err, wire.ErrUnavailable) ||
+			errors.Is(err, wire.ErrLost) {
 			t.Errorf("before a loss is confirmed: %v", err)
 		}
 		if _, err := r.ConfirmLost(t.Context(), 3); err != nil {

@@ -27,7 +27,8 @@ type registerMasters struct {
 	asked int
 }
 
-func (m *registerMasters) Register(_ context.Context, url string, _ wire.Registration, _ bool) (wire.Registered, error) {
+func (m *registerMasters) Register(_ context.Context, url string, _ wire.Registration,
+	_ bool) (wire.Registered, error) {
 	if url != "http://m2" {
 		return wire.Registered{}, fmt.Errorf("%s was asked", url)
 	}
@@ -71,14 +72,18 @@ func TestRegisterThroughFollower(t *testing.T) {
 				masters := &registerMasters{errs: c.errs}
 				n, err := New(Config{
 					Member: wire.Member{ID: "m1", URL: "http://m1"}, Boot: 1,
-					Ledger: ledger, Membership: masterstest.NewMembership(), Masters: masters, Workers: masterstest.NewWorkers(t, 0), Settings: masterfsm.DefaultSettings(),
-					Limits: DefaultLimits(), Log: signing.LogConfig{Secret: "cluster token"}, Logger: hclog.NewNullLogger(),
+					Ledger: ledger, Membership: masterstest.NewMembership(), Masters: masters,
+					Workers: masterstest.NewWorkers(t, 0), Settings: masterfsm.DefaultSettings(),
+					Limits: DefaultLimits(), Log: signing.LogConfig{Secret: "cluster token"},
+					Logger: hclog.NewNullLogger(),
 				})
 				if err != nil {
 					t.Fatal(err)
 				}
-				_, err = n.Register(t.Context(), wire.Registration{Role: "storage", URL: "http://s", MasterToken: "x", Boot: "1"}, false)
-				if !errors.Is(err, c.want) || (err != nil) != (c.want != nil) || masters.asked < c.asked || masters.asked > c.asked+1 {
+				_, err = n.Register(t.Context(), wire.Registration{Role: "storage", URL: "http://s", MasterToken: "x",
+					Boot: "1"}, false)
+				if !errors.Is(err, c.want) || (err != nil) != (c.want != nil) || masters.asked < c.asked ||
+					masters.asked > c.asked+1 {
 					t.Errorf("%v after %d calls; want %v after %d", err, masters.asked, c.want, c.asked)
 				}
 			})

@@ -67,13 +67,15 @@ type rig struct {
 // newRig starts it; change may alter what it is made of before it runs.
 func newRig(t *testing.T, storages int, change func(*Config, *rig)) *rig {
 	t.Helper()
-	r := &rig{ledger: masterstest.NewLedger(t), members: masterstest.NewMembership(), workers: masterstest.NewWorkers(t, storages)}
+	r := &rig{ledger: masterstest.NewLedger(t), members: masterstest.NewMembership(),
+		workers: masterstest.NewWorkers(t, storages)}
 	settings := masterfsm.DefaultSettings()
 	settings.Difficulty, settings.MaxRecords = 4, 16
 	cfg := Config{
 		Member: wire.Member{ID: "m1", URL: "http://m1"}, Boot: 1,
-		Ledger: r.ledger, Membership: r.members, Masters: noMasters{}, Workers: r.workers, Settings: settings, Limits: DefaultLimits(),
-		Log: signing.LogConfig{Secret: "cluster token"}, Logger: hclog.NewNullLogger(),
+		Ledger: r.ledger, Membership: r.members, Masters: noMasters{}, Workers: r.workers, Settings: settings,
+		Limits: DefaultLimits(),
+		Log:    signing.LogConfig{Secret: "cluster token"}, Logger: hclog.NewNullLogger(),
 	}
 	if change != nil {
 		change(&cfg, r)

@@ -88,8 +88,9 @@ type weather struct {
 func (d *dice) weather() weather {
 	rate := func(rates ...int) int { return rates[d.draw("weather", len(rates))] }
 	return weather{
-		calls: rate(0, 8, 4), answers: rate(0, 16, 8), twice: rate(0, 4, 2), nonces: rate(0, 4, 2), outcomes: rate(0, 40, 10),
-		deaths: rate(0, 1, 1) > 0, cuts: rate(0, 1, 1) > 0, clocks: rate(0, 1) > 0,
+		calls: rate(0, 8, 4), answers: rate(0, 16, 8), twice: rate(0, 4, 2), nonces: rate(0, 4, 2),
+		outcomes: rate(0, 40, 10),
+		deaths:   rate(0, 1, 1) > 0, cuts: rate(0, 1, 1) > 0, clocks: rate(0, 1) > 0,
 	}
 }
 
@@ -319,7 +320,8 @@ type lossyMasters struct {
 	late    sync.WaitGroup // submissions that are to come once more
 }
 
-var errLostCall, errLostAnswer = fmt.Errorf("%w: the call is lost", wire.ErrNoAnswer), fmt.Errorf("%w: the answer is lost", wire.ErrNoAnswer)
+var errLostCall, errLostAnswer = fmt.Errorf("%w: the call is lost", wire.ErrNoAnswer),
+	fmt.Errorf("%w: the answer is lost", wire.ErrNoAnswer)
 
 // over makes a call over the network.
 func (m *lossyMasters) over(ctx context.Context, call func() error) error {
@@ -364,7 +366,8 @@ func (m *lossyMasters) ReadIndex(ctx context.Context, _ string) (index wire.Read
 
 // mayTryAgain tells the errors that a client answers with another try.
 func mayTryAgain(err error) bool {
-	return unknownOutcome(err) || errors.Is(err, wire.ErrNoLeader) || errors.Is(err, wire.ErrBacklog) || errors.Is(err, wire.ErrUnavailable)
+	return unknownOutcome(err) || errors.Is(err, wire.ErrNoLeader) || errors.Is(err, wire.ErrBacklog) ||
+		errors.Is(err, wire.ErrUnavailable)
 }
 
 // unknownOutcome reports whether an append that failed may have been made all the same.

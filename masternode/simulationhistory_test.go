@@ -16,9 +16,10 @@ import (
 
 // write is one append, and what its writer was told of it.
 type write struct {
-	key          string
-	entries      []Entry
-	began, ended int64           // the first try's beginning and the first good answer's end, as simulation.instants counts them
+	key     string
+	entries []Entry
+	// the first try's beginning and the first good answer's end, as simulation.instants counts them
+	began, ended int64
 	positions    []wire.Position // nil where it was not acknowledged
 	unknown      bool            // not acknowledged, and may have been made
 }
@@ -29,7 +30,8 @@ func (s *simulation) write(who string) {
 	for i := range 6 + d.draw(who, 6) {
 		w := &write{}
 		for j := range 1 + d.draw(who, 5) {
-			w.entries = append(w.entries, Entry{Key: who, Type: "text/plain", Payload: fmt.Appendf(nil, "%s %d.%d", who, i, j)})
+			w.entries = append(w.entries,
+				Entry{Key: who, Type: "text/plain", Payload: fmt.Appendf(nil, "%s %d.%d", who, i, j)})
 		}
 		if !d.once(who, 5) {
 			w.key = fmt.Sprint(who, i)
@@ -98,7 +100,8 @@ func (s *simulation) appendSurely(who string, w *write) {
 	}
 	if s.dice.once(who, 8) {
 		body := []Entry{{Payload: []byte("another body")}}
-		if a, err := s.anyMaster(who).Append(s.t.Context(), s.project, body, w.key); !errors.Is(err, wire.ErrKeyReused) && !mayTryAgain(err) {
+		if a, err := s.anyMaster(who).Append(s.t.Context(), s.project, body, w.key); !errors.Is(err,
+			wire.ErrKeyReused) && !mayTryAgain(err) {
 			s.t.Errorf("key %s with another body: %+v, %v", w.key, a, err)
 		}
 	}
@@ -145,8 +148,10 @@ func (s *simulation) readBack(who string, w *write) {
 
 // check holds, after all has settled:
 //
-//   - every storage node has one and the same chain, which the verifier takes from its first block to the head of the masters;
-//   - every acknowledged record stands in it byte for byte at the position that was told, at which every master reads it;
+//   - every storage node has one and the same chain, which the verifier takes from its first block to the head of the
+//     masters;
+//   - every acknowledged record stands in it byte for byte at the position that was told, at which every master reads
+//     it;
 //   - nothing is in it twice, nothing that was refused, and what may have been made is there as a whole or not at all;
 //   - an append stands in order and in one piece, and before every one that began after it had ended.
 func (s *simulation) check() {
@@ -160,7 +165,8 @@ func (s *simulation) check() {
 				s.t.Fatal(err)
 			}
 			leaf := r.Leaf()
-			p := wire.Position{Block: b.Header.Block, Offset: offset, Index: b.Header.First + uint64(offset), Time: r.Time, Leaf: leaf.Hash()}
+			p := wire.Position{Block: b.Header.Block, Offset: offset, Index: b.Header.First + uint64(offset),
+				Time: r.Time, Leaf: leaf.Hash()}
 			if first, twice := chained[string(r.Payload)]; twice {
 				s.t.Errorf("%q stands at %+v and at %+v", r.Payload, first, p)
 			}
@@ -221,7 +227,8 @@ func (s *simulation) checkWrite(w *write, chained map[string]wire.Position) {
 		}
 	case w.unknown && len(found) == len(w.entries):
 	case len(found) > 0:
-		s.t.Errorf("%d of the %d records from %q on stand in the chain, and their append failed", len(found), len(w.entries), w.entries[0].Payload)
+		s.t.Errorf("%d of the %d records from %q on stand in the chain, and their append failed", len(found),
+			len(w.entries), w.entries[0].Payload)
 	}
 	for i := 1; i < len(found); i++ {
 		a, b := found[i-1], found[i]
@@ -239,7 +246,8 @@ func (s *simulation) checkRead(want Entry, p wire.Position, byIndex bool) {
 		if byIndex && err == nil {
 			r, err = n.RecordByIndex(s.t.Context(), s.access, p.Index)
 		}
-		if err != nil || !bytes.Equal(r.Payload, want.Payload) || r.Key != want.Key || r.Type != want.Type || r.Leaf != p.Leaf || r.At.Index != p.Index {
+		if err != nil || !bytes.Equal(r.Payload, want.Payload) || r.Key != want.Key || r.Type != want.Type ||
+			r.Leaf != p.Leaf || r.At.Index != p.Index {
 			s.t.Errorf("acknowledged as %q at %+v, read as %+v, %v", want.Payload, p, r, err)
 		}
 	}

@@ -30,7 +30,8 @@ func (s *simulation) rotateKeys(ctx context.Context) {
 		} else {
 			_, err = s.AddLogKey(ctx)
 		}
-		if err != nil && !errors.Is(err, wire.ErrNotLeader) && !errors.Is(err, wire.ErrUnknownOutcome) && ctx.Err() == nil {
+		if err != nil && !errors.Is(err, wire.ErrNotLeader) && !errors.Is(err, wire.ErrUnknownOutcome) &&
+			ctx.Err() == nil {
 			s.t.Errorf("the log's keys: %v", err)
 		}
 	}
@@ -83,7 +84,8 @@ func (s *simulation) checkLog() {
 			t.Fatalf("%v\n%s", err, c.Note)
 		}
 		var signed log.Checkpoint
-		if rest, err := signed.Unmarshal([]byte(n.Text)); err != nil || len(rest) > 0 || signed.Origin != keys.Origin || signed.Size != c.Boundary.Size {
+		if rest, err := signed.Unmarshal([]byte(n.Text)); err != nil || len(rest) > 0 || signed.Origin != keys.Origin ||
+			signed.Size != c.Boundary.Size {
 			t.Fatalf("%+v, %q, %v", signed, rest, err)
 		}
 		at := table(s.rig, func(table *masterfsm.State) masterfsm.Boundary {

@@ -87,7 +87,8 @@ func simulateWitnesses(t *testing.T, seed uint64) {
 }
 
 // mishap is what becomes of a call that is on its way to a witness.
-func (f *fakeWitnesses) mishap(ctx context.Context, d *dice, w *fakeWitness, name, origin string, calm *atomic.Bool) error {
+func (f *fakeWitnesses) mishap(ctx context.Context, d *dice, w *fakeWitness, name, origin string,
+	calm *atomic.Bool) error {
 	time.Sleep(d.within(name, 300*time.Millisecond))
 	if calm.Load() {
 		return nil

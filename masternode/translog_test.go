@@ -88,7 +88,8 @@ func TestRotation(t *testing.T) {
 			t.Errorf("retired twice: %v", err)
 		}
 		told, err := r.Log(t.Context())
-		if err != nil || told.Origin != keys.Origin || len(told.Keys) != 2 || told.Keys[0].Retired == 0 || told.Keys[1] != added || *told.Size != 2 {
+		if err != nil || told.Origin != keys.Origin || len(told.Keys) != 2 || told.Keys[0].Retired == 0 ||
+			told.Keys[1] != added || *told.Size != 2 {
 			t.Errorf("%+v, %v", told, err)
 		}
 		for len(logKeys(r).Signing()) < masterfsm.MaxLogKeys {
@@ -111,7 +112,8 @@ func TestRotation(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, k := range private {
-			if printsKey(snapshot.Bytes(), k) || printsKey([]byte(j.String()), k) || printsKey(fmt.Appendf(nil, "%+v", r.Cluster(t.Context())), k) {
+			if printsKey(snapshot.Bytes(), k) || printsKey([]byte(j.String()), k) ||
+				printsKey(fmt.Appendf(nil, "%+v", r.Cluster(t.Context())), k) {
 				t.Fatal("a private key is in a snapshot, a log line or the status")
 			}
 		}
@@ -146,7 +148,8 @@ func TestAnotherClusterToken(t *testing.T) {
 		}
 		other := start()
 		for range 2 {
-			if c, err := other.Checkpoint(t.Context()); !errors.Is(err, signing.ErrNoLogKey) || c.Note != nil || !strings.Contains(err.Error(), "cluster token") {
+			if c, err := other.Checkpoint(t.Context()); !errors.Is(err, signing.ErrNoLogKey) || c.Note != nil ||
+				!strings.Contains(err.Error(), "cluster token") {
 				t.Errorf("%q, %v", c.Note, err)
 			}
 		}
@@ -157,7 +160,8 @@ func TestAnotherClusterToken(t *testing.T) {
 		if n := strings.Count(j.String(), "no checkpoint can be signed"); n != 1 {
 			t.Errorf("said %d times", n)
 		}
-		if !strings.Contains(j.String(), "another cluster token") || noticeOf(other.Node, wire.CodeNoCheckpoint).IsZero() {
+		if !strings.Contains(j.String(), "another cluster token") ||
+			noticeOf(other.Node, wire.CodeNoCheckpoint).IsZero() {
 			t.Errorf("nobody is told: %s", j)
 		}
 		other.stop()
@@ -198,14 +202,21 @@ func TestLogFlags(t *testing.T) {
 		keys        int    // of the log in the end, -1 for as many as there were
 		notice      string // its code
 	}{
-		"nothing":                 {origin: "chainstore/cs-test", keys: 1},
-		"an origin":               {first: signing.LogConfig{Origin: "example.com/log"}, then: signing.LogConfig{Origin: "example.com/log"}, origin: "example.com/log", keys: 1},
-		"a key":                   {first: signing.LogConfig{Key: given}, then: signing.LogConfig{Key: given}, origin: "example.com/log", keys: 1},
-		"a key and its origin":    {first: signing.LogConfig{Key: given, Origin: "example.com/log"}, origin: "example.com/log", keys: 1},
-		"a key that comes later":  {first: signing.LogConfig{Key: given}, then: signing.LogConfig{Key: second}, origin: "example.com/log", keys: 2},
-		"another origin":          {then: signing.LogConfig{Origin: "example.com/log"}, origin: "chainstore/cs-test", keys: 1, notice: wire.CodeOriginIgnored},
-		"a key of another origin": {first: signing.LogConfig{Key: given}, then: signing.LogConfig{Key: foreign}, origin: "example.com/log", keys: 1, notice: wire.CodeCheckpointKeyForeign},
-		"a retired key":           {first: signing.LogConfig{Key: given}, then: signing.LogConfig{Key: given}, retire: true, origin: "example.com/log", keys: 2, notice: wire.CodeCheckpointKeyRetired},
+		"nothing": {origin: "chainstore/cs-test", keys: 1},
+		"an origin": {first: signing.LogConfig{Origin: "example.com/log"},
+			then: signing.LogConfig{Origin: "example.com/log"}, origin: "example.com/log", keys: 1},
+		"a key": {first: signing.LogConfig{Key: given}, then: signing.LogConfig{Key: given},
+			origin: "example.com/log", keys: 1},
+		"a key and its origin": {first: signing.LogConfig{Key: given, Origin: "example.com/log"},
+			origin: "example.com/log", keys: 1},
+		"a key that comes later": {first: signing.LogConfig{Key: given}, then: signing.LogConfig{Key: second},
+			origin: "example.com/log", keys: 2},
+		"another origin": {then: signing.LogConfig{Origin: "example.com/log"}, origin: "chainstore/cs-test",
+			keys: 1, notice: wire.CodeOriginIgnored},
+		"a key of another origin": {first: signing.LogConfig{Key: given}, then: signing.LogConfig{Key: foreign},
+			origin: "example.com/log", keys: 1, notice: wire.CodeCheckpointKeyForeign},
+		"a retired key": {first: signing.LogConfig{Key: given}, then: signing.LogConfig{Key: given},
+			retire: true, origin: "example.com/log", keys: 2, notice: wire.CodeCheckpointKeyRetired},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -235,7 +246,8 @@ func TestLogFlags(t *testing.T) {
 					t.Errorf("origin %s, %d keys", l.Origin, len(l.Keys))
 				}
 				for _, code := range []string{
-					wire.CodeOriginIgnored, wire.CodeCheckpointKeyForeign, wire.CodeCheckpointKeyRetired, wire.CodeCheckpointKeyWaits,
+					wire.CodeOriginIgnored, wire.CodeCheckpointKeyForeign, wire.CodeCheckpointKeyRetired,
+					wire.CodeCheckpointKeyWaits,
 				} {
 					m := r.notice(code)
 					if m.IsZero() == (code == c.notice) || !strings.Contains(j.String(), m.Text()) {
@@ -259,16 +271,18 @@ func TestLogFlags(t *testing.T) {
 // A leader that is deposed while it founds the first key leaves one or none, and the next one leaves it at that.
 func TestDeposedWhileFounding(t *testing.T) {
 	for name, fates := range map[string][]masterstest.Fate{
-		"committed after all":      {masterstest.Committed, masterstest.DeposedKept},
-		"forgotten":                {masterstest.Committed, masterstest.DeposedForgot},
-		"again and again":          {masterstest.Committed, masterstest.DeposedForgot, masterstest.Committed, masterstest.DeposedForgot, masterstest.Committed, masterstest.DeposedKept, masterstest.Committed},
+		"committed after all": {masterstest.Committed, masterstest.DeposedKept},
+		"forgotten":           {masterstest.Committed, masterstest.DeposedForgot},
+		"again and again": {masterstest.Committed, masterstest.DeposedForgot, masterstest.Committed,
+			masterstest.DeposedForgot, masterstest.Committed, masterstest.DeposedKept, masterstest.Committed},
 		"before the term is begun": {masterstest.DeposedKept, masterstest.Committed, masterstest.DeposedKept},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				ledger := masterstest.NewLedger(t)
 				// The fates are for the commands of the founding alone, one after the other.
-				if _, err := ledger.State.Apply(masterfsm.Encode(&masterfsm.RaiseLevel{Level: masterfsm.ProtocolLevel})); err != nil {
+				if _, err := ledger.State.Apply(
+					masterfsm.Encode(&masterfsm.RaiseLevel{Level: masterfsm.ProtocolLevel})); err != nil {
 					t.Fatal(err)
 				}
 				asked := 0
@@ -279,9 +293,11 @@ func TestDeposedWhileFounding(t *testing.T) {
 					return masterstest.Committed
 				}
 				n, err := New(Config{
-					Member: wire.Member{ID: "m1", URL: "http://m1"}, Boot: 1, Ledger: ledger, Membership: masterstest.NewMembership(), Masters: noMasters{},
-					Workers: masterstest.NewWorkers(t, 0), Settings: masterfsm.DefaultSettings(), Limits: DefaultLimits(),
-					Log: signing.LogConfig{Secret: "cluster token"}, Logger: hclog.NewNullLogger(),
+					Member: wire.Member{ID: "m1", URL: "http://m1"}, Boot: 1, Ledger: ledger,
+					Membership: masterstest.NewMembership(), Masters: noMasters{},
+					Workers: masterstest.NewWorkers(t, 0), Settings: masterfsm.DefaultSettings(),
+					Limits: DefaultLimits(),
+					Log:    signing.LogConfig{Secret: "cluster token"}, Logger: hclog.NewNullLogger(),
 				})
 				if err != nil {
 					t.Fatal(err)
@@ -380,7 +396,8 @@ func TestFirstKeyWaitsForAllVoters(t *testing.T) {
 		masters := &groupMasters{at: map[string]wire.Member{}, levels: map[string]uint64{"m2": 0}}
 		r := newRig(t, 2, func(c *Config, r *rig) {
 			c.Masters = masters
-			r.members.List = append(r.members.List, wire.Master{ID: "m2", Raft: "m2:1", Voter: true}, wire.Master{ID: "m3", Raft: "m3:1"})
+			r.members.List = append(r.members.List, wire.Master{ID: "m2", Raft: "m2:1", Voter: true},
+				wire.Master{ID: "m3", Raft: "m3:1"})
 		})
 		defer r.stop()
 		old := member("m2")
@@ -430,7 +447,8 @@ func TestRetireWhatOpens(t *testing.T) {
 		r.Node, r.stop = n, run(t, n)
 		defer func() { r.stop() }()
 		first := logKeys(r).Keys[0].ID
-		if err := r.RetireLogKey(t.Context(), first); !errors.Is(err, wire.ErrLastKey) || !strings.Contains(err.Error(), "--checkpoint-key") {
+		if err := r.RetireLogKey(t.Context(), first); !errors.Is(err, wire.ErrLastKey) ||
+			!strings.Contains(err.Error(), "--checkpoint-key") {
 			t.Errorf("the only key that opens is retired: %v", err)
 		}
 		if err := r.RetireLogKey(t.Context(), other.ID); err != nil {
@@ -455,9 +473,11 @@ func TestFollowerTellsOfItsFlags(t *testing.T) {
 		}
 		c := n.Cluster(t.Context())
 		want := wire.Message{
-			Code: wire.CodeMasterNotice, Args: wire.Args{"node": "m2", "cause": wire.Message{Code: wire.CodeCheckpointKeyWaits}},
+			Code: wire.CodeMasterNotice,
+			Args: wire.Args{"node": "m2", "cause": wire.Message{Code: wire.CodeCheckpointKeyWaits}},
 		}
-		if !reflect.DeepEqual(c.NoticesCoded, []wire.Message{want}) || !slices.Equal(c.Notices, []string{"of the leader", want.Text()}) {
+		if !reflect.DeepEqual(c.NoticesCoded, []wire.Message{want}) ||
+			!slices.Equal(c.Notices, []string{"of the leader", want.Text()}) {
 			t.Errorf("notices %q, %+v", c.Notices, c.NoticesCoded)
 		}
 	})

@@ -42,15 +42,22 @@ func newAppendCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "append [FILE|-]",
 		Short: "Append a record, or one for each line",
-		Long: `Append the whole input as one record, or with --lines one record for each line. The input is FILE, or the standard input.
+		Long: `Append the whole input as one record, or with --lines one record for each line. The input is FILE, or
+the standard input.
 
-A position is printed when a majority of the masters has the record on disk: from then on the record is there for good and at
-that place. With --wait the command also waits until the record's block is on as many storage nodes as the cluster asks for, and a checkpoint that the
-cluster has signed covers it; --receipt then writes the record's receipt, with which anybody who has a key of the log can check it offline.
+A position is printed when a majority of the masters has the record on disk: from then on the record is there for good
+and at
+that place. With --wait the command also waits until the record's block is on as many storage nodes as the cluster
+asks for, and a checkpoint that the
+cluster has signed covers it; --receipt then writes the record's receipt, with which anybody who has a key of the log
+can check it offline.
 
-Lines: the line feed at the end of a line is not part of the record, nor is one carriage return right before it. Empty lines
-are skipped, and their number is told. With --keep-newlines records keep their line ends, and no line is skipped. Records
-keep the order of the lines. When something fails, the message says how many records are acknowledged, and up to which line.`,
+Lines: the line feed at the end of a line is not part of the record, nor is one carriage return right before it. Empty
+lines
+are skipped, and their number is told. With --keep-newlines records keep their line ends, and no line is skipped.
+Records
+keep the order of the lines. When something fails, the message says how many records are acknowledged, and up to which
+line.`,
 		Example: `  echo hello | chainstore append --wait
   chainstore append --wait --receipt contract.receipt contract.pdf
   chainstore append --type image/png --key cover cover.png
@@ -63,11 +70,13 @@ keep the order of the lines. When something fails, the message says how many rec
 	flags.BoolVarP(&a.lines, "lines", "l", false, "append one record for each line")
 	flags.BoolVar(&a.keepNewlines, "keep-newlines", false, "with --lines: keep the line ends, and empty lines")
 	flags.StringVar(&a.key, "key", "", "`key` of the record, for your own use; with --lines of each")
-	flags.StringVar(&a.typ, "type", "", "media `type` of the record (default "+wire.TypeOctets+", with --lines "+textType+")")
+	flags.StringVar(&a.typ, "type", "", "media `type` of the record (default "+wire.TypeOctets+", with --lines "+
+		textType+")")
 	flags.StringVar(&a.idempotencyKey, "idempotency-key", "",
 		"`key` under which the same content is appended once, however often it is sent; not with --lines")
 	flags.BoolVar(&a.wait, "wait", false, "wait until the records are stored")
-	flags.StringVar(&a.receipt, "receipt", "", "with --wait: write the record's receipt to this `file`; not with --lines")
+	flags.StringVar(&a.receipt, "receipt", "",
+		"with --wait: write the record's receipt to this `file`; not with --lines")
 	flags.DurationVar(&a.timeout, "timeout", 30*time.Second, "with --wait: for how long at most")
 	addJSON(cmd, &a.asJSON, "print the position of each record as a JSON object on a line, in order")
 	for _, name := range []string{"key", "type", "idempotency-key", "timeout"} {
@@ -80,7 +89,8 @@ keep the order of the lines. When something fails, the message says how many rec
 		case a.idempotencyKey != "" && a.lines:
 			return errors.New("--idempotency-key is for one record: it does not go with --lines")
 		case a.receipt != "" && (a.lines || !a.wait):
-			return errors.New("--receipt is for one record that is waited for: it goes with --wait, and not with --lines")
+			return errors.New("--receipt is for one record that is waited for: it goes with --wait, and not with " +
+				"--lines")
 		case a.timeout <= 0:
 			return fmt.Errorf("--timeout %v is not more than 0", a.timeout)
 		}
@@ -181,8 +191,8 @@ func (a *appending) appendWhole(ctx context.Context) error {
 // longestServerWait is for how long a master lets an append wait.
 const longestServerWait = time.Minute
 
-// appendWait appends and waits until the record is stored, and with --receipt until its receipt is in its file. waitErr says that it is appended
-// and that did not come about.
+// appendWait appends and waits until the record is stored, and with --receipt until its receipt is in its file. waitErr
+// says that it is appended and that did not come about.
 func (a *appending) appendWait(ctx context.Context, entry client.Entry) (at wire.Appended, waitErr, err error) {
 	deadline := time.Now().Add(a.timeout)
 	at, err = a.client.AppendWait(ctx, entry, min(a.timeout, longestServerWait))
@@ -247,7 +257,8 @@ const storedPoll = 100 * time.Millisecond
 
 // waitStored waits until the blocks up to this one are stored.
 func (a *appending) waitStored(ctx context.Context, block uint64, limit time.Duration) error {
-	late := fmt.Errorf("appended, and not stored within %v: a majority of the masters has it, so do not append it again", a.timeout)
+	late := fmt.Errorf(
+		"appended, and not stored within %v: a majority of the masters has it, so do not append it again", a.timeout)
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, late)
 	defer cancel()
 	tick := time.NewTicker(storedPoll)
@@ -276,8 +287,8 @@ func (a *appending) waitStored(ctx context.Context, block uint64, limit time.Dur
 func withRetryHint(err error) error {
 	var unknown *client.UnknownOutcomeError
 	if errors.As(err, &unknown) {
-		return fmt.Errorf("%w; the record may or may not have been appended: give the same input again with --idempotency-key %s, which appends it once",
-			unknown.Err, unknown.IdempotencyKey)
+		return fmt.Errorf("%w; the record may or may not have been appended: give the same input again with "+
+			"--idempotency-key %s, which appends it once", unknown.Err, unknown.IdempotencyKey)
 	}
 	return err
 }

@@ -30,7 +30,8 @@ func TestAppendWhole(t *testing.T) {
 		want string
 	}{
 		{"hello\n", nil, "1 record appended at block 0, offset 0 (index 0), committed\n"},
-		{"", []string{"--key", "cover", "--type", "image/png", file}, "1 record appended at block 0, offset 1 (index 1), committed\n"},
+		{"", []string{"--key", "cover", "--type", "image/png", file},
+			"1 record appended at block 0, offset 1 (index 1), committed\n"},
 		{"once", []string{"--idempotency-key", "K"}, "1 record appended at block 0, offset 2 (index 2), committed\n"},
 		{"once", []string{"--idempotency-key", "K"}, "1 record appended at block 0, offset 2 (index 2), committed\n"},
 		{"stored", []string{"--wait", "-"}, "1 record appended at block 0, offset 3 (index 3), stored\n"},
@@ -50,7 +51,8 @@ func TestAppendWhole(t *testing.T) {
 
 	out, _, err := run(t, strings.NewReader("x"), "append", "--json")
 	var at wire.Position
-	if err != nil || json.Unmarshal([]byte(out), &at) != nil || at.Block != 1 || at.Index != 5 || strings.Count(out, "\n") != 1 {
+	if err != nil || json.Unmarshal([]byte(out), &at) != nil || at.Block != 1 || at.Index != 5 ||
+		strings.Count(out, "\n") != 1 {
 		t.Errorf("--json: %q, %v", out, err)
 	}
 }
@@ -119,8 +121,10 @@ func TestAppendWaitTooLong(t *testing.T) {
 	f.use(t)
 	f.Status.Stored, f.Unstored = 0, true
 	for _, args := range [][]string{nil, {"--lines"}} {
-		out, _, err := run(t, strings.NewReader("a\nb\n"), append([]string{"append", "--wait", "--timeout", "20ms"}, args...)...)
-		mustFail(t, err, "appended, and not stored within 20ms: a majority of the masters has it, so do not append it again")
+		out, _, err := run(t, strings.NewReader("a\nb\n"),
+			append([]string{"append", "--wait", "--timeout", "20ms"}, args...)...)
+		mustFail(t, err, "appended, and not stored within 20ms: a majority of the masters has it, so do not append "+
+			"it again")
 		if !strings.Contains(out, "appended") {
 			t.Errorf("%q: the position is not told: %q", args, out)
 		}
@@ -192,7 +196,8 @@ func TestAppendLinesRefused(t *testing.T) {
 	_ = in.Close() // ends the goroutine and the reader
 	mustFail(t, err, "line 3 was not appended: ")
 	mustFail(t, err, "Too large")
-	if got := f.payloads(); len(got) < 2 || got[0] != "one" || got[1] != "two" || slices.Contains(got, "much too long") {
+	if got := f.payloads(); len(got) < 2 || got[0] != "one" || got[1] != "two" ||
+		slices.Contains(got, "much too long") {
 		t.Errorf("payloads %q", got)
 	} else {
 		mustFail(t, err, fmt.Sprintf("%d records are acknowledged, up to line ", len(got)))
@@ -205,7 +210,8 @@ func TestAppendLinesRefused(t *testing.T) {
 func TestAppendLineTooLong(t *testing.T) {
 	f := newFakeCluster(t)
 	f.use(t)
-	_, _, err := run(t, strings.NewReader("one\n"+strings.Repeat("x", wire.MaxBatchBytes)+"\nthree\n"), "append", "--lines")
+	_, _, err := run(t, strings.NewReader("one\n"+strings.Repeat("x", wire.MaxBatchBytes)+"\nthree\n"), "append",
+		"--lines")
 	mustFail(t, err, "line 2 has more than ")
 	mustFail(t, err, "append it alone, without --lines; 1 record is acknowledged, up to line 1")
 	if got := f.payloads(); !slices.Equal(got, []string{"one"}) {

@@ -61,7 +61,8 @@ func (a *appending) appendLines(ctx context.Context) error {
 	var collecting sync.WaitGroup
 	collecting.Go(func() { a.collect(queue, &t, stop) })
 
-	lines := newLineReader(a.reader(feeding), wire.MaxBatchBytes-wire.FrameOverhead-len(a.key)-len(a.typ), a.keepNewlines)
+	lines := newLineReader(a.reader(feeding), wire.MaxBatchBytes-wire.FrameOverhead-len(a.key)-len(a.typ),
+		a.keepNewlines)
 	feedErr := a.feed(feeding, lines, batcher, queue)
 	close(queue)
 	_ = batcher.Close() // its error is one that a line has too
@@ -95,8 +96,8 @@ func (a *appending) feed(ctx context.Context, lines *lineReader, batcher *client
 	}
 }
 
-// collect takes the answers in the order of the lines and prints them. It stops the feeding at the first that is bad, and
-// goes on to the last.
+// collect takes the answers in the order of the lines and prints them. It stops the feeding at the first that is bad,
+// and goes on to the last.
 func (a *appending) collect(queue <-chan sentLine, t *tally, stop context.CancelFunc) {
 	bar := render.NewRecordBar(a.errs, a.size)
 	defer bar.Done()
@@ -151,7 +152,8 @@ func (t *tally) err(ctx context.Context, feedErr error) error {
 		if interrupted {
 			why = errors.New("stopped")
 		}
-		return fmt.Errorf("%w; %s; lines %d to %d may or may not have been appended", why, t.acknowledged(), t.failedLine, t.sentTo)
+		return fmt.Errorf("%w; %s; lines %d to %d may or may not have been appended", why, t.acknowledged(),
+			t.failedLine, t.sentTo)
 	case t.failedErr != nil && interrupted:
 		return fmt.Errorf("stopped; %s", t.acknowledged())
 	case t.failedErr != nil:

@@ -23,9 +23,10 @@ func newBlocksCommand() *cobra.Command {
 	var limit uint64
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:               "blocks",
-		Short:             "List the newest blocks",
-		Long:              `List the mined blocks, the newest first. Each header is held against its hash and its proof of work.`,
+		Use:   "blocks",
+		Short: "List the newest blocks",
+		Long: `List the mined blocks, the newest first. Each header is held against its hash and its ` +
+			`proof of work.`,
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 	}
@@ -79,7 +80,8 @@ func printBlockLines(w io.Writer, blocks []wire.Block) error {
 	return nil
 }
 
-// blockTable prints blocks in columns that stay where they are from page to page: numbers only shrink towards older blocks.
+// blockTable prints blocks in columns that stay where they are from page to page: numbers only shrink towards older
+// blocks.
 type blockTable struct {
 	out          io.Writer
 	block, first int // widths, 0 before the first page
@@ -92,7 +94,8 @@ func (t *blockTable) print(blocks []wire.Block) error {
 			t.block = max(t.block, len(strconv.FormatUint(blocks[0].Block, 10)))
 			t.first = max(t.first, len(strconv.FormatUint(blocks[0].First, 10)))
 		}
-		_, err := fmt.Fprintf(t.out, "%-*s  RECORDS  %-*s  %-25s  DIFFICULTY  HASH\n", t.block, "BLOCK", t.first, "FIRST", "TIME")
+		_, err := fmt.Fprintf(t.out, "%-*s  RECORDS  %-*s  %-25s  DIFFICULTY  HASH\n", t.block, "BLOCK", t.first,
+			"FIRST", "TIME")
 		if err != nil {
 			return err
 		}

@@ -34,11 +34,14 @@ func newCheckCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check [ID|URL]...",
 		Short: "Have storage nodes check their whole chain, and wait for what they find",
-		Long: `Have storage nodes check their whole chain: every payload is read from disk and hashed again, every block held against the one
-before it, the tree and its proof of work. Name nodes by their ids or URLs; without a name all are checked, one after the other.
+		Long: `Have storage nodes check their whole chain: every payload is read from disk and hashed again, every
+block held against the one
+before it, the tree and its proof of work. Name nodes by their ids or URLs; without a name all are checked, one after
+the other.
 It takes the admin token.
 
-Where bad blocks are found the cluster repairs the node from another one by itself, and the command stays until the node is
+Where bad blocks are found the cluster repairs the node from another one by itself, and the command stays until the
+node is
 valid again. Ctrl-C ends the command, not the check and not the repair.
 
 A check that ends before it has looked at everything does not count: the result is "aborted" with the reason, the check
@@ -96,7 +99,8 @@ func chooseNodes(in *wire.Integrity, names []string) ([]wire.NodeIntegrity, erro
 			}
 		}
 		if node == nil {
-			return nil, fmt.Errorf("%q is neither the id nor the URL of a storage node; 'chainstore integrity' lists them", name)
+			return nil, fmt.Errorf("%q is neither the id nor the URL of a storage node; 'chainstore integrity' "+
+				"lists them", name)
 		}
 		if !have[node.ID] {
 			have[node.ID] = true
@@ -159,8 +163,8 @@ type checked struct {
 	BadBlocks uint64          `json:"bad_blocks"`
 	Findings  []chain.Finding `json:"findings"`
 	Bad       []chain.Range   `json:"bad"`
-	// Tiles and Repairs are what the story tells of it: hashes of the tree that were written again, and blocks that came from
-	// other nodes.
+	// Tiles and Repairs are what the story tells of it: hashes of the tree that were written again, and blocks that
+	// came from other nodes.
 	Tiles   []wire.Event  `json:"tiles,omitempty"`
 	Repairs []wire.Event  `json:"repairs,omitempty"`
 	Aborted *wire.Aborted `json:"aborted,omitempty"` // why the check ended early, where it did
@@ -395,7 +399,8 @@ func (f *follower) count(in *wire.Integrity, n *wire.NodeIntegrity) {
 		}
 	}
 	next(&f.dead, !n.Live)
-	next(&f.stuck, n.State == stateInvalid && n.Task == nil && len(n.Bad) > 0 && len(chain.CutRanges(n.Bad, in.Lost)) == 0)
+	next(&f.stuck, n.State == stateInvalid && n.Task == nil && len(n.Bad) > 0 &&
+		len(chain.CutRanges(n.Bad, in.Lost)) == 0)
 	next(&f.idle, n.Task == nil)
 }
 
@@ -428,7 +433,8 @@ func waitNote(in *wire.Integrity, n *wire.NodeIntegrity) string {
 		}
 	}
 	if n.State == stateValid && valid == 1 && len(in.Nodes) > 1 {
-		return "waits: it is the only valid storage node now, and is not checked before another one is; Ctrl-C ends the wait only"
+		return "waits: it is the only valid storage node now, and is not checked before another one is; Ctrl-C ends " +
+			"the wait only"
 	}
 	return "waits for its check to begin; Ctrl-C ends the wait only"
 }

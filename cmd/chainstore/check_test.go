@@ -34,7 +34,8 @@ s-ddddeeeeffff (http://127.0.0.1:8083)
 	if err != nil || out != want {
 		t.Errorf("got\n%s\n%v; want\n%s", out, err, want)
 	}
-	want = "s-ddddeeeeffff (http://127.0.0.1:8083) was checked; bad: 2 blocks: 5, 7; it is now repaired from another storage node\n"
+	want = "s-ddddeeeeffff (http://127.0.0.1:8083) was checked; bad: 2 blocks: 5, 7; it is now repaired from " +
+		"another storage node\n"
 	if errs != want {
 		t.Errorf("got %q, want %q", errs, want)
 	}
@@ -55,7 +56,8 @@ func TestCheckJSON(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &got); err != nil {
 		t.Fatal(err)
 	}
-	if got.ID != "s-ddddeeeeffff" || got.Result != checkRepaired || got.State != stateValid || got.Blocks != 12 || got.BadBlocks != 2 ||
+	if got.ID != "s-ddddeeeeffff" || got.Result != checkRepaired || got.State != stateValid || got.Blocks != 12 ||
+		got.BadBlocks != 2 ||
 		len(got.Findings) != 2 || len(got.Bad) != 0 || len(got.Repairs) != 1 || got.Millis != 900 {
 		t.Errorf("%+v", got)
 	}
@@ -92,7 +94,8 @@ func TestCheckTellsOfLostBlocks(t *testing.T) {
 	f.steps("s-aaaabbbbcccc", checkedGood)
 	out, _, err := run(t, nil, "check", "s-aaaabbbbcccc")
 	mustFail(t, err, "lost: 1 block: 4")
-	if !strings.Contains(out, "\nLOST: 1 block: 4. ") || !strings.Contains(out, "\nLost, and confirmed: 1 block: 3.\n") {
+	if !strings.Contains(out, "\nLOST: 1 block: 4. ") ||
+		!strings.Contains(out, "\nLost, and confirmed: 1 block: 3.\n") {
 		t.Errorf("printed\n%s", out)
 	}
 	f.Change(func() { f.Integrity.Confirmed = f.Integrity.Lost })
@@ -108,7 +111,8 @@ func TestCheckOfADeadNodeEndsAtOnce(t *testing.T) {
 	f.Integrity.Nodes[1].Live = false
 	out, errs, err := run(t, nil, "check", "s-ddddeeeeffff")
 	mustFail(t, err, "1 of 1 checked node not valid")
-	if !strings.Contains(out, "s-ddddeeeeffff  not-live  -  ") || !strings.Contains(errs, "is not live; it is checked when it is back\n") {
+	if !strings.Contains(out, "s-ddddeeeeffff  not-live  -  ") ||
+		!strings.Contains(errs, "is not live; it is checked when it is back\n") {
 		t.Errorf("printed %q, said %q", out, errs)
 	}
 }
@@ -193,19 +197,28 @@ func TestCheckFollows(t *testing.T) {
 			repaired(in, n)
 			n.Due = "not all could be checked"
 		}, checking, checkedBad, repairing, repaired}, checkRepaired, "was checked; bad: 2 blocks: 5, 7"},
-		{"already sending again", []step{checkedGood, same, func(_ *wire.Integrity, n *wire.NodeIntegrity) { n.State = stateSending }}, checkValid, ""},
-		{"waits for another", append(append([]step{busy}, repeat(same, 10)...), checkedGood), checkValid, "waits for the check of s-ddddeeeeffff (http://127.0.0.1:8083)"},
-		{"the last valid one", append(append([]step{alone}, repeat(same, 10)...), checkedGood), checkValid, "it is the only valid storage node now"},
-		{"waits for its repair", append(append([]step{hurt}, repeat(same, 10)...), checkedGood), checkValid, "waits to be repaired (behind)"},
-		{"short silence", slices.Concat([]step{checking}, repeat(dead, looksDead), []step{alive, checkedGood}), checkValid, ""},
+		{"already sending again",
+			[]step{checkedGood, same, func(_ *wire.Integrity, n *wire.NodeIntegrity) { n.State = stateSending }},
+			checkValid, ""},
+		{"waits for another", append(append([]step{busy}, repeat(same, 10)...), checkedGood), checkValid,
+			"waits for the check of s-ddddeeeeffff (http://127.0.0.1:8083)"},
+		{"the last valid one", append(append([]step{alone}, repeat(same, 10)...), checkedGood), checkValid,
+			"it is the only valid storage node now"},
+		{"waits for its repair", append(append([]step{hurt}, repeat(same, 10)...), checkedGood), checkValid,
+			"waits to be repaired (behind)"},
+		{"short silence", slices.Concat([]step{checking}, repeat(dead, looksDead), []step{alive, checkedGood}),
+			checkValid, ""},
 		{"long silence", slices.Concat([]step{checking}, repeat(dead, looksDead+1)), checkNotLive, "is not live"},
 		{"dead at once", []step{dead}, checkNotLive, "is not live"},
-		{"lost after all", slices.Concat([]step{checkedBad, losing}, repeat(same, looksStuck)), checkLost, "nothing left to repair but lost blocks"},
-		{"removed", []step{checking, func(in *wire.Integrity, _ *wire.NodeIntegrity) { in.Nodes = in.Nodes[1:] }}, checkRemoved, "is no longer in the cluster"},
+		{"lost after all", slices.Concat([]step{checkedBad, losing}, repeat(same, looksStuck)), checkLost,
+			"nothing left to repair but lost blocks"},
+		{"removed", []step{checking, func(in *wire.Integrity, _ *wire.NodeIntegrity) { in.Nodes = in.Nodes[1:] }},
+			checkRemoved, "is no longer in the cluster"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			p := &playing{in: sampleIntegrity(), steps: test.steps, after: func() { t.Fatal("it looks on after the end") }}
+			p := &playing{in: sampleIntegrity(), steps: test.steps,
+				after: func() { t.Fatal("it looks on after the end") }}
 			ticks := make(chan time.Time)
 			close(ticks) // it looks again at once
 			var errs bytes.Buffer
@@ -242,9 +255,11 @@ func TestCheckFits(t *testing.T) {
 	in := sampleIntegrity()
 	in.Lost = []chain.Range{{From: 1 << 40, To: 1<<40 + 5}, {From: 1 << 41, To: 1<<42 + 5}}
 	r := checked{
-		ID: "s-aaaabbbbccccdddd-and-more", URL: "http://127.0.0.1:8082", Result: checkLost, Blocks: 1_234_567_890, Bytes: 5 << 40, Millis: 86_400_000,
+		ID: "s-aaaabbbbccccdddd-and-more", URL: "http://127.0.0.1:8082", Result: checkLost, Blocks: 1_234_567_890,
+		Bytes: 5 << 40, Millis: 86_400_000,
 		BadBlocks: 1_234_567_890, Bad: in.Lost,
-		Findings: []chain.Finding{{Block: 7, What: chain.WrongLink, Detail: strings.Repeat("many words ", 30) + "\x1b[2J"}},
+		Findings: []chain.Finding{{Block: 7, What: chain.WrongLink, Detail: strings.Repeat("many words ", 30) +
+			"\x1b[2J"}},
 	}
 	out := checkText([]checked{r}, &in, render.StandardWidth)
 	for line := range strings.Lines(out) {
@@ -274,7 +289,8 @@ func TestCheckFlags(t *testing.T) {
 func aborted(count int) step {
 	return func(_ *wire.Integrity, n *wire.NodeIntegrity) {
 		n.State, n.Task, n.Due = stateValid, nil, "asked for"
-		n.Aborted = &wire.Aborted{Error: "read index: input/output error", Blocks: 3, Height: 12, Time: fakeTime + uint64(count), Count: count}
+		n.Aborted = &wire.Aborted{Error: "read index: input/output error", Blocks: 3, Height: 12, Time: fakeTime +
+			uint64(count), Count: count}
 	}
 }
 
@@ -292,7 +308,8 @@ s-aaaabbbbcccc  aborted  3       -        700ms  ended early
 	if !strings.HasPrefix(out, want) || !strings.Contains(out, "it ended after 3 of 12 blocks") {
 		t.Errorf("printed\n%s", out)
 	}
-	if !strings.Contains(errs, "ended after 3 of 12 blocks: read index: input/output error; the check stays due and is tried again\n") {
+	if !strings.Contains(errs, "ended after 3 of 12 blocks: read index: input/output error; the check stays due and "+
+		"is tried again\n") {
 		t.Errorf("said %q", errs)
 	}
 
@@ -304,7 +321,8 @@ s-aaaabbbbcccc  aborted  3       -        700ms  ended early
 	if err := json.Unmarshal([]byte(out), &got); err != nil {
 		t.Fatal(err)
 	}
-	if got.Result != "aborted" || got.Aborted == nil || got.Aborted.Count != 2 || got.Aborted.Error != "read index: input/output error" {
+	if got.Result != "aborted" || got.Aborted == nil || got.Aborted.Count != 2 ||
+		got.Aborted.Error != "read index: input/output error" {
 		t.Errorf("%+v", got)
 	}
 
@@ -327,7 +345,8 @@ func TestCheckNamesWhatWasMovedAside(t *testing.T) {
 	f.steps("s-aaaabbbbcccc", func(in *wire.Integrity, n *wire.NodeIntegrity) {
 		checkedGood(in, n)
 		tell(in, wire.Event{Kind: wire.EventFinding, Node: n.ID, URL: n.URL, Findings: []chain.Finding{
-			{What: chain.WrongFile, Detail: "index: a folder stood in the place of a file, and was moved to quarantine/index.0"},
+			{What: chain.WrongFile, Detail: "index: a folder stood in the place of a file, and was moved to " +
+				"quarantine/index.0"},
 		}})
 	})
 	out, _, err := run(t, nil, "check", "s-aaaabbbbcccc")

@@ -68,7 +68,8 @@ func addConnectionFlags(cmd *cobra.Command, flags *pflag.FlagSet, r role) *conne
 		name, usage = "admin-token-file", "`file` with the admin token (or "+envAdminToken+")"
 	}
 	flags.StringVar(&c.tokenFile, name, "", usage)
-	flags.StringVar(&c.cluster, "cluster", "", "cluster `file` to take masters and token from (default "+defaultClusterFile()+" where it is there and nothing else is given)")
+	flags.StringVar(&c.cluster, "cluster", "", "cluster `file` to take masters and token from (default "+
+		defaultClusterFile()+" where it is there and nothing else is given)")
 	mustComplete(cobra.MarkFlagFilename(flags, "cluster", "json"))
 	mustComplete(cobra.MarkFlagFilename(flags, name))
 	mustComplete(cmd.RegisterFlagCompletionFunc("masters", cobra.NoFileCompletions))
@@ -91,8 +92,9 @@ func (c *connection) open(retryFor time.Duration) (*client.Client, error) {
 	return client.New(client.Config{Masters: masters, Token: token, RetryFor: retryFor})
 }
 
-// resolve finds masters and token: each from its own flag, else from --cluster, else from the environment. Where none of them
-// gives anything the default cluster file does; it never mixes with the others, so that a token goes to no cluster but its own.
+// resolve finds masters and token: each from its own flag, else from --cluster, else from the environment. Where none
+// of them gives anything the default cluster file does; it never mixes with the others, so that a token goes to no
+// cluster but its own.
 func (c *connection) resolve() (masters []string, token string, err error) {
 	envTok := strings.TrimSpace(os.Getenv(c.envToken()))
 	envURLs := splitURLs(os.Getenv(envMasters))
@@ -123,13 +125,16 @@ func (c *connection) resolve() (masters []string, token string, err error) {
 	}
 	switch {
 	case len(masters) == 0 && c.role.optional():
-		return nil, "", fmt.Errorf("no cluster is named: give --cluster DIR/cluster.json, or --masters URL,…, or set %s", envMasters)
+		return nil, "",
+			fmt.Errorf("no cluster is named: give --cluster DIR/cluster.json, or --masters URL,…, or set %s",
+				envMasters)
 	case c.role.optional() && token == "":
 	case len(masters) == 0:
-		return nil, "", fmt.Errorf("no cluster is named: give --cluster DIR/cluster.json, or --masters URL,… with --%s FILE, or set %s and %s",
-			c.tokenFlag(), envMasters, c.envToken())
+		return nil, "", fmt.Errorf("no cluster is named: give --cluster DIR/cluster.json, or --masters URL,… with "+
+			"--%s FILE, or set %s and %s", c.tokenFlag(), envMasters, c.envToken())
 	case token == "" && file != "":
-		return nil, "", fmt.Errorf("%s holds no %s yet: give --%s FILE or set %s", file, c.tokenName(), c.tokenFlag(), c.envToken())
+		return nil, "", fmt.Errorf("%s holds no %s yet: give --%s FILE or set %s", file, c.tokenName(), c.tokenFlag(),
+			c.envToken())
 	case token == "":
 		return nil, "", fmt.Errorf("no %s is given: give --%s FILE, or --cluster DIR/cluster.json, or set %s",
 			c.tokenName(), c.tokenFlag(), c.envToken())
@@ -178,5 +183,8 @@ func (c *connection) tokenName() string {
 
 // splitURLs splits at commas and white space.
 func splitURLs(s string) []string {
-	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' || r == '\n' || r == '\r' })
+	return strings.FieldsFunc(s, func(r rune) bool {
+		return r == ',' || r == ' ' || r == '\t' || r == '\n' ||
+			r == '\r'
+	})
 }

@@ -8,8 +8,9 @@ import (
 
 // How verify ends: with 0 where all that it was asked to check is good.
 const (
-	exitFailed    = 1 // something does not fit; of the other commands: they failed
-	exitUnchecked = 2 // it could not be checked to the end: nobody answers, it was stopped, or the command line is wrong
+	exitFailed = 1 // something does not fit; of the other commands: they failed
+	// it could not be checked to the end: nobody answers, it was stopped, or the command line is wrong
+	exitUnchecked = 2
 )
 
 // unchecked is an error of a check that is no finding.

@@ -33,8 +33,10 @@ func newExportCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "export --data STORAGE_DIR --out FILE",
 		Short: "Write a storage node's whole chain into one file",
-		Long: `Write the whole chain of a storage node's data folder into one file, for cold storage or to move it: 'chainstore verify --file' checks it, 'chainstore import' makes
-the folder of a storage node from it. The node may be running or not; each block is verified on its way, and where one is damaged or lost nothing is written.
+		Long: `Write the whole chain of a storage node's data folder into one file, for cold storage or to move it:
+'chainstore verify --file' checks it, 'chainstore import' makes
+the folder of a storage node from it. The node may be running or not; each block is verified on its way, and where one
+is damaged or lost nothing is written.
 
 With --url the log's newest signed checkpoint and its verifier keys go into the file, so that whoever knows the key can
 see later whose chain it is. The file ends where that checkpoint ends: newer blocks are left out, the command prints how
@@ -44,13 +46,15 @@ needs --allow-unsigned-tail then.
 Without --url the file holds the whole chain and no checkpoint: nothing shows whose chain it is, and
 'chainstore verify --file --key' refuses it. Payloads of private projects are in the file as they are, tokens and names
 of projects are not: keep it as you keep a storage node's disk.`,
-		Example: `  chainstore export --data /var/lib/chainstore/storage --out 2026-06.export --url http://127.0.0.1:8000
+		Example: `  chainstore export --data /var/lib/chainstore/storage --out 2026-06.export \
+    --url http://127.0.0.1:8000
   chainstore verify --file 2026-06.export --key log.vkey`,
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if cfg.Data == "" || cfg.Out == "" {
-				return errors.New("name the data folder of a storage node with --data, and the file that is to be made with --out")
+				return errors.New("name the data folder of a storage node with --data, and the file that is to be " +
+					"made with --out")
 			}
 			if url != "" {
 				token, err := readSecret(tokenFile, envToken)
@@ -81,7 +85,8 @@ of projects are not: keep it as you keep a storage node's disk.`,
 	flags.StringVar(&url, "url", "", "`URL` of a master: its newest checkpoint and the log's keys go along")
 	flags.BoolVar(&cfg.UnsignedTail, "unsigned-tail", false,
 		"with --url: export the blocks behind the newest checkpoint too")
-	flags.StringVar(&tokenFile, "token-file", "", "with --url, where the log is private: `file` with a token, or "+envToken)
+	flags.StringVar(&tokenFile, "token-file", "", "with --url, where the log is private: `file` with a token, or "+
+		envToken)
 	addJSON(cmd, &asJSON, "print what was exported as one JSON object")
 	mustComplete(cmd.MarkFlagDirname("data"))
 	mustComplete(cmd.MarkFlagFilename("out"))
@@ -97,13 +102,15 @@ func newImportCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import FILE --data NEW_STORAGE_DIR",
 		Short: "Make a storage node's folder from an export",
-		Long: `Make the data folder of a storage node from a file that 'chainstore export' has written. The folder must be empty or not be there; each block is verified and stored as
+		Long: `Make the data folder of a storage node from a file that 'chainstore export' has written. The folder
+must be empty or not be there; each block is verified and stored as
 one that the masters send. It is there whole or not at all.
 
 No signature is checked. Check first with 'chainstore verify --file FILE --key KEY' that the log's key has signed the
 chain: a group that is founded on it signs all of it.
 
-Start the node on the folder as any storage node, and found a group on it with 'chainstore master recover --from-storage URL': it is the group that was exported,
+Start the node on the folder as any storage node, and found a group on it with 'chainstore master recover
+--from-storage URL': it is the group that was exported,
 in a later epoch. A group that still lives takes the node in as a new one. With --rehearsal the node is of no group
 yet: the first that it registers with is its own, for instance one that 'chainstore master recover --rehearsal' has
 made.`,
@@ -133,7 +140,8 @@ made.`,
 	flags := cmd.Flags()
 	flags.StringVar(&cfg.Data, "data", "", "`folder` that is made: empty, or not there yet")
 	flags.BoolVar(&cfg.Rehearsal, "rehearsal", false, "make a node of no group yet, for a rehearsal")
-	flags.Int64Var(&cfg.SegmentBytes, "segment-bytes", 0, "`size` at which a new file of blocks is begun (default 64 MiB)")
+	flags.Int64Var(&cfg.SegmentBytes, "segment-bytes", 0,
+		"`size` at which a new file of blocks is begun (default 64 MiB)")
 	addJSON(cmd, &asJSON, "print what was imported as one JSON object")
 	mustComplete(cmd.MarkFlagDirname("data"))
 	mustComplete(cmd.RegisterFlagCompletionFunc("segment-bytes", cobra.NoFileCompletions))
@@ -168,6 +176,7 @@ func tellMoved(cmd *cobra.Command, end *export.End, m moved, asJSON bool, done s
 		m.Height, m.Size, m.Hash = end.Height, end.Size, end.Hash.String()
 		return render.JSON(cmd.OutOrStdout(), m)
 	}
-	_, err := fmt.Fprintf(cmd.OutOrStdout(), "height   %d\nrecords  %d\nhead     %v\n%s\n", end.Height, end.Size-end.Height, end.Hash, done)
+	_, err := fmt.Fprintf(cmd.OutOrStdout(), "height   %d\nrecords  %d\nhead     %v\n%s\n", end.Height,
+		end.Size-end.Height, end.Hash, done)
 	return err
 }

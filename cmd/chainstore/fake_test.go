@@ -84,8 +84,10 @@ func sampleStatus() wire.Cluster {
 		Head:   wire.Head{Height: 12, Hash: hash, Size: 34579},
 		Stored: 11, Replicas: 2, Checkpoint: wire.Checkpoints{Height: 11, Size: 32001, PublishedSize: 31744},
 		Masters: []wire.Master{
-			{ID: "aaaabbbbccccdddd", URL: "http://127.0.0.1:8000", Raft: "127.0.0.1:8010", State: "leader", Voter: true},
-			{ID: "eeeeffffgggghhhh", URL: "http://127.0.0.1:8001", Raft: "127.0.0.1:8011", State: "follower", Voter: true},
+			{ID: "aaaabbbbccccdddd", URL: "http://127.0.0.1:8000", Raft: "127.0.0.1:8010", State: "leader",
+				Voter: true},
+			{ID: "eeeeffffgggghhhh", URL: "http://127.0.0.1:8001", Raft: "127.0.0.1:8011", State: "follower",
+				Voter: true},
 			{ID: "iiiijjjjkkkkllll", Raft: "127.0.0.1:8012", State: "unreachable", Voter: true},
 		},
 		Storages: []wire.Storage{
@@ -96,7 +98,8 @@ func sampleStatus() wire.Cluster {
 		Buffer:  wire.Amount{Records: 1, Bytes: 300},
 		Pending: wire.Pending{Blocks: 1, Bytes: 5 << 20},
 		Keys:    wire.Keys{Remembered: 1200, Seconds: 598.7},
-		Notices: []string{"storage node s-ddddeeeeffff is invalid: behind what the masters hold, it is repaired from another node"},
+		Notices: []string{"storage node s-ddddeeeeffff is invalid: behind what the masters hold, it is repaired " +
+			"from another node"},
 	}
 }
 

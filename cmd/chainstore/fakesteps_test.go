@@ -27,16 +27,23 @@ func (f *fakeCluster) steps(id string, steps ...step) {
 func sampleIntegrity() wire.Integrity {
 	return wire.Integrity{
 		Nodes: []wire.NodeIntegrity{
-			{ID: "s-aaaabbbbcccc", URL: "http://127.0.0.1:8082", State: stateValid, Live: true, Height: 12, Checked: fakeTime},
-			{ID: "s-ddddeeeeffff", URL: "http://127.0.0.1:8083", State: stateValid, Live: true, Height: 12, Checked: fakeTime - 100_000},
+			{ID: "s-aaaabbbbcccc", URL: "http://127.0.0.1:8082", State: stateValid, Live: true, Height: 12,
+				Checked: fakeTime},
+			{ID: "s-ddddeeeeffff", URL: "http://127.0.0.1:8083", State: stateValid, Live: true, Height: 12,
+				Checked: fakeTime - 100_000},
 		},
-		Totals: wire.Totals{Checks: 40, CheckedBytes: 40 << 20, BadBlocks: 1, Repairs: 1, RepairedBlocks: 1, RepairedBytes: 2048},
+		Totals: wire.Totals{Checks: 40, CheckedBytes: 40 << 20, BadBlocks: 1, Repairs: 1, RepairedBlocks: 1,
+			RepairedBytes: 2048},
 		Events: []wire.Event{
-			{Number: 2, Time: fakeTime - 2000, Kind: wire.EventRepair, Node: "s-aaaabbbbcccc", URL: "http://127.0.0.1:8082",
-				Source: "s-ddddeeeeffff", Cause: "3 bytes of record 2 were changed", Ranges: []chain.Range{{From: 7, To: 8}},
+			{Number: 2, Time: fakeTime - 2000, Kind: wire.EventRepair, Node: "s-aaaabbbbcccc",
+				URL:    "http://127.0.0.1:8082",
+				Source: "s-ddddeeeeffff", Cause: "3 bytes of record 2 were changed",
+				Ranges: []chain.Range{{From: 7, To: 8}},
 				Blocks: 1, Bytes: 2048, Millis: 350},
-			{Number: 1, Time: fakeTime - 3000, Kind: wire.EventFinding, Node: "s-aaaabbbbcccc", URL: "http://127.0.0.1:8082",
-				Cause: "damaged: block 7", Ranges: []chain.Range{{From: 7, To: 8}}, Blocks: 1, Bytes: 1 << 20, Millis: 1234,
+			{Number: 1, Time: fakeTime - 3000, Kind: wire.EventFinding, Node: "s-aaaabbbbcccc",
+				URL:   "http://127.0.0.1:8082",
+				Cause: "damaged: block 7", Ranges: []chain.Range{{From: 7, To: 8}}, Blocks: 1, Bytes: 1 << 20,
+				Millis:   1234,
 				Findings: []chain.Finding{{Block: 7, What: chain.WrongPayload, Detail: "segments/0, record 2"}}},
 		},
 	}
@@ -62,8 +69,10 @@ func checkedBad(in *wire.Integrity, n *wire.NodeIntegrity) {
 	n.State, n.Cause, n.Bad = stateInvalid, "damaged: blocks 5, 7", []chain.Range{{From: 5, To: 6}, {From: 7, To: 8}}
 	in.Totals.BadBlocks += 2
 	tell(in, wire.Event{
-		Kind: wire.EventFinding, Node: n.ID, URL: n.URL, Cause: n.Cause, Ranges: n.Bad, Blocks: 2, Bytes: 1 << 20, Millis: 900,
-		Findings: []chain.Finding{{Block: 5, What: chain.WrongFrame, Detail: "segments/0 at 4711"}, {Block: 7, What: chain.WrongMissing}},
+		Kind: wire.EventFinding, Node: n.ID, URL: n.URL, Cause: n.Cause, Ranges: n.Bad, Blocks: 2, Bytes: 1 << 20,
+		Millis: 900,
+		Findings: []chain.Finding{{Block: 5, What: chain.WrongFrame, Detail: "segments/0 at 4711"},
+			{Block: 7, What: chain.WrongMissing}},
 	})
 }
 
@@ -77,7 +86,8 @@ func repairing(in *wire.Integrity, n *wire.NodeIntegrity) {
 func repaired(in *wire.Integrity, n *wire.NodeIntegrity) {
 	n.State, n.Task, n.Bad, n.Cause = stateValid, nil, nil, ""
 	tell(in, wire.Event{
-		Kind: wire.EventRepair, Node: n.ID, URL: n.URL, Source: "s-ddddeeeeffff", Blocks: 2, Bytes: 3000, Millis: 250, Cause: "1 bit of block 5 was changed",
+		Kind: wire.EventRepair, Node: n.ID, URL: n.URL, Source: "s-ddddeeeeffff", Blocks: 2, Bytes: 3000, Millis: 250,
+		Cause: "1 bit of block 5 was changed",
 	})
 }
 

@@ -21,7 +21,8 @@ func newGetCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "get {BLOCK OFFSET | --index N | --key KEY}",
 		Short: "Read a record",
-		Long: `Read the record at a position, or the newest one with a key, and write its payload to the standard output as it is, without a line feed of its own.
+		Long: `Read the record at a position, or the newest one with a key, and write its payload to the standard
+output as it is, without a line feed of its own.
 
 What comes back was checked: the payload was hashed again and held against the commitment and the leaf of the tree.`,
 		Example: `  chainstore get 0 0

@@ -26,7 +26,8 @@ func newIntegrityCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "integrity",
 		Short: "Show the state of the storage nodes, lost blocks, and what was found and repaired",
-		Long: `Show how the storage nodes stand: their state, when each was last checked, which blocks are bad, what is under way or due; blocks
+		Long: `Show how the storage nodes stand: their state, when each was last checked, which blocks are bad, what
+is under way or due; blocks
 that are lost; and the story of what was found and repaired, the newest first.`,
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
@@ -68,11 +69,14 @@ func newConfirmLostCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "confirm-lost N",
 		Short: "Confirm that block N is lost: no storage node has a good copy",
-		Long: `Confirm that block N is lost. A block is reported as lost when no storage node of the cluster has a good copy of it and the masters
+		Long: `Confirm that block N is lost. A block is reported as lost when no storage node of the cluster has a
+good copy of it and the masters
 do not hold it any more. Should a node that is away or was taken out have one, bring it back instead of confirming.
 
-To confirm changes no byte of the chain. Storage nodes that lack nothing else count as valid from then on, and the cluster stops
-asking for the block. Its records cannot be read; all others can, with their proofs. Every verifier goes on to name the block as
+To confirm changes no byte of the chain. Storage nodes that lack nothing else count as valid from then on, and the
+cluster stops
+asking for the block. Its records cannot be read; all others can, with their proofs. Every verifier goes on to name
+the block as
 lost. The story keeps that it was confirmed, and when. When a good copy turns up after all, the block is back.
 
 It takes the admin token. On a terminal it asks first; elsewhere it needs --yes.`,
@@ -145,7 +149,8 @@ func holds(list []chain.Range, block uint64) bool {
 
 // confirmText says what it means to confirm that a block is lost.
 func confirmText(block uint64, in *wire.Integrity) string {
-	text := fmt.Sprintf("No storage node has a good copy of block %d. Should one that is away or was taken out have it, bring that node back instead.\n", block)
+	text := fmt.Sprintf("No storage node has a good copy of block %d. Should one that is away or was taken out have "+
+		"it, bring that node back instead.\n", block)
 	for i := range in.Nodes {
 		if n := &in.Nodes[i]; !n.Live {
 			text += fmt.Sprintf("%s is not live.\n", render.Node(n))

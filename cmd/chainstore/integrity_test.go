@@ -47,8 +47,10 @@ func TestIntegrityText(t *testing.T) {
 	out := render.Integrity(&in, 3, now, render.StandardWidth)
 	for _, want := range []string{
 		"  receiving  30s ago  5, 7-9  repair 25%\n", "  never    -       check due\n", "  not live\n",
-		"\n! s-ddddeeeeffff: a check is due: stopped uncleanly\n", "\n! s-aaaabbbbcccc: receiving: damaged: blocks 5, 7 to 9\n",
-		"\n! block 3 is ?[2Jlost\n", "\nLOST: 1 block: 3. No storage node has a good copy.", "\n  chainstore integrity confirm-lost 3\n",
+		"\n! s-ddddeeeeffff: a check is due: stopped uncleanly\n",
+		"\n! s-aaaabbbbcccc: receiving: damaged: blocks 5, 7 to 9\n",
+		"\n! block 3 is ?[2Jlost\n", "\nLOST: 1 block: 3. No storage node has a good copy.",
+		"\n  chainstore integrity confirm-lost 3\n",
 		"\nLost, and confirmed: 1 block: 2.\n", "\n3 events before that; --limit 0 shows all\n",
 	} {
 		if !strings.Contains(out, want) {
@@ -110,7 +112,8 @@ func TestConfirmLost(t *testing.T) {
 }
 
 func TestConfirm(t *testing.T) {
-	for answer, want := range map[string]bool{"y\n": true, " YES \n": true, "yes": true, "n\n": false, "\n": false, "": false, "yeah\n": false} {
+	for answer, want := range map[string]bool{"y\n": true, " YES \n": true, "yes": true, "n\n": false, "\n": false,
+		"": false, "yeah\n": false} {
 		var asked strings.Builder
 		sure, err := confirm(strings.NewReader(answer), &asked, "sure? ")
 		if err != nil || sure != want || asked.String() != "sure? " {

@@ -9,9 +9,9 @@ import (
 	"io"
 )
 
-// lineReader cuts an input into the payloads of records: a line feed ends a line, and it is not part of the payload, nor is one
-// carriage return right before it; lines that are empty then are skipped. With keep the payload is the line with its end, and
-// none is skipped. The last line needs no line feed.
+// lineReader cuts an input into the payloads of records: a line feed ends a line, and it is not part of the payload,
+// nor is one carriage return right before it; lines that are empty then are skipped. With keep the payload is the line
+// with its end, and none is skipped. The last line needs no line feed.
 type lineReader struct {
 	in    *bufio.Reader
 	limit int // bytes of the longest payload
@@ -58,7 +58,8 @@ func (r *lineReader) next() ([]byte, error) {
 	}
 }
 
-// read reads one line with its end. It is empty at the end of the input, and only then; io.EOF may come with the last line.
+// read reads one line with its end. It is empty at the end of the input, and only then; io.EOF may come with the last
+// line.
 func (r *lineReader) read() ([]byte, error) {
 	r.number++
 	part, err := r.in.ReadSlice('\n')
@@ -86,11 +87,13 @@ func (r *lineReader) wrap(err error) error {
 }
 
 func (r *lineReader) tooLong() error {
-	return fmt.Errorf("line %d has more than %d bytes, the limit for a record in a batch: append it alone, without --lines", r.number, r.limit)
+	return fmt.Errorf("line %d has more than %d bytes, the limit for a record in a batch: append it alone, without "+
+		"--lines", r.number, r.limit)
 }
 
-// stoppable is a reader whose reads end with a context. A read of a terminal or a pipe cannot be called back, so it is done in
-// a goroutine, which is left to itself when the context ends in the middle of one: it ends with the process, at the latest.
+// stoppable is a reader whose reads end with a context. A read of a terminal or a pipe cannot be called back, so it is
+// done in a goroutine, which is left to itself when the context ends in the middle of one: it ends with the process, at
+// the latest.
 type stoppable struct {
 	ctx    context.Context
 	chunks chan chunk
@@ -106,7 +109,8 @@ type chunk struct {
 func newStoppable(ctx context.Context, r io.Reader) *stoppable {
 	s := &stoppable{ctx: ctx, chunks: make(chan chunk)}
 	go func() {
-		// While the receiver uses one buffer the other is read into. It asks for the next only when it is done with the last.
+		// While the receiver uses one buffer the other is read into. It asks for the next only when it is done with the
+		// last.
 		var buffers [2][lineBuffer]byte
 		for i := 0; ; i = 1 - i {
 			n, err := r.Read(buffers[i][:])

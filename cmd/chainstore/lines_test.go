@@ -51,10 +51,12 @@ func TestLineReader(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			for _, in := range []io.Reader{strings.NewReader(test.in), iotest.OneByteReader(strings.NewReader(test.in))} {
+			for _, in := range []io.Reader{strings.NewReader(test.in),
+				iotest.OneByteReader(strings.NewReader(test.in))} {
 				got, r, _, err := readLines(in, 1<<20, test.keep)
 				if !errors.Is(err, io.EOF) || !slices.Equal(got, test.want) || r.skipped != test.skipped {
-					t.Errorf("got %.60q, %d skipped, %v; want %.60q, %d skipped", got, r.skipped, err, test.want, test.skipped)
+					t.Errorf("got %.60q, %d skipped, %v; want %.60q, %d skipped", got, r.skipped, err, test.want,
+						test.skipped)
 				}
 			}
 		})
@@ -65,7 +67,8 @@ func TestLineReaderLimit(t *testing.T) {
 	for _, limit := range []int{3, lineBuffer, 2*lineBuffer + 1} {
 		fits := strings.Repeat("x", limit)
 		for _, end := range []string{"\n", "\r\n", ""} {
-			if got, _, _, err := readLines(strings.NewReader(fits+end), limit, false); !errors.Is(err, io.EOF) || len(got) != 1 || got[0] != fits {
+			if got, _, _, err := readLines(strings.NewReader(fits+end), limit, false); !errors.Is(err, io.EOF) ||
+				len(got) != 1 || got[0] != fits {
 				t.Errorf("limit %d, line of that length with end %q: %d lines, %v", limit, end, len(got), err)
 			}
 			got, _, _, err := readLines(strings.NewReader("a\n"+fits+"y"+end+"\nb\n"), limit, false)
@@ -87,7 +90,8 @@ func TestLineReaderError(t *testing.T) {
 	mustFail(t, err, "read line 2: ")
 }
 
-// FuzzLineReader holds the reader against the rule said in other words. Its buffer is the smallest, so that short lines are long.
+// FuzzLineReader holds the reader against the rule said in other words. Its buffer is the smallest, so that short lines
+// are long.
 func FuzzLineReader(f *testing.F) {
 	f.Add([]byte("a\r\n\nb\r"), false)
 	f.Add([]byte("\r\r\n"), true)
@@ -110,7 +114,8 @@ func FuzzLineReader(f *testing.F) {
 				skipped++
 			}
 		}
-		got, r, size, err := readAll(&lineReader{in: bufio.NewReaderSize(bytes.NewReader(data), 16), limit: len(data), keep: keep})
+		got, r, size, err := readAll(&lineReader{in: bufio.NewReaderSize(bytes.NewReader(data), 16), limit: len(data),
+			keep: keep})
 		if !errors.Is(err, io.EOF) || !slices.Equal(got, want) || r.skipped != skipped {
 			t.Fatalf("got %q, %d skipped, %v; want %q, %d skipped", got, r.skipped, err, want, skipped)
 		}

@@ -27,7 +27,8 @@ type listing struct {
 // addQuery gives a command the flags that say which records are meant.
 func (l *listing) addQuery(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVar(&l.query.Project, "project", "", "`name` or id of the project, another's if it is public (default the token's own)")
+	flags.StringVar(&l.query.Project, "project", "",
+		"`name` or id of the project, another's if it is public (default the token's own)")
 	flags.StringVar(&l.query.Key, "key", "", "only records with this `key`")
 	addJSON(cmd, &l.asJSON, "print one JSON object a line for each record, in its envelope")
 	for _, name := range []string{"project", "key"} {
@@ -46,7 +47,8 @@ func newListCommand() *cobra.Command {
 
 Times are written as 2006-01-02T15:04:05Z, as unix milliseconds, or as how long ago: 90s, 15m, 24h.
 
-Each record was checked against its hashes. That no record is missing from a list is the word of the cluster: a proof shows that a
+Each record was checked against its hashes. That no record is missing from a list is the word of the cluster: a proof
+shows that a
 record is there, not that a list is complete.`,
 		Example: `  chainstore list --key door/7
   chainstore list --since 1h --json
@@ -88,7 +90,8 @@ record is there, not that a list is complete.`,
 	return cmd
 }
 
-// print prints records, limit of them at most, 0 for all, and returns the leaf index behind the last, 0 where there was none.
+// print prints records, limit of them at most, 0 for all, and returns the leaf index behind the last, 0 where there was
+// none.
 func (l *listing) print(out io.Writer, records iter.Seq2[wire.Record, error], limit uint64) (next uint64, err error) {
 	table := recordTable{out: out}
 	printed := uint64(0)
@@ -126,7 +129,8 @@ func parseTime(flag, text string, now time.Time) (uint64, error) {
 	if at, err := time.Parse(time.RFC3339, text); err == nil && at.UnixMilli() >= 0 {
 		return uint64(at.UnixMilli()), nil
 	}
-	return 0, fmt.Errorf("--%s %q is no time: write it like 2006-01-02T15:04:05Z, as unix milliseconds, or as how long ago, like 15m", flag, text)
+	return 0, fmt.Errorf("--%s %q is no time: write it like 2006-01-02T15:04:05Z, as unix milliseconds, or as how "+
+		"long ago, like 15m", flag, text)
 }
 
 // recordTable prints records in columns, one at a time.
@@ -145,12 +149,14 @@ func (t *recordTable) print(r *wire.Record) error {
 	const format = "%-10v  %-10v  %-25v  %-*v  %-10v  %v\n"
 	if !t.head {
 		t.head = true
-		if _, err := fmt.Fprintf(t.out, format, "INDEX", "POSITION", "TIME", keyWidth, "KEY", "SIZE", "PAYLOAD"); err != nil {
+		if _, err := fmt.Fprintf(t.out, format, "INDEX", "POSITION", "TIME", keyWidth, "KEY", "SIZE",
+			"PAYLOAD"); err != nil {
 			return err
 		}
 	}
 	at := fmt.Sprintf("%d/%d", r.Block, r.Offset)
-	_, err := fmt.Fprintf(t.out, format, r.Index, at, localTime(r.Time), keyWidth, render.Elide(render.Plain(r.Key), keyWidth), render.Bytes(uint64(r.Size)), glimpse(r))
+	_, err := fmt.Fprintf(t.out, format, r.Index, at, localTime(r.Time), keyWidth,
+		render.Elide(render.Plain(r.Key), keyWidth), render.Bytes(uint64(r.Size)), glimpse(r))
 	return err
 }
 

@@ -17,7 +17,8 @@ import (
 func fill(t *testing.T, count int) {
 	t.Helper()
 	for i := range count {
-		if _, _, err := run(t, strings.NewReader(fmt.Sprint("record ", i)), "append", "--key", string(rune('a'+i%2))); err != nil {
+		if _, _, err := run(t, strings.NewReader(fmt.Sprint("record ", i)), "append", "--key",
+			string(rune('a'+i%2))); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -29,7 +30,8 @@ func TestList(t *testing.T) {
 	fill(t, 9)
 	head := "INDEX       POSITION    TIME                       KEY               SIZE        PAYLOAD\n"
 	row := func(i int) string {
-		return fmt.Sprintf("%-10d  %d/%d         2023-11-14T22:13:20Z       %c                 8 B         record %d\n", i+i/4, i/4, i%4, 'a'+i%2, i)
+		return fmt.Sprintf("%-10d  %d/%d         2023-11-14T22:13:20Z       %c                 8 B         record %d\n",
+			i+i/4, i/4, i%4, 'a'+i%2, i)
 	}
 	for _, test := range []struct {
 		args []string
@@ -54,7 +56,8 @@ func TestList(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	var r wire.Record
-	if err := json.Unmarshal([]byte(strings.Split(out, "\n")[4]), &r); err != nil || r.Index != 5 || string(r.Payload) != "record 4" {
+	if err := json.Unmarshal([]byte(strings.Split(out, "\n")[4]), &r); err != nil || r.Index != 5 ||
+		string(r.Payload) != "record 4" {
 		t.Errorf("%+v, %v", r, err)
 	}
 	_, _, err = run(t, nil, "list", "--until", "tomorrow")

@@ -17,12 +17,14 @@ func newLogCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "log",
 		Short: "Show the log's keys and checkpoints, back up and change its keys",
-		Long: `Show the log: the tree as the cluster signs it, for those who trust nobody. Its keys are what they verify a checkpoint or a receipt with, so give
+		Long: `Show the log: the tree as the cluster signs it, for those who trust nobody. Its keys are what they
+verify a checkpoint or a receipt with, so give
 them to your auditors by another way than the cluster itself.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newLogShowCommand(), newLogKeyCommand(), newLogWitnessesCommand(), newLogCheckpointCommand(), newLogBackupCommand())
+	cmd.AddCommand(newLogShowCommand(), newLogKeyCommand(), newLogWitnessesCommand(), newLogCheckpointCommand(),
+		newLogBackupCommand())
 	return cmd
 }
 
@@ -55,7 +57,8 @@ func printLog(w io.Writer, log *wire.Log) error {
 	if log.Private {
 		open = "who has a token of the cluster"
 	}
-	if err := render.Rows(w, [][]string{{"origin", render.Plain(render.OrDash(log.Origin))}, {"size", size}, {"open to", open}}); err != nil {
+	if err := render.Rows(w, [][]string{{"origin", render.Plain(render.OrDash(log.Origin))}, {"size", size},
+		{"open to", open}}); err != nil {
 		return err
 	}
 	rows := [][]string{{"KEY", "SINCE", "RETIRED", "VERIFIER KEY"}}
@@ -78,9 +81,11 @@ func newLogKeyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "key",
 		Short: "Print the log's keys that sign, as verifiers take them, or change them",
-		Long: `Print the log's keys that sign, one verifier key a line (C2SP signed-note), as 'chainstore verify --key' takes them.
+		Long: `Print the log's keys that sign, one verifier key a line (C2SP signed-note), as 'chainstore verify
+--key' takes them.
 
-To replace a key: 'chainstore log key add', give the new verifier key to all who verify, and 'chainstore log key retire' the old one when they have it.
+To replace a key: 'chainstore log key add', give the new verifier key to all who verify, and 'chainstore log key
+retire' the old one when they have it.
 What the old one signed stays good for those who keep its verifier key. docs/operations.md tells more.`,
 		Example: `  chainstore log key > log.vkey
   chainstore log key add --admin-token-file admin.token
@@ -127,7 +132,8 @@ func newLogKeyAddCommand() *cobra.Command {
 	cmd := newClusterCommand(&cobra.Command{
 		Use:   "add",
 		Short: "Make a key that signs beside the others, and print its verifier key",
-		Long: `Make a key that signs beside the others, and print its verifier key. From then on every checkpoint has a signature of it too. Its private
+		Long: `Make a key that signs beside the others, and print its verifier key. From then on every checkpoint has
+a signature of it too. Its private
 part never leaves the masters but by 'chainstore log backup'.`,
 	}, asAdmin, "", nil, func(cmd *cobra.Command, c *client.Client, _ []string) error {
 		k, err := c.AddLogKey(cmd.Context())
@@ -144,24 +150,28 @@ func newLogKeyRetireCommand() *cobra.Command {
 	return newClusterCommand(&cobra.Command{
 		Use:   "retire",
 		Short: "Have a key sign no more, for good",
-		Long: `Have a key sign no more, for good. What it signed stays good for those who keep its verifier key. Its private part leaves the masters' table;
-in older log entries and snapshots of the masters it stays until these are dropped, sealed under the cluster token, and in backups it stays. So after a theft
+		Long: `Have a key sign no more, for good. What it signed stays good for those who keep its verifier key. Its
+private part leaves the masters' table;
+in older log entries and snapshots of the masters it stays until these are dropped, sealed under the cluster token,
+and in backups it stays. So after a theft
 tell those who verify which key no longer counts.
 The last key that signs cannot be retired, nor the last that opens under the cluster token: add its successor first.`,
-	}, asAdmin, "one key by its id", []string{"KEY-ID"}, func(cmd *cobra.Command, c *client.Client, args []string) error {
-		if err := c.RetireLogKey(cmd.Context(), args[0]); err != nil {
+	}, asAdmin, "one key by its id", []string{"KEY-ID"},
+		func(cmd *cobra.Command, c *client.Client, args []string) error {
+			if err := c.RetireLogKey(cmd.Context(), args[0]); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "key %s is retired\n", render.Plain(args[0]))
 			return err
-		}
-		_, err := fmt.Fprintf(cmd.OutOrStdout(), "key %s is retired\n", render.Plain(args[0]))
-		return err
-	})
+		})
 }
 
 func newLogCheckpointCommand() *cobra.Command {
 	return newClusterCommand(&cobra.Command{
 		Use:   "checkpoint",
 		Short: "Print the newest checkpoint, a signed note, as it comes: nothing is verified",
-		Long: `Print the newest checkpoint as it comes: a signed note (C2SP tlog-checkpoint) with the log's name, the size and the root of its tree, and
+		Long: `Print the newest checkpoint as it comes: a signed note (C2SP tlog-checkpoint) with the log's name, the
+size and the root of its tree, and
 signatures. Nothing is verified: 'chainstore verify --url' does that.`,
 	}, asAnyone, "", nil, func(cmd *cobra.Command, c *client.Client, _ []string) error {
 		note, err := c.Checkpoint(cmd.Context())

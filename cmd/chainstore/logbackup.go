@@ -19,13 +19,17 @@ func newLogBackupCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "backup --data MASTER_DIR",
 		Short: "Print the log's private keys, from the folder of a stopped master",
-		Long: `Print the private keys of the log that sign, one a line, from the data folder of a master that is stopped, or was removed. Keys that were retired
-so lately that the folder does not show it for certain are among them. Whoever has one can sign in the cluster's name: keep them off the machines, and
+		Long: `Print the private keys of the log that sign, one a line, from the data folder of a master that is
+stopped, or was removed. Keys that were retired
+so lately that the folder does not show it for certain are among them. Whoever has one can sign in the cluster's name:
+keep them off the machines, and
 readable by nobody else.
 
-A master takes one back with --checkpoint-key and a file with that one line: for a group that is founded anew, so that old receipts and its new
+A master takes one back with --checkpoint-key and a file with that one line: for a group that is founded anew, so that
+old receipts and its new
 checkpoints are of the same log, or after the cluster token was changed.`,
-		Example:           `  chainstore log backup --data /var/lib/chainstore/master --cluster-token-file cluster.token --out log.key`,
+		Example: `  chainstore log backup --data /var/lib/chainstore/master --cluster-token-file ` +
+			`cluster.token --out log.key`,
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -36,7 +40,8 @@ checkpoints are of the same log, or after the cluster token was changed.`,
 			if err != nil {
 				return err
 			}
-			keys, err := roles.BackupLogKeys(data, token, hclog.New(&hclog.LoggerOptions{Name: "backup", Level: hclog.Warn, Output: cmd.ErrOrStderr()}))
+			keys, err := roles.BackupLogKeys(data, token,
+				hclog.New(&hclog.LoggerOptions{Name: "backup", Level: hclog.Warn, Output: cmd.ErrOrStderr()}))
 			if err != nil {
 				return err
 			}
@@ -65,8 +70,10 @@ checkpoints are of the same log, or after the cluster token was changed.`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&data, "data", "", "data `folder` of a master that is stopped")
-	flags.StringVar(&clusterTokenFile, "cluster-token-file", "", "`file` with the cluster token (or CHAINSTORE_CLUSTER_TOKEN)")
-	flags.StringVar(&out, "out", "", "`file` to write them to, readable by you alone; then their verifier keys are printed")
+	flags.StringVar(&clusterTokenFile, "cluster-token-file", "",
+		"`file` with the cluster token (or CHAINSTORE_CLUSTER_TOKEN)")
+	flags.StringVar(&out, "out", "",
+		"`file` to write them to, readable by you alone; then their verifier keys are printed")
 	mustComplete(cmd.MarkFlagDirname("data"))
 	return cmd
 }

@@ -17,8 +17,10 @@ func newLogWitnessesCommand() *cobra.Command {
 	cmd := newClusterCommand(&cobra.Command{
 		Use:   "witnesses",
 		Short: "Show the witnesses that are asked to cosign checkpoints, and how the leader gets on with them",
-		Long: `Show the witnesses that are asked to cosign checkpoints (--witness of the masters), and how the leader gets on with them: 'ok', 'new' while it has
-not asked yet, 'down' where there is no answer, 'refused' where there is one and no good cosignature, and 'behind' where the witness has cosigned a
+		Long: `Show the witnesses that are asked to cosign checkpoints (--witness of the masters), and how the leader
+gets on with them: 'ok', 'new' while it has
+not asked yet, 'down' where there is no answer, 'refused' where there is one and no good cosignature, and 'behind'
+where the witness has cosigned a
 larger tree than is stored here. The verifier keys are what 'chainstore verify --witness' takes.`,
 	}, asAnyone, "", nil, func(cmd *cobra.Command, c *client.Client, _ []string) error {
 		log, err := c.Log(cmd.Context())
@@ -47,7 +49,8 @@ func printWitnesses(w io.Writer, log *wire.Log) error {
 		need = fmt.Sprintf("a checkpoint is shown when %d of them have cosigned it", log.Quorum)
 	}
 	if len(log.Witnesses) == 0 {
-		need = "no witnesses are told: none is configured, the leader cannot be asked, or the log is private and no token was shown"
+		need = "no witnesses are told: none is configured, the leader cannot be asked, or the log is private and no " +
+			"token was shown"
 	}
 	if _, err := fmt.Fprintln(w, need); err != nil || len(log.Witnesses) == 0 {
 		return err
@@ -61,7 +64,8 @@ func printWitnesses(w io.Writer, log *wire.Log) error {
 			last = localTime(one.Last)
 		}
 		rows = append(rows, []string{
-			render.Plain(one.Name), render.Plain(string(one.State)), strconv.FormatUint(one.Size, 10), last, render.Plain(one.URL), render.Plain(render.OrDash(one.Error)),
+			render.Plain(one.Name), render.Plain(string(one.State)), strconv.FormatUint(one.Size, 10), last,
+			render.Plain(one.URL), render.Plain(render.OrDash(one.Error)),
 		})
 		keys = append(keys, []string{render.Plain(one.VerifierKey)})
 	}

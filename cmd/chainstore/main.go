@@ -14,8 +14,8 @@ import (
 	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 )
 
-// gcPercent lets the heap grow to four times what lives before it is collected, where GOGC says nothing: what lives is small, and
-// collecting it often costs more than the memory is worth.
+// gcPercent lets the heap grow to four times what lives before it is collected, where GOGC says nothing: what lives is
+// small, and collecting it often costs more than the memory is worth.
 const gcPercent = 300
 
 func main() {
@@ -45,7 +45,8 @@ func newRootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "chainstore",
 		Short: "A tamper-evident, replicated, append-only record store",
-		Long: `ChainStore keeps records in a chain of blocks: replicated, append-only, and such that a changed byte shows.
+		Long: `ChainStore keeps records in a chain of blocks: replicated, append-only, and such that a changed byte
+shows.
 
 To look around, start a whole cluster on this machine, and in another terminal of the same folder append and read:
 
@@ -54,7 +55,8 @@ To look around, start a whole cluster on this machine, and in another terminal o
   chainstore get 0 0
   chainstore status
 
-Commands that use a cluster find it by --cluster DIR/cluster.json; by --masters and --token-file; by CHAINSTORE_MASTERS and
+Commands that use a cluster find it by --cluster DIR/cluster.json; by --masters and --token-file; by
+CHAINSTORE_MASTERS and
 CHAINSTORE_TOKEN; or, with none of these, by ` + defaultClusterFile() + `.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -73,9 +75,12 @@ CHAINSTORE_TOKEN; or, with none of these, by ` + defaultClusterFile() + `.`,
 			root.AddCommand(c)
 		}
 	}
-	add(groupUse, newAppendCommand(), newGetCommand(), newReceiptCommand(), newListCommand(), newTailCommand(), newProjectCommand())
-	add(groupInspect, newStatusCommand(), newIntegrityCommand(), newCheckCommand(), newBlocksCommand(), newVerifyCommand(), newLogCommand())
-	add(groupRun, newDevCommand(), newMasterCommand(), newStorageCommand(), newMinerCommand(), newExportCommand(), newImportCommand())
+	add(groupUse, newAppendCommand(), newGetCommand(), newReceiptCommand(), newListCommand(), newTailCommand(),
+		newProjectCommand())
+	add(groupInspect, newStatusCommand(), newIntegrityCommand(), newCheckCommand(), newBlocksCommand(),
+		newVerifyCommand(), newLogCommand())
+	add(groupRun, newDevCommand(), newMasterCommand(), newStorageCommand(), newMinerCommand(), newExportCommand(),
+		newImportCommand())
 	root.AddCommand(newVersionCommand())
 	render.ShapeHelp(root)
 	return root

@@ -23,12 +23,15 @@ func newMasterRecoverCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "recover",
 		Short: "Replace a majority of masters that is lost for good",
-		Long: `Replace a majority of masters that is lost for good. While a majority can come back, bring it back: nothing is lost then.
+		Long: `Replace a majority of masters that is lost for good. While a majority can come back, bring it back:
+nothing is lost then.
 
-With the data folder of a master that survived, and that is stopped, that master becomes the whole group. Where several survived, take the
+With the data folder of a master that survived, and that is stopped, that master becomes the whole group. Where
+several survived, take the
 one whose log ends in the highest term, of these the one with the highest entry: the command shows both before it asks.
 
-With --from-storage and an empty folder the group is founded anew from the storage nodes' chain. Name all of them: blocks that only a node has that is not named are
+With --from-storage and an empty folder the group is founded anew from the storage nodes' chain. Name all of them:
+blocks that only a node has that is not named are
 lost, and a node that is not named and has seen a higher epoch refuses the new master.
 
 A group that lives must not be replaced: two groups would acknowledge different records at one position. So the
@@ -45,16 +48,22 @@ that are out of reach.
 
 Either way the highest chain of the storage nodes is taken over first, each block of it verified.
 
-What the lost masters had acknowledged and is neither in the survivor's log nor in a block of a storage node is lost, and so are
-idempotency keys that the survivor does not know. With --from-storage every record that is in no block of those nodes is lost, and so are all
-keys and settings; projects come back private, named recovered-ID, and without tokens: 'chainstore project token create' gives them new ones. The
+What the lost masters had acknowledged and is neither in the survivor's log nor in a block of a storage node is lost,
+and so are
+idempotency keys that the survivor does not know. With --from-storage every record that is in no block of those nodes
+is lost, and so are all
+keys and settings; projects come back private, named recovered-ID, and without tokens: 'chainstore project token
+create' gives them new ones. The
 log has no key then: start the master with --checkpoint-key and the file that 'chainstore log backup' wrote. No
 signature on that chain is checked, and that key signs all of it: where the nodes were made from an export, check the
 file first with 'chainstore verify --file FILE --key KEY'.
 
-The log must not go on under its keys where blocks that it has signed may be gone: with a storage node that is left out or not named, or whose disk
-is. They would sign another log in the place of the first, and whoever kept a checkpoint of that has proof of it. Recover a survivor with
---new-log-key then, and start a group from storage without --checkpoint-key: the log gets a new key, and another name unless --origin says the old
+The log must not go on under its keys where blocks that it has signed may be gone: with a storage node that is left
+out or not named, or whose disk
+is. They would sign another log in the place of the first, and whoever kept a checkpoint of that has proof of it.
+Recover a survivor with
+--new-log-key then, and start a group from storage without --checkpoint-key: the log gets a new key, and another name
+unless --origin says the old
 one. docs/masters.md tells more.
 
 --undo-recovery undoes a recovery that was a mistake, with the folder of a master of the group that it replaced. The
@@ -114,10 +123,12 @@ Afterwards start the master as before, and let others in with 'chainstore master
 	flags := cmd.Flags()
 	flags.StringVar(&cfg.Data, "data", "", "data `folder` of the master")
 	flags.StringVar(&cfg.Raft, "raft", "127.0.0.1:8010", "`address` of its raft port from now on")
-	flags.StringVar(&clusterTokenFile, "cluster-token-file", "", "`file` with the cluster token (or CHAINSTORE_CLUSTER_TOKEN)")
+	flags.StringVar(&clusterTokenFile, "cluster-token-file", "",
+		"`file` with the cluster token (or CHAINSTORE_CLUSTER_TOKEN)")
 	flags.StringSliceVar(&cfg.FromStorage, "from-storage", nil,
 		"`URLs` of all storage nodes, when no master has survived; of those of a rehearsal")
-	flags.StringSliceVar(&cfg.Without, "without", nil, "ids or `URLs` of storage nodes that are gone: blocks that they alone have are lost")
+	flags.StringSliceVar(&cfg.Without, "without", nil,
+		"ids or `URLs` of storage nodes that are gone: blocks that they alone have are lost")
 	flags.BoolVar(&cfg.StorageLost, "storage-majority-lost", false, "go on although the storage nodes that are "+
 		"not left out are no majority: the others are destroyed")
 	flags.StringSliceVar(&cfg.Dead, "dead", nil,
@@ -128,7 +139,8 @@ Afterwards start the master as before, and let others in with 'chainstore master
 		"master was ever started after it")
 	flags.BoolVar(&cfg.Rehearsal, "rehearsal", false, "make a group of its own of a copy of a folder; nobody of "+
 		"the group that was copied is asked")
-	flags.BoolVar(&cfg.NewLogKey, "new-log-key", false, "leave out the log's name and keys: blocks that they have signed may be gone")
+	flags.BoolVar(&cfg.NewLogKey, "new-log-key", false,
+		"leave out the log's name and keys: blocks that they have signed may be gone")
 	flags.BoolVar(&yes, "yes", false, "do not ask")
 	addJSON(cmd, &asJSON, "print what was done as one JSON object")
 	mustComplete(cmd.MarkFlagDirname("data"))
@@ -161,11 +173,12 @@ func warnRecovery(r roles.Recovery) string {
 	}
 	survivor := r.LastEntry > 0
 	if survivor {
-		say("Its log ends in term %d, at entry %d. If another survivor's ends in a higher term, or in the same at a higher entry, recover that one.",
-			r.LastTerm, r.LastEntry)
+		say("Its log ends in term %d, at entry %d. If another survivor's ends in a higher term, or in the same at a "+
+			"higher entry, recover that one.", r.LastTerm, r.LastEntry)
 	}
 	if r.Stale {
-		say("This folder was refused because it is an older copy: what its master acknowledged after the copy was made " +
+		say("This folder was refused because it is an older copy: what its master acknowledged after the copy was " +
+			"made " +
 			"is not in it. Recover another survivor, or the newer folder, if there is one.")
 	}
 	for _, d := range r.Damaged {
@@ -175,10 +188,12 @@ func warnRecovery(r roles.Recovery) string {
 		}
 	}
 	if r.Forked {
-		say("The storage nodes have another block %d than its log, so what its log has from there on was never committed: it is left out.", r.Fork)
+		say("The storage nodes have another block %d than its log, so what its log has from there on was never "+
+			"committed: it is left out.", r.Fork)
 	}
 	if survivor {
-		say("It knows %s mined and holds %s in no mined block.", render.Count(r.Height, "block"), render.Count(uint64(r.Buffered), "record"))
+		say("It knows %s mined and holds %s in no mined block.", render.Count(r.Height, "block"),
+			render.Count(uint64(r.Buffered), "record"))
 	}
 	if r.Source != "" {
 		say("It takes over the chain of %s up to block %d.", r.Source, r.ChainHeight-1)
@@ -196,7 +211,8 @@ func warnRecovery(r roles.Recovery) string {
 			c.From, c.To-1)
 	}
 	for _, url := range r.Others {
-		say("At %s answers another storage node than the table's: it vouches for nothing, and what the table's had alone "+
+		say("At %s answers another storage node than the table's: it vouches for nothing, and what the table's had "+
+			"alone "+
 			"is LOST.", url)
 	}
 	vouch := r.Asked - len(r.Others)
@@ -205,34 +221,41 @@ func warnRecovery(r roles.Recovery) string {
 			render.Count(missing, "storage node"), r.Storages)
 	}
 	for _, url := range r.Foreign {
-		say("Storage node %s has other blocks than the group committed: they will be replaced, the old ones kept in its quarantine.", url)
+		say("Storage node %s has other blocks than the group committed: they will be replaced, the old ones kept in "+
+			"its quarantine.", url)
 	}
 	switch {
 	case r.Rehearsal:
 	case survivor:
-		say("Records that were acknowledged and are neither in this log nor in that chain are LOST, with their idempotency keys. Records of this log that")
+		say("Records that were acknowledged and are neither in this log nor in that chain are LOST, with their " +
+			"idempotency keys. Records of this log that")
 		say("the chain has others in place of were never committed, and are dropped.")
 	default:
 		if r.Asked < r.Replicas {
-			say("Only %s named, and each block is to be on %d: what others have is not looked at, and these are filled from it.",
-				render.CountAs(uint64(r.Asked), "storage node is", "storage nodes are"), r.Replicas)
+			say("Only %s named, and each block is to be on %d: what others have is not looked at, and these are "+
+				"filled from it.", render.CountAs(uint64(r.Asked), "storage node is", "storage nodes are"), r.Replicas)
 		}
-		say("Records that were acknowledged and are not in that chain are LOST, and so are all idempotency keys, and names and tokens of projects.")
+		say("Records that were acknowledged and are not in that chain are LOST, and so are all idempotency keys, " +
+			"and names and tokens of projects.")
 	}
 	switch {
 	case r.Rehearsal:
 		say("Its log has no key of the old one: the next leader founds another.")
 	case survivor && r.Origin != "" && r.NewLogKey:
-		say("The log %s ends: its keys are left out, and the next leader founds another. Start the masters without --checkpoint-key, and with another --origin or none.", render.Plain(r.Origin))
+		say("The log %s ends: its keys are left out, and the next leader founds another. Start the masters without "+
+			"--checkpoint-key, and with another --origin or none.", render.Plain(r.Origin))
 	case survivor && r.Origin != "":
-		say("The log %s goes on under its keys. Where blocks that they have signed may be gone, with a storage node that is left out or was lost, they would", render.Plain(r.Origin))
+		say("The log %s goes on under its keys. Where blocks that they have signed may be gone, with a storage node "+
+			"that is left out or was lost, they would", render.Plain(r.Origin))
 		say("sign a second log: stop here then, and say --new-log-key.")
 	case !survivor:
 		say("No signature on that chain was checked: the storage nodes are believed.")
-		say("The log has no key: start the master with --checkpoint-key and its backup, or without where blocks that it has signed may be gone.")
+		say("The log has no key: start the master with --checkpoint-key and its backup, or without where blocks " +
+			"that it has signed may be gone.")
 	}
 	if r.Level == 0 && survivor && len(r.Lost) > 0 && !r.Rehearsal {
-		say("This folder is of protocol level 0: the other masters may be of a version that does not stop when a worker " +
+		say("This folder is of protocol level 0: the other masters may be of a version that does not stop when a " +
+			"worker " +
 			"tells it of a later epoch. One that still runs goes on acknowledging records, and these are LOST.")
 	}
 	for _, lost := range r.Lost {
@@ -268,8 +291,8 @@ func tellRecovered(w io.Writer, r roles.Recovery) error {
 	fmt.Fprintf(&b, "master %s is group %s now, epoch %d: %s adopted, %s and %s dropped\n", r.Member, r.Group, r.Epoch,
 		render.Count(r.Adopted, "block"), render.Count(r.Dropped, "record"), render.Count(r.Keys, "idempotency key"))
 	if r.Single > 0 {
-		fmt.Fprintf(&b, "%s of these, more than a master may hold, are on fewer than %s: keep every node until they are repaired.\n",
-			render.Count(r.Single, "block"), render.Count(r.Replicas, "storage node"))
+		fmt.Fprintf(&b, "%s of these, more than a master may hold, are on fewer than %s: keep every node until they "+
+			"are repaired.\n", render.Count(r.Single, "block"), render.Count(r.Replicas, "storage node"))
 	}
 	if r.Rehearsal {
 		b.WriteString("This is a rehearsal. Start the master under the same cluster token, without --peers, " +

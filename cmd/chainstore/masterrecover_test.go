@@ -16,8 +16,10 @@ func TestRecoveryWarning(t *testing.T) {
 		says, lies []string
 	}{
 		{
-			"a survivor that knows all", roles.Recovery{Member: "m", LastTerm: 4, LastEntry: 9, Height: 3, ChainHeight: 3, Buffered: 1, Lost: []string{"n at u"}},
-			[]string{"term 4, at entry 9", "3 blocks mined and holds 1 record in", "neither in this log", "Master n at u must never",
+			"a survivor that knows all", roles.Recovery{Member: "m", LastTerm: 4, LastEntry: 9, Height: 3,
+				ChainHeight: 3, Buffered: 1, Lost: []string{"n at u"}},
+			[]string{"term 4, at entry 9", "3 blocks mined and holds 1 record in", "neither in this log",
+				"Master n at u must never",
 				"protocol level 0: the other masters may be of a version that does not stop"},
 			[]string{"takes over", "another block", "Snapshot", "names and tokens", "Fewer", "--new-log-key",
 				"No signature"},
@@ -27,11 +29,16 @@ func TestRecoveryWarning(t *testing.T) {
 			[]string{"refused because it is an older copy"}, nil,
 		},
 		{
-			"a forked one", roles.Recovery{LastEntry: 9, Forked: true, Fork: 7, Height: 7, Source: "s", ChainHeight: 9, Replicas: 2, Replicated: 8},
-			[]string{"another block 7", "chain of s up to block 8", "Fewer than 2 storage nodes are known to have its blocks from 8 on"}, nil,
+			"a forked one", roles.Recovery{LastEntry: 9, Forked: true, Fork: 7, Height: 7, Source: "s", ChainHeight: 9,
+				Replicas: 2, Replicated: 8},
+			[]string{"another block 7", "chain of s up to block 8",
+				"Fewer than 2 storage nodes are known to have its blocks from 8 on"}, nil,
 		},
 		{
-			"damage", roles.Recovery{LastEntry: 9, Damaged: []roles.DamagedSnapshot{{Path: "p", Aside: "a", Lost: 12, Reason: "sum"}}, Foreign: []string{"f"}},
+			"damage",
+			roles.Recovery{LastEntry: 9,
+				Damaged: []roles.DamagedSnapshot{{Path: "p", Aside: "a", Lost: 12, Reason: "sum"}},
+				Foreign: []string{"f"}},
 			[]string{"p cannot be read and is moved to a: sum", "entries 10 to 12", "node f has other blocks"}, nil,
 		},
 		{
@@ -56,7 +63,8 @@ func TestRecoveryWarning(t *testing.T) {
 				"another storage node than"},
 		},
 		{
-			"most storage nodes are wiped", roles.Recovery{LastEntry: 9, Asked: 3, Others: []string{"u", "v"}, Storages: 3},
+			"most storage nodes are wiped", roles.Recovery{LastEntry: 9, Asked: 3, Others: []string{"u", "v"},
+				Storages: 3},
 			[]string{"At u answers another storage node", "At v answers", "2 storage nodes of the table's 3 do not",
 				"YOUR word"}, nil,
 		},

@@ -15,10 +15,13 @@ func newMasterRemoveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "remove ID|URL",
 		Short: "Take a master out of the group for good",
-		Long: `Take a master out of the group for good; name it by its id or URL. It stops, and does not start again with its data folder: with an
-empty one the machine can join as a new master. It takes the admin token. A leader that is removed hands the leadership over first.
+		Long: `Take a master out of the group for good; name it by its id or URL. It stops, and does not start again
+with its data folder: with an
+empty one the machine can join as a new master. It takes the admin token. A leader that is removed hands the
+leadership over first.
 
-It is refused while the masters that remain could not elect a leader without it. --force removes it all the same: the group then takes
+It is refused while the masters that remain could not elect a leader without it. --force removes it all the same: the
+group then takes
 no append until enough of the others are back.`,
 		Example: "  chainstore master remove http://127.0.0.1:8002",
 		Args: func(_ *cobra.Command, args []string) error {

@@ -11,7 +11,8 @@ func newMasterTransferCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "transfer [ID|URL]",
 		Short: "Have another master lead",
-		Long: `Have another master lead: the one of that id or URL, or the one that has most of the log. Appends go on; those under way at that moment
+		Long: `Have another master lead: the one of that id or URL, or the one that has most of the log. Appends go
+on; those under way at that moment
 are brought to the new leader. It takes the admin token.`,
 		Example:           "  chainstore master transfer http://127.0.0.1:8001",
 		Args:              cobra.MaximumNArgs(1),

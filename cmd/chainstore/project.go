@@ -23,16 +23,18 @@ func newProjectCommand() *cobra.Command {
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(
-		newProjectCreateCommand(), newProjectListCommand(), newProjectShowCommand(), newProjectQuotaCommand(), newProjectAccessCommand(),
+		newProjectCreateCommand(), newProjectListCommand(), newProjectShowCommand(), newProjectQuotaCommand(),
+		newProjectAccessCommand(),
 		newProjectTokenCommand(),
 	)
 	return cmd
 }
 
-// newClusterCommand completes a command that takes its arguments to the cluster. names are how its usage calls them, asked is what to name
-// where they are others in number.
+// newClusterCommand completes a command that takes its arguments to the cluster. names are how its usage calls them,
+// asked is what to name where they are others in number.
 func newClusterCommand(
-	cmd *cobra.Command, r role, asked string, names []string, act func(cmd *cobra.Command, c *client.Client, args []string) error,
+	cmd *cobra.Command, r role, asked string, names []string,
+	act func(cmd *cobra.Command, c *client.Client, args []string) error,
 ) *cobra.Command {
 	cmd.Args = cobra.NoArgs
 	if len(names) > 0 {
@@ -65,7 +67,8 @@ func newProjectCreateCommand() *cobra.Command {
 	cmd := newClusterCommand(&cobra.Command{
 		Use:   "create",
 		Short: "Create a project and print its token, which is shown this once",
-		Long: `Create a project and print its id and its first token, which may read and append. It takes the admin token, unless the masters run with
+		Long: `Create a project and print its id and its first token, which may read and append. It takes the admin
+token, unless the masters run with
 --open-registration: there anyone may.
 
 The token is shown this once: keep it, with --json say:
@@ -78,7 +81,8 @@ The token is shown this once: keep it, with --json say:
 		}
 		created, err := c.CreateProject(cmd.Context(), p)
 		if errors.Is(err, wire.ErrUnauthorized) {
-			return fmt.Errorf("%w: registration is not open here, give --admin-token-file FILE or set %s", err, envAdminToken)
+			return fmt.Errorf("%w: registration is not open here, give --admin-token-file FILE or set %s", err,
+				envAdminToken)
 		}
 		if err != nil {
 			return err
@@ -87,12 +91,14 @@ The token is shown this once: keep it, with --json say:
 		if asJSON {
 			return render.JSON(out, created)
 		}
-		if _, err := fmt.Fprintf(out, "id     %d\nname   %s\ntoken  %s\n", created.ID, render.Plain(created.Name), created.Token); err != nil {
+		if _, err := fmt.Fprintf(out, "id     %d\nname   %s\ntoken  %s\n", created.ID, render.Plain(created.Name),
+			created.Token); err != nil {
 			return err
 		}
 		return shownOnce(cmd)
 	})
-	cmd.Flags().BoolVar(&p.Public, "public", false, "let everybody who has a token of the cluster read the project's records")
+	cmd.Flags().BoolVar(&p.Public, "public", false,
+		"let everybody who has a token of the cluster read the project's records")
 	addQuota(cmd, &quota)
 	addJSON(cmd, &asJSON, "print one JSON object")
 	return cmd
@@ -115,8 +121,10 @@ const (
 func addQuota(cmd *cobra.Command, q *wire.Quota) {
 	flags := cmd.Flags()
 	flags.Uint64Var(&q.RecordsPerSecond, flagRecords, 0, "records that may be appended in a second, 0 for no bound")
-	flags.Uint64Var(&q.BytesPerSecond, flagBytes, 0, "bytes of payloads that may be appended in a second, 0 for no bound")
-	flags.Uint64Var(&q.RecordBytes, flagRecordBytes, 0, "bytes that a record may have, 0 for no bound but the cluster's")
+	flags.Uint64Var(&q.BytesPerSecond, flagBytes, 0,
+		"bytes of payloads that may be appended in a second, 0 for no bound")
+	flags.Uint64Var(&q.RecordBytes, flagRecordBytes, 0,
+		"bytes that a record may have, 0 for no bound but the cluster's")
 }
 
 // projectsPage is how many projects are asked for at a time.
@@ -136,8 +144,8 @@ func newProjectListCommand() *cobra.Command {
 			}
 			for i := range page.Projects {
 				p := &page.Projects[i]
-				err := list.Add(p, strconv.FormatUint(uint64(p.ID), 10), render.Plain(p.Name), accessText(p.Public), strconv.FormatUint(p.Records, 10),
-					quotaText(p.Quota), localTime(p.Created))
+				err := list.Add(p, strconv.FormatUint(uint64(p.ID), 10), render.Plain(p.Name), accessText(p.Public),
+					strconv.FormatUint(p.Records, 10), quotaText(p.Quota), localTime(p.Created))
 				if err != nil {
 					return err
 				}
@@ -172,9 +180,11 @@ func newProjectQuotaCommand() *cobra.Command {
 	cmd := newClusterCommand(&cobra.Command{
 		Use:   "quota",
 		Short: "Bound what may be appended to a project",
-		Long: `Bound what may be appended to a project. It takes the admin token. What is not given stays as it is; 0 takes a bound away.
+		Long: `Bound what may be appended to a project. It takes the admin token. What is not given stays as it is; 0
+takes a bound away.
 
-A second's worth may come at once. What is over it is refused with 429 and the time to wait for; a record, or a batch, that is larger than
+A second's worth may come at once. What is over it is refused with 429 and the time to wait for; a record, or a batch,
+that is larger than
 the quota takes at all is refused with 413.`,
 		Example: "  chainstore project quota sensors --records-per-second 100 --record-bytes 4096",
 	}, asAdmin, "one project", []string{"NAME|ID"}, func(cmd *cobra.Command, c *client.Client, args []string) error {
@@ -185,11 +195,13 @@ the quota takes at all is refused with 413.`,
 			return nil
 		}
 		change := wire.QuotaChange{
-			RecordsPerSecond: given(flagRecords, &q.RecordsPerSecond), BytesPerSecond: given(flagBytes, &q.BytesPerSecond),
-			RecordBytes: given(flagRecordBytes, &q.RecordBytes),
+			RecordsPerSecond: given(flagRecords, &q.RecordsPerSecond),
+			BytesPerSecond:   given(flagBytes, &q.BytesPerSecond),
+			RecordBytes:      given(flagRecordBytes, &q.RecordBytes),
 		}
 		if change == (wire.QuotaChange{}) {
-			return fmt.Errorf("nothing is to be changed: give --%s, --%s or --%s", flagRecords, flagBytes, flagRecordBytes)
+			return fmt.Errorf("nothing is to be changed: give --%s, --%s or --%s", flagRecords, flagBytes,
+				flagRecordBytes)
 		}
 		p, err := c.ChangeProject(cmd.Context(), args[0], wire.ProjectChange{Quota: &change})
 		if err != nil {
@@ -207,19 +219,21 @@ func newProjectAccessCommand() *cobra.Command {
 	cmd := newClusterCommand(&cobra.Command{
 		Use:   "access",
 		Short: "Make a project's records public or private",
-		Long: `Make a project's records public, so that any token of the cluster's projects reads them, or private, so that only its own do. It takes
+		Long: `Make a project's records public, so that any token of the cluster's projects reads them, or private, so
+that only its own do. It takes
 the admin token.`,
-	}, asAdmin, "one project, and public or private", []string{"NAME|ID", "public|private"}, func(cmd *cobra.Command, c *client.Client, args []string) error {
-		public := args[1] == "public"
-		if !public && args[1] != "private" {
-			return fmt.Errorf("%q is neither public nor private", args[1])
-		}
-		p, err := c.ChangeProject(cmd.Context(), args[0], wire.ProjectChange{Public: &public})
-		if err != nil {
-			return notListed(err)
-		}
-		return printProject(cmd.OutOrStdout(), p, asJSON)
-	})
+	}, asAdmin, "one project, and public or private", []string{"NAME|ID", "public|private"},
+		func(cmd *cobra.Command, c *client.Client, args []string) error {
+			public := args[1] == "public"
+			if !public && args[1] != "private" {
+				return fmt.Errorf("%q is neither public nor private", args[1])
+			}
+			p, err := c.ChangeProject(cmd.Context(), args[0], wire.ProjectChange{Public: &public})
+			if err != nil {
+				return notListed(err)
+			}
+			return printProject(cmd.OutOrStdout(), p, asJSON)
+		})
 	addJSON(cmd, &asJSON, "print the project as one JSON object")
 	return cmd
 }
@@ -238,7 +252,8 @@ func printProject(w io.Writer, p wire.Project, asJSON bool) error {
 	}
 	return render.Rows(w, [][]string{
 		{"id", strconv.FormatUint(uint64(p.ID), 10)}, {"name", render.Plain(p.Name)}, {"access", accessText(p.Public)},
-		{"records", strconv.FormatUint(p.Records, 10)}, {"quota", quotaText(p.Quota)}, {"created", localTime(p.Created)},
+		{"records", strconv.FormatUint(p.Records, 10)}, {"quota", quotaText(p.Quota)},
+		{"created", localTime(p.Created)},
 	})
 }
 

@@ -17,7 +17,8 @@ func newProjectTokenCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "token",
 		Short: "Create, list and revoke the tokens of a project",
-		Long: `Create, list and revoke the tokens of a project. It takes the admin token. After a recovery of the masters from a storage node
+		Long: `Create, list and revoke the tokens of a project. It takes the admin token. After a recovery of the
+masters from a storage node
 projects have no token: create opens them again.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
@@ -44,7 +45,8 @@ func newTokenCreateCommand() *cobra.Command {
 			return render.JSON(out, created)
 		}
 		err = render.Rows(out, [][]string{
-			{"id", tokenID(created.ProjectToken)}, {"label", render.Plain(created.Label)}, {"rights", strings.Join(created.Rights, ", ")}, {"token", created.Token},
+			{"id", tokenID(created.ProjectToken)}, {"label", render.Plain(created.Label)},
+			{"rights", strings.Join(created.Rights, ", ")}, {"token", created.Token},
 		})
 		if err != nil {
 			return err
@@ -54,7 +56,8 @@ func newTokenCreateCommand() *cobra.Command {
 	cmd.Flags().StringVar(&t.Label, "label", "", "`text` that tells it from the others, at most 64 bytes")
 	cmd.Flags().StringSliceVar(&t.Rights, "rights", nil, "what it may do: read, append, or read,append (default both)")
 	mustComplete(cmd.RegisterFlagCompletionFunc("rights", cobra.FixedCompletions(
-		[]string{wire.RightRead, wire.RightAppend, wire.RightRead + "," + wire.RightAppend}, cobra.ShellCompDirectiveNoFileComp)))
+		[]string{wire.RightRead, wire.RightAppend, wire.RightRead + "," + wire.RightAppend},
+		cobra.ShellCompDirectiveNoFileComp)))
 	addJSON(cmd, &asJSON, "print one JSON object")
 	return cmd
 }
@@ -71,7 +74,8 @@ func newTokenListCommand() *cobra.Command {
 		}
 		list := render.NewSheet(cmd.OutOrStdout(), asJSON, "ID", "LABEL", "RIGHTS", "CREATED")
 		for _, t := range tokens {
-			if err := list.Add(t, tokenID(t), render.Plain(t.Label), strings.Join(t.Rights, ", "), localTime(t.Created)); err != nil {
+			if err := list.Add(t, tokenID(t), render.Plain(t.Label), strings.Join(t.Rights, ", "),
+				localTime(t.Created)); err != nil {
 				return err
 			}
 		}
@@ -85,17 +89,19 @@ func newTokenRevokeCommand() *cobra.Command {
 	return newClusterCommand(&cobra.Command{
 		Use:   "revoke",
 		Short: "Revoke a token of a project; its other tokens stay",
-	}, asAdmin, "one project and one token", []string{"NAME|ID", "TOKEN-ID"}, func(cmd *cobra.Command, c *client.Client, args []string) error {
-		id, err := strconv.ParseUint(args[1], 10, 32)
-		if err != nil {
-			return fmt.Errorf("a token is named by its id, a number that 'chainstore project token list %s' tells", args[0])
-		}
-		if err := c.RevokeToken(cmd.Context(), args[0], uint32(id)); err != nil {
+	}, asAdmin, "one project and one token", []string{"NAME|ID", "TOKEN-ID"},
+		func(cmd *cobra.Command, c *client.Client, args []string) error {
+			id, err := strconv.ParseUint(args[1], 10, 32)
+			if err != nil {
+				return fmt.Errorf("a token is named by its id, a number that 'chainstore project token list %s' tells",
+					args[0])
+			}
+			if err := c.RevokeToken(cmd.Context(), args[0], uint32(id)); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "token %d of project %s is revoked\n", id, render.Plain(args[0]))
 			return err
-		}
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "token %d of project %s is revoked\n", id, render.Plain(args[0]))
-		return err
-	})
+		})
 }
 
 func tokenID(t wire.ProjectToken) string { return strconv.FormatUint(uint64(t.ID), 10) }

@@ -25,7 +25,8 @@ func TestGet(t *testing.T) {
 	}
 	out, _, err := run(t, nil, "get", "0", "1", "--json")
 	var r wire.Record
-	if err != nil || json.Unmarshal([]byte(out), &r) != nil || string(r.Payload) != "two" || r.Offset != 1 || strings.Count(out, "\n") != 1 {
+	if err != nil || json.Unmarshal([]byte(out), &r) != nil || string(r.Payload) != "two" || r.Offset != 1 ||
+		strings.Count(out, "\n") != 1 {
 		t.Errorf("--json: %q, %v", out, err)
 	}
 	tests := []struct {
@@ -98,14 +99,16 @@ func TestProjectCreate(t *testing.T) {
 	f := newFakeCluster(t)
 	f.use(t)
 	out, errs, err := run(t, nil, "project", "create", "sensors", "--public")
-	if want := "id     7\nname   sensors\ntoken  NEWTOKEN-7-1\n"; err != nil || out != want || !strings.Contains(errs, "keep it") {
+	if want := "id     7\nname   sensors\ntoken  NEWTOKEN-7-1\n"; err != nil || out != want ||
+		!strings.Contains(errs, "keep it") {
 		t.Errorf("got %q, %q, %v; want %q", out, errs, err, want)
 	}
 	if n := len(f.Projects); n != 2 || !f.Projects[1].Public {
 		t.Errorf("projects %+v", f.Projects)
 	}
 	out, errs, err = run(t, nil, "project", "create", "other", "--json")
-	if want := `{"id":8,"name":"other","public":false,"token":"NEWTOKEN-8-1","token_id":1}` + "\n"; err != nil || out != want || errs != "" {
+	if want := `{"id":8,"name":"other","public":false,"token":"NEWTOKEN-8-1","token_id":1}` + "\n"; err != nil ||
+		out != want || errs != "" {
 		t.Errorf("got %q, %q, %v; want %q", out, errs, err, want)
 	}
 	_, _, err = run(t, nil, "project", "create", "other")

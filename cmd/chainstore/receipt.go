@@ -21,10 +21,12 @@ func newReceiptCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "receipt {BLOCK OFFSET | INDEX}",
 		Short: "Get a record's receipt",
-		Long: `Get the receipt of the record at a position, or of a leaf index: what shows offline, to anybody who has a key of the log, that the record is in it.
+		Long: `Get the receipt of the record at a position, or of a leaf index: what shows offline, to anybody who has
+a key of the log, that the record is in it.
 The payload is not in the receipt; keep the two together. 'chainstore verify receipt' checks them.
 
-With --tlog-proof it is a C2SP tlog-proof, which tools of others read: the way from the record's leaf to the checkpoint, without the record's salt, key and
+With --tlog-proof it is a C2SP tlog-proof, which tools of others read: the way from the record's leaf to the
+checkpoint, without the record's salt, key and
 type, and without its block.`,
 		Example: `  chainstore receipt 12 3 --out contract.receipt
   chainstore receipt 40967 --tlog-proof --out contract.tlog-proof`,
@@ -71,7 +73,8 @@ type, and without its block.`,
 	return cmd
 }
 
-// receiptMode is that of the file of a receipt: it holds nothing of the payload, but the salt by which a short one could be guessed.
+// receiptMode is that of the file of a receipt: it holds nothing of the payload, but the salt by which a short one
+// could be guessed.
 const receiptMode = 0o600
 
 // fetchReceipt gets the receipt of the record that an index, or a block and an offset, names.

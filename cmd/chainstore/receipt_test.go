@@ -17,7 +17,8 @@ func TestAppendReceipt(t *testing.T) {
 		f.use(t)
 		f.Uncovered = uncovered
 		out, errs, err := run(t, strings.NewReader("a"), "append", "--wait", "--receipt", "a.receipt", "--key", "k")
-		if want := "1 record appended at block 0, offset 0 (index 0), stored\n"; err != nil || out != want || errs != "" {
+		if want := "1 record appended at block 0, offset 0 (index 0), stored\n"; err != nil || out != want ||
+			errs != "" {
 			t.Fatalf("%q, %q, %v", out, errs, err)
 		}
 		data, err := os.ReadFile("a.receipt")
@@ -46,7 +47,8 @@ func TestAppendReceiptErrors(t *testing.T) {
 	}
 	f.Uncovered = 1 << 30
 	out, _, err := run(t, strings.NewReader("a"), "append", "--wait", "--receipt", "r", "--timeout", "50ms")
-	mustFail(t, err, "appended and stored, and there is no receipt: no checkpoint covered it within 50ms; get it later with 'chainstore receipt 0 0'")
+	mustFail(t, err, "appended and stored, and there is no receipt: no checkpoint covered it within 50ms; get it "+
+		"later with 'chainstore receipt 0 0'")
 	if !strings.Contains(out, "stored") {
 		t.Errorf("the position is not told: %q", out)
 	}

@@ -69,7 +69,8 @@ func (l *signedLog) layOut(dir string) map[string]string {
 	}
 	h := l.Blocks[1].Header
 	for name, data := range map[string][]byte{
-		"good.receipt": l.receipt(1, 2), "good.proof": l.TlogProof(h.First + 2), "payload": record.Payload, "log.vkey": []byte("# the log\n" + l.VKey + "\n"),
+		"good.receipt": l.receipt(1, 2), "good.proof": l.TlogProof(h.First + 2), "payload": record.Payload,
+		"log.vkey":        []byte("# the log\n" + l.VKey + "\n"),
 		"changed.payload": bytes.Replace(record.Payload, []byte("record"), []byte("Record"), 1),
 		"changed.receipt": bytes.Replace(l.receipt(1, 2), []byte(`"project_id":1`), []byte(`"project_id":2`), 1),
 	} {
@@ -79,7 +80,8 @@ func (l *signedLog) layOut(dir string) map[string]string {
 	}
 	leaf := record.Leaf()
 	return map[string]string{
-		"LOG_URL": server.URL, "LOG_KEY": l.VKey, "LEAF": fmt.Sprintf("%x", leaf.AppendTo(nil)), "LEAF_HASH": leaf.Hash().String(),
-		"HEAD": l.Blocks[len(l.Blocks)-1].Header.Hash().String(),
+		"LOG_URL": server.URL, "LOG_KEY": l.VKey, "LEAF": fmt.Sprintf("%x", leaf.AppendTo(nil)),
+		"LEAF_HASH": leaf.Hash().String(),
+		"HEAD":      l.Blocks[len(l.Blocks)-1].Header.Hash().String(),
 	}
 }

@@ -19,10 +19,12 @@ func newStatusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show the cluster: leader, chain, masters, storage nodes, miners",
-		Long: `Show the cluster as its leader sees it, through any master that answers: the chain's head, what waits to be mined and stored,
+		Long: `Show the cluster as its leader sees it, through any master that answers: the chain's head, what waits
+to be mined and stored,
 the nodes and their states, and what needs attention.
 
-With --watch it goes on once a second until Ctrl-C: on a terminal it redraws, elsewhere it prints a status whenever one differs
+With --watch it goes on once a second until Ctrl-C: on a terminal it redraws, elsewhere it prints a status whenever
+one differs
 from the last.`,
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
@@ -73,18 +75,21 @@ func statusText(c *wire.Cluster, width int) string {
 	var b strings.Builder
 	writeHead(&b, c, width)
 	known := livenessKnown(c)
-	writeNodes(&b, width, []int{1, 2}, []string{"MASTER", "URL", "RAFT", "STATE"}, len(c.Masters), func(i int) []string {
-		m := &c.Masters[i]
-		return []string{m.ID, render.OrDash(m.URL), render.OrDash(m.Raft), masterText(*m)}
-	})
-	writeNodes(&b, width, []int{1}, []string{"STORAGE", "URL", "STATE", "HEIGHT", "LAG", "LIVE"}, len(c.Storages), func(i int) []string {
-		s := &c.Storages[i]
-		lag := uint64(0)
-		if s.Height < c.Head.Height {
-			lag = c.Head.Height - s.Height
-		}
-		return []string{s.ID, s.URL, s.State, strconv.FormatUint(s.Height, 10), strconv.FormatUint(lag, 10), liveText(s.Live, known)}
-	})
+	writeNodes(&b, width, []int{1, 2}, []string{"MASTER", "URL", "RAFT", "STATE"}, len(c.Masters),
+		func(i int) []string {
+			m := &c.Masters[i]
+			return []string{m.ID, render.OrDash(m.URL), render.OrDash(m.Raft), masterText(*m)}
+		})
+	writeNodes(&b, width, []int{1}, []string{"STORAGE", "URL", "STATE", "HEIGHT", "LAG", "LIVE"}, len(c.Storages),
+		func(i int) []string {
+			s := &c.Storages[i]
+			lag := uint64(0)
+			if s.Height < c.Head.Height {
+				lag = c.Head.Height - s.Height
+			}
+			return []string{s.ID, s.URL, s.State, strconv.FormatUint(s.Height, 10), strconv.FormatUint(lag, 10),
+				liveText(s.Live, known)}
+		})
 	writeNodes(&b, width, []int{1}, []string{"MINER", "URL", "LIVE"}, len(c.Miners), func(i int) []string {
 		m := &c.Miners[i]
 		return []string{m.ID, m.URL, liveText(m.Live, known)}
@@ -145,7 +150,8 @@ func waitsText(c wire.Checkpoints) string {
 	return fmt.Sprintf(", a checkpoint of %d waits for witnesses", c.Size)
 }
 
-// writeNodes writes one table of nodes. Where a row is too long its addresses are shortened, those of the columns in shrink.
+// writeNodes writes one table of nodes. Where a row is too long its addresses are shortened, those of the columns in
+// shrink.
 func writeNodes(b *strings.Builder, width int, shrink []int, head []string, count int, row func(i int) []string) {
 	rows := [][]string{head}
 	for i := range count {
@@ -165,8 +171,8 @@ func writeNodes(b *strings.Builder, width int, shrink []int, head []string, coun
 	_ = render.Rows(b, rows) // a strings.Builder takes everything
 }
 
-// livenessKnown reports whether the leader told the status: another master does not know who is live, and says of the other
-// masters that their state is unknown.
+// livenessKnown reports whether the leader told the status: another master does not know who is live, and says of the
+// other masters that their state is unknown.
 func livenessKnown(c *wire.Cluster) bool {
 	for i := range c.Masters {
 		if c.Masters[i].State == "unknown" {

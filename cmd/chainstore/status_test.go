@@ -55,9 +55,12 @@ func TestStatus(t *testing.T) {
 }
 
 func TestStatusOfNothing(t *testing.T) {
-	out := statusText(&wire.Cluster{Replicas: 2, Masters: []wire.Master{{ID: "a", State: "follower"}, {ID: "b", State: "unknown"}},
-		Miners: []wire.Miner{{ID: "m", URL: "http://m"}}, Notices: []string{"evil \x1b[2J notice"}}, render.StandardWidth)
-	for _, want := range []string{"leader   none known  term 0\n", "height   0 blocks\n", "STORAGE  none\n", "m      http://m  ?\n", "! evil ?[2J notice\n"} {
+	out := statusText(&wire.Cluster{Replicas: 2,
+		Masters: []wire.Master{{ID: "a", State: "follower"}, {ID: "b", State: "unknown"}},
+		Miners:  []wire.Miner{{ID: "m", URL: "http://m"}}, Notices: []string{"evil \x1b[2J notice"}},
+		render.StandardWidth)
+	for _, want := range []string{"leader   none known  term 0\n", "height   0 blocks\n", "STORAGE  none\n",
+		"m      http://m  ?\n", "! evil ?[2J notice\n"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in\n%s", want, out)
 		}

@@ -15,10 +15,13 @@ func newStorageRemoveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "remove ID|URL",
 		Short: "Take a storage node out of the cluster for good",
-		Long: `Take a storage node out of the cluster for good; name it by its id or URL. The masters send it nothing any more and do not let it
-register again. Its data folder stays as it is: with an empty folder the machine can join as a new node. It takes the admin token.
+		Long: `Take a storage node out of the cluster for good; name it by its id or URL. The masters send it nothing
+any more and do not let it
+register again. Its data folder stays as it is: with an empty folder the machine can join as a new node. It takes the
+admin token.
 
-It is refused while too few good copies of the chain would remain without the node. --force removes it all the same, which may
+It is refused while too few good copies of the chain would remain without the node. --force removes it all the same,
+which may
 lose blocks of which it has the only good copy.`,
 		Example: "  chainstore storage remove http://127.0.0.1:8084",
 		Args: func(_ *cobra.Command, args []string) error {

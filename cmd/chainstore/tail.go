@@ -20,7 +20,8 @@ func newTailCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "tail",
 		Short: "Print the newest records, and follow",
-		Long: `Print the newest records, the oldest of them first. With --follow it goes on with those that are appended, each once and none
+		Long: `Print the newest records, the oldest of them first. With --follow it goes on with those that are
+appended, each once and none
 left out, whichever master dies, until it is stopped.`,
 		Example: `  chainstore tail -f
   chainstore tail -n 0 -f --key door/7 --json`,
@@ -67,8 +68,8 @@ left out, whichever master dies, until it is stopped.`,
 	return cmd
 }
 
-// newest reads the newest records that a query means, count of them at most, the oldest first. Lists go forwards, so it looks at more and
-// more of the chain's end.
+// newest reads the newest records that a query means, count of them at most, the oldest first. Lists go forwards, so it
+// looks at more and more of the chain's end.
 func newest(ctx context.Context, c *client.Client, q client.ListQuery, count uint64) (last []wire.Record, err error) {
 	status, err := c.Cluster(ctx)
 	if err != nil {

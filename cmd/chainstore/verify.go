@@ -25,8 +25,8 @@ type verified struct {
 	// Bad is the first block that is not good, where one is the reason.
 	Bad   *uint64 `json:"bad_block,omitempty"`
 	Error string  `json:"error,omitempty"`
-	// Findings are the first of what is wrong; Ranges all blocks that are bad; Lost the bad ones that a person confirmed as lost,
-	// which are no reason.
+	// Findings are the first of what is wrong; Ranges all blocks that are bad; Lost the bad ones that a person
+	// confirmed as lost, which are no reason.
 	Findings []chain.Finding `json:"findings"`
 	Ranges   []chain.Range   `json:"bad"`
 	Lost     []chain.Range   `json:"lost"`
@@ -48,13 +48,17 @@ func newVerifyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify {--data STORAGE_DIR | --url URL --key KEY | --file EXPORT}",
 		Short: "Check a chain: in a folder, from outside over HTTP, or in an export",
-		Long: `Check a chain from block 0 to its end: every block held against the one before it, the tree and its proof of work. Nothing is changed.
+		Long: `Check a chain from block 0 to its end: every block held against the one before it, the tree and its
+proof of work. Nothing is changed.
 
-With --data, the chain in the data folder of a storage node, offline: every payload is hashed again. No cluster is needed, and the node may be running or not.
+With --data, the chain in the data folder of a storage node, offline: every payload is hashed again. No cluster is
+needed, and the node may be running or not.
 Blocks that a person has confirmed as lost are listed each time; they alone make no chain invalid.
 
-With --url, a running log from outside, by its signed checkpoint and the leaves that it serves to anybody; nobody is trusted but the keys. With --state FILE it keeps how
-far it has come and what the log has shown: the next run goes on from there, and finds a log that takes something back or shows others something else. With
+With --url, a running log from outside, by its signed checkpoint and the leaves that it serves to anybody; nobody is
+trusted but the keys. With --state FILE it keeps how
+far it has come and what the log has shown: the next run goes on from there, and finds a log that takes something back
+or shows others something else. With
 --token-file (or CHAINSTORE_TOKEN), payloads that the token may read are checked too, and a private log can be read.
 
 With --file, a whole chain in one file, as 'chainstore export' writes it. With --key, a checkpoint in the file that the
@@ -62,7 +66,8 @@ key has signed must cover every block. Blocks behind the newest such checkpoint 
 added them: the status is 1, or 0 with --allow-unsigned-tail. Without --key, no signature is checked. 'verify receipt'
 checks a receipt.
 
-It lists what is wrong and ends with status 1 then; with 0 where all is good, and with 2 where it could not be checked to the end: nobody answers, it was stopped, a running log
+It lists what is wrong and ends with status 1 then; with 0 where all is good, and with 2 where it could not be checked
+to the end: nobody answers, it was stopped, a running log
 has blocks that nobody has any more, or the command line is wrong.`,
 		Example: `  chainstore verify --data chainstore-data/storage-1
   chainstore verify --url https://log.example --key log.vkey --state audit.json
@@ -115,14 +120,17 @@ func (o *verifyOptions) check(cmd *cobra.Command) error {
 		}
 	}
 	if ways != 1 {
-		return errors.New("name one thing to check: the data folder of a storage node with --data (the \"storages\" of a cluster.json list theirs), a log with --url, or an export with --file")
+		return errors.New("name one thing to check: the data folder of a storage node with --data (the \"storages\" " +
+			"of a cluster.json list theirs), a log with --url, or an export with --file")
 	}
 	for flag, fits := range map[string]bool{
-		"state": o.url != "", "token-file": o.url != "", "key": o.data == "", "witness": o.data == "", "witness-quorum": o.data == "",
+		"state": o.url != "", "token-file": o.url != "", "key": o.data == "", "witness": o.data == "",
+		"witness-quorum":      o.data == "",
 		"allow-unsigned-tail": o.file != "",
 	} {
 		if cmd.Flags().Changed(flag) && !fits {
-			return fmt.Errorf("--%s does not go with what is checked: a folder has no signature, only a log at a URL has a"+
+			return fmt.Errorf("--%s does not go with what is checked: a folder has no signature, only a log at a "+
+				"URL has a"+
 				" state and a token, and only an export has an unsigned tail", flag)
 		}
 	}
@@ -147,8 +155,10 @@ func verifyFolder(cmd *cobra.Command, dir string, asJSON bool) error {
 	out := cmd.OutOrStdout()
 	if asJSON {
 		v := verified{
-			Valid: err == nil, Height: found.Height, Records: found.Records, Size: found.Size, Head: found.Hash, Torn: found.Torn,
-			Findings: orEmpty(found.Findings), Ranges: orEmpty(found.Bad), Lost: orEmpty(found.Lost), Unchecked: found.Unchecked,
+			Valid: err == nil, Height: found.Height, Records: found.Records, Size: found.Size, Head: found.Hash,
+			Torn:     found.Torn,
+			Findings: orEmpty(found.Findings), Ranges: orEmpty(found.Bad), Lost: orEmpty(found.Lost),
+			Unchecked: found.Unchecked,
 		}
 		if isBad {
 			v.Bad = &bad.Block
@@ -165,10 +175,12 @@ func verifyFolder(cmd *cobra.Command, dir string, asJSON bool) error {
 		return err
 	}
 	if found.Torn > 0 {
-		fmt.Fprintf(cmd.ErrOrStderr(), "%s behind the last block are of a write that was cut short; the node moves them aside at its next start\n",
+		fmt.Fprintf(cmd.ErrOrStderr(),
+			"%s behind the last block are of a write that was cut short; the node moves them aside at its next start\n",
 			render.Bytes(found.Torn))
 	}
-	_, err = fmt.Fprintf(out, "height   %d\nrecords  %d\nhead     %v\nchain valid\n", found.Height, found.Records, found.Hash)
+	_, err = fmt.Fprintf(out, "height   %d\nrecords  %d\nhead     %v\nchain valid\n", found.Height, found.Records,
+		found.Hash)
 	return err
 }
 
@@ -182,7 +194,8 @@ func verifyText(found *audit.Summary, width int) string {
 		render.WriteWrapped(&b, "", "bad: "+render.Ranges(found.Bad), width)
 	}
 	if found.Unchecked > 0 {
-		fmt.Fprintf(&b, "blocks from %d on could not be looked at: bad ones before them hide the tree\n", found.Unchecked)
+		fmt.Fprintf(&b, "blocks from %d on could not be looked at: bad ones before them hide the tree\n",
+			found.Unchecked)
 	}
 	for _, r := range found.Lost {
 		if r.Len() == 1 {

@@ -54,11 +54,13 @@ func TestVerify(t *testing.T) {
 	dir := newStorageDir(t, 3)
 	head := testLog(3).Blocks[2].Header.Hash().String()
 	out, errs, err := run(t, nil, "verify", "--data", dir)
-	if want := "height   3\nrecords  12\nhead     " + head + "\nchain valid\n"; err != nil || out != want || errs != "" {
+	if want := "height   3\nrecords  12\nhead     " + head + "\nchain valid\n"; err != nil || out != want ||
+		errs != "" {
 		t.Errorf("got %q, %q, %v; want %q", out, errs, err, want)
 	}
 	out, _, err = run(t, nil, "verify", "--data", dir, "--json")
-	if want := `{"valid":true,"height":3,"records":12,"size":15,"head":"` + head + `","torn":0,"findings":[],"bad":[],"lost":[]}` + "\n"; err != nil || out != want {
+	if want := `{"valid":true,"height":3,"records":12,"size":15,"head":"` + head +
+		`","torn":0,"findings":[],"bad":[],"lost":[]}` + "\n"; err != nil || out != want {
 		t.Errorf("got %q, %v; want %q", out, err, want)
 	}
 
@@ -81,7 +83,8 @@ func TestVerify(t *testing.T) {
 	mustFail(t, err, "the first bad block is 1")
 	var v verified
 	if json.Unmarshal([]byte(out), &v) != nil || v.Valid || v.Height != 1 || v.Bad == nil || *v.Bad != 1 ||
-		len(v.Findings) != 1 || v.Findings[0].Block != 1 || len(v.Ranges) != 1 || v.Ranges[0].From != 1 || !strings.Contains(err.Error(), v.Error) {
+		len(v.Findings) != 1 || v.Findings[0].Block != 1 || len(v.Ranges) != 1 || v.Ranges[0].From != 1 ||
+		!strings.Contains(err.Error(), v.Error) {
 		t.Errorf("--json: %q", out)
 	}
 }
@@ -102,7 +105,8 @@ func TestVerifyRefused(t *testing.T) {
 
 func TestVerifyText(t *testing.T) {
 	found := audit.Summary{
-		Findings:  []chain.Finding{{Block: 2, What: chain.WrongFrame, Detail: "segments/0 at 47\x1b[2J"}, {Block: 9, What: chain.WrongShort}},
+		Findings: []chain.Finding{{Block: 2, What: chain.WrongFrame, Detail: "segments/0 at 47\x1b[2J"},
+			{Block: 9, What: chain.WrongShort}},
 		Bad:       []chain.Range{{From: 2, To: 3}, {From: 9, To: 12}},
 		Unchecked: 12,
 		Lost:      []chain.Range{{From: 4, To: 5}, {From: 6, To: 8}},

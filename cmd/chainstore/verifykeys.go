@@ -26,9 +26,11 @@ type trustFlags struct {
 func addTrust(cmd *cobra.Command) *trustFlags {
 	t := &trustFlags{}
 	flags := cmd.Flags()
-	flags.StringArrayVar(&t.keys, "key", nil, "verifier `key` of the log, or a file with some, one a line; one of them must have signed (repeatable)")
+	flags.StringArrayVar(&t.keys, "key", nil,
+		"verifier `key` of the log, or a file with some, one a line; one of them must have signed (repeatable)")
 	flags.StringArrayVar(&t.witnesses, "witness", nil, "verifier `key` of a witness, or a file with some (repeatable)")
-	flags.IntVar(&t.quorum, "witness-quorum", 0, "how `many` of the witnesses must have signed (default all that are named)")
+	flags.IntVar(&t.quorum, "witness-quorum", 0,
+		"how `many` of the witnesses must have signed (default all that are named)")
 	mustComplete(cmd.MarkFlagFilename("key"))
 	mustComplete(cmd.MarkFlagFilename("witness"))
 	mustComplete(cmd.RegisterFlagCompletionFunc("witness-quorum", cobra.NoFileCompletions))
@@ -52,7 +54,8 @@ func (t *trustFlags) trust(cmd *cobra.Command, needed bool) (verify.Trust, error
 		return verify.Trust{}, err
 	}
 	if needed && len(keys) == 0 {
-		return verify.Trust{}, errors.New("name the log's verifier key with --key: what is signed shows something only to who knows the key from elsewhere than the log")
+		return verify.Trust{}, errors.New("name the log's verifier key with --key: what is signed shows something " +
+			"only to who knows the key from elsewhere than the log")
 	}
 	witnesses, err := readKeys("witness", t.witnesses)
 	if err != nil {
@@ -68,8 +71,9 @@ func (t *trustFlags) trust(cmd *cobra.Command, needed bool) (verify.Trust, error
 // keyForm is the form of a verifier key. It holds a slash, mostly, so it is looked for before a file of that name is.
 var keyForm = regexp.MustCompile(`^[^+\s]+\+[0-9a-fA-F]{8}\+[A-Za-z0-9+/]{44}$`)
 
-// readKeys takes each name for a key where it has the form of one, else for a file of keys, in which empty lines and those that begin with # say nothing.
-// A file without a key is an error: to go on would be to check less than the flag asks for.
+// readKeys takes each name for a key where it has the form of one, else for a file of keys, in which empty lines and
+// those that begin with # say nothing. A file without a key is an error: to go on would be to check less than the flag
+// asks for.
 func readKeys(flag string, names []string) (keys []string, err error) {
 	for _, name := range names {
 		before := len(keys)

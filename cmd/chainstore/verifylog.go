@@ -123,7 +123,8 @@ func (o *verifyOptions) conclude(cmd *cobra.Command, report *verify.LogReport, e
 		if report.UncheckedLeaves > 0 {
 			blocks += fmt.Sprintf(" or more (%s)", render.CountAs(report.UncheckedLeaves, "leaf", "leaves"))
 		}
-		err = fmt.Errorf("%s of the %s could not be checked, since nobody has them whole any more; what can be checked is good", blocks, what)
+		err = fmt.Errorf("%s of the %s could not be checked, since nobody has them whole any more; what can be "+
+			"checked is good", blocks, what)
 	}
 	out := cmd.OutOrStdout()
 	if o.asJSON {

@@ -31,13 +31,17 @@ func newVerifyReceiptCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "receipt FILE --key KEY",
 		Short: "Check a receipt, or a tlog-proof, offline",
-		Long: `Check a receipt against the key of the log that gave it: that the record's leaf stands at its place in its block, the block, with its proof of work, in the log's
-tree, and that the key has signed the tree. With --payload also that the file is what was recorded, byte for byte. Nothing else is needed, no network and no node.
+		Long: `Check a receipt against the key of the log that gave it: that the record's leaf stands at its place in
+its block, the block, with its proof of work, in the log's
+tree, and that the key has signed the tree. With --payload also that the file is what was recorded, byte for byte.
+Nothing else is needed, no network and no node.
 
-FILE is a receipt, or what an append with ?wait=stored answered, or a C2SP tlog-proof. A tlog-proof does not say of what it is the proof: name the record's leaf with
+FILE is a receipt, or what an append with ?wait=stored answered, or a C2SP tlog-proof. A tlog-proof does not say of
+what it is the proof: name the record's leaf with
 --leaf. Its payload alone does not do, since the leaf also has the record's salt, key, type, project and time in it.
 
-It lists what does not fit, each with a code that stays, and ends with status 0 where all fits, 1 where something does not, and 2 where it could not be checked.`,
+It lists what does not fit, each with a code that stays, and ends with status 0 where all fits, 1 where something does
+not, and 2 where it could not be checked.`,
 		Example: `  chainstore verify receipt order-17.receipt --payload order-17.json --key chainstore/abc+12345678+AQ…
   chainstore verify receipt order-17.receipt --key log.vkey --witness witnesses.vkey --witness-quorum 2`,
 		Args: func(_ *cobra.Command, args []string) error {
@@ -72,7 +76,8 @@ func (o *receiptOptions) run(cmd *cobra.Command, path string, trust verify.Trust
 	report, isProof := verify.ReceiptReport{}, verify.IsTlogProof(data)
 	switch {
 	case isProof && o.payload != "":
-		return fmt.Errorf("%s is a tlog-proof: a payload cannot be held against it; name the record's leaf with --leaf", path)
+		return fmt.Errorf("%s is a tlog-proof: a payload cannot be held against it; name the record's leaf with --leaf",
+			path)
 	case isProof && o.leaf == "":
 		return fmt.Errorf("%s is a tlog-proof, which does not say of what: name the record's leaf with --leaf", path)
 	case !isProof && o.leaf != "":
@@ -125,7 +130,8 @@ func parseLeaf(text string) (chain.Hash, error) {
 	}
 	leaf, err := chain.ParseLeaf(data)
 	if err != nil {
-		return chain.Hash{}, fmt.Errorf("--leaf is neither a leaf of %d bytes nor a hash of %d: %w", chain.LeafSize, chain.HashSize, err)
+		return chain.Hash{}, fmt.Errorf("--leaf is neither a leaf of %d bytes nor a hash of %d: %w", chain.LeafSize,
+			chain.HashSize, err)
 	}
 	return leaf.Hash(), nil
 }
@@ -157,8 +163,10 @@ func receiptText(r *verify.ReceiptReport, isProof bool, width int) string {
 		if isProof {
 			fmt.Fprintf(&b, "leaf       %d\n", r.Index)
 		} else {
-			render.WriteWrapped(&b, "record     ", fmt.Sprintf("block %d, offset %d, leaf %d: %s of type %q, project %d, %s", r.Block, r.Offset, r.Index, render.Bytes(uint64(r.Leaf.Size)),
-				r.Type, r.Leaf.Project, time.UnixMilli(int64(r.Leaf.Time)).UTC().Format("2006-01-02 15:04:05.000 UTC")), width)
+			render.WriteWrapped(&b, "record     ", fmt.Sprintf("block %d, offset %d, leaf %d: %s of type %q, "+
+				"project %d, %s", r.Block, r.Offset, r.Index, render.Bytes(uint64(r.Leaf.Size)),
+				r.Type, r.Leaf.Project, time.UnixMilli(int64(r.Leaf.Time)).UTC().Format("2006-01-02 15:04:05.000 UTC")),
+				width)
 		}
 		writeCheckpoint(&b, &r.Checkpoint, width)
 	}

@@ -19,7 +19,8 @@ func TestVersionLine(t *testing.T) {
 		{"no build information", debug.BuildInfo{}, "chainstore " + version + " go1"},
 		{
 			"built in a clone",
-			debug.BuildInfo{GoVersion: "go1.26.0", Main: debug.Module{Version: "v0.0.0-x"}, Settings: []debug.BuildSetting{commit}},
+			debug.BuildInfo{GoVersion: "go1.26.0", Main: debug.Module{Version: "v0.0.0-x"},
+				Settings: []debug.BuildSetting{commit}},
 			"chainstore " + version + " commit abc go1.26.0 ",
 		},
 		{

@@ -29,7 +29,8 @@ type watcher struct {
 	last string
 }
 
-// ANSI sequences: cursor to the top left corner, clear the screen, clear what is right of the cursor, clear what is below it.
+// ANSI sequences: cursor to the top left corner, clear the screen, clear what is right of the cursor, clear what is
+// below it.
 const (
 	ansiHome       = "\x1b[H"
 	ansiClear      = "\x1b[2J"
@@ -37,8 +38,8 @@ const (
 	ansiClearBelow = "\x1b[J"
 )
 
-// run shows the status at once and at each tick, until the context ends, which is no error. A status that cannot be had is
-// told and asked for again.
+// run shows the status at once and at each tick, until the context ends, which is no error. A status that cannot be had
+// is told and asked for again.
 func (w *watcher) run(ctx context.Context) error {
 	if w.redraw {
 		if _, err := io.WriteString(w.out, ansiClear); err != nil {

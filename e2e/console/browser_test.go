@@ -27,11 +27,12 @@ const (
 	pollEvery = 25 * time.Millisecond
 )
 
-// farName is this machine under a name that a browser does not know as its own: what comes from there over plain HTTP is not trusted with
-// WebCrypto or the clipboard.
+// farName is this machine under a name that a browser does not know as its own: what comes from there over plain HTTP
+// is not trusted with WebCrypto or the clipboard.
 const farName = "far.test"
 
-// browser is a real browser with one tab, in which a test does what a person would. What goes wrong in the page fails the test when it ends.
+// browser is a real browser with one tab, in which a test does what a person would. What goes wrong in the page fails
+// the test when it ends.
 type browser struct {
 	t       *testing.T
 	ctx     context.Context
@@ -67,12 +68,14 @@ func openBrowser(t *testing.T, origins []string) *browser {
 	if err != nil {
 		t.Fatal(err)
 	}
-	allocator, end := chromedp.NewExecAllocator(context.WithoutCancel(t.Context()), append(chromedp.DefaultExecAllocatorOptions[:],
-		chromedp.ExecPath(path), chromedp.UserDataDir(profile), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun,
-		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
-		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true), chromedp.Flag("lang", "en"),
-		chromedp.Flag("host-resolver-rules", "MAP "+farName+" 127.0.0.1"),
-	)...)
+	allocator, end := chromedp.NewExecAllocator(context.WithoutCancel(t.Context()),
+		append(chromedp.DefaultExecAllocatorOptions[:],
+			chromedp.ExecPath(path), chromedp.UserDataDir(profile), chromedp.NoSandbox, chromedp.DisableGPU,
+			chromedp.NoFirstRun,
+			chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
+			chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
+			chromedp.Flag("lang", "en"), chromedp.Flag("host-resolver-rules", "MAP "+farName+" 127.0.0.1"),
+		)...)
 	ctx, closeTab := chromedp.NewContext(allocator)
 	b := &browser{t: t, ctx: ctx, origins: origins}
 	t.Cleanup(func() {
@@ -116,7 +119,8 @@ func (b *browser) hear(event any) {
 		}
 	case *network.EventRequestWillBeSent:
 		u, err := url.Parse(e.Request.URL)
-		if err != nil || u.Scheme != "blob" && u.Scheme != "data" && !slices.Contains(b.origins, u.Scheme+"://"+u.Host) {
+		if err != nil || u.Scheme != "blob" && u.Scheme != "data" &&
+			!slices.Contains(b.origins, u.Scheme+"://"+u.Host) {
 			b.fault("the page asked %s", e.Request.URL)
 		}
 	}
@@ -168,9 +172,10 @@ func (b *browser) size(width, height int64) { b.do(chromedp.EmulateViewport(widt
 // prefer has the browser ask for light or dark colours, and for no motion, so that what is looked at stands still.
 func (b *browser) prefer(scheme string) {
 	b.t.Helper()
-	_, err := chromedp.Call(b.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{
-		{Name: "prefers-color-scheme", Value: scheme}, {Name: "prefers-reduced-motion", Value: "reduce"},
-	}})
+	_, err := chromedp.Call(b.ctx, emulation.SetEmulatedMedia,
+		emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{
+			{Name: "prefers-color-scheme", Value: scheme}, {Name: "prefers-reduced-motion", Value: "reduce"},
+		}})
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -180,7 +185,8 @@ func (b *browser) prefer(scheme string) {
 func (b *browser) speak(languages string) {
 	b.t.Helper()
 	agent := eval[string](b, `navigator.userAgent`)
-	_, err := chromedp.Call(b.ctx, emulation.SetUserAgentOverride, emulation.SetUserAgentOverrideParams{UserAgent: agent, AcceptLanguage: languages})
+	_, err := chromedp.Call(b.ctx, emulation.SetUserAgentOverride,
+		emulation.SetUserAgentOverrideParams{UserAgent: agent, AcceptLanguage: languages})
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -199,7 +205,8 @@ func (b *browser) open(master string) { b.do(chromedp.Navigate(master + "/")) }
 func (b *browser) goTo(page string) {
 	b.t.Helper()
 	eval[bool](b, fmt.Sprintf(`(location.hash = %q, true)`, "#/"+page))
-	b.see("the page "+page, fmt.Sprintf(`location.hash === %q && document.querySelector('main h1') && !document.querySelector('.loading')`, "#/"+page))
+	b.see("the page "+page, fmt.Sprintf(`location.hash === %q && document.querySelector('main h1') && `+
+		`!document.querySelector('.loading')`, "#/"+page))
 }
 
 // see waits until a condition holds in the page.
@@ -213,8 +220,8 @@ func (b *browser) see(what, condition string) {
 		select {
 		case <-tick.C:
 		case <-deadline.C:
-			b.t.Fatalf("%s was not seen within %v: %s\n%s\n%s", what, patience, condition, eval[string](b, `location.hash + "\n" + document.body.innerText`),
-				strings.Join(b.takeFaults(), "\n"))
+			b.t.Fatalf("%s was not seen within %v: %s\n%s\n%s", what, patience, condition,
+				eval[string](b, `location.hash + "\n" + document.body.innerText`), strings.Join(b.takeFaults(), "\n"))
 		}
 	}
 }
@@ -236,7 +243,8 @@ func (b *browser) click(selector string) {
 // press presses the button with a text.
 func (b *browser) press(text string) {
 	b.t.Helper()
-	find := fmt.Sprintf(`[...document.querySelectorAll('button, a.button, summary')].findLast((e) => e.innerText.trim() === %q && e.checkVisibility() && !e.disabled)`, text)
+	find := fmt.Sprintf(`[...document.querySelectorAll('button, a.button, summary')].findLast((e) => `+
+		`e.innerText.trim() === %q && e.checkVisibility() && !e.disabled)`, text)
 	b.see("the button "+text, find)
 	eval[bool](b, fmt.Sprintf(`(%s.click(), true)`, find))
 }
@@ -247,7 +255,8 @@ func (b *browser) fill(name, text string) {
 	field := fmt.Sprintf(`[...document.querySelectorAll('[name=%q]')].findLast((e) => e.checkVisibility())`, name)
 	b.see("the field "+name, field)
 	eval[bool](b, fmt.Sprintf(`((e) => {
-		e.focus(); e.value = %s; e.dispatchEvent(new Event('input', {bubbles: true})); e.dispatchEvent(new Event('change', {bubbles: true})); return true;
+		e.focus(); e.value = %s; e.dispatchEvent(new Event('input', {bubbles: true}));
+		e.dispatchEvent(new Event('change', {bubbles: true})); return true;
 	})(%s)`, asJSON(text), field))
 }
 

@@ -63,8 +63,8 @@ func leaderOf(t *testing.T, c *devcluster.Cluster) int {
 	return 0
 }
 
-// TestConsoleOnCluster does on a whole cluster what the other tests do on the fake: append, find, verify; a project; a disk that is
-// damaged and healed; and the end of the leader, from which the page is.
+// TestConsoleOnCluster does on a whole cluster what the other tests do on the fake: append, find, verify; a project; a
+// disk that is damaged and healed; and the end of the leader, from which the page is.
 func TestConsoleOnCluster(t *testing.T) {
 	b := openBrowser(t, nil) // first: it may skip the test
 	c := startCluster(t)
@@ -75,7 +75,8 @@ func TestConsoleOnCluster(t *testing.T) {
 	b.giveTokens(file.Tokens.Project, file.Tokens.Admin)
 
 	b.goTo("overview")
-	b.see("three valid nodes", `document.querySelectorAll('.picture .storage.state-valid').length === 3 && document.querySelectorAll('.picture .master.leader').length === 1`)
+	b.see("three valid nodes", `document.querySelectorAll('.picture .storage.state-valid').length === 3 && `+
+		`document.querySelectorAll('.picture .master.leader').length === 1`)
 	if eval[bool](b, `document.querySelector('.notice') !== null`) {
 		t.Errorf("a sound cluster has something to tell: %s", b.text(".notices"))
 	}
@@ -129,7 +130,8 @@ func TestConsoleOnCluster(t *testing.T) {
 		b.goTo("integrity")
 		b.click(fmt.Sprintf(`button[aria-label="Check %s now"]`, file.Storages[0].URL[len("http://"):]))
 		b.see("what was found", `document.querySelector('.event-finding')`)
-		b.see("that it was healed", `document.querySelector('.event-repair') && document.querySelectorAll('.card.state-valid').length === 3`)
+		b.see("that it was healed", `document.querySelector('.event-repair') && `+
+			`document.querySelectorAll('.card.state-valid').length === 3`)
 	})
 	t.Run("the end of the master", func(t *testing.T) {
 		b.in(t)
@@ -137,8 +139,10 @@ func TestConsoleOnCluster(t *testing.T) {
 		if err := c.StopRole(fmt.Sprintf("master-%d", leader+1)); err != nil {
 			t.Fatal(err)
 		}
-		b.see("another master", fmt.Sprintf(`!document.querySelector('.connection').title.includes(%q) && !document.querySelector('.connection.lost')`, file.Masters[leader]))
-		b.see("two of three", `document.querySelectorAll('.picture .master.unreachable').length === 1 && document.querySelectorAll('.picture .master.leader').length === 1`)
+		b.see("another master", fmt.Sprintf(`!document.querySelector('.connection').title.includes(%q) && `+
+			`!document.querySelector('.connection.lost')`, file.Masters[leader]))
+		b.see("two of three", `document.querySelectorAll('.picture .master.unreachable').length === 1 && `+
+			`document.querySelectorAll('.picture .master.leader').length === 1`)
 		b.goTo("add")
 		b.fill("text", "door 7 closed")
 		b.press("Append")

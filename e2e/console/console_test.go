@@ -39,7 +39,8 @@ func doors(t *testing.T) (*fakeCluster, *browser) {
 		p := f.Projects[0]
 		f.Append(p, "door/7", "text/plain; charset=utf-8", []byte("door 7 opened by Ada"))
 		f.Append(p, "door/7", "application/json", []byte(`{"door":7,"serial":12345678901234567890,"ok":[true,{}]}`))
-		f.Append(p, "page", "text/html", []byte(`<h1 id="evil">x</h1><img src=x onerror="document.title='evil'"><script>document.title='evil'</script>`))
+		f.Append(p, "page", "text/html", []byte(`<h1 id="evil">x</h1><img src=x `+
+			`onerror="document.title='evil'"><script>document.title='evil'</script>`))
 		f.Append(p, "dump", "", []byte{0, 1, 2, 0xff})
 		f.Append(f.AddProject("sealed", false, ""), "door/7", "text/plain", []byte("nobody else's"))
 		f.Append(p, "door/7", "text/plain", []byte("door 7 closed"))
@@ -61,15 +62,18 @@ func TestConsolePages(t *testing.T) {
 				want = page.zh
 			}
 			b.goTo(page.path)
-			b.see(want, fmt.Sprintf(`document.querySelector('main h1').innerText === %q && document.title.endsWith('· ChainStore')`, want))
-			if text := b.text("body"); strings.Contains(text, "undefined") || strings.Contains(text, "NaN") || strings.Contains(text, "[object") {
+			b.see(want, fmt.Sprintf(`document.querySelector('main h1').innerText === %q && `+
+				`document.title.endsWith('· ChainStore')`, want))
+			if text := b.text("body"); strings.Contains(text, "undefined") || strings.Contains(text, "NaN") ||
+				strings.Contains(text, "[object") {
 				t.Errorf("%s in %s shows what is no text:\n%s", page.path, language, text)
 			}
 			if eval[bool](b, `document.querySelector('.problem') !== null`) {
 				t.Errorf("%s in %s shows a problem: %s", page.path, language, b.text(".problem"))
 			}
 			if !eval[bool](b, `document.activeElement.tagName === 'H1' || document.activeElement.lang !== ''`) {
-				t.Errorf("%s: the focus is not on the heading but on %s", page.path, eval[string](b, `document.activeElement.outerHTML.slice(0, 200)`))
+				t.Errorf("%s: the focus is not on the heading but on %s", page.path,
+					eval[string](b, `document.activeElement.outerHTML.slice(0, 200)`))
 			}
 		}
 	}
@@ -79,7 +83,11 @@ func TestConsolePages(t *testing.T) {
 		for _, page := range consolePages {
 			b.goTo(page.path)
 			if width := eval[int](b, `document.documentElement.scrollWidth`); width > 360 {
-				t.Errorf("%s is %d px wide: %s", page.path, width, eval[string](b, `[...document.querySelectorAll('main *')].filter((e) => e.getBoundingClientRect().right > 361 && !e.closest('.table, .strip')).map((e) => e.className || e.tagName).join(' ')`))
+				t.Errorf("%s is %d px wide: %s", page.path, width,
+					eval[string](b, `[...document.querySelectorAll('main *')].filter((e) => `+
+						`e.getBoundingClientRect().right > 361 && !e.closest('.table, .strip')).map((e) => `+
+						`e.className `+
+						`|| e.tagName).join(' ')`))
 			}
 		}
 	})
@@ -122,11 +130,13 @@ func TestConsoleRecords(t *testing.T) {
 	t.Run("payloads", func(t *testing.T) {
 		b.in(t)
 		b.goTo("record/0/1")
-		if got := b.text(".payload pre"); !strings.Contains(got, "\n  \"serial\": 12345678901234567890,\n") || !strings.Contains(got, "true,\n    {}\n  ]") {
+		if got := b.text(".payload pre"); !strings.Contains(got, "\n  \"serial\": 12345678901234567890,\n") ||
+			!strings.Contains(got, "true,\n    {}\n  ]") {
 			t.Errorf("JSON is shown as %s", got)
 		}
 		b.goTo("record/0/2")
-		if got := b.text(".payload pre"); !strings.Contains(got, "<h1 id=\"evil\">") || eval[bool](b, `document.getElementById('evil') !== null || document.title === 'evil'`) {
+		if got := b.text(".payload pre"); !strings.Contains(got, "<h1 id=\"evil\">") ||
+			eval[bool](b, `document.getElementById('evil') !== null || document.title === 'evil'`) {
 			t.Errorf("HTML in a record was not shown as text: %s", got)
 		}
 		b.goTo("record/0/3")
@@ -134,7 +144,8 @@ func TestConsoleRecords(t *testing.T) {
 			t.Errorf("bytes are shown as %s", got)
 		}
 		b.goTo("block/1")
-		if got := b.text("tbody"); !strings.Contains(got, "private to another project") || strings.Contains(got, "nobody") {
+		if got := b.text("tbody"); !strings.Contains(got, "private to another project") ||
+			strings.Contains(got, "nobody") {
 			t.Errorf("the records of a block of two projects: %s", got)
 		}
 	})
@@ -145,13 +156,15 @@ func TestConsoleRecords(t *testing.T) {
 		b.goTo("chain")
 		b.fill("jump", hash)
 		b.press("Go")
-		b.see("the record of that leaf", `location.hash === '#/record/1/1' && document.querySelector('.payload pre')?.innerText === 'door 7 closed'`)
+		b.see("the record of that leaf",
+			`location.hash === '#/record/1/1' && document.querySelector('.payload pre')?.innerText === 'door 7 closed'`)
 	})
 	t.Run("a receipt", func(t *testing.T) {
 		b.in(t)
 		b.goTo("record/0/0")
 		b.click("#receipt")
-		b.see("that it was saved", `document.querySelector('.proof')?.parentElement.innerText.includes('chainstore verify receipt')`)
+		b.see("that it was saved", `document.querySelector('.proof')?.parentElement.innerText.includes('chainstore `+
+			`verify receipt')`)
 	})
 	t.Run("a checkpoint of another key does not verify", func(t *testing.T) {
 		b.in(t)
@@ -211,7 +224,8 @@ func TestConsoleHashes(t *testing.T) {
 		const { toHex } = await import('/console/js/bytes.js');
 		for (const n of [0, 1, 3, 55, 56, 57, 63, 64, 65, 119, 120, 1000, 65537]) {
 			const data = Uint8Array.from({ length: n }, (_, i) => (i * 31 + n) % 256);
-			if (toHex(sha256(data)) !== toHex(new Uint8Array(await crypto.subtle.digest('SHA-256', data)))) return false;
+			if (toHex(sha256(data)) !==
+				toHex(new Uint8Array(await crypto.subtle.digest('SHA-256', data)))) return false;
 		}
 		return true;
 	})()`)
@@ -278,7 +292,8 @@ func TestConsoleProjects(t *testing.T) {
 	}
 	b.fill("name", "lab")
 	b.press("Create a project")
-	b.see("that the name is taken", `document.querySelector('.problem')?.innerText.includes('There is a project of this name already.')`)
+	b.see("that the name is taken", `document.querySelector('.problem')?.innerText.includes('There is a project of `+
+		`this name already.')`)
 
 	b.goTo("projects/8")
 	b.see("its one token", `document.querySelectorAll('tbody tr').length === 1`)
@@ -304,7 +319,8 @@ func TestConsoleSurvivesMaster(t *testing.T) {
 	b.goTo("overview")
 	b.see("the leader", `document.querySelectorAll('.picture .master.leader').length === 1`)
 	f.Kill(0)
-	b.see("another master", fmt.Sprintf(`document.querySelector('.connection').title.includes(%q) && !document.querySelector('.connection.lost')`, f.URLs()[1]))
+	b.see("another master", fmt.Sprintf(`document.querySelector('.connection').title.includes(%q) && `+
+		`!document.querySelector('.connection.lost')`, f.URLs()[1]))
 	b.see("the new term", `document.querySelector('.stats').innerText.includes('term 4')`)
 	b.goTo("add")
 	b.fill("text", "after the failover")
@@ -331,13 +347,15 @@ func TestConsoleIntegrity(t *testing.T) {
 	})
 	b.see("the damage", `document.querySelector('.card.state-invalid')?.innerText.includes('damaged: block 0')`)
 	b.see("that it is told", `document.querySelector('[aria-live=polite].unseen').innerText.includes('is invalid now')`)
-	b.see("the text of a code that the console does not know", `document.querySelector('.card.state-invalid').innerText.includes('from a newer master')`)
+	b.see("the text of a code that the console does not know",
+		`document.querySelector('.card.state-invalid').innerText.includes('from a newer master')`)
 	b.click(".choice button[lang=zh]")
 	b.see("the cause in Chinese", `document.querySelector('.card.state-invalid')?.innerText.includes('损坏：区块 0（共 1 个）')`)
 	b.goTo("overview")
 	b.see("the notice in Chinese", `document.querySelector('.notice')?.innerText === '存储节点 s-1 无效：损坏：区块 0（共 1 个）'`)
 	b.click(".choice button[lang=en]")
-	b.see("the notice in English", `document.querySelector('.notice')?.innerText === 'storage node s-1 is invalid: damaged: block 0'`)
+	b.see("the notice in English", `document.querySelector('.notice')?.innerText === 'storage node s-1 is invalid: `+
+		`damaged: block 0'`)
 	b.goTo("integrity")
 	b.press("Confirm block 0 as lost")
 	b.press("It is lost")
@@ -347,7 +365,8 @@ func TestConsoleIntegrity(t *testing.T) {
 	b.see("three valid nodes", `document.querySelectorAll('.card.state-valid').length === 3`)
 }
 
-// TestConsoleFirstVisit: who comes without a token is told what one is, in the browser's language, and can register where anyone may.
+// TestConsoleFirstVisit: who comes without a token is told what one is, in the browser's language, and can register
+// where anyone may.
 func TestConsoleFirstVisit(t *testing.T) {
 	f := startFake(t)
 	b := openBrowser(t, f.URLs())
@@ -355,11 +374,14 @@ func TestConsoleFirstVisit(t *testing.T) {
 	b.open(f.URLs()[0])
 	b.see("the welcome in Chinese", `document.querySelector('.welcome h2')?.innerText === '输入令牌以查看集群'`)
 	b.click(".choice button[lang=en]")
-	b.see("the welcome in English", `document.querySelector('.welcome h2')?.innerText === 'Enter a token to look inside' && document.documentElement.lang === 'en-GB'`)
+	b.see("the welcome in English", `document.querySelector('.welcome h2')?.innerText === 'Enter a token to look `+
+		`inside' && document.documentElement.lang === 'en-GB'`)
 	b.open(f.URLs()[0])
-	b.see("that the choice was kept", `document.querySelector('.welcome h2')?.innerText === 'Enter a token to look inside'`)
+	b.see("that the choice was kept",
+		`document.querySelector('.welcome h2')?.innerText === 'Enter a token to look inside'`)
 	b.goTo("record/0/0")
-	b.see("that a token is needed", `document.querySelector('.problem')?.innerText.includes("Records are read and appended with a project's token.")`)
+	b.see("that a token is needed", `document.querySelector('.problem')?.innerText.includes("Records are read and `+
+		`appended with a project's token.")`)
 	b.goTo("projects")
 	b.fill("name", "mine")
 	b.press("Create a project")
@@ -367,7 +389,8 @@ func TestConsoleFirstVisit(t *testing.T) {
 	b.goTo("overview")
 	b.see("the cluster", `document.querySelector('.picture')`)
 	b.giveTokens("of-nobody", "")
-	b.see("that the token is unknown", `document.querySelector('.welcome')?.innerText.includes('The cluster does not know this token.')`)
+	b.see("that the token is unknown",
+		`document.querySelector('.welcome')?.innerText.includes('The cluster does not know this token.')`)
 }
 
 // TestConsoleKeyboard: all that is needed can be done with keys, and the focus is never lost.
@@ -399,21 +422,24 @@ func TestConsoleOldMaster(t *testing.T) {
 	f, b := doors(t)
 	f.Change(func() { f.Old = true })
 	b.goTo("find?by=key&key=door%2F7")
-	b.see("that there are no lists", `document.querySelector('.problem')?.innerText.includes('This master does not offer that.')`)
+	b.see("that there are no lists",
+		`document.querySelector('.problem')?.innerText.includes('This master does not offer that.')`)
 	b.goTo("record/0/0")
 	b.click("#verify")
-	b.see("that there are no proofs", `document.querySelector('.proof .problem')?.innerText.includes('This master does not offer that.')`)
+	b.see("that there are no proofs",
+		`document.querySelector('.proof .problem')?.innerText.includes('This master does not offer that.')`)
 }
 
-// TestConsoleFromAfar: over plain HTTP from another machine a page has no WebCrypto; the console hashes itself and says so, and says that it
-// cannot go on with another master from there.
+// TestConsoleFromAfar: over plain HTTP from another machine a page has no WebCrypto; the console hashes itself and says
+// so, and says that it cannot go on with another master from there.
 func TestConsoleFromAfar(t *testing.T) {
 	f, b := doors(t)
 	far := strings.Replace(f.URLs()[0], "127.0.0.1", farName, 1)
 	b.origins = append(b.origins, far)
 	b.open(far)
 	b.giveTokens(f.tokensOf("default")[""], "")
-	b.see("that the page keeps to its master", `document.querySelector('.notice')?.innerText.includes("not a master's own")`)
+	b.see("that the page keeps to its master",
+		`document.querySelector('.notice')?.innerText.includes("not a master's own")`)
 	b.goTo("record/0/0")
 	if by := b.verify("good"); by != "own" {
 		t.Errorf("verified with %s", by)
@@ -447,15 +473,18 @@ func TestConsoleAccessible(t *testing.T) {
 // accessible fails for what axe-core calls serious or worse.
 func (b *browser) accessible(axe, what string) {
 	b.t.Helper()
-	found := eval[[]string](b, axe+`;axe.run(document).then((r) => (r.passes.length > 5 ? r.violations : [{id: 'axe-core found nothing to look at', impact: 'critical', nodes: []}])
+	found := eval[[]string](b, axe+`;axe.run(document).then((r) => (r.passes.length > 5
+		? r.violations : [{id: 'axe-core found nothing to look at', impact: 'critical', nodes: []}])
 		.filter((v) => v.impact === 'serious' || v.impact === 'critical')
-		.map((v) => v.id + ': ' + v.help + ': ' + v.nodes.map((n) => n.target + ' ' + (n.any[0]?.message ?? '')).slice(0, 4).join(' | ')))`)
+		.map((v) => v.id + ': ' + v.help + ': ' +
+			v.nodes.map((n) => n.target + ' ' + (n.any[0]?.message ?? '')).slice(0, 4).join(' | ')))`)
 	for _, one := range found {
 		b.t.Errorf("%s: %s", what, one)
 	}
 }
 
-// axeCore gets axe-core from npm, for this test alone. It is skipped, loudly, where there is no npm or it reaches no registry.
+// axeCore gets axe-core from npm, for this test alone. It is skipped, loudly, where there is no npm or it reaches no
+// registry.
 func axeCore(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()

@@ -18,8 +18,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// TestScreenshots writes pictures of the console to the folder that CHAINSTORE_SCREENSHOTS names: of a fake cluster with a story to tell,
-// with appends going on. Those that no document shows go to more/ in it.
+// TestScreenshots writes pictures of the console to the folder that CHAINSTORE_SCREENSHOTS names: of a fake cluster
+// with a story to tell, with appends going on. Those that no document shows go to more/ in it.
 func TestScreenshots(t *testing.T) {
 	folder := os.Getenv("CHAINSTORE_SCREENSHOTS")
 	if folder == "" {
@@ -112,17 +112,21 @@ func (f *fakeCluster) tell() {
 	lab := f.AddProject("lab", true, "")
 	f.AddProject("archive-2025", false, "")
 	f.Append(p, "patient/4711", "text/plain; charset=utf-8", []byte("admitted to ward 3 by Ada Okafor"))
-	f.Append(p, "patient/4711", "application/json", []byte(`{"patient":4711,"drug":"amoxicillin","dose_mg":500,"given_by":"A. Okafor","witness":"L. Brandt","route":"oral"}`))
-	f.Append(lab, "sample/88-C", "text/csv", []byte("sample,analyte,value,unit\n88-C,potassium,4.1,mmol/L\n88-C,sodium,139,mmol/L\n"))
+	f.Append(p, "patient/4711", "application/json", []byte(`{"patient":4711,"drug":"amoxicillin","dose_mg":500,`+
+		`"given_by":"A. Okafor","witness":"L. Brandt","route":"oral"}`))
+	f.Append(lab, "sample/88-C", "text/csv",
+		[]byte("sample,analyte,value,unit\n88-C,potassium,4.1,mmol/L\n88-C,sodium,139,mmol/L\n"))
 	f.Append(p, "door/7", "text/plain; charset=utf-8", []byte("opened 07:58, badge 1180"))
 	f.Append(p, "door/7", "text/plain; charset=utf-8", []byte("closed 08:04"))
-	f.Append(p, "patient/4711", "application/json", []byte(`{"patient":4711,"temperature_c":38.2,"pulse":91,"blood_pressure":[128,82],"measured":"2026-11-26T08:10:00Z","device":{"id":"BP-22","calibrated":true}}`))
+	f.Append(p, "patient/4711", "application/json", []byte(`{"patient":4711,"temperature_c":38.2,"pulse":91,`+
+		`"blood_pressure":[128,82],"measured":"2026-11-26T08:10:00Z","device":{"id":"BP-22","calibrated":true}}`))
 	f.Append(lab, "sample/88-D", "application/octet-stream", bytes.Repeat([]byte{0x4d, 0x5a, 0x00, 0xff, 0x10}, 40))
 	f.Append(p, "pump/12", "text/plain; charset=utf-8", []byte("rate set to 40 ml/h"))
 	f.Append(p, "pump/12", "text/plain; charset=utf-8", []byte("alarm: line occluded"))
 	f.Append(p, "scan/19", "image/png", scan())
 	for i := range 300 {
-		f.Append(p, fmt.Sprintf("patient/%d", 4700+i%23), "text/plain; charset=utf-8", fmt.Appendf(nil, "observation %d entered", i))
+		f.Append(p, fmt.Sprintf("patient/%d", 4700+i%23), "text/plain; charset=utf-8",
+			fmt.Appendf(nil, "observation %d entered", i))
 	}
 	f.Lag = 2
 	now := uint64(time.Now().UnixMilli())
@@ -130,14 +134,19 @@ func (f *fakeCluster) tell() {
 	hurt.State, hurt.Bad = "receiving", []chain.Range{{From: 7, To: 8}}
 	hurt.CauseCoded = damaged(hurt.Bad...)
 	hurt.Height = 70
-	hurt.Task = &wire.Task{Kind: "receive", Peer: "s-0", Blocks: 3, Height: 77, Bytes: 1_310_720, Total: 2_621_440, Millis: 412}
+	hurt.Task = &wire.Task{Kind: "receive", Peer: "s-0", Blocks: 3, Height: 77, Bytes: 1_310_720, Total: 2_621_440,
+		Millis: 412}
 	f.Integrity.Events = []wire.Event{
-		{Number: 4, Time: now - 4_000, Kind: wire.EventFinding, Node: "s-1", URL: hurt.URL, CauseCoded: hurt.CauseCoded, Findings: []chain.Finding{
-			{Block: 7, What: "payload", Detail: "record 2 does not fit its leaf"},
-		}, Ranges: []chain.Range{{From: 7, To: 8}}, Bytes: 5_242_880, Millis: 164},
-		{Number: 3, Time: now - 3_600_000, Kind: wire.EventRepair, Node: "s-2", URL: f.Integrity.Nodes[2].URL, Source: "s-0", Ranges: []chain.Range{{From: 12, To: 14}}, Bytes: 8_192, Millis: 88},
-		{Number: 2, Time: now - 3_612_000, Kind: wire.EventFinding, Node: "s-2", URL: f.Integrity.Nodes[2].URL, CauseCoded: damaged(chain.Range{From: 12, To: 14}), Ranges: []chain.Range{{From: 12, To: 14}}, Millis: 201},
-		{Number: 1, Time: now - 3_640_000, Kind: wire.EventSuspect, Node: "s-2", URL: f.Integrity.Nodes[2].URL, CauseCoded: wire.Message{Code: wire.CodeUncleanStop}},
+		{Number: 4, Time: now - 4_000, Kind: wire.EventFinding, Node: "s-1", URL: hurt.URL, CauseCoded: hurt.CauseCoded,
+			Findings: []chain.Finding{
+				{Block: 7, What: "payload", Detail: "record 2 does not fit its leaf"},
+			}, Ranges: []chain.Range{{From: 7, To: 8}}, Bytes: 5_242_880, Millis: 164},
+		{Number: 3, Time: now - 3_600_000, Kind: wire.EventRepair, Node: "s-2", URL: f.Integrity.Nodes[2].URL,
+			Source: "s-0", Ranges: []chain.Range{{From: 12, To: 14}}, Bytes: 8_192, Millis: 88},
+		{Number: 2, Time: now - 3_612_000, Kind: wire.EventFinding, Node: "s-2", URL: f.Integrity.Nodes[2].URL,
+			CauseCoded: damaged(chain.Range{From: 12, To: 14}), Ranges: []chain.Range{{From: 12, To: 14}}, Millis: 201},
+		{Number: 1, Time: now - 3_640_000, Kind: wire.EventSuspect, Node: "s-2", URL: f.Integrity.Nodes[2].URL,
+			CauseCoded: wire.Message{Code: wire.CodeUncleanStop}},
 	}
 }
 
@@ -153,7 +162,8 @@ func (f *fakeCluster) goOn(stop <-chan struct{}) {
 		}
 		f.Change(func() {
 			for range (i / 60 % 4) * (i / 13 % 3) / 2 {
-				f.Append(f.Projects[0], fmt.Sprintf("patient/%d", 4700+i%23), "text/plain; charset=utf-8", fmt.Appendf(nil, "observation %d entered", i))
+				f.Append(f.Projects[0], fmt.Sprintf("patient/%d", 4700+i%23), "text/plain; charset=utf-8",
+					fmt.Appendf(nil, "observation %d entered", i))
 			}
 		})
 	}

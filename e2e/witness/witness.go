@@ -1,9 +1,9 @@
-// Package witness is a transparency log witness for tests. It follows C2SP tlog-witness to the letter, as far as a log meets it: the calls
-// add-checkpoint and the checkpoint of the monitoring prefix, both below one prefix. What a log did wrong it tells by the page's own status
-// codes, so a log that gets on with it gets on with the page.
+// Package witness is a transparency log witness for tests. It follows C2SP tlog-witness to the letter, as far as a log
+// meets it: the calls add-checkpoint and the checkpoint of the monitoring prefix, both below one prefix. What a log did
+// wrong it tells by the page's own status codes, so a log that gets on with it gets on with the page.
 //
-// It keeps its state in memory, so it outlives its listener and not its process. It shares no code with the program under test: consistency is
-// checked by transparency-dev/merkle, cosignatures are made by transparency-dev/formats.
+// It keeps its state in memory, so it outlives its listener and not its process. It shares no code with the program
+// under test: consistency is checked by transparency-dev/merkle, cosignatures are made by transparency-dev/formats.
 package witness
 
 import (
@@ -38,7 +38,8 @@ type Witness struct {
 	signer note.Signer
 	mux    *http.ServeMux
 
-	mu   sync.Mutex          // guards all below; held from the check of the old size to the change, which makes them one
+	// guards all below; held from the check of the old size to the change, which makes them one
+	mu   sync.Mutex
 	keys map[string][]string // by origin: the vkeys of the log
 	seen map[string]latest   // by origin
 }
@@ -76,7 +77,8 @@ func newWitness(skey, vkey string) (*Witness, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Witness{vkey: vkey, signer: signer, mux: http.NewServeMux(), keys: map[string][]string{}, seen: map[string]latest{}}
+	w := &Witness{vkey: vkey, signer: signer, mux: http.NewServeMux(), keys: map[string][]string{},
+		seen: map[string]latest{}}
 	w.mux.HandleFunc("POST /add-checkpoint", w.add)
 	w.mux.HandleFunc("GET /{hash}/checkpoint", w.monitor)
 	return w, nil
@@ -85,7 +87,8 @@ func newWitness(skey, vkey string) (*Witness, error) {
 // VKey is the witness's verifier key: of type 0x04, or 0x06 for ML-DSA-44.
 func (w *Witness) VKey() string { return w.vkey }
 
-// Know makes the witness take the checkpoints of a log that are signed by one of the keys, in the place of those that it knew.
+// Know makes the witness take the checkpoints of a log that are signed by one of the keys, in the place of those that
+// it knew.
 func (w *Witness) Know(origin string, vkeys ...string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -182,7 +185,8 @@ func (w *Witness) open(text []byte) (*log.Checkpoint, *note.Note, error) {
 		return nil, nil, refuse(http.StatusBadRequest, "no checkpoint: %v", err)
 	}
 	if len(checkpoint.Hash) != sha256.Size || !bytes.HasPrefix(text, checkpoint.Marshal()) {
-		return nil, nil, refuse(http.StatusBadRequest, "no checkpoint: the size or the root is not written as it must be")
+		return nil, nil, refuse(http.StatusBadRequest, "no checkpoint: the size or the root is not written as it "+
+			"must be")
 	}
 	vkeys, known := w.keys[checkpoint.Origin]
 	if !known {

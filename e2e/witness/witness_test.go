@@ -146,7 +146,8 @@ func TestCosigns(t *testing.T) {
 					t.Errorf("a cosignature of the time %v, %v", at, err)
 				}
 				if got := get(w, monitor); got.Code != http.StatusOK || got.Body.String() != cosigned {
-					t.Errorf("the monitoring prefix: %d\n%s\nwhere this was cosigned:\n%s", got.Code, got.Body, cosigned)
+					t.Errorf("the monitoring prefix: %d\n%s\nwhere this was cosigned:\n%s", got.Code, got.Body,
+						cosigned)
 				}
 				if w.Size(origin) != uint64(to) {
 					t.Errorf("size %d, not %d", w.Size(origin), to)
@@ -167,7 +168,8 @@ func get(w http.Handler, path string) *httptest.ResponseRecorder {
 	return r
 }
 
-// TestRefuses has a row for each refusal of the page. The witness has cosigned size 5, and must have just that afterwards.
+// TestRefuses has a row for each refusal of the page. The witness has cosigned size 5, and must have just that
+// afterwards.
 func TestRefuses(t *testing.T) {
 	l, forked, stranger := newLog(t, origin), newLog(t, origin), newLog(t, "example.com/other")
 	impostor := newLog(t, origin) // another key under the same name
@@ -196,7 +198,8 @@ func TestRefuses(t *testing.T) {
 		"a proof of 64 lines":            {"old 5\n" + long + "\n" + l.checkpoint(9), 400, ""},
 		"no note":                        {"old 5\n\nhello\n", 400, ""},
 		"a checkpoint without signature": {"old 5\n\n" + strings.Split(l.checkpoint(9), "\n\n")[0] + "\n", 400, ""},
-		"a size with a zero":             {"old 5\n\n" + strings.Replace(l.checkpoint(9), "\n9\n", "\n09\n", 1), 400, ""},
+		"a size with a zero": {"old 5\n\n" + strings.Replace(l.checkpoint(9), "\n9\n", "\n09\n", 1), 400,
+			""},
 		"an old size beyond":             {"old 10\n\n" + l.checkpoint(9), 400, ""},
 		"another log":                    {stranger.body(0, 3), 404, ""},
 		"another key":                    {impostor.body(5, 9), 403, ""},

@@ -127,6 +127,9 @@ func TestConsoleNamesNoOtherHost(t *testing.T) {
 func dictionary(t *testing.T, source string) (keys []string, texts map[string]string) {
 	t.Helper()
 	texts = map[string]string{}
+	// A text that is folded over several lines is one.
+	source = regexp.MustCompile(`' \+\n +'`).ReplaceAllString(source, "")
+	source = regexp.MustCompile(`':\n +'`).ReplaceAllString(source, "': '")
 	for _, line := range regexp.MustCompile(`(?m)^  '([^']+)': '((?:[^'\\]|\\.)*)',$`).FindAllStringSubmatch(source,
 		-1) {
 		if _, double := texts[line[1]]; double {

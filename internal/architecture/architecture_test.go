@@ -1,5 +1,5 @@
-// Package architecture checks the rules of docs/architecture.md: which package may import which, and how large one may get.
-// It has tests only, and needs no cluster: go test ./internal/architecture.
+// Package architecture checks the rules of docs/architecture.md: which package may import which, and how large one may
+// get. It has tests only, and needs no cluster: go test ./internal/architecture.
 package architecture
 
 import (
@@ -17,8 +17,8 @@ import (
 
 const module = "github.com/chainstore/chainstore/"
 
-// mayImport lists, for each folder, the packages of this module that its files may import. A folder includes the packages below
-// it that have no entry of their own. TestNoCycles checks that no arrow points up.
+// mayImport lists, for each folder, the packages of this module that its files may import. A folder includes the
+// packages below it that have no entry of their own. TestNoCycles checks that no arrow points up.
 var mayImport = map[string][]string{
 	"chain":               {},
 	"internal/durable":    {},
@@ -36,7 +36,8 @@ var mayImport = map[string][]string{
 	"storagenode/inbox":      {"chain", "internal/durable"},
 	"storagenode/transfer":   {"chain", "internal/durable", "wire"},
 	"storagenode/audit": {
-		"chain", "internal/durable", "storagenode/blockindex", "storagenode/folder", "storagenode/segment", "storagenode/tiles",
+		"chain", "internal/durable", "storagenode/blockindex", "storagenode/folder", "storagenode/segment",
+		"storagenode/tiles",
 	},
 
 	"minernode":            {"chain", "wire"},
@@ -60,11 +61,13 @@ var mayImport = map[string][]string{
 	},
 	"internal/devcluster": {"client", "internal/durable", "internal/roles", "wire"},
 	"cmd": {
-		"chain", "client", "internal/devcluster", "internal/durable", "httpapi", "masterfsm", "masternode", "internal/roles", "storagenode", "verify", "wire",
+		"chain", "client", "internal/devcluster", "internal/durable", "httpapi", "masterfsm", "masternode",
+		"internal/roles", "storagenode", "verify", "wire",
 	},
 	"e2e": {},
 
-	"masternode":                      {"chain", "masterfsm", "masternode/batch", "masternode/leader", "masternode/prover", "masternode/signing", "wire"},
+	"masternode": {"chain", "masterfsm", "masternode/batch", "masternode/leader",
+		"masternode/prover", "masternode/signing", "wire"},
 	"masternode/batch":                {},
 	"masternode/internal/masterstest": {"chain", "masterfsm", "wire"},
 	"masternode/leader":               {"chain", "masterfsm", "masternode/signing", "wire"},
@@ -82,12 +85,12 @@ var onlyIn = map[string]string{
 	"flag":                            "cmd",
 }
 
-// mayDial lists the folders that may make an HTTP client or transport. Calls between nodes carry tokens, so they all use
-// the transport of internal/noderpc.
+// mayDial lists the folders that may make an HTTP client or transport. Calls between nodes carry tokens, so they all
+// use the transport of internal/noderpc.
 var mayDial = []string{"internal/exchange", "verify"}
 
-// dialing lists the names of net/http that make a client or are one. A pointer type is allowed: it is a client that the caller
-// passes in.
+// dialing lists the names of net/http that make a client or are one. A pointer type is allowed: it is a client that the
+// caller passes in.
 var dialing = []string{"Client", "Transport", "DefaultClient", "DefaultTransport", "Get", "Head", "Post", "PostForm"}
 
 // pure lists the folders without I/O, clock, randomness and goroutines.
@@ -95,7 +98,8 @@ var pure = []string{"chain", "masterfsm"}
 
 // impure lists the packages that a pure folder may not import.
 var impure = []string{
-	"context", "crypto/rand", "log", "log/slog", "math/rand", "math/rand/v2", "net", "net/http", "os", "os/exec", "path/filepath",
+	"context", "crypto/rand", "log", "log/slog", "math/rand", "math/rand/v2", "net", "net/http", "os", "os/exec",
+	"path/filepath",
 	"runtime", "sync", "sync/atomic", "syscall", "time",
 }
 
@@ -155,7 +159,8 @@ func checkOwn(t *testing.T, s source, path string) {
 		return
 	}
 	target := folderOf(own)
-	if target == s.folder || slices.ContainsFunc(mayImport[s.folder], func(f string) bool { return within(target, f) }) {
+	if target == s.folder ||
+		slices.ContainsFunc(mayImport[s.folder], func(f string) bool { return within(target, f) }) {
 		return
 	}
 	t.Errorf("%s imports %s: %s may import %v", s.path, own, s.folder, mayImport[s.folder])
@@ -168,7 +173,8 @@ func checkNoExit(t *testing.T, s source) {
 		if !ok {
 			return true
 		}
-		if x, ok := call.X.(*ast.Ident); ok && (x.Name == "os" && call.Sel.Name == "Exit" || x.Name == "log" && strings.HasPrefix(call.Sel.Name, "Fatal")) {
+		if x, ok := call.X.(*ast.Ident); ok && (x.Name == "os" && call.Sel.Name == "Exit" || x.Name == "log" &&
+			strings.HasPrefix(call.Sel.Name, "Fatal")) {
 			t.Errorf("%s ends the process: role code returns errors", s.path)
 		}
 		return true
@@ -213,7 +219,8 @@ func readSources(t *testing.T) []source {
 		}
 		name := entry.Name()
 		if entry.IsDir() {
-			if path != root && (strings.HasPrefix(name, ".") || name == "testdata" || strings.HasSuffix(name, "-data")) {
+			if path != root &&
+				(strings.HasPrefix(name, ".") || name == "testdata" || strings.HasSuffix(name, "-data")) {
 				return fs.SkipDir
 			}
 			if _, err := os.Stat(filepath.Join(path, "go.mod")); path != root && err == nil {
@@ -234,7 +241,9 @@ func readSources(t *testing.T) []source {
 		}
 		s := source{folder: folderOf(filepath.ToSlash(filepath.Dir(relative))), path: relative, file: file}
 		if s.folder == "" {
-			t.Errorf("%s is in a folder without an entry in mayImport; a new folder needs a decision record in docs/adr", relative)
+			t.Errorf(
+				"%s is in a folder without an entry in mayImport; a new folder needs a decision record in docs/adr",
+				relative)
 			return nil
 		}
 		for _, spec := range file.Imports {

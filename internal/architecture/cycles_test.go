@@ -8,8 +8,8 @@ import (
 )
 
 // TestNoCycles checks that the imports between the folders of mayImport have no cycle. The compiler rejects a cycle of
-// packages; a cycle of folders can exist without one. Without a cycle the folders have an order in which every arrow points
-// down.
+// packages; a cycle of folders can exist without one. Without a cycle the folders have an order in which every arrow
+// points down.
 func TestNoCycles(t *testing.T) {
 	arrows := map[string]map[string]bool{}
 	for _, s := range readSources(t) {

@@ -14,19 +14,21 @@ const (
 	linesEach = 600
 )
 
-// larger lists the packages that have more than filesEach files: the number of files that each may have, and the reason.
+// larger lists the packages that have more than filesEach files: the number of files that each may have, and the
+// reason.
 var larger = map[string]struct {
 	files  int
 	reason string
 }{
 	"cmd/chainstore": {38, "one file for each subcommand"},
-	"masterfsm":      {28, "one state and its commands, one file for each table of it; its fields are private to the package"},
-	"masternode":     {26, "the API of one master, one file for each kind of request"},
-	"storagenode":    {32, "the block store and its node share one write path"},
+	"masterfsm": {28, "one state and its commands, one file for each table of it; its fields are private to " +
+		"the package"},
+	"masternode":  {26, "the API of one master, one file for each kind of request"},
+	"storagenode": {32, "the block store and its node share one write path"},
 }
 
-// TestSizes checks how many files a package has and how long they are. A package above the limit is split, or gets an entry
-// in larger.
+// TestSizes checks how many files a package has and how long they are. A package above the limit is split, or gets an
+// entry in larger.
 func TestSizes(t *testing.T) {
 	files := map[string]int{}
 	for _, s := range readSources(t) {

@@ -48,7 +48,8 @@ func refuse(status int, name string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", wire.TypeProblem)
 		w.WriteHeader(status)
-		json.NewEncoder(w).Encode(wire.Problem{Type: wire.ProblemBase + name, Title: "title of " + name, Status: status})
+		json.NewEncoder(w).Encode(wire.Problem{Type: wire.ProblemBase + name, Title: "title of " + name,
+			Status: status})
 	}
 }
 

@@ -62,7 +62,8 @@ func TestMastersCalls(t *testing.T) {
 	if err := m.Adopt(ctx, server.URL, wire.Adoption{Group: "g", Epoch: 3, Member: "m1"}); err != nil {
 		t.Error(err)
 	}
-	if v, err := m.Submit(ctx, server.URL, []byte("submission"), false); err != nil || string(v) != "answer to submission" {
+	if v, err := m.Submit(ctx, server.URL, []byte("submission"), false); err != nil ||
+		string(v) != "answer to submission" {
 		t.Errorf("%s, %v", v, err)
 	}
 	if v, err := m.ReadIndex(ctx, server.URL); err != nil || v != (wire.ReadIndex{Index: 7, Term: 2}) {
@@ -139,7 +140,8 @@ func TestNodeErrorsTellWhetherThereWasAnAnswer(t *testing.T) {
 	m := newMasters(t)
 	dead := httptest.NewServer(nil)
 	dead.Close()
-	if _, err := m.Submit(t.Context(), dead.URL, []byte("x"), false); !errors.Is(err, wire.ErrNoAnswer) || !exchange.NotSent(err) {
+	if _, err := m.Submit(t.Context(), dead.URL, []byte("x"), false); !errors.Is(err, wire.ErrNoAnswer) ||
+		!exchange.NotSent(err) {
 		t.Error(err)
 	}
 	if _, err := m.Submit(t.Context(), "no url\n", []byte("x"), false); !errors.Is(err, wire.ErrNoAnswer) {
@@ -147,22 +149,26 @@ func TestNodeErrorsTellWhetherThereWasAnAnswer(t *testing.T) {
 	}
 	refuses, _ := node(t, refuse(http.StatusServiceUnavailable, wire.ErrNoLeader.Name))
 	var e *wire.Error
-	if _, err := m.Submit(t.Context(), refuses.URL, []byte("x"), false); errors.Is(err, wire.ErrNoAnswer) || !errors.Is(err, wire.ErrNoLeader) || !errors.As(err, &e) {
+	if _, err := m.Submit(t.Context(), refuses.URL, []byte("x"), false); errors.Is(err, wire.ErrNoAnswer) ||
+		!errors.Is(err, wire.ErrNoLeader) || !errors.As(err, &e) {
 		t.Error(err)
 	}
 	breaks, _ := node(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
-	if _, err := m.Submit(t.Context(), breaks.URL, []byte("x"), false); !errors.Is(err, wire.ErrNoAnswer) || exchange.NotSent(err) {
+	if _, err := m.Submit(t.Context(), breaks.URL, []byte("x"), false); !errors.Is(err, wire.ErrNoAnswer) ||
+		exchange.NotSent(err) {
 		t.Error(err)
 	}
 	cut, _ := node(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", "100")
 		w.Write([]byte("too little"))
 	})
-	if _, err := m.Submit(t.Context(), cut.URL, []byte("x"), false); !errors.Is(err, wire.ErrNoAnswer) || exchange.NotSent(err) {
+	if _, err := m.Submit(t.Context(), cut.URL, []byte("x"), false); !errors.Is(err, wire.ErrNoAnswer) ||
+		exchange.NotSent(err) {
 		t.Error(err)
 	}
 	stranger, _ := node(t, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "<html>") })
-	if _, err := m.Member(t.Context(), stranger.URL); !errors.Is(err, exchange.ErrAnswer) || errors.Is(err, wire.ErrNoAnswer) {
+	if _, err := m.Member(t.Context(), stranger.URL); !errors.Is(err, exchange.ErrAnswer) ||
+		errors.Is(err, wire.ErrNoAnswer) {
 		t.Error(err)
 	}
 	hangs, _ := node(t, func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
@@ -210,7 +216,8 @@ func TestTheBodyIsTheCallersAgainWhenTheCallReturns(t *testing.T) {
 	body := make([]byte, 4<<20)
 	for range 5 {
 		// Whether the answer or the broken connection is seen first is the network's choice.
-		if _, err := m.Submit(t.Context(), server.URL, body, false); !errors.Is(err, wire.ErrNoLeader) && !errors.Is(err, wire.ErrNoAnswer) {
+		if _, err := m.Submit(t.Context(), server.URL, body, false); !errors.Is(err, wire.ErrNoLeader) &&
+			!errors.Is(err, wire.ErrNoAnswer) {
 			t.Error(err)
 		}
 		clear(body)
@@ -239,7 +246,8 @@ func TestPutBlock(t *testing.T) {
 		if err != nil || !bytes.Equal(body, block) || r.ContentLength != int64(len(block)) {
 			t.Errorf("%d bytes, length %d, %v", len(body), r.ContentLength, err)
 		}
-		if r.Method != http.MethodPut || r.URL.Path != wire.PathBlocks+"4" || r.Header.Get(wire.HeaderFence) != "3.14" ||
+		if r.Method != http.MethodPut || r.URL.Path != wire.PathBlocks+"4" ||
+			r.Header.Get(wire.HeaderFence) != "3.14" ||
 			r.Header.Get("Authorization") != "Bearer "+masterToken {
 			t.Errorf("%s %s %v", r.Method, r.URL, r.Header)
 		}
@@ -264,7 +272,8 @@ func TestPutBlock(t *testing.T) {
 	if !errors.Is(err, wire.ErrNotNext) || !errors.As(err, &notNext) || notNext.Status != has || !errors.As(err, &e) {
 		t.Errorf("%v", err)
 	}
-	for name, want := range map[string]error{wire.ErrFenced.Name: wire.ErrFenced, wire.ErrBadBlock.Name: wire.ErrBadBlock, wire.ErrUnauthorized.Name: wire.ErrUnauthorized} {
+	for name, want := range map[string]error{wire.ErrFenced.Name: wire.ErrFenced,
+		wire.ErrBadBlock.Name: wire.ErrBadBlock, wire.ErrUnauthorized.Name: wire.ErrUnauthorized} {
 		set(refuse(http.StatusConflict, name))
 		if _, err := c.PutBlock(t.Context(), w, o, 9, block[:1000]); !errors.Is(err, want) {
 			t.Errorf("%s: %v", name, err)
@@ -284,7 +293,8 @@ func TestReadRecords(t *testing.T) {
 		places.add(len(asked))
 		var out []byte
 		for _, p := range asked[:min(3, len(asked))] {
-			a := wire.ProvenRecord{Record: fmt.Appendf(nil, "%d/%d", p.Block, p.Offset), Path: []chain.Hash{{byte(p.Offset)}}}
+			a := wire.ProvenRecord{Record: fmt.Appendf(nil, "%d/%d", p.Block, p.Offset),
+				Path: []chain.Hash{{byte(p.Offset)}}}
 			if p.Block == 9 {
 				a = wire.ProvenRecord{Status: wire.ReadBehind}
 			}
@@ -340,7 +350,8 @@ func TestHeaders(t *testing.T) {
 			}
 			var out []byte
 			for _, n := range numbers {
-				p := wire.ProvenHeader{Header: chain.Header{Version: chain.Version, Block: n, Count: 1}, Path: []chain.Hash{{1}}}
+				p := wire.ProvenHeader{Header: chain.Header{Version: chain.Version, Block: n, Count: 1},
+					Path: []chain.Hash{{1}}}
 				out = p.AppendTo(out)
 			}
 			w.Write(out)
@@ -348,7 +359,8 @@ func TestHeaders(t *testing.T) {
 		return wire.Worker{URL: server.URL}
 	}
 	c := newWorkers(t)
-	if got, err := c.Headers(t.Context(), serve(5, 6), 5, 3, 100); err != nil || len(got) != 2 || got[1].Header.Block != 6 {
+	if got, err := c.Headers(t.Context(), serve(5, 6), 5, 3, 100); err != nil || len(got) != 2 ||
+		got[1].Header.Block != 6 {
 		t.Errorf("%+v, %v", got, err)
 	}
 	if got, err := c.Headers(t.Context(), serve(), 5, 3, 100); err != nil || len(got) != 0 {
@@ -381,7 +393,8 @@ func TestStatusLocateAndMine(t *testing.T) {
 				t.Error(err)
 			}
 			if got.Block == 4 {
-				if want := (wire.MineOrder{Block: 4, Inner: chain.Hash{1}, Difficulty: 16, Start: 1 << 63}); got != want {
+				if want := (wire.MineOrder{Block: 4, Inner: chain.Hash{1}, Difficulty: 16,
+					Start: 1 << 63}); got != want {
 					t.Errorf("order %+v, want %+v", got, want)
 				}
 				reply(w, 200, wire.Found{Nonce: 1<<63 + 5})
@@ -394,7 +407,8 @@ func TestStatusLocateAndMine(t *testing.T) {
 			t.Errorf("%s %s", r.Method, r.URL)
 		}
 	})
-	c, w, o, ctx := newWorkers(t), wire.Worker{URL: server.URL, Token: masterToken}, wire.Order{Epoch: 1, Term: 2}, t.Context()
+	c, w, o, ctx := newWorkers(t), wire.Worker{URL: server.URL, Token: masterToken}, wire.Order{Epoch: 1, Term: 2},
+		t.Context()
 	if s, err := c.StorageStatus(ctx, w, o); err != nil || s.ID != "w" || s.Height != 3 {
 		t.Errorf("%+v, %v", s, err)
 	}
@@ -418,7 +432,8 @@ func TestStatusLocateAndMine(t *testing.T) {
 
 func TestFindCalls(t *testing.T) {
 	query := wire.RecordQuery{Project: 3, Key: "k", From: 5, To: 1 << 60, Since: 7, Limit: 9}
-	hits := wire.RecordHits{Hits: []wire.Hit{{Index: 6, Block: 1, Offset: 2}, {Index: 1 << 59, Block: 1 << 40, Offset: 3}}, End: 1 << 60}
+	hits := wire.RecordHits{Hits: []wire.Hit{{Index: 6, Block: 1, Offset: 2},
+		{Index: 1 << 59, Block: 1 << 40, Offset: 3}}, End: 1 << 60}
 	server, _ := node(t, func(w http.ResponseWriter, r *http.Request) {
 		switch r.Method + " " + r.URL.Path {
 		case "POST " + wire.PathFindRecords:

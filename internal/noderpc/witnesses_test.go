@@ -85,7 +85,8 @@ func TestAddCheckpoint(t *testing.T) {
 	wantRefusal := func(err error, status int) {
 		t.Helper()
 		var refusal *wire.WitnessRefusal
-		if !errors.As(err, &refusal) || refusal.Status != status || refusal.Reason == "" || !strings.Contains(refusal.Error(), refusal.Reason) {
+		if !errors.As(err, &refusal) || refusal.Status != status || refusal.Reason == "" ||
+			!strings.Contains(refusal.Error(), refusal.Reason) {
 			t.Errorf("the error %v, not the refusal %d", err, status)
 		}
 	}
@@ -151,7 +152,8 @@ func TestAddCheckpointOfOddAnswers(t *testing.T) {
 			},
 			refused(http.StatusForbidden, strings.Repeat("é", maxReason)+"…", 0),
 		},
-		"no content": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }, refused(http.StatusNoContent, "", 0)},
+		"no content": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) },
+			refused(http.StatusNoContent, "", 0)},
 		"too long": {
 			func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, maxCosignatures+1)) },
 			func(err error) bool { return errors.Is(err, exchange.ErrAnswer) },
@@ -206,7 +208,8 @@ func TestAddCheckpointUnreachable(t *testing.T) {
 	dead.Close()
 	for _, url := range []string{hung.URL, dead.URL} {
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
-		if _, err := newWitnesses(t).AddCheckpoint(ctx, url, 0, nil, []byte("note")); !errors.Is(err, wire.ErrNoAnswer) {
+		if _, err := newWitnesses(t).AddCheckpoint(ctx, url, 0, nil, []byte("note")); !errors.Is(err,
+			wire.ErrNoAnswer) {
 			t.Errorf("%s: %v", url, err)
 		}
 		cancel()

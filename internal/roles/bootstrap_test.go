@@ -53,7 +53,8 @@ func newSeat(t *testing.T, http, raft string, peers []string) *seat {
 func (s *seat) inStore(t *testing.T, do func(*raftstore.Store)) {
 	t.Helper()
 	store, err := raftstore.Open(raftstore.Config{
-		Dir: s.cfg.Data, Bind: s.cfg.Raft, URL: "http://" + s.cfg.HTTP, ClusterToken: s.cfg.ClusterToken, Timeout: s.cfg.Timeout,
+		Dir: s.cfg.Data, Bind: s.cfg.Raft, URL: "http://" + s.cfg.HTTP, ClusterToken: s.cfg.ClusterToken,
+		Timeout: s.cfg.Timeout,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -111,7 +112,8 @@ func TestFounderIsLostWhileItFounds(t *testing.T) {
 	for b.node.Ready() != nil || c.node.Ready() != nil {
 		select {
 		case <-deadline:
-			t.Fatalf("no leader: %+v, %v and %+v, %v", b.store.Member(), b.node.Ready(), c.store.Member(), c.node.Ready())
+			t.Fatalf("no leader: %+v, %v and %+v, %v", b.store.Member(), b.node.Ready(), c.store.Member(),
+				c.node.Ready())
 		case <-time.After(10 * time.Millisecond):
 		}
 	}

@@ -67,7 +67,8 @@ func unsigned(t *testing.T, blocks []chain.Block) string {
 		}
 	}
 	root := v.Head().Tree.Root()
-	return fmt.Sprintf("chainstore/g\n%d\n%s\n\n— x AAAAAAAA\n", v.Head().Tree.Size(), base64.StdEncoding.EncodeToString(root[:]))
+	return fmt.Sprintf("chainstore/g\n%d\n%s\n\n— x AAAAAAAA\n", v.Head().Tree.Size(),
+		base64.StdEncoding.EncodeToString(root[:]))
 }
 
 // sized is a checkpoint that says another size.
@@ -83,7 +84,8 @@ func exported(t *testing.T) (l *survivorLog, dir, file string) {
 	dir, file = storageFolder(t, l.blocks()), filepath.Join(t.TempDir(), "chain.export")
 	last := int64(0)
 	end, err := ExportStorage(t.Context(), ExportConfig{
-		Data: dir, Out: file, Keys: []string{"a key"}, Checkpoints: []string{unsigned(t, l.blocks()[:3]), unsigned(t, l.blocks())},
+		Data: dir, Out: file, Keys: []string{"a key"},
+		Checkpoints: []string{unsigned(t, l.blocks()[:3]), unsigned(t, l.blocks())},
 		Progress: func(done, total int64) {
 			if done < last || done > total {
 				t.Errorf("%d of %d after %d", done, total, last)
@@ -92,7 +94,8 @@ func exported(t *testing.T) (l *survivorLog, dir, file string) {
 		},
 	})
 	head := l.state.Head()
-	if err != nil || end.Height != 7 || end.Hash != head.Hash || end.Size != head.Tree.Size() || end.Root != head.Tree.Root() || last == 0 {
+	if err != nil || end.Height != 7 || end.Hash != head.Hash || end.Size != head.Tree.Size() ||
+		end.Root != head.Tree.Root() || last == 0 {
 		t.Fatalf("%+v, %v", end, err)
 	}
 	return l, dir, file
@@ -118,7 +121,8 @@ func TestExportAndImport(t *testing.T) {
 		t.Fatal(err)
 	}
 	report, err := verify.ExportWith(t.Context(), bytes.NewReader(data), verify.ExportOptions{AllowNoKey: true})
-	if err != nil || !report.Good() || report.Height != 7 || report.Records != 28 || len(report.Checkpoints) != 2 || report.Checkpoints[0].Size != 15 {
+	if err != nil || !report.Good() || report.Height != 7 || report.Records != 28 || len(report.Checkpoints) != 2 ||
+		report.Checkpoints[0].Size != 15 {
 		t.Fatalf("%+v, %v", report, err)
 	}
 	for _, dir := range []string{filepath.Join(t.TempDir(), "deep", "storage"), t.TempDir()} {
@@ -151,7 +155,8 @@ func TestExportAndImport(t *testing.T) {
 		// The export of the import is the same file.
 		again := filepath.Join(t.TempDir(), "again")
 		if _, err := ExportStorage(t.Context(), ExportConfig{
-			Data: dir, Out: again, Keys: []string{"a key"}, Checkpoints: []string{unsigned(t, l.blocks()[:3]), unsigned(t, l.blocks())},
+			Data: dir, Out: again, Keys: []string{"a key"},
+			Checkpoints: []string{unsigned(t, l.blocks()[:3]), unsigned(t, l.blocks())},
 		}); err != nil {
 			t.Fatal(err)
 		}
@@ -286,15 +291,22 @@ func TestExportRefused(t *testing.T) {
 		want string
 	}{
 		{"there already", t.Context(), ExportConfig{Data: dir, Out: file}, "exists: nothing is overwritten"},
-		{"no folder", t.Context(), ExportConfig{Data: t.TempDir(), Out: fresh(t)}, "not the data folder of a storage node"},
-		{"nowhere to put it", t.Context(), ExportConfig{Data: dir, Out: filepath.Join(t.TempDir(), "missing", "out")}, "no such file"},
-		{"no checkpoint", t.Context(), ExportConfig{Data: dir, Out: fresh(t), Checkpoints: []string{"x"}}, "not a checkpoint"},
-		{"ahead", t.Context(), ExportConfig{Data: dir, Out: fresh(t), Checkpoints: []string{unsigned(t, ahead.blocks())}}, "does not have all that the checkpoint covers yet"},
+		{"no folder", t.Context(), ExportConfig{Data: t.TempDir(), Out: fresh(t)},
+			"not the data folder of a storage node"},
+		{"nowhere to put it", t.Context(), ExportConfig{Data: dir, Out: filepath.Join(t.TempDir(), "missing", "out")},
+			"no such file"},
+		{"no checkpoint", t.Context(), ExportConfig{Data: dir, Out: fresh(t), Checkpoints: []string{"x"}},
+			"not a checkpoint"},
+		{"ahead", t.Context(),
+			ExportConfig{Data: dir, Out: fresh(t), Checkpoints: []string{unsigned(t, ahead.blocks())}},
+			"does not have all that the checkpoint covers yet"},
 		{"within a block", t.Context(), ExportConfig{Data: dir, Out: fresh(t), Checkpoints: []string{sized(unsigned(t,
 			l.blocks()), 35, 34)}}, "end inside a block"},
 		{"nothing signed", t.Context(), ExportConfig{Data: dir, Out: fresh(t), Checkpoints: []string{unsigned(t,
 			nil)}}, "covers none of the 7 blocks"},
-		{"another chain", t.Context(), ExportConfig{Data: dir, Out: fresh(t), Checkpoints: []string{unsigned(t, other.blocks())}}, "is not that of the checkpoint"},
+		{"another chain", t.Context(),
+			ExportConfig{Data: dir, Out: fresh(t), Checkpoints: []string{unsigned(t, other.blocks())}},
+			"is not that of the checkpoint"},
 		{"stopped", cancelled, ExportConfig{Data: dir, Out: fresh(t)}, "canceled"},
 	} {
 		_, err := ExportStorage(c.ctx, c.cfg)
@@ -324,7 +336,9 @@ func TestExportRefused(t *testing.T) {
 	if err := os.WriteFile(segments[0], data, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ExportStorage(t.Context(), ExportConfig{Data: dir, Out: fresh(t)}); err == nil || !strings.Contains(err.Error(), "is damaged, and no export was written: export from another storage node: block 4") {
+	if _, err := ExportStorage(t.Context(), ExportConfig{Data: dir, Out: fresh(t)}); err == nil ||
+		!strings.Contains(err.Error(),
+			"is damaged, and no export was written: export from another storage node: block 4") {
 		t.Errorf("a damaged chain: %v", err)
 	}
 }
@@ -342,7 +356,8 @@ func TestImportRefused(t *testing.T) {
 		if err := os.WriteFile(bad, data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := ImportStorage(t.Context(), ImportConfig{File: bad, Data: dir}); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := ImportStorage(t.Context(), ImportConfig{File: bad, Data: dir}); err == nil ||
+			!strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", name, err, want)
 		}
 		if left := tree(t, parent); len(left) != 1 {
@@ -360,13 +375,15 @@ func TestImportRefused(t *testing.T) {
 
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := ImportStorage(cancelled, ImportConfig{File: file, Data: dir}); !errors.Is(err, context.Canceled) || len(tree(t, parent)) != 1 {
+	if _, err := ImportStorage(cancelled, ImportConfig{File: file, Data: dir}); !errors.Is(err, context.Canceled) ||
+		len(tree(t, parent)) != 1 {
 		t.Errorf("stopped: %v, %q", err, tree(t, parent))
 	}
 	if err := os.Mkdir(dir+".import", 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ImportStorage(t.Context(), ImportConfig{File: file, Data: dir}); err == nil || !strings.Contains(err.Error(), "or an interrupted one left it") {
+	if _, err := ImportStorage(t.Context(), ImportConfig{File: file, Data: dir}); err == nil ||
+		!strings.Contains(err.Error(), "or an interrupted one left it") {
 		t.Errorf("beside what another import left: %v", err)
 	}
 	if err := os.Remove(dir + ".import"); err != nil {
@@ -375,7 +392,8 @@ func TestImportRefused(t *testing.T) {
 	if _, err := ImportStorage(t.Context(), ImportConfig{File: file, Data: dir}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := ImportStorage(t.Context(), ImportConfig{File: file, Data: dir}); err == nil || !strings.Contains(err.Error(), "is not empty") {
+	if _, err := ImportStorage(t.Context(), ImportConfig{File: file, Data: dir}); err == nil ||
+		!strings.Contains(err.Error(), "is not empty") {
 		t.Errorf("a second time: %v", err)
 	}
 	// No token of the node that was exported goes along.

@@ -52,7 +52,8 @@ func TestReadLogKey(t *testing.T) {
 				}
 				return
 			}
-			if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "--checkpoint-key") {
+			if err == nil || !strings.Contains(err.Error(), c.want) ||
+				!strings.Contains(err.Error(), "--checkpoint-key") {
 				t.Errorf("%v, want %q", err, c.want)
 			}
 			if strings.Contains(err.Error(), strings.SplitN(k.Text(), "+", 5)[4]) {
@@ -131,7 +132,8 @@ func TestLogKeyIsKept(t *testing.T) {
 	}
 	vkey := keys[0].VerifierKey()
 	for name, token := range map[string]string{"none": "", "another": "another token"} {
-		if keys, err := BackupLogKeys(s.cfg.Data, token, quiet); err == nil || len(keys) > 0 || !strings.Contains(err.Error(), "cluster token") {
+		if keys, err := BackupLogKeys(s.cfg.Data, token, quiet); err == nil || len(keys) > 0 ||
+			!strings.Contains(err.Error(), "cluster token") {
 			t.Errorf("token %s: %d keys, %v", name, len(keys), err)
 		}
 	}
@@ -169,7 +171,8 @@ func TestLogKeyIsKept(t *testing.T) {
 	}
 	s.cfg.Origin = ""
 	m, stop = s.start(t)
-	if signed, origin := signs(t, m), "chainstore/"+m.store.Member().Group+"/3"; !strings.HasPrefix(string(signed), origin+"\n") {
+	if signed, origin := signs(t, m), "chainstore/"+m.store.Member().Group+
+		"/3"; !strings.HasPrefix(string(signed), origin+"\n") {
 		t.Errorf("another log than %s:\n%s", origin, signed)
 	}
 	stop()
@@ -178,7 +181,8 @@ func TestLogKeyIsKept(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	if keys, err := BackupLogKeys(s.cfg.Data, s.cfg.ClusterToken, quiet); err != nil || len(keys) != 1 || keys[0].VerifierKey() == vkey {
+	if keys, err := BackupLogKeys(s.cfg.Data, s.cfg.ClusterToken, quiet); err != nil || len(keys) != 1 ||
+		keys[0].VerifierKey() == vkey {
 		t.Errorf("of a master that was removed: %d keys, %v", len(keys), err)
 	}
 

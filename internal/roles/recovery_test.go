@@ -37,7 +37,8 @@ func newSurvivor(t *testing.T, nodes ...*chainNode) *survivorLog {
 	l := &survivorLog{t: t, state: masterfsm.New(), mined: map[uint64]int{}}
 	settings := masterfsm.DefaultSettings()
 	settings.MaxRecords, settings.Difficulty = 4, 1
-	l.apply(&masterfsm.BeginTerm{Term: 1, Member: "m1", URL: "http://m1", Time: startTime, Group: "g", Settings: settings})
+	l.apply(&masterfsm.BeginTerm{Term: 1, Member: "m1", URL: "http://m1", Time: startTime, Group: "g",
+		Settings: settings})
 	l.apply(&masterfsm.CreateProject{Name: "one", TokenHash: chain.Hash{1}, Time: startTime})
 	for _, n := range nodes {
 		l.apply(&masterfsm.Register{Role: masterfsm.RoleStorage, ID: n.status.ID, URL: n.url, Time: startTime})
@@ -78,7 +79,8 @@ func (l *survivorLog) append(count int, text string) {
 		record := chain.Record{Project: 1, Type: "text/plain", Payload: fmt.Appendf(nil, "%s %d", text, i)}
 		sub.AddEncoded(record.Commit(), record.AppendTo(nil))
 	}
-	l.applyBytes(masterfsm.EncodeAppend(startTime+l.seq, masterfsm.Reign{Term: l.state.Term().Term, Elapsed: l.seq}, sub.Bytes()))
+	l.applyBytes(masterfsm.EncodeAppend(startTime+l.seq, masterfsm.Reign{Term: l.state.Term().Term, Elapsed: l.seq},
+		sub.Bytes()))
 }
 
 // mine mines the next block, with a nonce from one on.
@@ -209,7 +211,8 @@ func recoverFrom(t *testing.T, l *survivorLog, fromStorage ...string) (*recovery
 func recoverWith(t *testing.T, l *survivorLog, cfg RecoverConfig) (*recovery, error) {
 	t.Helper()
 	fromStorage := cfg.FromStorage
-	r := &recovery{cfg: cfg, folder: l, masters: noderpc.NewMasters(noderpc.NewTransport(), "token"), fresh: len(fromStorage) > 0}
+	r := &recovery{cfg: cfg, folder: l, masters: noderpc.NewMasters(noderpc.NewTransport(), "token"),
+		fresh: len(fromStorage) > 0}
 	t.Cleanup(r.masters.CloseIdle)
 	if len(fromStorage) == 0 {
 		r.plan = Recovery{Group: "g", Member: "m1", Epoch: 1}
@@ -257,7 +260,8 @@ func TestRecoverForkedSurvivor(t *testing.T) {
 					t.Fatalf("%s records, %d blocks more, %d of its own: %v", records, more, own, err)
 				}
 				r.isAt(t, others.blocks())
-				if !r.plan.Forked || r.plan.Fork != 3 || r.plan.Height != 3 || r.plan.Adopted != 1+more || len(r.plan.Foreign) > 0 {
+				if !r.plan.Forked || r.plan.Fork != 3 || r.plan.Height != 3 || r.plan.Adopted != 1+more ||
+					len(r.plan.Foreign) > 0 {
 					t.Errorf("%s records, %d blocks more: %+v", records, more, r.plan)
 				}
 				if r.plan.Replicated != 3 || r.plan.Single != 0 {
@@ -282,7 +286,8 @@ func TestRecoverForeignChain(t *testing.T) {
 			l.grow(1, "committed")
 			switch shown {
 			case "by the table":
-				l.apply(&masterfsm.Acknowledge{Nodes: []masterfsm.NodeHeight{{ID: "d2", Version: 1, Height: 3}}, Time: startTime})
+				l.apply(&masterfsm.Acknowledge{Nodes: []masterfsm.NodeHeight{{ID: "d2", Version: 1, Height: 3}},
+					Time: startTime})
 			case "by the snapshot":
 				l.settled = 3
 			default:
@@ -321,7 +326,8 @@ func TestRecoverContradiction(t *testing.T) {
 		t.Errorf("recovered: %v", err)
 	}
 	empty := &survivorLog{t: t, state: masterfsm.New()}
-	if _, err := recoverFrom(t, empty, d1.url, d2.url); err == nil || !strings.Contains(err.Error(), "different blocks") {
+	if _, err := recoverFrom(t, empty, d1.url, d2.url); err == nil ||
+		!strings.Contains(err.Error(), "different blocks") {
 		t.Errorf("recovered from storage: %v", err)
 	}
 }
@@ -349,7 +355,8 @@ func TestRecoverPatchwork(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.isAt(t, blocks)
-		if r.plan.Epoch != 6 || r.plan.Source != d2.url || r.plan.ChainHeight != 12 || r.plan.Replicated != 8 || r.state().Stored() != 8 {
+		if r.plan.Epoch != 6 || r.plan.Source != d2.url || r.plan.ChainHeight != 12 || r.plan.Replicated != 8 ||
+			r.state().Stored() != 8 {
 			t.Errorf("%d blocks stored: %+v", r.state().Stored(), r.plan)
 		}
 		d1.bad[6] = true

@@ -68,7 +68,8 @@ func answering(t *testing.T, status int, m wire.Member) string {
 		var body any = m
 		if status != http.StatusOK {
 			w.Header().Set("Content-Type", wire.TypeProblem)
-			name := map[int]string{http.StatusUnauthorized: wire.ErrUnauthorized.Name, http.StatusNotFound: wire.ErrNotFound.Name,
+			name := map[int]string{http.StatusUnauthorized: wire.ErrUnauthorized.Name,
+				http.StatusNotFound:           wire.ErrNotFound.Name,
 				http.StatusServiceUnavailable: wire.ErrStaleFolder.Name}[status]
 			body = wire.Problem{Type: wire.ProblemBase + name, Title: "no", Status: status}
 		}

@@ -49,7 +49,8 @@ func TestSingleFlightEndsWithLastCaller(t *testing.T) {
 				t.Errorf("%d reads, %d given up", begun, ended)
 			}
 		}
-		if _, err := f.Do(t.Context(), "k", time.Second, read); !errors.Is(err, context.DeadlineExceeded) || len(f.calls) != 0 {
+		if _, err := f.Do(t.Context(), "k", time.Second, read); !errors.Is(err, context.DeadlineExceeded) ||
+			len(f.calls) != 0 {
 			t.Errorf("a read that takes too long: %v, %d are under way", err, len(f.calls))
 		}
 	})

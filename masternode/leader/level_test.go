@@ -31,18 +31,21 @@ func newLeadership(t *testing.T, others members) (*leadership, *masterstest.Ledg
 	t.Helper()
 	ledger, membership := masterstest.NewLedger(t), masterstest.NewMembership()
 	ledger.Leads = true
-	membership.List = append(membership.List, wire.Master{ID: "m2", Raft: "m2:1", Voter: true}, wire.Master{ID: "m3", Raft: "m3:1"})
+	membership.List = append(membership.List, wire.Master{ID: "m2", Raft: "m2:1", Voter: true},
+		wire.Master{ID: "m3", Raft: "m3:1"})
 	l := New(Config{
 		Member: wire.Member{ID: "m1", URL: "http://m1"}, Settings: masterfsm.DefaultSettings(),
 		Ledger: ledger, Membership: membership, Masters: others, Workers: masterstest.NewWorkers(t, 0),
 		Logger: hclog.NewNullLogger(), Clock: time.Now, Changing: new(sync.Mutex),
-		OnLead: func() {}, OnMember: func(wire.Member) {}, Stop: func(err error) { t.Errorf("the master ends: %v", err) },
+		OnLead: func() {}, OnMember: func(wire.Member) {},
+		Stop: func(err error) { t.Errorf("the master ends: %v", err) },
 	})
 	if err := l.begin(t.Context(), 1); err != nil {
 		t.Fatal(err)
 	}
 	for _, m := range others {
-		if _, err := l.Propose(t.Context(), &masterfsm.AdmitMaster{ID: m.ID, URL: m.URL, Raft: m.Raft, Time: l.Now()}); err != nil {
+		if _, err := l.Propose(t.Context(),
+			&masterfsm.AdmitMaster{ID: m.ID, URL: m.URL, Raft: m.Raft, Time: l.Now()}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -14,7 +14,8 @@ func TestPlanOfChecksAndRepairs(t *testing.T) {
 	now := time.UnixMilli(1_700_000_000_000)
 	ago := func(d time.Duration) uint64 { return uint64(now.Add(-d).UnixMilli()) }
 	node := func(id string, state masterfsm.NodeState, change func(*masterfsm.Storage)) masterfsm.Storage {
-		n := masterfsm.Storage{ID: id, URL: "http://" + id, State: state, Version: 3, Height: 10, CountsAsCopy: state.RetainsBlocks(), Checked: ago(time.Second)}
+		n := masterfsm.Storage{ID: id, URL: "http://" + id, State: state, Version: 3, Height: 10,
+			CountsAsCopy: state.RetainsBlocks(), Checked: ago(time.Second)}
 		if change != nil {
 			change(&n)
 		}
@@ -55,7 +56,8 @@ func TestPlanOfChecksAndRepairs(t *testing.T) {
 			change: func(_ *memory, p *pace) { p.check = 0 },
 			want:   []action{{kind: actBeginCheck, node: "b", version: 3}},
 		},
-		"an empty node has nothing to check": {nodes: []masterfsm.Storage{node("a", valid, empty), node("b", valid, empty)}},
+		"an empty node has nothing to check": {nodes: []masterfsm.Storage{node("a", valid, empty),
+			node("b", valid, empty)}},
 		"a dead node is not checked": {
 			nodes:  []masterfsm.Storage{node("a", valid, due), node("b", valid, nil)},
 			change: func(m *memory, _ *pace) { m.nodes["a"].answered = now.Add(-time.Minute) },
@@ -64,7 +66,8 @@ func TestPlanOfChecksAndRepairs(t *testing.T) {
 			nodes: []masterfsm.Storage{node("a", validating, nil), node("b", valid, due), node("c", valid, due)},
 			want:  []action{{kind: actCheck, node: "a", version: 3}},
 		},
-		"never the last valid one": {nodes: []masterfsm.Storage{node("a", valid, older), node("b", sending, nil), node("c", sending, nil)}},
+		"never the last valid one": {nodes: []masterfsm.Storage{node("a", valid, older), node("b", sending, nil),
+			node("c", sending, nil)}},
 		"the last valid one, for a cause": {
 			nodes: []masterfsm.Storage{node("a", valid, due), node("b", sending, nil)},
 			want:  []action{{kind: actBeginCheck, node: "a", version: 3}},
@@ -111,62 +114,75 @@ func TestPlanOfChecksAndRepairs(t *testing.T) {
 			nodes:  []masterfsm.Storage{node("a", invalid, nil), node("b", valid, nil)},
 			change: func(m *memory, _ *pace) { m.nodes["a"].repairAgain = now.Add(time.Second) },
 		},
-		"what is lost everywhere cannot be repaired": {nodes: []masterfsm.Storage{node("a", invalid, onlyLost), node("b", invalid, onlyLost)}},
+		"what is lost everywhere cannot be repaired": {nodes: []masterfsm.Storage{node("a", invalid, onlyLost),
+			node("b", invalid, onlyLost)}},
 		"a receiver that died": {
 			nodes:  []masterfsm.Storage{node("a", receiving, nil), node("b", sending, nil)},
 			change: func(m *memory, _ *pace) { m.nodes["a"].answered = now.Add(-time.Minute) },
 			want:   []action{{kind: actAbortRepair, node: "a", version: 3}},
 		},
 		"new blocks go into the inbox of a node that is repaired": {
-			nodes: []masterfsm.Storage{node("a", receiving, nil), node("b", sending, func(n *masterfsm.Storage) { n.Height = 12 })},
+			nodes: []masterfsm.Storage{node("a", receiving, nil),
+				node("b", sending, func(n *masterfsm.Storage) { n.Height = 12 })},
 			change: func(m *memory, _ *pace) {
 				m.nodes["a"].version, m.nodes["a"].height, m.nodes["a"].inbox = 3, 4, 11
 			},
-			want: []action{{kind: actInbox, node: "a", block: 11, version: 3}, {kind: actRepair, node: "a", version: 3}},
+			want: []action{{kind: actInbox, node: "a", block: 11, version: 3},
+				{kind: actRepair, node: "a", version: 3}},
 		},
 		"from behind what the repair brings": {
 			nodes: []masterfsm.Storage{
-				node("a", receiving, func(n *masterfsm.Storage) { n.Missing = []chain.Range{{From: 1, To: 2}, {From: 4, To: 11}} }),
+				node("a", receiving,
+					func(n *masterfsm.Storage) { n.Missing = []chain.Range{{From: 1, To: 2}, {From: 4, To: 11}} }),
 				node("b", sending, func(n *masterfsm.Storage) { n.Height = 12 }),
 			},
 			change: func(m *memory, _ *pace) { m.nodes["a"].version, m.nodes["a"].height = 3, 4 },
-			want:   []action{{kind: actInbox, node: "a", block: 11, version: 3}, {kind: actRepair, node: "a", version: 3}},
+			want: []action{{kind: actInbox, node: "a", block: 11, version: 3},
+				{kind: actRepair, node: "a", version: 3}},
 		},
 		"from what the masters hold on": {
-			nodes: []masterfsm.Storage{node("a", receiving, nil), node("b", sending, func(n *masterfsm.Storage) { n.Height = 12 })},
+			nodes: []masterfsm.Storage{node("a", receiving, nil),
+				node("b", sending, func(n *masterfsm.Storage) { n.Height = 12 })},
 			change: func(m *memory, _ *pace) {
 				m.nodes["a"].version, m.nodes["a"].height = 3, 4
 			},
-			want: []action{{kind: actInbox, node: "a", block: 10, version: 3}, {kind: actRepair, node: "a", version: 3}},
+			want: []action{{kind: actInbox, node: "a", block: 10, version: 3},
+				{kind: actRepair, node: "a", version: 3}},
 		},
 		"from what the masters hold on, whatever else is in the inbox": {
-			nodes: []masterfsm.Storage{node("a", receiving, nil), node("b", sending, func(n *masterfsm.Storage) { n.Height = 12 })},
+			nodes: []masterfsm.Storage{node("a", receiving, nil),
+				node("b", sending, func(n *masterfsm.Storage) { n.Height = 12 })},
 			change: func(m *memory, _ *pace) {
 				m.nodes["a"].version, m.nodes["a"].height, m.nodes["a"].inbox = 3, 4, 1<<40
 			},
-			want: []action{{kind: actInbox, node: "a", block: 10, version: 3}, {kind: actRepair, node: "a", version: 3}},
+			want: []action{{kind: actInbox, node: "a", block: 10, version: 3},
+				{kind: actRepair, node: "a", version: 3}},
 		},
 		"from the table's height on, of a node that has registered anew since it told its own": {
-			nodes:  []masterfsm.Storage{node("a", valid, nil), node("b", valid, func(n *masterfsm.Storage) { n.Height = 12 })},
+			nodes: []masterfsm.Storage{node("a", valid, nil),
+				node("b", valid, func(n *masterfsm.Storage) { n.Height = 12 })},
 			change: func(m *memory, _ *pace) { m.nodes["a"].version, m.nodes["a"].height = 2, 12 },
 			want:   []action{{kind: actPut, node: "a", block: 10, version: 3}},
 		},
 		"from the table's height on, of a node that was repaired since its chain was bad": {
-			nodes: []masterfsm.Storage{node("a", valid, nil), node("b", valid, func(n *masterfsm.Storage) { n.Height = 12 })},
+			nodes: []masterfsm.Storage{node("a", valid, nil),
+				node("b", valid, func(n *masterfsm.Storage) { n.Height = 12 })},
 			change: func(m *memory, _ *pace) {
 				m.nodes["a"].version, m.nodes["a"].bad = 2, masterfsm.Cause{Code: wire.CodeShortChain}
 			},
 			want: []action{{kind: actPut, node: "a", block: 10, version: 3}},
 		},
 		"into the chain of one that lacks only what is lost": {
-			nodes: []masterfsm.Storage{node("a", invalid, onlyLost), node("b", valid, func(n *masterfsm.Storage) { n.Height = 12 })},
-			want:  []action{{kind: actPut, node: "a", block: 10, version: 3}},
+			nodes: []masterfsm.Storage{node("a", invalid, onlyLost),
+				node("b", valid, func(n *masterfsm.Storage) { n.Height = 12 })},
+			want: []action{{kind: actPut, node: "a", block: 10, version: 3}},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			view := masterfsm.View{
 				Level:    masterfsm.ProtocolLevel,
-				Storages: c.nodes, Settings: masterfsm.DefaultSettings(), Head: masterfsm.Boundary{Height: 12}, HeldFrom: 10, Stored: 10,
+				Storages: c.nodes, Settings: masterfsm.DefaultSettings(), Head: masterfsm.Boundary{Height: 12},
+				HeldFrom: 10, Stored: 10,
 				Log: masterfsm.Log{Keys: make([]masterfsm.LogKey, 1)},
 			}
 			// Nodes at 10 that are whole would be given block 10: most rows are about the others.

@@ -174,7 +174,8 @@ func (l *leadership) repair(a action, view masterfsm.View, m *memory) job {
 				}
 				if n.Peer != "" {
 					m.tasks[n.Peer] = wire.Task{
-						Kind: wire.TaskSend, Peer: n.ID, Blocks: r.status.Blocks, Height: n.Target.Height, Bytes: r.status.Bytes,
+						Kind: wire.TaskSend, Peer: n.ID, Blocks: r.status.Blocks, Height: n.Target.Height,
+						Bytes: r.status.Bytes,
 					}
 				}
 			}, err

@@ -28,7 +28,8 @@ func TestBundleOfManyWidths(t *testing.T) {
 					if err != nil || !bytes.Equal(got, wantBundle(s, index*256, uint64(width))) {
 						t.Errorf("bundle %d of %d entries: other bytes, %v", index, width, err)
 					}
-					if tile, err := p.Tile(t.Context(), 0, index, width); err != nil || len(tile) != width*chain.HashSize {
+					if tile, err := p.Tile(t.Context(), 0, index, width); err != nil ||
+						len(tile) != width*chain.HashSize {
 						t.Errorf("tile %d of %d hashes: %d bytes, %v", index, width, len(tile), err)
 					}
 				})
@@ -69,7 +70,8 @@ func TestBundleUpToALostBlock(t *testing.T) {
 			s.LieEntries = func(e *wire.Entries) { *e = wire.Entries{Status: wire.ReadBad, Block: 3} }
 		})
 		misled := r.newProver()
-		if _, err := misled.Entries(t.Context(), 0, 3*17); !errors.Is(err, wire.ErrUnavailable) || errors.Is(err, wire.ErrLost) {
+		if _, err := misled.Entries(t.Context(), 0, 3*17); !errors.Is(err, wire.ErrUnavailable) ||
+			errors.Is(err, wire.ErrLost) {
 			t.Errorf("entries before it, which the nodes say are lost: %v", err)
 		}
 		if _, err := misled.Entries(t.Context(), 0, 3*17+1); !errors.Is(err, wire.ErrLost) {
@@ -83,7 +85,8 @@ func TestBundleUpToALostBlock(t *testing.T) {
 		for i, n := range r.candidates() {
 			r.On(n.URL, func(s *masterstest.Storage) { s.Down = i > 0 })
 		}
-		if _, err := r.newProver().tree.bundles.first(t.Context(), 0, 17); errors.Is(err, wire.ErrLost) || !errors.Is(err, wire.ErrUnavailable) {
+		if _, err := r.newProver().tree.bundles.first(t.Context(), 0, 17); errors.Is(err, wire.ErrLost) ||
+			!errors.Is(err, wire.ErrUnavailable) {
 			t.Errorf("entries of block 0: %v", err)
 		}
 	})

@@ -100,12 +100,20 @@ func TestTheReadersTimeIsNoFaultOfTheNodes(t *testing.T) {
 			},
 			"headers": func(ctx context.Context, tr *Prover) error { return tr.fetchHeaders(ctx, 0, 3) },
 			"a leaf":  func(ctx context.Context, tr *Prover) error { _, err := tr.Locate(ctx, 3); return err },
-			"a hash":  func(ctx context.Context, tr *Prover) error { tr.FindHash(ctx, chain.Hash{}, 1); return ctx.Err() },
+			"a hash": func(ctx context.Context,
+				tr *Prover) error {
+				tr.FindHash(ctx, chain.Hash{}, 1)
+				return ctx.Err()
+			},
 			"a record": func(ctx context.Context, tr *Prover) error {
 				tr.readBatch(ctx, []*RecordRead{{done: make(chan struct{})}})
 				return ctx.Err()
 			},
-			"consistency": func(ctx context.Context, tr *Prover) error { _, err := tr.Consistency(ctx, 3, 300); return err },
+			"consistency": func(ctx context.Context, tr *Prover) error {
+				_,
+					err := tr.Consistency(ctx, 3, 300)
+				return err
+			},
 		} {
 			for _, wait := range []time.Duration{0, time.Millisecond} {
 				tr := r.proverOn(&workers)

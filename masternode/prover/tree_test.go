@@ -47,7 +47,8 @@ func TestProofsOfTheTreeHoldForOthers(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if err := proof.VerifyInclusion(rfc6962.DefaultHasher, index, size, s.Leaves[index][:], bytesOf(path), root(size)); err != nil {
+				if err := proof.VerifyInclusion(rfc6962.DefaultHasher, index, size, s.Leaves[index][:], bytesOf(path),
+					root(size)); err != nil {
 					t.Fatalf("leaf %d of %d: %v", index, size, err)
 				}
 			}
@@ -56,7 +57,8 @@ func TestProofsOfTheTreeHoldForOthers(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if err := proof.VerifyConsistency(rfc6962.DefaultHasher, from, size, bytesOf(path), root(from), root(size)); err != nil {
+				if err := proof.VerifyConsistency(rfc6962.DefaultHasher, from, size, bytesOf(path), root(from),
+					root(size)); err != nil {
 					t.Fatalf("from %d to %d: %v", from, size, err)
 				}
 			}
@@ -113,7 +115,8 @@ func TestTilesAndBundlesOfAnyWidth(t *testing.T) {
 						if err != nil {
 							t.Fatal(err)
 						}
-						want, err := tlog.ReadTileData(tlog.Tile{H: 8, L: int(level), N: int64(index), W: width}, s.HashReader())
+						want, err := tlog.ReadTileData(tlog.Tile{H: 8, L: int(level), N: int64(index), W: width},
+							s.HashReader())
 						if err != nil || !bytes.Equal(got, want) {
 							t.Fatalf("tile %d/%d of %d hashes: other bytes, %v", level, index, width, err)
 						}

@@ -33,7 +33,8 @@ func newKey(t *testing.T, origin string, secret Sealer) (*Key, masterfsm.LogKey)
 func leaks(data []byte, k *Key) bool {
 	for _, form := range []string{
 		string(k.seed[:]), hex.EncodeToString(k.seed[:]), base64.StdEncoding.EncodeToString(k.seed[:]),
-		base64.StdEncoding.EncodeToString(append([]byte{1}, k.seed[:]...)), fmt.Sprint(k.seed[:]), fmt.Sprint(k.seed[:4])[1:], "PRIVATE+KEY",
+		base64.StdEncoding.EncodeToString(append([]byte{1}, k.seed[:]...)), fmt.Sprint(k.seed[:]),
+		fmt.Sprint(k.seed[:4])[1:], "PRIVATE+KEY",
 	} {
 		if bytes.Contains(data, []byte(strings.TrimSuffix(form, "]"))) {
 			return true
@@ -170,7 +171,8 @@ func TestLogKeyTextThatIsNone(t *testing.T) {
 		"another public": strings.Replace(good, "PRIVATE+KEY", "PUBLIC+KEY", 1),
 		"another type":   strings.Replace(good, seed, cosigner, 1),
 	} {
-		if _, err := ParseKey(text); err == nil || leaks([]byte(err.Error()), k) && !strings.Contains(err.Error(), "PRIVATE+KEY+name") {
+		if _, err := ParseKey(text); err == nil || leaks([]byte(err.Error()), k) &&
+			!strings.Contains(err.Error(), "PRIVATE+KEY+name") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

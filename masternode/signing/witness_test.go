@@ -60,7 +60,8 @@ func TestParseWitness(t *testing.T) {
 		good + " http://witness.example/#f":          "no user, query or fragment",
 		good + " http://[witness":                    "cannot be read",
 	} {
-		if _, err := ParseWitness(text); err == nil || !errors.Is(err, masterfsm.ErrBadCommand) || !strings.Contains(err.Error(), words) {
+		if _, err := ParseWitness(text); err == nil || !errors.Is(err, masterfsm.ErrBadCommand) ||
+			!strings.Contains(err.Error(), words) {
 			t.Errorf("%q: %v, want the words %q", text, err, words)
 		}
 	}
@@ -100,7 +101,8 @@ func TestCheckWitnesses(t *testing.T) {
 
 // TestWitnessErrorsTellNoURL: whoever writes a password into the URL of a witness does not find it in a log.
 func TestWitnessErrorsTellNoURL(t *testing.T) {
-	for _, text := range []string{"foo+1+AA== http://user:secret@host", "http://user:secret@host", "foo http://user:secret@host", "foo+1+!! http://user:secret@host x"} {
+	for _, text := range []string{"foo+1+AA== http://user:secret@host", "http://user:secret@host",
+		"foo http://user:secret@host", "foo+1+!! http://user:secret@host x"} {
 		if _, err := ParseWitness(text); err == nil || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%q: %v", text, err)
 		}

@@ -44,7 +44,7 @@ func readStart(b *durable.Fields) Start {
 //
 //	magic "CSMS" ‖ version u8 = 1
 //	own u32   ‖ start × own, the oldest first                      the starts on this folder
-//	peers u32 ‖ (len8 ‖ member id ‖ start) × peers, by member id   the last start that was accepted of each other member
+//	peers u32 ‖ (len8 ‖ member id ‖ start) × peers, by member id the last start that was accepted of each other member
 //	crc u32: CRC-32C of everything before it
 //	start = id[16] ‖ renewed u64, big endian
 //

@@ -1,5 +1,5 @@
-// Requests to the masters. The page was loaded from one of them; when that one does not answer any more, the next is asked: their
-// URLs are known from GET /v1/cluster, and masters let each other's pages in.
+// Requests to the masters. The page was loaded from one of them; when that one does not answer any more, the next is
+// asked: their URLs are known from GET /v1/cluster, and masters let each other's pages in.
 
 import { token } from './settings.js';
 
@@ -19,8 +19,12 @@ export class Problem extends Error {
 /** Cancelled is thrown when the page that asked is left. */
 export class Cancelled extends Error {}
 
-/** connection tells which master is asked now; it fires "change" when that is another, or when none answers, or one does again. */
-export const connection = Object.assign(new EventTarget(), { master: location.origin, masters: [location.origin], lost: false });
+/**
+ * connection tells which master is asked now; it fires "change" when that is another, or when none answers, or one does
+ * again.
+ */
+export const connection = Object.assign(new EventTarget(),
+  { master: location.origin, masters: [location.origin], lost: false });
 
 /** knowMasters takes the masters' URLs from the cluster's status. The one that the page is from stays among them. */
 export function knowMasters(urls) {
@@ -45,10 +49,12 @@ function bearer(as) {
 }
 
 /**
- * request sends one request and gives the answer, a Response that is not an error. GET and HEAD, and what is marked repeatable, go to the
- * next master where one does not answer or has no leader; anything else may have been done already, so its failure is told.
+ * request sends one request and gives the answer, a Response that is not an error. GET and HEAD, and what is marked
+ * repeatable, go to the next master where one does not answer or has no leader; anything else may have been done
+ * already, so its failure is told.
  */
-async function request(path, { method = 'GET', as = 'any', headers = {}, body, repeatable, signal, timeout = patience } = {}) {
+async function request(path, { method = 'GET', as = 'any', headers = {}, body, repeatable, signal,
+  timeout = patience } = {}) {
   const sent = new Headers(headers);
   const text = bearer(as);
   if (text) sent.set('Authorization', `Bearer ${text}`);
@@ -102,7 +108,8 @@ async function problemOf(answer) {
     // Something between us and the master has answered in its place.
   }
   return new Problem({
-    status: answer.status, name: String(told.type ?? '').split('/').pop(), title: told.title ?? '', detail: told.detail ?? '',
+    status: answer.status, name: String(told.type ?? '').split('/').pop(), title: told.title ?? '',
+      detail: told.detail ?? '',
     retryAfter: Number(answer.headers.get('Retry-After')) || 0,
   });
 }

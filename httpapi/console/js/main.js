@@ -21,7 +21,10 @@ import { hostOf } from './ui/picture.js';
 import { askForToken } from './ui/tokens.js';
 import { watchCluster } from './ui/watch.js';
 
-/** pages by the first part of their address; at is the entry of the navigation that is lit. Each is called with the page's context. */
+/**
+ * pages by the first part of their address; at is the entry of the navigation that is lit. Each is called with the
+ * page's context.
+ */
 const pages = {
   overview: { open: overview, at: 'overview' },
   chain: { open: chain, at: 'chain' },
@@ -49,8 +52,11 @@ function drawFrame() {
   replace(frame,
     h('a', { class: 'skip', href: '#main', onclick: skip }, t('nav.skip')),
     h('header', { class: 'top' },
-      h('a', { class: 'brand', href: href('overview') }, h('img', { src: '/console/icon.svg', alt: '', width: 24, height: 24 }), 'ChainStore'),
-      h('nav', { 'aria-label': t('nav.label') }, h('ul', {}, entries.map((name) => h('li', {}, h('a', { href: href(name), 'data-page': name }, t(`nav.${name}`)))))),
+      h('a', { class: 'brand', href: href('overview') },
+        h('img', { src: '/console/icon.svg', alt: '', width: 24, height: 24 }), 'ChainStore'),
+      h('nav', { 'aria-label': t('nav.label') },
+        h('ul', {},
+          entries.map((name) => h('li', {}, h('a', { href: href(name), 'data-page': name }, t(`nav.${name}`)))))),
       h('div', { class: 'tools' }, connectionSign(), languageChoice(), themeButton(), tokenButton())),
     main);
 }
@@ -78,7 +84,8 @@ function connectionSign() {
 const languageChoice = () =>
   h('div', { class: 'choice', role: 'group', 'aria-label': t('language.label') },
     Object.entries(languages).map(([code, name]) =>
-      h('button', { type: 'button', lang: code, 'aria-pressed': String(code === language()), onclick: () => setLanguage(code) },
+      h('button', { type: 'button', lang: code, 'aria-pressed': String(code === language()), onclick: () =>
+        setLanguage(code) },
         code === 'en' ? h('abbr', { title: name }, 'EN') : h('abbr', { title: name }, '中'))));
 
 function themeButton() {
@@ -100,7 +107,8 @@ function themeButton() {
 
 function tokenButton() {
   const text = h('span', { class: 'token-text' });
-  const node = h('button', { type: 'button', class: 'button', id: 'token-button', onclick: () => askForToken() }, icon('key'), text);
+  const node = h('button', { type: 'button', class: 'button', id: 'token-button', onclick: () => askForToken() },
+    icon('key'), text);
   const show = () => {
     const held = ['project', 'admin'].filter((slot) => token(slot)).map((slot) => t(`token.${slot}.short`));
     update(text, held.length ? held.join(' + ') : t('token.none'));
@@ -112,7 +120,10 @@ function tokenButton() {
   return node;
 }
 
-/** openPage shows the page of the address. focus moves to its heading when the reader went there, not when the page was drawn anew. */
+/**
+ * openPage shows the page of the address. focus moves to its heading when the reader went there, not when the page was
+ * drawn anew.
+ */
 function openPage(focus) {
   leave.abort();
   leave = new AbortController();
@@ -131,7 +142,9 @@ function openPage(focus) {
   main.querySelector('h1')?.focus({ preventScroll: true });
 }
 
-const lostWay = () => ({ title: t('lostWay'), node: [head(t('lostWay')), empty(t('lostWay.text'), h('a', { href: href('overview') }, t('nav.overview')))] });
+const lostWay = () =>
+  ({ title: t('lostWay'),
+    node: [head(t('lostWay')), empty(t('lostWay.text'), h('a', { href: href('overview') }, t('nav.overview')))] });
 
 document.body.append(frame, ...announcer);
 drawFrame();

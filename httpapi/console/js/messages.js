@@ -3,13 +3,15 @@
 import { hasText, number, t } from './i18n.js';
 
 /** ranges names blocks as people do. In the data a range ends before `to`. */
-export const ranges = (all) => all.map((r) => (r.to - r.from === 1 ? number(r.from) : `${number(r.from)}–${number(r.to - 1)}`)).join(', ');
+export const ranges = (all) =>
+  all.map((r) => (r.to - r.from === 1 ? number(r.from) : `${number(r.from)}–${number(r.to - 1)}`)).join(', ');
 
 /** message is a coded message in words, or the English text where the code is unknown or an older master sent none. */
 export function message(coded, text = '') {
   const key = `code.${coded?.code}`;
   if (!coded || !hasText(key)) return text || [coded?.code, coded?.args?.detail].filter(Boolean).join(': ');
-  return t(`code.${coded.code}`, Object.fromEntries(Object.entries(coded.args ?? {}).map(([name, value]) => [name, argument(value)])));
+  return t(`code.${coded.code}`,
+    Object.fromEntries(Object.entries(coded.args ?? {}).map(([name, value]) => [name, argument(value)])));
 }
 
 function argument(value) {

@@ -1,4 +1,5 @@
-// Signed notes (C2SP signed-note), the form of the checkpoints of the log: a text, an empty line, and lines of signatures.
+// Signed notes (C2SP signed-note), the form of the checkpoints of the log: a text, an empty line, and lines of
+// signatures.
 
 import { fromBase64, toHex, utf8 } from './bytes.js';
 
@@ -19,8 +20,9 @@ export function parse(note) {
 }
 
 /**
- * signedBy looks for a signature of one of the keys, written as verifier keys (name+id+base64). It gives {key, ok}: ok is true or false where the
- * browser could check it, null where it knows no Ed25519 or keeps WebCrypto from this page; nothing where no key has signed.
+ * signedBy looks for a signature of one of the keys, written as verifier keys (name+id+base64). It gives {key, ok}: ok
+ * is true or false where the browser could check it, null where it knows no Ed25519 or keeps WebCrypto from this page;
+ * nothing where no key has signed.
  */
 export async function signedBy(note, keys) {
   for (const key of keys) {

@@ -1,8 +1,10 @@
-// Which page is shown: the part of the address behind #, so that every page of the console is the one file of one master.
+// Which page is shown: the part of the address behind #, so that every page of the console is the one file of one
+// master.
 
 /** href is the address of a page, with its parameters. */
 export function href(path, query = {}) {
-  const told = new URLSearchParams(Object.entries(query).filter(([, v]) => v !== '' && v !== undefined && v !== null)).toString();
+  const told = new URLSearchParams(Object.entries(query).filter(([, v]) => v !== '' && v !== undefined &&
+    v !== null)).toString();
   return `#/${path}${told ? `?${told}` : ''}`;
 }
 

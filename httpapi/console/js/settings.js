@@ -1,4 +1,5 @@
-// What the reader has chosen. Theme and language are kept in this browser; tokens for as long as the tab is open, and not longer.
+// What the reader has chosen. Theme and language are kept in this browser; tokens for as long as the tab is open, and
+// not longer.
 
 /** remember reads a text from a storage; "" where there is none or where storage is turned off. */
 function remember(storage, key) {

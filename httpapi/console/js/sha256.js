@@ -1,10 +1,15 @@
-// SHA-256 (FIPS 180-4) for pages that a browser does not trust with WebCrypto: those that came over plain HTTP from another machine.
+// SHA-256 (FIPS 180-4) for pages that a browser does not trust with WebCrypto: those that came over plain HTTP from
+// another machine.
 
-// The first 32 bits of the fractional parts of the cube and square roots of the first primes, FIPS 180-4 sections 4.2.2 and 5.3.3.
+// The first 32 bits of the fractional parts of the cube and square roots of the first primes, FIPS 180-4 sections 4.2.2
+// and 5.3.3.
 const primes = [];
 for (let n = 2; primes.length < 64; n++) if (primes.every((p) => n % p)) primes.push(n);
 
-/** fraction is floor(2^32 · the fractional part of p^(1/power)), in integers: floating point is a bit short for cube roots. */
+/**
+ * fraction is floor(2^32 · the fractional part of p^(1/power)), in integers: floating point is a bit short for cube
+ * roots.
+ */
 function fraction(p, power) {
   const target = BigInt(p) << BigInt(32 * power);
   let root = 0n;

@@ -63,7 +63,10 @@ export function rateAt(i) {
   return Math.max(0, ((now.records - before.records) * 1000) / Math.max(now.time - before.time, 1));
 }
 
-/** refresh asks at once, a question of its own: what is under way may have been answered before what the caller has seen. */
+/**
+ * refresh asks at once, a question of its own: what is under way may have been answered before what the caller has
+ * seen.
+ */
 export async function refresh() {
   await running;
   await ask();

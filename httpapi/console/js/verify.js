@@ -1,5 +1,6 @@
-// The proof of a record, checked with nothing but SHA-256. The formulas are those of docs/formats.md; the paths are RFC 6962's, checked
-// as RFC 9162 section 2.1.3.2 says. Every step keeps what went in and what came out, so that a reader can do it again.
+// The proof of a record, checked with nothing but SHA-256. The formulas are those of docs/formats.md; the paths are RFC
+// 6962's, checked as RFC 9162 section 2.1.3.2 says. Every step keeps what went in and what came out, so that a reader
+// can do it again.
 
 import { concat, fromBase64, fromHex, leadingZeroBits, toHex, u32, u64, u8, utf8 } from './bytes.js';
 
@@ -26,8 +27,9 @@ function headerData(h) {
 const half = (n) => Math.floor(n / 2);
 
 /**
- * climb goes from a leaf up to the root: {root, levels, fits}. A level is {side, sibling, hash}: the hash beside the way, on which side it stands,
- * and the hash of the two. fits is whether the path has the length that a tree of this size asks for.
+ * climb goes from a leaf up to the root: {root, levels, fits}. A level is {side, sibling, hash}: the hash beside the
+ * way, on which side it stands, and the hash of the two. fits is whether the path has the length that a tree of this
+ * size asks for.
  */
 async function climb(leaf, index, size, path, digest) {
   let [at, last, hash] = [index, size - 1, leaf];
@@ -46,8 +48,9 @@ async function climb(leaf, index, size, path, digest) {
 }
 
 /**
- * fold is the root of the tree before a leaf: the siblings on the left of its way up, the lowest first, are the roots of that tree's full subtrees.
- * A header that is in the tree may name the root of another one; only this shows that it does not.
+ * fold is the root of the tree before a leaf: the siblings on the left of its way up, the lowest first, are the roots
+ * of that tree's full subtrees. A header that is in the tree may name the root of another one; only this shows that it
+ * does not.
  */
 async function fold(left, digest) {
   if (left.length === 0) return digest(new Uint8Array());
@@ -57,25 +60,29 @@ async function fold(left, digest) {
 }
 
 /**
- * verify checks a record against its proof. It gives the steps in order: {name, formula, inputs: [[name, text]…], got, want, ok, levels?}.
- * record is the envelope of the API, proof what …/proof answers, digest a function from bytes to their SHA-256.
+ * verify checks a record against its proof. It gives the steps in order: {name, formula, inputs: [[name, text]…], got,
+ * want, ok, levels?}. record is the envelope of the API, proof what …/proof answers, digest a function from bytes to
+ * their SHA-256.
  */
 export async function verify(record, proof, digest) {
   const steps = [];
   const step = (name, formula, inputs, got, want, more = {}) => {
-    steps.push({ name, formula, inputs, got: String(got), want: String(want), ok: String(got) === String(want), ...more });
+    steps.push({ name, formula, inputs, got: String(got), want: String(want), ok: String(got) === String(want),
+      ...more });
   };
   const h = proof.header;
 
   const commit = await digest(commitInput(record));
   const size = fromBase64(record.payload).length;
   step('commit', 'SHA-256(salt ‖ len8(key) ‖ key ‖ len8(type) ‖ type ‖ payload)', [
-    ['salt', toHex(fromBase64(record.salt))], ['key', record.key || '∅'], ['type', record.type || '∅'], ['payload', `${size} B`],
+    ['salt', toHex(fromBase64(record.salt))], ['key', record.key || '∅'], ['type', record.type || '∅'],
+      ['payload', `${size} B`],
   ], toHex(commit), record.commit);
 
   const leaf = leafData({ ...record, size }, commit);
   step('leafData', '0x01 ‖ project u32 ‖ time u64 ‖ size u32 ‖ commit', [
-    ['project', String(record.project_id)], ['time', String(record.time)], ['size', String(size)], ['commit', toHex(commit)],
+    ['project', String(record.project_id)], ['time', String(record.time)], ['size', String(size)],
+      ['commit', toHex(commit)],
   ], toHex(leaf), toHex(fromBase64(proof.leaf_data)));
 
   const leafHash = await digest(concat(u8(0), leaf));
@@ -83,11 +90,13 @@ export async function verify(record, proof, digest) {
 
   const seal = h.first + h.count;
   step('place', 'block.first + offset = index,  offset < block.count', [
-    ['block', String(h.block)], ['first', String(h.first)], ['count', String(h.count)], ['offset', String(record.offset)],
+    ['block', String(h.block)], ['first', String(h.first)], ['count', String(h.count)],
+      ['offset', String(record.offset)],
   ], placeOf(h.block, h.first + record.offset, record.offset < h.count), placeOf(record.block, record.index, true));
 
   const up = await climb(leafHash, record.index, seal, proof.record_path, digest);
-  step('path', 'SHA-256(0x01 ‖ left ‖ right) …', [['leaf hash', toHex(leafHash)], ['index', String(record.index)], ['tree size', String(seal)]],
+  step('path', 'SHA-256(0x01 ‖ left ‖ right) …', [['leaf hash', toHex(leafHash)], ['index', String(record.index)],
+    ['tree size', String(seal)]],
     toHex(up.root), up.fits ? h.root : wrongLength, { levels: up.levels });
 
   const header = headerData(h);

@@ -43,8 +43,8 @@ func Claim(n int) (base int, release func() error, err error) {
 			return 0, nil, err
 		}
 	}
-	return 0, nil, fmt.Errorf("claim %d ports: no free block of ports between %d and %d (stop programs that listen there)",
-		n, lowest, end)
+	return 0, nil, fmt.Errorf("claim %d ports: no free block of ports between %d and %d (stop programs that listen "+
+		"there)", n, lowest, end)
 }
 
 // Addr is a port's address on loopback.

@@ -11,7 +11,8 @@ import (
 // ShapeHelp makes the help of all commands fit a terminal of 80 columns, and shows switches by their names alone.
 // Examples stay as they are.
 func ShapeHelp(root *cobra.Command) {
-	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages ", fmt.Sprintf(".FlagUsagesWrapped %d ", StandardWidth)))
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages ",
+		fmt.Sprintf(".FlagUsagesWrapped %d ", StandardWidth)))
 	var walk func(cmd *cobra.Command)
 	walk = func(cmd *cobra.Command) {
 		cmd.InitDefaultHelpFlag()
@@ -30,6 +31,6 @@ func ShapeHelp(root *cobra.Command) {
 	walk(root)
 }
 
-// plainSwitch is a flag of type bool whose help is "--json": pflag says "--json[=true|false]" of those that it knows for what
-// they are. It is set as they are, since that goes by their NoOptDefVal.
+// plainSwitch is a flag of type bool whose help is "--json": pflag says "--json[=true|false]" of those that it knows
+// for what they are. It is set as they are, since that goes by their NoOptDefVal.
 type plainSwitch struct{ pflag.Value }

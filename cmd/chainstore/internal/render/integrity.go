@@ -11,15 +11,16 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Integrity shows the nodes, what is lost, the totals and the story, for people; older events are left out. No line is wider
-// than width, which is at least [StandardWidth], but for words that are.
+// Integrity shows the nodes, what is lost, the totals and the story, for people; older events are left out. No line is
+// wider than width, which is at least [StandardWidth], but for words that are.
 func Integrity(in *wire.Integrity, older int, now time.Time, width int) string {
 	var b strings.Builder
 	rows := [][]string{{"NODE", "URL", "STATE", "CHECKED", "BAD", "NOW"}}
 	for i := range in.Nodes {
 		n := &in.Nodes[i]
 		rows = append(rows, []string{
-			Elide(Plain(n.ID), MaxID), Plain(n.URL), Plain(n.State), Ago(n.Checked, now), OrDash(runList(n.Bad)), nowText(n),
+			Elide(Plain(n.ID), MaxID), Plain(n.URL), Plain(n.State), Ago(n.Checked, now), OrDash(runList(n.Bad)),
+			nowText(n),
 		})
 	}
 	if len(in.Nodes) == 0 {
@@ -50,8 +51,8 @@ func Integrity(in *wire.Integrity, older int, now time.Time, width int) string {
 	}
 	WriteLost(&b, in, width)
 	t := &in.Totals
-	fmt.Fprintf(&b, "\nchecks   %s, %s read; found: %s, %s of the tree\n", Count(t.Checks, "check"), Bytes(t.CheckedBytes),
-		Count(t.BadBlocks, "bad block"), CountAs(t.BadTiles, "bad hash", "bad hashes"))
+	fmt.Fprintf(&b, "\nchecks   %s, %s read; found: %s, %s of the tree\n", Count(t.Checks, "check"),
+		Bytes(t.CheckedBytes), Count(t.BadBlocks, "bad block"), CountAs(t.BadTiles, "bad hash", "bad hashes"))
 	fmt.Fprintf(&b, "repairs  %s, %d ended early; %s sent, %s\n", Count(t.Repairs, "repair"), t.FailedRepairs,
 		Count(t.RepairedBlocks, "block"), Bytes(t.RepairedBytes))
 	writeStory(&b, in.Events, older, width)
@@ -102,7 +103,8 @@ func WriteLost(b *strings.Builder, in *wire.Integrity, width int) {
 	}
 	b.WriteByte('\n')
 	if lost := Unconfirmed(in); len(lost) > 0 {
-		WriteWrapped(b, "", fmt.Sprintf("LOST: %s. No storage node has a good copy. Bring back any storage node that is away or was taken out: it may have one.", Ranges(lost)), width)
+		WriteWrapped(b, "", fmt.Sprintf("LOST: %s. No storage node has a good copy. Bring back any storage node "+
+			"that is away or was taken out: it may have one.", Ranges(lost)), width)
 		WriteWrapped(b, "", "Where none is left, say so block by block:", width)
 		fmt.Fprintf(b, "  chainstore integrity confirm-lost %d\n", lost[0].From)
 	}
@@ -128,7 +130,8 @@ func writeStory(b *strings.Builder, events []wire.Event, older, width int) {
 			blocks = strconv.FormatUint(e.Blocks, 10)
 		}
 		rows = append(rows, []string{
-			time.UnixMilli(int64(e.Time)).Format(time.DateTime), OrDash(Elide(Plain(e.Node), MaxID)), Plain(e.Kind), blocks, size, took,
+			time.UnixMilli(int64(e.Time)).Format(time.DateTime), OrDash(Elide(Plain(e.Node), MaxID)), Plain(e.Kind),
+			blocks, size, took,
 		})
 	}
 	if len(events) == 0 {

@@ -13,8 +13,8 @@ import (
 // drawEvery is the shortest time between two drawings of a progress bar.
 const drawEvery = 100 * time.Millisecond
 
-// newBar makes a bar on w, which shows nothing unless w is a terminal, and is gone when it is done. total is -1 where it is
-// not known.
+// newBar makes a bar on w, which shows nothing unless w is a terminal, and is gone when it is done. total is -1 where
+// it is not known.
 func newBar(w io.Writer, total int64, options ...progressbar.Option) *progressbar.ProgressBar {
 	return progressbar.NewOptions64(total, append([]progressbar.Option{
 		progressbar.OptionSetWriter(w),
@@ -67,8 +67,8 @@ func (b *ByteBar) Done() {
 	}
 }
 
-// RecordBar shows how many records are acknowledged and at what rate; where the size of the input is known, how much of it,
-// and the time left.
+// RecordBar shows how many records are acknowledged and at what rate; where the size of the input is known, how much of
+// it, and the time left.
 type RecordBar struct {
 	bar     *progressbar.ProgressBar
 	start   time.Time

@@ -40,7 +40,8 @@ func Rows(w io.Writer, rows [][]string) error {
 	return t.Flush()
 }
 
-// sheet gathers a list of things that comes page by page: printed at once as JSON, one object a line, or kept as the rows of a table.
+// sheet gathers a list of things that comes page by page: printed at once as JSON, one object a line, or kept as the
+// rows of a table.
 type Sheet struct {
 	out    io.Writer
 	asJSON bool

@@ -20,7 +20,8 @@ func TestElide(t *testing.T) {
 }
 
 func TestWrap(t *testing.T) {
-	if got, want := Wrap("one two  three\nfour-is-long", 7), []string{"one two", "three", "four-is-long"}; !slices.Equal(got, want) {
+	if got, want := Wrap("one two  three\nfour-is-long", 7),
+		[]string{"one two", "three", "four-is-long"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
 	if got := Wrap(" ", 7); got != nil {
@@ -43,7 +44,8 @@ func TestPlain(t *testing.T) {
 
 func TestBytes(t *testing.T) {
 	for n, want := range map[uint64]string{
-		0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 1536: "1.5 KiB", 1<<20 - 1: "1.0 MiB", 5 << 30: "5.0 GiB", 1<<64 - 1: "16.0 EiB",
+		0: "0 B", 1023: "1023 B", 1024: "1.0 KiB", 1536: "1.5 KiB", 1<<20 - 1: "1.0 MiB", 5 << 30: "5.0 GiB",
+		1<<64 - 1: "16.0 EiB",
 	} {
 		if got := Bytes(n); got != want {
 			t.Errorf("%d: %q, want %q", n, got, want)

@@ -33,7 +33,8 @@ export default {
   'connection.none': 'no master',
   'connection.lost': 'No master answers. The page goes on trying.',
   'connection.moved': 'The master before does not answer; this page goes on with {master}',
-  'connection.stranger': 'This page was opened under an address that is not a master\'s own, so it cannot go on with another master when this one ends. Open {master} to change that.',
+  'connection.stranger': 'This page was opened under an address that is not a master\'s own, so it cannot go on ' +
+    'with another master when this one ends. Open {master} to change that.',
   'watch.leader': '{master} leads now, in term {term}',
   'watch.storage': 'Storage node {node} is {state} now',
   'watch.gone': 'Storage node {node} does not answer any more',
@@ -47,13 +48,15 @@ export default {
   'token.title': 'Tokens',
   'token.none': 'Enter a token',
   'token.enter': 'Enter a token',
-  'token.why': 'A token says who you are. A project\'s token reads and appends records; the admin token creates projects and asks for checks. They are kept in this tab only, are sent to the masters of this cluster only, and are forgotten when the tab is closed.',
+  'token.why': 'A token says who you are. A project\'s token reads and appends records; the admin token creates ' +
+    'projects and asks for checks. They are kept in this tab only, are sent to the masters of this cluster only, ' +
+    'and are forgotten when the tab is closed.',
   'token.where': 'With “chainstore dev” both stand in chainstore-data/cluster.json.',
   'token.project': 'Project token',
   'token.project.hint': 'For records: read, append, find, verify.',
   'token.project.short': 'Project',
   'token.admin': 'Admin token',
-  'token.admin.hint': 'For projects and their tokens, checks, lost blocks. Leave it empty where you need none of these.',
+  'token.admin.hint': 'For projects and their tokens, checks, lost blocks. Leave it empty if you need none of them.',
   'token.admin.short': 'Admin',
   'token.isProject': 'Of project {name}: {rights}',
   'token.isRole': 'This is {role}',
@@ -85,7 +88,8 @@ export default {
   'problem.nameTaken': 'There is a project of this name already.',
   'problem.tooLarge': 'It is larger than the cluster takes. Nothing was appended.',
   'problem.quota': 'The project\'s quota is used up. Try again in {seconds} s.',
-  'problem.staleFolder': 'This node runs on an older copy of its data folder and serves nothing. Ask another one; its log says how it rejoins.',
+  'problem.staleFolder': 'This node runs on an older copy of its data folder and serves nothing. Ask another one; ' +
+    'its log says how it rejoins.',
   'problem.noLeader': 'The masters have no leader at the moment. Nothing was done; try again.',
   'problem.backlog': 'The masters hold as much as they may until storage nodes take it. Try again in a moment.',
   'problem.unavailable': 'No storage node could prove this now. Try again in a moment.',
@@ -156,7 +160,8 @@ export default {
   'node.cause': 'Cause',
 
   // Chain and block
-  'chain.lead': 'Every block names the one before it by its hash, and its header is a leaf of one tree over all records. The newest stands first.',
+  'chain.lead': 'Every block names the one before it by its hash, and its header is a leaf of one tree over all ' +
+    'records. The newest stands first.',
   'chain.blocks': 'Blocks',
   'chain.none': 'The chain has no block yet.',
   'chain.none.do': 'Append the first record',
@@ -187,7 +192,8 @@ export default {
   'block.work.text': 'its hash starts with at least {bits} zero bits',
   'block.nonce': 'Nonce',
   'block.version': 'Version',
-  'block.hint': 'These fields are the 103 bytes that are hashed: change one bit, and neither the hash nor the work nor any later block fits any more.',
+  'block.hint': 'These fields are the 103 bytes that are hashed: change one bit, and neither the hash nor the work ' +
+    'nor any later block fits any more.',
   'block.recordsTitle': 'Records of this block',
 
   // Record
@@ -220,10 +226,12 @@ export default {
   'payload.alt': 'The picture that was appended under the key {key}',
   'payload.noKey': '(none)',
   'proof.title': 'Proof',
-  'proof.lead': 'You need to trust nobody: your own browser can hash this record and follow its proof up to the root that the masters committed.',
+  'proof.lead': 'You need to trust nobody: your own browser can hash this record and follow its proof up to the ' +
+    'root that the masters committed.',
   'proof.verify': 'Verify in this browser',
   'proof.native': 'Hashes are computed with this browser\'s own WebCrypto.',
-  'proof.own': 'This page came over plain HTTP from another machine, where browsers withhold WebCrypto: hashes are computed with the console\'s own SHA-256.',
+  'proof.own': 'This page came over plain HTTP from another machine, where browsers withhold WebCrypto: hashes are ' +
+    'computed with the console\'s own SHA-256.',
   'proof.good': 'Verified: the record is what was committed.',
   'proof.unsigned': 'The record is what this master says was committed. No signature of the log was checked.',
   'proof.bad': 'Not verified: {n} {n|step does|steps do} not fit.',
@@ -250,17 +258,22 @@ export default {
   'proof.work': 'Proof of work',
   'proof.work.text': 'The block\'s hash starts with as many zero bits as the header asks for.',
   'proof.seal': 'Path of the seal to the chain\'s root',
-  'proof.seal.text': 'The header itself is a leaf, the block\'s seal: its path leads to the root over all that was appended.',
+  'proof.seal.text': 'The header itself is a leaf, the block\'s seal: its path leads to the root over all that was ' +
+    'appended.',
   'proof.before': 'The block\'s root in the chain',
-  'proof.before.text': 'The hashes on the left of the seal\'s path are those of all leaves before it: they give the root that the header holds, so the record is in the chain\'s own tree.',
+  'proof.before.text': 'The hashes on the left of the seal\'s path are those of all leaves before it: they give the ' +
+    'root that the header holds, so the record is in the chain\'s own tree.',
   'proof.checkpoint': 'Root in the checkpoint',
   'proof.checkpoint.text': 'The log\'s newest checkpoint names the same size and the same root.',
   'proof.signature': 'Signature of the log',
-  'proof.signature.text': 'The checkpoint is signed with the log\'s key. The key is what this master tells: compare it with the one that the log\'s operator has published.',
+  'proof.signature.text': 'The checkpoint is signed with the log\'s key. The key is what this master tells: compare ' +
+    'it with the one that the log\'s operator has published.',
   'receipt.save': 'Save a receipt',
-  'receipt.saved': 'Saved. Who has the receipt, the record and the log\'s key can check them without this cluster: chainstore verify receipt.',
+  'receipt.saved': 'Saved. Who has the receipt, the record and the log\'s key can check them without this cluster: ' +
+    'chainstore verify receipt.',
   'proof.head': 'Root that the masters told',
-  'proof.head.text': 'The same root stood in the cluster\'s status at this size. Where the chain has grown past it before this page asked, it is not compared.',
+  'proof.head.text': 'The same root stood in the cluster\'s status at this size. Where the chain has grown past it ' +
+    'before this page asked, it is not compared.',
 
   // Add and find
   'add.lead': 'A record is appended once, gets its final place at once, and can never be changed or taken away.',
@@ -293,10 +306,12 @@ export default {
   'find.results': 'Results, oldest first',
   'find.none': 'Nothing was found.',
   'find.none.text': 'No record of this project fits. The key must be whole, and time is when the masters committed it.',
-  'find.proof': 'Every record here was proven before it was served. That the list is complete is the storage node\'s word: no proof shows it.',
+  'find.proof': 'Every record here was proven before it was served. That the list is complete is the storage ' +
+    'node\'s word: no proof shows it.',
 
   // Projects
-  'projects.lead': 'A project owns its records. Anyone with a token reads those of a public project; those of a private one open to its own tokens alone.',
+  'projects.lead': 'A project owns its records. Anyone with a token reads those of a public project; those of a ' +
+    'private one open to its own tokens alone.',
   'projects.list': 'All projects',
   'projects.none': 'There is no project yet.',
   'projects.one': 'Project {name}',
@@ -345,7 +360,8 @@ export default {
   'tokens.revoked': 'The token is revoked',
 
   // Integrity
-  'integrity.lead': 'Every storage node hashes its whole chain anew on a schedule. What does not fit is named, kept aside, and replaced from another node.',
+  'integrity.lead': 'Every storage node hashes its whole chain anew on a schedule. What does not fit is named, kept ' +
+    'aside, and replaced from another node.',
   'integrity.nodes': 'Storage nodes',
   'integrity.checked': 'Last check',
   'integrity.never': 'never',
@@ -370,10 +386,12 @@ export default {
   'integrity.millis': '{n} ms',
   'integrity.findings': '{n} {n|finding|findings}',
   'integrity.lost': 'Lost blocks',
-  'integrity.lost.text': 'No storage node has a good copy of these blocks: {blocks}. If a disk with a copy can be brought back, do that. Confirm a loss only when there is none.',
+  'integrity.lost.text': 'No storage node has a good copy of these blocks: {blocks}. If a disk with a copy can be ' +
+    'brought back, do that. Confirm a loss only when there is none.',
   'integrity.confirmed': 'Confirmed as lost: {blocks}',
   'integrity.confirm': 'Confirm block {block} as lost',
-  'integrity.confirm.text': 'You say that block {block} is gone for good. Its records answer with “lost” from then on, and every verifier goes on to name it. This cannot be taken back.',
+  'integrity.confirm.text': 'You say that block {block} is gone for good. Its records answer with “lost” from then ' +
+    'on, and every verifier goes on to name it. This cannot be taken back.',
   'integrity.confirm.yes': 'It is lost',
   'event.finding': 'Damage found',
   'event.repair': 'Repair',
@@ -410,31 +428,46 @@ export default {
   'code.sender-silent': 'the sender does not answer: {detail}',
   'code.receiver-silent': 'the receiver does not answer',
   'code.stalled': 'nothing was received for {seconds} {seconds|second|seconds}',
-  'code.tiles-rewritten': '{count} {count|hash|hashes} of the tree {count|was|were} wrong on disk and {count|was|were} computed again from the blocks',
+  'code.tiles-rewritten': '{count} {count|hash|hashes} of the tree {count|was|were} wrong on disk and ' +
+    '{count|was|were} computed again from the blocks',
   'code.blocks-lost': 'no storage node has a good copy of {blocks|block|blocks} {ranges}',
   'code.blocks-found': 'a storage node may have a good copy again of {blocks|block|blocks} {ranges}',
   'code.loss-confirmed': 'a person confirmed that block {block} is lost',
   'code.removed': 'removed from the cluster',
-  'code.local-view': 'this master cannot reach the leader: which nodes are live and what is under way is not known, and the table may be behind',
+  'code.local-view': 'this master cannot reach the leader: which nodes are live and what is under way is not known, ' +
+    'and the table may be behind',
   'code.unconfirmed': 'no majority of the masters confirms this leader: the table may be behind',
   'code.no-miner': 'no miner: appends are taken until the backlog is full, blocks wait for their proof of work',
-  'code.too-few-storages': '{count} of {needed} storage nodes that a block needs are there: the masters keep the records until more are',
+  'code.too-few-storages': '{count} of {needed} storage nodes that a block needs are there: the masters keep the ' +
+    'records until more are',
   'code.backlog-full': 'backlog full: appends are refused until blocks are stored',
   'code.storage-invalid': 'storage node {node} is invalid: {cause}',
-  'code.checks-end-early': 'storage node {node}: its checks end early: the last {count} did, the newest after {blocks} of {height} {height|block|blocks}: {detail}',
-  'code.loss-unconfirmed': 'no storage node has a good copy of {blocks|block|blocks} {ranges}: bring back a node or a disk that has one, or confirm the loss (chainstore integrity confirm-lost N)',
-  'code.level-waits': 'protocol level {level} of {next}: the group has the features of level {level} until all masters know level {next}; upgrade, start or remove {nodes}',
-  'code.later-epoch': 'worker {node} answers with epoch {epoch}, this group is at epoch {ours}: its folder is of another cluster or damaged; take it out',
-  'code.later-epoch-suspended': 'no append is acknowledged: worker {node} answers with epoch {epoch}, this group is at epoch {ours}, and too few storage nodes answer to tell whether the group was recovered; bring storage nodes back',
+  'code.checks-end-early': 'storage node {node}: its checks end early: the last {count} did, the newest after ' +
+    '{blocks} of {height} {height|block|blocks}: {detail}',
+  'code.loss-unconfirmed': 'no storage node has a good copy of {blocks|block|blocks} {ranges}: bring back a node or ' +
+    'a disk that has one, or confirm the loss (chainstore integrity confirm-lost N)',
+  'code.level-waits': 'protocol level {level} of {next}: the group has the features of level {level} until all ' +
+    'masters know level {next}; upgrade, start or remove {nodes}',
+  'code.later-epoch': 'worker {node} answers with epoch {epoch}, this group is at epoch {ours}: its folder is of ' +
+    'another cluster or damaged; take it out',
+  'code.later-epoch-suspended': 'no append is acknowledged: worker {node} answers with epoch {epoch}, this group is ' +
+    'at epoch {ours}, and too few storage nodes answer to tell whether the group was recovered; bring storage nodes ' +
+    'back',
   'code.witness-down': 'witness {name} at {url} does not cosign ({state}): {detail}',
-  'code.too-few-witnesses': '{count} of {needed} witnesses that a checkpoint needs cosign: the checkpoint that is shown stays until more do',
-  'code.log-key-waits': 'the log gets its first key once all masters have announced that they know log keys: start {nodes} with this version, or remove them',
+  'code.too-few-witnesses': '{count} of {needed} witnesses that a checkpoint needs cosign: the checkpoint that is ' +
+    'shown stays until more do',
+  'code.log-key-waits': 'the log gets its first key once all masters have announced that they know log keys: start ' +
+    '{nodes} with this version, or remove them',
   'code.no-checkpoint': '{detail}',
-  'code.checkpoint-waits': 'no checkpoint can be shown: the group was recovered, and may have shown one of {needed} blocks before; the newest that may be shown has {blocks}: it waits until enough storage nodes, and witnesses where they are asked for, have the chain again',
+  'code.checkpoint-waits': 'no checkpoint can be shown: the group was recovered, and may have shown one of {needed} ' +
+    'blocks before; the newest that may be shown has {blocks}: it waits until enough storage nodes, and witnesses ' +
+    'where they are asked for, have the chain again',
   'code.origin-ignored': '--origin {asked} changes nothing: the origin of the log is {origin}',
-  'code.checkpoint-key-foreign': 'the key of --checkpoint-key has the origin {asked} and is not used: the origin of the log is {origin}',
+  'code.checkpoint-key-foreign': 'the key of --checkpoint-key has the origin {asked} and is not used: the origin of ' +
+    'the log is {origin}',
   'code.checkpoint-key-retired': 'the key of --checkpoint-key, {key}, is retired and is not used again',
-  'code.checkpoint-key-waits': 'the key of --checkpoint-key is not in the log yet: it is added when this master leads (chainstore master transfer)',
+  'code.checkpoint-key-waits': 'the key of --checkpoint-key is not in the log yet: it is added when this master ' +
+    'leads (chainstore master transfer)',
   'code.master-notice': 'master {node}: {cause}',
   'finding.frame': 'the frame around the block is damaged',
   'finding.payload': 'a record does not fit its leaf',

@@ -422,7 +422,8 @@ export default {
   'code.backlog-full': '积压已满：区块存储之前拒绝追加',
   'code.storage-invalid': '存储节点 {node} 无效：{cause}',
   'code.checks-end-early': '存储节点 {node}：检查提前结束，最近 {count} 次都是如此，最后一次在 {height} 个区块中只检查了 {blocks} 个：{detail}',
-  'code.loss-unconfirmed': '没有任何存储节点保有完好的区块 {ranges}（共 {blocks} 个）：请恢复保有它的节点或磁盘，或确认丢失（chainstore integrity confirm-lost N）',
+  'code.loss-unconfirmed': '没有任何存储节点保有完好的区块 {ranges}（共 {blocks} 个）：请恢复保有它的节点或磁盘，或确认丢失（chainstore integrity ' +
+    'confirm-lost N）',
   'code.level-waits': '协议级别 {level}，下一级为 {next}：在所有主节点都支持级别 {next} 之前，集群保持级别 {level} 的功能；请升级、启动或移除 {nodes}',
   'code.later-epoch': '工作节点 {node} 以纪元 {epoch} 应答，而本组的纪元为 {ours}：它的文件夹属于另一个集群或已损坏，请将它移除',
   'code.later-epoch-suspended': '不确认任何追加：工作节点 {node} 以纪元 {epoch} 应答，而本组的纪元为 {ours}，应答的存储节点太少，无法判断本组是否已被恢复；请恢复存储节点',
@@ -430,7 +431,8 @@ export default {
   'code.too-few-witnesses': '检查点需要 {needed} 个见证者联署，现有 {count} 个：在此之前继续显示现有的检查点',
   'code.log-key-waits': '所有主节点都声明支持日志密钥后，日志才会得到第一个密钥：请用此版本启动 {nodes}，或将其移除',
   'code.no-checkpoint': '{detail}',
-  'code.checkpoint-waits': '无法显示检查点：本组经过恢复，之前可能显示过 {needed} 个区块的检查点，而现在可显示的最新检查点只有 {blocks} 个区块；需等待足够的存储节点（以及所要求的见证者）重新拥有整条链',
+  'code.checkpoint-waits': '无法显示检查点：本组经过恢复，之前可能显示过 {needed} 个区块的检查点，而现在可显示的最新检查点只有 {blocks} ' +
+    '个区块；需等待足够的存储节点（以及所要求的见证者）重新拥有整条链',
   'code.origin-ignored': '--origin {asked} 不起作用：日志的来源是 {origin}',
   'code.checkpoint-key-foreign': '--checkpoint-key 的密钥的来源是 {asked}，不会使用：日志的来源是 {origin}',
   'code.checkpoint-key-retired': '--checkpoint-key 的密钥 {key} 已停用，不会再使用',

@@ -14,7 +14,8 @@ const waitFor = '5s';
 
 export function add({ signal }) {
   const key = h('input', { type: 'text', name: 'key', maxlength: 255, autocomplete: 'off', class: 'mono' });
-  const type = h('input', { type: 'text', name: 'type', maxlength: 255, autocomplete: 'off', class: 'mono', list: 'types', value: 'text/plain; charset=utf-8' });
+  const type = h('input', { type: 'text', name: 'type', maxlength: 255, autocomplete: 'off', class: 'mono',
+    list: 'types', value: 'text/plain; charset=utf-8' });
   const stored = checkbox(t('add.wait'), true);
   const source = sources(type);
   const done = h('div', { class: 'stack' });
@@ -29,13 +30,16 @@ export function add({ signal }) {
   };
   const node = form([
     source.node,
-    h('datalist', { id: 'types' }, ['text/plain; charset=utf-8', 'application/json', 'text/csv', 'application/octet-stream'].map((value) => h('option', { value }))),
-    h('div', { class: 'pair' }, field(t('record.type'), type, t('add.type.hint')), field(t('record.key'), key, t('add.key.hint'))),
+    h('datalist', { id: 'types' }, ['text/plain; charset=utf-8', 'application/json', 'text/csv',
+      'application/octet-stream'].map((value) => h('option', { value }))),
+    h('div', { class: 'pair' }, field(t('record.type'), type, t('add.type.hint')),
+      field(t('record.key'), key, t('add.key.hint'))),
     stored.node,
   ], button(t('add.append'), null, { type: 'submit', kind: 'primary' }), work);
   return {
     title: t('nav.add'),
-    node: [head(t('nav.add')), lead(t('add.lead')), token('project') ? null : problemBox({ status: 401, name: 'no-project-token' }), panel(t('add.title'), node), done],
+    node: [head(t('nav.add')), lead(t('add.lead')), token('project')
+      ? null : problemBox({ status: 401, name: 'no-project-token' }), panel(t('add.title'), node), done],
   };
 }
 
@@ -69,13 +73,17 @@ function sources(type) {
     replace(name, t('add.chosen', { name: one.name, size: bytes(one.size) }));
   };
   file.addEventListener('change', chosen);
-  const radio = (what, checked) => h('label', {}, h('input', { type: 'radio', name: 'source', value: what, checked, onchange: () => show(what) }), h('span', {}, t(`add.${what}`)));
+  const radio = (what, checked) =>
+    h('label', {}, h('input', { type: 'radio', name: 'source', value: what, checked, onchange: () => show(what) }),
+      h('span', {}, t(`add.${what}`)));
   droppable(filePart, file, chosen);
   show('text');
   return {
-    node: [h('fieldset', { class: 'segments' }, h('legend', { class: 'unseen' }, t('add.what')), radio('text', true), radio('file', false)), textPart, filePart],
+    node: [h('fieldset', { class: 'segments' }, h('legend', { class: 'unseen' }, t('add.what')), radio('text', true),
+      radio('file', false)), textPart, filePart],
     body: async () => {
-      const data = textPart.hidden ? (file.files[0] ? await file.files[0].arrayBuffer() : null) : utf8(text.value).buffer;
+      const data = textPart.hidden
+        ? (file.files[0] ? await file.files[0].arrayBuffer() : null) : utf8(text.value).buffer;
       return data?.byteLength ? data : null;
     },
     clear: () => {

@@ -13,14 +13,17 @@ const pageSize = 100;
 export function block({ parts, signal }) {
   const number_ = parts[0] ?? '';
   const place = h('div', { class: 'stack' });
-  load(place, () => getJSON(`/v1/blocks/${encodeURIComponent(number_)}`, { signal }), (b) => [headerPanel(b), recordsPanel(b, signal)]);
+  load(place, () => getJSON(`/v1/blocks/${encodeURIComponent(number_)}`, { signal }),
+    (b) => [headerPanel(b), recordsPanel(b, signal)]);
   const title = t('block.title', { number: number_ });
   return { title, node: [head(title, neighbours(Number(number_))), place] };
 }
 
 const neighbours = (n) => [
-  n > 0 && h('a', { class: 'button quiet', href: href(`block/${n - 1}`), 'aria-label': t('block.before') }, icon('back')),
-  Number.isSafeInteger(n) && h('a', { class: 'button quiet', href: href(`block/${n + 1}`), 'aria-label': t('block.after') }, icon('next')),
+  n > 0 && h('a', { class: 'button quiet', href: href(`block/${n - 1}`), 'aria-label': t('block.before') },
+    icon('back')),
+  Number.isSafeInteger(n) &&
+    h('a', { class: 'button quiet', href: href(`block/${n + 1}`), 'aria-label': t('block.after') }, icon('next')),
 ];
 
 /** headerPanel shows the header's fields, in the order in which they are hashed. */
@@ -28,11 +31,14 @@ const headerPanel = (b) =>
   panel(t('block.header'),
     facts(
       [t('block.hash'), hash(b.hash, { whole: true })],
-      [t('block.prev'), b.block > 0 ? h('a', { href: href(`block/${b.block - 1}`) }, h('code', { class: 'long' }, b.prev)) : h('code', { class: 'long faint' }, b.prev)],
+      [t('block.prev'), b.block > 0
+        ? h('a', { href: href(`block/${b.block - 1}`) }, h('code', { class: 'long' }, b.prev)) : h('code',
+          { class: 'long faint' }, b.prev)],
       [t('block.root'), hash(b.root, { whole: true })],
       [t('block.time'), time(b.time)],
       [t('block.records'), number(b.count)],
-      [t('block.leaves'), t('block.leaves.text', { first: b.first, last: b.first + b.count - 1, seal: b.first + b.count })],
+      [t('block.leaves'),
+        t('block.leaves.text', { first: b.first, last: b.first + b.count - 1, seal: b.first + b.count })],
       [t('block.work'), t('block.work.text', { bits: b.difficulty })],
       [t('block.nonce'), h('code', {}, b.nonce)],
       [t('block.version'), number(b.version)]),
@@ -50,7 +56,8 @@ const page = (b, from, signal) => getJSON(`/v1/blocks/${b.block}/records?from=${
 
 /** recordList is the table of a block's records with a button for more. */
 function recordList(b, first, signal) {
-  const columns = [t('record.offset'), t('record.key'), t('record.type'), { text: t('record.size'), right: true }, t('record.payload')];
+  const columns = [t('record.offset'), t('record.key'), t('record.type'), { text: t('record.size'), right: true },
+    t('record.payload')];
   const list = table(t('block.recordsTitle'), columns, first.records.map(cells));
   const more = h('div', { class: 'more' });
   const offer = (last) => replace(more, last ? button(t('more'), () => append(last.offset + 1)) : null);
@@ -64,9 +71,13 @@ function recordList(b, first, signal) {
 }
 
 function cells(r) {
-  if (r.hidden) return [number(r.offset), h('span', { class: 'faint hidden-record' }, icon('lock'), t('record.hidden')), '', '', ''];
-  return [h('a', { class: 'strong', href: recordHref(r) }, number(r.offset)), keyOf(r), h('span', { class: 'faint' }, r.type || '—'), bytes(r.size), preview(r)];
+  if (r.hidden) return [number(r.offset), h('span', { class: 'faint hidden-record' }, icon('lock'), t('record.hidden')),
+    '', '', ''];
+  return [h('a', { class: 'strong', href: recordHref(r) }, number(r.offset)), keyOf(r),
+    h('span', { class: 'faint' }, r.type || '—'), bytes(r.size), preview(r)];
 }
 
 /** keyOf links a record's key to its history. */
-export const keyOf = (r) => (r.key ? h('a', { href: href('find', { by: 'key', key: r.key, project: r.project }) }, h('code', {}, short(r.key, 24))) : h('span', { class: 'faint' }, '—'));
+export const keyOf = (r) =>
+  (r.key ? h('a', { href: href('find', { by: 'key', key: r.key, project: r.project }) },
+    h('code', {}, short(r.key, 24))) : h('span', { class: 'faint' }, '—'));

@@ -17,7 +17,9 @@ export function chain({ signal }) {
     fresh.hidden = true;
     return load(place, () => getJSON(`/v1/blocks?limit=${pageSize}`, { signal }), (page) => {
       height = page.blocks.length ? page.blocks[0].block + 1 : 0;
-      return page.blocks.length ? blockList(page, signal) : empty(t('chain.none'), h('p', {}, h('a', { href: href('add') }, t('chain.none.do'))));
+      return page.blocks.length
+        ? blockList(page, signal) : empty(t('chain.none'),
+          h('p', {}, h('a', { href: href('add') }, t('chain.none.do'))));
     });
   };
   status.addEventListener('change', () => {
@@ -29,13 +31,15 @@ export function chain({ signal }) {
   open();
   return {
     title: t('nav.chain'),
-    node: [head(t('nav.chain')), lead(t('chain.lead')), jumpBox(signal), h('section', { class: 'panel flush', 'aria-label': t('chain.blocks') }, fresh, place)],
+    node: [head(t('nav.chain')), lead(t('chain.lead')), jumpBox(signal),
+      h('section', { class: 'panel flush', 'aria-label': t('chain.blocks') }, fresh, place)],
   };
 }
 
 /** blockList is the table of blocks with a button for older ones. */
 function blockList(page, signal) {
-  const columns = [t('block.number'), { text: t('block.records'), right: true }, { text: t('block.leaves'), right: true }, t('block.hash'), { text: t('block.work'), right: true }, t('block.time')];
+  const columns = [t('block.number'), { text: t('block.records'), right: true },
+    { text: t('block.leaves'), right: true }, t('block.hash'), { text: t('block.work'), right: true }, t('block.time')];
   const list = table(t('chain.blocks'), columns, page.blocks.map(cells), { class: 'table chained' });
   const body = list.querySelector('tbody');
   const more = h('div', { class: 'more' });
@@ -53,13 +57,15 @@ function blockList(page, signal) {
 
 const cells = (b) => [
   h('a', { class: 'strong', href: href(`block/${b.block}`) }, number(b.block)), number(b.count),
-  `${number(b.first)} – ${number(b.first + b.count)}`, hash(b.hash, { letters: 14 }), t('block.bits', { bits: b.difficulty }), time(b.time),
+  `${number(b.first)} – ${number(b.first + b.count)}`, hash(b.hash, { letters: 14 }),
+    t('block.bits', { bits: b.difficulty }), time(b.time),
 ];
 
 /** jumpBox opens what it is told: a block, a record, or what has a hash. */
 function jumpBox(signal) {
   const kind = select(['block', 'record', 'hash'].map((k) => [k, t(`jump.${k}`)]), 'block', { name: 'kind' });
-  const text = h('input', { type: 'text', required: true, autocomplete: 'off', spellcheck: 'false', class: 'mono', name: 'jump', placeholder: '12' });
+  const text = h('input', { type: 'text', required: true, autocomplete: 'off', spellcheck: 'false', class: 'mono',
+    name: 'jump', placeholder: '12' });
   const examples = { block: '12', record: '12/3', hash: '0000b409…' };
   kind.addEventListener('change', () => {
     text.placeholder = examples[kind.value];
@@ -69,7 +75,8 @@ function jumpBox(signal) {
     if (/^[0-9a-f]{64}$/i.test(said)) kind.value = 'hash';
     else if (said.includes('/')) kind.value = 'record';
   });
-  const node = form([field(t('jump.kind'), kind), field(t('jump.what'), text, t('jump.hint'))], button(t('jump.go'), null, { type: 'submit', kind: 'primary' }),
+  const node = form([field(t('jump.kind'), kind), field(t('jump.what'), text, t('jump.hint'))],
+    button(t('jump.go'), null, { type: 'submit', kind: 'primary' }),
     () => jump(kind.value, text.value.trim(), signal));
   node.classList.add('inline', 'panel');
   node.setAttribute('aria-label', t('jump.label'));

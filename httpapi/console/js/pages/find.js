@@ -20,7 +20,8 @@ export function find({ query, signal }) {
     title: t('nav.find'),
     node: [
       head(t('nav.find')), lead(t('find.lead')),
-      h('section', { class: 'panel', 'aria-label': t('nav.find') }, choice(by), { position: positionForm, key: keyForm, time: timeForm }[by](query)),
+      h('section', { class: 'panel', 'aria-label': t('nav.find') }, choice(by),
+        { position: positionForm, key: keyForm, time: timeForm }[by](query)),
       asked && resultPanel(results),
     ],
   };
@@ -33,7 +34,8 @@ const choice = (by) =>
 const submit = () => button(t('find.do'), null, { type: 'submit', kind: 'primary' });
 
 function positionForm() {
-  const text = h('input', { type: 'text', name: 'position', required: true, pattern: '\\s*\\d+(\\s*/\\s*\\d+)?\\s*', inputmode: 'numeric', autocomplete: 'off', class: 'mono', placeholder: '12/3' });
+  const text = h('input', { type: 'text', name: 'position', required: true, pattern: '\\s*\\d+(\\s*/\\s*\\d+)?\\s*',
+    inputmode: 'numeric', autocomplete: 'off', class: 'mono', placeholder: '12/3' });
   return form([field(t('find.position'), text, t('find.position.hint'))], submit(), async () => {
     const [block, offset] = text.value.split('/').map((part) => part.trim());
     go(offset === undefined ? `index/${block}` : `record/${block}/${offset}`);
@@ -47,9 +49,11 @@ const projectField = (query) => {
 };
 
 function keyForm(query) {
-  const key = h('input', { type: 'text', name: 'key', required: true, maxlength: 255, autocomplete: 'off', class: 'mono', value: query.get('key') ?? '' });
+  const key = h('input', { type: 'text', name: 'key', required: true, maxlength: 255, autocomplete: 'off',
+    class: 'mono', value: query.get('key') ?? '' });
   const project = projectField(query);
-  return form([h('div', { class: 'pair' }, field(t('record.key'), key, t('find.key.hint')), project.node)], submit(), async () => {
+  return form([h('div', { class: 'pair' }, field(t('record.key'), key, t('find.key.hint')), project.node)], submit(),
+    async () => {
     go('find', { by: 'key', key: key.value, project: project.input.value.trim() });
     return null;
   });
@@ -62,11 +66,13 @@ const local = (ms) => {
 };
 
 function timeForm(query) {
-  const box = (name, fallback) => h('input', { type: 'datetime-local', name, required: true, value: local(Number(query.get(name)) || fallback) });
+  const box = (name, fallback) =>
+    h('input', { type: 'datetime-local', name, required: true, value: local(Number(query.get(name)) || fallback) });
   const since = box('since', Date.now() - 3_600_000);
   const until = box('until', Date.now() + 60_000);
   const project = projectField(query);
-  return form([h('div', { class: 'pair' }, field(t('find.since'), since), field(t('find.until'), until)), project.node], submit(), async () => {
+  return form([h('div', { class: 'pair' }, field(t('find.since'), since), field(t('find.until'), until)), project.node],
+    submit(), async () => {
     const ms = (input) => new Date(input.value).getTime();
     go('find', { by: 'time', since: ms(since), until: ms(until), project: project.input.value.trim() });
     return null;
@@ -87,11 +93,13 @@ function search(place, query, signal) {
     if (cursor) asked.set('cursor', cursor);
     return getJSON(`/v1/records?${asked}`, { as: 'project', signal });
   };
-  load(place, () => page(), (first) => (first.records.length ? results(first, page) : empty(t('find.none'), h('p', {}, t('find.none.text')))));
+  load(place, () => page(), (first) =>
+    (first.records.length ? results(first, page) : empty(t('find.none'), h('p', {}, t('find.none.text')))));
 }
 
 function results(first, page) {
-  const columns = [t('find.position'), t('record.time'), t('record.key'), t('record.type'), { text: t('record.size'), right: true }, t('record.payload')];
+  const columns = [t('find.position'), t('record.time'), t('record.key'), t('record.type'),
+    { text: t('record.size'), right: true }, t('record.payload')];
   const list = table(t('find.results'), columns, first.records.map(cells));
   const more = h('div', { class: 'more' });
   const offer = (cursor) => replace(more, cursor ? button(t('more'), () => append(cursor)) : null);

@@ -61,26 +61,33 @@ function replaceKeepingFocus(place, nodes) {
 const parts = (now, act, signal) => [
   lostPanel(now, act, signal),
   h('section', { 'aria-label': t('integrity.nodes') }, h('h2', { class: 'unseen' }, t('integrity.nodes')),
-    now.nodes.length ? h('div', { class: 'cards' }, now.nodes.map((one) => nodeCard(one, act, signal))) : empty(t('picture.noStorages'))),
+    now.nodes.length
+      ? h('div', { class: 'cards' }, now.nodes.map((one) => nodeCard(one, act, signal))) : empty(
+        t('picture.noStorages'))),
   totalsPanel(now.totals),
   storyPanel(now.events),
 ];
 
 /** lostPanel is there only where blocks are lost: of these a person has to say that they are. */
 function lostPanel(now, act, signal) {
-  const confirmed = new Set(now.confirmed.flatMap((r) => Array.from({ length: Math.min(r.to - r.from, 1000) }, (_, i) => r.from + i)));
-  const open = now.lost.flatMap((r) => Array.from({ length: Math.min(r.to - r.from, 1000) }, (_, i) => r.from + i)).filter((b) => !confirmed.has(b));
+  const confirmed =
+    new Set(now.confirmed.flatMap((r) => Array.from({ length: Math.min(r.to - r.from, 1000) }, (_, i) => r.from + i)));
+  const open = now.lost.flatMap((r) => Array.from({ length: Math.min(r.to - r.from, 1000) },
+    (_, i) => r.from + i)).filter((b) => !confirmed.has(b));
   if (now.lost.length === 0) return null;
   const node = panel(t('integrity.lost'), h('p', {}, t('integrity.lost.text', { blocks: ranges(now.lost) })),
-    now.confirmed.length ? h('p', { class: 'hint' }, t('integrity.confirmed', { blocks: ranges(now.confirmed) })) : null,
+    now.confirmed.length
+      ? h('p', { class: 'hint' }, t('integrity.confirmed', { blocks: ranges(now.confirmed) })) : null,
     h('div', { class: 'form-do' }, open.map((block) =>
-      button(t('integrity.confirm', { block }), () => act(() => confirmLost(block, signal)), { kind: 'danger', 'data-keep': `lost-${block}` }))));
+      button(t('integrity.confirm', { block }), () => act(() => confirmLost(block, signal)),
+        { kind: 'danger', 'data-keep': `lost-${block}` }))));
   node.classList.add('alarm');
   return node;
 }
 
 async function confirmLost(block, signal) {
-  if (!(await confirm(t('integrity.confirm', { block }), t('integrity.confirm.text', { block }), t('integrity.confirm.yes')))) return;
+  if (!(await confirm(t('integrity.confirm', { block }), t('integrity.confirm.text', { block }),
+    t('integrity.confirm.yes')))) return;
   await sendJSON('POST', '/v1/cluster/integrity/confirm-lost', { block }, { signal });
 }
 
@@ -91,7 +98,8 @@ function nodeCard(one, act, signal) {
     toast(t('integrity.asked', { node: name }));
   };
   return h('article', { class: `panel card state-${one.live || one.state === 'invalid' ? one.state : 'gone'}` },
-    h('div', { class: 'card-head' }, h('h3', {}, name), stateBadge(one.live || one.state === 'invalid' ? one.state : 'gone')),
+    h('div', { class: 'card-head' }, h('h3', {}, name),
+      stateBadge(one.live || one.state === 'invalid' ? one.state : 'gone')),
     one.cause && h('p', { class: 'cause' }, message(one.cause_coded, one.cause)),
     facts(
       [t('node.height'), number(one.height)],
@@ -99,14 +107,16 @@ function nodeCard(one, act, signal) {
       one.bad?.length ? [t('integrity.bad'), ranges(one.bad)] : null,
       one.due && [t('integrity.due'), message(one.due_coded, one.due)]),
     one.task && taskOf(one.task),
-    button(t('integrity.check'), () => act(check), { 'aria-label': t('integrity.checkNode', { node: name }), 'data-keep': `check-${one.id}`, disabled: !one.live }));
+    button(t('integrity.check'), () => act(check),
+      { 'aria-label': t('integrity.checkNode', { node: name }), 'data-keep': `check-${one.id}`, disabled: !one.live }));
 }
 
 /** taskOf shows a check or a repair under way. */
 function taskOf(task) {
   const [done, all] = task.total ? [task.bytes, task.total] : [task.blocks, task.height];
   const text = t(`integrity.task.${task.kind}`, { blocks: task.blocks, size: bytes(task.bytes) });
-  return h('div', { class: 'task' }, h('span', {}, text), h('progress', { value: String(Math.min(done, all)), max: String(all || 1), 'aria-label': text }));
+  return h('div', { class: 'task' }, h('span', {}, text),
+    h('progress', { value: String(Math.min(done, all)), max: String(all || 1), 'aria-label': text }));
 }
 
 const totalsPanel = (n) =>
@@ -125,15 +135,22 @@ function storyPanel(events) {
 }
 
 function event(e) {
-  const what = [message(e.cause_coded, e.cause) || (e.ranges?.length && t('integrity.blocks', { blocks: ranges(e.ranges) })), e.bytes && bytes(e.bytes), e.millis && t('integrity.millis', { n: e.millis })];
+  const what = [message(e.cause_coded, e.cause) ||
+    (e.ranges?.length && t('integrity.blocks', { blocks: ranges(e.ranges) })), e.bytes && bytes(e.bytes), e.millis &&
+      t('integrity.millis', { n: e.millis })];
   return h('li', { class: `event event-${e.kind}` },
-    h('div', { class: 'event-head' }, h('span', { class: 'event-kind' }, t(`event.${e.kind}`)), e.url && h('span', { class: 'mono' }, hostOf(e.url, e.node)), time(e.time)),
+    h('div', { class: 'event-head' }, h('span', { class: 'event-kind' }, t(`event.${e.kind}`)), e.url &&
+      h('span', { class: 'mono' }, hostOf(e.url, e.node)), time(e.time)),
     h('p', {}, what.filter(Boolean).join(' · ')),
-    e.findings?.length ? h('details', { class: 'plain', 'data-keep': `event-${e.number}` }, h('summary', {}, t('integrity.findings', { n: e.findings.length })), h('ul', {}, e.findings.map(finding))) : null);
+    e.findings?.length
+      ? h('details', { class: 'plain', 'data-keep': `event-${e.number}` },
+        h('summary', {}, t('integrity.findings', { n: e.findings.length })),
+          h('ul', {}, e.findings.map(finding))) : null);
 }
 
 const finding = (f) =>
   // A finding about a file is about no block.
-  h('li', {}, f.what !== 'file' && h('a', { href: href(`block/${f.block}`) }, t('block.title', { number: f.block })), ' ', findingText(f.what), ' ', h('code', {}, f.what), f.detail && ` — ${f.detail}`);
+  h('li', {}, f.what !== 'file' && h('a', { href: href(`block/${f.block}`) }, t('block.title', { number: f.block })),
+    ' ', findingText(f.what), ' ', h('code', {}, f.what), f.detail && ` — ${f.detail}`);
 
 const findingText = (what) => (hasText(`finding.${what}`) ? t(`finding.${what}`) : '');

@@ -82,7 +82,8 @@ function showNotices(place, cluster) {
   const told = noticesOf(cluster);
   if (status.problem) told.unshift(explain(status.problem));
   const urls = cluster.masters.map((m) => m.url).filter(Boolean);
-  if (!urls.some((url) => new URL(url).origin === location.origin)) told.push(t('connection.stranger', { master: urls[0] ?? '' }));
+  if (!urls.some((url) => new URL(url).origin === location.origin)) told.push(t('connection.stranger',
+    { master: urls[0] ?? '' }));
   if (place.dataset.told === told.join('\n')) return;
   place.dataset.told = told.join('\n');
   replace(place, told.map((text) => h('p', { class: 'notice' }, text)));
@@ -92,10 +93,15 @@ const figures = (c) => [
   stat(t('overview.records'), c.records ?? c.head.size - c.head.height),
   stat(t('overview.height'), c.head.height, t('overview.stored', { stored: c.stored })),
   stat(t('overview.perSecond'), meanRate()),
-  stat(t('overview.copies'), c.replicas, t('overview.valid', { n: c.storages.filter((one) => one.state === 'valid' && one.live).length, all: c.storages.length })),
+  stat(t('overview.copies'), c.replicas,
+    t('overview.valid', { n: c.storages.filter((one) => one.state === 'valid' && one.live).length,
+      all: c.storages.length })),
   c.checkpoint && stat(t('overview.signed'), c.checkpoint.published_size, c.witnesses
-    ? t('overview.witnesses', { n: c.witnesses.filter((one) => one.state === 'ok').length, all: c.witnesses.length }) : t('overview.leaves')),
-  stat(t('overview.leader'), h('span', { class: 'mono' }, hostOf(c.masters.find((m) => m.id === c.leader)?.url, c.leader ? c.leader.slice(0, 8) : '—')), t('overview.term', { term: c.term })),
+    ? t('overview.witnesses', { n: c.witnesses.filter((one) => one.state === 'ok').length,
+      all: c.witnesses.length }) : t('overview.leaves')),
+  stat(t('overview.leader'),
+    h('span', { class: 'mono' }, hostOf(c.masters.find((m) => m.id === c.leader)?.url, c.leader
+      ? c.leader.slice(0, 8) : '—')), t('overview.term', { term: c.term })),
 ];
 
 const meanOver = 5; // samples
@@ -129,9 +135,12 @@ function pictureParts(signal) {
 function inWords(c) {
   const leader = c.masters.find((m) => m.id === c.leader);
   return [
-    t('words.masters', { n: c.masters.length, leader: leader ? hostOf(leader.url, leader.id) : t('words.nobody'), term: c.term }),
+    t('words.masters', { n: c.masters.length, leader: leader ? hostOf(leader.url, leader.id) : t('words.nobody'),
+      term: c.term }),
     t('words.buffer', { records: c.buffer.records, blocks: c.pending.blocks }),
-    ...c.storages.map((one) => t('words.storage', { node: hostOf(one.url, one.id), state: t(`state.${one.live ? one.state : 'gone'}`), height: one.height })),
+    ...c.storages.map((one) =>
+      t('words.storage', { node: hostOf(one.url, one.id), state: t(`state.${one.live ? one.state : 'gone'}`),
+        height: one.height })),
     t('words.miners', { live: c.miners.filter((m) => m.live).length, all: c.miners.length }),
   ].join(' ');
 }
@@ -167,7 +176,8 @@ function blockStrip(signal) {
 const stripBlock = (b, fresh) =>
   h('li', { class: fresh ? 'fresh' : null },
     h('a', { href: href(`block/${b.block}`), title: b.hash },
-      h('span', { class: 'strip-number' }, number(b.block)), h('span', { class: 'strip-count' }, t('records', { n: b.count })),
+      h('span', { class: 'strip-number' }, number(b.block)),
+        h('span', { class: 'strip-count' }, t('records', { n: b.count })),
       h('code', {}, b.hash.slice(0, 8))));
 
 const slotsNow = () => windows.find((n) => status.samples.length <= n) ?? windows.at(-1);
@@ -193,7 +203,9 @@ function drawHeights(place, cluster) {
   const from = Math.min(...status.samples.map((one) => Math.min(one.stored, ...Object.values(one.storages))));
   place.draw({
     series: [
-      ...cluster.storages.map((node, i) => ({ name: hostOf(node.url, node.id), kind: `node-${i % 6}`, values: lastSamples((one) => one.storages[node.id] ?? null) })),
+      ...cluster.storages.map((node, i) =>
+        ({ name: hostOf(node.url, node.id), kind: `node-${i % 6}`,
+          values: lastSamples((one) => one.storages[node.id] ?? null) })),
       { name: t('overview.mined'), kind: 'first', values: lastSamples((one) => one.height) },
     ],
     ...timeline(), from, summary: t('overview.heights.now', { height: cluster.head.height, stored: cluster.stored }),
@@ -203,9 +215,12 @@ function drawHeights(place, cluster) {
 /** nodeTables says in words and numbers what the picture shows. */
 const nodeTables = (c) => [
   table(t('picture.masters'), [t('node.url'), t('node.state'), t('node.raft'), t('node.id')],
-    c.masters.map((m) => [m.url || '—', stateBadge(m.id === c.leader ? 'leader' : m.state), m.raft, h('code', {}, m.id)])),
-  table(t('picture.storages'), [t('node.url'), t('node.state'), { text: t('node.height'), right: true }, t('node.cause'), t('node.id')],
-    c.storages.map((one) => [one.url, stateBadge(one.live || one.state === 'invalid' ? one.state : 'gone'), number(one.height), message(one.cause_coded, one.cause) || '—', h('code', {}, one.id)])),
+    c.masters.map((m) => [m.url || '—', stateBadge(m.id === c.leader ? 'leader' : m.state), m.raft,
+      h('code', {}, m.id)])),
+  table(t('picture.storages'), [t('node.url'), t('node.state'), { text: t('node.height'), right: true },
+    t('node.cause'), t('node.id')],
+    c.storages.map((one) => [one.url, stateBadge(one.live || one.state === 'invalid' ? one.state : 'gone'),
+      number(one.height), message(one.cause_coded, one.cause) || '—', h('code', {}, one.id)])),
   table(t('picture.miners'), [t('node.url'), t('node.state'), t('node.id')],
     c.miners.map((m) => [m.url, stateBadge(m.live ? 'live' : 'gone'), h('code', {}, m.id)])),
 ];

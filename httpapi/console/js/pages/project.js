@@ -24,10 +24,14 @@ export function quotaText(quota) {
 
 /** quotaFields are the three boxes of a quota: {node, value}; value is null where all are empty. */
 export function quotaFields(quota = {}) {
-  const boxes = limits.map((name) => h('input', { type: 'number', min: 0, step: 1, name, inputmode: 'numeric', value: quota[name] || '' }));
+  const boxes = limits.map((name) =>
+    h('input', { type: 'number', min: 0, step: 1, name, inputmode: 'numeric', value: quota[name] || '' }));
   return {
-    node: h('div', { class: 'triple' }, limits.map((name, i) => field(t(`quota.${name}`), boxes[i])), h('p', { class: 'hint' }, t('quota.hint'))),
-    value: () => (boxes.some((box) => box.value) ? Object.fromEntries(limits.map((name, i) => [name, Number(boxes[i].value)])) : null),
+    node: h('div', { class: 'triple' }, limits.map((name, i) => field(t(`quota.${name}`), boxes[i])),
+      h('p', { class: 'hint' }, t('quota.hint'))),
+    value: () =>
+      (boxes.some((box) => box.value)
+        ? Object.fromEntries(limits.map((name, i) => [name, Number(boxes[i].value)])) : null),
   };
 }
 
@@ -37,9 +41,13 @@ export function projectPanel(id, signal, redraw) {
   const place = h('div', { class: 'stack' });
   load(place, () => getJSON(`/v1/projects/${segment(id)}`, { signal }), (p) => {
     heading.textContent = t('projects.one', { name: p.name });
-    return [aboutPanel(p), ...(token('admin') ? [settingsPanel(p, signal, redraw), tokensPanel(p, signal)] : [panel(t('tokens.title'), h('p', { class: 'hint' }, t('tokens.needAdmin')))])];
+    return [aboutPanel(p),
+      ...(token('admin')
+        ? [settingsPanel(p, signal, redraw),
+          tokensPanel(p, signal)] : [panel(t('tokens.title'), h('p', { class: 'hint' }, t('tokens.needAdmin')))])];
   });
-  return { title: t('nav.projects'), node: [h('p', { class: 'crumb' }, h('a', { href: href('projects') }, t('nav.projects'))), head(heading), place] };
+  return { title: t('nav.projects'),
+    node: [h('p', { class: 'crumb' }, h('a', { href: href('projects') }, t('nav.projects'))), head(heading), place] };
 }
 
 const aboutPanel = (p) =>
@@ -55,7 +63,8 @@ function settingsPanel(p, signal, redraw) {
   const quota = quotaFields(p.quota);
   const none = Object.fromEntries(limits.map((name) => [name, 0]));
   const node = form([quota.node, open.node], button(t('projects.save'), null, { type: 'submit' }), async () => {
-    await sendJSON('PATCH', `/v1/projects/${segment(p.id)}`, { quota: quota.value() ?? none, public: open.input.checked }, { signal });
+    await sendJSON('PATCH', `/v1/projects/${segment(p.id)}`,
+      { quota: quota.value() ?? none, public: open.input.checked }, { signal });
     toast(t('projects.saved'));
     redraw();
     return null;
@@ -66,19 +75,24 @@ function settingsPanel(p, signal, redraw) {
 function tokensPanel(p, signal) {
   const path = `/v1/projects/${segment(p.id)}/tokens`;
   const list = h('div', {});
-  const show = () => load(list, () => getJSON(path, { as: 'admin', signal }), (page) => (page.tokens.length ? tokenList(page.tokens, path, signal, show) : empty(t('tokens.none'))));
+  const show = () => load(list, () => getJSON(path, { as: 'admin', signal }),
+    (page) => (page.tokens.length ? tokenList(page.tokens, path, signal, show) : empty(t('tokens.none'))));
   show();
   return panel(t('tokens.title'), list, h('h3', {}, t('tokens.create')), newTokenForm(path, signal, show));
 }
 
 const tokenList = (tokens, path, signal, show) =>
-  table(t('tokens.title'), [t('tokens.label'), t('tokens.rights'), t('projects.created'), t('tokens.id'), { text: t('tokens.do'), right: true }], tokens.map((one) => [
-    one.label || '—', one.rights.map((r) => h('span', { class: 'badge' }, t(`rights.${r}`))), time(one.created), h('code', {}, one.id),
-    button(t('tokens.revoke'), () => revoke(one, path, signal, show), { kind: 'danger small', 'aria-label': t('tokens.revokeOne', { label: one.label || one.id }) }),
+  table(t('tokens.title'), [t('tokens.label'), t('tokens.rights'), t('projects.created'), t('tokens.id'),
+    { text: t('tokens.do'), right: true }], tokens.map((one) => [
+    one.label || '—', one.rights.map((r) => h('span', { class: 'badge' }, t(`rights.${r}`))), time(one.created),
+      h('code', {}, one.id),
+    button(t('tokens.revoke'), () => revoke(one, path, signal, show),
+      { kind: 'danger small', 'aria-label': t('tokens.revokeOne', { label: one.label || one.id }) }),
   ]));
 
 async function revoke(one, path, signal, show) {
-  if (!(await confirm(t('tokens.revoke'), t('tokens.revoke.text', { label: one.label || one.id }), t('tokens.revoke')))) return;
+  if (!(await confirm(t('tokens.revoke'), t('tokens.revoke.text', { label: one.label || one.id }),
+    t('tokens.revoke')))) return;
   try {
     await sendJSON('DELETE', `${path}/${segment(one.id)}`, undefined, { signal });
     toast(t('tokens.revoked'));
@@ -91,8 +105,10 @@ async function revoke(one, path, signal, show) {
 function newTokenForm(path, signal, show) {
   const label = h('input', { type: 'text', name: 'label', maxlength: 100, autocomplete: 'off' });
   const rights = { read: checkbox(t('rights.read'), true), append: checkbox(t('rights.append'), true) };
-  const fieldset = h('fieldset', { class: 'rights' }, h('legend', {}, t('tokens.rights')), Object.values(rights).map((box) => box.node));
-  return form([field(t('tokens.label'), label, t('tokens.label.hint')), fieldset], button(t('tokens.make'), null, { type: 'submit' }), async () => {
+  const fieldset = h('fieldset', { class: 'rights' }, h('legend', {}, t('tokens.rights')),
+    Object.values(rights).map((box) => box.node));
+  return form([field(t('tokens.label'), label, t('tokens.label.hint')), fieldset],
+    button(t('tokens.make'), null, { type: 'submit' }), async () => {
     const chosen = Object.keys(rights).filter((name) => rights[name].input.checked);
     if (chosen.length === 0) return h('p', { class: 'problem', role: 'alert' }, t('tokens.noRights'));
     const made = await sendJSON('POST', path, { label: label.value.trim(), rights: chosen }, { signal });

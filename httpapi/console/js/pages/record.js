@@ -20,7 +20,9 @@ import { keyOf } from './block.js';
 export function record({ parts, signal }) {
   const [block, offset] = parts;
   const byIndex = offset === undefined;
-  const path = byIndex ? `/v1/records/${encodeURIComponent(block)}` : `/v1/blocks/${encodeURIComponent(block)}/records/${encodeURIComponent(offset)}`;
+  const path = byIndex
+    ? `/v1/records/${encodeURIComponent(block)}`
+    : `/v1/blocks/${encodeURIComponent(block)}/records/${encodeURIComponent(offset)}`;
   const title = byIndex ? t('record.byIndex', { index: block }) : t('record.title', { block, offset });
   const place = h('div', { class: 'stack' });
   load(place, () => getJSON(path, { as: 'project', signal }), (r) => [
@@ -31,13 +33,17 @@ export function record({ parts, signal }) {
 }
 
 const neighbours = (block, offset) => [
-  offset > 0 && h('a', { class: 'button quiet', href: href(`record/${block}/${offset - 1}`), 'aria-label': t('record.before') }, icon('back')),
-  h('a', { class: 'button quiet', href: href(`record/${block}/${offset + 1}`), 'aria-label': t('record.after') }, icon('next')),
+  offset > 0 &&
+    h('a', { class: 'button quiet', href: href(`record/${block}/${offset - 1}`), 'aria-label': t('record.before') },
+      icon('back')),
+  h('a', { class: 'button quiet', href: href(`record/${block}/${offset + 1}`), 'aria-label': t('record.after') },
+    icon('next')),
 ];
 
 const aboutPanel = (r) =>
   panel(t('record.about'), facts(
-    [t('record.place'), h('a', { href: href(`block/${r.block}`) }, t('record.placeText', { block: r.block, offset: r.offset }))],
+    [t('record.place'),
+      h('a', { href: href(`block/${r.block}`) }, t('record.placeText', { block: r.block, offset: r.offset }))],
     [t('record.index'), number(r.index)],
     [t('record.state'), stateBadge(r.state)],
     [t('record.time'), h('time', { datetime: new Date(r.time).toISOString() }, moment(r.time))],
@@ -51,14 +57,19 @@ const aboutPanel = (r) =>
 /** proofPanel shows what the proof is, and checks it when told to. */
 function proofPanel(r, path, signal) {
   const place = h('div', { class: 'proof', 'aria-live': 'off' });
-  const run = button(t('proof.verify'), () => load(place, () => check(r, path, signal), (result) => steps(result)), { kind: 'primary', glyph: 'check', id: 'verify' });
+  const run = button(t('proof.verify'), () => load(place, () => check(r, path, signal), (result) => steps(result)),
+    { kind: 'primary', glyph: 'check', id: 'verify' });
   const kept = h('div');
-  const keep = button(t('receipt.save'), () => load(kept, () => keepReceipt(r, path, signal), (node) => node), { glyph: 'download', id: 'receipt' });
+  const keep = button(t('receipt.save'), () => load(kept, () => keepReceipt(r, path, signal), (node) => node),
+    { glyph: 'download', id: 'receipt' });
   return panel(t('proof.title'), h('p', {}, t('proof.lead')), h('div', { class: 'form-do' }, run, keep),
     h('p', { class: 'hint' }, t(hasher.native ? 'proof.native' : 'proof.own')), kept, place);
 }
 
-/** check gets the proof and checks it, up to the signature of the log, or to a root that a master has told where nothing covers it yet. */
+/**
+ * check gets the proof and checks it, up to the signature of the log, or to a root that a master has told where nothing
+ * covers it yet.
+ */
 async function check(r, path, signal) {
   const proof = await getJSON(`${path}/proof`, { as: 'project', signal });
   const done = await verify(r, proof, hasher.digest);
@@ -73,10 +84,12 @@ async function signed(proof, signal) {
   const by = await signedBy(note, log.keys.map((key) => key.vkey));
   const [got, want] = [`${proof.size} ${proof.root}`, `${size} ${toHex(fromBase64(root))}`];
   return [
-    { name: 'checkpoint', formula: 'size, root = checkpoint', ok: got === want, inputs: [['origin', origin]], got, want },
+    { name: 'checkpoint', formula: 'size, root = checkpoint', ok: got === want, inputs: [['origin', origin]], got,
+      want },
     {
       name: 'signature', formula: 'Ed25519(key, checkpoint)', ok: by ? by.ok : false,
-      inputs: [['checkpoint', note.text], ...note.signatures.map((s) => [s.name, s.id])], got: by?.key ?? '—', want: log.keys[0]?.vkey ?? '—',
+      inputs: [['checkpoint', note.text], ...note.signatures.map((s) => [s.name, s.id])], got: by?.key ?? '—',
+        want: log.keys[0]?.vkey ?? '—',
     },
   ];
 }
@@ -116,12 +129,14 @@ function step(one, i) {
     h('details', { open: one.ok === false },
       h('summary', {},
         h('span', { class: 'step-sign' }, icon({ good: 'check', bad: 'cross', open: 'warn' }[sign])),
-        h('span', { class: 'step-name' }, t(`proof.${one.name}`), h('span', { class: 'unseen' }, ` — ${t(`proof.is.${sign}`)}`))),
+        h('span', { class: 'step-name' }, t(`proof.${one.name}`),
+          h('span', { class: 'unseen' }, ` — ${t(`proof.is.${sign}`)}`))),
       h('p', { class: 'hint' }, t(`proof.${one.name}.text`)),
       h('code', { class: 'formula' }, one.formula),
       facts(...one.inputs.map(([name, value]) => [h('code', {}, name), h('code', { class: 'long' }, value)])),
       one.levels && levels(one.levels),
-      facts([t('proof.got'), h('code', { class: 'long' }, one.got)], [t('proof.want'), h('code', { class: 'long' }, one.want)])));
+      facts([t('proof.got'), h('code', { class: 'long' }, one.got)],
+        [t('proof.want'), h('code', { class: 'long' }, one.want)])));
   node.style.setProperty('--step', i);
   return node;
 }
@@ -129,4 +144,6 @@ function step(one, i) {
 /** levels are the hashes on the way up the tree. */
 const levels = (all) =>
   all.length === 0 ? empty(t('proof.noPath')) : h('ol', { class: 'levels' }, all.map((level) =>
-    h('li', {}, h('span', { class: 'faint' }, t(`proof.${level.side}`)), h('code', { title: level.sibling }, level.sibling.slice(0, 16)), '→', h('code', { title: level.hash }, level.hash.slice(0, 16)))));
+    h('li', {}, h('span', { class: 'faint' }, t(`proof.${level.side}`)),
+      h('code', { title: level.sibling }, level.sibling.slice(0, 16)), '→',
+        h('code', { title: level.hash }, level.hash.slice(0, 16)))));

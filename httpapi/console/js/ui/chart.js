@@ -12,7 +12,10 @@ function round(n) {
   return [1, 2, 5, 10].find((step) => step * power >= n) * power;
 }
 
-/** ticksOf finds where a scale begins and how far apart its lines are, so that they stand at round numbers and all values fit. */
+/**
+ * ticksOf finds where a scale begins and how far apart its lines are, so that they stand at round numbers and all
+ * values fit.
+ */
 function ticksOf(least, most, smallest) {
   let step = round(Math.max((most - least) / lines, smallest));
   for (;;) {
@@ -24,8 +27,9 @@ function ticksOf(least, most, smallest) {
 
 /**
  * chart makes one. title names it, summary says its present state in words for who does not see it. Its draw takes
- * {series: [{name, kind, values, filled}], slots, ends, from, summary}: values beside each other in time, as many as slots, null where there is none;
- * kind is the class that colours them; ends are the words at both ends of the time; from is where the scale begins, 0 where left out.
+ * {series: [{name, kind, values, filled}], slots, ends, from, summary}: values beside each other in time, as many as
+ * slots, null where there is none; kind is the class that colours them; ends are the words at both ends of the time;
+ * from is where the scale begins, 0 where left out.
  */
 export function chart(title, { whole = false } = {}) {
   const id = newId('chart');
@@ -48,7 +52,8 @@ export function chart(title, { whole = false } = {}) {
       grid(scale, width), marks(data, width, height), data.series.map((one) => curve(one, scale, height)));
     replace(plot, svg);
     readout.textContent = data.summary;
-    replace(legend, data.series.length > 1 ? data.series.map((one) => h('span', { class: `key ${one.kind}` }, one.name)) : null);
+    replace(legend, data.series.length > 1
+      ? data.series.map((one) => h('span', { class: `key ${one.kind}` }, one.name)) : null);
   }
   return { node, draw, close: () => watch.disconnect() };
 }
@@ -88,7 +93,9 @@ function curve({ kind, values, filled }, { x, y, low }, height) {
   const line = points.map(([px, py], i) => `${i ? 'L' : 'M'}${px.toFixed(1)} ${py.toFixed(1)}`).join('');
   const [end] = points.slice(-1);
   return s('g', { class: `curve ${kind}` },
-    filled && s('path', { class: 'field-below', d: `${line}L${end[0].toFixed(1)} ${y(low)}L${points[0][0].toFixed(1)} ${y(low)}Z` }),
+    filled &&
+      s('path',
+        { class: 'field-below', d: `${line}L${end[0].toFixed(1)} ${y(low)}L${points[0][0].toFixed(1)} ${y(low)}Z` }),
     s('path', { class: 'line', d: line }),
     s('circle', { class: 'now', cx: end[0], cy: end[1], r: 3 }));
 }

@@ -3,12 +3,16 @@
 import { t } from '../i18n.js';
 import { h, newId } from './dom.js';
 
-/** dialog shows one; close is called with what a button of it hands over, and with undefined for Escape. It resolves to that. */
+/**
+ * dialog shows one; close is called with what a button of it hands over, and with undefined for Escape. It resolves to
+ * that.
+ */
 export function dialog(title, build) {
   return new Promise((resolve) => {
     const id = newId('dialog');
     let answer;
-    const node = h('dialog', { class: 'dialog', 'aria-labelledby': id, onclose: () => (node.remove(), resolve(answer)) });
+    const node = h('dialog',
+      { class: 'dialog', 'aria-labelledby': id, onclose: () => (node.remove(), resolve(answer)) });
     const close = (value) => {
       answer = value;
       node.close();

@@ -1,4 +1,5 @@
-// Elements made in one line. Text goes in as text nodes alone, never as HTML: what a record holds cannot become part of the page.
+// Elements made in one line. Text goes in as text nodes alone, never as HTML: what a record holds cannot become part of
+// the page.
 
 const svgSpace = 'http://www.w3.org/2000/svg';
 
@@ -11,7 +12,10 @@ function fill(element, children) {
   return element;
 }
 
-/** set gives an element its properties: onclick and the like become listeners, class and aria-… attributes, true an empty attribute. */
+/**
+ * set gives an element its properties: onclick and the like become listeners, class and aria-… attributes, true an
+ * empty attribute.
+ */
 function set(element, props) {
   for (const [name, value] of Object.entries(props ?? {})) {
     if (value === null || value === undefined || value === false) continue;

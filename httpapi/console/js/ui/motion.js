@@ -1,4 +1,5 @@
-// What moves in the picture of the cluster: a dot for records that the leader took, a square for a block that the storage nodes took.
+// What moves in the picture of the cluster: a dot for records that the leader took, a square for a block that the
+// storage nodes took.
 
 import { calm, s } from './dom.js';
 import { place } from './picture.js';
@@ -7,7 +8,8 @@ import { place } from './picture.js';
 function travel(svg, shape, from, to, delay) {
   svg.append(shape);
   const at = (p, opacity) => ({ transform: `translate(${p.x}px, ${p.y}px)`, opacity });
-  const moving = shape.animate([at(from, 0), { ...at(from, 1), offset: 0.15 }, { ...at(to, 1), offset: 0.85 }, at(to, 0)], {
+  const moving = shape.animate([at(from, 0), { ...at(from, 1), offset: 0.15 }, { ...at(to, 1), offset: 0.85 },
+    at(to, 0)], {
     duration: 800, delay, easing: 'cubic-bezier(.4,0,.2,1)', fill: 'both',
   });
   moving.onfinish = () => shape.remove();
@@ -29,7 +31,8 @@ export function move(svg, before, now, layout) {
     now.storages.forEach((one, i) => {
       if (!one.live || one.height <= (before.storages.find((b) => b.id === one.id)?.height ?? 0)) return;
       const card = { x: storages.x + 20, y: storages.y + storages.step * i + 22 };
-      travel(svg, s('rect', { class: 'moving block', x: -7, y: -7, width: 14, height: 14, rx: 3 }), miner, card, 60 * i);
+      travel(svg, s('rect', { class: 'moving block', x: -7, y: -7, width: 14, height: 14, rx: 3 }), miner, card,
+        60 * i);
     });
   }
 }

@@ -11,7 +11,8 @@ import { button, copyButton } from './parts.js';
 export function showToken(title, text, usable) {
   return dialog(title, (close) => [
     h('p', {}, t('token.once')),
-    h('p', { class: 'token-shown' }, h('code', { 'data-copy': true, id: 'new-token' }, text), copyButton(text, t('copy.token'))),
+    h('p', { class: 'token-shown' }, h('code', { 'data-copy': true, id: 'new-token' }, text),
+      copyButton(text, t('copy.token'))),
     h('div', { class: 'dialog-do' },
       usable && button(t('token.useNow'), () => {
         close();

@@ -15,14 +15,16 @@ export function panel(title, ...children) {
 
 /** head is a page's heading, which takes the focus when the page is opened, and what stands beside it. */
 export const head = (title, ...beside) =>
-  h('div', { class: 'head' }, h('h1', { tabindex: '-1' }, title), beside.length ? h('div', { class: 'head-beside' }, beside) : null);
+  h('div', { class: 'head' }, h('h1', { tabindex: '-1' }, title), beside.length
+    ? h('div', { class: 'head-beside' }, beside) : null);
 
 /** lead is the sentence under a heading. */
 export const lead = (text) => h('p', { class: 'lead' }, text);
 
 /** button makes a button; kind is "primary", "quiet" or "danger". */
 export const button = (text, onclick, { kind = '', type = 'button', glyph, ...props } = {}) =>
-  h('button', { type, class: `button ${kind}`, onclick, ...props }, glyph ? icon(glyph) : null, text ? h('span', {}, text) : null);
+  h('button', { type, class: `button ${kind}`, onclick, ...props }, glyph ? icon(glyph) : null, text
+    ? h('span', {}, text) : null);
 
 /** field is a labelled control. */
 export function field(label, control, hint) {
@@ -30,7 +32,8 @@ export function field(label, control, hint) {
   control.id = id;
   const hintId = hint && `${id}-hint`;
   if (hint) control.setAttribute('aria-describedby', hintId);
-  return h('div', { class: 'field' }, h('label', { for: id }, label), control, hint ? h('p', { class: 'hint', id: hintId }, hint) : null);
+  return h('div', { class: 'field' }, h('label', { for: id }, label), control, hint
+    ? h('p', { class: 'hint', id: hintId }, hint) : null);
 }
 
 /** checkbox is a labelled box: {node, input}. */
@@ -43,7 +46,9 @@ export function checkbox(label, checked = false) {
 export const select = (options, chosen, props = {}) =>
   h('select', props, options.map(([value, text]) => h('option', { value, selected: value === chosen }, text)));
 
-/** copyButton copies a text. Where a browser has no clipboard for this page, it marks the text for the reader to copy. */
+/**
+ * copyButton copies a text. Where a browser has no clipboard for this page, it marks the text for the reader to copy.
+ */
 export function copyButton(text, label) {
   return h('button', {
     type: 'button', class: 'button quiet small', 'aria-label': label, title: label,
@@ -62,7 +67,8 @@ export function copyButton(text, label) {
 }
 
 /** short is a hash in few letters: its start is what people compare, its end tells that it was shortened. */
-export const short = (hash, letters = 10) => (hash.length > 2 * letters ? `${hash.slice(0, letters)}…${hash.slice(-4)}` : hash);
+export const short = (hash, letters = 10) =>
+  (hash.length > 2 * letters ? `${hash.slice(0, letters)}…${hash.slice(-4)}` : hash);
 
 /** hash shows a hash, whole where there is room, with a button that copies it. */
 export const hash = (text, { whole = false, letters } = {}) =>
@@ -71,7 +77,8 @@ export const hash = (text, { whole = false, letters } = {}) =>
 
 /** time shows unix milliseconds as how long ago, the moment itself when pointed at. */
 export const time = (ms) =>
-  ms ? h('time', { datetime: new Date(ms).toISOString(), title: moment(ms), 'data-ago': ms }, ago(ms)) : h('span', { class: 'faint' }, '—');
+  ms ? h('time', { datetime: new Date(ms).toISOString(), title: moment(ms), 'data-ago': ms }, ago(ms)) : h('span',
+    { class: 'faint' }, '—');
 
 /** refreshTimes writes anew how long ago everything was. */
 export function refreshTimes() {
@@ -83,9 +90,13 @@ export const stateBadge = (state) => h('span', { class: `badge state-${state}` }
 
 /** facts is a list of names and values. */
 export const facts = (...pairs) =>
-  h('dl', { class: 'facts' }, pairs.filter(Boolean).map(([name, value]) => h('div', {}, h('dt', {}, name), h('dd', {}, value))));
+  h('dl', { class: 'facts' },
+    pairs.filter(Boolean).map(([name, value]) => h('div', {}, h('dt', {}, name), h('dd', {}, value))));
 
-/** table has a caption for screen readers, headings, and rows of cells; a column whose heading is {text, right} stands to the right. */
+/**
+ * table has a caption for screen readers, headings, and rows of cells; a column whose heading is {text, right} stands
+ * to the right.
+ */
 export function table(caption, headings, rows, props = {}) {
   const columns = headings.map((c) => (typeof c === 'object' ? c : { text: c }));
   return h('div', { class: 'table', tabindex: '0', role: 'region', 'aria-label': caption, ...props },
@@ -105,18 +116,25 @@ export const empty = (title, ...more) => h('div', { class: 'empty' }, h('p', { c
 /** spinner is shown while an answer is on its way. */
 export const spinner = () => h('p', { class: 'loading' }, t('loading'));
 
-/** explain says a problem in the reader's words, as far as it is one of the known kinds; the master's own words are behind it. */
+/**
+ * explain says a problem in the reader's words, as far as it is one of the known kinds; the master's own words are
+ * behind it.
+ */
 export function explain(problem) {
   if (problem.missing) return t('problem.missing');
   const known = {
     'no-answer': 'problem.noAnswer', 'no-any-token': 'problem.needsToken', 'no-project-token': 'problem.needsProject',
     'no-admin-token': 'problem.needsAdmin', unauthorized: 'problem.unauthorized', forbidden: 'problem.forbidden',
-    'not-found': 'problem.notFound', 'seal-index': 'problem.sealIndex', 'not-mined': 'problem.notMined', 'not-sealed': 'problem.notSealed',
-    'name-taken': 'problem.nameTaken', 'too-large': 'problem.tooLarge', quota: 'problem.quota', 'no-leader': 'problem.noLeader',
-    'backlog-full': 'problem.backlog', unavailable: 'problem.unavailable', lost: 'problem.lost', 'empty-body': 'problem.emptyBody',
+    'not-found': 'problem.notFound', 'seal-index': 'problem.sealIndex', 'not-mined': 'problem.notMined',
+      'not-sealed': 'problem.notSealed',
+    'name-taken': 'problem.nameTaken', 'too-large': 'problem.tooLarge', quota: 'problem.quota',
+      'no-leader': 'problem.noLeader',
+    'backlog-full': 'problem.backlog', unavailable: 'problem.unavailable', lost: 'problem.lost',
+      'empty-body': 'problem.emptyBody',
     'unknown-outcome': 'problem.unknownOutcome', 'stale-folder': 'problem.staleFolder',
   }[problem.name];
-  return known ? t(known, { seconds: problem.retryAfter || 1 }) : problem.title || t('problem.other', { status: problem.status ?? 0 });
+  return known ? t(known, { seconds: problem.retryAfter || 1 }) : problem.title ||
+    t('problem.other', { status: problem.status ?? 0 });
 }
 
 /** problemBox shows a problem, and what can be done: give a token, or try again. */
@@ -126,7 +144,8 @@ export function problemBox(problem, retry) {
   const needsToken = problem.status === 401 || problem.name === 'forbidden';
   return h('div', { class: 'problem', role: 'alert' },
     icon('warn'),
-    h('div', {}, h('p', { class: 'problem-title' }, explain(problem)), problem.detail && h('p', { class: 'problem-detail' }, problem.detail)),
+    h('div', {}, h('p', { class: 'problem-title' }, explain(problem)), problem.detail &&
+      h('p', { class: 'problem-detail' }, problem.detail)),
     h('div', { class: 'problem-do' },
       needsToken ? button(t('token.enter'), () => askForToken(slot)) : null,
       retry && !problem.missing ? button(t('again'), retry) : null));
@@ -166,4 +185,5 @@ export function form(children, submit, work) {
 
 /** stat is a number that is looked at from afar. */
 export const stat = (name, value, more) =>
-  h('div', { class: 'stat' }, h('dt', {}, name), h('dd', {}, typeof value === 'number' ? number(value) : value, more && h('small', {}, more)));
+  h('div', { class: 'stat' }, h('dt', {}, name), h('dd', {}, typeof value === 'number' ? number(value) : value, more &&
+    h('small', {}, more)));

@@ -1,4 +1,5 @@
-// A record's payload: somebody's bytes. They are shown as text, as a picture, or in hex, never run and never read as HTML.
+// A record's payload: somebody's bytes. They are shown as text, as a picture, or in hex, never run and never read as
+// HTML.
 
 import { fromBase64, toHex } from '../bytes.js';
 import { bytes, t } from '../i18n.js';
@@ -35,8 +36,8 @@ function kindOf(record, text) {
 }
 
 /**
- * prettyJSON puts JSON on lines; null where the text is none. Its tokens stay as they are: to read and write it again would change numbers
- * that pass what JavaScript can hold.
+ * prettyJSON puts JSON on lines; null where the text is none. Its tokens stay as they are: to read and write it again
+ * would change numbers that pass what JavaScript can hold.
  */
 function prettyJSON(text) {
   try {
@@ -83,8 +84,10 @@ export function payload(record, signal) {
   const text = textOf(data);
   const kind = kindOf(record, text);
   return h('div', { class: `payload payload-${kind}` },
-    { picture: () => picture(record, data, signal), json: () => written(prettyJSON(text)), text: () => written(text), hex: () => hex(data) }[kind](),
-    h('div', { class: 'payload-foot' }, h('span', { class: 'faint' }, t('payload.as', { kind: t(`payload.${kind}`), size: bytes(data.length) })),
+    { picture: () => picture(record, data, signal), json: () => written(prettyJSON(text)), text: () => written(text),
+      hex: () => hex(data) }[kind](),
+    h('div', { class: 'payload-foot' },
+      h('span', { class: 'faint' }, t('payload.as', { kind: t(`payload.${kind}`), size: bytes(data.length) })),
       button(t('payload.download'), () => save(data, nameOf(record)), { kind: 'quiet', glyph: 'download' })));
 }
 
@@ -113,6 +116,7 @@ function hex(data) {
   ];
 }
 
-const endings = { 'text/plain': 'txt', 'text/csv': 'csv', 'application/json': 'json', 'image/png': 'png', 'image/jpeg': 'jpg', 'image/gif': 'gif', 'image/webp': 'webp', 'application/pdf': 'pdf' };
+const endings = { 'text/plain': 'txt', 'text/csv': 'csv', 'application/json': 'json', 'image/png': 'png',
+  'image/jpeg': 'jpg', 'image/gif': 'gif', 'image/webp': 'webp', 'application/pdf': 'pdf' };
 
 const nameOf = (record) => `record-${record.block}-${record.offset}.${endings[mediaType(record)] ?? 'bin'}`;

@@ -1,5 +1,6 @@
-// The cluster as a picture: the masters in their ring, what they hold, the miner, and the storage nodes. Wide beside each other, narrow below
-// each other. It is drawn anew with each status, which is cheap; what moves between the parts is in motion.js.
+// The cluster as a picture: the masters in their ring, what they hold, the miner, and the storage nodes. Wide beside
+// each other, narrow below each other. It is drawn anew with each status, which is cheap; what moves between the parts
+// is in motion.js.
 
 import { bytes, number, t } from '../i18n.js';
 import { s } from './dom.js';
@@ -17,7 +18,8 @@ const layouts = {
     blocks: { x: 538, y: 104, columns: 4 },
     miner: { x: 718, y: 188 },
     storages: { x: 806, y: Math.max(52, 193 - 35 * c.storages.length), width: 266, step: 70 },
-    titles: { masters: [20, 40], buffer: [396, 80], blocks: [538, 80], miners: [688, 80], storages: [806, Math.max(40, 181 - 35 * c.storages.length)] },
+    titles: { masters: [20, 40], buffer: [396, 80], blocks: [538, 80], miners: [688, 80],
+      storages: [806, Math.max(40, 181 - 35 * c.storages.length)] },
     flows: [[332, 188, 384, 188], [492, 188, 528, 188], [646, 188, 676, 188], [760, 188, 796, 188]],
   }),
   narrow: (c) => ({
@@ -39,8 +41,10 @@ export const layoutOf = (width, cluster) => layouts[width >= 840 ? 'wide' : 'nar
 /** drawPicture makes the picture of a cluster. Its words are those that a screen reader tells of it. */
 export function drawPicture(cluster, layout, words) {
   const waiting = Math.max(cluster.head.height - cluster.stored, 0);
-  return s('svg', { class: `picture ${layout.name}`, viewBox: `0 0 ${layout.width} ${layout.height}`, role: 'img', 'aria-label': words },
-    s('g', { class: 'titles' }, Object.entries(layout.titles).map(([name, [x, y]]) => s('text', { x, y }, t(`picture.${name}`)))),
+  return s('svg', { class: `picture ${layout.name}`, viewBox: `0 0 ${layout.width} ${layout.height}`, role: 'img',
+    'aria-label': words },
+    s('g', { class: 'titles' },
+      Object.entries(layout.titles).map(([name, [x, y]]) => s('text', { x, y }, t(`picture.${name}`)))),
     layout.flows.map(([x1, y1, x2, y2]) => arrow(x1, y1, x2, y2)),
     masters(cluster, layout.ring),
     buffer(cluster, layout.buffer),
@@ -53,7 +57,8 @@ export function drawPicture(cluster, layout, words) {
 
 function arrow(x1, y1, x2, y2) {
   const down = x1 === x2;
-  const tip = down ? `${x2 - 4},${y2 - 6} ${x2},${y2} ${x2 + 4},${y2 - 6}` : `${x2 - 6},${y2 - 4} ${x2},${y2} ${x2 - 6},${y2 + 4}`;
+  const tip = down
+    ? `${x2 - 4},${y2 - 6} ${x2},${y2} ${x2 + 4},${y2 - 6}` : `${x2 - 6},${y2 - 4} ${x2},${y2} ${x2 - 6},${y2 + 4}`;
   return s('g', { class: 'flow' }, s('line', { x1, y1, x2, y2 }), s('polyline', { points: tip }));
 }
 
@@ -71,7 +76,8 @@ function masters({ masters: all, leader, term }, ring) {
     class: `link ${m.state}`, x1: at[leads].x, y1: at[leads].y, x2: at[i].x, y2: at[i].y,
   })));
   const term2 = all.length > 1 && s('g', { class: 'term' },
-    s('text', { x: ring.x, y: ring.y - 2 }, t('picture.term')), s('text', { class: 'big', x: ring.x, y: ring.y + 24 }, number(term)));
+    s('text', { x: ring.x, y: ring.y - 2 }, t('picture.term')),
+      s('text', { class: 'big', x: ring.x, y: ring.y + 24 }, number(term)));
   return s('g', { class: 'masters' }, links, term2, all.map((m, i) => master(m, m.id === leader, at[i])));
 }
 
@@ -81,16 +87,19 @@ function master(m, leads, { x, y }) {
   return s('g', { class: `master ${state}`, transform: `translate(${x - width / 2} ${y - height / 2})` },
     s('rect', { width, height, rx: 9 }),
     s('text', { class: 'name', x: width / 2, y: 20 }, hostOf(m.url, m.id)),
-    s('text', { class: 'state', x: width / 2, y: 36 }, t(`state.${state}`) + (m.voter ? '' : ` · ${t('picture.learner')}`)));
+    s('text', { class: 'state', x: width / 2, y: 36 }, t(`state.${state}`) +
+      (m.voter ? '' : ` · ${t('picture.learner')}`)));
 }
 
 /** buffer is a vessel that fills up to where it is cut into a block. */
 function buffer({ buffer: now, cut }, { x, y, width, height }) {
-  const part = cut ? Math.min(1, Math.max(now.records / cut.records, now.bytes / cut.bytes)) : Math.min(1, now.records / 100);
+  const part = cut ? Math.min(1, Math.max(now.records / cut.records, now.bytes / cut.bytes)) : Math.min(1,
+    now.records / 100);
   const level = now.records ? Math.max(part * (height - 6), 3) : 0;
   return s('g', { class: 'buffer' },
     s('rect', { class: 'vessel', x, y, width, height, rx: 9 }),
-    s('rect', { class: 'level', x: x + 3, y: y + height - 3 - level, width: width - 6, height: level, rx: Math.min(6, level / 2) }),
+    s('rect', { class: 'level', x: x + 3, y: y + height - 3 - level, width: width - 6, height: level,
+      rx: Math.min(6, level / 2) }),
     s('text', { class: 'big', x: x + width / 2, y: y + height + 24 }, number(now.records)),
     s('text', { class: 'note middle', x: x + width / 2, y: y + height + 41 }, bytes(now.bytes)));
 }
@@ -102,7 +111,8 @@ function blocks(pending, mined, { x, y, columns }) {
   const squares = Array.from({ length: shown }, (_, i) => {
     const kind = i >= pending ? 'none' : i < mined ? 'mined' : 'cut';
     return s('rect', {
-      class: `block ${kind}`, x: x + (i % columns) * 27, y: y + Math.floor(i / columns) * 27 + 42, width: 21, height: 21, rx: 4,
+      class: `block ${kind}`, x: x + (i % columns) * 27, y: y + Math.floor(i / columns) * 27 + 42, width: 21,
+        height: 21, rx: 4,
     });
   });
   return s('g', { class: 'blocks' }, squares,
@@ -127,7 +137,8 @@ function miners({ miners: all, pending, head, stored }, { x, y }) {
 function storage(one, height, { x, y, width, step }, i) {
   const part = height ? Math.min(1, one.height / height) : 1;
   const state = one.live || one.state === 'invalid' ? one.state : 'gone';
-  return s('g', { class: `storage state-${state}`, transform: `translate(${x} ${y + i * step})`, 'data-storage': one.id },
+  return s('g', { class: `storage state-${state}`, transform: `translate(${x} ${y + i * step})`,
+    'data-storage': one.id },
     s('rect', { class: 'card', width, height: step - 10, rx: 9 }),
     s('path', { class: 'sign', transform: 'translate(20 22)', d: signs[state] ?? signs.valid }),
     s('text', { class: 'name', x: 36, y: 26 }, hostOf(one.url, one.id)),

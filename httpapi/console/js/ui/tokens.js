@@ -33,7 +33,8 @@ export const askForToken = (slot = 'project') =>
 
 const tokenInput = (name, focused) =>
   h('input', {
-    type: 'password', id: newId('token'), autocomplete: 'off', spellcheck: 'false', class: 'mono', autofocus: focused, value: token(name),
+    type: 'password', id: newId('token'), autocomplete: 'off', spellcheck: 'false', class: 'mono', autofocus: focused,
+      value: token(name),
     name: `token-${name}`,
   });
 
@@ -51,7 +52,8 @@ async function describe(text, told, name) {
   try {
     const me = await getJSON('/v1/me', { as: 'none', headers: { Authorization: `Bearer ${text}` } });
     if (me.role === 'project') {
-      replace(told, t('token.isProject', { name: me.project.name, rights: me.rights.map((r) => t(`rights.${r}`)).join(', ') }));
+      replace(told,
+        t('token.isProject', { name: me.project.name, rights: me.rights.map((r) => t(`rights.${r}`)).join(', ') }));
     } else {
       replace(told, t('token.isRole', { role: t(`role.${me.role}`) }));
     }

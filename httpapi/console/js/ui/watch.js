@@ -18,7 +18,9 @@ function changes(now) {
   }
   for (const one of now.storages) {
     const was = before.storages.find((b) => b.id === one.id);
-    if (was && was.state !== one.state) told.push(t('watch.storage', { node: hostOf(one.url, one.id), state: t(`state.${one.state}`) }));
+    if (was &&
+      was.state !== one.state) told.push(t('watch.storage',
+        { node: hostOf(one.url, one.id), state: t(`state.${one.state}`) }));
     if (was?.live && !one.live) told.push(t('watch.gone', { node: hostOf(one.url, one.id) }));
   }
   return told;
