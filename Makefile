@@ -51,12 +51,13 @@ fmt:
 # With -race the compiled packages are the same as for the tests.
 vet: fmt
 	$(GO) vet $(RACE) ./...
+	@$(GO) run .ci/lines.go
 
 lint: ## staticcheck, in both modules
 	$(GO) run $(STATICCHECK) ./...
 	cd bench && $(GO) run $(STATICCHECK) ./...
 
-lint-lines: ## lines over 120 columns in code, over 100 in Markdown; LINES=-count for numbers by file
+lint-lines: ## lines over 120 columns in code, over 100 in Markdown (part of vet); LINES=-count for numbers by file
 	@$(GO) run .ci/lines.go $(LINES)
 
 fuzz: ## every fuzz target, FUZZ of each

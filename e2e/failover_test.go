@@ -40,7 +40,8 @@ func (c *cluster) appendAlways(o *oracle) *acker {
 					return
 				default:
 				}
-				e := client.Entry{Payload: fmt.Appendf(nil, "writer %d, record %d", i, n), Key: fmt.Sprintf("f%d/%d", i, n), IdempotencyKey: fmt.Sprintf("f%d/%d/%d", i, n, birth.UnixNano())}
+				e := client.Entry{Payload: fmt.Appendf(nil, "writer %d, record %d", i, n),
+					Key: fmt.Sprintf("f%d/%d", i, n), IdempotencyKey: fmt.Sprintf("f%d/%d/%d", i, n, birth.UnixNano())}
 				began := time.Now()
 				at, err := cl.Append(c.t.Context(), e)
 				if err != nil {
@@ -109,8 +110,8 @@ func (c *cluster) awaitMore(a *acker, n int) {
 // failoverTries is how often each failover is done where times are held to their limits, and where they are only told.
 const failoverTries, fewFailoverTries = 20, 3
 
-// TestFailoverGap: the longest time without an acknowledgement when the leader is killed, and when it is stopped in good order. On a machine that
-// does nothing else it is under a second and under 300 ms in 19 of 20 tries: make times.
+// TestFailoverGap: the longest time without an acknowledgement when the leader is killed, and when it is stopped in
+// good order. On a machine that does nothing else it is under a second and under 300 ms in 19 of 20 tries: make times.
 func TestFailoverGap(t *testing.T) {
 	for _, way := range []struct {
 		name  string
@@ -152,7 +153,8 @@ func TestFailoverGap(t *testing.T) {
 			a.end()
 			inOrder := slices.Sorted(slices.Values(gaps))
 			t.Logf("leader %s, %d writers: longest gap of each try %v; median %v, worst %v; %d of %d under %v",
-				way.name, failoverWriters, gaps, inOrder[len(inOrder)/2], inOrder[len(inOrder)-1], within, len(gaps), way.limit)
+				way.name, failoverWriters, gaps, inOrder[len(inOrder)/2], inOrder[len(inOrder)-1], within, len(gaps),
+				way.limit)
 			if settings.times && within < tries-tries/20 {
 				t.Errorf("only %d of %d under %v", within, tries, way.limit)
 			}
@@ -164,8 +166,8 @@ func TestFailoverGap(t *testing.T) {
 	}
 }
 
-// TestRollingRestart stops and starts all seven processes, one after the other, under load: no request fails beyond what clients try again by
-// themselves, and nothing is lost.
+// TestRollingRestart stops and starts all seven processes, one after the other, under load: no request fails beyond
+// what clients try again by themselves, and nothing is lost.
 func TestRollingRestart(t *testing.T) {
 	c, o := start(t), newOracle()
 	a := c.appendAlways(o)
@@ -203,13 +205,16 @@ func TestHungDisk(t *testing.T) {
 		}
 		return ""
 	})
-	t.Logf("%s leads %v after the disk of %s hung; the longest gap was %v", second, took.Round(time.Millisecond), leader, a.gap(from).Round(time.Millisecond))
+	t.Logf("%s leads %v after the disk of %s hung; the longest gap was %v", second, took.Round(time.Millisecond),
+		leader, a.gap(from).Round(time.Millisecond))
 	if err := c.Forget(leader); err == nil {
 		t.Error("it ended well")
 	}
-	// Which of its files it was writing when the disk hung is a matter of chance: the log most of the time, its list of starts at others.
+	// Which of its files it was writing when the disk hung is a matter of chance: the log most of the time, its list of
+	// starts at others.
 	role := roleOf(c.Topology(), leader)
-	if said := tail(role.Log, 20); !strings.Contains(said, "--disk-timeout") || !strings.Contains(said, " "+role.Data+"/") {
+	if said := tail(role.Log, 20); !strings.Contains(said, "--disk-timeout") ||
+		!strings.Contains(said, " "+role.Data+"/") {
 		t.Errorf("it said %s", said)
 	}
 	if took > 10*time.Second*slower {
@@ -222,8 +227,8 @@ func TestHungDisk(t *testing.T) {
 	c.verify(o)
 }
 
-// TestFlippedBitInMaster: a bit that flips in a master's log is found when the entry is read, and named; the way back is a wiped folder that
-// joins.
+// TestFlippedBitInMaster: a bit that flips in a master's log is found when the entry is read, and named; the way back
+// is a wiped folder that joins.
 func TestFlippedBitInMaster(t *testing.T) {
 	c, o := start(t), newOracle()
 	a := c.appendAlways(o)
@@ -242,7 +247,8 @@ func TestFlippedBitInMaster(t *testing.T) {
 		}
 		return ""
 	})
-	if err := c.Forget(name); err == nil || !strings.Contains(err.Error(), "raft.db") || !strings.Contains(err.Error(), "checksum") {
+	if err := c.Forget(name); err == nil || !strings.Contains(err.Error(), "raft.db") ||
+		!strings.Contains(err.Error(), "checksum") {
 		t.Errorf("it ended with %v", err)
 	}
 	c.rejoin(name)

@@ -385,20 +385,12 @@ func TestReceiptEachByte(t *testing.T) {
 	}
 }
 
-// flips is the number of random changes that a test tries.
-func flips() int {
-	if testing.Short() {
-		return 1_000
-	}
-	return 6_000
-}
-
 // A receipt of which any byte is another is found wanting, or says the same.
 func TestReceiptFlips(t *testing.T) {
 	l, r, payload := receiptOf(t)
 	data := mustJSON(t, r)
 	random := testRand(1)
-	for n := range flips() {
+	for n := range 6_000 {
 		flipped := bytes.Clone(data)
 		for range 1 + n%2 {
 			flipped[random.IntN(len(data))] ^= 1 << random.IntN(8)

@@ -21,7 +21,7 @@ func TestCodesAreDocumented(t *testing.T) {
 	lists, _, _ := strings.Cut(string(page), "\n## Findings")
 	quoted := regexp.MustCompile("`([a-z-]+)`")
 	documented := map[string][]string{}
-	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z-]+)` \\| ([^|]*)\\|").FindAllStringSubmatch(lists, -1) {
+	for _, row := range regexp.MustCompile("(?m)^- `([a-z-]+)`([^:]*):").FindAllStringSubmatch(lists, -1) {
 		if _, twice := documented[row[1]]; twice {
 			t.Errorf("%s is there twice", row[1])
 		}

@@ -22,12 +22,15 @@ func newMasterRecoverCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "recover",
 		Short: "Replace a majority of masters that is lost for good",
-		Long: `Replace a majority of masters that is lost for good. While a majority can come back, bring it back: nothing is lost then.
+		Long: `Replace a majority of masters that is lost for good. While a majority can come back, bring it back:
+nothing is lost then.
 
-With the data folder of a master that survived, and that is stopped, that master becomes the whole group. Where several survived, take the
+With the data folder of a master that survived, and that is stopped, that master becomes the whole group. Where
+several survived, take the
 one whose log ends in the highest term, of these the one with the highest entry: the command shows both before it asks.
 
-With --from-storage and an empty folder the group is founded anew from the storage nodes' chain. Name all of them: blocks that only a node has that is not named are
+With --from-storage and an empty folder the group is founded anew from the storage nodes' chain. Name all of them:
+blocks that only a node has that is not named are
 lost, and a node that is not named and has seen a higher epoch refuses the new master.
 
 A group that lives must not be replaced: two groups would acknowledge different records at one position. So the
@@ -44,16 +47,22 @@ that are out of reach.
 
 Either way the highest chain of the storage nodes is taken over first, each block of it verified.
 
-What the lost masters had acknowledged and is neither in the survivor's log nor in a block of a storage node is lost, and so are
-idempotency keys that the survivor does not know. With --from-storage every record that is in no block of those nodes is lost, and so are all
-keys and settings; projects come back private, named recovered-ID, and without tokens: 'chainstore project token create' gives them new ones. The
+What the lost masters had acknowledged and is neither in the survivor's log nor in a block of a storage node is lost,
+and so are
+idempotency keys that the survivor does not know. With --from-storage every record that is in no block of those nodes
+is lost, and so are all
+keys and settings; projects come back private, named recovered-ID, and without tokens: 'chainstore project token
+create' gives them new ones. The
 log has no key then: start the master with --checkpoint-key and the file that 'chainstore log backup' wrote. No
 signature on that chain is checked, and that key signs all of it: where the nodes were made from an export, check the
 file first with 'chainstore verify --file FILE --key KEY'.
 
-The log must not go on under its keys where blocks that it has signed may be gone: with a storage node that is left out or not named, or whose disk
-is. They would sign another log in the place of the first, and whoever kept a checkpoint of that has proof of it. Recover a survivor with
---new-log-key then, and start a group from storage without --checkpoint-key: the log gets a new key, and another name unless --origin says the old
+The log must not go on under its keys where blocks that it has signed may be gone: with a storage node that is left
+out or not named, or whose disk
+is. They would sign another log in the place of the first, and whoever kept a checkpoint of that has proof of it.
+Recover a survivor with
+--new-log-key then, and start a group from storage without --checkpoint-key: the log gets a new key, and another name
+unless --origin says the old
 one. docs/masters.md tells more.
 
 --undo-recovery undoes a recovery that was a mistake, with the folder of a master of the group that it replaced. The
@@ -166,7 +175,8 @@ func warnRecovery(r roles.Recovery) string {
 			"higher entry, recover that one.", r.LastTerm, r.LastEntry)
 	}
 	if r.Stale {
-		say("This folder was refused because it is an older copy: what its master acknowledged after the copy was made " +
+		say("This folder was refused because it is an older copy: what its master acknowledged after the copy was " +
+			"made " +
 			"is not in it. Recover another survivor, or the newer folder, if there is one.")
 	}
 	for _, d := range r.Damaged {

@@ -255,7 +255,8 @@ func (b *browser) fill(name, text string) {
 	field := fmt.Sprintf(`[...document.querySelectorAll('[name=%q]')].findLast((e) => e.checkVisibility())`, name)
 	b.see("the field "+name, field)
 	eval[bool](b, fmt.Sprintf(`((e) => {
-		e.focus(); e.value = %s; e.dispatchEvent(new Event('input', {bubbles: true})); e.dispatchEvent(new Event('change', {bubbles: true})); return true;
+		e.focus(); e.value = %s; e.dispatchEvent(new Event('input', {bubbles: true}));
+		e.dispatchEvent(new Event('change', {bubbles: true})); return true;
 	})(%s)`, asJSON(text), field))
 }
 

@@ -85,7 +85,8 @@ func TestConsolePages(t *testing.T) {
 			if width := eval[int](b, `document.documentElement.scrollWidth`); width > 360 {
 				t.Errorf("%s is %d px wide: %s", page.path, width,
 					eval[string](b, `[...document.querySelectorAll('main *')].filter((e) => `+
-						`e.getBoundingClientRect().right > 361 && !e.closest('.table, .strip')).map((e) => e.className `+
+						`e.getBoundingClientRect().right > 361 && !e.closest('.table, .strip')).map((e) => `+
+						`e.className `+
 						`|| e.tagName).join(' ')`))
 			}
 		}
@@ -223,7 +224,8 @@ func TestConsoleHashes(t *testing.T) {
 		const { toHex } = await import('/console/js/bytes.js');
 		for (const n of [0, 1, 3, 55, 56, 57, 63, 64, 65, 119, 120, 1000, 65537]) {
 			const data = Uint8Array.from({ length: n }, (_, i) => (i * 31 + n) % 256);
-			if (toHex(sha256(data)) !== toHex(new Uint8Array(await crypto.subtle.digest('SHA-256', data)))) return false;
+			if (toHex(sha256(data)) !==
+				toHex(new Uint8Array(await crypto.subtle.digest('SHA-256', data)))) return false;
 		}
 		return true;
 	})()`)
@@ -471,9 +473,11 @@ func TestConsoleAccessible(t *testing.T) {
 // accessible fails for what axe-core calls serious or worse.
 func (b *browser) accessible(axe, what string) {
 	b.t.Helper()
-	found := eval[[]string](b, axe+`;axe.run(document).then((r) => (r.passes.length > 5 ? r.violations : [{id: 'axe-core found nothing to look at', impact: 'critical', nodes: []}])
+	found := eval[[]string](b, axe+`;axe.run(document).then((r) => (r.passes.length > 5
+		? r.violations : [{id: 'axe-core found nothing to look at', impact: 'critical', nodes: []}])
 		.filter((v) => v.impact === 'serious' || v.impact === 'critical')
-		.map((v) => v.id + ': ' + v.help + ': ' + v.nodes.map((n) => n.target + ' ' + (n.any[0]?.message ?? '')).slice(0, 4).join(' | ')))`)
+		.map((v) => v.id + ': ' + v.help + ': ' +
+			v.nodes.map((n) => n.target + ' ' + (n.any[0]?.message ?? '')).slice(0, 4).join(' | ')))`)
 	for _, one := range found {
 		b.t.Errorf("%s: %s", what, one)
 	}

@@ -56,7 +56,7 @@ export default {
   'token.project.hint': 'For records: read, append, find, verify.',
   'token.project.short': 'Project',
   'token.admin': 'Admin token',
-  'token.admin.hint': 'For projects and their tokens, checks, lost blocks. Leave it empty where you need none of these.',
+  'token.admin.hint': 'For projects and their tokens, checks, lost blocks. Leave it empty if you need none of them.',
   'token.admin.short': 'Admin',
   'token.isProject': 'Of project {name}: {rights}',
   'token.isRole': 'This is {role}',

@@ -21,7 +21,8 @@ export function record({ parts, signal }) {
   const [block, offset] = parts;
   const byIndex = offset === undefined;
   const path = byIndex
-    ? `/v1/records/${encodeURIComponent(block)}` : `/v1/blocks/${encodeURIComponent(block)}/records/${encodeURIComponent(offset)}`;
+    ? `/v1/records/${encodeURIComponent(block)}`
+    : `/v1/blocks/${encodeURIComponent(block)}/records/${encodeURIComponent(offset)}`;
   const title = byIndex ? t('record.byIndex', { index: block }) : t('record.title', { block, offset });
   const place = h('div', { class: 'stack' });
   load(place, () => getJSON(path, { as: 'project', signal }), (r) => [
