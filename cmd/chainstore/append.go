@@ -42,18 +42,18 @@ func newAppendCommand() *cobra.Command {
 	cmd := useCluster(&cobra.Command{
 		Use:   "append [FILE|-]",
 		Short: "Append a record, or one for each line",
-		Long: `Append the whole input as one record, or with --lines one record for each line. The input is FILE, or the
-standard input.
+		Long: `Append the whole input as one record, or with --lines one record for each line. The input is FILE, or
+the standard input.
 
-A position is printed when a majority of the masters has the record on disk. From then on the record is durable and its
-position is final. With --wait the command also waits until as many storage nodes as the cluster requires have the
+A position is printed when a majority of the masters has the record on disk. From then on the record is durable and
+its position is final. With --wait the command also waits until as many storage nodes as the cluster requires have the
 record's block, and a checkpoint signed by the cluster covers it. --receipt then writes the record's receipt. Anyone
 with a verifier key of the log can check the receipt offline.
 
 With --lines, the line feed at the end of a line is not part of the record, nor is a carriage return right before it.
-Empty lines are skipped, and their number is printed. With --keep-newlines records keep their line ends, and no line is
-skipped. Records keep the order of the lines. If something fails, the message says how many records are acknowledged,
-and up to which line.`,
+Empty lines are skipped, and their number is printed. With --keep-newlines records keep their line ends, and no line
+is skipped. Records keep the order of the lines. If something fails, the message says how many records are
+acknowledged, and up to which line.`,
 		Example: `  echo hello | chainstore append --wait
   chainstore append --wait --receipt contract.receipt contract.pdf
   chainstore append --type image/png --key cover cover.png

@@ -104,7 +104,7 @@ func (a *appending) collect(queue <-chan sentLine, t *progress, stop context.Can
 	out := bufio.NewWriterSize(a.out, 64<<10)
 	var line []byte
 	for s := range queue {
-		at, err := s.future.Wait(context.Background()) // the batcher answers every line, at the latest when its context ends
+		at, err := s.future.Wait(context.Background()) // ends at the latest with the batcher's context
 		t.add(s.number, at, err)
 		if err != nil {
 			stop()

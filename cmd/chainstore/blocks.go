@@ -71,7 +71,8 @@ func printBlockLines(w io.Writer, blocks []wire.Block) error {
 	return nil
 }
 
-// blockTable prints pages of blocks in columns. The first page sets the widths, since older blocks have smaller numbers.
+// blockTable prints pages of blocks in columns. The first page sets the widths, since older blocks have smaller
+// numbers.
 type blockTable struct {
 	out          io.Writer
 	block, first int // widths, 0 before the first page

@@ -36,9 +36,9 @@ func newCheckCommand() *cobra.Command {
 	cmd := useCluster(&cobra.Command{
 		Use:   "check [ID|URL]...",
 		Short: "Make storage nodes check their whole chain, and wait for the results",
-		Long: `Make storage nodes check their whole chain. A check reads every payload from disk and hashes it again, and verifies
-every block against the block before it, the tree and its proof of work. Name nodes by their ids or URLs. Without a name
-all nodes are checked, one after the other. The command needs the admin token.
+		Long: `Make storage nodes check their whole chain. A check reads every payload from disk and hashes it again,
+and verifies every block against the block before it, the tree and its proof of work. Name nodes by their ids or URLs.
+Without a name all nodes are checked, one after the other. The command needs the admin token.
 
 If bad blocks are found, the cluster repairs the node from another one, and the command waits until the node is valid
 again. Ctrl-C ends the command, but not the check or the repair.
@@ -46,8 +46,8 @@ again. Ctrl-C ends the command, but not the check or the repair.
 A check that ends early does not count: the result is "aborted" with the reason, the check stays due, and the cluster
 tries it again.
 
-The exit status is 1 if a node is not valid in the end, if a check could not be completed, or if blocks are lost and the
-loss is not confirmed.`,
+The exit status is 1 if a node is not valid in the end, if a check could not be completed, or if blocks are lost and
+the loss is not confirmed.`,
 		Example: "  chainstore check\n  chainstore check http://127.0.0.1:8082",
 		Args:    cobra.ArbitraryArgs,
 	}, asAdmin, 0, func(cmd *cobra.Command, c *client.Client, args []string) error {
@@ -147,7 +147,8 @@ type checked struct {
 	Blocks uint64 `json:"blocks"` // number of checked blocks
 	Bytes  uint64 `json:"bytes"`  // bytes of segments that were read; 0 if unknown
 	Millis uint64 `json:"millis"` // duration of the check, without the repair
-	// BadBlocks counts the bad blocks that were found, Findings describe the first of them, and Bad are those still bad.
+	// BadBlocks counts the bad blocks that were found, Findings describe the first of them, and Bad are those still
+	// bad.
 	BadBlocks uint64          `json:"bad_blocks"`
 	Findings  []chain.Finding `json:"findings"`
 	Bad       []chain.Range   `json:"bad"`

@@ -23,8 +23,8 @@ func newDevCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "dev",
 		Short: "Run a whole cluster on this machine: three masters, three storage nodes, one miner",
-		Long: `Run a whole cluster on the loopback address, for development and for a first look. One folder has all of its data.
-A cluster that is started again on the same folder continues the chain. Ctrl-C stops it.
+		Long: `Run a whole cluster on the loopback address, for development and for a first look. One folder has all
+of its data. A cluster that is started again on the same folder continues the chain. Ctrl-C stops it.
 
 With --processes each of the seven roles is a separate process, so that you can kill one with kill -9 and watch.`,
 		Args: cobra.NoArgs,

@@ -30,7 +30,8 @@ func exitStatus(err error) int {
 	return exitFailed
 }
 
-// classifyErrors marks every error of a command that is not a finding as unchecked, including those of its command line.
+// classifyErrors marks every error of a command that is not a finding as unchecked, including those of its command
+// line.
 func classifyErrors(cmd *cobra.Command) {
 	args, run := cmd.Args, cmd.RunE
 	cmd.Args = func(cmd *cobra.Command, list []string) error { return classify(args(cmd, list)) }

@@ -33,25 +33,26 @@ func newExportCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "export --data STORAGE_DIR --out FILE",
 		Short: "Write a storage node's whole chain into one file",
-		Long: `Write the whole chain of a storage node's data folder into one file, to archive it or to move it. 'chainstore verify
---file' checks the file, and 'chainstore import' makes the folder of a storage node from it. The node may be running or
-not. Each block is verified, and if one is damaged or lost, no file is written.
+		Long: `Write the whole chain of a storage node's data folder into one file, to archive it or to move it.
+'chainstore verify --file' checks the file, and 'chainstore import' makes the folder of a storage node from it. The
+node may be running or not. Each block is verified, and if one is damaged or lost, no file is written.
 
-With --url the file also has the log's newest signed checkpoint and its verifier keys, so that a verifier that knows the
-key can authenticate the chain. The file ends at that checkpoint: newer blocks are left out, the command prints their
-number, and the next export has them. With --unsigned-tail the file has these blocks too, and 'chainstore verify --file
---key' then needs --allow-unsigned-tail.
+With --url the file also has the log's newest signed checkpoint and its verifier keys, so that a verifier that knows
+the key can authenticate the chain. The file ends at that checkpoint: newer blocks are left out, the command prints
+their number, and the next export has them. With --unsigned-tail the file has these blocks too, and 'chainstore verify
+--file --key' then needs --allow-unsigned-tail.
 
 Without --url the file has the whole chain and no checkpoint. Its origin cannot be verified, and 'chainstore verify
 --file --key' refuses it. The file has the payloads of private projects in plain text, but no tokens or names of
 projects: protect it like the disk of a storage node.`,
-		Example: `  chainstore export --data /var/lib/chainstore/storage --out 2026-06.export --url http://127.0.0.1:8000
+		Example: `  chainstore export --data /var/lib/chainstore/storage --out 2026-06.export \
+    --url http://127.0.0.1:8000
   chainstore verify --file 2026-06.export --key log.vkey`,
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if cfg.Data == "" || cfg.Out == "" {
-				return errors.New("name the data folder of a storage node with --data, and the file to write with --out")
+				return errors.New("name the data folder of a storage node with --data and the new file with --out")
 			}
 			if url != "" {
 				token, err := readSecret(tokenFile, envToken)
@@ -71,9 +72,9 @@ projects: protect it like the disk of a storage node.`,
 			if err != nil {
 				return stopped(cmd, err, cfg.Out)
 			}
-			m := transferResult{Checkpoints: len(cfg.Checkpoints), Keys: len(cfg.Keys), Covered: &end.Covered,
-				LeftOut: &end.LeftOut}
-			return printTransfer(cmd, &end.End, m, asJSON, exportText(&end, len(cfg.Checkpoints))+"exported to "+cfg.Out)
+			n := len(cfg.Checkpoints)
+			m := transferResult{Checkpoints: n, Keys: len(cfg.Keys), Covered: &end.Covered, LeftOut: &end.LeftOut}
+			return printTransfer(cmd, &end.End, m, asJSON, exportText(&end, n)+"exported to "+cfg.Out)
 		},
 	}
 	flags := cmd.Flags()
@@ -97,9 +98,9 @@ func newImportCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import FILE --data NEW_STORAGE_DIR",
 		Short: "Make a storage node's folder from an export",
-		Long: `Make the data folder of a storage node from a file that 'chainstore export' has written. The folder must be empty or
-not exist. Each block is verified and stored like a block that the masters send. The folder is created completely or not
-at all.
+		Long: `Make the data folder of a storage node from a file that 'chainstore export' has written. The folder
+must be empty or not exist. Each block is verified and stored like a block that the masters send. The folder is
+created completely or not at all.
 
 No signature is checked. First check with 'chainstore verify --file FILE --key KEY' that the log's key has signed the
 chain, because a group that is created from it signs all of it.
@@ -123,7 +124,8 @@ URL'. That is the exported group in a later epoch. A group that still exists acc
 			if err != nil {
 				return stopped(cmd, err, cfg.Data)
 			}
-			return printTransfer(cmd, &end, transferResult{}, asJSON, "imported to "+cfg.Data+"; no signature was checked")
+			done := "imported to " + cfg.Data + "; no signature was checked"
+			return printTransfer(cmd, &end, transferResult{}, asJSON, done)
 		},
 	}
 	flags := cmd.Flags()

@@ -21,8 +21,8 @@ func newGetCommand() *cobra.Command {
 	cmd := useCluster(&cobra.Command{
 		Use:   "get {BLOCK OFFSET | --index N | --key KEY}",
 		Short: "Read a record",
-		Long: `Read the record at a position, or the newest one with a key, and write its payload to the standard output unchanged,
-without an added line feed.
+		Long: `Read the record at a position, or the newest one with a key, and write its payload to the standard
+output unchanged, without an added line feed.
 
 The payload was verified: it was hashed again and compared with its commitment and the leaf of the tree.`,
 		Example: `  chainstore get 0 0

@@ -28,8 +28,9 @@ func newIntegrityCommand() *cobra.Command {
 	cmd := useCluster(&cobra.Command{
 		Use:   "integrity",
 		Short: "Show the state of the storage nodes, lost blocks, and what was found and repaired",
-		Long: `Show the storage nodes: their state, when each was last checked, which blocks are bad, and which tasks are running or
-due. Also show lost blocks and the integrity log, which has what was found and repaired, the newest first.`,
+		Long: `Show the storage nodes: their state, when each was last checked, which blocks are bad, and which tasks
+are running or due. Also show lost blocks and the integrity log, which has what was found and repaired, the newest
+first.`,
 	}, asAny, -1, func(cmd *cobra.Command, c *client.Client, _ []string) error {
 		in, err := c.Integrity(cmd.Context())
 		if err != nil {
@@ -61,13 +62,14 @@ func newConfirmLostCommand() *cobra.Command {
 	cmd := useCluster(&cobra.Command{
 		Use:   "confirm-lost N",
 		Short: "Confirm that block N is lost: no storage node has a good copy",
-		Long: `Confirm that block N is lost. A block is reported as lost if no storage node of the cluster has a good copy of it and
-the masters no longer have it. If a node that is offline or was removed may have a copy, bring that node back instead.
+		Long: `Confirm that block N is lost. A block is reported as lost if no storage node of the cluster has a good
+copy of it and the masters no longer have it. If a node that is offline or was removed may have a copy, bring that
+node back instead.
 
-The confirmation does not change the chain. Storage nodes that lack no other block count as valid from then on, and the
-cluster stops looking for the block. Its records cannot be read. All other records can be read, with their proofs. Every
-verifier still reports the block as lost. The integrity log keeps the confirmation and its time. If a good copy is found
-later, the block is restored.
+The confirmation does not change the chain. Storage nodes that lack no other block count as valid from then on, and
+the cluster stops looking for the block. Its records cannot be read. All other records can be read, with their proofs.
+Every verifier still reports the block as lost. The integrity log keeps the confirmation and its time. If a good copy
+is found later, the block is restored.
 
 The command needs the admin token. On a terminal it asks first; elsewhere it needs --yes.`,
 		Args: exactArgs("one block"),

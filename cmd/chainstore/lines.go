@@ -108,7 +108,8 @@ type chunk struct {
 func newStoppable(ctx context.Context, r io.Reader) *stoppable {
 	s := &stoppable{ctx: ctx, chunks: make(chan chunk)}
 	go func() {
-		// The receiver uses one buffer while the other is filled. It receives a chunk only after it has used the last one.
+		// The receiver uses one buffer while the other is filled. It receives a chunk only after it has used the last
+		// one.
 		var buffers [2][lineBuffer]byte
 		for i := 0; ; i = 1 - i {
 			n, err := r.Read(buffers[i][:])

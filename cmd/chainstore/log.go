@@ -17,8 +17,8 @@ func newLogCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "log",
 		Short: "Show the log's keys and checkpoints, back up and change its keys",
-		Long: `Show the transparency log: the tree that the cluster signs. Auditors verify checkpoints and receipts with the keys of
-the log, so give them these keys by a channel other than the cluster itself.`,
+		Long: `Show the transparency log: the tree that the cluster signs. Auditors verify checkpoints and receipts
+with the keys of the log, so give them these keys by a channel other than the cluster itself.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -76,11 +76,11 @@ func newLogKeyCommand() *cobra.Command {
 	cmd := useCluster(&cobra.Command{
 		Use:   "key",
 		Short: "Print the log's signing keys as verifier keys, or change them",
-		Long: `Print the verifier keys of the log's signing keys, one a line (C2SP signed-note), in the form that 'chainstore verify
---key' accepts.
+		Long: `Print the verifier keys of the log's signing keys, one a line (C2SP signed-note), in the form that
+'chainstore verify --key' accepts.
 
-To replace a key, run 'chainstore log key add', give the new verifier key to all verifiers, and then run 'chainstore log
-key retire' for the old key. Signatures of the old key stay valid for verifiers that keep its verifier key. See
+To replace a key, run 'chainstore log key add', give the new verifier key to all verifiers, and then run 'chainstore
+log key retire' for the old key. Signatures of the old key stay valid for verifiers that keep its verifier key. See
 docs/operations.md.`,
 		Example: `  chainstore log key > log.vkey
   chainstore log key add --admin-token-file admin.token
@@ -118,8 +118,8 @@ func newLogKeyAddCommand() *cobra.Command {
 	cmd := useCluster(&cobra.Command{
 		Use:   "add",
 		Short: "Add a signing key and print its verifier key",
-		Long: `Add a signing key and print its verifier key. From then on every checkpoint also has a signature of this key. The
-private key leaves the masters only through 'chainstore log backup'.`,
+		Long: `Add a signing key and print its verifier key. From then on every checkpoint also has a signature of
+this key. The private key leaves the masters only through 'chainstore log backup'.`,
 	}, asAdmin, 0, func(cmd *cobra.Command, c *client.Client, _ []string) error {
 		k, err := c.AddLogKey(cmd.Context())
 		if err != nil {
@@ -135,9 +135,10 @@ func newLogKeyRetireCommand() *cobra.Command {
 	return useCluster(&cobra.Command{
 		Use:   "retire KEY-ID",
 		Short: "Retire a signing key permanently",
-		Long: `Retire a signing key permanently. Its signatures stay valid for verifiers that keep its verifier key. The private key is
-deleted from the masters' table. Older raft log entries and snapshots keep it, encrypted under the cluster token, until
-they are dropped, and backups keep it. So if a key was stolen, tell all verifiers not to accept it any more.
+		Long: `Retire a signing key permanently. Its signatures stay valid for verifiers that keep its verifier key.
+The private key is deleted from the masters' table. Older raft log entries and snapshots keep it, encrypted under the
+cluster token, until they are dropped, and backups keep it. So if a key was stolen, tell all verifiers not to accept
+it any more.
 
 The last signing key cannot be retired, nor the last one that the cluster token decrypts: add its successor first.`,
 		Args: exactArgs("one key by its id"),
@@ -154,8 +155,8 @@ func newLogCheckpointCommand() *cobra.Command {
 	return useCluster(&cobra.Command{
 		Use:   "checkpoint",
 		Short: "Print the newest checkpoint, a signed note, without verifying it",
-		Long: `Print the newest checkpoint unchanged: a signed note (C2SP tlog-checkpoint) with the log's name, the size and the root
-of its tree, and signatures. Nothing is verified: use 'chainstore verify --url' for that.`,
+		Long: `Print the newest checkpoint unchanged: a signed note (C2SP tlog-checkpoint) with the log's name, the
+size and the root of its tree, and signatures. Nothing is verified: use 'chainstore verify --url' for that.`,
 	}, asAnyone, 0, func(cmd *cobra.Command, c *client.Client, _ []string) error {
 		note, err := c.Checkpoint(cmd.Context())
 		if err != nil {

@@ -19,13 +19,14 @@ func newLogBackupCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "backup --data MASTER_DIR",
 		Short: "Print the log's private keys, from the folder of a stopped master",
-		Long: `Print the private signing keys of the log, one a line, from the data folder of a master that is stopped or was removed.
-The output may include keys that were retired recently. Anyone with one of these keys can sign in the cluster's name:
-keep them off the machines of the cluster, and readable by you alone.
+		Long: `Print the private signing keys of the log, one a line, from the data folder of a master that is
+stopped or was removed. The output may include keys that were retired recently. Anyone with one of these keys can sign
+in the cluster's name: keep them off the machines of the cluster, and readable by you alone.
 
 A master restores one with --checkpoint-key and a file with that one line. This is needed for a group that is created
 again, so that old receipts and new checkpoints belong to the same log, and after the cluster token was changed.`,
-		Example:           `  chainstore log backup --data /var/lib/chainstore/master --cluster-token-file cluster.token --out log.key`,
+		Example: `  chainstore log backup --data /var/lib/chainstore/master \
+    --cluster-token-file cluster.token --out log.key`,
 		Args:              cobra.NoArgs,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {

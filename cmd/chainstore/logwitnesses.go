@@ -17,10 +17,10 @@ func newLogWitnessesCommand() *cobra.Command {
 	cmd := useCluster(&cobra.Command{
 		Use:   "witnesses",
 		Short: "Show the witnesses that cosign checkpoints, and their state",
-		Long: `Show the witnesses that are asked to cosign checkpoints (--witness of the masters), and the result of the leader's last
-request: 'ok', 'new' before the first request, 'down' without an answer, 'refused' with an answer but no valid
-cosignature, and 'behind' if the witness has cosigned a larger tree than is stored here. 'chainstore verify --witness'
-accepts the verifier keys.`,
+		Long: `Show the witnesses that are asked to cosign checkpoints (--witness of the masters), and the result of
+the leader's last request: 'ok', 'new' before the first request, 'down' without an answer, 'refused' with an answer
+but no valid cosignature, and 'behind' if the witness has cosigned a larger tree than is stored here. 'chainstore
+verify --witness' accepts the verifier keys.`,
 	}, asAnyone, 0, func(cmd *cobra.Command, c *client.Client, _ []string) error {
 		log, err := c.Log(cmd.Context())
 		if err != nil {

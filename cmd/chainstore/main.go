@@ -45,7 +45,8 @@ func newRootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "chainstore",
 		Short: "A tamper-evident, replicated, append-only record store",
-		Long: `ChainStore keeps records in a replicated, append-only chain of blocks in which every changed byte is detected.
+		Long: `ChainStore keeps records in a replicated, append-only chain of blocks in which every changed byte is
+detected.
 
 To try it, start a whole cluster on this machine. Then append and read in another terminal in the same folder:
 
@@ -54,8 +55,8 @@ To try it, start a whole cluster on this machine. Then append and read in anothe
   chainstore get 0 0
   chainstore status
 
-Commands that use a cluster find it by --cluster DIR/cluster.json; by --masters and --token-file; by CHAINSTORE_MASTERS
-and CHAINSTORE_TOKEN; or, with none of these, by ` + defaultClusterFile() + `.`,
+Commands that use a cluster find it by --cluster DIR/cluster.json; by --masters and --token-file; by
+CHAINSTORE_MASTERS and CHAINSTORE_TOKEN; or, with none of these, by` + defaultClusterFile() + `.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}

@@ -26,12 +26,12 @@ func newMasterRecoverCommand() *cobra.Command {
 nothing is lost then.
 
 With the data folder of a master that survived, and that is stopped, that master becomes the whole group. Where
-several survived, take the
-one whose log ends in the highest term, of these the one with the highest entry: the command shows both before it asks.
+several survived, take the one whose log ends in the highest term, of these the one with the highest entry: the
+command shows both before it asks.
 
 With --from-storage and an empty folder the group is founded anew from the storage nodes' chain. Name all of them:
-blocks that only a node has that is not named are
-lost, and a node that is not named and has seen a higher epoch refuses the new master.
+blocks that only a node has that is not named are lost, and a node that is not named and has seen a higher epoch
+refuses the new master.
 
 A group that lives must not be replaced: two groups would acknowledge different records at one position. So the
 command asks first, and changes nothing where it finds one. Each other master of the table must be stopped and named
@@ -41,29 +41,24 @@ changed, and refuse the old masters from then on. Where this is cut short, run i
 version ran meanwhile may not know who led last: the command then asks for --resume-recovery EPOCH.
 
 Storage nodes that are gone, or that were replaced at their URL by one with an empty disk, are named with --without:
-blocks that they alone have are lost. Where a majority of them
-is destroyed add --storage-majority-lost. Then nothing but your word tells that the old group does not live with those
-that are out of reach.
+blocks that they alone have are lost. Where a majority of them is destroyed add --storage-majority-lost. Then nothing
+but your word tells that the old group does not live with those that are out of reach.
 
 Either way the highest chain of the storage nodes is taken over first, each block of it verified.
 
 What the lost masters had acknowledged and is neither in the survivor's log nor in a block of a storage node is lost,
-and so are
-idempotency keys that the survivor does not know. With --from-storage every record that is in no block of those nodes
-is lost, and so are all
-keys and settings; projects come back private, named recovered-ID, and without tokens: 'chainstore project token
-create' gives them new ones. The
-log has no key then: start the master with --checkpoint-key and the file that 'chainstore log backup' wrote. No
-signature on that chain is checked, and that key signs all of it: where the nodes were made from an export, check the
-file first with 'chainstore verify --file FILE --key KEY'.
+and so are idempotency keys that the survivor does not know. With --from-storage every record that is in no block of
+those nodes is lost, and so are all keys and settings; projects come back private, named recovered-ID, and without
+tokens: 'chainstore project token create' gives them new ones. The log has no key then: start the master with
+--checkpoint-key and the file that 'chainstore log backup' wrote. No signature on that chain is checked, and that key
+signs all of it: where the nodes were made from an export, check the file first with 'chainstore verify --file FILE
+--key KEY'.
 
 The log must not go on under its keys where blocks that it has signed may be gone: with a storage node that is left
-out or not named, or whose disk
-is. They would sign another log in the place of the first, and whoever kept a checkpoint of that has proof of it.
-Recover a survivor with
---new-log-key then, and start a group from storage without --checkpoint-key: the log gets a new key, and another name
-unless --origin says the old
-one. docs/masters.md tells more.
+out or not named, or whose disk is. They would sign another log in the place of the first, and whoever kept a
+checkpoint of that has proof of it. Recover a survivor with --new-log-key then, and start a group from storage without
+--checkpoint-key: the log gets a new key, and another name unless --origin says the old one. docs/masters.md tells
+more.
 
 --undo-recovery undoes a recovery that was a mistake, with the folder of a master of the group that it replaced. The
 records of this folder stand; blocks that contradict them are moved to the storage nodes' quarantine, and what the

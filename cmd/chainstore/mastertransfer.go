@@ -13,8 +13,8 @@ func newMasterTransferCommand() *cobra.Command {
 	return useCluster(&cobra.Command{
 		Use:   "transfer [ID|URL]",
 		Short: "Transfer the leadership to another master",
-		Long: `Transfer the leadership to the master with that id or URL, or to the one with the most complete log. Appends continue;
-those in flight at that moment are forwarded to the new leader. The command needs the admin token.`,
+		Long: `Transfer the leadership to the master with that id or URL, or to the one with the most complete log.
+Appends continue; those in flight at that moment are forwarded to the new leader. The command needs the admin token.`,
 		Example: "  chainstore master transfer http://127.0.0.1:8001",
 		Args:    cobra.MaximumNArgs(1),
 	}, asAdmin, 0, func(cmd *cobra.Command, c *client.Client, args []string) error {

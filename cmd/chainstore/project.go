@@ -37,8 +37,8 @@ func newProjectCreateCommand() *cobra.Command {
 	cmd := useCluster(&cobra.Command{
 		Use:   "create NAME",
 		Short: "Create a project and print its token, which is shown only once",
-		Long: `Create a project and print its id and its first token, which may read and append. The command needs the admin token,
-unless the masters run with --open-registration.
+		Long: `Create a project and print its id and its first token, which may read and append. The command needs
+the admin token, unless the masters run with --open-registration.
 
 The token is shown only once. To save it, use --json for example:
 
@@ -151,8 +151,8 @@ func newProjectQuotaCommand() *cobra.Command {
 	cmd := useCluster(&cobra.Command{
 		Use:   "quota NAME|ID",
 		Short: "Limit what may be appended to a project",
-		Long: `Limit what may be appended to a project. The command needs the admin token. A limit that is not given does not change; 0
-removes a limit.
+		Long: `Limit what may be appended to a project. The command needs the admin token. A limit that is not given
+does not change; 0 removes a limit.
 
 A burst may use up one second's quota at once. Appends above the quota are refused with 429 and the time to wait. A
 record or a batch that is larger than the quota ever allows is refused with 413.`,
@@ -190,8 +190,8 @@ func newProjectAccessCommand() *cobra.Command {
 	cmd := useCluster(&cobra.Command{
 		Use:   "access NAME|ID public|private",
 		Short: "Make a project's records public or private",
-		Long: `Make a project's records public, so that every project token of the cluster can read them, or private, so that only its
-own tokens can. The command needs the admin token.`,
+		Long: `Make a project's records public, so that every project token of the cluster can read them, or private,
+so that only its own tokens can. The command needs the admin token.`,
 		Args: exactArgs("one project, and public or private"),
 	}, asAdmin, 0, func(cmd *cobra.Command, c *client.Client, args []string) error {
 		public := args[1] == "public"

@@ -17,8 +17,8 @@ func newProjectTokenCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "token",
 		Short: "Create, list and revoke the tokens of a project",
-		Long: `Create, list and revoke the tokens of a project. The command needs the admin token. After a recovery of the masters from
-storage nodes, projects have no tokens: create new ones.`,
+		Long: `Create, list and revoke the tokens of a project. The command needs the admin token. After a recovery
+of the masters from storage nodes, projects have no tokens: create new ones.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}

@@ -22,9 +22,9 @@ func newReceiptCommand() *cobra.Command {
 	cmd := useCluster(&cobra.Command{
 		Use:   "receipt {BLOCK OFFSET | INDEX}",
 		Short: "Get a record's receipt",
-		Long: `Get the receipt of the record at a position or leaf index. It proves offline, to anyone with a verifier key of the log,
-that the record is in the log. The receipt does not include the payload: keep the two together. 'chainstore verify
-receipt' checks them.
+		Long: `Get the receipt of the record at a position or leaf index. It proves offline, to anyone with a
+verifier key of the log, that the record is in the log. The receipt does not include the payload: keep the two
+together. 'chainstore verify receipt' checks them.
 
 With --tlog-proof the output is a C2SP tlog-proof, which other tools can read: the path from the record's leaf to the
 checkpoint, without the record's salt, key, type and block.`,

@@ -15,9 +15,9 @@ import (
 func newMasterRemoveCommand() *cobra.Command {
 	return newRemoveCommand(&cobra.Command{
 		Short: "Remove a master from the group permanently",
-		Long: `Remove a master from the group permanently; name it by its id or URL. It stops, and does not start again with its
-data folder. With an empty folder the machine can join as a new master. A leader that is removed hands over the
-leadership first. The command needs the admin token.
+		Long: `Remove a master from the group permanently; name it by its id or URL. It stops, and does not start
+again with its data folder. With an empty folder the machine can join as a new master. A leader that is removed hands
+over the leadership first. The command needs the admin token.
 
 It is refused while the remaining masters could not elect a leader. --force removes the master anyway: the group then
 accepts no append until enough of the others are back.`,
@@ -33,9 +33,9 @@ accepts no append until enough of the others are back.`,
 func newStorageRemoveCommand() *cobra.Command {
 	return newRemoveCommand(&cobra.Command{
 		Short: "Remove a storage node from the cluster permanently",
-		Long: `Remove a storage node from the cluster permanently; name it by its id or URL. The masters send it nothing more and do
-not let it register again. Its data folder stays as it is. With an empty folder the machine can join as a new node. The
-command needs the admin token.
+		Long: `Remove a storage node from the cluster permanently; name it by its id or URL. The masters send it
+nothing more and do not let it register again. Its data folder stays as it is. With an empty folder the machine can
+join as a new node. The command needs the admin token.
 
 It is refused while too few good copies of the chain would remain. --force removes the node anyway, which may lose
 blocks of which it has the only good copy.`,

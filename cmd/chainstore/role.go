@@ -86,8 +86,8 @@ func bindFlags(set *pflag.FlagSet, flags []roles.Flag) {
 	}
 }
 
-// readSecret reads a token from a file, or from an environment variable if no file is named. It returns "" if neither is
-// set. Tokens are never arguments, because other users can see a command line.
+// readSecret reads a token from a file, or from an environment variable if no file is named. It returns "" if neither
+// is set. Tokens are never arguments, because other users can see a command line.
 func readSecret(file, variable string) (string, error) {
 	if file == "" {
 		return strings.TrimSpace(os.Getenv(variable)), nil

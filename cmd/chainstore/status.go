@@ -20,8 +20,8 @@ func newStatusCommand() *cobra.Command {
 	cmd := useCluster(&cobra.Command{
 		Use:   "status",
 		Short: "Show the cluster: leader, chain, masters, storage nodes, miners",
-		Long: `Show the cluster as its leader sees it, through any master that answers: the chain's head, the records to be mined and
-blocks to be stored, the nodes and their states, and problems that need attention.
+		Long: `Show the cluster as its leader sees it, through any master that answers: the chain's head, the records
+to be mined and blocks to be stored, the nodes and their states, and problems that need attention.
 
 With --watch it repeats once a second until Ctrl-C. On a terminal it redraws; elsewhere it prints each status that
 differs from the previous one.`,

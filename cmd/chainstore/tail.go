@@ -20,8 +20,8 @@ func newTailCommand() *cobra.Command {
 	cmd := useCluster(&cobra.Command{
 		Use:   "tail",
 		Short: "Print the newest records, and follow",
-		Long: `Print the newest records, the oldest of them first. With --follow it continues with new records until it is stopped.
-Each record is printed exactly once, even if masters fail.`,
+		Long: `Print the newest records, the oldest of them first. With --follow it continues with new records until
+it is stopped. Each record is printed exactly once, even if masters fail.`,
 		Example: `  chainstore tail -f
   chainstore tail -n 0 -f --key door/7 --json`,
 	}, asProject, 0, func(cmd *cobra.Command, c *client.Client, _ []string) (err error) {

@@ -52,23 +52,22 @@ func newVerifyCommand() *cobra.Command {
 proof of work. Nothing is changed.
 
 With --data, the chain in the data folder of a storage node, offline: every payload is hashed again. No cluster is
-needed, and the node may be running or not.
-Blocks that a person has confirmed as lost are listed each time; they alone make no chain invalid.
+needed, and the node may be running or not. Blocks that a person has confirmed as lost are listed each time; they
+alone make no chain invalid.
 
 With --url, a running log from outside, by its signed checkpoint and the leaves that it serves to anybody; nobody is
-trusted but the keys. With --state FILE it keeps how
-far it has come and what the log has shown: the next run goes on from there, and finds a log that takes something back
-or shows others something else. With
---token-file (or CHAINSTORE_TOKEN), payloads that the token may read are checked too, and a private log can be read.
+trusted but the keys. With --state FILE it keeps how far it has come and what the log has shown: the next run goes on
+from there, and finds a log that takes something back or shows others something else. With --token-file (or
+CHAINSTORE_TOKEN), payloads that the token may read are checked too, and a private log can be read.
 
-With --file, a whole chain in one file, as 'chainstore export' writes it. With --key, a checkpoint in the file that the
-key has signed must cover every block. Blocks behind the newest such checkpoint are listed, since anybody could have
-added them: the status is 1, or 0 with --allow-unsigned-tail. Without --key, no signature is checked. 'verify receipt'
-checks a receipt.
+With --file, a whole chain in one file, as 'chainstore export' writes it. With --key, a checkpoint in the file that
+the key has signed must cover every block. Blocks behind the newest such checkpoint are listed, since anybody could
+have added them: the status is 1, or 0 with --allow-unsigned-tail. Without --key, no signature is checked. 'verify
+receipt' checks a receipt.
 
 It lists what is wrong and ends with status 1 then; with 0 where all is good, and with 2 where it could not be checked
-to the end: nobody answers, it was stopped, a running log
-has blocks that nobody has any more, or the command line is wrong.`,
+to the end: nobody answers, it was stopped, a running log has blocks that nobody has any more, or the command line is
+wrong.`,
 		Example: `  chainstore verify --data chainstore-data/storage-1
   chainstore verify --url https://log.example --key log.vkey --state audit.json
   chainstore verify --file chain.export --key log.vkey`,

@@ -32,13 +32,12 @@ func newVerifyReceiptCommand() *cobra.Command {
 		Use:   "receipt FILE --key KEY",
 		Short: "Check a receipt, or a tlog-proof, offline",
 		Long: `Check a receipt against the key of the log that gave it: that the record's leaf stands at its place in
-its block, the block, with its proof of work, in the log's
-tree, and that the key has signed the tree. With --payload also that the file is what was recorded, byte for byte.
-Nothing else is needed, no network and no node.
+its block, the block, with its proof of work, in the log's tree, and that the key has signed the tree. With --payload
+also that the file is what was recorded, byte for byte. Nothing else is needed, no network and no node.
 
 FILE is a receipt, or what an append with ?wait=stored answered, or a C2SP tlog-proof. A tlog-proof does not say of
-what it is the proof: name the record's leaf with
---leaf. Its payload alone does not do, since the leaf also has the record's salt, key, type, project and time in it.
+what it is the proof: name the record's leaf with --leaf. Its payload alone does not do, since the leaf also has the
+record's salt, key, type, project and time in it.
 
 It lists what does not fit, each with a code that stays, and ends with status 0 where all fits, 1 where something does
 not, and 2 where it could not be checked.`,
