@@ -24,7 +24,7 @@ TIME                 NODE            WHAT     BLOCKS  BYTES    TOOK
   from s-ddddeeeeffff; 1 block: 7; 3 bytes of record 2 were changed
 2023-11-14 22:13:17  s-aaaabbbbcccc  finding  1       1.0 MiB  1.2s
   damaged: block 7
-  - block 7: a record does not fit its leaf (payload): segments/0, record 2
+  - block 7: a record does not match its leaf (payload): segments/0, record 2
 `
 
 func TestIntegrityText(t *testing.T) {

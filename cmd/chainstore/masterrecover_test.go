@@ -18,10 +18,10 @@ func TestRecoveryWarning(t *testing.T) {
 		{
 			"a survivor that knows all", roles.Recovery{Member: "m", LastTerm: 4, LastEntry: 9, Height: 3,
 				ChainHeight: 3, Buffered: 1, Lost: []string{"n at u"}},
-			[]string{"term 4, at entry 9", "3 blocks mined and holds 1 record in", "neither in this log",
+			[]string{"term 4, at entry 9", "3 blocks mined and has 1 record in", "neither in this log",
 				"Master n at u must never",
 				"protocol level 0: the other masters may be of a version that does not stop"},
-			[]string{"takes over", "another block", "Snapshot", "names and tokens", "Fewer", "--new-log-key",
+			[]string{"adopts", "different block", "Snapshot", "names and tokens", "Fewer", "--new-log-key",
 				"No signature"},
 		},
 		{
@@ -31,7 +31,7 @@ func TestRecoveryWarning(t *testing.T) {
 		{
 			"a forked one", roles.Recovery{LastEntry: 9, Forked: true, Fork: 7, Height: 7, Source: "s", ChainHeight: 9,
 				Replicas: 2, Replicated: 8},
-			[]string{"another block 7", "chain of s up to block 8",
+			[]string{"a different block 7", "chain of s up to block 8",
 				"Fewer than 2 storage nodes are known to have its blocks from 8 on"}, nil,
 		},
 		{
@@ -39,7 +39,8 @@ func TestRecoveryWarning(t *testing.T) {
 			roles.Recovery{LastEntry: 9,
 				Damaged: []roles.DamagedSnapshot{{Path: "p", Aside: "a", Lost: 12, Reason: "sum"}},
 				Foreign: []string{"f"}},
-			[]string{"p cannot be read and is moved to a: sum", "entries 10 to 12", "node f has other blocks"}, nil,
+			[]string{"p cannot be read and is moved to a: sum", "entries 10 to 12", "node f has blocks that the group"},
+			nil,
 		},
 		{
 			"from storage", roles.Recovery{Source: "s", ChainHeight: 9, Asked: 1, Replicas: 2, Replicated: 9},
@@ -49,24 +50,25 @@ func TestRecoveryWarning(t *testing.T) {
 		},
 		{
 			"a log that may have signed what is gone", roles.Recovery{LastEntry: 9, Origin: "example.com/log"},
-			[]string{"log example.com/log goes on under its keys", "say --new-log-key"}, []string{"ends: its keys"},
+			[]string{"log example.com/log continues under its keys", "use --new-log-key"}, []string{"ends: its keys"},
 		},
 		{
 			"an undone recovery", roles.Recovery{LastEntry: 9, Undo: 2, Replaced: []roles.ReplacedChain{{URL: "s",
 				From: 4, To: 9}}, Asked: 3, Storages: 3},
 			[]string{"recovery to epoch 2 is UNDONE", "Storage node s has blocks 4 to 8",
-				"quarantine"}, []string{"YOUR word", "REHEARSAL"},
+				"quarantine"}, []string{"YOU confirm", "REHEARSAL"},
 		},
 		{
 			"most storage nodes are lost", roles.Recovery{LastEntry: 9, Asked: 1, Storages: 3},
-			[]string{"2 storage nodes of the table's 3 do not answer", "YOUR word"}, []string{"UNDONE",
-				"another storage node than"},
+			[]string{"2 storage nodes of the table's 3 do not answer", "YOU confirm"}, []string{"UNDONE",
+				"not in the table"},
 		},
 		{
 			"most storage nodes are wiped", roles.Recovery{LastEntry: 9, Asked: 3, Others: []string{"u", "v"},
 				Storages: 3},
-			[]string{"At u answers another storage node", "At v answers", "2 storage nodes of the table's 3 do not",
-				"YOUR word"}, nil,
+			[]string{"At u a storage node answers that is not in the table", "At v a storage",
+				"2 storage nodes of the table's 3 do not",
+				"YOU confirm"}, nil,
 		},
 		{
 			"masters that all stop", roles.Recovery{LastEntry: 9, Level: 1, Lost: []string{"n at u"}},
@@ -75,12 +77,13 @@ func TestRecoveryWarning(t *testing.T) {
 		{
 			"a rehearsal", roles.Recovery{LastEntry: 9, Rehearsal: true, Group: "g", Origin: "example.com/log",
 				NewLogKey: true},
-			[]string{"REHEARSAL", "a group of its own, g", "must be a copy", "founds another"}, []string{"WARNING",
-				"LOST", "YOUR word", "never run again", "example.com/log"},
+			[]string{"REHEARSAL", "a separate group, g", "must be a copy", "creates a new log"}, []string{"WARNING",
+				"LOST", "YOU confirm", "never run again", "example.com/log"},
 		},
 		{
 			"another log", roles.Recovery{LastEntry: 9, Origin: "example.com/log", NewLogKey: true},
-			[]string{"log example.com/log ends: its keys are left out", "another --origin"}, []string{"goes on under"},
+			[]string{"log example.com/log ends: its keys are left out", "another --origin"},
+			[]string{"continues under"},
 		},
 	} {
 		text := warnRecovery(c.plan)
@@ -97,11 +100,11 @@ func TestRecoveryWarning(t *testing.T) {
 	}
 }
 
-// The two reasons to wait are told apart.
+// The two reasons to wait have different texts.
 func TestWaitingText(t *testing.T) {
 	for want, w := range map[string]roles.Waiting{
-		"had an order of a leader lately": {Node: "http://s", Ordered: true, Need: time.Minute},
-		"was started lately":              {Node: "http://s", Need: time.Minute},
+		"had a recent order from a leader": {Node: "http://s", Ordered: true, Need: time.Minute},
+		"was started recently":             {Node: "http://s", Need: time.Minute},
 	} {
 		if text := waitingText(w); !strings.Contains(text, want) || !strings.Contains(text, "http://s") ||
 			!strings.Contains(text, "1m0s") {

@@ -17,24 +17,24 @@ import (
 // verified is what verify --json prints.
 type verified struct {
 	Valid   bool       `json:"valid"`
-	Height  uint64     `json:"height"` // blocks that are good, from 0 on; as are those below
+	Height  uint64     `json:"height"` // number of good blocks from 0 on; Records, Size and Head are theirs
 	Records uint64     `json:"records"`
-	Size    uint64     `json:"size"` // of the tree
+	Size    uint64     `json:"size"` // leaves of the tree
 	Head    chain.Hash `json:"head"` // hash of the last good block
-	Torn    int64      `json:"torn"` // bytes of a write that was cut short behind it
-	// Bad is the first block that is not good, where one is the reason.
+	Torn    int64      `json:"torn"` // bytes of an incomplete write after it
+	// Bad is the first bad block, if there is one.
 	Bad   *uint64 `json:"bad_block,omitempty"`
 	Error string  `json:"error,omitempty"`
-	// Findings are the first of what is wrong; Ranges all blocks that are bad; Lost the bad ones that a person
-	// confirmed as lost, which are no reason.
+	// Findings describe the first errors, and Ranges are all bad blocks. Lost are the blocks that are confirmed as
+	// lost; they do not make the chain invalid.
 	Findings []chain.Finding `json:"findings"`
 	Ranges   []chain.Range   `json:"bad"`
 	Lost     []chain.Range   `json:"lost"`
-	// Unchecked is the first block that could not be looked at, because bad blocks before it hide the tree.
+	// Unchecked is the first block that could not be checked, because bad blocks before it hide the tree.
 	Unchecked uint64 `json:"unchecked,omitempty"`
 }
 
-// verifyOptions are the flags of verify: one of the first three says what is checked.
+// verifyOptions are the flags of verify. Exactly one of data, url and file is set.
 type verifyOptions struct {
 	data, url, file  string
 	state, tokenFile string
@@ -48,26 +48,26 @@ func newVerifyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify {--data STORAGE_DIR | --url URL --key KEY | --file EXPORT}",
 		Short: "Check a chain: in a folder, from outside over HTTP, or in an export",
-		Long: `Check a chain from block 0 to its end: every block held against the one before it, the tree and its
-proof of work. Nothing is changed.
+		Long: `Check a chain from block 0 to its end: every block is verified against the block before it, the tree
+and its proof of work. Nothing is changed.
 
-With --data, the chain in the data folder of a storage node, offline: every payload is hashed again. No cluster is
-needed, and the node may be running or not. Blocks that a person has confirmed as lost are listed each time; they
-alone make no chain invalid.
+With --data, check the chain in the data folder of a storage node, offline. Every payload is hashed again. No cluster
+is needed, and the node may be running or not. Blocks with a confirmed loss are listed each time; they alone do not
+make a chain invalid.
 
-With --url, a running log from outside, by its signed checkpoint and the leaves that it serves to anybody; nobody is
-trusted but the keys. With --state FILE it keeps how far it has come and what the log has shown: the next run goes on
-from there, and finds a log that takes something back or shows others something else. With --token-file (or
-CHAINSTORE_TOKEN), payloads that the token may read are checked too, and a private log can be read.
+With --url, check a running log from outside, by its signed checkpoint and the leaves that it serves publicly. Only
+the keys are trusted. With --state FILE the command saves its progress and the checkpoints that it has seen. The next
+run continues from there, and detects a log that removes entries or shows different entries to others. With
+--token-file (or CHAINSTORE_TOKEN), payloads that the token may read are checked too, and a private log can be read.
 
-With --file, a whole chain in one file, as 'chainstore export' writes it. With --key, a checkpoint in the file that
-the key has signed must cover every block. Blocks behind the newest such checkpoint are listed, since anybody could
+With --file, check a whole chain in one file written by 'chainstore export'. With --key, a checkpoint in the file that
+is signed by the key must cover every block. Blocks after the newest such checkpoint are listed, since anyone could
 have added them: the status is 1, or 0 with --allow-unsigned-tail. Without --key, no signature is checked. 'verify
 receipt' checks a receipt.
 
-It lists what is wrong and ends with status 1 then; with 0 where all is good, and with 2 where it could not be checked
-to the end: nobody answers, it was stopped, a running log has blocks that nobody has any more, or the command line is
-wrong.`,
+The command lists what is wrong. The status is 0 if everything is valid, 1 if something is not, and 2 if the check
+could not be completed: no master answered, it was stopped, no node of a running log has some blocks any more, or the
+command line is wrong.`,
 		Example: `  chainstore verify --data chainstore-data/storage-1
   chainstore verify --url https://log.example --key log.vkey --state audit.json
   chainstore verify --file chain.export --key log.vkey`,
@@ -77,11 +77,11 @@ wrong.`,
 	flags := cmd.Flags()
 	flags.StringVar(&o.data, "data", "", "data `folder` of a storage node")
 	flags.StringVar(&o.url, "url", "", "`URL` of a master of a running log")
-	flags.StringVar(&o.file, "file", "", "`file` that was exported")
-	flags.StringVar(&o.state, "state", "", "with --url: `file` that keeps how far the audit has come")
+	flags.StringVar(&o.file, "file", "", "exported `file`")
+	flags.StringVar(&o.state, "state", "", "with --url: `file` that keeps the state of the audit")
 	flags.StringVar(&o.tokenFile, "token-file", "", "with --url: `file` with a project's token, or "+envToken)
 	flags.BoolVar(&o.allowTail, "allow-unsigned-tail", false,
-		"with --file and --key: accept blocks behind the newest signed checkpoint")
+		"with --file and --key: accept blocks after the newest signed checkpoint")
 	trust := addTrust(cmd)
 	addJSON(cmd, &o.asJSON, "print the result as one JSON object")
 	mustComplete(cmd.MarkFlagDirname("data"))
@@ -107,7 +107,7 @@ wrong.`,
 	return cmd
 }
 
-// check refuses flags that do not go together.
+// check refuses flags that contradict each other.
 func (o *verifyOptions) check(cmd *cobra.Command) error {
 	ways := 0
 	for _, way := range []string{o.data, o.url, o.file} {
@@ -120,14 +120,12 @@ func (o *verifyOptions) check(cmd *cobra.Command) error {
 			"of a cluster.json list theirs), a log with --url, or an export with --file")
 	}
 	for flag, fits := range map[string]bool{
-		"state": o.url != "", "token-file": o.url != "", "key": o.data == "", "witness": o.data == "",
-		"witness-quorum":      o.data == "",
-		"allow-unsigned-tail": o.file != "",
+		"state": o.url != "", "token-file": o.url != "", "allow-unsigned-tail": o.file != "",
+		"key": o.data == "", "witness": o.data == "", "witness-quorum": o.data == "",
 	} {
 		if cmd.Flags().Changed(flag) && !fits {
 			return fmt.Errorf("--%s does not go with what is checked: a folder has no signature, only a log at a "+
-				"URL has a"+
-				" state and a token, and only an export has an unsigned tail", flag)
+				"URL has a state and a token, and only an export has an unsigned tail", flag)
 		}
 	}
 	return nil
@@ -152,8 +150,7 @@ func verifyFolder(cmd *cobra.Command, dir string, asJSON bool) error {
 	if asJSON {
 		v := verified{
 			Valid: err == nil, Height: found.Height, Records: found.Records, Size: found.Size, Head: found.Hash,
-			Torn:     found.Torn,
-			Findings: orEmpty(found.Findings), Ranges: orEmpty(found.Bad), Lost: orEmpty(found.Lost),
+			Torn: found.Torn, Findings: orEmpty(found.Findings), Ranges: orEmpty(found.Bad), Lost: orEmpty(found.Lost),
 			Unchecked: found.Unchecked,
 		}
 		if isBad {
@@ -172,7 +169,7 @@ func verifyFolder(cmd *cobra.Command, dir string, asJSON bool) error {
 	}
 	if found.Torn > 0 {
 		fmt.Fprintf(cmd.ErrOrStderr(),
-			"%s behind the last block are of a write that was cut short; the node moves them aside at its next start\n",
+			"%s after the last block are from an incomplete write; the node moves them aside at its next start\n",
 			render.Bytes(found.Torn))
 	}
 	_, err = fmt.Fprintf(out, "height   %d\nrecords  %d\nhead     %v\nchain valid\n", found.Height, found.Records,
@@ -180,7 +177,7 @@ func verifyFolder(cmd *cobra.Command, dir string, asJSON bool) error {
 	return err
 }
 
-// verifyText lists what is wrong, which blocks are bad, and which are confirmed as lost; "" where all is good.
+// verifyText lists errors, bad blocks and blocks that are confirmed as lost. It is "" if there are none.
 func verifyText(found *audit.Summary, width int) string {
 	var b strings.Builder
 	for _, f := range found.Findings {
@@ -190,7 +187,7 @@ func verifyText(found *audit.Summary, width int) string {
 		render.WriteWrapped(&b, "", "bad: "+render.Ranges(found.Bad), width)
 	}
 	if found.Unchecked > 0 {
-		fmt.Fprintf(&b, "blocks from %d on could not be looked at: bad ones before them hide the tree\n",
+		fmt.Fprintf(&b, "blocks from %d on could not be checked: bad blocks before them hide the tree\n",
 			found.Unchecked)
 	}
 	for _, r := range found.Lost {
@@ -203,7 +200,7 @@ func verifyText(found *audit.Summary, width int) string {
 	return b.String()
 }
 
-// orEmpty is a list that JSON shows as one where it is empty, too.
+// orEmpty returns list, or an empty list for nil, which JSON would show as null.
 func orEmpty[T any](list []T) []T {
 	if list == nil {
 		return []T{}

@@ -114,7 +114,7 @@ func TestVerifyText(t *testing.T) {
 	want := `block 2: its frame is damaged (frame): segments/0 at 47?[2J
 block 9: the chain ends before it (short-chain)
 bad: 4 blocks: 2, 9-11
-blocks from 12 on could not be looked at: bad ones before them hide the tree
+blocks from 12 on could not be checked: bad blocks before them hide the tree
 block 4 is lost; confirmed
 blocks 6 to 7 are lost; confirmed
 `

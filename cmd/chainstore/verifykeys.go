@@ -17,7 +17,7 @@ import (
 	"github.com/chainstore/chainstore/verify"
 )
 
-// trustFlags say whose signatures are believed.
+// trustFlags are the flags that name trusted keys.
 type trustFlags struct {
 	keys, witnesses []string
 	quorum          int
@@ -27,10 +27,10 @@ func addTrust(cmd *cobra.Command) *trustFlags {
 	t := &trustFlags{}
 	flags := cmd.Flags()
 	flags.StringArrayVar(&t.keys, "key", nil,
-		"verifier `key` of the log, or a file with some, one a line; one of them must have signed (repeatable)")
-	flags.StringArrayVar(&t.witnesses, "witness", nil, "verifier `key` of a witness, or a file with some (repeatable)")
+		"verifier `key` of the log, or a file with one key a line; one of them must have signed (repeatable)")
+	flags.StringArrayVar(&t.witnesses, "witness", nil, "verifier `key` of a witness, or a file of keys (repeatable)")
 	flags.IntVar(&t.quorum, "witness-quorum", 0,
-		"how `many` of the witnesses must have signed (default all that are named)")
+		"how `many` of the named witnesses must have signed (default all)")
 	noFiles(cmd, "witness-quorum")
 	return t
 }
@@ -45,15 +45,15 @@ func (t *trustFlags) named(cmd *cobra.Command) bool {
 	return false
 }
 
-// trust reads the keys. needed tells that a check without a key of the log shows nothing.
+// trust reads the keys. If needed is set, a key of the log is required.
 func (t *trustFlags) trust(cmd *cobra.Command, needed bool) (verify.Trust, error) {
 	keys, err := readKeys("key", t.keys)
 	if err != nil {
 		return verify.Trust{}, err
 	}
 	if needed && len(keys) == 0 {
-		return verify.Trust{}, errors.New("name the log's verifier key with --key: what is signed shows something " +
-			"only to who knows the key from elsewhere than the log")
+		return verify.Trust{}, errors.New("name the log's verifier key with --key: a signature proves something only " +
+			"if the key does not come from the log itself")
 	}
 	witnesses, err := readKeys("witness", t.witnesses)
 	if err != nil {
@@ -66,12 +66,11 @@ func (t *trustFlags) trust(cmd *cobra.Command, needed bool) (verify.Trust, error
 	return verify.NewTrust(keys, witnesses, quorum)
 }
 
-// keyForm is the form of a verifier key. It holds a slash, mostly, so it is looked for before a file of that name is.
+// keyForm matches a verifier key. Most keys have a slash, so readKeys tries it before a file of that name.
 var keyForm = regexp.MustCompile(`^[^+\s]+\+[0-9a-fA-F]{8}\+[A-Za-z0-9+/]{44}$`)
 
-// readKeys takes each name for a key where it has the form of one, else for a file of keys, in which empty lines and
-// those that begin with # say nothing. A file without a key is an error: to go on would be to check less than the flag
-// asks for.
+// readKeys returns each name that has the form of a key, and reads the others as files of keys. Empty lines and lines
+// that start with # are ignored. A file without a key is an error: the check would cover less than the flag asks for.
 func readKeys(flag string, names []string) (keys []string, err error) {
 	for _, name := range names {
 		before := len(keys)
@@ -85,7 +84,7 @@ func readKeys(flag string, names []string) (keys []string, err error) {
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%w (neither a verifier key, NAME+HASH+BASE64, nor a file of some)", err)
+			return nil, fmt.Errorf("%w (neither a verifier key, NAME+HASH+BASE64, nor a file of keys)", err)
 		}
 		lines := bufio.NewScanner(bytes.NewReader(data))
 		for lines.Scan() {

@@ -16,10 +16,10 @@ import (
 	"github.com/chainstore/chainstore/verify"
 )
 
-// maxStateFile bounds the file of --state, in bytes.
+// maxStateFile is the limit of the file of --state in bytes.
 const maxStateFile = 1 << 20
 
-// logResult is what verify --url and --file print with --json.
+// logResult is the JSON output of verify --url and verify --file.
 type logResult struct {
 	Valid bool   `json:"valid"`
 	Error string `json:"error,omitempty"`
@@ -50,13 +50,10 @@ func (o *verifyOptions) verifyURL(cmd *cobra.Command, trust verify.Trust) error 
 	options.Progress = func(done, total uint64) { bar.Set(int64(done), int64(total)) }
 	report, err := verify.Log(cmd.Context(), options)
 	bar.Done()
-	if err != nil && cmd.Context().Err() != nil {
-		err = fmt.Errorf("stopped after %s, good so far", render.Count(report.Height, "block"))
-	}
 	return o.conclude(cmd, &report, err, "log")
 }
 
-// readState reads what the run before has left, nil where there was none.
+// readState reads the state of the previous run, nil if there is none.
 func readState(path string) (*verify.State, error) {
 	data, err := readBounded(path, maxStateFile)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -72,7 +69,7 @@ func readState(path string) (*verify.State, error) {
 	return &s, nil
 }
 
-// verifyFile checks an export; signatures tells that some are asked for.
+// verifyFile checks an export. signatures reports whether signatures are required.
 func (o *verifyOptions) verifyFile(cmd *cobra.Command, trust verify.Trust, signatures bool) error {
 	f, err := os.Open(o.file)
 	if err != nil {
@@ -84,38 +81,36 @@ func (o *verifyOptions) verifyFile(cmd *cobra.Command, trust verify.Trust, signa
 		return err
 	}
 	bar := render.NewByteBar(cmd.ErrOrStderr(), "verify")
-	report, err := verify.ExportWith(cmd.Context(), &measured{from: f, total: info.Size(), tell: bar.Set},
-		verify.ExportOptions{
-			Trust: trust, AllowUnsignedTail: o.allowTail, AllowNoKey: !signatures,
-		})
+	report, err := verify.ExportWith(cmd.Context(), &measured{from: f, total: info.Size(), report: bar.Set},
+		verify.ExportOptions{Trust: trust, AllowUnsignedTail: o.allowTail, AllowNoKey: !signatures})
 	bar.Done()
-	if err != nil && cmd.Context().Err() != nil {
-		err = fmt.Errorf("stopped after %s, good so far", render.Count(report.Height, "block"))
-	}
 	return o.conclude(cmd, &report, err, "export")
 }
 
-// measured tells how much of a file was read.
+// measured reports how much of a file was read.
 type measured struct {
 	from        io.Reader
 	done, total int64
-	tell        func(done, total int64)
+	report      func(done, total int64)
 }
 
 func (m *measured) Read(p []byte) (int, error) {
 	n, err := m.from.Read(p)
 	m.done += int64(n)
-	m.tell(min(m.done, m.total), m.total)
+	m.report(min(m.done, m.total), m.total)
 	return n, err
 }
 
-// conclude prints what came of it. err is why it could not be brought to its end.
+// conclude prints the result of a check. err is why the check could not be completed.
 func (o *verifyOptions) conclude(cmd *cobra.Command, report *verify.LogReport, err error, what string) error {
+	if err != nil && cmd.Context().Err() != nil {
+		err = fmt.Errorf("stopped after %s, good so far", render.Count(report.Height, "block"))
+	}
 	switch {
 	case !report.Good():
 		text := codesText(report.Findings)
 		if text == verify.CodeUnsigned && report.SignedHeight > 0 {
-			text += " (--allow-unsigned-tail accepts blocks behind the newest signed checkpoint)"
+			text += " (--allow-unsigned-tail accepts blocks after the newest signed checkpoint)"
 		}
 		err = finding{errors.Join(fmt.Errorf("the %s is not valid: %s", what, text), err)}
 	case err == nil && len(report.Unchecked) > 0:
@@ -123,8 +118,8 @@ func (o *verifyOptions) conclude(cmd *cobra.Command, report *verify.LogReport, e
 		if report.UncheckedLeaves > 0 {
 			blocks += fmt.Sprintf(" or more (%s)", render.CountAs(report.UncheckedLeaves, "leaf", "leaves"))
 		}
-		err = fmt.Errorf("%s of the %s could not be checked, since nobody has them whole any more; what can be "+
-			"checked is good", blocks, what)
+		err = fmt.Errorf("%s of the %s could not be checked, since no node has complete copies any more; "+
+			"everything else is good", blocks, what)
 	}
 	out := cmd.OutOrStdout()
 	if o.asJSON {
@@ -144,13 +139,13 @@ func (o *verifyOptions) conclude(cmd *cobra.Command, report *verify.LogReport, e
 	return errors.Join(err, e)
 }
 
-// verdict is the last line where nothing is wrong. It says what was not checked.
+// verdict returns the last line of a result without errors. It names what was not checked.
 func verdict(r *verify.LogReport, what string) string {
 	switch {
 	case !r.SignaturesChecked:
 		return what + " consistent; no signature was checked\n"
 	case r.SignedHeight < r.Height:
-		return fmt.Sprintf("%s valid up to block %d; the blocks behind it are consistent and not signed\n", what,
+		return fmt.Sprintf("%s valid up to block %d; the blocks after it are consistent but not signed\n", what,
 			r.SignedHeight-1)
 	}
 	return what + " valid\n"

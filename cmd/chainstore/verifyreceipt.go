@@ -20,7 +20,7 @@ type receiptOptions struct {
 	asJSON        bool
 }
 
-// receiptResult is what verify receipt --json prints.
+// receiptResult is the JSON output of verify receipt.
 type receiptResult struct {
 	Good bool `json:"good"`
 	verify.ReceiptReport
@@ -31,16 +31,16 @@ func newVerifyReceiptCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "receipt FILE --key KEY",
 		Short: "Check a receipt, or a tlog-proof, offline",
-		Long: `Check a receipt against the key of the log that gave it: that the record's leaf stands at its place in
-its block, the block, with its proof of work, in the log's tree, and that the key has signed the tree. With --payload
-also that the file is what was recorded, byte for byte. Nothing else is needed, no network and no node.
+		Long: `Check a receipt against the key of the log that issued it: the record's leaf is at its place in its
+block, the block and its proof of work are in the log's tree, and the key has signed the tree. With --payload, also
+check that the file is the recorded payload, byte for byte. No network and no node are needed.
 
-FILE is a receipt, or what an append with ?wait=stored answered, or a C2SP tlog-proof. A tlog-proof does not say of
-what it is the proof: name the record's leaf with --leaf. Its payload alone does not do, since the leaf also has the
-record's salt, key, type, project and time in it.
+FILE is a receipt, the response to an append with ?wait=stored, or a C2SP tlog-proof. A tlog-proof does not name its
+subject: give the record's leaf with --leaf. The payload alone is not enough, since the leaf also includes the
+record's salt, key, type, project and time.
 
-It lists what does not fit, each with a code that stays, and ends with status 0 where all fits, 1 where something does
-not, and 2 where it could not be checked.`,
+The command lists every mismatch with a stable code. The status is 0 if everything matches, 1 if something does not,
+and 2 if the check could not be completed.`,
 		Example: `  chainstore verify receipt order-17.receipt --payload order-17.json --key chainstore/abc+12345678+AQ…
   chainstore verify receipt order-17.receipt --key log.vkey --witness witnesses.vkey --witness-quorum 2`,
 		Args: exactArgs("one file with a receipt"),
@@ -69,12 +69,13 @@ func (o *receiptOptions) run(cmd *cobra.Command, path string, trust verify.Trust
 	report, isProof := verify.ReceiptReport{}, verify.IsTlogProof(data)
 	switch {
 	case isProof && o.payload != "":
-		return fmt.Errorf("%s is a tlog-proof: a payload cannot be held against it; name the record's leaf with --leaf",
-			path)
+		return fmt.Errorf("%s is a tlog-proof, which cannot be checked with a payload; name the record's leaf with "+
+			"--leaf", path)
 	case isProof && o.leaf == "":
-		return fmt.Errorf("%s is a tlog-proof, which does not say of what: name the record's leaf with --leaf", path)
+		return fmt.Errorf("%s is a tlog-proof, which does not name its subject: name the record's leaf with --leaf",
+			path)
 	case !isProof && o.leaf != "":
-		return fmt.Errorf("%s is no tlog-proof: --leaf is for those alone", path)
+		return fmt.Errorf("%s is not a tlog-proof: --leaf is only for tlog-proofs", path)
 	case isProof:
 		leaf, err := parseLeaf(o.leaf)
 		if err != nil {
@@ -100,7 +101,7 @@ func (o *receiptOptions) run(cmd *cobra.Command, path string, trust verify.Trust
 	return err
 }
 
-// readPayload is nil where no payload is named.
+// readPayload reads the named payload. It returns nil only if none is named.
 func (o *receiptOptions) readPayload() ([]byte, error) {
 	if o.payload == "" {
 		return nil, nil
@@ -112,7 +113,7 @@ func (o *receiptOptions) readPayload() ([]byte, error) {
 	return data, err
 }
 
-// parseLeaf reads a leaf, or its hash.
+// parseLeaf parses a leaf or the hash of one, and returns the hash.
 func parseLeaf(text string) (chain.Hash, error) {
 	data, err := hex.DecodeString(text)
 	switch {
@@ -129,15 +130,15 @@ func parseLeaf(text string) (chain.Hash, error) {
 	return leaf.Hash(), nil
 }
 
-// receiptError says in one line what does not fit.
+// receiptError summarizes the findings in one line.
 func receiptError(r *verify.ReceiptReport) error {
 	switch {
 	case r.Good():
 		return nil
 	case len(r.Findings) == 1 && r.Findings[0].Code == verify.CodePayload:
-		return finding{errors.New("the receipt itself holds, and the payload does not fit it")}
+		return finding{errors.New("the receipt itself is valid, but the payload does not match it")}
 	}
-	return finding{fmt.Errorf("the receipt does not hold: %s", codesText(r.Findings))}
+	return finding{fmt.Errorf("the receipt is not valid: %s", codesText(r.Findings))}
 }
 
 // codesText lists the codes of findings.
@@ -177,7 +178,7 @@ func receiptText(r *verify.ReceiptReport, isProof bool, width int) string {
 	return b.String()
 }
 
-// writeFindings lists what does not fit, and the signed checkpoints that show it.
+// writeFindings lists findings and the signed checkpoints that are their evidence.
 func writeFindings(b *strings.Builder, found []verify.Finding, width int) {
 	for _, f := range found {
 		render.WriteWrapped(b, f.Code+": ", f.Text, width)

@@ -81,7 +81,7 @@ func TestVerifyFileThatNoKeySigned(t *testing.T) {
 			"witnesses unsigned", "blocks 0 to 4 (leaves 0 to 24)", ""},
 		{"forged blocks behind, allowed", []string{spliced, "--key", l.VKey, tail}, 0, "",
 			"blocks 3 to 4 (leaves 15 to 24)",
-			"export valid up to block 2; the blocks behind it are consistent and not signed"},
+			"export valid up to block 2; the blocks after it are consistent but not signed"},
 		{"signed", []string{whole, "--key", l.VKey}, 0, "", "signed by  chainstore/fake+", "export valid"},
 		{"signed, a tail allowed", []string{whole, "--key", l.VKey, tail}, 0, "", "signed by  chainstore/fake+",
 			"export valid"},

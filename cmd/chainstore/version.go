@@ -11,7 +11,7 @@ import (
 	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 )
 
-// version is the release that this source is, or will be once it is released. CHANGELOG.md has the same.
+// version is the current or next release of this source. It must match CHANGELOG.md.
 const version = "0.1.0"
 
 // newVersionCommand prints the version.
@@ -42,8 +42,8 @@ func newVersionCommand() *cobra.Command {
 // build describes this program.
 type build struct {
 	Version  string `json:"version"`
-	Module   string `json:"module,omitempty"`   // version of the module that Go recorded, "" in a build of a folder
-	Commit   string `json:"commit,omitempty"`   // known if the program was built in a clone
+	Module   string `json:"module,omitempty"`   // module version that Go recorded, "" in a build of a folder
+	Commit   string `json:"commit,omitempty"`   // "" unless the program was built in a clone
 	Modified bool   `json:"modified,omitempty"` // the sources differed from the commit
 	Go       string `json:"go"`
 	Platform string `json:"platform"`
@@ -68,7 +68,7 @@ func newBuild(info *debug.BuildInfo) build {
 	return b
 }
 
-// String is the build on one line. The module's version is left out if there is a commit, since it repeats that.
+// String returns the build on one line. The module version is left out if there is a commit, since it repeats it.
 func (b build) String() string {
 	parts := []string{"chainstore", b.Version}
 	switch {

@@ -13,24 +13,24 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// watcher shows the status again and again.
+// watcher shows the status repeatedly.
 type watcher struct {
 	fetch func(context.Context) (wire.Cluster, error)
 	print func(io.Writer, *wire.Cluster) error
 	ticks <-chan time.Time
 	out   io.Writer
-	errs  io.Writer // where redraw is false
-	// redraw: the output is a terminal, where each status takes the place of the last.
+	errs  io.Writer // used if redraw is false
+	// redraw makes each status replace the last one. It needs a terminal.
 	redraw bool
 	width  int
-	// between stands behind each status where redraw is false.
+	// between is printed after each status if redraw is false.
 	between string
 
 	last string
 }
 
-// ANSI sequences: cursor to the top left corner, clear the screen, clear what is right of the cursor, clear what is
-// below it.
+// ANSI sequences: cursor to the top left corner, clear the screen, clear right of the cursor, clear below the
+// cursor.
 const (
 	ansiHome       = "\x1b[H"
 	ansiClear      = "\x1b[2J"
@@ -38,8 +38,8 @@ const (
 	ansiClearBelow = "\x1b[J"
 )
 
-// run shows the status at once and at each tick, until the context ends, which is no error. A status that cannot be had
-// is told and asked for again.
+// run shows the status at once and at each tick until the context ends, which is not an error. A failed request is
+// reported and repeated at the next tick.
 func (w *watcher) run(ctx context.Context) error {
 	if w.redraw {
 		if _, err := io.WriteString(w.out, ansiClear); err != nil {
@@ -84,7 +84,7 @@ func (w *watcher) once(ctx context.Context) error {
 	return err
 }
 
-// draw overwrites the screen from its top, line by line, which flickers less than clearing it.
+// draw overwrites the screen line by line, which flickers less than clearing it.
 func (w *watcher) draw(text string) error {
 	var b strings.Builder
 	b.WriteString(ansiHome)

@@ -30,7 +30,7 @@ func newMinerCommand() *cobra.Command {
 	return cmd
 }
 
-// newWorkerCommand returns what the commands of both kinds of worker have in common. cfg is what open opens.
+// newWorkerCommand returns the common part of the commands of both kinds of worker. open opens cfg.
 func newWorkerCommand(kind string, cfg *roles.WorkerConfig, open func() (runnable, error)) *cobra.Command {
 	var process processFlags
 	cmd := &cobra.Command{

@@ -1,4 +1,4 @@
-// Package render shows results to people in a terminal: tables that fit its width, progress bars, help texts, and the
-// words for what the integrity log holds. It also prints JSON lines for scripts. Texts that come from elsewhere, such
-// as keys and URLs, are made safe to print with [Plain].
+// Package render formats results for a terminal: tables that fit its width, progress bars, help texts, and texts for
+// the codes of the integrity log. It also prints JSON lines for scripts. Text from outside, such as keys and URLs, is
+// made safe to print with [Plain].
 package render

@@ -8,8 +8,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// ShapeHelp makes the help of all commands fit a terminal of 80 columns, and shows switches by their names alone.
-// Examples stay as they are.
+// ShapeHelp makes the help of all commands fit a terminal of 80 columns, and shows boolean flags without values.
+// Examples do not change.
 func ShapeHelp(root *cobra.Command) {
 	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages ",
 		fmt.Sprintf(".FlagUsagesWrapped %d ", StandardWidth)))
@@ -31,6 +31,6 @@ func ShapeHelp(root *cobra.Command) {
 	walk(root)
 }
 
-// plainSwitch is a flag of type bool whose help is "--json": pflag says "--json[=true|false]" of those that it knows
-// for what they are. It is set as they are, since that goes by their NoOptDefVal.
+// plainSwitch is a boolean flag whose help is "--json" and not "--json[=true|false]", which pflag prints for the types
+// that it knows. Parsing does not change, since it depends on NoOptDefVal.
 type plainSwitch struct{ pflag.Value }

@@ -11,8 +11,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Integrity shows the nodes, what is lost, the totals and the story, for people; older events are left out. No line is
-// wider than width, which is at least [StandardWidth], but for words that are.
+// Integrity formats the nodes, the lost blocks, the totals and the events. older is the number of events left out. No
+// line is wider than width, which is at least [StandardWidth], except for longer words.
 func Integrity(in *wire.Integrity, older int, now time.Time, width int) string {
 	var b strings.Builder
 	rows := [][]string{{"NODE", "URL", "STATE", "CHECKED", "BAD", "NOW"}}
@@ -28,7 +28,7 @@ func Integrity(in *wire.Integrity, older int, now time.Time, width int) string {
 	} else {
 		Fit(rows, width, 1, 4)
 	}
-	_ = Rows(&b, rows) // a strings.Builder takes everything
+	_ = Rows(&b, rows) // a strings.Builder never fails
 	var remarks []string
 	for i := range in.Nodes {
 		n := &in.Nodes[i]
@@ -55,11 +55,11 @@ func Integrity(in *wire.Integrity, older int, now time.Time, width int) string {
 		Bytes(t.CheckedBytes), Count(t.BadBlocks, "bad block"), CountAs(t.BadTiles, "bad hash", "bad hashes"))
 	fmt.Fprintf(&b, "repairs  %s, %d ended early; %s sent, %s\n", Count(t.Repairs, "repair"), t.FailedRepairs,
 		Count(t.RepairedBlocks, "block"), Bytes(t.RepairedBytes))
-	writeStory(&b, in.Events, older, width)
+	writeEvents(&b, in.Events, older, width)
 	return b.String()
 }
 
-// nowText is what is under way for a node, in short.
+// nowText summarizes the running task of a node.
 func nowText(n *wire.NodeIntegrity) string {
 	switch t := n.Task; {
 	case !n.Live:
@@ -81,7 +81,7 @@ func nowText(n *wire.NodeIntegrity) string {
 	}
 }
 
-// TaskBlocks is how many blocks the task of a node is about.
+// TaskBlocks returns the number of blocks that the task of a node covers.
 func TaskBlocks(n *wire.NodeIntegrity) uint64 {
 	if n.Task.Kind == wire.TaskReceive {
 		return chain.CountBlocks(chain.AddRange(n.Bad, chain.Range{From: n.Height, To: n.Task.Height}))
@@ -96,7 +96,7 @@ func percent(done, total uint64) string {
 	return fmt.Sprintf(" %.0f%%", 100*min(1, float64(done)/float64(total)))
 }
 
-// WriteLost names the lost blocks and what to do about them.
+// WriteLost writes the lost blocks and what to do about them.
 func WriteLost(b *strings.Builder, in *wire.Integrity, width int) {
 	if len(in.Lost) == 0 {
 		return
@@ -104,8 +104,8 @@ func WriteLost(b *strings.Builder, in *wire.Integrity, width int) {
 	b.WriteByte('\n')
 	if lost := Unconfirmed(in); len(lost) > 0 {
 		WriteWrapped(b, "", fmt.Sprintf("LOST: %s. No storage node has a good copy. Bring back any storage node "+
-			"that is away or was taken out: it may have one.", Ranges(lost)), width)
-		WriteWrapped(b, "", "Where none is left, say so block by block:", width)
+			"that is offline or was removed: it may have one.", Ranges(lost)), width)
+		WriteWrapped(b, "", "If there is none, confirm each lost block:", width)
 		fmt.Fprintf(b, "  chainstore integrity confirm-lost %d\n", lost[0].From)
 	}
 	if confirmed := chain.CommonRanges(in.Lost, in.Confirmed); len(confirmed) > 0 {
@@ -113,8 +113,8 @@ func WriteLost(b *strings.Builder, in *wire.Integrity, width int) {
 	}
 }
 
-// writeStory writes the events, each with its text below it.
-func writeStory(b *strings.Builder, events []wire.Event, older, width int) {
+// writeEvents writes the events, each with its text below it.
+func writeEvents(b *strings.Builder, events []wire.Event, older, width int) {
 	b.WriteByte('\n')
 	rows := [][]string{{"TIME", "NODE", "WHAT", "BLOCKS", "BYTES", "TOOK"}}
 	for i := range events {
@@ -139,7 +139,7 @@ func writeStory(b *strings.Builder, events []wire.Event, older, width int) {
 		return
 	}
 	var table strings.Builder
-	_ = Rows(&table, rows) // a strings.Builder takes everything
+	_ = Rows(&table, rows) // a strings.Builder never fails
 	row := 0
 	for line := range strings.Lines(table.String()) {
 		b.WriteString(strings.TrimRight(line, " \n") + "\n")
@@ -153,13 +153,13 @@ func writeStory(b *strings.Builder, events []wire.Event, older, width int) {
 	}
 }
 
-// writeEvent writes what an event says in words.
+// writeEvent writes the text of an event.
 func writeEvent(b *strings.Builder, e *wire.Event, width int) {
 	var texts []string
 	if e.Kind == wire.EventRepair && e.Source != "" {
 		texts = append(texts, "from "+e.Source)
 	}
-	if e.Kind == wire.EventRepair && len(e.Ranges) > 0 { // of other kinds the cause names the blocks
+	if e.Kind == wire.EventRepair && len(e.Ranges) > 0 { // for other kinds the cause names the blocks
 		texts = append(texts, Ranges(e.Ranges))
 	}
 	if e.Cause != "" {
@@ -173,28 +173,28 @@ func writeEvent(b *strings.Builder, e *wire.Event, width int) {
 	}
 }
 
-// Finding is a finding in full words.
+// Finding formats a finding as a sentence.
 func Finding(f chain.Finding) string {
 	wrong := f.What
 	switch f.What {
-	case chain.WrongFile: // its block says no more than the name of the file in the detail
+	case chain.WrongFile: // the detail names the file, so the block is left out
 		return "something else stood in the place of a file (" + f.What + "): " + f.Detail
 	case chain.WrongFrame:
 		wrong = "its frame is damaged"
 	case chain.WrongPayload:
-		wrong = "a record does not fit its leaf"
+		wrong = "a record does not match its leaf"
 	case chain.WrongRoot:
 		wrong = "its records do not hash to its root"
 	case chain.WrongLink:
 		wrong = "it does not follow from the block before"
 	case chain.WrongWork:
-		wrong = "its proof of work is too little"
+		wrong = "its proof of work is insufficient"
 	case chain.WrongMissing:
 		wrong = "it is missing"
 	case chain.WrongShort:
 		wrong = "the chain ends before it"
 	case chain.WrongChain:
-		wrong = "from here on it is another chain"
+		wrong = "from here on the chain is a different one"
 	}
 	text := fmt.Sprintf("block %d: %s (%s)", f.Block, wrong, f.What)
 	if f.Detail != "" {
@@ -203,7 +203,7 @@ func Finding(f chain.Finding) string {
 	return text
 }
 
-// runList is "7, 9-12", "" for no block.
+// runList formats ranges like "7, 9-12", "" for none.
 func runList(list []chain.Range) string {
 	const most = 6
 	var parts []string
@@ -221,7 +221,7 @@ func runList(list []chain.Range) string {
 	return strings.Join(parts, ", ")
 }
 
-// Ranges is "1 block: 7" or "4 blocks: 9-12".
+// Ranges formats ranges like "1 block: 7" or "4 blocks: 9-12".
 func Ranges(list []chain.Range) string {
 	return Count(chain.CountBlocks(list), "block") + ": " + runList(list)
 }
@@ -229,12 +229,11 @@ func Ranges(list []chain.Range) string {
 // Node names a storage node in a sentence.
 func Node(n *wire.NodeIntegrity) string { return Plain(n.ID + " (" + n.URL + ")") }
 
-// Aborted says that a check has ended early.
+// Aborted describes a check that ended early.
 func Aborted(a *wire.Aborted) string {
 	const text = "could not be checked to the end: it ended after %d of %s: %s; the check stays due and is tried again"
-	return Plain(fmt.Sprintf(text,
-		a.Blocks, Count(a.Height, "block"), a.Error))
+	return Plain(fmt.Sprintf(text, a.Blocks, Count(a.Height, "block"), a.Error))
 }
 
-// Unconfirmed returns the lost blocks that no operator has confirmed yet.
+// Unconfirmed returns the lost blocks that no operator has confirmed.
 func Unconfirmed(in *wire.Integrity) []chain.Range { return chain.CutRanges(in.Lost, in.Confirmed) }

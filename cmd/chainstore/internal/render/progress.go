@@ -13,8 +13,8 @@ import (
 // drawEvery is the shortest time between two drawings of a progress bar.
 const drawEvery = 100 * time.Millisecond
 
-// newBar makes a bar on w, which shows nothing unless w is a terminal, and is gone when it is done. total is -1 where
-// it is not known.
+// newBar makes a bar on w. It shows nothing unless w is a terminal, and is removed when it is done. total is -1 if
+// unknown.
 func newBar(w io.Writer, total int64, options ...progressbar.Option) *progressbar.ProgressBar {
 	return progressbar.NewOptions64(total, append([]progressbar.Option{
 		progressbar.OptionSetWriter(w),
@@ -28,7 +28,7 @@ func newBar(w io.Writer, total int64, options ...progressbar.Option) *progressba
 		progressbar.OptionSetElapsedTime(true),
 		progressbar.OptionUseIECUnits(true),
 		progressbar.OptionSetTheme(progressbar.ThemeASCII),
-		progressbar.OptionSetSpinnerChangeInterval(0), // else it draws from a goroutine that outlives it
+		progressbar.OptionSetSpinnerChangeInterval(0), // otherwise a goroutine that outlives the bar draws it
 	}, options...)...)
 }
 
@@ -36,13 +36,14 @@ func newBar(w io.Writer, total int64, options ...progressbar.Option) *progressba
 type ByteBar struct {
 	w    io.Writer
 	what string
-	Unit string                   // what is counted, "" for bytes
-	bar  *progressbar.ProgressBar // nil before the first call of set
+	Unit string                   // unit of the counts, "" for bytes
+	bar  *progressbar.ProgressBar // nil before the first call of Set
 }
 
+// NewByteBar makes a bar on w with a description.
 func NewByteBar(w io.Writer, what string) *ByteBar { return &ByteBar{w: w, what: what} }
 
-// set tells where the work is.
+// Set shows the progress. It does nothing if total is 0.
 func (b *ByteBar) Set(done, total int64) {
 	if total <= 0 {
 		return
@@ -57,18 +58,18 @@ func (b *ByteBar) Set(done, total int64) {
 	if total != b.bar.GetMax64() {
 		b.bar.ChangeMax64(total)
 	}
-	_ = b.bar.Set64(done) // a bar that cannot be drawn stops no work
+	_ = b.bar.Set64(done) // drawing errors do not matter
 }
 
-// done takes the bar away.
+// Done removes the bar.
 func (b *ByteBar) Done() {
 	if b.bar != nil {
 		_ = b.bar.Clear()
 	}
 }
 
-// RecordBar shows how many records are acknowledged and at what rate; where the size of the input is known, how much of
-// it, and the time left.
+// RecordBar shows the number of acknowledged records and their rate. If the size of the input is known, it also shows
+// the share that is done and the time left.
 type RecordBar struct {
 	bar     *progressbar.ProgressBar
 	start   time.Time
@@ -77,7 +78,7 @@ type RecordBar struct {
 	records int
 }
 
-// NewRecordBar makes a bar for an input of size bytes, -1 where that is not known.
+// NewRecordBar makes a bar for an input of size bytes, -1 if unknown.
 func NewRecordBar(w io.Writer, size int64) *RecordBar {
 	b := &RecordBar{start: time.Now(), sized: size > 0}
 	if b.sized {
@@ -89,7 +90,7 @@ func NewRecordBar(w io.Writer, size int64) *RecordBar {
 	return b
 }
 
-// add counts one record that is acknowledged and stood in that many bytes of the input.
+// Add counts one acknowledged record that took that many bytes of the input.
 func (b *RecordBar) Add(bytes int64) {
 	b.records++
 	if !b.sized {
@@ -103,10 +104,10 @@ func (b *RecordBar) Add(bytes int64) {
 	_ = b.bar.Add64(bytes)
 }
 
-// done takes the bar away.
+// Done removes the bar.
 func (b *RecordBar) Done() { _ = b.bar.Clear() }
 
-// Rate is a number of records by the time that they took.
+// Rate formats a number of records per second.
 func Rate(records int, took time.Duration) string {
 	if took <= 0 {
 		return "0 records/s"
@@ -114,17 +115,17 @@ func Rate(records int, took time.Duration) string {
 	return fmt.Sprintf("%.0f records/s", float64(records)/took.Seconds())
 }
 
-// TaskBar shows how far a check or a repair is.
+// TaskBar shows the progress of a check or a repair.
 type TaskBar struct {
 	w    io.Writer
 	kind string
-	bar  *ByteBar // nil while there is nothing to show
+	bar  *ByteBar // nil if no task is running
 }
 
 // NewTaskBar makes a bar on w.
 func NewTaskBar(w io.Writer) *TaskBar { return &TaskBar{w: w} }
 
-// Show draws what is under way for the node.
+// Show draws the progress of the task of a node.
 func (b *TaskBar) Show(n *wire.NodeIntegrity) {
 	t := n.Task
 	if t == nil || t.Kind != wire.TaskCheck && t.Kind != wire.TaskReceive {
@@ -149,7 +150,7 @@ func (b *TaskBar) Show(n *wire.NodeIntegrity) {
 	}
 }
 
-// Done takes the bar away.
+// Done removes the bar.
 func (b *TaskBar) Done() {
 	if b.bar != nil {
 		b.bar.Done()

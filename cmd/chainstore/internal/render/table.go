@@ -10,10 +10,10 @@ import (
 	"golang.org/x/term"
 )
 
-// StandardWidth is the width that tables fit where there is no terminal, or a narrower one.
+// StandardWidth is the smallest width that tables are fitted to. It is also used without a terminal.
 const StandardWidth = 80
 
-// Width is the number of columns that output to w may use.
+// Width returns the number of columns that output to w may use.
 func Width(w io.Writer) int {
 	if f, ok := w.(interface{ Fd() uintptr }); ok {
 		if width, _, err := term.GetSize(int(f.Fd())); err == nil {
@@ -23,7 +23,7 @@ func Width(w io.Writer) int {
 	return StandardWidth
 }
 
-// IsTerminal reports whether a stream is one.
+// IsTerminal reports whether a stream is a terminal.
 func IsTerminal(stream any) bool {
 	f, ok := stream.(interface{ Fd() uintptr })
 	return ok && term.IsTerminal(int(f.Fd()))
@@ -40,19 +40,19 @@ func Rows(w io.Writer, rows [][]string) error {
 	return t.Flush()
 }
 
-// sheet gathers a list of things that comes page by page: printed at once as JSON, one object a line, or kept as the
-// rows of a table.
+// Sheet prints a list that arrives in pages, either at once as JSON, one object a line, or at the end as a table.
 type Sheet struct {
 	out    io.Writer
 	asJSON bool
 	rows   [][]string
 }
 
+// NewSheet makes a list with the titles of its columns.
 func NewSheet(out io.Writer, asJSON bool, titles ...string) *Sheet {
 	return &Sheet{out: out, asJSON: asJSON, rows: [][]string{titles}}
 }
 
-// add takes one thing and the cells of its row.
+// Add adds one value and the cells of its row.
 func (l *Sheet) Add(v any, cells ...string) error {
 	if l.asJSON {
 		return JSON(l.out, v)
@@ -61,7 +61,7 @@ func (l *Sheet) Add(v any, cells ...string) error {
 	return nil
 }
 
-// print prints the table, with the given columns shortened where it would be too wide.
+// Print prints the table. If it is too wide, the given columns are shortened.
 func (l *Sheet) Print(shrink ...int) error {
 	if l.asJSON {
 		return nil
@@ -70,10 +70,10 @@ func (l *Sheet) Print(shrink ...int) error {
 	return Rows(l.out, l.rows)
 }
 
-// minShrunk is how far fit shortens a column.
+// minShrunk is the smallest width to which Fit shortens a column.
 const minShrunk = 12
 
-// fit shortens the cells of some columns, the widest first, so that the rows take no more than width.
+// Fit shortens the cells of some columns, the widest first, so that the rows take no more than width.
 func Fit(rows [][]string, width int, columns ...int) {
 	var widths []int
 	total := -2
@@ -107,5 +107,5 @@ func Fit(rows [][]string, width int, columns ...int) {
 	}
 }
 
-// MaxID is the length of the longest id that the masters give.
+// MaxID is the length of the longest id that the masters assign.
 const MaxID = 16

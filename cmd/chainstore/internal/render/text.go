@@ -9,7 +9,7 @@ import (
 	"unicode/utf8"
 )
 
-// elide takes letters from the middle of s where it is longer than width.
+// Elide replaces the middle of s by an ellipsis if s is longer than width.
 func Elide(s string, width int) string {
 	runes := []rune(s)
 	if len(runes) <= width {
@@ -20,7 +20,7 @@ func Elide(s string, width int) string {
 	return string(runes[:head]) + "…" + string(runes[len(runes)-tail:])
 }
 
-// wrap breaks a text into lines of at most width letters at its spaces; a longer word stands alone.
+// Wrap breaks a text at its spaces into lines of at most width characters. A longer word gets its own line.
 func Wrap(text string, width int) []string {
 	var lines []string
 	line := ""
@@ -41,7 +41,7 @@ func Wrap(text string, width int) []string {
 	return lines
 }
 
-// plain makes a text from elsewhere fit to be shown: what could steer a terminal is shown as a question mark.
+// Plain makes text from outside safe to print: characters that could control a terminal become question marks.
 func Plain(s string) string {
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r >= 0x7f && r < 0xa0 || r == utf8.RuneError {
@@ -51,8 +51,8 @@ func Plain(s string) string {
 	}, s)
 }
 
-// JSON prints one value on one line. What could steer a terminal is escaped: encoding/json leaves DEL and the
-// controls from U+0080 on as they are, and they stand in strings alone.
+// JSON prints one value on one line. Characters that could control a terminal are escaped: encoding/json does not
+// escape DEL and the controls from U+0080 on. They occur only in strings.
 func JSON(w io.Writer, v any) error {
 	encoded, err := json.Marshal(v)
 	if err != nil {
@@ -78,7 +78,7 @@ func OrDash(s string) string {
 	return s
 }
 
-// Bytes is an amount of bytes for people.
+// Bytes formats a number of bytes with a binary unit.
 func Bytes[N int | int64 | uint64](n N) string {
 	const units = "KMGTPE"
 	if n < 1024 {
@@ -92,7 +92,7 @@ func Bytes[N int | int64 | uint64](n N) string {
 	return fmt.Sprintf("%.1f %ciB", v, units[unit])
 }
 
-// counted is a number with its noun.
+// Count formats a number with its noun.
 func Count[N int | int64 | uint64](n N, noun string) string {
 	if n == 1 {
 		return "1 " + noun
@@ -100,7 +100,7 @@ func Count[N int | int64 | uint64](n N, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
-// CountAs is counted for a noun whose plural is not that with an s.
+// CountAs is Count for a noun with an irregular plural.
 func CountAs(n uint64, one, many string) string {
 	if n == 1 {
 		return "1 " + one
@@ -108,7 +108,7 @@ func CountAs(n uint64, one, many string) string {
 	return fmt.Sprintf("%d %s", n, many)
 }
 
-// Ago is how long a time of the cluster, unix milliseconds, is past; clocks may differ a little.
+// Ago formats the time since ms, unix milliseconds of the cluster, whose clock may differ a little.
 func Ago(ms uint64, now time.Time) string {
 	if ms == 0 {
 		return "never"
@@ -125,7 +125,7 @@ func Ago(ms uint64, now time.Time) string {
 	return fmt.Sprintf("%dd ago", int(d.Hours()/24))
 }
 
-// Millis is a time that something took.
+// Millis formats a duration in milliseconds.
 func Millis(ms uint64) string {
 	d := time.Duration(ms) * time.Millisecond
 	switch {
@@ -137,7 +137,7 @@ func Millis(ms uint64) string {
 	return d.Round(time.Second).String()
 }
 
-// WriteWrapped writes a text from elsewhere below a mark, in lines of at most width letters.
+// WriteWrapped writes text from outside after a mark, in lines of at most width characters.
 func WriteWrapped(b *strings.Builder, mark, text string, width int) {
 	for _, line := range Wrap(Plain(text), width-len(mark)) {
 		b.WriteString(mark + line + "\n")
@@ -145,7 +145,7 @@ func WriteWrapped(b *strings.Builder, mark, text string, width int) {
 	}
 }
 
-// reflow breaks paragraphs into lines of at most width letters. Lines that begin with a space stay as they are.
+// reflow breaks paragraphs into lines of at most width characters. Lines that start with a space do not change.
 func reflow(text string, width int) string {
 	var lines, paragraph []string
 	flush := func() {
