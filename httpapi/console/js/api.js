@@ -3,20 +3,20 @@
 
 import { token } from './settings.js';
 
-/** Problem is what went wrong with a request: an answer of application/problem+json, or none at all (status 0). */
+/** Problem is a failed request: an application/problem+json response, or no response (status 0). */
 export class Problem extends Error {
   constructor({ status, name, title, detail, retryAfter }) {
     super(detail || title);
     Object.assign(this, { status, name, title, detail, retryAfter });
   }
 
-  /** missing reports whether this master has no such route: it is older than this page, or the route is turned off. */
+  /** missing reports whether this master has no such route, because it is older or the route is disabled. */
   get missing() {
     return this.status === 501 || this.status === 405 || this.name === 'no-such-route';
   }
 }
 
-/** Cancelled is thrown when the page that asked is left. */
+/** Cancelled is thrown when the page that sent the request is left. */
 export class Cancelled extends Error {}
 
 /**
@@ -26,7 +26,7 @@ export class Cancelled extends Error {}
 export const connection = Object.assign(new EventTarget(),
   { master: location.origin, masters: [location.origin], lost: false });
 
-/** knowMasters takes the masters' URLs from the cluster's status. The one that the page is from stays among them. */
+/** knowMasters sets the masters' URLs from the cluster's status. The page's own master stays in the list. */
 export function knowMasters(urls) {
   const known = urls.filter(Boolean).map((url) => new URL(url).origin);
   connection.masters = [...new Set([location.origin, ...known])];
@@ -38,7 +38,7 @@ function moveTo(master, lost) {
   connection.dispatchEvent(new Event('change'));
 }
 
-const patience = 10_000; // ms that a master may take
+const patience = 10_000; // ms until a request to a master times out
 
 /** bearer is the token for a request: "project", "admin", "any" of the two (project first), or "none". */
 function bearer(as) {
@@ -105,7 +105,7 @@ async function problemOf(answer) {
   try {
     told = await answer.json();
   } catch {
-    // Something between us and the master has answered in its place.
+    // A proxy has answered instead of the master.
   }
   return new Problem({
     status: answer.status, name: String(told.type ?? '').split('/').pop(), title: told.title ?? '',
@@ -114,7 +114,7 @@ async function problemOf(answer) {
   });
 }
 
-/** valueOf reads the JSON of an answer, which may break off on its way. */
+/** valueOf reads the JSON of a response, whose body may be cut off. */
 async function valueOf(answer, signal) {
   try {
     return await answer.json();
@@ -124,13 +124,13 @@ async function valueOf(answer, signal) {
   }
 }
 
-/** getJSON sends a request, a GET where nothing else is said, and gives the JSON of its answer. */
+/** getJSON sends a request, GET by default, and returns the JSON of the response. */
 export async function getJSON(path, options = {}) {
   const answer = await request(path, { ...options, headers: { Accept: 'application/json', ...options.headers } });
   return valueOf(answer, options.signal);
 }
 
-/** sendJSON sends a value as JSON, and gives the answer's value; null where it has none. */
+/** sendJSON sends a value as JSON and returns the value of the response, null if it is empty. */
 export async function sendJSON(method, path, value, options = {}) {
   const answer = await request(path, {
     as: 'admin', ...options, method, body: value === undefined ? undefined : JSON.stringify(value),
@@ -139,7 +139,7 @@ export async function sendJSON(method, path, value, options = {}) {
   return answer.status === 204 ? null : valueOf(answer, options.signal);
 }
 
-/** newKey makes an idempotency key: with it an append can be sent again without being appended twice. */
+/** newKey makes an idempotency key, so that an append can be repeated without a duplicate. */
 export function newKey() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, '0')).join('');
 }

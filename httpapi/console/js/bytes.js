@@ -29,7 +29,7 @@ export function u32(n) {
   return out;
 }
 
-/** u64 takes a number, or a decimal string where it may pass 2^53. */
+/** u64 encodes a number, or a decimal string for values that may exceed 2^53. */
 export function u64(n) {
   const out = new Uint8Array(8);
   new DataView(out.buffer).setBigUint64(0, BigInt(n));

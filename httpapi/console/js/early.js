@@ -1,7 +1,7 @@
-// Runs before anything is drawn: the theme that was chosen here, so that the page does not flash in the other one.
+// Sets the chosen theme before the first paint, so that the page does not flash in the other theme.
 try {
   const theme = localStorage.getItem('chainstore.theme');
   if (theme === 'light' || theme === 'dark') document.documentElement.dataset.theme = theme;
 } catch {
-  // Storage is turned off: the system's theme it is.
+  // Storage is disabled: use the system's theme.
 }

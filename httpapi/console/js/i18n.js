@@ -7,23 +7,23 @@ import { chooseLanguage, chosenLanguage } from './settings.js';
 const dictionaries = { en, zh };
 const locales = { en: 'en-GB', zh: 'zh-CN' };
 
-/** languages are those that there are, each under its own name. */
+/** languages are the available languages, each by its own name. */
 export const languages = { en: 'English', zh: '中文' };
 
 let current = initial();
 
-/** initial is the language that was chosen here, else the first of the browser's that there is. */
+/** initial returns the chosen language, or else the browser's first available language. */
 function initial() {
   const wanted = [chosenLanguage(), ...navigator.languages.map((l) => l.slice(0, 2).toLowerCase())];
   return wanted.find((l) => l in dictionaries) ?? 'en';
 }
 
-/** languageEvents fires "change" when another language was chosen. */
+/** languageEvents fires "change" when the language changes. */
 export const languageEvents = new EventTarget();
 
 export const language = () => current;
 
-/** applyLanguage tells the document which language it is in. */
+/** applyLanguage sets the language of the document. */
 export function applyLanguage() {
   document.documentElement.lang = locales[current];
 }

@@ -44,7 +44,7 @@ const frame = h('div', { class: 'frame' });
 let leave = new AbortController(); // ends with the page that is shown
 let redraw = new AbortController(); // ends with the frame, when the language changes
 
-/** drawFrame makes all that stands around the pages, in the language of now. */
+/** drawFrame draws the frame around the pages in the current language. */
 function drawFrame() {
   applyLanguage();
   redraw.abort();
@@ -61,7 +61,7 @@ function drawFrame() {
     main);
 }
 
-/** skip goes behind the navigation; the address stays, it is what says which page is shown. */
+/** skip moves the focus past the navigation. The address does not change, since it selects the page. */
 function skip(event) {
   event.preventDefault();
   main.querySelector('h1')?.focus();

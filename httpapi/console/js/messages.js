@@ -2,11 +2,11 @@
 
 import { hasText, number, t } from './i18n.js';
 
-/** ranges names blocks as people do. In the data a range ends before `to`. */
+/** ranges formats ranges of blocks with an inclusive end. In the data a range ends before `to`. */
 export const ranges = (all) =>
   all.map((r) => (r.to - r.from === 1 ? number(r.from) : `${number(r.from)}–${number(r.to - 1)}`)).join(', ');
 
-/** message is a coded message in words, or the English text where the code is unknown or an older master sent none. */
+/** message formats a coded message. Without a known code it returns the English text of the master. */
 export function message(coded, text = '') {
   const key = `code.${coded?.code}`;
   if (!coded || !hasText(key)) return text || [coded?.code, coded?.args?.detail].filter(Boolean).join(': ');
@@ -19,7 +19,7 @@ function argument(value) {
   return typeof value === 'object' ? message(value) : value;
 }
 
-/** noticesOf are the notices of an answer, in words. */
+/** noticesOf formats the notices of a response. */
 export function noticesOf({ notices: texts, notices_coded: coded }) {
   const all = coded?.length === texts.length; // an older leader sends no codes
   return texts.map((text, i) => message(all ? coded[i] : null, text));

@@ -5,7 +5,7 @@ import { fromBase64, toHex, utf8 } from './bytes.js';
 
 const ed25519 = 1; // the kind of key that a verifier key begins with
 
-/** parse takes a note apart: {text, lines, signatures: [{name, id, signature}]}. It throws where it is none. */
+/** parse returns {text, lines, signatures: [{name, id, signature}]} of a note. It throws if the note is malformed. */
 export function parse(note) {
   const at = note.lastIndexOf('\n\n');
   if (at < 0) throw new Error('not a signed note');
@@ -36,7 +36,7 @@ export async function signedBy(note, keys) {
   return null;
 }
 
-/** split takes a verifier key apart; its base64 may have plus signs of its own. */
+/** split splits a verifier key, whose base64 part may include plus signs. */
 function split(key) {
   const [name, id] = key.split('+', 2);
   return [name, id, key.slice(name.length + id.length + 2)];

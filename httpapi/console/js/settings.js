@@ -1,7 +1,7 @@
 // What the reader has chosen. Theme and language are kept in this browser; tokens for as long as the tab is open, and
 // not longer.
 
-/** remember reads a text from a storage; "" where there is none or where storage is turned off. */
+/** remember reads a text from a storage, "" if there is none or storage is disabled. */
 function remember(storage, key) {
   try {
     return globalThis[storage].getItem(key) ?? '';
@@ -35,13 +35,13 @@ export function setTheme(name) {
 export const chosenLanguage = () => remember('localStorage', 'chainstore.language');
 export const chooseLanguage = (language) => keep('localStorage', 'chainstore.language', language);
 
-/** tokens are the two that the console can hold: one of a project, for records; the administrator's, for all else. */
+/** tokens are the two tokens of the console: a project token for records, and the admin token for the rest. */
 const tokens = {
   project: remember('sessionStorage', 'chainstore.token.project'),
   admin: remember('sessionStorage', 'chainstore.token.admin'),
 };
 
-/** tokenEvents fires "change" when a token was set or forgotten. */
+/** tokenEvents fires "change" when a token is set or removed. */
 export const tokenEvents = new EventTarget();
 
 export const token = (slot) => tokens[slot];

@@ -1,4 +1,4 @@
-// The cluster's status, asked for once a second while the page is seen, and what it was in the last minutes.
+// The cluster's status, requested once a second while the page is visible, and its history of the last minutes.
 
 import { Cancelled, connection, getJSON, knowMasters } from './api.js';
 import { tokenEvents } from './settings.js';
@@ -6,18 +6,18 @@ import { tokenEvents } from './settings.js';
 const every = 1000; // ms
 const kept = 300; // samples, so five minutes
 
-/** status is what is known now; it fires "change" after every question, answered or not. */
+/** status is the last known status. It fires "change" after every request, failed or not. */
 export const status = Object.assign(new EventTarget(), {
-  cluster: null, // the answer of GET /v1/cluster
-  problem: null, // why there is no newer one
+  cluster: null, // response of GET /v1/cluster
+  problem: null, // why the last request failed
   samples: [], // {time, records, height, stored, storages: {id: height}}, the oldest first
-  heads: new Map(), // roots of the tree by its size, as masters told them
+  heads: new Map(), // tree roots reported by masters, by tree size
 });
 
 let timer = 0;
-let running = null; // the question that is under way
+let running = null; // the request in flight
 
-/** ask asks, or waits for the question that is under way. */
+/** ask sends a request, or waits for the one in flight. */
 function ask() {
   running ??= question().finally(() => {
     running = null;
@@ -72,7 +72,7 @@ export async function refresh() {
   await ask();
 }
 
-/** startStatus begins to ask. A page that nobody sees asks nothing. */
+/** startStatus starts the requests. A hidden page sends none. */
 export function startStatus() {
   document.addEventListener('visibilitychange', () => !document.hidden && ask());
   tokenEvents.addEventListener('change', () => {

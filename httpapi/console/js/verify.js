@@ -6,7 +6,7 @@ import { concat, fromBase64, fromHex, leadingZeroBits, toHex, u32, u64, u8, utf8
 
 const len8 = (data) => u8(data.length);
 
-/** commitInput is what the commitment is the hash of. */
+/** commitInput returns the input of the commitment's hash. */
 function commitInput(record) {
   const [key, type] = [utf8(record.key), utf8(record.type)];
   return concat(fromBase64(record.salt), len8(key), key, len8(type), type, fromBase64(record.payload));

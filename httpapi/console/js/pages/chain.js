@@ -61,7 +61,7 @@ const cells = (b) => [
     t('block.bits', { bits: b.difficulty }), time(b.time),
 ];
 
-/** jumpBox opens what it is told: a block, a record, or what has a hash. */
+/** jumpBox opens a block, a record or the entry with a hash. */
 function jumpBox(signal) {
   const kind = select(['block', 'record', 'hash'].map((k) => [k, t(`jump.${k}`)]), 'block', { name: 'kind' });
   const text = h('input', { type: 'text', required: true, autocomplete: 'off', spellcheck: 'false', class: 'mono',

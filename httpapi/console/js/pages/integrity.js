@@ -1,4 +1,4 @@
-// Integrity: how the storage nodes stand, what was found and healed, and what only a person can decide.
+// Integrity: the state of the storage nodes, findings and repairs, and the confirmation of lost blocks.
 
 import { Cancelled, getJSON, segment, sendJSON } from '../api.js';
 import { bytes, hasText, number, t } from '../i18n.js';
@@ -68,7 +68,7 @@ const parts = (now, act, signal) => [
   storyPanel(now.events),
 ];
 
-/** lostPanel is there only where blocks are lost: of these a person has to say that they are. */
+/** lostPanel is shown only if blocks are lost, which an operator has to confirm. */
 function lostPanel(now, act, signal) {
   const confirmed =
     new Set(now.confirmed.flatMap((r) => Array.from({ length: Math.min(r.to - r.from, 1000) }, (_, i) => r.from + i)));
@@ -111,7 +111,7 @@ function nodeCard(one, act, signal) {
       { 'aria-label': t('integrity.checkNode', { node: name }), 'data-keep': `check-${one.id}`, disabled: !one.live }));
 }
 
-/** taskOf shows a check or a repair under way. */
+/** taskOf shows a running check or repair. */
 function taskOf(task) {
   const [done, all] = task.total ? [task.bytes, task.total] : [task.blocks, task.height];
   const text = t(`integrity.task.${task.kind}`, { blocks: task.blocks, size: bytes(task.bytes) });
@@ -126,7 +126,7 @@ const totalsPanel = (n) =>
     stat(t('integrity.repairs'), n.repairs, n.failed_repairs ? t('integrity.failed', { n: n.failed_repairs }) : null),
     stat(t('integrity.repaired'), n.repaired_blocks, bytes(n.repaired_bytes))));
 
-/** storyPanel is what came about, the newest first. */
+/** storyPanel shows the integrity log, the newest event first. */
 function storyPanel(events) {
   const list = events.length
     ? h('ol', { class: 'story' }, events.map(event))

@@ -1,4 +1,4 @@
-// The overview: the cluster as it lives, and how it went in the last minutes.
+// The overview: the current cluster and its last minutes.
 
 import { getJSON } from '../api.js';
 import { number, t } from '../i18n.js';
@@ -35,7 +35,7 @@ export function overview({ signal }) {
   return { title: t('nav.overview'), node: [head(t('nav.overview')), body] };
 }
 
-/** welcome is shown to who has no token yet. */
+/** welcome is shown until a token is set. */
 const welcome = (problem) =>
   h('div', { class: 'welcome panel' },
     h('h2', {}, t('welcome.title')),
@@ -44,7 +44,7 @@ const welcome = (problem) =>
     h('div', { class: 'form-do' }, button(t('token.enter'), () => askForToken(), { kind: 'primary', glyph: 'key' }),
       h('a', { class: 'button', href: href('projects') }, t('projects.create'))));
 
-/** liveParts are what changes with every status. */
+/** liveParts are the parts that change with every status. */
 function liveParts(signal) {
   const picture = pictureParts(signal);
   const stats = h('dl', { class: 'stats' });
@@ -131,7 +131,7 @@ function pictureParts(signal) {
   return { node, show: draw };
 }
 
-/** inWords says what the picture shows. */
+/** inWords describes the picture. */
 function inWords(c) {
   const leader = c.masters.find((m) => m.id === c.leader);
   return [

@@ -1,4 +1,4 @@
-// Projects: who may append, and who may read. What only the administrator may is shown to who gave the admin token.
+// Projects: who may append and read. Administration is shown only with the admin token.
 
 import { getJSON, segment, sendJSON } from '../api.js';
 import { number, t } from '../i18n.js';

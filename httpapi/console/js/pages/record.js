@@ -1,4 +1,4 @@
-// A record: what it holds, where it stands, and its proof, which the reader's own browser checks.
+// A record: its content, its position, and its proof, which the browser checks.
 
 import { getJSON } from '../api.js';
 import { fromBase64, toHex } from '../bytes.js';
@@ -54,7 +54,7 @@ const aboutPanel = (r) =>
     [t('record.leaf'), hash(r.leaf)],
     [t('record.commit'), hash(r.commit)]));
 
-/** proofPanel shows what the proof is, and checks it when told to. */
+/** proofPanel explains the proof, and checks it on request. */
 function proofPanel(r, path, signal) {
   const place = h('div', { class: 'proof', 'aria-live': 'off' });
   const run = button(t('proof.verify'), () => load(place, () => check(r, path, signal), (result) => steps(result)),
@@ -76,7 +76,7 @@ async function check(r, path, signal) {
   return done.concat(proof.checkpoint ? await signed(proof, signal) : await told(proof));
 }
 
-/** signed holds the proof's root against the checkpoint, and that against the log's keys. */
+/** signed compares the proof's root with the checkpoint, and verifies the checkpoint with the log's keys. */
 async function signed(proof, signal) {
   const note = parse(proof.checkpoint);
   const [origin, size, root] = note.lines;
@@ -94,7 +94,7 @@ async function signed(proof, signal) {
   ];
 }
 
-/** told holds the proof's root against those that masters have told. */
+/** told compares the proof's root with the roots that masters have reported. */
 async function told(proof) {
   await refresh();
   const head_ = status.heads.get(proof.size);

@@ -1,14 +1,14 @@
-// What changes without the reader's doing is told to screen readers here; politely, so that nobody is cut short.
+// Announces changes to screen readers, politely, so that speech is not interrupted.
 
 import { h } from './dom.js';
 
 const region = h('div', { class: 'unseen', role: 'status', 'aria-live': 'polite' });
 const toasts = h('div', { class: 'toasts', 'aria-hidden': 'true' });
 
-/** announcer is the two places, for the end of the page. */
+/** announcer has the two live regions at the end of the page. */
 export const announcer = [region, toasts];
 
-/** announce tells a text to who listens. */
+/** announce sends a text to screen readers. */
 export function announce(text) {
   region.textContent = '';
   requestAnimationFrame(() => {
@@ -16,7 +16,7 @@ export function announce(text) {
   });
 }
 
-/** toast tells a text to who listens, and shows it for a moment. */
+/** toast announces a text and shows it briefly. */
 export function toast(text) {
   announce(text);
   const note = h('div', { class: 'toast' }, text);

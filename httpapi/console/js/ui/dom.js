@@ -32,13 +32,13 @@ export const h = (tag, props, ...children) => fill(set(document.createElement(ta
 /** s makes an SVG element. */
 export const s = (tag, props, ...children) => fill(set(document.createElementNS(svgSpace, tag), props), children);
 
-/** replace puts other children in the place of those that an element has. */
+/** replace replaces the children of an element. */
 export function replace(element, ...children) {
   element.replaceChildren();
   return fill(element, children);
 }
 
-/** update sets a text where it is another than before, so that nothing flickers and nobody is told twice. */
+/** update sets a text only if it changed, to avoid flicker and repeated announcements. */
 export function update(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
@@ -48,5 +48,5 @@ let count = 0;
 /** newId is an id that the page does not have yet, for labels. */
 export const newId = (prefix) => `${prefix}-${++count}`;
 
-/** calm reports whether the reader asked for no motion. */
+/** calm reports whether the user prefers reduced motion. */
 export const calm = () => matchMedia('(prefers-reduced-motion: reduce)').matches;

@@ -80,7 +80,7 @@ export const time = (ms) =>
   ms ? h('time', { datetime: new Date(ms).toISOString(), title: moment(ms), 'data-ago': ms }, ago(ms)) : h('span',
     { class: 'faint' }, '—');
 
-/** refreshTimes writes anew how long ago everything was. */
+/** refreshTimes updates all relative times. */
 export function refreshTimes() {
   for (const node of document.querySelectorAll('[data-ago]')) update(node, ago(Number(node.dataset.ago)));
 }
@@ -137,9 +137,9 @@ export function explain(problem) {
     t('problem.other', { status: problem.status ?? 0 });
 }
 
-/** problemBox shows a problem, and what can be done: give a token, or try again. */
+/** problemBox shows a problem and the remedy: give a token, or try again. */
 export function problemBox(problem, retry) {
-  if (!('status' in problem)) throw problem; // a fault of the console itself: it belongs into the browser's log
+  if (!('status' in problem)) throw problem; // a bug of the console: leave it to the browser's log
   const slot = problem.name === 'no-admin-token' ? 'admin' : 'project';
   const needsToken = problem.status === 401 || problem.name === 'forbidden';
   return h('div', { class: 'problem', role: 'alert' },
@@ -183,7 +183,7 @@ export function form(children, submit, work) {
   return node;
 }
 
-/** stat is a number that is looked at from afar. */
+/** stat is a large number. */
 export const stat = (name, value, more) =>
   h('div', { class: 'stat' }, h('dt', {}, name), h('dd', {}, typeof value === 'number' ? number(value) : value, more &&
     h('small', {}, more)));

@@ -148,7 +148,7 @@ function storage(one, height, { x, y, width, step }, i) {
     s('rect', { class: 'done', x: 14, y: 40, width: Math.max((width - 130) * part, 5), height: 5, rx: 2.5 }));
 }
 
-/** signs tell the states apart where colours do not. */
+/** signs distinguish the states without colours. */
 const signs = {
   valid: 'M-6 0L-2 4.5L6.5 -5',
   validating: 'M4 4L7.5 7.5M-5 0a5 5 0 1 0 10 0a5 5 0 1 0 -10 0',

@@ -7,7 +7,7 @@ import { toast } from './announce.js';
 import { dialog } from './dialog.js';
 import { h, newId, replace } from './dom.js';
 
-/** slots are the two tokens that the console can hold. */
+/** slots are the two tokens of the console. */
 const slots = ['project', 'admin'];
 
 /** askForToken opens the box; the slot named has the focus. */
@@ -45,7 +45,7 @@ function labelled(name, input) {
   return h('div', { class: 'field' }, h('label', { for: input.id }, t(`token.${name}`)), input, told);
 }
 
-/** describe says whose token it is, where the masters tell that. */
+/** describe names the owner of a token, if the masters report it. */
 async function describe(text, told, name) {
   replace(told, t(`token.${name}.hint`));
   if (!text) return;

@@ -1,4 +1,4 @@
-// Tells what changes in the cluster while the reader looks at something else.
+// Announces changes of the cluster while another page is shown.
 
 import { connection } from '../api.js';
 import { t } from '../i18n.js';
@@ -9,7 +9,7 @@ import { hostOf } from './picture.js';
 let before = null;
 let master = connection.master;
 
-/** changes are the sentences for what is other than before. */
+/** changes returns sentences about what has changed. */
 function changes(now) {
   const told = [];
   if (now.leader && before.leader && now.leader !== before.leader) {
