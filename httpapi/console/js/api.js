@@ -1,5 +1,5 @@
-// Requests to the masters. The page was loaded from one of them; when that one does not answer any more, the next is
-// asked: their URLs are known from GET /v1/cluster, and masters let each other's pages in.
+// Requests to the masters. The page was loaded from one of them. If that one stops answering, requests go to the next
+// one. GET /v1/cluster returns the URLs, and masters accept requests from each other's pages.
 
 import { token } from './settings.js';
 
@@ -19,10 +19,7 @@ export class Problem extends Error {
 /** Cancelled is thrown when the page that sent the request is left. */
 export class Cancelled extends Error {}
 
-/**
- * connection tells which master is asked now; it fires "change" when that is another, or when none answers, or one does
- * again.
- */
+/** connection is the master in use. It fires "change" when the master changes, stops answering or answers again. */
 export const connection = Object.assign(new EventTarget(),
   { master: location.origin, masters: [location.origin], lost: false });
 
@@ -49,9 +46,9 @@ function bearer(as) {
 }
 
 /**
- * request sends one request and gives the answer, a Response that is not an error. GET and HEAD, and what is marked
- * repeatable, go to the next master where one does not answer or has no leader; anything else may have been done
- * already, so its failure is told.
+ * request sends one request and returns the response, which is not an error. GET, HEAD and requests marked as
+ * repeatable go to the next master if one does not answer or has no leader. Other requests may already have taken
+ * effect, so their failure is reported.
  */
 async function request(path, { method = 'GET', as = 'any', headers = {}, body, repeatable, signal,
   timeout = patience } = {}) {

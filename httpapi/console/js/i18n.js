@@ -36,8 +36,8 @@ export function setLanguage(name) {
 }
 
 /**
- * t is the text of a key, with {name} replaced by a value, and {name|one|other} by the word that fits a number. A
- * number is written the way of the language.
+ * t returns the text of a key. {name} is replaced by a value, and {name|one|other} by the word for that number. Numbers
+ * are formatted for the language.
  */
 export function t(key, values = {}) {
   const text = dictionaries[current][key] ?? dictionaries.en[key];

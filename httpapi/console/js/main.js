@@ -121,8 +121,8 @@ function tokenButton() {
 }
 
 /**
- * openPage shows the page of the address. focus moves to its heading when the reader went there, not when the page was
- * drawn anew.
+ * openPage shows the page of the address. focus moves the focus to its heading after a navigation, but not after a
+ * redraw.
  */
 function openPage(focus) {
   leave.abort();

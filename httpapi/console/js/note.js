@@ -20,9 +20,9 @@ export function parse(note) {
 }
 
 /**
- * signedBy looks for a signature of one of the keys, written as verifier keys (name+id+base64). It gives {key, ok}: ok
- * is true or false where the browser could check it, null where it knows no Ed25519 or keeps WebCrypto from this page;
- * nothing where no key has signed.
+ * signedBy finds a signature by one of the keys, given as verifier keys (name+id+base64). It returns {key, ok}. ok is
+ * null if the browser cannot check it, because it lacks Ed25519 or denies WebCrypto to this page. Without a signature by
+ * one of the keys it returns nothing.
  */
 export async function signedBy(note, keys) {
   for (const key of keys) {

@@ -1,5 +1,4 @@
-// What the reader has chosen. Theme and language are kept in this browser; tokens for as long as the tab is open, and
-// not longer.
+// The settings of the reader. Theme and language are stored in this browser; tokens only until the tab is closed.
 
 /** remember reads a text from a storage, "" if there is none or storage is disabled. */
 function remember(storage, key) {

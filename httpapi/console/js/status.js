@@ -63,10 +63,7 @@ export function rateAt(i) {
   return Math.max(0, ((now.records - before.records) * 1000) / Math.max(now.time - before.time, 1));
 }
 
-/**
- * refresh asks at once, a question of its own: what is under way may have been answered before what the caller has
- * seen.
- */
+/** refresh sends a new request at once, since the one in flight may be older than what the caller has seen. */
 export async function refresh() {
   await running;
   await ask();

@@ -27,9 +27,8 @@ function headerData(h) {
 const half = (n) => Math.floor(n / 2);
 
 /**
- * climb goes from a leaf up to the root: {root, levels, fits}. A level is {side, sibling, hash}: the hash beside the
- * way, on which side it stands, and the hash of the two. fits is whether the path has the length that a tree of this
- * size asks for.
+ * climb goes from a leaf up to the root: {root, levels, fits}. A level is {side, sibling, hash}: the sibling hash, its
+ * side, and the parent's hash. fits reports whether the path has the length required by a tree of this size.
  */
 async function climb(leaf, index, size, path, digest) {
   let [at, last, hash] = [index, size - 1, leaf];

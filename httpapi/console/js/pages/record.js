@@ -67,8 +67,8 @@ function proofPanel(r, path, signal) {
 }
 
 /**
- * check gets the proof and checks it, up to the signature of the log, or to a root that a master has told where nothing
- * covers it yet.
+ * check gets the proof and checks it, up to the signature of the log. If no checkpoint covers it yet, it checks up to a
+ * root that a master has reported.
  */
 async function check(r, path, signal) {
   const proof = await getJSON(`${path}/proof`, { as: 'project', signal });

@@ -3,10 +3,7 @@
 import { t } from '../i18n.js';
 import { h, newId } from './dom.js';
 
-/**
- * dialog shows one; close is called with what a button of it hands over, and with undefined for Escape. It resolves to
- * that.
- */
+/** dialog shows a dialog. It resolves to the value that a button passes to close, or to undefined for Escape. */
 export function dialog(title, build) {
   return new Promise((resolve) => {
     const id = newId('dialog');

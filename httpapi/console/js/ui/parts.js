@@ -46,9 +46,7 @@ export function checkbox(label, checked = false) {
 export const select = (options, chosen, props = {}) =>
   h('select', props, options.map(([value, text]) => h('option', { value, selected: value === chosen }, text)));
 
-/**
- * copyButton copies a text. Where a browser has no clipboard for this page, it marks the text for the reader to copy.
- */
+/** copyButton copies a text. If this page has no access to the clipboard, it selects the text for the reader. */
 export function copyButton(text, label) {
   return h('button', {
     type: 'button', class: 'button quiet small', 'aria-label': label, title: label,
@@ -116,10 +114,7 @@ export const empty = (title, ...more) => h('div', { class: 'empty' }, h('p', { c
 /** spinner is shown while an answer is on its way. */
 export const spinner = () => h('p', { class: 'loading' }, t('loading'));
 
-/**
- * explain says a problem in the reader's words, as far as it is one of the known kinds; the master's own words are
- * behind it.
- */
+/** explain describes a problem of a known kind for the reader, followed by the master's own text. */
 export function explain(problem) {
   if (problem.missing) return t('problem.missing');
   const known = {
