@@ -126,7 +126,7 @@ func TestAppendWaitTooLong(t *testing.T) {
 		mustFail(t, err, "appended, and not stored within 20ms: a majority of the masters has it, so do not append "+
 			"it again")
 		if !strings.Contains(out, "appended") {
-			t.Errorf("%q: the position is not told: %q", args, out)
+			t.Errorf("%q: the position is missing: %q", args, out)
 		}
 	}
 }

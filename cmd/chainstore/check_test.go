@@ -85,7 +85,7 @@ func TestCheckEndsInLost(t *testing.T) {
 	}
 }
 
-// A loss that a person has confirmed is told and is no failure; one that nobody has is.
+// A confirmed loss is reported and is not a failure. An unconfirmed loss is a failure.
 func TestCheckTellsOfLostBlocks(t *testing.T) {
 	f := newFakeCluster(t)
 	f.use(t)
@@ -294,7 +294,7 @@ func aborted(count int) step {
 	}
 }
 
-// TestCheckThatEndedEarly: a check that did not look at everything is never told as a good one.
+// TestCheckThatEndedEarly: an incomplete check is never reported as valid.
 func TestCheckThatEndedEarly(t *testing.T) {
 	f := newFakeCluster(t)
 	f.use(t)

@@ -50,7 +50,7 @@ func TestAppendReceiptErrors(t *testing.T) {
 	mustFail(t, err, "appended and stored, but there is no receipt: no checkpoint covered it within 50ms; get it "+
 		"later with 'chainstore receipt 0 0'")
 	if !strings.Contains(out, "stored") {
-		t.Errorf("the position is not told: %q", out)
+		t.Errorf("the position is missing: %q", out)
 	}
 	f = newFakeCluster(t)
 	f.use(t)

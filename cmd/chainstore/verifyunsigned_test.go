@@ -14,7 +14,7 @@ import (
 	"github.com/chainstore/chainstore/verify/export"
 )
 
-// writeExport writes blocks and checkpoints into a file, whoever's they are.
+// writeExport writes any blocks and checkpoints into a file.
 func writeExport(t *testing.T, blocks []chain.Block, checkpoints ...string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "chain.export")
@@ -46,7 +46,7 @@ func writeExport(t *testing.T, blocks []chain.Block, checkpoints ...string) stri
 func TestVerifyFileThatNoKeySigned(t *testing.T) {
 	const witness = "witness.example/w1+87bdf71b+BN/pzdTnRWByCzToegNS+a9Zoc7+anacV0jA7o+4GnRZ"
 	l := newSignedLog(t, 3)
-	blocks := testLog(5).Blocks // those of the log, and two that nobody has signed
+	blocks := testLog(5).Blocks // those of the log, and two unsigned ones
 	empty := filepath.Join(t.TempDir(), "empty.vkey")
 	if err := os.WriteFile(empty, []byte("# no key\n\n"), 0o600); err != nil {
 		t.Fatal(err)

@@ -21,8 +21,8 @@ export function parse(note) {
 
 /**
  * signedBy finds a signature by one of the keys, given as verifier keys (name+id+base64). It returns {key, ok}. ok is
- * null if the browser cannot check it, because it lacks Ed25519 or denies WebCrypto to this page. Without a signature by
- * one of the keys it returns nothing.
+ * null if the browser cannot check it, because it lacks Ed25519 or denies WebCrypto to this page. Without a signature
+ * by one of the keys it returns nothing.
  */
 export async function signedBy(note, keys) {
   for (const key of keys) {
