@@ -125,22 +125,32 @@ func upgradeFrom(t *testing.T, from release) {
 	c.verify(o)
 }
 
-// refuseOlder starts a master of the earlier version, whose level is lower than that of the group. It takes no part,
-// and the others say why.
+// refuseOlder starts a master of the earlier version, whose level is lower than that of the group. It takes no part.
+// Since level 1 the program itself refuses its folder; before, the other masters refuse it. Either says why.
 func (u *upgrade) refuseOlder(a *acker) {
 	u.t.Helper()
 	u.use(u.older)
 	leader := u.leader("")
 	name := u.followers(leader)[0]
 	u.restart(name)
+	ended := false
 	u.await("the refusal of an older version", func() string {
-		if log := roleOf(u.Topology(), leader).Log; !strings.Contains(tail(log, 1000),
-			"runs an older version of ChainStore") {
-			return tail(log, 3)
+		ended = !u.Alive(name)
+		said := tail(roleOf(u.Topology(), leader).Log, 1000)
+		if ended && strings.Contains(tail(roleOf(u.Topology(), name).Log, 3), "written by a newer version") ||
+			strings.Contains(said, "runs an older version of ChainStore") {
+			return ""
 		}
-		return ""
+		return tail(roleOf(u.Topology(), leader).Log, 3)
 	})
 	u.awaitMore(a, some)
 	u.use(binary)
-	u.restart(name)
+	if ended {
+		if err := u.Forget(name); err == nil {
+			u.t.Errorf("%s of an older version ended without an error", name)
+		}
+		u.launch(name)
+	} else {
+		u.restart(name)
+	}
 }

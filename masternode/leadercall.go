@@ -41,6 +41,9 @@ func (c leaderCall[T]) do(ctx context.Context, n *Node) (T, error) {
 		}
 		select {
 		case <-ctx.Done():
+			if errors.Is(last, wire.ErrUnknownOutcome) {
+				return result, last // it may be done: the outermost error must not say that there was no leader
+			}
 			return result, fmt.Errorf("%w within %v: %w", wire.ErrNoLeader, leaderWait, last)
 		case <-changed:
 		case <-time.After(retryPause):

@@ -156,6 +156,11 @@ func TestLeaderCallGivesUp(t *testing.T) {
 		if want := int(leaderWait / retryPause); len(c.remote) < want-1 || len(c.remote) > want+1 {
 			t.Errorf("%d tries, want about %d", len(c.remote), want)
 		}
+		c = calls{err: wire.ErrUnknownOutcome}
+		if _, err := c.call().do(t.Context(), n); !errors.Is(err, wire.ErrUnknownOutcome) ||
+			errors.Is(err, wire.ErrNoLeader) {
+			t.Errorf("an outcome that is not known: %v", err)
+		}
 		c = calls{hang: true}
 		if _, err := c.call().do(t.Context(), n); !errors.Is(err, wire.ErrNoLeader) || len(c.remote) != 1 {
 			t.Errorf("a leader that hangs: %v, %d tries", err, len(c.remote))

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/masterfsm"
+	"github.com/chainstore/chainstore/masternode/internal/masterstest"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -108,4 +109,47 @@ func TestLevelBetween(t *testing.T) {
 			t.Fatalf("level %d", level)
 		}
 	})
+}
+
+// While the group is below the level of codes, checks and repairs that fail are recorded as before, in commands that
+// every member can read.
+func TestFailedChecksAndRepairsBelowTheLevelOfCodes(t *testing.T) {
+	for level := range uint64(masterfsm.LevelCodes) {
+		synctest.Test(t, func(t *testing.T) {
+			r, _ := newDamageRig(t, func(c *Config, r *rig) {
+				c.CheckInterval = 0
+				c.Masters = &groupMasters{
+					at: map[string]wire.Member{"http://m2": member("m2")}, levels: map[string]uint64{"m2": level},
+				}
+				r.members.List = append(r.members.List, wire.Master{ID: "m2", Raft: "m2:1", Voter: true})
+			})
+			defer r.stop()
+			if _, err := r.Announce(t.Context(), member("m2"), false); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(10 * time.Second)
+			r.on("http://s1", func(s *masterstest.Storage) {
+				s.Report = func(wire.CheckOrder) wire.CheckStatus { return wire.CheckStatus{Error: "too many open files"} }
+			})
+			if _, err := r.CheckStorage(t.Context(), "http://s1"); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(20 * time.Second)
+			if n := r.nodeOf(t, "http://s1"); n.Aborted == nil {
+				t.Errorf("level %d: the check that ended early is not recorded: %+v", level, n)
+			}
+			r.on("http://s1", func(s *masterstest.Storage) {
+				s.Report, s.Bad[3], s.ReceiveErr = nil, true, errors.New("HTTP 500")
+			})
+			time.Sleep(time.Minute)
+			if i := r.Integrity(t.Context()); i.Totals.FailedRepairs == 0 {
+				t.Errorf("level %d: the repair that failed is not recorded: %+v", level, i.Totals)
+			}
+			r.on("http://s1", func(s *masterstest.Storage) { s.ReceiveErr = nil })
+			r.allValid(t, 2*time.Minute)
+			if got := r.table().Level; got != level {
+				t.Errorf("the level is %d, not %d: the test shows nothing", got, level)
+			}
+		})
+	}
 }

@@ -19,7 +19,9 @@ func startJob(previous *job, run func(context.Context)) *job {
 		defer close(j.ended)
 		defer cancel()
 		previous.stop()
-		run(ctx)
+		if ctx.Err() == nil { // else it was replaced before it began
+			run(ctx)
+		}
 	}()
 	return j
 }

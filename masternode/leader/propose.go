@@ -34,7 +34,9 @@ func (l *Leader) Propose(ctx context.Context, c masterfsm.Command) (any, error) 
 			return nil, err
 		}
 	}
-	result, err := l.cfg.Ledger.Propose(ctx, masterfsm.Encode(c))
+	var level uint64 // it may rise before the command is applied: every level reads what a lower one wrote
+	l.cfg.Ledger.Read(func(s *masterfsm.State) { level = s.Level() })
+	result, err := l.cfg.Ledger.Propose(ctx, masterfsm.EncodeFor(level, c))
 	if err == nil && now != nil && now.fences.suspended.Load() {
 		return nil, fmt.Errorf("%w: %w", wire.ErrUnknownOutcome, errSuspended)
 	}

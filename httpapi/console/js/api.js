@@ -12,7 +12,8 @@ export class Problem extends Error {
 
   /** missing reports whether this master has no such route, because it is older or the route is disabled. */
   get missing() {
-    return this.status === 501 || this.status === 405 || this.name === 'no-such-route';
+    const before010 = this.status === 404 && this.title === 'No such route'; // by masters before 0.1.0
+    return this.status === 501 || this.status === 405 || this.name === 'no-such-route' || before010;
   }
 }
 
