@@ -129,7 +129,9 @@ func TestFailedChecksAndRepairsBelowTheLevelOfCodes(t *testing.T) {
 			}
 			time.Sleep(10 * time.Second)
 			r.on("http://s1", func(s *masterstest.Storage) {
-				s.Report = func(wire.CheckOrder) wire.CheckStatus { return wire.CheckStatus{Error: "too many open files"} }
+				s.Report = func(wire.CheckOrder) wire.CheckStatus {
+					return wire.CheckStatus{Error: "too many open files"}
+				}
 			})
 			if _, err := r.CheckStorage(t.Context(), "http://s1"); err != nil {
 				t.Fatal(err)

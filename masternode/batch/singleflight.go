@@ -12,6 +12,10 @@ import (
 //
 // The zero value is ready for use.
 type SingleFlight[K comparable, V any] struct {
+	// Detached keeps an operation running when its last caller has gone. Set it where the operation keeps what it gets,
+	// or where callers that do not wait until its timeout must not hide that a node hangs.
+	Detached bool
+
 	running sync.WaitGroup // operations
 
 	mu     sync.Mutex // guards all below
@@ -83,7 +87,7 @@ func (f *SingleFlight[K, V]) join(
 func (f *SingleFlight[K, V]) leave(key K, c *call[V]) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if c.callers--; c.callers == 0 {
+	if c.callers--; c.callers == 0 && !f.Detached {
 		c.cancel(context.Canceled)
 		f.forget(key, c)
 	}

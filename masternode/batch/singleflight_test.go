@@ -56,6 +56,32 @@ func TestSingleFlightEndsWithLastCaller(t *testing.T) {
 	})
 }
 
+// A detached operation goes on when its last caller has gone, and Close waits for it.
+func TestSingleFlightDetached(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := SingleFlight[string, int]{Detached: true}
+		done := false
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err := f.Do(ctx, "k", time.Hour, func(ctx context.Context) (int, error) {
+			select {
+			case <-ctx.Done():
+			case <-time.After(time.Minute):
+				done = true
+			}
+			return 0, ctx.Err()
+		})
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("the caller: %v", err)
+		}
+		time.Sleep(2 * time.Minute)
+		f.Close(errors.New("stopping"))
+		if !done {
+			t.Error("the operation was cancelled")
+		}
+	})
+}
+
 // Close cancels operations in flight with the cause, waits for them, and refuses later calls.
 func TestSingleFlightClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -85,6 +85,7 @@ func New(cfg Config) *Prover {
 		headers: [2]map[uint64]chain.Header{{}, {}}, unwell: map[string]time.Time{},
 		suspects: make(chan wire.Suspicion, maxSuspects),
 	}
+	p.fetches.Detached = true // the page is kept, and a node that hangs is noticed
 	p.reads = batch.New(batch.Config[*RecordRead]{
 		Lanes: readLanes, Eager: 1, MaxCount: 128, MaxSize: 128,
 		Size:   func(*RecordRead) int { return 1 },
@@ -98,8 +99,9 @@ func New(cfg Config) *Prover {
 // Run reads records until ctx ends, and waits for all reads that are in flight.
 func (p *Prover) Run(ctx context.Context) {
 	p.reads.Run(ctx)
-	p.fetches.Close(context.Cause(ctx))
-	p.tree.close(context.Cause(ctx))
+	stopping := fmt.Errorf("%w: this master is stopping: %w", wire.ErrUnavailable, context.Cause(ctx))
+	p.fetches.Close(stopping)
+	p.tree.close(stopping)
 }
 
 // Suspects gives the nodes that answered wrong, to be reported to the leader.

@@ -86,6 +86,35 @@ func TestHeaderThatOneNodeCannotRead(t *testing.T) {
 	})
 }
 
+// Readers that wait for less time than a call may take still learn a header when one node hangs: the call goes on
+// without them, and the node is asked last afterwards.
+func TestImpatientReadersOfHeaders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newBlocks(t)
+		hangs, workers := r.candidates()[0].URL, *r.Workers
+		workers.Delay = func(url string) time.Duration {
+			if url == hangs {
+				return time.Hour
+			}
+			return 0
+		}
+		p := r.proverOn(&workers)
+		began := time.Now()
+		var err error
+		for range 10 {
+			ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+			_, err = p.Header(ctx, 4)
+			cancel()
+			if err == nil {
+				break
+			}
+		}
+		if took := time.Since(began); err != nil || took < 500*time.Millisecond {
+			t.Errorf("after %v: %v", took, err)
+		}
+	})
+}
+
 // That the reader's own time is over says nothing of the nodes, which are not asked any more then.
 func TestTheReadersTimeIsNoFaultOfTheNodes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
