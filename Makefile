@@ -10,7 +10,7 @@ LOAD    ?= 8
 # go test itself, without an input that failed.
 FUZZ    ?= 1000x
 # The same two for test-all, which runs both at once.
-SHORTSOAK ?= 2m
+SHORTSOAK ?= 1m
 SHORTFUZZ ?= 100x
 BENCH   ?=
 # Run by its version, so that go.mod does not get what only a check needs.
