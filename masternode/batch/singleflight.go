@@ -8,7 +8,7 @@ import (
 
 // SingleFlight runs an operation once for all callers that ask for the same key at the same time. Unlike
 // golang.org/x/sync/singleflight it does not end an operation with its first caller, but cancels it when its last
-// caller has gone, and [SingleFlight.Close] waits for all operations.
+// caller has gone, unless it is Detached. [SingleFlight.Close] waits for all operations.
 //
 // The zero value is ready for use.
 type SingleFlight[K comparable, V any] struct {
