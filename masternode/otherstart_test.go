@@ -114,6 +114,7 @@ func TestRegisterAtLevelZero(t *testing.T) {
 					t.Fatal(err)
 				}
 				for _, boot := range []string{"2", "1", "3"} {
+					synctest.Wait() // what the leader had to do by itself is done
 					before := r.entries()
 					if _, err := r.start(t, w, role, boot, "unknown"); err != nil {
 						t.Errorf("start %s: %v", boot, err)
