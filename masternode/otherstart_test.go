@@ -69,6 +69,7 @@ func TestRegisterAnotherStart(t *testing.T) {
 					{"1", "1", ""}, {"2", "1", ""}, {"2", "1", ""}, {"1", "1", "2"},
 					{"3", "1", "2"}, {"3", "", "2"}, {"3", "2", ""}, {"2", "2", "3"},
 				} {
+					synctest.Wait()
 					before, had := r.entries(), r.boots()
 					again, err := r.start(t, w, role, step.boot, step.previous)
 					var other *wire.OtherStartError
