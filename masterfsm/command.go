@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"slices"
 
 	"github.com/chainstore/chainstore/chain"
 )
@@ -164,6 +165,10 @@ func EncodeFor(level uint64, c Command) []byte {
 	case *EndCheck:
 		old := *c
 		old.Aborted = text(c.Aborted)
+		old.Findings = slices.Clone(c.Findings)
+		for i, f := range c.Findings {
+			old.Findings[i].Detail = text(f.Detail)
+		}
 		return Encode(&old)
 	case *EndRepair:
 		old := *c

@@ -23,18 +23,18 @@ const (
 
 // Event is one entry of the integrity log.
 type Event struct {
-	Number   uint64          `json:"number"` // counts all events of the cluster
-	Time     uint64          `json:"time"`   // unix milliseconds
-	Kind     EventKind       `json:"kind"`
-	Node     string          `json:"node,omitempty"`
-	URL      string          `json:"url,omitempty"`
-	Source   string          `json:"source,omitempty"` // of a repair: the node that sent
-	Cause    Cause           `json:"cause,omitzero"`
-	Findings []chain.Finding `json:"findings,omitempty"`
-	Ranges   []chain.Range   `json:"ranges,omitempty"`
-	Blocks   uint64          `json:"blocks,omitempty"`
-	Bytes    uint64          `json:"bytes,omitempty"`
-	Millis   uint64          `json:"millis,omitempty"`
+	Number   uint64        `json:"number"` // counts all events of the cluster
+	Time     uint64        `json:"time"`   // unix milliseconds
+	Kind     EventKind     `json:"kind"`
+	Node     string        `json:"node,omitempty"`
+	URL      string        `json:"url,omitempty"`
+	Source   string        `json:"source,omitempty"` // of a repair: the node that sent
+	Cause    Cause         `json:"cause,omitzero"`
+	Findings []Finding     `json:"findings,omitempty"`
+	Ranges   []chain.Range `json:"ranges,omitempty"`
+	Blocks   uint64        `json:"blocks,omitempty"`
+	Bytes    uint64        `json:"bytes,omitempty"`
+	Millis   uint64        `json:"millis,omitempty"`
 }
 
 // Totals count since the group's founding.

@@ -258,7 +258,7 @@ func TestCheckFits(t *testing.T) {
 		ID: "s-aaaabbbbccccdddd-and-more", URL: "http://127.0.0.1:8082", Result: checkLost, Blocks: 1_234_567_890,
 		Bytes: 5 << 40, Millis: 86_400_000,
 		BadBlocks: 1_234_567_890, Bad: in.Lost,
-		Findings: []chain.Finding{{Block: 7, What: chain.WrongLink, Detail: strings.Repeat("many words ", 30) +
+		Findings: []wire.Finding{{Block: 7, What: chain.WrongLink, Detail: strings.Repeat("many words ", 30) +
 			"\x1b[2J"}},
 	}
 	out := checkText([]checked{r}, &in, render.StandardWidth)
@@ -344,7 +344,7 @@ func TestCheckNamesWhatWasMovedAside(t *testing.T) {
 	f.use(t)
 	f.steps("s-aaaabbbbcccc", func(in *wire.Integrity, n *wire.NodeIntegrity) {
 		checkedGood(in, n)
-		tell(in, wire.Event{Kind: wire.EventFinding, Node: n.ID, URL: n.URL, Findings: []chain.Finding{
+		tell(in, wire.Event{Kind: wire.EventFinding, Node: n.ID, URL: n.URL, Findings: []wire.Finding{
 			{What: chain.WrongFile, Detail: "index: a folder stood in the place of a file, and was moved to " +
 				"quarantine/index.0"},
 		}})

@@ -32,12 +32,12 @@ var mayImport = map[string][]string{
 	"storagenode/tiles":      {"chain", "internal/durable", "storagenode/segment"},
 	"storagenode/records":    {"chain", "internal/durable"},
 	"storagenode/blockindex": {"chain", "internal/durable", "storagenode/segment"},
-	"storagenode/folder":     {"chain", "internal/durable", "storagenode/segment", "storagenode/tiles"},
+	"storagenode/folder":     {"chain", "internal/durable", "storagenode/segment", "storagenode/tiles", "wire"},
 	"storagenode/inbox":      {"chain", "internal/durable"},
 	"storagenode/transfer":   {"chain", "internal/durable", "wire"},
 	"storagenode/audit": {
 		"chain", "internal/durable", "storagenode/blockindex", "storagenode/folder", "storagenode/segment",
-		"storagenode/tiles",
+		"storagenode/tiles", "wire",
 	},
 
 	"minernode":            {"chain", "wire"},
