@@ -69,7 +69,10 @@ var mayImport = map[string][]string{
 	"masternode": {"chain", "masterfsm", "masternode/batch", "masternode/leader",
 		"masternode/prover", "masternode/signing", "wire"},
 	"masternode/batch":                {},
-	"masternode/internal/masterstest": {"chain", "masterfsm", "wire"},
+	"masternode/conformance": {
+		"chain", "internal/signedlog", "masterfsm", "masternode", "masternode/internal/masterstest", "wire",
+	},
+	"masternode/internal/masterstest": {"chain", "internal/signedlog", "masterfsm", "wire"},
 	"masternode/leader":               {"chain", "masterfsm", "masternode/signing", "wire"},
 	"masternode/prover":               {"chain", "masterfsm", "masternode/batch", "wire"},
 	"masternode/signing":              {"chain", "masterfsm", "wire"},
