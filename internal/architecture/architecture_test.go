@@ -61,10 +61,30 @@ var mayImport = map[string][]string{
 	},
 	"internal/devcluster": {"client", "internal/durable", "internal/roles", "wire"},
 	"cmd": {
-		"chain", "client", "internal/devcluster", "internal/durable", "httpapi", "masterfsm", "masternode",
-		"internal/roles", "storagenode", "verify", "wire",
+		"cmd/chainstore/internal/admin", "cmd/chainstore/internal/cli", "cmd/chainstore/internal/inspect",
+		"cmd/chainstore/internal/nodes", "cmd/chainstore/internal/offline", "cmd/chainstore/internal/records",
+		"cmd/chainstore/internal/render",
 	},
-	"e2e": {},
+	"cmd/chainstore/internal/render": {"chain", "masterfsm", "wire"},
+	"cmd/chainstore/internal/cli":    {"client", "cmd/chainstore/internal/render", "internal/devcluster"},
+	"cmd/chainstore/internal/records": {
+		"chain", "client", "cmd/chainstore/internal/cli", "cmd/chainstore/internal/render", "internal/durable", "wire",
+	},
+	"cmd/chainstore/internal/inspect": {
+		"chain", "client", "cmd/chainstore/internal/cli", "cmd/chainstore/internal/render", "masterfsm", "wire",
+	},
+	"cmd/chainstore/internal/admin": {
+		"chain", "client", "cmd/chainstore/internal/cli", "cmd/chainstore/internal/render", "wire",
+	},
+	"cmd/chainstore/internal/offline": {
+		"chain", "cmd/chainstore/internal/cli", "cmd/chainstore/internal/render", "internal/durable", "internal/roles",
+		"storagenode", "verify",
+	},
+	"cmd/chainstore/internal/nodes": {
+		"cmd/chainstore/internal/cli", "cmd/chainstore/internal/render", "internal/devcluster", "internal/roles",
+	},
+	"cmd/chainstore/internal/clitest": {"chain", "internal/fakecluster", "internal/signedlog", "wire"},
+	"e2e":                             {},
 
 	"masternode": {"chain", "masterfsm", "masternode/batch", "masternode/leader",
 		"masternode/prover", "masternode/signing", "wire"},
