@@ -101,9 +101,6 @@ type RetireLogKey struct {
 	Time uint64 `json:"time"`
 }
 
-func (*AddLogKey) kind() kind    { return kindAddLogKey }
-func (*RetireLogKey) kind() kind { return kindRetireLogKey }
-
 func (c *AddLogKey) apply(s *State) (any, error) {
 	if err := CheckNoteName(c.Origin); err != nil {
 		return nil, err
@@ -195,8 +192,6 @@ type Cosign struct {
 	Cosignatures []Cosignature `json:"cosignatures"`
 	Time         uint64        `json:"time"`
 }
-
-func (*Cosign) kind() kind { return kindCosign }
 
 func (c *Cosign) apply(s *State) (any, error) {
 	if len(c.Cosignatures) == 0 || len(c.Cosignatures) > MaxWitnesses {

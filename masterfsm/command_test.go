@@ -17,6 +17,8 @@ func seal(data []byte) []byte {
 	return data
 }
 
+const kindCut = 3
+
 // commandOf makes the bytes of a command of any kind and body.
 func commandOf(k kind, body string) []byte {
 	return seal(append([]byte{0, 0, 0, 0, byte(k)}, body...))

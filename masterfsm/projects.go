@@ -51,9 +51,6 @@ type ChangeProject struct {
 	Time    uint64      `json:"time"`
 }
 
-func (*CreateProject) kind() kind { return kindCreateProject }
-func (*ChangeProject) kind() kind { return kindChangeProject }
-
 func (c *CreateProject) apply(s *State) (any, error) {
 	_, taken := s.names[c.Name]
 	switch {
@@ -211,9 +208,6 @@ type RevokeToken struct {
 	Token   uint32 `json:"token"` // its id
 	Time    uint64 `json:"time"`
 }
-
-func (*CreateToken) kind() kind { return kindCreateToken }
-func (*RevokeToken) kind() kind { return kindRevokeToken }
 
 func (c *CreateToken) apply(s *State) (any, error) {
 	p := s.projectAt(c.Project)
