@@ -198,7 +198,7 @@ func (s *State) put(p *Placement, r *submitted) {
 	b := &s.open
 	offset := uint32(len(b.ends))
 	if offset == 0 {
-		b.oldest = s.now
+		b.time = s.now
 	}
 	start := len(b.records)
 	b.records = append(b.records, r.record...)

@@ -176,9 +176,7 @@ func (sn *Snapshot) WriteTo(w io.Writer) (int64, error) {
 			writePending(k, b)
 		}
 	}
-	o := &s.open
-	writePending(k, &heldBlock{number: o.number, first: o.first, time: o.oldest, ends: o.ends, records: o.records,
-		leaves: o.leaves})
+	writePending(k, &s.open)
 	k.raw(binary.BigEndian.AppendUint32(nil, k.crc))
 	if k.err == nil {
 		k.err = k.w.Flush()
@@ -419,16 +417,9 @@ func (s *State) readBlocks(c *source) {
 			b = readPending(c)
 		}
 		s.held = append(s.held, b)
-		if b.number < s.stored {
-			s.retained += b.size()
-		} else {
-			s.pendingBytes += b.size()
-		}
 	}
-	o := readPending(c)
-	s.open = buffer{number: o.number, first: o.first, oldest: o.time, ends: o.ends, records: o.records,
-		leaves: o.leaves}
-	s.pendingBytes += o.size()
+	s.open = *readPending(c)
+	s.countBytes()
 }
 
 func readPending(c *source) *heldBlock {

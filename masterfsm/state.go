@@ -37,7 +37,7 @@ type State struct {
 	waiting    *waiting   // the header of the first held block that is not mined, nil where there is none
 
 	held   []*heldBlock // the blocks that the masters hold, without a gap: mined first, then pending
-	open   buffer       // the records behind them
+	open   heldBlock    // the records behind them
 	stored uint64       // number of blocks that Replicas nodes have on disk: never falls
 	// checkpoint is the newest boundary that has been stored since the log has a key. The group signs it.
 	checkpoint Boundary
@@ -237,7 +237,7 @@ func (s *State) View() View {
 		Group: s.group, Level: s.level, Term: s.term, Settings: s.settings, Now: s.now,
 		Head: s.Boundary(), HeldFrom: s.heldFrom(), Stored: s.stored,
 		OpenBlock: s.open.number, OpenRecords: len(s.open.ends), OpenBytes: len(s.open.records),
-		OpenSince: s.open.oldest,
+		OpenSince: s.open.time,
 		Pending:   int(s.open.number - s.stored), PendingBytes: s.pendingBytes,
 		Storages: slices.Clone(s.storages), Miners: slices.Clone(s.miners),
 		Lost: s.integrity.Lost, Confirmed: s.integrity.Confirmed,
