@@ -1,7 +1,6 @@
 package masterfsm
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"sort"
@@ -225,8 +224,7 @@ func (s *State) advanceCheckpoint() {
 	if len(s.log.Keys) == 0 {
 		return
 	}
-	i, exact := slices.BinarySearchFunc(s.boundaries, s.replicated(),
-		func(b Boundary, h uint64) int { return cmp.Compare(b.Height, h) })
+	i, exact := search(s.boundaries, s.replicated(), func(b *Boundary) uint64 { return b.Height })
 	if !exact {
 		i--
 	}

@@ -126,7 +126,7 @@ func TestBoundaries(t *testing.T) {
 		t.Error("the blocks lead to another head")
 	}
 	var late bytes.Buffer
-	if _, err := early.WriteTo(&late); err != nil || !bytes.Equal(late.Bytes(), earlyBytes) {
+	if err := early.Write(&late); err != nil || !bytes.Equal(late.Bytes(), earlyBytes) {
 		t.Errorf("an early snapshot changed: %v", err)
 	}
 }

@@ -1,7 +1,6 @@
 package masterfsm
 
 import (
-	"cmp"
 	"crypto/ed25519"
 	"encoding/base64"
 	"fmt"
@@ -71,11 +70,7 @@ func (l Log) VerifierKey(k *LogKey) string {
 
 // Known is the key with a public part.
 func (l Log) Known(public chain.Hash) (LogKey, bool) {
-	at := slices.IndexFunc(l.Keys, func(k LogKey) bool { return k.Public == public })
-	if at < 0 {
-		return LogKey{}, false
-	}
-	return l.Keys[at], true
+	return find(l.Keys, func(k *LogKey) bool { return k.Public == public })
 }
 
 // Signing are the keys that sign.
@@ -177,6 +172,8 @@ type Cosigned struct {
 	Cosignatures []Cosignature `json:"cosignatures"`
 }
 
+func (c *Cosigned) size() uint64 { return c.Boundary.Size }
+
 // Limits of cosignatures.
 const (
 	MaxWitnesses       = 32
@@ -203,8 +200,7 @@ func (c *Cosign) apply(s *State) (any, error) {
 			return nil, err
 		}
 	}
-	at, known := slices.BinarySearchFunc(s.cosigned, c.Size,
-		func(o Cosigned, size uint64) int { return cmp.Compare(o.Boundary.Size, size) })
+	at, known := search(s.cosigned, c.Size, (*Cosigned).size)
 	b, ok := s.signedBoundary(c.Size)
 	if !ok {
 		return nil, fmt.Errorf("%w: no checkpoint of %d leaves waits for cosignatures", ErrStale, c.Size)
@@ -219,8 +215,7 @@ func (c *Cosign) apply(s *State) (any, error) {
 	}
 	of.Cosignatures = slices.Clone(of.Cosignatures)
 	for _, new := range c.Cosignatures {
-		i, again := slices.BinarySearchFunc(of.Cosignatures, new.Witness,
-			func(o Cosignature, name string) int { return strings.Compare(o.Witness, name) })
+		i, again := search(of.Cosignatures, new.Witness, func(o *Cosignature) string { return o.Witness })
 		if again {
 			of.Cosignatures[i] = new
 		} else {
@@ -280,19 +275,10 @@ func (s *State) signedBoundary(size uint64) (Boundary, bool) {
 			return b, true
 		}
 	}
-	for i := range s.cosigned {
-		if b := s.cosigned[i].Boundary; b.Size == size {
-			return b, true
-		}
+	if c, ok := find(s.cosigned, func(c *Cosigned) bool { return c.Boundary.Size == size }); ok {
+		return c.Boundary, true
 	}
-	at, ok := slices.BinarySearchFunc(s.boundaries, size, func(b Boundary,
-		size uint64) int {
-		return cmp.Compare(b.Size, size)
-	})
-	if !ok {
-		return Boundary{}, false
-	}
-	return s.boundaries[at], true
+	return find(s.boundaries, func(b *Boundary) bool { return b.Size == size })
 }
 
 // publish moves the published checkpoint, never backwards, to the newest that the policy allows, and forgets what is
@@ -318,8 +304,7 @@ func (s *State) publish() {
 // witnessed is the place of the newest checkpoint with cosignatures that is not newer than the published one, -1 where
 // there is none.
 func (s *State) witnessed() int {
-	i, exact := slices.BinarySearchFunc(s.cosigned, s.published.Size,
-		func(o Cosigned, size uint64) int { return cmp.Compare(o.Boundary.Size, size) })
+	i, exact := search(s.cosigned, s.published.Size, (*Cosigned).size)
 	if exact {
 		return i
 	}
@@ -339,10 +324,8 @@ func (s *State) Witnessed() Cosigned {
 // published, had those of as many witnesses as the settings asked. It never goes back, whatever the settings become:
 // one that a higher quorum would not have let through stays until a newer one has enough.
 func (s *State) Published() Cosigned {
-	for _, c := range s.cosigned {
-		if c.Boundary.Size == s.published.Size {
-			return c
-		}
+	if i, ok := search(s.cosigned, s.published.Size, (*Cosigned).size); ok {
+		return s.cosigned[i]
 	}
 	return Cosigned{Boundary: s.published}
 }

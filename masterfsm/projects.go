@@ -1,7 +1,6 @@
 package masterfsm
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -77,8 +76,7 @@ func (c *CreateProject) apply(s *State) (any, error) {
 	if c.TokenHash != (chain.Hash{}) {
 		s.addToken(added, Token{Rights: MayRead | MayAppend, Hash: c.TokenHash})
 	}
-	p = *added
-	return &p, nil
+	return new(*added), nil
 }
 
 func (c *ChangeProject) apply(s *State) (any, error) {
@@ -97,8 +95,7 @@ func (c *ChangeProject) apply(s *State) (any, error) {
 	if c.Public != nil {
 		p.Public = *c.Public
 	}
-	changed := *p
-	return &changed, nil
+	return new(*p), nil
 }
 
 // addProject enters a project, whose id is above all others, and its look-ups.
@@ -125,7 +122,7 @@ func (s *State) projectAt(id uint32) *Project {
 	if n := int(id); n > 0 && n <= len(s.projects) && s.projects[n-1].ID == id {
 		return &s.projects[n-1]
 	}
-	i, ok := slices.BinarySearchFunc(s.projects, id, func(p Project, id uint32) int { return cmp.Compare(p.ID, id) })
+	i, ok := search(s.projects, id, func(p *Project) uint32 { return p.ID })
 	if !ok {
 		return nil
 	}
@@ -150,10 +147,7 @@ func (s *State) FindProject(nameOrID string) (Project, bool) {
 
 // Projects lists up to limit projects in the order of their ids, from the first whose id is above after.
 func (s *State) Projects(after uint32, limit int) []Project {
-	i, found := slices.BinarySearchFunc(s.projects, after, func(p Project,
-		id uint32) int {
-		return cmp.Compare(p.ID, id)
-	})
+	i, found := search(s.projects, after, func(p *Project) uint32 { return p.ID })
 	if found {
 		i++
 	}
@@ -269,11 +263,8 @@ func (s *State) Access(hash chain.Hash) (Access, bool) {
 	if p == nil {
 		return Access{}, false
 	}
-	at := slices.IndexFunc(p.Tokens, func(t Token) bool { return t.Hash == hash })
-	if at < 0 {
-		return Access{}, false
-	}
-	return Access{Project: *p, Rights: p.Tokens[at].Rights}, true
+	t, ok := find(p.Tokens, func(t *Token) bool { return t.Hash == hash })
+	return Access{Project: *p, Rights: t.Rights}, ok
 }
 
 // Quota bounds what is appended to a project. 0 is no bound.
