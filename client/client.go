@@ -100,28 +100,6 @@ func (c *Client) CloseIdle() {
 	}
 }
 
-// query is a request to whichever master answers.
-type query struct {
-	method string
-	path   string
-	header http.Header
-	body   []byte
-	limit  int
-	// patience is how long a master was asked to wait before it answers.
-	patience time.Duration
-	// once: to carry it out twice would do harm, so it is not sent again after a try that may have been carried out.
-	once bool
-}
-
-// newQuery is a query with the client's token, to which the caller may add.
-func (c *Client) newQuery(method, path string, limit int) *query {
-	header := make(http.Header, 8)
-	if c.auth != nil {
-		header["Authorization"] = c.auth
-	}
-	return &query{method: method, path: path, header: header, limit: limit}
-}
-
 // verdict is what follows from a failed try.
 type verdict int
 
@@ -175,9 +153,8 @@ func mayBeDone(err error) bool {
 	return false
 }
 
-// do carries a query out and hands the good answer to take, which decodes it; an error of take counts as the master's.
-// maybe reports, for a failed query, whether one of its tries may have been carried out.
-func (c *Client) do(ctx context.Context, q *query, take func(*exchange.Answer) error) (maybe bool, err error) {
+// do sends a query until it gets a good answer, which it passes to take. An error of take counts as the master's.
+func (c *Client) do(ctx context.Context, q *query, take func(*exchange.Answer) error) (err error) {
 	var (
 		begin    = time.Now()
 		at       = c.good.Load()
@@ -188,25 +165,26 @@ func (c *Client) do(ctx context.Context, q *query, take func(*exchange.Answer) e
 	)
 	for {
 		if ctx.Err() != nil {
-			return maybe, ended(ctx, err)
+			return ended(ctx, err)
 		}
 		err = c.try(ctx, c.masters[at], q, take)
 		if err == nil {
 			c.good.Store(at)
-			return false, nil
+			q.answered = c.masters[at]
+			return nil
 		}
 		done := mayBeDone(err)
-		maybe = maybe || done
+		q.maybeDone = q.maybeDone || done
 		v := judge(err)
 		if v == final || done && q.once {
-			return maybe, err
+			return err
 		}
 		hopeless++
 		if v != tryOthers {
 			hopeless = 0
 		}
 		if hopeless == len(c.masters) {
-			return maybe, err
+			return err
 		}
 		var e *wire.Error
 		if errors.As(err, &e) && e.RetryAfter > 0 && (asked == 0 || e.RetryAfter < asked) {
@@ -226,10 +204,10 @@ func (c *Client) do(ctx context.Context, q *query, take func(*exchange.Answer) e
 		wait := max(backoff, asked)
 		wait += rand.N(wait/2 + 1)
 		if time.Since(begin)+wait > max(0, c.retryFor) {
-			return maybe, err
+			return err
 		}
 		if !sleep(ctx, wait) {
-			return maybe, ended(ctx, err)
+			return ended(ctx, err)
 		}
 		backoff = min(2*backoff, maxBackoff)
 		tried, asked = 0, 0
