@@ -82,8 +82,9 @@ func TestReceiptInAPosition(t *testing.T) {
 		"an index twice":       {`{"index":12345,"index":7,"receipt":` + inner + `}`, `the field "index" twice`},
 		"an index twice, loud": {`{"index":12345,"INDEX":7,"receipt":` + inner + `}`, `the field "index" twice`},
 		"a key around":         {`{"key":"FORGED","receipt":` + inner + `}`, `the field "key" is next to the receipt`},
-		"a type around":        {`{"Type":"FORGED","receipt":` + inner + `}`, `the field "type" is next to the receipt`},
-		"a long s":             {`{"ſize":1,"receipt":` + inner + `}`, `the field "size" is next to the receipt`},
+		"a type around": {`{"Type":"FORGED","receipt":` + inner + `}`,
+			`the field "type" is next to the receipt`},
+		"a long s": {`{"ſize":1,"receipt":` + inner + `}`, `the field "size" is next to the receipt`},
 		"a format around": {`{"format":"chainstore-receipt/v1","receipt":` + inner + `}`,
 			`the field "format" is next to the receipt`},
 		"two receipts": {`{"receipt":` + inner + `,"receipt":` + inner + `}`, `the field "receipt" twice`},
@@ -313,6 +314,10 @@ func TestTrustRefused(t *testing.T) {
 		{[]string{logParts[0] + "+" + strings.ToUpper(logParts[1]) + "+" + logParts[2]}, nil, 0,
 			"not written as it should be"},
 		{[]string{logParts[0] + "+" + logParts[1] + "+" + logParts[2] + "\n"}, nil, 0, "not written as it should be"},
+		{[]string{"log+00000000+?"}, nil, 0, "malformed"},
+		{[]string{"log+00000000+" + base64.StdEncoding.EncodeToString([]byte{1, 2})}, nil, 0, "2 bytes"},
+		{[]string{"log+00000000+" + base64.StdEncoding.EncodeToString(append([]byte{9}, make([]byte, 32)...))}, nil, 0,
+			"0x09"},
 		{[]string{vkey}, nil, -1, "are named"},
 	} {
 		if _, err := NewTrust(c.keys, c.witnesses, c.quorum); err == nil || !strings.Contains(err.Error(), c.want) {

@@ -65,9 +65,9 @@ func parseReceipt(data []byte) (r, around wire.Receipt, err error) {
 	return r, around, nil
 }
 
-// unwrap finds the receipt in data, and the fields around it. A field of a receipt next to the receipt is refused unless
-// it is one of the position: it would be an unchecked statement about the record. Other fields are allowed, because an
-// append may return more than the position in a later version.
+// unwrap finds the receipt in data, and the fields around it. A field of a receipt next to the receipt is refused
+// unless it is one of the position: it would be an unchecked statement about the record. Other fields are allowed,
+// because an append may return more than the position in a later version.
 func unwrap(data []byte) (inner []byte, outer map[string]json.RawMessage, err error) {
 	if outer, err = members(data); err != nil {
 		return nil, nil, err
@@ -75,8 +75,8 @@ func unwrap(data []byte) (inner []byte, outer map[string]json.RawMessage, err er
 	inner, wrapped := outer["receipt"]
 	if !wrapped {
 		if _, isReceipt := outer["format"]; !isReceipt {
-			return nil, nil, errors.New("it is no receipt, and holds none: an append answers one when it waits for the " +
-				"block to be stored")
+			return nil, nil, errors.New("it is no receipt, and holds none: an append answers one when it waits for " +
+				"the block to be stored")
 		}
 		return data, nil, nil
 	}

@@ -18,8 +18,8 @@ const (
 	typeWitness = 0x04 // cosignature/v1
 )
 
-// verifiers parses verifier keys of one type, without repeated ones. named has the keys that were parsed before, by their
-// public keys: a public key that is named in two ways would count twice. The error wraps [ErrKey].
+// verifiers parses verifier keys of one type, without repeated ones. named has the keys that were parsed before, by
+// their public keys: a public key that is named in two ways would count twice. The error wraps [ErrKey].
 func verifiers(
 	vkeys []string, named map[string]string, kind byte, parse func(string) (note.Verifier, error),
 ) ([]note.Verifier, error) {
