@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -64,15 +65,8 @@ func (c *Client) Append(ctx context.Context, e Entry) (wire.Position, error) {
 	if !wire.FitsHeader(e.Key) || !wire.FitsHeader(e.Type) {
 		return c.appendFramed(ctx, e)
 	}
-	var at wire.Position
-	err := c.appendOne(ctx, &e, "/v1/records", 0, func(a *exchange.Answer) error {
-		at = wire.Position{}
-		return a.Decode(&at)
-	})
-	if err != nil {
-		return wire.Position{}, err
-	}
-	return at, nil
+	q := c.appendQuery(&e, "/v1/records", 0)
+	return askAppend[wire.Position](ctx, c, q, e.IdempotencyKey, nil)
 }
 
 // AppendWait is Append that also waits, for at most timeout, until the record's block is on as many storage nodes as
@@ -94,27 +88,22 @@ func (c *Client) AppendWait(ctx context.Context, e Entry, timeout time.Duration)
 				wire.ErrBadRequest)
 	}
 	query := url.Values{"wait": {wire.StateStored}, "timeout": {timeout.String()}}
-	var done wire.Appended
-	var wrong error // with the receipt
-	err := c.appendOne(ctx, &e, "/v1/records?"+query.Encode(), timeout, func(a *exchange.Answer) error {
-		done, wrong = wire.Appended{}, nil
-		if err := a.Decode(&done.Position); err != nil {
-			return err
+	q := c.appendQuery(&e, "/v1/records?"+query.Encode(), timeout)
+	got, err := askAppend[struct {
+		wire.Position
+		Receipt json.RawMessage `json:"receipt"`
+	}](ctx, c, q, e.IdempotencyKey, nil)
+	done := wire.Appended{Position: got.Position}
+	if err == nil && got.Receipt != nil {
+		if done.Receipt, err = ownReceipt(got.Receipt, &done.Position, &e); err != nil {
+			err = fmt.Errorf("%w: %s: %w", ErrReceipt, q.answered, err)
 		}
-		if done.Receipt, wrong = ownReceipt(a, &done.Position, &e); wrong != nil {
-			wrong = fmt.Errorf("%w: %w", ErrReceipt, wrong)
-		}
-		return nil
-	})
-	if err != nil {
-		return wire.Appended{}, err
 	}
-	return done, wrong
+	return done, err
 }
 
-// appendOne sends one record that was checked, and has take read the answer.
-func (c *Client) appendOne(ctx context.Context, e *Entry, path string, patience time.Duration,
-	take func(*exchange.Answer) error) error {
+// appendQuery returns the request to append one record that was checked.
+func (c *Client) appendQuery(e *Entry, path string, patience time.Duration) *query {
 	q := c.newQuery(http.MethodPost, path, exchange.MaxSmall)
 	q.body, q.patience = e.Payload, patience
 	if e.Key != "" {
@@ -126,7 +115,20 @@ func (c *Client) appendOne(ctx context.Context, e *Entry, path string, patience 
 	if len(e.Payload) > expectFrom {
 		q.header["Expect"] = []string{"100-continue"}
 	}
-	return c.appendQuery(ctx, q, e.IdempotencyKey, take)
+	return q
+}
+
+// askAppend sends an append with its idempotency key, or a random one if the key is "".
+func askAppend[T any](ctx context.Context, c *Client, q *query, key string, check func(*T) error) (T, error) {
+	if key == "" {
+		key = rand.Text()
+	}
+	q.header[wire.HeaderIdempotencyKey] = []string{key}
+	answer, err := ask(ctx, c, q, check)
+	if err != nil && q.maybeDone {
+		err = &UnknownOutcomeError{IdempotencyKey: key, Err: err}
+	}
+	return answer, err
 }
 
 // appendFramed sends a record whose key or type no header holds, as a batch of one.
@@ -182,34 +184,13 @@ func (c *Client) appendFrames(ctx context.Context, body []byte, count int,
 	q := c.newQuery(http.MethodPost, "/v1/records:batch", exchange.MaxMedium)
 	q.body = body
 	q.header["Content-Type"] = typeFrames
-	var positions wire.Positions
-	err := c.appendQuery(ctx, q, idempotencyKey, func(a *exchange.Answer) error {
-		positions.Records = make([]wire.Position, 0, count)
-		if err := a.Decode(&positions); err != nil {
-			return err
-		}
-		if len(positions.Records) != count {
-			return fmt.Errorf("%s: %w: %d positions for %d records", a.Base, ErrAnswer, len(positions.Records), count)
+	positions, err := askAppend(ctx, c, q, idempotencyKey, func(p *wire.Positions) error {
+		if len(p.Records) != count {
+			return fmt.Errorf("%w: %d positions for %d records", ErrAnswer, len(p.Records), count)
 		}
 		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	return positions.Records, nil
+	return positions.Records, err
 }
 
 var typeFrames = []string{wire.TypeFrames} // no transport writes to it
-
-// appendQuery sends an append under its idempotency key, or one made up.
-func (c *Client) appendQuery(ctx context.Context, q *query, key string, take func(*exchange.Answer) error) error {
-	if key == "" {
-		key = rand.Text()
-	}
-	q.header[wire.HeaderIdempotencyKey] = []string{key}
-	maybe, err := c.do(ctx, q, take)
-	if err != nil && maybe {
-		return &UnknownOutcomeError{IdempotencyKey: key, Err: err}
-	}
-	return err
-}

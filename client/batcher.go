@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -78,9 +79,9 @@ type group struct {
 	weight int64
 
 	answered  chan struct{}
-	positions []wire.Position
-	err       error   // of the batch: it ends the Batcher
-	errs      []error // of each entry, where not all share err
+	positions []wire.Position // of each entry; nil for a group that was not sent
+	errs      []error         // of each entry
+	err       error           // of the batch: it ends the Batcher
 }
 
 // Future is the answer to an entry, once it is there.
@@ -103,14 +104,12 @@ func (f Future) Wait(ctx context.Context) (wire.Position, error) {
 	return f.group.result(f.index)
 }
 
+// result returns the answer to an entry of an answered group.
 func (g *group) result(i int) (wire.Position, error) {
-	switch {
-	case g.errs != nil && g.errs[i] != nil:
-		return wire.Position{}, g.errs[i]
-	case g.errs == nil && g.err != nil:
+	if g.positions == nil { // it was not sent
 		return wire.Position{}, g.err
 	}
-	return g.positions[i], nil
+	return g.positions[i], g.errs[i]
 }
 
 // NewBatcher starts a Batcher. When ctx ends everything that is not answered fails; whether it was appended is then not
@@ -222,7 +221,8 @@ func (b *Batcher) sender() {
 		}
 		g.err = failed
 		if failed == nil {
-			b.deliver(g)
+			g.positions, g.errs = make([]wire.Position, len(g.ends)), make([]error, len(g.ends))
+			g.err = b.deliver(g, 0, len(g.ends))
 		}
 		b.answer(g)
 	}
@@ -244,28 +244,9 @@ func (b *Batcher) next() (*group, error) {
 	return g, b.failed
 }
 
-// deliver sends a group and puts its results into it.
-func (b *Batcher) deliver(g *group) {
-	positions, err := b.client.appendFrames(b.ctx, g.frames, len(g.ends), "")
-	switch {
-	case err == nil:
-		g.positions = positions
-	case len(g.ends) > 1 && refusedForContent(err):
-		g.positions, g.errs = make([]wire.Position, len(g.ends)), make([]error, len(g.ends))
-		half := len(g.ends) / 2
-		if g.err = b.deliverPart(g, 0, half); g.err == nil {
-			g.err = b.deliverPart(g, half, len(g.ends))
-		}
-	case refusedForContent(err):
-		g.errs = []error{err}
-	default:
-		g.err = err
-	}
-}
-
-// deliverPart sends the entries from i to j of a group that was refused for its content, halving until each bad one
-// stands alone. The error is one that ends the Batcher: entries that were sent before it keep their positions.
-func (b *Batcher) deliverPart(g *group, i, j int) error {
+// deliver sends the entries from i to j of a group. It halves a part that was refused for its content until each bad
+// entry is alone. The error is one that ends the Batcher: entries that were sent before it keep their positions.
+func (b *Batcher) deliver(g *group, i, j int) error {
 	start := 0
 	if i > 0 {
 		start = g.ends[i-1]
@@ -285,10 +266,10 @@ func (b *Batcher) deliverPart(g *group, i, j int) error {
 		return nil
 	}
 	half := (i + j) / 2
-	if err := b.deliverPart(g, i, half); err != nil {
+	if err := b.deliver(g, i, half); err != nil {
 		return err
 	}
-	return b.deliverPart(g, half, j)
+	return b.deliver(g, half, j)
 }
 
 // refusedForContent reports whether a batch was refused, and nothing of it appended, for what an entry of it is.
@@ -306,12 +287,7 @@ func (b *Batcher) answer(g *group) {
 	if b.failed == nil {
 		b.failed = g.err
 	}
-	for i := 0; b.first == nil && i < len(g.errs); i++ {
-		b.first = g.errs[i]
-	}
-	if b.first == nil {
-		b.first = g.err
-	}
+	b.first = cmp.Or(b.first, cmp.Or(g.errs...), g.err)
 	b.mu.Unlock()
 	g.frames, g.ends = nil, nil
 	close(g.answered)

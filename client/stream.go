@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"math/rand/v2"
 	"net/http"
@@ -40,7 +39,10 @@ const streamSilence = 25 * time.Second
 // its own.
 func (c *Client) Stream(ctx context.Context, q StreamQuery) iter.Seq2[wire.Record, error] {
 	return func(yield func(wire.Record, error) bool) {
-		s := stream{client: c, query: q, next: q.From, known: !q.Now, yield: yield, served: time.Now()}
+		s := stream{
+			client: c, filter: ListQuery{Project: q.Project, Key: q.Key}, next: q.From, known: !q.Now, yield: yield,
+			served: time.Now(),
+		}
 		if err := s.run(ctx); err != nil {
 			yield(wire.Record{}, err)
 		}
@@ -50,7 +52,7 @@ func (c *Client) Stream(ctx context.Context, q StreamQuery) iter.Seq2[wire.Recor
 // stream is one stream on its way through the masters.
 type stream struct {
 	client *Client
-	query  StreamQuery
+	filter ListQuery
 	next   uint64 // the leaf index that may come next
 	known  bool   // next is: a stream from now on learns it from the first master
 	yield  func(wire.Record, error) bool
@@ -121,9 +123,10 @@ func (s *stream) once(ctx context.Context, base string) error {
 		}
 		return cmp.Or(a.Problem(), fmt.Errorf("%s: %w: status %d", base, ErrAnswer, a.Status))
 	}
-	events := bufio.NewReaderSize(response.Body, 64<<10)
+	lines := bufio.NewScanner(response.Body)
+	lines.Buffer(make([]byte, 0, 64<<10), exchange.MaxRecords)
 	for {
-		e, err := readEvent(events)
+		e, err := readEvent(lines)
 		if err != nil {
 			return exchange.NoAnswer(base, errors.Join(err, context.Cause(ctx)))
 		}
@@ -135,14 +138,9 @@ func (s *stream) once(ctx context.Context, base string) error {
 	}
 }
 
-// values are the query as the API takes it. A stream that was begun has a place, which goes before what it began with.
+// values returns the query parameters. A stream that has begun continues at its place.
 func (s *stream) values() url.Values {
-	v := url.Values{}
-	for name, text := range map[string]string{"project": s.query.Project, "key": s.query.Key} {
-		if text != "" {
-			v.Set(name, text)
-		}
-	}
+	v := s.filter.values()
 	if s.known {
 		v.Set("from", strconv.FormatUint(s.next, 10))
 	}
@@ -169,8 +167,7 @@ func (s *stream) take(e *event, base string) error {
 	if err := json.Unmarshal(e.data, &r); err != nil {
 		return fmt.Errorf("%s: %w: %w", base, ErrAnswer, err)
 	}
-	q := ListQuery{Key: s.query.Key}
-	if err := q.check(&r, s.next); err != nil {
+	if err := s.filter.check(&r, s.next); err != nil {
 		return fmt.Errorf("%s: %w", base, err)
 	}
 	s.next, s.known = r.Index+1, true
@@ -180,23 +177,19 @@ func (s *stream) take(e *event, base string) error {
 	return nil
 }
 
-// event is one server-sent event, as the HTML standard has them.
+// event is one server-sent event of the HTML standard.
 type event struct {
 	id, name string
 	data     []byte
 }
 
 // readEvent reads up to the next empty line.
-func readEvent(r *bufio.Reader) (e event, err error) {
-	for {
-		line, err := readLine(r)
-		if err != nil {
-			return e, err
-		}
-		if len(line) == 0 {
+func readEvent(lines *bufio.Scanner) (e event, err error) {
+	for lines.Scan() {
+		if len(lines.Bytes()) == 0 {
 			return e, nil
 		}
-		name, value, _ := bytes.Cut(line, []byte(":"))
+		name, value, _ := bytes.Cut(lines.Bytes(), []byte(":"))
 		value = bytes.TrimPrefix(value, []byte(" "))
 		switch string(name) {
 		case "id":
@@ -204,28 +197,11 @@ func readEvent(r *bufio.Reader) (e event, err error) {
 		case "event":
 			e.name = string(value)
 		case "data":
-			e.data = value
+			e.data = bytes.Clone(value)
 		}
 	}
-}
-
-// readLine reads a line without its end, of up to exchange.MaxRecords bytes.
-func readLine(r *bufio.Reader) ([]byte, error) {
-	var line []byte
-	for {
-		part, err := r.ReadSlice('\n')
-		if len(line)+len(part) > exchange.MaxRecords {
-			return nil, fmt.Errorf("%w: an event of more than %d bytes", ErrAnswer, exchange.MaxRecords)
-		}
-		line = append(line, part...)
-		switch {
-		case err == nil:
-			return bytes.TrimRight(line, "\r\n"), nil
-		case errors.Is(err, bufio.ErrBufferFull):
-		case errors.Is(err, io.EOF):
-			return nil, errors.New("the stream broke off")
-		default:
-			return nil, err
-		}
+	if errors.Is(lines.Err(), bufio.ErrTooLong) {
+		return e, fmt.Errorf("%w: an event of more than %d bytes", ErrAnswer, exchange.MaxRecords)
 	}
+	return e, cmp.Or(lines.Err(), errors.New("the stream ended"))
 }

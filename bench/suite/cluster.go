@@ -50,7 +50,7 @@ func (b *bench) chainstore(ctx context.Context, scenarios []scenario) (err error
 		b.profiler = &profiler{dir: b.cfg.Profiles, roles: topology.Roles()}
 		b.note("The last run of each scenario was profiled, which slows it down a little; see %s.", b.cfg.Profiles)
 	}
-	cluster, err := devcluster.StartProcesses(ctx, topology, b.cfg.Program)
+	cluster, err := devcluster.Start(ctx, topology, b.cfg.Program)
 	if err != nil {
 		return err
 	}

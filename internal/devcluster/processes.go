@@ -2,7 +2,6 @@ package devcluster
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -10,12 +9,11 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/chainstore/chainstore/internal/roles"
 )
 
-// Processes is a Launcher that runs each role as a child process of a chainstore executable. The children end with this
+// Processes starts roles as child processes of a chainstore executable. The children end with this
 // process, however it ends: the kernel kills them (PR_SET_PDEATHSIG) when the thread that started them ends. So one
 // locked thread starts them all and lives until Close.
 type Processes struct {
@@ -49,17 +47,9 @@ func (p *Processes) Close() {
 	<-p.ended
 }
 
-// process is a role in a child process.
-type process struct {
-	role Role
-	cmd  *exec.Cmd
-	done chan struct{}
-	err  error // set before done is closed
-}
-
-// Launch implements Launcher.
-func (p *Processes) Launch(t Topology, r Role, tokens Tokens) (Running, error) {
-	log, err := os.OpenFile(r.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+// Launch starts a role. A role that cannot open its folder or ports ends soon after.
+func (p *Processes) Launch(t Topology, r Role, tokens Tokens) (*Running, error) {
+	log, err := openLog(r)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +65,7 @@ func (p *Processes) Launch(t Topology, r Role, tokens Tokens) (Running, error) {
 	if err := <-s.answer; err != nil {
 		return nil, fmt.Errorf("%s: %w", r.Name, err)
 	}
-	c := &process{role: r, cmd: cmd, done: make(chan struct{})}
+	c := &Running{name: r.Name, process: cmd.Process, done: make(chan struct{})}
 	go func() {
 		defer close(c.done)
 		if err := cmd.Wait(); err != nil {
@@ -126,33 +116,4 @@ func LastLine(path string) string {
 	}
 	data = bytes.TrimSpace(data)
 	return string(data[bytes.LastIndexByte(data, '\n')+1:])
-}
-
-func (c *process) Done() <-chan struct{} { return c.done }
-func (c *process) Err() error            { return c.err }
-func (c *process) PID() int              { return c.cmd.Process.Pid }
-
-// stopTime bounds the time for a clean end of a child.
-const stopTime = 10 * time.Second
-
-func (c *process) Stop() error {
-	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return err
-	}
-	select {
-	case <-c.done:
-		return c.err
-	case <-time.After(stopTime):
-		return errors.Join(fmt.Errorf("%s did not stop within %v and was killed", c.role.Name, stopTime), c.kill())
-	}
-}
-
-// kill kills the process and waits for its end.
-func (c *process) kill() error {
-	err := c.cmd.Process.Signal(syscall.SIGKILL)
-	if errors.Is(err, os.ErrProcessDone) {
-		err = nil
-	}
-	<-c.done
-	return err
 }

@@ -42,7 +42,11 @@ func (w *Writer) Block(b *chain.Block) error { return w.part(kindBlock, b.Bytes(
 
 // End writes the end part for the head after the last block.
 func (w *Writer) End(head chain.Head) error {
-	if err := w.part(kindEnd, EndOf(head).appendTo(nil)); err != nil {
+	end, err := EndOf(head).appendTo(nil)
+	if err == nil {
+		err = w.part(kindEnd, end)
+	}
+	if err != nil {
 		return err
 	}
 	return w.w.Flush()

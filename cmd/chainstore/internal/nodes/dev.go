@@ -49,15 +49,14 @@ With --processes each of the seven roles is a separate process, so that you can 
 	return cmd
 }
 
-func startDev(ctx context.Context, t devcluster.Topology, processes bool) (*devcluster.Cluster, error) {
-	if !processes {
-		return devcluster.Start(ctx, t, devcluster.InProcess{})
+func startDev(ctx context.Context, t devcluster.Topology, processes bool) (_ *devcluster.Cluster, err error) {
+	executable := "" // run the roles in this process
+	if processes {
+		if executable, err = os.Executable(); err != nil {
+			return nil, err
+		}
 	}
-	executable, err := os.Executable()
-	if err != nil {
-		return nil, err
-	}
-	return devcluster.StartProcesses(ctx, t, executable)
+	return devcluster.Start(ctx, t, executable)
 }
 
 // show prints the roles and example commands, then "ready". It reports roles that end until the command is stopped.

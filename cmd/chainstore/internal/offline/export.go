@@ -1,15 +1,16 @@
 package offline
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
+	"github.com/chainstore/chainstore/client"
 	"github.com/chainstore/chainstore/cmd/chainstore/internal/cli"
 	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 	"github.com/chainstore/chainstore/internal/roles"
-	"github.com/chainstore/chainstore/verify"
 	"github.com/chainstore/chainstore/verify/export"
 )
 
@@ -60,11 +61,9 @@ projects: protect it like the disk of a storage node.`,
 				if err != nil {
 					return err
 				}
-				checkpoint, keys, err := verify.Newest(cmd.Context(), verify.Options{URL: url, Token: token})
-				if err != nil {
+				if err := addCheckpoint(cmd.Context(), &cfg, url, token); err != nil {
 					return err
 				}
-				cfg.Checkpoints, cfg.Keys = []string{checkpoint}, keys
 			}
 			bar := render.NewByteBar(cmd.ErrOrStderr(), "export")
 			cfg.Progress = bar.Set
@@ -90,6 +89,25 @@ projects: protect it like the disk of a storage node.`,
 	cli.MustComplete(cmd.MarkFlagDirname("data"))
 	cli.NoFiles(cmd, "url")
 	return cmd
+}
+
+// addCheckpoint adds the log's newest checkpoint and its keys, the retired ones too. It verifies neither.
+func addCheckpoint(ctx context.Context, cfg *roles.ExportConfig, url, token string) error {
+	c, err := client.New(client.Config{Masters: []string{url}, Token: token})
+	if err != nil {
+		return err
+	}
+	defer c.CloseIdle()
+	checkpoint, err := c.Checkpoint(ctx)
+	if err != nil {
+		return err
+	}
+	log, err := c.Log(ctx)
+	for _, k := range log.Keys {
+		cfg.Keys = append(cfg.Keys, k.VerifierKey)
+	}
+	cfg.Checkpoints = []string{string(checkpoint)}
+	return err
 }
 
 // NewImport makes a storage node's folder from an export.

@@ -82,7 +82,7 @@ func (o *verifyOptions) verifyFile(cmd *cobra.Command, trust verify.Trust, signa
 		return err
 	}
 	bar := render.NewByteBar(cmd.ErrOrStderr(), "verify")
-	report, err := verify.ExportWith(cmd.Context(), &measured{from: f, total: info.Size(), report: bar.Set},
+	report, err := verify.Export(cmd.Context(), &measured{from: f, total: info.Size(), report: bar.Set},
 		verify.ExportOptions{Trust: trust, AllowUnsignedTail: o.allowTail, AllowNoKey: !signatures})
 	bar.Done()
 	return o.conclude(cmd, &report, err, "export")

@@ -15,6 +15,9 @@ import (
 	"github.com/chainstore/chainstore/verify/export"
 )
 
+// trusting are the options of the strictest check.
+func trusting(t Trust) ExportOptions { return ExportOptions{Trust: t} }
+
 // export writes some of the log's blocks, changed or not.
 func (l *testLog) export(checkpoints []string, blocks ...chain.Block) []byte {
 	l.t.Helper()
@@ -37,7 +40,7 @@ func (l *testLog) export(checkpoints []string, blocks ...chain.Block) []byte {
 func TestExport(t *testing.T) {
 	l := newTestLog(t, 3, 1, 5)
 	data := l.export([]string{l.Checkpoint(l.sizes[0]), l.Checkpoint(l.sizes[2])}, l.Blocks...)
-	report, err := Export(t.Context(), bytes.NewReader(data), l.trust())
+	report, err := Export(t.Context(), bytes.NewReader(data), trusting(l.trust()))
 	if err != nil || !report.Good() || report.Height != 3 || report.Records != 9 || report.Size != 12 ||
 		len(report.Checkpoints) != 2 ||
 		len(report.Checkpoints[0].SignedBy) != 1 || report.Difficulty != workBits || len(report.Remarks) != 1 {
@@ -45,7 +48,7 @@ func TestExport(t *testing.T) {
 	}
 	empty := newTestLog(t)
 	if report, err := Export(t.Context(), bytes.NewReader(empty.export([]string{empty.Checkpoint(0)})),
-		empty.trust()); err != nil || !report.Good() {
+		trusting(empty.trust())); err != nil || !report.Good() {
 		t.Errorf("of nothing: %+v, %v", report, err)
 	}
 }
@@ -99,21 +102,21 @@ func TestExportFindings(t *testing.T) {
 		{"nothing", nil, l.trust(), CodeFormat, 0},
 		{"a newer block", l.newerBlock(good), l.trust(), CodeVersion, 0},
 	} {
-		report, err := Export(t.Context(), bytes.NewReader(c.data), c.trust)
+		report, err := Export(t.Context(), bytes.NewReader(c.data), trusting(c.trust))
 		if err != nil || codes(report.Findings) != c.want || report.Height != c.height {
 			t.Errorf("%s: %v, %v, height %d; want %s and %d", c.name, report.Findings, err, report.Height, c.want,
 				c.height)
 		}
 	}
 	broken := errors.New("the disk")
-	if report, err := Export(t.Context(), iotest.ErrReader(broken), l.trust()); !errors.Is(err, broken) ||
-		!report.Good() {
+	report, err := Export(t.Context(), iotest.ErrReader(broken), trusting(l.trust()))
+	if !errors.Is(err, broken) || !report.Good() {
 		t.Errorf("%+v, %v", report, err)
 	}
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(broken)
-	if report, err := Export(ctx, bytes.NewReader(l.export(good, l.Blocks...)), l.trust()); !errors.Is(err, broken) ||
-		!report.Good() {
+	report, err = Export(ctx, bytes.NewReader(l.export(good, l.Blocks...)), trusting(l.trust()))
+	if !errors.Is(err, broken) || !report.Good() {
 		t.Errorf("%+v, %v", report, err)
 	}
 }

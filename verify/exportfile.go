@@ -11,7 +11,7 @@ import (
 	"github.com/chainstore/chainstore/verify/export"
 )
 
-// ExportOptions configure [ExportWith]. The zero value is the strictest: it names no key, so it accepts no export.
+// ExportOptions configure [Export]. The zero value is the strictest: it names no key, so it accepts no export.
 type ExportOptions struct {
 	Trust Trust
 	// AllowUnsignedTail accepts blocks after the newest checkpoint that Trust accepts, and reports them as a remark
@@ -23,15 +23,10 @@ type ExportOptions struct {
 }
 
 // Export checks a whole chain in one file: it hashes every payload again, and checks every block against the one before
-// it, the tree, the proof of work and the signed checkpoints in the file. A checkpoint that trust accepts must cover
-// every block: it ends with that block or a later one, and its root is that of the file's chain at that size.
-// [ExportWith] can allow less. The error is that of r, or of ctx.
-func Export(ctx context.Context, r io.Reader, trust Trust) (LogReport, error) {
-	return ExportWith(ctx, r, ExportOptions{Trust: trust})
-}
-
-// ExportWith is [Export] with options.
-func ExportWith(ctx context.Context, r io.Reader, o ExportOptions) (LogReport, error) {
+// it, the tree, the proof of work and the signed checkpoints in the file. Unless the options allow less, a checkpoint
+// that the caller trusts must cover every block: it ends with that block or a later one, and its root is that of the
+// file's chain at that size. The error is that of r, or of ctx.
+func Export(ctx context.Context, r io.Reader, o ExportOptions) (LogReport, error) {
 	c := fileCheck{o: o, verifier: chain.NewVerifier(chain.Head{})}
 	c.unsigned = o.AllowNoKey && len(o.Trust.keys) == 0 && len(o.Trust.witnesses) == 0
 	c.report.Difficulty = math.MaxUint8
@@ -53,7 +48,7 @@ func ExportWith(ctx context.Context, r io.Reader, o ExportOptions) (LogReport, e
 	return c.report, err
 }
 
-// fileCheck is one run of ExportWith.
+// fileCheck is one run of Export.
 type fileCheck struct {
 	o        ExportOptions
 	unsigned bool // no signature is checked
