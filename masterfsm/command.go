@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -193,14 +194,22 @@ func decode(k kind, body []byte) (Command, error) {
 		return nil, fmt.Errorf("%w: unknown kind %d: a newer ChainStore wrote it", ErrCommand, k)
 	}
 	c := reflect.New(reflect.TypeOf(commands[k]).Elem()).Interface().(Command)
-	// A field that this program does not know is one that another master acts upon.
-	d := json.NewDecoder(bytes.NewReader(body))
-	d.DisallowUnknownFields()
-	if err := d.Decode(c); err != nil {
+	if err := unmarshalStrictly(body, c); err != nil {
 		return nil, fmt.Errorf("%w: kind %d: %w", ErrCommand, k, err)
 	}
-	if _, err := d.Token(); err != io.EOF {
-		return nil, fmt.Errorf("%w: kind %d: more than one JSON value", ErrCommand, k)
-	}
 	return c, nil
+}
+
+// unmarshalStrictly reads one JSON value. It refuses a field that this program does not know: another master acts upon
+// it.
+func unmarshalStrictly(data []byte, into any) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return err
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return errors.New("more than one JSON value")
+	}
+	return nil
 }

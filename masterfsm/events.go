@@ -121,10 +121,10 @@ func (c Cause) MarshalJSON() ([]byte, error) {
 	return json.Marshal(wire.Message(c))
 }
 
-// UnmarshalJSON reads a cause of either form.
+// UnmarshalJSON reads a cause of either form. It refuses unknown fields, as the command with the cause does.
 func (c *Cause) UnmarshalJSON(data []byte) error {
 	if data[0] != '"' {
-		return json.Unmarshal(data, (*wire.Message)(c))
+		return unmarshalStrictly(data, (*wire.Message)(c))
 	}
 	var text string
 	err := json.Unmarshal(data, &text)

@@ -19,8 +19,8 @@ type job struct {
 }
 
 // search is one thread of the proof of work. It tries nonces until the hash of the block's header has enough leading
-// zero bits, or the job ends. It takes every cfg.Threads-th slice of the nonces, the first at start. chain.Solve has the
-// loop over the nonces of a slice.
+// zero bits, or the job ends. It takes every cfg.Threads-th slice of the nonces, the first at start. chain.Solve has
+// the loop over the nonces of a slice.
 func (n *Node) search(j *job, start uint64) {
 	defer n.wg.Done()
 	stride := uint64(n.cfg.Threads) * sliceTries
