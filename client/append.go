@@ -62,8 +62,12 @@ func (c *Client) Append(ctx context.Context, e Entry) (wire.Position, error) {
 	if err := e.check(); err != nil {
 		return wire.Position{}, err
 	}
-	if !wire.FitsHeader(e.Key) || !wire.FitsHeader(e.Type) {
-		return c.appendFramed(ctx, e)
+	if !wire.FitsHeader(e.Key) || !wire.FitsHeader(e.Type) { // a batch of one has them in its body
+		at, err := c.AppendBatch(ctx, []Entry{{Payload: e.Payload, Key: e.Key, Type: e.Type}}, e.IdempotencyKey)
+		if err != nil {
+			return wire.Position{}, err
+		}
+		return at[0], nil
 	}
 	q := c.appendQuery(&e, "/v1/records", 0)
 	return askAppend[wire.Position](ctx, c, q, e.IdempotencyKey, nil)
@@ -129,17 +133,6 @@ func askAppend[T any](ctx context.Context, c *Client, q *query, key string, chec
 		err = &UnknownOutcomeError{IdempotencyKey: key, Err: err}
 	}
 	return answer, err
-}
-
-// appendFramed sends a record whose key or type no header holds, as a batch of one.
-func (c *Client) appendFramed(ctx context.Context, e Entry) (wire.Position, error) {
-	key := e.IdempotencyKey
-	e.IdempotencyKey = ""
-	at, err := c.AppendBatch(ctx, []Entry{e}, key)
-	if err != nil {
-		return wire.Position{}, err
-	}
-	return at[0], nil
 }
 
 // AppendBatch appends records in one go, all or none, in their order; they may run over into the next block. It takes
