@@ -12,16 +12,16 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// BatcherConfig says how a [Batcher] groups. The zero value is a good one.
+// BatcherConfig configures a [Batcher]. The zero value has good defaults.
 type BatcherConfig struct {
-	// MaxRecords and MaxBytes (of frames) bound a batch; 0, or more than the API takes, stands for
+	// MaxRecords and MaxBytes (of frames) bound a batch. The defaults, for 0, are also the limits of the API:
 	// [wire.MaxBatchRecords] and [wire.MaxBatchBytes].
 	MaxRecords, MaxBytes int
-	// MaxBuffered bounds the bytes of the entries that were added and are not answered yet; 0 stands for four full
-	// batches, and it is never less than one. It also bounds the entries: none counts for less than 64 bytes.
+	// MaxBuffered bounds the bytes of the unanswered entries, of which each counts for at least 64. The default, for 0,
+	// is four full batches, and the minimum one.
 	MaxBuffered int
-	// InFlight is how many batches are under way at once; 0 stands for 1. With 1 the chain has the records in the order
-	// in which they were added; with more the order holds within each batch only.
+	// InFlight is the number of batches in flight, by default 1. With 1 the chain has the records in the order in which
+	// they were added; with more only within each batch.
 	InFlight int
 }
 
@@ -44,16 +44,15 @@ func (cfg *BatcherConfig) setDefaults() {
 	}
 }
 
-// Batcher appends many records in few calls. Entries that are added while batches are under way go out together in the
-// next: there is no timer, so a single entry is sent at once, and the batches grow with the load.
+// Batcher appends many records in few calls. Entries that are added while a batch is in flight go out together in the
+// next one. There is no timer: a single entry is sent at once, and batches grow with the load.
 //
-// Add hands back a [Future] and blocks while too much waits for its answer. It may be called by many goroutines at
-// once.
+// Add returns a [Future], and blocks while too many entries are unanswered. Any goroutine may call it.
 //
-// Like a bufio.Writer, a Batcher stops at the first batch that the cluster does not take within the client's patience:
-// all entries that are not answered by then, and all that come later, fail with that error. An entry that the cluster
-// refuses for what it is (too large, say) fails alone: a batch that is refused for its content is sent again in halves
-// until it is found. Close must be called in any case.
+// Like a bufio.Writer, a Batcher stops at the first batch that the cluster does not accept within the client's
+// patience: all unanswered and later entries fail with that error. An entry that is refused for its content (too large,
+// for example) fails alone: its batch is sent again in halves until the entry is found. Close must be called in any
+// case.
 type Batcher struct {
 	client *Client
 	ctx    context.Context // of the batches under way
@@ -71,8 +70,8 @@ type Batcher struct {
 	first  error // the first error of any entry
 }
 
-// group is a batch on its way. While it is in the queue the Batcher's lock guards it; then its sender owns it until
-// answered is closed, after which it never changes.
+// group is a batch. The Batcher's lock guards it while it is in the queue. Then its sender owns it until answered is
+// closed, and after that it never changes.
 type group struct {
 	frames []byte
 	ends   []int // where each frame ends in frames
@@ -112,8 +111,7 @@ func (g *group) result(i int) (wire.Position, error) {
 	return g.positions[i], g.errs[i]
 }
 
-// NewBatcher starts a Batcher. When ctx ends everything that is not answered fails; whether it was appended is then not
-// known.
+// NewBatcher starts a Batcher. When ctx ends every unanswered entry fails, and may or may not have been appended.
 func (c *Client) NewBatcher(ctx context.Context, cfg BatcherConfig) *Batcher {
 	cfg.setDefaults()
 	b := &Batcher{
@@ -128,9 +126,9 @@ func (c *Client) NewBatcher(ctx context.Context, cfg BatcherConfig) *Batcher {
 	return b
 }
 
-// Add gives an entry to the next batch and returns at once, or waits while too much is not answered yet. The payload is
-// copied. The error is that of an entry that no cluster takes (as of [Client.Append]; the Batcher continues), ctx's,
-// what ended the Batcher, or [ErrClosed].
+// Add adds an entry to the next batch, and waits while too many entries are unanswered. The payload is copied. The
+// error is that of an entry that no cluster accepts (see [Client.Append]; the Batcher continues), that of ctx, the one
+// that stopped the Batcher, or [ErrClosed].
 func (b *Batcher) Add(ctx context.Context, e Entry) (Future, error) {
 	if err := e.check(); err != nil {
 		return Future{}, err
@@ -179,7 +177,7 @@ func (b *Batcher) open(size int) *group {
 	return g
 }
 
-// Flush waits until everything that was added before is answered, and returns the first error that any entry has had.
+// Flush waits until every entry that was added before it is answered. It returns the first error of any entry.
 func (b *Batcher) Flush(ctx context.Context) error {
 	b.mu.Lock()
 	waiting := make([]*group, 0, len(b.live))
@@ -199,8 +197,8 @@ func (b *Batcher) Flush(ctx context.Context) error {
 	return b.first
 }
 
-// Close takes no more entries, waits until all are answered, and returns the first error that any of them has had. It
-// may be called again.
+// Close waits until all entries are answered, and returns the first error of any of them. No entry can be added after
+// it. It may be called again.
 func (b *Batcher) Close() error {
 	b.mu.Lock()
 	b.closed = true
@@ -272,7 +270,7 @@ func (b *Batcher) deliver(g *group, i, j int) error {
 	return b.deliver(g, half, j)
 }
 
-// refusedForContent reports whether a batch was refused, and nothing of it appended, for what an entry of it is.
+// refusedForContent reports whether a batch was refused completely, because of the content of an entry.
 func refusedForContent(err error) bool {
 	if errors.Is(err, wire.ErrUnknownOutcome) {
 		return false

@@ -21,18 +21,17 @@ type Config struct {
 	// HTTP is what requests go through; nil for one of the client's own, which keeps connections and finds proxies in
 	// the environment.
 	HTTP *http.Client
-	// RetryFor is how long a call retries while every master is dead, has no leader or refuses for its
-	// backlog or the project's quota: 30 seconds where it is 0, one round through the masters where it is negative. The
-	// context may end it sooner.
+	// RetryFor bounds the time for which a call retries while every master is dead, has no leader, or refuses because
+	// of its backlog or the project's quota. 0 is 30 seconds; a negative value is one round through the masters.
 	RetryFor time.Duration
 }
 
 const (
 	defaultRetryFor = 30 * time.Second
 	dialTimeout     = 3 * time.Second
-	// tryFor is how long one master may take for an answer: longer than it waits for a leader itself.
+	// tryFor bounds the answer of one master: longer than a master itself waits for a leader.
 	tryFor = 15 * time.Second
-	// slowest is the slowest upload that is not taken for a dead master, bytes per second.
+	// slowest is the slowest upload that does not count as a dead master, in bytes per second.
 	slowest = 64 << 10
 	// The wait after each round through the masters doubles from minBackoff up to maxBackoff.
 	minBackoff = 50 * time.Millisecond
@@ -43,10 +42,9 @@ const (
 
 // Client is a user's view of a cluster. It may be used by many goroutines at once.
 //
-// A call goes to the master that answered last. When that one is dead, broken or has no leader the call continues with
-// the next; after a round through all of them it waits, a little longer each time, with jitter, and at least as long as
-// a Retry-After asked for. It ends with an answer, with the context, or when Config.RetryFor is over; the error is then
-// that of the last try.
+// A call goes to the master that answered last, and to the next one when that is dead, broken or without a leader.
+// After a round through all of them the call waits: a little longer each time, with jitter, and at least as long as a
+// Retry-After header asks. It ends with an answer, with the context, or after Config.RetryFor with the last error.
 type Client struct {
 	masters  []string
 	auth     []string

@@ -12,7 +12,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// ListQuery says which records are meant.
+// ListQuery selects records.
 type ListQuery struct {
 	Project string // name or id, "" for the token's own
 	Key     string // "" for all
@@ -64,10 +64,10 @@ func (q *ListQuery) check(r *wire.Record, next uint64) error {
 	return nil
 }
 
-// List goes through records in the order in which they stand in the chain, page by page: with a key, that key's
-// history. It ends with what is there when it comes to the end, or with an error, after which nothing follows. Each
-// record was checked as by [Client.Get]. That none is missing is the cluster's word: a proof shows that a record is
-// there, not that a list is complete. Errors: [wire.ErrForbidden], [wire.ErrNotFound] for an unknown project.
+// List returns records in the order of the chain: with a key, that key's history. It ends at the last record, or with
+// an error, after which nothing follows. Each record was checked as by [Client.Get]. That none is missing is the
+// cluster's word: a proof shows that a record exists, not that a list is complete. The error wraps
+// [wire.ErrForbidden], or [wire.ErrNotFound] for an unknown project.
 func (c *Client) List(ctx context.Context, q ListQuery) iter.Seq2[wire.Record, error] {
 	return func(yield func(wire.Record, error) bool) {
 		cursor := ""
@@ -109,9 +109,9 @@ func (c *Client) ListPage(ctx context.Context, q ListQuery, cursor string) (wire
 	})
 }
 
-// BlockRecords reads a page of a block's records by their offsets, limit of them at most, 0 for as many as the master
-// likes. A record that the token may not read has only its place, and Hidden is set. The error wraps
-// [wire.ErrNotFound] where there is no such block.
+// BlockRecords reads a page of a block's records by their offsets: up to limit of them, 0 for the master's default. A
+// record that the token may not read has Hidden set, and only its place. The error wraps [wire.ErrNotFound] if there is
+// no such block.
 func (c *Client) BlockRecords(ctx context.Context, block uint64, from uint32, limit int) (wire.BlockRecords, error) {
 	v := pageValues("", limit)
 	v.Set("from", strconv.FormatUint(uint64(from), 10))
@@ -138,8 +138,8 @@ func (c *Client) BlockRecords(ctx context.Context, block uint64, from uint32, li
 	})
 }
 
-// Find finds what a hash is of: a block, or a record by its leaf hash. The error wraps [wire.ErrNotFound] where the
-// cluster knows of none.
+// Find finds the block that has a hash, or the record that has it as its leaf hash. The error wraps [wire.ErrNotFound]
+// if there is none.
 func (c *Client) Find(ctx context.Context, hash chain.Hash) (wire.FoundHash, error) {
 	return read(ctx, c, "/v1/hashes/"+hash.String(), exchange.MaxSmall, func(found *wire.FoundHash) error {
 		if found.Kind == wire.KindRecord && (found.Offset == nil || found.Index == nil) {

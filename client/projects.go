@@ -10,10 +10,9 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// CreateProject makes a project; it needs the admin token, or none where the cluster's registration is open. Its answer
-// is the only place where the project's token is ever shown, so the client does not try again after a try that may have
-// been carried out: [wire.ErrNameTaken] on a second call then means that it was, and [Client.CreateToken] gives the
-// project another.
+// CreateProject creates a project. It needs the admin token, unless the cluster's registration is open. The project's
+// token is shown only in this answer, so the client does not try again after a try that may have been carried out. Then
+// a second call fails with [wire.ErrNameTaken], and [Client.CreateToken] creates another token.
 func (c *Client) CreateProject(ctx context.Context, p wire.NewProject) (wire.CreatedProject, error) {
 	return command[wire.CreatedProject](ctx, c, http.MethodPost, "/v1/projects", p, true)
 }
@@ -38,22 +37,21 @@ func (c *Client) ChangeProject(ctx context.Context, nameOrID string, change wire
 	return command[wire.Project](ctx, c, http.MethodPatch, projectPath(nameOrID), change, false)
 }
 
-// Tokens lists the tokens of a project, without what they are shown as; it needs the admin token.
+// Tokens lists the tokens of a project, without the secrets themselves. It needs the admin token.
 func (c *Client) Tokens(ctx context.Context, nameOrID string) ([]wire.ProjectToken, error) {
 	list, err := read[wire.ProjectTokens](ctx, c, projectPath(nameOrID)+"/tokens", exchange.MaxMedium, nil)
 	return list.Tokens, err
 }
 
-// CreateToken gives a project one more token; it needs the admin token. Its answer is the only place where the token is
-// ever shown, so the client does not try again after a try that may have been carried out: the list of tokens tells
-// then, and an unknown one can be revoked.
+// CreateToken creates another token of a project. It needs the admin token. The token is shown only in this answer, so
+// the client does not try again after a try that may have been carried out. The list of tokens shows whether it was; an
+// unknown token can be revoked.
 func (c *Client) CreateToken(ctx context.Context, nameOrID string, t wire.NewToken) (wire.CreatedToken, error) {
 	return command[wire.CreatedToken](ctx, c, http.MethodPost, projectPath(nameOrID)+"/tokens", t, true)
 }
 
-// RevokeToken takes a token, named by its id, from a project; it needs the admin token. The error wraps
-// [wire.ErrNotFound] where the project has no such token; not, though, when that may be because an earlier try of this
-// call has revoked it without an answer.
+// RevokeToken revokes a project's token, named by its id. It needs the admin token. The error wraps [wire.ErrNotFound]
+// if the project has no such token, and no earlier try of this call may have revoked it.
 func (c *Client) RevokeToken(ctx context.Context, nameOrID string, token uint32) error {
 	path := projectPath(nameOrID) + "/tokens/" + strconv.FormatUint(uint64(token), 10)
 	return c.remove(ctx, path, false)

@@ -10,8 +10,8 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Proof reads the proof of the record of a leaf index, which was checked by [CheckProof]. The error wraps
-// [wire.ErrNotSealed] for a record whose block has no proof of work yet, [wire.ErrNotFound] where there is none.
+// Proof reads the proof of the record of a leaf index, and checks it with [CheckProof]. The error wraps
+// [wire.ErrNotSealed] if the record's block has no proof of work yet, and [wire.ErrNotFound] if there is no record.
 func (c *Client) Proof(ctx context.Context, index uint64) (wire.Proof, error) {
 	return c.proof(ctx, atIndex(index))
 }
@@ -27,10 +27,9 @@ func (c *Client) proof(ctx context.Context, record place) (wire.Proof, error) {
 	})
 }
 
-// CheckProof shows, with nothing but hashes, that a record with the leaf p.Leaf stands at p.Block and p.Offset in the
-// tree of p.Size leaves with the root p.Root, in a block with proof of work. Whoever knows that root from elsewhere
-// needs nobody's word; that a record has that leaf is for its content to show: see [chain.Record.Leaf]. The error wraps
-// [ErrMismatch].
+// CheckProof checks, by hashes only, that a record with the leaf p.Leaf is at p.Block and p.Offset in the tree of
+// p.Size leaves with the root p.Root, in a block with proof of work. The caller must trust that root for another
+// reason. For the leaf of a record's content see [chain.Record.Leaf]. The error wraps [ErrMismatch].
 func CheckProof(p *wire.Proof) error {
 	leaf, err := chain.ParseLeaf(p.LeafData)
 	if err != nil {

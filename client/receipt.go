@@ -14,9 +14,9 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Receipt reads the receipt of the record of a leaf index. All that hashes show of it was checked, see [CheckReceipt];
-// the signature of its checkpoint was not: that is for whoever has a key of the log. The error wraps
-// [wire.ErrNotSealed] or [wire.ErrNotCovered] for a record that is too young, [wire.ErrNotFound] where there is none.
+// Receipt reads the receipt of the record of a leaf index, and checks it with [CheckReceipt]. The signature of its
+// checkpoint is not verified: see package verify. The error wraps [wire.ErrNotSealed] or [wire.ErrNotCovered] for a
+// record that is too young, and [wire.ErrNotFound] if there is none.
 func (c *Client) Receipt(ctx context.Context, index uint64) (wire.Receipt, error) {
 	return c.receipt(ctx, atIndex(index))
 }
@@ -32,9 +32,8 @@ func (c *Client) receipt(ctx context.Context, record place) (wire.Receipt, error
 	})
 }
 
-// CheckReceipt shows, with nothing but hashes, that a record with that content stands at its place in the tree that the
-// receipt's checkpoint names. What it does not look at is the checkpoint's signature, and the payload. The error wraps
-// [ErrMismatch].
+// CheckReceipt checks, by hashes only, that a record with that content is at its place in the tree of the receipt's
+// checkpoint. It checks neither the checkpoint's signature nor the payload. The error wraps [ErrMismatch].
 func CheckReceipt(r *wire.Receipt) error {
 	var checkpoint formats.Checkpoint
 	if _, err := checkpoint.Unmarshal([]byte(r.Checkpoint)); err != nil {
@@ -83,8 +82,8 @@ func ownReceipt(data []byte, at *wire.Position, e *Entry) (*wire.Receipt, error)
 	return r, nil
 }
 
-// TlogProof reads the proof of the record of a leaf index as C2SP tlog-proof has it, with the newest checkpoint in it,
-// for others to verify. Nothing of it was checked. Errors are as of [Client.Receipt].
+// TlogProof reads the proof of the record of a leaf index in the form of C2SP tlog-proof, with the newest checkpoint.
+// It is not checked. Errors are those of [Client.Receipt].
 func (c *Client) TlogProof(ctx context.Context, index uint64) ([]byte, error) {
 	return c.text(ctx, atIndex(index).path+"/proof")
 }

@@ -73,7 +73,7 @@ func (c *Client) do(ctx context.Context, q *query, take func(*exchange.Answer) e
 		backoff  = minBackoff
 		asked    time.Duration // the shortest Retry-After of this round
 		tried    int           // masters in this round
-		hopeless int           // masters in a row that failed in a way that waiting does not mend
+		hopeless int           // consecutive masters that failed in a way that waiting does not repair
 	)
 	for {
 		if ctx.Err() != nil {
@@ -147,8 +147,7 @@ func (c *Client) try(ctx context.Context, base string, q *query, take func(*exch
 	return take(a)
 }
 
-// ended is the error of a call whose context ended, or is about to, after the last try failed with err or before there
-// was one.
+// ended returns the error of a call whose context ended, or is about to, after the last try failed with err.
 func ended(ctx context.Context, err error) error {
 	why := ctx.Err()
 	if why == nil {
@@ -160,8 +159,7 @@ func ended(ctx context.Context, err error) error {
 	return fmt.Errorf("%w; the last try: %w", why, err)
 }
 
-// sleep waits and reports whether it came to the end of the wait. It does not begin a wait that the context's deadline
-// cuts short.
+// sleep waits, and reports whether it waited to the end. It does not start to wait beyond the context's deadline.
 func sleep(ctx context.Context, wait time.Duration) bool {
 	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < wait {
 		return false

@@ -19,24 +19,22 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// StreamQuery says which records a stream gives.
+// StreamQuery selects the records of a stream.
 type StreamQuery struct {
 	Project string // name or id, "" for the token's own
 	Key     string // "" for all
-	From    uint64 // leaf index; not looked at with Now
-	Now     bool   // begin with what is appended from now on
+	From    uint64 // leaf index
+	Now     bool   // begin with the next record that is appended, instead of From
 }
 
-// streamSilence is how long a stream may be silent before its master is taken for dead: masters send something every 10
-// seconds.
+// streamSilence is the time after which a silent master counts as dead: masters send something every 10 seconds.
 const streamSilence = 25 * time.Second
 
-// Stream gives records in the order in which they stand in the chain, those that are there and then those that are
-// appended, each once and without gaps. When a master dies or has no leader, the stream continues at the next one, from
-// where it was. It lasts until the loop over it ends, or with an error, after which nothing follows: the context's, a
-// final answer such as [wire.ErrUnauthorized], or the last failure once no master has served it for [Config].RetryFor.
-// Each record was checked as by [Client.Get]. One record at a time is held. A [Config].HTTP must have no time-out of
-// its own.
+// Stream returns the existing records in the order of the chain, and then new ones as they are appended, each once and
+// without gaps. When a master dies or has no leader, the stream continues with the next one. It lasts until the
+// caller's loop ends, or ends with an error: that of the context, a final answer such as [wire.ErrUnauthorized], or the
+// last failure after no master has served it for [Config].RetryFor. Each record was checked as by [Client.Get]. One
+// record is held at a time. A [Config].HTTP must have no timeout.
 func (c *Client) Stream(ctx context.Context, q StreamQuery) iter.Seq2[wire.Record, error] {
 	return func(yield func(wire.Record, error) bool) {
 		s := stream{
@@ -54,12 +52,12 @@ type stream struct {
 	client *Client
 	filter ListQuery
 	next   uint64 // the leaf index that may come next
-	known  bool   // next is: a stream from now on learns it from the first master
+	known  bool   // next is known: with StreamQuery.Now the first master determines it
 	yield  func(wire.Record, error) bool
 	served time.Time // when a master served it last
 }
 
-// errLoopEnded: whoever loops over the stream wants no more.
+// errLoopEnded: the caller ended its loop over the stream.
 var errLoopEnded = errors.New("the loop has ended")
 
 func (s *stream) run(ctx context.Context) error {

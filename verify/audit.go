@@ -121,7 +121,7 @@ type audit struct {
 	// hole is the state of the tree within a hole; nil outside of one.
 	hole      *hole
 	unchecked []chain.Range
-	lost      uint64     // leaves of unchecked blocks behind which this run went on
+	lost      uint64     // leaves of unchecked blocks after which this run continued
 	start     uint64     // leaves that were taken by the runs before
 	at        uint64     // leaves that were taken
 	saved     uint64     // leaves at the last save

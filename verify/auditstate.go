@@ -19,7 +19,7 @@ type State struct {
 	// Checkpoint is the newest signed one of the log, whether or not all of its tree has been verified.
 	Checkpoint Checkpoint
 	Head       chain.Head    // up to where the chain is verified: the end of a block
-	Unchecked  []chain.Range // blocks before it that could not be, since no one has them any more
+	Unchecked  []chain.Range // blocks before it that could not be, since no node has them any more
 }
 
 // stateFile is the JSON form of a State: docs/formats.md.

@@ -14,7 +14,7 @@ const (
 	CodeCosignature = "cosignature"   // a witness's signature is not that witness's
 	CodeOrigin      = "origin"        // it is of another log than the key is
 	CodeTreeSize    = "tree-size"     // a receipt's tree size is not its checkpoint's
-	CodeRoot        = "root"          // a root is not the one that is due
+	CodeRoot        = "root"          // a root is not the expected one
 	CodeHeader      = "header"        // a field of a receipt's block header was altered
 	CodeBlockHash   = "block-hash"    // a receipt's block hash is not its header's
 	CodeWork        = "proof-of-work" // a block's hash has too few leading zero bits
@@ -41,7 +41,7 @@ const (
 	CodeBoundary = "boundary"     // a checkpoint's size is not the end of a block
 	CodeEntry    = "entry"        // bytes that are neither a record's leaf nor a seal
 	CodeTile     = "tile"         // hashes that do not fit the checkpoint's root
-	CodeNumber   = "block-number" // a block's number is not the one that is due
+	CodeNumber   = "block-number" // a block's number is not the expected one
 	CodeLink     = "link"         // a block does not name the block before it
 	CodeFirst    = "first-index"  // a block does not begin where the one before it ends
 	CodeCount    = "record-count" // a block has not as many records as its header says

@@ -25,7 +25,7 @@ type bundle struct {
 	number  uint64
 	width   uint64
 	entries []entry
-	gone    bool // no one has the bytes any more
+	gone    bool // no node has the bytes any more
 	err     error
 }
 

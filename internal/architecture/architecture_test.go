@@ -77,7 +77,7 @@ var mayImport = map[string][]string{
 		"chain", "client", "cmd/chainstore/internal/cli", "cmd/chainstore/internal/render", "wire",
 	},
 	"cmd/chainstore/internal/offline": {
-		"chain", "cmd/chainstore/internal/cli", "cmd/chainstore/internal/render", "internal/durable", "internal/roles",
+		"chain", "client", "cmd/chainstore/internal/cli", "cmd/chainstore/internal/render", "internal/durable", "internal/roles",
 		"storagenode", "verify",
 	},
 	"cmd/chainstore/internal/nodes": {

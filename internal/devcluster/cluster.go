@@ -139,32 +139,26 @@ func (c *Cluster) Alive(name string) bool {
 
 // Forget drops a role that ended by itself, so that it can be started again. It returns the error it ended with.
 func (c *Cluster) Forget(name string) error {
-	running, ok := c.running[name]
-	if !ok || c.Alive(name) {
+	if c.Alive(name) {
 		return fmt.Errorf("%s did not end by itself", name)
 	}
-	delete(c.running, name)
-	return running.Err()
+	return c.take(name, (*Running).Err)
 }
 
 // StopRole stops a role cleanly.
-func (c *Cluster) StopRole(name string) error {
+func (c *Cluster) StopRole(name string) error { return c.take(name, (*Running).Stop) }
+
+// KillRole kills the process of a role with SIGKILL and waits for its end.
+func (c *Cluster) KillRole(name string) error { return c.take(name, (*Running).kill) }
+
+// take ends a role with a function and drops it.
+func (c *Cluster) take(name string, end func(*Running) error) error {
 	running, ok := c.running[name]
 	if !ok {
 		return fmt.Errorf("%s is not running", name)
 	}
 	delete(c.running, name)
-	return running.Stop()
-}
-
-// KillRole kills the process of a role with SIGKILL and waits for its end.
-func (c *Cluster) KillRole(name string) error {
-	p, ok := c.running[name]
-	if !ok || p.process == nil {
-		return fmt.Errorf("%s is not a process of its own", name)
-	}
-	delete(c.running, name)
-	return p.kill()
+	return end(running)
 }
 
 // client returns a client of the masters with a token.

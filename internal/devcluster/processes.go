@@ -77,13 +77,7 @@ func (p *Processes) Launch(t Topology, r Role, tokens Tokens) (*Running, error) 
 
 // environment returns the environment of this process, without the variables of a role.
 func environment() []string {
-	var env []string
-	for _, v := range os.Environ() {
-		if !strings.HasPrefix(v, "CHAINSTORE_") {
-			env = append(env, v)
-		}
-	}
-	return env
+	return slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "CHAINSTORE_") })
 }
 
 // arguments returns the command line of a role.

@@ -66,8 +66,11 @@ func (r *Running) Stop() error {
 	}
 }
 
-// kill kills the process and waits for its end.
+// kill kills the process of a role and waits for its end.
 func (r *Running) kill() error {
+	if r.process == nil {
+		return fmt.Errorf("%s is not a process of its own", r.name)
+	}
 	err := r.process.Signal(syscall.SIGKILL)
 	if errors.Is(err, os.ErrProcessDone) {
 		err = nil

@@ -183,7 +183,7 @@ func (r *recovery) compareEpoch(c *storageChain, known uint64) error {
 		"--resume-recovery %d", c.url, led, r.cfg.Data, known, led)
 }
 
-// tooHigh is the error for an epoch above which there is none left.
+// tooHigh returns the error for an epoch that has no successor.
 func tooHigh(where string, epoch uint64, do string) error {
 	return fmt.Errorf("nothing was changed: %s has stored epoch %d, and the highest that a group can have is %d. "+
 		"No recovery made that number: it was sent with the cluster token, or the file is damaged. %s", where,

@@ -1,24 +1,20 @@
 package roles
 
 import (
-	"context"
-	"errors"
-	"fmt"
-	"io"
 	"net/http"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/httpapi/workerapi"
 	"github.com/chainstore/chainstore/internal/noderpc"
 	"github.com/chainstore/chainstore/storagenode"
-	"github.com/chainstore/chainstore/wire"
 )
 
 // OpenStorage takes the port and the folder of a storage node.
 func OpenStorage(cfg WorkerConfig) (*Worker, error) {
 	return openWorker(cfg, "storage", func(w *Worker) (workerNode, error) {
 		node, err := storagenode.Open(storagenode.Config{
-			Dir: cfg.Data, SegmentBytes: cfg.SegmentBytes, Transfer: w.transfer, Logger: cfg.Logger,
+			Dir: cfg.Data, SegmentBytes: cfg.SegmentBytes, Logger: cfg.Logger,
+			Transfer: noderpc.NewWorkers(w.transport).Transfer,
 		})
 		if err != nil {
 			return workerNode{}, err
@@ -38,13 +34,4 @@ func OpenStorage(cfg WorkerConfig) (*Worker, error) {
 			},
 		}, nil
 	})
-}
-
-// transfer streams blocks to another storage node.
-func (w *Worker) transfer(ctx context.Context, to, ticket string, write func(io.Writer) error) error {
-	err := noderpc.NewWorkers(w.transport).Transfer(ctx, to, ticket, write)
-	if errors.Is(err, wire.ErrBadBlock) {
-		return fmt.Errorf("%w: %w", storagenode.ErrRefused, err)
-	}
-	return err
 }

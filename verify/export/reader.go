@@ -15,12 +15,12 @@ import (
 // Reader reads an export. It holds one block at a time, and never allocates more memory than it has read bytes.
 type Reader struct {
 	Group       Group
-	Keys        []string // verifier keys that were good when it was written: nobody need believe them
+	Keys        []string // verifier keys of the log when it was written, not to be trusted
 	Checkpoints []string // signed, in the order in which they were written
 
 	r    *bufio.Reader
 	buf  bytes.Buffer
-	kind byte // of the part in buf; kindEnd behind the last block
+	kind byte // of the part in buf; kindEnd after the last block
 	end  End
 }
 
