@@ -141,11 +141,7 @@ func (c *EndCheck) apply(s *State) (any, error) {
 		if n.Due.IsZero() {
 			n.Due = c.Aborted
 		}
-		if bad := s.unrepaired(n); len(bad) > 0 {
-			n.move(Invalid, s.damaged(bad), s.now)
-		} else {
-			n.move(Valid, Cause{}, s.now)
-		}
+		s.moveByBad(n)
 		s.advanceStored()
 		return nil, nil
 	}

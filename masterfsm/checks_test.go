@@ -338,7 +338,7 @@ func TestBlocksSentence(t *testing.T) {
 		"blocks 0, 2, 4, 6, 8, 10, 2 more runs": ranges(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
 		fmt.Sprintf("blocks 0 to %d", uint64(1<<40)-1): ranges(0, 1<<40),
 	} {
-		if got := blocksSentence(wire.Args{"ranges": list}); got != want {
+		if got := blocksSentence(list); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}

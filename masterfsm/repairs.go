@@ -146,11 +146,7 @@ func (s *State) leaveRepair(n *Storage) {
 		if sender := s.storage(n.Peer); sender != nil && sender.State == Sending && sender.Peer == n.ID {
 			sender.Peer = ""
 			// what was confirmed as lost when it began to send was found since
-			if bad := s.unrepaired(sender); len(bad) > 0 {
-				sender.move(Invalid, s.damaged(bad), s.now)
-			} else {
-				sender.move(Valid, Cause{}, s.now)
-			}
+			s.moveByBad(sender)
 		}
 	}
 	n.Peer, n.Ticket, n.Keep, n.Missing, n.Target = "", "", 0, nil, Target{}
