@@ -41,21 +41,20 @@ const (
 	RefusedSize
 )
 
+// reasons are the errors of the reasons.
+var reasons = [...]error{
+	Accepted:       nil,
+	RefusedBacklog: wire.ErrBacklog,
+	RefusedProject: ErrUnknownProject,
+	RefusedKey:     wire.ErrKeyReused,
+	RefusedRate:    wire.ErrQuota,
+	RefusedSize:    ErrOversize,
+}
+
 // Error is nil for Accepted, else wire.ErrBacklog, ErrUnknownProject, wire.ErrKeyReused, wire.ErrQuota or ErrOversize.
 func (r Reason) Error() error {
-	switch r {
-	case Accepted:
-		return nil
-	case RefusedBacklog:
-		return wire.ErrBacklog
-	case RefusedProject:
-		return ErrUnknownProject
-	case RefusedKey:
-		return wire.ErrKeyReused
-	case RefusedRate:
-		return wire.ErrQuota
-	case RefusedSize:
-		return ErrOversize
+	if int(r) < len(reasons) {
+		return reasons[r]
 	}
 	return fmt.Errorf("%w: reason %d", ErrBadCommand, r)
 }
@@ -198,7 +197,7 @@ func (s *State) put(p *Placement, r *submitted) {
 	b := &s.open
 	offset := uint32(len(b.ends))
 	if offset == 0 {
-		b.oldest = s.now
+		b.time = s.now
 	}
 	start := len(b.records)
 	b.records = append(b.records, r.record...)

@@ -62,8 +62,7 @@ func (c *Suspect) apply(s *State) (any, error) {
 		n.Due = c.Cause
 		s.recordEvent(Event{Kind: EventSuspect, Node: n.ID, URL: n.URL, Cause: c.Cause})
 	}
-	copied := *n
-	return &copied, nil
+	return new(*n), nil
 }
 
 // at returns the node of a command, and checks the version and the transition against the table.
@@ -111,8 +110,7 @@ func (c *BeginCheck) apply(s *State) (any, error) {
 	n.move(Validating, n.Due, s.now)
 	n.Target = target
 	s.advanceStored()
-	copied := *n
-	return &copied, nil
+	return new(*n), nil
 }
 
 func (c *EndCheck) apply(s *State) (any, error) {

@@ -38,9 +38,6 @@ type RemoveMaster struct {
 	Time uint64 `json:"time"`
 }
 
-func (*AdmitMaster) kind() kind  { return kindAdmitMaster }
-func (*RemoveMaster) kind() kind { return kindRemoveMaster }
-
 func (c *AdmitMaster) apply(s *State) (any, error) {
 	switch {
 	case c.ID == "" || len(c.ID) > 255 || strings.Contains(c.ID, "@"):

@@ -86,8 +86,7 @@ func (c *BeginRepair) apply(s *State) (any, error) {
 	n.Peer, n.Ticket, n.Keep, n.Missing = c.Sender, c.Ticket, c.Keep, c.Missing
 	n.Target = Target{Height: s.head.Height, Hash: s.head.Hash}
 	s.advanceStored()
-	copied := *n
-	return &copied, nil
+	return new(*n), nil
 }
 
 func (c *EndRepair) apply(s *State) (any, error) {

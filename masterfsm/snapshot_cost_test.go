@@ -149,7 +149,7 @@ func BenchmarkApplyBesideSnapshot(b *testing.B) {
 					case <-end:
 						return
 					default:
-						if _, err := t.Snapshot().WriteTo(io.Discard); err != nil {
+						if err := t.Snapshot().Write(io.Discard); err != nil {
 							b.Error(err)
 						}
 					}

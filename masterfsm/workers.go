@@ -105,10 +105,7 @@ var transitions = map[NodeState][]NodeState{
 func (n NodeState) may(to NodeState) bool { return slices.Contains(transitions[n], to) }
 
 func (s *State) storage(id string) *Storage {
-	i, ok := slices.BinarySearchFunc(s.storages, id, func(n Storage,
-		id string) int {
-		return strings.Compare(n.ID, id)
-	})
+	i, ok := search(s.storages, id, func(n *Storage) string { return n.ID })
 	if !ok {
 		return nil
 	}
@@ -158,14 +155,10 @@ func (s *State) CheckStart(c *Register) error {
 	if s.level < LevelIdentities {
 		return nil
 	}
-	boot, lists := "", false
-	if n := s.storage(c.ID); n != nil {
+	m, _ := find(s.miners, func(m *Miner) bool { return m.ID == c.ID })
+	boot, lists := m.Boot, m.Lists
+	if n := s.storage(c.ID); n != nil && m.ID == "" {
 		boot, lists = n.Boot, n.Lists
-	}
-	for i := range s.miners {
-		if m := &s.miners[i]; m.ID == c.ID {
-			boot, lists = m.Boot, m.Lists
-		}
 	}
 	if !lists || c.Lists && (c.Boot == boot || c.Previous == boot) {
 		return nil
@@ -200,8 +193,7 @@ func (s *State) registerStorage(c *Register) (any, error) {
 	}
 	if s.level >= LevelIdentities && before.Boot == c.Boot && c.Boot != "" && before.URL == c.URL {
 		// It was judged when this start registered first. It has gone on since, so the height of now says nothing.
-		registered := *n
-		return &registered, nil
+		return new(*n), nil
 	}
 	s.leaveRepair(n)
 	n.Height = c.Height
@@ -231,8 +223,7 @@ func (s *State) registerStorage(c *Register) (any, error) {
 		n.Due = s.cause(wire.CodeCheckCutOff, nil)
 	}
 	s.advanceStored()
-	registered := *s.storage(c.ID)
-	return &registered, nil
+	return new(*n), nil
 }
 
 // judge returns the state of a node that boots with height blocks, the last of which has that hash.

@@ -323,12 +323,11 @@ func (r *recovery) chooseOwn(ctx context.Context) error {
 		errContradicts := errors.New("contradicts")
 		err := r.masters.ChainBlocks(ctx, c.url, height, min(c.status.Height, state.Height()+1),
 			func(b chain.Block) error {
-				other, err := state.Contradicts(&b)
-				if err == nil && other {
-					c.foreign, c.agreed = true, b.Header.Block
-					err = errContradicts
+				if !state.Contradicts(&b) {
+					return nil
 				}
-				return err
+				c.foreign, c.agreed = true, b.Header.Block
+				return errContradicts
 			})
 		if err != nil && !errors.Is(err, errContradicts) {
 			return fmt.Errorf("nothing was changed: storage node %s does not give the blocks that follow those of "+
