@@ -34,8 +34,8 @@ func (a *audit) checkpoint(ctx context.Context) error {
 		return a.conflict(CodeRollback, &cp, "the log shows a checkpoint of %d leaves, and has shown one of %d before",
 			cp.Size, then.Size)
 	case cp.Size == then.Size && cp.Root != then.Root:
-		return a.conflict(CodeFork, &cp, "for %d leaves the log has signed the root %v now and %v before", cp.Size, cp.Root,
-			then.Root)
+		return a.conflict(CodeFork, &cp, "for %d leaves the log has signed the root %v now and %v before", cp.Size,
+			cp.Root, then.Root)
 	}
 	if err := a.extends(ctx, &cp); err != nil {
 		return err
@@ -64,8 +64,8 @@ func (a *audit) extends(ctx context.Context, cp *Checkpoint) error {
 			return err
 		}
 		if shown && root != then.Root {
-			return a.conflict(CodeFork, cp, "the first %d leaves of the tree of %d have the root %v, and the log has signed %v "+
-				"for them before", then.Size, cp.Size, root, then.Root)
+			return a.conflict(CodeFork, cp, "the first %d leaves of the tree of %d have the root %v, and the log has "+
+				"signed %v for them before", then.Size, cp.Size, root, then.Root)
 		}
 		a.grown = shown
 	}
@@ -94,8 +94,8 @@ func (a *audit) meet(taken chain.Tree) error {
 		return nil
 	}
 	if taken.Size() > 0 && taken.Root() != then.Root {
-		return a.conflict(CodeFork, &a.now, "the first %d leaves that the log serves have the root %v, and it has signed %v for "+
-			"them before", then.Size, taken.Root(), then.Root)
+		return a.conflict(CodeFork, &a.now, "the first %d leaves that the log serves have the root %v, and it has signed "+
+			"%v for them before", then.Size, taken.Root(), then.Root)
 	}
 	a.met = true
 	return nil
@@ -137,8 +137,8 @@ func (a *audit) boundary() error {
 func (a *audit) grew() error {
 	a.signed = true
 	if a.grown = a.grown || a.met; !a.grown {
-		return a.conflict(CodeFork, &a.now, "nothing shows that the tree of %d leaves goes on from that of %d which the log has "+
-			"signed before", a.now.Size, a.since.Checkpoint.Size)
+		return a.conflict(CodeFork, &a.now, "nothing shows that the tree of %d leaves goes on from that of %d which the log "+
+			"has signed before", a.now.Size, a.since.Checkpoint.Size)
 	}
 	return nil
 }
