@@ -94,8 +94,8 @@ func (a *audit) meet(taken chain.Tree) error {
 		return nil
 	}
 	if taken.Size() > 0 && taken.Root() != then.Root {
-		return a.conflict(CodeFork, &a.now, "the first %d leaves that the log serves have the root %v, and it has signed "+
-			"%v for them before", then.Size, taken.Root(), then.Root)
+		return a.conflict(CodeFork, &a.now, "the first %d leaves that the log serves have the root %v, and it has "+
+			"signed %v for them before", then.Size, taken.Root(), then.Root)
 	}
 	a.met = true
 	return nil
@@ -137,8 +137,8 @@ func (a *audit) boundary() error {
 func (a *audit) grew() error {
 	a.signed = true
 	if a.grown = a.grown || a.met; !a.grown {
-		return a.conflict(CodeFork, &a.now, "nothing shows that the tree of %d leaves goes on from that of %d which the log "+
-			"has signed before", a.now.Size, a.since.Checkpoint.Size)
+		return a.conflict(CodeFork, &a.now, "nothing shows that the tree of %d leaves goes on from that of %d "+
+			"which the log has signed before", a.now.Size, a.since.Checkpoint.Size)
 	}
 	return nil
 }
