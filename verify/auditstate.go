@@ -32,13 +32,8 @@ type stateFile struct {
 	Hash       chain.Hash `json:"hash"`
 	Root       chain.Hash `json:"root"`
 	Head       []byte     `json:"head"`
-	Unchecked  []span     `json:"unchecked"`
-}
 
-// span is a range of blocks in a file.
-type span struct {
-	From uint64 `json:"from"`
-	To   uint64 `json:"to"`
+	Unchecked []chain.Range `json:"unchecked"`
 }
 
 // Marshal returns the state as JSON.
@@ -46,10 +41,7 @@ func (s *State) Marshal() ([]byte, error) {
 	f := stateFile{
 		Format: StateFormat, Origin: s.Checkpoint.Origin, Checkpoint: s.Checkpoint.Note,
 		Height: s.Head.Height, Size: s.Head.Tree.Size(), Hash: s.Head.Hash, Root: s.Head.Tree.Root(),
-		Head: s.Head.AppendTo(nil), Unchecked: []span{},
-	}
-	for _, r := range s.Unchecked {
-		f.Unchecked = append(f.Unchecked, span(r))
+		Head: s.Head.AppendTo(nil), Unchecked: append([]chain.Range{}, s.Unchecked...),
 	}
 	data, err := json.MarshalIndent(f, "", "  ")
 	return append(data, '\n'), err
@@ -70,31 +62,35 @@ func ParseState(data []byte) (State, error) {
 		return State{}, fmt.Errorf("not the state of an audit: its format is %q, this program knows %q", f.Format,
 			StateFormat)
 	}
+	s, err := f.state()
+	if err != nil {
+		return State{}, fmt.Errorf("the state of the audit is damaged: %w", err)
+	}
+	return s, nil
+}
+
+// state returns the state in a file whose parts fit together.
+func (f *stateFile) state() (State, error) {
 	head, err := chain.ParseHead(f.Head)
 	if err != nil {
-		return State{}, fmt.Errorf("the state of the audit is damaged: %w", err)
+		return State{}, err
 	}
-	cp, err := parseCheckpoint(f.Checkpoint)
-	if err != nil {
-		return State{}, fmt.Errorf("the state of the audit is damaged: %w", err)
-	}
-	cp.Note = f.Checkpoint
+	cp, err := ReadCheckpoint(f.Checkpoint)
+	size := head.Tree.Size()
 	switch {
-	case head.Height != f.Height || head.Tree.Size() != f.Size || head.Hash != f.Hash || head.Tree.Root() != f.Root:
+	case err != nil:
+	case head.Height != f.Height || size != f.Size || head.Hash != f.Hash || head.Tree.Root() != f.Root:
 		err = fmt.Errorf("its head is not that of height %d", f.Height)
 	case cp.Origin != f.Origin:
 		err = fmt.Errorf("its checkpoint is of log %q, not %q", cp.Origin, f.Origin)
-	case head.Tree.Size() > cp.Size:
-		err = fmt.Errorf("it has verified %d leaves of a tree of %d", head.Tree.Size(), cp.Size)
-	case head.Tree.Size() == cp.Size && head.Tree.Root() != cp.Root:
+	case size > cp.Size:
+		err = fmt.Errorf("it has verified %d leaves of a tree of %d", size, cp.Size)
+	case size == cp.Size && head.Tree.Root() != cp.Root:
 		err = fmt.Errorf("its head and its checkpoint have different roots for %d leaves", cp.Size)
-	}
-	if err != nil {
-		return State{}, fmt.Errorf("the state of the audit is damaged: %w", err)
 	}
 	s := State{Checkpoint: cp, Head: head}
 	for _, r := range f.Unchecked {
-		s.Unchecked = chain.AddRange(s.Unchecked, chain.Range(r))
+		s.Unchecked = chain.AddRange(s.Unchecked, r)
 	}
-	return s, nil
+	return s, err
 }

@@ -77,8 +77,8 @@ var mayImport = map[string][]string{
 		"chain", "client", "cmd/chainstore/internal/cli", "cmd/chainstore/internal/render", "wire",
 	},
 	"cmd/chainstore/internal/offline": {
-		"chain", "client", "cmd/chainstore/internal/cli", "cmd/chainstore/internal/render", "internal/durable", "internal/roles",
-		"storagenode", "verify",
+		"chain", "client", "cmd/chainstore/internal/cli", "cmd/chainstore/internal/render", "internal/durable",
+		"internal/roles", "storagenode", "verify",
 	},
 	"cmd/chainstore/internal/nodes": {
 		"cmd/chainstore/internal/cli", "cmd/chainstore/internal/render", "internal/devcluster", "internal/roles",

@@ -12,7 +12,7 @@ import (
 func portsFree(t Topology) error {
 	for _, r := range t.Roles() {
 		for _, addr := range []string{r.HTTP, r.Raft} {
-			if addr == "" || r.Place.Host != "" {
+			if addr == "" || r.Remote {
 				continue
 			}
 			l, err := net.Listen("tcp", addr)

@@ -54,7 +54,7 @@ func (p *Processes) Launch(t Topology, r Role, tokens Tokens) (*Running, error) 
 		return nil, err
 	}
 	defer log.Close() // the child has its own descriptor
-	line := slices.Concat(r.Place.Enter, []string{p.executable}, arguments(t, r))
+	line := slices.Concat(r.Enter, []string{p.executable}, arguments(t, r))
 	cmd := exec.Command(line[0], line[1:]...)
 	cmd.Env = append(environment(), "CHAINSTORE_CLUSTER_TOKEN="+tokens.Cluster, "CHAINSTORE_ADMIN_TOKEN="+tokens.Admin)
 	cmd.Stdout, cmd.Stderr = log, log

@@ -81,8 +81,8 @@ func (r *Running) kill() error {
 
 // launchInProcess starts a role in goroutines of this process. It fails if the role cannot open its folder or ports.
 func launchInProcess(t Topology, r Role, tokens Tokens) (*Running, error) {
-	if len(r.Place.Enter) > 0 {
-		return nil, fmt.Errorf("%s: only a process of its own can be started through %q", r.Name, r.Place.Enter)
+	if len(r.Enter) > 0 {
+		return nil, fmt.Errorf("%s: only a process of its own can be started through %q", r.Name, r.Enter)
 	}
 	file, err := openLog(r)
 	if err != nil {

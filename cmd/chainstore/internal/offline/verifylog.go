@@ -14,6 +14,7 @@ import (
 	"github.com/chainstore/chainstore/cmd/chainstore/internal/cli"
 	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 	"github.com/chainstore/chainstore/internal/durable"
+	"github.com/chainstore/chainstore/internal/roles"
 	"github.com/chainstore/chainstore/verify"
 )
 
@@ -82,24 +83,11 @@ func (o *verifyOptions) verifyFile(cmd *cobra.Command, trust verify.Trust, signa
 		return err
 	}
 	bar := render.NewByteBar(cmd.ErrOrStderr(), "verify")
-	report, err := verify.Export(cmd.Context(), &measured{from: f, total: info.Size(), report: bar.Set},
+	report, err := verify.Export(cmd.Context(),
+		&roles.ProgressReader{Ctx: cmd.Context(), From: f, Total: info.Size(), Progress: bar.Set},
 		verify.ExportOptions{Trust: trust, AllowUnsignedTail: o.allowTail, AllowNoKey: !signatures})
 	bar.Done()
 	return o.conclude(cmd, &report, err, "export")
-}
-
-// measured reports how much of a file was read.
-type measured struct {
-	from        io.Reader
-	done, total int64
-	report      func(done, total int64)
-}
-
-func (m *measured) Read(p []byte) (int, error) {
-	n, err := m.from.Read(p)
-	m.done += int64(n)
-	m.report(min(m.done, m.total), m.total)
-	return n, err
 }
 
 // conclude prints the result of a check. err is why the check could not be completed.
