@@ -218,8 +218,8 @@ func (s *State) advanceStored() {
 }
 
 // advanceCheckpoint moves the checkpoint up to the newest boundary that enough storage nodes have now. It stands still
-// until there is a key: a table that was restored from a snapshot of old does not know what was stored when. After a
-// recovery stored tells less: see Recovery.Finish.
+// until there is a key: a table that was restored from a snapshot of version 3 does not know what was stored when.
+// After a recovery stored says less: see Recovery.Finish.
 func (s *State) advanceCheckpoint() {
 	if len(s.log.Keys) == 0 {
 		return

@@ -89,7 +89,7 @@ type AddLogKey struct {
 	Time   uint64     `json:"time"`
 }
 
-// RetireLogKey ends a key: it signs no more, and its private part leaves the table; log entries and snapshots of before
+// RetireLogKey ends a key: it signs no more, and its private part leaves the table. Earlier log entries and snapshots
 // keep it, sealed, until they are dropped. The last that signs is refused with [wire.ErrLastKey].
 type RetireLogKey struct {
 	ID   string `json:"id"`
@@ -114,7 +114,7 @@ func (c *AddLogKey) apply(s *State) (any, error) {
 	case !c.First && len(s.log.Keys) == 0:
 		return nil, fmt.Errorf("%w: the log has no first key yet", ErrStale)
 	case !c.First && c.Origin != s.log.Origin:
-		return nil, fmt.Errorf("%w: the log's origin is %q for good, the key is one of %q", ErrBadCommand, s.log.Origin,
+		return nil, fmt.Errorf("%w: the log's origin stays %q, the key is one of %q", ErrBadCommand, s.log.Origin,
 			c.Origin)
 	case at >= 0 && s.log.Keys[at].Public != k.Public:
 		return nil, fmt.Errorf("%w: another key of the log has the id %s: make another", ErrBadCommand, k.ID)
@@ -181,7 +181,7 @@ const (
 	maxCosigned        = 16      // checkpoints that are not published yet
 )
 
-// Cosign adds cosignatures to the checkpoint of a size. It is refused with [ErrStale] where nobody would be shown them:
+// Cosign adds cosignatures to the checkpoint of a size. It is refused with [ErrStale] where they would never be shown:
 // a newer one is published and has cosignatures, or there was no such checkpoint.
 type Cosign struct {
 	Size         uint64        `json:"size"`
@@ -312,7 +312,7 @@ func (s *State) witnessed() int {
 }
 
 // Witnessed is the newest checkpoint with cosignatures that may be shown: the published one, or, where that has none
-// yet, one before it. Where witnesses have signed none so far it is the published one all the same.
+// yet, one before it. Where witnesses have signed none so far it is the published one.
 func (s *State) Witnessed() Cosigned {
 	if i := s.witnessed(); i >= 0 {
 		return s.cosigned[i]

@@ -190,50 +190,46 @@ func (s *State) detail(format string, args ...any) string {
 	return fmt.Sprintf(format, args...)
 }
 
-// sentence is the text that versions before protocol level 2 put into the state for a code. Their snapshots must be
-// equal to the byte, so it never changes. A person reads [wire.Message.Text].
+// sentences are the texts that versions before protocol level 2 put into the state for the codes. {ranges} and {cause}
+// are sentences themselves. Snapshots of these versions must be equal to the byte, so no text ever changes. A person
+// reads [wire.Message.Text].
+var sentences = map[string]string{
+	wire.CodeDamaged:       "damaged: {ranges}",
+	wire.CodeUnchecked:     "blocks from {block} on could not be checked",
+	wire.CodeBehind:        "behind: it has {blocks} blocks, the masters hold them from {from} on",
+	wire.CodeLeftBehind:    "behind: the masters no longer hold the blocks that it lacks",
+	wire.CodeUnknownHeight: "behind: height {height} is older than the table remembers",
+	wire.CodeOtherChain:    "another chain: block {block} has another hash",
+	wire.CodeAhead:         "alarm: it has {blocks} blocks, the masters know of {height}",
+	wire.CodeUncleanStop:   "its last stop was not a clean one",
+	wire.CodeCheckCutOff:   "its check was cut off",
+	wire.CodeRepairFailed:  "ended early: {cause}",
+	wire.CodeTilesRewritten: "{count} hashes of the tree were wrong on disk and were computed again from the " +
+		"blocks",
+	wire.CodeBlocksLost:    "no storage node has a good copy of {ranges}",
+	wire.CodeBlocksFound:   "a storage node may have a good copy again of {ranges}",
+	wire.CodeLossConfirmed: "a person confirmed that block {block} is lost",
+	wire.CodeRemoved:       "taken out for good",
+}
+
+// sentence is the sentence of a code with its arguments.
 func sentence(code string, args wire.Args) string {
-	switch code {
-	case wire.CodeDamaged:
-		return "damaged: " + blocksSentence(args)
-	case wire.CodeUnchecked:
-		return fmt.Sprintf("blocks from %d on could not be checked", args["block"])
-	case wire.CodeBehind:
-		return fmt.Sprintf("behind: it has %d blocks, the masters hold them from %d on", args["blocks"], args["from"])
-	case wire.CodeLeftBehind:
-		return "behind: the masters no longer hold the blocks that it lacks"
-	case wire.CodeUnknownHeight:
-		return fmt.Sprintf("behind: height %d is older than the table remembers", args["height"])
-	case wire.CodeOtherChain:
-		return fmt.Sprintf("another chain: block %d has another hash", args["block"])
-	case wire.CodeAhead:
-		return fmt.Sprintf("alarm: it has %d blocks, the masters know of %d", args["blocks"], args["height"])
-	case wire.CodeUncleanStop:
-		return "its last stop was not a clean one"
-	case wire.CodeCheckCutOff:
-		return "its check was cut off"
-	case wire.CodeRepairFailed:
-		failed, _ := args["cause"].(wire.Message)
-		return "ended early: " + failed.Text()
-	case wire.CodeTilesRewritten:
-		return fmt.Sprintf("%d hashes of the tree were wrong on disk and were computed again from the blocks",
-			args["count"])
-	case wire.CodeBlocksLost:
-		return "no storage node has a good copy of " + blocksSentence(args)
-	case wire.CodeBlocksFound:
-		return "a storage node may have a good copy again of " + blocksSentence(args)
-	case wire.CodeLossConfirmed:
-		return fmt.Sprintf("a person confirmed that block %d is lost", args["block"])
-	case wire.CodeRemoved:
-		return "taken out for good"
+	text := sentences[code]
+	for name, value := range args {
+		switch v := value.(type) {
+		case []chain.Range:
+			value = blocksSentence(v)
+		case wire.Message:
+			value = v.Text()
+		}
+		text = strings.ReplaceAll(text, "{"+name+"}", fmt.Sprint(value))
 	}
-	return code
+	return text
 }
 
 // blocksSentence names blocks in a sentence.
-func blocksSentence(args wire.Args) string {
+func blocksSentence(list []chain.Range) string {
 	const most = 6
-	list, _ := args["ranges"].([]chain.Range)
 	if len(list) == 0 {
 		return "no block"
 	}

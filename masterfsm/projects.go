@@ -134,8 +134,8 @@ func (s *State) ProjectByName(name string) (Project, bool) {
 	return s.Project(s.names[name])
 }
 
-// FindProject is the project that people mean by a name or an id. The id counts first: nobody can take a project's
-// place in an administrator's command by giving another that name.
+// FindProject is the project that people mean by a name or an id. The id counts first: no other project can take a
+// project's place in an administrator's command by its name.
 func (s *State) FindProject(nameOrID string) (Project, bool) {
 	if id, err := strconv.ParseUint(nameOrID, 10, 32); err == nil {
 		if p, ok := s.Project(uint32(id)); ok {

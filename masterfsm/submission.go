@@ -124,19 +124,14 @@ func EncodeAppend(time uint64, reign Reign, submissions ...[]byte) []byte {
 func parseAppend(body []byte) (time uint64, reign Reign, submissions []submission, err error) {
 	r := reader{data: body}
 	time, reign = r.u64(), Reign{Term: r.u64(), Elapsed: r.u64()}
-	n := r.u32()
-	if uint64(n)*4 > uint64(len(r.data)) {
-		return 0, Reign{}, nil, fmt.Errorf("%w: %d submissions in %d bytes", ErrCommand, n, len(r.data))
-	}
-	submissions = make([]submission, n)
+	submissions = make([]submission, r.count(4))
 	for i := range submissions {
 		if submissions[i], err = parseSubmission(r.bytes(int(r.u32()))); err != nil {
 			return 0, Reign{}, nil, fmt.Errorf("submission %d: %w", i, err)
 		}
 	}
-	if r.failed || len(r.data) != 0 {
-		return 0, Reign{}, nil, fmt.Errorf("%w: an append with %d bytes behind its end, or cut short", ErrCommand,
-			len(r.data))
+	if err := r.end(); err != nil {
+		return 0, Reign{}, nil, fmt.Errorf("%w: an append: %w", ErrCommand, err)
 	}
 	return time, reign, submissions, nil
 }
@@ -184,23 +179,19 @@ func parseSubmission(body []byte) (submission, error) {
 	r := reader{data: body}
 	a := submission{boot: r.u64(), seq: r.u64()}
 	a.member = string(r.bytes(int(r.u8())))
-	n := r.u32()
-	const smallestRequest = 4 + 16 + 16 + 4
-	if uint64(n)*smallestRequest > uint64(len(r.data)) {
-		return submission{}, fmt.Errorf("%w: %d requests in %d bytes", ErrCommand, n, len(r.data))
-	}
-	a.requests = make([]request, n)
+	const (
+		smallestRequest = 4 + 16 + 16 + 4
+		smallestRecord  = chain.HashSize + chain.RecordOverhead
+	)
+	a.requests = make([]request, r.count(smallestRequest))
 	for i := range a.requests {
 		q := &a.requests[i]
 		q.project = r.u32()
 		q.key, q.body = Digest(r.fixed(16)), Digest(r.fixed(16))
-		count := r.u32()
-		const smallestRecord = chain.HashSize + chain.RecordOverhead
-		if r.failed || count == 0 || uint64(count)*smallestRecord > uint64(len(r.data)) {
-			return submission{}, fmt.Errorf("%w: request %d holds %d records in %d bytes", ErrCommand, i, count,
-				len(r.data))
+		q.records = make([]submitted, r.count(smallestRecord))
+		if len(q.records) == 0 {
+			return submission{}, fmt.Errorf("%w: request %d has no record, or is cut short", ErrCommand, i)
 		}
-		q.records = make([]submitted, count)
 		for j := range q.records {
 			q.records[j].commit = chain.Hash(r.fixed(chain.HashSize))
 			size, err := chain.EncodedRecordSize(r.data)
@@ -210,9 +201,8 @@ func parseSubmission(body []byte) (submission, error) {
 			q.records[j].record = r.bytes(size)
 		}
 	}
-	if r.failed || len(r.data) != 0 {
-		return submission{}, fmt.Errorf("%w: a submission with %d bytes behind its end, or cut short", ErrCommand,
-			len(r.data))
+	if err := r.end(); err != nil {
+		return submission{}, fmt.Errorf("%w: a submission: %w", ErrCommand, err)
 	}
 	return a, nil
 }
@@ -233,6 +223,25 @@ func (r *reader) bytes(n int) []byte {
 	b := r.data[:n:n]
 	r.data = r.data[n:]
 	return b
+}
+
+// count reads the number of elements that follow. It is 0, and the reader fails, where data is too short for so many
+// of a size or more.
+func (r *reader) count(size int) uint32 {
+	n := r.u32()
+	if uint64(n)*uint64(size) > uint64(len(r.data)) {
+		r.failed, r.data = true, nil
+		return 0
+	}
+	return n
+}
+
+// end returns an error if a field did not fit, or if bytes are left.
+func (r *reader) end() error {
+	if r.failed || len(r.data) != 0 {
+		return fmt.Errorf("cut short, or %d bytes follow its end", len(r.data))
+	}
+	return nil
 }
 
 // fixed is bytes for n up to 32 that gives n zeros where there are too few.
@@ -257,38 +266,17 @@ func AppendPlacements(dst []byte, placements []Placement) []byte {
 	dst = binary.BigEndian.AppendUint32(dst, uint32(len(placements)))
 	for i := range placements {
 		p := &placements[i]
-		replay := byte(0)
-		if p.Replay {
-			replay = 1
-		}
-		dst = append(dst, byte(p.Err), replay)
+		dst, _ = binary.Append(append(dst, byte(p.Err)), binary.BigEndian, p.Replay)
 		dst = binary.BigEndian.AppendUint64(dst, p.Time)
 		dst = binary.BigEndian.AppendUint32(dst, uint32(len(p.Runs)))
 		for _, r := range p.Runs {
-			dst = appendRun(dst, r)
+			dst, _ = binary.Append(dst, binary.BigEndian, r)
 		}
 		if p.Err == RefusedRate {
-			dst = appendShortage(dst, p.Shortage)
+			dst, _ = binary.Append(dst, binary.BigEndian, p.Shortage)
 		}
 	}
 	return dst
-}
-
-func appendRun(dst []byte, r Run) []byte {
-	dst = binary.BigEndian.AppendUint64(dst, r.Block)
-	dst = binary.BigEndian.AppendUint32(dst, r.Offset)
-	dst = binary.BigEndian.AppendUint32(dst, r.Count)
-	return binary.BigEndian.AppendUint64(dst, r.Index)
-}
-
-func appendShortage(dst []byte, s *Shortage) []byte {
-	bytes := byte(0)
-	if s.Bytes {
-		bytes = 1
-	}
-	dst = binary.BigEndian.AppendUint64(append(dst, bytes), s.Limit)
-	dst = binary.BigEndian.AppendUint64(dst, s.Left)
-	return binary.BigEndian.AppendUint64(dst, s.Wait)
 }
 
 const (
@@ -299,35 +287,23 @@ const (
 // ParsePlacements reads what AppendPlacements wrote, which must fill data exactly. The error wraps [ErrBadCommand].
 func ParsePlacements(data []byte) ([]Placement, error) {
 	r := reader{data: data}
-	n := r.u32()
-	if uint64(n)*placementSize > uint64(len(r.data)) {
-		return nil, fmt.Errorf("%w: %d placements in %d bytes", ErrBadCommand, n, len(data))
-	}
-	placements := make([]Placement, n)
+	placements := make([]Placement, r.count(placementSize))
 	for i := range placements {
 		p := &placements[i]
 		p.Err, p.Replay = Reason(r.u8()), r.u8() != 0
 		p.Time = r.u64()
-		runs := r.u32()
-		if uint64(runs)*runSize > uint64(len(r.data)) {
-			return nil, fmt.Errorf("%w: %d runs in %d bytes", ErrBadCommand, runs, len(r.data))
-		}
-		if runs > 0 {
+		if runs := r.count(runSize); runs > 0 {
 			p.Runs = make([]Run, runs)
 		}
 		for j := range p.Runs {
-			p.Runs[j] = r.run()
+			p.Runs[j] = Run{Block: r.u64(), Offset: r.u32(), Count: r.u32(), Index: r.u64()}
 		}
 		if p.Err == RefusedRate {
 			p.Shortage = &Shortage{Bytes: r.u8() != 0, Limit: r.u64(), Left: r.u64(), Wait: r.u64()}
 		}
 	}
-	if r.failed || len(r.data) != 0 {
-		return nil, fmt.Errorf("%w: placements cut short, or with %d bytes behind them", ErrBadCommand, len(r.data))
+	if err := r.end(); err != nil {
+		return nil, fmt.Errorf("%w: placements: %w", ErrBadCommand, err)
 	}
 	return placements, nil
-}
-
-func (r *reader) run() Run {
-	return Run{Block: r.u64(), Offset: r.u32(), Count: r.u32(), Index: r.u64()}
 }
