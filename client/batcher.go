@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 
 	"golang.org/x/sync/semaphore"
@@ -180,10 +182,7 @@ func (b *Batcher) open(size int) *group {
 // Flush waits until every entry that was added before it is answered. It returns the first error of any entry.
 func (b *Batcher) Flush(ctx context.Context) error {
 	b.mu.Lock()
-	waiting := make([]*group, 0, len(b.live))
-	for g := range b.live {
-		waiting = append(waiting, g)
-	}
+	waiting := slices.Collect(maps.Keys(b.live))
 	b.mu.Unlock()
 	for _, g := range waiting {
 		select {

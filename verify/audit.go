@@ -324,20 +324,21 @@ func (a *audit) finish() LogReport {
 		r.UncheckedLeaves += a.hole.tree.Size() - a.verifier.Head().Tree.Size()
 	}
 	r.Payloads, r.Hidden = a.payloads.checked, a.payloads.hidden
-	if r.Size <= a.start {
-		r.Difficulty = 0
-	} else {
-		r.Remarks = append(r.Remarks, difficultyRemark(r.Difficulty, a.signed))
-	}
+	r.remarkWork(r.Size > a.start, a.signed)
 	return r
 }
 
-// difficultyRemark says what the proof of work is worth, and which checked evidence is stronger.
-func difficultyRemark(bits uint8, signed bool) string {
+// remarkWork adds what the proof of work is worth, and which checked evidence is stronger. blocks is false for a run
+// that has verified no block.
+func (r *LogReport) remarkWork(blocks, signed bool) {
+	if !blocks {
+		r.Difficulty = 0
+		return
+	}
 	text := fmt.Sprintf("difficulty %d bits at the lowest: such a block took about %s tries. The proof of work "+
-		"shows no more than that", bits, tries(bits))
+		"shows no more than that", r.Difficulty, tries(r.Difficulty))
 	if signed {
 		text += "; the signature, and witnesses, show the rest"
 	}
-	return text
+	r.Remarks = append(r.Remarks, text)
 }

@@ -40,11 +40,7 @@ func Export(ctx context.Context, r io.Reader, o ExportOptions) (LogReport, error
 	c.report.SignedHeight, c.report.SignedSize = c.covered.Height, c.covered.Tree.Size()
 	c.report.Records = head.Tree.Size() - head.Height
 	c.report.New, c.report.Payloads = c.report.Size, c.report.Records
-	if head.Height == 0 {
-		c.report.Difficulty = 0
-	} else {
-		c.report.Remarks = append(c.report.Remarks, difficultyRemark(c.report.Difficulty, c.covered.Height > 0))
-	}
+	c.report.remarkWork(head.Height > 0, c.covered.Height > 0)
 	return c.report, err
 }
 

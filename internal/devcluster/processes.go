@@ -13,29 +13,23 @@ import (
 	"github.com/chainstore/chainstore/internal/roles"
 )
 
-// Processes starts roles as child processes of a chainstore executable. The children end with this
-// process, however it ends: the kernel kills them (PR_SET_PDEATHSIG) when the thread that started them ends. So one
-// locked thread starts them all and lives until Close.
+// Processes starts roles as child processes of a chainstore executable. The children end with this process, however it
+// ends: the kernel kills them (PR_SET_PDEATHSIG) when the thread that started them ends. So one locked thread starts
+// them all and lives until Close.
 type Processes struct {
 	executable string
-	starts     chan start
+	calls      chan func() // for the locked thread
 	ended      chan struct{}
-}
-
-// start asks the locked thread to start a child.
-type start struct {
-	cmd    *exec.Cmd
-	answer chan error
 }
 
 // NewProcesses returns a launcher of an executable. Close must be called.
 func NewProcesses(executable string) *Processes {
-	p := &Processes{executable: executable, starts: make(chan start), ended: make(chan struct{})}
+	p := &Processes{executable: executable, calls: make(chan func()), ended: make(chan struct{})}
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
 		defer close(p.ended)
-		for s := range p.starts {
-			s.answer <- s.cmd.Start()
+		for call := range p.calls {
+			call()
 		}
 	}()
 	return p
@@ -43,7 +37,7 @@ func NewProcesses(executable string) *Processes {
 
 // Close ends the launcher. It kills the children that still run.
 func (p *Processes) Close() {
-	close(p.starts)
+	close(p.calls)
 	<-p.ended
 }
 
@@ -60,9 +54,9 @@ func (p *Processes) Launch(t Topology, r Role, tokens Tokens) (*Running, error) 
 	cmd.Stdout, cmd.Stderr = log, log
 	// In a process group of its own the child does not get Ctrl-C from the terminal: this process stops it in order.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	s := start{cmd: cmd, answer: make(chan error, 1)}
-	p.starts <- s
-	if err := <-s.answer; err != nil {
+	started := make(chan error, 1)
+	p.calls <- func() { started <- cmd.Start() }
+	if err := <-started; err != nil {
 		return nil, fmt.Errorf("%s: %w", r.Name, err)
 	}
 	c := &Running{name: r.Name, process: cmd.Process, done: make(chan struct{})}

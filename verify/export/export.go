@@ -90,7 +90,10 @@ func EndOf(head chain.Head) End {
 }
 
 // appendTo appends the fields in their order, big endian.
-func (e End) appendTo(dst []byte) ([]byte, error) { return binary.Append(dst, binary.BigEndian, e) }
+func (e End) appendTo(dst []byte) []byte {
+	dst, _ = binary.Append(dst, binary.BigEndian, e) // it fails only for types without a fixed size
+	return dst
+}
 
 func parseEnd(data []byte) (e End, err error) {
 	if len(data) != endSize {
