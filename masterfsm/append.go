@@ -94,15 +94,6 @@ type Outcome struct {
 // sum overflows.
 const longestLeadership = 1 << 48
 
-// append applies the submissions of one Append.
-func (s *State) append(time uint64, reign Reign, submissions []submission) []Outcome {
-	outcomes := make([]Outcome, len(submissions))
-	for i := range submissions {
-		outcomes[i].Placements, outcomes[i].Err = s.submit(time, reign, &submissions[i])
-	}
-	return outcomes
-}
-
 // ageAt is the clock of the keys, as far as a leader has counted it. The count of a leader of another term is ignored:
 // it began at another BeginTerm.
 func (s *State) ageAt(reign Reign) uint64 {

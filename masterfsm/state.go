@@ -107,7 +107,11 @@ func (s *State) Apply(data []byte) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		return s.append(time, reign, submissions), nil
+		outcomes := make([]Outcome, len(submissions))
+		for i := range submissions {
+			outcomes[i].Placements, outcomes[i].Err = s.submit(time, reign, &submissions[i])
+		}
+		return outcomes, nil
 	}
 	c, err := decode(k, body)
 	if err != nil {
