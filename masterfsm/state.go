@@ -103,13 +103,13 @@ func (s *State) Apply(data []byte) (any, error) {
 		return nil, err
 	}
 	if k == kindAppend {
-		time, reign, submissions, err := parseAppend(body)
+		time, leadership, submissions, err := parseAppend(body)
 		if err != nil {
 			return nil, err
 		}
 		outcomes := make([]Outcome, len(submissions))
 		for i := range submissions {
-			outcomes[i].Placements, outcomes[i].Err = s.submit(time, reign, &submissions[i])
+			outcomes[i].Placements, outcomes[i].Err = s.submit(time, leadership, &submissions[i])
 		}
 		return outcomes, nil
 	}
