@@ -14,6 +14,7 @@ import (
 	"slices"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/fields"
 )
 
 // A snapshot of the state (big endian; a "part" is length u64 ‖ bytes):
@@ -246,8 +247,8 @@ func (c *source) raw(n uint64) []byte {
 	return b
 }
 
-func (c *source) u8() uint8   { return (&reader{data: c.raw(1)}).u8() }
-func (c *source) u64() uint64 { return (&reader{data: c.raw(8)}).u64() }
+func (c *source) u8() uint8   { return fields.New(c.raw(1)).Uint8() }
+func (c *source) u64() uint64 { return fields.New(c.raw(8)).Uint64() }
 
 func (c *source) part() []byte { return c.raw(c.u64()) }
 
@@ -364,10 +365,10 @@ func (s *State) readKeys(c *source) {
 	n := c.u64()
 	s.keys.reserve(n)
 	for ; n > 0 && c.err == nil; n-- {
-		r := reader{data: c.raw(size)}
+		r := fields.New(c.raw(size))
 		s.keys.add(keyEntry{
-			key: Digest(r.fixed(16)), body: [8]byte(r.fixed(8)), block: r.u64(), offset: r.u32(), count: r.u32(),
-			age: r.u64(),
+			key: Digest(r.Fixed(16)), body: [8]byte(r.Fixed(8)),
+			block: r.Uint64(), offset: r.Uint32(), count: r.Uint32(), age: r.Uint64(),
 		})
 	}
 }

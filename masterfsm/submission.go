@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/fields"
 )
 
 // Submission is what one master gathered from its clients and hands to the leader whole. Member, boot and sequence name
@@ -122,15 +123,15 @@ func EncodeAppend(time uint64, reign Reign, submissions ...[]byte) []byte {
 
 // parseAppend reads the body of an Append. It trusts no length.
 func parseAppend(body []byte) (time uint64, reign Reign, submissions []submission, err error) {
-	r := reader{data: body}
-	time, reign = r.u64(), Reign{Term: r.u64(), Elapsed: r.u64()}
-	submissions = make([]submission, r.count(4))
+	r := fields.New(body)
+	time, reign = r.Uint64(), Reign{Term: r.Uint64(), Elapsed: r.Uint64()}
+	submissions = make([]submission, r.Count(4))
 	for i := range submissions {
-		if submissions[i], err = parseSubmission(r.bytes(int(r.u32()))); err != nil {
+		if submissions[i], err = parseSubmission(r.Bytes(int(r.Uint32()))); err != nil {
 			return 0, Reign{}, nil, fmt.Errorf("submission %d: %w", i, err)
 		}
 	}
-	if err := r.end(); err != nil {
+	if err := r.End(); err != nil {
 		return 0, Reign{}, nil, fmt.Errorf("%w: an append: %w", ErrCommand, err)
 	}
 	return time, reign, submissions, nil
@@ -176,85 +177,36 @@ func (r *submitted) payloadSize() uint32 { return chain.EncodedLeaf(r.record, r.
 
 // parseSubmission reads a submission without its crc and kind. It trusts no length.
 func parseSubmission(body []byte) (submission, error) {
-	r := reader{data: body}
-	a := submission{boot: r.u64(), seq: r.u64()}
-	a.member = string(r.bytes(int(r.u8())))
+	r := fields.New(body)
+	a := submission{boot: r.Uint64(), seq: r.Uint64()}
+	a.member = r.String8()
 	const (
 		smallestRequest = 4 + 16 + 16 + 4
 		smallestRecord  = chain.HashSize + chain.RecordOverhead
 	)
-	a.requests = make([]request, r.count(smallestRequest))
+	a.requests = make([]request, r.Count(smallestRequest))
 	for i := range a.requests {
 		q := &a.requests[i]
-		q.project = r.u32()
-		q.key, q.body = Digest(r.fixed(16)), Digest(r.fixed(16))
-		q.records = make([]submitted, r.count(smallestRecord))
+		q.project = r.Uint32()
+		q.key, q.body = Digest(r.Fixed(16)), Digest(r.Fixed(16))
+		q.records = make([]submitted, r.Count(smallestRecord))
 		if len(q.records) == 0 {
 			return submission{}, fmt.Errorf("%w: request %d has no record, or is cut short", ErrCommand, i)
 		}
 		for j := range q.records {
-			q.records[j].commit = chain.Hash(r.fixed(chain.HashSize))
-			size, err := chain.EncodedRecordSize(r.data)
+			q.records[j].commit = chain.Hash(r.Fixed(chain.HashSize))
+			size, err := chain.EncodedRecordSize(r.Rest())
 			if err != nil {
 				return submission{}, fmt.Errorf("%w: record %d of request %d: %w", ErrCommand, j, i, err)
 			}
-			q.records[j].record = r.bytes(size)
+			q.records[j].record = r.Bytes(size)
 		}
 	}
-	if err := r.end(); err != nil {
+	if err := r.End(); err != nil {
 		return submission{}, fmt.Errorf("%w: a submission: %w", ErrCommand, err)
 	}
 	return a, nil
 }
-
-// reader takes big-endian fields from the front of data. After the first field that does not fit it only gives zeros.
-type reader struct {
-	data   []byte
-	failed bool
-}
-
-var zeros [chain.HashSize]byte
-
-func (r *reader) bytes(n int) []byte {
-	if n < 0 || n > len(r.data) {
-		r.failed, r.data = true, nil
-		return nil
-	}
-	b := r.data[:n:n]
-	r.data = r.data[n:]
-	return b
-}
-
-// count reads the number of elements that follow. It is 0, and the reader fails, where data is too short for so many
-// of a size or more.
-func (r *reader) count(size int) uint32 {
-	n := r.u32()
-	if uint64(n)*uint64(size) > uint64(len(r.data)) {
-		r.failed, r.data = true, nil
-		return 0
-	}
-	return n
-}
-
-// end returns an error if a field did not fit, or if bytes are left.
-func (r *reader) end() error {
-	if r.failed || len(r.data) != 0 {
-		return fmt.Errorf("cut short, or %d bytes follow its end", len(r.data))
-	}
-	return nil
-}
-
-// fixed is bytes for n up to 32 that gives n zeros where there are too few.
-func (r *reader) fixed(n int) []byte {
-	if b := r.bytes(n); b != nil {
-		return b
-	}
-	return zeros[:n]
-}
-
-func (r *reader) u8() uint8   { return r.fixed(1)[0] }
-func (r *reader) u32() uint32 { return binary.BigEndian.Uint32(r.fixed(4)) }
-func (r *reader) u64() uint64 { return binary.BigEndian.Uint64(r.fixed(8)) }
 
 // AppendPlacements adds the binary form of what became of a submission to dst: it answers a forwarded submission, and
 // stands in snapshots (big endian).
@@ -286,23 +238,23 @@ const (
 
 // ParsePlacements reads what AppendPlacements wrote, which must fill data exactly. The error wraps [ErrBadCommand].
 func ParsePlacements(data []byte) ([]Placement, error) {
-	r := reader{data: data}
-	placements := make([]Placement, r.count(placementSize))
+	r := fields.New(data)
+	placements := make([]Placement, r.Count(placementSize))
 	for i := range placements {
 		p := &placements[i]
-		p.Err, p.Replay = Reason(r.u8()), r.u8() != 0
-		p.Time = r.u64()
-		if runs := r.count(runSize); runs > 0 {
+		p.Err, p.Replay = Reason(r.Uint8()), r.Uint8() != 0
+		p.Time = r.Uint64()
+		if runs := r.Count(runSize); runs > 0 {
 			p.Runs = make([]Run, runs)
 		}
 		for j := range p.Runs {
-			p.Runs[j] = Run{Block: r.u64(), Offset: r.u32(), Count: r.u32(), Index: r.u64()}
+			p.Runs[j] = Run{Block: r.Uint64(), Offset: r.Uint32(), Count: r.Uint32(), Index: r.Uint64()}
 		}
 		if p.Err == RefusedRate {
-			p.Shortage = &Shortage{Bytes: r.u8() != 0, Limit: r.u64(), Left: r.u64(), Wait: r.u64()}
+			p.Shortage = &Shortage{Bytes: r.Uint8() != 0, Limit: r.Uint64(), Left: r.Uint64(), Wait: r.Uint64()}
 		}
 	}
-	if err := r.end(); err != nil {
+	if err := r.End(); err != nil {
 		return nil, fmt.Errorf("%w: placements: %w", ErrBadCommand, err)
 	}
 	return placements, nil
