@@ -74,9 +74,9 @@ const (
 
 // IntegrityLog returns a copy of the integrity log.
 func (s *State) IntegrityLog() IntegrityLog {
-	story := s.integrity
-	story.Events = slices.Clone(s.integrity.Events)
-	return story
+	log := s.integrity
+	log.Events = slices.Clone(log.Events)
+	return log
 }
 
 // recordEvent adds an event to the integrity log.
@@ -141,7 +141,8 @@ func (s *State) cause(code string, args wire.Args) Cause {
 	return Cause{Code: code, Args: args}
 }
 
-// aboutBlocks are the arguments of a cause that names blocks.
+// aboutBlocks are the arguments of a cause that names blocks. From level 2 on it names the first ranges only, and
+// counts the blocks of these. The count is part of the state: to count all needs another protocol level.
 func (s *State) aboutBlocks(list []chain.Range) wire.Args {
 	if s.level >= LevelCodes && len(list) > wire.MaxMessageRanges {
 		list = list[:wire.MaxMessageRanges]

@@ -237,3 +237,15 @@ func checkCauses(t testing.TB, s *State) {
 		}
 	}
 }
+
+// The count of blocks is part of the state, so it stays that of the ranges that the cause has.
+func TestCauseOfManyRanges(t *testing.T) {
+	for level, most := range map[uint64]int{0: 40, LevelIdentities: 40, LevelCodes: wire.MaxMessageRanges} {
+		s := New()
+		s.level = level
+		args := s.aboutBlocks(manyRanges(40))
+		if list := args["ranges"].([]chain.Range); len(list) != most || args["blocks"] != uint64(most) {
+			t.Errorf("level %d: %d ranges, %v blocks, want %d", level, len(list), args["blocks"], most)
+		}
+	}
+}

@@ -113,7 +113,7 @@ func appendOf(t testing.TB, member string, boot, seq, time uint64, calls ...call
 // appendBy is appendOf by the leader of a term, who began it at the start of the test.
 func appendBy(t testing.TB, term uint64, member string, boot, seq, time uint64, calls ...call) []byte {
 	t.Helper()
-	return EncodeAppend(time, Reign{Term: term, Elapsed: max(time, startTime) - startTime},
+	return EncodeAppend(time, Leadership{Term: term, Elapsed: max(time, startTime) - startTime},
 		sent(t, member, boot, seq, calls...))
 }
 

@@ -228,7 +228,7 @@ func newQuotaTable(t *testing.T, q Quota) quotaTable {
 func (b quotaTable) at(elapsed uint64, c call) Placement {
 	b.t.Helper()
 	b.seq++
-	return b.submit(EncodeAppend(startTime, Reign{b.Term().Term, elapsed}, sent(b.t, "m1", 1, b.seq, c)))[0]
+	return b.submit(EncodeAppend(startTime, Leadership{b.Term().Term, elapsed}, sent(b.t, "m1", 1, b.seq, c)))[0]
 }
 
 func records(n, size int) call {
@@ -273,7 +273,7 @@ func TestQuotaOfRecords(t *testing.T) {
 		t.Errorf("another project: %+v", p)
 	}
 	b.seq++
-	if p := b.submit(EncodeAppend(startTime+1<<40, Reign{b.Term().Term, 99_350},
+	if p := b.submit(EncodeAppend(startTime+1<<40, Leadership{b.Term().Term, 99_350},
 		sent(t, "m1", 1, b.seq, records(1, 1))))[0]; p.Err != RefusedRate {
 		t.Errorf("a wall clock that was set gave more: %+v", p)
 	}

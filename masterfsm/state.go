@@ -103,11 +103,15 @@ func (s *State) Apply(data []byte) (any, error) {
 		return nil, err
 	}
 	if k == kindAppend {
-		time, reign, submissions, err := parseAppend(body)
+		time, leadership, submissions, err := parseAppend(body)
 		if err != nil {
 			return nil, err
 		}
-		return s.append(time, reign, submissions), nil
+		outcomes := make([]Outcome, len(submissions))
+		for i := range submissions {
+			outcomes[i].Placements, outcomes[i].Err = s.submit(time, leadership, &submissions[i])
+		}
+		return outcomes, nil
 	}
 	c, err := decode(k, body)
 	if err != nil {

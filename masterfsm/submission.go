@@ -94,24 +94,24 @@ func CheckSubmission(data []byte) error {
 	return nil
 }
 
-// Reign is how long a leader has led: Elapsed milliseconds since the BeginTerm of Term, by its monotonic clock. The
-// zero Reign says nothing.
-type Reign struct{ Term, Elapsed uint64 }
+// Leadership is how long a leader has led: Elapsed milliseconds since the BeginTerm of Term, by its monotonic clock.
+// The zero Leadership says nothing.
+type Leadership struct{ Term, Elapsed uint64 }
 
 // EncodeAppend makes the Append command of submissions: what a leader commits together, at its time in unix
 // milliseconds. Submissions of other masters must have passed [CheckSubmission].
 //
 //	crc u32 ‖ kind u8 ‖ time u64 ‖ term u64 ‖ elapsed u64 ‖ submissions u32 ‖
 //	(length u32 ‖ submission without crc and kind) …
-func EncodeAppend(time uint64, reign Reign, submissions ...[]byte) []byte {
+func EncodeAppend(time uint64, leadership Leadership, submissions ...[]byte) []byte {
 	size := commandHead + 8 + 8 + 8 + 4
 	for _, s := range submissions {
 		size += 4 + len(s)
 	}
 	data := append(make([]byte, 0, size), 0, 0, 0, 0, byte(kindAppend))
 	data = binary.BigEndian.AppendUint64(data, time)
-	data = binary.BigEndian.AppendUint64(data, reign.Term)
-	data = binary.BigEndian.AppendUint64(data, reign.Elapsed)
+	data = binary.BigEndian.AppendUint64(data, leadership.Term)
+	data = binary.BigEndian.AppendUint64(data, leadership.Elapsed)
 	data = binary.BigEndian.AppendUint32(data, uint32(len(submissions)))
 	for _, s := range submissions {
 		body := s[commandHead:]
@@ -122,19 +122,19 @@ func EncodeAppend(time uint64, reign Reign, submissions ...[]byte) []byte {
 }
 
 // parseAppend reads the body of an Append. It trusts no length.
-func parseAppend(body []byte) (time uint64, reign Reign, submissions []submission, err error) {
+func parseAppend(body []byte) (time uint64, leadership Leadership, submissions []submission, err error) {
 	r := fields.New(body)
-	time, reign = r.Uint64(), Reign{Term: r.Uint64(), Elapsed: r.Uint64()}
+	time, leadership = r.Uint64(), Leadership{Term: r.Uint64(), Elapsed: r.Uint64()}
 	submissions = make([]submission, r.Count(4))
 	for i := range submissions {
 		if submissions[i], err = parseSubmission(r.Bytes(int(r.Uint32()))); err != nil {
-			return 0, Reign{}, nil, fmt.Errorf("submission %d: %w", i, err)
+			return 0, Leadership{}, nil, fmt.Errorf("submission %d: %w", i, err)
 		}
 	}
 	if err := r.End(); err != nil {
-		return 0, Reign{}, nil, fmt.Errorf("%w: an append: %w", ErrCommand, err)
+		return 0, Leadership{}, nil, fmt.Errorf("%w: an append: %w", ErrCommand, err)
 	}
-	return time, reign, submissions, nil
+	return time, leadership, submissions, nil
 }
 
 // submission is a parsed Submission; its records point into the log entry.

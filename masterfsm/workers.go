@@ -167,18 +167,18 @@ func (s *State) CheckStart(c *Register) error {
 }
 
 func (s *State) registerStorage(c *Register) (any, error) {
-	others := slices.DeleteFunc(slices.Clone(s.storages),
-		func(n Storage) bool { return n.URL == c.URL && n.ID != c.ID })
+	replaced := func(n Storage) bool { return n.URL == c.URL && n.ID != c.ID }
+	others := slices.DeleteFunc(slices.Clone(s.storages), replaced)
 	if s.storage(c.ID) == nil && len(others) >= maxWorkers {
 		return nil, fmt.Errorf("%w: %d storage nodes are registered already", ErrBadCommand, maxWorkers)
 	}
 	s.tick(c.Time)
 	for i := range s.storages {
-		if old := &s.storages[i]; old.URL == c.URL && old.ID != c.ID {
+		if old := &s.storages[i]; replaced(*old) {
 			s.leaveRepair(old)
 		}
 	}
-	s.storages = slices.DeleteFunc(s.storages, func(n Storage) bool { return n.URL == c.URL && n.ID != c.ID })
+	s.storages = slices.DeleteFunc(s.storages, replaced)
 	n := s.storage(c.ID)
 	if n == nil {
 		s.storages = append(slices.Clone(s.storages), Storage{ID: c.ID, Since: s.now})
@@ -198,8 +198,7 @@ func (s *State) registerStorage(c *Register) (any, error) {
 	s.leaveRepair(n)
 	n.Height = c.Height
 	s.enter(n, c.Hash)
-	switch {
-	case c.Height < before.Height:
+	if c.Height < before.Height {
 		missing := chain.Range{From: c.Height, To: before.Height}
 		s.integrity.Totals.BadBlocks += missing.Len()
 		s.recordEvent(Event{
@@ -210,11 +209,9 @@ func (s *State) registerStorage(c *Register) (any, error) {
 			}},
 			Cause: n.Cause,
 		})
-	case before.Version == 0 && c.Height > 0, before.Height == c.Height && n.State == Invalid &&
-		before.State.RetainsBlocks():
-		if n.State == Invalid {
-			s.recordEvent(Event{Kind: EventFinding, Node: n.ID, URL: n.URL, Cause: n.Cause})
-		}
+	} else if n.State == Invalid && (before.Version == 0 && c.Height > 0 ||
+		before.Height == c.Height && before.State.RetainsBlocks()) {
+		s.recordEvent(Event{Kind: EventFinding, Node: n.ID, URL: n.URL, Cause: n.Cause})
 	}
 	switch {
 	case c.Unclean && c.Height > 0:

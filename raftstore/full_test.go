@@ -158,7 +158,7 @@ func manyRecords(seq uint64, count int, keyed bool) []byte {
 		}
 		s.AddEncoded(commit, encoded)
 	}
-	return masterfsm.EncodeAppend(0, masterfsm.Reign{}, s.Bytes())
+	return masterfsm.EncodeAppend(0, masterfsm.Leadership{}, s.Bytes())
 }
 
 // store mines every block that is cut and stores it on the storage nodes, so that the masters keep few bodies.
@@ -285,7 +285,7 @@ func TestRestartWithFullLog(t *testing.T) {
 			if took > restartWithin() {
 				t.Errorf("a restart takes %v", took)
 			}
-			if keys, _ := f.state.Keys(masterfsm.Reign{}); keys < 500_000 {
+			if keys, _ := f.state.Keys(masterfsm.Leadership{}); keys < 500_000 {
 				t.Errorf("%d keys are remembered", keys)
 			}
 			want, err := f.state.Snapshot().Digest()
