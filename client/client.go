@@ -63,11 +63,8 @@ func New(cfg Config) (*Client, error) {
 	if c.retryFor == 0 {
 		c.retryFor = defaultRetryFor
 	}
-	for i := range len(cfg.Token) {
-		if cfg.Token[i] <= ' ' || cfg.Token[i] > '~' {
-			return nil, fmt.Errorf("%w: the token holds a space, a line break or another byte that no token has",
-				ErrConfig)
-		}
+	if strings.ContainsFunc(cfg.Token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return nil, fmt.Errorf("%w: the token holds a space, a line break or another byte that no token has", ErrConfig)
 	}
 	for _, m := range cfg.Masters {
 		base, err := checkBase(m)

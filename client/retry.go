@@ -98,8 +98,7 @@ func (c *Client) do(ctx context.Context, q *query, take func(*exchange.Answer) e
 		if hopeless == len(c.masters) {
 			return err
 		}
-		var e *wire.Error
-		if errors.As(err, &e) && e.RetryAfter > 0 && (asked == 0 || e.RetryAfter < asked) {
+		if e, ok := errors.AsType[*wire.Error](err); ok && e.RetryAfter > 0 && (asked == 0 || e.RetryAfter < asked) {
 			asked = e.RetryAfter
 		}
 		tried++

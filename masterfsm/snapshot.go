@@ -228,17 +228,16 @@ func (c *source) raw(n uint64) []byte {
 	}
 	const chunk = 16 << 20 // the records of a block, as a rule
 	var b []byte
-	if n <= chunk {
+	switch {
+	case n <= chunk:
 		b = make([]byte, n)
 		_, c.err = io.ReadFull(c.r, b)
-	} else {
+	case n < 1<<32:
 		var buf bytes.Buffer
-		if n < 1<<32 {
-			_, c.err = io.CopyN(&buf, c.r, int64(n))
-		} else {
-			c.err = fmt.Errorf("a part of %d bytes", n)
-		}
+		_, c.err = io.CopyN(&buf, c.r, int64(n))
 		b = buf.Bytes()
+	default:
+		c.err = fmt.Errorf("a part of %d bytes", n)
 	}
 	if c.err != nil {
 		return nil
@@ -260,11 +259,7 @@ func (c *source) fail(err error) {
 
 // Restore reads a snapshot to its end and makes the state that it was taken of. The error wraps [ErrSnapshot].
 func Restore(r io.Reader) (*State, error) {
-	c := &source{r: bufio.NewReaderSize(r, 256<<10)}
-	s, err := restore(c)
-	if err == nil {
-		err = c.err
-	}
+	s, err := restore(&source{r: bufio.NewReaderSize(r, 256<<10)})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSnapshot, err)
 	}

@@ -46,8 +46,8 @@ func (e *sizeError) Error() string {
 
 // hasStatus reports whether err is a response with one of these statuses.
 func hasStatus(err error, statuses ...int) bool {
-	var answer *statusError
-	return errors.As(err, &answer) && slices.Contains(statuses, answer.status)
+	answer, ok := errors.AsType[*statusError](err)
+	return ok && slices.Contains(statuses, answer.status)
 }
 
 // fetcher fetches from a log. Several goroutines may use it.
