@@ -21,7 +21,7 @@ import (
 // Difficulty is that of the blocks: a few tries mine one.
 const Difficulty = 4
 
-// Log is a log and the chain behind it. A test may alter the fields to forge something.
+// Log is a log and its chain. A test may alter the fields to forge something.
 type Log struct {
 	Origin   string
 	VKey     string // verifier key
