@@ -89,7 +89,7 @@ var mayImport = map[string][]string{
 
 	"masternode": {"chain", "masterfsm", "masternode/batch", "masternode/leader",
 		"masternode/prover", "masternode/signing", "wire"},
-	"masternode/batch":                {},
+	"masternode/batch": {},
 	"masternode/conformance": {
 		"chain", "internal/signedlog", "masterfsm", "masternode", "masternode/internal/masterstest", "wire",
 	},

@@ -147,7 +147,8 @@ func proposes(ctx context.Context, t *testing.T, l masternode.Ledger) {
 		t.Errorf("applied %d, and %d two commands before", l.Applied(), before)
 	}
 	_, err := l.Propose(ctx, createProject("first"))
-	if !errors.Is(err, wire.ErrNameTaken) || errors.Is(err, wire.ErrNotLeader) || errors.Is(err, wire.ErrUnknownOutcome) {
+	if !errors.Is(err, wire.ErrNameTaken) || errors.Is(err, wire.ErrNotLeader) ||
+		errors.Is(err, wire.ErrUnknownOutcome) {
 		t.Errorf("a refused command: %v", err)
 	}
 	if isClosed(leaderChanged) {
