@@ -3,12 +3,11 @@
 // Command lines reports lines that are too long: over 120 columns in Go, JavaScript and CSS, over 100 in Markdown.
 // A tab is four columns. A line that cannot be broken, such as a URL alone, may be longer.
 //
-//	go run .ci/lines.go [-count]
+//	go run .ci/lines.go
 package main
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
 	"io/fs"
 	"os"
@@ -20,8 +19,6 @@ import (
 var limits = map[string]int{".go": 120, ".js": 120, ".css": 120, ".md": 100}
 
 func main() {
-	count := flag.Bool("count", false, "print the number of long lines of each file instead of the lines")
-	flag.Parse()
 	found := 0
 	err := filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
@@ -41,11 +38,7 @@ func main() {
 		if err != nil {
 			return err
 		}
-		n := check(path, content, limit, !*count)
-		if *count && n > 0 {
-			fmt.Printf("%5d %s\n", n, path)
-		}
-		found += n
+		found += check(path, content, limit)
 		return nil
 	})
 	if err != nil {
@@ -58,14 +51,14 @@ func main() {
 	}
 }
 
-// skipped says whether a folder holds nothing that people write.
+// skipped reports whether a folder has no files that people write.
 func skipped(path, name string) bool {
 	return name == ".git" || name == "testdata" || name == "node_modules" ||
 		path != "." && strings.HasSuffix(name, "-data")
 }
 
-// check reports the long lines of one file.
-func check(path string, content []byte, limit int, show bool) int {
+// check prints the long lines of one file, and returns their number.
+func check(path string, content []byte, limit int) int {
 	found, number := 0, 0
 	for line := range bytes.Lines(content) {
 		number++
@@ -75,14 +68,12 @@ func check(path string, content []byte, limit int, show bool) int {
 			continue
 		}
 		found++
-		if show {
-			fmt.Printf("%s:%d: %d columns, the limit is %d\n", path, number, columns, limit)
-		}
+		fmt.Printf("%s:%d: %d columns, the limit is %d\n", path, number, columns, limit)
 	}
 	return found
 }
 
-// breakable says whether a line has a space to break it at, after the marks of a comment or a list.
+// breakable reports whether a line has a space to break it at, after the marks of a comment or a list.
 func breakable(text string) bool {
 	return len(strings.Fields(strings.TrimLeft(text, " /*-#>"))) > 1
 }

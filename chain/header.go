@@ -15,7 +15,8 @@ const (
 	innerSize  = HeaderSize - 8
 )
 
-// Header is the head of a block. With its nonce it is the block's seal, the leaf after the block's records.
+// Header is the head of a block. With its nonce it is the block's seal, the leaf after the block's records. The fields
+// are in their encoded order.
 type Header struct {
 	Version    uint8
 	Block      uint64 // the block's number, from 0
@@ -38,15 +39,8 @@ func (h *Header) Size() uint64 { return h.Seal() + 1 }
 //
 //	0x02 ‖ version u8 ‖ block u64 ‖ first u64 ‖ count u32 ‖ prev[32] ‖ root[32] ‖ time u64 ‖ difficulty u8 ‖ nonce u64
 func (h *Header) AppendTo(dst []byte) []byte {
-	dst = append(dst, leafSeal, h.Version)
-	dst = binary.BigEndian.AppendUint64(dst, h.Block)
-	dst = binary.BigEndian.AppendUint64(dst, h.First)
-	dst = binary.BigEndian.AppendUint32(dst, h.Count)
-	dst = append(dst, h.Prev[:]...)
-	dst = append(dst, h.Root[:]...)
-	dst = binary.BigEndian.AppendUint64(dst, h.Time)
-	dst = append(dst, h.Difficulty)
-	return binary.BigEndian.AppendUint64(dst, h.Nonce)
+	dst, _ = binary.Append(append(dst, leafSeal), binary.BigEndian, h) // fails for types of no fixed size only
+	return dst
 }
 
 // ParseHeader reads the header at the start of data, which may be longer. It checks the form only. The [Verifier]
@@ -62,17 +56,9 @@ func ParseHeader(data []byte) (Header, error) {
 	if data[1] != Version {
 		return Header{}, fmt.Errorf("%w: version %d, this program knows %d", ErrVersion, data[1], Version)
 	}
-	return Header{
-		Version:    data[1],
-		Block:      binary.BigEndian.Uint64(data[2:]),
-		First:      binary.BigEndian.Uint64(data[10:]),
-		Count:      binary.BigEndian.Uint32(data[18:]),
-		Prev:       Hash(data[22:54]),
-		Root:       Hash(data[54:86]),
-		Time:       binary.BigEndian.Uint64(data[86:]),
-		Difficulty: data[94],
-		Nonce:      binary.BigEndian.Uint64(data[95:]),
-	}, nil
+	var h Header
+	_, err := binary.Decode(data[1:], binary.BigEndian, &h)
+	return h, err
 }
 
 // Inner is SHA-256(header without nonce), all that a miner needs of a header.

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -15,8 +16,7 @@ import (
 
 // Entry is a record to append.
 type Entry struct {
-	// Payload is the record's content, at least one byte. A cluster takes up to 1 MiB unless its masters were told
-	// otherwise.
+	// Payload is the record's content, at least one byte. The default limit of a cluster is 1 MiB.
 	Payload []byte
 	// Key is for the user's own use, UTF-8 without control characters (bytes below 0x20, and 0x7f), at most 255
 	// bytes; "" for none.
@@ -24,19 +24,18 @@ type Entry struct {
 	// Type is the media type, UTF-8 without control characters, at most 255 bytes. With "" the master gives the
 	// record its default type.
 	Type string
-	// IdempotencyKey makes a repeated append with the same content give the first one's position: within the project,
-	// for as long as the cluster remembers keys (status shows how long that is; ten minutes and a million keys by
-	// default). With "" the client makes one up, which covers its own retries. Entries of a batch have none of their
-	// own.
+	// IdempotencyKey makes a repeated append with the same content return the first one's position, within the project
+	// and for as long as the cluster remembers keys: ten minutes and a million keys by default; the status shows the
+	// current time. With "" the client generates one, which covers its own retries. Entries of a batch have none.
 	IdempotencyKey string
 }
 
-// expectFrom is the payload size from which the client asks before it sends: a master that refuses the size then says
-// so before the body is on its way.
+// expectFrom is the payload size from which the client sends "Expect: 100-continue", so that a master can refuse the
+// size before it receives the body.
 const expectFrom = 1 << 20
 
-// check reports what no master takes: the error wraps [wire.ErrEmptyBody], [chain.ErrRecord] or, for a control
-// character, [wire.ErrBadRequest].
+// check refuses an entry that no master accepts. The error wraps [wire.ErrEmptyBody], [chain.ErrRecord] or, for a
+// control character, [wire.ErrBadRequest].
 func (e *Entry) check() error {
 	if len(e.Payload) == 0 {
 		return wire.ErrEmptyBody
@@ -51,39 +50,34 @@ func (e *Entry) check() error {
 	return nil
 }
 
-// Append appends a record and returns its final position: the answer comes after a majority of the masters have it on
-// disk. However often it tries, it appends once. The payload is not kept.
+// Append appends a record and returns its final position, after a majority of the masters has it on disk. It appends
+// once, however often it tries. The payload is not kept.
 //
-// An error wraps [chain.ErrRecord], [wire.ErrEmptyBody] or [wire.ErrBadRequest] for an entry that no cluster takes, or
-// is as the package's documentation says. When it is not known whether the record was appended it is an
-// [*UnknownOutcomeError].
+// An error wraps [chain.ErrRecord], [wire.ErrEmptyBody] or [wire.ErrBadRequest] for an entry that no cluster accepts.
+// If it is unknown whether the record was appended, it is an [*UnknownOutcomeError].
 func (c *Client) Append(ctx context.Context, e Entry) (wire.Position, error) {
 	if err := e.check(); err != nil {
 		return wire.Position{}, err
 	}
-	if !wire.FitsHeader(e.Key) || !wire.FitsHeader(e.Type) {
-		return c.appendFramed(ctx, e)
+	if !wire.FitsHeader(e.Key) || !wire.FitsHeader(e.Type) { // a batch of one has them in its body
+		at, err := c.AppendBatch(ctx, []Entry{{Payload: e.Payload, Key: e.Key, Type: e.Type}}, e.IdempotencyKey)
+		if err != nil {
+			return wire.Position{}, err
+		}
+		return at[0], nil
 	}
-	var at wire.Position
-	err := c.appendOne(ctx, &e, "/v1/records", 0, func(a *exchange.Answer) error {
-		at = wire.Position{}
-		return a.Decode(&at)
-	})
-	if err != nil {
-		return wire.Position{}, err
-	}
-	return at, nil
+	q := c.appendQuery(&e, "/v1/records", 0)
+	return askAppend[wire.Position](ctx, c, q, e.IdempotencyKey, nil)
 }
 
 // AppendWait is Append that also waits, for at most timeout, until the record's block is on as many storage nodes as
-// the cluster's replicas setting asks and a signed checkpoint covers it, and returns the record's receipt beside its
-// position. The receipt was checked as in [Client.Receipt], and belongs to this entry. The position's state tells
-// whether the block is stored: [wire.StateStored], or [wire.StateCommitted] if the time was over first, which is not an
-// error: the record is appended then too. The receipt is nil when the time was over before a checkpoint covered the
-// record, or the cluster has no key to sign one with.
+// the cluster's replicas setting requires and a signed checkpoint covers it. The position's state is then
+// [wire.StateStored]; after a timeout it may be [wire.StateCommitted], which is not an error. The receipt was checked
+// as in [Client.Receipt], and belongs to this entry. It is nil if no checkpoint covered the record in time, or the
+// cluster has no key to sign one.
 //
-// An error that wraps [ErrReceipt] is none of the append: the position is returned with it, and a nil receipt. Do not
-// append again; ask for the receipt with [Client.ReceiptAt], at another master where the same comes once more.
+// An error that wraps [ErrReceipt] comes with the position: the record is appended, and its receipt is not valid. Do
+// not append again. Request the receipt with [Client.ReceiptAt], from another master if that fails too.
 func (c *Client) AppendWait(ctx context.Context, e Entry, timeout time.Duration) (wire.Appended, error) {
 	if err := e.check(); err != nil {
 		return wire.Appended{}, err
@@ -94,27 +88,22 @@ func (c *Client) AppendWait(ctx context.Context, e Entry, timeout time.Duration)
 				wire.ErrBadRequest)
 	}
 	query := url.Values{"wait": {wire.StateStored}, "timeout": {timeout.String()}}
-	var done wire.Appended
-	var wrong error // with the receipt
-	err := c.appendOne(ctx, &e, "/v1/records?"+query.Encode(), timeout, func(a *exchange.Answer) error {
-		done, wrong = wire.Appended{}, nil
-		if err := a.Decode(&done.Position); err != nil {
-			return err
+	q := c.appendQuery(&e, "/v1/records?"+query.Encode(), timeout)
+	got, err := askAppend[struct {
+		wire.Position
+		Receipt json.RawMessage `json:"receipt"`
+	}](ctx, c, q, e.IdempotencyKey, nil)
+	done := wire.Appended{Position: got.Position}
+	if err == nil && got.Receipt != nil {
+		if done.Receipt, err = ownReceipt(got.Receipt, &done.Position, &e); err != nil {
+			err = fmt.Errorf("%w: %s: %w", ErrReceipt, q.answered, err)
 		}
-		if done.Receipt, wrong = ownReceipt(a, &done.Position, &e); wrong != nil {
-			wrong = fmt.Errorf("%w: %w", ErrReceipt, wrong)
-		}
-		return nil
-	})
-	if err != nil {
-		return wire.Appended{}, err
 	}
-	return done, wrong
+	return done, err
 }
 
-// appendOne sends one record that was checked, and has take read the answer.
-func (c *Client) appendOne(ctx context.Context, e *Entry, path string, patience time.Duration,
-	take func(*exchange.Answer) error) error {
+// appendQuery returns the request to append one record that was checked.
+func (c *Client) appendQuery(e *Entry, path string, patience time.Duration) *query {
 	q := c.newQuery(http.MethodPost, path, exchange.MaxSmall)
 	q.body, q.patience = e.Payload, patience
 	if e.Key != "" {
@@ -126,24 +115,26 @@ func (c *Client) appendOne(ctx context.Context, e *Entry, path string, patience 
 	if len(e.Payload) > expectFrom {
 		q.header["Expect"] = []string{"100-continue"}
 	}
-	return c.appendQuery(ctx, q, e.IdempotencyKey, take)
+	return q
 }
 
-// appendFramed sends a record whose key or type no header holds, as a batch of one.
-func (c *Client) appendFramed(ctx context.Context, e Entry) (wire.Position, error) {
-	key := e.IdempotencyKey
-	e.IdempotencyKey = ""
-	at, err := c.AppendBatch(ctx, []Entry{e}, key)
-	if err != nil {
-		return wire.Position{}, err
+// askAppend sends an append with its idempotency key, or a random one if the key is "".
+func askAppend[T any](ctx context.Context, c *Client, q *query, key string, check func(*T) error) (T, error) {
+	if key == "" {
+		key = rand.Text()
 	}
-	return at[0], nil
+	q.header[wire.HeaderIdempotencyKey] = []string{key}
+	answer, err := ask(ctx, c, q, check)
+	if err != nil && q.maybeDone {
+		err = &UnknownOutcomeError{IdempotencyKey: key, Err: err}
+	}
+	return answer, err
 }
 
-// AppendBatch appends records in one go, all or none, in their order; they may run over into the next block. It takes
-// up to [wire.MaxBatchRecords] records whose frames ([wire.AppendFrame]) have up to [wire.MaxBatchBytes] together, and
-// fails with an error that wraps [wire.ErrTooLarge] beyond that. idempotencyKey covers the whole batch; with "" the
-// client makes one up. Positions come in the order of the entries. Errors are as of [Client.Append].
+// AppendBatch appends records in their order, all or none; they may span blocks. It takes up to [wire.MaxBatchRecords]
+// records whose frames ([wire.AppendFrame]) have up to [wire.MaxBatchBytes] together. Otherwise the error wraps
+// [wire.ErrTooLarge]. idempotencyKey covers the whole batch; with "" the client generates one. The positions are in the
+// order of the entries. Errors are those of [Client.Append].
 func (c *Client) AppendBatch(ctx context.Context, entries []Entry, idempotencyKey string) ([]wire.Position, error) {
 	if len(entries) == 0 {
 		return nil, fmt.Errorf("%w: a batch without a record", wire.ErrBadRequest)
@@ -176,40 +167,19 @@ func (e *Entry) frameSize() int {
 	return wire.FrameOverhead + len(e.Key) + len(e.Type) + len(e.Payload)
 }
 
-// appendFrames sends a batch of count records that is encoded already.
+// appendFrames sends an encoded batch of count records.
 func (c *Client) appendFrames(ctx context.Context, body []byte, count int,
 	idempotencyKey string) ([]wire.Position, error) {
 	q := c.newQuery(http.MethodPost, "/v1/records:batch", exchange.MaxMedium)
 	q.body = body
 	q.header["Content-Type"] = typeFrames
-	var positions wire.Positions
-	err := c.appendQuery(ctx, q, idempotencyKey, func(a *exchange.Answer) error {
-		positions.Records = make([]wire.Position, 0, count)
-		if err := a.Decode(&positions); err != nil {
-			return err
-		}
-		if len(positions.Records) != count {
-			return fmt.Errorf("%s: %w: %d positions for %d records", a.Base, ErrAnswer, len(positions.Records), count)
+	positions, err := askAppend(ctx, c, q, idempotencyKey, func(p *wire.Positions) error {
+		if len(p.Records) != count {
+			return fmt.Errorf("%w: %d positions for %d records", ErrAnswer, len(p.Records), count)
 		}
 		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	return positions.Records, nil
+	return positions.Records, err
 }
 
 var typeFrames = []string{wire.TypeFrames} // no transport writes to it
-
-// appendQuery sends an append under its idempotency key, or one made up.
-func (c *Client) appendQuery(ctx context.Context, q *query, key string, take func(*exchange.Answer) error) error {
-	if key == "" {
-		key = rand.Text()
-	}
-	q.header[wire.HeaderIdempotencyKey] = []string{key}
-	maybe, err := c.do(ctx, q, take)
-	if err != nil && maybe {
-		return &UnknownOutcomeError{IdempotencyKey: key, Err: err}
-	}
-	return err
-}

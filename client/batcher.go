@@ -1,9 +1,12 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 
 	"golang.org/x/sync/semaphore"
@@ -11,16 +14,16 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// BatcherConfig says how a [Batcher] groups. The zero value is a good one.
+// BatcherConfig configures a [Batcher]. The zero value has good defaults.
 type BatcherConfig struct {
-	// MaxRecords and MaxBytes (of frames) bound a batch; 0, or more than the API takes, stands for
+	// MaxRecords and MaxBytes (of frames) bound a batch. The defaults, for 0, are also the limits of the API:
 	// [wire.MaxBatchRecords] and [wire.MaxBatchBytes].
 	MaxRecords, MaxBytes int
-	// MaxBuffered bounds the bytes of the entries that were added and are not answered yet; 0 stands for four full
-	// batches, and it is never less than one. It also bounds the entries: none counts for less than 64 bytes.
+	// MaxBuffered bounds the bytes of the unanswered entries, of which each counts for at least 64. The default, for 0,
+	// is four full batches, and the minimum one.
 	MaxBuffered int
-	// InFlight is how many batches are under way at once; 0 stands for 1. With 1 the chain has the records in the order
-	// in which they were added; with more the order holds within each batch only.
+	// InFlight is the number of batches in flight, by default 1. With 1 the chain has the records in the order in which
+	// they were added; with more only within each batch.
 	InFlight int
 }
 
@@ -43,16 +46,15 @@ func (cfg *BatcherConfig) setDefaults() {
 	}
 }
 
-// Batcher appends many records in few calls. Entries that are added while batches are under way go out together in the
-// next: there is no timer, so a single entry is sent at once, and the batches grow with the load.
+// Batcher appends many records in few calls. Entries that are added while a batch is in flight go out together in the
+// next one. There is no timer: a single entry is sent at once, and batches grow with the load.
 //
-// Add hands back a [Future] and blocks while too much waits for its answer. It may be called by many goroutines at
-// once.
+// Add returns a [Future], and blocks while too many entries are unanswered. Any goroutine may call it.
 //
-// Like a bufio.Writer, a Batcher stops at the first batch that the cluster does not take within the client's patience:
-// all entries that are not answered by then, and all that come later, fail with that error. An entry that the cluster
-// refuses for what it is (too large, say) fails alone: a batch that is refused for its content is sent again in halves
-// until it is found. Close must be called in any case.
+// Like a bufio.Writer, a Batcher stops at the first batch that the cluster does not accept within the client's
+// patience: all unanswered and later entries fail with that error. An entry that is refused for its content (too large,
+// for example) fails alone: its batch is sent again in halves until the entry is found. Close must be called in any
+// case.
 type Batcher struct {
 	client *Client
 	ctx    context.Context // of the batches under way
@@ -70,17 +72,17 @@ type Batcher struct {
 	first  error // the first error of any entry
 }
 
-// group is a batch on its way. While it is in the queue the Batcher's lock guards it; then its sender owns it until
-// answered is closed, after which it never changes.
+// group is a batch. The Batcher's lock guards it while it is in the queue. Then its sender owns it until answered is
+// closed, and after that it never changes.
 type group struct {
 	frames []byte
 	ends   []int // where each frame ends in frames
 	weight int64
 
 	answered  chan struct{}
-	positions []wire.Position
-	err       error   // of the batch: it ends the Batcher
-	errs      []error // of each entry, where not all share err
+	positions []wire.Position // of each entry; nil for a group that was not sent
+	errs      []error         // of each entry
+	err       error           // of the batch: it ends the Batcher
 }
 
 // Future is the answer to an entry, once it is there.
@@ -103,18 +105,15 @@ func (f Future) Wait(ctx context.Context) (wire.Position, error) {
 	return f.group.result(f.index)
 }
 
+// result returns the answer to an entry of an answered group.
 func (g *group) result(i int) (wire.Position, error) {
-	switch {
-	case g.errs != nil && g.errs[i] != nil:
-		return wire.Position{}, g.errs[i]
-	case g.errs == nil && g.err != nil:
+	if g.positions == nil { // it was not sent
 		return wire.Position{}, g.err
 	}
-	return g.positions[i], nil
+	return g.positions[i], g.errs[i]
 }
 
-// NewBatcher starts a Batcher. When ctx ends everything that is not answered fails; whether it was appended is then not
-// known.
+// NewBatcher starts a Batcher. When ctx ends every unanswered entry fails, and may or may not have been appended.
 func (c *Client) NewBatcher(ctx context.Context, cfg BatcherConfig) *Batcher {
 	cfg.setDefaults()
 	b := &Batcher{
@@ -129,9 +128,9 @@ func (c *Client) NewBatcher(ctx context.Context, cfg BatcherConfig) *Batcher {
 	return b
 }
 
-// Add gives an entry to the next batch and returns at once, or waits while too much is not answered yet. The payload is
-// copied. The error is that of an entry that no cluster takes (as of [Client.Append]; the Batcher continues), ctx's,
-// what ended the Batcher, or [ErrClosed].
+// Add adds an entry to the next batch, and waits while too many entries are unanswered. The payload is copied. The
+// error is that of an entry that no cluster accepts (see [Client.Append]; the Batcher continues), that of ctx, the one
+// that stopped the Batcher, or [ErrClosed].
 func (b *Batcher) Add(ctx context.Context, e Entry) (Future, error) {
 	if err := e.check(); err != nil {
 		return Future{}, err
@@ -180,13 +179,10 @@ func (b *Batcher) open(size int) *group {
 	return g
 }
 
-// Flush waits until everything that was added before is answered, and returns the first error that any entry has had.
+// Flush waits until every entry that was added before it is answered. It returns the first error of any entry.
 func (b *Batcher) Flush(ctx context.Context) error {
 	b.mu.Lock()
-	waiting := make([]*group, 0, len(b.live))
-	for g := range b.live {
-		waiting = append(waiting, g)
-	}
+	waiting := slices.Collect(maps.Keys(b.live))
 	b.mu.Unlock()
 	for _, g := range waiting {
 		select {
@@ -200,8 +196,8 @@ func (b *Batcher) Flush(ctx context.Context) error {
 	return b.first
 }
 
-// Close takes no more entries, waits until all are answered, and returns the first error that any of them has had. It
-// may be called again.
+// Close waits until all entries are answered, and returns the first error of any of them. No entry can be added after
+// it. It may be called again.
 func (b *Batcher) Close() error {
 	b.mu.Lock()
 	b.closed = true
@@ -222,7 +218,8 @@ func (b *Batcher) sender() {
 		}
 		g.err = failed
 		if failed == nil {
-			b.deliver(g)
+			g.positions, g.errs = make([]wire.Position, len(g.ends)), make([]error, len(g.ends))
+			g.err = b.deliver(g, 0, len(g.ends))
 		}
 		b.answer(g)
 	}
@@ -244,28 +241,9 @@ func (b *Batcher) next() (*group, error) {
 	return g, b.failed
 }
 
-// deliver sends a group and puts its results into it.
-func (b *Batcher) deliver(g *group) {
-	positions, err := b.client.appendFrames(b.ctx, g.frames, len(g.ends), "")
-	switch {
-	case err == nil:
-		g.positions = positions
-	case len(g.ends) > 1 && refusedForContent(err):
-		g.positions, g.errs = make([]wire.Position, len(g.ends)), make([]error, len(g.ends))
-		half := len(g.ends) / 2
-		if g.err = b.deliverPart(g, 0, half); g.err == nil {
-			g.err = b.deliverPart(g, half, len(g.ends))
-		}
-	case refusedForContent(err):
-		g.errs = []error{err}
-	default:
-		g.err = err
-	}
-}
-
-// deliverPart sends the entries from i to j of a group that was refused for its content, halving until each bad one
-// stands alone. The error is one that ends the Batcher: entries that were sent before it keep their positions.
-func (b *Batcher) deliverPart(g *group, i, j int) error {
+// deliver sends the entries from i to j of a group. It halves a part that was refused for its content until each bad
+// entry is alone. The error is one that ends the Batcher: entries that were sent before it keep their positions.
+func (b *Batcher) deliver(g *group, i, j int) error {
 	start := 0
 	if i > 0 {
 		start = g.ends[i-1]
@@ -285,13 +263,13 @@ func (b *Batcher) deliverPart(g *group, i, j int) error {
 		return nil
 	}
 	half := (i + j) / 2
-	if err := b.deliverPart(g, i, half); err != nil {
+	if err := b.deliver(g, i, half); err != nil {
 		return err
 	}
-	return b.deliverPart(g, half, j)
+	return b.deliver(g, half, j)
 }
 
-// refusedForContent reports whether a batch was refused, and nothing of it appended, for what an entry of it is.
+// refusedForContent reports whether a batch was refused completely, because of the content of an entry.
 func refusedForContent(err error) bool {
 	if errors.Is(err, wire.ErrUnknownOutcome) {
 		return false
@@ -306,12 +284,7 @@ func (b *Batcher) answer(g *group) {
 	if b.failed == nil {
 		b.failed = g.err
 	}
-	for i := 0; b.first == nil && i < len(g.errs); i++ {
-		b.first = g.errs[i]
-	}
-	if b.first == nil {
-		b.first = g.err
-	}
+	b.first = cmp.Or(b.first, cmp.Or(g.errs...), g.err)
 	b.mu.Unlock()
 	g.frames, g.ends = nil, nil
 	close(g.answered)

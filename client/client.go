@@ -1,10 +1,7 @@
 package client
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/http"
 	"net/url"
 	"strings"
@@ -12,7 +9,6 @@ import (
 	"time"
 
 	"github.com/chainstore/chainstore/internal/exchange"
-	"github.com/chainstore/chainstore/wire"
 )
 
 // Config names a cluster and the token of its user.
@@ -25,18 +21,17 @@ type Config struct {
 	// HTTP is what requests go through; nil for one of the client's own, which keeps connections and finds proxies in
 	// the environment.
 	HTTP *http.Client
-	// RetryFor is how long a call retries while every master is dead, has no leader or refuses for its
-	// backlog or the project's quota: 30 seconds where it is 0, one round through the masters where it is negative. The
-	// context may end it sooner.
+	// RetryFor bounds the time for which a call retries while every master is dead, has no leader, or refuses because
+	// of its backlog or the project's quota. 0 is 30 seconds; a negative value is one round through the masters.
 	RetryFor time.Duration
 }
 
 const (
 	defaultRetryFor = 30 * time.Second
 	dialTimeout     = 3 * time.Second
-	// tryFor is how long one master may take for an answer: longer than it waits for a leader itself.
+	// tryFor bounds the answer of one master: longer than a master itself waits for a leader.
 	tryFor = 15 * time.Second
-	// slowest is the slowest upload that is not taken for a dead master, bytes per second.
+	// slowest is the slowest upload that does not count as a dead master, in bytes per second.
 	slowest = 64 << 10
 	// The wait after each round through the masters doubles from minBackoff up to maxBackoff.
 	minBackoff = 50 * time.Millisecond
@@ -47,10 +42,9 @@ const (
 
 // Client is a user's view of a cluster. It may be used by many goroutines at once.
 //
-// A call goes to the master that answered last. When that one is dead, broken or has no leader the call continues with
-// the next; after a round through all of them it waits, a little longer each time, with jitter, and at least as long as
-// a Retry-After asked for. It ends with an answer, with the context, or when Config.RetryFor is over; the error is then
-// that of the last try.
+// A call goes to the master that answered last, and to the next one when that is dead, broken or without a leader.
+// After a round through all of them the call waits: a little longer each time, with jitter, and at least as long as a
+// Retry-After header asks. It ends with an answer, with the context, or after Config.RetryFor with the last error.
 type Client struct {
 	masters  []string
 	auth     []string
@@ -69,11 +63,8 @@ func New(cfg Config) (*Client, error) {
 	if c.retryFor == 0 {
 		c.retryFor = defaultRetryFor
 	}
-	for i := range len(cfg.Token) {
-		if cfg.Token[i] <= ' ' || cfg.Token[i] > '~' {
-			return nil, fmt.Errorf("%w: the token holds a space, a line break or another byte that no token has",
-				ErrConfig)
-		}
+	if strings.ContainsFunc(cfg.Token, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return nil, fmt.Errorf("%w: the token holds a space, a line break or another byte that no token has", ErrConfig)
 	}
 	for _, m := range cfg.Masters {
 		base, err := checkBase(m)
@@ -97,192 +88,6 @@ func New(cfg Config) (*Client, error) {
 func (c *Client) CloseIdle() {
 	if c.own != nil {
 		c.own.CloseIdleConnections()
-	}
-}
-
-// query is a request to whichever master answers.
-type query struct {
-	method string
-	path   string
-	header http.Header
-	body   []byte
-	limit  int
-	// patience is how long a master was asked to wait before it answers.
-	patience time.Duration
-	// once: to carry it out twice would do harm, so it is not sent again after a try that may have been carried out.
-	once bool
-}
-
-// newQuery is a query with the client's token, to which the caller may add.
-func (c *Client) newQuery(method, path string, limit int) *query {
-	header := make(http.Header, 8)
-	if c.auth != nil {
-		header["Authorization"] = c.auth
-	}
-	return &query{method: method, path: path, header: header, limit: limit}
-}
-
-// verdict is what follows from a failed try.
-type verdict int
-
-const (
-	final     verdict = iota // it is the cluster's answer
-	tryNext                  // another master may do better, or this one later
-	tryOthers                // another master may do better; when all of them fail so it is final
-	tryLater                 // it is the whole cluster's answer for the moment
-)
-
-// judge says what to do after a failed try.
-func judge(err error) verdict {
-	if errors.Is(err, wire.ErrNoAnswer) {
-		return tryNext
-	}
-	var e *wire.Error
-	if !errors.As(err, &e) {
-		return tryOthers
-	}
-	switch e.Type() {
-	case wire.ErrBacklog, wire.ErrQuota:
-		return tryLater
-	}
-	switch e.Problem.Status {
-	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return tryNext
-	case http.StatusInternalServerError:
-		return tryOthers
-	}
-	if e.Name() == "" {
-		return tryOthers // not ChainStore's answer: a proxy's, or another program's
-	}
-	return final
-}
-
-// mayBeDone reports whether a failed try may have been carried out.
-func mayBeDone(err error) bool {
-	if errors.Is(err, wire.ErrNoAnswer) {
-		return !exchange.NotSent(err)
-	}
-	var e *wire.Error
-	if !errors.As(err, &e) {
-		return true
-	}
-	switch e.Type() {
-	case wire.ErrUnknownOutcome, wire.ErrInternal:
-		return true
-	case nil:
-		return e.Problem.Status >= 500
-	}
-	return false
-}
-
-// do carries a query out and hands the good answer to take, which decodes it; an error of take counts as the master's.
-// maybe reports, for a failed query, whether one of its tries may have been carried out.
-func (c *Client) do(ctx context.Context, q *query, take func(*exchange.Answer) error) (maybe bool, err error) {
-	var (
-		begin    = time.Now()
-		at       = c.good.Load()
-		backoff  = minBackoff
-		asked    time.Duration // the shortest Retry-After of this round
-		tried    int           // masters in this round
-		hopeless int           // masters in a row that failed in a way that waiting does not mend
-	)
-	for {
-		if ctx.Err() != nil {
-			return maybe, ended(ctx, err)
-		}
-		err = c.try(ctx, c.masters[at], q, take)
-		if err == nil {
-			c.good.Store(at)
-			return false, nil
-		}
-		done := mayBeDone(err)
-		maybe = maybe || done
-		v := judge(err)
-		if v == final || done && q.once {
-			return maybe, err
-		}
-		hopeless++
-		if v != tryOthers {
-			hopeless = 0
-		}
-		if hopeless == len(c.masters) {
-			return maybe, err
-		}
-		var e *wire.Error
-		if errors.As(err, &e) && e.RetryAfter > 0 && (asked == 0 || e.RetryAfter < asked) {
-			asked = e.RetryAfter
-		}
-		tried++
-		if v == tryLater {
-			tried = len(c.masters)
-		} else {
-			next := (at + 1) % uint32(len(c.masters))
-			c.good.CompareAndSwap(at, next)
-			at = next
-		}
-		if tried < len(c.masters) {
-			continue
-		}
-		wait := max(backoff, asked)
-		wait += rand.N(wait/2 + 1)
-		if time.Since(begin)+wait > max(0, c.retryFor) {
-			return maybe, err
-		}
-		if !sleep(ctx, wait) {
-			return maybe, ended(ctx, err)
-		}
-		backoff = min(2*backoff, maxBackoff)
-		tried, asked = 0, 0
-	}
-}
-
-// try asks one master.
-func (c *Client) try(ctx context.Context, base string, q *query, take func(*exchange.Answer) error) error {
-	limit := tryFor + q.patience + time.Duration(len(q.body))*time.Second/slowest
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("it took longer than %v", limit))
-	defer cancel()
-	header := q.header
-	if c.own == nil {
-		header = header.Clone() // a caller's http.Client may add its cookies to it
-	}
-	a, err := exchange.Do(ctx, c.send, &exchange.Request{
-		Method: q.method, Base: base, Path: q.path, Header: header, Body: q.body, Limit: q.limit,
-	})
-	if err != nil {
-		return err
-	}
-	if err := a.Problem(); err != nil {
-		return err
-	}
-	return take(a)
-}
-
-// ended is the error of a call whose context ended, or is about to, after the last try failed with err or before there
-// was one.
-func ended(ctx context.Context, err error) error {
-	why := ctx.Err()
-	if why == nil {
-		why = context.DeadlineExceeded
-	}
-	if err == nil {
-		return why
-	}
-	return fmt.Errorf("%w; the last try: %w", why, err)
-}
-
-// sleep waits and reports whether it came to the end of the wait. It does not begin a wait that the context's deadline
-// cuts short.
-func sleep(ctx context.Context, wait time.Duration) bool {
-	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) < wait {
-		return false
-	}
-	t := time.NewTimer(wait)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }
 

@@ -138,7 +138,7 @@ func TestAppendWait(t *testing.T) {
 }
 
 func TestRetriesGoOnWithTheNextMasterUnderOneKey(t *testing.T) {
-	var keys log[string]
+	var keys calls[string]
 	c := newClient(t, -1,
 		nil, // dead
 		func(_ http.ResponseWriter, r *http.Request) {
@@ -241,7 +241,7 @@ func TestGivingUp(t *testing.T) {
 
 func TestBacklogIsWaitedForOnTheSameMaster(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var seen log[time.Time]
+		var seen calls[time.Time]
 		c := newClient(t, 0, func(w http.ResponseWriter, _ *http.Request) {
 			if seen.add(time.Now()) < 3 {
 				w.Header().Set("Retry-After", "2")
@@ -321,7 +321,7 @@ func TestUnknownProblemTypes(t *testing.T) {
 		{http.StatusServiceUnavailable, 1, true}, {http.StatusTooManyRequests, 1, false},
 		{http.StatusInternalServerError, 1, true}, {http.StatusConflict, 0, false}, {http.StatusTeapot, 0, false},
 	} {
-		var asked log[int]
+		var asked calls[int]
 		client := newClient(t, -1, refuse(c.status, "of-a-newer-version"),
 			func(w http.ResponseWriter, r *http.Request) {
 				asked.add(1)

@@ -2,6 +2,8 @@ package client
 
 import (
 	"context"
+	"net/http"
+	"net/url"
 
 	"github.com/chainstore/chainstore/internal/exchange"
 	"github.com/chainstore/chainstore/wire"
@@ -9,13 +11,20 @@ import (
 
 // Cluster reads the cluster's status table.
 func (c *Client) Cluster(ctx context.Context) (wire.Cluster, error) {
-	var table wire.Cluster
-	err := c.read(ctx, "/v1/cluster", exchange.MaxMedium, func(a *exchange.Answer) error {
-		table = wire.Cluster{}
-		return a.Decode(&table)
-	})
-	if err != nil {
-		return wire.Cluster{}, err
-	}
-	return table, nil
+	return read[wire.Cluster](ctx, c, "/v1/cluster", exchange.MaxMedium, nil)
+}
+
+// RemoveMaster removes a master from the group permanently. It needs the admin token. id is the master's id or its URL.
+// The error wraps [wire.ErrTooFewMasters] if the remaining masters could not elect a leader, unless force is set. It
+// wraps [wire.ErrNotFound] if there is no such master, and no earlier try of this call may have removed it.
+func (c *Client) RemoveMaster(ctx context.Context, id string, force bool) error {
+	return c.remove(ctx, "/v1/masters/"+url.PathEscape(id), force)
+}
+
+// TransferLeadership makes another master the leader: the one with an id or URL, or with to "" the one that has most of
+// the log. It returns the id of the new leader. It needs the admin token. The error wraps [wire.ErrNotVoter] if that
+// master cannot lead.
+func (c *Client) TransferLeadership(ctx context.Context, to string) (string, error) {
+	done, err := command[wire.Transferred](ctx, c, http.MethodPost, "/v1/leader/transfer", wire.Transfer{To: to}, true)
+	return done.Leader, err
 }

@@ -12,13 +12,11 @@ import (
 // that the other side answered with is a [*wire.Error], in which [errors.Is] finds the errors of wire's table,
 // [wire.ErrNotFound] and others.
 var (
-	// ErrAnswer: the answer is not one of ChainStore: another program listens there, or the answer is damaged or too
-	// long.
+	// ErrAnswer: the answer is not one of ChainStore: from another program, damaged or too long.
 	ErrAnswer = exchange.ErrAnswer
-	// ErrMismatch: a record that does not match its own commitment or leaf, or is not the one that was asked for; or a
-	// block that does not match its hash. It wraps ErrAnswer.
+	// ErrMismatch: a record or block does not match its hashes, or is not the requested one. It wraps ErrAnswer.
 	ErrMismatch = fmt.Errorf("%w: the content does not match its hash", ErrAnswer)
-	// ErrReceipt: a record is appended, and the receipt that came with it does not prove it. It wraps [ErrAnswer].
+	// ErrReceipt: a record is appended, and the receipt in the answer does not prove it. It wraps [ErrAnswer].
 	ErrReceipt = fmt.Errorf("%w: the record is appended, and its receipt does not hold", ErrAnswer)
 	// ErrConfig: a [Config] that cannot work.
 	ErrConfig = errors.New("client configuration not acceptable")

@@ -9,14 +9,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/fakecluster"
 	"github.com/chainstore/chainstore/wire"
 )
 
 const testToken = "s3cret-project-token"
 
-// handlers is a cluster without a network: one handler for each host. A nil handler stands for a host where nobody
-// listens.
+// handlers is a cluster without a network: one handler for each host. A nil handler stands for a host without a
+// listener.
 type handlers map[string]http.HandlerFunc
 
 func (h handlers) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -70,36 +70,32 @@ func reply(w http.ResponseWriter, status int, v any) {
 	json.NewEncoder(w).Encode(v)
 }
 
-// log collects what a handler saw, in order.
-type log[T any] struct {
+// calls collects the values that a handler got, in order.
+type calls[T any] struct {
 	mu   sync.Mutex
 	seen []T
 }
 
-func (l *log[T]) add(v T) int {
+func (l *calls[T]) add(v T) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.seen = append(l.seen, v)
 	return len(l.seen)
 }
 
-func (l *log[T]) all() []T {
+func (l *calls[T]) all() []T {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return append([]T(nil), l.seen...)
 }
 
-// sealed is the envelope of a record as an honest master sends it.
+// sealed returns a record as an honest master sends it.
 func sealed(block uint64, offset uint32, payload string) wire.Record {
-	r := chain.Record{Project: 7, Time: 1_700_000_000_000, Salt: [16]byte{1, 2, 3}, Key: "k", Type: "text/plain",
-		Payload: []byte(payload)}
-	leaf := r.Leaf()
-	return wire.Record{
-		Position: wire.Position{Block: block, Offset: offset, Index: 40 + uint64(offset), Time: r.Time,
-			Leaf: leaf.Hash(), State: wire.StateStored},
-		Project: "default", ProjectID: r.Project, Key: r.Key, Type: r.Type, Size: leaf.Size, Salt: r.Salt[:],
-		Commit: leaf.Commit, Payload: r.Payload,
-	}
+	cluster := fakecluster.New()
+	cluster.Now = func() uint64 { return 1_700_000_000_000 }
+	r := cluster.Envelope(cluster.Append(cluster.Projects[0], "k", "text/plain", []byte(payload)))
+	r.Block, r.Offset, r.Index, r.State = block, offset, 40+uint64(offset), wire.StateStored
+	return r
 }
 
 func marshal(t *testing.T, v any) []byte {

@@ -14,7 +14,7 @@ import (
 type called struct{ method, uri, body string }
 
 // record answers with serve and notes what was asked.
-func record(t *testing.T, into *log[called], serve http.HandlerFunc) http.HandlerFunc {
+func record(t *testing.T, into *calls[called], serve http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var body []byte
 		if r.Body != nil {
@@ -31,7 +31,7 @@ func record(t *testing.T, into *log[called], serve http.HandlerFunc) http.Handle
 	}
 }
 
-func (l *log[T]) last(t *testing.T) (last T) {
+func (l *calls[T]) last(t *testing.T) (last T) {
 	t.Helper()
 	all := l.all()
 	if len(all) == 0 {
@@ -41,7 +41,7 @@ func (l *log[T]) last(t *testing.T) (last T) {
 }
 
 func TestIntegrity(t *testing.T) {
-	var asked log[called]
+	var asked calls[called]
 	want := wire.Integrity{
 		Nodes: []wire.NodeIntegrity{{ID: "s-a", Task: &wire.Task{Kind: "check", Bytes: 5}}},
 		Lost:  []chain.Range{{From: 7, To: 8}}, Events: []wire.Event{{Number: 3, Kind: wire.EventLost}},
@@ -58,7 +58,7 @@ func TestIntegrity(t *testing.T) {
 }
 
 func TestCheckStorage(t *testing.T) {
-	var asked log[called]
+	var asked calls[called]
 	c := newClient(t, -1, record(t, &asked, func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, http.StatusAccepted, wire.NodeIntegrity{ID: "s-a", Due: "asked for"})
 	}))
@@ -82,7 +82,7 @@ func TestCheckStorage(t *testing.T) {
 }
 
 func TestConfirmLost(t *testing.T) {
-	var asked log[called]
+	var asked calls[called]
 	// The first master may have carried it out: to ask again does no harm.
 	c := newClient(t, -1, refuse(http.StatusServiceUnavailable, wire.ErrUnknownOutcome.Name),
 		record(t, &asked, func(w http.ResponseWriter, _ *http.Request) {
@@ -102,7 +102,7 @@ func TestConfirmLost(t *testing.T) {
 }
 
 func TestRemoveStorage(t *testing.T) {
-	var asked log[called]
+	var asked calls[called]
 	gone := record(t, &asked, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	c := newClient(t, -1, gone)
 	for _, test := range []struct {

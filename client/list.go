@@ -12,7 +12,7 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// ListQuery says which records are meant.
+// ListQuery selects records.
 type ListQuery struct {
 	Project string // name or id, "" for the token's own
 	Key     string // "" for all
@@ -25,17 +25,28 @@ type ListQuery struct {
 
 // values are the query as the API takes it.
 func (q *ListQuery) values() url.Values {
-	v := url.Values{}
+	v := pageValues("", q.Limit)
 	for name, text := range map[string]string{"project": q.Project, "key": q.Key} {
 		if text != "" {
 			v.Set(name, text)
 		}
 	}
-	for name, number := range map[string]uint64{"from": q.From, "since": q.Since, "until": q.Until,
-		"limit": uint64(max(0, q.Limit))} {
+	for name, number := range map[string]uint64{"from": q.From, "since": q.Since, "until": q.Until} {
 		if number != 0 {
 			v.Set(name, strconv.FormatUint(number, 10))
 		}
+	}
+	return v
+}
+
+// pageValues are the parameters of a page, without those that have no value.
+func pageValues(cursor string, limit int) url.Values {
+	v := url.Values{}
+	if cursor != "" {
+		v.Set("cursor", cursor)
+	}
+	if limit > 0 {
+		v.Set("limit", strconv.Itoa(limit))
 	}
 	return v
 }
@@ -53,10 +64,10 @@ func (q *ListQuery) check(r *wire.Record, next uint64) error {
 	return nil
 }
 
-// List goes through records in the order in which they stand in the chain, page by page: with a key, that key's
-// history. It ends with what is there when it comes to the end, or with an error, after which nothing follows. Each
-// record was checked as by [Client.Get]. That none is missing is the cluster's word: a proof shows that a record is
-// there, not that a list is complete. Errors: [wire.ErrForbidden], [wire.ErrNotFound] for an unknown project.
+// List returns records in the order of the chain: with a key, that key's history. It ends at the last record, or with
+// an error, after which nothing follows. Each record was checked as by [Client.Get]. That none is missing is the
+// cluster's word: a proof shows that a record exists, not that a list is complete. The error wraps
+// [wire.ErrForbidden], or [wire.ErrNotFound] for an unknown project.
 func (c *Client) List(ctx context.Context, q ListQuery) iter.Seq2[wire.Record, error] {
 	return func(yield func(wire.Record, error) bool) {
 		cursor := ""
@@ -86,84 +97,54 @@ func (c *Client) ListPage(ctx context.Context, q ListQuery, cursor string) (wire
 		v.Del("from")
 		v.Set("cursor", cursor)
 	}
-	var page wire.Records
-	err := c.read(ctx, "/v1/records?"+v.Encode(), exchange.MaxRecords, func(a *exchange.Answer) error {
-		page = wire.Records{}
-		if err := a.Decode(&page); err != nil {
-			return err
-		}
+	return read(ctx, c, "/v1/records?"+v.Encode(), exchange.MaxRecords, func(page *wire.Records) error {
 		next := q.From
 		for i := range page.Records {
 			if err := q.check(&page.Records[i], next); err != nil {
-				return fmt.Errorf("%s: %w", a.Base, err)
+				return err
 			}
 			next = page.Records[i].Index + 1
 		}
 		return nil
 	})
-	if err != nil {
-		return wire.Records{}, err
-	}
-	return page, nil
 }
 
-// BlockRecords reads a page of a block's records by their offsets, limit of them at most, 0 for as many as the master
-// likes. A record that the token may not read has only its place, and Hidden is set. The error wraps
-// [wire.ErrNotFound] where there is no such block.
+// BlockRecords reads a page of a block's records by their offsets: up to limit of them, 0 for the master's default. A
+// record that the token may not read has Hidden set, and only its place. The error wraps [wire.ErrNotFound] if there is
+// no such block.
 func (c *Client) BlockRecords(ctx context.Context, block uint64, from uint32, limit int) (wire.BlockRecords, error) {
-	v := url.Values{"from": {strconv.FormatUint(uint64(from), 10)}}
-	if limit != 0 {
-		v.Set("limit", strconv.Itoa(limit))
-	}
-	var page wire.BlockRecords
-	err := c.read(ctx, "/v1/blocks/"+strconv.FormatUint(block, 10)+"/records?"+v.Encode(), exchange.MaxRecords,
-		func(a *exchange.Answer) error {
-			page = wire.BlockRecords{}
-			if err := a.Decode(&page); err != nil {
-				return err
+	v := pageValues("", limit)
+	v.Set("from", strconv.FormatUint(uint64(from), 10))
+	path := fmt.Sprintf("/v1/blocks/%d/records?%s", block, v.Encode())
+	return read(ctx, c, path, exchange.MaxRecords, func(page *wire.BlockRecords) error {
+		for i := range page.Records {
+			r := &page.Records[i]
+			if r.Block != block || uint64(r.Offset) != uint64(from)+uint64(i) {
+				return fmt.Errorf("%w: asked for record %d of block %d, got record %d of block %d", ErrMismatch,
+					uint64(from)+uint64(i), block, r.Offset, r.Block)
 			}
-			for i := range page.Records {
-				r := &page.Records[i]
-				if r.Block != block || uint64(r.Offset) != uint64(from)+uint64(i) {
-					return fmt.Errorf("%s: %w: record %d of block %d where %d of block %d is due", a.Base, ErrMismatch,
-						r.Offset, r.Block, uint64(from)+uint64(i), block)
-				}
-				if r.Hidden != (r.Record == nil) {
-					return fmt.Errorf("%s: %w: record %d of block %d is neither hidden nor there", a.Base, ErrAnswer,
-						r.Offset, block)
-				}
-				if r.Hidden {
-					continue
-				}
-				r.Record.Block, r.Record.Offset, r.Record.Index = r.Block, r.Offset, r.Index
-				if err := checkRecord(r.Record); err != nil {
-					return fmt.Errorf("%s: block %d, offset %d: %w", a.Base, r.Block, r.Offset, err)
-				}
+			if r.Hidden != (r.Record == nil) {
+				return fmt.Errorf("%w: record %d of block %d is neither hidden nor present", ErrAnswer, r.Offset, block)
 			}
-			return nil
-		})
-	if err != nil {
-		return wire.BlockRecords{}, err
-	}
-	return page, nil
-}
-
-// Find finds what a hash is of: a block, or a record by its leaf hash. The error wraps [wire.ErrNotFound] where the
-// cluster knows of none.
-func (c *Client) Find(ctx context.Context, hash chain.Hash) (wire.FoundHash, error) {
-	var found wire.FoundHash
-	err := c.read(ctx, "/v1/hashes/"+hash.String(), exchange.MaxSmall, func(a *exchange.Answer) error {
-		found = wire.FoundHash{}
-		if err := a.Decode(&found); err != nil {
-			return err
-		}
-		if found.Kind == wire.KindRecord && (found.Offset == nil || found.Index == nil) {
-			return fmt.Errorf("%s: %w: a record without its place", a.Base, ErrAnswer)
+			if r.Hidden {
+				continue
+			}
+			r.Record.Block, r.Record.Offset, r.Record.Index = r.Block, r.Offset, r.Index
+			if err := checkRecord(r.Record); err != nil {
+				return fmt.Errorf("block %d, offset %d: %w", r.Block, r.Offset, err)
+			}
 		}
 		return nil
 	})
-	if err != nil {
-		return wire.FoundHash{}, err
-	}
-	return found, nil
+}
+
+// Find finds the block that has a hash, or the record that has it as its leaf hash. The error wraps [wire.ErrNotFound]
+// if there is none.
+func (c *Client) Find(ctx context.Context, hash chain.Hash) (wire.FoundHash, error) {
+	return read(ctx, c, "/v1/hashes/"+hash.String(), exchange.MaxSmall, func(found *wire.FoundHash) error {
+		if found.Kind == wire.KindRecord && (found.Offset == nil || found.Index == nil) {
+			return fmt.Errorf("%w: a record without its place", ErrAnswer)
+		}
+		return nil
+	})
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/signedlog"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -49,7 +50,7 @@ func collect(t *testing.T, c *Client, q ListQuery) (indexes []uint64, err error)
 
 func TestList(t *testing.T) {
 	records := history(8)
-	var asked log[string]
+	var asked calls[string]
 	serve := func(w http.ResponseWriter, r *http.Request) {
 		asked.add(r.URL.String())
 		servePages(records)(w, r)
@@ -98,7 +99,7 @@ func TestList(t *testing.T) {
 
 // serveEvents streams records behind the event that the reader has, up to the one before end; then the stream breaks
 // off.
-func serveEvents(t *testing.T, records []wire.Record, begin uint64, end int, seen *log[string]) http.HandlerFunc {
+func serveEvents(t *testing.T, records []wire.Record, begin uint64, end int, seen *calls[string]) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		last := r.Header.Get(wire.HeaderLastEventID)
 		seen.add(last)
@@ -126,7 +127,7 @@ func serveEvents(t *testing.T, records []wire.Record, begin uint64, end int, see
 
 func TestStreamGoesOnAtTheNextMaster(t *testing.T) {
 	records := history(9)
-	var asked [3]log[string]
+	var asked [3]calls[string]
 	c := newClient(t, 0,
 		serveEvents(t, records, 0, 3, &asked[0]),
 		refuse(http.StatusServiceUnavailable, wire.ErrNoLeader.Name),
@@ -155,7 +156,7 @@ func TestStreamGoesOnAtTheNextMaster(t *testing.T) {
 func TestStreamFromNowOn(t *testing.T) {
 	for _, begin := range []uint64{0, 8} {
 		records := history(9)
-		var asked [2]log[string]
+		var asked [2]calls[string]
 		c := newClient(t, 0, serveEvents(t, records, begin, 0, &asked[0]), serveEvents(t, records, 14, 9, &asked[1]))
 		for r, err := range c.Stream(t.Context(), StreamQuery{Now: true, Key: "k"}) {
 			// The second master must be asked for what came from the first one's begin on, or for all where that is the
@@ -197,7 +198,7 @@ func TestStreamEnds(t *testing.T) {
 		wire.ErrTooManyStreams) {
 		t.Error(err)
 	}
-	var asked log[string]
+	var asked calls[string]
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	serve := serveEvents(t, history(3), 0, 3, &asked)
@@ -225,25 +226,21 @@ func TestStreamEnds(t *testing.T) {
 	}
 }
 
-// provenBlock is a block of one record, and its proof.
-func provenBlock(t *testing.T) wire.Proof {
-	t.Helper()
-	leaf := (&chain.Record{Project: 1, Time: 7, Payload: []byte("x")}).Leaf()
-	hash := leaf.Hash()
-	h := chain.Header{Version: chain.Version, Count: 1, Root: hash, Time: 7, Difficulty: 4}
-	var found bool
-	if h.Nonce, found = chain.Solve(h.Inner(), h.Difficulty, 0, 1<<16); !found {
-		t.Fatal("no nonce")
-	}
-	return wire.Proof{
-		Leaf: hash, LeafData: leaf.AppendTo(nil), Header: wire.NewBlock(h), SealIndex: 1, SealPath: []chain.Hash{hash},
-		Size: 2,
-		Root: chain.NodeHash(hash, h.SealHash()),
-	}
+// provenLog is a log of one block with one record.
+func provenLog() *signedlog.Log {
+	l := signedlog.New("log", 1)
+	l.Mine(7, chain.Record{Project: 1, Time: 7, Payload: []byte("x")})
+	return l
+}
+
+// provenBlock is the proof of that record.
+func provenBlock() wire.Proof {
+	l := provenLog()
+	return l.Proof(0, 0, l.Size())
 }
 
 func TestProof(t *testing.T) {
-	good := provenBlock(t)
+	good := provenBlock()
 	c := newClient(t, -1, func(w http.ResponseWriter, r *http.Request) { reply(w, http.StatusOK, good) })
 	if p, err := c.Proof(t.Context(), 0); err != nil || p.Root != good.Root {
 		t.Error(err)
@@ -275,14 +272,14 @@ func TestProof(t *testing.T) {
 			p.Header.Hash = h.Hash()
 		},
 	} {
-		p := provenBlock(t)
+		p := provenBlock()
 		change(&p)
 		if err := CheckProof(&p); !errors.Is(err, ErrMismatch) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	// A header that is in the tree and names the root of another one: what is under that root is not in the tree.
-	hidden, shown := provenBlock(t), chain.Hash{9}
+	hidden, shown := provenBlock(), chain.Hash{9}
 	header := hidden.Header.Header()
 	hidden.SealPath, hidden.Root = []chain.Hash{shown}, chain.NodeHash(shown, header.SealHash())
 	if err := CheckProof(&hidden); !errors.Is(err, ErrMismatch) || !errors.Is(err, chain.ErrPrefix) {

@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -11,12 +10,11 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// CreateProject makes a project; it needs the admin token, or none where the cluster's registration is open. Its answer
-// is the only place where the project's token is ever shown, so the client does not try again after a try that may have
-// been carried out: [wire.ErrNameTaken] on a second call then means that it was, and [Client.CreateToken] gives the
-// project another.
+// CreateProject creates a project. It needs the admin token, unless the cluster's registration is open. The project's
+// token is shown only in this answer, so the client does not try again after a try that may have been carried out. Then
+// a second call fails with [wire.ErrNameTaken], and [Client.CreateToken] creates another token.
 func (c *Client) CreateProject(ctx context.Context, p wire.NewProject) (wire.CreatedProject, error) {
-	return ask[wire.CreatedProject](ctx, c, http.MethodPost, "/v1/projects", p, true)
+	return command[wire.CreatedProject](ctx, c, http.MethodPost, "/v1/projects", p, true)
 }
 
 // Projects reads a page of the projects, in the order of their ids: up to limit of them (at most
@@ -26,35 +24,34 @@ func (c *Client) Projects(ctx context.Context, cursor string, limit int) (wire.P
 	if cursor != "" {
 		query.Set("cursor", cursor)
 	}
-	return ask[wire.Projects](ctx, c, http.MethodGet, "/v1/projects?"+query.Encode(), nil, false)
+	return read[wire.Projects](ctx, c, "/v1/projects?"+query.Encode(), exchange.MaxMedium, nil)
 }
 
 // Project reads a project, named by its name or id. The error wraps [wire.ErrNotFound] where there is none.
 func (c *Client) Project(ctx context.Context, nameOrID string) (wire.Project, error) {
-	return ask[wire.Project](ctx, c, http.MethodGet, projectPath(nameOrID), nil, false)
+	return read[wire.Project](ctx, c, projectPath(nameOrID), exchange.MaxMedium, nil)
 }
 
 // ChangeProject changes a project's access or its quota; it needs the admin token.
 func (c *Client) ChangeProject(ctx context.Context, nameOrID string, change wire.ProjectChange) (wire.Project, error) {
-	return ask[wire.Project](ctx, c, http.MethodPatch, projectPath(nameOrID), change, false)
+	return command[wire.Project](ctx, c, http.MethodPatch, projectPath(nameOrID), change, false)
 }
 
-// Tokens lists the tokens of a project, without what they are shown as; it needs the admin token.
+// Tokens lists the tokens of a project, without the secrets themselves. It needs the admin token.
 func (c *Client) Tokens(ctx context.Context, nameOrID string) ([]wire.ProjectToken, error) {
-	list, err := ask[wire.ProjectTokens](ctx, c, http.MethodGet, projectPath(nameOrID)+"/tokens", nil, false)
+	list, err := read[wire.ProjectTokens](ctx, c, projectPath(nameOrID)+"/tokens", exchange.MaxMedium, nil)
 	return list.Tokens, err
 }
 
-// CreateToken gives a project one more token; it needs the admin token. Its answer is the only place where the token is
-// ever shown, so the client does not try again after a try that may have been carried out: the list of tokens tells
-// then, and an unknown one can be revoked.
+// CreateToken creates another token of a project. It needs the admin token. The token is shown only in this answer, so
+// the client does not try again after a try that may have been carried out. The list of tokens shows whether it was; an
+// unknown token can be revoked.
 func (c *Client) CreateToken(ctx context.Context, nameOrID string, t wire.NewToken) (wire.CreatedToken, error) {
-	return ask[wire.CreatedToken](ctx, c, http.MethodPost, projectPath(nameOrID)+"/tokens", t, true)
+	return command[wire.CreatedToken](ctx, c, http.MethodPost, projectPath(nameOrID)+"/tokens", t, true)
 }
 
-// RevokeToken takes a token, named by its id, from a project; it needs the admin token. The error wraps
-// [wire.ErrNotFound] where the project has no such token; not, though, when that may be because an earlier try of this
-// call has revoked it without an answer.
+// RevokeToken revokes a project's token, named by its id. It needs the admin token. The error wraps [wire.ErrNotFound]
+// if the project has no such token, and no earlier try of this call may have revoked it.
 func (c *Client) RevokeToken(ctx context.Context, nameOrID string, token uint32) error {
 	path := projectPath(nameOrID) + "/tokens/" + strconv.FormatUint(uint64(token), 10)
 	return c.remove(ctx, path, false)
@@ -62,31 +59,7 @@ func (c *Client) RevokeToken(ctx context.Context, nameOrID string, token uint32)
 
 // Me returns what the client's token gives access to.
 func (c *Client) Me(ctx context.Context) (wire.Me, error) {
-	return ask[wire.Me](ctx, c, http.MethodGet, "/v1/me", nil, false)
+	return read[wire.Me](ctx, c, "/v1/me", exchange.MaxMedium, nil)
 }
 
 func projectPath(nameOrID string) string { return "/v1/projects/" + url.PathEscape(nameOrID) }
-
-// ask sends a request of administration, with a body of JSON unless that is nil, and decodes the answer. once is that
-// of [query].
-func ask[T any](ctx context.Context, c *Client, method, path string, body any, once bool) (T, error) {
-	q := c.newQuery(method, path, exchange.MaxMedium)
-	q.once = once
-	var result, none T
-	if body != nil {
-		data, err := json.Marshal(body)
-		if err != nil {
-			return none, err
-		}
-		q.header["Content-Type"] = exchange.TypeJSON
-		q.body = data
-	}
-	_, err := c.do(ctx, q, func(a *exchange.Answer) error {
-		result = none
-		return a.Decode(&result)
-	})
-	if err != nil {
-		return none, err
-	}
-	return result, nil
-}

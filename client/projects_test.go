@@ -18,7 +18,7 @@ func TestQuotaIsWaitedFor(t *testing.T) {
 			w.Header().Set("Retry-After", "3")
 			problem(w, http.StatusTooManyRequests, wire.ErrQuota.Name)
 		}
-		var seen log[time.Time]
+		var seen calls[time.Time]
 		c := newClient(t, 0, func(w http.ResponseWriter, _ *http.Request) {
 			if seen.add(time.Now()) < 3 {
 				spent(w)
@@ -46,7 +46,7 @@ func TestQuotaIsWaitedFor(t *testing.T) {
 }
 
 func TestProjectCalls(t *testing.T) {
-	var asked log[string]
+	var asked calls[string]
 	c := newClient(t, 0, func(w http.ResponseWriter, r *http.Request) {
 		var body []byte
 		if r.Body != nil {

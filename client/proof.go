@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -9,43 +10,26 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Proof reads the proof of the record of a leaf index, which was checked by [CheckProof]. The error wraps
-// [wire.ErrNotSealed] for a record whose block has no proof of work yet, [wire.ErrNotFound] where there is none.
+// Proof reads the proof of the record of a leaf index, and checks it with [CheckProof]. The error wraps
+// [wire.ErrNotSealed] if the record's block has no proof of work yet, and [wire.ErrNotFound] if there is no record.
 func (c *Client) Proof(ctx context.Context, index uint64) (wire.Proof, error) {
-	return c.proof(ctx, indexPath(index)+"/proof", func(p *wire.Proof) bool { return p.Index == index })
+	return c.proof(ctx, atIndex(index))
 }
 
 // ProofAt is Proof for the record at a position.
 func (c *Client) ProofAt(ctx context.Context, block uint64, offset uint32) (wire.Proof, error) {
-	return c.proof(ctx, placePath(block, offset)+"/proof",
-		func(p *wire.Proof) bool { return p.Block == block && p.Offset == offset })
+	return c.proof(ctx, atPosition(block, offset))
 }
 
-func (c *Client) proof(ctx context.Context, path string, meant func(*wire.Proof) bool) (wire.Proof, error) {
-	var p wire.Proof
-	err := c.read(ctx, path, exchange.MaxSmall, func(a *exchange.Answer) error {
-		p = wire.Proof{}
-		if err := a.Decode(&p); err != nil {
-			return err
-		}
-		if !meant(&p) {
-			return fmt.Errorf("%s: %w: the proof of another record, index %d", a.Base, ErrMismatch, p.Index)
-		}
-		if err := CheckProof(&p); err != nil {
-			return fmt.Errorf("%s: %w", a.Base, err)
-		}
-		return nil
+func (c *Client) proof(ctx context.Context, record place) (wire.Proof, error) {
+	return read(ctx, c, record.path+"/proof", exchange.MaxSmall, func(p *wire.Proof) error {
+		return cmp.Or(record.check(p.Block, p.Offset, p.Index), CheckProof(p))
 	})
-	if err != nil {
-		return wire.Proof{}, err
-	}
-	return p, nil
 }
 
-// CheckProof shows, with nothing but hashes, that a record with the leaf p.Leaf stands at p.Block and p.Offset in the
-// tree of p.Size leaves with the root p.Root, in a block with proof of work. Whoever knows that root from elsewhere
-// needs nobody's word; that a record has that leaf is for its content to show: see [chain.Record.Leaf]. The error wraps
-// [ErrMismatch].
+// CheckProof checks, by hashes only, that a record with the leaf p.Leaf is at p.Block and p.Offset in the tree of
+// p.Size leaves with the root p.Root, in a block with proof of work. The caller must trust that root for another
+// reason. For the leaf of a record's content see [chain.Record.Leaf]. The error wraps [ErrMismatch].
 func CheckProof(p *wire.Proof) error {
 	leaf, err := chain.ParseLeaf(p.LeafData)
 	if err != nil {

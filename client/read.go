@@ -3,8 +3,6 @@ package client
 import (
 	"context"
 	"fmt"
-	"net/http"
-	"net/url"
 	"strconv"
 
 	"github.com/chainstore/chainstore/chain"
@@ -12,51 +10,57 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Get reads the record at a position. What it returns was checked: the commitment was computed again from salt, key,
-// type and payload, the leaf hash from that and project, time and size. That the leaf stands in the chain at that place
-// is what the master has checked; a proof that needs no master's word is another call's. A record that does not match
-// is asked of the other masters; if none has a better one the error wraps [ErrMismatch]. [wire.ErrNotFound] where there
-// is no such record.
+// Get reads the record at a position. The record was checked: its commitment was computed again from salt, key, type
+// and payload, and its leaf hash from that and project, time and size. Only the master has checked that the leaf is at
+// that place in the chain; see [Client.Proof] and [Client.Receipt]. A record that does not match is requested from the
+// other masters; if none has a better one the error wraps [ErrMismatch]. It wraps [wire.ErrNotFound] if there is no
+// such record.
 func (c *Client) Get(ctx context.Context, block uint64, offset uint32) (wire.Record, error) {
-	return c.get(ctx, placePath(block, offset), func(r *wire.Record) error {
-		if r.Block != block || r.Offset != offset {
-			return fmt.Errorf("%w: asked for block %d, offset %d, got block %d, offset %d",
-				ErrMismatch, block, offset, r.Block, r.Offset)
-		}
-		return nil
-	})
+	return c.get(ctx, atPosition(block, offset))
 }
 
-// GetIndex reads the record of a leaf index; it checks what it gets as [Client.Get] does. The error wraps
-// [wire.ErrSealIndex] where the index is that of a block's seal.
+// GetIndex reads the record of a leaf index, and checks it as [Client.Get] does. The error wraps [wire.ErrSealIndex] if
+// the index is that of a block's seal.
 func (c *Client) GetIndex(ctx context.Context, index uint64) (wire.Record, error) {
-	return c.get(ctx, indexPath(index), func(r *wire.Record) error {
-		if r.Index != index {
-			return fmt.Errorf("%w: asked for index %d, got index %d", ErrMismatch, index, r.Index)
-		}
-		return nil
-	})
+	return c.get(ctx, atIndex(index))
 }
 
-func (c *Client) get(ctx context.Context, path string, meant func(*wire.Record) error) (wire.Record, error) {
-	var r wire.Record
-	err := c.read(ctx, path, exchange.MaxRecords, func(a *exchange.Answer) error {
-		r = wire.Record{}
-		if err := a.Decode(&r); err != nil {
+func (c *Client) get(ctx context.Context, p place) (wire.Record, error) {
+	return read(ctx, c, p.path, exchange.MaxRecords, func(r *wire.Record) error {
+		if err := p.check(r.Block, r.Offset, r.Index); err != nil {
 			return err
 		}
-		if err := meant(&r); err != nil {
-			return fmt.Errorf("%s: %w", a.Base, err)
-		}
-		if err := checkRecord(&r); err != nil {
-			return fmt.Errorf("%s: block %d, offset %d: %w", a.Base, r.Block, r.Offset, err)
+		if err := checkRecord(r); err != nil {
+			return fmt.Errorf("block %d, offset %d: %w", r.Block, r.Offset, err)
 		}
 		return nil
 	})
-	if err != nil {
-		return wire.Record{}, err
+}
+
+// place names a record by its position or by its leaf index.
+type place struct {
+	path    string // of the record
+	byIndex bool
+	block   uint64
+	offset  uint32
+	index   uint64
+}
+
+func atIndex(index uint64) place {
+	return place{path: "/v1/records/" + strconv.FormatUint(index, 10), byIndex: true, index: index}
+}
+
+func atPosition(block uint64, offset uint32) place {
+	return place{path: fmt.Sprintf("/v1/blocks/%d/records/%d", block, offset), block: block, offset: offset}
+}
+
+// check returns an error that wraps [ErrMismatch] if an answer is about another record.
+func (p place) check(block uint64, offset uint32, index uint64) error {
+	if p.byIndex && index != p.index || !p.byIndex && (block != p.block || offset != p.offset) {
+		return fmt.Errorf("%w: asked for %s, got block %d, offset %d, index %d", ErrMismatch, p.path, block, offset,
+			index)
 	}
-	return r, nil
+	return nil
 }
 
 // checkRecord compares a record with its commitment and its leaf hash. The error wraps [ErrMismatch].
@@ -85,59 +89,32 @@ func checkRecord(r *wire.Record) error {
 }
 
 // Blocks reads a page of headers, the newest first: cursor "" for the first page, then [wire.Blocks].Next; limit 0
-// leaves the page's size to the master. Each header was held against its hash and its proof of work.
+// leaves the page's size to the master. The hash and the proof of work of each header were checked.
 func (c *Client) Blocks(ctx context.Context, cursor string, limit int) (wire.Blocks, error) {
-	v := url.Values{}
-	if cursor != "" {
-		v.Set("cursor", cursor)
-	}
-	if limit != 0 {
-		v.Set("limit", strconv.Itoa(limit))
-	}
 	path := "/v1/blocks"
-	if len(v) > 0 {
+	if v := pageValues(cursor, limit); len(v) > 0 {
 		path += "?" + v.Encode()
 	}
-	var page wire.Blocks
-	err := c.read(ctx, path, exchange.MaxMedium, func(a *exchange.Answer) error {
-		page = wire.Blocks{}
-		if err := a.Decode(&page); err != nil {
-			return err
-		}
+	return read(ctx, c, path, exchange.MaxMedium, func(page *wire.Blocks) error {
 		for i := range page.Blocks {
 			if err := checkHeader(&page.Blocks[i]); err != nil {
-				return fmt.Errorf("%s: %w", a.Base, err)
+				return err
 			}
 		}
 		return nil
 	})
-	if err != nil {
-		return wire.Blocks{}, err
-	}
-	return page, nil
 }
 
 // Block reads a block's header and checks its hash and its proof of work. The error wraps [wire.ErrNotMined]
 // for a block that is committed and has no hash yet, [wire.ErrNotFound] for one that does not exist.
 func (c *Client) Block(ctx context.Context, number uint64) (wire.Block, error) {
-	var b wire.Block
-	err := c.read(ctx, "/v1/blocks/"+strconv.FormatUint(number, 10), exchange.MaxSmall, func(a *exchange.Answer) error {
-		b = wire.Block{}
-		if err := a.Decode(&b); err != nil {
-			return err
-		}
+	path := "/v1/blocks/" + strconv.FormatUint(number, 10)
+	return read(ctx, c, path, exchange.MaxSmall, func(b *wire.Block) error {
 		if b.Block != number {
-			return fmt.Errorf("%s: %w: asked for block %d, got block %d", a.Base, ErrMismatch, number, b.Block)
+			return fmt.Errorf("%w: asked for block %d, got block %d", ErrMismatch, number, b.Block)
 		}
-		if err := checkHeader(&b); err != nil {
-			return fmt.Errorf("%s: %w", a.Base, err)
-		}
-		return nil
+		return checkHeader(b)
 	})
-	if err != nil {
-		return wire.Block{}, err
-	}
-	return b, nil
 }
 
 // checkHeader checks the hash and the proof of work of a header. The error wraps [ErrMismatch].
@@ -151,12 +128,4 @@ func checkHeader(b *wire.Block) error {
 			b.Difficulty)
 	}
 	return nil
-}
-
-// read is a GET of JSON; to ask it twice does no harm.
-func (c *Client) read(ctx context.Context, path string, limit int, take func(*exchange.Answer) error) error {
-	q := c.newQuery(http.MethodGet, path, limit)
-	q.header["Accept"] = exchange.TypeJSON
-	_, err := c.do(ctx, q, take)
-	return err
 }

@@ -2,10 +2,10 @@ package client
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
-	"net/http"
-	"strconv"
 
 	formats "github.com/transparency-dev/formats/log"
 
@@ -14,43 +14,26 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// Receipt reads the receipt of the record of a leaf index. All that hashes show of it was checked, see [CheckReceipt];
-// the signature of its checkpoint was not: that is for whoever has a key of the log. The error wraps
-// [wire.ErrNotSealed] or [wire.ErrNotCovered] for a record that is too young, [wire.ErrNotFound] where there is none.
+// Receipt reads the receipt of the record of a leaf index, and checks it with [CheckReceipt]. The signature of its
+// checkpoint is not verified: see package verify. The error wraps [wire.ErrNotSealed] or [wire.ErrNotCovered] for a
+// record that is too young, and [wire.ErrNotFound] if there is none.
 func (c *Client) Receipt(ctx context.Context, index uint64) (wire.Receipt, error) {
-	return c.receipt(ctx, indexPath(index), func(r *wire.Receipt) bool { return r.Index == index })
+	return c.receipt(ctx, atIndex(index))
 }
 
 // ReceiptAt is Receipt for the record at a position.
 func (c *Client) ReceiptAt(ctx context.Context, block uint64, offset uint32) (wire.Receipt, error) {
-	return c.receipt(ctx, placePath(block, offset),
-		func(r *wire.Receipt) bool { return r.Block == block && r.Offset == offset })
+	return c.receipt(ctx, atPosition(block, offset))
 }
 
-func (c *Client) receipt(ctx context.Context, record string, meant func(*wire.Receipt) bool) (wire.Receipt, error) {
-	var r wire.Receipt
-	err := c.read(ctx, record+"/receipt", exchange.MaxSmall, func(a *exchange.Answer) error {
-		r = wire.Receipt{}
-		if err := a.Decode(&r); err != nil {
-			return err
-		}
-		if !meant(&r) {
-			return fmt.Errorf("%s: %w: the receipt of another record, index %d", a.Base, ErrMismatch, r.Index)
-		}
-		if err := CheckReceipt(&r); err != nil {
-			return fmt.Errorf("%s: %w", a.Base, err)
-		}
-		return nil
+func (c *Client) receipt(ctx context.Context, record place) (wire.Receipt, error) {
+	return read(ctx, c, record.path+"/receipt", exchange.MaxSmall, func(r *wire.Receipt) error {
+		return cmp.Or(record.check(r.Block, r.Offset, r.Index), CheckReceipt(r))
 	})
-	if err != nil {
-		return wire.Receipt{}, err
-	}
-	return r, nil
 }
 
-// CheckReceipt shows, with nothing but hashes, that a record with that content stands at its place in the tree that the
-// receipt's checkpoint names. What it does not look at is the checkpoint's signature, and the payload. The error wraps
-// [ErrMismatch].
+// CheckReceipt checks, by hashes only, that a record with that content is at its place in the tree of the receipt's
+// checkpoint. It checks neither the checkpoint's signature nor the payload. The error wraps [ErrMismatch].
 func CheckReceipt(r *wire.Receipt) error {
 	var checkpoint formats.Checkpoint
 	if _, err := checkpoint.Unmarshal([]byte(r.Checkpoint)); err != nil {
@@ -75,23 +58,15 @@ func CheckReceipt(r *wire.Receipt) error {
 	})
 }
 
-// ownReceipt is the receipt in the answer to an append, nil for none. It is of that entry, at that position.
-func ownReceipt(a *exchange.Answer, at *wire.Position, e *Entry) (*wire.Receipt, error) {
-	var with struct {
-		Receipt *wire.Receipt `json:"receipt"`
-	}
-	if err := a.Decode(&with); err != nil || with.Receipt == nil {
+// ownReceipt decodes the receipt in the answer to an append of e, which has the position at, and checks it. It returns
+// nil for null.
+func ownReceipt(data []byte, at *wire.Position, e *Entry) (*wire.Receipt, error) {
+	var r *wire.Receipt
+	if err := json.Unmarshal(data, &r); err != nil || r == nil {
 		return nil, err
 	}
-	if err := checkOwnReceipt(with.Receipt, at, e); err != nil {
-		return nil, fmt.Errorf("%s: %w", a.Base, err)
-	}
-	return with.Receipt, nil
-}
-
-func checkOwnReceipt(r *wire.Receipt, at *wire.Position, e *Entry) error {
 	if err := CheckReceipt(r); err != nil {
-		return err
+		return nil, err
 	}
 	own := chain.Record{Salt: [chain.SaltSize]byte(r.Salt), Key: e.Key, Type: e.Type, Payload: e.Payload}
 	if e.Type == "" {
@@ -99,40 +74,21 @@ func checkOwnReceipt(r *wire.Receipt, at *wire.Position, e *Entry) error {
 	}
 	switch {
 	case r.Index != at.Index || r.Block != at.Block || r.Offset != at.Offset || r.Leaf != at.Leaf || r.Time != at.Time:
-		return fmt.Errorf("%w: the receipt of index %d for a record at index %d", ErrMismatch, r.Index, at.Index)
+		return nil, fmt.Errorf("%w: the receipt of index %d for a record at index %d", ErrMismatch, r.Index, at.Index)
 	case r.Key != own.Key || r.Type != own.Type || r.Size != uint32(len(e.Payload)) || own.Commit() != r.Commit:
-		return fmt.Errorf("%w: the receipt at index %d is of another content than what was appended", ErrMismatch,
+		return nil, fmt.Errorf("%w: the receipt at index %d is of another content than what was appended", ErrMismatch,
 			r.Index)
 	}
-	return nil
+	return r, nil
 }
 
-// TlogProof reads the proof of the record of a leaf index as C2SP tlog-proof has it, with the newest checkpoint in it,
-// for others to verify. Nothing of it was checked. Errors are as of [Client.Receipt].
+// TlogProof reads the proof of the record of a leaf index in the form of C2SP tlog-proof, with the newest checkpoint.
+// It is not checked. Errors are those of [Client.Receipt].
 func (c *Client) TlogProof(ctx context.Context, index uint64) ([]byte, error) {
-	return c.tlogProof(ctx, indexPath(index))
+	return c.text(ctx, atIndex(index).path+"/proof")
 }
 
 // TlogProofAt is TlogProof for the record at a position.
 func (c *Client) TlogProofAt(ctx context.Context, block uint64, offset uint32) ([]byte, error) {
-	return c.tlogProof(ctx, placePath(block, offset))
-}
-
-func (c *Client) tlogProof(ctx context.Context, record string) (proof []byte, err error) {
-	q := c.newQuery(http.MethodGet, record+"/proof", exchange.MaxSmall)
-	q.header["Accept"] = typeText
-	_, err = c.do(ctx, q, func(a *exchange.Answer) error {
-		proof = bytes.Clone(a.Body)
-		return nil
-	})
-	return proof, err
-}
-
-var typeText = []string{"text/plain"}
-
-// indexPath and placePath are where a record is.
-func indexPath(index uint64) string { return "/v1/records/" + strconv.FormatUint(index, 10) }
-
-func placePath(block uint64, offset uint32) string {
-	return "/v1/blocks/" + strconv.FormatUint(block, 10) + "/records/" + strconv.FormatUint(uint64(offset), 10)
+	return c.text(ctx, atPosition(block, offset).path+"/proof")
 }

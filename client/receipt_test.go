@@ -1,7 +1,6 @@
 package client
 
 import (
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
@@ -12,23 +11,14 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// provenReceipt is the receipt of the record of provenBlock, whose content is "x".
-func provenReceipt(t *testing.T) wire.Receipt {
-	t.Helper()
-	p := provenBlock(t)
-	record := chain.Record{Project: 1, Time: 7, Payload: []byte("x")}
-	return wire.Receipt{
-		Format: wire.FormatReceipt, Origin: "log", Time: 7, ProjectID: 1, Size: 1, Salt: make([]byte, chain.SaltSize),
-		Commit: record.Commit(),
-		Leaf:   p.Leaf, LeafData: p.LeafData, Header: p.Header, SealIndex: p.SealIndex, SealPath: p.SealPath,
-		TreeSize: p.Size, Root: p.Root,
-		Checkpoint: fmt.Sprintf("log\n%d\n%s\n\n— log c2lnbmVk\n", p.Size,
-			base64.StdEncoding.EncodeToString(p.Root[:])),
-	}
+// provenReceipt is the receipt of the record of provenLog.
+func provenReceipt() wire.Receipt {
+	l := provenLog()
+	return l.Receipt(0, 0, l.Size())
 }
 
 func TestReceipt(t *testing.T) {
-	good := provenReceipt(t)
+	good := provenReceipt()
 	c := newClient(t, -1, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/v1/records/0/receipt" && r.URL.Path != "/v1/blocks/0/records/0/receipt" &&
 			r.URL.Path != "/v1/records/1/receipt" {
@@ -63,7 +53,7 @@ func TestReceipt(t *testing.T) {
 		"checkpoint":  func(r *wire.Receipt) { r.Checkpoint = "log\n3" + r.Checkpoint[5:] },
 		"no note":     func(r *wire.Receipt) { r.Checkpoint = "" },
 	} {
-		r := provenReceipt(t)
+		r := provenReceipt()
 		change(&r)
 		if err := CheckReceipt(&r); !errors.Is(err, ErrMismatch) {
 			t.Errorf("%s: %v", name, err)
@@ -78,7 +68,7 @@ func TestReceipt(t *testing.T) {
 // The receipt that comes with an append is of what was appended. One that is not makes no append fail: it is not sent
 // again, and its position is told.
 func TestAppendWaitReceipt(t *testing.T) {
-	receipt := provenReceipt(t)
+	receipt := provenReceipt()
 	good := wire.Appended{Position: wire.Position{Time: 7, Leaf: receipt.Leaf, State: wire.StateStored},
 		Receipt: &receipt}
 	var answer any = good

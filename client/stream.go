@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"math/rand/v2"
 	"net/http"
@@ -20,27 +19,28 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// StreamQuery says which records a stream gives.
+// StreamQuery selects the records of a stream.
 type StreamQuery struct {
 	Project string // name or id, "" for the token's own
 	Key     string // "" for all
-	From    uint64 // leaf index; not looked at with Now
-	Now     bool   // begin with what is appended from now on
+	From    uint64 // leaf index
+	Now     bool   // begin with the next record that is appended, instead of From
 }
 
-// streamSilence is how long a stream may be silent before its master is taken for dead: masters send something every 10
-// seconds.
+// streamSilence is the time after which a silent master counts as dead: masters send something every 10 seconds.
 const streamSilence = 25 * time.Second
 
-// Stream gives records in the order in which they stand in the chain, those that are there and then those that are
-// appended, each once and without gaps. When a master dies or has no leader, the stream continues at the next one, from
-// where it was. It lasts until the loop over it ends, or with an error, after which nothing follows: the context's, a
-// final answer such as [wire.ErrUnauthorized], or the last failure once no master has served it for [Config].RetryFor.
-// Each record was checked as by [Client.Get]. One record at a time is held. A [Config].HTTP must have no time-out of
-// its own.
+// Stream returns the existing records in the order of the chain, and then new ones as they are appended, each once and
+// without gaps. When a master dies or has no leader, the stream continues with the next one. It lasts until the
+// caller's loop ends, or ends with an error: that of the context, a final answer such as [wire.ErrUnauthorized], or the
+// last failure after no master has served it for [Config].RetryFor. Each record was checked as by [Client.Get]. One
+// record is held at a time. A [Config].HTTP must have no timeout.
 func (c *Client) Stream(ctx context.Context, q StreamQuery) iter.Seq2[wire.Record, error] {
 	return func(yield func(wire.Record, error) bool) {
-		s := stream{client: c, query: q, next: q.From, known: !q.Now, yield: yield, served: time.Now()}
+		s := stream{
+			client: c, filter: ListQuery{Project: q.Project, Key: q.Key}, next: q.From, known: !q.Now, yield: yield,
+			served: time.Now(),
+		}
 		if err := s.run(ctx); err != nil {
 			yield(wire.Record{}, err)
 		}
@@ -50,14 +50,14 @@ func (c *Client) Stream(ctx context.Context, q StreamQuery) iter.Seq2[wire.Recor
 // stream is one stream on its way through the masters.
 type stream struct {
 	client *Client
-	query  StreamQuery
+	filter ListQuery
 	next   uint64 // the leaf index that may come next
-	known  bool   // next is: a stream from now on learns it from the first master
+	known  bool   // next is known: with StreamQuery.Now the first master determines it
 	yield  func(wire.Record, error) bool
 	served time.Time // when a master served it last
 }
 
-// errLoopEnded: whoever loops over the stream wants no more.
+// errLoopEnded: the caller ended its loop over the stream.
 var errLoopEnded = errors.New("the loop has ended")
 
 func (s *stream) run(ctx context.Context) error {
@@ -121,9 +121,10 @@ func (s *stream) once(ctx context.Context, base string) error {
 		}
 		return cmp.Or(a.Problem(), fmt.Errorf("%s: %w: status %d", base, ErrAnswer, a.Status))
 	}
-	events := bufio.NewReaderSize(response.Body, 64<<10)
+	lines := bufio.NewScanner(response.Body)
+	lines.Buffer(make([]byte, 0, 64<<10), exchange.MaxRecords)
 	for {
-		e, err := readEvent(events)
+		e, err := readEvent(lines)
 		if err != nil {
 			return exchange.NoAnswer(base, errors.Join(err, context.Cause(ctx)))
 		}
@@ -135,14 +136,9 @@ func (s *stream) once(ctx context.Context, base string) error {
 	}
 }
 
-// values are the query as the API takes it. A stream that was begun has a place, which goes before what it began with.
+// values returns the query parameters. A stream that has begun continues at its place.
 func (s *stream) values() url.Values {
-	v := url.Values{}
-	for name, text := range map[string]string{"project": s.query.Project, "key": s.query.Key} {
-		if text != "" {
-			v.Set(name, text)
-		}
-	}
+	v := s.filter.values()
 	if s.known {
 		v.Set("from", strconv.FormatUint(s.next, 10))
 	}
@@ -169,8 +165,7 @@ func (s *stream) take(e *event, base string) error {
 	if err := json.Unmarshal(e.data, &r); err != nil {
 		return fmt.Errorf("%s: %w: %w", base, ErrAnswer, err)
 	}
-	q := ListQuery{Key: s.query.Key}
-	if err := q.check(&r, s.next); err != nil {
+	if err := s.filter.check(&r, s.next); err != nil {
 		return fmt.Errorf("%s: %w", base, err)
 	}
 	s.next, s.known = r.Index+1, true
@@ -180,23 +175,19 @@ func (s *stream) take(e *event, base string) error {
 	return nil
 }
 
-// event is one server-sent event, as the HTML standard has them.
+// event is one server-sent event of the HTML standard.
 type event struct {
 	id, name string
 	data     []byte
 }
 
 // readEvent reads up to the next empty line.
-func readEvent(r *bufio.Reader) (e event, err error) {
-	for {
-		line, err := readLine(r)
-		if err != nil {
-			return e, err
-		}
-		if len(line) == 0 {
+func readEvent(lines *bufio.Scanner) (e event, err error) {
+	for lines.Scan() {
+		if len(lines.Bytes()) == 0 {
 			return e, nil
 		}
-		name, value, _ := bytes.Cut(line, []byte(":"))
+		name, value, _ := bytes.Cut(lines.Bytes(), []byte(":"))
 		value = bytes.TrimPrefix(value, []byte(" "))
 		switch string(name) {
 		case "id":
@@ -204,28 +195,11 @@ func readEvent(r *bufio.Reader) (e event, err error) {
 		case "event":
 			e.name = string(value)
 		case "data":
-			e.data = value
+			e.data = bytes.Clone(value)
 		}
 	}
-}
-
-// readLine reads a line without its end, of up to exchange.MaxRecords bytes.
-func readLine(r *bufio.Reader) ([]byte, error) {
-	var line []byte
-	for {
-		part, err := r.ReadSlice('\n')
-		if len(line)+len(part) > exchange.MaxRecords {
-			return nil, fmt.Errorf("%w: an event of more than %d bytes", ErrAnswer, exchange.MaxRecords)
-		}
-		line = append(line, part...)
-		switch {
-		case err == nil:
-			return bytes.TrimRight(line, "\r\n"), nil
-		case errors.Is(err, bufio.ErrBufferFull):
-		case errors.Is(err, io.EOF):
-			return nil, errors.New("the stream broke off")
-		default:
-			return nil, err
-		}
+	if errors.Is(lines.Err(), bufio.ErrTooLong) {
+		return e, fmt.Errorf("%w: an event of more than %d bytes", ErrAnswer, exchange.MaxRecords)
 	}
+	return e, cmp.Or(lines.Err(), errors.New("the stream ended"))
 }

@@ -1,7 +1,6 @@
 package client
 
 import (
-	"bytes"
 	"context"
 	"net/http"
 	"net/url"
@@ -12,32 +11,23 @@ import (
 
 // Log reads the log's name and its keys. It needs no token.
 func (c *Client) Log(ctx context.Context) (wire.Log, error) {
-	return ask[wire.Log](ctx, c, http.MethodGet, "/v1/log", nil, false)
+	return read[wire.Log](ctx, c, "/v1/log", exchange.MaxMedium, nil)
 }
 
 // Checkpoint reads the newest checkpoint: a signed note (C2SP tlog-checkpoint), whose signature is not verified. It
 // needs no token unless the log is private.
-func (c *Client) Checkpoint(ctx context.Context) ([]byte, error) {
-	q := c.newQuery(http.MethodGet, "/checkpoint", exchange.MaxSmall)
-	var note []byte
-	_, err := c.do(ctx, q, func(a *exchange.Answer) error {
-		note = bytes.Clone(a.Body)
-		return nil
-	})
-	return note, err
-}
+func (c *Client) Checkpoint(ctx context.Context) ([]byte, error) { return c.text(ctx, "/checkpoint") }
 
 // AddLogKey makes a key that signs checkpoints beside the others, and returns its public part. It needs the admin
 // token. The client does not try again after a try that may have been carried out. [Client.Log] shows the keys. The
 // error wraps [wire.ErrTooMany] where no more fit.
 func (c *Client) AddLogKey(ctx context.Context) (wire.LogKey, error) {
-	return ask[wire.LogKey](ctx, c, http.MethodPost, "/v1/log/keys", nil, true)
+	return command[wire.LogKey](ctx, c, http.MethodPost, "/v1/log/keys", nil, true)
 }
 
 // RetireLogKey ends a key of the log, named by its id. It needs the admin token. The error wraps [wire.ErrNotFound]
 // where there is none, [wire.ErrLastKey] where nothing else signs.
 func (c *Client) RetireLogKey(ctx context.Context, id string) error {
-	_, err := c.do(ctx, c.newQuery(http.MethodDelete, "/v1/log/keys/"+url.PathEscape(id), exchange.MaxSmall),
-		func(*exchange.Answer) error { return nil })
-	return err
+	q := c.newQuery(http.MethodDelete, "/v1/log/keys/"+url.PathEscape(id), exchange.MaxSmall)
+	return c.do(ctx, q, func(*exchange.Answer) error { return nil })
 }

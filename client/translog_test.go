@@ -12,7 +12,7 @@ import (
 
 func TestLogCalls(t *testing.T) {
 	const note = "example.com/log\n0\n47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=\n\n— example.com/log AAAAAAA=\n"
-	var asked log[string]
+	var asked calls[string]
 	c := newClient(t, 0, func(w http.ResponseWriter, r *http.Request) {
 		asked.add(r.Method + " " + r.URL.RequestURI())
 		switch {
@@ -45,7 +45,7 @@ func TestLogCalls(t *testing.T) {
 
 // A key that may have been made is not made twice.
 func TestLogKeyIsAddedOnce(t *testing.T) {
-	var asked log[string]
+	var asked calls[string]
 	lost := func(w http.ResponseWriter, r *http.Request) {
 		asked.add(r.Method)
 		problem(w, http.StatusServiceUnavailable, wire.ErrUnknownOutcome.Name)

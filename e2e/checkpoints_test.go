@@ -24,11 +24,11 @@ import (
 )
 
 const (
-	// checkpointEvery is the pause between two questions of a master for its checkpoint, and closely where a test is
-	// about them.
-	checkpointEvery   = slower * 500 * time.Millisecond
-	checkpointClosely = slower * 50 * time.Millisecond
-	maxCheckpoint     = 64 << 10
+	// checkpointEvery is the pause between two requests to a master for its checkpoint. checkpointOften is the pause in
+	// tests of checkpoints.
+	checkpointEvery = slower * 500 * time.Millisecond
+	checkpointOften = slower * 50 * time.Millisecond
+	maxCheckpoint   = 64 << 10
 )
 
 // checkpoints are all those that the masters gave out while they were polled, read with nothing but the public
@@ -205,7 +205,7 @@ func (c *cluster) fetch(ctx context.Context, url string) ([]byte, error) {
 func (c *cluster) watchCheckpoints(o *oracle, url string, ending <-chan struct{}) {
 	every := checkpointEvery
 	if c.pollCheckpoints {
-		every = checkpointClosely
+		every = checkpointOften
 	}
 	tick := time.NewTicker(every)
 	defer tick.Stop()

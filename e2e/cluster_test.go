@@ -65,7 +65,7 @@ type writerOption struct {
 
 // fourthStorage is a storage node beside those of the topology; zero if there is none.
 type fourthStorage struct {
-	running  devcluster.Running
+	running  *devcluster.Running
 	launcher *devcluster.Processes
 }
 
@@ -178,7 +178,7 @@ func (c *cluster) state(ctx context.Context, url string) (s wire.StateHash, err 
 func (c *cluster) up(topology devcluster.Topology) {
 	c.t.Helper()
 	var err error
-	if c.Cluster, err = devcluster.StartProcesses(c.t.Context(), topology, cmp.Or(c.program, binary)); err != nil {
+	if c.Cluster, err = devcluster.Start(c.t.Context(), topology, cmp.Or(c.program, binary)); err != nil {
 		c.t.Fatal(err)
 	}
 	c.running = true

@@ -154,7 +154,7 @@ func (c *cluster) commandAt(role string, input []byte, args ...string) []byte {
 	c.t.Helper()
 	line := append([]string{cmp.Or(c.program, binary)}, args...)
 	if role != "" {
-		line = append(slices.Clone(roleOf(c.Topology(), role).Place.Enter), line...)
+		line = append(slices.Clone(roleOf(c.Topology(), role).Enter), line...)
 	}
 	cmd := exec.CommandContext(c.t.Context(), line[0], line[1:]...)
 	cmd.Stdin = bytes.NewReader(input)

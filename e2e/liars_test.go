@@ -8,7 +8,7 @@ import (
 )
 
 // launchFrom starts one more role from another program, and tells its data folder. It ends with the test.
-func (c *cluster) launchFrom(program string, change func(*devcluster.Topology), name string) devcluster.Running {
+func (c *cluster) launchFrom(program string, change func(*devcluster.Topology), name string) *devcluster.Running {
 	c.t.Helper()
 	topology := c.Topology()
 	change(&topology)

@@ -266,7 +266,7 @@ func newFounding(t *testing.T) *founding {
 	t.Helper()
 	c, topology := prepared(t, func(topology *devcluster.Topology) { topology.Storages, topology.Miners = 0, 0 })
 	var err error
-	if c.Cluster, err = devcluster.PrepareProcesses(topology, binary); err != nil {
+	if c.Cluster, err = devcluster.Prepare(topology, binary); err != nil {
 		t.Fatal(err)
 	}
 	f := &founding{cluster: c, topology: topology,

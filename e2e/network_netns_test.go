@@ -154,9 +154,14 @@ func (ns *namespaces) join(role string, number int) error {
 
 func (ns *namespaces) name(role string) string { return ns.prefix + role }
 
-// place is where a role runs.
-func (ns *namespaces) place(role string) devcluster.Place {
-	return devcluster.Place{Host: ns.addresses[role], Enter: []string{"ip", "netns", "exec", ns.name(role)}}
+// move moves a role of the topology to its namespace.
+func (ns *namespaces) move(_ int, r *devcluster.Role) {
+	host, known := ns.addresses[r.Name]
+	if !known {
+		return
+	}
+	r.HTTP, r.Raft = strings.Replace(r.HTTP, "127.0.0.1", host, 1), strings.Replace(r.Raft, "127.0.0.1", host, 1)
+	r.Remote, r.Enter = true, []string{"ip", "netns", "exec", ns.name(r.Name)}
 }
 
 // ip does what lines for `ip` say, within a namespace.

@@ -38,7 +38,7 @@ type proxies struct {
 	roles   map[int]string // by pid, of the roles' processes that were seen
 }
 
-// newProxies puts a proxy before every port of a topology, which must have Proxied set.
+// newProxies puts a proxy before every port of a topology, which must advertise them.
 func newProxies(topology devcluster.Topology) (*proxies, error) {
 	p := &proxies{dir: topology.Dir, roles: map[int]string{}, changed: make(chan struct{}),
 		conns: map[net.Conn]struct{}{}}
@@ -53,6 +53,21 @@ func newProxies(topology devcluster.Topology) (*proxies, error) {
 		}
 	}
 	return p, nil
+}
+
+// advertiseProxy makes a role advertise the ports of its proxy.
+func advertiseProxy(_ int, r *devcluster.Role) {
+	r.Advertise = proxyOf(r.HTTP)
+	if r.Raft != "" {
+		r.RaftAdvertise = proxyOf(r.Raft)
+	}
+}
+
+// proxyOf returns the address of the proxy of an address.
+func proxyOf(address string) string {
+	host, port, _ := strings.Cut(address, ":")
+	number, _ := strconv.Atoi(port)
+	return net.JoinHostPort(host, strconv.Itoa(number+proxied))
 }
 
 // forward hands what comes at one address on to another.

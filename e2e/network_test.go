@@ -95,10 +95,7 @@ func newNamespaceNetwork(t *testing.T, topology *devcluster.Topology) *network {
 	if err != nil {
 		t.Fatal(err)
 	}
-	topology.Places = map[string]devcluster.Place{}
-	for _, name := range names {
-		topology.Places[name] = ns.place(name)
-	}
+	topology.Adjust = ns.move
 	t.Logf("network faults: a network namespace for each role, ways cut by nft in %s", ns.name(hub))
 	if !ns.canSlow() {
 		t.Logf("NO slow links: %v", ns.noDelays)
@@ -109,7 +106,7 @@ func newNamespaceNetwork(t *testing.T, topology *devcluster.Topology) *network {
 // newProxyNetwork puts a proxy before every port of every role.
 func newProxyNetwork(t *testing.T, topology *devcluster.Topology) *network {
 	t.Helper()
-	topology.Proxied = proxied
+	topology.Adjust = advertiseProxy
 	p, err := newProxies(*topology)
 	if err != nil {
 		t.Fatal(err)

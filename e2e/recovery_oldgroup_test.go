@@ -354,7 +354,7 @@ func TestRecoverDuringAPartition(t *testing.T) {
 // moment: then a master answers although its way is cut, and the recovery is tried again.
 func (c *cluster) tryRecover(role string, args []string) (string, error) {
 	c.t.Helper()
-	line := slices.Concat(roleOf(c.Topology(), role).Place.Enter, []string{cmp.Or(c.program, binary)}, args)
+	line := slices.Concat(roleOf(c.Topology(), role).Enter, []string{cmp.Or(c.program, binary)}, args)
 	for {
 		out, err := exec.CommandContext(c.t.Context(), line[0], line[1:]...).CombinedOutput()
 		if err == nil || !strings.Contains(string(out), "although it was named with --dead") {

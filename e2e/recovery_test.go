@@ -177,7 +177,7 @@ func (c *cluster) refusedAt(role, input, message string, args ...string) {
 	t.Helper()
 	line := append([]string{cmp.Or(c.program, binary)}, args...)
 	if role != "" {
-		line = append(slices.Clone(roleOf(c.Topology(), role).Place.Enter), line...)
+		line = append(slices.Clone(roleOf(c.Topology(), role).Enter), line...)
 	}
 	cmd := exec.CommandContext(t.Context(), line[0], line[1:]...)
 	cmd.Stdin = strings.NewReader(input)

@@ -18,8 +18,9 @@ type Handler func(c *gin.Context) error
 // Engine is gin as all roles use it.
 type Engine struct {
 	*gin.Engine
-	Log    hclog.Logger
-	others []answeredAs
+	Log     hclog.Logger
+	others  []answeredAs
+	noRetry []error // see NoRetry
 }
 
 // New makes an engine that answers an unknown route, a wrong method and a panic with a problem.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strconv"
 
 	"github.com/gin-gonic/gin"
@@ -15,6 +16,10 @@ import (
 func (e *Engine) AnswerAs(err error, t *wire.ProblemType) {
 	e.others = append(e.others, answeredAs{err, t})
 }
+
+// NoRetry declares errors for which a retry does not help soon: their answers have no Retry-After header, whatever the
+// problem's type says.
+func (e *Engine) NoRetry(errs ...error) { e.noRetry = append(e.noRetry, errs...) }
 
 type answeredAs struct {
 	err error
@@ -81,7 +86,7 @@ func (e *Engine) Failure(c *gin.Context, err error) wire.Problem {
 		return p
 	}
 	retry := ""
-	if t.Retry {
+	if t.Retry && !slices.ContainsFunc(e.noRetry, func(final error) bool { return errors.Is(err, final) }) {
 		retry = "1"
 	}
 	var quota *wire.QuotaError

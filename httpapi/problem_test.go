@@ -20,11 +20,15 @@ import (
 func failing(err error) http.Handler {
 	e := New(hclog.NewNullLogger())
 	e.AnswerAs(errDamaged, wire.ErrUnavailable)
+	e.NoRetry(errStopped)
 	e.GET("/", e.Do(func(*gin.Context) error { return err }))
 	return e
 }
 
-var errDamaged = errors.New("damaged")
+var (
+	errDamaged = errors.New("damaged")
+	errStopped = wire.ErrUnavailable.Variant("stopped")
+)
 
 // ask sends a request without a body.
 func ask(h http.Handler, method, path string) *httptest.ResponseRecorder {
@@ -58,6 +62,7 @@ func TestFail(t *testing.T) {
 			[2]string{"RateLimit-Remaining", "3"}},
 		{fmt.Errorf("tile: %w", wire.ErrMalformed), wire.ErrBadRequest, "tile: malformed message", [2]string{}},
 		{fmt.Errorf("block 3: %w", errDamaged), wire.ErrUnavailable, "block 3: damaged", [2]string{"Retry-After", "1"}},
+		{fmt.Errorf("miner: %w", errStopped), wire.ErrUnavailable, "miner: stopped", [2]string{"Retry-After", ""}},
 		{context.DeadlineExceeded, wire.ErrUnavailable, "context deadline exceeded", [2]string{}},
 		{refusal, wire.ErrRemoved, "w-1", [2]string{"Cache-Control", "no-store"}},
 		{fmt.Errorf("%w: %w", wire.ErrNoLeader, refusal), wire.ErrNoLeader, refusal.Error(), [2]string{}},

@@ -41,21 +41,20 @@ const (
 	RefusedSize
 )
 
+// reasons are the errors of the reasons.
+var reasons = [...]error{
+	Accepted:       nil,
+	RefusedBacklog: wire.ErrBacklog,
+	RefusedProject: ErrUnknownProject,
+	RefusedKey:     wire.ErrKeyReused,
+	RefusedRate:    wire.ErrQuota,
+	RefusedSize:    ErrOversize,
+}
+
 // Error is nil for Accepted, else wire.ErrBacklog, ErrUnknownProject, wire.ErrKeyReused, wire.ErrQuota or ErrOversize.
 func (r Reason) Error() error {
-	switch r {
-	case Accepted:
-		return nil
-	case RefusedBacklog:
-		return wire.ErrBacklog
-	case RefusedProject:
-		return ErrUnknownProject
-	case RefusedKey:
-		return wire.ErrKeyReused
-	case RefusedRate:
-		return wire.ErrQuota
-	case RefusedSize:
-		return ErrOversize
+	if int(r) < len(reasons) {
+		return reasons[r]
 	}
 	return fmt.Errorf("%w: reason %d", ErrBadCommand, r)
 }
@@ -95,26 +94,17 @@ type Outcome struct {
 // sum overflows.
 const longestLeadership = 1 << 48
 
-// append applies the submissions of one Append.
-func (s *State) append(time uint64, reign Reign, submissions []submission) []Outcome {
-	outcomes := make([]Outcome, len(submissions))
-	for i := range submissions {
-		outcomes[i].Placements, outcomes[i].Err = s.submit(time, reign, &submissions[i])
-	}
-	return outcomes
-}
-
 // ageAt is the clock of the keys, as far as a leader has counted it. The count of a leader of another term is ignored:
 // it began at another BeginTerm.
-func (s *State) ageAt(reign Reign) uint64 {
-	if reign.Term != s.term.Term {
+func (s *State) ageAt(leadership Leadership) uint64 {
+	if leadership.Term != s.term.Term {
 		return s.age
 	}
-	return max(s.age, s.begun+min(reign.Elapsed, longestLeadership))
+	return max(s.age, s.begun+min(leadership.Elapsed, longestLeadership))
 }
 
 // submit appends the records of a submission to the buffer, or returns the result of an earlier time.
-func (s *State) submit(time uint64, reign Reign, a *submission) ([]Placement, error) {
+func (s *State) submit(time uint64, leadership Leadership, a *submission) ([]Placement, error) {
 	if s.MasterRemoved(a.member) {
 		return nil, fmt.Errorf("%w: %s, which sent submission %d", ErrMasterRemoved, a.member, a.seq)
 	}
@@ -140,7 +130,7 @@ func (s *State) submit(time uint64, reign Reign, a *submission) ([]Placement, er
 			ErrStale, a.seq, a.boot, w.Newest, w.Boot)
 	}
 	s.tick(time)
-	s.age = s.ageAt(reign)
+	s.age = s.ageAt(leadership)
 	s.keys.evict(s.age, s.settings)
 	placements := make([]Placement, len(a.requests))
 	for i := range a.requests {
@@ -198,7 +188,7 @@ func (s *State) put(p *Placement, r *submitted) {
 	b := &s.open
 	offset := uint32(len(b.ends))
 	if offset == 0 {
-		b.oldest = s.now
+		b.time = s.now
 	}
 	start := len(b.records)
 	b.records = append(b.records, r.record...)

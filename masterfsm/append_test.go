@@ -240,7 +240,7 @@ func TestKeys(t *testing.T) {
 	if p := b.add(startTime+9, plain, plain); p[1].Replay || p[1].Runs[0] == p[0].Runs[0] {
 		t.Errorf("without keys: %+v", p)
 	}
-	if n, oldest := b.Keys(Reign{}); n != 3 || oldest != 8 {
+	if n, oldest := b.Keys(Leadership{}); n != 3 || oldest != 8 {
 		t.Errorf("%d keys, the oldest of %d ms", n, oldest)
 	}
 }
@@ -260,7 +260,7 @@ func TestKeysAreForgottenByCount(t *testing.T) {
 	if p := b.add(startTime, keyed(0)); p[0].Replay || p[0].Err != Accepted {
 		t.Errorf("the oldest of 4 is remembered: %+v", p)
 	}
-	if n, _ := b.Keys(Reign{}); n > 4 {
+	if n, _ := b.Keys(Leadership{}); n > 4 {
 		t.Errorf("%d keys", n)
 	}
 }
@@ -493,7 +493,7 @@ func TestSeveralSubmissionsInOneAppend(t *testing.T) {
 	b := newTable(t, smallSettings())
 	c := call{project: 1, payloads: payloads(3, "x")}
 	b.submit(appendOf(t, "m2", 5, 100, startTime, c))
-	result, err := b.Apply(EncodeAppend(startTime, Reign{},
+	result, err := b.Apply(EncodeAppend(startTime, Leadership{},
 		sent(t, "m1", 9, 1, c, c), sent(t, "m2", 5, 3, c), sent(t, "m3", 1, 1, c), sent(t, "m2", 5, 100, c)))
 	if err != nil {
 		t.Fatal(err)
@@ -514,7 +514,7 @@ func TestSeveralSubmissionsInOneAppend(t *testing.T) {
 			}
 		}
 	}
-	if result, err := b.Apply(EncodeAppend(startTime, Reign{})); err != nil || len(result.([]Outcome)) != 0 {
+	if result, err := b.Apply(EncodeAppend(startTime, Leadership{})); err != nil || len(result.([]Outcome)) != 0 {
 		t.Errorf("an append of nothing: %v, %v", result, err)
 	}
 }

@@ -1,34 +1,52 @@
 package masterfsm
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
+	"sort"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/wire"
 )
 
-// buffer holds the records of the open block.
-type buffer struct {
-	number  uint64 // of the block
+// heldBlock is a block whose body the masters hold, or the open one. It is never changed once it is cut, so that
+// snapshots share it: when it is mined another takes its place.
+type heldBlock struct {
+	number  uint64
 	first   uint64 // leaf index of its first record
-	oldest  uint64 // time of its first record
+	time    uint64 // of the cut; while the block is open, of its first record
 	ends    []uint32
-	records []byte // append-only: what is written stays
-	leaves  []chain.Hash
+	records []byte       // append-only: what is written stays
+	leaves  []chain.Hash // until it is mined
+	mined   bool
+	block   chain.Block // once it is mined
 }
 
-// heldBlock is a block whose body the masters hold. It is never changed, so that snapshots share it: once it is mined
-// another takes its place.
-type heldBlock struct {
-	number, first uint64
-	time          uint64 // of the cut
-	ends          []uint32
-	records       []byte
-	leaves        []chain.Hash // until it is mined
-	mined         bool
-	block         chain.Block // once it is mined
+func (b *heldBlock) count() uint32 {
+	if b.mined {
+		return b.block.Header.Count
+	}
+	return uint32(len(b.ends))
+}
+
+// header is a copy of the block's header, nil as long as it is not mined.
+func (b *heldBlock) header() *chain.Header {
+	if !b.mined {
+		return nil
+	}
+	return new(b.block.Header)
+}
+
+// encoded is the encoded record at an offset below count.
+func (b *heldBlock) encoded(offset uint32) []byte {
+	if b.mined {
+		return b.block.Encoded(offset)
+	}
+	start := uint32(0)
+	if offset > 0 {
+		start = b.ends[offset-1]
+	}
+	return b.records[start:b.ends[offset]:b.ends[offset]]
 }
 
 func (b *heldBlock) size() uint64 { return uint64(len(b.records)) }
@@ -45,12 +63,12 @@ func (s *State) cut() {
 	if len(b.ends) == 0 {
 		return
 	}
-	s.held = append(s.held, &heldBlock{
-		number: b.number, first: b.first, time: s.now, ends: b.ends, records: b.records, leaves: b.leaves,
-	})
+	cut := s.open
+	cut.time = s.now
+	s.held = append(s.held, &cut)
 	// Under load one block is about as large as the one before: room for it at once saves moving it again and again. A
 	// small margin keeps the last record of a block of the same size from doubling it.
-	s.open = buffer{
+	s.open = heldBlock{
 		number: b.number + 1, first: b.first + uint64(len(b.ends)) + 1,
 		ends: make([]uint32, 0, len(b.ends)), leaves: make([]chain.Hash, 0, len(b.leaves)),
 		records: make([]byte, 0, len(b.records)+len(b.records)/32),
@@ -102,15 +120,33 @@ func (c *Mined) apply(s *State) (any, error) {
 	s.tick(c.Time)
 	s.replace(minedBlock(block))
 	tree := s.waiting.tree.Append(header.SealHash())
-	s.head = chain.Head{Height: header.Block + 1, Hash: hash, Time: header.Time, Tree: tree}
-	if len(s.boundaries) == Boundaries {
-		s.boundaries = s.boundaries[1:] // never moved within the array: a snapshot may share it
-	}
-	s.boundaries = append(s.boundaries, Boundary{Height: s.head.Height, Hash: hash, Size: tree.Size(),
-		Root: tree.Root()})
+	s.extend(chain.Head{Height: header.Block + 1, Hash: hash, Time: header.Time, Tree: tree})
 	s.prepare()
 	s.advanceStored()
 	return nil, nil
+}
+
+// extend moves the head of the mined chain, and remembers its boundary.
+func (s *State) extend(head chain.Head) {
+	s.head = head
+	if len(s.boundaries) == Boundaries {
+		s.boundaries = s.boundaries[1:] // never moved within the array: a snapshot may share it
+	}
+	s.boundaries = append(s.boundaries, Boundary{
+		Height: head.Height, Hash: head.Hash, Size: head.Tree.Size(), Root: head.Tree.Root(),
+	})
+}
+
+// countBytes computes the bytes of the bodies from the blocks.
+func (s *State) countBytes() {
+	s.pendingBytes, s.retained = s.open.size(), 0
+	for _, b := range s.held {
+		if b.number < s.stored {
+			s.retained += b.size()
+		} else {
+			s.pendingBytes += b.size()
+		}
+	}
 }
 
 // minedBlock is a held block once it is mined. Its records are part of the mined block, so that the unmined copy can
@@ -182,14 +218,13 @@ func (s *State) advanceStored() {
 }
 
 // advanceCheckpoint moves the checkpoint up to the newest boundary that enough storage nodes have now. It stands still
-// until there is a key: a table that was restored from a snapshot of old does not know what was stored when. After a
-// recovery stored tells less: see Recovery.Finish.
+// until there is a key: a table that was restored from a snapshot of version 3 does not know what was stored when.
+// After a recovery stored says less: see Recovery.Finish.
 func (s *State) advanceCheckpoint() {
 	if len(s.log.Keys) == 0 {
 		return
 	}
-	i, exact := slices.BinarySearchFunc(s.boundaries, s.replicated(),
-		func(b Boundary, h uint64) int { return cmp.Compare(b.Height, h) })
+	i, exact := search(s.boundaries, s.replicated(), func(b *Boundary) uint64 { return b.Height })
 	if !exact {
 		i--
 	}
@@ -217,4 +252,154 @@ func ReplicatedHeight(heights []uint64, replicas int) uint64 {
 		return 0
 	}
 	return slices.Sorted(slices.Values(heights))[len(heights)-replicas]
+}
+
+// HeldBlock is a copy of a block that the masters hold, taken at one moment. Callers may keep it and must not change
+// it.
+type HeldBlock struct {
+	Block  uint64
+	First  uint64        // leaf index of its first record
+	Header *chain.Header // nil as long as the block is not mined
+	Stored bool
+
+	body *heldBlock
+}
+
+// Count is the number of records.
+func (s *HeldBlock) Count() uint32 { return s.body.count() }
+
+// Next is the leaf index behind the last record.
+func (s *HeldBlock) Next() uint64 { return s.First + uint64(s.Count()) }
+
+// Encoded is the encoded record at an offset below Count.
+func (s *HeldBlock) Encoded(offset uint32) []byte { return s.body.encoded(offset) }
+
+// HeldBlocks returns the blocks that the masters hold, starting with the first that does not end before a leaf. The
+// open block is the last.
+func (s *State) HeldBlocks(leaf uint64) []HeldBlock {
+	from := sort.Search(len(s.held), func(i int) bool {
+		b := s.held[i]
+		return b.first+uint64(b.count()) >= leaf // its seal
+	})
+	blocks := make([]HeldBlock, 0, len(s.held)-from+1)
+	for _, b := range s.held[from:] {
+		blocks = append(blocks, s.exported(b))
+	}
+	if len(s.open.ends) > 0 {
+		blocks = append(blocks, s.exported(new(s.open)))
+	}
+	return blocks
+}
+
+// HeldBlock returns the block of a number if the masters hold it.
+func (s *State) HeldBlock(block uint64) (HeldBlock, bool) {
+	b := s.bodyAt(block)
+	if b == nil || b.count() == 0 {
+		return HeldBlock{}, false
+	}
+	return s.exported(new(*b)), true
+}
+
+func (s *State) exported(b *heldBlock) HeldBlock {
+	return HeldBlock{Block: b.number, First: b.first, Header: b.header(), Stored: b.number < s.stored, body: b}
+}
+
+// oldest is the first block that the masters hold, the open one where it is the only one.
+func (s *State) oldest() *heldBlock {
+	if len(s.held) == 0 {
+		return &s.open
+	}
+	return s.held[0]
+}
+
+// HeldLeaf is the leaf index from which on the masters hold all records. Only storage nodes have the records before it.
+func (s *State) HeldLeaf() uint64 { return s.oldest().first }
+
+// heldFrom is the number of the first block that the masters hold.
+func (s *State) heldFrom() uint64 { return s.oldest().number }
+
+// heldAt is the block of a number if it is cut and the masters hold it.
+func (s *State) heldAt(number uint64) *heldBlock {
+	from := s.heldFrom()
+	if number < from || number-from >= uint64(len(s.held)) {
+		return nil
+	}
+	return s.held[number-from]
+}
+
+// bodyAt is heldAt, and the open block of its number.
+func (s *State) bodyAt(number uint64) *heldBlock {
+	if number == s.open.number {
+		return &s.open
+	}
+	return s.heldAt(number)
+}
+
+// Block is a mined block that the masters hold.
+func (s *State) Block(number uint64) (chain.Block, bool) {
+	b := s.heldAt(number)
+	if b == nil || !b.mined {
+		return chain.Block{}, false
+	}
+	return b.block, true
+}
+
+// Found says what the table knows about a position.
+type Found uint8
+
+const (
+	// FoundNothing: the position is not given out yet.
+	FoundNothing Found = iota
+	// FoundRecord: the masters hold the record.
+	FoundRecord
+	// FoundElsewhere: the block was stored and dropped; storage nodes have it, the offset unchecked.
+	FoundElsewhere
+	// FoundBeyond: the block is known and has fewer records. It gets no more.
+	FoundBeyond
+	// FoundSeal: the leaf index is that of a seal.
+	FoundSeal
+)
+
+// Position is the position of a record.
+type Position struct {
+	Block  uint64
+	Offset uint32
+	Index  uint64
+}
+
+// Record looks up the record at an offset of a block. It returns the encoded record if the masters hold it; callers may
+// keep it and must not change it. header is nil until the block is mined.
+func (s *State) Record(block uint64, offset uint32) (found Found, at Position, encoded []byte, header *chain.Header) {
+	at = Position{Block: block, Offset: offset}
+	b := s.bodyAt(block)
+	switch {
+	case block < s.heldFrom():
+		return FoundElsewhere, at, nil, nil
+	case b == nil || b == &s.open && offset >= b.count():
+		return FoundNothing, at, nil, nil
+	}
+	at.Index = b.first + uint64(offset)
+	if offset >= b.count() {
+		return FoundBeyond, at, nil, nil
+	}
+	return FoundRecord, at, b.encoded(offset), b.header()
+}
+
+// Locate finds the position of a leaf index. FoundElsewhere means that a storage node must be asked for the block.
+func (s *State) Locate(index uint64) (Found, Position) {
+	if index >= s.NextIndex() {
+		return FoundNothing, Position{}
+	}
+	b := &s.open
+	for i := len(s.held) - 1; index < b.first; i-- {
+		if i < 0 {
+			return FoundElsewhere, Position{Index: index}
+		}
+		b = s.held[i]
+	}
+	offset := index - b.first
+	if offset >= uint64(b.count()) {
+		return FoundSeal, Position{Block: b.number, Index: index}
+	}
+	return FoundRecord, Position{Block: b.number, Offset: uint32(offset), Index: index}
 }

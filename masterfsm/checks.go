@@ -1,6 +1,7 @@
 package masterfsm
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/chainstore/chainstore/chain"
@@ -62,8 +63,7 @@ func (c *Suspect) apply(s *State) (any, error) {
 		n.Due = c.Cause
 		s.recordEvent(Event{Kind: EventSuspect, Node: n.ID, URL: n.URL, Cause: c.Cause})
 	}
-	copied := *n
-	return &copied, nil
+	return new(*n), nil
 }
 
 // at returns the node of a command, and checks the version and the transition against the table.
@@ -111,8 +111,7 @@ func (c *BeginCheck) apply(s *State) (any, error) {
 	n.move(Validating, n.Due, s.now)
 	n.Target = target
 	s.advanceStored()
-	copied := *n
-	return &copied, nil
+	return new(*n), nil
 }
 
 func (c *EndCheck) apply(s *State) (any, error) {
@@ -122,8 +121,8 @@ func (c *EndCheck) apply(s *State) (any, error) {
 		return nil, err
 	case n.State != Validating:
 		return nil, fmt.Errorf("%w: %s is %s, not being checked", ErrStale, c.ID, n.State)
-	case len(c.Findings) > chain.MaxFindings || len(c.Bad) > maxRanges:
-		return nil, fmt.Errorf("%w: %d findings, %d ranges", ErrBadCommand, len(c.Findings), len(c.Bad))
+	case len(c.Findings) > chain.MaxFindings:
+		return nil, fmt.Errorf("%w: %d findings", ErrBadCommand, len(c.Findings))
 	}
 	for _, f := range c.Findings {
 		if len(f.What) > maxText {
@@ -133,10 +132,7 @@ func (c *EndCheck) apply(s *State) (any, error) {
 			return nil, err
 		}
 	}
-	if err := checkRanges(c.Bad); err != nil {
-		return nil, err
-	}
-	if err := s.checkCause(c.Aborted); err != nil {
+	if err := errors.Join(checkRanges(c.Bad), s.checkCause(c.Aborted)); err != nil {
 		return nil, err
 	}
 	s.tick(c.Time)
@@ -146,11 +142,7 @@ func (c *EndCheck) apply(s *State) (any, error) {
 		if n.Due.IsZero() {
 			n.Due = c.Aborted
 		}
-		if bad := s.unrepaired(n); len(bad) > 0 {
-			n.move(Invalid, s.damaged(bad), s.now)
-		} else {
-			n.move(Valid, Cause{}, s.now)
-		}
+		s.moveByBad(n)
 		s.advanceStored()
 		return nil, nil
 	}
@@ -187,8 +179,11 @@ func (c *EndCheck) apply(s *State) (any, error) {
 	return nil, nil
 }
 
-// checkRanges refuses a list that is not in ascending order with gaps between.
+// checkRanges refuses a list that is too long, or not in ascending order with gaps between.
 func checkRanges(list []chain.Range) error {
+	if len(list) > maxRanges {
+		return fmt.Errorf("%w: %d ranges", ErrBadCommand, len(list))
+	}
 	for i, r := range list {
 		if r.From >= r.To || i > 0 && r.From <= list[i-1].To {
 			return fmt.Errorf("%w: ranges of blocks must ascend and not touch: %v", ErrBadCommand, list)

@@ -127,6 +127,30 @@ func TestCheckIsRefused(t *testing.T) {
 	b.refused(&EndCheck{ID: "c", Version: b.storage("c").Version, Bad: ranges(2, 2), Time: b.now + 99}, ErrBadCommand)
 	b.refused(&EndCheck{ID: "c", Version: b.storage("c").Version, Bad: ranges(2, 4, 4, 6), Time: b.now + 99},
 		ErrBadCommand)
+	for name, end := range map[string]EndCheck{
+		"too many findings": {Findings: make([]Finding, chain.MaxFindings+1)},
+		"too many ranges":   {Bad: manyRanges(maxRanges + 1)},
+		"a long finding":    {Findings: []Finding{{Detail: TextCause(strings.Repeat("x", maxText+1))}}},
+		"a long cause":      {Aborted: TextCause(strings.Repeat("x", maxText+1))},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b.t = t
+			end.ID, end.Version, end.Time = "c", b.storage("c").Version, b.now+99
+			b.refused(&end, ErrBadCommand)
+		})
+	}
+	b.t = t
+	b.ok(&EndCheck{ID: "c", Version: b.storage("c").Version, Time: b.now})
+	b.refused(&EndCheck{ID: "c", Version: b.storage("c").Version, Time: b.now + 99}, ErrStale) // it is valid
+}
+
+// manyRanges are count ranges of one block.
+func manyRanges(count int) []chain.Range {
+	list := make([]chain.Range, count)
+	for i := range list {
+		list[i] = chain.Range{From: 2 * uint64(i), To: 2*uint64(i) + 1}
+	}
+	return list
 }
 
 func TestRepairIsRefused(t *testing.T) {
@@ -145,6 +169,32 @@ func TestRepairIsRefused(t *testing.T) {
 	b.refused(stale, ErrStale)
 	b.ok(&BeginCheck{ID: "b", Version: b.storage("b").Version, Time: b.now})
 	b.refused(c("b"), ErrStale) // it is being checked
+	for name, change := range map[string]func(*BeginRepair){
+		"a long ticket":         func(c *BeginRepair) { c.Ticket = strings.Repeat("x", maxText+1) },
+		"too many ranges":       func(c *BeginRepair) { c.Missing = manyRanges(maxRanges + 1) },
+		"an empty range":        func(c *BeginRepair) { c.Missing = ranges(3, 3) },
+		"blocks above the head": func(c *BeginRepair) { c.Missing = ranges(5, b.head.Height+1) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b.t = t
+			bad := c("")
+			change(bad)
+			b.refused(bad, ErrBadCommand)
+		})
+	}
+	b.t = t
+	end := func(change func(*EndRepair)) *EndRepair {
+		e := &EndRepair{ID: "a", Version: b.storage("a").Version, Time: b.now + 99}
+		change(e)
+		return e
+	}
+	b.refused(end(func(*EndRepair) {}), ErrStale) // it is not being repaired
+	began := c("")
+	began.Time = b.now
+	b.ok(began)
+	b.refused(end(func(e *EndRepair) { e.Bad = manyRanges(maxRanges + 1) }), ErrBadCommand)
+	b.refused(end(func(e *EndRepair) { e.Bad = ranges(2, 2) }), ErrBadCommand)
+	b.refused(end(func(e *EndRepair) { e.Failed = TextCause(strings.Repeat("x", maxText+1)) }), ErrBadCommand)
 }
 
 // A failed repair leaves what is known, and lets the sender go.
@@ -180,6 +230,16 @@ func TestLostBlocks(t *testing.T) {
 	if lost := b.IntegrityLog().Lost; !reflect.DeepEqual(lost, ranges(2, 3)) {
 		t.Fatalf("%+v", lost)
 	}
+	for block := range uint64(7) {
+		if lost, confirmed := b.Lost(block); lost != (block == 2) || confirmed {
+			t.Errorf("block %d: lost %v, confirmed %v", block, lost, confirmed)
+		}
+	}
+	v := b.View()
+	n := v.Storage("b")
+	if got := n.Lacks(8); !reflect.DeepEqual(got, ranges(2, 3, 5, 8)) || v.Storage("x").ID != "" {
+		t.Errorf("b lacks %v", got)
+	}
 	if !b.storage("a").CountsAsCopy || b.storage("b").CountsAsCopy {
 		t.Fatalf("%+v", b.Storages())
 	}
@@ -194,6 +254,9 @@ func TestLostBlocks(t *testing.T) {
 	}
 	b.ok(&ConfirmLost{Block: 2, Time: b.now})
 	b.ok(&ConfirmLost{Block: 2, Time: b.now}) // again: nothing new
+	if lost, confirmed := b.Lost(2); !lost || !confirmed {
+		t.Errorf("lost %v, confirmed %v", lost, confirmed)
+	}
 	b.is("a", Valid, 7)
 	b.is("b", Valid, 7)
 	// A check that does not name the hole keeps it in the table; one that finds more does not forget it.
@@ -338,7 +401,7 @@ func TestBlocksSentence(t *testing.T) {
 		"blocks 0, 2, 4, 6, 8, 10, 2 more runs": ranges(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15),
 		fmt.Sprintf("blocks 0 to %d", uint64(1<<40)-1): ranges(0, 1<<40),
 	} {
-		if got := blocksSentence(wire.Args{"ranges": list}); got != want {
+		if got := blocksSentence(list); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}
 	}

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
+	"reflect"
 	"slices"
 
 	"github.com/chainstore/chainstore/chain"
@@ -23,39 +25,41 @@ const commandHead = 4 + 1
 type kind uint8
 
 const (
-	kindBeginTerm     kind = 1
-	kindAppend        kind = 2
-	kindCut           kind = 3
-	kindMined         kind = 4
-	kindAcknowledge   kind = 5
-	kindRegister      kind = 6
-	kindInvalidate    kind = 7
-	kindCreateProject kind = 8
-	kindSuspect       kind = 9
-	kindBeginCheck    kind = 10
-	kindEndCheck      kind = 11
-	kindBeginRepair   kind = 12
-	kindEndRepair     kind = 13
-	kindConfirmLost   kind = 14
-	kindRemoveStorage kind = 15
-	kindAdmitMaster   kind = 16
-	kindRemoveMaster  kind = 17
-	kindChangeProject kind = 18
-	kindCreateToken   kind = 19
-	kindRevokeToken   kind = 20
-	kindAddLogKey     kind = 21
-	kindRetireLogKey  kind = 22
-	kindCosign        kind = 23
-	kindRaiseLevel    kind = 24
-
+	kindAppend     kind = 2
 	kindSubmission kind = 128 // never in the log by itself
 )
+
+// commands lists the commands by kind, other than an append. A number is never used again.
+var commands = [...]Command{
+	1:  &BeginTerm{},
+	3:  &Cut{},
+	4:  &Mined{},
+	5:  &Acknowledge{},
+	6:  &Register{},
+	7:  &Invalidate{},
+	8:  &CreateProject{},
+	9:  &Suspect{},
+	10: &BeginCheck{},
+	11: &EndCheck{},
+	12: &BeginRepair{},
+	13: &EndRepair{},
+	14: &ConfirmLost{},
+	15: &RemoveStorage{},
+	16: &AdmitMaster{},
+	17: &RemoveMaster{},
+	18: &ChangeProject{},
+	19: &CreateToken{},
+	20: &RevokeToken{},
+	21: &AddLogKey{},
+	22: &RetireLogKey{},
+	23: &Cosign{},
+	24: &RaiseLevel{},
+}
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Command is a change of the state, other than an append.
 type Command interface {
-	kind() kind
 	apply(*State) (any, error)
 }
 
@@ -132,20 +136,6 @@ type Invalidate struct {
 	Time    uint64 `json:"time"`
 }
 
-func (*BeginTerm) kind() kind     { return kindBeginTerm }
-func (*Cut) kind() kind           { return kindCut }
-func (*Mined) kind() kind         { return kindMined }
-func (*Acknowledge) kind() kind   { return kindAcknowledge }
-func (*Register) kind() kind      { return kindRegister }
-func (*Invalidate) kind() kind    { return kindInvalidate }
-func (*Suspect) kind() kind       { return kindSuspect }
-func (*BeginCheck) kind() kind    { return kindBeginCheck }
-func (*EndCheck) kind() kind      { return kindEndCheck }
-func (*BeginRepair) kind() kind   { return kindBeginRepair }
-func (*EndRepair) kind() kind     { return kindEndRepair }
-func (*ConfirmLost) kind() kind   { return kindConfirmLost }
-func (*RemoveStorage) kind() kind { return kindRemoveStorage }
-
 // EncodeFor is Encode of a command that all members of a group at a protocol level can read: below level 2 its causes
 // are sentences.
 func EncodeFor(level uint64, c Command) []byte {
@@ -153,27 +143,23 @@ func EncodeFor(level uint64, c Command) []byte {
 	if level >= LevelCodes {
 		return Encode(c)
 	}
-	switch c := c.(type) {
+	switch original := c.(type) {
 	case *Invalidate:
-		old := *c
-		old.Cause = text(c.Cause)
-		return Encode(&old)
+		old := *original
+		old.Cause, c = text(old.Cause), &old
 	case *Suspect:
-		old := *c
-		old.Cause = text(c.Cause)
-		return Encode(&old)
+		old := *original
+		old.Cause, c = text(old.Cause), &old
 	case *EndCheck:
-		old := *c
-		old.Aborted = text(c.Aborted)
-		old.Findings = slices.Clone(c.Findings)
-		for i, f := range c.Findings {
-			old.Findings[i].Detail = text(f.Detail)
+		old := *original
+		old.Findings = slices.Clone(old.Findings)
+		for i := range old.Findings {
+			old.Findings[i].Detail = text(old.Findings[i].Detail)
 		}
-		return Encode(&old)
+		old.Aborted, c = text(old.Aborted), &old
 	case *EndRepair:
-		old := *c
-		old.Failed, old.Changed = text(c.Failed), text(c.Changed)
-		return Encode(&old)
+		old := *original
+		old.Failed, old.Changed, c = text(old.Failed), text(old.Changed), &old
 	}
 	return Encode(c)
 }
@@ -185,10 +171,14 @@ func Encode(c Command) []byte {
 		panic(fmt.Sprintf("masterfsm: %T cannot be encoded: %v", c, err)) // fixed types of plain fields: cannot happen
 	}
 	data := make([]byte, commandHead, commandHead+len(body))
-	data[4] = byte(c.kind())
+	data[4] = byte(kindOf(c))
 	data = append(data, body...)
 	binary.BigEndian.PutUint32(data, crc32.Checksum(data[4:], castagnoli))
 	return data
+}
+
+func kindOf(c Command) kind {
+	return kind(slices.IndexFunc(commands[:], func(o Command) bool { return reflect.TypeOf(o) == reflect.TypeOf(c) }))
 }
 
 // checkCommand verifies the checksum and returns kind and body.
@@ -204,65 +194,26 @@ func checkCommand(data []byte) (kind, []byte, error) {
 
 // decode makes a command other than an append from kind and body.
 func decode(k kind, body []byte) (Command, error) {
-	var c Command
-	switch k {
-	case kindBeginTerm:
-		c = new(BeginTerm)
-	case kindCut:
-		c = new(Cut)
-	case kindMined:
-		c = new(Mined)
-	case kindAcknowledge:
-		c = new(Acknowledge)
-	case kindRegister:
-		c = new(Register)
-	case kindInvalidate:
-		c = new(Invalidate)
-	case kindCreateProject:
-		c = new(CreateProject)
-	case kindSuspect:
-		c = new(Suspect)
-	case kindBeginCheck:
-		c = new(BeginCheck)
-	case kindEndCheck:
-		c = new(EndCheck)
-	case kindBeginRepair:
-		c = new(BeginRepair)
-	case kindEndRepair:
-		c = new(EndRepair)
-	case kindConfirmLost:
-		c = new(ConfirmLost)
-	case kindRemoveStorage:
-		c = new(RemoveStorage)
-	case kindAdmitMaster:
-		c = new(AdmitMaster)
-	case kindRemoveMaster:
-		c = new(RemoveMaster)
-	case kindChangeProject:
-		c = new(ChangeProject)
-	case kindCreateToken:
-		c = new(CreateToken)
-	case kindRevokeToken:
-		c = new(RevokeToken)
-	case kindAddLogKey:
-		c = new(AddLogKey)
-	case kindRetireLogKey:
-		c = new(RetireLogKey)
-	case kindCosign:
-		c = new(Cosign)
-	case kindRaiseLevel:
-		c = new(RaiseLevel)
-	default:
+	if int(k) >= len(commands) || commands[k] == nil {
 		return nil, fmt.Errorf("%w: unknown kind %d: a newer ChainStore wrote it", ErrCommand, k)
 	}
-	// A field that this program does not know is one that another master acts upon.
-	d := json.NewDecoder(bytes.NewReader(body))
-	d.DisallowUnknownFields()
-	if err := d.Decode(c); err != nil {
+	c := reflect.New(reflect.TypeOf(commands[k]).Elem()).Interface().(Command)
+	if err := unmarshalStrictly(body, c); err != nil {
 		return nil, fmt.Errorf("%w: kind %d: %w", ErrCommand, k, err)
 	}
-	if _, err := d.Token(); err != io.EOF {
-		return nil, fmt.Errorf("%w: kind %d: more than one JSON value", ErrCommand, k)
-	}
 	return c, nil
+}
+
+// unmarshalStrictly reads one JSON value. It refuses a field that this program does not know: another master acts upon
+// it.
+func unmarshalStrictly(data []byte, into any) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return err
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return errors.New("more than one JSON value")
+	}
+	return nil
 }

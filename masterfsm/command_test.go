@@ -17,6 +17,8 @@ func seal(data []byte) []byte {
 	return data
 }
 
+const kindCut = 3
+
 // commandOf makes the bytes of a command of any kind and body.
 func commandOf(k kind, body string) []byte {
 	return seal(append([]byte{0, 0, 0, 0, byte(k)}, body...))
@@ -99,18 +101,19 @@ func TestDamagedCommandsStopTheMaster(t *testing.T) {
 func TestCommandsThatAnotherVersionWrote(t *testing.T) {
 	b := newTable(t, smallSettings())
 	for name, data := range map[string][]byte{
-		"empty":         nil,
-		"unknown kind":  commandOf(99, "{}"),
-		"kind 0":        commandOf(0, "{}"),
-		"no JSON":       commandOf(kindCut, "{"),
-		"no body":       commandOf(kindCut, ""),
-		"two values":    commandOf(kindCut, "{}{}"),
-		"another type":  commandOf(kindCut, `{"block":"x"}`),
-		"out of range":  commandOf(kindCut, `{"block":-1}`),
-		"unknown field": commandOf(kindCut, `{"block":0,"time":5,"force":true}`),
-		"append of 0":   commandOf(kindAppend, ""),
-		"submission":    sent(t, "m2", 1, 1, call{project: 1, payloads: []string{"x"}}),
-		"many":          commandOf(kindAppend, string(make([]byte, 8))+"\xff\xff\xff\xff"),
+		"empty":                    nil,
+		"unknown kind":             commandOf(99, "{}"),
+		"kind 0":                   commandOf(0, "{}"),
+		"no JSON":                  commandOf(kindCut, "{"),
+		"no body":                  commandOf(kindCut, ""),
+		"two values":               commandOf(kindCut, "{}{}"),
+		"another type":             commandOf(kindCut, `{"block":"x"}`),
+		"out of range":             commandOf(kindCut, `{"block":-1}`),
+		"unknown field":            commandOf(kindCut, `{"block":0,"time":5,"force":true}`),
+		"unknown field of a cause": commandOf(9, `{"id":"a","cause":{"code":"damaged","force":true},"time":5}`),
+		"append of 0":              commandOf(kindAppend, ""),
+		"submission":               sent(t, "m2", 1, 1, call{project: 1, payloads: []string{"x"}}),
+		"many":                     commandOf(kindAppend, string(make([]byte, 8))+"\xff\xff\xff\xff"),
 		"many requests": commandOf(kindAppend,
 			string(make([]byte, 8))+"\x00\x00\x00\x01\x00\x00\x00\x15"+string(make([]byte, 17))+"\xff\xff\xff\xff"),
 		"many records": commandOf(kindAppend,

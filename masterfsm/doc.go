@@ -18,5 +18,5 @@
 // # Sharing
 //
 // Bytes of records are written once and never changed, so slices handed out by a State stay good after the State has
-// moved on. Everything else is read while nobody applies; package raftstore holds the lock.
+// moved on. Everything else is read while no command is applied; package raftstore holds the lock.
 package masterfsm

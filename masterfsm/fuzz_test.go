@@ -67,12 +67,12 @@ func FuzzCheckSubmission(f *testing.F) {
 			}
 			return
 		}
-		k, body, err := checkCommand(EncodeAppend(startTime, Reign{Term: 1, Elapsed: 7}, data, data))
+		k, body, err := checkCommand(EncodeAppend(startTime, Leadership{Term: 1, Elapsed: 7}, data, data))
 		if err != nil || k != kindAppend {
 			t.Fatalf("kind %d, %v", k, err)
 		}
-		time, reign, all, err := parseAppend(body)
-		if err != nil || time != startTime || reign != (Reign{Term: 1, Elapsed: 7}) || len(all) != 2 {
+		time, leadership, all, err := parseAppend(body)
+		if err != nil || time != startTime || leadership != (Leadership{Term: 1, Elapsed: 7}) || len(all) != 2 {
 			t.Fatalf("time %d, %d submissions, %v", time, len(all), err)
 		}
 		// The builder makes the same bytes of the same parts.

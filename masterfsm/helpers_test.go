@@ -113,7 +113,7 @@ func appendOf(t testing.TB, member string, boot, seq, time uint64, calls ...call
 // appendBy is appendOf by the leader of a term, who began it at the start of the test.
 func appendBy(t testing.TB, term uint64, member string, boot, seq, time uint64, calls ...call) []byte {
 	t.Helper()
-	return EncodeAppend(time, Reign{Term: term, Elapsed: max(time, startTime) - startTime},
+	return EncodeAppend(time, Leadership{Term: term, Elapsed: max(time, startTime) - startTime},
 		sent(t, member, boot, seq, calls...))
 }
 
@@ -212,9 +212,8 @@ func (b *table) is(id string, state NodeState, height uint64) {
 func snapshotBytes(t testing.TB, s *State) []byte {
 	t.Helper()
 	var buf bytes.Buffer
-	n, err := s.Snapshot().WriteTo(&buf)
-	if err != nil || n != int64(buf.Len()) {
-		t.Fatalf("snapshot: %d bytes of %d, %v", n, buf.Len(), err)
+	if err := s.Snapshot().Write(&buf); err != nil {
+		t.Fatal("snapshot:", err)
 	}
 	return buf.Bytes()
 }
@@ -283,7 +282,7 @@ func checkBlocks(t testing.TB, s *State) {
 	mined := uint64(0)
 	for i := len(s.held) - 1; i >= 0; i-- {
 		b := s.held[i]
-		if b.number+1 != number || b.first+b.count()+1 != first || b.count() == 0 {
+		if b.number+1 != number || b.first+uint64(b.count())+1 != first || b.count() == 0 {
 			t.Fatalf("block %d of %d records at %d stands before block %d at %d", b.number, b.count(), b.first, number,
 				first)
 		}
@@ -399,20 +398,20 @@ func checkWorkers(t testing.TB, s *State) {
 // checkLeaves computes every leaf hash of the unmined records again.
 func checkLeaves(t testing.TB, s *State) {
 	t.Helper()
-	check := func(number uint64, ends []uint32, records []byte, leaves []chain.Hash) {
-		for i := range ends {
-			r, err := chain.ParseRecord(encodedAt(ends, records, uint32(i)))
-			if err != nil || r.Leaf().Hash() != leaves[i] || r.Time > s.now {
-				t.Fatalf("block %d, record %d: %v, time %d of %d", number, i, err, r.Time, s.now)
+	check := func(b *heldBlock) {
+		for i := range b.count() {
+			r, err := chain.ParseRecord(b.encoded(i))
+			if err != nil || r.Leaf().Hash() != b.leaves[i] || r.Time > s.now {
+				t.Fatalf("block %d, record %d: %v, time %d of %d", b.number, i, err, r.Time, s.now)
 			}
 		}
 	}
 	for _, b := range s.held {
 		if !b.mined {
-			check(b.number, b.ends, b.records, b.leaves)
+			check(b)
 		}
 	}
-	check(s.open.number, s.open.ends, s.open.records, s.open.leaves)
+	check(&s.open)
 }
 
 // checkHeldChain takes every held mined block into a chain verifier that starts at the boundary before them, which the

@@ -152,10 +152,10 @@ func (w *keyWindow) free(i int) {
 }
 
 // Keys returns how many idempotency keys are remembered, and the age of the oldest in milliseconds by the clock of the
-// keys. reign is how long a leader has led, zero to use the log alone.
-func (s *State) Keys(reign Reign) (remembered int, oldest uint64) {
+// keys. leadership is how long a leader has led, zero to use the log alone.
+func (s *State) Keys(leadership Leadership) (remembered int, oldest uint64) {
 	if s.keys.count() == 0 {
 		return 0, 0
 	}
-	return int(s.keys.count()), s.ageAt(reign) - s.keys.at(s.keys.first).age
+	return int(s.keys.count()), s.ageAt(leadership) - s.keys.at(s.keys.first).age
 }

@@ -16,7 +16,7 @@ func TestKeysOutliveAClockJump(t *testing.T) {
 	c := call{project: 1, key: "k", payloads: []string{"x"}}
 	send := func(time, elapsed uint64) Placement {
 		b.seq++
-		result, err := b.Apply(EncodeAppend(time, Reign{b.Term().Term, elapsed}, sent(t, "m1", 1, b.seq, c)))
+		result, err := b.Apply(EncodeAppend(time, Leadership{b.Term().Term, elapsed}, sent(t, "m1", 1, b.seq, c)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -36,7 +36,7 @@ func TestKeysOutliveAClockJump(t *testing.T) {
 	if p := send(startTime, 1); p.Replay {
 		t.Error("remembered beyond its age")
 	}
-	if n, oldest := b.Keys(Reign{}); n != 1 || oldest != 0 {
+	if n, oldest := b.Keys(Leadership{}); n != 1 || oldest != 0 {
 		t.Errorf("%d keys, the oldest of %d ms", n, oldest)
 	}
 	// What a leader says without sense does no harm.
@@ -55,18 +55,18 @@ func TestKeysOfAnotherTerm(t *testing.T) {
 	settings.KeyAge = 1000
 	b := newTable(t, settings)
 	c := call{project: 1, key: "k", payloads: []string{"x"}}
-	send := func(reign Reign) Placement {
+	send := func(leadership Leadership) Placement {
 		b.seq++
-		result, err := b.Apply(EncodeAppend(startTime, reign, sent(t, "m1", 1, b.seq, c)))
+		result, err := b.Apply(EncodeAppend(startTime, leadership, sent(t, "m1", 1, b.seq, c)))
 		if err != nil {
 			t.Fatal(err)
 		}
 		return result.([]Outcome)[0].Placements[0]
 	}
-	send(Reign{Term: 1, Elapsed: 10})
+	send(Leadership{Term: 1, Elapsed: 10})
 	b.ok(&BeginTerm{Term: 2, Time: startTime, Settings: settings})
 	const long = 5000
-	for _, other := range []Reign{{Term: 1, Elapsed: long}, {Term: 3, Elapsed: long}, {Elapsed: long}} {
+	for _, other := range []Leadership{{Term: 1, Elapsed: long}, {Term: 3, Elapsed: long}, {Elapsed: long}} {
 		if p := send(other); !p.Replay {
 			t.Fatalf("%+v made it forget in term 2", other)
 		}
@@ -74,10 +74,10 @@ func TestKeysOfAnotherTerm(t *testing.T) {
 			t.Errorf("%+v: the oldest is of %d ms", other, oldest)
 		}
 	}
-	if _, oldest := b.Keys(Reign{Term: 2, Elapsed: 7}); oldest != 7 {
+	if _, oldest := b.Keys(Leadership{Term: 2, Elapsed: 7}); oldest != 7 {
 		t.Errorf("the oldest is of %d ms", oldest)
 	}
-	if p := send(Reign{Term: 2, Elapsed: long}); p.Replay {
+	if p := send(Leadership{Term: 2, Elapsed: long}); p.Replay {
 		t.Error("remembered beyond its age")
 	}
 }

@@ -35,8 +35,6 @@ type RaiseLevel struct {
 	Time  uint64 `json:"time"`
 }
 
-func (*RaiseLevel) kind() kind { return kindRaiseLevel }
-
 func (c *RaiseLevel) apply(s *State) (any, error) {
 	switch {
 	case c.Level > ProtocolLevel:

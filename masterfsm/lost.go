@@ -21,6 +21,15 @@ func (s *State) unrepaired(n *Storage) []chain.Range {
 	return chain.CutRanges(n.Bad, s.integrity.Confirmed)
 }
 
+// moveByBad makes a node Valid, or Invalid if it has bad blocks that are not confirmed as lost.
+func (s *State) moveByBad(n *Storage) {
+	if bad := s.unrepaired(n); len(bad) > 0 {
+		n.move(Invalid, s.damaged(bad), s.now)
+	} else {
+		n.move(Valid, Cause{}, s.now)
+	}
+}
+
 // countsAsCopy reports whether a node counts as a copy of all blocks that it acknowledged. It does in a state that
 // retains its blocks. It also does if it lacks only blocks that are lost everywhere: no repair can help it, and the
 // cluster must continue with it.
@@ -48,7 +57,7 @@ func (s *State) recomputeDerived() {
 			s.integrity.Confirmed = chain.CutRanges(s.integrity.Confirmed, found)
 			for i := range s.storages { // they were Valid because no node had a copy
 				if n := &s.storages[i]; n.State == Valid && len(s.unrepaired(n)) > 0 {
-					n.move(Invalid, s.damaged(s.unrepaired(n)), s.now)
+					s.moveByBad(n)
 				}
 			}
 		}

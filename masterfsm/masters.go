@@ -22,7 +22,7 @@ const (
 
 // AdmitMaster enters a master, or a known one's new addresses. It is refused with [ErrMasterRemoved] where it was
 // removed. Where another has one of its addresses it is refused with [ErrBadCommand], unless it takes them over: the
-// other one is then without, and stays in the table until it tells where it is now.
+// other one is then without, and stays in the table until it announces its new addresses.
 type AdmitMaster struct {
 	ID   string `json:"id"`
 	URL  string `json:"url"`
@@ -37,9 +37,6 @@ type RemoveMaster struct {
 	ID   string `json:"id"`
 	Time uint64 `json:"time"`
 }
-
-func (*AdmitMaster) kind() kind  { return kindAdmitMaster }
-func (*RemoveMaster) kind() kind { return kindRemoveMaster }
 
 func (c *AdmitMaster) apply(s *State) (any, error) {
 	switch {

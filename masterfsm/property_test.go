@@ -544,7 +544,7 @@ func (s *simulation) finish() {
 	}
 	for i, taken := range s.taken {
 		var late bytes.Buffer
-		if _, err := taken.snapshot.WriteTo(&late); err != nil || !bytes.Equal(late.Bytes(), taken.want) {
+		if err := taken.snapshot.Write(&late); err != nil || !bytes.Equal(late.Bytes(), taken.want) {
 			t.Errorf("snapshot %d changed after it was taken: %v", i, err)
 		}
 	}

@@ -76,17 +76,11 @@ func (r *Recovery) Adopt(b chain.Block) error {
 		r.bytes -= held.size()
 		s.replace(body)
 	} else {
-		s.open = buffer{number: number + 1, first: b.Header.Size()}
+		s.open = heldBlock{number: number + 1, first: b.Header.Size()}
 		s.held = append(s.held, body)
 	}
 	r.bytes += body.size()
-	s.head = r.verifier.Head()
-	if len(s.boundaries) == Boundaries {
-		s.boundaries = s.boundaries[1:]
-	}
-	s.boundaries = append(s.boundaries, Boundary{
-		Height: s.head.Height, Hash: s.head.Hash, Size: s.head.Tree.Size(), Root: s.head.Tree.Root(),
-	})
+	s.extend(r.verifier.Head())
 	s.tick(b.Header.Time)
 	r.done.Blocks++
 	r.shed()
@@ -96,46 +90,33 @@ func (r *Recovery) Adopt(b chain.Block) error {
 // own returns how many of a block's first records the state has at the same positions. If the state has other records
 // behind them, or cut the block at another time, these were never committed, or in another group: own drops them.
 func (r *Recovery) own(leaves []chain.Hash, h *chain.Header) uint32 {
-	mine := r.s.open.leaves
-	held := r.s.heldAt(h.Block)
-	if held != nil {
-		mine = held.leaves
-	}
-	same := uint32(0)
-	for int(same) < len(mine) && same < h.Count && mine[same] == leaves[same] {
-		same++
-	}
-	if int(same) < len(mine) || held != nil && (same < h.Count || held.time != h.Time) {
+	same, differs := r.s.compare(leaves, h)
+	if differs {
 		r.drop(h.Block, same)
 	}
 	return same
 }
 
+// compare returns how many of a block's first records the state has at the same positions. differs says that it has
+// other records behind them, or cut the block at another place or time.
+func (s *State) compare(leaves []chain.Hash, h *chain.Header) (same uint32, differs bool) {
+	mine := s.bodyAt(h.Block)
+	for same < mine.count() && same < h.Count && mine.leaves[same] == leaves[same] {
+		same++
+	}
+	return same, same < mine.count() || mine != &s.open && (same < h.Count || mine.time != h.Time)
+}
+
 // Contradicts reports whether adopting a block would drop records that the state holds: the block has other records at
 // the same positions, or ends before them.
-func (s *State) Contradicts(b *chain.Block) (bool, error) {
+func (s *State) Contradicts(b *chain.Block) bool {
 	number := b.Header.Block
 	if number < s.head.Height || number > s.open.number {
-		return false, nil
+		return false
 	}
-	mine, held := s.open.leaves, s.heldAt(number)
-	if held != nil {
-		mine = held.leaves
-	}
-	if len(mine) > int(b.Header.Count) {
-		return true, nil
-	}
-	for i, leaf := range mine {
-		record, err := chain.ParseRecord(b.Encoded(uint32(i)))
-		if err != nil {
-			return false, err
-		}
-		if record.Leaf().Hash() != leaf {
-			return true, nil
-		}
-	}
+	same, differs := s.compare(b.Leaves(nil), &b.Header)
 	behind := number+1 < s.open.number || number < s.open.number && len(s.open.ends) > 0
-	return behind && (len(mine) < int(b.Header.Count) || held.time != b.Header.Time), nil
+	return same < s.bodyAt(number).count() || behind && differs
 }
 
 // drop removes all records that the state holds from a position on.
@@ -145,13 +126,13 @@ func (r *Recovery) drop(block uint64, offset uint32) {
 	first, _ := s.firstOf(block)
 	for number := block; number < s.open.number; number++ {
 		b := s.heldAt(number)
-		r.uncount(b.ends, b.records, offset)
+		r.uncount(b, offset)
 		r.bytes -= b.size()
 		offset = 0
 	}
-	r.uncount(s.open.ends, s.open.records, offset)
+	r.uncount(&s.open, offset)
 	s.held = s.held[:block-s.heldFrom()]
-	s.open = buffer{number: block, first: first}
+	s.open = heldBlock{number: block, first: first}
 }
 
 // count adds a block's records to the counts of their projects, except for the first own, which were counted when they
@@ -172,10 +153,10 @@ func (r *Recovery) count(b *chain.Block, own uint32) error {
 }
 
 // uncount subtracts the dropped records of a block, those from an offset on, from the counts of their projects.
-func (r *Recovery) uncount(ends []uint32, records []byte, from uint32) {
-	for offset := from; int(offset) < len(ends); offset++ {
+func (r *Recovery) uncount(b *heldBlock, from uint32) {
+	for offset := from; offset < b.count(); offset++ {
 		r.done.Dropped++
-		if record, err := chain.ParseRecord(encodedAt(ends, records, offset)); err == nil {
+		if record, err := chain.ParseRecord(b.encoded(offset)); err == nil {
 			if p := r.s.projectAt(record.Project); p != nil {
 				p.Records--
 			}
@@ -246,14 +227,7 @@ func (r *Recovery) Finish(stored uint64, nodes []NodeHeight) (Recovered, error) 
 		// yet.
 		s.stored = from
 	}
-	s.pendingBytes, s.retained = uint64(len(s.open.records)), 0
-	for number := s.heldFrom(); number < s.open.number; number++ {
-		if size := s.heldAt(number).size(); number < s.stored {
-			s.retained += size
-		} else {
-			s.pendingBytes += size
-		}
-	}
+	s.countBytes()
 	s.floor = s.head.Height
 	s.prepare()
 	s.advanceStored()
@@ -318,10 +292,7 @@ func (s *State) endsBefore(block uint64, offset, count uint32, endBlock uint64, 
 // firstOf is the leaf index of a block's first record, where the block is held or open, or the table remembers the
 // boundary before it.
 func (s *State) firstOf(block uint64) (first uint64, known bool) {
-	if block == s.open.number {
-		return s.open.first, true
-	}
-	if b := s.heldAt(block); b != nil {
+	if b := s.bodyAt(block); b != nil {
 		return b.first, true
 	}
 	before, known := s.BoundaryAt(block)

@@ -67,8 +67,13 @@ func (g *lostGroup) adopt(s *State, height int, stored uint64, nodes ...NodeHeig
 	g.t.Helper()
 	r := s.Recover(Group{ID: "g", Epoch: max(s.Group().Epoch, 1) + 1})
 	for n := int(s.Head().Height); n < height; n++ {
+		contradicts, dropped := s.Contradicts(&g.blocks[n]), r.done.Dropped
 		if err := r.Adopt(g.blocks[n]); err != nil {
 			g.t.Fatal(err)
+		}
+		if contradicts != (r.done.Dropped > dropped) {
+			g.t.Errorf("block %d contradicts the state: %v; %d records were dropped", n, contradicts,
+				r.done.Dropped-dropped)
 		}
 	}
 	done, err := r.Finish(stored, nodes)
@@ -410,5 +415,30 @@ func TestRecoverRefusesForeignBlocks(t *testing.T) {
 	}
 	if err := r.Adopt(g.blocks[1]); err != nil {
 		t.Error(err)
+	}
+}
+
+// Blocks below the head, or beyond the open block, contradict nothing.
+func TestContradictsOutsideOfTheLog(t *testing.T) {
+	g := newLostGroup(t)
+	g.fill()
+	s := g.survivor(len(g.log))
+	if s.Contradicts(&g.blocks[0]) {
+		t.Error("a mined block contradicts the state")
+	}
+	if empty := New(); empty.Contradicts(&g.blocks[1]) {
+		t.Error("a block beyond the open one contradicts the empty state")
+	}
+}
+
+func TestIsolate(t *testing.T) {
+	g := newLostGroup(t)
+	g.node("a", 0)
+	g.ok(&AdmitMaster{ID: "m1", URL: "http://m1", Raft: "m1:1", Time: g.now})
+	g.ok(&Register{Role: RoleMiner, ID: "w", URL: "http://w", Time: g.now})
+	r := g.Recover(Group{ID: "g", Epoch: 2})
+	r.Isolate()
+	if v := g.View(); len(v.Masters)+len(v.Storages)+len(v.Miners) != 0 || v.Term.URL != "" || v.Term.Term != 1 {
+		t.Errorf("%+v", v)
 	}
 }

@@ -42,8 +42,8 @@ func (c *BeginRepair) apply(s *State) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(c.Ticket) > maxText || len(c.Missing) > maxRanges {
-		return nil, fmt.Errorf("%w: a ticket of %d bytes, %d ranges", ErrBadCommand, len(c.Ticket), len(c.Missing))
+	if len(c.Ticket) > maxText {
+		return nil, fmt.Errorf("%w: a ticket of %d bytes", ErrBadCommand, len(c.Ticket))
 	}
 	if err := checkRanges(c.Missing); err != nil {
 		return nil, err
@@ -86,8 +86,7 @@ func (c *BeginRepair) apply(s *State) (any, error) {
 	n.Peer, n.Ticket, n.Keep, n.Missing = c.Sender, c.Ticket, c.Keep, c.Missing
 	n.Target = Target{Height: s.head.Height, Hash: s.head.Hash}
 	s.advanceStored()
-	copied := *n
-	return &copied, nil
+	return new(*n), nil
 }
 
 func (c *EndRepair) apply(s *State) (any, error) {
@@ -97,13 +96,8 @@ func (c *EndRepair) apply(s *State) (any, error) {
 		return nil, err
 	case n.State != Receiving:
 		return nil, fmt.Errorf("%w: %s is %s, not being repaired", ErrStale, c.ID, n.State)
-	case len(c.Bad) > maxRanges:
-		return nil, fmt.Errorf("%w: %d ranges", ErrBadCommand, len(c.Bad))
 	}
-	if err := errors.Join(s.checkCause(c.Failed), s.checkCause(c.Changed)); err != nil {
-		return nil, err
-	}
-	if err := checkRanges(c.Bad); err != nil {
+	if err := errors.Join(s.checkCause(c.Failed), s.checkCause(c.Changed), checkRanges(c.Bad)); err != nil {
 		return nil, err
 	}
 	s.tick(c.Time)
@@ -147,11 +141,7 @@ func (s *State) leaveRepair(n *Storage) {
 		if sender := s.storage(n.Peer); sender != nil && sender.State == Sending && sender.Peer == n.ID {
 			sender.Peer = ""
 			// what was confirmed as lost when it began to send was found since
-			if bad := s.unrepaired(sender); len(bad) > 0 {
-				sender.move(Invalid, s.damaged(bad), s.now)
-			} else {
-				sender.move(Valid, Cause{}, s.now)
-			}
+			s.moveByBad(sender)
 		}
 	}
 	n.Peer, n.Ticket, n.Keep, n.Missing, n.Target = "", "", 0, nil, Target{}

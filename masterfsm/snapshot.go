@@ -14,6 +14,7 @@ import (
 	"slices"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/fields"
 )
 
 // A snapshot of the state (big endian; a "part" is length u64 ‖ bytes):
@@ -104,64 +105,44 @@ func (s *State) Snapshot() *Snapshot {
 // Digest is the SHA-256 of the snapshot's bytes: it is equal on all masters at equal log indices.
 func (sn *Snapshot) Digest() (chain.Hash, error) {
 	h := sha256.New()
-	if _, err := sn.WriteTo(h); err != nil {
+	if err := sn.Write(h); err != nil {
 		return chain.Hash{}, err
 	}
 	return chain.Hash(h.Sum(nil)), nil
 }
 
-// sink writes fields and sums them up. After an error it writes nothing more.
-type sink struct {
-	w   *bufio.Writer
-	crc uint32
-	n   int64
-	err error
-}
+// sink writes fields. After an error it writes nothing more: [bufio.Writer.Flush] returns the error.
+type sink struct{ *bufio.Writer }
 
-func (k *sink) raw(b []byte) {
-	if k.err != nil {
-		return
-	}
-	var n int
-	n, k.err = k.w.Write(b)
-	k.n += int64(n)
-	k.crc = crc32.Update(k.crc, castagnoli, b)
-}
-
-func (k *sink) u8(v uint8) { k.raw([]byte{v}) }
-
-func (k *sink) u64(v uint64) {
-	var b [8]byte
-	binary.BigEndian.PutUint64(b[:], v)
-	k.raw(b[:])
-}
+func (k *sink) raw(b []byte) { _, _ = k.Write(b) }
+func (k *sink) u8(v uint8)   { _ = k.WriteByte(v) }
+func (k *sink) u64(v uint64) { k.raw(binary.BigEndian.AppendUint64(k.AvailableBuffer(), v)) }
 
 func (k *sink) part(b []byte) {
 	k.u64(uint64(len(b)))
 	k.raw(b)
 }
 
-// WriteTo writes the snapshot's bytes.
-func (sn *Snapshot) WriteTo(w io.Writer) (int64, error) {
+// Write writes the snapshot's bytes.
+func (sn *Snapshot) Write(w io.Writer) error {
 	s := &sn.state
-	k := &sink{w: bufio.NewWriterSize(w, 256<<10)}
+	crc := crc32.New(castagnoli)
+	k := &sink{bufio.NewWriterSize(io.MultiWriter(w, crc), 256<<10)}
 	k.raw([]byte(snapshotMagic))
 	k.u8(snapshotVersionOf(s.level))
 	img := image{
 		Group: s.group, Level: s.level, Term: s.term, Settings: s.settings, Now: s.now, Age: s.age, Begun: s.begun,
-		Head:       s.head.AppendTo(nil),
-		Boundaries: s.boundaries, Stored: s.stored, Checkpoint: s.checkpoint, Published: s.published,
-		Cosigned: s.cosigned, Log: s.log,
-		Floor: s.floor, Storages: s.storages, Miners: s.miners, Projects: s.projects, Next: s.nextProject,
-		Masters: s.masters,
-		Removed: s.removedMasters, IntegrityLog: s.integrity,
+		Head: s.head.AppendTo(nil), Boundaries: s.boundaries, Stored: s.stored,
+		Checkpoint: s.checkpoint, Published: s.published, Cosigned: s.cosigned, Log: s.log, Floor: s.floor,
+		Storages: s.storages, Miners: s.miners, Projects: s.projects, Next: s.nextProject,
+		Masters: s.masters, Removed: s.removedMasters, IntegrityLog: s.integrity,
 	}
 	if s.waiting != nil {
 		img.Difficulty = s.waiting.header.Difficulty
 	}
 	small, err := json.Marshal(img)
 	if err != nil {
-		return 0, fmt.Errorf("encode snapshot: %w", err)
+		return fmt.Errorf("encode snapshot: %w", err)
 	}
 	k.part(small)
 	s.writeMembers(k)
@@ -176,14 +157,12 @@ func (sn *Snapshot) WriteTo(w io.Writer) (int64, error) {
 			writePending(k, b)
 		}
 	}
-	o := &s.open
-	writePending(k, &heldBlock{number: o.number, first: o.first, time: o.oldest, ends: o.ends, records: o.records,
-		leaves: o.leaves})
-	k.raw(binary.BigEndian.AppendUint32(nil, k.crc))
-	if k.err == nil {
-		k.err = k.w.Flush()
+	writePending(k, &s.open)
+	if err := k.Flush(); err != nil {
+		return err
 	}
-	return k.n, k.err
+	_, err = w.Write(crc.Sum(nil))
+	return err
 }
 
 func (s *State) writeMembers(k *sink) {
@@ -249,17 +228,16 @@ func (c *source) raw(n uint64) []byte {
 	}
 	const chunk = 16 << 20 // the records of a block, as a rule
 	var b []byte
-	if n <= chunk {
+	switch {
+	case n <= chunk:
 		b = make([]byte, n)
 		_, c.err = io.ReadFull(c.r, b)
-	} else {
+	case n < 1<<32:
 		var buf bytes.Buffer
-		if n < 1<<32 {
-			_, c.err = io.CopyN(&buf, c.r, int64(n))
-		} else {
-			c.err = fmt.Errorf("a part of %d bytes", n)
-		}
+		_, c.err = io.CopyN(&buf, c.r, int64(n))
 		b = buf.Bytes()
+	default:
+		c.err = fmt.Errorf("a part of %d bytes", n)
 	}
 	if c.err != nil {
 		return nil
@@ -268,19 +246,8 @@ func (c *source) raw(n uint64) []byte {
 	return b
 }
 
-func (c *source) u8() uint8 {
-	if b := c.raw(1); b != nil {
-		return b[0]
-	}
-	return 0
-}
-
-func (c *source) u64() uint64 {
-	if b := c.raw(8); b != nil {
-		return binary.BigEndian.Uint64(b)
-	}
-	return 0
-}
+func (c *source) u8() uint8   { return fields.New(c.raw(1)).Uint8() }
+func (c *source) u64() uint64 { return fields.New(c.raw(8)).Uint64() }
 
 func (c *source) part() []byte { return c.raw(c.u64()) }
 
@@ -292,11 +259,7 @@ func (c *source) fail(err error) {
 
 // Restore reads a snapshot to its end and makes the state that it was taken of. The error wraps [ErrSnapshot].
 func Restore(r io.Reader) (*State, error) {
-	c := &source{r: bufio.NewReaderSize(r, 256<<10)}
-	s, err := restore(c)
-	if err == nil {
-		err = c.err
-	}
+	s, err := restore(&source{r: bufio.NewReaderSize(r, 256<<10)})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrSnapshot, err)
 	}
@@ -397,10 +360,10 @@ func (s *State) readKeys(c *source) {
 	n := c.u64()
 	s.keys.reserve(n)
 	for ; n > 0 && c.err == nil; n-- {
-		r := reader{data: c.raw(size)}
+		r := fields.New(c.raw(size))
 		s.keys.add(keyEntry{
-			key: Digest(r.fixed(16)), body: [8]byte(r.fixed(8)), block: r.u64(), offset: r.u32(), count: r.u32(),
-			age: r.u64(),
+			key: Digest(r.Fixed(16)), body: [8]byte(r.Fixed(8)),
+			block: r.Uint64(), offset: r.Uint32(), count: r.Uint32(), age: r.Uint64(),
 		})
 	}
 }
@@ -419,16 +382,9 @@ func (s *State) readBlocks(c *source) {
 			b = readPending(c)
 		}
 		s.held = append(s.held, b)
-		if b.number < s.stored {
-			s.retained += b.size()
-		} else {
-			s.pendingBytes += b.size()
-		}
 	}
-	o := readPending(c)
-	s.open = buffer{number: o.number, first: o.first, oldest: o.time, ends: o.ends, records: o.records,
-		leaves: o.leaves}
-	s.pendingBytes += o.size()
+	s.open = *readPending(c)
+	s.countBytes()
 }
 
 func readPending(c *source) *heldBlock {

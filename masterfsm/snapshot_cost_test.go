@@ -72,7 +72,7 @@ func fullTable(t testing.TB, part, size, perBlock int) *table {
 				s.AddEncoded(commit, encoded)
 			}
 		}
-		if _, err := only(b.Apply(EncodeAppend(startTime, Reign{}, s.Bytes()))); err != nil {
+		if _, err := only(b.Apply(EncodeAppend(startTime, Leadership{}, s.Bytes()))); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -149,7 +149,7 @@ func BenchmarkApplyBesideSnapshot(b *testing.B) {
 					case <-end:
 						return
 					default:
-						if _, err := t.Snapshot().WriteTo(io.Discard); err != nil {
+						if err := t.Snapshot().Write(io.Discard); err != nil {
 							b.Error(err)
 						}
 					}
@@ -163,7 +163,7 @@ func BenchmarkApplyBesideSnapshot(b *testing.B) {
 					s.AddEncoded(commit, encoded)
 				}
 				start := time.Now()
-				if _, err := t.Apply(EncodeAppend(startTime, Reign{}, s.Bytes())); err != nil {
+				if _, err := t.Apply(EncodeAppend(startTime, Leadership{}, s.Bytes())); err != nil {
 					b.Fatal(err)
 				}
 				took = append(took, time.Since(start))

@@ -144,7 +144,7 @@ func TestSnapshotIsWrittenWhileTheStateGoesOn(t *testing.T) {
 		writers.Go(func() {
 			for range 20 {
 				var got bytes.Buffer
-				if _, err := snapshot.WriteTo(&got); err != nil || !bytes.Equal(got.Bytes(), want) {
+				if err := snapshot.Write(&got); err != nil || !bytes.Equal(got.Bytes(), want) {
 					t.Errorf("the snapshot changed: %v", err)
 					return
 				}
@@ -187,11 +187,11 @@ func TestSnapshotTellsAFailedWrite(t *testing.T) {
 	b.add(startTime, call{project: 1, payloads: []string{strings.Repeat("x", 600<<10)}}) // more than one buffer
 	size := len(snapshotBytes(t, b.State))
 	for _, n := range []int{0, 10, 300 << 10, size - 1} {
-		if _, err := b.Snapshot().WriteTo(&limitedWriter{n}); !errors.Is(err, errFull) {
+		if err := b.Snapshot().Write(&limitedWriter{n}); !errors.Is(err, errFull) {
 			t.Errorf("disk of %d bytes: %v", n, err)
 		}
 	}
-	if _, err := b.Snapshot().WriteTo(&limitedWriter{size}); err != nil {
+	if err := b.Snapshot().Write(&limitedWriter{size}); err != nil {
 		t.Error(err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"sort"
 
 	"github.com/chainstore/chainstore/chain"
 )
@@ -37,7 +38,7 @@ type State struct {
 	waiting    *waiting   // the header of the first held block that is not mined, nil where there is none
 
 	held   []*heldBlock // the blocks that the masters hold, without a gap: mined first, then pending
-	open   buffer       // the records behind them
+	open   heldBlock    // the records behind them
 	stored uint64       // number of blocks that Replicas nodes have on disk: never falls
 	// checkpoint is the newest boundary that has been stored since the log has a key. The group signs it.
 	checkpoint Boundary
@@ -102,11 +103,15 @@ func (s *State) Apply(data []byte) (any, error) {
 		return nil, err
 	}
 	if k == kindAppend {
-		time, reign, submissions, err := parseAppend(body)
+		time, leadership, submissions, err := parseAppend(body)
 		if err != nil {
 			return nil, err
 		}
-		return s.append(time, reign, submissions), nil
+		outcomes := make([]Outcome, len(submissions))
+		for i := range submissions {
+			outcomes[i].Placements, outcomes[i].Err = s.submit(time, leadership, &submissions[i])
+		}
+		return outcomes, nil
 	}
 	c, err := decode(k, body)
 	if err != nil {
@@ -179,9 +184,7 @@ func (s *State) Floor() uint64 { return s.floor }
 
 // BoundaryAt is the boundary at a height, when the table still remembers it.
 func (s *State) BoundaryAt(height uint64) (Boundary, bool) {
-	i, ok := slices.BinarySearchFunc(s.boundaries, height, func(b Boundary, h uint64) int {
-		return cmp.Compare(b.Height, h)
-	})
+	i, ok := search(s.boundaries, height, func(b *Boundary) uint64 { return b.Height })
 	if !ok {
 		return Boundary{}, false
 	}
@@ -237,7 +240,7 @@ func (s *State) View() View {
 		Group: s.group, Level: s.level, Term: s.term, Settings: s.settings, Now: s.now,
 		Head: s.Boundary(), HeldFrom: s.heldFrom(), Stored: s.stored,
 		OpenBlock: s.open.number, OpenRecords: len(s.open.ends), OpenBytes: len(s.open.records),
-		OpenSince: s.open.oldest,
+		OpenSince: s.open.time,
 		Pending:   int(s.open.number - s.stored), PendingBytes: s.pendingBytes,
 		Storages: slices.Clone(s.storages), Miners: slices.Clone(s.miners),
 		Lost: s.integrity.Lost, Confirmed: s.integrity.Confirmed,
@@ -260,20 +263,28 @@ func (s *State) Height() uint64 { return s.open.number }
 
 // Master is the entry of a master, zero if there is none.
 func (v *View) Master(id string) Master {
-	for i := range v.Masters {
-		if v.Masters[i].ID == id {
-			return v.Masters[i]
-		}
-	}
-	return Master{}
+	m, _ := find(v.Masters, func(m *Master) bool { return m.ID == id })
+	return m
 }
 
 // Storage is the entry of a storage node, zero if there is none.
 func (v *View) Storage(id string) Storage {
-	for i := range v.Storages {
-		if v.Storages[i].ID == id {
-			return v.Storages[i]
+	n, _ := find(v.Storages, func(n *Storage) bool { return n.ID == id })
+	return n
+}
+
+// find returns the first element that matches, the zero value if none does.
+func find[T any](list []T, matches func(*T) bool) (found T, ok bool) {
+	for i := range list {
+		if matches(&list[i]) {
+			return list[i], true
 		}
 	}
-	return Storage{}
+	return found, false
+}
+
+// search finds a key in a list that is sorted by it, or the place at which it is to be inserted.
+func search[T any, K cmp.Ordered](list []T, key K, of func(*T) K) (at int, found bool) {
+	at = sort.Search(len(list), func(i int) bool { return of(&list[i]) >= key })
+	return at, at < len(list) && of(&list[at]) == key
 }

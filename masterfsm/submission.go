@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/fields"
 )
 
 // Submission is what one master gathered from its clients and hands to the leader whole. Member, boot and sequence name
@@ -93,24 +94,24 @@ func CheckSubmission(data []byte) error {
 	return nil
 }
 
-// Reign is how long a leader has led: Elapsed milliseconds since the BeginTerm of Term, by its monotonic clock. The
-// zero Reign says nothing.
-type Reign struct{ Term, Elapsed uint64 }
+// Leadership is how long a leader has led: Elapsed milliseconds since the BeginTerm of Term, by its monotonic clock.
+// The zero Leadership says nothing.
+type Leadership struct{ Term, Elapsed uint64 }
 
 // EncodeAppend makes the Append command of submissions: what a leader commits together, at its time in unix
 // milliseconds. Submissions of other masters must have passed [CheckSubmission].
 //
 //	crc u32 ‖ kind u8 ‖ time u64 ‖ term u64 ‖ elapsed u64 ‖ submissions u32 ‖
 //	(length u32 ‖ submission without crc and kind) …
-func EncodeAppend(time uint64, reign Reign, submissions ...[]byte) []byte {
+func EncodeAppend(time uint64, leadership Leadership, submissions ...[]byte) []byte {
 	size := commandHead + 8 + 8 + 8 + 4
 	for _, s := range submissions {
 		size += 4 + len(s)
 	}
 	data := append(make([]byte, 0, size), 0, 0, 0, 0, byte(kindAppend))
 	data = binary.BigEndian.AppendUint64(data, time)
-	data = binary.BigEndian.AppendUint64(data, reign.Term)
-	data = binary.BigEndian.AppendUint64(data, reign.Elapsed)
+	data = binary.BigEndian.AppendUint64(data, leadership.Term)
+	data = binary.BigEndian.AppendUint64(data, leadership.Elapsed)
 	data = binary.BigEndian.AppendUint32(data, uint32(len(submissions)))
 	for _, s := range submissions {
 		body := s[commandHead:]
@@ -121,24 +122,19 @@ func EncodeAppend(time uint64, reign Reign, submissions ...[]byte) []byte {
 }
 
 // parseAppend reads the body of an Append. It trusts no length.
-func parseAppend(body []byte) (time uint64, reign Reign, submissions []submission, err error) {
-	r := reader{data: body}
-	time, reign = r.u64(), Reign{Term: r.u64(), Elapsed: r.u64()}
-	n := r.u32()
-	if uint64(n)*4 > uint64(len(r.data)) {
-		return 0, Reign{}, nil, fmt.Errorf("%w: %d submissions in %d bytes", ErrCommand, n, len(r.data))
-	}
-	submissions = make([]submission, n)
+func parseAppend(body []byte) (time uint64, leadership Leadership, submissions []submission, err error) {
+	r := fields.New(body)
+	time, leadership = r.Uint64(), Leadership{Term: r.Uint64(), Elapsed: r.Uint64()}
+	submissions = make([]submission, r.Count(4))
 	for i := range submissions {
-		if submissions[i], err = parseSubmission(r.bytes(int(r.u32()))); err != nil {
-			return 0, Reign{}, nil, fmt.Errorf("submission %d: %w", i, err)
+		if submissions[i], err = parseSubmission(r.Bytes(int(r.Uint32()))); err != nil {
+			return 0, Leadership{}, nil, fmt.Errorf("submission %d: %w", i, err)
 		}
 	}
-	if r.failed || len(r.data) != 0 {
-		return 0, Reign{}, nil, fmt.Errorf("%w: an append with %d bytes behind its end, or cut short", ErrCommand,
-			len(r.data))
+	if err := r.End(); err != nil {
+		return 0, Leadership{}, nil, fmt.Errorf("%w: an append: %w", ErrCommand, err)
 	}
-	return time, reign, submissions, nil
+	return time, leadership, submissions, nil
 }
 
 // submission is a parsed Submission; its records point into the log entry.
@@ -181,71 +177,36 @@ func (r *submitted) payloadSize() uint32 { return chain.EncodedLeaf(r.record, r.
 
 // parseSubmission reads a submission without its crc and kind. It trusts no length.
 func parseSubmission(body []byte) (submission, error) {
-	r := reader{data: body}
-	a := submission{boot: r.u64(), seq: r.u64()}
-	a.member = string(r.bytes(int(r.u8())))
-	n := r.u32()
-	const smallestRequest = 4 + 16 + 16 + 4
-	if uint64(n)*smallestRequest > uint64(len(r.data)) {
-		return submission{}, fmt.Errorf("%w: %d requests in %d bytes", ErrCommand, n, len(r.data))
-	}
-	a.requests = make([]request, n)
+	r := fields.New(body)
+	a := submission{boot: r.Uint64(), seq: r.Uint64()}
+	a.member = r.String8()
+	const (
+		smallestRequest = 4 + 16 + 16 + 4
+		smallestRecord  = chain.HashSize + chain.RecordOverhead
+	)
+	a.requests = make([]request, r.Count(smallestRequest))
 	for i := range a.requests {
 		q := &a.requests[i]
-		q.project = r.u32()
-		q.key, q.body = Digest(r.fixed(16)), Digest(r.fixed(16))
-		count := r.u32()
-		const smallestRecord = chain.HashSize + chain.RecordOverhead
-		if r.failed || count == 0 || uint64(count)*smallestRecord > uint64(len(r.data)) {
-			return submission{}, fmt.Errorf("%w: request %d holds %d records in %d bytes", ErrCommand, i, count,
-				len(r.data))
+		q.project = r.Uint32()
+		q.key, q.body = Digest(r.Fixed(16)), Digest(r.Fixed(16))
+		q.records = make([]submitted, r.Count(smallestRecord))
+		if len(q.records) == 0 {
+			return submission{}, fmt.Errorf("%w: request %d has no record, or is cut short", ErrCommand, i)
 		}
-		q.records = make([]submitted, count)
 		for j := range q.records {
-			q.records[j].commit = chain.Hash(r.fixed(chain.HashSize))
-			size, err := chain.EncodedRecordSize(r.data)
+			q.records[j].commit = chain.Hash(r.Fixed(chain.HashSize))
+			size, err := chain.EncodedRecordSize(r.Rest())
 			if err != nil {
 				return submission{}, fmt.Errorf("%w: record %d of request %d: %w", ErrCommand, j, i, err)
 			}
-			q.records[j].record = r.bytes(size)
+			q.records[j].record = r.Bytes(size)
 		}
 	}
-	if r.failed || len(r.data) != 0 {
-		return submission{}, fmt.Errorf("%w: a submission with %d bytes behind its end, or cut short", ErrCommand,
-			len(r.data))
+	if err := r.End(); err != nil {
+		return submission{}, fmt.Errorf("%w: a submission: %w", ErrCommand, err)
 	}
 	return a, nil
 }
-
-// reader takes big-endian fields from the front of data. After the first field that does not fit it only gives zeros.
-type reader struct {
-	data   []byte
-	failed bool
-}
-
-var zeros [chain.HashSize]byte
-
-func (r *reader) bytes(n int) []byte {
-	if n < 0 || n > len(r.data) {
-		r.failed, r.data = true, nil
-		return nil
-	}
-	b := r.data[:n:n]
-	r.data = r.data[n:]
-	return b
-}
-
-// fixed is bytes for n up to 32 that gives n zeros where there are too few.
-func (r *reader) fixed(n int) []byte {
-	if b := r.bytes(n); b != nil {
-		return b
-	}
-	return zeros[:n]
-}
-
-func (r *reader) u8() uint8   { return r.fixed(1)[0] }
-func (r *reader) u32() uint32 { return binary.BigEndian.Uint32(r.fixed(4)) }
-func (r *reader) u64() uint64 { return binary.BigEndian.Uint64(r.fixed(8)) }
 
 // AppendPlacements adds the binary form of what became of a submission to dst: it answers a forwarded submission, and
 // stands in snapshots (big endian).
@@ -257,38 +218,17 @@ func AppendPlacements(dst []byte, placements []Placement) []byte {
 	dst = binary.BigEndian.AppendUint32(dst, uint32(len(placements)))
 	for i := range placements {
 		p := &placements[i]
-		replay := byte(0)
-		if p.Replay {
-			replay = 1
-		}
-		dst = append(dst, byte(p.Err), replay)
+		dst, _ = binary.Append(append(dst, byte(p.Err)), binary.BigEndian, p.Replay)
 		dst = binary.BigEndian.AppendUint64(dst, p.Time)
 		dst = binary.BigEndian.AppendUint32(dst, uint32(len(p.Runs)))
 		for _, r := range p.Runs {
-			dst = appendRun(dst, r)
+			dst, _ = binary.Append(dst, binary.BigEndian, r)
 		}
 		if p.Err == RefusedRate {
-			dst = appendShortage(dst, p.Shortage)
+			dst, _ = binary.Append(dst, binary.BigEndian, p.Shortage)
 		}
 	}
 	return dst
-}
-
-func appendRun(dst []byte, r Run) []byte {
-	dst = binary.BigEndian.AppendUint64(dst, r.Block)
-	dst = binary.BigEndian.AppendUint32(dst, r.Offset)
-	dst = binary.BigEndian.AppendUint32(dst, r.Count)
-	return binary.BigEndian.AppendUint64(dst, r.Index)
-}
-
-func appendShortage(dst []byte, s *Shortage) []byte {
-	bytes := byte(0)
-	if s.Bytes {
-		bytes = 1
-	}
-	dst = binary.BigEndian.AppendUint64(append(dst, bytes), s.Limit)
-	dst = binary.BigEndian.AppendUint64(dst, s.Left)
-	return binary.BigEndian.AppendUint64(dst, s.Wait)
 }
 
 const (
@@ -298,36 +238,24 @@ const (
 
 // ParsePlacements reads what AppendPlacements wrote, which must fill data exactly. The error wraps [ErrBadCommand].
 func ParsePlacements(data []byte) ([]Placement, error) {
-	r := reader{data: data}
-	n := r.u32()
-	if uint64(n)*placementSize > uint64(len(r.data)) {
-		return nil, fmt.Errorf("%w: %d placements in %d bytes", ErrBadCommand, n, len(data))
-	}
-	placements := make([]Placement, n)
+	r := fields.New(data)
+	placements := make([]Placement, r.Count(placementSize))
 	for i := range placements {
 		p := &placements[i]
-		p.Err, p.Replay = Reason(r.u8()), r.u8() != 0
-		p.Time = r.u64()
-		runs := r.u32()
-		if uint64(runs)*runSize > uint64(len(r.data)) {
-			return nil, fmt.Errorf("%w: %d runs in %d bytes", ErrBadCommand, runs, len(r.data))
-		}
-		if runs > 0 {
+		p.Err, p.Replay = Reason(r.Uint8()), r.Uint8() != 0
+		p.Time = r.Uint64()
+		if runs := r.Count(runSize); runs > 0 {
 			p.Runs = make([]Run, runs)
 		}
 		for j := range p.Runs {
-			p.Runs[j] = r.run()
+			p.Runs[j] = Run{Block: r.Uint64(), Offset: r.Uint32(), Count: r.Uint32(), Index: r.Uint64()}
 		}
 		if p.Err == RefusedRate {
-			p.Shortage = &Shortage{Bytes: r.u8() != 0, Limit: r.u64(), Left: r.u64(), Wait: r.u64()}
+			p.Shortage = &Shortage{Bytes: r.Uint8() != 0, Limit: r.Uint64(), Left: r.Uint64(), Wait: r.Uint64()}
 		}
 	}
-	if r.failed || len(r.data) != 0 {
-		return nil, fmt.Errorf("%w: placements cut short, or with %d bytes behind them", ErrBadCommand, len(r.data))
+	if err := r.End(); err != nil {
+		return nil, fmt.Errorf("%w: placements: %w", ErrBadCommand, err)
 	}
 	return placements, nil
-}
-
-func (r *reader) run() Run {
-	return Run{Block: r.u64(), Offset: r.u32(), Count: r.u32(), Index: r.u64()}
 }

@@ -105,10 +105,7 @@ var transitions = map[NodeState][]NodeState{
 func (n NodeState) may(to NodeState) bool { return slices.Contains(transitions[n], to) }
 
 func (s *State) storage(id string) *Storage {
-	i, ok := slices.BinarySearchFunc(s.storages, id, func(n Storage,
-		id string) int {
-		return strings.Compare(n.ID, id)
-	})
+	i, ok := search(s.storages, id, func(n *Storage) string { return n.ID })
 	if !ok {
 		return nil
 	}
@@ -158,14 +155,10 @@ func (s *State) CheckStart(c *Register) error {
 	if s.level < LevelIdentities {
 		return nil
 	}
-	boot, lists := "", false
-	if n := s.storage(c.ID); n != nil {
+	m, _ := find(s.miners, func(m *Miner) bool { return m.ID == c.ID })
+	boot, lists := m.Boot, m.Lists
+	if n := s.storage(c.ID); n != nil && m.ID == "" {
 		boot, lists = n.Boot, n.Lists
-	}
-	for i := range s.miners {
-		if m := &s.miners[i]; m.ID == c.ID {
-			boot, lists = m.Boot, m.Lists
-		}
 	}
 	if !lists || c.Lists && (c.Boot == boot || c.Previous == boot) {
 		return nil
@@ -174,18 +167,18 @@ func (s *State) CheckStart(c *Register) error {
 }
 
 func (s *State) registerStorage(c *Register) (any, error) {
-	others := slices.DeleteFunc(slices.Clone(s.storages),
-		func(n Storage) bool { return n.URL == c.URL && n.ID != c.ID })
+	replaced := func(n Storage) bool { return n.URL == c.URL && n.ID != c.ID }
+	others := slices.DeleteFunc(slices.Clone(s.storages), replaced)
 	if s.storage(c.ID) == nil && len(others) >= maxWorkers {
 		return nil, fmt.Errorf("%w: %d storage nodes are registered already", ErrBadCommand, maxWorkers)
 	}
 	s.tick(c.Time)
 	for i := range s.storages {
-		if old := &s.storages[i]; old.URL == c.URL && old.ID != c.ID {
+		if old := &s.storages[i]; replaced(*old) {
 			s.leaveRepair(old)
 		}
 	}
-	s.storages = slices.DeleteFunc(s.storages, func(n Storage) bool { return n.URL == c.URL && n.ID != c.ID })
+	s.storages = slices.DeleteFunc(s.storages, replaced)
 	n := s.storage(c.ID)
 	if n == nil {
 		s.storages = append(slices.Clone(s.storages), Storage{ID: c.ID, Since: s.now})
@@ -200,14 +193,12 @@ func (s *State) registerStorage(c *Register) (any, error) {
 	}
 	if s.level >= LevelIdentities && before.Boot == c.Boot && c.Boot != "" && before.URL == c.URL {
 		// It was judged when this start registered first. It has gone on since, so the height of now says nothing.
-		registered := *n
-		return &registered, nil
+		return new(*n), nil
 	}
 	s.leaveRepair(n)
 	n.Height = c.Height
 	s.enter(n, c.Hash)
-	switch {
-	case c.Height < before.Height:
+	if c.Height < before.Height {
 		missing := chain.Range{From: c.Height, To: before.Height}
 		s.integrity.Totals.BadBlocks += missing.Len()
 		s.recordEvent(Event{
@@ -218,11 +209,9 @@ func (s *State) registerStorage(c *Register) (any, error) {
 			}},
 			Cause: n.Cause,
 		})
-	case before.Version == 0 && c.Height > 0, before.Height == c.Height && n.State == Invalid &&
-		before.State.RetainsBlocks():
-		if n.State == Invalid {
-			s.recordEvent(Event{Kind: EventFinding, Node: n.ID, URL: n.URL, Cause: n.Cause})
-		}
+	} else if n.State == Invalid && (before.Version == 0 && c.Height > 0 ||
+		before.Height == c.Height && before.State.RetainsBlocks()) {
+		s.recordEvent(Event{Kind: EventFinding, Node: n.ID, URL: n.URL, Cause: n.Cause})
 	}
 	switch {
 	case c.Unclean && c.Height > 0:
@@ -231,8 +220,7 @@ func (s *State) registerStorage(c *Register) (any, error) {
 		n.Due = s.cause(wire.CodeCheckCutOff, nil)
 	}
 	s.advanceStored()
-	registered := *s.storage(c.ID)
-	return &registered, nil
+	return new(*n), nil
 }
 
 // judge returns the state of a node that boots with height blocks, the last of which has that hash.

@@ -99,7 +99,7 @@ func TestLyingStorageNodeIsPassedOver(t *testing.T) {
 	other := func(s *masterstest.Storage, a *wire.ProvenRecord, offset uint32, size uint64) {
 		b := s.Blocks[0]
 		a.Record = append([]byte(nil), b.Encoded(offset)...)
-		a.Path = s.Prove(size, b.Header.First+uint64(offset))
+		a.Path = s.Path(size, b.Header.First+uint64(offset))
 	}
 	lies := map[string]func(*masterstest.Storage, *wire.ProvenRecord){
 		"another record and its valid proof": func(s *masterstest.Storage,
@@ -107,10 +107,10 @@ func TestLyingStorageNodeIsPassedOver(t *testing.T) {
 			other(s, a, 3, s.Blocks[0].Header.Seal())
 		},
 		"the proof of an older root": func(s *masterstest.Storage, a *wire.ProvenRecord) {
-			a.Path = s.Prove(5, 2)
+			a.Path = s.Path(5, 2)
 		},
 		"the proof of a newer root": func(s *masterstest.Storage, a *wire.ProvenRecord) {
-			a.Path = s.Prove(uint64(len(s.Leaves)), 2)
+			a.Path = s.Path(s.Size(), 2)
 		},
 		"another payload":  func(_ *masterstest.Storage, a *wire.ProvenRecord) { a.Record[len(a.Record)-1] ^= 1 },
 		"another time":     func(_ *masterstest.Storage, a *wire.ProvenRecord) { chain.SetEncodedTime(a.Record, 7) },

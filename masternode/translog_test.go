@@ -108,7 +108,7 @@ func TestRotation(t *testing.T) {
 			t.Fatalf("%d keys, %v", len(private), err)
 		}
 		var snapshot bytes.Buffer
-		if _, err := table(r, (*masterfsm.State).Snapshot).WriteTo(&snapshot); err != nil {
+		if err := table(r, (*masterfsm.State).Snapshot).Write(&snapshot); err != nil {
 			t.Fatal(err)
 		}
 		for _, k := range private {

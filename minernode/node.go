@@ -22,9 +22,6 @@ var (
 	ErrClosed = wire.ErrUnavailable.Variant("miner stopped")
 )
 
-// sliceTries is how many nonces a thread tries before it checks whether the job has ended: under a millisecond.
-const sliceTries = 4096
-
 // Config of a miner.
 type Config struct {
 	Threads int // number of threads that search; 0 for the number of cores
@@ -146,36 +143,4 @@ func (n *Node) Close() error {
 	n.mu.Unlock()
 	n.wg.Wait()
 	return nil
-}
-
-// job is the search for one nonce.
-type job struct {
-	block      uint64
-	inner      chain.Hash
-	difficulty uint8
-
-	callers int           // guarded by Node.mu
-	ended   bool          // guarded by Node.mu
-	nonce   uint64        // set before done is closed
-	err     error         // set before done is closed
-	done    chan struct{} // closed when the job has ended
-}
-
-// search is one thread. It tries its slices of nonces, the first from start on, until the job ends.
-func (n *Node) search(j *job, start uint64) {
-	defer n.wg.Done()
-	stride := uint64(n.cfg.Threads) * sliceTries
-	for ; ; start += stride {
-		select {
-		case <-j.done:
-			return
-		default:
-		}
-		if nonce, found := chain.Solve(j.inner, j.difficulty, start, sliceTries); found {
-			n.mu.Lock()
-			defer n.mu.Unlock()
-			n.end(j, nonce, nil)
-			return
-		}
-	}
 }

@@ -2,6 +2,7 @@ package raftstore
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -157,7 +158,7 @@ func manyRecords(seq uint64, count int, keyed bool) []byte {
 		}
 		s.AddEncoded(commit, encoded)
 	}
-	return masterfsm.EncodeAppend(0, masterfsm.Reign{}, s.Bytes())
+	return masterfsm.EncodeAppend(0, masterfsm.Leadership{}, s.Bytes())
 }
 
 // store mines every block that is cut and stores it on the storage nodes, so that the masters keep few bodies.
@@ -201,8 +202,8 @@ func (f *fullFolder) snapshot() {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	size, err := f.state.Snapshot().WriteTo(sink)
-	if err != nil {
+	var size byteCount
+	if err := f.state.Snapshot().Write(io.MultiWriter(sink, &size)); err != nil {
 		f.t.Fatal(err)
 	}
 	if err := sink.Close(); err != nil {
@@ -218,6 +219,14 @@ func (f *fullFolder) snapshot() {
 		}
 	}
 	f.grown, f.policy.last = growth{}, uint64(size)
+}
+
+// byteCount counts the bytes that are written to it.
+type byteCount uint64
+
+func (n *byteCount) Write(b []byte) (int, error) {
+	*n += byteCount(len(b))
+	return len(b), nil
 }
 
 // due reports whether a store would take a snapshot after one more entry of that size.
@@ -276,7 +285,7 @@ func TestRestartWithFullLog(t *testing.T) {
 			if took > restartWithin() {
 				t.Errorf("a restart takes %v", took)
 			}
-			if keys, _ := f.state.Keys(masterfsm.Reign{}); keys < 500_000 {
+			if keys, _ := f.state.Keys(masterfsm.Leadership{}); keys < 500_000 {
 				t.Errorf("%d keys are remembered", keys)
 			}
 			want, err := f.state.Snapshot().Digest()

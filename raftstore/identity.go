@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -43,7 +42,7 @@ func startsPath(dir string) string { return filepath.Join(dir, "starts") }
 // loadIdentity reads the identity of a data folder, or makes a new one where there is none. It writes nothing.
 func loadIdentity(dir string) (identity, error) {
 	path := filepath.Join(dir, "master.json")
-	data, err := os.ReadFile(path)
+	data, err := durable.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return identity{Version: formatVersion, ID: newMemberID()}, nil
 	}

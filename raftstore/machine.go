@@ -156,8 +156,7 @@ type stateSnapshot struct{ *masterfsm.Snapshot }
 
 // Persist writes the snapshot; raft closes or cancels the sink.
 func (s stateSnapshot) Persist(sink raft.SnapshotSink) error {
-	_, err := s.WriteTo(sink)
-	return err
+	return s.Write(sink)
 }
 
 // Release does nothing: a snapshot has no resources.

@@ -63,7 +63,7 @@ func (n *node) mine(t *testing.T, number uint64) {
 	sub := masterfsm.NewSubmission(nil, n.Member().ID, 1, number)
 	sub.StartRequest(1, masterfsm.Digest{}, masterfsm.Digest{1})
 	sub.AddEncoded(record.Commit(), record.AppendTo(nil))
-	n.propose(t, masterfsm.EncodeAppend(2000+number, masterfsm.Reign{}, sub.Bytes()))
+	n.propose(t, masterfsm.EncodeAppend(2000+number, masterfsm.Leadership{}, sub.Bytes()))
 	n.propose(t, masterfsm.Encode(&masterfsm.Cut{Block: number, Time: 2000 + number}))
 	var header chain.Header
 	n.Read(func(s *masterfsm.State) { header = *s.View().Waiting })

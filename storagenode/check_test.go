@@ -110,10 +110,10 @@ func damages() []damage {
 			}},
 		{name: "segment deleted", what: chain.WrongMissing, code: wire.CodeFileMissing,
 			bad: (*matrix).all, do: func(t *testing.T, m *matrix) {
-			if err := os.Remove(m.path); err != nil {
-				t.Fatal(err)
-			}
-		}},
+				if err := os.Remove(m.path); err != nil {
+					t.Fatal(err)
+				}
+			}},
 		{name: "segment emptied", what: chain.WrongMissing, bad: (*matrix).all, do: func(t *testing.T, m *matrix) {
 			edit(t, m.path, func([]byte) []byte { return nil })
 		}},

@@ -1,7 +1,6 @@
 package storagenode
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/chainstore/chainstore/internal/durable"
@@ -22,6 +21,4 @@ var (
 	ErrNewerFormat = durable.ErrNewerFormat
 	// ErrTicket: no repair is open under that ticket.
 	ErrTicket = wire.ErrUnauthorized.Variant("no repair is open under that ticket")
-	// ErrRefused: the receiver of a transfer found a bad block.
-	ErrRefused = errors.New("the receiver refused a block")
 )

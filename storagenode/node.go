@@ -35,7 +35,7 @@ type Config struct {
 
 	// Transfer connects to the storage node at a URL, shows it the ticket of a repair, and calls write once with a
 	// writer that leads there. When Transfer returns, that writer fails if it is still in use. The error wraps
-	// ErrRefused if the receiver reported a bad block.
+	// [wire.ErrBadBlock] if the receiver reported a bad block.
 	Transfer func(ctx context.Context, to, ticket string, write func(io.Writer) error) error
 
 	open      segment.OpenFunc                                       // nil for the real file system

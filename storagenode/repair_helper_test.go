@@ -2,7 +2,6 @@ package storagenode
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"sync/atomic"
@@ -26,9 +25,6 @@ func pipeTo(to *Node) func(context.Context, string, string, func(io.Writer) erro
 		err := to.Take(ctx, ticket, pr)
 		_ = pr.CloseWithError(io.ErrClosedPipe) // it returns nil
 		<-written
-		if errors.Is(err, wire.ErrBadBlock) {
-			return fmt.Errorf("%w: %w", ErrRefused, err)
-		}
 		return err
 	}
 }

@@ -97,7 +97,7 @@ func (n *Node) runSend(ctx context.Context, s *sendJob) {
 	end := &sendEnd{err: err}
 	if own != nil {
 		end.err, end.faulty = own, true
-	} else if errors.Is(err, ErrRefused) {
+	} else if errors.Is(err, wire.ErrBadBlock) {
 		end.faulty = true
 	}
 	n.log.Info("transfer ended", "to", s.order.To, "blocks", s.blocks.Load(), "bytes", s.bytes.Load(), "error", end.err)

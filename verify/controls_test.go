@@ -22,7 +22,7 @@ func TestControlCharactersInExport(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	report, err := Export(t.Context(), bytes.NewReader(data), trust)
+	report, err := Export(t.Context(), bytes.NewReader(data), ExportOptions{Trust: trust})
 	if err != nil || !report.Good() || report.Height != 4 || report.Records != 29 || report.Size != 33 {
 		t.Errorf("%+v, %v", report, err)
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -45,16 +46,8 @@ func (e *sizeError) Error() string {
 
 // hasStatus reports whether err is a response with one of these statuses.
 func hasStatus(err error, statuses ...int) bool {
-	var answer *statusError
-	if !errors.As(err, &answer) {
-		return false
-	}
-	for _, s := range statuses {
-		if answer.status == s {
-			return true
-		}
-	}
-	return false
+	answer, ok := errors.AsType[*statusError](err)
+	return ok && slices.Contains(statuses, answer.status)
 }
 
 // fetcher fetches from a log. Several goroutines may use it.

@@ -6,7 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/wire"
@@ -69,20 +70,16 @@ var errPayload = errors.New("does not fit")
 func (a *audit) checkPayloads(ctx context.Context) error {
 	blocks := a.payloads.blocks
 	a.payloads.blocks, a.payloads.held = nil, 0
-	var (
-		checking sync.WaitGroup
-		slots    = make(chan struct{}, payloadParallel)
-		counts   = make([][2]uint64, len(blocks))
-		errs     = make([]error, len(blocks))
-	)
+	counts, errs := make([][2]uint64, len(blocks)), make([]error, len(blocks))
+	var checking errgroup.Group
+	checking.SetLimit(payloadParallel)
 	for i := range blocks {
-		slots <- struct{}{}
-		checking.Go(func() {
+		checking.Go(func() error {
 			counts[i][0], counts[i][1], errs[i] = a.f.records(ctx, &blocks[i])
-			<-slots
+			return nil
 		})
 	}
-	checking.Wait()
+	_ = checking.Wait() // the errors are in errs
 	for i := range blocks {
 		a.payloads.checked += counts[i][0]
 		a.payloads.hidden += counts[i][1]

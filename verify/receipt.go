@@ -4,6 +4,9 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"maps"
+	"reflect"
+	"slices"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/wire"
@@ -47,7 +50,7 @@ func Receipt(data []byte, trust Trust, payload []byte) ReceiptReport {
 	c.checkpoint(trust)
 	c.seal()
 	c.record()
-	c.position(around)
+	c.position(&around)
 	c.payload(payload)
 	c.report.Findings = c.found
 	c.report.Index, c.report.Block, c.report.Offset = r.Index, r.Block, r.Offset
@@ -74,6 +77,13 @@ func (c *receiptCheck) remark(format string, args ...any) {
 	c.report.Remarks = append(c.report.Remarks, fmt.Sprintf(format, args...))
 }
 
+// compare adds a finding if a value of the receipt is not the proven one. format gets the proven value first.
+func compare[T comparable](c *receiptCheck, code, format string, proven, said T) {
+	if said != proven {
+		c.found.add(code, format, proven, said)
+	}
+}
+
 // checkpoint determines the signed tree.
 func (c *receiptCheck) checkpoint(trust Trust) {
 	c.size, c.root = c.r.TreeSize, c.r.Root
@@ -84,17 +94,9 @@ func (c *receiptCheck) checkpoint(trust Trust) {
 		return
 	}
 	c.size, c.root = cp.Size, cp.Root
-	if c.r.Origin != cp.Origin {
-		c.found.add(CodeOrigin, "the receipt says that it is of log %q, and its checkpoint is of %q", c.r.Origin,
-			cp.Origin)
-	}
-	if c.r.TreeSize != cp.Size {
-		c.found.add(CodeTreeSize, "the receipt speaks of a tree of %d leaves, and its checkpoint of one of %d",
-			c.r.TreeSize, cp.Size)
-	}
-	if c.r.Root != cp.Root {
-		c.found.add(CodeRoot, "the receipt's root is %v, and its checkpoint's is %v", c.r.Root, cp.Root)
-	}
+	compare(c, CodeOrigin, "the log of the checkpoint is %q, and the receipt says %q", cp.Origin, c.r.Origin)
+	compare(c, CodeTreeSize, "the checkpoint's tree has %d leaves, and the receipt says %d", cp.Size, c.r.TreeSize)
+	compare(c, CodeRoot, "the checkpoint's root is %v, and the receipt says %v", cp.Root, c.r.Root)
 }
 
 // seal compares the block's header with the tree.
@@ -125,10 +127,7 @@ func (c *receiptCheck) seal() {
 		c.found.add(CodePrefix, "the header of block %d names the root %v, which is not that of the %d leaves "+
 			"before it in the signed tree: what is shown under it is not in that tree", h.Block, h.Root, h.Seal())
 	}
-	if c.r.SealIndex != h.Seal() {
-		c.found.add(CodeSealIndex, "the seal of block %d is leaf %d, and the receipt says %d", h.Block, h.Seal(),
-			c.r.SealIndex)
-	}
+	compare(c, CodeSealIndex, "the block's seal is leaf %d, and the receipt says %d", h.Seal(), c.r.SealIndex)
 	c.report.Difficulty = h.Difficulty
 	c.remark("difficulty %d bits: the block took about %s tries. The proof of work shows no more than that; the "+
 		"signature, and witnesses, show the rest", h.Difficulty, tries(h.Difficulty))
@@ -155,17 +154,15 @@ func (c *receiptCheck) record() {
 		c.leaf = fields
 		return
 	}
-	if r.Block != h.Block && !c.spoilt {
-		c.found.add(CodeBlock, "the receipt speaks of block %d, and its header is of block %d", r.Block, h.Block)
+	if !c.spoilt {
+		compare(c, CodeBlock, "the header is of block %d, and the receipt says %d", h.Block, r.Block)
 	}
 	if !shown {
 		c.found.add(CodeRecordPath, "the path does not lead from the record's leaf, at index %d, to the root of "+
 			"block %d", r.Index, h.Block)
 		index, leaf = r.Index, r.Leaf
 	}
-	if r.Index != index {
-		c.found.add(CodeIndex, "the leaf stands at index %d, and the receipt says %d", index, r.Index)
-	}
+	compare(c, CodeIndex, "the leaf is at index %d, and the receipt says %d", index, r.Index)
 	if h.First+uint64(r.Offset) != index {
 		c.found.add(CodeOffset, "the leaf stands at index %d, and offset %d of block %d is index %d", index, r.Offset,
 			h.Block, h.First+uint64(r.Offset))
@@ -177,9 +174,7 @@ func (c *receiptCheck) record() {
 	case dataHash != leaf:
 		c.found.add(CodeLeafData, "the leaf has the hash %v, and the receipt's leaf_data has %v", leaf, dataHash)
 	}
-	if r.Leaf != leaf {
-		c.found.add(CodeLeaf, "the leaf has the hash %v, and the receipt says %v", leaf, r.Leaf)
-	}
+	compare(c, CodeLeaf, "the leaf has the hash %v, and the receipt says %v", leaf, r.Leaf)
 	if c.leaf = data; dataErr != nil || dataHash != leaf {
 		c.leaf = fields
 	}
@@ -201,18 +196,10 @@ func (c *receiptCheck) shown(indices []uint64, leaves []chain.Hash) (uint64, cha
 // fields compares the receipt's statements about the record with its leaf.
 func (c *receiptCheck) fields() {
 	r, leaf := c.r, &c.leaf
-	if r.ProjectID != leaf.Project {
-		c.found.add(CodeProject, "the record is of project %d, and the receipt says %d", leaf.Project, r.ProjectID)
-	}
-	if r.Time != leaf.Time {
-		c.found.add(CodeTime, "the record's time is %d, and the receipt says %d", leaf.Time, r.Time)
-	}
-	if r.Size != leaf.Size {
-		c.found.add(CodeSize, "the record's payload has %d bytes, and the receipt says %d", leaf.Size, r.Size)
-	}
-	if r.Commit != leaf.Commit {
-		c.found.add(CodeCommitment, "the record's commitment is %v, and the receipt says %v", leaf.Commit, r.Commit)
-	}
+	compare(c, CodeProject, "the record is of project %d, and the receipt says %d", leaf.Project, r.ProjectID)
+	compare(c, CodeTime, "the record's time is %d, and the receipt says %d", leaf.Time, r.Time)
+	compare(c, CodeSize, "the record's payload has %d bytes, and the receipt says %d", leaf.Size, r.Size)
+	compare(c, CodeCommitment, "the record's commitment is %v, and the receipt says %v", leaf.Commit, r.Commit)
 	if c.proven && leaf.Time > c.header.Time {
 		c.found.add(CodeTime, "the record's time is %d, after %d, which is its block's", leaf.Time, c.header.Time)
 	}
@@ -220,25 +207,12 @@ func (c *receiptCheck) fields() {
 }
 
 // position compares the position that an append returned with the receipt in it.
-func (c *receiptCheck) position(p position) {
-	r := c.r
-	differs := func(name string) {
-		c.found.add(CodePosition, "the position around the receipt has another %s than the receipt", name)
-	}
-	if p.Block != nil && *p.Block != r.Block {
-		differs("block")
-	}
-	if p.Offset != nil && *p.Offset != r.Offset {
-		differs("offset")
-	}
-	if p.Index != nil && *p.Index != r.Index {
-		differs("index")
-	}
-	if p.Time != nil && *p.Time != r.Time {
-		differs("time")
-	}
-	if p.Leaf != nil && *p.Leaf != r.Leaf {
-		differs("leaf")
+func (c *receiptCheck) position(around *wire.Receipt) {
+	own, other := positionFields(c.r), positionFields(around)
+	for _, name := range slices.Sorted(maps.Keys(own)) {
+		if !reflect.DeepEqual(own[name], other[name]) {
+			c.found.add(CodePosition, "the position around the receipt has another %s than the receipt", name)
+		}
 	}
 }
 

@@ -21,28 +21,18 @@ const MaxReceipt = 1 << 20
 // maxPath is the longest path from a leaf to a root: one hash for each bit of the tree's size.
 const maxPath = 64
 
-// position is the record's position, in which an append that waited for its block returns the receipt.
-type position struct {
-	Block  *uint64
-	Offset *uint32
-	Index  *uint64
-	Time   *uint64
-	Leaf   *chain.Hash
+// positionFields returns the fields of the position around a receipt, by name, as pointers to those of the receipt.
+func positionFields(r *wire.Receipt) map[string]any {
+	return map[string]any{"block": &r.Block, "offset": &r.Offset, "index": &r.Index, "time": &r.Time, "leaf": &r.Leaf}
 }
 
-// fields are the destinations of a position's fields, by name.
-func (p *position) fields() map[string]any {
-	return map[string]any{"block": &p.Block, "offset": &p.Offset, "index": &p.Index, "time": &p.Time, "leaf": &p.Leaf}
-}
-
-// parseReceipt reads a receipt, alone or within the position that an append returned.
-func parseReceipt(data []byte) (wire.Receipt, position, error) {
-	var r wire.Receipt
-	var around position
+// parseReceipt reads a receipt, alone or within the position that an append returned. around is the receipt with the
+// values of that position.
+func parseReceipt(data []byte) (r, around wire.Receipt, err error) {
 	if len(data) > MaxReceipt {
 		return r, around, fmt.Errorf("it has %d bytes, the limit is %d", len(data), MaxReceipt)
 	}
-	inner, err := unwrap(data, &around)
+	inner, outer, err := unwrap(data)
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		err = errors.New("it ends before its JSON object does")
 	}
@@ -63,40 +53,40 @@ func parseReceipt(data []byte) (wire.Receipt, position, error) {
 		return r, around, fmt.Errorf("its paths have %d and %d hashes, the limit is %d", len(r.RecordPath),
 			len(r.SealPath), maxPath)
 	}
+	around = r
+	known := positionFields(&around)
+	for _, name := range slices.Sorted(maps.Keys(known)) {
+		if value, given := outer[name]; given {
+			if err := json.Unmarshal(value, known[name]); err != nil {
+				return r, around, fmt.Errorf("the field %q around it: %w", name, err)
+			}
+		}
+	}
 	return r, around, nil
 }
 
-// unwrap finds the receipt in data, and the fields around it. An append may return more fields than the position one
-// day. A field of a receipt next to the receipt is refused: it would be an unchecked statement about the record.
-func unwrap(data []byte, around *position) ([]byte, error) {
-	outer, err := members(data)
-	if err != nil {
-		return nil, err
+// unwrap finds the receipt in data, and the fields around it. A field of a receipt next to the receipt is refused
+// unless it is one of the position: it would be an unchecked statement about the record. Other fields are allowed,
+// because an append may return more than the position in a later version.
+func unwrap(data []byte) (inner []byte, outer map[string]json.RawMessage, err error) {
+	if outer, err = members(data); err != nil {
+		return nil, nil, err
 	}
 	inner, wrapped := outer["receipt"]
 	if !wrapped {
 		if _, isReceipt := outer["format"]; !isReceipt {
-			return nil, errors.New("it is no receipt, and holds none: an append answers one when it waits for the " +
-				"block to be stored")
+			return nil, nil, errors.New("it is no receipt, and holds none: an append answers one when it waits for " +
+				"the block to be stored")
 		}
-		return data, nil
+		return data, nil, nil
 	}
-	known := around.fields()
-	for _, name := range slices.Sorted(maps.Keys(known)) {
-		value, given := outer[name]
-		if !given {
-			continue
-		}
-		if err := json.Unmarshal(value, known[name]); err != nil {
-			return nil, fmt.Errorf("the field %q around it: %w", name, err)
-		}
-	}
+	known := positionFields(&wire.Receipt{})
 	for _, name := range slices.Sorted(maps.Keys(namesOf(reflect.TypeFor[wire.Receipt]()))) {
 		if _, given := outer[name]; given && known[name] == nil {
-			return nil, fmt.Errorf("the field %q stands around it, and belongs into a receipt", name)
+			return nil, nil, fmt.Errorf("the field %q is next to the receipt and must be in it", name)
 		}
 	}
-	return inner, nil
+	return inner, outer, nil
 }
 
 // members returns the fields of one JSON object, none of them twice. Names that differ only in their case are the same.

@@ -68,40 +68,36 @@ func (l *testLog) fork(blocks int, salt string, counts ...int) *testLog {
 func (l *testLog) grow(salt string, counts ...int) {
 	l.t.Helper()
 	for _, count := range counts {
-		head := l.Verifier.Head()
-		h := chain.Header{
-			Version: chain.Version, Block: head.Height, First: head.Tree.Size(), Count: uint32(count), Prev: head.Hash,
-			Time: startTime + 1000*head.Height, Difficulty: workBits,
-		}
-		tree, body, ends := head.Tree, []byte(nil), []uint32(nil)
-		for i := range count {
-			r := chain.Record{
-				Project: 1 + uint32(i%2), Time: h.Time, Key: fmt.Sprintf("key %d", i), Type: "text/plain",
-				Payload: fmt.Appendf(nil, "%s record %d of block %d", salt, i, h.Block),
+		first, block := l.Size(), len(l.Blocks)
+		time := startTime + 1000*uint64(block)
+		records := make([]chain.Record, count)
+		for i := range records {
+			records[i] = chain.Record{
+				Project: 1 + uint32(i%2), Time: time, Key: fmt.Sprintf("key %d", i), Type: "text/plain",
+				Payload: fmt.Appendf(nil, "%s record %d of block %d", salt, i, block),
 			}
-			binary.BigEndian.PutUint64(r.Salt[:], h.First+uint64(i)+77)
-			tree = tree.Append(r.Leaf().Hash())
-			body = r.AppendTo(body)
-			ends = append(ends, uint32(len(body)))
+			binary.BigEndian.PutUint64(records[i].Salt[:], first+uint64(i)+77)
 		}
-		h.Root = tree.Root()
-		l.add(signedlog.Solve(h, ends, body))
+		l.added(func() *chain.Block { return l.Mine(time, records...) })
 	}
 }
 
 // add adds a block.
-func (l *testLog) add(b *chain.Block) {
+func (l *testLog) add(b *chain.Block) { l.added(func() *chain.Block { return l.Add(b) }) }
+
+// added adds a block, and keeps its records and its boundary.
+func (l *testLog) added(add func() *chain.Block) {
 	l.t.Helper()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	b := add()
 	for i := range b.Header.Count {
 		r, err := b.Record(i)
 		if err != nil {
 			l.t.Fatal(err)
 		}
-		l.records[l.Size()+uint64(i)] = r
+		l.records[b.Header.First+uint64(i)] = r
 	}
-	l.Add(b)
 	l.size = l.Size()
 	l.sizes = append(l.sizes, l.size)
 }

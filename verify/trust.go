@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -27,35 +28,13 @@ var ErrKey = errors.New("verifier key not acceptable")
 // have. A repeated line counts once. One public key under two names is refused, since it would count as two. The error
 // wraps [ErrKey].
 func NewTrust(keys, witnesses []string, quorum int) (Trust, error) {
-	t := Trust{quorum: quorum}
-	var known keyring
-	for _, vkey := range keys {
-		isNew, err := known.add(vkey, typeLog)
-		if err != nil {
-			return Trust{}, err
-		}
-		if !isNew {
-			continue
-		}
-		v, err := note.NewVerifier(vkey)
-		if err != nil {
-			return Trust{}, fmt.Errorf("%w: %q: %w", ErrKey, vkey, err)
-		}
-		t.keys = append(t.keys, v)
+	t, named := Trust{quorum: quorum}, map[string]string{}
+	var err error
+	if t.keys, err = verifiers(keys, named, typeLog, note.NewVerifier); err != nil {
+		return Trust{}, err
 	}
-	for _, vkey := range witnesses {
-		isNew, err := known.add(vkey, typeWitness)
-		if err != nil {
-			return Trust{}, err
-		}
-		if !isNew {
-			continue
-		}
-		v, err := witness.NewVerifierForCosignatureV1(vkey)
-		if err != nil {
-			return Trust{}, fmt.Errorf("%w: %q: %w", ErrKey, vkey, err)
-		}
-		t.witnesses = append(t.witnesses, v)
+	if t.witnesses, err = verifiers(witnesses, named, typeWitness, witness.NewVerifierForCosignatureV1); err != nil {
+		return Trust{}, err
 	}
 	if quorum < 0 || quorum > len(t.witnesses) {
 		return Trust{}, fmt.Errorf("%w: %d witnesses are to have signed, and the keys of %d are named", ErrKey, quorum,
@@ -176,10 +155,7 @@ func names(keys []note.Verifier) string {
 	for _, k := range keys {
 		list = append(list, fmt.Sprintf("%s+%08x", k.Name(), k.KeyHash()))
 	}
-	if len(list) == 0 {
-		return "none was"
-	}
-	return strings.Join(list, ", ")
+	return cmp.Or(strings.Join(list, ", "), "none was")
 }
 
 func signers(sigs []note.Signature) string {

@@ -87,7 +87,7 @@ func TestExportOfBlocksThatNoKeySigned(t *testing.T) {
 			"blocks 0 to 2 (leaves 0 to 11)"},
 		{"no key, no checkpoint", l.export(nil, l.Blocks...), Trust{}, CodeUnsigned, "holds no signed checkpoint"},
 	} {
-		report, err := Export(t.Context(), bytes.NewReader(c.data), c.trust)
+		report, err := Export(t.Context(), bytes.NewReader(c.data), trusting(c.trust))
 		if err != nil || codes(report.Findings) != c.want || report.Good() != (c.want == "") {
 			t.Errorf("%s: %v, %v; want %q", c.name, report.Findings, err, c.want)
 		} else if c.want != "" && !strings.Contains(report.Findings[len(report.Findings)-1].Text, c.says) {
@@ -102,8 +102,8 @@ func TestExportCutAndForged(t *testing.T) {
 	for kept := range 4 {
 		forged := l.fork(kept, "forged", 7, 2)
 		data := forged.export([]string{l.Checkpoint(12)}, forged.Blocks...)
-		if report, err := Export(t.Context(), bytes.NewReader(data), l.trust()); err != nil || report.Good() ||
-			!strings.Contains(codes(report.Findings), CodeUnsigned) {
+		report, err := Export(t.Context(), bytes.NewReader(data), trusting(l.trust()))
+		if err != nil || report.Good() || !strings.Contains(codes(report.Findings), CodeUnsigned) {
 			t.Errorf("%d blocks kept: %v, %v", kept, report.Findings, err)
 		}
 	}
@@ -134,8 +134,8 @@ func TestExportAfterKeysChanged(t *testing.T) {
 			CodeUnknownKey + " " + CodeUnsigned},
 	} {
 		data := l.export(c.checkpoints, l.Blocks...)
-		if report, err := Export(t.Context(), bytes.NewReader(data), trustOf(t, c.keys, nil, 0)); err != nil ||
-			codes(report.Findings) != c.want {
+		report, err := Export(t.Context(), bytes.NewReader(data), trusting(trustOf(t, c.keys, nil, 0)))
+		if err != nil || codes(report.Findings) != c.want {
 			t.Errorf("%s: %v, %v; want %q", c.name, report.Findings, err, c.want)
 		}
 	}
@@ -186,7 +186,7 @@ func TestExportAllowed(t *testing.T) {
 		{"the zero value", l.export([]string{l.Checkpoint(12)}, l.Blocks...), ExportOptions{},
 			CodeUnknownKey + " " + CodeUnsigned, "", false, 0},
 	} {
-		report, err := ExportWith(t.Context(), bytes.NewReader(c.data), c.o)
+		report, err := Export(t.Context(), bytes.NewReader(c.data), c.o)
 		if err != nil || codes(report.Findings) != c.want || report.SignaturesChecked != c.checked ||
 			report.SignedHeight != c.signed {
 			t.Errorf("%s: %+v, %v; want %q", c.name, report, err, c.want)

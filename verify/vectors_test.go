@@ -54,7 +54,7 @@ func TestVectors(t *testing.T) {
 		t.Errorf("proof: %+v", report)
 	}
 
-	log, err := verify.Export(t.Context(), bytes.NewReader(exported), trust)
+	log, err := verify.Export(t.Context(), bytes.NewReader(exported), verify.ExportOptions{Trust: trust})
 	if err != nil || !log.Good() || log.Height != 2 || log.Records != 5 || len(log.Checkpoints) != 1 ||
 		log.Checkpoints[0].Root != r.Root {
 		t.Errorf("export: %+v, %v", log, err)

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/chainstore/chainstore/client"
@@ -46,11 +48,13 @@ func (b *bench) chainstore(ctx context.Context, scenarios []scenario) (err error
 		if err := durable.MkdirAll(b.cfg.Profiles); err != nil {
 			return err
 		}
-		topology.Profiles = b.cfg.Port + profileOffset
+		topology.Adjust = func(index int, r *devcluster.Role) {
+			r.Profiles = net.JoinHostPort("127.0.0.1", strconv.Itoa(b.cfg.Port+profileOffset+index))
+		}
 		b.profiler = &profiler{dir: b.cfg.Profiles, roles: topology.Roles()}
 		b.note("The last run of each scenario was profiled, which slows it down a little; see %s.", b.cfg.Profiles)
 	}
-	cluster, err := devcluster.StartProcesses(ctx, topology, b.cfg.Program)
+	cluster, err := devcluster.Start(ctx, topology, b.cfg.Program)
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/cli"
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/clitest"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -21,9 +23,9 @@ func steady(s string) string {
 }
 
 func TestAppendWhole(t *testing.T) {
-	f := newFakeCluster(t)
-	f.use(t)
-	file := writeFile(t, "cover.png", "\x89PNG\r\n\n")
+	f := clitest.NewCluster(t)
+	f.Use(t)
+	file := clitest.WriteFile(t, "cover.png", "\x89PNG\r\n\n")
 	tests := []struct {
 		in   string
 		args []string
@@ -42,8 +44,8 @@ func TestAppendWhole(t *testing.T) {
 			t.Errorf("append %q: %q, %q, %v; want %q", test.args, out, errs, err, test.want)
 		}
 	}
-	if want := []string{"hello\n", "\x89PNG\r\n\n", "once", "stored"}; !slices.Equal(f.payloads(), want) {
-		t.Errorf("payloads %q, want %q", f.payloads(), want)
+	if want := []string{"hello\n", "\x89PNG\r\n\n", "once", "stored"}; !slices.Equal(f.Payloads(), want) {
+		t.Errorf("payloads %q, want %q", f.Payloads(), want)
 	}
 	if r := f.Records[1]; r.Key != "cover" || r.Type != "image/png" {
 		t.Errorf("key %q, type %q", r.Key, r.Type)
@@ -58,8 +60,8 @@ func TestAppendWhole(t *testing.T) {
 }
 
 func TestAppendRefused(t *testing.T) {
-	f := newFakeCluster(t)
-	f.use(t)
+	f := clitest.NewCluster(t)
+	f.Use(t)
 	f.RecordBytes = 10
 	tests := []struct {
 		in   string
@@ -80,51 +82,51 @@ func TestAppendRefused(t *testing.T) {
 	}
 	for _, test := range tests {
 		out, _, err := run(t, strings.NewReader(test.in), append([]string{"append"}, test.args...)...)
-		mustFail(t, err, test.want)
+		clitest.MustFail(t, err, test.want)
 		if out != "" {
 			t.Errorf("append %q printed %q", test.args, out)
 		}
 	}
-	t.Setenv(envToken, "another-token")
+	t.Setenv(cli.EnvToken, "another-token")
 	_, _, err := run(t, strings.NewReader("a"), "append")
-	mustFail(t, err, "Token missing or unknown")
+	clitest.MustFail(t, err, "Token missing or unknown")
 	_, _, err = run(t, strings.NewReader("a\nb\n"), "append", "--lines")
-	mustFail(t, err, "line 1 was not appended: ")
-	mustFail(t, err, "no record is acknowledged")
-	if len(f.payloads()) != 0 {
-		t.Errorf("appended %q", f.payloads())
+	clitest.MustFail(t, err, "line 1 was not appended: ")
+	clitest.MustFail(t, err, "no record is acknowledged")
+	if len(f.Payloads()) != 0 {
+		t.Errorf("appended %q", f.Payloads())
 	}
 }
 
 // An append that may have been carried out names the key to repeat it with, and the repetition appends once.
 func TestAppendUnknownOutcome(t *testing.T) {
-	f := newFakeCluster(t)
-	f.use(t)
+	f := clitest.NewCluster(t)
+	f.Use(t)
 	f.After = func(w http.ResponseWriter) bool {
-		return internalError(w)
+		return clitest.InternalError(w)
 	}
 	_, _, err := run(t, strings.NewReader("a"), "append")
-	mustFail(t, err, "may or may not have been appended: give the same input again with --idempotency-key ")
+	clitest.MustFail(t, err, "may or may not have been appended: give the same input again with --idempotency-key ")
 	key := err.Error()[strings.LastIndex(err.Error(), "--idempotency-key ")+len("--idempotency-key "):]
 	key, _, _ = strings.Cut(key, ",")
 	f.Change(func() { f.After = nil })
 	if _, _, err := run(t, strings.NewReader("a"), "append", "--idempotency-key", key); err != nil {
 		t.Fatal(err)
 	}
-	if len(f.payloads()) != 1 {
-		t.Errorf("%d records, not 1", len(f.payloads()))
+	if len(f.Payloads()) != 1 {
+		t.Errorf("%d records, not 1", len(f.Payloads()))
 	}
 }
 
 func TestAppendWaitTooLong(t *testing.T) {
-	f := newFakeCluster(t)
-	f.use(t)
+	f := clitest.NewCluster(t)
+	f.Use(t)
 	f.Status.Stored, f.Unstored = 0, true
 	for _, args := range [][]string{nil, {"--lines"}} {
 		out, _, err := run(t, strings.NewReader("a\nb\n"),
 			append([]string{"append", "--wait", "--timeout", "20ms"}, args...)...)
-		mustFail(t, err, "appended, and not stored within 20ms: a majority of the masters has it, so do not append "+
-			"it again")
+		clitest.MustFail(t, err, "appended, and not stored within 20ms: a majority of the masters has it, so do "+
+			"not append it again")
 		if !strings.Contains(out, "appended") {
 			t.Errorf("%q: the position is missing: %q", args, out)
 		}
@@ -132,22 +134,22 @@ func TestAppendWaitTooLong(t *testing.T) {
 }
 
 func TestAppendLines(t *testing.T) {
-	f := newFakeCluster(t)
-	f.use(t)
+	f := clitest.NewCluster(t)
+	f.Use(t)
 	out, errs, err := run(t, strings.NewReader("a\r\n\nb\n\nc"), "append", "--lines", "--wait", "--key", "k")
 	want := "3 records appended, from block 0, offset 0 to block 0, offset 2, in TIME (RATE); 2 empty lines skipped\n"
 	if err != nil || steady(out) != want || errs != "" {
 		t.Errorf("got %q, %q, %v; want %q", out, errs, err, want)
 	}
-	if r := f.Records[1]; r.Key != "k" || r.Type != textType {
+	if r := f.Records[1]; r.Key != "k" || r.Type != clitest.TextType {
 		t.Errorf("key %q, type %q", r.Key, r.Type)
 	}
 	out, _, err = run(t, strings.NewReader("d\n"), "append", "--lines", "--type", "x/y", "--keep-newlines")
 	if want := "1 record appended at block 0, offset 3, in TIME (RATE)\n"; err != nil || steady(out) != want {
 		t.Errorf("got %q, %v; want %q", out, err, want)
 	}
-	if want := []string{"a", "b", "c", "d\n"}; !slices.Equal(f.payloads(), want) {
-		t.Errorf("payloads %q, want %q", f.payloads(), want)
+	if want := []string{"a", "b", "c", "d\n"}; !slices.Equal(f.Payloads(), want) {
+		t.Errorf("payloads %q, want %q", f.Payloads(), want)
 	}
 	out, _, err = run(t, strings.NewReader("\n"), "append", "--lines", "--wait")
 	if want := "0 records appended, in TIME (RATE); 1 empty line skipped\n"; err != nil || steady(out) != want {
@@ -155,16 +157,16 @@ func TestAppendLines(t *testing.T) {
 	}
 }
 
-// More lines than a batch, and than may be ahead: all there, in order, each with its position.
+// More lines than a batch has and than are read ahead: each is appended in order and has its position.
 func TestAppendManyLines(t *testing.T) {
-	f := newFakeCluster(t)
-	f.use(t)
-	const lines = linesAhead + 7
+	f := clitest.NewCluster(t)
+	f.Use(t)
+	const lines = 1<<15 + 7 // more than are read ahead
 	var in strings.Builder
 	for i := range lines {
 		fmt.Fprintf(&in, "line %d\n", i)
 	}
-	out, errs, err := run(t, nil, "append", "--lines", "--json", writeFile(t, "many.log", in.String()+"\n"))
+	out, errs, err := run(t, nil, "append", "--lines", "--json", clitest.WriteFile(t, "many.log", in.String()+"\n"))
 	if err != nil || errs != "1 empty line skipped\n" {
 		t.Fatalf("%q, %v", errs, err)
 	}
@@ -187,20 +189,20 @@ func TestAppendManyLines(t *testing.T) {
 
 // A record that the cluster refuses stops the rest; what went with it or was under way is appended and told.
 func TestAppendLinesRefused(t *testing.T) {
-	f := newFakeCluster(t)
-	f.use(t)
+	f := clitest.NewCluster(t)
+	f.Use(t)
 	f.RecordBytes = 10
 	in, w := io.Pipe()
 	go func() { _, _ = io.WriteString(w, "one\ntwo\nmuch too long\nfour\n") }() // the pipe stays open
 	out, _, err := run(t, in, "append", "--lines")
 	_ = in.Close() // ends the goroutine and the reader
-	mustFail(t, err, "line 3 was not appended: ")
-	mustFail(t, err, "Too large")
-	if got := f.payloads(); len(got) < 2 || got[0] != "one" || got[1] != "two" ||
+	clitest.MustFail(t, err, "line 3 was not appended: ")
+	clitest.MustFail(t, err, "Too large")
+	if got := f.Payloads(); len(got) < 2 || got[0] != "one" || got[1] != "two" ||
 		slices.Contains(got, "much too long") {
 		t.Errorf("payloads %q", got)
 	} else {
-		mustFail(t, err, fmt.Sprintf("%d records are acknowledged, up to line ", len(got)))
+		clitest.MustFail(t, err, fmt.Sprintf("%d records are acknowledged, up to line ", len(got)))
 	}
 	if out != "" {
 		t.Errorf("printed %q", out)
@@ -208,13 +210,13 @@ func TestAppendLinesRefused(t *testing.T) {
 }
 
 func TestAppendLineTooLong(t *testing.T) {
-	f := newFakeCluster(t)
-	f.use(t)
+	f := clitest.NewCluster(t)
+	f.Use(t)
 	_, _, err := run(t, strings.NewReader("one\n"+strings.Repeat("x", wire.MaxBatchBytes)+"\nthree\n"), "append",
 		"--lines")
-	mustFail(t, err, "line 2 has more than ")
-	mustFail(t, err, "append it alone, without --lines; 1 record is acknowledged, up to line 1")
-	if got := f.payloads(); !slices.Equal(got, []string{"one"}) {
+	clitest.MustFail(t, err, "line 2 has more than ")
+	clitest.MustFail(t, err, "append it alone, without --lines; 1 record is acknowledged, up to line 1")
+	if got := f.Payloads(); !slices.Equal(got, []string{"one"}) {
 		t.Errorf("payloads %q", got)
 	}
 }
@@ -222,13 +224,13 @@ func TestAppendLineTooLong(t *testing.T) {
 // The second batch fails, carried out or not: what is acknowledged is told, and what is not known.
 func TestAppendLinesUnknownOutcome(t *testing.T) {
 	for _, done := range []bool{false, true} {
-		f := newFakeCluster(t)
-		f.use(t)
+		f := clitest.NewCluster(t)
+		f.Use(t)
 		fail := func(w http.ResponseWriter) bool {
 			if f.Appended() == 0 || done && f.Appended() < 2 {
 				return false
 			}
-			return internalError(w)
+			return clitest.InternalError(w)
 		}
 		if done {
 			f.After = fail
@@ -237,7 +239,7 @@ func TestAppendLinesUnknownOutcome(t *testing.T) {
 		}
 		const lines = wire.MaxBatchRecords + 500
 		_, _, err := run(t, strings.NewReader(strings.Repeat("x\n", lines)), "append", "--lines")
-		mustFail(t, err, "Internal error")
+		clitest.MustFail(t, err, "Internal error")
 		known := 0 // of the first batch, which may have had any number of lines
 		if _, err := fmt.Sscanf(err.Error()[strings.Index(err.Error(), "; ")+2:], "%d record", &known); err != nil {
 			t.Fatal(err)
@@ -246,9 +248,10 @@ func TestAppendLinesUnknownOutcome(t *testing.T) {
 		if known == 1 {
 			acked = "record is"
 		}
-		mustFail(t, err, fmt.Sprintf("%d %s acknowledged, up to line %d; lines %d to ", known, acked, known, known+1))
-		mustFail(t, err, " may or may not have been appended")
-		if got := len(f.payloads()); !done && got != known || done && got <= known {
+		clitest.MustFail(t, err, fmt.Sprintf("%d %s acknowledged, up to line %d; lines %d to ", known, acked, known,
+			known+1))
+		clitest.MustFail(t, err, " may or may not have been appended")
+		if got := len(f.Payloads()); !done && got != known || done && got <= known {
 			t.Errorf("carried out %v: %d records, %d acknowledged", done, got, known)
 		}
 	}
@@ -256,16 +259,16 @@ func TestAppendLinesUnknownOutcome(t *testing.T) {
 
 // An interrupt ends a run whose input goes on, tells what is acknowledged, and loses none of it.
 func TestAppendLinesInterrupted(t *testing.T) {
-	f := newFakeCluster(t)
-	f.use(t)
+	f := clitest.NewCluster(t)
+	f.Use(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	f.After = func(http.ResponseWriter) bool { cancel(); return false }
 	in, w := io.Pipe()
 	go func() { _, _ = io.WriteString(w, "one\n") }()
 	_, _, err := runContext(ctx, in, "append", "--lines")
 	_ = in.Close()
-	mustFail(t, err, "stopped; 1 record is acknowledged, up to line 1")
-	if got := f.payloads(); !slices.Equal(got, []string{"one"}) {
+	clitest.MustFail(t, err, "stopped; 1 record is acknowledged, up to line 1")
+	if got := f.Payloads(); !slices.Equal(got, []string{"one"}) {
 		t.Errorf("payloads %q", got)
 	}
 
@@ -274,13 +277,13 @@ func TestAppendLinesInterrupted(t *testing.T) {
 	cancel()
 	_, _, err = runContext(ctx, in, "append")
 	_ = in.Close()
-	mustFail(t, err, "nothing was appended")
+	clitest.MustFail(t, err, "nothing was appended")
 }
 
 // Positions that cannot be written stop the run.
 func TestAppendOutputFails(t *testing.T) {
-	f := newFakeCluster(t)
-	f.use(t)
+	f := clitest.NewCluster(t)
+	f.Use(t)
 	full := errors.New("no space left")
 	in, w := io.Pipe()
 	go func() { _, _ = io.WriteString(w, "one\n") }()
@@ -293,7 +296,7 @@ func TestAppendOutputFails(t *testing.T) {
 	if !errors.Is(err, full) {
 		t.Fatal(err)
 	}
-	mustFail(t, err, "write the positions: no space left; 1 record is acknowledged, up to line 1")
+	clitest.MustFail(t, err, "write the positions: no space left; 1 record is acknowledged, up to line 1")
 }
 
 type failingWriter struct{ err error }

@@ -1,25 +1,21 @@
 package main
 
 import (
-	"bytes"
-	"context"
 	"encoding/json"
 	"slices"
 	"strings"
 	"testing"
-	"time"
-	"unicode/utf8"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/clitest"
 	"github.com/chainstore/chainstore/wire"
 )
 
 func TestCheck(t *testing.T) {
-	f := newFakeCluster(t)
-	f.use(t)
-	f.steps("s-aaaabbbbcccc", checking, checkedGood)
-	f.steps("s-ddddeeeeffff", checking, checkedBad, repairing, repaired)
+	f := clitest.NewCluster(t)
+	f.Use(t)
+	f.CheckSteps("s-aaaabbbbcccc", clitest.Checking, clitest.CheckedGood)
+	f.CheckSteps("s-ddddeeeeffff", clitest.Checking, clitest.CheckedBad, clitest.Repairing, clitest.Repaired)
 	out, errs, err := run(t, nil, "check")
 	want := `NODE            RESULT    BLOCKS  SIZE     TOOK   FOUND
 s-aaaabbbbcccc  valid     12      1.0 MiB  700ms  nothing
@@ -45,18 +41,18 @@ s-ddddeeeeffff (http://127.0.0.1:8083)
 }
 
 func TestCheckJSON(t *testing.T) {
-	f := newFakeCluster(t)
-	f.use(t)
-	f.steps("s-ddddeeeeffff", checkedBad, repaired)
+	f := clitest.NewCluster(t)
+	f.Use(t)
+	f.CheckSteps("s-ddddeeeeffff", clitest.CheckedBad, clitest.Repaired)
 	out, _, err := run(t, nil, "check", "--json", "http://127.0.0.1:8083/", "s-ddddeeeeffff")
 	if err != nil || strings.Count(out, "\n") != 1 {
 		t.Fatalf("%q, %v", out, err)
 	}
-	var got checked
+	var got checkResult
 	if err := json.Unmarshal([]byte(out), &got); err != nil {
 		t.Fatal(err)
 	}
-	if got.ID != "s-ddddeeeeffff" || got.Result != checkRepaired || got.State != stateValid || got.Blocks != 12 ||
+	if got.ID != "s-ddddeeeeffff" || got.Result != "repaired" || got.State != "valid" || got.Blocks != 12 ||
 		got.BadBlocks != 2 ||
 		len(got.Findings) != 2 || len(got.Bad) != 0 || len(got.Repairs) != 1 || got.Millis != 900 {
 		t.Errorf("%+v", got)
@@ -67,11 +63,11 @@ func TestCheckJSON(t *testing.T) {
 }
 
 func TestCheckEndsInLost(t *testing.T) {
-	f := newFakeCluster(t)
-	f.use(t)
-	f.steps("s-aaaabbbbcccc", checkedBad, losing)
+	f := clitest.NewCluster(t)
+	f.Use(t)
+	f.CheckSteps("s-aaaabbbbcccc", clitest.CheckedBad, clitest.Losing)
 	out, errs, err := run(t, nil, "check", "s-aaaabbbbcccc")
-	mustFail(t, err, "1 of 1 checked node not valid; lost: 2 blocks: 5, 7")
+	clitest.MustFail(t, err, "1 of 1 checked node not valid; lost: 2 blocks: 5, 7")
 	for _, want := range []string{
 		"s-aaaabbbbcccc  lost    12 ", "\n  - still bad: 2 blocks: 5, 7\n",
 		"\nLOST: 2 blocks: 5, 7. No storage node has a good copy.", "\n  chainstore integrity confirm-lost 5\n",
@@ -87,13 +83,13 @@ func TestCheckEndsInLost(t *testing.T) {
 
 // A confirmed loss is reported and is not a failure. An unconfirmed loss is a failure.
 func TestCheckTellsOfLostBlocks(t *testing.T) {
-	f := newFakeCluster(t)
-	f.use(t)
+	f := clitest.NewCluster(t)
+	f.Use(t)
 	f.Integrity.Lost = []chain.Range{{From: 3, To: 5}}
 	f.Integrity.Confirmed = []chain.Range{{From: 3, To: 4}}
-	f.steps("s-aaaabbbbcccc", checkedGood)
+	f.CheckSteps("s-aaaabbbbcccc", clitest.CheckedGood)
 	out, _, err := run(t, nil, "check", "s-aaaabbbbcccc")
-	mustFail(t, err, "lost: 1 block: 4")
+	clitest.MustFail(t, err, "lost: 1 block: 4")
 	if !strings.Contains(out, "\nLOST: 1 block: 4. ") ||
 		!strings.Contains(out, "\nLost, and confirmed: 1 block: 3.\n") {
 		t.Errorf("printed\n%s", out)
@@ -106,11 +102,11 @@ func TestCheckTellsOfLostBlocks(t *testing.T) {
 }
 
 func TestCheckOfADeadNodeEndsAtOnce(t *testing.T) {
-	f := newFakeCluster(t)
-	f.use(t)
+	f := clitest.NewCluster(t)
+	f.Use(t)
 	f.Integrity.Nodes[1].Live = false
 	out, errs, err := run(t, nil, "check", "s-ddddeeeeffff")
-	mustFail(t, err, "1 of 1 checked node not valid")
+	clitest.MustFail(t, err, "1 of 1 checked node not valid")
 	if !strings.Contains(out, "s-ddddeeeeffff  not-live  -  ") ||
 		!strings.Contains(errs, "is not live; it is checked when it is back\n") {
 		t.Errorf("printed %q, said %q", out, errs)
@@ -118,8 +114,8 @@ func TestCheckOfADeadNodeEndsAtOnce(t *testing.T) {
 }
 
 func TestCheckNoWait(t *testing.T) {
-	f := newFakeCluster(t)
-	f.use(t)
+	f := clitest.NewCluster(t)
+	f.Use(t)
 	f.Integrity.Nodes[1].Live = false
 	out, _, err := run(t, nil, "check", "--no-wait")
 	want := "the check of s-aaaabbbbcccc (http://127.0.0.1:8082) is due\n" +
@@ -135,141 +131,17 @@ func TestCheckNoWait(t *testing.T) {
 }
 
 func TestCheckRefused(t *testing.T) {
-	f := newFakeCluster(t)
-	f.use(t)
+	f := clitest.NewCluster(t)
+	f.Use(t)
 	_, _, err := run(t, nil, "check", "s-aaaabbbbcccc", "s-nobody")
-	mustFail(t, err, `"s-nobody" is neither the id nor the URL of a storage node; 'chainstore integrity' lists them`)
+	clitest.MustFail(t, err, `"s-nobody" is neither the id nor the URL of a storage node; `+
+		"'chainstore integrity' lists them")
 	if len(f.Checked) > 0 {
 		t.Errorf("ordered %q", f.Checked)
 	}
 	f.Change(func() { f.Integrity.Nodes = nil })
 	_, _, err = run(t, nil, "check")
-	mustFail(t, err, "the cluster has no storage node")
-}
-
-// playing is a cluster that stands otherwise at each look.
-type playing struct {
-	in    wire.Integrity
-	steps []step
-	after func() // when the steps are used up
-}
-
-func (p *playing) Integrity(ctx context.Context) (wire.Integrity, error) {
-	if len(p.steps) > 0 {
-		p.steps[0](&p.in, &p.in.Nodes[0])
-		p.steps = p.steps[1:]
-	} else if p.after != nil {
-		p.after()
-	}
-	in := p.in
-	in.Nodes = slices.Clone(p.in.Nodes)
-	return in, ctx.Err()
-}
-
-func (p *playing) CheckStorage(context.Context, string) (wire.NodeIntegrity, error) {
-	p.in.Nodes[0].Due = "asked for"
-	return p.in.Nodes[0], nil
-}
-
-func repeat(s step, times int) []step { return slices.Repeat([]step{s}, times) }
-
-func TestCheckFollows(t *testing.T) {
-	busy := func(in *wire.Integrity, n *wire.NodeIntegrity) { in.Nodes[1].State = stateValidating }
-	alone := func(in *wire.Integrity, n *wire.NodeIntegrity) { in.Nodes[1].State = stateInvalid }
-	alive := func(in *wire.Integrity, n *wire.NodeIntegrity) { n.Live = true }
-	hurt := func(in *wire.Integrity, n *wire.NodeIntegrity) { n.State, n.Cause = stateInvalid, "behind" }
-	tests := []struct {
-		name   string
-		steps  []step
-		result string
-		note   string // part of what is said, "" for nothing
-	}{
-		{"good", []step{checking, checking, checkedGood}, checkValid, ""},
-		{"a check was under way", []step{checking, func(in *wire.Integrity, n *wire.NodeIntegrity) {
-			checkedGood(in, n)
-			n.Due = "asked for"
-		}, checking, checkedGood}, checkValid, ""},
-		{"repair between two looks", []step{func(in *wire.Integrity, n *wire.NodeIntegrity) {
-			checkedBad(in, n)
-			repaired(in, n)
-		}}, checkRepaired, ""},
-		{"found bad again", []step{checking, checkedBad, repairing, func(in *wire.Integrity, n *wire.NodeIntegrity) {
-			repaired(in, n)
-			n.Due = "not all could be checked"
-		}, checking, checkedBad, repairing, repaired}, checkRepaired, "was checked; bad: 2 blocks: 5, 7"},
-		{"already sending again",
-			[]step{checkedGood, same, func(_ *wire.Integrity, n *wire.NodeIntegrity) { n.State = stateSending }},
-			checkValid, ""},
-		{"waits for another", append(append([]step{busy}, repeat(same, 10)...), checkedGood), checkValid,
-			"waits for the check of s-ddddeeeeffff (http://127.0.0.1:8083)"},
-		{"the last valid one", append(append([]step{alone}, repeat(same, 10)...), checkedGood), checkValid,
-			"it is the only valid storage node now"},
-		{"waits for its repair", append(append([]step{hurt}, repeat(same, 10)...), checkedGood), checkValid,
-			"waits to be repaired (behind)"},
-		{"short silence", slices.Concat([]step{checking}, repeat(dead, maxDead), []step{alive, checkedGood}),
-			checkValid, ""},
-		{"long silence", slices.Concat([]step{checking}, repeat(dead, maxDead+1)), checkNotLive, "is not live"},
-		{"dead at once", []step{dead}, checkNotLive, "is not live"},
-		{"lost after all", slices.Concat([]step{checkedBad, losing}, repeat(same, maxStuck)), checkLost,
-			"nothing left to repair but lost blocks"},
-		{"removed", []step{checking, func(in *wire.Integrity, _ *wire.NodeIntegrity) { in.Nodes = in.Nodes[1:] }},
-			checkRemoved, "is no longer in the cluster"},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			p := &playing{in: sampleIntegrity(), steps: test.steps,
-				after: func() { t.Fatal("it looks on after the end") }}
-			ticks := make(chan time.Time)
-			close(ticks) // it looks again at once
-			var errs bytes.Buffer
-			k := &checker{cluster: p, ticks: ticks, errs: &errs, now: p.in}
-			node := p.in.Nodes[0]
-			got, err := k.check(t.Context(), &node)
-			if err != nil || got.Result != test.result {
-				t.Errorf("%+v, %v; want %s", got, err, test.result)
-			}
-			if said := errs.String(); test.note == "" && said != "" || !strings.Contains(said, test.note) {
-				t.Errorf("said %q, want %q", said, test.note)
-			}
-		})
-	}
-}
-
-func TestCheckStopped(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	p := &playing{in: sampleIntegrity(), steps: []step{checkedGood, checking}, after: cancel}
-	ticks := make(chan time.Time)
-	close(ticks)
-	var out, errs bytes.Buffer
-	k := &checker{cluster: p, ticks: ticks, errs: &errs, now: p.in}
-	node := p.in.Nodes[0]
-	err := k.run(ctx, &out, []wire.NodeIntegrity{node, node}, false)
-	mustFail(t, err, "stopped; ordered checks continue")
-	if !strings.Contains(out.String(), "  valid    12 ") || !strings.Contains(out.String(), "  stopped  12 ") {
-		t.Errorf("printed\n%s", out.String())
-	}
-}
-
-// No line is wider than 80 columns, whatever the nodes say.
-func TestCheckFits(t *testing.T) {
-	in := sampleIntegrity()
-	in.Lost = []chain.Range{{From: 1 << 40, To: 1<<40 + 5}, {From: 1 << 41, To: 1<<42 + 5}}
-	r := checked{
-		ID: "s-aaaabbbbccccdddd-and-more", URL: "http://127.0.0.1:8082", Result: checkLost, Blocks: 1_234_567_890,
-		Bytes: 5 << 40, Millis: 86_400_000,
-		BadBlocks: 1_234_567_890, Bad: in.Lost,
-		Findings: []wire.Finding{{Block: 7, What: chain.WrongLink, Detail: strings.Repeat("many words ", 30) +
-			"\x1b[2J"}},
-	}
-	out := checkText([]checked{r}, &in, render.StandardWidth)
-	for line := range strings.Lines(out) {
-		if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > render.StandardWidth {
-			t.Errorf("%d columns: %s", n, line)
-		}
-	}
-	if strings.Contains(out, "\x1b") {
-		t.Errorf("it steers the terminal: %q", out)
-	}
+	clitest.MustFail(t, err, "the cluster has no storage node")
 }
 
 func TestCheckFlags(t *testing.T) {
@@ -280,28 +152,28 @@ func TestCheckFlags(t *testing.T) {
 	} {
 		for _, role := range []string{"master", "dev"} {
 			_, _, err := run(t, nil, role, "--data", t.TempDir(), test.flag)
-			mustFail(t, err, test.want)
+			clitest.MustFail(t, err, test.want)
 		}
 	}
 }
 
 // aborted is a step: the check has ended early, for the nth time in a row.
-func aborted(count int) step {
+func aborted(count int) clitest.Step {
 	return func(_ *wire.Integrity, n *wire.NodeIntegrity) {
-		n.State, n.Task, n.Due = stateValid, nil, "asked for"
-		n.Aborted = &wire.Aborted{Error: "read index: input/output error", Blocks: 3, Height: 12, Time: fakeTime +
+		n.State, n.Task, n.Due = "valid", nil, "asked for"
+		n.Aborted = &wire.Aborted{Error: "read index: input/output error", Blocks: 3, Height: 12, Time: clitest.Time +
 			uint64(count), Count: count}
 	}
 }
 
 // TestCheckThatEndedEarly: an incomplete check is never reported as valid.
 func TestCheckThatEndedEarly(t *testing.T) {
-	f := newFakeCluster(t)
-	f.use(t)
-	f.steps("s-aaaabbbbcccc", checking, aborted(1))
-	f.steps("s-ddddeeeeffff", checkedGood)
+	f := clitest.NewCluster(t)
+	f.Use(t)
+	f.CheckSteps("s-aaaabbbbcccc", clitest.Checking, aborted(1))
+	f.CheckSteps("s-ddddeeeeffff", clitest.CheckedGood)
 	out, errs, err := run(t, nil, "check")
-	mustFail(t, err, "1 of 2 nodes could not be checked to the end; the check stays due")
+	clitest.MustFail(t, err, "1 of 2 nodes could not be checked to the end; the check stays due")
 	want := `NODE            RESULT   BLOCKS  SIZE     TOOK   FOUND
 s-aaaabbbbcccc  aborted  3       -        700ms  ended early
 `
@@ -314,10 +186,10 @@ s-aaaabbbbcccc  aborted  3       -        700ms  ended early
 	}
 
 	// The next one ends early as well: that it did before is no news.
-	f.steps("s-aaaabbbbcccc", same, checking, aborted(2))
+	f.CheckSteps("s-aaaabbbbcccc", clitest.Same, clitest.Checking, aborted(2))
 	out, _, err = run(t, nil, "check", "--json", "s-aaaabbbbcccc")
-	mustFail(t, err, "1 of 1 node could not be checked to the end")
-	var got checked
+	clitest.MustFail(t, err, "1 of 1 node could not be checked to the end")
+	var got checkResult
 	if err := json.Unmarshal([]byte(out), &got); err != nil {
 		t.Fatal(err)
 	}
@@ -332,7 +204,7 @@ s-aaaabbbbcccc  aborted  3       -        700ms  ended early
 	}
 
 	f.Change(func() { f.Integrity.Nodes[0].Aborted = nil })
-	f.steps("s-aaaabbbbcccc", checking, checkedGood)
+	f.CheckSteps("s-aaaabbbbcccc", clitest.Checking, clitest.CheckedGood)
 	if _, _, err = run(t, nil, "check", "s-aaaabbbbcccc"); err != nil {
 		t.Error(err)
 	}
@@ -340,11 +212,11 @@ s-aaaabbbbcccc  aborted  3       -        700ms  ended early
 
 // TestCheckNamesWhatWasMovedAside: it is something that was found, though no block is bad.
 func TestCheckNamesWhatWasMovedAside(t *testing.T) {
-	f := newFakeCluster(t)
-	f.use(t)
-	f.steps("s-aaaabbbbcccc", func(in *wire.Integrity, n *wire.NodeIntegrity) {
-		checkedGood(in, n)
-		tell(in, wire.Event{Kind: wire.EventFinding, Node: n.ID, URL: n.URL, Findings: []wire.Finding{
+	f := clitest.NewCluster(t)
+	f.Use(t)
+	f.CheckSteps("s-aaaabbbbcccc", func(in *wire.Integrity, n *wire.NodeIntegrity) {
+		clitest.CheckedGood(in, n)
+		clitest.AddEvent(in, wire.Event{Kind: wire.EventFinding, Node: n.ID, URL: n.URL, Findings: []wire.Finding{
 			{What: chain.WrongFile, Detail: "index: a folder stood in the place of a file, and was moved to " +
 				"quarantine/index.0"},
 		}})
@@ -354,4 +226,15 @@ func TestCheckNamesWhatWasMovedAside(t *testing.T) {
 		!strings.Contains(out, "  - something else stood in the place of a file (file): index: a folder stood in") {
 		t.Errorf("%v, printed\n%s", err, out)
 	}
+}
+
+// checkResult is the JSON output of check for one node.
+type checkResult struct {
+	ID, Result, State string
+	Blocks, Millis    uint64
+	BadBlocks         uint64 `json:"bad_blocks"`
+	Findings          []wire.Finding
+	Bad               []chain.Range
+	Repairs           []wire.Event
+	Aborted           *wire.Aborted
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -9,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/clitest"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -25,8 +24,8 @@ func fill(t *testing.T, count int) {
 }
 
 func TestList(t *testing.T) {
-	f := newFakeCluster(t)
-	f.use(t)
+	f := clitest.NewCluster(t)
+	f.Use(t)
 	fill(t, 9)
 	head := "INDEX       POSITION    TIME                       KEY               SIZE        PAYLOAD\n"
 	row := func(i int) string {
@@ -61,19 +60,19 @@ func TestList(t *testing.T) {
 		t.Errorf("%+v, %v", r, err)
 	}
 	_, _, err = run(t, nil, "list", "--until", "tomorrow")
-	mustFail(t, err, `--until "tomorrow" is not a time`)
+	clitest.MustFail(t, err, `--until "tomorrow" is not a time`)
 	_, _, err = run(t, nil, "list", "--project", "another")
-	mustFail(t, err, "Not found (HTTP 404)")
+	clitest.MustFail(t, err, "Not found (HTTP 404)")
 	f.Change(func() { f.AddProject("another", false, "") })
 	_, _, err = run(t, nil, "list", "--project", "another")
-	mustFail(t, err, "forbidden, HTTP 403")
+	clitest.MustFail(t, err, "forbidden, HTTP 403")
 	_, _, err = run(t, nil, "list", "extra")
-	mustFail(t, err, "extra")
+	clitest.MustFail(t, err, "extra")
 }
 
 func TestTail(t *testing.T) {
-	f := newFakeCluster(t)
-	f.use(t)
+	f := clitest.NewCluster(t)
+	f.Use(t)
 	fill(t, 9)
 	lines := func(out string) (payloads []string) {
 		for line := range strings.Lines(out) {
@@ -105,7 +104,7 @@ func TestTail(t *testing.T) {
 				cancel()
 				return
 			}
-			f.Append(f.Projects[0], "", textType, []byte("one more"))
+			f.Append(f.Projects[0], "", clitest.TextType, []byte("one more"))
 			added++
 		}
 	})
@@ -124,54 +123,12 @@ func TestTail(t *testing.T) {
 }
 
 func TestGetByKey(t *testing.T) {
-	f := newFakeCluster(t)
-	f.use(t)
+	f := clitest.NewCluster(t)
+	f.Use(t)
 	fill(t, 5)
 	for key, want := range map[string]string{"a": "record 4", "b": "record 3"} {
 		if out, _, err := run(t, nil, "get", "--key", key); err != nil || out != want {
 			t.Errorf("%s: %q, %v", key, out, err)
 		}
-	}
-}
-
-func TestGlimpse(t *testing.T) {
-	for payload, want := range map[string]string{
-		"hello":                                "hello",
-		"two\nlines\x1b[2J":                    "two?lines?[2J",
-		"\xff\xfe":                             "x/y",
-		strings.Repeat("a", 100):               strings.Repeat("a", 39) + "…",
-		strings.Repeat("链", 100):               strings.Repeat("链", 39) + "…",
-		"a" + strings.Repeat("\U0001f512", 99): "a" + strings.Repeat("\U0001f512", 38) + "…",
-	} {
-		if got := preview(&wire.Record{Type: "x/y", Payload: []byte(payload)}); got != want {
-			t.Errorf("%q: %q, want %q", payload, got, want)
-		}
-	}
-}
-
-// A record of an older cluster may hold in its key and type what steers a terminal: neither form prints it.
-func TestControlCharactersArePrintedSafely(t *testing.T) {
-	text := "a\x00\n\x1b[2J\x7f\u009b1mä"
-	r := wire.Record{Key: text, Type: text, Payload: []byte("\xff" + text)}
-	var table, asJSON bytes.Buffer
-	if err := (&recordTable{out: &table}).print(&r); err != nil {
-		t.Fatal(err)
-	}
-	if err := render.JSON(&asJSON, r); err != nil {
-		t.Fatal(err)
-	}
-	for _, out := range []string{table.String(), asJSON.String()} {
-		for _, line := range strings.Split(strings.TrimSuffix(out, "\n"), "\n") {
-			if render.Plain(line) != line {
-				t.Errorf("%q would steer a terminal", line)
-			}
-		}
-	}
-	if lines := strings.Count(table.String(), "\n"); lines != 2 {
-		t.Errorf("a row and its head are %d lines: %q", lines, table.String())
-	}
-	var back wire.Record
-	if err := json.Unmarshal(asJSON.Bytes(), &back); err != nil || back.Key != text || back.Type != text {
-		t.Errorf("%+v, %v", back, err)
 	}
 }

@@ -11,6 +11,12 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/admin"
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/cli"
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/inspect"
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/nodes"
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/offline"
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/records"
 	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 )
 
@@ -29,7 +35,7 @@ func main() {
 	stop()
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "chainstore: %v\n", err)
-		os.Exit(exitStatus(err))
+		os.Exit(cli.ExitStatus(err))
 	}
 }
 
@@ -56,7 +62,7 @@ To try it, start a whole cluster on this machine. Then append and read in anothe
   chainstore status
 
 Commands that use a cluster find it by --cluster DIR/cluster.json; by --masters and --token-file; by
-CHAINSTORE_MASTERS and CHAINSTORE_TOKEN; or, with none of these, by` + defaultClusterFile() + `.`,
+CHAINSTORE_MASTERS and CHAINSTORE_TOKEN; or, with none of these, by` + cli.DefaultClusterFile() + `.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
@@ -74,18 +80,21 @@ CHAINSTORE_MASTERS and CHAINSTORE_TOKEN; or, with none of these, by` + defaultCl
 			root.AddCommand(c)
 		}
 	}
-	add(groupUse, newAppendCommand(), newGetCommand(), newReceiptCommand(), newListCommand(), newTailCommand(),
-		newProjectCommand())
-	add(groupInspect, newStatusCommand(), newIntegrityCommand(), newCheckCommand(), newBlocksCommand(),
-		newVerifyCommand(), newLogCommand())
-	add(groupRun, newDevCommand(), newMasterCommand(), newStorageCommand(), newMinerCommand(), newExportCommand(),
-		newImportCommand())
+	add(groupUse, records.NewAppend(), records.NewGet(), records.NewReceipt(), records.NewList(), records.NewTail(),
+		admin.NewProject())
+	add(groupInspect, inspect.NewStatus(), with(inspect.NewIntegrity(), admin.NewConfirmLost()), inspect.NewCheck(),
+		inspect.NewBlocks(), offline.NewVerify(), with(admin.NewLog(), offline.NewLogBackup()))
+	add(groupRun, nodes.NewDev(),
+		with(nodes.NewMaster(), admin.NewMasterRemove(), admin.NewMasterTransfer(), offline.NewMasterRecover()),
+		with(nodes.NewStorage(), admin.NewStorageRemove()), nodes.NewMiner(),
+		offline.NewExport(), offline.NewImport())
 	root.AddCommand(newVersionCommand())
 	render.ShapeHelp(root)
 	return root
 }
 
-// addJSON adds the flag --json to a command.
-func addJSON(cmd *cobra.Command, to *bool, usage string) {
-	cmd.Flags().BoolVar(to, "json", false, usage)
+// with adds commands below another one.
+func with(parent *cobra.Command, commands ...*cobra.Command) *cobra.Command {
+	parent.AddCommand(commands...)
+	return parent
 }

@@ -5,12 +5,14 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/cli"
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/clitest"
 	"github.com/chainstore/chainstore/wire"
 )
 
 func TestGet(t *testing.T) {
-	f := newFakeCluster(t)
-	f.use(t)
+	f := clitest.NewCluster(t)
+	f.Use(t)
 	if _, _, err := run(t, strings.NewReader("\x00one\n\xff\n"), "append", "--key", "k"); err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +50,7 @@ func TestGet(t *testing.T) {
 	}
 	for _, test := range tests {
 		out, _, err := run(t, nil, append([]string{"get"}, test.args...)...)
-		mustFail(t, err, test.want)
+		clitest.MustFail(t, err, test.want)
 		if out != "" {
 			t.Errorf("%q printed %q", test.args, out)
 		}
@@ -56,15 +58,15 @@ func TestGet(t *testing.T) {
 	// A record that does not match its hash is not printed.
 	f.Change(func() { f.Liar = true })
 	out, _, err = run(t, nil, "get", "0", "1")
-	mustFail(t, err, "the content does not match its hash")
+	clitest.MustFail(t, err, "the content does not match its hash")
 	if out != "" {
 		t.Errorf("printed %q", out)
 	}
 }
 
 func TestBlocks(t *testing.T) {
-	f := newFakeCluster(t)
-	f.use(t)
+	f := clitest.NewCluster(t)
+	f.Use(t)
 	hash := func(n int) string { return f.Blocks[n].Hash.String()[:12] }
 	head := "BLOCK  RECORDS  FIRST  TIME                       DIFFICULTY  HASH\n"
 	two := "2      4        10     2023-11-14T22:13:22Z       4           " + hash(2) + "\n"
@@ -96,8 +98,8 @@ func TestBlocks(t *testing.T) {
 }
 
 func TestProjectCreate(t *testing.T) {
-	f := newFakeCluster(t)
-	f.use(t)
+	f := clitest.NewCluster(t)
+	f.Use(t)
 	out, errs, err := run(t, nil, "project", "create", "sensors", "--public")
 	if want := "id     7\nname   sensors\ntoken  NEWTOKEN-7-1\n"; err != nil || out != want ||
 		!strings.Contains(errs, "keep it") {
@@ -112,10 +114,10 @@ func TestProjectCreate(t *testing.T) {
 		t.Errorf("got %q, %q, %v; want %q", out, errs, err, want)
 	}
 	_, _, err = run(t, nil, "project", "create", "other")
-	mustFail(t, err, "Name taken")
+	clitest.MustFail(t, err, "Name taken")
 	_, _, err = run(t, nil, "project", "create")
-	mustFail(t, err, "name one project: project create NAME")
-	t.Setenv(envAdminToken, projectToken)
+	clitest.MustFail(t, err, "name one project: project create NAME")
+	t.Setenv(cli.EnvAdminToken, clitest.ProjectToken)
 	_, _, err = run(t, nil, "project", "create", "third")
-	mustFail(t, err, "HTTP 403")
+	clitest.MustFail(t, err, "HTTP 403")
 }

@@ -7,14 +7,15 @@ import (
 	"testing"
 
 	"github.com/chainstore/chainstore/client"
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/clitest"
 	"github.com/chainstore/chainstore/wire"
 )
 
 // The receipt of an append is in its file, whether it came with the position or a checkpoint covered the record later.
 func TestAppendReceipt(t *testing.T) {
 	for _, uncovered := range []int{0, 3} {
-		f := newFakeCluster(t)
-		f.use(t)
+		f := clitest.NewCluster(t)
+		f.Use(t)
 		f.Uncovered = uncovered
 		out, errs, err := run(t, strings.NewReader("a"), "append", "--wait", "--receipt", "a.receipt", "--key", "k")
 		if want := "1 record appended at block 0, offset 0 (index 0), stored\n"; err != nil || out != want ||
@@ -36,25 +37,25 @@ func TestAppendReceipt(t *testing.T) {
 }
 
 func TestAppendReceiptErrors(t *testing.T) {
-	f := newFakeCluster(t)
-	f.use(t)
+	f := clitest.NewCluster(t)
+	f.Use(t)
 	for _, args := range [][]string{{"--receipt", "r"}, {"--receipt", "r", "--wait", "--lines"}} {
 		_, _, err := run(t, strings.NewReader("a"), append([]string{"append"}, args...)...)
-		mustFail(t, err, "--receipt needs --wait and does not go with --lines")
+		clitest.MustFail(t, err, "--receipt needs --wait and does not go with --lines")
 	}
-	if len(f.payloads()) != 0 {
-		t.Errorf("appended %q", f.payloads())
+	if len(f.Payloads()) != 0 {
+		t.Errorf("appended %q", f.Payloads())
 	}
 	f.Uncovered = 1 << 30
 	out, _, err := run(t, strings.NewReader("a"), "append", "--wait", "--receipt", "r", "--timeout", "50ms")
-	mustFail(t, err, "appended and stored, but there is no receipt: no checkpoint covered it within 50ms; get it "+
-		"later with 'chainstore receipt 0 0'")
+	clitest.MustFail(t, err, "appended and stored, but there is no receipt: no checkpoint covered it within 50ms; "+
+		"get it later with 'chainstore receipt 0 0'")
 	if !strings.Contains(out, "stored") {
 		t.Errorf("the position is missing: %q", out)
 	}
-	f = newFakeCluster(t)
-	f.use(t)
+	f = clitest.NewCluster(t)
+	f.Use(t)
 	_, _, err = run(t, strings.NewReader("a"), "append", "--wait", "--receipt", "no/such/folder")
-	mustFail(t, err, "appended and stored, but the receipt could not be written: ")
-	mustFail(t, err, "get it later with 'chainstore receipt 0 0'")
+	clitest.MustFail(t, err, "appended and stored, but the receipt could not be written: ")
+	clitest.MustFail(t, err, "get it later with 'chainstore receipt 0 0'")
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/clitest"
 )
 
 func TestMain(m *testing.M) {
@@ -17,13 +18,13 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Setup: func(env *testscript.Env) error {
-			f := newFakeCluster(env.T().(testing.TB))
+			f := clitest.NewCluster(env.T().(testing.TB))
 			f.Integrity.Lost = []chain.Range{{From: 7, To: 8}}
-			f.steps("s-aaaabbbbcccc", checking, checkedGood)
-			f.steps("s-ddddeeeeffff", checkedBad, repairing, repaired)
-			env.Setenv("CLUSTER_URL", f.url)
-			env.Setenv("PROJECT_TOKEN", projectToken)
-			env.Setenv("ADMIN_TOKEN", adminToken)
+			f.CheckSteps("s-aaaabbbbcccc", clitest.Checking, clitest.CheckedGood)
+			f.CheckSteps("s-ddddeeeeffff", clitest.CheckedBad, clitest.Repairing, clitest.Repaired)
+			env.Setenv("CLUSTER_URL", f.URL)
+			env.Setenv("PROJECT_TOKEN", clitest.ProjectToken)
+			env.Setenv("ADMIN_TOKEN", clitest.AdminToken)
 			env.Setenv("TZ", "UTC")
 			for name, value := range newSignedLog(env.T().(testing.TB), 3).layOut(env.WorkDir) {
 				env.Setenv(name, value)

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/clitest"
 	"github.com/chainstore/chainstore/internal/signedlog"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -21,7 +22,7 @@ type signedLog struct {
 	t testing.TB
 }
 
-func newSignedLog(t testing.TB, blocks int) *signedLog { return &signedLog{testLog(blocks), t} }
+func newSignedLog(t testing.TB, blocks int) *signedLog { return &signedLog{clitest.NewLog(blocks), t} }
 
 func (l *signedLog) checkpoint() string { return l.Checkpoint(l.Size()) }
 

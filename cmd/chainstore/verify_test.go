@@ -10,9 +10,9 @@ import (
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
-	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/cli"
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/clitest"
 	"github.com/chainstore/chainstore/storagenode"
-	"github.com/chainstore/chainstore/storagenode/audit"
 	"github.com/chainstore/chainstore/wire"
 )
 
@@ -24,7 +24,7 @@ func newStorageDir(t testing.TB, blocks int) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for n, b := range testLog(blocks).Blocks {
+	for n, b := range clitest.NewLog(blocks).Blocks {
 		if _, err := node.Put(uint64(n), b.Bytes()); err != nil {
 			t.Fatal(err)
 		}
@@ -53,7 +53,7 @@ func damage(t *testing.T, dir, text, to string) {
 
 func TestVerify(t *testing.T) {
 	dir := newStorageDir(t, 3)
-	head := testLog(3).Blocks[2].Header.Hash().String()
+	head := clitest.NewLog(3).Blocks[2].Header.Hash().String()
 	out, errs, err := run(t, nil, "verify", "--data", dir)
 	if want := "height   3\nrecords  12\nhead     " + head + "\nchain valid\n"; err != nil || out != want ||
 		errs != "" {
@@ -68,21 +68,28 @@ func TestVerify(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	out, _, err = runContext(ctx, nil, "verify", "--data", dir)
-	mustFail(t, err, "stopped after ")
+	clitest.MustFail(t, err, "stopped after ")
 	if out != "" {
 		t.Errorf("stopped, and printed %q", out)
 	}
 
 	damage(t, dir, "record 2 of block 1", "record 2 of block l")
 	out, _, err = run(t, nil, "verify", "--data", dir)
-	mustFail(t, err, "the chain is not valid: the first bad block is 1: ")
+	clitest.MustFail(t, err, "the chain is not valid: the first bad block is 1: ")
 	if strings.Contains(out, "valid") || !strings.HasPrefix(out, "block 1: ") ||
 		!strings.HasSuffix(out, "\nbad: 1 block: 1\n") {
 		t.Errorf("not valid, and printed %q", out)
 	}
 	out, _, err = run(t, nil, "verify", "--data", dir, "--json")
-	mustFail(t, err, "the first bad block is 1")
-	var v verified
+	clitest.MustFail(t, err, "the first bad block is 1")
+	var v struct {
+		Valid    bool
+		Height   uint64
+		Error    string
+		Bad      *uint64 `json:"bad_block"`
+		Findings []wire.Finding
+		Ranges   []chain.Range `json:"bad"`
+	}
 	if json.Unmarshal([]byte(out), &v) != nil || v.Valid || v.Height != 1 || v.Bad == nil || *v.Bad != 1 ||
 		len(v.Findings) != 1 || v.Findings[0].Block != 1 || len(v.Ranges) != 1 || v.Ranges[0].From != 1 ||
 		!strings.Contains(err.Error(), v.Error) {
@@ -97,33 +104,10 @@ func TestVerifyRefused(t *testing.T) {
 		{filepath.Join(t.TempDir(), "nowhere"), "is not the data folder of a storage node"},
 	} {
 		out, _, err := run(t, nil, "verify", "--data", test.dir)
-		mustFail(t, err, test.want)
+		clitest.MustFail(t, err, test.want)
 		if out != "" {
 			t.Errorf("%q: printed %q", test.dir, out)
 		}
-	}
-}
-
-func TestVerifyText(t *testing.T) {
-	found := audit.Summary{
-		Findings: []wire.Finding{{Block: 2, What: chain.WrongFrame, Detail: "segments/0 at 47\x1b[2J"},
-			{Block: 9, What: chain.WrongShort}},
-		Bad:       []chain.Range{{From: 2, To: 3}, {From: 9, To: 12}},
-		Unchecked: 12,
-		Lost:      []chain.Range{{From: 4, To: 5}, {From: 6, To: 8}},
-	}
-	want := `block 2: its frame is damaged (frame): segments/0 at 47?[2J
-block 9: the chain ends before it (short-chain)
-bad: 4 blocks: 2, 9-11
-blocks from 12 on could not be checked: bad blocks before them hide the tree
-block 4 is lost; confirmed
-blocks 6 to 7 are lost; confirmed
-`
-	if out := verifyText(&found, render.StandardWidth); out != want {
-		t.Errorf("got %q, want %q", out, want)
-	}
-	if out := verifyText(&audit.Summary{}, render.StandardWidth); out != "" {
-		t.Errorf("of a good chain: %q", out)
 	}
 }
 
@@ -144,9 +128,9 @@ func TestVerifyStopped(t *testing.T) {
 		{"verify", "--data", dir},
 	} {
 		out, _, err := runContext(ctx, nil, args...)
-		mustFail(t, err, "stopped after 0 blocks, good so far")
-		if exitStatus(err) != exitUnchecked || strings.Contains(out, "valid") {
-			t.Errorf("%q: status %d, printed %q", args, exitStatus(err), out)
+		clitest.MustFail(t, err, "stopped after 0 blocks, good so far")
+		if cli.ExitStatus(err) != cli.ExitUnchecked || strings.Contains(out, "valid") {
+			t.Errorf("%q: status %d, printed %q", args, cli.ExitStatus(err), out)
 		}
 	}
 	for _, args := range [][]string{
@@ -154,9 +138,9 @@ func TestVerifyStopped(t *testing.T) {
 		{"import", file, "--data", filepath.Join(t.TempDir(), "storage")},
 	} {
 		_, _, err := runContext(ctx, nil, args...)
-		mustFail(t, err, "stopped: ")
-		if exitStatus(err) != exitFailed {
-			t.Errorf("%q: status %d", args, exitStatus(err))
+		clitest.MustFail(t, err, "stopped: ")
+		if cli.ExitStatus(err) != cli.ExitFailed {
+			t.Errorf("%q: status %d", args, cli.ExitStatus(err))
 		}
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/cli"
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/clitest"
 	"github.com/chainstore/chainstore/verify/export"
 )
 
@@ -46,7 +48,7 @@ func writeExport(t *testing.T, blocks []chain.Block, checkpoints ...string) stri
 func TestVerifyFileThatNoKeySigned(t *testing.T) {
 	const witness = "witness.example/w1+87bdf71b+BN/pzdTnRWByCzToegNS+a9Zoc7+anacV0jA7o+4GnRZ"
 	l := newSignedLog(t, 3)
-	blocks := testLog(5).Blocks // those of the log, and two unsigned ones
+	blocks := clitest.NewLog(5).Blocks // those of the log, and two unsigned ones
 	empty := filepath.Join(t.TempDir(), "empty.vkey")
 	if err := os.WriteFile(empty, []byte("# no key\n\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -99,7 +101,7 @@ func TestVerifyFileThatNoKeySigned(t *testing.T) {
 		out, _, err := run(t, nil, args...)
 		status := 0
 		if err != nil {
-			status = exitStatus(err)
+			status = cli.ExitStatus(err)
 		}
 		said := strings.Join(strings.Fields(out), " ") // it is wrapped
 		if c.status == 2 && err != nil {
@@ -115,7 +117,7 @@ func TestVerifyFileThatNoKeySigned(t *testing.T) {
 			t.Errorf("%s: status %d, and it says %q", c.name, status, out)
 		}
 		out, _, err = run(t, nil, append(args, "--json")...)
-		if again := err != nil; again != (c.status != 0) || again && exitStatus(err) != c.status {
+		if again := err != nil; again != (c.status != 0) || again && cli.ExitStatus(err) != c.status {
 			t.Errorf("%s: with --json: %v; want status %d", c.name, err, c.status)
 		}
 		if c.status == 2 {
@@ -167,9 +169,9 @@ func TestVerifyUnsignedTailRefused(t *testing.T) {
 		{"verify", "receipt", "x", "--key", l.VKey, "--allow-unsigned-tail"},
 	} {
 		out, _, err := run(t, nil, args...)
-		mustFail(t, err, "--allow-unsigned-tail")
-		if exitStatus(err) != exitUnchecked || out != "" {
-			t.Errorf("%q: status %d, %q", args, exitStatus(err), out)
+		clitest.MustFail(t, err, "--allow-unsigned-tail")
+		if cli.ExitStatus(err) != cli.ExitUnchecked || out != "" {
+			t.Errorf("%q: status %d, %q", args, cli.ExitStatus(err), out)
 		}
 	}
 }
@@ -225,7 +227,7 @@ func TestVerifyJSONAgreesWithTheStatus(t *testing.T) {
 		out, _, err := run(t, nil, append(append([]string{"verify"}, c.args...), "--json")...)
 		status := 0
 		if err != nil {
-			status = exitStatus(err)
+			status = cli.ExitStatus(err)
 		}
 		var r struct {
 			Valid, Good *bool

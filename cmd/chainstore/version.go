@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/chainstore/chainstore/cmd/chainstore/internal/cli"
 	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 )
 
@@ -35,7 +36,7 @@ func newVersionCommand() *cobra.Command {
 			return err
 		},
 	}
-	addJSON(cmd, &asJSON, "print the version as JSON")
+	cli.AddJSON(cmd, &asJSON, "print the version as JSON")
 	return cmd
 }
 

@@ -20,7 +20,7 @@ func startCluster(t *testing.T) *devcluster.Cluster {
 	topology.Timeout = time.Second // a browser and the race detector beside it take their time
 	topology.MaxAge = 50 * time.Millisecond
 	topology.Settings.Difficulty = 4
-	c, err := devcluster.Start(t.Context(), topology, devcluster.InProcess{})
+	c, err := devcluster.Start(t.Context(), topology, "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package console
 import (
 	"fmt"
 	"math"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -417,17 +418,29 @@ func TestConsoleKeyboard(t *testing.T) {
 	focused("the button that opened the box", `e.id === 'token-button' && !document.querySelector('dialog')`)
 }
 
-// TestConsoleOldMaster: what a master does not offer is said plainly.
+// TestConsoleOldMaster checks that the console says so if a master has no such route. Masters before 0.1.0 answer an
+// unknown route with the problem not-found.
 func TestConsoleOldMaster(t *testing.T) {
-	f, b := doors(t)
-	f.Change(func() { f.Old = true })
-	b.goTo("find?by=key&key=door%2F7")
-	b.see("that there are no lists",
-		`document.querySelector('.problem')?.innerText.includes('This master does not offer that.')`)
-	b.goTo("record/0/0")
-	b.click("#verify")
-	b.see("that there are no proofs",
-		`document.querySelector('.proof .problem')?.innerText.includes('This master does not offer that.')`)
+	for version, noRoute := range map[string]func(http.ResponseWriter){
+		"0.1.0": func(w http.ResponseWriter) { fakecluster.Problem(w, wire.ErrNoSuchRoute) },
+		"before 0.1.0": func(w http.ResponseWriter) {
+			w.Header().Set("Content-Type", "application/problem+json")
+			w.WriteHeader(http.StatusNotFound)
+			fmt.Fprintf(w, `{"type":"%snot-found","title":"No such route","status":404}`, wire.ProblemBase)
+		},
+	} {
+		t.Run(version, func(t *testing.T) {
+			f, b := doors(t)
+			f.Change(func() { f.NoRoute = noRoute })
+			b.goTo("find?by=key&key=door%2F7")
+			b.see("that there are no lists",
+				`document.querySelector('.problem')?.innerText.includes('This master does not offer that.')`)
+			b.goTo("record/0/0")
+			b.click("#verify")
+			b.see("that there are no proofs",
+				`document.querySelector('.proof .problem')?.innerText.includes('This master does not offer that.')`)
+		})
+	}
 }
 
 // TestConsoleFromAfar: over plain HTTP from another machine a page has no WebCrypto; the console hashes itself and says

@@ -1,6 +1,6 @@
 // Package witness is a transparency log witness for tests. It follows C2SP tlog-witness to the letter, as far as a log
-// meets it: the calls add-checkpoint and the checkpoint of the monitoring prefix, both below one prefix. What a log did
-// wrong it tells by the page's own status codes, so a log that gets on with it gets on with the page.
+// meets it: the calls add-checkpoint and the checkpoint of the monitoring prefix, both below one prefix. It
+// reports mistakes of a log by the status codes of that page, so a log that works with it follows the page.
 //
 // It keeps its state in memory, so it outlives its listener and not its process. It shares no code with the program
 // under test: consistency is checked by transparency-dev/merkle, cosignatures are made by transparency-dev/formats.
@@ -142,14 +142,14 @@ func (w *Witness) add(rw http.ResponseWriter, r *http.Request) {
 	case errors.As(err, &c):
 		rw.Header().Set("Content-Type", "text/x.tlog.size")
 		rw.WriteHeader(http.StatusConflict)
-		_, _ = fmt.Fprintf(rw, "%d\n", c.size) // who asked may have gone
+		_, _ = fmt.Fprintf(rw, "%d\n", c.size) // the caller may have gone
 	case errors.As(err, &no):
 		http.Error(rw, no.why, no.status)
 	case err != nil:
 		http.Error(rw, err.Error(), http.StatusInternalServerError)
 	default:
 		rw.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		_, _ = rw.Write(lines) // who asked may have gone
+		_, _ = rw.Write(lines) // the caller may have gone
 	}
 }
 
@@ -173,12 +173,12 @@ func (w *Witness) cosign(body []byte) ([]byte, error) {
 		return nil, err
 	}
 	w.seen[checkpoint.Origin] = latest{size: checkpoint.Size, root: checkpoint.Hash, note: cosigned}
-	// The new signature stands behind those that were there.
+	// The new signature follows the existing ones.
 	lines := bytes.SplitAfter(cosigned, []byte("\n"))
 	return lines[len(lines)-2], nil
 }
 
-// open takes a note apart and holds its signatures against the keys of its origin.
+// open parses a note and checks its signatures with the keys of its origin.
 func (w *Witness) open(text []byte) (*log.Checkpoint, *note.Note, error) {
 	checkpoint := &log.Checkpoint{}
 	if _, err := checkpoint.Unmarshal(text); err != nil {
@@ -212,7 +212,7 @@ func (w *Witness) open(text []byte) (*log.Checkpoint, *note.Note, error) {
 	return checkpoint, opened, nil
 }
 
-// follows holds a checkpoint against the latest one, in the order of the page.
+// follows compares a checkpoint with the latest one, in the order of the page.
 func follows(s *submission, c *log.Checkpoint, have latest) error {
 	switch empty := sha256.Sum256(nil); {
 	case s.old > c.Size:
@@ -239,7 +239,7 @@ func (w *Witness) monitor(rw http.ResponseWriter, r *http.Request) {
 	for origin, l := range w.seen {
 		if sum := sha256.Sum256([]byte(origin)); hex.EncodeToString(sum[:]) == r.PathValue("hash") {
 			rw.Header().Set("Content-Type", "text/plain; charset=utf-8")
-			_, _ = rw.Write(l.note) // who asked may have gone
+			_, _ = rw.Write(l.note) // the caller may have gone
 			return
 		}
 	}

@@ -2,7 +2,6 @@ package witness
 
 import (
 	"bytes"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
@@ -16,79 +15,41 @@ import (
 	formats "github.com/transparency-dev/formats/note"
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/chainstore/chainstore/internal/signedlog"
 )
 
 const origin = "example.com/log"
 
-// testLog is a log of any size, its leaves told by their numbers.
+// testLog is a log that grows as far as a call needs.
 type testLog struct {
-	t      *testing.T
-	origin string
-	signer note.Signer
-	vkey   string
-	hashes []tlog.Hash
-	leaves int64
+	t *testing.T
+	*signedlog.Log
+	leaf string // text of each leaf, before its number
 }
 
-func newLog(t *testing.T, origin string) *testLog {
-	t.Helper()
-	skey, vkey, err := note.GenerateKey(rand.Reader, origin)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signer, err := note.NewSigner(skey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &testLog{t: t, origin: origin, signer: signer, vkey: vkey}
+func newLog(t *testing.T, origin string, seed byte) *testLog {
+	return &testLog{t: t, Log: signedlog.New(origin, seed), leaf: "leaf"}
 }
 
-func (l *testLog) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
-	list := make([]tlog.Hash, len(indexes))
-	for i, x := range indexes {
-		list[i] = l.hashes[x]
-	}
-	return list, nil
-}
-
-func (l *testLog) grow(size int64) {
-	for ; l.leaves < size; l.leaves++ {
-		hashes, err := tlog.StoredHashes(l.leaves, fmt.Appendf(nil, "leaf %d", l.leaves), l)
-		if err != nil {
-			l.t.Fatal(err)
-		}
-		l.hashes = append(l.hashes, hashes...)
+func (l *testLog) grow(size uint64) {
+	for l.Size() < size {
+		l.AddLeaf(fmt.Appendf(nil, "%s %d", l.leaf, l.Size()))
 	}
 }
 
-func (l *testLog) root(size int64) tlog.Hash {
+func (l *testLog) checkpoint(size uint64) string {
 	l.grow(size)
-	root, err := tlog.TreeHash(size, l)
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	return root
+	return l.Checkpoint(size)
 }
 
-// sign is the signed checkpoint of a size and a root.
-func (l *testLog) sign(size int64, root tlog.Hash) string {
-	text := fmt.Sprintf("%s\n%d\n%s\n", l.origin, size, root)
-	signed, err := note.Sign(&note.Note{Text: text}, l.signer)
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	return string(signed)
-}
-
-func (l *testLog) checkpoint(size int64) string { return l.sign(size, l.root(size)) }
-
-// proof are the lines of a consistency proof.
-func (l *testLog) proof(from, to int64) string {
+// proof returns the lines of a consistency proof.
+func (l *testLog) proof(from, to uint64) string {
 	l.grow(to)
 	if from == 0 || from == to {
 		return ""
 	}
-	hashes, err := tlog.ProveTree(to, from, l)
+	hashes, err := tlog.ProveTree(int64(to), int64(from), l)
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -100,7 +61,7 @@ func (l *testLog) proof(from, to int64) string {
 }
 
 // body is a good submission.
-func (l *testLog) body(from, to int64) string {
+func (l *testLog) body(from, to uint64) string {
 	return fmt.Sprintf("old %d\n%s\n%s", from, l.proof(from, to), l.checkpoint(to))
 }
 
@@ -117,13 +78,13 @@ func TestCosigns(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			l := newLog(t, origin)
-			w.Know(origin, l.vkey)
+			l := newLog(t, origin, 1)
+			w.Know(origin, l.VKey)
 			verifier, err := formats.NewVerifierForCosignatureV1(w.VKey())
 			if err != nil {
 				t.Fatal(err)
 			}
-			own, err := note.NewVerifier(l.vkey)
+			own, err := note.NewVerifier(l.VKey)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -131,8 +92,8 @@ func TestCosigns(t *testing.T) {
 			if got := get(w, monitor); got.Code != http.StatusNotFound {
 				t.Errorf("the checkpoint of a log that was not cosigned yet: status %d", got.Code)
 			}
-			from := int64(0)
-			for _, to := range []int64{0, 1, 1, 2, 3, 7, 8, 300, 300, 4097} {
+			from := uint64(0)
+			for _, to := range []uint64{0, 1, 1, 2, 3, 7, 8, 300, 300, 4097} {
 				answer := post(w, l.body(from, to))
 				if answer.Code != http.StatusOK {
 					t.Fatalf("from %d to %d: %d %s", from, to, answer.Code, answer.Body)
@@ -149,7 +110,7 @@ func TestCosigns(t *testing.T) {
 					t.Errorf("the monitoring prefix: %d\n%s\nwhere this was cosigned:\n%s", got.Code, got.Body,
 						cosigned)
 				}
-				if w.Size(origin) != uint64(to) {
+				if w.Size(origin) != to {
 					t.Errorf("size %d, not %d", w.Size(origin), to)
 				}
 				from = to
@@ -171,16 +132,9 @@ func get(w http.Handler, path string) *httptest.ResponseRecorder {
 // TestRefuses has a row for each refusal of the page. The witness has cosigned size 5, and must have just that
 // afterwards.
 func TestRefuses(t *testing.T) {
-	l, forked, stranger := newLog(t, origin), newLog(t, origin), newLog(t, "example.com/other")
-	impostor := newLog(t, origin) // another key under the same name
-	forked.signer, forked.hashes = l.signer, nil
-	for forked.leaves = 0; forked.leaves < 9; forked.leaves++ {
-		hashes, err := tlog.StoredHashes(forked.leaves, []byte("another leaf"), forked)
-		if err != nil {
-			t.Fatal(err)
-		}
-		forked.hashes = append(forked.hashes, hashes...)
-	}
+	l, forked, stranger := newLog(t, origin, 1), newLog(t, origin, 1), newLog(t, "example.com/other", 2)
+	impostor := newLog(t, origin, 3) // another key under the same name
+	forked.leaf = "another leaf"
 	long := strings.Repeat(base64.StdEncoding.EncodeToString(make([]byte, 32))+"\n", 64)
 	for name, c := range map[string]struct {
 		body   string
@@ -216,7 +170,7 @@ func TestRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := mustNew(t)
-			w.Know(origin, l.vkey)
+			w.Know(origin, l.VKey)
 			if answer := post(w, l.body(0, 5)); answer.Code != http.StatusOK {
 				t.Fatal(answer.Code, answer.Body)
 			}
@@ -239,13 +193,13 @@ func TestRefuses(t *testing.T) {
 
 // TestRefusesOfTheEmptyTree: what can be wrong before anything was cosigned.
 func TestRefusesOfTheEmptyTree(t *testing.T) {
-	l := newLog(t, origin)
+	l := newLog(t, origin, 1)
 	for name, body := range map[string]string{
 		"a proof from nothing": "old 0\n" + l.proof(4, 9) + "\n" + l.checkpoint(9),
-		"another empty root":   "old 0\n\n" + l.sign(0, l.root(1)),
+		"another empty root":   "old 0\n\n" + signedlog.Sign(origin, 0, l.Root(1), l.Signer),
 	} {
 		w := mustNew(t)
-		w.Know(origin, l.vkey)
+		w.Know(origin, l.VKey)
 		if answer := post(w, body); answer.Code != http.StatusUnprocessableEntity || w.Size(origin) != 0 {
 			t.Errorf("%s: status %d: %s", name, answer.Code, answer.Body)
 		}
@@ -254,17 +208,17 @@ func TestRefusesOfTheEmptyTree(t *testing.T) {
 
 // TestKnowsTwoKeys: while a log's key is changed it signs with both, and one that is known is enough.
 func TestKnowsTwoKeys(t *testing.T) {
-	l, next := newLog(t, origin), newLog(t, origin)
+	l, next := newLog(t, origin, 1), newLog(t, origin, 2)
 	w := mustNew(t)
-	w.Know(origin, l.vkey)
-	both, err := note.Sign(&note.Note{Text: strings.SplitAfter(l.checkpoint(3), "=\n")[0]}, next.signer, l.signer)
+	w.Know(origin, l.VKey)
+	both, err := note.Sign(&note.Note{Text: strings.SplitAfter(l.checkpoint(3), "=\n")[0]}, next.Signer, l.Signer)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if answer := post(w, "old 0\n\n"+string(both)); answer.Code != http.StatusOK {
 		t.Errorf("signed with a known and an unknown key: %d %s", answer.Code, answer.Body)
 	}
-	w.Know(origin, l.vkey, next.vkey)
+	w.Know(origin, l.VKey, next.VKey)
 	if answer := post(w, next.body(3, 4)); answer.Code != http.StatusOK {
 		t.Errorf("signed with the successor: %d %s", answer.Code, answer.Body)
 	}
@@ -276,9 +230,9 @@ func TestKnowsTwoKeys(t *testing.T) {
 
 // TestRace: of two submissions from one size, only one is cosigned.
 func TestRace(t *testing.T) {
-	l := newLog(t, origin)
+	l := newLog(t, origin, 1)
 	w := mustNew(t)
-	w.Know(origin, l.vkey)
+	w.Know(origin, l.VKey)
 	if answer := post(w, l.body(0, 5)); answer.Code != http.StatusOK {
 		t.Fatal(answer.Code)
 	}

@@ -33,7 +33,7 @@ func startCluster(t testing.TB, change ...func(*devcluster.Topology)) *cluster {
 	for _, f := range change {
 		f(&topology)
 	}
-	c, err := devcluster.Start(t.Context(), topology, devcluster.InProcess{})
+	c, err := devcluster.Start(t.Context(), topology, "")
 	if err != nil {
 		t.Fatal(err)
 	}

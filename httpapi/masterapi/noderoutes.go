@@ -1,6 +1,7 @@
 package masterapi
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 
@@ -21,9 +22,9 @@ func (m *master) nodeRoutes() {
 	nodes.POST(wire.PathMasters, m.Do(m.announce))
 	nodes.GET(wire.PathState, m.Do(m.stateHash))
 	nodes.POST(wire.PathSubmissions, m.Do(m.submission))
-	nodes.GET(wire.PathReadIndex, m.Do(m.readIndex))
-	nodes.GET(wire.PathLeaderStatus, m.Do(m.leaderStatus))
-	nodes.GET(wire.PathLeaderIntegrity, m.Do(m.leaderIntegrity))
+	nodes.GET(wire.PathReadIndex, m.Do(fromLeader(m.node.ReadIndex)))
+	nodes.GET(wire.PathLeaderStatus, m.Do(fromLeader(m.node.LeaderCluster)))
+	nodes.GET(wire.PathLeaderIntegrity, m.Do(fromLeader(m.node.LeaderIntegrity)))
 	nodes.POST(wire.PathSuspects, m.Do(m.suspect))
 	nodes.POST(wire.PathWorkers, m.Do(m.register))
 }
@@ -74,22 +75,12 @@ func (m *master) submission(c *gin.Context) error {
 	return nil
 }
 
-// readIndex is the leader's commit index, confirmed by a majority.
-func (m *master) readIndex(c *gin.Context) error {
-	index, err := m.node.ReadIndex(c.Request.Context())
-	return answer(c, http.StatusOK, index, err)
-}
-
-// leaderStatus is the cluster as the leader sees it.
-func (m *master) leaderStatus(c *gin.Context) error {
-	status, err := m.node.LeaderCluster(c.Request.Context())
-	return answer(c, http.StatusOK, status, err)
-}
-
-// leaderIntegrity is the integrity of the storage nodes as the leader sees it.
-func (m *master) leaderIntegrity(c *gin.Context) error {
-	integrity, err := m.node.LeaderIntegrity(c.Request.Context())
-	return answer(c, http.StatusOK, integrity, err)
+// fromLeader is the handler of a question to the leader that has no arguments.
+func fromLeader[T any](ask func(context.Context) (T, error)) httpapi.Handler {
+	return func(c *gin.Context) error {
+		v, err := ask(c.Request.Context())
+		return answer(c, http.StatusOK, v, err)
+	}
 }
 
 // suspect takes another master's report that a storage node answered wrong.

@@ -17,7 +17,7 @@ import (
 func TestAnnounceThroughAFollower(t *testing.T) {
 	topology := devcluster.NewTopology(t.TempDir(), freePort(t))
 	topology.LogLevel, topology.Timeout, topology.Settings.Difficulty = "error", time.Second, 4
-	group, err := devcluster.Start(t.Context(), topology, devcluster.InProcess{})
+	group, err := devcluster.Start(t.Context(), topology, "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -114,7 +114,7 @@ func TestPrivateLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	topology.Witnesses = []string{away.VKey() + " http://127.0.0.1:1"}
-	running, err := devcluster.Start(t.Context(), topology, devcluster.InProcess{})
+	running, err := devcluster.Start(t.Context(), topology, "")
 	if err != nil {
 		t.Fatal(err)
 	}

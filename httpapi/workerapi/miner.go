@@ -29,6 +29,7 @@ type MinerConfig struct {
 func NewMiner(cfg MinerConfig) http.Handler {
 	e := httpapi.New(cfg.Logger)
 	g := gate{fence: cfg.Fence, fail: cfg.Fail}
+	e.NoRetry(minernode.ErrClosed)
 	e.Health(cfg.Ready)
 	routes := e.Group("/", e.Requires(httpapi.NewSecret(cfg.MasterToken)), notRefused(e, cfg.Ready))
 	routes.GET(wire.PathWorkerStatus, e.Do(func(c *gin.Context) error {

@@ -74,11 +74,7 @@ func (s *storage) locate(c *gin.Context) error {
 		return err
 	}
 	block, err := s.node.Locate(index)
-	if err != nil {
-		return err
-	}
-	c.JSON(http.StatusOK, wire.Located{Block: block})
-	return nil
+	return answer(c, wire.Located{Block: block}, err)
 }
 
 // tiles answers with hashes of the tree.
@@ -125,11 +121,7 @@ func (s *storage) findRecords(c *gin.Context) error {
 		return fmt.Errorf("%w: the key has %d bytes, the limit is %d", wire.ErrBadRequest, len(q.Key), chain.MaxKey)
 	}
 	hits, err := s.node.Find(c.Request.Context(), q)
-	if err != nil {
-		return err
-	}
-	c.JSON(http.StatusOK, hits)
-	return nil
+	return answer(c, hits, err)
 }
 
 // findHash answers with the leaves that may have a hash.
@@ -139,9 +131,5 @@ func (s *storage) findHash(c *gin.Context) error {
 		return err
 	}
 	hits, err := s.node.FindHash(c.Request.Context(), hash)
-	if err != nil {
-		return err
-	}
-	c.JSON(http.StatusOK, hits)
-	return nil
+	return answer(c, hits, err)
 }

@@ -165,3 +165,20 @@ func TestRefusedInTheMidst(t *testing.T) {
 	}
 	wantRefused(t, "a nonce", <-answers)
 }
+
+// A miner that stopped does not come back by itself, so its answer names no time for a retry.
+func TestStoppedMinerAsksForNoRetry(t *testing.T) {
+	_, miner, _, mining := refusedWorkers(t, func() error { return nil })
+	if err := mining.Close(); err != nil {
+		t.Fatal(err)
+	}
+	order, err := json.Marshal(wire.MineOrder{Difficulty: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := ask(miner, http.MethodPost, wire.PathMine, "master", string(order), someOrder)
+	if w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), "miner stopped") ||
+		w.Header().Get("Retry-After") != "" {
+		t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
+	}
+}

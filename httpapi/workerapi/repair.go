@@ -16,62 +16,43 @@ import (
 // maxOrder bounds an order for a check or a repair, which lists ranges of blocks, in bytes.
 const maxOrder = 4 << 20
 
-// obey reads an order of the newest leader and carries it out.
-func (s *storage) obey(c *gin.Context, order any, act func() error) error {
-	if err := s.order(c); err != nil {
-		return err
-	}
-	body, err := httpapi.ReadBody(c.Request, maxOrder)
-	if err != nil {
-		return err
-	}
-	if err := json.Unmarshal(body, order); err != nil {
-		return fmt.Errorf("%w: the body is not the order that this route takes: %w", wire.ErrBadRequest, err)
-	}
-	// The body may have taken long to arrive: a refusal, or a fence that was raised meanwhile, apply to it too.
-	s.taking.RLock()
-	defer s.taking.RUnlock()
-	if err := s.order(c); err != nil {
-		return err
-	}
-	return act()
-}
-
-func (s *storage) check(c *gin.Context) error {
-	var order wire.CheckOrder
-	return s.obey(c, &order, func() error {
-		status, err := s.node.Check(order)
+// obey is the handler that reads an order of the newest leader, carries it out and answers with what became of it.
+func obey[O, A any](s *storage, act func(O) (A, error)) httpapi.Handler {
+	return func(c *gin.Context) error {
+		if err := s.order(c); err != nil {
+			return err
+		}
+		body, err := httpapi.ReadBody(c.Request, maxOrder)
 		if err != nil {
 			return err
 		}
-		c.JSON(http.StatusOK, status)
-		return nil
-	})
-}
-
-func (s *storage) receive(c *gin.Context) error {
-	var order wire.ReceiveOrder
-	return s.obey(c, &order, func() error {
-		status, err := s.node.Receive(order)
-		if err != nil {
+		var order O
+		if err := json.Unmarshal(body, &order); err != nil {
+			return fmt.Errorf("%w: the body is not the order that this route takes: %w", wire.ErrBadRequest, err)
+		}
+		// The body may have taken long to arrive: a refusal, or a fence that was raised meanwhile, apply to it too.
+		s.taking.RLock()
+		defer s.taking.RUnlock()
+		if err := s.order(c); err != nil {
 			return err
 		}
-		status.ID = s.id()
-		c.JSON(http.StatusOK, status)
-		return nil
-	})
+		status, err := act(order)
+		return answer(c, status, err)
+	}
 }
 
-func (s *storage) send(c *gin.Context) error {
-	var order wire.SendOrder
-	return s.obey(c, &order, func() error {
-		status, err := s.node.Send(order)
-		if err != nil {
-			return err
-		}
-		c.JSON(http.StatusOK, status)
-		return nil
-	})
+func (s *storage) receive(order wire.ReceiveOrder) (wire.ReceiveStatus, error) {
+	status, err := s.node.Receive(order)
+	status.ID = s.id()
+	return status, err
+}
+
+// answer answers with JSON unless there is an error.
+func answer[T any](c *gin.Context, v T, err error) error {
+	if err == nil {
+		c.JSON(http.StatusOK, v)
+	}
+	return err
 }
 
 // transfer takes blocks from another storage node until its stream ends. The repair's ticket is the token.

@@ -57,6 +57,7 @@ func NewStorage(cfg StorageConfig) http.Handler {
 		silence: cmp.Or(cfg.Quiet, wire.RecoveryQuiet),
 	}
 	s.AnswerAs(storagenode.ErrDamaged, wire.ErrUnavailable)
+	s.NoRetry(storagenode.ErrDamaged) // it takes a repair
 	s.leader.answered = cfg.Answered
 	s.leader.started()
 	s.gate = gate{fence: cfg.Fence, fail: cfg.Fail, came: s.leader.heard}
@@ -72,9 +73,9 @@ func NewStorage(cfg StorageConfig) http.Handler {
 	routes.GET(wire.PathEntries, s.Do(s.entries))
 	routes.POST("/worker/v1/records\\:find", s.Do(s.findRecords))
 	routes.GET(wire.PathFindHash+":hash", s.Do(s.findHash))
-	routes.POST(wire.PathCheck, s.Do(s.check))
-	routes.POST(wire.PathReceive, s.Do(s.receive))
-	routes.POST(wire.PathSend, s.Do(s.send))
+	routes.POST(wire.PathCheck, s.Do(obey(s, s.node.Check)))
+	routes.POST(wire.PathReceive, s.Do(obey(s, s.receive)))
+	routes.POST(wire.PathSend, s.Do(obey(s, s.node.Send)))
 	s.POST(wire.PathTransfer, notRefused(s.Engine, cfg.Ready), s.Do(s.transfer))
 	recovery := s.Group("/", s.Requires(httpapi.NewSecret(cfg.ClusterToken)), notRefused(s.Engine, cfg.Ready))
 	recovery.GET(wire.PathChain, s.Do(s.chainStatus))

@@ -27,29 +27,12 @@ import (
 // height.
 func TestChainIsClosedWhileALeaderIsThere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		dir := t.TempDir()
-		node, err := storagenode.Open(storagenode.Config{Dir: dir, Logger: hclog.NewNullLogger()})
-		if err != nil {
-			t.Fatal(err)
-		}
+		h, node := quietNode(t)
 		defer func() {
 			if err := node.Close(); err != nil {
 				t.Error(err)
 			}
 		}()
-		if _, err := node.Put(0, firstBlock(t)); err != nil {
-			t.Fatal(err)
-		}
-		fence, err := worker.OpenFence(dir)
-		if err != nil {
-			t.Fatal(err)
-		}
-		h := workerapi.NewStorage(workerapi.StorageConfig{
-			Node: node, Fence: fence, ID: func() string { return "s-1" }, Group: func() string { return "g" },
-			Ready:       func() error { return nil },
-			MasterToken: "master", ClusterToken: "cluster", Fail: func(err error) { t.Error(err) },
-			Logger: hclog.NewNullLogger(),
-		})
 		get := func(path, token string) *httptest.ResponseRecorder {
 			r := httptest.NewRequest(http.MethodGet, path, nil)
 			r.Header.Set("Authorization", "Bearer "+token)

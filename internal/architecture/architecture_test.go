@@ -21,9 +21,10 @@ const module = "github.com/chainstore/chainstore/"
 // packages below it that have no entry of their own. TestNoCycles checks that no arrow points up.
 var mayImport = map[string][]string{
 	"chain":               {},
-	"internal/durable":    {},
+	"internal/fields":     {},
+	"internal/durable":    {"internal/fields"},
 	"wire":                {"chain"},
-	"masterfsm":           {"chain", "wire"},
+	"masterfsm":           {"chain", "internal/fields", "wire"},
 	"raftstore":           {"masterfsm", "internal/durable", "raftstore/transport", "wire"},
 	"raftstore/transport": {"masterfsm", "internal/durable"},
 
@@ -61,15 +62,38 @@ var mayImport = map[string][]string{
 	},
 	"internal/devcluster": {"client", "internal/durable", "internal/roles", "wire"},
 	"cmd": {
-		"chain", "client", "internal/devcluster", "internal/durable", "httpapi", "masterfsm", "masternode",
+		"cmd/chainstore/internal/admin", "cmd/chainstore/internal/cli", "cmd/chainstore/internal/inspect",
+		"cmd/chainstore/internal/nodes", "cmd/chainstore/internal/offline", "cmd/chainstore/internal/records",
+		"cmd/chainstore/internal/render",
+	},
+	"cmd/chainstore/internal/render": {"chain", "masterfsm", "wire"},
+	"cmd/chainstore/internal/cli":    {"client", "cmd/chainstore/internal/render", "internal/devcluster"},
+	"cmd/chainstore/internal/records": {
+		"chain", "client", "cmd/chainstore/internal/cli", "cmd/chainstore/internal/render", "internal/durable", "wire",
+	},
+	"cmd/chainstore/internal/inspect": {
+		"chain", "client", "cmd/chainstore/internal/cli", "cmd/chainstore/internal/render", "masterfsm", "wire",
+	},
+	"cmd/chainstore/internal/admin": {
+		"chain", "client", "cmd/chainstore/internal/cli", "cmd/chainstore/internal/render", "wire",
+	},
+	"cmd/chainstore/internal/offline": {
+		"chain", "client", "cmd/chainstore/internal/cli", "cmd/chainstore/internal/render", "internal/durable",
 		"internal/roles", "storagenode", "verify", "wire",
 	},
-	"e2e": {},
+	"cmd/chainstore/internal/nodes": {
+		"cmd/chainstore/internal/cli", "cmd/chainstore/internal/render", "internal/devcluster", "internal/roles",
+	},
+	"cmd/chainstore/internal/clitest": {"chain", "internal/fakecluster", "internal/signedlog", "wire"},
+	"e2e":                             {},
 
 	"masternode": {"chain", "masterfsm", "masternode/batch", "masternode/leader",
 		"masternode/prover", "masternode/signing", "wire"},
-	"masternode/batch":                {},
-	"masternode/internal/masterstest": {"chain", "masterfsm", "wire"},
+	"masternode/batch": {},
+	"masternode/conformance": {
+		"chain", "internal/signedlog", "masterfsm", "masternode", "masternode/internal/masterstest", "wire",
+	},
+	"masternode/internal/masterstest": {"chain", "internal/signedlog", "masterfsm", "wire"},
 	"masternode/leader":               {"chain", "masterfsm", "masternode/signing", "wire"},
 	"masternode/prover":               {"chain", "masterfsm", "masternode/batch", "wire"},
 	"masternode/signing":              {"chain", "masterfsm", "wire"},
@@ -94,7 +118,7 @@ var mayDial = []string{"internal/exchange", "verify"}
 var dialing = []string{"Client", "Transport", "DefaultClient", "DefaultTransport", "Get", "Head", "Post", "PostForm"}
 
 // pure lists the folders without I/O, clock, randomness and goroutines.
-var pure = []string{"chain", "masterfsm"}
+var pure = []string{"chain", "internal/fields", "masterfsm"}
 
 // impure lists the packages that a pure folder may not import.
 var impure = []string{

@@ -20,9 +20,6 @@ var larger = map[string]struct {
 	files  int
 	reason string
 }{
-	"cmd/chainstore": {38, "one file for each subcommand"},
-	"masterfsm": {28, "one state and its commands, one file for each table of it; its fields are private to " +
-		"the package"},
 	"masternode":  {26, "the API of one master, one file for each kind of request"},
 	"storagenode": {32, "the block store and its node share one write path"},
 }

@@ -21,12 +21,11 @@ import (
 // Cluster is a running cluster. Its methods may be called by one goroutine at a time, except for Status, which any
 // goroutine may call.
 type Cluster struct {
-	topology Topology
-	launcher Launcher
-	lock     *durable.Lock
-	file     ClusterFile
-	running  map[string]Running // by name of the role
-	ended    func()             // closes the launcher; nil if there is nothing to close
+	topology  Topology
+	processes *Processes // starts the roles; nil if they run in this process
+	lock      *durable.Lock
+	file      ClusterFile
+	running   map[string]*Running // by name of the role
 }
 
 // readyTime bounds the time until a cluster is complete.
@@ -35,58 +34,43 @@ const readyTime = 20 * time.Second
 // defaultProject is the project whose token the cluster file holds.
 const defaultProject = "default"
 
-// Start starts all roles of a topology, waits until the cluster is complete, and writes the cluster file. It checks the
-// ports and the folder's lock and format before it changes anything.
-func Start(ctx context.Context, t Topology, launcher Launcher) (c *Cluster, err error) {
-	if err := t.validate(); err != nil {
+// Start starts all roles of a topology, waits until the cluster is complete, and writes the cluster file. Each role is
+// a child process of an executable, or runs in this process if that is "". Start checks the ports and the folder's lock
+// and format before it changes anything.
+func Start(ctx context.Context, t Topology, executable string) (*Cluster, error) {
+	c, err := Prepare(t, executable)
+	if err != nil {
 		return nil, err
-	}
-	if err := PortsFree(t); err != nil {
-		return nil, err
-	}
-	c = &Cluster{topology: t, launcher: launcher, running: map[string]Running{}}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, c.Stop())
-			c = nil
-		}
-	}()
-	if err := c.prepare(); err != nil {
-		return c, err
 	}
 	for _, r := range t.Roles() {
-		if err := c.StartRole(r.Name); err != nil {
-			return c, err
+		if err := c.StartAs(r); err != nil {
+			return nil, errors.Join(err, c.Stop())
 		}
 	}
 	if err := c.awaitComplete(ctx); err != nil {
-		return c, err
+		return nil, errors.Join(err, c.Stop())
 	}
-	return c, c.ensureProject(ctx)
-}
-
-// PrepareProcesses makes the folder and the cluster file of a topology, but starts no role.
-func PrepareProcesses(t Topology, executable string) (*Cluster, error) {
-	if err := t.validate(); err != nil {
-		return nil, err
-	}
-	launcher := NewProcesses(executable)
-	c := &Cluster{topology: t, launcher: launcher, running: map[string]Running{}, ended: launcher.Close}
-	if err := c.prepare(); err != nil {
+	if err := c.ensureProject(ctx); err != nil {
 		return nil, errors.Join(err, c.Stop())
 	}
 	return c, nil
 }
 
-// StartProcesses is Start with each role as a child process of an executable.
-func StartProcesses(ctx context.Context, t Topology, executable string) (*Cluster, error) {
-	launcher := NewProcesses(executable)
-	c, err := Start(ctx, t, launcher)
-	if err != nil {
-		launcher.Close()
+// Prepare makes the folder and the cluster file of a topology, but starts no role. See [Start].
+func Prepare(t Topology, executable string) (*Cluster, error) {
+	if err := t.validate(); err != nil {
 		return nil, err
 	}
-	c.ended = launcher.Close
+	if err := portsFree(t); err != nil {
+		return nil, err
+	}
+	c := &Cluster{topology: t, running: map[string]*Running{}}
+	if executable != "" {
+		c.processes = NewProcesses(executable)
+	}
+	if err := c.prepare(); err != nil {
+		return nil, errors.Join(err, c.Stop())
+	}
 	return c, nil
 }
 
@@ -123,78 +107,58 @@ func (c *Cluster) prepare() error {
 	return c.file.Write(path)
 }
 
-// role returns the role of that name.
-func (c *Cluster) role(name string) (Role, error) {
-	for _, r := range c.topology.Roles() {
-		if r.Name == name {
-			return r, nil
-		}
-	}
-	return Role{}, fmt.Errorf("there is no role %q", name)
-}
-
 // StartRole starts a role that is not running.
 func (c *Cluster) StartRole(name string) error {
-	r, err := c.role(name)
-	if err != nil {
-		return err
+	for _, r := range c.topology.Roles() {
+		if r.Name == name {
+			return c.StartAs(r)
+		}
 	}
-	return c.StartAs(r)
+	return fmt.Errorf("there is no role %q", name)
 }
 
 // StartAs starts a role with its own settings, which may differ from those of the topology: a master that joins, or one
 // that moved.
 func (c *Cluster) StartAs(r Role) error {
-	running, err := c.launcher.Launch(c.topology, r, c.file.Tokens)
-	if err != nil {
-		return err
+	launch := launchInProcess
+	if c.processes != nil {
+		launch = c.processes.Launch
 	}
-	c.running[r.Name] = running
-	return nil
+	running, err := launch(c.topology, r, c.file.Tokens)
+	if err == nil {
+		c.running[r.Name] = running
+	}
+	return err
 }
 
 // Alive reports whether a role that was started is still running.
 func (c *Cluster) Alive(name string) bool {
 	running, ok := c.running[name]
-	if !ok {
-		return false
-	}
-	select {
-	case <-running.Done():
-		return false
-	default:
-		return true
-	}
+	return ok && !running.ended()
 }
 
 // Forget drops a role that ended by itself, so that it can be started again. It returns the error it ended with.
 func (c *Cluster) Forget(name string) error {
-	running, ok := c.running[name]
-	if !ok || c.Alive(name) {
+	if c.Alive(name) {
 		return fmt.Errorf("%s did not end by itself", name)
 	}
-	delete(c.running, name)
-	return running.Err()
+	return c.take(name, (*Running).Err)
 }
 
 // StopRole stops a role cleanly.
-func (c *Cluster) StopRole(name string) error {
+func (c *Cluster) StopRole(name string) error { return c.take(name, (*Running).Stop) }
+
+// KillRole kills the process of a role with SIGKILL and waits for its end.
+func (c *Cluster) KillRole(name string) error { return c.take(name, (*Running).kill) }
+
+// take ends a role with a function and drops it.
+func (c *Cluster) take(name string, end func(*Running) error) error {
 	running, ok := c.running[name]
 	if !ok {
 		return fmt.Errorf("%s is not running", name)
 	}
 	delete(c.running, name)
-	return running.Stop()
-}
-
-// KillRole kills the process of a role with SIGKILL and waits for its end.
-func (c *Cluster) KillRole(name string) error {
-	p, ok := c.running[name].(*process)
-	if !ok {
-		return fmt.Errorf("%s is not a process of its own", name)
-	}
-	delete(c.running, name)
-	return p.kill()
+	return end(running)
 }
 
 // client returns a client of the masters with a token.
@@ -227,12 +191,8 @@ func (c *Cluster) awaitComplete(ctx context.Context) error {
 			}
 		}
 		for _, r := range c.running {
-			select {
-			case <-r.Done():
-				if err := r.Err(); err != nil {
-					return err
-				}
-			default:
+			if r.ended() && r.err != nil {
+				return r.err
 			}
 		}
 		select {
@@ -328,12 +288,10 @@ func (c *Cluster) Stop() error {
 	var g errgroup.Group
 	for _, r := range c.running {
 		g.Go(func() error {
-			select {
-			case <-r.Done():
-				return nil // it ended earlier, and its error was reported then
-			default:
-				return r.Stop()
+			if r.ended() { // earlier, and its error was reported then
+				return nil
 			}
+			return r.Stop()
 		})
 	}
 	err := g.Wait()
@@ -342,9 +300,9 @@ func (c *Cluster) Stop() error {
 		err = errors.Join(err, c.lock.Close())
 		c.lock = nil
 	}
-	if c.ended != nil {
-		c.ended()
-		c.ended = nil
+	if c.processes != nil {
+		c.processes.Close()
+		c.processes = nil
 	}
 	return err
 }

@@ -7,12 +7,12 @@ import (
 	"syscall"
 )
 
-// PortsFree returns an error that names the first port in use by another process. It does not check roles that run
+// portsFree returns an error that names the first port in use by another process. It does not check roles that run
 // elsewhere than on the loopback address.
-func PortsFree(t Topology) error {
+func portsFree(t Topology) error {
 	for _, r := range t.Roles() {
 		for _, addr := range []string{r.HTTP, r.Raft} {
-			if addr == "" || r.Place.Host != "" {
+			if addr == "" || r.Remote {
 				continue
 			}
 			l, err := net.Listen("tcp", addr)

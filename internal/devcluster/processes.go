@@ -2,7 +2,6 @@ package devcluster
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -10,34 +9,27 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/chainstore/chainstore/internal/roles"
 )
 
-// Processes is a Launcher that runs each role as a child process of a chainstore executable. The children end with this
-// process, however it ends: the kernel kills them (PR_SET_PDEATHSIG) when the thread that started them ends. So one
-// locked thread starts them all and lives until Close.
+// Processes starts roles as child processes of a chainstore executable. The children end with this process, however it
+// ends: the kernel kills them (PR_SET_PDEATHSIG) when the thread that started them ends. So one locked thread starts
+// them all and lives until Close.
 type Processes struct {
 	executable string
-	starts     chan start
+	calls      chan func() // for the locked thread
 	ended      chan struct{}
-}
-
-// start asks the locked thread to start a child.
-type start struct {
-	cmd    *exec.Cmd
-	answer chan error
 }
 
 // NewProcesses returns a launcher of an executable. Close must be called.
 func NewProcesses(executable string) *Processes {
-	p := &Processes{executable: executable, starts: make(chan start), ended: make(chan struct{})}
+	p := &Processes{executable: executable, calls: make(chan func()), ended: make(chan struct{})}
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
 		defer close(p.ended)
-		for s := range p.starts {
-			s.answer <- s.cmd.Start()
+		for call := range p.calls {
+			call()
 		}
 	}()
 	return p
@@ -45,37 +37,29 @@ func NewProcesses(executable string) *Processes {
 
 // Close ends the launcher. It kills the children that still run.
 func (p *Processes) Close() {
-	close(p.starts)
+	close(p.calls)
 	<-p.ended
 }
 
-// process is a role in a child process.
-type process struct {
-	role Role
-	cmd  *exec.Cmd
-	done chan struct{}
-	err  error // set before done is closed
-}
-
-// Launch implements Launcher.
-func (p *Processes) Launch(t Topology, r Role, tokens Tokens) (Running, error) {
-	log, err := os.OpenFile(r.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+// Launch starts a role. A role that cannot open its folder or ports ends soon after.
+func (p *Processes) Launch(t Topology, r Role, tokens Tokens) (*Running, error) {
+	log, err := openLog(r)
 	if err != nil {
 		return nil, err
 	}
 	defer log.Close() // the child has its own descriptor
-	line := slices.Concat(r.Place.Enter, []string{p.executable}, arguments(t, r))
+	line := slices.Concat(r.Enter, []string{p.executable}, arguments(t, r))
 	cmd := exec.Command(line[0], line[1:]...)
 	cmd.Env = append(environment(), "CHAINSTORE_CLUSTER_TOKEN="+tokens.Cluster, "CHAINSTORE_ADMIN_TOKEN="+tokens.Admin)
 	cmd.Stdout, cmd.Stderr = log, log
 	// In a process group of its own the child does not get Ctrl-C from the terminal: this process stops it in order.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	s := start{cmd: cmd, answer: make(chan error, 1)}
-	p.starts <- s
-	if err := <-s.answer; err != nil {
+	started := make(chan error, 1)
+	p.calls <- func() { started <- cmd.Start() }
+	if err := <-started; err != nil {
 		return nil, fmt.Errorf("%s: %w", r.Name, err)
 	}
-	c := &process{role: r, cmd: cmd, done: make(chan struct{})}
+	c := &Running{name: r.Name, process: cmd.Process, done: make(chan struct{})}
 	go func() {
 		defer close(c.done)
 		if err := cmd.Wait(); err != nil {
@@ -87,13 +71,7 @@ func (p *Processes) Launch(t Topology, r Role, tokens Tokens) (Running, error) {
 
 // environment returns the environment of this process, without the variables of a role.
 func environment() []string {
-	var env []string
-	for _, v := range os.Environ() {
-		if !strings.HasPrefix(v, "CHAINSTORE_") {
-			env = append(env, v)
-		}
-	}
-	return env
+	return slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "CHAINSTORE_") })
 }
 
 // arguments returns the command line of a role.
@@ -126,33 +104,4 @@ func LastLine(path string) string {
 	}
 	data = bytes.TrimSpace(data)
 	return string(data[bytes.LastIndexByte(data, '\n')+1:])
-}
-
-func (c *process) Done() <-chan struct{} { return c.done }
-func (c *process) Err() error            { return c.err }
-func (c *process) PID() int              { return c.cmd.Process.Pid }
-
-// stopTime bounds the time for a clean end of a child.
-const stopTime = 10 * time.Second
-
-func (c *process) Stop() error {
-	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return err
-	}
-	select {
-	case <-c.done:
-		return c.err
-	case <-time.After(stopTime):
-		return errors.Join(fmt.Errorf("%s did not stop within %v and was killed", c.role.Name, stopTime), c.kill())
-	}
-}
-
-// kill kills the process and waits for its end.
-func (c *process) kill() error {
-	err := c.cmd.Process.Signal(syscall.SIGKILL)
-	if errors.Is(err, os.ErrProcessDone) {
-		err = nil
-	}
-	<-c.done
-	return err
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/chainstore/chainstore/internal/roles"
 )
 
-// Topology describes a cluster on this machine. Its roles listen on the loopback address, except those in Places.
+// Topology describes a cluster on this machine. Its roles listen on the loopback address.
 type Topology struct {
 	Dir      string // folder of everything: cluster.json, logs/, and a folder for each role
 	Port     int    // base: masters from it on, raft from +10, miners from +79, storage nodes from +82
@@ -22,16 +22,10 @@ type Topology struct {
 	LogLevel string // of all roles
 	roles.MasterOptions
 	roles.WorkerOptions
-	// Proxied is added to the port of each role to get the port where the others reach it: a proxy listens there and
-	// forwards connections. 0 for no proxy.
-	Proxied int
-	// Places holds, by name, the roles that run elsewhere than on the loopback address.
-	Places map[string]Place
+	// Adjust changes the roles of a test, each with its index in Roles; nil for none.
+	Adjust func(index int, r *Role)
 	// HTTP is the client through which this process reaches the masters; nil for one of its own.
 	HTTP *http.Client
-	// Profiles is the first port of Go profiles, one for each role in the order of Roles; 0 for none. Roles that share
-	// a process serve none.
-	Profiles int
 }
 
 // NewTopology returns the cluster that `chainstore dev` starts: three masters, three storage nodes, one miner.
@@ -64,14 +58,6 @@ const (
 	KindMiner   Kind = "miner"
 )
 
-// Place describes a role that does not run on the loopback address, but in a network namespace, for example.
-type Place struct {
-	Host string // IP address that it listens on; the role is started with --insecure
-	// Enter precedes the executable on the role's command line: a program that enters the place and executes what
-	// follows. Roles that share a process cannot have it.
-	Enter []string
-}
-
 // Role is one role of a topology.
 type Role struct {
 	Name string // "master-1"
@@ -84,10 +70,13 @@ type Role struct {
 	Advertise, RaftAdvertise string
 	// Join lists the URLs of masters whose group a master joins, instead of the topology's; nil for a founding master.
 	Join []string
-	// Profiles is the address that serves its Go profiles, host:port; "" for none.
+	// Profiles is the address that serves its Go profiles, host:port; "" for none. A role that shares a process serves
+	// none.
 	Profiles string
-	// Place is zero for a role on the loopback address.
-	Place Place
+	Remote   bool // it listens on another address than the loopback address, and is started with --insecure
+	// Enter precedes the executable on the role's command line: a program that enters a network namespace, for example,
+	// and executes what follows. Roles that share a process cannot have it.
+	Enter []string
 }
 
 // URL returns the URL at which others reach the role.
@@ -114,26 +103,16 @@ func (t Topology) Roles() []Role {
 	add := func(kind Kind, n, offset int) {
 		for i := range n {
 			name := fmt.Sprintf("%s-%d", kind, i+1)
-			place := t.Places[name]
-			address := func(offset int) string {
-				return net.JoinHostPort(cmp.Or(place.Host, "127.0.0.1"), strconv.Itoa(t.Port+offset))
-			}
 			role := Role{
 				Name: name, Kind: kind,
 				Data: filepath.Join(t.Dir, name), Log: filepath.Join(t.Dir, "logs", name+".log"),
-				HTTP: address(offset + i), Place: place,
-			}
-			if t.Proxied != 0 {
-				role.Advertise = address(t.Proxied + offset + i)
+				HTTP: address(t.Port + offset + i),
 			}
 			if kind == KindMaster {
-				role.Raft = address(raftOffset + i)
-				if t.Proxied != 0 {
-					role.RaftAdvertise = address(t.Proxied + raftOffset + i)
-				}
+				role.Raft = address(t.Port + raftOffset + i)
 			}
-			if t.Profiles > 0 {
-				role.Profiles = net.JoinHostPort("127.0.0.1", strconv.Itoa(t.Profiles+len(list)))
+			if t.Adjust != nil {
+				t.Adjust(len(list), &role)
 			}
 			list = append(list, role)
 		}
@@ -143,6 +122,8 @@ func (t Topology) Roles() []Role {
 	add(KindMiner, t.Miners, minerOffset)
 	return list
 }
+
+func address(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
 // MasterURLs returns the masters' URLs.
 func (t Topology) MasterURLs() []string {
@@ -173,7 +154,7 @@ func (t Topology) worker(r Role, tokens Tokens) roles.WorkerConfig {
 }
 
 func (r Role) config(tokens Tokens) roles.NodeConfig {
-	cfg := roles.NodeConfig{Data: r.Data, HTTP: r.HTTP, ClusterToken: tokens.Cluster, Insecure: r.Place.Host != ""}
+	cfg := roles.NodeConfig{Data: r.Data, HTTP: r.HTTP, ClusterToken: tokens.Cluster, Insecure: r.Remote}
 	if r.Advertise != "" {
 		cfg.Advertise = r.URL()
 	}

@@ -282,6 +282,22 @@ func TestLockDir(t *testing.T) {
 }
 
 // A file that is written in pieces is there whole or not at all.
+func TestLockDirFollowsNoSymbolicLink(t *testing.T) {
+	dir, outside := t.TempDir(), filepath.Join(t.TempDir(), "file")
+	if err := os.Symlink(outside, filepath.Join(dir, "LOCK")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := durable.LockDir(dir); !errors.Is(err, durable.ErrNotFile) {
+		t.Errorf("%v, want %v", err, durable.ErrNotFile)
+	}
+	if _, err := os.Lstat(outside); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a file was created outside of the folder: %v", err)
+	}
+	if locked, err := durable.Locked(dir); locked || err != nil {
+		t.Errorf("the folder stays locked: %v, %v", locked, err)
+	}
+}
+
 func TestWrite(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "file")
 	pieces := func(n int, end error) func(io.Writer) error {

@@ -16,13 +16,13 @@ var ErrLocked = errors.New("folder is in use by another process")
 type Lock struct{ file, dir *os.File }
 
 // LockDir locks a folder with flock(2) on its file LOCK, and on the folder itself: so the folder stays locked when
-// LOCK is removed or replaced. The error wraps [ErrLocked] where another process has locked it.
+// LOCK is removed or replaced. The error wraps [ErrLocked] where another process has locked it, or [ErrNotFile].
 func LockDir(dir string) (*Lock, error) {
 	folder, err := flock(os.Open(dir))
 	if err != nil {
 		return nil, lockError(dir, err)
 	}
-	file, err := flock(os.OpenFile(filepath.Join(dir, "LOCK"), os.O_CREATE|os.O_RDWR, 0o600))
+	file, err := flock(OpenFile(filepath.Join(dir, "LOCK"), os.O_CREATE|os.O_RDWR, 0o600))
 	if err != nil {
 		return nil, errors.Join(lockError(dir, err), folder.Close())
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+
+	"github.com/chainstore/chainstore/internal/fields"
 )
 
 // Errors of files that are read back.
@@ -31,6 +33,9 @@ func Checksum(parts ...[]byte) (sum uint32) {
 	}
 	return sum
 }
+
+// Fields reads the fields of a body in their order.
+type Fields = fields.Reader
 
 // Format describes a kind of small file that is written as a whole and checked as a whole:
 //
@@ -93,13 +98,10 @@ func (f Format) Decode(data []byte, parse func(*Fields)) error {
 	if want, got := binary.BigEndian.Uint32(data[end:]), Checksum(data[:end]); want != got {
 		return fmt.Errorf("%w: its checksum is %08x, its bytes have %08x", ErrDamaged, want, got)
 	}
-	fields := &Fields{rest: data[header:end]}
-	parse(fields)
-	if len(fields.rest) > 0 {
-		fields.Fail(fmt.Errorf("%d bytes follow its last field", len(fields.rest)))
-	}
-	if fields.err != nil {
-		return fmt.Errorf("%w: %w", ErrDamaged, fields.err)
+	body := fields.New(data[header:end])
+	parse(body)
+	if err := body.End(); err != nil {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
 	return nil
 }
@@ -128,58 +130,3 @@ func (f Format) Write(path string, parts ...[]byte) error {
 	}
 	return nil
 }
-
-// Fields reads the fields of a body in their order, integers in big endian. After a field that does not fit, every
-// method returns a zero value.
-type Fields struct {
-	rest []byte
-	err  error // the first
-}
-
-// Fail reports that the fields read so far contradict each other. Only the first error of a body is kept.
-func (b *Fields) Fail(err error) {
-	if b.err == nil {
-		b.err = err
-	}
-	b.rest = nil
-}
-
-// Failed reports whether a field did not fit. Loops over a count that the body names end there.
-func (b *Fields) Failed() bool { return b.err != nil }
-
-// Len returns the number of bytes that are left.
-func (b *Fields) Len() int { return len(b.rest) }
-
-// Bytes returns the next n bytes. They point into the file's content.
-func (b *Fields) Bytes(n int) []byte {
-	if n > len(b.rest) {
-		b.Fail(errors.New("it ends within a field"))
-		return nil
-	}
-	field := b.rest[:n:n]
-	b.rest = b.rest[n:]
-	return field
-}
-
-// fixed returns the next n bytes, zeros where they are not there.
-func (b *Fields) fixed(n int) []byte {
-	if field := b.Bytes(n); field != nil {
-		return field
-	}
-	return make([]byte, n)
-}
-
-// Uint8 returns the next byte.
-func (b *Fields) Uint8() uint8 { return b.fixed(1)[0] }
-
-// Uint16 returns the next two bytes.
-func (b *Fields) Uint16() uint16 { return binary.BigEndian.Uint16(b.fixed(2)) }
-
-// Uint32 returns the next four bytes.
-func (b *Fields) Uint32() uint32 { return binary.BigEndian.Uint32(b.fixed(4)) }
-
-// Uint64 returns the next eight bytes.
-func (b *Fields) Uint64() uint64 { return binary.BigEndian.Uint64(b.fixed(8)) }
-
-// String8 returns a string. One byte in front of it is its length.
-func (b *Fields) String8() string { return string(b.Bytes(int(b.Uint8()))) }

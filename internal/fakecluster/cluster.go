@@ -65,14 +65,15 @@ type Cluster struct {
 	ClosedRegistration bool // only the administrator may create a project
 	Unstored           bool // blocks are not stored while an append waits
 	Uncovered          int  // number of requests for a receipt or proof before a checkpoint covers the records
-	Old                bool // the masters have no lists and no proofs
 	Liar               bool // payloads are altered
 
 	// Hooks, called with the cluster locked. Before and After are called around an append, and return true if they have
-	// answered it. Streaming is called at the start of a stream.
+	// answered it. Streaming is called at the start of a stream. NoRoute answers requests for lists and proofs, as a
+	// master without these routes does.
 	Before    func(w http.ResponseWriter, records int) bool
 	After     func(w http.ResponseWriter) bool
 	Streaming func()
+	NoRoute   func(w http.ResponseWriter)
 	failures  []string
 }
 
@@ -197,8 +198,8 @@ func (c *Cluster) admit(a access, do route) http.HandlerFunc {
 		defer c.mu.Unlock()
 		by, known := c.caller(r)
 		switch {
-		case c.Old && (r.Method+r.URL.Path == "GET/v1/records" || strings.HasSuffix(r.URL.Path, "/proof")):
-			Problem(w, wire.ErrNoSuchRoute)
+		case c.NoRoute != nil && (r.Method+r.URL.Path == "GET/v1/records" || strings.HasSuffix(r.URL.Path, "/proof")):
+			c.NoRoute(w)
 		case !known && a != public:
 			Problem(w, wire.ErrUnauthorized)
 		case a == admin && by.project != nil, a == project && by.project == nil:

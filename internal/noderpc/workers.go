@@ -32,16 +32,12 @@ func (c *Workers) CloseIdle() { c.transport.CloseIdle() }
 
 // StorageStatus asks a storage node for its status.
 func (c *Workers) StorageStatus(ctx context.Context, w wire.Worker, o wire.Order) (wire.StorageStatus, error) {
-	return workerJSON[wire.StorageStatus](ctx, c, w, &exchange.Request{
-		Method: http.MethodGet, Path: wire.PathWorkerStatus, Header: orderHeader(w, o), Limit: exchange.MaxSmall,
-	})
+	return workerGet[wire.StorageStatus](ctx, c, w, orderHeader(w, o), wire.PathWorkerStatus)
 }
 
 // MinerStatus asks a miner for its status.
 func (c *Workers) MinerStatus(ctx context.Context, w wire.Worker, o wire.Order) (wire.MinerStatus, error) {
-	return workerJSON[wire.MinerStatus](ctx, c, w, &exchange.Request{
-		Method: http.MethodGet, Path: wire.PathWorkerStatus, Header: orderHeader(w, o), Limit: exchange.MaxSmall,
-	})
+	return workerGet[wire.MinerStatus](ctx, c, w, orderHeader(w, o), wire.PathWorkerStatus)
 }
 
 // PutBlock stores an encoded block on a storage node and returns what the node has on disk afterwards. A block that the
@@ -94,12 +90,8 @@ func (c *Workers) ReadRecords(ctx context.Context, w wire.Worker, places []wire.
 	// A node ends an answer that has become long. The rest is requested again.
 	for len(records) < len(places) {
 		left := places[len(records):]
-		header := workerHeader(w)
-		header["Content-Type"] = exchange.TypeOctets
-		a, err := call(ctx, c.transport.RoundTrip, &exchange.Request{
-			Method: http.MethodPost, Base: w.URL, Path: wire.PathReadRecords,
-			Header: header, Body: wire.AppendPlaces(make([]byte, 0, 12*len(left)), left), Limit: exchange.MaxRecords,
-		})
+		request := wire.AppendPlaces(make([]byte, 0, 12*len(left)), left)
+		a, err := c.octets(ctx, w, http.MethodPost, wire.PathReadRecords, request, exchange.MaxRecords)
 		if err != nil {
 			return nil, err
 		}
@@ -130,9 +122,7 @@ func (c *Workers) Headers(
 ) ([]wire.ProvenHeader, error) {
 	path := wire.PathHeaders + "?from=" + strconv.FormatUint(from, 10) + "&limit=" + strconv.Itoa(limit) +
 		"&size=" + strconv.FormatUint(size, 10)
-	a, err := call(ctx, c.transport.RoundTrip, &exchange.Request{
-		Method: http.MethodGet, Base: w.URL, Path: path, Header: workerHeader(w), Limit: exchange.MaxMedium,
-	})
+	a, err := c.octets(ctx, w, http.MethodGet, path, nil, exchange.MaxMedium)
 	if err != nil {
 		return nil, err
 	}
@@ -154,21 +144,14 @@ func (c *Workers) Headers(
 
 // Locate asks a storage node which block has a leaf. The answer is a hint. The proof of the record proves it.
 func (c *Workers) Locate(ctx context.Context, w wire.Worker, index uint64) (uint64, error) {
-	located, err := workerJSON[wire.Located](ctx, c, w, &exchange.Request{
-		Method: http.MethodGet, Path: wire.PathLocate + strconv.FormatUint(index, 10),
-		Header: workerHeader(w), Limit: exchange.MaxSmall,
-	})
+	path := wire.PathLocate + strconv.FormatUint(index, 10)
+	located, err := workerGet[wire.Located](ctx, c, w, workerHeader(w), path)
 	return located.Block, err
 }
 
 // ReadTiles reads up to [wire.MaxTiles] tiles of the tree's hashes from a storage node. It proves nothing.
 func (c *Workers) ReadTiles(ctx context.Context, w wire.Worker, tiles []tlog.Tile) (wire.TileData, error) {
-	header := workerHeader(w)
-	header["Content-Type"] = exchange.TypeOctets
-	a, err := call(ctx, c.transport.RoundTrip, &exchange.Request{
-		Method: http.MethodPost, Base: w.URL, Path: wire.PathReadTiles,
-		Header: header, Body: wire.AppendTiles(nil, tiles), Limit: exchange.MaxSmall,
-	})
+	a, err := c.octets(ctx, w, http.MethodPost, wire.PathReadTiles, wire.AppendTiles(nil, tiles), exchange.MaxSmall)
 	if err != nil {
 		return wire.TileData{}, err
 	}
@@ -182,11 +165,8 @@ func (c *Workers) ReadTiles(ctx context.Context, w wire.Worker, tiles []tlog.Til
 // Entries reads the data of count leaves from leaf first on, up to [wire.TileWidth], from a storage node. It proves
 // nothing.
 func (c *Workers) Entries(ctx context.Context, w wire.Worker, first uint64, count int) (wire.Entries, error) {
-	a, err := call(ctx, c.transport.RoundTrip, &exchange.Request{
-		Method: http.MethodGet, Base: w.URL,
-		Path:   wire.PathEntries + "?first=" + strconv.FormatUint(first, 10) + "&count=" + strconv.Itoa(count),
-		Header: workerHeader(w), Limit: exchange.MaxSmall,
-	})
+	path := wire.PathEntries + "?first=" + strconv.FormatUint(first, 10) + "&count=" + strconv.Itoa(count)
+	a, err := c.octets(ctx, w, http.MethodGet, path, nil, exchange.MaxSmall)
 	if err != nil {
 		return wire.Entries{}, err
 	}
@@ -200,28 +180,18 @@ func (c *Workers) Entries(ctx context.Context, w wire.Worker, first uint64, coun
 // FindRecords asks a storage node's index for the places of records, in order. They are hints. The proofs of the
 // records prove them. If the index does not reach the start of the query, the answer's End is that start.
 func (c *Workers) FindRecords(ctx context.Context, w wire.Worker, q wire.RecordQuery) (wire.RecordHits, error) {
-	body, err := json.Marshal(q)
-	if err != nil {
-		return wire.RecordHits{}, err
-	}
-	header := workerHeader(w)
-	header["Content-Type"] = exchange.TypeJSON
-	return workerJSON[wire.RecordHits](ctx, c, w, &exchange.Request{
-		Method: http.MethodPost, Path: wire.PathFindRecords, Header: header, Body: body, Limit: exchange.MaxSmall,
-	})
+	return workerPost[wire.RecordHits](ctx, c, w, workerHeader(w), wire.PathFindRecords, q, exchange.MaxSmall)
 }
 
 // FindHash asks a storage node's index for the leaves that may have a hash.
 func (c *Workers) FindHash(ctx context.Context, w wire.Worker, h chain.Hash) (wire.RecordHits, error) {
-	return workerJSON[wire.RecordHits](ctx, c, w, &exchange.Request{
-		Method: http.MethodGet, Path: wire.PathFindHash + h.String(), Header: workerHeader(w), Limit: exchange.MaxSmall,
-	})
+	return workerGet[wire.RecordHits](ctx, c, w, workerHeader(w), wire.PathFindHash+h.String())
 }
 
 // Mine makes a miner search for a nonce and waits for it. The end of the context stops the miner. The nonce is not
 // checked.
 func (c *Workers) Mine(ctx context.Context, w wire.Worker, o wire.Order, order wire.MineOrder) (uint64, error) {
-	found, err := workerOrder[wire.Found](ctx, c, w, o, wire.PathMine, order)
+	found, err := workerPost[wire.Found](ctx, c, w, orderHeader(w, o), wire.PathMine, order, exchange.MaxMedium)
 	return found.Nonce, err
 }
 
@@ -229,21 +199,21 @@ func (c *Workers) Mine(ctx context.Context, w wire.Worker, o wire.Order, order w
 func (c *Workers) Check(
 	ctx context.Context, w wire.Worker, o wire.Order, order wire.CheckOrder,
 ) (wire.CheckStatus, error) {
-	return workerOrder[wire.CheckStatus](ctx, c, w, o, wire.PathCheck, order)
+	return workerPost[wire.CheckStatus](ctx, c, w, orderHeader(w, o), wire.PathCheck, order, exchange.MaxMedium)
 }
 
 // Receive opens a storage node for a repair, or returns the status of that repair.
 func (c *Workers) Receive(
 	ctx context.Context, w wire.Worker, o wire.Order, order wire.ReceiveOrder,
 ) (wire.ReceiveStatus, error) {
-	return workerOrder[wire.ReceiveStatus](ctx, c, w, o, wire.PathReceive, order)
+	return workerPost[wire.ReceiveStatus](ctx, c, w, orderHeader(w, o), wire.PathReceive, order, exchange.MaxMedium)
 }
 
 // Send makes a storage node send blocks to another one, or returns the status of that.
 func (c *Workers) Send(
 	ctx context.Context, w wire.Worker, o wire.Order, order wire.SendOrder,
 ) (wire.SendStatus, error) {
-	return workerOrder[wire.SendStatus](ctx, c, w, o, wire.PathSend, order)
+	return workerPost[wire.SendStatus](ctx, c, w, orderHeader(w, o), wire.PathSend, order, exchange.MaxMedium)
 }
 
 // Transfer streams the bytes of write from one storage node to another, whose repair has that ticket, and waits for the
@@ -282,19 +252,37 @@ func (c *Workers) Transfer(ctx context.Context, to, ticket string, write func(io
 	return writeErr
 }
 
-// workerOrder sends an order as JSON.
-func workerOrder[T any](
-	ctx context.Context, c *Workers, w wire.Worker, o wire.Order, path string, order any,
-) (T, error) {
-	body, err := json.Marshal(order)
-	if err != nil {
-		var none T
-		return none, err
+// octets makes a call whose answer is binary, and its body too where there is one.
+func (c *Workers) octets(
+	ctx context.Context, w wire.Worker, method, path string, body []byte, limit int,
+) (*exchange.Answer, error) {
+	header := workerHeader(w)
+	if body != nil {
+		header["Content-Type"] = exchange.TypeOctets
 	}
-	header := orderHeader(w, o)
+	return call(ctx, c.transport.RoundTrip, &exchange.Request{
+		Method: method, Base: w.URL, Path: path, Header: header, Body: body, Limit: limit,
+	})
+}
+
+// workerGet makes a call without a body. The answer is JSON.
+func workerGet[T any](ctx context.Context, c *Workers, w wire.Worker, header http.Header, path string) (T, error) {
+	return callFor[T](ctx, c.transport.RoundTrip, &exchange.Request{
+		Method: http.MethodGet, Base: w.URL, Path: path, Header: header, Limit: exchange.MaxSmall,
+	})
+}
+
+// workerPost sends a body as JSON. The answer is JSON of up to limit bytes.
+func workerPost[T any](
+	ctx context.Context, c *Workers, w wire.Worker, header http.Header, path string, body any, limit int,
+) (T, error) {
+	data, err := json.Marshal(body)
+	if err != nil {
+		return *new(T), err
+	}
 	header["Content-Type"] = exchange.TypeJSON
-	return workerJSON[T](ctx, c, w, &exchange.Request{
-		Method: http.MethodPost, Path: path, Header: header, Body: body, Limit: exchange.MaxMedium,
+	return callFor[T](ctx, c.transport.RoundTrip, &exchange.Request{
+		Method: http.MethodPost, Base: w.URL, Path: path, Header: header, Body: data, Limit: limit,
 	})
 }
 
@@ -306,9 +294,4 @@ func orderHeader(w wire.Worker, o wire.Order) http.Header {
 	header := workerHeader(w)
 	header[wire.HeaderFence] = []string{o.String()}
 	return header
-}
-
-func workerJSON[T any](ctx context.Context, c *Workers, w wire.Worker, q *exchange.Request) (T, error) {
-	q.Base = w.URL
-	return callFor[T](ctx, c.transport.RoundTrip, q)
 }

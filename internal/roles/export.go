@@ -29,9 +29,6 @@ type ExportConfig struct {
 	Progress     func(done, total int64) // bytes of the folder; may be nil
 }
 
-// ErrCheckpointAhead: a checkpoint covers more than the chain in the folder.
-var ErrCheckpointAhead = errors.New("the node does not have all that the checkpoint covers yet")
-
 // Exported describes an export.
 type Exported struct {
 	export.End
@@ -91,8 +88,9 @@ func ExportStorage(ctx context.Context, cfg ExportConfig) (Exported, error) {
 		for _, cp := range due {
 			switch {
 			case cp.Size > head.Tree.Size():
-				return fmt.Errorf("%w: %d leaves are in %s, %d in the checkpoint: export from a storage node that has "+
-					"them, or again later", ErrCheckpointAhead, head.Tree.Size(), cfg.Data, cp.Size)
+				return fmt.Errorf("the node does not have all that the checkpoint covers yet: %d leaves are in %s, %d "+
+					"in the checkpoint: export from a storage node that has them, or again later", head.Tree.Size(),
+					cfg.Data, cp.Size)
 			case !ends[cp.Size]:
 				return fmt.Errorf("the chain in %s is not that of the checkpoint, whose %d leaves end inside a block",
 					cfg.Data, cp.Size)

@@ -120,7 +120,7 @@ func TestExportAndImport(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	report, err := verify.ExportWith(t.Context(), bytes.NewReader(data), verify.ExportOptions{AllowNoKey: true})
+	report, err := verify.Export(t.Context(), bytes.NewReader(data), verify.ExportOptions{AllowNoKey: true})
 	if err != nil || !report.Good() || report.Height != 7 || report.Records != 28 || len(report.Checkpoints) != 2 ||
 		report.Checkpoints[0].Size != 15 {
 		t.Fatalf("%+v, %v", report, err)
@@ -197,7 +197,7 @@ func TestExportEndsAtTheNewestCheckpoint(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		report, err := verify.ExportWith(t.Context(), bytes.NewReader(data), verify.ExportOptions{AllowNoKey: true})
+		report, err := verify.Export(t.Context(), bytes.NewReader(data), verify.ExportOptions{AllowNoKey: true})
 		if err != nil || !report.Good() || report.Height != c.height || report.Hash != end.Hash ||
 			len(report.Checkpoints) != len(c.checkpoints) {
 			t.Errorf("%s: %+v, %v", c.name, report, err)

@@ -48,8 +48,7 @@ func ImportStorage(ctx context.Context, cfg ImportConfig) (_ export.End, err err
 	if err != nil {
 		return export.End{}, err
 	}
-	in := &importing{ctx: ctx, from: file, total: info.Size(), progress: cfg.Progress}
-	r, err := export.NewReader(in)
+	r, err := export.NewReader(&ProgressReader{Ctx: ctx, From: file, Total: info.Size(), Progress: cfg.Progress})
 	if err != nil {
 		return export.End{}, fmt.Errorf("%s: %w", cfg.File, err)
 	}
@@ -150,21 +149,22 @@ func introduce(dir string, group export.Group) error {
 	return fence.Pass(wire.Order{Epoch: group.Epoch, Term: group.Term})
 }
 
-// importing reads a file, reports its progress, and fails when ctx ends.
-type importing struct {
-	ctx         context.Context
-	from        io.Reader
-	done, total int64
-	progress    func(done, total int64)
+// ProgressReader reads a file, reports its progress, and fails when the context ends.
+type ProgressReader struct {
+	Ctx         context.Context
+	From        io.Reader
+	Total, done int64                   // bytes
+	Progress    func(done, total int64) // may be nil
 }
 
-func (i *importing) Read(p []byte) (int, error) {
-	if i.ctx.Err() != nil {
-		return 0, context.Cause(i.ctx)
+// Read implements [io.Reader].
+func (r *ProgressReader) Read(p []byte) (int, error) {
+	if r.Ctx.Err() != nil {
+		return 0, context.Cause(r.Ctx)
 	}
-	n, err := i.from.Read(p)
-	if i.done += int64(n); i.progress != nil {
-		i.progress(i.done, max(i.done, i.total))
+	n, err := r.From.Read(p)
+	if r.done += int64(n); r.Progress != nil {
+		r.Progress(r.done, max(r.done, r.Total))
 	}
 	return n, err
 }

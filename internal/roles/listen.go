@@ -9,9 +9,6 @@ import (
 	"syscall"
 )
 
-// ErrInsecure: an address is not a loopback address, and --insecure was not given.
-var ErrInsecure = errors.New("tokens and records would cross the network unencrypted")
-
 // checkLoopback refuses an address other than a loopback address, unless insecure allows it.
 func checkLoopback(flag, hostport string, insecure bool) error {
 	host, _, err := net.SplitHostPort(hostport)
@@ -21,8 +18,8 @@ func checkLoopback(flag, hostport string, insecure bool) error {
 	if ip := net.ParseIP(host); insecure || host == "localhost" || ip != nil && ip.IsLoopback() {
 		return nil
 	}
-	return fmt.Errorf("%s %s is not a loopback address: %w; give --insecure if you trust the network, or use 127.0.0.1",
-		flag, hostport, ErrInsecure)
+	return fmt.Errorf("%s %s is not a loopback address: tokens and records would cross the network unencrypted; "+
+		"give --insecure if you trust the network, or use 127.0.0.1", flag, hostport)
 }
 
 // listen opens the HTTP listener of a role. It returns the URL at which the other nodes reach it.

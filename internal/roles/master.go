@@ -58,52 +58,36 @@ func OpenMaster(cfg MasterConfig) (_ *Master, err error) {
 		return nil, fmt.Errorf("--peers does not list this master at %s: set --advertise, or correct the list",
 			m.url)
 	}
-	if err := m.openStore(); err != nil {
-		return nil, err
-	}
-	m.masters = noderpc.NewMasters(m.transport, cfg.ClusterToken)
-	if err := m.openNode(key, witnesses); err != nil {
-		return nil, err
-	}
-	m.handler = masterapi.New(masterapi.Config{
-		Node: m.node, Adopt: m.adopt, Refused: m.node.Refused,
-		ClusterToken: cfg.ClusterToken, AdminToken: cfg.AdminToken,
-		Transport: m.transport, Options: cfg.Options, Logger: cfg.Logger,
-	})
-	return m, nil
-}
-
-// openStore opens the replicated state.
-func (m *Master) openStore() (err error) {
-	cfg := &m.cfg
 	m.store, err = raftstore.Open(raftstore.Config{
 		Dir: cfg.Data, Bind: cfg.Raft, Advertise: cfg.RaftAdvertise, URL: m.url, ClusterToken: cfg.ClusterToken,
 		Timeout: cfg.Timeout, WriteTimeout: cfg.DiskTimeout, Logger: cfg.Logger,
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return cfg.checkRehearsal(m.store.Rehearsal())
-}
-
-// openNode makes the master itself on top of the store.
-func (m *Master) openNode(key *signing.Key, witnesses []signing.Witness) (err error) {
-	cfg := &m.cfg
-	others := slices.DeleteFunc(slices.Clone(cfg.Peers), func(url string) bool { return url == m.url })
+	if err := cfg.checkRehearsal(m.store.Rehearsal()); err != nil {
+		return nil, err
+	}
+	m.masters = noderpc.NewMasters(m.transport, cfg.ClusterToken)
 	m.node, err = masternode.New(masternode.Config{
-		Member: m.store.Member(), Boot: m.store.Boot(), Peers: others, Join: cfg.Join,
+		Member: m.store.Member(), Boot: m.store.Boot(), Join: cfg.Join,
+		Peers:  slices.DeleteFunc(slices.Clone(cfg.Peers), func(url string) bool { return url == m.url }),
 		Ledger: m.store, Membership: m.store, Masters: m.masters, Workers: noderpc.NewWorkers(m.transport),
 		Settings: cfg.Settings, Limits: cfg.Limits, MaxAge: cfg.MaxAge,
 		Log:       signing.LogConfig{Secret: cfg.ClusterToken, Origin: cfg.Origin, Key: key},
 		Witnesses: witnesses, WitnessCalls: noderpc.NewWitnesses(),
 		CheckInterval: cfg.CheckInterval, CheckRate: cfg.CheckRate, Logger: cfg.Logger,
 	})
-	return err
-}
-
-// adopt makes this master part of the group that another one founded.
-func (m *Master) adopt(a wire.Adoption) error {
-	return m.store.Adopt(a.Group, a.Epoch, a.Member, a.Founding...)
+	if err != nil {
+		return nil, err
+	}
+	m.handler = masterapi.New(masterapi.Config{
+		Node: m.node, Refused: m.node.Refused,
+		Adopt:        func(a wire.Adoption) error { return m.store.Adopt(a.Group, a.Epoch, a.Member, a.Founding...) },
+		ClusterToken: cfg.ClusterToken, AdminToken: cfg.AdminToken,
+		Transport: m.transport, Options: cfg.Options, Logger: cfg.Logger,
+	})
+	return m, nil
 }
 
 // Run serves until ctx ends or the store fails. The HTTP server drains while the duties still run, so that appends in

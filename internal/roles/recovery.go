@@ -150,31 +150,20 @@ func RecoverMaster(ctx context.Context, cfg RecoverConfig) (_ Recovery, err erro
 	}
 	r.planFrom(folder)
 	r.old = r.othersOf(folder)
-	if err := r.checkMasters(ctx); err != nil {
-		return Recovery{}, err
-	}
-	if err := r.ask(ctx); err != nil {
-		return Recovery{}, err
-	}
-	if err := cfg.Confirm(r.plan); err != nil {
-		return Recovery{}, err
-	}
-	if err := r.adopt(ctx); err != nil {
-		return Recovery{}, err
-	}
-	if err := r.removeOthers(); err != nil {
-		return Recovery{}, err
-	}
-	if err := r.checkMasters(ctx); err != nil { // confirming and adopting may have taken long
-		return Recovery{}, err
-	}
-	if !cfg.Rehearsal {
-		if err := r.raise(ctx); err != nil {
+	for _, step := range []func(context.Context) error{
+		r.checkMasters, r.ask, r.confirm, r.adopt, r.removeOthers,
+		r.checkMasters, // again, since confirming and adopting may have taken long
+		r.raise,
+	} {
+		if err := step(ctx); err != nil {
 			return Recovery{}, err
 		}
 	}
 	return r.plan, folder.Commit(r.plan.Group, r.plan.Epoch, cfg.Raft)
 }
+
+// confirm shows the plan to the operator.
+func (r *recovery) confirm(context.Context) error { return r.cfg.Confirm(r.plan) }
 
 func (c *RecoverConfig) validate() error {
 	switch {
@@ -222,9 +211,9 @@ type recovery struct {
 	cfg     RecoverConfig
 	folder  survivor
 	masters *noderpc.Masters
-	chains  []storageChain // the highest first
-	old     []oldMaster    // of the table, including the survivor
-	fresh   bool           // there is no survivor
+	chains  []*storageChain // the highest first
+	old     []oldMaster     // of the table, including the survivor
+	fresh   bool            // there is no survivor
 	plan    Recovery
 	// doubtful: no storage node and no snapshot shows that the last blocks of the survivor's log were committed.
 	doubtful bool
@@ -269,8 +258,7 @@ func (r *recovery) adopt(ctx context.Context) error {
 	var why error
 	for before, more := uint64(0), true; more; more = before < state.Head().Height {
 		before, why = state.Head().Height, nil
-		for i := range r.chains {
-			c := &r.chains[i]
+		for _, c := range r.chains {
 			from := state.Head().Height
 			if c.foreign || c.status.Height <= from {
 				continue
@@ -286,8 +274,8 @@ func (r *recovery) adopt(ctx context.Context) error {
 		return r.brokenOff(height, why)
 	}
 	var nodes []masterfsm.NodeHeight
-	for i := range r.chains {
-		if c := &r.chains[i]; c.known() && c.isOn(state) {
+	for _, c := range r.chains {
+		if c.known() && c.isOn(state) {
 			nodes = append(nodes, masterfsm.NodeHeight{ID: c.node.ID, Version: c.node.Version, Height: c.status.Height})
 		}
 	}
@@ -327,7 +315,7 @@ func (r *recovery) brokenOff(height uint64, why error) error {
 }
 
 // removeOthers marks the lost masters as removed. One that comes back learns it from the group.
-func (r *recovery) removeOthers() error {
+func (r *recovery) removeOthers(context.Context) error {
 	view := r.state().View()
 	for _, m := range view.Masters {
 		if m.ID == r.plan.Member {

@@ -79,7 +79,8 @@ func (l *survivorLog) append(count int, text string) {
 		record := chain.Record{Project: 1, Type: "text/plain", Payload: fmt.Appendf(nil, "%s %d", text, i)}
 		sub.AddEncoded(record.Commit(), record.AppendTo(nil))
 	}
-	l.applyBytes(masterfsm.EncodeAppend(startTime+l.seq, masterfsm.Reign{Term: l.state.Term().Term, Elapsed: l.seq},
+	l.applyBytes(masterfsm.EncodeAppend(startTime+l.seq,
+		masterfsm.Leadership{Term: l.state.Term().Term, Elapsed: l.seq},
 		sub.Bytes()))
 }
 

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/chainstore/chainstore/chain"
@@ -60,13 +59,12 @@ func (r *recovery) ask(ctx context.Context) error {
 	r.plan.Height, r.plan.ChainHeight = view.Head.Height, view.Head.Height
 	seals := view.OpenBlock - view.Head.Height // of the blocks in between
 	r.plan.Buffered = int(r.state().NextIndex() - view.Head.Size - seals)
-	for i := range r.old {
-		if m := &r.old[i]; m.id != r.plan.Member {
+	for _, m := range r.old {
+		if m.id != r.plan.Member {
 			r.plan.Lost = append(r.plan.Lost, m.String())
 		}
 	}
-	for i := range r.chains {
-		c := &r.chains[i]
+	for _, c := range r.chains {
 		if c.foreign && r.cfg.UndoRecovery {
 			r.plan.Replaced = append(r.plan.Replaced, ReplacedChain{URL: c.url, From: c.agreed, To: c.status.Height})
 		} else if c.foreign {
@@ -82,11 +80,11 @@ func (r *recovery) ask(ctx context.Context) error {
 }
 
 // nodes returns the storage nodes to ask.
-func (r *recovery) nodes() []storageChain {
-	var chains []storageChain
+func (r *recovery) nodes() []*storageChain {
+	var chains []*storageChain
 	for _, url := range trimmed(r.cfg.FromStorage) {
-		if !slices.ContainsFunc(chains, func(c storageChain) bool { return c.url == url }) {
-			chains = append(chains, storageChain{url: url})
+		if !slices.ContainsFunc(chains, func(c *storageChain) bool { return c.url == url }) {
+			chains = append(chains, &storageChain{url: url})
 		}
 	}
 	if len(chains) > 0 || r.cfg.Rehearsal {
@@ -94,7 +92,7 @@ func (r *recovery) nodes() []storageChain {
 	}
 	for _, s := range r.state().Storages() {
 		if !slices.Contains(r.cfg.Without, s.ID) && !slices.Contains(r.cfg.Without, s.URL) {
-			chains = append(chains, storageChain{node: s, url: s.URL})
+			chains = append(chains, &storageChain{node: s, url: s.URL})
 		}
 	}
 	return chains
@@ -121,8 +119,7 @@ func (r *recovery) askAll(ctx context.Context) error {
 		return err
 	}
 	known := r.plan.Epoch
-	for i := range chains {
-		c := &chains[i]
+	for _, c := range chains {
 		if r.plan.Group == "" {
 			r.plan.Group = c.status.Group
 		}
@@ -152,7 +149,7 @@ func (r *recovery) askAll(ctx context.Context) error {
 		return tooHigh(r.cfg.Data, r.plan.Epoch, "Recover the folder of another master")
 	}
 	r.plan.Epoch++
-	slices.SortStableFunc(chains, func(a, b storageChain) int { return cmp.Compare(b.status.Height, a.status.Height) })
+	slices.SortStableFunc(chains, func(a, b *storageChain) int { return cmp.Compare(b.status.Height, a.status.Height) })
 	r.chains = chains
 	return nil
 }
@@ -186,7 +183,7 @@ func (r *recovery) compareEpoch(c *storageChain, known uint64) error {
 		"--resume-recovery %d", c.url, led, r.cfg.Data, known, led)
 }
 
-// tooHigh is the error for an epoch above which there is none left.
+// tooHigh returns the error for an epoch that has no successor.
 func tooHigh(where string, epoch uint64, do string) error {
 	return fmt.Errorf("nothing was changed: %s has stored epoch %d, and the highest that a group can have is %d. "+
 		"No recovery made that number: it was sent with the cluster token, or the file is damaged. %s", where,
@@ -194,25 +191,22 @@ func tooHigh(where string, epoch uint64, do string) error {
 }
 
 // askStatus asks every storage node once.
-func (r *recovery) askStatus(ctx context.Context, chains []storageChain) error {
+func (r *recovery) askStatus(ctx context.Context, chains []*storageChain) error {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
-	var asking sync.WaitGroup
-	for i := range chains {
-		c := &chains[i]
-		asking.Go(func() { c.status, c.err = r.masters.ChainStatus(ctx, c.url) })
-	}
-	asking.Wait()
-	for i := range chains {
-		c := &chains[i]
+	errs := atOnce(chains, func(c *storageChain) (err error) {
+		c.status, err = r.masters.ChainStatus(ctx, c.url)
+		return err
+	})
+	for i, c := range chains {
 		out := "leave it out with --without " + c.url
 		if len(r.cfg.FromStorage) > 0 {
 			out = "do not name it"
 		}
 		switch {
-		case c.err != nil:
+		case errs[i] != nil:
 			return fmt.Errorf("storage node %s does not report its chain: start it, or %s, which loses "+
-				"the blocks that only it has: %w", c.url, out, c.err)
+				"the blocks that only it has: %w", c.url, out, errs[i])
 		case c.status.QuietMillis == nil:
 			return fmt.Errorf("storage node %s runs a version that does not report when a leader last gave it an "+
 				"order, so it cannot confirm that none is alive: start it with this version, or %s, which loses the "+
@@ -246,8 +240,7 @@ func (r *recovery) hashAt(ctx context.Context, c *storageChain, height uint64) (
 // compareOwn finds out how many blocks each chain shares with the survivor's.
 func (r *recovery) compareOwn(ctx context.Context) {
 	state := r.state()
-	for i := range r.chains {
-		c := &r.chains[i]
+	for _, c := range r.chains {
 		for height := min(c.status.Height, state.Head().Height); height > 0; height-- {
 			mine, remembered := state.BoundaryAt(height)
 			theirs, err := r.hashAt(ctx, c, height)
@@ -269,13 +262,13 @@ func (r *recovery) compareOwn(ctx context.Context) {
 // fork.
 func (r *recovery) choose() error {
 	committed, highest := max(r.folder.Settled(), r.state().OnStorage()), r.state().Head().Height
-	for i := range r.chains {
-		if c := &r.chains[i]; c.err == nil {
+	for _, c := range r.chains {
+		if c.err == nil {
 			committed = max(committed, c.agreed)
 		}
 	}
-	for i := range r.chains {
-		switch c := &r.chains[i]; {
+	for _, c := range r.chains {
+		switch {
 		case !c.forked:
 			highest = max(highest, c.status.Height)
 		case c.agreed < committed:
@@ -289,8 +282,8 @@ func (r *recovery) choose() error {
 			highest = max(highest, c.status.Height)
 		}
 	}
-	for i := range r.chains {
-		if c := &r.chains[i]; c.foreign && c.status.Height > highest {
+	for _, c := range r.chains {
+		if c.foreign && c.status.Height > highest {
 			return fmt.Errorf("storage node %s has %d blocks of a chain that is not this group's: its block %d is not "+
 				"the one that was committed: nothing was changed; find out where its blocks come from first",
 				c.url, c.status.Height, c.agreed)
@@ -304,8 +297,7 @@ func (r *recovery) choose() error {
 		return err
 	}
 	nodes := r.state().Storages()
-	for i := range r.chains {
-		c := &r.chains[i]
+	for _, c := range r.chains {
 		at := slices.IndexFunc(nodes, func(n masterfsm.Storage) bool { return n.ID == c.node.ID })
 		if c.node = (masterfsm.Storage{}); at >= 0 {
 			c.node = nodes[at]
@@ -320,8 +312,7 @@ func (r *recovery) choose() error {
 // do not contradict the log are taken over as usual.
 func (r *recovery) chooseOwn(ctx context.Context) error {
 	height, state := r.state().Head().Height, r.state()
-	for i := range r.chains {
-		c := &r.chains[i]
+	for _, c := range r.chains {
 		if c.err != nil {
 			return fmt.Errorf("nothing was changed: storage node %s does not show where its chain forks from that of "+
 				"this master: leave it out with --without and remove its folder later, or repair it: %w", c.url, c.err)
@@ -332,12 +323,11 @@ func (r *recovery) chooseOwn(ctx context.Context) error {
 		errContradicts := errors.New("contradicts")
 		err := r.masters.ChainBlocks(ctx, c.url, height, min(c.status.Height, state.Height()+1),
 			func(b chain.Block) error {
-				other, err := state.Contradicts(&b)
-				if err == nil && other {
-					c.foreign, c.agreed = true, b.Header.Block
-					err = errContradicts
+				if !state.Contradicts(&b) {
+					return nil
 				}
-				return err
+				c.foreign, c.agreed = true, b.Header.Block
+				return errContradicts
 			})
 		if err != nil && !errors.Is(err, errContradicts) {
 			return fmt.Errorf("nothing was changed: storage node %s does not give the blocks that follow those of "+
@@ -350,8 +340,7 @@ func (r *recovery) chooseOwn(ctx context.Context) error {
 // compareOthers compares the chains that are higher than the survivor's with each other.
 func (r *recovery) compareOthers(ctx context.Context) error {
 	state := r.state()
-	for i := range r.chains {
-		c := &r.chains[i]
+	for i, c := range r.chains {
 		c.err = nil
 		switch {
 		case c.foreign:
@@ -361,8 +350,7 @@ func (r *recovery) compareOthers(ctx context.Context) error {
 			continue
 		}
 		highest := true
-		for j := range r.chains[:i] { // these chains are at least as high
-			other := &r.chains[j]
+		for _, other := range r.chains[:i] { // these chains are at least as high
 			if other.foreign {
 				continue
 			}
@@ -394,8 +382,8 @@ func (r *recovery) replicated() uint64 {
 		replicas = min(replicas, len(r.chains))
 	}
 	var heights []uint64
-	for i := range r.chains {
-		if c := &r.chains[i]; c.on && (fromStorage || c.known() && c.node.CountsAsCopy) {
+	for _, c := range r.chains {
+		if c.on && (fromStorage || c.known() && c.node.CountsAsCopy) {
 			heights = append(heights, c.status.Height)
 		}
 	}

@@ -26,13 +26,13 @@ const (
 type oldMaster struct{ id, url, raft string }
 
 // is reports whether name is the id, URL or raft address of this master.
-func (m *oldMaster) is(name string) bool {
+func (m oldMaster) is(name string) bool {
 	name = strings.TrimRight(name, "/")
 	return name == m.id || m.raft != "" && name == m.raft ||
 		m.url != "" && (name == m.url || "http://"+name == m.url || "https://"+name == m.url)
 }
 
-func (m *oldMaster) String() string {
+func (m oldMaster) String() string {
 	return fmt.Sprintf("%s at %s", m.id, cmp.Or(m.url, m.raft, "an unknown address"))
 }
 
@@ -67,12 +67,7 @@ func (r *recovery) checkMasters(ctx context.Context) error {
 			return fmt.Errorf("--dead %s: that is the master to be recovered", name)
 		}
 	}
-	lives := make([]error, len(r.old))
-	var asking sync.WaitGroup
-	for i := range r.old {
-		asking.Go(func() { lives[i] = r.lives(ctx, &r.old[i]) })
-	}
-	asking.Wait()
+	lives := atOnce(r.old, func(m oldMaster) error { return r.lives(ctx, m) })
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -82,10 +77,9 @@ func (r *recovery) checkMasters(ctx context.Context) error {
 	}
 	var flags []string
 	var unnamed []oldMaster
-	for i := range r.old {
-		m := &r.old[i]
+	for _, m := range r.old {
 		if m.id != r.plan.Member && !slices.ContainsFunc(r.cfg.Dead, m.is) {
-			flags, unnamed = append(flags, "--dead "+m.id), append(unnamed, *m)
+			flags, unnamed = append(flags, "--dead "+m.id), append(unnamed, m)
 		}
 	}
 	if len(unnamed) > 0 {
@@ -107,7 +101,7 @@ func mastersText(list []oldMaster, between string) string {
 
 // lives returns an error if a master of the group answers at the URL of an old master. Anything else that answers
 // there, such as a new master, a worker or a proxy, is not a sign of life.
-func (r *recovery) lives(ctx context.Context, m *oldMaster) error {
+func (r *recovery) lives(ctx context.Context, m oldMaster) error {
 	if m.url == "" {
 		return nil
 	}
@@ -149,7 +143,7 @@ type looked struct {
 
 // awaitQuiet asks the storage nodes until none of them has had an order of a leader for long enough. It fails if a node
 // gets an order meanwhile: then a leader is alive.
-func (r *recovery) awaitQuiet(ctx context.Context, chains []storageChain) error {
+func (r *recovery) awaitQuiet(ctx context.Context, chains []*storageChain) error {
 	need := cmp.Or(r.cfg.quiet, wire.RecoveryQuiet)
 	before := make([]looked, len(chains))
 	for {
@@ -162,8 +156,7 @@ func (r *recovery) awaitQuiet(ctx context.Context, chains []storageChain) error 
 			return err
 		}
 		w := Waiting{Since: need, Need: need}
-		for i := range chains {
-			c := &chains[i]
+		for i, c := range chains {
 			quiet := time.Duration(*c.status.QuietMillis) * time.Millisecond
 			now := looked{first: began.Add(-quiet - time.Millisecond), last: ended.Add(-quiet),
 				ordered: c.status.Ordered}
@@ -194,14 +187,14 @@ func (r *recovery) awaitQuiet(ctx context.Context, chains []storageChain) error 
 // reaches a majority has given an order to at least one of them, and later leaders of the old group meet at least one
 // that refuses them. A node at the URL of the table's that has another id, as after its disk was wiped, does not know
 // about orders, and the blocks of the former node may be lost. The operator must confirm that.
-func (r *recovery) checkMajority(chains []storageChain) error {
+func (r *recovery) checkMajority(chains []*storageChain) error {
 	if len(r.cfg.FromStorage) > 0 || r.cfg.Rehearsal {
 		return nil
 	}
 	r.plan.Storages, r.plan.Others = len(r.state().Storages()), nil
 	var others, flags []string
-	for i := range chains {
-		if c := &chains[i]; !c.known() {
+	for _, c := range chains {
+		if !c.known() {
 			r.plan.Others = append(r.plan.Others, c.url)
 			others = append(others, fmt.Sprintf("%s is %s, not %s", c.url, cmp.Or(c.status.ID, "one without an id"),
 				c.node.ID))
@@ -235,6 +228,9 @@ func (r *recovery) checkMajority(chains []storageChain) error {
 // A node that had an order meanwhile refuses. Then it moves blocks that are not the group's to quarantine. The
 // survivor's folder is changed only after that.
 func (r *recovery) raise(ctx context.Context) error {
+	if r.cfg.Rehearsal { // it has no storage node of the old group
+		return nil
+	}
 	order := wire.NewEpoch{Group: r.plan.Group, Epoch: r.plan.Epoch, Claim: rand.Text()}
 	err := r.onAll(func(c *storageChain) error {
 		at, err := r.newEpoch(ctx, c, order)
@@ -273,16 +269,21 @@ func (r *recovery) newEpoch(ctx context.Context, c *storageChain, order wire.New
 
 // onAll calls do for all storage nodes that were asked, at the same time.
 func (r *recovery) onAll(do func(c *storageChain) error) error {
-	failed := make([]error, len(r.chains))
-	var all sync.WaitGroup
-	for i := range r.chains {
-		c := &r.chains[i]
-		all.Go(func() {
-			if err := do(c); err != nil {
-				failed[i] = fmt.Errorf("storage node %s: %w", c.url, err)
-			}
-		})
+	return errors.Join(atOnce(r.chains, func(c *storageChain) error {
+		if err := do(c); err != nil {
+			return fmt.Errorf("storage node %s: %w", c.url, err)
+		}
+		return nil
+	})...)
+}
+
+// atOnce calls do for all items at the same time. It returns the error for each item, nil for none.
+func atOnce[T any](items []T, do func(T) error) []error {
+	errs := make([]error, len(items))
+	var calls sync.WaitGroup
+	for i, item := range items {
+		calls.Go(func() { errs[i] = do(item) })
 	}
-	all.Wait()
-	return errors.Join(failed...)
+	calls.Wait()
+	return errs
 }

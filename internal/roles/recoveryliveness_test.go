@@ -657,7 +657,7 @@ func TestAnsweredRegistrationsAreSignsOfLife(t *testing.T) {
 			w.WriteHeader(c.status)
 			_ = json.NewEncoder(w).Encode(c.body)
 		}))
-		b, masters, before := &base{}, noderpc.NewMasters(noderpc.NewTransport(), "token"), time.Now()
+		b, masters, before := &Worker{}, noderpc.NewMasters(noderpc.NewTransport(), "token"), time.Now()
 		_, err := b.register(t.TempDir(), masters)(t.Context(), server.URL, wire.Registration{})
 		if (err == nil) != (c.status == http.StatusOK) || b.lastAnswer().IsZero() == c.sign ||
 			c.sign && b.lastAnswer().Before(before) {

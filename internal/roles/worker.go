@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/chainstore/chainstore/chain"
@@ -20,8 +19,10 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-// base is what storage nodes and miners have in common.
-type base struct {
+// Worker is a storage node or a miner that is open and not yet running.
+type Worker struct {
+	cfg       WorkerConfig
+	node      workerNode
 	listener  net.Listener
 	url       string
 	identity  worker.Identity
@@ -29,66 +30,67 @@ type base struct {
 	transport *noderpc.Transport
 	registrar *worker.Registrar
 	failed    chan error // an error of a handler that must stop the role
-	cluster   string     // the cluster token
 	answered  atomic.Pointer[time.Time]
-	log       hclog.Logger
+	quiet     time.Duration // see workerapi.StorageConfig
 }
 
-// kind is the difference between a storage node and a miner for [openBase].
-type kind struct {
-	role string
-	open func() error // locks and opens the data folder
+// workerNode is the part in which storage nodes and miners differ.
+type workerNode struct {
 	// chain returns the end of the node's chain, and whether its last start ended uncleanly; nil for a miner.
-	chain func() (uint64, chain.Hash, bool)
-	abort func() error // ends the work of a node that the masters have refused
+	chain   func() (uint64, chain.Hash, bool)
+	abort   func() error // ends the work of a node that the masters have refused
+	failed  <-chan error // an error of the node that must stop the role; nil for none
+	handler func() http.Handler
+	close   func() error // closes the node and unlocks its folder
 }
 
-// openBase opens what workers have in common. It takes the port before it opens the folder, so that a port in use
-// leaves the disk unchanged.
-func openBase(cfg WorkerConfig, k kind) (b *base, err error) {
+// openWorker opens a worker, and its node with open. It takes the port before it opens the folder, so that a port in
+// use leaves the disk unchanged.
+func openWorker(cfg WorkerConfig, role string, open func(*Worker) (workerNode, error)) (_ *Worker, err error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
 	}
-	b = &base{
-		transport: noderpc.NewTransport(), failed: make(chan error, 1), cluster: cfg.ClusterToken, log: cfg.Logger,
-	}
-	if b.listener, b.url, err = listen(cfg.HTTP, cfg.Advertise, cfg.Insecure); err != nil {
+	w := &Worker{cfg: cfg, transport: noderpc.NewTransport(), failed: make(chan error, 1)}
+	if w.listener, w.url, err = listen(cfg.HTTP, cfg.Advertise, cfg.Insecure); err != nil {
 		return nil, err
 	}
-	listener := b.listener // b is nil once an error is returned
+	if w.node, err = open(w); err != nil {
+		return nil, errors.Join(err, w.listener.Close())
+	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, listener.Close())
+			err = errors.Join(err, w.Close())
 		}
 	}()
-	if err := k.open(); err != nil {
-		return nil, err
-	}
 	starts, damagedStarts, err := worker.OpenStarts(cfg.Data)
 	if err != nil {
 		return nil, err
 	}
 	var damaged error
-	if b.identity, damaged, err = worker.LoadIdentity(cfg.Data); err != nil {
+	if w.identity, damaged, err = worker.LoadIdentity(cfg.Data); err != nil {
 		return nil, err
 	}
 	if damaged = errors.Join(damagedStarts, damaged); damaged != nil {
 		cfg.Logger.Error("this node registers as a new one, in place of the one at its address", "because", damaged)
 	}
-	if b.fence, err = worker.OpenFence(cfg.Data); err != nil {
+	if w.fence, err = worker.OpenFence(cfg.Data); err != nil {
 		return nil, err
 	}
-	masters := noderpc.NewMasters(b.transport, cfg.ClusterToken)
-	b.registrar = worker.NewRegistrar(worker.RegistrarConfig{
-		Dir: cfg.Data, Identity: b.identity, Starts: starts, Role: k.role, URL: b.url, Masters: cfg.Masters,
-		Fence: b.fence, Chain: k.chain, Register: b.register(cfg.Data, masters), Refused: k.abort, Logger: cfg.Logger,
+	masters := noderpc.NewMasters(w.transport, cfg.ClusterToken)
+	w.registrar = worker.NewRegistrar(worker.RegistrarConfig{
+		Dir: cfg.Data, Identity: w.identity, Starts: starts, Role: role, URL: w.url, Masters: cfg.Masters,
+		Fence: w.fence, Chain: w.node.chain, Register: w.register(cfg.Data, masters), Refused: w.node.abort,
+		Logger: cfg.Logger,
 	})
-	return b, nil
+	return w, nil
 }
+
+// Close releases the port and the folder of a worker that was not run.
+func (w *Worker) Close() error { return errors.Join(w.listener.Close(), w.node.close()) }
 
 // register returns the function that registers with a master. It records when a leader answered, and adds to the error
 // of a removed worker how to register it again.
-func (b *base) register(
+func (w *Worker) register(
 	dir string, masters *noderpc.Masters,
 ) func(context.Context, string, wire.Registration) (wire.Registered, error) {
 	return func(ctx context.Context, master string, r wire.Registration) (wire.Registered, error) {
@@ -97,7 +99,7 @@ func (b *base) register(
 		// Only a leader gives these answers. A master that knows no leader answers with no-leader.
 		if err == nil || removed || errors.Is(err, wire.ErrOtherStart) {
 			now := time.Now()
-			b.answered.Store(&now)
+			w.answered.Store(&now)
 		}
 		if removed {
 			err = fmt.Errorf("%w: to register it as a new node, stop it and remove %s",
@@ -108,36 +110,38 @@ func (b *base) register(
 }
 
 // lastAnswer returns when a leader last answered a registration, zero if none has since the start.
-func (b *base) lastAnswer() time.Time {
-	if at := b.answered.Load(); at != nil {
+func (w *Worker) lastAnswer() time.Time {
+	if at := w.answered.Load(); at != nil {
 		return *at
 	}
 	return time.Time{}
 }
 
 // fail reports an error that must stop the role. The first one counts.
-func (b *base) fail(err error) {
+func (w *Worker) fail(err error) {
 	select {
-	case b.failed <- err:
+	case w.failed <- err:
 	default:
 	}
 }
 
-// run serves and keeps the worker registered until ctx ends or something fails.
-func (b *base) run(ctx context.Context, h http.Handler, broken <-chan error) error {
+// Run serves and keeps the worker registered until ctx ends or something fails, and closes the node.
+func (w *Worker) Run(ctx context.Context) error {
+	handler := w.node.handler()
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return httpapi.Serve(ctx, b.listener, h, b.log) })
-	g.Go(func() error { return b.registrar.Run(ctx) })
+	g.Go(func() error { return httpapi.Serve(ctx, w.listener, handler, w.cfg.Logger) })
+	g.Go(func() error { return w.registrar.Run(ctx) })
 	g.Go(func() error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case err := <-b.failed:
+		case err := <-w.failed:
 			return err
-		case err := <-broken:
+		case err := <-w.node.failed:
 			return err
 		}
 	})
-	defer b.transport.CloseIdle()
-	return g.Wait()
+	err := g.Wait()
+	w.transport.CloseIdle()
+	return errors.Join(err, w.node.close())
 }

@@ -78,7 +78,7 @@ func ReadIdentity(dir string) (Identity, error) {
 // readIdentity reads the file. damaged says what is wrong with its content.
 func readIdentity(dir string) (id Identity, damaged, err error) {
 	path := identityPath(dir)
-	data, err := os.ReadFile(path)
+	data, err := durable.ReadFile(path)
 	if err != nil {
 		return Identity{}, nil, err
 	}

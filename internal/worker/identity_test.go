@@ -168,3 +168,36 @@ func TestReadIdentity(t *testing.T) {
 		t.Errorf("the file changed: %q, %v", after, err)
 	}
 }
+
+// Files of a data folder are not read through symbolic links, and not replaced where one is in their place.
+func TestFilesOfTheFolderAreNotSymbolicLinks(t *testing.T) {
+	open := map[string]func(dir string) error{
+		"identity.json": func(dir string) error { _, _, err := worker.LoadIdentity(dir); return err },
+		"starts":        func(dir string) error { _, _, err := worker.OpenStarts(dir); return err },
+		"fence":         func(dir string) error { _, err := worker.OpenFence(dir); return err },
+	}
+	for name, open := range open {
+		dir, outside := t.TempDir(), t.TempDir()
+		if _, _, err := worker.OpenStarts(outside); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := worker.LoadIdentity(outside); err != nil {
+			t.Fatal(err)
+		}
+		for _, target := range []string{filepath.Join(outside, name), filepath.Join(outside, "none")} {
+			link := filepath.Join(dir, name)
+			if err := os.Symlink(target, link); err != nil {
+				t.Fatal(err)
+			}
+			if err := open(dir); !errors.Is(err, durable.ErrNotFile) {
+				t.Errorf("%s leads to %s: %v, want %v", name, target, err, durable.ErrNotFile)
+			}
+			if got, err := os.Readlink(link); err != nil || got != target {
+				t.Errorf("%s was changed: %q, %v", name, got, err)
+			}
+			if err := os.Remove(link); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}

@@ -16,13 +16,13 @@ func (l *Leader) Now() uint64 {
 
 // TermClock is how long this master has led, by a monotonic clock. It is zero while this master does not lead. It names
 // the term, because another one may begin while a command is on its way.
-func (l *Leader) TermClock() masterfsm.Reign {
+func (l *Leader) TermClock() masterfsm.Leadership {
 	now := l.current.Load()
 	if now == nil {
-		return masterfsm.Reign{}
+		return masterfsm.Leadership{}
 	}
 	elapsed := l.cfg.Clock().Sub(now.began).Milliseconds()
-	return masterfsm.Reign{Term: now.order.Term, Elapsed: uint64(max(0, elapsed))}
+	return masterfsm.Leadership{Term: now.order.Term, Elapsed: uint64(max(0, elapsed))}
 }
 
 // Propose commits a command and returns the result of the state machine. Errors are those of [Ledger].Propose; the

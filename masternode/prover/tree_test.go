@@ -28,14 +28,14 @@ func TestProofsOfTheTreeHoldForOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newFixture(t, 600)
 		s, end, p := r.whole(), r.Checkpoint(), r.newProver()
-		if end.Size != uint64(len(s.Leaves)) {
-			t.Fatalf("the checkpoint has %d leaves of %d", end.Size, len(s.Leaves))
+		if end.Size != s.Size() {
+			t.Fatalf("the checkpoint has %d leaves of %d", end.Size, len(s.Log.Entries))
 		}
 		root := func(size uint64) []byte {
 			if size == 0 {
 				return rfc6962.DefaultHasher.EmptyRoot()
 			}
-			h, err := tlog.TreeHash(int64(size), s.HashReader())
+			h, err := tlog.TreeHash(int64(size), s.Log)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -47,7 +47,7 @@ func TestProofsOfTheTreeHoldForOthers(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if err := proof.VerifyInclusion(rfc6962.DefaultHasher, index, size, s.Leaves[index][:], bytesOf(path),
+				if err := proof.VerifyInclusion(rfc6962.DefaultHasher, index, size, leafHash(s, index), bytesOf(path),
 					root(size)); err != nil {
 					t.Fatalf("leaf %d of %d: %v", index, size, err)
 				}
@@ -116,7 +116,7 @@ func TestTilesAndBundlesOfAnyWidth(t *testing.T) {
 							t.Fatal(err)
 						}
 						want, err := tlog.ReadTileData(tlog.Tile{H: 8, L: int(level), N: int64(index), W: width},
-							s.HashReader())
+							s.Log)
 						if err != nil || !bytes.Equal(got, want) {
 							t.Fatalf("tile %d/%d of %d hashes: other bytes, %v", level, index, width, err)
 						}
@@ -317,4 +317,9 @@ func TestBoundaryOfANode(t *testing.T) {
 			}
 		}
 	})
+}
+
+func leafHash(s *masterstest.Storage, index uint64) []byte {
+	hash := tlog.RecordHash(s.Log.Entries[index])
+	return hash[:]
 }

@@ -89,19 +89,16 @@ func EndOf(head chain.Head) End {
 	return End{Height: head.Height, Size: head.Tree.Size(), Hash: head.Hash, Root: head.Tree.Root()}
 }
 
+// appendTo appends the fields in their order, big endian.
 func (e End) appendTo(dst []byte) []byte {
-	dst = binary.BigEndian.AppendUint64(dst, e.Height)
-	dst = binary.BigEndian.AppendUint64(dst, e.Size)
-	dst = append(dst, e.Hash[:]...)
-	return append(dst, e.Root[:]...)
+	dst, _ = binary.Append(dst, binary.BigEndian, e) // it fails only for types without a fixed size
+	return dst
 }
 
-func parseEnd(data []byte) (End, error) {
+func parseEnd(data []byte) (e End, err error) {
 	if len(data) != endSize {
 		return End{}, fmt.Errorf("%w: its end has %d bytes, not %d", ErrFormat, len(data), endSize)
 	}
-	return End{
-		Height: binary.BigEndian.Uint64(data), Size: binary.BigEndian.Uint64(data[8:]),
-		Hash: chain.Hash(data[16:48]), Root: chain.Hash(data[48:80]),
-	}, nil
+	_, err = binary.Decode(data, binary.BigEndian, &e)
+	return e, err
 }

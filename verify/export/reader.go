@@ -15,13 +15,15 @@ import (
 // Reader reads an export. It holds one block at a time, and never allocates more memory than it has read bytes.
 type Reader struct {
 	Group       Group
-	Keys        []string // verifier keys that were good when it was written: nobody need believe them
+	Keys        []string // verifier keys of the log when it was written, not to be trusted
 	Checkpoints []string // signed, in the order in which they were written
 
 	r    *bufio.Reader
 	buf  bytes.Buffer
-	kind byte // of the part in buf; kindEnd behind the last block
-	end  End
+	kind byte // of the part in buf
+	// ahead: the part in buf is the end, or a block that was not returned yet.
+	ahead bool
+	end   End
 }
 
 // NewReader reads the parts before the blocks. Errors wrap [ErrFormat], or are those of r.
@@ -49,12 +51,9 @@ func NewReader(from io.Reader) (*Reader, error) {
 	if r.Group, err = parseGroup(r.buf.Bytes()); err != nil {
 		return nil, err
 	}
-	for before := byte(kindGroup); ; before = r.kind {
+	for {
 		if err := r.next(); err != nil {
 			return nil, err
-		}
-		if r.kind < before || r.kind == kindGroup {
-			return nil, fmt.Errorf("%w: a part of kind %d behind one of kind %d", ErrFormat, r.kind, before)
 		}
 		switch r.kind {
 		case kindKey:
@@ -62,7 +61,8 @@ func NewReader(from io.Reader) (*Reader, error) {
 		case kindCheckpoint:
 			r.Checkpoints = append(r.Checkpoints, r.buf.String())
 		default:
-			return r, r.close()
+			r.ahead = true
+			return r, nil
 		}
 		if len(r.Keys) > maxTexts || len(r.Checkpoints) > maxTexts {
 			return nil, fmt.Errorf("%w: more than %d keys or checkpoints", ErrFormat, maxTexts)
@@ -73,25 +73,14 @@ func NewReader(from io.Reader) (*Reader, error) {
 // Block returns the next block, whose bytes are valid until the next call. It returns [io.EOF] after the last one if
 // the file is complete. Other errors wrap [ErrFormat], or are those of the underlying reader.
 func (r *Reader) Block() (chain.Block, error) {
-	if r.kind == kindEnd {
-		return chain.Block{}, io.EOF
-	}
-	if r.kind == 0 { // its block was returned
+	if !r.ahead {
 		if err := r.next(); err != nil {
 			return chain.Block{}, err
 		}
-		switch r.kind {
-		case kindBlock:
-		case kindEnd:
-			if err := r.close(); err != nil {
-				return chain.Block{}, err
-			}
-			return chain.Block{}, io.EOF
-		default:
-			return chain.Block{}, fmt.Errorf("%w: a part of kind %d behind a block", ErrFormat, r.kind)
-		}
 	}
-	r.kind = 0
+	if r.ahead = r.kind == kindEnd; r.ahead {
+		return chain.Block{}, io.EOF
+	}
 	b, err := chain.ParseBlock(r.buf.Bytes())
 	if err != nil {
 		return chain.Block{}, fmt.Errorf("%w: %w", ErrFormat, err)
@@ -102,30 +91,15 @@ func (r *Reader) Block() (chain.Block, error) {
 // End returns the end part of the file, which is known once [Reader.Block] has returned io.EOF.
 func (r *Reader) End() End { return r.end }
 
-// close reads the end, if it is reached.
-func (r *Reader) close() (err error) {
-	if r.kind != kindEnd {
-		return nil
-	}
-	if r.end, err = parseEnd(r.buf.Bytes()); err != nil {
-		return err
-	}
-	if _, err := r.r.ReadByte(); err == nil {
-		return fmt.Errorf("%w: there is more behind its end", ErrFormat)
-	} else if !errors.Is(err, io.EOF) {
-		return err
-	}
-	return nil
-}
-
-// next reads a part into buf.
+// next reads a part into buf, and checks that it may follow the one before. After the end part it checks that nothing
+// follows.
 func (r *Reader) next() error {
 	var head [5]byte
 	if _, err := io.ReadFull(r.r, head[:]); err != nil {
 		return cut(err)
 	}
-	length := uint64(binary.BigEndian.Uint32(head[1:]))
-	if err := checkLength(head[0], length); err != nil {
+	kind, length := head[0], uint64(binary.BigEndian.Uint32(head[1:]))
+	if err := checkLength(kind, length); err != nil {
 		return err
 	}
 	r.buf.Reset()
@@ -137,10 +111,24 @@ func (r *Reader) next() error {
 		return cut(err)
 	}
 	if crc32.Update(crc32.Checksum(head[:], castagnoli), castagnoli, r.buf.Bytes()) != binary.BigEndian.Uint32(sum[:]) {
-		return fmt.Errorf("%w: the checksum of a part of kind %d with %d bytes does not fit", ErrFormat, head[0],
-			length)
+		return fmt.Errorf("%w: the checksum of a part of kind %d with %d bytes does not fit", ErrFormat, kind, length)
 	}
-	r.kind = head[0]
+	if kind < r.kind || kind == kindGroup && r.kind == kindGroup {
+		return fmt.Errorf("%w: a part of kind %d behind one of kind %d", ErrFormat, kind, r.kind)
+	}
+	r.kind = kind
+	if kind != kindEnd {
+		return nil
+	}
+	var err error
+	if r.end, err = parseEnd(r.buf.Bytes()); err != nil {
+		return err
+	}
+	if _, err := r.r.ReadByte(); err == nil {
+		return fmt.Errorf("%w: there is more behind its end", ErrFormat)
+	} else if !errors.Is(err, io.EOF) {
+		return err
+	}
 	return nil
 }
 

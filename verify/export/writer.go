@@ -18,9 +18,7 @@ type Writer struct {
 // NewWriter writes the parts before the blocks.
 func NewWriter(to io.Writer, group Group, keys, checkpoints []string) (*Writer, error) {
 	w := &Writer{w: bufio.NewWriterSize(to, 1<<20)}
-	if _, err := w.w.Write([]byte{magic[0], magic[1], magic[2], magic[3], version, 0, 0, 0}); err != nil {
-		return nil, err
-	}
+	_, _ = w.w.Write([]byte{magic[0], magic[1], magic[2], magic[3], version, 0, 0, 0}) // see part
 	if err := w.part(kindGroup, group.appendTo(nil)); err != nil {
 		return nil, err
 	}
@@ -54,12 +52,10 @@ func (w *Writer) part(kind byte, data []byte) error {
 	}
 	head := binary.BigEndian.AppendUint32([]byte{kind}, uint32(len(data)))
 	sum := crc32.Update(crc32.Checksum(head, castagnoli), castagnoli, data)
-	for _, piece := range [][]byte{head, data, binary.BigEndian.AppendUint32(nil, sum)} {
-		if _, err := w.w.Write(piece); err != nil {
-			return err
-		}
-	}
-	return nil
+	_, _ = w.w.Write(head) // a bufio.Writer keeps its first error
+	_, _ = w.w.Write(data)
+	_, err := w.w.Write(binary.BigEndian.AppendUint32(nil, sum))
+	return err
 }
 
 // checkLength compares a part's length with its bound.

@@ -48,7 +48,7 @@ func NewChain(t *testing.T, storages, records int, maxRecords uint32) *Chain {
 		s := masterfsm.NewSubmission(nil, "m1", 1, uint64(i+1))
 		s.StartRequest(project.ID, masterfsm.Digest{}, masterfsm.Digest{})
 		s.AddEncoded(chain.EncodedCommit(encoded), encoded)
-		c.command(masterfsm.EncodeAppend(c.now(), masterfsm.Reign{Term: 1}, s.Bytes()))
+		c.command(masterfsm.EncodeAppend(c.now(), masterfsm.Leadership{Term: 1}, s.Bytes()))
 		c.Payloads = append(c.Payloads, r.Payload)
 	}
 	if v := c.view(); v.OpenRecords > 0 {

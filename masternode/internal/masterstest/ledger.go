@@ -3,6 +3,7 @@ package masterstest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -56,7 +57,9 @@ func NewLedger(t *testing.T) *Ledger {
 	}
 }
 
-func (l *Ledger) Propose(_ context.Context, command []byte) (any, error) {
+// Propose commits a command after the time that the disks take. If ctx ends first, the command is committed and the
+// caller does not learn the outcome.
+func (l *Ledger) Propose(ctx context.Context, command []byte) (any, error) {
 	l.Mu.RLock()
 	term, leader := l.Term, l.Leads
 	l.Mu.RUnlock()
@@ -64,13 +67,20 @@ func (l *Ledger) Propose(_ context.Context, command []byte) (any, error) {
 		return nil, wire.ErrNotLeader
 	}
 	if d := l.Delay(); d > 0 {
-		time.Sleep(d) // the time that the disks take; in a synctest bubble it costs nothing
+		select {
+		case <-time.After(d): // in a synctest bubble it costs nothing
+		case <-ctx.Done():
+		}
 	}
 	f := l.Fate()
 	l.Mu.Lock()
 	defer l.Mu.Unlock()
 	if f == Committed && l.Leads && l.Term == term {
-		return l.Apply(command)
+		result, err := l.Apply(command)
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("%w: %w", wire.ErrUnknownOutcome, context.Cause(ctx))
+		}
+		return result, err
 	}
 	if f == DeposedKept && l.Term == term { // else the next leader began without it
 		l.inherited = append(l.inherited, command)
@@ -130,19 +140,36 @@ func (l *Ledger) LeaderWaits() int {
 	return l.elections
 }
 
-func (l *Ledger) ReadIndex(context.Context) (wire.ReadIndex, error) {
+// ReadIndex is the number of commands that are committed, once the term has begun.
+func (l *Ledger) ReadIndex(ctx context.Context) (wire.ReadIndex, error) {
+	if ctx.Err() != nil {
+		return wire.ReadIndex{}, context.Cause(ctx)
+	}
 	if err := l.Confirm(); err != nil {
 		return wire.ReadIndex{}, err
 	}
 	l.Mu.RLock()
 	defer l.Mu.RUnlock()
-	if !l.Leads {
+	if !l.Leads || l.State.Term().Term != l.Term {
 		return wire.ReadIndex{}, wire.ErrNotLeader
 	}
-	return wire.ReadIndex{Index: 1, Term: l.Term}, nil
+	return wire.ReadIndex{Index: uint64(l.Entries), Term: l.Term}, nil
 }
 
-func (l *Ledger) WaitApplied(context.Context, uint64) error { return nil }
+// WaitApplied waits until that many commands are applied.
+func (l *Ledger) WaitApplied(ctx context.Context, index uint64) error {
+	for {
+		changed := l.StateChanged()
+		if l.Applied() >= index {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for log index %d: %w", index, context.Cause(ctx))
+		}
+	}
+}
 
 func (l *Ledger) Leader() string {
 	l.Mu.RLock()

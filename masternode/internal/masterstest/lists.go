@@ -3,6 +3,8 @@ package masterstest
 import (
 	"context"
 
+	"golang.org/x/mod/sumdb/tlog"
+
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/wire"
 )
@@ -49,7 +51,7 @@ func (w *Workers) FindHash(ctx context.Context, t wire.Worker, hash chain.Hash) 
 			h := &s.Blocks[i].Header
 			for offset := range h.Count + 1 {
 				index := h.First + uint64(offset)
-				if s.Leaves[index] == hash || offset == h.Count && h.Hash() == hash {
+				if chain.Hash(tlog.RecordHash(s.Log.Entries[index])) == hash || offset == h.Count && h.Hash() == hash {
 					found.Hits = append(found.Hits, wire.Hit{Index: index, Block: h.Block, Offset: offset})
 				}
 			}

@@ -5,20 +5,18 @@ import (
 
 	"golang.org/x/mod/sumdb/tlog"
 
-	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/wire"
 )
 
 func (w *Workers) ReadTiles(ctx context.Context, t wire.Worker, tiles []tlog.Tile) (d wire.TileData, err error) {
 	err = w.On(ctx, t, func(s *Storage) error {
 		s.TileReads++
-		s.HashUpTo(uint64(len(s.Leaves)))
 		for _, t := range tiles {
-			if wire.WidthOfTile(uint64(t.L), uint64(t.N), uint64(len(s.Leaves))) < t.W {
+			if wire.WidthOfTile(uint64(t.L), uint64(t.N), s.Size()) < t.W {
 				d = wire.TileData{Status: wire.ReadBehind}
 				return nil
 			}
-			data, err := tlog.ReadTileData(t, s.HashReader())
+			data, err := tlog.ReadTileData(t, s.Log)
 			if err != nil {
 				return err
 			}
@@ -35,7 +33,7 @@ func (w *Workers) ReadTiles(ctx context.Context, t wire.Worker, tiles []tlog.Til
 func (w *Workers) Entries(ctx context.Context, t wire.Worker, first uint64, count int) (e wire.Entries, err error) {
 	err = w.On(ctx, t, func(s *Storage) error {
 		s.EntryReads++
-		if first+uint64(count) > uint64(len(s.Leaves)) {
+		if first+uint64(count) > s.Size() {
 			e.Status = wire.ReadBehind
 			return nil
 		}
@@ -46,12 +44,7 @@ func (w *Workers) Entries(ctx context.Context, t wire.Worker, first uint64, coun
 					e = wire.Entries{Status: wire.ReadBad, Block: h.Block}
 					return nil
 				}
-				entry := h.AppendTo(nil)
-				if index < h.Seal() {
-					encoded := s.Blocks[i].Encoded(uint32(index - h.First))
-					entry = chain.EncodedLeaf(encoded, chain.EncodedCommit(encoded)).AppendTo(nil)
-				}
-				e.Bundle = wire.AppendEntry(e.Bundle, entry)
+				e.Bundle = wire.AppendEntry(e.Bundle, s.Log.Entries[index])
 			}
 		}
 		if s.LieEntries != nil {

@@ -8,33 +8,28 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/mod/sumdb/tlog"
-
 	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/internal/signedlog"
 	"github.com/chainstore/chainstore/wire"
 )
 
 // Storage is a storage node in memory. It checks that blocks extend its chain and that orders do not go backwards.
 type Storage struct {
-	Mu       sync.Mutex // guards all below
-	Verifier *chain.Verifier
-	Blocks   []chain.Block
-	Leaves   []chain.Hash
-	hashes   []tlog.Hash // of the tree over those leaves that were in a proof, as tlog numbers them
-	hashed   int64       // leaves, of which hashes has the hashes
-	Highest  wire.Order
-	Down     bool
-	Lie      func(*wire.ProvenRecord) // changes an answer
-	Reads    int
-	// tileReads and entryReads count the calls of those.
-	TileReads, EntryReads int
-	// lieHeaders and liePlace do the same to headers, and to the block of a leaf.
+	Mu             sync.Mutex // guards all below
+	*signedlog.Log            // its chain and the tree; nothing is signed
+	Highest        wire.Order
+	Down           bool
+	Lag            int // blocks that are not in the index yet
+
+	Reads, TileReads, EntryReads int // calls
+
+	// What changes its answers.
+	Lie        func(*wire.ProvenRecord)
 	LieHeaders func([]wire.ProvenHeader) []wire.ProvenHeader
-	LiePlace   bool
-	LieHits    func(*wire.RecordHits) // the same to what the index tells
+	LiePlace   bool // of a leaf
+	LieHits    func(*wire.RecordHits)
 	LieTiles   func(*wire.TileData)
 	LieEntries func(*wire.Entries)
-	Lag        int // blocks that are not in the index yet
 
 	Bad        map[uint64]bool // blocks that are damaged on its disk
 	Inbox      map[uint64]chain.Block
@@ -64,25 +59,26 @@ func (s *Storage) Status() wire.StorageStatus {
 }
 
 // Add appends a block to the chain.
-func (s *Storage) Add(b chain.Block) error {
-	leaves, err := s.Verifier.Take(&b)
-	if err != nil {
-		return err
-	}
-	s.Leaves = append(s.Leaves, leaves...)
-	s.Blocks = append(s.Blocks, b)
-	return nil
-}
+func (s *Storage) Add(b chain.Block) error { return s.Take(&b) }
 
 // CutAt drops the blocks from a number on.
 func (s *Storage) CutAt(height uint64) {
 	blocks := s.Blocks
-	s.Blocks, s.Leaves, s.hashes, s.hashed, s.Verifier = nil, nil, nil, 0, chain.NewVerifier(chain.Head{})
+	s.Log = signedlog.New("storage", 1)
 	for _, b := range blocks[:min(height, uint64(len(blocks)))] {
-		if err := s.Add(b); err != nil {
-			panic(err)
+		s.Log.Add(&b)
+	}
+}
+
+// pass admits an order of the newest leader, and refuses one of an earlier leader.
+func (s *Storage) pass(o wire.Order) error {
+	if o.Less(s.Highest) {
+		return &wire.FencedError{
+			Highest: s.Highest, Err: fmt.Errorf("%w: order %v after %v", wire.ErrFenced, o, s.Highest),
 		}
 	}
+	s.Highest = o
+	return nil
 }
 
 // Missing returns what the node lacks of the open pieces.
@@ -113,42 +109,6 @@ func (s *Storage) drain() {
 	}
 }
 
-// HashReader reads hashes of the tree.
-func (s *Storage) HashReader() tlog.HashReader {
-	return tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) {
-		out := make([]tlog.Hash, len(indexes))
-		for i, x := range indexes {
-			out[i] = s.hashes[x]
-		}
-		return out, nil
-	})
-}
-
-// HashUpTo computes the hashes of the tree of a size.
-func (s *Storage) HashUpTo(size uint64) {
-	for ; s.hashed < int64(size); s.hashed++ {
-		hashes, err := tlog.StoredHashesForRecordHash(s.hashed, tlog.Hash(s.Leaves[s.hashed]), s.HashReader())
-		if err != nil {
-			panic(err)
-		}
-		s.hashes = append(s.hashes, hashes...)
-	}
-}
-
-// Prove returns the path of a leaf in the tree of a size.
-func (s *Storage) Prove(size, index uint64) []chain.Hash {
-	s.HashUpTo(size)
-	proof, err := tlog.ProveRecord(int64(size), int64(index), s.HashReader())
-	if err != nil {
-		panic(err)
-	}
-	path := make([]chain.Hash, len(proof))
-	for i, h := range proof {
-		path[i] = chain.Hash(h)
-	}
-	return path
-}
-
 // Workers are storage nodes and miners, by URL.
 type Workers struct {
 	t        *testing.T
@@ -168,19 +128,20 @@ func NewWorkers(t *testing.T, storages int) *Workers {
 	}
 	for i := range storages {
 		w.Storages[fmt.Sprintf("http://s%d", i)] = &Storage{
-			Verifier: chain.NewVerifier(chain.Head{}), Bad: map[uint64]bool{}, Inbox: map[uint64]chain.Block{},
+			Log: signedlog.New("storage", 1), Bad: map[uint64]bool{}, Inbox: map[uint64]chain.Block{},
 		}
 	}
 	return w
 }
 
-var ErrDown = errors.New("connection refused")
+// ErrDown is the error of a call to a node that does not answer.
+var ErrDown = fmt.Errorf("%w: connection refused", wire.ErrNoAnswer)
 
 // On calls f with a storage node.
 func (w *Workers) On(ctx context.Context, target wire.Worker, f func(*Storage) error) error {
 	select {
 	case <-ctx.Done():
-		return ctx.Err()
+		return fmt.Errorf("%w: %w", wire.ErrNoAnswer, context.Cause(ctx))
 	case <-time.After(w.Delay(target.URL)):
 	}
 	if err := w.Flaky(target.URL); err != nil {
@@ -201,8 +162,21 @@ func (w *Workers) On(ctx context.Context, target wire.Worker, f func(*Storage) e
 	return w.Flaky(target.URL)
 }
 
-func (w *Workers) StorageStatus(ctx context.Context, t wire.Worker, _ wire.Order) (st wire.StorageStatus, err error) {
-	err = w.On(ctx, t, func(s *Storage) error { st = s.Status(); return nil })
+// errBehind: the node does not have it yet.
+var errBehind = wire.ErrNotFound.Variant("not here yet")
+
+// order has a storage node carry out an order.
+func (w *Workers) order(ctx context.Context, target wire.Worker, o wire.Order, f func(*Storage) error) error {
+	return w.On(ctx, target, func(s *Storage) error {
+		if err := s.pass(o); err != nil {
+			return err
+		}
+		return f(s)
+	})
+}
+
+func (w *Workers) StorageStatus(ctx context.Context, t wire.Worker, o wire.Order) (st wire.StorageStatus, err error) {
+	err = w.order(ctx, t, o, func(s *Storage) error { st = s.Status(); return nil })
 	return st, err
 }
 
@@ -213,21 +187,22 @@ func (w *Workers) MinerStatus(_ context.Context, t wire.Worker, _ wire.Order) (w
 func (w *Workers) PutBlock(
 	ctx context.Context, t wire.Worker, o wire.Order, number uint64, data []byte,
 ) (st wire.StorageStatus, err error) {
-	err = w.On(ctx, t, func(s *Storage) error {
-		if o.Less(s.Highest) {
-			return errors.New("fenced")
-		}
-		s.Highest = o
-		if number < uint64(len(s.Blocks)) {
+	err = w.order(ctx, t, o, func(s *Storage) error {
+		b, err := chain.ParseBlock(data)
+		switch height := uint64(len(s.Blocks)); {
+		case err != nil:
+			err = fmt.Errorf("%w: %w", wire.ErrBadBlock, err)
+		case number < height:
 			st = s.Status()
 			return nil
+		case number > height:
+			err = &wire.NotNextError{Status: s.Status(), Err: fmt.Errorf("%w: %d is due", wire.ErrNotNext, height)}
+		default:
+			if err = s.Add(b); err != nil {
+				err = fmt.Errorf("%w: %w", wire.ErrBadBlock, err)
+			}
 		}
-		b, err := chain.ParseBlock(data)
 		if err != nil {
-			w.t.Errorf("block %d: %v", number, err)
-			return err
-		}
-		if err := s.Add(b); err != nil {
 			if !w.Lossy {
 				w.t.Errorf("block %d: %v", number, err)
 			}
@@ -242,13 +217,10 @@ func (w *Workers) PutBlock(
 func (w *Workers) PutInbox(
 	ctx context.Context, t wire.Worker, o wire.Order, number uint64, data []byte,
 ) (st wire.StorageStatus, err error) {
-	err = w.On(ctx, t, func(s *Storage) error {
-		if o.Less(s.Highest) {
-			return errors.New("fenced")
-		}
+	err = w.order(ctx, t, o, func(s *Storage) error {
 		b, err := chain.ParseBlock(data)
 		if err != nil {
-			return err
+			return fmt.Errorf("%w: %w", wire.ErrBadBlock, err)
 		}
 		if number >= uint64(len(s.Blocks)) {
 			s.Inbox[number] = b
@@ -263,10 +235,7 @@ func (w *Workers) PutInbox(
 func (w *Workers) Check(
 	ctx context.Context, t wire.Worker, o wire.Order, order wire.CheckOrder,
 ) (st wire.CheckStatus, err error) {
-	err = w.On(ctx, t, func(s *Storage) error {
-		if o.Less(s.Highest) {
-			return errors.New("fenced")
-		}
+	err = w.order(ctx, t, o, func(s *Storage) error {
 		if s.Check.Check != order.Check {
 			s.Check, s.Polls = wire.CheckStatus{Check: order.Check}, 0
 		}
@@ -300,10 +269,7 @@ func (w *Workers) Check(
 func (w *Workers) Receive(
 	ctx context.Context, t wire.Worker, o wire.Order, order wire.ReceiveOrder,
 ) (st wire.ReceiveStatus, err error) {
-	err = w.On(ctx, t, func(s *Storage) error {
-		if o.Less(s.Highest) {
-			return errors.New("fenced")
-		}
+	err = w.order(ctx, t, o, func(s *Storage) error {
 		if s.ReceiveErr != nil {
 			return s.ReceiveErr
 		}
@@ -327,10 +293,7 @@ func (w *Workers) Send(
 	ctx context.Context, t wire.Worker, o wire.Order, order wire.SendOrder,
 ) (st wire.SendStatus, err error) {
 	var b *chain.Block
-	err = w.On(ctx, t, func(s *Storage) error {
-		if o.Less(s.Highest) {
-			return errors.New("fenced")
-		}
+	err = w.order(ctx, t, o, func(s *Storage) error {
 		if s.Sent.Ticket != order.Ticket || s.Sent.Attempt != order.Attempt {
 			s.Sent, s.Answer = order, wire.SendStatus{Running: true}
 		}
@@ -400,7 +363,7 @@ func (w *Workers) ReadRecords(
 			b := s.Blocks[p.Block]
 			a := wire.ProvenRecord{
 				Record: append([]byte(nil), b.Encoded(p.Offset)...),
-				Path:   s.Prove(b.Header.Seal(), b.Header.First+uint64(p.Offset)),
+				Path:   s.Path(b.Header.Seal(), b.Header.First+uint64(p.Offset)),
 			}
 			if s.Bad[p.Block] {
 				a.Record[len(a.Record)-1] ^= 1
@@ -419,12 +382,12 @@ func (w *Workers) Headers(
 	ctx context.Context, t wire.Worker, from uint64, limit int, size uint64,
 ) (out []wire.ProvenHeader, err error) {
 	err = w.On(ctx, t, func(s *Storage) error {
-		if size > uint64(len(s.Leaves)) {
-			return errors.New("behind")
+		if size > s.Size() {
+			return errBehind
 		}
 		for b := from; b < uint64(len(s.Blocks)) && len(out) < limit; b++ {
 			h := s.Blocks[b].Header
-			out = append(out, wire.ProvenHeader{Header: h, Path: s.Prove(size, h.Seal())})
+			out = append(out, wire.ProvenHeader{Header: h, Path: s.Path(size, h.Seal())})
 		}
 		if s.LieHeaders != nil && len(out) > 0 {
 			out = s.LieHeaders(out)
@@ -445,7 +408,7 @@ func (w *Workers) Locate(ctx context.Context, t wire.Worker, index uint64) (bloc
 				return nil
 			}
 		}
-		return errors.New("no such leaf")
+		return errBehind
 	})
 	return block, err
 }

@@ -163,3 +163,14 @@ func reflow(text string, width int) string {
 	flush()
 	return strings.Join(lines, "\n")
 }
+
+// LocalTime formats a time of the chain, unix milliseconds, as RFC 3339 in the local zone.
+func LocalTime(ms uint64) string { return time.UnixMilli(int64(ms)).Format(time.RFC3339) }
+
+// TimeOrDash formats a time like [LocalTime], or returns a dash for 0.
+func TimeOrDash(ms uint64) string {
+	if ms == 0 {
+		return "-"
+	}
+	return LocalTime(ms)
+}

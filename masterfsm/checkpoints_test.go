@@ -1,0 +1,342 @@
+package masterfsm
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"encoding/base64"
+	"fmt"
+	"strings"
+	"testing"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/chainstore/chainstore/chain"
+	"github.com/chainstore/chainstore/wire"
+)
+
+const origin = "example.com/log"
+
+// addKey is the command that adds a key of a seed.
+func addKey(seed byte, first bool) *AddLogKey {
+	key := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{seed}, ed25519.SeedSize))
+	return &AddLogKey{
+		Origin: origin, Public: chain.Hash(key.Public().(ed25519.PublicKey)),
+		Sealed: bytes.Repeat([]byte{seed}, SealedLogKey), First: first,
+		Time: startTime + uint64(seed),
+	}
+}
+
+func TestLogKeys(t *testing.T) {
+	b := newTable(t, smallSettings())
+	if l := b.Log(); l.Origin != "" || len(l.Keys) != 0 {
+		t.Fatalf("a new log: %+v", l)
+	}
+	b.refused(addKey(1, false), ErrStale) // there is nothing to succeed
+	first := b.ok(addKey(1, true)).(*LogKey)
+	v, err := note.NewVerifier(b.Log().VerifierKey(first))
+	if err != nil || v.Name() != origin || fmt.Sprintf("%08x", v.KeyHash()) != first.ID || first.Since != startTime+1 ||
+		!first.Signs() {
+		t.Fatalf("%+v, %v", first, err)
+	}
+	b.refused(addKey(1, true), ErrStale) // a leader that was deposed while it founded the same, or another
+	b.refused(addKey(2, true), ErrStale)
+	kept := b.Log()
+	second := b.ok(addKey(2, false)).(*LogKey)
+	if l := b.Log(); len(l.Keys) != 2 || l.Keys[0].ID != first.ID || l.Keys[1].ID != second.ID ||
+		len(l.Signing()) != 2 || len(kept.Keys) != 1 {
+		t.Fatalf("%+v; what was handed out before has %d keys", l, len(kept.Keys))
+	}
+
+	// Another seal of a key that signs: nothing else about it changes.
+	again := addKey(1, false)
+	again.Sealed[0]++
+	if k := b.ok(again).(*LogKey); k.ID != first.ID || k.Since != first.Since || !bytes.Equal(k.Sealed, again.Sealed) {
+		t.Errorf("sealed again: %+v", k)
+	}
+	if l := b.Log(); len(l.Keys) != 2 || !bytes.Equal(l.Keys[0].Sealed, again.Sealed) ||
+		bytes.Equal(kept.Keys[0].Sealed, again.Sealed) {
+		t.Errorf("sealed again: %+v", l)
+	}
+
+	b.refused(&RetireLogKey{ID: "01234567", Time: startTime}, ErrUnknownLogKey)
+	b.ok(&RetireLogKey{ID: first.ID, Time: startTime + 5})
+	l := b.Log()
+	if k := l.Keys[0]; k.Signs() || k.Retired != startTime+5 || k.Sealed != nil || len(l.Signing()) != 1 ||
+		l.Signing()[0].ID != second.ID {
+		t.Errorf("retired: %+v", l)
+	}
+	b.ok(&RetireLogKey{ID: first.ID, Time: startTime + 9}) // to say so twice does nothing
+	if k := b.Log().Keys[0]; k.Retired != startTime+5 {
+		t.Errorf("retired again: %+v", k)
+	}
+	b.refused(again, ErrStale) // it does not come back
+	b.refused(&RetireLogKey{ID: second.ID, Time: startTime}, wire.ErrLastKey)
+	for seed := byte(3); seed < 2+MaxLogKeys; seed++ {
+		b.ok(addKey(seed, false))
+	}
+	b.refused(addKey(99, false), wire.ErrTooMany)
+}
+
+func TestLogKeysThatAreNone(t *testing.T) {
+	b := newTable(t, smallSettings())
+	b.ok(addKey(1, true))
+	for name, change := range map[string]func(*AddLogKey){
+		"no origin":         func(c *AddLogKey) { c.Origin = "" },
+		"long origin":       func(c *AddLogKey) { c.Origin = strings.Repeat("x", MaxOrigin+1) },
+		"a plus":            func(c *AddLogKey) { c.Origin = "a+b" },
+		"a space":           func(c *AddLogKey) { c.Origin = "a b" },
+		"a space at an end": func(c *AddLogKey) { c.Origin = "a " },
+		"a wide space":      func(c *AddLogKey) { c.Origin = "a\u3000b" },
+		"a new line":        func(c *AddLogKey) { c.Origin = "a\nb" },
+		"a control":         func(c *AddLogKey) { c.Origin = "a\x01b" },
+		"no UTF-8":          func(c *AddLogKey) { c.Origin = "a\xff" },
+		"another origin":    func(c *AddLogKey) { c.Origin = "example.com/other" },
+		"no public part":    func(c *AddLogKey) { c.Public = chain.Hash{} },
+		"no private part":   func(c *AddLogKey) { c.Sealed = nil },
+		"short private":     func(c *AddLogKey) { c.Sealed = c.Sealed[1:] },
+		"long private":      func(c *AddLogKey) { c.Sealed = append(c.Sealed, 1) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := addKey(2, false)
+			change(c)
+			b.refused(c, ErrBadCommand)
+		})
+	}
+	if err := CheckNoteName(strings.Repeat("x", MaxOrigin)); err != nil {
+		t.Error(err)
+	}
+}
+
+// However many keys follow, one that is retired does not come back; in the end no more are taken, so that the table
+// stays small.
+func TestRetiredKeysAreKept(t *testing.T) {
+	b := newTable(t, smallSettings())
+	nth := func(n uint16) *AddLogKey {
+		c := addKey(1, n == 0)
+		c.Public = chain.Hash{1, byte(n >> 8), byte(n)}
+		return c
+	}
+	last := b.ok(nth(0)).(*LogKey)
+	for n := uint16(1); n < maxKnownKeys; n++ {
+		next := b.ok(nth(n)).(*LogKey)
+		b.ok(&RetireLogKey{ID: last.ID, Time: startTime})
+		last = next
+	}
+	for _, n := range []uint16{1, maxKnownKeys / 2, maxKnownKeys - 2} {
+		b.refused(nth(n), ErrStale)
+	}
+	b.refused(nth(maxKnownKeys), wire.ErrTooMany)
+	again := nth(maxKnownKeys - 1)
+	again.Sealed[0]++
+	b.ok(again) // one that signs may still be sealed again
+	if l := b.Log(); len(l.Keys) != maxKnownKeys || len(l.Signing()) != 1 || l.Signing()[0].ID != last.ID {
+		t.Errorf("%d keys, of which %d sign", len(l.Keys), len(l.Signing()))
+	}
+}
+
+// cosignature is what a witness may have signed: only its form counts here.
+func cosignature(witness string) Cosignature {
+	return Cosignature{Witness: witness,
+		Line: "— " + witness + " " + base64.StdEncoding.EncodeToString([]byte("key and signature of "+witness))}
+}
+
+func cosign(of Boundary, witnesses ...string) *Cosign {
+	c := &Cosign{Size: of.Size, Root: of.Root, Time: startTime}
+	for _, w := range witnesses {
+		c.Cosignatures = append(c.Cosignatures, cosignature(w))
+	}
+	return c
+}
+
+// witnessed is a table whose checkpoints need cosignatures of a quorum, with two storage nodes.
+func witnessed(t *testing.T, quorum uint8) *table {
+	t.Helper()
+	settings := smallSettings()
+	settings.WitnessQuorum = quorum
+	b := newTable(t, settings)
+	b.ok(addKey(1, true))
+	b.node("a", 0)
+	b.node("b", 0)
+	return b
+}
+
+// stores mines one block more and has both nodes store it. It returns the checkpoint.
+func (b *table) stores() Boundary {
+	b.t.Helper()
+	b.fill(4)
+	b.mine()
+	b.ack("a", b.Head().Height)
+	b.ack("b", b.Head().Height)
+	if c := b.Checkpoint(); c != b.Boundary() {
+		b.t.Fatalf("checkpoint %+v, the chain ends at %+v", c, b.Boundary())
+	}
+	return b.Checkpoint()
+}
+
+// publishes fails the test unless the published checkpoint is of a size and has these witnesses' cosignatures.
+func (b *table) publishes(of Boundary, witnesses ...string) {
+	b.t.Helper()
+	p := b.Published()
+	var have []string
+	for _, c := range p.Cosignatures {
+		have = append(have, c.Witness)
+	}
+	if p.Boundary != of || fmt.Sprint(have) != fmt.Sprint(witnesses) {
+		b.t.Fatalf("published %+v with %v, want %+v with %v", p.Boundary, have, of, witnesses)
+	}
+}
+
+func TestPublishedWithoutAQuorum(t *testing.T) {
+	b := witnessed(t, 0)
+	empty := Boundary{Root: chain.Tree{}.Root()}
+	b.publishes(empty)
+	first := b.stores()
+	b.publishes(first)
+	b.ok(cosign(first, "w2", "w1"))
+	b.publishes(first, "w1", "w2")
+	second := b.stores()
+	b.publishes(second)
+	if c := b.Cosigned(); len(c) != 1 || c[0].Boundary != first {
+		t.Errorf("the newest that is cosigned is forgotten: %+v", c)
+	}
+	b.ok(cosign(first, "w3")) // it is the newest that is witnessed still
+	b.ok(cosign(second, "w1"))
+	b.refused(cosign(first, "w4"), ErrStale) // nobody will see it
+	if c := b.Cosigned(); len(c) != 1 || c[0].Boundary != second {
+		t.Errorf("cosigned: %+v", c)
+	}
+}
+
+// A log that grows faster than its witnesses answer shows its newest checkpoint without cosignatures, and has the
+// newest that is witnessed beside it.
+func TestWitnessedBehindThePublished(t *testing.T) {
+	b := witnessed(t, 0)
+	if w := b.Witnessed(); w.Boundary != b.Published().Boundary || len(w.Cosignatures) > 0 {
+		t.Fatalf("witnessed before anybody has signed: %+v", w)
+	}
+	for range 20 {
+		asked := b.stores()
+		newest := b.stores() // while the witness answers
+		b.ok(cosign(asked, "w1"))
+		b.publishes(newest)
+		if w := b.Witnessed(); w.Boundary != asked || len(w.Cosignatures) != 1 {
+			t.Fatalf("witnessed %+v, asked for %+v", w, asked)
+		}
+		if len(b.Cosigned()) != 1 {
+			t.Fatalf("%d checkpoints are kept", len(b.Cosigned()))
+		}
+	}
+}
+
+func TestPublishedWithAQuorum(t *testing.T) {
+	b := witnessed(t, 2)
+	empty := Boundary{Root: chain.Tree{}.Root()}
+	first, second, third := b.stores(), b.stores(), b.stores()
+	b.publishes(empty)
+	b.ok(cosign(first, "w1"))
+	b.ok(cosign(third, "w1"))
+	b.publishes(empty)
+	b.ok(cosign(first, "w1")) // the same witness twice is one
+	b.publishes(empty)
+	b.ok(cosign(first, "w2"))
+	b.publishes(first, "w1", "w2")
+	b.ok(cosign(first, "w3")) // more are welcome
+	b.publishes(first, "w1", "w2", "w3")
+	b.ok(cosign(third, "w3"))
+	b.publishes(third, "w1", "w3")
+	b.refused(cosign(second, "w1", "w2"), ErrStale) // never back
+	b.publishes(third, "w1", "w3")
+
+	// Another policy moves it forward, and never back.
+	settings := b.Settings()
+	settings.WitnessQuorum = 3
+	b.ok(&BeginTerm{Term: 2, Member: "m2", URL: "http://m2", Time: startTime, Settings: settings})
+	b.publishes(third, "w1", "w3")
+	fourth := b.stores()
+	b.ok(cosign(fourth, "w1"))
+	b.publishes(third, "w1", "w3")
+	settings.WitnessQuorum = 1
+	b.ok(&BeginTerm{Term: 3, Member: "m2", URL: "http://m2", Time: startTime, Settings: settings})
+	b.publishes(fourth, "w1")
+	fifth := b.stores()
+	settings.WitnessQuorum = 0
+	b.ok(&BeginTerm{Term: 4, Member: "m2", URL: "http://m2", Time: startTime, Settings: settings})
+	b.publishes(fifth)
+	settings.WitnessQuorum = MaxWitnesses + 1
+	b.refused(&BeginTerm{Term: 5, Member: "m2", URL: "http://m2", Time: startTime, Settings: settings}, ErrBadCommand)
+}
+
+// Witnesses that never agree cost a bounded number of checkpoints.
+func TestCosignedIsBounded(t *testing.T) {
+	b := witnessed(t, 2)
+	var all []Boundary
+	for range maxCosigned + 4 {
+		all = append(all, b.stores())
+		b.ok(cosign(all[len(all)-1], "w1"))
+	}
+	if c := b.Cosigned(); len(c) != maxCosigned || c[0].Boundary != all[4] {
+		t.Errorf("%d are waiting, the oldest of size %d", len(c), c[0].Boundary.Size)
+	}
+	b.ok(cosign(all[10], "w2"))
+	b.publishes(all[10], "w1", "w2")
+}
+
+// What is forgotten first has the fewest cosignatures, and is never what has just got one.
+func TestCosignedThatIsForgotten(t *testing.T) {
+	b := witnessed(t, 3)
+	var all []Boundary
+	for range maxCosigned {
+		all = append(all, b.stores())
+		b.ok(cosign(all[len(all)-1], "w1"))
+	}
+	b.ok(cosign(all[0], "w2"))
+	b.ok(cosign(b.stores(), "w1"))
+	if c := b.Cosigned(); len(c) != maxCosigned || c[0].Boundary != all[0] || c[1].Boundary != all[2] {
+		t.Errorf("%d are waiting, the first of size %d, the next of %d", len(c), c[0].Boundary.Size, c[1].Boundary.Size)
+	}
+	b.ok(cosign(all[1], "w1"))
+	if c := b.Cosigned(); len(c) != maxCosigned || c[1].Boundary != all[1] {
+		t.Errorf("what was just cosigned is gone: %d are waiting, the second of size %d", len(c), c[1].Boundary.Size)
+	}
+}
+
+func TestCosignaturesThatAreNone(t *testing.T) {
+	b := witnessed(t, 2)
+	at := b.stores()
+	line := cosignature("w1").Line
+	for name, change := range map[string]func(*Cosign){
+		"none":               func(c *Cosign) { c.Cosignatures = nil },
+		"too many":           func(c *Cosign) { c.Cosignatures = make([]Cosignature, MaxWitnesses+1) },
+		"another root":       func(c *Cosign) { c.Root[0]++ },
+		"no name":            func(c *Cosign) { c.Cosignatures[0] = cosignature("") },
+		"a name with a plus": func(c *Cosign) { c.Cosignatures[0] = cosignature("a+b") },
+		"another's line":     func(c *Cosign) { c.Cosignatures[0].Witness = "w2" },
+		"two lines":          func(c *Cosign) { c.Cosignatures[0].Line = line + "\n" + line },
+		"with its newline":   func(c *Cosign) { c.Cosignatures[0].Line = line + "\n" },
+		"a wrapped line":     func(c *Cosign) { c.Cosignatures[0].Line = line[:20] + "\n" + line[20:] },
+		"no base64":          func(c *Cosign) { c.Cosignatures[0].Line = "— w1 !" },
+		"only a key id":      func(c *Cosign) { c.Cosignatures[0].Line = "— w1 AAAAAA==" },
+		"too long": func(c *Cosign) {
+			c.Cosignatures[0].Line = "— w1 " + strings.Repeat("A",
+				maxCosignatureLine)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := cosign(at, "w1")
+			change(c)
+			b.refused(c, ErrBadCommand)
+		})
+	}
+	for _, size := range []uint64{1, at.Size - 1, at.Size + 1, 1 << 40} {
+		c := cosign(at, "w1")
+		c.Size = size
+		b.refused(c, ErrStale)
+	}
+	b.fill(4)
+	b.mine() // and nobody has it
+	b.refused(cosign(b.Boundary(), "w1"), ErrStale)
+	for i := range MaxWitnesses {
+		b.ok(cosign(at, fmt.Sprint("w", i)))
+	}
+	b.refused(cosign(at, "one-more"), wire.ErrTooMany)
+}
