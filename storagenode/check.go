@@ -49,10 +49,14 @@ func (c *checkJob) status() wire.CheckStatus {
 // current leader gives the check up at once and orders one of another name later. An older leader does not: see endOf.
 const checkAgain = 10 * time.Second
 
-// mayRepeat reports whether a check that ended early is to be started again at the next question.
-func (c *checkJob) mayRepeat(pause time.Duration) bool {
+// answers reports whether an order asks for this check, which may be nil. If it ended early, it is started again after
+// the pause.
+func (c *checkJob) answers(o wire.CheckOrder, pause time.Duration) bool {
+	if c == nil || c.order.Check != o.Check {
+		return false
+	}
 	end := c.end.Load()
-	return end != nil && end.report == nil && time.Since(end.at) > pause
+	return end == nil || end.report != nil || time.Since(end.at) <= pause
 }
 
 // Check starts a check, or returns the state of one. An order with the name of the check that runs, or that ran last,
@@ -62,24 +66,26 @@ func (c *checkJob) mayRepeat(pause time.Duration) bool {
 //
 // The error wraps ErrFailed: a check cannot be started.
 func (n *Node) Check(o wire.CheckOrder) (wire.CheckStatus, error) {
-	n.life.RLock()
-	defer n.life.RUnlock()
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if c := n.check; c != nil && c.order.Check == o.Check && !c.mayRepeat(n.cfg.checkAgain) {
-		return c.status(), nil
+	find := func() *checkJob {
+		if n.check.answers(o, n.cfg.checkAgain) {
+			return n.check
+		}
+		return nil
 	}
-	if n.closing || n.failure != nil {
-		return wire.CheckStatus{}, fmt.Errorf("no check is started: %w", errors.Join(ErrFailed, n.failure))
+	start := func() (*checkJob, error) {
+		o.Lost = slices.Clone(o.Lost)
+		c := &checkJob{order: o, began: time.Now(), total: n.index.BytesBelow(o.Height)}
+		if n.check != nil {
+			c.job = n.check.job
+		}
+		c.job = startJob(c.job, func(ctx context.Context) { n.runCheck(ctx, c) })
+		n.check = c
+		return c, nil
 	}
-	var previous *job
-	if n.check != nil {
-		previous = n.check.job
+	c, err := findOrStart(n, find, start)
+	if err != nil {
+		return wire.CheckStatus{}, fmt.Errorf("no check is started: %w", err)
 	}
-	o.Lost = slices.Clone(o.Lost)
-	c := &checkJob{order: o, began: time.Now(), total: n.index.BytesBelow(o.Height)}
-	c.job = startJob(previous, func(ctx context.Context) { n.runCheck(ctx, c) })
-	n.check = c
 	return c.status(), nil
 }
 

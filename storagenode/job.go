@@ -1,6 +1,9 @@
 package storagenode
 
-import "context"
+import (
+	"context"
+	"errors"
+)
 
 // job is a goroutine that can be stopped.
 type job struct {
@@ -37,15 +40,40 @@ func (j *job) stop() {
 // stopJobs stops the check and the transfer that run, and waits for them. It forgets them, so that an order starts them
 // again; with closing, no more are started. life is held exclusively, mu is not held: jobs take it.
 func (n *Node) stopJobs(closing bool) {
-	n.mu.Lock()
+	n.jobs.Lock()
 	check, send := n.check, n.send
 	n.check, n.send = nil, nil
 	n.closing = n.closing || closing
-	n.mu.Unlock()
+	n.jobs.Unlock()
 	if check != nil {
 		check.job.stop()
 	}
 	if send != nil {
 		send.job.stop()
 	}
+}
+
+// findOrStart returns the job that find returns, and starts one if that is nil. It waits for locks that are held while
+// a disk is written only if it starts one. The error wraps ErrFailed, or is that of start.
+func findOrStart[J any](n *Node, find func() *J, start func() (*J, error)) (*J, error) {
+	n.jobs.Lock()
+	found := find()
+	n.jobs.Unlock()
+	if found != nil {
+		return found, nil
+	}
+	n.life.RLock()
+	defer n.life.RUnlock()
+	n.mu.Lock()
+	failure := n.failure
+	n.mu.Unlock()
+	n.jobs.Lock()
+	defer n.jobs.Unlock()
+	if found := find(); found != nil {
+		return found, nil // it was started meanwhile
+	}
+	if n.closing || failure != nil {
+		return nil, errors.Join(ErrFailed, failure)
+	}
+	return start()
 }

@@ -84,8 +84,9 @@ type Status struct {
 //  1. life. Every call holds it shared while it uses the chainState. It is held exclusively to replace the chainState,
 //     to close the node and to open a repair.
 //  2. incomingRepair.mu: what a repair has received, and the segment that it rewrites.
-//  3. mu: everything that is written, and which jobs run.
-//  4. segmentFiles.mu, and below it the lock inside of blockindex.Index. No other lock is taken under these.
+//  3. mu: everything that is written.
+//  4. jobs: which jobs run. Held for a look, so that a poll of a job never waits for a disk.
+//  5. segmentFiles.mu, and below it the lock inside of blockindex.Index. No other lock is taken under these.
 //
 // The goroutines of checks and of outgoing transfers do not hold life. They are stopped, and waited for, before the
 // chainState is replaced. The goroutine of the recordIndexer holds it for each step. Nothing waits for the network
@@ -110,11 +111,13 @@ type Node struct {
 	mu       sync.Mutex // guards all below, and the fields of chainState that say so
 	failure  error      // why nothing is written any more: wraps ErrFailed
 	closed   bool
-	closing  bool // no more jobs are started
-	check    *checkJob
-	send     *sendJob
 	incoming *incomingRepair // nil if none was opened
 	moved    []wire.Finding  // what was moved to quarantine/ since the last check that was reported
+
+	jobs    sync.Mutex // guards all below
+	closing bool       // no more jobs are started
+	check   *checkJob
+	send    *sendJob
 }
 
 // newNode returns a node that is not loaded.

@@ -108,7 +108,10 @@ func (n *Node) openRepair(o wire.ReceiveOrder) (*incomingRepair, error) {
 		return r, nil // another call opened it meanwhile
 	}
 	n.mu.Lock()
-	closing, failure := n.closing, n.failure
+	failure := n.failure
+	n.jobs.Lock()
+	closing := n.closing
+	n.jobs.Unlock()
 	n.mu.Unlock()
 	if closing || failure != nil {
 		return nil, fmt.Errorf("no repair is opened: %w", errors.Join(ErrFailed, failure))

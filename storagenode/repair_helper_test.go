@@ -33,17 +33,17 @@ func pipeTo(to *Node) func(context.Context, string, string, func(io.Writer) erro
 func (c *testChain) ended(t testing.TB, n *Node, height int, lost ...chain.Range) wire.CheckStatus {
 	t.Helper()
 	o := wire.CheckOrder{Check: "check", Height: uint64(height), Hash: c.statusAt(height).Hash, Lost: lost}
-	n.mu.Lock()
+	n.jobs.Lock()
 	if n.check != nil {
 		o.Check = n.check.order.Check + "+"
 	}
-	n.mu.Unlock()
+	n.jobs.Unlock()
 	if _, err := n.Check(o); err != nil {
 		t.Fatal(err)
 	}
-	n.mu.Lock()
+	n.jobs.Lock()
 	ended := n.check.job.ended
-	n.mu.Unlock()
+	n.jobs.Unlock()
 	<-ended
 	status, err := n.Check(o)
 	if err != nil {

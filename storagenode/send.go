@@ -43,30 +43,32 @@ func (s *sendJob) status() wire.SendStatus {
 //
 // The error wraps ErrFailed, or says what is wrong with the order.
 func (n *Node) Send(o wire.SendOrder) (wire.SendStatus, error) {
-	n.life.RLock()
-	defer n.life.RUnlock()
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if s := n.send; s != nil && s.order.Ticket == o.Ticket && s.order.Attempt == o.Attempt {
-		return s.status(), nil
+	find := func() *sendJob {
+		if s := n.send; s != nil && s.order.Ticket == o.Ticket && s.order.Attempt == o.Attempt {
+			return s
+		}
+		return nil
 	}
-	if n.closing {
-		return wire.SendStatus{}, fmt.Errorf("nothing is sent: %w", ErrFailed)
+	start := func() (*sendJob, error) {
+		if n.cfg.Transfer == nil {
+			return nil, errors.New("the node has no connection to other nodes")
+		}
+		if err := transfer.CheckPieces(o.Pieces); err != nil {
+			return nil, err
+		}
+		o.Pieces = slices.Clone(o.Pieces)
+		s := &sendJob{order: o}
+		if n.send != nil {
+			s.job = n.send.job
+		}
+		s.job = startJob(s.job, func(ctx context.Context) { n.runSend(ctx, s) })
+		n.send = s
+		return s, nil
 	}
-	if n.cfg.Transfer == nil {
-		return wire.SendStatus{}, errors.New("nothing is sent: the node has no connection to other nodes")
+	s, err := findOrStart(n, find, start)
+	if err != nil {
+		return wire.SendStatus{}, fmt.Errorf("nothing is sent: %w", err)
 	}
-	if err := transfer.CheckPieces(o.Pieces); err != nil {
-		return wire.SendStatus{}, err
-	}
-	var previous *job
-	if n.send != nil {
-		previous = n.send.job
-	}
-	o.Pieces = slices.Clone(o.Pieces)
-	s := &sendJob{order: o}
-	s.job = startJob(previous, func(ctx context.Context) { n.runSend(ctx, s) })
-	n.send = s
 	return s.status(), nil
 }
 

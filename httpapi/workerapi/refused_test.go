@@ -182,3 +182,16 @@ func TestStoppedMinerAsksForNoRetry(t *testing.T) {
 		t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
 	}
 }
+
+// A storage node that stopped serves again after a restart only, so its answer names no time for a retry.
+func TestStoppedStorageNodeAsksForNoRetry(t *testing.T) {
+	storage, _, node, _ := refusedWorkers(t, func() error { return nil })
+	if err := node.Abort(); err != nil {
+		t.Fatal(err)
+	}
+	w := ask(storage, http.MethodPost, wire.PathCheck, "master", `{"check":"1"}`, someOrder)
+	if w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), "no check is started") ||
+		w.Header().Get("Retry-After") != "" {
+		t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
+	}
+}

@@ -57,7 +57,7 @@ func NewStorage(cfg StorageConfig) http.Handler {
 		silence: cmp.Or(cfg.Quiet, wire.RecoveryQuiet),
 	}
 	s.AnswerAs(storagenode.ErrDamaged, wire.ErrUnavailable)
-	s.NoRetry(storagenode.ErrDamaged) // it takes a repair
+	s.NoRetry(storagenode.ErrDamaged, storagenode.ErrFailed) // they take a repair and a restart
 	s.leader.answered = cfg.Answered
 	s.leader.started()
 	s.gate = gate{fence: cfg.Fence, fail: cfg.Fail, came: s.leader.heard}
