@@ -16,13 +16,6 @@ const (
 	WrongChain   = "other-chain"   // the chain is consistent and another one; the block is the first that differs
 )
 
-// Finding is one thing that a check found wrong.
-type Finding struct {
-	Block  uint64 `json:"block"`
-	What   string `json:"what"`   // one of the Wrong… constants
-	Detail string `json:"detail"` // for people: the file, the offset, the record
-}
-
 // MaxFindings bounds the findings of one check, and its ranges. A check with more lists the first findings and joins
 // neighbouring ranges.
 const MaxFindings = 64

@@ -14,10 +14,10 @@ import (
 
 // checkedNode is what 'chainstore check --json' prints of a node, as far as it is looked at here.
 type checkedNode struct {
-	Result   string          `json:"result"`
-	Findings []chain.Finding `json:"findings"`
-	Bad      []chain.Range   `json:"bad"`
-	Aborted  *wire.Aborted   `json:"aborted"`
+	Result   string         `json:"result"`
+	Findings []wire.Finding `json:"findings"`
+	Bad      []chain.Range  `json:"bad"`
+	Aborted  *wire.Aborted  `json:"aborted"`
 }
 
 // TestCheckFindsDamageBesideAMisplacedFile: something else stands in the place of a file of a running node, and a bit
@@ -25,13 +25,13 @@ type checkedNode struct {
 func TestCheckFindsDamageBesideAMisplacedFile(t *testing.T) {
 	c, o := startWithSegments(t)
 	for i, row := range []struct {
-		name, file string
-		do         func(*disk)
+		name, path, found string
+		do                func(*disk)
 	}{
-		{"the index is a folder", "index: a folder", (*disk).indexIsAFolder},
-		{"the index is a link to itself", "index: a symbolic link", (*disk).indexIsALoop},
-		{"the tiles are a file", "tiles: a file", (*disk).tilesAreAFile},
-		{"a tile is a pipe", "tiles/00: a pipe", (*disk).tileIsAPipe},
+		{"the index is a folder", "index", "folder", (*disk).indexIsAFolder},
+		{"the index is a link to itself", "index", "symbolic link", (*disk).indexIsALoop},
+		{"the tiles are a file", "tiles", "file", (*disk).tilesAreAFile},
+		{"a tile is a pipe", "tiles/00", "pipe", (*disk).tileIsAPipe},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			part := *c
@@ -44,12 +44,14 @@ func TestCheckFindsDamageBesideAMisplacedFile(t *testing.T) {
 				&got); err != nil {
 				t.Fatal(err)
 			}
-			names := func(what, text string) bool {
-				return slices.ContainsFunc(got.Findings,
-					func(f chain.Finding) bool { return f.What == what && strings.Contains(f.Detail, text) })
+			misplaced := func(f wire.Finding) bool {
+				m := f.DetailCoded
+				return f.What == chain.WrongFile && m.Code == wire.CodeMovedAside && m.Args["path"] == row.path &&
+					m.Args["found"] == row.found
 			}
-			if got.Result != "repaired" || len(got.Bad) > 0 || !names("file", row.file) ||
-				!names(chain.WrongPayload, "record ") {
+			flipped := func(f wire.Finding) bool { return f.What == chain.WrongPayload }
+			if got.Result != "repaired" || len(got.Bad) > 0 || !slices.ContainsFunc(got.Findings, misplaced) ||
+				!slices.ContainsFunc(got.Findings, flipped) {
 				t.Errorf("%+v", got)
 			}
 			c.command(nil, "verify", "--data", role.Data) // fails where a byte is not healed

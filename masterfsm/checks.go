@@ -32,11 +32,11 @@ type BeginCheck struct {
 
 // EndCheck brings what the check of a Validating node has found, and makes it Valid or Invalid.
 type EndCheck struct {
-	ID       string          `json:"id"`
-	Version  uint64          `json:"version"`
-	Aborted  Cause           `json:"aborted"` // why the check did not end, if so; nothing else counts then
-	Findings []chain.Finding `json:"findings"`
-	Bad      []chain.Range   `json:"bad"`
+	ID       string        `json:"id"`
+	Version  uint64        `json:"version"`
+	Aborted  Cause         `json:"aborted"` // why the check did not end, if so; nothing else counts then
+	Findings []Finding     `json:"findings"`
+	Bad      []chain.Range `json:"bad"`
 	// Unchecked is the first block below the target that could not be looked at, 0 where all were.
 	Unchecked uint64 `json:"unchecked"`
 	// Strange: the node's chain is another one, or ends before the target. Its end is not one that the group knows.
@@ -125,8 +125,11 @@ func (c *EndCheck) apply(s *State) (any, error) {
 		return nil, fmt.Errorf("%w: %d findings", ErrBadCommand, len(c.Findings))
 	}
 	for _, f := range c.Findings {
-		if len(f.What) > maxText || len(f.Detail) > maxText {
-			return nil, fmt.Errorf("%w: a finding of %d bytes", ErrBadCommand, len(f.What)+len(f.Detail))
+		if len(f.What) > maxText {
+			return nil, fmt.Errorf("%w: a finding of %d bytes", ErrBadCommand, len(f.What))
+		}
+		if err := s.checkCause(f.Detail); err != nil {
+			return nil, err
 		}
 	}
 	if err := errors.Join(checkRanges(c.Bad), s.checkCause(c.Aborted)); err != nil {

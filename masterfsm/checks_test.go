@@ -61,7 +61,7 @@ func TestCheckAndRepair(t *testing.T) {
 	b.check("a", EndCheck{Bytes: 100})
 	b.is("a", Valid, 6)
 	b.check("b", EndCheck{
-		Bad: ranges(3, 4), Findings: []chain.Finding{{Block: 3, What: chain.WrongPayload, Detail: "record 1"}},
+		Bad: ranges(3, 4), Findings: []Finding{{Block: 3, What: chain.WrongPayload, Detail: TextCause("record 1")}},
 		Bytes: 100, Millis: 9,
 	})
 	b.is("b", Invalid, 6)
@@ -94,7 +94,7 @@ func TestCheckAndRepair(t *testing.T) {
 	}
 	finding, repair := story.Events[0], story.Events[1]
 	if finding.Kind != EventFinding || finding.Node != "b" || finding.Blocks != 1 ||
-		finding.Findings[0].Detail != "record 1" {
+		finding.Findings[0].Detail.Text() != "record 1" {
 		t.Errorf("%+v", finding)
 	}
 	if repair.Kind != EventRepair || repair.Source != "c" || repair.Bytes != 50 || repair.Millis != 3 ||
@@ -128,9 +128,9 @@ func TestCheckIsRefused(t *testing.T) {
 	b.refused(&EndCheck{ID: "c", Version: b.storage("c").Version, Bad: ranges(2, 4, 4, 6), Time: b.now + 99},
 		ErrBadCommand)
 	for name, end := range map[string]EndCheck{
-		"too many findings": {Findings: make([]chain.Finding, chain.MaxFindings+1)},
+		"too many findings": {Findings: make([]Finding, chain.MaxFindings+1)},
 		"too many ranges":   {Bad: manyRanges(maxRanges + 1)},
-		"a long finding":    {Findings: []chain.Finding{{Detail: strings.Repeat("x", maxText+1)}}},
+		"a long finding":    {Findings: []Finding{{Detail: TextCause(strings.Repeat("x", maxText+1))}}},
 		"a long cause":      {Aborted: TextCause(strings.Repeat("x", maxText+1))},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -368,10 +368,10 @@ func TestSuspectIsDueOnce(t *testing.T) {
 
 func TestStoryIsBounded(t *testing.T) {
 	b := threeNodes(t)
-	var findings []chain.Finding
+	var findings []Finding
 	var bad []chain.Range
 	for i := range uint64(chain.MaxFindings) {
-		findings = append(findings, chain.Finding{Block: 2 * i, What: chain.WrongFrame})
+		findings = append(findings, Finding{Block: 2 * i, What: chain.WrongFrame})
 		bad = append(bad, chain.Range{From: 2 * i, To: 2*i + 1})
 	}
 	for i := range maxEvents {

@@ -152,6 +152,10 @@ func EncodeFor(level uint64, c Command) []byte {
 		old.Cause, c = text(old.Cause), &old
 	case *EndCheck:
 		old := *original
+		old.Findings = slices.Clone(old.Findings)
+		for i := range old.Findings {
+			old.Findings[i].Detail = text(old.Findings[i].Detail)
+		}
 		old.Aborted, c = text(old.Aborted), &old
 	case *EndRepair:
 		old := *original

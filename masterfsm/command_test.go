@@ -36,7 +36,7 @@ func everyCommand() []Command {
 		&Suspect{ID: "a", Cause: TextCause("c"), Time: startTime},
 		&BeginCheck{ID: "a", Version: 1, Time: startTime},
 		&EndCheck{
-			ID: "a", Version: 1, Findings: []chain.Finding{{Block: 1, What: chain.WrongFrame, Detail: "d"}},
+			ID: "a", Version: 1, Findings: []Finding{{Block: 1, What: chain.WrongFrame, Detail: TextCause("d")}},
 			Bad: []chain.Range{{From: 1, To: 2}}, Unchecked: 2, Strange: true, Tiles: 3, Bytes: 4, Millis: 5,
 			Time: startTime,
 		},

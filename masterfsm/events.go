@@ -27,18 +27,18 @@ const (
 
 // Event is one entry of the integrity log.
 type Event struct {
-	Number   uint64          `json:"number"` // counts all events of the cluster
-	Time     uint64          `json:"time"`   // unix milliseconds
-	Kind     EventKind       `json:"kind"`
-	Node     string          `json:"node,omitempty"`
-	URL      string          `json:"url,omitempty"`
-	Source   string          `json:"source,omitempty"` // of a repair: the node that sent
-	Cause    Cause           `json:"cause,omitzero"`
-	Findings []chain.Finding `json:"findings,omitempty"`
-	Ranges   []chain.Range   `json:"ranges,omitempty"`
-	Blocks   uint64          `json:"blocks,omitempty"`
-	Bytes    uint64          `json:"bytes,omitempty"`
-	Millis   uint64          `json:"millis,omitempty"`
+	Number   uint64        `json:"number"` // counts all events of the cluster
+	Time     uint64        `json:"time"`   // unix milliseconds
+	Kind     EventKind     `json:"kind"`
+	Node     string        `json:"node,omitempty"`
+	URL      string        `json:"url,omitempty"`
+	Source   string        `json:"source,omitempty"` // of a repair: the node that sent
+	Cause    Cause         `json:"cause,omitzero"`
+	Findings []Finding     `json:"findings,omitempty"`
+	Ranges   []chain.Range `json:"ranges,omitempty"`
+	Blocks   uint64        `json:"blocks,omitempty"`
+	Bytes    uint64        `json:"bytes,omitempty"`
+	Millis   uint64        `json:"millis,omitempty"`
 }
 
 // Totals count since the group's founding.
@@ -95,8 +95,9 @@ func (s *State) recordEvent(e Event) {
 	s.integrity.Events = append(s.integrity.Events, e)
 }
 
-// Cause is a message in the state or in a command. Its JSON is a string where the code is [wire.CodeText], and an
-// object otherwise. Below protocol level 2 all causes are such strings: see [State.cause].
+// Cause is a message in the state or in a command: a cause, or the detail of a finding. Its JSON is a string where the
+// code is [wire.CodeText], and an object otherwise. Below protocol level 2 all causes are such strings: see
+// [State.cause].
 type Cause wire.Message
 
 // TextCause is a cause that is a sentence; there is none where the sentence is empty.
@@ -171,24 +172,34 @@ func (s *State) checkCause(c Cause) error {
 	if c.Code != wire.CodeText && !c.IsZero() && s.level < LevelCodes {
 		return fmt.Errorf("%w: the cause %q at protocol level %d", ErrBadCommand, c.Code, s.level)
 	}
-	size := len(c.Code)
-	if c.Code == wire.CodeText {
-		size = len(c.Text())
-	} else if b, err := json.Marshal(c.Args); err == nil {
-		size += len(b)
-	}
-	if most := maxText; size > most && (c.Code == wire.CodeText || size > 8*most) {
-		return fmt.Errorf("%w: a cause of %d bytes", ErrBadCommand, size)
+	if c.TooLong() {
+		return fmt.Errorf("%w: a cause %.30q that is too long", ErrBadCommand, c.Code)
 	}
 	return nil
 }
 
-// detail is the detail of a finding of the state's own. From level 2 on there is none: code and blocks say it.
-func (s *State) detail(format string, args ...any) string {
-	if s.level >= LevelCodes {
-		return ""
+// TooLong reports whether commands with the cause are refused because of its size.
+func (c Cause) TooLong() bool {
+	if c.Code == wire.CodeText {
+		return len(c.Text()) > maxText
 	}
-	return fmt.Sprintf(format, args...)
+	args, err := json.Marshal(c.Args)
+	return err == nil && len(c.Code)+len(args) > 8*maxText
+}
+
+// Finding is one thing that a check or the state itself found wrong.
+type Finding struct {
+	Block  uint64 `json:"block"`
+	What   string `json:"what"` // one of the Wrong… constants of package chain
+	Detail Cause  `json:"detail"`
+}
+
+// detail is the detail of a finding of the state's own. From level 2 on there is none: code and blocks say it.
+func (s *State) detail(format string, args ...any) Cause {
+	if s.level >= LevelCodes {
+		return Cause{}
+	}
+	return TextCause(fmt.Sprintf(format, args...))
 }
 
 // sentences are the texts that versions before protocol level 2 put into the state for the codes. {ranges} and {cause}

@@ -98,7 +98,7 @@ func TestCodesFromLevelTwo(t *testing.T) {
 	for _, e := range b.IntegrityLog().Events {
 		codes = append(codes, e.Cause.Code)
 		for _, f := range e.Findings {
-			if f.Detail != "" {
+			if !f.Detail.IsZero() {
 				t.Errorf("%+v", f)
 			}
 		}
@@ -178,6 +178,7 @@ func TestEncodeFor(t *testing.T) {
 	for _, command := range []Command{
 		&Suspect{ID: "a", Cause: c}, &Invalidate{ID: "a", Cause: c}, &EndCheck{ID: "a", Aborted: c},
 		&EndRepair{ID: "a", Failed: c}, &EndRepair{ID: "a", Changed: c},
+		&EndCheck{ID: "a", Findings: []Finding{{Block: 1, What: chain.WrongFrame, Detail: c}}},
 	} {
 		for level, want := range []string{`:"the sender: it hung"`, `:"the sender: it hung"`,
 			`:{"code":"sender-failed","args":{"detail":"it hung"}}`} {
@@ -200,6 +201,36 @@ func TestCauseIsRefused(t *testing.T) {
 	b.ok(&Suspect{ID: "b", Cause: Cause{Code: "of-a-newer-leader"}, Time: b.now})
 }
 
+// The detail of a finding is a sentence of the checked node, or a code from level 2 on. Both stay in a snapshot.
+func TestDetailsOfFindings(t *testing.T) {
+	coded := Finding{Block: 1, What: chain.WrongFrame, Detail: Cause{Code: wire.CodeFrameChecksum,
+		Args: wire.Args{"file": "0.seg", "offset": uint64(20)}}}
+	old := Finding{Block: 2, What: chain.WrongFrame, Detail: TextCause("0.seg: its checksum is wrong")}
+	found := func(b *table, f ...Finding) *EndCheck {
+		b.ok(&Suspect{ID: "a", Cause: TextCause("a test"), Time: b.now})
+		b.ok(&BeginCheck{ID: "a", Version: b.storage("a").Version, Time: b.now})
+		return &EndCheck{ID: "a", Version: b.storage("a").Version, Findings: f, Bad: ranges(1, 3), Time: b.now}
+	}
+	b := threeNodes(t)
+	end := found(b, coded)
+	b.refused(end, ErrBadCommand)
+	end.Findings = []Finding{old}
+	b.ok(end)
+
+	b = threeNodes(t)
+	b.raise()
+	b.ok(found(b, coded, old))
+	events := restored(t, b.State).IntegrityLog().Events
+	if got := events[len(events)-1].Findings; !reflect.DeepEqual(got, []Finding{coded, old}) {
+		t.Errorf("%+v", got)
+	}
+	data, err := json.Marshal([]Finding{coded, old})
+	if want := `[{"block":1,"what":"frame","detail":{"code":"frame-checksum","args":{"file":"0.seg","offset":20}}},` +
+		`{"block":2,"what":"frame","detail":"0.seg: its checksum is wrong"}]`; err != nil || string(data) != want {
+		t.Errorf("%s, %v", data, err)
+	}
+}
+
 func TestNewerSnapshotIsRefusedByName(t *testing.T) {
 	data := snapshotBytes(t, eventful(t, LevelCodes).State)
 	data[4]++
@@ -218,6 +249,9 @@ func checkCauses(t testing.TB, s *State) {
 	}
 	for i := range s.integrity.Events {
 		causes = append(causes, s.integrity.Events[i].Cause)
+		for _, f := range s.integrity.Events[i].Findings {
+			causes = append(causes, f.Detail)
+		}
 	}
 	for _, c := range causes {
 		at := slices.IndexFunc(wire.Codes, func(known wire.Code) bool { return known.Name == c.Code })

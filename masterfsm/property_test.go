@@ -247,7 +247,7 @@ func (s *simulation) integrity(time uint64) Command {
 		}
 		return &EndCheck{
 			ID: id, Version: n.Version, Bad: bad, Strange: s.chance(8), Tiles: uint64(s.rng.IntN(2)), Time: time,
-			Findings: []chain.Finding{{Block: 1, What: chain.WrongFrame}},
+			Findings: []Finding{{Block: 1, What: chain.WrongFrame}},
 		}
 	case Receiving:
 		head := s.heads[len(s.heads)-1-s.rng.IntN(min(3, len(s.heads)))]

@@ -76,7 +76,7 @@ func (c *BeginRepair) apply(s *State) (any, error) {
 		s.recordEvent(Event{
 			Kind: EventFinding, Node: n.ID, URL: n.URL, Ranges: []chain.Range{other}, Blocks: other.Len(),
 			Cause: n.Cause,
-			Findings: []chain.Finding{{
+			Findings: []Finding{{
 				Block: c.Keep, What: chain.WrongChain,
 				Detail: s.detail("its blocks from %d on are of another chain, or cannot be read", c.Keep),
 			}},

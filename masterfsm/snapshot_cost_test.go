@@ -55,7 +55,7 @@ func fullTable(t testing.TB, part, size, perBlock int) *table {
 	}
 	for range maxEvents {
 		b.recordEvent(Event{Kind: EventFinding, Cause: TextCause("a finding"),
-			Findings: make([]chain.Finding, maxEventFindings)})
+			Findings: make([]Finding, maxEventFindings)})
 	}
 	random := rand.New(rand.NewPCG(1, 1))
 	for range int(settings.MaxKeys) / part {

@@ -35,7 +35,7 @@ func busyTable(t testing.TB) *table {
 	b.ok(&BeginCheck{ID: "c", Version: b.storage("c").Version, Time: startTime + 2})
 	b.ok(&EndCheck{
 		ID: "c", Version: b.storage("c").Version, Tiles: 3, Time: startTime + 2,
-		Findings: []chain.Finding{{Block: 0, What: chain.WrongFrame, Detail: "a header that was written again"}},
+		Findings: []Finding{{Block: 0, What: chain.WrongFrame, Detail: TextCause("a header that was written again")}},
 	})
 	b.node("d", 1)
 	b.ok(&Invalidate{ID: "d", Version: b.storage("d").Version, Cause: TextCause("other chain"), Time: startTime + 2})

@@ -203,7 +203,7 @@ func (s *State) registerStorage(c *Register) (any, error) {
 		s.integrity.Totals.BadBlocks += missing.Len()
 		s.recordEvent(Event{
 			Kind: EventFinding, Node: n.ID, URL: n.URL, Ranges: []chain.Range{missing}, Blocks: missing.Len(),
-			Findings: []chain.Finding{{
+			Findings: []Finding{{
 				Block: c.Height, What: chain.WrongShort,
 				Detail: s.detail("it started with %d blocks and had acknowledged %d", c.Height, before.Height),
 			}},

@@ -157,7 +157,7 @@ func TestCheckFoundDamageAndEndedEarly(t *testing.T) {
 						if s.Bad[3] {
 							return wire.CheckStatus{Blocks: 4, Error: "too many open files", Report: &wire.Report{
 								Bad:       []chain.Range{{From: 3, To: 4}},
-								Findings:  []chain.Finding{{Block: 3, What: chain.WrongPayload}},
+								Findings:  []wire.Finding{{Block: 3, What: chain.WrongPayload}},
 								Unchecked: unchecked,
 							}}
 						}
@@ -205,7 +205,7 @@ func TestRepairWhoseCheckCouldNotLook(t *testing.T) {
 							first = false
 							return wire.CheckStatus{Report: &wire.Report{
 								Bad:      []chain.Range{{From: 3, To: 4}},
-								Findings: []chain.Finding{{Block: 3, What: chain.WrongPayload}}, Unchecked: 4,
+								Findings: []wire.Finding{{Block: 3, What: chain.WrongPayload}}, Unchecked: 4,
 							}}
 						}
 						return status
@@ -268,7 +268,7 @@ func TestFindingsThatAreTooLong(t *testing.T) {
 			s.Report = func(o wire.CheckOrder) wire.CheckStatus {
 				long := strings.Repeat("long ", 1000)
 				return wire.CheckStatus{Report: &wire.Report{Unchecked: o.Height,
-					Findings: []chain.Finding{{What: long, Detail: long}}}}
+					Findings: []wire.Finding{{What: long, Detail: long}}}}
 			}
 		})
 		before := r.Integrity(t.Context()).Totals.Checks

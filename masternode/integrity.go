@@ -67,7 +67,7 @@ func (n *Node) integrity(leading leader.Status) wire.Integrity {
 			Number: e.Number, Time: e.Time, Kind: string(e.Kind), Node: e.Node, URL: e.URL, Source: e.Source,
 			Cause:      e.Cause.Text(),
 			CauseCoded: wire.Message(e.Cause),
-			Findings:   e.Findings, Ranges: e.Ranges, Blocks: e.Blocks, Bytes: e.Bytes, Millis: e.Millis,
+			Findings:   findings(e.Findings), Ranges: e.Ranges, Blocks: e.Blocks, Bytes: e.Bytes, Millis: e.Millis,
 		})
 	}
 	if lost := chain.CutRanges(story.Lost, story.Confirmed); len(lost) > 0 {
@@ -77,6 +77,14 @@ func (n *Node) integrity(leading leader.Status) wire.Integrity {
 		addNotices(&i.Notices, &i.NoticesCoded, abortedNotices(&nodes[k], leading.Aborted)...)
 	}
 	return i
+}
+
+// findings returns findings in the form of the API, nil for none.
+func findings(list []masterfsm.Finding) (found []wire.Finding) {
+	for _, f := range list {
+		found = append(found, wire.NewFinding(f.Block, f.What, wire.Message(f.Detail)))
+	}
+	return found
 }
 
 func orNone[T any](list []T) []T {

@@ -206,8 +206,9 @@ func (n *Node) checkBlocks(ctx context.Context, c *checkJob, report *wire.Report
 		short := chain.Range{From: a.Height, To: o.Height}
 		left := chain.CutRanges([]chain.Range{short}, o.Lost)
 		if len(left) > 0 {
-			a.Report(chain.Finding{Block: left[0].From, What: chain.WrongShort, Detail: fmt.Sprintf(
-				"the chain ends with %d blocks, %d are due", a.Height, o.Height)})
+			a.Report(wire.NewFinding(left[0].From, chain.WrongShort, wire.Message{
+				Code: wire.CodeShortChain, Args: wire.Args{"blocks": a.Height, "height": o.Height},
+			}))
 			report.Findings = a.Findings
 			for _, r := range left {
 				report.Bad = chain.AddRange(report.Bad, r)

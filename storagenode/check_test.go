@@ -24,6 +24,7 @@ type damage struct {
 	name string
 	do   func(t *testing.T, m *matrix)
 	what string                            // of the first finding
+	code string                            // of each finding's detail, or the second of two; "" for any
 	bad  func(m *matrix) (from, to uint64) // while it runs; nil for the block alone
 	nop  bool                              // it is healed without a bad block
 }
@@ -63,17 +64,19 @@ func damages() []damage {
 		return segment.FrameHeader + chain.BlockOverhead(m.p.Count)
 	}
 	return []damage{
-		{name: "payload", what: chain.WrongPayload, do: inFrame(func(m *matrix, f []byte) { f[len(f)-1] ^= 1 })},
-		{name: "payload, sealed", what: chain.WrongPayload,
+		{name: "payload", what: chain.WrongPayload, code: wire.CodeRecordsDiffer,
+			do: inFrame(func(m *matrix, f []byte) { f[len(f)-1] ^= 1 })},
+		{name: "payload, sealed", what: chain.WrongPayload, code: wire.CodeRecordsDiffer,
 			do: inFrame(func(m *matrix, f []byte) { f[len(f)-1] ^= 1; sealed(f) })},
-		{name: "salt", what: chain.WrongPayload, do: inFrame(func(m *matrix, f []byte) { f[record(m)+13] ^= 1 })},
-		{name: "header root", what: chain.WrongRoot,
+		{name: "salt", what: chain.WrongPayload, code: wire.CodeRecordsDiffer,
+			do: inFrame(func(m *matrix, f []byte) { f[record(m)+13] ^= 1 })},
+		{name: "header root", what: chain.WrongRoot, code: wire.CodeBlockRoot,
 			do: inFrame(func(m *matrix, f []byte) { f[segment.FrameHeader+60] ^= 1 })},
-		{name: "header prev", what: chain.WrongLink,
+		{name: "header prev", what: chain.WrongLink, code: wire.CodeBlockLink,
 			do: inFrame(func(m *matrix, f []byte) { f[segment.FrameHeader+30] ^= 1; sealed(f) })},
-		{name: "header number", what: chain.WrongLink,
+		{name: "header number", what: chain.WrongLink, code: wire.CodeBlockNumber,
 			do: inFrame(func(m *matrix, f []byte) { f[segment.FrameHeader+9] ^= 1 })},
-		{name: "nonce", what: chain.WrongWork, do: inFrame(func(m *matrix, f []byte) {
+		{name: "nonce", what: chain.WrongWork, code: wire.CodeBlockWork, do: inFrame(func(m *matrix, f []byte) {
 			h := m.c.blocks[matrixAt].Header
 			for h.Nonce++; chain.Mined(h.Hash(), h.Difficulty); h.Nonce++ {
 			}
@@ -87,9 +90,11 @@ func damages() []damage {
 			h.AppendTo(f[segment.FrameHeader:segment.FrameHeader])
 			sealed(f)
 		})},
-		{name: "frame length", what: chain.WrongFrame, do: inFrame(func(_ *matrix, f []byte) { f[2] ^= 1 })},
-		{name: "checksum", what: chain.WrongFrame, do: inFrame(func(_ *matrix, f []byte) { f[5] ^= 1 })},
-		{name: "table", what: chain.WrongFrame,
+		{name: "frame length", what: chain.WrongFrame, code: wire.CodeFrameLength,
+			do: inFrame(func(_ *matrix, f []byte) { f[2] ^= 1 })},
+		{name: "checksum", what: chain.WrongFrame, code: wire.CodeFrameChecksum,
+			do: inFrame(func(_ *matrix, f []byte) { f[5] ^= 1 })},
+		{name: "table", what: chain.WrongFrame, code: wire.CodeBlockForm,
 			do: inFrame(func(_ *matrix, f []byte) { f[segment.FrameHeader+chain.HeaderSize] ^= 1 })},
 		{name: "cut out", bad: (*matrix).rest, do: func(t *testing.T, m *matrix) {
 			edit(t, m.path, func(data []byte) []byte {
@@ -103,11 +108,12 @@ func damages() []damage {
 			do: func(t *testing.T, m *matrix) {
 				edit(t, m.path, func(data []byte) []byte { return data[:m.p.Offset] })
 			}},
-		{name: "segment deleted", what: chain.WrongMissing, bad: (*matrix).all, do: func(t *testing.T, m *matrix) {
-			if err := os.Remove(m.path); err != nil {
-				t.Fatal(err)
-			}
-		}},
+		{name: "segment deleted", what: chain.WrongMissing, code: wire.CodeFileMissing,
+			bad: (*matrix).all, do: func(t *testing.T, m *matrix) {
+				if err := os.Remove(m.path); err != nil {
+					t.Fatal(err)
+				}
+			}},
 		{name: "segment emptied", what: chain.WrongMissing, bad: (*matrix).all, do: func(t *testing.T, m *matrix) {
 			edit(t, m.path, func([]byte) []byte { return nil })
 		}},
@@ -196,8 +202,15 @@ func matrixRow(t *testing.T, c *testChain, folder string, source *Node, row dama
 		t.Fatalf("findings %+v, want %s", r.Findings, row.what)
 	}
 	for _, f := range r.Findings {
-		if !strings.Contains(f.Detail, filepath.Base(m.path)) {
+		detail := f.DetailCoded
+		if both := detail.Code == wire.CodeTwoFaults; both {
+			detail = detail.Args["more"].(wire.Message)
+		}
+		if detail.Args["file"] != filepath.Base(m.path) || f.Detail != f.DetailCoded.Text() {
 			t.Errorf("finding %+v does not name the file", f)
+		}
+		if row.code != "" && detail.Code != row.code {
+			t.Errorf("finding %+v, want the code %s", f, row.code)
 		}
 	}
 	summary, err := audit.Verify(context.Background(), m.dir, nil)

@@ -93,15 +93,9 @@ func (c *testChain) misplacedWhileRunning(
 		r.Unchecked != uint64(height) {
 		t.Fatalf("report %+v", r)
 	}
-	names := func(what, text string) bool {
-		for _, f := range r.Findings {
-			if f.What == what && strings.Contains(f.Detail, text) {
-				return true
-			}
-		}
-		return false
-	}
-	if !names("file", name+": ") || !names(chain.WrongPayload, "record ") {
+	moved := func(f wire.Finding) bool { return f.DetailCoded.Code == wire.CodeMovedAside && aboutPath(f, name) }
+	flipped := func(f wire.Finding) bool { return f.What == chain.WrongPayload }
+	if !slices.ContainsFunc(r.Findings, moved) || !slices.ContainsFunc(r.Findings, flipped) {
 		t.Errorf("findings %+v", r.Findings)
 	}
 	kept, err := filepath.Glob(filepath.Join(n.dir.Quarantine(), filepath.Base(name)+".*"))
@@ -109,6 +103,11 @@ func (c *testChain) misplacedWhileRunning(
 		t.Errorf("in quarantine %q, %v", kept, err)
 	}
 	c.repairAll(t, source, n, height, r.Bad)
+}
+
+// aboutPath reports whether a finding is about what was at a path of the folder.
+func aboutPath(f wire.Finding, path string) bool {
+	return f.What == chain.WrongFile && f.DetailCoded.Args["path"] == path
 }
 
 // TestMisplacedSegment puts something else in the place of a segment: its blocks are missing, and come from another
@@ -166,7 +165,7 @@ func TestMisplacedAtTheStart(t *testing.T) {
 				misplace(t, filepath.Join(cfg.Dir, name), put)
 				found, err := audit.Verify(context.Background(), cfg.Dir, nil)
 				if err == nil || found.Height != height || len(found.Findings) != 1 ||
-					!strings.Contains(found.Findings[0].Detail, name+": ") {
+					found.Findings[0].DetailCoded.Code != wire.CodeMisplaced || !aboutPath(found.Findings[0], name) {
 					t.Errorf("the offline verifier says %+v, %v", found, err)
 				}
 				n := mustOpen(t, cfg)
@@ -176,7 +175,7 @@ func TestMisplacedAtTheStart(t *testing.T) {
 				c.check(t, n, height)
 				r := c.checked(t, n, height)
 				if len(r.Bad) > 0 || len(r.Findings) != 1 || r.Findings[0].What != "file" ||
-					!strings.Contains(r.Findings[0].Detail, name+": ") {
+					!aboutPath(r.Findings[0], name) {
 					t.Fatalf("report %+v", r)
 				}
 				c.clean(t, n, height)
@@ -197,7 +196,7 @@ func TestSegmentsAreAFile(t *testing.T) {
 			n, _ := damageCopy(t, filledCfg.Dir, running, func(n *Node) { misplace(t, n.dir.Segments(), put) })
 			r := c.checked(t, n, height)
 			if want := (chain.Range{To: height}); len(r.Bad) != 1 || r.Bad[0] != want ||
-				!strings.HasPrefix(r.Findings[0].Detail, "segments: ") {
+				!aboutPath(r.Findings[0], "segments") {
 				t.Fatalf("running %v: report %+v", running, r)
 			}
 			c.repairAll(t, source, n, height, r.Bad)

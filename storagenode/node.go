@@ -16,6 +16,7 @@ import (
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/storagenode/folder"
 	"github.com/chainstore/chainstore/storagenode/segment"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // DefaultSegmentBytes is the size at which a new segment is begun.
@@ -113,7 +114,7 @@ type Node struct {
 	check    *checkJob
 	send     *sendJob
 	incoming *incomingRepair // nil if none was opened
-	moved    []chain.Finding // what was moved to quarantine/ since the last check that was reported
+	moved    []wire.Finding  // what was moved to quarantine/ since the last check that was reported
 }
 
 // newNode returns a node that is not loaded.

@@ -2,7 +2,6 @@ package storagenode
 
 import (
 	"errors"
-	"fmt"
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/storagenode/folder"
@@ -39,10 +38,10 @@ func (n *Node) moveOne(m *folder.Misplaced) error {
 	if err != nil {
 		return err
 	}
-	text := fmt.Sprintf("%s, and was moved to %s", m.Text, n.dir.Relative(to))
-	n.log.Error("something else stood in the place of a file, and was moved aside", "file", m.Path, "what", text)
+	finding := m.Moved(n.dir.Relative(to))
+	n.log.Error("something else stood in the place of a file, and was moved aside", "what", finding.Detail)
 	if len(n.moved) < chain.MaxFindings {
-		n.moved = append(n.moved, chain.Finding{Block: m.Block, What: chain.WrongFile, Detail: text})
+		n.moved = append(n.moved, finding)
 	}
 	if m.Path == n.dir.Running() { // it says that the node runs
 		if err := n.dir.Mark(); err != nil {

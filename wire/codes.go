@@ -68,6 +68,35 @@ const (
 	CodeMasterNotice         = "master-notice"
 )
 
+// Codes of the details of findings: where a block is damaged, and how.
+const (
+	CodePlaceUnknown     = "place-unknown"
+	CodeFileMissing      = "file-missing"
+	CodeFileEnds         = "file-ends"
+	CodeFileUnreadable   = "file-unreadable"
+	CodeHeaderDamaged    = "header-damaged"
+	CodeHeaderRestored   = "header-restored"
+	CodeFrameLength      = "frame-length"
+	CodeFrameChecksum    = "frame-checksum"
+	CodeBlockForm        = "block-form"
+	CodeBlockNumber      = "block-number"
+	CodeBlockLink        = "block-link"
+	CodeBlockFirst       = "block-first"
+	CodeBlockCount       = "block-count"
+	CodeBlockTime        = "block-time"
+	CodeBlockRoot        = "block-root"
+	CodeBlockWork        = "block-work"
+	CodeBlockUnconnected = "block-unconnected"
+	CodeLeavesMissing    = "leaves-missing"
+	CodeRecordsDiffer    = "records-differ"
+	CodeMinedAgain       = "mined-again"
+	CodeNotFollowed      = "not-followed"
+	CodeTwoFaults        = "two-faults"
+	CodeForkUnknown      = "fork-unknown"
+	CodeMisplaced        = "misplaced"
+	CodeMovedAside       = "moved-aside"
+)
+
 // Code is a code of messages.
 type Code struct {
 	Name string
@@ -164,6 +193,42 @@ var Codes = []Code{
 		English: "the key of --checkpoint-key is not in the log yet: it is added when this master leads " +
 			"(chainstore master transfer)"},
 	{Name: CodeMasterNotice, English: "master {node}: {cause}"},
+
+	{Name: CodePlaceUnknown, English: "the block is missing, and its place in {file} is not known"},
+	{Name: CodeFileMissing, English: "{file} is missing"},
+	{Name: CodeFileEnds,
+		English: "{file} ends after {bytes} of {size} bytes of the frame that begins at offset {offset}"},
+	{Name: CodeFileUnreadable, English: "{file} cannot be read at offset {offset}: {detail}"},
+	{Name: CodeHeaderDamaged, English: "the header of {file} is damaged"},
+	{Name: CodeHeaderRestored, English: "the header of {file} was damaged and was written again"},
+	{Name: CodeFrameLength,
+		English: "{file}, frame at offset {offset}: it names a length of {bytes} bytes, not {size}"},
+	{Name: CodeFrameChecksum, English: "{file}, frame at offset {offset}: its checksum is wrong"},
+	{Name: CodeBlockForm, English: "{file}, frame at offset {offset}: its bytes are not a block: {detail}"},
+	{Name: CodeBlockNumber, English: "{file}, frame at offset {offset}: the block has another number"},
+	{Name: CodeBlockLink,
+		English: "{file}, frame at offset {offset}: the block names another one as the one before it"},
+	{Name: CodeBlockFirst, English: "{file}, frame at offset {offset}: the index of its first leaf is wrong"},
+	{Name: CodeBlockCount, English: "{file}, frame at offset {offset}: the number of records is wrong"},
+	{Name: CodeBlockTime, English: "{file}, frame at offset {offset}: the times of block and records are out of order"},
+	{Name: CodeBlockRoot, English: "{file}, frame at offset {offset}: the records do not hash to its root"},
+	{Name: CodeBlockWork, English: "{file}, frame at offset {offset}: the hash has too few leading zero bits"},
+	{Name: CodeBlockUnconnected,
+		English: "{file}, frame at offset {offset}: the tree between the blocks before and this one is not known"},
+	{Name: CodeLeavesMissing, English: "the stored leaf hashes cannot tell which record differs: {detail}"},
+	{Name: CodeRecordsDiffer,
+		English: "{file}, frame at offset {offset}: {count} {count|record does|records do} not match {count|its leaf|" +
+			"their leaves}: {records}; the first begins at offset {at} of the file"},
+	{Name: CodeMinedAgain,
+		English: "{file}, frame at offset {offset}: the block was changed and mined again: block {block} follows " +
+			"another one"},
+	{Name: CodeNotFollowed,
+		English: "block {block} does not follow from it, and block {next} follows from that"},
+	{Name: CodeTwoFaults, English: "{cause}; {more}"},
+	{Name: CodeForkUnknown,
+		English: "its chain is consistent and another one; where it begins could not be found: {detail}"},
+	{Name: CodeMisplaced, English: "{path}: a {found} stands in the place of a {needed}"},
+	{Name: CodeMovedAside, English: "{path}: a {found} stood in the place of a {needed}, and was moved to {moved}"},
 }
 
 // Args are the names of the arguments, in the order of the text.

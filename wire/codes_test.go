@@ -18,7 +18,7 @@ func TestCodesAreDocumented(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	lists, _, _ := strings.Cut(string(page), "\n## Findings")
+	lists, _, _ := strings.Cut(string(page), "\n## Events")
 	quoted := regexp.MustCompile("`([a-z-]+)`")
 	documented := map[string][]string{}
 	for _, row := range regexp.MustCompile("(?m)^- `([a-z-]+)`([^:]*):").FindAllStringSubmatch(lists, -1) {

@@ -27,7 +27,7 @@ type CheckStatus struct {
 
 // Report is what a check found.
 type Report struct {
-	Findings []chain.Finding `json:"findings"` // the first, at most chain.MaxFindings
+	Findings []Finding `json:"findings"` // the first, at most chain.MaxFindings
 	// Bad are all blocks below the target that are damaged or missing, ascending, at most chain.MaxFindings ranges.
 	Bad []chain.Range `json:"bad"`
 	// Unchecked is the first block that could not be checked, because the tree before it is not known; the target's
@@ -38,6 +38,19 @@ type Report struct {
 	Other bool `json:"other"`
 	// Tiles is how many hashes of the tree were wrong on disk and were written again from the blocks.
 	Tiles uint64 `json:"tiles"`
+}
+
+// Finding is one thing that a check found wrong.
+type Finding struct {
+	Block       uint64  `json:"block"`
+	What        string  `json:"what"`                  // one of the Wrong… constants of package chain
+	Detail      string  `json:"detail"`                // in English: the file, the offset, the record
+	DetailCoded Message `json:"detail_coded,omitzero"` // the same; storage nodes before protocol level 2 send none
+}
+
+// NewFinding returns a finding with a detail in both forms.
+func NewFinding(block uint64, what string, detail Message) Finding {
+	return Finding{Block: block, What: what, Detail: detail.Text(), DetailCoded: detail}
 }
 
 // Piece is a range of blocks for a repair, and the hash of the last of them, which proves their headers backwards.
@@ -109,18 +122,18 @@ const (
 
 // Event is one entry of the integrity log.
 type Event struct {
-	Number   uint64          `json:"number"` // counts all events of the cluster
-	Time     uint64          `json:"time"`   // unix milliseconds
-	Kind     string          `json:"kind"`
-	Node     string          `json:"node,omitempty"`   // its id
-	URL      string          `json:"url,omitempty"`    // its address
-	Source   string          `json:"source,omitempty"` // repair: the id of the node that sent
-	Cause    string          `json:"cause,omitempty"`  // in English
-	Findings []chain.Finding `json:"findings,omitempty"`
-	Ranges   []chain.Range   `json:"ranges,omitempty"` // the blocks concerned
-	Blocks   uint64          `json:"blocks,omitempty"` // how many
-	Bytes    uint64          `json:"bytes,omitempty"`
-	Millis   uint64          `json:"millis,omitempty"` // how long it took
+	Number   uint64        `json:"number"` // counts all events of the cluster
+	Time     uint64        `json:"time"`   // unix milliseconds
+	Kind     string        `json:"kind"`
+	Node     string        `json:"node,omitempty"`   // its id
+	URL      string        `json:"url,omitempty"`    // its address
+	Source   string        `json:"source,omitempty"` // repair: the id of the node that sent
+	Cause    string        `json:"cause,omitempty"`  // in English
+	Findings []Finding     `json:"findings,omitempty"`
+	Ranges   []chain.Range `json:"ranges,omitempty"` // the blocks concerned
+	Blocks   uint64        `json:"blocks,omitempty"` // how many
+	Bytes    uint64        `json:"bytes,omitempty"`
+	Millis   uint64        `json:"millis,omitempty"` // how long it took
 
 	CauseCoded Message `json:"cause_coded,omitzero"`
 }

@@ -24,6 +24,12 @@ type Args map[string]any
 // MaxMessageRanges bounds the ranges of a message. A message about more ranges has the first of them.
 const MaxMessageRanges = 32
 
+// Known reports whether this program knows the code of the message.
+func (m Message) Known() bool {
+	_, known := codeOf(m.Code)
+	return known
+}
+
 // IsZero reports whether there is no message.
 func (m Message) IsZero() bool { return m.Code == "" }
 

@@ -216,7 +216,7 @@ func TestCheckNamesWhatWasMovedAside(t *testing.T) {
 	f.Use(t)
 	f.CheckSteps("s-aaaabbbbcccc", func(in *wire.Integrity, n *wire.NodeIntegrity) {
 		clitest.CheckedGood(in, n)
-		clitest.AddEvent(in, wire.Event{Kind: wire.EventFinding, Node: n.ID, URL: n.URL, Findings: []chain.Finding{
+		clitest.AddEvent(in, wire.Event{Kind: wire.EventFinding, Node: n.ID, URL: n.URL, Findings: []wire.Finding{
 			{What: chain.WrongFile, Detail: "index: a folder stood in the place of a file, and was moved to " +
 				"quarantine/index.0"},
 		}})
@@ -233,7 +233,7 @@ type checkResult struct {
 	ID, Result, State string
 	Blocks, Millis    uint64
 	BadBlocks         uint64 `json:"bad_blocks"`
-	Findings          []chain.Finding
+	Findings          []wire.Finding
 	Bad               []chain.Range
 	Repairs           []wire.Event
 	Aborted           *wire.Aborted

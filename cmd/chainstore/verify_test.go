@@ -13,6 +13,7 @@ import (
 	"github.com/chainstore/chainstore/cmd/chainstore/internal/cli"
 	"github.com/chainstore/chainstore/cmd/chainstore/internal/clitest"
 	"github.com/chainstore/chainstore/storagenode"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // newStorageDir makes the data folder of a storage node that has the test chain.
@@ -86,7 +87,7 @@ func TestVerify(t *testing.T) {
 		Height   uint64
 		Error    string
 		Bad      *uint64 `json:"bad_block"`
-		Findings []chain.Finding
+		Findings []wire.Finding
 		Ranges   []chain.Range `json:"bad"`
 	}
 	if json.Unmarshal([]byte(out), &v) != nil || v.Valid || v.Height != 1 || v.Bad == nil || *v.Bad != 1 ||

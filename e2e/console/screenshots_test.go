@@ -138,7 +138,7 @@ func (f *fakeCluster) tell() {
 		Millis: 412}
 	f.Integrity.Events = []wire.Event{
 		{Number: 4, Time: now - 4_000, Kind: wire.EventFinding, Node: "s-1", URL: hurt.URL, CauseCoded: hurt.CauseCoded,
-			Findings: []chain.Finding{
+			Findings: []wire.Finding{
 				{Block: 7, What: "payload", Detail: "record 2 does not fit its leaf"},
 			}, Ranges: []chain.Range{{From: 7, To: 8}}, Bytes: 5_242_880, Millis: 164},
 		{Number: 3, Time: now - 3_600_000, Kind: wire.EventRepair, Node: "s-2", URL: f.Integrity.Nodes[2].URL,

@@ -33,12 +33,12 @@ var mayImport = map[string][]string{
 	"storagenode/tiles":      {"chain", "internal/durable", "storagenode/segment"},
 	"storagenode/records":    {"chain", "internal/durable"},
 	"storagenode/blockindex": {"chain", "internal/durable", "storagenode/segment"},
-	"storagenode/folder":     {"chain", "internal/durable", "storagenode/segment", "storagenode/tiles"},
+	"storagenode/folder":     {"chain", "internal/durable", "storagenode/segment", "storagenode/tiles", "wire"},
 	"storagenode/inbox":      {"chain", "internal/durable"},
 	"storagenode/transfer":   {"chain", "internal/durable", "wire"},
 	"storagenode/audit": {
 		"chain", "internal/durable", "storagenode/blockindex", "storagenode/folder", "storagenode/segment",
-		"storagenode/tiles",
+		"storagenode/tiles", "wire",
 	},
 
 	"minernode":            {"chain", "wire"},
@@ -79,7 +79,7 @@ var mayImport = map[string][]string{
 	},
 	"cmd/chainstore/internal/offline": {
 		"chain", "client", "cmd/chainstore/internal/cli", "cmd/chainstore/internal/render", "internal/durable",
-		"internal/roles", "storagenode", "verify",
+		"internal/roles", "storagenode", "verify", "wire",
 	},
 	"cmd/chainstore/internal/nodes": {
 		"cmd/chainstore/internal/cli", "cmd/chainstore/internal/render", "internal/devcluster", "internal/roles",

@@ -3,7 +3,6 @@ package leader
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strconv"
 	"time"
 
@@ -111,12 +110,24 @@ func firstUnchecked(report *wire.Report, height uint64) uint64 {
 
 // findingsOf returns the findings of a report, cut to what the table accepts. A command that the table refuses would be
 // repeated without end.
-func findingsOf(report *wire.Report) []chain.Finding {
-	list := slices.Clone(report.Findings[:min(len(report.Findings), chain.MaxFindings)])
-	for i := range list {
-		list[i].What, list[i].Detail = clipTo(list[i].What, maxCause), clipTo(list[i].Detail, maxDetail)
+func findingsOf(report *wire.Report) []masterfsm.Finding {
+	var list []masterfsm.Finding
+	for _, f := range report.Findings[:min(len(report.Findings), chain.MaxFindings)] {
+		list = append(list, masterfsm.Finding{
+			Block: f.Block, What: clipTo(f.What, maxCause), Detail: detailOfFinding(&f),
+		})
 	}
 	return list
+}
+
+// detailOfFinding returns the detail of a node's finding: its code, if the table accepts that as a sentence too, and
+// this program knows it. Otherwise it is the sentence of the node.
+func detailOfFinding(f *wire.Finding) masterfsm.Cause {
+	coded := masterfsm.Cause(f.DetailCoded)
+	if f.DetailCoded.Known() && !coded.TooLong() && len(coded.Text()) <= maxDetail {
+		return coded
+	}
+	return masterfsm.TextCause(clipTo(f.Detail, maxDetail))
 }
 
 // badBelow returns the blocks that a node reports as bad, as far as they can be believed: below a height, in order, and
@@ -159,9 +170,9 @@ func (l *leadership) findFork(ctx context.Context, n masterfsm.Storage, end *mas
 	if err != nil && ctx.Err() == nil && n.Target.Height > 0 {
 		last := n.Target.Height - 1
 		end.Bad = chain.AddRange(end.Bad, chain.Range{From: last, To: last + 1})
-		end.Findings = append(end.Findings, chain.Finding{
+		end.Findings = append(end.Findings, masterfsm.Finding{
 			Block: last, What: chain.WrongChain,
-			Detail: "its chain is consistent and another one; where it begins could not be found: " + clip(err.Error()),
+			Detail: masterfsm.Cause{Code: wire.CodeForkUnknown, Args: detailOf(err)},
 		})
 		end.Findings = end.Findings[max(0, len(end.Findings)-chain.MaxFindings):]
 		return nil
@@ -171,9 +182,9 @@ func (l *leadership) findFork(ctx context.Context, n masterfsm.Storage, end *mas
 	}
 	if keep < n.Target.Height {
 		end.Bad = chain.AddRange(end.Bad, chain.Range{From: keep, To: n.Target.Height})
-		end.Findings = append(end.Findings, chain.Finding{
+		end.Findings = append(end.Findings, masterfsm.Finding{
 			Block: keep, What: chain.WrongChain,
-			Detail: fmt.Sprintf("its chain is consistent and another one: block %d is the first that differs", keep),
+			Detail: masterfsm.Cause{Code: wire.CodeOtherChain, Args: wire.Args{"block": keep}},
 		})
 		end.Findings = end.Findings[max(0, len(end.Findings)-chain.MaxFindings):]
 	}
@@ -230,7 +241,7 @@ func (l *leadership) logFindings(n masterfsm.Storage, end *masterfsm.EndCheck) {
 		return
 	}
 	for _, f := range end.Findings {
-		log.Error("check found damage", "block", f.Block, "what", f.What, "detail", f.Detail)
+		log.Error("check found damage", "block", f.Block, "what", f.What, "detail", f.Detail.Text())
 	}
 	if end.Tiles > 0 {
 		log.Warn("check replaced wrong hashes of the tree on disk", "hashes", end.Tiles)

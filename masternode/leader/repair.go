@@ -257,7 +257,7 @@ func (l *leadership) step(
 	changed := status.Changed
 	for _, f := range findingsOf(check.Report) {
 		if f.What == chain.WrongFile { // the check after the repair reports other findings
-			changed = append(changed, f.Detail)
+			changed = append(changed, f.Detail.Text())
 		}
 	}
 	end.Changed = replaced(changed)

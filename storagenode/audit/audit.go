@@ -10,6 +10,7 @@ import (
 	"github.com/chainstore/chainstore/storagenode/blockindex"
 	"github.com/chainstore/chainstore/storagenode/segment"
 	"github.com/chainstore/chainstore/storagenode/tiles"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // Config says what an audit reads. The functions may be nil.
@@ -36,10 +37,10 @@ type Config struct {
 type Audit struct {
 	Config
 
-	Findings  []chain.Finding // at most chain.MaxFindings
-	Bad       []chain.Range   // damaged and missing blocks, those confirmed as lost left out
-	Confirmed []chain.Range   // bad blocks that are confirmed as lost
-	Unchecked uint64          // the first block that could not be checked; Height if all were
+	Findings  []wire.Finding // at most chain.MaxFindings
+	Bad       []chain.Range  // damaged and missing blocks, those confirmed as lost left out
+	Confirmed []chain.Range  // bad blocks that are confirmed as lost
+	Unchecked uint64         // the first block that could not be checked; Height if all were
 
 	verifier *chain.Verifier
 	builder  tiles.Builder
@@ -82,7 +83,7 @@ type bridge struct {
 type badBlock struct {
 	number uint64
 	what   string
-	detail string
+	detail wire.Message
 	err    error
 }
 
@@ -107,6 +108,7 @@ func (a *Audit) Run(ctx context.Context) error {
 		if s.file != nil && s.file.headerErr != nil && a.HeaderBad == nil {
 			if s.err == nil {
 				s.err = fmt.Errorf("the header of the file: %w", s.file.headerErr)
+				s.why = s.fileMessage(wire.CodeHeaderDamaged)
 			}
 			s.file.headerErr = nil
 		}
@@ -115,8 +117,7 @@ func (a *Audit) Run(ctx context.Context) error {
 		}
 		if s.file != nil && s.file.headerErr != nil && a.fromBad == nil {
 			err, s.file.headerErr = s.file.headerErr, nil
-			a.Report(chain.Finding{Block: s.segment, What: chain.WrongFrame, Detail: fmt.Sprintf(
-				"the header of %s was damaged and was written again: %v", segment.Name(s.segment), err)})
+			a.Report(wire.NewFinding(s.segment, chain.WrongFrame, s.fileMessage(wire.CodeHeaderRestored)))
 			if err := a.HeaderBad(s.segment, err); err != nil {
 				return err
 			}
@@ -172,7 +173,7 @@ func (a *Audit) judge(s *slot) error {
 // addBadFrame reports a block that is good in a frame that is not.
 func (a *Audit) addBadFrame(s *slot, before chain.Head) {
 	if s.err != nil {
-		a.addBad(badBlock{s.number, chain.WrongFrame, s.where() + ": " + s.err.Error(), s.err}, before)
+		a.addBad(badBlock{s.number, chain.WrongFrame, s.why, s.err}, before)
 	}
 }
 
@@ -294,7 +295,7 @@ func (a *Audit) addBad(b badBlock, before chain.Head) {
 		a.firstBad = &chain.BlockError{Block: b.number, Err: b.err}
 		a.goodPrefix = before
 	}
-	a.Report(chain.Finding{Block: b.number, What: b.what, Detail: b.detail})
+	a.Report(wire.NewFinding(b.number, b.what, b.detail))
 	a.Bad = AddLast(a.Bad, b.number)
 	if len(a.Bad) > 4*chain.MaxFindings {
 		a.Bad = chain.BoundRanges(a.Bad, chain.MaxFindings)
@@ -302,7 +303,7 @@ func (a *Audit) addBad(b badBlock, before chain.Head) {
 }
 
 // Report adds a finding, unless there are chain.MaxFindings already.
-func (a *Audit) Report(f chain.Finding) {
+func (a *Audit) Report(f wire.Finding) {
 	if len(a.Findings) < chain.MaxFindings {
 		a.Findings = append(a.Findings, f)
 	}
@@ -317,8 +318,8 @@ func (a *Audit) end() {
 	// If a block does not follow from the one before it, and the next block follows from it, the one before was
 	// probably changed. Without stored hashes to decide, both are reported.
 	if k := a.fromBad.head.Height; k > 0 && a.fromBad.follow {
-		a.addBad(badBlock{number: k - 1, what: chain.WrongLink, err: chain.ErrLink, detail: fmt.Sprintf(
-			"block %d does not follow from it, and block %d follows from that", k, k+1)}, a.beforeLast)
+		detail := wire.Message{Code: wire.CodeNotFollowed, Args: wire.Args{"block": k, "next": k + 1}}
+		a.addBad(badBlock{k - 1, chain.WrongLink, detail, chain.ErrLink}, a.beforeLast)
 	}
 }
 

@@ -6,53 +6,70 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/storagenode/segment"
+	"github.com/chainstore/chainstore/wire"
 )
+
+// refusals say what is wrong with a block that the verifier refused. The first that fits counts.
+var refusals = []struct {
+	err        error
+	what, code string
+}{
+	{chain.ErrWork, chain.WrongWork, wire.CodeBlockWork},
+	{chain.ErrNumber, chain.WrongLink, wire.CodeBlockNumber},
+	{chain.ErrLink, chain.WrongLink, wire.CodeBlockLink},
+	{chain.ErrFirst, chain.WrongLink, wire.CodeBlockFirst},
+	{chain.ErrCount, chain.WrongLink, wire.CodeBlockCount},
+	{chain.ErrTime, chain.WrongLink, wire.CodeBlockTime},
+	{errUnconnected, chain.WrongFrame, wire.CodeBlockUnconnected},
+}
+
+// errUnconnected: the link to the blocks before is hidden by a bad block, and so is the tree.
+var errUnconnected = errors.New("it is not connected to the blocks before it")
+
+// twoFaults says two things about one block.
+func twoFaults(cause, more wire.Message) wire.Message {
+	return wire.Message{Code: wire.CodeTwoFaults, Args: wire.Args{"cause": cause, "more": more}}
+}
 
 // diagnose says what is wrong with a block, and where. refused is the verifier's error, if it judged the block.
 func (a *Audit) diagnose(s *slot, refused error) badBlock {
-	b := badBlock{number: s.number, err: s.err}
-	switch {
-	case s.missing:
-		b.what, b.detail = chain.WrongMissing, s.where()+": "+s.err.Error()
-		return b
-	case !s.parsed:
-		b.what, b.detail = chain.WrongFrame, s.where()+": "+s.err.Error()
+	b := badBlock{number: s.number, what: chain.WrongFrame, detail: s.why, err: s.err}
+	if s.missing {
+		b.what = chain.WrongMissing
+	}
+	if !s.parsed {
 		return b
 	}
 	if refused == nil && a.fromBad != nil {
 		// Behind a bad block the link cannot be checked. The rest can, if the tree before the block is known.
-		head := chain.Head{Height: s.number, Hash: s.block.Header.Prev, Time: a.fromBad.head.Time, Tree: a.fromBad.tree}
-		if !a.extend(a.fromBad, s.place.First) {
-			refused = errors.New("it is not connected to the blocks before it")
-		} else {
+		head := chain.Head{Height: s.number, Hash: s.block.Header.Prev, Time: a.fromBad.head.Time}
+		if refused = errUnconnected; a.extend(a.fromBad, s.place.First) {
 			head.Tree = a.fromBad.tree
 			_, refused = chain.NewVerifier(head).TakeHashed(&s.block, s.leaves)
 		}
 	}
-	var text string
 	switch {
-	case errors.Is(refused, chain.ErrRoot):
-		b.what, text = a.diagnoseRoot(s)
-	case errors.Is(refused, chain.ErrWork):
-		b.what = chain.WrongWork
-	case errors.Is(refused, chain.ErrNumber), errors.Is(refused, chain.ErrLink), errors.Is(refused, chain.ErrFirst),
-		errors.Is(refused, chain.ErrCount), errors.Is(refused, chain.ErrTime):
-		b.what = chain.WrongLink
+	case refused != nil:
+	case s.err != nil:
+		return b
 	default:
-		b.what = chain.WrongFrame
+		refused = errUnconnected
 	}
-	if text == "" && refused != nil {
-		text = innerError(refused).Error()
+	why := s.message(wire.CodeBlockForm, wire.Args{"detail": innerError(refused).Error()})
+	if errors.Is(refused, chain.ErrRoot) {
+		b.what, why = a.diagnoseRoot(s)
 	}
-	if b.err == nil {
-		b.err = refused
-	} else if text != "" {
-		text = b.err.Error() + "; " + text
-	} else {
-		text = b.err.Error()
+	for _, r := range refusals {
+		if errors.Is(refused, r.err) {
+			b.what, why = r.what, s.message(r.code, nil)
+			break
+		}
 	}
-	b.err = innerError(b.err)
-	b.detail = s.where() + ": " + text
+	if s.err != nil {
+		b.detail = twoFaults(s.why, why)
+		return b
+	}
+	b.detail, b.err = why, innerError(refused)
 	return b
 }
 
@@ -66,56 +83,50 @@ func innerError(err error) error {
 }
 
 // diagnoseRoot names the records that differ from the stored leaf hashes, if those fit the header's root.
-func (a *Audit) diagnoseRoot(s *slot) (what, text string) {
+func (a *Audit) diagnoseRoot(s *slot) (what string, why wire.Message) {
+	what, why = chain.WrongRoot, s.message(wire.CodeBlockRoot, nil)
 	h := &s.block.Header
 	tree := a.verifier.Head().Tree
 	if a.fromBad != nil {
 		tree = a.fromBad.tree
 	}
 	if tree.Size() != h.First {
-		return chain.WrongRoot, ""
+		return what, why
 	}
-	var differ []uint32
+	var differ []chain.Range
 	for at := uint32(0); at < h.Count; {
 		n := min(h.Count-at, maxChunk)
 		leaves, err := a.storedLeaves(h.First+uint64(at), h.First+uint64(at+n))
 		if err != nil {
-			return chain.WrongRoot,
-				"the records do not hash to the header's root, and the stored hashes are missing: " + err.Error()
+			args := wire.Args{"detail": err.Error()}
+			return what, twoFaults(why, wire.Message{Code: wire.CodeLeavesMissing, Args: args})
 		}
 		differ = appendDiffering(differ, at, leaves, s.leaves[at:])
 		tree = tree.Append(leaves...)
 		at += n
 	}
 	if tree.Root() != h.Root || len(differ) == 0 {
-		return chain.WrongRoot, ""
+		return what, why
 	}
-	return chain.WrongPayload, s.nameRecords(differ)
+	return chain.WrongPayload, s.recordsDiffer(differ)
 }
 
 // appendDiffering appends the records, counted from first, whose leaf is not the stored one.
-func appendDiffering(differ []uint32, first uint32, stored, computed []chain.Hash) []uint32 {
+func appendDiffering(differ []chain.Range, first uint32, stored, computed []chain.Hash) []chain.Range {
 	for i := range stored {
 		if stored[i] != computed[i] {
-			differ = append(differ, first+uint32(i))
+			differ = AddLast(differ, uint64(first)+uint64(i))
 		}
 	}
 	return differ
 }
 
-// nameRecords says which records differ from what was written, and where they are in the file.
-func (s *slot) nameRecords(differ []uint32) string {
-	text := ""
-	for i, offset := range differ {
-		if i == 3 {
-			return fmt.Sprintf("%s, and %d more records", text, len(differ)-i)
-		}
-		if i > 0 {
-			text += ", "
-		}
-		text += fmt.Sprintf("record %d (from offset %d of the file)", offset, s.offsetOf(offset))
-	}
-	return text + " does not fit its leaf"
+// recordsDiffer says which records differ from what was written, and where they are in the file.
+func (s *slot) recordsDiffer(differ []chain.Range) wire.Message {
+	return s.message(wire.CodeRecordsDiffer, wire.Args{
+		"count": chain.CountBlocks(differ), "records": differ[:min(len(differ), wire.MaxMessageRanges)],
+		"at": uint64(s.offsetOf(uint32(differ[0].From))),
+	})
 }
 
 // offsetOf is where a record begins in the segment.
@@ -134,7 +145,7 @@ func (a *Audit) changed(number, confirmedBy uint64) badBlock {
 	if b.err == nil {
 		b.err = fmt.Errorf("%w: the blocks behind it do not follow from it", chain.ErrLink)
 	}
-	b.detail = fmt.Sprintf("%s: its header was changed: block %d follows another one", s.where(), confirmedBy)
+	b.detail = s.message(wire.CodeMinedAgain, wire.Args{"block": confirmedBy})
 	if !s.parsed {
 		return b
 	}
@@ -143,9 +154,7 @@ func (a *Audit) changed(number, confirmedBy uint64) badBlock {
 		return b
 	}
 	if differ := appendDiffering(nil, 0, leaves, s.leaves); len(differ) > 0 {
-		b.what = chain.WrongPayload
-		b.detail = fmt.Sprintf("%s: %s, and the block was mined again: block %d follows another one",
-			s.where(), s.nameRecords(differ), confirmedBy)
+		b.what, b.detail = chain.WrongPayload, twoFaults(s.recordsDiffer(differ), b.detail)
 	}
 	return b
 }

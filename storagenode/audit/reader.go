@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -14,6 +15,7 @@ import (
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/storagenode/blockindex"
 	"github.com/chainstore/chainstore/storagenode/segment"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // cacheWindow is how much of a segment's page cache is dropped at a time, before it is read: enough for read-ahead.
@@ -40,13 +42,27 @@ type slot struct {
 	leaves  []chain.Hash
 	parsed  bool
 	missing bool
-	err     error // wraps durable.ErrDamaged: the frame is damaged, or the block is missing
+	err     error        // wraps durable.ErrDamaged: the frame is damaged, or the block is missing
+	why     wire.Message // the same as a code, if err is not nil
 	ready   chan struct{}
 }
 
-// where names the place for people.
-func (s *slot) where() string {
-	return fmt.Sprintf("%s, frame at offset %d", segment.Name(s.segment), s.place.Offset)
+// message makes the detail of a finding about the block. args may be nil; the place of the block is added.
+func (s *slot) message(code string, args wire.Args) wire.Message {
+	m := wire.Message{Code: code, Args: wire.Args{"file": segment.Name(s.segment), "offset": uint64(s.place.Offset)}}
+	maps.Copy(m.Args, args)
+	return m
+}
+
+// fileMessage makes the detail of a finding about the block's file.
+func (s *slot) fileMessage(code string) wire.Message {
+	return wire.Message{Code: code, Args: wire.Args{"file": segment.Name(s.segment)}}
+}
+
+// fail notes what is wrong with the frame.
+func (s *slot) fail(why wire.Message) {
+	s.why = why
+	s.err = fmt.Errorf("%w: %s", durable.ErrDamaged, s.why.Text())
 }
 
 // load reads the block and hashes its records. It notes in the slot what is wrong.
@@ -56,34 +72,38 @@ func (s *slot) load() {
 	size := segment.FrameHeader + int(s.place.Length)
 	switch {
 	case s.place.Lost():
-		s.missing, s.err = true, fmt.Errorf("%w: the block is missing, and its place is not known", durable.ErrDamaged)
+		s.missing = true
+		s.fail(s.fileMessage(wire.CodePlaceUnknown))
 		return
 	case s.file == nil:
-		s.missing, s.err = true, fmt.Errorf("%w: the file is missing", durable.ErrDamaged)
+		s.missing = true
+		s.fail(s.fileMessage(wire.CodeFileMissing))
 		return
 	}
 	s.buf = slices.Grow(s.buf[:0], size)[:size]
 	if got, err := s.file.ReadAt(s.buf, s.place.Offset); err != nil && (got < size || !errors.Is(err, io.EOF)) {
-		s.missing = got == 0 && errors.Is(err, io.EOF)
-		if errors.Is(err, io.EOF) {
-			err = fmt.Errorf("the file ends after %d bytes of the frame's %d", got, size)
+		if !errors.Is(err, io.EOF) {
+			s.fail(s.message(wire.CodeFileUnreadable, wire.Args{"detail": err.Error()}))
+			return
 		}
-		s.err = fmt.Errorf("%w: %w", durable.ErrDamaged, err)
+		s.missing = got == 0
+		s.fail(s.message(wire.CodeFileEnds, wire.Args{"bytes": uint64(got), "size": uint64(size)}))
 		return
 	}
 	data := s.buf[segment.FrameHeader:]
 	if length := binary.BigEndian.Uint32(s.buf); length != s.place.Length {
-		s.err = fmt.Errorf("%w: the frame names a length of %d bytes, not %d",
-			durable.ErrDamaged, length, s.place.Length)
+		s.fail(s.message(wire.CodeFrameLength,
+			wire.Args{"bytes": uint64(length), "size": uint64(s.place.Length)}))
 	} else if durable.Checksum(data) != binary.BigEndian.Uint32(s.buf[4:]) {
-		s.err = fmt.Errorf("%w: the frame's checksum is wrong", durable.ErrDamaged)
+		s.fail(s.message(wire.CodeFrameChecksum, nil))
 	}
 	block, err := chain.ParseBlock(data)
 	if err != nil {
-		if s.err == nil {
-			s.err = err
+		why := s.message(wire.CodeBlockForm, wire.Args{"detail": err.Error()})
+		if s.err != nil {
+			s.err, s.why = fmt.Errorf("%w; %w", s.err, err), twoFaults(s.why, why)
 		} else {
-			s.err = fmt.Errorf("%w; %w", s.err, err)
+			s.err, s.why = err, why
 		}
 		return
 	}

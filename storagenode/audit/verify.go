@@ -15,6 +15,7 @@ import (
 	"github.com/chainstore/chainstore/storagenode/folder"
 	"github.com/chainstore/chainstore/storagenode/segment"
 	"github.com/chainstore/chainstore/storagenode/tiles"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // ErrMisplaced: all blocks are good, and something else is at the path of a file or folder of the node.
@@ -30,9 +31,9 @@ type Summary struct {
 	// starts. They are not counted while a node runs in the folder: they may be its next block.
 	Torn int64
 
-	Findings []chain.Finding // what is wrong, at most chain.MaxFindings
-	Bad      []chain.Range   // blocks that are damaged or missing
-	Lost     []chain.Range   // blocks that are bad as well, and that a person confirmed as lost
+	Findings []wire.Finding // what is wrong, at most chain.MaxFindings
+	Bad      []chain.Range  // blocks that are damaged or missing
+	Lost     []chain.Range  // blocks that are bad as well, and that a person confirmed as lost
 	// Unchecked is the first block that could not be checked, because bad blocks before it hide the tree; 0 if all
 	// were.
 	Unchecked uint64
@@ -190,7 +191,7 @@ func (v *verification) summarize() {
 	s.Records = s.Size - min(s.Size, head.Height)
 	s.Bad, s.Lost = a.Bad, a.Confirmed
 	for _, m := range v.misplaced {
-		s.Findings = append(s.Findings, chain.Finding{Block: m.Block, What: chain.WrongFile, Detail: m.Text})
+		s.Findings = append(s.Findings, m.Finding())
 	}
 	s.Findings = append(s.Findings, a.Findings...)
 	s.Findings = s.Findings[:min(len(s.Findings), chain.MaxFindings)]
@@ -216,7 +217,7 @@ func (v *verification) result(err error) error {
 		return a.tilesErr
 	case len(v.misplaced) > 0:
 		return fmt.Errorf("%w: %s; the next check or start of the node moves it aside",
-			ErrMisplaced, v.misplaced[0].Text)
+			ErrMisplaced, v.misplaced[0].Finding().Detail)
 	}
 	v.progress(v.total, v.total)
 	return nil
@@ -234,7 +235,8 @@ func (v *verification) passBlocks(
 			return verifier.Head(), err
 		}
 		if s.err != nil {
-			return verifier.Head(), &chain.BlockError{Block: number, Err: fmt.Errorf("%s: %w", s.where(), s.err)}
+			err := fmt.Errorf("%s: %w", segment.Name(s.segment), s.err)
+			return verifier.Head(), &chain.BlockError{Block: number, Err: err}
 		}
 		if _, err := verifier.TakeHashed(&s.block, s.leaves); err != nil {
 			return verifier.Head(), err

@@ -4,21 +4,36 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 
+	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/internal/durable"
 	"github.com/chainstore/chainstore/storagenode/segment"
 	"github.com/chainstore/chainstore/storagenode/tiles"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // Misplaced is a file system object at a path where the node needs a file or a folder and finds neither.
 type Misplaced struct {
-	Path  string
-	Text  string // for people: what it is, and what the node needs
-	Block uint64 // the first block of a segment, 0 for other files
+	Path   string
+	Block  uint64 // the first block of a segment, 0 for other files
+	detail wire.Args
+}
+
+// Finding returns the finding of a check that leaves the object where it is.
+func (m *Misplaced) Finding() wire.Finding {
+	return wire.NewFinding(m.Block, chain.WrongFile, wire.Message{Code: wire.CodeMisplaced, Args: m.detail})
+}
+
+// Moved returns the finding of a node that moved the object to a path, relative to its folder.
+func (m *Misplaced) Moved(to string) wire.Finding {
+	args := maps.Clone(m.detail)
+	args["moved"] = to
+	return wire.NewFinding(m.Block, chain.WrongFile, wire.Message{Code: wire.CodeMovedAside, Args: args})
 }
 
 // Misplaced lists what stands at the paths of the node's files and folders and is of another kind. It changes nothing.
@@ -93,12 +108,12 @@ func (d Dir) inspect(path string, folder, links bool, block uint64) (*Misplaced,
 	if err != nil || found == "" {
 		return nil, err
 	}
-	due := "a file"
+	needed := "file"
 	if folder {
-		due = "a folder"
+		needed = "folder"
 	}
-	text := fmt.Sprintf("%s: %s stood in the place of %s", d.Relative(path), found, due)
-	return &Misplaced{Path: path, Text: text, Block: block}, nil
+	args := wire.Args{"path": d.Relative(path), "found": found, "needed": needed}
+	return &Misplaced{Path: path, Block: block, detail: args}, nil
 }
 
 // Relative returns a path relative to the data folder, with slashes.
@@ -136,5 +151,5 @@ func otherKindAt(path string, folder, links bool) (string, error) {
 	if folder && info.IsDir() || !folder && info.Mode().IsRegular() {
 		return "", nil
 	}
-	return durable.KindOf(info.Mode()), nil
+	return strings.TrimPrefix(durable.KindOf(info.Mode()), "a "), nil
 }

@@ -247,12 +247,12 @@ func (w *Workers) Check(
 			for number := range min(order.Height, uint64(len(s.Blocks))) {
 				if s.Bad[number] {
 					report.Bad = chain.AddRange(report.Bad, chain.Range{From: number, To: number + 1})
-					report.Findings = append(report.Findings, chain.Finding{Block: number, What: chain.WrongPayload})
+					report.Findings = append(report.Findings, wire.Finding{Block: number, What: chain.WrongPayload})
 				}
 			}
 			if have := uint64(len(s.Blocks)); have < order.Height {
 				report.Bad = chain.AddRange(report.Bad, chain.Range{From: have, To: order.Height})
-				report.Findings = append(report.Findings, chain.Finding{Block: have, What: chain.WrongShort})
+				report.Findings = append(report.Findings, wire.Finding{Block: have, What: chain.WrongShort})
 			} else if have > 0 && order.Height > 0 {
 				report.Other = s.Blocks[order.Height-1].Header.Hash() != order.Hash
 			}

@@ -44,7 +44,7 @@ func SampleIntegrity() wire.Integrity {
 				URL:   "http://127.0.0.1:8082",
 				Cause: "damaged: block 7", Ranges: []chain.Range{{From: 7, To: 8}}, Blocks: 1, Bytes: 1 << 20,
 				Millis:   1234,
-				Findings: []chain.Finding{{Block: 7, What: chain.WrongPayload, Detail: "segments/0, record 2"}}},
+				Findings: []wire.Finding{{Block: 7, What: chain.WrongPayload, Detail: "segments/0, record 2"}}},
 		},
 	}
 }
@@ -71,7 +71,7 @@ func CheckedBad(in *wire.Integrity, n *wire.NodeIntegrity) {
 	AddEvent(in, wire.Event{
 		Kind: wire.EventFinding, Node: n.ID, URL: n.URL, Cause: n.Cause, Ranges: n.Bad, Blocks: 2, Bytes: 1 << 20,
 		Millis: 900,
-		Findings: []chain.Finding{{Block: 5, What: chain.WrongFrame, Detail: "segments/0 at 4711"},
+		Findings: []wire.Finding{{Block: 5, What: chain.WrongFrame, Detail: "segments/0 at 4711"},
 			{Block: 7, What: chain.WrongMissing}},
 	})
 }

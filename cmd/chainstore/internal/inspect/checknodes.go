@@ -150,9 +150,9 @@ type checked struct {
 	Millis uint64 `json:"millis"` // duration of the check, without the repair
 	// BadBlocks counts the bad blocks that were found, Findings describe the first of them, and Bad are those still
 	// bad.
-	BadBlocks uint64          `json:"bad_blocks"`
-	Findings  []chain.Finding `json:"findings"`
-	Bad       []chain.Range   `json:"bad"`
+	BadBlocks uint64         `json:"bad_blocks"`
+	Findings  []wire.Finding `json:"findings"`
+	Bad       []chain.Range  `json:"bad"`
 	// Tiles and Repairs are events of the integrity log: tree hashes that were rewritten, and blocks that were copied
 	// from other nodes.
 	Tiles   []wire.Event  `json:"tiles,omitempty"`
@@ -293,7 +293,7 @@ func newFollower(in *wire.Integrity, node *wire.NodeIntegrity) *follower {
 	}
 	f.result = checked{
 		ID: node.ID, URL: node.URL, Result: checkStopped, State: node.State,
-		Findings: []chain.Finding{}, Bad: []chain.Range{},
+		Findings: []wire.Finding{}, Bad: []chain.Range{},
 	}
 	return f
 }
@@ -348,7 +348,7 @@ func (f *follower) update(in *wire.Integrity, n *wire.NodeIntegrity) {
 	if t := n.Task; t != nil && t.Kind == wire.TaskCheck {
 		r.Blocks, r.Bytes, r.Millis = t.Height, max(t.Total, t.Bytes), t.Millis
 	}
-	r.Findings, r.Tiles, r.Repairs, r.BadBlocks = []chain.Finding{}, nil, nil, 0
+	r.Findings, r.Tiles, r.Repairs, r.BadBlocks = []wire.Finding{}, nil, nil, 0
 	for i := len(in.Events) - 1; i >= 0; i-- { // the newest is the first
 		e := &in.Events[i]
 		if e.Number < f.events || e.Node != n.ID {

@@ -134,7 +134,7 @@ func TestCheckFits(t *testing.T) {
 		ID: "s-aaaabbbbccccdddd-and-more", URL: "http://127.0.0.1:8082", Result: checkLost, Blocks: 1_234_567_890,
 		Bytes: 5 << 40, Millis: 86_400_000,
 		BadBlocks: 1_234_567_890, Bad: in.Lost,
-		Findings: []chain.Finding{{Block: 7, What: chain.WrongLink, Detail: strings.Repeat("many words ", 30) +
+		Findings: []wire.Finding{{Block: 7, What: chain.WrongLink, Detail: strings.Repeat("many words ", 30) +
 			"\x1b[2J"}},
 	}
 	out := checkText([]checked{r}, &in, render.StandardWidth)

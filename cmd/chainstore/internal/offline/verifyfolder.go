@@ -15,6 +15,7 @@ import (
 	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 	"github.com/chainstore/chainstore/storagenode/audit"
 	"github.com/chainstore/chainstore/storagenode/tiles"
+	"github.com/chainstore/chainstore/wire"
 )
 
 // verified is what verify --json prints.
@@ -30,9 +31,9 @@ type verified struct {
 	Error string  `json:"error,omitempty"`
 	// Findings describe the first errors, and Ranges are all bad blocks. Lost are the blocks that are confirmed as
 	// lost; they do not make the chain invalid.
-	Findings []chain.Finding `json:"findings"`
-	Ranges   []chain.Range   `json:"bad"`
-	Lost     []chain.Range   `json:"lost"`
+	Findings []wire.Finding `json:"findings"`
+	Ranges   []chain.Range  `json:"bad"`
+	Lost     []chain.Range  `json:"lost"`
 	// Unchecked is the first block that could not be checked, because bad blocks before it hide the tree.
 	Unchecked uint64 `json:"unchecked,omitempty"`
 }

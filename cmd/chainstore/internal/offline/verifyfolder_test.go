@@ -6,11 +6,12 @@ import (
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/cmd/chainstore/internal/render"
 	"github.com/chainstore/chainstore/storagenode/audit"
+	"github.com/chainstore/chainstore/wire"
 )
 
 func TestVerifyText(t *testing.T) {
 	found := audit.Summary{
-		Findings: []chain.Finding{{Block: 2, What: chain.WrongFrame, Detail: "segments/0 at 47\x1b[2J"},
+		Findings: []wire.Finding{{Block: 2, What: chain.WrongFrame, Detail: "segments/0 at 47\x1b[2J"},
 			{Block: 9, What: chain.WrongShort}},
 		Bad:       []chain.Range{{From: 2, To: 3}, {From: 9, To: 12}},
 		Unchecked: 12,

@@ -175,7 +175,7 @@ func writeEvent(b *strings.Builder, e *wire.Event, width int) {
 }
 
 // Finding formats a finding as a sentence.
-func Finding(f chain.Finding) string {
+func Finding(f wire.Finding) string {
 	wrong := f.What
 	switch f.What {
 	case chain.WrongFile: // the detail names the file, so the block is left out

@@ -151,6 +151,7 @@ function event(e) {
 const finding = (f) =>
   // A finding about a file is about no block.
   h('li', {}, f.what !== 'file' && h('a', { href: href(`block/${f.block}`) }, t('block.title', { number: f.block })),
-    ' ', findingText(f.what), ' ', h('code', {}, f.what), f.detail && ` — ${f.detail}`);
+    ' ', findingText(f.what), ' ', h('code', {}, f.what),
+    f.detail && ` — ${message(f.detail_coded, f.detail)}`);
 
 const findingText = (what) => (hasText(`finding.${what}`) ? t(`finding.${what}`) : '');
