@@ -32,7 +32,8 @@ func Integrity(in *wire.Integrity, older int, now time.Time, width int) string {
 	var remarks []string
 	for i := range in.Nodes {
 		n := &in.Nodes[i]
-		if n.Due != "" {
+		// An older leader sends the reason as text only, which may repeat why the check ended early.
+		if n.Due != "" && (n.Aborted == nil || n.DueCoded.Code != "") {
 			remarks = append(remarks, fmt.Sprintf("%s: a check is due: %s", n.ID, n.Due))
 		}
 		if a := n.Aborted; a != nil && n.DueCoded.Code != wire.CodeCheckAborted {

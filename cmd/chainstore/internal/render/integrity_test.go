@@ -66,3 +66,24 @@ func TestIntegrityText(t *testing.T) {
 		t.Errorf("of nothing:\n%s", none)
 	}
 }
+
+// TestAbortedCheckIsShownOnce: a leader before the codes sends the reason of a due check as text only.
+func TestAbortedCheckIsShownOnce(t *testing.T) {
+	in := clitest.SampleIntegrity()
+	n := &in.Nodes[0]
+	n.Aborted = &wire.Aborted{Error: "read index: input/output error", Blocks: 3, Height: 12}
+	n.Due = "its check ended early, after 3 of 12 blocks: read index: input/output error"
+	for _, code := range []string{"", wire.CodeCheckAborted} {
+		n.DueCoded.Code = code
+		out := Integrity(&in, 0, time.UnixMilli(clitest.Time), 200)
+		if strings.Count(out, "read index: input/output error") != 1 || !strings.Contains(out, "s-aaaabbbbcccc  http") {
+			t.Errorf("code %q:\n%s", code, out)
+		}
+	}
+	n.Due, n.DueCoded.Code = "asked for", wire.CodeRequested
+	out := Integrity(&in, 0, time.UnixMilli(clitest.Time), 200)
+	if !strings.Contains(out, "a check is due: asked for") ||
+		!strings.Contains(out, "read index: input/output error") {
+		t.Errorf("another reason:\n%s", out)
+	}
+}
