@@ -145,15 +145,14 @@ func (n *Node) checkAll(ctx context.Context, c *checkJob) (wire.Report, error) {
 	if err != nil {
 		return report, err
 	}
-	n.mu.Lock()
-	if len(misplaced) > 0 {
-		err = n.moveMisplaced()
-	}
-	if err == nil {
-		err = n.keepLost(o.Lost)
-	}
-	n.mu.Unlock()
-	if err != nil {
+	if err := n.locked(func() error {
+		if len(misplaced) > 0 {
+			if err := n.moveMisplaced(); err != nil {
+				return err
+			}
+		}
+		return n.keepLost(o.Lost)
+	}); err != nil {
 		return report, err
 	}
 	// If the index or a tile cannot be read, the check counts as ended early. The blocks are checked nevertheless.
@@ -175,12 +174,9 @@ func (n *Node) checkAll(ctx context.Context, c *checkJob) (wire.Report, error) {
 
 // keepLost writes the blocks that are confirmed as lost to their file, if they changed. mu is held.
 func (n *Node) keepLost(list []chain.Range) error {
-	if n.failure != nil {
-		return n.failure
-	}
 	if written, err := n.dir.ReadLost(); err != nil || !slices.Equal(written, list) {
-		if err := n.cfg.writeFile(n.dir.Lost(), folder.EncodeLost(list), 0o600); err != nil {
-			return n.fail(err)
+		if err := n.fail(n.cfg.writeFile(n.dir.Lost(), folder.EncodeLost(list), 0o600)); err != nil {
+			return err
 		}
 	}
 	n.lost = list
@@ -223,20 +219,19 @@ func (n *Node) checkBlocks(ctx context.Context, c *checkJob, report *wire.Report
 	}
 	report.Bad = chain.BoundRanges(report.Bad, chain.MaxFindings)
 	head, proven := a.Head()
-	if a.Height != o.Height || !proven {
-		return n.checkSynced()
-	}
-	if head.Hash != o.Hash {
+	switch {
+	case a.Height != o.Height || !proven:
+	case head.Hash != o.Hash:
 		// If the last block is bad, its hash means nothing.
 		report.Other = !slices.ContainsFunc(a.Bad, func(r chain.Range) bool { return r.Holds(o.Height - 1) })
-	} else {
+	default:
 		fixed, err := n.rewriteHashes(ctx, a)
 		report.Tiles += fixed
 		if err != nil {
 			return err
 		}
 	}
-	return n.checkSynced()
+	return n.locked(n.checkSynced)
 }
 
 // newAudit returns the audit of a check.
@@ -248,12 +243,10 @@ func (n *Node) newAudit(c *checkJob, levels []*os.File) *audit.Audit {
 		Entered: n.reconcileOpenFile,
 		HeaderBad: func(first uint64, err error) error {
 			n.log.Error("the damaged header of a segment is written again", "file", n.segmentPath(first), "error", err)
-			if err := segment.RestoreHeader(n.cfg.open, n.segmentPath(first), first); err != nil {
-				n.mu.Lock()
-				defer n.mu.Unlock()
-				return n.fail(err)
-			}
-			return nil
+			err = segment.RestoreHeader(n.cfg.open, n.segmentPath(first), first)
+			n.mu.Lock()
+			defer n.mu.Unlock()
+			return n.fail(err)
 		},
 		Read: func(ctx context.Context, bytes int64) error {
 			c.blocks.Add(1)

@@ -19,7 +19,7 @@ const indexChunk = 2048
 
 // checkIndexFile compares the index file with the index in memory, and writes again what differs.
 func (n *Node) checkIndexFile(ctx context.Context) error {
-	if err := n.restoreIndexFile(); err != nil {
+	if err := n.locked(n.restoreIndexFile); err != nil {
 		return err
 	}
 	wrong := 0
@@ -40,19 +40,12 @@ func (n *Node) checkIndexFile(ctx context.Context) error {
 		return nil
 	}
 	n.log.Error("entries of the index were wrong and are written again", "file", n.dir.Index(), "entries", wrong)
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.syncIndexFile()
+	return n.locked(func() error { return n.fail(n.indexFile.Sync()) })
 }
 
 // restoreIndexFile begins the index file again if the one at its path is not the one that is open, and writes its
-// header again if that is damaged.
+// header again if that is damaged. mu is held.
 func (n *Node) restoreIndexFile() error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.failure != nil {
-		return n.failure
-	}
 	mine, err := n.indexFile.Stat()
 	if err != nil {
 		return err
@@ -66,10 +59,7 @@ func (n *Node) restoreIndexFile() error {
 			return nil
 		}
 		n.log.Error("the header of the index was wrong and is written again", "file", n.dir.Index())
-		if err := n.indexFile.RestoreHeader(); err != nil {
-			return n.fail(err)
-		}
-		return n.syncIndexFile()
+		return n.fail(n.indexFile.RestoreHeader())
 	}
 	n.log.Error("the index was removed or replaced while it was open, and is written again", "file", n.dir.Index())
 	if err == nil {
@@ -83,14 +73,6 @@ func (n *Node) restoreIndexFile() error {
 	}
 	_ = n.indexFile.Close() // it is of no use any more
 	n.indexFile = f
-	return nil
-}
-
-// syncIndexFile syncs the index file. After an error the node is stopped. mu is held.
-func (n *Node) syncIndexFile() error {
-	if err := n.indexFile.Sync(); err != nil {
-		return n.fail(err)
-	}
 	return nil
 }
 
@@ -162,38 +144,18 @@ func (n *Node) checkTileFiles() (fixed uint64, err error) {
 
 // rewriteHashes writes again the hashes that the audit of a proven chain found to be wrong on disk, and counts them.
 func (n *Node) rewriteHashes(ctx context.Context, a *audit.Audit) (fixed uint64, err error) {
-	fixed, err = a.RewriteHashes(ctx, n.fixHashes)
+	fixed, err = a.RewriteHashes(ctx, func(level int, first uint64, run []chain.Hash) error {
+		return n.locked(func() error { return n.fail(n.tiles.Fix(level, first, run)) })
+	})
 	if err != nil || fixed == 0 {
 		return fixed, err
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
 	n.log.Error("hashes of the tree were wrong and were written again", "hashes", fixed)
-	if err := n.tiles.Sync(); err != nil {
-		return fixed, n.fail(err)
-	}
-	return fixed, nil
+	return fixed, n.locked(func() error { return n.fail(n.tiles.Sync()) })
 }
 
-func (n *Node) fixHashes(level int, first uint64, run []chain.Hash) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.failure != nil {
-		return n.failure
-	}
-	if err := n.tiles.Fix(level, first, run); err != nil {
-		return n.fail(err)
-	}
-	return nil
-}
-
-// checkSynced writes tiles/synced again if it is damaged.
+// checkSynced writes tiles/synced again if it is damaged. mu is held.
 func (n *Node) checkSynced() error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.failure != nil {
-		return n.failure
-	}
 	head, err := n.dir.ReadSynced()
 	if err == nil && head.Height == n.synced {
 		return nil
@@ -201,8 +163,5 @@ func (n *Node) checkSynced() error {
 	n.log.Error("the head in tiles/synced is not the one that was written, and is written again",
 		"height", head.Height, "error", err)
 	n.synced = ^uint64(0)
-	if err := n.sync(); err != nil {
-		return n.fail(err)
-	}
-	return nil
+	return n.fail(n.sync())
 }

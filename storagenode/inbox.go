@@ -91,16 +91,15 @@ func (n *Node) addFromInbox() error {
 		if err == nil && block.Header.Prev != n.verifier.Head().Hash {
 			return n.flushed() // this chain's end is not the group's: a check finds that out
 		}
-		var leaves []chain.Hash
 		if err == nil {
-			leaves, err = n.verifier.Take(&block)
+			err = n.add(&block)
+		}
+		if errors.Is(err, ErrFailed) {
+			return err
 		}
 		if err != nil {
 			n.log.Error("a bad block of the inbox is moved aside", "block", number, "error", err)
 			return errors.Join(n.flushed(), n.moveInboxAside(number))
-		}
-		if err := n.appendBlock(&block, leaves); err != nil {
-			return err
 		}
 	}
 }

@@ -64,16 +64,25 @@ func findOrStart[J any](n *Node, find func() *J, start func() (*J, error)) (*J, 
 	}
 	n.life.RLock()
 	defer n.life.RUnlock()
-	n.mu.Lock()
-	failure := n.failure
-	n.mu.Unlock()
+	if err := n.mayStart(); err != nil {
+		return nil, err
+	}
 	n.jobs.Lock()
 	defer n.jobs.Unlock()
 	if found := find(); found != nil {
 		return found, nil // it was started meanwhile
 	}
-	if n.closing || failure != nil {
-		return nil, errors.Join(ErrFailed, failure)
-	}
 	return start()
+}
+
+// mayStart returns why no job and no repair is started, nil if one may be. life is held.
+func (n *Node) mayStart() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.jobs.Lock()
+	defer n.jobs.Unlock()
+	if n.closing || n.failure != nil {
+		return errors.Join(ErrFailed, n.failure)
+	}
+	return nil
 }

@@ -1,6 +1,7 @@
 package storagenode
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,23 +46,15 @@ type Config struct {
 }
 
 func (c *Config) setDefaults() {
-	if c.SegmentBytes <= 0 {
-		c.SegmentBytes = DefaultSegmentBytes
-	}
-	if c.InboxBytes <= 0 {
-		c.InboxBytes = DefaultInboxBytes
-	}
-	if c.CheckThreads <= 0 {
-		c.CheckThreads = 1
-	}
+	c.SegmentBytes = cmp.Or(max(c.SegmentBytes, 0), DefaultSegmentBytes)
+	c.InboxBytes = cmp.Or(max(c.InboxBytes, 0), DefaultInboxBytes)
+	c.CheckThreads = max(c.CheckThreads, 1)
+	c.checkAgain = cmp.Or(c.checkAgain, checkAgain)
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
 	}
 	if c.open == nil {
 		c.open = segment.OpenFile
-	}
-	if c.checkAgain == 0 {
-		c.checkAgain = checkAgain
 	}
 	if c.writeFile == nil {
 		c.writeFile = durable.WriteFile
@@ -79,18 +72,7 @@ type Status struct {
 
 // Node is a storage node. Its methods may be called from any goroutine.
 //
-// Locks are taken in this order:
-//
-//  1. life. Every call holds it shared while it uses the chainState. It is held exclusively to replace the chainState,
-//     to close the node and to open a repair.
-//  2. incomingRepair.mu: what a repair has received, and the segment that it rewrites.
-//  3. mu: everything that is written.
-//  4. jobs: which jobs run. Held for a look, so that a poll of a job never waits for a disk.
-//  5. segmentFiles.mu, and below it the lock inside of blockindex.Index. No other lock is taken under these.
-//
-// The goroutines of checks and of outgoing transfers do not hold life. They are stopped, and waited for, before the
-// chainState is replaced. The goroutine of the recordIndexer holds it for each step. Nothing waits for the network
-// while it holds a lock.
+// DESIGN.md says in which order its locks are taken, and which goroutines hold them.
 type Node struct {
 	cfg     Config
 	dir     folder.Dir
@@ -156,8 +138,21 @@ func (n *Node) publish() {
 // known again only after a new start.
 func (n *Node) Failed() <-chan error { return n.failed }
 
-// fail stops the node for good after a failed write. mu is held.
+// locked runs a change with mu held, unless the node has stopped.
+func (n *Node) locked(change func() error) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.failure != nil {
+		return n.failure
+	}
+	return change()
+}
+
+// fail stops the node permanently if a write failed: if err is not nil. mu is held.
 func (n *Node) fail(err error) error {
+	if err == nil {
+		return nil
+	}
 	if n.failure == nil {
 		n.failure = fmt.Errorf("%w: %w", ErrFailed, err)
 		n.log.Error("storage node stops: a write failed", "error", err)
@@ -212,12 +207,7 @@ func (n *Node) Interrupt() error {
 	if err := n.closeRepair(); err != nil {
 		return err
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.failure != nil {
-		return n.failure
-	}
-	return n.flushed()
+	return n.locked(n.flushed)
 }
 
 // release closes all files and unlocks the folder.

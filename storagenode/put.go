@@ -47,11 +47,7 @@ func (n *Node) PutAll(next func() (chain.Block, error)) error {
 		if err := n.stopped(); err != nil {
 			return err
 		}
-		leaves, err := n.verify(&block)
-		if err != nil {
-			return err
-		}
-		if err := n.appendBlock(&block, leaves); err != nil {
+		if err := n.add(&block); err != nil {
 			return err
 		}
 	}
@@ -95,23 +91,19 @@ func (n *Node) put(number uint64, data []byte) error {
 	if number > height {
 		return fmt.Errorf("%w: block %d, block %d is due", wire.ErrNotNext, number, height)
 	}
-	leaves, err := n.verify(&block)
-	if err != nil {
-		return err
-	}
-	if err := n.appendBlock(&block, leaves); err != nil {
+	if err := n.add(&block); err != nil {
 		return err
 	}
 	return n.flushed()
 }
 
-// verify has the verifier judge the next block. If it is good, the caller must append it: the verifier has moved on.
-func (n *Node) verify(block *chain.Block) ([]chain.Hash, error) {
+// add verifies the next block and appends it. The error wraps wire.ErrBadBlock or ErrFailed.
+func (n *Node) add(block *chain.Block) error {
 	leaves, err := n.verifier.Take(block)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", wire.ErrBadBlock, err)
+		return fmt.Errorf("%w: %w", wire.ErrBadBlock, err)
 	}
-	return leaves, nil
+	return n.appendBlock(block, leaves)
 }
 
 // compareHeader compares a header with that of the block of its number that is here.
@@ -146,8 +138,8 @@ func (u *unsyncedBlocks) full() bool { return u.bytes >= groupBytes || len(u.pla
 
 // appendBlock writes a verified block, and syncs if many are not synced. After an error the node is stopped.
 func (n *Node) appendBlock(block *chain.Block, leaves []chain.Hash) error {
-	if err := n.write(block, leaves); err != nil {
-		return n.fail(err)
+	if err := n.fail(n.write(block, leaves)); err != nil {
+		return err
 	}
 	if n.unsynced.full() {
 		return n.flushed()
@@ -205,31 +197,23 @@ func (n *Node) flush() error {
 }
 
 // flushed is flush, after which an error stops the node.
-func (n *Node) flushed() error {
-	if err := n.flush(); err != nil {
-		return n.fail(err)
-	}
-	return nil
-}
+func (n *Node) flushed() error { return n.fail(n.flush()) }
 
 // makeRoom makes sure that there is a segment to write the block to.
 func (n *Node) makeRoom(number uint64) error {
 	if n.writer != nil && n.writer.Size() < n.cfg.SegmentBytes {
 		return nil
 	}
-	if n.writer != nil {
-		if err := n.flush(); err != nil {
-			return err
-		}
-		if err := n.closeWriter(); err != nil {
-			return err
-		}
+	err := n.flush()
+	if err == nil {
+		err = n.closeWriter()
 	}
-	w, err := segment.Create(n.cfg.open, n.dir.Segments(), number)
+	if err == nil {
+		n.writer, err = segment.Create(n.cfg.open, n.dir.Segments(), number)
+	}
 	if err != nil {
 		return err
 	}
-	n.writer = w
 	n.index.AddSegment(number)
 	return nil
 }

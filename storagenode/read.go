@@ -298,7 +298,7 @@ type blockReader struct {
 // block reads a block, its checksum and number checked. It is valid until the next call. Errors: ErrBehind, ErrDamaged.
 func (b *blockReader) block(number uint64) (data []byte, err error) {
 	err = b.n.files.read(number, func(p blockindex.Place, f segment.File) (err error) {
-		if b.buf, err = segment.ReadFrameInto(b.buf, f, p.Offset, p.Length); err != nil {
+		if b.buf, err = segment.ReadFrame(b.buf, f, p.Offset, p.Length); err != nil {
 			return err
 		}
 		data = b.buf[segment.FrameHeader:]

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -71,18 +72,14 @@ func (x *recordIndexer) run(ctx context.Context) {
 			continue
 		}
 		timer.Reset(indexerPause)
+		wake := x.wake
+		if err != nil {
+			wake = nil // what failed would fail again at once
+		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-x.wake:
-			if err == nil {
-				continue
-			}
-			select { // what failed would fail again at once
-			case <-ctx.Done():
-				return
-			case <-timer.C:
-			}
+		case <-wake:
 		case <-timer.C:
 		}
 	}
@@ -193,12 +190,7 @@ func (x *recordIndexer) readBatch(from uint64) (*records.Batch, error) {
 func (n *Node) confirmedLost(number uint64) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	for _, r := range n.lost {
-		if r.Holds(number) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(n.lost, func(r chain.Range) bool { return r.Holds(number) })
 }
 
 // await waits until the index goes up to a leaf, or ctx ends.

@@ -108,14 +108,8 @@ func (n *Node) openRepair(o wire.ReceiveOrder) (*incomingRepair, error) {
 	if r := n.lastRepair(); r != nil && r.ticket == o.Ticket {
 		return r, nil // another call opened it meanwhile
 	}
-	n.mu.Lock()
-	failure := n.failure
-	n.jobs.Lock()
-	closing := n.closing
-	n.jobs.Unlock()
-	n.mu.Unlock()
-	if closing || failure != nil {
-		return nil, fmt.Errorf("no repair is opened: %w", errors.Join(ErrFailed, failure))
+	if err := n.mayStart(); err != nil {
+		return nil, fmt.Errorf("no repair is opened: %w", err)
 	}
 	if err := n.closeRepair(); err != nil {
 		return nil, err
@@ -165,12 +159,10 @@ func (n *Node) cutFor(ticket string, keep uint64) error {
 			return err
 		}
 	}
-	if err := n.cfg.writeFile(n.dir.Ticket(), folder.EncodeTicket(ticket), 0o600); err != nil {
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		return n.fail(err)
-	}
-	return nil
+	err = n.cfg.writeFile(n.dir.Ticket(), folder.EncodeTicket(ticket), 0o600)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.fail(err)
 }
 
 // complete closes a repair if nothing is missing any more. The chain goes on with what is in the inbox.
@@ -185,14 +177,11 @@ func (n *Node) complete(r *incomingRepair) error {
 	if r.closed || len(r.missing) > 0 || r.rewrite != nil {
 		return nil
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.failure != nil {
-		return n.failure
-	}
-	r.closed = true
-	n.log.Info("repair ended", "blocks", r.blocks, "height", n.Status().Height)
-	return n.drain()
+	return n.locked(func() error {
+		r.closed = true
+		n.log.Info("repair ended", "blocks", r.blocks, "height", n.Status().Height)
+		return n.drain()
+	})
 }
 
 // reopenAfterRepair replaces the chainState of a node that is blocked by damage, when none of its blocks is missing any
@@ -242,13 +231,10 @@ func (n *Node) Take(ctx context.Context, ticket string, from io.Reader) error {
 		return ErrTicket
 	}
 	err := s.receive(ctx)
-	if syncErr := s.ifCurrent(s.sync); syncErr != nil && !errors.Is(syncErr, ErrTicket) {
+	if syncErr := s.ifCurrent(s.sync); !errors.Is(syncErr, ErrTicket) {
 		err = errors.Join(err, syncErr)
 	}
-	if completeErr := n.complete(r); completeErr != nil {
-		err = errors.Join(err, completeErr)
-	}
-	return err
+	return errors.Join(err, n.complete(r))
 }
 
 // incomingStream is one stream of blocks for a repair. It holds no lock while it waits for the network.
@@ -362,11 +348,13 @@ func (s *incomingStream) keep(block *chain.Block, leaves []chain.Hash) error {
 	if err := n.finishRewrite(r); err != nil {
 		return err
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.failure != nil {
-		return n.failure
-	}
+	return n.locked(func() error { return s.appendNext(block, leaves) })
+}
+
+// appendNext adds a proven block to the chain's end. The repair's mu and Node.mu are held.
+func (s *incomingStream) appendNext(block *chain.Block, leaves []chain.Hash) error {
+	n, r := s.n, s.r
+	number := block.Header.Block
 	if n.blockedByDamage != nil {
 		return fmt.Errorf("%w: block %d cannot be added: %w", errBlocked, number, n.blockedByDamage)
 	}
@@ -394,12 +382,7 @@ func (s *incomingStream) sync() error {
 	if err := s.n.finishRewrite(s.r); err != nil {
 		return err
 	}
-	s.n.mu.Lock()
-	defer s.n.mu.Unlock()
-	if s.n.failure != nil {
-		return s.n.failure
-	}
-	if err := s.n.flushed(); err != nil {
+	if err := s.n.locked(s.n.flushed); err != nil {
 		return err
 	}
 	s.r.noteSynced()

@@ -49,13 +49,10 @@ func (n *Node) replaceBlock(r *incomingRepair, block *chain.Block) error {
 		}
 	}
 	var err error
+	var text string
 	if r.rewrite == nil {
 		r.rewrite, err = n.beginRewrite(seg)
 	}
-	if err == nil {
-		err = r.rewrite.copyUpTo(number)
-	}
-	var text string
 	if err == nil {
 		text, err = r.rewrite.put(block)
 	}
@@ -163,9 +160,13 @@ func (w *rewrite) write(frame []byte, p blockindex.Place) error {
 	return nil
 }
 
-// put adds a received block, copies what was in its place to quarantine/, and says what was wrong with that.
+// put copies the blocks before a received one and adds that. It copies what was in its place to quarantine/, and says
+// what was wrong with it.
 func (w *rewrite) put(block *chain.Block) (text string, err error) {
 	h := &block.Header
+	if err := w.copyUpTo(h.Block); err != nil {
+		return "", err
+	}
 	p, _, _ := w.n.index.Get(h.Block)
 	old := w.oldFrame(&p)
 	data := block.Bytes()
@@ -203,17 +204,9 @@ func (n *Node) finishRewrite(r *incomingRepair) error {
 	if err == nil {
 		err = w.file.Sync()
 	}
-	if err != nil {
-		return n.failRewrite(r, err)
-	}
-	n.mu.Lock()
-	if err = n.flushed(); err == nil {
-		err = n.failure
-	}
 	if err == nil {
-		err = w.replace()
+		err = n.locked(w.replace)
 	}
-	n.mu.Unlock()
 	if err != nil {
 		return n.failRewrite(r, err)
 	}
@@ -227,6 +220,9 @@ func (n *Node) finishRewrite(r *incomingRepair) error {
 // replace puts the new file in the place of the old one. The node's mu is held.
 func (w *rewrite) replace() error {
 	n := w.n
+	if err := n.flush(); err != nil {
+		return err
+	}
 	copied := w.size
 	if err := w.copyUpTo(n.index.SegmentEnd(w.seg)); err != nil {
 		return err
@@ -240,8 +236,7 @@ func (w *rewrite) replace() error {
 		return err
 	}
 	changed := w.changedPlaces()
-	if len(changed) > 0 {
-		// A start must not use the entries before they are right.
+	if len(changed) > 0 { // a start must not use the entries before they are right
 		if err := n.indexFile.Spoil(changed[0]); err != nil {
 			return err
 		}

@@ -74,26 +74,20 @@ func (s *chainState) closeWriter() error {
 // then. An error stops the node. life is held exclusively.
 func (n *Node) reload(change func() error) error {
 	n.stopJobs(false)
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.failure != nil {
-		return n.failure
-	}
-	err := n.sync()
-	if err == nil {
-		err = change()
-	}
-	if err == nil {
-		err = n.chainState.close()
-		n.chainState = n.emptyState()
-	}
-	if err == nil {
-		err = n.load()
-	}
-	if err != nil {
+	return n.locked(func() error {
+		err := n.sync()
+		if err == nil {
+			err = change()
+		}
+		if err == nil {
+			err = n.chainState.close()
+			n.chainState = n.emptyState()
+		}
+		if err == nil {
+			err = n.load()
+		}
 		return n.fail(err)
-	}
-	return nil
+	})
 }
 
 // sync makes index and tiles durable and notes the head that they reach. mu is held.

@@ -24,7 +24,6 @@ const cacheWindow = 8 << 20
 // openSegment is a segment that is read.
 type openSegment struct {
 	segment.File
-	path      string
 	dropped   int64  // up to where its page cache was dropped
 	headerErr error  // what is wrong with its header
 	until     uint64 // the block at which the next segment was opened
@@ -118,9 +117,11 @@ type reader struct {
 	due    uint64 // the next block to load
 	jobs   chan *slot
 	others sync.WaitGroup
-	files  []*openSegment // in order; the last is that of the last block that was aimed at
-	last   uint64         // its first block
-	begun  bool
+	files  []*openSegment // in order
+
+	// Of the last block that was aimed at:
+	segment uint64
+	file    *openSegment // nil if it is missing
 }
 
 func newReader(a *Audit) *reader {
@@ -186,38 +187,29 @@ func (r *reader) next(ctx context.Context, number uint64) (*slot, error) {
 		r.files = r.files[1:]
 	}
 	if s.err != nil {
-		return s, r.loadAgain(s)
+		return s, r.a.loadAgain(s)
 	}
 	return s, nil
 }
 
 // aim points a slot at a block. It opens the block's segment if that is not the segment of the block before.
 func (r *reader) aim(s *slot, number uint64) error {
-	p, seg, ok := r.a.Index.Get(number)
-	if !ok {
-		p = blockindex.Place{}
-	}
-	s.number, s.place = number, p
-	if !r.begun || seg != r.last {
-		if len(r.files) > 0 {
-			r.files[len(r.files)-1].until = number
+	p, seg, _ := r.a.Index.Get(number) // without it the place is that of a lost block
+	if number == 0 || seg != r.segment {
+		if r.file != nil {
+			r.file.until = number
 		}
 		f, err := r.a.enterSegment(seg)
 		if err != nil {
 			return err
 		}
-		r.begun, r.last = true, seg
 		if f != nil {
 			f.until = r.a.Height
 			r.files = append(r.files, f)
 		}
-		s.file = f
-	} else if len(r.files) > 0 && r.files[len(r.files)-1].path == r.a.path(seg) {
-		s.file = r.files[len(r.files)-1]
-	} else {
-		s.file = nil
+		r.segment, r.file = seg, f
 	}
-	s.segment = seg
+	s.number, s.place, s.segment, s.file = number, p, seg, r.file
 	if s.file != nil && !p.Lost() {
 		s.file.dropCache(p.End())
 	}
@@ -238,12 +230,12 @@ func (f *openSegment) dropCache(end int64) {
 }
 
 // loadAgain loads a bad block once more: a repair may have replaced its segment meanwhile.
-func (r *reader) loadAgain(s *slot) error {
-	p, seg, ok := r.a.Index.Get(s.number)
+func (a *Audit) loadAgain(s *slot) error {
+	p, seg, ok := a.Index.Get(s.number)
 	if !ok {
 		return nil
 	}
-	f, err := r.a.openSegment(seg)
+	f, err := a.openSegment(seg)
 	if err != nil || f == nil && s.file == nil && p == s.place {
 		return err
 	}
@@ -252,7 +244,7 @@ func (r *reader) loadAgain(s *slot) error {
 	s.load()
 	s.file = kept
 	if f != nil {
-		return f.Close()
+		_ = f.Close() // only read
 	}
 	return nil
 }
@@ -265,7 +257,7 @@ func (a *Audit) openSegment(seg uint64) (*openSegment, error) {
 	if f == nil || err != nil {
 		return nil, err
 	}
-	return &openSegment{File: f, path: a.path(seg)}, nil
+	return &openSegment{File: f}, nil
 }
 
 // enterSegment opens a segment when its first block is due, and checks its header.
@@ -294,20 +286,8 @@ func (a *Audit) enterSegment(seg uint64) (*openSegment, error) {
 // reread loads a block into memory of its own.
 func (a *Audit) reread(number uint64) *slot {
 	s := &slot{number: number}
-	p, seg, ok := a.Index.Get(number)
-	if !ok {
-		return s
-	}
-	s.place, s.segment = p, seg
-	f, err := a.openSegment(seg)
-	s.file = f
-	if err != nil {
+	if err := a.loadAgain(s); err != nil {
 		s.err = err
-		return s
-	}
-	s.load()
-	if f != nil {
-		_ = f.Close() // only read
 	}
 	return s
 }

@@ -187,12 +187,12 @@ func (w *File) HeaderGood() bool {
 	return err == nil && string(header) == fileHeader
 }
 
-// RestoreHeader writes the header again.
+// RestoreHeader writes the header again and syncs the file.
 func (w *File) RestoreHeader() error {
 	if _, err := w.file.WriteAt([]byte(fileHeader), 0); err != nil {
 		return fmt.Errorf("write %s: %w", w.path, err)
 	}
-	return nil
+	return w.Sync()
 }
 
 // Differing returns the blocks from one up to another whose entries on disk are not those of the index. The error is

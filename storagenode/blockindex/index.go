@@ -5,6 +5,7 @@
 package blockindex
 
 import (
+	"slices"
 	"sort"
 	"sync"
 
@@ -45,11 +46,15 @@ func (x *Index) Get(block uint64) (p Place, seg uint64, ok bool) {
 	if block >= x.height {
 		return Place{}, 0, false
 	}
-	i := sort.Search(len(x.segments), func(i int) bool { return x.segments[i] > block })
-	if i > 0 {
+	if i := x.after(block); i > 0 {
 		seg = x.segments[i-1]
 	}
 	return *x.at(block), seg, true
+}
+
+// after finds the first segment that begins after a block; mu is held.
+func (x *Index) after(block uint64) int {
+	return sort.Search(len(x.segments), func(i int) bool { return x.segments[i] > block })
 }
 
 // at is the place of a block below height; mu is held.
@@ -98,8 +103,7 @@ func (x *Index) Set(from uint64, places []Place) {
 func (x *Index) SegmentEnd(seg uint64) uint64 {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
-	i := sort.Search(len(x.segments), func(i int) bool { return x.segments[i] > seg })
-	if i < len(x.segments) {
+	if i := x.after(seg); i < len(x.segments) {
 		return min(x.segments[i], x.height)
 	}
 	return x.height
@@ -109,24 +113,17 @@ func (x *Index) SegmentEnd(seg uint64) uint64 {
 func (x *Index) AddSegment(first uint64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	i := sort.Search(len(x.segments), func(i int) bool { return x.segments[i] >= first })
-	if i < len(x.segments) && x.segments[i] == first {
-		return
+	if i, known := slices.BinarySearch(x.segments, first); !known {
+		x.segments = slices.Insert(x.segments, i, first)
 	}
-	x.segments = append(x.segments, 0)
-	copy(x.segments[i+1:], x.segments[i:])
-	x.segments[i] = first
 }
 
 // DropSegment forgets a segment.
 func (x *Index) DropSegment(first uint64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	for i, s := range x.segments {
-		if s == first {
-			x.segments = append(x.segments[:i:i], x.segments[i+1:]...)
-			return
-		}
+	if i, known := slices.BinarySearch(x.segments, first); known {
+		x.segments = slices.Delete(x.segments, i, i+1)
 	}
 }
 

@@ -199,11 +199,11 @@ func (s *scanner) isBlock(number uint64, p Place, seg uint64) bool {
 		return false
 	}
 	defer func() { _ = f.Close() }() // only read
-	data, err := segment.ReadFrame(f, p.Offset, p.Length)
+	frame, err := segment.ReadFrame(nil, f, p.Offset, p.Length)
 	if err != nil {
 		return false
 	}
-	h, err := chain.ParseHeader(data)
+	h, err := chain.ParseHeader(frame[segment.FrameHeader:])
 	return err == nil && h.Block == number
 }
 

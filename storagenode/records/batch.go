@@ -2,6 +2,7 @@ package records
 
 import (
 	"encoding/binary"
+	"iter"
 	"slices"
 
 	"github.com/chainstore/chainstore/chain"
@@ -56,17 +57,16 @@ func (b *Batch) add(section int, e entry) { b.entries[section] = append(b.entrie
 
 // write writes the batch as a run.
 func (b *Batch) write(dir string) (*run, error) {
-	var sources [sections]sectionSource
+	var sources [sections]iter.Seq2[entry, error]
 	for section, list := range b.entries {
 		list = sorted(list)
 		b.counts[section] = uint32(len(list))
-		i := 0
-		sources[section] = func() (entry, bool, error) {
-			if i == len(list) {
-				return entry{}, false, nil
+		sources[section] = func(yield func(entry, error) bool) {
+			for _, e := range list {
+				if !yield(e, nil) {
+					return
+				}
 			}
-			i++
-			return list[i-1], true, nil
 		}
 	}
 	return writeRun(dir, b.head, sources)

@@ -56,10 +56,7 @@ func (e entry) before(o entry) bool { return e.tag < o.tag || e.tag == o.tag && 
 
 // compare is before in the form of package slices.
 func (e entry) compare(o entry) int {
-	if e.tag != o.tag {
-		return cmp.Compare(e.tag, o.tag)
-	}
-	return cmp.Compare(e.value, o.value)
+	return cmp.Or(cmp.Compare(e.tag, o.tag), cmp.Compare(e.value, o.value))
 }
 
 func keyTag[T string | []byte](project uint32, key T) uint64 {

@@ -54,8 +54,13 @@ func (c *cursor) bounds(g Range) (from, to uint64) {
 // ByKey finds the records of a project with a key, in order of their leaf indices. All hits before the second result
 // were found; if the limit was reached, it follows the last hit. The error wraps ErrDamaged.
 func (x *Index) ByKey(project uint32, key string, g Range) (hits []uint64, end uint64, err error) {
-	tag := keyTag(project, key)
-	end, err = x.each(g, byKey, func(c *cursor) (bool, error) {
+	hits, end, err = x.byTag(byKey, keyTag(project, key), g)
+	return closed(hits, end, err, g)
+}
+
+// byTag finds the leaves of a section's entries with a tag.
+func (x *Index) byTag(section int, tag uint64, g Range) (hits []uint64, end uint64, err error) {
+	end, err = x.each(g, section, func(c *cursor) (bool, error) {
 		from, to := c.bounds(g)
 		i, err := c.search(entry{tag, uint32(from)})
 		for ; err == nil && i < c.count && len(hits) < g.Limit; i++ {
@@ -67,7 +72,7 @@ func (x *Index) ByKey(project uint32, key string, g Range) (hits []uint64, end u
 		}
 		return len(hits) < g.Limit, err
 	})
-	return closed(hits, end, err, g)
+	return hits, end, err
 }
 
 // ByProject is ByKey for all records of a project.
@@ -118,21 +123,5 @@ const maxSame = 16
 // ByHash finds the leaves that may have a hash. For the hash of a block it finds the block's seal. The index ends
 // before the leaf end. The error wraps ErrDamaged.
 func (x *Index) ByHash(h chain.Hash) (hits []uint64, end uint64, err error) {
-	tag := hashTag(h)
-	g := Range{To: ^uint64(0), Limit: maxSame}
-	end, err = x.each(g, byHash, func(c *cursor) (bool, error) {
-		i, err := c.search(entry{tag: tag})
-		for ; err == nil && i < c.count && len(hits) < maxSame; i++ {
-			var e entry
-			if e, err = c.entry(i); err != nil || e.tag != tag {
-				break
-			}
-			hits = append(hits, c.run.first+uint64(e.value))
-		}
-		return len(hits) < maxSame, err
-	})
-	if err != nil {
-		return nil, 0, err
-	}
-	return hits, end, nil
+	return x.byTag(byHash, hashTag(h), Range{To: ^uint64(0), Limit: maxSame})
 }

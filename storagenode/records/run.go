@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
 	"sort"
 	"syscall"
@@ -150,11 +151,8 @@ func (r *run) check() error {
 // newSuffix marks a file that is not complete yet.
 const newSuffix = ".new"
 
-// sectionSource returns a section's entries in order; ok is false after the last.
-type sectionSource func() (e entry, ok bool, err error)
-
 // writeRun writes a run's file and opens it. Each source must return as many entries as the head says.
-func writeRun(dir string, h head, sources [sections]sectionSource) (*run, error) {
+func writeRun(dir string, h head, sources [sections]iter.Seq2[entry, error]) (*run, error) {
 	path := runPath(dir, &h)
 	if err := durable.MkdirAll(dir); err != nil { // it may have been removed
 		return nil, err
@@ -180,23 +178,23 @@ func writeRun(dir string, h head, sources [sections]sectionSource) (*run, error)
 	return &run{head: h, path: path, file: f}, nil
 }
 
-func writeSection(w io.Writer, count uint32, next sectionSource) error {
+func writeSection(w io.Writer, count uint32, entries iter.Seq2[entry, error]) error {
 	buf := make([]byte, 0, chunkSize)
-	for i := range count {
-		e, ok, err := next()
+	written := uint32(0)
+	for e, err := range entries {
 		if err != nil {
 			return err
 		}
-		if !ok {
-			return fmt.Errorf("%w: %d entries where %d are due", ErrDamaged, i, count)
-		}
 		buf = appendEntry(buf, e)
-		if len(buf) == perChunk*entrySize || i == count-1 {
+		if written++; len(buf) == perChunk*entrySize || written == count {
 			if _, err := w.Write(binary.BigEndian.AppendUint32(buf, durable.Checksum(buf))); err != nil {
 				return err
 			}
 			buf = buf[:0]
 		}
+	}
+	if written != count {
+		return fmt.Errorf("%w: %d entries where %d are due", ErrDamaged, written, count)
 	}
 	return nil
 }
@@ -205,24 +203,14 @@ func writeSection(w io.Writer, count uint32, next sectionSource) error {
 func mergeRuns(dir string, runs []*run) (*run, error) {
 	last := runs[len(runs)-1]
 	h := head{from: runs[0].from, to: last.to, first: runs[0].first, end: last.end, last: last.last}
-	var sources [sections]sectionSource
+	var sources [sections]iter.Seq2[entry, error]
 	for section := range sections {
-		m := merge{section: section, runs: make([]merging, 0, len(runs))}
 		for _, r := range runs {
 			h.counts[section] += r.counts[section]
-			m.runs = append(m.runs, merging{shift: uint32(r.first - h.first)})
-			m.runs[len(m.runs)-1].cursor.open(r, section)
 		}
-		sources[section] = m.next
+		sources[section] = merged(runs, section)
 	}
 	return writeRun(dir, h, sources)
-}
-
-// merge returns the entries of one section of several runs in order.
-type merge struct {
-	section int
-	runs    []merging
-	begun   bool
 }
 
 // merging is one of the runs that are merged.
@@ -230,41 +218,49 @@ type merging struct {
 	cursor cursor
 	shift  uint32 // added to places, so that they count from the first run's first leaf
 	at     uint32
-	entry  entry // the next, if ok
-	ok     bool
+	entry  entry // the next, if at is not the end
 }
 
-func (m *merge) next() (e entry, ok bool, err error) {
-	if !m.begun {
-		m.begun = true
-		for i := range m.runs {
-			if err := m.runs[i].advance(m.section); err != nil {
-				return entry{}, false, err
+// merged returns the entries of one section of several runs in order.
+func merged(runs []*run, section int) iter.Seq2[entry, error] {
+	return func(yield func(entry, error) bool) {
+		parts := make([]merging, len(runs))
+		for i, r := range runs {
+			parts[i].shift = uint32(r.first - runs[0].first)
+			parts[i].cursor.open(r, section)
+			if err := parts[i].load(section); err != nil {
+				yield(entry{}, err)
+				return
+			}
+		}
+		for {
+			var first *merging
+			for i := range parts {
+				p := &parts[i]
+				if p.at < p.cursor.count && (first == nil || p.entry.before(first.entry)) {
+					first = p
+				}
+			}
+			if first == nil || !yield(first.entry, nil) {
+				return
+			}
+			first.at++
+			if err := first.load(section); err != nil {
+				yield(entry{}, err)
+				return
 			}
 		}
 	}
-	var first *merging
-	for i := range m.runs {
-		if r := &m.runs[i]; r.ok && (first == nil || r.entry.before(first.entry)) {
-			first = r
-		}
-	}
-	if first == nil {
-		return entry{}, false, nil
-	}
-	e = first.entry
-	return e, true, first.advance(m.section)
 }
 
-// advance goes to the next entry.
-func (r *merging) advance(section int) (err error) {
-	if r.ok = r.at < r.cursor.count; !r.ok {
+// load reads the next entry, if there is one.
+func (r *merging) load(section int) (err error) {
+	if r.at == r.cursor.count {
 		return nil
 	}
 	if r.entry, err = r.cursor.entry(r.at); err != nil {
 		return err
 	}
-	r.at++
 	if section == byProject {
 		r.entry.tag += uint64(r.shift)
 	} else {

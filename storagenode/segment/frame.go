@@ -68,19 +68,10 @@ func (f *Frames) Next() (Frame, error) {
 // Offset returns the offset of the next frame.
 func (f *Frames) Offset() int64 { return f.offset }
 
-// ReadFrame reads the block of length bytes in the frame at an offset into new memory. The error wraps
-// [durable.ErrDamaged] if no frame of that length is there or the checksum does not fit.
-func ReadFrame(file io.ReaderAt, offset int64, length uint32) ([]byte, error) {
-	frame, err := ReadFrameInto(nil, file, offset, length)
-	if err != nil {
-		return nil, err
-	}
-	return frame[FrameHeader:], nil
-}
-
-// ReadFrameInto is ReadFrame into buf, which grows if it must. It returns the whole frame, and in any case the
-// memory, to be used again.
-func ReadFrameInto(buf []byte, file io.ReaderAt, offset int64, length uint32) ([]byte, error) {
+// ReadFrame reads the frame at an offset, whose block has length bytes, into buf, which grows if it must. It returns
+// the whole frame, and in any case the memory, to be used again. The error wraps [durable.ErrDamaged] if no frame of
+// that length is there or the checksum does not fit.
+func ReadFrame(buf []byte, file io.ReaderAt, offset int64, length uint32) ([]byte, error) {
 	size := FrameHeader + int(length)
 	frame := slices.Grow(buf[:0], size)[:size]
 	if _, err := file.ReadAt(frame, offset); err != nil {

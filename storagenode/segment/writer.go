@@ -23,50 +23,46 @@ type Writer struct {
 // Create creates the segment whose first block has that number, and syncs it and its folder. The file must not exist.
 func Create(open OpenFunc, dir string, first uint64) (*Writer, error) {
 	path := filepath.Join(dir, Name(first))
-	f, err := open(path, os.O_RDWR|os.O_CREATE|os.O_EXCL)
+	f, err := writeHeader(open, path, os.O_CREATE|os.O_EXCL, first)
 	if err != nil {
 		return nil, err
 	}
-	w := &Writer{file: f, path: path, first: first, size: HeaderSize}
-	if err := w.begin(dir, first); err != nil {
+	err = f.Sync()
+	if err == nil {
+		err = durable.SyncDir(dir)
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("create %s: %w", path, err), f.Close())
 	}
-	return w, nil
+	return &Writer{file: f, path: path, first: first, size: HeaderSize}, nil
 }
 
-func (w *Writer) begin(dir string, first uint64) error {
-	if _, err := w.file.WriteAt(appendHeader(nil, first), 0); err != nil {
-		return err
+// writeHeader opens a file with more flags and writes a segment's header to it. It syncs nothing.
+func writeHeader(open OpenFunc, path string, flags int, first uint64) (File, error) {
+	f, err := open(path, os.O_RDWR|flags)
+	if err != nil {
+		return nil, err
 	}
-	if err := w.file.Sync(); err != nil {
-		return err
+	if _, err := f.WriteAt(appendHeader(nil, first), 0); err != nil {
+		return nil, errors.Join(fmt.Errorf("write %s: %w", path, err), f.Close())
 	}
-	return durable.SyncDir(dir)
+	return f, nil
 }
 
 // Begin creates a file with the header of a segment at a path, or truncates the one there. It syncs nothing. It returns
 // the size of the file.
 func Begin(open OpenFunc, path string, first uint64) (File, int64, error) {
-	f, err := open(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
-	if err != nil {
-		return nil, 0, err
-	}
-	if _, err := f.WriteAt(appendHeader(nil, first), 0); err != nil {
-		return nil, 0, errors.Join(fmt.Errorf("write %s: %w", path, err), f.Close())
-	}
-	return f, HeaderSize, nil
+	f, err := writeHeader(open, path, os.O_CREATE|os.O_TRUNC, first)
+	return f, HeaderSize, err
 }
 
 // RestoreHeader writes the header of a segment again and syncs it.
 func RestoreHeader(open OpenFunc, path string, first uint64) error {
-	f, err := open(path, os.O_RDWR)
+	f, err := writeHeader(open, path, 0, first)
 	if err != nil {
 		return err
 	}
-	if _, err = f.WriteAt(appendHeader(nil, first), 0); err == nil {
-		err = f.Sync()
-	}
-	return errors.Join(err, f.Close())
+	return errors.Join(f.Sync(), f.Close())
 }
 
 // Continue opens a segment to append to it. Its size must be as given.

@@ -9,7 +9,6 @@ import (
 
 	"github.com/chainstore/chainstore/chain"
 	"github.com/chainstore/chainstore/internal/durable"
-	"github.com/chainstore/chainstore/storagenode/segment"
 )
 
 // Fix writes hashes of a stored level that are wrong in its file, and drops all tiles in memory: the next reader reads
@@ -33,7 +32,8 @@ func (s *Store) FixHeader(stored int) error {
 	if f == nil {
 		return nil
 	}
-	return writeAll(f, header(stored))
+	_, err := f.WriteAt(header(stored), 0)
+	return err
 }
 
 // ReplacedOnDisk lists the stored levels whose file was removed or replaced at its path while it was open.
@@ -79,10 +79,15 @@ func (s *Store) Return(stored int) (err error) {
 			err = errors.Join(fmt.Errorf("write %s again: %w", path(s.dir, stored), err), f.Close())
 		}
 	}()
-	if err := copyFile(f, old); err != nil {
+	info, err := old.Stat()
+	if err != nil {
 		return err
 	}
-	if err := writeAll(f, header(stored)); err != nil {
+	content := io.NewSectionReader(old, headerSize, max(0, info.Size()-headerSize))
+	if _, err := io.Copy(io.NewOffsetWriter(f, headerSize), content); err != nil {
+		return err
+	}
+	if _, err := f.WriteAt(header(stored), 0); err != nil {
 		return err
 	}
 	if err := f.Sync(); err != nil {
@@ -99,24 +104,5 @@ func (s *Store) Return(stored int) (err error) {
 	s.retired = append(s.retired, old)
 	s.mu.Unlock()
 	s.gen.Add(1)
-	return nil
-}
-
-func copyFile(to, from segment.File) error {
-	info, err := from.Stat()
-	if err != nil {
-		return err
-	}
-	buf := make([]byte, 1<<20)
-	for at := int64(0); at < info.Size(); {
-		n := int(min(int64(len(buf)), info.Size()-at))
-		if _, err := from.ReadAt(buf[:n], at); err != nil {
-			return err
-		}
-		if _, err := to.WriteAt(buf[:n], at); err != nil {
-			return err
-		}
-		at += int64(n)
-	}
 	return nil
 }

@@ -148,10 +148,11 @@ func (r *Reader) tile(stored int, index uint64, edge bool) (*tile, error) {
 	t.level, t.index, t.gen = stored, index, r.gen
 	t.count = int(min(r.limit>>(tileHeight*stored)-index*tileWidth, tileWidth))
 	if t.count > 0 {
-		if err := r.store.read(stored, index, t.count, &r.raw); err != nil {
+		raw := r.raw[:t.count*chain.HashSize]
+		if err := r.store.read(raw, stored, index*tileWidth); err != nil {
 			return nil, err
 		}
-		decode(t.nodes[:t.count], &r.raw)
+		decode(t.nodes[:t.count], raw)
 	}
 	t.fill()
 	r.seen[stored][slot] = t

@@ -160,18 +160,12 @@ func (s *Store) openLevel(i int) error {
 	want := header(i)
 	got := make([]byte, headerSize)
 	if _, err := f.ReadAt(got, 0); err != nil || string(got) != string(want) {
-		if err := errors.Join(f.Truncate(0), writeAll(f, want)); err != nil {
+		_, writeErr := f.WriteAt(want, 0)
+		if err := errors.Join(f.Truncate(headerSize), writeErr); err != nil {
 			return errors.Join(fmt.Errorf("create %s: %w", path(s.dir, i), err), f.Close())
 		}
 	}
 	s.files[i].Store(&level{f})
-	return nil
-}
-
-func writeAll(f segment.File, header []byte) error {
-	if _, err := f.WriteAt(header, 0); err != nil {
-		return err
-	}
 	return nil
 }
 
@@ -186,11 +180,11 @@ func (s *Store) Reset(size uint64) error {
 			break
 		}
 		if held := n % tileWidth; held > 0 {
-			var raw [tileBytes]byte
-			if err := s.read(i, n/tileWidth, int(held), &raw); err != nil {
+			raw := make([]byte, held*chain.HashSize)
+			if err := s.read(raw, i, n-held); err != nil {
 				return err
 			}
-			decode(b.open[i][:held], &raw)
+			decode(b.open[i][:held], raw)
 		}
 	}
 	s.builder = b
@@ -258,23 +252,23 @@ func (s *Store) Close() error {
 	return errors.Join(errs...)
 }
 
-// read reads the first count hashes of a tile.
-func (s *Store) read(stored int, tile uint64, count int, raw *[tileBytes]byte) error {
+// read reads hashes of a stored level, from one on.
+func (s *Store) read(raw []byte, stored int, first uint64) error {
 	f := s.files[stored].Load()
 	if f == nil {
 		return fmt.Errorf("%w: %s does not exist", ErrMissing, path(s.dir, stored))
 	}
-	if _, err := f.ReadAt(raw[:count*chain.HashSize], OffsetOf(tile*tileWidth)); err != nil {
+	if _, err := f.ReadAt(raw, OffsetOf(first)); err != nil {
 		if errors.Is(err, io.EOF) {
 			return fmt.Errorf("%w: %s ends before hash %d",
-				ErrMissing, path(s.dir, stored), tile*tileWidth+uint64(count))
+				ErrMissing, path(s.dir, stored), first+uint64(len(raw)/chain.HashSize))
 		}
 		return fmt.Errorf("read %s: %w", path(s.dir, stored), err)
 	}
 	return nil
 }
 
-func decode(dst []chain.Hash, raw *[tileBytes]byte) {
+func decode(dst []chain.Hash, raw []byte) {
 	for i := range dst {
 		dst[i] = chain.Hash(raw[i*chain.HashSize:])
 	}
@@ -286,24 +280,22 @@ func (s *Store) Leaves(dst []chain.Hash, first uint64, count int) ([]chain.Hash,
 	if err != nil {
 		return dst, err
 	}
-	for i := range count {
-		dst = append(dst, chain.Hash(raw[i*chain.HashSize:]))
-	}
+	dst = slices.Grow(dst, count)[:len(dst)+count]
+	decode(dst[len(dst)-count:], raw)
 	return dst, nil
 }
 
 // Row appends the bytes of count hashes of a stored level, from one on, to dst: level is 0 for the leaves, 1 for the
 // roots of 16 leaves and so on. They are as they are on disk: nothing is proven. The error wraps [ErrMissing].
 func (s *Store) Row(dst []byte, level int, first uint64, count int) ([]byte, error) {
-	f := s.files[level].Load()
-	if f == nil || first+uint64(count) > Complete(s.Size(), level) {
+	if first+uint64(count) > Complete(s.Size(), level) {
 		return dst, fmt.Errorf("%w: hashes %d to %d of level %d",
 			ErrMissing, first, first+uint64(count), tileHeight*level)
 	}
 	start := len(dst)
 	dst = slices.Grow(dst, count*chain.HashSize)[:start+count*chain.HashSize]
-	if _, err := f.ReadAt(dst[start:], OffsetOf(first)); err != nil {
-		return dst[:start], fmt.Errorf("%w: read %s: %w", ErrMissing, path(s.dir, level), err)
+	if err := s.read(dst[start:], level, first); err != nil {
+		return dst[:start], fmt.Errorf("%w: %w", ErrMissing, err)
 	}
 	return dst, nil
 }
