@@ -18,9 +18,15 @@
 // starts at the head in tiles/synced, proves that tiles and segments agree there, and verifies the blocks after it as
 // [Node.Put] does.
 //
-// A check ([Node.Check]) reads the whole chain from the files as they are at their paths; see package audit. A repair
-// ([Node.Receive], [Node.Send], [Node.Take]) brings only the blocks that are bad or missing from another node. The
-// receiver verifies everything, and writes the segments concerned again beside the old ones. DESIGN.md describes both.
+// A check ([Node.Check]) is a job of the running node, on the leader's order. It reads all of the node's files as they
+// are at their paths, and writes again what can be computed from the blocks. An audit is the part of it that judges the
+// blocks: see package audit. To verify a folder is the same audit without a node, from the command line.
+//
+// A repair brings the blocks that are bad or missing from another node. [Node.Receive] is the leader's order to the
+// node that lacks them, [Node.Send] the one to the node that has them, and [Node.Take] receives their stream. The
+// receiver verifies everything, and writes the segments concerned again beside the old ones. The inbox has nothing to
+// do with repairs: it keeps new blocks that the leader sends while the chain before them is not there yet.
+// DESIGN.md describes checks and repairs.
 //
 // After a failed write or sync the node accepts no more blocks: see [Node.Failed].
 package storagenode

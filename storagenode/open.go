@@ -82,20 +82,14 @@ func (n *Node) load() error {
 	if len(n.moved) > moved {
 		n.unclean.Store(true)
 	}
-	if err := n.dir.Mark(); err != nil {
-		return err
-	}
-	if err := n.dir.MakeSubfolders(); err != nil {
-		return err
-	}
-	if err := n.removeUnfinished(); err != nil {
-		return err
-	}
-	if err := n.fitSegmentEnds(found.Segments); err != nil {
-		return err
-	}
-	if err := n.openIndexFile(min(found.Known, n.index.Len())); err != nil {
-		return err
+	for _, step := range []func() error{
+		n.dir.Mark, n.dir.MakeSubfolders, n.removeUnfinished,
+		func() error { return n.fitSegmentEnds(found.Segments) },
+		func() error { return n.openIndexFile(min(found.Known, n.index.Len())) },
+	} {
+		if err := step(); err != nil {
+			return err
+		}
 	}
 	if n.tiles, err = tiles.Open(n.cfg.open, n.dir.Tiles()); err != nil {
 		n.tiles = tiles.Empty(n.cfg.open, n.dir.Tiles())

@@ -23,15 +23,11 @@ func (n *Node) fitSegmentEnds(segments []blockindex.Segment) error {
 	for _, s := range segments {
 		var err error
 		switch {
-		case any && s.First < seg:
+		case any && s.First <= seg:
 			if !s.HeaderGood {
 				err = n.restoreHeader(s.First)
 			}
-		case any && s.First == seg:
-			if !s.HeaderGood {
-				err = n.restoreHeader(s.First)
-			}
-			if err == nil {
+			if err == nil && s.First == seg {
 				err = n.continueAt(s, last.End())
 			}
 		case s.HeaderGood && s.First == n.index.Len():

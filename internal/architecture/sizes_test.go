@@ -20,8 +20,7 @@ var larger = map[string]struct {
 	files  int
 	reason string
 }{
-	"masternode":  {26, "the API of one master, one file for each kind of request"},
-	"storagenode": {32, "the block store and its node share one write path"},
+	"masternode": {26, "the API of one master, one file for each kind of request"},
 }
 
 // TestSizes checks how many files a package has and how long they are. A package above the limit is split, or gets an

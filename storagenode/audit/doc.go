@@ -1,6 +1,6 @@
 // Package audit reads a chain from the files of a storage node, as they are at their paths, and finds every block
-// that is not what it should be. The check of a running node ([New]) and the offline verifier ([Verify]) are both
-// made of it.
+// that is not what it should be. A check is a job of the running node that uses it, with [New], for the blocks, and
+// that also looks at the files that are computed from them. [Verify] uses it for a folder, and changes nothing there.
 //
 // A [chain.Verifier] judges the blocks in order, starting at block 0. A bad block hides the tree behind it. The stored
 // leaf hashes can show it again: an audit appends them to the tree before the bad block, up to the next block that is

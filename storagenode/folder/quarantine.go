@@ -13,8 +13,8 @@ import (
 // ErrNotSynced: a file was moved to quarantine/, and the sync of a folder failed.
 var ErrNotSynced = errors.New("the sync of a folder failed")
 
-// FreeName returns a path in quarantine/ that does not exist, made from a name.
-func (d Dir) FreeName(name string) (string, error) {
+// freeName returns a path in quarantine/ that does not exist, made from a name.
+func (d Dir) freeName(name string) (string, error) {
 	return freeName(filepath.Join(d.Quarantine(), name))
 }
 
@@ -44,7 +44,7 @@ func (d Dir) MoveAside(path string) (to string, err error) {
 	if err := durable.MkdirAll(d.Quarantine()); err != nil {
 		return "", err
 	}
-	if to, err = d.FreeName(filepath.Base(path)); err != nil {
+	if to, err = d.freeName(filepath.Base(path)); err != nil {
 		return "", err
 	}
 	if err := os.Rename(from, to); err != nil {
@@ -58,7 +58,7 @@ func (d Dir) MoveAside(path string) (to string, err error) {
 
 // CopyAside copies bytes to a new file in quarantine/ and syncs it.
 func (d Dir) CopyAside(name string, from io.Reader) (path string, err error) {
-	if path, err = d.FreeName(name); err != nil {
+	if path, err = d.freeName(name); err != nil {
 		return "", err
 	}
 	to, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
@@ -76,7 +76,7 @@ func (d Dir) CopyAside(name string, from io.Reader) (path string, err error) {
 
 // LinkAside gives the file at a path a second name in quarantine/. A missing file is no error.
 func (d Dir) LinkAside(path string) error {
-	to, err := d.FreeName(filepath.Base(path))
+	to, err := d.freeName(filepath.Base(path))
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 // Package inbox keeps blocks above the end of a storage node's chain until the blocks before them are there.
 //
-// The package knows the folder and the format. When blocks move to the chain is up to the node.
+// The package knows the folder and the format. When blocks move to the chain is up to the node. Blocks of a repair are
+// not kept here: the node puts them at their place in the chain as they arrive.
 package inbox
 
 import (

@@ -286,7 +286,8 @@ func (s *Store) Leaves(dst []chain.Hash, first uint64, count int) ([]chain.Hash,
 }
 
 // Row appends the bytes of count hashes of a stored level, from one on, to dst: level is 0 for the leaves, 1 for the
-// roots of 16 leaves and so on. They are as they are on disk: nothing is proven. The error wraps [ErrMissing].
+// roots of 16 leaves and so on. They are as they are on disk: nothing is proven. The error wraps [ErrMissing], or is
+// the disk's.
 func (s *Store) Row(dst []byte, level int, first uint64, count int) ([]byte, error) {
 	if first+uint64(count) > Complete(s.Size(), level) {
 		return dst, fmt.Errorf("%w: hashes %d to %d of level %d",
@@ -295,7 +296,7 @@ func (s *Store) Row(dst []byte, level int, first uint64, count int) ([]byte, err
 	start := len(dst)
 	dst = slices.Grow(dst, count*chain.HashSize)[:start+count*chain.HashSize]
 	if err := s.read(dst[start:], level, first); err != nil {
-		return dst[:start], fmt.Errorf("%w: %w", ErrMissing, err)
+		return dst[:start], err
 	}
 	return dst, nil
 }
