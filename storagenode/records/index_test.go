@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/chainstore/chainstore/chain"
@@ -332,8 +333,44 @@ func TestNewerFormatIsLeftAlone(t *testing.T) {
 	if _, err := Open(dir); !errors.Is(err, durable.ErrNewerFormat) {
 		t.Errorf("opened: %v", err)
 	}
+	if err := CheckVersion(dir); !errors.Is(err, durable.ErrNewerFormat) || !strings.Contains(err.Error(), path) {
+		t.Errorf("CheckVersion: %v", err)
+	}
 	if left, err := os.ReadFile(path); err != nil || !slices.Equal(left, data) {
 		t.Errorf("it was changed: %v", err)
+	}
+}
+
+// CheckVersion takes no notice of what is not of a newer version: damage, and files that are no runs.
+func TestCheckVersion(t *testing.T) {
+	b := newBlocks(6)
+	b.grow(t, 20, 3, 5)
+	dir := t.TempDir()
+	x := mustOpen(t, dir)
+	b.add(t, x, 0, 1)
+	path := x.runs[0].path
+	for name, change := range map[string]func() error{
+		"a good run":    func() error { return nil },
+		"a damaged run": func() error { return flip(path, 9) },
+		"a short run":   func() error { return os.Truncate(path, 5) },
+		"a folder":      func() error { return errors.Join(os.Remove(path), os.Mkdir(path, 0o700)) },
+		"no run":        func() error { return os.Remove(path) },
+	} {
+		if err := os.RemoveAll(path); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, x.runs[0].appendTo(nil), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := change(); err != nil {
+			t.Fatal(err)
+		}
+		if err := CheckVersion(dir); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := CheckVersion(filepath.Join(dir, "none")); err != nil {
+		t.Error(err)
 	}
 }
 
