@@ -185,9 +185,7 @@ func (e *entryRun) addRecord(encoded []byte, leaf chain.Hash) error {
 
 // addSeal adds the entry of the block's seal.
 func (e *entryRun) addSeal() error {
-	r := e.n.reader()
-	defer r.release(e.n)
-	h, err := r.header(e.n, e.block)
+	h, err := e.n.header(e.block)
 	if err != nil {
 		return err
 	}

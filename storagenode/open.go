@@ -191,9 +191,7 @@ func (n *Node) proveBase(synced chain.Head) (chain.Head, error) {
 		return chain.Head{}, nil
 	}
 	head := synced
-	r := n.readers.Get().(*reader)
-	defer n.readers.Put(r)
-	h, err := r.header(n, height-1)
+	h, err := n.header(height - 1)
 	if err == nil {
 		before, err := n.tiles.Tree(h.Seal())
 		if err != nil {
@@ -244,9 +242,7 @@ func (n *Node) bridge(damaged uint64) (chain.Head, bool) {
 		if err != nil {
 			continue
 		}
-		r := n.readers.Get().(*reader)
-		h, err := r.header(n, number)
-		n.readers.Put(r)
+		h, err := n.header(number)
 		if err != nil {
 			continue
 		}

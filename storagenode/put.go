@@ -108,9 +108,7 @@ func (n *Node) add(block *chain.Block) error {
 
 // compareHeader compares a header with that of the block of its number that is here.
 func (n *Node) compareHeader(h *chain.Header) error {
-	r := n.reader()
-	defer r.release(n)
-	here, err := r.header(n, h.Block)
+	here, err := n.header(h.Block)
 	if err != nil {
 		return fmt.Errorf("%w: block %d is below the height, and cannot be compared: %w", wire.ErrNotNext, h.Block, err)
 	}

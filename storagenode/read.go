@@ -193,6 +193,13 @@ func (r *reader) header(n *Node, block uint64) (h chain.Header, err error) {
 	return h, err
 }
 
+// header reads the header of a block, as reader.header does.
+func (n *Node) header(block uint64) (chain.Header, error) {
+	r := n.readers.Get().(*reader)
+	defer n.readers.Put(r)
+	return r.header(n, block)
+}
+
 // Headers reads up to limit headers from a block on, each with the inclusion path of its seal in the tree of the
 // first size leaves. It ends before the first block whose seal is not in that tree, and before one that cannot be
 // read, so the list may be empty. Error: ErrBehind if the node's tree is smaller than size.

@@ -137,9 +137,7 @@ func (x *recordIndexer) cutToChain() error {
 			return nil
 		}
 		if blocks <= x.n.Status().Height {
-			r := x.n.reader()
-			h, err := r.header(x.n, blocks-1)
-			r.release(x.n)
+			h, err := x.n.header(blocks - 1)
 			if err == nil && h.Hash() == last {
 				return nil
 			}

@@ -150,11 +150,9 @@ func (n *Node) writeStream(ctx context.Context, s *sendJob, to io.Writer) (own, 
 // piece reads what precedes the blocks of a piece, and proves it.
 func (b *blockReader) piece(p wire.Piece) (*transfer.Piece, error) {
 	n := b.n
-	r := n.reader()
-	defer r.release(n)
 	piece := &transfer.Piece{From: p.From}
 	for number := p.From; number < p.To; number++ {
-		h, err := r.header(n, number)
+		h, err := n.header(number)
 		if err != nil {
 			return nil, err
 		}
