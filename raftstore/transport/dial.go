@@ -197,25 +197,34 @@ func (s *Stream) runs(member string, x Start, dialled string) bool {
 	return false
 }
 
-// probe asks which start of a member runs at an address. It returns the zero Start where none answers.
+// probe asks which start of a member runs at an address. It returns the zero Start where none answers. A member at a
+// higher level refuses the version of this master's level, as happens while a raised level is applied: then the probe
+// asks again in the newest version. It does not ask in the newest one first, because older members do not know it.
 func (s *Stream) probe(member, hostPort string) Start {
 	ctx, cancel := context.WithTimeout(s.ctx, probeTime)
 	defer cancel()
-	group, _ := s.current()
+	version := max(s.versionFor(member), helloVersionStarts)
+	for _, v := range slices.Compact([]byte{version, newestHello}) {
+		if x, err := s.probeOnce(ctx, member, hostPort, v); err == nil {
+			return x
+		}
+	}
+	return Start{}
+}
+
+// probeOnce is one attempt of probe, in one version of the handshake.
+func (s *Stream) probeOnce(ctx context.Context, member, hostPort string, version byte) (Start, error) {
 	c, err := s.connect(ctx, hostPort)
 	if err != nil {
-		return Start{}
+		return Start{}, err
 	}
 	defer func() { _ = c.Close() }()
 	deadline, _ := ctx.Deadline()
 	if err := c.SetDeadline(deadline); err != nil {
-		return Start{}
+		return Start{}, err
 	}
-	version := max(s.versionFor(member), helloVersionStarts)
+	group, _ := s.current()
 	h := hello{group: group, caller: s.cfg.Self, callee: member}
 	answer, err := s.cfg.Key.ask(c, h, version, purposeProbe, s.cfg.Starts)
-	if err != nil {
-		return Start{}
-	}
-	return answer.callee
+	return answer.callee, err
 }

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/chainstore/chainstore/masterfsm"
 )
 
 // unused returns an address at which no process listens.
@@ -118,6 +120,15 @@ func TestSecondCopy(t *testing.T) {
 			}
 			meets(t, original, peer)
 		})
+	}
+}
+
+// A member that has applied a raised level answers the probe of one that has not, and so is not taken for gone.
+func TestProbeOfHigherLevel(t *testing.T) {
+	a, _ := leveled(t, "a", 1)
+	b, _ := leveled(t, "b", masterfsm.ProtocolLevel)
+	if got := a.probe("b", b.cfg.Listener.Addr().String()); got != present(t, b.cfg.Starts) {
+		t.Errorf("%v runs, want %v", got, present(t, b.cfg.Starts))
 	}
 }
 
