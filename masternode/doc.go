@@ -21,8 +21,7 @@
 //
 // # The log
 //
-// translog.go has the keys and the checkpoints of the transparency log, tiles.go its tiles and entries, and proofs.go
-// proofs and receipts.
+// translog.go has the keys, checkpoints, tiles and entries of the transparency log, receipts.go proofs and receipts.
 //
 // # The group
 //

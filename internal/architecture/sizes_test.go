@@ -14,17 +14,7 @@ const (
 	linesEach = 600
 )
 
-// larger lists the packages that have more than filesEach files: the number of files that each may have, and the
-// reason.
-var larger = map[string]struct {
-	files  int
-	reason string
-}{
-	"masternode": {26, "the API of one master, one file for each kind of request"},
-}
-
-// TestSizes checks how many files a package has and how long they are. A package above the limit is split, or gets an
-// entry in larger.
+// TestSizes checks how many files a package has and how long they are. A package above the limit is split.
 func TestSizes(t *testing.T) {
 	files := map[string]int{}
 	for _, s := range readSources(t) {
@@ -38,14 +28,8 @@ func TestSizes(t *testing.T) {
 		}
 	}
 	for folder, n := range files {
-		limit := max(filesEach, larger[folder].files)
-		if n > limit {
-			t.Errorf("%s has %d files, and may have %d", folder, n, limit)
-		}
-	}
-	for folder := range larger {
-		if files[folder] <= filesEach {
-			t.Errorf("%s has %d files: delete its entry in larger", folder, files[folder])
+		if n > filesEach {
+			t.Errorf("%s has %d files, and may have %d", folder, n, filesEach)
 		}
 	}
 }

@@ -6,7 +6,6 @@
 // A node that answers wrong, or not at all, is asked last for a while, and the read goes to another node. A wrong
 // answer is also reported, so that the leader has the node checked.
 //
-// prover.go reads records. headers.go reads and keeps block headers. nodes.go chooses the node to ask. search.go asks
-// the nodes' indexes. tree.go reads tiles of the Merkle tree and makes proofs of them; bundles.go reads the entries
-// below the tiles.
+// prover.go has the configuration. provenrecords.go, provenheaders.go, proventiles.go and provenentries.go read each
+// kind of data. nodechoice.go chooses the node to ask. search.go asks the nodes' indexes.
 package prover

@@ -15,8 +15,8 @@ import (
 //
 // The version is one more than a protocol level that the caller knows: that of the group, or a higher one that the
 // callee has used. A callee refuses a lower one than its group's, because the caller's program is older. What follows
-// is drawn in key.go (version 1) and starthandshake.go (version 2 and higher ones). The callee closes the connection
-// without an answer when it is another member, of another group, or new.
+// is drawn in handshaketoken.go (version 1) and handshakestarts.go (from version 2 on). The callee closes the
+// connection without an answer when it is another member, of another group, or new.
 const (
 	helloMagic         = "CSRH"
 	helloVersion       = 1 // proves the cluster token
