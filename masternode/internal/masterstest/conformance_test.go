@@ -10,6 +10,7 @@ import (
 	"github.com/chainstore/chainstore/masternode"
 	"github.com/chainstore/chainstore/masternode/conformance"
 	"github.com/chainstore/chainstore/masternode/internal/masterstest"
+	"github.com/chainstore/chainstore/wire"
 )
 
 func TestLedger(t *testing.T) {
@@ -53,4 +54,12 @@ func TestLedgerDeposed(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestWorkers(t *testing.T) {
+	conformance.Workers(t, func(t *testing.T) (masternode.Workers, wire.Worker, wire.Worker) {
+		w := masterstest.NewWorkers(t, 1)
+		w.Lossy = true // refused blocks are part of the suite
+		return w, wire.Worker{URL: "http://s0"}, wire.Worker{URL: "http://s1"}
+	})
 }

@@ -222,6 +222,9 @@ func (w *Workers) PutInbox(
 		if err != nil {
 			return fmt.Errorf("%w: %w", wire.ErrBadBlock, err)
 		}
+		if b.Header.Block != number {
+			return fmt.Errorf("%w: block %d came as block %d", wire.ErrBadBlock, b.Header.Block, number)
+		}
 		if number >= uint64(len(s.Blocks)) {
 			s.Inbox[number] = b
 		}

@@ -1,0 +1,47 @@
+package noderpc_test
+
+import (
+	"net/http/httptest"
+	"testing"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/chainstore/chainstore/httpapi/workerapi"
+	"github.com/chainstore/chainstore/internal/noderpc"
+	"github.com/chainstore/chainstore/internal/worker"
+	"github.com/chainstore/chainstore/masternode"
+	"github.com/chainstore/chainstore/masternode/conformance"
+	"github.com/chainstore/chainstore/storagenode"
+	"github.com/chainstore/chainstore/wire"
+)
+
+// The calls pass the suite with a real storage node behind its HTTP API.
+func TestWorkers(t *testing.T) {
+	conformance.Workers(t, func(t *testing.T) (masternode.Workers, wire.Worker, wire.Worker) {
+		dir := t.TempDir()
+		node, err := storagenode.Open(storagenode.Config{Dir: dir, Logger: hclog.NewNullLogger()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := node.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		fence, err := worker.OpenFence(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		server := httptest.NewServer(workerapi.NewStorage(workerapi.StorageConfig{
+			Node: node, Fence: fence, ID: func() string { return "s-1" }, Group: func() string { return "g" },
+			Ready: func() error { return nil }, MasterToken: "master", ClusterToken: "cluster",
+			Fail: func(err error) { t.Error(err) }, Logger: hclog.NewNullLogger(),
+		}))
+		t.Cleanup(server.Close)
+		closed := httptest.NewServer(nil)
+		closed.Close()
+		calls := noderpc.NewWorkers(noderpc.NewTransport())
+		t.Cleanup(calls.CloseIdle)
+		return calls, wire.Worker{URL: server.URL, Token: "master"}, wire.Worker{URL: closed.URL, Token: "master"}
+	})
+}
