@@ -4,10 +4,14 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/gin-gonic/gin"
 	"github.com/hashicorp/go-hclog"
@@ -192,6 +196,61 @@ func TestStoppedStorageNodeAsksForNoRetry(t *testing.T) {
 	w := ask(storage, http.MethodPost, wire.PathCheck, "master", `{"check":"1"}`, someOrder)
 	if w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), "no check is started") ||
 		w.Header().Get("Retry-After") != "" {
+		t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
+	}
+}
+
+// A damaged block reads again after a repair only, so the answer names no time for a retry. It is a problem, although
+// the handler has announced blocks.
+func TestDamagedBlockAsksForNoRetry(t *testing.T) {
+	synctest.Test(t, damagedBlockAsksForNoRetry)
+}
+
+func damagedBlockAsksForNoRetry(t *testing.T) {
+	dir := t.TempDir()
+	node, err := storagenode.Open(storagenode.Config{Dir: dir, Logger: hclog.NewNullLogger()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := node.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if _, err := node.Put(0, firstBlock(t)); err != nil {
+		t.Fatal(err)
+	}
+	segments, err := filepath.Glob(filepath.Join(dir, "segments", "*.seg"))
+	if err != nil || len(segments) != 1 {
+		t.Fatalf("%d segments, %v", len(segments), err)
+	}
+	data, err := os.ReadFile(segments[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear(data)
+	file, err := os.OpenFile(segments[0], os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := file.Write(data); err != nil {
+		t.Fatal(err)
+	}
+	if err := file.Close(); err != nil {
+		t.Fatal(err)
+	}
+	fence, err := worker.OpenFence(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	storage := workerapi.NewStorage(workerapi.StorageConfig{
+		Node: node, Fence: fence, ID: func() string { return "w-1" }, Group: func() string { return "g" },
+		Ready: func() error { return nil }, MasterToken: "master", ClusterToken: "cluster",
+		Quiet: time.Nanosecond, Fail: func(err error) { t.Error(err) }, Logger: hclog.NewNullLogger(),
+	})
+	w := ask(storage, http.MethodGet, wire.PathChainBlocks+"?from=0&to=1", "cluster", "", wire.Order{})
+	if w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), "damaged") ||
+		w.Header().Get("Content-Type") != wire.TypeProblem || w.Header().Get("Retry-After") != "" {
 		t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
 	}
 }
