@@ -45,13 +45,9 @@ func (n *Node) cosigners(ctx context.Context) []wire.Witness {
 	if leading := n.leader.Status(); leading.Leads {
 		return leading.Witnesses
 	}
-	id, url := n.knownLeader()
-	if id == "" || url == "" || id == n.cfg.Member.ID {
-		return nil
-	}
 	// Without an answer the log's keys are shown without witnesses.
 	list, _ := n.cosigned.Do(ctx, struct{}{}, statusTimeout, func(ctx context.Context) ([]wire.Witness, error) {
-		c, err := n.cfg.Masters.Cluster(ctx, url)
+		c, err := askStatus(ctx, n, n.cfg.Masters.Cluster)
 		return c.Witnesses, err
 	})
 	return list
@@ -204,7 +200,7 @@ func (n *Node) Entries(ctx context.Context, index uint64, width int) ([]byte, er
 // published checks that the tree of the newest checkpoint has a tile. A negative answer is confirmed.
 func (n *Node) published(ctx context.Context, level, index uint64, width int) error {
 	var size uint64
-	err := n.confirmedShared(ctx, func() error {
+	err := confirmed(ctx, n.confirmShared, func() error {
 		checkpoint, err := n.checkpointHere()
 		if err != nil {
 			return err
@@ -227,7 +223,7 @@ func (n *Node) published(ctx context.Context, level, index uint64, width int) er
 func (n *Node) Consistency(ctx context.Context, from uint64, to *uint64) (wire.Consistency, error) {
 	answer := wire.Consistency{From: from}
 	var size uint64
-	err := n.confirmedShared(ctx, func() error {
+	err := confirmed(ctx, n.confirmShared, func() error {
 		checkpoint, err := n.checkpointHere()
 		if err != nil {
 			return err
