@@ -11,10 +11,6 @@ import (
 	"github.com/chainstore/chainstore/wire"
 )
 
-func (n *Node) logSecret(group string) signing.Sealer {
-	return signing.Sealer{Token: n.cfg.Log.Secret, Group: group}
-}
-
 // logOf returns the log's name and keys, its group, and the size of the published tree.
 func (n *Node) logOf() (keys masterfsm.Log, group string, published uint64) {
 	n.cfg.Ledger.Read(func(s *masterfsm.State) {
@@ -108,7 +104,7 @@ func (n *Node) signsWithout(id string) error {
 		return nil
 	}
 	for i := range others {
-		if _, err := n.logSecret(group).Open(keys.Origin, &others[i]); err == nil {
+		if _, err := n.cfg.Log.Sealer(group).Open(keys.Origin, &others[i]); err == nil {
 			return nil
 		}
 	}
@@ -152,7 +148,7 @@ func (n *Node) signed(which func(*masterfsm.State) masterfsm.Cosigned) (Checkpoi
 		c, keys, group = which(s), s.Log(), s.Group().ID
 		floor, published = s.Floor(), s.Published().Boundary.Height
 	})
-	signed, err := n.signer.Sign(n.logSecret(group), keys, c)
+	signed, err := n.signer.Sign(n.cfg.Log.Sealer(group), keys, c)
 	if n.signer.IsNews(err) {
 		n.log.Error("no checkpoint can be signed", "error", err)
 	}
