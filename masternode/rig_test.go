@@ -134,7 +134,7 @@ func (r *rig) onAll(change func(*masterstest.Storage)) {
 
 // asked returns the storage nodes in the order in which this master reads from them.
 func (r *rig) asked() []masterfsm.Storage {
-	return slices.Collect(r.prover.Nodes(context.Background(), func(masterfsm.Storage) bool { return true }))
+	return slices.Collect(r.prover.Nodes(context.Background(), 0))
 }
 
 // registerWorker adds a worker to the table under a fixed id. The leader assigns random ids, with which the order of
