@@ -122,14 +122,6 @@ func (m *master) refused(c *gin.Context) {
 	}
 }
 
-// answer answers with a value as JSON unless there is an error.
-func answer[T any](c *gin.Context, status int, v T, err error) error {
-	if err == nil {
-		httpapi.AnswerJSON(c, status, v)
-	}
-	return err
-}
-
 // noContent answers without a body unless there is an error.
 func noContent(c *gin.Context, err error) error {
 	if err == nil {
