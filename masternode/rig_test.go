@@ -134,7 +134,7 @@ func (r *rig) onAll(change func(*masterstest.Storage)) {
 
 // asked are the storage nodes in the order in which this master asks them.
 func (r *rig) asked() []masterfsm.Storage {
-	return slices.Collect(r.prover.Nodes(context.Background(), func(masterfsm.Storage) bool { return true }))
+	return slices.Collect(r.prover.Nodes(context.Background(), 0))
 }
 
 // registerWorker enters a worker into the table under an id that is known beforehand: the leader gives random ones, by

@@ -38,9 +38,7 @@ func (f *fixture) proverOn(w *masterstest.Workers) *Prover {
 }
 
 // candidates are the storage nodes in the order in which a new prover asks them.
-func (f *fixture) candidates() []masterfsm.Storage { return f.newProver().candidates(anyNode) }
-
-func anyNode(masterfsm.Storage) bool { return true }
+func (f *fixture) candidates() []masterfsm.Storage { return f.newProver().candidates(0, nil) }
 
 // lie changes the first storage nodes, in the order in which they are asked, and makes the others honest.
 func (f *fixture) lie(first int, change func(*masterstest.Storage)) {

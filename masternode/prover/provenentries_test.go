@@ -117,7 +117,7 @@ func TestSlowEntriesAreForBundlesAlone(t *testing.T) {
 		r := newFixture(t, 300)
 		workers := *r.Workers
 		tr := r.proverOn(&workers)
-		first := tr.candidates(anyNode)[0]
+		first := tr.candidates(0, nil)[0]
 		if _, err := tr.Tile(t.Context(), 0, 0, 256); err != nil {
 			t.Fatal(err)
 		}
@@ -132,13 +132,13 @@ func TestSlowEntriesAreForBundlesAlone(t *testing.T) {
 			if _, err := tr.tree.bundles.first(t.Context(), 0, 256); err != nil || time.Since(began) > most {
 				t.Errorf("bundle %d: %v after %v", i, err, time.Since(began))
 			}
-			if now := tr.candidates(anyNode)[0]; now.ID != first.ID || len(tr.unwell) > 0 {
+			if now := tr.candidates(0, nil)[0]; now.ID != first.ID || len(tr.unwell) > 0 {
 				t.Errorf("bundle %d: records are read from %s, no longer from %s", i, now.ID, first.ID)
 			}
-			tr.tree.bundles.kept.Purge()
+			tr.tree.bundles.kept.kept.Purge()
 		}
 		time.Sleep(hungFor)
-		if got := tr.tree.bundles.candidates()[0]; got.ID != first.ID {
+		if got := tr.candidates(1, tr.tree.bundles.slow)[0]; got.ID != first.ID {
 			t.Errorf("after a while %s is asked first", got.ID)
 		}
 	})

@@ -127,15 +127,18 @@ func TestTheReadersTimeIsNoFaultOfTheNodes(t *testing.T) {
 				_, err := tr.tree.bundles.entries(ctx, 0, make([]byte, 32))
 				return err
 			},
-			"headers": func(ctx context.Context, tr *Prover) error { return tr.fetchHeaders(ctx, 0, 3) },
-			"a leaf":  func(ctx context.Context, tr *Prover) error { _, err := tr.Locate(ctx, 3); return err },
+			"headers": func(ctx context.Context, tr *Prover) error {
+				_, err := tr.fetchHeaders(ctx, 0, 3)
+				return err
+			},
+			"a leaf": func(ctx context.Context, tr *Prover) error { _, err := tr.Locate(ctx, 3); return err },
 			"a hash": func(ctx context.Context,
 				tr *Prover) error {
 				tr.FindHash(ctx, chain.Hash{}, 1)
 				return ctx.Err()
 			},
 			"a record": func(ctx context.Context, tr *Prover) error {
-				tr.readBatch(ctx, []*RecordRead{{done: make(chan struct{})}})
+				tr.readBatch(ctx, []*RecordRead{{Done: make(chan struct{})}})
 				return ctx.Err()
 			},
 			"consistency": func(ctx context.Context, tr *Prover) error {
