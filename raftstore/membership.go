@@ -143,11 +143,11 @@ func (s *Store) Reaches(ctx context.Context, id, address string) bool {
 			return false
 		}
 	}
-	return s.stream.Tell(ctx, id, address, exact) == nil
+	return s.stream.AnnounceTo(ctx, id, address, exact) == nil
 }
 
-// Meet records the raft address at which a member was seen: see [transport.Stream.SeenAt].
-func (s *Store) Meet(m wire.Member) { s.stream.SeenAt(m.ID, m.Raft) }
+// Meet records the raft address at which a member was seen: see [transport.Stream.SetAddress].
+func (s *Store) Meet(m wire.Member) { s.stream.SetAddress(m.ID, m.Raft) }
 
 // Retire records that the group has removed this master: its folder does not open again.
 func (s *Store) Retire() error {

@@ -31,7 +31,7 @@ func (s *Store) refuse(why error) {
 		return
 	}
 	s.log.Error("this master is refused", "error", err)
-	s.stream.Shut()
+	s.stream.Disable()
 	s.lead.set(false)
 	s.tasks.Go(func() {
 		var down raft.Future

@@ -58,7 +58,7 @@ func (s *Store) begin() error {
 // leader, and does not wait for peers that do not answer.
 func (s *Store) meetPeers(r *raft.Raft) {
 	group := s.identity.handshakeGroup()
-	s.stream.Announce(group)
+	s.stream.OpenForAnnouncements(group)
 	ctx, cancel := context.WithTimeout(context.Background(), firstAnnounce)
 	defer cancel()
 	s.announceToAll(ctx, r)
