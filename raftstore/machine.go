@@ -104,7 +104,8 @@ func (m *machine) raiseLevel() {
 
 // snapshotDue reports whether a snapshot is due. The caller holds mu.
 func (m *machine) snapshotDue() bool {
-	return m.policy.due(logSize{entries: m.logged.entries - m.snapshotAt.entries, bytes: m.logged.bytes - m.snapshotAt.bytes})
+	last := m.snapshotAt
+	return m.policy.due(logSize{entries: m.logged.entries - last.entries, bytes: m.logged.bytes - last.bytes})
 }
 
 // Snapshot takes a snapshot of the state; raft calls it between two batches.
