@@ -92,8 +92,8 @@ func (p *Prover) widest(id tileID, width int) int {
 	return max(width, wire.WidthOfTile(id.level, id.index, stored.Size))
 }
 
-// readTree calls f with hashes of the tree's first size leaves, from one storage node after the other, until the tiles of
-// one are proven.
+// readTree calls f with hashes of the tree's first size leaves, from one storage node after the other, until the tiles
+// of one are proven.
 func (p *Prover) readTree(ctx context.Context, size uint64, f func(tlog.HashReader) error) error {
 	for node := range p.Nodes(ctx, 1) {
 		boundary, ok := p.boundary(node, size)
