@@ -55,17 +55,8 @@ func (n *Node) ReadIndex(ctx context.Context) (wire.ReadIndex, error) {
 	return n.cfg.Ledger.ReadIndex(ctx)
 }
 
-// confirmed runs look, and if it found nothing, confirms with the leader and runs it again.
-func (n *Node) confirmed(ctx context.Context, look func() error) error {
-	return confirmedBy(ctx, n.confirm, look)
-}
-
-// confirmedShared is confirmed for reads that need no token.
-func (n *Node) confirmedShared(ctx context.Context, look func() error) error {
-	return confirmedBy(ctx, n.confirmShared, look)
-}
-
-func confirmedBy(ctx context.Context, confirm func(context.Context) error, look func() error) error {
+// confirmed runs look, and if it found nothing, calls confirm or confirmShared and runs it again.
+func confirmed(ctx context.Context, confirm func(context.Context) error, look func() error) error {
 	err := look()
 	if !errors.Is(err, errNotHere) {
 		return err

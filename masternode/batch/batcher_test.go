@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// recorder handles batches of integers and records them.
+// recorder processes batches of integers and records them.
 type recorder struct {
 	batches [][]int
-	took    time.Duration // of a batch
+	took    time.Duration // duration of a batch
 }
 
 func (r *recorder) batcher(lanes, eager, maxCount, maxSize int) *Batcher[int, int] {
@@ -43,8 +43,8 @@ func run(t *testing.T, b *Batcher[int, int]) (stop func()) {
 	return func() { cancel(errors.New("stopping")); <-ended }
 }
 
-// Calls that arrive while a batch is in flight form the next one; a batch holds at most MaxCount calls and MaxSize
-// bytes.
+// TestBatcherGroupsWhatArrives checks that calls that arrive while a batch is in flight form the next one, and that a
+// batch holds at most MaxCount calls and MaxSize bytes.
 func TestBatcherGroupsWhatArrives(t *testing.T) {
 	for name, c := range map[string]struct {
 		maxCount, maxSize int
@@ -75,7 +75,7 @@ func TestBatcherGroupsWhatArrives(t *testing.T) {
 	}
 }
 
-// Run waits for the batch in flight and refuses the calls that still wait, and all later ones.
+// TestBatcherRefusesWhenItEnds checks that Run waits for the batch in flight, and rejects waiting and later calls.
 func TestBatcherRefusesWhenItEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := recorder{took: time.Second}
