@@ -92,8 +92,8 @@ func TestLineReaderError(t *testing.T) {
 	clitest.MustFail(t, err, "read line 2: ")
 }
 
-// FuzzLineReader holds the reader against the rule said in other words. Its buffer is the smallest, so that short lines
-// are long.
+// FuzzLineReader compares the reader with a simpler implementation of the rule. Its buffer has the minimum size, so
+// that even short lines exceed it.
 func FuzzLineReader(f *testing.F) {
 	f.Add([]byte("a\r\n\nb\r"), false)
 	f.Add([]byte("\r\r\n"), true)
@@ -145,7 +145,7 @@ func TestStoppable(t *testing.T) {
 	if n, err := s.Read(buf); n != 2 || err != nil {
 		t.Fatal(n, err)
 	}
-	cancel() // the pipe stays open: nothing else ends the read
+	cancel() // the pipe stays open: only the cancellation ends the read
 	if _, err := s.Read(buf); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
